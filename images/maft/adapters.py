@@ -1,0 +1,57 @@
+"""Adapters by iteration: which model plays which role, and under which name the servers know it.
+
+A name is `<role>-<agent>-<iteration>-<sha256[:12] of the weights>`: never reused for other weights, because vLLM keys its
+prefix cache by it, and complete enough for the resolver to find the adapter's commit with one read.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import cast
+
+import msgspec
+
+from maft import layout
+from maft.errors import BadInput
+from maft.records import BASE, Adapter, Role
+from maft.society import Society, seat
+from maft.store import Store, committed
+
+WEIGHTS = "adapter_model.safetensors"
+_NAME = re.compile(r"(generator|critic)-(\d{1,3})-(\d{1,3})-([0-9a-f]{12})")
+
+
+def name(role: Role, agent: int, iteration: int, sha256: str) -> str:
+    """The adapter's name on the servers."""
+    return f"{role}-{agent}-{iteration}-{sha256[:12]}"
+
+
+def locate(model: str, run: str) -> tuple[str, str] | None:
+    """The store prefix of an adapter's commit and the start of its weights' sha256; None if this is no adapter's name."""
+    match = _NAME.fullmatch(model)
+    if not match:
+        return None
+    role, agent, iteration, digest = match.groups()
+    return layout.adapter(run, int(iteration), cast(Role, role), int(agent)), digest
+
+
+def current(store: Store, run: str, iteration: int, role: Role, agent: int) -> Adapter:
+    """What the agent uses in that role after `iteration` (0: the base model)."""
+    if iteration == 0:
+        return Adapter(role, agent, 0, BASE, False, 0, 0, None, None)
+    prefix = layout.adapter(run, iteration, role, agent)
+    commit = committed(store, prefix)
+    if commit is None:
+        raise BadInput(f"{store.url}/{prefix}: no adapter committed; the training task of iteration {iteration} has to finish first")
+    try:
+        return msgspec.convert(commit.meta["adapter"], Adapter)
+    except (KeyError, msgspec.ValidationError) as error:
+        raise BadInput(f"{store.url}/{prefix}: its commit does not describe an adapter: {error}") from None
+
+
+def society(store: Store, run: str, iteration: int, agents: int, servers: Sequence[str], *, critics: bool) -> Society:
+    """The agents as they are after `iteration`, each at its server. Where no critics are trained they are never asked."""
+
+    def names(role: Role) -> tuple[str, ...]:
+        return tuple(current(store, run, iteration, role, n).name for n in range(agents))
+
+    return Society(names("generator"), names("critic") if critics else (BASE,) * agents, seat(servers, agents))

@@ -1,0 +1,301 @@
+"""`python -m maft.debate`: problems in, transcripts and 2N data sets out.
+
+A debate is a coroutine per question; rounds are synchronous within a question and unrelated between questions, so the
+engine always has work. Also holds what `maft.evaluate` shares: the same debate over held-out questions.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from maft import adapters, datasets, flags, layout, program, records, voting
+from maft.checking import Checker
+from maft.answers import extract
+from maft.engine import Engine, HttpEngine, Request, parse_servers
+from maft.errors import BadInput
+from maft.journal import Journal
+from maft.prompts import MAX_OTHERS, ChatTemplate
+from maft.records import BASE, Call, Message, Problem, Summary, Timing, Transcript, Turn, Usage, Vote
+from maft.society import Rules, Society
+from maft.store import Store, committed, fetch, open_store, publish, required
+from maft.window import Window
+
+T = TypeVar("T")
+
+EARLY = 20  # finished questions after which "no answer parses" ends the program
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What all debates of one program share."""
+
+    rules: Rules
+    society: Society
+    engine: Engine
+    template: ChatTemplate
+    checker: Checker
+    contexts: Mapping[str, int]  # tokens per server
+    judge: ThreadPoolExecutor  # one thread: comparing answers may block, the event loop may not
+
+
+class Debate:
+    """One question: asks, listens, asks again, votes."""
+
+    def __init__(self, table: Table, index: int, problem: Problem) -> None:
+        self._table = table
+        self._rules = table.rules
+        self._index = index
+        self._problem = problem
+        self._turns: list[list[Turn]] = [[] for _ in range(table.society.size)]
+        self._summaries: list[Summary] = []
+
+    async def hold(self) -> Transcript:
+        """All rounds, then the votes."""
+        agents = range(self._table.society.size)
+        question = self._rules.prompts.ask(self._problem.question)
+        await asyncio.gather(*(self._answer(n, question) for n in agents))
+        for round_ in range(2, self._rules.rounds + 1):
+            if self._rules.fast and await self._judged(self._unanimous):
+                break
+            await self._round(round_)
+        return await self._judged(self._finish)
+
+    async def _round(self, round_: int) -> None:
+        previous = [turns[-1].call.text for turns in self._turns]
+        shared = None
+        if self._rules.fast and self._rules.summarize:
+            shared = await self._summarize(None, round_, previous[:MAX_OTHERS])
+        await asyncio.gather(*(self._revise(n, round_, previous, shared) for n in range(len(previous))))
+
+    async def _revise(self, agent: int, round_: int, previous: Sequence[str], shared: str | None) -> None:
+        others = self._others(agent, round_, previous)
+        summary = shared
+        if summary is None and self._rules.summarize:
+            summary = await self._summarize(agent, round_, others)
+        prompt = self._rules.prompts.again(
+            self._problem.question, summary=summary, others=others, cooperative=self._rules.cooperative
+        )
+        await self._answer(agent, prompt)
+
+    def _others(self, agent: int, round_: int, previous: Sequence[str]) -> list[str]:
+        others = [text for n, text in enumerate(previous) if n != agent]
+        if not self._rules.fast:  # fast mode keeps the order, so that prompts share prefixes
+            random.Random(self._rules.key(self._problem.id, agent, round_, "order")).shuffle(others)
+        return others[:MAX_OTHERS]
+
+    async def _summarize(self, agent: int | None, round_: int, answers: Sequence[str]) -> str:
+        prompt = self._rules.prompts.summary(answers)
+        seed = self._rules.key(self._problem.id, agent, round_, "summary")
+        # A shared summary may come from any server; the question decides, so that all have their part.
+        seat = seed % self._table.society.size if agent is None else agent
+        call = await self._call(seat, BASE, [Message("user", prompt)], seed)
+        self._summaries.append(Summary(agent, round_, prompt, call))
+        return call.text
+
+    async def _answer(self, agent: int, prompt: str) -> None:
+        turns = self._turns[agent]
+        round_ = len(turns) + 1
+        said = [m for t in turns for m in (Message("user", t.prompt), Message("assistant", t.call.text))]
+        model = self._table.society.model(agent, round_, self._rules)
+        seed = self._rules.key(self._problem.id, agent, round_, "answer")
+        call = await self._call(agent, model, [*said, Message("user", prompt)], seed)
+        parsed = extract(call.text, self._table.checker.kind, complete=call.finish_reason == "stop")
+        turns.append(Turn(prompt, call, parsed, agrees=False, right=False))  # judged when the debate is over
+
+    async def _call(self, seat: int, model: str, messages: Sequence[Message], seed: int) -> Call:
+        server = self._table.society.servers[seat]
+        prompt = self._table.template.prompt(messages)
+        room = self._table.contexts[server] - len(prompt)
+        if room < 1:  # said nothing: such an answer does not parse, and the question still counts
+            return Call(model, seed, len(prompt), 0, "context", "")
+        rules = self._rules
+        tokens = min(rules.max_tokens, room)
+        request = Request(model, prompt, seed, rules.temperature, rules.top_p, tokens)
+        return await self._table.engine.complete(server, request)
+
+    async def _judged(self, judge: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._table.judge, judge)
+
+    def _unanimous(self) -> bool:
+        return voting.unanimous([turns[-1].parsed for turns in self._turns], self._table.checker.equal)
+
+    def _finish(self) -> Transcript:
+        votes = tuple(self._vote(m) for m in range(len(self._turns[0])))
+        turns = tuple(tuple(self._judge_turn(turn, votes[-1]) for turn in agent) for agent in self._turns)
+        # By round and agent: the order of arrival would differ from run to run.
+        summaries = sorted(self._summaries, key=lambda s: (s.round, -1 if s.agent is None else s.agent))
+        return Transcript(self._index, self._problem, turns, tuple(summaries), votes)
+
+    def _vote(self, m: int) -> Vote:
+        seed = self._rules.key(self._problem.id, m + 1, "tie")
+        parsed = [turns[m].parsed for turns in self._turns]
+        return voting.vote(parsed, self._problem.answer, equal=self._table.checker.equal, seed=seed)
+
+    def _judge_turn(self, turn: Turn, final: Vote) -> Turn:
+        if turn.parsed is None:
+            return turn
+        equal = self._table.checker.equal
+        agrees = final.answer is not None and equal(final.answer, turn.parsed)
+        return replace(turn, agrees=agrees, right=equal(self._problem.answer, turn.parsed))
+
+
+async def debate_all(table: Table, problems: Sequence[Problem], journal: Journal, progress: "DebateProgress") -> list[Transcript]:
+    """Debates every problem that the journal does not have yet. Transcripts by index; BadInput if no answer parses."""
+    known = table.society.models()
+    done = {i: t for i, t in journal.read().items() if {c.model for c in t.calls()} <= known}
+    progress.start(len(problems), done.values())
+    window = Window(table.engine.load)
+
+    async def one(index: int) -> None:
+        try:
+            transcript = await Debate(table, index, problems[index]).hold()
+        finally:
+            await window.leave()
+        done[index] = transcript
+        journal.add(transcript)
+        progress.add(transcript)
+        _some_parse(list(done.values()), len(problems), table)
+
+    async with _background(window.watch(), journal.keep()), asyncio.TaskGroup() as group:
+        for index in range(len(problems)):
+            if index not in done:
+                await window.enter()
+                group.create_task(one(index))
+    await journal.flush()
+    return [done[i] for i in range(len(problems))]
+
+
+@contextlib.asynccontextmanager
+async def _background(*coroutines: Any) -> Any:
+    tasks = [asyncio.ensure_future(c) for c in coroutines]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        failed = next((r for r in results if isinstance(r, Exception)), None)
+    if failed:
+        raise failed
+
+
+def _some_parse(done: Sequence[Transcript], total: int, table: Table) -> None:
+    if len(done) != min(EARLY, total) or any(turn.parsed for t in done for turns in t.turns for turn in turns):
+        return
+    answer = " ".join(done[0].turns[0][0].call.text.split())[:120]
+    raise BadInput(
+        f"task.answer: none of the answers to the first {len(done)} questions holds a {table.checker.kind}, e.g. {answer!r}; "
+        "change task.prompt, task.answer or debate.maxTokens"
+    )
+
+
+class DebateProgress:
+    """Questions, tokens and agreement of a debate, for Prometheus."""
+
+    def __init__(self, progress: program.Progress) -> None:
+        self._progress = progress
+        self._tokens = progress.counter("completion_tokens", "Tokens written by the models")
+        self._agreement = progress.gauge("agreement_ratio", "Share of agents that agree with the majority, over questions so far")
+        self._agreeing, self._answers = 0, 0
+
+    def start(self, total: int, done: Iterable[Transcript]) -> None:
+        """The number of questions, and those that an earlier process finished."""
+        self._progress.total.set(total)
+        for transcript in done:
+            self.add(transcript)
+
+    def add(self, transcript: Transcript) -> None:
+        """One more finished question."""
+        self._progress.done.inc()
+        self._tokens.inc(sum(c.completion_tokens for c in transcript.calls()))
+        self._agreeing += sum(turns[-1].agrees for turns in transcript.turns)
+        self._answers += len(transcript.turns)
+        self._agreement.set(self._agreeing / self._answers)
+
+
+async def hold(arguments: argparse.Namespace, store: Store, prefix: str, problems: Sequence[Problem]) -> list[Transcript]:
+    """Debates the problems with the society that the flags name. The journal below `prefix` is left for `settle`."""
+    rules = flags.rules(arguments)
+    servers = parse_servers(arguments.server)
+    society = adapters.society(
+        store, arguments.run, arguments.models_from, arguments.agents, tuple(servers), critics=rules.critics
+    )
+    template = flags.chat_template(arguments)
+    progress = DebateProgress(program.Progress(arguments.metrics_port, arguments.metrics_host))
+    async with HttpEngine(servers) as engine:
+        contexts = {name: await engine.ready(name, society.on(name)) for name in dict.fromkeys(society.servers)}
+        with Checker(arguments.answer) as checker, ThreadPoolExecutor(1) as judge:
+            table = Table(rules, society, engine, template, checker, contexts, judge)
+            return await debate_all(table, problems, Journal(store, prefix), progress)
+
+
+def run_debate(arguments: argparse.Namespace, store: Store, prefix: str, part: str) -> tuple[list[Transcript], float]:
+    """The transcripts of `problems/<part>.jsonl` and the seconds they took."""
+    started = time.monotonic()
+    commit = required(store, f"{arguments.run}/{layout.PROBLEMS}", "the task `prepare`")
+    name = f"{part}.jsonl"
+    problems = records.decode_lines(fetch(store, commit, name), Problem, f"{commit.prefix}{name}")
+    try:
+        transcripts = asyncio.run(hold(arguments, store, prefix, problems))
+    except ExceptionGroup as group:  # a task group wraps what ended it; one cause is enough for the reader
+        raise group.exceptions[0] from None
+    return transcripts, time.monotonic() - started
+
+
+def settle(store: Store, prefix: str, seconds: float) -> None:
+    """After the commit: the time it took lies beside it, the journal goes."""
+    store.write(prefix + layout.TIMING, records.encode(Timing(round(seconds, 1))))
+    journal = Journal(store, prefix)
+    journal.read()
+    journal.remove()
+
+
+def usage(transcripts: Iterable[Transcript]) -> Usage:
+    """Requests and tokens of the transcripts."""
+    calls = [call for transcript in transcripts for call in transcript.calls()]
+    return Usage(len(calls), sum(c.prompt_tokens for c in calls), sum(c.completion_tokens for c in calls))
+
+
+def main(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Transcripts first, data sets after them; each is kept if it is committed already."""
+    store = open_store(arguments.store)
+    prefix = layout.debate(arguments.run, arguments.iteration)
+    if committed(store, prefix) is None:
+        transcripts, seconds = run_debate(arguments, store, prefix, "train")
+        files = {layout.TRANSCRIPTS: records.encode_lines(transcripts)}
+        publish(store, prefix, files, meta={"seed": arguments.seed, "usage": records.plain(usage(transcripts))})
+        settle(store, prefix, seconds)
+    commit = required(store, prefix, "this task")
+    data = fetch(store, commit, layout.TRANSCRIPTS)
+    transcripts = records.decode_lines(data, Transcript, prefix + layout.TRANSCRIPTS)
+    counts = datasets.write(store, arguments, transcripts, parent=commit)
+    return _summary(transcripts, counts)
+
+
+def _summary(transcripts: Sequence[Transcript], counts: Sequence[records.DatasetCounts]) -> dict[str, Any]:
+    agents = len(transcripts[0].turns)
+    agreeing = sum(turns[-1].agrees for t in transcripts for turns in t.turns)
+    return {
+        "questions": len(transcripts),
+        "agreement": round(agreeing / (agents * len(transcripts)), 4),
+        "kept": {role: [c.kept for c in counts if c.role == role] for role in records.ROLES},
+        "usage": records.plain(usage(transcripts)),
+    }
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser_ = program.parser("debate", "Debates the training questions and makes the data sets of every agent.")
+    flags.add_debate(parser_)
+    flags.add_datasets(parser_)
+    return parser_
+
+
+if __name__ == "__main__":
+    program.run(main, parser())

@@ -1,0 +1,174 @@
+"""The client of the inference servers: token ids in, one recorded call out, over the OpenAI-compatible completions API.
+
+One aiohttp session for the whole program; no per-call objects beyond the request itself. A server that is away (restarting,
+overloaded) is waited for; what it refuses for good (4xx) is BadInput.
+"""
+
+import asyncio
+import re
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol, Self
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+
+from maft.errors import BadInput
+from maft.records import BASE, Call
+
+PATIENCE = 300.0  # seconds that a server may be away: longer than it takes to restart one with a large model in the page cache
+HANG = 900.0  # seconds without a byte of an answer before a request is asked again
+_AWAY = {408, 425, 429, 500, 502, 503, 504}
+_GAUGE = re.compile(rb"^vllm:num_requests_(running|waiting)\{[^}]*\} ([0-9.e+]+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One completion. prompt: token ids; max_tokens: new tokens; seed: of this request alone."""
+
+    model: str
+    prompt: Sequence[int]
+    seed: int
+    temperature: float
+    top_p: float
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Requests that all servers together compute (running) and keep in line (waiting)."""
+
+    running: int
+    waiting: int
+
+
+class Engine(Protocol):
+    """The seam: HTTP servers, or a mock in tests."""
+
+    async def complete(self, server: str, request: Request) -> Call:
+        """One completion from the named server. BadInput if refused, OSError if the server stays away."""
+
+    async def ready(self, server: str, models: Iterable[str]) -> int:
+        """Returns once every replica of the server has answered for every model; gives the context length in tokens."""
+
+    async def load(self) -> Load:
+        """What the servers say about themselves; zeros where they say nothing."""
+
+
+class HttpEngine:
+    """vLLM servers. `servers`: name to the URLs of its replicas, e.g. {"server-0": ["http://127.0.0.1:8000"]}."""
+
+    def __init__(self, servers: Mapping[str, Sequence[str]], patience: float = PATIENCE) -> None:
+        self._replicas = {name: [_Replica(url.rstrip("/")) for url in urls] for name, urls in servers.items()}
+        self._patience = patience
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=HANG)
+        # limit 0: the debate's window decides how much is under way, not the pool.
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
+        self._session = aiohttp.ClientSession(timeout=timeout, connector=connector)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._session:
+            await self._session.close()
+
+    async def complete(self, server: str, request: Request) -> Call:
+        replica = min(self._replicas[server], key=lambda r: r.busy)
+        replica.busy += 1
+        try:
+            return await self._complete(replica, server, request)
+        finally:
+            replica.busy -= 1
+
+    async def ready(self, server: str, models: Iterable[str]) -> int:
+        contexts = [await self._ready(replica, server, list(models)) for replica in self._replicas[server]]
+        return min(contexts)
+
+    async def load(self) -> Load:
+        loads = await asyncio.gather(*(self._load(r.url) for replicas in self._replicas.values() for r in replicas))
+        return Load(sum(load.running for load in loads), sum(load.waiting for load in loads))
+
+    async def _ready(self, replica: "_Replica", server: str, models: list[str]) -> int:
+        listing = await self._ask(server, f"{replica.url}/v1/models", None)
+        context = next((m.get("max_model_len") for m in listing["data"] if m["id"] == BASE), None)
+        if not context:
+            raise BadInput(f"server {server}: {replica.url} does not serve a model {BASE!r} with a max_model_len")
+        probe = [Request(model, [0], 0, 0.0, 1.0, 1) for model in models]
+        await asyncio.gather(*(self._complete(replica, server, request) for request in probe))
+        return int(context)
+
+    async def _complete(self, replica: "_Replica", server: str, request: Request) -> Call:
+        answer = await self._ask(server, f"{replica.url}/v1/completions", msgspec.json.encode(request))
+        choice, usage = answer["choices"][0], answer["usage"]
+        return Call(
+            model=request.model,
+            seed=request.seed,
+            prompt_tokens=usage["prompt_tokens"],
+            completion_tokens=usage["completion_tokens"],
+            finish_reason=choice["finish_reason"] or "",
+            text=choice["text"],
+        )
+
+    async def _ask(self, server: str, url: str, body: bytes | None) -> Any:
+        deadline, pause = asyncio.get_running_loop().time() + self._patience, 0.2
+        while True:
+            status, data = await self._send(url, body)
+            if status == 200:
+                return msgspec.json.decode(data)
+            reason = " ".join(data.decode(errors="replace").split())[:300]
+            if status not in _AWAY:
+                raise BadInput(f"server {server}: {url} refused a request ({status}): {reason}")
+            if asyncio.get_running_loop().time() > deadline:
+                raise OSError(f"server {server}: {url} away for more than {self._patience:.0f} s: {reason}")
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 5.0)
+
+    async def _send(self, url: str, body: bytes | None) -> tuple[int, bytes]:
+        assert self._session is not None, "use `async with`"
+        headers = {"Content-Type": "application/json"}
+        try:
+            async with self._session.request("POST" if body else "GET", url, data=body, headers=headers) as response:
+                return response.status, await response.read()
+        except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+            return 503, f"{type(error).__name__}: {error}".encode()
+
+    async def _load(self, url: str) -> Load:
+        status, data = await self._send(f"{url}/metrics", None)
+        found = {"running": 0, "waiting": 0}
+        for name, value in _GAUGE.findall(data) if status == 200 else ():
+            found[name.decode()] += int(float(value))
+        return Load(**found)
+
+
+class _Replica:
+    """One server process and how many of our requests it has."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.busy = 0
+
+
+def parse_servers(flags: Sequence[str]) -> dict[str, list[str]]:
+    """`NAME=URL` flags, in order, as a table; a URL whose host has several addresses stands for all of them."""
+    table: dict[str, list[str]] = {}
+    for flag in flags:
+        name, equals, url = flag.partition("=")
+        if not equals or urlsplit(url).scheme not in ("http", "https"):
+            raise BadInput(f"--server {flag}: expected NAME=http://HOST:PORT")
+        table.setdefault(name, []).extend(_addresses(url))
+    return table
+
+
+def _addresses(url: str) -> list[str]:
+    """A headless Service resolves to every replica; each has to answer for itself before it is used."""
+    parts = urlsplit(url)
+    try:
+        found = socket.getaddrinfo(parts.hostname, parts.port or 80, socket.AF_INET, socket.SOCK_STREAM)
+    except OSError:
+        return [url]  # not known yet: requests wait for it
+    return [f"{parts.scheme}://{host}:{port}" for host, port in sorted({entry[4][:2] for entry in found})]

@@ -1,0 +1,34 @@
+"""Where objects lie in the store, below `<namespace>/<name>/` of a run. Prefixes end with a slash."""
+
+from maft.records import Role
+
+PROBLEMS = "problems/"
+REPORT = "report/"
+TRANSCRIPTS = "part-0.jsonl"
+EVALUATION = "evaluation.json"
+TIMING = "timing.json"
+
+
+def debate(run: str, iteration: int) -> str:
+    """Transcripts of the training questions."""
+    return f"{run}/iterations/{iteration}/debate/"
+
+
+def evaluation(run: str, iteration: int) -> str:
+    """Transcripts of the held-out questions, and their scores."""
+    return f"{run}/iterations/{iteration}/evaluation/"
+
+
+def datasets(run: str, iteration: int) -> str:
+    """The 2N data sets of an iteration."""
+    return f"{run}/iterations/{iteration}/datasets/"
+
+
+def adapter(run: str, iteration: int, role: Role, agent: int) -> str:
+    """One PEFT adapter directory."""
+    return f"{run}/iterations/{iteration}/adapters/{role}-{agent}/"
+
+
+def dataset_file(role: Role, agent: int) -> str:
+    """The name of a data set below `datasets`."""
+    return f"{role}-{agent}.jsonl"

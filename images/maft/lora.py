@@ -1,0 +1,249 @@
+"""LoRA training on one device: tokens in, a PEFT directory out (paper, appendix on finetuning; LoRA in place of full weights).
+
+Examples of a batch are laid end to end in one row with positions that start anew (no padding), and the language-model head
+runs only where the loss counts. Models that mix such neighbours, found by trying, get one example at a time.
+"""
+
+import contextlib
+import json
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForCausalLM, get_cosine_schedule_with_warmup
+
+from maft.errors import BadInput
+from maft.prompts import Tokens
+
+CLIP = 1.0  # norm of the gradient
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """learning_rate: peak; warmup: share of steps; batch_size: examples per step; batch_tokens: tokens per forward pass."""
+
+    rank: int
+    alpha: int
+    dropout: float
+    target_modules: tuple[str, ...]
+    learning_rate: float
+    warmup: float
+    weight_decay: float
+    epochs: int
+    batch_size: int
+    batch_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Examples laid end to end. ids, positions: [1, tokens]; heads: [k] indices whose next token counts; labels: [k]."""
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    heads: torch.Tensor
+    labels: torch.Tensor
+
+
+def steps(examples: int, settings: Settings) -> int:
+    """Optimizer steps over all epochs."""
+    return settings.epochs * math.ceil(examples / settings.batch_size)
+
+
+def lay(examples: Sequence[Tokens]) -> Row:
+    """One row of several examples."""
+    ids = [i for e in examples for i in e.ids]
+    positions = [p for e in examples for p in range(len(e.ids))]
+    counted = [c and p > 0 for e in examples for p, c in enumerate(e.completion)]
+    heads = [i - 1 for i, c in enumerate(counted) if c]
+    tensor = torch.tensor
+    return Row(tensor([ids]), tensor([positions]), tensor(heads), tensor([ids[i + 1] for i in heads]))
+
+
+def rows(batch: Sequence[Tokens], limit: int) -> Iterator[list[Tokens]]:
+    """The batch in parts of at most `limit` tokens each; a longer example stands alone."""
+    part: list[Tokens] = []
+    for example in batch:
+        if part and sum(len(e.ids) for e in part) + len(example.ids) > limit:
+            yield part
+            part = []
+        part.append(example)
+    yield part
+
+
+def load_base(path: str, revision: str, trust_remote_code: bool) -> Any:
+    """The base model on the best device, frozen, in the widest precision that is fast there."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    flash = torch.cuda.is_available() and find_spec("flash_attn") is not None
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            path,
+            revision=revision or None,
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,
+            dtype=_dtype(),
+            attn_implementation="flash_attention_2" if flash else "sdpa",
+        )
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise BadInput(f"model.source: {path} cannot be loaded: {_one_line(error)}") from error
+    model.requires_grad_(False)
+    model.config.use_cache = False
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _dtype() -> torch.dtype:
+    if not torch.cuda.is_available():
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+@torch.no_grad()
+def lays(model: Any, examples: Sequence[Tokens]) -> bool:
+    """Whether neighbours in a row leave each other alone in this model: tried on two examples."""
+    pair = [examples[0], examples[-1]]
+    together, apart = _logits(model, lay(pair)), torch.cat([_logits(model, lay([e])) for e in pair])
+    loose = model.dtype != torch.float32
+    return bool(torch.allclose(together.float(), apart.float(), rtol=0.05 if loose else 1e-3, atol=0.5 if loose else 1e-3))
+
+
+def _logits(model: Any, row: Row) -> torch.Tensor:
+    """[k, vocabulary], at the heads alone."""
+    device = model.device
+    output = model(
+        input_ids=row.ids.to(device), position_ids=row.positions.to(device), logits_to_keep=row.heads.to(device), use_cache=False
+    )
+    logits: torch.Tensor = output.logits[0]
+    return logits
+
+
+def needs_checkpointing(config: Any, tokens: int, value_bytes: int, free_bytes: int) -> bool:
+    """Whether the activations of a forward pass over `tokens` would not fit: about 34 values per hidden unit and layer
+    (Korthikanti et al. 2022, without the attention matrix), and three copies of the logits."""
+    hidden, layers = config.hidden_size, config.num_hidden_layers
+    activations = tokens * layers * 34 * max(hidden, getattr(config, "intermediate_size", hidden) // 3) * value_bytes
+    logits = 3 * tokens * config.vocab_size * 4
+    return activations + logits > 0.8 * free_bytes
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else int(psutil.virtual_memory().available)
+
+
+class Trainer:
+    """Trains adapters of one base, one after the other."""
+
+    def __init__(self, base: Any, settings: Settings, step_done: Callable[[float], None]) -> None:
+        self._base = base
+        self._settings = settings
+        self._step_done = step_done
+
+    def train(self, examples: Sequence[Tokens], folder: Path, *, seed: int, previous: Path | None) -> list[float]:
+        """Writes the adapter to `folder`; gives the loss of every step, in nats per token. The base stays as it was."""
+        torch.manual_seed(seed)
+        limit = self._settings.batch_tokens if lays(self._base, examples) else 1
+        model = self._adapted(previous)
+        try:
+            self._save_memory(model, examples)
+            curve = self._run(model, list(examples), random.Random(seed), limit)
+            model.save_pretrained(str(folder), safe_serialization=True)
+        finally:
+            # In mid-training too: what PEFT put into the base comes out again.
+            self._base = model.unload()
+        _finite(folder, curve)
+        return curve
+
+    def _adapted(self, previous: Path | None) -> Any:
+        settings = self._settings
+        targets: str | list[str] = list(settings.target_modules)
+        if targets == ["all-linear"]:
+            targets = "all-linear"
+        config = LoraConfig(
+            r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=targets, task_type="CAUSAL_LM"
+        )
+        try:
+            if previous:
+                return PeftModel.from_pretrained(self._base, str(previous), is_trainable=True)
+            return get_peft_model(self._base, config)
+        except RuntimeError as error:
+            raise BadInput(f"model.source: the previous adapter does not fit this model: {_one_line(error)}") from error
+        except ValueError as error:
+            raise BadInput(f"training.lora.targetModules: {_one_line(error)}") from error
+
+    def _save_memory(self, model: Any, examples: Sequence[Tokens]) -> None:
+        longest = max(self._settings.batch_tokens, *(len(e.ids) for e in examples))
+        largest = min(longest, sum(sorted((len(e.ids) for e in examples), reverse=True)[: self._settings.batch_size]))
+        if needs_checkpointing(self._base.config, largest, self._base.dtype.itemsize, free_memory(self._base.device)):
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            model.enable_input_require_grads()
+
+    def _run(self, model: Any, examples: list[Tokens], order: random.Random, limit: int) -> list[float]:
+        settings = self._settings
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        total = steps(len(examples), settings)
+        schedule = get_cosine_schedule_with_warmup(optimizer, math.ceil(settings.warmup * total), total)
+        scaler = torch.amp.GradScaler(enabled=self._base.dtype == torch.float16)
+        curve: list[float] = []
+        model.train()
+        for _ in range(settings.epochs):
+            order.shuffle(examples)
+            for start in range(0, len(examples), settings.batch_size):
+                loss = self._gradients(model, examples[start : start + settings.batch_size], limit, scaler)
+                scaler.unscale_(optimizer)
+                torch.nn.utils.clip_grad_norm_(parameters, CLIP)
+                scaler.step(optimizer)
+                scaler.update()
+                schedule.step()
+                optimizer.zero_grad(set_to_none=True)
+                curve.append(loss)
+                self._step_done(loss)
+        return curve
+
+    def _gradients(self, model: Any, batch: Sequence[Tokens], limit: int, scaler: Any) -> float:
+        """Accumulates the gradient of the mean over the batch's completion tokens, whatever rows it takes; the loss."""
+        counted = sum(sum(e.completion) for e in batch)
+        loss = 0.0
+        for part in rows(batch, limit):
+            row = lay(part)
+            with self._autocast():
+                part_loss = cross_entropy(_logits(model, row).float(), row.labels.to(model.device), reduction="sum") / counted
+            scaler.scale(part_loss).backward()
+            loss += part_loss.item()
+        return loss
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        dtype = self._base.dtype
+        return contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(self._base.device.type, dtype)
+
+
+def _finite(folder: Path, curve: Sequence[float]) -> None:
+    weights = load_file(folder / "adapter_model.safetensors")
+    if not all(bool(torch.isfinite(w).all()) for w in weights.values()):
+        raise BadInput(f"training.learningRate: the adapter's weights are not finite (last loss {curve[-1]}); lower the rate")
+
+
+def tidy(folder: Path, model: str, revision: str, card: str) -> None:
+    """Makes the directory the same wherever it was trained: no local paths, no set order, our model card."""
+    path = folder / "adapter_config.json"
+    config = json.loads(path.read_text())
+    config["base_model_name_or_path"] = model
+    config["revision"] = revision or None
+    config["inference_mode"] = True
+    if isinstance(config["target_modules"], list):
+        config["target_modules"].sort()
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    (folder / "README.md").write_text(card)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

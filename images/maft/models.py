@@ -1,0 +1,85 @@
+"""Base models: found, fetched from a store where they lie in one, and checked without loading their weights.
+
+Only safetensors and JSON are read; pickled weights are refused.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from maft.errors import BadInput
+from maft.store import open_store, plain_name
+
+_WANTED = (".json", ".safetensors", ".jinja", ".model", ".txt")
+
+
+def is_path(source: str) -> bool:
+    """Whether the source names a folder rather than a model on the hub."""
+    return source.startswith(("/", "./", "../"))
+
+
+def cache() -> Path:
+    """Where models and adapters from stores are kept: MAFT_CACHE, or a folder of the user's cache."""
+    return Path(os.environ.get("MAFT_CACHE") or Path.home() / ".cache" / "maft")
+
+
+def local(source: str) -> str:
+    """A folder or hub id that transformers and vLLM take. An s3:// model is downloaded once; BadInput if it is not there."""
+    if source.startswith("s3://"):
+        return str(_download(source))
+    if is_path(source) and not (Path(source) / "config.json").is_file():
+        raise BadInput(f"model.source: {source} is no model folder (it has no config.json)")
+    return source
+
+
+def _download(source: str) -> Path:
+    store = open_store(source)
+    folder = cache() / "models" / "".join(c if c.isalnum() else "-" for c in source)
+    if (folder / ".complete").exists():
+        return folder
+    names = [key for key in store.list("") if key.endswith(_WANTED) and "/" not in key]
+    if "config.json" not in names:
+        raise BadInput(f"model.source: {source} is no model folder (it has no config.json)")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        part = folder / f"{plain_name(name)}.{os.getpid()}.part"
+        store.download(name, part)
+        os.replace(part, folder / name)
+    (folder / ".complete").touch()
+    return folder
+
+
+def check(source: str, revision: str, *, trust_remote_code: bool) -> None:
+    """BadInput unless the source is a causal language model whose weights, where they are local, are whole safetensors."""
+    path = local(source)
+    config = _config(path, revision, trust_remote_code=trust_remote_code)
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    remote = "AutoModelForCausalLM" in getattr(config, "auto_map", {}) if trust_remote_code else False
+    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not remote:
+        raise BadInput(f"model.source: {source} is a {config.model_type} model, not a causal language model")
+    if Path(path).is_dir():
+        _check_weights(Path(path))
+
+
+def _config(path: str, revision: str, *, trust_remote_code: bool) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(path, revision=revision or None, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"model.source: {path} cannot be read as a model: {' '.join(str(error).split())[:300]}") from error
+
+
+def _check_weights(folder: Path) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise BadInput(f"model.source: {folder} has no *.safetensors weights; convert pickled weights first")
+    for file in files:
+        try:
+            with safe_open(file, framework="numpy") as opened:
+                opened.keys()
+        except (SafetensorError, OSError) as error:
+            raise BadInput(f"model.source: {file} is damaged: {error}") from error

@@ -1,0 +1,116 @@
+"""Prompts: what is said to the models, and how a chat becomes tokens.
+
+Generation and training both go through `ChatTemplate`, so a model is trained on exactly the tokens it will see.
+The default texts follow the paper's (appendix, prompts for arithmetic, GSM and MATH); they stand in the resource's schema.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from maft.errors import BadInput
+from maft.records import Message
+
+MAX_OTHERS = 5  # answers that one summary sees, as in the authors' code
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """Templates with {question}, {answers} and {summary}. `revise` is used with summaries, `concatenate` without."""
+
+    question: str
+    summarize: str
+    revise: str
+    concatenate: str
+    cooperate: str
+
+    def ask(self, question: str) -> str:
+        """The first user turn."""
+        return fill(self.question, question=question)
+
+    def summary(self, others: Sequence[str]) -> str:
+        """The one user turn of a summary in a fresh context; the question is not part of it (paper, section 2.2)."""
+        return fill(self.summarize, answers=numbered(others))
+
+    def again(self, question: str, *, summary: str | None, others: Sequence[str], cooperative: bool) -> str:
+        """The user turn of a later round: the question again with what the others said."""
+        heard = summary if summary is not None else numbered(others)
+        if cooperative:
+            return fill(self.cooperate, question=question, summary=heard)
+        if summary is None:
+            return fill(self.concatenate, question=question, answers=heard)
+        return fill(self.revise, question=question, summary=heard)
+
+
+def numbered(answers: Sequence[str]) -> str:
+    """The answers one below the other, each under its speaker."""
+    return "\n".join(f"Agent {i}: {answer}" for i, answer in enumerate(answers, 1))
+
+
+def fill(template: str, **values: str) -> str:
+    """Replaces {name} in one pass; every other brace (LaTeX, JSON, a value's own) stays as it is."""
+    return re.sub(r"\{(\w+)\}", lambda match: values.get(match[1], match[0]), template)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A chat as the trainer takes it. ids: [length]; completion: [length], True where the loss counts."""
+
+    ids: tuple[int, ...]
+    completion: tuple[bool, ...]
+
+
+class ChatTemplate:
+    """A tokenizer's chat template as token ids."""
+
+    def __init__(self, tokenizer: Any, source: str) -> None:
+        if not getattr(tokenizer, "chat_template", None):
+            raise BadInput(f"model.source: {source} has no chat template; use an instruction-tuned model or add a template to it")
+        self._tokenizer = tokenizer
+
+    def prompt(self, messages: Sequence[Message]) -> list[int]:
+        """Tokens up to where the assistant's next answer begins. shape: [prompt tokens]."""
+        return self._ids(messages, add_generation_prompt=True)
+
+    def tokens(self, messages: Sequence[Message], *, every_turn: bool) -> Tokens:
+        """A chat that ends with the assistant, with the last answer (or every answer) marked.
+
+        What stands before an answer equals `prompt` token by token; a template that rewrites earlier turns is BadInput
+        with `every_turn`, because then no single token sequence shows the model what it saw.
+        """
+        ids, start = self._answered(messages)
+        marked = set(range(start, len(ids)))
+        for k in range(1, len(messages) - 1, 2) if every_turn else ():
+            answered, start = self._answered(messages[: k + 1])
+            if ids[: len(answered)] != answered:
+                raise BadInput("training.lossOn: the chat template rewrites earlier turns, so only `last` is possible with this model")
+            marked.update(range(start, len(answered)))
+        return Tokens(tuple(ids), tuple(i in marked for i in range(len(ids))))
+
+    def _answered(self, messages: Sequence[Message]) -> tuple[list[int], int]:
+        """Prompt, last answer and end token; and where the answer starts."""
+        prompt = self.prompt(messages[:-1])
+        whole = self._ids(messages, add_generation_prompt=False)
+        end = self._tokenizer.eos_token_id
+        if whole[: len(prompt)] == prompt and end in whole[len(prompt) :]:
+            # What follows the end token (often a line feed) is never generated, so it is not trained on.
+            return whole[: whole.index(end, len(prompt)) + 1], len(prompt)
+        answer = self._tokenizer(messages[-1].content, add_special_tokens=False)["input_ids"]
+        return [*prompt, *answer, end], len(prompt)
+
+    def _ids(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> list[int]:
+        chat = [{"role": m.role, "content": m.content} for m in messages]
+        ids = self._tokenizer.apply_chat_template(chat, add_generation_prompt=add_generation_prompt, return_dict=False)
+        return [int(i) for i in ids]
+
+
+def load_chat_template(path: str, revision: str | None, *, trust_remote_code: bool = False) -> ChatTemplate:
+    """The chat template of the model at `path` (a folder or a hub id)."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"model.source: {path} has no usable tokenizer: {' '.join(str(error).split())[:300]}") from error
+    return ChatTemplate(tokenizer, path)

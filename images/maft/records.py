@@ -1,0 +1,250 @@
+"""What passes between the programs: problems, transcripts, examples, commits. Frozen, JSON on the wire.
+
+`encode` and `decode` are the only way to and from JSON; `decode` rejects records of another shape.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from maft.errors import BadInput
+
+T = TypeVar("T")
+
+Role = Literal["generator", "critic"]
+ROLES: tuple[Role, ...] = ("generator", "critic")
+BASE = "base"  # the name under which every server serves the base model
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One question. `id` is a hash of its normalised text, so equal questions have equal ids."""
+
+    id: str
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat, as chat templates take it."""
+
+    role: Literal["user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to a model: what was asked for and what came back. Token counts include the end token."""
+
+    model: str
+    seed: int
+    prompt_tokens: int
+    completion_tokens: int
+    finish_reason: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One answer of one agent in one round.
+
+    prompt: the user turn it saw; parsed: the answer found in the text (None: did not parse); agrees: equals the final
+    majority; right: equals the reference answer (for evaluation and the report; training never reads it).
+    """
+
+    prompt: str
+    call: Call
+    parsed: str | None
+    agrees: bool
+    right: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A summary by the base model, for one agent (None: shared by all, fast mode) before the given round (2..M)."""
+
+    agent: int | None
+    round: int
+    prompt: str
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """Majority over the parsed answers of one round; `answer` is None where nothing parsed.
+
+    votes: agents behind `answer`; runner_up: agents behind the next answer; tied: drawn by the seed among equals;
+    right: equals the reference answer.
+    """
+
+    answer: str | None
+    votes: int
+    runner_up: int
+    tied: bool
+    right: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """One debate over one question: `turns[n][m]` is agent n's answer and `votes[m]` the majority in round m + 1."""
+
+    index: int
+    problem: Problem
+    turns: tuple[tuple[Turn, ...], ...]
+    summaries: tuple[Summary, ...]
+    votes: tuple[Vote, ...]
+
+    @property
+    def vote(self) -> Vote:
+        """The final majority: the label of the method."""
+        return self.votes[-1]
+
+    def dialogue(self, agent: int, rounds: int | None = None) -> tuple[Message, ...]:
+        """The chat of one agent, over its first `rounds` rounds (default: all)."""
+        turns = self.turns[agent][:rounds]
+        pairs = ((Message("user", t.prompt), Message("assistant", t.call.text)) for t in turns)
+        return tuple(m for pair in pairs for m in pair)
+
+    def calls(self) -> Iterator[Call]:
+        """Every request made for this question, answers first."""
+        yield from (turn.call for agent in self.turns for turn in agent)
+        yield from (summary.call for summary in self.summaries)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One training sample: a chat that ends with the assistant, and the problem it came from."""
+
+    problem: str
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A mean over questions with its standard error; both are fractions, not percent."""
+
+    mean: float
+    stderr: float
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a stage asked of the servers: requests, tokens read and tokens written."""
+
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Wall-clock seconds of a stage's last uninterrupted stretch. Lies beside the commit: equal work may take any time."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A held-out debate in numbers; every question counts, answers that do not parse are wrong.
+
+    answers[m]: single answers of round m + 1, mean over agents; agents[n][m]: the same per agent; votes[m]: the majority
+    of round m + 1, so votes[0] is plain majority voting and votes[-1] the debate; consensus: share of agents that agree
+    with the final majority; wrong_to_right and right_to_wrong: counts over agents and questions, first to last round.
+    """
+
+    iteration: int
+    questions: int
+    answers: tuple[Score, ...]
+    agents: tuple[tuple[Score, ...], ...]
+    votes: tuple[Score, ...]
+    consensus: Score
+    wrong_to_right: int
+    right_to_wrong: int
+    unparsed: int
+    ties: int
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetCounts:
+    """One data set of one agent: examples kept, and what was left out under which reason."""
+
+    role: Role
+    agent: int
+    kept: int
+    left_out: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """One role of one agent in one iteration. name: as the servers know it (`base` where there is none yet);
+    trained: False where there were too few examples and the agent kept what it had; loss_first, loss_last: mean of the first
+    and of the last tenth of the steps, in nats per token."""
+
+    role: Role
+    agent: int
+    iteration: int
+    name: str
+    trained: bool
+    examples: int
+    steps: int
+    loss_first: float | None
+    loss_last: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One object of a commit: its name below the commit's prefix, bytes and hex sha256."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """The last object of a publication. Readers follow it and never a listing."""
+
+    prefix: str
+    files: tuple[StoredFile, ...]
+    parents: tuple[str, ...]
+    meta: dict[str, Any]
+
+    def file(self, name: str) -> StoredFile:
+        """The entry of that name; BadInput if the commit has none."""
+        for entry in self.files:
+            if entry.name == name:
+                return entry
+        raise BadInput(f"{self.prefix}: its commit names no file {name!r}")
+
+
+def encode(record: Any) -> bytes:
+    """Compact JSON with sorted keys inside plain dicts, so that equal records give equal bytes."""
+    return msgspec.json.encode(record, order="deterministic")
+
+
+def decode(data: bytes, kind: type[T], where: str) -> T:
+    """The record of that kind; BadInput naming `where` if the JSON has another shape."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.DecodeError as error:  # ValidationError is one
+        raise BadInput(f"{where}: not a {kind.__name__} record: {error}") from None
+
+
+def encode_lines(records: Iterable[Any]) -> bytes:
+    """JSON lines, each ended by a newline."""
+    return b"".join(encode(record) + b"\n" for record in records)
+
+
+def decode_lines(data: bytes, kind: type[T], where: str) -> list[T]:
+    """The records of a JSON lines object; BadInput names the first bad line."""
+    lines = data.splitlines()
+    return [decode(line, kind, f"{where} line {i}") for i, line in enumerate(lines, 1) if line.strip()]
+
+
+def plain(record: Any) -> Any:
+    """The record as dicts, lists and plain values."""
+    return msgspec.to_builtins(record)

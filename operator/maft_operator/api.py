@@ -1,0 +1,194 @@
+"""The resource as frozen records. `parse` is the only way in; it takes defaults and bounds from the schema.
+
+Field names are those of the schema (camelCase there); units and reasons stand in its descriptions.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from maft_operator.schema import BadSpec, checked
+
+Topology = Literal["PerAgent", "Shared"]
+
+
+class Part(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """A section of the spec."""
+
+
+class SecretKey(Part):
+    """A key of a Secret."""
+
+    name: str
+    key: str
+
+
+class SecretName(Part):
+    """A Secret."""
+
+    name: str
+
+
+class Model(Part):
+    """The base model."""
+
+    source: str
+    revision: str
+    trust_remote_code: bool
+    max_length: int
+    cache_claim: str
+    token_secret: SecretKey | None = None
+
+
+class Arithmetic(Part):
+    """Expressions of kind arithmetic."""
+
+    operands: int
+    minimum: int
+    maximum: int
+
+
+class Task(Part):
+    """The questions."""
+
+    kind: str
+    source: str
+    held_out_source: str
+    answer: str
+    prompt: str
+    train: int
+    held_out: int
+    seed: int
+    arithmetic: Arithmetic
+
+
+class DebatePrompts(Part):
+    """Templates of the turns after the first."""
+
+    summarize: str
+    revise: str
+    concatenate: str
+    cooperate: str
+
+
+class Debate(Part):
+    """How the agents debate."""
+
+    rounds: int
+    summarize: bool
+    critics: bool
+    cooperative: bool
+    temperature: float
+    top_p: float
+    max_tokens: int
+    min_agreement: int
+    mode: Literal["paper", "fast"]
+    prompts: DebatePrompts
+
+
+class Lora(Part):
+    """The adapters."""
+
+    rank: int
+    alpha: int
+    dropout: float
+    target_modules: tuple[str, ...]
+
+
+class Training(Part):
+    """How adapters are trained."""
+
+    method: str
+    lora: Lora
+    learning_rate: float
+    warmup: float
+    weight_decay: float
+    epochs: int
+    batch_size: int
+    batch_tokens: int
+    critic_mix: float
+    loss_on: Literal["last", "all"]
+    start_from: Literal["previous", "base"]
+    min_examples: int
+    gpus: int
+    topology: Topology
+
+
+class Inference(Part):
+    """The vLLM servers."""
+
+    topology: Topology
+    lifetime: Literal["Phase", "Run"]
+    replicas: int
+    gpus: int
+    image: str
+    extra_args: tuple[str, ...]
+
+
+class EvaluationSpec(Part):
+    """Held-out debates."""
+
+    baselines: tuple[str, ...]
+    every: int
+
+
+class Storage(Part):
+    """The S3 bucket."""
+
+    bucket: str
+    prefix: str
+    region: str
+    endpoint: str | None = None
+    credentials_secret: SecretName | None = None
+
+
+class Spec(Part):
+    """The whole spec, defaults filled in."""
+
+    model: Model
+    task: Task
+    seed: int
+    agents: int
+    iterations: int
+    debate: Debate
+    training: Training
+    inference: Inference
+    evaluation: EvaluationSpec
+    suspend: bool
+    backoff_limit: int
+    queue_name: str
+    storage: Storage | None = None
+    ttl_seconds_after_finished: int | None = None
+    pod_template: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One resource: where it lives, what it is called, what it wants."""
+
+    namespace: str
+    name: str
+    spec: Spec
+
+    @property
+    def key(self) -> str:
+        """NAMESPACE/NAME, also the run's prefix in the store."""
+        return f"{self.namespace}/{self.name}"
+
+
+def parse(resource: Mapping[str, Any]) -> Run:
+    """The resource as a Run; BadSpec with one line about the first thing wrong."""
+    whole = checked(resource)
+    metadata = whole["metadata"]
+    try:
+        spec = msgspec.convert(whole["spec"], Spec)
+    except msgspec.ValidationError as error:
+        raise BadSpec(f"spec: {error}") from None
+    return Run(metadata.get("namespace") or "default", metadata["name"], spec)
+
+
+def as_json(spec: Spec) -> str:
+    """The spec with all defaults as one line of JSON with sorted keys."""
+    return msgspec.json.encode(spec, order="deterministic").decode()

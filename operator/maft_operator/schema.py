@@ -1,0 +1,150 @@
+"""The resource's schema (crds/multiagentfinetunes.yaml): defaults, bounds and CEL rules, applied as the API server does.
+
+Order as there: unknown fields, defaults, types and bounds, then CEL. Rules about changes (oldSelf) have nothing to say here.
+"""
+
+import copy
+import difflib
+import functools
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from typing import Any
+
+import yaml
+from cel_expr_python import cel
+from jsonschema import Draft4Validator
+from jsonschema.exceptions import ValidationError, relevance
+
+GROUP, VERSION, KIND = "maft.dev", "v1alpha1", "MultiAgentFinetune"
+Json = dict[str, Any]
+
+
+class BadSpec(Exception):
+    """A resource that will never run. One line: the field, what was found, what to do."""
+
+
+@functools.cache
+def openapi() -> Json:
+    """The openAPIV3Schema of the version that this release serves."""
+    crd = yaml.safe_load((resources.files("maft_operator") / "crd.yaml").read_text())
+    schema: Json = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    return schema
+
+
+def checked(resource: Mapping[str, Any]) -> Json:
+    """The resource with defaults filled in; BadSpec naming the first field that is wrong."""
+    _identity(resource)
+    whole = copy.deepcopy(dict(resource))
+    _known(whole, openapi(), "")
+    _fill(whole, openapi())
+    # Draft 4 is the JSON Schema that OpenAPI 3.0 follows: exclusiveMinimum is a flag beside minimum.
+    if error := next(iter(sorted(Draft4Validator(openapi()).iter_errors(whole), key=relevance)), None):
+        raise BadSpec(_explain(error))
+    for path, rule, message in _violations(whole, openapi(), ""):
+        raise BadSpec(message or f"{path}: breaks the rule {rule}")
+    return whole
+
+
+def _identity(resource: Mapping[str, Any]) -> None:
+    wanted = f"{GROUP}/{VERSION}"
+    if resource.get("apiVersion") != wanted:
+        raise BadSpec(f"apiVersion: {resource.get('apiVersion')!r}; this release reads {wanted}")
+    if resource.get("kind") != KIND:
+        raise BadSpec(f"kind: {resource.get('kind')!r}; expected {KIND}")
+    if not isinstance(resource.get("metadata"), dict) or not resource["metadata"].get("name"):
+        raise BadSpec("metadata.name: missing; give the run a name")
+
+
+def _known(value: Any, schema: Json, path: str) -> None:
+    """The API server prunes unknown fields or, for kubectl's default, refuses them; so do we, with the nearest name."""
+    if isinstance(value, list):
+        for i, item in enumerate(value):
+            _known(item, schema.get("items", {}), f"{path}[{i}]")
+    properties = schema.get("properties")
+    if not isinstance(value, dict) or not properties or schema.get("x-kubernetes-preserve-unknown-fields"):
+        return
+    for name, child in value.items():
+        if name not in properties:
+            raise BadSpec(_misspelt(f"{path}.{name}".lstrip("."), name, properties))
+        _known(child, properties[name], f"{path}.{name}".lstrip("."))
+
+
+def _misspelt(path: str, name: str, properties: Json) -> str:
+    near = difflib.get_close_matches(name, properties, n=1, cutoff=0.6)
+    folded = [known for known in properties if known.lower() == name.replace("_", "").replace("-", "").lower()]
+    hint = f"did you mean {(folded or near)[0]}?" if folded or near else f"known are {', '.join(sorted(properties))}"
+    return f"{path}: unknown field; {hint}"
+
+
+def _fill(value: Any, schema: Json) -> None:
+    """Structural defaulting: a missing property with a default gets it, then its own properties are filled."""
+    if isinstance(value, list):
+        for item in value:
+            _fill(item, schema.get("items", {}))
+    if not isinstance(value, dict):
+        return
+    for name, child in schema.get("properties", {}).items():
+        if name not in value and "default" in child:
+            value[name] = copy.deepcopy(child["default"])
+        if name in value:
+            _fill(value[name], child)
+
+
+def _explain(error: ValidationError) -> str:
+    path = _dotted(error.absolute_path)
+    value, limit = error.instance, error.validator_value
+    if error.validator == "required":
+        missing = next(name for name in limit if name not in value)
+        return f"{f'{path}.{missing}'.lstrip('.')}: missing; see its description in `kubectl explain` or docs/resource.md"
+    texts = {
+        "type": f"is {_named(value)}; expected {'an' if limit[0] in 'aio' else 'a'} {limit}" if isinstance(limit, str) else "",
+        "enum": f"{value!r}; expected one of {', '.join(map(str, limit))}" if isinstance(limit, list) else "",
+        "minimum": f"{value}; expected {'more than' if error.schema.get('exclusiveMinimum') else 'at least'} {limit}",
+        "maximum": f"{value}; expected at most {limit}",
+        "minLength": "is empty",
+        "maxLength": f"longer than {limit} characters",
+        "minItems": f"has {len(value) if isinstance(value, list) else 0} items; expected at least {limit}",
+        "maxItems": f"has more than {limit} items",
+        "pattern": f"{value!r}; expected to match {limit}",
+    }
+    return f"{path}: {texts.get(str(error.validator)) or error.message}"
+
+
+def _named(value: Any) -> str:
+    return {str: "the text ", bool: "", dict: "an object", list: "a list", type(None): "empty"}.get(type(value), "") + (
+        "" if isinstance(value, dict | list) or value is None else repr(value)
+    )
+
+
+def _dotted(path: Any) -> str:
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.lstrip(".") or "the resource"
+
+
+def rules(schema: Json | None = None, path: str = "") -> Iterator[tuple[str, Json]]:
+    """Every CEL rule of the schema with the path it stands at."""
+    schema = openapi() if schema is None else schema
+    for rule in schema.get("x-kubernetes-validations", ()):
+        yield path, rule
+    for name, child in schema.get("properties", {}).items():
+        yield from rules(child, f"{path}.{name}".lstrip("."))
+
+
+def _violations(value: Any, schema: Json, path: str) -> Iterator[tuple[str, str, str]]:
+    for rule in schema.get("x-kubernetes-validations", ()):
+        if "oldSelf" not in rule["rule"] and not _holds(rule["rule"], value):
+            yield path, rule["rule"], rule.get("message", "")
+    for name, child in schema.get("properties", {}).items():
+        if isinstance(value, dict) and name in value:
+            yield from _violations(value[name], child, f"{path}.{name}".lstrip("."))
+
+
+@functools.cache
+def _compiled(rule: str) -> Any:
+    return cel.NewEnv(variables={"self": cel.Type.DYN}).compile(rule)
+
+
+def _holds(rule: str, value: Any) -> bool:
+    return _compiled(rule).eval(data={"self": value}).value() is True
