@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from maft import adapters, datasets, flags, layout, program, records, voting
-from maft.checking import Checker
 from maft.answers import extract
+from maft.checking import Checker
 from maft.engine import Engine, HttpEngine, Request, parse_servers
 from maft.errors import BadInput
 from maft.journal import Journal

@@ -171,4 +171,5 @@ def _addresses(url: str) -> list[str]:
         found = socket.getaddrinfo(parts.hostname, parts.port or 80, socket.AF_INET, socket.SOCK_STREAM)
     except OSError:
         return [url]  # not known yet: requests wait for it
-    return [f"{parts.scheme}://{host}:{port}" for host, port in sorted({entry[4][:2] for entry in found})]
+    hosts = sorted({str(entry[4][0]) for entry in found})
+    return [f"{parts.scheme}://{host}:{parts.port or 80}" for host in hosts]

@@ -106,11 +106,11 @@ def _dtype() -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
-@torch.no_grad()
 def lays(model: Any, examples: Sequence[Tokens]) -> bool:
     """Whether neighbours in a row leave each other alone in this model: tried on two examples."""
     pair = [examples[0], examples[-1]]
-    together, apart = _logits(model, lay(pair)), torch.cat([_logits(model, lay([e])) for e in pair])
+    with torch.no_grad():
+        together, apart = _logits(model, lay(pair)), torch.cat([_logits(model, lay([e])) for e in pair])
     loose = model.dtype != torch.float32
     return bool(torch.allclose(together.float(), apart.float(), rtol=0.05 if loose else 1e-3, atol=0.5 if loose else 1e-3))
 
@@ -131,7 +131,7 @@ def needs_checkpointing(config: Any, tokens: int, value_bytes: int, free_bytes: 
     hidden, layers = config.hidden_size, config.num_hidden_layers
     activations = tokens * layers * 34 * max(hidden, getattr(config, "intermediate_size", hidden) // 3) * value_bytes
     logits = 3 * tokens * config.vocab_size * 4
-    return activations + logits > 0.8 * free_bytes
+    return bool(activations + logits > 0.8 * free_bytes)
 
 
 def free_memory(device: torch.device) -> int:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-
 from maft.prompts import Prompts
 from maft.records import BASE
 

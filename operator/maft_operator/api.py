@@ -18,20 +18,20 @@ class Part(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """A section of the spec."""
 
 
-class SecretKey(Part):
+class SecretKey(Part, frozen=True):
     """A key of a Secret."""
 
     name: str
     key: str
 
 
-class SecretName(Part):
+class SecretName(Part, frozen=True):
     """A Secret."""
 
     name: str
 
 
-class Model(Part):
+class Model(Part, frozen=True):
     """The base model."""
 
     source: str
@@ -42,7 +42,7 @@ class Model(Part):
     token_secret: SecretKey | None = None
 
 
-class Arithmetic(Part):
+class Arithmetic(Part, frozen=True):
     """Expressions of kind arithmetic."""
 
     operands: int
@@ -50,7 +50,7 @@ class Arithmetic(Part):
     maximum: int
 
 
-class Task(Part):
+class Task(Part, frozen=True):
     """The questions."""
 
     kind: str
@@ -64,7 +64,7 @@ class Task(Part):
     arithmetic: Arithmetic
 
 
-class DebatePrompts(Part):
+class DebatePrompts(Part, frozen=True):
     """Templates of the turns after the first."""
 
     summarize: str
@@ -73,7 +73,7 @@ class DebatePrompts(Part):
     cooperate: str
 
 
-class Debate(Part):
+class Debate(Part, frozen=True):
     """How the agents debate."""
 
     rounds: int
@@ -88,7 +88,7 @@ class Debate(Part):
     prompts: DebatePrompts
 
 
-class Lora(Part):
+class Lora(Part, frozen=True):
     """The adapters."""
 
     rank: int
@@ -97,7 +97,7 @@ class Lora(Part):
     target_modules: tuple[str, ...]
 
 
-class Training(Part):
+class Training(Part, frozen=True):
     """How adapters are trained."""
 
     method: str
@@ -116,7 +116,7 @@ class Training(Part):
     topology: Topology
 
 
-class Inference(Part):
+class Inference(Part, frozen=True):
     """The vLLM servers."""
 
     topology: Topology
@@ -127,14 +127,14 @@ class Inference(Part):
     extra_args: tuple[str, ...]
 
 
-class EvaluationSpec(Part):
+class EvaluationSpec(Part, frozen=True):
     """Held-out debates."""
 
     baselines: tuple[str, ...]
     every: int
 
 
-class Storage(Part):
+class Storage(Part, frozen=True):
     """The S3 bucket."""
 
     bucket: str
@@ -144,7 +144,7 @@ class Storage(Part):
     credentials_secret: SecretName | None = None
 
 
-class Spec(Part):
+class Spec(Part, frozen=True):
     """The whole spec, defaults filled in."""
 
     model: Model

@@ -13,6 +13,7 @@ Kind = Literal["prepare", "debate", "train", "evaluate", "report"]
 Phase = Literal["Preparing", "Serving", "Debating", "Training", "Evaluating", "Reporting", "Complete", "Failed"]
 BAD_INPUT = 2  # exit code of a program that will fail again
 PORT = 8000  # of servers on a cluster, where each has an address of its own
+Flags = tuple[str, ...]
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # vLLM's choices for --max-lora-rank
 
 
@@ -23,7 +24,7 @@ class Task:
     name: str
     kind: Kind
     iteration: int
-    flags: tuple[str, ...]
+    flags: Flags
     needs: tuple[str, ...] = ()
     servers: tuple[str, ...] = ()
     gpus: int = 0
@@ -34,8 +35,8 @@ class Server:
     """vLLM, as many processes as replicas."""
 
     name: str
-    flags: tuple[str, ...]
-    extra: tuple[str, ...]
+    flags: Flags
+    extra: Flags
     replicas: int
     gpus: int
 
@@ -67,6 +68,7 @@ class ServerState:
     ready: bool
     failed: bool = False
     failures: int = 0
+    exit_code: int = 0
     message: str = ""
 
 
@@ -127,9 +129,9 @@ def train_names(run: Run, iteration: int) -> tuple[str, ...]:
     return tuple(name(run, iteration, f"train-{n}") for n in range(run.spec.agents))
 
 
-def _prepare(run: Run, common: tuple[str, ...]) -> Task:
+def _prepare(run: Run, common: Flags) -> Task:
     task = run.spec.task
-    flags = (*common, *_model(run.spec), "--spec", as_json(run.spec), "--kind", task.kind)
+    flags: Flags = (*common, *_model(run.spec), "--spec", as_json(run.spec), "--kind", task.kind)
     flags += ("--source", task.source) if task.source else ()
     flags += ("--held-out-source", task.held_out_source) if task.held_out_source else ()
     flags += ("--answer", task.answer, "--train", str(task.train), "--held-out", str(task.held_out))
@@ -138,20 +140,20 @@ def _prepare(run: Run, common: tuple[str, ...]) -> Task:
     return Task(name(run, 0, "prepare"), "prepare", 0, flags)
 
 
-def _debate(run: Run, common: tuple[str, ...], kind: Literal["debate", "evaluate"], iteration: int) -> Task:
+def _debate(run: Run, common: Flags, kind: Literal["debate", "evaluate"], iteration: int) -> Task:
     """Training questions are debated by last iteration's adapters, held-out questions by this one's."""
     spec = run.spec
     models_from = iteration - 1 if kind == "debate" else iteration
     needs = train_names(run, models_from) if models_from else (name(run, 0, "prepare"),)
-    flags = (*common, *_model(spec), *_rules(spec), "--iteration", str(iteration), "--models-from", str(models_from))
+    flags: Flags = (*common, *_model(spec), *_rules(spec), "--iteration", str(iteration), "--models-from", str(models_from))
     if kind == "debate":
         flags += ("--min-agreement", str(spec.debate.min_agreement), "--critic-mix", str(spec.training.critic_mix))
     return Task(name(run, iteration, kind), kind, iteration, flags, needs, server_names(run))
 
 
-def _rules(spec: Spec) -> tuple[str, ...]:
+def _rules(spec: Spec) -> Flags:
     debate, prompts = spec.debate, spec.debate.prompts
-    flags = ("--agents", str(spec.agents), "--rounds", str(debate.rounds), "--mode", debate.mode, "--answer", spec.task.answer)
+    flags: Flags = ("--agents", str(spec.agents), "--rounds", str(debate.rounds), "--mode", debate.mode, "--answer", spec.task.answer)
     flags += () if debate.summarize else ("--no-summaries",)
     flags += () if debate.critics else ("--no-critics",)
     flags += ("--cooperative",) if debate.cooperative else ()
@@ -161,7 +163,7 @@ def _rules(spec: Spec) -> tuple[str, ...]:
     return (*flags, f"--prompt-cooperate={prompts.cooperate}")
 
 
-def _train(run: Run, common: tuple[str, ...], iteration: int) -> list[Task]:
+def _train(run: Run, common: Flags, iteration: int) -> list[Task]:
     spec = run.spec
     names = train_names(run, iteration)
     per_task = [(n,) for n in range(spec.agents)] if len(names) == spec.agents else [tuple(range(spec.agents))]
@@ -180,9 +182,9 @@ def _evaluated(spec: Spec, iteration: int) -> bool:
     return iteration % spec.evaluation.every == 0 or iteration == spec.iterations
 
 
-def _training(spec: Spec, iteration: int, agents: Iterable[int]) -> tuple[str, ...]:
+def _training(spec: Spec, iteration: int, agents: Iterable[int]) -> Flags:
     training, lora = spec.training, spec.training.lora
-    flags = (*_model(spec), "--iteration", str(iteration))
+    flags: Flags = (*_model(spec), "--iteration", str(iteration))
     for agent in agents:
         flags += ("--agent", str(agent))
     flags += () if spec.debate.critics else ("--no-critics",)
@@ -195,23 +197,23 @@ def _training(spec: Spec, iteration: int, agents: Iterable[int]) -> tuple[str, .
     return (*flags, "--batch-size", str(training.batch_size), "--batch-tokens", str(training.batch_tokens))
 
 
-def _report(run: Run, common: tuple[str, ...], tasks: Iterable[Task]) -> Task:
+def _report(run: Run, common: Flags, tasks: Iterable[Task]) -> Task:
     needs = tuple(t.name for t in tasks if t.kind in ("evaluate", "train"))
     return Task(name(run, run.spec.iterations, "report"), "report", run.spec.iterations, common, needs)
 
 
-def _model(spec: Spec) -> tuple[str, ...]:
-    flags = ("--model", spec.model.source)
+def _model(spec: Spec) -> Flags:
+    flags: Flags = ("--model", spec.model.source)
     flags += ("--revision", spec.model.revision) if spec.model.revision else ()
     return flags + (("--trust-remote-code",) if spec.model.trust_remote_code else ())
 
 
-def _server(run: Run, common: tuple[str, ...], server: str) -> Server:
+def _server(run: Run, common: Flags, server: str) -> Server:
     spec = run.spec
     roles = 2 if spec.debate.critics else 1
     together = roles * (spec.agents if spec.inference.topology == "Shared" else 1)
     rank = next(rank for rank in _RANKS if rank >= spec.training.lora.rank)
-    flags = (*common, *_model(spec), "--max-lora-rank", str(rank), "--max-loras", str(min(together, 16)))
+    flags: Flags = (*common, *_model(spec), "--max-lora-rank", str(rank), "--max-loras", str(min(together, 16)))
     # Twice as many in memory: while new adapters arrive, the previous iteration's are still asked for.
     flags += ("--max-cpu-loras", str(2 * together))
     flags += ("--max-length", str(spec.model.max_length)) if spec.model.max_length else ()
@@ -220,13 +222,13 @@ def _server(run: Run, common: tuple[str, ...], server: str) -> Server:
     return Server(server, flags, extra, spec.inference.replicas, gpus)
 
 
-def command(task: Task, urls: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+def command(task: Task, urls: Mapping[str, Iterable[str]]) -> Flags:
     """The arguments after `python` that run a task; urls: of each replica of each server."""
     servers = tuple(f"--server={name}={url}" for name in task.servers for url in urls[name])
     return ("-m", f"maft.{task.kind}", *task.flags, *servers)
 
 
-def serve(server: Server, *where: str) -> tuple[str, ...]:
+def serve(server: Server, *where: str) -> Flags:
     """The arguments after `python` that run a server; where: further flags of our own, such as --port."""
     return ("-m", "maft.serve", *server.flags, *where, *server.extra)
 
@@ -245,7 +247,7 @@ def step(graph: Graph, observed: Observed) -> Step:
     runnable = [t for t in unfinished if all(_succeeded(observed, need) for need in t.needs)]
     wanted = _wanted(graph, runnable, unfinished)
     delete = tuple(name for name in observed.servers if name not in wanted)
-    create = (
+    create: tuple[Task | Server, ...] = (
         *(s for s in graph.servers if s.name in wanted and (s.name not in observed.servers or observed.servers[s.name].failed)),
         *(t for t in runnable if _may_start(graph, t, observed)),
     )
@@ -264,7 +266,7 @@ def _failure(graph: Graph, observed: Observed) -> str:
             return f"{task.name}: {state.message}"
     for server in graph.servers:
         found = observed.servers.get(server.name)
-        if found and found.failures > graph.backoff_limit:
+        if found and found.failed and (found.exit_code == BAD_INPUT or found.failures > graph.backoff_limit):
             return f"{server.name}: {found.message}"
     return ""
 

@@ -92,14 +92,16 @@ def _fill(value: Any, schema: Json) -> None:
 
 def _explain(error: ValidationError) -> str:
     path = _dotted(error.absolute_path)
-    value, limit = error.instance, error.validator_value
+    value: Any = error.instance
+    limit: Any = error.validator_value
+    schema: Any = error.schema
     if error.validator == "required":
         missing = next(name for name in limit if name not in value)
         return f"{f'{path}.{missing}'.lstrip('.')}: missing; see its description in `kubectl explain` or docs/resource.md"
     texts = {
         "type": f"is {_named(value)}; expected {'an' if limit[0] in 'aio' else 'a'} {limit}" if isinstance(limit, str) else "",
         "enum": f"{value!r}; expected one of {', '.join(map(str, limit))}" if isinstance(limit, list) else "",
-        "minimum": f"{value}; expected {'more than' if error.schema.get('exclusiveMinimum') else 'at least'} {limit}",
+        "minimum": f"{value}; expected {'more than' if schema.get('exclusiveMinimum') else 'at least'} {limit}",
         "maximum": f"{value}; expected at most {limit}",
         "minLength": "is empty",
         "maxLength": f"longer than {limit} characters",

@@ -1,0 +1,183 @@
+"""Charts of the report: numbers in, SVG elements out, for `maft.report`.
+
+Colours are CSS variables of the page (`--series-1` to `--series-8`, `--grid`, currentColor), so that a chart follows its theme.
+A chart without data is an empty string.
+"""
+
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from maft.records import DatasetCounts, Evaluation, Role, Score, Usage
+
+SERIES = tuple(f"#0000f{i}" for i in range(1, 9))  # stand for the page's colours until the SVG is written
+INK, GRID = "#00000a", "#00000b"
+MARKS = "osD^v"
+LINES = ("-", "--", ":", "-.", "-")
+SPAN = 30.0  # percentage points that an axis shows at least, so that noise does not look like news
+WIDEST = 8  # agents with a bar each; more become one bar with its range
+LEARNT = "finetuning iterations behind the agents (0: untrained)"
+_STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "maft",  # equal numbers give equal bytes
+    "font.size": 9,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": GRID,
+    "axes.axisbelow": True,
+    "hatch.linewidth": 0.6,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One bar of a group. height: of the plain part; top: of a paler part above it; spread: below and above the height."""
+
+    height: float
+    top: float = 0.0
+    spread: tuple[float, float] | None = None
+
+
+def accuracy(evaluations: Sequence[Evaluation]) -> str:
+    """Held-out accuracy of the debate and of what the debate starts from."""
+    series = {
+        "debate (majority of last answers)": {e.iteration: e.votes[-1] for e in evaluations},
+        "majority of first answers": {e.iteration: e.votes[0] for e in evaluations},
+        "one first answer": {e.iteration: e.answers[0] for e in evaluations},
+    }
+    return _lines("accuracy", ("Accuracy on held-out questions", LEARNT, "right answers (% of questions)"), series)
+
+
+def consensus(held_out: Mapping[int, Score], training: Mapping[int, Score]) -> str:
+    """Agreement with the final majority; both by the iterations that the debating agents have behind them."""
+    series = {"held-out questions": held_out, "training questions": training}
+    return _lines("consensus", ("Agreement with the majority", LEARNT, "agreeing last answers (% of agents)"), series)
+
+
+def kept(role: Role, counts: Mapping[int, Sequence[DatasetCounts]]) -> str:
+    """Training examples of one role per agent and iteration."""
+    mine = {i: {c.agent: c.kept for c in found if c.role == role} for i, found in counts.items()}
+    agents = sorted({agent for found in mine.values() for agent in found})
+    texts = (f"Examples kept for the {role}s", "iteration", "examples")
+    if len(agents) <= WIDEST:
+        return _bars(f"kept-{role}", texts, {f"agent {n}": {i: Bar(k[n]) for i, k in mine.items() if n in k} for n in agents})
+    means = {i: _ranged(list(k.values())) for i, k in mine.items() if k}
+    return _bars(f"kept-{role}", texts, {f"mean of {len(agents)} agents, fewest to most": means})
+
+
+def tokens(usage: Mapping[str, Mapping[int, Usage]]) -> str:
+    """Tokens by kind of stage and iteration."""
+    groups = {kind: {i: Bar(u.completion_tokens, u.prompt_tokens) for i, u in found.items()} for kind, found in usage.items()}
+    return _bars("tokens", ("Tokens written (dark) and read (pale)", "iteration (0: untrained)", "tokens"), groups)
+
+
+def time(seconds: Mapping[str, Mapping[int, float]]) -> str:
+    """Hours, minutes or seconds by kind of stage and iteration."""
+    longest = max((s for found in seconds.values() for s in found.values()), default=0.0)
+    unit, size = ("hours", 3600) if longest >= 7200 else ("minutes", 60) if longest >= 120 else ("seconds", 1)
+    groups = {kind: {i: Bar(s / size) for i, s in found.items()} for kind, found in seconds.items()}
+    return _bars("time", ("Time", "iteration (0: untrained)", unit), groups)
+
+
+def _ranged(values: Sequence[int]) -> Bar:
+    mean = sum(values) / len(values)
+    return Bar(mean, spread=(mean - min(values), max(values) - mean))
+
+
+def _lines(name: str, texts: tuple[str, str, str], series: Mapping[str, Mapping[int, Score]]) -> str:
+    """Lines with error bars of one standard error, in percent."""
+    shown = {label: points for label, points in series.items() if points}
+    if not shown:
+        return ""
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes(texts)
+        for k, (label, points) in enumerate(shown.items()):
+            x = sorted(points)
+            mean, error = ([100 * getattr(points[i], part) for i in x] for part in ("mean", "stderr"))
+            shift = 0.04 * (k - (len(shown) - 1) / 2) if len(x) < WIDEST else 0.0  # error bars side by side
+            look = {"color": SERIES[k], "marker": MARKS[k], "linestyle": LINES[k], "markersize": 4.5, "capsize": 2.5}
+            axes.errorbar([i + shift for i in x], mean, yerr=error, label=label, **look)
+        axes.set_ylim(*_limits([100 * (p.mean + s * p.stderr) for points in shown.values() for p in points.values() for s in (-1, 1)]))
+        _whole(axes, sorted({i for points in shown.values() for i in points}))
+        return _svg(figure, name, texts[0])
+
+
+def _limits(values: Sequence[float]) -> tuple[float, float]:
+    """An axis in percent around the values, at least SPAN wide and not beyond 0 and 100."""
+    low, high = min(values) - 3, max(values) + 3
+    grow = max(0.0, SPAN - (high - low)) / 2
+    low, high = low - grow, high + grow
+    shift = max(0.0, -low) - max(0.0, high - 100)
+    return max(0.0, low + shift), min(100.0, high + shift)
+
+
+def _bars(name: str, texts: tuple[str, str, str], groups: Mapping[str, Mapping[int, Bar]]) -> str:
+    shown = {label: bars for label, bars in groups.items() if bars}
+    if not shown:
+        return ""
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes(texts)
+        width = 0.8 / len(shown)
+        for k, (label, bars) in enumerate(shown.items()):
+            for i, bar in bars.items():
+                _bar(axes, bar, i - 0.4 + width * (k + 0.5), 0.92 * width, SERIES[k % len(SERIES)])
+            axes.bar([], [], color=SERIES[k % len(SERIES)], label=label)
+        axes.yaxis.set_major_formatter(EngFormatter(sep=" "))
+        axes.yaxis.set_major_locator(MaxNLocator(6, integer=texts[2] in ("examples", "tokens")))
+        _whole(axes, sorted({i for bars in shown.values() for i in bars}))
+        return _svg(figure, name, texts[0])
+
+
+def _bar(axes: Any, bar: Bar, x: float, width: float, color: str) -> None:
+    error = [[part] for part in bar.spread] if bar.spread else None
+    axes.bar(x, bar.height, width, color=color, yerr=error, ecolor=INK, capsize=2.5)
+    if bar.top:
+        axes.bar(x, bar.top, width, bottom=bar.height, color=color, alpha=0.35)
+
+
+def _axes(texts: tuple[str, str, str]) -> tuple[Any, Any]:
+    figure = Figure(figsize=(4.8, 3.3), layout="constrained")
+    axes = figure.subplots()
+    title, x, y = texts
+    axes.set_title(title, loc="left", fontweight="bold", fontsize=10)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(axis="y", linewidth=0.6)
+    axes.tick_params(length=2.5)
+    return figure, axes
+
+
+def _whole(axes: Any, x: Sequence[int]) -> None:
+    """Whole iterations on the x axis, and room for one of them at its ends."""
+    axes.set_xlim(x[0] - 0.6, x[-1] + 0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+
+
+def _svg(figure: Any, name: str, title: str) -> str:
+    """An SVG element for an HTML page: no prolog, no style of its own, ids that are unique in the page, colours of the page."""
+    figure.legend(loc="outside lower left", ncols=3, frameon=False, handlelength=2.2, columnspacing=1.2, fontsize=8)
+    target = io.StringIO()
+    figure.savefig(target, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    body = target.getvalue()
+    body = re.sub(r"<style.*?</style>", "", body[body.index("<svg") :], flags=re.DOTALL)
+    body = re.sub(r"<svg[^>]*?viewBox=(\"[^\"]*\")[^>]*>", rf'<svg role="img" aria-label="{title}" viewBox=\1>', body, count=1)
+    body = re.sub(r"(xlink:)?(href=\"#|url\(#|\bid=\")", rf"\2{name}-", body)
+    for color, variable in _colors():
+        body = body.replace(color, variable)
+    return body
+
+
+def _colors() -> Iterator[tuple[str, str]]:
+    yield from ((color, f"var(--series-{i})") for i, color in enumerate(SERIES, 1))
+    yield from ((INK, "currentColor"), (GRID, "var(--grid)"))

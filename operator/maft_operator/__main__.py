@@ -1,0 +1,145 @@
+"""The `maft` command."""
+
+import argparse
+import asyncio
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+from rich.console import Console
+
+from maft_operator import __version__, files, plan
+from maft_operator.api import Run, Storage, parse
+from maft_operator.plan import Graph
+from maft_operator.schema import BadSpec
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs one subcommand and exits with its code; wrong input is one line and exit code 2."""
+    arguments = _parser().parse_args(argv)
+    try:
+        code = arguments.call(arguments)
+    except BadSpec as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = plan.BAD_INPUT
+    raise SystemExit(code)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="maft",
+        description="Multiagent finetuning: N copies of a model debate, learn from the majority, and debate again.",
+        epilog="Start with: maft run examples/arithmetic.yaml",
+    )
+    parser.add_argument("--version", action="version", version=f"maft {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _run_command(_command(commands, "run", _run, "run a resource on this machine", _RUN_HELP))
+    _command(commands, "plan", _plan, "show the tasks and command lines of a resource, without running anything", _PLAN_HELP)
+    _command(commands, "validate", _validate, "check a resource as the API server would", _VALIDATE_HELP)
+    report = commands.add_parser("report", help="make the report of a run again", description=_REPORT_HELP)
+    report.add_argument("run", metavar="RUN", help="folder or URL of the run: its store, then NAMESPACE/NAME")
+    report.set_defaults(call=_report)
+    return parser
+
+
+_RUN_HELP = """Runs a MultiAgentFinetune on this machine: vLLM servers, debates and training as processes, on its GPUs or on the CPU.
+Ctrl-C stops cleanly; the same command goes on from what is committed. Exit code 0: complete, 2: failed (the reason is the last line),
+130: interrupted."""
+_PLAN_HELP = "Prints every task with what it waits for, every server, and the command line of each. Nothing is started."
+_VALIDATE_HELP = "Checks fields, bounds and rules with the schema of the CustomResourceDefinition; names the first mistake."
+_REPORT_HELP = "Reads what a run has committed so far and writes report/index.html beside it."
+
+
+def _command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, call: object, text: str, long: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=long)
+    parser.add_argument("file", type=Path, metavar="FILE", help="a MultiAgentFinetune in YAML")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a field of the spec, such as iterations=2 or debate.rounds=3; may be repeated",
+    )
+    parser.add_argument("--store", metavar="URL", help="file:///folder or s3://bucket/prefix?endpoint=URL [spec.storage, or --dir]")
+    parser.add_argument("--dir", type=Path, default=Path("runs"), help="folder for logs and, without a store, everything else [runs]")
+    parser.set_defaults(call=call)
+    return parser
+
+
+def _run_command(parser: argparse.ArgumentParser) -> None:
+    # For tests and for other OpenAI-compatible servers; it gets the flags of `python -m maft.serve`.
+    parser.add_argument("--serve", default=os.environ.get("MAFT_SERVE", ""), help=argparse.SUPPRESS)
+
+
+def _load(arguments: argparse.Namespace) -> tuple[Run, str]:
+    run = parse(files.load(arguments.file, arguments.set))
+    return run, arguments.store or _bucket(run.spec.storage) or str(arguments.dir)
+
+
+def _bucket(storage: Storage | None) -> str:
+    """The store of a resource as the URL that programs take."""
+    if storage is None:
+        return ""
+    options = {name: value for name, value in (("endpoint", storage.endpoint), ("region", storage.region)) if value}
+    prefix = f"/{quote(storage.prefix.strip('/'))}" if storage.prefix else ""
+    return f"s3://{storage.bucket}{prefix}" + (f"?{urlencode(options)}" if options else "")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from maft_operator.run import run as run_here
+
+    run, store = _load(arguments)
+    return asyncio.run(run_here(run, store, arguments.dir, Console(), serve=shlex.split(arguments.serve)))
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    run, store = _load(arguments)
+    print(described(run, plan.graph(run, store)), end="")
+    return 0
+
+
+def described(run: Run, graph: Graph) -> str:
+    """The whole plan as text; equal resources give equal text."""
+    servers = ", ".join(f"{s.name} × {s.replicas}" for s in graph.servers)
+    lines = [f"# {run.key}: {len(graph.tasks)} tasks; servers {servers} (lifetime {run.spec.inference.lifetime})"]
+    urls = {s.name: [f"http://{s.name}:{plan.PORT}"] for s in graph.servers}
+    for server in graph.servers:
+        lines += ["", f"## server {server.name}", _shown(plan.serve(server, "--port", str(plan.PORT)))]
+    for task in graph.tasks:
+        waits = f" after {', '.join(task.needs)}" if task.needs else ""
+        asks = f", asks {', '.join(task.servers)}" if task.servers else ""
+        lines += ["", f"## task {task.name}{waits}{asks}", _shown(plan.command(task, urls))]
+    return "\n".join(lines) + "\n"
+
+
+def _shown(command: Sequence[str]) -> str:
+    """A command line that a shell takes, one flag a line."""
+    text = "python"
+    for part in command:
+        quoted = shlex.quote(part) if "\n" not in part else "$'" + part.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
+        text += f" \\\n  {quoted}" if part.startswith("--") else f" {quoted}"
+    return text
+
+
+def _validate(arguments: argparse.Namespace) -> int:
+    run, _ = _load(arguments)
+    print(f"{arguments.file}: {run.key} is valid")
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    url, _, options = arguments.run.rstrip("/").partition("?")
+    parts = url.rsplit("/", 2)
+    if len(parts) < 3:
+        raise BadSpec(f"RUN {arguments.run}: expected STORE/NAMESPACE/NAME, such as runs/default/arithmetic")
+    store = parts[0] + (f"?{options}" if options else "")
+    command = [sys.executable, "-m", "maft.report", "--store", store, "--run", f"{parts[1]}/{parts[2]}"]
+    return subprocess.run(command, check=False).returncode
+
+
+if __name__ == "__main__":
+    main()

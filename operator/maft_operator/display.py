@@ -1,0 +1,158 @@
+"""What people see of a run on this machine: bars while stages run, one line for each that finished, a table at the end."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from maft_operator.plan import Graph, Kind, Observed, Task
+
+QUIET = 10.0  # seconds between two lines about a stage where there is no terminal to draw bars on
+_WORDS: dict[Kind, str] = {
+    "prepare": "prepare: checks and questions",
+    "debate": "debate of the training questions",
+    "train": "training",
+    "evaluate": "debate of the held-out questions",
+    "report": "report",
+}
+
+
+def title(task: Task) -> str:
+    """A stage in words, with its iteration."""
+    who = task.name.rpartition("-")[2] if task.kind == "train" else ""
+    agent = f" of agent {who}" if who.isdigit() else ""
+    untrained = " (untrained)" if task.kind == "evaluate" and task.iteration == 0 else ""
+    prefix = f"iteration {task.iteration}: " if task.iteration and task.kind != "report" else ""
+    return f"{prefix}{_WORDS[task.kind]}{agent}{untrained}"
+
+
+class Display:
+    """Follows a run. `update` is called after every step."""
+
+    def __init__(self, console: Console, graph: Graph) -> None:
+        self._console = console
+        self._graph = graph
+        self._bars: dict[str, TaskID] = {}
+        self._since: dict[str, float] = {}
+        self._said: dict[str, float] = {}
+        self._ended: set[str] = set()
+        self.progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+
+    def update(self, observed: Observed, done: Mapping[str, tuple[float, float] | None], summaries: Mapping[str, dict[str, Any]]) -> None:
+        """observed: after the step; done: progress of running tasks; summaries: of finished ones."""
+        for server in self._graph.servers:
+            state = observed.servers.get(server.name)
+            self._follow(server.name, f"{server.name}: starting vLLM", state is not None and not state.ready, None)
+            if state and state.ready and server.name in self._since:
+                self._finished(server.name, f"{server.name} is ready", "")
+            elif server.name not in observed.servers:
+                self._ended.discard(server.name)
+            if state and state.failed and state.message:
+                self._once(f"{server.name}/{state.failures}", f"{server.name} failed ({state.failures}): {state.message}")
+        for task in self._graph.tasks:
+            self._task(task, observed, done.get(task.name), summaries)
+
+    def _task(self, task: Task, observed: Observed, done: tuple[float, float] | None, summaries: Mapping[str, dict[str, Any]]) -> None:
+        state = observed.tasks.get(task.name)
+        status = state.status if state else ""
+        self._follow(task.name, title(task), status == "running", done)
+        if status == "succeeded":
+            self._finished(task.name, title(task), said(task, summaries.get(task.name, {})))
+        elif state and status == "failed" and state.message:
+            self._once(f"{task.name}/{state.failures}", f"{task.name} failed ({state.failures}): {state.message}")
+
+    def _follow(self, name: str, text: str, active: bool, done: tuple[float, float] | None) -> None:
+        if not active:
+            if name in self._bars:
+                self.progress.remove_task(self._bars.pop(name))
+            return
+        self._since.setdefault(name, time.monotonic())
+        self._ended.discard(name)
+        if name not in self._bars:
+            self._bars[name] = self.progress.add_task(text, total=None)
+        if done:
+            self.progress.update(self._bars[name], completed=int(done[0]), total=int(done[1]))
+        if not self._console.is_terminal:
+            self._line(name, text, done)
+
+    def _line(self, name: str, text: str, done: tuple[float, float] | None) -> None:
+        now, since = time.monotonic(), self._since[name]
+        if now - self._said.get(name, since) < QUIET and name in self._said:
+            return
+        self._said[name] = now
+        if done and done[0]:
+            left = (now - since) * (done[1] - done[0]) / done[0]
+            self._console.print(f"  {text}: {done[0]:.0f} of {done[1]:.0f}, ETA {_clock(left)}", highlight=False)
+        else:
+            self._console.print(f"  {text} …", highlight=False)
+
+    def _finished(self, name: str, text: str, details: str) -> None:
+        if name in self._ended:
+            return
+        self._ended.add(name)
+        took = f"  [{_clock(time.monotonic() - self._since[name])}]" if name in self._since else "  [from before]"
+        self._console.print(f"✓ {text}{': ' + details if details else ''}{took}", highlight=False, markup=False)
+
+    def _once(self, key: str, text: str) -> None:
+        if key not in self._ended:
+            self._ended.add(key)
+            self._console.print(f"✗ {text}", highlight=False, markup=False)
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def said(task: Task, summary: Mapping[str, Any]) -> str:
+    """A finished stage's numbers in a few words."""
+    if task.kind == "prepare":
+        return f"{summary.get('train')} training and {summary.get('heldOut')} held-out questions"
+    if task.kind == "debate":
+        kept = ", ".join(f"{role} {'/'.join(map(str, counts))}" for role, counts in summary.get("kept", {}).items() if counts)
+        return f"{summary['questions']} questions, {100 * summary['agreement']:.0f} % agreement; kept {kept}"
+    if task.kind == "train":
+        kept = f", {summary['kept']} kept as before (too few examples)" if summary["kept"] else ""
+        losses = [f"{row[5]} → {row[6]}" for row in summary["adapters"] if row[5] is not None]
+        return f"{summary['trained']} adapters{kept}; loss {', '.join(losses)}" if losses else f"nothing trained{kept}"
+    if task.kind == "evaluate":
+        return f"{summary['questions']} questions, {percent(summary['debate'])} right after the debate, {percent(summary['majority'])} before"
+    return str(summary.get("report", ""))
+
+
+def percent(score: list[float]) -> str:
+    """A mean with its standard error."""
+    return f"{100 * score[0]:.1f} ± {100 * score[1]:.1f} %"
+
+
+def results(graph: Graph, summaries: Mapping[str, dict[str, Any]], baselines: tuple[str, ...], agents: int) -> Table:
+    """The paper's layout: method, iteration, accuracy ± standard error."""
+    table = Table(title="Held-out accuracy (± standard error over questions)")
+    for column in ("method", "iteration", "accuracy", "one answer", "consensus"):
+        table.add_column(column, justify="left" if column == "method" else "right")
+    for task in graph.tasks:
+        summary = summaries.get(task.name, {})
+        if task.kind != "evaluate" or "debate" not in summary:
+            continue
+        if task.iteration == 0:
+            rows = {"base": ("base, one answer", "answer"), "majority": (f"majority of {agents}", "majority"), "debate": ("debate, untrained", "debate")}
+            for method, (text, key) in rows.items():
+                if method in baselines:
+                    last = (percent(summary["answer"]), percent(summary["consensus"])) if method == "debate" else ("", "")
+                    table.add_row(text, "", percent(summary[key]), *last)
+        else:
+            row = (percent(summary[key]) for key in ("debate", "answer", "consensus"))
+            table.add_row("multiagent finetuning", str(task.iteration), *row)
+    return table

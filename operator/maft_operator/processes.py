@@ -1,0 +1,74 @@
+"""Child processes that cannot outlive us: own session, own log, killed by the kernel when we die."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+GRACE = 10.0  # seconds between SIGTERM and SIGKILL; vLLM needs about one
+TAIL = 6  # lines of a log that a failure shows
+
+
+class Child:
+    """One process with its log."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+        self._process = process
+        self.log = log
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; negative: killed by that signal."""
+        return self._process.returncode
+
+    @property
+    def pid(self) -> int:
+        """Process id, also of its session."""
+        return self._process.pid
+
+    async def stop(self) -> None:
+        """Ends the process and all it started: asked first, then killed."""
+        self._signal(signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._process.wait(), GRACE)
+        # What it started may still be there after it went.
+        self._signal(signal.SIGKILL)
+        await self._process.wait()
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+    def tail(self) -> list[str]:
+        """The last lines of its log that say something."""
+        text = self.log.read_bytes()[-20_000:].decode(errors="replace")
+        return [line.rstrip() for line in text.splitlines() if line.strip()][-TAIL:]
+
+
+async def start(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Child:
+    """Starts the command. It gets SIGKILL if this process ends in any way (prctl PR_SET_PDEATHSIG, set by setpriv)."""
+    setpriv = shutil.which("setpriv")
+    if not setpriv:
+        raise FileNotFoundError("setpriv is missing; install the package util-linux")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        process = await asyncio.create_subprocess_exec(
+            *(setpriv, "--pdeathsig", "KILL", "--", *command),
+            env={**os.environ, **environment},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C in the terminal reaches us alone, and we end the children in order
+        )
+    return Child(process, log)
+
+
+def free_port() -> int:
+    """A TCP port on loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,88 @@
+"""A deterministic stand-in for vLLM at the Engine seam: `python mock_engine.py` with the flags of `maft.serve`.
+
+It answers by a hash of model, prompt and seed, so two runs of anything give equal bytes: what kill tests need. Base answers
+are right about half the time, adapters' more often. MOCK_LATENCY: seconds per answer; MOCK_FAULTS: a folder whose files
+`die` or `hang` make it do so once; MOCK_TEXT: a fixed answer.
+"""
+
+import argparse
+import asyncio
+import os
+import random
+import re
+import signal
+from pathlib import Path
+
+from aiohttp import web
+from transformers import AutoTokenizer
+
+EXPRESSION = re.compile(r"What is (?:the result of )?([0-9+*-]+)\?")
+ANSWER = re.compile(r"Answer: (-?\d+)")
+
+
+def answer(model: str, text: str, seed: int) -> str:
+    """What the model says to the text."""
+    source = random.Random(f"{model}|{text}|{seed}")
+    if "Summarize" in text:
+        said = ANSWER.findall(text)
+        return " ".join(f"1 agent says {value}." for value in said) or "Nobody said a number."
+    expressions = EXPRESSION.findall(text)
+    right = eval(expressions[-1]) if expressions else 0  # noqa: S307 digits and operators only, by the pattern
+    skill = 0.5 if model == "base" else 0.8
+    value = right if source.random() < skill else right + source.randint(1, 3)
+    return f"I work it out. Answer: {value}"
+
+
+def application(model: str) -> web.Application:
+    """The routes that the debate client and the backend use."""
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    state = {"running": 0}
+    latency, fixed = float(os.environ.get("MOCK_LATENCY", "0")), os.environ.get("MOCK_TEXT")
+    faults = Path(os.environ.get("MOCK_FAULTS", "/nonexistent"))
+
+    async def completions(request: web.Request) -> web.Response:
+        body = await request.json()
+        if (faults / "die").exists():
+            (faults / "die").unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if (faults / "hang").exists():
+            (faults / "hang").unlink()
+            signal.pause()
+        state["running"] += 1
+        try:
+            await asyncio.sleep(latency)
+        finally:
+            state["running"] -= 1
+        said = fixed if fixed is not None else answer(body["model"], tokenizer.decode(body["prompt"]), body["seed"])
+        tokens = len(tokenizer(said, add_special_tokens=False)["input_ids"]) + 1
+        reason = "length" if tokens > body["max_tokens"] else "stop"
+        usage = {"prompt_tokens": len(body["prompt"]), "completion_tokens": min(tokens, body["max_tokens"])}
+        return web.json_response({"choices": [{"text": said, "finish_reason": reason}], "usage": usage})
+
+    async def models(_: web.Request) -> web.Response:
+        return web.json_response({"data": [{"id": "base", "max_model_len": 512}]})
+
+    async def health(_: web.Request) -> web.Response:
+        return web.Response()
+
+    async def metrics(_: web.Request) -> web.Response:
+        text = f'vllm:num_requests_running{{engine="0"}} {state["running"]}\nvllm:num_requests_waiting{{engine="0"}} 0\n'
+        return web.Response(text=text)
+
+    app = web.Application()
+    app.add_routes([web.post("/v1/completions", completions), web.get("/v1/models", models)])
+    app.add_routes([web.get("/health", health), web.get("/metrics", metrics)])
+    return app
+
+
+def main() -> None:
+    flags = argparse.ArgumentParser()
+    flags.add_argument("--host", default="127.0.0.1")
+    flags.add_argument("--port", type=int, default=8000)
+    flags.add_argument("--model", required=True)
+    arguments, _ = flags.parse_known_args()
+    web.run_app(application(arguments.model), host=arguments.host, port=arguments.port, print=None)
+
+
+if __name__ == "__main__":
+    main()
