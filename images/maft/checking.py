@@ -1,5 +1,7 @@
-"""Equality of mathematical answers by math-verify, in worker processes that are killed when they hang."""
+"""Equality of mathematical answers by math-verify, in a worker process that is killed when it hangs."""
 
+import logging
+import multiprocessing
 from concurrent.futures import TimeoutError as FutureTimeout
 from types import TracebackType
 from typing import Any, Self
@@ -11,18 +13,20 @@ from maft import answers
 LIMIT = 5.0  # seconds for one comparison; sympy can run for ever on a hostile expression
 
 
-def verify(gold: str, found: str) -> bool:
+def verify(a: str, b: str) -> bool:
     """Whether two LaTeX answers are equal. Runs in the worker."""
     import math_verify  # pulls in sympy: only where it is needed
 
-    def parsed(text: str) -> Any:
-        return math_verify.parse(f"${text}$", parsing_timeout=None)
-
-    return bool(math_verify.verify(parsed(gold), parsed(found), timeout_seconds=None))
+    try:
+        one, other = (math_verify.parse(f"${text}$", parsing_timeout=None) for text in (a, b))
+        # Either way round: math-verify treats a reference and a prediction differently, agents are neither.
+        return any(math_verify.verify(*pair, timeout_seconds=None) for pair in ((one, other), (other, one)))
+    except Exception:  # on what is no mathematics sympy raises anything, RecursionError included
+        return False
 
 
 class Checker:
-    """Equality of canonical answers of one kind. `math` goes to the workers; a hung comparison counts as unequal."""
+    """Equality of canonical answers of one kind. `math` goes to the worker; a hung comparison counts as unequal."""
 
     def __init__(self, kind: answers.Kind, limit: float = LIMIT) -> None:
         self.kind = kind
@@ -51,8 +55,16 @@ class Checker:
 
     def _call(self, function: Any, *args: str) -> bool:
         if self._pool is None:
-            self._pool = ProcessPool(max_workers=1)
+            self._pool = _pool()
         try:
             return bool(self._pool.schedule(function, args=args, timeout=self._limit).result())
         except (FutureTimeout, ProcessExpired):
             return False
+
+
+def _pool() -> ProcessPool:
+    """One worker. Forked after math-verify is there, so that seconds of importing count against no comparison's limit."""
+    import math_verify
+
+    logging.getLogger(math_verify.__name__).setLevel(logging.ERROR)  # warns that its own time limits are off
+    return ProcessPool(max_workers=1, context=multiprocessing.get_context("fork"))

@@ -32,7 +32,7 @@ CORRECTED, TALKED_OUT, NO_CONSENSUS = "corrected", "talked-out", "no-consensus"
 CATEGORIES = (CORRECTED, TALKED_OUT, NO_CONSENSUS)
 EMBEDDED = 8_000_000  # bytes of debates in a page: a browser still opens it at once
 NOISE = 2.0  # standard errors within which a difference is called no difference
-SUMMARY_ROWS = 20  # iterations in the summary, which holds 4 KiB
+SUMMARY_ROWS = 30  # of the table in the summary, which holds 4 KiB
 
 
 # --- what a run has committed ---
@@ -111,7 +111,7 @@ class Stage:
     right: Mapping[str, bool]
     counts: Mapping[str, int]
     cards: Sequence[Card]
-    source: str
+    prefix: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +232,7 @@ def _stage(store: Store, commit: Commit, part: Part, iteration: int) -> Stage:
         right={t.problem.id: t.vote.right for t in transcripts},
         counts=Counter(tag for t in transcripts for tag in categories(t)),
         cards=fit([[card(t) for t in transcripts]], EMBEDDED)[0],
-        source=source,
+        prefix=commit.prefix,
     )
 
 
@@ -292,7 +292,7 @@ def card(transcript: Transcript) -> Card:
         "tags": (tags := categories(transcript)),
         "agents": [[_turn(transcript, n, m) for m in range(len(transcript.turns[n]))] for n in agents],
     }
-    return Card(tags, records.encode(shown).replace(b"<", b"\\u003c"))
+    return Card(tags, embeddable(records.encode(shown)).encode())
 
 
 def _turn(transcript: Transcript, agent: int, m: int) -> dict[str, Any]:
@@ -311,15 +311,27 @@ def _turn(transcript: Transcript, agent: int, m: int) -> dict[str, Any]:
 
 
 def fit(stages: Sequence[Sequence[Card]], limit: int) -> list[list[Card]]:
-    """As many cards as `limit` bytes hold, in their order: those of a category first, and of every stage as many."""
-    places = [(s, k) for s, cards in enumerate(stages) for k in range(len(cards))]
+    """As many cards as `limit` bytes hold, in their order. Those of a category first: of every stage and category as many, so
+    that a rare category is not crowded out by a common one."""
+    ranked = sorted((rank, k, s) for s, cards in enumerate(stages) for k, rank in enumerate(_ranks(cards)))
     chosen: set[tuple[int, int]] = set()
-    for s, k in sorted(places, key=lambda place: (not stages[place[0]][place[1]].tags, place[1], place[0])):
+    for _, k, s in ranked:
         size = len(stages[s][k].data) + 1
         if size <= limit:
             limit -= size
             chosen.add((s, k))
     return [[c for k, c in enumerate(cards) if (s, k) in chosen] for s, cards in enumerate(stages)]
+
+
+def _ranks(cards: Sequence[Card]) -> list[tuple[bool, int]]:
+    """When each card's turn is: by its best place in one of its categories, after all of those the cards without one."""
+    seen: Counter[str] = Counter()
+    ranks: list[tuple[bool, int]] = []
+    for card_ in cards:
+        tags = card_.tags or ("",)
+        ranks.append((not card_.tags, min(seen[tag] for tag in tags)))
+        seen.update(tags)
+    return ranks
 
 
 # --- numbers and words ---
@@ -372,22 +384,29 @@ def headline(run: Run) -> str:
     """What happened, in one sentence."""
     first = next((e for e in run.evaluations if e.iteration == 0), None)
     last = next((e for e in reversed(run.evaluations) if e.iteration), None)
-    if last is None and first is None:
-        return "No held-out evaluation is finished yet, so there is no accuracy to tell."
     if last is None:
-        assert first
-        return f"The untrained debate gets {percent(first.votes[-1])} of the held-out questions right; no iteration is evaluated yet."
-    after = f"{last.iteration} iteration{'s' if last.iteration > 1 else ''} of finetuning"
+        if first is None:
+            return "No held-out evaluation is finished yet, so there is no accuracy to tell."
+        share = percent(first.votes[-1])
+        return f"The untrained debate gets {share} of the held-out questions right; no iteration is evaluated yet."
+    after, share = f"after {_iterations_of(last.iteration)} of finetuning", percent(last.votes[-1])
     if first is None:
-        return f"After {after} the debate gets {percent(last.votes[-1])} of the held-out questions right; the untrained debate was not evaluated."
-    change = gain(run)
-    small = change is None or abs(change.mean) <= NOISE * change.stderr or change.mean == 0
-    verb = "went" if small else "rose" if change and change.mean > 0 else "fell"
-    tail = ", which is no more than chance explains" if small else ""
-    return (
-        f"Held-out accuracy of the debate {verb} from {percent(first.votes[-1])} (untrained) to {percent(last.votes[-1])} "
-        f"after {after}{tail}."
-    )
+        return f"The debate gets {share} of the held-out questions right {after}; it was not evaluated untrained."
+    verb, tail = _change(gain(run))
+    return f"Held-out accuracy of the debate {verb} from {percent(first.votes[-1])} (untrained) to {share} {after}{tail}."
+
+
+def _change(change: Score | None) -> tuple[str, str]:
+    """A verb and a remark: no rise is told where chance may have made it."""
+    if change is None:
+        return "went", ""
+    if abs(change.mean) <= NOISE * change.stderr:  # both are 0 where nothing changed
+        return "went", ", which is no more than chance explains"
+    return ("rose" if change.mean > 0 else "fell"), ""
+
+
+def _iterations_of(number: int) -> str:
+    return "1 iteration" if number == 1 else f"{number} iterations"
 
 
 def details(run: Run) -> str:
@@ -415,9 +434,19 @@ def unfinished(run: Run) -> str:
     return "" if last.evaluation else f"The held-out evaluation of iteration {last.number} is not finished."
 
 
+def bare(score: Score) -> str:
+    """`58.0 ± 2.2`: percent, in a column that says so."""
+    return f"{100 * score.mean:.1f} ± {100 * score.stderr:.1f}"
+
+
 def percent(score: Score) -> str:
     """`58.0 ± 2.2 %`."""
-    return f"{100 * score.mean:.1f} ± {100 * score.stderr:.1f} %"
+    return f"{bare(score)} %"
+
+
+def tight(text: str) -> str:
+    """No line ends inside `58.0 ± 2.2 %`."""
+    return text.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}").replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def clock(seconds: float | None) -> str:
@@ -489,7 +518,7 @@ def _numbers(stage: Stage, cards: Sequence[Card]) -> dict[str, Any]:
         "seconds": stage.seconds,
         "categories": {tag: stage.counts.get(tag, 0) for tag in CATEGORIES},
         "inPage": len(cards),
-        "transcripts": stage.source,
+        "prefix": stage.prefix,
     }
 
 
@@ -531,23 +560,22 @@ def charts(run: Run) -> list[Markup]:
     held_out = {i.number: i.evaluation for i in run.iterations if i.evaluation}
     counts = {i.number: i.training.counts for i in run.iterations if i.training.counts}
     trained = {i.number: i.training.seconds for i in run.iterations if i.training.seconds is not None}
-    timed = {kind: {n: s.seconds for n, s in found.items() if s.seconds is not None} for kind, found in _kinds(debates, held_out)}
     drawn = (
         report_plots.accuracy(run.evaluations),
-        report_plots.consensus(_agreement(held_out), _agreement(debates)),
+        report_plots.consensus(*({s.learnt: s.agreement for s in found.values()} for found in (held_out, debates))),
         *(report_plots.kept(role, counts) for role in ROLES),
-        report_plots.tokens({kind: {n: s.usage for n, s in found.items()} for kind, found in _kinds(debates, held_out)}),
-        report_plots.time({"debate": timed["debate"], "training": trained, "evaluation": timed["evaluation"]}),
+        report_plots.tokens({"debate": _usages(debates), "evaluation": _usages(held_out)}),
+        report_plots.time({"debate": _times(debates), "training": trained, "evaluation": _times(held_out)}),
     )
-    return [Markup(svg) for svg in drawn if svg]  # noqa: S704 - made here, of numbers
+    return [Markup(svg) for svg in drawn if svg]
 
 
-def _kinds(debates: Mapping[int, Stage], held_out: Mapping[int, Stage]) -> Iterator[tuple[str, Mapping[int, Stage]]]:
-    yield from (("debate", debates), ("evaluation", held_out))
+def _usages(stages: Mapping[int, Stage]) -> dict[int, Usage]:
+    return {number: stage.usage for number, stage in stages.items()}
 
 
-def _agreement(stages: Mapping[int, Stage]) -> dict[int, Score]:
-    return {stage.learnt: stage.agreement for stage in stages.values()}
+def _times(stages: Mapping[int, Stage]) -> dict[int, float]:
+    return {number: stage.seconds for number, stage in stages.items() if stage.seconds is not None}
 
 
 def label(stage: Stage) -> str:
@@ -558,25 +586,30 @@ def label(stage: Stage) -> str:
     return f"Training questions of iteration {stage.iteration}, {agents}"
 
 
-def _blocks(run: Run, shown: Sequence[Sequence[Card]]) -> list[dict[str, Any]]:
-    """What the page's script gets: a description and the cards of every stage."""
+def _stages(run: Run) -> list[dict[str, Any]]:
+    """What the page's script gets besides the cards."""
+    first = next((s for s in reversed(run.stages) if s.part == "held-out"), run.stages[-1] if run.stages else None)
     return [
         {
             "label": label(stage),
-            "source": stage.source,
+            "prefix": stage.prefix,
             "total": stage.questions,
             "counts": {tag: stage.counts.get(tag, 0) for tag in CATEGORIES},
-            "chosen": stage is next((s for s in reversed(run.stages) if s.part == "held-out"), run.stages[-1]),
-            "cards": Markup((b"[" + b",".join(c.data for c in cards) + b"]").decode()),
+            "chosen": stage is first,
         }
-        for stage, cards in zip(run.stages, shown, strict=True)
+        for stage in run.stages
     ]
+
+
+def embeddable(json_: bytes) -> Markup:
+    """JSON that may stand inside a script element: it cannot end the element nor open a comment."""
+    return Markup(json_.replace(b"<", b"\\u003c").decode())
 
 
 def page(run: Run, shown: Sequence[Sequence[Card]]) -> str:
     """The whole HTML page, with nothing outside of it."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": percent, "clock": clock, "number": "{:,}".format, "hash": _hash}
+    environment.filters |= {"bare": bare, "tight": tight, "clock": clock, "number": "{:,}".format, "hash": _hash}
     template = environment.from_string(resources.files("maft").joinpath("report.html.j2").read_text("utf-8"))
     counts = [(i.number, c) for i in run.iterations for c in i.training.counts]
     return template.render(
@@ -591,7 +624,8 @@ def page(run: Run, shown: Sequence[Sequence[Card]]) -> str:
         reasons=sorted({reason for _, c in counts for reason in c.left_out}),
         adapters=[a for i in run.iterations for a in i.training.adapters],
         costs=costs(run),
-        blocks=_blocks(run, shown),
+        blocks=[Markup((b"[" + b",".join(c.data for c in cards) + b"]").decode()) for cards in shown],
+        stages=embeddable(records.encode(_stages(run))),
         base=BASE,
         version=__version__,
     )
@@ -610,14 +644,18 @@ def main(arguments: argparse.Namespace) -> dict[str, Any]:
     prefix = f"{arguments.run}/{layout.REPORT}"
     store.write(f"{prefix}report.json", json.dumps(records.plain(data(run, shown)), indent=1, ensure_ascii=False).encode())
     store.write(f"{prefix}index.html", page(run, shown).encode())
-    found = rows(run)
-    kept = found if len(found) <= SUMMARY_ROWS else [*found[:3], *found[3 - SUMMARY_ROWS :]]
     return {
         "report": f"{store.url}/{prefix}index.html",
-        "accuracy": [[row.name, round(row.accuracy.mean, 4), round(row.accuracy.stderr, 4)] for row in kept],
+        "accuracy": summary_rows(run),
         "debates": sum(stage.questions for stage in run.stages),
         "inPage": sum(len(cards) for cards in shown),
     }
+
+
+def summary_rows(run: Run) -> list[list[Any]]:
+    """Name, accuracy and its standard error; of a long run the reference rows and the last iterations."""
+    found = [[row.name, round(row.accuracy.mean, 4), round(row.accuracy.stderr, 4)] for row in rows(run)]
+    return found if len(found) <= SUMMARY_ROWS else found[:3] + found[3 - SUMMARY_ROWS :]
 
 
 def parser() -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import EngFormatter, MaxNLocator, StrMethodFormatter
 
 from maft.records import DatasetCounts, Evaluation, Role, Score, Usage
 
@@ -20,9 +20,11 @@ SERIES = tuple(f"#0000f{i}" for i in range(1, 9))  # stand for the page's colour
 INK, GRID = "#00000a", "#00000b"
 MARKS = "osD^v"
 LINES = ("-", "--", ":", "-.", "-")
+ENDS = (-2.0, 102.0)  # of an axis in percent: a mark at 100 is whole
 SPAN = 30.0  # percentage points that an axis shows at least, so that noise does not look like news
+KINDS = ("debate", "training", "evaluation")  # of stages, each with its colour in every chart
 WIDEST = 8  # agents with a bar each; more become one bar with its range
-LEARNT = "finetuning iterations behind the agents (0: untrained)"
+LEARNT = "finetuning iterations done (0: untrained)"
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "maft",  # equal numbers give equal bytes
@@ -52,17 +54,17 @@ class Bar:
 def accuracy(evaluations: Sequence[Evaluation]) -> str:
     """Held-out accuracy of the debate and of what the debate starts from."""
     series = {
-        "debate (majority of last answers)": {e.iteration: e.votes[-1] for e in evaluations},
+        "debate": {e.iteration: e.votes[-1] for e in evaluations},
         "majority of first answers": {e.iteration: e.votes[0] for e in evaluations},
         "one first answer": {e.iteration: e.answers[0] for e in evaluations},
     }
-    return _lines("accuracy", ("Accuracy on held-out questions", LEARNT, "right answers (% of questions)"), series)
+    return _lines("accuracy", ("Accuracy on held-out questions", LEARNT, "questions answered right (%)"), series)
 
 
 def consensus(held_out: Mapping[int, Score], training: Mapping[int, Score]) -> str:
     """Agreement with the final majority; both by the iterations that the debating agents have behind them."""
     series = {"held-out questions": held_out, "training questions": training}
-    return _lines("consensus", ("Agreement with the majority", LEARNT, "agreeing last answers (% of agents)"), series)
+    return _lines("consensus", ("Agreement with the majority", LEARNT, "agents that agree (%)"), series)
 
 
 def kept(role: Role, counts: Mapping[int, Sequence[DatasetCounts]]) -> str:
@@ -78,16 +80,16 @@ def kept(role: Role, counts: Mapping[int, Sequence[DatasetCounts]]) -> str:
 
 def tokens(usage: Mapping[str, Mapping[int, Usage]]) -> str:
     """Tokens by kind of stage and iteration."""
-    groups = {kind: {i: Bar(u.completion_tokens, u.prompt_tokens) for i, u in found.items()} for kind, found in usage.items()}
-    return _bars("tokens", ("Tokens written (dark) and read (pale)", "iteration (0: untrained)", "tokens"), groups)
+    groups = {kind: {i: Bar(u.completion_tokens, u.prompt_tokens) for i, u in usage.get(kind, {}).items()} for kind in KINDS}
+    return _bars("tokens", ("Tokens written (solid) and read (pale)", "iteration (0: untrained)", "tokens"), groups)
 
 
 def time(seconds: Mapping[str, Mapping[int, float]]) -> str:
     """Hours, minutes or seconds by kind of stage and iteration."""
     longest = max((s for found in seconds.values() for s in found.values()), default=0.0)
     unit, size = ("hours", 3600) if longest >= 7200 else ("minutes", 60) if longest >= 120 else ("seconds", 1)
-    groups = {kind: {i: Bar(s / size) for i, s in found.items()} for kind, found in seconds.items()}
-    return _bars("time", ("Time", "iteration (0: untrained)", unit), groups)
+    groups = {kind: {i: Bar(s / size) for i, s in seconds.get(kind, {}).items()} for kind in KINDS}
+    return _bars("time", ("Time of the stages", "iteration (0: untrained)", unit), groups)
 
 
 def _ranged(values: Sequence[int]) -> Bar:
@@ -108,46 +110,51 @@ def _lines(name: str, texts: tuple[str, str, str], series: Mapping[str, Mapping[
             shift = 0.04 * (k - (len(shown) - 1) / 2) if len(x) < WIDEST else 0.0  # error bars side by side
             look = {"color": SERIES[k], "marker": MARKS[k], "linestyle": LINES[k], "markersize": 4.5, "capsize": 2.5}
             axes.errorbar([i + shift for i in x], mean, yerr=error, label=label, **look)
-        axes.set_ylim(*_limits([100 * (p.mean + s * p.stderr) for points in shown.values() for p in points.values() for s in (-1, 1)]))
+        scores = [score for points in shown.values() for score in points.values()]
+        axes.set_ylim(_limits([100 * (s.mean + sign * s.stderr) for s in scores for sign in (-1, 1)]))
         _whole(axes, sorted({i for points in shown.values() for i in points}))
         return _svg(figure, name, texts[0])
 
 
 def _limits(values: Sequence[float]) -> tuple[float, float]:
-    """An axis in percent around the values, at least SPAN wide and not beyond 0 and 100."""
+    """An axis in percent around the values, at least SPAN wide."""
     low, high = min(values) - 3, max(values) + 3
     grow = max(0.0, SPAN - (high - low)) / 2
     low, high = low - grow, high + grow
-    shift = max(0.0, -low) - max(0.0, high - 100)
-    return max(0.0, low + shift), min(100.0, high + shift)
+    shift = max(0.0, ENDS[0] - low) - max(0.0, high - ENDS[1])
+    return max(ENDS[0], low + shift), min(ENDS[1], high + shift)
 
 
 def _bars(name: str, texts: tuple[str, str, str], groups: Mapping[str, Mapping[int, Bar]]) -> str:
-    shown = {label: bars for label, bars in groups.items() if bars}
+    """Groups of bars side by side. A group without bars takes no room, and the others keep their colours."""
+    shown = [(label, bars, SERIES[k % len(SERIES)]) for k, (label, bars) in enumerate(groups.items()) if bars]
     if not shown:
         return ""
     with matplotlib.rc_context(_STYLE):
         figure, axes = _axes(texts)
         width = 0.8 / len(shown)
-        for k, (label, bars) in enumerate(shown.items()):
-            for i, bar in bars.items():
-                _bar(axes, bar, i - 0.4 + width * (k + 0.5), 0.92 * width, SERIES[k % len(SERIES)])
-            axes.bar([], [], color=SERIES[k % len(SERIES)], label=label)
-        axes.yaxis.set_major_formatter(EngFormatter(sep=" "))
-        axes.yaxis.set_major_locator(MaxNLocator(6, integer=texts[2] in ("examples", "tokens")))
-        _whole(axes, sorted({i for bars in shown.values() for i in bars}))
+        for k, (label, bars, color) in enumerate(shown):
+            x = [i - 0.4 + width * (k + 0.5) for i in bars]
+            _group(axes, x, list(bars.values()), width=0.92 * width, color=color, label=label)
+        axes.yaxis.set_major_formatter(EngFormatter(sep=" ") if texts[2] == "tokens" else StrMethodFormatter("{x:,g}"))
+        axes.yaxis.set_major_locator(MaxNLocator(6, integer=texts[2] in ("examples", "tokens"), steps=[1, 2, 2.5, 5, 10]))
+        axes.set_ylim(0, None if any(bar.height + bar.top for _, bars, _ in shown for bar in bars.values()) else 1)
+        _whole(axes, sorted({i for _, bars, _ in shown for i in bars}))
         return _svg(figure, name, texts[0])
 
 
-def _bar(axes: Any, bar: Bar, x: float, width: float, color: str) -> None:
-    error = [[part] for part in bar.spread] if bar.spread else None
-    axes.bar(x, bar.height, width, color=color, yerr=error, ecolor=INK, capsize=2.5)
-    if bar.top:
-        axes.bar(x, bar.top, width, bottom=bar.height, color=color, alpha=0.35)
+def _group(axes: Any, x: Sequence[float], bars: Sequence[Bar], *, width: float, color: str, label: str) -> None:
+    heights = [bar.height for bar in bars]
+    axes.bar(x, heights, width, color=color, label=label)
+    if any(bar.top for bar in bars):
+        axes.bar(x, [bar.top for bar in bars], width, bottom=heights, color=color, alpha=0.35)
+    for place, bar in zip(x, bars, strict=True):
+        if bar.spread:
+            axes.errorbar(place, bar.height, yerr=[[part] for part in bar.spread], color=INK, capsize=2.5)
 
 
 def _axes(texts: tuple[str, str, str]) -> tuple[Any, Any]:
-    figure = Figure(figsize=(4.8, 3.3), layout="constrained")
+    figure = Figure(figsize=(4.4, 3.1), layout="constrained")
     axes = figure.subplots()
     title, x, y = texts
     axes.set_title(title, loc="left", fontweight="bold", fontsize=10)
@@ -161,12 +168,19 @@ def _axes(texts: tuple[str, str, str]) -> tuple[Any, Any]:
 def _whole(axes: Any, x: Sequence[int]) -> None:
     """Whole iterations on the x axis, and room for one of them at its ends."""
     axes.set_xlim(x[0] - 0.6, x[-1] + 0.6)
-    axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+    axes.set_xticks(range(x[0], x[-1] + 1, 1 + (x[-1] - x[0]) // 12))
 
 
 def _svg(figure: Any, name: str, title: str) -> str:
     """An SVG element for an HTML page: no prolog, no style of its own, ids that are unique in the page, colours of the page."""
-    figure.legend(loc="outside lower left", ncols=3, frameon=False, handlelength=2.2, columnspacing=1.2, fontsize=8)
+    figure.legend(
+        loc="outside lower left",
+        ncols=4 if name.startswith("kept") else 3,
+        frameon=False,
+        handlelength=1.9,
+        columnspacing=1.0,
+        fontsize=8.5,
+    )
     target = io.StringIO()
     figure.savefig(target, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     body = target.getvalue()

@@ -1,7 +1,9 @@
 """Objects in a folder (file://) or a bucket (s3://), and the commit protocol over them.
 
 A publication uploads its files, checks them and writes `_COMMIT.json` last, with a conditional write: the second writer of
-the same content succeeds, of other content is refused. Readers follow commits and verify sha256 while they read.
+the same content succeeds, of other content is refused. Files lie in a folder named by their content, so that no attempt
+overwrites another's: `<prefix>_COMMIT.json` names the files of `<prefix><16 hex digits>/`. Readers follow commits and verify
+sha256 while they read.
 """
 
 import contextlib
@@ -11,9 +13,9 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from maft import records
@@ -21,7 +23,9 @@ from maft.errors import BadInput
 from maft.records import Commit, StoredFile
 
 COMMIT = "_COMMIT.json"
+ATTEMPTS = 5  # at a write that another process disturbs
 _TEMPORARY = ".tmp-"
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]+")
 
 
 class Missing(Exception):
@@ -29,7 +33,8 @@ class Missing(Exception):
 
 
 class Store(Protocol):
-    """The seam. Keys are relative, with forward slashes. Faults of the store itself raise BadInput or OSError."""
+    """The seam. Keys are relative, with forward slashes; others raise BadInput, as do faults of the store that the user can
+    mend. Its other faults raise OSError."""
 
     url: str
 
@@ -52,22 +57,56 @@ class Store(Protocol):
         """Removes the objects; those that are not there are no error."""
 
     def clean(self, prefix: str) -> None:
-        """Removes what interrupted uploads below `prefix` left behind."""
+        """Removes what interrupted uploads below `prefix` left behind. One that is still under way starts again."""
 
 
 def open_store(url: str) -> Store:
-    """The store at `file:///folder`, a plain path, or `s3://bucket/prefix?endpoint=URL&region=NAME`."""
-    parts = urlsplit(url)
-    if parts.scheme == "s3":
-        from maft.store_s3 import S3Store  # boto3 comes with the extra `s3`
+    """The store at `file:///folder`, a plain path, or `s3://bucket/prefix?endpoint=URL&region=NAME`.
 
-        query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
-        if unknown := set(query) - {"endpoint", "region"}:
-            raise BadInput(f"store {url}: unknown option {sorted(unknown)[0]!r}; there are endpoint and region")
-        return S3Store(parts.netloc, parts.path.strip("/"), query.get("endpoint"), query.get("region"))
-    if parts.scheme not in ("", "file") or (parts.scheme == "file" and parts.netloc):
-        raise BadInput(f"store {url!r}: not a file:///folder, a path or an s3://bucket/prefix URL")
-    return FileStore(Path(unquote(parts.path)).absolute())
+    Folder and prefix of a URL are percent-decoded. BadInput for any other URL; credentials are never taken from it.
+    """
+    shown = _without_user(url.partition("?")[0])  # what follows may be a secret, too
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise BadInput(f"store {shown!r}: {error}") from None
+    if not parts.scheme:
+        return FileStore(Path(url).absolute())
+    if parts.scheme not in ("file", "s3") or (parts.scheme == "file" and parts.netloc):
+        raise BadInput(f"store {shown!r}: not a file:///folder, a path or an s3://bucket/prefix URL")
+    if parts.fragment or url.endswith("#"):
+        raise BadInput(f"store {shown!r}: a # in a URL has to be written %23")
+    query = {key: values[-1] for key, values in parse_qs(parts.query, keep_blank_values=True).items()}
+    return _open_s3(parts.netloc, unquote(parts.path), query) if parts.scheme == "s3" else _open_file(shown, parts.path, query)
+
+
+def _open_file(shown: str, path: str, query: Mapping[str, str]) -> Store:
+    if query:
+        raise BadInput(f"store {shown}: unknown option {min(query)!r}; a folder has none")
+    return FileStore(Path(unquote(path)).absolute())
+
+
+def _open_s3(bucket: str, path: str, query: Mapping[str, str]) -> Store:
+    if not _BUCKET.fullmatch(bucket):
+        raise BadInput(f"store s3://{_without_user(bucket)}: no bucket name; write s3://BUCKET/PREFIX, without credentials")
+    if unknown := set(query) - {"endpoint", "region"}:
+        raise BadInput(f"store s3://{bucket}: unknown option {min(unknown)!r}; there are endpoint and region")
+    if "@" in query.get("endpoint", ""):
+        raise BadInput(f"store s3://{bucket}: credentials in the endpoint; give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    from maft.store_s3 import S3Store  # boto3 comes with the extra `s3`
+
+    return S3Store(bucket, path.strip("/"), query.get("endpoint") or None, query.get("region") or None)
+
+
+def _without_user(url: str) -> str:
+    return re.sub(r"^(\w+://)?[^/]*@", r"\1", url)
+
+
+def relative(key: str, url: str) -> str:
+    """`key`, unless it leads out of the store at `url`: that is BadInput."""
+    if key.startswith("/") or ".." in key.split("/"):
+        raise BadInput(f"store {url}: {key!r} is not a relative key")
+    return key
 
 
 class FileStore:
@@ -75,32 +114,21 @@ class FileStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.url = f"file://{root}"
+        self.url = root.as_uri()
 
     def read(self, key: str) -> bytes:
-        try:
-            return self._path(key).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            raise Missing(key) from None
+        with self._opened(key) as source:
+            return source.read()
 
     def download(self, key: str, path: Path) -> str:
-        try:
-            with self._path(key).open("rb") as source, path.open("wb") as target:
-                return copy_hashed(iter(lambda: source.read(1 << 20), b""), target)
-        except (FileNotFoundError, NotADirectoryError):
-            raise Missing(key) from None
+        with self._opened(key) as source, path.open("wb") as target:
+            return copy_hashed(iter(lambda: source.read(1 << 20), b""), target)
 
     def write(self, key: str, data: bytes | Path) -> None:
-        with self._temporary(key, data) as temporary:
-            os.replace(temporary, self._path(key))
+        self._place(key, data, _replaced)
 
     def create(self, key: str, data: bytes) -> bool:
-        with self._temporary(key, data) as temporary:
-            try:
-                os.link(temporary, self._path(key))
-            except FileExistsError:
-                return False
-        return True
+        return self._place(key, data, _linked)
 
     def list(self, prefix: str) -> Iterator[str]:
         folder = self._path(prefix).parent if not prefix.endswith("/") and prefix else self._path(prefix)
@@ -109,28 +137,44 @@ class FileStore:
         yield from sorted(key for key in keys if key.startswith(prefix))
 
     def delete(self, keys: Sequence[str]) -> None:
-        for key in keys:
-            self._path(key).unlink(missing_ok=True)
+        with self._explained():
+            for key in keys:
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                    self._path(key).unlink()
 
     def clean(self, prefix: str) -> None:
-        for leftover in self._path(prefix).glob(f"{_TEMPORARY}*"):
-            leftover.unlink(missing_ok=True)
+        with self._explained():
+            for leftover in self._path(prefix).rglob(f"{_TEMPORARY}*"):
+                leftover.unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
-        if key.startswith("/") or ".." in key.split("/"):
-            raise BadInput(f"store {self.url}: {key!r} is not a relative key")
-        return self.root / key
+        return self.root / relative(key, self.url)
+
+    def _opened(self, key: str) -> BinaryIO:
+        with self._explained():
+            try:
+                return self._path(key).open("rb")
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                raise Missing(key) from None
+
+    def _place(self, key: str, data: bytes | Path, place: Callable[[Path, Path], bool]) -> bool:
+        target = self._path(key)
+        for _ in range(ATTEMPTS):
+            # FileNotFoundError: another process cleans up.
+            with self._explained(), self._temporary(target, data) as temporary, contextlib.suppress(FileNotFoundError):
+                return place(temporary, target)
+        raise OSError(f"store {self.url}: {key}: other processes keep removing what is being written")
+
+    def _explained(self) -> contextlib.AbstractContextManager[None]:
+        return _explained(f"store {self.url}")
 
     @contextlib.contextmanager
-    def _temporary(self, key: str, data: bytes | Path) -> Iterator[Path]:
-        target = self._path(key)
+    def _temporary(self, target: Path, data: bytes | Path) -> Iterator[Path]:
         temporary = target.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             _write_durably(temporary, data)
             yield temporary
-        except OSError as error:
-            raise _explained(error, f"store {self.url}") from error
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -147,18 +191,38 @@ def _write_durably(path: Path, data: bytes | Path) -> None:
         os.fsync(target.fileno())
 
 
-def _explained(error: OSError, where: str) -> Exception:
-    hints = {
-        errno.ENOSPC: "the disk is full; free some space and start again",
-        errno.EDQUOT: "the disk quota is used up; free some space and start again",
-        errno.EROFS: "read-only; choose a store that can be written",
-        errno.EACCES: "no permission to write; choose another store or change its owner",
-        errno.EPERM: "no permission to write; choose another store or change its owner",
-        errno.ENOTDIR: "a part of the path is a file; choose a folder",
-        errno.EEXIST: "a part of the path is a file; choose a folder",
-    }
-    hint = hints.get(error.errno or 0)
-    return BadInput(f"{where}: {hint}") if hint else error
+def _replaced(temporary: Path, target: Path) -> bool:
+    temporary.replace(target)
+    return True
+
+
+def _linked(temporary: Path, target: Path) -> bool:
+    try:
+        target.hardlink_to(temporary)
+    except FileExistsError:
+        return False
+    return True
+
+
+_HINTS = {
+    errno.ENOSPC: "the disk is full; free some space and start again",
+    errno.EDQUOT: "the disk quota is used up; free some space and start again",
+    errno.EROFS: "read-only; choose a folder that can be written",
+    errno.EACCES: "no permission; choose another folder or change its owner",
+    errno.EPERM: "no permission, or a file system without hard links; choose another folder",
+    errno.EOPNOTSUPP: "a file system without hard links; choose another folder",
+    errno.ENOTDIR: "a part of the path is a file; choose a folder",
+    errno.EEXIST: "a part of the path is a file; choose a folder",
+}
+
+
+@contextlib.contextmanager
+def _explained(where: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        hint = _HINTS.get(error.errno or 0)
+        raise BadInput(f"{where}: {hint}") if hint else OSError(f"{where}: {error}") from error
 
 
 def copy_hashed(chunks: Iterator[bytes], target: Any) -> str:
@@ -171,12 +235,15 @@ def copy_hashed(chunks: Iterator[bytes], target: Any) -> str:
 
 
 def committed(store: Store, prefix: str) -> Commit | None:
-    """The commit below `prefix` (ends with a slash), or None."""
+    """The commit below `prefix` (ends with a slash), or None. BadInput if it is no commit of that prefix."""
+    key = f"{store.url}/{prefix}{COMMIT}"
     try:
-        data = store.read(prefix + COMMIT)
+        commit = records.decode(store.read(prefix + COMMIT), Commit, key)
     except Missing:
         return None
-    return records.decode(data, Commit, f"{store.url}/{prefix}{COMMIT}")
+    if commit.prefix != prefix:
+        raise BadInput(f"{key}: committed as {commit.prefix}; a run has to keep its name")
+    return commit
 
 
 def required(store: Store, prefix: str, made_by: str) -> Commit:
@@ -196,61 +263,104 @@ def publish(
     meta: Mapping[str, Any] | None = None,
 ) -> Commit:
     """Uploads the files, reads them back, and commits. BadInput if other content is committed there already."""
-    store.clean(prefix)
-    entries = tuple(_upload(store, prefix, name, files[name]) for name in sorted(files))
+    entries = tuple(StoredFile(plain_name(name), *_measure(files[name])) for name in sorted(files))
     commit = Commit(prefix, entries, tuple(parents), dict(meta or {}))
     data = records.encode(commit)
-    if not store.create(prefix + COMMIT, data) and store.read(prefix + COMMIT) != data:
-        raise BadInput(f"{store.url}/{prefix}: other content is committed there; use another name or remove that prefix")
+    _refuse_other(store, prefix, data)
+    store.clean(prefix)
+    try:
+        for entry in entries:
+            _upload(store, _key(commit, entry.name), files[entry.name], entry)
+    except OSError:
+        _refuse_other(store, prefix, data)  # who was first has removed what this attempt wrote
+        raise
+    store.create(prefix + COMMIT, data)
+    _remove_others(store, prefix)
+    _refuse_other(store, prefix, data)
     return commit
 
 
-def _upload(store: Store, prefix: str, name: str, content: bytes | Path) -> StoredFile:
-    digest, size = _measure(content)
-    store.write(prefix + name, content)
-    stored = hashlib.sha256(store.read(prefix + name)).hexdigest() if size < 1 << 24 else _stored_hash(store, prefix + name)
-    if stored != digest:
-        raise OSError(f"{store.url}/{prefix}{name}: read back with sha256 {stored}, {digest} was written")
-    return StoredFile(name, size, digest)
+def _refuse_other(store: Store, prefix: str, data: bytes) -> None:
+    with contextlib.suppress(Missing):
+        if store.read(prefix + COMMIT) != data:
+            raise BadInput(f"{store.url}/{prefix}: other content is committed there; use another name or remove that prefix")
 
 
-def _measure(content: bytes | Path) -> tuple[str, int]:
+def _remove_others(store: Store, prefix: str) -> None:
+    """Removes what attempts with other content wrote. Only after the commit: before it, one of them could still win."""
+    commit = required(store, prefix, "this program")
+    attempt = re.compile(rf"{re.escape(prefix)}[0-9a-f]{{16}}/")
+    store.delete([key for key in store.list(prefix) if attempt.match(key) and not key.startswith(_folder(commit))])
+
+
+def _folder(commit: Commit) -> str:
+    """Where the commit's files lie, by their content."""
+    listing = "".join(f"{entry.name} {entry.sha256}\n" for entry in commit.files)
+    return f"{commit.prefix}{hashlib.sha256(listing.encode()).hexdigest()[:16]}/"
+
+
+def _key(commit: Commit, name: str) -> str:
+    return _folder(commit) + plain_name(name)
+
+
+def _upload(store: Store, key: str, content: bytes | Path, entry: StoredFile) -> None:
+    store.write(key, content)
+    try:
+        stored = hashlib.sha256(store.read(key)).hexdigest() if entry.size < 1 << 24 else store.download(key, Path(os.devnull))
+    except Missing:
+        raise OSError(f"{store.url}/{key}: gone after it was written") from None
+    if stored != entry.sha256:
+        raise OSError(f"{store.url}/{key}: read back with sha256 {stored}, {entry.sha256} was to be written")
+
+
+def _measure(content: bytes | Path) -> tuple[int, str]:
     if isinstance(content, bytes):
-        return hashlib.sha256(content).hexdigest(), len(content)
+        return len(content), hashlib.sha256(content).hexdigest()
     with content.open("rb") as source:
-        return hashlib.file_digest(source, "sha256").hexdigest(), content.stat().st_size
-
-
-def _stored_hash(store: Store, key: str) -> str:
-    return store.download(key, Path(os.devnull))
+        return content.stat().st_size, hashlib.file_digest(source, "sha256").hexdigest()
 
 
 def fetch(store: Store, commit: Commit, name: str) -> bytes:
     """The bytes of one file of a commit; BadInput if they are not those that were committed."""
-    data = store.read(commit.prefix + name)
-    _verify(store, commit, name, hashlib.sha256(data).hexdigest())
+    entry = commit.file(name)
+    key = _key(commit, name)
+    with _there(store, key):
+        data = store.read(key)
+    _verify(store, key, entry, hashlib.sha256(data).hexdigest())
     return data
 
 
 def fetch_folder(store: Store, commit: Commit, folder: Path) -> Path:
-    """All files of a commit as `folder`, which appears whole or not at all. An existing folder is verified and kept."""
-    if folder.exists() and _folder_matches(commit, folder):
+    """All files of a commit as `folder`, which appears whole or not at all. An existing folder is verified and kept, or replaced.
+
+    BadInput if the store's objects are not those that were committed, or `folder` cannot be written.
+    """
+    if _folder_matches(commit, folder):
         return folder
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary = folder.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
+    workspace = folder.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
     try:
-        temporary.mkdir(parents=True)
-        for entry in commit.files:
-            _verify(store, commit, entry.name, store.download(commit.prefix + entry.name, temporary / plain_name(entry.name)))
-        _settle(temporary, folder, commit)
+        with _explained(f"folder {folder}"):
+            _download(store, commit, workspace / "new")
+            _settle(commit, workspace / "new", folder, workspace / "old")
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(workspace, ignore_errors=True)
     return folder
 
 
-def _settle(temporary: Path, folder: Path, commit: Commit) -> None:
+def _download(store: Store, commit: Commit, folder: Path) -> None:
+    keys = [_key(commit, entry.name) for entry in commit.files]
+    folder.mkdir(parents=True)
+    for key, entry in zip(keys, commit.files, strict=True):
+        with _there(store, key):
+            _verify(store, key, entry, store.download(key, folder / entry.name))
+
+
+def _settle(commit: Commit, fresh: Path, folder: Path, aside: Path) -> None:
+    if folder.exists() and not _folder_matches(commit, folder):
+        with contextlib.suppress(FileNotFoundError):  # another process does the same
+            folder.rename(aside)
     try:
-        os.rename(temporary, folder)
+        fresh.rename(folder)
     except OSError:  # another process was first: the same commit, so the same content
         if not _folder_matches(commit, folder):
             raise
@@ -259,9 +369,9 @@ def _settle(temporary: Path, folder: Path, commit: Commit) -> None:
 def _folder_matches(commit: Commit, folder: Path) -> bool:
     def matches(entry: StoredFile) -> bool:
         path = folder / plain_name(entry.name)
-        return path.is_file() and path.stat().st_size == entry.size and _measure(path)[0] == entry.sha256
+        return path.is_file() and path.stat().st_size == entry.size and _measure(path) == (entry.size, entry.sha256)
 
-    return all(matches(entry) for entry in commit.files)
+    return folder.is_dir() and all(matches(entry) for entry in commit.files)
 
 
 def plain_name(name: str) -> str:
@@ -271,22 +381,49 @@ def plain_name(name: str) -> str:
     return name
 
 
-def _verify(store: Store, commit: Commit, name: str, found: str) -> None:
-    expected = commit.file(name).sha256
-    if found != expected:
-        raise BadInput(f"{store.url}/{commit.prefix}{name}: damaged, sha256 {found[:12]} where {expected[:12]} was committed")
+@contextlib.contextmanager
+def _there(store: Store, key: str) -> Iterator[None]:
+    try:
+        yield
+    except Missing:
+        raise BadInput(f"{store.url}/{key}: gone, though it was committed") from None
+
+
+def _verify(store: Store, key: str, entry: StoredFile, found: str) -> None:
+    if found != entry.sha256:
+        raise BadInput(f"{store.url}/{key}: damaged, sha256 {found[:12]} where {entry.sha256[:12]} was committed")
 
 
 def probe(store: Store, prefix: str) -> None:
-    """Writes below `prefix` to see whether the store is there, writable and honours conditional writes."""
+    """Does below `prefix` what programs do; BadInput unless the store is there, permits it and honours conditional writes."""
     key = f"{prefix}.probe-{uuid.uuid4().hex}"
     try:
-        if not store.create(key, b"maft") or store.read(key) != b"maft":
-            raise BadInput(f"store {store.url}: does not give back what was written")
-        if store.create(key, b"other"):
-            raise BadInput(f"store {store.url}: ignores conditional writes (If-None-Match: *), so two writers could mix; use another")
+        store.create(key, b"maft")
+        try:
+            _probe(store, key)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                store.delete([key])
+            raise
+        store.delete([key])
     except OSError as error:
-        raise BadInput(f"{error}; check storage.endpoint and the network") from error
-    finally:
-        with contextlib.suppress(Exception):
-            store.delete([key])
+        raise BadInput(f"{error}; check the storage settings, and that the store is up") from error
+
+
+def _probe(store: Store, key: str) -> None:
+    if _read(store, key) != b"maft":
+        raise BadInput(f"store {store.url}: does not give back what was written; is it an S3 server? check the storage settings")
+    if store.create(key, b"other") or _read(store, key) != b"maft":
+        raise BadInput(
+            f"store {store.url}: ignores conditional writes (If-None-Match: *), so two writers could mix; use another store"
+        )
+    if list(store.list(key)) != [key]:
+        raise BadInput(f"store {store.url}: does not list what was written; use another store")
+    store.clean(key)
+
+
+def _read(store: Store, key: str) -> bytes:
+    try:
+        return store.read(key)
+    except Missing:
+        return b""

@@ -9,18 +9,37 @@ import boto3
 from boto3.exceptions import S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,
+    FlexibleChecksumError,
+    HTTPClientError,
+    IncompleteReadError,
+)
 
 from maft.errors import BadInput
-from maft.store import Missing, copy_hashed
+from maft.store import ATTEMPTS, Missing, copy_hashed, relative
 
 _ABSENT = {"NoSuchKey", "404", "NotFound"}
+_EXISTS = {"PreconditionFailed", "412"}
+_CONFLICT = {"ConditionalRequestConflict", "OperationAborted", "409"}  # another conditional write is under way: ask again
+_UNKNOWN = "the access key is unknown; check AWS_ACCESS_KEY_ID or the credentials Secret"
+_DENIED = (
+    "access denied; the credentials need GetObject, PutObject, DeleteObject, AbortMultipartUpload, ListBucket and "
+    "ListBucketMultipartUploads there"
+)
+_EXPIRED = "the session token is not valid; renew AWS_SESSION_TOKEN or the credentials Secret"
 _HINTS = {
     "NoSuchBucket": "there is no such bucket; create it or correct storage.bucket",
-    "InvalidAccessKeyId": "the access key is unknown; check AWS_ACCESS_KEY_ID or the credentials Secret",
+    "InvalidAccessKeyId": _UNKNOWN,
+    "XAdminUserNotFound": _UNKNOWN,  # versitygw
     "SignatureDoesNotMatch": "the secret key is wrong; check AWS_SECRET_ACCESS_KEY or the credentials Secret",
-    "AccessDenied": "access denied; the credentials need GetObject, PutObject, DeleteObject and ListBucket there",
-    "403": "access denied; the credentials need GetObject, PutObject, DeleteObject and ListBucket there",
+    "AccessDenied": _DENIED,
+    "403": _DENIED,
+    "ExpiredToken": _EXPIRED,
+    "InvalidToken": _EXPIRED,
+    "AuthorizationHeaderMalformed": "the bucket is in another region; correct storage.region",
     "NotImplemented": "the store does not implement conditional writes (If-None-Match: *); use another",
 }
 
@@ -32,75 +51,109 @@ class S3Store:
         self.url = f"s3://{bucket}/{prefix}".rstrip("/")
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
-        self._client: Any = boto3.client("s3", endpoint_url=endpoint, region_name=region, config=_config(endpoint))
+        config = _config(endpoint)
+        try:  # a session of its own: the default one cannot be shared by threads
+            self._client: Any = boto3.Session().client("s3", endpoint_url=endpoint, region_name=region, config=config)
+        except (BotoCoreError, ValueError) as error:
+            raise BadInput(f"store {self.url}: {_one_line(error)}; check the storage settings and the AWS configuration") from error
 
     def read(self, key: str) -> bytes:
         with self._errors(key):
-            body: bytes = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)["Body"].read()
+            body: bytes = self._get(key).read()
             return body
 
     def download(self, key: str, path: Path) -> str:
-        with self._errors(key), path.open("wb") as target:
-            body = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)["Body"]
-            return copy_hashed(body.iter_chunks(1 << 20), target)
+        with self._errors(key):
+            body = self._get(key)
+            with path.open("wb") as target:
+                return copy_hashed(body.iter_chunks(1 << 20), target)
 
     def write(self, key: str, data: bytes | Path) -> None:
+        if isinstance(data, Path):
+            self._upload(key, data)
+            return
         with self._errors(key):
-            if isinstance(data, bytes):
-                self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=data)
-            else:
-                config = TransferConfig(multipart_threshold=1 << 26, multipart_chunksize=1 << 25)
-                self._client.upload_file(str(data), self._bucket, self._prefix + key, Config=config)
+            self._client.put_object(Bucket=self._bucket, Key=self._key(key), Body=data)
 
     def create(self, key: str, data: bytes) -> bool:
-        with self._errors(key):
-            try:
-                self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=data, IfNoneMatch="*")
-            except ClientError as error:
-                if _code(error) in ("PreconditionFailed", "412"):
-                    return False
-                raise
-            return True
+        for _ in range(ATTEMPTS):
+            with self._errors(key):
+                try:
+                    self._client.put_object(Bucket=self._bucket, Key=self._key(key), Body=data, IfNoneMatch="*")
+                    return True
+                except ClientError as error:
+                    if _code(error) in _EXISTS:
+                        return False
+                    if _code(error) not in _CONFLICT:
+                        raise
+        raise OSError(f"store {self.url}: {key}: other processes keep writing it")
 
     def list(self, prefix: str) -> Iterator[str]:
         with self._errors(prefix):
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix + prefix)
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._key(prefix))
             for page in pages:
                 yield from (entry["Key"].removeprefix(self._prefix) for entry in page.get("Contents", []))
 
     def delete(self, keys: Sequence[str]) -> None:
         for start in range(0, len(keys), 1000):  # the API's limit
-            objects = [{"Key": self._prefix + key} for key in keys[start : start + 1000]]
-            with self._errors(objects[0]["Key"]):
-                self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True})
+            objects = [{"Key": self._key(key)} for key in keys[start : start + 1000]]
+            with self._errors(keys[start]):
+                answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True})
+                for error in answer.get("Errors", []):  # the request as a whole succeeds
+                    if error["Code"] not in _ABSENT:
+                        raise ClientError({"Error": error}, "DeleteObjects")
 
     def clean(self, prefix: str) -> None:
         with self._errors(prefix):
-            pages = self._client.get_paginator("list_multipart_uploads").paginate(
-                Bucket=self._bucket, Prefix=self._prefix + prefix
-            )
-            for upload in (u for page in pages for u in page.get("Uploads", [])):
-                self._client.abort_multipart_upload(Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=self._key(prefix))
+            for upload in [u for page in pages for u in page.get("Uploads", [])]:
+                self._abort(upload["Key"], upload["UploadId"])
+
+    def _key(self, key: str) -> str:
+        return self._prefix + relative(key, self.url)
+
+    def _get(self, key: str) -> Any:
+        try:
+            return self._client.get_object(Bucket=self._bucket, Key=self._key(key))["Body"]
+        except ClientError as error:
+            if _code(error) in _ABSENT:
+                raise Missing(key) from None
+            raise
+
+    def _upload(self, key: str, path: Path) -> None:
+        config = TransferConfig(multipart_threshold=1 << 26, multipart_chunksize=1 << 25)
+        for _ in range(ATTEMPTS):
+            with self._errors(key):
+                try:
+                    self._client.upload_file(str(path), self._bucket, self._key(key), Config=config)
+                    return
+                except S3UploadFailedError as error:  # hides the ClientError
+                    cause = error.__context__ or error
+                    if not isinstance(cause, ClientError) or _code(cause) != "NoSuchUpload":  # another process cleans up
+                        raise cause from None
+        raise OSError(f"store {self.url}: {key}: other processes keep removing what is being written")
+
+    def _abort(self, key: str, upload: str) -> None:
+        try:
+            self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload)
+        except ClientError as error:
+            if _code(error) != "NoSuchUpload":  # it ended meanwhile
+                raise
 
     @contextlib.contextmanager
     def _errors(self, key: str) -> Iterator[None]:
         try:
             yield
         except ClientError as error:
-            raise self._client_error(error, key) from error
-        except S3UploadFailedError as error:
-            raise OSError(f"store {self.url}: {key}: {error}") from error
+            hint = _HINTS.get(_code(error))
+            fault = f"{key}: {_one_line(error)}"
+            raise BadInput(f"store {self.url}: {hint}") if hint else OSError(f"store {self.url}: {fault}") from error
         except (ConnectionError, HTTPClientError) as error:
             raise OSError(f"store {self.url}: unreachable: {_one_line(error)}") from error
+        except (IncompleteReadError, FlexibleChecksumError, S3UploadFailedError) as error:
+            raise OSError(f"store {self.url}: {key}: {_one_line(error)}") from error
         except BotoCoreError as error:
-            raise BadInput(f"store {self.url}: {_one_line(error)}; check storage and the AWS credentials") from error
-
-    def _client_error(self, error: ClientError, key: str) -> Exception:
-        code = _code(error)
-        if code in _ABSENT:
-            return Missing(key)
-        hint = _HINTS.get(code)
-        return BadInput(f"store {self.url}: {hint}") if hint else OSError(f"store {self.url}: {key}: {_one_line(error)}")
+            raise BadInput(f"store {self.url}: {_one_line(error)}; check the storage settings and the AWS credentials") from error
 
 
 def _config(endpoint: str | None) -> Config:
@@ -110,8 +163,8 @@ def _config(endpoint: str | None) -> Config:
         "response_checksum_validation": "when_required",
         "s3": {"addressing_style": "path"},
     }
-    retries = {"total_max_attempts": 5, "mode": "standard"}
-    return Config(connect_timeout=5, read_timeout=60, retries=retries, **(elsewhere if endpoint else {}))
+    retries = {"total_max_attempts": 3, "mode": "standard"}
+    return Config(connect_timeout=4, read_timeout=60, retries=retries, **(elsewhere if endpoint else {}))
 
 
 def _code(error: ClientError) -> str:

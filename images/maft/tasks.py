@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import cycle
+from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote
 
 from maft import answers
 from maft.errors import BadInput
@@ -108,16 +110,17 @@ def value(numbers: Sequence[int]) -> int:
 
 
 def _arithmetic(task: Task, wanted: int) -> list[Problem]:
-    space = (task.maximum - task.minimum + 1) ** task.operands
+    space = max(0, task.maximum - task.minimum + 1) ** task.operands
     if space < wanted:
         raise BadInput(f"task.arithmetic: {wanted} questions asked for, the operands allow {space}; widen them or ask for fewer")
     generator = random.Random(f"{task.seed}/arithmetic")
-    found: dict[str, Problem] = {}
-    while len(found) < wanted:
-        numbers = [generator.randint(task.minimum, task.maximum) for _ in range(task.operands)]
-        new = problem(f"What is the result of {expression(numbers)}?", str(value(numbers)), "number", "task.arithmetic")
-        found.setdefault(new.id, new)
-    return list(found.values())
+    drawn: dict[tuple[int, ...], None] = {}
+    while len(drawn) < wanted:
+        drawn[tuple(generator.randint(task.minimum, task.maximum) for _ in range(task.operands))] = None
+    return [
+        problem(f"What is the result of {expression(numbers)}?", str(value(numbers)), "number", "task.arithmetic")
+        for numbers in drawn
+    ]
 
 
 # --- jsonl and GSM8K ---
@@ -134,25 +137,37 @@ def _jsonl(source: str, kind: answers.Kind) -> list[Problem]:
 
 def _gsm8k(source: str, part: str) -> list[Problem]:
     """GSM8K as published: the reference stands after `####` in a worked solution."""
-    rows = _rows(source) if source.endswith(".jsonl") else _hub_rows(source, part)
+    if not source:
+        return []
+    rows = _rows(source) if _is_file(source) else _hub_rows(source, part)
     return [problem(row["question"], row["answer"].rpartition("####")[2], "number", where) for where, row in rows]
 
 
 def _same_hub_set(source: str) -> str:
-    return "" if source.endswith(".jsonl") else source
+    return "" if _is_file(source) else source
+
+
+def _is_file(source: str) -> bool:
+    return source.startswith(("/", "./", "../", "s3://", "file://")) or source.endswith(".jsonl")
 
 
 def _rows(source: str) -> Iterator[tuple[str, dict[str, str]]]:
     for number, line in enumerate(_read(source).split("\n"), 1):
         if line.strip():
-            yield f"{source} line {number}", _row(line, f"{source} line {number}")
+            where = f"{source} line {number}"
+            yield where, _row(_parsed(line, where), where)
 
 
-def _row(line: str, where: str) -> dict[str, str]:
+def _parsed(line: str, where: str) -> Any:
     try:
-        row = json.loads(line)
+        return json.loads(line)
     except json.JSONDecodeError as error:
         raise BadInput(f"{where}: not JSON: {error.msg} at column {error.colno}") from None
+    except (ValueError, RecursionError) as error:  # a number of too many digits, too many brackets
+        raise BadInput(f"{where}: JSON that cannot be read: {error}") from None
+
+
+def _row(row: Any, where: str) -> dict[str, str]:
     if not isinstance(row, dict):
         raise BadInput(f"{where}: a {type(row).__name__}; expected an object with question and answer")
     for field in ("question", "answer"):
@@ -162,15 +177,21 @@ def _row(line: str, where: str) -> dict[str, str]:
 
 
 def _read(source: str) -> str:
-    folder, _, name = source.partition("?")[0].rpartition("/")
-    query = source.partition("?")[2]
     try:
-        data = open_store((folder or ".") + (f"?{query}" if query else "")).read(name)
-        return data.decode()
-    except (Missing, IsADirectoryError):
-        raise BadInput(f"task.source: {source} is not there; give a jsonl file, an s3:// URL or a hub data set") from None
+        return _bytes(source).decode()
+    except (Missing, FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+        reason = getattr(error, "strerror", None) or "No such object"
+        raise BadInput(f"task.source: {source}: {reason}; give a jsonl file or an s3:// URL that can be read") from None
     except UnicodeDecodeError as error:
         raise BadInput(f"task.source: {source} is not UTF-8 text (byte {error.start})") from None
+
+
+def _bytes(source: str) -> bytes:
+    if "://" not in source:
+        return Path(source).read_bytes()
+    place, _, query = source.partition("?")
+    folder, _, name = place.rpartition("/")
+    return open_store(f"{folder}/?{query}" if query else f"{folder}/").read(unquote(name))
 
 
 def _hub_rows(source: str, part: str) -> Iterator[tuple[str, dict[str, str]]]:
@@ -181,7 +202,8 @@ def _hub_rows(source: str, part: str) -> Iterator[tuple[str, dict[str, str]]]:
         reason = " ".join(str(error).split())[:200]
         raise BadInput(f"task.source: {source} cannot be loaded ({reason}); offline, give a jsonl file instead") from error
     for number, row in enumerate(rows, 1):
-        yield f"{source} {part} row {number}", {"question": row["question"], "answer": row["answer"]}
+        where = f"{source} {part} row {number}"
+        yield where, _row(row, where)
 
 
 def _load_dataset() -> Callable[..., Any]:

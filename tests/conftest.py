@@ -1,0 +1,105 @@
+"""Fixtures shared by the suite. Servers are real processes; each is ended by the fixture that started it."""
+
+import contextlib
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+TINY = ROOT / "examples" / "tiny"
+MOCK = ROOT / "tests" / "mock_engine.py"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def serving(command: list[str], port: int, log: Path, limit: float, **environment: str) -> Iterator[str]:
+    """A server process as long as the block lasts; fails with its log if it does not answer within the limit (seconds)."""
+    url = f"http://127.0.0.1:{port}"
+    with log.open("wb") as output:
+        line = ["setpriv", "--pdeathsig", "KILL", "--", "env", *(f"{k}={v}" for k, v in environment.items()), *command]
+        process = subprocess.Popen(line, stdout=output, stderr=output, start_new_session=True)
+        try:
+            wait_until(lambda: process.poll() is not None or answers(f"{url}/health"), limit, lambda: log.read_text()[-3000:])
+            assert process.poll() is None, log.read_text()[-3000:]
+            yield url
+        finally:
+            process.terminate()
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return response.status == 200
+    except OSError:
+        return False
+
+
+def wait_until(condition, limit: float, explain=lambda: "") -> None:
+    """Polls; fails after `limit` seconds."""
+    deadline = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {limit} s: {explain()}"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def mock_url(tmp_path_factory) -> Iterator[str]:
+    port = free_port()
+    command = [sys.executable, str(MOCK), "--port", str(port), "--model", str(TINY)]
+    with serving(command, port, tmp_path_factory.mktemp("mock") / "log.txt", 60) as url:
+        yield url
+
+
+def resource(name: str = "test", **spec) -> dict:
+    """A small run in the demo's world."""
+    sections = {
+        "model": {"source": str(TINY)},
+        "task": {
+            "kind": "jsonl",
+            "source": str(TINY / "questions.jsonl"),
+            "prompt": "{question}",
+            "train": 24,
+            "heldOut": 16,
+        },
+        "debate": {
+            "maxTokens": 80,
+            "prompts": {
+                "summarize": "Summarize these answers.\n{answers}",
+                "revise": "Other agents said: {summary} {question}",
+                "concatenate": "Other agents said:\n{answers}\n{question}",
+            },
+        },
+        "training": {
+            "topology": "Shared",
+            "lora": {"rank": 4, "alpha": 8},
+            "learningRate": 0.003,
+            "epochs": 1,
+            "minExamples": 2,
+        },
+        "inference": {"topology": "Shared", "lifetime": "Run"},
+    }
+    for key, value in spec.items():
+        sections[key] = {**sections[key], **value} if isinstance(value, dict) and key in sections else value
+    return {"apiVersion": "maft.dev/v1alpha1", "kind": "MultiAgentFinetune", "metadata": {"name": name}, "spec": sections}
+
+
+def write(path: Path, resource: dict) -> Path:
+    path.write_text(yaml.safe_dump(resource))
+    return path
