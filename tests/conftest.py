@@ -1,6 +1,7 @@
 """Fixtures shared by the suite. Servers are real processes; each is ended by the fixture that started it."""
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as maft.local sets it: servers and tests share the cores
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "examples" / "tiny"
@@ -103,3 +106,23 @@ def resource(name: str = "test", **spec) -> dict:
 def write(path: Path, resource: dict) -> Path:
     path.write_text(yaml.safe_dump(resource))
     return path
+
+
+RUN = "ns/run"  # the run whose adapters the real server resolves
+
+
+@pytest.fixture(scope="session")
+def vllm_store(tmp_path_factory) -> Path:
+    """The folder of the store that the real server fetches adapters from; tests put adapters there while it runs."""
+    return tmp_path_factory.mktemp("vllm-store")
+
+
+@pytest.fixture(scope="session")
+def vllm_url(tmp_path_factory, vllm_store) -> Iterator[str]:
+    """One real vLLM server for the whole session, started as a run starts it."""
+    port, folder = free_port(), tmp_path_factory.mktemp("vllm")
+    command = [sys.executable, "-m", "maft.serve", "--store", str(vllm_store), "--run", RUN, "--model", str(TINY)]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--adapters", str(folder / "adapters")]
+    command += ["--max-lora-rank", "8", "--max-loras", "2", "--max-cpu-loras", "4", "--max-num-seqs", "64"]
+    with serving(command, port, folder / "log.txt", 400, MAFT_DIE_WITH_PARENT="1") as url:
+        yield url

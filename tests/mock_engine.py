@@ -14,7 +14,7 @@ import signal
 from pathlib import Path
 
 from aiohttp import web
-from transformers import AutoTokenizer
+from transformers import PreTrainedTokenizerFast
 
 EXPRESSION = re.compile(r"What is (?:the result of )?([0-9+*-]+)\?")
 ANSWER = re.compile(r"Answer: (-?\d+)")
@@ -35,7 +35,7 @@ def answer(model: str, text: str, seed: int) -> str:
 
 def application(model: str) -> web.Application:
     """The routes that the debate client and the backend use."""
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(model)
     state = {"running": 0}
     latency, fixed = float(os.environ.get("MOCK_LATENCY", "0")), os.environ.get("MOCK_TEXT")
     faults = Path(os.environ.get("MOCK_FAULTS", "/nonexistent"))

@@ -4,7 +4,7 @@ import time
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maft.answers import Kind, canonical, extract, groups, last_boxed
@@ -311,6 +311,7 @@ def test_reference_in_canonical_form(answer: str, kind: Kind, expected: str | No
     assert canonical(answer, kind) == expected
 
 
+@settings(max_examples=60)
 @given(st.fractions(min_value=-(10**6), max_value=10**6))
 def test_a_number_is_found_however_it_is_written(value: Fraction) -> None:
     sign, top, bottom = "-" if value < 0 else "", abs(value.numerator), value.denominator

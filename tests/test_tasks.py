@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from maft.answers import Kind
 from maft.errors import BadInput
 from maft.tasks import Split, Task, expression, load, problem, value
 
@@ -181,7 +182,7 @@ def test_a_missing_object_of_a_store(tmp_path: Path) -> None:
     ("kind", "answer", "reference"),
     [("choice", "b", "B"), ("text", " New  York", "new york"), ("math", "$\\dfrac12$", "\\frac12"), ("number", "1,000", "1000")],
 )
-def test_references_are_canonical(tmp_path: Path, kind: str, answer: str, reference: str) -> None:
+def test_references_are_canonical(tmp_path: Path, kind: Kind, answer: str, reference: str) -> None:
     source = write(tmp_path / "q.jsonl", [{"question": "q", "answer": answer}])
     [only] = load(replace(JSONL, source=source, answer=kind, train=1, held_out=0)).train
     assert only.answer == reference
@@ -231,9 +232,9 @@ def test_held_out_questions_come_from_their_own_source(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("train", "held_out"), [(4, 1), (1, 4)])
 def test_too_few_questions(tmp_path: Path, train: int, held_out: int) -> None:
     source, other = write(tmp_path / "a.jsonl", questions(3)), write(tmp_path / "b.jsonl", questions(3, start=9))
-    with pytest.raises(BadInput, match="5 questions asked for, .* has 3 different ones"):
+    with pytest.raises(BadInput, match=r"5 questions asked for, .* has 3 different ones"):
         load(replace(JSONL, source=source, train=train, held_out=held_out))
-    with pytest.raises(BadInput, match="4 questions asked for, .* has 3 different ones"):
+    with pytest.raises(BadInput, match=r"4 questions asked for, .* has 3 different ones"):
         load(replace(JSONL, source=source, held_out_source=other, train=train, held_out=held_out))
 
 

@@ -51,7 +51,11 @@ class Journal:
         if batch := self._pending:
             self._pending = []
             key, self._next = self._key(self._next), self._next + 1
-            await asyncio.to_thread(self._store.write, key, records.encode_lines(batch))
+            try:
+                await asyncio.to_thread(self._store.write, key, records.encode_lines(batch))
+            except Exception:  # the next try takes the same number: reading stops at a gap
+                self._pending, self._next = [*batch, *self._pending], self._next - 1
+                raise
 
     def remove(self) -> None:
         """Deletes the journal; its content is committed."""

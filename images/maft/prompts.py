@@ -4,9 +4,11 @@ Generation and training both go through `ChatTemplate`, so a model is trained on
 The default texts follow the paper's (appendix, prompts for arithmetic, GSM and MATH); they stand in the resource's schema.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from maft.errors import BadInput
@@ -84,7 +86,7 @@ class ChatTemplate:
         for k in range(1, len(messages) - 1, 2) if every_turn else ():
             answered, start = self._answered(messages[: k + 1])
             if ids[: len(answered)] != answered:
-                raise BadInput("training.lossOn: the chat template rewrites earlier turns, so only `last` is possible with this model")
+                raise BadInput("training.lossOn: the model's chat template rewrites earlier turns, so only `last` is possible")
             marked.update(range(start, len(answered)))
         return Tokens(tuple(ids), tuple(i in marked for i in range(len(ids))))
 
@@ -107,10 +109,20 @@ class ChatTemplate:
 
 def load_chat_template(path: str, revision: str | None, *, trust_remote_code: bool = False) -> ChatTemplate:
     """The chat template of the model at `path` (a folder or a hub id)."""
-    from transformers import AutoTokenizer
-
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
+        tokenizer = _tokenizer_class(path).from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"model.source: {path} has no usable tokenizer: {' '.join(str(error).split())[:300]}") from error
     return ChatTemplate(tokenizer, path)
+
+
+def _tokenizer_class(path: str) -> Any:
+    """The generic class where the folder asks for it: the automatic one imports torch, which takes seconds."""
+    config = Path(path) / "tokenizer_config.json"
+    if config.is_file() and json.loads(config.read_text()).get("tokenizer_class") in ("PreTrainedTokenizerFast", "TokenizersBackend"):
+        from transformers import PreTrainedTokenizerFast
+
+        return PreTrainedTokenizerFast
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer

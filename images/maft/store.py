@@ -1,9 +1,9 @@
 """Objects in a folder (file://) or a bucket (s3://), and the commit protocol over them.
 
 A publication uploads its files, checks them and writes `_COMMIT.json` last, with a conditional write: the second writer of
-the same content succeeds, of other content is refused. Files lie in a folder named by their content, so that no attempt
-overwrites another's: `<prefix>_COMMIT.json` names the files of `<prefix><16 hex digits>/`. Readers follow commits and verify
-sha256 while they read.
+the same content succeeds, of other content is refused. Before the commit no attempt overwrites another's files: one that finds
+its names taken by other content lays its own aside, and puts them in their place when it has committed. Readers follow
+commits, verify sha256 while they read, and look in both places.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -47,8 +48,8 @@ class Store(Protocol):
     def write(self, key: str, data: bytes | Path) -> None:
         """Creates or replaces the object, all or nothing."""
 
-    def create(self, key: str, data: bytes) -> bool:
-        """Creates the object if there is none (If-None-Match: *); False if there is one."""
+    def create(self, key: str, data: bytes | Path) -> bool:
+        """Creates the object, all or nothing, if there is none (If-None-Match: *); False if there is one."""
 
     def list(self, prefix: str) -> Iterator[str]:
         """Keys that start with `prefix`, sorted. Only for models of others and for cleaning up."""
@@ -127,7 +128,7 @@ class FileStore:
     def write(self, key: str, data: bytes | Path) -> None:
         self._place(key, data, _replaced)
 
-    def create(self, key: str, data: bytes) -> bool:
+    def create(self, key: str, data: bytes | Path) -> bool:
         return self._place(key, data, _linked)
 
     def list(self, prefix: str) -> Iterator[str]:
@@ -263,54 +264,77 @@ def publish(
     meta: Mapping[str, Any] | None = None,
 ) -> Commit:
     """Uploads the files, reads them back, and commits. BadInput if other content is committed there already."""
+    assert COMMIT not in files
     entries = tuple(StoredFile(plain_name(name), *_measure(files[name])) for name in sorted(files))
     commit = Commit(prefix, entries, tuple(parents), dict(meta or {}))
     data = records.encode(commit)
     _refuse_other(store, prefix, data)
     store.clean(prefix)
     try:
-        for entry in entries:
-            _upload(store, _key(commit, entry.name), files[entry.name], entry)
+        aside = [entry for entry in entries if not _upload(store, commit, entry, files[entry.name])]
     except OSError:
-        _refuse_other(store, prefix, data)  # who was first has removed what this attempt wrote
-        raise
+        if not _refuse_other(store, prefix, data):
+            raise
+        aside = list(entries)  # an attempt with the same content was first and tidied up
     store.create(prefix + COMMIT, data)
-    _remove_others(store, prefix)
+    winner = required(store, prefix, "this program")
+    won = records.encode(winner) == data
+    for entry in aside if won else ():  # only what is committed overwrites
+        store.write(prefix + entry.name, files[entry.name])
+    _tidy(store, winner, settled=won)
     _refuse_other(store, prefix, data)
     return commit
 
 
-def _refuse_other(store: Store, prefix: str, data: bytes) -> None:
+def _refuse_other(store: Store, prefix: str, data: bytes) -> bool:
+    """Whether that commit is there. BadInput if another one is."""
+    try:
+        found = store.read(prefix + COMMIT)
+    except Missing:
+        return False
+    if found != data:
+        raise BadInput(f"{store.url}/{prefix}: other content is committed there; use another name or remove that prefix")
+    return True
+
+
+def _upload(store: Store, commit: Commit, entry: StoredFile, content: bytes | Path) -> bool:
+    """False if another attempt's file has the name already, so that this one lies aside. Nobody's file is overwritten."""
+    plain, aside = _keys(commit, entry)
+    found = _stored_hash(store, plain, entry)
+    if found is None:
+        store.create(plain, content)
+        found = _stored_hash(store, plain, entry)
+    if found == entry.sha256:
+        return True
+    store.write(aside, content)
+    found = _stored_hash(store, aside, entry)
+    if found != entry.sha256:
+        raise OSError(f"{store.url}/{aside}: read back with sha256 {found}, {entry.sha256} was to be written")
+    return False
+
+
+def _stored_hash(store: Store, key: str, entry: StoredFile) -> str | None:
     with contextlib.suppress(Missing):
-        if store.read(prefix + COMMIT) != data:
-            raise BadInput(f"{store.url}/{prefix}: other content is committed there; use another name or remove that prefix")
+        return hashlib.sha256(store.read(key)).hexdigest() if entry.size < 1 << 24 else store.download(key, Path(os.devnull))
+    return None
 
 
-def _remove_others(store: Store, prefix: str) -> None:
-    """Removes what attempts with other content wrote. Only after the commit: before it, one of them could still win."""
-    commit = required(store, prefix, "this program")
-    attempt = re.compile(rf"{re.escape(prefix)}[0-9a-f]{{16}}/")
-    store.delete([key for key in store.list(prefix) if attempt.match(key) and not key.startswith(_folder(commit))])
+def _tidy(store: Store, winner: Commit, *, settled: bool) -> None:
+    """Removes what attempts laid aside, the winner's only if it is settled. Before the commit, any of them could still win."""
+    aside = re.compile(rf"{re.escape(winner.prefix)}[0-9a-f]{{16}}/")
+    kept = () if settled else (_folder(winner),)
+    store.delete([key for key in store.list(winner.prefix) if aside.match(key) and not key.startswith(kept)])
 
 
 def _folder(commit: Commit) -> str:
-    """Where the commit's files lie, by their content."""
+    """Where the commit's files lie as long as another attempt's have their names: named by content, so never for other files."""
     listing = "".join(f"{entry.name} {entry.sha256}\n" for entry in commit.files)
     return f"{commit.prefix}{hashlib.sha256(listing.encode()).hexdigest()[:16]}/"
 
 
-def _key(commit: Commit, name: str) -> str:
-    return _folder(commit) + plain_name(name)
-
-
-def _upload(store: Store, key: str, content: bytes | Path, entry: StoredFile) -> None:
-    store.write(key, content)
-    try:
-        stored = hashlib.sha256(store.read(key)).hexdigest() if entry.size < 1 << 24 else store.download(key, Path(os.devnull))
-    except Missing:
-        raise OSError(f"{store.url}/{key}: gone after it was written") from None
-    if stored != entry.sha256:
-        raise OSError(f"{store.url}/{key}: read back with sha256 {stored}, {entry.sha256} was to be written")
+def _keys(commit: Commit, entry: StoredFile) -> tuple[str, str]:
+    name = plain_name(entry.name)
+    return commit.prefix + name, _folder(commit) + name
 
 
 def _measure(content: bytes | Path) -> tuple[int, str]:
@@ -322,12 +346,28 @@ def _measure(content: bytes | Path) -> tuple[int, str]:
 
 def fetch(store: Store, commit: Commit, name: str) -> bytes:
     """The bytes of one file of a commit; BadInput if they are not those that were committed."""
-    entry = commit.file(name)
-    key = _key(commit, name)
-    with _there(store, key):
+    data = b""
+
+    def read(key: str) -> str:
+        nonlocal data
         data = store.read(key)
-    _verify(store, key, entry, hashlib.sha256(data).hexdigest())
+        return hashlib.sha256(data).hexdigest()
+
+    _verify(store, commit, commit.file(name), read)
     return data
+
+
+def _verify(store: Store, commit: Commit, entry: StoredFile, read: Callable[[str], str]) -> None:
+    """Reads the file, wherever it lies; BadInput if `read` returns the sha256 of something else."""
+    plain, aside = _keys(commit, entry)
+    fault = "gone, though it was committed"
+    for key in (plain, aside, plain):  # it may be put into its place meanwhile
+        with contextlib.suppress(Missing):
+            found = read(key)
+            if found == entry.sha256:
+                return
+            fault = f"damaged, sha256 {found[:12]} where {entry.sha256[:12]} was committed"
+    raise BadInput(f"{store.url}/{plain}: {fault}")
 
 
 def fetch_folder(store: Store, commit: Commit, folder: Path) -> Path:
@@ -348,11 +388,11 @@ def fetch_folder(store: Store, commit: Commit, folder: Path) -> Path:
 
 
 def _download(store: Store, commit: Commit, folder: Path) -> None:
-    keys = [_key(commit, entry.name) for entry in commit.files]
+    for entry in commit.files:
+        plain_name(entry.name)
     folder.mkdir(parents=True)
-    for key, entry in zip(keys, commit.files, strict=True):
-        with _there(store, key):
-            _verify(store, key, entry, store.download(key, folder / entry.name))
+    for entry in commit.files:
+        _verify(store, commit, entry, partial(store.download, path=folder / entry.name))
 
 
 def _settle(commit: Commit, fresh: Path, folder: Path, aside: Path) -> None:
@@ -368,7 +408,7 @@ def _settle(commit: Commit, fresh: Path, folder: Path, aside: Path) -> None:
 
 def _folder_matches(commit: Commit, folder: Path) -> bool:
     def matches(entry: StoredFile) -> bool:
-        path = folder / plain_name(entry.name)
+        path = folder / entry.name
         return path.is_file() and path.stat().st_size == entry.size and _measure(path) == (entry.size, entry.sha256)
 
     return folder.is_dir() and all(matches(entry) for entry in commit.files)
@@ -379,19 +419,6 @@ def plain_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
         raise BadInput(f"commit file {name!r}: not a plain file name")
     return name
-
-
-@contextlib.contextmanager
-def _there(store: Store, key: str) -> Iterator[None]:
-    try:
-        yield
-    except Missing:
-        raise BadInput(f"{store.url}/{key}: gone, though it was committed") from None
-
-
-def _verify(store: Store, key: str, entry: StoredFile, found: str) -> None:
-    if found != entry.sha256:
-        raise BadInput(f"{store.url}/{key}: damaged, sha256 {found[:12]} where {entry.sha256[:12]} was committed")
 
 
 def probe(store: Store, prefix: str) -> None:
@@ -417,9 +444,9 @@ def _probe(store: Store, key: str) -> None:
         raise BadInput(
             f"store {store.url}: ignores conditional writes (If-None-Match: *), so two writers could mix; use another store"
         )
+    store.clean(key)
     if list(store.list(key)) != [key]:
         raise BadInput(f"store {store.url}: does not list what was written; use another store")
-    store.clean(key)
 
 
 def _read(store: Store, key: str) -> bytes:

@@ -23,7 +23,8 @@ from maft.store import ATTEMPTS, Missing, copy_hashed, relative
 
 _ABSENT = {"NoSuchKey", "404", "NotFound"}
 _EXISTS = {"PreconditionFailed", "412"}
-_CONFLICT = {"ConditionalRequestConflict", "OperationAborted", "409"}  # another conditional write is under way: ask again
+# Another conditional write is under way, or another process has cleaned up: write again.
+_DISTURBED = {"ConditionalRequestConflict", "OperationAborted", "409", "NoSuchUpload"}
 _UNKNOWN = "the access key is unknown; check AWS_ACCESS_KEY_ID or the credentials Secret"
 _DENIED = (
     "access denied; the credentials need GetObject, PutObject, DeleteObject, AbortMultipartUpload, ListBucket and "
@@ -53,9 +54,13 @@ class S3Store:
         self._prefix = f"{prefix}/" if prefix else ""
         config = _config(endpoint)
         try:  # a session of its own: the default one cannot be shared by threads
-            self._client: Any = boto3.Session().client("s3", endpoint_url=endpoint, region_name=region, config=config)
+            session = boto3.Session()
+            self._client: Any = session.client("s3", endpoint_url=endpoint, region_name=region, config=config)
+            self._creator: Any = session.client("s3", endpoint_url=endpoint, region_name=region, config=config)
         except (BotoCoreError, ValueError) as error:
             raise BadInput(f"store {self.url}: {_one_line(error)}; check the storage settings and the AWS configuration") from error
+        for operation in ("PutObject", "CompleteMultipartUpload"):  # the transfer manager has no such argument
+            self._creator.meta.events.register(f"provide-client-params.s3.{operation}", _if_none_match)
 
     def read(self, key: str) -> bytes:
         with self._errors(key):
@@ -69,24 +74,18 @@ class S3Store:
                 return copy_hashed(body.iter_chunks(1 << 20), target)
 
     def write(self, key: str, data: bytes | Path) -> None:
-        if isinstance(data, Path):
-            self._upload(key, data)
-            return
         with self._errors(key):
-            self._client.put_object(Bucket=self._bucket, Key=self._key(key), Body=data)
+            self._put(self._client, key, data)
 
-    def create(self, key: str, data: bytes) -> bool:
-        for _ in range(ATTEMPTS):
-            with self._errors(key):
-                try:
-                    self._client.put_object(Bucket=self._bucket, Key=self._key(key), Body=data, IfNoneMatch="*")
-                    return True
-                except ClientError as error:
-                    if _code(error) in _EXISTS:
-                        return False
-                    if _code(error) not in _CONFLICT:
-                        raise
-        raise OSError(f"store {self.url}: {key}: other processes keep writing it")
+    def create(self, key: str, data: bytes | Path) -> bool:
+        with self._errors(key):
+            try:
+                self._put(self._creator, key, data)
+            except ClientError as error:
+                if _code(error) in _EXISTS:
+                    return False
+                raise
+            return True
 
     def list(self, prefix: str) -> Iterator[str]:
         with self._errors(prefix):
@@ -120,18 +119,24 @@ class S3Store:
                 raise Missing(key) from None
             raise
 
-    def _upload(self, key: str, path: Path) -> None:
-        config = TransferConfig(multipart_threshold=1 << 26, multipart_chunksize=1 << 25)
+    def _put(self, client: Any, key: str, data: bytes | Path) -> None:
         for _ in range(ATTEMPTS):
-            with self._errors(key):
-                try:
-                    self._client.upload_file(str(path), self._bucket, self._key(key), Config=config)
-                    return
-                except S3UploadFailedError as error:  # hides the ClientError
-                    cause = error.__context__ or error
-                    if not isinstance(cause, ClientError) or _code(cause) != "NoSuchUpload":  # another process cleans up
-                        raise cause from None
-        raise OSError(f"store {self.url}: {key}: other processes keep removing what is being written")
+            try:
+                return self._put_once(client, self._key(key), data)
+            except ClientError as error:
+                if _code(error) not in _DISTURBED:
+                    raise
+        raise OSError(f"store {self.url}: {key}: other processes keep disturbing what is being written")
+
+    def _put_once(self, client: Any, key: str, data: bytes | Path) -> None:
+        if isinstance(data, bytes):
+            client.put_object(Bucket=self._bucket, Key=key, Body=data)
+            return
+        config = TransferConfig(multipart_threshold=1 << 26, multipart_chunksize=1 << 25)
+        try:
+            client.upload_file(str(data), self._bucket, key, Config=config)
+        except S3UploadFailedError as error:
+            raise error.__context__ or error from None  # the ClientError
 
     def _abort(self, key: str, upload: str) -> None:
         try:
@@ -165,6 +170,10 @@ def _config(endpoint: str | None) -> Config:
     }
     retries = {"total_max_attempts": 3, "mode": "standard"}
     return Config(connect_timeout=4, read_timeout=60, retries=retries, **(elsewhere if endpoint else {}))
+
+
+def _if_none_match(params: dict[str, Any], **_: Any) -> dict[str, Any]:
+    return {**params, "IfNoneMatch": "*"}
 
 
 def _code(error: ClientError) -> str:

@@ -6,6 +6,9 @@ Order as there: unknown fields, defaults, types and bounds, then CEL. Rules abou
 import copy
 import difflib
 import functools
+import json
+import math
+import re
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from typing import Any
@@ -17,6 +20,8 @@ from jsonschema.exceptions import ValidationError, relevance
 
 GROUP, VERSION, KIND = "maft.dev", "v1alpha1", "MultiAgentFinetune"
 Json = dict[str, Any]
+_LABEL = re.compile("[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_NAME = re.compile("[a-z]([-a-z0-9]*[a-z0-9])?")
 
 
 class BadSpec(Exception):
@@ -33,8 +38,8 @@ def openapi() -> Json:
 
 def checked(resource: Mapping[str, Any]) -> Json:
     """The resource with defaults filled in; BadSpec naming the first field that is wrong."""
-    _identity(resource)
-    whole = copy.deepcopy(dict(resource))
+    whole = _plain(resource)
+    _identity(whole)
     _known(whole, openapi(), "")
     _fill(whole, openapi())
     # Draft 4 is the JSON Schema that OpenAPI 3.0 follows: exclusiveMinimum is a flag beside minimum.
@@ -45,21 +50,41 @@ def checked(resource: Mapping[str, Any]) -> Json:
     return whole
 
 
-def _identity(resource: Mapping[str, Any]) -> None:
+def _plain(resource: Mapping[str, Any]) -> Json:
+    """A copy as JSON has it: keys are texts, and so are what YAML takes for dates."""
+    try:
+        whole: Json = json.loads(json.dumps(dict(resource), default=str))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadSpec(f"the resource cannot be written as JSON: {error}") from None
+    return whole
+
+
+def _identity(resource: Json) -> None:
     wanted = f"{GROUP}/{VERSION}"
     if resource.get("apiVersion") != wanted:
         raise BadSpec(f"apiVersion: {resource.get('apiVersion')!r}; this release reads {wanted}")
     if resource.get("kind") != KIND:
         raise BadSpec(f"kind: {resource.get('kind')!r}; expected {KIND}")
-    if not isinstance(resource.get("metadata"), dict) or not resource["metadata"].get("name"):
+    metadata = resource.get("metadata")
+    if not isinstance(metadata, dict) or not metadata.get("name"):
         raise BadSpec("metadata.name: missing; give the run a name")
+    name, namespace = metadata["name"], metadata.get("namespace") or "default"
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise BadSpec(f"metadata.name: {name!r}; Services are named after it: small letters, digits and -, a letter first")
+    if not isinstance(namespace, str) or not _LABEL.fullmatch(namespace):
+        raise BadSpec(f"metadata.namespace: {namespace!r}; expected small letters, digits and -")
 
 
 def _known(value: Any, schema: Json, path: str) -> None:
-    """The API server prunes unknown fields or, for kubectl's default, refuses them; so do we, with the nearest name."""
+    """The API server prunes unknown fields or, for kubectl's default, refuses them; so do we, with the nearest name. What it
+    refuses and JSON Schema does not: an item that a set has twice, and numbers that are none."""
     if isinstance(value, list):
         for i, item in enumerate(value):
             _known(item, schema.get("items", {}), f"{path}[{i}]")
+            if schema.get("x-kubernetes-list-type") == "set" and item in value[:i]:
+                raise BadSpec(f"{path}[{i}]: {item!r} is there twice")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BadSpec(f"{path}: is {value}; expected a number")
     properties = schema.get("properties")
     if not isinstance(value, dict) or not properties or schema.get("x-kubernetes-preserve-unknown-fields"):
         return
@@ -97,13 +122,13 @@ def _explain(error: ValidationError) -> str:
     schema: Any = error.schema
     if error.validator == "required":
         missing = next(name for name in limit if name not in value)
-        return f"{f'{path}.{missing}'.lstrip('.')}: missing; see its description in `kubectl explain` or docs/resource.md"
+        return f"{_dotted([*error.absolute_path, missing])}: missing; see its description in `kubectl explain` or docs/resource.md"
     texts = {
         "type": f"is {_named(value)}; expected {'an' if limit[0] in 'aio' else 'a'} {limit}" if isinstance(limit, str) else "",
         "enum": f"{value!r}; expected one of {', '.join(map(str, limit))}" if isinstance(limit, list) else "",
         "minimum": f"{value}; expected {'more than' if schema.get('exclusiveMinimum') else 'at least'} {limit}",
         "maximum": f"{value}; expected at most {limit}",
-        "minLength": "is empty",
+        "minLength": f"shorter than {limit} characters" if value else "is empty",
         "maxLength": f"longer than {limit} characters",
         "minItems": f"has {len(value) if isinstance(value, list) else 0} items; expected at least {limit}",
         "maxItems": f"has more than {limit} items",
@@ -136,16 +161,24 @@ def rules(schema: Json | None = None, path: str = "") -> Iterator[tuple[str, Jso
 
 def _violations(value: Any, schema: Json, path: str) -> Iterator[tuple[str, str, str]]:
     for rule in schema.get("x-kubernetes-validations", ()):
-        if "oldSelf" not in rule["rule"] and not _holds(rule["rule"], value):
+        if "oldSelf" not in rule["rule"] and not _holds(rule["rule"], _visible(value, schema)):
             yield path, rule["rule"], rule.get("message", "")
     for name, child in schema.get("properties", {}).items():
         if isinstance(value, dict) and name in value:
             yield from _violations(value[name], child, f"{path}.{name}".lstrip("."))
 
 
+def _visible(value: Any, schema: Json) -> Any:
+    """What rules may see: not what the schema leaves open."""
+    if not isinstance(value, dict) or "properties" not in schema:
+        return value
+    known = {name: child for name, child in schema["properties"].items() if not child.get("x-kubernetes-preserve-unknown-fields")}
+    return {name: _visible(value[name], child) for name, child in known.items() if name in value}
+
+
 @functools.cache
 def _compiled(rule: str) -> Any:
-    return cel.NewEnv(variables={"self": cel.Type.DYN}).compile(rule)
+    return cel.NewEnv(variables={"self": cel.Type.DYN, "oldSelf": cel.Type.DYN}).compile(rule)
 
 
 def _holds(rule: str, value: Any) -> bool:
