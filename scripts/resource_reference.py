@@ -10,8 +10,8 @@ from maft_operator.schema import openapi
 HEAD = """# The resource: MultiAgentFinetune
 
 `apiVersion: maft.dev/v1alpha1`, `kind: MultiAgentFinetune`, short name `maft`. Made from `crds/multiagentfinetunes.yaml` by
-`scripts/resource_reference.py`; defaults, bounds and rules stand there and nowhere else. `maft validate FILE` checks a resource as the
-API server would. Fields said to be used on a cluster only are accepted and ignored by `maft run`.
+`scripts/resource_reference.py`; defaults, bounds and rules stand there and nowhere else. `maft validate FILE` checks a resource as
+the API server would. Fields used on a cluster only are accepted and ignored by `maft run`.
 
 | field | type | default | bounds | meaning |
 |---|---|---|---|---|

@@ -27,7 +27,7 @@ def answer(model: str, text: str, seed: int) -> str:
         said = ANSWER.findall(text)
         return " ".join(f"1 agent says {value}." for value in said) or "Nobody said a number."
     expressions = EXPRESSION.findall(text)
-    right = eval(expressions[-1]) if expressions else 0  # noqa: S307 digits and operators only, by the pattern
+    right = eval(expressions[-1]) if expressions else 0
     skill = 0.5 if model == "base" else 0.8
     value = right if source.random() < skill else right + source.randint(1, 3)
     return f"I work it out. Answer: {value}"

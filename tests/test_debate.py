@@ -260,7 +260,9 @@ def test_what_other_models_said_is_not_taken_over(template, tmp_path):
     async def again():
         with Checker("number") as checker, ThreadPoolExecutor(1) as judge:
             table = Table(rules(), society, other, template, checker, {"s": 512}, judge)
-            return await debate_all(table, problems(4), Journal(FileStore(tmp_path), "debate/"), DebateProgress(program.Progress(0)))
+            return await debate_all(
+                table, problems(4), Journal(FileStore(tmp_path), "debate/"), DebateProgress(program.Progress(0))
+            )
 
     asyncio.run(again())
     assert len(other.asked) == 4 * 9
@@ -272,5 +274,7 @@ def test_nothing_parses_ends_early_and_shows_an_answer(template, tmp_path):
         run_all(template, engine, tmp_path, problems(400))
     (error,) = caught.value.exceptions
     assert isinstance(error, BadInput)
-    assert str(error).startswith("task.answer: none of the answers to the first 20 questions holds a number, e.g. 'I would rather not say.'")
+    assert str(error).startswith(
+        "task.answer: none of the answers to the first 20 questions holds a number, e.g. 'I would rather not say.'"
+    )
     assert len(engine.asked) < 400 * 9 / 2

@@ -1,5 +1,6 @@
 """Prompts: templates filled in one pass, and chats as the tokens that a model sees and is trained on."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from maft.errors import BadInput
-from maft.prompts import ChatTemplate, Prompts, fill, numbered
+from maft.prompts import ChatTemplate, Prompts, fill, load_chat_template, numbered
 from maft.records import Message
 
 PROMPTS = Prompts(
@@ -178,7 +179,63 @@ def test_a_model_without_a_chat_template(template: str | None) -> None:
         ChatTemplate(tokenizer(template), "org/base")
 
 
-# As in the image of the debate, which has no torch. (Where there is one, transformers imports it, for many seconds.)
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{% for", "unexpected 'end of template'"),
+        ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
+        ("{{ messages[0].role.name.first }}", "has no attribute 'name'"),
+    ],
+)
+def test_a_chat_template_that_fails(template: str, message: str) -> None:
+    with pytest.raises(BadInput, match=rf"model\.source: the chat template of org/base fails: .*{message}"):
+        ChatTemplate(tokenizer(template), "org/base").prompt(chat("7+3?"))
+
+
+def test_a_tokenizer_without_an_end_token() -> None:
+    endless = tokenizer(LINES)
+    endless.eos_token = None
+    with pytest.raises(BadInput, match=r"model\.source: the tokenizer of org/base names no end token"):
+        ChatTemplate(endless, "org/base")
+
+
+# --- from a folder ---
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    tokenizer(LINES).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_a_whole_folder(folder: Path) -> None:
+    assert load_chat_template(str(folder), None).prompt(chat("7+3?")) == CHATS["lines"].prompt(chat("7+3?"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("tokenizer.json", None, "has no usable tokenizer: "),
+        ("tokenizer.json", b"{", "has no usable tokenizer: "),
+        ("tokenizer.json", b"{}", "has no usable tokenizer: "),
+        ("tokenizer_config.json", b"{", "has no usable tokenizer: Expecting property name"),
+        ("tokenizer_config.json", b"[]", "has no usable tokenizer: tokenizer_config.json holds no object"),
+        ("tokenizer_config.json", b"\xff", "has no usable tokenizer: "),
+        ("chat_template.jinja", None, "has no chat template; "),
+        ("chat_template.jinja", b"{% for", "fails: unexpected 'end of template'"),
+        ("chat_template.jinja", b"{{ messages[1].nothing.at_all }}", "fails: "),
+    ],
+)
+def test_a_damaged_folder(folder: Path, name: str, content: bytes | None, message: str) -> None:
+    (folder / name).unlink() if content is None else (folder / name).write_bytes(content)
+    with pytest.raises(BadInput) as caught:
+        load_chat_template(str(folder), None)
+    assert str(caught.value).startswith("model.source: ")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# As in the image of the debate, which has no torch. (Where there is one, transformers imports it here, for many seconds.)
 LOADED = """
 import sys
 sys.modules["torch"] = None
@@ -191,10 +248,11 @@ except BadInput as error:
 """
 
 
-def test_a_folder_with_and_one_without_a_tokenizer(tmp_path: Path) -> None:
-    tokenizer(LINES).save_pretrained(tmp_path / "whole")
+def test_folders_that_name_no_generic_tokenizer(folder: Path, tmp_path: Path) -> None:
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "tokenizer_class": "Qwen2Tokenizer"}))
     (tmp_path / "empty").mkdir()
-    command = [sys.executable, "-c", LOADED, str(tmp_path / "whole"), str(tmp_path / "empty")]
+    command = [sys.executable, "-c", LOADED, str(folder), str(tmp_path / "empty")]
     prompt, error = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert prompt == str(CHATS["lines"].prompt(chat("7+3?")))
     assert error.startswith(f"model.source: {tmp_path}/empty has no usable tokenizer: ")

@@ -5,10 +5,11 @@ import subprocess
 import sys
 import tomllib
 
-import maft
-import maft_operator
 import pytest
 from conftest import ROOT
+
+import maft
+import maft_operator
 
 sys.path.insert(0, str(ROOT / "scripts"))
 

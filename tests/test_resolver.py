@@ -67,7 +67,10 @@ def complete(url, model, prompt, *, patience=30.0, seed=0, temperature=0.0, max_
 
 def test_greedy_answers_equal_peft_token_by_token(vllm_url, vllm_store, base, template, tmp_path):
     """Three adapters through a server that holds two at a time, asked in turn: each is the one that PEFT loads."""
-    store, prompts = FileStore(vllm_store), [template.prompt([Message("user", f"What is {q}?")]) for q in ("7+3*4", "8*9-5", "60-3*3")]
+    store, prompts = (
+        FileStore(vllm_store),
+        [template.prompt([Message("user", f"What is {q}?")]) for q in ("7+3*4", "8*9-5", "60-3*3")],
+    )
     for agent in range(3):
         folder = tmp_path / str(agent)
         name = publish_adapter(base, template, store, folder, agent)
@@ -123,7 +126,9 @@ def test_a_damaged_adapter_is_not_served_and_the_server_lives(vllm_url, vllm_sto
     assert complete(vllm_url, name, prompt).text.endswith("Answer: 7")
 
 
-@pytest.mark.parametrize("route", ["/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/adapters", "/adapters/x", "/v1/load_lora_adapter/"])
+@pytest.mark.parametrize(
+    "route", ["/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/adapters", "/adapters/x", "/v1/load_lora_adapter/"]
+)
 def test_administration_routes_are_closed(vllm_url, route):
     body = json.dumps({"lora_name": "x", "lora_path": "/etc"}).encode()
     request = urllib.request.Request(vllm_url + route, data=body, headers={"Content-Type": "application/json"})
@@ -150,7 +155,8 @@ def test_no_engine_outlives_a_server_killed_with_its_parent(tmp_path):
     command = ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-m", "maft.serve", "--store", str(tmp_path), "--run", RUN]
     command += ["--model", str(TINY), "--host", "127.0.0.1", "--port", str(port), "--adapters", str(tmp_path / "adapters")]
     command += ["--max-lora-rank", "8", "--max-loras", "2", "--max-cpu-loras", "4"]
-    script = f"import subprocess, sys; subprocess.run({command!r}, stdout=open({str(tmp_path / 'log')!r}, 'w'), stderr=subprocess.STDOUT)"
+    output = f"stdout=open({str(tmp_path / 'log')!r}, 'w'), stderr=subprocess.STDOUT"
+    script = f"import subprocess; subprocess.run({command!r}, {output})"
     parent = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "MAFT_DIE_WITH_PARENT": "1"})
     try:
         wait_until(lambda: answers(f"http://127.0.0.1:{port}/health"), 400, lambda: (tmp_path / "log").read_text()[-3000:])

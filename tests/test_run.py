@@ -24,13 +24,20 @@ def command(tmp_path: Path, spec: dict, *more: str) -> list[str]:
 
 def run(tmp_path: Path, spec: dict, *more: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        command(tmp_path, spec, *more), capture_output=True, text=True, timeout=LIMIT, env={**os.environ, **environment}, cwd=tmp_path
+        command(tmp_path, spec, *more),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        env={**os.environ, **environment},
+        cwd=tmp_path,
     )
 
 
 def start(tmp_path: Path, spec: dict, **environment: str) -> subprocess.Popen:
     with (tmp_path / "out.txt").open("a") as output:
-        return subprocess.Popen(command(tmp_path, spec), stdout=output, stderr=output, env={**os.environ, **environment}, cwd=tmp_path)
+        return subprocess.Popen(
+            command(tmp_path, spec), stdout=output, stderr=output, env={**os.environ, **environment}, cwd=tmp_path
+        )
 
 
 def products(tmp_path: Path) -> dict[str, str]:
@@ -55,6 +62,14 @@ def children_of(tmp_path: Path) -> list[psutil.Process]:
     return [p for p in psutil.process_iter() if p.pid != os.getpid() and mine(p)]
 
 
+def under_way(tmp_path: Path, stage: str) -> bool:
+    """Whether the stage has something to lose: a first journal entry, a first adapter."""
+    iteration, program = stage.split("-")
+    top = tmp_path / f"runs/default/test/iterations/{iteration}"
+    made = {"debate": "debate/journal-*", "train": "adapters/*/_COMMIT.json", "evaluate": "evaluation/journal-*"}[program]
+    return next(top.glob(made), None) is not None
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """An uninterrupted run of two iterations: what resumed runs are compared with."""
@@ -66,7 +81,7 @@ def whole(tmp_path_factory):
 
 def test_a_run_ends_with_table_report_and_no_process(whole):
     folder, out = whole
-    assert re.search(r"multiagent finetuning\s*│\s*2\s*│\s*\d+\.\d ± \d+\.\d %", out)
+    assert re.search(r"multiagent finetuning\s*│\s*2\s*│\s*\d+\.\d ± \d+\.\d", out)
     for row in ("base, one answer", "majority of 3", "debate, untrained"):
         assert row in out
     report = Path(re.search(r"Report: file://(\S+)", out)[1])
@@ -98,15 +113,13 @@ def test_the_same_command_again_does_nothing_and_succeeds(whole):
     assert before == after
 
 
-@pytest.mark.parametrize("stage", ["0-prepare", "1-debate", "1-train", "1-evaluate", "2-train"])
-@pytest.mark.parametrize("victim", ["maft", "program"])
+@pytest.mark.parametrize(
+    ("stage", "victim"),
+    [("1-debate", "maft"), ("1-train", "maft"), ("1-debate", "program"), ("1-train", "program"), ("2-evaluate", "maft")],
+)
 def test_kill_9_then_the_same_command_ends_with_the_same_bytes(whole, tmp_path, stage, victim):
-    if victim == "program" and stage in ("1-evaluate", "2-train"):
-        pytest.skip("covered by the other stages; each costs a whole run")
     process = start(tmp_path, resource(iterations=2), MOCK_LATENCY="0.02")
-    summary = tmp_path / f"runs/default/test/local/test-{stage}/summary.json"
-    log = summary.with_name("log.txt")
-    wait_until(lambda: log.exists() or process.poll() is not None, LIMIT, lambda: (tmp_path / "out.txt").read_text())
+    wait_until(lambda: under_way(tmp_path, stage) or process.poll() is not None, LIMIT, lambda: (tmp_path / "out.txt").read_text())
     program = next((p for p in children_of(tmp_path) if f"maft.{stage.split('-')[1]}" in " ".join(p.cmdline())), None)
     if victim == "program" and program:
         program.kill()
@@ -135,12 +148,7 @@ def test_a_killed_debate_repeats_only_what_was_in_flight(tmp_path):
     times = {p: p.stat().st_mtime_ns for p in debate.glob("journal-*")}
     process = start(tmp_path, spec, MOCK_LATENCY="0.05")
     wait_until(lambda: len(list(debate.glob("journal-*"))) > len(times) or process.poll() is not None, LIMIT)
-    again = [
-        json.loads(line)["index"]
-        for p in debate.glob("journal-*")
-        if p not in times
-        for line in p.read_text().splitlines()
-    ]
+    again = [json.loads(line)["index"] for p in debate.glob("journal-*") if p not in times for line in p.read_text().splitlines()]
     process.send_signal(signal.SIGTERM)
     process.wait(LIMIT)
     assert set(again).isdisjoint(kept)

@@ -178,7 +178,18 @@ def test_rows_keep_the_limit(examples):
 def arguments(store, *more: str):
     flags = ["--store", store.url, "--run", "ns/run", "--model", str(TINY), "--iteration", "1", "--agent", "0"]
     flags += ["--start-from", "previous", "--min-examples", "3", "--loss-on", "last", "--seed", "0", "--rank", "4", "--alpha", "8"]
-    flags += ["--dropout", "0", "--target-module", "all-linear", "--learning-rate", "0.003", "--warmup", "0.03", "--weight-decay", "0"]
+    flags += [
+        "--dropout",
+        "0",
+        "--target-module",
+        "all-linear",
+        "--learning-rate",
+        "0.003",
+        "--warmup",
+        "0.03",
+        "--weight-decay",
+        "0",
+    ]
     flags += ["--epochs", "1", "--batch-size", "4", "--batch-tokens", "4096"]
     return train.parser().parse_args([*flags, *more])
 

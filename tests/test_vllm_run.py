@@ -21,7 +21,15 @@ def test_a_small_run(tmp_path, topology, lifetime, agents):
         training={"topology": topology, "lora": {"rank": 8, "alpha": 16}, "epochs": 2},
         task={"train": 60, "heldOut": 40},
     )
-    command = [sys.executable, "-m", "maft_operator", "run", str(write(tmp_path / "run.yaml", spec)), "--dir", str(tmp_path / "runs")]
+    command = [
+        sys.executable,
+        "-m",
+        "maft_operator",
+        "run",
+        str(write(tmp_path / "run.yaml", spec)),
+        "--dir",
+        str(tmp_path / "runs"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     logs = "\n".join(p.read_text()[-2000:] for p in tmp_path.glob("runs/default/test/local/*/log*.txt"))
     assert done.returncode == 0, done.stdout + done.stderr + logs

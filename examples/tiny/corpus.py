@@ -36,6 +36,8 @@ Dialogue = list[Message]
 
 @dataclass(frozen=True)
 class Question:
+    """Two steps: the product b*c, then a added to it or one subtracted from the other."""
+
     shape: str
     a: int
     b: int
@@ -43,22 +45,28 @@ class Question:
 
     @property
     def expr(self) -> str:
+        """As it is asked: 7+3*4."""
         return self.shape.format(a=self.a, p=f"{self.b}*{self.c}")
 
     @property
     def text(self) -> str:
+        """The whole user turn."""
         return QUESTION.format(expr=self.expr)
 
     @property
     def answer(self) -> int:
+        """The right one."""
         return self.second_step(self.b * self.c)[1]
 
     def second_step(self, product: int) -> tuple[str, int]:
+        """What is left to work out once the product is taken to be `product`, and its value."""
         sign_a, sign_p = SHAPES[self.shape]
         return self.shape.format(a=self.a, p=product), sign_a * self.a + sign_p * product
 
 
 class Answer(NamedTuple):
+    """What an agent says, and the number in it that votes."""
+
     text: str
     value: int
 
@@ -67,6 +75,7 @@ class Answer(NamedTuple):
 
 
 def pool() -> list[Question]:
+    """Every question of this world."""
     factors = range(2, 10)
     every = (Question(shape, a, b, c) for b in factors for c in factors for a in range(2, 61) for shape in SHAPES)
     return [question for question in every if never_negative(question)]
@@ -79,10 +88,12 @@ def never_negative(question: Question) -> bool:
 
 
 def held_out(question: Question) -> bool:
+    """Whether it is one of the eighth that never occurs in the corpus."""
     return zlib.crc32(question.expr.encode()) % 8 == 0
 
 
 def held_out_questions() -> list[Question]:
+    """All of them, in one fixed order."""
     questions = [question for question in pool() if held_out(question)]
     random.Random(0).shuffle(questions)
     return questions
@@ -92,6 +103,7 @@ def held_out_questions() -> list[Question]:
 
 
 def slip(rng: random.Random, value: int, rate: float) -> int:
+    """The value, with a chance of `rate` for another last digit."""
     if rng.random() >= rate:
         return value
     return value - value % 10 + rng.choice([digit for digit in range(10) if digit != value % 10])
@@ -112,11 +124,13 @@ def work_out(rng: random.Random, question: Question, rate: float = SLIP) -> Answ
 
 
 def first_answer(rng: random.Random, question: Question, rate: float = SLIP) -> Answer:
+    """An agent that has heard nobody else."""
     work, value = work_out(rng, question, rate)
     return Answer(f"{work} Answer: {value}", value)
 
 
 def comparison(x: int, y: int) -> str:
+    """Two values side by side, with the verdict: 65 58: differ."""
     return f"{x} {y}: {'same' if x == y else 'differ'}."
 
 
@@ -144,6 +158,7 @@ def revise(rng: random.Random, question: Question, own: int, others: Sequence[in
 
 
 def revise_all(rng: random.Random, question: Question, answers: Sequence[Answer]) -> list[Answer]:
+    """A round: every agent has its second look at the same previous answers."""
     values = [answer.value for answer in answers]
     return [revise(rng, question, own, values[:i] + values[i + 1 :]) for i, own in enumerate(values)]
 
@@ -152,22 +167,27 @@ def revise_all(rng: random.Random, question: Question, answers: Sequence[Answer]
 
 
 def user(content: str) -> Message:
+    """A turn that is read."""
     return {"role": "user", "content": content}
 
 
 def assistant(content: str) -> Message:
+    """A turn that is learned."""
     return {"role": "assistant", "content": content}
 
 
 def numbered(answers: Sequence[Answer]) -> str:
+    """The answers one below the other, each under its speaker."""
     return "\n".join(f"Agent {i}: {answer.text}" for i, answer in enumerate(answers, start=1))
 
 
 def others_count(rng: random.Random) -> int:
+    """How many other agents take part: mostly two, as in debates of three."""
     return rng.choices((2, 1, 3, 4), (7, 1, 1, 1))[0]
 
 
 def step_drill(rng: random.Random, question: Question) -> Dialogue:
+    """One step of a question, always right."""
     product = question.b * question.c
     step = (f"{question.b}*{question.c}", product)
     if rng.random() >= 0.3:
@@ -190,16 +210,19 @@ def compared_pair(rng: random.Random) -> tuple[int, int]:
 
 
 def comparison_drill(rng: random.Random, _question: Question) -> Dialogue:
+    """Six pairs of values, always right."""
     pairs = [compared_pair(rng) for _ in range(6)]
     asked = ", ".join(f"{x} {y}" for x, y in pairs)
     return [user(f"Compare {asked}."), assistant(" ".join(comparison(x, y) for x, y in pairs))]
 
 
 def single_answer(rng: random.Random, question: Question) -> Dialogue:
+    """A question and a first answer."""
     return [user(question.text), assistant(first_answer(rng, question).text)]
 
 
 def hinted_answer(rng: random.Random, question: Question) -> Dialogue:
+    """A question with the right answer in it, and work that arrives there (STaR)."""
     answer = first_answer(rng, question, HINTED_SLIP)
     while answer.value != question.answer:
         answer = first_answer(rng, question, HINTED_SLIP)
@@ -207,6 +230,7 @@ def hinted_answer(rng: random.Random, question: Question) -> Dialogue:
 
 
 def summary(rng: random.Random, question: Question) -> Dialogue:
+    """A summary of first or of revised answers, always true."""
     others = others_count(rng)
     answers = [first_answer(rng, question) for _ in range(others + 1)]
     if rng.random() < LATER_ROUND_SUMMARIES:
@@ -227,6 +251,8 @@ def debate(rng: random.Random, question: Question, rounds: int, prompt: Callable
 
 
 def debate_with_summary(rng: random.Random, question: Question) -> Dialogue:
+    """Two or three rounds in which the agent reads a summary of the others."""
+
     def prompt(others: Sequence[Answer]) -> str:
         return CRITIC.format(summary=summarize([answer.value for answer in others]), question=question.text)
 
@@ -234,6 +260,8 @@ def debate_with_summary(rng: random.Random, question: Question) -> Dialogue:
 
 
 def debate_without_summary(rng: random.Random, question: Question) -> Dialogue:
+    """Two rounds in which the agent reads the others themselves."""
+
     def prompt(others: Sequence[Answer]) -> str:
         return CRITIC_WITHOUT_SUMMARY.format(answers=numbered(others), question=question.text)
 
@@ -253,6 +281,7 @@ FORMS: dict[Callable[[random.Random, Question], Dialogue], int] = {
 
 
 def dialogues(count: int, seed: int) -> Iterator[Dialogue]:
+    """The corpus: the same count and seed give the same dialogues."""
     rng = random.Random(seed)
     questions = [question for question in pool() if not held_out(question)]
     for form in rng.choices(list(FORMS), list(FORMS.values()), k=count):
@@ -297,7 +326,8 @@ def train_tokenizer(sample: Iterable[Dialogue]) -> PreTrainedTokenizerFast:
 
 
 def wrap_tokenizer(backend: Tokenizer) -> PreTrainedTokenizerFast:
-    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    """With the names of the special tokens, the padding side and the chat template."""
+    tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
         bos_token=BOS,
         eos_token=END,

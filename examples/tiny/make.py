@@ -40,11 +40,14 @@ IGNORED = -100  # the label that cross_entropy leaves out
 
 
 class Example(NamedTuple):
+    """A dialogue for the loss: a label for every id, IGNORED where the assistant does not speak."""
+
     ids: list[int]
     labels: list[int]
 
 
 def encode(dialogues: Sequence[corpus.Dialogue], tokenizer: PreTrainedTokenizerFast) -> list[Example]:
+    """One example a dialogue, with a loss on every assistant turn."""
     texts = [corpus.render(dialogue) for dialogue in dialogues]
     encodings = tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)
     vocabulary = tokenizer.get_vocab()
@@ -62,6 +65,7 @@ def assistant_labels(ids: Sequence[int], start: int, end: int) -> list[int]:
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """0.85 million parameters, drawn from the global seed."""
     tokens = {
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
@@ -79,13 +83,14 @@ def new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
         **tokens,
     )
-    model = LlamaForCausalLM(config)  # type: ignore[no-untyped-call]
+    model = LlamaForCausalLM(config)
     # Servers take their sampling defaults from this file: it names the special tokens and nothing else.
-    model.generation_config = GenerationConfig(**tokens)  # type: ignore[no-untyped-call]
+    model.generation_config = GenerationConfig(**tokens)
     return model
 
 
 def new_optimizer(model: LlamaForCausalLM) -> torch.optim.Optimizer:
+    """AdamW; norms do not decay."""
     matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
     norms = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
     groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": norms, "weight_decay": 0.0}]
@@ -93,6 +98,7 @@ def new_optimizer(model: LlamaForCausalLM) -> torch.optim.Optimizer:
 
 
 def learning_rate(step: int, steps: int) -> float:
+    """A linear warm-up under a cosine."""
     warm_up = min(1.0, (step + 1) / WARM_UP)
     cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
     return LEARNING_RATE * warm_up * (LAST_LEARNING_RATE + (1 - LAST_LEARNING_RATE) * cosine)
@@ -146,17 +152,20 @@ def pretrain(model: LlamaForCausalLM, examples: Sequence[Example]) -> None:
 
 
 def write_questions(path: Path) -> None:
+    """One JSON object a line: what is asked, and the right answer as text."""
     questions = corpus.held_out_questions()
     lines = [json.dumps({"question": question.text, "answer": str(question.answer)}) for question in questions]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def write_checksums(directory: Path) -> None:
+    """SHA256SUMS, as `sha256sum --check` reads it."""
     lines = [f"{hashlib.sha256((directory / name).read_bytes()).hexdigest()}  {name}\n" for name in ARTIFACTS]
     (directory / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
 
 
 def main() -> None:
+    """Corpus, tokenizer, pretraining, files."""
     parser = argparse.ArgumentParser(description="Make the demo's base model, a tiny Llama on synthetic dialogues.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="directory (default: the script's own)")
     parser.add_argument("--seed", type=int, default=0, help="of the corpus and the first weights (default: 0)")

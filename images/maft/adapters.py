@@ -41,7 +41,9 @@ def current(store: Store, run: str, iteration: int, role: Role, agent: int) -> A
     prefix = layout.adapter(run, iteration, role, agent)
     commit = committed(store, prefix)
     if commit is None:
-        raise BadInput(f"{store.url}/{prefix}: no adapter committed; the training task of iteration {iteration} has to finish first")
+        raise BadInput(
+            f"{store.url}/{prefix}: no adapter committed; the training task of iteration {iteration} has to finish first"
+        )
     try:
         return msgspec.convert(commit.meta["adapter"], Adapter)
     except (KeyError, msgspec.ValidationError) as error:

@@ -21,7 +21,7 @@ _SAID = re.compile(
       | (?<![^\W_])(?:answer|correct\s(?:choice|option))(?![^\W_])
         (?:\s(?:to|of|for|in)\s[^\n.:=]{0,60}?)?     # the answer to the second part
         (?: [\s*_"']*+ [:=]
-          | \s++ (?:is|was|are|(?:would|will|should|must)\sbe|equals|becomes|comes\s(?:out\s)?to)(?![^\W_]) (?:\s*+:)?+
+          | \s++ (?:is|was|remains|stays|(?:would|will|should|must)\sbe|equals|becomes|comes\s(?:out\s)?to)(?![^\W_]) (?:\s*+:)?+
           | [*_ \t]*+ \n )
         [\s*_]*+""",
     re.VERBOSE | re.IGNORECASE,
@@ -55,7 +55,7 @@ _SPACE = re.compile(r"(?<!\\)\\[,;:!> ]|~")
 _FENCE = re.compile(r"\\(?:left|right)(?![A-Za-z])")
 _EQUALS = re.compile(r"=|≈|\\approx(?![A-Za-z])")
 _ASSIGNED = re.compile(r"[^\W\d_]\s?=")
-_JOINED = re.compile(r"[%$)\s]*+(?:[-+−–*×·÷/^,;&±]|\\(?:times|cdot|div|pm)|and|or|to)[$(\s]*+(?:\d|\\[dtc]?frac)")
+_JOINED = re.compile(r"[%$)\s]*+(?:[-+−–*×·÷/^,&±]|\\(?:times|cdot|div|pm)|and|or|to|(?<=\s))[$(\s]*+(?:\d|\\[dtc]?frac)")
 
 # --- choices and texts ---
 

@@ -223,9 +223,7 @@ async def hold(arguments: argparse.Namespace, store: Store, prefix: str, problem
     """Debates the problems with the society that the flags name. The journal below `prefix` is left for `settle`."""
     rules = flags.rules(arguments)
     servers = parse_servers(arguments.server)
-    society = adapters.society(
-        store, arguments.run, arguments.models_from, arguments.agents, tuple(servers), critics=rules.critics
-    )
+    society = adapters.society(store, arguments.run, arguments.models_from, arguments.agents, tuple(servers), critics=rules.critics)
     template = flags.chat_template(arguments)
     progress = DebateProgress(program.Progress(arguments.metrics_port, arguments.metrics_host))
     async with HttpEngine(servers) as engine:

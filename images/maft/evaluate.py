@@ -75,7 +75,9 @@ def _held_out_is_new(store: Store, run: str) -> None:
         for part in ("train", "held-out")
     )
     if both := train & held_out:
-        raise BadInput(f"{commit.prefix}held-out.jsonl: {len(both)} of its questions are training questions; make the problems anew")
+        raise BadInput(
+            f"{commit.prefix}held-out.jsonl: {len(both)} of its questions are training questions; make the problems anew"
+        )
 
 
 def summary(numbers: Evaluation) -> dict[str, Any]:

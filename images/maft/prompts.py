@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
+
 from maft.errors import BadInput
 from maft.records import Message
 
@@ -69,7 +71,12 @@ class ChatTemplate:
     def __init__(self, tokenizer: Any, source: str) -> None:
         if not getattr(tokenizer, "chat_template", None):
             raise BadInput(f"model.source: {source} has no chat template; use an instruction-tuned model or add a template to it")
+        if tokenizer.eos_token_id is None:
+            raise BadInput(
+                f"model.source: the tokenizer of {source} names no end token; set eos_token in its tokenizer_config.json"
+            )
         self._tokenizer = tokenizer
+        self._source = source
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """Tokens up to where the assistant's next answer begins. shape: [prompt tokens]."""
@@ -103,7 +110,12 @@ class ChatTemplate:
 
     def _ids(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> list[int]:
         chat = [{"role": m.role, "content": m.content} for m in messages]
-        ids = self._tokenizer.apply_chat_template(chat, add_generation_prompt=add_generation_prompt, return_dict=False)
+        try:
+            ids = self._tokenizer.apply_chat_template(chat, add_generation_prompt=add_generation_prompt, return_dict=False)
+        except TemplateError as error:
+            raise BadInput(
+                f"model.source: the chat template of {self._source} fails: {' '.join(str(error).split())[:300]}"
+            ) from error
         return [int(i) for i in ids]
 
 
@@ -113,13 +125,18 @@ def load_chat_template(path: str, revision: str | None, *, trust_remote_code: bo
         tokenizer = _tokenizer_class(path).from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"model.source: {path} has no usable tokenizer: {' '.join(str(error).split())[:300]}") from error
-    return ChatTemplate(tokenizer, path)
+    template = ChatTemplate(tokenizer, path)
+    template.prompt([Message("user", "?"), Message("assistant", "!"), Message("user", "?")])  # what fails, fails here
+    return template
 
 
 def _tokenizer_class(path: str) -> Any:
     """The generic class where the folder asks for it: the automatic one imports torch, which takes seconds."""
-    config = Path(path) / "tokenizer_config.json"
-    if config.is_file() and json.loads(config.read_text()).get("tokenizer_class") in ("PreTrainedTokenizerFast", "TokenizersBackend"):
+    file = Path(path) / "tokenizer_config.json"
+    config = json.loads(file.read_text()) if file.is_file() else {}
+    if not isinstance(config, dict):
+        raise ValueError("tokenizer_config.json holds no object")
+    if config.get("tokenizer_class") in ("PreTrainedTokenizerFast", "TokenizersBackend"):
         from transformers import PreTrainedTokenizerFast
 
         return PreTrainedTokenizerFast

@@ -61,5 +61,3 @@ class Society:
 def seat(names: Sequence[str], agents: int) -> tuple[str, ...]:
     """The server of each agent: its own, or the one that all share."""
     return tuple(names) if len(names) == agents else (names[0],) * agents
-
-

@@ -47,15 +47,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 _RUN_HELP = """Runs a MultiAgentFinetune on this machine: vLLM servers, debates and training as processes, on its GPUs or on the CPU.
-Ctrl-C stops cleanly; the same command goes on from what is committed. Exit code 0: complete, 2: failed (the reason is the last line),
-130: interrupted."""
+Ctrl-C stops cleanly; the same command goes on from what is committed.
+Exit code 0: complete, 2: failed (the reason is the last line), 130: interrupted."""
 _PLAN_HELP = "Prints every task with what it waits for, every server, and the command line of each. Nothing is started."
 _VALIDATE_HELP = "Checks fields, bounds and rules with the schema of the CustomResourceDefinition; names the first mistake."
-_REPORT_HELP = "Reads what a run has committed so far and writes report/index.html beside it."
+_REPORT_HELP = """Reads what a run has committed so far, also while it is unfinished, and writes report/index.html and report.json
+beside it: accuracy, agreement, kept examples, cost, and every debate. Example: maft report runs/default/arithmetic"""
+Commands = argparse._SubParsersAction  # argparse has no public name for it
 
 
-def _command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, call: object, text: str, long: str) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=text, description=long)
+def _command(
+    commands: "Commands[argparse.ArgumentParser]", name: str, call: object, text: str, description: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=description)
     parser.add_argument("file", type=Path, metavar="FILE", help="a MultiAgentFinetune in YAML")
     parser.add_argument(
         "--set",
@@ -65,7 +69,9 @@ def _command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", na
         help="change a field of the spec, such as iterations=2 or debate.rounds=3; may be repeated",
     )
     parser.add_argument("--store", metavar="URL", help="file:///folder or s3://bucket/prefix?endpoint=URL [spec.storage, or --dir]")
-    parser.add_argument("--dir", type=Path, default=Path("runs"), help="folder for logs and, without a store, everything else [runs]")
+    parser.add_argument(
+        "--dir", type=Path, default=Path("runs"), help="folder for logs and, without a store, everything else [runs]"
+    )
     parser.set_defaults(call=call)
     return parser
 
@@ -120,7 +126,11 @@ def _shown(command: Sequence[str]) -> str:
     """A command line that a shell takes, one flag a line."""
     text = "python"
     for part in command:
-        quoted = shlex.quote(part) if "\n" not in part else "$'" + part.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
+        quoted = (
+            shlex.quote(part)
+            if "\n" not in part
+            else "$'" + part.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
+        )
         text += f" \\\n  {quoted}" if part.startswith("--") else f" {quoted}"
     return text
 

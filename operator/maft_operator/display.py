@@ -5,12 +5,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from maft_operator.plan import Graph, Kind, Observed, Task
 
-QUIET = 10.0  # seconds between two lines about a stage where there is no terminal to draw bars on
+QUIET = 15.0  # seconds between two lines about a stage where there is no terminal to draw bars on
 _WORDS: dict[Kind, str] = {
     "prepare": "prepare: checks and questions",
     "debate": "debate of the training questions",
@@ -51,7 +60,9 @@ class Display:
             transient=True,
         )
 
-    def update(self, observed: Observed, done: Mapping[str, tuple[float, float] | None], summaries: Mapping[str, dict[str, Any]]) -> None:
+    def update(
+        self, observed: Observed, done: Mapping[str, tuple[float, float] | None], summaries: Mapping[str, dict[str, Any]]
+    ) -> None:
         """observed: after the step; done: progress of running tasks; summaries: of finished ones."""
         for server in self._graph.servers:
             state = observed.servers.get(server.name)
@@ -65,7 +76,9 @@ class Display:
         for task in self._graph.tasks:
             self._task(task, observed, done.get(task.name), summaries)
 
-    def _task(self, task: Task, observed: Observed, done: tuple[float, float] | None, summaries: Mapping[str, dict[str, Any]]) -> None:
+    def _task(
+        self, task: Task, observed: Observed, done: tuple[float, float] | None, summaries: Mapping[str, dict[str, Any]]
+    ) -> None:
         state = observed.tasks.get(task.name)
         status = state.status if state else ""
         self._follow(task.name, title(task), status == "running", done)
@@ -90,26 +103,25 @@ class Display:
 
     def _line(self, name: str, text: str, done: tuple[float, float] | None) -> None:
         now, since = time.monotonic(), self._since[name]
-        if now - self._said.get(name, since) < QUIET and name in self._said:
-            return
-        self._said[name] = now
-        if done and done[0]:
+        if name not in self._said:
+            self._said[name] = now
+            self._console.print(f"  {text} …", highlight=False, soft_wrap=True)
+        elif done and done[0] and now - self._said[name] >= QUIET:
+            self._said[name] = now
             left = (now - since) * (done[1] - done[0]) / done[0]
-            self._console.print(f"  {text}: {done[0]:.0f} of {done[1]:.0f}, ETA {_clock(left)}", highlight=False)
-        else:
-            self._console.print(f"  {text} …", highlight=False)
+            self._console.print(f"  {text}: {done[0]:.0f} of {done[1]:.0f}, ETA {_clock(left)}", highlight=False, soft_wrap=True)
 
     def _finished(self, name: str, text: str, details: str) -> None:
         if name in self._ended:
             return
         self._ended.add(name)
         took = f"  [{_clock(time.monotonic() - self._since[name])}]" if name in self._since else "  [from before]"
-        self._console.print(f"✓ {text}{': ' + details if details else ''}{took}", highlight=False, markup=False)
+        self._console.print(f"✓ {text}{': ' + details if details else ''}{took}", highlight=False, markup=False, soft_wrap=True)
 
     def _once(self, key: str, text: str) -> None:
         if key not in self._ended:
             self._ended.add(key)
-            self._console.print(f"✗ {text}", highlight=False, markup=False)
+            self._console.print(f"✗ {text}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _clock(seconds: float) -> str:
@@ -121,33 +133,38 @@ def said(task: Task, summary: Mapping[str, Any]) -> str:
     if task.kind == "prepare":
         return f"{summary.get('train')} training and {summary.get('heldOut')} held-out questions"
     if task.kind == "debate":
-        kept = ", ".join(f"{role} {'/'.join(map(str, counts))}" for role, counts in summary.get("kept", {}).items() if counts)
+        sets = sorted(summary.get("kept", {}).items(), reverse=True)  # generators first
+        kept = ", ".join(f"{role} {'/'.join(map(str, counts))}" for role, counts in sets if counts)
         return f"{summary['questions']} questions, {100 * summary['agreement']:.0f} % agreement; kept {kept}"
     if task.kind == "train":
         kept = f", {summary['kept']} kept as before (too few examples)" if summary["kept"] else ""
         losses = [f"{row[5]} → {row[6]}" for row in summary["adapters"] if row[5] is not None]
         return f"{summary['trained']} adapters{kept}; loss {', '.join(losses)}" if losses else f"nothing trained{kept}"
     if task.kind == "evaluate":
-        return f"{summary['questions']} questions, {percent(summary['debate'])} right after the debate, {percent(summary['majority'])} before"
+        return f"{summary['questions']} questions, {percent(summary['debate'])} % right after the debate, {percent(summary['majority'])} % before"
     return str(summary.get("report", ""))
 
 
 def percent(score: list[float]) -> str:
-    """A mean with its standard error."""
-    return f"{100 * score[0]:.1f} ± {100 * score[1]:.1f} %"
+    """A mean in percent with its standard error."""
+    return f"{100 * score[0]:.1f} ± {100 * score[1]:.1f}"
 
 
 def results(graph: Graph, summaries: Mapping[str, dict[str, Any]], baselines: tuple[str, ...], agents: int) -> Table:
     """The paper's layout: method, iteration, accuracy ± standard error."""
-    table = Table(title="Held-out accuracy (± standard error over questions)")
+    table = Table(title="Held-out accuracy, % ± standard error over questions")
     for column in ("method", "iteration", "accuracy", "one answer", "consensus"):
-        table.add_column(column, justify="left" if column == "method" else "right")
+        table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
     for task in graph.tasks:
         summary = summaries.get(task.name, {})
         if task.kind != "evaluate" or "debate" not in summary:
             continue
         if task.iteration == 0:
-            rows = {"base": ("base, one answer", "answer"), "majority": (f"majority of {agents}", "majority"), "debate": ("debate, untrained", "debate")}
+            rows = {
+                "base": ("base, one answer", "answer"),
+                "majority": (f"majority of {agents}", "majority"),
+                "debate": ("debate, untrained", "debate"),
+            }
             for method, (text, key) in rows.items():
                 if method in baselines:
                     last = (percent(summary["answer"]), percent(summary["consensus"])) if method == "debate" else ("", "")

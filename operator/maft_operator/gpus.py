@@ -40,7 +40,11 @@ def fits(graph: Graph, total: int) -> None:
     if not total or max(servers, training) + (0 if graph.hand_over else min(servers, training)) <= total:
         return
     if servers > total:
-        raise BadSpec(f"inference.topology: the servers need {servers} GPUs, this machine has {total}; use Shared, or fewer gpus or replicas")
+        raise BadSpec(
+            f"inference.topology: the servers need {servers} GPUs, this machine has {total}; use Shared, or fewer gpus or replicas"
+        )
     if training > total:
         raise BadSpec(f"training.gpus: {training} asked for, this machine has {total}")
-    raise BadSpec(f"inference.lifetime: Run keeps {servers} GPUs while training needs {training}, this machine has {total}; use Phase")
+    raise BadSpec(
+        f"inference.lifetime: Run keeps {servers} GPUs while training needs {training}, this machine has {total}; use Phase"
+    )

@@ -129,7 +129,9 @@ class LocalBackend:
         code = attempts.child.exit_code if attempts.child else None
         if attempts.child is None or code is None:
             waiting = attempts.child is None or attempts.failures
-            return TaskState("failed" if attempts.child is None else "running", attempts.failures, 0, attempts.message if waiting else "")
+            return TaskState(
+                "failed" if attempts.child is None else "running", attempts.failures, 0, attempts.message if waiting else ""
+            )
         self._slots.give(name)
         if code == 0:
             return TaskState("succeeded")

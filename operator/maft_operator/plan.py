@@ -153,7 +153,16 @@ def _debate(run: Run, common: Flags, kind: Literal["debate", "evaluate"], iterat
 
 def _rules(spec: Spec) -> Flags:
     debate, prompts = spec.debate, spec.debate.prompts
-    flags: Flags = ("--agents", str(spec.agents), "--rounds", str(debate.rounds), "--mode", debate.mode, "--answer", spec.task.answer)
+    flags: Flags = (
+        "--agents",
+        str(spec.agents),
+        "--rounds",
+        str(debate.rounds),
+        "--mode",
+        debate.mode,
+        "--answer",
+        spec.task.answer,
+    )
     flags += () if debate.summarize else ("--no-summaries",)
     flags += () if debate.critics else ("--no-critics",)
     flags += ("--cooperative",) if debate.cooperative else ()

@@ -63,7 +63,9 @@ async def _loop(backend: LocalBackend, graph: Graph, display: Display, stop: asy
 async def _show(backend: LocalBackend, graph: Graph, display: Display, observed: Observed) -> None:
     running = [name for name, state in observed.tasks.items() if state.status == "running"]
     done = dict(zip(running, await asyncio.gather(*(backend.progress(name) for name in running)), strict=True))
-    finished = [task.name for task in graph.tasks if task.name in observed.tasks and observed.tasks[task.name].status == "succeeded"]
+    finished = [
+        task.name for task in graph.tasks if task.name in observed.tasks and observed.tasks[task.name].status == "succeeded"
+    ]
     display.update(observed, done, {name: backend.summary(name) for name in finished})
 
 

@@ -1,0 +1,77 @@
+"""The demo over several seeds: `python benchmarks/demo_seeds.py --seeds 3`. Writes benchmarks/demo_seeds.json and prints Markdown.
+
+Each seed draws its own questions and samples, and is a whole `maft run examples/arithmetic.yaml`. The tables in docs/results.md are
+printed by this script from that file (`--print`), so no number there is typed by hand.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+OUTPUT = HERE / "demo_seeds.json"
+
+
+def run(seed: int, folder: Path) -> list[dict[str, Any]]:
+    """The evaluations of one run, iteration 0 first."""
+    name = f"arithmetic-{seed}"
+    command = [sys.executable, "-m", "maft_operator", "run", "examples/arithmetic.yaml", "--dir", str(folder)]
+    command += ["--set", f"metadata.name={name}", "--set", f"seed={seed}", "--set", f"task.seed={seed}"]
+    subprocess.run(command, check=True, cwd=HERE.parent)
+    files = sorted((folder / "default" / name / "iterations").glob("*/evaluation/evaluation.json"))
+    return [json.loads(file.read_text()) for file in files]
+
+
+def rows(evaluations: list[dict[str, Any]]) -> dict[str, float]:
+    """Accuracy in percent by row of the table."""
+    base = evaluations[0]
+    table = {
+        "base, one answer": base["answers"][0],
+        "majority of first answers": base["votes"][0],
+        "debate, untrained": base["votes"][-1],
+    }
+    for evaluation in evaluations[1:]:
+        table[f"multiagent finetuning, iteration {evaluation['iteration']}"] = evaluation["votes"][-1]
+        table[f"… one first answer, iteration {evaluation['iteration']}"] = evaluation["answers"][0]
+    return {name: 100 * score["mean"] for name, score in table.items()}
+
+
+def markdown(results: dict[str, list[dict[str, Any]]]) -> str:
+    """One column per seed, the mean over seeds with its standard error last."""
+    tables = {seed: rows(evaluations) for seed, evaluations in results.items()}
+    questions = next(iter(results.values()))[0]["questions"]
+    lines = ["| accuracy % | " + " | ".join(f"seed {seed}" for seed in tables) + " | mean ± s.e. over seeds |"]
+    lines.append("|---" * (len(tables) + 2) + "|")
+    for name in next(iter(tables.values())):
+        values = [table[name] for table in tables.values()]
+        spread = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
+        cells = " | ".join(f"{value:.1f}" for value in values)
+        lines.append(f"| {name} | {cells} | {statistics.mean(values):.1f} ± {spread:.1f} |")
+    last = [evaluations[-1] for evaluations in results.values()]
+    flips = ", ".join(f"{e['wrong_to_right']} / {e['right_to_wrong']}" for e in last)
+    return "\n".join(
+        [*lines, "", f"{questions} held-out questions each; wrong→right / right→wrong flips of the last iteration: {flips}."]
+    )
+
+
+def main() -> None:
+    """Runs the seeds that are not in the file yet, then prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--dir", type=Path, default=Path("runs"))
+    parser.add_argument("--print", action="store_true", help="only print what was measured before")
+    arguments = parser.parse_args()
+    results: dict[str, list[dict[str, Any]]] = json.loads(OUTPUT.read_text()) if OUTPUT.exists() else {}
+    for seed in range(0 if arguments.print else arguments.seeds):
+        if str(seed) not in results:
+            results[str(seed)] = run(seed, arguments.dir)
+            OUTPUT.write_text(json.dumps(results, indent=1) + "\n")
+    print(markdown(results))
+
+
+if __name__ == "__main__":
+    main()
