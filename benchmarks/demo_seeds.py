@@ -1,7 +1,7 @@
 """The demo over several seeds: `python benchmarks/demo_seeds.py --seeds 3`. Writes benchmarks/demo_seeds.json and prints Markdown.
 
-Each seed draws its own questions and samples, and is a whole `maft run examples/arithmetic.yaml`. The tables in docs/results.md are
-printed by this script from that file (`--print`), so no number there is typed by hand.
+Each seed draws its own questions and samples, and is a whole `maft run examples/arithmetic.yaml`. The table in docs/results.md is
+written by this script from that file (`--write`), so no number there is typed by hand.
 """
 
 import argparse
@@ -14,6 +14,8 @@ from typing import Any
 
 HERE = Path(__file__).parent
 OUTPUT = HERE / "demo_seeds.json"
+PAGE = HERE.parent / "docs" / "results.md"
+BEGIN, END = "<!-- demo_seeds: begin -->\n", "<!-- demo_seeds: end -->\n"
 
 
 def run(seed: int, folder: Path) -> list[dict[str, Any]]:
@@ -58,19 +60,27 @@ def markdown(results: dict[str, list[dict[str, Any]]]) -> str:
     )
 
 
+def page(text: str, results: dict[str, list[dict[str, Any]]]) -> str:
+    """The page with its table made anew."""
+    before, after = text.split(BEGIN, maxsplit=1)[0], text.split(END)[1]
+    return f"{before}{BEGIN}{markdown(results)}\n{END}{after}"
+
+
 def main() -> None:
     """Runs the seeds that are not in the file yet, then prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--dir", type=Path, default=Path("runs"))
-    parser.add_argument("--print", action="store_true", help="only print what was measured before")
+    parser.add_argument("--write", action="store_true", help="only write what was measured before into docs/results.md")
     arguments = parser.parse_args()
     results: dict[str, list[dict[str, Any]]] = json.loads(OUTPUT.read_text()) if OUTPUT.exists() else {}
-    for seed in range(0 if arguments.print else arguments.seeds):
+    for seed in range(0 if arguments.write else arguments.seeds):
         if str(seed) not in results:
             results[str(seed)] = run(seed, arguments.dir)
             OUTPUT.write_text(json.dumps(results, indent=1) + "\n")
     print(markdown(results))
+    if arguments.write:
+        PAGE.write_text(page(PAGE.read_text(), results))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from maft import layout, program, records, report
+from maft import layout, program, records, report, report_read
 from maft.errors import BadInput
 from maft.records import (
     BASE,
@@ -163,7 +163,7 @@ def make(store: Store) -> Made:
 
 def told(store: Store) -> dict[str, Any]:
     """report.json without the page and its charts."""
-    run = report.read(store, RUN)
+    run = report_read.read(store, RUN)
     return records.plain(report.data(run, [stage.cards for stage in run.stages]))  # type: ignore[no-any-return]
 
 
@@ -329,24 +329,24 @@ def test_charts_have_titles_and_the_colours_of_the_page(finished: Made) -> None:
     ],
 )
 def test_categories(debate: Transcript, expected: tuple[str, ...]) -> None:
-    assert report.categories(debate) == expected
+    assert report_read.categories(debate) == expected
 
 
 def test_a_debate_of_one_round_has_no_flips() -> None:
     whole = transcript(0, ["3", "4"], ["4", "4"])
     short = replace(whole, turns=tuple(turns[:1] for turns in whole.turns), votes=whole.votes[:1], summaries=())
-    assert report.categories(short) == ()
+    assert report_read.categories(short) == ()
 
 
 def test_a_full_page_keeps_rare_debates_and_something_of_every_stage() -> None:
-    def card(name: str, *tags: str) -> report.Card:
-        return report.Card(tags, name.encode().ljust(9))
+    def card(name: str, *tags: str) -> report_read.Card:
+        return report_read.Card(tags, name.encode().ljust(9))
 
     first = [card("dull"), card("a", "corrected"), card("b", "corrected"), card("c", "corrected", "no-consensus")]
     second = [card("d", "corrected"), card("dull")]
-    assert report.fit([first, second], 60) == [first, second]
-    assert report.fit([first, second], 30) == [[first[1], first[3]], [second[0]]]
-    assert report.fit([first, second], 9) == [[], []]
+    assert report_read.fit([first, second], 60) == [first, second]
+    assert report_read.fit([first, second], 30) == [[first[1], first[3]], [second[0]]]
+    assert report_read.fit([first, second], 9) == [[], []]
 
 
 def test_what_is_left_out_is_counted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -401,9 +401,9 @@ def test_untrained_only(store: Store) -> None:
 
 
 def test_only_the_reference_rows_that_the_spec_names() -> None:
-    spec = report.Spec(evaluation=report.Baselines(("debate",)))
-    nothing = report.Training((), (), None, {})
-    run = report.Run(RUN, {}, spec, {}, (report.Iteration(0, None, nothing, None, numbers(0)),))
+    spec = report_read.Spec(evaluation=report_read.Baselines(("debate",)))
+    nothing = report_read.Training((), (), None, {})
+    run = report_read.Run(RUN, {}, spec, {}, (report_read.Iteration(0, None, nothing, None, numbers(0)),))
     assert [row.name for row in report.rows(run)] == ["debate (untrained)"]
 
 
@@ -433,9 +433,9 @@ def test_made_again_it_is_the_same(finished_store: Store, finished: Made) -> Non
 
 
 def test_summary_of_a_long_run_fits(store: Store, tmp_path: Path) -> None:
-    nothing = report.Training((), (), None, {})
-    iterations = tuple(report.Iteration(i, None, nothing, None, replace(numbers(0), iteration=i)) for i in range(101))
-    rows = report.summary_rows(report.Run(RUN, {}, report.Spec(), {}, iterations))
+    nothing = report_read.Training((), (), None, {})
+    iterations = tuple(report_read.Iteration(i, None, nothing, None, replace(numbers(0), iteration=i)) for i in range(101))
+    rows = report.summary_rows(report_read.Run(RUN, {}, report_read.Spec(), {}, iterations))
     assert rows[0][0] == "base (one answer)"
     assert rows[-1][0] == "multiagent finetuning, iteration 100"
     program.write_summary(str(tmp_path / "summary.json"), {"accuracy": rows, "report": "x" * 1024})

@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-_RUN_HELP = """Runs a MultiAgentFinetune on this machine: vLLM servers, debates and training as processes, on its GPUs or on the CPU.
+_RUN_HELP = """Runs a MultiAgentFinetune on this machine: vLLM servers, debates, training as processes, on its GPUs or the CPU.
 Ctrl-C stops cleanly; the same command goes on from what is committed.
 Exit code 0: complete, 2: failed (the reason is the last line), 130: interrupted."""
 _PLAN_HELP = "Prints every task with what it waits for, every server, and the command line of each. Nothing is started."

@@ -141,7 +141,8 @@ def said(task: Task, summary: Mapping[str, Any]) -> str:
         losses = [f"{row[5]} → {row[6]}" for row in summary["adapters"] if row[5] is not None]
         return f"{summary['trained']} adapters{kept}; loss {', '.join(losses)}" if losses else f"nothing trained{kept}"
     if task.kind == "evaluate":
-        return f"{summary['questions']} questions, {percent(summary['debate'])} % right after the debate, {percent(summary['majority'])} % before"
+        after, before = percent(summary["debate"]), percent(summary["majority"])
+        return f"{summary['questions']} questions, {after} % right after the debate, {before} % before"
     return str(summary.get("report", ""))
 
 
