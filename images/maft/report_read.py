@@ -3,6 +3,8 @@
 Comes in: a store and a run, finished or not. Goes out: frozen records, nothing of the page. Called by report.py alone.
 """
 
+import itertools
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
