@@ -345,3 +345,30 @@ def test_set_changes_a_field(tmp_path):
     assert "--rounds 3" in done.stdout
     done = subprocess.run([*MAFT, "plan", file, "--set", "debate.round=3"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and "spec.debate.round: unknown field; did you mean rounds?" in done.stderr
+
+
+@pytest.mark.s3
+def test_a_run_in_a_bucket_leaves_the_same_bytes(whole, tmp_path):
+    """The same programs on a real S3 server: transcripts, data sets and adapters equal those of a folder."""
+    from s3server import running
+
+    from maft import layout
+    from maft.store import committed, open_store
+
+    with running(tmp_path / "objects") as s3:
+        credentials = {"AWS_ACCESS_KEY_ID": s3.access_key, "AWS_SECRET_ACCESS_KEY": s3.secret_key}
+        url = f"s3://{s3.bucket}/runs?endpoint={s3.endpoint}&region=us-east-1"
+        done = run(tmp_path, resource(iterations=2), "--store", url, **credentials)
+        assert done.returncode == 0, done.stdout + done.stderr
+        expected = products(whole[0])
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in credentials.items():
+                patch.setenv(name, value)
+            store = open_store(url)
+            commits = [
+                committed(store, key.removesuffix("_COMMIT.json")) for key in store.list("default/") if key.endswith("_COMMIT.json")
+            ]
+            assert store.read(f"default/test/{layout.REPORT}index.html").startswith(b"<!doctype html>")
+            assert not [key for key in keys if "journal-" in key]
+    found = {c.prefix + f.name: f.sha256 for c in commits for f in c.files if "iterations/" in c.prefix}
+    assert found == expected

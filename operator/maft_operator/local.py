@@ -63,7 +63,8 @@ class _Replicas:
 class LocalBackend:
     """Processes under `folder`. `serve`: how a server is started in place of `python -m maft.serve` (tests)."""
 
-    def __init__(self, folder: Path, slots: Slots, serve: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Path, slots: Slots, serve: Sequence[str] = (), hang_limit: float = HANG_LIMIT) -> None:
+        self._hang_limit = hang_limit
         self._folder = folder
         self._slots = slots
         self._serve = tuple(serve)
@@ -208,7 +209,7 @@ class LocalBackend:
             replica.failed(_now(), _ended("the server", child.exit_code, child))
         elif await self._healthy(replica.port):
             replica.ready, replica.answered = True, _now()
-        elif _now() - replica.answered > (HANG_LIMIT if replica.ready else START_LIMIT):
+        elif _now() - replica.answered > (self._hang_limit if replica.ready else START_LIMIT):
             replica.ready = False
             await child.stop()
 
