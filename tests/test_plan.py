@@ -134,7 +134,7 @@ topologies = st.fixed_dictionaries(
 
 
 @given(topologies)
-@settings(max_examples=30)
+@settings(deadline=None, max_examples=30)
 def test_every_graph_is_in_order_and_whole(spec: dict[str, Any]) -> None:
     made = planned(**spec)
     names = [task.name for task in made.tasks]
@@ -406,7 +406,7 @@ class World:
 
 
 @given(topologies, st.data())
-@settings(max_examples=40)
+@settings(deadline=None, max_examples=40)
 def test_a_whole_run(spec: dict[str, Any], data: st.DataObject) -> None:
     world = World(planned(**spec))
     phases = []

@@ -184,7 +184,7 @@ specs = st.fixed_dictionaries(
 
 
 @given(specs)
-@settings(max_examples=40)
+@settings(deadline=None, max_examples=40)
 def test_the_records_say_what_the_resource_says(spec: dict[str, Any]) -> None:
     whole = checked(resource(**spec))["spec"]
     ours = json.loads(as_json(parse(resource(**spec)).spec))

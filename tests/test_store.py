@@ -191,9 +191,10 @@ def test_list_is_sorted_and_by_prefix(store: Store) -> None:
 
 
 def test_delete(store: Store) -> None:
-    for key in ("a/first", "a/last", "a/kept"):
+    there = [f"a/{i}" for i in (0, 1, 998, 999, 1000, 1001, 1100)]
+    for key in [*there, "a/kept"]:
         store.write(key, b"1")
-    store.delete(["a/first", *(f"a/no-{i}" for i in range(1000)), "a/kept/no", "no/no", "a/last"])
+    store.delete([*(f"a/{i}" for i in range(1101)), "a/kept/no", "no/no"])
     store.delete([])
     assert keys(store) == ["a/kept"]
 
@@ -518,6 +519,21 @@ def test_a_commit_whose_files_are_not_in_place_yet(store: Store, tmp_path: Path)
     assert fetch(store, commit, "a") == b"1"
     publish(store, "x/", {"a": b"1", "b": b"2"})
     assert {key: store.read(key) for key in keys(store) if key != f"x/{COMMIT}"} == {"x/a": b"1", "x/b": b"2"}
+
+
+def test_who_loses_leaves_a_commit_whose_files_are_not_in_place_yet(store: Store) -> None:
+    def die(key: str) -> None:
+        if committed(store, "x/"):
+            raise KeyboardInterrupt
+
+    def other(key: str) -> None:
+        if key == "x/b" and not committed(store, "x/"):
+            with pytest.raises(KeyboardInterrupt):
+                publish(disturbed(store, before=die), "x/", {"a": b"other", "b": b"other"})
+
+    refusal(lambda: publish(disturbed(store, after=other), "x/", {"a": b"1", "b": b"2"}), "other content is committed")
+    commit = required(store, "x/", "")
+    assert fetch(store, commit, "a") == fetch(store, commit, "b") == b"other"
 
 
 @pytest.mark.parametrize("size", [1, 17 * MIB])

@@ -273,9 +273,9 @@ def publish(
     try:
         aside = [entry for entry in entries if not _upload(store, commit, entry, files[entry.name])]
     except OSError:
-        if not _refuse_other(store, prefix, data):
-            raise
-        aside = list(entries)  # an attempt with the same content was first and tidied up
+        if _refuse_other(store, prefix, data):  # an attempt with the same content was first and tidied up
+            return commit
+        raise
     store.create(prefix + COMMIT, data)
     winner = required(store, prefix, "this program")
     won = records.encode(winner) == data
