@@ -26,7 +26,7 @@ test: env ## all tests, with real vLLM servers and a real S3 server
 	@$(PY) -m pytest
 
 unit: env ## the fast tests alone
-	@$(PY) -m pytest -m "not engine and not s3" -q
+	@$(PY) -m pytest -m "not engine and not s3 and not run" -q
 
 lint: env ## style, types, layers
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && .venv/bin/lint-imports

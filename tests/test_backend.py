@@ -16,6 +16,7 @@ from maft_operator.plan import Server, Task
 from maft_operator.reconcile import reconcile
 from maft_operator.schema import BadSpec
 
+pytestmark = pytest.mark.run
 LIMIT = 120.0
 
 

@@ -183,9 +183,11 @@ def test_cancelled_in_the_middle_of_a_write_nothing_is_lost(tmp_path: Path) -> N
         journal.add(transcript(0))
         await asyncio.to_thread(slow.started.wait, 20)
         keep.cancel()
-        await asyncio.gather(keep, return_exceptions=True)
+        await asyncio.sleep(0)
+        assert not keep.done()  # it waits for the thread: nothing may be written after it has gone
         journal.add(transcript(1))
         slow.go.set()
+        await asyncio.gather(keep, return_exceptions=True)
         await journal.flush()
 
     asyncio.run(main())

@@ -13,6 +13,7 @@ import psutil
 import pytest
 from conftest import MOCK, TINY, free_port, resource, wait_until, write
 
+pytestmark = pytest.mark.run
 MAFT = [sys.executable, "-m", "maft_operator"]
 SERVE = ["--serve", f"{sys.executable} {MOCK}"]
 LIMIT = 240.0  # seconds for a whole small run on two busy cores
@@ -111,6 +112,15 @@ def test_the_same_command_again_does_nothing_and_succeeds(whole):
     assert again.returncode == 0
     after = {p: p.stat().st_mtime_ns for p in (folder / "runs/default/test/iterations").rglob("*") if p.is_file()}
     assert before == after
+
+
+def test_the_report_can_be_made_again(whole):
+    folder, _ = whole
+    page = folder / "runs/default/test/report/index.html"
+    page.unlink()
+    done = subprocess.run([*MAFT, "report", str(folder / "runs/default/test")], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert page.read_text().startswith("<!doctype html>")
 
 
 @pytest.mark.parametrize(

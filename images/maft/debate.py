@@ -6,7 +6,6 @@ engine always has work. Also holds what `maft.evaluate` shares: the same debate 
 
 import argparse
 import asyncio
-import contextlib
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -162,27 +161,20 @@ async def debate_all(table: Table, problems: Sequence[Problem], journal: Journal
         progress.add(transcript)
         _some_parse(list(done.values()), len(problems), table)
 
-    async with _background(window.watch(), journal.keep()), asyncio.TaskGroup() as group:
+    # One group: a question, the journal or the window that fails ends the others at once.
+    async with asyncio.TaskGroup() as group:
+        beside = [group.create_task(window.watch()), group.create_task(journal.keep())]
+        questions = []
         for index in range(len(problems)):
             if index not in done:
                 await window.enter()
-                group.create_task(one(index))
+                questions.append(group.create_task(one(index)))
+        if questions:
+            await asyncio.wait(questions)
+        for task in beside:
+            task.cancel()
     await journal.flush()
     return [done[i] for i in range(len(problems))]
-
-
-@contextlib.asynccontextmanager
-async def _background(*coroutines: Any) -> Any:
-    tasks = [asyncio.ensure_future(c) for c in coroutines]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-        failed = next((r for r in results if isinstance(r, Exception)), None)
-    if failed:
-        raise failed
 
 
 def _some_parse(done: Sequence[Transcript], total: int, table: Table) -> None:
@@ -247,8 +239,12 @@ def run_debate(arguments: argparse.Namespace, store: Store, prefix: str, part: s
 
 
 def settle(store: Store, prefix: str, seconds: float) -> None:
-    """After the commit: the time it took lies beside it, the journal goes."""
+    """After the commit: the time it took lies beside it."""
     store.write(prefix + layout.TIMING, records.encode(Timing(round(seconds, 1))))
+
+
+def clear(store: Store, prefix: str) -> None:
+    """Removes the journal of what is committed, also what an earlier process did not come to remove."""
     journal = Journal(store, prefix)
     journal.read()
     journal.remove()
@@ -270,6 +266,7 @@ def main(arguments: argparse.Namespace) -> dict[str, Any]:
         publish(store, prefix, files, meta={"seed": arguments.seed, "usage": records.plain(usage(transcripts))})
         settle(store, prefix, seconds)
     commit = required(store, prefix, "this task")
+    clear(store, prefix)
     data = fetch(store, commit, layout.TRANSCRIPTS)
     transcripts = records.decode_lines(data, Transcript, prefix + layout.TRANSCRIPTS)
     counts = datasets.write(store, arguments, transcripts, parent=commit)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from maft import flags, layout, program, records
-from maft.debate import run_debate, settle, usage
+from maft.debate import clear, run_debate, settle, usage
 from maft.errors import BadInput
 from maft.records import Evaluation, Problem, Score, Transcript
 from maft.store import Store, committed, fetch, open_store, publish, required
@@ -65,6 +65,7 @@ def main(arguments: argparse.Namespace) -> dict[str, Any]:
         publish(store, prefix, files, meta={"seed": arguments.seed})
         settle(store, prefix, seconds)
     commit = required(store, prefix, "this task")
+    clear(store, prefix)
     return summary(records.decode(fetch(store, commit, layout.EVALUATION), Evaluation, prefix + layout.EVALUATION))
 
 

@@ -51,15 +51,20 @@ class Journal:
         if batch := self._pending:
             self._pending = []
             key, self._next = self._key(self._next), self._next + 1
+            write = asyncio.ensure_future(asyncio.to_thread(self._store.write, key, records.encode_lines(batch)))
             try:
-                await asyncio.to_thread(self._store.write, key, records.encode_lines(batch))
+                await asyncio.shield(write)
+            except asyncio.CancelledError:  # the thread goes on: wait, so that nothing appears after `remove`
+                await write
+                raise
             except Exception:  # the next try takes the same number: reading stops at a gap
                 self._pending, self._next = [*batch, *self._pending], self._next - 1
                 raise
 
     def remove(self) -> None:
         """Deletes the journal; its content is committed."""
-        self._store.delete([self._key(i) for i in range(self._next)])
+        # Last one first: what is left by a kill in between is still numbered from 0, so the next reader finds it.
+        self._store.delete([self._key(i) for i in reversed(range(self._next))])
 
     def _key(self, number: int) -> str:
         return f"{self._prefix}journal-{number:06d}.jsonl"

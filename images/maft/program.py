@@ -24,7 +24,10 @@ SUMMARY_LIMIT = 4096  # bytes, the kubelet's limit for a termination message
 def parser(name: str, description: str) -> argparse.ArgumentParser:
     """The flags that every program takes: where the run's objects lie, where the summary goes, where progress is read."""
     flags = argparse.ArgumentParser(
-        prog=f"python -m maft.{name}", description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        prog=f"python -m maft.{name}",
+        description=description,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,  # `maft.serve` hands flags it does not know to vLLM
     )
     flags.add_argument("--store", required=True, help="file:///folder or s3://bucket/prefix?endpoint=URL&region=NAME")
     flags.add_argument("--run", required=True, help="NAMESPACE/NAME of the run: its prefix in the store")

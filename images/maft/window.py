@@ -10,11 +10,14 @@ INTERVAL = 0.5  # seconds between two looks at the servers
 
 
 def next_limit(limit: int, busy: int, load: Load) -> int:
-    """The next window. Twice what fills the engine: as many requests in line as under way, so that none of its slots
-    waits for the client; far more in line only ages their answers. A window that is not used up says nothing."""
+    """The next window.
+
+    Twice what fills the engine: as many requests in line as under way, so that none of its slots waits for the client; far
+    more in line only ages their answers. A window that is not used up says nothing, nor do servers without numbers.
+    """
     if load.waiting > 2 * load.running and load.running:
         return max(min(START, limit), limit * 4 // 5)
-    if busy >= limit and load.waiting <= load.running:
+    if busy >= limit and load.running and load.waiting <= load.running:
         return max(limit + 1, limit * 3 // 2)
     return limit
 
