@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maft import records
+from maft.commits import committed, fetch
 from maft.datasets import (
     MIX,
     NO_CONSENSUS,
@@ -27,7 +28,7 @@ from maft.datasets import (
     write,
 )
 from maft.records import Call, Commit, DatasetCounts, Example, Message, Problem, Transcript, Turn
-from maft.store import committed, fetch, open_store
+from maft.store import open_store
 from maft.voting import vote
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from maft import layout, program, records, report, report_read
+from maft.commits import publish
 from maft.errors import BadInput
 from maft.records import (
     BASE,
@@ -29,7 +30,7 @@ from maft.records import (
     Usage,
     Vote,
 )
-from maft.store import Store, open_store, publish
+from maft.store import Store, open_store
 
 RUN = "default/demo"
 HOSTILE = "</script><img src=x onerror=alert(1)><!-- {{ 7*7 }} ' \u2028"

@@ -266,7 +266,7 @@ def refused(tmp_path: Path, spec: dict, *more: str, **environment: str) -> str:
         ({"debate": {"rounds": 1}}, "debate.critics: with one round nobody is corrected"),
         ({"task": {"train": 5000}}, "task.train + task.heldOut: 5016 questions asked for"),
         ({"model": {"source": "/nowhere"}}, "model.source: /nowhere is no model folder (it has no config.json)"),
-        ({"task": {"source": "nothing.jsonl"}}, "nothing.jsonl is not there"),
+        ({"task": {"source": "nothing.jsonl"}}, "nothing.jsonl: No such file or directory; give a jsonl file"),
     ],
 )
 def test_wrong_specs(tmp_path, spec, says):
@@ -359,7 +359,8 @@ def test_a_run_in_a_bucket_leaves_the_same_bytes(whole, tmp_path):
     from s3server import running
 
     from maft import layout
-    from maft.store import committed, open_store
+    from maft.commits import committed
+    from maft.store import open_store
 
     with running(tmp_path / "objects") as s3:
         credentials = {"AWS_ACCESS_KEY_ID": s3.access_key, "AWS_SECRET_ACCESS_KEY": s3.secret_key}

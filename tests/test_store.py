@@ -22,9 +22,10 @@ import pytest
 from s3server import S3Server, s3_fixture  # noqa: F401 - the fixture `s3`
 
 from maft import records
+from maft.commits import COMMIT, committed, fetch, fetch_folder, probe, publish, required
 from maft.errors import BadInput
 from maft.records import Commit, StoredFile
-from maft.store import COMMIT, Missing, Store, committed, fetch, fetch_folder, open_store, probe, publish, required
+from maft.store import Missing, Store, open_store
 
 MIB = 1 << 20
 PROBE_SECONDS = 15.0
@@ -551,7 +552,8 @@ def test_what_does_not_arrive_is_not_committed(store: Store, size: int) -> None:
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path
-from maft.store import open_store, publish
+from maft.commits import publish
+from maft.store import open_store
 
 url, prefix, folder, what = sys.argv[1:]
 store = open_store(url)
@@ -843,6 +845,7 @@ REFUSED = """
 from pathlib import Path
 from maft.errors import BadInput
 from maft.store import *
+from maft.commits import *
 
 def refused(call, *arguments, **named):
     try:

@@ -13,10 +13,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from maft import adapters, layout, lora, records, train
+from maft.commits import committed, fetch_folder, publish, required
 from maft.errors import BadInput
 from maft.prompts import load_chat_template
 from maft.records import BASE, Example, Message
-from maft.store import FileStore, committed, fetch_folder, publish, required
+from maft.store import FileStore
 
 SETTINGS = lora.Settings(
     rank=4, alpha=8, dropout=0.0, target_modules=("all-linear",), learning_rate=3e-3, warmup=0.03, weight_decay=0.0, epochs=1,

@@ -11,10 +11,11 @@ from typing import cast
 import msgspec
 
 from maft import layout
+from maft.commits import committed
 from maft.errors import BadInput
 from maft.records import BASE, Adapter, Role
 from maft.society import Society, seat
-from maft.store import Store, committed
+from maft.store import Store
 
 WEIGHTS = "adapter_model.safetensors"
 _NAME = re.compile(r"(generator|critic)-(\d{1,3})-(\d{1,3})-([0-9a-f]{12})")

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from maft import layout, records, voting
+from maft.commits import publish
 from maft.records import ROLES, Commit, DatasetCounts, Example, Role, Transcript
-from maft.store import Store, publish
+from maft.store import Store
 
 NO_CONSENSUS = "no consensus"
 UNPARSED = "answer did not parse"

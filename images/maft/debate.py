@@ -16,13 +16,14 @@ from typing import Any, TypeVar
 from maft import adapters, datasets, flags, layout, program, records, voting
 from maft.answers import extract
 from maft.checking import Checker
+from maft.commits import committed, fetch, publish, required
 from maft.engine import Engine, HttpEngine, Request, parse_servers
 from maft.errors import BadInput
 from maft.journal import Journal
 from maft.prompts import MAX_OTHERS, ChatTemplate
 from maft.records import BASE, Call, Message, Problem, Summary, Timing, Transcript, Turn, Usage, Vote
 from maft.society import Rules, Society
-from maft.store import Store, committed, fetch, open_store, publish, required
+from maft.store import Store, open_store
 from maft.window import Window
 
 T = TypeVar("T")

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from maft import flags, layout, program, records
+from maft.commits import committed, fetch, publish, required
 from maft.debate import clear, run_debate, settle, usage
 from maft.errors import BadInput
 from maft.records import Evaluation, Problem, Score, Transcript
-from maft.store import Store, committed, fetch, open_store, publish, required
+from maft.store import Store, open_store
 
 
 def score(values: Sequence[float]) -> Score:

@@ -8,8 +8,9 @@ import argparse
 from typing import Any
 
 from maft import __version__, flags, layout, models, program, records, tasks
+from maft.commits import committed, probe, publish
 from maft.records import Commit, Problem
-from maft.store import committed, open_store, probe, publish
+from maft.store import open_store
 
 
 def main(arguments: argparse.Namespace) -> dict[str, Any]:

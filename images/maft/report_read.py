@@ -14,9 +14,10 @@ import msgspec
 from markupsafe import Markup
 
 from maft import layout, records
+from maft.commits import committed, fetch
 from maft.errors import BadInput
 from maft.records import Adapter, Call, Commit, DatasetCounts, Evaluation, Score, Timing, Transcript, Turn, Usage
-from maft.store import Missing, Store, committed, fetch
+from maft.store import Missing, Store
 
 T = TypeVar("T")
 

@@ -43,8 +43,9 @@ def make_resolver(store_url: str, run: str, folder: Path) -> Any:
     from vllm.lora.resolver import LoRAResolver
 
     from maft import adapters
+    from maft.commits import committed, fetch_folder
     from maft.errors import BadInput
-    from maft.store import committed, fetch_folder, open_store
+    from maft.store import open_store
 
     store = open_store(store_url)
     threads = ThreadPoolExecutor(8, thread_name_prefix="maft-resolver")  # a hung store must not starve vLLM's own pool

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from maft import __version__, adapters, flags, layout, lora, models, program, records
+from maft.commits import committed, fetch, fetch_folder, publish, required
 from maft.prompts import ChatTemplate, Tokens
 from maft.records import BASE, ROLES, Adapter, Commit, Example, Role, Timing
-from maft.store import Store, committed, fetch, fetch_folder, open_store, publish, required
+from maft.store import Store, open_store
 
 
 @dataclass(frozen=True, slots=True)
