@@ -120,7 +120,7 @@ def test_the_report_can_be_made_again(whole):
     page.unlink()
     done = subprocess.run([*MAFT, "report", str(folder / "runs/default/test")], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert page.read_text().startswith("<!doctype html>")
+    assert page.read_text().startswith("<!DOCTYPE html>")
 
 
 @pytest.mark.parametrize(
@@ -374,7 +374,7 @@ def test_a_run_in_a_bucket_leaves_the_same_bytes(whole, tmp_path):
             store = open_store(url)
             keys = list(store.list("default/"))
             commits = [committed(store, key.removesuffix("_COMMIT.json")) for key in keys if key.endswith("_COMMIT.json")]
-            assert store.read(f"default/test/{layout.REPORT}index.html").startswith(b"<!doctype html>")
+            assert store.read(f"default/test/{layout.REPORT}index.html").startswith(b"<!DOCTYPE html>")
             assert not [key for key in keys if "journal-" in key]
     found = {c.prefix + f.name: f.sha256 for c in commits for f in c.files if "iterations/" in c.prefix}
     assert found == expected
