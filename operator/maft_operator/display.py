@@ -7,7 +7,6 @@ from typing import Any
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     SpinnerColumn,
     TaskID,
@@ -52,9 +51,9 @@ class Display:
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
             TimeElapsedColumn(),
-            TextColumn("ETA"),
+            TextColumn("{task.fields[eta]}"),
             TimeRemainingColumn(),
             console=console,
             transient=True,
@@ -95,9 +94,10 @@ class Display:
         self._since.setdefault(name, time.monotonic())
         self._ended.discard(name)
         if name not in self._bars:
-            self._bars[name] = self.progress.add_task(text, total=None)
+            self._bars[name] = self.progress.add_task(text, total=None, numbers="", eta="")
         if done:
-            self.progress.update(self._bars[name], completed=int(done[0]), total=int(done[1]))
+            numbers = f"{done[0]:.0f}/{done[1]:.0f}"
+            self.progress.update(self._bars[name], completed=int(done[0]), total=int(done[1]), numbers=numbers, eta="ETA")
         if not self._console.is_terminal:
             self._line(name, text, done)
 
