@@ -969,3 +969,9 @@ def test_a_bucket_without_a_prefix(bucket: Place, s3: S3Server) -> None:
         assert store.url == f"s3://{s3.bucket}"
         store.write(f"{key}/a", b"1")
         assert keys(store, key) == [f"{key}/a"]
+
+
+@pytest.mark.s3
+def test_a_page_in_a_bucket_is_shown_by_browsers(bucket: Place, s3: S3Server) -> None:
+    bucket.store.write("report/index.html", b"<!DOCTYPE html>")
+    assert s3.client().head_object(Bucket=s3.bucket, Key="tests/store/report/index.html")["ContentType"] == "text/html"

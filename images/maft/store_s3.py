@@ -1,6 +1,7 @@
 """Objects in an S3 bucket, by boto3. Credentials come only from where boto3 looks for them (environment, files, roles)."""
 
 import contextlib
+import mimetypes
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,9 @@ class S3Store:
 
     def _put_once(self, client: Any, key: str, data: bytes | Path) -> None:
         if isinstance(data, bytes):
-            client.put_object(Bucket=self._bucket, Key=key, Body=data)
+            # A browser shows report/index.html only if it is told that it is a page.
+            kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
+            client.put_object(Bucket=self._bucket, Key=key, Body=data, ContentType=kind)
             return
         config = TransferConfig(multipart_threshold=1 << 26, multipart_chunksize=1 << 25)
         try:
