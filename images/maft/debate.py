@@ -21,7 +21,8 @@ from maft.engine import Engine, HttpEngine, Request, parse_servers
 from maft.errors import BadInput
 from maft.journal import Journal
 from maft.prompts import MAX_OTHERS, ChatTemplate
-from maft.records import BASE, Call, Message, Problem, Summary, Timing, Transcript, Turn, Usage, Vote
+from maft.records import BASE, Call, Message, Problem, Summary, Timing, Transcript, Turn, Vote
+from maft.scores import usage
 from maft.society import Rules, Society
 from maft.store import Store, open_store
 from maft.window import Window
@@ -160,7 +161,7 @@ async def debate_all(table: Table, problems: Sequence[Problem], journal: Journal
         done[index] = transcript
         journal.add(transcript)
         progress.add(transcript)
-        _some_parse(list(done.values()), len(problems), table)
+        _some_parse(done, len(problems), table)
 
     # One group: a question, the journal or the window that fails ends the others at once.
     async with asyncio.TaskGroup() as group:
@@ -178,10 +179,10 @@ async def debate_all(table: Table, problems: Sequence[Problem], journal: Journal
     return [done[i] for i in range(len(problems))]
 
 
-def _some_parse(done: Sequence[Transcript], total: int, table: Table) -> None:
-    if len(done) != min(EARLY, total) or any(turn.parsed for t in done for turns in t.turns for turn in turns):
+def _some_parse(done: Mapping[int, Transcript], total: int, table: Table) -> None:
+    if len(done) != min(EARLY, total) or any(turn.parsed for t in done.values() for turns in t.turns for turn in turns):
         return
-    answer = " ".join(done[0].turns[0][0].call.text.split())[:120]
+    answer = " ".join(next(iter(done.values())).turns[0][0].call.text.split())[:120]
     raise BadInput(
         f"task.answer: none of the answers to the first {len(done)} questions holds a {table.checker.kind}, e.g. {answer!r}; "
         "change task.prompt, task.answer or debate.maxTokens"
@@ -207,13 +208,13 @@ class DebateProgress:
         """One more finished question."""
         self._progress.done.inc()
         self._tokens.inc(sum(c.completion_tokens for c in transcript.calls()))
-        self._agreeing += sum(turns[-1].agrees for turns in transcript.turns)
+        self._agreeing += transcript.agreeing
         self._answers += len(transcript.turns)
         self._agreement.set(self._agreeing / self._answers)
 
 
 async def hold(arguments: argparse.Namespace, store: Store, prefix: str, problems: Sequence[Problem]) -> list[Transcript]:
-    """Debates the problems with the society that the flags name. The journal below `prefix` is left for `settle`."""
+    """Debates the problems with the society that the flags name. The journal below `prefix` is left for `clear`."""
     rules = flags.rules(arguments)
     servers = parse_servers(arguments.server)
     society = adapters.society(store, arguments.run, arguments.models_from, arguments.agents, tuple(servers), critics=rules.critics)
@@ -251,12 +252,6 @@ def clear(store: Store, prefix: str) -> None:
     journal.remove()
 
 
-def usage(transcripts: Iterable[Transcript]) -> Usage:
-    """Requests and tokens of the transcripts."""
-    calls = [call for transcript in transcripts for call in transcript.calls()]
-    return Usage(len(calls), sum(c.prompt_tokens for c in calls), sum(c.completion_tokens for c in calls))
-
-
 def main(arguments: argparse.Namespace) -> dict[str, Any]:
     """Transcripts first, data sets after them; each is kept if it is committed already."""
     store = open_store(arguments.store)
@@ -276,7 +271,7 @@ def main(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _summary(transcripts: Sequence[Transcript], counts: Sequence[records.DatasetCounts]) -> dict[str, Any]:
     agents = len(transcripts[0].turns)
-    agreeing = sum(turns[-1].agrees for t in transcripts for turns in t.turns)
+    agreeing = sum(t.agreeing for t in transcripts)
     return {
         "questions": len(transcripts),
         "agreement": round(agreeing / (agents * len(transcripts)), 4),

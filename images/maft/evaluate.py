@@ -4,24 +4,16 @@ Every question counts: an answer that does not parse is a wrong one. Standard er
 """
 
 import argparse
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from maft import flags, layout, program, records
 from maft.commits import committed, fetch, publish, required
-from maft.debate import clear, run_debate, settle, usage
+from maft.debate import clear, run_debate, settle
 from maft.errors import BadInput
 from maft.records import Evaluation, Problem, Score, Transcript
+from maft.scores import agreement, score, usage
 from maft.store import Store, open_store
-
-
-def score(values: Sequence[float]) -> Score:
-    """Mean and standard error (sample standard deviation over the square root of the number of questions)."""
-    n = len(values)
-    mean = sum(values) / n
-    variance = sum((v - mean) ** 2 for v in values) / (n - 1) if n > 1 else 0.0
-    return Score(mean, math.sqrt(variance / n))
 
 
 def evaluate(transcripts: Sequence[Transcript], iteration: int) -> Evaluation:
@@ -34,7 +26,7 @@ def evaluate(transcripts: Sequence[Transcript], iteration: int) -> Evaluation:
         answers=tuple(score([_share(t, m) for t in transcripts]) for m in rounds),
         agents=tuple(tuple(score([_turn(t, n, m) for t in transcripts]) for m in rounds) for n in agents),
         votes=tuple(score([float(t.votes[min(m, len(t.votes) - 1)].right) for t in transcripts]) for m in rounds),
-        consensus=score([sum(turns[-1].agrees for turns in t.turns) / len(t.turns) for t in transcripts]),
+        consensus=agreement(transcripts),
         wrong_to_right=pairs.count((False, True)),
         right_to_wrong=pairs.count((True, False)),
         unparsed=sum(turn.parsed is None for t in transcripts for turns in t.turns for turn in turns),

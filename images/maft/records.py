@@ -102,6 +102,11 @@ class Transcript:
         """The final majority: the label of the method."""
         return self.votes[-1]
 
+    @property
+    def agreeing(self) -> int:
+        """Agents whose last answer equals the final majority."""
+        return sum(turns[-1].agrees for turns in self.turns)
+
     def dialogue(self, agent: int, rounds: int | None = None) -> tuple[Message, ...]:
         """The chat of one agent, over its first `rounds` rounds (default: all)."""
         turns = self.turns[agent][:rounds]

@@ -18,7 +18,8 @@ from markupsafe import Markup
 
 from maft import __version__, layout, program, records, report_plots
 from maft.records import BASE, ROLES, Evaluation, Score, Usage
-from maft.report_read import CATEGORIES, EMBEDDED, Card, Run, Stage, Task, embeddable, fit, mean, read
+from maft.report_read import CATEGORIES, EMBEDDED, Card, Run, Stage, Task, embeddable, fit, read
+from maft.scores import score
 from maft.store import open_store
 
 NOISE = 2.0  # standard errors within which a difference is called no difference
@@ -60,7 +61,7 @@ def gain(run: Run) -> Score | None:
         return None
     before, after = stages[0].right, stages[-1].right
     changes = [float(after[p] - before[p]) for p in after if p in before]
-    return mean(changes) if changes else None
+    return score(changes) if changes else None
 
 
 def headline(run: Run) -> str:

@@ -4,7 +4,6 @@ Comes in: a store and a run, finished or not. Goes out: frozen records, nothing 
 """
 
 import itertools
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from maft import layout, records
 from maft.commits import committed, fetch
 from maft.errors import BadInput
 from maft.records import Adapter, Call, Commit, DatasetCounts, Evaluation, Score, Timing, Transcript, Turn, Usage
+from maft.scores import agreement, usage
 from maft.store import Missing, Store
 
 T = TypeVar("T")
@@ -218,19 +218,14 @@ def _stage(store: Store, commit: Commit, part: Part, iteration: int) -> Stage:
         agents=len(transcripts[0].turns),
         rounds=max(len(t.votes) for t in transcripts),
         seed=commit.meta.get("seed"),
-        agreement=mean([sum(turns[-1].agrees for turns in t.turns) / len(t.turns) for t in transcripts]),
-        usage=_usage(transcripts),
+        agreement=agreement(transcripts),
+        usage=usage(transcripts),
         seconds=_seconds(store, commit.prefix),
         right={t.problem.id: t.vote.right for t in transcripts},
         counts=Counter(tag for t in transcripts for tag in categories(t)),
         cards=fit([[card(t) for t in transcripts]], EMBEDDED)[0],
         prefix=commit.prefix,
     )
-
-
-def _usage(transcripts: Sequence[Transcript]) -> Usage:
-    calls = [call for transcript in transcripts for call in transcript.calls()]
-    return Usage(len(calls), sum(c.prompt_tokens for c in calls), sum(c.completion_tokens for c in calls))
 
 
 def _training(store: Store, run: str, number: int) -> Training:
@@ -329,11 +324,3 @@ def _ranks(cards: Sequence[Card]) -> list[tuple[bool, int]]:
 def embeddable(json_: bytes) -> Markup:
     """JSON that may stand inside a script element: it cannot end the element nor open a comment."""
     return Markup(json_.replace(b"<", b"\\u003c").decode())
-
-
-def mean(values: Sequence[float]) -> Score:
-    """Mean and standard error, as `maft.evaluate` has them."""
-    n = len(values)
-    middle = sum(values) / n
-    variance = sum((v - middle) ** 2 for v in values) / (n - 1) if n > 1 else 0.0
-    return Score(middle, math.sqrt(variance / n))
