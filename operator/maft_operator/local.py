@@ -6,7 +6,6 @@ What finished is known by its summary file, so a run that was killed goes on whe
 import asyncio
 import contextlib
 import json
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from typing import Any, Self
 
 import aiohttp
 
-from maft_operator import plan
+from maft_operator import plan, progress
 from maft_operator.gpus import Slots
 from maft_operator.plan import Observed, Server, ServerState, Task, TaskState
 from maft_operator.processes import Child, free_port, start
@@ -25,7 +24,6 @@ START_LIMIT = 1800.0  # seconds until a server has to be ready; large models loa
 HANG_LIMIT = 60.0  # seconds without an answer after which a server that was ready counts as hung
 BACKOFF = (1.0, 5.0, 15.0, 30.0)  # seconds before the next attempt
 HOST = "127.0.0.1"
-_PROGRESS = re.compile(r"^maft_progress_(done|total) ([0-9.e+]+)$", re.MULTILINE)
 
 
 @dataclass(slots=True)
@@ -150,12 +148,7 @@ class LocalBackend:
         attempts = self._tasks.get(task)
         if attempts is None or attempts.child is None or attempts.child.exit_code is not None:
             return None
-        try:
-            async with self._session.get(f"http://{HOST}:{attempts.port}/metrics") as response:
-                values = dict(_PROGRESS.findall(await response.text()))
-        except (aiohttp.ClientError, TimeoutError):
-            return None
-        return (float(values["done"]), float(values["total"])) if float(values.get("total", 0)) else None
+        return await progress.read(self._session, f"http://{HOST}:{attempts.port}/metrics")
 
     def summary(self, task: str) -> dict[str, Any]:
         """What a finished task said at its end."""

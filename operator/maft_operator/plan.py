@@ -10,7 +10,7 @@ from typing import Literal
 from maft_operator.api import Run, Spec, as_json
 
 Kind = Literal["prepare", "debate", "train", "evaluate", "report"]
-Phase = Literal["Preparing", "Serving", "Debating", "Training", "Evaluating", "Reporting", "Complete", "Failed"]
+Phase = Literal["Preparing", "Serving", "Debating", "Training", "Evaluating", "Reporting", "Suspended", "Complete", "Failed"]
 BAD_INPUT = 2  # exit code of a program that will fail again
 PORT = 8000  # of servers on a cluster, where each has an address of its own
 Flags = tuple[str, ...]
@@ -43,12 +43,13 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """Everything a run does. hand_over: servers make room before training starts (lifetime Phase)."""
+    """Everything a run does. hand_over: servers make room before training starts (lifetime Phase). suspended: nothing may run."""
 
     tasks: tuple[Task, ...]
     servers: tuple[Server, ...]
     hand_over: bool
     backoff_limit: int
+    suspended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +83,19 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What to do next, and what to tell people. Deleting comes before creating."""
+    """What to do next, and what to tell people. Deleting comes before creating. culprit: the child that made the run fail."""
 
     delete: tuple[str, ...]
     create: tuple[Task | Server, ...]
     phase: Phase
     message: str = ""
+    culprit: str = ""
 
 
 # --- from a run to its graph ---
 
 
-def graph(run: Run, store: str) -> Graph:
+def graph(run: Run, store: str, *, suspended: bool = False) -> Graph:
     """All tasks and servers of a run whose objects lie at `store`."""
     spec = run.spec
     common = ("--store", store, "--run", run.key)
@@ -107,7 +109,7 @@ def graph(run: Run, store: str) -> Graph:
         if iteration % spec.evaluation.every == 0 or iteration == spec.iterations:
             tasks.append(_debate(run, common, "evaluate", iteration))
     tasks.append(_report(run, common, tasks))
-    return Graph(tuple(tasks), servers, spec.inference.lifetime == "Phase", spec.backoff_limit)
+    return Graph(tuple(tasks), servers, spec.inference.lifetime == "Phase", spec.backoff_limit, suspended)
 
 
 def name(run: Run, iteration: int, task: str) -> str:
@@ -249,10 +251,12 @@ def step(graph: Graph, observed: Observed) -> Step:
     """What to delete and create now, and the phase that people see."""
     everything = (*observed.servers, *(n for n, t in observed.tasks.items() if t.status == "running"))
     if failure := _failure(graph, observed):
-        return Step(everything, (), "Failed", failure)
+        return Step(everything, (), "Failed", f"{failure[0]}: {failure[1]}", failure[0])
     unfinished = [t for t in graph.tasks if not _succeeded(observed, t.name)]
     if not unfinished:
         return Step(everything, (), "Complete")
+    if graph.suspended:
+        return Step(everything, (), "Suspended")
     runnable = [t for t in unfinished if all(_succeeded(observed, need) for need in t.needs)]
     wanted = _wanted(graph, runnable, unfinished)
     delete = tuple(name for name in observed.servers if name not in wanted)
@@ -268,16 +272,17 @@ def _succeeded(observed: Observed, task: str) -> bool:
     return state is not None and state.status == "succeeded"
 
 
-def _failure(graph: Graph, observed: Observed) -> str:
+def _failure(graph: Graph, observed: Observed) -> tuple[str, str] | None:
+    """The child that failed for good, and what it said."""
     for task in graph.tasks:
         state = observed.tasks.get(task.name)
         if state and state.status == "failed" and (state.exit_code == BAD_INPUT or state.failures > graph.backoff_limit):
-            return f"{task.name}: {state.message}"
+            return task.name, state.message
     for server in graph.servers:
         found = observed.servers.get(server.name)
         if found and found.failed and (found.exit_code == BAD_INPUT or found.failures > graph.backoff_limit):
-            return f"{server.name}: {found.message}"
-    return ""
+            return server.name, found.message
+    return None
 
 
 def _wanted(graph: Graph, runnable: Iterable[Task], unfinished: Iterable[Task]) -> set[str]:

@@ -111,8 +111,7 @@ def _same_as_before(path: Path, now: dict[str, Any]) -> None:
 
 def _difference(before: Any, now: Any, path: str = "") -> str:
     if isinstance(before, dict) and isinstance(now, dict):
-        # How a run is watched or ended may change; what it computes may not.
-        keys = sorted((set(before) | set(now)) - {"suspend", "ttlSecondsAfterFinished", "backoffLimit"})
+        keys = sorted(set(before) | set(now))
         return next((d for k in keys if (d := _difference(before.get(k), now.get(k), f"{path}.{k}".lstrip(".")))), "")
     return "" if before == now else f"{path}: was {before!r} when this run began, is {now!r}"
 

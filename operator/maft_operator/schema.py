@@ -39,6 +39,7 @@ def openapi() -> Json:
 def checked(resource: Mapping[str, Any]) -> Json:
     """The resource with defaults filled in; BadSpec naming the first field that is wrong."""
     whole = _plain(resource)
+    whole.pop("status", None)  # the operator's, and ignored where a resource is applied
     _identity(whole)
     _known(whole, openapi(), "")
     _fill(whole, openapi())

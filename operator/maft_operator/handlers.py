@@ -1,0 +1,106 @@
+"""What kopf is used for: watching. Every event only puts the key of its run into the controller's queue.
+
+No change handlers (they annotate objects), no timers, daemons or indexes, no finalizer: this module holds no decision.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import kopf
+
+from maft_operator import status
+from maft_operator.controller import Controller
+from maft_operator.manifests import MANAGED_BY, MANAGER, RUN
+from maft_operator.schema import GROUP
+
+CHILDREN = (("batch", "v1", "jobs"), ("apps", "v1", "deployments"), ("", "v1", "services"), ("", "v1", "pods"))
+
+
+class Watched:
+    """What the watches have delivered. versions: resourceVersion of every run; settled: finished and not going to expire."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+        self.versions: dict[str, str] = {}
+        self.settled: set[str] = set()
+
+    def run(self, kind: str | None, body: Mapping[str, Any]) -> None:
+        """An event of a MultiAgentFinetune. kind None: it was there when the watch began."""
+        metadata = body["metadata"]
+        key = f"{metadata['namespace']}/{metadata['name']}"
+        if kind == "DELETED":
+            self.gone(key)
+            return
+        self.versions[key] = metadata["resourceVersion"]
+        if _settled(body):
+            self.settled.add(key)
+            return
+        self.settled.discard(key)
+        if not self._controller.wrote(key, metadata["resourceVersion"]):
+            self._controller.queue.add(key)
+
+    def child(self, metadata: Mapping[str, Any]) -> None:
+        """An event of something that belongs to a run."""
+        key = f"{metadata['namespace']}/{metadata.get('labels', {}).get(RUN, '')}"
+        if key not in self.settled:
+            self._controller.queue.add(key)
+
+    def gone(self, key: str) -> None:
+        """The run has been deleted."""
+        self.versions.pop(key, None)
+        self.settled.discard(key)
+        self._controller.forget(key)
+
+
+def _settled(body: Mapping[str, Any]) -> bool:
+    state, spec = body.get("status") or {}, body.get("spec") or {}
+    same = state.get("observedGeneration") == body["metadata"].get("generation")
+    return status.finished(dict(state)) and same and "ttlSecondsAfterFinished" not in spec
+
+
+def registry(watched: Watched) -> kopf.OperatorRegistry:
+    """All handlers. Logins: the service account of the pod, else the kubeconfig."""
+    made = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=made)
+    def _login(**arguments: Any) -> Any:
+        return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
+
+    @kopf.on.event(GROUP, "multiagentfinetunes", registry=made)
+    async def _run(event: Any, **_: Any) -> None:
+        watched.run(event["type"], event["object"])
+
+    async def _child(event: Any, **_: Any) -> None:
+        watched.child(event["object"]["metadata"])
+
+    for group, version, plural in CHILDREN:
+        kopf.on.event(group, version, plural, registry=made, id=plural)(_child)
+    return made
+
+
+def settings() -> kopf.OperatorSettings:
+    """Every limit that kopf leaves open, in seconds, and server-side filters."""
+    made = kopf.OperatorSettings()
+    made.posting.enabled = False
+    made.scanning.disabled = True  # no rights on namespaces and CRDs are asked for; resources are known when we start
+    made.peering.standalone = True  # a Lease decides between replicas
+    made.networking.request_timeout = 30
+    made.networking.connect_timeout = 5
+    made.networking.error_backoffs = [1, 2, 4, 8, 15, 30]
+    made.watching.server_timeout = 600
+    made.watching.client_timeout = 660
+    made.watching.connect_timeout = 5
+    made.watching.reconnect_backoff = 1
+    made.watching.chunk_size = 500
+    made.queueing.idle_timeout = 1  # a worker per object stays no longer: thousands of objects start at once
+    made.queueing.exit_timeout = 1
+    made.process.ultimate_exiting_timeout = 20
+    for group, version, plural in CHILDREN:
+        made.watching.label_selectors[group, version, plural] = f"{MANAGED_BY}={MANAGER}"
+    return made
+
+
+def quiet() -> None:
+    """kopf logs a line for each event of each object; those are ours to tell."""
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)

@@ -1,0 +1,17 @@
+"""How far a running task is, as its own metrics say. A failed read is never an error."""
+
+import re
+
+import aiohttp
+
+_PROGRESS = re.compile(r"^maft_progress_(done|total) ([0-9.e+]+)$", re.MULTILINE)
+
+
+async def read(session: aiohttp.ClientSession, url: str) -> tuple[float, float] | None:
+    """Units of work done and in all; None where the task does not say."""
+    try:
+        async with session.get(url) as response:
+            values = dict(_PROGRESS.findall(await response.text()))
+    except (aiohttp.ClientError, TimeoutError, UnicodeDecodeError):
+        return None
+    return (float(values["done"]), float(values["total"])) if float(values.get("total", 0)) else None

@@ -1,0 +1,72 @@
+"""The queue of runs to look at: one look at a time for a key, duplicates merged, delays for what is due later.
+
+As client-go's workqueue, in one event loop. Who takes a key has to call `done`.
+"""
+
+import asyncio
+import heapq
+
+
+class Queue:
+    """Keys with the time at which they are due."""
+
+    def __init__(self) -> None:
+        self._due: dict[str, float] = {}
+        self._heap: list[tuple[float, str]] = []
+        self._busy: set[str] = set()
+        self._changed = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._due)
+
+    def add(self, key: str, delay: float = 0.0) -> None:
+        """Due after `delay` seconds; an earlier time stands."""
+        when = asyncio.get_running_loop().time() + delay
+        if when < self._due.get(key, float("inf")):
+            self._due[key] = when
+            heapq.heappush(self._heap, (when, key))
+            self._changed.set()
+
+    def forget(self, key: str) -> None:
+        """Nothing is due for that key any more."""
+        self._due.pop(key, None)
+
+    async def get(self) -> str:
+        """The key that is due first and that nobody works at."""
+        while True:
+            wait, key = self._first()
+            if key is not None:
+                return key
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), wait)
+            except TimeoutError:
+                continue
+
+    def done(self, key: str) -> None:
+        """Others may take the key again."""
+        self._busy.discard(key)
+        if key in self._due:
+            heapq.heappush(self._heap, (self._due[key], key))
+        self._changed.set()
+
+    def late(self) -> float:
+        """Seconds that the oldest key has been due for."""
+        now = asyncio.get_running_loop().time()
+        return max((now - when for key, when in self._due.items() if key not in self._busy), default=0.0)
+
+    def _first(self) -> tuple[float | None, str | None]:
+        """Seconds until something is due (None: nothing is), or a key to work at."""
+        now = asyncio.get_running_loop().time()
+        while self._heap:
+            when, key = self._heap[0]
+            if self._due.get(key) != when or key in self._busy:
+                heapq.heappop(self._heap)  # moved, forgotten, or to be put back by `done`
+                continue
+            if when > now:
+                return when - now, None
+            heapq.heappop(self._heap)
+            del self._due[key]
+            self._busy.add(key)
+            return None, key
+        return None, None

@@ -1,0 +1,78 @@
+"""Why a run waits or failed: every reason that a condition may give, in one table, with what to do. Pure.
+
+`docs/status.md` is checked against it. A reason is part of the API: alerts and scripts match it, so names stay.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Condition = Literal["Accepted", "Progressing", "Suspended", "Complete", "Failed"]
+CONDITIONS: tuple[Condition, ...] = ("Accepted", "Progressing", "Suspended", "Complete", "Failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A CamelCase word (metav1.Condition.reason) and the hint that follows the message."""
+
+    name: str
+    hint: str = ""
+
+
+# --- Accepted ---
+ACCEPTED = Reason("Accepted")
+INVALID_SPEC = Reason("InvalidSpec", "delete the resource and apply a corrected one, or upgrade the operator")
+# --- Progressing: nothing is wrong; the reason is the phase ---
+WORKING = Reason("Working")
+RETRYING = Reason("Retrying", "it is tried again within spec.backoffLimit; `kubectl logs` of the failed pod says more")
+# --- Progressing: something outside the run has to change first ---
+UNSCHEDULABLE = Reason("Unschedulable", "free or add nodes, or change resources, nodeSelector and tolerations in spec.podTemplate")
+QUOTA_EXCEEDED = Reason("QuotaExceeded", "raise the namespace's ResourceQuota or ask for less in spec.podTemplate")
+IMAGE_PULL = Reason("ImagePullFailed", "correct the image's name, or name imagePullSecrets in spec.podTemplate")
+SECRET_MISSING = Reason("SecretMissing", "create the Secret in the run's namespace; the run goes on by itself")
+SECRET_KEY_MISSING = Reason("SecretKeyMissing", "add the key to the Secret; the run goes on by itself")
+VOLUME_MISSING = Reason("VolumeMissing", "create the volume's source; the run goes on by itself")
+POD_REFUSED = Reason("PodRefused", "correct spec.podTemplate, or the policy that refuses the pod")
+FORBIDDEN = Reason("OperatorForbidden", "give the operator's service account this right")
+QUEUED = Reason("Queued", "the queue spec.queueName admits it when there is room")
+# --- Failed, or Progressing while an attempt is left ---
+INPUT_INVALID = Reason("InputInvalid", "correct it and apply a resource with another name")
+STORE_UNUSABLE = Reason("StoreUnusable", "correct spec.storage, the bucket or the credentials Secret")
+MODEL_GATED = Reason("ModelGated", "accept the model's terms on the hub and name a token in spec.model.tokenSecret")
+MODEL_UNUSABLE = Reason("ModelUnusable", "correct spec.model")
+ADAPTER_UNUSABLE = Reason("AdapterUnusable", "remove that iteration's adapters from the store, then apply the resource again")
+OUT_OF_MEMORY = Reason("OutOfMemory", "raise resources.limits.memory in spec.podTemplate, or make batches shorter")
+EVICTED = Reason("Evicted", "the node was short of what the message names; set requests in spec.podTemplate")
+DEADLINE_EXCEEDED = Reason("DeadlineExceeded", "raise spec.activeDeadlineSeconds in a resource with another name")
+CRASH_LOOP = Reason("CrashLoop", "read the log of its last container: kubectl logs --previous")
+ATTEMPTS_EXHAUSTED = Reason("BackoffLimitExceeded", "read the logs of its failed pods")
+# --- Suspended, Complete ---
+SUSPENDED = Reason("Suspended", "set spec.suspend to false to go on from the last commit")
+RUNNING = Reason("NotSuspended")
+COMPLETE = Reason("AllIterationsDone")
+UNFINISHED = Reason("Unfinished")
+NO_FAILURE = Reason("NoFailure")
+ENDED = Reason("Ended")
+
+ALL: tuple[Reason, ...] = tuple(value for value in dict(globals()).values() if isinstance(value, Reason))
+
+# Programs begin an error with the field or object that it is about (docs/errors.md): that decides the reason.
+_BY_MESSAGE: tuple[tuple[re.Pattern[str], Reason], ...] = (
+    (re.compile(r"^store |^storage\."), STORE_UNUSABLE),
+    (re.compile(r"^model\.\w+: .*(gated|not in the authorized list|awaiting a review)", re.IGNORECASE), MODEL_GATED),
+    (re.compile(r"\badapter\b.*(sha256|damaged|differs|does not fit|refused)|refused a request .*\badapter\b"), ADAPTER_UNUSABLE),
+    (re.compile(r"^model\."), MODEL_UNUSABLE),
+)
+
+
+def of_input(message: str) -> Reason:
+    """The reason for a program that ended with exit code 2 and this line."""
+    line = message.removeprefix("error: ")
+    return next((reason for pattern, reason in _BY_MESSAGE if pattern.search(line)), INPUT_INVALID)
+
+
+def sentence(reason: Reason, messages: Iterable[str]) -> str:
+    """What a condition says: what was found, then what to do."""
+    found = "; ".join(m.strip().rstrip(".;") for m in messages if m.strip())
+    return ". ".join(part for part in (found, reason.hint) if part)[:1024]

@@ -1,0 +1,46 @@
+"""Stages and numbers in words, for terminals and for the status of resources alike. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from maft_operator.plan import Kind, Task
+
+_WORDS: dict[Kind, str] = {
+    "prepare": "prepare: checks and questions",
+    "debate": "debate of the training questions",
+    "train": "training",
+    "evaluate": "debate of the held-out questions",
+    "report": "report",
+}
+
+
+def title(task: Task) -> str:
+    """A stage in words, with its iteration."""
+    who = task.name.rpartition("-")[2] if task.kind == "train" else ""
+    agent = f" of agent {who}" if who.isdigit() else ""
+    untrained = " (untrained)" if task.kind == "evaluate" and task.iteration == 0 else ""
+    prefix = f"iteration {task.iteration}: " if task.iteration and task.kind != "report" else ""
+    return f"{prefix}{_WORDS[task.kind]}{agent}{untrained}"
+
+
+def said(task: Task, summary: Mapping[str, Any]) -> str:
+    """A finished stage's numbers in a few words."""
+    if task.kind == "prepare":
+        return f"{summary.get('train')} training and {summary.get('heldOut')} held-out questions"
+    if task.kind == "debate":
+        sets = sorted(summary.get("kept", {}).items(), reverse=True)  # generators first
+        kept = ", ".join(f"{role} {'/'.join(map(str, counts))}" for role, counts in sets if counts)
+        return f"{summary['questions']} questions, {100 * summary['agreement']:.0f} % agreement; kept {kept}"
+    if task.kind == "train":
+        kept = f", {summary['kept']} kept as before (too few examples)" if summary["kept"] else ""
+        losses = [f"{row[5]} → {row[6]}" for row in summary["adapters"] if row[5] is not None]
+        return f"{summary['trained']} adapters{kept}; loss {', '.join(losses)}" if losses else f"nothing trained{kept}"
+    if task.kind == "evaluate":
+        after, before = percent(summary["debate"]), percent(summary["majority"])
+        return f"{summary['questions']} questions, {after} % right after the debate, {before} % before"
+    return str(summary.get("report", ""))
+
+
+def percent(score: list[float]) -> str:
+    """A mean in percent with its standard error."""
+    return f"{100 * score[0]:.1f} ± {100 * score[1]:.1f}"
