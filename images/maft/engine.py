@@ -59,10 +59,13 @@ class Engine(Protocol):
 
 
 class HttpEngine:
-    """vLLM servers. `servers`: name to the URLs of its replicas, e.g. {"server-0": ["http://127.0.0.1:8000"]}."""
+    """vLLM servers. `servers`: name to the URLs of its replicas, e.g. {"server-0": ["http://127.0.0.1:8000"]}; a URL whose host
+    has several addresses stands for a replica at each."""
 
     def __init__(self, servers: Mapping[str, Sequence[str]], patience: float = PATIENCE) -> None:
-        self._replicas = {name: [_Replica(url.rstrip("/")) for url in urls] for name, urls in servers.items()}
+        self._replicas = {
+            name: [_Replica(address, url) for url in urls for address in _addresses(url)] for name, urls in servers.items()
+        }
         self._patience = patience
         self._session: aiohttp.ClientSession | None = None
 
@@ -94,7 +97,7 @@ class HttpEngine:
         return Load(sum(load.running for load in loads), sum(load.waiting for load in loads))
 
     async def _ready(self, replica: "_Replica", server: str, models: list[str]) -> int:
-        listing = await self._ask(server, f"{replica.url}/v1/models", None)
+        listing = await self._ask(server, replica, "/v1/models", None)
         context = next((m.get("max_model_len") for m in listing["data"] if m["id"] == BASE), None)
         if not context:
             raise BadInput(f"server {server}: {replica.url} does not serve a model {BASE!r} with a max_model_len")
@@ -103,7 +106,7 @@ class HttpEngine:
         return int(context)
 
     async def _complete(self, replica: "_Replica", server: str, request: Request) -> Call:
-        answer = await self._ask(server, f"{replica.url}/v1/completions", msgspec.json.encode(request))
+        answer = await self._ask(server, replica, "/v1/completions", msgspec.json.encode(request))
         choice, usage = answer["choices"][0], answer["usage"]
         return Call(
             model=request.model,
@@ -114,9 +117,10 @@ class HttpEngine:
             text=choice["text"],
         )
 
-    async def _ask(self, server: str, url: str, body: bytes | None) -> Any:
+    async def _ask(self, server: str, replica: "_Replica", path: str, body: bytes | None) -> Any:
         deadline, pause = asyncio.get_running_loop().time() + self._patience, 0.2
         while True:
+            url = f"{replica.url}{path}"
             status, data = await self._send(url, body)
             if status == 200:
                 return msgspec.json.decode(data)
@@ -127,6 +131,15 @@ class HttpEngine:
                 raise OSError(f"server {server}: {url} away for more than {self._patience:.0f} s: {reason}")
             await asyncio.sleep(pause)
             pause = min(pause * 2, 5.0)
+            await self._relocate(server, replica)
+
+    async def _relocate(self, server: str, replica: "_Replica") -> None:
+        """A pod that was replaced has another address: the replica moves to one that its host has and nobody uses."""
+        known = await asyncio.to_thread(_addresses, replica.origin)
+        used = {other.url for other in self._replicas[server]}
+        free = [url for url in known if url not in used]
+        if replica.url not in known and free:
+            replica.url = free[0]
 
     async def _send(self, url: str, body: bytes | None) -> tuple[int, bytes]:
         assert self._session is not None, "use `async with`"
@@ -146,26 +159,28 @@ class HttpEngine:
 
 
 class _Replica:
-    """One server process and how many of our requests it has."""
+    """One server process and how many of our requests it has. origin: the URL that it was given as."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, origin: str) -> None:
         self.url = url
+        self.origin = origin
         self.busy = 0
 
 
 def parse_servers(flags: Sequence[str]) -> dict[str, list[str]]:
-    """`NAME=URL` flags, in order, as a table; a URL whose host has several addresses stands for all of them."""
+    """`NAME=URL` flags, in order, as a table."""
     table: dict[str, list[str]] = {}
     for flag in flags:
         name, equals, url = flag.partition("=")
         if not equals or urlsplit(url).scheme not in ("http", "https"):
             raise BadInput(f"--server {flag}: expected NAME=http://HOST:PORT")
-        table.setdefault(name, []).extend(_addresses(url))
+        table.setdefault(name, []).append(url)
     return table
 
 
 def _addresses(url: str) -> list[str]:
     """A headless Service resolves to every replica; each has to answer for itself before it is used."""
+    url = url.rstrip("/")
     parts = urlsplit(url)
     try:
         found = socket.getaddrinfo(parts.hostname, parts.port or 80, socket.AF_INET, socket.SOCK_STREAM)

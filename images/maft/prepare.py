@@ -5,12 +5,17 @@ template, that the source holds enough questions; then publishes `problems/` and
 """
 
 import argparse
+import json
 from typing import Any
 
 from maft import __version__, flags, layout, models, program, records, tasks
 from maft.commits import committed, probe, publish
+from maft.errors import BadInput
 from maft.records import Commit, Problem
 from maft.store import open_store
+
+_COMPUTING = ("model", "task", "seed", "agents", "debate", "training")  # sections of the spec that decide what is computed
+_PLACES = ("gpus", "topology", "cacheClaim", "tokenSecret")
 
 
 def main(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -19,7 +24,9 @@ def main(arguments: argparse.Namespace) -> dict[str, Any]:
     prefix = f"{arguments.run}/{layout.PROBLEMS}"
     probe(store, f"{arguments.run}/")
     commit = committed(store, prefix)
-    if commit is None:
+    if commit is not None:
+        _same_run(commit, arguments.spec, f"{store.url}/{arguments.run}")
+    else:
         models.check(arguments.model, arguments.revision, trust_remote_code=arguments.trust_remote_code)
         flags.chat_template(arguments)
         split = tasks.load(_task(arguments))
@@ -37,6 +44,22 @@ def _task(arguments: argparse.Namespace) -> tasks.Task:
 def _meta(arguments: argparse.Namespace, split: tasks.Split) -> dict[str, Any]:
     _disjoint(split.train, split.held_out)
     return {"spec": arguments.spec, "version": __version__, "model": arguments.model, "taskSeed": arguments.task_seed}
+
+
+def _same_run(commit: Commit, spec: str, where: str) -> None:
+    """BadInput if what lies there was made by another spec: its questions and adapters would be taken for this one's."""
+    before, now = json.loads(commit.meta.get("spec") or "{}"), json.loads(spec or "{}")
+    for section in _COMPUTING if before and now else ():
+        if different := _difference(before.get(section), now.get(section), section):
+            raise BadInput(f"store {where}: {different}; use another name or prefix, or remove what lies there")
+
+
+def _difference(before: Any, now: Any, path: str) -> str:
+    """The first field that differs. Where things run and how long (topology, GPUs, iterations) may change."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        names = [name for name in before if name in now and name not in _PLACES]
+        return next((found for name in names if (found := _difference(before[name], now[name], f"{path}.{name}"))), "")
+    return "" if before == now else f"made with spec.{path} {before!r}, this is {now!r}"
 
 
 def _disjoint(train: tuple[Problem, ...], held_out: tuple[Problem, ...]) -> None:

@@ -63,8 +63,9 @@ def make_resolver(store_url: str, run: str, folder: Path) -> Any:
         async def resolve_lora(self, base_model_name: str, lora_name: str) -> Any:
             try:
                 path = await asyncio.get_running_loop().run_in_executor(threads, fetch, lora_name)
-            except (BadInput, OSError) as error:
-                # Any other exception would become a 400 or 500 and keep clients from trying again.
+            except BadInput as error:  # it will not mend itself: clients stop, and say why
+                raise HTTPException(422, f"adapter {lora_name}: {error}") from error
+            except OSError as error:  # clients try again; any other exception would become a 400 or 500 and keep them from it
                 raise HTTPException(503, f"adapter {lora_name}: {error}") from error
             return LoRARequest(lora_name=lora_name, lora_int_id=1, lora_path=str(path)) if path else None
 

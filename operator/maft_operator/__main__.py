@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-_OPERATOR_HELP = """Watches MultiAgentFinetunes of a cluster and runs them. Needs no flag in a pod; elsewhere it uses the kubeconfig.
+_OPERATOR_HELP = """Runs the MultiAgentFinetunes of a cluster. In a pod it needs no flag; elsewhere it uses the kubeconfig.
 Exit code 0: told to stop; 1: cannot go on, for a reason that it logs."""
 _RUN_HELP = """Runs a MultiAgentFinetune on this machine: vLLM servers, debates, training as processes, on its GPUs or the CPU.
 Ctrl-C stops cleanly; the same command goes on from what is committed.

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from maft_operator.schema import BadSpec
+from maft_operator.schema import KIND, BadSpec
 
 
 def load(path: Path, settings: Sequence[str] = ()) -> dict[str, Any]:
@@ -20,9 +20,11 @@ def load(path: Path, settings: Sequence[str] = ()) -> dict[str, Any]:
         raise BadSpec(f"{path}: is not UTF-8 text") from None
     except yaml.YAMLError as error:
         raise BadSpec(f"{path}{_line(error)}: not YAML: {getattr(error, 'problem', None) or error}") from None
-    if len(documents) != 1 or not isinstance(documents[0], dict):
-        raise BadSpec(f"{path}: holds {len(documents)} documents; expected one MultiAgentFinetune")
-    resource: dict[str, Any] = documents[0]
+    # Secrets and the like may stand beside the run: they are for kubectl.
+    ours = [d for d in documents if isinstance(d, dict) and d.get("kind") == KIND] if len(documents) > 1 else documents
+    if len(ours) != 1 or not isinstance(ours[0], dict):
+        raise BadSpec(f"{path}: holds {len(documents)} documents, {len(ours)} of them runs; expected one MultiAgentFinetune")
+    resource: dict[str, Any] = ours[0]
     for setting in settings:
         _set(resource, setting)
     _relocate(resource, path.parent)

@@ -6,6 +6,7 @@ gives the lease back, so that another takes over at once.
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -18,6 +19,7 @@ from kubernetes.aio.leaderelection.electionconfig import Config
 from kubernetes.aio.leaderelection.leaderelection import LeaderElection
 from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 
+log = logging.getLogger("maft")
 NAME = "maft-operator"
 LEASE, RENEW, RETRY = 15, 10, 2  # seconds: how long a lease holds, when its holder gives up, between two tries
 _NETWORK = (aiohttp.ClientError, OSError, TimeoutError)
@@ -33,10 +35,13 @@ class _Lock(LeaseLock):  # type: ignore[misc]
             return False, ApiException(status=0, reason=f"{type(error).__name__}: {error}")
 
     async def create(self, name: str, namespace: str, election_record: Any) -> bool:
+        # Not super().create(): in 37.0.1 it passes a bool where the client takes a string only.
+        body = client.V1Lease(metadata=client.V1ObjectMeta(name=name), spec=self.update_lease(election_record))
         try:
-            return bool(await super().create(name, namespace, election_record))
-        except _NETWORK:
-            return False
+            await self.api_instance.create_namespaced_lease(namespace, body)
+        except (ApiException, *_NETWORK):
+            return False  # somebody was faster, or the next try says what is wrong
+        return True
 
     async def update(self, name: str, namespace: str, updated_record: Any) -> bool:
         try:
@@ -69,23 +74,27 @@ class Leadership:
         try:
             yield self
         finally:
+            holding = self.held.is_set() and not self.lost.is_set()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            if self.held.is_set() and not self.lost.is_set():
+            if holding:
                 await self._release()
 
     async def _contest(self) -> None:
         try:
             await self._election.run()
+        except Exception:
+            log.exception("the leader election failed")
         finally:
-            if self.held.is_set():
-                self.lost.set()
+            self.lost.set()
 
     async def _watch(self) -> None:
         await self.held.wait()
-        while time.time() - self._election.observed_time_milliseconds / 1000 < RENEW + RETRY:
-            await asyncio.sleep(1)
+        while (left := RENEW + RETRY - (time.time() - self._election.observed_time_milliseconds / 1000)) > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.lost.wait(), left)
+                return
         self.lost.set()
 
     async def _release(self) -> None:

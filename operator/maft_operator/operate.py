@@ -13,6 +13,7 @@ import warnings
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import kopf
@@ -61,7 +62,7 @@ def operate(options: Options) -> int:
     """Runs until a signal or a reason to stop; the exit code."""
     _logging(options)
     try:
-        asyncio.run(_main(options))
+        asyncio.run(_main(options, in_cluster=_ACCOUNT.exists()))
     except Stop as reason:
         for line in str(reason).splitlines():
             log.error("%s", line)
@@ -70,13 +71,12 @@ def operate(options: Options) -> int:
 
 
 def _logging(options: Options) -> None:
-    kind = kopf.LogFormat.JSON if options.log_format == "json" else "%(asctime)s %(levelname)s %(name)s: %(message)s"
-    kopf.configure(verbose=options.verbose, log_format=kind)
+    kopf.configure(verbose=options.verbose, log_format=kopf.LogFormat.JSON if options.log_format == "json" else kopf.LogFormat.FULL)
     quiet()
 
 
-async def _main(options: Options) -> None:
-    async with _client() as client, _session() as session:
+async def _main(options: Options, *, in_cluster: bool) -> None:
+    async with _client(in_cluster=in_cluster) as client, _session() as session:
         api = Api(client)
         await _allowed(api, options)
         controller = Controller(api, options.images, session)
@@ -105,19 +105,20 @@ async def _led(leadership: Leadership, controller: Controller, watched: Watched,
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     log.info("waiting for the lease maft-operator in namespace %s", options.own)
-    await _first(leadership.held.wait(), stop.wait())
+    await _first(leadership.held.wait(), leadership.lost.wait(), stop.wait())
     if stop.is_set():
         return
-    log.info("leading")
-    await _control(controller, watched, sight, options, leadership.lost)
+    if leadership.held.is_set():
+        log.info("leading")
+        await _control(controller, watched, sight, options, leadership.lost)
     if leadership.lost.is_set():
         raise Stop("the lease is lost; another replica may write now")
 
 
 async def _control(controller: Controller, watched: Watched, sight: health.Sight, options: Options, stop: asyncio.Event) -> None:
     """kopf's watches, our workers and the resync, together until one of them ends."""
-    where = {"namespaces": list(options.namespaces)} if options.namespaces else {"clusterwide": True}
-    watching = kopf.operator(registry=registry(watched), settings=settings(), standalone=True, stop_flag=stop, **where)  # type: ignore[arg-type]
+    where: dict[str, Any] = {"namespaces": list(options.namespaces)} if options.namespaces else {"clusterwide": True}
+    watching = kopf.operator(registry=registry(watched), settings=settings(), standalone=True, stop_flag=stop, **where)
     await _first(watching, controller.run(), sight.run())
 
 
@@ -153,11 +154,11 @@ async def _allowed(api: Api, options: Options) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _client() -> AsyncIterator[ApiClient]:
+async def _client(*, in_cluster: bool) -> AsyncIterator[ApiClient]:
     """A client for the cluster that we are in, else for the one of the kubeconfig."""
     settings_ = Configuration()
     try:
-        if _ACCOUNT.exists():
+        if in_cluster:
             config.load_incluster_config(client_configuration=settings_)
         else:
             with warnings.catch_warnings():
