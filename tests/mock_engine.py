@@ -2,7 +2,7 @@
 
 It answers by a hash of model, prompt and seed, so two runs of anything give equal bytes: what kill tests need. Base answers
 are right about half the time, adapters' more often. MOCK_LATENCY: seconds per answer; MOCK_FAULTS: a folder whose files
-`die` or `hang` make it do so once; MOCK_TEXT: a fixed answer.
+`die` or `hang` make it do so once; MOCK_TEXT: a fixed answer; MOCK_HOST: where it listens (pods need all addresses).
 """
 
 import argparse
@@ -15,6 +15,8 @@ from pathlib import Path
 
 from aiohttp import web
 from transformers import PreTrainedTokenizerFast
+
+from maft import models
 
 EXPRESSION = re.compile(r"What is (?:the result of )?([0-9+*-]+)\?")
 ANSWER = re.compile(r"Answer: (-?\d+)")
@@ -59,7 +61,7 @@ def application(model: str) -> web.Application:
         usage = {"prompt_tokens": len(body["prompt"]), "completion_tokens": min(tokens, body["max_tokens"])}
         return web.json_response({"choices": [{"text": said, "finish_reason": reason}], "usage": usage})
 
-    async def models(_: web.Request) -> web.Response:
+    async def listing(_: web.Request) -> web.Response:
         return web.json_response({"data": [{"id": "base", "max_model_len": 512}]})
 
     async def health(_: web.Request) -> web.Response:
@@ -70,18 +72,18 @@ def application(model: str) -> web.Application:
         return web.Response(text=text)
 
     app = web.Application()
-    app.add_routes([web.post("/v1/completions", completions), web.get("/v1/models", models)])
+    app.add_routes([web.post("/v1/completions", completions), web.get("/v1/models", listing)])
     app.add_routes([web.get("/health", health), web.get("/metrics", metrics)])
     return app
 
 
 def main() -> None:
     flags = argparse.ArgumentParser()
-    flags.add_argument("--host", default="127.0.0.1")
+    flags.add_argument("--host", default=os.environ.get("MOCK_HOST", "127.0.0.1"))
     flags.add_argument("--port", type=int, default=8000)
     flags.add_argument("--model", required=True)
     arguments, _ = flags.parse_known_args()
-    web.run_app(application(arguments.model), host=arguments.host, port=arguments.port, print=None)
+    web.run_app(application(models.local(arguments.model)), host=arguments.host, port=arguments.port, print=None)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import aiohttp
 
 from maft_operator import plan, progress, reasons, status
 from maft_operator.api import Run, parse, store_url
-from maft_operator.kubernetes import FAULTS, Api, ClusterBackend, Refused
+from maft_operator.kubernetes import FAULTS, Api, ClusterBackend, Refused, refusal_reason
 from maft_operator.manifests import MANAGER, Images, Json, Owner
 from maft_operator.queue import Queue
 from maft_operator.reconcile import reconcile
@@ -78,10 +78,7 @@ class Controller:
         try:
             again = await self.reconcile(key, memory)
             memory.failures = 0
-        except Refused as error:
-            log.error("%s: the API server refuses what the operator asks: %s", key, error)
-            again = self._later(memory)
-        except FAULTS as error:
+        except (Refused, *FAULTS) as error:
             log.warning("%s: will look again: %s", key, " ".join(f"{type(error).__name__}: {error}".split())[:300])
             again = self._later(memory)
         except Exception:  # a fault of ours must not stop the other runs
@@ -110,7 +107,11 @@ class Controller:
         except BadSpec as error:
             await self._reject(resource, str(error), memory)
             return None
-        return await self._step(resource, run, memory)
+        try:
+            return await self._step(resource, run, memory)
+        except Refused as error:
+            await self._blocked(resource, error, memory)
+            return self._later(memory)
 
     # --- the ways that a reconcile goes ---
 
@@ -159,6 +160,13 @@ class Controller:
     async def _reject(self, resource: Json, message: str, memory: Memory) -> None:
         old, generation = resource.get("status") or {}, resource["metadata"].get("generation", 0)
         await self._write(resource, status.rejected(reasons.INVALID_SPEC, message, old, generation, _now()), memory)
+
+    async def _blocked(self, resource: Json, error: Refused, memory: Memory) -> None:
+        """The API server does not let us look or act: said in the status, if that at least is allowed."""
+        key = f"{resource['metadata']['namespace']}/{resource['metadata']['name']}"
+        log.error("%s: the API server refuses what the operator asks: %s", key, error)
+        old, generation = resource.get("status") or {}, resource["metadata"].get("generation", 0)
+        await self._write(resource, status.blocked(refusal_reason(str(error)), str(error), old, generation, _now()), memory)
 
     # --- writing ---
 

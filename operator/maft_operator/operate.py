@@ -82,7 +82,10 @@ async def _main(options: Options, *, in_cluster: bool) -> None:
         controller = Controller(api, options.images, session)
         watched = Watched(controller)
         sight = health.Sight(api, controller, watched, list(options.namespaces))
-        runner = await health.serve(options.port, lambda: _alive(sight, controller), lambda: "")
+        try:
+            runner = await health.serve(options.port, lambda: _alive(sight, controller), lambda: "")
+        except OSError as error:
+            raise Stop(f"--port {options.port}: {error.strerror}; choose another port") from None
         try:
             if not options.elect:
                 await _control(controller, watched, sight, options, asyncio.Event())
@@ -102,24 +105,34 @@ def _alive(sight: health.Sight, controller: Controller) -> str:
 async def _led(leadership: Leadership, controller: Controller, watched: Watched, sight: health.Sight, options: Options) -> None:
     """Waits for the lease, then controls until a signal comes or the lease is lost."""
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    _on_signals(stop)
     log.info("waiting for the lease maft-operator in namespace %s", options.own)
     await _first(leadership.held.wait(), leadership.lost.wait(), stop.wait())
-    if stop.is_set():
-        return
-    if leadership.held.is_set():
+    if leadership.held.is_set() and not stop.is_set():
         log.info("leading")
-        await _control(controller, watched, sight, options, leadership.lost)
+        await _first(_control(controller, watched, sight, options, stop), leadership.lost.wait())
     if leadership.lost.is_set():
         raise Stop("the lease is lost; another replica may write now")
 
 
 async def _control(controller: Controller, watched: Watched, sight: health.Sight, options: Options, stop: asyncio.Event) -> None:
-    """kopf's watches, our workers and the resync, together until one of them ends."""
+    """kopf's watches, our workers and the resync, together until one of them ends or we are told to stop."""
     where: dict[str, Any] = {"namespaces": list(options.namespaces)} if options.namespaces else {"clusterwide": True}
-    watching = kopf.operator(registry=registry(watched), settings=settings(), standalone=True, stop_flag=stop, **where)
-    await _first(watching, controller.run(), sight.run())
+    started = asyncio.Event()
+    watching = kopf.operator(registry=registry(watched), settings=settings(), standalone=True, ready_flag=started, **where)
+    await _first(watching, controller.run(), sight.run(), _stopped(started, stop))
+
+
+async def _stopped(started: asyncio.Event, stop: asyncio.Event) -> None:
+    """Signals are ours: kopf, which takes them as it starts, would take its time with our lease in hand."""
+    await started.wait()
+    _on_signals(stop)
+    await stop.wait()
+
+
+def _on_signals(stop: asyncio.Event) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
 
 async def _first(*coroutines: object) -> None:

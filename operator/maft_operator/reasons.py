@@ -75,4 +75,5 @@ def of_input(message: str) -> Reason:
 def sentence(reason: Reason, messages: Iterable[str]) -> str:
     """What a condition says: what was found, then what to do."""
     found = "; ".join(m.strip().rstrip(".;") for m in messages if m.strip())
-    return ". ".join(part for part in (found, reason.hint) if part)[:1024]
+    hint = reason.hint[:1].upper() + reason.hint[1:]
+    return ". ".join(part for part in (found[:2000], hint) if part)

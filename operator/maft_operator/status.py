@@ -127,7 +127,7 @@ def _wanted(seen: Seen) -> Wanted:
     suspended = phase == "Suspended"
     complete = phase == "Complete"
     return {
-        "Accepted": (True, reasons.ACCEPTED, ""),
+        "Accepted": (True, reasons.ACCEPTED, "the spec is valid"),
         "Progressing": _progressing(seen, failed),
         "Suspended": (suspended, reasons.SUSPENDED if suspended else reasons.RUNNING, reasons.SUSPENDED.hint if suspended else ""),
         "Complete": (complete, reasons.COMPLETE if complete else reasons.UNFINISHED, ""),

@@ -1,0 +1,200 @@
+"""maft on a cluster as a user has it: the images, the CRD, the operator as a pod under its own rights, a bucket with the model."""
+
+import copy
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+from botocore.config import Config
+from clusters import Cluster
+from conftest import MOCK, ROOT, TINY
+from kube import RUNS, Json, Kube
+
+SYSTEM = "maft-system"
+BUCKET = "maft-tests"
+RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+MODEL_FILES = [p for p in TINY.iterdir() if p.suffix in (".json", ".jinja", ".safetensors", ".jsonl")]
+
+
+@dataclass(frozen=True)
+class Installed:
+    """The operator in a cluster. images: PREFIX and TAG of the workload images."""
+
+    kube: Kube
+    cluster: Cluster
+    images: str
+    tag: str
+
+    @property
+    def objects(self) -> Any:
+        """A boto3 client of the cluster's S3 server."""
+        return s3_client(self.cluster)
+
+    def url(self, key: str) -> str:
+        """Of an object in the test bucket, as resources name it."""
+        return f"s3://{BUCKET}/{key}?endpoint={self.cluster.s3_endpoint}&region=us-east-1"
+
+    def keys(self, namespace: str, name: str) -> list[str]:
+        """What a run has left in the bucket."""
+        pages = self.objects.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"runs/{namespace}/{name}/")
+        return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+
+    def read(self, key: str) -> bytes:
+        return self.objects.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+
+    def resource(self, name: str, namespace: str, **spec: Any) -> Json:
+        """A small run of the demo's world on this cluster."""
+        sections: Json = {
+            "model": {"source": self.url("tiny")},
+            "task": {
+                "kind": "jsonl",
+                "source": self.url("tiny/questions.jsonl"),
+                "prompt": "{question}",
+                "train": 24,
+                "heldOut": 16,
+            },
+            "debate": {
+                "maxTokens": 80,
+                "prompts": {
+                    "summarize": "Summarize these answers.\n{answers}",
+                    "revise": "Other agents said: {summary} {question}",
+                    "concatenate": "Other agents said:\n{answers}\n{question}",
+                },
+            },
+            "training": {
+                "topology": "Shared",
+                "gpus": 0,
+                "lora": {"rank": 4, "alpha": 8},
+                "learningRate": 0.003,
+                "epochs": 1,
+                "minExamples": 2,
+            },
+            "inference": {"topology": "Shared", "lifetime": "Run", "gpus": 0},
+            "storage": {
+                "bucket": BUCKET,
+                "prefix": "runs",
+                "endpoint": self.cluster.s3_endpoint,
+                "region": "us-east-1",
+                "credentialsSecret": {"name": "s3"},
+            },
+        }
+        for key, value in spec.items():
+            sections[key] = {**sections[key], **value} if isinstance(value, dict) and key in sections else value
+        return {
+            "apiVersion": "maft.dev/v1alpha1",
+            "kind": RUNS,
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": copy.deepcopy(sections),
+        }
+
+    def mocked(self, latency: float = 0.0) -> Json:
+        """The podTemplate and image that put the deterministic engine in vLLM's place, through the fields that users have."""
+        container = {
+            "name": "inference",
+            "command": ["python3", "/mock/mock_engine.py"],
+            "env": [{"name": "MOCK_HOST", "value": "0.0.0.0"}, {"name": "MOCK_LATENCY", "value": str(latency)}],
+            "volumeMounts": [{"name": "mock", "mountPath": "/mock"}],
+        }
+        volume = {"name": "mock", "configMap": {"name": "mock-engine"}}
+        return {
+            "inference": {"image": f"{self.images}/debate:{self.tag}"},
+            "podTemplate": {"spec": {"containers": [container], "volumes": [volume]}},
+        }
+
+    def operator_pods(self) -> list[Json]:
+        return [p for p in self.kube.list("Pod", SYSTEM, "app.kubernetes.io/name=maft-operator") if not gone(p)]
+
+    def kill_operator(self) -> None:
+        """SIGKILL: no grace at all."""
+        for pod in self.operator_pods():
+            self.kube.delete("Pod", SYSTEM, pod["metadata"]["name"], grace=0)
+
+    def scale_operator(self, replicas: int) -> None:
+        self.kube.merge("Deployment", SYSTEM, "maft-operator", {"spec": {"replicas": replicas}})
+        self.kube.wait(lambda: self._ready() == replicas, 90, self.operator_log)
+
+    def _ready(self) -> int:
+        found = self.kube.get("Deployment", SYSTEM, "maft-operator") or {}
+        status = found.get("status", {})
+        current = status.get("observedGeneration") == found["metadata"]["generation"]
+        pods = len(self.operator_pods())
+        return int(status.get("availableReplicas") or 0) if current and pods == found["spec"]["replicas"] else -1
+
+    def operator_log(self) -> str:
+        return "\n".join(self.kube.log(SYSTEM, p["metadata"]["name"], 60) for p in self.operator_pods())
+
+
+def gone(thing: Json) -> bool:
+    return "deletionTimestamp" in thing["metadata"]
+
+
+def s3_client(cluster: Cluster) -> Any:
+    config = Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 2})
+    session = boto3.Session(cluster.s3_access_key, cluster.s3_secret_key, region_name="us-east-1")
+    return session.client("s3", endpoint_url=cluster.s3_endpoint, config=config)
+
+
+def manifests(images: str, tag: str) -> list[Json]:
+    """deploy/operator.yaml with the images under test."""
+    found = [d for d in yaml.safe_load_all((ROOT / "deploy" / "operator.yaml").read_text()) if d]
+    for body in found:
+        if body["kind"] == "Deployment":
+            container = body["spec"]["template"]["spec"]["containers"][0]
+            container["image"] = f"{images}/operator:{tag}"
+            container["args"] = [f"--images={images}", f"--tag={tag}"]
+    return found
+
+
+@pytest.fixture(scope="session")
+def maft(cluster: Cluster, pushed: tuple[str, str]) -> Iterator[Installed]:
+    """The operator, running, and the demo's model in a bucket."""
+    kube = Kube(Path(cluster.kubeconfig))
+    installed = Installed(kube, cluster, *pushed)
+    upload(installed)
+    kube.apply(yaml.safe_load((ROOT / "crds" / "multiagentfinetunes.yaml").read_text()))
+    kube.wait(lambda: served(kube), 30)
+    kube.apply(*manifests(*pushed))
+    kube.wait(lambda: installed._ready() == 1, 120, installed.operator_log)
+    yield installed
+
+
+def served(kube: Kube) -> bool:
+    found = kube.get("CustomResourceDefinition", None, "multiagentfinetunes.maft.dev") or {}
+    conditions = found.get("status", {}).get("conditions", [])
+    return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
+
+
+def upload(installed: Installed) -> None:
+    client = installed.objects
+    if BUCKET not in [b["Name"] for b in client.list_buckets()["Buckets"]]:
+        client.create_bucket(Bucket=BUCKET)
+    for path in MODEL_FILES:
+        client.put_object(Bucket=BUCKET, Key=f"tiny/{path.name}", Body=path.read_bytes())
+
+
+@pytest.fixture
+def namespace(maft: Installed) -> Iterator[str]:
+    """A namespace that enforces `restricted`, with the Secret and the mock engine; deleted in the background."""
+    name = f"e2e-{uuid.uuid4().hex[:8]}"
+    make_namespace(maft, name)
+    yield name
+    maft.kube.delete("Namespace", None, name)
+
+
+def make_namespace(maft: Installed, name: str) -> None:
+    keys = {"AWS_ACCESS_KEY_ID": maft.cluster.s3_access_key, "AWS_SECRET_ACCESS_KEY": maft.cluster.s3_secret_key}
+    maft.kube.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}},
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s3", "namespace": name}, "stringData": keys},
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "mock-engine", "namespace": name},
+            "data": {"mock_engine.py": MOCK.read_text()},
+        },
+    )

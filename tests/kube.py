@@ -1,0 +1,117 @@
+"""What end-to-end tests do to a cluster: a thin layer over the official client, and waiting that explains itself."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kubernetes import client, config
+from kubernetes.dynamic import DynamicClient
+from kubernetes.dynamic.exceptions import NotFoundError
+
+Json = dict[str, Any]
+RUNS = "MultiAgentFinetune"
+_VERSIONS = {
+    "Job": "batch/v1",
+    "Deployment": "apps/v1",
+    RUNS: "maft.dev/v1alpha1",
+    "Lease": "coordination.k8s.io/v1",
+    "CustomResourceDefinition": "apiextensions.k8s.io/v1",
+}
+
+
+class Kube:
+    """Requests by kind and namespace; objects are plain dicts."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self.kubeconfig = kubeconfig
+        self._client = DynamicClient(config.new_client_from_config(config_file=str(kubeconfig)))
+
+    def apply(self, *objects: Json, namespace: str | None = None) -> None:
+        """Server-side apply, as a user."""
+        for body in objects:
+            kind = self._of(body)
+            where = namespace if namespace and kind.namespaced else body["metadata"].get("namespace")
+            self._client.server_side_apply(kind, body=body, namespace=where, field_manager="tests", force_conflicts=True)
+
+    def create(self, body: Json, namespace: str, **options: Any) -> Json:
+        """Creates it; raises the client's exceptions."""
+        return self._client.create(self._of(body), body=body, namespace=namespace, **options).to_dict()
+
+    def get(self, kind: str, namespace: str | None, name: str) -> Json | None:
+        try:
+            return self._client.get(self._kind(kind), name=name, namespace=namespace).to_dict()
+        except NotFoundError:
+            return None
+
+    def list(self, kind: str, namespace: str | None, labels: str | None = None, fields: str | None = None) -> list[Json]:
+        found = self._client.get(self._kind(kind), namespace=namespace, label_selector=labels, field_selector=fields)
+        return [item.to_dict() for item in found.items]
+
+    def delete(self, kind: str, namespace: str | None, name: str, *, grace: int | None = None) -> None:
+        try:
+            body = {"propagationPolicy": "Background", **({} if grace is None else {"gracePeriodSeconds": grace})}
+            self._client.delete(self._kind(kind), name=name, namespace=namespace, body=body)
+        except NotFoundError:
+            pass
+
+    def merge(self, kind: str, namespace: str | None, name: str, patch: Json) -> None:
+        """A JSON merge patch, as `kubectl patch --type=merge`."""
+        self._client.patch(
+            self._kind(kind), name=name, namespace=namespace, body=patch, content_type="application/merge-patch+json"
+        )
+
+    def log(self, namespace: str, pod: str, lines: int = 40) -> str:
+        return client.CoreV1Api(self._client.client).read_namespaced_pod_log(pod, namespace, tail_lines=lines)
+
+    def _kind(self, kind: str) -> Any:
+        return self._client.resources.get(api_version=_VERSIONS.get(kind, "v1"), kind=kind)
+
+    def _of(self, body: Json) -> Any:
+        return self._client.resources.get(api_version=body["apiVersion"], kind=body["kind"])
+
+    # --- runs ---
+
+    def status(self, namespace: str, name: str) -> Json:
+        found = self.get(RUNS, namespace, name)
+        return (found or {}).get("status") or {}
+
+    def condition(self, namespace: str, name: str, kind: str) -> Json:
+        return next((c for c in self.status(namespace, name).get("conditions", ()) if c["type"] == kind), {})
+
+    def is_true(self, namespace: str, name: str, kind: str) -> bool:
+        return self.condition(namespace, name, kind).get("status") == "True"
+
+    def wait_complete(self, namespace: str, name: str, limit: float) -> Json:
+        """The status of a run that completed; fails at once where it failed."""
+
+        def ended() -> bool:
+            failed = self.condition(namespace, name, "Failed")
+            assert failed.get("status") != "True", self.explain(namespace, name)
+            return self.is_true(namespace, name, "Complete")
+
+        self.wait(ended, limit, lambda: self.explain(namespace, name))
+        return self.status(namespace, name)
+
+    def wait(self, condition: Callable[[], Any], limit: float, explain: Callable[[], str] = lambda: "") -> Any:
+        """Polls until the condition holds, and returns what it gave; fails after `limit` seconds."""
+        deadline = time.monotonic() + limit
+        while not (found := condition()):
+            assert time.monotonic() < deadline, f"not within {limit:.0f} s: {explain()}"
+            time.sleep(0.2)
+        return found
+
+    def explain(self, namespace: str, name: str) -> str:
+        """The status of a run, its pods and what the last of them said."""
+        pods = self.list("Pod", namespace, f"maft.dev/run={name}")
+        parts = [yaml.safe_dump(self.status(namespace, name))]
+        for pod in pods:
+            parts.append(f"{pod['metadata']['name']}: {json.dumps(pod['status'].get('containerStatuses'))}"[:1500])
+        for pod in pods[-2:]:
+            try:
+                parts.append(self.log(namespace, pod["metadata"]["name"]))
+            except client.ApiException as error:
+                parts.append(str(error.reason))
+        return "\n".join(parts)

@@ -1,0 +1,201 @@
+"""Why a run waits or failed: each reason produced for real on the cluster, with its hint, within 30 seconds."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from installed import BUCKET, Installed, make_namespace
+from kube import Json
+
+from maft_operator import reasons
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
+LIMIT = 30.0  # seconds from the moment that the fact is there
+STARTUP = 45.0  # seconds that several pods at once may take to start on two cores, before there is a fact
+
+
+def on(container: str, **fields) -> Json:
+    """A podTemplate that changes one kind of pod."""
+    return {"podTemplate": {"spec": {"containers": [{"name": container, **fields}]}}}
+
+
+def storage(maft: Installed, **changes) -> Json:
+    return {"storage": {"endpoint": maft.cluster.s3_endpoint, "credentialsSecret": {"name": "s3"}, "bucket": BUCKET, **changes}}
+
+
+FILL = "import time; open('/tmp/fill', 'wb').write(bytes(30_000_000)); time.sleep(600)"
+
+# name: (spec, condition, reason, words that its message has)
+WAITING = {
+    "unschedulable": (
+        lambda m: {"podTemplate": {"spec": {"nodeSelector": {"no-such-label": "x"}}}},
+        "Progressing", reasons.UNSCHEDULABLE, "node",
+    ),
+    "image": (lambda m: on("debate", image=f"{m.images}/none:1"), "Progressing", reasons.IMAGE_PULL, "none:1"),
+    "secret": (lambda m: storage(m, credentialsSecret={"name": "nope"}), "Progressing", reasons.SECRET_MISSING, "nope"),
+    "key": (
+        lambda m: storage(m, credentialsSecret={"name": "half"}),
+        "Progressing", reasons.SECRET_KEY_MISSING, "AWS_SECRET_ACCESS_KEY",
+    ),
+    "claim": (lambda m: {"model": {"source": m.url("tiny"), "cacheClaim": "nope"}}, "Progressing", reasons.VOLUME_MISSING, "nope"),
+    "refused": (lambda m: {"podTemplate": {"spec": {"hostNetwork": True}}}, "Progressing", reasons.POD_REFUSED, "restricted"),
+    "malformed": (
+        lambda m: {"podTemplate": {"spec": {"nodeSelectors": {"a": "b"}}}},
+        "Progressing", reasons.POD_REFUSED, "nodeSelectors",
+    ),
+    "memory": (
+        lambda m: on("debate", resources={"limits": {"memory": "40Mi"}}),
+        "Progressing", reasons.OUT_OF_MEMORY, "40Mi",
+    ),
+    "bucket": (lambda m: storage(m, bucket="no-such-bucket"), "Failed", reasons.STORE_UNUSABLE, "no-such-bucket"),
+    "model": (lambda m: {"model": {"source": m.url("nothing-here")}}, "Failed", reasons.MODEL_UNUSABLE, "config.json"),
+    "vision": (lambda m: {"model": {"source": m.url("vit")}}, "Failed", reasons.MODEL_UNUSABLE, "not a causal language model"),
+    "questions": (
+        lambda m: {"task": {"train": 100_000}},
+        "Failed", reasons.INPUT_INVALID, "100016 questions asked for",
+    ),
+    "deadline": (
+        lambda m: {"activeDeadlineSeconds": 3, "podTemplate": {"spec": {"nodeSelector": {"no-such-label": "x"}}}},
+        "Failed", reasons.DEADLINE_EXCEEDED, "activeDeadlineSeconds",
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def namespace(maft: Installed):
+    name = "why"
+    maft.kube.delete("Namespace", None, name)
+    maft.kube.wait(lambda: maft.kube.get("Namespace", None, name) is None, 60)
+    make_namespace(maft, name)
+    half = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "half", "namespace": name}}
+    maft.kube.apply({**half, "stringData": {"AWS_ACCESS_KEY_ID": maft.cluster.s3_access_key}})
+    maft.objects.put_object(Bucket=BUCKET, Key="vit/config.json", Body=json.dumps({"model_type": "vit"}).encode())
+    yield name
+    maft.kube.delete("Namespace", None, name)
+
+
+@pytest.fixture(scope="module")
+def runs(maft: Installed, namespace: str) -> str:
+    """All of them at once."""
+    for name, (spec, *_) in WAITING.items():
+        maft.kube.apply(maft.resource(f"why-{name}", namespace, **spec(maft)))
+    return namespace
+
+
+def expect(maft: Installed, namespace: str, name: str, condition: str, reason: reasons.Reason, words: str, limit: float) -> None:
+    kube = maft.kube
+    found = kube.wait(
+        lambda: (c := kube.condition(namespace, name, condition)).get("reason") == reason.name and c,
+        limit,
+        lambda: kube.explain(namespace, name),
+    )
+    assert words in found["message"], found
+    hint = reason.hint[:1].upper() + reason.hint[1:]
+    assert found["message"].endswith(hint)
+    assert found["status"] == ("True" if condition == "Failed" or reason in (reasons.OUT_OF_MEMORY, reasons.EVICTED) else "False")
+
+
+@pytest.mark.parametrize("name", WAITING)
+def test_a_run_says_why(maft, runs, name):
+    _, condition, reason, words = WAITING[name]
+    expect(maft, runs, f"why-{name}", condition, reason, words, LIMIT + STARTUP)
+    events = maft.kube.list("Event", runs, fields=f"involvedObject.name=why-{name},involvedObject.kind=MultiAgentFinetune")
+    assert [e for e in events if e["reason"] == reason.name]
+
+
+def test_a_run_that_waited_goes_on_when_the_secret_is_there(maft, runs):
+    """No touch of the resource is needed."""
+    keys = {"AWS_ACCESS_KEY_ID": maft.cluster.s3_access_key, "AWS_SECRET_ACCESS_KEY": maft.cluster.s3_secret_key}
+    expect(maft, runs, "why-key", "Progressing", reasons.SECRET_KEY_MISSING, "AWS_SECRET_ACCESS_KEY", LIMIT + STARTUP)
+    maft.kube.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "half", "namespace": runs}, "stringData": keys})
+    maft.kube.wait(
+        lambda: maft.kube.condition(runs, "why-key", "Progressing").get("status") == "True",
+        90,
+        lambda: maft.kube.explain(runs, "why-key"),
+    )
+    maft.kube.delete("MultiAgentFinetune", runs, "why-key")
+
+
+def test_memory_runs_out_for_good(maft, runs):
+    """After spec.backoffLimit attempts the run fails with the same reason; its failed pods stay, its servers go."""
+    kube = maft.kube
+    maft.kube.apply(maft.resource("oom", runs, backoffLimit=1, **on("debate", resources={"limits": {"memory": "40Mi"}})))
+    expect(maft, runs, "oom", "Failed", reasons.OUT_OF_MEMORY, "40Mi", 120)
+    pods = kube.list("Pod", runs, "maft.dev/run=oom")
+    assert len(pods) == 2 and all(p["status"]["phase"] == "Failed" for p in pods)
+    assert not kube.list("Deployment", runs, "maft.dev/run=oom")
+
+
+def test_quota(maft):
+    """Neither Job nor Deployment says that a quota is in the way of the Job's pods: only Events do."""
+    make_namespace(maft, "why-quota")
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none", "namespace": "why-quota"}}
+    maft.kube.apply({**quota, "spec": {"hard": {"pods": "0"}}})
+    maft.kube.wait(lambda: maft.kube.get("ResourceQuota", "why-quota", "none").get("status", {}).get("hard"), 30)
+    try:
+        maft.kube.apply(maft.resource("quota", "why-quota"))
+        expect(maft, "why-quota", "quota", "Progressing", reasons.QUOTA_EXCEEDED, "exceeded quota: none", LIMIT)
+    finally:
+        maft.kube.delete("Namespace", None, "why-quota")
+
+
+def test_eviction_does_not_count(maft, runs):
+    """A pod that fills its volume is evicted by the kubelet; that is no attempt, so backoffLimit 0 is not used up."""
+    filler = {"name": "filler", "image": f"{maft.images}/debate:{maft.tag}", "command": ["python3", "-c", FILL]}
+    filler["volumeMounts"] = [{"name": "tmp", "mountPath": "/tmp"}]
+    filler["securityContext"] = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    spec = {"containers": [filler], "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "1Mi"}}]}
+    maft.kube.apply(maft.resource("evicted", runs, backoffLimit=0, podTemplate={"spec": spec}))
+    expect(maft, runs, "evicted", "Progressing", reasons.EVICTED, "tmp", LIMIT + 60)
+    assert not maft.kube.is_true(runs, "evicted", "Failed")
+    maft.kube.delete("MultiAgentFinetune", runs, "evicted")
+
+
+def test_a_server_that_keeps_ending(maft, runs):
+    """vLLM's container ends with code 3 each time: CrashLoop while an attempt is left, then the run fails and the server goes."""
+    kube = maft.kube
+    spec = on("inference", command=["python3", "-c", "print('no luck'); raise SystemExit(3)"])
+    kube.apply(maft.resource("crash", runs, backoffLimit=1, **spec))
+    expect(maft, runs, "crash", "Failed", reasons.CRASH_LOOP, "no luck", 120)
+    kube.wait(lambda: not kube.list("Pod", runs, "maft.dev/run=crash,app.kubernetes.io/component=serve"), 60)
+
+
+def test_a_server_with_a_flag_that_vllm_does_not_know(maft, runs):
+    """vLLM ends with exit code 2: that never heals, so the run fails at once."""
+    maft.kube.apply(maft.resource("flag", runs, inference={"extraArgs": ["--no-such-flag"]}))
+    expect(maft, runs, "flag", "Failed", reasons.INPUT_INVALID, "--no-such-flag", 120)
+
+
+class Hub(BaseHTTPRequestHandler):
+    """A model hub whose only model is gated, as huggingface_hub's error classes expect it to say so."""
+
+    def do_HEAD(self) -> None:
+        self.send_response(403)
+        self.send_header("X-Error-Code", "GatedRepo")
+        self.send_header("X-Error-Message", "Access to model org/gated is restricted and you are not in the authorized list.")
+        self.end_headers()
+
+    do_GET = do_HEAD
+
+    def log_message(self, *_) -> None:
+        """Nothing."""
+
+
+def test_a_gated_model(maft, runs, host_address):
+    server = ThreadingHTTPServer((host_address, 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        hub = [{"name": "HF_ENDPOINT", "value": f"http://{host_address}:{server.server_port}"}]
+        maft.kube.apply(maft.resource("gated", runs, model={"source": "org/gated"}, **on("debate", env=hub)))
+        expect(maft, runs, "gated", "Failed", reasons.MODEL_GATED, "gated", 90)
+    finally:
+        server.shutdown()
+
+
+@pytest.fixture
+def host_address(maft: Installed) -> str:
+    """An address of this process that pods reach."""
+    if not maft.cluster.host_address:
+        pytest.skip("the cluster is not the project's own: its pods may not reach this machine")
+    return maft.cluster.host_address
