@@ -4,10 +4,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 
-.PHONY: help env demo test unit lint tiny clean
+.PHONY: help env demo test unit lint images cluster cluster-down cluster-status tiny clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 env: .venv/.ready ## the environment in .venv (uv is fetched through pip where it is missing)
 
@@ -19,17 +19,29 @@ demo: env ## multiagent finetuning of the tiny model: table, report
 	@.venv/bin/maft run examples/arithmetic.yaml --dir runs
 
 test: env ## all tests, with real vLLM servers and a real S3 server
-	@scripts/build-versitygw.sh
+	@scripts/build-tool.sh versitygw >/dev/null
 	@echo "== lint, types, layers"
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && .venv/bin/lint-imports
 	@echo "== tests"
 	@$(PY) -m pytest
 
 unit: env ## the fast tests alone
-	@$(PY) -m pytest -m "not engine and not s3 and not run" -q
+	@$(PY) -m pytest -m "not engine and not s3 and not run and not cluster" -q
 
 lint: env ## style, types, layers
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && .venv/bin/lint-imports
+
+images: env ## the container images, with docker or buildah
+	@$(PY) tests/cluster/images.py
+
+cluster: env ## a Kubernetes cluster on this machine for the tests, without docker (needs root; once it is there: seconds)
+	@$(PY) tests/cluster/cluster.py up
+
+cluster-down: env ## ends it and removes all that is left of it
+	@$(PY) tests/cluster/cluster.py down
+
+cluster-status: env ## whether it is up and well
+	@$(PY) tests/cluster/cluster.py status
 
 tiny: env ## makes the demo's base model anew (about ten minutes)
 	$(PY) examples/tiny/make.py

@@ -16,6 +16,7 @@ RUNS = "MultiAgentFinetune"
 _VERSIONS = {
     "Job": "batch/v1",
     "Deployment": "apps/v1",
+    "ReplicaSet": "apps/v1",
     RUNS: "maft.dev/v1alpha1",
     "Lease": "coordination.k8s.io/v1",
     "CustomResourceDefinition": "apiextensions.k8s.io/v1",

@@ -18,8 +18,7 @@ import pytest
 from botocore.config import Config
 
 ROOT = Path(__file__).parents[1]
-BINARY = ROOT / ".cache" / "bin" / "versitygw"
-BUILD = ROOT / "scripts" / "build-versitygw.sh"
+BUILD = ROOT / "scripts" / "build-tool.sh"
 START_SECONDS = 30.0  # it takes less than one
 STOP_SECONDS = 5.0
 
@@ -58,10 +57,11 @@ def _client(endpoint: str, access_key: str, secret_key: str) -> Any:
     return boto3.Session(access_key, secret_key, region_name="us-east-1").client("s3", endpoint_url=endpoint, config=config)
 
 
+@functools.cache
 def build() -> Path:
-    """The server's binary, built if it is missing or older than its go.mod; CalledProcessError if that fails."""
-    subprocess.run([BUILD], check=True)
-    return BINARY
+    """The server's binary, built unless that has been done before; CalledProcessError if that fails."""
+    done = subprocess.run([BUILD, "versitygw"], check=True, stdout=subprocess.PIPE, text=True)
+    return Path(done.stdout.strip()) / "versitygw"
 
 
 @contextlib.contextmanager
@@ -69,7 +69,7 @@ def running(folder: Path) -> Iterator[S3Server]:
     """A server over `folder` with an empty bucket. RuntimeError with its output if it does not start."""
     port = _free_port()
     server = S3Server(f"http://127.0.0.1:{port}", "maft-test", secrets.token_hex(16), "maft")
-    command = ["setpriv", "--pdeathsig", "KILL", str(BINARY), "--port", f"127.0.0.1:{port}", "posix", str(folder)]
+    command = ["setpriv", "--pdeathsig", "KILL", str(build()), "--port", f"127.0.0.1:{port}", "posix", str(folder)]
     keys = {"ROOT_ACCESS_KEY": server.access_key, "ROOT_SECRET_KEY": server.secret_key}
     log = folder.with_name(f"{folder.name}.log")
     folder.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any, get_args
 
@@ -183,6 +183,7 @@ READY, STARTING, DOWN = ServerState(ready=True), ServerState(ready=False), Serve
 PHASE = planned(agents=2, training={"topology": "PerAgent"}, inference={"topology": "Shared"})
 STAYS = planned(agents=2, training={"topology": "PerAgent"}, inference={"topology": "Shared", "lifetime": "Run"})
 TWO = planned(agents=2)
+PAUSED = replace(PHASE, suspended=True)
 BEFORE_TRAINING = settled("0-prepare", "0-evaluate", "1-debate")
 BEFORE_EVALUATION = settled("0-prepare", "0-evaluate", "1-debate", "1-train-0", "1-train-1")
 BEFORE_REPORT = BEFORE_EVALUATION | settled("1-evaluate")
@@ -289,6 +290,28 @@ WORLDS: dict[str, tuple[Graph, Mapping[str, TaskState], Mapping[str, ServerState
         {},
         ("", "server", "Serving"),
     ),
+    # suspended
+    "suspended before it began": (PAUSED, {}, {}, ("", "", "Suspended")),
+    "suspended while it debates": (
+        PAUSED,
+        settled("0-prepare") | {"r-0-evaluate": RUNNING, "r-1-debate": RUNNING},
+        {"r-server": READY},
+        ("server 0-evaluate 1-debate", "", "Suspended"),
+    ),
+    "suspended while it trains": (
+        PAUSED,
+        BEFORE_TRAINING | settled("1-train-0") | {"r-1-train-1": RUNNING},
+        {},
+        ("1-train-1", "", "Suspended"),
+    ),
+    "suspended, servers not yet ready or broken": (
+        PAUSED,
+        settled("0-prepare"),
+        {"r-server": STARTING, "r-server-9": DOWN},
+        ("server server-9", "", "Suspended"),
+    ),
+    "suspended, a failed task is not tried again": (PAUSED, {"r-0-prepare": LOST}, {}, ("", "", "Suspended")),
+    "suspended with everything done": (PAUSED, FINISHED, {"r-server": READY}, ("server", "", "Complete")),
 }
 
 
@@ -329,11 +352,11 @@ def test_a_run_that_failed_stops_everything(
 ) -> None:
     decided = step(PHASE, Observed(tasks, servers))
     running = {name for name, state in tasks.items() if state.status == "running"}
-    assert decided == Step(decided.delete, (), "Failed", message)
+    assert decided == Step(decided.delete, (), "Failed", message, message.partition(":")[0])
     assert sorted(decided.delete) == sorted({*servers, *running})
     stopped = {name: state for name, state in tasks.items() if name not in running}
     if not servers:
-        assert step(PHASE, Observed(stopped, {})) == Step((), (), "Failed", message)
+        assert step(PHASE, Observed(stopped, {})) == Step((), (), "Failed", message, decided.culprit)
 
 
 def test_the_backoff_limit_is_the_specs() -> None:
@@ -341,6 +364,12 @@ def test_the_backoff_limit_is_the_specs() -> None:
     once = Observed({"r-0-prepare": TaskState("failed", 1, 1, "lost")})
     assert step(impatient, once).phase == "Failed"
     assert step(PHASE, once).phase == "Preparing"
+
+
+def test_a_run_that_failed_stays_failed_when_it_is_suspended() -> None:
+    failed = Observed({"r-0-prepare": WRONG})
+    assert step(PAUSED, failed) == step(PHASE, failed)
+    assert step(PAUSED, failed).phase == "Failed"
 
 
 # --- whole runs in a small world ---
@@ -362,8 +391,12 @@ class World:
     def do(self, decided: Step) -> None:
         for name in decided.delete:
             in_use = {s for t in self.graph.tasks if self.running(t.name) for s in t.servers}
-            assert name in self.servers and name not in in_use
-            del self.servers[name]
+            if self.graph.suspended:  # a Job that is deleted is forgotten, and so are its failures
+                assert name in self.servers or self.running(name)
+                self.tasks.pop(name, None)
+            else:
+                assert name in self.servers and name not in in_use
+            self.servers.pop(name, None)
         for item in decided.create:
             if isinstance(item, Server):
                 assert item.name not in self.servers or self.servers[item.name].failed
@@ -432,6 +465,29 @@ def test_a_whole_run(spec: dict[str, Any], data: st.DataObject) -> None:
     assert step(world.graph, world.observed()) == Step((), (), "Complete")
     assert "Failed" not in phases
     assert phases[0] == "Preparing"
+
+
+@given(topologies, st.data())
+@settings(deadline=None, max_examples=40)
+def test_a_run_that_is_suspended_and_resumed_anywhere_ends_as_any_other(spec: dict[str, Any], data: st.DataObject) -> None:
+    world = World(planned(**spec))
+    changes = data.draw(st.sets(st.integers(0, 40), max_size=8), label="steps at which spec.suspend is set or cleared")
+    count, finished = 0, set[str]()
+    while (decided := step(world.graph, world.observed())).phase != "Complete":
+        world.do(decided)
+        if world.graph.suspended:
+            assert (decided.phase, decided.create) == ("Suspended", ())
+            assert world.servers == {} and not any(map(world.running, world.tasks))
+        elif possible := world.happenings():
+            world.happen(*data.draw(st.sampled_from(possible)))
+        before, finished = finished, {name for name, state in world.tasks.items() if state.status == "succeeded"}
+        assert before <= finished
+        suspended = world.graph.suspended != (count in changes) and count <= max(changes, default=0)
+        world.graph = replace(world.graph, suspended=suspended)
+        count += 1
+    world.do(decided)
+    assert {name: state.status for name, state in world.tasks.items()} == {t.name: "succeeded" for t in world.graph.tasks}
+    assert world.servers == {}
 
 
 # --- command lines ---

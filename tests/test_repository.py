@@ -58,7 +58,7 @@ def test_the_map_of_files_is_complete():
     assert missing == []
 
 
-@pytest.mark.parametrize("command", ["run", "plan", "validate", "report"])
+@pytest.mark.parametrize("command", ["run", "plan", "validate", "report", "operator"])
 def test_help_says_what_a_command_does(command):
     done = subprocess.run([sys.executable, "-m", "maft_operator", command, "--help"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and len(done.stdout) > 300

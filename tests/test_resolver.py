@@ -123,8 +123,8 @@ def test_a_damaged_adapter_is_not_served_and_the_server_lives(vllm_url, vllm_sto
     weights = store.read(prefix + adapters.WEIGHTS)
     store.write(prefix + adapters.WEIGHTS, weights[:-4] + b"junk")
     prompt = template.prompt([Message("user", "What is 7+3*4?")])
-    with pytest.raises(OSError, match="damaged"):
-        complete(vllm_url, name, prompt, patience=0.5)
+    with pytest.raises(BadInput, match=r"refused a request \(422\): .*adapter generator-7-1-.*damaged"):
+        complete(vllm_url, name, prompt)
     assert complete(vllm_url, "base", prompt).text
     store.write(prefix + adapters.WEIGHTS, weights)
     assert complete(vllm_url, name, prompt).text == greedy(tmp_path / "a", prompt, template)

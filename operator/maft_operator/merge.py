@@ -38,19 +38,24 @@ def merged(base: Mapping[str, Any], patch: Mapping[str, Any]) -> Json:
 def _value(key: str, old: Any, new: Any) -> Any:
     if isinstance(new, Mapping):
         return merged(old if isinstance(old, Mapping) else {}, new)
-    if isinstance(new, list) and isinstance(old, list) and key in _KEYS:
-        return _named(old, new, _KEYS[key])
+    if key in _KEYS and _keyed(new, _KEYS[key]):
+        return _named(old if _keyed(old, _KEYS[key]) else [], new, _KEYS[key])
     return copy.deepcopy(new)
+
+
+def _keyed(value: Any, key: str) -> bool:
+    """A list of objects that all say which one they are. Others replace ours, and the API server says what is wrong with them."""
+    return isinstance(value, list) and all(isinstance(item, Mapping) and item.get(key) is not None for item in value)
 
 
 def _named(old: Sequence[Any], new: Sequence[Any], key: str) -> list[Any]:
     result = list(copy.deepcopy(old))
     for item in new:
-        places = [i for i, known in enumerate(result) if isinstance(item, Mapping) and known.get(key) == item.get(key)]
-        if not places:
-            result.append(merged({}, item) if isinstance(item, Mapping) else item)
-        elif item.get("$patch") == "delete":
-            del result[places[0]]
-        else:
+        places = [i for i, known in enumerate(result) if known[key] == item[key]]
+        if item.get("$patch") == "delete":
+            result = [known for known in result if known[key] != item[key]]
+        elif places:
             result[places[0]] = merged(result[places[0]], item)
+        else:
+            result.append(merged({}, item))
     return result

@@ -11,18 +11,19 @@ from datetime import datetime
 from typing import Any
 
 from maft_operator import reasons
-from maft_operator.manifests import CHILD, METRICS_PORT
+from maft_operator.manifests import CHILD, DEBATE, METRICS_PORT, SERVE, TRAIN
 from maft_operator.plan import BAD_INPUT, Graph, Observed, ServerState, TaskState
 from maft_operator.reasons import Reason
 
 Json = dict[str, Any]
 _IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable"}
 _CONFIG = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"}
-_TEXTS: tuple[tuple[re.Pattern[str], Reason], ...] = (
+_TEXTS: tuple[tuple[re.Pattern[str], Reason], ...] = (  # the first that matches
+    (re.compile(r"violates PodSecurity|is invalid:|denied the request"), reasons.POD_REFUSED),
+    (re.compile(r"exceeded quota"), reasons.QUOTA_EXCEEDED),
     (re.compile(r"couldn't find key"), reasons.SECRET_KEY_MISSING),
     (re.compile(r"MountVolume|volume|configmap|persistentvolumeclaim"), reasons.VOLUME_MISSING),
     (re.compile(r'secret "[^"]*" not found', re.IGNORECASE), reasons.SECRET_MISSING),
-    (re.compile(r"exceeded quota"), reasons.QUOTA_EXCEEDED),
 )
 
 
@@ -68,7 +69,7 @@ def read(graph: Graph, children: Mapping[str, Sequence[Json]], now: datetime) ->
         observed=Observed(tasks, there),
         summaries={name: found for name in tasks if (found := _summary(pods.get(name, []))) is not None},
         troubles=tuple(troubles),
-        ended={**ended, **{n: _server_ending(n, s, pods.get(n, [])) for n, s in there.items() if s.failures}},
+        ended={**ended, **{n: _server_ending(n, pods.get(n, [])) for n, s in there.items() if s.failures}},
         seconds={name: _seconds(job, now) for name, job in jobs.items() if job.get("status", {}).get("startTime")},
         metrics={name: url for name in running if (url := _metrics(pods.get(name, [])))},
         silent=_silent(jobs, running, pods, now),
@@ -189,19 +190,21 @@ def _server(deployment: Json | None, pods: Sequence[Json]) -> ServerState:
     status, wanted = deployment.get("status", {}), int(deployment["spec"].get("replicas", 1))
     current = int(status.get("observedGeneration") or 0) >= int(deployment["metadata"].get("generation") or 0)
     ready = current and all(int(status.get(key) or 0) >= wanted for key in ("updatedReplicas", "availableReplicas"))
-    broken = [pod for pod in pods if not _going(pod) and _restarts(pod) and not _container(pod).get("ready")]
-    worst = max(broken, key=_restarts, default=None)
+    worst = max(_broken(pods), key=_restarts, default=None)
     if worst is None:
         return ServerState(ready)
     ended = _terminated(worst)
     return ServerState(ready, True, _restarts(worst), int(ended.get("exitCode") or 0), _said(ended) or "its container ended")
 
 
-def _server_ending(name: str, state: ServerState, pods: Sequence[Json]) -> Trouble:
-    broken = [pod for pod in pods if _restarts(pod)]
-    if not broken:
-        return Trouble(name, reasons.CRASH_LOOP, state.message)
-    return _of_failed_pod(name, max(broken, key=_restarts), reasons.CRASH_LOOP)
+def _broken(pods: Sequence[Json]) -> list[Json]:
+    """Those whose container ended and has not come back. An evicted pod does not: another one takes its place."""
+    there = [pod for pod in pods if not _going(pod) and pod.get("status", {}).get("phase") != "Failed"]
+    return [pod for pod in there if _restarts(pod) and not _container(pod).get("ready")]
+
+
+def _server_ending(name: str, pods: Sequence[Json]) -> Trouble:
+    return _of_failed_pod(name, max(_broken(pods), key=_restarts), reasons.CRASH_LOOP)
 
 
 def _of_server(name: str, deployment: Json, pods: Sequence[Json]) -> list[Trouble]:
@@ -209,8 +212,7 @@ def _of_server(name: str, deployment: Json, pods: Sequence[Json]) -> list[Troubl
     if refused:
         return [Trouble(name, _by_text(refused.get("message", "")), refused.get("message", ""))]
     found = [t for pod in pods if not _going(pod) and (t := _waiting(name, pod))]
-    crashed = [p for p in pods if not _going(p) and _restarts(p) and not _container(p).get("ready")]
-    found += [_of_failed_pod(name, pod, reasons.CRASH_LOOP) for pod in crashed]
+    found += [_of_failed_pod(name, pod, reasons.CRASH_LOOP) for pod in _broken(pods)]
     evicted = [p for p in pods if p.get("status", {}).get("reason") == "Evicted"]
     ready = deployment.get("status", {}).get("availableReplicas")
     return found or ([_of_failed_pod(name, evicted[-1], reasons.RETRYING)] if evicted and not ready else [])
@@ -226,10 +228,10 @@ def _waiting(name: str, pod: Json) -> Trouble | None:
     if scheduled:
         message = scheduled.get("message", "")
         missing = "persistentvolumeclaim" in message and "not found" in message
-        return Trouble(
-            name, reasons.VOLUME_MISSING if missing else reasons.UNSCHEDULABLE, message or "no node was found for the pod"
-        )
-    for container in status.get("containerStatuses", ()):
+        gated = scheduled.get("reason") == "SchedulingGated"  # so do queues with the pods of Deployments
+        reason = reasons.QUEUED if gated else reasons.VOLUME_MISSING if missing else reasons.UNSCHEDULABLE
+        return Trouble(name, reason, message or "no node was found for the pod")
+    for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
         waiting = container.get("state", {}).get("waiting") or {}
         if waiting.get("reason") in _IMAGE:
             return Trouble(name, reasons.IMAGE_PULL, f"image {container.get('image')}: {waiting.get('message', waiting['reason'])}")
@@ -284,9 +286,12 @@ def _decoded(message: str) -> Json | None:
 
 
 def _container(pod: Json) -> Json:
-    statuses: list[Json] = pod.get("status", {}).get("containerStatuses") or [{}]
-    ours = pod.get("spec", {}).get("containers", [{}])[0].get("name")
-    return next((s for s in statuses if s.get("name") == ours), statuses[0])
+    """The status of our own container: others may stand beside it, and before it."""
+    return _ours(pod.get("status", {}).get("containerStatuses") or [])
+
+
+def _ours(containers: Iterable[Json]) -> Json:
+    return next((c for c in containers if c.get("name") in (DEBATE, TRAIN, SERVE)), {})
 
 
 def _terminated(pod: Json) -> Json:
@@ -304,8 +309,7 @@ def _exit_code(pods: Sequence[Json]) -> int:
 
 
 def _limit(pod: Json) -> str:
-    container = pod.get("spec", {}).get("containers", [{}])[0]
-    limit = container.get("resources", {}).get("limits", {}).get("memory")
+    limit = _ours(pod["spec"]["containers"]).get("resources", {}).get("limits", {}).get("memory")
     return f" of {limit}" if limit else ""
 
 

@@ -1,0 +1,190 @@
+"""Whole runs on the cluster with real vLLM pods and real training, as the README's user has them."""
+
+import json
+import re
+import subprocess
+
+import pytest
+import yaml
+from conftest import ROOT, TINY
+from installed import BUCKET, Installed
+from kube import Json
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
+LIMIT = 900.0  # seconds for a run with vLLM on two cores
+
+
+def example(maft: Installed, namespace: str) -> Json:
+    """examples/arithmetic-cluster.yaml with this cluster's bucket, and fewer questions."""
+    text = (ROOT / "examples" / "arithmetic-cluster.yaml").read_text()
+    text = text.replace("http://minio.minio:9000", maft.cluster.s3_endpoint).replace("s3://maft/models/tiny", f"s3://{BUCKET}/tiny")
+    run = next(d for d in yaml.safe_load_all(text) if d["kind"] == "MultiAgentFinetune")
+    run["metadata"]["namespace"] = namespace
+    run["spec"]["task"] |= {"train": 90, "heldOut": 60}
+    run["spec"]["storage"] |= {"bucket": BUCKET, "credentialsSecret": {"name": "s3"}}
+    return run
+
+
+def kubectl(maft: Installed, *arguments: str) -> str:
+    command = [maft.cluster.kubectl, "--kubeconfig", str(maft.kube.kubeconfig), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def shared(maft: Installed):
+    """The example, from apply to Complete: Shared, three agents, two iterations."""
+    from installed import make_namespace
+
+    namespace = "e2e-shared"
+    maft.kube.delete("Namespace", None, namespace)
+    maft.kube.wait(lambda: maft.kube.get("Namespace", None, namespace) is None, 60)
+    make_namespace(maft, namespace)
+    maft.kube.apply(example(maft, namespace))
+    status = maft.kube.wait_complete(namespace, "arithmetic", LIMIT)
+    yield namespace, status
+    maft.kube.delete("Namespace", None, namespace)
+
+
+def test_the_example_completes(maft, shared):
+    _, status = shared
+    assert [row["iteration"] for row in status["iterations"]] == [0, 1, 2]
+    assert all(re.fullmatch(r"\d+\.\d ± \d+\.\d", row["accuracy"]) for row in status["iterations"])
+    assert status["accuracy"] == status["iterations"][2]["accuracy"]
+    assert status["baseAccuracy"] == status["iterations"][0]["answer"]
+    assert [row.get("trained") for row in status["iterations"]] == [None, 6, 6]
+    assert all(row["completionTokens"] > 0 and row["seconds"] > 0 for row in status["iterations"])
+    assert status["progress"] == {"percent": 100, "text": "100 %"}
+
+
+def test_kubectl_shows_it(maft, shared):
+    namespace, status = shared
+    table = kubectl(maft, "-n", namespace, "get", "maft").splitlines()
+    assert table[0].split() == ["NAME", "PHASE", "ITERATION", "PROGRESS", "ACCURACY", "AGE"]
+    assert table[1].split()[:3] == ["arithmetic", "Complete", "2/2"]
+    assert status["accuracy"] in table[1]
+    assert "arithmetic" in kubectl(maft, "-n", namespace, "get", "all")
+    kubectl(maft, "-n", namespace, "wait", "--for=condition=Complete", "maft/arithmetic", "--timeout=10s")
+    described = kubectl(maft, "-n", namespace, "describe", "maft", "arithmetic")
+    assert "AllIterationsDone" in described and "Events:" in described
+
+
+def test_the_servers_are_gone_and_the_jobs_are_there(maft, shared):
+    namespace, _ = shared
+    maft.kube.wait(lambda: not maft.kube.list("Pod", namespace, "app.kubernetes.io/component=serve"), 60)
+    assert not maft.kube.list("Deployment", namespace) and not maft.kube.list("Service", namespace)
+    assert len(maft.kube.list("Job", namespace)) == 9
+
+
+def test_the_adapters_load_in_peft(maft, shared, tmp_path):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    _, status = shared
+    prefix = status["artifacts"]["adapters"].removeprefix(f"s3://{BUCKET}/") + "critic-1/"
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (tmp_path / name).write_bytes(maft.read(prefix + name))
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(TINY), str(tmp_path))
+    changed = [p for name, p in model.named_parameters() if "lora_B" in name and p.abs().sum() > 0]
+    assert changed
+
+
+def test_the_report_is_in_the_bucket(maft, shared):
+    _, status = shared
+    page = maft.read(status["artifacts"]["report"].removeprefix(f"s3://{BUCKET}/"))
+    assert b"<html" in page[:300].lower()
+
+
+def test_the_debates_were_played_by_the_adapters(maft, shared):
+    """Every held-out call of iteration 2 named an adapter that the iteration's training committed."""
+    namespace, _ = shared
+    top = f"runs/{namespace}/arithmetic/iterations/2"
+    asked = {
+        call["call"]["model"]
+        for line in maft.read(f"{top}/evaluation/part-0.jsonl").decode().splitlines()
+        for agent in json.loads(line)["turns"]
+        for call in agent
+    }
+    commits = [
+        key for key in maft.keys(namespace, "arithmetic") if key.startswith(f"{top}/adapters/") and key.endswith("_COMMIT.json")
+    ]
+    assert asked == {json.loads(maft.read(key))["meta"]["adapter"]["name"] for key in commits}
+
+
+def test_a_settled_run_is_left_alone(maft, shared):
+    """No write of any kind to the run or its children once it is Complete: versions stand still while others are worked at."""
+    namespace, _ = shared
+
+    def versions():
+        kinds = ("MultiAgentFinetune", "Job", "Event")
+        return {
+            (kind, o["metadata"]["name"]): o["metadata"]["resourceVersion"]
+            for kind in kinds
+            for o in maft.kube.list(kind, namespace)
+        }
+
+    before = versions()
+    maft.kube.merge("MultiAgentFinetune", namespace, "arithmetic", {"metadata": {"labels": {"touched": "yes"}}})
+    maft.kube.wait(lambda: maft.kube.get("MultiAgentFinetune", namespace, "arithmetic")["metadata"]["labels"], 10)
+    written = [
+        entry
+        for entry in maft.kube.get("MultiAgentFinetune", namespace, "arithmetic")["metadata"]["managedFields"]
+        if entry["manager"] == "maft"
+    ]
+    after = versions()
+    changed = {key for key in after if before.get(key) != after[key]}
+    assert changed == {("MultiAgentFinetune", "arithmetic")}
+    assert [entry["subresource"] for entry in written] == ["status"]
+
+
+def test_a_damaged_adapter_fails_the_run_with_its_name(maft, shared):
+    """The evaluation is asked for again, and finds an adapter of other bytes than were committed."""
+    namespace, _ = shared
+    top = f"runs/{namespace}/arithmetic"
+    weights = f"{top}/iterations/2/adapters/generator-0/adapter_model.safetensors"
+    maft.objects.put_object(Bucket=BUCKET, Key=weights, Body=maft.read(weights)[:-4] + b"junk")
+    for key in maft.keys(namespace, "arithmetic"):
+        if key.startswith((f"{top}/iterations/2/evaluation/", f"{top}/report/")):
+            maft.objects.delete_object(Bucket=BUCKET, Key=key)
+    maft.kube.delete("MultiAgentFinetune", namespace, "arithmetic")
+    maft.kube.wait(lambda: not maft.kube.list("Job", namespace), 60)
+    maft.kube.apply(example(maft, namespace))
+    failed = maft.kube.wait(
+        lambda: (c := maft.kube.condition(namespace, "arithmetic", "Failed")).get("status") == "True" and c,
+        300,
+        lambda: maft.kube.explain(namespace, "arithmetic"),
+    )
+    assert failed["reason"] == "AdapterUnusable" and "generator-0-2-" in failed["message"] and "damaged" in failed["message"]
+    maft.kube.wait(lambda: not maft.kube.list("Deployment", namespace), 30)
+
+
+def test_an_agent_each_with_disturbances(maft, namespace):
+    """PerAgent with two agents: a vLLM pod is deleted in mid-debate, a training pod in mid-training, and the run completes."""
+    kube = maft.kube
+    spec = {
+        "agents": 2,
+        "task": {"train": 60, "heldOut": 40},
+        "training": {"topology": "PerAgent", "lora": {"rank": 8, "alpha": 16}, "epochs": 4},
+        "inference": {"topology": "PerAgent", "lifetime": "Phase"},
+        "evaluation": {"baselines": []},
+    }
+    kube.apply(maft.resource("pair", namespace, **spec))
+    debating = "maft.dev/child=pair-1-debate"
+    kube.wait(lambda: any("journal" in key for key in maft.keys(namespace, "pair")), LIMIT, lambda: kube.explain(namespace, "pair"))
+    assert kube.list("Pod", namespace, debating)
+    server = kube.list("Pod", namespace, "maft.dev/child=pair-server-1")[0]["metadata"]["name"]
+    kube.delete("Pod", namespace, server, grace=0)
+    kube.wait(lambda: trained(maft, namespace), LIMIT, lambda: kube.explain(namespace, "pair"))
+    assert not kube.list("Pod", namespace, "app.kubernetes.io/component=serve"), "training began beside a server"
+    trainer = kube.list("Pod", namespace, "maft.dev/child=pair-1-train-0")[0]["metadata"]["name"]
+    kube.delete("Pod", namespace, trainer, grace=0)
+    status = kube.wait_complete(namespace, "pair", LIMIT)
+    assert status["iterations"][-1]["trained"] == 4
+    assert len(kube.list("Job", namespace)) == 6
+
+
+def trained(maft: Installed, namespace: str) -> bool:
+    """Whether the first agent's training runs."""
+    pods = maft.kube.list("Pod", namespace, "maft.dev/child=pair-1-train-0")
+    return any(p["status"]["phase"] == "Running" for p in pods)
