@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from clusters import cluster_fixture  # noqa: F401 - the fixture `cluster`
+from installed import maft_fixture, namespace_fixture, pushed_fixture  # noqa: F401 - `maft`, `namespace`, `pushed`
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as maft.local sets it: servers and tests share the cores
 

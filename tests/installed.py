@@ -1,6 +1,9 @@
 """maft on a cluster as a user has it: the images, the CRD, the operator as a pod under its own rights, a bucket with the model."""
 
 import copy
+import json
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,9 +15,11 @@ import pytest
 import yaml
 from botocore.config import Config
 from clusters import Cluster
-from conftest import MOCK, ROOT, TINY
 from kube import RUNS, Json, Kube
 
+ROOT = Path(__file__).parents[1]
+TINY = ROOT / "examples" / "tiny"
+MOCK = ROOT / "tests" / "mock_engine.py"
 SYSTEM = "maft-system"
 BUCKET = "maft-tests"
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
@@ -150,8 +155,21 @@ def manifests(images: str, tag: str) -> list[Json]:
     return found
 
 
-@pytest.fixture(scope="session")
-def maft(cluster: Cluster, pushed: tuple[str, str]) -> Iterator[Installed]:
+@pytest.fixture(scope="session", name="pushed")
+def pushed_fixture(cluster: Cluster) -> tuple[str, str]:
+    """PREFIX and TAG of the images of these sources, in the cluster's registry."""
+    if not cluster.registry:
+        pytest.skip("needs the project's own cluster: of another one neither a registry nor a bucket is known")
+    command = [sys.executable, str(ROOT / "tests" / "cluster" / "images.py"), "--push"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    name = json.loads((ROOT / ".cache" / "images.json").read_text())["operator"]
+    prefix, _, tag = name.rpartition(":")
+    return prefix.removesuffix("/operator"), tag
+
+
+@pytest.fixture(scope="session", name="maft")
+def maft_fixture(cluster: Cluster, pushed: tuple[str, str]) -> Iterator[Installed]:
     """The operator, running, and the demo's model in a bucket."""
     kube = Kube(Path(cluster.kubeconfig))
     installed = Installed(kube, cluster, *pushed)
@@ -177,8 +195,8 @@ def upload(installed: Installed) -> None:
         client.put_object(Bucket=BUCKET, Key=f"tiny/{path.name}", Body=path.read_bytes())
 
 
-@pytest.fixture
-def namespace(maft: Installed) -> Iterator[str]:
+@pytest.fixture(name="namespace")
+def namespace_fixture(maft: Installed) -> Iterator[str]:
     """A namespace that enforces `restricted`, with the Secret and the mock engine; deleted in the background."""
     name = f"e2e-{uuid.uuid4().hex[:8]}"
     make_namespace(maft, name)

@@ -97,7 +97,7 @@ def ended(code: int, message: str = "", reason: str = "") -> Json:
 
 
 def pod(child: str, phase: str, state: Json | None = None, *, container: str = "debate", number: int = 0, **more: Any) -> Json:
-    """The number-th pod of a child. more: `last`, `restarts`, `ready`, `memory` (limit) of its container, `init`: state of another."""
+    """The number-th pod of a child. more: `last`, `restarts`, `ready`, `memory` of its container; `init`: state of another."""
     limits = {"limits": {"memory": more.pop("memory")}} if "memory" in more else {}
     status = {
         "name": container,

@@ -1,4 +1,4 @@
-"""What may happen to a run on the cluster: suspending, killing, deleting, expiring. The engine is deterministic, so results compare.
+"""What may happen to a run on the cluster: suspending, killing, deleting, expiring. The engine is deterministic: results compare.
 
 The debates, trainings and their pods are real; only vLLM is replaced by the mock engine, through fields that users have.
 """

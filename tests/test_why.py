@@ -45,7 +45,7 @@ WAITING = {
         "Progressing", reasons.POD_REFUSED, "nodeSelectors",
     ),
     "memory": (
-        lambda m: on("debate", resources={"limits": {"memory": "40Mi"}}),
+        lambda m: {"backoffLimit": 20, **on("debate", resources={"limits": {"memory": "40Mi"}})},
         "Progressing", reasons.OUT_OF_MEMORY, "40Mi",
     ),
     "bucket": (lambda m: storage(m, bucket="no-such-bucket"), "Failed", reasons.STORE_UNUSABLE, "no-such-bucket"),
@@ -100,8 +100,8 @@ def expect(maft: Installed, namespace: str, name: str, condition: str, reason: r
 def test_a_run_says_why(maft, runs, name):
     _, condition, reason, words = WAITING[name]
     expect(maft, runs, f"why-{name}", condition, reason, words, LIMIT + STARTUP)
-    events = maft.kube.list("Event", runs, fields=f"involvedObject.name=why-{name},involvedObject.kind=MultiAgentFinetune")
-    assert [e for e in events if e["reason"] == reason.name]
+    fields = f"involvedObject.name=why-{name},involvedObject.kind=MultiAgentFinetune,reason={reason.name}"
+    assert maft.kube.wait(lambda: maft.kube.list("Event", runs, fields=fields), 10)
 
 
 def test_a_run_that_waited_goes_on_when_the_secret_is_there(maft, runs):

@@ -79,7 +79,7 @@ class Controller:
             again = await self.reconcile(key, memory)
             memory.failures = 0
         except (Refused, *FAULTS) as error:
-            log.warning("%s: will look again: %s", key, " ".join(f"{type(error).__name__}: {error}".split())[:300])
+            log.warning("%s: will look again: %s", key, " ".join(f"{type(error).__name__}: {error}".split())[:500])
             again = self._later(memory)
         except Exception:  # a fault of ours must not stop the other runs
             log.exception("%s: reconcile failed", key)

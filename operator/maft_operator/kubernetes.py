@@ -24,7 +24,7 @@ from maft_operator.world import Trouble, World
 
 TIMEOUT = aiohttp.ClientTimeout(total=20, connect=5)  # seconds of one request
 CHILDREN = ("Job", "Deployment", "Service", "Pod")
-FAULTS = (ApiException, DynamicApiError, aiohttp.ClientError, OSError, TimeoutError)
+FAULTS = (aiohttp.ClientError, OSError, TimeoutError)
 _KINDS = {  # kind: API prefix, group, version, plural
     "Job": ("apis", "batch", "v1", "jobs"),
     "Deployment": ("apis", "apps", "v1", "deployments"),
@@ -46,7 +46,7 @@ class Refused(Exception):
 
 
 class Api:
-    """Requests by kind. Faults of the network and 5xx come out as FAULTS, refusals (400, 403, 422) as Refused."""
+    """Requests by kind. Faults of the network and 5xx come out as FAULTS, refusals (400, 403, 409, 422) as Refused."""
 
     def __init__(self, client: ApiClient) -> None:
         dynamic = DynamicClient(client)
@@ -140,9 +140,11 @@ class Api:
         except (ApiException, DynamicApiError) as error:
             if error.status == 404:
                 return None
-            if error.status in (400, 403, 409, 422):
-                raise Refused(error.status, _said(error)) from error
-            raise
+            said = _said(error)
+            # Server-side apply answers 500 where a field has a name that no schema knows.
+            if error.status in (400, 403, 409, 422) or "not declared in schema" in said:
+                raise Refused(error.status, said) from error
+            raise OSError(f"the API server answered {error.status}: {said}") from error
 
 
 def _said(error: Any) -> str:

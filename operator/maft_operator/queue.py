@@ -53,7 +53,7 @@ class Queue:
     def late(self) -> float:
         """Seconds that the oldest key has been due for."""
         now = asyncio.get_running_loop().time()
-        return max((now - when for key, when in self._due.items() if key not in self._busy), default=0.0)
+        return max([0.0, *(now - when for key, when in self._due.items() if key not in self._busy)])
 
     def _first(self) -> tuple[float | None, str | None]:
         """Seconds until something is due (None: nothing is), or a key to work at."""

@@ -53,14 +53,14 @@ RUNNING = Reason("NotSuspended")
 COMPLETE = Reason("AllIterationsDone")
 UNFINISHED = Reason("Unfinished")
 NO_FAILURE = Reason("NoFailure")
-ENDED = Reason("Ended")
 
 ALL: tuple[Reason, ...] = tuple(value for value in dict(globals()).values() if isinstance(value, Reason))
 
 # Programs begin an error with the field or object that it is about (docs/errors.md): that decides the reason.
 _BY_MESSAGE: tuple[tuple[re.Pattern[str], Reason], ...] = (
     (re.compile(r"^store |^storage\."), STORE_UNUSABLE),
-    (re.compile(r"^model\.\w+: .*(gated|not in the authorized list|awaiting a review)", re.IGNORECASE), MODEL_GATED),
+    (re.compile(r"^model\.\w+: .*(\bgated\b|not in the authorized list|awaiting a review)", re.IGNORECASE), MODEL_GATED),
+    (re.compile(r"/adapters/.*: (damaged|gone)"), ADAPTER_UNUSABLE),
     (re.compile(r"\badapter\b.*(sha256|damaged|differs|does not fit|refused)|refused a request .*\badapter\b"), ADAPTER_UNUSABLE),
     (re.compile(r"^model\."), MODEL_UNUSABLE),
 )

@@ -250,9 +250,14 @@ def _results(task: Task, summary: Json) -> Json:
         flips: Json = {key: summary[key] for key in ("wrongToRight", "rightToWrong") if key in summary}
         return {**{name: percent(summary[key]) for name, key in scores.items()}, **flips}
     if task.kind == "debate" and "agreement" in summary:
-        kept = {role: "/".join(map(str, counts)) for role, counts in summary.get("kept", {}).items() if counts}
+        kept = {role: _counts(counts) for role, counts in summary.get("kept", {}).items() if counts}
         return {"agreement": f"{100 * summary['agreement']:.1f}", "kept": kept}
     return {}
+
+
+def _counts(counts: Sequence[int]) -> str:
+    """One an agent; of more than eight agents the fewest and the most, for the status has to stay small."""
+    return "/".join(map(str, counts)) if len(counts) <= 8 else f"{min(counts)} to {max(counts)}"
 
 
 def _sums(tasks: Sequence[Task], world: World, old: Json) -> Json:
