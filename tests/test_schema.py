@@ -240,54 +240,55 @@ def test_a_resource_without_a_spec() -> None:
     assert wrong({k: v for k, v in MINIMAL.items() if k != "spec"}).startswith("spec: missing; see its description")
 
 
-@pytest.mark.parametrize(
-    ("path", "value", "message"),
-    [
-        # unknown
-        ("agnets", 3, "spec.agnets: unknown field; did you mean agents?"),
-        ("debate.topp", 1, "spec.debate.topp: unknown field; did you mean topP?"),
-        ("debate.top_p", 1, "spec.debate.top_p: unknown field; did you mean topP?"),
-        ("debate.max-tokens", 1, "spec.debate.max-tokens: unknown field; did you mean maxTokens?"),
-        ("training.lora.r", 1, "spec.training.lora.r: unknown field; "),
-        ("zzz", 1, "spec.zzz: unknown field; known are activeDeadlineSeconds, agents, "),
-        ("1", 1, "spec.1: unknown field; known are "),
-        ("model.tokenSecret", {"name": "s", "keys": "k"}, "spec.model.tokenSecret.keys: unknown field; did you mean key?"),
-        # types
-        ("agents", "3", "spec.agents: is the text '3'; expected an integer"),
-        ("agents", 2.5, "spec.agents: is 2.5; expected an integer"),
-        ("agents", True, "spec.agents: is True; expected an integer"),
-        ("agents", None, "spec.agents: is empty; expected an integer"),
-        ("agents", [3], "spec.agents: is a list; expected an integer"),
-        ("debate", "fast", "spec.debate: is the text 'fast'; expected an object"),
-        ("debate.temperature", "1", "spec.debate.temperature: is the text '1'; expected a number"),
-        ("debate.temperature", float("nan"), "spec.debate.temperature: is nan; expected a number"),
-        ("debate.temperature", float("inf"), "spec.debate.temperature: is inf; expected a number"),
-        ("suspend", "yes", "spec.suspend: is the text 'yes'; expected a boolean"),
-        ("task.source", {"a": 1}, "spec.task.source: is an object; expected a string"),
-        ("inference.extraArgs", "--x", "spec.inference.extraArgs: is the text '--x'; expected an array"),
-        ("inference.extraArgs", ["--x", 7], "spec.inference.extraArgs[1]: is 7; expected a string"),
-        # bounds
-        ("agents", 0, "spec.agents: 0; expected at least 1"),
-        ("agents", 33, "spec.agents: 33; expected at most 32"),
-        ("debate.topP", 0, "spec.debate.topP: 0; expected more than 0"),
-        ("debate.topP", 1.01, "spec.debate.topP: 1.01; expected at most 1"),
-        ("training.learningRate", 0.0, "spec.training.learningRate: 0.0; expected more than 0"),
-        ("model.source", "", "spec.model.source: is empty"),
-        ("model.source", "x" * 513, "spec.model.source: longer than 512 characters"),
-        ("storage", {"bucket": "ab"}, "spec.storage.bucket: shorter than 3 characters"),
-        ("storage", {"bucket": "A_B"}, "spec.storage.bucket: 'A_B'; expected to match ^[a-z0-9]"),
-        ("storage", {"bucket": "abc", "prefix": "/x"}, "spec.storage.prefix: '/x'; expected to match ^([^/]"),
-        ("training.lora.targetModules", [], "spec.training.lora.targetModules: has 0 items; expected at least 1"),
-        ("inference.extraArgs", ["x"] * 65, "spec.inference.extraArgs: has more than 64 items"),
-        # choices
-        ("task.kind", "jsnl", "spec.task.kind: 'jsnl'; expected one of arithmetic, jsonl, gsm8k"),
-        ("evaluation.baselines", ["debate", "bas"], "spec.evaluation.baselines[1]: 'bas'; expected one of base, majority, debate"),
-        ("evaluation.baselines", ["base", "debate", "base"], "spec.evaluation.baselines[2]: 'base' is there twice"),
-        # missing
-        ("storage", {}, "spec.storage.bucket: missing; see its description"),
-        ("model.tokenSecret", {"key": "k"}, "spec.model.tokenSecret.name: missing; see its description"),
-    ],
-)
+WRONG: list[tuple[str, Any, str]] = [  # field, value, beginning of the message
+    # unknown
+    ("agnets", 3, "spec.agnets: unknown field; did you mean agents?"),
+    ("debate.topp", 1, "spec.debate.topp: unknown field; did you mean topP?"),
+    ("debate.top_p", 1, "spec.debate.top_p: unknown field; did you mean topP?"),
+    ("debate.max-tokens", 1, "spec.debate.max-tokens: unknown field; did you mean maxTokens?"),
+    ("training.lora.r", 1, "spec.training.lora.r: unknown field; "),
+    ("zzz", 1, "spec.zzz: unknown field; known are activeDeadlineSeconds, agents, "),
+    ("1", 1, "spec.1: unknown field; known are "),
+    ("model.tokenSecret", {"name": "s", "keys": "k"}, "spec.model.tokenSecret.keys: unknown field; did you mean key?"),
+    # types
+    ("agents", "3", "spec.agents: is the text '3'; expected an integer"),
+    ("agents", 2.5, "spec.agents: is 2.5; expected an integer"),
+    ("agents", True, "spec.agents: is True; expected an integer"),
+    ("agents", None, "spec.agents: is empty; expected an integer"),
+    ("agents", [3], "spec.agents: is a list; expected an integer"),
+    ("debate", "fast", "spec.debate: is the text 'fast'; expected an object"),
+    ("debate.temperature", "1", "spec.debate.temperature: is the text '1'; expected a number"),
+    ("debate.temperature", float("nan"), "spec.debate.temperature: is nan; expected a number"),
+    ("debate.temperature", float("inf"), "spec.debate.temperature: is inf; expected a number"),
+    ("suspend", "yes", "spec.suspend: is the text 'yes'; expected a boolean"),
+    ("task.source", {"a": 1}, "spec.task.source: is an object; expected a string"),
+    ("inference.extraArgs", "--x", "spec.inference.extraArgs: is the text '--x'; expected an array"),
+    ("inference.extraArgs", ["--x", 7], "spec.inference.extraArgs[1]: is 7; expected a string"),
+    # bounds
+    ("agents", 0, "spec.agents: 0; expected at least 1"),
+    ("agents", 33, "spec.agents: 33; expected at most 32"),
+    ("debate.topP", 0, "spec.debate.topP: 0; expected more than 0"),
+    ("debate.topP", 1.01, "spec.debate.topP: 1.01; expected at most 1"),
+    ("training.learningRate", 0.0, "spec.training.learningRate: 0.0; expected more than 0"),
+    ("model.source", "", "spec.model.source: is empty"),
+    ("model.source", "x" * 513, "spec.model.source: longer than 512 characters"),
+    ("storage", {"bucket": "ab"}, "spec.storage.bucket: shorter than 3 characters"),
+    ("storage", {"bucket": "A_B"}, "spec.storage.bucket: 'A_B'; expected to match ^[a-z0-9]"),
+    ("storage", {"bucket": "abc\n"}, "spec.storage.bucket: 'abc\\n'; expected to match ^[a-z0-9]"),
+    ("storage", {"bucket": "abc", "prefix": "/x"}, "spec.storage.prefix: '/x'; expected to match ^([^/]"),
+    ("training.lora.targetModules", [], "spec.training.lora.targetModules: has 0 items; expected at least 1"),
+    ("inference.extraArgs", ["x"] * 65, "spec.inference.extraArgs: has more than 64 items"),
+    # choices
+    ("task.kind", "jsnl", "spec.task.kind: 'jsnl'; expected one of arithmetic, jsonl, gsm8k"),
+    ("evaluation.baselines", ["debate", "bas"], "spec.evaluation.baselines[1]: 'bas'; expected one of base, majority, debate"),
+    ("evaluation.baselines", ["base", "debate", "base"], "spec.evaluation.baselines[2]: 'base' is there twice"),
+    # missing
+    ("storage", {}, "spec.storage.bucket: missing; see its description"),
+    ("model.tokenSecret", {"key": "k"}, "spec.model.tokenSecret.name: missing; see its description"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "message"), WRONG)
 def test_what_is_wrong_is_named(path: str, value: Any, message: str) -> None:
     assert wrong(at(path, value)).startswith(message)
 

@@ -93,9 +93,9 @@ class Api:
             token = (page or {}).get("metadata", {}).get("continue") or None
         return found
 
-    async def served(self) -> bool:
+    async def served(self, namespace: str | None) -> bool:
         """Whether the API server knows our resource in our version."""
-        return await self._ask("get", "MultiAgentFinetune", namespace=None, limit=1) is not None
+        return await self._ask("get", "MultiAgentFinetune", namespace=namespace, limit=1) is not None
 
     async def create(self, body: Json, namespace: str | None = None) -> Json:
         """Creates it, as it is."""

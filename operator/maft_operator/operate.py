@@ -23,7 +23,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 from maft_operator import health, rights
 from maft_operator.controller import Controller
 from maft_operator.handlers import Watched, quiet, registry, settings
-from maft_operator.kubernetes import FAULTS, Api
+from maft_operator.kubernetes import FAULTS, Api, Refused
 from maft_operator.leader import Leadership
 from maft_operator.manifests import Images
 from maft_operator.schema import GROUP
@@ -154,16 +154,14 @@ async def _allowed(api: Api, options: Options) -> None:
         lacking = await rights.missing(api, rights.OWN, options.own) if options.elect else []
         for namespace in options.namespaces or (None,):
             lacking += await rights.missing(api, rights.WATCHED, namespace)
-        served = await api.served()
-    except FAULTS as error:
-        raise Stop(f"the API server does not answer: {type(error).__name__}: {error}") from None
-    for right, line in lacking:
-        if right.optional:
+        for line in [line for right, line in lacking if right.optional]:
             log.warning("%s; going on without", line)
-    if lines := [line for right, line in lacking if not right.optional]:
-        raise Stop("\n".join(lines))
-    if not served:
-        raise Stop(f"the cluster does not know {_CRD}; kubectl apply -f crds/multiagentfinetunes.yaml")
+        if lines := [line for right, line in lacking if not right.optional]:
+            raise Stop("\n".join(lines))
+        if not await api.served(options.namespaces[0] if options.namespaces else None):
+            raise Stop(f"the cluster does not know {_CRD}; kubectl apply -f crds/multiagentfinetunes.yaml")
+    except (Refused, *FAULTS) as error:
+        raise Stop(f"the API server does not answer as it should: {type(error).__name__}: {error}") from None
 
 
 @contextlib.asynccontextmanager

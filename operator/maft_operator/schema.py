@@ -17,6 +17,7 @@ import yaml
 from cel_expr_python import cel
 from jsonschema import Draft4Validator
 from jsonschema.exceptions import ValidationError, relevance
+from jsonschema.validators import extend
 
 GROUP, VERSION, KIND = "maft.dev", "v1alpha1", "MultiAgentFinetune"
 Json = dict[str, Any]
@@ -43,8 +44,7 @@ def checked(resource: Mapping[str, Any]) -> Json:
     _identity(whole)
     _known(whole, openapi(), "")
     _fill(whole, openapi())
-    # Draft 4 is the JSON Schema that OpenAPI 3.0 follows: exclusiveMinimum is a flag beside minimum.
-    if error := next(iter(sorted(Draft4Validator(openapi()).iter_errors(whole), key=relevance)), None):
+    if error := next(iter(sorted(_validator()(openapi()).iter_errors(whole), key=relevance)), None):
         raise BadSpec(_explain(error))
     for path, rule, message in _violations(whole, openapi(), ""):
         raise BadSpec(message or f"{path}: breaks the rule {rule}")
@@ -114,6 +114,18 @@ def _fill(value: Any, schema: Json) -> None:
             value[name] = copy.deepcopy(child["default"])
         if name in value:
             _fill(value[name], child)
+
+
+@functools.cache
+def _validator() -> Any:
+    """Draft 4 is the JSON Schema that OpenAPI 3.0 follows: exclusiveMinimum is a flag beside minimum."""
+    return extend(Draft4Validator, {"pattern": _pattern})  # type: ignore[no-untyped-call]
+
+
+def _pattern(validator: Any, pattern: str, value: Any, schema: Json) -> Iterator[ValidationError]:
+    """Go's $ is the end of the text; Python's lets a last newline pass."""
+    if isinstance(value, str) and not re.search(pattern.replace("$", r"\Z"), value):
+        yield ValidationError(f"{value!r} does not match {pattern}")
 
 
 def _explain(error: ValidationError) -> str:

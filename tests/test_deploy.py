@@ -1,0 +1,75 @@
+"""What is shipped to run the operator with: its rights are those that it asks for, and nothing more."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from installed import ROOT, SYSTEM
+
+from maft_operator import rights
+
+DEPLOY = [d for d in yaml.safe_load_all((ROOT / "deploy" / "operator.yaml").read_text()) if d]
+
+
+def granted(kind: str) -> set[tuple[str, str, str]]:
+    role = next(d for d in DEPLOY if d["kind"] == kind)
+    return {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def asked(wanted: tuple[rights.Right, ...]) -> set[tuple[str, str, str]]:
+    return {(right.group, right.resource, verb) for right in wanted for verb in right.verbs}
+
+
+def test_the_roles_are_what_the_operator_asks_for():
+    assert granted("ClusterRole") == asked(rights.WATCHED)
+    assert granted("Role") == asked(rights.OWN)
+
+
+def test_no_secrets_and_no_wildcards():
+    everything = granted("ClusterRole") | granted("Role")
+    assert not [r for r in everything if "secrets" in r or any("*" in part for part in r)]
+
+
+@pytest.fixture
+def limited(maft, tmp_path) -> Path:
+    """A kubeconfig of a service account that has no right at all."""
+    kube = maft.kube
+    kube.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "nobody", "namespace": SYSTEM}})
+    command = [maft.cluster.kubectl, "--kubeconfig", str(kube.kubeconfig), "-n", SYSTEM, "create", "token", "nobody"]
+    token = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    config = yaml.safe_load(kube.kubeconfig.read_text())
+    config["users"][0]["user"] = {"token": token}
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+    return tmp_path / "kubeconfig"
+
+
+@pytest.mark.cluster
+def test_an_operator_without_rights_names_each_and_ends(limited):
+    command = [sys.executable, "-m", "maft_operator", "operator", "--port", "0", "--log-format", "json"]
+    done = subprocess.run(command, env={**os.environ, "KUBECONFIG": str(limited)}, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    lines = [json.loads(line)["message"] for line in done.stderr.splitlines()]
+    assert (
+        "the operator may not create jobs.batch in all namespaces; add the verb to the Role or ClusterRole of its service account"
+        in lines
+    )
+    assert "the operator may not patch multiagentfinetunes/status.maft.dev in all namespaces; " in "\n".join(lines)
+    assert len([line for line in lines if "may not" in line]) == len(asked(rights.WATCHED)) + len(asked(rights.OWN))
+
+
+def test_an_operator_without_a_cluster_says_so(tmp_path):
+    command = [sys.executable, "-m", "maft_operator", "operator", "--port", "0"]
+    done = subprocess.run(
+        command, env={**os.environ, "KUBECONFIG": str(tmp_path / "none")}, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1 and "no cluster" in done.stderr and "Traceback" not in done.stderr
