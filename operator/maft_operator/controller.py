@@ -18,13 +18,15 @@ from maft_operator import plan, progress, reasons, status
 from maft_operator.api import Run, parse, store_url
 from maft_operator.kubernetes import FAULTS, Api, ClusterBackend, Refused, refusal_reason
 from maft_operator.manifests import MANAGER, Images, Json, Owner
+from maft_operator.metrics import Metrics
 from maft_operator.queue import Queue
 from maft_operator.reconcile import reconcile
 from maft_operator.schema import GROUP, KIND, VERSION, BadSpec
 
 log = logging.getLogger("maft")
-POLL = 5.0  # seconds between two looks at a running stage's metrics, and between two status writes about them alone
-WAIT = 10.0  # seconds between two looks at a run that waits for something no event tells of (quota, a Secret)
+WRITE = 5.0  # seconds between two status writes where only progress moved
+LOOK = 10.0  # seconds between two looks at what no event tells of: a running stage's metrics, a quota, a Secret
+CALM = 60.0  # the same where events will tell
 BACKOFF = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)  # seconds before a reconcile that failed is tried again
 
 
@@ -41,8 +43,9 @@ class Memory:
 class Controller:
     """Works off the queue. `workers` reconciles at a time, one for each key."""
 
-    def __init__(self, api: Api, images: Images, session: aiohttp.ClientSession, *, workers: int = 8) -> None:
+    def __init__(self, api: Api, images: Images, session: aiohttp.ClientSession, metrics: Metrics, *, workers: int = 8) -> None:
         self.queue = Queue()
+        self.metrics = metrics
         self._api = api
         self._images = images
         self._session = session
@@ -59,6 +62,7 @@ class Controller:
         """The run has gone."""
         self._memory.pop(key, None)
         self.queue.forget(key)
+        self.metrics.gone(key)
 
     def wrote(self, key: str, version: str) -> bool:
         """Whether that version of the resource is the echo of our own status write."""
@@ -76,18 +80,20 @@ class Controller:
     async def _attempt(self, key: str) -> None:
         memory = self._memory.setdefault(key, Memory())
         try:
-            again = await self.reconcile(key, memory)
+            with self.metrics.reconcile.time():
+                again = await self.reconcile(key, memory)
             memory.failures = 0
         except (Refused, *FAULTS) as error:
             log.warning("%s: will look again: %s", key, " ".join(f"{type(error).__name__}: {error}".split())[:500])
-            again = self._later(memory)
+            again = self._later(memory, "refused" if isinstance(error, Refused) else "unreachable")
         except Exception:  # a fault of ours must not stop the other runs
             log.exception("%s: reconcile failed", key)
-            again = self._later(memory)
+            again = self._later(memory, "fault")
         if again is not None:
             self.queue.add(key, again)
 
-    def _later(self, memory: Memory) -> float:
+    def _later(self, memory: Memory, kind: str) -> float:
+        self.metrics.errors.labels(kind).inc()
         memory.failures += 1
         return BACKOFF[min(memory.failures, len(BACKOFF)) - 1]
 
@@ -111,7 +117,7 @@ class Controller:
             return await self._step(resource, run, memory)
         except Refused as error:
             await self._blocked(resource, error, memory)
-            return self._later(memory)
+            raise
 
     # --- the ways that a reconcile goes ---
 
@@ -134,11 +140,10 @@ class Controller:
     def _next_look(self, decided: plan.Step, seen: status.Seen, new: Json, run: Run) -> float | None:
         if decided.phase in ("Complete", "Failed"):
             return _expiry(new, run.spec.ttl_seconds_after_finished)
-        if seen.world.metrics:
-            return POLL
         if decided.phase == "Suspended":
             return None
-        return WAIT
+        waits = seen.refused or seen.world.troubles or seen.world.silent
+        return LOOK if seen.world.metrics or waits else CALM
 
     async def _done(self, metrics: Mapping[str, str]) -> dict[str, tuple[float, float]]:
         found = await asyncio.gather(*(progress.read(self._session, url) for url in metrics.values()))
@@ -163,8 +168,6 @@ class Controller:
 
     async def _blocked(self, resource: Json, error: Refused, memory: Memory) -> None:
         """The API server does not let us look or act: said in the status, if that at least is allowed."""
-        key = f"{resource['metadata']['namespace']}/{resource['metadata']['name']}"
-        log.error("%s: the API server refuses what the operator asks: %s", key, error)
         old, generation = resource.get("status") or {}, resource["metadata"].get("generation", 0)
         await self._write(resource, status.blocked(refusal_reason(str(error)), str(error), old, generation, _now()), memory)
 
@@ -176,14 +179,15 @@ class Controller:
         if old == new:
             return None
         clock = asyncio.get_running_loop().time()
-        if not status.important(old, new) and clock - memory.at < POLL:
-            return memory.at + POLL - clock
+        if not status.important(old, new) and clock - memory.at < WRITE:
+            return memory.at + WRITE - clock
         metadata = {key: resource["metadata"][key] for key in ("name", "namespace", "uid")}
         body = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": metadata, "status": new}
         written = await self._api.apply_status(body)
         memory.at = clock
         memory.written = written["metadata"]["resourceVersion"] if written else ""
         for condition in status.transitions(old, new) if written else ():
+            self.metrics.transitions.labels(condition["type"], condition["status"], condition["reason"]).inc()
             await self._event(resource, condition)
         return None
 

@@ -1,4 +1,4 @@
-"""Whether the operator still sees and still works: /healthz (liveness) and /readyz (readiness) on one port.
+"""Whether the operator still sees and still works: /healthz (liveness), /readyz (readiness) and /metrics on one port.
 
 Blind is who does not get from the watches what a plain list shows: the resync compares both.
 """
@@ -6,9 +6,12 @@ Blind is who does not get from the watches what a plain list shows: the resync c
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable
 
 from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 
 from maft_operator.controller import Controller
 from maft_operator.handlers import Watched
@@ -64,19 +67,35 @@ class Sight:
         return {key: version for versions in found for key, version in versions.items()}
 
 
-async def serve(port: int, alive: Callable[[], str], ready: Callable[[], str]) -> web.AppRunner:
-    """Answers 200 where the function says nothing, else 503 with what it says."""
+async def measure(controller: Controller, watched: Watched, sight: Sight) -> None:
+    """Gauges about the operator itself, once a second, until cancelled."""
+    metrics, loop = controller.metrics, asyncio.get_running_loop()
+    while True:
+        before = loop.time()
+        await asyncio.sleep(1)
+        metrics.lag.set(max(0.0, loop.time() - before - 1))
+        metrics.depth.set(len(controller.queue))
+        metrics.age.set(controller.queue.late())
+        metrics.blind.set(bool(sight.blind))
+        metrics.watch.set(time.monotonic() - watched.heard)
 
-    def answer(why: Callable[[], str]) -> Callable[[web.Request], "asyncio.Future[web.Response]"]:
-        async def handler(_: web.Request) -> web.Response:
-            reason = why()
-            return web.Response(text=f"{reason or 'ok'}\n", status=503 if reason else 200)
 
-        return handler  # type: ignore[return-value]
+async def serve(port: int, alive: Callable[[], str], registry: CollectorRegistry) -> web.AppRunner:
+    """/healthz answers 503 where `alive` says why; /readyz 200 as long as we answer at all; /metrics for Prometheus."""
+
+    async def healthz(_: web.Request) -> web.Response:
+        reason = alive()
+        return web.Response(text=f"{reason or 'ok'}\n", status=503 if reason else 200)
+
+    async def readyz(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def metrics(request: web.Request) -> web.Response:
+        encode, kind = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(registry), headers={"Content-Type": kind})
 
     app = web.Application()
-    app.router.add_get("/healthz", answer(alive))
-    app.router.add_get("/readyz", answer(ready))
+    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
     runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     await web.TCPSite(runner, None, port).start()

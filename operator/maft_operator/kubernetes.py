@@ -18,6 +18,7 @@ from kubernetes.aio.dynamic.resource import Resource
 
 from maft_operator import drift, manifests, reasons, world
 from maft_operator.manifests import MANAGER, RUN, Images, Json, Owner
+from maft_operator.metrics import Metrics
 from maft_operator.plan import Graph, Observed, Server, Task
 from maft_operator.reasons import Reason
 from maft_operator.world import Trouble, World
@@ -48,9 +49,10 @@ class Refused(Exception):
 class Api:
     """Requests by kind. Faults of the network and 5xx come out as FAULTS, refusals (400, 403, 409, 422) as Refused."""
 
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(self, client: ApiClient, metrics: Metrics) -> None:
         dynamic = DynamicClient(client)
         self._dynamic = dynamic
+        self._requests = metrics.requests
         self._resources = {
             kind: Resource(
                 prefix=prefix,
@@ -136,8 +138,13 @@ class Api:
                 self._resources[kind], serialize=False, _request_timeout=TIMEOUT, **arguments
             )
             answer: Json = json.loads(await response.read())
+            self._requests.labels(verb, kind, str(response.status)).inc()
             return answer
+        except FAULTS as error:
+            self._requests.labels(verb, kind, type(error).__name__).inc()
+            raise
         except (ApiException, DynamicApiError) as error:
+            self._requests.labels(verb, kind, str(error.status)).inc()
             if error.status == 404:
                 return None
             said = _said(error)

@@ -26,6 +26,7 @@ from maft_operator.handlers import Watched, quiet, registry, settings
 from maft_operator.kubernetes import FAULTS, Api, Refused
 from maft_operator.leader import Leadership
 from maft_operator.manifests import Images
+from maft_operator.metrics import Metrics
 from maft_operator.schema import GROUP
 
 log = logging.getLogger("maft")
@@ -77,13 +78,14 @@ def _logging(options: Options) -> None:
 
 async def _main(options: Options, *, in_cluster: bool) -> None:
     async with _client(in_cluster=in_cluster) as client, _session() as session:
-        api = Api(client)
+        metrics = Metrics()
+        api = Api(client, metrics)
         await _allowed(api, options)
-        controller = Controller(api, options.images, session)
+        controller = Controller(api, options.images, session, metrics)
         watched = Watched(controller)
         sight = health.Sight(api, controller, watched, list(options.namespaces))
         try:
-            runner = await health.serve(options.port, lambda: _alive(sight, controller), lambda: "")
+            runner = await health.serve(options.port, lambda: _alive(sight, controller), metrics.registry)
         except OSError as error:
             raise Stop(f"--port {options.port}: {error.strerror}; choose another port") from None
         try:
@@ -112,6 +114,7 @@ async def _led(leadership: Leadership, controller: Controller, watched: Watched,
         log.info("leading")
         await _first(_control(controller, watched, sight, options, stop), leadership.lost.wait())
     if leadership.lost.is_set():
+        controller.metrics.lost.inc()
         raise Stop("the lease is lost; another replica may write now")
 
 
@@ -120,7 +123,8 @@ async def _control(controller: Controller, watched: Watched, sight: health.Sight
     where: dict[str, Any] = {"namespaces": list(options.namespaces)} if options.namespaces else {"clusterwide": True}
     started = asyncio.Event()
     watching = kopf.operator(registry=registry(watched), settings=settings(), standalone=True, ready_flag=started, **where)
-    await _first(watching, controller.run(), sight.run(), _stopped(started, stop))
+    controller.metrics.leader.set(1)
+    await _first(watching, controller.run(), sight.run(), health.measure(controller, watched, sight), _stopped(started, stop))
 
 
 async def _stopped(started: asyncio.Event, stop: asyncio.Event) -> None:

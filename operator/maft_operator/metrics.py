@@ -1,0 +1,178 @@
+"""Prometheus metrics of the operator. Runs come from current state at scrape, so a deleted run is gone at the next one.
+
+No label has unbounded values: runs by name, their iterations at most the last SHOWN. docs/metrics.md is generated from here.
+"""
+
+import re
+from collections import Counter as Tally
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+SHOWN = 10  # iterations of a run that have series of their own, the last ones
+_SCORE = re.compile(r"([0-9.]+)(?: ± ([0-9.]+))?")
+_CONDITIONS = ("Failed", "Complete", "Suspended", "Progressing", "Accepted")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One value of a run. labels: beside namespace and run."""
+
+    name: str
+    value: float
+    labels: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A metric of runs: its help text and the labels beside namespace and run."""
+
+    text: str
+    labels: tuple[str, ...] = ()
+
+
+FAMILIES: dict[str, Family] = {
+    "maft_run_info": Family("1 for each run, with its phase and the reason of the condition that counts", ("phase", "reason")),
+    "maft_run_created_timestamp_seconds": Family("When the run was created"),
+    "maft_run_last_transition_timestamp_seconds": Family("When a condition of the run changed last"),
+    "maft_run_iteration": Family("Iteration under way"),
+    "maft_run_iterations": Family("Iterations asked for"),
+    "maft_run_progress_ratio": Family("Share of the run's work that is done"),
+    "maft_run_accuracy_ratio": Family("Held-out accuracy after an iteration's debate; 0 is untrained", ("iteration",)),
+    "maft_run_majority_accuracy_ratio": Family("Held-out accuracy of the majority of first answers", ("iteration",)),
+    "maft_run_answer_accuracy_ratio": Family("Held-out accuracy of one first answer", ("iteration",)),
+    "maft_run_consensus_ratio": Family("Held-out: share of agents behind the majority", ("iteration",)),
+    "maft_run_agreement_ratio": Family("Training questions of the last debate: share of agents behind the majority"),
+    "maft_run_kept_examples": Family("Examples that the last debate gave all agents of a role", ("role",)),
+    "maft_run_flips": Family("Held-out answers that the last debate changed", ("direction",)),
+    "maft_run_adapters_trained": Family("Adapters trained so far"),
+    "maft_run_tokens": Family("Tokens read (prompt) and written (completion) so far", ("kind",)),
+    "maft_run_stage_seconds": Family("Seconds that the run's finished Jobs took"),
+    "maft_run_gpu_seconds": Family("The same of Jobs that train, times their GPUs"),
+}
+
+
+class Metrics:
+    """The operator's own, and runs by what the watches last delivered."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._runs: dict[str, tuple[Sample, ...]] = {}
+        own: dict[str, Any] = {"registry": self.registry}
+        buckets = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+        self.reconcile = Histogram("maft_reconcile_seconds", "Time of one reconcile", buckets=buckets, **own)
+        self.errors = Counter("maft_reconcile_errors", "Reconciles that failed and are tried again", ["kind"], **own)
+        self.transitions = Counter("maft_run_transitions", "Changes of runs' conditions", ["condition", "status", "reason"], **own)
+        self.requests = Counter("maft_api_requests", "Requests to the API server", ["verb", "kind", "code"], **own)
+        self.leader = Gauge("maft_leader", "1 if this replica works, 0 if it stands by", **own)
+        self.lost = Counter("maft_lease_losses", "Times that this process lost the lease; it ends then", **own)
+        self.depth = Gauge("maft_queue_depth", "Runs that are due or will be", **own)
+        self.age = Gauge("maft_queue_age_seconds", "How long the oldest run has been due", **own)
+        self.lag = Gauge("maft_loop_lag_seconds", "How late the event loop was at its last look, once a second", **own)
+        self.blind = Gauge("maft_watch_blind", "1 if the watches do not deliver what a list shows", **own)
+        self.watch = Gauge("maft_watch_event_age_seconds", "Since the watches last delivered anything", **own)
+        self.registry.register(_Runs(self._runs))
+
+    def seen(self, key: str, resource: Mapping[str, Any]) -> None:
+        """What a run looks like now."""
+        self._runs[key] = tuple(samples(resource))
+
+    def gone(self, key: str) -> None:
+        """The run has been deleted."""
+        self._runs.pop(key, None)
+
+
+class _Runs(Collector):
+    def __init__(self, runs: Mapping[str, Sequence[Sample]]) -> None:
+        self._runs = runs
+
+    def collect(self) -> Iterator[Metric]:
+        """All runs, family by family."""
+        families = {n: GaugeMetricFamily(n, f.text, labels=["namespace", "run", *f.labels]) for n, f in FAMILIES.items()}
+        tally: Tally[tuple[str, str]] = Tally()
+        for key, several in list(self._runs.items()):
+            namespace, _, run = key.partition("/")
+            for sample in several:
+                labels = sample.labels or {}
+                families[sample.name].add_metric([namespace, run, *labels.values()], sample.value)
+                if sample.name == "maft_run_info":
+                    tally[labels["phase"], labels["reason"]] += 1
+        yield from families.values()
+        total = GaugeMetricFamily("maft_runs", "Runs by phase and reason", labels=["phase", "reason"])
+        for labels_, count in sorted(tally.items()):
+            total.add_metric(list(labels_), count)
+        yield total
+
+
+def samples(resource: Mapping[str, Any]) -> Iterator[Sample]:
+    """A run's series; at most 60, whatever it has been through."""
+    state, spec = resource.get("status") or {}, resource.get("spec") or {}
+    yield Sample("maft_run_info", 1, {"phase": state.get("phase") or "Pending", "reason": reason(state.get("conditions", ()))})
+    yield Sample("maft_run_created_timestamp_seconds", _time(resource["metadata"]["creationTimestamp"]))
+    if times := [_time(c["lastTransitionTime"]) for c in state.get("conditions", ())]:
+        yield Sample("maft_run_last_transition_timestamp_seconds", max(times))
+    yield Sample("maft_run_iterations", float(spec.get("iterations") or 1))
+    yield Sample("maft_run_iteration", float(str(state.get("iteration") or "0").partition("/")[0]))
+    yield Sample("maft_run_progress_ratio", state.get("progress", {}).get("percent", 0) / 100)
+    rows: Sequence[Mapping[str, Any]] = state.get("iterations", ())
+    yield from _scores(rows[-SHOWN:])
+    yield from _last(rows)
+    yield from _sums(rows)
+
+
+def reason(conditions: Iterable[Mapping[str, Any]]) -> str:
+    """Of the condition that counts: Failed, Complete, Suspended where they are true, else Progressing, else Accepted."""
+    by_type = {c["type"]: c for c in conditions}
+    true = [by_type[t] for t in _CONDITIONS[:3] if by_type.get(t, {}).get("status") == "True"]
+    rest = [by_type[t] for t in _CONDITIONS[3:] if t in by_type]
+    return str(next((c["reason"] for c in (*true, *rest)), "Pending"))
+
+
+def _scores(rows: Iterable[Mapping[str, Any]]) -> Iterator[Sample]:
+    names = {
+        "accuracy": "maft_run_accuracy_ratio",
+        "majority": "maft_run_majority_accuracy_ratio",
+        "answer": "maft_run_answer_accuracy_ratio",
+        "consensus": "maft_run_consensus_ratio",
+    }
+    for row in rows:
+        for field, name in names.items():
+            if field in row:
+                yield Sample(name, percent(row[field]), {"iteration": str(row["iteration"])})
+
+
+def _last(rows: Sequence[Mapping[str, Any]]) -> Iterator[Sample]:
+    debated = [row for row in rows if "agreement" in row][-1:]
+    for row in debated:
+        yield Sample("maft_run_agreement_ratio", percent(row["agreement"]))
+        for role, counts in row.get("kept", {}).items():
+            yield Sample("maft_run_kept_examples", float(sum(map(int, counts.split("/")))), {"role": role})
+    for row in [row for row in rows if "wrongToRight" in row][-1:]:
+        yield Sample("maft_run_flips", row["wrongToRight"], {"direction": "wrong_to_right"})
+        yield Sample("maft_run_flips", row["rightToWrong"], {"direction": "right_to_wrong"})
+
+
+def _sums(rows: Sequence[Mapping[str, Any]]) -> Iterator[Sample]:
+    def total(field: str) -> float:
+        return float(sum(row.get(field, 0) for row in rows))
+
+    yield Sample("maft_run_adapters_trained", total("trained"))
+    yield Sample("maft_run_tokens", total("promptTokens"), {"kind": "prompt"})
+    yield Sample("maft_run_tokens", total("completionTokens"), {"kind": "completion"})
+    yield Sample("maft_run_stage_seconds", total("seconds"))
+    yield Sample("maft_run_gpu_seconds", total("gpuSeconds"))
+
+
+def percent(text: str) -> float:
+    """`91.0 ± 1.7` as a ratio."""
+    found = _SCORE.match(text)
+    return float(found.group(1)) / 100 if found else float("nan")
+
+
+def _time(text: str) -> float:
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
