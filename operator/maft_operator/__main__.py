@@ -96,6 +96,11 @@ def _operator_command(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-leader-election", action="store_true", help="this is the only replica: do without the Lease")
     parser.add_argument("--lease-namespace", help="where the Lease lies [the pod's own namespace]")
     parser.add_argument("--port", type=int, default=8080, help="of /healthz and /readyz [8080]")
+    parser.add_argument("--metrics-auth", action="store_true", help="/metrics asks for a bearer token that may get that URL")
+    parser.add_argument("--network-policies", action="store_true", help="let only a run's own pods reach its servers")
+    parser.add_argument(
+        "--scrape-namespace", action="append", default=[], help="with it: and pods of this namespace; may be repeated"
+    )
     parser.add_argument("--log-format", default="text", choices=("text", "json"), help="[text]")
     parser.add_argument("--verbose", action="store_true", help="log what kopf does, too")
     parser.set_defaults(call=_operator)
@@ -106,13 +111,20 @@ def _operator(arguments: argparse.Namespace) -> int:
     from maft_operator.manifests import Images
 
     options = operate.Options(
-        images=Images(arguments.images.rstrip("/"), arguments.tag, arguments.pull_policy),
+        images=Images(
+            arguments.images.rstrip("/"),
+            arguments.tag,
+            arguments.pull_policy,
+            isolated=arguments.network_policies,
+            scraped_from=tuple(arguments.scrape_namespace),
+        ),
         namespaces=tuple(arguments.namespace),
         own=arguments.lease_namespace or operate.own_namespace(),
         elect=not arguments.no_leader_election,
         port=arguments.port,
         log_format=arguments.log_format,
         verbose=arguments.verbose,
+        metrics_auth=arguments.metrics_auth,
     )
     return operate.operate(options)
 

@@ -99,7 +99,7 @@ def settings() -> kopf.OperatorSettings:
     made.watching.connect_timeout = 5
     made.watching.reconnect_backoff = 1
     made.watching.chunk_size = 100
-    made.queueing.idle_timeout = 1  # a worker per object stays no longer: thousands of objects start at once
+    made.queueing.idle_timeout = 0.1  # a worker per object, with its last body, stays no longer: thousands of objects start at once
     made.queueing.exit_timeout = 1
     made.process.ultimate_exiting_timeout = 20
     made.persistence.diffbase_storage = _NoDiffs()

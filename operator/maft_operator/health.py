@@ -4,6 +4,7 @@ Blind is who does not get from the watches what a plain list shows: the resync c
 """
 
 import asyncio
+import hashlib
 import logging
 import random
 import time
@@ -80,7 +81,38 @@ async def measure(controller: Controller, watched: Watched, sight: Sight) -> Non
         metrics.watch.set(time.monotonic() - watched.heard)
 
 
-async def serve(port: int, alive: Callable[[], str], registry: CollectorRegistry) -> web.AppRunner:
+class Readers:
+    """Who may read /metrics: bearer tokens that the API server knows (TokenReview), of users who may get the URL
+    (SubjectAccessReview). Answers hold for a minute."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._known: dict[str, tuple[float, int]] = {}
+
+    async def refusal(self, header: str) -> int:
+        """0, or the HTTP status that says why not."""
+        token = header.removeprefix("Bearer ")
+        if not header.startswith("Bearer ") or not token:
+            return 401
+        key, now = hashlib.sha256(token.encode()).hexdigest(), time.monotonic()
+        self._known = {k: v for k, v in self._known.items() if now - v[0] < GRACE}
+        if key not in self._known:
+            self._known[key] = now, await self._ask(token)
+        return self._known[key][1]
+
+    async def _ask(self, token: str) -> int:
+        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}
+        found = (await self._api.create(review)).get("status", {})
+        if not found.get("authenticated"):
+            return 401
+        asked = {"user": found["user"]["username"], "groups": found["user"].get("groups", [])}
+        access = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview"}
+        attributes = {"nonResourceAttributes": {"path": "/metrics", "verb": "get"}}
+        answer = await self._api.create({**access, "spec": {**asked, **attributes}})
+        return 0 if answer.get("status", {}).get("allowed") else 403
+
+
+async def serve(port: int, alive: Callable[[], str], registry: CollectorRegistry, readers: Readers | None) -> web.AppRunner:
     """/healthz answers 503 where `alive` says why; /readyz 200 as long as we answer at all; /metrics for Prometheus."""
 
     async def healthz(_: web.Request) -> web.Response:
@@ -91,6 +123,8 @@ async def serve(port: int, alive: Callable[[], str], registry: CollectorRegistry
         return web.Response(text="ok\n")
 
     async def metrics(request: web.Request) -> web.Response:
+        if readers and (status := await readers.refusal(request.headers.get("Authorization", ""))):
+            return web.Response(status=status, text="a bearer token that may get /metrics is needed\n")
         encode, kind = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(registry), headers={"Content-Type": kind})
 

@@ -25,17 +25,21 @@ from maft_operator.world import Trouble, World
 
 TIMEOUT = aiohttp.ClientTimeout(total=20, connect=5)  # seconds of one request
 CHILDREN = ("Job", "Deployment", "Service", "Pod")
+WALL = "NetworkPolicy"  # a child only where the operator was told to make them
 FAULTS = (aiohttp.ClientError, OSError, TimeoutError)
 _KINDS = {  # kind: API prefix, group, version, plural
     "Job": ("apis", "batch", "v1", "jobs"),
     "Deployment": ("apis", "apps", "v1", "deployments"),
     "Service": ("api", "", "v1", "services"),
     "Pod": ("api", "", "v1", "pods"),
+    "NetworkPolicy": ("apis", "networking.k8s.io", "v1", "networkpolicies"),
     "Event": ("api", "", "v1", "events"),
     "MultiAgentFinetune": ("apis", "maft.dev", "v1alpha1", "multiagentfinetunes"),
     "SelfSubjectAccessReview": ("apis", "authorization.k8s.io", "v1", "selfsubjectaccessreviews"),
+    "SubjectAccessReview": ("apis", "authorization.k8s.io", "v1", "subjectaccessreviews"),
+    "TokenReview": ("apis", "authentication.k8s.io", "v1", "tokenreviews"),
 }
-_CLUSTER = ("SelfSubjectAccessReview",)
+_CLUSTER = ("SelfSubjectAccessReview", "SubjectAccessReview", "TokenReview")
 
 
 class Refused(Exception):
@@ -179,8 +183,9 @@ class ClusterBackend:
         """All children of the run, and Events of those that say nothing themselves."""
         run = self._owner.run
         selector = f"{RUN}={run.name}"
-        found = await asyncio.gather(*(self._api.list(kind, run.namespace, label_selector=selector) for kind in CHILDREN))
-        self._children = {kind: [c for c in items if self._ours(kind, c)] for kind, items in zip(CHILDREN, found, strict=True)}
+        kinds = (*CHILDREN, *((WALL,) if self._images.isolated else ()))
+        found = await asyncio.gather(*(self._api.list(kind, run.namespace, label_selector=selector) for kind in kinds))
+        self._children = {kind: [c for c in items if self._ours(kind, c)] for kind, items in zip(kinds, found, strict=True)}
         self.world = world.read(self._graph, self._children, self._now)
         return self.world.observed
 
@@ -203,7 +208,7 @@ class ClusterBackend:
 
     async def delete(self, name: str) -> None:
         """Deletes whatever has that name, unless it is going already."""
-        for kind in ("Job", "Deployment", "Service"):
+        for kind in ("Job", "Deployment", "Service", WALL):
             for child in self._children.get(kind, ()):
                 if child["metadata"]["name"] == name and "deletionTimestamp" not in child["metadata"]:
                     await self._api.delete(kind, self._owner.run.namespace, name, child["metadata"]["uid"])

@@ -27,11 +27,14 @@ GRACE = 20  # seconds: a program needs about one to end, vLLM a few
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Where the workload images are: PREFIX/debate:TAG and so on. policy: their imagePullPolicy."""
+    """Where the workload images are: PREFIX/debate:TAG and so on. policy: their imagePullPolicy. isolated: servers get a
+    NetworkPolicy each, which lets in the run's own pods and those of the namespaces in `scraped_from`."""
 
     prefix: str
     tag: str
     policy: str = "IfNotPresent"
+    isolated: bool = False
+    scraped_from: tuple[str, ...] = ()
 
     def of(self, name: str) -> str:
         """The image of that container."""
@@ -50,7 +53,8 @@ def objects(item: Task | Server, owner: Owner, images: Images) -> list[Json]:
     """What has to exist for the task or server."""
     if isinstance(item, Task):
         return [job(item, owner, images)]
-    return [service(item, owner), deployment(item, owner, images)]
+    wall = [network_policy(item, owner, images.scraped_from)] if images.isolated else []
+    return [*wall, service(item, owner), deployment(item, owner, images)]
 
 
 def job(task: Task, owner: Owner, images: Images) -> Json:
@@ -113,6 +117,18 @@ def service(server: Server, owner: Owner) -> Json:
     if server.replicas > 1:
         body["clusterIP"] = "None"
     return _object("v1", "Service", server.name, owner, "serve", body)
+
+
+def network_policy(server: Server, owner: Owner, scraped_from: tuple[str, ...]) -> Json:
+    """vLLM asks nobody who they are: only the run's own pods reach it, and whoever reads its metrics."""
+    own: Json = {"podSelector": {"matchLabels": {RUN: owner.run.name}}}
+    others = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}} for name in scraped_from]
+    body = {
+        "podSelector": {"matchLabels": {RUN: owner.run.name, CHILD: server.name}},
+        "policyTypes": ["Ingress"],
+        "ingress": [{"from": [own, *others], "ports": [{"protocol": "TCP", "port": plan.PORT}]}],
+    }
+    return _object("networking.k8s.io/v1", "NetworkPolicy", server.name, owner, "serve", body)
 
 
 def labels(run: Run, child: str, component: str, iteration: int | None = None) -> dict[str, str]:

@@ -45,6 +45,7 @@ class Options:
     port: int
     log_format: str
     verbose: bool
+    metrics_auth: bool = False
 
 
 class Stop(Exception):
@@ -85,7 +86,12 @@ async def _main(options: Options, *, in_cluster: bool) -> None:
         watched = Watched(controller)
         sight = health.Sight(api, controller, watched, list(options.namespaces))
         try:
-            runner = await health.serve(options.port, lambda: _alive(sight, controller), metrics.registry)
+            runner = await health.serve(
+                options.port,
+                lambda: _alive(sight, controller),
+                metrics.registry,
+                health.Readers(api) if options.metrics_auth else None,
+            )
         except OSError as error:
             raise Stop(f"--port {options.port}: {error.strerror}; choose another port") from None
         try:
@@ -158,6 +164,8 @@ async def _allowed(api: Api, options: Options) -> None:
         lacking = await rights.missing(api, rights.OWN, options.own) if options.elect else []
         for namespace in options.namespaces or (None,):
             lacking += await rights.missing(api, rights.WATCHED, namespace)
+            lacking += await rights.missing(api, rights.ISOLATING, namespace) if options.images.isolated else []
+        lacking += await rights.missing(api, rights.REVIEWING, None) if options.metrics_auth else []
         for line in [line for right, line in lacking if right.optional]:
             log.warning("%s; going on without", line)
         if lines := [line for right, line in lacking if not right.optional]:

@@ -31,6 +31,11 @@ WATCHED = (  # in every namespace that the operator serves
     Right("", "pods", ("list", "watch")),
     Right("", "events", ("list", "create"), optional=True),
 )
+ISOLATING = (Right("networking.k8s.io", "networkpolicies", ("list", "create", "patch", "delete")),)  # with --network-policies
+REVIEWING = (  # with --metrics-auth
+    Right("authentication.k8s.io", "tokenreviews", ("create",)),
+    Right("authorization.k8s.io", "subjectaccessreviews", ("create",)),
+)
 OWN = (Right("coordination.k8s.io", "leases", ("get", "create", "update", "patch")),)  # in its own namespace
 
 
