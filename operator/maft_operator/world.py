@@ -16,6 +16,7 @@ from maft_operator.plan import BAD_INPUT, Graph, Observed, ServerState, TaskStat
 from maft_operator.reasons import Reason
 
 Json = dict[str, Any]
+LONG = 600.0  # seconds that a container has to live for its end to count as the first
 _IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable"}
 _CONFIG = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"}
 _TEXTS: tuple[tuple[re.Pattern[str], Reason], ...] = (  # the first that matches
@@ -194,13 +195,25 @@ def _server(deployment: Json | None, pods: Sequence[Json]) -> ServerState:
     if worst is None:
         return ServerState(ready)
     ended = _terminated(worst)
-    return ServerState(ready, True, _restarts(worst), int(ended.get("exitCode") or 0), _said(ended) or "its container ended")
+    return ServerState(ready, True, _failures(worst), int(ended.get("exitCode") or 0), _said(ended) or "its container ended")
 
 
 def _broken(pods: Sequence[Json]) -> list[Json]:
     """Those whose container ended and has not come back. An evicted pod does not: another one takes its place."""
     there = [pod for pod in pods if not _going(pod) and pod.get("status", {}).get("phase") != "Failed"]
     return [pod for pod in there if _restarts(pod) and not _container(pod).get("ready")]
+
+
+def _failures(pod: Json) -> int:
+    """Ends in a row: one after a long life is the first again, or a server that lives for weeks would use up its attempts."""
+    ended = _terminated(pod)
+    if (
+        "startedAt" in ended
+        and "finishedAt" in ended
+        and (when(ended["finishedAt"]) - when(ended["startedAt"])).total_seconds() > LONG
+    ):
+        return 1
+    return _restarts(pod)
 
 
 def _server_ending(name: str, pods: Sequence[Json]) -> Trouble:
