@@ -120,7 +120,6 @@ async def _led(leadership: Leadership, controller: Controller, watched: Watched,
         log.info("leading")
         await _first(_control(controller, watched, sight, options, stop), leadership.lost.wait())
     if leadership.lost.is_set():
-        controller.metrics.lost.inc()
         raise Stop("the lease is lost; another replica may write now")
 
 
@@ -129,7 +128,7 @@ async def _control(controller: Controller, watched: Watched, sight: health.Sight
     where: dict[str, Any] = {"namespaces": list(options.namespaces)} if options.namespaces else {"clusterwide": True}
     started = asyncio.Event()
     watching = kopf.operator(registry=registry(watched), settings=settings(), standalone=True, ready_flag=started, **where)
-    controller.metrics.leader.set(1)
+    controller.metrics.leads()
     await _first(watching, controller.run(), sight.run(), health.measure(controller, watched, sight), _stopped(started, stop))
 
 

@@ -58,6 +58,7 @@ def read(graph: Graph, children: Mapping[str, Sequence[Json]], now: datetime) ->
     for pod in sorted(children.get("Pod", ()), key=_created):
         pods.setdefault(_child(pod), []).append(pod)
     jobs = {_child(job): job for job in children.get("Job", ()) if not _going(job)}
+    pods |= {name: [pod for pod in pods.get(name, ()) if _made_by(job, pod)] for name, job in jobs.items()}
     deployments = {_child(d): d for d in children.get("Deployment", ()) if not _going(d)}
     ended = {name: _ending(name, job, pods.get(name, [])) for name, job in jobs.items() if _condition(job, "Failed")}
     tasks = {name: _task(job, pods.get(name, []), ended.get(name)) for name, job in jobs.items()}
@@ -329,6 +330,12 @@ def _limit(pod: Json) -> str:
 def _condition(thing: Json, kind: str) -> Json | None:
     conditions: list[Json] = thing.get("status", {}).get("conditions") or []
     return next((c for c in conditions if c["type"] == kind and c["status"] == "True"), None)
+
+
+def _made_by(job: Json, pod: Json) -> bool:
+    """Not by a Job of the same name before it."""
+    owners = pod["metadata"].get("ownerReferences", ())
+    return all(owner.get("uid") == job["metadata"].get("uid") for owner in owners if owner.get("kind") == "Job")
 
 
 def _child(thing: Json) -> str:
