@@ -166,8 +166,8 @@ def _said(error: Any) -> str:
 
 
 class ClusterBackend:
-    """One run for one reconcile. applied: what we sent last by uid, where the API server wrote it down in other words; fresh: nothing
-    was ever written about the run, so it has no children worth four lists (names are fixed: making one twice is harmless)."""
+    """One run for one reconcile. applied: what we sent last by uid, where the API server wrote it down in other words; fresh:
+    nothing was ever written about the run, so four lists would find nothing (names are fixed: making one twice is harmless)."""
 
     def __init__(
         self, api: Api, owner: Owner, graph: Graph, images: Images, *, now: datetime, applied: dict[str, str], fresh: bool = False
