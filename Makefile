@@ -19,7 +19,7 @@ demo: env ## multiagent finetuning of the tiny model: table, report
 	@.venv/bin/maft run examples/arithmetic.yaml --dir runs
 
 test: env ## all tests, with real vLLM servers and a real S3 server
-	@scripts/build-tool.sh versitygw >/dev/null
+	@for tool in versitygw helm helm-docs; do scripts/build-tool.sh $$tool >/dev/null || exit; done
 	@echo "== lint, types, layers"
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && .venv/bin/lint-imports
 	@echo "== tests"
