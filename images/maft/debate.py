@@ -190,13 +190,16 @@ def _some_parse(done: Mapping[int, Transcript], total: int, table: Table) -> Non
 
 
 class DebateProgress:
-    """Questions, tokens and agreement of a debate, for Prometheus."""
+    """Questions, tokens, agreement and lack of it in a debate, for Prometheus."""
 
     def __init__(self, progress: program.Progress) -> None:
         self._progress = progress
         self._tokens = progress.counter("completion_tokens", "Tokens written by the models")
         self._agreement = progress.gauge("agreement_ratio", "Share of agents that agree with the majority, over questions so far")
-        self._agreeing, self._answers = 0, 0
+        self._undecided = progress.gauge("no_consensus_ratio", "Share of questions so far whose last vote was tied or empty")
+        for share in (self._agreement, self._undecided):
+            share.set(float("nan"))  # of no question
+        self._agreeing, self._answers, self._tied, self._questions = 0, 0, 0, 0
 
     def start(self, total: int, done: Iterable[Transcript]) -> None:
         """The number of questions, and those that an earlier process finished."""
@@ -211,6 +214,9 @@ class DebateProgress:
         self._agreeing += transcript.agreeing
         self._answers += len(transcript.turns)
         self._agreement.set(self._agreeing / self._answers)
+        self._tied += transcript.vote.tied or transcript.vote.answer is None
+        self._questions += 1
+        self._undecided.set(self._tied / self._questions)
 
 
 async def hold(arguments: argparse.Namespace, store: Store, prefix: str, problems: Sequence[Problem]) -> list[Transcript]:

@@ -41,13 +41,12 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
 
 
 class Progress:
-    """How far a program is, as `maft_progress_done`, `maft_progress_total` and a few counters of its own."""
+    """How far a program is, as `maft_progress_done`, `maft_progress_expected` and a few counters of its own."""
 
     def __init__(self, port: int, host: str = "") -> None:
         self.registry = CollectorRegistry()
         self.done = Gauge("maft_progress_done", "Units of work finished", registry=self.registry)
-        self.total = Gauge("maft_progress_total", "Units of work in all", registry=self.registry)
-        self._metrics: dict[str, Gauge | Counter] = {}
+        self.total = Gauge("maft_progress_expected", "Units of work in all", registry=self.registry)
         if port:
             try:
                 start_http_server(port, addr=host or "0.0.0.0", registry=self.registry)

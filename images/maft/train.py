@@ -13,6 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import Gauge
+
 from maft import __version__, adapters, flags, layout, lora, models, program, records
 from maft.commits import committed, fetch, fetch_folder, publish, required
 from maft.prompts import ChatTemplate, Tokens
@@ -58,11 +60,11 @@ def _train_all(arguments: argparse.Namespace, store: Store, data: Commit, jobs: 
     enough = [job for job in jobs if len(job.examples) >= arguments.min_examples]
     progress = program.Progress(arguments.metrics_port, arguments.metrics_host)
     progress.total.set(sum(lora.steps(len(job.examples), settings) for job in enough))
-    loss = progress.gauge("train_loss", "Loss of the last step, nats per completion token")
+    shown = loss(progress)
 
     def step_done(value: float) -> None:
         progress.done.inc()
-        loss.set(value)
+        shown.set(value)
 
     for job in jobs:
         if job not in enough:
@@ -70,6 +72,13 @@ def _train_all(arguments: argparse.Namespace, store: Store, data: Commit, jobs: 
     base = lora.load_base(models.local(arguments.model), arguments.revision, arguments.trust_remote_code) if enough else None
     for job in enough:
         _train_one(arguments, store, data, job, lora.Trainer(base, settings, step_done))
+
+
+def loss(progress: program.Progress) -> Gauge:
+    """For Prometheus; not a number until the first step is done."""
+    made = progress.gauge("train_loss", "Loss of the last step, nats per completion token")
+    made.set(float("nan"))
+    return made
 
 
 def _train_one(arguments: argparse.Namespace, store: Store, data: Commit, job: Job, trainer: lora.Trainer) -> None:

@@ -1,0 +1,106 @@
+"""Writes docs/metrics.md from the code: every metric of the operator and of the programs, with type, labels and meaning."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Metric
+
+from maft import debate, program, train
+from maft_operator.metrics import FAMILIES, Metrics
+
+ROOT = Path(__file__).parents[1]
+PROGRAMS: Mapping[str, Callable[[program.Progress], object]] = {"debate, evaluate": debate.DebateProgress, "train": train.loss}
+HEAD = """# Metrics
+
+Made by `scripts/metrics_reference.py` from the code. The operator serves them at `:8080/metrics`, tasks of runs on a cluster at
+`:9100`, vLLM servers at `:8000`. How to look at them: [observability.md](observability.md).
+
+- Ratios are 0 to 1, times are seconds, tokens and examples are counts. Accuracies are over held-out questions.
+- A run has at most 60 series at the operator, whatever it has been through: of its iterations, the untrained one and the last
+  seven.
+- Metrics of runs are made from the runs as they are when Prometheus asks: they are gone at the first scrape after a run was
+  deleted. Counters are of one operator process and begin at zero with it; `maft_run_transitions_total` counts each change of a
+  condition once.
+- Only the replica that leads knows runs. Take its own labels away with `max by (namespace, run, …)`, so that a change of leader
+  leaves no gap. Let the scrape keep the label `namespace` of runs (`honorLabels: true`, as the chart's ServiceMonitor has it).
+- The chart's PodMonitor gives pods' metrics the labels `maft_dev_run`, `maft_dev_iteration` and `app_kubernetes_io_component`
+  (`serve`, `debate`, `train`, `evaluate`, `prepare`, `report`) beside `namespace` and `pod`.
+- `maft_run_gpu_seconds` is of training alone. What servers hold: running pods times `maft_run_pod_gpus`, as the dashboard
+  `maft / runs` has it.
+"""
+TAIL = """
+## vLLM's
+
+As vLLM has them (`vllm:*`, see its documentation); the dashboard `maft / serving` uses these:
+
+"""
+
+
+def table(families: Iterator[Metric] | list[Metric], labels: Mapping[str, tuple[str, ...]]) -> str:
+    """One row per metric."""
+    rows = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
+    for family in families:
+        name = family.name + ("_total" if family.type == "counter" else "")
+        shown = ", ".join(f"`{label}`" for label in labels.get(name, ()))
+        rows.append(f"| `{name}` | {family.type} | {shown} | {family.documentation.rstrip('.')} |")
+    return "\n".join(rows) + "\n"
+
+
+def own(metrics: Metrics) -> dict[str, tuple[str, ...]]:
+    """Labels of the operator's own metrics."""
+    found = [value for value in vars(metrics).values() if hasattr(value, "_labelnames")]
+    return {family.name + ("_total" if family.type == "counter" else ""): m._labelnames for m in found for family in m.describe()}
+
+
+def programs() -> str:
+    """Metrics of tasks: those of all, then of each."""
+    common = program.Progress(0).registry
+    parts = [f"### Of every task\n\n{table(list(common.collect()), {})}"]
+    seen = {family.name for family in common.collect()}
+    for name, make in PROGRAMS.items():
+        progress = program.Progress(0)
+        make(progress)
+        parts.append(f"### Of {name}\n\n{table([f for f in progress.registry.collect() if f.name not in seen], {})}")
+    return "\n".join(parts)
+
+
+def operator() -> str:
+    """Runs as the operator knows them, the operator's own, its process."""
+    metrics = Metrics()
+    families = {family.name: family for family in metrics.registry.collect()}
+    runs = [families[name] for name in FAMILIES] + [families["maft_runs"]]
+    rest = [f for name, f in families.items() if name.startswith("maft_") and f not in runs]
+    process = [f for name, f in families.items() if name.startswith("process_")]
+    labels = {name: ("namespace", "run", *family.labels) for name, family in FAMILIES.items()} | {"maft_runs": ("phase", "reason")}
+    return (
+        f"## Runs\n\n{table(runs, labels)}\n## The operator\n\n{table(rest, own(metrics))}\n### Its process\n\n{table(process, {})}"
+    )
+
+
+def vllm() -> str:
+    """What the serving dashboard asks of vLLM."""
+    text = (ROOT / "charts" / "maft" / "dashboards" / "serving.json").read_text()
+    expressions = [t["expr"] for p in json.loads(text)["panels"] for t in p.get("targets", ())]
+    names = {re.sub("_bucket$", "", name) for expression in expressions for name in re.findall(r"vllm:\w+", expression)}
+    return "\n".join(f"- `{name}`" for name in sorted(names)) + "\n"
+
+
+def reference() -> str:
+    """The whole page."""
+    return f"{HEAD}\n{operator()}\n## Tasks\n\n{programs()}{TAIL}{vllm()}"
+
+
+def registries() -> list[CollectorRegistry]:
+    """Of every program, for checks of their names."""
+    found = []
+    for make in PROGRAMS.values():
+        progress = program.Progress(0)
+        make(progress)
+        found.append(progress.registry)
+    return found
+
+
+if __name__ == "__main__":
+    ROOT.joinpath("docs", "metrics.md").write_text(reference())
