@@ -571,18 +571,19 @@ def programs() -> Iterator[dict[str, ModuleType]]:
             "prepare": prepare,
             "debate": debate,
             "evaluate": evaluate,
-            "train": light(patch, "maft.train", without="maft.lora"),
-            "report": light(patch, "maft.report", without="maft.report_plots"),
+            "train": light(patch, "maft.train", "maft.lora", "maft.preference"),
+            "report": light(patch, "maft.report", "maft.report_plots"),
         }
 
 
-def light(patch: pytest.MonkeyPatch, name: str, *, without: str) -> ModuleType:
+def light(patch: pytest.MonkeyPatch, name: str, *without: str) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
-    stand_in = ModuleType(without)
-    stand_in.__getattr__ = lambda name: object  # type: ignore[method-assign]
-    patch.setitem(sys.modules, without, stand_in)
-    patch.setattr(maft, without.removeprefix("maft."), stand_in, raising=False)
+    for heavy in without:
+        stand_in = ModuleType(heavy)
+        stand_in.__getattr__ = lambda name: object  # type: ignore[method-assign]
+        patch.setitem(sys.modules, heavy, stand_in)
+        patch.setattr(maft, heavy.removeprefix("maft."), stand_in, raising=False)
     found = importlib.util.find_spec(name)
     assert found and found.loader
     module = importlib.util.module_from_spec(found)
@@ -648,6 +649,7 @@ def expected_evaluate(one: Run, task: Task) -> dict[str, Any]:
         "prompt_revise": prompts.revise,
         "prompt_concatenate": prompts.concatenate,
         "prompt_cooperate": prompts.cooperate,
+        "one_model": False,
     }
 
 
@@ -657,6 +659,9 @@ def expected_debate(one: Run, task: Task) -> dict[str, Any]:
         "models_from": task.iteration - 1,
         "min_agreement": one.spec.debate.min_agreement,
         "critic_mix": one.spec.training.critic_mix,
+        "examples": "first",
+        "pooled": False,
+        "prompt_hint": "",
     }
 
 
@@ -666,6 +671,8 @@ def expected_train(one: Run, task: Task) -> dict[str, Any]:
     return {
         **model(one),
         "iteration": task.iteration,
+        "method": "sft",
+        "beta": 0.0,
         "agent": list(agents),
         "no_critics": not one.spec.debate.critics,
         "start_from": spec.start_from,

@@ -22,6 +22,7 @@ from maft.errors import BadInput
 from maft.journal import Journal
 from maft.prompts import MAX_OTHERS, ChatTemplate
 from maft.records import BASE, Call, Message, Problem, Summary, Timing, Transcript, Turn, Vote
+from maft.remember import RememberingEngine
 from maft.scores import usage
 from maft.society import Rules, Society
 from maft.store import Store, open_store
@@ -61,11 +62,20 @@ class Debate:
         agents = range(self._table.society.size)
         question = self._rules.prompts.ask(self._problem.question)
         await asyncio.gather(*(self._answer(n, question) for n in agents))
+        if self._rules.hinted:
+            await asyncio.gather(*(self._hint(n) for n in agents))
         for round_ in range(2, self._rules.rounds + 1):
             if self._rules.fast and await self._judged(self._unanimous):
                 break
             await self._round(round_)
         return await self._judged(self._finish)
+
+    async def _hint(self, agent: int) -> None:
+        """Labels are read here, for this baseline alone: a wrong answer is followed by one that was told the right one."""
+        parsed = self._turns[agent][0].parsed
+        right = parsed is not None and await self._judged(lambda: self._table.checker.equal(self._problem.answer, parsed))
+        if not right:
+            await self._answer(agent, self._rules.prompts.hinted(self._problem.question, self._problem.answer), afresh=True)
 
     async def _round(self, round_: int) -> None:
         previous = [turns[-1].call.text for turns in self._turns]
@@ -99,10 +109,10 @@ class Debate:
         self._summaries.append(Summary(agent, round_, prompt, call))
         return call.text
 
-    async def _answer(self, agent: int, prompt: str) -> None:
+    async def _answer(self, agent: int, prompt: str, *, afresh: bool = False) -> None:
         turns = self._turns[agent]
         round_ = len(turns) + 1
-        said = [m for t in turns for m in (Message("user", t.prompt), Message("assistant", t.call.text))]
+        said = [m for t in ([] if afresh else turns) for m in (Message("user", t.prompt), Message("assistant", t.call.text))]
         model = self._table.society.model(agent, round_, self._rules)
         seed = self._rules.key(self._problem.id, agent, round_, "answer")
         call = await self._call(agent, model, [*said, Message("user", prompt)], seed)
@@ -127,7 +137,8 @@ class Debate:
         return voting.unanimous([turns[-1].parsed for turns in self._turns], self._table.checker.equal)
 
     def _finish(self) -> Transcript:
-        votes = tuple(self._vote(m) for m in range(len(self._turns[0])))
+        # Hinted answers are no round: they know the label, and do not vote.
+        votes = tuple(self._vote(m) for m in range(1 if self._rules.hinted else len(self._turns[0])))
         turns = tuple(tuple(self._judge_turn(turn, votes[-1]) for turn in agent) for agent in self._turns)
         # By round and agent: the order of arrival would differ from run to run.
         summaries = sorted(self._summaries, key=lambda s: (s.round, -1 if s.agent is None else s.agent))
@@ -217,20 +228,35 @@ async def hold(arguments: argparse.Namespace, store: Store, prefix: str, problem
     """Debates the problems with the society that the flags name. The journal below `prefix` is left for `clear`."""
     rules = flags.rules(arguments)
     servers = parse_servers(arguments.server)
-    society = adapters.society(store, arguments.run, arguments.models_from, arguments.agents, tuple(servers), critics=rules.critics)
+    society = adapters.society(
+        store,
+        arguments.run,
+        arguments.models_from,
+        arguments.agents,
+        tuple(servers),
+        critics=rules.critics,
+        one_model=arguments.one_model,
+    )
     template = flags.chat_template(arguments)
     progress = DebateProgress(program.Progress(arguments.metrics_port, arguments.metrics_host))
-    async with HttpEngine(servers) as engine:
+    owner = arguments.run.partition("/")[2] if arguments.group else ""
+    async with HttpEngine(servers, owner=owner) as server_engine:
+        engine: Engine = server_engine
+        if arguments.group:
+            engine = remembering = RememberingEngine(server_engine, store, arguments.group)
         contexts = {name: await engine.ready(name, society.on(name)) for name in dict.fromkeys(society.servers)}
         with Checker(arguments.answer) as checker, ThreadPoolExecutor(1) as judge:
             table = Table(rules, society, engine, template, checker, contexts, judge)
-            return await debate_all(table, problems, Journal(store, prefix), progress)
+            transcripts = await debate_all(table, problems, Journal(store, prefix), progress)
+        if arguments.group:
+            remembering.leave(prefix.strip("/").replace("/", "-"))
+        return transcripts
 
 
 def run_debate(arguments: argparse.Namespace, store: Store, prefix: str, part: str) -> tuple[list[Transcript], float]:
     """The transcripts of `problems/<part>.jsonl` and the seconds they took."""
     started = time.monotonic()
-    commit = required(store, f"{arguments.run}/{layout.PROBLEMS}", "the task `prepare`")
+    commit = required(store, f"{arguments.group or arguments.run}/{layout.PROBLEMS}", "the task `prepare`")
     name = f"{part}.jsonl"
     problems = records.decode_lines(fetch(store, commit, name), Problem, f"{commit.prefix}{name}")
     try:

@@ -51,7 +51,7 @@ def main(arguments: argparse.Namespace) -> dict[str, Any]:
     store = open_store(arguments.store)
     prefix = layout.evaluation(arguments.run, arguments.iteration)
     if committed(store, prefix) is None:
-        _held_out_is_new(store, arguments.run)
+        _held_out_is_new(store, arguments.group or arguments.run)
         transcripts, seconds = run_debate(arguments, store, prefix, "held-out")
         numbers = evaluate(transcripts, arguments.iteration)
         files = {layout.TRANSCRIPTS: records.encode_lines(transcripts), layout.EVALUATION: records.encode(numbers)}

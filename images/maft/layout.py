@@ -29,6 +29,11 @@ def adapter(run: str, iteration: int, role: Role, agent: int) -> str:
     return f"{run}/iterations/{iteration}/adapters/{role}-{agent}/"
 
 
+def calls(group: str) -> str:
+    """What the base said to the runs of a comparison."""
+    return f"{group}/calls/"
+
+
 def dataset_file(role: Role, agent: int) -> str:
     """The name of a data set below `datasets`."""
     return f"{role}-{agent}.jsonl"

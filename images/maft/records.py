@@ -48,6 +48,14 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Remembered:
+    """A call of the base model under a hash of everything that decided it."""
+
+    key: str
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """One answer of one agent in one round.
 
@@ -121,10 +129,12 @@ class Transcript:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One training sample: a chat that ends with the assistant, and the problem it came from."""
+    """One training sample: a chat that ends with the assistant, and the problem it came from. rejected: for preferences, the last
+    answer that should have been less likely."""
 
     problem: str
     messages: tuple[Message, ...]
+    rejected: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

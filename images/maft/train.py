@@ -13,20 +13,21 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from maft import __version__, adapters, flags, layout, lora, models, program, records
+from maft import __version__, adapters, flags, layout, lora, models, preference, program, records
 from maft.commits import committed, fetch, fetch_folder, publish, required
-from maft.prompts import ChatTemplate, Tokens
-from maft.records import BASE, ROLES, Adapter, Commit, Example, Role, Timing
+from maft.errors import BadInput
+from maft.prompts import ChatTemplate
+from maft.records import BASE, ROLES, Adapter, Commit, Example, Message, Role, Timing
 from maft.store import Store, open_store
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One adapter to make: its data, and what its role used before."""
+    """One adapter to make: its data (Tokens, or Pairs for dpo), and what its role used before."""
 
     role: Role
     agent: int
-    examples: tuple[Tokens, ...]
+    examples: tuple[Any, ...]
     previous: Adapter
 
 
@@ -49,8 +50,22 @@ def main(arguments: argparse.Namespace) -> dict[str, Any]:
 def _job(args: argparse.Namespace, store: Store, data: Commit, template: ChatTemplate, role: Role, agent: int) -> Job:
     name = layout.dataset_file(role, agent)
     examples = records.decode_lines(fetch(store, data, name), Example, data.prefix + name)
-    tokens = tuple(template.tokens(e.messages, every_turn=args.loss_on == "all") for e in examples)
-    return Job(role, agent, tokens, adapters.current(store, args.run, args.iteration - 1, role, agent))
+    return Job(
+        role,
+        agent,
+        tuple(_sample(args, template, e) for e in examples),
+        adapters.current(store, args.run, args.iteration - 1, role, agent),
+    )
+
+
+def _sample(args: argparse.Namespace, template: ChatTemplate, example: Example) -> Any:
+    chosen = template.tokens(example.messages, every_turn=args.loss_on == "all" and args.method == "sft")
+    if args.method == "sft":
+        return chosen
+    if example.rejected is None:
+        raise BadInput("training.method: dpo needs pairs, and this data set has single answers; make the data sets anew")
+    rejected = (*example.messages[:-1], Message("assistant", example.rejected))
+    return preference.Pair(chosen, template.tokens(rejected, every_turn=False))
 
 
 def _train_all(arguments: argparse.Namespace, store: Store, data: Commit, jobs: Sequence[Job]) -> None:
@@ -58,7 +73,7 @@ def _train_all(arguments: argparse.Namespace, store: Store, data: Commit, jobs: 
     enough = [job for job in jobs if len(job.examples) >= arguments.min_examples]
     progress = program.Progress(arguments.metrics_port, arguments.metrics_host)
     progress.total.set(sum(lora.steps(len(job.examples), settings) for job in enough))
-    loss = progress.gauge("train_loss", "Loss of the last step, nats per completion token")
+    loss = progress.gauge("train_loss", "Loss of the last step, nats per completion token (dpo: per pair)")
 
     def step_done(value: float) -> None:
         progress.done.inc()
@@ -67,9 +82,10 @@ def _train_all(arguments: argparse.Namespace, store: Store, data: Commit, jobs: 
     for job in jobs:
         if job not in enough:
             _keep(arguments, store, data, job)
+    objective = preference.Preferences(arguments.beta) if arguments.method == "dpo" else lora.NextToken()
     base = lora.load_base(models.local(arguments.model), arguments.revision, arguments.trust_remote_code) if enough else None
     for job in enough:
-        _train_one(arguments, store, data, job, lora.Trainer(base, settings, step_done))
+        _train_one(arguments, store, data, job, lora.Trainer(base, settings, step_done, objective))
 
 
 def _train_one(arguments: argparse.Namespace, store: Store, data: Commit, job: Job, trainer: lora.Trainer) -> None:
@@ -171,6 +187,8 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument("--loss-on", required=True, choices=("last", "all"), help="which assistant turns count")
     group.add_argument("--seed", type=int, required=True, help="of the run")
     group = parser_.add_argument_group("training")
+    group.add_argument("--method", required=True, choices=("sft", "dpo"))
+    group.add_argument("--beta", type=float, default=0.0, help="dpo: how closely it keeps to where it started")
     group.add_argument("--rank", type=int, required=True)
     group.add_argument("--alpha", type=int, required=True)
     group.add_argument("--dropout", type=float, required=True)

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from maft_operator.methods import PAPER, Recipe, applied
 from maft_operator.schema import BadSpec, checked
 
 Topology = Literal["PerAgent", "Shared"]
@@ -72,6 +73,7 @@ class DebatePrompts(Part, frozen=True):
     revise: str
     concatenate: str
     cooperate: str
+    hint: str
 
 
 class Debate(Part, frozen=True):
@@ -101,7 +103,8 @@ class Lora(Part, frozen=True):
 class Training(Part, frozen=True):
     """How adapters are trained."""
 
-    method: str
+    method: Literal["sft", "dpo", "distill"]
+    beta: float
     lora: Lora
     learning_rate: float
     warmup: float
@@ -150,6 +153,7 @@ class Spec(Part, frozen=True):
 
     model: Model
     task: Task
+    method: str
     seed: int
     agents: int
     iterations: int
@@ -168,11 +172,12 @@ class Spec(Part, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One resource: where it lives, what it is called, what it wants."""
+    """One resource: where it lives, what it is called, what it wants. spec: with what its method changes (methods.py)."""
 
     namespace: str
     name: str
     spec: Spec
+    recipe: Recipe = PAPER
 
     @property
     def key(self) -> str:
@@ -188,7 +193,7 @@ def parse(resource: Mapping[str, Any]) -> Run:
         spec = msgspec.convert(whole["spec"], Spec)
     except msgspec.ValidationError as error:
         raise BadSpec(f"spec: {error}") from None
-    return Run(metadata.get("namespace") or "default", metadata["name"], spec)
+    return Run(metadata.get("namespace") or "default", metadata["name"], *applied(spec))
 
 
 # How a run is watched, paused and ended may change; what it computes may not (CEL rules of the schema).

@@ -9,7 +9,7 @@ from typing import Literal
 
 from maft_operator.api import Run, Spec, as_json
 
-Kind = Literal["prepare", "debate", "train", "evaluate", "report"]
+Kind = Literal["prepare", "debate", "train", "evaluate", "report", "compare"]
 Phase = Literal["Preparing", "Serving", "Debating", "Training", "Evaluating", "Reporting", "Suspended", "Complete", "Failed"]
 BAD_INPUT = 2  # exit code of a program that will fail again
 PORT = 8000  # of servers on a cluster, where each has an address of its own
@@ -101,7 +101,7 @@ def graph(run: Run, store: str, *, suspended: bool = False) -> Graph:
     common = ("--store", store, "--run", run.key)
     servers = tuple(_server(run, common, name) for name in server_names(run))
     tasks = [_prepare(run, common)]
-    if spec.evaluation.baselines:
+    if _evaluated(spec, 0):
         tasks.append(_debate(run, common, "evaluate", 0))
     for iteration in range(1, spec.iterations + 1):
         tasks.append(_debate(run, common, "debate", iteration))
@@ -124,11 +124,16 @@ def server_names(run: Run) -> tuple[str, ...]:
     return tuple(f"{run.name}-server-{n}" for n in range(run.spec.agents))
 
 
+def models(run: Run) -> range:
+    """The agents that are trained: all, or the one whose copies they are."""
+    return range(1 if run.recipe.one_model else run.spec.agents)
+
+
 def train_names(run: Run, iteration: int) -> tuple[str, ...]:
     """One training task for all agents, or one each."""
     if run.spec.training.topology == "Shared":
         return (name(run, iteration, "train"),)
-    return tuple(name(run, iteration, f"train-{n}") for n in range(run.spec.agents))
+    return tuple(name(run, iteration, f"train-{n}") for n in models(run))
 
 
 def _prepare(run: Run, common: Flags) -> Task:
@@ -147,19 +152,24 @@ def _debate(run: Run, common: Flags, kind: Literal["debate", "evaluate"], iterat
     spec = run.spec
     models_from = iteration - 1 if kind == "debate" else iteration
     needs = train_names(run, models_from) if models_from else (name(run, 0, "prepare"),)
-    flags: Flags = (*common, *_model(spec), *_rules(spec), "--iteration", str(iteration), "--models-from", str(models_from))
+    alone = kind == "evaluate" and run.recipe.alone and iteration > 0
+    flags: Flags = (*common, *_model(spec), *_rules(spec, alone=alone))
+    flags += ("--iteration", str(iteration), "--models-from", str(models_from))
+    flags += ("--one-model",) if run.recipe.one_model and models_from else ()
     if kind == "debate":
         flags += ("--min-agreement", str(spec.debate.min_agreement), "--critic-mix", str(spec.training.critic_mix))
+        flags += ("--examples", run.recipe.examples, *(("--pooled",) if run.recipe.one_model else ()))
+        flags += (f"--prompt-hint={spec.debate.prompts.hint}",) if run.recipe.examples == "hinted" else ()
     return Task(name(run, iteration, kind), kind, iteration, flags, needs, server_names(run))
 
 
-def _rules(spec: Spec) -> Flags:
+def _rules(spec: Spec, *, alone: bool) -> Flags:
     debate, prompts = spec.debate, spec.debate.prompts
     flags: Flags = (
         "--agents",
-        str(spec.agents),
+        str(1 if alone else spec.agents),
         "--rounds",
-        str(debate.rounds),
+        str(1 if alone else debate.rounds),
         "--mode",
         debate.mode,
         "--answer",
@@ -177,7 +187,7 @@ def _rules(spec: Spec) -> Flags:
 def _train(run: Run, common: Flags, iteration: int) -> list[Task]:
     spec = run.spec
     names = train_names(run, iteration)
-    per_task = [(n,) for n in range(spec.agents)] if len(names) == spec.agents else [tuple(range(spec.agents))]
+    per_task = [(n,) for n in models(run)] if len(names) == len(models(run)) else [tuple(models(run))]
     # Where servers make room for training, the held-out debate of the models they still have comes first.
     waits = spec.inference.lifetime == "Phase" and _evaluated(spec, iteration - 1)
     needs = (name(run, iteration, "debate"), *((name(run, iteration - 1, "evaluate"),) if waits else ()))
@@ -188,8 +198,8 @@ def _train(run: Run, common: Flags, iteration: int) -> list[Task]:
 
 
 def _evaluated(spec: Spec, iteration: int) -> bool:
-    if iteration == 0:
-        return bool(spec.evaluation.baselines)
+    if iteration == 0:  # an untrained method has nothing else
+        return bool(spec.evaluation.baselines) or spec.iterations == 0
     return iteration % spec.evaluation.every == 0 or iteration == spec.iterations
 
 
@@ -199,6 +209,7 @@ def _training(spec: Spec, iteration: int, agents: Iterable[int]) -> Flags:
     for agent in agents:
         flags += ("--agent", str(agent))
     flags += () if spec.debate.critics else ("--no-critics",)
+    flags += ("--method", "dpo", "--beta", str(training.beta)) if training.method == "dpo" else ("--method", "sft")
     flags += ("--start-from", training.start_from, "--min-examples", str(training.min_examples), "--loss-on", training.loss_on)
     flags += ("--seed", str(spec.seed), "--rank", str(lora.rank), "--alpha", str(lora.alpha), "--dropout", str(lora.dropout))
     for module in lora.target_modules:
@@ -222,7 +233,7 @@ def _model(spec: Spec) -> Flags:
 def _server(run: Run, common: Flags, server: str) -> Server:
     spec = run.spec
     roles = 2 if spec.debate.critics else 1
-    together = roles * (spec.agents if spec.inference.topology == "Shared" else 1)
+    together = roles * (len(models(run)) if spec.inference.topology == "Shared" else 1)
     rank = next(rank for rank in _RANKS if rank >= spec.training.lora.rank)
     flags: Flags = (*common, *_model(spec), "--max-lora-rank", str(rank), "--max-loras", str(min(together, 16)))
     # Twice as many in memory: while new adapters arrive, the previous iteration's are still asked for.
@@ -310,8 +321,9 @@ def _phase(runnable: Iterable[Task], observed: Observed) -> Phase:
         "train": "Training",
         "evaluate": "Evaluating",
         "report": "Reporting",
+        "compare": "Reporting",
     }
-    order: tuple[Kind, ...] = ("prepare", "debate", "evaluate", "train", "report")
+    order: tuple[Kind, ...] = ("prepare", "debate", "evaluate", "train", "report", "compare")
     tasks = sorted(runnable, key=lambda t: order.index(t.kind))
     first = tasks[0]
     waiting = any(s not in observed.servers or not observed.servers[s].ready for s in first.servers)

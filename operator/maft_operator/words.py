@@ -11,6 +11,7 @@ _WORDS: dict[Kind, str] = {
     "train": "training",
     "evaluate": "debate of the held-out questions",
     "report": "report",
+    "compare": "the table",
 }
 
 
