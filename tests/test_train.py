@@ -191,7 +191,7 @@ def arguments(store, *more: str):
         "--weight-decay",
         "0",
     ]
-    flags += ["--epochs", "1", "--batch-size", "4", "--batch-tokens", "4096"]
+    flags += ["--method", "sft", "--epochs", "1", "--batch-size", "4", "--batch-tokens", "4096"]
     return train.parser().parse_args([*flags, *more])
 
 

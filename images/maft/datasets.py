@@ -24,6 +24,7 @@ STAYED_WRONG = "last answer differs from the majority"
 ONE_ROUND = "debate ended after one round"
 MIX = "left out to keep the mix of corrected and kept answers"
 WRONG = "wrong, with and without the hint"
+SAME = "equal to another agent's example"
 UNANIMOUS = "no answer to prefer it to, or none to prefer"
 
 
@@ -186,6 +187,8 @@ def pool(sets: Sequence[Dataset]) -> Dataset:
     left_out: Counter[str] = Counter()
     for made in sets:
         left_out.update(made.counts.left_out)
+    if same := sum(len(made.examples) for made in sets) - len(examples):
+        left_out[SAME] = same
     return _dataset(sets[0].counts.role, 0, sorted(examples, key=lambda e: e.problem), left_out)
 
 
@@ -203,5 +206,6 @@ def write(store: Store, arguments: argparse.Namespace, transcripts: Sequence[Tra
     files = {layout.dataset_file(d.counts.role, d.counts.agent): records.encode_lines(d.examples) for d in made}
     prefix = layout.datasets(arguments.run, arguments.iteration)
     counts = [d.counts for d in made]
-    publish(store, prefix, files, parents=[parent.prefix], meta={"counts": records.plain(counts)})
+    meta = {"counts": records.plain(counts), "examples": rules.examples, "pooled": rules.pooled}
+    publish(store, prefix, files, parents=[parent.prefix], meta=meta)
     return counts

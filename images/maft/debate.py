@@ -21,9 +21,9 @@ from maft.engine import Engine, HttpEngine, Request, parse_servers
 from maft.errors import BadInput
 from maft.journal import Journal
 from maft.prompts import MAX_OTHERS, ChatTemplate
-from maft.records import BASE, Call, Message, Problem, Summary, Timing, Transcript, Turn, Vote
+from maft.records import BASE, Call, Commit, Message, Problem, Summary, Timing, Transcript, Turn, Vote
 from maft.remember import RememberingEngine
-from maft.scores import usage
+from maft.scores import accuracy, margins, usage
 from maft.society import Rules, Society
 from maft.store import Store, open_store
 from maft.window import Window
@@ -253,17 +253,23 @@ async def hold(arguments: argparse.Namespace, store: Store, prefix: str, problem
         return transcripts
 
 
-def run_debate(arguments: argparse.Namespace, store: Store, prefix: str, part: str) -> tuple[list[Transcript], float]:
-    """The transcripts of `problems/<part>.jsonl` and the seconds they took."""
+def run_debate(arguments: argparse.Namespace, store: Store, prefix: str, part: str) -> tuple[dict[str, list[Transcript]], float]:
+    """The transcripts of `problems/<part>.jsonl` and of the probe beside the training questions; and the seconds they took."""
     started = time.monotonic()
     commit = required(store, f"{arguments.group or arguments.run}/{layout.PROBLEMS}", "the task `prepare`")
-    name = f"{part}.jsonl"
-    problems = records.decode_lines(fetch(store, commit, name), Problem, f"{commit.prefix}{name}")
+    problems = _problems(store, commit, f"{part}.jsonl")
+    probed = part == "train" and any(entry.name == layout.PROBE for entry in commit.files)
+    probe = _problems(store, commit, layout.PROBE) if probed else []
     try:
-        transcripts = asyncio.run(hold(arguments, store, prefix, problems))
+        transcripts = asyncio.run(hold(arguments, store, prefix, [*problems, *probe]))
     except ExceptionGroup as group:  # a task group wraps what ended it; one cause is enough for the reader
         raise group.exceptions[0] from None
-    return transcripts, time.monotonic() - started
+    found = {layout.TRANSCRIPTS: transcripts[: len(problems)], layout.PROBE: transcripts[len(problems) :]}
+    return {name: several for name, several in found.items() if several}, time.monotonic() - started
+
+
+def _problems(store: Store, commit: Commit, name: str) -> list[Problem]:
+    return records.decode_lines(fetch(store, commit, name), Problem, f"{commit.prefix}{name}")
 
 
 def settle(store: Store, prefix: str, seconds: float) -> None:
@@ -279,20 +285,25 @@ def clear(store: Store, prefix: str) -> None:
 
 
 def main(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Transcripts first, data sets after them; each is kept if it is committed already."""
+    """Transcripts first, data sets after them; each is kept if it is committed already. The probe is in no data set."""
     store = open_store(arguments.store)
     prefix = layout.debate(arguments.run, arguments.iteration)
     if committed(store, prefix) is None:
-        transcripts, seconds = run_debate(arguments, store, prefix, "train")
-        files = {layout.TRANSCRIPTS: records.encode_lines(transcripts)}
-        publish(store, prefix, files, meta={"seed": arguments.seed, "usage": records.plain(usage(transcripts))})
+        found, seconds = run_debate(arguments, store, prefix, "train")
+        files = {name: records.encode_lines(several) for name, several in found.items()}
+        asked = usage([t for several in found.values() for t in several])
+        publish(store, prefix, files, meta={"seed": arguments.seed, "usage": records.plain(asked)})
         settle(store, prefix, seconds)
     commit = required(store, prefix, "this task")
     clear(store, prefix)
-    data = fetch(store, commit, layout.TRANSCRIPTS)
-    transcripts = records.decode_lines(data, Transcript, prefix + layout.TRANSCRIPTS)
+    transcripts = _transcripts(store, commit, layout.TRANSCRIPTS)
     counts = datasets.write(store, arguments, transcripts, parent=commit)
-    return _summary(transcripts, counts)
+    guards = {} if arguments.examples == "hinted" else {"abstained": abstained(transcripts, arguments.min_agreement)}
+    return {**_summary(transcripts, counts), **guards, **probed(store, commit), "usage": commit.meta["usage"]}
+
+
+def _transcripts(store: Store, commit: Commit, name: str) -> list[Transcript]:
+    return records.decode_lines(fetch(store, commit, name), Transcript, commit.prefix + name)
 
 
 def _summary(transcripts: Sequence[Transcript], counts: Sequence[records.DatasetCounts]) -> dict[str, Any]:
@@ -301,9 +312,23 @@ def _summary(transcripts: Sequence[Transcript], counts: Sequence[records.Dataset
     return {
         "questions": len(transcripts),
         "agreement": round(agreeing / (agents * len(transcripts)), 4),
+        "margins": margins(transcripts),
         "kept": {role: [c.kept for c in counts if c.role == role] for role in records.ROLES},
-        "usage": records.plain(usage(transcripts)),
     }
+
+
+def abstained(transcripts: Iterable[Transcript], minimum: int) -> int:
+    """Questions whose vote is no label, so that they train nothing."""
+    return sum(not voting.trains(t.vote, minimum) for t in transcripts)
+
+
+def probed(store: Store, commit: Commit) -> dict[str, Any]:
+    """How often the majority was right on the probe: mean, standard error, questions."""
+    if all(entry.name != layout.PROBE for entry in commit.files):
+        return {}
+    transcripts = _transcripts(store, commit, layout.PROBE)
+    right = accuracy(transcripts)
+    return {"probe": [round(right.mean, 4), round(right.stderr, 4), len(transcripts)]}
 
 
 def parser() -> argparse.ArgumentParser:

@@ -5,8 +5,10 @@ from maft.records import Role
 PROBLEMS = "problems/"
 REPORT = "report/"
 TRANSCRIPTS = "part-0.jsonl"
+PROBE = "probe.jsonl"
 EVALUATION = "evaluation.json"
 TIMING = "timing.json"
+DIVERSITY = "diversity.json"
 
 
 def debate(run: str, iteration: int) -> str:
@@ -17,6 +19,11 @@ def debate(run: str, iteration: int) -> str:
 def evaluation(run: str, iteration: int) -> str:
     """Transcripts of the held-out questions, and their scores."""
     return f"{run}/iterations/{iteration}/evaluation/"
+
+
+def diversity(run: str, iteration: int) -> str:
+    """How far the agents of an iteration are from each other."""
+    return f"{run}/iterations/{iteration}/diversity/"
 
 
 def datasets(run: str, iteration: int) -> str:

@@ -147,6 +147,14 @@ def logits(model: Any, row: Row) -> torch.Tensor:
     return found
 
 
+def forward(model: Any, examples: Sequence[Tokens], limit: int) -> tuple[Row, torch.Tensor]:
+    """The examples as a row with its logits in single precision; with a limit of 1 token each is computed alone."""
+    row = lay(examples).to(model.device)
+    if limit > 1 or len(examples) == 1:
+        return row, logits(model, row).float()
+    return row, torch.cat([logits(model, lay([e]).to(model.device)).float() for e in examples])
+
+
 def needs_checkpointing(config: Any, tokens: int, value_bytes: int, free_bytes: int) -> bool:
     """Whether the activations of a forward pass over `tokens` would not fit: about 34 values per hidden unit and layer
     (Korthikanti et al. 2022, without the attention matrix), and three copies of the logits."""
@@ -177,8 +185,9 @@ class Trainer:
         limit = self._settings.batch_tokens if lays(self._base, flat) else 1
         model = self._adapted(previous)
         try:
-            self._save_memory(model, flat)
-            ready = self._objective.ready(model, list(examples), limit)
+            self._save_memory(model, examples)
+            with self._autocast():
+                ready = self._objective.ready(model, list(examples), limit)
             curve = self._run(model, ready, random.Random(seed), limit)
             model.save_pretrained(str(folder), safe_serialization=True)
         finally:
@@ -204,7 +213,7 @@ class Trainer:
         except ValueError as error:
             raise BadInput(f"training.lora.targetModules: {_one_line(error)}") from error
 
-    def _save_memory(self, model: Any, examples: Sequence[Tokens]) -> None:
+    def _save_memory(self, model: Any, examples: Sequence[Any]) -> None:
         longest = max(self._settings.batch_tokens, *(len(e.ids) for e in examples))
         largest = min(longest, sum(sorted((len(e.ids) for e in examples), reverse=True)[: self._settings.batch_size]))
         if needs_checkpointing(self._base.config, largest, self._base.dtype.itemsize, free_memory(self._base.device)):
@@ -238,9 +247,9 @@ class Trainer:
         """Accumulates the gradient of the batch's loss, whatever rows it takes; the loss."""
         loss = 0.0
         for part in rows(batch, limit):
-            row = lay(self._objective.flat(part)).to(model.device)
             with self._autocast():
-                part_loss = self._objective.loss(logits(model, row).float(), row, part, batch)
+                row, found = forward(model, self._objective.flat(part), limit)
+                part_loss = self._objective.loss(found, row, part, batch)
             scaler.scale(part_loss).backward()
             loss += part_loss.item()
         return loss

@@ -41,8 +41,8 @@ class Preferences:
         ready: list[Any] = []
         with torch.no_grad():
             for part in lora.rows(examples, limit):
-                row = lora.lay(self.flat(part)).to(model.device)
-                margins = self._margins(lora.logits(model, row).float(), row, part)
+                row, logits = lora.forward(model, self.flat(part), limit)
+                margins = self._margins(logits, row, part)
                 ready += [replace(pair, reference=float(margin)) for pair, margin in zip(part, margins, strict=True)]
         return ready
 

@@ -190,14 +190,15 @@ def _whole(axes: Any, x: Sequence[int]) -> None:
 
 def _svg(figure: Any, name: str, title: str) -> str:
     """An SVG element for an HTML page: no prolog, no style of its own, ids that are unique in the page, colours of the page."""
-    figure.legend(
-        loc="outside lower left",
-        ncols=4 if name.startswith("kept") else 3,
-        frameon=False,
-        handlelength=1.9,
-        columnspacing=1.0,
-        fontsize=8.5,
-    )
+    if any(axes.get_legend_handles_labels()[1] for axes in figure.axes):
+        figure.legend(
+            loc="outside lower left",
+            ncols=4 if name.startswith("kept") else 3,
+            frameon=False,
+            handlelength=1.9,
+            columnspacing=1.0,
+            fontsize=8.5,
+        )
     target = io.StringIO()
     figure.savefig(target, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     body = target.getvalue()

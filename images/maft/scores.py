@@ -41,6 +41,17 @@ def _groups(transcript: Transcript) -> Counter[str]:
     return Counter(f"unparsed {n}" if parsed is None else f"answer {parsed}" for n, parsed in enumerate(firsts))
 
 
+def accuracy(transcripts: Iterable[Transcript]) -> Score:
+    """Share of questions whose final majority is right."""
+    return score([float(t.vote.right) for t in transcripts])
+
+
+def margins(transcripts: Sequence[Transcript]) -> list[int]:
+    """Questions by margin of the final vote: how many had 0, 1, ... more agents behind the majority than behind the next answer."""
+    found = Counter(t.vote.votes - t.vote.runner_up for t in transcripts)
+    return [found[margin] for margin in range(max(found, default=0) + 1)]
+
+
 def usage(transcripts: Iterable[Transcript]) -> Usage:
     """Requests and tokens of the transcripts."""
     calls = [call for transcript in transcripts for call in transcript.calls()]

@@ -7,7 +7,7 @@ import argparse
 import hashlib
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -99,7 +99,7 @@ def _train_one(arguments: argparse.Namespace, store: Store, data: Commit, job: J
         tenth = max(1, len(curve) // 10)
         first, last = (round(sum(part) / len(part), 4) for part in (curve[:tenth], curve[-tenth:]))
         made = Adapter(job.role, job.agent, arguments.iteration, name, True, len(job.examples), len(curve), first, last)
-        lora.tidy(folder, arguments.model, arguments.revision, _card(arguments, made))
+        lora.tidy(folder, arguments.model, arguments.revision, _card(arguments, made, data.meta))
         prefix = _publish(arguments, store, data, made, {path.name: path for path in folder.iterdir()})
     store.write(prefix + layout.TIMING, records.encode(Timing(round(time.monotonic() - started, 1))))
 
@@ -151,8 +151,17 @@ def _summary(made: Sequence[Adapter]) -> dict[str, Any]:
     return {"adapters": rows, "trained": sum(a.trained for a in made), "kept": sum(not a.trained for a in made)}
 
 
-def _card(arguments: argparse.Namespace, made: Adapter) -> str:
-    """The adapter's model card, in the form of Hugging Face."""
+LEARNT = {  # by what an example is (datasets.Examples): what the card says it learnt from
+    "first": "that agree with the majority of the debate; no reference answers were used",
+    "last": "at the end of the debate that agree with its majority; no reference answers were used",
+    "hinted": "that equal the reference answers, some of them after a hint",
+    "pairs": "that agree with the majority of the debate, preferred to others that do not; no reference answers were used",
+}
+
+
+def _card(arguments: argparse.Namespace, made: Adapter, data: Mapping[str, Any]) -> str:
+    """The adapter's model card, in the form of Hugging Face. data: the meta of its data sets' commit."""
+    whose = "all agents" if data.get("pooled") else "this agent"
     return f"""---
 base_model: {arguments.model}
 library_name: peft
@@ -163,7 +172,7 @@ tags: [lora, maft, multiagent-finetuning]
 
 A LoRA adapter made by multiagent finetuning (arXiv 2501.05707) of `{arguments.model}`, run `{arguments.run}`.
 {"It gives first answers." if made.role == "generator" else "It revises answers after hearing a summary of the others'."}
-It was trained on {made.examples} outputs of this agent that agree with the majority of the debate; no reference answers were used.
+It was trained on {made.examples} outputs of {whose} {LEARNT[data.get("examples", "first")]}.
 
 | steps | epochs | batch | learning rate | rank | alpha | loss, first tenth | loss, last tenth |
 |---|---|---|---|---|---|---|---|

@@ -52,18 +52,37 @@ class Arithmetic(Part, frozen=True):
     maximum: int
 
 
-class Task(Part, frozen=True):
-    """The questions."""
+class Questions(Part, frozen=True, kw_only=True):
+    """What is asked and how an answer is found."""
 
     kind: str
     source: str
-    held_out_source: str
-    answer: str
+    levels: tuple[int, ...]
+    subjects: tuple[str, ...]
     prompt: str
-    train: int
     held_out: int
+    answer: str | None = None
+
+    @property
+    def answers(self) -> str:
+        """The kind of answer: given for jsonl, else the kind's own."""
+        return self.answer or {"math": "math", "mmlu": "choice"}.get(self.kind, "number")
+
+
+class Task(Questions, frozen=True, kw_only=True):
+    """The questions."""
+
+    held_out_source: str
+    train: int
+    probe: int
     seed: int
     arithmetic: Arithmetic
+
+
+class EvaluationTask(Questions, frozen=True, kw_only=True):
+    """Held-out questions of another task."""
+
+    shots: int
 
 
 class DebatePrompts(Part, frozen=True):
@@ -135,7 +154,10 @@ class EvaluationSpec(Part, frozen=True):
     """Held-out debates."""
 
     baselines: tuple[str, ...]
+    diversity: int
+    embedder: str
     every: int
+    task: EvaluationTask | None = None
 
 
 class Storage(Part, frozen=True):
@@ -168,6 +190,11 @@ class Spec(Part, frozen=True):
     storage: Storage | None = None
     ttl_seconds_after_finished: int | None = None
     pod_template: dict[str, Any] | None = None
+
+    @property
+    def exam(self) -> Questions:
+        """The held-out questions: of the same task, or of another one."""
+        return self.evaluation.task or self.task
 
 
 @dataclass(frozen=True, slots=True)

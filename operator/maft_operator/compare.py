@@ -30,14 +30,15 @@ def chosen(text: str) -> tuple[str, ...]:
 
 
 def runs(resource: Mapping[str, Any], methods: Sequence[str], seeds: int) -> dict[tuple[str, int], Run]:
-    """A run per method and seed: the resource with that method, its own name and seed. The questions stay the same."""
+    """A run per method and seed: the resource with that method, its own name and seed, one server. The questions stay the same."""
     group = parse(resource)
     found = {}
     for method in methods:
         for k in range(seeds):
             seed = group.spec.seed + k
-            baselines = {**resource["spec"].get("evaluation", {}), "baselines": []}
-            spec = {**resource["spec"], "method": method, "seed": seed, "evaluation": baselines}
+            evaluation = {**resource["spec"].get("evaluation", {}), "baselines": []}
+            inference = {**resource["spec"].get("inference", {}), "topology": "Shared"}
+            spec = {**resource["spec"], "method": method, "seed": seed, "evaluation": evaluation, "inference": inference}
             run = parse({**resource, "spec": spec})
             found[method, seed] = replace(run, name=f"{group.name}-{method}-{seed}")
     return found
@@ -48,18 +49,21 @@ def graph(group: Run, compared: Mapping[tuple[str, int], Run], store: str) -> Gr
     server = _server(group, compared.values(), store)
     prepare = plan.graph(group, store).tasks[0]
     tasks = [prepare]
+    after: tuple[str, ...] = (prepare.name,)
     for run in compared.values():
-        tasks += _chained(run, store, group, server.name, prepare=prepare.name, after=tasks[-1].name)
+        own = _chained(run, store, group, server.name, after=(prepare.name, *after))
+        needed = {need for task in own for need in task.needs}
+        tasks, after = tasks + own, tuple(task.name for task in own if task.name not in needed)
     pairs = [f"--compared={method}={seed}={run.name}={run.spec.iterations}" for (method, seed), run in compared.items()]
     flags: Flags = ("--store", store, "--run", group.key, *pairs)
     table = Task(f"{group.name}-compare", "compare", 0, flags, tuple(t.name for t in tasks if t.kind == "evaluate"))
-    return Graph((*tasks, table), (server,), hand_over=False, backoff_limit=group.spec.backoff_limit)
+    return Graph((*tasks, table), (server,), group.spec.inference.lifetime == "Phase", group.spec.backoff_limit)
 
 
-def _chained(run: Run, store: str, group: Run, server: str, *, prepare: str, after: str) -> list[Task]:
+def _chained(run: Run, store: str, group: Run, server: str, *, after: tuple[str, ...]) -> list[Task]:
     """The run's debates, trainings and evaluations, which start when what is before them has ended."""
     own = plan.graph(run, store).tasks
-    names = {own[0].name: (prepare, after)}  # the group's questions in place of its own
+    names = {own[0].name: after}  # the group's questions in place of its own
     return [
         replace(
             task,
@@ -75,7 +79,7 @@ def _chained(run: Run, store: str, group: Run, server: str, *, prepare: str, aft
 def _server(group: Run, compared: Iterable[Run], store: str) -> Server:
     """As large as the most demanding run wants it."""
     servers = [plan.graph(run, store).servers[0] for run in compared]
-    largest = max(servers, key=lambda server: int(server.flags[server.flags.index("--max-loras") + 1]))
+    largest = max(servers, key=lambda server: int(server.flags[server.flags.index("--max-cpu-loras") + 1]))
     flags = list(largest.flags)
     flags[flags.index("--run") + 1] = group.key
     return replace(largest, name=f"{group.name}-server", flags=tuple(flags))
@@ -88,9 +92,10 @@ def enough(group: Run, precision: float | None) -> None:
     if precision <= 0:
         raise BadSpec(f"--precision {precision}: give a standard error in percentage points, such as 2")
     needed = math.ceil(0.25 / (precision / 100) ** 2)
-    asked = group.spec.task.held_out
+    asked = group.spec.exam.held_out
     if asked < needed:
         worst = 100 * math.sqrt(0.25 / asked)
+        field = "evaluation.task.heldOut" if group.spec.evaluation.task else "task.heldOut"
         raise BadSpec(
-            f"task.heldOut: {asked} questions give a standard error of up to {worst:.1f} points; for {precision:g} ask for {needed}"
+            f"{field}: {asked} questions give a standard error of up to {worst:.1f} points; for {precision:g} ask for {needed}"
         )

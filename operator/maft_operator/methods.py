@@ -94,8 +94,12 @@ def applied(spec: Any) -> tuple[Any, Recipe]:
 
 def _trained(spec: Any, recipe: Recipe) -> tuple[Any, Recipe]:
     """training.method: dpo trains generators on pairs; distill trains one model on last answers, and it answers alone."""
-    if spec.training.method == "sft":
+    if spec.training.method == "sft" or not spec.iterations:
         return spec, recipe
+    if recipe.examples == "hinted":
+        raise BadSpec(f"training.method: {spec.method} finetunes on right answers; set sft in place of {spec.training.method}")
+    if spec.training.method == "dpo" and spec.agents < 2:
+        raise BadSpec("training.method: dpo prefers one agent's answer to another's, and agents is 1; set it to 2 or more")
     spec = _changed(spec, {"debate": {"critics": False}})
     if spec.training.method == "dpo":
         return spec, replace(recipe, examples="pairs")

@@ -48,6 +48,10 @@ FAMILIES: dict[str, Family] = {
     "maft_run_answer_accuracy_ratio": Family("Held-out accuracy of one first answer", ("iteration",)),
     "maft_run_consensus_ratio": Family("Held-out: share of agents behind the majority", ("iteration",)),
     "maft_run_agreement_ratio": Family("Training questions of the last debate: share of agents behind the majority"),
+    "maft_run_probe_accuracy_ratio": Family("Probe questions of the last debate: majority right; below 0.5 training is harmful"),
+    "maft_run_abstained_questions": Family(
+        "Training questions of the last debate without a label: no majority, or too small a one"
+    ),
     "maft_run_kept_examples": Family("Examples that the last debate gave all agents of a role", ("role",)),
     "maft_run_flips": Family("Held-out answers that the last debate changed", ("direction",)),
     "maft_run_adapters_trained": Family("Adapters trained so far"),
@@ -150,6 +154,10 @@ def _last(rows: Sequence[Mapping[str, Any]]) -> Iterator[Sample]:
     debated = [row for row in rows if "agreement" in row][-1:]
     for row in debated:
         yield Sample("maft_run_agreement_ratio", percent(row["agreement"]))
+        if "probe" in row:
+            yield Sample("maft_run_probe_accuracy_ratio", percent(row["probe"]))
+        if "abstained" in row:
+            yield Sample("maft_run_abstained_questions", row["abstained"])
         for role, counts in row.get("kept", {}).items():
             yield Sample("maft_run_kept_examples", float(sum(map(int, counts.split("/")))), {"role": role})
     for row in [row for row in rows if "wrongToRight" in row][-1:]:

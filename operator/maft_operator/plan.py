@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from maft_operator.api import Run, Spec, as_json
+from maft_operator.api import EvaluationTask, Questions, Run, Spec, as_json
 
-Kind = Literal["prepare", "debate", "train", "evaluate", "report", "compare"]
+Kind = Literal["prepare", "debate", "train", "evaluate", "report", "compare", "diversity"]
 Phase = Literal["Preparing", "Serving", "Debating", "Training", "Evaluating", "Reporting", "Suspended", "Complete", "Failed"]
 BAD_INPUT = 2  # exit code of a program that will fail again
 PORT = 8000  # of servers on a cluster, where each has an address of its own
@@ -108,6 +108,7 @@ def graph(run: Run, store: str, *, suspended: bool = False) -> Graph:
         tasks += _train(run, common, iteration)
         if iteration % spec.evaluation.every == 0 or iteration == spec.iterations:
             tasks.append(_debate(run, common, "evaluate", iteration))
+    tasks += [_diversity(run, common, task) for task in tasks if task.kind == "evaluate" and spec.evaluation.diversity]
     tasks.append(_report(run, common, tasks))
     return Graph(tuple(tasks), servers, spec.inference.lifetime == "Phase", spec.backoff_limit, suspended)
 
@@ -125,8 +126,8 @@ def server_names(run: Run) -> tuple[str, ...]:
 
 
 def models(run: Run) -> range:
-    """The agents that are trained: all, or the one whose copies they are."""
-    return range(1 if run.recipe.one_model else run.spec.agents)
+    """The agents that are trained: all, the one whose copies they are, or none."""
+    return range(0 if not run.spec.iterations else 1 if run.recipe.one_model else run.spec.agents)
 
 
 def train_names(run: Run, iteration: int) -> tuple[str, ...]:
@@ -137,14 +138,24 @@ def train_names(run: Run, iteration: int) -> tuple[str, ...]:
 
 
 def _prepare(run: Run, common: Flags) -> Task:
-    task = run.spec.task
+    task, exam = run.spec.task, run.spec.exam
     flags: Flags = (*common, *_model(run.spec), "--spec", as_json(run.spec), "--kind", task.kind)
     flags += ("--source", task.source) if task.source else ()
     flags += ("--held-out-source", task.held_out_source) if task.held_out_source else ()
-    flags += ("--answer", task.answer, "--train", str(task.train), "--held-out", str(task.held_out))
-    flags += ("--task-seed", str(task.seed), "--operands", str(task.arithmetic.operands))
+    flags += (*_kind(task), "--answer", task.answers, "--train", str(task.train), "--held-out", str(exam.held_out))
+    flags += ("--probe", str(task.probe), "--task-seed", str(task.seed), "--operands", str(task.arithmetic.operands))
     flags += (f"--minimum={task.arithmetic.minimum}", f"--maximum={task.arithmetic.maximum}")
+    if isinstance(exam, EvaluationTask):
+        flags += ("--evaluation-kind", exam.kind, *_kind(exam, "evaluation-"), "--evaluation-answer", exam.answers)
+        flags += ("--evaluation-source", exam.source) if exam.source else ()
+        flags += ("--shots", str(exam.shots))
     return Task(name(run, 0, "prepare"), "prepare", 0, flags)
+
+
+def _kind(task: Questions, prefix: str = "") -> Flags:
+    """What only one kind of task has."""
+    levels = task.levels if task.kind == "math" else ()
+    return (*(f"--{prefix}level={level}" for level in levels), *(f"--{prefix}subject={subject}" for subject in task.subjects))
 
 
 def _debate(run: Run, common: Flags, kind: Literal["debate", "evaluate"], iteration: int) -> Task:
@@ -153,7 +164,7 @@ def _debate(run: Run, common: Flags, kind: Literal["debate", "evaluate"], iterat
     models_from = iteration - 1 if kind == "debate" else iteration
     needs = train_names(run, models_from) if models_from else (name(run, 0, "prepare"),)
     alone = kind == "evaluate" and run.recipe.alone and iteration > 0
-    flags: Flags = (*common, *_model(spec), *_rules(spec, alone=alone))
+    flags: Flags = (*common, *_model(spec), *_rules(spec, spec.task if kind == "debate" else spec.exam, alone=alone))
     flags += ("--iteration", str(iteration), "--models-from", str(models_from))
     flags += ("--one-model",) if run.recipe.one_model and models_from else ()
     if kind == "debate":
@@ -163,7 +174,7 @@ def _debate(run: Run, common: Flags, kind: Literal["debate", "evaluate"], iterat
     return Task(name(run, iteration, kind), kind, iteration, flags, needs, server_names(run))
 
 
-def _rules(spec: Spec, *, alone: bool) -> Flags:
+def _rules(spec: Spec, asked: Questions, *, alone: bool) -> Flags:
     debate, prompts = spec.debate, spec.debate.prompts
     flags: Flags = (
         "--agents",
@@ -173,13 +184,13 @@ def _rules(spec: Spec, *, alone: bool) -> Flags:
         "--mode",
         debate.mode,
         "--answer",
-        spec.task.answer,
+        asked.answers,
     )
     flags += () if debate.summarize else ("--no-summaries",)
     flags += () if debate.critics else ("--no-critics",)
     flags += ("--cooperative",) if debate.cooperative else ()
     flags += ("--temperature", str(debate.temperature), "--top-p", str(debate.top_p), "--max-tokens", str(debate.max_tokens))
-    flags += ("--seed", str(spec.seed), f"--prompt-question={spec.task.prompt}", f"--prompt-summarize={prompts.summarize}")
+    flags += ("--seed", str(spec.seed), f"--prompt-question={asked.prompt}", f"--prompt-summarize={prompts.summarize}")
     flags += (f"--prompt-revise={prompts.revise}", f"--prompt-concatenate={prompts.concatenate}")
     return (*flags, f"--prompt-cooperate={prompts.cooperate}")
 
@@ -224,6 +235,17 @@ def _report(run: Run, common: Flags, tasks: Iterable[Task]) -> Task:
     return Task(name(run, run.spec.iterations, "report"), "report", run.spec.iterations, common, needs)
 
 
+def _diversity(run: Run, common: Flags, evaluated: Task) -> Task:
+    """Of the agents that played that evaluation; loads the models itself, as training does."""
+    spec = run.spec
+    flags: Flags = (*common, *_model(spec), "--iteration", str(evaluated.iteration), "--seed", str(spec.seed))
+    flags += ("--questions", str(spec.evaluation.diversity), "--embedder", spec.evaluation.embedder)
+    needs = (evaluated.name,)
+    return Task(
+        name(run, evaluated.iteration, "diversity"), "diversity", evaluated.iteration, flags, needs, gpus=spec.training.gpus
+    )
+
+
 def _model(spec: Spec) -> Flags:
     flags: Flags = ("--model", spec.model.source)
     flags += ("--revision", spec.model.revision) if spec.model.revision else ()
@@ -233,7 +255,7 @@ def _model(spec: Spec) -> Flags:
 def _server(run: Run, common: Flags, server: str) -> Server:
     spec = run.spec
     roles = 2 if spec.debate.critics else 1
-    together = roles * (len(models(run)) if spec.inference.topology == "Shared" else 1)
+    together = max(1, roles * (len(models(run)) if spec.inference.topology == "Shared" else 1))  # vLLM wants room for one
     rank = next(rank for rank in _RANKS if rank >= spec.training.lora.rank)
     flags: Flags = (*common, *_model(spec), "--max-lora-rank", str(rank), "--max-loras", str(min(together, 16)))
     # Twice as many in memory: while new adapters arrive, the previous iteration's are still asked for.
@@ -309,7 +331,7 @@ def _may_start(graph: Graph, task: Task, observed: Observed) -> bool:
     state = observed.tasks.get(task.name)
     if state and state.status != "failed":
         return False
-    if graph.hand_over and task.kind == "train" and observed.servers:
+    if graph.hand_over and task.kind in ("train", "diversity") and observed.servers:
         return False
     return all(server in observed.servers and observed.servers[server].ready for server in task.servers)
 
@@ -322,8 +344,9 @@ def _phase(runnable: Iterable[Task], observed: Observed) -> Phase:
         "evaluate": "Evaluating",
         "report": "Reporting",
         "compare": "Reporting",
+        "diversity": "Evaluating",
     }
-    order: tuple[Kind, ...] = ("prepare", "debate", "evaluate", "train", "report", "compare")
+    order: tuple[Kind, ...] = ("prepare", "debate", "evaluate", "train", "diversity", "report", "compare")
     tasks = sorted(runnable, key=lambda t: order.index(t.kind))
     first = tasks[0]
     waiting = any(s not in observed.servers or not observed.servers[s].ready for s in first.servers)

@@ -39,6 +39,8 @@ async def run(
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with _alone(local, run, store):
+        if graph.tasks[-1].kind == "compare":  # the table is made anew: other methods or seeds may be asked for than before
+            (local / graph.tasks[-1].name / "summary.json").unlink(missing_ok=True)
         async with LocalBackend(local, slots, serve) as backend:
             memory, display = Memory(), Display(console, graph)
             with display.progress if console.is_terminal else contextlib.nullcontext():
@@ -86,7 +88,7 @@ def _ending(
     if last.kind == "compare":
         console.print(summaries[last.name]["table"], highlight=False, markup=False, soft_wrap=True)
     else:
-        console.print(results(graph, summaries, run.spec.evaluation.baselines, run.spec.agents))
+        console.print(results(graph, summaries, run.spec.evaluation.baselines, run.spec.agents, run.spec.method))
     report = str(summaries[last.name].get("report", ""))
     console.print(f"Report: {report}", highlight=False, soft_wrap=True)
     console.print(f"Took {int(seconds) // 60}:{int(seconds) % 60:02d} min, peak memory {peak / 2**30:.1f} GiB.", highlight=False)
