@@ -19,11 +19,11 @@ demo: env ## multiagent finetuning of the tiny model: table, report
 	@.venv/bin/maft run examples/arithmetic.yaml --dir runs
 
 test: env ## all tests, with real vLLM servers and a real S3 server
-	@scripts/build-tool.sh versitygw >/dev/null
+	@for tool in versitygw helm helm-docs; do scripts/build-tool.sh $$tool >/dev/null || exit; done
 	@echo "== lint, types, layers"
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && .venv/bin/lint-imports
 	@echo "== tests"
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n 2 --dist loadgroup
 
 unit: env ## the fast tests alone
 	@$(PY) -m pytest -m "not engine and not s3 and not run and not cluster" -q

@@ -63,7 +63,7 @@ def process(command: list[str], log: Path, environment: dict[str, str] | None = 
     """A process as long as the block lasts, or we do."""
     with log.open("ab") as output:
         line = ["setpriv", "--pdeathsig", "KILL", "--", *command]
-        started = subprocess.Popen(line, stdout=output, stderr=output, env=environment, start_new_session=True)
+        started = subprocess.Popen(line, stdout=output, stderr=output, env=environment)
         try:
             yield started
         finally:

@@ -89,6 +89,7 @@ class Benchmark:
         self._options = options
         self._log = logs / "operator.log"
         self._latencies: dict[str, list[float]] = {}
+        self._shares: dict[str, float] = {}
 
     async def run(self) -> Json:
         """All numbers."""
@@ -104,8 +105,9 @@ class Benchmark:
                     await self._lives(cluster, names[: self._options.lives])
                 peak = memory(operator)["peak"]
             restart = await self._restart(cluster, names[self._options.lives :])
+        facts = {"versions": {"kubernetes": version}, "children": children}
         latencies = {name: spread(values) for name, values in self._latencies.items()}
-        return {"versions": {"kubernetes": version}, "children": children, **rest, "peakBusy": peak, **restart, "latency": latencies}
+        return {**facts, **rest, "peakBusy": peak, **restart, "creations": self._shares, "latency": latencies}
 
     async def _install(self, cluster: Cluster) -> None:
         """The CRD, and the operator's own rights. Its Deployment is a process of ours."""
@@ -145,10 +147,11 @@ class Benchmark:
     async def _creations(self, cluster: Cluster, operator: psutil.Process) -> list[str]:
         """Runs at a fixed rate, whatever the operator does; their first Jobs stay unfinished."""
         names = [f"new-{n}" for n in range(self._options.created)]
-        before, begun = cpu_seconds(operator), time.perf_counter()
+        before, begun = self._work(operator), time.perf_counter()
         await asyncio.gather(*(self._creation(cluster, name, n / self._options.rate) for n, name in enumerate(names)))
-        share = (cpu_seconds(operator) - before) / (time.perf_counter() - begun)
-        say(f"{len(names)} runs made; the operator took {100 * share:.0f} % of a core meanwhile")
+        passed, after = time.perf_counter() - begun, self._work(operator)
+        self._shares = {who: round(100 * (after[who] - before[who]) / passed, 1) for who in after}
+        say(f"{len(names)} runs made; % of a core: {self._shares}")
         return names
 
     async def _creation(self, cluster: Cluster, name: str, after: float) -> None:
@@ -204,6 +207,15 @@ class Benchmark:
         command = [sys.executable, "-m", "maft_operator", "operator", f"--port={free_port()}", "--lease-namespace=maft-system"]
         with process(command, self._log, environment) as started:
             yield psutil.Process(started.pid)
+
+    def _work(self, operator: psutil.Process) -> dict[str, float]:
+        """CPU seconds so far, by who took them; others: whatever else is on the machine, with the children that it waited for."""
+        names = {operator.pid: "operator", os.getpid(): "benchmark", **dict.fromkeys(self._plane.pids, "API server and etcd")}
+        found = dict.fromkeys((*names.values(), "others"), 0.0)
+        for each in psutil.process_iter():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found[names.get(each.pid, "others")] += sum(each.cpu_times()[: 2 if each.pid in names else 4])
+        return found
 
     def _took(self, what: str, seconds: float) -> None:
         self._latencies.setdefault(what, []).append(seconds)
@@ -279,9 +291,9 @@ def markdown(results: dict[str, Any]) -> str:
     """A column for each number of runs."""
     lines = ["| settled runs | target | " + " | ".join(f"{int(runs):,}" for runs in results) + " |"]
     lines.append("|---" * (len(results) + 2) + "|")
-    for what, key, unit, target in ROWS:
+    for what, key, unit, most in ROWS:
         values = " | ".join(f"{result['measured'][key]:.1f} {unit}" for result in results.values())
-        lines.append(f"| {what} | {'' if target is None else f'≤ {target} {unit}'} | {values} |")
+        lines.append(f"| {what} | {'' if most is None else f'≤ {most} {unit}'} | {values} |")
     for what in next(iter(results.values()))["measured"]["latency"]:
         target = "p95 ≤ 1 s" if what in ("spec → first Job", "Job done → next Job") else ""
         found = [result["measured"]["latency"][what] for result in results.values()]
@@ -295,14 +307,16 @@ def _three(found: Json) -> str:
 
 def machine() -> Json:
     """What it ran on."""
-    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
     memory_ = round(psutil.virtual_memory().total / 2**30, 1)
     return {"cores": os.cpu_count(), "cpu": model, "memoryGiB": memory_, "load": os.getloadavg()[0], "system": platform.platform()}
 
 
 def versions() -> dict[str, str]:
     """What was measured."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    git = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
     packages = {name: importlib.metadata.version(name) for name in ("maft", "kopf", "kubernetes", "aiohttp")}
     return {"python": platform.python_version(), "commit": commit, **packages}
 

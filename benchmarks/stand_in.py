@@ -135,9 +135,9 @@ class Cluster:
 
     async def make_available(self, deployment: str) -> float:
         """Its replica answers; the moment at which it was said."""
-        numbers = {key: 1 for key in ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "observedGeneration")}
+        counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "observedGeneration")
         moment = time.perf_counter()
-        await self.set_status("Deployment", deployment, {**numbers, "conditions": [_condition("Available")]})
+        await self.set_status("Deployment", deployment, {**dict.fromkeys(counts, 1), "conditions": [_condition("Available")]})
         return moment
 
     # --- many copies of one run ---
@@ -147,11 +147,11 @@ class Cluster:
         found = {"MultiAgentFinetune": [await self.get("MultiAgentFinetune", run)]}
         found |= {kind: await self.labelled(kind, run) for kind in ("Job", "Pod")}
         versions = {"MultiAgentFinetune": "maft.dev/v1alpha1", "Job": "batch/v1", "Pod": "v1"}
-        objects = [(kind, {**body, "apiVersion": versions[kind], "kind": kind}) for kind, bodies in found.items() for body in bodies]
-        for _, body in objects:
+        objects = [{**body, "apiVersion": versions[kind], "kind": kind} for kind, bodies in found.items() for body in bodies]
+        for body in objects:
             del body["metadata"]["resourceVersion"]
-        texts = [(f"/registry/{_STORED[kind]}/{NAMESPACE}/{body['metadata']['name']}", json.dumps(body)) for kind, body in objects]
-        uids = [body["metadata"]["uid"] for _, body in objects]
+        texts = [(f"/registry/{_STORED[o['kind']]}/{NAMESPACE}/{o['metadata']['name']}", json.dumps(o)) for o in objects]
+        uids = [body["metadata"]["uid"] for body in objects]
         names = list(names)
         for start in range(0, len(names), _TOGETHER):
             puts = [put for name in names[start : start + _TOGETHER] for put in _renamed(texts, uids, run, name)]

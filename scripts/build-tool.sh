@@ -1,7 +1,8 @@
 #!/bin/sh
 # Builds the programs of one Go module of tests/tools or tests/cluster/tools, pinned by its go.sum, and prints the folder they
-# are in: scripts/build-tool.sh NAME. Builds are kept, keyed by what they are made of, in ${MAFT_CLUSTER_CACHE:-~/.cache/maft-cluster},
-# for other clones of this repository as well. Needs Go, or uv or pip to get it.
+# are in, or the folder of a module that is wanted for its files: scripts/build-tool.sh NAME. Builds are kept, keyed by what they
+# are made of, in ${MAFT_CLUSTER_CACHE:-~/.cache/maft-cluster}, for other clones of this repository as well. Needs Go, or uv or pip
+# to get it.
 set -eu
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
@@ -40,10 +41,16 @@ install_go() {
 # packages: what to build there: the module's own program, or the tools that it names
 packages() { if [ -e "$module/main.go" ]; then echo .; else echo tool; fi; }
 
+# files: the folder of the one module that is required, where neither a program nor a tool is wanted
+files() { "$go" -C "$module" list -m -f '{{.Dir}}' "$(awk '$1 == "require" { print $2 }' "$module/go.mod")"; }
+
 # flags: kubectl and Helm want the version that `k8s.io/kubernetes` gets from its release build
 flags() {
     version=$(awk '$1 == "k8s.io/kubernetes" { print $2 }' "$module/go.mod")
-    printf '%s' "-s -w -X k8s.io/component-base/version.gitVersion=$version -X k8s.io/client-go/pkg/version.gitVersion=$version"
+    minor=$(awk '$1 == "k8s.io/client-go" { split($2, part, "."); print part[2] }' "$module/go.mod")
+    helm=helm.sh/helm/v3/pkg/chartutil # otherwise `helm template` is for Kubernetes 1.20
+    printf '%s' "-s -w -X k8s.io/component-base/version.gitVersion=$version -X k8s.io/client-go/pkg/version.gitVersion=$version" \
+        " -X $helm.k8sVersionMajor=1 -X $helm.k8sVersionMinor=$minor"
 }
 
 name=${1:?usage: scripts/build-tool.sh NAME}
@@ -57,8 +64,14 @@ if [ ! -d "$dest" ]; then
     recent "$go" || go=$cache/go/go/bin/go
     recent "$go" || install_go
     recent "$go" || { say "failed: $go is not as new as $module/go.mod asks for"; exit 1; }
-    say "building $name with $("$go" env GOVERSION)"
     mkdir -p "$cache/tools"
+    if [ ! -e "$module/main.go" ] && ! grep -q "^tool " "$module/go.mod"; then
+        quietly "$go" -C "$module" mod download
+        ln -sfn "$(files)" "$dest"
+        echo "$dest"
+        exit
+    fi
+    say "building $name with $("$go" env GOVERSION)"
     temporary=$(mktemp -d "$cache/tools/.$name.XXXXXX") # two builds at the same time do not mix
     trap 'rm -rf "$temporary"' EXIT
     quietly "$go" build -C "$module" -trimpath -ldflags="$(flags)" -o "$temporary/" "$(packages)"

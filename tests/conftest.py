@@ -22,6 +22,14 @@ TINY = ROOT / "examples" / "tiny"
 MOCK = ROOT / "tests" / "mock_engine.py"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two processes share the work by groups: one cluster, one vLLM, and a module's tests together. The longest group begins."""
+    for item in items:
+        shared = next((mark for mark in ("cluster", "engine") if item.get_closest_marker(mark)), item.path.stem)
+        item.add_marker(pytest.mark.xdist_group(shared))
+    items.sort(key=lambda item: 0 if item.get_closest_marker("cluster") else 1)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -29,14 +37,16 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serving(command: list[str], port: int, log: Path, limit: float, **environment: str) -> Iterator[str]:
+def serving(
+    command: list[str], port: int, log: Path, limit: float, *, health: str = "/health", **environment: str
+) -> Iterator[str]:
     """A server process as long as the block lasts; fails with its log if it does not answer within the limit (seconds)."""
     url = f"http://127.0.0.1:{port}"
     with log.open("wb") as output:
         line = ["setpriv", "--pdeathsig", "KILL", "--", "env", *(f"{k}={v}" for k, v in environment.items()), *command]
         process = subprocess.Popen(line, stdout=output, stderr=output, start_new_session=True)
         try:
-            wait_until(lambda: process.poll() is not None or answers(f"{url}/health"), limit, lambda: log.read_text()[-3000:])
+            wait_until(lambda: process.poll() is not None or answers(f"{url}{health}"), limit, lambda: log.read_text()[-3000:])
             assert process.poll() is None, log.read_text()[-3000:]
             yield url
         finally:

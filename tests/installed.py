@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import helm
 import pytest
-import yaml
 from botocore.config import Config
 from clusters import Cluster
 from kube import RUNS, Json, Kube
@@ -144,15 +144,26 @@ def s3_client(cluster: Cluster) -> Any:
     return session.client("s3", endpoint_url=cluster.s3_endpoint, config=config)
 
 
-def manifests(images: str, tag: str) -> list[Json]:
-    """deploy/operator.yaml with the images under test."""
-    found = [d for d in yaml.safe_load_all((ROOT / "deploy" / "operator.yaml").read_text()) if d]
-    for body in found:
-        if body["kind"] == "Deployment":
-            container = body["spec"]["template"]["spec"]["containers"][0]
-            container["image"] = f"{images}/operator:{tag}"
-            container["args"] = [f"--images={images}", f"--tag={tag}"]
-    return found
+def install(maft: Installed, chart: Path = helm.CHART, **values: Any) -> None:
+    """The chart as its users install it, in maft-system with the images under test; waits until the operator is ready."""
+    maft.kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM, "labels": RESTRICTED}})
+    if (found := maft.kube.get("Deployment", SYSTEM, "maft-operator")) and not of_helm(found):
+        maft.kube.delete("Deployment", SYSTEM, "maft-operator")  # somebody's kubectl apply -f deploy/operator.yaml
+    # --take-ownership: the CustomResourceDefinition may be left from another release.
+    flags = ["--install", "--take-ownership", "--wait", "--timeout", "120s"]
+    helm_here(maft, "upgrade", "maft", str(chart), *flags, values={"images": {"prefix": maft.images, "tag": maft.tag}, **values})
+    maft.kube.wait(lambda: served(maft.kube), 30)
+    maft.kube.wait(lambda: maft._ready() == values.get("replicas", 1), 90, maft.operator_log)
+
+
+def of_helm(found: Json) -> bool:
+    return found["metadata"].get("labels", {}).get("app.kubernetes.io/managed-by") == "Helm"
+
+
+def helm_here(maft: Installed, *arguments: str, namespace: str = SYSTEM, values: Json | None = None) -> str:
+    """`helm ARGUMENTS` on the cluster; its output."""
+    flags = ["--kubeconfig", str(maft.kube.kubeconfig), "--namespace", namespace]
+    return helm.run(*arguments, *flags, values=values)
 
 
 @pytest.fixture(scope="session", name="pushed")
@@ -174,10 +185,7 @@ def maft_fixture(cluster: Cluster, pushed: tuple[str, str]) -> Iterator[Installe
     kube = Kube(Path(cluster.kubeconfig))
     installed = Installed(kube, cluster, *pushed)
     upload(installed)
-    kube.apply(yaml.safe_load((ROOT / "crds" / "multiagentfinetunes.yaml").read_text()))
-    kube.wait(lambda: served(kube), 30)
-    kube.apply(*manifests(*pushed))
-    kube.wait(lambda: installed._ready() == 1, 120, installed.operator_log)
+    install(installed)
     yield installed
 
 

@@ -19,6 +19,8 @@ _VERSIONS = {
     "ReplicaSet": "apps/v1",
     RUNS: "maft.dev/v1alpha1",
     "Lease": "coordination.k8s.io/v1",
+    "Role": "rbac.authorization.k8s.io/v1",
+    "ClusterRole": "rbac.authorization.k8s.io/v1",
     "CustomResourceDefinition": "apiextensions.k8s.io/v1",
 }
 

@@ -13,7 +13,7 @@ from maft_operator.plan import Graph
 from maft_operator.world import World
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-IMAGES = Images("registry/maft", "1")
+IMAGES = Images("registry/maft", "1", isolated=True, scraped_from=("monitoring",))
 STORAGE = {"bucket": "bucket", "prefix": "runs", "endpoint": "http://s3:9000", "credentialsSecret": {"name": "keys"}}
 
 

@@ -25,7 +25,7 @@ from test_manifests import KINDS, VARIED, pods
 from test_schema import CHANGES, MINIMAL, NAME_RULES, NUMBERS, RULES, WRONG, at, fields, merged, resource, spec_schema
 from test_status import ALL, CASES, DEBATING, SAID, state
 
-from maft_operator import drift
+from maft_operator import drift, merge
 from maft_operator.api import MUTABLE
 from maft_operator.manifests import MANAGER, Json
 from maft_operator.schema import GROUP, VERSION, BadSpec, checked, openapi
@@ -359,6 +359,23 @@ def test_a_status_is_kept_whole(server: Server, plain: str, name: str) -> None:
 
 
 # --- the objects that are made of it ---
+
+
+def test_lists_are_merged_by_the_keys_that_the_api_names(cluster: Cluster, kube: Kube) -> None:
+    """For podTemplate, as `kubectl patch --type=strategic` would do it."""
+    command = [cluster.kubectl, "--kubeconfig", cluster.kubeconfig, "get", "--raw", "/openapi/v2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    kinds = [
+        json.loads(done.stdout)["definitions"][f"io.k8s.api.core.v1.{kind}"]["properties"] for kind in ("PodSpec", "Container")
+    ]
+    merged_by = {
+        name: child["x-kubernetes-patch-merge-key"]
+        for properties in kinds
+        for name, child in properties.items()
+        if "merge" in child.get("x-kubernetes-patch-strategy", "")
+    }
+    assert merge._KEYS.items() <= merged_by.items()
+    assert set(merged_by) - set(merge._KEYS) == {"ephemeralContainers", "schedulingGates"}  # not for templates
 
 
 @pytest.mark.parametrize("spec", VARIED)

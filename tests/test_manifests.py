@@ -11,9 +11,9 @@ from kube_objects import IMAGES, a_run, made, owner, planned
 
 from maft_operator import manifests, plan
 from maft_operator.api import Run, parse
-from maft_operator.manifests import Json
+from maft_operator.manifests import Images, Json
 
-KINDS = ("Job", "Deployment", "Service")
+KINDS = ("Job", "Deployment", "Service", "NetworkPolicy")
 KEYS = {"name": "AWS_ACCESS_KEY_ID", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "AWS_ACCESS_KEY_ID"}}}
 VARIED: dict[str, dict[str, Any]] = {
     "small": {},
@@ -176,6 +176,29 @@ def test_a_service_of_several_replicas_names_each_of_them(replicas: int, headles
     assert (service["spec"].get("clusterIP") == "None") == headless
     assert deployment["spec"]["replicas"] == replicas
     assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def test_servers_are_reached_by_the_runs_own_pods_and_by_who_reads_metrics() -> None:
+    run = a_run(inference={"topology": "PerAgent"})
+    walls, servers = made(run, "NetworkPolicy"), made(run, "Deployment")
+    assert len(walls) == 2
+    for wall, server in zip(walls, servers, strict=True):
+        assert wall["spec"]["podSelector"] == server["spec"]["selector"]
+        assert wall["spec"]["policyTypes"] == ["Ingress"]
+        [rule] = wall["spec"]["ingress"]
+        own, monitoring = rule["from"]
+        assert all(own["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items() for pod in pods(run))
+        assert monitoring == {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+        assert rule["ports"] == [{"protocol": "TCP", "port": 8000}]
+
+
+def test_walls_are_built_where_they_are_asked_for() -> None:
+    [server] = planned(a_run()).servers
+    kinds = [
+        [thing["kind"] for thing in manifests.objects(server, owner(a_run()), Images("p", "1", isolated=yes))]
+        for yes in (False, True)
+    ]
+    assert kinds == [["Service", "Deployment"], ["NetworkPolicy", "Service", "Deployment"]]
 
 
 # --- Jobs ---

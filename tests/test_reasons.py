@@ -4,6 +4,7 @@ import re
 from collections import Counter
 
 import pytest
+from conftest import ROOT
 
 from maft_operator import reasons
 from maft_operator.reasons import Reason, of_input, sentence
@@ -34,6 +35,14 @@ def test_names_are_words_that_conditions_may_have(reason: Reason) -> None:
 def test_who_has_to_do_something_is_told_what(reason: Reason) -> None:
     assert (len(reason.hint) > 10) == (reason not in CONTENT)
     assert not reason.hint.endswith(".")
+
+
+def test_the_page_about_the_status_has_every_reason_with_its_hint() -> None:
+    page = (ROOT / "docs" / "status.md").read_text()
+    rows = dict(
+        re.findall(r"^\| `(\w+)` \| (.*?) \| [^|]*\|$", page.partition("## Reasons")[2].partition("## Fields")[0], re.MULTILINE)
+    )
+    assert rows == {reason.name: reason.hint or "nothing to do" for reason in reasons.ALL}
 
 
 def test_conditions_are_words_too() -> None:

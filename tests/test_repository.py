@@ -6,6 +6,7 @@ import sys
 import tomllib
 
 import pytest
+import yaml
 from conftest import ROOT
 
 import maft
@@ -49,7 +50,8 @@ def test_the_table_of_methods_is_made_from_the_code():
 
 def test_one_version():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["version"] == maft.__version__ == maft_operator.__version__
+    chart = yaml.safe_load((ROOT / "charts" / "maft" / "Chart.yaml").read_text())
+    assert project["version"] == maft.__version__ == maft_operator.__version__ == chart["version"] == chart["appVersion"]
 
 
 @pytest.mark.parametrize("page", sorted(p.relative_to(ROOT).as_posix() for p in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]))

@@ -182,6 +182,15 @@ def test_a_running_task_moves_nothing_but_progress() -> None:
     assert not status.important(whole, later)
 
 
+def test_progress_never_goes_back() -> None:
+    """A debate that just ended has no metrics any more, and its Job does not count yet."""
+    objects = (PREPARED, UNTRAINED, job("r-1-debate", start=120), pod("r-1-debate", "Running", RUNNING), deployment(ready=1))
+    nearly = state(*objects, units={"r-1-debate": (23, 24)})
+    silent = state(*objects, old=nearly, now=1005)
+    assert nearly["progress"]["percent"] > state(*objects)["progress"]["percent"]
+    assert silent["progress"]["percent"] == nearly["progress"]["percent"]
+
+
 @pytest.mark.parametrize(
     ("change", "matters"),
     [

@@ -1,5 +1,6 @@
 """Why a run waits or failed: each reason produced for real on the cluster, with its hint, within 30 seconds."""
 
+import copy
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -7,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from installed import BUCKET, Installed, make_namespace
 from kube import Json
+from kubernetes.dynamic.exceptions import UnprocessibleEntityError
 
 from maft_operator import reasons
 
@@ -199,3 +201,51 @@ def host_address(maft: Installed) -> str:
     if not maft.cluster.host_address:
         pytest.skip("the cluster is not the project's own: its pods may not reach this machine")
     return maft.cluster.host_address
+
+
+def test_a_right_that_is_missing_meanwhile(maft, runs):
+    """The status names the right and the resource; with the right back, the run goes on by itself."""
+    role = maft.kube.get("ClusterRole", None, "maft-operator")
+    without = [rule for rule in role["rules"] if rule["resources"] != ["jobs"]]
+    watching = {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["list", "watch"]}
+    maft.kube.merge("ClusterRole", None, "maft-operator", {"rules": [*without, watching]})
+    try:
+        maft.kube.apply(maft.resource("forbidden", runs))
+        expect(maft, runs, "forbidden", "Progressing", reasons.FORBIDDEN, 'cannot patch resource "jobs"', LIMIT)
+    finally:
+        maft.kube.merge("ClusterRole", None, "maft-operator", {"rules": role["rules"]})
+    maft.kube.wait(lambda: maft.kube.get("Job", runs, "forbidden-0-prepare"), LIMIT)
+    maft.kube.delete("MultiAgentFinetune", runs, "forbidden")
+
+
+def test_without_a_bucket_a_run_is_not_accepted(maft, runs):
+    resource = maft.resource("bucketless", runs)
+    del resource["spec"]["storage"]
+    maft.kube.apply(resource)
+    expect(maft, runs, "bucketless", "Accepted", reasons.INVALID_SPEC, "spec.storage: missing", LIMIT)
+    assert not maft.kube.list("Job", runs, "maft.dev/run=bucketless")
+
+
+def test_a_resource_of_another_schema_is_left_alone(maft, runs):
+    """As after a downgrade: the API server knows a value that this operator does not."""
+    crd = maft.kube.get("CustomResourceDefinition", None, "multiagentfinetunes.maft.dev")
+    newer = copy.deepcopy(crd["spec"])
+    spec = newer["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    spec["training"]["properties"]["method"]["enum"].append("telepathy")
+    maft.kube.merge("CustomResourceDefinition", None, "multiagentfinetunes.maft.dev", {"spec": newer})
+    try:
+        maft.kube.wait(lambda: created(maft, maft.resource("newer", runs, training={"method": "telepathy"})), 30)
+        expect(maft, runs, "newer", "Accepted", reasons.INVALID_SPEC, "training.method", LIMIT)
+        assert not maft.kube.list("Job", runs, "maft.dev/run=newer")
+        maft.kube.delete("MultiAgentFinetune", runs, "newer")
+    finally:
+        maft.kube.merge("CustomResourceDefinition", None, "multiagentfinetunes.maft.dev", {"spec": crd["spec"]})
+
+
+def created(maft: Installed, resource: Json) -> bool:
+    """The API server takes a moment to follow its CRD."""
+    try:
+        maft.kube.apply(resource)
+    except UnprocessibleEntityError:
+        return False
+    return True

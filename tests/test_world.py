@@ -382,6 +382,14 @@ def test_why_the_api_server_refuses(message: str, reason: Reason) -> None:
 
 # --- servers ---
 
+
+def lived(code: int, *, hours: int) -> Json:
+    """A container that ended after so many hours."""
+    state = ended(code)
+    state["terminated"] |= {"startedAt": "2026-01-01T00:00:00Z", "finishedAt": f"2026-01-01T{hours:02d}:00:00Z"}
+    return state
+
+
 DOWN = {"restarts": 1, "last": ended(1, "RuntimeError: no GPU")}
 BACK_OFF = waiting("CrashLoopBackOff", "back-off 10s")
 WRONG_FLAG = "serve: error: unrecognized arguments: --x"
@@ -419,6 +427,11 @@ SERVERS: dict[str, tuple[list[Json], ServerState | None, Expected | None]] = {
         (reasons.CRASH_LOOP, False, "RuntimeError: no GPU"),
     ),
     "crashed, and came back": ([deployment(ready=1), replica(RUNNING, ready=True, **DOWN)], ServerState(ready=True), None),
+    "crashed for the fifth time, after a long life": (
+        [deployment(), replica(BACK_OFF, restarts=5, last=lived(3, hours=5))],
+        ServerState(False, True, 1, 3, "its container ended"),
+        (reasons.CRASH_LOOP, False, "exit code 3"),
+    ),
     "crashed without a word": (
         [deployment(), replica(BACK_OFF, restarts=1, last=ended(139))],
         ServerState(False, True, 1, 139, "its container ended"),

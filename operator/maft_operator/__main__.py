@@ -120,6 +120,9 @@ def _operator_command(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pull-policy", default="IfNotPresent", choices=("Always", "IfNotPresent", "Never"), help="of their pods")
     parser.add_argument("--no-leader-election", action="store_true", help="this is the only replica: do without the Lease")
     parser.add_argument("--lease-namespace", help="where the Lease lies [the pod's own namespace]")
+    parser.add_argument(
+        "--lease-name", default="maft-operator", help="replicas with the same Lease are one operator [maft-operator]"
+    )
     parser.add_argument("--port", type=int, default=8080, help="of /healthz and /readyz [8080]")
     parser.add_argument("--metrics-auth", action="store_true", help="/metrics asks for a bearer token that may get that URL")
     parser.add_argument("--network-policies", action="store_true", help="let only a run's own pods reach its servers")
@@ -145,6 +148,7 @@ def _operator(arguments: argparse.Namespace) -> int:
         ),
         namespaces=tuple(arguments.namespace),
         own=arguments.lease_namespace or operate.own_namespace(),
+        lease=arguments.lease_name,
         elect=not arguments.no_leader_election,
         port=arguments.port,
         log_format=arguments.log_format,

@@ -43,7 +43,7 @@ class Memory:
 class Controller:
     """Works off the queue. `workers` reconciles at a time, one for each key."""
 
-    def __init__(self, api: Api, images: Images, session: aiohttp.ClientSession, metrics: Metrics, *, workers: int = 8) -> None:
+    def __init__(self, api: Api, images: Images, session: aiohttp.ClientSession, metrics: Metrics, *, workers: int = 16) -> None:
         self.queue = Queue()
         self.metrics = metrics
         self._api = api
@@ -125,7 +125,9 @@ class Controller:
         now = _now()
         graph = plan.graph(run, store_url(run.spec.storage), suspended=run.spec.suspend)
         owner = Owner(run, resource["metadata"]["uid"])
-        backend = ClusterBackend(self._api, owner, graph, self._images, now=now, applied=memory.applied)
+        backend = ClusterBackend(
+            self._api, owner, graph, self._images, now=now, applied=memory.applied, fresh=not resource.get("status")
+        )
         decided = await reconcile(backend, graph)
         for item in backend.existing([*decided.delete, *(i.name for i in decided.create)]):
             await backend.create(item)

@@ -27,8 +27,9 @@ STUCK = 300.0  # seconds that a run may be due without being looked at
 class Sight:
     """Compares the watches with the cluster now and then, and wakes every unfinished run by the way."""
 
-    def __init__(self, api: Api, controller: Controller, watched: Watched, namespaces: list[str]) -> None:
+    def __init__(self, api: Api, controller: Controller, watched: Watched, namespaces: list[str], *, grace: float = GRACE) -> None:
         self._api = api
+        self._grace = grace
         self._controller = controller
         self._watched = watched
         self._namespaces: list[str | None] = [*namespaces] or [None]
@@ -41,14 +42,14 @@ class Sight:
             await asyncio.sleep(RESYNC * random.uniform(0.9, 1.1))
             await self.look()
             while self.blind:
-                await asyncio.sleep(GRACE)
+                await asyncio.sleep(self._grace)
                 await self.look()
 
     async def look(self) -> None:
         """One comparison: what the list has and the watch still lacks after a while was not delivered."""
         try:
             before = await self._listed()
-            await asyncio.sleep(GRACE)
+            await asyncio.sleep(self._grace)
             after = await self._listed()
         except (Refused, *FAULTS) as error:
             self._unheard += 1

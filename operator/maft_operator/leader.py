@@ -20,7 +20,6 @@ from kubernetes.aio.leaderelection.leaderelection import LeaderElection
 from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 
 log = logging.getLogger("maft")
-NAME = "maft-operator"
 LEASE, RENEW, RETRY = 15, 10, 2  # seconds: how long a lease holds, when its holder gives up, between two tries
 _NETWORK = (aiohttp.ClientError, OSError, TimeoutError)
 
@@ -53,11 +52,11 @@ class _Lock(LeaseLock):  # type: ignore[misc]
 class Leadership:
     """held: set once we lead; lost: set when we may no longer write."""
 
-    def __init__(self, api: ApiClient, namespace: str, identity: str) -> None:
+    def __init__(self, api: ApiClient, namespace: str, name: str, identity: str) -> None:
         self.held, self.lost = asyncio.Event(), asyncio.Event()
         self._api = api
-        self._namespace = namespace
-        lock = _Lock(NAME, namespace, identity, api)
+        self._namespace, self._name = namespace, name
+        lock = _Lock(name, namespace, identity, api)
         self._election = LeaderElection(Config(lock, LEASE, RENEW, RETRY, self._start, self._stop))
 
     async def _start(self) -> None:
@@ -102,5 +101,5 @@ class Leadership:
         body = {"spec": {"holderIdentity": "", "leaseDurationSeconds": 1}}
         with contextlib.suppress(Exception):
             await client.CoordinationV1Api(self._api).patch_namespaced_lease(
-                NAME, self._namespace, body, _request_timeout=2, _content_type="application/merge-patch+json"
+                self._name, self._namespace, body, _request_timeout=2, _content_type="application/merge-patch+json"
             )

@@ -1,21 +1,25 @@
 """Prometheus metrics of the operator. Runs come from current state at scrape, so a deleted run is gone at the next one.
 
-No label has unbounded values: runs by name, their iterations at most the last SHOWN. docs/metrics.md is generated from here.
+No label has unbounded values: runs by name, and of their iterations the untrained one and the last few. docs/metrics.md is
+generated from here.
 """
 
 import re
+import time
 from collections import Counter as Tally
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-SHOWN = 10  # iterations of a run that have series of their own, the last ones
+SHOWN = 8  # iterations of a run that have series of their own: the first, which is untrained, and the last ones
+_FAULTS = ("refused", "unreachable", "fault")  # of a reconcile
 _SCORE = re.compile(r"([0-9.]+)(?: ± ([0-9.]+))?")
+_COUNT = re.compile(r"\d+")
 _CONDITIONS = ("Failed", "Complete", "Suspended", "Progressing", "Accepted")
 
 
@@ -44,6 +48,7 @@ FAMILIES: dict[str, Family] = {
     "maft_run_iterations": Family("Iterations asked for"),
     "maft_run_progress_ratio": Family("Share of the run's work that is done"),
     "maft_run_accuracy_ratio": Family("Held-out accuracy after an iteration's debate; 0 is untrained", ("iteration",)),
+    "maft_run_accuracy_stderr_ratio": Family("Standard error of the held-out accuracy, over questions", ("iteration",)),
     "maft_run_majority_accuracy_ratio": Family("Held-out accuracy of the majority of first answers", ("iteration",)),
     "maft_run_answer_accuracy_ratio": Family("Held-out accuracy of one first answer", ("iteration",)),
     "maft_run_consensus_ratio": Family("Held-out: share of agents behind the majority", ("iteration",)),
@@ -52,12 +57,13 @@ FAMILIES: dict[str, Family] = {
     "maft_run_abstained_questions": Family(
         "Training questions of the last debate without a label: no majority, or too small a one"
     ),
-    "maft_run_kept_examples": Family("Examples that the last debate gave all agents of a role", ("role",)),
+    "maft_run_kept_examples": Family("Training examples of the agent with the fewest and with the most", ("role", "agent")),
     "maft_run_flips": Family("Held-out answers that the last debate changed", ("direction",)),
     "maft_run_adapters_trained": Family("Adapters trained so far"),
     "maft_run_tokens": Family("Tokens read (prompt) and written (completion) so far", ("kind",)),
     "maft_run_stage_seconds": Family("Seconds that the run's finished Jobs took"),
     "maft_run_gpu_seconds": Family("The same of Jobs that train, times their GPUs"),
+    "maft_run_pod_gpus": Family("GPUs that one pod of the run asks for", ("component",)),
 }
 
 
@@ -65,22 +71,31 @@ class Metrics:
     """The operator's own, and runs by what the watches last delivered."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, which nobody asks for
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self._runs: dict[str, tuple[Sample, ...]] = {}
         own: dict[str, Any] = {"registry": self.registry}
         buckets = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
         self.reconcile = Histogram("maft_reconcile_seconds", "Time of one reconcile", buckets=buckets, **own)
         self.errors = Counter("maft_reconcile_errors", "Reconciles that failed and are tried again", ["kind"], **own)
+        for kind in _FAULTS:  # at zero from the start, so that rates see the first one
+            self.errors.labels(kind)
         self.transitions = Counter("maft_run_transitions", "Changes of runs' conditions", ["condition", "status", "reason"], **own)
         self.requests = Counter("maft_api_requests", "Requests to the API server", ["verb", "kind", "code"], **own)
         self.leader = Gauge("maft_leader", "1 if this replica works, 0 if it stands by", **own)
-        self.lost = Counter("maft_lease_losses", "Times that this process lost the lease; it ends then", **own)
+        self.since = Gauge("maft_leader_since_timestamp_seconds", "When this process took the lease; 0 while it stands by", **own)
         self.depth = Gauge("maft_queue_depth", "Runs that are due or will be", **own)
         self.age = Gauge("maft_queue_age_seconds", "How long the oldest run has been due", **own)
         self.lag = Gauge("maft_loop_lag_seconds", "How late the event loop was at its last look, once a second", **own)
         self.blind = Gauge("maft_watch_blind", "1 if the watches do not deliver what a list shows", **own)
         self.watch = Gauge("maft_watch_event_age_seconds", "Since the watches last delivered anything", **own)
         self.registry.register(_Runs(self._runs))
+
+    def leads(self) -> None:
+        """This process has taken the lease. One that loses it ends, and with it these."""
+        self.leader.set(1)
+        self.since.set(time.time())
 
     def seen(self, key: str, resource: Mapping[str, Any]) -> None:
         """What a run looks like now."""
@@ -124,9 +139,11 @@ def samples(resource: Mapping[str, Any]) -> Iterator[Sample]:
     yield Sample("maft_run_iteration", float(str(state.get("iteration") or "0").partition("/")[0]))
     yield Sample("maft_run_progress_ratio", state.get("progress", {}).get("percent", 0) / 100)
     rows: Sequence[Mapping[str, Any]] = state.get("iterations", ())
-    yield from _scores(rows[-SHOWN:])
+    yield from _scores([*rows[:1], *rows[1:][1 - SHOWN :]])
     yield from _last(rows)
     yield from _sums(rows)
+    for component, section in (("serve", "inference"), ("train", "training")):
+        yield Sample("maft_run_pod_gpus", float(spec.get(section, {}).get("gpus", 0)), {"component": component})
 
 
 def reason(conditions: Iterable[Mapping[str, Any]]) -> str:
@@ -147,19 +164,24 @@ def _scores(rows: Iterable[Mapping[str, Any]]) -> Iterator[Sample]:
     for row in rows:
         for field, name in names.items():
             if field in row:
-                yield Sample(name, percent(row[field]), {"iteration": str(row["iteration"])})
+                mean, error = score(row[field])
+                yield Sample(name, mean, {"iteration": str(row["iteration"])})
+                if field == "accuracy":
+                    yield Sample("maft_run_accuracy_stderr_ratio", error, {"iteration": str(row["iteration"])})
 
 
 def _last(rows: Sequence[Mapping[str, Any]]) -> Iterator[Sample]:
     debated = [row for row in rows if "agreement" in row][-1:]
     for row in debated:
-        yield Sample("maft_run_agreement_ratio", percent(row["agreement"]))
+        yield Sample("maft_run_agreement_ratio", score(row["agreement"])[0])
         if "probe" in row:
-            yield Sample("maft_run_probe_accuracy_ratio", percent(row["probe"]))
+            yield Sample("maft_run_probe_accuracy_ratio", score(row["probe"])[0])
         if "abstained" in row:
             yield Sample("maft_run_abstained_questions", row["abstained"])
-        for role, counts in row.get("kept", {}).items():
-            yield Sample("maft_run_kept_examples", float(sum(map(int, counts.split("/")))), {"role": role})
+        for role, text in row.get("kept", {}).items():
+            counts = [float(count) for count in _COUNT.findall(text)]  # `12/9/14`, or of many agents `9 to 14`
+            yield Sample("maft_run_kept_examples", min(counts), {"role": role, "agent": "fewest"})
+            yield Sample("maft_run_kept_examples", max(counts), {"role": role, "agent": "most"})
     for row in [row for row in rows if "wrongToRight" in row][-1:]:
         yield Sample("maft_run_flips", row["wrongToRight"], {"direction": "wrong_to_right"})
         yield Sample("maft_run_flips", row["rightToWrong"], {"direction": "right_to_wrong"})
@@ -176,10 +198,11 @@ def _sums(rows: Sequence[Mapping[str, Any]]) -> Iterator[Sample]:
     yield Sample("maft_run_gpu_seconds", total("gpuSeconds"))
 
 
-def percent(text: str) -> float:
-    """`91.0 ± 1.7` as a ratio."""
+def score(text: str) -> tuple[float, float]:
+    """`91.0 ± 1.7` as ratios: the mean and its standard error."""
     found = _SCORE.match(text)
-    return float(found.group(1)) / 100 if found else float("nan")
+    mean, error = found.groups() if found else (None, None)
+    return float(mean or "nan") / 100, float(error or "nan") / 100
 
 
 def _time(text: str) -> float:

@@ -36,11 +36,12 @@ _CRD = f"multiagentfinetunes.{GROUP}"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The flags. namespaces: empty for all; own: where the Lease lies; port: of health checks."""
+    """The flags. namespaces: empty for all; own: where the Lease lies; port: of health checks and metrics."""
 
     images: Images
     namespaces: tuple[str, ...]
     own: str
+    lease: str
     elect: bool
     port: int
     log_format: str
@@ -99,7 +100,7 @@ async def _main(options: Options, *, in_cluster: bool) -> None:
                 await _control(controller, watched, sight, options, asyncio.Event())
                 return
             identity = f"{os.environ.get('HOSTNAME') or socket.gethostname()}_{os.getpid()}"
-            async with Leadership(client, options.own, identity).contested() as leadership:
+            async with Leadership(client, options.own, options.lease, identity).contested() as leadership:
                 await _led(leadership, controller, watched, sight, options)
         finally:
             await runner.cleanup()
@@ -114,13 +115,12 @@ async def _led(leadership: Leadership, controller: Controller, watched: Watched,
     """Waits for the lease, then controls until a signal comes or the lease is lost."""
     stop = asyncio.Event()
     _on_signals(stop)
-    log.info("waiting for the lease maft-operator in namespace %s", options.own)
+    log.info("waiting for the lease %s in namespace %s", options.lease, options.own)
     await _first(leadership.held.wait(), leadership.lost.wait(), stop.wait())
     if leadership.held.is_set() and not stop.is_set():
         log.info("leading")
         await _first(_control(controller, watched, sight, options, stop), leadership.lost.wait())
     if leadership.lost.is_set():
-        controller.metrics.lost.inc()
         raise Stop("the lease is lost; another replica may write now")
 
 
@@ -129,7 +129,7 @@ async def _control(controller: Controller, watched: Watched, sight: health.Sight
     where: dict[str, Any] = {"namespaces": list(options.namespaces)} if options.namespaces else {"clusterwide": True}
     started = asyncio.Event()
     watching = kopf.operator(registry=registry(watched), settings=settings(), standalone=True, ready_flag=started, **where)
-    controller.metrics.leader.set(1)
+    controller.metrics.leads()
     await _first(watching, controller.run(), sight.run(), health.measure(controller, watched, sight), _stopped(started, stop))
 
 

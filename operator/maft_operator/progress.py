@@ -4,7 +4,7 @@ import re
 
 import aiohttp
 
-_PROGRESS = re.compile(r"^maft_progress_(done|total) ([0-9.e+]+)$", re.MULTILINE)
+_PROGRESS = re.compile(r"^maft_progress_(done|expected) ([0-9.e+]+)$", re.MULTILINE)
 
 
 async def read(session: aiohttp.ClientSession, url: str) -> tuple[float, float] | None:
@@ -14,4 +14,4 @@ async def read(session: aiohttp.ClientSession, url: str) -> tuple[float, float] 
             values = dict(_PROGRESS.findall(await response.text()))
     except (aiohttp.ClientError, TimeoutError, UnicodeDecodeError):
         return None
-    return (float(values["done"]), float(values["total"])) if float(values.get("total", 0)) else None
+    return (float(values["done"]), float(values["expected"])) if float(values.get("expected", 0)) else None

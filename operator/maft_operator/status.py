@@ -16,8 +16,9 @@ from maft_operator.reasons import Condition, Reason, sentence
 from maft_operator.words import percent, title
 from maft_operator.world import Trouble, World
 
+GUESS = 0.05  # share of the work after which the time left is worth telling
 _ROWS = ("debate", "train", "evaluate", "diversity")  # stages of an iteration
-_WEIGHTS = {
+_WEIGHTS = {  # of a stage in the run's work
     "prepare": 0.1,
     "report": 0.1,
     "train": 1.0,
@@ -25,7 +26,7 @@ _WEIGHTS = {
     "evaluate": 1.0,
     "diversity": 0.3,
     "compare": 0.1,
-}  # of a stage in the run's work
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def status(seen: Seen, old: Json, generation: int, now: datetime) -> Json:
         "observedGeneration": generation,
         "phase": seen.step.phase,
         "iteration": f"{_current(seen)}/{seen.run.spec.iterations}",
-        "progress": _progress(seen, now),
+        "progress": _progress(seen, old.get("progress", {}).get("percent", 0), now),
         "startTime": old.get("startTime") or stamp(now),
         "conditions": conditions(_wanted(seen, iterations), old.get("conditions", ()), generation, now),
         **({"iterations": iterations} if iterations else {}),
@@ -185,14 +186,16 @@ def _told(trouble: Trouble) -> str:
 # --- progress ---
 
 
-def _progress(seen: Seen, now: datetime) -> Json:
+def _progress(seen: Seen, before: int, now: datetime) -> Json:
+    """Never back: a stage that just ended has no metrics any more, and its Job does not count yet."""
     if seen.step.phase == "Complete":
         return {"percent": 100, "text": "100 %"}
     share, seconds = _work(seen)
+    share = max(share, before / 100)
     found: Json = {"percent": int(100 * share), "text": f"{int(100 * share)} %"}
     if stage := _stage(seen):
         found["stage"] = stage + _units(seen)
-    if share > 0.02 and seconds and _moving(seen):
+    if share > GUESS and seconds and _moving(seen):
         left = round(seconds * (1 - share) / share / 10) * 10
         found["eta"] = stamp(now + timedelta(seconds=left))
         found["text"] += f", {_clock(left)} left"

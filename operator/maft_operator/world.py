@@ -16,6 +16,7 @@ from maft_operator.plan import BAD_INPUT, Graph, Observed, ServerState, TaskStat
 from maft_operator.reasons import Reason
 
 Json = dict[str, Any]
+LONG = 600.0  # seconds that a container has to live for its end to count as the first
 _IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable"}
 _CONFIG = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"}
 _TEXTS: tuple[tuple[re.Pattern[str], Reason], ...] = (  # the first that matches
@@ -57,6 +58,7 @@ def read(graph: Graph, children: Mapping[str, Sequence[Json]], now: datetime) ->
     for pod in sorted(children.get("Pod", ()), key=_created):
         pods.setdefault(_child(pod), []).append(pod)
     jobs = {_child(job): job for job in children.get("Job", ()) if not _going(job)}
+    pods |= {name: [pod for pod in pods.get(name, ()) if _made_by(job, pod)] for name, job in jobs.items()}
     deployments = {_child(d): d for d in children.get("Deployment", ()) if not _going(d)}
     ended = {name: _ending(name, job, pods.get(name, [])) for name, job in jobs.items() if _condition(job, "Failed")}
     tasks = {name: _task(job, pods.get(name, []), ended.get(name)) for name, job in jobs.items()}
@@ -194,13 +196,25 @@ def _server(deployment: Json | None, pods: Sequence[Json]) -> ServerState:
     if worst is None:
         return ServerState(ready)
     ended = _terminated(worst)
-    return ServerState(ready, True, _restarts(worst), int(ended.get("exitCode") or 0), _said(ended) or "its container ended")
+    return ServerState(ready, True, _failures(worst), int(ended.get("exitCode") or 0), _said(ended) or "its container ended")
 
 
 def _broken(pods: Sequence[Json]) -> list[Json]:
     """Those whose container ended and has not come back. An evicted pod does not: another one takes its place."""
     there = [pod for pod in pods if not _going(pod) and pod.get("status", {}).get("phase") != "Failed"]
     return [pod for pod in there if _restarts(pod) and not _container(pod).get("ready")]
+
+
+def _failures(pod: Json) -> int:
+    """Ends in a row: one after a long life is the first again, or a server that lives for weeks would use up its attempts."""
+    ended = _terminated(pod)
+    if (
+        "startedAt" in ended
+        and "finishedAt" in ended
+        and (when(ended["finishedAt"]) - when(ended["startedAt"])).total_seconds() > LONG
+    ):
+        return 1
+    return _restarts(pod)
 
 
 def _server_ending(name: str, pods: Sequence[Json]) -> Trouble:
@@ -316,6 +330,12 @@ def _limit(pod: Json) -> str:
 def _condition(thing: Json, kind: str) -> Json | None:
     conditions: list[Json] = thing.get("status", {}).get("conditions") or []
     return next((c for c in conditions if c["type"] == kind and c["status"] == "True"), None)
+
+
+def _made_by(job: Json, pod: Json) -> bool:
+    """Not by a Job of the same name before it."""
+    owners = pod["metadata"].get("ownerReferences", ())
+    return all(owner.get("uid") == job["metadata"].get("uid") for owner in owners if owner.get("kind") == "Job")
 
 
 def _child(thing: Json) -> str:

@@ -1,0 +1,101 @@
+{{/* Of the operator's objects: maft-operator for a release called maft. */}}
+{{- define "maft.name" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride -}}
+{{- else if hasSuffix "operator" .Release.Name -}}
+{{- .Release.Name -}}
+{{- else if contains "maft" .Release.Name -}}
+{{- printf "%s-operator" (.Release.Name | trunc 40) -}}
+{{- else -}}
+{{- printf "%s-maft-operator" (.Release.Name | trunc 40) -}}
+{{- end -}}
+{{- end }}
+
+{{- define "maft.account" -}}
+{{- .Values.serviceAccount.name | default (.Values.serviceAccount.create | ternary (include "maft.name" .) "default") -}}
+{{- end }}
+
+{{- define "maft.image" -}}
+{{- printf "%s/operator:%s" (trimSuffix "/" .Values.images.prefix) (include "maft.tag" .) -}}
+{{- end }}
+
+{{- define "maft.tag" -}}
+{{- .Values.images.tag | default .Chart.AppVersion -}}
+{{- end }}
+
+{{/* What finds the operator's pods. */}}
+{{- define "maft.selector" -}}
+app.kubernetes.io/name: maft-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{/* Of every object; nobody's labels replace what finds things. Takes root; optional: labels. */}}
+{{- define "maft.labels" -}}
+{{- $fixed := include "maft.selector" .root | fromYaml }}
+{{- $_ := set $fixed "app.kubernetes.io/version" .root.Chart.AppVersion }}
+{{- $_ := set $fixed "app.kubernetes.io/part-of" "maft" }}
+{{- $_ := set $fixed "app.kubernetes.io/managed-by" .root.Release.Service }}
+{{- $_ := set $fixed "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version) }}
+{{- merge $fixed (.labels | default dict) .root.Values.labels | toYaml }}
+{{- end }}
+
+{{/* Name, namespace and labels. Takes root; optional: suffix, cluster (no namespace), namespace, labels. */}}
+{{- define "maft.metadata" -}}
+name: {{ include "maft.name" .root }}{{ with .suffix }}-{{ . }}{{ end }}
+{{- if not .cluster }}
+namespace: {{ .namespace | default .root.Release.Namespace }}
+{{- end }}
+labels:
+  {{- include "maft.labels" . | nindent 2 }}
+{{- end }}
+
+{{/* `true`, or nothing: whether objects of the Prometheus Operator's API are wanted. Takes root and enabled. */}}
+{{- define "maft.monitored" -}}
+{{- if eq (toString .enabled) "auto" -}}
+{{- if .root.Capabilities.APIVersions.Has "monitoring.coreos.com/v1" }}true{{ end -}}
+{{- else if .enabled -}}
+true
+{{- end -}}
+{{- end }}
+
+{{/* What the operator may do in the namespaces that it serves: maft_operator/rights.py, which a test compares. */}}
+{{- define "maft.rules" -}}
+- apiGroups: [maft.dev]
+  resources: [multiagentfinetunes]
+  verbs: [get, list, watch, delete]
+- apiGroups: [maft.dev]
+  resources: [multiagentfinetunes/status]
+  verbs: [patch]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [list, watch, create, patch, delete]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list, create]
+{{- if .Values.networkPolicy.workloads }}
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [list, create, patch, delete]
+{{- end }}
+{{- end }}
+
+{{/* A binding's two ends. Takes root, kind and role. */}}
+{{- define "maft.binding" -}}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: {{ .kind }}
+  name: {{ .role }}
+subjects:
+  - kind: ServiceAccount
+    name: {{ include "maft.account" .root }}
+    namespace: {{ .root.Release.Namespace }}
+{{- end }}

@@ -1,0 +1,247 @@
+"""The chart on a cluster, as a platform team has it: accepted by the API server, installed, tested, upgraded in mid-run, removed.
+
+The release of the whole session is upgraded and removed here, and installed again at the end.
+"""
+
+import json
+import shutil
+import subprocess
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import helm
+import pytest
+import yaml
+from installed import RESTRICTED, SYSTEM, Installed, helm_here, install, make_namespace
+from kube import Json
+from test_chart import TABLE, TWO
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+LIMIT = 300.0  # seconds for a small run, on two busy cores
+SMALL = {"iterations": 1, "agents": 2}
+CRD = "CustomResourceDefinition"
+RUNS_CRD = "multiagentfinetunes.maft.dev"
+MONITORING = ("podmonitors", "prometheusrules", "servicemonitors")
+LABELLED = (
+    "deployments,replicasets,pods,services,serviceaccounts,configmaps,roles,rolebindings,clusterroles,clusterrolebindings,"
+    "poddisruptionbudgets,networkpolicies,servicemonitors,podmonitors,prometheusrules,crd"
+)
+
+
+def kubectl(maft: Installed, *arguments: str, given: str = "") -> str:
+    command = [maft.cluster.kubectl, "--kubeconfig", str(maft.kube.kubeconfig), *arguments]
+    done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module", autouse=True)
+def restored(maft: Installed) -> Iterator[None]:
+    """The session's release, as it was. An upgrade would fail: Helm wants to know the kinds of what was installed before."""
+    yield
+    helm_here(maft, "uninstall", "maft", "--ignore-not-found", "--wait")
+    for name in MONITORING:
+        maft.kube.delete(CRD, None, f"{name}.monitoring.coreos.com")
+    maft.kube.wait(lambda: monitoring(maft) == 0, 60)
+    for namespace in (*TWO["namespaces"], "grafana"):
+        maft.kube.delete("Namespace", None, namespace)
+    install(maft)
+
+
+@pytest.fixture(scope="module")
+def prometheus(maft: Installed) -> None:
+    """The API of the Prometheus Operator, and nothing behind it."""
+    folder = helm.folder("prometheus-operator") / "example" / "prometheus-operator-crd"
+    for name in MONITORING:
+        maft.kube.apply(yaml.safe_load((folder / f"monitoring.coreos.com_{name}.yaml").read_text()))
+    maft.kube.wait(lambda: monitoring(maft) == len(MONITORING), 60)
+
+
+def monitoring(maft: Installed) -> int:
+    """How many kinds of the Prometheus Operator the API server has."""
+    return len(kubectl(maft, "api-resources", "--api-group=monitoring.coreos.com", "--output=name").split())
+
+
+@pytest.fixture
+def space(maft: Installed) -> Iterator[str]:
+    """As `namespace`, but deleted at once."""
+    name = f"e2e-{uuid.uuid4().hex[:8]}"
+    make_namespace(maft, name)
+    yield name
+    maft.kube.delete("Namespace", None, name)
+
+
+def columns(maft: Installed) -> list[str]:
+    return [c["name"] for c in maft.kube.get(CRD, None, RUNS_CRD)["spec"]["versions"][0]["additionalPrinterColumns"]]
+
+
+def test_the_api_server_accepts_every_variant(maft, prometheus):
+    """Strictly, in a dry run: no unknown field, no wrong value, no pod that `restricted` would refuse."""
+    for namespace in (*TWO["namespaces"], "grafana"):
+        maft.kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": RESTRICTED}})
+    variants = [(values, arguments) for values, arguments, _ in TABLE.values()]
+    objects = {json.dumps(o, sort_keys=True): o for values, arguments in variants for o in helm.rendered(values, *arguments)}
+    given = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects.values())})
+    accounts = [o for o in objects.values() if o["kind"] == "ServiceAccount" and o["metadata"]["name"].endswith("-test")]
+    maft.kube.apply(*accounts)  # a Pod without its account is refused, also in a dry run
+    flags = ["--server-side", "--dry-run=server", "--force-conflicts", "--validate=strict", "--field-manager=tests"]
+    accepted = kubectl(maft, "apply", *flags, "-f", "-", given=given).splitlines()
+    for account in accounts:
+        maft.kube.delete("ServiceAccount", SYSTEM, account["metadata"]["name"])
+    assert len(objects) > 100 and len(accepted) == len(objects)
+    assert all(line.endswith("(server dry run)") for line in accepted)
+
+
+def test_helm_test(maft):
+    done = helm.call("test", "maft", "--kubeconfig", str(maft.kube.kubeconfig), "--namespace", SYSTEM)
+    assert [line for line in done.stderr.splitlines() if line.startswith(("ok: ", "failed: "))] == [
+        "ok: the operator is healthy",
+        "ok: its metrics answer 200 to anybody",
+        "ok: a run is accepted",
+        "ok: a wrong run is refused",
+    ]
+    assert done.returncode == 0
+    assert not maft.kube.list("Pod", SYSTEM, "app.kubernetes.io/name=maft-test")
+
+
+def test_installing_again_changes_nothing(maft):
+    """Not the Deployment, and so no pod."""
+    before = maft.kube.get("Deployment", SYSTEM, "maft-operator")["metadata"]
+    install(maft)
+    after = maft.kube.get("Deployment", SYSTEM, "maft-operator")["metadata"]
+    assert (after["generation"], after["uid"]) == (before["generation"], before["uid"])
+
+
+@pytest.fixture(scope="module")
+def newer(tmp_path_factory) -> Path:
+    """A later release of the chart, with a column more."""
+    chart = tmp_path_factory.mktemp("newer") / "maft"
+    shutil.copytree(helm.CHART, chart)
+    crd = chart / "files" / "crd.yaml"
+    column = "        - {name: Age, type: date"
+    assert column in crd.read_text()
+    crd.write_text(crd.read_text().replace(column, f"        - {{name: Agents, type: integer, jsonPath: .spec.agents}}\n{column}"))
+    return chart
+
+
+def test_an_upgrade_in_mid_run(maft, space, newer, prometheus):
+    """The resource is upgraded too, the operator is replaced by two of another configuration, and the run does not notice."""
+    kube = maft.kube
+    kube.apply(maft.resource("going", space, **{**SMALL, **maft.mocked(0.3)}))
+    kube.wait(lambda: kube.status(space, "going").get("phase") == "Debating", LIMIT, lambda: kube.explain(space, "going"))
+    old = {p["metadata"]["name"] for p in maft.operator_pods()}
+    install(maft, newer, replicas=2, log={"format": "json"}, networkPolicy={"operator": True})
+    assert not kube.is_true(space, "going", "Complete"), "the run was over too soon for this test"
+    assert "Agents" in columns(maft)
+    kube.wait(lambda: len(now := {p["metadata"]["name"] for p in maft.operator_pods()}) == 2 and not now & old, 60)
+    kube.wait_complete(space, "going", LIMIT)
+    jobs = kube.list("Job", space)
+    assert len(jobs) == 6 and not [j for j in jobs if j["status"].get("failed")]
+    assert kubectl(maft, "-n", SYSTEM, "get", "poddisruptionbudgets,networkpolicies", "-o", "name").split() == [
+        "poddisruptionbudget.policy/maft-operator",
+        "networkpolicy.networking.k8s.io/maft-operator",
+    ]
+    assert "Succeeded" in helm_here(maft, "test", "maft")
+
+
+def test_auto_found_the_prometheus_operator(maft):
+    found = kubectl(maft, "-n", SYSTEM, "get", "servicemonitors,podmonitors", "-o", "name").split()
+    assert found == [
+        "servicemonitor.monitoring.coreos.com/maft-operator",
+        "podmonitor.monitoring.coreos.com/maft-operator-runs",
+    ]
+    files = list((helm.CHART / "dashboards").glob("*.json"))
+    assert len(maft.kube.list("ConfigMap", SYSTEM, "grafana_dashboard=1")) == len(files)
+    rules = kubectl(maft, "-n", SYSTEM, "get", "prometheusrules", "-o", "name").split()
+    assert len(rules) == (helm.CHART / "files" / "alerts.yaml").exists()
+
+
+def test_metrics_for_those_who_may(maft, space):
+    """No token: 401, one without the right: 403, one that is bound to the chart's role: 200. The rights for it are enough."""
+    install(maft, metrics={"auth": True}, networkPolicy={"workloads": True})
+    address = maft.kube.get("Service", SYSTEM, "maft-operator")["spec"]["clusterIP"]
+    maft.kube.wait(lambda: scrape(address, "") == 401, 30)  # the Service may lead to the former pod for a moment
+    for account in ("scraper", "stranger"):
+        kubectl(maft, "-n", space, "create", "serviceaccount", account)
+    flags = ["--clusterrole=maft-operator-metrics-reader", f"--serviceaccount={space}:scraper"]
+    kubectl(maft, "create", "clusterrolebinding", space, *flags)
+    try:
+        tokens = [kubectl(maft, "-n", space, "create", "token", account).strip() for account in ("stranger", "scraper")]
+        assert [scrape(address, token) for token in tokens] == [403, 200]
+    finally:
+        kubectl(maft, "delete", "clusterrolebinding", space)
+    assert "Succeeded" in helm_here(maft, "test", "maft")
+
+
+def scrape(address: str, token: str) -> int:
+    """The status code; 0 without an answer."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    request = urllib.request.Request(f"http://{address}:8080/metrics", headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=3) as response:
+            return response.status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
+
+
+def test_kubernetes_own_roles_reach_runs(maft, space):
+    """Who may view or edit a namespace may view or edit its runs."""
+    for role in ("view", "edit"):
+        kubectl(maft, "-n", space, "create", "rolebinding", role, f"--clusterrole={role}", f"--user=with-{role}")
+
+    def may(role: str, verb: str) -> bool:
+        line = ["-n", space, "auth", "can-i", verb, "multiagentfinetunes", f"--as=with-{role}"]
+        command = [maft.cluster.kubectl, "--kubeconfig", str(maft.kube.kubeconfig), *line]
+        return subprocess.run(command, capture_output=True, timeout=60).returncode == 0
+
+    assert [may("view", verb) for verb in ("list", "create", "delete")] == [True, False, False]
+    assert [may("edit", verb) for verb in ("list", "create", "patch", "delete")] == [True] * 4
+
+
+def test_uninstalling_leaves_the_resource_and_the_runs(maft, space):
+    kube = maft.kube
+    kube.apply(maft.resource("kept", space, **{**SMALL, **maft.mocked()}))
+    kube.wait(lambda: kube.status(space, "kept").get("phase"), 30)
+    helm_here(maft, "uninstall", "maft", "--wait")
+    mine = "app.kubernetes.io/instance=maft"
+    kube.wait(lambda: not kubectl(maft, "get", LABELLED, "-A", "-l", mine, "-o", "name").split(), 60)
+    assert kube.get(CRD, None, RUNS_CRD) and not kube.list("Secret", SYSTEM, "owner=helm")
+    assert kube.status(space, "kept")["phase"], "the run is gone"
+    elsewhere = ["install", "other", str(helm.CHART), "--dry-run=server"]
+    refused = helm.call(*elsewhere, "--kubeconfig", str(kube.kubeconfig), "--namespace", space)
+    assert refused.returncode == 1 and "invalid ownership metadata" in refused.stderr
+    helm_here(maft, *elsewhere, "--take-ownership", namespace=space)
+
+
+def test_two_namespaces_and_no_other(maft):
+    """Roles in two namespaces, nothing of the whole cluster; a run in a third namespace is nobody's."""
+    kube = maft.kube
+    release = f"team-{uuid.uuid4().hex[:6]}"
+    served, other, third, home = names = [f"{release}-{n}" for n in ("a", "b", "c", "home")]
+    for name in names:
+        make_namespace(maft, name)
+    values: Json = {
+        "namespaces": [served, other],
+        "crds": {"install": False},
+        "images": {"prefix": maft.images, "tag": maft.tag},
+        "metrics": {k: {"enabled": False} for k in ("serviceMonitor", "podMonitor", "rules", "dashboards")},
+    }
+    helm_here(maft, "install", release, str(helm.CHART), "--wait", "--timeout", "120s", namespace=home, values=values)
+    try:
+        mine = f"app.kubernetes.io/instance={release}"
+        assert not kubectl(maft, "get", "clusterroles,clusterrolebindings,crd", "-l", mine, "-o", "name")
+        assert len(kubectl(maft, "get", "roles", "-A", "-l", mine, "-o", "name").split()) == 3
+        for name in (served, third):
+            kube.apply(maft.resource("run", name, **{**SMALL, **maft.mocked()}))
+        kube.wait_complete(served, "run", LIMIT)
+        assert "Succeeded" in helm_here(maft, "test", release, namespace=home)
+        assert not kube.status(third, "run") and not kube.list("Job", third)
+    finally:
+        helm_here(maft, "uninstall", release, "--wait", namespace=home)
+        for name in names:
+            kube.delete("Namespace", None, name)
