@@ -438,7 +438,7 @@ def test_metrics_of_the_probe_and_of_abstaining() -> None:
 
 
 def test_a_long_run_has_at_most_sixty_series() -> None:
-    run = a_run(iterations=30, agents=8, inference={"topology": "Shared"})
+    run = a_run(iterations=30, agents=8, inference={"topology": "Shared"}, evaluation={"diversity": 10})
     tasks = planned(run).tasks
     everything = {
         **scores(0.5, 0.5),
@@ -448,6 +448,8 @@ def test_a_long_run_has_at_most_sixty_series() -> None:
         "probe": [0.4, 0.1, 9],
         "kept": KEPT,
         "trained": 2,
+        "nll": 1.5,
+        "kl": 0.2,
     }
     pods = [said(t.name, **everything, usage=usage(1, 1)) for t in tasks]
     status_ = state(*[done(t.name) for t in tasks], *pods, run=run)
