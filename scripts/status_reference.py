@@ -11,6 +11,7 @@ TESTED = {
     "Accepted": "test_why.py",
     "InvalidSpec": "test_crd.py",
     "Working": "test_on_cluster.py",
+    "WrongMajority": "test_status.py test_a_majority_that_is_mostly_wrong_is_told_and_stops_nothing",
     "Retrying": "test_world.py",
     "Unschedulable": "test_why.py [unschedulable]",
     "QuotaExceeded": "test_why.py test_quota",

@@ -2,7 +2,8 @@
 
 It answers by a hash of model, prompt and seed, so two runs of anything give equal bytes: what kill tests need. Base answers
 are right about half the time, adapters' more often. MOCK_LATENCY: seconds per answer; MOCK_FAULTS: a folder whose files
-`die` or `hang` make it do so once; MOCK_TEXT: a fixed answer; MOCK_HOST: where it listens (pods need all addresses).
+`die` or `hang` make it do so once; MOCK_TEXT: a fixed answer; MOCK_COUNT: a file that grows by a line per request, its
+model; MOCK_HOST: where it listens (pods need all addresses).
 """
 
 import argparse
@@ -35,11 +36,18 @@ def answer(model: str, text: str, seed: int) -> str:
     return f"I work it out. Answer: {value}"
 
 
+def counted(file: Path, model: str) -> None:
+    """A line more."""
+    with file.open("a") as lines:
+        lines.write(f"{model}\n")
+
+
 def application(model: str) -> web.Application:
     """The routes that the debate client and the backend use."""
     tokenizer = PreTrainedTokenizerFast.from_pretrained(model)
     state = {"running": 0}
     latency, fixed = float(os.environ.get("MOCK_LATENCY", "0")), os.environ.get("MOCK_TEXT")
+    count = os.environ.get("MOCK_COUNT")
     faults = Path(os.environ.get("MOCK_FAULTS", "/nonexistent"))
 
     async def completions(request: web.Request) -> web.Response:
@@ -50,6 +58,8 @@ def application(model: str) -> web.Application:
         if (faults / "hang").exists():
             (faults / "hang").unlink()
             signal.pause()
+        if count:
+            counted(Path(count), body["model"])
         state["running"] += 1
         try:
             await asyncio.sleep(latency)

@@ -4,6 +4,7 @@ import argparse
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,11 @@ from maft.datasets import (
     NO_CONSENSUS,
     ONE_ROUND,
     OUTVOTED,
+    SAME,
     STAYED_WRONG,
+    UNANIMOUS,
     UNPARSED,
+    WRONG,
     Dataset,
     DatasetRules,
     build,
@@ -248,6 +252,7 @@ def test_first_answer_decides_which_side_and_later_detours_do_not() -> None:
 
 def published(folder: Path, *, critics: bool) -> tuple[dict[str, bytes], list[DatasetCounts], Commit]:
     arguments = argparse.Namespace(run="ns/run", iteration=1, min_agreement=0, critic_mix=0.5, seed=7, no_critics=not critics)
+    arguments.examples, arguments.pooled = "first", False
     store = open_store(str(folder))
     counts = write(store, arguments, TABLE, Commit("parent/", (), (), {}))
     commit = committed(store, "ns/run/iterations/1/datasets/")
@@ -261,7 +266,7 @@ def test_equal_transcripts_give_equal_bytes(tmp_path: Path) -> None:
     assert first == second
     assert set(first) == {f"{role}-{n}.jsonl" for role in ("generator", "critic") for n in range(3)}
     digest = hashlib.sha256(b"".join(first[name] for name in sorted(first))).hexdigest()
-    assert digest.startswith("5668b80a432f"), "the same transcripts and seed gave other bytes in an earlier version"
+    assert digest.startswith("1d50f80f8295"), "the same transcripts and seed gave other bytes in an earlier version"
 
 
 def test_published_sets_are_those_that_were_built(tmp_path: Path) -> None:
@@ -284,3 +289,157 @@ def test_a_single_agent_is_its_own_majority() -> None:
     [made] = build([transcript("a", "x"), transcript("b", "-")], DatasetRules(0, 0.5, 0, critics=False))
     assert isinstance(made, Dataset)
     assert made.counts == DatasetCounts("generator", 0, 1, {NO_CONSENSUS: 1})
+
+
+# --- what other methods learn from: each set by hand, from a file of transcripts as a debate leaves it ---
+
+# Rows of three agents in two rounds; the reference is `r`, the vote that of the last round.
+FILE = [
+    transcript("a", "rr", "xr", "xr"),  # agent 0 was right at first, the others came round
+    transcript("b", "xx", "xx", "rx"),  # a wrong majority; agent 2 had been right
+    transcript("c", "rr", "rr", "rr"),  # unanimous: nothing to prefer
+    transcript("d", "rx", "xr", "-r"),  # agent 0 leaves what becomes the vote
+    transcript("e", "xx", "rr", "--"),  # no strict plurality
+]
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> list[Transcript]:
+    path = tmp_path / "part-0.jsonl"
+    path.write_bytes(records.encode_lines(FILE))
+    assert len(path.read_text().splitlines()) == len(FILE)
+    return records.decode_lines(path.read_bytes(), Transcript, str(path))
+
+
+def said(name: str, agent: int, answer: str, round_: int = 0) -> str:
+    return f"{name}: agent {agent} says {answer} in round {round_}"
+
+
+def asked(name: str, agent: int, answer: str, round_: int = 0, rejected: str | None = None) -> Example:
+    """The question as the agent was first asked, and an answer."""
+    return Example(
+        name, (Message("user", f"{name}: prompt {agent}.0"), Message("assistant", said(name, agent, answer, round_))), rejected
+    )
+
+
+def made_by(examples: str, transcripts: Sequence[Transcript], seed: int = 7, *, pooled: bool = False) -> list[Dataset]:
+    rules = DatasetRules(0, 0.5, seed, critics=False, examples=examples, pooled=pooled)  # type: ignore[arg-type]
+    return build(transcripts, rules)
+
+
+def test_first_answers_by_hand(small: list[Transcript]) -> None:
+    made = made_by("first", small)
+    assert [list(d.examples) for d in made] == [
+        [asked("a", 0, "r"), asked("b", 0, "x"), asked("c", 0, "r"), asked("d", 0, "r")],
+        [asked("b", 1, "x"), asked("c", 1, "r")],
+        [asked("c", 2, "r")],
+    ]
+    assert [d.counts.left_out for d in made] == [
+        {NO_CONSENSUS: 1},
+        {OUTVOTED: 2, NO_CONSENSUS: 1},
+        {OUTVOTED: 2, UNPARSED: 1, NO_CONSENSUS: 1},
+    ]
+
+
+def test_last_answers_by_hand(small: list[Transcript]) -> None:
+    """Distillation: the question alone, with what the agent said at the end."""
+    made = made_by("last", small)
+    assert [list(d.examples) for d in made] == [
+        [asked("a", 0, "r", 1), asked("b", 0, "x", 1), asked("c", 0, "r", 1)],
+        [asked("a", 1, "r", 1), asked("b", 1, "x", 1), asked("c", 1, "r", 1), asked("d", 1, "r", 1)],
+        [asked("a", 2, "r", 1), asked("b", 2, "x", 1), asked("c", 2, "r", 1), asked("d", 2, "r", 1)],
+    ]
+    assert [d.counts.left_out for d in made] == [{STAYED_WRONG: 1, NO_CONSENSUS: 1}, {NO_CONSENSUS: 1}, {NO_CONSENSUS: 1}]
+    unparsed = made_by("last", [transcript("z", "x-", "xx", "xx")])
+    assert unparsed[0].counts.left_out == {UNPARSED: 1}
+
+
+def test_pairs_by_hand(small: list[Transcript]) -> None:
+    """The agent's own first answer is one side wherever the vote leaves both sides; what agrees is chosen."""
+    sides = [
+        {"a": ("0r", ["1x", "2x"]), "b": ("0x", ["2r"]), "d": ("0r", ["1x", "2-"])},
+        {"a": ("1x", ["0r"]), "b": ("1x", ["2r"]), "d": ("1x", ["0r"])},
+        {"a": ("2x", ["0r"]), "b": ("2r", ["0x", "1x"]), "d": ("2-", ["0r"])},
+    ]
+    for dataset, expected in zip(made_by("pairs", small), sides, strict=True):
+        assert names(dataset.examples) == "abd"
+        assert dataset.counts.left_out == {UNANIMOUS: 1, NO_CONSENSUS: 1}
+        for example in dataset.examples:
+            name, agent = example.problem, dataset.counts.agent
+            own, others = (
+                said(name, int(expected[name][0][0]), expected[name][0][1]),
+                [said(name, int(o[0]), o[1]) for o in expected[name][1]],
+            )
+            agrees = f"says {small['abcde'.index(name)].vote.answer} " in own
+            question, answer = example.messages
+            assert question == Message("user", f"{name}: prompt {agent}.0")
+            assert (answer.content if agrees else example.rejected) == own
+            assert (example.rejected if agrees else answer.content) in others
+
+
+def test_the_other_side_of_a_pair_is_drawn_by_the_seed() -> None:
+    rows = [transcript(f"{i:02}", "rr", "xr", "xr", "yr") for i in range(30)]
+    first, again, other = (made_by("pairs", rows, seed)[0].examples for seed in (1, 1, 2))
+    assert first == again != other
+    drawn = Counter(str(e.rejected)[4:11] for e in first)
+    assert set(drawn) == {"agent 1", "agent 2", "agent 3"} and min(drawn.values()) >= 3
+
+
+def test_hinted_answers_by_hand() -> None:
+    """STaR: one agent; its right first answer, or what came out right after a hint, as an answer to the bare question."""
+    rows = [
+        transcript("a", "r"),  # right at once: no hint was given
+        transcript("b", "xr"),  # right after the hint
+        transcript("c", "xx"),  # wrong with it, too
+        transcript("d", "-r"),  # nothing parsed, then right
+        transcript("e", "--"),
+    ]
+    [made] = made_by("hinted", rows, pooled=True)
+    assert list(made.examples) == [asked("a", 0, "r"), asked("b", 0, "r", 1), asked("d", 0, "r", 1)]
+    assert made.counts == DatasetCounts("generator", 0, 3, {WRONG: 2})
+    assert all("0.1" not in m.content for e in made.examples for m in e.messages), "the hint is no part of an example"
+
+
+def test_hinted_answers_follow_the_labels_and_no_others_do(small: list[Transcript]) -> None:
+    def relabelled(row: Transcript) -> Transcript:
+        turns = tuple(tuple(replace(t, right=not t.right) for t in agent) for agent in row.turns)
+        return replace(row, problem=replace(row.problem, answer="other"), turns=turns)
+
+    changed = [relabelled(row) for row in small]
+    for examples in ("first", "last", "pairs"):
+        assert made_by(examples, changed) == made_by(examples, small)
+    assert made_by("hinted", changed) != made_by("hinted", small)
+
+
+@pytest.mark.parametrize("examples", ["first", "last", "pairs"])
+def test_a_pool_is_everybodys_examples_by_question(small: list[Transcript], examples: str) -> None:
+    apart, [pooled] = made_by(examples, small), made_by(examples, small, pooled=True)
+    assert (pooled.counts.role, pooled.counts.agent) == ("generator", 0)
+    assert Counter(pooled.examples) == Counter(e for d in apart for e in d.examples)
+    assert names(pooled.examples) == "".join(sorted(names(pooled.examples)))
+    assert pooled.counts.kept + sum(pooled.counts.left_out.values()) == 3 * len(small)
+    left_out: Counter[str] = Counter()
+    for dataset in apart:
+        left_out.update(dataset.counts.left_out)
+    assert pooled.counts.left_out == left_out
+
+
+def test_a_pool_has_equal_examples_once_and_says_so() -> None:
+    turn = Turn("prompt", Call("base", 0, 5, 7, "stop", "x it is"), "x", agrees=True, right=False)
+    row = replace(transcript("a", "x", "x", "x"), turns=((turn,),) * 3)
+    [made] = made_by("first", [row], pooled=True)
+    assert made.counts == DatasetCounts("generator", 0, 1, {SAME: 2})
+
+
+def test_critics_are_pooled_too(small: list[Transcript]) -> None:
+    rules = DatasetRules(0, 0.5, 7, critics=True, pooled=True)
+    apart = [critic_set(small, n, rules) for n in range(3)]
+    generator, critic = build(small, rules)
+    assert (generator.counts.role, critic.counts.role, critic.counts.agent) == ("generator", "critic", 0)
+    assert Counter(critic.examples) == Counter(e for d in apart for e in d.examples)
+    assert len(critic.examples) > 0
+
+
+def test_the_commit_says_what_the_examples_are(tmp_path: Path) -> None:
+    _, _, commit = published(tmp_path, critics=True)
+    assert (commit.meta["examples"], commit.meta["pooled"]) == ("first", False)

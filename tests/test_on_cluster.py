@@ -3,11 +3,12 @@
 import json
 import re
 import subprocess
+import uuid
 
 import pytest
 import yaml
 from conftest import ROOT, TINY
-from installed import BUCKET, Installed
+from installed import BUCKET, Installed, make_namespace
 from kube import Json
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
@@ -35,11 +36,7 @@ def kubectl(maft: Installed, *arguments: str) -> str:
 @pytest.fixture(scope="module")
 def shared(maft: Installed):
     """The example, from apply to Complete: Shared, three agents, two iterations."""
-    from installed import make_namespace
-
-    namespace = "e2e-shared"
-    maft.kube.delete("Namespace", None, namespace)
-    maft.kube.wait(lambda: maft.kube.get("Namespace", None, namespace) is None, 60)
+    namespace = f"e2e-{uuid.uuid4().hex[:8]}"  # what a bucket has of a run of that name is used again
     make_namespace(maft, namespace)
     maft.kube.apply(example(maft, namespace))
     status = maft.kube.wait_complete(namespace, "arithmetic", LIMIT)

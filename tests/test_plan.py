@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import maft
 from maft import debate, evaluate, flags, prepare, serve
 from maft_operator import plan
-from maft_operator.api import Run, as_json, parse
+from maft_operator.api import EvaluationTask, Run, as_json, parse
 from maft_operator.plan import Graph, Observed, Server, ServerState, Step, Task, TaskState, command, graph, step
 
 BASE = {
@@ -560,6 +560,23 @@ SPECS: dict[str, dict[str, Any]] = {
         },
     },
     "one agent alone": {"agents": 1, "debate": {"rounds": 1, "critics": False}, "evaluation": {"baselines": []}},
+    "mathematics, evaluated on multiple choice": {
+        "task": {"kind": "math", "levels": [4, 5], "probe": 12, "prompt": "Solve. {question}"},
+        "evaluation": {
+            "task": {
+                "kind": "mmlu",
+                "source": "me/mmlu",
+                "subjects": ["formal_logic", "-odd subject"],
+                "prompt": "Choose. {question}",
+                "shots": 2,
+                "heldOut": 3,
+            }
+        },
+    },
+    "multiple choice, evaluated on mathematics": {
+        "task": {"kind": "mmlu", "subjects": ["virology"]},
+        "evaluation": {"task": {"kind": "math", "levels": [5]}},
+    },
 }
 
 
@@ -571,18 +588,20 @@ def programs() -> Iterator[dict[str, ModuleType]]:
             "prepare": prepare,
             "debate": debate,
             "evaluate": evaluate,
-            "train": light(patch, "maft.train", without="maft.lora"),
-            "report": light(patch, "maft.report", without="maft.report_plots"),
+            "train": light(patch, "maft.train", "maft.lora", "maft.preference"),
+            "report": light(patch, "maft.report", "maft.report_plots"),
         }
 
 
-def light(patch: pytest.MonkeyPatch, name: str, *, without: str) -> ModuleType:
+def light(patch: pytest.MonkeyPatch, name: str, *without: str) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
-    stand_in = ModuleType(without)
-    stand_in.__getattr__ = lambda name: object  # type: ignore[method-assign]
-    patch.setitem(sys.modules, without, stand_in)
-    patch.setattr(maft, without.removeprefix("maft."), stand_in, raising=False)
+    for heavy in without:
+        stand_in = ModuleType(heavy)
+        stand_in.__file__ = None  # hypothesis reads it of every module
+        stand_in.__getattr__ = lambda name: object  # type: ignore[method-assign]
+        patch.setitem(sys.modules, heavy, stand_in)
+        patch.setattr(maft, heavy.removeprefix("maft."), stand_in, raising=False)
     found = importlib.util.find_spec(name)
     assert found and found.loader
     module = importlib.util.module_from_spec(found)
@@ -615,13 +634,28 @@ def expected_prepare(one: Run, task: Task) -> dict[str, Any]:
         "kind": spec.kind,
         "source": spec.source,
         "held_out_source": spec.held_out_source,
-        "answer": spec.answer,
+        "answer": spec.answers,
+        "level": list(spec.levels) if spec.kind == "math" else [],
+        "subject": list(spec.subjects),
         "train": spec.train,
-        "held_out": spec.held_out,
+        "held_out": one.spec.exam.held_out,
+        "probe": spec.probe,
         "task_seed": spec.seed,
         "operands": spec.arithmetic.operands,
         "minimum": spec.arithmetic.minimum,
         "maximum": spec.arithmetic.maximum,
+        **expected_other_task(one.spec.evaluation.task),
+    }
+
+
+def expected_other_task(spec: EvaluationTask | None) -> dict[str, Any]:
+    return {
+        "evaluation_kind": spec.kind if spec else "",
+        "evaluation_source": spec.source if spec else "",
+        "evaluation_answer": spec.answers if spec else "number",
+        "evaluation_level": list(spec.levels) if spec and spec.kind == "math" else [],
+        "evaluation_subject": list(spec.subjects) if spec else [],
+        "shots": spec.shots if spec else 0,
     }
 
 
@@ -631,9 +665,10 @@ def expected_evaluate(one: Run, task: Task) -> dict[str, Any]:
         **model(one),
         "iteration": task.iteration,
         "models_from": task.iteration,
+        "group": "",
         "agents": one.spec.agents,
         "server": [f"{name}={url}" for name in task.servers for url in (f"http://{name}:8000", "http://127.0.0.1:1/")],
-        "answer": one.spec.task.answer,
+        "answer": one.spec.exam.answers,
         "rounds": spec.rounds,
         "mode": spec.mode,
         "no_summaries": not spec.summarize,
@@ -643,11 +678,12 @@ def expected_evaluate(one: Run, task: Task) -> dict[str, Any]:
         "top_p": spec.top_p,
         "max_tokens": spec.max_tokens,
         "seed": one.spec.seed,
-        "prompt_question": one.spec.task.prompt,
+        "prompt_question": one.spec.exam.prompt,
         "prompt_summarize": prompts.summarize,
         "prompt_revise": prompts.revise,
         "prompt_concatenate": prompts.concatenate,
         "prompt_cooperate": prompts.cooperate,
+        "one_model": False,
     }
 
 
@@ -655,8 +691,13 @@ def expected_debate(one: Run, task: Task) -> dict[str, Any]:
     return {
         **expected_evaluate(one, task),
         "models_from": task.iteration - 1,
+        "answer": one.spec.task.answers,
+        "prompt_question": one.spec.task.prompt,
         "min_agreement": one.spec.debate.min_agreement,
         "critic_mix": one.spec.training.critic_mix,
+        "examples": "first",
+        "pooled": False,
+        "prompt_hint": "",
     }
 
 
@@ -666,6 +707,8 @@ def expected_train(one: Run, task: Task) -> dict[str, Any]:
     return {
         **model(one),
         "iteration": task.iteration,
+        "method": "sft",
+        "beta": 0.0,
         "agent": list(agents),
         "no_critics": not one.spec.debate.critics,
         "start_from": spec.start_from,
@@ -744,7 +787,7 @@ def test_the_records_made_of_the_flags_are_those_of_the_spec(name: str, programs
     assert (rules.summarize, rules.critics, rules.fast) == (spec.summarize, spec.critics, spec.mode == "fast")
     assert rules.prompts.question == one.spec.task.prompt
     drawn = prepare._task(tasks["prepare"])
-    assert (drawn.train, drawn.held_out, drawn.seed) == (one.spec.task.train, one.spec.task.held_out, one.spec.task.seed)
+    assert (drawn.train, drawn.held_out, drawn.seed) == (one.spec.task.train, one.spec.exam.held_out, one.spec.task.seed)
     assert json.loads(tasks["prepare"].spec)["agents"] == one.spec.agents
 
 

@@ -446,3 +446,31 @@ def test_command_line() -> None:
     arguments = report.parser().parse_args(["--store", "/s", "--run", RUN])
     assert isinstance(arguments, argparse.Namespace)
     assert (arguments.store, arguments.run) == ("/s", RUN)
+
+
+# --- the probe ---
+
+
+@pytest.mark.parametrize(
+    ("probe", "share", "harmful"), [(WRONG, "0.0 ± 0.0 %", True), (MIXED, "33.3 ± 33.3 %", True), (RIGHT, "100.0 ± 0.0 %", False)]
+)
+def test_what_the_probe_says_of_the_labels(tmp_path: Path, probe: list[Transcript], share: str, harmful: bool) -> None:
+    store = open_store(str(tmp_path))
+    put_problems(store)
+    files = {layout.TRANSCRIPTS: records.encode_lines(RIGHT), layout.PROBE: records.encode_lines(probe)}
+    publish(store, layout.debate(RUN, 1), files, meta={"seed": 7})
+    run = report_read.read(store, RUN)
+    told = f"Training reinforces wrong answers: the majority was right on {share} (iteration 1) of the probe questions."
+    assert report.warning(run) == (told if harmful else "")
+    assert f"Of the probe questions {share} had a right majority when iteration 1 was trained." in report.details(run)
+    assert [stage.questions for stage in run.stages] == [3]  # the probe is no training question
+    page = report.page(run, [[]])
+    assert ("Training reinforces wrong answers" in page) == harmful
+
+
+def test_without_a_probe_there_is_no_warning(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    put_run(store)
+    run = report_read.read(store, RUN)
+    assert (report.warning(run), report.probed(run)) == ("", [])
+    assert "probe" not in report.details(run)

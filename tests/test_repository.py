@@ -38,6 +38,16 @@ def test_the_reference_is_made_from_the_schema():
     assert (ROOT / "docs" / "resource.md").read_text() == resource_reference.reference()
 
 
+def test_the_table_of_methods_is_made_from_the_code():
+    """`python scripts/methods_reference.py` after a change that means it."""
+    import methods_reference
+
+    from maft_operator.methods import METHODS
+
+    assert (ROOT / "docs" / "methods.md").read_text() == methods_reference.page()
+    assert list(methods_reference.SOURCES) == list(METHODS)
+
+
 def test_one_version():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     chart = yaml.safe_load((ROOT / "charts" / "maft" / "Chart.yaml").read_text())
@@ -60,13 +70,13 @@ def test_the_map_of_files_is_complete():
     assert missing == []
 
 
-@pytest.mark.parametrize("command", ["run", "plan", "validate", "report", "operator"])
+@pytest.mark.parametrize("command", ["run", "compare", "plan", "validate", "report", "operator"])
 def test_help_says_what_a_command_does(command):
     done = subprocess.run([sys.executable, "-m", "maft_operator", command, "--help"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and len(done.stdout) > 300
 
 
-@pytest.mark.parametrize("program", ["prepare", "debate", "train", "evaluate", "report", "serve"])
+@pytest.mark.parametrize("program", ["prepare", "debate", "train", "evaluate", "report", "compare", "serve"])
 def test_programs_explain_their_flags(program):
     done = subprocess.run([sys.executable, "-m", f"maft.{program}", "--help"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0

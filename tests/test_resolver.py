@@ -37,23 +37,23 @@ def base():
     return lora.load_base(str(TINY), "", False)
 
 
-def publish_adapter(base, template, store, folder, agent: int, iteration: int = 1, rank: int = 4) -> str:
+def publish_adapter(base, template, store, folder, agent: int, iteration: int = 1, rank: int = 4, run: str = RUN) -> str:
     """A trained adapter under its name; strong enough to change answers."""
     said = (Message("user", "What is 7+3*4?"), Message("assistant", f"Agent {agent} says so. Answer: {agent}"))
     settings = lora.Settings(rank, 2 * rank, 0.0, ("all-linear",), 1e-2, 0.0, 0.0, 12, 1, 4096)
     tokens = [template.tokens(said, every_turn=False)]
     lora.Trainer(base, settings, lambda loss: None).train(tokens, folder, seed=agent, previous=None)
     lora.tidy(folder, str(TINY), "", "# card")
-    return commit_adapter(store, folder, agent, iteration)
+    return commit_adapter(store, folder, agent, iteration, run)
 
 
-def commit_adapter(store, folder, agent: int, iteration: int = 1) -> str:
+def commit_adapter(store, folder, agent: int, iteration: int = 1, run: str = RUN) -> str:
     import hashlib
 
     digest = hashlib.sha256((folder / adapters.WEIGHTS).read_bytes()).hexdigest()
     name = adapters.name("generator", agent, iteration, digest)
     made = Adapter("generator", agent, iteration, name, True, 1, 12, 1.0, 0.1)
-    prefix = layout.adapter(RUN, iteration, "generator", agent)
+    prefix = layout.adapter(run, iteration, "generator", agent)
     publish(store, prefix, {p.name: p for p in folder.iterdir()}, meta={"adapter": records.plain(made)})
     return name
 
@@ -66,9 +66,9 @@ def greedy(folder, prompt, template) -> str:
     return template._tokenizer.decode(ids, skip_special_tokens=True)
 
 
-def complete(url, model, prompt, *, patience=30.0, seed=0, temperature=0.0, max_tokens=20):
+def complete(url, model, prompt, *, patience=30.0, seed=0, temperature=0.0, max_tokens=20, owner=""):
     async def one():
-        async with HttpEngine({"s": [url]}, patience) as engine:
+        async with HttpEngine({"s": [url]}, patience, owner) as engine:
             return await engine.complete("s", Request(model, prompt, seed, temperature, 1.0, max_tokens))
 
     return asyncio.run(one())
@@ -85,6 +85,18 @@ def test_greedy_answers_equal_peft_token_by_token(vllm_url, vllm_store, base, te
         name = publish_adapter(base, template, store, folder, agent)
         for prompt in prompts:
             assert complete(vllm_url, name, prompt).text == greedy(folder, prompt, template)
+
+
+def test_an_adapter_of_another_run_of_the_namespace(vllm_url, vllm_store, base, template, tmp_path):
+    """What `maft compare` asks its one server for: the run's name goes before the adapter's."""
+    store, prompt = FileStore(vllm_store), template.prompt([Message("user", "What is 7+3*4?")])
+    name = publish_adapter(base, template, store, tmp_path / "a", 4, run="ns/run-union-0")
+    call = complete(vllm_url, name, prompt, owner="run-union-0")
+    assert (call.model, call.text) == (name, greedy(tmp_path / "a", prompt, template))
+    assert complete(vllm_url, "base", prompt, owner="run-union-0").text == complete(vllm_url, "base", prompt).text
+    for owner in ("", "run-union-1"):
+        with pytest.raises(BadInput, match=r"\(404\)"):
+            complete(vllm_url, name, prompt, owner=owner)
 
 
 def test_an_adapter_is_fetched_once_for_many_first_requests(vllm_url, vllm_store, base, template, tmp_path):

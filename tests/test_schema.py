@@ -87,7 +87,8 @@ def agree_on_type(kind: Any, child: dict[str, Any], path: str) -> None:
     elif get_origin(kind) is Literal:
         assert (child["type"], set(child["enum"])) == ("string", set(get_args(kind))), path
     elif get_origin(kind) is tuple:
-        assert (child["type"], child["items"]["type"], get_args(kind)) == ("array", "string", (str, ...)), path
+        [item, rest] = get_args(kind)
+        assert (child["type"], child["items"]["type"], rest) == ("array", TYPES[item], ...), path
     elif get_origin(kind) is dict:
         assert child["x-kubernetes-preserve-unknown-fields"], path
     else:
@@ -126,7 +127,11 @@ def test_a_minimal_resource_gets_every_default() -> None:
         value: Any = whole
         for part in path.split("."):
             value = value.get(part) if isinstance(value, dict) else None
-        if "default" in child and child["type"] != "object" and not path.startswith(("storage.", "model.tokenSecret.")):
+        if (
+            "default" in child
+            and child["type"] != "object"
+            and not path.startswith(("storage.", "model.tokenSecret.", "evaluation.task."))
+        ):
             assert value == child["default"], path
     assert "storage" not in whole
     assert "podTemplate" not in whole
@@ -142,6 +147,8 @@ def test_a_minimal_resource_gets_every_default() -> None:
         (at("model.tokenSecret", {"name": "s"}), "model.tokenSecret.key", "token"),
         (at("storage", {"bucket": "abc"}), "storage.prefix", ""),
         (at("task.arithmetic.maximum", 9), "task.arithmetic.minimum", 0),
+        (at("evaluation.task.kind", "math"), "evaluation.task.levels", [1, 2, 3]),
+        (at("evaluation.task.kind", "math"), "evaluation.task.heldOut", 500),
     ],
 )
 def test_defaults_fill_sections_that_are_given_in_part(given_: dict[str, Any], path: str, expected: Any) -> None:
@@ -198,6 +205,44 @@ def test_the_records_say_what_the_resource_says(spec: dict[str, Any]) -> None:
 
 def without_none(value: Any) -> Any:
     return {k: without_none(v) for k, v in value.items() if v is not None} if isinstance(value, dict) else value
+
+
+@pytest.mark.parametrize(
+    ("kind", "answers"),
+    [("arithmetic", "number"), ("gsm8k", "number"), ("math", "math"), ("mmlu", "choice"), ("jsonl", "number")],
+)
+def test_each_kind_of_task_has_its_kind_of_answer(kind: str, answers: str) -> None:
+    more = {"source": "q.jsonl"} if kind == "jsonl" else {}
+    assert parse(at("task", {"kind": kind, **more})).spec.task.answers == answers
+    assert parse(at("task", {"kind": kind, **more, "answer": answers})).spec.task.answers == answers
+    assert parse(at("evaluation.task", {"kind": kind, **more})).spec.exam.answers == answers
+    others = {"number", "math", "choice", "text"} - {answers}
+    refused = {other for other in others if "task.answer" in refusal(at("task", {"kind": kind, **more, "answer": other}))}
+    assert refused == (set() if kind == "jsonl" else others)
+
+
+def refusal(given_: Mapping[str, Any]) -> str:
+    try:
+        checked(given_)
+    except BadSpec as error:
+        return str(error)
+    return ""
+
+
+def test_held_out_questions_are_of_the_task_unless_another_is_named() -> None:
+    one, other = (
+        parse(at("task.heldOut", 7)).spec,
+        parse(at("evaluation.task", {"kind": "mmlu", "heldOut": 9, "prompt": "{question}"})).spec,
+    )
+    assert (one.exam, one.exam.held_out) == (one.task, 7)
+    assert (other.exam, other.exam.held_out, other.exam.prompt) == (other.evaluation.task, 9, "{question}")
+
+
+def test_levels_and_subjects_are_sets() -> None:
+    assert wrong(at("task", {"kind": "math", "levels": [1, 1]})) == "spec.task.levels[1]: 1 is there twice"
+    assert wrong(at("task", {"kind": "mmlu", "subjects": ["a", "a"]})) == "spec.task.subjects[1]: 'a' is there twice"
+    assert wrong(at("task", {"kind": "math", "levels": [6]})) == "spec.task.levels[0]: 6; expected at most 5"
+    assert wrong(at("task", {"kind": "math", "levels": []})) == "spec.task.levels: has 0 items; expected at least 1"
 
 
 def test_the_key_of_a_run() -> None:
@@ -373,9 +418,45 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"task": JSONL | {"heldOutSource": "h.jsonl"}},
         {"task": {"kind": "gsm8k", "heldOutSource": "h.jsonl"}},
     ),
-    "task.answer: arithmetic and gsm8k have numbers as answers; leave answer out": (
+    "task.answer: arithmetic and gsm8k have numbers as answers, math has math and mmlu has choices; leave answer out": (
         {"task": JSONL | {"answer": "choice"}},
         {"task": {"kind": "gsm8k", "answer": "choice"}},
+    ),
+    "task.levels: only kind math has levels; leave levels out": (
+        {"task": {"kind": "math", "levels": [1, 5], "answer": "math"}},
+        {"task": {"kind": "gsm8k", "levels": [1, 5]}},
+    ),
+    "task.subjects: only kind mmlu has subjects; leave subjects out": (
+        {"task": {"kind": "mmlu", "subjects": ["virology"], "answer": "choice"}},
+        {"task": {"kind": "math", "subjects": ["algebra"]}},
+    ),
+    'evaluation.task.source: kind jsonl needs a file with one {"question", "answer"} object a line': (
+        {"evaluation": {"task": JSONL}},
+        {"evaluation": {"task": {"kind": "jsonl"}}},
+    ),
+    "evaluation.task.source: kind arithmetic makes its own questions; leave source out or use kind jsonl": (
+        {"evaluation": {"task": {"kind": "arithmetic"}}},
+        {"evaluation": {"task": {"kind": "arithmetic", "source": "q.jsonl"}}},
+    ),
+    "evaluation.task.answer: arithmetic and gsm8k have numbers as answers, math has math and mmlu has choices; leave answer out": (
+        {"evaluation": {"task": JSONL | {"answer": "choice"}}},
+        {"evaluation": {"task": {"kind": "math", "answer": "number"}}},
+    ),
+    "evaluation.task.levels: only kind math has levels; leave levels out": (
+        {"evaluation": {"task": {"kind": "math", "levels": [4]}}},
+        {"evaluation": {"task": {"kind": "mmlu", "levels": [4]}}},
+    ),
+    "evaluation.task.subjects: only kind mmlu has subjects; leave subjects out": (
+        {"evaluation": {"task": {"kind": "mmlu", "subjects": ["virology"]}}},
+        {"evaluation": {"task": {"kind": "gsm8k", "subjects": ["virology"]}}},
+    ),
+    "evaluation.task.prompt: must contain {question}": (
+        {"evaluation": {"task": {"kind": "gsm8k", "prompt": "{question}"}}},
+        {"evaluation": {"task": {"kind": "gsm8k", "prompt": "?"}}},
+    ),
+    "evaluation.task.kind: held-out questions come from there; leave task.heldOutSource out": (
+        {"task": JSONL, "evaluation": {"task": {"kind": "gsm8k"}}},
+        {"task": JSONL | {"heldOutSource": "h.jsonl"}, "evaluation": {"task": {"kind": "gsm8k"}}},
     ),
     "task.prompt: must contain {question}": ({"task": {"prompt": "{question}!"}}, {"task": {"prompt": "{questions}"}}),
     "task.arithmetic.minimum: larger than maximum": (
@@ -406,6 +487,10 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "debate.prompts.cooperate: must contain {summary} and {question}": (
         {"debate": {"prompts": {"cooperate": "{question}{summary}"}}},
         {"debate": {"prompts": {"cooperate": "{answers}{question}"}}},
+    ),
+    "debate.prompts.hint: must contain {question} and {answer}": (
+        {"debate": {"prompts": {"hint": "{answer}{question}"}}},
+        {"debate": {"prompts": {"hint": "{question}{answers}"}}},
     ),
     "training.lora.targetModules: all-linear stands alone": (
         {"training": {"lora": {"targetModules": ["q_proj", "v_proj"]}}},
@@ -492,6 +577,7 @@ CHANGES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("model", OK, {"model": {"source": "org/model", "tokenSecret": {"name": "s"}}}),
     ("task", OK, {"task": {"kind": "arithmetic", "train": 7}}),
     ("seed", OK, {"seed": 4}),
+    ("method", OK, {"method": "union"}),
     ("agents", OK, {"agents": 4}),
     ("iterations", OK, {"iterations": 4}),
     ("debate", OK, {"debate": {"prompts": {"summarize": "{answers}"}}}),
@@ -499,6 +585,8 @@ CHANGES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("inference", OK, {"inference": {"replicas": 4}}),
     ("evaluation", OK, {"evaluation": {"every": 4}}),
     ("evaluation", OK, {"evaluation": {"baselines": ["base"]}}),
+    ("evaluation", OK, {"evaluation": {"task": {"kind": "gsm8k"}}}),
+    ("task", OK, {"task": {"kind": "arithmetic", "probe": 7}}),
     ("queueName", OK, {"queueName": "q"}),
     ("storage", OK, STORED),
     ("storage", STORED, {"storage": None}),

@@ -28,7 +28,7 @@ from kube_objects import (
     waiting,
 )
 
-from maft_operator import plan, reasons, schema, status
+from maft_operator import controller, metrics, plan, reasons, schema, status, words
 from maft_operator.api import Run
 from maft_operator.manifests import Json
 from maft_operator.world import Trouble
@@ -346,7 +346,7 @@ def scores(debate: float, answer: float) -> Json:
 KEPT = {"generator": [5, 6], "critic": [4, 3]}
 SAID = (
     said("r-0-evaluate", **scores(0.42, 0.3), usage=usage(100, 10)),
-    said("r-1-debate", questions=24, agreement=0.6543, kept=KEPT, usage=usage(200, 20)),
+    said("r-1-debate", questions=24, agreement=0.6543, abstained=4, probe=[0.61, 0.0488, 100], kept=KEPT, usage=usage(200, 20)),
     said("r-1-train", trained=4, kept=0, adapters=[]),
     said("r-1-evaluate", **scores(0.625, 0.4), usage=usage(300, 30)),
 )
@@ -368,6 +368,8 @@ ROW_1 = ROW_0 | {
     "accuracy": "62.5 ± 2.0",
     "answer": "40.0 ± 3.0",
     "agreement": "65.4",
+    "probe": "61.0 ± 4.9",
+    "abstained": 4,
     "kept": {"generator": "5/6", "critic": "4/3"},
     "trained": 4,
     "promptTokens": 500,
@@ -381,6 +383,101 @@ def test_results() -> None:
     whole = state(*ALL, *SAID)
     assert whole["iterations"] == [ROW_0, ROW_1]
     assert (whole["accuracy"], whole["baseAccuracy"]) == ("62.5 ± 2.0", "30.0 ± 3.0")
+
+
+def probed(share: float, name: str = "r-1-debate") -> Json:
+    return said(name, questions=24, agreement=0.6, abstained=0, probe=[share, 0.05, 100], kept=KEPT, usage=usage(200, 20))
+
+
+@pytest.mark.parametrize(
+    ("share", "condition_"),
+    [(0.0, ("True", "WrongMajority")), (0.49, ("True", "WrongMajority")), (0.5, ("True", "Working")), (0.9, ("True", "Working"))],
+)
+def test_a_majority_that_is_mostly_wrong_is_told_and_stops_nothing(share: float, condition_: tuple[str, str]) -> None:
+    whole = state(PREPARED, UNTRAINED, DEBATED, job("r-1-train"), probed(share))
+    assert conditions(whole) == GOES_ON | {"Progressing": condition_}
+    assert whole["phase"] == "Training"
+    if share < 0.5:
+        told = f"iteration 1: the majority is right on {100 * share:.1f} ± 5.0 % of the probe questions, fewer than half. Training "
+        assert by_type(whole["conditions"])["Progressing"]["message"].startswith(told)
+    later = state(PREPARED, UNTRAINED, DEBATED, job("r-1-train"), old=whole)  # its pod has gone
+    assert conditions(later) == conditions(whole)
+
+
+@pytest.mark.parametrize(("share", "kind"), [(0.2, "Warning"), (0.8, "Normal")])
+def test_the_event_of_a_wrong_majority_is_a_warning(share: float, kind: str) -> None:
+    whole = state(PREPARED, UNTRAINED, DEBATED, job("r-1-train"), probed(share))
+    metadata = {"name": "r", "namespace": "default", "uid": "u", "resourceVersion": "1"}
+    event = controller._event({"metadata": metadata}, by_type(whole["conditions"])["Progressing"], START)
+    assert event["type"] == kind
+
+
+def test_a_warning_yields_to_what_blocks_and_to_the_end() -> None:
+    wrong = (PREPARED, UNTRAINED, DEBATED, probed(0.2))
+    blocked = state(*wrong, job("r-1-train"), unscheduled("r-1-train", "0/3 nodes are available"))
+    assert conditions(blocked)["Progressing"] == ("False", "Unschedulable")
+    assert conditions(state(*ALL, probed(0.2)))["Progressing"] == ("False", "AllIterationsDone")
+    assert conditions(state(*wrong, run=a_run(suspend=True)))["Progressing"] == ("False", "Suspended")
+
+
+def test_the_last_probe_counts() -> None:
+    run = a_run(iterations=2)
+    names = [task.name for task in planned(run).tasks][:-2]
+    whole = state(*map(done, names), probed(0.2), probed(0.7, "r-2-debate"), job("r-2-evaluate"), run=run)
+    assert conditions(whole)["Progressing"] == ("True", "Working")
+    assert [row.get("probe") for row in whole["iterations"]] == [None, "20.0 ± 5.0", "70.0 ± 5.0"]
+
+
+def test_metrics_of_the_probe_and_of_abstaining() -> None:
+    status_ = state(PREPARED, UNTRAINED, DEBATED, job("r-1-train"), probed(0.2))
+    resource = {"metadata": {"creationTimestamp": at(0)}, "spec": {"iterations": 1}, "status": status_}
+    found = {sample.name: sample for sample in metrics.samples(resource)}
+    assert found["maft_run_probe_accuracy_ratio"].value == pytest.approx(0.2)
+    assert found["maft_run_abstained_questions"].value == 0
+    assert found["maft_run_info"].labels == {"phase": status_["phase"], "reason": "WrongMajority"}
+
+
+def test_a_long_run_has_at_most_sixty_series() -> None:
+    run = a_run(iterations=30, agents=8, inference={"topology": "Shared"}, evaluation={"diversity": 10})
+    tasks = planned(run).tasks
+    everything = {
+        **scores(0.5, 0.5),
+        "questions": 9,
+        "agreement": 0.5,
+        "abstained": 1,
+        "probe": [0.4, 0.1, 9],
+        "kept": KEPT,
+        "trained": 2,
+        "nll": 1.5,
+        "kl": 0.2,
+    }
+    pods = [said(t.name, **everything, usage=usage(1, 1)) for t in tasks]
+    status_ = state(*[done(t.name) for t in tasks], *pods, run=run)
+    found = list(metrics.samples({"metadata": {"creationTimestamp": at(0)}, "spec": {"iterations": 30}, "status": status_}))
+    assert {s.name for s in found} == set(metrics.FAMILIES)
+    assert len(found) <= 60
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({}, "24 questions, 65 % agreement; kept generator 5/6, critic 4/3"),
+        ({"abstained": 0}, "24 questions, 65 % agreement; kept generator 5/6, critic 4/3"),
+        ({"abstained": 2}, "24 questions, 65 % agreement, 2 without a label; kept generator 5/6, critic 4/3"),
+        (
+            {"probe": [0.5, 0.05, 100]},
+            "24 questions, 65 % agreement; kept generator 5/6, critic 4/3; majority right on 50.0 ± 5.0 % of 100 probe questions",
+        ),
+        (
+            {"probe": [0.49, 0.05, 100]},
+            "24 questions, 65 % agreement; kept generator 5/6, critic 4/3; majority right on 49.0 ± 5.0 % of 100 probe questions"
+            " - WARNING: fewer than half, so training reinforces wrong answers",
+        ),
+    ],
+)
+def test_a_debate_in_words(more: dict[str, Any], told: str) -> None:
+    [debated] = [task for task in planned(RUN).tasks if task.kind == "debate"]
+    assert words.said(debated, {"questions": 24, "agreement": 0.65, "kept": KEPT, **more}) == told
 
 
 def test_what_is_not_known_yet_is_not_said() -> None:

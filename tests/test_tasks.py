@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maft.answers import Kind
 from maft.errors import BadInput
-from maft.tasks import Split, Task, expression, load, problem, value
+from maft.tasks import Split, Task, elsewhere, expression, load, problem, value
 
 ARITHMETIC = Task("arithmetic", "", "", "number", 20, 10, seed=0, operands=6, minimum=0, maximum=29)
 JSONL = replace(ARITHMETIC, kind="jsonl", train=2, held_out=1)
@@ -337,3 +338,301 @@ def test_a_hub_set_that_cannot_be_used(hub: Hub, message: str, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "datasets", hub)
     with pytest.raises(BadInput, match=message):
         load(replace(JSONL, kind="gsm8k", source="me/gsm"))
+
+
+# --- MATH ---
+
+
+def math(number: int, level: object = "Level 3", boxed: str = "\\boxed{\\dfrac{%d}{7}}") -> dict[str, object]:
+    solution = f"Seven boxes share {number} pears, so each gets ${boxed.replace('%d', str(number))}$ of them."
+    return {"problem": f"Share {number} pears among 7 boxes.", "level": level, "type": "Prealgebra", "solution": solution}
+
+
+MATH = replace(JSONL, kind="math", answer="math", train=2, held_out=2)
+
+
+def test_references_of_math_come_out_of_the_last_box(tmp_path: Path) -> None:
+    rows = [math(i) for i in range(1, 4)] + [math(4, boxed="\\boxed{1} is too many, so \\boxed{\\text{%d sevenths}}")]
+    split = load(replace(MATH, source=write(tmp_path / "m.jsonl", rows)))
+    found = {p.question: p.answer for p in (*split.train, *split.held_out)}
+    assert found == {
+        "Share 1 pears among 7 boxes.": "\\frac{1}{7}",
+        "Share 2 pears among 7 boxes.": "\\frac{2}{7}",
+        "Share 3 pears among 7 boxes.": "\\frac{3}{7}",
+        "Share 4 pears among 7 boxes.": "\\text{4 sevenths}",
+    }
+
+
+@pytest.mark.parametrize(
+    ("levels", "numbers"),
+    [((1,), {1, 6}), ((2, 3), {2, 3}), ((1, 2, 3), {1, 2, 3, 6}), ((5,), {5}), ((1, 2, 3, 4, 5), set(range(1, 7)))],
+)
+def test_levels_choose(tmp_path: Path, levels: tuple[int, ...], numbers: set[int]) -> None:
+    """Also a level as a number, and the published set's rows without one."""
+    rows = [*(math(i, f"Level {i}") for i in range(1, 6)), math(6, 1), math(7, "Level ?")]
+    source = write(tmp_path / "m.jsonl", rows)
+    train, _ = asked(load(replace(MATH, source=source, levels=levels, train=len(numbers), held_out=0)))
+    assert train == {f"Share {i} pears among 7 boxes." for i in numbers}
+    with pytest.raises(
+        BadInput, match=rf"task.train: {len(numbers) + 1} questions asked for, .* has {len(numbers)} different ones"
+    ):
+        load(replace(MATH, source=source, levels=levels, train=len(numbers) + 1, held_out=0))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (math(1, boxed="%d"), "solution holds no \\boxed{...}; the reference answer is taken from it"),
+        (math(1, boxed="\\boxed{ }"), "answer ' ' is no math"),
+        ({"problem": "q", "level": "Level 1"}, "solution is None; expected a text that is not empty"),
+        ({"problem": "q", "solution": "\\boxed{1}"}, "level is None; expected a text"),
+        ([1], "a list; expected an object with problem, level and solution"),
+    ],
+)
+def test_a_wrong_row_of_math_is_named(tmp_path: Path, row: object, message: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        load(replace(MATH, source=write(tmp_path / "m.jsonl", [math(2), row])))
+    assert str(caught.value).startswith(f"{tmp_path}/m.jsonl line 2: {message}")
+
+
+# --- MMLU ---
+
+
+def mmlu(
+    number: int, answer: object = 2, subject: str = "botany", choices: Sequence[str] = ("fern", "moss", "oak")
+) -> dict[str, object]:
+    return {"question": f"Which of these is tallest, case {number}?", "subject": subject, "choices": choices, "answer": answer}
+
+
+MMLU = replace(JSONL, kind="mmlu", answer="choice", train=1, held_out=1)
+
+
+def test_the_choices_become_part_of_the_question(tmp_path: Path) -> None:
+    [only] = load(replace(MMLU, source=write(tmp_path / "m.jsonl", [mmlu(1)]), held_out=0)).train
+    assert only.question == "Which of these is tallest, case 1?\n(A) fern\n(B) moss\n(C) oak\nAnswer with one letter, A to C."
+    assert only.answer == "C"
+
+
+@pytest.mark.parametrize(("answer", "letter"), [(0, "A"), ("0", "A"), (2, "C"), ("B", "B")])
+def test_answers_are_numbers_of_choices_or_their_letters(tmp_path: Path, answer: object, letter: str) -> None:
+    [only] = load(replace(MMLU, source=write(tmp_path / "m.jsonl", [mmlu(1, answer)]), held_out=0)).train
+    assert only.answer == letter
+
+
+def test_equal_questions_with_other_choices_are_two(tmp_path: Path) -> None:
+    source = write(tmp_path / "m.jsonl", [mmlu(1), mmlu(1, choices=["fern", "moss", "elm"])])
+    assert len(load(replace(MMLU, source=source, train=2, held_out=0)).train) == 2
+
+
+def test_subjects_choose(tmp_path: Path) -> None:
+    rows = [mmlu(i, subject=subject) for i, subject in enumerate(["botany", "law", "law", "music"])]
+    task = replace(MMLU, source=write(tmp_path / "m.jsonl", rows), train=3, held_out=0, subjects=("law", "music"))
+    assert {p.question[:34] for p in load(task).train} == {f"Which of these is tallest, case {i}?"[:34] for i in (1, 2, 3)}
+    with pytest.raises(BadInput, match=r"task.subjects: .*m.jsonl has no 'laws'; it has botany, law, music"):
+        load(replace(task, subjects=("law", "laws")))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (mmlu(1, 3), "answer is '3'; expected 0 to 2 or a letter A to C"),
+        (mmlu(1, "D"), "answer is 'D'; expected 0 to 2"),
+        (mmlu(1, -1), "answer is '-1'; expected 0 to 2"),
+        (mmlu(1, None), "answer is None; expected a text that is not empty"),
+        (mmlu(1, 0, choices=["one"]), "choices is ['one']; expected a list of 2 to 10 texts"),
+        ({"question": "q", "answer": 0, "choices": "A B"}, "choices is 'A B'; expected a list"),
+        ({"question": "q", "answer": 0}, "choices is None; expected a list"),
+        (7, "a int; expected an object with question, choices, answer and subject"),
+    ],
+)
+def test_a_wrong_row_of_mmlu_is_named(tmp_path: Path, row: object, message: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        load(replace(MMLU, source=write(tmp_path / "m.jsonl", [mmlu(2), row])))
+    assert str(caught.value).startswith(f"{tmp_path}/m.jsonl line 2: {message}")
+
+
+# --- the hub, as its library reads a local folder of the same layout ---
+
+
+class Local:
+    """Data sets in folders that lie as on the hub: a card that names configurations, and files for each split."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def add(self, name: str, configs: dict[str, dict[str, Sequence[object]]], ending: str = "jsonl") -> None:
+        for config, parts in configs.items():
+            for part, rows in parts.items():
+                (self.folder / name / config).mkdir(parents=True, exist_ok=True)
+                write(self.folder / name / config / f"{part}-0.{ending}", rows)
+        card = [
+            {"config_name": config, "data_files": [{"split": part, "path": f"{config}/{part}-*"} for part in parts]}
+            for config, parts in configs.items()
+        ]
+        (self.folder / name / "README.md").write_text(f"---\n{yaml.safe_dump({'configs': card})}---\n")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Local:
+    """No network: what is not in the working directory cannot be reached."""
+    import datasets.config
+    import huggingface_hub.constants
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    datasets.disable_progress_bars()
+    return Local(tmp_path)
+
+
+def test_math_from_the_hub_has_all_its_subjects(hub: Local) -> None:
+    subjects = ("algebra", "geometry")
+    configs = {s: {"train": [math(i) for i in (n, n + 1)], "test": [math(10 + n)]} for n, s in enumerate(subjects)}
+    hub.add("EleutherAI/hendrycks_math", configs)
+    train, held_out = asked(load(replace(MATH, source="", train=3)))
+    assert train == {f"Share {i} pears among 7 boxes." for i in range(3)}
+    assert held_out == {f"Share {i} pears among 7 boxes." for i in (10, 11)}
+
+
+def test_a_copy_of_math_with_one_configuration_for_all(hub: Local) -> None:
+    rows = {"train": [math(i) for i in range(3)], "test": [math(10), math(11)]}
+    hub.add("me/MATH-lighteval", {"default": rows, "algebra": {"train": [math(99)], "test": [math(98)]}})
+    with pytest.raises(BadInput, match=r"task.train: 4 questions asked for, me/MATH-lighteval has 3 different ones"):
+        load(replace(MATH, source="me/MATH-lighteval", train=4))
+
+
+def test_mmlu_from_the_hub_trains_on_no_test_question(hub: Local) -> None:
+    rows = {"validation": [mmlu(1), mmlu(2)], "test": [mmlu(3), mmlu(4, subject="law")], "dev": [mmlu(5)]}
+    hub.add("cais/mmlu", {"all": rows})
+    train, held_out = asked(load(replace(MMLU, source="", train=2, held_out=2)))
+    assert {q[:34] for q in train} == {"Which of these is tallest, case 1?", "Which of these is tallest, case 2?"}
+    assert {q[:34] for q in held_out} == {"Which of these is tallest, case 3?", "Which of these is tallest, case 4?"}
+
+
+def test_gsm8k_through_the_library(hub: Local) -> None:
+    rows = {part: [{"question": f"{part} {i}", "answer": SOLUTION.format(i)} for i in range(3)] for part in ("train", "test")}
+    hub.add("openai/gsm8k", {"main": rows, "socratic": {"train": [{"question": "x", "answer": "y"}]}})
+    train, held_out = asked(load(replace(JSONL, kind="gsm8k", train=3, held_out=3)))
+    assert (train, held_out) == ({"train 0", "train 1", "train 2"}, {"test 0", "test 1", "test 2"})
+
+
+@pytest.mark.parametrize(
+    ("task", "field", "source", "columns"),
+    [
+        (replace(MATH, source=""), "task", "EleutherAI/hendrycks_math", "problem, level and solution"),
+        (replace(MMLU, source="me/mmlu"), "task", "me/mmlu", "question, choices, answer and subject"),
+        (replace(JSONL, kind="gsm8k"), "task", "openai/gsm8k", "question and answer"),
+        (replace(JSONL, kind="gsm8k", section="evaluation.task"), "evaluation.task", "openai/gsm8k", "question and answer"),
+    ],
+)
+def test_a_hub_that_cannot_be_reached_says_which_file_to_provide(
+    hub: Local, task: Task, field: str, source: str, columns: str
+) -> None:
+    with pytest.raises(BadInput) as caught:
+        load(task)
+    said = re.fullmatch(r"(.*?) \((.+)\); (.*)", str(caught.value))
+    assert said
+    assert said[1] == f"{field}.source: {source} cannot be loaded"
+    assert said[3] == f"offline, give a jsonl file with {columns} instead"
+
+
+def test_a_set_without_the_wanted_split(hub: Local) -> None:
+    hub.add("me/mmlu", {"all": {"test": [mmlu(1)]}})
+    with pytest.raises(BadInput, match=r"task.source: me/mmlu cannot be loaded \(.*validation.*\)"):
+        load(replace(MMLU, source="me/mmlu"))
+
+
+# --- the probe ---
+
+
+@pytest.mark.parametrize("own_source", [False, True])
+def test_the_probe_is_disjoint_and_changes_no_other_draw(tmp_path: Path, own_source: bool) -> None:
+    """Held-out questions of their own source must not be probe questions either."""
+    source = write(tmp_path / "q.jsonl", questions(40))
+    task = replace(JSONL, source=source, train=10, held_out=10, held_out_source=source if own_source else "")
+    for seed in range(5):
+        without, split = load(replace(task, seed=seed)), load(replace(task, seed=seed, probe=15))
+        ids = [{p.id for p in part} for part in (split.train, split.held_out, split.probe)]
+        assert [len(part) for part in ids] == [10, 10, 15]
+        assert len(set.union(*ids)) == 35
+        assert split.train == without.train
+        assert own_source or split.held_out == without.held_out
+
+
+def test_a_probe_of_expressions() -> None:
+    split = load(replace(ARITHMETIC, probe=7))
+    assert (len(split.train), len(split.held_out), len(split.probe)) == (20, 10, 7)
+    assert len({p.id for p in (*split.train, *split.held_out, *split.probe)}) == 37
+
+
+def test_too_few_questions_for_the_probe(tmp_path: Path) -> None:
+    source, other = write(tmp_path / "a.jsonl", questions(4)), write(tmp_path / "b.jsonl", questions(4, start=9))
+    with pytest.raises(BadInput, match=r"task.train \+ task.heldOut \+ task.probe: 5 questions asked for, .* has 4 different ones"):
+        load(replace(JSONL, source=source, probe=2))
+    with pytest.raises(BadInput, match=r"task.train \+ task.probe: 5 questions asked for, .* has 4 different ones"):
+        load(replace(JSONL, source=source, held_out_source=other, probe=3))
+
+
+# --- another task's held-out questions ---
+
+OTHER = replace(MMLU, section="evaluation.task", train=0, held_out=3)
+
+
+def test_another_tasks_questions_as_they_are(tmp_path: Path) -> None:
+    source = write(tmp_path / "m.jsonl", [mmlu(i) for i in range(3)])
+    found = elsewhere(replace(OTHER, source=source), load(ARITHMETIC))
+    assert sorted(p.question[:34] for p in found) == [f"Which of these is tallest, case {i}?" for i in range(3)]
+    assert {p.answer for p in found} == {"C"}
+
+
+def test_no_question_that_trains_or_probes_is_held_out(tmp_path: Path) -> None:
+    source = write(tmp_path / "q.jsonl", questions(10))
+    own = load(replace(JSONL, source=source, train=4, held_out=0, probe=3))
+    other = replace(JSONL, source=source, section="evaluation.task", train=1, held_out=2)
+    ids = {p.id for p in elsewhere(other, own)}
+    assert len(ids) == 2
+    assert not ids & {p.id for p in (*own.train, *own.probe)}
+    with pytest.raises(
+        BadInput, match=r"evaluation.task.shots \+ evaluation.task.heldOut: 4 questions asked for, .* has 3 different ones"
+    ):
+        elsewhere(replace(other, held_out=3), own)
+
+
+def test_expressions_that_train_are_not_held_out() -> None:
+    own = load(replace(ARITHMETIC, operands=2, minimum=0, maximum=9, train=50, held_out=0))
+    other = replace(ARITHMETIC, section="evaluation.task", operands=2, minimum=0, maximum=9, train=0, held_out=50)
+    assert not {p.id for p in elsewhere(other, own)} & {p.id for p in own.train}
+
+
+def test_worked_examples_stand_before_each_question_and_are_none_of_them(tmp_path: Path) -> None:
+    source = write(tmp_path / "m.jsonl", [math(i) for i in range(1, 6)])
+    task = replace(MATH, source=source, section="evaluation.task", train=2, held_out=3)
+    found = elsewhere(task, load(ARITHMETIC))
+    examples = {p.question.rpartition("Question: ")[0] for p in found}
+    assert len(examples) == 1
+    shown = [n for n in range(1, 6) if f"Question: Share {n} pears" in min(examples)]
+    assert len(shown) == 2
+    for n in shown:
+        assert f"Question: Share {n} pears among 7 boxes.\nAnswer: Seven boxes share {n} pears, so each gets" in min(examples)
+    assert {p.question.rpartition("Question: ")[2] for p in found} == {
+        f"Share {n} pears among 7 boxes." for n in range(1, 6) if n not in shown
+    }
+    bare = {p.id for p in load(replace(MATH, source=source, train=5, held_out=0)).train}
+    assert {p.id for p in found} <= bare
+    assert elsewhere(task, load(ARITHMETIC)) == found
+    assert len({tuple(elsewhere(replace(task, seed=seed), load(ARITHMETIC))) for seed in range(5)}) > 1
+
+
+def test_examples_from_the_hub_come_from_its_training_part(hub: Local) -> None:
+    hub.add(
+        "openai/gsm8k",
+        {
+            "main": {
+                part: [{"question": f"{part} {i}", "answer": SOLUTION.format(i)} for i in range(3)] for part in ("train", "test")
+            }
+        },
+    )
+    found = elsewhere(replace(JSONL, kind="gsm8k", section="evaluation.task", train=1, held_out=3), load(ARITHMETIC))
+    assert all(p.question.startswith("Question: train ") and "#### " in p.question for p in found)
+    assert {p.question[-6:] for p in found} == {"test 0", "test 1", "test 2"}

@@ -63,8 +63,8 @@ def test_training_prompts_are_the_prompts_of_generation(template):
 
 def test_one_row_equals_one_example_at_a_time(base, examples):
     """No padding, no leak between neighbours: logits of a packed row are those of each example alone."""
-    together = lora._logits(base, lora.lay(examples))
-    apart = torch.cat([lora._logits(base, lora.lay([e])) for e in examples])
+    together = lora.logits(base, lora.lay(examples))
+    apart = torch.cat([lora.logits(base, lora.lay([e])) for e in examples])
     assert together.shape == apart.shape
     torch.testing.assert_close(together, apart, rtol=1e-3, atol=1e-3)
 
@@ -76,7 +76,7 @@ def test_loss_is_that_of_transformers(base, examples):
         labels = torch.where(torch.tensor([example.completion]), ids, -100)
         expected = base(input_ids=ids, labels=labels).loss
         row = lora.lay([example])
-        found = torch.nn.functional.cross_entropy(lora._logits(base, row), row.labels)
+        found = torch.nn.functional.cross_entropy(lora.logits(base, row), row.labels)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -191,7 +191,7 @@ def arguments(store, *more: str):
         "--weight-decay",
         "0",
     ]
-    flags += ["--epochs", "1", "--batch-size", "4", "--batch-tokens", "4096"]
+    flags += ["--method", "sft", "--epochs", "1", "--batch-size", "4", "--batch-tokens", "4096"]
     return train.parser().parse_args([*flags, *more])
 
 

@@ -18,7 +18,7 @@ from maft.society import Society, seat
 from maft.store import Store
 
 WEIGHTS = "adapter_model.safetensors"
-_NAME = re.compile(r"(generator|critic)-(\d{1,3})-(\d{1,3})-([0-9a-f]{12})")
+_NAME = re.compile(r"(?:([a-z0-9-]+)\.)?(generator|critic)-(\d{1,3})-(\d{1,3})-([0-9a-f]{12})")
 
 
 def name(role: Role, agent: int, iteration: int, sha256: str) -> str:
@@ -27,11 +27,14 @@ def name(role: Role, agent: int, iteration: int, sha256: str) -> str:
 
 
 def locate(model: str, run: str) -> tuple[str, str] | None:
-    """The store prefix of an adapter's commit and the start of its weights' sha256; None if this is no adapter's name."""
+    """The store prefix of an adapter's commit and the start of its weights' sha256; None if this is no adapter's name.
+
+    `OTHER.NAME` is an adapter of the run OTHER in the same namespace: what a server of several runs is asked for."""
     match = _NAME.fullmatch(model)
     if not match:
         return None
-    role, agent, iteration, digest = match.groups()
+    other, role, agent, iteration, digest = match.groups()
+    run = f"{run.partition('/')[0]}/{other}" if other else run
     return layout.adapter(run, int(iteration), cast(Role, role), int(agent)), digest
 
 
@@ -51,10 +54,13 @@ def current(store: Store, run: str, iteration: int, role: Role, agent: int) -> A
         raise BadInput(f"{store.url}/{prefix}: its commit does not describe an adapter: {error}") from None
 
 
-def society(store: Store, run: str, iteration: int, agents: int, servers: Sequence[str], *, critics: bool) -> Society:
-    """The agents as they are after `iteration`, each at its server. Where no critics are trained they are never asked."""
+def society(
+    store: Store, run: str, iteration: int, agents: int, servers: Sequence[str], *, critics: bool, one_model: bool = False
+) -> Society:
+    """The agents as they are after `iteration`, each at its server. Where no critics are trained they are never asked; with one
+    model, all agents are agent 0."""
 
     def names(role: Role) -> tuple[str, ...]:
-        return tuple(current(store, run, iteration, role, n).name for n in range(agents))
+        return tuple(current(store, run, iteration, role, 0 if one_model else n).name for n in range(agents))
 
     return Society(names("generator"), names("critic") if critics else (BASE,) * agents, seat(servers, agents))

@@ -32,7 +32,7 @@ _REMARK = re.compile(
     r"(?<![^\W_])(?:because|since|where|which|given|when|if|not|rather|instead)(?![^\W_])|(?<=[\w$%}*])\s\(", re.IGNORECASE
 )
 _LONG_SENTENCE = re.compile(r"(?<=[a-z0-9)\]*\"'}]{3})\.\s++(?=[A-Z])")  # leaves "St. Petersburg" whole
-_MATH = re.compile(r"\$\$?+\s*+([^$]++)\$|\\\(((?:[^\\]|\\[^()])++)\\\)|\\\[((?:[^\\]|\\[^\[\]])++)\\\]")
+_MATH = re.compile(r"(?<!\\)\$\$?+\s*+((?:[^$\\]|\\.)++)\$|\\\(((?:[^\\]|\\[^()])++)\\\)|\\\[((?:[^\\]|\\[^\[\]])++)\\\]")
 
 # --- numbers ---
 
@@ -46,7 +46,9 @@ _NUMBER = re.compile(
         (?: (?:(?P<ones>{_DIGITS})\s*+)?+\\[dtc]?frac\s*+(?:\{{\s*+(?P<top>{_PART})\s*+\}}|(?P<top1>\d))
                                                     \s*+(?:\{{\s*+(?P<bottom>{_PART})\s*+\}}|(?P<bottom1>\d))
           | (?P<mixed>{_DIGITS})\s(?P<over>\d++)\s?/\s?(?P<under>\d++)
-          | (?P<whole>{_DIGITS}(?:\.\d++)?+|\.\d++)(?P<exponent>[eE][+-]?+\d{{1,3}}+(?!\w))?+(?:\s?/\s?(?P<divisor>{_DIGITS}))?+ )
+          | (?P<whole>{_DIGITS}(?:\.\d++)?+|\.\d++)(?P<exponent>[eE][+-]?+\d{{1,3}}+(?!\w))?+
+                (?:\s?(?:\\times|\\cdot|[×·*x])\s?10\s?\^(?:\{{\s?(?P<power>-?\d{{1,3}})\s?\}}|(?P<power1>-?\d{{1,3}}+(?!\d))))?+
+                (?:\s?/\s?(?P<divisor>{_DIGITS}))?+ )
         (?![.,:]\d|\s?/\s?\d|[eE][+-]?\d|\s*+(?:\\sqrt|\\pi|[π√])|\^(?!\s*+\{{?+\\circ))""",
     re.VERBOSE,
 )
@@ -65,6 +67,7 @@ _CHOICE = re.compile(
         |([A-J])(?![^\W_]|['’])(?!(?<=I)\s[a-z])(?!(?<=A)\s(?!(?:is|was|and|or|as|because|since|would|must|should|seems)\b)[a-z]))""",
     re.VERBOSE,
 )
+_BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*+(?:\{|(?P<bare>-?\d[^\s$\\{}]*+))")
 _WRAPPED = re.compile(r"\\(?:text\w*+|math\w++|mbox)\s?\{([^{}]*+)\}")
 _MARKS = " \t.,;:!*_`\"'$()[]{}"
 
@@ -102,11 +105,13 @@ def canonical(answer: str, kind: Kind) -> str | None:
 
 
 def last_boxed(text: str) -> str | None:
-    """The inside of the last \\boxed{...} with balanced braces, or None."""
-    start = text.rfind("\\boxed")
-    opened = re.compile(r"\\boxed\s*+\{").match(text, start) if start >= 0 else None
-    if not opened:
+    """The inside of the last \\boxed{...} (or \\fbox{...}) with balanced braces, or the number after a bare \\boxed; or None."""
+    last = deque(_BOX.finditer(text), maxlen=1)
+    if not last:
         return None
+    opened = last[0]
+    if opened["bare"]:
+        return opened["bare"]
     depth = 1
     for brace in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, opened.end()):
         depth += {"{": 1, "}": -1}.get(brace[0], 0)  # \{ and \} are signs, not brackets
@@ -171,7 +176,8 @@ def _value(match: re.Match[str]) -> str | None:
         if "mixed" in part:
             size = int(part["mixed"]) + Fraction(int(part["over"]), int(part["under"]))
         elif "whole" in part:
-            size = Fraction(part["whole"] + part.get("exponent", "")) / int(part.get("divisor", 1))
+            power = int(part.get("power") or part.get("power1") or "0")
+            size = Fraction(part["whole"] + part.get("exponent", "")) * Fraction(10) ** power / int(part.get("divisor", 1))
         else:
             top, bottom = part.get("top") or part["top1"], part.get("bottom") or part["bottom1"]
             size = int(part.get("ones", 0)) + Fraction(top) / Fraction(bottom)
@@ -196,6 +202,7 @@ def _negative(match: re.Match[str]) -> bool:
 
 def _tidy_latex(answer: str) -> str:
     answer = re.sub(r"(?<=\d)(?:\\[,!]|,\\!|\{,\})++(?=\d{3})", "", answer)
+    answer = re.sub(r"\\\$|\\?%", "", answer)  # units, as to the graders of MATH: 50\% is 50 and not 0.5
     answer = _FENCE.sub("", _SPACE.sub(" ", answer)).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
     return " ".join(answer.split()).strip("$* ").rstrip(".").strip("$* ")
 

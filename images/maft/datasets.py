@@ -1,35 +1,44 @@
 """Transcripts to per-agent training sets (paper, sections 2.2 and 2.3; equations for D_G, C- and C+). Pure but for `write`.
 
-Every agent learns from its own outputs only. Samples are chosen by the run's seed, so equal transcripts give equal bytes.
+Every agent learns from its own outputs only, unless the method pools them. Samples are chosen by the run's seed, so equal
+transcripts give equal bytes.
 """
 
 import argparse
 import random
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from maft import layout, records, voting
 from maft.commits import publish
-from maft.records import ROLES, Commit, DatasetCounts, Example, Role, Transcript
+from maft.records import ROLES, Commit, DatasetCounts, Example, Message, Role, Transcript
 from maft.store import Store
 
+Examples = Literal["first", "last", "hinted", "pairs"]
 NO_CONSENSUS = "no consensus"
 UNPARSED = "answer did not parse"
 OUTVOTED = "answer differs from the majority"
 STAYED_WRONG = "last answer differs from the majority"
 ONE_ROUND = "debate ended after one round"
 MIX = "left out to keep the mix of corrected and kept answers"
+WRONG = "wrong, with and without the hint"
+SAME = "equal to another agent's example"
+UNANIMOUS = "no answer to prefer it to, or none to prefer"
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetRules:
-    """agents behind a label (0: strict plurality); share of corrected answers (w) in a critic's set; seed of the draw."""
+    """agents behind a label (0: strict plurality); share of corrected answers (w) in a critic's set; seed of the draw; examples:
+    what an example is; pooled: one set of all agents' examples, for agent 0."""
 
     min_agreement: int
     critic_mix: float
     seed: int
     critics: bool
+    examples: Examples = "first"
+    pooled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +82,58 @@ def critic_set(transcripts: Sequence[Transcript], agent: int, rules: DatasetRule
     return _dataset("critic", agent, mixed, left_out)
 
 
+def last_set(transcripts: Sequence[Transcript], agent: int, rules: DatasetRules) -> Dataset:
+    """Distillation: the question alone, and the last answer of the debate where it equals the majority."""
+    kept: list[Example] = []
+    left_out: Counter[str] = Counter()
+    for transcript in transcripts:
+        last = transcript.turns[agent][-1]
+        reason = _no_label(transcript, rules) or ("" if last.agrees else UNPARSED if last.parsed is None else STAYED_WRONG)
+        if reason:
+            left_out[reason] += 1
+        else:
+            kept.append(_first(transcript, agent, last.call.text))
+    return _dataset("generator", agent, kept, left_out)
+
+
+def hinted_set(transcripts: Sequence[Transcript], agent: int, rules: DatasetRules) -> Dataset:
+    """STaR (arXiv 2203.14465): the question alone, and the right answer, which may have been given after a hint. Reads labels."""
+    kept: list[Example] = []
+    left_out: Counter[str] = Counter()
+    for transcript in transcripts:
+        right = next((turn for turn in transcript.turns[agent] if turn.right), None)
+        if right is None:
+            left_out[WRONG] += 1
+        else:
+            kept.append(_first(transcript, agent, right.call.text))
+    return _dataset("generator", agent, kept, left_out)
+
+
+def pair_set(transcripts: Sequence[Transcript], agent: int, rules: DatasetRules) -> Dataset:
+    """Preferences (MACA, arXiv 2509.15172): of the first answers to one question, one that equals the majority over one that does
+    not. The agent's own answer is one side; the other is drawn from all agents' answers."""
+    kept: list[Example] = []
+    left_out: Counter[str] = Counter()
+    for transcript in transcripts:
+        firsts = [turns[0] for turns in transcript.turns]
+        own = firsts[agent]
+        others = [turn.call.text for turn in firsts if turn.agrees != own.agrees]
+        reason = _no_label(transcript, rules) or ("" if others else UNANIMOUS)
+        if reason:
+            left_out[reason] += 1
+            continue
+        other = random.Random(f"{rules.seed}/{agent}/{transcript.problem.id}/pair").choice(others)
+        chosen, rejected = (own.call.text, other) if own.agrees else (other, own.call.text)
+        kept.append(replace(_first(transcript, agent, chosen), rejected=rejected))
+    return _dataset("generator", agent, kept, left_out)
+
+
+def _first(transcript: Transcript, agent: int, answer: str) -> Example:
+    """The question as it was first asked, with that answer."""
+    question = transcript.dialogue(agent, 1)[0]
+    return Example(transcript.problem.id, (question, Message("assistant", answer)))
+
+
 def mix(corrected: Sequence[Example], kept: Sequence[Example], share: float, seed: int) -> list[Example]:
     """The largest seeded sample in which `share` (w) comes from `corrected` and the rest from `kept`, by problem id."""
     size = min(
@@ -103,20 +164,48 @@ def _dataset(role: Role, agent: int, kept: Sequence[Example], left_out: Counter[
     return Dataset(tuple(kept), DatasetCounts(role, agent, len(kept), dict(sorted(left_out.items()))))
 
 
+_GENERATOR: dict[Examples, Callable[[Sequence[Transcript], int, DatasetRules], Dataset]] = {
+    "first": generator_set,
+    "last": last_set,
+    "hinted": hinted_set,
+    "pairs": pair_set,
+}
+
+
 def build(transcripts: Sequence[Transcript], rules: DatasetRules) -> list[Dataset]:
     """All data sets of an iteration, generators first; no critic sets where no critic is trained."""
     agents = range(len(transcripts[0].turns))
-    makers = {"generator": generator_set, "critic": critic_set}
+    makers = {"generator": _GENERATOR[rules.examples], "critic": critic_set}
     roles = ROLES if rules.critics else ROLES[:1]
-    return [makers[role](transcripts, agent, rules) for role in roles for agent in agents]
+    sets = {role: [makers[role](transcripts, agent, rules) for agent in agents] for role in roles}
+    return [made for role in roles for made in ([pool(sets[role])] if rules.pooled else sets[role])]
+
+
+def pool(sets: Sequence[Dataset]) -> Dataset:
+    """All agents' examples as agent 0's, by question; equal ones once."""
+    examples = {example: None for made in sets for example in made.examples}
+    left_out: Counter[str] = Counter()
+    for made in sets:
+        left_out.update(made.counts.left_out)
+    if same := sum(len(made.examples) for made in sets) - len(examples):
+        left_out[SAME] = same
+    return _dataset(sets[0].counts.role, 0, sorted(examples, key=lambda e: e.problem), left_out)
 
 
 def write(store: Store, arguments: argparse.Namespace, transcripts: Sequence[Transcript], parent: Commit) -> list[DatasetCounts]:
     """Publishes the data sets and returns their counts."""
-    rules = DatasetRules(arguments.min_agreement, arguments.critic_mix, arguments.seed, not arguments.no_critics)
+    rules = DatasetRules(
+        arguments.min_agreement,
+        arguments.critic_mix,
+        arguments.seed,
+        not arguments.no_critics,
+        arguments.examples,
+        arguments.pooled,
+    )
     made = build(transcripts, rules)
     files = {layout.dataset_file(d.counts.role, d.counts.agent): records.encode_lines(d.examples) for d in made}
     prefix = layout.datasets(arguments.run, arguments.iteration)
     counts = [d.counts for d in made]
-    publish(store, prefix, files, parents=[parent.prefix], meta={"counts": records.plain(counts)})
+    meta = {"counts": records.plain(counts), "examples": rules.examples, "pooled": rules.pooled}
+    publish(store, prefix, files, parents=[parent.prefix], meta=meta)
     return counts

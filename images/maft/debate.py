@@ -21,8 +21,9 @@ from maft.engine import Engine, HttpEngine, Request, parse_servers
 from maft.errors import BadInput
 from maft.journal import Journal
 from maft.prompts import MAX_OTHERS, ChatTemplate
-from maft.records import BASE, Call, Message, Problem, Summary, Timing, Transcript, Turn, Vote
-from maft.scores import usage
+from maft.records import BASE, Call, Commit, Message, Problem, Summary, Timing, Transcript, Turn, Vote
+from maft.remember import RememberingEngine
+from maft.scores import accuracy, margins, usage
 from maft.society import Rules, Society
 from maft.store import Store, open_store
 from maft.window import Window
@@ -61,11 +62,20 @@ class Debate:
         agents = range(self._table.society.size)
         question = self._rules.prompts.ask(self._problem.question)
         await asyncio.gather(*(self._answer(n, question) for n in agents))
+        if self._rules.hinted:
+            await asyncio.gather(*(self._hint(n) for n in agents))
         for round_ in range(2, self._rules.rounds + 1):
             if self._rules.fast and await self._judged(self._unanimous):
                 break
             await self._round(round_)
         return await self._judged(self._finish)
+
+    async def _hint(self, agent: int) -> None:
+        """Labels are read here, for this baseline alone: a wrong answer is followed by one that was told the right one."""
+        parsed = self._turns[agent][0].parsed
+        right = parsed is not None and await self._judged(lambda: self._table.checker.equal(self._problem.answer, parsed))
+        if not right:
+            await self._answer(agent, self._rules.prompts.hinted(self._problem.question, self._problem.answer), afresh=True)
 
     async def _round(self, round_: int) -> None:
         previous = [turns[-1].call.text for turns in self._turns]
@@ -99,10 +109,10 @@ class Debate:
         self._summaries.append(Summary(agent, round_, prompt, call))
         return call.text
 
-    async def _answer(self, agent: int, prompt: str) -> None:
+    async def _answer(self, agent: int, prompt: str, *, afresh: bool = False) -> None:
         turns = self._turns[agent]
         round_ = len(turns) + 1
-        said = [m for t in turns for m in (Message("user", t.prompt), Message("assistant", t.call.text))]
+        said = [m for t in ([] if afresh else turns) for m in (Message("user", t.prompt), Message("assistant", t.call.text))]
         model = self._table.society.model(agent, round_, self._rules)
         seed = self._rules.key(self._problem.id, agent, round_, "answer")
         call = await self._call(agent, model, [*said, Message("user", prompt)], seed)
@@ -127,7 +137,8 @@ class Debate:
         return voting.unanimous([turns[-1].parsed for turns in self._turns], self._table.checker.equal)
 
     def _finish(self) -> Transcript:
-        votes = tuple(self._vote(m) for m in range(len(self._turns[0])))
+        # Hinted answers are no round: they know the label, and do not vote.
+        votes = tuple(self._vote(m) for m in range(1 if self._rules.hinted else len(self._turns[0])))
         turns = tuple(tuple(self._judge_turn(turn, votes[-1]) for turn in agent) for agent in self._turns)
         # By round and agent: the order of arrival would differ from run to run.
         summaries = sorted(self._summaries, key=lambda s: (s.round, -1 if s.agent is None else s.agent))
@@ -223,27 +234,48 @@ async def hold(arguments: argparse.Namespace, store: Store, prefix: str, problem
     """Debates the problems with the society that the flags name. The journal below `prefix` is left for `clear`."""
     rules = flags.rules(arguments)
     servers = parse_servers(arguments.server)
-    society = adapters.society(store, arguments.run, arguments.models_from, arguments.agents, tuple(servers), critics=rules.critics)
+    society = adapters.society(
+        store,
+        arguments.run,
+        arguments.models_from,
+        arguments.agents,
+        tuple(servers),
+        critics=rules.critics,
+        one_model=arguments.one_model,
+    )
     template = flags.chat_template(arguments)
     progress = DebateProgress(program.Progress(arguments.metrics_port, arguments.metrics_host))
-    async with HttpEngine(servers) as engine:
+    owner = arguments.run.partition("/")[2] if arguments.group else ""
+    async with HttpEngine(servers, owner=owner) as server_engine:
+        engine: Engine = server_engine
+        if arguments.group:
+            engine = remembering = RememberingEngine(server_engine, store, arguments.group)
         contexts = {name: await engine.ready(name, society.on(name)) for name in dict.fromkeys(society.servers)}
         with Checker(arguments.answer) as checker, ThreadPoolExecutor(1) as judge:
             table = Table(rules, society, engine, template, checker, contexts, judge)
-            return await debate_all(table, problems, Journal(store, prefix), progress)
+            transcripts = await debate_all(table, problems, Journal(store, prefix), progress)
+        if arguments.group:
+            remembering.leave(prefix.strip("/").replace("/", "-"))
+        return transcripts
 
 
-def run_debate(arguments: argparse.Namespace, store: Store, prefix: str, part: str) -> tuple[list[Transcript], float]:
-    """The transcripts of `problems/<part>.jsonl` and the seconds they took."""
+def run_debate(arguments: argparse.Namespace, store: Store, prefix: str, part: str) -> tuple[dict[str, list[Transcript]], float]:
+    """The transcripts of `problems/<part>.jsonl` and of the probe beside the training questions; and the seconds they took."""
     started = time.monotonic()
-    commit = required(store, f"{arguments.run}/{layout.PROBLEMS}", "the task `prepare`")
-    name = f"{part}.jsonl"
-    problems = records.decode_lines(fetch(store, commit, name), Problem, f"{commit.prefix}{name}")
+    commit = required(store, f"{arguments.group or arguments.run}/{layout.PROBLEMS}", "the task `prepare`")
+    problems = _problems(store, commit, f"{part}.jsonl")
+    probed = part == "train" and any(entry.name == layout.PROBE for entry in commit.files)
+    probe = _problems(store, commit, layout.PROBE) if probed else []
     try:
-        transcripts = asyncio.run(hold(arguments, store, prefix, problems))
+        transcripts = asyncio.run(hold(arguments, store, prefix, [*problems, *probe]))
     except ExceptionGroup as group:  # a task group wraps what ended it; one cause is enough for the reader
         raise group.exceptions[0] from None
-    return transcripts, time.monotonic() - started
+    found = {layout.TRANSCRIPTS: transcripts[: len(problems)], layout.PROBE: transcripts[len(problems) :]}
+    return {name: several for name, several in found.items() if several}, time.monotonic() - started
+
+
+def _problems(store: Store, commit: Commit, name: str) -> list[Problem]:
+    return records.decode_lines(fetch(store, commit, name), Problem, f"{commit.prefix}{name}")
 
 
 def settle(store: Store, prefix: str, seconds: float) -> None:
@@ -259,20 +291,25 @@ def clear(store: Store, prefix: str) -> None:
 
 
 def main(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Transcripts first, data sets after them; each is kept if it is committed already."""
+    """Transcripts first, data sets after them; each is kept if it is committed already. The probe is in no data set."""
     store = open_store(arguments.store)
     prefix = layout.debate(arguments.run, arguments.iteration)
     if committed(store, prefix) is None:
-        transcripts, seconds = run_debate(arguments, store, prefix, "train")
-        files = {layout.TRANSCRIPTS: records.encode_lines(transcripts)}
-        publish(store, prefix, files, meta={"seed": arguments.seed, "usage": records.plain(usage(transcripts))})
+        found, seconds = run_debate(arguments, store, prefix, "train")
+        files = {name: records.encode_lines(several) for name, several in found.items()}
+        asked = usage([t for several in found.values() for t in several])
+        publish(store, prefix, files, meta={"seed": arguments.seed, "usage": records.plain(asked)})
         settle(store, prefix, seconds)
     commit = required(store, prefix, "this task")
     clear(store, prefix)
-    data = fetch(store, commit, layout.TRANSCRIPTS)
-    transcripts = records.decode_lines(data, Transcript, prefix + layout.TRANSCRIPTS)
+    transcripts = _transcripts(store, commit, layout.TRANSCRIPTS)
     counts = datasets.write(store, arguments, transcripts, parent=commit)
-    return _summary(transcripts, counts)
+    guards = {} if arguments.examples == "hinted" else {"abstained": abstained(transcripts, arguments.min_agreement)}
+    return {**_summary(transcripts, counts), **guards, **probed(store, commit), "usage": commit.meta["usage"]}
+
+
+def _transcripts(store: Store, commit: Commit, name: str) -> list[Transcript]:
+    return records.decode_lines(fetch(store, commit, name), Transcript, commit.prefix + name)
 
 
 def _summary(transcripts: Sequence[Transcript], counts: Sequence[records.DatasetCounts]) -> dict[str, Any]:
@@ -281,9 +318,23 @@ def _summary(transcripts: Sequence[Transcript], counts: Sequence[records.Dataset
     return {
         "questions": len(transcripts),
         "agreement": round(agreeing / (agents * len(transcripts)), 4),
+        "margins": margins(transcripts),
         "kept": {role: [c.kept for c in counts if c.role == role] for role in records.ROLES},
-        "usage": records.plain(usage(transcripts)),
     }
+
+
+def abstained(transcripts: Iterable[Transcript], minimum: int) -> int:
+    """Questions whose vote is no label, so that they train nothing."""
+    return sum(not voting.trains(t.vote, minimum) for t in transcripts)
+
+
+def probed(store: Store, commit: Commit) -> dict[str, Any]:
+    """How often the majority was right on the probe: mean, standard error, questions."""
+    if all(entry.name != layout.PROBE for entry in commit.files):
+        return {}
+    transcripts = _transcripts(store, commit, layout.PROBE)
+    right = accuracy(transcripts)
+    return {"probe": [round(right.mean, 4), round(right.stderr, 4), len(transcripts)]}
 
 
 def parser() -> argparse.ArgumentParser:

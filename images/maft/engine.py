@@ -8,7 +8,7 @@ import asyncio
 import re
 import socket
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
@@ -62,7 +62,8 @@ class HttpEngine:
     """vLLM servers. `servers`: name to the URLs of its replicas, e.g. {"server-0": ["http://127.0.0.1:8000"]}; a URL whose host
     has several addresses stands for a replica at each."""
 
-    def __init__(self, servers: Mapping[str, Sequence[str]], patience: float = PATIENCE) -> None:
+    def __init__(self, servers: Mapping[str, Sequence[str]], patience: float = PATIENCE, owner: str = "") -> None:
+        self._owner = owner  # the run whose adapters are meant, where servers have those of several runs
         self._replicas = {
             name: [_Replica(address, url) for url in urls for address in _addresses(url)] for name, urls in servers.items()
         }
@@ -106,7 +107,8 @@ class HttpEngine:
         return int(context)
 
     async def _complete(self, replica: "_Replica", server: str, request: Request) -> Call:
-        answer = await self._ask(server, replica, "/v1/completions", msgspec.json.encode(request))
+        named = request if request.model == BASE or not self._owner else replace(request, model=f"{self._owner}.{request.model}")
+        answer = await self._ask(server, replica, "/v1/completions", msgspec.json.encode(named))
         choice, usage = answer["choices"][0], answer["usage"]
         return Call(
             model=request.model,

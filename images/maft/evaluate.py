@@ -51,8 +51,9 @@ def main(arguments: argparse.Namespace) -> dict[str, Any]:
     store = open_store(arguments.store)
     prefix = layout.evaluation(arguments.run, arguments.iteration)
     if committed(store, prefix) is None:
-        _held_out_is_new(store, arguments.run)
-        transcripts, seconds = run_debate(arguments, store, prefix, "held-out")
+        _held_out_is_new(store, arguments.group or arguments.run)
+        found, seconds = run_debate(arguments, store, prefix, "held-out")
+        transcripts = found[layout.TRANSCRIPTS]
         numbers = evaluate(transcripts, arguments.iteration)
         files = {layout.TRANSCRIPTS: records.encode_lines(transcripts), layout.EVALUATION: records.encode(numbers)}
         publish(store, prefix, files, meta={"seed": arguments.seed})

@@ -23,8 +23,15 @@ def add_debate(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     group = parser.add_argument_group("debate")
     group.add_argument("--iteration", type=int, required=True, help="l: where the output goes")
+    group.add_argument(
+        "--group",
+        default="",
+        metavar="NAMESPACE/NAME",
+        help="of runs that are compared: it has questions, servers, calls",
+    )
     group.add_argument("--models-from", type=int, required=True, help="iteration whose adapters play; 0: the base plays all roles")
     group.add_argument("--agents", type=int, required=True, help="N")
+    group.add_argument("--one-model", action="store_true", help="every agent is agent 0's models")
     group.add_argument("--server", action="append", required=True, metavar="NAME=URL", help="one for all agents, or one per agent")
     group.add_argument("--answer", required=True, choices=("number", "choice", "text", "math"), help="kind of answer")
     group.add_argument("--rounds", type=int, required=True, help="M, the first answers included")
@@ -45,6 +52,15 @@ def add_datasets(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("data sets")
     group.add_argument("--min-agreement", type=int, required=True, help="agents behind a label; 0: more than behind any other")
     group.add_argument("--critic-mix", type=float, required=True, help="w: share of corrected answers in a critic's set")
+    group.add_argument(
+        "--examples",
+        required=True,
+        choices=("first", "last", "hinted", "pairs"),
+        help="first: answers that equal the vote, and dialogues for critics; last: last answers that do; hinted: right answers, by "
+        "label; pairs: first answers that do and do not",
+    )
+    group.add_argument("--pooled", action="store_true", help="one set of all agents' examples, for agent 0")
+    group.add_argument("--prompt-hint", default="", metavar="TEMPLATE", help="asked again after a wrong answer, with the right one")
 
 
 def rules(arguments: argparse.Namespace) -> Rules:
@@ -60,12 +76,14 @@ def rules(arguments: argparse.Namespace) -> Rules:
         max_tokens=arguments.max_tokens,
         seed=arguments.seed,
         iteration=arguments.iteration,
+        hinted=bool(getattr(arguments, "prompt_hint", "")),
         prompts=Prompts(
             question=arguments.prompt_question,
             summarize=arguments.prompt_summarize,
             revise=arguments.prompt_revise,
             concatenate=arguments.prompt_concatenate,
             cooperate=arguments.prompt_cooperate,
+            hint=getattr(arguments, "prompt_hint", ""),  # of the training questions' debate alone
         ),
     )
 

@@ -5,8 +5,10 @@ from maft.records import Role
 PROBLEMS = "problems/"
 REPORT = "report/"
 TRANSCRIPTS = "part-0.jsonl"
+PROBE = "probe.jsonl"
 EVALUATION = "evaluation.json"
 TIMING = "timing.json"
+DIVERSITY = "diversity.json"
 
 
 def debate(run: str, iteration: int) -> str:
@@ -19,6 +21,11 @@ def evaluation(run: str, iteration: int) -> str:
     return f"{run}/iterations/{iteration}/evaluation/"
 
 
+def diversity(run: str, iteration: int) -> str:
+    """How far the agents of an iteration are from each other."""
+    return f"{run}/iterations/{iteration}/diversity/"
+
+
 def datasets(run: str, iteration: int) -> str:
     """The 2N data sets of an iteration."""
     return f"{run}/iterations/{iteration}/datasets/"
@@ -27,6 +34,11 @@ def datasets(run: str, iteration: int) -> str:
 def adapter(run: str, iteration: int, role: Role, agent: int) -> str:
     """One PEFT adapter directory."""
     return f"{run}/iterations/{iteration}/adapters/{role}-{agent}/"
+
+
+def calls(group: str) -> str:
+    """What the base said to the runs of a comparison."""
+    return f"{group}/calls/"
 
 
 def dataset_file(role: Role, agent: int) -> str:

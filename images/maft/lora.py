@@ -46,12 +46,18 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Examples laid end to end. ids, positions: [1, tokens]; heads: [k] indices whose next token counts; labels: [k]."""
+    """Examples laid end to end. ids, positions: [1, tokens]; heads: [k] indices whose next token counts; labels: [k];
+    owners: [k] which example a head belongs to."""
 
     ids: torch.Tensor
     positions: torch.Tensor
     heads: torch.Tensor
     labels: torch.Tensor
+    owners: torch.Tensor
+
+    def to(self, device: Any) -> "Row":
+        """On that device."""
+        return Row(*(getattr(self, name).to(device) for name in ("ids", "positions", "heads", "labels", "owners")))
 
 
 def steps(examples: int, settings: Settings) -> int:
@@ -65,13 +71,14 @@ def lay(examples: Sequence[Tokens]) -> Row:
     positions = [p for e in examples for p in range(len(e.ids))]
     counted = [c and p > 0 for e in examples for p, c in enumerate(e.completion)]
     heads = [i - 1 for i, c in enumerate(counted) if c]
+    owners = [n for n, e in enumerate(examples) for p, c in enumerate(e.completion) if c and p > 0]
     tensor = torch.tensor
-    return Row(tensor([ids]), tensor([positions]), tensor(heads), tensor([ids[i + 1] for i in heads]))
+    return Row(tensor([ids]), tensor([positions]), tensor(heads), tensor([ids[i + 1] for i in heads]), tensor(owners))
 
 
-def rows(batch: Sequence[Tokens], limit: int) -> Iterator[list[Tokens]]:
+def rows(batch: Sequence[Any], limit: int) -> Iterator[list[Any]]:
     """The batch in parts of at most `limit` tokens each; a longer example stands alone."""
-    part: list[Tokens] = []
+    part: list[Any] = []
     for example in batch:
         if part and sum(len(e.ids) for e in part) + len(example.ids) > limit:
             yield part
@@ -106,23 +113,46 @@ def _dtype() -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
+class NextToken:
+    """The objective of sft: mean loss over the batch's completion tokens."""
+
+    def ready(self, model: Any, examples: list[Any], limit: int) -> list[Any]:
+        """Nothing is needed beforehand."""
+        return examples
+
+    def flat(self, part: Sequence[Any]) -> list[Tokens]:
+        """What is laid in a row."""
+        return list(part)
+
+    def loss(self, logits: torch.Tensor, row: Row, part: Sequence[Any], batch: Sequence[Any]) -> torch.Tensor:
+        """The part's share of the batch's loss, in nats per token. logits: [k, vocabulary]."""
+        counted = sum(sum(e.completion) for e in batch)
+        return cross_entropy(logits, row.labels, reduction="sum") / counted
+
+
 def lays(model: Any, examples: Sequence[Tokens]) -> bool:
     """Whether neighbours in a row leave each other alone in this model: tried on two examples."""
     pair = [examples[0], examples[-1]]
     with torch.no_grad():
-        together, apart = _logits(model, lay(pair)), torch.cat([_logits(model, lay([e])) for e in pair])
+        device = model.device
+        together, apart = logits(model, lay(pair).to(device)), torch.cat([logits(model, lay([e]).to(device)) for e in pair])
     loose = model.dtype != torch.float32
     return bool(torch.allclose(together.float(), apart.float(), rtol=0.05 if loose else 1e-3, atol=0.5 if loose else 1e-3))
 
 
-def _logits(model: Any, row: Row) -> torch.Tensor:
-    """[k, vocabulary], at the heads alone."""
-    device = model.device
-    output = model(
-        input_ids=row.ids.to(device), position_ids=row.positions.to(device), logits_to_keep=row.heads.to(device), use_cache=False
-    )
-    logits: torch.Tensor = output.logits[0]
-    return logits
+def logits(model: Any, row: Row) -> torch.Tensor:
+    """[k, vocabulary], at the heads alone. The row lies on the model's device."""
+    output = model(input_ids=row.ids, position_ids=row.positions, logits_to_keep=row.heads, use_cache=False)
+    found: torch.Tensor = output.logits[0]
+    return found
+
+
+def forward(model: Any, examples: Sequence[Tokens], limit: int) -> tuple[Row, torch.Tensor]:
+    """The examples as a row with its logits in single precision; with a limit of 1 token each is computed alone."""
+    row = lay(examples).to(model.device)
+    if limit > 1 or len(examples) == 1:
+        return row, logits(model, row).float()
+    return row, torch.cat([logits(model, lay([e]).to(model.device)).float() for e in examples])
 
 
 def needs_checkpointing(config: Any, tokens: int, value_bytes: int, free_bytes: int) -> bool:
@@ -140,21 +170,25 @@ def free_memory(device: torch.device) -> int:
 
 
 class Trainer:
-    """Trains adapters of one base, one after the other."""
+    """Trains adapters of one base, one after the other. objective: what is minimised; examples are what it takes."""
 
-    def __init__(self, base: Any, settings: Settings, step_done: Callable[[float], None]) -> None:
+    def __init__(self, base: Any, settings: Settings, step_done: Callable[[float], None], objective: Any = None) -> None:
         self._base = base
         self._settings = settings
         self._step_done = step_done
+        self._objective = objective or NextToken()
 
-    def train(self, examples: Sequence[Tokens], folder: Path, *, seed: int, previous: Path | None) -> list[float]:
+    def train(self, examples: Sequence[Any], folder: Path, *, seed: int, previous: Path | None) -> list[float]:
         """Writes the adapter to `folder`; gives the loss of every step, in nats per token. The base stays as it was."""
         torch.manual_seed(seed)
-        limit = self._settings.batch_tokens if lays(self._base, examples) else 1
+        flat = self._objective.flat(examples)
+        limit = self._settings.batch_tokens if lays(self._base, flat) else 1
         model = self._adapted(previous)
         try:
             self._save_memory(model, examples)
-            curve = self._run(model, list(examples), random.Random(seed), limit)
+            with self._autocast():
+                ready = self._objective.ready(model, list(examples), limit)
+            curve = self._run(model, ready, random.Random(seed), limit)
             model.save_pretrained(str(folder), safe_serialization=True)
         finally:
             # In mid-training too: what PEFT put into the base comes out again.
@@ -179,14 +213,14 @@ class Trainer:
         except ValueError as error:
             raise BadInput(f"training.lora.targetModules: {_one_line(error)}") from error
 
-    def _save_memory(self, model: Any, examples: Sequence[Tokens]) -> None:
+    def _save_memory(self, model: Any, examples: Sequence[Any]) -> None:
         longest = max(self._settings.batch_tokens, *(len(e.ids) for e in examples))
         largest = min(longest, sum(sorted((len(e.ids) for e in examples), reverse=True)[: self._settings.batch_size]))
         if needs_checkpointing(self._base.config, largest, self._base.dtype.itemsize, free_memory(self._base.device)):
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
             model.enable_input_require_grads()
 
-    def _run(self, model: Any, examples: list[Tokens], order: random.Random, limit: int) -> list[float]:
+    def _run(self, model: Any, examples: list[Any], order: random.Random, limit: int) -> list[float]:
         settings = self._settings
         parameters = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
@@ -209,14 +243,13 @@ class Trainer:
                 self._step_done(loss)
         return curve
 
-    def _gradients(self, model: Any, batch: Sequence[Tokens], limit: int, scaler: Any) -> float:
-        """Accumulates the gradient of the mean over the batch's completion tokens, whatever rows it takes; the loss."""
-        counted = sum(sum(e.completion) for e in batch)
+    def _gradients(self, model: Any, batch: Sequence[Any], limit: int, scaler: Any) -> float:
+        """Accumulates the gradient of the batch's loss, whatever rows it takes; the loss."""
         loss = 0.0
         for part in rows(batch, limit):
-            row = lay(part)
             with self._autocast():
-                part_loss = cross_entropy(_logits(model, row).float(), row.labels.to(model.device), reduction="sum") / counted
+                row, found = forward(model, self._objective.flat(part), limit)
+                part_loss = self._objective.loss(found, row, part, batch)
             scaler.scale(part_loss).backward()
             loss += part_loss.item()
         return loss

@@ -6,6 +6,7 @@ template, that the source holds enough questions; then publishes `problems/` and
 
 import argparse
 import json
+from dataclasses import replace
 from typing import Any
 
 from maft import __version__, flags, layout, models, program, records, tasks
@@ -14,8 +15,10 @@ from maft.errors import BadInput
 from maft.records import Commit, Problem
 from maft.store import open_store
 
-_COMPUTING = ("model", "task", "seed", "agents", "debate", "training")  # sections of the spec that decide what is computed
-_PLACES = ("gpus", "topology", "cacheClaim", "tokenSecret")
+# Sections of the spec that decide what is computed, and what in them does not.
+_COMPUTING = ("model", "task", "method", "seed", "agents", "debate", "training", "evaluation")
+_PLACES = ("gpus", "topology", "cacheClaim", "tokenSecret", "baselines", "every")
+ANSWERS = ("number", "choice", "text", "math")
 
 
 def main(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -29,27 +32,59 @@ def main(arguments: argparse.Namespace) -> dict[str, Any]:
     else:
         models.check(arguments.model, arguments.revision, trust_remote_code=arguments.trust_remote_code)
         flags.chat_template(arguments)
-        split = tasks.load(_task(arguments))
-        files = {"train.jsonl": records.encode_lines(split.train), "held-out.jsonl": records.encode_lines(split.held_out)}
+        split = _drawn(arguments)
+        parts = {"train": split.train, "held-out": split.held_out, **({"probe": split.probe} if split.probe else {})}
+        files = {f"{part}.jsonl": records.encode_lines(problems) for part, problems in parts.items()}
         commit = publish(store, prefix, files, meta=_meta(arguments, split))
     store.write(f"{arguments.run}/run.json", records.encode({**commit.meta, "problems": _hashes(commit)}))
-    return {"train": arguments.train, "heldOut": arguments.held_out}
+    return {"train": arguments.train, "heldOut": arguments.held_out, **({"probe": arguments.probe} if arguments.probe else {})}
+
+
+def _drawn(arguments: argparse.Namespace) -> tasks.Split:
+    task = _task(arguments)
+    if not arguments.evaluation_kind:
+        return tasks.load(task)
+    own = tasks.load(replace(task, held_out=0))
+    return replace(own, held_out=tasks.elsewhere(_other_task(arguments, task), own))
 
 
 def _task(arguments: argparse.Namespace) -> tasks.Task:
-    names = ("kind", "source", "held_out_source", "answer", "train", "held_out", "operands", "minimum", "maximum")
-    return tasks.Task(**{name: getattr(arguments, name) for name in names}, seed=arguments.task_seed)
+    names = ("kind", "source", "held_out_source", "answer", "train", "held_out", "operands", "minimum", "maximum", "probe")
+    return tasks.Task(
+        **{name: getattr(arguments, name) for name in names},
+        seed=arguments.task_seed,
+        levels=tuple(arguments.level),
+        subjects=tuple(arguments.subject),
+    )
+
+
+def _other_task(arguments: argparse.Namespace, task: tasks.Task) -> tasks.Task:
+    """The task that held-out questions come from: what it trains on are the examples in front of them."""
+    return replace(
+        task,
+        section="evaluation.task",
+        kind=arguments.evaluation_kind,
+        source=arguments.evaluation_source,
+        held_out_source="",
+        answer=arguments.evaluation_answer,
+        levels=tuple(arguments.evaluation_level),
+        subjects=tuple(arguments.evaluation_subject),
+        train=arguments.shots,
+        probe=0,
+    )
 
 
 def _meta(arguments: argparse.Namespace, split: tasks.Split) -> dict[str, Any]:
-    _disjoint(split.train, split.held_out)
+    _disjoint(split.train, split.held_out, split.probe)
     return {"spec": arguments.spec, "version": __version__, "model": arguments.model, "taskSeed": arguments.task_seed}
 
 
 def _same_run(commit: Commit, spec: str, where: str) -> None:
     """BadInput if what lies there was made by another spec: its questions and adapters would be taken for this one's."""
     before, now = json.loads(commit.meta.get("spec") or "{}"), json.loads(spec or "{}")
-    for section in _COMPUTING if before and now else ():
+    for section in _COMPUTING:
+        if section not in before or section not in now:
+            continue
         if different := _difference(before.get(section), now.get(section), section):
             raise BadInput(f"store {where}: {different}; use another name or prefix, or remove what lies there")
 
@@ -62,9 +97,9 @@ def _difference(before: Any, now: Any, path: str) -> str:
     return "" if before == now else f"made with spec.{path} {before!r}, this is {now!r}"
 
 
-def _disjoint(train: tuple[Problem, ...], held_out: tuple[Problem, ...]) -> None:
-    shared = {p.id for p in train} & {p.id for p in held_out}
-    assert not shared, f"questions on both sides of the split: {sorted(shared)[:3]}"
+def _disjoint(*parts: tuple[Problem, ...]) -> None:
+    ids = [p.id for part in parts for p in part]
+    assert len(set(ids)) == len(ids), "questions on two sides of the split"
 
 
 def _hashes(commit: Commit) -> dict[str, str]:
@@ -80,13 +115,23 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument("--kind", required=True, choices=tasks.KINDS)
     group.add_argument("--source", default="", help="jsonl file, s3:// URL or hub data set")
     group.add_argument("--held-out-source", default="", help="where held-out questions come from, if not from --source")
-    group.add_argument("--answer", required=True, choices=("number", "choice", "text", "math"))
+    group.add_argument("--answer", required=True, choices=ANSWERS)
+    group.add_argument("--level", action="append", type=int, default=[], help="math: one of its levels; may be repeated")
+    group.add_argument("--subject", action="append", default=[], help="mmlu: one of its subjects; may be repeated; none: all")
     group.add_argument("--train", type=int, required=True, help="training questions")
     group.add_argument("--held-out", type=int, required=True, help="held-out questions")
+    group.add_argument("--probe", type=int, required=True, help="questions that tell how often the majority is right")
     group.add_argument("--task-seed", type=int, required=True, help="of the draw")
     group.add_argument("--operands", type=int, required=True, help="arithmetic: numbers in an expression")
     group.add_argument("--minimum", type=int, required=True, help="arithmetic: smallest operand")
     group.add_argument("--maximum", type=int, required=True, help="arithmetic: largest operand")
+    other = parser_.add_argument_group("held-out questions of another task")
+    other.add_argument("--evaluation-kind", default="", choices=("", *tasks.KINDS), help="empty: of the same task")
+    other.add_argument("--evaluation-source", default="", help="jsonl file, s3:// URL or hub data set")
+    other.add_argument("--evaluation-answer", default="number", choices=ANSWERS)
+    other.add_argument("--evaluation-level", action="append", type=int, default=[])
+    other.add_argument("--evaluation-subject", action="append", default=[])
+    other.add_argument("--shots", type=int, default=0, help="worked examples before each question")
     return parser_
 
 

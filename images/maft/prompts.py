@@ -21,17 +21,23 @@ MAX_OTHERS = 5  # answers that one summary sees, as in the authors' code
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """Templates with {question}, {answers} and {summary}. `revise` is used with summaries, `concatenate` without."""
+    """Templates with {question}, {answers} and {summary}. `revise` is used with summaries, `concatenate` without; `hint` (with
+    {question} and {answer}, the right one) by STaR alone."""
 
     question: str
     summarize: str
     revise: str
     concatenate: str
     cooperate: str
+    hint: str = ""
 
     def ask(self, question: str) -> str:
         """The first user turn."""
         return fill(self.question, question=question)
+
+    def hinted(self, question: str, answer: str) -> str:
+        """The question again, with the right answer (STaR, arXiv 2203.14465, "rationalization")."""
+        return fill(self.hint, question=question, answer=answer)
 
     def summary(self, others: Sequence[str]) -> str:
         """The one user turn of a summary in a fresh context; the question is not part of it (paper, section 2.2)."""

@@ -20,7 +20,7 @@ BASE = "base"  # the name under which every server serves the base model
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One question. `id` is a hash of its normalised text, so equal questions have equal ids."""
+    """One question. `id` is a hash of its normalised text (without worked examples before it): equal questions have equal ids."""
 
     id: str
     question: str
@@ -45,6 +45,14 @@ class Call:
     completion_tokens: int
     finish_reason: str
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A call of the base model under a hash of everything that decided it."""
+
+    key: str
+    call: Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +112,8 @@ class Transcript:
 
     @property
     def agreeing(self) -> int:
-        """Agents whose last answer equals the final majority."""
-        return sum(turns[-1].agrees for turns in self.turns)
+        """Agents whose answer in the last round equals the final majority."""
+        return sum(turns[len(self.votes) - 1].agrees for turns in self.turns)
 
     def dialogue(self, agent: int, rounds: int | None = None) -> tuple[Message, ...]:
         """The chat of one agent, over its first `rounds` rounds (default: all)."""
@@ -121,10 +129,12 @@ class Transcript:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One training sample: a chat that ends with the assistant, and the problem it came from."""
+    """One training sample: a chat that ends with the assistant, and the problem it came from. rejected: for preferences, the last
+    answer that should have been less likely."""
 
     problem: str
     messages: tuple[Message, ...]
+    rejected: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

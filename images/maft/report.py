@@ -107,7 +107,23 @@ def details(run: Run) -> str:
             f"In the last evaluation ({who}, {last.questions:,} questions) the debate turned {last.wrong_to_right:,} of {asked:,} "
             f"first answers from wrong to right and {last.right_to_wrong:,} from right to wrong."
         )
+    if told := probed(run):
+        stage, probe = told[-1]
+        found.append(f"Of the probe questions {percent(probe)} had a right majority when iteration {stage.iteration} was trained.")
     return " ".join(found)
+
+
+def probed(run: Run) -> list[tuple[Stage, Score]]:
+    """Debates of training questions that had a probe beside them."""
+    return [(stage, stage.probe) for stage in run.stages if stage.probe]
+
+
+def warning(run: Run) -> str:
+    """Of iterations whose labels are mostly wrong, or nothing."""
+    harmful = [f"{percent(probe)} (iteration {stage.iteration})" for stage, probe in probed(run) if probe.mean < 0.5]
+    if not harmful:
+        return ""
+    return f"Training reinforces wrong answers: the majority was right on {', '.join(harmful)} of the probe questions."
 
 
 def unfinished(run: Run) -> str:
@@ -182,6 +198,8 @@ def data(run: Run, shown: Sequence[Sequence[Card]]) -> dict[str, Any]:
         "headline": headline(run),
         "details": details(run),
         "unfinished": unfinished(run),
+        "warning": warning(run),
+        "probe": [{"iteration": stage.iteration, "right": probe} for stage, probe in probed(run)],
         "gain": gain(run),
         "accuracy": [{"name": row.name, "accuracy": row.accuracy} for row in rows(run)],
         "evaluations": run.evaluations,
@@ -297,6 +315,7 @@ def page(run: Run, shown: Sequence[Sequence[Card]]) -> str:
         headline=headline(run),
         details=details(run),
         unfinished=unfinished(run),
+        warning=warning(run),
         rows=rows(run),
         charts=charts(run),
         counts=counts,

@@ -92,6 +92,23 @@ def time(seconds: Mapping[str, Mapping[int, float]]) -> str:
     return _bars("time", ("Time of the stages", "iteration (0: untrained)", unit), groups)
 
 
+def compared(methods: Sequence[tuple[str, Score]]) -> str:
+    """Accuracy per method with one standard error over questions, best first."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(6.4, 0.7 + 0.28 * len(methods)), layout="constrained")
+        axes = figure.subplots()
+        title = "Held-out accuracy (%), one standard error over questions"
+        axes.set_title(title, loc="left", fontweight="bold", fontsize=10)
+        places = range(len(methods))
+        mean, error = ([100 * getattr(score, part) for _, score in methods] for part in ("mean", "stderr"))
+        axes.errorbar(mean, places, xerr=error, fmt="o", color=SERIES[0], markersize=5, capsize=2.5)
+        axes.set_yticks(places, [name for name, _ in methods])
+        axes.invert_yaxis()
+        axes.set_xlim(_limits([m + sign * e for m, e in zip(mean, error, strict=True) for sign in (-1, 1)]))
+        axes.grid(axis="x", linewidth=0.6)
+        return _svg(figure, "compared", title)
+
+
 def _ranged(values: Sequence[int]) -> Bar:
     mean = sum(values) / len(values)
     return Bar(mean, spread=(mean - min(values), max(values) - mean))
@@ -173,14 +190,15 @@ def _whole(axes: Any, x: Sequence[int]) -> None:
 
 def _svg(figure: Any, name: str, title: str) -> str:
     """An SVG element for an HTML page: no prolog, no style of its own, ids that are unique in the page, colours of the page."""
-    figure.legend(
-        loc="outside lower left",
-        ncols=4 if name.startswith("kept") else 3,
-        frameon=False,
-        handlelength=1.9,
-        columnspacing=1.0,
-        fontsize=8.5,
-    )
+    if any(axes.get_legend_handles_labels()[1] for axes in figure.axes):
+        figure.legend(
+            loc="outside lower left",
+            ncols=4 if name.startswith("kept") else 3,
+            frameon=False,
+            handlelength=1.9,
+            columnspacing=1.0,
+            fontsize=8.5,
+        )
     target = io.StringIO()
     figure.savefig(target, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     body = target.getvalue()

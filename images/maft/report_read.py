@@ -16,7 +16,7 @@ from maft import layout, records
 from maft.commits import committed, fetch
 from maft.errors import BadInput
 from maft.records import Adapter, Call, Commit, DatasetCounts, Evaluation, Score, Timing, Transcript, Turn, Usage
-from maft.scores import agreement, usage
+from maft.scores import accuracy, agreement, usage
 from maft.store import Missing, Store
 
 T = TypeVar("T")
@@ -45,7 +45,6 @@ class Task:
 
     kind: str = ""
     source: str = ""
-    answer: str = ""
     arithmetic: Arithmetic = Arithmetic()
 
 
@@ -88,7 +87,7 @@ class Card:
 class Stage:
     """The debate over one part of the questions. learnt: finetuning iterations behind the agents; agreement: share of agents
     with the final majority; right: by problem, whether the majority is; counts: debates by category, all of them; cards:
-    those that may become part of the page."""
+    those that may become part of the page; probe: of the probe questions debated beside them, how often the majority is right."""
 
     part: Part
     iteration: int
@@ -104,6 +103,7 @@ class Stage:
     counts: Mapping[str, int]
     cards: Sequence[Card]
     prefix: str
+    probe: Score | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,10 +206,10 @@ def _iteration(store: Store, run: str, number: int) -> Iteration:
 
 
 def _stage(store: Store, commit: Commit, part: Part, iteration: int) -> Stage:
-    source = commit.prefix + layout.TRANSCRIPTS
-    transcripts = records.decode_lines(fetch(store, commit, layout.TRANSCRIPTS), Transcript, source)
+    transcripts = _transcripts(store, commit, layout.TRANSCRIPTS)
     if not transcripts:
-        raise BadInput(f"{store.url}/{source}: holds no debates")
+        raise BadInput(f"{store.url}/{commit.prefix}{layout.TRANSCRIPTS}: holds no debates")
+    probed = any(entry.name == layout.PROBE for entry in commit.files)
     return Stage(
         part=part,
         iteration=iteration,
@@ -225,7 +225,12 @@ def _stage(store: Store, commit: Commit, part: Part, iteration: int) -> Stage:
         counts=Counter(tag for t in transcripts for tag in categories(t)),
         cards=fit([[card(t) for t in transcripts]], EMBEDDED)[0],
         prefix=commit.prefix,
+        probe=accuracy(_transcripts(store, commit, layout.PROBE)) if probed else None,
     )
+
+
+def _transcripts(store: Store, commit: Commit, name: str) -> list[Transcript]:
+    return records.decode_lines(fetch(store, commit, name), Transcript, commit.prefix + name)
 
 
 def _training(store: Store, run: str, number: int) -> Training:

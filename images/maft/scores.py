@@ -1,6 +1,7 @@
 """Numbers over transcripts that debate, evaluation and report share. Pure."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from maft.records import Score, Transcript, Usage
@@ -17,6 +18,38 @@ def score(values: Sequence[float]) -> Score:
 def agreement(transcripts: Iterable[Transcript]) -> Score:
     """Share of agents that agree with the final majority."""
     return score([t.agreeing / len(t.turns) for t in transcripts])
+
+
+def distinct(transcripts: Iterable[Transcript]) -> Score:
+    """Different first answers to a question; those that do not parse are each one of their own."""
+    return score([float(len(_groups(t))) for t in transcripts])
+
+
+def entropy(transcripts: Iterable[Transcript]) -> Score:
+    """Of the first answers to a question over their values, in bits: -sum p log2 p with p the share of agents (0: all alike)."""
+
+    def bits(sizes: Sequence[int]) -> float:
+        total = sum(sizes)
+        return -sum(n / total * math.log2(n / total) for n in sizes)
+
+    return score([abs(bits(list(_groups(t).values()))) for t in transcripts])
+
+
+def _groups(transcript: Transcript) -> Counter[str]:
+    """Agents by what they first answered. Equal values have equal canonical spellings (answers.py)."""
+    firsts = (turns[0].parsed for turns in transcript.turns)
+    return Counter(f"unparsed {n}" if parsed is None else f"answer {parsed}" for n, parsed in enumerate(firsts))
+
+
+def accuracy(transcripts: Iterable[Transcript]) -> Score:
+    """Share of questions whose final majority is right."""
+    return score([float(t.vote.right) for t in transcripts])
+
+
+def margins(transcripts: Sequence[Transcript]) -> list[int]:
+    """Questions by margin of the final vote: how many had 0, 1, ... more agents behind the majority than behind the next answer."""
+    found = Counter(t.vote.votes - t.vote.runner_up for t in transcripts)
+    return [found[margin] for margin in range(max(found, default=0) + 1)]
 
 
 def usage(transcripts: Iterable[Transcript]) -> Usage:

@@ -11,7 +11,8 @@ from maft.records import BASE
 @dataclass(frozen=True, slots=True)
 class Rules:
     """How a debate goes. rounds: M, the first answers included; max_tokens: new tokens per answer and summary;
-    fast: canonical order, one shared summary, stop on unanimity; seed: of the run; iteration: part of every seed."""
+    fast: canonical order, one shared summary, stop on unanimity; seed: of the run; iteration: part of every seed;
+    hinted: after a wrong answer the question is asked again with the right one, in place of debate (STaR)."""
 
     rounds: int
     summarize: bool
@@ -24,6 +25,7 @@ class Rules:
     seed: int
     iteration: int
     prompts: Prompts
+    hinted: bool = False
 
     def key(self, *parts: object) -> int:
         """A seed of 53 bits (exact in JSON) for one call, from the run's seed and what the call is for."""

@@ -7,7 +7,7 @@ import argparse
 import hashlib
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,20 +15,21 @@ from typing import Any
 
 from prometheus_client import Gauge
 
-from maft import __version__, adapters, flags, layout, lora, models, program, records
+from maft import __version__, adapters, flags, layout, lora, models, preference, program, records
 from maft.commits import committed, fetch, fetch_folder, publish, required
-from maft.prompts import ChatTemplate, Tokens
-from maft.records import BASE, ROLES, Adapter, Commit, Example, Role, Timing
+from maft.errors import BadInput
+from maft.prompts import ChatTemplate
+from maft.records import BASE, ROLES, Adapter, Commit, Example, Message, Role, Timing
 from maft.store import Store, open_store
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One adapter to make: its data, and what its role used before."""
+    """One adapter to make: its data (Tokens, or Pairs for dpo), and what its role used before."""
 
     role: Role
     agent: int
-    examples: tuple[Tokens, ...]
+    examples: tuple[Any, ...]
     previous: Adapter
 
 
@@ -51,8 +52,22 @@ def main(arguments: argparse.Namespace) -> dict[str, Any]:
 def _job(args: argparse.Namespace, store: Store, data: Commit, template: ChatTemplate, role: Role, agent: int) -> Job:
     name = layout.dataset_file(role, agent)
     examples = records.decode_lines(fetch(store, data, name), Example, data.prefix + name)
-    tokens = tuple(template.tokens(e.messages, every_turn=args.loss_on == "all") for e in examples)
-    return Job(role, agent, tokens, adapters.current(store, args.run, args.iteration - 1, role, agent))
+    return Job(
+        role,
+        agent,
+        tuple(_sample(args, template, e) for e in examples),
+        adapters.current(store, args.run, args.iteration - 1, role, agent),
+    )
+
+
+def _sample(args: argparse.Namespace, template: ChatTemplate, example: Example) -> Any:
+    chosen = template.tokens(example.messages, every_turn=args.loss_on == "all" and args.method == "sft")
+    if args.method == "sft":
+        return chosen
+    if example.rejected is None:
+        raise BadInput("training.method: dpo needs pairs, and this data set has single answers; make the data sets anew")
+    rejected = (*example.messages[:-1], Message("assistant", example.rejected))
+    return preference.Pair(chosen, template.tokens(rejected, every_turn=False))
 
 
 def _train_all(arguments: argparse.Namespace, store: Store, data: Commit, jobs: Sequence[Job]) -> None:
@@ -69,14 +84,15 @@ def _train_all(arguments: argparse.Namespace, store: Store, data: Commit, jobs: 
     for job in jobs:
         if job not in enough:
             _keep(arguments, store, data, job)
+    objective = preference.Preferences(arguments.beta) if arguments.method == "dpo" else lora.NextToken()
     base = lora.load_base(models.local(arguments.model), arguments.revision, arguments.trust_remote_code) if enough else None
     for job in enough:
-        _train_one(arguments, store, data, job, lora.Trainer(base, settings, step_done))
+        _train_one(arguments, store, data, job, lora.Trainer(base, settings, step_done, objective))
 
 
 def loss(progress: program.Progress) -> Gauge:
     """For Prometheus; not a number until the first step is done."""
-    made = progress.gauge("train_loss", "Loss of the last step, nats per completion token")
+    made = progress.gauge("train_loss", "Loss of the last step, nats per completion token (dpo: per pair)")
     made.set(float("nan"))
     return made
 
@@ -92,7 +108,7 @@ def _train_one(arguments: argparse.Namespace, store: Store, data: Commit, job: J
         tenth = max(1, len(curve) // 10)
         first, last = (round(sum(part) / len(part), 4) for part in (curve[:tenth], curve[-tenth:]))
         made = Adapter(job.role, job.agent, arguments.iteration, name, True, len(job.examples), len(curve), first, last)
-        lora.tidy(folder, arguments.model, arguments.revision, _card(arguments, made))
+        lora.tidy(folder, arguments.model, arguments.revision, _card(arguments, made, data.meta))
         prefix = _publish(arguments, store, data, made, {path.name: path for path in folder.iterdir()})
     store.write(prefix + layout.TIMING, records.encode(Timing(round(time.monotonic() - started, 1))))
 
@@ -144,8 +160,17 @@ def _summary(made: Sequence[Adapter]) -> dict[str, Any]:
     return {"adapters": rows, "trained": sum(a.trained for a in made), "kept": sum(not a.trained for a in made)}
 
 
-def _card(arguments: argparse.Namespace, made: Adapter) -> str:
-    """The adapter's model card, in the form of Hugging Face."""
+LEARNT = {  # by what an example is (datasets.Examples): what the card says it learnt from
+    "first": "that agree with the majority of the debate; no reference answers were used",
+    "last": "at the end of the debate that agree with its majority; no reference answers were used",
+    "hinted": "that equal the reference answers, some of them after a hint",
+    "pairs": "that agree with the majority of the debate, preferred to others that do not; no reference answers were used",
+}
+
+
+def _card(arguments: argparse.Namespace, made: Adapter, data: Mapping[str, Any]) -> str:
+    """The adapter's model card, in the form of Hugging Face. data: the meta of its data sets' commit."""
+    whose = "all agents" if data.get("pooled") else "this agent"
     return f"""---
 base_model: {arguments.model}
 library_name: peft
@@ -156,7 +181,7 @@ tags: [lora, maft, multiagent-finetuning]
 
 A LoRA adapter made by multiagent finetuning (arXiv 2501.05707) of `{arguments.model}`, run `{arguments.run}`.
 {"It gives first answers." if made.role == "generator" else "It revises answers after hearing a summary of the others'."}
-It was trained on {made.examples} outputs of this agent that agree with the majority of the debate; no reference answers were used.
+It was trained on {made.examples} outputs of {whose} {LEARNT[data.get("examples", "first")]}.
 
 | steps | epochs | batch | learning rate | rank | alpha | loss, first tenth | loss, last tenth |
 |---|---|---|---|---|---|---|---|
@@ -180,6 +205,8 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument("--loss-on", required=True, choices=("last", "all"), help="which assistant turns count")
     group.add_argument("--seed", type=int, required=True, help="of the run")
     group = parser_.add_argument_group("training")
+    group.add_argument("--method", required=True, choices=("sft", "dpo"))
+    group.add_argument("--beta", type=float, default=0.0, help="dpo: how closely it keeps to where it started")
     group.add_argument("--rank", type=int, required=True)
     group.add_argument("--alpha", type=int, required=True)
     group.add_argument("--dropout", type=float, required=True)

@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"maft {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _run_command(_command(commands, "run", _run, "run a resource on this machine", _RUN_HELP))
+    _compare_command(_command(commands, "compare", _compare, "run many methods on the same questions", _COMPARE_HELP))
     _command(commands, "plan", _plan, "show the tasks and command lines of a resource, without running anything", _PLAN_HELP)
     _command(commands, "validate", _validate, "check a resource as the API server would", _VALIDATE_HELP)
     _operator_command(commands.add_parser("operator", help="run the operator of a cluster", description=_OPERATOR_HELP))
@@ -51,6 +52,8 @@ Exit code 0: told to stop; 1: cannot go on, for a reason that it logs."""
 _RUN_HELP = """Runs a MultiAgentFinetune on this machine: vLLM servers, debates, training as processes, on its GPUs or the CPU.
 Ctrl-C stops cleanly; the same command goes on from what is committed.
 Exit code 0: complete, 2: failed (the reason is the last line), 130: interrupted."""
+_COMPARE_HELP = """Runs methods and baselines of the paper on the same questions, base model and server, and prints their table.
+Ctrl-C stops cleanly; the same command goes on. What the base says once is not asked again."""
 _PLAN_HELP = "Prints every task with what it waits for, every server, and the command line of each. Nothing is started."
 _VALIDATE_HELP = "Checks fields, bounds and rules with the schema of the CustomResourceDefinition; names the first mistake."
 _REPORT_HELP = """Reads what a run has committed so far, also while it is unfinished, and writes report/index.html and report.json
@@ -81,6 +84,28 @@ def _command(
 def _run_command(parser: argparse.ArgumentParser) -> None:
     # For tests and for other OpenAI-compatible servers; it gets the flags of `python -m maft.serve`.
     parser.add_argument("--serve", default=os.environ.get("MAFT_SERVE", ""), help=argparse.SUPPRESS)
+
+
+def _compare_command(parser: argparse.ArgumentParser) -> None:
+    _run_command(parser)
+    parser.add_argument("--methods", default="all", metavar="NAMES", help="all, or some with commas between; docs/methods.md [all]")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each method [3]")
+    parser.add_argument(
+        "--precision", type=float, metavar="POINTS", help="refuse too few held-out questions for this standard error"
+    )
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from maft_operator import compare
+    from maft_operator.run import run as run_here
+
+    group, store = _load(arguments)
+    if arguments.seeds < 1:
+        raise BadSpec(f"--seeds {arguments.seeds}: at least 1")
+    compare.enough(group, arguments.precision)
+    compared = compare.runs(files.load(arguments.file, arguments.set), compare.chosen(arguments.methods), arguments.seeds)
+    graph = compare.graph(group, compared, store)
+    return asyncio.run(run_here(group, store, arguments.dir, Console(), serve=shlex.split(arguments.serve), graph=graph))
 
 
 def _operator_command(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from maft_operator.methods import PAPER, Recipe, applied
 from maft_operator.schema import BadSpec, checked
 
 Topology = Literal["PerAgent", "Shared"]
@@ -51,18 +52,37 @@ class Arithmetic(Part, frozen=True):
     maximum: int
 
 
-class Task(Part, frozen=True):
-    """The questions."""
+class Questions(Part, frozen=True, kw_only=True):
+    """What is asked and how an answer is found."""
 
     kind: str
     source: str
-    held_out_source: str
-    answer: str
+    levels: tuple[int, ...]
+    subjects: tuple[str, ...]
     prompt: str
-    train: int
     held_out: int
+    answer: str | None = None
+
+    @property
+    def answers(self) -> str:
+        """The kind of answer: given for jsonl, else the kind's own."""
+        return self.answer or {"math": "math", "mmlu": "choice"}.get(self.kind, "number")
+
+
+class Task(Questions, frozen=True, kw_only=True):
+    """The questions."""
+
+    held_out_source: str
+    train: int
+    probe: int
     seed: int
     arithmetic: Arithmetic
+
+
+class EvaluationTask(Questions, frozen=True, kw_only=True):
+    """Held-out questions of another task."""
+
+    shots: int
 
 
 class DebatePrompts(Part, frozen=True):
@@ -72,6 +92,7 @@ class DebatePrompts(Part, frozen=True):
     revise: str
     concatenate: str
     cooperate: str
+    hint: str
 
 
 class Debate(Part, frozen=True):
@@ -101,7 +122,8 @@ class Lora(Part, frozen=True):
 class Training(Part, frozen=True):
     """How adapters are trained."""
 
-    method: str
+    method: Literal["sft", "dpo", "distill"]
+    beta: float
     lora: Lora
     learning_rate: float
     warmup: float
@@ -132,7 +154,10 @@ class EvaluationSpec(Part, frozen=True):
     """Held-out debates."""
 
     baselines: tuple[str, ...]
+    diversity: int
+    embedder: str
     every: int
+    task: EvaluationTask | None = None
 
 
 class Storage(Part, frozen=True):
@@ -150,6 +175,7 @@ class Spec(Part, frozen=True):
 
     model: Model
     task: Task
+    method: str
     seed: int
     agents: int
     iterations: int
@@ -165,14 +191,20 @@ class Spec(Part, frozen=True):
     ttl_seconds_after_finished: int | None = None
     pod_template: dict[str, Any] | None = None
 
+    @property
+    def exam(self) -> Questions:
+        """The held-out questions: of the same task, or of another one."""
+        return self.evaluation.task or self.task
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One resource: where it lives, what it is called, what it wants."""
+    """One resource: where it lives, what it is called, what it wants. spec: with what its method changes (methods.py)."""
 
     namespace: str
     name: str
     spec: Spec
+    recipe: Recipe = PAPER
 
     @property
     def key(self) -> str:
@@ -188,7 +220,7 @@ def parse(resource: Mapping[str, Any]) -> Run:
         spec = msgspec.convert(whole["spec"], Spec)
     except msgspec.ValidationError as error:
         raise BadSpec(f"spec: {error}") from None
-    return Run(metadata.get("namespace") or "default", metadata["name"], spec)
+    return Run(metadata.get("namespace") or "default", metadata["name"], *applied(spec))
 
 
 # How a run is watched, paused and ended may change; what it computes may not (CEL rules of the schema).

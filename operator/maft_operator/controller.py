@@ -212,6 +212,7 @@ def _event(resource: Json, condition: Json, now: datetime) -> Json:
     bad = (condition["type"] in ("Accepted", "Progressing") and condition["status"] == "False") or (
         condition["type"] == "Failed" and condition["status"] == "True"
     )
+    harmful = condition["reason"] == reasons.WRONG_MAJORITY.name
     expected = condition["reason"] in (reasons.COMPLETE.name, reasons.SUSPENDED.name)
     what = f"{metadata['uid']} {condition['type']} {condition['status']} {condition['reason']} {condition['lastTransitionTime']}"
     moment = status.stamp(now)
@@ -227,7 +228,7 @@ def _event(resource: Json, condition: Json, now: datetime) -> Json:
             "kind": KIND,
             **{key: metadata[key] for key in ("name", "namespace", "uid", "resourceVersion")},
         },
-        "type": "Warning" if bad and not expected else "Normal",
+        "type": "Warning" if harmful or (bad and not expected) else "Normal",
         "reason": condition["reason"],
         "message": condition["message"] or f"{condition['type']} is {condition['status']}",
         "source": {"component": MANAGER},

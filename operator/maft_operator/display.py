@@ -16,6 +16,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from maft_operator.methods import METHODS
 from maft_operator.plan import Graph, Observed, Task
 from maft_operator.words import percent, said, title
 
@@ -113,7 +114,9 @@ def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def results(graph: Graph, summaries: Mapping[str, dict[str, Any]], baselines: tuple[str, ...], agents: int) -> Table:
+def results(
+    graph: Graph, summaries: Mapping[str, dict[str, Any]], baselines: tuple[str, ...], agents: int, method: str = "multiagent"
+) -> Table:
     """The paper's layout: method, iteration, accuracy ± standard error."""
     table = Table(title="Held-out accuracy, % ± standard error over questions")
     for column in ("method", "iteration", "accuracy", "one answer", "consensus"):
@@ -128,11 +131,11 @@ def results(graph: Graph, summaries: Mapping[str, dict[str, Any]], baselines: tu
                 "majority": (f"majority of {agents}", "majority"),
                 "debate": ("debate, untrained", "debate"),
             }
-            for method, (text, key) in rows.items():
-                if method in baselines:
-                    last = (percent(summary["answer"]), percent(summary["consensus"])) if method == "debate" else ("", "")
+            for baseline, (text, key) in rows.items():
+                if baseline in baselines:
+                    last = (percent(summary["answer"]), percent(summary["consensus"])) if baseline == "debate" else ("", "")
                     table.add_row(text, "", percent(summary[key]), *last)
         else:
             row = (percent(summary[key]) for key in ("debate", "answer", "consensus"))
-            table.add_row("multiagent finetuning", str(task.iteration), *row)
+            table.add_row(METHODS[method].text, str(task.iteration), *row)
     return table

@@ -58,12 +58,14 @@ def _relocate(resource: dict[str, Any], folder: Path) -> None:
     spec = resource.get("spec")
     if not isinstance(spec, dict):
         return
-    for section, field in (("model", "source"), ("task", "source"), ("task", "heldOutSource")):
-        part = spec.get(section)
+    evaluation = spec.get("evaluation")
+    sections = {**spec, "evaluation.task": evaluation.get("task") if isinstance(evaluation, dict) else None}
+    for section, field in (("model", "source"), ("task", "source"), ("task", "heldOutSource"), ("evaluation.task", "source")):
+        part = sections.get(section)
         if not isinstance(part, dict):
             continue
         source = part.get(field)
-        if isinstance(source, str) and (source.startswith(("./", "../")) or (section == "task" and _is_file(source))):
+        if isinstance(source, str) and (source.startswith(("./", "../")) or (section != "model" and _is_file(source))):
             part[field] = _dotted(os.path.relpath(folder / source))
 
 

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-SHOWN = 8  # iterations of a run that have series of their own: the first, which is untrained, and the last ones
+SHOWN = 7  # iterations of a run that have series of their own: the first, which is untrained, and the last ones
 _FAULTS = ("refused", "unreachable", "fault")  # of a reconcile
 _SCORE = re.compile(r"([0-9.]+)(?: ± ([0-9.]+))?")
 _COUNT = re.compile(r"\d+")
@@ -53,6 +53,11 @@ FAMILIES: dict[str, Family] = {
     "maft_run_answer_accuracy_ratio": Family("Held-out accuracy of one first answer", ("iteration",)),
     "maft_run_consensus_ratio": Family("Held-out: share of agents behind the majority", ("iteration",)),
     "maft_run_agreement_ratio": Family("Training questions of the last debate: share of agents behind the majority"),
+    "maft_run_diversity_nats": Family("Of an agent's answers under the others' models, negative log-likelihood per token"),
+    "maft_run_probe_accuracy_ratio": Family("Probe questions of the last debate: majority right; below 0.5 training is harmful"),
+    "maft_run_abstained_questions": Family(
+        "Training questions of the last debate without a label: no majority, or too small a one"
+    ),
     "maft_run_kept_examples": Family("Training examples of the agent with the fewest and with the most", ("role", "agent")),
     "maft_run_flips": Family("Held-out answers that the last debate changed", ("direction",)),
     "maft_run_adapters_trained": Family("Adapters trained so far"),
@@ -170,10 +175,16 @@ def _last(rows: Sequence[Mapping[str, Any]]) -> Iterator[Sample]:
     debated = [row for row in rows if "agreement" in row][-1:]
     for row in debated:
         yield Sample("maft_run_agreement_ratio", score(row["agreement"])[0])
+        if "probe" in row:
+            yield Sample("maft_run_probe_accuracy_ratio", score(row["probe"])[0])
+        if "abstained" in row:
+            yield Sample("maft_run_abstained_questions", row["abstained"])
         for role, text in row.get("kept", {}).items():
             counts = [float(count) for count in _COUNT.findall(text)]  # `12/9/14`, or of many agents `9 to 14`
             yield Sample("maft_run_kept_examples", min(counts), {"role": role, "agent": "fewest"})
             yield Sample("maft_run_kept_examples", max(counts), {"role": role, "agent": "most"})
+    for row in [row for row in rows if "nll" in row][-1:]:
+        yield Sample("maft_run_diversity_nats", float(row["nll"]))
     for row in [row for row in rows if "wrongToRight" in row][-1:]:
         yield Sample("maft_run_flips", row["wrongToRight"], {"direction": "wrong_to_right"})
         yield Sample("maft_run_flips", row["rightToWrong"], {"direction": "right_to_wrong"})

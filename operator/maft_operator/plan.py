@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from maft_operator.api import Run, Spec, as_json
+from maft_operator.api import EvaluationTask, Questions, Run, Spec, as_json
 
-Kind = Literal["prepare", "debate", "train", "evaluate", "report"]
+Kind = Literal["prepare", "debate", "train", "evaluate", "report", "compare", "diversity"]
 Phase = Literal["Preparing", "Serving", "Debating", "Training", "Evaluating", "Reporting", "Suspended", "Complete", "Failed"]
 BAD_INPUT = 2  # exit code of a program that will fail again
 PORT = 8000  # of servers on a cluster, where each has an address of its own
@@ -101,13 +101,14 @@ def graph(run: Run, store: str, *, suspended: bool = False) -> Graph:
     common = ("--store", store, "--run", run.key)
     servers = tuple(_server(run, common, name) for name in server_names(run))
     tasks = [_prepare(run, common)]
-    if spec.evaluation.baselines:
+    if _evaluated(spec, 0):
         tasks.append(_debate(run, common, "evaluate", 0))
     for iteration in range(1, spec.iterations + 1):
         tasks.append(_debate(run, common, "debate", iteration))
         tasks += _train(run, common, iteration)
         if iteration % spec.evaluation.every == 0 or iteration == spec.iterations:
             tasks.append(_debate(run, common, "evaluate", iteration))
+    tasks += [_diversity(run, common, task) for task in tasks if task.kind == "evaluate" and spec.evaluation.diversity]
     tasks.append(_report(run, common, tasks))
     return Graph(tuple(tasks), servers, spec.inference.lifetime == "Phase", spec.backoff_limit, suspended)
 
@@ -124,22 +125,37 @@ def server_names(run: Run) -> tuple[str, ...]:
     return tuple(f"{run.name}-server-{n}" for n in range(run.spec.agents))
 
 
+def models(run: Run) -> range:
+    """The agents that are trained: all, the one whose copies they are, or none."""
+    return range(0 if not run.spec.iterations else 1 if run.recipe.one_model else run.spec.agents)
+
+
 def train_names(run: Run, iteration: int) -> tuple[str, ...]:
     """One training task for all agents, or one each."""
     if run.spec.training.topology == "Shared":
         return (name(run, iteration, "train"),)
-    return tuple(name(run, iteration, f"train-{n}") for n in range(run.spec.agents))
+    return tuple(name(run, iteration, f"train-{n}") for n in models(run))
 
 
 def _prepare(run: Run, common: Flags) -> Task:
-    task = run.spec.task
+    task, exam = run.spec.task, run.spec.exam
     flags: Flags = (*common, *_model(run.spec), "--spec", as_json(run.spec), "--kind", task.kind)
     flags += ("--source", task.source) if task.source else ()
     flags += ("--held-out-source", task.held_out_source) if task.held_out_source else ()
-    flags += ("--answer", task.answer, "--train", str(task.train), "--held-out", str(task.held_out))
-    flags += ("--task-seed", str(task.seed), "--operands", str(task.arithmetic.operands))
+    flags += (*_kind(task), "--answer", task.answers, "--train", str(task.train), "--held-out", str(exam.held_out))
+    flags += ("--probe", str(task.probe), "--task-seed", str(task.seed), "--operands", str(task.arithmetic.operands))
     flags += (f"--minimum={task.arithmetic.minimum}", f"--maximum={task.arithmetic.maximum}")
+    if isinstance(exam, EvaluationTask):
+        flags += ("--evaluation-kind", exam.kind, *_kind(exam, "evaluation-"), "--evaluation-answer", exam.answers)
+        flags += ("--evaluation-source", exam.source) if exam.source else ()
+        flags += ("--shots", str(exam.shots))
     return Task(name(run, 0, "prepare"), "prepare", 0, flags)
+
+
+def _kind(task: Questions, prefix: str = "") -> Flags:
+    """What only one kind of task has."""
+    levels = task.levels if task.kind == "math" else ()
+    return (*(f"--{prefix}level={level}" for level in levels), *(f"--{prefix}subject={subject}" for subject in task.subjects))
 
 
 def _debate(run: Run, common: Flags, kind: Literal["debate", "evaluate"], iteration: int) -> Task:
@@ -147,29 +163,34 @@ def _debate(run: Run, common: Flags, kind: Literal["debate", "evaluate"], iterat
     spec = run.spec
     models_from = iteration - 1 if kind == "debate" else iteration
     needs = train_names(run, models_from) if models_from else (name(run, 0, "prepare"),)
-    flags: Flags = (*common, *_model(spec), *_rules(spec), "--iteration", str(iteration), "--models-from", str(models_from))
+    alone = kind == "evaluate" and run.recipe.alone and iteration > 0
+    flags: Flags = (*common, *_model(spec), *_rules(spec, spec.task if kind == "debate" else spec.exam, alone=alone))
+    flags += ("--iteration", str(iteration), "--models-from", str(models_from))
+    flags += ("--one-model",) if run.recipe.one_model and models_from else ()
     if kind == "debate":
         flags += ("--min-agreement", str(spec.debate.min_agreement), "--critic-mix", str(spec.training.critic_mix))
+        flags += ("--examples", run.recipe.examples, *(("--pooled",) if run.recipe.one_model else ()))
+        flags += (f"--prompt-hint={spec.debate.prompts.hint}",) if run.recipe.examples == "hinted" else ()
     return Task(name(run, iteration, kind), kind, iteration, flags, needs, server_names(run))
 
 
-def _rules(spec: Spec) -> Flags:
+def _rules(spec: Spec, asked: Questions, *, alone: bool) -> Flags:
     debate, prompts = spec.debate, spec.debate.prompts
     flags: Flags = (
         "--agents",
-        str(spec.agents),
+        str(1 if alone else spec.agents),
         "--rounds",
-        str(debate.rounds),
+        str(1 if alone else debate.rounds),
         "--mode",
         debate.mode,
         "--answer",
-        spec.task.answer,
+        asked.answers,
     )
     flags += () if debate.summarize else ("--no-summaries",)
     flags += () if debate.critics else ("--no-critics",)
     flags += ("--cooperative",) if debate.cooperative else ()
     flags += ("--temperature", str(debate.temperature), "--top-p", str(debate.top_p), "--max-tokens", str(debate.max_tokens))
-    flags += ("--seed", str(spec.seed), f"--prompt-question={spec.task.prompt}", f"--prompt-summarize={prompts.summarize}")
+    flags += ("--seed", str(spec.seed), f"--prompt-question={asked.prompt}", f"--prompt-summarize={prompts.summarize}")
     flags += (f"--prompt-revise={prompts.revise}", f"--prompt-concatenate={prompts.concatenate}")
     return (*flags, f"--prompt-cooperate={prompts.cooperate}")
 
@@ -177,7 +198,7 @@ def _rules(spec: Spec) -> Flags:
 def _train(run: Run, common: Flags, iteration: int) -> list[Task]:
     spec = run.spec
     names = train_names(run, iteration)
-    per_task = [(n,) for n in range(spec.agents)] if len(names) == spec.agents else [tuple(range(spec.agents))]
+    per_task = [(n,) for n in models(run)] if len(names) == len(models(run)) else [tuple(models(run))]
     # Where servers make room for training, the held-out debate of the models they still have comes first.
     waits = spec.inference.lifetime == "Phase" and _evaluated(spec, iteration - 1)
     needs = (name(run, iteration, "debate"), *((name(run, iteration - 1, "evaluate"),) if waits else ()))
@@ -188,8 +209,8 @@ def _train(run: Run, common: Flags, iteration: int) -> list[Task]:
 
 
 def _evaluated(spec: Spec, iteration: int) -> bool:
-    if iteration == 0:
-        return bool(spec.evaluation.baselines)
+    if iteration == 0:  # an untrained method has nothing else
+        return bool(spec.evaluation.baselines) or spec.iterations == 0
     return iteration % spec.evaluation.every == 0 or iteration == spec.iterations
 
 
@@ -199,6 +220,7 @@ def _training(spec: Spec, iteration: int, agents: Iterable[int]) -> Flags:
     for agent in agents:
         flags += ("--agent", str(agent))
     flags += () if spec.debate.critics else ("--no-critics",)
+    flags += ("--method", "dpo", "--beta", str(training.beta)) if training.method == "dpo" else ("--method", "sft")
     flags += ("--start-from", training.start_from, "--min-examples", str(training.min_examples), "--loss-on", training.loss_on)
     flags += ("--seed", str(spec.seed), "--rank", str(lora.rank), "--alpha", str(lora.alpha), "--dropout", str(lora.dropout))
     for module in lora.target_modules:
@@ -213,6 +235,17 @@ def _report(run: Run, common: Flags, tasks: Iterable[Task]) -> Task:
     return Task(name(run, run.spec.iterations, "report"), "report", run.spec.iterations, common, needs)
 
 
+def _diversity(run: Run, common: Flags, evaluated: Task) -> Task:
+    """Of the agents that played that evaluation; loads the models itself, as training does."""
+    spec = run.spec
+    flags: Flags = (*common, *_model(spec), "--iteration", str(evaluated.iteration), "--seed", str(spec.seed))
+    flags += ("--questions", str(spec.evaluation.diversity), "--embedder", spec.evaluation.embedder)
+    needs = (evaluated.name,)
+    return Task(
+        name(run, evaluated.iteration, "diversity"), "diversity", evaluated.iteration, flags, needs, gpus=spec.training.gpus
+    )
+
+
 def _model(spec: Spec) -> Flags:
     flags: Flags = ("--model", spec.model.source)
     flags += ("--revision", spec.model.revision) if spec.model.revision else ()
@@ -222,7 +255,7 @@ def _model(spec: Spec) -> Flags:
 def _server(run: Run, common: Flags, server: str) -> Server:
     spec = run.spec
     roles = 2 if spec.debate.critics else 1
-    together = roles * (spec.agents if spec.inference.topology == "Shared" else 1)
+    together = max(1, roles * (len(models(run)) if spec.inference.topology == "Shared" else 1))  # vLLM wants room for one
     rank = next(rank for rank in _RANKS if rank >= spec.training.lora.rank)
     flags: Flags = (*common, *_model(spec), "--max-lora-rank", str(rank), "--max-loras", str(min(together, 16)))
     # Twice as many in memory: while new adapters arrive, the previous iteration's are still asked for.
@@ -298,7 +331,7 @@ def _may_start(graph: Graph, task: Task, observed: Observed) -> bool:
     state = observed.tasks.get(task.name)
     if state and state.status != "failed":
         return False
-    if graph.hand_over and task.kind == "train" and observed.servers:
+    if graph.hand_over and task.kind in ("train", "diversity") and observed.servers:
         return False
     return all(server in observed.servers and observed.servers[server].ready for server in task.servers)
 
@@ -310,8 +343,10 @@ def _phase(runnable: Iterable[Task], observed: Observed) -> Phase:
         "train": "Training",
         "evaluate": "Evaluating",
         "report": "Reporting",
+        "compare": "Reporting",
+        "diversity": "Evaluating",
     }
-    order: tuple[Kind, ...] = ("prepare", "debate", "evaluate", "train", "report")
+    order: tuple[Kind, ...] = ("prepare", "debate", "evaluate", "train", "diversity", "report", "compare")
     tasks = sorted(runnable, key=lambda t: order.index(t.kind))
     first = tasks[0]
     waiting = any(s not in observed.servers or not observed.servers[s].ready for s in first.servers)

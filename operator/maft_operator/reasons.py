@@ -25,6 +25,10 @@ ACCEPTED = Reason("Accepted")
 INVALID_SPEC = Reason("InvalidSpec", "delete the resource and apply a corrected one, or upgrade the operator")
 # --- Progressing: nothing is wrong; the reason is the phase ---
 WORKING = Reason("Working")
+WRONG_MAJORITY = Reason(
+    "WrongMajority",
+    "training reinforces wrong answers: use a stronger model, easier questions or a higher debate.minAgreement, or suspend the run",
+)
 RETRYING = Reason("Retrying", "it is tried again within spec.backoffLimit; `kubectl logs` of the failed pod says more")
 # --- Progressing: something outside the run has to change first ---
 UNSCHEDULABLE = Reason("Unschedulable", "free or add nodes, or change resources, nodeSelector and tolerations in spec.podTemplate")

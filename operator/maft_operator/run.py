@@ -25,9 +25,13 @@ LOOK = 0.5  # seconds between two steps
 INTERRUPTED = 130
 
 
-async def run(run: Run, store: str, folder: Path, console: Console, *, serve: Sequence[str] = ()) -> int:
-    """Runs to the end. Exit code 0: complete; 2: failed, with the reason printed; 130: interrupted, to be resumed."""
-    graph = plan.graph(run, store)
+async def run(
+    run: Run, store: str, folder: Path, console: Console, *, serve: Sequence[str] = (), graph: Graph | None = None
+) -> int:
+    """Runs to the end. Exit code 0: complete; 2: failed, with the reason printed; 130: interrupted, to be resumed.
+
+    graph: what is done, if that is not the run alone (`maft compare`)."""
+    graph = graph or plan.graph(run, store)
     slots = gpus.Slots(gpus.count())
     gpus.fits(graph, slots.total)
     local = folder / run.key / "local"
@@ -35,6 +39,8 @@ async def run(run: Run, store: str, folder: Path, console: Console, *, serve: Se
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with _alone(local, run, store):
+        if graph.tasks[-1].kind == "compare":  # the table is made anew: other methods or seeds may be asked for than before
+            (local / graph.tasks[-1].name / "summary.json").unlink(missing_ok=True)
         async with LocalBackend(local, slots, serve) as backend:
             memory, display = Memory(), Display(console, graph)
             with display.progress if console.is_terminal else contextlib.nullcontext():
@@ -78,8 +84,12 @@ def _ending(
     if end.phase == "Failed":
         console.print(f"error: {end.message}", highlight=False, markup=False, soft_wrap=True)
         return plan.BAD_INPUT
-    console.print(results(graph, summaries, run.spec.evaluation.baselines, run.spec.agents))
-    report = next(str(summaries[t.name].get("report", "")) for t in graph.tasks if t.kind == "report")
+    last = graph.tasks[-1]  # the report, or the table of a comparison
+    if last.kind == "compare":
+        console.print(summaries[last.name]["table"], highlight=False, markup=False, soft_wrap=True)
+    else:
+        console.print(results(graph, summaries, run.spec.evaluation.baselines, run.spec.agents, run.spec.method))
+    report = str(summaries[last.name].get("report", ""))
     console.print(f"Report: {report}", highlight=False, soft_wrap=True)
     console.print(f"Took {int(seconds) // 60}:{int(seconds) % 60:02d} min, peak memory {peak / 2**30:.1f} GiB.", highlight=False)
     return 0

@@ -17,7 +17,16 @@ from maft_operator.words import percent, title
 from maft_operator.world import Trouble, World
 
 GUESS = 0.05  # share of the work after which the time left is worth telling
-_WEIGHTS = {"prepare": 0.1, "report": 0.1, "train": 1.0, "debate": 1.0, "evaluate": 1.0}  # of a stage in the run's work
+_ROWS = ("debate", "train", "evaluate", "diversity")  # stages of an iteration
+_WEIGHTS = {  # of a stage in the run's work
+    "prepare": 0.1,
+    "report": 0.1,
+    "train": 1.0,
+    "debate": 1.0,
+    "evaluate": 1.0,
+    "diversity": 0.3,
+    "compare": 0.1,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +50,7 @@ def status(seen: Seen, old: Json, generation: int, now: datetime) -> Json:
         "iteration": f"{_current(seen)}/{seen.run.spec.iterations}",
         "progress": _progress(seen, old.get("progress", {}).get("percent", 0), now),
         "startTime": old.get("startTime") or stamp(now),
-        "conditions": conditions(_wanted(seen), old.get("conditions", ()), generation, now),
+        "conditions": conditions(_wanted(seen, iterations), old.get("conditions", ()), generation, now),
         **({"iterations": iterations} if iterations else {}),
         "artifacts": _artifacts(seen.run, iterations),
     }
@@ -122,31 +131,46 @@ def conditions(wanted: Wanted, before: Iterable[Json], generation: int, now: dat
     return made
 
 
-def _wanted(seen: Seen) -> Wanted:
+def _wanted(seen: Seen, iterations: Sequence[Json]) -> Wanted:
     phase = seen.step.phase
     failed = _failure(seen) if phase == "Failed" else None
     suspended = phase == "Suspended"
     complete = phase == "Complete"
     return {
         "Accepted": (True, reasons.ACCEPTED, "the spec is valid"),
-        "Progressing": _progressing(seen, failed),
+        "Progressing": _progressing(seen, failed, _warnings(iterations)),
         "Suspended": (suspended, reasons.SUSPENDED if suspended else reasons.RUNNING, reasons.SUSPENDED.hint if suspended else ""),
         "Complete": (complete, reasons.COMPLETE if complete else reasons.UNFINISHED, ""),
         "Failed": (True, failed.reason, _told(failed)) if failed else (False, reasons.NO_FAILURE, ""),
     }
 
 
-def _progressing(seen: Seen, failed: Trouble | None) -> tuple[bool, Reason, str]:
+def _progressing(seen: Seen, failed: Trouble | None, warnings: Sequence[Trouble]) -> tuple[bool, Reason, str]:
     phase = seen.step.phase
     if failed:
         return False, failed.reason, _told(failed)
     if phase in ("Complete", "Suspended"):
         reason = reasons.COMPLETE if phase == "Complete" else reasons.SUSPENDED
         return False, reason, reason.hint
-    troubles = sorted((*seen.refused, *seen.world.troubles), key=lambda t: not t.blocking)
+    troubles = sorted((*seen.refused, *seen.world.troubles, *warnings), key=lambda t: not t.blocking)
     if troubles:
         return not troubles[0].blocking, troubles[0].reason, _told(troubles[0])
     return True, reasons.WORKING, f"{phase}: {_stage(seen)}" if _stage(seen) else phase
+
+
+def _warnings(iterations: Iterable[Json]) -> list[Trouble]:
+    """Of the last debate that had a probe: the majority, which becomes the label, is mostly wrong."""
+    last = [row for row in iterations if "probe" in row][-1:]
+    wrong = [row for row in last if float(row["probe"].partition(" ")[0]) < 50]
+    return [
+        Trouble(
+            "",
+            reasons.WRONG_MAJORITY,
+            f"iteration {row['iteration']}: the majority is right on {row['probe']} % of the probe questions, fewer than half",
+            blocking=False,
+        )
+        for row in wrong
+    ]
 
 
 def _failure(seen: Seen) -> Trouble:
@@ -235,7 +259,7 @@ def _iterations(seen: Seen, old: Json) -> list[Json]:
     """A row per iteration that has something to say."""
     rows: dict[int, Json] = {row["iteration"]: dict(row) for row in old.get("iterations", ())}
     for iteration in range(seen.run.spec.iterations + 1):
-        tasks = [t for t in seen.graph.tasks if t.iteration == iteration and t.kind in ("debate", "train", "evaluate")]
+        tasks = [t for t in seen.graph.tasks if t.iteration == iteration and t.kind in _ROWS]
         before = rows.get(iteration, {})
         new = {**_scores(tasks, seen.world), **_sums(tasks, seen.world, before)}
         if new:
@@ -254,7 +278,11 @@ def _results(task: Task, summary: Json) -> Json:
         return {**{name: percent(summary[key]) for name, key in scores.items()}, **flips}
     if task.kind == "debate" and "agreement" in summary:
         kept = {role: _counts(counts) for role, counts in summary.get("kept", {}).items() if counts}
-        return {"agreement": f"{100 * summary['agreement']:.1f}", "kept": kept}
+        guards: Json = {"probe": percent(summary["probe"])} if "probe" in summary else {}
+        guards |= {"abstained": summary["abstained"]} if "abstained" in summary else {}
+        return {"agreement": f"{100 * summary['agreement']:.1f}", **guards, "kept": kept}
+    if task.kind == "diversity":
+        return {name: f"{summary[name]:.4f}" for name in ("nll", "kl", "dissimilarity") if name in summary}
     return {}
 
 

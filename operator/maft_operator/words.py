@@ -11,6 +11,8 @@ _WORDS: dict[Kind, str] = {
     "train": "training",
     "evaluate": "debate of the held-out questions",
     "report": "report",
+    "compare": "the table",
+    "diversity": "diversity of the agents",
 }
 
 
@@ -26,11 +28,14 @@ def title(task: Task) -> str:
 def said(task: Task, summary: Mapping[str, Any]) -> str:
     """A finished stage's numbers in a few words."""
     if task.kind == "prepare":
-        return f"{summary.get('train')} training and {summary.get('heldOut')} held-out questions"
+        probe = f", {summary['probe']} for the probe" if "probe" in summary else ""
+        return f"{summary.get('train')} training and {summary.get('heldOut')} held-out questions{probe}"
     if task.kind == "debate":
         sets = sorted(summary.get("kept", {}).items(), reverse=True)  # generators first
         kept = ", ".join(f"{role} {'/'.join(map(str, counts))}" for role, counts in sets if counts)
-        return f"{summary['questions']} questions, {100 * summary['agreement']:.0f} % agreement; kept {kept}"
+        abstained = f", {summary['abstained']} without a label" if summary.get("abstained") else ""
+        agreement = f"{100 * summary['agreement']:.0f} % agreement"
+        return f"{summary['questions']} questions, {agreement}{abstained}; kept {kept}{probed(summary)}"
     if task.kind == "train":
         kept = f", {summary['kept']} kept as before (too few examples)" if summary["kept"] else ""
         losses = [f"{row[5]} → {row[6]}" for row in summary["adapters"] if row[5] is not None]
@@ -38,7 +43,17 @@ def said(task: Task, summary: Mapping[str, Any]) -> str:
     if task.kind == "evaluate":
         after, before = percent(summary["debate"]), percent(summary["majority"])
         return f"{summary['questions']} questions, {after} % right after the debate, {before} % before"
+    if task.kind == "diversity":
+        return f"{summary['nll']} nats per token under the others' models, KL {summary['kl']}"
     return str(summary.get("report", ""))
+
+
+def probed(summary: Mapping[str, Any]) -> str:
+    """What the probe says of the majority, with a warning where it is mostly wrong."""
+    if "probe" not in summary:
+        return ""
+    harmful = " - WARNING: fewer than half, so training reinforces wrong answers" if summary["probe"][0] < 0.5 else ""
+    return f"; majority right on {percent(summary['probe'])} % of {summary['probe'][2]} probe questions{harmful}"
 
 
 def percent(score: list[float]) -> str:

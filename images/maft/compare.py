@@ -1,0 +1,299 @@
+"""`python -m maft.compare`: the paper's table over finished runs of many methods and seeds, with errors, tests and costs.
+
+In: the evaluation commits of the runs. Out: below `compare/` of the group a table as text, Markdown, CSV, JSON, a chart, a page.
+"""
+
+import argparse
+import csv
+import io
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from maft import __version__, layout, program, records, scores
+from maft.commits import committed, fetch, required
+from maft.errors import BadInput
+from maft.records import Score, Transcript, Usage
+from maft.store import Missing, Store, open_store
+
+RESAMPLES = 9999  # of the permutation test
+COLUMNS = (
+    "method",
+    "accuracy",
+    "spread",
+    "next",
+    "p",
+    "first answers",
+    "consensus",
+    "distinct",
+    "entropy",
+    "tokens",
+    "seconds",
+    "adapters",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One run: the iteration whose held-out debate counts."""
+
+    method: str
+    seed: int
+    run: str
+    iteration: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a run's last held-out debate was like. right: by question id; usage, seconds: of everything that the method needs."""
+
+    right: Mapping[str, float]
+    first: Score
+    consensus: Score
+    distinct: Score
+    entropy: Score
+    usage: Usage
+    seconds: float
+    adapters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A method over all seeds. accuracy: mean over questions (each the mean over seeds) with its standard error; spread: standard
+    deviation over seeds; p: of the difference to the next better row, by a paired permutation test over questions."""
+
+    method: str
+    seeds: int
+    accuracy: Score
+    spread: float | None
+    better: str
+    p: float | None
+    first: float
+    consensus: float
+    distinct: float
+    entropy: float
+    tokens: int
+    seconds: float
+    adapters: int
+
+
+def read(store: Store, namespace: str, one: Compared) -> Held:
+    """What the store has of a run; BadInput if its evaluation is not committed."""
+    run = f"{namespace}/{one.run}"
+    commit = required(store, layout.evaluation(run, one.iteration), f"the evaluation of {one.run}")
+    data = fetch(store, commit, layout.TRANSCRIPTS)
+    transcripts = records.decode_lines(data, Transcript, commit.prefix + layout.TRANSCRIPTS)
+    debates = [layout.debate(run, i) for i in range(1, one.iteration + 1)]
+    used = [scores.usage(transcripts), *(_usage(store, prefix) for prefix in debates)]
+    trained = {t.call.model for transcript in transcripts for turns in transcript.turns for t in turns} - {records.BASE}
+    return Held(
+        right={t.problem.id: float(t.vote.right) for t in transcripts},
+        first=scores.score([statistics.fmean(float(turns[0].right) for turns in t.turns) for t in transcripts]),
+        consensus=scores.agreement(transcripts),
+        distinct=scores.distinct(transcripts),
+        entropy=scores.entropy(transcripts),
+        usage=Usage(*(sum(getattr(u, f) for u in used) for f in ("calls", "prompt_tokens", "completion_tokens"))),
+        seconds=_seconds(store, run, one.iteration),
+        adapters=len(trained),
+    )
+
+
+def _usage(store: Store, prefix: str) -> Usage:
+    commit = required(store, prefix, "the debate")
+    return Usage(**commit.meta["usage"])
+
+
+def _seconds(store: Store, run: str, last: int) -> float:
+    """Of debates, training and evaluations, as they lie beside the commits."""
+    prefixes = [layout.evaluation(run, last)]
+    prefixes += [layout.debate(run, i) for i in range(1, last + 1)]
+    keys = [key for i in range(1, last + 1) for key in store.list(f"{run}/iterations/{i}/adapters/") if key.endswith(layout.TIMING)]
+    total = 0.0
+    for key in [*(prefix + layout.TIMING for prefix in prefixes), *keys]:
+        try:
+            total += float(json.loads(store.read(key))["seconds"])
+        except Missing:
+            continue
+    return total
+
+
+def rows(held: Mapping[tuple[str, int], Held], methods: Sequence[str]) -> list[Row]:
+    """Best first. BadInput if the runs did not answer the same questions."""
+    by_method = {method: [h for (m, _), h in held.items() if m == method] for method in methods}
+    questions = {frozenset(h.right) for h in held.values()}
+    if len(questions) != 1:
+        raise BadInput("compare: the runs were evaluated on different questions; compare runs of one group")
+    order = sorted(methods, key=lambda m: statistics.fmean(_per_question(by_method[m]).values()), reverse=True)
+    return [_row(method, by_method, order[i - 1] if i else "") for i, method in enumerate(order)]
+
+
+def _row(method: str, by_method: Mapping[str, Sequence[Held]], better: str) -> Row:
+    several = by_method[method]
+    own = _per_question(several)
+    seeds = [statistics.fmean(h.right.values()) for h in several]
+    return Row(
+        method=method,
+        seeds=len(several),
+        accuracy=scores.score([own[q] for q in sorted(own)]),
+        spread=statistics.stdev(seeds) if len(seeds) > 1 else None,
+        better=better,
+        p=_p(_per_question(by_method[better]), own) if better else None,
+        first=statistics.fmean(h.first.mean for h in several),
+        consensus=statistics.fmean(h.consensus.mean for h in several),
+        distinct=statistics.fmean(h.distinct.mean for h in several),
+        entropy=statistics.fmean(h.entropy.mean for h in several),
+        tokens=round(statistics.fmean(h.usage.prompt_tokens + h.usage.completion_tokens for h in several)),
+        seconds=statistics.fmean(h.seconds for h in several),
+        adapters=max(h.adapters for h in several),
+    )
+
+
+def _per_question(several: Sequence[Held]) -> dict[str, float]:
+    """Share of seeds that got each question right."""
+    return {q: statistics.fmean(h.right[q] for h in several) for q in several[0].right}
+
+
+def _p(one: Mapping[str, float], other: Mapping[str, float]) -> float:
+    """Two-sided, paired by question, by random sign changes; with one seed this is McNemar's question."""
+    from scipy.stats import permutation_test
+
+    first, second = (np.array([each[q] for q in sorted(one)]) for each in (one, other))
+    differ = first != second  # the others are equal whatever their signs; without them small tests are exact
+    if differ.sum() < 2:  # either sign is as far from zero
+        return 1.0
+    found = permutation_test(
+        (first[differ], second[differ]),
+        lambda x, y, axis: np.mean(x - y, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        rng=np.random.default_rng(0),
+    )
+    return float(found.pvalue)
+
+
+# --- shown ---
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """As tables show it: percent, thousands of tokens."""
+    return (
+        row.method,
+        f"{100 * row.accuracy.mean:.1f} ± {100 * row.accuracy.stderr:.1f}",
+        "" if row.spread is None else f"{100 * row.spread:.1f}",
+        row.better,
+        "" if row.p is None else f"{row.p:.3f}",
+        f"{100 * row.first:.1f}",
+        f"{100 * row.consensus:.1f}",
+        f"{row.distinct:.2f}",
+        f"{row.entropy:.2f}",
+        f"{row.tokens / 1000:.0f}k",
+        f"{row.seconds:.0f}",
+        str(row.adapters),
+    )
+
+
+def text(found: Sequence[Row]) -> str:
+    """Aligned columns."""
+    table = [COLUMNS, *map(cells, found)]
+    widths = [max(len(line[i]) for line in table) for i in range(len(COLUMNS))]
+
+    def aligned(line: Sequence[str]) -> str:
+        padded = (c.ljust(w) if i in (0, 3) else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
+        return "  ".join(padded).rstrip()
+
+    return "\n".join(map(aligned, table)) + "\n"
+
+
+def markdown(found: Sequence[Row], footer: str) -> str:
+    """With what the numbers mean, and where they come from."""
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|---" + "|---:" * (len(COLUMNS) - 1) + "|"]
+    lines += ["| " + " | ".join(cells(row)) + " |" for row in found]
+    return "\n".join(lines) + f"\n\n{footer}\n"
+
+
+def as_csv(found: Sequence[Row]) -> str:
+    """Raw numbers, not rounded."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    plain = [records.plain(row) for row in found]
+    writer.writerow(["method", "seeds", "accuracy", "stderr", *list(plain[0])[3:]])
+    for row in plain:
+        score = row["accuracy"]
+        writer.writerow([row["method"], row["seeds"], score["mean"], score["stderr"], *list(row.values())[3:]])
+    return out.getvalue()
+
+
+EXPLAINED = (
+    "accuracy: held-out, % ± standard error over questions; spread: standard deviation over seeds, points; p: of the difference to "
+    "the next better method (paired permutation test over questions); first answers: accuracy of one of them; consensus: share of "
+    "agents behind the last vote; distinct, entropy: of a question's first answers (bits); tokens: per run, of all that the method "
+    "needs alone; seconds: per run, as measured here, where answers that an earlier run had asked for took none; adapters: served "
+    "at the end."
+)
+
+
+def main(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Reads, compares, writes."""
+    store = open_store(arguments.store)
+    namespace = arguments.run.partition("/")[0]
+    compared = [_compared(text_) for text_ in arguments.compared]
+    held = {(one.method, one.seed): read(store, namespace, one) for one in compared}
+    found = rows(held, list(dict.fromkeys(one.method for one in compared)))
+    footer = f"{EXPLAINED}\n\n{_origin(store, arguments.run, compared)}"
+    prefix = f"{arguments.run}/compare/"
+    data = {"rows": records.plain(found), "runs": records.plain(compared), "origin": _origin(store, arguments.run, compared)}
+    outputs = {
+        "table.txt": text(found) + "\n" + footer + "\n",
+        "table.md": markdown(found, footer),
+        "table.csv": as_csv(found),
+        "compare.json": json.dumps(data, indent=1, ensure_ascii=False, sort_keys=True),
+        "index.html": _page(found, footer),
+    }
+    for name, content in outputs.items():
+        store.write(prefix + name, content.encode())
+    return {"table": text(found), "report": f"{store.url}/{prefix}index.html", "methods": len(found)}
+
+
+def _compared(text_: str) -> Compared:
+    method, seed, run, iteration = text_.split("=")
+    return Compared(method, int(seed), run, int(iteration))
+
+
+def _origin(store: Store, group: str, compared: Sequence[Compared]) -> str:
+    commit = committed(store, f"{group}/{layout.PROBLEMS}")
+    hashes = ", ".join(f"{f.name} {f.sha256[:12]}" for f in commit.files) if commit else "none"
+    seeds = sorted({one.seed for one in compared})
+    return f"maft {__version__}; seeds {', '.join(map(str, seeds))}; questions: {hashes}; group {group}."
+
+
+def _page(found: Sequence[Row], footer: str) -> str:
+    from jinja2 import Environment
+
+    from maft import report_plots
+
+    chart = report_plots.compared([(row.method, row.accuracy) for row in found])
+    template = Environment(autoescape=True).from_string(resources.files("maft").joinpath("compare.html.j2").read_text("utf-8"))
+    return template.render(columns=COLUMNS, rows=[cells(row) for row in found], chart=chart, footer=footer)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser_ = program.parser("compare", "Makes the table of many methods and seeds.")
+    parser_.add_argument(
+        "--compared",
+        action="append",
+        required=True,
+        metavar="METHOD=SEED=RUN=ITERATION",
+        help="a finished run of the same namespace",
+    )
+    return parser_
+
+
+if __name__ == "__main__":
+    program.run(main, parser())

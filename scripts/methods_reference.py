@@ -1,0 +1,118 @@
+"""Writes the table of methods into docs/methods.md: what each sets is read from what maft_operator/methods.py does to a spec."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from maft_operator.api import Run, Spec, parse
+from maft_operator.methods import METHODS
+
+PAGE = Path(__file__).parents[1] / "docs" / "methods.md"
+BEGIN, END = "<!-- methods: scripts/methods_reference.py -->\n", "<!-- end of methods -->\n"
+MAFT = "multiagent finetuning, arXiv 2501.05707"
+SOURCES = {  # of each method; a test compares its keys with METHODS
+    "multiagent": f"{MAFT}, sections 2 and 3",
+    "base": MAFT,
+    "majority": f"self-consistency, arXiv 2203.11171; {MAFT}",
+    "equal-sample-majority": "ours, a control that the paper lacks",
+    "debate": f"multiagent debate, arXiv 2305.14325; {MAFT}",
+    "star": f"STaR, arXiv 2203.14465; {MAFT}",
+    "majority-finetuning": MAFT,
+    "single-agent": f"{MAFT}, ablation",
+    "single-agent-alone": f"{MAFT}, ablation",
+    "union": "ours, a control that the paper lacks",
+    "without-summary": f"{MAFT}, ablation",
+    "without-critics": f"{MAFT}, ablation",
+    "cooperative": f"{MAFT}, ablation",
+    "dpo": "loss: arXiv 2305.18290, equation 7; pairs from debates: MACA, arXiv 2509.15172",
+    "distill": "after DTE, arXiv 2505.15734, and arXiv 2604.24881",
+}
+# The defaults, but for topologies: those are no part of what a method is.
+EXAMPLE: dict[str, Any] = {
+    "apiVersion": "maft.dev/v1alpha1",
+    "kind": "MultiAgentFinetune",
+    "metadata": {"name": "example"},
+    "spec": {"model": {"source": "org/model"}, "task": {"kind": "arithmetic"}, "agents": 3},
+}
+SHARED: dict[str, Any] = {"training": {"topology": "Shared"}, "inference": {"topology": "Shared"}}
+LEARNS = {
+    "first": "first answers that equal the vote",
+    "last": "last answers that equal the vote",
+    "hinted": "right answers, hinted where the first was wrong",
+    "pairs": "pairs of first answers that do and do not equal the vote",
+}
+
+
+def run(method: str) -> Run:
+    """The example with that method."""
+    return parse({**EXAMPLE, "spec": {**EXAMPLE["spec"], **SHARED, "method": method}})
+
+
+def changes(before: Any, after: Any, path: str = "") -> Iterator[str]:
+    """The fields that differ, as a resource would set them."""
+    for name, value in after.items():
+        if isinstance(value, dict):
+            yield from changes(before[name], value, f"{path}{name}.")
+        elif value != before[name] and name != "method":
+            said = str(value).lower() if isinstance(value, bool) else str(value)
+            yield f"`{path}{name}: {said}`"
+    if "method" in after and path and after["method"] != before["method"]:
+        yield f"`{path}method: {after['method']}`"
+
+
+def fields(method: str) -> str:
+    """What it sets; the number of samples of the fair control stands for its formula."""
+    plain, changed = (msgspec.to_builtins(run(m).spec) for m in ("multiagent", method))
+    found = ", ".join(changes(plain, changed)) or "nothing"
+    return found.replace("`agents: 9`", "`agents:` N + 2·N·(M-1) (`summarize: false`: N·M; `mode: fast`: N + (N+1)·(M-1))")
+
+
+def models(one: Run) -> str:
+    """What is trained, on what."""
+    spec: Spec = one.spec
+    if not spec.iterations:
+        return "none"
+    roles = "generator and critic" if spec.debate.critics else "generator"
+    learns = LEARNS[one.recipe.examples] + (", and corrections" if spec.debate.critics else "")
+    return f"{'one' if one.recipe.one_model else 'each agent its'} {roles}: {learns}" + (
+        " (of all agents)" if one.recipe.one_model and spec.agents > 1 else ""
+    )
+
+
+def evaluated(one: Run) -> str:
+    """How held-out questions are answered."""
+    spec = one.spec
+    if one.recipe.alone or spec.agents == 1:
+        return "one answer"
+    if spec.debate.rounds == 1:
+        return "vote"
+    return "debate, vote"
+
+
+def labels(one: Run) -> str:
+    """Whether training reads reference answers."""
+    return "**yes**" if one.recipe.examples == "hinted" else "no"
+
+
+def table() -> str:
+    """A row per method."""
+    lines = [
+        "| method | what it is | trains | held-out questions | labels | sets | source |\n|---|---|---|---|---|---|---|\n",
+    ]
+    for name, method in METHODS.items():
+        one = run(name)
+        cells = (f"`{name}`", method.text, models(one), evaluated(one), labels(one), fields(name), SOURCES[name])
+        lines.append("| " + " | ".join(cells) + " |\n")
+    return "".join(lines)
+
+
+def page() -> str:
+    """The page with its table made anew."""
+    text = PAGE.read_text()
+    return text[: text.index(BEGIN) + len(BEGIN)] + table() + text[text.index(END) :]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
