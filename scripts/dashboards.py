@@ -380,6 +380,18 @@ RUNS_PAGE = Page(
                     one(f"max by (maft_dev_run, maft_dev_iteration, pod) (maft_train_loss{{{PODS}}})", "{{maft_dev_run}} iteration {{maft_dev_iteration}}"),
                     "none", 8,
                 ),
+                Panel(
+                    "bars", "Majority right on the probe", "Of the labelled questions that train nothing (task.probe). Below one half training reinforces wrong answers.",
+                    one(of_runs("maft_run_probe_accuracy_ratio"), "{{run}}"), "percentunit", 8, top=1, steps=((0, RED), (0.5, GREEN)), empty="no probe",
+                ),
+                Panel(
+                    "bars", "Questions without a label", "Training questions of the last debate that train nothing: tied, or fewer than debate.minAgreement agents alike.",
+                    one(of_runs("maft_run_abstained_questions"), "{{run}}"), "none", 8, empty="none yet",
+                ),
+                Panel(
+                    "bars", "Diversity of the agents", "Negative log-likelihood of an agent's answers under the others' models, nats per token (evaluation.diversity). It should not fall towards 0.",
+                    one(of_runs("maft_run_diversity_nats"), "{{run}}"), "none", 8, empty="not measured",
+                ),
             ),
         ),
         (

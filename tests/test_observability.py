@@ -311,7 +311,8 @@ class Watched:
 SPEC = {
     "agents": 2,
     "iterations": 2,
-    "task": {"train": 120, "heldOut": 60},
+    "task": {"train": 120, "heldOut": 60, "probe": 10},
+    "evaluation": {"diversity": 10},
     "training": {"epochs": 6},
     "inference": {"extraArgs": ["--max-num-seqs=32"]},
 }
