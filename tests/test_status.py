@@ -113,7 +113,7 @@ def test_every_status_is_as_the_schema_says(name: str) -> None:
         (state(*WRONG), "Failed", f"r-0-prepare: model.source: no such model. {reasons.MODEL_UNUSABLE.hint}"),
         (state(*WRONG), "Progressing", f"r-0-prepare: model.source: no such model. {reasons.MODEL_UNUSABLE.hint}"),
         (state(run=a_run(suspend=True)), "Suspended", reasons.SUSPENDED.hint),
-        (state(job("r-0-prepare")), "Progressing", "Preparing: prepare: checks and questions"),
+        (state(job("r-0-prepare")), "Progressing", "prepare: checks and questions"),
     ],
 )
 def test_messages_say_what_was_found_and_what_to_do(whole: Json, kind: str, message: str) -> None:

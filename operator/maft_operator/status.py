@@ -155,7 +155,7 @@ def _progressing(seen: Seen, failed: Trouble | None, warnings: Sequence[Trouble]
     troubles = sorted((*seen.refused, *seen.world.troubles, *warnings), key=lambda t: not t.blocking)
     if troubles:
         return not troubles[0].blocking, troubles[0].reason, _told(troubles[0])
-    return True, reasons.WORKING, f"{phase}: {_stage(seen)}" if _stage(seen) else phase
+    return True, reasons.WORKING, _stage(seen) or phase
 
 
 def _warnings(iterations: Iterable[Json]) -> list[Trouble]:
