@@ -14,12 +14,9 @@ import pytest
 import yaml
 from clusters import cluster_fixture  # noqa: F401 - the fixture `cluster`
 from installed import maft_fixture, namespace_fixture, pushed_fixture  # noqa: F401 - `maft`, `namespace`, `pushed`
+from small import MOCK, ROOT, TINY, resource  # noqa: F401 - tests take them from here
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as maft.local sets it: servers and tests share the cores
-
-ROOT = Path(__file__).parents[1]
-TINY = ROOT / "examples" / "tiny"
-MOCK = ROOT / "tests" / "mock_engine.py"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -82,41 +79,8 @@ def mock_url(tmp_path_factory) -> Iterator[str]:
         yield url
 
 
-def resource(name: str = "test", **spec) -> dict:
-    """A small run in the demo's world."""
-    sections = {
-        "model": {"source": str(TINY)},
-        "task": {
-            "kind": "jsonl",
-            "source": str(TINY / "questions.jsonl"),
-            "prompt": "{question}",
-            "train": 24,
-            "heldOut": 16,
-        },
-        "debate": {
-            "maxTokens": 80,
-            "prompts": {
-                "summarize": "Summarize these answers.\n{answers}",
-                "revise": "Other agents said: {summary} {question}",
-                "concatenate": "Other agents said:\n{answers}\n{question}",
-            },
-        },
-        "training": {
-            "topology": "Shared",
-            "lora": {"rank": 4, "alpha": 8},
-            "learningRate": 0.003,
-            "epochs": 1,
-            "minExamples": 2,
-        },
-        "inference": {"topology": "Shared", "lifetime": "Run"},
-    }
-    for key, value in spec.items():
-        sections[key] = {**sections[key], **value} if isinstance(value, dict) and key in sections else value
-    return {"apiVersion": "maft.dev/v1alpha1", "kind": "MultiAgentFinetune", "metadata": {"name": name}, "spec": sections}
-
-
-def write(path: Path, resource: dict) -> Path:
-    path.write_text(yaml.safe_dump(resource))
+def write(path: Path, made: dict) -> Path:
+    path.write_text(yaml.safe_dump(made))
     return path
 
 

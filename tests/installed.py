@@ -1,6 +1,5 @@
 """maft on a cluster as a user has it: the images, the CRD, the operator as a pod under its own rights, a bucket with the model."""
 
-import copy
 import json
 import subprocess
 import sys
@@ -13,13 +12,12 @@ from typing import Any
 import boto3
 import helm
 import pytest
+import small
 from botocore.config import Config
 from clusters import Cluster
-from kube import RUNS, Json, Kube
+from kube import Json, Kube
+from small import MOCK, ROOT, TINY
 
-ROOT = Path(__file__).parents[1]
-TINY = ROOT / "examples" / "tiny"
-MOCK = ROOT / "tests" / "mock_engine.py"
 SYSTEM = "maft-system"
 BUCKET = "maft-tests"
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
@@ -54,32 +52,11 @@ class Installed:
 
     def resource(self, name: str, namespace: str, **spec: Any) -> Json:
         """A small run of the demo's world on this cluster."""
-        sections: Json = {
+        here: Json = {
             "model": {"source": self.url("tiny")},
-            "task": {
-                "kind": "jsonl",
-                "source": self.url("tiny/questions.jsonl"),
-                "prompt": "{question}",
-                "train": 24,
-                "heldOut": 16,
-            },
-            "debate": {
-                "maxTokens": 80,
-                "prompts": {
-                    "summarize": "Summarize these answers.\n{answers}",
-                    "revise": "Other agents said: {summary} {question}",
-                    "concatenate": "Other agents said:\n{answers}\n{question}",
-                },
-            },
-            "training": {
-                "topology": "Shared",
-                "gpus": 0,
-                "lora": {"rank": 4, "alpha": 8},
-                "learningRate": 0.003,
-                "epochs": 1,
-                "minExamples": 2,
-            },
-            "inference": {"topology": "Shared", "lifetime": "Run", "gpus": 0},
+            "task": {"source": self.url("tiny/questions.jsonl")},
+            "training": {"gpus": 0},
+            "inference": {"gpus": 0},
             "storage": {
                 "bucket": BUCKET,
                 "prefix": "runs",
@@ -88,14 +65,8 @@ class Installed:
                 "credentialsSecret": {"name": "s3"},
             },
         }
-        for key, value in spec.items():
-            sections[key] = {**sections[key], **value} if isinstance(value, dict) and key in sections else value
-        return {
-            "apiVersion": "maft.dev/v1alpha1",
-            "kind": RUNS,
-            "metadata": {"name": name, "namespace": namespace},
-            "spec": copy.deepcopy(sections),
-        }
+        made = small.resource(name, base=here, **spec)
+        return {**made, "metadata": {"name": name, "namespace": namespace}}
 
     def mocked(self, latency: float = 0.0) -> Json:
         """The podTemplate and image that put the deterministic engine in vLLM's place, through the fields that users have."""

@@ -116,7 +116,7 @@ def destroy(sandbox: Sandbox | None) -> None:
 def _held(unshare: int) -> bool:
     """Whether all is set up."""
     holder = _child(unshare)
-    return holder is not None and Path(f"/proc/{holder}/root/run/held").exists()
+    return holder is not None and Path("/proc", str(holder), "root", "run", "held").exists()
 
 
 def _child(pid: int) -> int | None:
