@@ -108,6 +108,37 @@ def test_liveness_says_why(alive, status, text):
     asyncio.run(scenario())
 
 
+@contextlib.asynccontextmanager
+async def api_of(kubeconfig) -> AsyncIterator[Api]:
+    from kubernetes.aio import config
+    from kubernetes.aio.client import ApiClient, Configuration
+
+    settings = Configuration()
+    await config.load_kube_config(config_file=str(kubeconfig), client_configuration=settings)
+    async with ApiClient(settings) as client:
+        yield Api(client, Metrics())
+
+
+@pytest.mark.cluster
+def test_what_the_resync_lists(maft, namespace):
+    """Of no runs, of one, and of more than fit on a page."""
+
+    async def versions(limit: int) -> dict[str, str]:
+        async with api_of(maft.kube.kubeconfig) as api:
+            return await api.versions(namespace, page=limit)
+
+    assert asyncio.run(versions(500)) == {}
+    for n in range(3):
+        maft.kube.apply(maft.resource(f"listed-{n}", namespace, suspend=True))
+    maft.kube.wait(lambda: all(maft.kube.is_true(namespace, f"listed-{n}", "Suspended") for n in range(3)), 60)
+    expected = {
+        f"{namespace}/{run['metadata']['name']}": run["metadata"]["resourceVersion"]
+        for run in maft.kube.list("MultiAgentFinetune", namespace)
+    }
+    assert len(expected) == 3
+    assert asyncio.run(versions(500)) == asyncio.run(versions(2)) == expected
+
+
 @pytest.mark.cluster
 def test_metrics_only_for_those_who_may_get_them(maft):
     """Against the real API server: no token, a wrong one, one without the right, one with it."""
@@ -129,12 +160,7 @@ def test_metrics_only_for_those_who_may_get_them(maft):
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     async def scenario(tokens: dict[str, str]) -> dict[str, int]:
-        from kubernetes.aio import config
-        from kubernetes.aio.client import ApiClient, Configuration
-
-        settings = Configuration()
-        await config.load_kube_config(config_file=str(kube.kubeconfig), client_configuration=settings)
-        async with ApiClient(settings) as client, served(readers=health.Readers(Api(client, Metrics()))) as url:
+        async with api_of(kube.kubeconfig) as api, served(readers=health.Readers(api)) as url:
             return {name: (await answer(f"{url}/metrics", token_))[0] for name, token_ in tokens.items()}
 
     found = asyncio.run(scenario({"none": "", "wrong": os.urandom(8).hex(), "nobody": token("nobody"), "reader": token("reader")}))

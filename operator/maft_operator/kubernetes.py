@@ -77,26 +77,26 @@ class Api:
     async def list(self, kind: str, namespace: str | None, **selectors: str) -> list[Json]:
         """The objects; items of a list lack their kind."""
         found = await self._ask("get", kind, namespace=namespace, **selectors) or {}
-        items: list[Json] = found.get("items", [])
+        items: list[Json] = found.get("items") or []
         return items
 
-    async def versions(self, namespace: str | None) -> dict[str, str]:
-        """resourceVersion of every run by NAMESPACE/NAME, without the rest of the objects."""
+    async def versions(self, namespace: str | None, page: int = 500) -> dict[str, str]:
+        """resourceVersion of every run by NAMESPACE/NAME, without the rest of the objects; so many to a request."""
         accept = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
         found: dict[str, str] = {}
         token: str | None = ""
         while token is not None:
-            page = await self._ask(
+            answer = await self._ask(
                 "get",
                 "MultiAgentFinetune",
                 namespace=namespace,
                 header_params={"accept": accept},
-                limit=500,
+                limit=page,
                 **({"_continue": token} if token else {}),
             )
-            items = (page or {}).get("items", [])
+            items = (answer or {}).get("items") or []  # null where there are none
             found |= {f"{i['metadata']['namespace']}/{i['metadata']['name']}": i["metadata"]["resourceVersion"] for i in items}
-            token = (page or {}).get("metadata", {}).get("continue") or None
+            token = (answer or {}).get("metadata", {}).get("continue") or None
         return found
 
     async def served(self, namespace: str | None) -> bool:
