@@ -23,7 +23,7 @@ test: env ## all tests, with real vLLM servers and a real S3 server
 	@echo "== lint, types, layers"
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && .venv/bin/lint-imports
 	@echo "== tests"
-	@$(PY) -m pytest -n 2 --dist loadgroup
+	@$(PY) -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 unit: env ## the fast tests alone
 	@$(PY) -m pytest -m "not engine and not s3 and not run and not cluster" -q
