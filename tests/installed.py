@@ -162,7 +162,7 @@ def maft_fixture(cluster: Cluster, pushed: tuple[str, str]) -> Iterator[Installe
 
 def served(kube: Kube) -> bool:
     found = kube.get("CustomResourceDefinition", None, "multiagentfinetunes.maft.dev") or {}
-    conditions = found.get("status", {}).get("conditions", [])
+    conditions = found.get("status", {}).get("conditions") or []  # null at first
     return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
 

@@ -219,13 +219,14 @@ NEEDED = {
     "model.tokenSecret": ["name"],
     "storage": ["bucket"],
     "storage.credentialsSecret": ["name"],
+    "evaluation.task": ["kind"],
 }
 
 
 def test_every_required_field(server: Server) -> None:
     required = {path: child["required"] for path, child, _ in fields(spec_schema()) if "required" in child}
     assert required == NEEDED
-    for path in ("model.tokenSecret", "storage", "storage.credentialsSecret"):
+    for path in ("model.tokenSecret", "storage", "storage.credentialsSecret", "evaluation.task"):
         assert not agreed(server, at(path, {}), f"spec.{path}.{NEEDED[path][0]}")
     for section in ("model", "task"):
         body = copy.deepcopy(MINIMAL)
