@@ -19,11 +19,11 @@ from clusters import Cluster
 from conftest import ROOT, wait_until
 from installed import RESTRICTED, served
 from kube import Kube
-from kube_objects import a_run, made
+from kube_objects import a_run, done, made
 from kubernetes import client, config
 from test_manifests import KINDS, VARIED, pods
 from test_schema import CHANGES, MINIMAL, NAME_RULES, NUMBERS, RULES, WRONG, at, fields, merged, resource, spec_schema
-from test_status import ALL, CASES, DEBATING, SAID, state
+from test_status import ALL, CASES, DEBATING, SAID, said, state
 
 from maft_operator import drift, merge
 from maft_operator.api import MUTABLE
@@ -327,7 +327,9 @@ def test_the_same_resource_may_be_applied_again(server: Server, plain: str) -> N
 
 # --- the status ---
 
-EVERYTHING = {**state(*ALL, *SAID), "progress": state(*DEBATING, units={"r-1-debate": (12, 24)})["progress"]}
+APART = (done("r-0-diversity"), done("r-1-diversity"), said("r-1-diversity", nll=1.5, kl=0.25, dissimilarity=0.125))
+MEASURED = state(*ALL, *SAID, *APART, run=a_run(evaluation={"diversity": 10}))
+EVERYTHING = {**MEASURED, "progress": state(*DEBATING, units={"r-1-debate": (12, 24)})["progress"]}
 
 
 def paths(value: Any, path: str = "status") -> set[str]:
