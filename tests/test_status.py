@@ -191,6 +191,12 @@ def test_progress_never_goes_back() -> None:
     assert silent["progress"]["percent"] == nearly["progress"]["percent"]
 
 
+def test_what_is_wrong_from_the_start_is_told() -> None:
+    """A run that waits in its very first status gets its Event; that it has not failed goes without saying."""
+    first = [condition("Accepted"), condition("Progressing", "False", reason="PodRefused"), condition("Failed", "False")]
+    assert [c["type"] for c in status.transitions({}, {"conditions": first})] == ["Accepted", "Progressing"]
+
+
 @pytest.mark.parametrize(
     ("change", "matters"),
     [

@@ -93,7 +93,12 @@ def important(old: Json, new: Json) -> bool:
 def transitions(old: Json, new: Json) -> list[Json]:
     """Conditions whose status or reason changed: each is one Event."""
     before = {c["type"]: (c["status"], c["reason"]) for c in old.get("conditions", ())}
-    return [c for c in new.get("conditions", ()) if before.get(c["type"], ("False", c["reason"])) != (c["status"], c["reason"])]
+    return [c for c in new.get("conditions", ()) if before.get(c["type"], _unsaid(c)) != (c["status"], c["reason"])]
+
+
+def _unsaid(condition: Json) -> tuple[str, str] | None:
+    """What goes without saying at first: that a run is not suspended, not complete and has not failed."""
+    return ("False", condition["reason"]) if condition["type"] in ("Suspended", "Complete", "Failed") else None
 
 
 def stamp(moment: datetime) -> str:
