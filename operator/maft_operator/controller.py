@@ -22,6 +22,7 @@ from maft_operator.metrics import Metrics
 from maft_operator.queue import Queue
 from maft_operator.reconcile import reconcile
 from maft_operator.schema import GROUP, KIND, VERSION, BadSpec
+from maft_operator.world import when
 
 log = logging.getLogger("maft")
 WRITE = 5.0  # seconds between two status writes where only progress moved
@@ -243,7 +244,7 @@ def _expiry(state: Json, ttl: Any) -> float | None:
     ended = state.get("completionTime")
     if not isinstance(ttl, int) or not ended:
         return None
-    return (datetime.fromisoformat(ended.replace("Z", "+00:00")) + timedelta(seconds=ttl) - _now()).total_seconds()
+    return (when(ended) + timedelta(seconds=ttl) - _now()).total_seconds()
 
 
 def _now() -> datetime:

@@ -88,13 +88,8 @@ def troubles_in(events: Iterable[Json], silent: Mapping[str, str]) -> tuple[Trou
             and event.get("type") == "Warning"
             and event.get("reason") in ("FailedCreate", "FailedMount", "FailedAttachVolume")
         ):
-            last[child] = Trouble(child, _by_text(event.get("message", "")), event.get("message", ""))
+            last[child] = Trouble(child, text_reason(event.get("message", "")), event.get("message", ""))
     return tuple(last.values())
-
-
-def text_reason(message: str) -> Reason:
-    """The reason for a refusal that Kubernetes puts in words only."""
-    return _by_text(message)
 
 
 # --- tasks ---
@@ -224,7 +219,7 @@ def _server_ending(name: str, pods: Sequence[Json]) -> Trouble:
 def _of_server(name: str, deployment: Json, pods: Sequence[Json]) -> list[Trouble]:
     refused = _condition(deployment, "ReplicaFailure")
     if refused:
-        return [Trouble(name, _by_text(refused.get("message", "")), refused.get("message", ""))]
+        return [Trouble(name, text_reason(refused.get("message", "")), refused.get("message", ""))]
     found = [t for pod in pods if not _going(pod) and (t := _waiting(name, pod))]
     found += [_of_failed_pod(name, pod, reasons.CRASH_LOOP) for pod in _broken(pods)]
     evicted = [p for p in pods if p.get("status", {}).get("reason") == "Evicted"]
@@ -250,11 +245,12 @@ def _waiting(name: str, pod: Json) -> Trouble | None:
         if waiting.get("reason") in _IMAGE:
             return Trouble(name, reasons.IMAGE_PULL, f"image {container.get('image')}: {waiting.get('message', waiting['reason'])}")
         if waiting.get("reason") in _CONFIG:
-            return Trouble(name, _by_text(waiting.get("message", "")), waiting.get("message", waiting["reason"]))
+            return Trouble(name, text_reason(waiting.get("message", "")), waiting.get("message", waiting["reason"]))
     return None
 
 
-def _by_text(message: str) -> Reason:
+def text_reason(message: str) -> Reason:
+    """The reason for a refusal that Kubernetes puts in words only."""
     return next((reason for pattern, reason in _TEXTS if pattern.search(message)), reasons.POD_REFUSED)
 
 
