@@ -217,3 +217,20 @@ def test_a_run_that_does_not_fit_the_gpus_is_refused(tmp_path, spec, total, says
         return
     with pytest.raises(BadSpec, match=says):
         gpus.fits(graph(tmp_path, **spec), total)
+
+
+def test_an_end_that_nobody_saw_is_counted_before_the_server_starts_again(tmp_path):
+    item = server(tmp_path)
+    backend = LocalBackend(tmp_path / "local", Slots(0), [sys.executable, str(MOCK)])
+
+    async def scenario(backend):
+        await backend.create(item)
+        (child,) = [p for p in psutil.Process().children() if str(MOCK) in " ".join(p.cmdline())]
+        child.kill()
+        while not (seen := (await backend.observe()).servers[item.name]).failed:
+            await asyncio.sleep(0)  # gives the watch, which looks once a second, the smallest chance
+        await backend.create(item)
+        return (await backend.observe()).servers[item.name], seen
+
+    state, _ = run(scenario, backend)
+    assert state.failures == 1 and "the server was killed by signal 9" in state.message

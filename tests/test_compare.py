@@ -26,7 +26,7 @@ from maft import adapters, compare, debate, evaluate, layout, program, records, 
 from maft.commits import publish
 from maft.compare import Held
 from maft.errors import BadInput
-from maft.records import Call, Problem, Score, Timing, Transcript, Turn, Usage, Vote
+from maft.records import Call, Diversity, Problem, Score, Timing, Transcript, Turn, Usage, Vote
 from maft.store import FileStore
 from maft_operator import compare as planned
 from maft_operator import gpus, plan
@@ -64,6 +64,19 @@ def test_the_table_names_every_run_and_waits_for_its_numbers() -> None:
     assert {f"{r.run}-{r.iteration}-evaluate" for r in rows} <= set(table.needs)
     assert {r.iteration for r in rows if r.method in ("base", "majority", "equal-sample-majority", "debate")} == {0}
     assert {r.iteration for r in rows if r.method in ("star", "multiagent", "distill")} == {2}
+
+
+def test_only_societies_are_measured_for_diversity_and_the_table_waits_for_it() -> None:
+    made, found = compared(iterations=1, evaluation={"diversity": 5})
+    measured_ = {t.name.removesuffix("-diversity") for t in made.tasks if t.kind == "diversity"}
+    alone = {"base", "star", "single-agent-alone", "distill"}
+    assert measured_ == {
+        f"{one.name}-{i}"
+        for (method, _), one in found.items()
+        for i in ({1} if one.spec.iterations else {0})
+        if method not in alone
+    }
+    assert {f"{name}-diversity" for name in measured_} <= set(made.tasks[-1].needs)
 
 
 def test_tasks_that_ask_know_the_group_and_the_one_server() -> None:
@@ -354,7 +367,7 @@ def test_the_table_as_text_markdown_and_csv() -> None:
     end = lines[0].index("accuracy") + len("accuracy")
     assert [line[:end].split("± ")[1] for line in lines[1:]] == ["6.7", "14.5", "13.4"]  # numbers end in one column
     marked = compare.markdown(found, "FOOTER").splitlines()
-    assert marked[0].count("|") == marked[1].count("|") == marked[2].count("|") == len(compare.COLUMNS) + 1
+    assert marked[0].count("|") == marked[1].count("|") == marked[2].count("|") == len(compare.table(found)[0]) + 1 == 13
     assert marked[-1] == "FOOTER" and marked[2].startswith(
         "| multiagent | 90.0 ± 6.7 | 0.0 |  |  | 50.0 | 80.0 | 1.50 | 0.60 | 1k | 12 | 6 |"
     )
@@ -363,6 +376,33 @@ def test_the_table_as_text_markdown_and_csv() -> None:
     assert float(last["stderr"]) == found[2].accuracy.stderr and float(last["p"]) == found[2].p
     assert (last["better"], last["tokens"], last["adapters"]) == ("debate", "1600", "0")
     assert None not in first and None not in first.values()
+
+
+def measured(cross: float, kl: float, dissimilarity: float | None, agents: int = 2) -> Diversity:
+    one = Score(1.0, 0.0)
+    embedded = None if dissimilarity is None else Score(dissimilarity, 0.0)
+    return Diversity(1, 4, ((0.0,) * agents,) * agents, cross, kl, embedded, one, one, one)
+
+
+def test_diversity_has_columns_where_somebody_measured_it() -> None:
+    several = {
+        ("multiagent", 0): held("11", diversity=measured(0.2, 0.04, 0.5)),
+        ("multiagent", 1): held("11", diversity=measured(0.4, 0.06, None)),
+        ("base", 0): held("10"),
+        ("base", 1): held("10"),
+    }
+    found = compare.rows(several, ["base", "multiagent"])
+    best, base = found
+    assert (best.nll, best.kl, best.dissimilarity) == (pytest.approx(0.3), pytest.approx(0.05), 0.5)
+    assert (base.nll, base.kl, base.dissimilarity) == (None, None, None)
+    heads, first, last = compare.table(found)
+    shown = {head: (first[i], last[i]) for i, head in enumerate(heads)}
+    assert {head: shown[head] for head in ("NLL", "KL", "dissimilarity")} == {
+        "NLL": ("0.300", ""),
+        "KL": ("0.050", ""),
+        "dissimilarity": ("0.500", ""),
+    }
+    assert "NLL" not in compare.text(compare.rows({("base", 0): held("10")}, ["base"])).split()
 
 
 def test_the_table_of_all_methods_fits_into_a_summary(tmp_path: Path) -> None:
@@ -392,6 +432,9 @@ def transcript(i: int, answers: str, right: str = "r") -> Transcript:
 def committed_run(store: FileStore, name: str, answers: list[str], iteration: int = 0, seconds: float = 5.0) -> None:
     prefix = layout.evaluation(f"ns/{name}", iteration)
     publish(store, prefix, {layout.TRANSCRIPTS: records.encode_lines(transcript(i, a) for i, a in enumerate(answers))})
+    agents = len(answers[0])
+    found = measured(0.25, 0.125, None, agents)
+    publish(store, layout.diversity(f"ns/{name}", iteration), {layout.DIVERSITY: records.encode(found)})
     store.write(prefix + layout.TIMING, records.encode(Timing(seconds)))
     for i in range(1, iteration + 1):
         publish(
@@ -425,6 +468,7 @@ def test_the_program_reads_runs_and_writes_five_forms(tmp_path: Path) -> None:
     assert best["entropy"] == pytest.approx((0 + 0.9182958 + 1.5849625 + 0.9182958) / 4)
     assert best["tokens"] == 12 * 40 + 2 * 111  # the held-out debate and both debates that the training needed
     assert (best["seconds"], base["seconds"]) == (2205.0, 5.0)
+    assert (best["nll"], best["kl"], base["nll"], base["kl"]) == (0.25, 0.125, None, None)  # one agent is as diverse as nobody
     assert base["p"] == binomtest(2, 2).pvalue
     for text in outputs.values():
         assert "union" in text and "base" in text

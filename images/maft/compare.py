@@ -8,7 +8,7 @@ import csv
 import io
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 from maft import __version__, layout, program, records, scores
 from maft.commits import committed, fetch, required
 from maft.errors import BadInput
-from maft.records import Score, Transcript, Usage
+from maft.records import Diversity, Score, Transcript, Usage
 from maft.store import Missing, Store, open_store
 
 RESAMPLES = 9999  # of the permutation test
@@ -32,10 +32,14 @@ COLUMNS = (
     "consensus",
     "distinct",
     "entropy",
+    "NLL",
+    "KL",
+    "dissimilarity",
     "tokens",
     "seconds",
     "adapters",
 )
+WORDS = ("method", "next")  # columns of words; the others are numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,8 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a run's last held-out debate was like. right: by question id; usage, seconds: of everything that the method needs."""
+    """What a run's last held-out debate was like. right: by question id; usage, seconds: of everything that the method needs;
+    diversity: where it was measured (evaluation.diversity)."""
 
     right: Mapping[str, float]
     first: Score
@@ -60,12 +65,14 @@ class Held:
     usage: Usage
     seconds: float
     adapters: int
+    diversity: Diversity | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """A method over all seeds. accuracy: mean over questions (each the mean over seeds) with its standard error; spread: standard
-    deviation over seeds; p: of the difference to the next better row, by a paired permutation test over questions."""
+    deviation over seeds; p: of the difference to the next better row, by a paired permutation test over questions; nll, kl,
+    dissimilarity: as in Diversity, mean over seeds, None where no seed has it."""
 
     method: str
     seeds: int
@@ -77,6 +84,9 @@ class Row:
     consensus: float
     distinct: float
     entropy: float
+    nll: float | None
+    kl: float | None
+    dissimilarity: float | None
     tokens: int
     seconds: float
     adapters: int
@@ -100,7 +110,17 @@ def read(store: Store, namespace: str, one: Compared) -> Held:
         usage=Usage(*(sum(getattr(u, f) for u in used) for f in ("calls", "prompt_tokens", "completion_tokens"))),
         seconds=_seconds(store, run, one.iteration),
         adapters=len(trained),
+        diversity=_diversity(store, run, one.iteration),
     )
+
+
+def _diversity(store: Store, run: str, iteration: int) -> Diversity | None:
+    """Of a society; one agent is as diverse as nobody."""
+    commit = committed(store, layout.diversity(run, iteration))
+    if commit is None:
+        return None
+    found = records.decode(fetch(store, commit, layout.DIVERSITY), Diversity, commit.prefix + layout.DIVERSITY)
+    return found if len(found.nll) > 1 else None
 
 
 def _usage(store: Store, prefix: str) -> Usage:
@@ -134,6 +154,7 @@ def rows(held: Mapping[tuple[str, int], Held], methods: Sequence[str]) -> list[R
 
 def _row(method: str, by_method: Mapping[str, Sequence[Held]], better: str) -> Row:
     several = by_method[method]
+    measured = [h.diversity for h in several if h.diversity]
     own = _per_question(several)
     seeds = [statistics.fmean(h.right.values()) for h in several]
     return Row(
@@ -147,10 +168,18 @@ def _row(method: str, by_method: Mapping[str, Sequence[Held]], better: str) -> R
         consensus=statistics.fmean(h.consensus.mean for h in several),
         distinct=statistics.fmean(h.distinct.mean for h in several),
         entropy=statistics.fmean(h.entropy.mean for h in several),
+        nll=_mean(d.cross for d in measured),
+        kl=_mean(d.kl for d in measured),
+        dissimilarity=_mean(d.dissimilarity.mean for d in measured if d.dissimilarity),
         tokens=round(statistics.fmean(h.usage.prompt_tokens + h.usage.completion_tokens for h in several)),
         seconds=statistics.fmean(h.seconds for h in several),
         adapters=max(h.adapters for h in several),
     )
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    found = list(values)
+    return statistics.fmean(found) if found else None
 
 
 def _per_question(several: Sequence[Held]) -> dict[str, float]:
@@ -192,29 +221,39 @@ def cells(row: Row) -> tuple[str, ...]:
         f"{100 * row.consensus:.1f}",
         f"{row.distinct:.2f}",
         f"{row.entropy:.2f}",
+        *("" if value is None else f"{value:.3f}" for value in (row.nll, row.kl, row.dissimilarity)),
         f"{row.tokens / 1000:.0f}k",
         f"{row.seconds:.0f}",
         str(row.adapters),
     )
 
 
+def table(found: Sequence[Row]) -> list[tuple[str, ...]]:
+    """The heads and a line per row, without columns that are empty everywhere (one seed, diversity not measured)."""
+    lines = [COLUMNS, *map(cells, found)]
+    filled = [column for column in zip(*lines, strict=True) if any(column[1:])]
+    return list(zip(*filled, strict=True))
+
+
 def text(found: Sequence[Row]) -> str:
     """Aligned columns."""
-    table = [COLUMNS, *map(cells, found)]
-    widths = [max(len(line[i]) for line in table) for i in range(len(COLUMNS))]
+    lines = table(found)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    left = [head in WORDS for head in lines[0]]
 
     def aligned(line: Sequence[str]) -> str:
-        padded = (c.ljust(w) if i in (0, 3) else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
+        padded = (c.ljust(w) if words else c.rjust(w) for c, w, words in zip(line, widths, left, strict=True))
         return "  ".join(padded).rstrip()
 
-    return "\n".join(map(aligned, table)) + "\n"
+    return "\n".join(map(aligned, lines)) + "\n"
 
 
 def markdown(found: Sequence[Row], footer: str) -> str:
     """With what the numbers mean, and where they come from."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|---" + "|---:" * (len(COLUMNS) - 1) + "|"]
-    lines += ["| " + " | ".join(cells(row)) + " |" for row in found]
-    return "\n".join(lines) + f"\n\n{footer}\n"
+    heads, *lines = table(found)
+    rule = "".join("|---" if head in WORDS else "|---:" for head in heads)
+    written = ["| " + " | ".join(line) + " |" for line in (heads, *lines)]
+    return "\n".join([written[0], rule + "|", *written[1:]]) + f"\n\n{footer}\n"
 
 
 def as_csv(found: Sequence[Row]) -> str:
@@ -232,9 +271,10 @@ def as_csv(found: Sequence[Row]) -> str:
 EXPLAINED = (
     "accuracy: held-out, % ± standard error over questions; spread: standard deviation over seeds, points; p: of the difference to "
     "the next better method (paired permutation test over questions); first answers: accuracy of one of them; consensus: share of "
-    "agents behind the last vote; distinct, entropy: of a question's first answers (bits); tokens: per run, of all that the method "
-    "needs alone; seconds: per run, as measured here, where answers that an earlier run had asked for took none; adapters: served "
-    "at the end."
+    "agents behind the last vote; distinct, entropy: of a question's first answers (bits); NLL, KL: of agents' first answers under "
+    "the others' models (nats per token); dissimilarity: of the embeddings of answers that equal the vote; tokens: per run, of all "
+    "that the method needs alone; seconds: per run, as measured here, where answers that an earlier run had asked for took none; "
+    "adapters: served at the end."
 )
 
 
@@ -279,7 +319,8 @@ def _page(found: Sequence[Row], footer: str) -> str:
 
     chart = report_plots.compared([(row.method, row.accuracy) for row in found])
     template = Environment(autoescape=True).from_string(resources.files("maft").joinpath("compare.html.j2").read_text("utf-8"))
-    return template.render(columns=COLUMNS, rows=[cells(row) for row in found], chart=chart, footer=footer)
+    heads, *lines = table(found)
+    return template.render(heads=[(head, head in WORDS) for head in heads], rows=lines, chart=chart, footer=footer)
 
 
 def parser() -> argparse.ArgumentParser:

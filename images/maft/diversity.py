@@ -10,7 +10,6 @@ import math
 import random
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,29 +20,10 @@ from torch.nn.functional import cosine_similarity, log_softmax
 from maft import adapters, embeddings, flags, layout, lora, models, program, records, scores
 from maft.commits import committed, fetch, fetch_folder, publish, required
 from maft.prompts import ChatTemplate, Tokens
-from maft.records import BASE, Score, Transcript
+from maft.records import BASE, Diversity, Score, Transcript
 from maft.store import Store, open_store
 
 OWN = "base"  # PEFT's name for no adapter
-
-
-@dataclass(frozen=True, slots=True)
-class Diversity:
-    """nll[i][j]: mean negative log-likelihood of agent i's answers under agent j's model, nats per token. cross: mean over i ≠ j,
-    the paper's measure (higher: more diverse). kl: mean over i ≠ j of KL(i ‖ j) at every token of agent i's answers, in nats.
-    dissimilarity: 1 - cosine of the embeddings of two agents' answers to a question, among those that equal the vote (None: no such
-    pair). distinct, entropy: different answers to a question, and the entropy of their values in bits. consensus: share of agents
-    behind the last vote."""
-
-    iteration: int
-    questions: int
-    nll: tuple[tuple[float, ...], ...]
-    cross: float
-    kl: float
-    dissimilarity: Score | None
-    distinct: Score
-    entropy: Score
-    consensus: Score
 
 
 class Society:

@@ -184,6 +184,28 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
+class Diversity:
+    """How far the agents of one iteration are from each other; first answers, natural logarithms.
+
+    nll[i][j]: mean negative log-likelihood of agent i's answers under agent j's model, nats per token; cross: mean over i ≠ j,
+    the paper's measure (higher: more diverse); kl: mean over i ≠ j of KL(i ‖ j) at every token of agent i's answers, in nats;
+    dissimilarity: 1 - cosine of the embeddings of two agents' answers to a question, among those that equal the vote (None: no
+    such pair); distinct, entropy: different answers to a question, and the entropy of their values in bits; consensus: share of
+    agents behind the last vote.
+    """
+
+    iteration: int
+    questions: int
+    nll: tuple[tuple[float, ...], ...]
+    cross: float
+    kl: float
+    dissimilarity: Score | None
+    distinct: Score
+    entropy: Score
+    consensus: Score
+
+
+@dataclass(frozen=True, slots=True)
 class DatasetCounts:
     """One data set of one agent: examples kept, and what was left out under which reason."""
 

@@ -56,7 +56,8 @@ def graph(group: Run, compared: Mapping[tuple[str, int], Run], store: str) -> Gr
         tasks, after = tasks + own, tuple(task.name for task in own if task.name not in needed)
     pairs = [f"--compared={method}={seed}={run.name}={run.spec.iterations}" for (method, seed), run in compared.items()]
     flags: Flags = ("--store", store, "--run", group.key, *pairs)
-    table = Task(f"{group.name}-compare", "compare", 0, flags, tuple(t.name for t in tasks if t.kind == "evaluate"))
+    measured = tuple(task.name for task in tasks if task.kind in ("evaluate", "diversity"))
+    table = Task(f"{group.name}-compare", "compare", 0, flags, measured)
     return Graph((*tasks, table), (server,), group.spec.inference.lifetime == "Phase", group.spec.backoff_limit)
 
 

@@ -56,7 +56,7 @@ class Display:
                 self._finished(server.name, f"{server.name} is ready", "")
             elif server.name not in observed.servers:
                 self._ended.discard(server.name)
-            if state and state.failed and state.message:
+            if state and state.failures and state.message:  # said also where it is running again by now
                 self._once(f"{server.name}/{state.failures}", f"{server.name} failed ({state.failures}): {state.message}")
         for task in self._graph.tasks:
             self._task(task, observed, done.get(task.name), summaries)
@@ -69,7 +69,7 @@ class Display:
         self._follow(task.name, title(task), status == "running", done)
         if status == "succeeded":
             self._finished(task.name, title(task), said(task, summaries.get(task.name, {})))
-        elif state and status == "failed" and state.message:
+        elif state and state.failures and state.message:  # said also where it is running again by now
             self._once(f"{task.name}/{state.failures}", f"{task.name} failed ({state.failures}): {state.message}")
 
     def _follow(self, name: str, text: str, active: bool, done: tuple[float, float] | None) -> None:

@@ -165,6 +165,7 @@ class LocalBackend:
         while len(replicas.processes) < server.replicas:
             replicas.processes.append(_Replica(free_port()))
         for i, replica in enumerate(replicas.processes):
+            _note_end(replica)  # an end that the watch has not seen yet counts too
             down = replica.child is None or replica.child.exit_code is not None
             gpus = self._slots.take(f"{server.name}/{i}", server.gpus)
             if down and gpus is not None and _now() >= replica.not_before:
@@ -195,12 +196,10 @@ class LocalBackend:
 
     async def _look_at(self, replica: _Replica) -> None:
         child = replica.child
-        if child is None or (child.exit_code is not None and replica.not_before > replica.started):
-            return  # never started, or its end is known
-        if child.exit_code is not None:
-            replica.ready, replica.exit_code = False, child.exit_code
-            replica.failed(_now(), _ended("the server", child.exit_code, child))
-        elif await self._healthy(replica.port):
+        _note_end(replica)
+        if child is None or child.exit_code is not None:
+            return
+        if await self._healthy(replica.port):
             replica.ready, replica.answered = True, _now()
         elif _now() - replica.answered > (self._hang_limit if replica.ready else START_LIMIT):
             replica.ready = False
@@ -213,6 +212,15 @@ class LocalBackend:
                 return response.status == 200
         except (aiohttp.ClientError, TimeoutError):
             return False
+
+
+def _note_end(replica: _Replica) -> None:
+    """Counts the end of a server's process, once."""
+    child = replica.child
+    if child is None or child.exit_code is None or replica.not_before > replica.started:
+        return  # never started, still running, or its end is known
+    replica.ready, replica.exit_code = False, child.exit_code
+    replica.failed(_now(), _ended("the server", child.exit_code, child))
 
 
 def _environment(gpus: tuple[int, ...]) -> dict[str, str]:

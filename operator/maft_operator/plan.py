@@ -108,7 +108,8 @@ def graph(run: Run, store: str, *, suspended: bool = False) -> Graph:
         tasks += _train(run, common, iteration)
         if iteration % spec.evaluation.every == 0 or iteration == spec.iterations:
             tasks.append(_debate(run, common, "evaluate", iteration))
-    tasks += [_diversity(run, common, task) for task in tasks if task.kind == "evaluate" and spec.evaluation.diversity]
+    societies = [t for t in tasks if t.kind == "evaluate" and spec.agents > 1 and not _alone(run, t.kind, t.iteration)]
+    tasks += [_diversity(run, common, task) for task in societies if spec.evaluation.diversity]
     tasks.append(_report(run, common, tasks))
     return Graph(tuple(tasks), servers, spec.inference.lifetime == "Phase", spec.backoff_limit, suspended)
 
@@ -163,8 +164,8 @@ def _debate(run: Run, common: Flags, kind: Literal["debate", "evaluate"], iterat
     spec = run.spec
     models_from = iteration - 1 if kind == "debate" else iteration
     needs = train_names(run, models_from) if models_from else (name(run, 0, "prepare"),)
-    alone = kind == "evaluate" and run.recipe.alone and iteration > 0
-    flags: Flags = (*common, *_model(spec), *_rules(spec, spec.task if kind == "debate" else spec.exam, alone=alone))
+    asked, alone = (spec.task if kind == "debate" else spec.exam), _alone(run, kind, iteration)
+    flags: Flags = (*common, *_model(spec), *_rules(spec, asked, alone=alone))
     flags += ("--iteration", str(iteration), "--models-from", str(models_from))
     flags += ("--one-model",) if run.recipe.one_model and models_from else ()
     if kind == "debate":
@@ -172,6 +173,11 @@ def _debate(run: Run, common: Flags, kind: Literal["debate", "evaluate"], iterat
         flags += ("--examples", run.recipe.examples, *(("--pooled",) if run.recipe.one_model else ()))
         flags += (f"--prompt-hint={spec.debate.prompts.hint}",) if run.recipe.examples == "hinted" else ()
     return Task(name(run, iteration, kind), kind, iteration, flags, needs, server_names(run))
+
+
+def _alone(run: Run, kind: Kind, iteration: int) -> bool:
+    """Whether a trained model answers the held-out questions once, without debate."""
+    return kind == "evaluate" and run.recipe.alone and iteration > 0
 
 
 def _rules(spec: Spec, asked: Questions, *, alone: bool) -> Flags:

