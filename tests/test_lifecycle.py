@@ -9,11 +9,12 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import yaml
 from conftest import MOCK
-from installed import SYSTEM, Installed, make_namespace
+from installed import BUCKET, SYSTEM, Installed, make_namespace
 from kube import RUNS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -33,17 +34,19 @@ def products(maft: Installed, namespace: str, name: str) -> dict[str, str]:
     return found
 
 
-@pytest.fixture(scope="module")
-def reference(maft: Installed, tmp_path_factory) -> dict[str, str]:
+def made_here(maft: Installed, folder: Path, name: str, **spec) -> dict[str, str]:
     """What `maft run` makes of the same file on this machine, with the same engine, into the same bucket."""
-    folder = tmp_path_factory.mktemp("reference")
-    resource = maft.resource("same", "local", **SPEC)
-    (folder / "run.yaml").write_text(yaml.safe_dump(resource))
+    (folder / "run.yaml").write_text(yaml.safe_dump(maft.resource(name, "local", **spec)))
     keys = {"AWS_ACCESS_KEY_ID": maft.cluster.s3_access_key, "AWS_SECRET_ACCESS_KEY": maft.cluster.s3_secret_key}
     command = [sys.executable, "-m", "maft_operator", "run", "run.yaml", "--serve", f"{sys.executable} {MOCK}"]
     done = subprocess.run(command, cwd=folder, env={**os.environ, **keys}, capture_output=True, text=True, timeout=LIMIT)
     assert done.returncode == 0, done.stdout + done.stderr
-    found = products(maft, "local", "same")
+    return products(maft, "local", name)
+
+
+@pytest.fixture(scope="module")
+def reference(maft: Installed, tmp_path_factory) -> dict[str, str]:
+    found = made_here(maft, tmp_path_factory.mktemp("reference"), "same", **SPEC)
     assert len([name for name in found if name.endswith(".safetensors")]) == 8
     return found
 
@@ -56,6 +59,24 @@ def test_a_run_on_the_cluster_equals_the_same_file_on_one_machine(maft, namespac
     begin(maft, namespace, "same")
     maft.kube.wait_complete(namespace, "same", LIMIT)
     assert products(maft, namespace, "same") == reference
+
+
+def test_a_baseline_is_a_resource_like_any_other(maft, namespace, tmp_path):
+    """One generator for all agents, a vote in place of a debate; the same as on one machine, and called by its name."""
+    spec = {"method": "majority-finetuning", "iterations": 1, "evaluation": {"diversity": 6, "embedder": "package"}}
+    expected = made_here(maft, tmp_path, "baseline", **{**SPEC, **spec})
+    begin(maft, namespace, "baseline", **spec)
+    status = maft.kube.wait_complete(namespace, "baseline", LIMIT)
+    assert products(maft, namespace, "baseline") == expected
+    assert [name for name in expected if name.endswith(".safetensors")] == [
+        "iterations/1/adapters/generator-0/adapter_model.safetensors"
+    ]
+    first, last = status["iterations"]
+    assert (first.get("trained"), last["trained"]) == (None, 1)
+    assert status["accuracy"] == last["accuracy"] == last["majority"]  # no debate after the vote
+    assert float(last["nll"]) > 0 and "kl" in last
+    page = maft.read(status["artifacts"]["report"].removeprefix(f"s3://{BUCKET}/")).decode()
+    assert "majority-finetuning, iteration 1" in page and "Held-out accuracy of the majority" in page
 
 
 def test_suspending_five_times_changes_nothing(maft, namespace, reference):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from maft import layout, program, records, report, report_read
+from maft import layout, program, records, report, report_read, report_words
 from maft.commits import publish
 from maft.errors import BadInput
 from maft.records import (
@@ -20,6 +20,7 @@ from maft.records import (
     Adapter,
     Call,
     DatasetCounts,
+    Diversity,
     Evaluation,
     Problem,
     Score,
@@ -221,7 +222,8 @@ def test_table_equals_the_evaluations(finished_store: Store, finished: Made) -> 
     assert rows["multiagent finetuning, iteration 1"][:3] == ["60.7 ± 4.0", "45.7 ± 1.0", "55.7 ± 3.0"]
     assert rows["multiagent finetuning, iteration 2"][0] == "95.0 ± 4.0"
     assert [row["accuracy"]["mean"] for row in data["accuracy"]] == pytest.approx([0.1, 0.2, 0.25, 0.6067, 0.95])
-    assert summary["accuracy"][2] == ["debate (untrained)", 0.25, 0.04]
+    assert summary["accuracy"][0] == ["base (one answer)", [0.1, 0.01], None, None]
+    assert summary["accuracy"][2] == ["debate (untrained)", [0.25, 0.04], [0.1, 0.01], [0.9, 0.05]]
     assert summary["report"] == f"{finished_store.url}/{RUN}/report/index.html"
 
 
@@ -382,7 +384,7 @@ def test_iteration_without_evaluation(store: Store) -> None:
     assert "Accuracy on held-out questions" not in page
     put_evaluation(store, 2)
     assert told(store)["headline"] == (
-        "The debate gets 95.0 ± 4.0 % of the held-out questions right after 2 iterations of finetuning; "
+        "After 2 iterations of finetuning, the debate is right on 95.0 ± 4.0 % of the held-out questions; "
         "it was not evaluated untrained."
     )
 
@@ -398,14 +400,115 @@ def test_only_the_questions_are_there(store: Store) -> None:
 def test_untrained_only(store: Store) -> None:
     put_problems(store)
     put_evaluation(store, 0)
-    assert told(store)["headline"].startswith("The untrained debate gets 25.0 ± 4.0 %")
+    assert told(store)["headline"].startswith("Untrained, the debate is right on 25.0 ± 4.0 %")
 
 
 def test_only_the_reference_rows_that_the_spec_names() -> None:
     spec = report_read.Spec(evaluation=report_read.Baselines(("debate",)))
     nothing = report_read.Training((), (), None, {})
     run = report_read.Run(RUN, {}, spec, {}, (report_read.Iteration(0, None, nothing, None, numbers(0)),))
-    assert [row.name for row in report.rows(run)] == ["debate (untrained)"]
+    assert [row.name for row in report_words.rows(run)] == ["debate (untrained)"]
+
+
+# --- other methods ---
+
+NOTHING = report_read.Training((), (), None, {})
+
+
+def of(method: str, agents: int, rounds: int, *, iterations: int = 0, baselines: tuple[str, ...] = ()) -> report_read.Run:
+    """A run of that method whose evaluations had so many agents and rounds, the last two of them if it trains."""
+
+    def shaped(n: int) -> Evaluation:
+        e = numbers(n)
+        return replace(e, agents=e.agents[:1] * agents, answers=e.answers[:rounds], votes=e.votes[:rounds])
+
+    spec = report_read.Spec(method=method, iterations=iterations, evaluation=report_read.Baselines(baselines))
+    return report_read.Run(
+        RUN, {}, spec, {}, tuple(report_read.Iteration(n, None, NOTHING, None, shaped(n)) for n in range(iterations + 1))
+    )
+
+
+ALL = ("base", "majority", "debate")
+
+
+@pytest.mark.parametrize(
+    ("run", "expected"),
+    [
+        (of("base", 1, 1), ["base (one answer)"]),
+        (of("base", 1, 1, baselines=ALL), ["base (one answer)"]),
+        (of("majority", 2, 1), ["majority of 2"]),
+        (of("majority", 2, 1, baselines=ALL), ["base (one answer)", "majority of 2"]),
+        (of("debate", 2, 2), ["debate (untrained)"]),
+        (of("equal-sample-majority", 9, 1), ["equal-sample-majority"]),
+        (of("equal-sample-majority", 9, 1, baselines=ALL), ["base (one answer)", "majority of 9", "equal-sample-majority"]),
+        (of("star", 1, 1, iterations=1), ["star, iteration 1"]),
+        (of("union", 2, 2, iterations=2, baselines=("base",)), ["base (one answer)", "union, iteration 1", "union, iteration 2"]),
+        (of("multiagent", 2, 2, iterations=1), ["multiagent finetuning, iteration 1"]),
+    ],
+    ids=lambda value: value.spec.method if isinstance(value, report_read.Run) else "",
+)
+def test_every_method_has_rows_of_its_own_name(run: report_read.Run, expected: list[str]) -> None:
+    assert [row.name for row in report_words.rows(run)] == expected
+    assert report.facts(run)["Method"] == run.spec.method
+
+
+@pytest.mark.parametrize(
+    ("run", "expected"),
+    [
+        (of("base", 1, 1), "Untrained, one answer is right on 20.0 ± 3.0 % of the held-out questions; this method trains nothing."),
+        (
+            of("majority", 2, 1),
+            "Untrained, the majority is right on 20.0 ± 3.0 % of the held-out questions; this method trains nothing.",
+        ),
+        (
+            of("star", 1, 1, iterations=1),
+            "Held-out accuracy of one answer went from 20.0 ± 3.0 % (untrained) to 55.7 ± 3.0 % after 1 iteration of finetuning.",
+        ),
+        (
+            of("majority-finetuning", 2, 1, iterations=1),
+            "Held-out accuracy of the majority went from 20.0 ± 3.0 % (untrained) to 55.7 ± 3.0 % after 1 iteration of finetuning.",
+        ),
+    ],
+    ids=lambda value: value.spec.method if isinstance(value, report_read.Run) else "",
+)
+def test_the_headline_says_whose_accuracy_it_is(run: report_read.Run, expected: str) -> None:
+    assert report_words.headline(run) == expected
+    assert "the debate turned" not in report_words.details(run)
+
+
+def test_a_model_that_answers_alone_is_not_called_a_debate() -> None:
+    before, after = of("distill", 2, 2), of("distill", 1, 1, iterations=1)
+    run = replace(after, iterations=(before.iterations[0], after.iterations[1]))
+    assert report_words.headline(run) == (
+        "Held-out accuracy went from 25.0 ± 4.0 % (the debate, untrained) to 55.7 ± 3.0 % (one answer) after 1 iteration "
+        "of finetuning."
+    )
+
+
+def test_an_answer_after_a_hint_is_no_flip_and_is_shown_as_what_it_is(store: Store) -> None:
+    hinted = transcript(0, ["3"], ["4"])
+    hinted = replace(hinted, votes=hinted.votes[:1], summaries=())
+    assert report_read.categories(hinted) == ()
+    shown = json.loads(report_read.card(hinted).data)
+    assert [turn["hinted"] for turn in shown["agents"][0]] == [False, True]
+    spec = {**SPEC, "method": "star"}
+    publish(store, f"{RUN}/{layout.PROBLEMS}", {}, meta={"spec": json.dumps(spec)})
+    publish(store, layout.debate(RUN, 1), {layout.TRANSCRIPTS: records.encode_lines([hinted])}, meta={"seed": 7})
+    _, page, _ = make(store)
+    text = " ".join(Page(page).text.split())
+    assert "training has used those of the training questions" in text and "training has not used them" not in text
+    assert "This run is star" in text
+
+
+def test_diversity_is_drawn_and_kept(store: Store) -> None:
+    put_run(store)
+    one = Score(1.0, 0.0)
+    for iteration, cross in ((0, 0.14), (1, 0.0725)):
+        found = Diversity(iteration, 4, ((0.0, cross), (cross, 0.0)), cross, cross / 4, None, one, one, one)
+        publish(store, layout.diversity(RUN, iteration), {layout.DIVERSITY: records.encode(found)})
+    _, page, data = make(store)
+    assert [(d["iteration"], d["cross"]) for d in data["diversity"]] == [(0, 0.14), (1, 0.0725)]
+    assert 'aria-label="Diversity of first answers"' in page
 
 
 @pytest.mark.parametrize(
@@ -419,7 +522,7 @@ def test_only_the_reference_rows_that_the_spec_names() -> None:
     ],
 )
 def test_chance_is_no_rise(change: Score | None, expected: tuple[str, str]) -> None:
-    assert report._change(change) == expected
+    assert report_words._change(change) == expected
 
 
 def test_nothing_committed_is_bad_input(store: Store) -> None:
@@ -461,8 +564,8 @@ def test_what_the_probe_says_of_the_labels(tmp_path: Path, probe: list[Transcrip
     publish(store, layout.debate(RUN, 1), files, meta={"seed": 7})
     run = report_read.read(store, RUN)
     told = f"Training reinforces wrong answers: the majority was right on {share} (iteration 1) of the probe questions."
-    assert report.warning(run) == (told if harmful else "")
-    assert f"Of the probe questions {share} had a right majority when iteration 1 was trained." in report.details(run)
+    assert report_words.warning(run) == (told if harmful else "")
+    assert f"Of the probe questions {share} had a right majority when iteration 1 was trained." in report_words.details(run)
     assert [stage.questions for stage in run.stages] == [3]  # the probe is no training question
     page = report.page(run, [[]])
     assert ("Training reinforces wrong answers" in page) == harmful
@@ -472,5 +575,5 @@ def test_without_a_probe_there_is_no_warning(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     put_run(store)
     run = report_read.read(store, RUN)
-    assert (report.warning(run), report.probed(run)) == ("", [])
-    assert "probe" not in report.details(run)
+    assert (report_words.warning(run), report_words.probed(run)) == ("", [])
+    assert "probe" not in report_words.details(run)

@@ -82,8 +82,8 @@ def whole(tmp_path_factory):
 
 def test_a_run_ends_with_table_report_and_no_process(whole):
     folder, out = whole
-    assert re.search(r"multiagent finetuning\s*│\s*2\s*│\s*\d+\.\d ± \d+\.\d", out)
-    for row in ("base, one answer", "majority of 3", "debate, untrained"):
+    assert re.search(r"multiagent finetuning, iteration 2\s*│\s*\d+\.\d ± \d+\.\d", out)
+    for row in ("base (one answer)", "majority of 3", "debate (untrained)"):
         assert row in out
     report = Path(re.search(r"Report: file://(\S+)", out)[1])
     assert report.stat().st_size > 10_000

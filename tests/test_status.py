@@ -500,6 +500,27 @@ def test_the_accuracy_is_that_of_the_last_iteration_that_was_evaluated() -> None
     assert whole["accuracy"] == "70.0 ± 2.0"
 
 
+def test_a_method_that_trains_nothing_has_the_accuracy_of_its_only_evaluation() -> None:
+    run = a_run(method="majority")
+    names = [task.name for task in planned(run).tasks]
+    assert names == ["r-0-prepare", "r-0-evaluate", "r-0-report"]
+    whole = state(*map(done, names), SAID[0], run=run)
+    assert (whole["accuracy"], whole["baseAccuracy"]) == ("42.0 ± 2.0", "30.0 ± 3.0")
+
+
+@pytest.mark.parametrize(
+    ("agents", "rounds", "told"),
+    [
+        (3, 2, "300 questions, 42.0 ± 2.0 % right after the debate, 50.0 ± 1.0 % before"),
+        (3, 1, "300 questions, 42.0 ± 2.0 % right by majority"),
+        (1, 1, "300 questions, 42.0 ± 2.0 % right"),
+    ],
+)
+def test_an_evaluation_in_words(agents: int, rounds: int, told: str) -> None:
+    summary = {"questions": 300, "agents": agents, "rounds": rounds, **scores(0.42, 0.3)}
+    assert words.said(next(t for t in planned(RUN).tasks if t.kind == "evaluate"), summary) == told
+
+
 @pytest.mark.parametrize("left", [ALL, ALL[:3], (PREPARED,), ()])
 def test_results_stay_when_pods_and_jobs_have_gone(left: tuple[Json, ...]) -> None:
     whole = state(*ALL, *SAID)

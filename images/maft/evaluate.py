@@ -83,6 +83,8 @@ def summary(numbers: Evaluation) -> dict[str, Any]:
 
     return {
         "questions": numbers.questions,
+        "agents": len(numbers.agents),
+        "rounds": len(numbers.votes),
         "answer": short(numbers.answers[0]),
         "majority": short(numbers.votes[0]),
         "debate": short(numbers.votes[-1]),

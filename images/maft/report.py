@@ -17,136 +17,12 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from maft import __version__, layout, program, records, report_plots
-from maft.records import BASE, ROLES, Evaluation, Score, Usage
+from maft.records import BASE, ROLES, Usage
 from maft.report_read import CATEGORIES, EMBEDDED, Card, Run, Stage, Task, embeddable, fit, read
-from maft.scores import score
+from maft.report_words import Row, bare, details, gain, headline, method, probed, rows, tight, unfinished, warning
 from maft.store import open_store
 
-NOISE = 2.0  # standard errors within which a difference is called no difference
 SUMMARY_ROWS = 30  # of the table in the summary, which holds 4 KiB
-
-
-# --- numbers and words ---
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A row of the paper's table. numbers: the debate behind it; None for what is only a part of the untrained debate."""
-
-    name: str
-    accuracy: Score
-    numbers: Evaluation | None
-
-
-def rows(run: Run) -> list[Row]:
-    """The paper's table: reference rows of the untrained debate, then one row per evaluated iteration."""
-    found: list[Row] = []
-    for e in run.evaluations:
-        if e.iteration:
-            found.append(Row(f"multiagent finetuning, iteration {e.iteration}", e.votes[-1], e))
-            continue
-        reference = {
-            "base": Row("base (one answer)", e.answers[0], None),
-            "majority": Row(f"majority of {len(e.agents)}", e.votes[0], None),
-            "debate": Row("debate (untrained)", e.votes[-1], e),
-        }
-        found += [row for key, row in reference.items() if key in run.spec.evaluation.baselines]
-    return found
-
-
-def gain(run: Run) -> Score | None:
-    """Accuracy of the last evaluated iteration less that of the untrained debate, over the questions that both answered."""
-    stages = [i.evaluation for i in run.iterations if i.evaluation]
-    if len(stages) < 2 or stages[0].iteration != 0:
-        return None
-    before, after = stages[0].right, stages[-1].right
-    changes = [float(after[p] - before[p]) for p in after if p in before]
-    return score(changes) if changes else None
-
-
-def headline(run: Run) -> str:
-    """What happened, in one sentence."""
-    first = next((e for e in run.evaluations if e.iteration == 0), None)
-    last = next((e for e in reversed(run.evaluations) if e.iteration), None)
-    if last is None:
-        if first is None:
-            return "No held-out evaluation is finished yet, so there is no accuracy to tell."
-        share = percent(first.votes[-1])
-        return f"The untrained debate gets {share} of the held-out questions right; no iteration is evaluated yet."
-    after, share = f"after {_iterations_of(last.iteration)} of finetuning", percent(last.votes[-1])
-    if first is None:
-        return f"The debate gets {share} of the held-out questions right {after}; it was not evaluated untrained."
-    verb, tail = _change(gain(run))
-    return f"Held-out accuracy of the debate {verb} from {percent(first.votes[-1])} (untrained) to {share} {after}{tail}."
-
-
-def _change(change: Score | None) -> tuple[str, str]:
-    """A verb and a remark: no rise is told where chance may have made it."""
-    if change is None:
-        return "went", ""
-    if abs(change.mean) <= NOISE * change.stderr:  # both are 0 where nothing changed
-        return "went", ", which is no more than chance explains"
-    return ("rose" if change.mean > 0 else "fell"), ""
-
-
-def _iterations_of(number: int) -> str:
-    return "1 iteration" if number == 1 else f"{number} iterations"
-
-
-def details(run: Run) -> str:
-    """The sentences after the headline."""
-    found: list[str] = []
-    if change := gain(run):
-        points = f"{100 * change.mean:+.1f} ± {100 * change.stderr:.1f}".replace("-", "−")
-        found.append(f"Question by question that is a difference of {points} percentage points.")
-    if run.evaluations:
-        last = run.evaluations[-1]
-        n, asked = last.iteration, len(last.agents) * last.questions
-        who = f"after iteration {n}" if n else "untrained"
-        found.append(
-            f"In the last evaluation ({who}, {last.questions:,} questions) the debate turned {last.wrong_to_right:,} of {asked:,} "
-            f"first answers from wrong to right and {last.right_to_wrong:,} from right to wrong."
-        )
-    if told := probed(run):
-        stage, probe = told[-1]
-        found.append(f"Of the probe questions {percent(probe)} had a right majority when iteration {stage.iteration} was trained.")
-    return " ".join(found)
-
-
-def probed(run: Run) -> list[tuple[Stage, Score]]:
-    """Debates of training questions that had a probe beside them."""
-    return [(stage, stage.probe) for stage in run.stages if stage.probe]
-
-
-def warning(run: Run) -> str:
-    """Of iterations whose labels are mostly wrong, or nothing."""
-    harmful = [f"{percent(probe)} (iteration {stage.iteration})" for stage, probe in probed(run) if probe.mean < 0.5]
-    if not harmful:
-        return ""
-    return f"Training reinforces wrong answers: the majority was right on {', '.join(harmful)} of the probe questions."
-
-
-def unfinished(run: Run) -> str:
-    """What is still missing, or nothing."""
-    if not run.iterations or run.trained < run.planned:
-        return f"This run is unfinished: {run.trained} of {run.planned} iterations have all their adapters."
-    last = run.iterations[-1]
-    return "" if last.evaluation else f"The held-out evaluation of iteration {last.number} is not finished."
-
-
-def bare(score: Score) -> str:
-    """`58.0 ± 2.2`: percent, in a column that says so."""
-    return f"{100 * score.mean:.1f} ± {100 * score.stderr:.1f}"
-
-
-def percent(score: Score) -> str:
-    """`58.0 ± 2.2 %`."""
-    return f"{bare(score)} %"
-
-
-def tight(text: str) -> str:
-    """No line ends inside `58.0 ± 2.2 %`."""
-    return text.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}").replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def clock(seconds: float | None) -> str:
@@ -165,6 +41,7 @@ def facts(run: Run) -> dict[str, str]:
     seed = spec.seed if spec.seed is not None else stage.seed if stage else None
     train, held_out = (run.questions.get(f"{part}.jsonl") for part in ("train", "held-out"))
     found = {
+        "Method": run.spec.method,
         "Model": str(run.meta.get("model", "")),
         "Task": _task(spec.task),
         "Questions": f"{train:,} for training, {held_out:,} held out" if train is not None and held_out is not None else "",
@@ -203,6 +80,7 @@ def data(run: Run, shown: Sequence[Sequence[Card]]) -> dict[str, Any]:
         "gain": gain(run),
         "accuracy": [{"name": row.name, "accuracy": row.accuracy} for row in rows(run)],
         "evaluations": run.evaluations,
+        "diversity": [i.diversity for i in run.iterations if i.diversity],
         "datasets": {str(i.number): i.training.counts for i in run.iterations if i.training.counts},
         "adapters": [a for i in run.iterations for a in i.training.adapters],
         "stages": [_numbers(stage, cards) for stage, cards in zip(run.stages, shown, strict=True)],
@@ -265,6 +143,7 @@ def charts(run: Run) -> list[Markup]:
     drawn = (
         report_plots.accuracy(run.evaluations),
         report_plots.consensus(*({s.learnt: s.agreement for s in found.values()} for found in (held_out, debates))),
+        report_plots.diversity([i.diversity for i in run.iterations if i.diversity]),
         *(report_plots.kept(role, counts) for role in ROLES),
         report_plots.tokens({"debate": _usages(debates), "evaluation": _usages(held_out)}),
         report_plots.time({"debate": _times(debates), "training": trained, "evaluation": _times(held_out)}),
@@ -325,6 +204,8 @@ def page(run: Run, shown: Sequence[Sequence[Card]]) -> str:
         blocks=[Markup((b"[" + b",".join(c.data for c in cards) + b"]").decode()) for cards in shown],
         stages=embeddable(records.encode(_stages(run))),
         base=BASE,
+        method=method(run),
+        labels=run.spec.method == "star",
         version=__version__,
     )
 
@@ -351,9 +232,15 @@ def main(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def summary_rows(run: Run) -> list[list[Any]]:
-    """Name, accuracy and its standard error; of a long run the reference rows and the last iterations."""
-    found = [[row.name, round(row.accuracy.mean, 4), round(row.accuracy.stderr, 4)] for row in rows(run)]
+    """Name, accuracy, one first answer and consensus as mean and standard error (None where only a part of another row); of a long
+    run the reference rows and the last iterations."""
+    found = [_summary_row(row) for row in rows(run)]
     return found if len(found) <= SUMMARY_ROWS else found[:3] + found[3 - SUMMARY_ROWS :]
+
+
+def _summary_row(row: Row) -> list[Any]:
+    parts = (row.accuracy, row.numbers.answers[0], row.numbers.consensus) if row.numbers else (row.accuracy, None, None)
+    return [row.name, *([round(part.mean, 4), round(part.stderr, 4)] if part else None for part in parts)]
 
 
 def parser() -> argparse.ArgumentParser:

@@ -14,7 +14,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, StrMethodFormatter
 
-from maft.records import DatasetCounts, Evaluation, Role, Score, Usage
+from maft.records import DatasetCounts, Diversity, Evaluation, Role, Score, Usage
 
 SERIES = tuple(f"#0000f{i}" for i in range(1, 9))  # stand for the page's colours until the SVG is written
 INK, GRID = "#00000a", "#00000b"
@@ -65,6 +65,23 @@ def consensus(held_out: Mapping[int, Score], training: Mapping[int, Score]) -> s
     """Agreement with the final majority; both by the iterations that the debating agents have behind them."""
     series = {"held-out questions": held_out, "training questions": training}
     return _lines("consensus", ("Agreement with the majority", LEARNT, "agents that agree (%)"), series)
+
+
+def diversity(measured: Sequence[Diversity]) -> str:
+    """How far agents are from each other, in nats; see Diversity for the formulas."""
+    series = {
+        "likelihood of the others' answers (NLL)": {d.iteration: d.cross for d in measured},
+        "KL between agents": {d.iteration: d.kl for d in measured},
+    }
+    if not measured:
+        return ""
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes(("Diversity of first answers", LEARNT, "nats per token"))
+        for k, (label, points) in enumerate(series.items()):
+            axes.plot(*zip(*sorted(points.items()), strict=True), label=label, color=SERIES[k], marker=MARKS[k], linestyle=LINES[k])
+        axes.set_ylim(0, None)
+        _whole(axes, sorted(d.iteration for d in measured))
+        return _svg(figure, "diversity", "Diversity of first answers")
 
 
 def kept(role: Role, counts: Mapping[int, Sequence[DatasetCounts]]) -> str:

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from maft import layout, records
 from maft.commits import committed, fetch
 from maft.errors import BadInput
-from maft.records import Adapter, Call, Commit, DatasetCounts, Evaluation, Score, Timing, Transcript, Turn, Usage
+from maft.records import Adapter, Call, Commit, DatasetCounts, Diversity, Evaluation, Score, Timing, Transcript, Turn, Usage
 from maft.scores import accuracy, agreement, usage
 from maft.store import Missing, Store
 
@@ -67,6 +67,7 @@ class Baselines:
 class Spec:
     """What the report takes from the run's spec; runs without Kubernetes need not have one."""
 
+    method: str = "multiagent"
     agents: int = 0
     iterations: int = 0
     seed: int | None = None
@@ -130,6 +131,7 @@ class Iteration:
     training: Training
     evaluation: Stage | None
     numbers: Evaluation | None
+    diversity: Diversity | None = None
 
     @property
     def empty(self) -> bool:
@@ -193,16 +195,18 @@ def _iterations(store: Store, run: str) -> Iterator[Iteration]:
 def _iteration(store: Store, run: str, number: int) -> Iteration:
     held_out = committed(store, layout.evaluation(run, number))
     debate = committed(store, layout.debate(run, number)) if number else None
-    numbers = None
-    if held_out:
-        numbers = records.decode(fetch(store, held_out, layout.EVALUATION), Evaluation, held_out.prefix + layout.EVALUATION)
     return Iteration(
         number,
         _stage(store, debate, "training", number) if debate else None,
         _training(store, run, number),
         _stage(store, held_out, "held-out", number) if held_out else None,
-        numbers,
+        _record(store, held_out, layout.EVALUATION, Evaluation),
+        _record(store, committed(store, layout.diversity(run, number)), layout.DIVERSITY, Diversity),
     )
+
+
+def _record(store: Store, commit: Commit | None, name: str, kind: type[T]) -> T | None:
+    return records.decode(fetch(store, commit, name), kind, commit.prefix + name) if commit else None
 
 
 def _stage(store: Store, commit: Commit, part: Part, iteration: int) -> Stage:
@@ -263,8 +267,9 @@ def _seconds(store: Store, prefix: str) -> float | None:
 
 
 def categories(transcript: Transcript) -> tuple[str, ...]:
-    """Under which filters a debate is found."""
-    ends = [(turns[0].right, turns[-1].right) for turns in transcript.turns]
+    """Under which filters a debate is found. An answer after a hint (STaR) is no flip: nobody else was heard."""
+    last = len(transcript.votes) - 1
+    ends = [(turns[0].right, turns[min(last, len(turns) - 1)].right) for turns in transcript.turns]
     member = {
         CORRECTED: (False, True) in ends,
         TALKED_OUT: (True, False) in ends,
@@ -299,6 +304,7 @@ def _turn(transcript: Transcript, agent: int, m: int) -> dict[str, Any]:
         "agrees": turn.agrees,
         "right": turn.right,
         "summary": summary.text if summary else None,
+        "hinted": m >= len(transcript.votes),
     }
 
 

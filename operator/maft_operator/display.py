@@ -1,7 +1,7 @@
 """What people see of a run on this machine: bars while stages run, one line for each that finished, a table at the end."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -16,7 +16,6 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from maft_operator.methods import METHODS
 from maft_operator.plan import Graph, Observed, Task
 from maft_operator.words import percent, said, title
 
@@ -114,28 +113,11 @@ def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def results(
-    graph: Graph, summaries: Mapping[str, dict[str, Any]], baselines: tuple[str, ...], agents: int, method: str = "multiagent"
-) -> Table:
-    """The paper's layout: method, iteration, accuracy ± standard error."""
+def results(accuracy: Sequence[Sequence[Any]]) -> Table:
+    """The paper's layout, from the rows in the report's summary: name, then accuracy, one first answer and consensus."""
     table = Table(title="Held-out accuracy, % ± standard error over questions")
-    for column in ("method", "iteration", "accuracy", "one answer", "consensus"):
+    for column in ("method", "accuracy", "one answer", "consensus"):
         table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
-    for task in graph.tasks:
-        summary = summaries.get(task.name, {})
-        if task.kind != "evaluate" or "debate" not in summary:
-            continue
-        if task.iteration == 0:
-            rows = {
-                "base": ("base, one answer", "answer"),
-                "majority": (f"majority of {agents}", "majority"),
-                "debate": ("debate, untrained", "debate"),
-            }
-            for baseline, (text, key) in rows.items():
-                if baseline in baselines:
-                    last = (percent(summary["answer"]), percent(summary["consensus"])) if baseline == "debate" else ("", "")
-                    table.add_row(text, "", percent(summary[key]), *last)
-        else:
-            row = (percent(summary[key]) for key in ("debate", "answer", "consensus"))
-            table.add_row(METHODS[method].text, str(task.iteration), *row)
+    for name, *scores in accuracy:
+        table.add_row(name, *("" if score is None else percent(score) for score in scores))
     return table

@@ -237,7 +237,7 @@ def _training(spec: Spec, iteration: int, agents: Iterable[int]) -> Flags:
 
 
 def _report(run: Run, common: Flags, tasks: Iterable[Task]) -> Task:
-    needs = tuple(t.name for t in tasks if t.kind in ("evaluate", "train"))
+    needs = tuple(t.name for t in tasks if t.kind in ("evaluate", "train", "diversity"))
     return Task(name(run, run.spec.iterations, "report"), "report", run.spec.iterations, common, needs)
 
 

@@ -46,7 +46,7 @@ async def run(
             with display.progress if console.is_terminal else contextlib.nullcontext():
                 end = await _loop(backend, graph, display, stop, memory)
             summaries = {task.name: backend.summary(task.name) for task in graph.tasks}
-        return _ending(end, run, graph, summaries, console, time.monotonic() - started, memory.peak)
+        return _ending(end, graph, summaries, console, time.monotonic() - started, memory.peak)
 
 
 async def _loop(backend: LocalBackend, graph: Graph, display: Display, stop: asyncio.Event, memory: "Memory") -> plan.Step | None:
@@ -76,7 +76,7 @@ async def _show(backend: LocalBackend, graph: Graph, display: Display, observed:
 
 
 def _ending(
-    end: plan.Step | None, run: Run, graph: Graph, summaries: dict[str, dict[str, Any]], console: Console, seconds: float, peak: int
+    end: plan.Step | None, graph: Graph, summaries: dict[str, dict[str, Any]], console: Console, seconds: float, peak: int
 ) -> int:
     if end is None:
         console.print("Stopped. The same command goes on from what is committed.", highlight=False)
@@ -88,7 +88,7 @@ def _ending(
     if last.kind == "compare":
         console.print(summaries[last.name]["table"], highlight=False, markup=False, soft_wrap=True)
     else:
-        console.print(results(graph, summaries, run.spec.evaluation.baselines, run.spec.agents, run.spec.method))
+        console.print(results(summaries[last.name]["accuracy"]))
     report = str(summaries[last.name].get("report", ""))
     console.print(f"Report: {report}", highlight=False, soft_wrap=True)
     console.print(f"Took {int(seconds) // 60}:{int(seconds) % 60:02d} min, peak memory {peak / 2**30:.1f} GiB.", highlight=False)

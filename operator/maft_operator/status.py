@@ -54,9 +54,10 @@ def status(seen: Seen, old: Json, generation: int, now: datetime) -> Json:
         **({"iterations": iterations} if iterations else {}),
         "artifacts": _artifacts(seen.run, iterations),
     }
-    trained = [row["accuracy"] for row in iterations if row["iteration"] and "accuracy" in row]
+    trains = seen.run.spec.iterations > 0  # some methods do not: the untrained society is all they have
+    reached = [row["accuracy"] for row in iterations if "accuracy" in row and (row["iteration"] or not trains)]
     untrained = next((row["answer"] for row in iterations if not row["iteration"] and "answer" in row), None)
-    found |= {"accuracy": trained[-1]} if trained else {}
+    found |= {"accuracy": reached[-1]} if reached else {}
     found |= {"baseAccuracy": untrained} if untrained else {}
     if seen.step.phase in ("Complete", "Failed"):
         found["completionTime"] = old.get("completionTime") or stamp(now)

@@ -41,11 +41,16 @@ def said(task: Task, summary: Mapping[str, Any]) -> str:
         losses = [f"{row[5]} → {row[6]}" for row in summary["adapters"] if row[5] is not None]
         return f"{summary['trained']} adapters{kept}; loss {', '.join(losses)}" if losses else f"nothing trained{kept}"
     if task.kind == "evaluate":
-        after, before = percent(summary["debate"]), percent(summary["majority"])
-        return f"{summary['questions']} questions, {after} % right after the debate, {before} % before"
+        return f"{summary['questions']} questions, {percent(summary['debate'])} % right{_how(summary)}"
     if task.kind == "diversity":
         return f"{summary['nll']} nats per token under the others' models, KL {summary['kl']}"
     return str(summary.get("report", ""))
+
+
+def _how(evaluation: Mapping[str, Any]) -> str:
+    if evaluation["rounds"] > 1:
+        return f" after the debate, {percent(evaluation['majority'])} % before"
+    return " by majority" if evaluation["agents"] > 1 else ""
 
 
 def probed(summary: Mapping[str, Any]) -> str:
