@@ -260,6 +260,15 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         lambda o: o.granted("Role", "maft-operator-lease") == LEASE
         and o.one("Role", "maft-operator-lease")["metadata"]["namespace"] == "maft-system",
     ),
+    "the lease, and rights on no other": (
+        {}, (),
+        lambda o: "spec" not in o.one("Lease") and "--lease-name=maft-operator" in o.args
+        and [r["resourceNames"] for r in o.one("Role", "maft-operator-lease")["rules"]] == [["maft-operator"]],
+    ),
+    "the lease of another name": (
+        {"fullnameOverride": "ops"}, (),
+        lambda o: o.one("Lease", "ops") and o.one("Role", "ops-lease")["rules"][0]["resourceNames"] == ["ops"],
+    ),
     "rights in two namespaces": (
         TWO, (),
         lambda o: [(r["metadata"]["namespace"], triples(r)) for r in o.of("Role", "maft-operator")]

@@ -27,7 +27,7 @@ RUNS_CRD = "multiagentfinetunes.maft.dev"
 MONITORING = ("podmonitors", "prometheusrules", "servicemonitors")
 LABELLED = (
     "deployments,replicasets,pods,services,serviceaccounts,configmaps,roles,rolebindings,clusterroles,clusterrolebindings,"
-    "poddisruptionbudgets,networkpolicies,servicemonitors,podmonitors,prometheusrules,crd"
+    "poddisruptionbudgets,networkpolicies,leases,servicemonitors,podmonitors,prometheusrules,crd"
 )
 
 

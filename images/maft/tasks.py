@@ -4,20 +4,17 @@ A task kind is a format: how a row of a file or of a hub data set becomes a prob
 never reads the answers.
 """
 
-import json
 import random
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import cycle
-from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import unquote
+from typing import Literal
 
-from maft import answers
+from maft import answers, sources
 from maft.errors import BadInput
 from maft.records import Problem
-from maft.store import Missing, open_store
+from maft.sources import Row
 
 TaskKind = Literal["arithmetic", "jsonl", "gsm8k", "math", "mmlu"]
 KINDS: tuple[TaskKind, ...] = ("arithmetic", "jsonl", "gsm8k", "math", "mmlu")
@@ -144,8 +141,6 @@ def _arithmetic(task: Task, wanted: int) -> Pool:
 
 # --- formats: from a row to a problem and its answer in full ---
 
-Row = Mapping[str, Any]
-
 
 def _plain(row: Row, where: str, task: Task) -> tuple[Problem, str]:
     question, answer = (_text(row, field, where) for field in ("question", "answer"))
@@ -206,7 +201,7 @@ FORMATS: dict[TaskKind, Format] = {
 }
 
 
-# --- sources ---
+# --- pools ---
 
 
 def _pools(task: Task, taken: Collection[str]) -> tuple[Pool, Pool]:
@@ -224,7 +219,8 @@ def _pools(task: Task, taken: Collection[str]) -> tuple[Pool, Pool]:
 
 def _pool(task: Task, source: str, part: int) -> Pool:
     form = FORMATS[task.kind]
-    rows = list(_rows(source, task) if _is_file(source, task) else _hub_rows(source, form.parts[part], task))
+    place = sources.Place(source, form.columns, task.section)
+    rows = list(sources.of_file(place) if _is_file(source, task) else sources.of_hub(place, form.config, form.parts[part]))
     if not rows:
         raise BadInput(f"{task.section}.source: {source} holds no questions")
     known = {str(row.get("subject")) for _, row in rows}
@@ -237,77 +233,7 @@ def _is_file(source: str, task: Task) -> bool:
     return task.kind == "jsonl" or source.startswith(("/", "./", "../", "s3://", "file://")) or source.endswith(".jsonl")
 
 
-def _rows(source: str, task: Task) -> Iterator[tuple[str, Row]]:
-    for number, line in enumerate(_read(source, task).split("\n"), 1):
-        if line.strip():
-            where = f"{source} line {number}"
-            yield where, _row(_parsed(line, where), where, task)
-
-
-def _parsed(line: str, where: str) -> Any:
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError as error:
-        raise BadInput(f"{where}: not JSON: {error.msg} at column {error.colno}") from None
-    except (ValueError, RecursionError) as error:  # a number of too many digits, too many brackets
-        raise BadInput(f"{where}: JSON that cannot be read: {error}") from None
-
-
-def _row(row: Any, where: str, task: Task) -> Row:
-    if not isinstance(row, dict):
-        raise BadInput(f"{where}: a {type(row).__name__}; expected an object with {_columns(task)}")
-    return row
-
-
-def _columns(task: Task) -> str:
-    *first, last = FORMATS[task.kind].columns
-    return f"{', '.join(first)} and {last}"
-
-
 def _text(row: Row, field: str, where: str) -> str:
     if not isinstance(row.get(field), str | int | float) or not str(row[field]).strip():
         raise BadInput(f"{where}: {field} is {row.get(field)!r}; expected a text that is not empty")
     return str(row[field])
-
-
-def _read(source: str, task: Task) -> str:
-    field = f"{task.section}.source"
-    try:
-        return _bytes(source).decode()
-    except (Missing, FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
-        reason = getattr(error, "strerror", None) or "No such object"
-        raise BadInput(f"{field}: {source}: {reason}; give a jsonl file or an s3:// URL that can be read") from None
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{field}: {source} is not UTF-8 text (byte {error.start})") from None
-
-
-def _bytes(source: str) -> bytes:
-    if "://" not in source:
-        return Path(source).read_bytes()
-    place, _, query = source.partition("?")
-    folder, _, name = place.rpartition("/")
-    return open_store(f"{folder}/?{query}" if query else f"{folder}/").read(unquote(name))
-
-
-def _hub_rows(source: str, part: str, task: Task) -> Iterator[tuple[str, Row]]:
-    instead = f"give a jsonl file with {_columns(task)} instead"
-    try:
-        import datasets
-    except ImportError:
-        raise BadInput(
-            f"{task.section}.source: hub data sets need the package `datasets`: install maft[hub], or {instead}"
-        ) from None
-    try:
-        configs = [FORMATS[task.kind].config] if FORMATS[task.kind].config else _configs(datasets.get_dataset_config_names(source))
-        rows = [row for config in configs for row in datasets.load_dataset(source, config, split=part)]
-    except Exception as error:  # the library raises a different type for every way in which a hub can fail
-        reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"{task.section}.source: {source} cannot be loaded ({reason}); offline, {instead}") from error
-    for number, row in enumerate(rows, 1):
-        where = f"{source} {part} row {number}"
-        yield where, _row(row, where, task)
-
-
-def _configs(names: list[str]) -> list[str]:
-    """MATH comes as one configuration per subject, in some copies beside one of all."""
-    return ["default"] if "default" in names else names

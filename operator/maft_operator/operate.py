@@ -161,7 +161,7 @@ async def _first(*coroutines: object) -> None:
 async def _allowed(api: Api, options: Options) -> None:
     """Stop where a right or the CRD is missing; a warning where an optional right is."""
     try:
-        lacking = await rights.missing(api, rights.OWN, options.own) if options.elect else []
+        lacking = await rights.missing(api, rights.OWN, options.own, options.lease) if options.elect else []
         for namespace in options.namespaces or (None,):
             lacking += await rights.missing(api, rights.WATCHED, namespace)
             lacking += await rights.missing(api, rights.ISOLATING, namespace) if options.images.isolated else []

@@ -36,13 +36,13 @@ REVIEWING = (  # with --metrics-auth
     Right("authentication.k8s.io", "tokenreviews", ("create",)),
     Right("authorization.k8s.io", "subjectaccessreviews", ("create",)),
 )
-OWN = (Right("coordination.k8s.io", "leases", ("get", "create", "update", "patch")),)  # in its own namespace
+OWN = (Right("coordination.k8s.io", "leases", ("get", "update", "patch")),)  # in its own namespace, on its own; the chart makes it
 
 
-async def missing(api: Api, rights: Iterable[Right], namespace: str | None) -> list[tuple[Right, str]]:
-    """Rights that are not there, each with its line. namespace None: in all."""
+async def missing(api: Api, rights: Iterable[Right], namespace: str | None, name: str = "") -> list[tuple[Right, str]]:
+    """Rights that are not there, each with its line. namespace None: in all; name: of the one object that they are about."""
     asked = [(right, verb) for right in rights for verb in right.verbs]
-    answers = await asyncio.gather(*(_allowed(api, right, verb, namespace) for right, verb in asked))
+    answers = await asyncio.gather(*(_allowed(api, right, verb, namespace, name) for right, verb in asked))
     where = f"in namespace {namespace}" if namespace else "in all namespaces"
     return [(right, _line(right, verb, where)) for (right, verb), allowed in zip(asked, answers, strict=True) if not allowed]
 
@@ -52,7 +52,7 @@ def _line(right: Right, verb: str, where: str) -> str:
     return f"the operator may not {verb} {name} {where}; add the verb to the Role or ClusterRole of its service account"
 
 
-async def _allowed(api: Api, right: Right, verb: str, namespace: str | None) -> bool:
+async def _allowed(api: Api, right: Right, verb: str, namespace: str | None, name: str) -> bool:
     resource, _, subresource = right.resource.partition("/")
     attributes = {
         "group": right.group,
@@ -60,6 +60,7 @@ async def _allowed(api: Api, right: Right, verb: str, namespace: str | None) -> 
         "subresource": subresource,
         "verb": verb,
         "namespace": namespace or "",
+        "name": name,
     }
     body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": attributes}}
     answer = await api.create(body)
