@@ -18,6 +18,7 @@ _VERSIONS = {
     "Deployment": "apps/v1",
     "ReplicaSet": "apps/v1",
     RUNS: "maft.dev/v1alpha1",
+    "PriorityClass": "scheduling.k8s.io/v1",
     "Lease": "coordination.k8s.io/v1",
     "Role": "rbac.authorization.k8s.io/v1",
     "ClusterRole": "rbac.authorization.k8s.io/v1",
@@ -65,6 +66,10 @@ class Kube:
         self._client.patch(
             self._kind(kind), name=name, namespace=namespace, body=patch, content_type="application/merge-patch+json"
         )
+
+    def merge_status(self, kind: str, name: str, patch: Json) -> None:
+        """The same on the status of something without a namespace."""
+        self._kind(kind).status.patch(name=name, body=patch, content_type="application/merge-patch+json")
 
     def log(self, namespace: str, pod: str, lines: int = 40) -> str:
         return client.CoreV1Api(self._client.client).read_namespaced_pod_log(pod, namespace, tail_lines=lines)

@@ -154,6 +154,54 @@ def test_eviction_does_not_count(maft, runs):
     maft.kube.delete("MultiAgentFinetune", runs, "evicted")
 
 
+SLOT = "maft.dev/test-slot"  # the node has one
+SLEEP = ["python3", "-c", "import time; time.sleep(600)"]
+
+
+@pytest.fixture
+def slot(maft):
+    """A resource of which one pod at a time can have some, and a priority that takes it from others."""
+    (node,) = maft.kube.list("Node", None)
+    name = node["metadata"]["name"]
+    maft.kube.merge_status("Node", name, {"status": {"capacity": {SLOT: "1"}}})
+    urgent = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "e2e-urgent"}, "value": 1_000_000}
+    maft.kube.apply(urgent)
+    maft.kube.wait(lambda: maft.kube.get("Node", None, name)["status"]["allocatable"].get(SLOT) == "1", 60)
+    yield
+    maft.kube.delete("PriorityClass", None, "e2e-urgent")
+    maft.kube.merge_status("Node", name, {"status": {"capacity": {SLOT: None}}})
+
+
+def test_preemption_does_not_count(maft, runs, slot):
+    """A pod that has to make room for a more important one: the run waits, and its next pod starts when there is room again."""
+    kube = maft.kube
+    kube.apply(maft.resource("preempted", runs, backoffLimit=0, **on("debate", command=SLEEP, resources={"limits": {SLOT: "1"}})))
+
+    def running(name: str = "") -> list[str]:
+        pods = kube.list("Pod", runs, "maft.dev/run=preempted")
+        return [p["metadata"]["name"] for p in pods if p["status"]["phase"] == "Running" and p["metadata"]["name"] != name]
+
+    (first,) = kube.wait(running, LIMIT + STARTUP, lambda: kube.explain(runs, "preempted"))
+    container = {
+        "name": "urgent",
+        "image": f"{maft.images}/debate:{maft.tag}",
+        "command": SLEEP,
+        "resources": {"limits": {SLOT: "1"}},
+    }
+    container["securityContext"] = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    restricted = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
+    spec = {"priorityClassName": "e2e-urgent", "containers": [container], "securityContext": restricted}
+    kube.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "urgent", "namespace": runs}, "spec": spec})
+    expect(maft, runs, "preempted", "Progressing", reasons.UNSCHEDULABLE, SLOT, LIMIT + 60)
+    assert kube.get("Pod", runs, "urgent")["spec"]["nodeName"], "the pod that took the place has none"
+    kube.delete("Pod", runs, "urgent", grace=0)
+    kube.wait(lambda: running(first), LIMIT + STARTUP, lambda: kube.explain(runs, "preempted"))
+    assert not kube.is_true(runs, "preempted", "Failed")
+    (job,) = kube.list("Job", runs, "maft.dev/run=preempted")
+    assert not job["status"].get("failed")
+    kube.delete("MultiAgentFinetune", runs, "preempted")
+
+
 def test_a_server_that_keeps_ending(maft, runs):
     """vLLM's container ends with code 3 each time: CrashLoop while an attempt is left, then the run fails and the server goes."""
     kube = maft.kube
