@@ -87,6 +87,16 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(base, examples, tmp_path
     assert one == pytest.approx(two, rel=1e-3)
 
 
+def test_a_single_step_learns_something(base, examples, tmp_path):
+    """Its warm-up would be all there is."""
+    few = examples[:2]
+    settings = dataclasses.replace(SETTINGS, epochs=1, batch_size=2, warmup=0.1)
+    assert lora.steps(len(few), settings) == 1
+    trained(base, few, tmp_path, settings=settings)
+    weights = load_file(str(tmp_path / adapters.WEIGHTS))
+    assert any(bool(w.abs().sum() > 0) for name, w in weights.items() if "lora_B" in name)
+
+
 def test_equal_seeds_give_equal_bytes_and_training_lowers_the_loss(base, examples, tmp_path):
     settings = dataclasses.replace(SETTINGS, epochs=6)
     curve = trained(base, examples, tmp_path / "a", settings=settings)

@@ -225,7 +225,8 @@ class Trainer:
         parameters = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
         total = steps(len(examples), settings)
-        schedule = get_cosine_schedule_with_warmup(optimizer, math.ceil(settings.warmup * total), total)
+        warmup = min(math.ceil(settings.warmup * total), total - 1)  # it begins at a rate of 0: a single step would learn nothing
+        schedule = get_cosine_schedule_with_warmup(optimizer, warmup, total)
         scaler = torch.amp.GradScaler(enabled=self._base.dtype == torch.float16)
         curve: list[float] = []
         model.train()

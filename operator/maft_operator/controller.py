@@ -17,12 +17,11 @@ import aiohttp
 from maft_operator import plan, progress, reasons, status
 from maft_operator.api import Run, parse, store_url
 from maft_operator.kubernetes import FAULTS, Api, ClusterBackend, Refused, refusal_reason
-from maft_operator.manifests import MANAGER, Images, Json, Owner
+from maft_operator.manifests import MANAGER, Images, Owner
 from maft_operator.metrics import Metrics
 from maft_operator.queue import Queue
 from maft_operator.reconcile import reconcile
-from maft_operator.schema import GROUP, KIND, VERSION, BadSpec
-from maft_operator.world import when
+from maft_operator.schema import GROUP, KIND, VERSION, BadSpec, Json
 
 log = logging.getLogger("maft")
 WRITE = 5.0  # seconds between two status writes where only progress moved
@@ -244,7 +243,7 @@ def _expiry(state: Json, ttl: Any) -> float | None:
     ended = state.get("completionTime")
     if not isinstance(ttl, int) or not ended:
         return None
-    return (when(ended) + timedelta(seconds=ttl) - _now()).total_seconds()
+    return (datetime.fromisoformat(ended) + timedelta(seconds=ttl) - _now()).total_seconds()
 
 
 def _now() -> datetime:

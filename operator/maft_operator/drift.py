@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from maft_operator.manifests import Json
+from maft_operator.schema import Json
 
 
 def differs(wanted: Json, found: Json) -> bool:

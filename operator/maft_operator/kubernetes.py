@@ -17,10 +17,11 @@ from kubernetes.aio.dynamic.exceptions import DynamicApiError
 from kubernetes.aio.dynamic.resource import Resource
 
 from maft_operator import drift, manifests, reasons, world
-from maft_operator.manifests import MANAGER, RUN, Images, Json, Owner
+from maft_operator.manifests import MANAGER, RUN, Images, Owner
 from maft_operator.metrics import Metrics
 from maft_operator.plan import Graph, Observed, Server, Task
 from maft_operator.reasons import Reason
+from maft_operator.schema import Json
 from maft_operator.world import Trouble, World
 
 TIMEOUT = aiohttp.ClientTimeout(total=20, connect=5)  # seconds of one request

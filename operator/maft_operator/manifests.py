@@ -12,8 +12,8 @@ from maft_operator import plan
 from maft_operator.api import Run
 from maft_operator.merge import merged
 from maft_operator.plan import Server, Task
+from maft_operator.schema import Json
 
-Json = dict[str, Any]
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "maft"  # also the field manager of server-side apply
 RUN, CHILD, ITERATION, COMPONENT = "maft.dev/run", "maft.dev/child", "maft.dev/iteration", "app.kubernetes.io/component"

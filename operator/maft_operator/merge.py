@@ -8,7 +8,8 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-Json = dict[str, Any]
+from maft_operator.schema import Json
+
 _KEYS = {
     "containers": "name",
     "initContainers": "name",

@@ -133,9 +133,10 @@ def samples(resource: Mapping[str, Any]) -> Iterator[Sample]:
     """A run's series; at most 60, whatever it has been through."""
     state, spec = resource.get("status") or {}, resource.get("spec") or {}
     yield Sample("maft_run_info", 1, {"phase": state.get("phase") or "Pending", "reason": reason(state.get("conditions", ()))})
-    yield Sample("maft_run_created_timestamp_seconds", _time(resource["metadata"]["creationTimestamp"]))
-    if times := [_time(c["lastTransitionTime"]) for c in state.get("conditions", ())]:
-        yield Sample("maft_run_last_transition_timestamp_seconds", max(times))
+    created = datetime.fromisoformat(resource["metadata"]["creationTimestamp"])
+    yield Sample("maft_run_created_timestamp_seconds", created.timestamp())
+    if times := [datetime.fromisoformat(c["lastTransitionTime"]) for c in state.get("conditions", ())]:
+        yield Sample("maft_run_last_transition_timestamp_seconds", max(times).timestamp())
     yield Sample("maft_run_iterations", float(spec.get("iterations") or 1))
     yield Sample("maft_run_iteration", float(str(state.get("iteration") or "0").partition("/")[0]))
     yield Sample("maft_run_progress_ratio", state.get("progress", {}).get("percent", 0) / 100)
@@ -206,7 +207,3 @@ def score(text: str) -> tuple[float, float]:
     found = _SCORE.match(text)
     mean, error = found.groups() if found else (None, None)
     return float(mean or "nan") / 100, float(error or "nan") / 100
-
-
-def _time(text: str) -> float:
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()

@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 
 from maft_operator import reasons
 from maft_operator.api import Run, store_url
-from maft_operator.manifests import Json
 from maft_operator.plan import Graph, Step, Task
 from maft_operator.reasons import Condition, Reason, sentence
+from maft_operator.schema import Json
 from maft_operator.words import percent, title
 from maft_operator.world import Trouble, World
 

@@ -14,8 +14,9 @@ from maft_operator import reasons
 from maft_operator.manifests import CHILD, DEBATE, METRICS_PORT, SERVE, TRAIN
 from maft_operator.plan import BAD_INPUT, Graph, Observed, ServerState, TaskState
 from maft_operator.reasons import Reason
+from maft_operator.schema import Json
 
-Json = dict[str, Any]
+_when = datetime.fromisoformat  # timestamps of the API
 LONG = 600.0  # seconds that a container has to live for its end to count as the first
 _IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable"}
 _CONFIG = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"}
@@ -166,7 +167,7 @@ def _seconds(job: Json, now: datetime) -> float:
     ended = status.get("completionTime") or next(
         (c["lastTransitionTime"] for c in status.get("conditions", ()) if c["type"] == "Failed" and c["status"] == "True"), None
     )
-    return max(0.0, ((when(ended) if ended else now) - when(status["startTime"])).total_seconds())
+    return max(0.0, ((_when(ended) if ended else now) - _when(status["startTime"])).total_seconds())
 
 
 def _metrics(pods: Sequence[Json]) -> str:
@@ -206,7 +207,7 @@ def _failures(pod: Json) -> int:
     if (
         "startedAt" in ended
         and "finishedAt" in ended
-        and (when(ended["finishedAt"]) - when(ended["startedAt"])).total_seconds() > LONG
+        and (_when(ended["finishedAt"]) - _when(ended["startedAt"])).total_seconds() > LONG
     ):
         return 1
     return _restarts(pod)
@@ -264,7 +265,7 @@ def _silent(jobs: Mapping[str, Json], running: Iterable[str], pods: Mapping[str,
     for name, several in pods.items():
         for pod in several:
             creating = (_container(pod).get("state", {}).get("waiting") or {}).get("reason") == "ContainerCreating"
-            if creating and (now - when(_created(pod))).total_seconds() > 5:
+            if creating and (now - _when(_created(pod))).total_seconds() > 5:
                 found[pod["metadata"]["uid"]] = name
     return found
 
@@ -348,8 +349,3 @@ def _created(thing: Json) -> str:
 
 def _going(thing: Json) -> bool:
     return "deletionTimestamp" in thing["metadata"]
-
-
-def when(text: str) -> datetime:
-    """A timestamp of the API."""
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
