@@ -36,6 +36,7 @@ from maft.store import Store, open_store
 RUN = "default/demo"
 HOSTILE = "</script><img src=x onerror=alert(1)><!-- {{ 7*7 }} ' \u2028"
 SPEC = {
+    "method": "multiagent",
     "agents": 2,
     "iterations": 2,
     "seed": 7,
@@ -444,12 +445,13 @@ ALL = ("base", "majority", "debate")
         (of("star", 1, 1, iterations=1), ["star, iteration 1"]),
         (of("union", 2, 2, iterations=2, baselines=("base",)), ["base (one answer)", "union, iteration 1", "union, iteration 2"]),
         (of("multiagent", 2, 2, iterations=1), ["multiagent finetuning, iteration 1"]),
+        (of("", 2, 2, iterations=1, baselines=("debate",)), ["debate (untrained)", "finetuned, iteration 1"]),
     ],
     ids=lambda value: value.spec.method if isinstance(value, report_read.Run) else "",
 )
 def test_every_method_has_rows_of_its_own_name(run: report_read.Run, expected: list[str]) -> None:
     assert [row.name for row in report_words.rows(run)] == expected
-    assert report.facts(run)["Method"] == run.spec.method
+    assert report.facts(run).get("Method", "") == run.spec.method
 
 
 @pytest.mark.parametrize(
@@ -539,7 +541,7 @@ def test_made_again_it_is_the_same(finished_store: Store, finished: Made) -> Non
 def test_summary_of_a_long_run_fits(store: Store, tmp_path: Path) -> None:
     nothing = report_read.Training((), (), None, {})
     iterations = tuple(report_read.Iteration(i, None, nothing, None, replace(numbers(0), iteration=i)) for i in range(101))
-    rows = report.summary_rows(report_read.Run(RUN, {}, report_read.Spec(), {}, iterations))
+    rows = report.summary_rows(report_read.Run(RUN, {}, report_read.Spec(method="multiagent"), {}, iterations))
     assert rows[0][0] == "base (one answer)"
     assert rows[-1][0] == "multiagent finetuning, iteration 100"
     program.write_summary(str(tmp_path / "summary.json"), {"accuracy": rows, "report": "x" * 1024})

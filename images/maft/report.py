@@ -19,7 +19,7 @@ from markupsafe import Markup
 from maft import __version__, layout, program, records, report_plots
 from maft.records import BASE, ROLES, Usage
 from maft.report_read import CATEGORIES, EMBEDDED, Card, Run, Stage, Task, embeddable, fit, read
-from maft.report_words import Row, bare, details, gain, headline, method, probed, rows, tight, unfinished, warning
+from maft.report_words import NAMES, Row, bare, details, gain, headline, method, probed, rows, tight, unfinished, warning
 from maft.store import open_store
 
 SUMMARY_ROWS = 30  # of the table in the summary, which holds 4 KiB
@@ -205,6 +205,7 @@ def page(run: Run, shown: Sequence[Sequence[Card]]) -> str:
         stages=embeddable(records.encode(_stages(run))),
         base=BASE,
         method=method(run),
+        variation=run.spec.method not in NAMES,
         labels=run.spec.method == "star",
         version=__version__,
     )

@@ -65,9 +65,9 @@ class Baselines:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What the report takes from the run's spec; runs without Kubernetes need not have one."""
+    """What the report takes from the run's spec; the runs of a comparison have none of their own."""
 
-    method: str = "multiagent"
+    method: str = ""
     agents: int = 0
     iterations: int = 0
     seed: int | None = None

@@ -7,7 +7,7 @@ from maft.report_read import Run, Stage
 from maft.scores import score
 
 NOISE = 2.0  # standard errors within which a difference is called no difference
-PAPER = "multiagent"  # spec.method by default
+NAMES = {"multiagent": "multiagent finetuning", "": "finetuned"}  # of methods that are not called as in spec.method
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,13 @@ def _untrained(run: Run, e: Evaluation) -> list[Row]:
         reference["debate"] = Row("debate (untrained)", e.votes[-1], e)
     itself = run.spec.method
     shown = [row for key, row in reference.items() if key in (*run.spec.evaluation.baselines, itself)]
-    trained = run.planned or itself == PAPER
+    trained = run.planned or itself in NAMES
     return shown if trained or itself in reference else [*shown, Row(itself, e.votes[-1], e)]
 
 
 def method(run: Run) -> str:
-    """As the tables name it: the paper's method in words, others as in spec.method."""
-    return "multiagent finetuning" if run.spec.method == PAPER else run.spec.method
+    """As the tables name it."""
+    return NAMES.get(run.spec.method, run.spec.method)
 
 
 def who(e: Evaluation) -> str:
