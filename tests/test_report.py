@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from maft import layout, program, records, report, report_read, report_words
+from maft import layout, program, records, report, report_plots, report_read, report_words
 from maft.commits import publish
 from maft.errors import BadInput
 from maft.records import (
@@ -476,6 +476,17 @@ def test_every_method_has_rows_of_its_own_name(run: report_read.Run, expected: l
 def test_the_headline_says_whose_accuracy_it_is(run: report_read.Run, expected: str) -> None:
     assert report_words.headline(run) == expected
     assert "the debate turned" not in report_words.details(run)
+
+
+def test_the_chart_has_no_line_for_a_debate_that_was_not_held() -> None:
+    shown = {name: "debate" in charted(name) for name in ("star", "majority-finetuning", "union")}
+    assert shown == {"star": False, "majority-finetuning": False, "union": True}
+    assert "majority of first answers" not in charted("star")
+
+
+def charted(method: str) -> str:
+    agents, rounds = {"star": (1, 1), "majority-finetuning": (2, 1), "union": (2, 2)}[method]
+    return report_plots.accuracy(of(method, agents, rounds, iterations=1).evaluations)
 
 
 def test_a_model_that_answers_alone_is_not_called_a_debate() -> None:

@@ -52,10 +52,10 @@ class Bar:
 
 
 def accuracy(evaluations: Sequence[Evaluation]) -> str:
-    """Held-out accuracy of the debate and of what the debate starts from."""
+    """Held-out accuracy of the debate and of what the debate starts from, as far as there are rounds and others."""
     series = {
-        "debate": {e.iteration: e.votes[-1] for e in evaluations},
-        "majority of first answers": {e.iteration: e.votes[0] for e in evaluations},
+        "debate": {e.iteration: e.votes[-1] for e in evaluations if len(e.votes) > 1},
+        "majority of first answers": {e.iteration: e.votes[0] for e in evaluations if len(e.agents) > 1},
         "one first answer": {e.iteration: e.answers[0] for e in evaluations},
     }
     return _lines("accuracy", ("Accuracy on held-out questions", LEARNT, "questions answered right (%)"), series)

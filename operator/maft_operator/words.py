@@ -39,7 +39,8 @@ def said(task: Task, summary: Mapping[str, Any]) -> str:
     if task.kind == "train":
         kept = f", {summary['kept']} kept as before (too few examples)" if summary["kept"] else ""
         losses = [f"{row[5]} → {row[6]}" for row in summary["adapters"] if row[5] is not None]
-        return f"{summary['trained']} adapters{kept}; loss {', '.join(losses)}" if losses else f"nothing trained{kept}"
+        number = f"{summary['trained']} adapter" + ("s" if summary["trained"] > 1 else "")
+        return f"{number}{kept}; loss {', '.join(losses)}" if losses else f"nothing trained{kept}"
     if task.kind == "evaluate":
         return f"{summary['questions']} questions, {percent(summary['debate'])} % right{_how(summary)}"
     if task.kind == "diversity":
