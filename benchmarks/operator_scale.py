@@ -119,6 +119,7 @@ class Benchmark:
             "ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
             "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/maft-system/roles",
             "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/maft-system/rolebindings",
+            "Lease": "/apis/coordination.k8s.io/v1/namespaces/maft-system/leases",
         }
         for path in (ROOT / "crds" / "multiagentfinetunes.yaml", ROOT / "deploy" / "operator.yaml"):
             for body in yaml.safe_load_all(path.read_text()):
