@@ -22,7 +22,7 @@ from scipy.stats import binomtest
 from test_plan import BASE as RESOURCE
 from test_plan import World, arguments, merged, run
 
-from maft import adapters, compare, debate, evaluate, layout, program, records, report_plots, serve
+from maft import __version__, adapters, compare, debate, evaluate, layout, program, records, report_plots, serve
 from maft.commits import publish
 from maft.compare import Held
 from maft.errors import BadInput
@@ -444,6 +444,7 @@ def committed_run(store: FileStore, name: str, answers: list[str], iteration: in
             meta={"usage": {"calls": 9, "prompt_tokens": 100, "completion_tokens": 11}},
         )
         store.write(layout.debate(f"ns/{name}", i) + layout.TIMING, records.encode(Timing(100.0)))
+        publish(store, layout.adapter(f"ns/{name}", i, "generator", 0), {}, meta={"versions": {"peft": "0.21"}})
         store.write(layout.adapter(f"ns/{name}", i, "generator", 0) + layout.TIMING, records.encode(Timing(1000.0)))
 
 
@@ -472,7 +473,10 @@ def test_the_program_reads_runs_and_writes_five_forms(tmp_path: Path) -> None:
     assert base["p"] == binomtest(2, 2).pvalue
     for text in outputs.values():
         assert "union" in text and "base" in text
-    assert summary["table"] in outputs["table.txt"] and "seeds 0; questions: none" in outputs["table.txt"]
+    assert (
+        summary["table"] in outputs["table.txt"]
+        and f"maft {__version__}, peft 0.21; seeds 0; questions: none; group ns/g." in outputs["table.txt"]
+    )
     assert "paired permutation test" in outputs["table.md"] and "<svg" in outputs["index.html"]
 
 

@@ -9,7 +9,7 @@ import io
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
@@ -55,7 +55,7 @@ class Compared:
 @dataclass(frozen=True, slots=True)
 class Held:
     """What a run's last held-out debate was like. right: by question id; usage, seconds: of everything that the method needs;
-    diversity: where it was measured (evaluation.diversity)."""
+    diversity: where it was measured (evaluation.diversity); versions: of what trained its adapters."""
 
     right: Mapping[str, float]
     first: Score
@@ -66,6 +66,7 @@ class Held:
     seconds: float
     adapters: int
     diversity: Diversity | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,14 @@ def read(store: Store, namespace: str, one: Compared) -> Held:
         seconds=_seconds(store, run, one.iteration),
         adapters=len(trained),
         diversity=_diversity(store, run, one.iteration),
+        versions=_versions(store, run, one.iteration),
     )
+
+
+def _versions(store: Store, run: str, last: int) -> dict[str, str]:
+    places = {key.rpartition("/")[0] for i in range(1, last + 1) for key in store.list(f"{run}/iterations/{i}/adapters/")}
+    commits = [commit for place in sorted(places) if (commit := committed(store, f"{place}/"))]
+    return {name: number for commit in commits for name, number in commit.meta.get("versions", {}).items()}
 
 
 def _diversity(store: Store, run: str, iteration: int) -> Diversity | None:
@@ -285,9 +293,10 @@ def main(arguments: argparse.Namespace) -> dict[str, Any]:
     compared = [_compared(text_) for text_ in arguments.compared]
     held = {(one.method, one.seed): read(store, namespace, one) for one in compared}
     found = rows(held, list(dict.fromkeys(one.method for one in compared)))
-    footer = f"{EXPLAINED}\n\n{_origin(store, arguments.run, compared)}"
+    origin = _origin(store, arguments.run, compared, held.values())
+    footer = f"{EXPLAINED}\n\n{origin}"
     prefix = f"{arguments.run}/compare/"
-    data = {"rows": records.plain(found), "runs": records.plain(compared), "origin": _origin(store, arguments.run, compared)}
+    data = {"rows": records.plain(found), "runs": records.plain(compared), "origin": origin}
     outputs = {
         "table.txt": text(found) + "\n" + footer + "\n",
         "table.md": markdown(found, footer),
@@ -305,11 +314,19 @@ def _compared(text_: str) -> Compared:
     return Compared(method, int(seed), run, int(iteration))
 
 
-def _origin(store: Store, group: str, compared: Sequence[Compared]) -> str:
+def _origin(store: Store, group: str, compared: Sequence[Compared], held: Iterable[Held]) -> str:
+    """What the table was made from and with."""
     commit = committed(store, f"{group}/{layout.PROBLEMS}")
     hashes = ", ".join(f"{f.name} {f.sha256[:12]}" for f in commit.files) if commit else "none"
-    seeds = sorted({one.seed for one in compared})
-    return f"maft {__version__}; seeds {', '.join(map(str, seeds))}; questions: {hashes}; group {group}."
+    versions = {"maft": __version__} | {name: number for one in held for name, number in one.versions.items()}
+    parts = [
+        ", ".join(f"{name} {number}" for name, number in sorted(versions.items())),
+        *([f"model {commit.meta['model']}"] if commit and "model" in commit.meta else []),
+        f"seeds {', '.join(map(str, sorted({one.seed for one in compared})))}",
+        f"questions: {hashes}",
+        f"group {group}",
+    ]
+    return "; ".join(parts) + "."
 
 
 def _page(found: Sequence[Row], footer: str) -> str:
