@@ -297,7 +297,9 @@ def test_rows_by_hand() -> None:
     best, middle, last = compare.rows(THREE, METHODS_OF_THREE)
     assert [r.method for r in (best, middle, last)] == ["multiagent", "debate", "base"]
     assert (best.better, middle.better, last.better) == ("", "multiagent", "debate")
-    assert best.p is None
+    assert best.p is None and best.p_best is None
+    assert middle.p_best == middle.p
+    assert last.p_best == compare._p(*(compare._per_question([THREE[m, s] for s in (0, 1)]) for m in ("multiagent", "base")))
     shares = [1.0, 0.5, 0, 0, 1.0, 0, 0, 0, 0, 0]  # of base's seeds, by question
     assert last.accuracy.mean == pytest.approx(0.25)
     assert last.accuracy.stderr == pytest.approx(statistics.stdev(shares) / 10**0.5)
@@ -360,16 +362,16 @@ def test_runs_of_different_questions_are_not_compared(other: Held) -> None:
 def test_the_table_as_text_markdown_and_csv() -> None:
     found = compare.rows(THREE, METHODS_OF_THREE)
     lines = compare.text(found).splitlines()
-    words = "method accuracy spread next p first answers consensus distinct entropy tokens seconds adapters"
+    words = "method accuracy spread next p p to best first answers consensus distinct entropy tokens seconds adapters"
     assert lines[0].split() == words.split(" ")
     assert lines[1].split()[:5] == ["multiagent", "90.0", "±", "6.7", "0.0"]
     assert lines[3].split()[:6] == ["base", "25.0", "±", "13.4", "7.1", "debate"]
     end = lines[0].index("accuracy") + len("accuracy")
     assert [line[:end].split("± ")[1] for line in lines[1:]] == ["6.7", "14.5", "13.4"]  # numbers end in one column
     marked = compare.markdown(found, "FOOTER").splitlines()
-    assert marked[0].count("|") == marked[1].count("|") == marked[2].count("|") == len(compare.table(found)[0]) + 1 == 13
+    assert marked[0].count("|") == marked[1].count("|") == marked[2].count("|") == len(compare.table(found)[0]) + 1 == 14
     assert marked[-1] == "FOOTER" and marked[2].startswith(
-        "| multiagent | 90.0 ± 6.7 | 0.0 |  |  | 50.0 | 80.0 | 1.50 | 0.60 | 1k | 12 | 6 |"
+        "| multiagent | 90.0 ± 6.7 | 0.0 |  |  |  | 50.0 | 80.0 | 1.50 | 0.60 | 1k | 12 | 6 |"
     )
     [first, _, last] = csv.DictReader(io.StringIO(compare.as_csv(found)))
     assert (first["method"], first["seeds"], float(first["accuracy"]), first["p"]) == ("multiagent", "2", 0.9, "")

@@ -28,6 +28,7 @@ COLUMNS = (
     "spread",
     "next",
     "p",
+    "p to best",
     "first answers",
     "consensus",
     "distinct",
@@ -72,8 +73,8 @@ class Held:
 @dataclass(frozen=True, slots=True)
 class Row:
     """A method over all seeds. accuracy: mean over questions (each the mean over seeds) with its standard error; spread: standard
-    deviation over seeds; p: of the difference to the next better row, by a paired permutation test over questions; nll, kl,
-    dissimilarity: as in Diversity, mean over seeds, None where no seed has it."""
+    deviation over seeds; p, p_best: of the differences to the next better row and to the best, by paired permutation tests over
+    questions; nll, kl, dissimilarity: as in Diversity, mean over seeds, None where no seed has it."""
 
     method: str
     seeds: int
@@ -81,6 +82,7 @@ class Row:
     spread: float | None
     better: str
     p: float | None
+    p_best: float | None
     first: float
     consensus: float
     distinct: float
@@ -157,10 +159,10 @@ def rows(held: Mapping[tuple[str, int], Held], methods: Sequence[str]) -> list[R
     if len(questions) != 1:
         raise BadInput("compare: the runs were evaluated on different questions; compare runs of one group")
     order = sorted(methods, key=lambda m: statistics.fmean(_per_question(by_method[m]).values()), reverse=True)
-    return [_row(method, by_method, order[i - 1] if i else "") for i, method in enumerate(order)]
+    return [_row(method, by_method, order[i - 1] if i else "", order[0]) for i, method in enumerate(order)]
 
 
-def _row(method: str, by_method: Mapping[str, Sequence[Held]], better: str) -> Row:
+def _row(method: str, by_method: Mapping[str, Sequence[Held]], better: str, best: str) -> Row:
     several = by_method[method]
     measured = [h.diversity for h in several if h.diversity]
     own = _per_question(several)
@@ -172,6 +174,7 @@ def _row(method: str, by_method: Mapping[str, Sequence[Held]], better: str) -> R
         spread=statistics.stdev(seeds) if len(seeds) > 1 else None,
         better=better,
         p=_p(_per_question(by_method[better]), own) if better else None,
+        p_best=_p(_per_question(by_method[best]), own) if better else None,
         first=statistics.fmean(h.first.mean for h in several),
         consensus=statistics.fmean(h.consensus.mean for h in several),
         distinct=statistics.fmean(h.distinct.mean for h in several),
@@ -224,7 +227,7 @@ def cells(row: Row) -> tuple[str, ...]:
         f"{100 * row.accuracy.mean:.1f} ± {100 * row.accuracy.stderr:.1f}",
         "" if row.spread is None else f"{100 * row.spread:.1f}",
         row.better,
-        "" if row.p is None else f"{row.p:.3f}",
+        *("" if p is None else f"{p:.3f}" for p in (row.p, row.p_best)),
         f"{100 * row.first:.1f}",
         f"{100 * row.consensus:.1f}",
         f"{row.distinct:.2f}",
@@ -277,12 +280,12 @@ def as_csv(found: Sequence[Row]) -> str:
 
 
 EXPLAINED = (
-    "accuracy: held-out, % ± standard error over questions; spread: standard deviation over seeds, points; p: of the difference to "
-    "the next better method (paired permutation test over questions); first answers: accuracy of one of them; consensus: share of "
-    "agents behind the last vote; distinct, entropy: of a question's first answers (bits); NLL, KL: of agents' first answers under "
-    "the others' models (nats per token); dissimilarity: of the embeddings of answers that equal the vote; tokens: per run, of all "
-    "that the method needs alone; seconds: per run, as measured here, where answers that an earlier run had asked for took none; "
-    "adapters: served at the end."
+    "accuracy: held-out, % ± standard error over questions; spread: standard deviation over seeds, points; p, p to best: of the"
+    " difference to the next better and to the best method (paired permutation test over questions); first answers: accuracy of"
+    " one of them; consensus: share of agents behind the last vote; distinct, entropy: of a question's first answers (bits); "
+    "NLL, KL: of agents' first answers under the others' models (nats per token); dissimilarity: of the embeddings of answers "
+    "that equal the vote; tokens: per run, of all that the method needs alone; seconds: per run, as measured here, where "
+    "answers that an earlier run had asked for took none; adapters: served at the end."
 )
 
 
