@@ -408,7 +408,8 @@ def test_diversity_has_columns_where_somebody_measured_it() -> None:
 
 
 def test_the_table_of_all_methods_fits_into_a_summary(tmp_path: Path) -> None:
-    everything = {(m, s): held("10" * 150, usage=Usage(9, 90_000_000, 0), seconds=99_999.0) for m in METHODS for s in range(3)}
+    large: dict[str, Any] = {"usage": Usage(9, 90_000_000, 0), "seconds": 99_999.0, "diversity": measured(10.0, 10.0, 0.5)}
+    everything = {(m, s): held("10" * 150, **large) for m in METHODS for s in range(3)}
     everything["star", 0] = held("01" * 150)
     table = compare.text(compare.rows(everything, list(METHODS)))
     summary = {"version": "0.0.0", "table": table, "report": "s3://" + "x" * 300, "methods": len(METHODS)}
