@@ -49,9 +49,10 @@ def said(task: Task, summary: Mapping[str, Any]) -> str:
 
 
 def _how(evaluation: Mapping[str, Any]) -> str:
-    if evaluation["rounds"] > 1:
+    """Programs of an earlier version may have left both numbers out."""
+    if evaluation.get("rounds", 2) > 1:
         return f" after the debate, {percent(evaluation['majority'])} % before"
-    return " by majority" if evaluation["agents"] > 1 else ""
+    return " by majority" if evaluation.get("agents", 1) > 1 else ""
 
 
 def probed(summary: Mapping[str, Any]) -> str:
