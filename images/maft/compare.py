@@ -227,7 +227,7 @@ def cells(row: Row) -> tuple[str, ...]:
         f"{100 * row.accuracy.mean:.1f} ± {100 * row.accuracy.stderr:.1f}",
         "" if row.spread is None else f"{100 * row.spread:.1f}",
         row.better,
-        *("" if p is None else f"{p:.3f}" for p in (row.p, row.p_best)),
+        *("" if p is None else f"{p:.3f}" if p >= 0.0005 else "<0.001" for p in (row.p, row.p_best)),
         f"{100 * row.first:.1f}",
         f"{100 * row.consensus:.1f}",
         f"{row.distinct:.2f}",
