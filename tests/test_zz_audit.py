@@ -22,7 +22,6 @@ WRITES = ("create", "update", "patch", "delete")
 CREATED = 201
 # Rights that a healthy session need not use, each with why it is there all the same.
 RARE = {
-    ("coordination.k8s.io", "leases", "create"): "once in the life of a cluster, which may have been before this log",
     ("coordination.k8s.io", "leases", "patch"): "a leader that ends gives its lease back; one that is killed does not",
 }
 
