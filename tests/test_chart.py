@@ -263,7 +263,8 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
     "the lease, and rights on no other": (
         {}, (),
         lambda o: "spec" not in o.one("Lease") and "--lease-name=maft-operator" in o.args
-        and [r["resourceNames"] for r in o.one("Role", "maft-operator-lease")["rules"]] == [["maft-operator"]],
+        and [(r.get("resourceNames"), r["verbs"]) for r in o.one("Role", "maft-operator-lease")["rules"]]
+        == [(["maft-operator"], ["get", "update", "patch"]), (None, ["create"])],
     ),
     "the lease of another name": (
         {"fullnameOverride": "ops"}, (),

@@ -36,7 +36,10 @@ REVIEWING = (  # with --metrics-auth
     Right("authentication.k8s.io", "tokenreviews", ("create",)),
     Right("authorization.k8s.io", "subjectaccessreviews", ("create",)),
 )
-OWN = (Right("coordination.k8s.io", "leases", ("get", "update", "patch")),)  # in its own namespace, on its own; the chart makes it
+OWN = (  # in its own namespace; the chart makes the Lease, too
+    Right("coordination.k8s.io", "leases", ("get", "update", "patch")),
+    Right("coordination.k8s.io", "leases", ("create",), optional=True),
+)
 
 
 async def missing(api: Api, rights: Iterable[Right], namespace: str | None, name: str = "") -> list[tuple[Right, str]]:
