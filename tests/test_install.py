@@ -203,7 +203,7 @@ def test_kubernetes_own_roles_reach_runs(maft, space):
     assert [may("edit", verb) for verb in ("list", "create", "patch", "delete")] == [True] * 4
 
 
-def test_uninstalling_leaves_the_resource_and_the_runs(maft, space):
+def test_uninstalling_leaves_the_resource_and_the_runs(maft, space, prometheus):
     kube = maft.kube
     kube.apply(maft.resource("kept", space, **{**SMALL, **maft.mocked()}))
     kube.wait(lambda: kube.status(space, "kept").get("phase"), 30)
