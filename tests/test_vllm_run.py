@@ -33,7 +33,7 @@ def test_a_small_run(tmp_path, topology, lifetime, agents):
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     logs = "\n".join(p.read_text()[-2000:] for p in tmp_path.glob("runs/default/test/local/*/log*.txt"))
     assert done.returncode == 0, done.stdout + done.stderr + logs
-    assert re.search(r"multiagent finetuning\s*│\s*1\s*│", done.stdout)
+    assert re.search(r"multiagent finetuning, iteration 1\s*│", done.stdout)
     top = tmp_path / "runs/default/test/iterations/1"
     asked = {
         call["call"]["model"]
