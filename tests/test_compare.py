@@ -539,7 +539,7 @@ def test_a_comparison_prints_its_table_and_makes_a_page(finished: tuple[Path, st
     for row in rows:
         line = next(line for line in table_text.splitlines() if line.startswith(f"{row['method']} "))
         assert line in out.splitlines()
-        assert f"<td>{row['method']}</td>" in page and f">{row['method']}</text>" in page
+        assert f'<td class="words">{row["method"]}</td>' in page and f">{row['method']}</text>" in page
     adapters_ = {row["method"]: row["adapters"] for row in rows}
     assert adapters_ == {"base": 0, "multiagent": 6, "dpo": 3, "distill": 1}
 
