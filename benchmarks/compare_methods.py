@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import page
+
 from maft import compare, report_plots
 from maft.compare import Row
 from maft.records import Score
@@ -23,9 +25,7 @@ from maft_operator.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
 OUTPUT = Path(__file__).with_suffix(".json")
-PAGE = ROOT / "docs" / "results.md"
-CHART = ROOT / "docs" / "images" / "compared.svg"
-BEGIN, END = "<!-- compare_methods: begin -->\n", "<!-- compare_methods: end -->\n"
+CHART = page.DOCS / "images" / "compared.svg"
 NAME = "methods"
 FILE = "examples/arithmetic.yaml"
 SETTINGS = ("iterations=1", "evaluation.diversity=60", "evaluation.embedder=package")
@@ -68,27 +68,19 @@ def machine() -> dict[str, Any]:
 def markdown(kept: dict[str, Any]) -> str:
     """The table, and what sharing saved."""
     found, alone = kept["compared"], kept["alone"]
-    heads, *lines = compare.table([row(values) for values in found["rows"]])
-    table = ["| " + " | ".join(line) + " |" for line in (heads, ["---"] * len(heads), *lines)]
     apart = sum(alone.values()) * found["seeds"]
     saved = 100 * (1 - found["seconds"] / apart)
     made_with = "vLLM {vllm}, Python {python}, {cores} cores".format(**kept["machine"])
     gentle = compare.cells(row(kept["gentle"]["rows"][0]))[1]
-    return "\n".join(
-        [
-            *table,
-            "",
-            compare.EXPLAINED,
-            "",
-            f"{found['origin']} {made_with}.",
-            "",
-            f"The comparison took {minutes(found['seconds'])}. The {len(alone)} methods one by one, each a run with its own "
-            f"server, took {minutes(sum(alone.values()))} for one seed; for {found['seeds']} that is {minutes(apart)}. "
-            f"Sharing the server, the questions and the base's answers saves {saved:.0f} %.",
-            "",
-            f"`dpo` with `training.learningRate: {GENTLE}`, a tenth of the example's: {gentle} %.",
-        ]
-    )
+    footer = [
+        compare.EXPLAINED,
+        f"{found['origin']} {made_with}.",
+        f"The comparison took {minutes(found['seconds'])}. The {len(alone)} methods one by one, each a run with its own "
+        f"server, took {minutes(sum(alone.values()))} for one seed; for {found['seeds']} that is {minutes(apart)}. "
+        f"Sharing the server, the questions and the base's answers saves {saved:.0f} %.",
+        f"`dpo` with `training.learningRate: {GENTLE}`, a tenth of the example's: {gentle} %.",
+    ]
+    return compare.markdown([row(values) for values in found["rows"]], "\n\n".join(footer))
 
 
 def minutes(seconds: float) -> str:
@@ -103,12 +95,27 @@ def row(values: dict[str, Any]) -> Row:
 
 def write(kept: dict[str, Any]) -> None:
     """The page and its chart, made anew."""
-    text = PAGE.read_text()
-    before, after = text.split(BEGIN, maxsplit=1)[0], text.split(END)[1]
-    PAGE.write_text(f"{before}{BEGIN}{markdown(kept)}\n{END}{after}")
+    page.put("results.md", "compare_methods", markdown(kept))
     rows = [row(values) for values in kept["compared"]["rows"]]
     chart = report_plots.compared([(one.method, one.accuracy) for one in rows])
     CHART.write_text(chart.replace("<svg ", PICTURE, 1))
+
+
+def measure(kept: dict[str, Any], folder: Path, seeds: int) -> None:
+    """What is not there yet; each number is kept as soon as it is known."""
+
+    def keep() -> None:
+        OUTPUT.write_text(json.dumps(kept, indent=1) + "\n")
+
+    if "compared" not in kept:
+        kept["compared"] = compared(folder, seeds, NAME, "all")
+        keep()
+    for method in [name for name in METHODS if name not in kept["alone"]]:
+        kept["alone"][method] = round(one_by_one(folder, method), 1)
+        keep()
+    if "gentle" not in kept:
+        kept["gentle"] = compared(folder, seeds, f"{NAME}-gentle", "dpo", f"training.learningRate={GENTLE}")
+        keep()
 
 
 def main() -> None:
@@ -120,15 +127,7 @@ def main() -> None:
     arguments = parser.parse_args()
     kept: dict[str, Any] = json.loads(OUTPUT.read_text()) if OUTPUT.exists() else {"machine": machine(), "alone": {}}
     if not arguments.write:
-        if "compared" not in kept:
-            kept["compared"] = compared(arguments.dir, arguments.seeds, NAME, "all")
-            OUTPUT.write_text(json.dumps(kept, indent=1) + "\n")
-        for method in [name for name in METHODS if name not in kept["alone"]]:
-            kept["alone"][method] = round(one_by_one(arguments.dir, method), 1)
-            OUTPUT.write_text(json.dumps(kept, indent=1) + "\n")
-        if "gentle" not in kept:
-            kept["gentle"] = compared(arguments.dir, arguments.seeds, f"{NAME}-gentle", "dpo", f"training.learningRate={GENTLE}")
-            OUTPUT.write_text(json.dumps(kept, indent=1) + "\n")
+        measure(kept, arguments.dir, arguments.seeds)
     print(markdown(kept))
     if arguments.write:
         write(kept)

@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import page
+
 HERE = Path(__file__).parent
 OUTPUT = HERE / "demo_seeds.json"
-PAGE = HERE.parent / "docs" / "results.md"
-BEGIN, END = "<!-- demo_seeds: begin -->\n", "<!-- demo_seeds: end -->\n"
 
 
 def run(seed: int, folder: Path) -> list[dict[str, Any]]:
@@ -60,12 +60,6 @@ def markdown(results: dict[str, list[dict[str, Any]]]) -> str:
     )
 
 
-def page(text: str, results: dict[str, list[dict[str, Any]]]) -> str:
-    """The page with its table made anew."""
-    before, after = text.split(BEGIN, maxsplit=1)[0], text.split(END)[1]
-    return f"{before}{BEGIN}{markdown(results)}\n{END}{after}"
-
-
 def main() -> None:
     """Runs the seeds that are not in the file yet, then prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -80,7 +74,7 @@ def main() -> None:
             OUTPUT.write_text(json.dumps(results, indent=1) + "\n")
     print(markdown(results))
     if arguments.write:
-        PAGE.write_text(page(PAGE.read_text(), results))
+        page.put("results.md", "demo_seeds", markdown(results))
 
 
 if __name__ == "__main__":

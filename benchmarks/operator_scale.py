@@ -21,14 +21,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import page
 import psutil
 import yaml
 from control_plane import ROOT, ControlPlane, control_plane, free_port, process
 from stand_in import NAMESPACE, Cluster, Json, connected
 
 OUTPUT = Path(__file__).with_suffix(".json")
-PAGE = ROOT / "docs" / "performance.md"
-BEGIN, END = "<!-- operator_scale: begin -->\n", "<!-- operator_scale: end -->\n"
 PATTERN = "pattern-0"  # the run that settled runs are copies of
 STAGES = ("1-debate", "1-train", "1-evaluate", "1-report")
 MIB = 2**20
@@ -68,8 +67,7 @@ def main() -> None:
         OUTPUT.write_text(json.dumps(dict(sorted(results.items(), key=lambda item: int(item[0]))), indent=1) + "\n")
     print(markdown(results))
     if write:
-        text = PAGE.read_text()
-        PAGE.write_text(f"{text.split(BEGIN)[0]}{BEGIN}{markdown(results)}\n{END}{text.split(END)[1]}")
+        page.put("performance.md", "operator_scale", markdown(results))
 
 
 def measured(options: Options, logs: Path | None) -> Json:

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from maft import records
 from maft.errors import BadInput
@@ -23,6 +23,7 @@ from maft.records import Commit, StoredFile
 from maft.store import TEMPORARY, Missing, Store, explained
 
 COMMIT = "_COMMIT.json"
+T = TypeVar("T")
 
 
 def committed(store: Store, prefix: str) -> Commit | None:
@@ -145,6 +146,16 @@ def fetch(store: Store, commit: Commit, name: str) -> bytes:
 
     _verify(store, commit, commit.file(name), read)
     return data
+
+
+def fetch_record(store: Store, commit: Commit, name: str, kind: type[T]) -> T:
+    """The record that a file of the commit is; BadInput naming the file if it has another shape."""
+    return records.decode(fetch(store, commit, name), kind, commit.prefix + name)
+
+
+def fetch_records(store: Store, commit: Commit, name: str, kind: type[T]) -> list[T]:
+    """The records of a JSON lines file of the commit; BadInput names the first bad line."""
+    return records.decode_lines(fetch(store, commit, name), kind, commit.prefix + name)
 
 
 def _verify(store: Store, commit: Commit, entry: StoredFile, read: Callable[[str], str]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from maft import __version__, layout, program, records, scores
-from maft.commits import committed, fetch, required
+from maft.commits import committed, fetch_record, fetch_records, required
 from maft.errors import BadInput
 from maft.records import Diversity, Score, Transcript, Usage
 from maft.store import Missing, Store, open_store
@@ -99,9 +99,9 @@ def read(store: Store, namespace: str, one: Compared) -> Held:
     """What the store has of a run; BadInput if its evaluation is not committed."""
     run = f"{namespace}/{one.run}"
     commit = required(store, layout.evaluation(run, one.iteration), f"the evaluation of {one.run}")
-    data = fetch(store, commit, layout.TRANSCRIPTS)
-    transcripts = records.decode_lines(data, Transcript, commit.prefix + layout.TRANSCRIPTS)
+    transcripts = fetch_records(store, commit, layout.TRANSCRIPTS, Transcript)
     debates = [layout.debate(run, i) for i in range(1, one.iteration + 1)]
+    trained_files = [key for i in range(1, one.iteration + 1) for key in store.list(f"{run}/iterations/{i}/adapters/")]
     used = [scores.usage(transcripts), *(_usage(store, prefix) for prefix in debates)]
     trained = {t.call.model for transcript in transcripts for turns in transcript.turns for t in turns} - {records.BASE}
     return Held(
@@ -111,15 +111,16 @@ def read(store: Store, namespace: str, one: Compared) -> Held:
         distinct=scores.distinct(transcripts),
         entropy=scores.entropy(transcripts),
         usage=Usage(*(sum(getattr(u, f) for u in used) for f in ("calls", "prompt_tokens", "completion_tokens"))),
-        seconds=_seconds(store, run, one.iteration),
+        seconds=_seconds(store, [prefix + layout.TIMING for prefix in (commit.prefix, *debates)] + trained_files),
         adapters=len(trained),
         diversity=_diversity(store, run, one.iteration),
-        versions=_versions(store, run, one.iteration),
+        versions=_versions(store, trained_files),
     )
 
 
-def _versions(store: Store, run: str, last: int) -> dict[str, str]:
-    places = {key.rpartition("/")[0] for i in range(1, last + 1) for key in store.list(f"{run}/iterations/{i}/adapters/")}
+def _versions(store: Store, keys: Iterable[str]) -> dict[str, str]:
+    """Of the libraries that trained the adapters whose files these are."""
+    places = {key.rpartition("/")[0] for key in keys}
     commits = [commit for place in sorted(places) if (commit := committed(store, f"{place}/"))]
     return {name: number for commit in commits for name, number in commit.meta.get("versions", {}).items()}
 
@@ -129,7 +130,7 @@ def _diversity(store: Store, run: str, iteration: int) -> Diversity | None:
     commit = committed(store, layout.diversity(run, iteration))
     if commit is None:
         return None
-    found = records.decode(fetch(store, commit, layout.DIVERSITY), Diversity, commit.prefix + layout.DIVERSITY)
+    found = fetch_record(store, commit, layout.DIVERSITY, Diversity)
     return found if len(found.nll) > 1 else None
 
 
@@ -138,13 +139,10 @@ def _usage(store: Store, prefix: str) -> Usage:
     return Usage(**commit.meta["usage"])
 
 
-def _seconds(store: Store, run: str, last: int) -> float:
-    """Of debates, training and evaluations, as they lie beside the commits."""
-    prefixes = [layout.evaluation(run, last)]
-    prefixes += [layout.debate(run, i) for i in range(1, last + 1)]
-    keys = [key for i in range(1, last + 1) for key in store.list(f"{run}/iterations/{i}/adapters/") if key.endswith(layout.TIMING)]
+def _seconds(store: Store, keys: Iterable[str]) -> float:
+    """Of the timings among these objects, as they lie beside the commits of debates, adapters and evaluations."""
     total = 0.0
-    for key in [*(prefix + layout.TIMING for prefix in prefixes), *keys]:
+    for key in [key for key in keys if key.endswith(layout.TIMING)]:
         try:
             total += float(json.loads(store.read(key))["seconds"])
         except Missing:

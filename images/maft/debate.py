@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from maft import adapters, datasets, flags, layout, program, records, voting
 from maft.answers import extract
 from maft.checking import Checker
-from maft.commits import committed, fetch, publish, required
+from maft.commits import committed, fetch_records, publish, required
 from maft.engine import Engine, HttpEngine, Request, parse_servers
 from maft.errors import BadInput
 from maft.journal import Journal
@@ -263,19 +263,15 @@ def run_debate(arguments: argparse.Namespace, store: Store, prefix: str, part: s
     """The transcripts of `problems/<part>.jsonl` and of the probe beside the training questions; and the seconds they took."""
     started = time.monotonic()
     commit = required(store, f"{arguments.group or arguments.run}/{layout.PROBLEMS}", "the task `prepare`")
-    problems = _problems(store, commit, f"{part}.jsonl")
+    problems = fetch_records(store, commit, f"{part}.jsonl", Problem)
     probed = part == "train" and any(entry.name == layout.PROBE for entry in commit.files)
-    probe = _problems(store, commit, layout.PROBE) if probed else []
+    probe = fetch_records(store, commit, layout.PROBE, Problem) if probed else []
     try:
         transcripts = asyncio.run(hold(arguments, store, prefix, [*problems, *probe]))
     except ExceptionGroup as group:  # a task group wraps what ended it; one cause is enough for the reader
         raise group.exceptions[0] from None
     found = {layout.TRANSCRIPTS: transcripts[: len(problems)], layout.PROBE: transcripts[len(problems) :]}
     return {name: several for name, several in found.items() if several}, time.monotonic() - started
-
-
-def _problems(store: Store, commit: Commit, name: str) -> list[Problem]:
-    return records.decode_lines(fetch(store, commit, name), Problem, f"{commit.prefix}{name}")
 
 
 def settle(store: Store, prefix: str, seconds: float) -> None:
@@ -302,14 +298,10 @@ def main(arguments: argparse.Namespace) -> dict[str, Any]:
         settle(store, prefix, seconds)
     commit = required(store, prefix, "this task")
     clear(store, prefix)
-    transcripts = _transcripts(store, commit, layout.TRANSCRIPTS)
+    transcripts = fetch_records(store, commit, layout.TRANSCRIPTS, Transcript)
     counts = datasets.write(store, arguments, transcripts, parent=commit)
     guards = {} if arguments.examples == "hinted" else {"abstained": abstained(transcripts, arguments.min_agreement)}
     return {**_summary(transcripts, counts), **guards, **probed(store, commit), "usage": commit.meta["usage"]}
-
-
-def _transcripts(store: Store, commit: Commit, name: str) -> list[Transcript]:
-    return records.decode_lines(fetch(store, commit, name), Transcript, commit.prefix + name)
 
 
 def _summary(transcripts: Sequence[Transcript], counts: Sequence[records.DatasetCounts]) -> dict[str, Any]:
@@ -332,7 +324,7 @@ def probed(store: Store, commit: Commit) -> dict[str, Any]:
     """How often the majority was right on the probe: mean, standard error, questions."""
     if all(entry.name != layout.PROBE for entry in commit.files):
         return {}
-    transcripts = _transcripts(store, commit, layout.PROBE)
+    transcripts = fetch_records(store, commit, layout.PROBE, Transcript)
     right = accuracy(transcripts)
     return {"probe": [round(right.mean, 4), round(right.stderr, 4), len(transcripts)]}
 

@@ -18,7 +18,7 @@ from peft import PeftModel
 from torch.nn.functional import cosine_similarity, log_softmax
 
 from maft import adapters, embeddings, flags, layout, lora, models, program, records, scores
-from maft.commits import committed, fetch, fetch_folder, publish, required
+from maft.commits import committed, fetch_folder, fetch_record, fetch_records, publish, required
 from maft.prompts import ChatTemplate, Tokens
 from maft.records import BASE, Diversity, Score, Transcript
 from maft.store import Store, open_store
@@ -99,12 +99,11 @@ def main(arguments: argparse.Namespace) -> dict[str, Any]:
     prefix = layout.diversity(arguments.run, arguments.iteration)
     if committed(store, prefix) is None:
         held_out = required(store, layout.evaluation(arguments.run, arguments.iteration), "the evaluation of this iteration")
-        data = fetch(store, held_out, layout.TRANSCRIPTS)
-        transcripts = records.decode_lines(data, Transcript, held_out.prefix + layout.TRANSCRIPTS)
+        transcripts = fetch_records(store, held_out, layout.TRANSCRIPTS, Transcript)
         measured = measure(arguments, store, sample(transcripts, arguments.questions, arguments.seed))
         publish(store, prefix, {layout.DIVERSITY: records.encode(measured)}, parents=[held_out.prefix])
     commit = required(store, prefix, "this task")
-    return summary(records.decode(fetch(store, commit, layout.DIVERSITY), Diversity, prefix + layout.DIVERSITY))
+    return summary(fetch_record(store, commit, layout.DIVERSITY, Diversity))
 
 
 def sample(transcripts: Sequence[Transcript], questions: int, seed: int) -> list[Transcript]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from maft import flags, layout, program, records
-from maft.commits import committed, fetch, publish, required
+from maft.commits import committed, fetch_record, fetch_records, publish, required
 from maft.debate import clear, run_debate, settle
 from maft.errors import BadInput
 from maft.records import Evaluation, Problem, Score, Transcript
@@ -60,15 +60,12 @@ def main(arguments: argparse.Namespace) -> dict[str, Any]:
         settle(store, prefix, seconds)
     commit = required(store, prefix, "this task")
     clear(store, prefix)
-    return summary(records.decode(fetch(store, commit, layout.EVALUATION), Evaluation, prefix + layout.EVALUATION))
+    return summary(fetch_record(store, commit, layout.EVALUATION, Evaluation))
 
 
 def _held_out_is_new(store: Store, run: str) -> None:
     commit = required(store, f"{run}/{layout.PROBLEMS}", "the task `prepare`")
-    train, held_out = (
-        {p.id for p in records.decode_lines(fetch(store, commit, f"{part}.jsonl"), Problem, f"{commit.prefix}{part}.jsonl")}
-        for part in ("train", "held-out")
-    )
+    train, held_out = ({p.id for p in fetch_records(store, commit, f"{part}.jsonl", Problem)} for part in ("train", "held-out"))
     if both := train & held_out:
         raise BadInput(
             f"{commit.prefix}held-out.jsonl: {len(both)} of its questions are training questions; make the problems anew"

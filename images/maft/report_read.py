@@ -13,7 +13,7 @@ import msgspec
 from markupsafe import Markup
 
 from maft import layout, records
-from maft.commits import committed, fetch
+from maft.commits import committed, fetch, fetch_record, fetch_records
 from maft.errors import BadInput
 from maft.records import Adapter, Call, Commit, DatasetCounts, Diversity, Evaluation, Score, Timing, Transcript, Turn, Usage
 from maft.scores import accuracy, agreement, usage
@@ -195,22 +195,19 @@ def _iterations(store: Store, run: str) -> Iterator[Iteration]:
 def _iteration(store: Store, run: str, number: int) -> Iteration:
     held_out = committed(store, layout.evaluation(run, number))
     debate = committed(store, layout.debate(run, number)) if number else None
+    diversity = committed(store, layout.diversity(run, number))
     return Iteration(
         number,
         _stage(store, debate, "training", number) if debate else None,
         _training(store, run, number),
         _stage(store, held_out, "held-out", number) if held_out else None,
-        _record(store, held_out, layout.EVALUATION, Evaluation),
-        _record(store, committed(store, layout.diversity(run, number)), layout.DIVERSITY, Diversity),
+        fetch_record(store, held_out, layout.EVALUATION, Evaluation) if held_out else None,
+        fetch_record(store, diversity, layout.DIVERSITY, Diversity) if diversity else None,
     )
 
 
-def _record(store: Store, commit: Commit | None, name: str, kind: type[T]) -> T | None:
-    return records.decode(fetch(store, commit, name), kind, commit.prefix + name) if commit else None
-
-
 def _stage(store: Store, commit: Commit, part: Part, iteration: int) -> Stage:
-    transcripts = _transcripts(store, commit, layout.TRANSCRIPTS)
+    transcripts = fetch_records(store, commit, layout.TRANSCRIPTS, Transcript)
     if not transcripts:
         raise BadInput(f"{store.url}/{commit.prefix}{layout.TRANSCRIPTS}: holds no debates")
     probed = any(entry.name == layout.PROBE for entry in commit.files)
@@ -229,12 +226,8 @@ def _stage(store: Store, commit: Commit, part: Part, iteration: int) -> Stage:
         counts=Counter(tag for t in transcripts for tag in categories(t)),
         cards=fit([[card(t) for t in transcripts]], EMBEDDED)[0],
         prefix=commit.prefix,
-        probe=accuracy(_transcripts(store, commit, layout.PROBE)) if probed else None,
+        probe=accuracy(fetch_records(store, commit, layout.PROBE, Transcript)) if probed else None,
     )
-
-
-def _transcripts(store: Store, commit: Commit, name: str) -> list[Transcript]:
-    return records.decode_lines(fetch(store, commit, name), Transcript, commit.prefix + name)
 
 
 def _training(store: Store, run: str, number: int) -> Training:

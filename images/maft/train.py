@@ -16,7 +16,7 @@ from typing import Any
 from prometheus_client import Gauge
 
 from maft import __version__, adapters, flags, layout, lora, models, preference, program, records
-from maft.commits import committed, fetch, fetch_folder, publish, required
+from maft.commits import committed, fetch_folder, fetch_records, publish, required
 from maft.errors import BadInput
 from maft.prompts import ChatTemplate
 from maft.records import BASE, ROLES, Adapter, Commit, Example, Message, Role, Timing
@@ -50,8 +50,7 @@ def main(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _job(args: argparse.Namespace, store: Store, data: Commit, template: ChatTemplate, role: Role, agent: int) -> Job:
-    name = layout.dataset_file(role, agent)
-    examples = records.decode_lines(fetch(store, data, name), Example, data.prefix + name)
+    examples = fetch_records(store, data, layout.dataset_file(role, agent), Example)
     return Job(
         role,
         agent,

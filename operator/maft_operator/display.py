@@ -16,7 +16,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from maft_operator.plan import Graph, Observed, Task
+from maft_operator.plan import Graph, Observed, ServerState, Task, TaskState
 from maft_operator.words import percent, said, title
 
 QUIET = 15.0  # seconds between two lines about a stage where there is no terminal to draw bars on
@@ -55,8 +55,7 @@ class Display:
                 self._finished(server.name, f"{server.name} is ready", "")
             elif server.name not in observed.servers:
                 self._ended.discard(server.name)
-            if state and state.failures and state.message:  # said also where it is running again by now
-                self._once(f"{server.name}/{state.failures}", f"{server.name} failed ({state.failures}): {state.message}")
+            self._failure(server.name, state)
         for task in self._graph.tasks:
             self._task(task, observed, done.get(task.name), summaries)
 
@@ -68,8 +67,8 @@ class Display:
         self._follow(task.name, title(task), status == "running", done)
         if status == "succeeded":
             self._finished(task.name, title(task), said(task, summaries.get(task.name, {})))
-        elif state and state.failures and state.message:  # said also where it is running again by now
-            self._once(f"{task.name}/{state.failures}", f"{task.name} failed ({state.failures}): {state.message}")
+        else:
+            self._failure(task.name, state)
 
     def _follow(self, name: str, text: str, active: bool, done: tuple[float, float] | None) -> None:
         if not active:
@@ -102,6 +101,11 @@ class Display:
         self._ended.add(name)
         took = f"  [{_clock(time.monotonic() - self._since[name])}]" if name in self._since else "  [from before]"
         self._console.print(f"✓ {text}{': ' + details if details else ''}{took}", highlight=False, markup=False, soft_wrap=True)
+
+    def _failure(self, name: str, state: TaskState | ServerState | None) -> None:
+        """Said also where it is running again by now."""
+        if state and state.failures and state.message:
+            self._once(f"{name}/{state.failures}", f"{name} failed ({state.failures}): {state.message}")
 
     def _once(self, key: str, text: str) -> None:
         if key not in self._ended:

@@ -9,7 +9,6 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator
-from http import HTTPStatus
 from typing import Any
 
 import aiohttp
@@ -28,8 +27,6 @@ _NETWORK = (aiohttp.ClientError, OSError, TimeoutError)
 class _Lock(LeaseLock):  # type: ignore[misc]
     """The library lets faults of the network through, and the election would end at the first one."""
 
-    _told = False
-
     async def get(self, name: str, namespace: str) -> Any:
         try:
             return await super().get(name, namespace)
@@ -41,13 +38,8 @@ class _Lock(LeaseLock):  # type: ignore[misc]
         body = client.V1Lease(metadata=client.V1ObjectMeta(name=name), spec=self.update_lease(election_record))
         try:
             await self.api_instance.create_namespaced_lease(namespace, body)
-        except ApiException as error:
-            if error.status == HTTPStatus.FORBIDDEN and not self._told:
-                self._told = True
-                log.error("Lease %s/%s is gone, and the operator may not create it; helm upgrade makes it again", namespace, name)
-            return False  # or somebody was faster
-        except _NETWORK:
-            return False  # the next try says what is wrong
+        except (ApiException, *_NETWORK):
+            return False  # somebody was faster, or the next try says what is wrong
         return True
 
     async def update(self, name: str, namespace: str, updated_record: Any) -> bool:
