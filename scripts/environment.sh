@@ -28,7 +28,8 @@ if [ -e /dev/nvidiactl ]; then constraints=constraints-cuda.txt build=CUDA; fi
 echo "== environment: installing packages into .venv ($build build of vLLM; about 6 GB, half a minute to some minutes)"
 [ -x .venv/bin/python ] || "$uv" venv --quiet --python "$("$python" -c 'import sys; print(sys.executable)')" .venv
 # --no-deps: the file is the whole resolution, and the CPU build of vLLM names a build of torch that no registry has.
-"$uv" pip install --quiet --python .venv/bin/python --no-deps --require-hashes -r "$constraints"
+# --compile-bytecode: a run starts many processes, and where Python may not write bytecode each would compile all that it imports.
+"$uv" pip install --quiet --python .venv/bin/python --compile-bytecode --no-deps --require-hashes -r "$constraints"
 "$uv" pip install --quiet --python .venv/bin/python --no-deps --editable .
 touch .venv/.ready
 echo "== environment: ready"
