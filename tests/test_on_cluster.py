@@ -46,7 +46,7 @@ def shared(maft: Installed):
 
 
 def enough(row: Json) -> int:
-    """How many data sets of an iteration are worth a training. A society that improves corrects itself less: critics may have few."""
+    """How many data sets of an iteration are worth a training. Where a society improves, critics may have too few."""
     return sum(int(count) >= MIN_EXAMPLES for counts in row["kept"].values() for count in counts.split("/"))
 
 
