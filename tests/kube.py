@@ -67,9 +67,10 @@ class Kube:
             self._kind(kind), name=name, namespace=namespace, body=patch, content_type="application/merge-patch+json"
         )
 
-    def merge_status(self, kind: str, name: str, patch: Json) -> None:
-        """The same on the status of something without a namespace."""
-        self._kind(kind).status.patch(name=name, body=patch, content_type="application/merge-patch+json")
+    def merge_status(self, kind: str, namespace: str | None, name: str, patch: Json) -> None:
+        """The same on the status."""
+        status = self._kind(kind).status
+        status.patch(name=name, namespace=namespace, body=patch, content_type="application/merge-patch+json")
 
     def log(self, namespace: str, pod: str, lines: int = 40) -> str:
         return client.CoreV1Api(self._client.client).read_namespaced_pod_log(pod, namespace, tail_lines=lines)

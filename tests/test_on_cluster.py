@@ -13,7 +13,6 @@ from kube import Json
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
 LIMIT = 900.0  # seconds for a run with vLLM on two cores
-MIN_EXAMPLES = 8  # training.minExamples, where the resource does not say
 
 
 def example(maft: Installed, namespace: str) -> Json:
@@ -45,9 +44,9 @@ def shared(maft: Installed):
     maft.kube.delete("Namespace", None, namespace)
 
 
-def enough(row: Json) -> int:
-    """How many data sets of an iteration are worth a training. Where a society improves, critics may have too few."""
-    return sum(int(count) >= MIN_EXAMPLES for counts in row["kept"].values() for count in counts.split("/"))
+def enough(row: Json, least: int) -> int:
+    """How many data sets of an iteration have the least number of examples. Where a society improves, critics may have too few."""
+    return sum(int(count) >= least for counts in row["kept"].values() for count in counts.split("/"))
 
 
 def test_the_example_completes(maft, shared):
@@ -56,7 +55,7 @@ def test_the_example_completes(maft, shared):
     assert all(re.fullmatch(r"\d+\.\d ± \d+\.\d", row["accuracy"]) for row in status["iterations"])
     assert status["accuracy"] == status["iterations"][2]["accuracy"]
     assert status["baseAccuracy"] == status["iterations"][0]["answer"]
-    assert [row.get("trained") for row in status["iterations"]] == [None, *(enough(row) for row in status["iterations"][1:])]
+    assert [row.get("trained") for row in status["iterations"]] == [None, *(enough(row, 8) for row in status["iterations"][1:])]
     assert status["iterations"][1]["trained"] == 6
     assert all(row["completionTokens"] > 0 and row["seconds"] > 0 for row in status["iterations"])
     assert status["progress"] == {"percent": 100, "text": "100 %"}
@@ -169,7 +168,7 @@ def test_an_agent_each_with_disturbances(maft, namespace):
     spec = {
         "agents": 2,
         "task": {"train": 60, "heldOut": 40},
-        "training": {"topology": "PerAgent", "lora": {"rank": 8, "alpha": 16}, "epochs": 4},
+        "training": {"topology": "PerAgent", "lora": {"rank": 8, "alpha": 16}, "epochs": 4, "minExamples": 2},
         "inference": {"topology": "PerAgent", "lifetime": "Phase"},
         "evaluation": {"baselines": []},
     }
@@ -184,7 +183,7 @@ def test_an_agent_each_with_disturbances(maft, namespace):
     trainer = kube.list("Pod", namespace, "maft.dev/child=pair-1-train-0")[0]["metadata"]["name"]
     kube.delete("Pod", namespace, trainer, grace=0)
     status = kube.wait_complete(namespace, "pair", LIMIT)
-    assert status["iterations"][-1]["trained"] == enough(status["iterations"][-1]) > 2
+    assert status["iterations"][-1]["trained"] == enough(status["iterations"][-1], spec["training"]["minExamples"])
     assert len(kube.list("Job", namespace)) == 6
 
 

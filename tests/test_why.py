@@ -77,8 +77,34 @@ def namespace(maft: Installed):
     maft.kube.delete("Namespace", None, name)
 
 
+NODE = "e2e-lost"
+OF_NODE = "maft.dev/test-node"
+
+
 @pytest.fixture(scope="module")
-def runs(maft: Installed, namespace: str) -> str:
+def lost(maft: Installed, namespace: str) -> str:
+    """The pod of a run on a node that goes without a word, as when an autoscaler takes it. Early: noticing takes a minute."""
+    kube = maft.kube
+    node: Json = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE, "labels": {OF_NODE: NODE}}}
+    kube.apply({**node, "spec": {"taints": [{"key": OF_NODE, "value": NODE, "effect": "NoSchedule"}]}})
+    size = {"cpu": "8", "memory": "16Gi", "pods": "9"}
+    ready = {"type": "Ready", "status": "True", "reason": "Test", "message": "as a kubelet would say"}
+    kube.merge_status("Node", None, NODE, {"status": {"capacity": size, "allocatable": size, "conditions": [ready]}})
+    there = {"nodeSelector": {OF_NODE: NODE}, "tolerations": [{"key": OF_NODE, "operator": "Exists"}]}
+    kube.apply(maft.resource("lost", namespace, backoffLimit=0, podTemplate={"spec": there}))
+
+    def bound() -> list[str]:
+        pods = kube.list("Pod", namespace, "maft.dev/run=lost", f"spec.nodeName={NODE}")
+        return [p["metadata"]["name"] for p in pods]
+
+    (pod,) = kube.wait(bound, STARTUP, lambda: kube.explain(namespace, "lost"))
+    kube.merge_status("Pod", namespace, pod, {"status": {"phase": "Running"}})
+    kube.delete("Node", None, NODE)
+    return pod
+
+
+@pytest.fixture(scope="module")
+def runs(maft: Installed, namespace: str, lost: str) -> str:
     """All of them at once."""
     for name, (spec, *_) in WAITING.items():
         maft.kube.apply(maft.resource(f"why-{name}", namespace, **spec(maft)))
@@ -163,13 +189,13 @@ def slot(maft):
     """A resource of which one pod at a time can have some, and a priority that takes it from others."""
     (node,) = maft.kube.list("Node", None)
     name = node["metadata"]["name"]
-    maft.kube.merge_status("Node", name, {"status": {"capacity": {SLOT: "1"}}})
+    maft.kube.merge_status("Node", None, name, {"status": {"capacity": {SLOT: "1"}}})
     urgent = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "e2e-urgent"}, "value": 1_000_000}
     maft.kube.apply(urgent)
     maft.kube.wait(lambda: maft.kube.get("Node", None, name)["status"]["allocatable"].get(SLOT) == "1", 60)
     yield
     maft.kube.delete("PriorityClass", None, "e2e-urgent")
-    maft.kube.merge_status("Node", name, {"status": {"capacity": {SLOT: None}}})
+    maft.kube.merge_status("Node", None, name, {"status": {"capacity": {SLOT: None}}})
 
 
 def test_preemption_does_not_count(maft, runs, slot):
@@ -297,3 +323,18 @@ def created(maft: Installed, resource: Json) -> bool:
     except UnprocessibleEntityError:
         return False
     return True
+
+
+def test_node_loss_does_not_count(maft, runs, lost):
+    """What ran on a node that went is begun again, and used up no attempt: there was none."""
+    kube = maft.kube
+
+    def begun_again() -> list[str]:
+        pods = kube.list("Pod", runs, "maft.dev/child=lost-0-prepare")
+        return [p["metadata"]["name"] for p in pods if p["metadata"]["name"] != lost and p["status"]["phase"] == "Pending"]
+
+    kube.wait(begun_again, 120, lambda: kube.explain(runs, "lost"))
+    expect(maft, runs, "lost", "Progressing", reasons.UNSCHEDULABLE, "node", LIMIT)
+    assert not kube.is_true(runs, "lost", "Failed")
+    (job,) = kube.list("Job", runs, "maft.dev/run=lost")
+    assert not job["status"].get("failed")
