@@ -68,12 +68,14 @@ class Installed:
         made = small.resource(name, base=here, **spec)
         return {**made, "metadata": {"name": name, "namespace": namespace}}
 
-    def mocked(self, latency: float = 0.0) -> Json:
-        """The podTemplate and image that put the deterministic engine in vLLM's place, through the fields that users have."""
+    def mocked(self, latency: float = 0.0, slots: int = 1_000_000) -> Json:
+        """The podTemplate and image that put the deterministic engine in vLLM's place, through the fields that users have.
+        latency: seconds of an answer; slots: answers at a time."""
+        variables = {"MOCK_HOST": "0.0.0.0", "MOCK_LATENCY": latency, "MOCK_SLOTS": slots}
         container = {
             "name": "inference",
             "command": ["python3", "/mock/mock_engine.py"],
-            "env": [{"name": "MOCK_HOST", "value": "0.0.0.0"}, {"name": "MOCK_LATENCY", "value": str(latency)}],
+            "env": [{"name": k, "value": str(v)} for k, v in variables.items()],
             "volumeMounts": [{"name": "mock", "mountPath": "/mock"}],
         }
         volume = {"name": "mock", "configMap": {"name": "mock-engine"}}

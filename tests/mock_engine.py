@@ -1,9 +1,9 @@
 """A deterministic stand-in for vLLM at the Engine seam: `python mock_engine.py` with the flags of `maft.serve`.
 
 It answers by a hash of model, prompt and seed, so two runs of anything give equal bytes: what kill tests need. Base answers
-are right about half the time, adapters' more often. MOCK_LATENCY: seconds per answer; MOCK_FAULTS: a folder whose files
-`die` or `hang` make it do so once; MOCK_TEXT: a fixed answer; MOCK_COUNT: a file that grows by a line per request, its
-model; MOCK_HOST: where it listens (pods need all addresses).
+are right about half the time, adapters' more often. MOCK_LATENCY: seconds per answer; MOCK_SLOTS: answers at a time;
+MOCK_FAULTS: a folder whose files `die` or `hang` make it do so once; MOCK_TEXT: a fixed answer; MOCK_COUNT: a file that grows
+by a line per request, its model; MOCK_HOST: where it listens (pods need all addresses).
 """
 
 import argparse
@@ -47,6 +47,7 @@ def application(model: str) -> web.Application:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(model)
     state = {"running": 0}
     latency, fixed = float(os.environ.get("MOCK_LATENCY", "0")), os.environ.get("MOCK_TEXT")
+    slots = asyncio.Semaphore(int(os.environ.get("MOCK_SLOTS", "1000000")))
     count = os.environ.get("MOCK_COUNT")
     faults = Path(os.environ.get("MOCK_FAULTS", "/nonexistent"))
 
@@ -62,7 +63,8 @@ def application(model: str) -> web.Application:
             counted(Path(count), body["model"])
         state["running"] += 1
         try:
-            await asyncio.sleep(latency)
+            async with slots:
+                await asyncio.sleep(latency)
         finally:
             state["running"] -= 1
         said = fixed if fixed is not None else answer(body["model"], tokenizer.decode(body["prompt"]), body["seed"])

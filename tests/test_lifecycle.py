@@ -164,7 +164,8 @@ def test_progress_and_limits_of_writing(maft, namespace):
     """Progress comes from the pods' own metrics; where nothing else moves, five seconds lie between two writes, however often
     the run is looked at: here it changes all the time."""
     kube, seen = maft.kube, []
-    begin(maft, namespace, "slow", latency=4.0, iterations=1)
+    slow = maft.mocked(latency=0.2, slots=8)  # half a minute of questions that end one by one
+    kube.apply(maft.resource("slow", namespace, agents=2, iterations=1, task={"train": 300}, **slow))
 
     def only_progress() -> list[float]:
         """Seconds before each write that told of nothing else; a status is seen within moments of its write."""
