@@ -95,7 +95,9 @@ def main() -> None:
     flags.add_argument("--port", type=int, default=8000)
     flags.add_argument("--model", required=True)
     arguments, _ = flags.parse_known_args()
-    web.run_app(application(models.local(arguments.model)), host=arguments.host, port=arguments.port, print=None)
+    web.run_app(
+        application(models.local(arguments.model)), host=arguments.host, port=arguments.port, print=None, shutdown_timeout=0.1
+    )
 
 
 if __name__ == "__main__":

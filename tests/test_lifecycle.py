@@ -56,8 +56,9 @@ def begin(maft: Installed, namespace: str, name: str, latency: float = 0.0, **sp
     maft.kube.apply(maft.resource(name, namespace, **{**SPEC, **maft.mocked(latency), **spec}))
 
 
-def test_a_run_on_the_cluster_equals_the_same_file_on_one_machine(maft, namespace, reference):
+def test_a_run_on_the_cluster_equals_the_same_file_on_one_machine(maft, namespace, request):
     begin(maft, namespace, "same")
+    reference = request.getfixturevalue("reference")  # made while the other runs
     maft.kube.wait_complete(namespace, "same", LIMIT)
     assert products(maft, namespace, "same") == reference
 
@@ -65,8 +66,8 @@ def test_a_run_on_the_cluster_equals_the_same_file_on_one_machine(maft, namespac
 def test_a_baseline_is_a_resource_like_any_other(maft, namespace, tmp_path):
     """One generator for all agents, a vote in place of a debate; the same as on one machine, and called by its name."""
     spec = {"method": "majority-finetuning", "iterations": 1, "evaluation": {"diversity": 6, "embedder": "package"}}
-    expected = made_here(maft, tmp_path, "baseline", **{**SPEC, **spec})
     begin(maft, namespace, "baseline", **spec)
+    expected = made_here(maft, tmp_path, "baseline", **{**SPEC, **spec})
     status = maft.kube.wait_complete(namespace, "baseline", LIMIT)
     assert products(maft, namespace, "baseline") == expected
     assert [name for name in expected if name.endswith(".safetensors")] == [
