@@ -338,4 +338,5 @@ def parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    program.without_torch()
     program.run(main, parser())

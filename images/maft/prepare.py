@@ -136,4 +136,5 @@ def parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    program.without_torch()
     program.run(main, parser())

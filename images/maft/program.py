@@ -62,6 +62,17 @@ class Progress:
         return Counter(f"maft_{name}", text, registry=self.registry)
 
 
+def without_torch() -> None:
+    """For programs that read configurations and tokenizers, no weights: transformers imports torch where there is one, which
+    takes seconds. It asks once whether there is, and remembers; what a model's own code imports is left alone."""
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # it would say that it found none
+    sys.modules["torch"] = None  # type: ignore[assignment] # importing it fails now
+    from transformers.utils import is_torch_available
+
+    is_torch_available()
+    del sys.modules["torch"]
+
+
 def run(main: Callable[[argparse.Namespace], Mapping[str, Any]], flags: argparse.ArgumentParser) -> None:
     """Parses the flags, runs the program, writes its summary and exits."""
     arguments = flags.parse_args()

@@ -4,11 +4,9 @@ Generation and training both go through `ChatTemplate`, so a model is trained on
 The default texts follow the paper's (appendix, prompts for arithmetic, GSM and MATH); they stand in the resource's schema.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
@@ -127,25 +125,12 @@ class ChatTemplate:
 
 def load_chat_template(path: str, revision: str | None, *, trust_remote_code: bool = False) -> ChatTemplate:
     """The chat template of the model at `path` (a folder or a hub id)."""
+    from transformers import AutoTokenizer
+
     try:
-        tokenizer = _tokenizer_class(path).from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"model.source: {path} has no usable tokenizer: {' '.join(str(error).split())[:300]}") from error
     template = ChatTemplate(tokenizer, path)
     template.prompt([Message("user", "?"), Message("assistant", "!"), Message("user", "?")])  # what fails, fails here
     return template
-
-
-def _tokenizer_class(path: str) -> Any:
-    """The generic class where the folder asks for it: the automatic one imports torch, which takes seconds."""
-    file = Path(path) / "tokenizer_config.json"
-    config = json.loads(file.read_text()) if file.is_file() else {}
-    if not isinstance(config, dict):
-        raise ValueError("tokenizer_config.json holds no object")
-    if config.get("tokenizer_class") in ("PreTrainedTokenizerFast", "TokenizersBackend"):
-        from transformers import PreTrainedTokenizerFast
-
-        return PreTrainedTokenizerFast
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer
