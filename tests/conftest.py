@@ -14,9 +14,13 @@ from pathlib import Path
 import pytest
 import yaml
 from clusters import cluster_fixture  # noqa: F401 - the fixture `cluster`
+from hypothesis import settings
 from installed import maft_fixture, namespace_fixture, pushed_fixture  # noqa: F401 - `maft`, `namespace`, `pushed`
 from small import MOCK, ROOT, TINY, resource  # noqa: F401 - tests take them from here
 
+if not os.environ.get("CI"):  # there hypothesis has a profile of its own, without limits of time too
+    settings.register_profile("here", deadline=None)
+    settings.load_profile("here")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as maft.local sets it: servers and tests share the cores
 
 

@@ -333,7 +333,7 @@ def test_reference_in_canonical_form(answer: str, kind: Kind, expected: str | No
     assert canonical(answer, kind) == expected
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.fractions(min_value=-(10**6), max_value=10**6))
 def test_a_number_is_found_however_it_is_written(value: Fraction) -> None:
     sign, top, bottom = "-" if value < 0 else "", abs(value.numerator), value.denominator
@@ -343,14 +343,12 @@ def test_a_number_is_found_however_it_is_written(value: Fraction) -> None:
         assert extract(f"\\boxed{{{written}}}", "number") == str(value)
 
 
-@settings(deadline=None)
 @given(st.integers(-(10**12), 10**12), st.integers(0, 4))
 def test_equal_numbers_have_one_canonical_form(value: int, zeros: int) -> None:
     decimals = "." + "0" * zeros if zeros else ""
     assert canonical(f"{value}{decimals}", "number") == canonical(f"{value:,}", "number") == str(value)
 
 
-@settings(deadline=None)
 @given(
     st.text(alphabet="\\{}[]()$.,:;=+-*/^%# \nanswerisboxdfgAB0129", max_size=200),
     st.sampled_from(["number", "choice", "text", "math"]),

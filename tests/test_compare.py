@@ -134,7 +134,7 @@ def owner(task: str, found: dict[tuple[str, int], Any]) -> str:
 
 
 @given(worlds, st.lists(st.sampled_from(list(METHODS)), min_size=1, max_size=4, unique=True), st.integers(1, 2), st.data())
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_one_run_after_the_other(spec: dict[str, Any], methods: list[str], seeds: int, data: st.DataObject) -> None:
     """Whatever happens in whatever order, tasks of two runs are never under way together, and all is done in the end."""
     made, found = compared(",".join(methods), seeds, agents=2, **spec)
@@ -346,7 +346,7 @@ def test_p_over_seeds_is_paired_by_question() -> None:
 
 
 @given(st.text("01", min_size=5, max_size=9), st.text("01", min_size=9, max_size=9))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_p_is_a_probability_and_knows_no_sides(a: str, b: str) -> None:
     one, other = held(a).right, held(b[: len(a)]).right
     assert 0 < compare._p(one, other) <= 1

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from maft import records
@@ -151,7 +151,6 @@ def table(rows: list[list[str]]) -> list[Transcript]:
     return [transcript(f"{i:02}", *agents) for i, agents in enumerate(rows)]
 
 
-@settings(deadline=None)
 @given(debates, rules_)
 def test_every_transcript_is_kept_or_left_out_for_a_reason(rows: list[list[str]], rules: DatasetRules) -> None:
     made = build(table(rows), rules)
@@ -164,7 +163,6 @@ def test_every_transcript_is_kept_or_left_out_for_a_reason(rows: list[list[str]]
         assert all(dataset.counts.left_out.values())
 
 
-@settings(deadline=None)
 @given(debates, rules_)
 def test_an_agent_learns_from_its_own_outputs_only_and_ends_with_the_majority(rows: list[list[str]], rules: DatasetRules) -> None:
     transcripts = table(rows)
@@ -176,7 +174,6 @@ def test_an_agent_learns_from_its_own_outputs_only_and_ends_with_the_majority(ro
             assert f"says {labels[example.problem]} in round" in said[-1]
 
 
-@settings(deadline=None)
 @given(debates, rules_, st.text("xyzr-", min_size=4, max_size=4))
 def test_what_the_others_say_changes_no_word_of_an_agents_examples(rows: list[list[str]], rules: DatasetRules, other: str) -> None:
     """Agent 2's answers may change which examples are chosen, never what is in them."""
@@ -191,7 +188,6 @@ def test_reference_answers_are_not_read() -> None:
         assert build([row], STRICT) == build([relabelled], STRICT)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 60), st.integers(0, 60), st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.67, 0.9, 1.0]) | st.floats(0, 1))
 def test_the_mix_is_as_large_as_the_share_allows_and_keeps_to_it(corrected: int, kept: int, share: float) -> None:
     minus = [Example(f"minus-{i:02}", ()) for i in range(corrected)]

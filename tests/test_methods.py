@@ -253,7 +253,7 @@ def calls(made: Graph, programs_: dict[str, Any]) -> int:
 
 
 @given(st.integers(2, 7), st.integers(2, 4), st.sampled_from(["paper", "fast"]), st.booleans(), st.booleans())
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_equal_samples_are_as_many_as_a_debate_makes_calls(
     agents: int, rounds: int, mode: str, summarize: bool, critics: bool
 ) -> None:

@@ -134,7 +134,7 @@ topologies = st.fixed_dictionaries(
 
 
 @given(topologies)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_every_graph_is_in_order_and_whole(spec: dict[str, Any]) -> None:
     made = planned(**spec)
     names = [task.name for task in made.tasks]
@@ -439,7 +439,7 @@ class World:
 
 
 @given(topologies, st.data())
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_a_whole_run(spec: dict[str, Any], data: st.DataObject) -> None:
     world = World(planned(**spec))
     phases = []
@@ -468,7 +468,7 @@ def test_a_whole_run(spec: dict[str, Any], data: st.DataObject) -> None:
 
 
 @given(topologies, st.data())
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_a_run_that_is_suspended_and_resumed_anywhere_ends_as_any_other(spec: dict[str, Any], data: st.DataObject) -> None:
     world = World(planned(**spec))
     changes = data.draw(st.sets(st.integers(0, 40), max_size=8), label="steps at which spec.suspend is set or cleared")

@@ -50,7 +50,6 @@ def test_fill(template: str, values: dict[str, str], expected: str) -> None:
     assert fill(template, **values) == expected
 
 
-@settings(deadline=None)
 @given(st.text(), st.text())
 def test_what_is_filled_in_arrives_whole(question: str, summary: str) -> None:
     assert fill("<{question}|{summary}>", question=question, summary=summary) == f"<{question}|{summary}>"
@@ -127,7 +126,7 @@ dialogues = st.lists(st.tuples(texts, texts), min_size=1, max_size=3).map(lambda
 
 @pytest.mark.parametrize("name", TEMPLATES)
 @given(messages=dialogues)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_the_model_is_trained_on_what_it_sees(name: str, messages: list[Message]) -> None:
     tokens, prompt = CHATS[name].tokens(messages, every_turn=False), CHATS[name].prompt(messages[:-1])
     assert tokens.ids[: len(prompt)] == tuple(prompt)
@@ -137,7 +136,7 @@ def test_the_model_is_trained_on_what_it_sees(name: str, messages: list[Message]
 
 @pytest.mark.parametrize("name", ["lines", "special first"])
 @given(messages=dialogues)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_every_answer_can_count(name: str, messages: list[Message]) -> None:
     tokens, last = (CHATS[name].tokens(messages, every_turn=every) for every in (True, False))
     assert tokens.ids == last.ids

@@ -205,7 +205,7 @@ actions = st.lists(
 
 
 @given(actions)
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_as_a_simple_queue_would(steps: list[tuple[str, str, int]]) -> None:
     """Against a table that is searched anew each time."""
 

@@ -192,7 +192,7 @@ specs = st.fixed_dictionaries(
 
 
 @given(specs)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_the_records_say_what_the_resource_says(spec: dict[str, Any]) -> None:
     whole = checked(resource(**spec))["spec"]
     ours = parse(resource(**spec)).spec

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from maft.answers import Kind
@@ -41,7 +41,6 @@ def test_the_papers_form() -> None:
     assert value([1, 2, 3, 4, 5, 6]) == -19
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(-1_000_000, 1_000_000), min_size=2, max_size=64))
 def test_value_is_what_python_computes(numbers: list[int]) -> None:
     assert value(numbers) == eval(expression(numbers))

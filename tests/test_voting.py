@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from maft.answers import Equal
@@ -60,7 +60,6 @@ def test_a_tie_is_drawn_and_each_of_its_answers_wins_its_share(
 answers = st.lists(st.sampled_from(["0.5", ".5", "0.50", "1", "1.0", "2", "3"]) | st.none(), max_size=9)
 
 
-@settings(deadline=None)
 @given(answers, st.integers(0, 2**53), st.randoms(use_true_random=False))
 def test_the_order_of_the_agents_does_not_matter(parsed: list[str | None], seed: int, shuffle: object) -> None:
     shuffled = list(parsed)
@@ -68,7 +67,6 @@ def test_the_order_of_the_agents_does_not_matter(parsed: list[str | None], seed:
     assert vote(parsed, "1", equal=as_numbers, seed=seed) == vote(shuffled, "1", equal=as_numbers, seed=seed)
 
 
-@settings(deadline=None)
 @given(answers, st.integers(0, 2**53))
 def test_counts_are_those_of_a_plain_count(parsed: list[str | None], seed: int) -> None:
     values = Counter(float(answer) for answer in parsed if answer is not None)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from maft import window
@@ -42,7 +42,6 @@ def test_next_limit(limit: int, busy: int, load: Load, expected: int) -> None:
     assert next_limit(limit, busy, load) == expected
 
 
-@settings(deadline=None)
 @given(st.integers(1, 10_000), st.integers(0, 10_000), st.integers(0, 10_000), st.integers(0, 10_000))
 def test_the_limit_stays_in_reach(limit: int, busy: int, running: int, waiting: int) -> None:
     new = next_limit(limit, busy, Load(running, waiting))
@@ -51,7 +50,6 @@ def test_the_limit_stays_in_reach(limit: int, busy: int, running: int, waiting: 
     assert new >= limit or waiting > 2 * running
 
 
-@settings(deadline=None)
 @given(st.integers(1, 2_000))
 def test_a_steady_engine_gets_a_steady_window_of_about_twice_its_slots(slots: int) -> None:
     limit = START
