@@ -18,6 +18,8 @@ from conftest import MOCK
 from installed import BUCKET, SYSTEM, Installed, make_namespace
 from kube import RUNS
 
+from maft_operator.manifests import GRACE
+
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 LIMIT = 300.0  # seconds for a small run of two iterations, on two busy cores
 SPEC = {"iterations": 2, "agents": 2}
@@ -159,6 +161,21 @@ def test_deleting_in_mid_run_leaves_nothing(maft, namespace):
         return [f"{kind} {o['metadata']['name']}" for kind in kinds for o in kube.list(kind, namespace, "maft.dev/run=gone")]
 
     kube.wait(lambda: not left(), 60, lambda: str(left()))
+
+
+def test_a_program_that_has_no_handler_yet_stops_at_once(maft, namespace):
+    """As one that still imports: it ends by the signal, not by the end of the grace period."""
+    kube = maft.kube
+    sleeping = {"name": "debate", "command": ["python3", "-c", "import time; time.sleep(600)"]}
+    kube.apply(maft.resource("deaf", namespace, podTemplate={"spec": {"containers": [sleeping]}}))
+
+    def pods(phase: str) -> list[str]:
+        found = kube.list("Pod", namespace, "maft.dev/run=deaf")
+        return [p["metadata"]["name"] for p in found if phase in ("", p["status"]["phase"])]
+
+    kube.wait(lambda: pods("Running"), 60, lambda: kube.explain(namespace, "deaf"))
+    kube.delete(RUNS, namespace, "deaf")
+    kube.wait(lambda: not pods(""), GRACE - 5)
 
 
 def test_progress_and_limits_of_writing(maft, namespace):

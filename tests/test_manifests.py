@@ -106,6 +106,7 @@ def test_pods_are_restricted(spec: str) -> None:
         assert security["runAsNonRoot"] is True and security["runAsUser"] > 0 and security["runAsGroup"] > 0
         assert security["seccompProfile"] == {"type": "RuntimeDefault"}
         assert whole["automountServiceAccountToken"] is False
+        assert whole["shareProcessNamespace"] is True
         assert not {"hostNetwork", "hostPID", "hostIPC", "serviceAccountName"} & set(whole)
         assert all(set(volume) - {"name"} <= {"emptyDir", "persistentVolumeClaim"} for volume in whole["volumes"])
         for container in whole["containers"]:

@@ -210,6 +210,7 @@ def _template(container: Json, owner: Owner, child: str, component: str, iterati
         "spec": {
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
+            "shareProcessNamespace": True,  # as PID 1 a program that still imports, and has no handler yet, would not hear SIGTERM
             "terminationGracePeriodSeconds": GRACE,
             "securityContext": {
                 "runAsNonRoot": True,
