@@ -220,7 +220,7 @@ def test_a_whole_folder(folder: Path) -> None:
         ("tokenizer.json", b"{", "has no usable tokenizer: "),
         ("tokenizer.json", b"{}", "has no usable tokenizer: "),
         ("tokenizer_config.json", b"{", "has no usable tokenizer: Expecting property name"),
-        ("tokenizer_config.json", b"[]", "has no usable tokenizer: "),
+        ("tokenizer_config.json", b"[]", "has no usable tokenizer: tokenizer_config.json holds no object"),
         ("tokenizer_config.json", b"\xff", "has no usable tokenizer: "),
         ("chat_template.jinja", None, "has no chat template; "),
         ("chat_template.jinja", b"{% for", "fails: unexpected 'end of template'"),

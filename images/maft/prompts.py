@@ -4,9 +4,11 @@ Generation and training both go through `ChatTemplate`, so a model is trained on
 The default texts follow the paper's (appendix, prompts for arithmetic, GSM and MATH); they stand in the resource's schema.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
@@ -128,9 +130,16 @@ def load_chat_template(path: str, revision: str | None, *, trust_remote_code: bo
     from transformers import AutoTokenizer
 
     try:
+        _check_config(Path(path) / "tokenizer_config.json")
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"model.source: {path} has no usable tokenizer: {' '.join(str(error).split())[:300]}") from error
     template = ChatTemplate(tokenizer, path)
     template.prompt([Message("user", "?"), Message("assistant", "!"), Message("user", "?")])  # what fails, fails here
     return template
+
+
+def _check_config(file: Path) -> None:
+    """transformers would say that a list has no attribute."""
+    if file.is_file() and not isinstance(json.loads(file.read_text()), dict):
+        raise ValueError(f"{file.name} holds no object")
