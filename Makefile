@@ -11,7 +11,7 @@ help: ## this list
 
 env: .venv/.ready ## the environment in .venv (uv is fetched through pip where it is missing)
 
-.venv/.ready: constraints.txt constraints-cuda.txt pyproject.toml scripts/environment.sh
+.venv/.ready: requirements/constraints.txt requirements/constraints-cuda.txt pyproject.toml scripts/environment.sh
 	@scripts/environment.sh
 
 demo: env ## multiagent finetuning of the tiny model: table, report
@@ -23,7 +23,7 @@ test: env ## all tests, with real vLLM servers and a real S3 server
 	@echo "== lint, types, layers"
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && .venv/bin/lint-imports
 	@echo "== tests"
-	@$(PY) -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+	@$(PY) -m pytest -n 2 --dist loadgroup
 
 unit: env ## the fast tests alone
 	@$(PY) -m pytest -m "not engine and not s3 and not run and not cluster" -q
@@ -32,16 +32,16 @@ lint: env ## style, types, layers
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && .venv/bin/lint-imports
 
 images: env ## the container images, with docker or buildah
-	@$(PY) tests/cluster/images.py
+	@$(PY) tests/support/cluster/images.py
 
 cluster: env ## a Kubernetes cluster on this machine for the tests, without docker (needs root; once it is there: seconds)
-	@$(PY) tests/cluster/cluster.py up
+	@$(PY) tests/support/cluster/cluster.py up
 
 cluster-down: env ## ends it and removes all that is left of it
-	@$(PY) tests/cluster/cluster.py down
+	@$(PY) tests/support/cluster/cluster.py down
 
 cluster-status: env ## whether it is up and well
-	@$(PY) tests/cluster/cluster.py status
+	@$(PY) tests/support/cluster/cluster.py status
 
 tiny: env ## makes the demo's base model anew (about ten minutes)
 	$(PY) examples/tiny/make.py

@@ -18,10 +18,11 @@ from typing import Any
 
 import page
 
-from maft import compare, report_plots
-from maft.compare import Row
+from maft import charts as report_plots
+from maft.compare import __main__ as compare
+from maft.compare.__main__ import Row
 from maft.records import Score
-from maft_operator.methods import METHODS
+from maft_operator.spec.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
 OUTPUT = Path(__file__).with_suffix(".json")

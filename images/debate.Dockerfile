@@ -18,7 +18,7 @@ RUN /tools/bin/python -m hatchling build --target wheel --directory /wheel \
 
 FROM ${PYTHON}
 RUN echo "maft:x:65532:65532:maft:/tmp:/usr/sbin/nologin" >> /etc/passwd && echo "maft:x:65532:" >> /etc/group
-COPY constraints.txt images/requirements/debate.txt /usr/share/maft/
+COPY requirements/constraints.txt images/requirements/debate.txt /usr/share/maft/
 RUN --mount=type=bind,from=tools,source=/tools,target=/tools \
     --mount=type=secret,id=registries --mount=type=secret,id=authorities \
     /tools/install debate

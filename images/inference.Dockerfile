@@ -25,7 +25,7 @@ ARG PACKAGES=inference-cuda
 RUN [ "$PACKAGES" = inference-cuda ] \
     || { apt-get update -qq && apt-get install -y -qq --no-install-recommends libnuma1 && rm -rf /var/lib/apt/lists/*; }
 RUN grep -q "^maft:" /etc/passwd || { echo "maft:x:65532:65532:maft:/tmp:/usr/sbin/nologin" >> /etc/passwd && echo "maft:x:65532:" >> /etc/group; }
-COPY constraints.txt images/requirements/${PACKAGES}.txt /usr/share/maft/
+COPY requirements/constraints.txt images/requirements/${PACKAGES}.txt /usr/share/maft/
 RUN --mount=type=bind,from=tools,source=/tools,target=/tools \
     --mount=type=secret,id=registries --mount=type=secret,id=authorities \
     /tools/install "$PACKAGES"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the programs of one Go module of tests/tools or tests/cluster/tools, pinned by its go.sum, and prints the folder they
+# Builds the programs of one Go module of tests/support/tools or tests/support/cluster/tools, pinned by its go.sum, and prints the folder they
 # are in, or the folder of a module that is wanted for its files: scripts/build-tool.sh NAME. Builds are kept, keyed by what they
 # are made of, in ${MAFT_CLUSTER_CACHE:-~/.cache/maft-cluster}, for other clones of this repository as well. Needs Go, or uv or pip
 # to get it.
@@ -54,8 +54,8 @@ flags() {
 }
 
 name=${1:?usage: scripts/build-tool.sh NAME}
-module=$root/tests/tools/$name
-[ -d "$module" ] || module=$root/tests/cluster/tools/$name
+module=$root/tests/support/tools/$name
+[ -d "$module" ] || module=$root/tests/support/cluster/tools/$name
 [ -d "$module" ] || { say "failed: no module $name"; exit 1; }
 key=$(cd "$module" && cat go.mod go.sum ./*.go 2>/dev/null | sha256sum | cut -c 1-12)
 dest=$cache/tools/$name-$key

@@ -12,11 +12,11 @@ printf 'torch==2.13.0\ntorchvision==0.28.0\ntorchaudio==2.11.0\n' > "$plain"
 echo sentence-transformers > "$unused"
 
 uv pip compile pyproject.toml "${common[@]}" "${extras[@]}" --extra serve-cpu --overrides "$plain" \
-  --generate-hashes --output-file constraints.txt "$@"
-uv pip compile pyproject.toml "${common[@]}" "${extras[@]}" --extra serve-cuda --generate-hashes --output-file constraints-cuda.txt "$@"
+  --generate-hashes --output-file requirements/constraints.txt "$@"
+uv pip compile pyproject.toml "${common[@]}" "${extras[@]}" --extra serve-cuda --generate-hashes --output-file requirements/constraints-cuda.txt "$@"
 
 image() { # image NAME EXTRA...: what the image NAME installs
-  uv pip compile pyproject.toml "${common[@]}" --constraints constraints.txt --overrides "$plain" --excludes "$unused" \
+  uv pip compile pyproject.toml "${common[@]}" --constraints requirements/constraints.txt --overrides "$plain" --excludes "$unused" \
     --output-file "images/requirements/$1.txt" $(printf -- '--extra %s ' "${@:2}")
 }
 image operator operator

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes .venv with everything that tests and demo need, exactly as constraints.txt says (hashes checked).
+# Makes .venv with everything that tests and demo need, exactly as requirements/constraints.txt says (hashes checked).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,8 +23,8 @@ if [ -z "$uv" ]; then
   fi
 fi
 
-constraints=constraints.txt build=CPU
-if [ -e /dev/nvidiactl ]; then constraints=constraints-cuda.txt build=CUDA; fi
+constraints=requirements/constraints.txt build=CPU
+if [ -e /dev/nvidiactl ]; then constraints=requirements/constraints-cuda.txt build=CUDA; fi
 echo "== environment: installing packages into .venv ($build build of vLLM; about 6 GB, half a minute to some minutes)"
 [ -x .venv/bin/python ] || "$uv" venv --quiet --python "$("$python" -c 'import sys; print(sys.executable)')" .venv
 # --no-deps: the file is the whole resolution, and the CPU build of vLLM names a build of torch that no registry has.

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from maft_operator.api import Run, Spec, parse
-from maft_operator.methods import METHODS
+from maft_operator.spec.methods import METHODS
+from maft_operator.spec.parse import Run, Spec, parse
 
 PAGE = Path(__file__).parents[1] / "docs" / "methods.md"
 BEGIN, END = "<!-- methods: scripts/methods_reference.py -->\n", "<!-- end of methods -->\n"

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Metric
 
-from maft import debate, program, train
-from maft_operator.metrics import FAMILIES, Metrics
+from maft import program
+from maft.debate import session as debate
+from maft.train import __main__ as train
+from maft_operator.cluster.metrics import FAMILIES, Metrics
 
 ROOT = Path(__file__).parents[1]
 PROGRAMS: Mapping[str, Callable[[program.Progress], object]] = {"debate, evaluate": debate.DebateProgress, "train": train.loss}

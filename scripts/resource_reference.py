@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from maft_operator.schema import openapi
+from maft_operator.spec.schema import openapi
 
 HEAD = """# The resource: MultiAgentFinetune
 

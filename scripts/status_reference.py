@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from maft_operator import reasons
+from maft_operator.cluster import reasons
 
 PAGE = Path(__file__).parents[1] / "docs" / "status.md"
 BEGIN, END = "<!-- reasons: scripts/status_reference.py -->\n", "<!-- end of reasons -->\n"

@@ -1,7 +1,6 @@
 """Fixtures shared by the suite. Servers are real processes; each is ended by the fixture that started it."""
 
 import contextlib
-import functools
 import os
 import socket
 import subprocess
@@ -25,26 +24,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as maft.local sets it: se
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest group begins."""
-    items.sort(key=lambda item: 0 if _group(item.path.name) == "cluster" else 1)
+    """Groups of tests that share one cluster or one vLLM server, else a file each; the longest group begins, and ends with the tests
+    about what all the others did."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    items.sort(key=lambda item: (_group(item) != "cluster", item.get_closest_marker("afterwards") is not None))
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Two processes share the work by groups: files that use the one cluster, those that use vLLM, every other file."""
-    from xdist.scheduler import LoadScopeScheduling
-
-    class ByGroup(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return _group(nodeid.partition("::")[0].rpartition("/")[2])
-
-    return ByGroup(config, log)
-
-
-@functools.cache
-def _group(file: str) -> str:
-    text = (ROOT / "tests" / file).read_text()
-    return next((mark for mark in ("cluster", "engine") if f"mark.{mark}" in text), file)
+def _group(item: pytest.Item) -> str:
+    return next((mark for mark in ("cluster", "engine") if item.get_closest_marker(mark)), item.path.name)
 
 
 def free_port() -> int:

@@ -10,12 +10,12 @@ from typing import cast
 
 import msgspec
 
-from maft import layout
-from maft.commits import committed
+from maft.debate.society import Society, seat
 from maft.errors import BadInput
 from maft.records import BASE, Adapter, Role
-from maft.society import Society, seat
-from maft.store import Store
+from maft.store import layout
+from maft.store.base import Store
+from maft.store.commits import committed
 
 WEIGHTS = "adapter_model.safetensors"
 _NAME = re.compile(r"(?:([a-z0-9-]+)\.)?(generator|critic)-(\d{1,3})-(\d{1,3})-([0-9a-f]{12})")

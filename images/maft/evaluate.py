@@ -7,13 +7,14 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from maft import flags, layout, program, records
-from maft.commits import committed, fetch_record, fetch_records, publish, required
-from maft.debate import clear, run_debate, settle
+from maft import flags, program, records
+from maft.debate.session import clear, run_debate, settle
 from maft.errors import BadInput
 from maft.records import Evaluation, Problem, Score, Transcript
 from maft.scores import agreement, score, usage
-from maft.store import Store, open_store
+from maft.store import layout
+from maft.store.base import Store, open_store
+from maft.store.commits import committed, fetch_record, fetch_records, publish, required
 
 
 def evaluate(transcripts: Sequence[Transcript], iteration: int) -> Evaluation:

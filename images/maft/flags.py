@@ -6,8 +6,8 @@ No flag has a default of its own: defaults stand in the resource's schema, and t
 import argparse
 
 from maft import models
-from maft.prompts import ChatTemplate, Prompts, load_chat_template
-from maft.society import Rules
+from maft.chat_template import ChatTemplate, Prompts, load_chat_template
+from maft.debate.society import Rules
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

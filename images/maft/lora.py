@@ -22,8 +22,8 @@ from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, get_cosine_schedule_with_warmup
 
+from maft.chat_template import Tokens
 from maft.errors import BadInput
-from maft.prompts import Tokens
 
 CLIP = 1.0  # norm of the gradient
 

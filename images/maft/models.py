@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from maft.commits import plain_name
 from maft.errors import BadInput
-from maft.store import open_store
+from maft.store.base import open_store
+from maft.store.commits import plain_name
 
 _WANTED = (".json", ".safetensors", ".jinja", ".model", ".txt")
 

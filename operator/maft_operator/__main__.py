@@ -11,10 +11,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from maft_operator import __version__, files, plan
-from maft_operator.api import Run, parse, store_url
-from maft_operator.plan import Graph
-from maft_operator.schema import BadSpec
+from maft_operator import __version__
+from maft_operator.plan import graph as plan
+from maft_operator.plan.graph import Graph
+from maft_operator.spec import files
+from maft_operator.spec.parse import Run, parse, store_url
+from maft_operator.spec.schema import BadSpec
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -96,8 +98,8 @@ def _compare_command(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from maft_operator import compare
-    from maft_operator.run import run as run_here
+    from maft_operator.local.run import run as run_here
+    from maft_operator.plan import compare
 
     group, store = _load(arguments)
     if arguments.seeds < 1:
@@ -135,8 +137,8 @@ def _operator_command(parser: argparse.ArgumentParser) -> None:
 
 
 def _operator(arguments: argparse.Namespace) -> int:
-    from maft_operator import operate
-    from maft_operator.manifests import Images
+    from maft_operator.cluster import app as operate
+    from maft_operator.cluster.manifests import Images
 
     options = operate.Options(
         images=Images(
@@ -164,7 +166,7 @@ def _load(arguments: argparse.Namespace) -> tuple[Run, str]:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from maft_operator.run import run as run_here
+    from maft_operator.local.run import run as run_here
 
     run, store = _load(arguments)
     return asyncio.run(run_here(run, store, arguments.dir, Console(), serve=shlex.split(arguments.serve)))

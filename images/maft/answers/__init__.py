@@ -1,0 +1,1 @@
+"""Answers: found in a text, compared, voted on."""

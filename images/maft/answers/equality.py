@@ -1,0 +1,70 @@
+"""Equality of mathematical answers by math-verify, in a worker process that is killed when it hangs."""
+
+import logging
+import multiprocessing
+from concurrent.futures import TimeoutError as FutureTimeout
+from types import TracebackType
+from typing import Any, Self
+
+from pebble import ProcessExpired, ProcessPool
+
+from maft.answers import extract as answers
+
+LIMIT = 5.0  # seconds for one comparison; sympy can run for ever on a hostile expression
+
+
+def verify(a: str, b: str) -> bool:
+    """Whether two LaTeX answers are equal. Runs in the worker."""
+    import math_verify  # pulls in sympy: only where it is needed
+
+    try:
+        one, other = (math_verify.parse(f"${text}$", parsing_timeout=None) for text in (a, b))
+        # Either way round: math-verify treats a reference and a prediction differently, agents are neither.
+        return any(math_verify.verify(*pair, timeout_seconds=None) for pair in ((one, other), (other, one)))
+    except Exception:  # on what is no mathematics sympy raises anything, RecursionError included
+        return False
+
+
+class Checker:
+    """Equality of canonical answers of one kind. `math` goes to the worker; a hung comparison counts as unequal."""
+
+    def __init__(self, kind: answers.Kind, limit: float = LIMIT) -> None:
+        self.kind = kind
+        self._limit = limit
+        self._known: dict[tuple[str, str], bool] = {}
+        self._pool: ProcessPool | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._pool:
+            self._pool.stop()
+            self._pool.join()
+
+    def equal(self, a: str, b: str) -> bool:
+        """Whether the two are the same answer; blocks for at most the limit, and only for `math`."""
+        if a == b or self.kind != "math":
+            return a == b
+        if (a, b) not in self._known:
+            self._known[a, b] = self._known[b, a] = self._compare(a, b)
+        return self._known[a, b]
+
+    def _compare(self, a: str, b: str) -> bool:
+        return self._call(verify, a, b)
+
+    def _call(self, function: Any, *args: str) -> bool:
+        if self._pool is None:
+            self._pool = _pool()
+        try:
+            return bool(self._pool.schedule(function, args=args, timeout=self._limit).result())
+        except (FutureTimeout, ProcessExpired):
+            return False
+
+
+def _pool() -> ProcessPool:
+    """One worker. Forked after math-verify is there, so that seconds of importing count against no comparison's limit."""
+    import math_verify
+
+    logging.getLogger(math_verify.__name__).setLevel(logging.ERROR)  # warns that its own time limits are off
+    return ProcessPool(max_workers=1, context=multiprocessing.get_context("fork"))

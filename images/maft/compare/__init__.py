@@ -1,0 +1,1 @@
+"""`python -m maft.compare`: the table over many methods and seeds."""

@@ -1,0 +1,1 @@
+"""`python -m maft.debate`: the debate over the training questions, and the datasets made of it."""

@@ -1,0 +1,213 @@
+"""Transcripts to per-agent training sets (paper, sections 2.2 and 2.3; equations for D_G, C- and C+). Pure but for `write`.
+
+Every agent learns from its own outputs only, unless the method pools them. Samples are chosen by the run's seed, so equal
+transcripts give equal bytes.
+"""
+
+import argparse
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from maft import records
+from maft.answers import voting
+from maft.records import ROLES, Commit, DatasetCounts, Example, Message, Role, Transcript
+from maft.store import layout
+from maft.store.base import Store
+from maft.store.commits import publish
+
+Examples = Literal["first", "last", "hinted", "pairs"]
+NO_CONSENSUS = "no consensus"
+UNPARSED = "answer did not parse"
+OUTVOTED = "answer differs from the majority"
+STAYED_WRONG = "last answer differs from the majority"
+ONE_ROUND = "debate ended after one round"
+MIX = "left out to keep the mix of corrected and kept answers"
+WRONG = "wrong, with and without the hint"
+SAME = "equal to another agent's example"
+UNANIMOUS = "no answer to prefer it to, or none to prefer"
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRules:
+    """agents behind a label (0: strict plurality); share of corrected answers (w) in a critic's set; seed of the draw; examples:
+    what an example is; pooled: one set of all agents' examples, for agent 0."""
+
+    min_agreement: int
+    critic_mix: float
+    seed: int
+    critics: bool
+    examples: Examples = "first"
+    pooled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """One role of one agent."""
+
+    examples: tuple[Example, ...]
+    counts: DatasetCounts
+
+
+def generator_set(transcripts: Sequence[Transcript], agent: int, rules: DatasetRules) -> Dataset:
+    """D_G[n]: the question and the first answer, where that answer equals the majority of the debate."""
+    kept: list[Example] = []
+    left_out: Counter[str] = Counter()
+    for transcript in transcripts:
+        first = transcript.turns[agent][0]
+        reason = _no_label(transcript, rules) or ("" if first.agrees else UNPARSED if first.parsed is None else OUTVOTED)
+        if reason:
+            left_out[reason] += 1
+        else:
+            kept.append(Example(transcript.problem.id, transcript.dialogue(agent, 1)))
+    return _dataset("generator", agent, kept, left_out)
+
+
+def critic_set(transcripts: Sequence[Transcript], agent: int, rules: DatasetRules) -> Dataset:
+    """D_C[n]: whole dialogues that end with the majority: a share w of those whose first answer was another one (C-, it was
+    corrected), the rest of those that held it from the start (C+). As many as the share allows."""
+    corrected: list[Example] = []
+    kept_right: list[Example] = []
+    left_out: Counter[str] = Counter()
+    for transcript in transcripts:
+        turns = transcript.turns[agent]
+        if reason := _no_label(transcript, rules) or _no_lesson(transcript, agent):
+            left_out[reason] += 1
+        else:
+            side = kept_right if turns[0].agrees else corrected
+            side.append(Example(transcript.problem.id, transcript.dialogue(agent)))
+    mixed = mix(corrected, kept_right, rules.critic_mix, rules.seed + agent)
+    if dropped := len(corrected) + len(kept_right) - len(mixed):
+        left_out[MIX] = dropped
+    return _dataset("critic", agent, mixed, left_out)
+
+
+def last_set(transcripts: Sequence[Transcript], agent: int, rules: DatasetRules) -> Dataset:
+    """Distillation: the question alone, and the last answer of the debate where it equals the majority."""
+    kept: list[Example] = []
+    left_out: Counter[str] = Counter()
+    for transcript in transcripts:
+        last = transcript.turns[agent][-1]
+        reason = _no_label(transcript, rules) or ("" if last.agrees else UNPARSED if last.parsed is None else STAYED_WRONG)
+        if reason:
+            left_out[reason] += 1
+        else:
+            kept.append(_first(transcript, agent, last.call.text))
+    return _dataset("generator", agent, kept, left_out)
+
+
+def hinted_set(transcripts: Sequence[Transcript], agent: int, rules: DatasetRules) -> Dataset:
+    """STaR (arXiv 2203.14465): the question alone, and the right answer, which may have been given after a hint. Reads labels."""
+    kept: list[Example] = []
+    left_out: Counter[str] = Counter()
+    for transcript in transcripts:
+        right = next((turn for turn in transcript.turns[agent] if turn.right), None)
+        if right is None:
+            left_out[WRONG] += 1
+        else:
+            kept.append(_first(transcript, agent, right.call.text))
+    return _dataset("generator", agent, kept, left_out)
+
+
+def pair_set(transcripts: Sequence[Transcript], agent: int, rules: DatasetRules) -> Dataset:
+    """Preferences (MACA, arXiv 2509.15172): of the first answers to one question, one that equals the majority over one that does
+    not. The agent's own answer is one side; the other is drawn from all agents' answers."""
+    kept: list[Example] = []
+    left_out: Counter[str] = Counter()
+    for transcript in transcripts:
+        firsts = [turns[0] for turns in transcript.turns]
+        own = firsts[agent]
+        others = [turn.call.text for turn in firsts if turn.agrees != own.agrees]
+        reason = _no_label(transcript, rules) or ("" if others else UNANIMOUS)
+        if reason:
+            left_out[reason] += 1
+            continue
+        other = random.Random(f"{rules.seed}/{agent}/{transcript.problem.id}/pair").choice(others)
+        chosen, rejected = (own.call.text, other) if own.agrees else (other, own.call.text)
+        kept.append(replace(_first(transcript, agent, chosen), rejected=rejected))
+    return _dataset("generator", agent, kept, left_out)
+
+
+def _first(transcript: Transcript, agent: int, answer: str) -> Example:
+    """The question as it was first asked, with that answer."""
+    question = transcript.dialogue(agent, 1)[0]
+    return Example(transcript.problem.id, (question, Message("assistant", answer)))
+
+
+def mix(corrected: Sequence[Example], kept: Sequence[Example], share: float, seed: int) -> list[Example]:
+    """The largest seeded sample in which `share` (w) comes from `corrected` and the rest from `kept`, by problem id."""
+    size = min(
+        len(corrected) / share if share > 0 else float("inf"),
+        len(kept) / (1 - share) if share < 1 else float("inf"),
+    )
+    generator = random.Random(f"{seed}/mix")
+    from_corrected = generator.sample(range(len(corrected)), min(len(corrected), round(size * share)))
+    from_kept = generator.sample(range(len(kept)), min(len(kept), round(size * (1 - share))))
+    chosen = [corrected[i] for i in from_corrected] + [kept[i] for i in from_kept]
+    return sorted(chosen, key=lambda example: example.problem)
+
+
+def _no_label(transcript: Transcript, rules: DatasetRules) -> str:
+    return "" if voting.trains(transcript.vote, rules.min_agreement) else NO_CONSENSUS
+
+
+def _no_lesson(transcript: Transcript, agent: int) -> str:
+    turns = transcript.turns[agent]
+    if len(turns) < 2:
+        return ONE_ROUND
+    if turns[-1].agrees:
+        return ""
+    return UNPARSED if turns[-1].parsed is None else STAYED_WRONG
+
+
+def _dataset(role: Role, agent: int, kept: Sequence[Example], left_out: Counter[str]) -> Dataset:
+    return Dataset(tuple(kept), DatasetCounts(role, agent, len(kept), dict(sorted(left_out.items()))))
+
+
+_GENERATOR: dict[Examples, Callable[[Sequence[Transcript], int, DatasetRules], Dataset]] = {
+    "first": generator_set,
+    "last": last_set,
+    "hinted": hinted_set,
+    "pairs": pair_set,
+}
+
+
+def build(transcripts: Sequence[Transcript], rules: DatasetRules) -> list[Dataset]:
+    """All data sets of an iteration, generators first; no critic sets where no critic is trained."""
+    agents = range(len(transcripts[0].turns))
+    makers = {"generator": _GENERATOR[rules.examples], "critic": critic_set}
+    roles = ROLES if rules.critics else ROLES[:1]
+    sets = {role: [makers[role](transcripts, agent, rules) for agent in agents] for role in roles}
+    return [made for role in roles for made in ([pool(sets[role])] if rules.pooled else sets[role])]
+
+
+def pool(sets: Sequence[Dataset]) -> Dataset:
+    """All agents' examples as agent 0's, by question; equal ones once."""
+    examples = {example: None for made in sets for example in made.examples}
+    left_out: Counter[str] = Counter()
+    for made in sets:
+        left_out.update(made.counts.left_out)
+    if same := sum(len(made.examples) for made in sets) - len(examples):
+        left_out[SAME] = same
+    return _dataset(sets[0].counts.role, 0, sorted(examples, key=lambda e: e.problem), left_out)
+
+
+def write(store: Store, arguments: argparse.Namespace, transcripts: Sequence[Transcript], parent: Commit) -> list[DatasetCounts]:
+    """Publishes the data sets and returns their counts."""
+    rules = DatasetRules(
+        arguments.min_agreement,
+        arguments.critic_mix,
+        arguments.seed,
+        not arguments.no_critics,
+        arguments.examples,
+        arguments.pooled,
+    )
+    made = build(transcripts, rules)
+    files = {layout.dataset_file(d.counts.role, d.counts.agent): records.encode_lines(d.examples) for d in made}
+    prefix = layout.datasets(arguments.run, arguments.iteration)
+    counts = [d.counts for d in made]
+    meta = {"counts": records.plain(counts), "examples": rules.examples, "pooled": rules.pooled}
+    publish(store, prefix, files, parents=[parent.prefix], meta=meta)
+    return counts

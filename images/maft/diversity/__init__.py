@@ -1,0 +1,1 @@
+"""`python -m maft.diversity`: how far the agents are from each other."""

@@ -1,0 +1,171 @@
+"""`python -m maft.diversity`: how far the agents of one iteration are from each other (paper, appendix on diversity).
+
+In: the held-out debate of an iteration and the adapters that played it. Out: `diversity.json` beside it and a summary. All numbers
+are about first answers, whose models are the generators; nats are natural logarithms.
+"""
+
+import argparse
+import itertools
+import math
+import random
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch.nn.functional import cosine_similarity, log_softmax
+
+from maft import adapters, flags, lora, models, program, records, scores
+from maft.chat_template import ChatTemplate, Tokens
+from maft.diversity import embeddings
+from maft.records import BASE, Diversity, Score, Transcript
+from maft.store import layout
+from maft.store.base import Store, open_store
+from maft.store.commits import committed, fetch_folder, fetch_record, fetch_records, publish, required
+
+OWN = "base"  # PEFT's name for no adapter
+
+
+class Society:
+    """The agents' generators on one copy of the base."""
+
+    def __init__(self, base: Any, folders: Sequence[Path | None]) -> None:
+        self._names = [OWN if folder is None else f"agent-{n}" for n, folder in enumerate(folders)]
+        self._model = base
+        for name, folder in zip(self._names, folders, strict=True):
+            if folder is not None and isinstance(self._model, PeftModel):
+                self._model.load_adapter(str(folder), adapter_name=name)
+            elif folder is not None:
+                self._model = PeftModel.from_pretrained(self._model, str(folder), adapter_name=name)
+        self._model.eval()
+
+    def log_probabilities(self, agent: int, tokens: Tokens) -> torch.Tensor:
+        """[answer tokens, vocabulary] of one agent's model, for a chat that somebody else may have said."""
+        row = lora.lay([tokens]).to(self._model.device)
+        with torch.no_grad():
+            if self._names[agent] != OWN:
+                self._model.set_adapter(self._names[agent])
+                return log_softmax(lora.logits(self._model, row).float(), dim=-1)
+            if isinstance(self._model, PeftModel):
+                with self._model.disable_adapter():
+                    return log_softmax(lora.logits(self._model, row).float(), dim=-1)
+            return log_softmax(lora.logits(self._model, row).float(), dim=-1)
+
+
+def likelihoods(society: Society, answers: Sequence[Sequence[Tokens]]) -> tuple[list[list[float]], float]:
+    """The matrix nll[i][j], and the mean KL over i ≠ j. answers[i]: agent i's first answers as tokens."""
+    agents = range(len(answers))
+    nll = [[0.0 for _ in agents] for _ in agents]
+    divergence, pairs = 0.0, 0
+    for i in agents:
+        counted = 0
+        for tokens in answers[i]:
+            labels = lora.lay([tokens]).labels
+            counted += len(labels)
+            each = [society.log_probabilities(j, tokens) for j in agents]
+            for j in agents:
+                nll[i][j] -= float(each[j].gather(1, labels[:, None].to(each[j].device)).sum())
+                if i != j:
+                    divergence += float((each[i].exp() * (each[i] - each[j])).sum(-1).mean())
+                    pairs += 1
+        nll[i] = [value / max(1, counted) for value in nll[i]]
+    return nll, divergence / max(1, pairs)
+
+
+def cross(nll: Sequence[Sequence[float]]) -> float:
+    """Mean over i ≠ j; of one agent its own."""
+    others = [value for i, row in enumerate(nll) for j, value in enumerate(row) if i != j]
+    return sum(others) / len(others) if others else nll[0][0]
+
+
+def dissimilarity(transcripts: Sequence[Transcript], embed: Callable[[list[str]], torch.Tensor]) -> Score | None:
+    """Mean over questions of 1 - cosine over pairs of agents whose first answers equal the vote (paper: answers that are right by
+    the vote, so that what differs is how they get there)."""
+    found = []
+    for transcript in transcripts:
+        texts = [turns[0].call.text for turns in transcript.turns if turns[0].agrees]
+        if len(texts) > 1:
+            vectors = embed(texts)
+            pairs = [
+                1 - float(cosine_similarity(vectors[a], vectors[b], dim=0)) for a, b in itertools.combinations(range(len(texts)), 2)
+            ]
+            found.append(math.fsum(pairs) / len(pairs))
+    return scores.score(found) if found else None
+
+
+def main(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measures once; a second run finds its commit."""
+    store = open_store(arguments.store)
+    prefix = layout.diversity(arguments.run, arguments.iteration)
+    if committed(store, prefix) is None:
+        held_out = required(store, layout.evaluation(arguments.run, arguments.iteration), "the evaluation of this iteration")
+        transcripts = fetch_records(store, held_out, layout.TRANSCRIPTS, Transcript)
+        measured = measure(arguments, store, sample(transcripts, arguments.questions, arguments.seed))
+        publish(store, prefix, {layout.DIVERSITY: records.encode(measured)}, parents=[held_out.prefix])
+    commit = required(store, prefix, "this task")
+    return summary(fetch_record(store, commit, layout.DIVERSITY, Diversity))
+
+
+def sample(transcripts: Sequence[Transcript], questions: int, seed: int) -> list[Transcript]:
+    """A seeded part of the questions, in their order: likelihoods cost a forward pass per answer and agent."""
+    chosen = random.Random(f"{seed}/diversity").sample(range(len(transcripts)), min(questions, len(transcripts)))
+    return [transcripts[i] for i in sorted(chosen)]
+
+
+def measure(arguments: argparse.Namespace, store: Store, transcripts: Sequence[Transcript]) -> Diversity:
+    """Everything that Diversity has."""
+    template = flags.chat_template(arguments)
+    agents = range(len(transcripts[0].turns))
+    progress = program.Progress(arguments.metrics_port, arguments.metrics_host)
+    progress.total.set(1)
+    with tempfile.TemporaryDirectory(prefix="maft-diversity-") as scratch:
+        folders = [_folder(arguments, store, transcripts[0].turns[n][0].call.model, Path(scratch)) for n in agents]
+        base = lora.load_base(models.local(arguments.model), arguments.revision, arguments.trust_remote_code)
+        nll, kl = likelihoods(Society(base, folders), [_answers(template, transcripts, n) for n in agents])
+    progress.done.inc()
+    return Diversity(
+        iteration=arguments.iteration,
+        questions=len(transcripts),
+        nll=tuple(map(tuple, nll)),
+        cross=cross(nll),
+        kl=kl,
+        dissimilarity=dissimilarity(transcripts, embeddings.load(arguments.embedder)) if arguments.embedder else None,
+        distinct=scores.distinct(transcripts),
+        entropy=scores.entropy(transcripts),
+        consensus=scores.agreement(transcripts),
+    )
+
+
+def _answers(template: ChatTemplate, transcripts: Sequence[Transcript], agent: int) -> list[Tokens]:
+    chats = [t.dialogue(agent, 1) for t in transcripts if t.turns[agent][0].call.text]
+    return [template.tokens(chat, every_turn=False) for chat in chats]
+
+
+def _folder(arguments: argparse.Namespace, store: Store, model: str, scratch: Path) -> Path | None:
+    located = None if model == BASE else adapters.locate(model, arguments.run)
+    return fetch_folder(store, required(store, located[0], "the training"), scratch / model) if located else None
+
+
+def summary(measured: Diversity) -> dict[str, Any]:
+    """What status and tables show."""
+    found = {"questions": measured.questions, "nll": round(measured.cross, 4), "kl": round(measured.kl, 4)}
+    found |= {"distinct": round(measured.distinct.mean, 4), "entropy": round(measured.entropy.mean, 4)}
+    return found | ({"dissimilarity": round(measured.dissimilarity.mean, 4)} if measured.dissimilarity else {})
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser_ = program.parser("diversity", "Measures how far the agents of an iteration are from each other.")
+    flags.add_model(parser_)
+    group = parser_.add_argument_group("diversity")
+    group.add_argument("--iteration", type=int, required=True, help="whose held-out debate is read")
+    group.add_argument("--questions", type=int, required=True, help="of it, drawn by the seed")
+    group.add_argument("--seed", type=int, required=True, help="of the run")
+    group.add_argument("--embedder", default="", help="sentence-embedding model: folder, hub id, or `package`; empty: none")
+    return parser_
+
+
+if __name__ == "__main__":
+    program.run(main, parser())

@@ -1,0 +1,1 @@
+"""`python -m maft.prepare`: the questions, and checks before anything expensive."""

@@ -1,0 +1,97 @@
+"""Rows of questions from jsonl files, objects of a store, or data sets of the Hugging Face hub. Values are looked at by `tasks`."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from maft.errors import BadInput
+from maft.store.base import Missing, open_store
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where rows are. source: a path, a URL, or a data set of the hub; columns: of a row; section: of the spec that names it."""
+
+    source: str
+    columns: tuple[str, ...]
+    section: str
+
+    @property
+    def field(self) -> str:
+        """What errors are about."""
+        return f"{self.section}.source"
+
+    @property
+    def expected(self) -> str:
+        """The columns in words."""
+        *first, last = self.columns
+        return f"{', '.join(first)} and {last}"
+
+
+def of_file(place: Place) -> Iterator[tuple[str, Row]]:
+    """Every row with where it stands. BadInput for what cannot be read."""
+    for number, line in enumerate(_read(place).split("\n"), 1):
+        if line.strip():
+            where = f"{place.source} line {number}"
+            yield where, _row(_parsed(line, where), where, place)
+
+
+def of_hub(place: Place, config: str, part: str) -> Iterator[tuple[str, Row]]:
+    """Every row of a split. config: of the data set; empty for `default`, or else all that it has. BadInput if it cannot be had."""
+    instead = f"give a jsonl file with {place.expected} instead"
+    try:
+        import datasets
+    except ImportError:
+        raise BadInput(f"{place.field}: hub data sets need the package `datasets`: install maft[hub], or {instead}") from None
+    try:
+        configs = [config] if config else _configs(datasets.get_dataset_config_names(place.source))
+        rows = [row for name in configs for row in datasets.load_dataset(place.source, name, split=part)]
+    except Exception as error:  # the library raises a different type for every way in which a hub can fail
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(f"{place.field}: {place.source} cannot be loaded ({reason}); offline, {instead}") from error
+    for number, row in enumerate(rows, 1):
+        where = f"{place.source} {part} row {number}"
+        yield where, _row(row, where, place)
+
+
+def _configs(names: list[str]) -> list[str]:
+    """MATH comes as one configuration per subject, in some copies beside one of all."""
+    return ["default"] if "default" in names else names
+
+
+def _parsed(line: str, where: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise BadInput(f"{where}: not JSON: {error.msg} at column {error.colno}") from None
+    except (ValueError, RecursionError) as error:  # a number of too many digits, too many brackets
+        raise BadInput(f"{where}: JSON that cannot be read: {error}") from None
+
+
+def _row(row: Any, where: str, place: Place) -> Row:
+    if not isinstance(row, dict):
+        raise BadInput(f"{where}: a {type(row).__name__}; expected an object with {place.expected}")
+    return row
+
+
+def _read(place: Place) -> str:
+    try:
+        return _bytes(place.source).decode()
+    except (Missing, FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+        reason = getattr(error, "strerror", None) or "No such object"
+        raise BadInput(f"{place.field}: {place.source}: {reason}; give a jsonl file or an s3:// URL that can be read") from None
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{place.field}: {place.source} is not UTF-8 text (byte {error.start})") from None
+
+
+def _bytes(source: str) -> bytes:
+    if "://" not in source:
+        return Path(source).read_bytes()
+    address, _, query = source.partition("?")
+    folder, _, name = address.rpartition("/")
+    return open_store(f"{folder}/?{query}" if query else f"{folder}/").read(unquote(name))

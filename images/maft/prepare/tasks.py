@@ -1,0 +1,240 @@
+"""Problem sets: where questions and reference answers come from, and how they are split.
+
+A task kind is a format: how a row of a file or of a hub data set becomes a problem. Everything after that is shared. Training
+never reads the answers.
+"""
+
+import random
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from itertools import cycle
+from typing import Literal
+
+from maft.answers import extract as answers
+from maft.errors import BadInput
+from maft.prepare import sources
+from maft.prepare.sources import Row
+from maft.records import Problem
+
+TaskKind = Literal["arithmetic", "jsonl", "gsm8k", "math", "mmlu"]
+KINDS: tuple[TaskKind, ...] = ("arithmetic", "jsonl", "gsm8k", "math", "mmlu")
+OPERATORS = "+*+-*"  # a+b*c+d-e*f as in the paper; longer expressions go round again
+LETTERS = "ABCDEFGHIJ"  # of choices, as answers.py knows them
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What to ask. source and held_out_source: jsonl files, hub data sets, or empty where the kind has its own. levels: of kind
+    math; subjects: of kind mmlu, empty for all; probe: questions beside those for training; section: where the spec says it."""
+
+    kind: TaskKind
+    source: str
+    held_out_source: str
+    answer: answers.Kind
+    train: int
+    held_out: int
+    seed: int
+    operands: int
+    minimum: int
+    maximum: int
+    levels: tuple[int, ...] = (1, 2, 3)
+    subjects: tuple[str, ...] = ()
+    probe: int = 0
+    section: Literal["task", "evaluation.task"] = "task"
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Questions for training, held-out questions and probe questions, disjoint by content."""
+
+    train: tuple[Problem, ...]
+    held_out: tuple[Problem, ...]
+    probe: tuple[Problem, ...] = ()
+
+
+Pool = dict[Problem, str]  # problems, each with its answer in full: what an example shows
+
+
+def load(task: Task) -> Split:
+    """Draws the questions. BadInput where a source is wrong or holds too few."""
+    pool, held_out_pool = _pools(task, ())
+    return split(list(pool), list(held_out_pool), task)
+
+
+def elsewhere(task: Task, taken: Split) -> tuple[Problem, ...]:
+    """Held-out questions of another task than the one trained on, none of them `taken`. Its `train` questions are worked examples
+    that stand before each question; a problem's id stays that of its question alone."""
+    ids = {p.id for p in (*taken.train, *taken.probe)}
+    pool, held_out_pool = _pools(task, ids)
+    drawn = split(list(pool), list(held_out_pool), task)
+    examples = "".join(f"Question: {p.question}\nAnswer: {pool[p]}\n\n" for p in drawn.train)
+    return tuple(replace(p, question=f"{examples}Question: {p.question}") if examples else p for p in drawn.held_out)
+
+
+def split(pool: Sequence[Problem], held_out_pool: Sequence[Problem], task: Task) -> Split:
+    """Seeded draw without replacement; questions of equal text count once and never fall on two sides."""
+    shuffled = list({p.id: p for p in pool}.values())
+    random.Random(f"{task.seed}/questions").shuffle(shuffled)
+    train, rest = tuple(shuffled[: task.train]), shuffled[task.train :]
+    if not held_out_pool:
+        _enough(shuffled, ("train", "held_out", "probe"), task)
+        return Split(train, tuple(rest[: task.held_out]), tuple(rest[task.held_out : task.held_out + task.probe]))
+    _enough(shuffled, ("train", "probe"), task)
+    probe = tuple(rest[: task.probe])
+    taken = {p.id for p in (*train, *probe)}
+    others = [p for p in {p.id: p for p in held_out_pool}.values() if p.id not in taken]
+    random.Random(f"{task.seed}/held-out").shuffle(others)
+    _enough(others, ("held_out",), task)
+    return Split(train, tuple(others[: task.held_out]), probe)
+
+
+def _enough(pool: Sequence[Problem], parts: Iterable[str], task: Task) -> None:
+    counts = {part: getattr(task, part) for part in parts}
+    wanted = sum(counts.values())
+    if len(pool) < wanted:
+        names = {"train": "train" if task.section == "task" else "shots", "held_out": "heldOut", "probe": "probe"}
+        fields = " + ".join(f"{task.section}.{names[part]}" for part, count in counts.items() if count)
+        source = task.source or task.kind
+        raise BadInput(f"{fields}: {wanted} questions asked for, {source} has {len(pool)} different ones; ask for fewer")
+
+
+def problem(question: str, answer: str, kind: answers.Kind, where: str) -> Problem:
+    """A problem with its reference answer in canonical form; BadInput naming `where` if the answer is not of the kind."""
+    reference = answers.canonical(answer, kind)
+    if reference is None:
+        raise BadInput(f"{where}: answer {answer[:60]!r} is no {kind}; correct it or set task.answer")
+    normalised = " ".join(question.casefold().split())
+    return Problem(sha256(normalised.encode()).hexdigest()[:16], question, reference)
+
+
+# --- arithmetic (paper, section 3.1) ---
+
+
+def expression(numbers: Sequence[int]) -> str:
+    """a+b*c+d-e*f over the numbers, longer and shorter ones by the same pattern of operators."""
+    head, *tail = numbers
+    return str(head) + "".join(f"{op}{n}" for op, n in zip(cycle(OPERATORS), tail, strict=False))
+
+
+def value(numbers: Sequence[int]) -> int:
+    """The value of `expression(numbers)`: products first."""
+    total, product, sign = 0, numbers[0], 1
+    for op, n in zip(cycle(OPERATORS), numbers[1:], strict=False):
+        if op == "*":
+            product *= n
+        else:
+            total, product, sign = total + sign * product, n, 1 if op == "+" else -1
+    return total + sign * product
+
+
+def _arithmetic(task: Task, wanted: int) -> Pool:
+    space = max(0, task.maximum - task.minimum + 1) ** task.operands
+    if space < wanted:
+        raise BadInput(f"task.arithmetic: {wanted} questions asked for, the operands allow {space}; widen them or ask for fewer")
+    generator = random.Random(f"{task.seed}/arithmetic")
+    drawn: dict[tuple[int, ...], None] = {}
+    while len(drawn) < wanted:
+        drawn[tuple(generator.randint(task.minimum, task.maximum) for _ in range(task.operands))] = None
+    values = {f"What is the result of {expression(numbers)}?": str(value(numbers)) for numbers in drawn}
+    return {problem(question, result, "number", "task.arithmetic"): result for question, result in values.items()}
+
+
+# --- formats: from a row to a problem and its answer in full ---
+
+
+def _plain(row: Row, where: str, task: Task) -> tuple[Problem, str]:
+    question, answer = (_text(row, field, where) for field in ("question", "answer"))
+    return problem(question, answer, task.answer, where), answer
+
+
+def _gsm8k(row: Row, where: str, task: Task) -> tuple[Problem, str]:
+    """The reference stands after `####` in a worked solution."""
+    question, solution = (_text(row, field, where) for field in ("question", "answer"))
+    return problem(question, solution.rpartition("####")[2], "number", where), solution
+
+
+def _math(row: Row, where: str, task: Task) -> tuple[Problem, str] | None:
+    """The reference is the last box of a worked solution. Some rows of the published set are of "Level ?"."""
+    question, level, solution = (_text(row, field, where) for field in ("problem", "level", "solution"))
+    if level.removeprefix("Level").strip() not in map(str, task.levels):
+        return None
+    boxed = answers.last_boxed(solution)
+    if boxed is None:
+        raise BadInput(f"{where}: solution holds no \\boxed{{...}}; the reference answer is taken from it")
+    return problem(question, boxed, "math", where), solution
+
+
+def _mmlu(row: Row, where: str, task: Task) -> tuple[Problem, str] | None:
+    """The choices become part of the question; the answer is the number of one, from 0, or its letter."""
+    if task.subjects and row.get("subject") not in task.subjects:
+        return None
+    question, answer, choices = _text(row, "question", where), _text(row, "answer", where).strip(), row.get("choices")
+    if not isinstance(choices, list) or not 2 <= len(choices) <= len(LETTERS):
+        raise BadInput(f"{where}: choices is {choices!r:.60}; expected a list of 2 to {len(LETTERS)} texts")
+    letters = LETTERS[: len(choices)]
+    letter = dict(zip([*map(str, range(len(letters))), *letters], letters * 2, strict=True)).get(answer)
+    if letter is None:
+        raise BadInput(f"{where}: answer is {answer!r}; expected 0 to {len(letters) - 1} or a letter {letters[0]} to {letters[-1]}")
+    lines = [question, *(f"({name}) {choice}" for name, choice in zip(letters, choices, strict=True))]
+    asked = "\n".join([*lines, f"Answer with one letter, {letters[0]} to {letters[-1]}."])
+    return problem(asked, letter, "choice", where), letter
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """hub: data set where no source is named; config: of it, empty for `default` or else all that it has; parts: its splits for
+    training and for held-out questions; columns: of a row."""
+
+    read: Callable[[Row, str, Task], tuple[Problem, str] | None]
+    columns: tuple[str, ...]
+    hub: str = ""
+    config: str = ""
+    parts: tuple[str, str] = ("train", "test")
+
+
+FORMATS: dict[TaskKind, Format] = {
+    "jsonl": Format(_plain, ("question", "answer")),
+    "gsm8k": Format(_gsm8k, ("question", "answer"), "openai/gsm8k", "main"),
+    "math": Format(_math, ("problem", "level", "solution"), "EleutherAI/hendrycks_math"),
+    # The test questions are kept for tests; `auxiliary_train` comes from other data sets and has no subjects.
+    "mmlu": Format(_mmlu, ("question", "choices", "answer", "subject"), "cais/mmlu", "all", ("validation", "test")),
+}
+
+
+# --- pools ---
+
+
+def _pools(task: Task, taken: Collection[str]) -> tuple[Pool, Pool]:
+    """All questions to draw from, and those for held-out questions where they have a source of their own; without `taken`."""
+    if task.kind == "arithmetic":
+        pool, held_out_pool = _arithmetic(task, task.train + task.held_out + task.probe + len(taken)), Pool()
+    else:
+        source = task.source or FORMATS[task.kind].hub
+        held_out = (task.held_out_source or ("" if _is_file(source, task) else source)) if task.held_out else ""
+        pool = _pool(task, source, 0) if task.train or task.probe or not held_out else Pool()
+        held_out_pool = _pool(task, held_out, 1) if held_out else Pool()
+    new, new_held_out = ({p: full for p, full in some.items() if p.id not in taken} for some in (pool, held_out_pool))
+    return new, new_held_out
+
+
+def _pool(task: Task, source: str, part: int) -> Pool:
+    form = FORMATS[task.kind]
+    place = sources.Place(source, form.columns, task.section)
+    rows = list(sources.of_file(place) if _is_file(source, task) else sources.of_hub(place, form.config, form.parts[part]))
+    if not rows:
+        raise BadInput(f"{task.section}.source: {source} holds no questions")
+    known = {str(row.get("subject")) for _, row in rows}
+    if unknown := [subject for subject in task.subjects if subject not in known]:
+        raise BadInput(f"{task.section}.subjects: {source} has no {unknown[0]!r}; it has {', '.join(sorted(known))[:1000]}")
+    return dict(found for where, row in rows if (found := form.read(row, where, task)))
+
+
+def _is_file(source: str, task: Task) -> bool:
+    return task.kind == "jsonl" or source.startswith(("/", "./", "../", "s3://", "file://")) or source.endswith(".jsonl")
+
+
+def _text(row: Row, field: str, where: str) -> str:
+    if not isinstance(row.get(field), str | int | float) or not str(row[field]).strip():
+        raise BadInput(f"{where}: {field} is {row.get(field)!r}; expected a text that is not empty")
+    return str(row[field])

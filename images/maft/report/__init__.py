@@ -1,0 +1,1 @@
+"""`python -m maft.report`: one page about a run."""

@@ -1,0 +1,255 @@
+"""`python -m maft.report`: what a run has committed, as one HTML page and one JSON file. Runs last, and again whenever asked.
+
+Reads commits and nothing else, so an unfinished run gives a page about what is there. What models wrote is not trusted: it
+reaches the page as JSON in data blocks, and a script puts it there as text.
+"""
+
+import argparse
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from maft import __version__, program, records
+from maft import charts as report_plots
+from maft.records import BASE, ROLES, Usage
+from maft.report.read import CATEGORIES, EMBEDDED, Card, Run, Stage, Task, embeddable, fit, read
+from maft.report.sentences import NAMES, Row, bare, details, gain, headline, method, probed, rows, tight, unfinished, warning
+from maft.store import layout
+from maft.store.base import open_store
+
+SUMMARY_ROWS = 30  # of the table in the summary, which holds 4 KiB
+
+
+def clock(seconds: float | None) -> str:
+    """Seconds as people say them; empty if unknown."""
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def facts(run: Run) -> dict[str, str]:
+    """The head of the page."""
+    spec, stage = run.spec, run.stages[0] if run.stages else None
+    seed = spec.seed if spec.seed is not None else stage.seed if stage else None
+    train, held_out = (run.questions.get(f"{part}.jsonl") for part in ("train", "held-out"))
+    found = {
+        "Method": run.spec.method,
+        "Model": str(run.meta.get("model", "")),
+        "Task": _task(spec.task),
+        "Questions": f"{train:,} for training, {held_out:,} held out" if train is not None and held_out is not None else "",
+        "Agents": str(spec.agents or (stage.agents if stage else "")),
+        "Rounds of debate": str(spec.debate.rounds or max((s.rounds for s in run.stages), default=0) or ""),
+        "Iterations": f"{run.trained} of {run.planned}",
+        "Seed": "" if seed is None else str(seed),
+        "Versions": ", ".join(f"{name} {number}" for name, number in sorted(versions(run).items())),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _task(task: Task) -> str:
+    if task.kind == "arithmetic":
+        numbers = task.arithmetic
+        return f"arithmetic, {numbers.operands} integers from {numbers.minimum} to {numbers.maximum}"
+    return ", ".join(part for part in (task.kind, task.source) if part)
+
+
+def versions(run: Run) -> dict[str, str]:
+    """Of the libraries that trained the adapters, and of maft when the run began."""
+    began = {"maft": str(run.meta["version"])} if "version" in run.meta else {}
+    return {k: v for i in run.iterations for k, v in i.training.versions.items()} | began
+
+
+def data(run: Run, shown: Sequence[Sequence[Card]]) -> dict[str, Any]:
+    """The numbers of the page, for other programs."""
+    return {
+        "run": run.key,
+        "facts": facts(run),
+        "headline": headline(run),
+        "details": details(run),
+        "unfinished": unfinished(run),
+        "warning": warning(run),
+        "probe": [{"iteration": stage.iteration, "right": probe} for stage, probe in probed(run)],
+        "gain": gain(run),
+        "accuracy": [{"name": row.name, "accuracy": row.accuracy} for row in rows(run)],
+        "evaluations": run.evaluations,
+        "diversity": [i.diversity for i in run.iterations if i.diversity],
+        "datasets": {str(i.number): i.training.counts for i in run.iterations if i.training.counts},
+        "adapters": [a for i in run.iterations for a in i.training.adapters],
+        "stages": [_numbers(stage, cards) for stage, cards in zip(run.stages, shown, strict=True)],
+        "trainingSeconds": {str(i.number): i.training.seconds for i in run.iterations if i.training.seconds is not None},
+    }
+
+
+def _numbers(stage: Stage, cards: Sequence[Card]) -> dict[str, Any]:
+    return {
+        "part": stage.part,
+        "iteration": stage.iteration,
+        "questions": stage.questions,
+        "agreement": stage.agreement,
+        "usage": stage.usage,
+        "seconds": stage.seconds,
+        "categories": {tag: stage.counts.get(tag, 0) for tag in CATEGORIES},
+        "inPage": len(cards),
+        "prefix": stage.prefix,
+    }
+
+
+# --- the page ---
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """A line of the table of tokens and time."""
+
+    name: str
+    questions: int | None
+    usage: Usage | None
+    seconds: float | None
+
+    @property
+    def rate(self) -> str:
+        """Tokens written per second, where both are known."""
+        return f"{self.usage.completion_tokens / self.seconds:,.0f}" if self.usage and self.seconds else ""
+
+
+def costs(run: Run) -> list[Cost]:
+    """Stages in the order in which they ran."""
+    found: list[Cost] = []
+    for i in run.iterations:
+        if i.debate:
+            found.append(Cost(f"debate {i.number}", i.debate.questions, i.debate.usage, i.debate.seconds))
+        if i.training.adapters:
+            found.append(Cost(f"training {i.number}", None, None, i.training.seconds))
+        if i.evaluation:
+            name = f"evaluation {i.number}" if i.number else "evaluation, untrained"
+            found.append(Cost(name, i.evaluation.questions, i.evaluation.usage, i.evaluation.seconds))
+    return found
+
+
+def charts(run: Run) -> list[Markup]:
+    """SVG elements; those without data are left out."""
+    debates = {i.number: i.debate for i in run.iterations if i.debate}
+    held_out = {i.number: i.evaluation for i in run.iterations if i.evaluation}
+    counts = {i.number: i.training.counts for i in run.iterations if i.training.counts}
+    trained = {i.number: i.training.seconds for i in run.iterations if i.training.seconds is not None}
+    drawn = (
+        report_plots.accuracy(run.evaluations),
+        report_plots.consensus(*({s.learnt: s.agreement for s in found.values()} for found in (held_out, debates))),
+        report_plots.diversity([i.diversity for i in run.iterations if i.diversity]),
+        *(report_plots.kept(role, counts) for role in ROLES),
+        report_plots.tokens({"debate": _usages(debates), "evaluation": _usages(held_out)}),
+        report_plots.time({"debate": _times(debates), "training": trained, "evaluation": _times(held_out)}),
+    )
+    return [Markup(svg) for svg in drawn if svg]
+
+
+def _usages(stages: Mapping[int, Stage]) -> dict[int, Usage]:
+    return {number: stage.usage for number, stage in stages.items()}
+
+
+def _times(stages: Mapping[int, Stage]) -> dict[int, float]:
+    return {number: stage.seconds for number, stage in stages.items() if stage.seconds is not None}
+
+
+def label(stage: Stage) -> str:
+    """What the list of stages calls it."""
+    agents = f"agents after iteration {stage.learnt}" if stage.learnt else "untrained agents"
+    if stage.part == "held-out":
+        return f"Held-out questions, {agents}"
+    return f"Training questions of iteration {stage.iteration}, {agents}"
+
+
+def _stages(run: Run) -> list[dict[str, Any]]:
+    """What the page's script gets besides the cards."""
+    first = next((s for s in reversed(run.stages) if s.part == "held-out"), run.stages[-1] if run.stages else None)
+    return [
+        {
+            "label": label(stage),
+            "prefix": stage.prefix,
+            "total": stage.questions,
+            "counts": {tag: stage.counts.get(tag, 0) for tag in CATEGORIES},
+            "chosen": stage is first,
+        }
+        for stage in run.stages
+    ]
+
+
+def page(run: Run, shown: Sequence[Sequence[Card]]) -> str:
+    """The whole HTML page, with nothing outside of it."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"bare": bare, "tight": tight, "clock": clock, "number": "{:,}".format, "hash": _hash}
+    template = environment.from_string(resources.files("maft.report").joinpath("page.html.j2").read_text("utf-8"))
+    counts = [(i.number, c) for i in run.iterations for c in i.training.counts]
+    return template.render(
+        run=run,
+        facts=facts(run),
+        headline=headline(run),
+        details=details(run),
+        unfinished=unfinished(run),
+        warning=warning(run),
+        rows=rows(run),
+        charts=charts(run),
+        counts=counts,
+        reasons=sorted({reason for _, c in counts for reason in c.left_out}),
+        adapters=[a for i in run.iterations for a in i.training.adapters],
+        costs=costs(run),
+        blocks=[Markup((b"[" + b",".join(c.data for c in cards) + b"]").decode()) for cards in shown],
+        stages=embeddable(records.encode(_stages(run))),
+        base=BASE,
+        method=method(run),
+        variation=run.spec.method not in NAMES,
+        labels=run.spec.method == "star",
+        version=__version__,
+    )
+
+
+def _hash(script: str) -> str:
+    """How a content security policy names the one script that may run."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def main(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Writes both files anew."""
+    store = open_store(arguments.store)
+    run = read(store, arguments.run)
+    shown = fit([stage.cards for stage in run.stages], EMBEDDED)
+    prefix = f"{arguments.run}/{layout.REPORT}"
+    store.write(f"{prefix}report.json", json.dumps(records.plain(data(run, shown)), indent=1, ensure_ascii=False).encode())
+    store.write(f"{prefix}index.html", page(run, shown).encode())
+    return {
+        "report": f"{store.url}/{prefix}index.html",
+        "accuracy": summary_rows(run),
+        "debates": sum(stage.questions for stage in run.stages),
+        "inPage": sum(len(cards) for cards in shown),
+    }
+
+
+def summary_rows(run: Run) -> list[list[Any]]:
+    """Name, accuracy, one first answer and consensus as mean and standard error (None where only a part of another row); of a long
+    run the reference rows and the last iterations."""
+    found = [_summary_row(row) for row in rows(run)]
+    return found if len(found) <= SUMMARY_ROWS else found[:3] + found[3 - SUMMARY_ROWS :]
+
+
+def _summary_row(row: Row) -> list[Any]:
+    parts = (row.accuracy, row.numbers.answers[0], row.numbers.consensus) if row.numbers else (row.accuracy, None, None)
+    return [row.name, *([round(part.mean, 4), round(part.stderr, 4)] if part else None for part in parts)]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    return program.parser("report", "Makes a page of everything that the run has committed.")
+
+
+if __name__ == "__main__":
+    program.run(main, parser())

@@ -1,0 +1,331 @@
+"""What `maft.report` reads: the commits of a run, with its debates as cards for the page.
+
+Comes in: a store and a run, finished or not. Goes out: frozen records, nothing of the page. Called by report.py alone.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import msgspec
+from markupsafe import Markup
+
+from maft import records
+from maft.errors import BadInput
+from maft.records import Adapter, Call, Commit, DatasetCounts, Diversity, Evaluation, Score, Timing, Transcript, Turn, Usage
+from maft.scores import accuracy, agreement, usage
+from maft.store import layout
+from maft.store.base import Missing, Store
+from maft.store.commits import committed, fetch, fetch_record, fetch_records
+
+T = TypeVar("T")
+
+Part = Literal["held-out", "training"]
+CORRECTED, TALKED_OUT, NO_CONSENSUS = "corrected", "talked-out", "no-consensus"
+CATEGORIES = (CORRECTED, TALKED_OUT, NO_CONSENSUS)
+EMBEDDED = 8_000_000  # bytes of debates in a page: a browser still opens it at once
+
+
+# --- what a run has committed ---
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """The expressions of kind arithmetic."""
+
+    operands: int = 0
+    minimum: int = 0
+    maximum: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """The questions as the spec has them."""
+
+    kind: str = ""
+    source: str = ""
+    arithmetic: Arithmetic = Arithmetic()
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """The debate as the spec has it."""
+
+    rounds: int = 0
+    mode: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Baselines:
+    """The reference rows that the spec asks for."""
+
+    baselines: tuple[str, ...] = ("base", "majority", "debate")
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What the report takes from the run's spec; the runs of a comparison have none of their own."""
+
+    method: str = ""
+    agents: int = 0
+    iterations: int = 0
+    seed: int | None = None
+    task: Task = Task()
+    debate: Rounds = Rounds()
+    evaluation: Baselines = Baselines()
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One debate as the page has it. data: JSON that may stand inside a script element."""
+
+    tags: tuple[str, ...]
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The debate over one part of the questions. learnt: finetuning iterations behind the agents; agreement: share of agents
+    with the final majority; right: by problem, whether the majority is; counts: debates by category, all of them; cards:
+    those that may become part of the page; probe: of the probe questions debated beside them, how often the majority is right."""
+
+    part: Part
+    iteration: int
+    learnt: int
+    questions: int
+    agents: int
+    rounds: int
+    seed: int | None
+    agreement: Score
+    usage: Usage
+    seconds: float | None
+    right: Mapping[str, bool]
+    counts: Mapping[str, int]
+    cards: Sequence[Card]
+    prefix: str
+    probe: Score | None
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What an iteration trained. seconds: summed over adapters, None if no adapter has a timing."""
+
+    counts: tuple[DatasetCounts, ...]
+    adapters: tuple[Adapter, ...]
+    seconds: float | None
+    versions: Mapping[str, str]
+
+    @property
+    def complete(self) -> bool:
+        """Every data set has become an adapter."""
+        return bool(self.counts) and len(self.adapters) == len(self.counts)
+
+
+@dataclass(frozen=True, slots=True)
+class Iteration:
+    """Whatever is there of an iteration; 0 has nothing but an evaluation."""
+
+    number: int
+    debate: Stage | None
+    training: Training
+    evaluation: Stage | None
+    numbers: Evaluation | None
+    diversity: Diversity | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Nothing is committed."""
+        return not (self.debate or self.evaluation or self.training.counts or self.training.adapters)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Whatever is there of a run. meta: of the problems' commit; questions: by file of problems."""
+
+    key: str
+    meta: Mapping[str, Any]
+    spec: Spec
+    questions: Mapping[str, int]
+    iterations: tuple[Iteration, ...]
+
+    @property
+    def evaluations(self) -> tuple[Evaluation, ...]:
+        """By iteration, the untrained one first."""
+        return tuple(i.numbers for i in self.iterations if i.numbers)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Debates in the order in which they were held."""
+        return tuple(stage for i in self.iterations for stage in (i.debate, i.evaluation) if stage)
+
+    @property
+    def trained(self) -> int:
+        """Iterations that have all their adapters."""
+        return sum(i.training.complete for i in self.iterations)
+
+    @property
+    def planned(self) -> int:
+        """Iterations in the spec, or as many as there are where it has none."""
+        return max(self.spec.iterations, self.iterations[-1].number if self.iterations else 0)
+
+
+def read(store: Store, run: str) -> Run:
+    """Everything committed; BadInput if that is nothing."""
+    problems = committed(store, f"{run}/{layout.PROBLEMS}")
+    iterations = tuple(i for i in _iterations(store, run) if not i.empty)
+    if problems is None and not iterations:
+        raise BadInput(f"{store.url}/{run}/: nothing committed there; check --store and --run, or start the run first")
+    meta = problems.meta if problems else {}
+    spec = records.decode(str(meta.get("spec") or "{}").encode(), Spec, f"{store.url}/{run}/{layout.PROBLEMS}: spec")
+    names = [entry.name for entry in problems.files] if problems else []
+    questions = {name: len(fetch(store, problems, name).splitlines()) for name in names} if problems else {}
+    return Run(run, meta, spec, questions, iterations)
+
+
+def _iterations(store: Store, run: str) -> Iterator[Iteration]:
+    """From 0 (evaluation only) up to the first that has nothing."""
+    for number in itertools.count():
+        found = _iteration(store, run, number)
+        if number and found.empty:
+            return
+        yield found
+
+
+def _iteration(store: Store, run: str, number: int) -> Iteration:
+    held_out = committed(store, layout.evaluation(run, number))
+    debate = committed(store, layout.debate(run, number)) if number else None
+    diversity = committed(store, layout.diversity(run, number))
+    return Iteration(
+        number,
+        _stage(store, debate, "training", number) if debate else None,
+        _training(store, run, number),
+        _stage(store, held_out, "held-out", number) if held_out else None,
+        fetch_record(store, held_out, layout.EVALUATION, Evaluation) if held_out else None,
+        fetch_record(store, diversity, layout.DIVERSITY, Diversity) if diversity else None,
+    )
+
+
+def _stage(store: Store, commit: Commit, part: Part, iteration: int) -> Stage:
+    transcripts = fetch_records(store, commit, layout.TRANSCRIPTS, Transcript)
+    if not transcripts:
+        raise BadInput(f"{store.url}/{commit.prefix}{layout.TRANSCRIPTS}: holds no debates")
+    probed = any(entry.name == layout.PROBE for entry in commit.files)
+    return Stage(
+        part=part,
+        iteration=iteration,
+        learnt=iteration if part == "held-out" else iteration - 1,
+        questions=len(transcripts),
+        agents=len(transcripts[0].turns),
+        rounds=max(len(t.votes) for t in transcripts),
+        seed=commit.meta.get("seed"),
+        agreement=agreement(transcripts),
+        usage=usage(transcripts),
+        seconds=_seconds(store, commit.prefix),
+        right={t.problem.id: t.vote.right for t in transcripts},
+        counts=Counter(tag for t in transcripts for tag in categories(t)),
+        cards=fit([[card(t) for t in transcripts]], EMBEDDED)[0],
+        prefix=commit.prefix,
+        probe=accuracy(fetch_records(store, commit, layout.PROBE, Transcript)) if probed else None,
+    )
+
+
+def _training(store: Store, run: str, number: int) -> Training:
+    data = committed(store, layout.datasets(run, number)) if number else None
+    if data is None:
+        return Training((), (), None, {})
+    counts = _meta(data, "counts", tuple[DatasetCounts, ...])
+    found = [committed(store, layout.adapter(run, number, c.role, c.agent)) for c in counts]
+    commits = [commit for commit in found if commit]
+    seconds = [s for s in (_seconds(store, commit.prefix) for commit in commits) if s is not None]
+    versions = {k: v for commit in commits for k, v in commit.meta.get("versions", {}).items()}
+    return Training(counts, tuple(_meta(c, "adapter", Adapter) for c in commits), sum(seconds) if seconds else None, versions)
+
+
+def _meta(commit: Commit, key: str, kind: type[T]) -> T:
+    try:
+        return msgspec.convert(commit.meta[key], kind)
+    except (KeyError, msgspec.ValidationError) as error:
+        raise BadInput(f"{commit.prefix}: its commit does not describe its {key}: {error}") from None
+
+
+def _seconds(store: Store, prefix: str) -> float | None:
+    try:
+        return records.decode(store.read(prefix + layout.TIMING), Timing, prefix + layout.TIMING).seconds
+    except Missing:
+        return None
+
+
+# --- debates as cards ---
+
+
+def categories(transcript: Transcript) -> tuple[str, ...]:
+    """Under which filters a debate is found. An answer after a hint (STaR) is no flip: nobody else was heard."""
+    last = len(transcript.votes) - 1
+    ends = [(turns[0].right, turns[min(last, len(turns) - 1)].right) for turns in transcript.turns]
+    member = {
+        CORRECTED: (False, True) in ends,
+        TALKED_OUT: (True, False) in ends,
+        NO_CONSENSUS: transcript.vote.tied or transcript.vote.answer is None,
+    }
+    return tuple(tag for tag in CATEGORIES if member[tag])
+
+
+def card(transcript: Transcript) -> Card:
+    """A debate without what nobody reads: seeds, token counts, prompts."""
+    agents = range(len(transcript.turns))
+    shown = {
+        "number": transcript.index + 1,
+        "question": transcript.problem.question,
+        "answer": transcript.problem.answer,
+        "vote": transcript.vote,
+        "tags": (tags := categories(transcript)),
+        "agents": [[_turn(transcript, n, m) for m in range(len(transcript.turns[n]))] for n in agents],
+    }
+    return Card(tags, embeddable(records.encode(shown)).encode())
+
+
+def _turn(transcript: Transcript, agent: int, m: int) -> dict[str, Any]:
+    turn: Turn = transcript.turns[agent][m]
+    heard = (s.call for s in transcript.summaries if s.round == m + 1 and s.agent in (agent, None))
+    summary: Call | None = next(heard, None)
+    return {
+        "text": turn.call.text,
+        "model": turn.call.model,
+        "end": turn.call.finish_reason,
+        "parsed": turn.parsed,
+        "agrees": turn.agrees,
+        "right": turn.right,
+        "summary": summary.text if summary else None,
+        "hinted": m >= len(transcript.votes),
+    }
+
+
+def fit(stages: Sequence[Sequence[Card]], limit: int) -> list[list[Card]]:
+    """As many cards as `limit` bytes hold, in their order. Those of a category first: of every stage and category as many, so
+    that a rare category is not crowded out by a common one."""
+    ranked = sorted((rank, k, s) for s, cards in enumerate(stages) for k, rank in enumerate(_ranks(cards)))
+    chosen: set[tuple[int, int]] = set()
+    for _, k, s in ranked:
+        size = len(stages[s][k].data) + 1
+        if size <= limit:
+            limit -= size
+            chosen.add((s, k))
+    return [[c for k, c in enumerate(cards) if (s, k) in chosen] for s, cards in enumerate(stages)]
+
+
+def _ranks(cards: Sequence[Card]) -> list[tuple[bool, int]]:
+    """When each card's turn is: by its best place in one of its categories, after all of those the cards without one."""
+    seen: Counter[str] = Counter()
+    ranks: list[tuple[bool, int]] = []
+    for card_ in cards:
+        tags = card_.tags or ("",)
+        ranks.append((not card_.tags, min(seen[tag] for tag in tags)))
+        seen.update(tags)
+    return ranks
+
+
+def embeddable(json_: bytes) -> Markup:
+    """JSON that may stand inside a script element: it cannot end the element nor open a comment."""
+    return Markup(json_.replace(b"<", b"\\u003c").decode())

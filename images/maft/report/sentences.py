@@ -1,0 +1,157 @@
+"""What the report says in words and in its table of accuracy: pure functions of what `report_read` has read."""
+
+from dataclasses import dataclass
+
+from maft.records import Evaluation, Score
+from maft.report.read import Run, Stage
+from maft.scores import score
+
+NOISE = 2.0  # standard errors within which a difference is called no difference
+NAMES = {"multiagent": "multiagent finetuning", "": "finetuned"}  # of methods that are not called as in spec.method
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the paper's table. numbers: the debate behind it; None for what is only a part of another row's."""
+
+    name: str
+    accuracy: Score
+    numbers: Evaluation | None
+
+
+def rows(run: Run) -> list[Row]:
+    """The paper's table: reference rows of the untrained society, then one row per evaluated iteration."""
+    found: list[Row] = []
+    for e in run.evaluations:
+        if e.iteration:
+            found.append(Row(f"{method(run)}, iteration {e.iteration}", e.votes[-1], e))
+        else:
+            found += _untrained(run, e)
+    return found
+
+
+def _untrained(run: Run, e: Evaluation) -> list[Row]:
+    """What the spec asks for, as far as there is a majority or a debate, and the method itself where it trains nothing."""
+    reference = {"base": Row("base (one answer)", e.answers[0], None)}
+    if len(e.agents) > 1:
+        reference["majority"] = Row(f"majority of {len(e.agents)}", e.votes[0], None)
+    if len(e.votes) > 1:
+        reference["debate"] = Row("debate (untrained)", e.votes[-1], e)
+    itself = run.spec.method
+    shown = [row for key, row in reference.items() if key in (*run.spec.evaluation.baselines, itself)]
+    trained = run.planned or itself in NAMES
+    return shown if trained or itself in reference else [*shown, Row(itself, e.votes[-1], e)]
+
+
+def method(run: Run) -> str:
+    """As the tables name it."""
+    return NAMES.get(run.spec.method, run.spec.method)
+
+
+def who(e: Evaluation) -> str:
+    """Whose accuracy an evaluation gives."""
+    if len(e.agents) == 1:
+        return "one answer"
+    return "the debate" if len(e.votes) > 1 else "the majority"
+
+
+def gain(run: Run) -> Score | None:
+    """Accuracy of the last evaluated iteration less that of the untrained debate, over the questions that both answered."""
+    stages = [i.evaluation for i in run.iterations if i.evaluation]
+    if len(stages) < 2 or stages[0].iteration != 0:
+        return None
+    before, after = stages[0].right, stages[-1].right
+    changes = [float(after[p] - before[p]) for p in after if p in before]
+    return score(changes) if changes else None
+
+
+def headline(run: Run) -> str:
+    """What happened, in one sentence."""
+    first = next((e for e in run.evaluations if e.iteration == 0), None)
+    last = next((e for e in reversed(run.evaluations) if e.iteration), None)
+    if last is None and first is None:
+        return "No held-out evaluation is finished yet, so there is no accuracy to tell."
+    if last is None:
+        assert first
+        rest = "no iteration is evaluated yet" if run.planned else "this method trains nothing"
+        return f"Untrained, {who(first)} is right on {percent(first.votes[-1])} of the held-out questions; {rest}."
+    after, share = f"after {_iterations_of(last.iteration)} of finetuning", percent(last.votes[-1])
+    if first is None:
+        return f"{after.capitalize()}, {who(last)} is right on {share} of the held-out questions; it was not evaluated untrained."
+    verb, tail = _change(gain(run))
+    if who(first) == who(last):
+        return f"Held-out accuracy of {who(last)} {verb} from {percent(first.votes[-1])} (untrained) to {share} {after}{tail}."
+    before = f"{percent(first.votes[-1])} ({who(first)}, untrained)"
+    return f"Held-out accuracy {verb} from {before} to {share} ({who(last)}) {after}{tail}."
+
+
+def _change(change: Score | None) -> tuple[str, str]:
+    """A verb and a remark: no rise is told where chance may have made it."""
+    if change is None:
+        return "went", ""
+    if abs(change.mean) <= NOISE * change.stderr:  # both are 0 where nothing changed
+        return "went", ", which is no more than chance explains"
+    return ("rose" if change.mean > 0 else "fell"), ""
+
+
+def _iterations_of(number: int) -> str:
+    return "1 iteration" if number == 1 else f"{number} iterations"
+
+
+def details(run: Run) -> str:
+    """The sentences after the headline."""
+    found: list[str] = []
+    if change := gain(run):
+        points = f"{100 * change.mean:+.1f} ± {100 * change.stderr:.1f}".replace("-", "−")
+        found.append(f"Question by question that is a difference of {points} percentage points.")
+    if run.evaluations and len(run.evaluations[-1].votes) > 1:
+        found.append(_flips(run.evaluations[-1]))
+    if told := probed(run):
+        stage, probe = told[-1]
+        found.append(f"Of the probe questions {percent(probe)} had a right majority when iteration {stage.iteration} was trained.")
+    return " ".join(found)
+
+
+def _flips(last: Evaluation) -> str:
+    n, asked = last.iteration, len(last.agents) * last.questions
+    when = f"after iteration {n}" if n else "untrained"
+    return (
+        f"In the last evaluation ({when}, {last.questions:,} questions) the debate turned {last.wrong_to_right:,} of {asked:,} "
+        f"first answers from wrong to right and {last.right_to_wrong:,} from right to wrong."
+    )
+
+
+def probed(run: Run) -> list[tuple[Stage, Score]]:
+    """Debates of training questions that had a probe beside them."""
+    return [(stage, stage.probe) for stage in run.stages if stage.probe]
+
+
+def warning(run: Run) -> str:
+    """Of iterations whose labels are mostly wrong, or nothing."""
+    harmful = [f"{percent(probe)} (iteration {stage.iteration})" for stage, probe in probed(run) if probe.mean < 0.5]
+    if not harmful:
+        return ""
+    return f"Training reinforces wrong answers: the majority was right on {', '.join(harmful)} of the probe questions."
+
+
+def unfinished(run: Run) -> str:
+    """What is still missing, or nothing."""
+    if not run.iterations or run.trained < run.planned:
+        return f"This run is unfinished: {run.trained} of {run.planned} iterations have all their adapters."
+    last = run.iterations[-1]
+    return "" if last.evaluation else f"The held-out evaluation of iteration {last.number} is not finished."
+
+
+def bare(score: Score) -> str:
+    """`58.0 ± 2.2`: percent, in a column that says so."""
+    return f"{100 * score.mean:.1f} ± {100 * score.stderr:.1f}"
+
+
+def percent(score: Score) -> str:
+    """`58.0 ± 2.2 %`."""
+    return f"{bare(score)} %"
+
+
+def tight(text: str) -> str:
+    """No line ends inside `58.0 ± 2.2 %`."""
+    return text.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}").replace(" %", "\N{NO-BREAK SPACE}%")

@@ -1,0 +1,1 @@
+"""`python -m maft.serve`: vLLM with the plug-in that fetches adapters."""

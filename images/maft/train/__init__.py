@@ -1,0 +1,1 @@
+"""`python -m maft.train`: LoRA adapters from datasets."""

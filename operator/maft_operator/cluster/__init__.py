@@ -1,0 +1,1 @@
+"""`maft operator`: tasks and servers as objects of a Kubernetes cluster."""

@@ -1,0 +1,50 @@
+"""Whether an object on the cluster still is what we want it to be. Pure.
+
+Fields that we do not set are others' business. Of a Job only what Kubernetes lets change is compared.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from maft_operator.spec.schema import Json
+
+
+def differs(wanted: Json, found: Json) -> bool:
+    """Whether the object found lacks something of the one wanted."""
+    if wanted["kind"] == "Job":
+        wanted = {**wanted, "spec": {k: v for k, v in wanted["spec"].items() if k not in ("template", "podFailurePolicy")}}
+    return not _within(wanted, found)
+
+
+def keeping_template(wanted: Json, found: Json) -> Json:
+    """The Job wanted with the pod template that the existing one has: Kubernetes lets none be changed."""
+    if wanted["kind"] != "Job":
+        return wanted
+    kept = {key: found["spec"][key] for key in ("template", "podFailurePolicy") if key in found["spec"]}
+    return {**wanted, "spec": {**wanted["spec"], **kept}}
+
+
+def version(found: Json) -> str:
+    """Changes with the spec: the generation, where the kind counts one."""
+    metadata = found["metadata"]
+    return str(metadata.get("generation") or metadata.get("resourceVersion"))
+
+
+def fingerprint(wanted: Json) -> str:
+    """Equal for equal objects."""
+    return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
+
+
+def _within(wanted: Any, found: Any) -> bool:
+    if isinstance(wanted, Mapping):
+        return isinstance(found, Mapping) and all(_kept(value, found.get(key)) for key, value in wanted.items())
+    if isinstance(wanted, list):
+        return isinstance(found, list) and len(wanted) == len(found) and all(map(_within, wanted, found))
+    return bool(wanted == found)
+
+
+def _kept(wanted: Any, found: Any) -> bool:
+    """The API server drops what is empty."""
+    return _within(wanted, found) or (found is None and wanted in ({}, [], "", None))

@@ -1,0 +1,1 @@
+"""`maft run`: tasks and servers as processes of this machine."""

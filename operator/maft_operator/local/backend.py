@@ -1,0 +1,247 @@
+"""The backend on this machine: tasks and servers as processes, a folder with a log and a summary for each.
+
+What finished is known by its summary file, so a run that was killed goes on where it was.
+"""
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+from maft_operator import progress
+from maft_operator.local.gpus import Slots
+from maft_operator.local.processes import Child, free_port, start
+from maft_operator.plan import graph as plan
+from maft_operator.plan.graph import Observed, Server, ServerState, Task, TaskState
+
+START_LIMIT = 1800.0  # seconds until a server has to be ready; large models load slowly
+HANG_LIMIT = 60.0  # seconds without an answer after which a server that was ready counts as hung
+BACKOFF = (1.0, 5.0, 15.0, 30.0)  # seconds before the next attempt
+HOST = "127.0.0.1"
+
+
+@dataclass(slots=True)
+class _Attempts:
+    """What a task or replica went through in this process's life."""
+
+    port: int
+    child: Child | None = None
+    failures: int = 0
+    started: float = 0.0
+    not_before: float = 0.0
+    message: str = ""
+
+    def failed(self, now: float, message: str) -> None:
+        self.failures += 1
+        self.message = message
+        self.not_before = now + BACKOFF[min(self.failures, len(BACKOFF)) - 1]
+
+
+@dataclass(slots=True)
+class _Replica(_Attempts):
+    """One process of a server. answered: when it last did."""
+
+    ready: bool = False
+    answered: float = 0.0
+    exit_code: int = 0
+
+
+@dataclass(slots=True)
+class _Replicas:
+    server: Server
+    processes: list[_Replica] = field(default_factory=list)
+
+
+class LocalBackend:
+    """Processes under `folder`. `serve`: how a server is started in place of `python -m maft.serve` (tests)."""
+
+    def __init__(self, folder: Path, slots: Slots, serve: Sequence[str] = (), hang_limit: float = HANG_LIMIT) -> None:
+        self._hang_limit = hang_limit
+        self._folder = folder
+        self._slots = slots
+        self._serve = tuple(serve)
+        self._tasks: dict[str, _Attempts] = {}
+        self._servers: dict[str, _Replicas] = {}
+        self._session: aiohttp.ClientSession | None = None
+        self._watch: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5))
+        self._watch = asyncio.create_task(self._watch_servers())
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        assert self._watch and self._session
+        self._watch.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._watch
+        await asyncio.gather(*(self.delete(name) for name in [*self._tasks, *self._servers]))
+        await self._session.close()
+
+    async def observe(self) -> Observed:
+        finished = {f.parent.name: TaskState("succeeded") for f in self._folder.glob("*/summary.json") if "error" not in _json(f)}
+        tasks = {name: self._task_state(name, attempts) for name, attempts in self._tasks.items()}
+        return Observed({**finished, **tasks}, {name: self._server_state(r) for name, r in self._servers.items()})
+
+    async def create(self, item: Task | Server) -> None:
+        await (self._create_task(item) if isinstance(item, Task) else self._create_server(item))
+
+    async def delete(self, name: str) -> None:
+        attempts = self._tasks.pop(name, None)
+        replicas = self._servers.pop(name, None)
+        children = [a.child for a in (attempts, *(replicas.processes if replicas else ())) if a and a.child]
+        await asyncio.gather(*(child.stop() for child in children))
+        for holder in (name, *(f"{name}/{i}" for i in range(len(children)))):
+            self._slots.give(holder)
+
+    # --- tasks ---
+
+    async def _create_task(self, task: Task) -> None:
+        attempts = self._tasks.setdefault(task.name, _Attempts(free_port()))
+        running = attempts.child is not None and attempts.child.exit_code is None
+        gpus = self._slots.take(task.name, task.gpus)
+        if running or gpus is None or _now() < attempts.not_before:
+            return
+        folder = self._folder / task.name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "summary.json").unlink(missing_ok=True)
+        urls = {name: self.urls(name) for name in task.servers}
+        environment = {
+            "MAFT_SUMMARY": str(folder / "summary.json"),
+            "MAFT_METRICS_PORT": str(attempts.port),
+            "MAFT_METRICS_HOST": HOST,
+            # Threads that wait must sleep: spinning beside a server on the same cores makes training ten times slower.
+            "OMP_WAIT_POLICY": "PASSIVE",
+            **_environment(gpus),
+        }
+        attempts.started = _now()
+        attempts.child = await start([sys.executable, *plan.command(task, urls)], environment, folder / "log.txt")
+
+    def _task_state(self, name: str, attempts: _Attempts) -> TaskState:
+        code = attempts.child.exit_code if attempts.child else None
+        if attempts.child is None or code is None:
+            waiting = attempts.child is None or attempts.failures
+            return TaskState(
+                "failed" if attempts.child is None else "running", attempts.failures, 0, attempts.message if waiting else ""
+            )
+        self._slots.give(name)
+        if code == 0:
+            return TaskState("succeeded")
+        if attempts.not_before < attempts.started:  # seen for the first time
+            attempts.failed(_now(), self._why(name, attempts.child, code))
+        return TaskState("failed", attempts.failures, code, attempts.message)
+
+    def _why(self, name: str, child: Child, code: int) -> str:
+        said = _json(self._folder / name / "summary.json").get("error")
+        return str(said) if said else _ended("the program", code, child)
+
+    async def progress(self, task: str) -> tuple[float, float] | None:
+        """Units of work done and in all, as the running task itself counts them; None where it does not say."""
+        assert self._session
+        attempts = self._tasks.get(task)
+        if attempts is None or attempts.child is None or attempts.child.exit_code is not None:
+            return None
+        return await progress.read(self._session, f"http://{HOST}:{attempts.port}/metrics")
+
+    def summary(self, task: str) -> dict[str, Any]:
+        """What a finished task said at its end."""
+        return _json(self._folder / task / "summary.json")
+
+    # --- servers ---
+
+    def urls(self, server: str) -> list[str]:
+        """Where the replicas of a server listen."""
+        return [f"http://{HOST}:{r.port}" for r in self._servers[server].processes]
+
+    async def _create_server(self, server: Server) -> None:
+        replicas = self._servers.setdefault(server.name, _Replicas(server))
+        while len(replicas.processes) < server.replicas:
+            replicas.processes.append(_Replica(free_port()))
+        for i, replica in enumerate(replicas.processes):
+            _note_end(replica)  # an end that the watch has not seen yet counts too
+            down = replica.child is None or replica.child.exit_code is not None
+            gpus = self._slots.take(f"{server.name}/{i}", server.gpus)
+            if down and gpus is not None and _now() >= replica.not_before:
+                await self._start_replica(server, i, replica, gpus)
+
+    async def _start_replica(self, server: Server, i: int, replica: _Replica, gpus: tuple[int, ...]) -> None:
+        folder = self._folder / server.name
+        where = ("--host", HOST, "--port", str(replica.port), "--adapters", str(folder / f"adapters-{i}"))
+        command = plan.serve(server, *where)
+        line = [*self._serve, *command[2:]] if self._serve else [sys.executable, *command]
+        replica.started = replica.answered = _now()
+        replica.ready, replica.exit_code = False, 0
+        replica.child = await start(line, {"MAFT_DIE_WITH_PARENT": "1", **_environment(gpus)}, folder / f"log-{i}.txt")
+
+    def _server_state(self, replicas: _Replicas) -> ServerState:
+        processes = replicas.processes
+        worst = max(processes, key=lambda r: r.failures)
+        failed = any(r.child is None or r.child.exit_code is not None for r in processes)
+        code = next((r.exit_code for r in processes if r.exit_code == plan.BAD_INPUT), worst.exit_code)
+        return ServerState(all(r.ready for r in processes), failed, worst.failures, code, worst.message)
+
+    async def _watch_servers(self) -> None:
+        """Asks every replica how it is, once a second; ends those that hang."""
+        while True:
+            replicas = [r for server in list(self._servers.values()) for r in server.processes]
+            await asyncio.gather(*(self._look_at(replica) for replica in replicas))
+            await asyncio.sleep(1)
+
+    async def _look_at(self, replica: _Replica) -> None:
+        child = replica.child
+        _note_end(replica)
+        if child is None or child.exit_code is not None:
+            return
+        if await self._healthy(replica.port):
+            replica.ready, replica.answered = True, _now()
+        elif _now() - replica.answered > (self._hang_limit if replica.ready else START_LIMIT):
+            replica.ready = False
+            await child.stop()
+
+    async def _healthy(self, port: int) -> bool:
+        assert self._session
+        try:
+            async with self._session.get(f"http://{HOST}:{port}/health") as response:
+                return response.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+
+
+def _note_end(replica: _Replica) -> None:
+    """Counts the end of a server's process, once."""
+    child = replica.child
+    if child is None or child.exit_code is None or replica.not_before > replica.started:
+        return  # never started, still running, or its end is known
+    replica.ready, replica.exit_code = False, child.exit_code
+    replica.failed(_now(), _ended("the server", child.exit_code, child))
+
+
+def _environment(gpus: tuple[int, ...]) -> dict[str, str]:
+    devices = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus))} if gpus else {}
+    # Tokenizers warn about forks and would compete with the model for the cores.
+    return {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false", **devices}
+
+
+def _ended(what: str, code: int, child: Child) -> str:
+    how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    return "\n".join([f"{what} {how}; the last lines of {child.log}:", *(f"  {line}" for line in child.tail())])
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {"error": "no summary"}
+    return value if isinstance(value, dict) else {}
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,127 @@
+"""What people see of a run on this machine: bars while stages run, one line for each that finished, a table at the end."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from maft_operator.plan.graph import Graph, Observed, ServerState, Task, TaskState
+from maft_operator.plan.summaries import percent, said, title
+
+QUIET = 15.0  # seconds between two lines about a stage where there is no terminal to draw bars on
+
+
+class Display:
+    """Follows a run. `update` is called after every step."""
+
+    def __init__(self, console: Console, graph: Graph) -> None:
+        self._console = console
+        self._graph = graph
+        self._bars: dict[str, TaskID] = {}
+        self._since: dict[str, float] = {}
+        self._said: dict[str, float] = {}
+        self._ended: set[str] = set()
+        self.progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[eta]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+
+    def update(
+        self, observed: Observed, done: Mapping[str, tuple[float, float] | None], summaries: Mapping[str, dict[str, Any]]
+    ) -> None:
+        """observed: after the step; done: progress of running tasks; summaries: of finished ones."""
+        for server in self._graph.servers:
+            state = observed.servers.get(server.name)
+            self._follow(server.name, f"{server.name}: starting vLLM", state is not None and not state.ready, None)
+            if state and state.ready and server.name in self._since:
+                self._finished(server.name, f"{server.name} is ready", "")
+            elif server.name not in observed.servers:
+                self._ended.discard(server.name)
+            self._failure(server.name, state)
+        for task in self._graph.tasks:
+            self._task(task, observed, done.get(task.name), summaries)
+
+    def _task(
+        self, task: Task, observed: Observed, done: tuple[float, float] | None, summaries: Mapping[str, dict[str, Any]]
+    ) -> None:
+        state = observed.tasks.get(task.name)
+        status = state.status if state else ""
+        self._follow(task.name, title(task), status == "running", done)
+        if status == "succeeded":
+            self._finished(task.name, title(task), said(task, summaries.get(task.name, {})))
+        else:
+            self._failure(task.name, state)
+
+    def _follow(self, name: str, text: str, active: bool, done: tuple[float, float] | None) -> None:
+        if not active:
+            if name in self._bars:
+                self.progress.remove_task(self._bars.pop(name))
+            return
+        self._since.setdefault(name, time.monotonic())
+        self._ended.discard(name)
+        if name not in self._bars:
+            self._bars[name] = self.progress.add_task(text, total=None, numbers="", eta="")
+        if done:
+            numbers = f"{done[0]:.0f}/{done[1]:.0f}"
+            self.progress.update(self._bars[name], completed=int(done[0]), total=int(done[1]), numbers=numbers, eta="ETA")
+        if not self._console.is_terminal:
+            self._line(name, text, done)
+
+    def _line(self, name: str, text: str, done: tuple[float, float] | None) -> None:
+        now, since = time.monotonic(), self._since[name]
+        if name not in self._said:
+            self._said[name] = now
+            self._console.print(f"  {text} …", highlight=False, soft_wrap=True)
+        elif done and done[0] and now - self._said[name] >= QUIET:
+            self._said[name] = now
+            left = (now - since) * (done[1] - done[0]) / done[0]
+            self._console.print(f"  {text}: {done[0]:.0f} of {done[1]:.0f}, ETA {_clock(left)}", highlight=False, soft_wrap=True)
+
+    def _finished(self, name: str, text: str, details: str) -> None:
+        if name in self._ended:
+            return
+        self._ended.add(name)
+        took = f"  [{_clock(time.monotonic() - self._since[name])}]" if name in self._since else "  [from before]"
+        self._console.print(f"✓ {text}{': ' + details if details else ''}{took}", highlight=False, markup=False, soft_wrap=True)
+
+    def _failure(self, name: str, state: TaskState | ServerState | None) -> None:
+        """Said also where it is running again by now."""
+        if state and state.failures and state.message:
+            self._once(f"{name}/{state.failures}", f"{name} failed ({state.failures}): {state.message}")
+
+    def _once(self, key: str, text: str) -> None:
+        if key not in self._ended:
+            self._ended.add(key)
+            self._console.print(f"✗ {text}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def results(accuracy: Sequence[Sequence[Any]]) -> Table:
+    """The paper's layout, from the rows in the report's summary: name, then accuracy, one first answer and consensus."""
+    table = Table(title="Held-out accuracy, % ± standard error over questions")
+    for column in ("method", "accuracy", "one answer", "consensus"):
+        table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
+    for name, *scores in accuracy:
+        table.add_row(name, *("" if score is None else percent(score) for score in scores))
+    return table

@@ -1,0 +1,143 @@
+"""`maft run`: the loop on this machine, from a resource to a finished run, an interrupted one or a clear failure."""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+
+from maft_operator.local import gpus
+from maft_operator.local.backend import LocalBackend
+from maft_operator.local.display import Display, results
+from maft_operator.plan import graph as plan
+from maft_operator.plan.graph import Graph, Observed
+from maft_operator.plan.reconcile import reconcile
+from maft_operator.spec.parse import Run, as_json
+from maft_operator.spec.schema import BadSpec
+
+LOOK = 0.5  # seconds between two steps
+INTERRUPTED = 130
+
+
+async def run(
+    run: Run, store: str, folder: Path, console: Console, *, serve: Sequence[str] = (), graph: Graph | None = None
+) -> int:
+    """Runs to the end. Exit code 0: complete; 2: failed, with the reason printed; 130: interrupted, to be resumed.
+
+    graph: what is done, if that is not the run alone (`maft compare`)."""
+    graph = graph or plan.graph(run, store)
+    slots = gpus.Slots(gpus.count())
+    gpus.fits(graph, slots.total)
+    local = folder / run.key / "local"
+    started, stop = time.monotonic(), asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    with _alone(local, run, store):
+        if graph.tasks[-1].kind == "compare":  # the table is made anew: other methods or seeds may be asked for than before
+            (local / graph.tasks[-1].name / "summary.json").unlink(missing_ok=True)
+        async with LocalBackend(local, slots, serve) as backend:
+            memory, display = Memory(), Display(console, graph)
+            with display.progress if console.is_terminal else contextlib.nullcontext():
+                end = await _loop(backend, graph, display, stop, memory)
+            summaries = {task.name: backend.summary(task.name) for task in graph.tasks}
+        return _ending(end, graph, summaries, console, time.monotonic() - started, memory.peak)
+
+
+async def _loop(backend: LocalBackend, graph: Graph, display: Display, stop: asyncio.Event, memory: "Memory") -> plan.Step | None:
+    """The last step, or None where the user stopped it."""
+    looks = 0
+    while not stop.is_set():
+        decided = await reconcile(backend, graph)
+        observed = await backend.observe()
+        await _show(backend, graph, display, observed)
+        if decided.phase in ("Complete", "Failed"):
+            return decided
+        if looks % 4 == 0:
+            await asyncio.to_thread(memory.look)
+        looks += 1
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), LOOK)
+    return None
+
+
+async def _show(backend: LocalBackend, graph: Graph, display: Display, observed: Observed) -> None:
+    running = [name for name, state in observed.tasks.items() if state.status == "running"]
+    done = dict(zip(running, await asyncio.gather(*(backend.progress(name) for name in running)), strict=True))
+    finished = [
+        task.name for task in graph.tasks if task.name in observed.tasks and observed.tasks[task.name].status == "succeeded"
+    ]
+    display.update(observed, done, {name: backend.summary(name) for name in finished})
+
+
+def _ending(
+    end: plan.Step | None, graph: Graph, summaries: dict[str, dict[str, Any]], console: Console, seconds: float, peak: int
+) -> int:
+    if end is None:
+        console.print("Stopped. The same command goes on from what is committed.", highlight=False)
+        return INTERRUPTED
+    if end.phase == "Failed":
+        console.print(f"error: {end.message}", highlight=False, markup=False, soft_wrap=True)
+        return plan.BAD_INPUT
+    last = graph.tasks[-1]  # the report, or the table of a comparison
+    if last.kind == "compare":
+        console.print(summaries[last.name]["table"], highlight=False, markup=False, soft_wrap=True)
+    else:
+        console.print(results(summaries[last.name]["accuracy"]))
+    report = str(summaries[last.name].get("report", ""))
+    console.print(f"Report: {report}", highlight=False, soft_wrap=True)
+    console.print(f"Took {int(seconds) // 60}:{int(seconds) % 60:02d} min, peak memory {peak / 2**30:.1f} GiB.", highlight=False)
+    return 0
+
+
+@contextlib.contextmanager
+def _alone(local: Path, run: Run, store: str) -> Iterator[None]:
+    """One `maft run` at a time for a run, and always the same spec and store: half-made things must stay comparable."""
+    try:
+        local.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadSpec(f"--dir {local}: {error.strerror}; choose a folder that can be written") from None
+    with (local / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadSpec(f"metadata.name: {run.key} is running already; wait for it, or use another name") from None
+        _same_as_before(local / "run.json", {"spec": json.loads(as_json(run.spec)), "store": store})
+        yield
+
+
+def _same_as_before(path: Path, now: dict[str, Any]) -> None:
+    if path.exists():
+        before = json.loads(path.read_text())
+        if different := _difference(before, now):
+            raise BadSpec(f"{different}; a run keeps its spec: set metadata.name=another, or remove {path.parent.parent}")
+    path.write_text(json.dumps(now, indent=1, sort_keys=True))
+
+
+def _difference(before: Any, now: Any, path: str = "") -> str:
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = sorted(set(before) | set(now))
+        return next((d for k in keys if (d := _difference(before.get(k), now.get(k), f"{path}.{k}".lstrip(".")))), "")
+    return "" if before == now else f"{path}: was {before!r} when this run began, is {now!r}"
+
+
+class Memory:
+    """Peak of what this process and all it started hold together (proportional set size), in bytes."""
+
+    def __init__(self) -> None:
+        self.peak = 0
+        self._self = psutil.Process()
+
+    def look(self) -> None:
+        """Takes one sample."""
+        total = 0
+        for process in [self._self, *self._self.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):
+                total += process.memory_full_info().pss
+        self.peak = max(self.peak, total)

@@ -1,0 +1,102 @@
+"""`maft compare`: many methods on the same questions and the same base, as one graph. Pure.
+
+The runs go one after the other behind one server. What the base model said once is not asked again (`--group`), so methods
+that begin alike share their first answers, or their whole first debate.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from maft_operator.plan import graph as plan
+from maft_operator.plan.graph import Flags, Graph, Server, Task
+from maft_operator.spec.methods import METHODS
+from maft_operator.spec.parse import Run, parse
+from maft_operator.spec.schema import BadSpec
+
+
+def chosen(text: str) -> tuple[str, ...]:
+    """The methods that `--methods` names, in the order of the table; BadSpec for others."""
+    if text == "all":
+        return tuple(METHODS)
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in METHODS:
+            raise BadSpec(f"--methods {name}: no such method; known are {', '.join(METHODS)}")
+    if not names:
+        raise BadSpec("--methods: names no method; all, or some of " + ", ".join(METHODS))
+    return tuple(name for name in METHODS if name in names)
+
+
+def runs(resource: Mapping[str, Any], methods: Sequence[str], seeds: int) -> dict[tuple[str, int], Run]:
+    """A run per method and seed: the resource with that method, its own name and seed, one server. The questions stay the same."""
+    group = parse(resource)
+    found = {}
+    for method in methods:
+        for k in range(seeds):
+            seed = group.spec.seed + k
+            evaluation = {**resource["spec"].get("evaluation", {}), "baselines": []}
+            inference = {**resource["spec"].get("inference", {}), "topology": "Shared"}
+            spec = {**resource["spec"], "method": method, "seed": seed, "evaluation": evaluation, "inference": inference}
+            run = parse({**resource, "spec": spec})
+            found[method, seed] = replace(run, name=f"{group.name}-{method}-{seed}")
+    return found
+
+
+def graph(group: Run, compared: Mapping[tuple[str, int], Run], store: str) -> Graph:
+    """One set of questions, all runs in a row behind one server, and the table at the end."""
+    server = _server(group, compared.values(), store)
+    prepare = plan.graph(group, store).tasks[0]
+    tasks = [prepare]
+    after: tuple[str, ...] = (prepare.name,)
+    for run in compared.values():
+        own = _chained(run, store, group, server.name, after=(prepare.name, *after))
+        needed = {need for task in own for need in task.needs}
+        tasks, after = tasks + own, tuple(task.name for task in own if task.name not in needed)
+    pairs = [f"--compared={method}={seed}={run.name}={run.spec.iterations}" for (method, seed), run in compared.items()]
+    flags: Flags = ("--store", store, "--run", group.key, *pairs)
+    measured = tuple(task.name for task in tasks if task.kind in ("evaluate", "diversity"))
+    table = Task(f"{group.name}-compare", "compare", 0, flags, measured)
+    return Graph((*tasks, table), (server,), group.spec.inference.lifetime == "Phase", group.spec.backoff_limit)
+
+
+def _chained(run: Run, store: str, group: Run, server: str, *, after: tuple[str, ...]) -> list[Task]:
+    """The run's debates, trainings and evaluations, which start when what is before them has ended."""
+    own = plan.graph(run, store).tasks
+    names = {own[0].name: after}  # the group's questions in place of its own
+    return [
+        replace(
+            task,
+            flags=(*task.flags, "--group", group.key) if task.servers else task.flags,
+            servers=(server,) if task.servers else (),
+            needs=tuple(dict.fromkeys(n for need in task.needs for n in names.get(need, (need,)))),
+        )
+        for task in own
+        if task.kind not in ("prepare", "report")
+    ]
+
+
+def _server(group: Run, compared: Iterable[Run], store: str) -> Server:
+    """As large as the most demanding run wants it."""
+    servers = [plan.graph(run, store).servers[0] for run in compared]
+    largest = max(servers, key=lambda server: int(server.flags[server.flags.index("--max-cpu-loras") + 1]))
+    flags = list(largest.flags)
+    flags[flags.index("--run") + 1] = group.key
+    return replace(largest, name=f"{group.name}-server", flags=tuple(flags))
+
+
+def enough(group: Run, precision: float | None) -> None:
+    """BadSpec where the held-out questions cannot give a standard error that small (in points), whatever the accuracy."""
+    if precision is None:
+        return
+    if precision <= 0:
+        raise BadSpec(f"--precision {precision}: give a standard error in percentage points, such as 2")
+    needed = math.ceil(0.25 / (precision / 100) ** 2)
+    asked = group.spec.exam.held_out
+    if asked < needed:
+        worst = 100 * math.sqrt(0.25 / asked)
+        field = "evaluation.task.heldOut" if group.spec.evaluation.task else "task.heldOut"
+        raise BadSpec(
+            f"{field}: {asked} questions give a standard error of up to {worst:.1f} points; for {precision:g} ask for {needed}"
+        )

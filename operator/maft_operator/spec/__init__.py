@@ -1,0 +1,1 @@
+"""From a resource to frozen records: schema, defaults, methods, files."""

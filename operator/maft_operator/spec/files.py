@@ -1,0 +1,77 @@
+"""Resource files: read, changed by --set, their relative paths made relative to where we stand."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from maft_operator.spec.schema import KIND, BadSpec
+
+
+def load(path: Path, settings: Sequence[str] = ()) -> dict[str, Any]:
+    """The one resource in a file, with `key=value` settings applied; BadSpec naming the file and line if it is not YAML."""
+    try:
+        documents = [d for d in yaml.safe_load_all(path.read_text()) if d is not None]
+    except OSError as error:
+        raise BadSpec(f"{path}: {error.strerror}; give the path of a resource file, such as examples/arithmetic.yaml") from None
+    except UnicodeDecodeError:
+        raise BadSpec(f"{path}: is not UTF-8 text") from None
+    except yaml.YAMLError as error:
+        raise BadSpec(f"{path}{_line(error)}: not YAML: {getattr(error, 'problem', None) or error}") from None
+    # Secrets and the like may stand beside the run: they are for kubectl.
+    ours = [d for d in documents if isinstance(d, dict) and d.get("kind") == KIND] if len(documents) > 1 else documents
+    if len(ours) != 1 or not isinstance(ours[0], dict):
+        raise BadSpec(f"{path}: holds {len(documents)} documents, {len(ours)} of them runs; expected one MultiAgentFinetune")
+    resource: dict[str, Any] = ours[0]
+    for setting in settings:
+        _set(resource, setting)
+    _relocate(resource, path.parent)
+    return resource
+
+
+def _line(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    return f" line {mark.line + 1}" if mark else ""
+
+
+def _set(resource: dict[str, Any], setting: str) -> None:
+    """`debate.rounds=3` sets spec.debate.rounds; `metadata.name=x` is meant as it stands."""
+    key, equals, text = setting.partition("=")
+    if not equals or not all(key.split(".")):
+        raise BadSpec(f"--set {setting}: expected KEY=VALUE, such as debate.rounds=3")
+    path = key.split(".") if key.split(".")[0] in ("metadata", "spec") else ["spec", *key.split(".")]
+    target = resource
+    for part in path[:-1]:
+        target = target.setdefault(part, {})
+        if not isinstance(target, dict):
+            raise BadSpec(f"--set {setting}: {part} is not a section of the resource")
+    try:
+        target[path[-1]] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise BadSpec(f"--set {setting}: {text!r} is not a YAML value; quote it") from None
+
+
+def _relocate(resource: dict[str, Any], folder: Path) -> None:
+    """Folders and files beside the resource file are named from there, whatever the working directory."""
+    spec = resource.get("spec")
+    if not isinstance(spec, dict):
+        return
+    evaluation = spec.get("evaluation")
+    sections = {**spec, "evaluation.task": evaluation.get("task") if isinstance(evaluation, dict) else None}
+    for section, field in (("model", "source"), ("task", "source"), ("task", "heldOutSource"), ("evaluation.task", "source")):
+        part = sections.get(section)
+        if not isinstance(part, dict):
+            continue
+        source = part.get(field)
+        if isinstance(source, str) and (source.startswith(("./", "../")) or (section != "model" and _is_file(source))):
+            part[field] = _dotted(os.path.relpath(folder / source))
+
+
+def _is_file(source: str) -> bool:
+    return source.endswith(".jsonl") and not source.startswith("/") and "://" not in source
+
+
+def _dotted(path: str) -> str:
+    return path if path.startswith("..") else f"./{path}"

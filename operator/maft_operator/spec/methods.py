@@ -1,0 +1,112 @@
+"""Methods and baselines as variations of the spec (paper, sections 3 and 4; two fair controls that it lacks). Pure.
+
+A method changes fields of the spec that users could set themselves, and says in a Recipe what the spec has no field for: how many
+models are trained and from which answers. The plan knows recipes only, so a baseline is a run like any other.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import msgspec
+
+from maft_operator.spec.schema import BadSpec
+
+Examples = Literal["first", "last", "hinted", "pairs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """one_model: all agents are the same model, trained on everybody's examples. examples: first answers that equal the vote (and
+    dialogues for critics); last answers alone; right answers, hinted where the first was wrong (uses labels); pairs of first
+    answers that do and do not equal the vote. alone: the held-out questions are answered once, without debate."""
+
+    one_model: bool = False
+    examples: Examples = "first"
+    alone: bool = False
+
+
+PAPER = Recipe()
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """text: its row in tables. change: the fields of the spec that it sets, from the spec. needs_rounds: it is about debate."""
+
+    text: str
+    change: Callable[[Any], dict[str, Any]]
+    recipe: Recipe = PAPER
+    needs_rounds: bool = True
+
+
+def _calls(spec: Any) -> int:
+    """Samples that cost what a debate costs: its answers and summaries (method, section 2)."""
+    summaries = spec.debate.summarize * (1 if spec.debate.mode == "fast" else spec.agents)
+    return int(spec.agents + (spec.agents + summaries) * (spec.debate.rounds - 1))
+
+
+UNTRAINED: dict[str, Any] = {"iterations": 0, "debate": {"critics": False}}
+ONE_ROUND: dict[str, Any] = {"debate": {"rounds": 1, "critics": False, "cooperative": False}}
+SHARED: dict[str, Any] = {"inference": {"topology": "Shared"}, "training": {"topology": "Shared"}}
+
+METHODS: dict[str, Method] = {
+    "multiagent": Method("multiagent finetuning", lambda s: {}, needs_rounds=False),
+    "base": Method("base, one answer", lambda s: {**UNTRAINED, **ONE_ROUND, **SHARED, "agents": 1}, needs_rounds=False),
+    "majority": Method("majority of N", lambda s: {**UNTRAINED, **ONE_ROUND, **SHARED}, needs_rounds=False),
+    "equal-sample-majority": Method(
+        "majority of as many samples as the debate makes calls", lambda s: {**UNTRAINED, **ONE_ROUND, **SHARED, "agents": _calls(s)}
+    ),
+    "debate": Method("debate, untrained", lambda s: {**UNTRAINED, **SHARED}),
+    "star": Method(
+        "STaR (uses labels)",
+        lambda s: {**ONE_ROUND, **SHARED, "agents": 1},
+        Recipe(one_model=True, examples="hinted"),
+        needs_rounds=False,
+    ),
+    "majority-finetuning": Method(
+        "majority finetuning", lambda s: {**ONE_ROUND, **SHARED}, Recipe(one_model=True), needs_rounds=False
+    ),
+    "single-agent": Method(
+        "single agent, its copies debate", lambda s: {**SHARED, "debate": {"critics": False}}, Recipe(one_model=True)
+    ),
+    "single-agent-alone": Method(
+        "single agent, alone", lambda s: {**SHARED, "debate": {"critics": False}}, Recipe(one_model=True, alone=True)
+    ),
+    "union": Method("one model on all agents' data, its copies debate", lambda s: SHARED, Recipe(one_model=True)),
+    "without-summary": Method("multiagent without summaries", lambda s: {"debate": {"summarize": False}}),
+    "without-critics": Method("multiagent without critics", lambda s: {"debate": {"critics": False}}),
+    "cooperative": Method("multiagent, cooperative", lambda s: {"debate": {"cooperative": True}}),
+    "dpo": Method("multiagent, preferences (DPO)", lambda s: {"training": {"method": "dpo"}}, needs_rounds=False),
+    "distill": Method("the society distilled into one model, alone", lambda s: {"training": {"method": "distill"}}),
+}
+
+
+def applied(spec: Any) -> tuple[Any, Recipe]:
+    """The spec with the changes of its method and of its way of training, and the recipe; BadSpec where the method does not fit."""
+    method = METHODS[spec.method]
+    if method.needs_rounds and spec.debate.rounds < 2:
+        raise BadSpec(f"method: {spec.method} is about debate, and debate.rounds is {spec.debate.rounds}; set it to 2 or more")
+    changed = _changed(spec, method.change(spec))
+    if changed.debate.min_agreement > changed.agents:
+        changed = _changed(changed, {"debate": {"min_agreement": changed.agents}})
+    return _trained(changed, method.recipe)
+
+
+def _trained(spec: Any, recipe: Recipe) -> tuple[Any, Recipe]:
+    """training.method: dpo trains generators on pairs; distill trains one model on last answers, and it answers alone."""
+    if spec.training.method == "sft" or not spec.iterations:
+        return spec, recipe
+    if recipe.examples == "hinted":
+        raise BadSpec(f"training.method: {spec.method} finetunes on right answers; set sft in place of {spec.training.method}")
+    if spec.training.method == "dpo" and spec.agents < 2:
+        raise BadSpec("training.method: dpo prefers one agent's answer to another's, and agents is 1; set it to 2 or more")
+    spec = _changed(spec, {"debate": {"critics": False}})
+    if spec.training.method == "dpo":
+        return spec, replace(recipe, examples="pairs")
+    return _changed(spec, SHARED), replace(recipe, one_model=True, examples="last", alone=True)
+
+
+def _changed(part: Any, changes: dict[str, Any]) -> Any:
+    """A copy with some fields set, also of sections."""
+    values = {name: _changed(getattr(part, name), value) if isinstance(value, dict) else value for name, value in changes.items()}
+    return msgspec.structs.replace(part, **values)

@@ -1,0 +1,536 @@
+"""The Helm chart without a cluster: what it renders for which values, what it refuses, and that its papers are current."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import helm
+import pytest
+import yaml
+from helm import CHART, PROMETHEUS, ROOT, Json, call, rendered, run
+
+from maft_operator.cluster import manifests
+from maft_operator.cluster import rbac as rights
+
+sys.path.insert(0, str(ROOT / "scripts"))
+
+LEASE = {(r.group, r.resource, v) for r in rights.OWN for v in r.verbs}
+WATCHED = {(r.group, r.resource, v) for r in rights.WATCHED for v in r.verbs}
+ISOLATING = {(r.group, r.resource, v) for r in rights.ISOLATING for v in r.verbs}
+REVIEWING = {(r.group, r.resource, v) for r in rights.REVIEWING for v in r.verbs}
+
+
+class Objects(list[Json]):
+    """What Helm rendered."""
+
+    def of(self, kind: str, name: str = "") -> list[Json]:
+        return [o for o in self if o["kind"] == kind and name in ("", o["metadata"]["name"])]
+
+    def one(self, kind: str, name: str = "maft-operator") -> Json:
+        (found,) = self.of(kind, name)
+        return found
+
+    @property
+    def pod(self) -> Json:
+        return self.one("Deployment")["spec"]["template"]
+
+    @property
+    def container(self) -> Json:
+        (found,) = self.pod["spec"]["containers"]
+        return found
+
+    @property
+    def args(self) -> list[str]:
+        return self.container["args"]
+
+    @property
+    def test(self) -> Json:
+        return self.one("Pod", "maft-operator-test")
+
+    @property
+    def names(self) -> set[tuple[str, str]]:
+        return {(o["kind"], o["metadata"]["name"]) for o in self}
+
+    def granted(self, kind: str, name: str = "maft-operator") -> set[tuple[str, str, str]]:
+        return {right for role in self.of(kind, name) for right in triples(role)}
+
+
+def triples(role: Json) -> set[tuple[str, str, str]]:
+    return {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule.get("apiGroups", [])
+        for resource in rule.get("resources", [])
+        for verb in rule["verbs"]
+    }
+
+
+def on_runs(*verbs: str) -> set[tuple[str, str, str]]:
+    return {("maft.dev", "multiagentfinetunes", verb) for verb in verbs}
+
+
+def aggregated(role: Json) -> set[str]:
+    """Into which of Kubernetes' own roles."""
+    return {key.rpartition("-to-")[2] for key in role["metadata"]["labels"] if "aggregate" in key}
+
+
+def render(values: Json, *arguments: str, **where: str) -> Objects:
+    return Objects(rendered(values, *arguments, **where))
+
+
+def security(spec: Json) -> bool:
+    """The Pod Security Standard `restricted`, and a read-only root."""
+    (container,) = spec["containers"]
+    inner, outer = container["securityContext"], spec["securityContext"]
+    return (
+        inner["capabilities"] == {"drop": ["ALL"]}
+        and inner["allowPrivilegeEscalation"] is False
+        and inner["readOnlyRootFilesystem"] is True
+        and outer["runAsNonRoot"] is True
+        and outer["runAsUser"] == outer["runAsGroup"] == 65532
+        and outer["seccompProfile"] == {"type": "RuntimeDefault"}
+    )
+
+
+def kinds(*expected: str) -> Callable[[Objects], bool]:
+    return lambda o: not set(expected) - {each["kind"] for each in o}
+
+
+def lacks(*unwanted: str) -> Callable[[Objects], bool]:
+    return lambda o: not set(unwanted) & {each["kind"] for each in o}
+
+
+TWO = {"namespaces": ["maft-a", "maft-b"]}
+GROUPS = ("ServiceMonitor", "PodMonitor", "PrometheusRule")
+TERM = {"matchExpressions": [{"key": "gpu", "operator": "DoesNotExist"}]}
+AFFINITY = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [TERM]}}}
+MONITORING = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+CLUSTERED = {"CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"}
+
+# Each: values, arguments of `helm template` beside them, what has to be true of the objects.
+TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
+    # names, labels
+    "names": ({}, (), lambda o: {("Deployment", "maft-operator"), ("Service", "maft-operator")} <= o.names),
+    "no name twice": (
+        TWO, (), lambda o: len({(k["kind"], k["metadata"]["name"], k["metadata"].get("namespace")) for k in o}) == len(o)
+    ),
+    "other name": (
+        {"fullnameOverride": "ops"}, (),
+        lambda o: {("Deployment", "ops"), ("ClusterRole", "ops-view"), ("Role", "ops-lease")} <= o.names,
+    ),
+    "namespace": (
+        {}, (), lambda o: {k["metadata"].get("namespace") for k in o if k["kind"] not in CLUSTERED} == {"maft-system"}
+    ),
+    "selectors find the pods": (
+        {"replicas": 2, "podLabels": {"a": "b"}}, (),
+        lambda o: all(
+            selector.items() <= o.pod["metadata"]["labels"].items()
+            for selector in (
+                o.one("Deployment")["spec"]["selector"]["matchLabels"],
+                o.one("Service")["spec"]["selector"],
+                o.one("PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+            )
+        ),
+    ),
+    "labels everywhere": (
+        {"labels": {"team": "ml"}, "replicas": 2, "networkPolicy": {"operator": True}}, PROMETHEUS,
+        lambda o: all(k["metadata"]["labels"]["team"] == "ml" for k in o if k["kind"] != "CustomResourceDefinition")
+        and o.pod["metadata"]["labels"]["team"] == "ml",
+    ),
+    "own labels win": (
+        {"labels": {"app.kubernetes.io/name": "x"}, "podLabels": {"app.kubernetes.io/instance": "z"}}, (),
+        lambda o: o.pod["metadata"]["labels"] == {"app.kubernetes.io/name": "maft-operator", "app.kubernetes.io/instance": "maft"},
+    ),
+    "pod labels and annotations": (
+        {"podLabels": {"a": "b"}, "podAnnotations": {"c": "d"}}, (),
+        lambda o: o.pod["metadata"]["labels"]["a"] == "b" and o.pod["metadata"]["annotations"] == {"c": "d"},
+    ),
+    # the resource
+    "crd": ({}, (), lambda o: o.one("CustomResourceDefinition", "multiagentfinetunes.maft.dev")),
+    "crd stays": (
+        {}, (),
+        lambda o: o.of("CustomResourceDefinition")[0]["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"},
+    ),
+    "crd is that of crds/": (
+        {}, (),
+        lambda o: o.of("CustomResourceDefinition")[0]["spec"]
+        == yaml.safe_load((ROOT / "crds" / "multiagentfinetunes.yaml").read_text())["spec"],
+    ),
+    "no crd": ({"crds": {"install": False}}, (), lacks("CustomResourceDefinition")),
+    # the operator
+    "image": (
+        {"images": {"prefix": "r.io/x", "tag": "7", "pullPolicy": "Always"}}, (),
+        lambda o: o.container["image"] == "r.io/x/operator:7" and o.container["imagePullPolicy"] == "Always",
+    ),
+    "images of runs": (
+        {"images": {"prefix": "r.io/x", "tag": "7", "pullPolicy": "Never"}}, (),
+        lambda o: {"--images=r.io/x", "--tag=7", "--pull-policy=Never"} <= set(o.args),
+    ),
+    "tag": ({}, (), lambda o: o.container["image"] == "maft/operator:0.1.0" and "--tag=0.1.0" in o.args),
+    "pull secrets": (
+        {"imagePullSecrets": [{"name": "p"}]}, (),
+        lambda o: o.pod["spec"]["imagePullSecrets"] == o.test["spec"]["imagePullSecrets"] == [{"name": "p"}],
+    ),
+    "default args": (
+        {}, (), lambda o: not [a for a in o.args if a.startswith(("--namespace", "--metrics", "--network", "--verbose"))]
+    ),
+    "log": ({"log": {"format": "json", "verbose": True}}, (), lambda o: {"--log-format=json", "--verbose"} <= set(o.args)),
+    "namespaces as args": (
+        TWO, (), lambda o: [a for a in o.args if "namespace" in a] == ["--namespace=maft-a", "--namespace=maft-b"]
+    ),
+    "further args": ({"extraArgs": ["--lease-namespace=x: y"]}, (), lambda o: o.args[-1] == "--lease-namespace=x: y"),
+    "metrics auth arg": ({"metrics": {"auth": True}}, (), lambda o: "--metrics-auth" in o.args),
+    "policies arg": (
+        {"networkPolicy": {"workloads": True, "scrapeNamespaces": ["mon", "tor"]}}, (),
+        lambda o: o.args[-3:] == ["--network-policies", "--scrape-namespace=mon", "--scrape-namespace=tor"],
+    ),
+    "policies arg alone": (
+        {"networkPolicy": {"workloads": True}}, (),
+        lambda o: "--network-policies" in o.args and not [a for a in o.args if "scrape" in a],
+    ),
+    "no policies, no scrape arg": (
+        {"networkPolicy": {"scrapeNamespaces": ["mon", "tor"]}}, (), lambda o: not [a for a in o.args if "scrape" in a]
+    ),
+    "one replica": ({}, (), lambda o: o.one("Deployment")["spec"]["replicas"] == 1 and not o.of("PodDisruptionBudget")),
+    "one replica, no spread": ({}, (), lambda o: "topologySpreadConstraints" not in o.pod["spec"]),
+    "two replicas": ({"replicas": 2}, (), lambda o: o.one("Deployment")["spec"]["replicas"] == 2),
+    "two replicas, a budget": ({"replicas": 2}, (), lambda o: o.one("PodDisruptionBudget")["spec"]["minAvailable"] == 1),
+    "two replicas, spread": (
+        {"replicas": 2}, (),
+        lambda o: o.pod["spec"]["topologySpreadConstraints"][0]["whenUnsatisfiable"] == "ScheduleAnyway",
+    ),
+    "never none": (
+        {}, (),
+        lambda o: o.one("Deployment")["spec"]["strategy"]
+        == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+    ),
+    "resources": (
+        {"resources": {"limits": {"memory": "1Gi"}}}, (), lambda o: o.container["resources"]["limits"] == {"memory": "1Gi"}
+    ),
+    "node selector": (
+        {"nodeSelector": {"a": "b"}}, (),
+        lambda o: o.pod["spec"]["nodeSelector"] == o.test["spec"]["nodeSelector"] == {"a": "b"},
+    ),
+    "tolerations": (
+        {"tolerations": [{"operator": "Exists"}]}, (),
+        lambda o: o.pod["spec"]["tolerations"] == o.test["spec"]["tolerations"] == [{"operator": "Exists"}],
+    ),
+    "affinity": ({"affinity": AFFINITY}, (), lambda o: o.pod["spec"]["affinity"] == AFFINITY),
+    "priority": ({"priorityClassName": "high"}, (), lambda o: o.pod["spec"]["priorityClassName"] == "high"),
+    "probes": (
+        {}, (),
+        lambda o: o.container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "metrics"}
+        and o.container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "metrics"},
+    ),
+    "restricted": ({}, (), lambda o: security(o.pod["spec"]) and security(o.test["spec"])),
+    "ids of the platform": (
+        {"podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None}}, (),
+        lambda o: o.pod["spec"]["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+    ),
+    "somewhere to write": (
+        {}, (),
+        lambda o: o.pod["spec"]["volumes"] == [{"name": "tmp", "emptyDir": {}}]
+        and o.container["volumeMounts"] == [{"name": "tmp", "mountPath": "/tmp"}],
+    ),
+    "service": (
+        {}, (),
+        lambda o: o.one("Service")["spec"]["ports"][0].items() >= {"name": "metrics", "port": 8080, "targetPort": "metrics"}.items()
+        and o.container["ports"][0]["name"] == "metrics",
+    ),
+    # accounts and rights
+    "account": ({}, (), lambda o: o.one("ServiceAccount") and o.pod["spec"]["serviceAccountName"] == "maft-operator"),
+    "account annotations": (
+        {"serviceAccount": {"annotations": {"a": "b"}}}, (),
+        lambda o: o.one("ServiceAccount")["metadata"]["annotations"] == {"a": "b"},
+    ),
+    "account of a name": (
+        {"serviceAccount": {"name": "mine"}}, (),
+        lambda o: o.one("ServiceAccount", "mine")
+        and {s["name"] for b in o.of("ClusterRoleBinding") for s in b["subjects"]} == {"mine"},
+    ),
+    "account of somebody": (
+        {"serviceAccount": {"create": False, "name": "theirs"}}, (),
+        lambda o: not o.of("ServiceAccount", "theirs") and o.pod["spec"]["serviceAccountName"] == "theirs",
+    ),
+    "rights, cluster-wide": ({}, (), lambda o: o.granted("ClusterRole") == WATCHED and not o.of("Role", "maft-operator")),
+    "rights on the lease": (
+        {}, (),
+        lambda o: o.granted("Role", "maft-operator-lease") == LEASE
+        and o.one("Role", "maft-operator-lease")["metadata"]["namespace"] == "maft-system",
+    ),
+    "the lease, and rights on no other": (
+        {}, (),
+        lambda o: "spec" not in o.one("Lease") and "--lease-name=maft-operator" in o.args
+        and [(r.get("resourceNames"), r["verbs"]) for r in o.one("Role", "maft-operator-lease")["rules"]]
+        == [(["maft-operator"], ["get", "update", "patch"]), (None, ["create"])],
+    ),
+    "the lease of another name": (
+        {"fullnameOverride": "ops"}, (),
+        lambda o: o.one("Lease", "ops") and o.one("Role", "ops-lease")["rules"][0]["resourceNames"] == ["ops"],
+    ),
+    "rights in two namespaces": (
+        TWO, (),
+        lambda o: [(r["metadata"]["namespace"], triples(r)) for r in o.of("Role", "maft-operator")]
+        == [("maft-a", WATCHED), ("maft-b", WATCHED)],
+    ),
+    "bindings in two namespaces": (
+        TWO, (),
+        lambda o: [
+            (b["metadata"]["namespace"], b["roleRef"]["kind"], b["subjects"][0]["namespace"])
+            for b in o.of("RoleBinding", "maft-operator")
+        ]
+        == [("maft-a", "Role", "maft-system"), ("maft-b", "Role", "maft-system")],
+    ),
+    "nothing cluster-wide": (TWO, (), lacks("ClusterRole", "ClusterRoleBinding")),
+    "nothing cluster-wide, not even the crd": (
+        {**TWO, "crds": {"install": False}}, (),
+        lambda o: {k["metadata"].get("namespace") for k in o} == {*TWO["namespaces"], "maft-system"}
+    ),
+    "its own namespace": (
+        {"namespaces": ["maft-system"]}, (),
+        lambda o: {r["metadata"]["name"] for r in o.of("Role")} == {"maft-operator", "maft-operator-lease", "maft-operator-test"},
+    ),
+    "rights of policies": (
+        {"networkPolicy": {"workloads": True}}, (), lambda o: o.granted("ClusterRole") == WATCHED | ISOLATING
+    ),
+    "rights of reviews": (
+        {"metrics": {"auth": True}}, (),
+        lambda o: o.granted("ClusterRole", "maft-operator-metrics-auth") == REVIEWING
+        and o.one("ClusterRoleBinding", "maft-operator-metrics-auth"),
+    ),
+    "who reads metrics": (
+        {"metrics": {"auth": True}}, (),
+        lambda o: o.one("ClusterRole", "maft-operator-metrics-reader")["rules"]
+        == [{"nonResourceURLs": ["/metrics"], "verbs": ["get"]}],
+    ),
+    "no reviews": ({}, (), lambda o: not o.of("ClusterRole", "maft-operator-metrics-auth")),
+    "no rights": (
+        {"rbac": {"create": False, "userRoles": False}}, (),
+        lambda o: {n for k, n in o.names if "Role" in k} == {"maft-operator-test"},
+    ),
+    "users": (
+        {}, (),
+        lambda o: o.granted("ClusterRole", "maft-operator-view") == on_runs("get", "list", "watch")
+        and o.granted("ClusterRole", "maft-operator-edit") == on_runs("create", "update", "patch", "delete", "deletecollection"),
+    ),
+    "view and edit": (
+        {}, (),
+        lambda o: aggregated(o.one("ClusterRole", "maft-operator-view")) == {"admin", "edit", "view"}
+        and aggregated(o.one("ClusterRole", "maft-operator-edit")) == {"admin", "edit"},
+    ),
+    "no users": ({"rbac": {"userRoles": False}}, (), lambda o: not o.of("ClusterRole", "maft-operator-view")),
+    "users all the same": ({**TWO, "rbac": {"userRoles": True}}, (), lambda o: len(o.of("ClusterRole")) == 2),
+    # network
+    "no policy": ({}, (), lacks("NetworkPolicy")),
+    "policy": (
+        {"networkPolicy": {"operator": True}}, (),
+        lambda o: o.one("NetworkPolicy")["spec"]["ingress"] == [{"ports": [{"port": "metrics", "protocol": "TCP"}]}],
+    ),
+    "policy for some": (
+        {"networkPolicy": {"operator": True, "from": MONITORING}}, (),
+        lambda o: (peers := o.one("NetworkPolicy")["spec"]["ingress"][0]["from"])[:1] == MONITORING
+        and peers[1]["podSelector"]["matchLabels"].items() <= o.test["metadata"]["labels"].items(),
+    ),
+    "policy's ways out": (
+        {"networkPolicy": {"operator": True, "apiServerPorts": [16443]}}, (),
+        lambda o: [p["port"] for e in o.one("NetworkPolicy")["spec"]["egress"] for p in e["ports"]] == [16443, 53, 53, 9100],
+    ),
+    # monitoring
+    "auto without the API": ({}, (), lacks(*GROUPS)),
+    "auto with the API": ({}, PROMETHEUS, kinds("ServiceMonitor", "PodMonitor")),
+    "not wanted": (
+        {"metrics": {k: {"enabled": False} for k in ("serviceMonitor", "podMonitor", "rules", "dashboards")}}, PROMETHEUS,
+        lacks(*GROUPS, "ConfigMap"),
+    ),
+    "wanted without the API": (
+        {"metrics": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}}, (),
+        kinds("ServiceMonitor", "PodMonitor"),
+    ),
+    "service monitor": (
+        {"metrics": {"serviceMonitor": {"labels": {"release": "kps"}, "interval": "1m"}}}, PROMETHEUS,
+        lambda o: (m := o.one("ServiceMonitor"))["metadata"]["labels"]["release"] == "kps"
+        and m["spec"]["endpoints"] == [{"port": "metrics", "interval": "1m", "honorLabels": True}]
+        and m["spec"]["selector"]["matchLabels"].items() <= o.one("Service")["metadata"]["labels"].items(),
+    ),
+    "service monitor shows a token": (
+        {"metrics": {"auth": True}}, PROMETHEUS, lambda o: "bearerTokenFile" in o.one("ServiceMonitor")["spec"]["endpoints"][0]
+    ),
+    "pod monitor": (
+        {}, PROMETHEUS,
+        lambda o: (s := o.one("PodMonitor", "maft-operator-runs")["spec"])["namespaceSelector"] == {"any": True}
+        and [e["port"] for e in s["podMetricsEndpoints"]] == ["metrics", "http"],
+    ),
+    "pod monitor names the run": (
+        {}, PROMETHEUS,
+        lambda o: o.one("PodMonitor", "maft-operator-runs")["spec"]["podTargetLabels"]
+        == [manifests.RUN, manifests.ITERATION, manifests.COMPONENT],
+    ),
+    "pod monitor in two namespaces": (
+        TWO, PROMETHEUS,
+        lambda o: o.one("PodMonitor", "maft-operator-runs")["spec"]["namespaceSelector"] == {"matchNames": TWO["namespaces"]},
+    ),
+    # helm test
+    "helm test": (
+        {}, (),
+        lambda o: {k["kind"] for k in o if k["metadata"].get("annotations", {}).get("helm.sh/hook") == "test"}
+        == {"ServiceAccount", "Role", "RoleBinding", "Pod"},
+    ),
+    "helm test may create runs only": (
+        {}, (), lambda o: o.granted("Role", "maft-operator-test") == {("maft.dev", "multiagentfinetunes", "create")}
+    ),
+    "helm test where runs are": (
+        TWO, (),
+        lambda o: o.one("Role", "maft-operator-test")["metadata"]["namespace"] == "maft-a"
+        and {"name": "NAMESPACE", "value": "maft-a"} in o.test["spec"]["containers"][0]["env"],
+    ),
+    "helm test, metrics closed": (
+        {"metrics": {"auth": True}}, (), lambda o: {"name": "METRICS", "value": "401"} in o.test["spec"]["containers"][0]["env"]
+    ),
+    "helm test is a program": ({}, (), lambda o: compile(o.test["spec"]["containers"][0]["args"][0], "test.py", "exec")),
+    # all variants
+    "no wildcard, no secret": (
+        {"metrics": {"auth": True}, "networkPolicy": {"workloads": True}}, PROMETHEUS,
+        lambda o: not [
+            right
+            for role in (*o.of("Role"), *o.of("ClusterRole"))
+            for right in triples(role)
+            if "secrets" in right or any("*" in part for part in right)
+        ],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TABLE)
+def test_rendered(case):
+    values, arguments, holds = TABLE[case]
+    assert holds(render(values, *arguments))
+
+
+@pytest.mark.parametrize(
+    ("release", "name"),
+    [("maft", "maft-operator"), ("my-maft", "my-maft-operator"), ("prod", "prod-maft-operator"), ("the-operator", "the-operator")],
+)
+def test_names_after_the_release(release, name):
+    objects = render({}, release=release)
+    assert {o["metadata"]["name"] for o in objects.of("Deployment")} == {name}
+    assert all(o["metadata"]["name"].startswith((name, "multiagent")) for o in objects)
+
+
+def test_names_of_long_releases_fit():
+    assert all(len(o["metadata"]["name"]) <= 63 for o in render({"replicas": 2}, release="a" * 53))
+
+
+REFUSED = {
+    "unknown key": ({"replica": 2}, "additional properties 'replica' not allowed"),
+    "unknown key below": (
+        {"metrics": {"serviceMonitors": {}}},
+        "at '/metrics': additional properties 'serviceMonitors' not allowed",
+    ),
+    "unknown image key": ({"images": {"repository": "x"}}, "at '/images': additional properties 'repository' not allowed"),
+    "too many": ({"replicas": 3}, "at '/replicas': maximum: got 3, want 2"),
+    "none": ({"replicas": 0}, "at '/replicas': minimum: got 0, want 1"),
+    "text for a number": ({"replicas": "two"}, "at '/replicas': got string, want integer"),
+    "text for a list": ({"namespaces": "a"}, "at '/namespaces': got string, want array"),
+    "no name of a namespace": ({"namespaces": ["A B"]}, "at '/namespaces/0': 'A B' does not match pattern"),
+    "twice": ({"namespaces": ["a", "a"]}, "at '/namespaces': items at 0 and 1 are equal"),
+    "log format": ({"log": {"format": "xml"}}, "at '/log/format': value must be one of 'text', 'json'"),
+    "pull policy": ({"images": {"pullPolicy": "always"}}, "value must be one of 'Always', 'IfNotPresent', 'Never'"),
+    "no prefix": ({"images": {"prefix": ""}}, "at '/images/prefix': minLength: got 0, want 1"),
+    "number for a tag": ({"images": {"tag": 1.1}}, "at '/images/tag': got number, want string"),
+    "three states": ({"metrics": {"rules": {"enabled": "yes please"}}}, "value must be one of true, false, 'auto'"),
+    "text for a truth": ({"metrics": {"auth": "true"}}, "at '/metrics/auth': got string, want boolean"),
+    "interval": ({"metrics": {"podMonitor": {"interval": "15"}}}, "at '/metrics/podMonitor/interval': '15' does not match pattern"),
+    "label": ({"labels": {"a": 1}}, "at '/labels/a': got number, want string"),
+    "port": ({"networkPolicy": {"apiServerPorts": [70000]}}, "at '/networkPolicy/apiServerPorts/0': maximum"),
+    "memory": ({"resources": {"limits": {"memory": "1 GB"}}}, "at '/resources/limits/memory': '1 GB' does not match pattern"),
+    "pull secret": ({"imagePullSecrets": ["p"]}, "at '/imagePullSecrets/0': got string, want object"),
+    "arguments": ({"extraArgs": "--verbose"}, "at '/extraArgs': got string, want array"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(case):
+    values, words = REFUSED[case]
+    done = call("template", "maft", str(CHART), values=values)
+    assert done.returncode == 1 and words in done.stderr
+
+
+def test_helm_finds_nothing_to_say():
+    text = run("lint", "--strict", str(CHART), "--set", "replicas=2", "--set", "metrics.serviceMonitor.enabled=true")
+    assert "[WARNING]" not in text and "0 chart(s) failed" in text
+
+
+def test_the_package_has_all_files(tmp_path):
+    """Symbolic links are followed: the packed chart renders what the folder does."""
+    run("package", str(CHART), "--destination", str(tmp_path))
+    (package,) = tmp_path.iterdir()
+    assert package.name == f"maft-{yaml.safe_load((CHART / 'Chart.yaml').read_text())['version']}.tgz"
+    packed = call("template", "maft", str(package))
+    assert packed.stdout == run("template", "maft", str(CHART)) and "CustomResourceDefinition" in packed.stdout
+    assert packed.stderr == ""
+
+
+def test_the_resource_has_one_source():
+    assert (CHART / "files" / "crd.yaml").resolve() == ROOT / "crds" / "multiagentfinetunes.yaml"
+
+
+def test_the_readme_is_made_from_the_values():
+    done = subprocess.run([ROOT / "scripts" / "chart-readme.sh", "--dry-run"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == (CHART / "README.md").read_text().strip()
+
+
+def test_every_value_is_explained():
+    lines = [line for line in (CHART / "README.md").read_text().splitlines() if line.startswith("| ") and line.count(" | ") == 3]
+    assert len(lines) > 40 and not [line for line in lines if line.endswith(" |  |")]
+
+
+def test_schema_and_values_have_the_same_keys():
+    def keys(schema: Json, values: Any, path: str = "") -> None:
+        if schema.get("additionalProperties") is False and values:
+            assert set(schema["properties"]) - {"global", "claims"} >= set(values), path
+            missing = set(schema["properties"]) - set(values) - {"global"}
+            assert path == ".resources" or not missing, (path, missing)
+            for name, value in values.items():
+                keys(schema["properties"][name], value, f"{path}.{name}")
+
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    keys(schema, yaml.safe_load((CHART / "values.yaml").read_text()))
+
+
+def test_dashboards_and_alerts_are_packed(tmp_path):
+    """Whatever lies in dashboards/ and files/alerts.yaml, braces included, is rendered as it is; without them the chart works."""
+    chart = tmp_path / "maft"
+    shutil.copytree(CHART, chart)
+    shutil.rmtree(chart / "dashboards", ignore_errors=True)
+    (chart / "files" / "alerts.yaml").unlink(missing_ok=True)
+    bare = [d for d in yaml.safe_load_all(run("template", "maft", str(chart), *PROMETHEUS)) if d]
+    assert not {"PrometheusRule", "ConfigMap"} & {d["kind"] for d in bare}
+    (chart / "dashboards").mkdir()
+    board = {"title": "Runs", "legend": "{{ run }}", "text": "a\nb"}
+    (chart / "dashboards" / "runs.json").write_text(json.dumps(board, indent=2) + "\n")
+    rule = {"alert": "A", "expr": "up == 0", "annotations": {"summary": "{{ $labels.run }}"}}
+    (chart / "files" / "alerts.yaml").write_text("# about\n" + yaml.safe_dump({"groups": [{"name": "maft", "rules": [rule]}]}))
+    values = {
+        "metrics": {
+            "dashboards": {"annotations": {"grafana_folder": "maft"}, "namespace": "grafana"},
+            "rules": {"labels": {"r": "k"}},
+        }
+    }
+    text = run("template", "maft", str(chart), *PROMETHEUS, values=values)
+    objects = Objects(d for d in yaml.safe_load_all(text) if d)
+    shown = objects.one("ConfigMap", "maft-operator-dashboard-runs")
+    assert json.loads(shown["data"]["runs.json"]) == board
+    assert shown["metadata"]["labels"]["grafana_dashboard"] == "1" and shown["metadata"]["namespace"] == "grafana"
+    assert shown["metadata"]["annotations"] == {"grafana_folder": "maft"}
+    rules = objects.one("PrometheusRule")
+    assert rules["spec"]["groups"][0]["rules"] == [rule] and rules["metadata"]["labels"]["r"] == "k"
+
+
+def test_the_plain_manifest_is_the_chart():
+    import operator_manifest
+
+    assert (ROOT / "deploy" / "operator.yaml").read_text() == operator_manifest.manifest(str(helm.folder("helm") / "helm"))

@@ -1,0 +1,340 @@
+"""Why a run waits or failed: each reason produced for real on the cluster, with its hint, within 30 seconds."""
+
+import copy
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from installed import BUCKET, Installed, make_namespace
+from kube import Json
+from kubernetes.dynamic.exceptions import UnprocessibleEntityError
+
+from maft_operator.cluster import reasons
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
+LIMIT = 30.0  # seconds from the moment that the fact is there
+STARTUP = 45.0  # seconds that several pods at once may take to start on two cores, before there is a fact
+
+
+def on(container: str, **fields) -> Json:
+    """A podTemplate that changes one kind of pod."""
+    return {"podTemplate": {"spec": {"containers": [{"name": container, **fields}]}}}
+
+
+def storage(maft: Installed, **changes) -> Json:
+    return {"storage": {"endpoint": maft.cluster.s3_endpoint, "credentialsSecret": {"name": "s3"}, "bucket": BUCKET, **changes}}
+
+
+FILL = "import time; open('/tmp/fill', 'wb').write(bytes(30_000_000)); time.sleep(600)"
+
+# name: (spec, condition, reason, words that its message has)
+WAITING = {
+    "unschedulable": (
+        lambda m: {"podTemplate": {"spec": {"nodeSelector": {"no-such-label": "x"}}}},
+        "Progressing", reasons.UNSCHEDULABLE, "node",
+    ),
+    "image": (lambda m: on("debate", image=f"{m.images}/none:1"), "Progressing", reasons.IMAGE_PULL, "none:1"),
+    "secret": (lambda m: storage(m, credentialsSecret={"name": "nope"}), "Progressing", reasons.SECRET_MISSING, "nope"),
+    "key": (
+        lambda m: storage(m, credentialsSecret={"name": "half"}),
+        "Progressing", reasons.SECRET_KEY_MISSING, "AWS_SECRET_ACCESS_KEY",
+    ),
+    "claim": (lambda m: {"model": {"source": m.url("tiny"), "cacheClaim": "nope"}}, "Progressing", reasons.VOLUME_MISSING, "nope"),
+    "refused": (lambda m: {"podTemplate": {"spec": {"hostNetwork": True}}}, "Progressing", reasons.POD_REFUSED, "restricted"),
+    "malformed": (
+        lambda m: {"podTemplate": {"spec": {"nodeSelectors": {"a": "b"}}}},
+        "Progressing", reasons.POD_REFUSED, "nodeSelectors",
+    ),
+    "memory": (
+        lambda m: {"backoffLimit": 20, **on("debate", resources={"limits": {"memory": "40Mi"}})},
+        "Progressing", reasons.OUT_OF_MEMORY, "40Mi",
+    ),
+    "bucket": (lambda m: storage(m, bucket="no-such-bucket"), "Failed", reasons.STORE_UNUSABLE, "no-such-bucket"),
+    "model": (lambda m: {"model": {"source": m.url("nothing-here")}}, "Failed", reasons.MODEL_UNUSABLE, "config.json"),
+    "vision": (lambda m: {"model": {"source": m.url("vit")}}, "Failed", reasons.MODEL_UNUSABLE, "not a causal language model"),
+    "questions": (
+        lambda m: {"task": {"train": 100_000}},
+        "Failed", reasons.INPUT_INVALID, "100016 questions asked for",
+    ),
+    "deadline": (
+        lambda m: {"activeDeadlineSeconds": 3, "podTemplate": {"spec": {"nodeSelector": {"no-such-label": "x"}}}},
+        "Failed", reasons.DEADLINE_EXCEEDED, "activeDeadlineSeconds",
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def namespace(maft: Installed):
+    name = "why"
+    maft.kube.delete("Namespace", None, name)
+    maft.kube.wait(lambda: maft.kube.get("Namespace", None, name) is None, 60)
+    make_namespace(maft, name)
+    half = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "half", "namespace": name}}
+    maft.kube.apply({**half, "stringData": {"AWS_ACCESS_KEY_ID": maft.cluster.s3_access_key}})
+    maft.objects.put_object(Bucket=BUCKET, Key="vit/config.json", Body=json.dumps({"model_type": "vit"}).encode())
+    yield name
+    maft.kube.delete("Namespace", None, name)
+
+
+NODE = "e2e-lost"
+OF_NODE = "maft.dev/test-node"
+
+
+@pytest.fixture(scope="module")
+def lost(maft: Installed, namespace: str) -> str:
+    """The pod of a run on a node that goes without a word, as when an autoscaler takes it. Early: noticing takes a minute."""
+    kube = maft.kube
+    node: Json = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE, "labels": {OF_NODE: NODE}}}
+    kube.apply({**node, "spec": {"taints": [{"key": OF_NODE, "value": NODE, "effect": "NoSchedule"}]}})
+    size = {"cpu": "8", "memory": "16Gi", "pods": "9"}
+    ready = {"type": "Ready", "status": "True", "reason": "Test", "message": "as a kubelet would say"}
+    kube.merge_status("Node", None, NODE, {"status": {"capacity": size, "allocatable": size, "conditions": [ready]}})
+    there = {"nodeSelector": {OF_NODE: NODE}, "tolerations": [{"key": OF_NODE, "operator": "Exists"}]}
+    kube.apply(maft.resource("lost", namespace, backoffLimit=0, podTemplate={"spec": there}))
+
+    def bound() -> list[str]:
+        pods = kube.list("Pod", namespace, "maft.dev/run=lost", f"spec.nodeName={NODE}")
+        return [p["metadata"]["name"] for p in pods]
+
+    (pod,) = kube.wait(bound, STARTUP, lambda: kube.explain(namespace, "lost"))
+    kube.merge_status("Pod", namespace, pod, {"status": {"phase": "Running"}})
+    kube.delete("Node", None, NODE)
+    return pod
+
+
+@pytest.fixture(scope="module")
+def runs(maft: Installed, namespace: str, lost: str) -> str:
+    """All of them at once."""
+    for name, (spec, *_) in WAITING.items():
+        maft.kube.apply(maft.resource(f"why-{name}", namespace, **spec(maft)))
+    return namespace
+
+
+def expect(maft: Installed, namespace: str, name: str, condition: str, reason: reasons.Reason, words: str, limit: float) -> None:
+    kube = maft.kube
+    found = kube.wait(
+        lambda: (c := kube.condition(namespace, name, condition)).get("reason") == reason.name and c,
+        limit,
+        lambda: kube.explain(namespace, name),
+    )
+    assert words in found["message"], found
+    hint = reason.hint[:1].upper() + reason.hint[1:]
+    assert found["message"].endswith(hint)
+    assert found["status"] == ("True" if condition == "Failed" or reason in (reasons.OUT_OF_MEMORY, reasons.EVICTED) else "False")
+
+
+@pytest.mark.parametrize("name", WAITING)
+def test_a_run_says_why(maft, runs, name):
+    _, condition, reason, words = WAITING[name]
+    expect(maft, runs, f"why-{name}", condition, reason, words, LIMIT + STARTUP)
+    fields = f"involvedObject.name=why-{name},involvedObject.kind=MultiAgentFinetune,reason={reason.name}"
+    assert maft.kube.wait(lambda: maft.kube.list("Event", runs, fields=fields), 10)
+
+
+def test_a_run_that_waited_goes_on_when_the_secret_is_there(maft, runs):
+    """No touch of the resource is needed."""
+    keys = {"AWS_ACCESS_KEY_ID": maft.cluster.s3_access_key, "AWS_SECRET_ACCESS_KEY": maft.cluster.s3_secret_key}
+    expect(maft, runs, "why-key", "Progressing", reasons.SECRET_KEY_MISSING, "AWS_SECRET_ACCESS_KEY", LIMIT + STARTUP)
+    maft.kube.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "half", "namespace": runs}, "stringData": keys})
+    maft.kube.wait(
+        lambda: maft.kube.condition(runs, "why-key", "Progressing").get("status") == "True",
+        90,
+        lambda: maft.kube.explain(runs, "why-key"),
+    )
+    maft.kube.delete("MultiAgentFinetune", runs, "why-key")
+
+
+def test_memory_runs_out_for_good(maft, runs):
+    """After spec.backoffLimit attempts the run fails with the same reason; its failed pods stay, its servers go."""
+    kube = maft.kube
+    maft.kube.apply(maft.resource("oom", runs, backoffLimit=1, **on("debate", resources={"limits": {"memory": "40Mi"}})))
+    expect(maft, runs, "oom", "Failed", reasons.OUT_OF_MEMORY, "40Mi", 120)
+    pods = kube.list("Pod", runs, "maft.dev/run=oom")
+    assert len(pods) == 2 and all(p["status"]["phase"] == "Failed" for p in pods)
+    assert not kube.list("Deployment", runs, "maft.dev/run=oom")
+
+
+def test_quota(maft):
+    """Neither Job nor Deployment says that a quota is in the way of the Job's pods: only Events do."""
+    make_namespace(maft, "why-quota")
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none", "namespace": "why-quota"}}
+    maft.kube.apply({**quota, "spec": {"hard": {"pods": "0"}}})
+    maft.kube.wait(lambda: maft.kube.get("ResourceQuota", "why-quota", "none").get("status", {}).get("hard"), 30)
+    try:
+        maft.kube.apply(maft.resource("quota", "why-quota"))
+        expect(maft, "why-quota", "quota", "Progressing", reasons.QUOTA_EXCEEDED, "exceeded quota: none", LIMIT)
+    finally:
+        maft.kube.delete("Namespace", None, "why-quota")
+
+
+def test_eviction_does_not_count(maft, runs):
+    """A pod that fills its volume is evicted by the kubelet; that is no attempt, so backoffLimit 0 is not used up."""
+    filler = {"name": "filler", "image": f"{maft.images}/debate:{maft.tag}", "command": ["python3", "-c", FILL]}
+    filler["volumeMounts"] = [{"name": "tmp", "mountPath": "/tmp"}]
+    filler["securityContext"] = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    spec = {"containers": [filler], "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "1Mi"}}]}
+    maft.kube.apply(maft.resource("evicted", runs, backoffLimit=0, podTemplate={"spec": spec}))
+    expect(maft, runs, "evicted", "Progressing", reasons.EVICTED, "tmp", LIMIT + 60)
+    assert not maft.kube.is_true(runs, "evicted", "Failed")
+    maft.kube.delete("MultiAgentFinetune", runs, "evicted")
+
+
+SLOT = "maft.dev/test-slot"  # the node has one
+SLEEP = ["python3", "-c", "import time; time.sleep(600)"]
+
+
+@pytest.fixture
+def slot(maft):
+    """A resource of which one pod at a time can have some, and a priority that takes it from others."""
+    (node,) = maft.kube.list("Node", None)
+    name = node["metadata"]["name"]
+    maft.kube.merge_status("Node", None, name, {"status": {"capacity": {SLOT: "1"}}})
+    urgent = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "e2e-urgent"}, "value": 1_000_000}
+    maft.kube.apply(urgent)
+    maft.kube.wait(lambda: maft.kube.get("Node", None, name)["status"]["allocatable"].get(SLOT) == "1", 60)
+    yield
+    maft.kube.delete("PriorityClass", None, "e2e-urgent")
+    maft.kube.merge_status("Node", None, name, {"status": {"capacity": {SLOT: None}}})
+
+
+def test_preemption_does_not_count(maft, runs, slot):
+    """A pod that has to make room for a more important one: the run waits, and its next pod starts when there is room again."""
+    kube = maft.kube
+    kube.apply(maft.resource("preempted", runs, backoffLimit=0, **on("debate", command=SLEEP, resources={"limits": {SLOT: "1"}})))
+
+    def running(name: str = "") -> list[str]:
+        pods = kube.list("Pod", runs, "maft.dev/run=preempted")
+        return [p["metadata"]["name"] for p in pods if p["status"]["phase"] == "Running" and p["metadata"]["name"] != name]
+
+    (first,) = kube.wait(running, LIMIT + STARTUP, lambda: kube.explain(runs, "preempted"))
+    container = {
+        "name": "urgent",
+        "image": f"{maft.images}/debate:{maft.tag}",
+        "command": SLEEP,
+        "resources": {"limits": {SLOT: "1"}},
+    }
+    container["securityContext"] = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    restricted = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
+    spec = {"priorityClassName": "e2e-urgent", "containers": [container], "securityContext": restricted}
+    kube.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "urgent", "namespace": runs}, "spec": spec})
+    expect(maft, runs, "preempted", "Progressing", reasons.UNSCHEDULABLE, SLOT, LIMIT + 60)
+    assert kube.get("Pod", runs, "urgent")["spec"]["nodeName"], "the pod that took the place has none"
+    kube.delete("Pod", runs, "urgent", grace=0)
+    kube.wait(lambda: running(first), LIMIT + STARTUP, lambda: kube.explain(runs, "preempted"))
+    assert not kube.is_true(runs, "preempted", "Failed")
+    (job,) = kube.list("Job", runs, "maft.dev/run=preempted")
+    assert not job["status"].get("failed")
+    kube.delete("MultiAgentFinetune", runs, "preempted")
+
+
+def test_a_server_that_keeps_ending(maft, runs):
+    """vLLM's container ends with code 3 each time: CrashLoop while an attempt is left, then the run fails and the server goes."""
+    kube = maft.kube
+    spec = on("inference", command=["python3", "-c", "print('no luck'); raise SystemExit(3)"])
+    kube.apply(maft.resource("crash", runs, backoffLimit=1, **spec))
+    expect(maft, runs, "crash", "Failed", reasons.CRASH_LOOP, "no luck", 120)
+    kube.wait(lambda: not kube.list("Pod", runs, "maft.dev/run=crash,app.kubernetes.io/component=serve"), 60)
+
+
+def test_a_server_with_a_flag_that_vllm_does_not_know(maft, runs):
+    """vLLM ends with exit code 2: that never heals, so the run fails at once."""
+    maft.kube.apply(maft.resource("flag", runs, inference={"extraArgs": ["--no-such-flag"]}))
+    expect(maft, runs, "flag", "Failed", reasons.INPUT_INVALID, "--no-such-flag", 120)
+
+
+class Hub(BaseHTTPRequestHandler):
+    """A model hub whose only model is gated, as huggingface_hub's error classes expect it to say so."""
+
+    def do_HEAD(self) -> None:
+        self.send_response(403)
+        self.send_header("X-Error-Code", "GatedRepo")
+        self.send_header("X-Error-Message", "Access to model org/gated is restricted and you are not in the authorized list.")
+        self.end_headers()
+
+    do_GET = do_HEAD
+
+    def log_message(self, *_) -> None:
+        """Nothing."""
+
+
+def test_a_gated_model(maft, runs, host_address):
+    server = ThreadingHTTPServer((host_address, 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        hub = [{"name": "HF_ENDPOINT", "value": f"http://{host_address}:{server.server_port}"}]
+        maft.kube.apply(maft.resource("gated", runs, model={"source": "org/gated"}, **on("debate", env=hub)))
+        expect(maft, runs, "gated", "Failed", reasons.MODEL_GATED, "gated", 90)
+    finally:
+        server.shutdown()
+
+
+@pytest.fixture
+def host_address(maft: Installed) -> str:
+    """An address of this process that pods reach."""
+    if not maft.cluster.host_address:
+        pytest.skip("the cluster is not the project's own: its pods may not reach this machine")
+    return maft.cluster.host_address
+
+
+def test_a_right_that_is_missing_meanwhile(maft, runs):
+    """The status names the right and the resource; with the right back, the run goes on by itself."""
+    role = maft.kube.get("ClusterRole", None, "maft-operator")
+    without = [rule for rule in role["rules"] if rule["resources"] != ["jobs"]]
+    watching = {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["list", "watch"]}
+    maft.kube.merge("ClusterRole", None, "maft-operator", {"rules": [*without, watching]})
+    try:
+        maft.kube.apply(maft.resource("forbidden", runs))
+        expect(maft, runs, "forbidden", "Progressing", reasons.FORBIDDEN, 'cannot patch resource "jobs"', LIMIT)
+    finally:
+        maft.kube.merge("ClusterRole", None, "maft-operator", {"rules": role["rules"]})
+    maft.kube.wait(lambda: maft.kube.get("Job", runs, "forbidden-0-prepare"), LIMIT)
+    maft.kube.delete("MultiAgentFinetune", runs, "forbidden")
+
+
+def test_without_a_bucket_a_run_is_not_accepted(maft, runs):
+    resource = maft.resource("bucketless", runs)
+    del resource["spec"]["storage"]
+    maft.kube.apply(resource)
+    expect(maft, runs, "bucketless", "Accepted", reasons.INVALID_SPEC, "spec.storage: missing", LIMIT)
+    assert not maft.kube.list("Job", runs, "maft.dev/run=bucketless")
+
+
+def test_a_resource_of_another_schema_is_left_alone(maft, runs):
+    """As after a downgrade: the API server knows a value that this operator does not."""
+    crd = maft.kube.get("CustomResourceDefinition", None, "multiagentfinetunes.maft.dev")
+    newer = copy.deepcopy(crd["spec"])
+    spec = newer["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    spec["training"]["properties"]["method"]["enum"].append("telepathy")
+    maft.kube.merge("CustomResourceDefinition", None, "multiagentfinetunes.maft.dev", {"spec": newer})
+    try:
+        maft.kube.wait(lambda: created(maft, maft.resource("newer", runs, training={"method": "telepathy"})), 30)
+        expect(maft, runs, "newer", "Accepted", reasons.INVALID_SPEC, "training.method", LIMIT)
+        assert not maft.kube.list("Job", runs, "maft.dev/run=newer")
+        maft.kube.delete("MultiAgentFinetune", runs, "newer")
+    finally:
+        maft.kube.merge("CustomResourceDefinition", None, "multiagentfinetunes.maft.dev", {"spec": crd["spec"]})
+
+
+def created(maft: Installed, resource: Json) -> bool:
+    """The API server takes a moment to follow its CRD."""
+    try:
+        maft.kube.apply(resource)
+    except UnprocessibleEntityError:
+        return False
+    return True
+
+
+def test_node_loss_does_not_count(maft, runs, lost):
+    """What ran on a node that went is begun again, and used up no attempt: there was none."""
+    kube = maft.kube
+
+    def begun_again() -> list[str]:
+        pods = kube.list("Pod", runs, "maft.dev/child=lost-0-prepare")
+        return [p["metadata"]["name"] for p in pods if p["metadata"]["name"] != lost and p["status"]["phase"] == "Pending"]
+
+    kube.wait(begun_again, 120, lambda: kube.explain(runs, "lost"))
+    expect(maft, runs, "lost", "Progressing", reasons.UNSCHEDULABLE, "node", LIMIT)
+    assert not kube.is_true(runs, "lost", "Failed")
+    (job,) = kube.list("Job", runs, "maft.dev/run=lost")
+    assert not job["status"].get("failed")

@@ -1,0 +1,238 @@
+"""The Backend seam: one contract for processes and for the world in memory; then what only processes do."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import MOCK, resource
+from world import World
+
+from maft_operator.local import gpus
+from maft_operator.local.backend import LocalBackend
+from maft_operator.local.gpus import Slots
+from maft_operator.plan import graph as plan
+from maft_operator.plan.graph import Server, Task
+from maft_operator.plan.reconcile import reconcile
+from maft_operator.spec import parse as api
+from maft_operator.spec.schema import BadSpec
+
+pytestmark = pytest.mark.run
+LIMIT = 120.0
+
+
+@pytest.fixture(params=["processes", "memory"])
+def backend(request, tmp_path):
+    if request.param == "memory":
+        return World()
+    return LocalBackend(tmp_path / "local", Slots(0), [sys.executable, str(MOCK)])
+
+
+def graph(tmp_path: Path, **spec) -> plan.Graph:
+    return plan.graph(api.parse(resource(**spec)), str(tmp_path / "store"))
+
+
+def task(tmp_path: Path, **spec) -> Task:
+    return graph(tmp_path, **spec).tasks[0]
+
+
+def server(tmp_path: Path, **spec) -> Server:
+    return graph(tmp_path, **spec).servers[0]
+
+
+async def until(condition, backend) -> plan.Observed:
+    async with asyncio.timeout(LIMIT):
+        while not condition(seen := await backend.observe()):
+            await asyncio.sleep(0.05)
+    return seen
+
+
+def run(scenario, backend):
+    async def inside():
+        if isinstance(backend, World):
+            return await scenario(backend)
+        async with backend:
+            return await scenario(backend)
+
+    return asyncio.run(inside())
+
+
+async def finished(backend, name: str, exit_code: int = 0, message: str = "") -> plan.TaskState:
+    if isinstance(backend, World):
+        await backend.finish(name, exit_code, message)
+    seen = await until(lambda o: o.tasks[name].status != "running", backend)
+    return seen.tasks[name]
+
+
+def test_a_task_runs_once_however_often_it_is_created(backend, tmp_path):
+    item = task(tmp_path)
+
+    async def scenario(backend):
+        await backend.create(item)
+        await backend.create(item)
+        assert (await backend.observe()).tasks[item.name].status == "running"
+        assert (await finished(backend, item.name)).status == "succeeded"
+
+    run(scenario, backend)
+
+
+def test_a_task_that_fails_says_why_and_how_often(backend, tmp_path):
+    item = task(tmp_path, task={"train": 5000})
+
+    async def scenario(backend):
+        await backend.create(item)
+        return await finished(backend, item.name, 2, "task.train + task.heldOut: 5016 questions asked for")
+
+    state = run(scenario, backend)
+    assert (state.status, state.failures, state.exit_code) == ("failed", 1, 2)
+    assert state.message.startswith("task.train + task.heldOut: 5016 questions asked for")
+
+
+def test_a_server_is_first_there_then_ready_then_gone(backend, tmp_path):
+    item = server(tmp_path)
+
+    async def scenario(backend):
+        await backend.create(item)
+        await backend.create(item)
+        assert item.name in (await backend.observe()).servers
+        await until(lambda o: o.servers[item.name].ready, backend)
+        await backend.delete(item.name)
+        assert item.name not in (await backend.observe()).servers
+
+    run(scenario, backend)
+
+
+def test_deleting_what_is_not_there_is_no_error(backend):
+    run(lambda backend: backend.delete("nothing"), backend)
+
+
+def test_deleting_a_running_task_ends_it(backend, tmp_path):
+    item = task(tmp_path)
+
+    async def scenario(backend):
+        await backend.create(item)
+        await backend.delete(item.name)
+        assert (await backend.observe()).tasks.get(item.name) is None
+
+    run(scenario, backend)
+
+
+def test_a_whole_run_in_memory_creates_each_task_once(tmp_path):
+    world, whole = World(), graph(tmp_path, iterations=2)
+
+    async def scenario(world):
+        for _ in range(60):
+            step = await reconcile(world, whole)
+            for name, state in list(world.tasks.items()):
+                if state.status == "running":
+                    await world.finish(name)
+            if step.phase == "Complete":
+                return
+        raise AssertionError("never complete")
+
+    run(scenario, world)
+    assert sorted(world.created) == sorted(t.name for t in whole.tasks)
+    assert world.servers == {}
+
+
+# --- processes alone ---
+
+
+def test_nothing_is_left_when_the_backend_is_left(tmp_path):
+    item, backend = server(tmp_path), LocalBackend(tmp_path / "local", Slots(0), [sys.executable, str(MOCK)])
+
+    async def scenario(backend):
+        await backend.create(item)
+        await until(lambda o: o.servers[item.name].ready, backend)
+        return psutil.Process().children(recursive=True)
+
+    family = run(scenario, backend)
+    assert family and not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_server_that_hangs_is_ended_and_said_to_have_failed(tmp_path):
+    item = server(tmp_path)
+    backend = LocalBackend(tmp_path / "local", Slots(0), [sys.executable, str(MOCK)], hang_limit=1.0)
+
+    async def scenario(backend):
+        await backend.create(item)
+        await until(lambda o: o.servers[item.name].ready, backend)
+        (child,) = [p for p in psutil.Process().children() if str(MOCK) in " ".join(p.cmdline())]
+        child.suspend()
+        seen = await until(lambda o: o.servers[item.name].failed, backend)
+        await until(lambda o: o.servers[item.name].failures == 1, backend)
+        return seen
+
+    run(scenario, backend)
+
+
+def test_replicas_are_processes_of_their_own(tmp_path):
+    item = server(tmp_path, inference={"replicas": 2})
+    backend = LocalBackend(tmp_path / "local", Slots(0), [sys.executable, str(MOCK)])
+
+    async def scenario(backend):
+        await backend.create(item)
+        await until(lambda o: o.servers[item.name].ready, backend)
+        return backend.urls(item.name)
+
+    assert len(set(run(scenario, backend))) == 2
+
+
+def test_a_finished_task_is_known_to_the_next_backend(tmp_path):
+    item = task(tmp_path)
+
+    async def scenario(backend):
+        await backend.create(item)
+        assert (await finished(backend, item.name)).status == "succeeded"
+
+    async def look(backend):
+        return await backend.observe()
+
+    run(scenario, LocalBackend(tmp_path / "local", Slots(0)))
+    seen = run(look, LocalBackend(tmp_path / "local", Slots(0)))
+    assert seen.tasks[item.name].status == "succeeded"
+
+
+def test_slots_are_handed_out_and_taken_back():
+    slots = Slots(2)
+    assert slots.take("a", 1) == (0,) and slots.take("a", 1) == (0,) and slots.take("b", 1) == (1,)
+    assert slots.take("c", 1) is None
+    slots.give("a")
+    assert slots.take("c", 1) == (0,)
+    assert Slots(0).take("a", 4) == ()
+
+
+@pytest.mark.parametrize(
+    ("spec", "total", "says"),
+    [
+        ({}, 0, ""),
+        ({"inference": {"lifetime": "Phase"}}, 1, ""),
+        ({}, 1, "inference.lifetime: Run keeps 1 GPUs while training needs 1"),
+        ({"inference": {"topology": "PerAgent", "lifetime": "Phase"}}, 2, "inference.topology: the servers need 3 GPUs"),
+        ({"inference": {"lifetime": "Phase"}, "training": {"gpus": 4}}, 2, "training.gpus: 4 asked for, this machine has 2"),
+    ],
+)
+def test_a_run_that_does_not_fit_the_gpus_is_refused(tmp_path, spec, total, says):
+    if not says:
+        gpus.fits(graph(tmp_path, **spec), total)
+        return
+    with pytest.raises(BadSpec, match=says):
+        gpus.fits(graph(tmp_path, **spec), total)
+
+
+def test_an_end_that_nobody_saw_is_counted_before_the_server_starts_again(tmp_path):
+    item = server(tmp_path)
+    backend = LocalBackend(tmp_path / "local", Slots(0), [sys.executable, str(MOCK)])
+
+    async def scenario(backend):
+        await backend.create(item)
+        (child,) = [p for p in psutil.Process().children() if str(MOCK) in " ".join(p.cmdline())]
+        child.kill()
+        while not (seen := (await backend.observe()).servers[item.name]).failed:
+            await asyncio.sleep(0)  # gives the watch, which looks once a second, the smallest chance
+        await backend.create(item)
+        return (await backend.observe()).servers[item.name], seen
+
+    state, _ = run(scenario, backend)
+    assert state.failures == 1 and "the server was killed by signal 9" in state.message

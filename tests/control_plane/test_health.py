@@ -1,0 +1,167 @@
+"""Liveness that fails when blind, readiness, and who may read /metrics."""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from conftest import free_port
+from prometheus_client import CollectorRegistry
+
+from maft_operator.cluster import health
+from maft_operator.cluster.api import Api
+from maft_operator.cluster.controller import Controller
+from maft_operator.cluster.handlers import Watched
+from maft_operator.cluster.manifests import Images
+from maft_operator.cluster.metrics import Metrics
+
+
+class Lists:
+    """What the API server lists, one answer after the other; the last one stays. An exception is raised."""
+
+    def __init__(self, *answers) -> None:
+        self._answers = list(answers)
+
+    async def versions(self, namespace: str | None) -> dict[str, str]:
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def watched_by(lists: Lists) -> tuple[health.Sight, Watched, Controller]:
+    controller = Controller(lists, Images("maft", "1"), None, Metrics())  # type: ignore[arg-type]
+    watched = Watched(controller)
+    return health.Sight(lists, controller, watched, [], grace=0.0), watched, controller  # type: ignore[arg-type]
+
+
+def look(lists: Lists, seen: dict[str, str], times: int = 1) -> tuple[str, Watched, int]:
+    async def scenario():
+        sight, watched, controller = watched_by(lists)
+        watched.versions.update(seen)
+        for _ in range(times):
+            await sight.look()
+        return sight.blind, watched, len(controller.queue)
+
+    return asyncio.run(scenario())
+
+
+def test_who_sees_what_is_listed_is_not_blind():
+    blind, _, due = look(Lists({"a/x": "5"}), {"a/x": "5"})
+    assert not blind
+    assert due == 1  # and every unfinished run is looked at by the way
+
+
+def test_a_version_that_the_watch_does_not_deliver_is_blindness():
+    blind, _, _ = look(Lists({"a/x": "6", "a/y": "1"}), {"a/x": "5", "a/y": "1"})
+    assert blind == "the watch has not delivered a/x and 0 others"
+
+
+def test_what_changes_between_two_lists_is_not_held_against_the_watch():
+    blind, _, _ = look(Lists({"a/x": "6"}, {"a/x": "7"}), {"a/x": "5"})
+    assert not blind
+
+
+def test_sight_comes_back():
+    blind, _, _ = look(Lists({"a/x": "6"}, {"a/x": "6"}, {"a/x": "5"}), {"a/x": "5"}, times=2)
+    assert not blind
+
+
+def test_runs_that_went_while_the_watch_was_away_are_forgotten():
+    _, watched, _ = look(Lists({}), {"a/gone": "5"})
+    assert "a/gone" not in watched.versions
+
+
+def test_three_failed_lists_in_a_row_are_blindness():
+    assert not look(Lists(OSError("no route")), {}, times=2)[0]
+    assert "no route" in look(Lists(OSError("no route")), {}, times=3)[0]
+
+
+@contextlib.asynccontextmanager
+async def served(alive="", readers=None) -> AsyncIterator[str]:
+    registry = CollectorRegistry()
+    port = free_port()
+    runner = await health.serve(port, lambda: alive, registry, readers)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        await runner.cleanup()
+
+
+async def answer(url: str, token: str = "") -> tuple[int, str]:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as response:
+        return response.status, await response.text()
+
+
+@pytest.mark.parametrize(("alive", "status", "text"), [("", 200, "ok\n"), ("the watch is blind", 503, "the watch is blind\n")])
+def test_liveness_says_why(alive, status, text):
+    async def scenario():
+        async with served(alive) as url:
+            assert await answer(f"{url}/healthz") == (status, text)
+            assert await answer(f"{url}/readyz") == (200, "ok\n")
+            assert (await answer(f"{url}/metrics"))[0] == 200
+
+    asyncio.run(scenario())
+
+
+@contextlib.asynccontextmanager
+async def api_of(kubeconfig) -> AsyncIterator[Api]:
+    from kubernetes.aio import config
+    from kubernetes.aio.client import ApiClient, Configuration
+
+    settings = Configuration()
+    await config.load_kube_config(config_file=str(kubeconfig), client_configuration=settings)
+    async with ApiClient(settings) as client:
+        yield Api(client, Metrics())
+
+
+@pytest.mark.cluster
+def test_what_the_resync_lists(maft, namespace):
+    """Of no runs, of one, and of more than fit on a page."""
+
+    async def versions(limit: int) -> dict[str, str]:
+        async with api_of(maft.kube.kubeconfig) as api:
+            return await api.versions(namespace, page=limit)
+
+    assert asyncio.run(versions(500)) == {}
+    for n in range(3):
+        maft.kube.apply(maft.resource(f"listed-{n}", namespace, suspend=True))
+    maft.kube.wait(lambda: all(maft.kube.is_true(namespace, f"listed-{n}", "Suspended") for n in range(3)), 60)
+    expected = {
+        f"{namespace}/{run['metadata']['name']}": run["metadata"]["resourceVersion"]
+        for run in maft.kube.list("MultiAgentFinetune", namespace)
+    }
+    assert len(expected) == 3
+    assert asyncio.run(versions(500)) == asyncio.run(versions(2)) == expected
+
+
+@pytest.mark.cluster
+def test_metrics_only_for_those_who_may_get_them(maft):
+    """Against the real API server: no token, a wrong one, one without the right, one with it."""
+    kube = maft.kube
+    names = {"reader": "maft-test-reader", "nobody": "maft-test-nobody"}
+    for name in names.values():
+        kube.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": "default"}})
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": names["reader"]}}
+    binding = {
+        **role,
+        "kind": "ClusterRoleBinding",
+        "subjects": [{"kind": "ServiceAccount", "name": names["reader"], "namespace": "default"}],
+    }
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": names["reader"]}
+    kube.apply({**role, "rules": [{"nonResourceURLs": ["/metrics"], "verbs": ["get"]}]}, {**binding, "roleRef": reference})
+
+    def token(name: str) -> str:
+        command = [maft.cluster.kubectl, "--kubeconfig", str(kube.kubeconfig), "-n", "default", "create", "token", names[name]]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    async def scenario(tokens: dict[str, str]) -> dict[str, int]:
+        async with api_of(kube.kubeconfig) as api, served(readers=health.Readers(api)) as url:
+            return {name: (await answer(f"{url}/metrics", token_))[0] for name, token_ in tokens.items()}
+
+    found = asyncio.run(scenario({"none": "", "wrong": os.urandom(8).hex(), "nobody": token("nobody"), "reader": token("reader")}))
+    assert found == {"none": 401, "wrong": 401, "nobody": 403, "reader": 200}

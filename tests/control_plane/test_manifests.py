@@ -1,0 +1,332 @@
+"""Jobs, Deployments and Services: what the spec says is in them, and the cluster's rules are kept."""
+
+import re
+from typing import Any
+
+import pytest
+from conftest import resource
+from hypothesis import given
+from hypothesis import strategies as st
+from kube_objects import IMAGES, a_run, made, owner, planned
+
+from maft_operator.cluster import manifests
+from maft_operator.cluster.manifests import Images, Json
+from maft_operator.plan import graph as plan
+from maft_operator.spec.parse import Run, parse
+
+KINDS = ("Job", "Deployment", "Service", "NetworkPolicy")
+KEYS = {"name": "AWS_ACCESS_KEY_ID", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "AWS_ACCESS_KEY_ID"}}}
+VARIED: dict[str, dict[str, Any]] = {
+    "small": {},
+    "everything": {
+        "model": {"tokenSecret": {"name": "hub"}, "cacheClaim": "models"},
+        "iterations": 2,
+        "queueName": "queue",
+        "activeDeadlineSeconds": 60,
+        "training": {"topology": "PerAgent", "gpus": 2},
+        "inference": {"topology": "PerAgent", "replicas": 2, "gpus": 4},
+        "podTemplate": {"spec": {"nodeSelector": {"a": "b"}}},
+    },
+}
+
+
+def pods(run: Run) -> list[Json]:
+    """The pod templates of Jobs, then of Deployments."""
+    return [thing["spec"]["template"] for kind in ("Job", "Deployment") for thing in made(run, kind)]
+
+
+def containers(run: Run, kind: str = "Job") -> list[Json]:
+    """Our container of each pod of that kind."""
+    return [thing["spec"]["template"]["spec"]["containers"][0] for thing in made(run, kind)]
+
+
+def environment(container: Json) -> dict[str, Json]:
+    return {entry["name"]: entry for entry in container["env"]}
+
+
+# --- all objects ---
+
+
+@pytest.mark.parametrize("spec", VARIED)
+def test_everything_belongs_to_the_run_and_can_be_selected(spec: str) -> None:
+    run = a_run(**VARIED[spec])
+    for kind in KINDS:
+        for thing in made(run, kind):
+            metadata = thing["metadata"]
+            assert metadata["namespace"] == "default"
+            [reference] = metadata["ownerReferences"]
+            assert (reference["uid"], reference["name"], reference["controller"]) == ("uid-of-run", "r", True)
+            assert "blockOwnerDeletion" not in reference  # setting it takes rights on the owner's finalizers
+            assert metadata["labels"]["app.kubernetes.io/managed-by"] == "maft"
+            assert (metadata["labels"]["maft.dev/run"], metadata["labels"]["maft.dev/child"]) == ("r", metadata["name"])
+
+
+@pytest.mark.parametrize("spec", VARIED)
+def test_pods_carry_what_selectors_ask_for(spec: str) -> None:
+    run = a_run(**VARIED[spec])
+    for kind in ("Job", "Deployment"):
+        for thing in made(run, kind):
+            ours, theirs = thing["metadata"]["labels"], thing["spec"]["template"]["metadata"]["labels"]
+            assert theirs == {name: value for name, value in ours.items() if name != manifests.QUEUE}
+    for service, deployment in zip(made(run, "Service"), made(run, "Deployment"), strict=True):
+        labels = deployment["spec"]["template"]["metadata"]["labels"]
+        assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"]
+        assert service["spec"]["selector"].items() <= labels.items()
+        assert (
+            service["spec"]["ports"][0]["targetPort"] == deployment["spec"]["template"]["spec"]["containers"][0]["ports"][0]["name"]
+        )
+
+
+def test_names_and_labels_fit() -> None:
+    run = parse(resource("a" * 40, agents=8, iterations=100, training={"topology": "PerAgent"}, inference={"topology": "PerAgent"}))
+    for kind in KINDS:
+        for thing in made(run, kind):
+            values = [thing["metadata"]["name"], *thing["metadata"]["labels"].values()]
+            assert all(re.fullmatch("[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?", value) for value in values)
+
+
+def test_the_component_and_the_iteration_are_labels() -> None:
+    labels = {job["metadata"]["name"]: job["metadata"]["labels"] for job in made(a_run(iterations=2), "Job")}
+    key = "app.kubernetes.io/component"
+    assert (labels["r-2-train"][key], labels["r-2-train"]["maft.dev/iteration"]) == ("train", "2")
+    assert (labels["r-0-evaluate"][key], labels["r-0-evaluate"]["maft.dev/iteration"]) == ("evaluate", "0")
+    [server] = made(a_run(), "Deployment")
+    assert server["metadata"]["labels"][key] == "serve"
+    assert "maft.dev/iteration" not in server["metadata"]["labels"]
+
+
+# --- the restricted Pod Security Standard, and more ---
+
+
+@pytest.mark.parametrize("spec", VARIED)
+def test_pods_are_restricted(spec: str) -> None:
+    """https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted; test_crd.py asks the API server."""
+    for template in pods(a_run(**VARIED[spec])):
+        whole = template["spec"]
+        security = whole["securityContext"]
+        assert security["runAsNonRoot"] is True and security["runAsUser"] > 0 and security["runAsGroup"] > 0
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert whole["automountServiceAccountToken"] is False
+        assert whole["shareProcessNamespace"] is True
+        assert not {"hostNetwork", "hostPID", "hostIPC", "serviceAccountName"} & set(whole)
+        assert all(set(volume) - {"name"} <= {"emptyDir", "persistentVolumeClaim"} for volume in whole["volumes"])
+        for container in whole["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+                "readOnlyRootFilesystem": True,
+            }
+            assert not any("hostPort" in port for port in container["ports"])
+
+
+@pytest.mark.parametrize("spec", VARIED)
+def test_what_programs_write_to_is_a_volume(spec: str) -> None:
+    """The root file system is read-only."""
+    for template in pods(a_run(**VARIED[spec])):
+        [container] = template["spec"]["containers"]
+        mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+        assert set(mounts.values()) == {volume["name"] for volume in template["spec"]["volumes"]}
+        assert {"/tmp", "/dev/shm", "/cache"} == set(mounts)
+        folders = [environment(container)[name]["value"] for name in ("HOME", "HF_HOME", "MAFT_CACHE")]
+        assert all(folder.startswith(tuple(mounts)) for folder in folders)
+        memory = {volume["name"]: volume.get("emptyDir", {}).get("medium") for volume in template["spec"]["volumes"]}
+        assert memory["shm"] == "Memory"
+
+
+# --- command lines ---
+
+
+def expanded(argument: str, variables: dict[str, str]) -> str:
+    """As the kubelet does it (k8s.io/kubernetes/third_party/forked/golang/expansion)."""
+    found = re.sub(r"\$\$|\$\(([^()$]*)\)", lambda m: "$" if m[0] == "$$" else variables.get(m[1], m[0]), argument)
+    return str(found)
+
+
+@given(st.text(st.sampled_from("$()HOME {}")))
+def test_the_kubelet_leaves_arguments_as_they_were(prompt: str) -> None:
+    prompt += "{question}"
+    run = a_run(task={"prompt": prompt})
+    task = next(t for t in planned(run).tasks if t.kind == "debate")
+    [container] = manifests.job(task, owner(run), IMAGES)["spec"]["template"]["spec"]["containers"]
+    arguments = [expanded(argument, {"HOME": "/tmp", "": "x", "M": "y"}) for argument in container["args"]]
+    assert f"--prompt-question={prompt}" in arguments
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_tasks_ask_the_services_of_their_servers(replicas: int) -> None:
+    run = a_run(inference={"topology": "PerAgent", "replicas": replicas})
+    names = [service["metadata"]["name"] for service in made(run, "Service")]
+    assert len(names) == 2
+    for task, container in zip(planned(run).tasks, containers(run), strict=True):
+        asked = [argument.partition("=")[2] for argument in container["args"] if argument.startswith("--server=")]
+        assert asked == [f"{name}=http://{name}.default.svc:8000" for name in names if task.servers]
+
+
+def test_a_server_listens_where_its_service_and_its_probes_look() -> None:
+    run = a_run(inference={"extraArgs": ["--max-num-seqs=$x"]})
+    [container] = containers(run, "Deployment")
+    assert container["args"][-3:] == ["--port", "8000", "--max-num-seqs=$$x"]
+    assert container["ports"] == [{"name": "http", "containerPort": 8000, "protocol": "TCP"}]
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["httpGet"] == {"path": "/health", "port": "http"}
+
+
+@pytest.mark.parametrize(("replicas", "headless"), [(1, False), (2, True)])
+def test_a_service_of_several_replicas_names_each_of_them(replicas: int, headless: bool) -> None:
+    run = a_run(inference={"replicas": replicas})
+    [service], [deployment] = made(run, "Service"), made(run, "Deployment")
+    assert (service["spec"].get("clusterIP") == "None") == headless
+    assert deployment["spec"]["replicas"] == replicas
+    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def test_servers_are_reached_by_the_runs_own_pods_and_by_who_reads_metrics() -> None:
+    run = a_run(inference={"topology": "PerAgent"})
+    walls, servers = made(run, "NetworkPolicy"), made(run, "Deployment")
+    assert len(walls) == 2
+    for wall, server in zip(walls, servers, strict=True):
+        assert wall["spec"]["podSelector"] == server["spec"]["selector"]
+        assert wall["spec"]["policyTypes"] == ["Ingress"]
+        [rule] = wall["spec"]["ingress"]
+        own, monitoring = rule["from"]
+        assert all(own["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items() for pod in pods(run))
+        assert monitoring == {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+        assert rule["ports"] == [{"protocol": "TCP", "port": 8000}]
+
+
+def test_walls_are_built_where_they_are_asked_for() -> None:
+    [server] = planned(a_run()).servers
+    kinds = [
+        [thing["kind"] for thing in manifests.objects(server, owner(a_run()), Images("p", "1", isolated=yes))]
+        for yes in (False, True)
+    ]
+    assert kinds == [["Service", "Deployment"], ["NetworkPolicy", "Service", "Deployment"]]
+
+
+# --- Jobs ---
+
+
+@pytest.mark.parametrize("name", ["r-0-prepare", "r-1-debate", "r-1-train", "r-1-evaluate", "r-1-report"])
+def test_how_often_kubernetes_tries_a_task(name: str) -> None:
+    [job] = [job for job in made(a_run(backoffLimit=5), "Job") if job["metadata"]["name"] == name]
+    spec = job["spec"]
+    assert (spec["backoffLimit"], spec["parallelism"], spec["completions"]) == (5, 1, 1)
+    assert spec["podReplacementPolicy"] == "Failed"
+    assert spec["template"]["spec"]["restartPolicy"] == "Never"
+    at_once, disrupted = spec["podFailurePolicy"]["rules"]
+    [container] = spec["template"]["spec"]["containers"]
+    assert (at_once["action"], at_once["onExitCodes"]) == (
+        "FailJob",
+        {"containerName": container["name"], "operator": "In", "values": [plan.BAD_INPUT]},
+    )
+    assert (disrupted["action"], disrupted["onPodConditions"][0]["type"]) == ("Ignore", "DisruptionTarget")
+
+
+def test_a_deadline_is_each_jobs() -> None:
+    assert [job["spec"]["activeDeadlineSeconds"] for job in made(a_run(activeDeadlineSeconds=60), "Job")] == [60] * 6
+    assert not any("activeDeadlineSeconds" in job["spec"] for job in made(a_run(), "Job"))
+
+
+def test_a_queue_admits_jobs_itself() -> None:
+    for kind in ("Job", "Deployment"):
+        assert all(thing["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "q" for thing in made(a_run(queueName="q"), kind))
+        assert not any("kueue.x-k8s.io/queue-name" in thing["metadata"]["labels"] for thing in made(a_run(), kind))
+    assert not any("suspend" in job["spec"] for job in made(a_run(queueName="q"), "Job"))
+    assert all(job["spec"]["suspend"] is False for job in made(a_run(), "Job"))
+
+
+def test_the_summary_comes_back_as_termination_message_and_progress_on_a_port() -> None:
+    for container in containers(a_run()):
+        assert environment(container)["MAFT_SUMMARY"]["value"] == "/dev/termination-log"
+        assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
+        assert environment(container)["MAFT_METRICS_PORT"]["value"] == "9100"
+        assert container["ports"] == [{"name": "metrics", "containerPort": 9100, "protocol": "TCP"}]
+    [server] = containers(a_run(), "Deployment")
+    assert "MAFT_METRICS_PORT" not in environment(server)
+
+
+# --- what the spec says about pods ---
+
+
+def test_images() -> None:
+    run = a_run()
+    used = {task.kind: container["image"] for task, container in zip(planned(run).tasks, containers(run), strict=True)}
+    debate = "registry/maft/debate:1"
+    assert used == {"prepare": debate, "debate": debate, "train": "registry/maft/trainer:1", "evaluate": debate, "report": debate}
+    assert containers(run, "Deployment")[0]["image"] == "registry/maft/inference:1"
+    assert containers(a_run(inference={"image": "mine:2"}), "Deployment")[0]["image"] == "mine:2"
+    assert {c["imagePullPolicy"] for c in containers(run)} == {"IfNotPresent"}
+
+
+def test_gpus() -> None:
+    run = a_run(training={"gpus": 2}, inference={"gpus": 4})
+    gpus = {job["metadata"]["name"]: c["resources"] for job, c in zip(made(run, "Job"), containers(run), strict=True)}
+    assert gpus.pop("r-1-train") == {"limits": {"nvidia.com/gpu": "2"}}
+    assert set(map(str, gpus.values())) == {"{}"}
+    assert containers(run, "Deployment")[0]["resources"] == {"limits": {"nvidia.com/gpu": "4"}}
+    assert containers(a_run(inference={"gpus": 0}), "Deployment")[0]["resources"] == {}
+
+
+@pytest.mark.parametrize("kind", ["Job", "Deployment"])
+def test_secrets_are_named_not_read(kind: str) -> None:
+    run = a_run(model={"tokenSecret": {"name": "hub", "key": "k"}})
+    for container in containers(run, kind):
+        found = environment(container)
+        assert found["AWS_ACCESS_KEY_ID"] == KEYS
+        assert found["AWS_SECRET_ACCESS_KEY"]["valueFrom"]["secretKeyRef"] == {"name": "keys", "key": "AWS_SECRET_ACCESS_KEY"}
+        assert found["AWS_SESSION_TOKEN"]["valueFrom"]["secretKeyRef"]["optional"] is True
+        assert found["HF_TOKEN"]["valueFrom"]["secretKeyRef"] == {"name": "hub", "key": "k"}
+    for container in containers(a_run(storage={"bucket": "bucket"}), kind):
+        assert not any("valueFrom" in entry for entry in container["env"])
+
+
+def test_models_are_kept_in_a_claim_where_there_is_one() -> None:
+    for template in pods(a_run(model={"cacheClaim": "models"})):
+        assert {"name": "cache", "persistentVolumeClaim": {"claimName": "models"}} in template["spec"]["volumes"]
+    for template in pods(a_run()):
+        assert {"name": "cache", "emptyDir": {}} in template["spec"]["volumes"]
+
+
+# --- podTemplate ---
+
+
+def test_users_have_the_last_word() -> None:
+    template = {
+        "metadata": {"labels": {"team": "a"}, "annotations": {"x": "y"}},
+        "spec": {
+            "automountServiceAccountToken": True,
+            "enableServiceLinks": None,
+            "securityContext": {"runAsUser": 7},
+            "tolerations": [{"operator": "Exists"}],
+            "volumes": [{"name": "shm", "$patch": "delete"}],
+        },
+    }
+    for pod in pods(a_run(podTemplate=template)):
+        assert pod["metadata"]["labels"]["team"] == "a" and pod["metadata"]["labels"]["maft.dev/run"] == "r"
+        assert pod["metadata"]["annotations"] == {"x": "y"}
+        assert pod["spec"]["automountServiceAccountToken"] is True
+        assert "enableServiceLinks" not in pod["spec"]
+        assert (pod["spec"]["securityContext"]["runAsUser"], pod["spec"]["securityContext"]["runAsNonRoot"]) == (7, True)
+        assert pod["spec"]["tolerations"] == [{"operator": "Exists"}]
+        assert [volume["name"] for volume in pod["spec"]["volumes"]] == ["tmp", "cache"]
+
+
+def test_a_container_of_another_kind_of_pod_is_left_out_and_a_new_one_goes_everywhere() -> None:
+    names = {"debate": "1Gi", "trainer": "2Gi", "inference": "3Gi", "sidecar": "4Gi"}
+    entries = [{"name": name, "resources": {"limits": {"memory": memory}}} for name, memory in names.items()]
+    run = a_run(podTemplate={"spec": {"containers": entries, "nodeSelector": {"a": "b"}}}, training={"gpus": 1})
+    for template in pods(run):
+        ours, beside = template["spec"]["containers"]
+        assert ours["resources"]["limits"]["memory"] == names[ours["name"]]
+        assert beside == entries[3]
+        assert template["spec"]["nodeSelector"] == {"a": "b"}
+        if ours["name"] == "trainer":
+            assert ours["resources"]["limits"]["nvidia.com/gpu"] == "1"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [{}, {"spec": {}}, {"spec": None}, {"spec": "x"}, {"spec": {"containers": "x"}}, {"spec": {"containers": ["x", None, {}]}}],
+)
+def test_a_malformed_pod_template_is_for_the_api_server_to_refuse(template: Json) -> None:
+    assert [pod["metadata"] for pod in pods(a_run(podTemplate=template))] == [pod["metadata"] for pod in pods(a_run())]

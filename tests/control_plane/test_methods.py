@@ -1,0 +1,278 @@
+"""Methods and baselines: what each makes of a plan, what does not fit, and that the fair control costs what a debate costs."""
+
+import argparse
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_plan import arguments, programs, run  # noqa: F401 - `programs` is a fixture
+
+from maft import flags
+from maft.answers.equality import Checker
+from maft.debate.engine import Load, Request
+from maft.debate.session import Debate, Table
+from maft.debate.society import Society
+from maft.records import Call, Problem
+from maft_operator.plan import graph as plan
+from maft_operator.plan.graph import Graph, graph
+from maft_operator.spec.methods import METHODS
+from maft_operator.spec.parse import Run
+from maft_operator.spec.schema import BadSpec, openapi
+
+EVERYTHING: dict[str, Any] = {"agents": 3, "iterations": 2, "training": {"topology": "PerAgent"}, "debate": {"rounds": 2}}
+
+
+def facts(made: Run) -> dict[str, Any]:
+    """What a plan does, read from its command lines alone."""
+    tasks = graph(made, "s").tasks
+    debates = [flagged(t.flags) for t in tasks if t.kind == "debate"]
+    training = [flagged(t.flags) for t in tasks if t.kind == "train"]
+    last = flagged(next(t.flags for t in reversed(tasks) if t.kind == "evaluate"))
+    return {
+        "agents": last["--agents"] if not debates else debates[0]["--agents"],
+        "rounds": last["--rounds"] if not debates else debates[0]["--rounds"],
+        "debates": len(debates),
+        "critics": "--no-critics" not in last,
+        "models": len({n for t in tasks if t.kind == "train" for n in many(t.flags, "--agent")}),
+        "servers": len(graph(made, "s").servers),
+        "examples": {d["--examples"] for d in debates},
+        "pooled": {"--pooled" in d for d in debates},
+        "loss": {t["--method"] for t in training},
+        "held-out": (last["--agents"], last["--rounds"]),
+        "one model": "--one-model" in last,
+        "summaries": "--no-summaries" not in last,
+        "cooperative": "--cooperative" in last,
+        "labels": {"--prompt-hint" in d for d in debates},
+    }
+
+
+def flagged(line: tuple[str, ...]) -> dict[str, str]:
+    """Flags by name; one without a value has the next flag's name."""
+    found = {}
+    for here, there in zip(line, (*line[1:], ""), strict=True):
+        if here.startswith("--"):
+            name, equals, value = here.partition("=")
+            found[name] = value if equals else there
+    return found
+
+
+def many(line: tuple[str, ...], flag: str) -> list[str]:
+    return [there for here, there in zip(line, line[1:], strict=False) if here == flag]
+
+
+PAPER: dict[str, Any] = {
+    "agents": "3",
+    "rounds": "2",
+    "debates": 2,
+    "critics": True,
+    "models": 3,
+    "servers": 3,
+    "examples": {"first"},
+    "pooled": {False},
+    "loss": {"sft"},
+    "held-out": ("3", "2"),
+    "one model": False,
+    "summaries": True,
+    "cooperative": False,
+    "labels": {False},
+}
+UNTRAINED = {
+    "debates": 0,
+    "critics": False,
+    "models": 0,
+    "servers": 1,
+    "examples": set(),
+    "pooled": set(),
+    "loss": set(),
+    "labels": set(),
+}
+ONE: dict[str, Any] = {"models": 1, "servers": 1, "pooled": {True}, "one model": True}
+
+# Method: how its plan differs from the paper's, for three agents that debate in two rounds over two iterations.
+TABLE: dict[str, dict[str, Any]] = {
+    "multiagent": {},
+    "base": UNTRAINED | {"agents": "1", "rounds": "1", "held-out": ("1", "1")},
+    "majority": UNTRAINED | {"rounds": "1", "held-out": ("3", "1")},
+    "equal-sample-majority": UNTRAINED | {"agents": "9", "rounds": "1", "held-out": ("9", "1")},
+    "debate": UNTRAINED,
+    "star": ONE
+    | {"agents": "1", "rounds": "1", "critics": False, "held-out": ("1", "1"), "examples": {"hinted"}, "labels": {True}},
+    "majority-finetuning": ONE | {"rounds": "1", "critics": False, "held-out": ("3", "1")},
+    "single-agent": ONE | {"critics": False},
+    "single-agent-alone": ONE | {"critics": False, "held-out": ("1", "1")},
+    "union": ONE,
+    "without-summary": {"summaries": False},
+    "without-critics": {"critics": False},
+    "cooperative": {"cooperative": True},
+    "dpo": {"critics": False, "examples": {"pairs"}, "loss": {"dpo"}},
+    "distill": ONE | {"critics": False, "examples": {"last"}, "held-out": ("1", "1")},
+}
+
+
+def test_the_table_the_schema_and_the_code_have_the_same_methods() -> None:
+    spec = openapi()["properties"]["spec"]["properties"]
+    assert list(TABLE) == list(METHODS) == spec["method"]["enum"]
+
+
+@pytest.mark.parametrize("method", TABLE)
+def test_what_a_method_does(method: str) -> None:
+    assert facts(run(method=method, **EVERYTHING)) == PAPER | TABLE[method]
+
+
+def test_no_two_methods_are_the_same() -> None:
+    found = [facts(run(method=method, **EVERYTHING)) for method in METHODS]
+    assert all(one not in found[:i] for i, one in enumerate(found))
+
+
+def test_only_star_reads_labels() -> None:
+    assert [m for m in METHODS if facts(run(method=m, **EVERYTHING))["labels"] == {True}] == ["star"]
+    assert [m for m in METHODS if "labels" in METHODS[m].text] == ["star"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_program_takes_its_command(method: str, programs: dict[str, Any]) -> None:  # noqa: F811
+    made = run(method=method, **EVERYTHING)
+    parsed: dict[str, list[argparse.Namespace]] = {}
+    for task in graph(made, "file:///store").tasks:
+        parsed.setdefault(task.kind, []).append(arguments(task, programs))
+    evaluated = parsed["evaluate"][-1]
+    assert (evaluated.one_model, not evaluated.no_critics) == (TABLE[method].get("one model", False), made.spec.debate.critics)
+    for one in parsed.get("debate", []):
+        assert (one.examples, one.pooled) == (made.recipe.examples, made.recipe.one_model)
+        assert flags.rules(one).hinted == (method == "star")
+        assert one.one_model == (made.recipe.one_model and one.models_from > 0)  # before the first training all are the base
+    assert not flags.rules(evaluated).hinted
+    for one in parsed.get("train", []):
+        assert (one.method, one.beta) == (("dpo", 0.1) if method == "dpo" else ("sft", 0.0))
+        assert one.no_critics == (not made.spec.debate.critics)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_methods_about_debate_want_one(method: str) -> None:
+    spec: dict[str, Any] = {"method": method, "debate": {"rounds": 1, "critics": False}}
+    if METHODS[method].needs_rounds:
+        with pytest.raises(BadSpec, match=f"^method: {method} is about debate, and debate.rounds is 1; set it to 2 or more$"):
+            run(**spec)
+    else:
+        assert facts(run(**spec))["held-out"][1] == "1"
+
+
+def test_methods_that_need_no_debate() -> None:
+    alone = [method for method in METHODS if not METHODS[method].needs_rounds]
+    assert alone == ["multiagent", "base", "majority", "star", "majority-finetuning", "dpo"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        (
+            {"method": "star", "training": {"method": "dpo"}},
+            "training.method: star finetunes on right answers; set sft in place of dpo",
+        ),
+        ({"method": "star", "training": {"method": "distill"}}, "training.method: star finetunes on right answers"),
+        (
+            {"agents": 1, "debate": {"rounds": 1, "critics": False}, "training": {"method": "dpo"}},
+            "training.method: dpo prefers one agent's answer to another's, and agents is 1",
+        ),
+        ({"method": "stars"}, "spec.method"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(spec: dict[str, Any], says: str) -> None:
+    with pytest.raises(BadSpec) as caught:
+        run(**spec)
+    assert str(caught.value).startswith(says)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_untrained_method_does_not_mind_how_others_are_trained() -> None:
+    assert facts(run(method="base", training={"method": "dpo"})) == facts(run(method="base"))
+
+
+def test_a_way_of_training_is_the_method_of_that_name() -> None:
+    for way in ("dpo", "distill"):
+        assert facts(run(training={"method": way}, agents=3)) == facts(run(method=way, agents=3))
+
+
+def test_a_minimum_agreement_is_at_most_the_agents_there_are() -> None:
+    assert run(method="star", debate={"minAgreement": 3}).spec.debate.min_agreement == 1
+    assert run(method="majority-finetuning", debate={"minAgreement": 3}).spec.debate.min_agreement == 3
+
+
+@pytest.mark.parametrize(
+    ("method", "loras"), [("multiagent", 6), ("without-critics", 3), ("union", 2), ("distill", 1), ("base", 1)]
+)
+def test_servers_have_room_for_what_is_trained(method: str, loras: int) -> None:
+    [server] = graph(run(method=method, inference={"topology": "Shared"}), "s").servers
+    assert flagged(server.flags)["--max-loras"] == str(loras)
+
+
+# --- the fair control: as many samples as a debate makes calls ---
+
+
+class Characters:
+    """A chat template in which a character is a token."""
+
+    def prompt(self, messages: Any) -> list[int]:
+        return [ord(c) for m in messages for c in m.content]
+
+
+class Disagreeing:
+    """No two answers are alike, so that no debate ends early."""
+
+    def __init__(self) -> None:
+        self.asked: list[Request] = []
+
+    async def complete(self, server: str, request: Request) -> Call:
+        self.asked.append(request)
+        return Call(request.model, request.seed, 1, 1, "stop", f"Answer: {len(self.asked)}")
+
+    async def ready(self, server: str, models: Any) -> int:
+        return 1_000_000
+
+    async def load(self) -> Load:
+        return Load(0, 0)
+
+
+def calls(made: Graph, programs_: dict[str, Any]) -> int:
+    """Requests of one held-out debate, held with the rules that the plan's own command line gives."""
+    task = next(t for t in made.tasks if t.kind == "evaluate" and t.iteration == 0)
+    parsed = arguments(task, programs_)
+    society = Society(("base",) * parsed.agents, ("base",) * parsed.agents, ("s",) * parsed.agents)
+    engine = Disagreeing()
+
+    async def one() -> None:
+        with Checker("number") as checker, ThreadPoolExecutor(1) as judge:
+            table = Table(flags.rules(parsed), society, engine, Characters(), checker, {"s": 1_000_000}, judge)  # type: ignore[arg-type]
+            await Debate(table, 0, Problem("id", "What is 2+3*4?", "14")).hold()
+
+    asyncio.run(one())
+    return len(engine.asked)
+
+
+@given(st.integers(2, 7), st.integers(2, 4), st.sampled_from(["paper", "fast"]), st.booleans(), st.booleans())
+@settings(max_examples=20)
+def test_equal_samples_are_as_many_as_a_debate_makes_calls(
+    agents: int, rounds: int, mode: str, summarize: bool, critics: bool
+) -> None:
+    spec = {"agents": agents, "debate": {"rounds": rounds, "mode": mode, "summarize": summarize, "critics": critics}}
+    spec["inference"] = {"topology": "Shared"}
+    modules = {"evaluate": __import__("maft.evaluate").evaluate}
+    debate, control = (graph(run(method=m, **spec), "s") for m in ("debate", "equal-sample-majority"))
+    assert calls(control, modules) == calls(debate, modules) > agents
+
+
+@pytest.mark.parametrize(
+    ("debate", "samples"),
+    [({}, 9), ({"summarize": False}, 6), ({"mode": "fast"}, 7), ({"mode": "fast", "summarize": False}, 6), ({"rounds": 3}, 15)],
+)
+def test_equal_samples_by_hand(debate: dict[str, Any], samples: int) -> None:
+    assert run(method="equal-sample-majority", debate=debate).spec.agents == samples  # N + 2 N (M - 1), N = 3
+
+
+def test_child_names_of_an_untrained_method_are_whole() -> None:
+    made = graph(run(method="majority"), "s")
+    assert [t.name for t in made.tasks] == ["r-0-prepare", "r-0-evaluate", "r-0-report"]
+    assert plan.step(made, plan.Observed()).phase == "Preparing"

@@ -1,0 +1,814 @@
+"""The graph of a run, the next step in every kind of world, and command lines that the programs accept."""
+
+import argparse
+import copy
+import importlib.util
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from types import ModuleType
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import maft
+from maft import evaluate, flags
+from maft.debate import session as debate
+from maft.prepare import __main__ as prepare
+from maft.serve import __main__ as serve
+from maft_operator.plan import graph as plan
+from maft_operator.plan.graph import Graph, Observed, Server, ServerState, Step, Task, TaskState, command, graph, step
+from maft_operator.spec.parse import EvaluationTask, Run, as_json, parse
+
+BASE = {
+    "apiVersion": "maft.dev/v1alpha1",
+    "kind": "MultiAgentFinetune",
+    "metadata": {"name": "r", "namespace": "ns"},
+    "spec": {"model": {"source": "org/model"}, "task": {"kind": "arithmetic"}},
+}
+
+
+def merged(into: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    for key, value in more.items():
+        into[key] = merged(into.get(key, {}), value) if isinstance(value, dict) else value
+    return into
+
+
+def run(**spec: Any) -> Run:
+    return parse(merged(copy.deepcopy(BASE), {"spec": spec}))
+
+
+def planned(**spec: Any) -> Graph:
+    return graph(run(**spec), "file:///store")
+
+
+# --- the graph ---
+
+SERVER = ("r-server",)
+EACH = ("r-server-0", "r-server-1")
+TRAINS = ("r-1-train-0", "r-1-train-1")
+SHARED: dict[str, Any] = {"training": {"topology": "Shared"}, "inference": {"topology": "Shared"}}
+
+
+def shape(made: Graph) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+    return {task.name: (task.needs, task.servers) for task in made.tasks}
+
+
+def test_shape_of_the_default() -> None:
+    made = planned(agents=2)
+    assert shape(made) == {
+        "r-0-prepare": ((), ()),
+        "r-0-evaluate": (("r-0-prepare",), EACH),
+        "r-1-debate": (("r-0-prepare",), EACH),
+        "r-1-train-0": (("r-1-debate", "r-0-evaluate"), ()),
+        "r-1-train-1": (("r-1-debate", "r-0-evaluate"), ()),
+        "r-1-evaluate": (TRAINS, EACH),
+        "r-1-report": (("r-0-evaluate", *TRAINS, "r-1-evaluate"), ()),
+    }
+    assert made.hand_over
+    assert [s.name for s in made.servers] == list(EACH)
+
+
+def test_shape_of_everything_shared_over_two_iterations() -> None:
+    made = planned(iterations=2, **SHARED)
+    assert shape(made) == {
+        "r-0-prepare": ((), ()),
+        "r-0-evaluate": (("r-0-prepare",), SERVER),
+        "r-1-debate": (("r-0-prepare",), SERVER),
+        "r-1-train": (("r-1-debate", "r-0-evaluate"), ()),
+        "r-1-evaluate": (("r-1-train",), SERVER),
+        "r-2-debate": (("r-1-train",), SERVER),
+        "r-2-train": (("r-2-debate", "r-1-evaluate"), ()),
+        "r-2-evaluate": (("r-2-train",), SERVER),
+        "r-2-report": (("r-0-evaluate", "r-1-train", "r-1-evaluate", "r-2-train", "r-2-evaluate"), ()),
+    }
+
+
+def test_servers_that_stay_do_not_make_training_wait_for_the_held_out_debate() -> None:
+    made = planned(iterations=2, training={"topology": "Shared"}, inference={"topology": "Shared", "lifetime": "Run"})
+    assert not made.hand_over
+    assert shape(made)["r-1-train"] == (("r-1-debate",), ())
+    assert shape(made)["r-2-train"] == (("r-2-debate",), ())
+
+
+def test_without_baselines_there_is_no_untrained_evaluation() -> None:
+    made = shape(planned(evaluation={"baselines": []}, **SHARED))
+    assert "r-0-evaluate" not in made
+    assert made["r-1-train"] == (("r-1-debate",), ())
+    assert made["r-1-report"] == (("r-1-train", "r-1-evaluate"), ())
+
+
+@pytest.mark.parametrize(
+    ("iterations", "every", "evaluated"),
+    [(1, 1, [0, 1]), (4, 1, [0, 1, 2, 3, 4]), (4, 2, [0, 2, 4]), (5, 2, [0, 2, 4, 5]), (3, 100, [0, 3])],
+)
+def test_how_often_is_evaluated(iterations: int, every: int, evaluated: list[int]) -> None:
+    made = planned(iterations=iterations, evaluation={"every": every}, **SHARED)
+    assert [t.iteration for t in made.tasks if t.kind == "evaluate"] == evaluated
+    for task in made.tasks:
+        if task.kind == "train":  # waits for the held-out debate of the models before, where there is one
+            before = f"r-{task.iteration - 1}-evaluate"
+            assert (before in task.needs) == (task.iteration - 1 in evaluated)
+
+
+topologies = st.fixed_dictionaries(
+    {
+        "agents": st.integers(2, 4),
+        "iterations": st.integers(1, 3),
+        "debate": st.fixed_dictionaries({"critics": st.booleans(), "rounds": st.integers(2, 3)}),
+        "training": st.fixed_dictionaries({"topology": st.sampled_from(["PerAgent", "Shared"]), "gpus": st.integers(0, 2)}),
+        "inference": st.fixed_dictionaries(
+            {
+                "topology": st.sampled_from(["PerAgent", "Shared"]),
+                "lifetime": st.sampled_from(["Phase", "Run"]),
+                "replicas": st.integers(1, 3),
+            }
+        ),
+        "evaluation": st.fixed_dictionaries(
+            {"baselines": st.sampled_from([[], ["base"], ["base", "majority", "debate"]]), "every": st.integers(1, 4)}
+        ),
+        "backoffLimit": st.integers(0, 3),
+    }
+)
+
+
+@given(topologies)
+@settings(max_examples=30)
+def test_every_graph_is_in_order_and_whole(spec: dict[str, Any]) -> None:
+    made = planned(**spec)
+    names = [task.name for task in made.tasks]
+    assert len(set(names)) == len(names)
+    assert len({*names, *(s.name for s in made.servers)}) == len(names) + len(made.servers)
+    for i, task in enumerate(made.tasks):
+        assert set(task.needs) <= set(names[:i])
+        assert set(task.servers) <= {s.name for s in made.servers}
+        assert len(set(task.needs)) == len(task.needs)
+    by_iteration = Counter((t.kind, t.iteration) for t in made.tasks)
+    trains = spec["agents"] if spec["training"]["topology"] == "PerAgent" else 1
+    for iteration in range(1, spec["iterations"] + 1):
+        assert by_iteration["debate", iteration] == 1
+        assert by_iteration["train", iteration] == trains
+    assert by_iteration["evaluate", spec["iterations"]] == 1
+    assert by_iteration["evaluate", 0] == bool(spec["evaluation"]["baselines"])
+    assert (by_iteration["prepare", 0], by_iteration["report", spec["iterations"]]) == (1, 1)
+    assert len(made.servers) == (spec["agents"] if spec["inference"]["topology"] == "PerAgent" else 1)
+    assert {s.replicas for s in made.servers} == {spec["inference"]["replicas"]}
+    assert {t.gpus for t in made.tasks if t.kind == "train"} == {spec["training"]["gpus"]}
+    assert {t.gpus for t in made.tasks if t.kind != "train"} == {0}
+    assert made.backoff_limit == spec["backoffLimit"]
+
+
+def test_the_graph_depends_on_nothing_but_the_resource() -> None:
+    assert planned(agents=2) == planned(agents=2)
+
+
+@pytest.mark.parametrize("length", [1, 40])
+def test_child_names_fit_into_a_label(length: int) -> None:
+    resource = merged(copy.deepcopy(BASE), {"metadata": {"name": "a" * length}, "spec": {"agents": 8, "iterations": 100}})
+    made = graph(parse(resource), "s")
+    names = [*(task.name for task in made.tasks), *(server.name for server in made.servers)]
+    assert max(map(len, names)) <= 63
+
+
+# --- the next step: worlds of a run with two agents, one iteration, a server for both ---
+
+
+def settled(*done: str) -> dict[str, TaskState]:
+    return {f"r-{name}": TaskState("succeeded") for name in done}
+
+
+RUNNING, LOST, WRONG = TaskState("running"), TaskState("failed", 2, 1, "lost"), TaskState("failed", 1, 2, "wrong file")
+READY, STARTING, DOWN = ServerState(ready=True), ServerState(ready=False), ServerState(ready=False, failed=True, failures=2)
+PHASE = planned(agents=2, training={"topology": "PerAgent"}, inference={"topology": "Shared"})
+STAYS = planned(agents=2, training={"topology": "PerAgent"}, inference={"topology": "Shared", "lifetime": "Run"})
+TWO = planned(agents=2)
+PAUSED = replace(PHASE, suspended=True)
+BEFORE_TRAINING = settled("0-prepare", "0-evaluate", "1-debate")
+BEFORE_EVALUATION = settled("0-prepare", "0-evaluate", "1-debate", "1-train-0", "1-train-1")
+BEFORE_REPORT = BEFORE_EVALUATION | settled("1-evaluate")
+FINISHED = BEFORE_REPORT | settled("1-report")
+
+WORLDS: dict[str, tuple[Graph, Mapping[str, TaskState], Mapping[str, ServerState], tuple[str, str, str]]] = {
+    # name: graph, tasks, servers, (deletes, creates, phase)
+    "fresh": (PHASE, {}, {}, ("", "0-prepare", "Preparing")),
+    "fresh, servers that stay": (STAYS, {}, {}, ("", "0-prepare", "Preparing")),
+    "preparing": (PHASE, {"r-0-prepare": RUNNING}, {}, ("", "", "Preparing")),
+    "prepared": (PHASE, settled("0-prepare"), {}, ("", "server", "Serving")),
+    "prepared, a server each": (TWO, settled("0-prepare"), {}, ("", "server-0 server-1", "Serving")),
+    "server starts": (PHASE, settled("0-prepare"), {"r-server": STARTING}, ("", "", "Serving")),
+    "one of two is ready": (
+        TWO,
+        settled("0-prepare"),
+        {"r-server-0": READY, "r-server-1": STARTING},
+        ("", "", "Serving"),
+    ),
+    "one of two is there": (TWO, settled("0-prepare"), {"r-server-1": READY}, ("", "server-0", "Serving")),
+    "server is ready": (PHASE, settled("0-prepare"), {"r-server": READY}, ("", "0-evaluate 1-debate", "Debating")),
+    "debating": (
+        PHASE,
+        settled("0-prepare") | {"r-0-evaluate": RUNNING, "r-1-debate": RUNNING},
+        {"r-server": READY},
+        ("", "", "Debating"),
+    ),
+    "debated, still evaluating": (
+        PHASE,
+        settled("0-prepare", "1-debate") | {"r-0-evaluate": RUNNING},
+        {"r-server": READY},
+        ("", "", "Evaluating"),
+    ),
+    "debated, still evaluating, servers stay": (
+        STAYS,
+        settled("0-prepare", "1-debate") | {"r-0-evaluate": RUNNING},
+        {"r-server": READY},
+        ("", "1-train-0 1-train-1", "Evaluating"),
+    ),
+    "training waits until the server is gone": (PHASE, BEFORE_TRAINING, {"r-server": READY}, ("server", "", "Training")),
+    "the server is gone": (PHASE, BEFORE_TRAINING, {}, ("", "1-train-0 1-train-1", "Training")),
+    "training does not wait for servers that stay": (
+        STAYS,
+        BEFORE_TRAINING,
+        {"r-server": READY},
+        ("", "1-train-0 1-train-1", "Training"),
+    ),
+    "servers that stay come back while training": (STAYS, BEFORE_TRAINING, {}, ("", "server 1-train-0 1-train-1", "Training")),
+    "one agent is trained": (
+        PHASE,
+        BEFORE_TRAINING | settled("1-train-0") | {"r-1-train-1": RUNNING},
+        {},
+        ("", "", "Training"),
+    ),
+    "trained": (PHASE, BEFORE_EVALUATION, {}, ("", "server", "Serving")),
+    "trained, server is ready": (PHASE, BEFORE_EVALUATION, {"r-server": READY}, ("", "1-evaluate", "Evaluating")),
+    "evaluated": (PHASE, BEFORE_REPORT, {"r-server": READY}, ("server", "1-report", "Reporting")),
+    "evaluated, servers that stay go": (STAYS, BEFORE_REPORT, {"r-server": READY}, ("server", "1-report", "Reporting")),
+    "reporting": (PHASE, BEFORE_REPORT | {"r-1-report": RUNNING}, {}, ("", "", "Reporting")),
+    "complete": (PHASE, FINISHED, {}, ("", "", "Complete")),
+    "complete, a server is left over": (PHASE, FINISHED, {"r-server": READY}, ("server", "", "Complete")),
+    "a server of nobody": (PHASE, {"r-0-prepare": RUNNING}, {"r-server-9": READY}, ("server-9", "", "Preparing")),
+    # failures, with backoffLimit 3
+    "task failed, to be tried again": (PHASE, {"r-0-prepare": LOST}, {}, ("", "0-prepare", "Preparing")),
+    "task failed as often as it may": (
+        PHASE,
+        {"r-0-prepare": TaskState("failed", 3, 1, "lost")},
+        {},
+        ("", "0-prepare", "Preparing"),
+    ),
+    "debate failed, its server is ready": (
+        PHASE,
+        settled("0-prepare", "0-evaluate") | {"r-1-debate": LOST},
+        {"r-server": READY},
+        ("", "1-debate", "Debating"),
+    ),
+    "debate failed, its server is not ready": (
+        PHASE,
+        settled("0-prepare", "0-evaluate") | {"r-1-debate": LOST},
+        {"r-server": STARTING},
+        ("", "", "Serving"),
+    ),
+    "one training failed": (
+        PHASE,
+        BEFORE_TRAINING | {"r-1-train-0": LOST, "r-1-train-1": RUNNING},
+        {},
+        ("", "1-train-0", "Training"),
+    ),
+    "server went down under a debate": (
+        PHASE,
+        settled("0-prepare", "0-evaluate") | {"r-1-debate": RUNNING},
+        {"r-server": DOWN},
+        ("", "server", "Serving"),
+    ),
+    "server came back after many failures": (
+        PHASE,
+        settled("0-prepare"),
+        {"r-server": ServerState(ready=True, failures=9)},
+        ("", "0-evaluate 1-debate", "Debating"),
+    ),
+    "a succeeded task is not asked how often it failed": (
+        PHASE,
+        {"r-0-prepare": TaskState("succeeded", 9)},
+        {},
+        ("", "server", "Serving"),
+    ),
+    # suspended
+    "suspended before it began": (PAUSED, {}, {}, ("", "", "Suspended")),
+    "suspended while it debates": (
+        PAUSED,
+        settled("0-prepare") | {"r-0-evaluate": RUNNING, "r-1-debate": RUNNING},
+        {"r-server": READY},
+        ("server 0-evaluate 1-debate", "", "Suspended"),
+    ),
+    "suspended while it trains": (
+        PAUSED,
+        BEFORE_TRAINING | settled("1-train-0") | {"r-1-train-1": RUNNING},
+        {},
+        ("1-train-1", "", "Suspended"),
+    ),
+    "suspended, servers not yet ready or broken": (
+        PAUSED,
+        settled("0-prepare"),
+        {"r-server": STARTING, "r-server-9": DOWN},
+        ("server server-9", "", "Suspended"),
+    ),
+    "suspended, a failed task is not tried again": (PAUSED, {"r-0-prepare": LOST}, {}, ("", "", "Suspended")),
+    "suspended with everything done": (PAUSED, FINISHED, {"r-server": READY}, ("server", "", "Complete")),
+}
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_next_step(name: str) -> None:
+    made, tasks, servers, (delete, create, phase) = WORLDS[name]
+    decided = step(made, Observed(tasks, servers))
+    assert decided.delete == tuple(f"r-{n}" for n in delete.split())
+    assert tuple(item.name for item in decided.create) == tuple(f"r-{n}" for n in create.split())
+    assert (decided.phase, decided.message) == (phase, "")
+
+
+@pytest.mark.parametrize(
+    ("tasks", "servers", "message"),
+    [
+        ({"r-0-prepare": WRONG}, {}, "r-0-prepare: wrong file"),
+        ({"r-0-prepare": TaskState("failed", 4, 1, "lost")}, {}, "r-0-prepare: lost"),
+        (settled("0-prepare") | {"r-1-debate": WRONG, "r-0-evaluate": RUNNING}, {"r-server": READY}, "r-1-debate: wrong file"),
+        (
+            settled("0-prepare") | {"r-1-debate": RUNNING},
+            {"r-server": ServerState(False, failed=True, failures=4, exit_code=1, message="no GPU")},
+            "r-server: no GPU",
+        ),
+        (
+            settled("0-prepare"),
+            {"r-server": ServerState(False, failed=True, failures=1, exit_code=2, message="no such model")},
+            "r-server: no such model",
+        ),
+        (
+            BEFORE_TRAINING | {"r-1-train-0": RUNNING, "r-1-train-1": TaskState("failed", 4, 137, "killed")},
+            {},
+            "r-1-train-1: killed",
+        ),
+    ],
+)
+def test_a_run_that_failed_stops_everything(
+    tasks: Mapping[str, TaskState], servers: Mapping[str, ServerState], message: str
+) -> None:
+    decided = step(PHASE, Observed(tasks, servers))
+    running = {name for name, state in tasks.items() if state.status == "running"}
+    assert decided == Step(decided.delete, (), "Failed", message, message.partition(":")[0])
+    assert sorted(decided.delete) == sorted({*servers, *running})
+    stopped = {name: state for name, state in tasks.items() if name not in running}
+    if not servers:
+        assert step(PHASE, Observed(stopped, {})) == Step((), (), "Failed", message, decided.culprit)
+
+
+def test_the_backoff_limit_is_the_specs() -> None:
+    impatient = planned(backoffLimit=0)
+    once = Observed({"r-0-prepare": TaskState("failed", 1, 1, "lost")})
+    assert step(impatient, once).phase == "Failed"
+    assert step(PHASE, once).phase == "Preparing"
+
+
+def test_a_run_that_failed_stays_failed_when_it_is_suspended() -> None:
+    failed = Observed({"r-0-prepare": WRONG})
+    assert step(PAUSED, failed) == step(PHASE, failed)
+    assert step(PAUSED, failed).phase == "Failed"
+
+
+# --- whole runs in a small world ---
+
+
+@dataclass
+class World:
+    """Does what it is told, checks that it may be told so, and lets things happen in an order that hypothesis chooses."""
+
+    graph: Graph
+    tasks: dict[str, TaskState] = field(default_factory=dict)
+    servers: dict[str, ServerState] = field(default_factory=dict)
+    started: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+
+    def observed(self) -> Observed:
+        return Observed(dict(self.tasks), dict(self.servers))
+
+    def do(self, decided: Step) -> None:
+        for name in decided.delete:
+            in_use = {s for t in self.graph.tasks if self.running(t.name) for s in t.servers}
+            if self.graph.suspended:  # a Job that is deleted is forgotten, and so are its failures
+                assert name in self.servers or self.running(name)
+                self.tasks.pop(name, None)
+            else:
+                assert name in self.servers and name not in in_use
+            self.servers.pop(name, None)
+        for item in decided.create:
+            if isinstance(item, Server):
+                assert item.name not in self.servers or self.servers[item.name].failed
+                failures = self.servers[item.name].failures if item.name in self.servers else 0
+                self.servers[item.name] = ServerState(ready=False, failures=failures)
+            else:
+                self._start(item)
+        if self.graph.hand_over and any(self.running(t.name) for t in self.graph.tasks if t.kind == "train"):
+            assert not self.servers
+
+    def _start(self, task: Task) -> None:
+        assert task.name not in self.tasks or self.tasks[task.name].status == "failed"
+        assert all(self.tasks[need].status == "succeeded" for need in task.needs)
+        assert all(self.servers[server].ready for server in task.servers)
+        self.tasks[task.name] = TaskState("running", self.failed[task.name])
+        self.started[task.name] += 1
+
+    def running(self, name: str) -> bool:
+        return name in self.tasks and self.tasks[name].status == "running"
+
+    def happenings(self) -> list[tuple[str, str]]:
+        """What can happen next: (what, to whom)."""
+        limit = self.graph.backoff_limit
+        found = [("finish", name) for name in self.tasks if self.running(name)]
+        found += [("fail", name) for name in self.tasks if self.running(name) and self.failed[name] < limit]
+        found += [("ready", name) for name, state in self.servers.items() if not state.ready and not state.failed]
+        found += [("down", name) for name, state in self.servers.items() if not state.failed and state.failures < limit]
+        return found
+
+    def happen(self, what: str, name: str) -> None:
+        if what == "finish":
+            self.tasks[name] = TaskState("succeeded", self.failed[name])
+        elif what == "fail":
+            self.failed[name] += 1
+            self.tasks[name] = TaskState("failed", self.failed[name], 1, "lost")
+        elif what == "ready":
+            self.servers[name] = ServerState(ready=True, failures=self.servers[name].failures)
+        else:
+            self.servers[name] = ServerState(ready=False, failed=True, failures=self.servers[name].failures + 1)
+
+
+@given(topologies, st.data())
+@settings(max_examples=40)
+def test_a_whole_run(spec: dict[str, Any], data: st.DataObject) -> None:
+    world = World(planned(**spec))
+    phases = []
+    while True:
+        decided = step(world.graph, world.observed())
+        assert decided == step(world.graph, world.observed())
+        assert decided.phase in get_args(plan.Phase)
+        world.do(decided)
+        phases.append(decided.phase)
+        if decided.phase == "Complete":
+            break
+        again = step(world.graph, world.observed())
+        if not decided.delete:  # what was made is there; only where servers had to go first is there more to do at once
+            assert (again.delete, again.create) == ((), ())
+        possible = world.happenings()
+        if possible:
+            world.happen(*data.draw(st.sampled_from(possible)))
+        else:
+            assert again.create or again.delete, "nothing happens and nothing is done: stuck"
+    assert {t.name for t in world.graph.tasks} == set(world.tasks)
+    assert world.started == {t.name: 1 + world.failed[t.name] for t in world.graph.tasks}
+    assert world.servers == {}
+    assert step(world.graph, world.observed()) == Step((), (), "Complete")
+    assert "Failed" not in phases
+    assert phases[0] == "Preparing"
+
+
+@given(topologies, st.data())
+@settings(max_examples=40)
+def test_a_run_that_is_suspended_and_resumed_anywhere_ends_as_any_other(spec: dict[str, Any], data: st.DataObject) -> None:
+    world = World(planned(**spec))
+    changes = data.draw(st.sets(st.integers(0, 40), max_size=8), label="steps at which spec.suspend is set or cleared")
+    count, finished = 0, set[str]()
+    while (decided := step(world.graph, world.observed())).phase != "Complete":
+        world.do(decided)
+        if world.graph.suspended:
+            assert (decided.phase, decided.create) == ("Suspended", ())
+            assert world.servers == {} and not any(map(world.running, world.tasks))
+        elif possible := world.happenings():
+            world.happen(*data.draw(st.sampled_from(possible)))
+        before, finished = finished, {name for name, state in world.tasks.items() if state.status == "succeeded"}
+        assert before <= finished
+        suspended = world.graph.suspended != (count in changes) and count <= max(changes, default=0)
+        world.graph = replace(world.graph, suspended=suspended)
+        count += 1
+    world.do(decided)
+    assert {name: state.status for name, state in world.tasks.items()} == {t.name: "succeeded" for t in world.graph.tasks}
+    assert world.servers == {}
+
+
+# --- command lines ---
+
+ODD = "-- {question} 'x' \"y\" $HOME\n\t--seed 9 \\frac{1}{2} größer"
+SPECS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "everything shared": SHARED | {"iterations": 2},
+    "other values everywhere": {
+        "model": {"source": "./model", "revision": "v1", "trustRemoteCode": True, "maxLength": 4096},
+        "task": {
+            "kind": "jsonl",
+            "source": "./my questions.jsonl",
+            "heldOutSource": "s3://b/q.jsonl?endpoint=http://h:1&region=r",
+            "answer": "math",
+            "prompt": ODD,
+            "train": 7,
+            "heldOut": 9,
+            "seed": 5,
+            "arithmetic": {"operands": 2, "minimum": -7, "maximum": -3},
+        },
+        "seed": 2147483647,
+        "agents": 4,
+        "iterations": 3,
+        "debate": {
+            "rounds": 3,
+            "summarize": False,
+            "critics": False,
+            "cooperative": True,
+            "temperature": 0,
+            "topP": 1e-5,
+            "maxTokens": 17,
+            "minAgreement": 3,
+            "mode": "fast",
+            "prompts": {
+                "summarize": ODD + "{answers}",
+                "revise": ODD + "{summary}",
+                "concatenate": ODD + "{answers}",
+                "cooperate": "--{summary}{question}",
+            },
+        },
+        "training": {
+            "lora": {"rank": 17, "alpha": 3, "dropout": 0.05, "targetModules": ["q_proj", "v_proj"]},
+            "learningRate": 1e-05,
+            "warmup": 0,
+            "weightDecay": 0.1,
+            "epochs": 3,
+            "batchSize": 5,
+            "batchTokens": 999,
+            "criticMix": 0.67,
+            "lossOn": "all",
+            "startFrom": "base",
+            "minExamples": 11,
+            "gpus": 2,
+            "topology": "Shared",
+        },
+        "inference": {
+            "topology": "PerAgent",
+            "replicas": 2,
+            "gpus": 4,
+            "extraArgs": [
+                "--gpu-memory-utilization=0.85",
+                "--max-num-seqs",
+                "64",
+                "--kv-cache-dtype",
+                "fp8",
+                "--rope-scaling",
+                '{"a": 1}',
+            ],
+        },
+    },
+    "one agent alone": {"agents": 1, "debate": {"rounds": 1, "critics": False}, "evaluation": {"baselines": []}},
+    "mathematics, evaluated on multiple choice": {
+        "task": {"kind": "math", "levels": [4, 5], "probe": 12, "prompt": "Solve. {question}"},
+        "evaluation": {
+            "task": {
+                "kind": "mmlu",
+                "source": "me/mmlu",
+                "subjects": ["formal_logic", "-odd subject"],
+                "prompt": "Choose. {question}",
+                "shots": 2,
+                "heldOut": 3,
+            }
+        },
+    },
+    "multiple choice, evaluated on mathematics": {
+        "task": {"kind": "mmlu", "subjects": ["virology"]},
+        "evaluation": {"task": {"kind": "math", "levels": [5]}},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def programs() -> Iterator[dict[str, ModuleType]]:
+    """The modules by kind of task. Parsers need neither torch nor matplotlib, so an empty module stands in for what does."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield {
+            "prepare": prepare,
+            "debate": debate,
+            "evaluate": evaluate,
+            "train": light(patch, "maft.train", "maft.lora", "maft.preference"),
+            "report": light(patch, "maft.report", "maft.report_plots"),
+        }
+
+
+def light(patch: pytest.MonkeyPatch, name: str, *without: str) -> ModuleType:
+    if name in sys.modules:
+        return sys.modules[name]
+    for heavy in without:
+        stand_in = ModuleType(heavy)
+        stand_in.__file__ = None  # hypothesis reads it of every module
+        stand_in.__getattr__ = lambda name: object  # type: ignore[method-assign]
+        patch.setitem(sys.modules, heavy, stand_in)
+        patch.setattr(maft, heavy.removeprefix("maft."), stand_in, raising=False)
+    found = importlib.util.find_spec(name)
+    assert found and found.loader
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def arguments(task: Task, programs: Mapping[str, ModuleType]) -> argparse.Namespace:
+    urls = {name: [f"http://{name}:8000", "http://127.0.0.1:1/"] for name in task.servers}
+    minus_m, module, *line = command(task, urls)
+    assert (minus_m, module) == ("-m", f"maft.{task.kind}")
+    parsed: argparse.Namespace = programs[task.kind].parser().parse_args(line)
+    return parsed
+
+
+def common(one: Run) -> dict[str, Any]:
+    return {"store": "file:///store", "run": one.key, "summary": None, "metrics_port": 0, "metrics_host": ""}
+
+
+def model(one: Run) -> dict[str, Any]:
+    spec = one.spec.model
+    return {"model": spec.source, "revision": spec.revision, "trust_remote_code": spec.trust_remote_code}
+
+
+def expected_prepare(one: Run, task: Task) -> dict[str, Any]:
+    spec = one.spec.task
+    return {
+        **model(one),
+        "spec": as_json(one.spec),
+        "kind": spec.kind,
+        "source": spec.source,
+        "held_out_source": spec.held_out_source,
+        "answer": spec.answers,
+        "level": list(spec.levels) if spec.kind == "math" else [],
+        "subject": list(spec.subjects),
+        "train": spec.train,
+        "held_out": one.spec.exam.held_out,
+        "probe": spec.probe,
+        "task_seed": spec.seed,
+        "operands": spec.arithmetic.operands,
+        "minimum": spec.arithmetic.minimum,
+        "maximum": spec.arithmetic.maximum,
+        **expected_other_task(one.spec.evaluation.task),
+    }
+
+
+def expected_other_task(spec: EvaluationTask | None) -> dict[str, Any]:
+    return {
+        "evaluation_kind": spec.kind if spec else "",
+        "evaluation_source": spec.source if spec else "",
+        "evaluation_answer": spec.answers if spec else "number",
+        "evaluation_level": list(spec.levels) if spec and spec.kind == "math" else [],
+        "evaluation_subject": list(spec.subjects) if spec else [],
+        "shots": spec.shots if spec else 0,
+    }
+
+
+def expected_evaluate(one: Run, task: Task) -> dict[str, Any]:
+    spec, prompts = one.spec.debate, one.spec.debate.prompts
+    return {
+        **model(one),
+        "iteration": task.iteration,
+        "models_from": task.iteration,
+        "group": "",
+        "agents": one.spec.agents,
+        "server": [f"{name}={url}" for name in task.servers for url in (f"http://{name}:8000", "http://127.0.0.1:1/")],
+        "answer": one.spec.exam.answers,
+        "rounds": spec.rounds,
+        "mode": spec.mode,
+        "no_summaries": not spec.summarize,
+        "no_critics": not spec.critics,
+        "cooperative": spec.cooperative,
+        "temperature": spec.temperature,
+        "top_p": spec.top_p,
+        "max_tokens": spec.max_tokens,
+        "seed": one.spec.seed,
+        "prompt_question": one.spec.exam.prompt,
+        "prompt_summarize": prompts.summarize,
+        "prompt_revise": prompts.revise,
+        "prompt_concatenate": prompts.concatenate,
+        "prompt_cooperate": prompts.cooperate,
+        "one_model": False,
+    }
+
+
+def expected_debate(one: Run, task: Task) -> dict[str, Any]:
+    return {
+        **expected_evaluate(one, task),
+        "models_from": task.iteration - 1,
+        "answer": one.spec.task.answers,
+        "prompt_question": one.spec.task.prompt,
+        "min_agreement": one.spec.debate.min_agreement,
+        "critic_mix": one.spec.training.critic_mix,
+        "examples": "first",
+        "pooled": False,
+        "prompt_hint": "",
+    }
+
+
+def expected_train(one: Run, task: Task) -> dict[str, Any]:
+    spec, lora = one.spec.training, one.spec.training.lora
+    agents = range(one.spec.agents) if spec.topology == "Shared" else [int(task.name.rpartition("-")[2])]
+    return {
+        **model(one),
+        "iteration": task.iteration,
+        "method": "sft",
+        "beta": 0.0,
+        "agent": list(agents),
+        "no_critics": not one.spec.debate.critics,
+        "start_from": spec.start_from,
+        "min_examples": spec.min_examples,
+        "loss_on": spec.loss_on,
+        "seed": one.spec.seed,
+        "rank": lora.rank,
+        "alpha": lora.alpha,
+        "dropout": lora.dropout,
+        "target_module": list(lora.target_modules),
+        "learning_rate": spec.learning_rate,
+        "warmup": spec.warmup,
+        "weight_decay": spec.weight_decay,
+        "epochs": spec.epochs,
+        "batch_size": spec.batch_size,
+        "batch_tokens": spec.batch_tokens,
+    }
+
+
+def expected_report(one: Run, task: Task) -> dict[str, Any]:
+    return {}
+
+
+EXPECTED = {
+    "prepare": expected_prepare,
+    "debate": expected_debate,
+    "evaluate": expected_evaluate,
+    "train": expected_train,
+    "report": expected_report,
+}
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_every_program_gets_exactly_what_the_spec_says(
+    name: str, programs: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("MAFT_SUMMARY", "MAFT_METRICS_PORT", "MAFT_METRICS_HOST"):
+        monkeypatch.delenv(variable, raising=False)
+    one = run(**SPECS[name])
+    tasks = graph(one, "file:///store").tasks
+    assert {t.kind for t in tasks} == set(EXPECTED)
+    for task in tasks:
+        assert vars(arguments(task, programs)) == common(one) | EXPECTED[task.kind](one, task)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_every_server_gets_exactly_what_the_spec_says(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("MAFT_SUMMARY", "MAFT_METRICS_PORT", "MAFT_METRICS_HOST"):
+        monkeypatch.delenv(variable, raising=False)
+    one = run(**SPECS[name])
+    spec = one.spec
+    for server in graph(one, "file:///store").servers:
+        minus_m, module, *line = plan.serve(server, "--host", "127.0.0.1", "--port", "81", "--adapters", "/a")
+        assert (minus_m, module) == ("-m", "maft.serve")
+        known, extra = serve.parser().parse_known_args(line)
+        roles = (2 if spec.debate.critics else 1) * (spec.agents if spec.inference.topology == "Shared" else 1)
+        assert vars(known) == common(one) | model(one) | {
+            "host": "127.0.0.1",
+            "port": 81,
+            "adapters": "/a",
+            "max_lora_rank": known.max_lora_rank,
+            "max_loras": roles,
+            "max_cpu_loras": 2 * roles,
+            "max_length": spec.model.max_length,
+        }
+        parallel = [f"--tensor-parallel-size={spec.inference.gpus}"] if spec.inference.gpus > 1 else []
+        assert extra == [*parallel, *spec.inference.extra_args]
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_the_records_made_of_the_flags_are_those_of_the_spec(name: str, programs: dict[str, ModuleType]) -> None:
+    one = run(**SPECS[name])
+    tasks = {t.kind: arguments(t, programs) for t in graph(one, "s").tasks}
+    rules = flags.rules(tasks["debate"])
+    spec = one.spec.debate
+    assert (rules.summarize, rules.critics, rules.fast) == (spec.summarize, spec.critics, spec.mode == "fast")
+    assert rules.prompts.question == one.spec.task.prompt
+    drawn = prepare._task(tasks["prepare"])
+    assert (drawn.train, drawn.held_out, drawn.seed) == (one.spec.task.train, one.spec.exam.held_out, one.spec.task.seed)
+    assert json.loads(tasks["prepare"].spec)["agents"] == one.spec.agents
+
+
+@pytest.mark.parametrize(("rank", "served"), [(1, 8), (8, 8), (9, 16), (64, 64), (65, 128), (257, 320), (321, 512), (512, 512)])
+def test_servers_take_the_next_rank_that_vllm_knows(rank: int, served: int) -> None:
+    [server] = planned(training={"lora": {"rank": rank}}, inference={"topology": "Shared"}).servers
+    known, _ = serve.parser().parse_known_args(plan.serve(server)[2:])
+    assert known.max_lora_rank == served
+
+
+def test_many_adapters_are_not_all_in_one_batch() -> None:
+    [server] = planned(agents=32, inference={"topology": "Shared"}).servers
+    known, _ = serve.parser().parse_known_args(plan.serve(server)[2:])
+    assert (known.max_loras, known.max_cpu_loras) == (16, 128)
+
+
+def test_a_command_names_every_replica_and_nothing_else() -> None:
+    [debating] = [t for t in TWO.tasks if t.kind == "debate"]
+    line = command(debating, {"r-server-0": ["http://a", "http://b"], "r-server-1": ["http://c"], "other": ["http://d"]})
+    assert line[-3:] == ("--server=r-server-0=http://a", "--server=r-server-0=http://b", "--server=r-server-1=http://c")
+    assert line.count("--server=other=http://d") == 0

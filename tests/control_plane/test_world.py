@@ -1,0 +1,516 @@
+"""What the objects of a run say: states of tasks and servers, summaries, and why something waits or failed."""
+
+import json
+
+import pytest
+from kube_objects import (
+    RUNNING,
+    SERVER,
+    a_run,
+    condition,
+    deployment,
+    done,
+    ended,
+    event,
+    failed,
+    going,
+    job,
+    planned,
+    pod,
+    replica,
+    seen,
+    unscheduled,
+    waiting,
+)
+
+from maft_operator.cluster import reasons
+from maft_operator.cluster.api import refusal_reason
+from maft_operator.cluster.manifests import Json
+from maft_operator.cluster.observed import Trouble, troubles_in
+from maft_operator.cluster.reasons import Reason
+from maft_operator.plan import graph as plan
+from maft_operator.plan.graph import ServerState, TaskState
+
+RUN = a_run()
+TASK = "r-1-debate"
+SUMMARY = '{"version": "1", "questions": 24, "agreement": 0.5}'
+NO_KEY = "couldn't find key AWS_ACCESS_KEY_ID in Secret default/keys"
+QUOTA = 'pods "r-1-debate-x" is forbidden: exceeded quota: small, requested: pods=1, used: pods=2, limited: pods=2'
+EVICTED = {"reason": "Evicted", "message": "The node was low on resource: memory."}
+OUT_OF_MEMORY = ended(137, reason="OOMKilled")
+Expected = tuple[Reason, bool, str]  # a trouble: its reason, whether it blocks, words of its message
+
+
+def error(text: str) -> str:
+    """The summary of a program that ends with an error."""
+    return json.dumps({"version": "1", "error": text})
+
+
+def is_like(found: Trouble, child: str, expected: Expected) -> None:
+    reason, blocking, words = expected
+    assert (found.child, found.reason, found.blocking) == (child, reason, blocking)
+    assert words in found.message
+
+
+# --- tasks ---
+
+UNDER_WAY: dict[str, tuple[list[Json], int, Expected | None]] = {
+    # objects, failures so far, why it waits
+    "created": ([job(TASK, start=None)], 0, None),
+    "no condition is true": ([job(TASK, condition("Complete", "False"), condition("Failed", "False"))], 0, None),
+    "its pod starts": ([job(TASK), pod(TASK, "Pending", waiting("ContainerCreating"))], 0, None),
+    "its pod runs": ([job(TASK), pod(TASK, "Running", RUNNING)], 0, None),
+    "no node": (
+        [job(TASK), unscheduled(TASK, "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")],
+        0,
+        (reasons.UNSCHEDULABLE, True, "3 Insufficient nvidia.com/gpu"),
+    ),
+    "no claim": (
+        [job(TASK), unscheduled(TASK, 'persistentvolumeclaim "models" not found')],
+        0,
+        (reasons.VOLUME_MISSING, True, '"models" not found'),
+    ),
+    "a claim without a volume yet": (
+        [job(TASK), unscheduled(TASK, "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims.")],
+        0,
+        (reasons.UNSCHEDULABLE, True, "unbound"),
+    ),
+    "a queue holds the pod": (
+        [job(TASK), unscheduled(TASK, "Scheduling is blocked due to non-empty scheduling gates", "SchedulingGated")],
+        0,
+        (reasons.QUEUED, True, "scheduling gates"),
+    ),
+    "a queue holds the Job": (
+        [job(TASK, start=None, queue="gpus", suspend=True)],
+        0,
+        (reasons.QUEUED, True, "waits in queue gpus"),
+    ),
+    "no image": (
+        [job(TASK), pod(TASK, "Pending", waiting("ImagePullBackOff", 'Back-off pulling image "x"'))],
+        0,
+        (reasons.IMAGE_PULL, True, "image registry/maft/debate:1: Back-off"),
+    ),
+    "an image's name that is none": (
+        [job(TASK), pod(TASK, "Pending", waiting("InvalidImageName"))],
+        0,
+        (reasons.IMAGE_PULL, True, "InvalidImageName"),
+    ),
+    "no image for an init container of the user's": (
+        [job(TASK), pod(TASK, "Pending", waiting("PodInitializing"), init=waiting("ErrImagePull", "not found"))],
+        0,
+        (reasons.IMAGE_PULL, True, "not found"),
+    ),
+    "no secret": (
+        [job(TASK), pod(TASK, "Pending", waiting("CreateContainerConfigError", 'secret "keys" not found'))],
+        0,
+        (reasons.SECRET_MISSING, True, 'secret "keys" not found'),
+    ),
+    "no key in the secret": (
+        [job(TASK), pod(TASK, "Pending", waiting("CreateContainerConfigError", NO_KEY))],
+        0,
+        (reasons.SECRET_KEY_MISSING, True, "AWS_ACCESS_KEY_ID"),
+    ),
+    "no such command": (
+        [job(TASK), pod(TASK, "Pending", waiting("RunContainerError", 'exec: "x": executable file not found in $PATH'))],
+        0,
+        (reasons.POD_REFUSED, True, "executable file not found"),
+    ),
+    "an attempt failed": (
+        [job(TASK, failed=1), pod(TASK, "Failed", ended(1, error("store s3://b: unreachable")))],
+        1,
+        (reasons.RETRYING, False, "store s3://b: unreachable"),
+    ),
+    "an attempt failed, the next one runs": (
+        [job(TASK, failed=1), pod(TASK, "Failed", ended(1, "one\nlast\n\n")), pod(TASK, "Running", RUNNING, number=1)],
+        1,
+        (reasons.RETRYING, False, "last"),
+    ),
+    "an attempt failed, the next one waits": (
+        [job(TASK, failed=1), pod(TASK, "Pending", waiting("ErrImagePull"), number=1), pod(TASK, "Failed", ended(1, "x"))],
+        1,
+        (reasons.IMAGE_PULL, True, "ErrImagePull"),
+    ),
+    "an attempt failed without a word": (
+        [job(TASK, failed=1), pod(TASK, "Failed", ended(3))],
+        1,
+        (reasons.RETRYING, False, "exit code 3"),
+    ),
+    "two attempts failed": (
+        [job(TASK, failed=2), pod(TASK, "Failed", ended(1, "second"), number=1), pod(TASK, "Failed", ended(1, "first"))],
+        2,
+        (reasons.RETRYING, False, "second"),
+    ),
+    "an attempt ran out of memory": (
+        [job(TASK, failed=1), pod(TASK, "Failed", OUT_OF_MEMORY, memory="2Gi")],
+        1,
+        (reasons.OUT_OF_MEMORY, False, "r-1-debate-0 needed more memory than its limit of 2Gi"),
+    ),
+    "the node ran out of memory": (
+        [job(TASK, failed=1), pod(TASK, "Failed", OUT_OF_MEMORY)],
+        1,
+        (reasons.OUT_OF_MEMORY, False, "r-1-debate-0 needed more memory than its limit"),
+    ),
+    "a pod was evicted": (
+        [job(TASK), pod(TASK, "Failed", ended(137), **EVICTED)],
+        0,
+        (reasons.EVICTED, False, "low on resource: memory"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNDER_WAY)
+def test_a_task_that_is_under_way(name: str) -> None:
+    objects, failures, expected = UNDER_WAY[name]
+    world = seen(RUN, *objects)
+    assert world.observed.tasks == {TASK: TaskState("running", failures)}
+    assert world.ended == {}
+    assert len(world.troubles) == (expected is not None)
+    if expected:
+        is_like(world.troubles[0], TASK, expected)
+
+
+POD_POLICY = "PodFailurePolicy"
+GONE: dict[str, tuple[list[Json], tuple[int, int], Expected]] = {
+    # objects, failures and exit code, why it failed
+    "wrong input": (
+        [failed(TASK, POD_POLICY, failed=1), pod(TASK, "Failed", ended(2, error("task.source: q.jsonl holds no questions")))],
+        (4, 2),
+        (reasons.INPUT_INVALID, True, "task.source: q.jsonl holds no questions"),
+    ),
+    "no store": (
+        [failed(TASK, POD_POLICY, failed=1), pod(TASK, "Failed", ended(2, error("store s3://b: no such bucket")))],
+        (4, 2),
+        (reasons.STORE_UNUSABLE, True, "no such bucket"),
+    ),
+    "no model": (
+        [failed(TASK, POD_POLICY, failed=1), pod(TASK, "Failed", ended(2, error("model.source: org/m is no model folder")))],
+        (4, 2),
+        (reasons.MODEL_UNUSABLE, True, "org/m is no model folder"),
+    ),
+    "a gated model": (
+        [failed(TASK, POD_POLICY, failed=1), pod(TASK, "Failed", ended(2, error("model.source: Access to model org/m is gated")))],
+        (4, 2),
+        (reasons.MODEL_GATED, True, "org/m"),
+    ),
+    "a damaged adapter": (
+        [
+            failed(TASK, POD_POLICY, failed=1),
+            pod(TASK, "Failed", ended(2, error("s3://b/adapter_model: sha256 differs: adapter x is damaged"))),
+        ],
+        (4, 2),
+        (reasons.ADAPTER_UNUSABLE, True, "is damaged"),
+    ),
+    "wrong input, said in the log only": (
+        [failed(TASK, POD_POLICY, failed=1), pod(TASK, "Failed", ended(2, "usage: …\nerror: model.source: not found\n"))],
+        (4, 2),
+        (reasons.MODEL_UNUSABLE, True, "model.source: not found"),
+    ),
+    "wrong input after other failures": (
+        [
+            failed(TASK, POD_POLICY, failed=2),
+            pod(TASK, "Failed", ended(2, "now"), number=1),
+            pod(TASK, "Failed", ended(1, "before")),
+        ],
+        (4, 2),
+        (reasons.INPUT_INVALID, True, "now"),
+    ),
+    "too many attempts": (
+        [failed(TASK, failed=4), *(pod(TASK, "Failed", ended(1, f"try {n}"), number=n) for n in range(4))],
+        (4, 1),
+        (reasons.ATTEMPTS_EXHAUSTED, False, "try 3"),
+    ),
+    "one attempt was too many": (
+        [failed(TASK, failed=1, limit=0), pod(TASK, "Failed", ended(1, "lost"))],
+        (1, 1),
+        (reasons.ATTEMPTS_EXHAUSTED, False, "lost"),
+    ),
+    "too little memory each time": (
+        [failed(TASK, failed=4), pod(TASK, "Failed", OUT_OF_MEMORY, memory="1Gi")],
+        (4, 137),
+        (reasons.OUT_OF_MEMORY, False, "1Gi"),
+    ),
+    "its pods are gone": (
+        [failed(TASK, failed=4, message="Job has reached the specified backoff limit")],
+        (4, 0),
+        (reasons.ATTEMPTS_EXHAUSTED, True, "reached the specified backoff limit"),
+    ),
+    "its time is over": (
+        [failed(TASK, "DeadlineExceeded", activeDeadlineSeconds=60), pod(TASK, "Failed", ended(1, "x"))],
+        (4, 1),
+        (reasons.DEADLINE_EXCEEDED, True, "not done within spec.activeDeadlineSeconds (60 s)"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GONE)
+def test_a_task_that_failed(name: str) -> None:
+    objects, (failures, code), expected = GONE[name]
+    world = seen(RUN, *objects)
+    assert world.observed.tasks == {TASK: TaskState("failed", failures, code, world.ended[TASK].message)}
+    is_like(world.ended[TASK], TASK, expected)
+    assert world.troubles == ()
+    limit = objects[0]["spec"]["backoffLimit"]
+    decided = plan.step(planned(a_run(backoffLimit=limit)), world.observed)
+    assert (decided.phase, decided.culprit) == ("Failed", TASK)
+
+
+def test_a_task_that_succeeded() -> None:
+    done_early = job(TASK, condition("SuccessCriteriaMet"))  # its pods have not all ended yet
+    for objects in ([done(TASK)], [done_early], [done(TASK), pod(TASK, "Succeeded", ended(0, SUMMARY))]):
+        world = seen(RUN, *objects)
+        assert world.observed.tasks == {TASK: TaskState("succeeded")}
+        assert (world.troubles, world.ended) == ((), {})
+
+
+def test_failures_before_a_success_are_no_trouble() -> None:
+    world = seen(RUN, done(TASK), pod(TASK, "Failed", ended(1, "x")), pod(TASK, "Succeeded", ended(0, SUMMARY), number=1))
+    assert world.troubles == ()
+    assert world.summaries == {TASK: json.loads(SUMMARY)}
+
+
+@pytest.mark.parametrize("message", ["", "text", "[1]", '{"cut off'])
+def test_a_summary_that_is_none(message: str) -> None:
+    assert seen(RUN, done(TASK), pod(TASK, "Succeeded", ended(0, message))).summaries == {}
+
+
+def test_the_summary_is_our_containers_also_where_another_stands_before_it() -> None:
+    ours = pod(TASK, "Running", ended(0, SUMMARY))
+    before = {**ours["status"]["containerStatuses"][0], "name": "proxy", "state": ended(0, '{"not": "ours"}')}
+    ours["status"]["containerStatuses"].insert(0, before)
+    ours["spec"]["containers"].insert(0, {"name": "proxy"})
+    assert seen(RUN, done(TASK), ours).summaries == {TASK: json.loads(SUMMARY)}
+
+
+def test_a_job_that_is_being_deleted_is_gone() -> None:
+    world = seen(RUN, going(job(TASK)), going(pod(TASK, "Running", RUNNING)), going(done("r-0-prepare")))
+    assert world.observed.tasks == {}
+    assert (world.troubles, dict(world.silent)) == ((), {})
+
+
+def test_how_long_tasks_took() -> None:
+    world = seen(
+        RUN,
+        done("r-0-prepare", start=10, ended=70),
+        failed("r-0-evaluate", start=20),  # since second 50
+        job(TASK, start=100),
+        job("r-1-train", start=None),
+        now=130,
+    )
+    assert world.seconds == {"r-0-prepare": 60, "r-0-evaluate": 30, TASK: 30}
+
+
+@pytest.mark.parametrize(
+    ("objects", "address"),
+    [
+        ([job(TASK), pod(TASK, "Running", RUNNING, podIP="10.0.0.1")], "http://10.0.0.1:9100/metrics"),
+        ([job(TASK), pod(TASK, "Running", RUNNING, podIP="fd00::1")], "http://[fd00::1]:9100/metrics"),
+        (
+            [job(TASK), pod(TASK, "Failed", ended(1), podIP="10.0.0.1"), pod(TASK, "Running", RUNNING, podIP="10.0.0.2", number=1)],
+            "http://10.0.0.2:9100/metrics",
+        ),
+        ([job(TASK), pod(TASK, "Running", RUNNING)], None),
+        ([job(TASK), pod(TASK, "Pending", waiting("ContainerCreating"), podIP="10.0.0.1")], None),
+        ([done(TASK), pod(TASK, "Succeeded", ended(0), podIP="10.0.0.1")], None),
+    ],
+)
+def test_where_a_running_task_says_how_far_it_is(objects: list[Json], address: str | None) -> None:
+    assert seen(RUN, *objects).metrics == ({TASK: address} if address else {})
+
+
+# --- what only Events explain ---
+
+
+@pytest.mark.parametrize(
+    ("objects", "silent"),
+    [
+        ([job(TASK)], {"uid-r-1-debate": TASK}),
+        ([job(TASK), pod(TASK, "Failed", ended(1))], {"uid-r-1-debate": TASK}),
+        ([job(TASK), pod(TASK, "Running", RUNNING)], {}),
+        ([job(TASK), pod(TASK, "Pending", None)], {}),
+        ([job(TASK, start=None, suspend=True)], {}),
+        ([done(TASK)], {}),
+        ([failed(TASK)], {}),
+        ([job(TASK), pod(TASK, "Pending", waiting("ContainerCreating"), number=990)], {"uid-r-1-debate-990": TASK}),
+        ([job(TASK), pod(TASK, "Pending", waiting("ContainerCreating"), number=996)], {}),  # it has just begun
+        ([deployment(), pod(SERVER, "Pending", waiting("ContainerCreating"), container="inference")], {"uid-r-server-0": SERVER}),
+    ],
+)
+def test_who_is_silent(objects: list[Json], silent: dict[str, str]) -> None:
+    assert seen(RUN, *objects, now=1000).silent == silent
+
+
+MOUNT = 'MountVolume.SetUp failed for volume "v" : configmap "c" not found'
+EVENTS: dict[str, tuple[list[Json], list[Expected]]] = {
+    "nothing": ([], []),
+    "a quota": ([event("job", "FailedCreate", QUOTA)], [(reasons.QUOTA_EXCEEDED, True, "exceeded quota: small")]),
+    "a volume": ([event("job", "FailedMount", MOUNT)], [(reasons.VOLUME_MISSING, True, '"c" not found')]),
+    "the last one counts": (
+        [event("job", "FailedMount", MOUNT, seconds=9), event("job", "FailedCreate", QUOTA, seconds=5)],
+        [(reasons.VOLUME_MISSING, True, '"c" not found')],
+    ),
+    "of somebody else": ([event("other", "FailedCreate", QUOTA)], []),
+    "of another kind": ([event("job", "BackOff", QUOTA), event("job", "FailedCreate", QUOTA, kind="Normal")], []),
+}
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_what_events_say(name: str) -> None:
+    events, expected = EVENTS[name]
+    found = troubles_in(events, {"job": TASK})
+    assert len(found) == len(expected)
+    for trouble, one in zip(found, expected, strict=True):
+        is_like(trouble, TASK, one)
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (QUOTA, reasons.QUOTA_EXCEEDED),
+        ('jobs.batch "r" is forbidden: exceeded quota: volumes, requested: count/jobs.batch=1', reasons.QUOTA_EXCEEDED),
+        ('jobs.batch is forbidden: User "system:serviceaccount:x:maft" cannot create resource "jobs"', reasons.FORBIDDEN),
+        ('pods "r" is forbidden: maximum memory usage per Container is 1Gi, but limit is 2Gi', reasons.POD_REFUSED),
+        (
+            'pods "r" is forbidden: violates PodSecurity "restricted:latest": restricted volume types (volume "v" uses hostPath)',
+            reasons.POD_REFUSED,
+        ),
+        ('Job.batch "r" is invalid: spec.template.spec.containers[0].volumeMounts[3].name: Not found: "v"', reasons.POD_REFUSED),
+        ('admission webhook "policy" denied the request: volume "v" is not allowed', reasons.POD_REFUSED),
+    ],
+)
+def test_why_the_api_server_refuses(message: str, reason: Reason) -> None:
+    assert refusal_reason(message) == reason
+
+
+# --- servers ---
+
+
+def lived(code: int, *, hours: int) -> Json:
+    """A container that ended after so many hours."""
+    state = ended(code)
+    state["terminated"] |= {"startedAt": "2026-01-01T00:00:00Z", "finishedAt": f"2026-01-01T{hours:02d}:00:00Z"}
+    return state
+
+
+DOWN = {"restarts": 1, "last": ended(1, "RuntimeError: no GPU")}
+BACK_OFF = waiting("CrashLoopBackOff", "back-off 10s")
+WRONG_FLAG = "serve: error: unrecognized arguments: --x"
+SERVERS: dict[str, tuple[list[Json], ServerState | None, Expected | None]] = {
+    # objects, the server's state, why it waits
+    "none": ([], None, None),
+    "ready": ([deployment(ready=1), replica(RUNNING, ready=True)], ServerState(ready=True), None),
+    "created": ([{**deployment(), "status": {}}], ServerState(ready=False), None),
+    "starts": ([deployment(), replica(RUNNING)], ServerState(ready=False), None),
+    "one of two is ready": ([deployment(ready=1, wanted=2), replica(RUNNING, ready=True)], ServerState(ready=False), None),
+    "ready as it was before a change": ([deployment(ready=1, generation=2)], ServerState(ready=False), None),
+    "no node": (
+        [deployment(), unscheduled(SERVER, "0/3 nodes are available")],
+        ServerState(ready=False),
+        (reasons.UNSCHEDULABLE, True, "0/3 nodes"),
+    ),
+    "no image": (
+        [deployment(), pod(SERVER, "Pending", waiting("ErrImagePull", "no such host"), container="inference")],
+        ServerState(ready=False),
+        (reasons.IMAGE_PULL, True, "image registry/maft/inference:1: no such host"),
+    ),
+    "a quota": (
+        [deployment(condition("ReplicaFailure", reason="FailedCreate", message=QUOTA))],
+        ServerState(ready=False),
+        (reasons.QUOTA_EXCEEDED, True, "exceeded quota: small"),
+    ),
+    "crashed": (
+        [deployment(), replica(BACK_OFF, **DOWN)],
+        ServerState(False, True, 1, 1, "RuntimeError: no GPU"),
+        (reasons.CRASH_LOOP, False, "RuntimeError: no GPU"),
+    ),
+    "crashed, and starts again": (
+        [deployment(), replica(RUNNING, **DOWN)],
+        ServerState(False, True, 1, 1, "RuntimeError: no GPU"),
+        (reasons.CRASH_LOOP, False, "RuntimeError: no GPU"),
+    ),
+    "crashed, and came back": ([deployment(ready=1), replica(RUNNING, ready=True, **DOWN)], ServerState(ready=True), None),
+    "crashed for the fifth time, after a long life": (
+        [deployment(), replica(BACK_OFF, restarts=5, last=lived(3, hours=5))],
+        ServerState(False, True, 1, 3, "its container ended"),
+        (reasons.CRASH_LOOP, False, "exit code 3"),
+    ),
+    "crashed without a word": (
+        [deployment(), replica(BACK_OFF, restarts=1, last=ended(139))],
+        ServerState(False, True, 1, 139, "its container ended"),
+        (reasons.CRASH_LOOP, False, "exit code 139"),
+    ),
+    "wrong flags": (
+        [deployment(), replica(BACK_OFF, restarts=1, last=ended(2, f"usage: …\n{WRONG_FLAG}\n"))],
+        ServerState(False, True, 1, 2, WRONG_FLAG),
+        (reasons.INPUT_INVALID, True, WRONG_FLAG),
+    ),
+    "out of memory": (
+        [deployment(), replica(BACK_OFF, restarts=2, last=OUT_OF_MEMORY, memory="8Gi")],
+        ServerState(False, True, 2, 137, "its container ended"),
+        (reasons.OUT_OF_MEMORY, False, "limit of 8Gi"),
+    ),
+    "evicted": (
+        [deployment(), pod(SERVER, "Failed", ended(137), container="inference", **EVICTED)],
+        ServerState(ready=False),
+        (reasons.EVICTED, False, "low on resource"),
+    ),
+    "evicted after a crash, its successor is ready": (
+        [
+            deployment(ready=1),
+            pod(SERVER, "Failed", ended(137), container="inference", restarts=1, **EVICTED),
+            replica(RUNNING, ready=True, number=1),
+        ],
+        ServerState(ready=True),
+        None,
+    ),
+    "a crashed pod is replaced": (
+        [deployment(), going(replica(BACK_OFF, **DOWN)), replica(RUNNING, number=1)],
+        ServerState(ready=False),
+        None,
+    ),
+    "gone, but its pod still holds the GPU": ([going(replica(RUNNING, ready=True))], ServerState(ready=False, failed=True), None),
+    "going, as is its pod": ([going(deployment(ready=1)), going(replica(RUNNING))], ServerState(ready=False, failed=True), None),
+    "going, its pods are gone": ([going(deployment())], None, None),
+}
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_server(name: str) -> None:
+    objects, state, expected = SERVERS[name]
+    world = seen(RUN, *objects)
+    assert world.observed.servers == ({SERVER: state} if state else {})
+    assert len(world.troubles) == (expected is not None)
+    if expected:
+        is_like(world.troubles[0], SERVER, expected)
+    assert set(world.ended) == ({SERVER} if state and state.failures else set())
+    if world.ended:  # what is said where the run fails for it
+        assert world.ended[SERVER] == world.troubles[0]
+
+
+def test_of_several_replicas_the_worst_counts() -> None:
+    broken = [replica(BACK_OFF, number=n, restarts=n, last=ended(1, f"lost {n}")) for n in (1, 3, 2)]
+    world = seen(a_run(inference={"replicas": 4}), deployment(wanted=4, ready=1), replica(RUNNING, ready=True), *broken)
+    assert world.observed.servers == {SERVER: ServerState(False, True, 3, 1, "lost 3")}
+    assert world.ended[SERVER].message == "lost 3"
+
+
+@pytest.mark.parametrize(("restarts", "code", "phase"), [(1, 1, "Serving"), (3, 1, "Serving"), (4, 1, "Failed"), (1, 2, "Failed")])
+def test_when_a_crash_loop_fails_the_run(restarts: int, code: int, phase: str) -> None:
+    world = seen(RUN, done("r-0-prepare"), deployment(), replica(BACK_OFF, restarts=restarts, last=ended(code, "lost")))
+    decided = plan.step(planned(RUN), world.observed)
+    assert decided.phase == phase
+    assert decided.culprit == (SERVER if phase == "Failed" else "")
+    assert decided.delete == ((SERVER,) if phase == "Failed" else ())
+
+
+def test_training_waits_for_pods_whose_deployment_has_gone() -> None:
+    run = a_run(inference={"lifetime": "Phase"})
+    before = [done("r-0-prepare"), done("r-0-evaluate"), done(TASK)]
+    held = plan.step(planned(run), seen(run, *before, going(replica(RUNNING))).observed)
+    assert [item.name for item in held.create] == []
+    free = plan.step(planned(run), seen(run, *before).observed)
+    assert [item.name for item in free.create] == ["r-1-train"]
+
+
+def test_nothing_is_seen_where_nothing_is() -> None:
+    world = seen(RUN)
+    assert (world.observed.tasks, world.observed.servers, world.troubles) == ({}, {}, ())

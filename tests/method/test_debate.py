@@ -1,0 +1,280 @@
+"""Debates against an engine in memory: who is asked what, when, with which seed; and what ends a program early."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from conftest import TINY
+
+from maft import program
+from maft.answers.equality import Checker
+from maft.chat_template import Prompts, load_chat_template
+from maft.debate.engine import Load, Request
+from maft.debate.journal import Journal
+from maft.debate.session import Debate, DebateProgress, Table, debate_all
+from maft.debate.society import Rules, Society
+from maft.errors import BadInput
+from maft.records import Call, Problem
+from maft.store.base import FileStore
+
+PROMPTS = Prompts(
+    question="{question}",
+    summarize="Summarize these answers.\n{answers}",
+    revise="Other agents said: {summary} {question}",
+    concatenate="Other agents said:\n{answers}\n{question}",
+    cooperate="Together with {summary}: {question}",
+)
+SOCIETY = Society(("g0", "g1", "g2"), ("c0", "c1", "c2"), ("s", "s", "s"))
+PROBLEM = Problem("id", "What is 2+3*4?", "14")
+
+
+class MemoryEngine:
+    """Answers from a function of the request's model and text; keeps what it was asked."""
+
+    def __init__(self, template, say=lambda model, text: "Answer: 14"):
+        self._template, self._say = template, say
+        self.asked: list[tuple[Request, str]] = []
+
+    async def complete(self, server: str, request: Request) -> Call:
+        text = self._template._tokenizer.decode(request.prompt)
+        self.asked.append((request, text))
+        await asyncio.sleep(0)
+        said = self._say(request.model, text)
+        if asyncio.iscoroutine(said):
+            said = await said
+        return Call(request.model, request.seed, len(request.prompt), 5, "stop", said)
+
+    async def load(self) -> Load:
+        return Load(0, 0)
+
+
+@pytest.fixture(scope="module")
+def template():
+    return load_chat_template(str(TINY), None)
+
+
+def rules(**changes) -> Rules:
+    values = {
+        "rounds": 2,
+        "summarize": True,
+        "critics": True,
+        "cooperative": False,
+        "fast": False,
+        "temperature": 1.0,
+        "top_p": 0.9,
+        "max_tokens": 80,
+        "seed": 0,
+        "iteration": 1,
+        "prompts": PROMPTS,
+    }
+    return Rules(**{**values, **changes})
+
+
+def hold(template, engine, rules_, society=SOCIETY, context=512):
+    async def one():
+        with Checker("number") as checker, ThreadPoolExecutor(1) as judge:
+            table = Table(rules_, society, engine, template, checker, {"s": context}, judge)
+            return await Debate(table, 0, PROBLEM).hold()
+
+    return asyncio.run(one())
+
+
+def test_calls_of_the_paper(template):
+    engine = MemoryEngine(template)
+    transcript = hold(template, engine, rules())
+    assert len(engine.asked) == 9  # N + 2 N (M - 1), method section 2
+    models = [request.model for request, _ in engine.asked]
+    assert sorted(models) == ["base"] * 3 + ["c0", "c1", "c2", "g0", "g1", "g2"]
+    assert [len(turns) for turns in transcript.turns] == [2, 2, 2]
+    assert len({request.seed for request, _ in engine.asked}) == 9
+    assert sum(1 for _ in transcript.calls()) == 9
+
+
+def test_a_summary_sees_the_others_answers_and_not_the_question(template):
+    engine = MemoryEngine(template, lambda model, text: f"{model} works. Answer: 14")
+    transcript = hold(template, engine, rules())
+    for summary in transcript.summaries:
+        assert f"g{summary.agent} works" not in summary.prompt
+        assert all(f"g{n} works" in summary.prompt for n in range(3) if n != summary.agent)
+        assert "2+3*4" not in summary.prompt
+
+
+def test_a_critic_sees_its_own_dialogue_then_summary_and_question(template):
+    engine = MemoryEngine(template, lambda model, text: f"{model} says. Answer: 14")
+    transcript = hold(template, engine, rules())
+    seen = next(text for request, text in engine.asked if request.model == "c1")
+    parts = [seen.index(p) for p in ("<|user|>What is 2+3*4?", "g1 says. Answer: 14", "Other agents said: base says.")]
+    assert parts == sorted(parts)
+    assert seen.rstrip().endswith("What is 2+3*4?<|end|><|assistant|>")
+    assert [m.role for m in transcript.dialogue(1)] == ["user", "assistant", "user", "assistant"]
+
+
+def test_later_rounds_go_on_in_the_same_dialogue(template):
+    engine = MemoryEngine(template)
+    transcript = hold(template, engine, rules(rounds=3))
+    assert len(engine.asked) == 3 + 2 * 3 * 2
+    assert [len(turns) for turns in transcript.turns] == [3, 3, 3]
+    assert len(transcript.votes) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "calls", "models"),
+    [
+        ({"critics": False}, 9, {"base", "g0", "g1", "g2"}),
+        ({"summarize": False}, 6, {"g0", "g1", "g2", "c0", "c1", "c2"}),
+        ({"rounds": 1, "critics": False}, 3, {"g0", "g1", "g2"}),
+    ],
+)
+def test_variants(template, changes, calls, models):
+    engine = MemoryEngine(template)
+    hold(template, engine, rules(**changes))
+    assert len(engine.asked) == calls
+    assert {request.model for request, _ in engine.asked} == models
+
+
+def test_without_summaries_agents_see_the_answers_themselves(template):
+    engine = MemoryEngine(template, lambda model, text: f"{model} says. Answer: 14")
+    transcript = hold(template, engine, rules(summarize=False))
+    prompt = transcript.turns[0][1].prompt
+    assert "g1 says" in prompt and "g2 says" in prompt and "g0 says" not in prompt
+
+
+def test_cooperative_mode_has_its_own_words(template):
+    transcript = hold(template, MemoryEngine(template), rules(cooperative=True))
+    assert transcript.turns[0][1].prompt == "Together with Answer: 14: What is 2+3*4?"
+
+
+def test_fast_mode_stops_on_unanimity(template):
+    engine = MemoryEngine(template)
+    transcript = hold(template, engine, rules(fast=True))
+    assert len(engine.asked) == 3
+    assert len(transcript.votes) == 1 and transcript.vote.votes == 3
+
+
+def test_fast_mode_shares_one_summary_in_canonical_order(template):
+    engine = MemoryEngine(template, lambda model, text: f"{model} says. Answer: {14 + (model == 'g2')}")
+    transcript = hold(template, engine, rules(fast=True))
+    assert len(engine.asked) == 3 + 1 + 3
+    (summary,) = transcript.summaries
+    assert summary.agent is None
+    order = [summary.prompt.index(f"g{n} says") for n in range(3)]
+    assert order == sorted(order)
+
+
+def test_order_of_the_others_is_shuffled_by_the_seed(template):
+    def orders(seed):
+        engine = MemoryEngine(template, lambda model, text: f"{model} says. Answer: 14")
+        society = Society(tuple(f"g{n}" for n in range(6)), tuple(f"c{n}" for n in range(6)), ("s",) * 6)
+        return [s.prompt for s in hold(template, engine, rules(seed=seed), society).summaries]
+
+    assert orders(0) == orders(0)
+    assert orders(0) != orders(1)
+
+
+def test_a_summary_sees_at_most_five_others(template):
+    society = Society(tuple(f"g{n}" for n in range(8)), tuple(f"c{n}" for n in range(8)), ("s",) * 8)
+    transcript = hold(template, MemoryEngine(template), rules(), society)
+    assert all(s.prompt.count("Agent ") == 5 for s in transcript.summaries)
+
+
+def test_answers_that_do_not_parse_stay_in_the_transcript_and_do_not_vote(template):
+    say = {"g0": "no idea", "c0": "no idea", "g1": "Answer: 14", "c1": "Answer: 14", "g2": "Answer: 5", "c2": "Answer: 14"}
+    transcript = hold(template, MemoryEngine(template, lambda model, text: say.get(model, "summary")), rules())
+    assert transcript.turns[0][1].parsed is None and not transcript.turns[0][1].agrees
+    assert transcript.vote.answer == "14" and transcript.vote.votes == 2 and transcript.vote.right
+    assert [t[0].agrees for t in transcript.turns] == [False, True, False]
+    assert [t[0].right for t in transcript.turns] == [False, True, False]
+
+
+def test_a_prompt_longer_than_the_context_is_an_empty_answer_not_an_error(template):
+    engine = MemoryEngine(template, lambda model, text: "word " * 60 + "Answer: 14")
+    transcript = hold(template, engine, rules(), context=80)
+    assert {turns[1].call.finish_reason for turns in transcript.turns} == {"context"}
+    assert transcript.vote.answer is None
+
+
+def test_max_tokens_shrink_to_what_the_context_leaves(template):
+    engine = MemoryEngine(template)
+    hold(template, engine, rules(max_tokens=500))
+    assert all(len(request.prompt) + request.max_tokens <= 512 for request, _ in engine.asked)
+
+
+def test_seeds_differ_between_iterations_questions_and_agents():
+    one, two = rules(), rules(iteration=2)
+    keys = {r.key(q, n, m, "answer") for r in (one, two) for q in ("a", "b") for n in range(3) for m in (1, 2)}
+    assert len(keys) == 24
+    assert all(0 <= key < 2**53 for key in keys)
+    assert rules().key("a") == rules().key("a")
+
+
+def run_all(template, engine, tmp_path, problems):
+    async def all_():
+        with Checker("number") as checker, ThreadPoolExecutor(1) as judge:
+            table = Table(rules(), SOCIETY, engine, template, checker, {"s": 512}, judge)
+            journal = Journal(FileStore(tmp_path), "debate/")
+            return await debate_all(table, problems, journal, DebateProgress(program.Progress(0)))
+
+    return asyncio.run(all_())
+
+
+def problems(count):
+    return [Problem(str(i), f"What is {i}+1?", str(i + 1)) for i in range(count)]
+
+
+def test_a_slow_question_holds_nobody_up(template, tmp_path):
+    finished = []
+    release = None
+
+    async def slow():
+        await release.wait()
+        return "Answer: 1"
+
+    def say(model, text):
+        nonlocal release
+        release = release or asyncio.Event()
+        if "What is 0+1?" in text:
+            return slow()
+        finished.append(text)
+        if sum("<|user|>Other agents said" in t for t in finished) == 3 * 9:
+            release.set()  # only when all nine other questions are through both rounds
+        return "Answer: 1"
+
+    transcripts = run_all(template, MemoryEngine(template, say), tmp_path, problems(10))
+    assert [t.index for t in transcripts] == list(range(10))
+
+
+def test_finished_questions_are_not_asked_again(template, tmp_path):
+    first = MemoryEngine(template)
+    before = run_all(template, first, tmp_path, problems(6))
+    second = MemoryEngine(template)
+    after = run_all(template, second, tmp_path, problems(8))
+    assert after[:6] == before
+    assert len(second.asked) == 2 * 9
+
+
+def test_what_other_models_said_is_not_taken_over(template, tmp_path):
+    run_all(template, MemoryEngine(template), tmp_path, problems(4))
+    other = MemoryEngine(template)
+    society = Society(("h0", "h1", "h2"), SOCIETY.critics, SOCIETY.servers)
+
+    async def again():
+        with Checker("number") as checker, ThreadPoolExecutor(1) as judge:
+            table = Table(rules(), society, other, template, checker, {"s": 512}, judge)
+            return await debate_all(
+                table, problems(4), Journal(FileStore(tmp_path), "debate/"), DebateProgress(program.Progress(0))
+            )
+
+    asyncio.run(again())
+    assert len(other.asked) == 4 * 9
+
+
+def test_nothing_parses_ends_early_and_shows_an_answer(template, tmp_path):
+    engine = MemoryEngine(template, lambda model, text: "I would rather not say.")
+    with pytest.raises(ExceptionGroup) as caught:
+        run_all(template, engine, tmp_path, problems(400))
+    (error,) = caught.value.exceptions
+    assert isinstance(error, BadInput)
+    assert str(error).startswith(
+        "task.answer: none of the answers to the first 20 questions holds a number, e.g. 'I would rather not say.'"
+    )
+    assert len(engine.asked) < 400 * 9 / 2

@@ -1,0 +1,217 @@
+"""The journal of finished debates: written, found again after a restart, never mistaken for something else."""
+
+import asyncio
+import threading
+from pathlib import Path
+
+import pytest
+
+from maft import records
+from maft.debate.journal import Journal
+from maft.errors import BadInput
+from maft.records import Call, Problem, Transcript, Turn, Vote
+from maft.store.base import FileStore
+
+PREFIX = "ns/run/iterations/1/debate/"
+
+
+def transcript(index: int, said: str = "7") -> Transcript:
+    call = Call("base", 2**53 - 1, 5, 7, "stop", f"Größe: {said}\n\N{LINE SEPARATOR}end")
+    turn = Turn("Q?", call, said, agrees=True, right=False)
+    return Transcript(index, Problem(f"{index:016x}", f"Question {index}?", "8"), ((turn,),), (), (Vote(said, 1, 0, False, False),))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / PREFIX).glob("*"))
+
+
+def flushed(journal: Journal, *transcripts: Transcript) -> Journal:
+    for one in transcripts:
+        journal.add(one)
+    asyncio.run(journal.flush())
+    return journal
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FileStore:
+    return FileStore(tmp_path)
+
+
+def test_nothing_there(store: FileStore, tmp_path: Path) -> None:
+    journal = Journal(store, PREFIX)
+    assert journal.read() == {}
+    flushed(journal)
+    journal.remove()
+    assert names(tmp_path) == []
+
+
+def test_what_was_added_is_read_back(store: FileStore) -> None:
+    flushed(Journal(store, PREFIX), transcript(3), transcript(0))
+    assert Journal(store, PREFIX).read() == {3: transcript(3), 0: transcript(0)}
+
+
+def test_each_write_is_an_object_of_its_own(store: FileStore, tmp_path: Path) -> None:
+    journal = flushed(Journal(store, PREFIX), transcript(0))
+    flushed(flushed(journal, transcript(1), transcript(2)))
+    assert names(tmp_path) == ["journal-000000.jsonl", "journal-000001.jsonl"]
+    assert set(Journal(store, PREFIX).read()) == {0, 1, 2}
+
+
+def test_numbering_goes_on_after_a_restart(store: FileStore, tmp_path: Path) -> None:
+    flushed(flushed(Journal(store, PREFIX), transcript(0)), transcript(1))
+    again = Journal(store, PREFIX)
+    assert set(again.read()) == {0, 1}
+    flushed(again, transcript(2))
+    assert names(tmp_path) == [f"journal-00000{i}.jsonl" for i in range(3)]
+    assert set(Journal(store, PREFIX).read()) == {0, 1, 2}
+
+
+def test_a_question_debated_again_replaces_the_earlier_debate(store: FileStore) -> None:
+    flushed(flushed(Journal(store, PREFIX), transcript(0, "7")), transcript(0, "9"))
+    assert Journal(store, PREFIX).read() == {0: transcript(0, "9")}
+
+
+def test_reading_stops_at_a_gap(store: FileStore, tmp_path: Path) -> None:
+    journal = Journal(store, PREFIX)
+    for i in range(3):
+        flushed(journal, transcript(i))
+    (tmp_path / PREFIX / "journal-000001.jsonl").unlink()
+    assert set(Journal(store, PREFIX).read()) == {0}
+
+
+def test_journals_of_other_prefixes_are_not_seen(store: FileStore) -> None:
+    flushed(Journal(store, "ns/run/iterations/1/evaluation/"), transcript(0))
+    assert Journal(store, PREFIX).read() == {}
+
+
+LINE = records.encode(transcript(0))
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (LINE + b"\n" + LINE[: len(LINE) // 2], 2),
+        (b"not json\n", 1),
+        (b'{"index": 0}\n', 1),
+        (b"[]\n", 1),
+        (b"\xff\xfe\n", 1),
+        (LINE.replace(b'"index":0', b'"index":"0"'), 1),
+    ],
+)
+def test_a_torn_or_foreign_object_is_named(store: FileStore, content: bytes, line: int) -> None:
+    flushed(Journal(store, PREFIX), transcript(0))
+    store.write(f"{PREFIX}journal-000001.jsonl", content)
+    with pytest.raises(BadInput) as caught:
+        Journal(store, PREFIX).read()
+    assert str(caught.value).startswith(f"{PREFIX}journal-000001.jsonl line {line}: not a Transcript record: ")
+
+
+def test_an_empty_object_holds_nothing_and_is_no_gap(store: FileStore) -> None:
+    store.write(f"{PREFIX}journal-000000.jsonl", b"")
+    store.write(f"{PREFIX}journal-000001.jsonl", LINE + b"\n")
+    assert set(Journal(store, PREFIX).read()) == {0}
+
+
+def test_remove_leaves_everything_else(store: FileStore, tmp_path: Path) -> None:
+    journal = Journal(store, PREFIX)
+    for i in range(3):
+        flushed(journal, transcript(i))
+    store.write(f"{PREFIX}_COMMIT.json", b"{}")
+    after = Journal(store, PREFIX)
+    after.read()
+    after.remove()
+    assert names(tmp_path) == ["_COMMIT.json"]
+    assert Journal(store, PREFIX).read() == {}
+
+
+class Slow(FileStore):
+    """A folder whose writes wait for a word, and may fail."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.started = threading.Event()
+        self.go = threading.Event()
+        self.second = threading.Event()
+        self.under_way = self.most = 0
+        self.failing = False
+
+    def write(self, key: str, data: bytes | Path) -> None:
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        self.started.set()
+        assert self.go.wait(20)
+        self.under_way -= 1
+        if self.failing:
+            raise OSError("disk on fire")
+        super().write(key, data)
+        if key.endswith("-000001.jsonl"):
+            self.second.set()
+
+
+def count(store: FileStore, number: int) -> int:
+    return len(store.read(f"{PREFIX}journal-{number:06d}.jsonl").splitlines())
+
+
+def test_one_write_at_a_time_and_what_finishes_meanwhile_goes_into_the_next(tmp_path: Path) -> None:
+    slow = Slow(tmp_path)
+
+    async def main() -> None:
+        journal = Journal(slow, PREFIX)
+        keep = asyncio.create_task(journal.keep())
+        journal.add(transcript(0))
+        await asyncio.to_thread(slow.started.wait, 20)
+        for i in range(1, 6):
+            journal.add(transcript(i))
+            await asyncio.sleep(0)
+        slow.go.set()
+        assert await asyncio.to_thread(slow.second.wait, 20)
+        keep.cancel()
+        await asyncio.gather(keep, return_exceptions=True)
+
+    asyncio.run(main())
+    assert slow.most == 1
+    assert [count(slow, 0), count(slow, 1)] == [1, 5]
+    assert set(Journal(slow, PREFIX).read()) == set(range(6))
+
+
+def test_cancelled_in_the_middle_of_a_write_nothing_is_lost(tmp_path: Path) -> None:
+    slow = Slow(tmp_path)
+
+    async def main() -> None:
+        journal = Journal(slow, PREFIX)
+        keep = asyncio.create_task(journal.keep())
+        journal.add(transcript(0))
+        await asyncio.to_thread(slow.started.wait, 20)
+        keep.cancel()
+        await asyncio.sleep(0)
+        assert not keep.done()  # it waits for the thread: nothing may be written after it has gone
+        journal.add(transcript(1))
+        slow.go.set()
+        await asyncio.gather(keep, return_exceptions=True)
+        await journal.flush()
+
+    asyncio.run(main())
+    assert set(Journal(slow, PREFIX).read()) == {0, 1}
+
+
+def test_a_failed_write_is_tried_again_under_the_same_number(tmp_path: Path) -> None:
+    slow = Slow(tmp_path)
+    slow.go.set()
+    journal = flushed(Journal(slow, PREFIX), transcript(0))
+    slow.failing = True
+    with pytest.raises(OSError, match="disk on fire"):
+        flushed(journal, transcript(1))
+    slow.failing = False
+    flushed(journal, transcript(2))
+    assert names(tmp_path) == ["journal-000000.jsonl", "journal-000001.jsonl"]
+    assert set(Journal(slow, PREFIX).read()) == {0, 1, 2}
+
+
+def test_a_failed_write_ends_keep(tmp_path: Path) -> None:
+    slow = Slow(tmp_path)
+    slow.go.set()
+    slow.failing = True
+    journal = Journal(slow, PREFIX)
+    journal.add(transcript(0))
+    with pytest.raises(OSError, match="disk on fire"):
+        asyncio.run(asyncio.wait_for(journal.keep(), 20))

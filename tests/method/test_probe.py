@@ -1,0 +1,240 @@
+"""Prepare, debate and evaluate as programs, with a probe and with another task's held-out questions: what they publish and say."""
+
+import argparse
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from conftest import resource, write
+
+from maft import evaluate, records
+from maft.debate import datasets
+from maft.debate import session as debate
+from maft.errors import BadInput
+from maft.prepare import __main__ as prepare
+from maft.prepare import tasks
+from maft.records import Example, Problem, Transcript
+from maft.report import read as report_read
+from maft.scores import margins
+from maft.store import layout
+from maft.store.base import open_store
+from maft.store.commits import fetch, publish, required
+from maft_operator.plan import graph as plan
+from maft_operator.spec import files
+from maft_operator.spec.parse import as_json, parse
+
+PROGRAMS: dict[str, ModuleType] = {"prepare": prepare, "debate": debate, "evaluate": evaluate}
+RUN = "default/test"
+
+
+class World:
+    """A store, and programs that run as the plan of a resource says."""
+
+    def __init__(self, folder: Path, url: str, **spec: Any) -> None:
+        self.store = open_store(str(folder))
+        self._graph = plan.graph(parse(resource(**spec)), str(folder))
+        self._url = url
+
+    def arguments(self, kind: str, iteration: int) -> argparse.Namespace:
+        task = next(t for t in self._graph.tasks if (t.kind, t.iteration) == (kind, iteration))
+        line = plan.command(task, {server.name: [self._url] for server in self._graph.servers})
+        parsed: argparse.Namespace = PROGRAMS[kind].parser().parse_args(line[2:])
+        return parsed
+
+    def run(self, kind: str, iteration: int = 0) -> dict[str, Any]:
+        said: dict[str, Any] = PROGRAMS[kind].main(self.arguments(kind, iteration))
+        return said
+
+    def lines(self, prefix: str, name: str, kind: type) -> list[Any]:
+        commit = required(self.store, prefix, "the test")
+        return records.decode_lines(fetch(self.store, commit, name), kind, name)
+
+    def problems(self, part: str) -> list[Problem]:
+        return self.lines(f"{RUN}/{layout.PROBLEMS}", f"{part}.jsonl", Problem)
+
+
+PROBED = {"task": {"probe": 10}, "debate": {"minAgreement": 2}}
+
+
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory: pytest.TempPathFactory, mock_url: str) -> tuple[World, dict[str, Any], dict[str, Any]]:
+    """The world after its first debate, and what prepare and debate said."""
+    world = World(tmp_path_factory.mktemp("store"), mock_url, **PROBED)
+    prepared = world.run("prepare")
+    return world, prepared, world.run("debate", 1)
+
+
+Probed = tuple[World, dict[str, Any], dict[str, Any]]
+
+
+def test_three_parts_that_share_no_question(probed: Probed) -> None:
+    world, prepared, _ = probed
+    parts = [world.problems(part) for part in ("train", "held-out", "probe")]
+    assert [len(part) for part in parts] == [24, 16, 10]
+    assert len({p.id for part in parts for p in part}) == 50
+    assert prepared == {"train": 24, "heldOut": 16, "probe": 10}
+
+
+def test_the_probe_is_debated_beside_the_training_questions_and_trains_nothing(probed: Probed) -> None:
+    world, _, said = probed
+    prefix = layout.debate(RUN, 1)
+    asked = [t.problem for t in world.lines(prefix, layout.PROBE, Transcript)]
+    assert asked == world.problems("probe")
+    assert [t.problem for t in world.lines(prefix, layout.TRANSCRIPTS, Transcript)] == world.problems("train")
+    assert said["questions"] == 24
+    trained = {
+        e.problem
+        for role in records.ROLES
+        for agent in range(3)
+        for e in world.lines(layout.datasets(RUN, 1), layout.dataset_file(role, agent), Example)
+    }
+    assert trained
+    assert trained <= {p.id for p in world.problems("train")}
+
+
+def test_what_the_debate_says_of_its_majority(probed: Probed) -> None:
+    world, _, said = probed
+    transcripts = world.lines(layout.debate(RUN, 1), layout.TRANSCRIPTS, Transcript)
+    right = [t.vote.right for t in world.lines(layout.debate(RUN, 1), layout.PROBE, Transcript)]
+    share = sum(right) / 10
+    assert said["probe"] == [share, pytest.approx((share * (1 - share) / 9) ** 0.5, abs=1e-4), 10]
+    assert said["margins"] == margins(transcripts)
+    assert sum(said["margins"]) == 24
+    counts = required(world.store, layout.datasets(RUN, 1), "the test").meta["counts"]
+    generators = [c for c in counts if c["role"] == "generator"]
+    assert {c["left_out"].get(datasets.NO_CONSENSUS, 0) for c in generators} == {said["abstained"]}
+    assert said["abstained"] == sum(t.vote.votes < 2 for t in transcripts) > 0
+    calls = sum(
+        len(list(t.calls()))
+        for name in (layout.TRANSCRIPTS, layout.PROBE)
+        for t in world.lines(layout.debate(RUN, 1), name, Transcript)
+    )
+    assert said["usage"]["calls"] == calls
+
+
+def test_a_second_look_says_the_same(probed: Probed) -> None:
+    world, prepared, said = probed
+    assert (world.run("prepare"), world.run("debate", 1)) == (prepared, said)
+
+
+def test_held_out_questions_have_no_probe_beside_them(probed: Probed) -> None:
+    world, _, _ = probed
+    assert world.run("evaluate", 0)["questions"] == 16
+    commit = required(world.store, layout.evaluation(RUN, 0), "the test")
+    assert {entry.name for entry in commit.files} == {layout.TRANSCRIPTS, layout.EVALUATION}
+
+
+def test_without_a_probe_nothing_is_said_of_it(tmp_path: Path, mock_url: str) -> None:
+    """And the training questions' debates are the same with one."""
+    probed_, bare = World(tmp_path / "a", mock_url, **PROBED), World(tmp_path / "b", mock_url, debate={"minAgreement": 2})
+    for world in (probed_, bare):
+        world.run("prepare")
+    assert "probe" not in bare.run("prepare")
+    one, other = probed_.run("debate", 1), bare.run("debate", 1)
+    assert "probe" not in other
+    prefix = layout.debate(RUN, 1)
+    assert {entry.name for entry in required(bare.store, prefix, "").files} == {layout.TRANSCRIPTS}
+    files = [fetch(w.store, required(w.store, prefix, ""), layout.TRANSCRIPTS) for w in (probed_, bare)]
+    assert files[0] == files[1]
+    assert {key: one[key] for key in ("margins", "abstained", "kept")} == {
+        key: other[key] for key in ("margins", "abstained", "kept")
+    }
+
+
+def test_margins() -> None:
+    def vote(votes: int, runner_up: int) -> Any:
+        return argparse.Namespace(vote=argparse.Namespace(votes=votes, runner_up=runner_up))
+
+    assert margins([vote(3, 0), vote(2, 1), vote(1, 1), vote(0, 0), vote(3, 0)]) == [2, 1, 0, 2]
+    assert margins([]) == [0]
+
+
+# --- another task's held-out questions ---
+
+
+def choices(folder: Path, count: int) -> str:
+    rows = [
+        {"question": f"Which colour has box {i}?", "choices": ["red", "blue", "green"], "answer": i % 3, "subject": "boxes"}
+        for i in range(count)
+    ]
+    (folder / "choices.jsonl").write_bytes(records.encode_lines(rows))
+    return str(folder / "choices.jsonl")
+
+
+def elsewhere(folder: Path, **more: Any) -> dict[str, Any]:
+    section = {"kind": "mmlu", "source": choices(folder, 9), "heldOut": 5, "prompt": "Choose: {question}", **more}
+    return {"evaluation": {"task": section}}
+
+
+def test_training_questions_stay_and_held_out_questions_come_from_elsewhere(tmp_path: Path, mock_url: str) -> None:
+    one, other = World(tmp_path / "a", mock_url, task={"heldOut": 1}), World(tmp_path / "b", mock_url, **elsewhere(tmp_path))
+    one.run("prepare")
+    assert other.run("prepare") == {"train": 24, "heldOut": 5}
+    assert other.problems("train") == one.problems("train")
+    held_out = other.problems("held-out")
+    assert len(held_out) == 5
+    assert all(p.question.startswith("Which colour has box ") and p.answer in "ABC" for p in held_out)
+    asking, training = other.arguments("evaluate", 1), other.arguments("debate", 1)
+    assert (asking.answer, asking.prompt_question) == ("choice", "Choose: {question}")
+    assert (training.answer, training.prompt_question) == ("number", "{question}")
+
+
+def test_examples_are_put_before_each_question(tmp_path: Path, mock_url: str) -> None:
+    world = World(tmp_path / "store", mock_url, **elsewhere(tmp_path, shots=2))
+    world.run("prepare")
+    found = world.problems("held-out")
+    assert {p.question.count("Question: Which colour") for p in found} == {3}
+    assert {p.question.count("\nAnswer: ") for p in found} == {2}
+    assert len({p.id for p in found}) == 5
+
+
+def test_another_answers_kind_is_evaluated(tmp_path: Path, mock_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mock says numbers: as choices none of them parses, and that is said, for the evaluation alone."""
+    world = World(tmp_path / "store", mock_url, **elsewhere(tmp_path))
+    world.run("prepare")
+    with pytest.raises(BadInput, match="none of the answers to the first 5 questions holds a choice"):
+        world.run("evaluate", 0)
+    assert world.run("debate", 1)["questions"] == 24
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"evaluation": {"task": {"kind": "arithmetic", "heldOut": 4}}}, "made with spec.evaluation.task "),
+        ({"method": "union"}, "made with spec.method 'multiagent', this is 'union'"),
+        ({"task": {"probe": 3}}, "made with spec.task.probe 0, this is 3"),
+    ],
+)
+def test_a_run_that_would_compute_something_else_is_refused(
+    tmp_path: Path, mock_url: str, change: dict[str, Any], message: str
+) -> None:
+    World(tmp_path, mock_url).run("prepare")
+    World(tmp_path, mock_url, evaluation={"every": 3, "baselines": ["base"]}).run("prepare")
+    with pytest.raises(BadInput) as caught:
+        World(tmp_path, mock_url, **change).run("prepare")
+    assert message in str(caught.value)
+
+
+def test_parts_that_share_a_question_are_never_published() -> None:
+    problem = tasks.problem("q", "1", "number", "here")
+    with pytest.raises(AssertionError):
+        prepare._disjoint((problem,), (), (problem,))
+
+
+def test_sources_beside_the_resource_file_are_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs").mkdir()
+    found = resource(evaluation={"task": {"kind": "mmlu", "source": "choices.jsonl"}}, task={"source": "./questions.jsonl"})
+    path = write(tmp_path / "run.yaml", found)
+    monkeypatch.chdir(tmp_path / "runs")
+    spec = files.load(path)["spec"]
+    assert (spec["task"]["source"], spec["evaluation"]["task"]["source"]) == ("../questions.jsonl", "../choices.jsonl")
+    assert files.load(write(path, resource(evaluation={"task": None})))["spec"]["evaluation"] == {"task": None}
+
+
+@pytest.mark.parametrize("section", [{}, {"evaluation": {"task": {"kind": "math", "levels": [5]}}}, {"task": {"answer": "number"}}])
+def test_the_report_reads_the_spec_as_the_operator_writes_it(tmp_path: Path, section: dict[str, Any]) -> None:
+    store = open_store(str(tmp_path))
+    spec = parse(resource(**section)).spec
+    publish(store, f"{RUN}/{layout.PROBLEMS}", {}, meta={"spec": as_json(spec)})
+    assert report_read.read(store, RUN).spec.agents == spec.agents

@@ -1,0 +1,158 @@
+"""Calls of the base are asked once in a comparison, and only those: an engine that counts what reaches it."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from maft import records
+from maft.debate.cache import RememberingEngine
+from maft.debate.engine import Load, Request
+from maft.errors import BadInput
+from maft.records import BASE, Call, Remembered
+from maft.store import layout
+from maft.store.base import Store, open_store
+
+GROUP = "ns/group"
+ONE = Request(BASE, (1, 2, 3), 7, 1.0, 0.9, 80)
+OTHERS = {
+    "prompt": replace(ONE, prompt=(1, 2, 4)),
+    "a longer prompt": replace(ONE, prompt=(1, 2, 3, 4)),
+    "seed": replace(ONE, seed=8),
+    "temperature": replace(ONE, temperature=0.5),
+    "top-p": replace(ONE, top_p=1.0),
+    "tokens": replace(ONE, max_tokens=79),
+}
+
+
+class Counting:
+    """Says how often it was asked in all, so that no two answers are alike."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Request]] = []
+
+    async def complete(self, server: str, request: Request) -> Call:
+        self.asked.append((server, request))
+        await asyncio.sleep(0)
+        return Call(request.model, request.seed, len(request.prompt), 5, "stop", f"answer {len(self.asked)}, ½\n")
+
+    async def ready(self, server: str, models: Iterable[str]) -> int:
+        return 100 + len(server) + len(list(models))
+
+    async def load(self) -> Load:
+        return Load(3, 4)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(str(tmp_path))
+
+
+def task(store: Store, counting: Counting, name: str, *requests: Request, group: str = GROUP) -> list[str]:
+    """What a task is told, one request after the other; it leaves what is new."""
+
+    async def all_() -> list[str]:
+        engine = RememberingEngine(counting, store, group)
+        told = [(await engine.complete("s", request)).text for request in requests]
+        engine.leave(name)
+        return told
+
+    return asyncio.run(all_())
+
+
+def test_the_next_task_asks_nothing_that_was_answered(store: Store) -> None:
+    counting = Counting()
+    first = task(store, counting, "one", ONE, OTHERS["seed"])
+    assert task(store, counting, "two", ONE, OTHERS["seed"], OTHERS["prompt"]) == [*first, "answer 3, ½\n"]
+    assert [request for _, request in counting.asked] == [ONE, OTHERS["seed"], OTHERS["prompt"]]
+    assert task(store, counting, "three", OTHERS["prompt"], ONE) == ["answer 3, ½\n", first[0]]
+    assert len(counting.asked) == 3
+
+
+def test_within_a_task_too(store: Store) -> None:
+    counting = Counting()
+    one, again = task(store, counting, "one", ONE, ONE)
+    assert one == again and len(counting.asked) == 1
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_what_decides_an_answer_makes_another_call(store: Store, what: str) -> None:
+    counting = Counting()
+    task(store, counting, "one", ONE)
+    assert task(store, counting, "two", OTHERS[what]) == ["answer 2, ½\n"]
+    assert counting.asked[-1] == ("s", OTHERS[what])
+
+
+def test_another_server_gives_the_same_answer(store: Store) -> None:
+    """Every server has the same base: who is asked decides nothing."""
+    counting = Counting()
+
+    async def both() -> tuple[Call, Call]:
+        engine = RememberingEngine(counting, store, GROUP)
+        return await engine.complete("s", ONE), await engine.complete("t", ONE)
+
+    one, two = asyncio.run(both())
+    assert one == two and len(counting.asked) == 1
+
+
+def test_adapters_are_asked_every_time_and_nothing_of_them_is_left(store: Store) -> None:
+    counting, adapter = Counting(), replace(ONE, model="generator-0-1-0123456789ab")
+    assert task(store, counting, "one", adapter, adapter) == ["answer 1, ½\n", "answer 2, ½\n"]
+    assert task(store, counting, "two", adapter, ONE) == ["answer 3, ½\n", "answer 4, ½\n"]
+    assert {request.model for _, request in counting.asked} == {BASE, adapter.model}
+    left = [entry for key in store.list(layout.calls(GROUP)) for entry in records.decode_lines(store.read(key), Remembered, key)]
+    assert [entry.call.model for entry in left] == [BASE]
+
+
+def test_a_call_comes_back_as_it_was(store: Store) -> None:
+    async def one(counting: Counting) -> Call:
+        engine = RememberingEngine(counting, store, GROUP)
+        call = await engine.complete("s", ONE)
+        engine.leave("one")
+        return call
+
+    first, second = asyncio.run(one(Counting())), asyncio.run(one(Counting()))
+    assert first == second == Call(BASE, 7, 3, 5, "stop", "answer 1, ½\n")
+
+
+def test_a_task_leaves_only_what_is_new(store: Store) -> None:
+    counting = Counting()
+    task(store, counting, "one", ONE)
+    task(store, counting, "two", ONE, OTHERS["seed"])
+    task(store, counting, "three", ONE)
+    left = {key.rpartition("/")[2]: store.read(key).count(b"\n") for key in store.list(layout.calls(GROUP))}
+    assert left == {"one.jsonl": 1, "two.jsonl": 1}
+
+
+def test_equal_calls_in_another_order_leave_equal_bytes(tmp_path: Path) -> None:
+    class Constant(Counting):
+        async def complete(self, server: str, request: Request) -> Call:
+            return Call(BASE, request.seed, 1, 1, "stop", "yes")
+
+    left = []
+    for name, order in (("a", [ONE, *OTHERS.values()]), ("b", [*OTHERS.values(), ONE])):
+        store = open_store(str(tmp_path / name))
+        task(store, Constant(), "one", *order)
+        left.append(store.read(f"{layout.calls(GROUP)}one.jsonl"))
+    assert left[0] == left[1] and left[0].count(b"\n") == 1 + len(OTHERS)
+
+
+def test_groups_do_not_share(store: Store) -> None:
+    counting = Counting()
+    task(store, counting, "one", ONE)
+    task(store, counting, "one", ONE, group="ns/group-2")
+    assert len(counting.asked) == 2
+
+
+def test_what_cannot_be_read_is_named(store: Store) -> None:
+    store.write(f"{layout.calls(GROUP)}one.jsonl", b'{"key": 3}\n')
+    with pytest.raises(BadInput, match=r"ns/group/calls/one\.jsonl line 1: not a Remembered record"):
+        RememberingEngine(Counting(), store, GROUP)
+
+
+def test_everything_else_is_the_engines(store: Store) -> None:
+    engine = RememberingEngine(Counting(), store, GROUP)
+    assert asyncio.run(engine.ready("server", ["a", "b"])) == 108
+    assert asyncio.run(engine.load()) == Load(3, 4)

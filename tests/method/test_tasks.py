@@ -1,0 +1,637 @@
+"""Problem sets: arithmetic that evaluates right, files that are read or refused with their line, splits that share nothing."""
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maft.answers.extract import Kind
+from maft.errors import BadInput
+from maft.prepare.tasks import Split, Task, elsewhere, expression, load, problem, value
+
+ARITHMETIC = Task("arithmetic", "", "", "number", 20, 10, seed=0, operands=6, minimum=0, maximum=29)
+JSONL = replace(ARITHMETIC, kind="jsonl", train=2, held_out=1)
+
+
+def write(path: Path, rows: Sequence[object]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def questions(count: int, start: int = 0) -> list[dict[str, str]]:
+    return [{"question": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(start, start + count)]
+
+
+def asked(split: Split) -> tuple[set[str], set[str]]:
+    return {p.question for p in split.train}, {p.question for p in split.held_out}
+
+
+# --- arithmetic ---
+
+
+def test_the_papers_form() -> None:
+    assert expression([1, 2, 3, 4, 5, 6]) == "1+2*3+4-5*6"
+    assert value([1, 2, 3, 4, 5, 6]) == -19
+
+
+@given(st.lists(st.integers(-1_000_000, 1_000_000), min_size=2, max_size=64))
+def test_value_is_what_python_computes(numbers: list[int]) -> None:
+    assert value(numbers) == eval(expression(numbers))
+
+
+@pytest.mark.parametrize("operands", range(2, 13))
+@pytest.mark.parametrize(("minimum", "maximum"), [(0, 29), (-9, 9), (-30, -20), (1_000_000, 1_000_000)])
+def test_questions_have_their_value_as_answer(operands: int, minimum: int, maximum: int) -> None:
+    task = replace(ARITHMETIC, operands=operands, minimum=minimum, maximum=maximum, train=1, held_out=0)
+    if maximum > minimum:
+        task = replace(task, train=15, held_out=5)
+    split = load(task)
+    for one in (*split.train, *split.held_out):
+        match = re.fullmatch(r"What is the result of (.*)\?", one.question)
+        assert match
+        assert one.answer == str(eval(match[1]))
+        numbers = [int(n) for n in re.findall(r"(?:(?<=[-+*])|^)-?\d+", match[1])]
+        assert len(numbers) == operands
+        assert all(minimum <= n <= maximum for n in numbers)
+
+
+def test_the_seed_decides_the_questions() -> None:
+    one, again, other = load(ARITHMETIC), load(ARITHMETIC), load(replace(ARITHMETIC, seed=1))
+    assert one == again
+    assert not set(one.train) & set(other.train)
+
+
+def test_sizes_and_sides() -> None:
+    split = load(ARITHMETIC)
+    assert (len(split.train), len(split.held_out)) == (20, 10)
+    assert len({p.id for p in (*split.train, *split.held_out)}) == 30
+
+
+def test_a_whole_space_is_used_up_and_not_more() -> None:
+    small = replace(ARITHMETIC, operands=2, minimum=-1, maximum=1, train=5, held_out=4)
+    train, held_out = asked(load(small))
+    assert train | held_out == {f"What is the result of {a}+{b}?" for a in (-1, 0, 1) for b in (-1, 0, 1)}
+    with pytest.raises(BadInput, match=r"task.arithmetic: 10 questions asked for, the operands allow 9; .*ask for fewer"):
+        load(replace(small, train=6))
+
+
+def test_no_operands_to_choose_from() -> None:
+    with pytest.raises(BadInput, match="the operands allow 0"):
+        load(replace(ARITHMETIC, minimum=9, maximum=1))
+
+
+# --- files ---
+
+
+def test_questions_of_a_file(tmp_path: Path) -> None:
+    source = write(tmp_path / "q.jsonl", questions(3))
+    split = load(replace(JSONL, source=source))
+    assert {(p.question, p.answer) for p in (*split.train, *split.held_out)} == {
+        (f"What is {i} + 1?", str(i + 1)) for i in range(3)
+    }
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{folder}/q.jsonl",
+        "file://{folder}/q.jsonl",
+        "q.jsonl",
+        "./q.jsonl",
+        "{folder}/a b#c%20?.jsonl",
+        "file://{folder}/a%20b%23c%2520%3F.jsonl",
+    ],
+)
+def test_ways_to_name_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("q.jsonl", "a b#c%20?.jsonl"):
+        write(tmp_path / name, questions(3))
+    assert len(load(replace(JSONL, source=form.format(folder=tmp_path))).train) == 2
+
+
+def test_blank_lines_carriage_returns_and_further_fields(tmp_path: Path) -> None:
+    file = tmp_path / "q.jsonl"
+    file.write_bytes(b'\r\n{"question": "a", "answer": 1, "source": "x"}\r\n\n  \n{"question": "b", "answer": 2.5}')
+    split = load(replace(JSONL, source=str(file), train=1, held_out=1))
+    assert {p.answer for p in (*split.train, *split.held_out)} == {"1", "5/2"}
+
+
+@pytest.mark.parametrize(
+    ("second_line", "message"),
+    [
+        ("{", "not JSON: Expecting property name enclosed in double quotes at column 2"),
+        ("what", "not JSON: Expecting value at column 1"),
+        ("[" * 100_000, "JSON that cannot be read"),
+        ('{"question": "q", "answer": ' + "1" * 5_000 + "}", "JSON that cannot be read"),
+        ("[1]", "a list; expected an object with question and answer"),
+        ('"q"', "a str; expected an object"),
+        ("null", "a NoneType; expected an object"),
+        ('{"question": "q"}', "answer is None; expected a text that is not empty"),
+        ('{"answer": "1"}', "question is None; expected a text"),
+        ('{"question": "q", "answer": ""}', "answer is ''; expected a text"),
+        ('{"question": "q", "answer": " "}', "answer is ' '; expected a text"),
+        ('{"question": "\\t", "answer": "1"}', "question is '\\t'; expected a text"),
+        ('{"question": "q", "answer": ["1"]}', "answer is ['1']; expected a text"),
+        ('{"question": "q", "answer": null}', "answer is None; expected a text"),
+        ('{"question": "q", "answer": "Paris"}', "answer 'Paris' is no number; correct it or set task.answer"),
+        ('{"question": "q", "answer": "1 or 2"}', "answer '1 or 2' is no number"),
+        ('{"question": "q", "answer": NaN}', "answer 'nan' is no number"),
+    ],
+)
+def test_a_wrong_line_is_named(tmp_path: Path, second_line: str, message: str) -> None:
+    file = tmp_path / "q.jsonl"
+    file.write_text('{"question": "first", "answer": "1"}\n' + second_line + "\n")
+    with pytest.raises(BadInput) as caught:
+        load(replace(JSONL, source=str(file)))
+    assert str(caught.value).startswith(f"{file} line 2: {message}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("q.jsonl", b'{"question": "\xff"}', "is not UTF-8 text (byte 14)"),
+        ("q.jsonl", b"", "holds no questions"),
+        ("q.jsonl", b"\n\n", "holds no questions"),
+        ("absent.jsonl", b"", ": No such file or directory; give a jsonl file or an s3:// URL that can be read"),
+        ("q.jsonl/below.jsonl", b"", ": Not a directory"),
+        ("", b"", ": Is a directory"),
+    ],
+)
+def test_a_wrong_file_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / "q.jsonl").write_bytes(content)
+    source = str(tmp_path / name)
+    with pytest.raises(BadInput) as caught:
+        load(replace(JSONL, source=source))
+    assert f"task.source: {source}" in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_a_missing_object_of_a_store(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"absent\.jsonl: No such object"):
+        load(replace(JSONL, source=f"file://{tmp_path}/absent.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "reference"),
+    [("choice", "b", "B"), ("text", " New  York", "new york"), ("math", "$\\dfrac12$", "\\frac12"), ("number", "1,000", "1000")],
+)
+def test_references_are_canonical(tmp_path: Path, kind: Kind, answer: str, reference: str) -> None:
+    source = write(tmp_path / "q.jsonl", [{"question": "q", "answer": answer}])
+    [only] = load(replace(JSONL, source=source, answer=kind, train=1, held_out=0)).train
+    assert only.answer == reference
+
+
+# --- splits ---
+
+
+@pytest.mark.parametrize("spelling", [str.upper, lambda q: f"  {q} ", lambda q: q.replace(" ", "\t "), lambda q: q])
+def test_questions_that_differ_in_case_and_space_are_one(spelling: object) -> None:
+    one, other = "What is the Straße of 3 + 4?", spelling("What is the Straße of 3 + 4?")  # type: ignore[operator]
+    assert problem(one, "7", "number", "here").id == problem(other, "7", "number", "here").id
+    assert problem(one, "7", "number", "here").id != problem(one + "!", "7", "number", "here").id
+
+
+def test_duplicates_count_once(tmp_path: Path) -> None:
+    doubled = [*questions(3), *({**row, "question": row["question"].upper() + " "} for row in questions(3))]
+    source = write(tmp_path / "q.jsonl", doubled)
+    split = load(replace(JSONL, source=source))
+    assert len({p.id for p in (*split.train, *split.held_out)}) == 3
+    with pytest.raises(
+        BadInput, match=r"task.train \+ task.heldOut: 4 questions asked for, .* has 3 different ones; ask for fewer"
+    ):
+        load(replace(JSONL, source=source, train=3))
+
+
+def test_sources_that_share_questions_share_none_across_the_split(tmp_path: Path) -> None:
+    shared = [{**row, "question": f" {row['question'].upper()}"} for row in questions(6)]
+    train = write(tmp_path / "train.jsonl", questions(6))
+    held_out = write(tmp_path / "held-out.jsonl", [*shared, *questions(2, start=100)])
+    task = replace(JSONL, source=train, held_out_source=held_out, train=4)
+    for seed in range(10):
+        split = load(replace(task, seed=seed, held_out=4))
+        assert not {p.id for p in split.train} & {p.id for p in split.held_out}
+        assert (len(split.train), len(split.held_out)) == (4, 4)
+    with pytest.raises(BadInput, match=r"task.heldOut: 5 questions asked for, .* has 4 different ones"):
+        load(replace(task, held_out=5))
+
+
+def test_held_out_questions_come_from_their_own_source(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.jsonl", questions(3))
+    held_out = write(tmp_path / "held-out.jsonl", questions(3, start=100))
+    split = load(replace(JSONL, source=train, held_out_source=held_out, train=3, held_out=3))
+    assert asked(split) == ({q["question"] for q in questions(3)}, {q["question"] for q in questions(3, start=100)})
+
+
+@pytest.mark.parametrize(("train", "held_out"), [(4, 1), (1, 4)])
+def test_too_few_questions(tmp_path: Path, train: int, held_out: int) -> None:
+    source, other = write(tmp_path / "a.jsonl", questions(3)), write(tmp_path / "b.jsonl", questions(3, start=9))
+    with pytest.raises(BadInput, match=r"5 questions asked for, .* has 3 different ones"):
+        load(replace(JSONL, source=source, train=train, held_out=held_out))
+    with pytest.raises(BadInput, match=r"4 questions asked for, .* has 3 different ones"):
+        load(replace(JSONL, source=source, held_out_source=other, train=train, held_out=held_out))
+
+
+def test_the_seed_decides_the_split(tmp_path: Path) -> None:
+    task = replace(JSONL, source=write(tmp_path / "q.jsonl", questions(40)), train=20, held_out=20)
+    assert load(task) == load(task)
+    assert len({load(replace(task, seed=seed)).train for seed in range(5)}) == 5
+
+
+# --- GSM8K ---
+
+SOLUTION = "Natalia sold 48/2 = <<48/2=24>>24 clips in May.\nIn all 48+24 = 72.\n#### {}"
+
+
+def test_gsm8k_from_a_file(tmp_path: Path) -> None:
+    rows = [{"question": f"How many clips, {i}?", "answer": SOLUTION.format(f"1,{i}00")} for i in range(1, 4)]
+    source = write(tmp_path / "gsm.jsonl", rows)
+    split = load(replace(JSONL, kind="gsm8k", source=source))
+    assert {p.answer for p in (*split.train, *split.held_out)} == {"1100", "1200", "1300"}
+
+
+def test_gsm8k_with_a_held_out_file(tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        write(tmp_path / f"{name}.jsonl", [{"question": f"{name} {i}", "answer": SOLUTION.format(i)} for i in range(3)])
+    split = load(replace(JSONL, kind="gsm8k", source=f"{tmp_path}/train.jsonl", held_out_source=f"{tmp_path}/test.jsonl"))
+    assert all(p.question.startswith("train") for p in split.train)
+    assert all(p.question.startswith("test") for p in split.held_out)
+
+
+@pytest.mark.parametrize("answer", ["They sold 48 and 24 clips.", "#### none", "####"])
+def test_gsm8k_without_a_reference(tmp_path: Path, answer: str) -> None:
+    source = write(tmp_path / "gsm.jsonl", [{"question": "q", "answer": answer}])
+    with pytest.raises(BadInput, match=r"gsm\.jsonl line 1: answer .* is no number"):
+        load(replace(JSONL, kind="gsm8k", source=source))
+
+
+@pytest.mark.parametrize("source", ["/absent/gsm8k.json", "s3://bucket/gsm8k?option=1", "./gsm8k"])
+def test_what_looks_like_a_file_is_not_looked_for_on_the_hub(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(BadInput) as caught:
+        load(replace(JSONL, kind="gsm8k", source=source))
+    assert "maft[hub]" not in str(caught.value)
+
+
+@pytest.mark.parametrize("source", ["", "openai/gsm8k"])
+def test_the_hub_needs_its_package(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)  # importing it raises ImportError
+    with pytest.raises(BadInput, match=r"install maft\[hub\], or give a jsonl file"):
+        load(replace(JSONL, kind="gsm8k", source=source))
+
+
+class Hub:
+    """Stands in for the package `datasets`: what it was asked for, and what it answers."""
+
+    def __init__(self, *rows: object, error: Exception | None = None) -> None:
+        self.asked: list[tuple[str, str, str]] = []
+        self._rows, self._error = rows, error
+
+    def load_dataset(self, source: str, config: str, *, split: str) -> list[object]:
+        self.asked.append((source, config, split))
+        if self._error:
+            raise self._error
+        return (
+            [{"question": f"{split} {i}", "answer": SOLUTION.format(i)} for i in range(3)] if not self._rows else list(self._rows)
+        )
+
+
+@pytest.mark.parametrize(
+    ("source", "held_out_source", "asked_for"),
+    [
+        ("", "", [("openai/gsm8k", "main", "train"), ("openai/gsm8k", "main", "test")]),
+        ("me/gsm", "", [("me/gsm", "main", "train"), ("me/gsm", "main", "test")]),
+        ("me/gsm", "you/gsm", [("me/gsm", "main", "train"), ("you/gsm", "main", "test")]),
+    ],
+)
+def test_gsm8k_from_the_hub(
+    source: str, held_out_source: str, asked_for: list[tuple[str, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = Hub()
+    monkeypatch.setitem(sys.modules, "datasets", hub)
+    split = load(replace(JSONL, kind="gsm8k", source=source, held_out_source=held_out_source))
+    assert hub.asked == asked_for
+    assert {p.question[:5] for p in split.train} == {"train"}
+    assert {p.question[:5] for p in split.held_out} == {"test "}
+
+
+@pytest.mark.parametrize(
+    ("hub", "message"),
+    [
+        (
+            Hub(error=RuntimeError("no\nnetwork")),
+            r"task.source: me/gsm cannot be loaded \(no network\); offline, give a jsonl file",
+        ),
+        (Hub({"text": "q"}), "me/gsm train row 1: question is None; expected a text"),
+        (Hub({"question": "q", "answer": "none"}), "me/gsm train row 1: answer 'none' is no number"),
+    ],
+)
+def test_a_hub_set_that_cannot_be_used(hub: Hub, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", hub)
+    with pytest.raises(BadInput, match=message):
+        load(replace(JSONL, kind="gsm8k", source="me/gsm"))
+
+
+# --- MATH ---
+
+
+def math(number: int, level: object = "Level 3", boxed: str = "\\boxed{\\dfrac{%d}{7}}") -> dict[str, object]:
+    solution = f"Seven boxes share {number} pears, so each gets ${boxed.replace('%d', str(number))}$ of them."
+    return {"problem": f"Share {number} pears among 7 boxes.", "level": level, "type": "Prealgebra", "solution": solution}
+
+
+MATH = replace(JSONL, kind="math", answer="math", train=2, held_out=2)
+
+
+def test_references_of_math_come_out_of_the_last_box(tmp_path: Path) -> None:
+    rows = [math(i) for i in range(1, 4)] + [math(4, boxed="\\boxed{1} is too many, so \\boxed{\\text{%d sevenths}}")]
+    split = load(replace(MATH, source=write(tmp_path / "m.jsonl", rows)))
+    found = {p.question: p.answer for p in (*split.train, *split.held_out)}
+    assert found == {
+        "Share 1 pears among 7 boxes.": "\\frac{1}{7}",
+        "Share 2 pears among 7 boxes.": "\\frac{2}{7}",
+        "Share 3 pears among 7 boxes.": "\\frac{3}{7}",
+        "Share 4 pears among 7 boxes.": "\\text{4 sevenths}",
+    }
+
+
+@pytest.mark.parametrize(
+    ("levels", "numbers"),
+    [((1,), {1, 6}), ((2, 3), {2, 3}), ((1, 2, 3), {1, 2, 3, 6}), ((5,), {5}), ((1, 2, 3, 4, 5), set(range(1, 7)))],
+)
+def test_levels_choose(tmp_path: Path, levels: tuple[int, ...], numbers: set[int]) -> None:
+    """Also a level as a number, and the published set's rows without one."""
+    rows = [*(math(i, f"Level {i}") for i in range(1, 6)), math(6, 1), math(7, "Level ?")]
+    source = write(tmp_path / "m.jsonl", rows)
+    train, _ = asked(load(replace(MATH, source=source, levels=levels, train=len(numbers), held_out=0)))
+    assert train == {f"Share {i} pears among 7 boxes." for i in numbers}
+    with pytest.raises(
+        BadInput, match=rf"task.train: {len(numbers) + 1} questions asked for, .* has {len(numbers)} different ones"
+    ):
+        load(replace(MATH, source=source, levels=levels, train=len(numbers) + 1, held_out=0))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (math(1, boxed="%d"), "solution holds no \\boxed{...}; the reference answer is taken from it"),
+        (math(1, boxed="\\boxed{ }"), "answer ' ' is no math"),
+        ({"problem": "q", "level": "Level 1"}, "solution is None; expected a text that is not empty"),
+        ({"problem": "q", "solution": "\\boxed{1}"}, "level is None; expected a text"),
+        ([1], "a list; expected an object with problem, level and solution"),
+    ],
+)
+def test_a_wrong_row_of_math_is_named(tmp_path: Path, row: object, message: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        load(replace(MATH, source=write(tmp_path / "m.jsonl", [math(2), row])))
+    assert str(caught.value).startswith(f"{tmp_path}/m.jsonl line 2: {message}")
+
+
+# --- MMLU ---
+
+
+def mmlu(
+    number: int, answer: object = 2, subject: str = "botany", choices: Sequence[str] = ("fern", "moss", "oak")
+) -> dict[str, object]:
+    return {"question": f"Which of these is tallest, case {number}?", "subject": subject, "choices": choices, "answer": answer}
+
+
+MMLU = replace(JSONL, kind="mmlu", answer="choice", train=1, held_out=1)
+
+
+def test_the_choices_become_part_of_the_question(tmp_path: Path) -> None:
+    [only] = load(replace(MMLU, source=write(tmp_path / "m.jsonl", [mmlu(1)]), held_out=0)).train
+    assert only.question == "Which of these is tallest, case 1?\n(A) fern\n(B) moss\n(C) oak\nAnswer with one letter, A to C."
+    assert only.answer == "C"
+
+
+@pytest.mark.parametrize(("answer", "letter"), [(0, "A"), ("0", "A"), (2, "C"), ("B", "B")])
+def test_answers_are_numbers_of_choices_or_their_letters(tmp_path: Path, answer: object, letter: str) -> None:
+    [only] = load(replace(MMLU, source=write(tmp_path / "m.jsonl", [mmlu(1, answer)]), held_out=0)).train
+    assert only.answer == letter
+
+
+def test_equal_questions_with_other_choices_are_two(tmp_path: Path) -> None:
+    source = write(tmp_path / "m.jsonl", [mmlu(1), mmlu(1, choices=["fern", "moss", "elm"])])
+    assert len(load(replace(MMLU, source=source, train=2, held_out=0)).train) == 2
+
+
+def test_subjects_choose(tmp_path: Path) -> None:
+    rows = [mmlu(i, subject=subject) for i, subject in enumerate(["botany", "law", "law", "music"])]
+    task = replace(MMLU, source=write(tmp_path / "m.jsonl", rows), train=3, held_out=0, subjects=("law", "music"))
+    assert {p.question[:34] for p in load(task).train} == {f"Which of these is tallest, case {i}?"[:34] for i in (1, 2, 3)}
+    with pytest.raises(BadInput, match=r"task.subjects: .*m.jsonl has no 'laws'; it has botany, law, music"):
+        load(replace(task, subjects=("law", "laws")))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (mmlu(1, 3), "answer is '3'; expected 0 to 2 or a letter A to C"),
+        (mmlu(1, "D"), "answer is 'D'; expected 0 to 2"),
+        (mmlu(1, -1), "answer is '-1'; expected 0 to 2"),
+        (mmlu(1, None), "answer is None; expected a text that is not empty"),
+        (mmlu(1, 0, choices=["one"]), "choices is ['one']; expected a list of 2 to 10 texts"),
+        ({"question": "q", "answer": 0, "choices": "A B"}, "choices is 'A B'; expected a list"),
+        ({"question": "q", "answer": 0}, "choices is None; expected a list"),
+        (7, "a int; expected an object with question, choices, answer and subject"),
+    ],
+)
+def test_a_wrong_row_of_mmlu_is_named(tmp_path: Path, row: object, message: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        load(replace(MMLU, source=write(tmp_path / "m.jsonl", [mmlu(2), row])))
+    assert str(caught.value).startswith(f"{tmp_path}/m.jsonl line 2: {message}")
+
+
+# --- the hub, as its library reads a local folder of the same layout ---
+
+
+class Local:
+    """Data sets in folders that lie as on the hub: a card that names configurations, and files for each split."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def add(self, name: str, configs: dict[str, dict[str, Sequence[object]]], ending: str = "jsonl") -> None:
+        for config, parts in configs.items():
+            for part, rows in parts.items():
+                (self.folder / name / config).mkdir(parents=True, exist_ok=True)
+                write(self.folder / name / config / f"{part}-0.{ending}", rows)
+        card = [
+            {"config_name": config, "data_files": [{"split": part, "path": f"{config}/{part}-*"} for part in parts]}
+            for config, parts in configs.items()
+        ]
+        (self.folder / name / "README.md").write_text(f"---\n{yaml.safe_dump({'configs': card})}---\n")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Local:
+    """No network: what is not in the working directory cannot be reached."""
+    import datasets.config
+    import huggingface_hub.constants
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    datasets.disable_progress_bars()
+    return Local(tmp_path)
+
+
+def test_math_from_the_hub_has_all_its_subjects(hub: Local) -> None:
+    subjects = ("algebra", "geometry")
+    configs = {s: {"train": [math(i) for i in (n, n + 1)], "test": [math(10 + n)]} for n, s in enumerate(subjects)}
+    hub.add("EleutherAI/hendrycks_math", configs)
+    train, held_out = asked(load(replace(MATH, source="", train=3)))
+    assert train == {f"Share {i} pears among 7 boxes." for i in range(3)}
+    assert held_out == {f"Share {i} pears among 7 boxes." for i in (10, 11)}
+
+
+def test_a_copy_of_math_with_one_configuration_for_all(hub: Local) -> None:
+    rows = {"train": [math(i) for i in range(3)], "test": [math(10), math(11)]}
+    hub.add("me/MATH-lighteval", {"default": rows, "algebra": {"train": [math(99)], "test": [math(98)]}})
+    with pytest.raises(BadInput, match=r"task.train: 4 questions asked for, me/MATH-lighteval has 3 different ones"):
+        load(replace(MATH, source="me/MATH-lighteval", train=4))
+
+
+def test_mmlu_from_the_hub_trains_on_no_test_question(hub: Local) -> None:
+    rows = {"validation": [mmlu(1), mmlu(2)], "test": [mmlu(3), mmlu(4, subject="law")], "dev": [mmlu(5)]}
+    hub.add("cais/mmlu", {"all": rows})
+    train, held_out = asked(load(replace(MMLU, source="", train=2, held_out=2)))
+    assert {q[:34] for q in train} == {"Which of these is tallest, case 1?", "Which of these is tallest, case 2?"}
+    assert {q[:34] for q in held_out} == {"Which of these is tallest, case 3?", "Which of these is tallest, case 4?"}
+
+
+def test_gsm8k_through_the_library(hub: Local) -> None:
+    rows = {part: [{"question": f"{part} {i}", "answer": SOLUTION.format(i)} for i in range(3)] for part in ("train", "test")}
+    hub.add("openai/gsm8k", {"main": rows, "socratic": {"train": [{"question": "x", "answer": "y"}]}})
+    train, held_out = asked(load(replace(JSONL, kind="gsm8k", train=3, held_out=3)))
+    assert (train, held_out) == ({"train 0", "train 1", "train 2"}, {"test 0", "test 1", "test 2"})
+
+
+@pytest.mark.parametrize(
+    ("task", "field", "source", "columns"),
+    [
+        (replace(MATH, source=""), "task", "EleutherAI/hendrycks_math", "problem, level and solution"),
+        (replace(MMLU, source="me/mmlu"), "task", "me/mmlu", "question, choices, answer and subject"),
+        (replace(JSONL, kind="gsm8k"), "task", "openai/gsm8k", "question and answer"),
+        (replace(JSONL, kind="gsm8k", section="evaluation.task"), "evaluation.task", "openai/gsm8k", "question and answer"),
+    ],
+)
+def test_a_hub_that_cannot_be_reached_says_which_file_to_provide(
+    hub: Local, task: Task, field: str, source: str, columns: str
+) -> None:
+    with pytest.raises(BadInput) as caught:
+        load(task)
+    said = re.fullmatch(r"(.*?) \((.+)\); (.*)", str(caught.value))
+    assert said
+    assert said[1] == f"{field}.source: {source} cannot be loaded"
+    assert said[3] == f"offline, give a jsonl file with {columns} instead"
+
+
+def test_a_set_without_the_wanted_split(hub: Local) -> None:
+    hub.add("me/mmlu", {"all": {"test": [mmlu(1)]}})
+    with pytest.raises(BadInput, match=r"task.source: me/mmlu cannot be loaded \(.*validation.*\)"):
+        load(replace(MMLU, source="me/mmlu"))
+
+
+# --- the probe ---
+
+
+@pytest.mark.parametrize("own_source", [False, True])
+def test_the_probe_is_disjoint_and_changes_no_other_draw(tmp_path: Path, own_source: bool) -> None:
+    """Held-out questions of their own source must not be probe questions either."""
+    source = write(tmp_path / "q.jsonl", questions(40))
+    task = replace(JSONL, source=source, train=10, held_out=10, held_out_source=source if own_source else "")
+    for seed in range(5):
+        without, split = load(replace(task, seed=seed)), load(replace(task, seed=seed, probe=15))
+        ids = [{p.id for p in part} for part in (split.train, split.held_out, split.probe)]
+        assert [len(part) for part in ids] == [10, 10, 15]
+        assert len(set.union(*ids)) == 35
+        assert split.train == without.train
+        assert own_source or split.held_out == without.held_out
+
+
+def test_a_probe_of_expressions() -> None:
+    split = load(replace(ARITHMETIC, probe=7))
+    assert (len(split.train), len(split.held_out), len(split.probe)) == (20, 10, 7)
+    assert len({p.id for p in (*split.train, *split.held_out, *split.probe)}) == 37
+
+
+def test_too_few_questions_for_the_probe(tmp_path: Path) -> None:
+    source, other = write(tmp_path / "a.jsonl", questions(4)), write(tmp_path / "b.jsonl", questions(4, start=9))
+    with pytest.raises(BadInput, match=r"task.train \+ task.heldOut \+ task.probe: 5 questions asked for, .* has 4 different ones"):
+        load(replace(JSONL, source=source, probe=2))
+    with pytest.raises(BadInput, match=r"task.train \+ task.probe: 5 questions asked for, .* has 4 different ones"):
+        load(replace(JSONL, source=source, held_out_source=other, probe=3))
+
+
+# --- another task's held-out questions ---
+
+OTHER = replace(MMLU, section="evaluation.task", train=0, held_out=3)
+
+
+def test_another_tasks_questions_as_they_are(tmp_path: Path) -> None:
+    source = write(tmp_path / "m.jsonl", [mmlu(i) for i in range(3)])
+    found = elsewhere(replace(OTHER, source=source), load(ARITHMETIC))
+    assert sorted(p.question[:34] for p in found) == [f"Which of these is tallest, case {i}?" for i in range(3)]
+    assert {p.answer for p in found} == {"C"}
+
+
+def test_no_question_that_trains_or_probes_is_held_out(tmp_path: Path) -> None:
+    source = write(tmp_path / "q.jsonl", questions(10))
+    own = load(replace(JSONL, source=source, train=4, held_out=0, probe=3))
+    other = replace(JSONL, source=source, section="evaluation.task", train=1, held_out=2)
+    ids = {p.id for p in elsewhere(other, own)}
+    assert len(ids) == 2
+    assert not ids & {p.id for p in (*own.train, *own.probe)}
+    with pytest.raises(
+        BadInput, match=r"evaluation.task.shots \+ evaluation.task.heldOut: 4 questions asked for, .* has 3 different ones"
+    ):
+        elsewhere(replace(other, held_out=3), own)
+
+
+def test_expressions_that_train_are_not_held_out() -> None:
+    own = load(replace(ARITHMETIC, operands=2, minimum=0, maximum=9, train=50, held_out=0))
+    other = replace(ARITHMETIC, section="evaluation.task", operands=2, minimum=0, maximum=9, train=0, held_out=50)
+    assert not {p.id for p in elsewhere(other, own)} & {p.id for p in own.train}
+
+
+def test_worked_examples_stand_before_each_question_and_are_none_of_them(tmp_path: Path) -> None:
+    source = write(tmp_path / "m.jsonl", [math(i) for i in range(1, 6)])
+    task = replace(MATH, source=source, section="evaluation.task", train=2, held_out=3)
+    found = elsewhere(task, load(ARITHMETIC))
+    examples = {p.question.rpartition("Question: ")[0] for p in found}
+    assert len(examples) == 1
+    shown = [n for n in range(1, 6) if f"Question: Share {n} pears" in min(examples)]
+    assert len(shown) == 2
+    for n in shown:
+        assert f"Question: Share {n} pears among 7 boxes.\nAnswer: Seven boxes share {n} pears, so each gets" in min(examples)
+    assert {p.question.rpartition("Question: ")[2] for p in found} == {
+        f"Share {n} pears among 7 boxes." for n in range(1, 6) if n not in shown
+    }
+    bare = {p.id for p in load(replace(MATH, source=source, train=5, held_out=0)).train}
+    assert {p.id for p in found} <= bare
+    assert elsewhere(task, load(ARITHMETIC)) == found
+    assert len({tuple(elsewhere(replace(task, seed=seed), load(ARITHMETIC))) for seed in range(5)}) > 1
+
+
+def test_examples_from_the_hub_come_from_its_training_part(hub: Local) -> None:
+    hub.add(
+        "openai/gsm8k",
+        {
+            "main": {
+                part: [{"question": f"{part} {i}", "answer": SOLUTION.format(i)} for i in range(3)] for part in ("train", "test")
+            }
+        },
+    )
+    found = elsewhere(replace(JSONL, kind="gsm8k", section="evaluation.task", train=1, held_out=3), load(ARITHMETIC))
+    assert all(p.question.startswith("Question: train ") and "#### " in p.question for p in found)
+    assert {p.question[-6:] for p in found} == {"test 0", "test 1", "test 2"}

@@ -1,0 +1,95 @@
+"""What the repository says of itself is true: plans, reference, versions, links, commands."""
+
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import yaml
+from conftest import ROOT
+
+import maft
+import maft_operator
+
+sys.path.insert(0, str(ROOT / "scripts"))
+
+EXAMPLES = sorted(p.stem for p in (ROOT / "examples").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_golden_plans(example):
+    """`maft plan examples/X.yaml > examples/X.plan` after a change that means it."""
+    command = [sys.executable, "-m", "maft_operator", "plan", f"examples/{example}.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.stdout == (ROOT / "examples" / f"{example}.plan").read_text()
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_examples_are_valid(example):
+    command = [sys.executable, "-m", "maft_operator", "validate", f"examples/{example}.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.returncode == 0 and done.stdout.endswith("is valid\n")
+
+
+def test_the_reference_is_made_from_the_schema():
+    import resource_reference
+
+    assert (ROOT / "docs" / "resource.md").read_text() == resource_reference.reference()
+
+
+def test_the_table_of_methods_is_made_from_the_code():
+    """`python scripts/methods_reference.py` after a change that means it."""
+    import methods_reference
+
+    from maft_operator.spec.methods import METHODS
+
+    assert (ROOT / "docs" / "methods.md").read_text() == methods_reference.page()
+    assert list(methods_reference.SOURCES) == list(METHODS)
+
+
+def test_one_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    chart = yaml.safe_load((ROOT / "charts" / "maft" / "Chart.yaml").read_text())
+    assert project["version"] == maft.__version__ == maft_operator.__version__ == chart["version"] == chart["appVersion"]
+
+
+@pytest.mark.parametrize("page", sorted(p.relative_to(ROOT).as_posix() for p in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]))
+def test_links_lead_somewhere(page):
+    text = (ROOT / page).read_text()
+    targets = [t.partition("#")[0] for t in re.findall(r"\]\(([^)]+)\)", text) if "://" not in t]
+    missing = [t for t in targets if t and not ((ROOT / page).parent / t).exists()]
+    assert missing == []
+
+
+def test_the_map_of_files_is_complete():
+    """Every module stands in CONTRIBUTING.md."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    modules = [*ROOT.glob("operator/maft_operator/*.py"), *ROOT.glob("images/maft/*.py")]
+    missing = [m.name for m in modules if m.name not in ("__init__.py",) and f"`{m.name}`" not in text]
+    assert missing == []
+
+
+@pytest.mark.parametrize("command", ["run", "compare", "plan", "validate", "report", "operator"])
+def test_help_says_what_a_command_does(command):
+    done = subprocess.run([sys.executable, "-m", "maft_operator", command, "--help"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and len(done.stdout) > 300
+
+
+@pytest.mark.parametrize("program", ["prepare", "debate", "train", "evaluate", "report", "compare", "serve"])
+def test_programs_explain_their_flags(program):
+    done = subprocess.run([sys.executable, "-m", f"maft.{program}", "--help"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert "--store" in done.stdout and "--run" in done.stdout
+
+
+def test_make_targets_of_the_readme_exist():
+    targets = re.findall(r"^make (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    makefile = (ROOT / "Makefile").read_text()
+    assert set(targets) == {"demo", "test"}
+    assert all(re.search(rf"^{t}:", makefile, re.MULTILINE) for t in targets)
+
+
+def test_the_demo_is_small():
+    size = sum(p.stat().st_size for p in (ROOT / "examples" / "tiny").glob("*") if p.is_file())
+    assert size <= 6 * 2**20

@@ -1,0 +1,87 @@
+"""The Kubernetes cluster that tests marked `cluster` use: the one of KUBECONFIG, else the project's own (tests/support/cluster/).
+
+The own one is started where it is not up, and ended again at the end of the session that started it, unless MAFT_KEEP_CLUSTER is
+set. Where it cannot run, these tests are skipped; with CI or MAFT_REQUIRE_CLUSTER set they fail instead.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "tests" / "support" / "cluster" / "cluster.py"
+FACTS = ROOT / ".cache" / "cluster" / "cluster.json"
+HOST_ADDRESS = (
+    "10.245.0.1"  # OUTSIDE_IP of cluster/settings.py: this machine's end of the pair that leads to the pods
+)
+NEEDED = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}  # bits of CapEff
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """How to reach it. Of a cluster of the user's only the first two fields are known. host_address: of this machine, for pods."""
+
+    kubeconfig: str
+    kubectl: str = "kubectl"
+    registry: str = ""
+    s3_endpoint: str = ""
+    s3_access_key: str = ""
+    s3_secret_key: str = ""
+    audit_log: str = ""
+    host_address: str = ""
+
+
+@pytest.fixture(scope="session", name="cluster")
+def cluster_fixture() -> Iterator[Cluster]:
+    """The one cluster of a test session."""
+    given = os.environ.get("KUBECONFIG", "")
+    if given and given != _facts().get("kubeconfig"):
+        yield Cluster(given)
+        return
+    if why := _unable():
+        _do_without(why)
+    found_up = _run("status").returncode == 0
+    if not (found_up and FACTS.exists()):  # one that is up and well is used as it is: `up` would replace one of other sources
+        started = _run("up")
+        if started.returncode:
+            pytest.fail(f"the cluster does not start: {started.stdout[-3000:]}", pytrace=False)
+    known = {field.name for field in fields(Cluster)}
+    facts = {"host_address": HOST_ADDRESS, **_facts()}
+    yield Cluster(**{name: value for name, value in facts.items() if name in known})
+    if not found_up and not os.environ.get("MAFT_KEEP_CLUSTER"):
+        _run("down")
+
+
+def _facts() -> dict[str, Any]:
+    """What the own cluster wrote down about itself, if it ever was up."""
+    return dict(json.loads(FACTS.read_text())) if FACTS.exists() else {}
+
+
+def _unable() -> str:
+    """Why this machine cannot run it; empty if it can."""
+    if sys.platform != "linux":
+        return "the test cluster needs Linux"
+    if os.geteuid() != 0:
+        return "the test cluster needs root"
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    lacking = [name for name, bit in NEEDED.items() if not int(status["CapEff"], 16) >> bit & 1]
+    return f"the test cluster needs {' and '.join(lacking)}" if lacking else ""
+
+
+def _do_without(why: str) -> NoReturn:
+    text = f"{why}; or set KUBECONFIG to a cluster of yours"
+    if os.environ.get("CI") or os.environ.get("MAFT_REQUIRE_CLUSTER"):
+        pytest.fail(text, pytrace=False)
+    pytest.skip(text)
+
+
+def _run(command: str) -> "subprocess.CompletedProcess[str]":
+    line = [sys.executable, str(SCRIPT), command]
+    return subprocess.run(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -1,0 +1,115 @@
+"""A real S3 server (versitygw) for tests: its objects lie in a folder, it ends with the test process."""
+
+import contextlib
+import functools
+import os
+import secrets
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import boto3
+import pytest
+from botocore.config import Config
+
+ROOT = Path(__file__).parents[2]
+BUILD = ROOT / "scripts" / "build-tool.sh"
+START_SECONDS = 30.0  # it takes less than one
+STOP_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class S3Server:
+    """Where it listens, the keys of its one account, and a bucket that is there."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+    bucket: str
+
+    def url(self, prefix: str = "", *, bucket: str = "") -> str:
+        """The store URL of a prefix."""
+        return f"s3://{bucket or self.bucket}/{quote(prefix)}?{urlencode({'endpoint': self.endpoint, 'region': 'us-east-1'})}"
+
+    def environment(self) -> dict[str, str]:
+        """What a program needs to use it, and nothing of the machine's own AWS configuration."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def client(self) -> Any:
+        """A boto3 client; the same one each time, for making one takes half a second."""
+        return _client(self.endpoint, self.access_key, self.secret_key)
+
+
+@functools.cache
+def _client(endpoint: str, access_key: str, secret_key: str) -> Any:
+    config = Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1})
+    return boto3.Session(access_key, secret_key, region_name="us-east-1").client("s3", endpoint_url=endpoint, config=config)
+
+
+@functools.cache
+def build() -> Path:
+    """The server's binary, built unless that has been done before; CalledProcessError if that fails."""
+    done = subprocess.run([BUILD, "versitygw"], check=True, stdout=subprocess.PIPE, text=True)
+    return Path(done.stdout.strip()) / "versitygw"
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[S3Server]:
+    """A server over `folder` with an empty bucket. RuntimeError with its output if it does not start."""
+    port = _free_port()
+    server = S3Server(f"http://127.0.0.1:{port}", "maft-test", secrets.token_hex(16), "maft")
+    command = ["setpriv", "--pdeathsig", "KILL", str(build()), "--port", f"127.0.0.1:{port}", "posix", str(folder)]
+    keys = {"ROOT_ACCESS_KEY": server.access_key, "ROOT_SECRET_KEY": server.secret_key}
+    log = folder.with_name(f"{folder.name}.log")
+    folder.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env={**os.environ, **keys}, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    try:
+        _wait(process, port, log)
+        server.client().create_bucket(Bucket=server.bucket)
+        yield server
+    finally:
+        _stop(process)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+    end = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < end:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.02)
+    raise RuntimeError(f"versitygw did not start (exit code {process.poll()}): {log.read_text(errors='replace')[-2000:]}")
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="session", name="s3")
+def s3_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """The one server of a test session. Tests keep to prefixes or buckets of their own."""
+    build()
+    with running(tmp_path_factory.mktemp("s3") / "objects") as server:
+        yield server
