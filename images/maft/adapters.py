@@ -5,12 +5,10 @@ prefix cache by it, and complete enough for the resolver to find the adapter's c
 """
 
 import re
-from collections.abc import Sequence
 from typing import cast
 
 import msgspec
 
-from maft.debate.society import Society, seat
 from maft.errors import BadInput
 from maft.records import BASE, Adapter, Role
 from maft.store import layout
@@ -52,15 +50,3 @@ def current(store: Store, run: str, iteration: int, role: Role, agent: int) -> A
         return msgspec.convert(commit.meta["adapter"], Adapter)
     except (KeyError, msgspec.ValidationError) as error:
         raise BadInput(f"{store.url}/{prefix}: its commit does not describe an adapter: {error}") from None
-
-
-def society(
-    store: Store, run: str, iteration: int, agents: int, servers: Sequence[str], *, critics: bool, one_model: bool = False
-) -> Society:
-    """The agents as they are after `iteration`, each at its server. Where no critics are trained they are never asked; with one
-    model, all agents are agent 0."""
-
-    def names(role: Role) -> tuple[str, ...]:
-        return tuple(current(store, run, iteration, role, 0 if one_model else n).name for n in range(agents))
-
-    return Society(names("generator"), names("critic") if critics else (BASE,) * agents, seat(servers, agents))

@@ -14,7 +14,8 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, StrMethodFormatter
 
-from maft.records import DatasetCounts, Diversity, Evaluation, Role, Score, Usage
+from maft.records import DatasetCounts, Diversity, Evaluation, Role
+from maft.summaries import Score, Usage
 
 SERIES = tuple(f"#0000f{i}" for i in range(1, 9))  # stand for the page's colours until the SVG is written
 INK, GRID = "#00000a", "#00000b"

@@ -1,11 +1,9 @@
-"""Prompts: what is said to the models, and how a chat becomes tokens.
+"""How a chat becomes tokens: the model's own chat template, for generation and training alike.
 
-Generation and training both go through `ChatTemplate`, so a model is trained on exactly the tokens it will see.
-The default texts follow the paper's (appendix, prompts for arithmetic, GSM and MATH); they stand in the resource's schema.
+Both go through `ChatTemplate`, so a model is trained on exactly the tokens that it will see.
 """
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,52 +13,6 @@ from jinja2 import TemplateError
 
 from maft.errors import BadInput
 from maft.records import Message
-
-MAX_OTHERS = 5  # answers that one summary sees, as in the authors' code
-
-
-@dataclass(frozen=True, slots=True)
-class Prompts:
-    """Templates with {question}, {answers} and {summary}. `revise` is used with summaries, `concatenate` without; `hint` (with
-    {question} and {answer}, the right one) by STaR alone."""
-
-    question: str
-    summarize: str
-    revise: str
-    concatenate: str
-    cooperate: str
-    hint: str = ""
-
-    def ask(self, question: str) -> str:
-        """The first user turn."""
-        return fill(self.question, question=question)
-
-    def hinted(self, question: str, answer: str) -> str:
-        """The question again, with the right answer (STaR, arXiv 2203.14465, "rationalization")."""
-        return fill(self.hint, question=question, answer=answer)
-
-    def summary(self, others: Sequence[str]) -> str:
-        """The one user turn of a summary in a fresh context; the question is not part of it (paper, section 2.2)."""
-        return fill(self.summarize, answers=numbered(others))
-
-    def again(self, question: str, *, summary: str | None, others: Sequence[str], cooperative: bool) -> str:
-        """The user turn of a later round: the question again with what the others said."""
-        heard = summary if summary is not None else numbered(others)
-        if cooperative:
-            return fill(self.cooperate, question=question, summary=heard)
-        if summary is None:
-            return fill(self.concatenate, question=question, answers=heard)
-        return fill(self.revise, question=question, summary=heard)
-
-
-def numbered(answers: Sequence[str]) -> str:
-    """The answers one below the other, each under its speaker."""
-    return "\n".join(f"Agent {i}: {answer}" for i, answer in enumerate(answers, 1))
-
-
-def fill(template: str, **values: str) -> str:
-    """Replaces {name} in one pass; every other brace (LaTeX, JSON, a value's own) stays as it is."""
-    return re.sub(r"\{(\w+)\}", lambda match: values.get(match[1], match[0]), template)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,18 +3,19 @@
 Every question counts: an answer that does not parse is a wrong one. Standard errors are over questions.
 """
 
-import argparse
 from collections.abc import Sequence
-from typing import Any
 
-from maft import flags, program, records
-from maft.debate.session import clear, run_debate, settle
+from maft import program, records
+from maft.debate import society
+from maft.debate.session import clear, debate_part, note_time
 from maft.errors import BadInput
-from maft.records import Evaluation, Problem, Score, Transcript
-from maft.scores import agreement, score, usage
+from maft.program import Assignment
+from maft.records import Evaluation, Problem, Transcript
+from maft.scores import agreement, rounded, score, usage
 from maft.store import layout
-from maft.store.base import Store, open_store
+from maft.store.base import Store
 from maft.store.commits import committed, fetch_record, fetch_records, publish, required
+from maft.summaries import EvaluateSummary
 
 
 def evaluate(transcripts: Sequence[Transcript], iteration: int) -> Evaluation:
@@ -47,21 +48,29 @@ def _share(transcript: Transcript, m: int) -> float:
     return sum(_turn(transcript, n, m) for n in agents) / len(agents)
 
 
-def main(arguments: argparse.Namespace) -> dict[str, Any]:
+def main(assignment: Assignment) -> EvaluateSummary:
     """Transcripts and numbers in one commit."""
-    store = open_store(arguments.store)
-    prefix = layout.evaluation(arguments.run, arguments.iteration)
+    store = assignment.store
+    prefix = layout.evaluation(assignment.run, assignment.iteration)
     if committed(store, prefix) is None:
-        _held_out_is_new(store, arguments.group or arguments.run)
-        found, seconds = run_debate(arguments, store, prefix, "held-out")
-        transcripts = found[layout.TRANSCRIPTS]
-        numbers = evaluate(transcripts, arguments.iteration)
-        files = {layout.TRANSCRIPTS: records.encode_lines(transcripts), layout.EVALUATION: records.encode(numbers)}
-        publish(store, prefix, files, meta={"seed": arguments.seed})
-        settle(store, prefix, seconds)
+        _held_out_is_new(store, assignment.questions)
+        _debate(assignment, prefix)
     commit = required(store, prefix, "this task")
     clear(store, prefix)
     return summary(fetch_record(store, commit, layout.EVALUATION, Evaluation))
+
+
+def _debate(assignment: Assignment, prefix: str) -> None:
+    """Debates the held-out questions by this iteration's models, and commits transcripts and numbers."""
+    store, spec, iteration = assignment.store, assignment.spec, assignment.iteration
+    agents = 1 if society.answers_alone(spec, iteration) else spec.agents
+    players = society.load(store, assignment.run, spec, iteration, agents, tuple(assignment.servers))
+    debated = debate_part(assignment, society.held_out_rules(spec, iteration), players, prefix, "held-out")
+    transcripts = debated.transcripts[layout.TRANSCRIPTS]
+    numbers = evaluate(transcripts, iteration)
+    files = {layout.TRANSCRIPTS: records.encode_lines(transcripts), layout.EVALUATION: records.encode(numbers)}
+    publish(store, prefix, files, meta={"seed": spec.seed})
+    note_time(store, prefix, debated.seconds)
 
 
 def _held_out_is_new(store: Store, run: str) -> None:
@@ -73,34 +82,27 @@ def _held_out_is_new(store: Store, run: str) -> None:
         )
 
 
-def summary(numbers: Evaluation) -> dict[str, Any]:
-    """What status and tables show: fractions with their standard errors, in at most 4 KiB."""
-
-    def short(value: Score) -> list[float]:
-        return [round(value.mean, 4), round(value.stderr, 4)]
-
-    return {
-        "questions": numbers.questions,
-        "agents": len(numbers.agents),
-        "rounds": len(numbers.votes),
-        "answer": short(numbers.answers[0]),
-        "majority": short(numbers.votes[0]),
-        "debate": short(numbers.votes[-1]),
-        "consensus": short(numbers.consensus),
-        "wrongToRight": numbers.wrong_to_right,
-        "rightToWrong": numbers.right_to_wrong,
-        "unparsed": numbers.unparsed,
-        "usage": records.plain(numbers.usage),
-    }
+def summary(numbers: Evaluation) -> EvaluateSummary:
+    """What status and tables show of the debate."""
+    return EvaluateSummary(
+        questions=numbers.questions,
+        agents=len(numbers.agents),
+        rounds=len(numbers.votes),
+        answer=rounded(numbers.answers[0]),
+        majority=rounded(numbers.votes[0]),
+        debate=rounded(numbers.votes[-1]),
+        consensus=rounded(numbers.consensus),
+        wrong_to_right=numbers.wrong_to_right,
+        right_to_wrong=numbers.right_to_wrong,
+        unparsed=numbers.unparsed,
+        usage=numbers.usage,
+    )
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser_ = program.parser("evaluate", "Debates the held-out questions and scores the answers.")
-    flags.add_debate(parser_)
-    return parser_
-
+PARSER = program.parser(
+    "evaluate", "Debates the held-out questions and scores the answers.", takes=("spec", "iteration", "servers", "group")
+)
 
 if __name__ == "__main__":
     program.without_torch()
-    program.run(main, parser())
+    program.run(main, PARSER)

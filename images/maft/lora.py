@@ -22,26 +22,12 @@ from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, get_cosine_schedule_with_warmup
 
+from maft import models
 from maft.chat_template import Tokens
 from maft.errors import BadInput
+from maft.spec import ModelSpec, TrainingSpec
 
 CLIP = 1.0  # norm of the gradient
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """learning_rate: peak; warmup: share of steps; batch_size: examples per step; batch_tokens: tokens per forward pass."""
-
-    rank: int
-    alpha: int
-    dropout: float
-    target_modules: tuple[str, ...]
-    learning_rate: float
-    warmup: float
-    weight_decay: float
-    epochs: int
-    batch_size: int
-    batch_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +46,9 @@ class Row:
         return Row(*(getattr(self, name).to(device) for name in ("ids", "positions", "heads", "labels", "owners")))
 
 
-def steps(examples: int, settings: Settings) -> int:
+def steps(examples: int, training: TrainingSpec) -> int:
     """Optimizer steps over all epochs."""
-    return settings.epochs * math.ceil(examples / settings.batch_size)
+    return training.epochs * math.ceil(examples / training.batch_size)
 
 
 def lay(examples: Sequence[Tokens]) -> Row:
@@ -87,15 +73,16 @@ def rows(batch: Sequence[Any], limit: int) -> Iterator[list[Any]]:
     yield part
 
 
-def load_base(path: str, revision: str, trust_remote_code: bool) -> Any:
+def load_base(model_spec: ModelSpec) -> Any:
     """The base model on the best device, frozen, in the widest precision that is fast there."""
     torch.use_deterministic_algorithms(True, warn_only=True)
+    path = models.local(model_spec.source)
     flash = torch.cuda.is_available() and find_spec("flash_attn") is not None
     try:
         model = AutoModelForCausalLM.from_pretrained(
             path,
-            revision=revision or None,
-            trust_remote_code=trust_remote_code,
+            revision=model_spec.revision or None,
+            trust_remote_code=model_spec.trust_remote_code,
             use_safetensors=True,
             dtype=_dtype(),
             attn_implementation="flash_attention_2" if flash else "sdpa",
@@ -172,9 +159,9 @@ def free_memory(device: torch.device) -> int:
 class Trainer:
     """Trains adapters of one base, one after the other. objective: what is minimised; examples are what it takes."""
 
-    def __init__(self, base: Any, settings: Settings, step_done: Callable[[float], None], objective: Any = None) -> None:
+    def __init__(self, base: Any, training: TrainingSpec, step_done: Callable[[float], None], objective: Any = None) -> None:
         self._base = base
-        self._settings = settings
+        self._training = training
         self._step_done = step_done
         self._objective = objective or NextToken()
 
@@ -182,7 +169,7 @@ class Trainer:
         """Writes the adapter to `folder`; gives the loss of every step, in nats per token. The base stays as it was."""
         torch.manual_seed(seed)
         flat = self._objective.flat(examples)
-        limit = self._settings.batch_tokens if lays(self._base, flat) else 1
+        limit = self._training.batch_tokens if lays(self._base, flat) else 1
         model = self._adapted(previous)
         try:
             self._save_memory(model, examples)
@@ -197,12 +184,12 @@ class Trainer:
         return curve
 
     def _adapted(self, previous: Path | None) -> Any:
-        settings = self._settings
-        targets: str | list[str] = list(settings.target_modules)
+        lora = self._training.lora
+        targets: str | list[str] = list(lora.target_modules)
         if targets == ["all-linear"]:
             targets = "all-linear"
         config = LoraConfig(
-            r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=targets, task_type="CAUSAL_LM"
+            r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
         )
         try:
             if previous:
@@ -214,26 +201,26 @@ class Trainer:
             raise BadInput(f"training.lora.targetModules: {_one_line(error)}") from error
 
     def _save_memory(self, model: Any, examples: Sequence[Any]) -> None:
-        longest = max(self._settings.batch_tokens, *(len(e.ids) for e in examples))
-        largest = min(longest, sum(sorted((len(e.ids) for e in examples), reverse=True)[: self._settings.batch_size]))
+        longest = max(self._training.batch_tokens, *(len(e.ids) for e in examples))
+        largest = min(longest, sum(sorted((len(e.ids) for e in examples), reverse=True)[: self._training.batch_size]))
         if needs_checkpointing(self._base.config, largest, self._base.dtype.itemsize, free_memory(self._base.device)):
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
             model.enable_input_require_grads()
 
     def _run(self, model: Any, examples: list[Any], order: random.Random, limit: int) -> list[float]:
-        settings = self._settings
+        training = self._training
         parameters = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-        total = steps(len(examples), settings)
-        warmup = min(math.ceil(settings.warmup * total), total - 1)  # it begins at a rate of 0: a single step would learn nothing
+        optimizer = torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=training.weight_decay)
+        total = steps(len(examples), training)
+        warmup = min(math.ceil(training.warmup * total), total - 1)  # it begins at a rate of 0: a single step would learn nothing
         schedule = get_cosine_schedule_with_warmup(optimizer, warmup, total)
         scaler = torch.amp.GradScaler(enabled=self._base.dtype == torch.float16)
         curve: list[float] = []
         model.train()
-        for _ in range(settings.epochs):
+        for _ in range(training.epochs):
             order.shuffle(examples)
-            for start in range(0, len(examples), settings.batch_size):
-                loss = self._gradients(model, examples[start : start + settings.batch_size], limit, scaler)
+            for start in range(0, len(examples), training.batch_size):
+                loss = self._gradients(model, examples[start : start + training.batch_size], limit, scaler)
                 scaler.unscale_(optimizer)
                 torch.nn.utils.clip_grad_norm_(parameters, CLIP)
                 scaler.step(optimizer)
@@ -266,12 +253,12 @@ def _finite(folder: Path, curve: Sequence[float]) -> None:
         raise BadInput(f"training.learningRate: the adapter's weights are not finite (last loss {curve[-1]}); lower the rate")
 
 
-def tidy(folder: Path, model: str, revision: str, card: str) -> None:
+def tidy(folder: Path, model: ModelSpec, card: str) -> None:
     """Makes the directory the same wherever it was trained: no local paths, no set order, our model card."""
     path = folder / "adapter_config.json"
     config = json.loads(path.read_text())
-    config["base_model_name_or_path"] = model
-    config["revision"] = revision or None
+    config["base_model_name_or_path"] = model.source
+    config["revision"] = model.revision or None
     config["inference_mode"] = True
     if isinstance(config["target_modules"], list):
         config["target_modules"].sort()

@@ -7,7 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from maft.chat_template import ChatTemplate, load_chat_template
 from maft.errors import BadInput
+from maft.spec import ModelSpec
 from maft.store.base import open_store
 from maft.store.commits import plain_name
 
@@ -50,13 +52,18 @@ def _download(source: str) -> Path:
     return folder
 
 
-def check(source: str, revision: str, *, trust_remote_code: bool) -> None:
-    """BadInput unless the source is a causal language model whose weights, where they are local, are whole safetensors."""
-    path = local(source)
-    config = _config(path, revision, trust_remote_code=trust_remote_code)
+def chat_template(model: ModelSpec) -> ChatTemplate:
+    """The chat template of the base model; BadInput if it has none that works."""
+    return load_chat_template(local(model.source), model.revision or None, trust_remote_code=model.trust_remote_code)
+
+
+def check(model: ModelSpec) -> None:
+    """BadInput unless it is a causal language model whose weights, where they are local, are whole safetensors."""
+    source, path = model.source, local(model.source)
+    config = _config(path, model.revision, trust_remote_code=model.trust_remote_code)
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    remote = "AutoModelForCausalLM" in getattr(config, "auto_map", {}) if trust_remote_code else False
+    remote = "AutoModelForCausalLM" in getattr(config, "auto_map", {}) if model.trust_remote_code else False
     if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not remote:
         raise BadInput(f"model.source: {source} is a {config.model_type} model, not a causal language model")
     if Path(path).is_dir():

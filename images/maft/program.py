@@ -1,36 +1,79 @@
-"""What every program shares: its exit codes, its summary file, its progress for Prometheus.
+"""What every program shares: the door at which its command line is decoded, its exit codes, its summary, its progress.
 
 Exit code 0: the output is committed. 2: wrong input, one line on stderr, trying again will not help. Anything else: a fault
-that may pass. The summary is one JSON object of at most 4 KiB (a container's termination message holds no more).
+that may pass. What is fixed during a run comes as one JSON argument (`--spec`, maft.spec), what varies as flags; behind `run`
+everything is typed.
 """
 
 import argparse
-import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal, NoReturn
+from urllib.parse import urlsplit
 
+import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
 from maft import __version__
 from maft.errors import BadInput
+from maft.spec import Compared, Spec, decode_spec
+from maft.store.base import Store, open_store
+from maft.summaries import Failure, ProgramSummary, encode_summary
 
-SUMMARY_LIMIT = 4096  # bytes, the kubelet's limit for a termination message
+Takes = Literal["spec", "iteration", "agents", "servers", "group", "compared"]
+ERROR_BYTES = 2000  # of a message in a summary
 
 
-def parser(name: str, description: str) -> argparse.ArgumentParser:
-    """The flags that every program takes: where the run's objects lie, where the summary goes, where progress is read."""
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What a program was started for, decoded. Fields that it does not take keep their defaults."""
+
+    store: Store
+    """Where the run's objects lie."""
+    run: str
+    """NAMESPACE/NAME: the run's prefix in the store."""
+    given_spec: Spec | None = None
+    iteration: int = 0
+    """l: which debate, training or evaluation."""
+    agents: tuple[int, ...] = ()
+    """The agents to train, from 0."""
+    servers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """URLs of the replicas of each server; one server for all agents, or one per agent, in their order."""
+    group: str = ""
+    """NAMESPACE/NAME of a comparison: it has questions, servers and the base's calls in common with other runs."""
+    compared: tuple[Compared, ...] = ()
+    """The finished runs of a comparison."""
+    metrics: tuple[str, int] = ("", 0)
+    """Host (empty: all addresses) and port of the program's own metrics; port 0: none."""
+
+    @property
+    def spec(self) -> Spec:
+        """What the run computes."""
+        assert self.given_spec is not None, "a program that reads the spec takes it"
+        return self.given_spec
+
+    @property
+    def questions(self) -> str:
+        """The run whose questions are asked: the comparison's, else its own."""
+        return self.group or self.run
+
+
+def parser(name: str, description: str, takes: Sequence[Takes] = ()) -> argparse.ArgumentParser:
+    """The command line: where the run's objects lie, where the summary goes, where progress is read; and what the program takes."""
     flags = argparse.ArgumentParser(
         prog=f"python -m maft.{name}",
         description=description,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        allow_abbrev=False,  # `maft.serve` hands flags it does not know to vLLM
+        allow_abbrev=False,
     )
     flags.add_argument("--store", required=True, help="file:///folder or s3://bucket/prefix?endpoint=URL&region=NAME")
     flags.add_argument("--run", required=True, help="NAMESPACE/NAME of the run: its prefix in the store")
+    for taken in takes:
+        _ADD[taken](flags)
     environment = os.environ.get
     flags.add_argument("--summary", default=environment("MAFT_SUMMARY"), help="file for the JSON summary [MAFT_SUMMARY]")
     flags.add_argument(
@@ -40,13 +83,95 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
     return flags
 
 
-class Progress:
-    """How far a program is, as `maft_progress_done`, `maft_progress_expected` and a few counters of its own."""
+def _spec(flags: argparse.ArgumentParser) -> None:
+    flags.add_argument("--spec", metavar="JSON", help="what the run computes; `maft plan FILE` shows it, and every whole command")
 
-    def __init__(self, port: int, host: str = "") -> None:
+
+def _iteration(flags: argparse.ArgumentParser) -> None:
+    flags.add_argument("--iteration", type=int, required=True, help="l: whose output this is")
+
+
+def _agents(flags: argparse.ArgumentParser) -> None:
+    flags.add_argument("--agent", type=int, action="append", required=True, help="n, from 0; repeat for several agents")
+
+
+def _servers(flags: argparse.ArgumentParser) -> None:
+    flags.add_argument("--server", action="append", required=True, metavar="NAME=URL", help="one for all agents, or one per agent")
+
+
+def _group(flags: argparse.ArgumentParser) -> None:
+    flags.add_argument("--group", default="", metavar="NAMESPACE/NAME", help="of runs that are compared: it has what they share")
+
+
+def _compared(flags: argparse.ArgumentParser) -> None:
+    flags.add_argument(
+        "--compared", required=True, metavar="JSON", help="the finished runs, a list of method, seed, run, iteration"
+    )
+
+
+_ADD: dict[Takes, Callable[[argparse.ArgumentParser], None]] = {
+    "spec": _spec,
+    "iteration": _iteration,
+    "agents": _agents,
+    "servers": _servers,
+    "group": _group,
+    "compared": _compared,
+}
+
+
+def decode(arguments: argparse.Namespace) -> Assignment:
+    """The flags as an Assignment; BadInput for the first that cannot be read."""
+    given = vars(arguments)
+    return Assignment(
+        store=open_store(arguments.store),
+        run=arguments.run,
+        given_spec=_decoded_spec(given["spec"]) if "spec" in given else None,
+        iteration=given.get("iteration", 0),
+        agents=tuple(given.get("agent", ())),
+        servers=parse_servers(given.get("server", ())),
+        group=given.get("group", ""),
+        compared=_decoded_compared(given["compared"]) if "compared" in given else (),
+        metrics=(arguments.metrics_host, arguments.metrics_port),
+    )
+
+
+def _decoded_spec(text: str | None) -> Spec:
+    if text is None:
+        raise BadInput("--spec: missing; `maft plan FILE` shows the spec and the whole command line of every program")
+    try:
+        return decode_spec(text)
+    except msgspec.DecodeError as error:
+        raise BadInput(f"--spec: {error}; `maft plan FILE` shows what is expected") from None
+
+
+def _decoded_compared(text: str) -> tuple[Compared, ...]:
+    try:
+        return msgspec.json.decode(text, type=tuple[Compared, ...])
+    except msgspec.DecodeError as error:
+        raise BadInput(f"--compared: {error}; `maft compare FILE` makes it") from None
+
+
+def parse_servers(flags: Sequence[str]) -> dict[str, list[str]]:
+    """`NAME=URL` flags, in order, as a table."""
+    table: dict[str, list[str]] = {}
+    for flag in flags:
+        name, equals, url = flag.partition("=")
+        if not equals or urlsplit(url).scheme not in ("http", "https"):
+            raise BadInput(f"--server {flag}: expected NAME=http://HOST:PORT")
+        table.setdefault(name, []).append(url)
+    return table
+
+
+class Progress:
+    """How far a program is, as `maft_progress_done`, `maft_progress_expected` and a few metrics of its own.
+
+    address: host and port to serve them at; port 0: nowhere."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
         self.registry = CollectorRegistry()
         self.done = Gauge("maft_progress_done", "Units of work finished", registry=self.registry)
         self.total = Gauge("maft_progress_expected", "Units of work in all", registry=self.registry)
+        host, port = address
         if port:
             try:
                 start_http_server(port, addr=host or "0.0.0.0", registry=self.registry)
@@ -63,8 +188,8 @@ class Progress:
 
 
 def without_torch() -> None:
-    """For programs that read configurations and tokenizers, no weights: transformers imports torch where there is one, which
-    takes seconds. It asks once whether there is, and remembers; what a model's own code imports is left alone."""
+    """Hides torch from programs that read configurations and tokenizers, no weights: transformers imports it where there is one,
+    which takes seconds. It asks once whether there is, and remembers; what a model's own code imports is left alone."""
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # it would say that it found none
     sys.modules["torch"] = None  # type: ignore[assignment] # importing it fails now
     from transformers.utils import is_torch_available
@@ -73,17 +198,17 @@ def without_torch() -> None:
     del sys.modules["torch"]
 
 
-def run(main: Callable[[argparse.Namespace], Mapping[str, Any]], flags: argparse.ArgumentParser) -> None:
-    """Parses the flags, runs the program, writes its summary and exits."""
+def run(main: Callable[[Assignment], ProgramSummary], flags: argparse.ArgumentParser) -> NoReturn:
+    """Decodes the flags, runs the program, writes its summary and exits."""
     arguments = flags.parse_args()
     signal.signal(signal.SIGTERM, _stop)
     try:
-        summary = dict(main(arguments))
+        summary = main(decode(arguments))
     except BadInput as error:
-        _end(arguments.summary, error, 2)
+        fail(arguments.summary, error, 2)
     except (OSError, MemoryError) as error:
-        _end(arguments.summary, error, 1)
-    write_summary(arguments.summary, {"version": __version__, **summary})
+        fail(arguments.summary, error, 1)
+    write_summary(arguments.summary, summary)
     raise SystemExit(0)
 
 
@@ -91,18 +216,23 @@ def _stop(number: int, frame: object) -> None:
     raise SystemExit(128 + number)
 
 
-def _end(summary: str | None, error: BaseException, code: int) -> None:
+def fail(summary: str | None, error: BaseException, code: int) -> NoReturn:
+    """Writes a Failure of one line as the summary, says it on stderr, and exits with that code."""
     line = " ".join(str(error).split()) or type(error).__name__
-    write_summary(summary, {"version": __version__, "error": line[:2000]})
+    write_summary(summary, Failure(error=_cut(line)))
     print(f"error: {line}", file=sys.stderr, flush=True)
     raise SystemExit(code)
 
 
-def write_summary(path: str | None, summary: Mapping[str, Any]) -> None:
-    """Writes the summary, all or nothing where the file system allows it."""
-    data = json.dumps(summary, ensure_ascii=False, sort_keys=True).encode()
-    if len(data) > SUMMARY_LIMIT:
-        raise ValueError(f"summary of {len(data)} bytes; a termination message holds {SUMMARY_LIMIT}")
+def _cut(line: str) -> str:
+    """As much of it as a summary has room for: bytes of UTF-8, not characters; control characters would grow in JSON."""
+    printable = "".join(c if c.isprintable() else "?" for c in line)
+    return printable.encode(errors="replace")[:ERROR_BYTES].decode(errors="ignore")
+
+
+def write_summary(path: str | None, summary: ProgramSummary) -> None:
+    """Writes the summary, all or nothing where the file system allows it. ValueError if it is too long."""
+    data = encode_summary(msgspec.structs.replace(summary, version=__version__))
     if not path:
         return
     target = Path(path)

@@ -1,25 +1,36 @@
-"""What passes between the programs: problems, transcripts, examples, commits. Frozen, JSON on the wire.
+"""What passes between the programs: problems, transcripts, examples, commits. Frozen, camelCase JSON on the wire.
 
-`encode` and `decode` are the only way to and from JSON; `decode` rejects records of another shape.
+`encode` and `decode` are the only way to and from JSON; `decode` refuses records of another shape, and files of a format that this
+release does not know (docs/formats.md).
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from maft.errors import BadInput
+from maft.summaries import Score, Usage
 
 T = TypeVar("T")
 
 Role = Literal["generator", "critic"]
 ROLES: tuple[Role, ...] = ("generator", "critic")
 BASE = "base"  # the name under which every server serves the base model
+FORMAT = 1  # of commits, transcripts and run.json; docs/formats.md says what raises it
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Record(msgspec.Struct, frozen=True, rename="camel"):
+    """Anything that is written."""
+
+
+class Formatted(Record, frozen=True, kw_only=True):
+    """A record that says of which format it is: readers refuse others before they look at its fields."""
+
+    format: int = FORMAT
+
+
+class Problem(Record, frozen=True):
     """One question. `id` is a hash of its normalised text (without worked examples before it): equal questions have equal ids."""
 
     id: str
@@ -27,16 +38,14 @@ class Problem:
     answer: str
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Record, frozen=True):
     """One turn of a chat, as chat templates take it."""
 
     role: Literal["user", "assistant"]
     content: str
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Record, frozen=True):
     """One request to a model: what was asked for and what came back. Token counts include the end token."""
 
     model: str
@@ -47,16 +56,14 @@ class Call:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Remembered:
+class Remembered(Record, frozen=True):
     """A call of the base model under a hash of everything that decided it."""
 
     key: str
     call: Call
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(Record, frozen=True):
     """One answer of one agent in one round.
 
     prompt: the user turn it saw; parsed: the answer found in the text (None: did not parse); agrees: equals the final
@@ -70,8 +77,7 @@ class Turn:
     right: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(Record, frozen=True):
     """A summary by the base model, for one agent (None: shared by all, fast mode) before the given round (2..M)."""
 
     agent: int | None
@@ -80,8 +86,7 @@ class Summary:
     call: Call
 
 
-@dataclass(frozen=True, slots=True)
-class Vote:
+class Vote(Record, frozen=True):
     """Majority over the parsed answers of one round; `answer` is None where nothing parsed.
 
     votes: agents behind `answer`; runner_up: agents behind the next answer; tied: drawn by the seed among equals;
@@ -95,8 +100,7 @@ class Vote:
     right: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Transcript:
+class Transcript(Formatted, frozen=True):
     """One debate over one question: `turns[n][m]` is agent n's answer and `votes[m]` the majority in round m + 1."""
 
     index: int
@@ -127,8 +131,7 @@ class Transcript:
         yield from (summary.call for summary in self.summaries)
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
+class Example(Record, frozen=True):
     """One training sample: a chat that ends with the assistant, and the problem it came from. rejected: for preferences, the last
     answer that should have been less likely."""
 
@@ -137,32 +140,13 @@ class Example:
     rejected: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    """A mean over questions with its standard error; both are fractions, not percent."""
-
-    mean: float
-    stderr: float
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a stage asked of the servers: requests, tokens read and tokens written."""
-
-    calls: int
-    prompt_tokens: int
-    completion_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
+class Timing(Record, frozen=True):
     """Wall-clock seconds of a stage's last uninterrupted stretch. Lies beside the commit: equal work may take any time."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
+class Evaluation(Record, frozen=True):
     """A held-out debate in numbers; every question counts, answers that do not parse are wrong.
 
     answers[m]: single answers of round m + 1, mean over agents; agents[n][m]: the same per agent; votes[m]: the majority
@@ -183,8 +167,7 @@ class Evaluation:
     usage: Usage
 
 
-@dataclass(frozen=True, slots=True)
-class Diversity:
+class Diversity(Record, frozen=True):
     """How far the agents of one iteration are from each other; first answers, natural logarithms.
 
     nll[i][j]: mean negative log-likelihood of agent i's answers under agent j's model, nats per token; cross: mean over i ≠ j,
@@ -205,8 +188,7 @@ class Diversity:
     consensus: Score
 
 
-@dataclass(frozen=True, slots=True)
-class DatasetCounts:
+class DatasetCounts(Record, frozen=True):
     """One data set of one agent: examples kept, and what was left out under which reason."""
 
     role: Role
@@ -215,8 +197,7 @@ class DatasetCounts:
     left_out: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Adapter:
+class Adapter(Record, frozen=True):
     """One role of one agent in one iteration. name: as the servers know it (`base` where there is none yet);
     trained: False where there were too few examples and the agent kept what it had; loss_first, loss_last: mean of the first
     and of the last tenth of the steps, in nats per token."""
@@ -232,8 +213,7 @@ class Adapter:
     loss_last: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class StoredFile:
+class StoredFile(Record, frozen=True):
     """One object of a commit: its name below the commit's prefix, bytes and hex sha256."""
 
     name: str
@@ -241,8 +221,7 @@ class StoredFile:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(Formatted, frozen=True):
     """The last object of a publication. Readers follow it and never a listing."""
 
     prefix: str
@@ -258,17 +237,41 @@ class Commit:
         raise BadInput(f"{self.prefix}: its commit names no file {name!r}")
 
 
+def usage_of(commit: Commit) -> Usage:
+    """What a debate's commit says that its stage asked of the servers; BadInput if it says nothing of it."""
+    try:
+        return msgspec.convert(commit.meta["usage"], Usage)
+    except (KeyError, msgspec.ValidationError) as error:
+        raise BadInput(f"{commit.prefix}: its commit does not say what was asked of the servers: {error}") from None
+
+
 def encode(record: Any) -> bytes:
     """Compact JSON with sorted keys inside plain dicts, so that equal records give equal bytes."""
     return msgspec.json.encode(record, order="deterministic")
 
 
 def decode(data: bytes, kind: type[T], where: str) -> T:
-    """The record of that kind; BadInput naming `where` if the JSON has another shape."""
+    """The record of that kind; BadInput naming `where` if the JSON has another shape or format."""
     try:
+        if issubclass(kind, Formatted):
+            check_format(msgspec.json.decode(data, type=_Head).format, where)
         return msgspec.json.decode(data, type=kind)
     except msgspec.DecodeError as error:  # ValidationError is one
         raise BadInput(f"{where}: not a {kind.__name__} record: {error}") from None
+
+
+class _Head(msgspec.Struct):
+    """What comes before a look at the rest."""
+
+    format: int = 0
+
+
+def check_format(found: int, where: str) -> None:
+    """BadInput unless this release reads that format. 0: the file names none."""
+    if found == 0:
+        raise BadInput(f"{where}: made before formats had numbers, by maft 0.1 or older; use another name or prefix for this run")
+    if found != FORMAT:
+        raise BadInput(f"{where}: is of format {found}, this release reads {FORMAT}; use the release that made it, or a newer one")
 
 
 def encode_lines(records: Iterable[Any]) -> bytes:
@@ -283,5 +286,5 @@ def decode_lines(data: bytes, kind: type[T], where: str) -> list[T]:
 
 
 def plain(record: Any) -> Any:
-    """The record as dicts, lists and plain values."""
+    """The record as dicts, lists and plain values, named as in JSON."""
     return msgspec.to_builtins(record)

@@ -4,7 +4,8 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from maft.records import Score, Transcript, Usage
+from maft.records import Transcript
+from maft.summaries import Score, Usage
 
 
 def score(values: Sequence[float]) -> Score:
@@ -13,6 +14,11 @@ def score(values: Sequence[float]) -> Score:
     mean = sum(values) / n
     variance = sum((v - mean) ** 2 for v in values) / (n - 1) if n > 1 else 0.0
     return Score(mean, math.sqrt(variance / n))
+
+
+def rounded(value: Score) -> Score:
+    """To hundredths of a percent, as summaries have it."""
+    return Score(round(value.mean, 4), round(value.stderr, 4))
 
 
 def agreement(transcripts: Iterable[Transcript]) -> Score:

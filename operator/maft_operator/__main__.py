@@ -9,11 +9,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 from rich.console import Console
 
+from maft.spec import immutable_spec_json
 from maft_operator import __version__
 from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Graph
+from maft_operator.plan.step import BAD_INPUT
 from maft_operator.spec import files
 from maft_operator.spec.parse import Run, parse, store_url
 from maft_operator.spec.schema import BadSpec
@@ -26,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         code = arguments.call(arguments)
     except BadSpec as error:
         print(f"error: {error}", file=sys.stderr)
-        code = plan.BAD_INPUT
+        code = BAD_INPUT
     raise SystemExit(code)
 
 
@@ -178,31 +181,30 @@ def _plan(arguments: argparse.Namespace) -> int:
     return 0
 
 
+SHELL_VARIABLE = "SPEC"  # stands for the spec in what `maft plan` prints
+
+
 def described(run: Run, graph: Graph) -> str:
-    """The whole plan as text; equal resources give equal text."""
-    servers = ", ".join(f"{s.name} × {s.replicas}" for s in graph.servers)
-    lines = [f"# {run.key}: {len(graph.tasks)} tasks; servers {servers} (lifetime {run.spec.inference.lifetime})"]
+    """The whole plan as a shell takes it: the spec once, then a line for each server and task; equal resources give equal text."""
+    names = ", ".join(f"{s.name} × {s.replicas}" for s in graph.servers)
+    spec = msgspec.json.format(immutable_spec_json(run.spec), indent=1)
     urls = {s.name: [f"http://{s.name}:{plan.PORT}"] for s in graph.servers}
+    lines = [f"# {run.key}: {len(graph.tasks)} tasks; servers {names} (lifetime {run.spec.inference.lifetime})"]
+    lines += [f"{SHELL_VARIABLE}={shlex.quote(spec)}", ""]
     for server in graph.servers:
-        lines += ["", f"## server {server.name}", _shown(plan.serve(server, "--port", str(plan.PORT)))]
+        line = plan.serve(server, f"--port={plan.PORT}", spec=f"${SHELL_VARIABLE}")
+        lines.append(f"{_shown(line)}  # server {server.name}")
     for task in graph.tasks:
-        waits = f" after {', '.join(task.needs)}" if task.needs else ""
+        waits = f", after {', '.join(task.needs)}" if task.needs else ""
         asks = f", asks {', '.join(task.servers)}" if task.servers else ""
-        lines += ["", f"## task {task.name}{waits}{asks}", _shown(plan.command(task, urls))]
+        lines.append(f"{_shown(plan.command(task, urls, spec=f'${SHELL_VARIABLE}'))}  # task {task.name}{waits}{asks}")
     return "\n".join(lines) + "\n"
 
 
 def _shown(command: Sequence[str]) -> str:
-    """A command line that a shell takes, one flag a line."""
-    text = "python"
-    for part in command:
-        quoted = (
-            shlex.quote(part)
-            if "\n" not in part
-            else "$'" + part.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
-        )
-        text += f" \\\n  {quoted}" if part.startswith("--") else f" {quoted}"
-    return text
+    """A command line that a shell takes; the variable stays one."""
+    quoted = (f'"{part}"' if part == f"--spec=${SHELL_VARIABLE}" else shlex.quote(part) for part in command)
+    return " ".join(["python", *quoted])
 
 
 def _validate(arguments: argparse.Namespace) -> int:

@@ -3,7 +3,6 @@
 In: the evaluation commits of the runs. Out: below `compare/` of the group a table as text, Markdown, CSV, JSON, a chart, a page.
 """
 
-import argparse
 import csv
 import io
 import json
@@ -11,16 +10,18 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import Any
 
 import numpy as np
 
 from maft import __version__, program, records, scores
 from maft.errors import BadInput
-from maft.records import Diversity, Score, Transcript, Usage
+from maft.program import Assignment
+from maft.records import Diversity, Transcript
+from maft.spec import Compared
 from maft.store import layout
-from maft.store.base import Missing, Store, open_store
+from maft.store.base import Missing, Store
 from maft.store.commits import committed, fetch_record, fetch_records, required
+from maft.summaries import CompareSummary, Score, Usage
 
 RESAMPLES = 9999  # of the permutation test
 COLUMNS = (
@@ -42,16 +43,6 @@ COLUMNS = (
     "adapters",
 )
 WORDS = ("method", "next")  # columns of words; the others are numbers
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """One run: the iteration whose held-out debate counts."""
-
-    method: str
-    seed: int
-    run: str
-    iteration: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +128,7 @@ def _diversity(store: Store, run: str, iteration: int) -> Diversity | None:
 
 def _usage(store: Store, prefix: str) -> Usage:
     commit = required(store, prefix, "the debate")
-    return Usage(**commit.meta["usage"])
+    return records.usage_of(commit)
 
 
 def _seconds(store: Store, keys: Iterable[str]) -> float:
@@ -288,17 +279,15 @@ EXPLAINED = (
 )
 
 
-def main(arguments: argparse.Namespace) -> dict[str, Any]:
+def main(assignment: Assignment) -> CompareSummary:
     """Reads, compares, writes."""
-    store = open_store(arguments.store)
-    namespace = arguments.run.partition("/")[0]
-    compared = [_compared(text_) for text_ in arguments.compared]
+    store, group, compared = assignment.store, assignment.run, assignment.compared
+    namespace = group.partition("/")[0]
     held = {(one.method, one.seed): read(store, namespace, one) for one in compared}
     found = rows(held, list(dict.fromkeys(one.method for one in compared)))
-    origin = _origin(store, arguments.run, compared, held.values())
+    origin = _origin(store, group, compared, held.values())
     footer = f"{EXPLAINED}\n\n{origin}"
-    prefix = f"{arguments.run}/compare/"
-    data = {"rows": records.plain(found), "runs": records.plain(compared), "origin": origin}
+    data = {"format": records.FORMAT, "rows": records.plain(found), "runs": records.plain(compared), "origin": origin}
     outputs = {
         "table.txt": text(found) + "\n" + footer + "\n",
         "table.md": markdown(found, footer),
@@ -306,14 +295,10 @@ def main(arguments: argparse.Namespace) -> dict[str, Any]:
         "compare.json": json.dumps(data, indent=1, ensure_ascii=False, sort_keys=True),
         "index.html": _page(found, footer),
     }
+    prefix = f"{group}/compare/"
     for name, content in outputs.items():
         store.write(prefix + name, content.encode())
-    return {"table": text(found), "report": f"{store.url}/{prefix}index.html", "methods": len(found)}
-
-
-def _compared(text_: str) -> Compared:
-    method, seed, run, iteration = text_.split("=")
-    return Compared(method, int(seed), run, int(iteration))
+    return CompareSummary(table=text(found), report=f"{store.url}/{prefix}index.html", methods=len(found))
 
 
 def _origin(store: Store, group: str, compared: Sequence[Compared], held: Iterable[Held]) -> str:
@@ -337,25 +322,12 @@ def _page(found: Sequence[Row], footer: str) -> str:
     from maft import charts as report_plots
 
     chart = report_plots.compared([(row.method, row.accuracy) for row in found])
-    template = Environment(autoescape=True).from_string(
-        resources.files("maft.compare").joinpath("page.html.j2").read_text("utf-8")
-    )
+    template = Environment(autoescape=True).from_string(resources.files("maft.compare").joinpath("page.html.j2").read_text("utf-8"))
     heads, *lines = table(found)
     return template.render(heads=[(head, head in WORDS) for head in heads], rows=lines, chart=chart, footer=footer)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser_ = program.parser("compare", "Makes the table of many methods and seeds.")
-    parser_.add_argument(
-        "--compared",
-        action="append",
-        required=True,
-        metavar="METHOD=SEED=RUN=ITERATION",
-        help="a finished run of the same namespace",
-    )
-    return parser_
-
+PARSER = program.parser("compare", "Makes the table of many methods and seeds.", takes=("compared",))
 
 if __name__ == "__main__":
-    program.run(main, parser())
+    program.run(main, PARSER)

@@ -1,8 +1,83 @@
-"""`python -m maft.debate`: the command line of the debate."""
+"""`python -m maft.debate`: problems in, transcripts and 2N datasets out."""
 
-from maft import program
-from maft.debate.session import main, parser
+from collections.abc import Iterable, Sequence
+
+from maft import program, records
+from maft.answers import voting
+from maft.debate import datasets, society
+from maft.debate.session import clear, debate_part, note_time
+from maft.program import Assignment
+from maft.records import Commit, DatasetCounts, Transcript
+from maft.scores import accuracy, margins, usage
+from maft.spec import Spec
+from maft.store import layout
+from maft.store.base import Store
+from maft.store.commits import committed, fetch_records, publish, required
+from maft.summaries import DebateSummary, ProbeScore
+
+
+def main(assignment: Assignment) -> DebateSummary:
+    """Transcripts first, datasets after them; each is kept if it is committed already. The probe is in no dataset."""
+    store, spec = assignment.store, assignment.spec
+    prefix = layout.debate(assignment.run, assignment.iteration)
+    if committed(store, prefix) is None:
+        _debate(assignment, prefix)
+    commit = required(store, prefix, "this task")
+    clear(store, prefix)
+    transcripts = fetch_records(store, commit, layout.TRANSCRIPTS, Transcript)
+    counts = datasets.write(store, assignment.run, assignment.iteration, spec, transcripts, parent=commit)
+    return summary(spec, transcripts, counts, probe=probe_score(store, commit), spent=commit)
+
+
+def _debate(assignment: Assignment, prefix: str) -> None:
+    """Debates the training questions by last iteration's models, and commits the transcripts."""
+    store, spec, iteration = assignment.store, assignment.spec, assignment.iteration
+    rules = society.training_rules(spec, iteration)
+    players = society.load(store, assignment.run, spec, iteration - 1, spec.agents, tuple(assignment.servers))
+    debated = debate_part(assignment, rules, players, prefix, "train")
+    files = {name: records.encode_lines(several) for name, several in debated.transcripts.items()}
+    asked = usage([t for several in debated.transcripts.values() for t in several])
+    publish(store, prefix, files, meta={"seed": spec.seed, "usage": records.plain(asked)})
+    note_time(store, prefix, debated.seconds)
+
+
+def summary(
+    spec: Spec, transcripts: Sequence[Transcript], counts: Sequence[DatasetCounts], *, probe: ProbeScore | None, spent: Commit
+) -> DebateSummary:
+    """The debate in numbers. spent: the commit that knows what was asked of the servers."""
+    agents = len(transcripts[0].turns)
+    agreeing = sum(t.agreeing for t in transcripts)
+    return DebateSummary(
+        questions=len(transcripts),
+        agreement=round(agreeing / (agents * len(transcripts)), 4),
+        margins=tuple(margins(transcripts)),
+        kept={role: tuple(c.kept for c in counts if c.role == role) for role in records.ROLES},
+        abstained=None if spec.recipe.examples == "hinted" else abstained(transcripts, spec.debate.min_agreement),
+        probe=probe,
+        usage=records.usage_of(spent),
+    )
+
+
+def abstained(transcripts: Iterable[Transcript], minimum: int) -> int:
+    """Questions whose vote is no label, so that they train nothing."""
+    return sum(not voting.trains(t.vote, minimum) for t in transcripts)
+
+
+def probe_score(store: Store, commit: Commit) -> ProbeScore | None:
+    """How often the majority was right on the probe; None without one."""
+    if all(entry.name != layout.PROBE for entry in commit.files):
+        return None
+    transcripts = fetch_records(store, commit, layout.PROBE, Transcript)
+    right = accuracy(transcripts)
+    return ProbeScore(round(right.mean, 4), round(right.stderr, 4), len(transcripts))
+
+
+PARSER = program.parser(
+    "debate",
+    "Debates the training questions and makes the datasets of every agent.",
+    takes=("spec", "iteration", "servers", "group"),
+)
 
 if __name__ == "__main__":
     program.without_torch()
-    program.run(main, parser())
+    program.run(main, PARSER)

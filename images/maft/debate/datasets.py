@@ -4,21 +4,21 @@ Every agent learns from its own outputs only, unless the method pools them. Samp
 transcripts give equal bytes.
 """
 
-import argparse
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from maft import records
 from maft.answers import voting
 from maft.records import ROLES, Commit, DatasetCounts, Example, Message, Role, Transcript
+from maft.spec import Examples, Spec
 from maft.store import layout
 from maft.store.base import Store
 from maft.store.commits import publish
 
-Examples = Literal["first", "last", "hinted", "pairs"]
 NO_CONSENSUS = "no consensus"
 UNPARSED = "answer did not parse"
 OUTVOTED = "answer differs from the majority"
@@ -31,19 +31,6 @@ UNANIMOUS = "no answer to prefer it to, or none to prefer"
 
 
 @dataclass(frozen=True, slots=True)
-class DatasetRules:
-    """agents behind a label (0: strict plurality); share of corrected answers (w) in a critic's set; seed of the draw; examples:
-    what an example is; pooled: one set of all agents' examples, for agent 0."""
-
-    min_agreement: int
-    critic_mix: float
-    seed: int
-    critics: bool
-    examples: Examples = "first"
-    pooled: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Dataset:
     """One role of one agent."""
 
@@ -51,13 +38,13 @@ class Dataset:
     counts: DatasetCounts
 
 
-def generator_set(transcripts: Sequence[Transcript], agent: int, rules: DatasetRules) -> Dataset:
+def generator_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Dataset:
     """D_G[n]: the question and the first answer, where that answer equals the majority of the debate."""
     kept: list[Example] = []
     left_out: Counter[str] = Counter()
     for transcript in transcripts:
         first = transcript.turns[agent][0]
-        reason = _no_label(transcript, rules) or ("" if first.agrees else UNPARSED if first.parsed is None else OUTVOTED)
+        reason = _no_label(transcript, spec) or ("" if first.agrees else UNPARSED if first.parsed is None else OUTVOTED)
         if reason:
             left_out[reason] += 1
         else:
@@ -65,7 +52,7 @@ def generator_set(transcripts: Sequence[Transcript], agent: int, rules: DatasetR
     return _dataset("generator", agent, kept, left_out)
 
 
-def critic_set(transcripts: Sequence[Transcript], agent: int, rules: DatasetRules) -> Dataset:
+def critic_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Dataset:
     """D_C[n]: whole dialogues that end with the majority: a share w of those whose first answer was another one (C-, it was
     corrected), the rest of those that held it from the start (C+). As many as the share allows."""
     corrected: list[Example] = []
@@ -73,24 +60,24 @@ def critic_set(transcripts: Sequence[Transcript], agent: int, rules: DatasetRule
     left_out: Counter[str] = Counter()
     for transcript in transcripts:
         turns = transcript.turns[agent]
-        if reason := _no_label(transcript, rules) or _no_lesson(transcript, agent):
+        if reason := _no_label(transcript, spec) or _no_lesson(transcript, agent):
             left_out[reason] += 1
         else:
             side = kept_right if turns[0].agrees else corrected
             side.append(Example(transcript.problem.id, transcript.dialogue(agent)))
-    mixed = mix(corrected, kept_right, rules.critic_mix, rules.seed + agent)
+    mixed = mix(corrected, kept_right, spec.training.critic_mix, spec.seed + agent)
     if dropped := len(corrected) + len(kept_right) - len(mixed):
         left_out[MIX] = dropped
     return _dataset("critic", agent, mixed, left_out)
 
 
-def last_set(transcripts: Sequence[Transcript], agent: int, rules: DatasetRules) -> Dataset:
+def last_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Dataset:
     """Distillation: the question alone, and the last answer of the debate where it equals the majority."""
     kept: list[Example] = []
     left_out: Counter[str] = Counter()
     for transcript in transcripts:
         last = transcript.turns[agent][-1]
-        reason = _no_label(transcript, rules) or ("" if last.agrees else UNPARSED if last.parsed is None else STAYED_WRONG)
+        reason = _no_label(transcript, spec) or ("" if last.agrees else UNPARSED if last.parsed is None else STAYED_WRONG)
         if reason:
             left_out[reason] += 1
         else:
@@ -98,7 +85,7 @@ def last_set(transcripts: Sequence[Transcript], agent: int, rules: DatasetRules)
     return _dataset("generator", agent, kept, left_out)
 
 
-def hinted_set(transcripts: Sequence[Transcript], agent: int, rules: DatasetRules) -> Dataset:
+def hinted_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Dataset:
     """STaR (arXiv 2203.14465): the question alone, and the right answer, which may have been given after a hint. Reads labels."""
     kept: list[Example] = []
     left_out: Counter[str] = Counter()
@@ -111,7 +98,7 @@ def hinted_set(transcripts: Sequence[Transcript], agent: int, rules: DatasetRule
     return _dataset("generator", agent, kept, left_out)
 
 
-def pair_set(transcripts: Sequence[Transcript], agent: int, rules: DatasetRules) -> Dataset:
+def pair_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Dataset:
     """Preferences (MACA, arXiv 2509.15172): of the first answers to one question, one that equals the majority over one that does
     not. The agent's own answer is one side; the other is drawn from all agents' answers."""
     kept: list[Example] = []
@@ -120,11 +107,11 @@ def pair_set(transcripts: Sequence[Transcript], agent: int, rules: DatasetRules)
         firsts = [turns[0] for turns in transcript.turns]
         own = firsts[agent]
         others = [turn.call.text for turn in firsts if turn.agrees != own.agrees]
-        reason = _no_label(transcript, rules) or ("" if others else UNANIMOUS)
+        reason = _no_label(transcript, spec) or ("" if others else UNANIMOUS)
         if reason:
             left_out[reason] += 1
             continue
-        other = random.Random(f"{rules.seed}/{agent}/{transcript.problem.id}/pair").choice(others)
+        other = random.Random(f"{spec.seed}/{agent}/{transcript.problem.id}/pair").choice(others)
         chosen, rejected = (own.call.text, other) if own.agrees else (other, own.call.text)
         kept.append(replace(_first(transcript, agent, chosen), rejected=rejected))
     return _dataset("generator", agent, kept, left_out)
@@ -149,8 +136,8 @@ def mix(corrected: Sequence[Example], kept: Sequence[Example], share: float, see
     return sorted(chosen, key=lambda example: example.problem)
 
 
-def _no_label(transcript: Transcript, rules: DatasetRules) -> str:
-    return "" if voting.trains(transcript.vote, rules.min_agreement) else NO_CONSENSUS
+def _no_label(transcript: Transcript, spec: Spec) -> str:
+    return "" if voting.trains(transcript.vote, spec.debate.min_agreement) else NO_CONSENSUS
 
 
 def _no_lesson(transcript: Transcript, agent: int) -> str:
@@ -166,7 +153,7 @@ def _dataset(role: Role, agent: int, kept: Sequence[Example], left_out: Counter[
     return Dataset(tuple(kept), DatasetCounts(role, agent, len(kept), dict(sorted(left_out.items()))))
 
 
-_GENERATOR: dict[Examples, Callable[[Sequence[Transcript], int, DatasetRules], Dataset]] = {
+_GENERATOR: dict[Examples, Callable[[Sequence[Transcript], int, Spec], Dataset]] = {
     "first": generator_set,
     "last": last_set,
     "hinted": hinted_set,
@@ -174,13 +161,13 @@ _GENERATOR: dict[Examples, Callable[[Sequence[Transcript], int, DatasetRules], D
 }
 
 
-def build(transcripts: Sequence[Transcript], rules: DatasetRules) -> list[Dataset]:
+def build(transcripts: Sequence[Transcript], spec: Spec) -> list[Dataset]:
     """All data sets of an iteration, generators first; no critic sets where no critic is trained."""
     agents = range(len(transcripts[0].turns))
-    makers = {"generator": _GENERATOR[rules.examples], "critic": critic_set}
-    roles = ROLES if rules.critics else ROLES[:1]
-    sets = {role: [makers[role](transcripts, agent, rules) for agent in agents] for role in roles}
-    return [made for role in roles for made in ([pool(sets[role])] if rules.pooled else sets[role])]
+    makers = {"generator": _GENERATOR[spec.recipe.examples], "critic": critic_set}
+    roles = ROLES if spec.debate.critics else ROLES[:1]
+    sets = {role: [makers[role](transcripts, agent, spec) for agent in agents] for role in roles}
+    return [made for role in roles for made in ([pool(sets[role])] if spec.recipe.one_model else sets[role])]
 
 
 def pool(sets: Sequence[Dataset]) -> Dataset:
@@ -194,20 +181,13 @@ def pool(sets: Sequence[Dataset]) -> Dataset:
     return _dataset(sets[0].counts.role, 0, sorted(examples, key=lambda e: e.problem), left_out)
 
 
-def write(store: Store, arguments: argparse.Namespace, transcripts: Sequence[Transcript], parent: Commit) -> list[DatasetCounts]:
-    """Publishes the data sets and returns their counts."""
-    rules = DatasetRules(
-        arguments.min_agreement,
-        arguments.critic_mix,
-        arguments.seed,
-        not arguments.no_critics,
-        arguments.examples,
-        arguments.pooled,
-    )
-    made = build(transcripts, rules)
+def write(
+    store: Store, run: str, iteration: int, spec: Spec, transcripts: Sequence[Transcript], *, parent: Commit
+) -> list[DatasetCounts]:
+    """Publishes the datasets and returns their counts."""
+    made = build(transcripts, spec)
     files = {layout.dataset_file(d.counts.role, d.counts.agent): records.encode_lines(d.examples) for d in made}
-    prefix = layout.datasets(arguments.run, arguments.iteration)
     counts = [d.counts for d in made]
-    meta = {"counts": records.plain(counts), "examples": rules.examples, "pooled": rules.pooled}
-    publish(store, prefix, files, parents=[parent.prefix], meta=meta)
+    meta = {"counts": records.plain(counts), "examples": spec.recipe.examples, "pooled": spec.recipe.one_model}
+    publish(store, layout.datasets(run, iteration), files, parents=[parent.prefix], meta=meta)
     return counts

@@ -1,36 +1,59 @@
-"""Who plays: the agents of one iteration, the model behind each role, the server that has it, and the rules of debate."""
+"""Who plays and by which rules: the agents of one iteration, the model behind each role, the server that has it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-from maft.chat_template import Prompts
-from maft.records import BASE
+from msgspec.structs import replace
+
+from maft import adapters
+from maft.debate.prompts import Prompts
+from maft.records import BASE, Role
+from maft.spec import AnswerKind, DebateSpec, Spec
+from maft.store.base import Store
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How a debate goes. rounds: M, the first answers included; max_tokens: new tokens per answer and summary;
-    fast: canonical order, one shared summary, stop on unanimity; seed: of the run; iteration: part of every seed;
-    hinted: after a wrong answer the question is asked again with the right one, in place of debate (STaR)."""
+    """How the questions of one part are debated."""
 
-    rounds: int
-    summarize: bool
-    critics: bool
-    cooperative: bool
-    fast: bool
-    temperature: float
-    top_p: float
-    max_tokens: int
-    seed: int
-    iteration: int
+    debate: DebateSpec
     prompts: Prompts
+    answer: AnswerKind
+    seed: int
+    """Of the run."""
+    iteration: int
+    """Part of every seed."""
     hinted: bool = False
+    """After a wrong answer the question is asked again with the right one, in place of debate (STaR)."""
+
+    @property
+    def fast(self) -> bool:
+        """Whether answers keep their order, agents share one summary, and unanimity ends the debate."""
+        return self.debate.mode == "fast"
 
     def key(self, *parts: object) -> int:
         """A seed of 53 bits (exact in JSON) for one call, from the run's seed and what the call is for."""
         text = "/".join(str(part) for part in (self.seed, self.iteration, *parts))
         return int.from_bytes(sha256(text.encode()).digest()[:7]) >> 3
+
+
+def training_rules(spec: Spec, iteration: int) -> Rules:
+    """The rules for training questions: they alone may be asked again with a hint."""
+    prompts = Prompts(spec.task.prompt, spec.debate.prompts)
+    return Rules(spec.debate, prompts, spec.task.answer_kind, spec.seed, iteration, spec.recipe.examples == "hinted")
+
+
+def held_out_rules(spec: Spec, iteration: int) -> Rules:
+    """The rules for held-out questions: the same debate, or one answer where the trained model answers alone."""
+    debate = replace(spec.debate, rounds=1) if answers_alone(spec, iteration) else spec.debate
+    asked = spec.held_out_task
+    return Rules(debate, Prompts(asked.prompt, spec.debate.prompts), asked.answer_kind, spec.seed, iteration)
+
+
+def answers_alone(spec: Spec, iteration: int) -> bool:
+    """Whether one trained model answers held-out questions once, without debate."""
+    return spec.recipe.alone and iteration > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +71,7 @@ class Society:
 
     def model(self, agent: int, round_: int, rules: Rules) -> str:
         """Round 1 is the generator's; later rounds the critic's, or the generator's where there are no critics."""
-        return self.critics[agent] if round_ > 1 and rules.critics else self.generators[agent]
+        return self.critics[agent] if round_ > 1 and rules.debate.critics else self.generators[agent]
 
     def models(self) -> set[str]:
         """Every model that may be asked."""
@@ -60,6 +83,19 @@ class Society:
         return {BASE, *(self.generators[n] for n in mine), *(self.critics[n] for n in mine)}
 
 
-def seat(names: Sequence[str], agents: int) -> tuple[str, ...]:
+def load(store: Store, run: str, spec: Spec, models_from: int, agents: int, servers: Sequence[str]) -> Society:
+    """The first `agents` agents as they are after iteration `models_from` (0: the base plays all roles), each at its server.
+
+    Where no critics are trained they are never asked; with one model, all agents are agent 0."""
+    one_model = spec.recipe.one_model and models_from > 0
+
+    def names(role: Role) -> tuple[str, ...]:
+        return tuple(adapters.current(store, run, models_from, role, 0 if one_model else n).name for n in range(agents))
+
+    critics = names("critic") if spec.debate.critics else (BASE,) * agents
+    return Society(names("generator"), critics, assign_servers(servers, agents))
+
+
+def assign_servers(names: Sequence[str], agents: int) -> tuple[str, ...]:
     """The server of each agent: its own, or the one that all share."""
     return tuple(names) if len(names) == agents else (names[0],) * agents

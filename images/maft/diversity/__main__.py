@@ -4,7 +4,6 @@ In: the held-out debate of an iteration and the adapters that played it. Out: `d
 are about first answers, whose models are the generators; nats are natural logarithms.
 """
 
-import argparse
 import itertools
 import math
 import random
@@ -17,18 +16,19 @@ import torch
 from peft import PeftModel
 from torch.nn.functional import cosine_similarity, log_softmax
 
-from maft import adapters, flags, lora, models, program, records, scores
+from maft import adapters, lora, models, program, records, scores
 from maft.chat_template import ChatTemplate, Tokens
 from maft.diversity import embeddings
-from maft.records import BASE, Diversity, Score, Transcript
+from maft.program import Assignment
+from maft.records import BASE, Diversity, Transcript
 from maft.store import layout
-from maft.store.base import Store, open_store
 from maft.store.commits import committed, fetch_folder, fetch_record, fetch_records, publish, required
+from maft.summaries import DiversitySummary, Score
 
 OWN = "base"  # PEFT's name for no adapter
 
 
-class Society:
+class Generators:
     """The agents' generators on one copy of the base."""
 
     def __init__(self, base: Any, folders: Sequence[Path | None]) -> None:
@@ -54,7 +54,7 @@ class Society:
             return log_softmax(lora.logits(self._model, row).float(), dim=-1)
 
 
-def likelihoods(society: Society, answers: Sequence[Sequence[Tokens]]) -> tuple[list[list[float]], float]:
+def likelihoods(generators: Generators, answers: Sequence[Sequence[Tokens]]) -> tuple[list[list[float]], float]:
     """The matrix nll[i][j], and the mean KL over i ≠ j. answers[i]: agent i's first answers as tokens."""
     agents = range(len(answers))
     nll = [[0.0 for _ in agents] for _ in agents]
@@ -64,7 +64,7 @@ def likelihoods(society: Society, answers: Sequence[Sequence[Tokens]]) -> tuple[
         for tokens in answers[i]:
             labels = lora.lay([tokens]).labels
             counted += len(labels)
-            each = [society.log_probabilities(j, tokens) for j in agents]
+            each = [generators.log_probabilities(j, tokens) for j in agents]
             for j in agents:
                 nll[i][j] -= float(each[j].gather(1, labels[:, None].to(each[j].device)).sum())
                 if i != j:
@@ -95,14 +95,14 @@ def dissimilarity(transcripts: Sequence[Transcript], embed: Callable[[list[str]]
     return scores.score(found) if found else None
 
 
-def main(arguments: argparse.Namespace) -> dict[str, Any]:
+def main(assignment: Assignment) -> DiversitySummary:
     """Measures once; a second run finds its commit."""
-    store = open_store(arguments.store)
-    prefix = layout.diversity(arguments.run, arguments.iteration)
+    store, run, iteration = assignment.store, assignment.run, assignment.iteration
+    prefix = layout.diversity(run, iteration)
     if committed(store, prefix) is None:
-        held_out = required(store, layout.evaluation(arguments.run, arguments.iteration), "the evaluation of this iteration")
+        held_out = required(store, layout.evaluation(run, iteration), "the evaluation of this iteration")
         transcripts = fetch_records(store, held_out, layout.TRANSCRIPTS, Transcript)
-        measured = measure(arguments, store, sample(transcripts, arguments.questions, arguments.seed))
+        measured = measure(assignment, sample(transcripts, assignment.spec.evaluation.diversity, assignment.spec.seed))
         publish(store, prefix, {layout.DIVERSITY: records.encode(measured)}, parents=[held_out.prefix])
     commit = required(store, prefix, "this task")
     return summary(fetch_record(store, commit, layout.DIVERSITY, Diversity))
@@ -114,24 +114,25 @@ def sample(transcripts: Sequence[Transcript], questions: int, seed: int) -> list
     return [transcripts[i] for i in sorted(chosen)]
 
 
-def measure(arguments: argparse.Namespace, store: Store, transcripts: Sequence[Transcript]) -> Diversity:
+def measure(assignment: Assignment, transcripts: Sequence[Transcript]) -> Diversity:
     """Everything that Diversity has."""
-    template = flags.chat_template(arguments)
+    spec = assignment.spec
+    template = models.chat_template(spec.model)
     agents = range(len(transcripts[0].turns))
-    progress = program.Progress(arguments.metrics_port, arguments.metrics_host)
+    progress = program.Progress(assignment.metrics)
     progress.total.set(1)
     with tempfile.TemporaryDirectory(prefix="maft-diversity-") as scratch:
-        folders = [_folder(arguments, store, transcripts[0].turns[n][0].call.model, Path(scratch)) for n in agents]
-        base = lora.load_base(models.local(arguments.model), arguments.revision, arguments.trust_remote_code)
-        nll, kl = likelihoods(Society(base, folders), [_answers(template, transcripts, n) for n in agents])
+        folders = [_folder(assignment, transcripts[0].turns[n][0].call.model, Path(scratch)) for n in agents]
+        base = lora.load_base(spec.model)
+        nll, kl = likelihoods(Generators(base, folders), [_answers(template, transcripts, n) for n in agents])
     progress.done.inc()
     return Diversity(
-        iteration=arguments.iteration,
+        iteration=assignment.iteration,
         questions=len(transcripts),
         nll=tuple(map(tuple, nll)),
         cross=cross(nll),
         kl=kl,
-        dissimilarity=dissimilarity(transcripts, embeddings.load(arguments.embedder)) if arguments.embedder else None,
+        dissimilarity=dissimilarity(transcripts, embeddings.load(spec.evaluation.embedder)) if spec.evaluation.embedder else None,
         distinct=scores.distinct(transcripts),
         entropy=scores.entropy(transcripts),
         consensus=scores.agreement(transcripts),
@@ -143,29 +144,29 @@ def _answers(template: ChatTemplate, transcripts: Sequence[Transcript], agent: i
     return [template.tokens(chat, every_turn=False) for chat in chats]
 
 
-def _folder(arguments: argparse.Namespace, store: Store, model: str, scratch: Path) -> Path | None:
-    located = None if model == BASE else adapters.locate(model, arguments.run)
-    return fetch_folder(store, required(store, located[0], "the training"), scratch / model) if located else None
+def _folder(assignment: Assignment, model: str, scratch: Path) -> Path | None:
+    """The adapter's directory, fetched; None for the base."""
+    located = None if model == BASE else adapters.locate(model, assignment.run)
+    if located is None:
+        return None
+    return fetch_folder(assignment.store, required(assignment.store, located[0], "the training"), scratch / model)
 
 
-def summary(measured: Diversity) -> dict[str, Any]:
+def summary(measured: Diversity) -> DiversitySummary:
     """What status and tables show."""
-    found = {"questions": measured.questions, "nll": round(measured.cross, 4), "kl": round(measured.kl, 4)}
-    found |= {"distinct": round(measured.distinct.mean, 4), "entropy": round(measured.entropy.mean, 4)}
-    return found | ({"dissimilarity": round(measured.dissimilarity.mean, 4)} if measured.dissimilarity else {})
+    return DiversitySummary(
+        questions=measured.questions,
+        nll=round(measured.cross, 4),
+        kl=round(measured.kl, 4),
+        distinct=round(measured.distinct.mean, 4),
+        entropy=round(measured.entropy.mean, 4),
+        dissimilarity=round(measured.dissimilarity.mean, 4) if measured.dissimilarity else None,
+    )
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser_ = program.parser("diversity", "Measures how far the agents of an iteration are from each other.")
-    flags.add_model(parser_)
-    group = parser_.add_argument_group("diversity")
-    group.add_argument("--iteration", type=int, required=True, help="whose held-out debate is read")
-    group.add_argument("--questions", type=int, required=True, help="of it, drawn by the seed")
-    group.add_argument("--seed", type=int, required=True, help="of the run")
-    group.add_argument("--embedder", default="", help="sentence-embedding model: folder, hub id, or `package`; empty: none")
-    return parser_
-
+PARSER = program.parser(
+    "diversity", "Measures how far the agents of an iteration are from each other.", takes=("spec", "iteration")
+)
 
 if __name__ == "__main__":
-    program.run(main, parser())
+    program.run(main, PARSER)

@@ -6,32 +6,35 @@ never reads the answers.
 
 import random
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from itertools import cycle
 from typing import Literal
+
+import msgspec
 
 from maft.answers import extract as answers
 from maft.errors import BadInput
 from maft.prepare import sources
 from maft.prepare.sources import Row
 from maft.records import Problem
+from maft.spec import AnswerKind, EvaluationTaskSpec, TaskKind, TaskSpec
 
-TaskKind = Literal["arithmetic", "jsonl", "gsm8k", "math", "mmlu"]
-KINDS: tuple[TaskKind, ...] = ("arithmetic", "jsonl", "gsm8k", "math", "mmlu")
 OPERATORS = "+*+-*"  # a+b*c+d-e*f as in the paper; longer expressions go round again
 LETTERS = "ABCDEFGHIJ"  # of choices, as answers.py knows them
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """What to ask. source and held_out_source: jsonl files, hub data sets, or empty where the kind has its own. levels: of kind
+class Draw:
+    """Which questions to draw, and how many of them for what.
+
+    source and held_out_source: jsonl files, hub datasets, or empty where the kind has its own. levels: of kind
     math; subjects: of kind mmlu, empty for all; probe: questions beside those for training; section: where the spec says it."""
 
     kind: TaskKind
     source: str
     held_out_source: str
-    answer: answers.Kind
+    answer: AnswerKind
     train: int
     held_out: int
     seed: int
@@ -42,6 +45,44 @@ class Task:
     subjects: tuple[str, ...] = ()
     probe: int = 0
     section: Literal["task", "evaluation.task"] = "task"
+
+
+def of_task(task: TaskSpec) -> Draw:
+    """The draw that `task` asks for."""
+    return Draw(
+        kind=task.kind,
+        source=task.source,
+        held_out_source=task.held_out_source,
+        answer=task.answer_kind,
+        train=task.train,
+        held_out=task.held_out,
+        seed=task.seed,
+        operands=task.arithmetic.operands,
+        minimum=task.arithmetic.minimum,
+        maximum=task.arithmetic.maximum,
+        levels=task.levels,
+        subjects=task.subjects,
+        probe=task.probe,
+    )
+
+
+def of_evaluation_task(other: EvaluationTaskSpec, task: TaskSpec) -> Draw:
+    """The draw that `evaluation.task` asks for: what it trains on are the worked examples in front of its questions."""
+    return Draw(
+        kind=other.kind,
+        source=other.source,
+        held_out_source="",
+        answer=other.answer_kind,
+        train=other.shots,
+        held_out=other.held_out,
+        seed=task.seed,
+        operands=task.arithmetic.operands,
+        minimum=task.arithmetic.minimum,
+        maximum=task.arithmetic.maximum,
+        levels=other.levels,
+        subjects=other.subjects,
+        section="evaluation.task",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,54 +97,56 @@ class Split:
 Pool = dict[Problem, str]  # problems, each with its answer in full: what an example shows
 
 
-def load(task: Task) -> Split:
+def load(draw: Draw) -> Split:
     """Draws the questions. BadInput where a source is wrong or holds too few."""
-    pool, held_out_pool = _pools(task, ())
-    return split(list(pool), list(held_out_pool), task)
+    pool, held_out_pool = _pools(draw, ())
+    return split(list(pool), list(held_out_pool), draw)
 
 
-def elsewhere(task: Task, taken: Split) -> tuple[Problem, ...]:
+def from_other_task(draw: Draw, taken: Split) -> tuple[Problem, ...]:
     """Held-out questions of another task than the one trained on, none of them `taken`. Its `train` questions are worked examples
     that stand before each question; a problem's id stays that of its question alone."""
     ids = {p.id for p in (*taken.train, *taken.probe)}
-    pool, held_out_pool = _pools(task, ids)
-    drawn = split(list(pool), list(held_out_pool), task)
+    pool, held_out_pool = _pools(draw, ids)
+    drawn = split(list(pool), list(held_out_pool), draw)
     examples = "".join(f"Question: {p.question}\nAnswer: {pool[p]}\n\n" for p in drawn.train)
-    return tuple(replace(p, question=f"{examples}Question: {p.question}") if examples else p for p in drawn.held_out)
+    if not examples:
+        return drawn.held_out
+    return tuple(msgspec.structs.replace(p, question=f"{examples}Question: {p.question}") for p in drawn.held_out)
 
 
-def split(pool: Sequence[Problem], held_out_pool: Sequence[Problem], task: Task) -> Split:
+def split(pool: Sequence[Problem], held_out_pool: Sequence[Problem], draw: Draw) -> Split:
     """Seeded draw without replacement; questions of equal text count once and never fall on two sides."""
     shuffled = list({p.id: p for p in pool}.values())
-    random.Random(f"{task.seed}/questions").shuffle(shuffled)
-    train, rest = tuple(shuffled[: task.train]), shuffled[task.train :]
+    random.Random(f"{draw.seed}/questions").shuffle(shuffled)
+    train, rest = tuple(shuffled[: draw.train]), shuffled[draw.train :]
     if not held_out_pool:
-        _enough(shuffled, ("train", "held_out", "probe"), task)
-        return Split(train, tuple(rest[: task.held_out]), tuple(rest[task.held_out : task.held_out + task.probe]))
-    _enough(shuffled, ("train", "probe"), task)
-    probe = tuple(rest[: task.probe])
+        _enough(shuffled, ("train", "held_out", "probe"), draw)
+        return Split(train, tuple(rest[: draw.held_out]), tuple(rest[draw.held_out : draw.held_out + draw.probe]))
+    _enough(shuffled, ("train", "probe"), draw)
+    probe = tuple(rest[: draw.probe])
     taken = {p.id for p in (*train, *probe)}
     others = [p for p in {p.id: p for p in held_out_pool}.values() if p.id not in taken]
-    random.Random(f"{task.seed}/held-out").shuffle(others)
-    _enough(others, ("held_out",), task)
-    return Split(train, tuple(others[: task.held_out]), probe)
+    random.Random(f"{draw.seed}/held-out").shuffle(others)
+    _enough(others, ("held_out",), draw)
+    return Split(train, tuple(others[: draw.held_out]), probe)
 
 
-def _enough(pool: Sequence[Problem], parts: Iterable[str], task: Task) -> None:
-    counts = {part: getattr(task, part) for part in parts}
+def _enough(pool: Sequence[Problem], parts: Iterable[str], draw: Draw) -> None:
+    counts = {part: getattr(draw, part) for part in parts}
     wanted = sum(counts.values())
     if len(pool) < wanted:
-        names = {"train": "train" if task.section == "task" else "shots", "held_out": "heldOut", "probe": "probe"}
-        fields = " + ".join(f"{task.section}.{names[part]}" for part, count in counts.items() if count)
-        source = task.source or task.kind
+        names = {"train": "train" if draw.section == "task" else "shots", "held_out": "heldOut", "probe": "probe"}
+        fields = " + ".join(f"{draw.section}.{names[part]}" for part, count in counts.items() if count)
+        source = draw.source or draw.kind
         raise BadInput(f"{fields}: {wanted} questions asked for, {source} has {len(pool)} different ones; ask for fewer")
 
 
-def problem(question: str, answer: str, kind: answers.Kind, where: str) -> Problem:
+def problem(question: str, answer: str, kind: AnswerKind, where: str) -> Problem:
     """A problem with its reference answer in canonical form; BadInput naming `where` if the answer is not of the kind."""
     reference = answers.canonical(answer, kind)
     if reference is None:
-        raise BadInput(f"{where}: answer {answer[:60]!r} is no {kind}; correct it or set task.answer")
+        raise BadInput(f"{where}: answer {answer[:60]!r} is no {kind}; correct it or set draw.answer")
     normalised = " ".join(question.casefold().split())
     return Problem(sha256(normalised.encode()).hexdigest()[:16], question, reference)
 
@@ -128,14 +171,14 @@ def value(numbers: Sequence[int]) -> int:
     return total + sign * product
 
 
-def _arithmetic(task: Task, wanted: int) -> Pool:
-    space = max(0, task.maximum - task.minimum + 1) ** task.operands
+def _arithmetic(draw: Draw, wanted: int) -> Pool:
+    space = max(0, draw.maximum - draw.minimum + 1) ** draw.operands
     if space < wanted:
         raise BadInput(f"task.arithmetic: {wanted} questions asked for, the operands allow {space}; widen them or ask for fewer")
-    generator = random.Random(f"{task.seed}/arithmetic")
+    generator = random.Random(f"{draw.seed}/arithmetic")
     drawn: dict[tuple[int, ...], None] = {}
     while len(drawn) < wanted:
-        drawn[tuple(generator.randint(task.minimum, task.maximum) for _ in range(task.operands))] = None
+        drawn[tuple(generator.randint(draw.minimum, draw.maximum) for _ in range(draw.operands))] = None
     values = {f"What is the result of {expression(numbers)}?": str(value(numbers)) for numbers in drawn}
     return {problem(question, result, "number", "task.arithmetic"): result for question, result in values.items()}
 
@@ -143,21 +186,21 @@ def _arithmetic(task: Task, wanted: int) -> Pool:
 # --- formats: from a row to a problem and its answer in full ---
 
 
-def _plain(row: Row, where: str, task: Task) -> tuple[Problem, str]:
+def _plain(row: Row, where: str, draw: Draw) -> tuple[Problem, str]:
     question, answer = (_text(row, field, where) for field in ("question", "answer"))
-    return problem(question, answer, task.answer, where), answer
+    return problem(question, answer, draw.answer, where), answer
 
 
-def _gsm8k(row: Row, where: str, task: Task) -> tuple[Problem, str]:
+def _gsm8k(row: Row, where: str, draw: Draw) -> tuple[Problem, str]:
     """The reference stands after `####` in a worked solution."""
     question, solution = (_text(row, field, where) for field in ("question", "answer"))
     return problem(question, solution.rpartition("####")[2], "number", where), solution
 
 
-def _math(row: Row, where: str, task: Task) -> tuple[Problem, str] | None:
+def _math(row: Row, where: str, draw: Draw) -> tuple[Problem, str] | None:
     """The reference is the last box of a worked solution. Some rows of the published set are of "Level ?"."""
     question, level, solution = (_text(row, field, where) for field in ("problem", "level", "solution"))
-    if level.removeprefix("Level").strip() not in map(str, task.levels):
+    if level.removeprefix("Level").strip() not in map(str, draw.levels):
         return None
     boxed = answers.last_boxed(solution)
     if boxed is None:
@@ -165,9 +208,9 @@ def _math(row: Row, where: str, task: Task) -> tuple[Problem, str] | None:
     return problem(question, boxed, "math", where), solution
 
 
-def _mmlu(row: Row, where: str, task: Task) -> tuple[Problem, str] | None:
+def _mmlu(row: Row, where: str, draw: Draw) -> tuple[Problem, str] | None:
     """The choices become part of the question; the answer is the number of one, from 0, or its letter."""
-    if task.subjects and row.get("subject") not in task.subjects:
+    if draw.subjects and row.get("subject") not in draw.subjects:
         return None
     question, answer, choices = _text(row, "question", where), _text(row, "answer", where).strip(), row.get("choices")
     if not isinstance(choices, list) or not 2 <= len(choices) <= len(LETTERS):
@@ -186,7 +229,7 @@ class Format:
     """hub: data set where no source is named; config: of it, empty for `default` or else all that it has; parts: its splits for
     training and for held-out questions; columns: of a row."""
 
-    read: Callable[[Row, str, Task], tuple[Problem, str] | None]
+    read: Callable[[Row, str, Draw], tuple[Problem, str] | None]
     columns: tuple[str, ...]
     hub: str = ""
     config: str = ""
@@ -205,33 +248,33 @@ FORMATS: dict[TaskKind, Format] = {
 # --- pools ---
 
 
-def _pools(task: Task, taken: Collection[str]) -> tuple[Pool, Pool]:
+def _pools(draw: Draw, taken: Collection[str]) -> tuple[Pool, Pool]:
     """All questions to draw from, and those for held-out questions where they have a source of their own; without `taken`."""
-    if task.kind == "arithmetic":
-        pool, held_out_pool = _arithmetic(task, task.train + task.held_out + task.probe + len(taken)), Pool()
+    if draw.kind == "arithmetic":
+        pool, held_out_pool = _arithmetic(draw, draw.train + draw.held_out + draw.probe + len(taken)), Pool()
     else:
-        source = task.source or FORMATS[task.kind].hub
-        held_out = (task.held_out_source or ("" if _is_file(source, task) else source)) if task.held_out else ""
-        pool = _pool(task, source, 0) if task.train or task.probe or not held_out else Pool()
-        held_out_pool = _pool(task, held_out, 1) if held_out else Pool()
+        source = draw.source or FORMATS[draw.kind].hub
+        held_out = (draw.held_out_source or ("" if _is_file(source, draw) else source)) if draw.held_out else ""
+        pool = _pool(draw, source, 0) if draw.train or draw.probe or not held_out else Pool()
+        held_out_pool = _pool(draw, held_out, 1) if held_out else Pool()
     new, new_held_out = ({p: full for p, full in some.items() if p.id not in taken} for some in (pool, held_out_pool))
     return new, new_held_out
 
 
-def _pool(task: Task, source: str, part: int) -> Pool:
-    form = FORMATS[task.kind]
-    place = sources.Place(source, form.columns, task.section)
-    rows = list(sources.of_file(place) if _is_file(source, task) else sources.of_hub(place, form.config, form.parts[part]))
+def _pool(draw: Draw, source: str, part: int) -> Pool:
+    form = FORMATS[draw.kind]
+    place = sources.Place(source, form.columns, draw.section)
+    rows = list(sources.of_file(place) if _is_file(source, draw) else sources.of_hub(place, form.config, form.parts[part]))
     if not rows:
-        raise BadInput(f"{task.section}.source: {source} holds no questions")
+        raise BadInput(f"{draw.section}.source: {source} holds no questions")
     known = {str(row.get("subject")) for _, row in rows}
-    if unknown := [subject for subject in task.subjects if subject not in known]:
-        raise BadInput(f"{task.section}.subjects: {source} has no {unknown[0]!r}; it has {', '.join(sorted(known))[:1000]}")
-    return dict(found for where, row in rows if (found := form.read(row, where, task)))
+    if unknown := [subject for subject in draw.subjects if subject not in known]:
+        raise BadInput(f"{draw.section}.subjects: {source} has no {unknown[0]!r}; it has {', '.join(sorted(known))[:1000]}")
+    return dict(found for where, row in rows if (found := form.read(row, where, draw)))
 
 
-def _is_file(source: str, task: Task) -> bool:
-    return task.kind == "jsonl" or source.startswith(("/", "./", "../", "s3://", "file://")) or source.endswith(".jsonl")
+def _is_file(source: str, draw: Draw) -> bool:
+    return draw.kind == "jsonl" or source.startswith(("/", "./", "../", "s3://", "file://")) or source.endswith(".jsonl")
 
 
 def _text(row: Row, field: str, where: str) -> str:

@@ -4,7 +4,6 @@ Reads commits and nothing else, so an unfinished run gives a page about what is 
 reaches the page as JSON in data blocks, and a script puts it there as text.
 """
 
-import argparse
 import base64
 import hashlib
 import json
@@ -18,13 +17,16 @@ from markupsafe import Markup
 
 from maft import __version__, program, records
 from maft import charts as report_plots
-from maft.records import BASE, ROLES, Usage
-from maft.report.read import CATEGORIES, EMBEDDED, Card, Run, Stage, Task, embeddable, fit, read
+from maft.program import Assignment
+from maft.records import BASE, ROLES
+from maft.report.read import CATEGORIES, EMBEDDED, Card, Run, Stage, embeddable, fit, read
 from maft.report.sentences import NAMES, Row, bare, details, gain, headline, method, probed, rows, tight, unfinished, warning
+from maft.scores import rounded
+from maft.spec import TaskSpec
 from maft.store import layout
-from maft.store.base import open_store
+from maft.summaries import ReportSummary, ResultRow, Usage
 
-SUMMARY_ROWS = 30  # of the table in the summary, which holds 4 KiB
+SUMMARY_ROWS = 18  # of the table in the summary, which holds 4 KiB
 
 
 def clock(seconds: float | None) -> str:
@@ -39,16 +41,16 @@ def clock(seconds: float | None) -> str:
 
 def facts(run: Run) -> dict[str, str]:
     """The head of the page."""
-    spec, stage = run.spec, run.stages[0] if run.stages else None
-    seed = spec.seed if spec.seed is not None else stage.seed if stage else None
+    stage = run.stages[0] if run.stages else None
     train, held_out = (run.questions.get(f"{part}.jsonl") for part in ("train", "held-out"))
+    seed = run.spec.seed if run.spec else stage.seed if stage else None
     found = {
-        "Method": run.spec.method,
+        "Method": run.method,
         "Model": str(run.meta.get("model", "")),
-        "Task": _task(spec.task),
+        "Task": _task(run.spec.task) if run.spec else "",
         "Questions": f"{train:,} for training, {held_out:,} held out" if train is not None and held_out is not None else "",
-        "Agents": str(spec.agents or (stage.agents if stage else "")),
-        "Rounds of debate": str(spec.debate.rounds or max((s.rounds for s in run.stages), default=0) or ""),
+        "Agents": str(run.spec.agents if run.spec else stage.agents if stage else ""),
+        "Rounds of debate": str(run.spec.debate.rounds if run.spec else max((s.rounds for s in run.stages), default="")),
         "Iterations": f"{run.trained} of {run.planned}",
         "Seed": "" if seed is None else str(seed),
         "Versions": ", ".join(f"{name} {number}" for name, number in sorted(versions(run).items())),
@@ -56,7 +58,7 @@ def facts(run: Run) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def _task(task: Task) -> str:
+def _task(task: TaskSpec) -> str:
     if task.kind == "arithmetic":
         numbers = task.arithmetic
         return f"arithmetic, {numbers.operands} integers from {numbers.minimum} to {numbers.maximum}"
@@ -207,8 +209,8 @@ def page(run: Run, shown: Sequence[Sequence[Card]]) -> str:
         stages=embeddable(records.encode(_stages(run))),
         base=BASE,
         method=method(run),
-        variation=run.spec.method not in NAMES,
-        labels=run.spec.method == "star",
+        variation=run.method not in NAMES,
+        labels=run.method == "star",
         version=__version__,
     )
 
@@ -218,38 +220,40 @@ def _hash(script: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def main(arguments: argparse.Namespace) -> dict[str, Any]:
+def main(assignment: Assignment) -> ReportSummary:
     """Writes both files anew."""
-    store = open_store(arguments.store)
-    run = read(store, arguments.run)
+    store = assignment.store
+    run = read(store, assignment.run)
     shown = fit([stage.cards for stage in run.stages], EMBEDDED)
-    prefix = f"{arguments.run}/{layout.REPORT}"
+    prefix = f"{assignment.run}/{layout.REPORT}"
     store.write(f"{prefix}report.json", json.dumps(records.plain(data(run, shown)), indent=1, ensure_ascii=False).encode())
     store.write(f"{prefix}index.html", page(run, shown).encode())
-    return {
-        "report": f"{store.url}/{prefix}index.html",
-        "accuracy": summary_rows(run),
-        "debates": sum(stage.questions for stage in run.stages),
-        "inPage": sum(len(cards) for cards in shown),
-    }
+    return ReportSummary(
+        report=f"{store.url}/{prefix}index.html",
+        results=summary_rows(run),
+        debates=sum(stage.questions for stage in run.stages),
+        in_page=sum(len(cards) for cards in shown),
+    )
 
 
-def summary_rows(run: Run) -> list[list[Any]]:
-    """Name, accuracy, one first answer and consensus as mean and standard error (None where only a part of another row); of a long
-    run the reference rows and the last iterations."""
-    found = [_summary_row(row) for row in rows(run)]
+def summary_rows(run: Run) -> tuple[ResultRow, ...]:
+    """The paper's table; of a long run the reference rows and the last iterations."""
+    found = tuple(_summary_row(row) for row in rows(run))
     return found if len(found) <= SUMMARY_ROWS else found[:3] + found[3 - SUMMARY_ROWS :]
 
 
-def _summary_row(row: Row) -> list[Any]:
-    parts = (row.accuracy, row.numbers.answers[0], row.numbers.consensus) if row.numbers else (row.accuracy, None, None)
-    return [row.name, *([round(part.mean, 4), round(part.stderr, 4)] if part else None for part in parts)]
+def _summary_row(row: Row) -> ResultRow:
+    if row.numbers is None:
+        return ResultRow(name=row.name, accuracy=rounded(row.accuracy))
+    return ResultRow(
+        name=row.name,
+        accuracy=rounded(row.accuracy),
+        answer=rounded(row.numbers.answers[0]),
+        consensus=rounded(row.numbers.consensus),
+    )
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    return program.parser("report", "Makes a page of everything that the run has committed.")
-
+PARSER = program.parser("report", "Makes a page of everything that the run has committed.")
 
 if __name__ == "__main__":
-    program.run(main, parser())
+    program.run(main, PARSER)

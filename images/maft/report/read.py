@@ -14,11 +14,13 @@ from markupsafe import Markup
 
 from maft import records
 from maft.errors import BadInput
-from maft.records import Adapter, Call, Commit, DatasetCounts, Diversity, Evaluation, Score, Timing, Transcript, Turn, Usage
+from maft.records import Adapter, Call, Commit, DatasetCounts, Diversity, Evaluation, Timing, Transcript, Turn
 from maft.scores import accuracy, agreement, usage
+from maft.spec import Spec
 from maft.store import layout
 from maft.store.base import Missing, Store
 from maft.store.commits import committed, fetch, fetch_record, fetch_records
+from maft.summaries import Score, Usage
 
 T = TypeVar("T")
 
@@ -29,52 +31,6 @@ EMBEDDED = 8_000_000  # bytes of debates in a page: a browser still opens it at 
 
 
 # --- what a run has committed ---
-
-
-@dataclass(frozen=True, slots=True)
-class Arithmetic:
-    """The expressions of kind arithmetic."""
-
-    operands: int = 0
-    minimum: int = 0
-    maximum: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """The questions as the spec has them."""
-
-    kind: str = ""
-    source: str = ""
-    arithmetic: Arithmetic = Arithmetic()
-
-
-@dataclass(frozen=True, slots=True)
-class Rounds:
-    """The debate as the spec has it."""
-
-    rounds: int = 0
-    mode: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Baselines:
-    """The reference rows that the spec asks for."""
-
-    baselines: tuple[str, ...] = ("base", "majority", "debate")
-
-
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """What the report takes from the run's spec; the runs of a comparison have none of their own."""
-
-    method: str = ""
-    agents: int = 0
-    iterations: int = 0
-    seed: int | None = None
-    task: Task = Task()
-    debate: Rounds = Rounds()
-    evaluation: Baselines = Baselines()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +98,12 @@ class Iteration:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Whatever is there of a run. meta: of the problems' commit; questions: by file of problems."""
+    """Whatever is there of a run. meta: of the problems' commit; spec: None for the runs of a comparison, which have none of
+    their own; questions: by file of problems."""
 
     key: str
     meta: Mapping[str, Any]
-    spec: Spec
+    spec: Spec | None
     questions: Mapping[str, int]
     iterations: tuple[Iteration, ...]
 
@@ -168,7 +125,17 @@ class Run:
     @property
     def planned(self) -> int:
         """Iterations in the spec, or as many as there are where it has none."""
-        return max(self.spec.iterations, self.iterations[-1].number if self.iterations else 0)
+        return max(self.spec.iterations if self.spec else 0, self.iterations[-1].number if self.iterations else 0)
+
+    @property
+    def method(self) -> str:
+        """As in the spec; empty where there is none."""
+        return self.spec.method if self.spec else ""
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """The reference rows that are asked for: where there is no spec, all."""
+        return self.spec.evaluation.baselines if self.spec else ("base", "majority", "debate")
 
 
 def read(store: Store, run: str) -> Run:
@@ -178,7 +145,7 @@ def read(store: Store, run: str) -> Run:
     if problems is None and not iterations:
         raise BadInput(f"{store.url}/{run}/: nothing committed there; check --store and --run, or start the run first")
     meta = problems.meta if problems else {}
-    spec = records.decode(str(meta.get("spec") or "{}").encode(), Spec, f"{store.url}/{run}/{layout.PROBLEMS}: spec")
+    spec = _meta(problems, "spec", Spec) if problems and "spec" in meta else None
     names = [entry.name for entry in problems.files] if problems else []
     questions = {name: len(fetch(store, problems, name).splitlines()) for name in names} if problems else {}
     return Run(run, meta, spec, questions, iterations)

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from maft.records import Evaluation, Score
+from maft.records import Evaluation
 from maft.report.read import Run, Stage
 from maft.scores import score
+from maft.summaries import Score
 
 NOISE = 2.0  # standard errors within which a difference is called no difference
 NAMES = {"multiagent": "multiagent finetuning", "": "finetuned"}  # of methods that are not called as in spec.method
@@ -37,15 +38,15 @@ def _untrained(run: Run, e: Evaluation) -> list[Row]:
         reference["majority"] = Row(f"majority of {len(e.agents)}", e.votes[0], None)
     if len(e.votes) > 1:
         reference["debate"] = Row("debate (untrained)", e.votes[-1], e)
-    itself = run.spec.method
-    shown = [row for key, row in reference.items() if key in (*run.spec.evaluation.baselines, itself)]
+    itself = run.method
+    shown = [row for key, row in reference.items() if key in (*run.baselines, itself)]
     trained = run.planned or itself in NAMES
     return shown if trained or itself in reference else [*shown, Row(itself, e.votes[-1], e)]
 
 
 def method(run: Run) -> str:
     """As the tables name it."""
-    return NAMES.get(run.spec.method, run.spec.method)
+    return NAMES.get(run.method, run.method)
 
 
 def who(e: Evaluation) -> str:

@@ -4,40 +4,58 @@ import argparse
 import os
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from maft import flags, models, program
+from maft import models, program
 from maft.errors import BadInput
+from maft.program import Assignment
 from maft.records import BASE
 from maft.serve import resolver
 
 # Eager: compiling takes longer than a small run. Whole prefills: vLLM 0.32 rewinds the generator of a seeded request after a
 # partial prefill, which a CPU generator cannot do, and the engine dies ("CPU Generator does not use offset").
 CPU = ["--enforce-eager", "--dtype", "float32", "--no-enable-chunked-prefill"]
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # vLLM's choices for --max-lora-rank
+BATCHED = 16  # adapters in one batch at most
 
 
-def command(arguments: argparse.Namespace, extra: Sequence[str]) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where a server listens, how many adapters it serves at a time, and the folder where it keeps those that it fetched."""
+
+    host: str
+    port: int
+    adapters: int
+    folder: str
+
+
+def command(assignment: Assignment, listening: Listening) -> list[str]:
     """vLLM's command line. `python -m`, because the console script of the CPU build lacks package metadata."""
+    spec = assignment.spec
+    rank = next(rank for rank in RANKS if rank >= spec.training.lora.rank)
     line = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
-    line += ["--model", models.local(arguments.model), "--served-model-name", BASE, "--generation-config", "vllm"]
-    line += ["--host", arguments.host, "--port", str(arguments.port)]
-    line += ["--enable-lora", "--max-lora-rank", str(arguments.max_lora_rank), "--max-loras", str(arguments.max_loras)]
-    line += ["--max-cpu-loras", str(arguments.max_cpu_loras), "--middleware", "maft.serve.resolver.Closed"]
+    line += ["--model", models.local(spec.model.source), "--served-model-name", BASE, "--generation-config", "vllm"]
+    line += ["--host", listening.host, "--port", str(listening.port)]
+    line += ["--enable-lora", "--max-lora-rank", str(rank), "--max-loras", str(min(listening.adapters, BATCHED))]
+    # Twice as many in memory: while new adapters arrive, the previous iteration's are still asked for.
+    line += ["--max-cpu-loras", str(2 * listening.adapters), "--middleware", "maft.serve.resolver.Closed"]
     line += ["--disable-uvicorn-access-log"]
-    line += ["--revision", arguments.revision] if arguments.revision else []
-    line += ["--trust-remote-code"] if arguments.trust_remote_code else []
-    line += ["--max-model-len", str(arguments.max_length)] if arguments.max_length else []
+    line += ["--revision", spec.model.revision] if spec.model.revision else []
+    line += ["--trust-remote-code"] if spec.model.trust_remote_code else []
+    line += ["--max-model-len", str(spec.model.max_length)] if spec.model.max_length else []
     line += CPU if not Path("/dev/nvidiactl").exists() else []
-    return [*line, *extra]
+    line += [f"--tensor-parallel-size={spec.inference.gpus}"] if spec.inference.gpus > 1 else []
+    return [*line, *spec.inference.extra_args]
 
 
-def environment(arguments: argparse.Namespace, inherited: Mapping[str, str]) -> dict[str, str]:
-    """What vLLM and the plug-in read."""
+def environment(assignment: Assignment, store: str, folder: str, inherited: Mapping[str, str]) -> dict[str, str]:
+    """What vLLM and the plug-in read. store: the URL as it was given, for the plug-in opens it itself."""
     ours = {
-        resolver.STORE: arguments.store,
-        resolver.RUN: arguments.run,
-        resolver.FOLDER: arguments.adapters,
+        resolver.STORE: store,
+        resolver.RUN: assignment.run,
+        resolver.FOLDER: folder,
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",  # vLLM asks resolvers only with this; `Closed` shuts what it opens besides
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
@@ -46,7 +64,7 @@ def environment(arguments: argparse.Namespace, inherited: Mapping[str, str]) -> 
     return {**defaults, **inherited, **ours}
 
 
-def free(host: str, port: int) -> None:
+def check_free(host: str, port: int) -> None:
     """BadInput if something listens there already; vLLM would say so only after loading the model."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -57,31 +75,28 @@ def free(host: str, port: int) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line; what it does not know goes to vLLM."""
-    parser_ = program.parser("serve", "Serves the base model and the run's adapters with vLLM. Unknown flags go to vLLM.")
-    flags.add_model(parser_)
-    group = parser_.add_argument_group("server")
-    group.add_argument("--host", default="0.0.0.0", help="address to listen on")
-    group.add_argument("--port", type=int, default=8000)
-    group.add_argument("--adapters", default=str(models.cache() / "adapters"), help="folder for fetched adapters; it only grows")
-    group.add_argument("--max-lora-rank", type=int, required=True)
-    group.add_argument("--max-loras", type=int, required=True, help="adapters in one batch")
-    group.add_argument("--max-cpu-loras", type=int, required=True, help="adapters kept in memory")
-    group.add_argument("--max-length", type=int, default=0, help="context in tokens; 0: the model's own")
-    return parser_
+    """The command line."""
+    flags = program.parser("serve", "Serves the base model and the run's adapters with vLLM.", takes=("spec",))
+    flags.add_argument("--host", default="0.0.0.0", help="address to listen on")
+    flags.add_argument("--port", type=int, default=8000)
+    flags.add_argument("--adapters", type=int, required=True, help="adapters that are asked for at a time")
+    flags.add_argument(
+        "--adapter-folder", default=str(models.cache() / "adapters"), help="folder for fetched adapters; it only grows"
+    )
+    return flags
 
 
 def main() -> None:
     """Checks, then replaces this process by vLLM."""
-    arguments, extra = parser().parse_known_args()
+    given = parser().parse_args()
+    listening = Listening(given.host, given.port, given.adapters, given.adapter_folder)
     try:
-        free(arguments.host, arguments.port)
-        line = command(arguments, extra)
+        assignment = program.decode(given)
+        check_free(listening.host, listening.port)
+        line = command(assignment, listening)
     except BadInput as error:
-        program.write_summary(arguments.summary, {"error": str(error)})
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    os.execve(line[0], line, environment(arguments, os.environ))
+        program.fail(given.summary, error, 2)
+    os.execve(line[0], line, environment(assignment, given.store, listening.folder, os.environ))
 
 
 if __name__ == "__main__":

@@ -5,21 +5,23 @@ What finished is known by its summary file, so a run that was killed goes on whe
 
 import asyncio
 import contextlib
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import aiohttp
 
+from maft.summaries import AnySummary, Failure, decode_summary
 from maft_operator import progress
 from maft_operator.local.gpus import Slots
 from maft_operator.local.processes import Child, free_port, start
 from maft_operator.plan import graph as plan
-from maft_operator.plan.graph import Observed, Server, ServerState, Task, TaskState
+from maft_operator.plan.graph import Server, Task
+from maft_operator.plan.reconcile import Refusal
+from maft_operator.plan.step import BAD_INPUT, Observed, ServerState, TaskState
 
 START_LIMIT = 1800.0  # seconds until a server has to be ready; large models load slowly
 HANG_LIMIT = 60.0  # seconds without an answer after which a server that was ready counts as hung
@@ -59,6 +61,13 @@ class _Replicas:
     processes: list[_Replica] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class LocalSnapshot:
+    """What runs here, and what finished before."""
+
+    observed: Observed
+
+
 class LocalBackend:
     """Processes under `folder`. `serve`: how a server is started in place of `python -m maft.serve` (tests)."""
 
@@ -86,13 +95,18 @@ class LocalBackend:
         await asyncio.gather(*(self.delete(name) for name in [*self._tasks, *self._servers]))
         await self._session.close()
 
-    async def observe(self) -> Observed:
-        finished = {f.parent.name: TaskState("succeeded") for f in self._folder.glob("*/summary.json") if "error" not in _json(f)}
+    async def observe(self) -> LocalSnapshot:
+        said = {file.parent.name: read_summary(file) for file in self._folder.glob("*/summary.json")}
+        finished = {name: TaskState("succeeded") for name, summary in said.items() if summary and not isinstance(summary, Failure)}
         tasks = {name: self._task_state(name, attempts) for name, attempts in self._tasks.items()}
-        return Observed({**finished, **tasks}, {name: self._server_state(r) for name, r in self._servers.items()})
+        return LocalSnapshot(Observed({**finished, **tasks}, {name: self._server_state(r) for name, r in self._servers.items()}))
 
-    async def create(self, item: Task | Server) -> None:
+    async def create(self, item: Task | Server) -> tuple[Refusal, ...]:
         await (self._create_task(item) if isinstance(item, Task) else self._create_server(item))
+        return ()
+
+    async def keep(self, item: Task | Server) -> tuple[Refusal, ...]:
+        return ()  # nobody else changes our processes
 
     async def delete(self, name: str) -> None:
         attempts = self._tasks.pop(name, None)
@@ -100,14 +114,14 @@ class LocalBackend:
         children = [a.child for a in (attempts, *(replicas.processes if replicas else ())) if a and a.child]
         await asyncio.gather(*(child.stop() for child in children))
         for holder in (name, *(f"{name}/{i}" for i in range(len(children)))):
-            self._slots.give(holder)
+            self._slots.release(holder)
 
     # --- tasks ---
 
     async def _create_task(self, task: Task) -> None:
         attempts = self._tasks.setdefault(task.name, _Attempts(free_port()))
         running = attempts.child is not None and attempts.child.exit_code is None
-        gpus = self._slots.take(task.name, task.gpus)
+        gpus = self._slots.acquire(task.name, task.gpus)
         if running or gpus is None or _now() < attempts.not_before:
             return
         folder = self._folder / task.name
@@ -132,7 +146,7 @@ class LocalBackend:
             return TaskState(
                 "failed" if attempts.child is None else "running", attempts.failures, 0, attempts.message if waiting else ""
             )
-        self._slots.give(name)
+        self._slots.release(name)
         if code == 0:
             return TaskState("succeeded")
         if attempts.not_before < attempts.started:  # seen for the first time
@@ -140,8 +154,8 @@ class LocalBackend:
         return TaskState("failed", attempts.failures, code, attempts.message)
 
     def _why(self, name: str, child: Child, code: int) -> str:
-        said = _json(self._folder / name / "summary.json").get("error")
-        return str(said) if said else _ended("the program", code, child)
+        summary = self.summary(name)
+        return summary.error if isinstance(summary, Failure) else _ended("the program", code, child)
 
     async def progress(self, task: str) -> tuple[float, float] | None:
         """Units of work done and in all, as the running task itself counts them; None where it does not say."""
@@ -151,9 +165,9 @@ class LocalBackend:
             return None
         return await progress.read(self._session, f"http://{HOST}:{attempts.port}/metrics")
 
-    def summary(self, task: str) -> dict[str, Any]:
-        """What a finished task said at its end."""
-        return _json(self._folder / task / "summary.json")
+    def summary(self, task: str) -> AnySummary | None:
+        """What a task said at its end; None where it has not."""
+        return read_summary(self._folder / task / "summary.json")
 
     # --- servers ---
 
@@ -168,13 +182,13 @@ class LocalBackend:
         for i, replica in enumerate(replicas.processes):
             _note_end(replica)  # an end that the watch has not seen yet counts too
             down = replica.child is None or replica.child.exit_code is not None
-            gpus = self._slots.take(f"{server.name}/{i}", server.gpus)
+            gpus = self._slots.acquire(f"{server.name}/{i}", server.gpus)
             if down and gpus is not None and _now() >= replica.not_before:
                 await self._start_replica(server, i, replica, gpus)
 
     async def _start_replica(self, server: Server, i: int, replica: _Replica, gpus: tuple[int, ...]) -> None:
         folder = self._folder / server.name
-        where = ("--host", HOST, "--port", str(replica.port), "--adapters", str(folder / f"adapters-{i}"))
+        where = (f"--host={HOST}", f"--port={replica.port}", f"--adapter-folder={folder / f'adapters-{i}'}")
         command = plan.serve(server, *where)
         line = [*self._serve, *command[2:]] if self._serve else [sys.executable, *command]
         replica.started = replica.answered = _now()
@@ -185,7 +199,7 @@ class LocalBackend:
         processes = replicas.processes
         worst = max(processes, key=lambda r: r.failures)
         failed = any(r.child is None or r.child.exit_code is not None for r in processes)
-        code = next((r.exit_code for r in processes if r.exit_code == plan.BAD_INPUT), worst.exit_code)
+        code = next((r.exit_code for r in processes if r.exit_code == BAD_INPUT), worst.exit_code)
         return ServerState(all(r.ready for r in processes), failed, worst.failures, code, worst.message)
 
     async def _watch_servers(self) -> None:
@@ -235,12 +249,12 @@ def _ended(what: str, code: int, child: Child) -> str:
     return "\n".join([f"{what} {how}; the last lines of {child.log}:", *(f"  {line}" for line in child.tail())])
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_summary(path: Path) -> AnySummary | None:
+    """What a program wrote at its end; None where there is nothing of this release."""
     try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {"error": "no summary"}
-    return value if isinstance(value, dict) else {}
+        return decode_summary(path.read_bytes())
+    except OSError:
+        return None
 
 
 def _now() -> float:

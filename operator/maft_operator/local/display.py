@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -16,8 +15,10 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from maft_operator.plan.graph import Graph, Observed, ServerState, Task, TaskState
-from maft_operator.plan.summaries import percent, said, title
+from maft.summaries import AnySummary, ResultRow
+from maft_operator.plan.graph import Graph, Task
+from maft_operator.plan.step import Observed, ServerState, TaskState
+from maft_operator.plan.summaries import percent, sentence, title
 
 QUIET = 15.0  # seconds between two lines about a stage where there is no terminal to draw bars on
 
@@ -30,7 +31,7 @@ class Display:
         self._graph = graph
         self._bars: dict[str, TaskID] = {}
         self._since: dict[str, float] = {}
-        self._said: dict[str, float] = {}
+        self._last_line: dict[str, float] = {}
         self._ended: set[str] = set()
         self.progress = Progress(
             SpinnerColumn(),
@@ -45,7 +46,7 @@ class Display:
         )
 
     def update(
-        self, observed: Observed, done: Mapping[str, tuple[float, float] | None], summaries: Mapping[str, dict[str, Any]]
+        self, observed: Observed, done: Mapping[str, tuple[float, float] | None], summaries: Mapping[str, AnySummary | None]
     ) -> None:
         """observed: after the step; done: progress of running tasks; summaries: of finished ones."""
         for server in self._graph.servers:
@@ -60,13 +61,13 @@ class Display:
             self._task(task, observed, done.get(task.name), summaries)
 
     def _task(
-        self, task: Task, observed: Observed, done: tuple[float, float] | None, summaries: Mapping[str, dict[str, Any]]
+        self, task: Task, observed: Observed, done: tuple[float, float] | None, summaries: Mapping[str, AnySummary | None]
     ) -> None:
         state = observed.tasks.get(task.name)
         status = state.status if state else ""
         self._follow(task.name, title(task), status == "running", done)
         if status == "succeeded":
-            self._finished(task.name, title(task), said(task, summaries.get(task.name, {})))
+            self._finished(task.name, title(task), sentence(summaries.get(task.name)))
         else:
             self._failure(task.name, state)
 
@@ -87,11 +88,11 @@ class Display:
 
     def _line(self, name: str, text: str, done: tuple[float, float] | None) -> None:
         now, since = time.monotonic(), self._since[name]
-        if name not in self._said:
-            self._said[name] = now
+        if name not in self._last_line:
+            self._last_line[name] = now
             self._console.print(f"  {text} …", highlight=False, soft_wrap=True)
-        elif done and done[0] and now - self._said[name] >= QUIET:
-            self._said[name] = now
+        elif done and done[0] and now - self._last_line[name] >= QUIET:
+            self._last_line[name] = now
             left = (now - since) * (done[1] - done[0]) / done[0]
             self._console.print(f"  {text}: {done[0]:.0f} of {done[1]:.0f}, ETA {_clock(left)}", highlight=False, soft_wrap=True)
 
@@ -117,11 +118,11 @@ def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def results(accuracy: Sequence[Sequence[Any]]) -> Table:
-    """The paper's layout, from the rows in the report's summary: name, then accuracy, one first answer and consensus."""
+def results(rows: Sequence[ResultRow]) -> Table:
+    """The paper's table, from the rows in the report's summary."""
     table = Table(title="Held-out accuracy, % ± standard error over questions")
     for column in ("method", "accuracy", "one answer", "consensus"):
         table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
-    for name, *scores in accuracy:
-        table.add_row(name, *("" if score is None else percent(score) for score in scores))
+    for row in rows:
+        table.add_row(row.name, *("" if score is None else percent(score) for score in (row.accuracy, row.answer, row.consensus)))
     return table

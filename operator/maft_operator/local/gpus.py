@@ -18,7 +18,7 @@ class Slots:
         self.total = total
         self._held: dict[str, tuple[int, ...]] = {}
 
-    def take(self, holder: str, wanted: int) -> tuple[int, ...] | None:
+    def acquire(self, holder: str, wanted: int) -> tuple[int, ...] | None:
         """Indices for the holder, the same as before if it has some; None while there are too few."""
         if holder in self._held or not self.total:
             return self._held.get(holder, ())
@@ -28,16 +28,19 @@ class Slots:
         self._held[holder] = tuple(free[:wanted])
         return self._held[holder]
 
-    def give(self, holder: str) -> None:
-        """Takes them back."""
+    def release(self, holder: str) -> None:
+        """Takes back what the holder has."""
         self._held.pop(holder, None)
 
 
 def fits(graph: Graph, total: int) -> None:
     """BadSpec if the machine has GPUs but fewer than the run needs at one time."""
+    if not total:
+        return  # everything runs on the CPU
     servers = sum(s.gpus * s.replicas for s in graph.servers)
     training = max((t.gpus for t in graph.tasks), default=0)
-    if not total or max(servers, training) + (0 if graph.hand_over else min(servers, training)) <= total:
+    at_one_time = max(servers, training) if graph.servers_release_gpus else servers + training
+    if at_one_time <= total:
         return
     if servers > total:
         raise BadSpec(

@@ -13,13 +13,16 @@ from typing import Any
 import psutil
 from rich.console import Console
 
+from maft.spec import immutable_spec_json
+from maft.summaries import AnySummary, CompareSummary, ReportSummary
 from maft_operator.local import gpus
 from maft_operator.local.backend import LocalBackend
 from maft_operator.local.display import Display, results
 from maft_operator.plan import graph as plan
-from maft_operator.plan.graph import Graph, Observed
+from maft_operator.plan.graph import Graph
 from maft_operator.plan.reconcile import reconcile
-from maft_operator.spec.parse import Run, as_json
+from maft_operator.plan.step import BAD_INPUT, Observed, Step
+from maft_operator.spec.parse import Run
 from maft_operator.spec.schema import BadSpec
 
 LOOK = 0.5  # seconds between two steps
@@ -43,20 +46,19 @@ async def run(
         if graph.tasks[-1].kind == "compare":  # the table is made anew: other methods or seeds may be asked for than before
             (local / graph.tasks[-1].name / "summary.json").unlink(missing_ok=True)
         async with LocalBackend(local, slots, serve) as backend:
-            memory, display = Memory(), Display(console, graph)
+            memory, display = PeakMemory(), Display(console, graph)
             with display.progress if console.is_terminal else contextlib.nullcontext():
                 end = await _loop(backend, graph, display, stop, memory)
-            summaries = {task.name: backend.summary(task.name) for task in graph.tasks}
-        return _ending(end, graph, summaries, console, time.monotonic() - started, memory.peak)
+            last = backend.summary(graph.tasks[-1].name)  # of the report, or of the table of a comparison
+        return _ending(end, last, console, time.monotonic() - started, memory.peak)
 
 
-async def _loop(backend: LocalBackend, graph: Graph, display: Display, stop: asyncio.Event, memory: "Memory") -> plan.Step | None:
+async def _loop(backend: LocalBackend, graph: Graph, display: Display, stop: asyncio.Event, memory: "PeakMemory") -> Step | None:
     """The last step, or None where the user stopped it."""
     looks = 0
     while not stop.is_set():
-        decided = await reconcile(backend, graph)
-        observed = await backend.observe()
-        await _show(backend, graph, display, observed)
+        decided = (await reconcile(backend, graph)).step
+        await _show(backend, graph, display, (await backend.observe()).observed)
         if decided.phase in ("Complete", "Failed"):
             return decided
         if looks % 4 == 0:
@@ -76,22 +78,19 @@ async def _show(backend: LocalBackend, graph: Graph, display: Display, observed:
     display.update(observed, done, {name: backend.summary(name) for name in finished})
 
 
-def _ending(
-    end: plan.Step | None, graph: Graph, summaries: dict[str, dict[str, Any]], console: Console, seconds: float, peak: int
-) -> int:
+def _ending(end: Step | None, last: AnySummary | None, console: Console, seconds: float, peak: int) -> int:
     if end is None:
         console.print("Stopped. The same command goes on from what is committed.", highlight=False)
         return INTERRUPTED
     if end.phase == "Failed":
         console.print(f"error: {end.message}", highlight=False, markup=False, soft_wrap=True)
-        return plan.BAD_INPUT
-    last = graph.tasks[-1]  # the report, or the table of a comparison
-    if last.kind == "compare":
-        console.print(summaries[last.name]["table"], highlight=False, markup=False, soft_wrap=True)
-    else:
-        console.print(results(summaries[last.name]["accuracy"]))
-    report = str(summaries[last.name].get("report", ""))
-    console.print(f"Report: {report}", highlight=False, soft_wrap=True)
+        return BAD_INPUT
+    if isinstance(last, CompareSummary):
+        console.print(last.table, highlight=False, markup=False, soft_wrap=True)
+    elif isinstance(last, ReportSummary):
+        console.print(results(last.results))
+    if isinstance(last, CompareSummary | ReportSummary):
+        console.print(f"Report: {last.report}", highlight=False, soft_wrap=True)
     console.print(f"Took {int(seconds) // 60}:{int(seconds) % 60:02d} min, peak memory {peak / 2**30:.1f} GiB.", highlight=False)
     return 0
 
@@ -108,7 +107,7 @@ def _alone(local: Path, run: Run, store: str) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BadSpec(f"metadata.name: {run.key} is running already; wait for it, or use another name") from None
-        _same_as_before(local / "run.json", {"spec": json.loads(as_json(run.spec)), "store": store})
+        _same_as_before(local / "run.json", {"spec": json.loads(immutable_spec_json(run.spec)), "store": store})
         yield
 
 
@@ -127,7 +126,7 @@ def _difference(before: Any, now: Any, path: str = "") -> str:
     return "" if before == now else f"{path}: was {before!r} when this run began, is {now!r}"
 
 
-class Memory:
+class PeakMemory:
     """Peak of what this process and all it started hold together (proportional set size), in bytes."""
 
     def __init__(self) -> None:

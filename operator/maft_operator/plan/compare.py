@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from maft.spec import Compared
 from maft_operator.plan import graph as plan
-from maft_operator.plan.graph import Flags, Graph, Server, Task
+from maft_operator.plan.graph import Graph, Server, Task
 from maft_operator.spec.methods import METHODS
 from maft_operator.spec.parse import Run, parse
 from maft_operator.spec.schema import BadSpec
@@ -46,44 +47,46 @@ def runs(resource: Mapping[str, Any], methods: Sequence[str], seeds: int) -> dic
 
 def graph(group: Run, compared: Mapping[tuple[str, int], Run], store: str) -> Graph:
     """One set of questions, all runs in a row behind one server, and the table at the end."""
-    server = _server(group, compared.values(), store)
     prepare = plan.graph(group, store).tasks[0]
+    server = _server(group, compared.values(), store)
     tasks = [prepare]
-    after: tuple[str, ...] = (prepare.name,)
+    last: tuple[str, ...] = ()
     for run in compared.values():
-        own = _chained(run, store, group, server.name, after=(prepare.name, *after))
+        own = _chained(run, store, group, server.name, after=(prepare.name, *last))
         needed = {need for task in own for need in task.needs}
-        tasks, after = tasks + own, tuple(task.name for task in own if task.name not in needed)
-    pairs = [f"--compared={method}={seed}={run.name}={run.spec.iterations}" for (method, seed), run in compared.items()]
-    flags: Flags = ("--store", store, "--run", group.key, *pairs)
-    measured = tuple(task.name for task in tasks if task.kind in ("evaluate", "diversity"))
-    table = Task(f"{group.name}-compare", "compare", 0, flags, measured)
+        tasks += own
+        last = tuple(task.name for task in own if task.name not in needed)
+    table = _table(group, compared, store, measured=[t.name for t in tasks if t.kind in ("evaluate", "diversity")])
     return Graph((*tasks, table), (server,), group.spec.inference.lifetime == "Phase", group.spec.backoff_limit)
+
+
+def _table(group: Run, compared: Mapping[tuple[str, int], Run], store: str, *, measured: Sequence[str]) -> Task:
+    rows = tuple(
+        Compared(method=method, seed=seed, run=run.name, iteration=run.spec.iterations) for (method, seed), run in compared.items()
+    )
+    return Task(f"{group.name}-compare", "compare", group, store, 0, needs=tuple(measured), compared=rows)
 
 
 def _chained(run: Run, store: str, group: Run, server: str, *, after: tuple[str, ...]) -> list[Task]:
     """The run's debates, trainings and evaluations, which start when what is before them has ended."""
-    own = plan.graph(run, store).tasks
-    names = {own[0].name: after}  # the group's questions in place of its own
+    prepare, *own = plan.graph(run, store).tasks
+    before = {prepare.name: after}  # the group's questions in place of its own
     return [
         replace(
             task,
-            flags=(*task.flags, "--group", group.key) if task.servers else task.flags,
+            group=group.key if task.servers else "",
             servers=(server,) if task.servers else (),
-            needs=tuple(dict.fromkeys(n for need in task.needs for n in names.get(need, (need,)))),
+            needs=tuple(dict.fromkeys(name for need in task.needs for name in before.get(need, (need,)))),
         )
         for task in own
-        if task.kind not in ("prepare", "report")
+        if task.kind != "report"
     ]
 
 
 def _server(group: Run, compared: Iterable[Run], store: str) -> Server:
     """As large as the most demanding run wants it."""
-    servers = [plan.graph(run, store).servers[0] for run in compared]
-    largest = max(servers, key=lambda server: int(server.flags[server.flags.index("--max-cpu-loras") + 1]))
-    flags = list(largest.flags)
-    flags[flags.index("--run") + 1] = group.key
-    return replace(largest, name=f"{group.name}-server", flags=tuple(flags))
+    adapters = max(plan.graph(run, store).servers[0].adapters for run in compared)
+    return Server(f"{group.name}-server", group, store, adapters)
 
 
 def enough(group: Run, precision: float | None) -> None:
@@ -93,7 +96,7 @@ def enough(group: Run, precision: float | None) -> None:
     if precision <= 0:
         raise BadSpec(f"--precision {precision}: give a standard error in percentage points, such as 2")
     needed = math.ceil(0.25 / (precision / 100) ** 2)
-    asked = group.spec.exam.held_out
+    asked = group.spec.held_out_task.held_out
     if asked < needed:
         worst = 100 * math.sqrt(0.25 / asked)
         field = "evaluation.task.heldOut" if group.spec.evaluation.task else "task.heldOut"

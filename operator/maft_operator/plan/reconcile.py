@@ -1,28 +1,61 @@
 """The one loop body: observe, decide, act. Called by `maft run` on this machine and by the operator on a cluster."""
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
-from maft_operator.plan.graph import Graph, Observed, Server, Step, Task, step
+from maft_operator.plan.graph import Graph, Server, Task
+from maft_operator.plan.step import Observed, Step, step
 
 
-class Backend(Protocol):
+class Snapshot(Protocol):
+    """What a backend has seen at one moment; the states of tasks and servers are what decisions are made from."""
+
+    @property
+    def observed(self) -> Observed:
+        """States by name."""
+
+
+SeenT = TypeVar("SeenT", bound=Snapshot, covariant=True)  # noqa: PLC0105 - mypy wants it named by what it is
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Something that will not be made, and why, in the words of whoever refused it."""
+
+    child: str
+    message: str
+
+
+class Backend(Protocol[SeenT]):
     """The seam: processes here, Kubernetes objects on a cluster, a table in tests. All methods may be repeated freely."""
 
-    async def observe(self) -> Observed:
-        """Everything of this run that exists, and what finished before."""
+    async def observe(self) -> SeenT:
+        """Looks at everything of this run that exists, and at what finished before."""
 
-    async def create(self, item: Task | Server) -> None:
+    async def create(self, item: Task | Server) -> tuple[Refusal, ...]:
         """Starts the task or server, unless it runs already or it is too early after a failure."""
+
+    async def keep(self, item: Task | Server) -> tuple[Refusal, ...]:
+        """Brings what exists back to what was made, where somebody changed it."""
 
     async def delete(self, name: str) -> None:
         """Stops the task or server and forgets it; an unknown name is no error."""
 
 
-async def reconcile(backend: Backend, graph: Graph) -> Step:
-    """Reads the whole world and takes the next step in it. Deleting first: what goes may hold what comes next needs."""
-    decided = step(graph, await backend.observe())
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[SeenT]):
+    """One turn of the loop: what was decided, from what, and what was refused."""
+
+    step: Step
+    seen: SeenT
+    refusals: tuple[Refusal, ...]
+
+
+async def reconcile(backend: Backend[SeenT], graph: Graph) -> Outcome[SeenT]:
+    """Looks at the whole world and takes the next step in it. Deleting first: what goes may hold what comes next needs."""
+    seen = await backend.observe()
+    decided = step(graph, seen.observed)
     for name in decided.delete:
         await backend.delete(name)
-    for item in decided.create:
-        await backend.create(item)
-    return decided
+    refused = [await backend.create(item) for item in decided.create] + [await backend.keep(item) for item in decided.keep]
+    return Outcome(decided, seen, tuple(refusal for several in refused for refusal in several))

@@ -1,11 +1,21 @@
-"""Stages and numbers in words, for terminals and for the status of resources alike. Pure."""
+"""Stages and what they said, in words: for terminals and for the status of resources alike. Pure."""
 
-from collections.abc import Mapping
-from typing import Any
-
+from maft.summaries import (
+    AnySummary,
+    CompareSummary,
+    DebateSummary,
+    DiversitySummary,
+    EvaluateSummary,
+    Failure,
+    PrepareSummary,
+    ProbeScore,
+    ReportSummary,
+    Score,
+    TrainSummary,
+)
 from maft_operator.plan.graph import Kind, Task
 
-_WORDS: dict[Kind, str] = {
+_STAGES: dict[Kind, str] = {
     "prepare": "prepare: checks and questions",
     "debate": "debate of the training questions",
     "train": "training",
@@ -14,55 +24,69 @@ _WORDS: dict[Kind, str] = {
     "compare": "the table",
     "diversity": "diversity of the agents",
 }
+HARMFUL = 0.5  # share of right majorities on the probe under which training reinforces wrong answers
 
 
 def title(task: Task) -> str:
-    """A stage in words, with its iteration."""
-    who = task.name.rpartition("-")[2] if task.kind == "train" else ""
-    agent = f" of agent {who}" if who.isdigit() else ""
+    """Names a stage, with its iteration."""
+    one_of_several = len(task.agents) == 1 and task.run.spec.training.topology == "PerAgent"
+    agent = f" of agent {task.agents[0]}" if one_of_several else ""
     untrained = " (untrained)" if task.kind == "evaluate" and task.iteration == 0 else ""
     prefix = f"iteration {task.iteration}: " if task.iteration and task.kind != "report" else ""
-    return f"{prefix}{_WORDS[task.kind]}{agent}{untrained}"
+    return f"{prefix}{_STAGES[task.kind]}{agent}{untrained}"
 
 
-def said(task: Task, summary: Mapping[str, Any]) -> str:
-    """A finished stage's numbers in a few words."""
-    if task.kind == "prepare":
-        probe = f", {summary['probe']} for the probe" if "probe" in summary else ""
-        return f"{summary.get('train')} training and {summary.get('heldOut')} held-out questions{probe}"
-    if task.kind == "debate":
-        sets = sorted(summary.get("kept", {}).items(), reverse=True)  # generators first
-        kept = ", ".join(f"{role} {'/'.join(map(str, counts))}" for role, counts in sets if counts)
-        abstained = f", {summary['abstained']} without a label" if summary.get("abstained") else ""
-        agreement = f"{100 * summary['agreement']:.0f} % agreement"
-        return f"{summary['questions']} questions, {agreement}{abstained}; kept {kept}{probed(summary)}"
-    if task.kind == "train":
-        kept = f", {summary['kept']} kept as before (too few examples)" if summary["kept"] else ""
-        losses = [f"{row[5]} → {row[6]}" for row in summary["adapters"] if row[5] is not None]
-        number = f"{summary['trained']} adapter" + ("s" if summary["trained"] > 1 else "")
-        return f"{number}{kept}; loss {', '.join(losses)}" if losses else f"nothing trained{kept}"
-    if task.kind == "evaluate":
-        return f"{summary['questions']} questions, {percent(summary['debate'])} % right{_how(summary)}"
-    if task.kind == "diversity":
-        return f"{summary['nll']} nats per token under the others' models, KL {summary['kl']}"
-    return str(summary.get("report", ""))
+def sentence(summary: AnySummary | None) -> str:
+    """Tells a finished stage's numbers in a few words; nothing where there are none."""
+    match summary:
+        case PrepareSummary():
+            probe = f", {summary.probe} for the probe" if summary.probe else ""
+            return f"{summary.train} training and {summary.held_out} held-out questions{probe}"
+        case DebateSummary():
+            return _debate(summary)
+        case TrainSummary():
+            return _training(summary)
+        case EvaluateSummary():
+            return f"{summary.questions} questions, {percent(summary.debate)} % right{_how(summary)}"
+        case DiversitySummary():
+            return f"{summary.nll} nats per token under the others' models, KL {summary.kl}"
+        case ReportSummary() | CompareSummary():
+            return summary.report
+        case Failure():
+            return summary.error
+    return ""
 
 
-def _how(evaluation: Mapping[str, Any]) -> str:
-    """Programs of an earlier version may have left both numbers out."""
-    if evaluation.get("rounds", 2) > 1:
-        return f" after the debate, {percent(evaluation['majority'])} % before"
-    return " by majority" if evaluation.get("agents", 1) > 1 else ""
+def _debate(summary: DebateSummary) -> str:
+    roles = sorted(summary.kept.items(), reverse=True)  # generators first
+    kept = ", ".join(f"{role} {'/'.join(map(str, counts))}" for role, counts in roles if counts)
+    abstained = f", {summary.abstained} without a label" if summary.abstained else ""
+    agreement = f"{100 * summary.agreement:.0f} % agreement"
+    return f"{summary.questions} questions, {agreement}{abstained}; kept {kept}{probed(summary.probe)}"
 
 
-def probed(summary: Mapping[str, Any]) -> str:
-    """What the probe says of the majority, with a warning where it is mostly wrong."""
-    if "probe" not in summary:
+def _training(summary: TrainSummary) -> str:
+    kept = f", {summary.kept} kept as before (too few examples)" if summary.kept else ""
+    losses = [f"{a.loss_first} → {a.loss_last}" for a in summary.adapters if a.loss_first is not None]
+    if not losses:
+        return f"nothing trained{kept}"
+    return f"{summary.trained} adapter{'s' if summary.trained > 1 else ''}{kept}; loss {', '.join(losses)}"
+
+
+def _how(summary: EvaluateSummary) -> str:
+    if summary.rounds > 1:
+        return f" after the debate, {percent(summary.majority)} % before"
+    return " by majority" if summary.agents > 1 else ""
+
+
+def probed(probe: ProbeScore | None) -> str:
+    """Tells what the probe says of the majority, with a warning where it is mostly wrong."""
+    if probe is None:
         return ""
-    harmful = " - WARNING: fewer than half, so training reinforces wrong answers" if summary["probe"][0] < 0.5 else ""
-    return f"; majority right on {percent(summary['probe'])} % of {summary['probe'][2]} probe questions{harmful}"
+    harmful = " - WARNING: fewer than half, so training reinforces wrong answers" if probe.mean < HARMFUL else ""
+    return f"; majority right on {percent(probe)} % of {probe.questions} probe questions{harmful}"
 
 
-def percent(score: list[float]) -> str:
-    """A mean in percent with its standard error."""
-    return f"{100 * score[0]:.1f} ± {100 * score[1]:.1f}"
+def percent(score: Score) -> str:
+    """A mean in percent with its standard error: `91.0 ± 1.7`."""
+    return f"{100 * score.mean:.1f} ± {100 * score.stderr:.1f}"

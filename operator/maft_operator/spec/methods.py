@@ -5,26 +5,15 @@ models are trained and from which answers. The plan knows recipes only, so a bas
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-import msgspec
+from msgspec.structs import replace
 
+from maft.spec import Recipe, RunSpec
 from maft_operator.spec.schema import BadSpec
 
-Examples = Literal["first", "last", "hinted", "pairs"]
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """one_model: all agents are the same model, trained on everybody's examples. examples: first answers that equal the vote (and
-    dialogues for critics); last answers alone; right answers, hinted where the first was wrong (uses labels); pairs of first
-    answers that do and do not equal the vote. alone: the held-out questions are answered once, without debate."""
-
-    one_model: bool = False
-    examples: Examples = "first"
-    alone: bool = False
-
+T = TypeVar("T")
 
 PAPER = Recipe()
 
@@ -34,12 +23,12 @@ class Method:
     """text: its row in tables. change: the fields of the spec that it sets, from the spec. needs_rounds: it is about debate."""
 
     text: str
-    change: Callable[[Any], dict[str, Any]]
+    change: Callable[[RunSpec], dict[str, Any]]
     recipe: Recipe = PAPER
     needs_rounds: bool = True
 
 
-def _calls(spec: Any) -> int:
+def _calls(spec: RunSpec) -> int:
     """Samples that cost what a debate costs: its answers and summaries (method, section 2)."""
     summaries = spec.debate.summarize * (1 if spec.debate.mode == "fast" else spec.agents)
     return int(spec.agents + (spec.agents + summaries) * (spec.debate.rounds - 1))
@@ -81,32 +70,32 @@ METHODS: dict[str, Method] = {
 }
 
 
-def applied(spec: Any) -> tuple[Any, Recipe]:
-    """The spec with the changes of its method and of its way of training, and the recipe; BadSpec where the method does not fit."""
+def applied(spec: RunSpec) -> RunSpec:
+    """The spec with the changes of its method and of its way of training, its recipe set; BadSpec where the method does not fit."""
     method = METHODS[spec.method]
     if method.needs_rounds and spec.debate.rounds < 2:
         raise BadSpec(f"method: {spec.method} is about debate, and debate.rounds is {spec.debate.rounds}; set it to 2 or more")
-    changed = _changed(spec, method.change(spec))
+    changed = _changed(spec, {**method.change(spec), "recipe": method.recipe})
     if changed.debate.min_agreement > changed.agents:
         changed = _changed(changed, {"debate": {"min_agreement": changed.agents}})
-    return _trained(changed, method.recipe)
+    return _trained(changed)
 
 
-def _trained(spec: Any, recipe: Recipe) -> tuple[Any, Recipe]:
+def _trained(spec: RunSpec) -> RunSpec:
     """training.method: dpo trains generators on pairs; distill trains one model on last answers, and it answers alone."""
     if spec.training.method == "sft" or not spec.iterations:
-        return spec, recipe
-    if recipe.examples == "hinted":
+        return spec
+    if spec.recipe.examples == "hinted":
         raise BadSpec(f"training.method: {spec.method} finetunes on right answers; set sft in place of {spec.training.method}")
     if spec.training.method == "dpo" and spec.agents < 2:
         raise BadSpec("training.method: dpo prefers one agent's answer to another's, and agents is 1; set it to 2 or more")
     spec = _changed(spec, {"debate": {"critics": False}})
     if spec.training.method == "dpo":
-        return spec, replace(recipe, examples="pairs")
-    return _changed(spec, SHARED), replace(recipe, one_model=True, examples="last", alone=True)
+        return replace(spec, recipe=replace(spec.recipe, examples="pairs"))
+    return replace(_changed(spec, SHARED), recipe=replace(spec.recipe, one_model=True, examples="last", alone=True))
 
 
-def _changed(part: Any, changes: dict[str, Any]) -> Any:
+def _changed(part: T, changes: dict[str, Any]) -> T:
     """A copy with some fields set, also of sections."""
     values = {name: _changed(getattr(part, name), value) if isinstance(value, dict) else value for name, value in changes.items()}
-    return msgspec.structs.replace(part, **values)
+    return replace(part, **values)  # type: ignore[type-var]

@@ -1,0 +1,51 @@
+"""What is said to the models: the templates of the spec, filled in.
+
+The default texts follow the paper's (appendix, prompts for arithmetic, GSM and MATH); they stand in the resource's schema.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from maft.spec import PromptsSpec
+
+MAX_OTHERS = 5  # answers that one summary sees, as in the authors' code
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """The turns of a debate. first: the template of the question; later: those of the turns after it."""
+
+    first: str
+    later: PromptsSpec
+
+    def ask(self, question: str) -> str:
+        """Fills the first user turn."""
+        return fill(self.first, question=question)
+
+    def hinted(self, question: str, answer: str) -> str:
+        """Asks again with the right answer (STaR, arXiv 2203.14465, "rationalization")."""
+        return fill(self.later.hint, question=question, answer=answer)
+
+    def summary(self, others: Sequence[str]) -> str:
+        """Asks for a summary, in a fresh context; the question is not part of it (paper, section 2.2)."""
+        return fill(self.later.summarize, answers=numbered(others))
+
+    def again(self, question: str, *, summary: str | None, others: Sequence[str], cooperative: bool) -> str:
+        """Asks the question again, with what the others said: a summary where there is one, else their answers."""
+        heard = summary if summary is not None else numbered(others)
+        if cooperative:
+            return fill(self.later.cooperate, question=question, summary=heard)
+        if summary is None:
+            return fill(self.later.concatenate, question=question, answers=heard)
+        return fill(self.later.revise, question=question, summary=heard)
+
+
+def numbered(answers: Sequence[str]) -> str:
+    """Lists the answers one below the other, each under its speaker."""
+    return "\n".join(f"Agent {i}: {answer}" for i, answer in enumerate(answers, 1))
+
+
+def fill(template: str, **values: str) -> str:
+    """Replaces {name} in one pass; every other brace (LaTeX, JSON, a value's own) stays as it is."""
+    return re.sub(r"\{(\w+)\}", lambda match: values.get(match[1], match[0]), template)

@@ -1,0 +1,239 @@
+"""The spec of a run as frozen records: what the resource asks for, defaults filled in, and what its method makes of it.
+
+Both packages read these records: the control plane makes them from the resource, a program gets them as one JSON argument.
+Names are those of the CustomResourceDefinition in snake case; defaults, bounds and units stand there (docs/resource.md).
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+AnswerKind = Literal["number", "choice", "text", "math"]
+Examples = Literal["first", "last", "hinted", "pairs"]
+TaskKind = Literal["arithmetic", "jsonl", "gsm8k", "math", "mmlu"]
+Topology = Literal["PerAgent", "Shared"]
+
+
+class Section(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """A part of the spec. camelCase in JSON, fields that this release does not know are passed over."""
+
+
+class SecretKey(Section, frozen=True, kw_only=True):
+    """Names a key of a Secret in the run's namespace."""
+
+    name: str
+    key: str
+
+
+class SecretName(Section, frozen=True, kw_only=True):
+    """Names a Secret in the run's namespace."""
+
+    name: str
+
+
+class ModelSpec(Section, frozen=True, kw_only=True):
+    """The base model."""
+
+    source: str
+    revision: str
+    trust_remote_code: bool
+    max_length: int
+    cache_claim: str
+    token_secret: SecretKey | None = None
+
+
+class ArithmeticSpec(Section, frozen=True, kw_only=True):
+    """Expressions of kind arithmetic."""
+
+    operands: int
+    minimum: int
+    maximum: int
+
+
+class QuestionsSpec(Section, frozen=True, kw_only=True):
+    """What is asked and how an answer is found."""
+
+    kind: TaskKind
+    source: str
+    levels: tuple[int, ...]
+    subjects: tuple[str, ...]
+    prompt: str
+    held_out: int
+    answer: AnswerKind | None = None
+
+    @property
+    def answer_kind(self) -> AnswerKind:
+        """The kind of answer: the one given, else the task kind's own."""
+        if self.answer:
+            return self.answer
+        return "math" if self.kind == "math" else "choice" if self.kind == "mmlu" else "number"
+
+
+class TaskSpec(QuestionsSpec, frozen=True, kw_only=True):
+    """The questions of training, of the probe and, unless they come from another task, of the evaluation."""
+
+    held_out_source: str
+    train: int
+    probe: int
+    seed: int
+    arithmetic: ArithmeticSpec
+
+
+class EvaluationTaskSpec(QuestionsSpec, frozen=True, kw_only=True):
+    """Held-out questions of another task."""
+
+    shots: int
+
+
+class PromptsSpec(Section, frozen=True, kw_only=True):
+    """Templates of the turns after the first."""
+
+    summarize: str
+    revise: str
+    concatenate: str
+    cooperate: str
+    hint: str
+
+
+class DebateSpec(Section, frozen=True, kw_only=True):
+    """How the agents debate."""
+
+    rounds: int
+    summarize: bool
+    critics: bool
+    cooperative: bool
+    temperature: float
+    top_p: float
+    max_tokens: int
+    min_agreement: int
+    mode: Literal["paper", "fast"]
+    prompts: PromptsSpec
+
+
+class LoraSpec(Section, frozen=True, kw_only=True):
+    """The adapters."""
+
+    rank: int
+    alpha: int
+    dropout: float
+    target_modules: tuple[str, ...]
+
+
+class TrainingSpec(Section, frozen=True, kw_only=True):
+    """How adapters are trained."""
+
+    method: Literal["sft", "dpo", "distill"]
+    beta: float
+    lora: LoraSpec
+    learning_rate: float
+    warmup: float
+    weight_decay: float
+    epochs: int
+    batch_size: int
+    batch_tokens: int
+    critic_mix: float
+    loss_on: Literal["last", "all"]
+    start_from: Literal["previous", "base"]
+    min_examples: int
+    gpus: int
+    topology: Topology
+
+
+class InferenceSpec(Section, frozen=True, kw_only=True):
+    """The vLLM servers."""
+
+    topology: Topology
+    lifetime: Literal["Phase", "Run"]
+    replicas: int
+    gpus: int
+    image: str
+    extra_args: tuple[str, ...]
+
+
+class EvaluationSpec(Section, frozen=True, kw_only=True):
+    """Held-out debates."""
+
+    baselines: tuple[Literal["base", "majority", "debate"], ...]
+    diversity: int
+    embedder: str
+    every: int
+    task: EvaluationTaskSpec | None = None
+
+
+class StorageSpec(Section, frozen=True, kw_only=True):
+    """The S3 bucket."""
+
+    bucket: str
+    prefix: str
+    region: str
+    endpoint: str | None = None
+    credentials_secret: SecretName | None = None
+
+
+class Recipe(Section, frozen=True, kw_only=True):
+    """What a method needs that the spec has no field for; set by the control plane from `method`."""
+
+    one_model: bool = False
+    """All agents are copies of one model, trained on everybody's examples."""
+    examples: Examples = "first"
+    """What an example is. first: a first answer that equals the vote (and whole dialogues for critics); last: a last answer that
+    does; hinted: a right answer, given after a hint where the first was wrong (reads labels); pairs: of first answers, one that
+    equals the vote and one that does not."""
+    alone: bool = False
+    """A trained model answers the held-out questions once, without debate."""
+
+
+class Spec(Section, frozen=True, kw_only=True):
+    """What a run computes and where: fixed from its start, and the one argument that all its programs share."""
+
+    model: ModelSpec
+    task: TaskSpec
+    method: str
+    seed: int
+    agents: int
+    iterations: int
+    debate: DebateSpec
+    training: TrainingSpec
+    inference: InferenceSpec
+    evaluation: EvaluationSpec
+    queue_name: str
+    active_deadline_seconds: int | None = None
+    storage: StorageSpec | None = None
+    recipe: Recipe = Recipe()
+
+    @property
+    def held_out_task(self) -> QuestionsSpec:
+        """Where held-out questions come from: the same task, or another one."""
+        return self.evaluation.task or self.task
+
+
+class RunSpec(Spec, frozen=True, kw_only=True):
+    """With it, what may change while the run is under way: how it is watched, paused and ended."""
+
+    suspend: bool
+    backoff_limit: int
+    ttl_seconds_after_finished: int | None = None
+    pod_template: dict[str, Any] | None = None
+
+
+MUTABLE = tuple(name for name in RunSpec.__struct_encode_fields__ if name not in Spec.__struct_encode_fields__)
+
+
+class Compared(Section, frozen=True, kw_only=True):
+    """One finished run of a comparison: the iteration whose held-out debate counts. run: its name in the group's namespace."""
+
+    method: str
+    seed: int
+    run: str
+    iteration: int
+
+
+def immutable_spec_json(spec: Spec) -> str:
+    """Writes what stays the same during a run, defaults filled in, as one line of JSON."""
+    whole: dict[str, Any] = msgspec.to_builtins(spec)
+    return msgspec.json.encode({key: value for key, value in whole.items() if key not in MUTABLE}).decode()
+
+
+def decode_spec(text: str | bytes) -> Spec:
+    """Reads what `immutable_spec_json` wrote; msgspec.DecodeError names what is wrong with it."""
+    return msgspec.json.decode(text, type=Spec)

@@ -1,0 +1,138 @@
+"""Decides: a graph and the observed states become the next step. Pure: no clock, no I/O.
+
+The same function drives the cluster, this machine and the tests. A reconcile asks it again and again; nothing is kept.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from maft_operator.plan.graph import Graph, Kind, Server, Task
+
+Phase = Literal["Preparing", "Serving", "Debating", "Training", "Evaluating", "Reporting", "Suspended", "Complete", "Failed"]
+BAD_INPUT = 2  # exit code of a program that will fail again
+
+
+@dataclass(frozen=True, slots=True)
+class TaskState:
+    """What became of a task: its last attempt, how many failed, and what the last failure said."""
+
+    status: Literal["running", "succeeded", "failed"]
+    failures: int = 0
+    exit_code: int = 0
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """A server that exists. failed: a replica ended or hung and has not been started again yet."""
+
+    ready: bool
+    failed: bool = False
+    failures: int = 0
+    exit_code: int = 0
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What exists, by name."""
+
+    tasks: Mapping[str, TaskState] = field(default_factory=dict)
+    servers: Mapping[str, ServerState] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What to do next, and what to tell people. Deleting comes before creating."""
+
+    delete: tuple[str, ...]
+    create: tuple[Task | Server, ...]
+    phase: Phase
+    keep: tuple[Task | Server, ...] = ()
+    """What exists and has to stay as it was made."""
+    message: str = ""
+    failed_child: str = ""
+    """The child that made the run fail."""
+
+
+def step(graph: Graph, observed: Observed) -> Step:
+    """Decides what to delete, create and keep now, and the phase that people see."""
+    everything = (*observed.servers, *(n for n, t in observed.tasks.items() if t.status == "running"))
+    if failure := _failure(graph, observed):
+        child, message = failure
+        return Step(everything, (), "Failed", message=f"{child}: {message}", failed_child=child)
+    unfinished = [t for t in graph.tasks if not _succeeded(observed, t.name)]
+    if not unfinished:
+        return Step(everything, (), "Complete")
+    if graph.suspended:
+        return Step(everything, (), "Suspended")
+    runnable = [t for t in unfinished if all(_succeeded(observed, need) for need in t.needs)]
+    wanted = _wanted(graph, runnable, unfinished)
+    delete = tuple(name for name in observed.servers if name not in wanted)
+    create: tuple[Task | Server, ...] = (
+        *(s for s in graph.servers if s.name in wanted and (s.name not in observed.servers or observed.servers[s.name].failed)),
+        *(t for t in runnable if _may_start(graph, t, observed)),
+    )
+    return Step(delete, create, _phase(runnable, observed), _kept(graph, observed, {*delete, *(item.name for item in create)}))
+
+
+def _kept(graph: Graph, observed: Observed, others: set[str]) -> tuple[Task | Server, ...]:
+    """Tasks that run and servers, apart from those that something else is done to."""
+    running = {name for name, state in observed.tasks.items() if state.status == "running"}
+    there = {*running, *observed.servers} - others
+    items: tuple[Task | Server, ...] = (*graph.tasks, *graph.servers)
+    return tuple(item for item in items if item.name in there)
+
+
+def _succeeded(observed: Observed, task: str) -> bool:
+    state = observed.tasks.get(task)
+    return state is not None and state.status == "succeeded"
+
+
+def _failure(graph: Graph, observed: Observed) -> tuple[str, str] | None:
+    """The child that failed for good, and what it said."""
+    for task in graph.tasks:
+        state = observed.tasks.get(task.name)
+        if state and state.status == "failed" and (state.exit_code == BAD_INPUT or state.failures > graph.backoff_limit):
+            return task.name, state.message
+    for server in graph.servers:
+        found = observed.servers.get(server.name)
+        if found and found.failed and (found.exit_code == BAD_INPUT or found.failures > graph.backoff_limit):
+            return server.name, found.message
+    return None
+
+
+def _wanted(graph: Graph, runnable: Iterable[Task], unfinished: Iterable[Task]) -> set[str]:
+    """Servers to have: those that something runnable asks, and with lifetime Run also those that something will ask."""
+    runnable = list(runnable)
+    if any(t.kind == "prepare" for t in runnable):
+        return set()  # nothing expensive before the input is known to be good
+    askers = runnable if graph.servers_release_gpus else unfinished
+    return {server for task in askers for server in task.servers}
+
+
+def _may_start(graph: Graph, task: Task, observed: Observed) -> bool:
+    state = observed.tasks.get(task.name)
+    if state and state.status != "failed":
+        return False
+    if graph.servers_release_gpus and task.kind in ("train", "diversity") and observed.servers:
+        return False
+    return all(server in observed.servers and observed.servers[server].ready for server in task.servers)
+
+
+def _phase(runnable: Iterable[Task], observed: Observed) -> Phase:
+    phases: dict[Kind, Phase] = {
+        "prepare": "Preparing",
+        "debate": "Debating",
+        "train": "Training",
+        "evaluate": "Evaluating",
+        "report": "Reporting",
+        "compare": "Reporting",
+        "diversity": "Evaluating",
+    }
+    order: tuple[Kind, ...] = ("prepare", "debate", "evaluate", "train", "diversity", "report", "compare")
+    tasks = sorted(runnable, key=lambda t: order.index(t.kind))
+    first = tasks[0]
+    waiting = any(s not in observed.servers or not observed.servers[s].ready for s in first.servers)
+    return "Serving" if waiting else phases[first.kind]
