@@ -18,6 +18,7 @@ from aiohttp import web
 from transformers import PreTrainedTokenizerFast
 
 from maft import models
+from maft.spec import decode_spec
 
 EXPRESSION = re.compile(r"What is (?:the result of )?([0-9+*-]+)\?")
 ANSWER = re.compile(r"Answer: (-?\d+)")
@@ -93,11 +94,10 @@ def main() -> None:
     flags = argparse.ArgumentParser()
     flags.add_argument("--host", default=os.environ.get("MOCK_HOST", "127.0.0.1"))
     flags.add_argument("--port", type=int, default=8000)
-    flags.add_argument("--model", required=True)
+    flags.add_argument("--spec", required=True)
     arguments, _ = flags.parse_known_args()
-    web.run_app(
-        application(models.local(arguments.model)), host=arguments.host, port=arguments.port, print=None, shutdown_timeout=0.1
-    )
+    model = models.local(decode_spec(arguments.spec).model.source)
+    web.run_app(application(model), host=arguments.host, port=arguments.port, print=None, shutdown_timeout=0.1)
 
 
 if __name__ == "__main__":
