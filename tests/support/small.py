@@ -4,6 +4,9 @@ import copy
 from pathlib import Path
 from typing import Any
 
+from maft.spec import RunSpec
+from maft_operator.spec.parse import parse
+
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "examples" / "tiny"
 MOCK = ROOT / "tests" / "support" / "mock_engine.py"
@@ -37,3 +40,8 @@ def resource(name: str = "test", *, base: Json | None = None, **spec: Any) -> Js
             sections[key] = {**sections[key], **value} if isinstance(value, dict) and key in sections else value
     whole = {"apiVersion": "maft.dev/v1alpha1", "kind": "MultiAgentFinetune", "metadata": {"name": name}, "spec": sections}
     return copy.deepcopy(whole)
+
+
+def a_spec(**spec: Any) -> RunSpec:
+    """The records of such a run: what its programs get."""
+    return parse(resource(**spec)).spec
