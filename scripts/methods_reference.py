@@ -6,8 +6,9 @@ from typing import Any
 
 import msgspec
 
+from maft.spec import RunSpec
 from maft_operator.spec.methods import METHODS
-from maft_operator.spec.parse import Run, Spec, parse
+from maft_operator.spec.parse import Run, parse
 
 PAGE = Path(__file__).parents[1] / "docs" / "methods.md"
 BEGIN, END = "<!-- methods: scripts/methods_reference.py -->\n", "<!-- end of methods -->\n"
@@ -53,6 +54,8 @@ def run(method: str) -> Run:
 def changes(before: Any, after: Any, path: str = "") -> Iterator[str]:
     """The fields that differ, as a resource would set them."""
     for name, value in after.items():
+        if name == "recipe":
+            continue  # in words in the other columns
         if isinstance(value, dict):
             yield from changes(before[name], value, f"{path}{name}.")
         elif value != before[name] and name != "method":
@@ -71,20 +74,20 @@ def fields(method: str) -> str:
 
 def models(one: Run) -> str:
     """What is trained, on what."""
-    spec: Spec = one.spec
+    spec: RunSpec = one.spec
     if not spec.iterations:
         return "none"
     roles = "generator and critic" if spec.debate.critics else "generator"
-    learns = LEARNS[one.recipe.examples] + (", and corrections" if spec.debate.critics else "")
-    return f"{'one' if one.recipe.one_model else 'each agent its'} {roles}: {learns}" + (
-        " (of all agents)" if one.recipe.one_model and spec.agents > 1 else ""
+    learns = LEARNS[one.spec.recipe.examples] + (", and corrections" if spec.debate.critics else "")
+    return f"{'one' if one.spec.recipe.one_model else 'each agent its'} {roles}: {learns}" + (
+        " (of all agents)" if one.spec.recipe.one_model and spec.agents > 1 else ""
     )
 
 
 def evaluated(one: Run) -> str:
     """How held-out questions are answered."""
     spec = one.spec
-    if one.recipe.alone or spec.agents == 1:
+    if one.spec.recipe.alone or spec.agents == 1:
         return "one answer"
     if spec.debate.rounds == 1:
         return "vote"
@@ -93,7 +96,7 @@ def evaluated(one: Run) -> str:
 
 def labels(one: Run) -> str:
     """Whether training reads reference answers."""
-    return "**yes**" if one.recipe.examples == "hinted" else "no"
+    return "**yes**" if one.spec.recipe.examples == "hinted" else "no"
 
 
 def table() -> str:

@@ -1,8 +1,8 @@
 """Hashes what a run computed, whatever the format of its files: `python scripts/run_hashes.py FOLDER/NAMESPACE/NAME`.
 
-For changes that must not touch the method: run the same file on the deterministic engine before and after (CONTRIBUTING.md, "The
-method stays"), and compare what this prints. Texts and votes come from the transcripts, examples from the datasets; names are folded
-to snake case and numbers of formats left out, so that only contents count.
+For changes that must not touch the method: run the same file on the deterministic engine before and after, and compare what this
+prints. Texts and votes come from the transcripts, examples from the datasets; names are folded to snake case and numbers of formats
+left out, so that only contents count.
 """
 
 import hashlib

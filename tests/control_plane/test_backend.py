@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import MOCK, resource
-from world import World
+from memory import MemoryBackend
 
 from maft_operator.local import gpus
 from maft_operator.local.backend import LocalBackend
@@ -15,6 +15,7 @@ from maft_operator.local.gpus import Slots
 from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Server, Task
 from maft_operator.plan.reconcile import reconcile
+from maft_operator.plan.step import Observed, TaskState
 from maft_operator.spec import parse as api
 from maft_operator.spec.schema import BadSpec
 
@@ -25,7 +26,7 @@ LIMIT = 120.0
 @pytest.fixture(params=["processes", "memory"])
 def backend(request, tmp_path):
     if request.param == "memory":
-        return World()
+        return MemoryBackend()
     return LocalBackend(tmp_path / "local", Slots(0), [sys.executable, str(MOCK)])
 
 
@@ -41,16 +42,16 @@ def server(tmp_path: Path, **spec) -> Server:
     return graph(tmp_path, **spec).servers[0]
 
 
-async def until(condition, backend) -> plan.Observed:
+async def until(condition, backend) -> Observed:
     async with asyncio.timeout(LIMIT):
-        while not condition(seen := await backend.observe()):
+        while not condition(seen := (await backend.observe()).observed):
             await asyncio.sleep(0.05)
     return seen
 
 
 def run(scenario, backend):
     async def inside():
-        if isinstance(backend, World):
+        if isinstance(backend, MemoryBackend):
             return await scenario(backend)
         async with backend:
             return await scenario(backend)
@@ -58,8 +59,8 @@ def run(scenario, backend):
     return asyncio.run(inside())
 
 
-async def finished(backend, name: str, exit_code: int = 0, message: str = "") -> plan.TaskState:
-    if isinstance(backend, World):
+async def finished(backend, name: str, exit_code: int = 0, message: str = "") -> TaskState:
+    if isinstance(backend, MemoryBackend):
         await backend.finish(name, exit_code, message)
     seen = await until(lambda o: o.tasks[name].status != "running", backend)
     return seen.tasks[name]
@@ -71,7 +72,7 @@ def test_a_task_runs_once_however_often_it_is_created(backend, tmp_path):
     async def scenario(backend):
         await backend.create(item)
         await backend.create(item)
-        assert (await backend.observe()).tasks[item.name].status == "running"
+        assert (await backend.observe()).observed.tasks[item.name].status == "running"
         assert (await finished(backend, item.name)).status == "succeeded"
 
     run(scenario, backend)
@@ -95,10 +96,10 @@ def test_a_server_is_first_there_then_ready_then_gone(backend, tmp_path):
     async def scenario(backend):
         await backend.create(item)
         await backend.create(item)
-        assert item.name in (await backend.observe()).servers
+        assert item.name in (await backend.observe()).observed.servers
         await until(lambda o: o.servers[item.name].ready, backend)
         await backend.delete(item.name)
-        assert item.name not in (await backend.observe()).servers
+        assert item.name not in (await backend.observe()).observed.servers
 
     run(scenario, backend)
 
@@ -113,17 +114,17 @@ def test_deleting_a_running_task_ends_it(backend, tmp_path):
     async def scenario(backend):
         await backend.create(item)
         await backend.delete(item.name)
-        assert (await backend.observe()).tasks.get(item.name) is None
+        assert (await backend.observe()).observed.tasks.get(item.name) is None
 
     run(scenario, backend)
 
 
 def test_a_whole_run_in_memory_creates_each_task_once(tmp_path):
-    world, whole = World(), graph(tmp_path, iterations=2)
+    world, whole = MemoryBackend(), graph(tmp_path, iterations=2)
 
     async def scenario(world):
         for _ in range(60):
-            step = await reconcile(world, whole)
+            step = (await reconcile(world, whole)).step
             for name, state in list(world.tasks.items()):
                 if state.status == "running":
                     await world.finish(name)
@@ -187,7 +188,7 @@ def test_a_finished_task_is_known_to_the_next_backend(tmp_path):
         assert (await finished(backend, item.name)).status == "succeeded"
 
     async def look(backend):
-        return await backend.observe()
+        return (await backend.observe()).observed
 
     run(scenario, LocalBackend(tmp_path / "local", Slots(0)))
     seen = run(look, LocalBackend(tmp_path / "local", Slots(0)))
@@ -196,11 +197,11 @@ def test_a_finished_task_is_known_to_the_next_backend(tmp_path):
 
 def test_slots_are_handed_out_and_taken_back():
     slots = Slots(2)
-    assert slots.take("a", 1) == (0,) and slots.take("a", 1) == (0,) and slots.take("b", 1) == (1,)
-    assert slots.take("c", 1) is None
-    slots.give("a")
-    assert slots.take("c", 1) == (0,)
-    assert Slots(0).take("a", 4) == ()
+    assert slots.acquire("a", 1) == (0,) and slots.acquire("a", 1) == (0,) and slots.acquire("b", 1) == (1,)
+    assert slots.acquire("c", 1) is None
+    slots.release("a")
+    assert slots.acquire("c", 1) == (0,)
+    assert Slots(0).acquire("a", 4) == ()
 
 
 @pytest.mark.parametrize(
@@ -229,10 +230,10 @@ def test_an_end_that_nobody_saw_is_counted_before_the_server_starts_again(tmp_pa
         await backend.create(item)
         (child,) = [p for p in psutil.Process().children() if str(MOCK) in " ".join(p.cmdline())]
         child.kill()
-        while not (seen := (await backend.observe()).servers[item.name]).failed:
+        while not (seen := (await backend.observe()).observed.servers[item.name]).failed:
             await asyncio.sleep(0)  # gives the watch, which looks once a second, the smallest chance
         await backend.create(item)
-        return (await backend.observe()).servers[item.name], seen
+        return (await backend.observe()).observed.servers[item.name], seen
 
     state, _ = run(scenario, backend)
     assert state.failures == 1 and "the server was killed by signal 9" in state.message

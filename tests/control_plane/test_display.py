@@ -8,7 +8,7 @@ from rich.console import Console
 
 from maft_operator.local.display import Display
 from maft_operator.plan import graph as plan
-from maft_operator.plan.graph import Observed, ServerState, TaskState
+from maft_operator.plan.step import Observed, ServerState, TaskState
 from maft_operator.spec import parse as api
 
 

@@ -1,9 +1,7 @@
 """The graph of a run, the next step in every kind of world, and command lines that the programs accept."""
 
-import argparse
 import copy
 import importlib.util
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -15,14 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import maft
-from maft import evaluate, flags
-from maft.debate import session as debate
-from maft.prepare import __main__ as prepare
+from maft import program
+from maft.debate import society
+from maft.prepare import tasks as tasks_module
+from maft.program import Assignment
 from maft.serve import __main__ as serve
+from maft.spec import Spec
 from maft_operator.plan import graph as plan
-from maft_operator.plan.graph import Graph, Observed, Server, ServerState, Step, Task, TaskState, command, graph, step
-from maft_operator.spec.parse import EvaluationTask, Run, as_json, parse
+from maft_operator.plan.graph import Graph, Server, Task, command, graph
+from maft_operator.plan.step import Observed, Phase, ServerState, Step, TaskState, step
+from maft_operator.spec.parse import Run, parse
 
 BASE = {
     "apiVersion": "maft.dev/v1alpha1",
@@ -69,7 +69,7 @@ def test_shape_of_the_default() -> None:
         "r-1-evaluate": (TRAINS, EACH),
         "r-1-report": (("r-0-evaluate", *TRAINS, "r-1-evaluate"), ()),
     }
-    assert made.hand_over
+    assert made.servers_release_gpus
     assert [s.name for s in made.servers] == list(EACH)
 
 
@@ -90,7 +90,7 @@ def test_shape_of_everything_shared_over_two_iterations() -> None:
 
 def test_servers_that_stay_do_not_make_training_wait_for_the_held_out_debate() -> None:
     made = planned(iterations=2, training={"topology": "Shared"}, inference={"topology": "Shared", "lifetime": "Run"})
-    assert not made.hand_over
+    assert not made.servers_release_gpus
     assert shape(made)["r-1-train"] == (("r-1-debate",), ())
     assert shape(made)["r-2-train"] == (("r-2-debate",), ())
 
@@ -325,6 +325,10 @@ def test_next_step(name: str) -> None:
     assert decided.delete == tuple(f"r-{n}" for n in delete.split())
     assert tuple(item.name for item in decided.create) == tuple(f"r-{n}" for n in create.split())
     assert (decided.phase, decided.message) == (phase, "")
+    there = {*servers, *(n for n, state in tasks.items() if state.status == "running")}
+    others = {*decided.delete, *(item.name for item in decided.create)}
+    known = {*(t.name for t in made.tasks), *(s.name for s in made.servers)}
+    assert {item.name for item in decided.keep} == (set() if phase in ("Suspended", "Complete") else (there - others) & known)
 
 
 @pytest.mark.parametrize(
@@ -355,11 +359,11 @@ def test_a_run_that_failed_stops_everything(
 ) -> None:
     decided = step(PHASE, Observed(tasks, servers))
     running = {name for name, state in tasks.items() if state.status == "running"}
-    assert decided == Step(decided.delete, (), "Failed", message, message.partition(":")[0])
+    assert decided == Step(decided.delete, (), "Failed", message=message, failed_child=message.partition(":")[0])
     assert sorted(decided.delete) == sorted({*servers, *running})
     stopped = {name: state for name, state in tasks.items() if name not in running}
     if not servers:
-        assert step(PHASE, Observed(stopped, {})) == Step((), (), "Failed", message, decided.culprit)
+        assert step(PHASE, Observed(stopped, {})) == Step((), (), "Failed", message=message, failed_child=decided.failed_child)
 
 
 def test_the_backoff_limit_is_the_specs() -> None:
@@ -407,7 +411,7 @@ class World:
                 self.servers[item.name] = ServerState(ready=False, failures=failures)
             else:
                 self._start(item)
-        if self.graph.hand_over and any(self.running(t.name) for t in self.graph.tasks if t.kind == "train"):
+        if self.graph.servers_release_gpus and any(self.running(t.name) for t in self.graph.tasks if t.kind == "train"):
             assert not self.servers
 
     def _start(self, task: Task) -> None:
@@ -449,7 +453,7 @@ def test_a_whole_run(spec: dict[str, Any], data: st.DataObject) -> None:
     while True:
         decided = step(world.graph, world.observed())
         assert decided == step(world.graph, world.observed())
-        assert decided.phase in get_args(plan.Phase)
+        assert decided.phase in get_args(Phase)
         world.do(decided)
         phases.append(decided.phase)
         if decided.phase == "Complete":
@@ -587,24 +591,17 @@ SPECS: dict[str, dict[str, Any]] = {
 def programs() -> Iterator[dict[str, ModuleType]]:
     """The modules by kind of task. Parsers need neither torch nor matplotlib, so an empty module stands in for what does."""
     with pytest.MonkeyPatch.context() as patch:
-        yield {
-            "prepare": prepare,
-            "debate": debate,
-            "evaluate": evaluate,
-            "train": light(patch, "maft.train", "maft.lora", "maft.preference"),
-            "report": light(patch, "maft.report", "maft.report_plots"),
-        }
+        for heavy in ("maft.lora", "maft.train.dpo", "maft.charts"):
+            stand_in = ModuleType(heavy)
+            stand_in.__file__ = None  # hypothesis reads it of every module
+            stand_in.__getattr__ = lambda name: object  # type: ignore[method-assign]
+            patch.setitem(sys.modules, heavy, stand_in)
+        kinds = ("prepare", "debate", "train", "evaluate", "report")
+        yield {kind: light(patch, "maft.evaluate" if kind == "evaluate" else f"maft.{kind}.__main__") for kind in kinds}
 
 
-def light(patch: pytest.MonkeyPatch, name: str, *without: str) -> ModuleType:
-    if name in sys.modules:
-        return sys.modules[name]
-    for heavy in without:
-        stand_in = ModuleType(heavy)
-        stand_in.__file__ = None  # hypothesis reads it of every module
-        stand_in.__getattr__ = lambda name: object  # type: ignore[method-assign]
-        patch.setitem(sys.modules, heavy, stand_in)
-        patch.setattr(maft, heavy.removeprefix("maft."), stand_in, raising=False)
+def light(patch: pytest.MonkeyPatch, name: str) -> ModuleType:
+    """The module, made anew, so that others do not find stand-ins in it."""
     found = importlib.util.find_spec(name)
     assert found and found.loader
     module = importlib.util.module_from_spec(found)
@@ -612,136 +609,15 @@ def light(patch: pytest.MonkeyPatch, name: str, *without: str) -> ModuleType:
     return module
 
 
-def arguments(task: Task, programs: Mapping[str, ModuleType]) -> argparse.Namespace:
-    urls = {name: [f"http://{name}:8000", "http://127.0.0.1:1/"] for name in task.servers}
+URLS = ["http://{name}:8000", "http://127.0.0.1:1/"]
+
+
+def assignment(task: Task, programs: Mapping[str, ModuleType]) -> Assignment:
+    """What the program of the task makes of its command line."""
+    urls = {name: [url.format(name=name) for url in URLS] for name in task.servers}
     minus_m, module, *line = command(task, urls)
     assert (minus_m, module) == ("-m", f"maft.{task.kind}")
-    parsed: argparse.Namespace = programs[task.kind].parser().parse_args(line)
-    return parsed
-
-
-def common(one: Run) -> dict[str, Any]:
-    return {"store": "file:///store", "run": one.key, "summary": None, "metrics_port": 0, "metrics_host": ""}
-
-
-def model(one: Run) -> dict[str, Any]:
-    spec = one.spec.model
-    return {"model": spec.source, "revision": spec.revision, "trust_remote_code": spec.trust_remote_code}
-
-
-def expected_prepare(one: Run, task: Task) -> dict[str, Any]:
-    spec = one.spec.task
-    return {
-        **model(one),
-        "spec": as_json(one.spec),
-        "kind": spec.kind,
-        "source": spec.source,
-        "held_out_source": spec.held_out_source,
-        "answer": spec.answers,
-        "level": list(spec.levels) if spec.kind == "math" else [],
-        "subject": list(spec.subjects),
-        "train": spec.train,
-        "held_out": one.spec.exam.held_out,
-        "probe": spec.probe,
-        "task_seed": spec.seed,
-        "operands": spec.arithmetic.operands,
-        "minimum": spec.arithmetic.minimum,
-        "maximum": spec.arithmetic.maximum,
-        **expected_other_task(one.spec.evaluation.task),
-    }
-
-
-def expected_other_task(spec: EvaluationTask | None) -> dict[str, Any]:
-    return {
-        "evaluation_kind": spec.kind if spec else "",
-        "evaluation_source": spec.source if spec else "",
-        "evaluation_answer": spec.answers if spec else "number",
-        "evaluation_level": list(spec.levels) if spec and spec.kind == "math" else [],
-        "evaluation_subject": list(spec.subjects) if spec else [],
-        "shots": spec.shots if spec else 0,
-    }
-
-
-def expected_evaluate(one: Run, task: Task) -> dict[str, Any]:
-    spec, prompts = one.spec.debate, one.spec.debate.prompts
-    return {
-        **model(one),
-        "iteration": task.iteration,
-        "models_from": task.iteration,
-        "group": "",
-        "agents": one.spec.agents,
-        "server": [f"{name}={url}" for name in task.servers for url in (f"http://{name}:8000", "http://127.0.0.1:1/")],
-        "answer": one.spec.exam.answers,
-        "rounds": spec.rounds,
-        "mode": spec.mode,
-        "no_summaries": not spec.summarize,
-        "no_critics": not spec.critics,
-        "cooperative": spec.cooperative,
-        "temperature": spec.temperature,
-        "top_p": spec.top_p,
-        "max_tokens": spec.max_tokens,
-        "seed": one.spec.seed,
-        "prompt_question": one.spec.exam.prompt,
-        "prompt_summarize": prompts.summarize,
-        "prompt_revise": prompts.revise,
-        "prompt_concatenate": prompts.concatenate,
-        "prompt_cooperate": prompts.cooperate,
-        "one_model": False,
-    }
-
-
-def expected_debate(one: Run, task: Task) -> dict[str, Any]:
-    return {
-        **expected_evaluate(one, task),
-        "models_from": task.iteration - 1,
-        "answer": one.spec.task.answers,
-        "prompt_question": one.spec.task.prompt,
-        "min_agreement": one.spec.debate.min_agreement,
-        "critic_mix": one.spec.training.critic_mix,
-        "examples": "first",
-        "pooled": False,
-        "prompt_hint": "",
-    }
-
-
-def expected_train(one: Run, task: Task) -> dict[str, Any]:
-    spec, lora = one.spec.training, one.spec.training.lora
-    agents = range(one.spec.agents) if spec.topology == "Shared" else [int(task.name.rpartition("-")[2])]
-    return {
-        **model(one),
-        "iteration": task.iteration,
-        "method": "sft",
-        "beta": 0.0,
-        "agent": list(agents),
-        "no_critics": not one.spec.debate.critics,
-        "start_from": spec.start_from,
-        "min_examples": spec.min_examples,
-        "loss_on": spec.loss_on,
-        "seed": one.spec.seed,
-        "rank": lora.rank,
-        "alpha": lora.alpha,
-        "dropout": lora.dropout,
-        "target_module": list(lora.target_modules),
-        "learning_rate": spec.learning_rate,
-        "warmup": spec.warmup,
-        "weight_decay": spec.weight_decay,
-        "epochs": spec.epochs,
-        "batch_size": spec.batch_size,
-        "batch_tokens": spec.batch_tokens,
-    }
-
-
-def expected_report(one: Run, task: Task) -> dict[str, Any]:
-    return {}
-
-
-EXPECTED = {
-    "prepare": expected_prepare,
-    "debate": expected_debate,
-    "evaluate": expected_evaluate,
-    "train": expected_train,
-    "report": expected_report,
-}
+    return program.decode(programs[task.kind].PARSER.parse_args(line))
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -752,9 +628,23 @@ def test_every_program_gets_exactly_what_the_spec_says(
         monkeypatch.delenv(variable, raising=False)
     one = run(**SPECS[name])
     tasks = graph(one, "file:///store").tasks
-    assert {t.kind for t in tasks} == set(EXPECTED)
+    assert {t.kind for t in tasks} == set(programs)
     for task in tasks:
-        assert vars(arguments(task, programs)) == common(one) | EXPECTED[task.kind](one, task)
+        given = assignment(task, programs)
+        assert (given.store.url, given.run, given.metrics) == ("file:///store", one.key, ("", 0))
+        assert given.given_spec == (None if task.kind == "report" else fixed(one))
+        assert given.iteration == (0 if task.kind in ("prepare", "report") else task.iteration)
+        assert given.servers == {name: [url.format(name=name) for url in URLS] for name in task.servers}
+        assert (given.group, given.compared, given.questions) == ("", (), one.key)
+        agents = range(one.spec.agents) if one.spec.training.topology == "Shared" else task.agents
+        assert given.agents == (tuple(agents) if task.kind == "train" else ())
+    trained = Counter(agent for task in tasks for agent in assignment(task, programs).agents)
+    assert trained == dict.fromkeys(range(one.spec.agents), one.spec.iterations)
+
+
+def fixed(one: Run) -> Spec:
+    """What of the run's spec may not change while it is under way."""
+    return Spec(**{name: getattr(one.spec, name) for name in Spec.__struct_fields__})
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -764,47 +654,51 @@ def test_every_server_gets_exactly_what_the_spec_says(name: str, monkeypatch: py
     one = run(**SPECS[name])
     spec = one.spec
     for server in graph(one, "file:///store").servers:
-        minus_m, module, *line = plan.serve(server, "--host", "127.0.0.1", "--port", "81", "--adapters", "/a")
+        minus_m, module, *line = plan.serve(server, "--host=127.0.0.1", "--port=81", "--adapter-folder=/a")
         assert (minus_m, module) == ("-m", "maft.serve")
-        known, extra = serve.parser().parse_known_args(line)
+        known = serve.parser().parse_args(line)
+        given = program.decode(known)
+        assert (given.store.url, given.run, given.spec) == ("file:///store", one.key, fixed(one))
         roles = (2 if spec.debate.critics else 1) * (spec.agents if spec.inference.topology == "Shared" else 1)
-        assert vars(known) == common(one) | model(one) | {
-            "host": "127.0.0.1",
-            "port": 81,
-            "adapters": "/a",
-            "max_lora_rank": known.max_lora_rank,
-            "max_loras": roles,
-            "max_cpu_loras": 2 * roles,
-            "max_length": spec.model.max_length,
-        }
-        parallel = [f"--tensor-parallel-size={spec.inference.gpus}"] if spec.inference.gpus > 1 else []
-        assert extra == [*parallel, *spec.inference.extra_args]
+        assert (known.host, known.port, known.adapter_folder, known.adapters) == ("127.0.0.1", 81, "/a", roles)
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_the_records_made_of_the_flags_are_those_of_the_spec(name: str, programs: dict[str, ModuleType]) -> None:
+def test_the_rules_of_debate_are_those_of_the_spec(name: str, programs: dict[str, ModuleType]) -> None:
     one = run(**SPECS[name])
-    tasks = {t.kind: arguments(t, programs) for t in graph(one, "s").tasks}
-    rules = flags.rules(tasks["debate"])
-    spec = one.spec.debate
-    assert (rules.summarize, rules.critics, rules.fast) == (spec.summarize, spec.critics, spec.mode == "fast")
-    assert rules.prompts.question == one.spec.task.prompt
-    drawn = prepare._task(tasks["prepare"])
-    assert (drawn.train, drawn.held_out, drawn.seed) == (one.spec.task.train, one.spec.exam.held_out, one.spec.task.seed)
-    assert json.loads(tasks["prepare"].spec)["agents"] == one.spec.agents
+    tasks = {t.kind: assignment(t, programs) for t in graph(one, "s").tasks}
+    rules = society.training_rules(tasks["debate"].spec, tasks["debate"].iteration)
+    assert (rules.debate, rules.fast, rules.hinted) == (one.spec.debate, one.spec.debate.mode == "fast", False)
+    assert (rules.prompts.first, rules.answer, rules.seed) == (one.spec.task.prompt, one.spec.task.answer_kind, one.spec.seed)
+    assert rules.prompts.later == one.spec.debate.prompts
+    held_out = society.held_out_rules(tasks["evaluate"].spec, tasks["evaluate"].iteration)
+    asked = one.spec.held_out_task
+    assert (held_out.debate, held_out.prompts.first, held_out.answer) == (one.spec.debate, asked.prompt, asked.answer_kind)
+    drawn = tasks_module.of_task(tasks["prepare"].spec.task)
+    assert (drawn.train, drawn.held_out, drawn.seed) == (one.spec.task.train, one.spec.task.held_out, one.spec.task.seed)
+    if other := one.spec.evaluation.task:
+        elsewhere = tasks_module.of_evaluation_task(other, one.spec.task)
+        assert (elsewhere.train, elsewhere.held_out, elsewhere.levels) == (other.shots, other.held_out, other.levels)
+
+
+def vllm_flags(server: Server) -> dict[str, str]:
+    """vLLM's flags by name."""
+    known = serve.parser().parse_args(plan.serve(server)[2:])
+    listening = serve.Listening("h", 1, known.adapters, "f")
+    line = serve.command(program.decode(known), listening)
+    return dict(zip(line, line[1:], strict=False))
 
 
 @pytest.mark.parametrize(("rank", "served"), [(1, 8), (8, 8), (9, 16), (64, 64), (65, 128), (257, 320), (321, 512), (512, 512)])
 def test_servers_take_the_next_rank_that_vllm_knows(rank: int, served: int) -> None:
     [server] = planned(training={"lora": {"rank": rank}}, inference={"topology": "Shared"}).servers
-    known, _ = serve.parser().parse_known_args(plan.serve(server)[2:])
-    assert known.max_lora_rank == served
+    assert vllm_flags(server)["--max-lora-rank"] == str(served)
 
 
 def test_many_adapters_are_not_all_in_one_batch() -> None:
     [server] = planned(agents=32, inference={"topology": "Shared"}).servers
-    known, _ = serve.parser().parse_known_args(plan.serve(server)[2:])
-    assert (known.max_loras, known.max_cpu_loras) == (16, 128)
+    flags = vllm_flags(server)
+    assert (flags["--max-loras"], flags["--max-cpu-loras"]) == ("16", "128")
 
 
 def test_a_command_names_every_replica_and_nothing_else() -> None:

@@ -7,15 +7,16 @@ import re
 import types
 from collections.abc import Iterator, Mapping
 from importlib import resources
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from maft.spec import MUTABLE, Recipe, RunSpec, immutable_spec_json
 from maft_operator.spec import schema
-from maft_operator.spec.parse import MUTABLE, Spec, as_json, parse
+from maft_operator.spec.parse import parse
 from maft_operator.spec.schema import BadSpec, checked, openapi, rules
 
 MINIMAL: dict[str, Any] = {
@@ -69,10 +70,10 @@ TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
 
 
 def agree(part: type[msgspec.Struct], found: dict[str, Any], path: str) -> None:
-    ours = {f.encode_name: f for f in msgspec.structs.fields(part)}
+    ours = {f.encode_name: f for f in msgspec.structs.fields(part) if f.type is not Recipe}  # made of `method`, not asked for
     assert set(ours) == set(found["properties"]), path
     for name, child in found["properties"].items():
-        optional = isinstance(ours[name].type, types.UnionType)
+        optional = get_origin(ours[name].type) in (Union, types.UnionType)
         assert optional == (ours[name].default is None), f"{path}{name}"
         given_always = "default" in child or name in found.get("required", ())
         assert given_always != optional, f"{path}{name}: a field without a default is optional in the record, and only such a one"
@@ -88,7 +89,8 @@ def agree_on_type(kind: Any, child: dict[str, Any], path: str) -> None:
         assert (child["type"], set(child["enum"])) == ("string", set(get_args(kind))), path
     elif get_origin(kind) is tuple:
         [item, rest] = get_args(kind)
-        assert (child["type"], child["items"]["type"], rest) == ("array", TYPES[item], ...), path
+        assert (child["type"], rest) == ("array", ...), path
+        agree_on_type(item, child["items"], f"{path}[]")
     elif get_origin(kind) is dict:
         assert child["x-kubernetes-preserve-unknown-fields"], path
     else:
@@ -96,7 +98,7 @@ def agree_on_type(kind: Any, child: dict[str, Any], path: str) -> None:
 
 
 def test_records_and_schema_have_the_same_fields() -> None:
-    agree(Spec, spec_schema(), "spec.")
+    agree(RunSpec, spec_schema(), "spec.")
 
 
 def test_every_field_is_described_and_has_a_default_or_is_optional() -> None:
@@ -198,13 +200,31 @@ def test_the_records_say_what_the_resource_says(spec: dict[str, Any]) -> None:
     ours = parse(resource(**spec)).spec
     records = json.loads(msgspec.json.encode(ours))
     assert records.pop("podTemplate") == whole.pop("podTemplate", None)
+    recipe = records.pop("recipe")
     assert without_none(records) == without_none(whole)
     assert merged(copy.deepcopy(whole), {k: v for k, v in spec.items() if k != "podTemplate"}) == whole
-    assert json.loads(as_json(ours)) == {name: value for name, value in records.items() if name not in MUTABLE}
+    fixed = {name: value for name, value in records.items() if name not in MUTABLE}
+    assert json.loads(immutable_spec_json(ours)) == {**fixed, "recipe": recipe}
 
 
 def without_none(value: Any) -> Any:
     return {k: without_none(v) for k, v in value.items() if v is not None} if isinstance(value, dict) else value
+
+
+def test_a_spec_that_no_argument_holds_is_refused_in_one_line() -> None:
+    prompt, subjects = "{question}" + 3990 * "größer"[2], [f"{n:0128d}" for n in range(64)]
+    long = at("task", {"kind": "mmlu", "prompt": prompt, "subjects": subjects})
+    assert len(immutable_spec_json(parse(long).spec).encode()) < 128 * 1024
+    longer = merged(long, {"spec": {"inference": {"extraArgs": [f"--a={n:03d}" + 500 * "𝒳" for n in range(64)]}}})
+    assert re.fullmatch(
+        r"spec: \d+ bytes as JSON, and an argument of a program holds 131071; shorten .* inference\.extraArgs", refused(longer)
+    )
+
+
+def refused(given_: Mapping[str, Any]) -> str:
+    with pytest.raises(BadSpec) as caught:
+        parse(given_)
+    return str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -213,9 +233,9 @@ def without_none(value: Any) -> Any:
 )
 def test_each_kind_of_task_has_its_kind_of_answer(kind: str, answers: str) -> None:
     more = {"source": "q.jsonl"} if kind == "jsonl" else {}
-    assert parse(at("task", {"kind": kind, **more})).spec.task.answers == answers
-    assert parse(at("task", {"kind": kind, **more, "answer": answers})).spec.task.answers == answers
-    assert parse(at("evaluation.task", {"kind": kind, **more})).spec.exam.answers == answers
+    assert parse(at("task", {"kind": kind, **more})).spec.task.answer_kind == answers
+    assert parse(at("task", {"kind": kind, **more, "answer": answers})).spec.task.answer_kind == answers
+    assert parse(at("evaluation.task", {"kind": kind, **more})).spec.held_out_task.answer_kind == answers
     others = {"number", "math", "choice", "text"} - {answers}
     refused = {other for other in others if "task.answer" in refusal(at("task", {"kind": kind, **more, "answer": other}))}
     assert refused == (set() if kind == "jsonl" else others)
@@ -234,8 +254,12 @@ def test_held_out_questions_are_of_the_task_unless_another_is_named() -> None:
         parse(at("task.heldOut", 7)).spec,
         parse(at("evaluation.task", {"kind": "mmlu", "heldOut": 9, "prompt": "{question}"})).spec,
     )
-    assert (one.exam, one.exam.held_out) == (one.task, 7)
-    assert (other.exam, other.exam.held_out, other.exam.prompt) == (other.evaluation.task, 9, "{question}")
+    assert (one.held_out_task, one.held_out_task.held_out) == (one.task, 7)
+    assert (other.held_out_task, other.held_out_task.held_out, other.held_out_task.prompt) == (
+        other.evaluation.task,
+        9,
+        "{question}",
+    )
 
 
 def test_levels_and_subjects_are_sets() -> None:

@@ -18,9 +18,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tests" / "support" / "cluster" / "cluster.py"
 FACTS = ROOT / ".cache" / "cluster" / "cluster.json"
-HOST_ADDRESS = (
-    "10.245.0.1"  # OUTSIDE_IP of cluster/settings.py: this machine's end of the pair that leads to the pods
-)
+HOST_ADDRESS = "10.245.0.1"  # OUTSIDE_IP of cluster/settings.py: this machine's end of the pair that leads to the pods
 NEEDED = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}  # bits of CapEff
 
 

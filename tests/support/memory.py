@@ -1,9 +1,18 @@
 """A Backend in memory: what a cluster would do, in a table. Tests move it on with `finish`."""
 
-from maft_operator.plan.graph import Observed, Server, ServerState, Task, TaskState
+from dataclasses import dataclass
+
+from maft_operator.plan.graph import Server, Task
+from maft_operator.plan.reconcile import Refusal
+from maft_operator.plan.step import Observed, ServerState, TaskState
 
 
-class World:
+@dataclass(frozen=True)
+class MemorySnapshot:
+    observed: Observed
+
+
+class MemoryBackend:
     """Tasks run until they are finished by hand; servers are ready when asked the second time."""
 
     def __init__(self) -> None:
@@ -11,18 +20,23 @@ class World:
         self.servers: dict[str, ServerState] = {}
         self.created: list[str] = []
 
-    async def observe(self) -> Observed:
-        seen = Observed(dict(self.tasks), dict(self.servers))
+    async def observe(self) -> MemorySnapshot:
+        seen = MemorySnapshot(Observed(dict(self.tasks), dict(self.servers)))
         self.servers = {name: ServerState(ready=True) for name in self.servers}
         return seen
 
-    async def create(self, item: Task | Server) -> None:
+    async def create(self, item: Task | Server) -> tuple[Refusal, ...]:
         if isinstance(item, Server):
             self.servers.setdefault(item.name, ServerState(ready=False))
         elif item.name not in self.tasks or self.tasks[item.name].status == "failed":
             before = self.tasks.get(item.name)
             self.tasks[item.name] = TaskState("running", before.failures if before else 0)
             self.created.append(item.name)
+        return ()
+
+    async def keep(self, item: Task | Server) -> tuple[Refusal, ...]:
+        assert item.name in {*self.tasks, *self.servers}
+        return ()
 
     async def delete(self, name: str) -> None:
         self.tasks.pop(name, None)
