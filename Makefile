@@ -31,8 +31,8 @@ unit: env ## the fast tests alone
 lint: env ## style, types, layers
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && .venv/bin/lint-imports
 
-release-check: env ## the steps of a release against a registry on this machine
-	@$(PY) scripts/release_check.py
+release-check: env ## the steps of a release against a registry on this machine (docker, or root on Debian)
+	@$(PY) scripts/release_check.py --images operator
 
 images: env ## the container images, with docker or buildah
 	@$(PY) tests/support/cluster/images.py

@@ -1,7 +1,7 @@
 """Takes the steps of a release (scripts/release.sh) against a registry on this machine: `make release-check`.
 
 Says each step in a line and signs with a key of its own. What needs the public registry or GitHub is left out: the identity of the
-workflow in signatures, provenance, the release page. `--images` builds, pushes and signs container images, too (docker, or root on Debian).
+workflow in signatures, provenance, the release page. `--images` builds, pushes and signs images, too (docker, or root on Debian).
 """
 
 import argparse
@@ -112,9 +112,13 @@ def pushed_images(prefix: str, names: Sequence[str]) -> Iterator[str]:
     sys.path.insert(0, str(ROOT / "tests" / "support" / "cluster"))
     import images
     from engines import engine
+    from host import Unable
 
     chosen = engine()
-    base = chosen.base()
+    try:
+        base = chosen.base()
+    except (Unable, RuntimeError) as error:
+        raise Failed(str(error)) from None
     with chosen.alone(), tempfile.TemporaryDirectory() as lent:
         flags = images.secrets(Path(lent))
         for build in images.builds(prefix, images.version(), base, "cpu"):
