@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 
-.PHONY: help env demo test unit lint images cluster cluster-down cluster-status tiny clean
+.PHONY: help env demo test unit lint release-check images cluster cluster-down cluster-status tiny clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,6 +30,9 @@ unit: env ## the fast tests alone
 
 lint: env ## style, types, layers
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && .venv/bin/lint-imports
+
+release-check: env ## the steps of a release against a registry on this machine (docker, or root on Debian)
+	@$(PY) scripts/release_check.py --images operator
 
 images: env ## the container images, with docker or buildah
 	@$(PY) tests/support/cluster/images.py
