@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from maft.errors import BadInput
+from maft.spec import FORMAT
 from maft.summaries import Score, Usage
 
 T = TypeVar("T")
@@ -17,7 +18,6 @@ T = TypeVar("T")
 Role = Literal["generator", "critic"]
 ROLES: tuple[Role, ...] = ("generator", "critic")
 BASE = "base"  # the name under which every server serves the base model
-FORMAT = 1  # of commits, transcripts and run.json; docs/formats.md says what raises it
 
 
 class Record(msgspec.Struct, frozen=True, rename="camel"):

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+FORMAT = 1  # of run.json, commits and transcripts; docs/formats.md says what raises it
 AnswerKind = Literal["number", "choice", "text", "math"]
 Examples = Literal["first", "last", "hinted", "pairs"]
 TaskKind = Literal["arithmetic", "jsonl", "gsm8k", "math", "mmlu"]

@@ -17,7 +17,7 @@ from maft import __version__, program, records, scores
 from maft.errors import BadInput
 from maft.program import Assignment
 from maft.records import Diversity, Transcript
-from maft.spec import Compared
+from maft.spec import FORMAT, Compared
 from maft.store import layout
 from maft.store.base import Missing, Store
 from maft.store.commits import committed, fetch_record, fetch_records, required
@@ -287,7 +287,7 @@ def main(assignment: Assignment) -> CompareSummary:
     found = rows(held, list(dict.fromkeys(one.method for one in compared)))
     origin = _origin(store, group, compared, held.values())
     footer = f"{EXPLAINED}\n\n{origin}"
-    data = {"format": records.FORMAT, "rows": records.plain(found), "runs": records.plain(compared), "origin": origin}
+    data = {"format": FORMAT, "rows": records.plain(found), "runs": records.plain(compared), "origin": origin}
     outputs = {
         "table.txt": text(found) + "\n" + footer + "\n",
         "table.md": markdown(found, footer),

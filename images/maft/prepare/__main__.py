@@ -13,8 +13,8 @@ from maft import __version__, models, program, records
 from maft.errors import BadInput
 from maft.prepare import tasks
 from maft.program import Assignment
-from maft.records import FORMAT, Commit, Problem
-from maft.spec import Spec, immutable_spec_json
+from maft.records import Commit, Problem
+from maft.spec import FORMAT, Spec, immutable_spec_json
 from maft.store import layout
 from maft.store.commits import committed, probe, publish
 from maft.summaries import PrepareSummary
