@@ -359,8 +359,8 @@ def test_a_run_in_a_bucket_leaves_the_same_bytes(whole, tmp_path):
     from s3server import running
 
     from maft.store import layout
-    from maft.store.base import open_store
     from maft.store.commits import committed
+    from maft.store.urls import open_store
 
     with running(tmp_path / "objects") as s3:
         credentials = {"AWS_ACCESS_KEY_ID": s3.access_key, "AWS_SECRET_ACCESS_KEY": s3.secret_key}

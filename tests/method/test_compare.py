@@ -31,8 +31,8 @@ from maft.errors import BadInput
 from maft.records import Call, Diversity, Problem, Score, Timing, Transcript, Turn, Usage, Vote
 from maft.serve import __main__ as serve
 from maft.store import layout
-from maft.store.base import FileStore
 from maft.store.commits import publish
+from maft.store.files import FileStore
 from maft_operator.local import gpus
 from maft_operator.plan import compare as planned
 from maft_operator.plan import graph as plan

@@ -16,7 +16,7 @@ from maft.chat_template import load_chat_template
 from maft.diversity import __main__ as diversity
 from maft.diversity import embeddings
 from maft.records import Call, Message, Problem, Transcript, Turn, Vote
-from maft.store.base import FileStore
+from maft.store.files import FileStore
 
 CHATS = [
     (Message("user", "What is 7+3*4?"), Message("assistant", "7+3*4 = 19. Answer: 19")),

@@ -10,7 +10,7 @@ from maft import records
 from maft.debate.journal import Journal
 from maft.errors import BadInput
 from maft.records import Call, Problem, Transcript, Turn, Vote
-from maft.store.base import FileStore
+from maft.store.files import FileStore
 
 PREFIX = "ns/run/iterations/1/debate/"
 

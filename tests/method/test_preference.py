@@ -19,8 +19,8 @@ from maft.chat_template import load_chat_template
 from maft.errors import BadInput
 from maft.records import Example, Message
 from maft.store import layout
-from maft.store.base import FileStore
 from maft.store.commits import committed, publish
+from maft.store.files import FileStore
 from maft.train import __main__ as train
 from maft.train.dpo import Pair, Preferences
 

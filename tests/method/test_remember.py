@@ -13,7 +13,8 @@ from maft.debate.engine import Load, Request
 from maft.errors import BadInput
 from maft.records import BASE, Call, Remembered
 from maft.store import layout
-from maft.store.base import Store, open_store
+from maft.store.base import Store
+from maft.store.urls import open_store
 
 GROUP = "ns/group"
 ONE = Request(BASE, (1, 2, 3), 7, 1.0, 0.9, 80)

@@ -35,8 +35,9 @@ from maft.report import __main__ as report
 from maft.report import read as report_read
 from maft.report import sentences as report_words
 from maft.store import layout
-from maft.store.base import Store, open_store
+from maft.store.base import Store
 from maft.store.commits import publish
+from maft.store.urls import open_store
 
 RUN = "default/demo"
 HOSTILE = "</script><img src=x onerror=alert(1)><!-- {{ 7*7 }} ' \u2028"

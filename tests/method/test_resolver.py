@@ -22,8 +22,8 @@ from maft.debate.engine import HttpEngine, Request
 from maft.errors import BadInput
 from maft.records import Adapter, Message
 from maft.store import layout
-from maft.store.base import FileStore
 from maft.store.commits import fetch_folder, publish
+from maft.store.files import FileStore
 
 pytestmark = pytest.mark.engine
 

@@ -17,8 +17,8 @@ from maft.chat_template import load_chat_template
 from maft.errors import BadInput
 from maft.records import BASE, Example, Message
 from maft.store import layout
-from maft.store.base import FileStore
 from maft.store.commits import committed, fetch_folder, publish, required
+from maft.store.files import FileStore
 from maft.train import __main__ as train
 
 SETTINGS = lora.Settings(

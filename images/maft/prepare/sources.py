@@ -8,7 +8,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from maft.errors import BadInput
-from maft.store.base import Missing, open_store
+from maft.store.base import Missing
+from maft.store.urls import open_store
 
 Row = Mapping[str, Any]
 
