@@ -42,7 +42,7 @@ def entropy(transcripts: Iterable[Transcript]) -> Score:
 
 
 def _groups(transcript: Transcript) -> Counter[str]:
-    """Agents by what they first answered. Equal values have equal canonical spellings (answers.py)."""
+    """Agents by what they first answered. Equal values have equal canonical spellings (answers/extract.py)."""
     firsts = (turns[0].parsed for turns in transcript.turns)
     return Counter(f"unparsed {n}" if parsed is None else f"answer {parsed}" for n, parsed in enumerate(firsts))
 
