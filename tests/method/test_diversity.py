@@ -64,8 +64,8 @@ def test_likelihoods_and_divergence_equal_plain_computation(template, folders):
     labels = [torch.tensor([t for t, counted in zip(s.ids, s.completion, strict=True) if counted]) for s in samples]
     for i, mine in enumerate(([0, 1], [0])):
         for j in range(2):
-            said = [-each[j, k].gather(1, labels[k][:, None]).sum() for k in mine]
-            assert nll[i][j] == pytest.approx(float(sum(said)) / sum(len(labels[k]) for k in mine), rel=1e-4)
+            losses = [-each[j, k].gather(1, labels[k][:, None]).sum() for k in mine]
+            assert nll[i][j] == pytest.approx(float(sum(losses)) / sum(len(labels[k]) for k in mine), rel=1e-4)
     pairs = [(0, 1, 0), (0, 1, 1), (1, 0, 0)]
     expected = [float((each[i, k].exp() * (each[i, k] - each[j, k])).sum(-1).mean()) for i, j, k in pairs]
     assert kl == pytest.approx(sum(expected) / 3, rel=1e-4)
@@ -90,9 +90,9 @@ def test_likelihoods_equal_those_of_vllm(vllm_url, vllm_store, template, tmp_pat
     body = {"model": name, "prompt": list(sample.ids), "max_tokens": 1, "prompt_logprobs": 0, "temperature": 0}
     request = urllib.request.Request(f"{vllm_url}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=60) as response:
-        found = json.load(response)["choices"][0]["prompt_logprobs"]
+        prompt_logprobs = json.load(response)["choices"][0]["prompt_logprobs"]
     answer = [i for i, counted in enumerate(sample.completion) if counted]
-    theirs = -sum(found[i][str(sample.ids[i])]["logprob"] for i in answer) / len(answer)
+    theirs = -sum(prompt_logprobs[i][str(sample.ids[i])]["logprob"] for i in answer) / len(answer)
     nll, _ = diversity.likelihoods(diversity.Society(base(), [tmp_path / "a"]), [[sample]])
     assert nll[0][0] == pytest.approx(theirs, rel=1e-3)
 
@@ -110,8 +110,8 @@ def test_dissimilarity_is_about_answers_that_equal_the_vote():
         return torch.tensor([[1.0, 0.0] if text == "a" else [0.0, 1.0] for text in texts])
 
     two = [transcript(("a", True), ("b", True), ("b", False)), transcript(("a", True), ("a", True))]
-    found = diversity.dissimilarity(two, embed)
-    assert found is not None and found.mean == 0.5
+    dissimilarity = diversity.dissimilarity(two, embed)
+    assert dissimilarity is not None and dissimilarity.mean == 0.5
     assert diversity.dissimilarity([transcript(("a", True), ("b", False))], embed) is None
 
 

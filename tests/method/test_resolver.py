@@ -24,6 +24,7 @@ from maft.records import Adapter, Message
 from maft.store import layout
 from maft.store.commits import fetch_folder, publish
 from maft.store.files import FileStore
+from maft.train.trainer import Settings, Trainer
 
 pytestmark = pytest.mark.engine
 
@@ -40,10 +41,10 @@ def base():
 
 def publish_adapter(base, template, store, folder, agent: int, iteration: int = 1, rank: int = 4, run: str = RUN) -> str:
     """A trained adapter under its name; strong enough to change answers."""
-    said = (Message("user", "What is 7+3*4?"), Message("assistant", f"Agent {agent} says so. Answer: {agent}"))
-    settings = lora.Settings(rank, 2 * rank, 0.0, ("all-linear",), 1e-2, 0.0, 0.0, 12, 1, 4096)
-    tokens = [template.tokens(said, every_turn=False)]
-    lora.Trainer(base, settings, lambda loss: None).train(tokens, folder, seed=agent, previous=None)
+    messages = (Message("user", "What is 7+3*4?"), Message("assistant", f"Agent {agent} says so. Answer: {agent}"))
+    settings = Settings(rank, 2 * rank, 0.0, ("all-linear",), 1e-2, 0.0, 0.0, 12, 1, 4096)
+    tokens = [template.tokens(messages, every_turn=False)]
+    Trainer(base, settings, lambda loss: None).train(tokens, folder, seed=agent, previous=None)
     lora.tidy(folder, str(TINY), "", "# card")
     return commit_adapter(store, folder, agent, iteration, run)
 

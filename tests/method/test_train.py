@@ -15,23 +15,29 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from maft import adapters, lora, records
 from maft.chat_template import load_chat_template
 from maft.errors import BadInput
+from maft.packing import pack, split_batch
 from maft.records import BASE, Example, Message
 from maft.store import layout
 from maft.store.commits import committed, fetch_folder, publish, required
 from maft.store.files import FileStore
 from maft.train import __main__ as train
+from maft.train import trainer
+from maft.train.trainer import Settings, Trainer, _check_finite, needs_checkpointing, steps
 
-SETTINGS = lora.Settings(
+SETTINGS = Settings(
     rank=4, alpha=8, dropout=0.0, target_modules=("all-linear",), learning_rate=3e-3, warmup=0.03, weight_decay=0.0, epochs=1,
     batch_size=4, batch_tokens=4096,
 )  # fmt: skip
 
 
 def dialogue(i: int, turns: int = 1) -> tuple[Message, ...]:
-    said = []
+    messages = []
     for turn in range(turns):
-        said += [Message("user", f"What is {i}+{turn}*2?"), Message("assistant", f"{turn}*2={turn * 2}. Answer: {i + 2 * turn}")]
-    return tuple(said)
+        messages += [
+            Message("user", f"What is {i}+{turn}*2?"),
+            Message("assistant", f"{turn}*2={turn * 2}. Answer: {i + 2 * turn}"),
+        ]
+    return tuple(messages)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +56,7 @@ def examples(template):
 
 
 def trained(base, examples, folder, seed=1, settings=SETTINGS, previous=None):
-    return lora.Trainer(base, settings, lambda loss: None).train(examples, folder, seed=seed, previous=previous)
+    return Trainer(base, settings, lambda loss: None).train(examples, folder, seed=seed, previous=previous)
 
 
 def test_training_prompts_are_the_prompts_of_generation(template):
@@ -65,8 +71,8 @@ def test_training_prompts_are_the_prompts_of_generation(template):
 
 def test_one_row_equals_one_example_at_a_time(base, examples):
     """No padding, no leak between neighbours: logits of a packed row are those of each example alone."""
-    together = lora.logits(base, lora.lay(examples))
-    apart = torch.cat([lora.logits(base, lora.lay([e])) for e in examples])
+    together = lora.logits(base, pack(examples))
+    apart = torch.cat([lora.logits(base, pack([e])) for e in examples])
     assert together.shape == apart.shape
     torch.testing.assert_close(together, apart, rtol=1e-3, atol=1e-3)
 
@@ -77,9 +83,9 @@ def test_loss_is_that_of_transformers(base, examples):
         ids = torch.tensor([example.ids])
         labels = torch.where(torch.tensor([example.completion]), ids, -100)
         expected = base(input_ids=ids, labels=labels).loss
-        row = lora.lay([example])
-        found = torch.nn.functional.cross_entropy(lora.logits(base, row), row.labels)
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        row = pack([example])
+        loss = torch.nn.functional.cross_entropy(lora.logits(base, row), row.labels)
+        torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_batch_in_parts_has_the_gradient_of_the_whole(base, examples, tmp_path):
@@ -93,7 +99,7 @@ def test_a_single_step_learns_something(base, examples, tmp_path):
     """Its warm-up would be all there is."""
     few = examples[:2]
     settings = dataclasses.replace(SETTINGS, epochs=1, batch_size=2, warmup=0.1)
-    assert lora.steps(len(few), settings) == 1
+    assert steps(len(few), settings) == 1
     trained(base, few, tmp_path, settings=settings)
     weights = load_file(str(tmp_path / adapters.WEIGHTS))
     assert any(bool(w.abs().sum() > 0) for name, w in weights.items() if "lora_B" in name)
@@ -107,7 +113,7 @@ def test_equal_seeds_give_equal_bytes_and_training_lowers_the_loss(base, example
     a, b, c = ((tmp_path / name / adapters.WEIGHTS).read_bytes() for name in "abc")
     assert a == b != c
     assert sum(curve[-3:]) < sum(curve[:3])
-    assert len(curve) == lora.steps(len(examples), settings)
+    assert len(curve) == steps(len(examples), settings)
 
 
 def test_the_base_is_as_before(base, examples, tmp_path):
@@ -158,7 +164,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
     (tmp_path / "a").mkdir()
     save_file({"w": torch.tensor([1.0, float("nan")])}, tmp_path / "a" / adapters.WEIGHTS)
     with pytest.raises(BadInput, match=r"training\.learningRate: the adapter's weights are not finite"):
-        lora._finite(tmp_path / "a", [1.0])
+        _check_finite(tmp_path / "a", [1.0])
 
 
 def test_a_rate_that_blows_up_publishes_nothing(base, examples, tmp_path):
@@ -168,19 +174,19 @@ def test_a_rate_that_blows_up_publishes_nothing(base, examples, tmp_path):
 
 def test_checkpointing_only_when_memory_asks_for_it():
     config = LlamaConfig(hidden_size=4096, num_hidden_layers=32, intermediate_size=11008, vocab_size=32000)
-    assert lora.needs_checkpointing(config, 16384, 2, 40 * 2**30)
-    assert not lora.needs_checkpointing(config, 1024, 2, 60 * 2**30)
+    assert needs_checkpointing(config, 16384, 2, 40 * 2**30)
+    assert not needs_checkpointing(config, 1024, 2, 60 * 2**30)
 
 
 def test_checkpointing_changes_no_result(base, examples, tmp_path, monkeypatch):
     plain = trained(base, examples, tmp_path / "a")
-    monkeypatch.setattr(lora, "free_memory", lambda device: 1)  # the machine's memory is not under test, the decision is
+    monkeypatch.setattr(trainer, "free_memory", lambda device: 1)  # the machine's memory is not under test, the decision is
     saving = trained(base, examples, tmp_path / "b")
     assert saving == pytest.approx(plain, rel=1e-4)
 
 
 def test_rows_keep_the_limit(examples):
-    parts = list(lora.rows(examples, 100))
+    parts = list(split_batch(examples, 100))
     assert [e for part in parts for e in part] == examples
     assert all(len(part) == 1 or sum(len(e.ids) for e in part) <= 100 for part in parts)
 

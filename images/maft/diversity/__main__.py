@@ -19,6 +19,7 @@ from torch.nn.functional import cosine_similarity, log_softmax
 from maft import adapters, lora, models, program, records, scores
 from maft.chat_template import ChatTemplate, Tokens
 from maft.diversity import embeddings
+from maft.packing import pack
 from maft.program import Assignment
 from maft.records import BASE, Diversity, Transcript
 from maft.store import layout
@@ -43,7 +44,7 @@ class Generators:
 
     def log_probabilities(self, agent: int, tokens: Tokens) -> torch.Tensor:
         """[answer tokens, vocabulary] of one agent's model, for a chat that somebody else may have said."""
-        row = lora.lay([tokens]).to(self._model.device)
+        row = pack([tokens]).to(self._model.device)
         with torch.no_grad():
             if self._names[agent] != OWN:
                 self._model.set_adapter(self._names[agent])
@@ -62,7 +63,7 @@ def likelihoods(generators: Generators, answers: Sequence[Sequence[Tokens]]) -> 
     for i in agents:
         counted = 0
         for tokens in answers[i]:
-            labels = lora.lay([tokens]).labels
+            labels = pack([tokens]).labels
             counted += len(labels)
             each = [generators.log_probabilities(j, tokens) for j in agents]
             for j in agents:
