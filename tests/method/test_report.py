@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from maft import charts as report_plots
-from maft import program, records
+from maft import charts, program, records
 from maft.errors import BadInput
 from maft.records import (
     BASE,
@@ -33,7 +32,7 @@ from maft.records import (
 )
 from maft.report import __main__ as report
 from maft.report import read as report_read
-from maft.report import sentences as report_words
+from maft.report import sentences
 from maft.store import layout
 from maft.store.base import Store
 from maft.store.commits import publish
@@ -64,8 +63,8 @@ def turn(answer: str | None, final: str | None, text: str) -> Turn:
 def transcript(index: int, first: Sequence[str | None], last: Sequence[str | None], *, tied: bool = False) -> Transcript:
     """Agents that say `first` and then `last`; the reference answer is 4, the majority the last agent's last answer."""
     final = last[-1]
-    said = f"I say {HOSTILE}"
-    turns = tuple((turn(a, final, said), turn(b, final, said)) for a, b in zip(first, last, strict=True))
+    text = f"I say {HOSTILE}"
+    turns = tuple((turn(a, final, text), turn(b, final, text)) for a, b in zip(first, last, strict=True))
     votes = tuple(Vote(v[-1], sum(a == v[-1] for a in v), 0, tied, v[-1] == "4") for v in (first, last))
     summaries = tuple(Summary(n, 2, "summarize", call(f"summary for {n} {HOSTILE}")) for n in range(len(first)))
     return Transcript(index, Problem(f"p{index}", f"2+2? {HOSTILE}", "4"), turns, summaries, votes)
@@ -150,9 +149,9 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture(scope="module")
 def finished_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    found = open_store(str(tmp_path_factory.mktemp("finished")))
-    put_run(found)
-    return found
+    opened = open_store(str(tmp_path_factory.mktemp("finished")))
+    put_run(opened)
+    return opened
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +169,7 @@ def make(store: Store) -> Made:
     return summary, page, json.loads(data)
 
 
-def told(store: Store) -> dict[str, Any]:
+def report_json(store: Store) -> dict[str, Any]:
     """report.json without the page and its charts."""
     run = report_read.read(store, RUN)
     return records.plain(report.data(run, [stage.cards for stage in run.stages]))  # type: ignore[no-any-return]
@@ -390,7 +389,7 @@ def test_iteration_without_evaluation(store: Store) -> None:
     assert data["unfinished"] == "The held-out evaluation of iteration 2 is not finished."
     assert "Accuracy on held-out questions" not in page
     put_evaluation(store, 2)
-    assert told(store)["headline"] == (
+    assert report_json(store)["headline"] == (
         "After 2 iterations of finetuning, the debate is right on 95.0 ± 4.0 % of the held-out questions; "
         "it was not evaluated untrained."
     )
@@ -407,22 +406,22 @@ def test_only_the_questions_are_there(store: Store) -> None:
 def test_untrained_only(store: Store) -> None:
     put_problems(store)
     put_evaluation(store, 0)
-    assert told(store)["headline"].startswith("Untrained, the debate is right on 25.0 ± 4.0 %")
+    assert report_json(store)["headline"].startswith("Untrained, the debate is right on 25.0 ± 4.0 %")
 
 
 def test_only_the_reference_rows_that_the_spec_names() -> None:
     spec = report_read.Spec(evaluation=report_read.Baselines(("debate",)))
-    nothing = report_read.Training((), (), None, {})
-    run = report_read.Run(RUN, {}, spec, {}, (report_read.Iteration(0, None, nothing, None, numbers(0)),))
-    assert [row.name for row in report_words.rows(run)] == ["debate (untrained)"]
+    nothing = report_read.TrainedIteration()
+    run = report_read.CommittedRun(RUN, {}, spec, {}, (report_read.Iteration(0, None, nothing, None, numbers(0)),))
+    assert [row.name for row in sentences.rows(run)] == ["debate (untrained)"]
 
 
 # --- other methods ---
 
-NOTHING = report_read.Training((), (), None, {})
+NOTHING = report_read.TrainedIteration()
 
 
-def of(method: str, agents: int, rounds: int, *, iterations: int = 0, baselines: tuple[str, ...] = ()) -> report_read.Run:
+def of(method: str, agents: int, rounds: int, *, iterations: int = 0, baselines: tuple[str, ...] = ()) -> report_read.CommittedRun:
     """A run of that method whose evaluations had so many agents and rounds, the last two of them if it trains."""
 
     def shaped(n: int) -> Evaluation:
@@ -430,7 +429,7 @@ def of(method: str, agents: int, rounds: int, *, iterations: int = 0, baselines:
         return replace(e, agents=e.agents[:1] * agents, answers=e.answers[:rounds], votes=e.votes[:rounds])
 
     spec = report_read.Spec(method=method, iterations=iterations, evaluation=report_read.Baselines(baselines))
-    return report_read.Run(
+    return report_read.CommittedRun(
         RUN, {}, spec, {}, tuple(report_read.Iteration(n, None, NOTHING, None, shaped(n)) for n in range(iterations + 1))
     )
 
@@ -453,10 +452,10 @@ ALL = ("base", "majority", "debate")
         (of("multiagent", 2, 2, iterations=1), ["multiagent finetuning, iteration 1"]),
         (of("", 2, 2, iterations=1, baselines=("debate",)), ["debate (untrained)", "finetuned, iteration 1"]),
     ],
-    ids=lambda value: value.spec.method if isinstance(value, report_read.Run) else "",
+    ids=lambda value: value.spec.method if isinstance(value, report_read.CommittedRun) else "",
 )
-def test_every_method_has_rows_of_its_own_name(run: report_read.Run, expected: list[str]) -> None:
-    assert [row.name for row in report_words.rows(run)] == expected
+def test_every_method_has_rows_of_its_own_name(run: report_read.CommittedRun, expected: list[str]) -> None:
+    assert [row.name for row in sentences.rows(run)] == expected
     assert report.facts(run).get("Method", "") == run.spec.method
 
 
@@ -477,11 +476,11 @@ def test_every_method_has_rows_of_its_own_name(run: report_read.Run, expected: l
             "Held-out accuracy of the majority went from 20.0 ± 3.0 % (untrained) to 55.7 ± 3.0 % after 1 iteration of finetuning.",
         ),
     ],
-    ids=lambda value: value.spec.method if isinstance(value, report_read.Run) else "",
+    ids=lambda value: value.spec.method if isinstance(value, report_read.CommittedRun) else "",
 )
-def test_the_headline_says_whose_accuracy_it_is(run: report_read.Run, expected: str) -> None:
-    assert report_words.headline(run) == expected
-    assert "the debate turned" not in report_words.details(run)
+def test_the_headline_says_whose_accuracy_it_is(run: report_read.CommittedRun, expected: str) -> None:
+    assert sentences.headline(run) == expected
+    assert "the debate turned" not in sentences.details(run)
 
 
 def test_the_chart_has_no_line_for_a_debate_that_was_not_held() -> None:
@@ -492,13 +491,13 @@ def test_the_chart_has_no_line_for_a_debate_that_was_not_held() -> None:
 
 def charted(method: str) -> str:
     agents, rounds = {"star": (1, 1), "majority-finetuning": (2, 1), "union": (2, 2)}[method]
-    return report_plots.accuracy(of(method, agents, rounds, iterations=1).evaluations)
+    return charts.accuracy(of(method, agents, rounds, iterations=1).evaluations)
 
 
 def test_a_model_that_answers_alone_is_not_called_a_debate() -> None:
     before, after = of("distill", 2, 2), of("distill", 1, 1, iterations=1)
     run = replace(after, iterations=(before.iterations[0], after.iterations[1]))
-    assert report_words.headline(run) == (
+    assert sentences.headline(run) == (
         "Held-out accuracy went from 25.0 ± 4.0 % (the debate, untrained) to 55.7 ± 3.0 % (one answer) after 1 iteration "
         "of finetuning."
     )
@@ -523,8 +522,8 @@ def test_diversity_is_drawn_and_kept(store: Store) -> None:
     put_run(store)
     one = Score(1.0, 0.0)
     for iteration, cross in ((0, 0.14), (1, 0.0725)):
-        found = Diversity(iteration, 4, ((0.0, cross), (cross, 0.0)), cross, cross / 4, None, one, one, one)
-        publish(store, layout.diversity(RUN, iteration), {layout.DIVERSITY: records.encode(found)})
+        measured = Diversity(iteration, 4, ((0.0, cross), (cross, 0.0)), cross, cross / 4, None, one, one, one)
+        publish(store, layout.diversity(RUN, iteration), {layout.DIVERSITY: records.encode(measured)})
     _, page, data = make(store)
     assert [(d["iteration"], d["cross"]) for d in data["diversity"]] == [(0, 0.14), (1, 0.0725)]
     assert 'aria-label="Diversity of first answers"' in page
@@ -541,7 +540,7 @@ def test_diversity_is_drawn_and_kept(store: Store) -> None:
     ],
 )
 def test_chance_is_no_rise(change: Score | None, expected: tuple[str, str]) -> None:
-    assert report_words._change(change) == expected
+    assert sentences._change(change) == expected
 
 
 def test_nothing_committed_is_bad_input(store: Store) -> None:
@@ -556,9 +555,9 @@ def test_made_again_it_is_the_same(finished_store: Store, finished: Made) -> Non
 
 
 def test_summary_of_a_long_run_fits(store: Store, tmp_path: Path) -> None:
-    nothing = report_read.Training((), (), None, {})
+    nothing = report_read.TrainedIteration()
     iterations = tuple(report_read.Iteration(i, None, nothing, None, replace(numbers(0), iteration=i)) for i in range(101))
-    rows = report.summary_rows(report_read.Run(RUN, {}, report_read.Spec(method="multiagent"), {}, iterations))
+    rows = report.summary_rows(report_read.CommittedRun(RUN, {}, report_read.Spec(method="multiagent"), {}, iterations))
     assert rows[0][0] == "base (one answer)"
     assert rows[-1][0] == "multiagent finetuning, iteration 100"
     program.write_summary(str(tmp_path / "summary.json"), {"accuracy": rows, "report": "x" * 1024})
@@ -582,9 +581,9 @@ def test_what_the_probe_says_of_the_labels(tmp_path: Path, probe: list[Transcrip
     files = {layout.TRANSCRIPTS: records.encode_lines(RIGHT), layout.PROBE: records.encode_lines(probe)}
     publish(store, layout.debate(RUN, 1), files, meta={"seed": 7})
     run = report_read.read(store, RUN)
-    told = f"Training reinforces wrong answers: the majority was right on {share} (iteration 1) of the probe questions."
-    assert report_words.warning(run) == (told if harmful else "")
-    assert f"Of the probe questions {share} had a right majority when iteration 1 was trained." in report_words.details(run)
+    expected = f"Training reinforces wrong answers: the majority was right on {share} (iteration 1) of the probe questions."
+    assert sentences.warning(run) == (expected if harmful else "")
+    assert f"Of the probe questions {share} had a right majority when iteration 1 was trained." in sentences.details(run)
     assert [stage.questions for stage in run.stages] == [3]  # the probe is no training question
     page = report.page(run, [[]])
     assert ("Training reinforces wrong answers" in page) == harmful
@@ -594,5 +593,5 @@ def test_without_a_probe_there_is_no_warning(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     put_run(store)
     run = report_read.read(store, RUN)
-    assert (report_words.warning(run), report_words.probed(run)) == ("", [])
-    assert "probe" not in report_words.details(run)
+    assert (sentences.warning(run), sentences.probed(run)) == ("", [])
+    assert "probe" not in sentences.details(run)
