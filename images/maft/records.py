@@ -56,7 +56,7 @@ class Call(Record, frozen=True):
     text: str
 
 
-class Remembered(Record, frozen=True):
+class CachedCall(Record, frozen=True):
     """A call of the base model under a hash of everything that decided it."""
 
     key: str
