@@ -2,12 +2,13 @@
 
 import json
 import urllib.request
-from dataclasses import replace
 
 import pytest
 import torch
 from conftest import TINY
+from msgspec.structs import replace
 from peft import PeftModel
+from small import a_spec
 from test_resolver import publish_adapter
 from transformers import AutoModelForCausalLM
 
@@ -32,14 +33,14 @@ def template():
 @pytest.fixture(scope="module")
 def folders(template, tmp_path_factory):
     """Two adapters that differ."""
-    root, base = tmp_path_factory.mktemp("adapters"), lora.load_base(str(TINY), "", False)
+    root, base = tmp_path_factory.mktemp("adapters"), lora.load_base(a_spec().model)
     for agent in range(2):
         publish_adapter(base, template, FileStore(root / "store"), root / str(agent), agent)
     return [root / "0", root / "1"]
 
 
 def base():
-    return lora.load_base(str(TINY), "", False)
+    return lora.load_base(a_spec().model)
 
 
 def tokens(template):
@@ -59,7 +60,7 @@ def plain(folder, sample) -> torch.Tensor:
 def test_likelihoods_and_divergence_equal_plain_computation(template, folders):
     samples = tokens(template)
     answers = [samples, samples[:1]]
-    nll, kl = diversity.likelihoods(diversity.Society(base(), folders), answers)
+    nll, kl = diversity.likelihoods(diversity.Generators(base(), folders), answers)
     each = {(j, k): plain(folders[j], samples[k]) for j in range(2) for k in range(2)}
     labels = [torch.tensor([t for t, counted in zip(s.ids, s.completion, strict=True) if counted]) for s in samples]
     for i, mine in enumerate(([0, 1], [0])):
@@ -72,9 +73,9 @@ def test_likelihoods_and_divergence_equal_plain_computation(template, folders):
 
 
 def test_agents_that_are_the_same_model_do_not_diverge(template, folders):
-    nll, kl = diversity.likelihoods(diversity.Society(base(), [None, None]), [tokens(template)] * 2)
+    nll, kl = diversity.likelihoods(diversity.Generators(base(), [None, None]), [tokens(template)] * 2)
     assert kl == pytest.approx(0, abs=1e-6) and nll[0][1] == pytest.approx(nll[0][0])
-    _, mixed = diversity.likelihoods(diversity.Society(base(), [None, folders[0]]), [tokens(template)] * 2)
+    _, mixed = diversity.likelihoods(diversity.Generators(base(), [None, folders[0]]), [tokens(template)] * 2)
     assert mixed > 0.01
 
 
@@ -93,7 +94,7 @@ def test_likelihoods_equal_those_of_vllm(vllm_url, vllm_store, template, tmp_pat
         prompt_logprobs = json.load(response)["choices"][0]["prompt_logprobs"]
     answer = [i for i, counted in enumerate(sample.completion) if counted]
     theirs = -sum(prompt_logprobs[i][str(sample.ids[i])]["logprob"] for i in answer) / len(answer)
-    nll, _ = diversity.likelihoods(diversity.Society(base(), [tmp_path / "a"]), [[sample]])
+    nll, _ = diversity.likelihoods(diversity.Generators(base(), [tmp_path / "a"]), [[sample]])
     assert nll[0][0] == pytest.approx(theirs, rel=1e-3)
 
 

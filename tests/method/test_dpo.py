@@ -11,25 +11,37 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import ROOT, TINY
+from msgspec.structs import replace
 from peft import PeftModel
+from small import a_spec
 from transformers import AutoModelForCausalLM
 
 from maft import adapters, lora, records
 from maft.chat_template import load_chat_template
 from maft.errors import BadInput
 from maft.packing import split_batch
+from maft.program import Assignment
 from maft.records import Example, Message
+from maft.spec import immutable_spec_json
 from maft.store import layout
 from maft.store.commits import committed, publish
 from maft.store.files import FileStore
 from maft.train import __main__ as train
 from maft.train.dpo import Pair, Preferences
-from maft.train.trainer import Settings, Trainer, steps
+from maft.train.trainer import Trainer, steps
 
-SETTINGS = Settings(
-    rank=4, alpha=8, dropout=0.0, target_modules=("all-linear",), learning_rate=3e-3, warmup=0.0, weight_decay=0.0, epochs=1,
-    batch_size=4, batch_tokens=4096,
-)  # fmt: skip
+MODEL = a_spec().model
+TRAINING = a_spec(
+    training={
+        "lora": {"rank": 4, "alpha": 8, "dropout": 0},
+        "learningRate": 0.003,
+        "warmup": 0,
+        "weightDecay": 0,
+        "epochs": 1,
+        "batchSize": 4,
+        "batchTokens": 4096,
+    }
+).training
 BETA = 0.5
 
 
@@ -40,7 +52,7 @@ def template():
 
 @pytest.fixture
 def base():
-    return lora.load_base(str(TINY), "", False)
+    return lora.load_base(MODEL)
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +99,8 @@ def loss(model, pairs_, limit=4096) -> float:
     return total
 
 
-def trained(base, examples, folder, *, settings=SETTINGS, seed=1, previous=None, beta=BETA):
-    return Trainer(base, settings, lambda value: None, Preferences(beta)).train(examples, folder, seed=seed, previous=previous)
+def trained(base, examples, folder, *, training=TRAINING, seed=1, previous=None, beta=BETA):
+    return Trainer(base, training, lambda value: None, Preferences(beta)).train(examples, folder, seed=seed, previous=previous)
 
 
 def adapted(folder):
@@ -145,13 +157,13 @@ def test_a_model_that_mixes_neighbours_gets_each_answer_alone(pairs):
 
 def test_training_makes_the_chosen_answers_likelier_than_the_rejected(base, pairs, tmp_path):
     before = [margin(base, pair) for pair in pairs]
-    curve = trained(base, pairs, tmp_path / "a", settings=dataclasses.replace(SETTINGS, epochs=4))
+    curve = trained(base, pairs, tmp_path / "a", training=replace(TRAINING, epochs=4))
     model = adapted(tmp_path / "a")
     assert all(margin(model, pair) > m for pair, m in zip(pairs, before, strict=True))
     assert curve[0] == pytest.approx(math.log(2), rel=1e-3) and curve[-1] < curve[0]
-    assert len(curve) == steps(len(pairs), SETTINGS) * 4
+    assert len(curve) == steps(len(pairs), TRAINING) * 4
     swapped = [Pair(pair.rejected, pair.chosen) for pair in pairs]
-    trained(base, swapped, tmp_path / "b", settings=dataclasses.replace(SETTINGS, epochs=4))
+    trained(base, swapped, tmp_path / "b", training=replace(TRAINING, epochs=4))
     model = adapted(tmp_path / "b")
     assert all(margin(model, pair) < m for pair, m in zip(pairs, before, strict=True))
 
@@ -174,16 +186,16 @@ def test_beta_weighs_the_gradient(base, pairs):
 
 
 def test_equal_seeds_give_equal_bytes(base, pairs, tmp_path):
-    settings = dataclasses.replace(SETTINGS, epochs=2, dropout=0.1)
+    training = replace(TRAINING, epochs=2, lora=replace(TRAINING.lora, dropout=0.1))
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        trained(base, pairs, tmp_path / name, settings=settings, seed=seed)
+        trained(base, pairs, tmp_path / name, training=training, seed=seed)
     a, b, c = ((tmp_path / name / adapters.WEIGHTS).read_bytes() for name in "abc")
     assert a == b != c
 
 
 def test_the_previous_adapter_is_the_reference_of_the_next_iteration(base, pairs, tmp_path):
-    trained(base, pairs, tmp_path / "a", settings=dataclasses.replace(SETTINGS, epochs=4))
-    curve = trained(base, pairs, tmp_path / "b", settings=dataclasses.replace(SETTINGS, batch_size=6), previous=tmp_path / "a")
+    trained(base, pairs, tmp_path / "a", training=replace(TRAINING, epochs=4))
+    curve = trained(base, pairs, tmp_path / "b", training=replace(TRAINING, batch_size=6), previous=tmp_path / "a")
     assert curve[0] == pytest.approx(math.log(2), rel=1e-3)  # against the base it would be far less
     first = adapted(tmp_path / "a")
     references = [margin(base, pair) for pair in pairs]
@@ -191,7 +203,7 @@ def test_the_previous_adapter_is_the_reference_of_the_next_iteration(base, pairs
 
 
 def test_dropout_does_not_blur_the_reference(base, pairs, tmp_path):
-    trained(base, pairs, tmp_path / "a", settings=dataclasses.replace(SETTINGS, epochs=4, dropout=0.5))
+    trained(base, pairs, tmp_path / "a", training=replace(TRAINING, epochs=4, lora=replace(TRAINING.lora, dropout=0.5)))
     model = PeftModel.from_pretrained(base, tmp_path / "a", is_trainable=True).train()
     one, two = (Preferences(BETA).prepare(model, list(pairs), 4096) for _ in range(2))
     assert one == two
@@ -200,37 +212,23 @@ def test_dropout_does_not_blur_the_reference(base, pairs, tmp_path):
 # --- the program ---
 
 
-def arguments(store, *more: str):
-    line = ["--store", store.url, "--run", "ns/run", "--model", str(TINY), "--iteration", "1", "--agent", "0", "--no-critics"]
-    line += ["--start-from", "previous", "--min-examples", "3", "--loss-on", "all", "--seed", "0", "--rank", "4", "--alpha", "8"]
-    line += [
-        "--dropout",
-        "0",
-        "--target-module",
-        "all-linear",
-        "--learning-rate",
-        "0.003",
-        "--warmup",
-        "0.03",
-        "--weight-decay",
-        "0",
-    ]
-    line += ["--epochs", "1", "--batch-size", "4", "--batch-tokens", "4096", *more]
-    return train.parser().parse_args(line)
+def assigned(store, **training) -> Assignment:
+    spec = a_spec(seed=0, debate={"critics": False}, training={"minExamples": 3, "lossOn": "all", "batchSize": 4, **training})
+    return Assignment(store=store, run="ns/run", given_spec=spec, iteration=1, agents=(0,))
 
 
 def data(store, *, rejected: bool, **meta):
     examples = [Example(str(i), (Message("user", f"What is {i}+1?"), Message("assistant", f"Answer: {i + 1}"))) for i in range(5)]
     if rejected:
-        examples = [dataclasses.replace(e, rejected="Answer: 99") for e in examples]
+        examples = [replace(e, rejected="Answer: 99") for e in examples]
     publish(store, layout.datasets("ns/run", 1), {"generator-0.jsonl": records.encode_lines(examples)}, meta=meta)
 
 
 def test_the_program_trains_on_pairs_and_its_card_says_so(tmp_path):
     store = FileStore(tmp_path)
     data(store, rejected=True, examples="pairs", pooled=False)
-    summary = train.main(arguments(store, "--method", "dpo", "--beta", "0.1"))
-    assert summary["trained"] == 1
+    summary = train.main(assigned(store, method="dpo", beta=0.1))
+    assert summary.trained == 1
     made = adapters.current(store, "ns/run", 1, "generator", 0)
     assert made.loss_first == pytest.approx(math.log(2), abs=2e-3) and made.examples == 5
     card = store.read(layout.adapter("ns/run", 1, "generator", 0) + "README.md").decode()
@@ -240,7 +238,7 @@ def test_the_program_trains_on_pairs_and_its_card_says_so(tmp_path):
 def test_a_card_does_not_hide_that_labels_were_read(tmp_path):
     store = FileStore(tmp_path)
     data(store, rejected=False, examples="hinted", pooled=True)
-    train.main(arguments(store, "--method", "sft"))
+    train.main(assigned(store))
     card = store.read(layout.adapter("ns/run", 1, "generator", 0) + "README.md").decode()
     assert "outputs of all agents that equal the reference answers" in card
     assert "no reference answers" not in card
@@ -249,8 +247,8 @@ def test_a_card_does_not_hide_that_labels_were_read(tmp_path):
 def test_single_answers_are_no_pairs(tmp_path):
     store = FileStore(tmp_path)
     data(store, rejected=False)
-    with pytest.raises(BadInput, match=r"^training\.method: dpo needs pairs, and this data set has single answers"):
-        train.main(arguments(store, "--method", "dpo", "--beta", "0.1"))
+    with pytest.raises(BadInput, match=r"^training\.method: dpo needs pairs, and this dataset has single answers"):
+        train.main(assigned(store, method="dpo", beta=0.1))
     assert committed(store, layout.adapter("ns/run", 1, "generator", 0)) is None
 
 
@@ -271,9 +269,10 @@ from transformers import get_cosine_schedule_with_warmup
 from maft import lora
 from maft.chat_template import Tokens
 from maft.packing import split_batch
+from maft.spec import decode_spec
 
 examples = [Tokens(tuple(ids), tuple(counts)) for ids, counts in json.load(open(sys.argv[1]))]
-base = lora.load_base(sys.argv[2], "", False)
+base = lora.load_base(decode_spec(sys.argv[2]).model)
 torch.manual_seed(5)
 model = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, lora_dropout=0.1, target_modules="all-linear", task_type="CAUSAL_LM"))
 parameters = [p for p in model.parameters() if p.requires_grad]
@@ -306,9 +305,11 @@ def test_sft_is_byte_by_byte_the_plain_loop(base, template, tmp_path):
     dialogues = [(Message("user", f"What is {i}+2*2?"), Message("assistant", f"2*2=4. Answer: {i + 4}")) for i in range(10)]
     examples = [template.tokens(messages, every_turn=False) for messages in dialogues]
     (tmp_path / "examples.json").write_text(json.dumps([[e.ids, e.completion] for e in examples]))
-    settings = dataclasses.replace(SETTINGS, dropout=0.1, warmup=0.1, weight_decay=0.01, epochs=2, batch_tokens=100)
-    Trainer(base, settings, lambda value: None).train(examples, tmp_path / "ours", seed=5, previous=None)
-    line = [sys.executable, "-c", PLAIN, str(tmp_path / "examples.json"), str(TINY), str(tmp_path / "plain")]
+    training = replace(
+        TRAINING, lora=replace(TRAINING.lora, dropout=0.1), warmup=0.1, weight_decay=0.01, epochs=2, batch_tokens=100
+    )
+    Trainer(base, training, lambda value: None).train(examples, tmp_path / "ours", seed=5, previous=None)
+    line = [sys.executable, "-c", PLAIN, str(tmp_path / "examples.json"), immutable_spec_json(a_spec()), str(tmp_path / "plain")]
     subprocess.run(line, check=True, timeout=300, env={**os.environ, "PYTHONPATH": str(ROOT / "images")})
     ours, theirs = ((tmp_path / name / adapters.WEIGHTS).read_bytes() for name in ("ours", "plain"))
     assert ours == theirs
