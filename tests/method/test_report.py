@@ -1,18 +1,20 @@
 """The report: everything that is committed is in it, what models wrote cannot act in it, and nothing is fetched by it."""
 
-import argparse
+import dataclasses
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
+from small import a_spec
 
 from maft import charts, program, records
 from maft.errors import BadInput
+from maft.program import Assignment
 from maft.records import (
     BASE,
     ROLES,
@@ -22,33 +24,33 @@ from maft.records import (
     Diversity,
     Evaluation,
     Problem,
-    Score,
     Summary,
     Timing,
     Transcript,
     Turn,
-    Usage,
     Vote,
 )
 from maft.report import __main__ as report
 from maft.report import read as report_read
 from maft.report import sentences
+from maft.spec import immutable_spec_json
 from maft.store import layout
 from maft.store.base import Store
 from maft.store.commits import publish
 from maft.store.urls import open_store
+from maft.summaries import ReportSummary, ResultRow, Score, Usage
 
 RUN = "default/demo"
 HOSTILE = "</script><img src=x onerror=alert(1)><!-- {{ 7*7 }} ' \u2028"
-SPEC = {
-    "method": "multiagent",
-    "agents": 2,
-    "iterations": 2,
-    "seed": 7,
-    "task": {"kind": "jsonl", "source": HOSTILE, "answer": "number", "heldOut": 3},
-    "debate": {"rounds": 2, "mode": "paper"},
-    "evaluation": {"baselines": ["base", "majority", "debate"], "every": 1},
-}
+SPEC = a_spec(
+    method="multiagent",
+    agents=2,
+    iterations=2,
+    seed=7,
+    task={"kind": "jsonl", "source": HOSTILE, "answer": "number", "heldOut": 3},
+    debate={"rounds": 2, "mode": "paper"},
+    evaluation={"baselines": ["base", "majority", "debate"], "every": 1},
+)
 SPREAD = {"no consensus": 1, HOSTILE: 2}
 
 
@@ -100,7 +102,7 @@ def numbers(iteration: int) -> Evaluation:
 
 def put_problems(store: Store) -> None:
     part = records.encode_lines([Problem("a", HOSTILE, "4")] * 3)
-    meta = {"spec": json.dumps(SPEC), "version": "0.1.0", "model": f"tiny{HOSTILE}", "taskSeed": 1}
+    meta = {"spec": json.loads(immutable_spec_json(SPEC)), "version": "0.1.0", "model": f"tiny{HOSTILE}", "taskSeed": 1}
     publish(store, f"{RUN}/{layout.PROBLEMS}", {"train.jsonl": part, "held-out.jsonl": part}, meta=meta)
 
 
@@ -159,12 +161,12 @@ def finished(finished_store: Store) -> "Made":
     return make(finished_store)
 
 
-Made = tuple[dict[str, Any], str, dict[str, Any]]
+Made = tuple[ReportSummary, str, dict[str, Any]]
 
 
 def make(store: Store) -> Made:
     """The summary, the page and report.json."""
-    summary = report.main(report.parser().parse_args(["--store", store.url, "--run", RUN]))
+    summary = report.main(Assignment(store=store, run=RUN))
     page, data = (store.read(f"{RUN}/{layout.REPORT}{name}").decode() for name in ("index.html", "report.json"))
     return summary, page, json.loads(data)
 
@@ -228,9 +230,11 @@ def test_table_equals_the_evaluations(finished_store: Store, finished: Made) -> 
     assert rows["multiagent finetuning, iteration 1"][:3] == ["60.7 ± 4.0", "45.7 ± 1.0", "55.7 ± 3.0"]
     assert rows["multiagent finetuning, iteration 2"][0] == "95.0 ± 4.0"
     assert [row["accuracy"]["mean"] for row in data["accuracy"]] == pytest.approx([0.1, 0.2, 0.25, 0.6067, 0.95])
-    assert summary["accuracy"][0] == ["base (one answer)", [0.1, 0.01], None, None]
-    assert summary["accuracy"][2] == ["debate (untrained)", [0.25, 0.04], [0.1, 0.01], [0.9, 0.05]]
-    assert summary["report"] == f"{finished_store.url}/{RUN}/report/index.html"
+    assert summary.results[0] == ResultRow(name="base (one answer)", accuracy=Score(0.1, 0.01))
+    assert summary.results[2] == ResultRow(
+        name="debate (untrained)", accuracy=Score(0.25, 0.04), answer=Score(0.1, 0.01), consensus=Score(0.9, 0.05)
+    )
+    assert summary.report == f"{finished_store.url}/{RUN}/report/index.html"
 
 
 def test_head_says_what_happened(finished: Made) -> None:
@@ -285,7 +289,7 @@ def test_the_debates_reach_the_script_as_they_were(finished: Made) -> None:
     assert stages[1]["counts"] == {"corrected": 1, "talked-out": 1, "no-consensus": 1}
     card = blocks["cards-1"][0]
     assert card["question"] == f"2+2? {HOSTILE}"
-    assert card["vote"] == {"answer": "4", "votes": 2, "runner_up": 0, "tied": False, "right": True}
+    assert card["vote"] == {"answer": "4", "votes": 2, "runnerUp": 0, "tied": False, "right": True}
     first, second = card["agents"][0]
     assert (first["parsed"], first["right"], first["agrees"], first["summary"]) == ("3", False, False, None)
     assert (second["parsed"], second["right"], second["agrees"]) == ("4", True, True)
@@ -365,7 +369,7 @@ def test_what_is_left_out_is_counted(store: Store, monkeypatch: pytest.MonkeyPat
     blocks = Page(page).blocks
     shown = [len(blocks[f"cards-{i}"]) for i in range(5)]
     assert shown == [stage["inPage"] for stage in data["stages"]]
-    assert sum(shown) == summary["inPage"] < summary["debates"] == 15
+    assert sum(shown) == summary.in_page < summary.debates == 15
     assert [stage["total"] for stage in blocks["stages"]] == [3] * 5
 
 
@@ -398,7 +402,7 @@ def test_iteration_without_evaluation(store: Store) -> None:
 def test_only_the_questions_are_there(store: Store) -> None:
     put_problems(store)
     summary, page, _ = make(store)
-    assert summary["accuracy"] == []
+    assert summary.results == ()
     assert "<svg" not in page
     assert not Page(page).blocks
 
@@ -410,7 +414,7 @@ def test_untrained_only(store: Store) -> None:
 
 
 def test_only_the_reference_rows_that_the_spec_names() -> None:
-    spec = report_read.Spec(evaluation=report_read.Baselines(("debate",)))
+    spec = replace(SPEC, evaluation=replace(SPEC.evaluation, baselines=("debate",)))
     nothing = report_read.TrainedIteration()
     run = report_read.CommittedRun(RUN, {}, spec, {}, (report_read.Iteration(0, None, nothing, None, numbers(0)),))
     assert [row.name for row in sentences.rows(run)] == ["debate (untrained)"]
@@ -428,7 +432,8 @@ def of(method: str, agents: int, rounds: int, *, iterations: int = 0, baselines:
         e = numbers(n)
         return replace(e, agents=e.agents[:1] * agents, answers=e.answers[:rounds], votes=e.votes[:rounds])
 
-    spec = report_read.Spec(method=method, iterations=iterations, evaluation=report_read.Baselines(baselines))
+    evaluation = replace(SPEC.evaluation, baselines=baselines)
+    spec = replace(SPEC, method=method, iterations=iterations, evaluation=evaluation)
     return report_read.CommittedRun(
         RUN, {}, spec, {}, tuple(report_read.Iteration(n, None, NOTHING, None, shaped(n)) for n in range(iterations + 1))
     )
@@ -452,11 +457,11 @@ ALL = ("base", "majority", "debate")
         (of("multiagent", 2, 2, iterations=1), ["multiagent finetuning, iteration 1"]),
         (of("", 2, 2, iterations=1, baselines=("debate",)), ["debate (untrained)", "finetuned, iteration 1"]),
     ],
-    ids=lambda value: value.spec.method if isinstance(value, report_read.CommittedRun) else "",
+    ids=lambda value: value.method if isinstance(value, report_read.CommittedRun) else "",
 )
 def test_every_method_has_rows_of_its_own_name(run: report_read.CommittedRun, expected: list[str]) -> None:
     assert [row.name for row in sentences.rows(run)] == expected
-    assert report.facts(run).get("Method", "") == run.spec.method
+    assert report.facts(run).get("Method", "") == run.method
 
 
 @pytest.mark.parametrize(
@@ -476,7 +481,7 @@ def test_every_method_has_rows_of_its_own_name(run: report_read.CommittedRun, ex
             "Held-out accuracy of the majority went from 20.0 ± 3.0 % (untrained) to 55.7 ± 3.0 % after 1 iteration of finetuning.",
         ),
     ],
-    ids=lambda value: value.spec.method if isinstance(value, report_read.CommittedRun) else "",
+    ids=lambda value: value.method if isinstance(value, report_read.CommittedRun) else "",
 )
 def test_the_headline_says_whose_accuracy_it_is(run: report_read.CommittedRun, expected: str) -> None:
     assert sentences.headline(run) == expected
@@ -496,7 +501,7 @@ def charted(method: str) -> str:
 
 def test_a_model_that_answers_alone_is_not_called_a_debate() -> None:
     before, after = of("distill", 2, 2), of("distill", 1, 1, iterations=1)
-    run = replace(after, iterations=(before.iterations[0], after.iterations[1]))
+    run = dataclasses.replace(after, iterations=(before.iterations[0], after.iterations[1]))
     assert sentences.headline(run) == (
         "Held-out accuracy went from 25.0 ± 4.0 % (the debate, untrained) to 55.7 ± 3.0 % (one answer) after 1 iteration "
         "of finetuning."
@@ -509,8 +514,8 @@ def test_an_answer_after_a_hint_is_no_flip_and_is_shown_as_what_it_is(store: Sto
     assert report_read.categories(hinted) == ()
     shown = json.loads(report_read.card(hinted).data)
     assert [turn["hinted"] for turn in shown["agents"][0]] == [False, True]
-    spec = {**SPEC, "method": "star"}
-    publish(store, f"{RUN}/{layout.PROBLEMS}", {}, meta={"spec": json.dumps(spec)})
+    spec = json.loads(immutable_spec_json(replace(SPEC, method="star")))
+    publish(store, f"{RUN}/{layout.PROBLEMS}", {}, meta={"spec": spec})
     publish(store, layout.debate(RUN, 1), {layout.TRANSCRIPTS: records.encode_lines([hinted])}, meta={"seed": 7})
     _, page, _ = make(store)
     text = " ".join(Page(page).text.split())
@@ -557,16 +562,16 @@ def test_made_again_it_is_the_same(finished_store: Store, finished: Made) -> Non
 def test_summary_of_a_long_run_fits(store: Store, tmp_path: Path) -> None:
     nothing = report_read.TrainedIteration()
     iterations = tuple(report_read.Iteration(i, None, nothing, None, replace(numbers(0), iteration=i)) for i in range(101))
-    rows = report.summary_rows(report_read.CommittedRun(RUN, {}, report_read.Spec(method="multiagent"), {}, iterations))
-    assert rows[0][0] == "base (one answer)"
-    assert rows[-1][0] == "multiagent finetuning, iteration 100"
-    program.write_summary(str(tmp_path / "summary.json"), {"accuracy": rows, "report": "x" * 1024})
+    rows = report.summary_rows(report_read.CommittedRun(RUN, {}, SPEC, {}, iterations))
+    assert rows[0].name == "base (one answer)"
+    assert rows[-1].name == "multiagent finetuning, iteration 100"
+    summary = ReportSummary(report="x" * 1024, results=rows, debates=10**6, in_page=10**6)
+    program.write_summary(str(tmp_path / "summary.json"), summary)
 
 
 def test_command_line() -> None:
-    arguments = report.parser().parse_args(["--store", "/s", "--run", RUN])
-    assert isinstance(arguments, argparse.Namespace)
-    assert (arguments.store, arguments.run) == ("/s", RUN)
+    assignment = program.decode(report.PARSER.parse_args(["--store", "/s", "--run", RUN]))
+    assert (assignment.store.url, assignment.run) == ("file:///s", RUN)
 
 
 # --- the probe ---

@@ -167,7 +167,8 @@ def test_an_adapter_of_another_base_is_refused(examples, tmp_path, base):
 
 def test_unknown_target_modules_are_refused(base, examples, tmp_path):
     with pytest.raises(BadInput, match=r"training\.lora\.targetModules: .*no_such"):
-        trained(base, examples, tmp_path / "a", training=replace(TRAINING, lora=replace(TRAINING.lora, target_modules=("no_such",))))
+        unknown = replace(TRAINING.lora, target_modules=("no_such",))
+        trained(base, examples, tmp_path / "a", training=replace(TRAINING, lora=unknown))
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path):
