@@ -189,7 +189,7 @@ class Diversity(Record, frozen=True):
 
 
 class DatasetCounts(Record, frozen=True):
-    """One data set of one agent: examples kept, and what was left out under which reason."""
+    """One dataset of one agent: examples kept, and what was left out under which reason."""
 
     role: Role
     agent: int

@@ -355,7 +355,7 @@ def test_set_changes_a_field(tmp_path):
 
 @pytest.mark.s3
 def test_a_run_in_a_bucket_leaves_the_same_bytes(whole, tmp_path):
-    """The same programs on a real S3 server: transcripts, data sets and adapters equal those of a folder."""
+    """The same programs on a real S3 server: transcripts, datasets and adapters equal those of a folder."""
     from s3server import running
 
     from maft.store import layout

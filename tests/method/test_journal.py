@@ -92,7 +92,7 @@ LINE = records.encode(transcript(0))
     [
         (LINE + b"\n" + LINE[: len(LINE) // 2], 2),
         (b"not json\n", 1),
-        (b'{"index": 0}\n', 1),
+        (b'{"format": 1, "index": 0}\n', 1),
         (b"[]\n", 1),
         (b"\xff\xfe\n", 1),
         (LINE.replace(b'"index":0', b'"index":"0"'), 1),

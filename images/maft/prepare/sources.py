@@ -1,4 +1,4 @@
-"""Rows of questions from jsonl files, objects of a store, or data sets of the Hugging Face hub. Values are looked at by `tasks`."""
+"""Rows of questions from jsonl files, objects of a store, or datasets of the Hugging Face hub. Values are looked at by `tasks`."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where rows are. source: a path, a URL, or a data set of the hub; columns: of a row; section: of the spec that names it."""
+    """Where rows are. source: a path, a URL, or a dataset of the hub; columns: of a row; section: of the spec that names it."""
 
     source: str
     columns: tuple[str, ...]
@@ -43,12 +43,12 @@ def of_file(place: Place) -> Iterator[tuple[str, Row]]:
 
 
 def of_hub(place: Place, config: str, part: str) -> Iterator[tuple[str, Row]]:
-    """Every row of a split. config: of the data set; empty for `default`, or else all that it has. BadInput if it cannot be had."""
+    """Every row of a split. config: of the dataset; empty for `default`, or else all that it has. BadInput if it cannot be had."""
     instead = f"give a jsonl file with {place.expected} instead"
     try:
         import datasets
     except ImportError:
-        raise BadInput(f"{place.field}: hub data sets need the package `datasets`: install maft[hub], or {instead}") from None
+        raise BadInput(f"{place.field}: hub datasets need the package `datasets`: install maft[hub], or {instead}") from None
     try:
         configs = [config] if config else _configs(datasets.get_dataset_config_names(place.source))
         rows = [row for name in configs for row in datasets.load_dataset(place.source, name, split=part)]

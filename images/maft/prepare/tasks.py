@@ -1,6 +1,6 @@
 """Problem sets: where questions and reference answers come from, and how they are split.
 
-A task kind is a format: how a row of a file or of a hub data set becomes a problem. Everything after that is shared. Training
+A task kind is a format: how a row of a file or of a hub dataset becomes a problem. Everything after that is shared. Training
 never reads the answers.
 """
 
@@ -226,7 +226,7 @@ def _mmlu(row: Row, where: str, draw: Draw) -> tuple[Problem, str] | None:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """hub: data set where no source is named; config: of it, empty for `default` or else all that it has; parts: its splits for
+    """hub: dataset where no source is named; config: of it, empty for `default` or else all that it has; parts: its splits for
     training and for held-out questions; columns: of a row."""
 
     read: Callable[[Row, str, Draw], tuple[Problem, str] | None]
@@ -240,7 +240,7 @@ FORMATS: dict[TaskKind, Format] = {
     "jsonl": Format(_plain, ("question", "answer")),
     "gsm8k": Format(_gsm8k, ("question", "answer"), "openai/gsm8k", "main"),
     "math": Format(_math, ("problem", "level", "solution"), "EleutherAI/hendrycks_math"),
-    # The test questions are kept for tests; `auxiliary_train` comes from other data sets and has no subjects.
+    # The test questions are kept for tests; `auxiliary_train` comes from other datasets and has no subjects.
     "mmlu": Format(_mmlu, ("question", "choices", "answer", "subject"), "cais/mmlu", "all", ("validation", "test")),
 }
 

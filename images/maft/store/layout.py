@@ -27,7 +27,7 @@ def diversity(run: str, iteration: int) -> str:
 
 
 def datasets(run: str, iteration: int) -> str:
-    """The 2N data sets of an iteration."""
+    """The 2N datasets of an iteration."""
     return f"{run}/iterations/{iteration}/datasets/"
 
 
@@ -42,5 +42,5 @@ def calls(group: str) -> str:
 
 
 def dataset_file(role: Role, agent: int) -> str:
-    """The name of a data set below `datasets`."""
+    """The name of a dataset below `datasets`."""
     return f"{role}-{agent}.jsonl"

@@ -1,4 +1,4 @@
-"""`python -m maft.train`: data sets in, PEFT adapter directories out. One process, one copy of the base, adapters in turn.
+"""`python -m maft.train`: datasets in, PEFT adapter directories out. One process, one copy of the base, adapters in turn.
 
 An adapter that is committed already is not trained again; an agent with too few examples keeps what it had.
 """
@@ -175,7 +175,7 @@ LEARNT = {  # by what an example is (datasets.Examples): what the card says it l
 
 
 def card(assignment: Assignment, made: Adapter, data: Mapping[str, Any]) -> str:
-    """The adapter's model card, in the form of Hugging Face. data: the meta of its data sets' commit."""
+    """The adapter's model card, in the form of Hugging Face. data: the meta of its datasets' commit."""
     model, training, lora_ = assignment.spec.model, assignment.spec.training, assignment.spec.training.lora
     whose = "all agents" if data.get("pooled") else "this agent"
     return f"""---
