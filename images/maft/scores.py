@@ -54,8 +54,8 @@ def accuracy(transcripts: Iterable[Transcript]) -> Score:
 
 def margins(transcripts: Sequence[Transcript]) -> list[int]:
     """Questions by margin of the final vote: how many had 0, 1, ... more agents behind the majority than behind the next answer."""
-    found = Counter(t.vote.votes - t.vote.runner_up for t in transcripts)
-    return [found[margin] for margin in range(max(found, default=0) + 1)]
+    counted = Counter(t.vote.votes - t.vote.runner_up for t in transcripts)
+    return [counted[margin] for margin in range(max(counted, default=0) + 1)]
 
 
 def usage(transcripts: Iterable[Transcript]) -> Usage:

@@ -43,7 +43,7 @@ class Generators:
         self._model.eval()
 
     def log_probabilities(self, agent: int, tokens: Tokens) -> torch.Tensor:
-        """[answer tokens, vocabulary] of one agent's model, for a chat that somebody else may have said."""
+        """Computes [answer tokens, vocabulary] by one agent's model, for a dialogue that may be another agent's."""
         row = pack([tokens]).to(self._model.device)
         with torch.no_grad():
             if self._names[agent] != OWN:
@@ -56,7 +56,9 @@ class Generators:
 
 
 def likelihoods(generators: Generators, answers: Sequence[Sequence[Tokens]]) -> tuple[list[list[float]], float]:
-    """The matrix nll[i][j], and the mean KL over i ≠ j. answers[i]: agent i's first answers as tokens."""
+    """Computes the matrix nll[i][j], and the mean KL over i ≠ j, in nats per token.
+
+    answers[i]: agent i's first answers as tokens."""
     agents = range(len(answers))
     nll = [[0.0 for _ in agents] for _ in agents]
     divergence, pairs = 0.0, 0
@@ -76,7 +78,7 @@ def likelihoods(generators: Generators, answers: Sequence[Sequence[Tokens]]) -> 
 
 
 def cross(nll: Sequence[Sequence[float]]) -> float:
-    """Mean over i ≠ j; of one agent its own."""
+    """Takes the mean over i ≠ j; of one agent its own."""
     others = [value for i, row in enumerate(nll) for j, value in enumerate(row) if i != j]
     return sum(others) / len(others) if others else nll[0][0]
 
@@ -84,7 +86,7 @@ def cross(nll: Sequence[Sequence[float]]) -> float:
 def dissimilarity(transcripts: Sequence[Transcript], embed: Callable[[list[str]], torch.Tensor]) -> Score | None:
     """Mean over questions of 1 - cosine over pairs of agents whose first answers equal the vote (paper: answers that are right by
     the vote, so that what differs is how they get there)."""
-    found = []
+    by_question = []
     for transcript in transcripts:
         texts = [turns[0].call.text for turns in transcript.turns if turns[0].agrees]
         if len(texts) > 1:
@@ -92,8 +94,8 @@ def dissimilarity(transcripts: Sequence[Transcript], embed: Callable[[list[str]]
             pairs = [
                 1 - float(cosine_similarity(vectors[a], vectors[b], dim=0)) for a, b in itertools.combinations(range(len(texts)), 2)
             ]
-            found.append(math.fsum(pairs) / len(pairs))
-    return scores.score(found) if found else None
+            by_question.append(math.fsum(pairs) / len(pairs))
+    return scores.score(by_question) if by_question else None
 
 
 def main(assignment: Assignment) -> DiversitySummary:

@@ -11,7 +11,7 @@ from maft.errors import BadInput
 from maft.store.base import Missing
 from maft.store.urls import open_store
 
-Row = Mapping[str, Any]
+RawRow = Mapping[str, Any]  # as a file or the hub has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Place:
         return f"{', '.join(first)} and {last}"
 
 
-def of_file(place: Place) -> Iterator[tuple[str, Row]]:
+def of_file(place: Place) -> Iterator[tuple[str, RawRow]]:
     """Every row with where it stands. BadInput for what cannot be read."""
     for number, line in enumerate(_read(place).split("\n"), 1):
         if line.strip():
@@ -42,7 +42,7 @@ def of_file(place: Place) -> Iterator[tuple[str, Row]]:
             yield where, _row(_parsed(line, where), where, place)
 
 
-def of_hub(place: Place, config: str, part: str) -> Iterator[tuple[str, Row]]:
+def of_hub(place: Place, config: str, part: str) -> Iterator[tuple[str, RawRow]]:
     """Every row of a split. config: of the dataset; empty for `default`, or else all that it has. BadInput if it cannot be had."""
     instead = f"give a jsonl file with {place.expected} instead"
     try:
@@ -74,7 +74,7 @@ def _parsed(line: str, where: str) -> Any:
         raise BadInput(f"{where}: JSON that cannot be read: {error}") from None
 
 
-def _row(row: Any, where: str, place: Place) -> Row:
+def _row(row: Any, where: str, place: Place) -> RawRow:
     if not isinstance(row, dict):
         raise BadInput(f"{where}: a {type(row).__name__}; expected an object with {place.expected}")
     return row

@@ -10,7 +10,7 @@
   };
   const byId = (id) => document.getElementById(id);
   const stages = JSON.parse(byId("stages").textContent);
-  const state = { stage: stages.findIndex((s) => s.chosen), filter: "all", text: "", shown: 0, found: [] };
+  const state = { stage: stages.findIndex((s) => s.chosen), filter: "all", text: "", shown: 0, matches: [] };
 
   // Everything goes through here: strings become text nodes, never markup.
   const element = (tag, cls, ...children) => {
@@ -36,7 +36,7 @@
   };
   const modelName = (name) => (name === "base" ? "base model" : name);
   const answerText = (text) => {
-    const box = element("div", "said", text || "(said nothing)");
+    const box = element("div", "model-text", text || "(said nothing)");
     if (text.length > SHORT) { box.tabIndex = 0; box.setAttribute("role", "group"); box.setAttribute("aria-label", "Answer, can be scrolled"); }
     return box;
   };
@@ -48,7 +48,7 @@
   const heard = (turn) => {
     if (turn.hinted) return element("p", "note", "Was asked again with the right answer as a hint.");
     if (turn.summary === null) return element("p", "note", "Saw the other answers themselves.");
-    const details = element("details", "heard", element("summary", "", "Summary it saw"), element("div", "said", turn.summary));
+    const details = element("details", "heard", element("summary", "", "Summary it saw"), element("div", "model-text", turn.summary));
     details.open = turn.summary.length <= SHORT;
     return details;
   };
@@ -89,20 +89,20 @@
   };
 
   const more = () => {
-    const next = state.found.slice(state.shown, state.shown + PAGE).map(article);
+    const next = state.matches.slice(state.shown, state.shown + PAGE).map(article);
     state.shown += next.length;
     byId("cards").append(...next);
-    byId("more").hidden = state.shown >= state.found.length;
-    byId("more").textContent = `Show ${Math.min(PAGE, state.found.length - state.shown)} more`;
-    byId("status").textContent = state.found.length
-      ? `${count(state.shown)} of ${count(state.found.length)} debates shown. ${FILTERS[state.filter][1]}`.trim()
+    byId("more").hidden = state.shown >= state.matches.length;
+    byId("more").textContent = `Show ${Math.min(PAGE, state.matches.length - state.shown)} more`;
+    byId("status").textContent = state.matches.length
+      ? `${count(state.shown)} of ${count(state.matches.length)} debates shown. ${FILTERS[state.filter][1]}`.trim()
       : "No debate of this stage is like that.";
     return next[0];
   };
   const find = () => {
     const wanted = state.text.toLowerCase();
     const fits = (card) => (state.filter === "all" || card.tags.includes(state.filter)) && (!wanted || words(card).includes(wanted));
-    state.found = cards(stages[state.stage]).filter(fits);
+    state.matches = cards(stages[state.stage]).filter(fits);
     state.shown = 0;
     byId("cards").replaceChildren();
     more();

@@ -37,7 +37,7 @@ def adapter(run: str, iteration: int, role: Role, agent: int) -> str:
 
 
 def calls(group: str) -> str:
-    """What the base said to the runs of a comparison."""
+    """Calls of the base model, cached for the runs of a comparison."""
     return f"{group}/calls/"
 
 
