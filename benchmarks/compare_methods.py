@@ -16,12 +16,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import page
 
 from maft import charts
 from maft.compare import table
 from maft.compare.table import MethodRow
-from maft.records import Score
 from maft_operator.spec.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
@@ -91,7 +91,7 @@ def minutes(seconds: float) -> str:
 
 def row(values: dict[str, Any]) -> MethodRow:
     """As compare.json keeps it."""
-    return MethodRow(**{**values, "accuracy": Score(**values["accuracy"])})
+    return msgspec.convert(values, MethodRow)
 
 
 def write(kept: dict[str, Any]) -> None:

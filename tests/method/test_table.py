@@ -243,7 +243,7 @@ def test_the_program_reads_runs_and_writes_five_forms(tmp_path: Path) -> None:
     assert best["tokens"] == 12 * 40 + 2 * 111  # the held-out debate and both debates that the training needed
     assert (best["seconds"], base["seconds"]) == (2205.0, 5.0)
     assert (best["nll"], best["kl"], base["nll"], base["kl"]) == (0.25, 0.125, None, None)  # one agent is as diverse as nobody
-    assert base["p"] == binomtest(2, 2).pvalue
+    assert base["p"] == base["pBest"] == binomtest(2, 2).pvalue
     for text in outputs.values():
         assert "union" in text and "base" in text
     assert (

@@ -4,13 +4,13 @@ import csv
 import io
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from maft import records, scores
 from maft.compare.read import RunResult
 from maft.errors import BadInput
+from maft.records import Record
 from maft.summaries import Score
 
 RESAMPLES = 9999  # of the permutation test
@@ -43,8 +43,7 @@ EXPLAINED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class MethodRow:
+class MethodRow(Record, frozen=True):
     """A method over all seeds. Its p-values are of paired permutation tests over questions."""
 
     method: str

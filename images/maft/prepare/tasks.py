@@ -21,7 +21,7 @@ from maft.records import Problem
 from maft.spec import AnswerKind, EvaluationTaskSpec, TaskKind, TaskSpec
 
 OPERATORS = "+*+-*"  # a+b*c+d-e*f as in the paper; longer expressions go round again
-LETTERS = "ABCDEFGHIJ"  # of choices, as answers.py knows them
+LETTERS = "ABCDEFGHIJ"  # of choices, as answers/extract.py knows them
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ class Store(Protocol):
 
 
 def relative(key: str, url: str) -> str:
-    """`key`, unless it leads out of the store at `url`: that is BadInput."""
+    """Returns `key`, unless it leads out of the store at `url`: that is BadInput."""
     if key.startswith("/") or ".." in key.split("/"):
         raise BadInput(f"store {url}: {key!r} is not a relative key")
     return key
@@ -66,7 +66,7 @@ _HINTS = {
 
 @contextlib.contextmanager
 def explained(where: str) -> Iterator[None]:
-    """Faults of a file system that the user can mend become BadInput with a hint; the others name `where`."""
+    """Turns faults of a file system that the user can mend into BadInput with a hint; the others name `where`."""
     try:
         yield
     except OSError as error:

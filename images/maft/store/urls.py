@@ -13,7 +13,7 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]+")
 
 
 def open_store(url: str) -> Store:
-    """The store at `file:///folder`, a plain path, or `s3://bucket/prefix?endpoint=URL&region=NAME`.
+    """Opens the store at `file:///folder`, a plain path, or `s3://bucket/prefix?endpoint=URL&region=NAME`.
 
     Folder and prefix of a URL are percent-decoded. BadInput for any other URL; credentials are never taken from it.
     """
