@@ -16,12 +16,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import page
 
-from maft import charts as report_plots
-from maft.compare import __main__ as compare
-from maft.compare.__main__ import Row
-from maft.records import Score
+from maft import charts
+from maft.compare import table
+from maft.compare.table import MethodRow
 from maft_operator.spec.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
@@ -72,16 +72,16 @@ def markdown(kept: dict[str, Any]) -> str:
     apart = sum(alone.values()) * found["seeds"]
     saved = 100 * (1 - found["seconds"] / apart)
     made_with = "vLLM {vllm}, Python {python}, {cores} cores".format(**kept["machine"])
-    gentle = compare.cells(row(kept["gentle"]["rows"][0]))[1]
+    gentle = table.cells(row(kept["gentle"]["rows"][0]))[1]
     footer = [
-        compare.EXPLAINED,
+        table.EXPLAINED,
         f"{found['origin']} {made_with}.",
         f"The comparison took {minutes(found['seconds'])}. The {len(alone)} methods one by one, each a run with its own "
         f"server, took {minutes(sum(alone.values()))} for one seed; for {found['seeds']} that is {minutes(apart)}. "
         f"Sharing the server, the questions and the base's answers saves {saved:.0f} %.",
         f"`dpo` with `training.learningRate: {GENTLE}`, a tenth of the example's: {gentle} %.",
     ]
-    return compare.markdown([row(values) for values in found["rows"]], "\n\n".join(footer))
+    return table.markdown([row(values) for values in found["rows"]], "\n\n".join(footer))
 
 
 def minutes(seconds: float) -> str:
@@ -89,16 +89,16 @@ def minutes(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes"
 
 
-def row(values: dict[str, Any]) -> Row:
+def row(values: dict[str, Any]) -> MethodRow:
     """As compare.json keeps it."""
-    return Row(**{**values, "accuracy": Score(**values["accuracy"])})
+    return msgspec.convert(values, MethodRow)
 
 
 def write(kept: dict[str, Any]) -> None:
     """The page and its chart, made anew."""
     page.put("results.md", "compare_methods", markdown(kept))
     rows = [row(values) for values in kept["compared"]["rows"]]
-    chart = report_plots.compared([(one.method, one.accuracy) for one in rows])
+    chart = charts.compared([(one.method, one.accuracy) for one in rows])
     CHART.write_text(chart.replace("<svg ", PICTURE, 1))
 
 

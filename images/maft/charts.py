@@ -1,4 +1,4 @@
-"""Charts of the report: numbers in, SVG elements out, for `maft.report`.
+"""Draws charts: numbers in, SVG elements out, for `maft.report` and `maft.compare`.
 
 Colours are CSS variables of the page (`--series-1` to `--series-8`, `--grid`, currentColor), so that a chart follows its theme.
 A chart without data is an empty string.
@@ -53,7 +53,7 @@ class Bar:
 
 
 def accuracy(evaluations: Sequence[Evaluation]) -> str:
-    """Held-out accuracy of the debate and of what the debate starts from, as far as there are rounds and others."""
+    """Draws held-out accuracy of the debate and of what the debate starts from, as far as there are rounds and others."""
     series = {
         "debate": {e.iteration: e.votes[-1] for e in evaluations if len(e.votes) > 1},
         "majority of first answers": {e.iteration: e.votes[0] for e in evaluations if len(e.agents) > 1},
@@ -63,13 +63,13 @@ def accuracy(evaluations: Sequence[Evaluation]) -> str:
 
 
 def consensus(held_out: Mapping[int, Score], training: Mapping[int, Score]) -> str:
-    """Agreement with the final majority; both by the iterations that the debating agents have behind them."""
+    """Draws agreement with the final majority; both by the iterations that the debating agents have behind them."""
     series = {"held-out questions": held_out, "training questions": training}
     return _lines("consensus", ("Agreement with the majority", LEARNT, "agents that agree (%)"), series)
 
 
 def diversity(measured: Sequence[Diversity]) -> str:
-    """How far agents are from each other, in nats; see Diversity for the formulas."""
+    """Draws how far agents are from each other, in nats; see Diversity for the formulas."""
     series = {
         "likelihood of the others' answers (NLL)": {d.iteration: d.cross for d in measured},
         "KL between agents": {d.iteration: d.kl for d in measured},
@@ -86,32 +86,33 @@ def diversity(measured: Sequence[Diversity]) -> str:
 
 
 def kept(role: Role, counts: Mapping[int, Sequence[DatasetCounts]]) -> str:
-    """Training examples of one role per agent and iteration."""
-    mine = {i: {c.agent: c.kept for c in found if c.role == role} for i, found in counts.items()}
-    agents = sorted({agent for found in mine.values() for agent in found})
+    """Draws training examples of one role per agent and iteration."""
+    by_iteration = {i: {c.agent: c.kept for c in each if c.role == role} for i, each in counts.items()}
+    agents = sorted({agent for by_agent in by_iteration.values() for agent in by_agent})
     texts = (f"Examples kept for the {role}s", "iteration", "examples")
     if len(agents) <= WIDEST:
-        return _bars(f"kept-{role}", texts, {f"agent {n}": {i: Bar(k[n]) for i, k in mine.items() if n in k} for n in agents})
-    means = {i: _ranged(list(k.values())) for i, k in mine.items() if k}
+        each = {f"agent {n}": {i: Bar(k[n]) for i, k in by_iteration.items() if n in k} for n in agents}
+        return _bars(f"kept-{role}", texts, each)
+    means = {i: _ranged(list(k.values())) for i, k in by_iteration.items() if k}
     return _bars(f"kept-{role}", texts, {f"mean of {len(agents)} agents, fewest to most": means})
 
 
 def tokens(usage: Mapping[str, Mapping[int, Usage]]) -> str:
-    """Tokens by kind of stage and iteration."""
+    """Draws tokens by kind of stage and iteration."""
     groups = {kind: {i: Bar(u.completion_tokens, u.prompt_tokens) for i, u in usage.get(kind, {}).items()} for kind in KINDS}
     return _bars("tokens", ("Tokens written (solid) and read (pale)", "iteration (0: untrained)", "tokens"), groups)
 
 
 def time(seconds: Mapping[str, Mapping[int, float]]) -> str:
-    """Hours, minutes or seconds by kind of stage and iteration."""
-    longest = max((s for found in seconds.values() for s in found.values()), default=0.0)
+    """Draws hours, minutes or seconds by kind of stage and iteration."""
+    longest = max((s for by_iteration in seconds.values() for s in by_iteration.values()), default=0.0)
     unit, size = ("hours", 3600) if longest >= 7200 else ("minutes", 60) if longest >= 120 else ("seconds", 1)
     groups = {kind: {i: Bar(s / size) for i, s in seconds.get(kind, {}).items()} for kind in KINDS}
     return _bars("time", ("Time of the stages", "iteration (0: untrained)", unit), groups)
 
 
 def compared(methods: Sequence[tuple[str, Score]]) -> str:
-    """Accuracy per method with one standard error over questions, best first."""
+    """Draws accuracy per method with one standard error over questions, best first."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(6.4, 0.7 + 0.28 * len(methods)), layout="constrained")
         axes = figure.subplots()

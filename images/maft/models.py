@@ -10,8 +10,8 @@ from typing import Any
 from maft.chat_template import ChatTemplate, load_chat_template
 from maft.errors import BadInput
 from maft.spec import ModelSpec
-from maft.store.base import open_store
 from maft.store.commits import plain_name
+from maft.store.urls import open_store
 
 _WANTED = (".json", ".safetensors", ".jinja", ".model", ".txt")
 

@@ -21,7 +21,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_serv
 from maft import __version__
 from maft.errors import BadInput
 from maft.spec import Compared, Spec, decode_spec
-from maft.store.base import Store, open_store
+from maft.store.base import Store
+from maft.store.urls import open_store
 from maft.summaries import Failure, ProgramSummary, encode_summary
 
 Takes = Literal["spec", "iteration", "agents", "servers", "group", "compared"]

@@ -56,7 +56,7 @@ class Call(Record, frozen=True):
     text: str
 
 
-class Remembered(Record, frozen=True):
+class CachedCall(Record, frozen=True):
     """A call of the base model under a hash of everything that decided it."""
 
     key: str
@@ -189,7 +189,7 @@ class Diversity(Record, frozen=True):
 
 
 class DatasetCounts(Record, frozen=True):
-    """One data set of one agent: examples kept, and what was left out under which reason."""
+    """One dataset of one agent: examples kept, and what was left out under which reason."""
 
     role: Role
     agent: int

@@ -42,7 +42,7 @@ def entropy(transcripts: Iterable[Transcript]) -> Score:
 
 
 def _groups(transcript: Transcript) -> Counter[str]:
-    """Agents by what they first answered. Equal values have equal canonical spellings (answers.py)."""
+    """Agents by what they first answered. Equal values have equal canonical spellings (answers/extract.py)."""
     firsts = (turns[0].parsed for turns in transcript.turns)
     return Counter(f"unparsed {n}" if parsed is None else f"answer {parsed}" for n, parsed in enumerate(firsts))
 
@@ -54,8 +54,8 @@ def accuracy(transcripts: Iterable[Transcript]) -> Score:
 
 def margins(transcripts: Sequence[Transcript]) -> list[int]:
     """Questions by margin of the final vote: how many had 0, 1, ... more agents behind the majority than behind the next answer."""
-    found = Counter(t.vote.votes - t.vote.runner_up for t in transcripts)
-    return [found[margin] for margin in range(max(found, default=0) + 1)]
+    counted = Counter(t.vote.votes - t.vote.runner_up for t in transcripts)
+    return [counted[margin] for margin in range(max(counted, default=0) + 1)]
 
 
 def usage(transcripts: Iterable[Transcript]) -> Usage:

@@ -45,7 +45,7 @@ def shared(maft: Installed):
 
 
 def enough(row: Json, least: int) -> int:
-    """How many data sets of an iteration have the least number of examples. Where a society improves, critics may have too few."""
+    """How many datasets of an iteration have the least number of examples. Where a society improves, critics may have too few."""
     return sum(int(count) >= least for counts in row["kept"].values() for count in counts.split("/"))
 
 

@@ -355,12 +355,12 @@ def test_set_changes_a_field(tmp_path):
 
 @pytest.mark.s3
 def test_a_run_in_a_bucket_leaves_the_same_bytes(whole, tmp_path):
-    """The same programs on a real S3 server: transcripts, data sets and adapters equal those of a folder."""
+    """The same programs on a real S3 server: transcripts, datasets and adapters equal those of a folder."""
     from s3server import running
 
     from maft.store import layout
-    from maft.store.base import open_store
     from maft.store.commits import committed
+    from maft.store.urls import open_store
 
     with running(tmp_path / "objects") as s3:
         credentials = {"AWS_ACCESS_KEY_ID": s3.access_key, "AWS_SECRET_ACCESS_KEY": s3.secret_key}

@@ -1,38 +1,26 @@
 """`maft compare`: one graph of many runs, the table by hand, and whole comparisons as processes with a counting engine."""
 
-import csv
-import io
 import json
 import os
 import re
-import statistics
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from conftest import MOCK, resource, wait_until, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
 from test_plan import BASE as RESOURCE
 from test_plan import World, arguments, merged, run
 
-from maft import __version__, adapters, evaluate, program, records
-from maft import charts as report_plots
+from maft import adapters, evaluate, records
 from maft.compare import __main__ as compare
-from maft.compare.__main__ import Held
 from maft.debate import session as debate
-from maft.errors import BadInput
-from maft.records import Call, Diversity, Problem, Score, Timing, Transcript, Turn, Usage, Vote
+from maft.records import Transcript
 from maft.serve import __main__ as serve
-from maft.store import layout
-from maft.store.base import FileStore
-from maft.store.commits import publish
 from maft_operator.local import gpus
 from maft_operator.plan import compare as planned
 from maft_operator.plan import graph as plan
@@ -46,41 +34,38 @@ from maft_operator.spec.schema import BadSpec
 
 def compared(methods: str = "all", seeds: int = 2, **spec: Any) -> tuple[Graph, dict[tuple[str, int], Any]]:
     whole = merged(json.loads(json.dumps(RESOURCE)), {"spec": spec})
-    found = planned.runs(whole, planned.chosen(methods), seeds)
-    return planned.graph(parse(whole), found, "file:///store"), found
+    runs = planned.runs(whole, planned.chosen(methods), seeds)
+    return planned.graph(parse(whole), runs, "file:///store"), runs
 
 
 def test_a_run_per_method_and_seed_with_the_same_questions() -> None:
-    made, found = compared("debate,base", seeds=3, seed=5)
-    assert list(found) == [(m, s) for m in ("base", "debate") for s in (5, 6, 7)]
-    assert [r.name for r in found.values()][:2] == ["r-base-5", "r-base-6"]
-    assert {r.spec.seed for r in found.values()} == {5, 6, 7}
-    assert len({r.spec.task for r in found.values()}) == 1
+    made, runs = compared("debate,base", seeds=3, seed=5)
+    assert list(runs) == [(m, s) for m in ("base", "debate") for s in (5, 6, 7)]
+    assert [r.name for r in runs.values()][:2] == ["r-base-5", "r-base-6"]
+    assert {r.spec.seed for r in runs.values()} == {5, 6, 7}
+    assert len({r.spec.task for r in runs.values()}) == 1
     assert [t.name for t in made.tasks if t.kind == "prepare"] == ["r-0-prepare"]
     assert not [t for t in made.tasks if t.kind == "report"]
 
 
 def test_the_table_names_every_run_and_waits_for_its_numbers() -> None:
-    made, found = compared(iterations=2)
-    table = made.tasks[-1]
-    assert (table.name, table.kind, made.tasks.index(table)) == ("r-compare", "compare", len(made.tasks) - 1)
-    parsed = compare.parser().parse_args(plan.command(table, {})[2:])
+    made, runs = compared(iterations=2)
+    last = made.tasks[-1]
+    assert (last.name, last.kind, made.tasks.index(last)) == ("r-compare", "compare", len(made.tasks) - 1)
+    parsed = compare.parser().parse_args(plan.command(last, {})[2:])
     rows = [compare._compared(text) for text in parsed.compared]
-    assert [(r.method, r.seed) for r in rows] == list(found) == [(m, s) for m in METHODS for s in (0, 1)]
-    assert {f"{r.run}-{r.iteration}-evaluate" for r in rows} <= set(table.needs)
+    assert [(r.method, r.seed) for r in rows] == list(runs) == [(m, s) for m in METHODS for s in (0, 1)]
+    assert {f"{r.run}-{r.iteration}-evaluate" for r in rows} <= set(last.needs)
     assert {r.iteration for r in rows if r.method in ("base", "majority", "equal-sample-majority", "debate")} == {0}
     assert {r.iteration for r in rows if r.method in ("star", "multiagent", "distill")} == {2}
 
 
 def test_only_societies_are_measured_for_diversity_and_the_table_waits_for_it() -> None:
-    made, found = compared(iterations=1, evaluation={"diversity": 5})
+    made, runs = compared(iterations=1, evaluation={"diversity": 5})
     measured_ = {t.name.removesuffix("-diversity") for t in made.tasks if t.kind == "diversity"}
     alone = {"base", "star", "single-agent-alone", "distill"}
     assert measured_ == {
-        f"{one.name}-{i}"
-        for (method, _), one in found.items()
-        for i in ({1} if one.spec.iterations else {0})
-        if method not in alone
+        f"{one.name}-{i}" for (method, _), one in runs.items() for i in ({1} if one.spec.iterations else {0}) if method not in alone
     }
     assert {f"{name}-diversity" for name in measured_} <= set(made.tasks[-1].needs)
 
@@ -134,16 +119,16 @@ worlds = st.fixed_dictionaries(
 )
 
 
-def owner(task: str, found: dict[tuple[str, int], Any]) -> str:
+def owner(task: str, runs: dict[tuple[str, int], Any]) -> str:
     """The run that a task belongs to; longest name first, since `r-single-agent-0` begins others."""
-    return max((r.name for r in found.values() if task.startswith(f"{r.name}-")), key=len, default="group")
+    return max((r.name for r in runs.values() if task.startswith(f"{r.name}-")), key=len, default="group")
 
 
 @given(worlds, st.lists(st.sampled_from(list(METHODS)), min_size=1, max_size=4, unique=True), st.integers(1, 2), st.data())
 @settings(max_examples=30)
 def test_one_run_after_the_other(spec: dict[str, Any], methods: list[str], seeds: int, data: st.DataObject) -> None:
     """Whatever happens in whatever order, tasks of two runs are never under way together, and all is done in the end."""
-    made, found = compared(",".join(methods), seeds, agents=2, **spec)
+    made, runs = compared(",".join(methods), seeds, agents=2, **spec)
     names = [t.name for t in made.tasks]
     assert len(set(names)) == len(names)
     for i, task in enumerate(made.tasks):
@@ -151,7 +136,7 @@ def test_one_run_after_the_other(spec: dict[str, Any], methods: list[str], seeds
     world = World(made)
     while (decided := step(made, world.observed())).phase != "Complete":
         world.do(decided)
-        under_way = {owner(t.name, found) for t in made.tasks if world.running(t.name)}
+        under_way = {owner(t.name, runs) for t in made.tasks if world.running(t.name)}
         assert len(under_way) <= 1
         if possible := world.happenings():
             world.happen(*data.draw(st.sampled_from(possible)))
@@ -262,239 +247,12 @@ def test_where_a_qualified_name_lies(name: str, where: tuple[str, str] | None) -
 
 
 def test_every_run_of_a_comparison_has_a_name_that_servers_find() -> None:
-    _, found = compared(seeds=1, seed=2147483647)
-    for one in found.values():
+    _, runs = compared(seeds=1, seed=2147483647)
+    for one in runs.values():
         assert adapters.locate(f"{one.name}.generator-0-1-0123456789ab", "ns/r") == (
             f"{one.key}/iterations/1/adapters/generator-0/",
             "0123456789ab",
         )
-
-
-# --- the table ---
-
-
-def held(right: str, **more: Any) -> Held:
-    """A run's held-out debate by its questions: 1 right, 0 wrong."""
-    values: dict[str, Any] = {
-        "right": {f"q{i:02}": float(c) for i, c in enumerate(right)},
-        "first": Score(0.5, 0.1),
-        "consensus": Score(0.8, 0.1),
-        "distinct": Score(1.5, 0.1),
-        "entropy": Score(0.6, 0.1),
-        "usage": Usage(9, 600, 400),
-        "seconds": 12.0,
-        "adapters": 6,
-    }
-    return Held(**{**values, **more})
-
-
-THREE = {
-    ("base", 0): held("1100100000", usage=Usage(1, 1000, 500), seconds=1.0, adapters=0, first=Score(0.3, 0.1)),
-    ("base", 1): held("1000100000", usage=Usage(1, 1000, 700), seconds=3.0, adapters=0, first=Score(0.2, 0.1)),
-    ("debate", 0): held("1110110100", adapters=0),
-    ("debate", 1): held("1110110010", adapters=0),
-    ("multiagent", 0): held("1111111101", adapters=5),
-    ("multiagent", 1): held("1111110111"),
-}
-METHODS_OF_THREE = ["base", "debate", "multiagent"]
-
-
-def test_rows_by_hand() -> None:
-    best, middle, last = compare.rows(THREE, METHODS_OF_THREE)
-    assert [r.method for r in (best, middle, last)] == ["multiagent", "debate", "base"]
-    assert (best.better, middle.better, last.better) == ("", "multiagent", "debate")
-    assert best.p is None and best.p_best is None
-    assert middle.p_best == middle.p
-    assert last.p_best == compare._p(*(compare._per_question([THREE[m, s] for s in (0, 1)]) for m in ("multiagent", "base")))
-    shares = [1.0, 0.5, 0, 0, 1.0, 0, 0, 0, 0, 0]  # of base's seeds, by question
-    assert last.accuracy.mean == pytest.approx(0.25)
-    assert last.accuracy.stderr == pytest.approx(statistics.stdev(shares) / 10**0.5)
-    assert last.spread == pytest.approx(statistics.stdev([0.3, 0.2]))
-    assert best.spread == 0.0
-    assert (last.seeds, last.tokens, last.seconds, last.adapters, best.adapters) == (2, 1600, 2.0, 0, 6)
-    assert last.first == pytest.approx(0.25)
-
-
-def test_one_seed_has_no_spread() -> None:
-    [row] = compare.rows({("base", 0): held("10")}, ["base"])
-    assert row.spread is None and row.p is None and compare.cells(row)[2] == ""
-
-
-def flips(better: int, worse: int, same: int) -> tuple[dict[str, float], dict[str, float]]:
-    rows = [(1.0, 0.0)] * better + [(0.0, 1.0)] * worse + [(1.0, 1.0)] * same
-    return ({f"q{i:03}": float(row[k]) for i, row in enumerate(rows)} for k in (0, 1))  # type: ignore[return-value]
-
-
-@pytest.mark.parametrize(
-    ("better", "worse", "same"), [(5, 1, 4), (8, 2, 90), (1, 0, 9), (3, 3, 5), (0, 6, 100), (10, 3, 300), (0, 0, 7)]
-)
-def test_with_one_seed_p_is_mcnemars(better: int, worse: int, same: int) -> None:
-    """Exactly, while few questions differ: the other questions say nothing."""
-    one, other = flips(better, worse, same)
-    expected = binomtest(better, better + worse).pvalue if better + worse else 1.0
-    assert compare._p(one, other) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(("better", "worse"), [(30, 14), (25, 20), (60, 20)])
-def test_with_many_differences_p_is_mcnemars_but_for_the_draw(better: int, worse: int) -> None:
-    one, other = flips(better, worse, 50)
-    assert compare._p(one, other) == pytest.approx(binomtest(better, better + worse).pvalue, abs=0.015)
-    assert compare._p(one, other) == compare._p(one, other)
-
-
-def test_p_over_seeds_is_paired_by_question() -> None:
-    """Of shares between 0 and 1, all signs enumerated."""
-    one, other = {"a": 1.0, "b": 0.5, "c": 0.0, "d": 1.0}, {"a": 0.5, "b": 0.0, "c": 0.5, "d": 0.0}
-    differences = np.array([0.5, 0.5, -0.5, 1.0])
-    signs = np.array(np.meshgrid(*[[-1, 1]] * 4)).reshape(4, -1).T
-    expected = np.mean(np.abs(signs @ differences) >= abs(differences.sum()) - 1e-12)
-    assert compare._p(one, other) == pytest.approx(expected)
-
-
-@given(st.text("01", min_size=5, max_size=9), st.text("01", min_size=9, max_size=9))
-@settings(max_examples=25)
-def test_p_is_a_probability_and_knows_no_sides(a: str, b: str) -> None:
-    one, other = held(a).right, held(b[: len(a)]).right
-    assert 0 < compare._p(one, other) <= 1
-    assert compare._p(one, other) == pytest.approx(compare._p(other, one))
-
-
-@pytest.mark.parametrize("other", [held("101"), replace(held("10"), right={"q00": 1.0, "q99": 0.0})], ids=["more", "others"])
-def test_runs_of_different_questions_are_not_compared(other: Held) -> None:
-    with pytest.raises(BadInput, match=r"^compare: the runs were evaluated on different questions"):
-        compare.rows({("base", 0): held("10"), ("debate", 0): other}, ["base", "debate"])
-
-
-def test_the_table_as_text_markdown_and_csv() -> None:
-    found = compare.rows(THREE, METHODS_OF_THREE)
-    lines = compare.text(found).splitlines()
-    words = "method accuracy spread next p p to best first answers consensus distinct entropy tokens seconds adapters"
-    assert lines[0].split() == words.split(" ")
-    assert lines[1].split()[:5] == ["multiagent", "90.0", "±", "6.7", "0.0"]
-    assert lines[3].split()[:6] == ["base", "25.0", "±", "13.4", "7.1", "debate"]
-    end = lines[0].index("accuracy") + len("accuracy")
-    assert [line[:end].split("± ")[1] for line in lines[1:]] == ["6.7", "14.5", "13.4"]  # numbers end in one column
-    marked = compare.markdown(found, "FOOTER").splitlines()
-    assert marked[0].count("|") == marked[1].count("|") == marked[2].count("|") == len(compare.table(found)[0]) + 1 == 14
-    assert marked[-1] == "FOOTER" and marked[2].startswith(
-        "| multiagent | 90.0 ± 6.7 | 0.0 |  |  |  | 50.0 | 80.0 | 1.50 | 0.60 | 1k | 12 | 6 |"
-    )
-    [first, _, last] = csv.DictReader(io.StringIO(compare.as_csv(found)))
-    assert (first["method"], first["seeds"], float(first["accuracy"]), first["p"]) == ("multiagent", "2", 0.9, "")
-    assert float(last["stderr"]) == found[2].accuracy.stderr and float(last["p"]) == found[2].p
-    assert (last["better"], last["tokens"], last["adapters"]) == ("debate", "1600", "0")
-    assert None not in first and None not in first.values()
-
-
-def measured(cross: float, kl: float, dissimilarity: float | None, agents: int = 2) -> Diversity:
-    one = Score(1.0, 0.0)
-    embedded = None if dissimilarity is None else Score(dissimilarity, 0.0)
-    return Diversity(1, 4, ((0.0,) * agents,) * agents, cross, kl, embedded, one, one, one)
-
-
-def test_diversity_has_columns_where_somebody_measured_it() -> None:
-    several = {
-        ("multiagent", 0): held("11", diversity=measured(0.2, 0.04, 0.5)),
-        ("multiagent", 1): held("11", diversity=measured(0.4, 0.06, None)),
-        ("base", 0): held("10"),
-        ("base", 1): held("10"),
-    }
-    found = compare.rows(several, ["base", "multiagent"])
-    best, base = found
-    assert (best.nll, best.kl, best.dissimilarity) == (pytest.approx(0.3), pytest.approx(0.05), 0.5)
-    assert (base.nll, base.kl, base.dissimilarity) == (None, None, None)
-    heads, first, last = compare.table(found)
-    shown = {head: (first[i], last[i]) for i, head in enumerate(heads)}
-    assert {head: shown[head] for head in ("NLL", "KL", "dissimilarity")} == {
-        "NLL": ("0.300", ""),
-        "KL": ("0.050", ""),
-        "dissimilarity": ("0.500", ""),
-    }
-    assert "NLL" not in compare.text(compare.rows({("base", 0): held("10")}, ["base"])).split()
-
-
-def test_the_table_of_all_methods_fits_into_a_summary(tmp_path: Path) -> None:
-    large: dict[str, Any] = {"usage": Usage(9, 90_000_000, 0), "seconds": 99_999.0, "diversity": measured(10.0, 10.0, 0.5)}
-    everything = {(m, s): held("10" * 150, **large) for m in METHODS for s in range(3)}
-    everything["star", 0] = held("01" * 150)
-    table = compare.text(compare.rows(everything, list(METHODS)))
-    summary = {"version": "0.0.0", "table": table, "report": "s3://" + "x" * 300, "methods": len(METHODS)}
-    program.write_summary(str(tmp_path / "summary.json"), summary)
-
-
-def test_the_chart_names_every_method_and_keeps_within_its_axis() -> None:
-    chart = report_plots.compared([("multiagent", Score(0.99, 0.02)), ("base", Score(0.02, 0.04)), ("<debate>", Score(0.5, 0.1))])
-    assert all(f">{name}<" in chart for name in ("multiagent", "base", "&lt;debate&gt;"))
-    assert chart.startswith("<svg role=") and "var(--series-1)" in chart and "#0000f1" not in chart
-
-
-# --- the program, on commits made by hand ---
-
-
-def transcript(i: int, answers: str, right: str = "r") -> Transcript:
-    """One round; an agent is a letter."""
-    turns = tuple((Turn("q", Call("base", 0, 30, 10, "stop", a), a, agrees=a == answers[-1], right=a == right),) for a in answers)
-    final = Vote(answers[-1], answers.count(answers[-1]), 0, tied=False, right=answers[-1] == right)
-    return Transcript(i, Problem(f"q{i}", "?", right), turns, (), (final,))
-
-
-def committed_run(store: FileStore, name: str, answers: list[str], iteration: int = 0, seconds: float = 5.0) -> None:
-    prefix = layout.evaluation(f"ns/{name}", iteration)
-    publish(store, prefix, {layout.TRANSCRIPTS: records.encode_lines(transcript(i, a) for i, a in enumerate(answers))})
-    agents = len(answers[0])
-    found = measured(0.25, 0.125, None, agents)
-    publish(store, layout.diversity(f"ns/{name}", iteration), {layout.DIVERSITY: records.encode(found)})
-    store.write(prefix + layout.TIMING, records.encode(Timing(seconds)))
-    for i in range(1, iteration + 1):
-        publish(
-            store,
-            layout.debate(f"ns/{name}", i),
-            {"part-0.jsonl": b""},
-            meta={"usage": {"calls": 9, "prompt_tokens": 100, "completion_tokens": 11}},
-        )
-        store.write(layout.debate(f"ns/{name}", i) + layout.TIMING, records.encode(Timing(100.0)))
-        publish(store, layout.adapter(f"ns/{name}", i, "generator", 0), {}, meta={"versions": {"peft": "0.21"}})
-        store.write(layout.adapter(f"ns/{name}", i, "generator", 0) + layout.TIMING, records.encode(Timing(1000.0)))
-
-
-def table(store: FileStore, *pairs: str) -> dict[str, Any]:
-    line = ["--store", store.url, "--run", "ns/g", *(f"--compared={p}" for p in pairs)]
-    return compare.main(compare.parser().parse_args(line))
-
-
-def test_the_program_reads_runs_and_writes_five_forms(tmp_path: Path) -> None:
-    store = FileStore(tmp_path)
-    committed_run(store, "g-base-0", ["r", "x", "x", "x"])
-    committed_run(store, "g-union-0", ["rrr", "xrr", "xyr", "xyx"], iteration=2)
-    summary = table(store, "base=0=g-base-0=0", "union=0=g-union-0=2")
-    assert summary["methods"] == 2 and summary["report"].endswith("/ns/g/compare/index.html")
-    outputs = {
-        name: (tmp_path / "ns/g/compare" / name).read_text() for name in ("table.txt", "table.md", "table.csv", "index.html")
-    }
-    best, base = json.loads((tmp_path / "ns/g/compare/compare.json").read_text())["rows"]
-    assert (best["method"], best["accuracy"]["mean"], base["accuracy"]["mean"]) == ("union", 0.75, 0.25)
-    assert best["consensus"] == pytest.approx((1 + 2 / 3 + 1 / 3 + 2 / 3) / 4)
-    assert best["distinct"] == pytest.approx((1 + 2 + 3 + 2) / 4)
-    assert best["entropy"] == pytest.approx((0 + 0.9182958 + 1.5849625 + 0.9182958) / 4)
-    assert best["tokens"] == 12 * 40 + 2 * 111  # the held-out debate and both debates that the training needed
-    assert (best["seconds"], base["seconds"]) == (2205.0, 5.0)
-    assert (best["nll"], best["kl"], base["nll"], base["kl"]) == (0.25, 0.125, None, None)  # one agent is as diverse as nobody
-    assert base["p"] == binomtest(2, 2).pvalue
-    for text in outputs.values():
-        assert "union" in text and "base" in text
-    assert (
-        summary["table"] in outputs["table.txt"]
-        and f"maft {__version__}, peft 0.21; seeds 0; questions: none; group ns/g." in outputs["table.txt"]
-    )
-    assert "paired permutation test" in outputs["table.md"] and "<svg" in outputs["index.html"]
-
-
-def test_a_run_that_is_not_finished_is_named(tmp_path: Path) -> None:
-    store = FileStore(tmp_path)
-    committed_run(store, "g-base-0", ["r"])
-    with pytest.raises(BadInput, match=r"ns/g-union-0/iterations/1/evaluation/: nothing committed there; .*g-union-0"):
-        table(store, "base=0=g-base-0=0", "union=0=g-union-0=1")
-    assert not (tmp_path / "ns/g/compare").exists()
 
 
 # --- whole comparisons ---
@@ -524,8 +282,8 @@ def whole_compare(folder: Path, methods: str) -> str:
 
 def result(folder: Path) -> list[dict[str, Any]]:
     """The rows without what a clock says."""
-    found = json.loads((folder / "runs/default/cmp/compare/compare.json").read_text())
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in found["rows"]]
+    comparison = json.loads((folder / "runs/default/cmp/compare/compare.json").read_text())
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in comparison["rows"]]
 
 
 @pytest.fixture(scope="module")

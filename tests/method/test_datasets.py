@@ -32,8 +32,8 @@ from maft.debate.datasets import (
     write,
 )
 from maft.records import Call, Commit, DatasetCounts, Example, Message, Problem, Transcript, Turn
-from maft.store.base import open_store
 from maft.store.commits import committed, fetch
+from maft.store.urls import open_store
 
 
 def transcript(name: str, *agents: str) -> Transcript:

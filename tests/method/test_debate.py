@@ -15,7 +15,7 @@ from maft.debate.session import Debate, DebateProgress, Table, debate_all
 from maft.debate.society import Rules, Society
 from maft.errors import BadInput
 from maft.records import Call, Problem
-from maft.store.base import FileStore
+from maft.store.files import FileStore
 
 PROMPTS = Prompts(
     question="{question}",

@@ -2,12 +2,13 @@
 
 import json
 import urllib.request
-from dataclasses import replace
 
 import pytest
 import torch
 from conftest import TINY
+from msgspec.structs import replace
 from peft import PeftModel
+from small import a_spec
 from test_resolver import publish_adapter
 from transformers import AutoModelForCausalLM
 
@@ -16,7 +17,7 @@ from maft.chat_template import load_chat_template
 from maft.diversity import __main__ as diversity
 from maft.diversity import embeddings
 from maft.records import Call, Message, Problem, Transcript, Turn, Vote
-from maft.store.base import FileStore
+from maft.store.files import FileStore
 
 CHATS = [
     (Message("user", "What is 7+3*4?"), Message("assistant", "7+3*4 = 19. Answer: 19")),
@@ -32,14 +33,14 @@ def template():
 @pytest.fixture(scope="module")
 def folders(template, tmp_path_factory):
     """Two adapters that differ."""
-    root, base = tmp_path_factory.mktemp("adapters"), lora.load_base(str(TINY), "", False)
+    root, base = tmp_path_factory.mktemp("adapters"), lora.load_base(a_spec().model)
     for agent in range(2):
         publish_adapter(base, template, FileStore(root / "store"), root / str(agent), agent)
     return [root / "0", root / "1"]
 
 
 def base():
-    return lora.load_base(str(TINY), "", False)
+    return lora.load_base(a_spec().model)
 
 
 def tokens(template):
@@ -59,22 +60,22 @@ def plain(folder, sample) -> torch.Tensor:
 def test_likelihoods_and_divergence_equal_plain_computation(template, folders):
     samples = tokens(template)
     answers = [samples, samples[:1]]
-    nll, kl = diversity.likelihoods(diversity.Society(base(), folders), answers)
+    nll, kl = diversity.likelihoods(diversity.Generators(base(), folders), answers)
     each = {(j, k): plain(folders[j], samples[k]) for j in range(2) for k in range(2)}
     labels = [torch.tensor([t for t, counted in zip(s.ids, s.completion, strict=True) if counted]) for s in samples]
     for i, mine in enumerate(([0, 1], [0])):
         for j in range(2):
-            said = [-each[j, k].gather(1, labels[k][:, None]).sum() for k in mine]
-            assert nll[i][j] == pytest.approx(float(sum(said)) / sum(len(labels[k]) for k in mine), rel=1e-4)
+            losses = [-each[j, k].gather(1, labels[k][:, None]).sum() for k in mine]
+            assert nll[i][j] == pytest.approx(float(sum(losses)) / sum(len(labels[k]) for k in mine), rel=1e-4)
     pairs = [(0, 1, 0), (0, 1, 1), (1, 0, 0)]
     expected = [float((each[i, k].exp() * (each[i, k] - each[j, k])).sum(-1).mean()) for i, j, k in pairs]
     assert kl == pytest.approx(sum(expected) / 3, rel=1e-4)
 
 
 def test_agents_that_are_the_same_model_do_not_diverge(template, folders):
-    nll, kl = diversity.likelihoods(diversity.Society(base(), [None, None]), [tokens(template)] * 2)
+    nll, kl = diversity.likelihoods(diversity.Generators(base(), [None, None]), [tokens(template)] * 2)
     assert kl == pytest.approx(0, abs=1e-6) and nll[0][1] == pytest.approx(nll[0][0])
-    _, mixed = diversity.likelihoods(diversity.Society(base(), [None, folders[0]]), [tokens(template)] * 2)
+    _, mixed = diversity.likelihoods(diversity.Generators(base(), [None, folders[0]]), [tokens(template)] * 2)
     assert mixed > 0.01
 
 
@@ -90,10 +91,10 @@ def test_likelihoods_equal_those_of_vllm(vllm_url, vllm_store, template, tmp_pat
     body = {"model": name, "prompt": list(sample.ids), "max_tokens": 1, "prompt_logprobs": 0, "temperature": 0}
     request = urllib.request.Request(f"{vllm_url}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=60) as response:
-        found = json.load(response)["choices"][0]["prompt_logprobs"]
+        prompt_logprobs = json.load(response)["choices"][0]["prompt_logprobs"]
     answer = [i for i, counted in enumerate(sample.completion) if counted]
-    theirs = -sum(found[i][str(sample.ids[i])]["logprob"] for i in answer) / len(answer)
-    nll, _ = diversity.likelihoods(diversity.Society(base(), [tmp_path / "a"]), [[sample]])
+    theirs = -sum(prompt_logprobs[i][str(sample.ids[i])]["logprob"] for i in answer) / len(answer)
+    nll, _ = diversity.likelihoods(diversity.Generators(base(), [tmp_path / "a"]), [[sample]])
     assert nll[0][0] == pytest.approx(theirs, rel=1e-3)
 
 
@@ -110,8 +111,8 @@ def test_dissimilarity_is_about_answers_that_equal_the_vote():
         return torch.tensor([[1.0, 0.0] if text == "a" else [0.0, 1.0] for text in texts])
 
     two = [transcript(("a", True), ("b", True), ("b", False)), transcript(("a", True), ("a", True))]
-    found = diversity.dissimilarity(two, embed)
-    assert found is not None and found.mean == 0.5
+    dissimilarity = diversity.dissimilarity(two, embed)
+    assert dissimilarity is not None and dissimilarity.mean == 0.5
     assert diversity.dissimilarity([transcript(("a", True), ("b", False))], embed) is None
 
 

@@ -17,7 +17,7 @@ import math_verify
 import pytest
 from conftest import ROOT
 
-from maft.answers import equality as checking
+from maft.answers.equality import verify
 from maft.answers.extract import Kind, canonical, extract
 
 logging.getLogger("math_verify").setLevel(logging.ERROR)  # warns that its time limits are off
@@ -46,32 +46,32 @@ class Case:
 
 
 def ours(case: Case) -> bool:
-    said, reference = extract(case.text, case.kind), canonical(case.reference, case.kind)
+    answer, reference = extract(case.text, case.kind), canonical(case.reference, case.kind)
     assert reference is not None, case
-    if said is None or said == reference or case.kind != "math":
-        return said == reference
-    return checking.verify(reference, said)
+    if answer is None or answer == reference or case.kind != "math":
+        return answer == reference
+    return verify(reference, answer)
 
 
 def math_verify_(case: Case) -> bool:
     reference = math_verify.parse(f"${case.reference}$", parsing_timeout=None)
     configs = [math_verify.StringExtractionConfig(strings=tuple("ABCDEFGHIJ"))] if case.kind == "choice" else None
-    said = math_verify.parse(case.text, *([configs] if configs else []), parsing_timeout=None)
+    answer = math_verify.parse(case.text, *([configs] if configs else []), parsing_timeout=None)
     if case.kind == "choice":
         reference = [case.reference]
-    return bool(math_verify.verify(reference, said, timeout_seconds=None))
+    return bool(math_verify.verify(reference, answer, timeout_seconds=None))
 
 
 def lm_eval(pattern: re.Pattern[str], group: int, case: Case) -> bool:
     """RegexFilter, take_first, exact_match: as in lm_eval/filters/extraction.py and lm_eval/api/metrics.py."""
     found = pattern.findall(case.text)
-    said = found[group] if found else "[invalid]"
-    said = next(part for part in said if part) if isinstance(said, tuple) else said
+    answer = found[group] if found else "[invalid]"
+    answer = next(part for part in answer if part) if isinstance(answer, tuple) else answer
 
     def compared(text: str) -> str:
         return functools.reduce(lambda t, ignored: re.sub(ignored, "", t), IGNORED, text.strip()).lower()
 
-    return compared(said) == compared(case.reference)
+    return compared(answer) == compared(case.reference)
 
 
 def graders(case: Case) -> dict[str, bool]:
@@ -250,8 +250,8 @@ LETTERED: dict[str, Template] = {
 
 
 def corpus() -> Iterator[Case]:
-    for form, said in SAID.items():
-        yield from (Case(form, said(str(n)), str(n), True) for n in WHOLE)
+    for form, write in SAID.items():
+        yield from (Case(form, write(str(n)), str(n), True) for n in WHOLE)
     for form, written in WRITTEN.items():
         for text, reference in written:
             yield Case(form, f"{STORY}The answer is ${text}$.", reference, form != "rounded")
@@ -341,8 +341,8 @@ def test_examples_in_the_table_are_of_their_class() -> None:
 
 
 def test_the_agreement_in_the_table_is_the_measured_one() -> None:
-    said = {grader: share for grader, share, _ in rows(3)}
-    assert said == {
+    shares = {grader: share for grader, share, _ in rows(3)}
+    assert shares == {
         grader: f"{agreed} of {asked} ({100 * agreed / asked:.1f} %)" for grader, (agreed, asked) in agreement().items()
     }
 

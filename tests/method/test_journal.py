@@ -10,7 +10,7 @@ from maft import records
 from maft.debate.journal import Journal
 from maft.errors import BadInput
 from maft.records import Call, Problem, Transcript, Turn, Vote
-from maft.store.base import FileStore
+from maft.store.files import FileStore
 
 PREFIX = "ns/run/iterations/1/debate/"
 
@@ -92,7 +92,7 @@ LINE = records.encode(transcript(0))
     [
         (LINE + b"\n" + LINE[: len(LINE) // 2], 2),
         (b"not json\n", 1),
-        (b'{"index": 0}\n', 1),
+        (b'{"format": 1, "index": 0}\n', 1),
         (b"[]\n", 1),
         (b"\xff\xfe\n", 1),
         (LINE.replace(b'"index":0', b'"index":"0"'), 1),

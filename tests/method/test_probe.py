@@ -18,8 +18,8 @@ from maft.records import Example, Problem, Transcript
 from maft.report import read as report_read
 from maft.scores import margins
 from maft.store import layout
-from maft.store.base import open_store
 from maft.store.commits import fetch, publish, required
+from maft.store.urls import open_store
 from maft_operator.plan import graph as plan
 from maft_operator.spec import files
 from maft_operator.spec.parse import as_json, parse

@@ -1,19 +1,20 @@
 """The report: everything that is committed is in it, what models wrote cannot act in it, and nothing is fetched by it."""
 
-import argparse
+import dataclasses
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
+from small import a_spec
 
-from maft import charts as report_plots
-from maft import program, records
+from maft import charts, program, records
 from maft.errors import BadInput
+from maft.program import Assignment
 from maft.records import (
     BASE,
     ROLES,
@@ -23,32 +24,33 @@ from maft.records import (
     Diversity,
     Evaluation,
     Problem,
-    Score,
     Summary,
     Timing,
     Transcript,
     Turn,
-    Usage,
     Vote,
 )
 from maft.report import __main__ as report
 from maft.report import read as report_read
-from maft.report import sentences as report_words
+from maft.report import sentences
+from maft.spec import immutable_spec_json
 from maft.store import layout
-from maft.store.base import Store, open_store
+from maft.store.base import Store
 from maft.store.commits import publish
+from maft.store.urls import open_store
+from maft.summaries import ReportSummary, ResultRow, Score, Usage
 
 RUN = "default/demo"
 HOSTILE = "</script><img src=x onerror=alert(1)><!-- {{ 7*7 }} ' \u2028"
-SPEC = {
-    "method": "multiagent",
-    "agents": 2,
-    "iterations": 2,
-    "seed": 7,
-    "task": {"kind": "jsonl", "source": HOSTILE, "answer": "number", "heldOut": 3},
-    "debate": {"rounds": 2, "mode": "paper"},
-    "evaluation": {"baselines": ["base", "majority", "debate"], "every": 1},
-}
+SPEC = a_spec(
+    method="multiagent",
+    agents=2,
+    iterations=2,
+    seed=7,
+    task={"kind": "jsonl", "source": HOSTILE, "answer": "number", "heldOut": 3},
+    debate={"rounds": 2, "mode": "paper"},
+    evaluation={"baselines": ["base", "majority", "debate"], "every": 1},
+)
 SPREAD = {"no consensus": 1, HOSTILE: 2}
 
 
@@ -63,8 +65,8 @@ def turn(answer: str | None, final: str | None, text: str) -> Turn:
 def transcript(index: int, first: Sequence[str | None], last: Sequence[str | None], *, tied: bool = False) -> Transcript:
     """Agents that say `first` and then `last`; the reference answer is 4, the majority the last agent's last answer."""
     final = last[-1]
-    said = f"I say {HOSTILE}"
-    turns = tuple((turn(a, final, said), turn(b, final, said)) for a, b in zip(first, last, strict=True))
+    text = f"I say {HOSTILE}"
+    turns = tuple((turn(a, final, text), turn(b, final, text)) for a, b in zip(first, last, strict=True))
     votes = tuple(Vote(v[-1], sum(a == v[-1] for a in v), 0, tied, v[-1] == "4") for v in (first, last))
     summaries = tuple(Summary(n, 2, "summarize", call(f"summary for {n} {HOSTILE}")) for n in range(len(first)))
     return Transcript(index, Problem(f"p{index}", f"2+2? {HOSTILE}", "4"), turns, summaries, votes)
@@ -100,7 +102,7 @@ def numbers(iteration: int) -> Evaluation:
 
 def put_problems(store: Store) -> None:
     part = records.encode_lines([Problem("a", HOSTILE, "4")] * 3)
-    meta = {"spec": json.dumps(SPEC), "version": "0.1.0", "model": f"tiny{HOSTILE}", "taskSeed": 1}
+    meta = {"spec": json.loads(immutable_spec_json(SPEC)), "version": "0.1.0", "model": f"tiny{HOSTILE}", "taskSeed": 1}
     publish(store, f"{RUN}/{layout.PROBLEMS}", {"train.jsonl": part, "held-out.jsonl": part}, meta=meta)
 
 
@@ -149,9 +151,9 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture(scope="module")
 def finished_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    found = open_store(str(tmp_path_factory.mktemp("finished")))
-    put_run(found)
-    return found
+    opened = open_store(str(tmp_path_factory.mktemp("finished")))
+    put_run(opened)
+    return opened
 
 
 @pytest.fixture(scope="module")
@@ -159,17 +161,17 @@ def finished(finished_store: Store) -> "Made":
     return make(finished_store)
 
 
-Made = tuple[dict[str, Any], str, dict[str, Any]]
+Made = tuple[ReportSummary, str, dict[str, Any]]
 
 
 def make(store: Store) -> Made:
     """The summary, the page and report.json."""
-    summary = report.main(report.parser().parse_args(["--store", store.url, "--run", RUN]))
+    summary = report.main(Assignment(store=store, run=RUN))
     page, data = (store.read(f"{RUN}/{layout.REPORT}{name}").decode() for name in ("index.html", "report.json"))
     return summary, page, json.loads(data)
 
 
-def told(store: Store) -> dict[str, Any]:
+def report_json(store: Store) -> dict[str, Any]:
     """report.json without the page and its charts."""
     run = report_read.read(store, RUN)
     return records.plain(report.data(run, [stage.cards for stage in run.stages]))  # type: ignore[no-any-return]
@@ -228,9 +230,11 @@ def test_table_equals_the_evaluations(finished_store: Store, finished: Made) -> 
     assert rows["multiagent finetuning, iteration 1"][:3] == ["60.7 ± 4.0", "45.7 ± 1.0", "55.7 ± 3.0"]
     assert rows["multiagent finetuning, iteration 2"][0] == "95.0 ± 4.0"
     assert [row["accuracy"]["mean"] for row in data["accuracy"]] == pytest.approx([0.1, 0.2, 0.25, 0.6067, 0.95])
-    assert summary["accuracy"][0] == ["base (one answer)", [0.1, 0.01], None, None]
-    assert summary["accuracy"][2] == ["debate (untrained)", [0.25, 0.04], [0.1, 0.01], [0.9, 0.05]]
-    assert summary["report"] == f"{finished_store.url}/{RUN}/report/index.html"
+    assert summary.results[0] == ResultRow(name="base (one answer)", accuracy=Score(0.1, 0.01))
+    assert summary.results[2] == ResultRow(
+        name="debate (untrained)", accuracy=Score(0.25, 0.04), answer=Score(0.1, 0.01), consensus=Score(0.9, 0.05)
+    )
+    assert summary.report == f"{finished_store.url}/{RUN}/report/index.html"
 
 
 def test_head_says_what_happened(finished: Made) -> None:
@@ -285,7 +289,7 @@ def test_the_debates_reach_the_script_as_they_were(finished: Made) -> None:
     assert stages[1]["counts"] == {"corrected": 1, "talked-out": 1, "no-consensus": 1}
     card = blocks["cards-1"][0]
     assert card["question"] == f"2+2? {HOSTILE}"
-    assert card["vote"] == {"answer": "4", "votes": 2, "runner_up": 0, "tied": False, "right": True}
+    assert card["vote"] == {"answer": "4", "votes": 2, "runnerUp": 0, "tied": False, "right": True}
     first, second = card["agents"][0]
     assert (first["parsed"], first["right"], first["agrees"], first["summary"]) == ("3", False, False, None)
     assert (second["parsed"], second["right"], second["agrees"]) == ("4", True, True)
@@ -365,7 +369,7 @@ def test_what_is_left_out_is_counted(store: Store, monkeypatch: pytest.MonkeyPat
     blocks = Page(page).blocks
     shown = [len(blocks[f"cards-{i}"]) for i in range(5)]
     assert shown == [stage["inPage"] for stage in data["stages"]]
-    assert sum(shown) == summary["inPage"] < summary["debates"] == 15
+    assert sum(shown) == summary.in_page < summary.debates == 15
     assert [stage["total"] for stage in blocks["stages"]] == [3] * 5
 
 
@@ -389,7 +393,7 @@ def test_iteration_without_evaluation(store: Store) -> None:
     assert data["unfinished"] == "The held-out evaluation of iteration 2 is not finished."
     assert "Accuracy on held-out questions" not in page
     put_evaluation(store, 2)
-    assert told(store)["headline"] == (
+    assert report_json(store)["headline"] == (
         "After 2 iterations of finetuning, the debate is right on 95.0 ± 4.0 % of the held-out questions; "
         "it was not evaluated untrained."
     )
@@ -398,7 +402,7 @@ def test_iteration_without_evaluation(store: Store) -> None:
 def test_only_the_questions_are_there(store: Store) -> None:
     put_problems(store)
     summary, page, _ = make(store)
-    assert summary["accuracy"] == []
+    assert summary.results == ()
     assert "<svg" not in page
     assert not Page(page).blocks
 
@@ -406,30 +410,31 @@ def test_only_the_questions_are_there(store: Store) -> None:
 def test_untrained_only(store: Store) -> None:
     put_problems(store)
     put_evaluation(store, 0)
-    assert told(store)["headline"].startswith("Untrained, the debate is right on 25.0 ± 4.0 %")
+    assert report_json(store)["headline"].startswith("Untrained, the debate is right on 25.0 ± 4.0 %")
 
 
 def test_only_the_reference_rows_that_the_spec_names() -> None:
-    spec = report_read.Spec(evaluation=report_read.Baselines(("debate",)))
-    nothing = report_read.Training((), (), None, {})
-    run = report_read.Run(RUN, {}, spec, {}, (report_read.Iteration(0, None, nothing, None, numbers(0)),))
-    assert [row.name for row in report_words.rows(run)] == ["debate (untrained)"]
+    spec = replace(SPEC, evaluation=replace(SPEC.evaluation, baselines=("debate",)))
+    nothing = report_read.TrainedIteration()
+    run = report_read.CommittedRun(RUN, {}, spec, {}, (report_read.Iteration(0, None, nothing, None, numbers(0)),))
+    assert [row.name for row in sentences.rows(run)] == ["debate (untrained)"]
 
 
 # --- other methods ---
 
-NOTHING = report_read.Training((), (), None, {})
+NOTHING = report_read.TrainedIteration()
 
 
-def of(method: str, agents: int, rounds: int, *, iterations: int = 0, baselines: tuple[str, ...] = ()) -> report_read.Run:
+def of(method: str, agents: int, rounds: int, *, iterations: int = 0, baselines: tuple[str, ...] = ()) -> report_read.CommittedRun:
     """A run of that method whose evaluations had so many agents and rounds, the last two of them if it trains."""
 
     def shaped(n: int) -> Evaluation:
         e = numbers(n)
         return replace(e, agents=e.agents[:1] * agents, answers=e.answers[:rounds], votes=e.votes[:rounds])
 
-    spec = report_read.Spec(method=method, iterations=iterations, evaluation=report_read.Baselines(baselines))
-    return report_read.Run(
+    evaluation = replace(SPEC.evaluation, baselines=baselines)
+    spec = replace(SPEC, method=method, iterations=iterations, evaluation=evaluation)
+    return report_read.CommittedRun(
         RUN, {}, spec, {}, tuple(report_read.Iteration(n, None, NOTHING, None, shaped(n)) for n in range(iterations + 1))
     )
 
@@ -452,11 +457,11 @@ ALL = ("base", "majority", "debate")
         (of("multiagent", 2, 2, iterations=1), ["multiagent finetuning, iteration 1"]),
         (of("", 2, 2, iterations=1, baselines=("debate",)), ["debate (untrained)", "finetuned, iteration 1"]),
     ],
-    ids=lambda value: value.spec.method if isinstance(value, report_read.Run) else "",
+    ids=lambda value: value.method if isinstance(value, report_read.CommittedRun) else "",
 )
-def test_every_method_has_rows_of_its_own_name(run: report_read.Run, expected: list[str]) -> None:
-    assert [row.name for row in report_words.rows(run)] == expected
-    assert report.facts(run).get("Method", "") == run.spec.method
+def test_every_method_has_rows_of_its_own_name(run: report_read.CommittedRun, expected: list[str]) -> None:
+    assert [row.name for row in sentences.rows(run)] == expected
+    assert report.facts(run).get("Method", "") == run.method
 
 
 @pytest.mark.parametrize(
@@ -476,11 +481,11 @@ def test_every_method_has_rows_of_its_own_name(run: report_read.Run, expected: l
             "Held-out accuracy of the majority went from 20.0 ± 3.0 % (untrained) to 55.7 ± 3.0 % after 1 iteration of finetuning.",
         ),
     ],
-    ids=lambda value: value.spec.method if isinstance(value, report_read.Run) else "",
+    ids=lambda value: value.method if isinstance(value, report_read.CommittedRun) else "",
 )
-def test_the_headline_says_whose_accuracy_it_is(run: report_read.Run, expected: str) -> None:
-    assert report_words.headline(run) == expected
-    assert "the debate turned" not in report_words.details(run)
+def test_the_headline_says_whose_accuracy_it_is(run: report_read.CommittedRun, expected: str) -> None:
+    assert sentences.headline(run) == expected
+    assert "the debate turned" not in sentences.details(run)
 
 
 def test_the_chart_has_no_line_for_a_debate_that_was_not_held() -> None:
@@ -491,13 +496,13 @@ def test_the_chart_has_no_line_for_a_debate_that_was_not_held() -> None:
 
 def charted(method: str) -> str:
     agents, rounds = {"star": (1, 1), "majority-finetuning": (2, 1), "union": (2, 2)}[method]
-    return report_plots.accuracy(of(method, agents, rounds, iterations=1).evaluations)
+    return charts.accuracy(of(method, agents, rounds, iterations=1).evaluations)
 
 
 def test_a_model_that_answers_alone_is_not_called_a_debate() -> None:
     before, after = of("distill", 2, 2), of("distill", 1, 1, iterations=1)
-    run = replace(after, iterations=(before.iterations[0], after.iterations[1]))
-    assert report_words.headline(run) == (
+    run = dataclasses.replace(after, iterations=(before.iterations[0], after.iterations[1]))
+    assert sentences.headline(run) == (
         "Held-out accuracy went from 25.0 ± 4.0 % (the debate, untrained) to 55.7 ± 3.0 % (one answer) after 1 iteration "
         "of finetuning."
     )
@@ -509,8 +514,8 @@ def test_an_answer_after_a_hint_is_no_flip_and_is_shown_as_what_it_is(store: Sto
     assert report_read.categories(hinted) == ()
     shown = json.loads(report_read.card(hinted).data)
     assert [turn["hinted"] for turn in shown["agents"][0]] == [False, True]
-    spec = {**SPEC, "method": "star"}
-    publish(store, f"{RUN}/{layout.PROBLEMS}", {}, meta={"spec": json.dumps(spec)})
+    spec = json.loads(immutable_spec_json(replace(SPEC, method="star")))
+    publish(store, f"{RUN}/{layout.PROBLEMS}", {}, meta={"spec": spec})
     publish(store, layout.debate(RUN, 1), {layout.TRANSCRIPTS: records.encode_lines([hinted])}, meta={"seed": 7})
     _, page, _ = make(store)
     text = " ".join(Page(page).text.split())
@@ -522,8 +527,8 @@ def test_diversity_is_drawn_and_kept(store: Store) -> None:
     put_run(store)
     one = Score(1.0, 0.0)
     for iteration, cross in ((0, 0.14), (1, 0.0725)):
-        found = Diversity(iteration, 4, ((0.0, cross), (cross, 0.0)), cross, cross / 4, None, one, one, one)
-        publish(store, layout.diversity(RUN, iteration), {layout.DIVERSITY: records.encode(found)})
+        measured = Diversity(iteration, 4, ((0.0, cross), (cross, 0.0)), cross, cross / 4, None, one, one, one)
+        publish(store, layout.diversity(RUN, iteration), {layout.DIVERSITY: records.encode(measured)})
     _, page, data = make(store)
     assert [(d["iteration"], d["cross"]) for d in data["diversity"]] == [(0, 0.14), (1, 0.0725)]
     assert 'aria-label="Diversity of first answers"' in page
@@ -540,7 +545,7 @@ def test_diversity_is_drawn_and_kept(store: Store) -> None:
     ],
 )
 def test_chance_is_no_rise(change: Score | None, expected: tuple[str, str]) -> None:
-    assert report_words._change(change) == expected
+    assert sentences._change(change) == expected
 
 
 def test_nothing_committed_is_bad_input(store: Store) -> None:
@@ -555,18 +560,18 @@ def test_made_again_it_is_the_same(finished_store: Store, finished: Made) -> Non
 
 
 def test_summary_of_a_long_run_fits(store: Store, tmp_path: Path) -> None:
-    nothing = report_read.Training((), (), None, {})
+    nothing = report_read.TrainedIteration()
     iterations = tuple(report_read.Iteration(i, None, nothing, None, replace(numbers(0), iteration=i)) for i in range(101))
-    rows = report.summary_rows(report_read.Run(RUN, {}, report_read.Spec(method="multiagent"), {}, iterations))
-    assert rows[0][0] == "base (one answer)"
-    assert rows[-1][0] == "multiagent finetuning, iteration 100"
-    program.write_summary(str(tmp_path / "summary.json"), {"accuracy": rows, "report": "x" * 1024})
+    rows = report.summary_rows(report_read.CommittedRun(RUN, {}, SPEC, {}, iterations))
+    assert rows[0].name == "base (one answer)"
+    assert rows[-1].name == "multiagent finetuning, iteration 100"
+    summary = ReportSummary(report="x" * 1024, results=rows, debates=10**6, in_page=10**6)
+    program.write_summary(str(tmp_path / "summary.json"), summary)
 
 
 def test_command_line() -> None:
-    arguments = report.parser().parse_args(["--store", "/s", "--run", RUN])
-    assert isinstance(arguments, argparse.Namespace)
-    assert (arguments.store, arguments.run) == ("/s", RUN)
+    assignment = program.decode(report.PARSER.parse_args(["--store", "/s", "--run", RUN]))
+    assert (assignment.store.url, assignment.run) == ("file:///s", RUN)
 
 
 # --- the probe ---
@@ -581,9 +586,9 @@ def test_what_the_probe_says_of_the_labels(tmp_path: Path, probe: list[Transcrip
     files = {layout.TRANSCRIPTS: records.encode_lines(RIGHT), layout.PROBE: records.encode_lines(probe)}
     publish(store, layout.debate(RUN, 1), files, meta={"seed": 7})
     run = report_read.read(store, RUN)
-    told = f"Training reinforces wrong answers: the majority was right on {share} (iteration 1) of the probe questions."
-    assert report_words.warning(run) == (told if harmful else "")
-    assert f"Of the probe questions {share} had a right majority when iteration 1 was trained." in report_words.details(run)
+    expected = f"Training reinforces wrong answers: the majority was right on {share} (iteration 1) of the probe questions."
+    assert sentences.warning(run) == (expected if harmful else "")
+    assert f"Of the probe questions {share} had a right majority when iteration 1 was trained." in sentences.details(run)
     assert [stage.questions for stage in run.stages] == [3]  # the probe is no training question
     page = report.page(run, [[]])
     assert ("Training reinforces wrong answers" in page) == harmful
@@ -593,5 +598,5 @@ def test_without_a_probe_there_is_no_warning(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     put_run(store)
     run = report_read.read(store, RUN)
-    assert (report_words.warning(run), report_words.probed(run)) == ("", [])
-    assert "probe" not in report_words.details(run)
+    assert (sentences.warning(run), sentences.probed(run)) == ("", [])
+    assert "probe" not in sentences.details(run)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from conftest import RUN, TINY, answers, free_port, wait_until
 from peft import PeftModel
+from small import a_spec
 from transformers import AutoModelForCausalLM
 
 from maft import adapters, lora, records
@@ -22,8 +23,9 @@ from maft.debate.engine import HttpEngine, Request
 from maft.errors import BadInput
 from maft.records import Adapter, Message
 from maft.store import layout
-from maft.store.base import FileStore
 from maft.store.commits import fetch_folder, publish
+from maft.store.files import FileStore
+from maft.train.trainer import Trainer
 
 pytestmark = pytest.mark.engine
 
@@ -35,16 +37,25 @@ def template():
 
 @pytest.fixture(scope="module")
 def base():
-    return lora.load_base(str(TINY), "", False)
+    return lora.load_base(a_spec().model)
 
 
 def publish_adapter(base, template, store, folder, agent: int, iteration: int = 1, rank: int = 4, run: str = RUN) -> str:
     """A trained adapter under its name; strong enough to change answers."""
-    said = (Message("user", "What is 7+3*4?"), Message("assistant", f"Agent {agent} says so. Answer: {agent}"))
-    settings = lora.Settings(rank, 2 * rank, 0.0, ("all-linear",), 1e-2, 0.0, 0.0, 12, 1, 4096)
-    tokens = [template.tokens(said, every_turn=False)]
-    lora.Trainer(base, settings, lambda loss: None).train(tokens, folder, seed=agent, previous=None)
-    lora.tidy(folder, str(TINY), "", "# card")
+    messages = (Message("user", "What is 7+3*4?"), Message("assistant", f"Agent {agent} says so. Answer: {agent}"))
+    training = {
+        "lora": {"rank": rank, "alpha": 2 * rank, "dropout": 0},
+        "learningRate": 0.01,
+        "warmup": 0,
+        "weightDecay": 0,
+        "epochs": 12,
+        "batchSize": 1,
+        "batchTokens": 4096,
+    }
+    spec = a_spec(training=training)
+    tokens = [template.tokens(messages, every_turn=False)]
+    Trainer(base, spec.training, lambda loss: None).train(tokens, folder, seed=agent, previous=None)
+    lora.tidy(folder, spec.model, "# card")
     return commit_adapter(store, folder, agent, iteration, run)
 
 

@@ -24,8 +24,9 @@ from s3server import S3Server, s3_fixture  # noqa: F401 - the fixture `s3`
 from maft import records
 from maft.errors import BadInput
 from maft.records import Commit, StoredFile
-from maft.store.base import Missing, Store, open_store
+from maft.store.base import Missing, Store
 from maft.store.commits import COMMIT, committed, fetch, fetch_folder, probe, publish, required
+from maft.store.urls import open_store
 
 MIB = 1 << 20
 PROBE_SECONDS = 15.0
@@ -552,8 +553,8 @@ def test_what_does_not_arrive_is_not_committed(store: Store, size: int) -> None:
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path
-from maft.commits import publish
-from maft.store import open_store
+from maft.store.commits import publish
+from maft.store.urls import open_store
 
 url, prefix, folder, what = sys.argv[1:]
 store = open_store(url)
@@ -844,8 +845,8 @@ def printed(command: list[str], folder: Path) -> list[str]:
 REFUSED = """
 from pathlib import Path
 from maft.errors import BadInput
-from maft.store import *
-from maft.commits import *
+from maft.store.commits import *
+from maft.store.urls import *
 
 def refused(call, *arguments, **named):
     try:

@@ -454,7 +454,7 @@ def test_a_wrong_row_of_mmlu_is_named(tmp_path: Path, row: object, message: str)
 
 
 class Local:
-    """Data sets in folders that lie as on the hub: a card that names configurations, and files for each split."""
+    """Datasets in folders that lie as on the hub: a card that names configurations, and files for each split."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

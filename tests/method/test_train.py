@@ -1,6 +1,5 @@
 """Training on the demo's model: what the loss counts, what comes out, what is kept, what is refused."""
 
-import dataclasses
 import hashlib
 import json
 import shutil
@@ -8,30 +7,47 @@ import shutil
 import pytest
 import torch
 from conftest import TINY
+from msgspec.structs import replace
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from small import a_spec
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from maft import adapters, lora, records
 from maft.chat_template import load_chat_template
 from maft.errors import BadInput
+from maft.packing import pack, split_batch
+from maft.program import Assignment
 from maft.records import BASE, Example, Message
 from maft.store import layout
-from maft.store.base import FileStore
 from maft.store.commits import committed, fetch_folder, publish, required
+from maft.store.files import FileStore
 from maft.train import __main__ as train
+from maft.train import trainer
+from maft.train.trainer import Trainer, _check_finite, needs_checkpointing, steps
 
-SETTINGS = lora.Settings(
-    rank=4, alpha=8, dropout=0.0, target_modules=("all-linear",), learning_rate=3e-3, warmup=0.03, weight_decay=0.0, epochs=1,
-    batch_size=4, batch_tokens=4096,
-)  # fmt: skip
+MODEL = a_spec().model
+TRAINING = a_spec(
+    training={
+        "lora": {"rank": 4, "alpha": 8, "dropout": 0},
+        "learningRate": 0.003,
+        "warmup": 0.03,
+        "weightDecay": 0,
+        "epochs": 1,
+        "batchSize": 4,
+        "batchTokens": 4096,
+    }
+).training
 
 
 def dialogue(i: int, turns: int = 1) -> tuple[Message, ...]:
-    said = []
+    messages = []
     for turn in range(turns):
-        said += [Message("user", f"What is {i}+{turn}*2?"), Message("assistant", f"{turn}*2={turn * 2}. Answer: {i + 2 * turn}")]
-    return tuple(said)
+        messages += [
+            Message("user", f"What is {i}+{turn}*2?"),
+            Message("assistant", f"{turn}*2={turn * 2}. Answer: {i + 2 * turn}"),
+        ]
+    return tuple(messages)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +57,7 @@ def template():
 
 @pytest.fixture
 def base():
-    return lora.load_base(str(TINY), "", False)
+    return lora.load_base(MODEL)
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +65,8 @@ def examples(template):
     return [template.tokens(dialogue(i, 1 + i % 2), every_turn=False) for i in range(12)]
 
 
-def trained(base, examples, folder, seed=1, settings=SETTINGS, previous=None):
-    return lora.Trainer(base, settings, lambda loss: None).train(examples, folder, seed=seed, previous=previous)
+def trained(base, examples, folder, seed=1, training=TRAINING, previous=None):
+    return Trainer(base, training, lambda loss: None).train(examples, folder, seed=seed, previous=previous)
 
 
 def test_training_prompts_are_the_prompts_of_generation(template):
@@ -65,8 +81,8 @@ def test_training_prompts_are_the_prompts_of_generation(template):
 
 def test_one_row_equals_one_example_at_a_time(base, examples):
     """No padding, no leak between neighbours: logits of a packed row are those of each example alone."""
-    together = lora.logits(base, lora.lay(examples))
-    apart = torch.cat([lora.logits(base, lora.lay([e])) for e in examples])
+    together = lora.logits(base, pack(examples))
+    apart = torch.cat([lora.logits(base, pack([e])) for e in examples])
     assert together.shape == apart.shape
     torch.testing.assert_close(together, apart, rtol=1e-3, atol=1e-3)
 
@@ -77,37 +93,37 @@ def test_loss_is_that_of_transformers(base, examples):
         ids = torch.tensor([example.ids])
         labels = torch.where(torch.tensor([example.completion]), ids, -100)
         expected = base(input_ids=ids, labels=labels).loss
-        row = lora.lay([example])
-        found = torch.nn.functional.cross_entropy(lora.logits(base, row), row.labels)
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        row = pack([example])
+        loss = torch.nn.functional.cross_entropy(lora.logits(base, row), row.labels)
+        torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_batch_in_parts_has_the_gradient_of_the_whole(base, examples, tmp_path):
-    whole, parts = (dataclasses.replace(SETTINGS, batch_tokens=n) for n in (100_000, 1))
-    one = trained(base, examples, tmp_path / "whole", settings=whole)
-    two = trained(base, examples, tmp_path / "parts", settings=parts)
+    whole, parts = (replace(TRAINING, batch_tokens=n) for n in (100_000, 1))
+    one = trained(base, examples, tmp_path / "whole", training=whole)
+    two = trained(base, examples, tmp_path / "parts", training=parts)
     assert one == pytest.approx(two, rel=1e-3)
 
 
 def test_a_single_step_learns_something(base, examples, tmp_path):
     """Its warm-up would be all there is."""
     few = examples[:2]
-    settings = dataclasses.replace(SETTINGS, epochs=1, batch_size=2, warmup=0.1)
-    assert lora.steps(len(few), settings) == 1
-    trained(base, few, tmp_path, settings=settings)
+    training = replace(TRAINING, epochs=1, batch_size=2, warmup=0.1)
+    assert steps(len(few), training) == 1
+    trained(base, few, tmp_path, training=training)
     weights = load_file(str(tmp_path / adapters.WEIGHTS))
     assert any(bool(w.abs().sum() > 0) for name, w in weights.items() if "lora_B" in name)
 
 
 def test_equal_seeds_give_equal_bytes_and_training_lowers_the_loss(base, examples, tmp_path):
-    settings = dataclasses.replace(SETTINGS, epochs=6)
-    curve = trained(base, examples, tmp_path / "a", settings=settings)
-    trained(base, examples, tmp_path / "b", settings=settings)
-    trained(base, examples, tmp_path / "c", seed=2, settings=settings)
+    training = replace(TRAINING, epochs=6)
+    curve = trained(base, examples, tmp_path / "a", training=training)
+    trained(base, examples, tmp_path / "b", training=training)
+    trained(base, examples, tmp_path / "c", seed=2, training=training)
     a, b, c = ((tmp_path / name / adapters.WEIGHTS).read_bytes() for name in "abc")
     assert a == b != c
     assert sum(curve[-3:]) < sum(curve[:3])
-    assert len(curve) == lora.steps(len(examples), settings)
+    assert len(curve) == steps(len(examples), training)
 
 
 def test_the_base_is_as_before(base, examples, tmp_path):
@@ -120,7 +136,7 @@ def test_the_base_is_as_before(base, examples, tmp_path):
 
 def test_the_directory_loads_in_peft_unchanged(base, examples, tmp_path):
     trained(base, examples, tmp_path / "a")
-    lora.tidy(tmp_path / "a", "some/model", "", "# card")
+    lora.tidy(tmp_path / "a", replace(MODEL, source="some/model"), "# card")
     weights = load_file(tmp_path / "a" / adapters.WEIGHTS)
     loaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(TINY), tmp_path / "a")
     state = {k.replace(".default", ""): v for k, v in loaded.state_dict().items() if "lora_" in k}
@@ -132,7 +148,7 @@ def test_the_directory_loads_in_peft_unchanged(base, examples, tmp_path):
 
 
 def test_training_goes_on_from_the_previous_adapter(base, examples, tmp_path):
-    first = trained(base, examples, tmp_path / "a", settings=dataclasses.replace(SETTINGS, epochs=5))
+    first = trained(base, examples, tmp_path / "a", training=replace(TRAINING, epochs=5))
     second = trained(base, examples, tmp_path / "b", previous=tmp_path / "a")
     assert second[0] < first[0]
 
@@ -144,43 +160,44 @@ def test_an_adapter_of_another_base_is_refused(examples, tmp_path, base):
     LlamaForCausalLM(config).save_pretrained(tmp_path / "other")
     for file in TINY.glob("*token*"):
         shutil.copy(file, tmp_path / "other")
-    other = lora.load_base(str(tmp_path / "other"), "", False)
+    other = lora.load_base(replace(MODEL, source=str(tmp_path / "other")))
     with pytest.raises(BadInput, match=r"model\.source: the previous adapter does not fit"):
         trained(other, examples, tmp_path / "b", previous=tmp_path / "a")
 
 
 def test_unknown_target_modules_are_refused(base, examples, tmp_path):
     with pytest.raises(BadInput, match=r"training\.lora\.targetModules: .*no_such"):
-        trained(base, examples, tmp_path / "a", settings=dataclasses.replace(SETTINGS, target_modules=("no_such",)))
+        unknown = replace(TRAINING.lora, target_modules=("no_such",))
+        trained(base, examples, tmp_path / "a", training=replace(TRAINING, lora=unknown))
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path):
     (tmp_path / "a").mkdir()
     save_file({"w": torch.tensor([1.0, float("nan")])}, tmp_path / "a" / adapters.WEIGHTS)
     with pytest.raises(BadInput, match=r"training\.learningRate: the adapter's weights are not finite"):
-        lora._finite(tmp_path / "a", [1.0])
+        _check_finite(tmp_path / "a", [1.0])
 
 
 def test_a_rate_that_blows_up_publishes_nothing(base, examples, tmp_path):
     with pytest.raises(BadInput, match="not finite"):
-        trained(base, examples, tmp_path / "a", settings=dataclasses.replace(SETTINGS, learning_rate=1e30, epochs=3, warmup=0.0))
+        trained(base, examples, tmp_path / "a", training=replace(TRAINING, learning_rate=1e30, epochs=3, warmup=0.0))
 
 
 def test_checkpointing_only_when_memory_asks_for_it():
     config = LlamaConfig(hidden_size=4096, num_hidden_layers=32, intermediate_size=11008, vocab_size=32000)
-    assert lora.needs_checkpointing(config, 16384, 2, 40 * 2**30)
-    assert not lora.needs_checkpointing(config, 1024, 2, 60 * 2**30)
+    assert needs_checkpointing(config, 16384, 2, 40 * 2**30)
+    assert not needs_checkpointing(config, 1024, 2, 60 * 2**30)
 
 
 def test_checkpointing_changes_no_result(base, examples, tmp_path, monkeypatch):
     plain = trained(base, examples, tmp_path / "a")
-    monkeypatch.setattr(lora, "free_memory", lambda device: 1)  # the machine's memory is not under test, the decision is
+    monkeypatch.setattr(trainer, "free_memory", lambda device: 1)  # the machine's memory is not under test, the decision is
     saving = trained(base, examples, tmp_path / "b")
     assert saving == pytest.approx(plain, rel=1e-4)
 
 
 def test_rows_keep_the_limit(examples):
-    parts = list(lora.rows(examples, 100))
+    parts = list(split_batch(examples, 100))
     assert [e for part in parts for e in part] == examples
     assert all(len(part) == 1 or sum(len(e.ids) for e in part) <= 100 for part in parts)
 
@@ -188,23 +205,9 @@ def test_rows_keep_the_limit(examples):
 # --- the program ---
 
 
-def arguments(store, *more: str):
-    flags = ["--store", store.url, "--run", "ns/run", "--model", str(TINY), "--iteration", "1", "--agent", "0"]
-    flags += ["--start-from", "previous", "--min-examples", "3", "--loss-on", "last", "--seed", "0", "--rank", "4", "--alpha", "8"]
-    flags += [
-        "--dropout",
-        "0",
-        "--target-module",
-        "all-linear",
-        "--learning-rate",
-        "0.003",
-        "--warmup",
-        "0.03",
-        "--weight-decay",
-        "0",
-    ]
-    flags += ["--method", "sft", "--epochs", "1", "--batch-size", "4", "--batch-tokens", "4096"]
-    return train.parser().parse_args([*flags, *more])
+def assigned(store, iteration: int = 1, *, critics: bool = True) -> Assignment:
+    spec = a_spec(seed=0, debate={"critics": critics}, training={"minExamples": 3, "lossOn": "last", "batchSize": 4})
+    return Assignment(store=store, run="ns/run", given_spec=spec, iteration=iteration, agents=(0,))
 
 
 def datasets(store, iteration=1, generator=8, critic=8):
@@ -218,8 +221,8 @@ def datasets(store, iteration=1, generator=8, critic=8):
 def test_the_program_publishes_both_roles_with_a_card(tmp_path):
     store = FileStore(tmp_path)
     datasets(store)
-    summary = train.main(arguments(store))
-    assert summary["trained"] == 2 and summary["kept"] == 0
+    summary = train.main(assigned(store))
+    assert (summary.trained, summary.kept) == (2, 0)
     for role in ("generator", "critic"):
         commit = required(store, layout.adapter("ns/run", 1, role, 0), "test")
         assert {f.name for f in commit.files} == {"README.md", "adapter_config.json", "adapter_model.safetensors"}
@@ -235,10 +238,10 @@ def test_the_program_publishes_both_roles_with_a_card(tmp_path):
 def test_committed_adapters_are_not_trained_again(tmp_path):
     store = FileStore(tmp_path)
     datasets(store)
-    train.main(arguments(store, "--no-critics"))
+    train.main(assigned(store, critics=False))
     before = committed(store, layout.adapter("ns/run", 1, "generator", 0))
     timing = (tmp_path / layout.adapter("ns/run", 1, "generator", 0) / layout.TIMING).stat().st_mtime_ns
-    assert train.main(arguments(store))["trained"] == 2
+    assert train.main(assigned(store)).trained == 2
     assert committed(store, layout.adapter("ns/run", 1, "generator", 0)) == before
     assert (tmp_path / layout.adapter("ns/run", 1, "generator", 0) / layout.TIMING).stat().st_mtime_ns == timing
 
@@ -246,12 +249,12 @@ def test_committed_adapters_are_not_trained_again(tmp_path):
 def test_an_agent_with_too_few_examples_keeps_what_it_had(tmp_path):
     store = FileStore(tmp_path)
     datasets(store, 1, generator=8, critic=2)
-    summary = train.main(arguments(store))
-    assert summary["trained"] == 1 and summary["kept"] == 1
+    summary = train.main(assigned(store))
+    assert (summary.trained, summary.kept) == (1, 1)
     assert adapters.current(store, "ns/run", 1, "critic", 0).name == BASE
     datasets(store, 2, generator=0, critic=8)
-    second = arguments(store, "--iteration", "2")
-    assert train.main(second)["kept"] == 1
+    second = assigned(store, 2)
+    assert train.main(second).kept == 1
     first = adapters.current(store, "ns/run", 1, "generator", 0)
     kept = adapters.current(store, "ns/run", 2, "generator", 0)
     assert kept.name == first.name and not kept.trained and kept.examples == 0
@@ -261,7 +264,7 @@ def test_an_agent_with_too_few_examples_keeps_what_it_had(tmp_path):
 def test_the_seed_is_of_role_agent_and_iteration(tmp_path):
     store = FileStore(tmp_path)
     datasets(store)
-    train.main(arguments(store))
+    train.main(assigned(store))
     digests = {
         hashlib.sha256(store.read(commit.prefix + adapters.WEIGHTS)).hexdigest()
         for role in records.ROLES
@@ -272,7 +275,7 @@ def test_the_seed_is_of_role_agent_and_iteration(tmp_path):
 
 def test_training_before_the_debate_is_one_clear_line(tmp_path):
     with pytest.raises(BadInput, match=r"datasets/: nothing committed there; the debate of this iteration has to finish first"):
-        train.main(arguments(FileStore(tmp_path)))
+        train.main(assigned(FileStore(tmp_path)))
 
 
 def test_a_model_that_cannot_be_loaded_is_refused(tmp_path):
@@ -280,4 +283,4 @@ def test_a_model_that_cannot_be_loaded_is_refused(tmp_path):
     shutil.copytree(TINY, broken)
     (broken / "model.safetensors").write_bytes((TINY / "model.safetensors").read_bytes()[:1000])
     with pytest.raises(BadInput, match=r"model\.source: .*cannot be loaded"):
-        lora.load_base(str(broken), "", False)
+        lora.load_base(replace(MODEL, source=str(broken)))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maft.answers.extract import Equal
+from maft.answers.equality import Equal
 from maft.answers.voting import trains, unanimous, vote
 from maft.records import Vote
 

@@ -85,11 +85,11 @@ class Guests:
             self._tasks.append(asyncio.create_task(self._visit(len(self._tasks))))
 
     async def _visit(self, number: int) -> None:
-        await self.gate.enter()
+        await self.gate.acquire()
         self.inside.append(number)
         await self._doors[number].wait()
         self.inside.remove(number)
-        await self.gate.leave()
+        await self.gate.release()
 
     async def go(self, *numbers: int) -> None:
         for number in numbers:
@@ -122,14 +122,14 @@ def test_the_gate_lets_in_as_many_as_the_limit_says() -> None:
 def test_somebody_who_gives_up_in_line_takes_no_place() -> None:
     async def main() -> None:
         gate = Window(nothing, limit=1)
-        await gate.enter()
-        impatient = asyncio.create_task(gate.enter())
+        await gate.acquire()
+        impatient = asyncio.create_task(gate.acquire())
         await turns()
         impatient.cancel()
-        patient = asyncio.create_task(gate.enter())
+        patient = asyncio.create_task(gate.acquire())
         await turns()
         assert not patient.done()
-        await gate.leave()
+        await gate.release()
         await asyncio.wait_for(patient, 5)
         assert gate.busy == 1
 

@@ -1,20 +1,37 @@
-"""Equality of mathematical answers by math-verify, in a worker process that is killed when it hangs."""
+"""Which answers are the same one. Mathematics goes to math-verify, in a worker process that is killed when it hangs."""
 
 import logging
 import multiprocessing
+from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from types import TracebackType
 from typing import Any, Self
 
 from pebble import ProcessExpired, ProcessPool
 
-from maft.answers import extract as answers
+from maft.answers.extract import Kind
+
+Equal = Callable[[str, str], bool]  # of two canonical answers
 
 LIMIT = 5.0  # seconds for one comparison; sympy can run for ever on a hostile expression
 
 
+def groups(answers: Sequence[str | None], equal: Equal) -> list[list[int]]:
+    """Groups the indices of equal answers, by first appearance; None belongs to no group."""
+    grouped: list[list[int]] = []
+    for i, answer in enumerate(answers):
+        if answer is None:
+            continue
+        home = next((group for group in grouped if equal(answers[group[0]] or "", answer)), None)
+        if home is None:
+            grouped.append([i])
+        else:
+            home.append(i)
+    return grouped
+
+
 def verify(a: str, b: str) -> bool:
-    """Whether two LaTeX answers are equal. Runs in the worker."""
+    """Tells whether two LaTeX answers are equal. Runs in the worker."""
     import math_verify  # pulls in sympy: only where it is needed
 
     try:
@@ -26,9 +43,9 @@ def verify(a: str, b: str) -> bool:
 
 
 class Checker:
-    """Equality of canonical answers of one kind. `math` goes to the worker; a hung comparison counts as unequal."""
+    """Compares canonical answers of one kind. `math` goes to the worker; a hung comparison counts as unequal."""
 
-    def __init__(self, kind: answers.Kind, limit: float = LIMIT) -> None:
+    def __init__(self, kind: Kind, limit: float = LIMIT) -> None:
         self.kind = kind
         self._limit = limit
         self._known: dict[tuple[str, str], bool] = {}
@@ -43,7 +60,7 @@ class Checker:
             self._pool.join()
 
     def equal(self, a: str, b: str) -> bool:
-        """Whether the two are the same answer; blocks for at most the limit, and only for `math`."""
+        """Tells whether the two are the same answer; blocks for at most the limit, and only for `math`."""
         if a == b or self.kind != "math":
             return a == b
         if (a, b) not in self._known:

@@ -162,7 +162,7 @@ _GENERATOR: dict[Examples, Callable[[Sequence[Transcript], int, Spec], Dataset]]
 
 
 def build(transcripts: Sequence[Transcript], spec: Spec) -> list[Dataset]:
-    """All data sets of an iteration, generators first; no critic sets where no critic is trained."""
+    """All datasets of an iteration, generators first; no critic sets where no critic is trained."""
     agents = range(len(transcripts[0].turns))
     makers = {"generator": _GENERATOR[spec.recipe.examples], "critic": critic_set}
     roles = ROLES if spec.debate.critics else ROLES[:1]

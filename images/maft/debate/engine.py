@@ -27,42 +27,46 @@ _GAUGE = re.compile(rb"^vllm:num_requests_(running|waiting)\{[^}]*\} ([0-9.e+]+)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One completion. prompt: token ids; max_tokens: new tokens; seed: of this request alone."""
+    """One completion, in the words of the completions API."""
 
     model: str
-    prompt: Sequence[int]
-    seed: int
+    prompt: Sequence[int]  # token ids
+    seed: int  # of this request alone
     temperature: float
     top_p: float
-    max_tokens: int
+    max_tokens: int  # new tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Requests that all servers together compute (running) and keep in line (waiting)."""
+    """Requests at all servers together."""
 
-    running: int
-    waiting: int
+    running: int  # being computed
+    waiting: int  # in line
 
 
 class Engine(Protocol):
     """The seam: HTTP servers, or a mock in tests."""
 
     async def complete(self, server: str, request: Request) -> Call:
-        """One completion from the named server. BadInput if refused, OSError if the server stays away."""
+        """Asks the named server for one completion. BadInput if it refuses, OSError if it stays away."""
 
     async def ready(self, server: str, models: Iterable[str]) -> int:
-        """Returns once every replica of the server has answered for every model; gives the context length in tokens."""
+        """Waits until every replica of the server has answered for every model; returns the context length in tokens."""
 
     async def load(self) -> Load:
-        """What the servers say about themselves; zeros where they say nothing."""
+        """Asks the servers how busy they are; zeros where they do not say."""
 
 
 class HttpEngine:
-    """vLLM servers. `servers`: name to the URLs of its replicas, e.g. {"server-0": ["http://127.0.0.1:8000"]}; a URL whose host
-    has several addresses stands for a replica at each."""
+    """vLLM servers, over HTTP."""
 
     def __init__(self, servers: Mapping[str, Sequence[str]], patience: float = PATIENCE, owner: str = "") -> None:
+        """Looks the replicas up. Sends nothing yet.
+
+        servers: name to the URLs of its replicas, e.g. {"server-0": ["http://127.0.0.1:8000"]}; a URL whose host has several
+        addresses stands for a replica at each. patience: seconds that a server may be away.
+        """
         self._owner = owner  # the run whose adapters are meant, where servers have those of several runs
         self._replicas = {
             name: [_Replica(address, url) for url in urls for address in _addresses(url)] for name, urls in servers.items()
@@ -98,6 +102,7 @@ class HttpEngine:
         return Load(sum(load.running for load in loads), sum(load.waiting for load in loads))
 
     async def _ready(self, replica: "_Replica", server: str, models: list[str]) -> int:
+        """Asks for one token of every model: the first request for an adapter is what makes the replica fetch it."""
         listing = await self._ask(server, replica, "/v1/models", None)
         context = next((m.get("max_model_len") for m in listing["data"] if m["id"] == BASE), None)
         if not context:
@@ -107,6 +112,7 @@ class HttpEngine:
         return int(context)
 
     async def _complete(self, replica: "_Replica", server: str, request: Request) -> Call:
+        # A server of several runs finds an adapter by its run's name before it; the record keeps the plain name.
         named = request if request.model == BASE or not self._owner else replace(request, model=f"{self._owner}.{request.model}")
         answer = await self._ask(server, replica, "/v1/completions", msgspec.json.encode(named))
         choice, usage = answer["choices"][0], answer["usage"]
@@ -120,6 +126,7 @@ class HttpEngine:
         )
 
     async def _ask(self, server: str, replica: "_Replica", path: str, body: bytes | None) -> Any:
+        """Asks until there is an answer: a server that is away is asked again, less and less often, wherever it is now."""
         deadline, pause = asyncio.get_running_loop().time() + self._patience, 0.2
         while True:
             url = f"{replica.url}{path}"
@@ -136,7 +143,7 @@ class HttpEngine:
             await self._relocate(server, replica)
 
     async def _relocate(self, server: str, replica: "_Replica") -> None:
-        """A pod that was replaced has another address: the replica moves to one that its host has and nobody uses."""
+        """Moves the replica to an address of its host that nobody uses: a pod that was replaced has another one."""
         known = await asyncio.to_thread(_addresses, replica.origin)
         used = {other.url for other in self._replicas[server]}
         free = [url for url in known if url not in used]
@@ -144,6 +151,7 @@ class HttpEngine:
             replica.url = free[0]
 
     async def _send(self, url: str, body: bytes | None) -> tuple[int, bytes]:
+        """The answer's status and bytes; a connection that fails is as good as a 503."""
         assert self._session is not None, "use `async with`"
         headers = {"Content-Type": "application/json"}
         try:
@@ -154,23 +162,23 @@ class HttpEngine:
 
     async def _load(self, url: str) -> Load:
         status, data = await self._send(f"{url}/metrics", None)
-        found = {"running": 0, "waiting": 0}
-        for name, value in _GAUGE.findall(data) if status == 200 else ():
-            found[name.decode()] += int(float(value))
-        return Load(**found)
+        gauges = {"running": 0, "waiting": 0}
+        for name, value in _GAUGE.findall(data) if status == 200 else ():  # one line per model
+            gauges[name.decode()] += int(float(value))
+        return Load(**gauges)
 
 
 class _Replica:
-    """One server process and how many of our requests it has. origin: the URL that it was given as."""
+    """One server process."""
 
     def __init__(self, url: str, origin: str) -> None:
-        self.url = url
-        self.origin = origin
-        self.busy = 0
+        self.url = url  # with an address for a host
+        self.origin = origin  # the URL that it was given as
+        self.busy = 0  # our requests that it has
 
 
 def parse_servers(flags: Sequence[str]) -> dict[str, list[str]]:
-    """`NAME=URL` flags, in order, as a table."""
+    """Reads `NAME=URL` flags: the URLs by name, in order."""
     table: dict[str, list[str]] = {}
     for flag in flags:
         name, equals, url = flag.partition("=")
@@ -181,12 +189,12 @@ def parse_servers(flags: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _addresses(url: str) -> list[str]:
-    """A headless Service resolves to every replica; each has to answer for itself before it is used."""
+    """Resolves a URL to one per address. A headless Service has one for every replica; each has to answer before it is used."""
     url = url.rstrip("/")
     parts = urlsplit(url)
     try:
-        found = socket.getaddrinfo(parts.hostname, parts.port or 80, socket.AF_INET, socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(parts.hostname, parts.port or 80, socket.AF_INET, socket.SOCK_STREAM)
     except OSError:
         return [url]  # not known yet: requests wait for it
-    hosts = sorted({str(entry[4][0]) for entry in found})
+    hosts = sorted({str(entry[4][0]) for entry in addresses})
     return [f"{parts.scheme}://{host}:{parts.port or 80}" for host in hosts]

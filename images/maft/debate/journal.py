@@ -1,4 +1,4 @@
-"""Finished debates on their way to a commit, so that a killed program repeats only the questions it had in flight.
+"""Keeps finished debates until they are committed, so that a killed program repeats only the questions it had in flight.
 
 Each write is one small object `journal-<n>.jsonl`; they are numbered without gaps, read back by probing, and removed after
 the commit. One write is under way at a time; what finishes meanwhile goes into the next.
@@ -18,36 +18,36 @@ class Journal:
     def __init__(self, store: Store, prefix: str) -> None:
         self._store = store
         self._prefix = prefix
-        self._next = 0
+        self._next = 0  # number of the next object
         self._pending: list[Transcript] = []
         self._wake = asyncio.Event()
 
     def read(self) -> dict[int, Transcript]:
-        """What an earlier process left, by question index."""
-        found: dict[int, Transcript] = {}
+        """Reads what an earlier process left, by question index."""
+        transcripts: dict[int, Transcript] = {}
         for self._next in count():
             try:
                 data = self._store.read(self._key(self._next))
             except Missing:
                 break
             for transcript in records.decode_lines(data, Transcript, self._key(self._next)):
-                found[transcript.index] = transcript
-        return found
+                transcripts[transcript.index] = transcript
+        return transcripts
 
     def add(self, transcript: Transcript) -> None:
-        """Hands over a finished debate; `flush` or `keep` writes it."""
+        """Takes a finished debate over; `flush` or `keep` writes it."""
         self._pending.append(transcript)
         self._wake.set()
 
     async def keep(self) -> None:
-        """Writes what is handed over, as soon as the previous write is done, until cancelled."""
+        """Writes what was added, as soon as the previous write is done, until cancelled."""
         while True:
             await self._wake.wait()
             self._wake.clear()
             await self.flush()
 
     async def flush(self) -> None:
-        """Writes what is waiting."""
+        """Writes what was added and not written yet, as one object."""
         if batch := self._pending:
             self._pending = []
             key, self._next = self._key(self._next), self._next + 1

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from maft import models, program, records
 from maft.answers.equality import Checker
-from maft.debate.cache import RememberingEngine
+from maft.debate.cache import CachingEngine
 from maft.debate.engine import Engine, HttpEngine
 from maft.debate.journal import Journal
 from maft.debate.question import Question, Table
@@ -62,13 +62,13 @@ async def _with_servers(
     async with HttpEngine(assignment.servers, owner=owner) as server_engine:
         engine: Engine = server_engine
         if assignment.group:
-            engine = caching = RememberingEngine(server_engine, assignment.store, assignment.group)
+            engine = caching = CachingEngine(server_engine, assignment.store, assignment.group)
         contexts = {name: await engine.ready(name, society.on(name)) for name in dict.fromkeys(society.servers)}
         with Checker(rules.answer) as checker, ThreadPoolExecutor(1) as judge:
             table = Table(rules, society, engine, template, checker, contexts, judge)
             transcripts = await debate_all(table, problems, Journal(assignment.store, prefix), progress)
         if assignment.group:
-            caching.leave(prefix.strip("/").replace("/", "-"))
+            caching.save(prefix.strip("/").replace("/", "-"))
         return transcripts
 
 
@@ -83,7 +83,7 @@ async def debate_all(table: Table, problems: Sequence[Problem], journal: Journal
         try:
             transcript = await Question(table, index, problems[index]).run()
         finally:
-            await window.leave()
+            await window.release()
         done[index] = transcript
         journal.add(transcript)
         progress.add(transcript)
@@ -95,7 +95,7 @@ async def debate_all(table: Table, problems: Sequence[Problem], journal: Journal
         questions = []
         for index in range(len(problems)):
             if index not in done:
-                await window.enter()
+                await window.acquire()
                 questions.append(group.create_task(one(index)))
         if questions:
             await asyncio.wait(questions)

@@ -1,4 +1,4 @@
-"""How many questions are debated at once: enough to keep the engine full, no more than it can keep in line."""
+"""Decides how many questions are debated at once: enough to keep the servers full, no more than they can keep in line."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,34 +10,36 @@ INTERVAL = 0.5  # seconds between two looks at the servers
 
 
 def next_limit(limit: int, busy: int, load: Load) -> int:
-    """The next window.
+    """Computes the next limit. limit, busy: questions; load: requests.
 
-    Twice what fills the engine: as many requests in line as under way, so that none of its slots waits for the client; far
-    more in line only ages their answers. A window that is not used up says nothing, nor do servers without numbers.
+    The aim is twice what fills the servers: as many requests in line as under way, so that none of their slots waits for the
+    client. Far more in line only ages their answers. A limit that is not used up says nothing, nor do servers without numbers.
     """
-    if load.waiting > 2 * load.running and load.running:
+    if not load.running:
+        return limit
+    if load.waiting > 2 * load.running:
         return max(min(START, limit), limit * 4 // 5)
-    if busy >= limit and load.running and load.waiting <= load.running:
+    if busy >= limit and load.waiting <= load.running:
         return max(limit + 1, limit * 3 // 2)
     return limit
 
 
 class Window:
-    """A counting gate whose limit follows the load. `watch` runs beside the debate."""
+    """A semaphore whose limit follows the load. `watch` runs beside the debates."""
 
     def __init__(self, load: Callable[[], Awaitable[Load]], limit: int = START) -> None:
-        self.limit = limit
-        self.busy = 0
+        self.limit = limit  # questions
+        self.busy = 0  # questions under way; more than the limit while it shrinks
         self._load = load
         self._changed = asyncio.Condition()
 
-    async def enter(self) -> None:
+    async def acquire(self) -> None:
         """Waits for a place."""
         async with self._changed:
             await self._changed.wait_for(lambda: self.busy < self.limit)
             self.busy += 1
 
-    async def leave(self) -> None:
+    async def release(self) -> None:
         """Gives the place back."""
         async with self._changed:
             self.busy -= 1

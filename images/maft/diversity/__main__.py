@@ -19,6 +19,7 @@ from torch.nn.functional import cosine_similarity, log_softmax
 from maft import adapters, lora, models, program, records, scores
 from maft.chat_template import ChatTemplate, Tokens
 from maft.diversity import embeddings
+from maft.packing import pack
 from maft.program import Assignment
 from maft.records import BASE, Diversity, Transcript
 from maft.store import layout
@@ -42,8 +43,8 @@ class Generators:
         self._model.eval()
 
     def log_probabilities(self, agent: int, tokens: Tokens) -> torch.Tensor:
-        """[answer tokens, vocabulary] of one agent's model, for a chat that somebody else may have said."""
-        row = lora.lay([tokens]).to(self._model.device)
+        """Computes [answer tokens, vocabulary] by one agent's model, for a dialogue that may be another agent's."""
+        row = pack([tokens]).to(self._model.device)
         with torch.no_grad():
             if self._names[agent] != OWN:
                 self._model.set_adapter(self._names[agent])
@@ -55,14 +56,16 @@ class Generators:
 
 
 def likelihoods(generators: Generators, answers: Sequence[Sequence[Tokens]]) -> tuple[list[list[float]], float]:
-    """The matrix nll[i][j], and the mean KL over i ≠ j. answers[i]: agent i's first answers as tokens."""
+    """Computes the matrix nll[i][j], and the mean KL over i ≠ j, in nats per token.
+
+    answers[i]: agent i's first answers as tokens."""
     agents = range(len(answers))
     nll = [[0.0 for _ in agents] for _ in agents]
     divergence, pairs = 0.0, 0
     for i in agents:
         counted = 0
         for tokens in answers[i]:
-            labels = lora.lay([tokens]).labels
+            labels = pack([tokens]).labels
             counted += len(labels)
             each = [generators.log_probabilities(j, tokens) for j in agents]
             for j in agents:
@@ -75,7 +78,7 @@ def likelihoods(generators: Generators, answers: Sequence[Sequence[Tokens]]) -> 
 
 
 def cross(nll: Sequence[Sequence[float]]) -> float:
-    """Mean over i ≠ j; of one agent its own."""
+    """Takes the mean over i ≠ j; of one agent its own."""
     others = [value for i, row in enumerate(nll) for j, value in enumerate(row) if i != j]
     return sum(others) / len(others) if others else nll[0][0]
 
@@ -83,7 +86,7 @@ def cross(nll: Sequence[Sequence[float]]) -> float:
 def dissimilarity(transcripts: Sequence[Transcript], embed: Callable[[list[str]], torch.Tensor]) -> Score | None:
     """Mean over questions of 1 - cosine over pairs of agents whose first answers equal the vote (paper: answers that are right by
     the vote, so that what differs is how they get there)."""
-    found = []
+    by_question = []
     for transcript in transcripts:
         texts = [turns[0].call.text for turns in transcript.turns if turns[0].agrees]
         if len(texts) > 1:
@@ -91,8 +94,8 @@ def dissimilarity(transcripts: Sequence[Transcript], embed: Callable[[list[str]]
             pairs = [
                 1 - float(cosine_similarity(vectors[a], vectors[b], dim=0)) for a, b in itertools.combinations(range(len(texts)), 2)
             ]
-            found.append(math.fsum(pairs) / len(pairs))
-    return scores.score(found) if found else None
+            by_question.append(math.fsum(pairs) / len(pairs))
+    return scores.score(by_question) if by_question else None
 
 
 def main(assignment: Assignment) -> DiversitySummary:

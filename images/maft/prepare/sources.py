@@ -1,4 +1,4 @@
-"""Rows of questions from jsonl files, objects of a store, or data sets of the Hugging Face hub. Values are looked at by `tasks`."""
+"""Rows of questions from jsonl files, objects of a store, or datasets of the Hugging Face hub. Values are looked at by `tasks`."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -8,14 +8,15 @@ from typing import Any
 from urllib.parse import unquote
 
 from maft.errors import BadInput
-from maft.store.base import Missing, open_store
+from maft.store.base import Missing
+from maft.store.urls import open_store
 
-Row = Mapping[str, Any]
+RawRow = Mapping[str, Any]  # as a file or the hub has it
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where rows are. source: a path, a URL, or a data set of the hub; columns: of a row; section: of the spec that names it."""
+    """Where rows are. source: a path, a URL, or a dataset of the hub; columns: of a row; section: of the spec that names it."""
 
     source: str
     columns: tuple[str, ...]
@@ -33,7 +34,7 @@ class Place:
         return f"{', '.join(first)} and {last}"
 
 
-def of_file(place: Place) -> Iterator[tuple[str, Row]]:
+def of_file(place: Place) -> Iterator[tuple[str, RawRow]]:
     """Every row with where it stands. BadInput for what cannot be read."""
     for number, line in enumerate(_read(place).split("\n"), 1):
         if line.strip():
@@ -41,13 +42,13 @@ def of_file(place: Place) -> Iterator[tuple[str, Row]]:
             yield where, _row(_parsed(line, where), where, place)
 
 
-def of_hub(place: Place, config: str, part: str) -> Iterator[tuple[str, Row]]:
-    """Every row of a split. config: of the data set; empty for `default`, or else all that it has. BadInput if it cannot be had."""
+def of_hub(place: Place, config: str, part: str) -> Iterator[tuple[str, RawRow]]:
+    """Every row of a split. config: of the dataset; empty for `default`, or else all that it has. BadInput if it cannot be had."""
     instead = f"give a jsonl file with {place.expected} instead"
     try:
         import datasets
     except ImportError:
-        raise BadInput(f"{place.field}: hub data sets need the package `datasets`: install maft[hub], or {instead}") from None
+        raise BadInput(f"{place.field}: hub datasets need the package `datasets`: install maft[hub], or {instead}") from None
     try:
         configs = [config] if config else _configs(datasets.get_dataset_config_names(place.source))
         rows = [row for name in configs for row in datasets.load_dataset(place.source, name, split=part)]
@@ -73,7 +74,7 @@ def _parsed(line: str, where: str) -> Any:
         raise BadInput(f"{where}: JSON that cannot be read: {error}") from None
 
 
-def _row(row: Any, where: str, place: Place) -> Row:
+def _row(row: Any, where: str, place: Place) -> RawRow:
     if not isinstance(row, dict):
         raise BadInput(f"{where}: a {type(row).__name__}; expected an object with {place.expected}")
     return row

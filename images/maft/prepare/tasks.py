@@ -1,6 +1,6 @@
 """Problem sets: where questions and reference answers come from, and how they are split.
 
-A task kind is a format: how a row of a file or of a hub data set becomes a problem. Everything after that is shared. Training
+A task kind is a format: how a row of a file or of a hub dataset becomes a problem. Everything after that is shared. Training
 never reads the answers.
 """
 
@@ -16,12 +16,12 @@ import msgspec
 from maft.answers import extract as answers
 from maft.errors import BadInput
 from maft.prepare import sources
-from maft.prepare.sources import Row
+from maft.prepare.sources import RawRow
 from maft.records import Problem
 from maft.spec import AnswerKind, EvaluationTaskSpec, TaskKind, TaskSpec
 
 OPERATORS = "+*+-*"  # a+b*c+d-e*f as in the paper; longer expressions go round again
-LETTERS = "ABCDEFGHIJ"  # of choices, as answers.py knows them
+LETTERS = "ABCDEFGHIJ"  # of choices, as answers/extract.py knows them
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,18 +186,18 @@ def _arithmetic(draw: Draw, wanted: int) -> Pool:
 # --- formats: from a row to a problem and its answer in full ---
 
 
-def _plain(row: Row, where: str, draw: Draw) -> tuple[Problem, str]:
+def _plain(row: RawRow, where: str, draw: Draw) -> tuple[Problem, str]:
     question, answer = (_text(row, field, where) for field in ("question", "answer"))
     return problem(question, answer, draw.answer, where), answer
 
 
-def _gsm8k(row: Row, where: str, draw: Draw) -> tuple[Problem, str]:
+def _gsm8k(row: RawRow, where: str, draw: Draw) -> tuple[Problem, str]:
     """The reference stands after `####` in a worked solution."""
     question, solution = (_text(row, field, where) for field in ("question", "answer"))
     return problem(question, solution.rpartition("####")[2], "number", where), solution
 
 
-def _math(row: Row, where: str, draw: Draw) -> tuple[Problem, str] | None:
+def _math(row: RawRow, where: str, draw: Draw) -> tuple[Problem, str] | None:
     """The reference is the last box of a worked solution. Some rows of the published set are of "Level ?"."""
     question, level, solution = (_text(row, field, where) for field in ("problem", "level", "solution"))
     if level.removeprefix("Level").strip() not in map(str, draw.levels):
@@ -208,7 +208,7 @@ def _math(row: Row, where: str, draw: Draw) -> tuple[Problem, str] | None:
     return problem(question, boxed, "math", where), solution
 
 
-def _mmlu(row: Row, where: str, draw: Draw) -> tuple[Problem, str] | None:
+def _mmlu(row: RawRow, where: str, draw: Draw) -> tuple[Problem, str] | None:
     """The choices become part of the question; the answer is the number of one, from 0, or its letter."""
     if draw.subjects and row.get("subject") not in draw.subjects:
         return None
@@ -226,10 +226,10 @@ def _mmlu(row: Row, where: str, draw: Draw) -> tuple[Problem, str] | None:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """hub: data set where no source is named; config: of it, empty for `default` or else all that it has; parts: its splits for
+    """hub: dataset where no source is named; config: of it, empty for `default` or else all that it has; parts: its splits for
     training and for held-out questions; columns: of a row."""
 
-    read: Callable[[Row, str, Draw], tuple[Problem, str] | None]
+    read: Callable[[RawRow, str, Draw], tuple[Problem, str] | None]
     columns: tuple[str, ...]
     hub: str = ""
     config: str = ""
@@ -240,7 +240,7 @@ FORMATS: dict[TaskKind, Format] = {
     "jsonl": Format(_plain, ("question", "answer")),
     "gsm8k": Format(_gsm8k, ("question", "answer"), "openai/gsm8k", "main"),
     "math": Format(_math, ("problem", "level", "solution"), "EleutherAI/hendrycks_math"),
-    # The test questions are kept for tests; `auxiliary_train` comes from other data sets and has no subjects.
+    # The test questions are kept for tests; `auxiliary_train` comes from other datasets and has no subjects.
     "mmlu": Format(_mmlu, ("question", "choices", "answer", "subject"), "cais/mmlu", "all", ("validation", "test")),
 }
 
@@ -277,7 +277,7 @@ def _is_file(source: str, draw: Draw) -> bool:
     return draw.kind == "jsonl" or source.startswith(("/", "./", "../", "s3://", "file://")) or source.endswith(".jsonl")
 
 
-def _text(row: Row, field: str, where: str) -> str:
+def _text(row: RawRow, field: str, where: str) -> str:
     if not isinstance(row.get(field), str | int | float) or not str(row[field]).strip():
         raise BadInput(f"{where}: {field} is {row.get(field)!r}; expected a text that is not empty")
     return str(row[field])

@@ -15,12 +15,24 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from maft import __version__, program, records
-from maft import charts as report_plots
+from maft import __version__, charts, program, records
 from maft.program import Assignment
 from maft.records import BASE, ROLES
-from maft.report.read import CATEGORIES, EMBEDDED, Card, Run, Stage, embeddable, fit, read
-from maft.report.sentences import NAMES, Row, bare, details, gain, headline, method, probed, rows, tight, unfinished, warning
+from maft.report.read import CATEGORIES, EMBEDDED, Card, CommittedRun, Stage, embeddable, fit, read
+from maft.report.sentences import (
+    NAMES,
+    AccuracyRow,
+    bare,
+    details,
+    gain,
+    headline,
+    method,
+    probed,
+    rows,
+    tight,
+    unfinished,
+    warning,
+)
 from maft.scores import rounded
 from maft.spec import TaskSpec
 from maft.store import layout
@@ -30,7 +42,7 @@ SUMMARY_ROWS = 18  # of the table in the summary, which holds 4 KiB
 
 
 def clock(seconds: float | None) -> str:
-    """Seconds as people say them; empty if unknown."""
+    """Writes seconds as people say them; empty if unknown."""
     if seconds is None:
         return ""
     if seconds < 60:
@@ -39,12 +51,12 @@ def clock(seconds: float | None) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def facts(run: Run) -> dict[str, str]:
-    """The head of the page."""
+def facts(run: CommittedRun) -> dict[str, str]:
+    """Lists what the head of the page shows, by its label."""
     stage = run.stages[0] if run.stages else None
     train, held_out = (run.questions.get(f"{part}.jsonl") for part in ("train", "held-out"))
     seed = run.spec.seed if run.spec else stage.seed if stage else None
-    found = {
+    values = {
         "Method": run.method,
         "Model": str(run.meta.get("model", "")),
         "Task": _task(run.spec.task) if run.spec else "",
@@ -55,7 +67,7 @@ def facts(run: Run) -> dict[str, str]:
         "Seed": "" if seed is None else str(seed),
         "Versions": ", ".join(f"{name} {number}" for name, number in sorted(versions(run).items())),
     }
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in values.items() if value}
 
 
 def _task(task: TaskSpec) -> str:
@@ -65,14 +77,14 @@ def _task(task: TaskSpec) -> str:
     return ", ".join(part for part in (task.kind, task.source) if part)
 
 
-def versions(run: Run) -> dict[str, str]:
-    """Of the libraries that trained the adapters, and of maft when the run began."""
+def versions(run: CommittedRun) -> dict[str, str]:
+    """Lists the versions of the libraries that trained the adapters, and of maft when the run began."""
     began = {"maft": str(run.meta["version"])} if "version" in run.meta else {}
     return {k: v for i in run.iterations for k, v in i.training.versions.items()} | began
 
 
-def data(run: Run, shown: Sequence[Sequence[Card]]) -> dict[str, Any]:
-    """The numbers of the page, for other programs."""
+def data(run: CommittedRun, shown: Sequence[Sequence[Card]]) -> dict[str, Any]:
+    """Collects the numbers of the page, for other programs."""
     return {
         "run": run.key,
         "facts": facts(run),
@@ -111,7 +123,7 @@ def _numbers(stage: Stage, cards: Sequence[Card]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """A line of the table of tokens and time."""
+    """A line of the table of tokens and time: a stage, or what an iteration trained."""
 
     name: str
     questions: int | None
@@ -120,37 +132,37 @@ class Cost:
 
     @property
     def rate(self) -> str:
-        """Tokens written per second, where both are known."""
+        """Tokens written per second, as text; empty unless both are known."""
         return f"{self.usage.completion_tokens / self.seconds:,.0f}" if self.usage and self.seconds else ""
 
 
-def costs(run: Run) -> list[Cost]:
-    """Stages in the order in which they ran."""
-    found: list[Cost] = []
+def costs(run: CommittedRun) -> list[Cost]:
+    """Lists the stages in the order in which they ran."""
+    lines: list[Cost] = []
     for i in run.iterations:
         if i.debate:
-            found.append(Cost(f"debate {i.number}", i.debate.questions, i.debate.usage, i.debate.seconds))
+            lines.append(Cost(f"debate {i.number}", i.debate.questions, i.debate.usage, i.debate.seconds))
         if i.training.adapters:
-            found.append(Cost(f"training {i.number}", None, None, i.training.seconds))
+            lines.append(Cost(f"training {i.number}", None, None, i.training.seconds))
         if i.evaluation:
             name = f"evaluation {i.number}" if i.number else "evaluation, untrained"
-            found.append(Cost(name, i.evaluation.questions, i.evaluation.usage, i.evaluation.seconds))
-    return found
+            lines.append(Cost(name, i.evaluation.questions, i.evaluation.usage, i.evaluation.seconds))
+    return lines
 
 
-def charts(run: Run) -> list[Markup]:
-    """SVG elements; those without data are left out."""
+def drawings(run: CommittedRun) -> list[Markup]:
+    """Draws the charts as SVG elements; those without data are left out."""
     debates = {i.number: i.debate for i in run.iterations if i.debate}
     held_out = {i.number: i.evaluation for i in run.iterations if i.evaluation}
     counts = {i.number: i.training.counts for i in run.iterations if i.training.counts}
     trained = {i.number: i.training.seconds for i in run.iterations if i.training.seconds is not None}
     drawn = (
-        report_plots.accuracy(run.evaluations),
-        report_plots.consensus(*({s.learnt: s.agreement for s in found.values()} for found in (held_out, debates))),
-        report_plots.diversity([i.diversity for i in run.iterations if i.diversity]),
-        *(report_plots.kept(role, counts) for role in ROLES),
-        report_plots.tokens({"debate": _usages(debates), "evaluation": _usages(held_out)}),
-        report_plots.time({"debate": _times(debates), "training": trained, "evaluation": _times(held_out)}),
+        charts.accuracy(run.evaluations),
+        charts.consensus(*({s.learnt: s.agreement for s in stages.values()} for stages in (held_out, debates))),
+        charts.diversity([i.diversity for i in run.iterations if i.diversity]),
+        *(charts.kept(role, counts) for role in ROLES),
+        charts.tokens({"debate": _usages(debates), "evaluation": _usages(held_out)}),
+        charts.time({"debate": _times(debates), "training": trained, "evaluation": _times(held_out)}),
     )
     return [Markup(svg) for svg in drawn if svg]
 
@@ -164,14 +176,14 @@ def _times(stages: Mapping[int, Stage]) -> dict[int, float]:
 
 
 def label(stage: Stage) -> str:
-    """What the list of stages calls it."""
+    """Names the stage for the list of stages."""
     agents = f"agents after iteration {stage.learnt}" if stage.learnt else "untrained agents"
     if stage.part == "held-out":
         return f"Held-out questions, {agents}"
     return f"Training questions of iteration {stage.iteration}, {agents}"
 
 
-def _stages(run: Run) -> list[dict[str, Any]]:
+def _stages(run: CommittedRun) -> list[dict[str, Any]]:
     """What the page's script gets besides the cards."""
     first = next((s for s in reversed(run.stages) if s.part == "held-out"), run.stages[-1] if run.stages else None)
     return [
@@ -186,13 +198,16 @@ def _stages(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def page(run: Run, shown: Sequence[Sequence[Card]]) -> str:
-    """The whole HTML page, with nothing outside of it."""
+def page(run: CommittedRun, shown: Sequence[Sequence[Card]]) -> str:
+    """Renders the whole HTML page, with nothing outside of it."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"bare": bare, "tight": tight, "clock": clock, "number": "{:,}".format, "hash": _hash}
-    template = environment.from_string(resources.files("maft.report").joinpath("page.html.j2").read_text("utf-8"))
+    template = environment.from_string(_file("page.html.j2"))
     counts = [(i.number, c) for i in run.iterations for c in i.training.counts]
     return template.render(
+        style=Markup(_file("style.css")),
+        theme=Markup(_file("theme.js")),
+        script=Markup(_file("script.js")),
         run=run,
         facts=facts(run),
         headline=headline(run),
@@ -200,7 +215,7 @@ def page(run: Run, shown: Sequence[Sequence[Card]]) -> str:
         unfinished=unfinished(run),
         warning=warning(run),
         rows=rows(run),
-        charts=charts(run),
+        charts=drawings(run),
         counts=counts,
         reasons=sorted({reason for _, c in counts for reason in c.left_out}),
         adapters=[a for i in run.iterations for a in i.training.adapters],
@@ -215,8 +230,13 @@ def page(run: Run, shown: Sequence[Sequence[Card]]) -> str:
     )
 
 
+def _file(name: str) -> str:
+    """The text of a file beside this one."""
+    return resources.files("maft.report").joinpath(name).read_text("utf-8")
+
+
 def _hash(script: str) -> str:
-    """How a content security policy names the one script that may run."""
+    """The name of a script in a content security policy: only what is named there may run."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
@@ -236,13 +256,13 @@ def main(assignment: Assignment) -> ReportSummary:
     )
 
 
-def summary_rows(run: Run) -> tuple[ResultRow, ...]:
-    """The paper's table; of a long run the reference rows and the last iterations."""
-    found = tuple(_summary_row(row) for row in rows(run))
-    return found if len(found) <= SUMMARY_ROWS else found[:3] + found[3 - SUMMARY_ROWS :]
+def summary_rows(run: CommittedRun) -> tuple[ResultRow, ...]:
+    """Makes the paper's table; of a long run the reference rows and the last iterations."""
+    table = tuple(_summary_row(row) for row in rows(run))
+    return table if len(table) <= SUMMARY_ROWS else table[:3] + table[3 - SUMMARY_ROWS :]
 
 
-def _summary_row(row: Row) -> ResultRow:
+def _summary_row(row: AccuracyRow) -> ResultRow:
     if row.numbers is None:
         return ResultRow(name=row.name, accuracy=rounded(row.accuracy))
     return ResultRow(

@@ -1,12 +1,12 @@
 """What `maft.report` reads: the commits of a run, with its debates as cards for the page.
 
-Comes in: a store and a run, finished or not. Goes out: frozen records, nothing of the page. Called by report.py alone.
+Comes in: a store and a run, finished or not. Goes out: frozen records, nothing of the page. Called by `maft.report` alone.
 """
 
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -43,39 +43,37 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """The debate over one part of the questions. learnt: finetuning iterations behind the agents; agreement: share of agents
-    with the final majority; right: by problem, whether the majority is; counts: debates by category, all of them; cards:
-    those that may become part of the page; probe: of the probe questions debated beside them, how often the majority is right."""
+    """The debate over one part of the questions."""
 
     part: Part
     iteration: int
-    learnt: int
+    learnt: int  # finetuning iterations behind the agents
     questions: int
     agents: int
     rounds: int
     seed: int | None
-    agreement: Score
+    agreement: Score  # share of agents with the final majority
     usage: Usage
-    seconds: float | None
-    right: Mapping[str, bool]
-    counts: Mapping[str, int]
-    cards: Sequence[Card]
-    prefix: str
-    probe: Score | None
+    seconds: float | None  # None: no timing was written
+    right: Mapping[str, bool]  # by id of the problem, whether the majority is
+    counts: Mapping[str, int]  # debates by category, all of them
+    cards: Sequence[Card]  # those that may become part of the page
+    prefix: str  # of the commit in the store
+    probe: Score | None  # how often the majority is right on the probe questions debated beside them
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
-    """What an iteration trained. seconds: summed over adapters, None if no adapter has a timing."""
+class TrainedIteration:
+    """What an iteration trained: nothing in iteration 0, nor before its datasets are committed."""
 
-    counts: tuple[DatasetCounts, ...]
-    adapters: tuple[Adapter, ...]
-    seconds: float | None
-    versions: Mapping[str, str]
+    counts: tuple[DatasetCounts, ...] = ()
+    adapters: tuple[Adapter, ...] = ()
+    seconds: float | None = None  # summed over adapters; None if no adapter has a timing
+    versions: Mapping[str, str] = field(default_factory=dict)  # of the libraries that trained them
 
     @property
     def complete(self) -> bool:
-        """Every data set has become an adapter."""
+        """Whether every dataset has become an adapter."""
         return bool(self.counts) and len(self.adapters) == len(self.counts)
 
 
@@ -85,26 +83,25 @@ class Iteration:
 
     number: int
     debate: Stage | None
-    training: Training
+    training: TrainedIteration
     evaluation: Stage | None
     numbers: Evaluation | None
     diversity: Diversity | None = None
 
     @property
     def empty(self) -> bool:
-        """Nothing is committed."""
+        """Whether nothing is committed."""
         return not (self.debate or self.evaluation or self.training.counts or self.training.adapters)
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """Whatever is there of a run. meta: of the problems' commit; spec: None for the runs of a comparison, which have none of
-    their own; questions: by file of problems."""
+class CommittedRun:
+    """Whatever a run has committed."""
 
-    key: str
-    meta: Mapping[str, Any]
-    spec: Spec | None
-    questions: Mapping[str, int]
+    key: str  # NAMESPACE/NAME
+    meta: Mapping[str, Any]  # of the problems' commit
+    spec: Spec | None  # None for the runs of a comparison, which have none of their own
+    questions: Mapping[str, int]  # how many, by file of problems
     iterations: tuple[Iteration, ...]
 
     @property
@@ -129,7 +126,7 @@ class Run:
 
     @property
     def method(self) -> str:
-        """As in the spec; empty where there is none."""
+        """The method of the spec; empty where there is none."""
         return self.spec.method if self.spec else ""
 
     @property
@@ -138,8 +135,8 @@ class Run:
         return self.spec.evaluation.baselines if self.spec else ("base", "majority", "debate")
 
 
-def read(store: Store, run: str) -> Run:
-    """Everything committed; BadInput if that is nothing."""
+def read(store: Store, run: str) -> CommittedRun:
+    """Reads everything committed; BadInput if that is nothing."""
     problems = committed(store, f"{run}/{layout.PROBLEMS}")
     iterations = tuple(i for i in _iterations(store, run) if not i.empty)
     if problems is None and not iterations:
@@ -148,16 +145,16 @@ def read(store: Store, run: str) -> Run:
     spec = _meta(problems, "spec", Spec) if problems and "spec" in meta else None
     names = [entry.name for entry in problems.files] if problems else []
     questions = {name: len(fetch(store, problems, name).splitlines()) for name in names} if problems else {}
-    return Run(run, meta, spec, questions, iterations)
+    return CommittedRun(run, meta, spec, questions, iterations)
 
 
 def _iterations(store: Store, run: str) -> Iterator[Iteration]:
     """From 0 (evaluation only) up to the first that has nothing."""
     for number in itertools.count():
-        found = _iteration(store, run, number)
-        if number and found.empty:
+        iteration = _iteration(store, run, number)
+        if number and iteration.empty:
             return
-        yield found
+        yield iteration
 
 
 def _iteration(store: Store, run: str, number: int) -> Iteration:
@@ -198,16 +195,21 @@ def _stage(store: Store, commit: Commit, part: Part, iteration: int) -> Stage:
     )
 
 
-def _training(store: Store, run: str, number: int) -> Training:
+def _training(store: Store, run: str, number: int) -> TrainedIteration:
     data = committed(store, layout.datasets(run, number)) if number else None
     if data is None:
-        return Training((), (), None, {})
+        return TrainedIteration()
     counts = _meta(data, "counts", tuple[DatasetCounts, ...])
-    found = [committed(store, layout.adapter(run, number, c.role, c.agent)) for c in counts]
-    commits = [commit for commit in found if commit]
+    prefixes = [layout.adapter(run, number, c.role, c.agent) for c in counts]
+    commits = [commit for prefix in prefixes if (commit := committed(store, prefix))]
     seconds = [s for s in (_seconds(store, commit.prefix) for commit in commits) if s is not None]
     versions = {k: v for commit in commits for k, v in commit.meta.get("versions", {}).items()}
-    return Training(counts, tuple(_meta(c, "adapter", Adapter) for c in commits), sum(seconds) if seconds else None, versions)
+    return TrainedIteration(
+        counts=counts,
+        adapters=tuple(_meta(commit, "adapter", Adapter) for commit in commits),
+        seconds=sum(seconds) if seconds else None,
+        versions=versions,
+    )
 
 
 def _meta(commit: Commit, key: str, kind: type[T]) -> T:
@@ -228,7 +230,7 @@ def _seconds(store: Store, prefix: str) -> float | None:
 
 
 def categories(transcript: Transcript) -> tuple[str, ...]:
-    """Under which filters a debate is found. An answer after a hint (STaR) is no flip: nobody else was heard."""
+    """Lists the filters that let a debate pass. An answer after a hint (STaR) is no flip: nobody else was heard."""
     last = len(transcript.votes) - 1
     ends = [(turns[0].right, turns[min(last, len(turns) - 1)].right) for turns in transcript.turns]
     member = {
@@ -240,7 +242,7 @@ def categories(transcript: Transcript) -> tuple[str, ...]:
 
 
 def card(transcript: Transcript) -> Card:
-    """A debate without what nobody reads: seeds, token counts, prompts."""
+    """Makes a debate's card, without what nobody reads: seeds, token counts, prompts."""
     agents = range(len(transcript.turns))
     shown = {
         "number": transcript.index + 1,
@@ -270,8 +272,9 @@ def _turn(transcript: Transcript, agent: int, m: int) -> dict[str, Any]:
 
 
 def fit(stages: Sequence[Sequence[Card]], limit: int) -> list[list[Card]]:
-    """As many cards as `limit` bytes hold, in their order. Those of a category first: of every stage and category as many, so
-    that a rare category is not crowded out by a common one."""
+    """Chooses as many cards as `limit` bytes hold, in their order.
+
+    Those of a category first: of every stage and category as many, so that a rare one is not crowded out by a common one."""
     ranked = sorted((rank, k, s) for s, cards in enumerate(stages) for k, rank in enumerate(_ranks(cards)))
     chosen: set[tuple[int, int]] = set()
     for _, k, s in ranked:
@@ -294,5 +297,5 @@ def _ranks(cards: Sequence[Card]) -> list[tuple[bool, int]]:
 
 
 def embeddable(json_: bytes) -> Markup:
-    """JSON that may stand inside a script element: it cannot end the element nor open a comment."""
+    """Makes JSON that may stand inside a script element: it cannot end the element nor open a comment."""
     return Markup(json_.replace(b"<", b"\\u003c").decode())

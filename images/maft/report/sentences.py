@@ -1,9 +1,9 @@
-"""What the report says in words and in its table of accuracy: pure functions of what `report_read` has read."""
+"""What the report says in words and in its table of accuracy: pure functions of what read.py has read."""
 
 from dataclasses import dataclass
 
 from maft.records import Evaluation
-from maft.report.read import Run, Stage
+from maft.report.read import CommittedRun, Stage
 from maft.scores import score
 from maft.summaries import Score
 
@@ -12,52 +12,53 @@ NAMES = {"multiagent": "multiagent finetuning", "": "finetuned"}  # of methods t
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A row of the paper's table. numbers: the debate behind it; None for what is only a part of another row's."""
+class AccuracyRow:
+    """A row of the paper's table."""
 
     name: str
     accuracy: Score
-    numbers: Evaluation | None
+    numbers: Evaluation | None  # of the debate behind it; None for what is only a part of another row's
 
 
-def rows(run: Run) -> list[Row]:
-    """The paper's table: reference rows of the untrained society, then one row per evaluated iteration."""
-    found: list[Row] = []
+def rows(run: CommittedRun) -> list[AccuracyRow]:
+    """Makes the paper's table: reference rows of the untrained society, then one row per evaluated iteration."""
+    table: list[AccuracyRow] = []
     for e in run.evaluations:
         if e.iteration:
-            found.append(Row(f"{method(run)}, iteration {e.iteration}", e.votes[-1], e))
+            table.append(AccuracyRow(f"{method(run)}, iteration {e.iteration}", e.votes[-1], e))
         else:
-            found += _untrained(run, e)
-    return found
+            table += _untrained(run, e)
+    return table
 
 
-def _untrained(run: Run, e: Evaluation) -> list[Row]:
+def _untrained(run: CommittedRun, e: Evaluation) -> list[AccuracyRow]:
     """What the spec asks for, as far as there is a majority or a debate, and the method itself where it trains nothing."""
-    reference = {"base": Row("base (one answer)", e.answers[0], None)}
+    reference = {"base": AccuracyRow("base (one answer)", e.answers[0], None)}
     if len(e.agents) > 1:
-        reference["majority"] = Row(f"majority of {len(e.agents)}", e.votes[0], None)
+        reference["majority"] = AccuracyRow(f"majority of {len(e.agents)}", e.votes[0], None)
     if len(e.votes) > 1:
-        reference["debate"] = Row("debate (untrained)", e.votes[-1], e)
+        reference["debate"] = AccuracyRow("debate (untrained)", e.votes[-1], e)
     itself = run.method
     shown = [row for key, row in reference.items() if key in (*run.baselines, itself)]
     trained = run.planned or itself in NAMES
-    return shown if trained or itself in reference else [*shown, Row(itself, e.votes[-1], e)]
+    return shown if trained or itself in reference else [*shown, AccuracyRow(itself, e.votes[-1], e)]
 
 
-def method(run: Run) -> str:
-    """As the tables name it."""
+def method(run: CommittedRun) -> str:
+    """Names the method as the tables do."""
     return NAMES.get(run.method, run.method)
 
 
 def who(e: Evaluation) -> str:
-    """Whose accuracy an evaluation gives."""
+    """Names those whose accuracy an evaluation gives."""
     if len(e.agents) == 1:
         return "one answer"
     return "the debate" if len(e.votes) > 1 else "the majority"
 
 
-def gain(run: Run) -> Score | None:
-    """Accuracy of the last evaluated iteration less that of the untrained debate, over the questions that both answered."""
+def gain(run: CommittedRun) -> Score | None:
+    """Measures by how much the last evaluated iteration is more accurate than the untrained debate, over the questions that both
+    answered."""
     stages = [i.evaluation for i in run.iterations if i.evaluation]
     if len(stages) < 2 or stages[0].iteration != 0:
         return None
@@ -66,8 +67,8 @@ def gain(run: Run) -> Score | None:
     return score(changes) if changes else None
 
 
-def headline(run: Run) -> str:
-    """What happened, in one sentence."""
+def headline(run: CommittedRun) -> str:
+    """Says what happened, in one sentence."""
     first = next((e for e in run.evaluations if e.iteration == 0), None)
     last = next((e for e in reversed(run.evaluations) if e.iteration), None)
     if last is None and first is None:
@@ -99,18 +100,20 @@ def _iterations_of(number: int) -> str:
     return "1 iteration" if number == 1 else f"{number} iterations"
 
 
-def details(run: Run) -> str:
-    """The sentences after the headline."""
-    found: list[str] = []
+def details(run: CommittedRun) -> str:
+    """Writes the sentences after the headline."""
+    sentences: list[str] = []
     if change := gain(run):
         points = f"{100 * change.mean:+.1f} ± {100 * change.stderr:.1f}".replace("-", "−")
-        found.append(f"Question by question that is a difference of {points} percentage points.")
+        sentences.append(f"Question by question that is a difference of {points} percentage points.")
     if run.evaluations and len(run.evaluations[-1].votes) > 1:
-        found.append(_flips(run.evaluations[-1]))
-    if told := probed(run):
-        stage, probe = told[-1]
-        found.append(f"Of the probe questions {percent(probe)} had a right majority when iteration {stage.iteration} was trained.")
-    return " ".join(found)
+        sentences.append(_flips(run.evaluations[-1]))
+    if probes := probed(run):
+        stage, probe = probes[-1]
+        sentences.append(
+            f"Of the probe questions {percent(probe)} had a right majority when iteration {stage.iteration} was trained."
+        )
+    return " ".join(sentences)
 
 
 def _flips(last: Evaluation) -> str:
@@ -122,21 +125,21 @@ def _flips(last: Evaluation) -> str:
     )
 
 
-def probed(run: Run) -> list[tuple[Stage, Score]]:
-    """Debates of training questions that had a probe beside them."""
+def probed(run: CommittedRun) -> list[tuple[Stage, Score]]:
+    """Lists the debates of training questions that had a probe beside them, with its score."""
     return [(stage, stage.probe) for stage in run.stages if stage.probe]
 
 
-def warning(run: Run) -> str:
-    """Of iterations whose labels are mostly wrong, or nothing."""
+def warning(run: CommittedRun) -> str:
+    """Warns of iterations whose labels are mostly wrong; empty if there are none."""
     harmful = [f"{percent(probe)} (iteration {stage.iteration})" for stage, probe in probed(run) if probe.mean < 0.5]
     if not harmful:
         return ""
     return f"Training reinforces wrong answers: the majority was right on {', '.join(harmful)} of the probe questions."
 
 
-def unfinished(run: Run) -> str:
-    """What is still missing, or nothing."""
+def unfinished(run: CommittedRun) -> str:
+    """Says what is still missing; empty if nothing is."""
     if not run.iterations or run.trained < run.planned:
         return f"This run is unfinished: {run.trained} of {run.planned} iterations have all their adapters."
     last = run.iterations[-1]
@@ -144,15 +147,15 @@ def unfinished(run: Run) -> str:
 
 
 def bare(score: Score) -> str:
-    """`58.0 ± 2.2`: percent, in a column that says so."""
+    """Writes `58.0 ± 2.2`: percent, in a column that says so."""
     return f"{100 * score.mean:.1f} ± {100 * score.stderr:.1f}"
 
 
 def percent(score: Score) -> str:
-    """`58.0 ± 2.2 %`."""
+    """Writes `58.0 ± 2.2 %`."""
     return f"{bare(score)} %"
 
 
 def tight(text: str) -> str:
-    """No line ends inside `58.0 ± 2.2 %`."""
+    """Keeps a line from ending inside `58.0 ± 2.2 %`."""
     return text.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}").replace(" %", "\N{NO-BREAK SPACE}%")

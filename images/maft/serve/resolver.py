@@ -44,8 +44,8 @@ def make_resolver(store_url: str, run: str, folder: Path) -> Any:
 
     from maft import adapters
     from maft.errors import BadInput
-    from maft.store.base import open_store
     from maft.store.commits import committed, fetch_folder
+    from maft.store.urls import open_store
 
     store = open_store(store_url)
     threads = ThreadPoolExecutor(8, thread_name_prefix="maft-resolver")  # a hung store must not starve vLLM's own pool

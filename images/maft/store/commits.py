@@ -80,31 +80,32 @@ def publish(
 def _refuse_other(store: Store, prefix: str, data: bytes) -> bool:
     """Whether that commit is there. BadInput if another one is."""
     try:
-        found = store.read(prefix + COMMIT)
+        stored = store.read(prefix + COMMIT)
     except Missing:
         return False
-    if found != data:
+    if stored != data:
         raise BadInput(f"{store.url}/{prefix}: other content is committed there; use another name or remove that prefix")
     return True
 
 
 def _upload(store: Store, commit: Commit, entry: StoredFile, content: bytes | Path) -> bool:
-    """False if another attempt's file has the name already, so that this one lies aside. Nobody's file is overwritten."""
+    """Returns False if another attempt's file has the name already, so that this one lies aside. Nobody's file is overwritten."""
     plain, aside = _keys(commit, entry)
-    found = _stored_hash(store, plain, entry)
-    if found is None:
+    sha256 = _stored_sha256(store, plain, entry)
+    if sha256 is None:
         store.create(plain, content)
-        found = _stored_hash(store, plain, entry)
-    if found == entry.sha256:
+        sha256 = _stored_sha256(store, plain, entry)
+    if sha256 == entry.sha256:
         return True
     store.write(aside, content)
-    found = _stored_hash(store, aside, entry)
-    if found != entry.sha256:
-        raise OSError(f"{store.url}/{aside}: read back with sha256 {found}, {entry.sha256} was to be written")
+    sha256 = _stored_sha256(store, aside, entry)
+    if sha256 != entry.sha256:
+        raise OSError(f"{store.url}/{aside}: read back with sha256 {sha256}, {entry.sha256} was to be written")
     return False
 
 
-def _stored_hash(store: Store, key: str, entry: StoredFile) -> str | None:
+def _stored_sha256(store: Store, key: str, entry: StoredFile) -> str | None:
+    """Of the object at `key`, None if there is none. What may be large is not held in memory."""
     with contextlib.suppress(Missing):
         return hashlib.sha256(store.read(key)).hexdigest() if entry.size < 1 << 24 else store.download(key, Path(os.devnull))
     return None
@@ -164,10 +165,10 @@ def _verify(store: Store, commit: Commit, entry: StoredFile, read: Callable[[str
     fault = "gone, though it was committed"
     for key in (plain, aside, plain):  # it may be put into its place meanwhile
         with contextlib.suppress(Missing):
-            found = read(key)
-            if found == entry.sha256:
+            sha256 = read(key)
+            if sha256 == entry.sha256:
                 return
-            fault = f"damaged, sha256 {found[:12]} where {entry.sha256[:12]} was committed"
+            fault = f"damaged, sha256 {sha256[:12]} where {entry.sha256[:12]} was committed"
     raise BadInput(f"{store.url}/{plain}: {fault}")
 
 

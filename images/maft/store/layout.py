@@ -27,7 +27,7 @@ def diversity(run: str, iteration: int) -> str:
 
 
 def datasets(run: str, iteration: int) -> str:
-    """The 2N data sets of an iteration."""
+    """The 2N datasets of an iteration."""
     return f"{run}/iterations/{iteration}/datasets/"
 
 
@@ -37,10 +37,10 @@ def adapter(run: str, iteration: int, role: Role, agent: int) -> str:
 
 
 def calls(group: str) -> str:
-    """What the base said to the runs of a comparison."""
+    """Calls of the base model, cached for the runs of a comparison."""
     return f"{group}/calls/"
 
 
 def dataset_file(role: Role, agent: int) -> str:
-    """The name of a data set below `datasets`."""
+    """The name of a dataset below `datasets`."""
     return f"{role}-{agent}.jsonl"

@@ -165,14 +165,15 @@ class S3Store:
 
 
 def _config(endpoint: str | None) -> Config:
+    """What boto3 is to do; with an endpoint of its own, only what every S3 server understands."""
     # Checksums beyond the required ones and virtual hosts are AWS features that other servers often lack.
-    elsewhere: dict[str, Any] = {
+    compatible: dict[str, Any] = {
         "request_checksum_calculation": "when_required",
         "response_checksum_validation": "when_required",
         "s3": {"addressing_style": "path"},
     }
     retries = {"total_max_attempts": 3, "mode": "standard"}
-    return Config(connect_timeout=4, read_timeout=60, retries=retries, **(elsewhere if endpoint else {}))
+    return Config(connect_timeout=4, read_timeout=60, retries=retries, **(compatible if endpoint else {}))
 
 
 def _if_none_match(params: dict[str, Any], **_: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`python -m maft.train`: data sets in, PEFT adapter directories out. One process, one copy of the base, adapters in turn.
+"""`python -m maft.train`: datasets in, PEFT adapter directories out. One process, one copy of the base, adapters in turn.
 
 An adapter that is committed already is not trained again; an agent with too few examples keeps what it had.
 """
@@ -23,7 +23,8 @@ from maft.spec import TrainingSpec
 from maft.store import layout
 from maft.store.commits import committed, fetch_folder, fetch_records, publish, required
 from maft.summaries import AdapterSummary, TrainSummary
-from maft.train import dpo as preference
+from maft.train.dpo import Pair, Preferences
+from maft.train.trainer import NextToken, Trainer, steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +68,14 @@ def _sample(training: TrainingSpec, template: ChatTemplate, example: Example) ->
         raise BadInput("training.method: dpo needs pairs, and this dataset has single answers; make the datasets anew")
     rejected = (*example.messages[:-1], Message("assistant", example.rejected))
     chosen = template.tokens(example.messages, every_turn=False)
-    return preference.Pair(chosen, template.tokens(rejected, every_turn=False))
+    return Pair(chosen, template.tokens(rejected, every_turn=False))
 
 
 def _train_all(assignment: Assignment, data: Commit, jobs: Sequence[Job]) -> None:
     spec, training = assignment.spec, assignment.spec.training
     enough = [job for job in jobs if len(job.examples) >= training.min_examples]
     progress = program.Progress(assignment.metrics)
-    progress.total.set(sum(lora.steps(len(job.examples), training) for job in enough))
+    progress.total.set(sum(steps(len(job.examples), training) for job in enough))
     shown = loss(progress)
 
     def step_done(value: float) -> None:
@@ -84,10 +85,10 @@ def _train_all(assignment: Assignment, data: Commit, jobs: Sequence[Job]) -> Non
     for job in jobs:
         if job not in enough:
             _keep(assignment, data, job)
-    objective = preference.Preferences(training.beta) if training.method == "dpo" else lora.NextToken()
+    objective = Preferences(training.beta) if training.method == "dpo" else NextToken()
     base = lora.load_base(spec.model) if enough else None
     for job in enough:
-        _train_one(assignment, data, job, lora.Trainer(base, training, step_done, objective))
+        _train_one(assignment, data, job, Trainer(base, training, step_done, objective))
 
 
 def loss(progress: program.Progress) -> Gauge:
@@ -97,7 +98,7 @@ def loss(progress: program.Progress) -> Gauge:
     return made
 
 
-def _train_one(assignment: Assignment, data: Commit, job: Job, trainer: lora.Trainer) -> None:
+def _train_one(assignment: Assignment, data: Commit, job: Job, trainer: Trainer) -> None:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="maft-train-") as scratch:
         folder = Path(scratch) / "adapter"
@@ -174,7 +175,7 @@ LEARNT = {  # by what an example is (datasets.Examples): what the card says it l
 
 
 def card(assignment: Assignment, made: Adapter, data: Mapping[str, Any]) -> str:
-    """The adapter's model card, in the form of Hugging Face. data: the meta of its data sets' commit."""
+    """The adapter's model card, in the form of Hugging Face. data: the meta of its datasets' commit."""
     model, training, lora_ = assignment.spec.model, assignment.spec.training, assignment.spec.training.lora
     whose = "all agents" if data.get("pooled") else "this agent"
     return f"""---

@@ -12,16 +12,16 @@ from torch.nn.functional import log_softmax, logsigmoid
 
 from maft import lora
 from maft.chat_template import Tokens
-from maft.lora import Row
+from maft.packing import PackedRow, split_batch
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two answers to one prompt. reference: how much likelier the reference finds the chosen one, in nats."""
+    """Two answers to one prompt."""
 
     chosen: Tokens
     rejected: Tokens
-    reference: float = 0.0
+    reference_margin: float = 0.0  # how much likelier the reference finds the chosen one, in nats
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -35,28 +35,28 @@ class Preferences:
     def __init__(self, beta: float) -> None:
         self._beta = beta
 
-    def ready(self, model: Any, examples: list[Any], limit: int) -> list[Any]:
-        """The pairs with what the model finds of them before it learns."""
+    def prepare(self, model: Any, examples: list[Any], max_tokens: int) -> list[Any]:
+        """Adds to the pairs the margins that the model gives them before it learns: those of the reference."""
         model.eval()
-        ready: list[Any] = []
+        prepared: list[Any] = []
         with torch.no_grad():
-            for part in lora.rows(examples, limit):
-                row, logits = lora.forward(model, self.flat(part), limit)
+            for part in split_batch(examples, max_tokens):
+                row, logits = lora.forward(model, self.sequences(part), max_tokens)
                 margins = self._margins(logits, row, part)
-                ready += [replace(pair, reference=float(margin)) for pair, margin in zip(part, margins, strict=True)]
-        return ready
+                prepared += [replace(pair, reference_margin=float(m)) for pair, m in zip(part, margins, strict=True)]
+        return prepared
 
-    def flat(self, part: Sequence[Any]) -> list[Tokens]:
-        """What is laid in a row: chosen and rejected in turn."""
+    def sequences(self, part: Sequence[Any]) -> list[Tokens]:
+        """Lists chosen and rejected answers in turn."""
         return [tokens for pair in part for tokens in (pair.chosen, pair.rejected)]
 
-    def loss(self, logits: torch.Tensor, row: Row, part: Sequence[Any], batch: Sequence[Any]) -> torch.Tensor:
-        """The part's share of the batch's loss, in nats per pair. logits: [k, vocabulary]."""
-        reference = torch.tensor([pair.reference for pair in part], device=logits.device)
+    def loss(self, logits: torch.Tensor, row: PackedRow, part: Sequence[Any], batch: Sequence[Any]) -> torch.Tensor:
+        """Computes the part's share of the batch's loss, in nats per pair. logits: [k, vocabulary]."""
+        reference = torch.tensor([pair.reference_margin for pair in part], device=logits.device)
         return -logsigmoid(self._beta * (self._margins(logits, row, part) - reference)).sum() / len(batch)
 
-    def _margins(self, logits: torch.Tensor, row: Row, part: Sequence[Any]) -> torch.Tensor:
+    def _margins(self, logits: torch.Tensor, row: PackedRow, part: Sequence[Any]) -> torch.Tensor:
         """[pairs]: log-probability of the chosen answer minus that of the rejected one."""
         each = log_softmax(logits, dim=-1).gather(1, row.labels[:, None])[:, 0]
-        sums = torch.zeros(2 * len(part), device=logits.device).index_add(0, row.owners, each)
+        sums = torch.zeros(2 * len(part), device=logits.device).index_add(0, row.example_index, each)
         return sums[0::2] - sums[1::2]

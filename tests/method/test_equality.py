@@ -1,4 +1,4 @@
-"""Equality of mathematical answers: what counts as equal, and what becomes of a comparison that does not end."""
+"""Equality of answers, mathematical ones above all: what counts as equal, and what becomes of a comparison that does not end."""
 
 import os
 import time
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from maft.answers.equality import Checker
+from maft.answers.equality import Checker, groups
 from maft.answers.extract import Kind
 
 # (a, b, equal), each looked at both ways round
@@ -106,3 +106,17 @@ def test_hostile_mathematics_is_unequal_and_asked_once() -> None:
     # Now there is nobody left to ask.
     assert not checker.equal("1", "\\frac{" * 20_000)
     assert checker.equal("0.25", "\\frac{1}{4}")
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        (["1", "2", "1"], [[0, 2], [1]]),
+        (["1", None, "1"], [[0, 2]]),
+        ([None, None], []),
+        ([], []),
+        (["", None, ""], [[0, 2]]),
+    ],
+)
+def test_groups_of_equal_answers(answers: list[str | None], expected: list[list[int]]) -> None:
+    assert groups(answers, lambda a, b: a == b) == expected

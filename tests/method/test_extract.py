@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maft.answers.extract import Kind, canonical, extract, groups, last_boxed
+from maft.answers.extract import Kind, canonical, extract, last_boxed
 
 KINDS: tuple[Kind, ...] = ("number", "choice", "text", "math")
 NUMBERS = [
@@ -418,17 +418,3 @@ def test_hostile_text_takes_linear_time(name: str) -> None:
         extract(text, kind)
         canonical(text, kind)
     assert time.process_time() - started < 1.5  # the slowest takes 0.3 s; quadratic ones take minutes
-
-
-@pytest.mark.parametrize(
-    ("answers", "expected"),
-    [
-        (["1", "2", "1"], [[0, 2], [1]]),
-        (["1", None, "1"], [[0, 2]]),
-        ([None, None], []),
-        ([], []),
-        (["", None, ""], [[0, 2]]),
-    ],
-)
-def test_groups_of_equal_answers(answers: list[str | None], expected: list[list[int]]) -> None:
-    assert groups(answers, lambda a, b: a == b) == expected

@@ -11,23 +11,37 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import ROOT, TINY
+from msgspec.structs import replace
 from peft import PeftModel
+from small import a_spec
 from transformers import AutoModelForCausalLM
 
 from maft import adapters, lora, records
 from maft.chat_template import load_chat_template
 from maft.errors import BadInput
+from maft.packing import split_batch
+from maft.program import Assignment
 from maft.records import Example, Message
+from maft.spec import immutable_spec_json
 from maft.store import layout
-from maft.store.base import FileStore
 from maft.store.commits import committed, publish
+from maft.store.files import FileStore
 from maft.train import __main__ as train
 from maft.train.dpo import Pair, Preferences
+from maft.train.trainer import Trainer, steps
 
-SETTINGS = lora.Settings(
-    rank=4, alpha=8, dropout=0.0, target_modules=("all-linear",), learning_rate=3e-3, warmup=0.0, weight_decay=0.0, epochs=1,
-    batch_size=4, batch_tokens=4096,
-)  # fmt: skip
+MODEL = a_spec().model
+TRAINING = a_spec(
+    training={
+        "lora": {"rank": 4, "alpha": 8, "dropout": 0},
+        "learningRate": 0.003,
+        "warmup": 0,
+        "weightDecay": 0,
+        "epochs": 1,
+        "batchSize": 4,
+        "batchTokens": 4096,
+    }
+).training
 BETA = 0.5
 
 
@@ -38,7 +52,7 @@ def template():
 
 @pytest.fixture
 def base():
-    return lora.load_base(str(TINY), "", False)
+    return lora.load_base(MODEL)
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +68,11 @@ def pairs(template) -> list[Pair]:
 def plain(model, tokens) -> float:
     """Log-probability of the answer, the whole sequence through the model alone, token by token in Python's numbers."""
     with torch.no_grad():
-        found = model(input_ids=torch.tensor([tokens.ids])).logits[0].double()
+        logits = model(input_ids=torch.tensor([tokens.ids])).logits[0].double()
     total = 0.0
     for place in range(1, len(tokens.ids)):
         if tokens.completion[place]:
-            scores = [float(v) for v in found[place - 1]]
+            scores = [float(v) for v in logits[place - 1]]
             highest = max(scores)
             total += scores[tokens.ids[place]] - highest - math.log(sum(math.exp(s - highest) for s in scores))
     return total
@@ -79,14 +93,14 @@ def loss(model, pairs_, limit=4096) -> float:
     objective = Preferences(BETA)
     total = 0.0
     with torch.no_grad():
-        for part in lora.rows(pairs_, limit):
-            row, found = lora.forward(model, objective.flat(part), limit)
-            total += float(objective.loss(found, row, part, pairs_))
+        for part in split_batch(pairs_, limit):
+            row, logits = lora.forward(model, objective.sequences(part), limit)
+            total += float(objective.loss(logits, row, part, pairs_))
     return total
 
 
-def trained(base, examples, folder, *, settings=SETTINGS, seed=1, previous=None, beta=BETA):
-    return lora.Trainer(base, settings, lambda value: None, Preferences(beta)).train(examples, folder, seed=seed, previous=previous)
+def trained(base, examples, folder, *, training=TRAINING, seed=1, previous=None, beta=BETA):
+    return Trainer(base, training, lambda value: None, Preferences(beta)).train(examples, folder, seed=seed, previous=previous)
 
 
 def adapted(folder):
@@ -96,24 +110,24 @@ def adapted(folder):
 def test_the_loss_is_that_of_the_paper_computed_plainly(base, pairs):
     margins = [margin(base, pair) for pair in pairs]
     references = [0.3 * i - 1 for i in range(len(pairs))]
-    given = [dataclasses.replace(pair, reference=r) for pair, r in zip(pairs, references, strict=True)]
+    given = [dataclasses.replace(pair, reference_margin=r) for pair, r in zip(pairs, references, strict=True)]
     assert loss(base, given) == pytest.approx(by_hand(margins, references), rel=1e-4)
     assert loss(base, given) != pytest.approx(by_hand(margins, [0.0] * len(pairs)), rel=1e-2)
 
 
 def test_the_reference_is_the_margin_before_training(base, pairs):
-    ready = Preferences(BETA).ready(base, list(pairs), 4096)
-    assert [pair.reference for pair in ready] == pytest.approx([margin(base, pair) for pair in pairs], rel=1e-3, abs=1e-3)
-    assert [(p.chosen, p.rejected) for p in ready] == [(p.chosen, p.rejected) for p in pairs]
-    assert loss(base, ready) == pytest.approx(math.log(2), rel=1e-4)  # where training starts, policy and reference agree
+    prepared = Preferences(BETA).prepare(base, list(pairs), 4096)
+    assert [pair.reference_margin for pair in prepared] == pytest.approx([margin(base, pair) for pair in pairs], rel=1e-3, abs=1e-3)
+    assert [(p.chosen, p.rejected) for p in prepared] == [(p.chosen, p.rejected) for p in pairs]
+    assert loss(base, prepared) == pytest.approx(math.log(2), rel=1e-4)  # where training starts, policy and reference agree
 
 
 @pytest.mark.parametrize("limit", [1, 60, 150])
 def test_how_pairs_are_packed_does_not_change_loss_or_reference(base, pairs, limit):
-    given = [dataclasses.replace(pair, reference=float(i)) for i, pair in enumerate(pairs)]
+    given = [dataclasses.replace(pair, reference_margin=float(i)) for i, pair in enumerate(pairs)]
     assert loss(base, given, limit) == pytest.approx(loss(base, given), rel=1e-4)
-    apart, together = (Preferences(BETA).ready(base, list(pairs), n) for n in (limit, 4096))
-    assert [p.reference for p in apart] == pytest.approx([p.reference for p in together], rel=1e-3, abs=1e-3)
+    apart, together = (Preferences(BETA).prepare(base, list(pairs), n) for n in (limit, 4096))
+    assert [p.reference_margin for p in apart] == pytest.approx([p.reference_margin for p in together], rel=1e-3, abs=1e-3)
 
 
 class Mixing(torch.nn.Module):
@@ -132,24 +146,24 @@ class Mixing(torch.nn.Module):
 def test_a_model_that_mixes_neighbours_gets_each_answer_alone(pairs):
     torch.manual_seed(0)
     model = Mixing().eval()
-    flat = Preferences(BETA).flat(pairs)
-    assert not lora.lays(model, flat)
+    sequences = Preferences(BETA).sequences(pairs)
+    assert not lora.supports_packing(model, sequences)
     margins = [margin(model, pair) for pair in pairs]
-    apart = Preferences(BETA).ready(model, list(pairs), 1)
-    assert [pair.reference for pair in apart] == pytest.approx(margins, rel=1e-3, abs=1e-3)
+    apart = Preferences(BETA).prepare(model, list(pairs), 1)
+    assert [pair.reference_margin for pair in apart] == pytest.approx(margins, rel=1e-3, abs=1e-3)
     assert loss(model, pairs, limit=1) == pytest.approx(by_hand(margins, [0.0] * len(pairs)), rel=1e-4)
     assert loss(model, pairs) != pytest.approx(loss(model, pairs, limit=1), rel=1e-3)
 
 
 def test_training_makes_the_chosen_answers_likelier_than_the_rejected(base, pairs, tmp_path):
     before = [margin(base, pair) for pair in pairs]
-    curve = trained(base, pairs, tmp_path / "a", settings=dataclasses.replace(SETTINGS, epochs=4))
+    curve = trained(base, pairs, tmp_path / "a", training=replace(TRAINING, epochs=4))
     model = adapted(tmp_path / "a")
     assert all(margin(model, pair) > m for pair, m in zip(pairs, before, strict=True))
     assert curve[0] == pytest.approx(math.log(2), rel=1e-3) and curve[-1] < curve[0]
-    assert len(curve) == lora.steps(len(pairs), SETTINGS) * 4
+    assert len(curve) == steps(len(pairs), TRAINING) * 4
     swapped = [Pair(pair.rejected, pair.chosen) for pair in pairs]
-    trained(base, swapped, tmp_path / "b", settings=dataclasses.replace(SETTINGS, epochs=4))
+    trained(base, swapped, tmp_path / "b", training=replace(TRAINING, epochs=4))
     model = adapted(tmp_path / "b")
     assert all(margin(model, pair) < m for pair, m in zip(pairs, before, strict=True))
 
@@ -160,10 +174,10 @@ def test_beta_weighs_the_gradient(base, pairs):
     def gradient(beta: float) -> torch.Tensor:
         model = base.requires_grad_(True)
         objective = Preferences(beta)
-        ready = objective.ready(model, list(pairs), 4096)
-        row, found = lora.forward(model, objective.flat(ready), 4096)
+        prepared = objective.prepare(model, list(pairs), 4096)
+        row, logits = lora.forward(model, objective.sequences(prepared), 4096)
         model.zero_grad()
-        objective.loss(found, row, ready, ready).backward()
+        objective.loss(logits, row, prepared, prepared).backward()
         return model.get_input_embeddings().weight.grad.clone()
 
     one, three = gradient(0.1), gradient(0.3)
@@ -172,16 +186,16 @@ def test_beta_weighs_the_gradient(base, pairs):
 
 
 def test_equal_seeds_give_equal_bytes(base, pairs, tmp_path):
-    settings = dataclasses.replace(SETTINGS, epochs=2, dropout=0.1)
+    training = replace(TRAINING, epochs=2, lora=replace(TRAINING.lora, dropout=0.1))
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        trained(base, pairs, tmp_path / name, settings=settings, seed=seed)
+        trained(base, pairs, tmp_path / name, training=training, seed=seed)
     a, b, c = ((tmp_path / name / adapters.WEIGHTS).read_bytes() for name in "abc")
     assert a == b != c
 
 
 def test_the_previous_adapter_is_the_reference_of_the_next_iteration(base, pairs, tmp_path):
-    trained(base, pairs, tmp_path / "a", settings=dataclasses.replace(SETTINGS, epochs=4))
-    curve = trained(base, pairs, tmp_path / "b", settings=dataclasses.replace(SETTINGS, batch_size=6), previous=tmp_path / "a")
+    trained(base, pairs, tmp_path / "a", training=replace(TRAINING, epochs=4))
+    curve = trained(base, pairs, tmp_path / "b", training=replace(TRAINING, batch_size=6), previous=tmp_path / "a")
     assert curve[0] == pytest.approx(math.log(2), rel=1e-3)  # against the base it would be far less
     first = adapted(tmp_path / "a")
     references = [margin(base, pair) for pair in pairs]
@@ -189,46 +203,32 @@ def test_the_previous_adapter_is_the_reference_of_the_next_iteration(base, pairs
 
 
 def test_dropout_does_not_blur_the_reference(base, pairs, tmp_path):
-    trained(base, pairs, tmp_path / "a", settings=dataclasses.replace(SETTINGS, epochs=4, dropout=0.5))
+    trained(base, pairs, tmp_path / "a", training=replace(TRAINING, epochs=4, lora=replace(TRAINING.lora, dropout=0.5)))
     model = PeftModel.from_pretrained(base, tmp_path / "a", is_trainable=True).train()
-    one, two = (Preferences(BETA).ready(model, list(pairs), 4096) for _ in range(2))
+    one, two = (Preferences(BETA).prepare(model, list(pairs), 4096) for _ in range(2))
     assert one == two
 
 
 # --- the program ---
 
 
-def arguments(store, *more: str):
-    line = ["--store", store.url, "--run", "ns/run", "--model", str(TINY), "--iteration", "1", "--agent", "0", "--no-critics"]
-    line += ["--start-from", "previous", "--min-examples", "3", "--loss-on", "all", "--seed", "0", "--rank", "4", "--alpha", "8"]
-    line += [
-        "--dropout",
-        "0",
-        "--target-module",
-        "all-linear",
-        "--learning-rate",
-        "0.003",
-        "--warmup",
-        "0.03",
-        "--weight-decay",
-        "0",
-    ]
-    line += ["--epochs", "1", "--batch-size", "4", "--batch-tokens", "4096", *more]
-    return train.parser().parse_args(line)
+def assigned(store, **training) -> Assignment:
+    spec = a_spec(seed=0, debate={"critics": False}, training={"minExamples": 3, "lossOn": "all", "batchSize": 4, **training})
+    return Assignment(store=store, run="ns/run", given_spec=spec, iteration=1, agents=(0,))
 
 
 def data(store, *, rejected: bool, **meta):
-    said = [Example(str(i), (Message("user", f"What is {i}+1?"), Message("assistant", f"Answer: {i + 1}"))) for i in range(5)]
+    examples = [Example(str(i), (Message("user", f"What is {i}+1?"), Message("assistant", f"Answer: {i + 1}"))) for i in range(5)]
     if rejected:
-        said = [dataclasses.replace(e, rejected="Answer: 99") for e in said]
-    publish(store, layout.datasets("ns/run", 1), {"generator-0.jsonl": records.encode_lines(said)}, meta=meta)
+        examples = [replace(e, rejected="Answer: 99") for e in examples]
+    publish(store, layout.datasets("ns/run", 1), {"generator-0.jsonl": records.encode_lines(examples)}, meta=meta)
 
 
 def test_the_program_trains_on_pairs_and_its_card_says_so(tmp_path):
     store = FileStore(tmp_path)
     data(store, rejected=True, examples="pairs", pooled=False)
-    summary = train.main(arguments(store, "--method", "dpo", "--beta", "0.1"))
-    assert summary["trained"] == 1
+    summary = train.main(assigned(store, method="dpo", beta=0.1))
+    assert summary.trained == 1
     made = adapters.current(store, "ns/run", 1, "generator", 0)
     assert made.loss_first == pytest.approx(math.log(2), abs=2e-3) and made.examples == 5
     card = store.read(layout.adapter("ns/run", 1, "generator", 0) + "README.md").decode()
@@ -238,7 +238,7 @@ def test_the_program_trains_on_pairs_and_its_card_says_so(tmp_path):
 def test_a_card_does_not_hide_that_labels_were_read(tmp_path):
     store = FileStore(tmp_path)
     data(store, rejected=False, examples="hinted", pooled=True)
-    train.main(arguments(store, "--method", "sft"))
+    train.main(assigned(store))
     card = store.read(layout.adapter("ns/run", 1, "generator", 0) + "README.md").decode()
     assert "outputs of all agents that equal the reference answers" in card
     assert "no reference answers" not in card
@@ -247,14 +247,14 @@ def test_a_card_does_not_hide_that_labels_were_read(tmp_path):
 def test_single_answers_are_no_pairs(tmp_path):
     store = FileStore(tmp_path)
     data(store, rejected=False)
-    with pytest.raises(BadInput, match=r"^training\.method: dpo needs pairs, and this data set has single answers"):
-        train.main(arguments(store, "--method", "dpo", "--beta", "0.1"))
+    with pytest.raises(BadInput, match=r"^training\.method: dpo needs pairs, and this dataset has single answers"):
+        train.main(assigned(store, method="dpo", beta=0.1))
     assert committed(store, layout.adapter("ns/run", 1, "generator", 0)) is None
 
 
 def test_a_pair_counts_both_answers(pairs):
     assert all(len(p.ids) == len(p.chosen.ids) + len(p.rejected.ids) for p in pairs)
-    parts = list(lora.rows(pairs, 150))
+    parts = list(split_batch(pairs, 150))
     assert len(parts) > 1 and all(sum(len(p.ids) for p in part) <= 150 for part in parts)
 
 
@@ -267,10 +267,12 @@ from peft import LoraConfig, get_peft_model
 from torch.nn.functional import cross_entropy
 from transformers import get_cosine_schedule_with_warmup
 from maft import lora
-from maft.prompts import Tokens
+from maft.chat_template import Tokens
+from maft.packing import split_batch
+from maft.spec import decode_spec
 
 examples = [Tokens(tuple(ids), tuple(counts)) for ids, counts in json.load(open(sys.argv[1]))]
-base = lora.load_base(sys.argv[2], "", False)
+base = lora.load_base(decode_spec(sys.argv[2]).model)
 torch.manual_seed(5)
 model = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, lora_dropout=0.1, target_modules="all-linear", task_type="CAUSAL_LM"))
 parameters = [p for p in model.parameters() if p.requires_grad]
@@ -284,13 +286,13 @@ for _ in range(2):
     for start in range(0, len(examples), 4):
         batch = examples[start : start + 4]
         counted = sum(sum(e.completion) for e in batch)
-        for part in lora.rows(batch, 100):
+        for part in split_batch(batch, 100):
             ids = torch.tensor([[i for e in part for i in e.ids]])
             positions = torch.tensor([[p for e in part for p in range(len(e.ids))]])
             marked = [c and p > 0 for e in part for p, c in enumerate(e.completion)]
-            heads = torch.tensor([i - 1 for i, c in enumerate(marked) if c])
-            found = model(input_ids=ids, position_ids=positions, logits_to_keep=heads, use_cache=False).logits[0]
-            (cross_entropy(found.float(), ids[0][heads + 1], reduction="sum") / counted).backward()
+            target_positions = torch.tensor([i - 1 for i, c in enumerate(marked) if c])
+            logits = model(input_ids=ids, position_ids=positions, logits_to_keep=target_positions, use_cache=False).logits[0]
+            (cross_entropy(logits.float(), ids[0][target_positions + 1], reduction="sum") / counted).backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
@@ -300,12 +302,14 @@ model.save_pretrained(sys.argv[3], safe_serialization=True)
 
 
 def test_sft_is_byte_by_byte_the_plain_loop(base, template, tmp_path):
-    said = [(Message("user", f"What is {i}+2*2?"), Message("assistant", f"2*2=4. Answer: {i + 4}")) for i in range(10)]
-    examples = [template.tokens(messages, every_turn=False) for messages in said]
+    dialogues = [(Message("user", f"What is {i}+2*2?"), Message("assistant", f"2*2=4. Answer: {i + 4}")) for i in range(10)]
+    examples = [template.tokens(messages, every_turn=False) for messages in dialogues]
     (tmp_path / "examples.json").write_text(json.dumps([[e.ids, e.completion] for e in examples]))
-    settings = dataclasses.replace(SETTINGS, dropout=0.1, warmup=0.1, weight_decay=0.01, epochs=2, batch_tokens=100)
-    lora.Trainer(base, settings, lambda value: None).train(examples, tmp_path / "ours", seed=5, previous=None)
-    line = [sys.executable, "-c", PLAIN, str(tmp_path / "examples.json"), str(TINY), str(tmp_path / "plain")]
+    training = replace(
+        TRAINING, lora=replace(TRAINING.lora, dropout=0.1), warmup=0.1, weight_decay=0.01, epochs=2, batch_tokens=100
+    )
+    Trainer(base, training, lambda value: None).train(examples, tmp_path / "ours", seed=5, previous=None)
+    line = [sys.executable, "-c", PLAIN, str(tmp_path / "examples.json"), immutable_spec_json(a_spec()), str(tmp_path / "plain")]
     subprocess.run(line, check=True, timeout=300, env={**os.environ, "PYTHONPATH": str(ROOT / "images")})
     ours, theirs = ((tmp_path / name / adapters.WEIGHTS).read_bytes() for name in ("ours", "plain"))
     assert ours == theirs

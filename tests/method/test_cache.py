@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from maft import records
-from maft.debate.cache import RememberingEngine
+from maft.debate.cache import CachingEngine
 from maft.debate.engine import Load, Request
 from maft.errors import BadInput
-from maft.records import BASE, Call, Remembered
+from maft.records import BASE, CachedCall, Call
 from maft.store import layout
-from maft.store.base import Store, open_store
+from maft.store.base import Store
+from maft.store.urls import open_store
 
 GROUP = "ns/group"
 ONE = Request(BASE, (1, 2, 3), 7, 1.0, 0.9, 80)
@@ -51,13 +52,13 @@ def store(tmp_path: Path) -> Store:
 
 
 def task(store: Store, counting: Counting, name: str, *requests: Request, group: str = GROUP) -> list[str]:
-    """What a task is told, one request after the other; it leaves what is new."""
+    """What a task is answered, one request after the other; it saves what is new."""
 
     async def all_() -> list[str]:
-        engine = RememberingEngine(counting, store, group)
-        told = [(await engine.complete("s", request)).text for request in requests]
-        engine.leave(name)
-        return told
+        engine = CachingEngine(counting, store, group)
+        texts = [(await engine.complete("s", request)).text for request in requests]
+        engine.save(name)
+        return texts
 
     return asyncio.run(all_())
 
@@ -90,7 +91,7 @@ def test_another_server_gives_the_same_answer(store: Store) -> None:
     counting = Counting()
 
     async def both() -> tuple[Call, Call]:
-        engine = RememberingEngine(counting, store, GROUP)
+        engine = CachingEngine(counting, store, GROUP)
         return await engine.complete("s", ONE), await engine.complete("t", ONE)
 
     one, two = asyncio.run(both())
@@ -102,15 +103,15 @@ def test_adapters_are_asked_every_time_and_nothing_of_them_is_left(store: Store)
     assert task(store, counting, "one", adapter, adapter) == ["answer 1, ½\n", "answer 2, ½\n"]
     assert task(store, counting, "two", adapter, ONE) == ["answer 3, ½\n", "answer 4, ½\n"]
     assert {request.model for _, request in counting.asked} == {BASE, adapter.model}
-    left = [entry for key in store.list(layout.calls(GROUP)) for entry in records.decode_lines(store.read(key), Remembered, key)]
+    left = [entry for key in store.list(layout.calls(GROUP)) for entry in records.decode_lines(store.read(key), CachedCall, key)]
     assert [entry.call.model for entry in left] == [BASE]
 
 
 def test_a_call_comes_back_as_it_was(store: Store) -> None:
     async def one(counting: Counting) -> Call:
-        engine = RememberingEngine(counting, store, GROUP)
+        engine = CachingEngine(counting, store, GROUP)
         call = await engine.complete("s", ONE)
-        engine.leave("one")
+        engine.save("one")
         return call
 
     first, second = asyncio.run(one(Counting())), asyncio.run(one(Counting()))
@@ -148,11 +149,11 @@ def test_groups_do_not_share(store: Store) -> None:
 
 def test_what_cannot_be_read_is_named(store: Store) -> None:
     store.write(f"{layout.calls(GROUP)}one.jsonl", b'{"key": 3}\n')
-    with pytest.raises(BadInput, match=r"ns/group/calls/one\.jsonl line 1: not a Remembered record"):
-        RememberingEngine(Counting(), store, GROUP)
+    with pytest.raises(BadInput, match=r"ns/group/calls/one\.jsonl line 1: not a CachedCall record"):
+        CachingEngine(Counting(), store, GROUP)
 
 
 def test_everything_else_is_the_engines(store: Store) -> None:
-    engine = RememberingEngine(Counting(), store, GROUP)
+    engine = CachingEngine(Counting(), store, GROUP)
     assert asyncio.run(engine.ready("server", ["a", "b"])) == 108
     assert asyncio.run(engine.load()) == Load(3, 4)

@@ -1,0 +1,108 @@
+"""What `maft.compare` reads: the last held-out debate of each run, and what the run took to get there.
+
+Comes in: a store and a run whose evaluation is committed. Goes out: one frozen record a run, nothing of the table.
+"""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from maft import records, scores
+from maft.records import BASE, Diversity, Timing, Transcript
+from maft.spec import Compared
+from maft.store import layout
+from maft.store.base import Missing, Store
+from maft.store.commits import committed, fetch_record, fetch_records, required
+from maft.summaries import Score, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run's last held-out debate was like, and what the whole run took."""
+
+    right: Mapping[str, float]  # by question id: 1 where the majority was right
+    first: Score  # accuracy of single first answers
+    consensus: Score
+    distinct: Score
+    entropy: Score  # bits
+    usage: Usage  # of everything that the method needs
+    seconds: float  # the same
+    adapters: int  # that the agents used
+    diversity: Diversity | None = None  # where it was measured (evaluation.diversity)
+    versions: Mapping[str, str] = field(default_factory=dict)  # of what trained its adapters
+
+
+def read(store: Store, namespace: str, compared: Compared) -> RunResult:
+    """Reads the result of one run; BadInput if its evaluation is not committed."""
+    run = f"{namespace}/{compared.run}"
+    evaluation = required(store, layout.evaluation(run, compared.iteration), f"the evaluation of {compared.run}")
+    transcripts = fetch_records(store, evaluation, layout.TRANSCRIPTS, Transcript)
+    iterations = range(1, compared.iteration + 1)
+    debates = [layout.debate(run, i) for i in iterations]
+    adapters = [prefix for i in iterations for prefix in _adapters(store, run, i)]
+    return RunResult(
+        right={t.problem.id: float(t.vote.right) for t in transcripts},
+        first=_first_answers(transcripts),
+        consensus=scores.agreement(transcripts),
+        distinct=scores.distinct(transcripts),
+        entropy=scores.entropy(transcripts),
+        usage=_sum([scores.usage(transcripts), *(_usage(store, prefix) for prefix in debates)]),
+        seconds=_seconds(store, [evaluation.prefix, *debates, *adapters]),
+        adapters=_adapters_used(transcripts),
+        diversity=_diversity(store, run, compared.iteration),
+        versions=_versions(store, adapters),
+    )
+
+
+def _adapters(store: Store, run: str, iteration: int) -> list[str]:
+    """The prefixes below which an iteration's adapters lie. Listed: how many agents there were is not known here."""
+    keys = store.list(f"{run}/iterations/{iteration}/adapters/")
+    return list(dict.fromkeys(f"{key.rpartition('/')[0]}/" for key in keys))
+
+
+def _first_answers(transcripts: Sequence[Transcript]) -> Score:
+    """Accuracy of single first answers, mean over agents and then over questions."""
+    return scores.score([statistics.fmean(float(turns[0].right) for turns in t.turns) for t in transcripts])
+
+
+def _adapters_used(transcripts: Sequence[Transcript]) -> int:
+    turns = (turn for transcript in transcripts for agent in transcript.turns for turn in agent)
+    return len({turn.call.model for turn in turns} - {BASE})
+
+
+def _sum(usages: Sequence[Usage]) -> Usage:
+    return Usage(
+        calls=sum(usage.calls for usage in usages),
+        prompt_tokens=sum(usage.prompt_tokens for usage in usages),
+        completion_tokens=sum(usage.completion_tokens for usage in usages),
+    )
+
+
+def _usage(store: Store, prefix: str) -> Usage:
+    return records.usage_of(required(store, prefix, "the debate"))
+
+
+def _seconds(store: Store, prefixes: Iterable[str]) -> float:
+    """The sum of the timings that lie beside these commits; one may be missing."""
+    total = 0.0
+    for key in (prefix + layout.TIMING for prefix in prefixes):
+        try:
+            total += records.decode(store.read(key), Timing, key).seconds
+        except Missing:
+            continue
+    return total
+
+
+def _diversity(store: Store, run: str, iteration: int) -> Diversity | None:
+    """None where it was not measured, and of one agent, which is as diverse as nobody."""
+    commit = committed(store, layout.diversity(run, iteration))
+    if commit is None:
+        return None
+    diversity = fetch_record(store, commit, layout.DIVERSITY, Diversity)
+    return diversity if len(diversity.nll) > 1 else None
+
+
+def _versions(store: Store, prefixes: Iterable[str]) -> dict[str, str]:
+    """Of the libraries that trained these adapters."""
+    commits = [commit for prefix in sorted(prefixes) if (commit := committed(store, prefix))]
+    return {name: number for commit in commits for name, number in commit.meta.get("versions", {}).items()}

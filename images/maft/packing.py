@@ -1,0 +1,75 @@
+"""Packs tokenized examples end to end in one row, without padding; splits a batch into such rows.
+
+Comes in: what chat_template.py made of dialogues. Goes out: the tensors of one forward pass.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from maft.chat_template import Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class PackedRow:
+    """Several examples in one row, with targets at the k tokens whose loss counts.
+
+    ids: [1, tokens]
+    positions: [1, tokens], from 0 in every example
+    target_positions: [k], indices into the row of the tokens that predict a target: each stands just before it
+    labels: [k], the targets
+    example_index: [k], which example a target belongs to
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    target_positions: torch.Tensor
+    labels: torch.Tensor
+    example_index: torch.Tensor
+
+    def to(self, device: Any) -> "PackedRow":
+        """Copies the row to that device."""
+        return PackedRow(
+            ids=self.ids.to(device),
+            positions=self.positions.to(device),
+            target_positions=self.target_positions.to(device),
+            labels=self.labels.to(device),
+            example_index=self.example_index.to(device),
+        )
+
+
+def pack(examples: Sequence[Tokens]) -> PackedRow:
+    """Packs the examples into one row, in their order."""
+    ids: list[int] = []
+    positions: list[int] = []
+    target_positions: list[int] = []
+    labels: list[int] = []
+    example_index: list[int] = []
+    for index, example in enumerate(examples):
+        for position, (token, counts) in enumerate(zip(example.ids, example.completion, strict=True)):
+            if counts and position > 0:  # nothing in its own example predicts a first token
+                target_positions.append(len(ids) - 1)
+                labels.append(token)
+                example_index.append(index)
+            ids.append(token)
+            positions.append(position)
+    return PackedRow(
+        ids=torch.tensor([ids]),
+        positions=torch.tensor([positions]),
+        target_positions=torch.tensor(target_positions),
+        labels=torch.tensor(labels),
+        example_index=torch.tensor(example_index),
+    )
+
+
+def split_batch(batch: Sequence[Any], max_tokens: int) -> Iterator[list[Any]]:
+    """Splits a batch, in its order, into parts of at most `max_tokens` tokens each; a longer example is a part of its own."""
+    part: list[Any] = []
+    for example in batch:
+        if part and sum(len(e.ids) for e in part) + len(example.ids) > max_tokens:
+            yield part
+            part = []
+        part.append(example)
+    yield part

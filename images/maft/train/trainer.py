@@ -1,0 +1,159 @@
+"""Trains LoRA adapters on one device: tokens in, a PEFT directory out (paper, appendix on finetuning; LoRA in place of full
+weights).
+
+One copy of the base serves all adapters, one after the other. What is minimised is an objective: NextToken, or dpo.py's.
+"""
+
+import contextlib
+import math
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import psutil
+import torch
+from safetensors.torch import load_file
+from torch.nn.functional import cross_entropy
+from transformers import get_cosine_schedule_with_warmup
+
+from maft import lora
+from maft.chat_template import Tokens
+from maft.errors import BadInput
+from maft.packing import PackedRow, split_batch
+from maft.spec import TrainingSpec
+
+CLIP = 1.0  # norm of the gradient
+
+
+class Objective(Protocol):
+    """What training minimises. Its examples have `ids`, by which tokens are counted."""
+
+    def prepare(self, model: Any, examples: list[Any], max_tokens: int) -> list[Any]:
+        """Adds to the examples what has to be known before the model learns."""
+
+    def sequences(self, part: Sequence[Any]) -> list[Tokens]:
+        """Lists what is packed into a row, in the order that `loss` expects."""
+
+    def loss(self, logits: torch.Tensor, row: PackedRow, part: Sequence[Any], batch: Sequence[Any]) -> torch.Tensor:
+        """Computes the part's share of the batch's loss. logits: [k, vocabulary]."""
+
+
+class NextToken:
+    """The objective of training.method sft: mean loss over the batch's completion tokens."""
+
+    def prepare(self, model: Any, examples: list[Any], max_tokens: int) -> list[Any]:
+        """Changes nothing."""
+        return examples
+
+    def sequences(self, part: Sequence[Any]) -> list[Tokens]:
+        """Lists the examples themselves."""
+        return list(part)
+
+    def loss(self, logits: torch.Tensor, row: PackedRow, part: Sequence[Any], batch: Sequence[Any]) -> torch.Tensor:
+        """Computes the part's share of the batch's loss, in nats per token. logits: [k, vocabulary]."""
+        counted = sum(sum(e.completion) for e in batch)
+        return cross_entropy(logits, row.labels, reduction="sum") / counted
+
+
+def steps(examples: int, training: TrainingSpec) -> int:
+    """Counts the optimizer steps over all epochs."""
+    return training.epochs * math.ceil(examples / training.batch_size)
+
+
+def needs_checkpointing(config: Any, tokens: int, value_bytes: int, free_bytes: int) -> bool:
+    """Tells whether the activations of a forward pass over `tokens` would not fit: about 34 values per hidden unit and layer
+    (Korthikanti et al. 2022, without the attention matrix), and three copies of the logits."""
+    hidden, layers = config.hidden_size, config.num_hidden_layers
+    activations = tokens * layers * 34 * max(hidden, getattr(config, "intermediate_size", hidden) // 3) * value_bytes
+    logits = 3 * tokens * config.vocab_size * 4
+    return bool(activations + logits > 0.8 * free_bytes)
+
+
+def free_memory(device: torch.device) -> int:
+    """Measures the free memory of the device, in bytes."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else int(psutil.virtual_memory().available)
+
+
+class Trainer:
+    """Trains adapters of one base, one after the other. objective: what is minimised; examples are what it takes."""
+
+    def __init__(
+        self, base: Any, training: TrainingSpec, step_done: Callable[[float], None], objective: Objective | None = None
+    ) -> None:
+        self._base = base
+        self._training = training
+        self._step_done = step_done
+        self._objective = objective or NextToken()
+
+    def train(self, examples: Sequence[Any], folder: Path, *, seed: int, previous: Path | None) -> list[float]:
+        """Writes the adapter to `folder`; returns the loss of every step, in nats per token. The base stays as it was."""
+        torch.manual_seed(seed)
+        packs = lora.supports_packing(self._base, self._objective.sequences(examples))
+        max_tokens = self._training.batch_tokens if packs else lora.ALONE
+        model = lora.adapt(self._base, self._training.lora, previous)
+        try:
+            self._save_memory(model, examples)
+            with self._autocast():
+                prepared = self._objective.prepare(model, list(examples), max_tokens)
+            curve = self._run(model, prepared, random.Random(seed), max_tokens)
+            model.save_pretrained(str(folder), safe_serialization=True)
+        finally:
+            # In mid-training too: what PEFT put into the base comes out again.
+            self._base = model.unload()
+        _check_finite(folder, curve)
+        return curve
+
+    def _save_memory(self, model: Any, examples: Sequence[Any]) -> None:
+        """Computes activations anew in the backward pass where the largest row's would not fit."""
+        longest = max(self._training.batch_tokens, *(len(e.ids) for e in examples))
+        largest = min(longest, sum(sorted((len(e.ids) for e in examples), reverse=True)[: self._training.batch_size]))
+        if needs_checkpointing(self._base.config, largest, self._base.dtype.itemsize, free_memory(self._base.device)):
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            model.enable_input_require_grads()
+
+    def _run(self, model: Any, examples: list[Any], order: random.Random, max_tokens: int) -> list[float]:
+        """Makes all steps; returns the loss of each."""
+        training = self._training
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=training.weight_decay)
+        total = steps(len(examples), training)
+        warmup = min(math.ceil(training.warmup * total), total - 1)  # it begins at a rate of 0: a single step would learn nothing
+        schedule = get_cosine_schedule_with_warmup(optimizer, warmup, total)
+        scaler = torch.amp.GradScaler(enabled=self._base.dtype == torch.float16)
+        curve: list[float] = []
+        model.train()
+        for _ in range(training.epochs):
+            order.shuffle(examples)
+            for start in range(0, len(examples), training.batch_size):
+                loss = self._accumulate(model, examples[start : start + training.batch_size], max_tokens, scaler)
+                scaler.unscale_(optimizer)
+                torch.nn.utils.clip_grad_norm_(parameters, CLIP)
+                scaler.step(optimizer)
+                scaler.update()
+                schedule.step()
+                optimizer.zero_grad(set_to_none=True)
+                curve.append(loss)
+                self._step_done(loss)
+        return curve
+
+    def _accumulate(self, model: Any, batch: Sequence[Any], max_tokens: int, scaler: Any) -> float:
+        """Accumulates the gradient of the batch's loss, whatever rows it takes; returns the loss."""
+        loss = 0.0
+        for part in split_batch(batch, max_tokens):
+            with self._autocast():
+                row, logits = lora.forward(model, self._objective.sequences(part), max_tokens)
+                part_loss = self._objective.loss(logits, row, part, batch)
+            scaler.scale(part_loss).backward()
+            loss += part_loss.item()
+        return loss
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        dtype = self._base.dtype
+        return contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(self._base.device.type, dtype)
+
+
+def _check_finite(folder: Path, curve: Sequence[float]) -> None:
+    weights = load_file(folder / "adapter_model.safetensors")
+    if not all(bool(torch.isfinite(w).all()) for w in weights.values()):
+        raise BadInput(f"training.learningRate: the adapter's weights are not finite (last loss {curve[-1]}); lower the rate")
