@@ -63,11 +63,23 @@ def test_links_lead_somewhere(page):
 
 
 def test_the_map_of_files_is_complete():
-    """Every module stands in CONTRIBUTING.md."""
+    """Every room stands in CONTRIBUTING.md: folders of both packages and the modules beside them."""
     text = (ROOT / "CONTRIBUTING.md").read_text()
-    modules = [*ROOT.glob("operator/maft_operator/*.py"), *ROOT.glob("images/maft/*.py")]
-    missing = [m.name for m in modules if m.name not in ("__init__.py",) and f"`{m.name}`" not in text]
-    assert missing == []
+    map_ = text[text.index("## Map of files") : text.index("## How to add")]
+    packages = (ROOT / "operator/maft_operator", ROOT / "images/maft")
+    rooms = [f"{p.name}/" for package in packages for p in package.iterdir() if (p / "__init__.py").exists()]
+    modules = [m.stem for package in packages for m in package.glob("*.py") if m.stem != "__init__"]
+    assert [
+        name for name in [*rooms, *modules] if f"`{name}`" not in map_ and f"{name}.py`" not in map_ and f"`{name}" not in map_
+    ] == []
+
+
+def test_recipes_name_tests_that_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    files = {path.name: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+    named = re.findall(r"`(test_\w+\.py)(?:::(test_\w+))?`", text)
+    assert len(named) > 10
+    assert [(file, name) for file, name in named if file not in files or f"def {name}" not in files[file]] == []
 
 
 @pytest.mark.parametrize("command", ["run", "compare", "plan", "validate", "report", "operator"])
