@@ -552,8 +552,8 @@ def test_what_does_not_arrive_is_not_committed(store: Store, size: int) -> None:
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path
-from maft.commits import publish
-from maft.store import open_store
+from maft.store.base import open_store
+from maft.store.commits import publish
 
 url, prefix, folder, what = sys.argv[1:]
 store = open_store(url)
@@ -844,8 +844,8 @@ def printed(command: list[str], folder: Path) -> list[str]:
 REFUSED = """
 from pathlib import Path
 from maft.errors import BadInput
-from maft.store import *
-from maft.commits import *
+from maft.store.base import *
+from maft.store.commits import *
 
 def refused(call, *arguments, **named):
     try:
