@@ -12,8 +12,10 @@ import urllib.request
 import psutil
 import pytest
 import torch
-from conftest import RUN, TINY, answers, free_port, wait_until
+from conftest import RUN, TINY, answers, free_port, serve_command, wait_until
+from msgspec.structs import replace
 from peft import PeftModel
+from small import a_spec
 from transformers import AutoModelForCausalLM
 
 from maft import adapters, lora, records
@@ -35,16 +37,18 @@ def template():
 
 @pytest.fixture(scope="module")
 def base():
-    return lora.load_base(str(TINY), "", False)
+    return lora.load_base(a_spec().model)
 
 
 def publish_adapter(base, template, store, folder, agent: int, iteration: int = 1, rank: int = 4, run: str = RUN) -> str:
     """A trained adapter under its name; strong enough to change answers."""
     said = (Message("user", "What is 7+3*4?"), Message("assistant", f"Agent {agent} says so. Answer: {agent}"))
-    settings = lora.Settings(rank, 2 * rank, 0.0, ("all-linear",), 1e-2, 0.0, 0.0, 12, 1, 4096)
+    training = a_spec().training
+    weights = replace(training.lora, rank=rank, alpha=2 * rank, dropout=0.0)
+    training = replace(training, lora=weights, learning_rate=1e-2, warmup=0.0, weight_decay=0.0, epochs=12, batch_size=1)
     tokens = [template.tokens(said, every_turn=False)]
-    lora.Trainer(base, settings, lambda loss: None).train(tokens, folder, seed=agent, previous=None)
-    lora.tidy(folder, str(TINY), "", "# card")
+    lora.Trainer(base, training, lambda loss: None).train(tokens, folder, seed=agent, previous=None)
+    lora.tidy(folder, a_spec().model, "# card")
     return commit_adapter(store, folder, agent, iteration, run)
 
 
@@ -169,9 +173,7 @@ def test_a_fetched_folder_that_was_damaged_is_fetched_again(vllm_store, base, te
 def test_no_engine_outlives_a_server_killed_with_its_parent(tmp_path):
     """kill -9 of what started the server takes API server, engine and workers with it."""
     port = free_port()
-    command = ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-m", "maft.serve", "--store", str(tmp_path), "--run", RUN]
-    command += ["--model", str(TINY), "--host", "127.0.0.1", "--port", str(port), "--adapters", str(tmp_path / "adapters")]
-    command += ["--max-lora-rank", "8", "--max-loras", "2", "--max-cpu-loras", "4"]
+    command = ["setpriv", "--pdeathsig", "KILL", "--", *serve_command(tmp_path, tmp_path / "adapters", port)]
     output = f"stdout=open({str(tmp_path / 'log')!r}, 'w'), stderr=subprocess.STDOUT"
     script = f"import subprocess; subprocess.run({command!r}, {output})"
     parent = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "MAFT_DIE_WITH_PARENT": "1"})
