@@ -15,7 +15,9 @@ import yaml
 from clusters import cluster_fixture  # noqa: F401 - the fixture `cluster`
 from hypothesis import settings
 from installed import maft_fixture, namespace_fixture, pushed_fixture  # noqa: F401 - `maft`, `namespace`, `pushed`
-from small import MOCK, ROOT, TINY, resource  # noqa: F401 - tests take them from here
+from small import MOCK, ROOT, TINY, a_spec, resource  # noqa: F401 - tests take them from here
+
+from maft.spec import immutable_spec_json
 
 if not os.environ.get("CI"):  # there hypothesis has a profile of its own, without limits of time too
     settings.register_profile("here", deadline=None)
@@ -82,7 +84,7 @@ def wait_until(condition, limit: float, explain=lambda: "") -> None:
 @pytest.fixture(scope="session")
 def mock_url(tmp_path_factory) -> Iterator[str]:
     port = free_port()
-    command = [sys.executable, str(MOCK), "--port", str(port), "--model", str(TINY)]
+    command = [sys.executable, str(MOCK), "--port", str(port), f"--spec={immutable_spec_json(a_spec())}"]
     with serving(command, port, tmp_path_factory.mktemp("mock") / "log.txt", 60) as url:
         yield url
 
@@ -95,6 +97,13 @@ def write(path: Path, made: dict) -> Path:
 RUN = "ns/run"  # the run whose adapters the real server resolves
 
 
+def serve_command(store: Path, adapters: Path, port: int, *extra: str) -> list[str]:
+    """A server of two adapters at a time on the loopback address. adapters: the folder that it fetches them to; extra: vLLM's."""
+    spec = immutable_spec_json(a_spec(inference={"extraArgs": list(extra)}))
+    command = [sys.executable, "-m", "maft.serve", "--store", str(store), "--run", RUN, f"--spec={spec}", "--adapters=2"]
+    return [*command, "--adapter-folder", str(adapters), "--host", "127.0.0.1", "--port", str(port)]
+
+
 @pytest.fixture(scope="session")
 def vllm_store(tmp_path_factory) -> Path:
     """The folder of the store that the real server fetches adapters from; tests put adapters there while it runs."""
@@ -105,8 +114,11 @@ def vllm_store(tmp_path_factory) -> Path:
 def vllm_url(tmp_path_factory, vllm_store) -> Iterator[str]:
     """One real vLLM server for the whole session, started as a run starts it."""
     port, folder = free_port(), tmp_path_factory.mktemp("vllm")
-    command = [sys.executable, "-m", "maft.serve", "--store", str(vllm_store), "--run", RUN, "--model", str(TINY)]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--adapters", str(folder / "adapters")]
-    command += ["--max-lora-rank", "8", "--max-loras", "2", "--max-cpu-loras", "4", "--max-num-seqs", "64"]
-    with serving(command, port, folder / "log.txt", 400, MAFT_DIE_WITH_PARENT="1") as url:
+    with serving(
+        serve_command(vllm_store, folder / "adapters", port, "--max-num-seqs=64"),
+        port,
+        folder / "log.txt",
+        400,
+        MAFT_DIE_WITH_PARENT="1",
+    ) as url:
         yield url

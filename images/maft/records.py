@@ -286,5 +286,5 @@ def decode_lines(data: bytes, kind: type[T], where: str) -> list[T]:
 
 
 def plain(record: Any) -> Any:
-    """The record as dicts, lists and plain values, named as in JSON."""
-    return msgspec.to_builtins(record)
+    """The record as dicts, lists and plain values: what a reader of its JSON gets, so that both compare equal."""
+    return msgspec.json.decode(msgspec.json.encode(record))

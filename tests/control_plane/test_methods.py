@@ -2,70 +2,95 @@
 
 import argparse
 import asyncio
+import copy
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_plan import arguments, programs, run  # noqa: F401 - `programs` is a fixture
 
-from maft import flags
+from maft import evaluate, program, records
 from maft.answers.equality import Checker
+from maft.debate import __main__ as debate_program
+from maft.debate import society
 from maft.debate.engine import Load, Request
-from maft.debate.session import Debate, Table
+from maft.debate.question import Question, Table
 from maft.debate.society import Society
-from maft.records import Call, Problem
-from maft_operator.plan import graph as plan
-from maft_operator.plan.graph import Graph, graph
+from maft.prepare import __main__ as prepare
+from maft.program import Assignment
+from maft.records import ROLES, Adapter, Call, Problem
+from maft.report import __main__ as report
+from maft.store import layout
+from maft.store.commits import publish
+from maft.store.files import FileStore
+from maft_operator.plan.graph import Graph, Kind, Task, command, graph, trained_agents
+from maft_operator.plan.step import Observed, step
 from maft_operator.spec.methods import METHODS
-from maft_operator.spec.parse import Run
+from maft_operator.spec.parse import Run, parse
 from maft_operator.spec.schema import BadSpec, openapi
 
+BASE: dict[str, Any] = {
+    "apiVersion": "maft.dev/v1alpha1",
+    "kind": "MultiAgentFinetune",
+    "metadata": {"name": "r", "namespace": "ns"},
+    "spec": {"model": {"source": "org/model"}, "task": {"kind": "arithmetic"}},
+}
 EVERYTHING: dict[str, Any] = {"agents": 3, "iterations": 2, "training": {"topology": "PerAgent"}, "debate": {"rounds": 2}}
 
 
+def run(**spec: Any) -> Run:
+    """The smallest resource, with fields added."""
+    resource = copy.deepcopy(BASE)
+    resource["spec"] |= spec
+    return parse(resource)
+
+
+def parser_of(kind: Kind) -> argparse.ArgumentParser:
+    """The door of a program; that of training without loading what trains."""
+    if kind == "train":
+        return program.parser("train", "", takes=("spec", "iteration", "agents"))
+    return {"prepare": prepare, "debate": debate_program, "evaluate": evaluate, "report": report}[kind].PARSER
+
+
+def assigned(task: Task) -> Assignment:
+    """What a task's program gets: its own command line, through its own door."""
+    line = command(task, {name: [f"http://{name}:8000"] for name in task.servers})
+    return program.decode(parser_of(task.kind).parse_args(line[2:]))
+
+
 def facts(made: Run) -> dict[str, Any]:
-    """What a plan does, read from its command lines alone."""
+    """What a plan does, as its programs are told."""
     tasks = graph(made, "s").tasks
-    debates = [flagged(t.flags) for t in tasks if t.kind == "debate"]
-    training = [flagged(t.flags) for t in tasks if t.kind == "train"]
-    last = flagged(next(t.flags for t in reversed(tasks) if t.kind == "evaluate"))
+    debates = [assigned(t).spec for t in tasks if t.kind == "debate"]
+    training = [assigned(t) for t in tasks if t.kind == "train"]
+    evaluation = assigned(next(t for t in reversed(tasks) if t.kind == "evaluate"))
+    last = evaluation.spec
+    held_out = society.held_out_rules(last, evaluation.iteration).debate
+    answering = 1 if society.answers_alone(last, evaluation.iteration) else last.agents
+    first = debates[0] if debates else last
     return {
-        "agents": last["--agents"] if not debates else debates[0]["--agents"],
-        "rounds": last["--rounds"] if not debates else debates[0]["--rounds"],
+        "agents": first.agents,
+        "rounds": first.debate.rounds,
         "debates": len(debates),
-        "critics": "--no-critics" not in last,
-        "models": len({n for t in tasks if t.kind == "train" for n in many(t.flags, "--agent")}),
+        "critics": last.debate.critics,
+        "models": len({n for t in training for n in t.agents}),
         "servers": len(graph(made, "s").servers),
-        "examples": {d["--examples"] for d in debates},
-        "pooled": {"--pooled" in d for d in debates},
-        "loss": {t["--method"] for t in training},
-        "held-out": (last["--agents"], last["--rounds"]),
-        "one model": "--one-model" in last,
-        "summaries": "--no-summaries" not in last,
-        "cooperative": "--cooperative" in last,
-        "labels": {"--prompt-hint" in d for d in debates},
+        "examples": {d.recipe.examples for d in debates},
+        "pooled": {d.recipe.one_model for d in debates},
+        "loss": {"dpo" if t.spec.training.method == "dpo" else "sft" for t in training},
+        "held-out": (answering, held_out.rounds),
+        "one model": last.recipe.one_model,
+        "summaries": held_out.summarize,
+        "cooperative": held_out.cooperative,
+        "labels": {society.training_rules(d, 1).hinted for d in debates},
     }
 
 
-def flagged(line: tuple[str, ...]) -> dict[str, str]:
-    """Flags by name; one without a value has the next flag's name."""
-    found = {}
-    for here, there in zip(line, (*line[1:], ""), strict=True):
-        if here.startswith("--"):
-            name, equals, value = here.partition("=")
-            found[name] = value if equals else there
-    return found
-
-
-def many(line: tuple[str, ...], flag: str) -> list[str]:
-    return [there for here, there in zip(line, line[1:], strict=False) if here == flag]
-
-
 PAPER: dict[str, Any] = {
-    "agents": "3",
-    "rounds": "2",
+    "agents": 3,
+    "rounds": 2,
     "debates": 2,
     "critics": True,
     "models": 3,
@@ -73,7 +98,7 @@ PAPER: dict[str, Any] = {
     "examples": {"first"},
     "pooled": {False},
     "loss": {"sft"},
-    "held-out": ("3", "2"),
+    "held-out": (3, 2),
     "one model": False,
     "summaries": True,
     "cooperative": False,
@@ -94,21 +119,20 @@ ONE: dict[str, Any] = {"models": 1, "servers": 1, "pooled": {True}, "one model":
 # Method: how its plan differs from the paper's, for three agents that debate in two rounds over two iterations.
 TABLE: dict[str, dict[str, Any]] = {
     "multiagent": {},
-    "base": UNTRAINED | {"agents": "1", "rounds": "1", "held-out": ("1", "1")},
-    "majority": UNTRAINED | {"rounds": "1", "held-out": ("3", "1")},
-    "equal-sample-majority": UNTRAINED | {"agents": "9", "rounds": "1", "held-out": ("9", "1")},
+    "base": UNTRAINED | {"agents": 1, "rounds": 1, "held-out": (1, 1)},
+    "majority": UNTRAINED | {"rounds": 1, "held-out": (3, 1)},
+    "equal-sample-majority": UNTRAINED | {"agents": 9, "rounds": 1, "held-out": (9, 1)},
     "debate": UNTRAINED,
-    "star": ONE
-    | {"agents": "1", "rounds": "1", "critics": False, "held-out": ("1", "1"), "examples": {"hinted"}, "labels": {True}},
-    "majority-finetuning": ONE | {"rounds": "1", "critics": False, "held-out": ("3", "1")},
+    "star": ONE | {"agents": 1, "rounds": 1, "critics": False, "held-out": (1, 1), "examples": {"hinted"}, "labels": {True}},
+    "majority-finetuning": ONE | {"rounds": 1, "critics": False, "held-out": (3, 1)},
     "single-agent": ONE | {"critics": False},
-    "single-agent-alone": ONE | {"critics": False, "held-out": ("1", "1")},
+    "single-agent-alone": ONE | {"critics": False, "held-out": (1, 1)},
     "union": ONE,
     "without-summary": {"summaries": False},
     "without-critics": {"critics": False},
     "cooperative": {"cooperative": True},
     "dpo": {"critics": False, "examples": {"pairs"}, "loss": {"dpo"}},
-    "distill": ONE | {"critics": False, "examples": {"last"}, "held-out": ("1", "1")},
+    "distill": ONE | {"critics": False, "examples": {"last"}, "held-out": (1, 1)},
 }
 
 
@@ -133,21 +157,38 @@ def test_only_star_reads_labels() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_program_takes_its_command(method: str, programs: dict[str, Any]) -> None:  # noqa: F811
+def test_every_program_takes_its_command(method: str) -> None:
     made = run(method=method, **EVERYTHING)
-    parsed: dict[str, list[argparse.Namespace]] = {}
+    told: dict[str, list[Assignment]] = {}
     for task in graph(made, "file:///store").tasks:
-        parsed.setdefault(task.kind, []).append(arguments(task, programs))
-    evaluated = parsed["evaluate"][-1]
-    assert (evaluated.one_model, not evaluated.no_critics) == (TABLE[method].get("one model", False), made.spec.debate.critics)
-    for one in parsed.get("debate", []):
-        assert (one.examples, one.pooled) == (made.recipe.examples, made.recipe.one_model)
-        assert flags.rules(one).hinted == (method == "star")
-        assert one.one_model == (made.recipe.one_model and one.models_from > 0)  # before the first training all are the base
-    assert not flags.rules(evaluated).hinted
-    for one in parsed.get("train", []):
-        assert (one.method, one.beta) == (("dpo", 0.1) if method == "dpo" else ("sft", 0.0))
-        assert one.no_critics == (not made.spec.debate.critics)
+        told.setdefault(task.kind, []).append(assigned(task))
+    evaluated = told["evaluate"][-1]
+    recipe = evaluated.spec.recipe
+    assert (recipe.one_model, evaluated.spec.debate.critics) == (TABLE[method].get("one model", False), made.spec.debate.critics)
+    for one in told.get("debate", []):
+        assert one.spec.recipe == made.spec.recipe
+        assert society.training_rules(one.spec, one.iteration).hinted == (method == "star")
+    assert not society.held_out_rules(evaluated.spec, evaluated.iteration).hinted
+    for one in told.get("train", []):
+        assert (one.spec.training.method == "dpo", one.spec.training.beta) == (method == "dpo", 0.1)
+        assert one.spec.debate.critics == made.spec.debate.critics
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_who_plays_is_who_was_trained(method: str, tmp_path: Path) -> None:
+    """Before the first training all are the base; after it copies of one model are all agent 0."""
+    made, store = run(method=method, **EVERYTHING), FileStore(tmp_path)
+    for role in ROLES if made.spec.debate.critics else ROLES[:1]:
+        for n in trained_agents(made):
+            trained = Adapter(role, n, 1, f"{role}-{n}", True, 8, 1, 1.0, 1.0)
+            publish(store, layout.adapter(made.key, 1, role, n), {}, meta={"adapter": records.plain(trained)})
+    for told in (assigned(t) for t in graph(made, "s").tasks if t.kind == "debate"):
+        spec, agents = told.spec, range(told.spec.agents)
+        found = society.load(store, told.run, spec, told.iteration - 1, spec.agents, tuple(told.servers))
+        numbers = [0 if made.spec.recipe.one_model else n for n in agents]
+        names = [f"generator-{n}" for n in numbers] if told.iteration > 1 else ["base"] * len(agents)
+        critics = [f"critic-{n}" for n in numbers] if told.iteration > 1 and spec.debate.critics else ["base"] * len(agents)
+        assert (list(found.generators), list(found.critics)) == (names, critics)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -157,7 +198,7 @@ def test_methods_about_debate_want_one(method: str) -> None:
         with pytest.raises(BadSpec, match=f"^method: {method} is about debate, and debate.rounds is 1; set it to 2 or more$"):
             run(**spec)
     else:
-        assert facts(run(**spec))["held-out"][1] == "1"
+        assert facts(run(**spec))["held-out"][1] == 1
 
 
 def test_methods_that_need_no_debate() -> None:
@@ -206,7 +247,7 @@ def test_a_minimum_agreement_is_at_most_the_agents_there_are() -> None:
 )
 def test_servers_have_room_for_what_is_trained(method: str, loras: int) -> None:
     [server] = graph(run(method=method, inference={"topology": "Shared"}), "s").servers
-    assert flagged(server.flags)["--max-loras"] == str(loras)
+    assert server.adapters == loras
 
 
 # --- the fair control: as many samples as a debate makes calls ---
@@ -236,17 +277,18 @@ class Disagreeing:
         return Load(0, 0)
 
 
-def calls(made: Graph, programs_: dict[str, Any]) -> int:
+def calls(made: Graph) -> int:
     """Requests of one held-out debate, held with the rules that the plan's own command line gives."""
-    task = next(t for t in made.tasks if t.kind == "evaluate" and t.iteration == 0)
-    parsed = arguments(task, programs_)
-    society = Society(("base",) * parsed.agents, ("base",) * parsed.agents, ("s",) * parsed.agents)
+    told = assigned(next(t for t in made.tasks if t.kind == "evaluate" and t.iteration == 0))
+    spec = told.spec
+    players = Society(("base",) * spec.agents, ("base",) * spec.agents, ("s",) * spec.agents)
     engine = Disagreeing()
 
     async def one() -> None:
         with Checker("number") as checker, ThreadPoolExecutor(1) as judge:
-            table = Table(flags.rules(parsed), society, engine, Characters(), checker, {"s": 1_000_000}, judge)  # type: ignore[arg-type]
-            await Debate(table, 0, Problem("id", "What is 2+3*4?", "14")).hold()
+            rules = society.held_out_rules(spec, told.iteration)
+            table = Table(rules, players, engine, Characters(), checker, {"s": 1_000_000}, judge)  # type: ignore[arg-type]
+            await Question(table, 0, Problem("id", "What is 2+3*4?", "14")).run()
 
     asyncio.run(one())
     return len(engine.asked)
@@ -259,9 +301,8 @@ def test_equal_samples_are_as_many_as_a_debate_makes_calls(
 ) -> None:
     spec = {"agents": agents, "debate": {"rounds": rounds, "mode": mode, "summarize": summarize, "critics": critics}}
     spec["inference"] = {"topology": "Shared"}
-    modules = {"evaluate": __import__("maft.evaluate").evaluate}
     debate, control = (graph(run(method=m, **spec), "s") for m in ("debate", "equal-sample-majority"))
-    assert calls(control, modules) == calls(debate, modules) > agents
+    assert calls(control) == calls(debate) > agents
 
 
 @pytest.mark.parametrize(
@@ -275,4 +316,4 @@ def test_equal_samples_by_hand(debate: dict[str, Any], samples: int) -> None:
 def test_child_names_of_an_untrained_method_are_whole() -> None:
     made = graph(run(method="majority"), "s")
     assert [t.name for t in made.tasks] == ["r-0-prepare", "r-0-evaluate", "r-0-report"]
-    assert plan.step(made, plan.Observed()).phase == "Preparing"
+    assert step(made, Observed()).phase == "Preparing"

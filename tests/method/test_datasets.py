@@ -1,15 +1,15 @@
 """Transcripts to training sets, checked against sets worked out by hand (paper, sections 2.2 and 2.3)."""
 
-import argparse
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
+from small import a_spec
 
 from maft import records
 from maft.answers.voting import vote
@@ -24,7 +24,6 @@ from maft.debate.datasets import (
     UNPARSED,
     WRONG,
     Dataset,
-    DatasetRules,
     build,
     critic_set,
     generator_set,
@@ -32,6 +31,7 @@ from maft.debate.datasets import (
     write,
 )
 from maft.records import Call, Commit, DatasetCounts, Example, Message, Problem, Transcript, Turn
+from maft.spec import Spec
 from maft.store.commits import committed, fetch
 from maft.store.urls import open_store
 
@@ -63,7 +63,22 @@ TABLE = [
     transcript("h", "yx", "yx", "yx"),  # all were corrected
     transcript("i", "xx", "yx", "--"),
 ]
-STRICT = DatasetRules(0, 0.5, 7, critics=True)
+
+DEFAULT = a_spec()
+
+
+def rules(minimum: int, share: float, seed: int, *, critics: bool, examples: str = "first", pooled: bool = False) -> Spec:
+    """The spec of a run that learns like this. minimum: agreement; share: of corrected dialogues among the critics' examples."""
+    return replace(
+        DEFAULT,
+        seed=seed,
+        debate=replace(DEFAULT.debate, min_agreement=minimum, critics=critics),
+        training=replace(DEFAULT.training, critic_mix=share),
+        recipe=replace(DEFAULT.recipe, examples=examples, one_model=pooled),
+    )
+
+
+STRICT = rules(0, 0.5, 7, critics=True)
 
 
 def names(examples: Sequence[Example]) -> str:
@@ -105,7 +120,7 @@ CRITICS = [
 def test_critic_sets_by_hand(
     agent: int, corrected: str, kept: str, left_out: dict[str, int], share: float, sizes: list[tuple[int, int]]
 ) -> None:
-    made = critic_set(TABLE, agent, DatasetRules(0, share, 7, critics=True))
+    made = critic_set(TABLE, agent, rules(0, share, 7, critics=True))
     chosen = names(made.examples)
     assert "".join(sorted(chosen)) == chosen
     assert (sum(n in corrected for n in chosen), sum(n in kept for n in chosen)) == sizes[agent]
@@ -118,19 +133,19 @@ def test_critic_sets_by_hand(
 def test_minimum_agreement_decides_what_is_a_label(minimum: int, kept: str) -> None:
     drawn = TABLE[5].vote.answer  # f is a tie; with a minimum of 1 the drawn answer is a label
     expected = kept if drawn == "x" else kept.replace("f", "")
-    assert names(generator_set(TABLE, 0, DatasetRules(minimum, 0.5, 7, critics=True)).examples) == expected
+    assert names(generator_set(TABLE, 0, rules(minimum, 0.5, 7, critics=True)).examples) == expected
 
 
 def test_a_drawn_answer_trains_its_agent_where_the_minimum_allows_it() -> None:
-    rules = DatasetRules(1, 0.0, 7, critics=True)
-    winners = [n for n in range(3) if "f" in names(generator_set(TABLE, n, rules).examples)]
+    spec = rules(1, 0.0, 7, critics=True)
+    winners = [n for n in range(3) if "f" in names(generator_set(TABLE, n, spec).examples)]
     assert winners == ["xyz".index(str(TABLE[5].vote.answer))]
 
 
 def test_a_generator_example_is_the_first_exchange_and_a_critic_example_the_whole_dialogue() -> None:
     [first] = generator_set(TABLE[:1], 1, STRICT).examples
     assert first.messages == (Message("user", "a: prompt 1.0"), Message("assistant", "a: agent 1 says x in round 0"))
-    [whole] = critic_set(TABLE[1:2], 0, DatasetRules(0, 1.0, 7, critics=True)).examples
+    [whole] = critic_set(TABLE[1:2], 0, rules(0, 1.0, 7, critics=True)).examples
     assert whole.messages == (
         Message("user", "b: prompt 0.0"),
         Message("assistant", "b: agent 0 says y in round 0"),
@@ -144,7 +159,7 @@ debates = st.integers(1, 4).flatmap(
         st.lists(st.text("xyzr-", min_size=rounds, max_size=rounds), min_size=3, max_size=3), min_size=1, max_size=12
     )
 )
-rules_ = st.builds(DatasetRules, st.integers(0, 3), st.floats(0, 1), st.integers(0, 5), critics=st.booleans())
+rules_ = st.builds(rules, st.integers(0, 3), st.floats(0, 1), st.integers(0, 5), critics=st.booleans())
 
 
 def table(rows: list[list[str]]) -> list[Transcript]:
@@ -152,10 +167,10 @@ def table(rows: list[list[str]]) -> list[Transcript]:
 
 
 @given(debates, rules_)
-def test_every_transcript_is_kept_or_left_out_for_a_reason(rows: list[list[str]], rules: DatasetRules) -> None:
-    made = build(table(rows), rules)
+def test_every_transcript_is_kept_or_left_out_for_a_reason(rows: list[list[str]], spec: Spec) -> None:
+    made = build(table(rows), spec)
     assert [(d.counts.role, d.counts.agent) for d in made] == [
-        (role, n) for role in (("generator", "critic") if rules.critics else ("generator",)) for n in range(3)
+        (role, n) for role in (("generator", "critic") if spec.debate.critics else ("generator",)) for n in range(3)
     ]
     for dataset in made:
         assert dataset.counts.kept == len(dataset.examples)
@@ -164,10 +179,10 @@ def test_every_transcript_is_kept_or_left_out_for_a_reason(rows: list[list[str]]
 
 
 @given(debates, rules_)
-def test_an_agent_learns_from_its_own_outputs_only_and_ends_with_the_majority(rows: list[list[str]], rules: DatasetRules) -> None:
+def test_an_agent_learns_from_its_own_outputs_only_and_ends_with_the_majority(rows: list[list[str]], spec: Spec) -> None:
     transcripts = table(rows)
     labels = {t.problem.id: t.vote.answer for t in transcripts}
-    for dataset in build(transcripts, rules):
+    for dataset in build(transcripts, spec):
         for example in dataset.examples:
             said = [m.content for m in example.messages if m.role == "assistant"]
             assert all(f"agent {dataset.counts.agent} says" in text for text in said)
@@ -175,10 +190,10 @@ def test_an_agent_learns_from_its_own_outputs_only_and_ends_with_the_majority(ro
 
 
 @given(debates, rules_, st.text("xyzr-", min_size=4, max_size=4))
-def test_what_the_others_say_changes_no_word_of_an_agents_examples(rows: list[list[str]], rules: DatasetRules, other: str) -> None:
+def test_what_the_others_say_changes_no_word_of_an_agents_examples(rows: list[list[str]], spec: Spec, other: str) -> None:
     """Agent 2's answers may change which examples are chosen, never what is in them."""
     changed = [[a, b, other[: len(c)]] for a, b, c in rows]
-    before, after = ({e.problem: e.messages for e in generator_set(table(r), 0, rules).examples} for r in (rows, changed))
+    before, after = ({e.problem: e.messages for e in generator_set(table(r), 0, spec).examples} for r in (rows, changed))
     assert all(before[p] == after[p] for p in before.keys() & after.keys())
 
 
@@ -224,7 +239,7 @@ def test_the_draw_depends_on_the_seed_and_differs_between_agents() -> None:
     rows = table([["yx", "yx", "yx"]] * 8 + [["xx", "xx", "xx"]] * 30)
 
     def drawn(agent: int, seed: int) -> str:
-        return ",".join(e.problem for e in critic_set(rows, agent, DatasetRules(0, 0.5, seed, critics=True)).examples)
+        return ",".join(e.problem for e in critic_set(rows, agent, rules(0, 0.5, seed, critics=True)).examples)
 
     assert drawn(0, 7) == drawn(0, 7)
     assert len({drawn(agent, seed) for agent in range(3) for seed in (0, 100)}) == 6
@@ -233,24 +248,23 @@ def test_the_draw_depends_on_the_seed_and_differs_between_agents() -> None:
 @pytest.mark.parametrize("rounds", [1, 2, 3])
 def test_a_debate_of_any_length(rounds: int) -> None:
     row = transcript("a", "x" * rounds, "x" * rounds, "x" * rounds)
-    rules = DatasetRules(0, 0.0, 7, critics=True)
-    assert generator_set([row], 0, rules).counts.kept == 1
-    made = critic_set([row], 0, rules)
+    spec = rules(0, 0.0, 7, critics=True)
+    assert generator_set([row], 0, spec).counts.kept == 1
+    made = critic_set([row], 0, spec)
     assert made.counts.left_out == ({ONE_ROUND: 1} if rounds == 1 else {})
     assert [len(e.messages) for e in made.examples] == ([] if rounds == 1 else [2 * rounds])
 
 
 def test_first_answer_decides_which_side_and_later_detours_do_not() -> None:
     detour = [transcript("a", "xyx", "xxx", "xxx")]
-    assert critic_set(detour, 0, DatasetRules(0, 0.0, 7, critics=True)).counts.kept == 1
-    assert critic_set(detour, 0, DatasetRules(0, 1.0, 7, critics=True)).counts.kept == 0
+    assert critic_set(detour, 0, rules(0, 0.0, 7, critics=True)).counts.kept == 1
+    assert critic_set(detour, 0, rules(0, 1.0, 7, critics=True)).counts.kept == 0
 
 
 def published(folder: Path, *, critics: bool) -> tuple[dict[str, bytes], list[DatasetCounts], Commit]:
-    arguments = argparse.Namespace(run="ns/run", iteration=1, min_agreement=0, critic_mix=0.5, seed=7, no_critics=not critics)
-    arguments.examples, arguments.pooled = "first", False
     store = open_store(str(folder))
-    counts = write(store, arguments, TABLE, Commit("parent/", (), (), {}))
+    spec = rules(0, 0.5, 7, critics=critics)
+    counts = write(store, "ns/run", 1, spec, TABLE, parent=Commit("parent/", (), (), {}))
     commit = committed(store, "ns/run/iterations/1/datasets/")
     assert commit
     return {entry.name: fetch(store, commit, entry.name) for entry in commit.files}, counts, commit
@@ -282,7 +296,7 @@ def test_no_critics_no_critic_sets(tmp_path: Path) -> None:
 
 
 def test_a_single_agent_is_its_own_majority() -> None:
-    [made] = build([transcript("a", "x"), transcript("b", "-")], DatasetRules(0, 0.5, 0, critics=False))
+    [made] = build([transcript("a", "x"), transcript("b", "-")], rules(0, 0.5, 0, critics=False))
     assert isinstance(made, Dataset)
     assert made.counts == DatasetCounts("generator", 0, 1, {NO_CONSENSUS: 1})
 
@@ -319,8 +333,7 @@ def asked(name: str, agent: int, answer: str, round_: int = 0, rejected: str | N
 
 
 def made_by(examples: str, transcripts: Sequence[Transcript], seed: int = 7, *, pooled: bool = False) -> list[Dataset]:
-    rules = DatasetRules(0, 0.5, seed, critics=False, examples=examples, pooled=pooled)  # type: ignore[arg-type]
-    return build(transcripts, rules)
+    return build(transcripts, rules(0, 0.5, seed, critics=False, examples=examples, pooled=pooled))
 
 
 def test_first_answers_by_hand(small: list[Transcript]) -> None:
@@ -428,9 +441,9 @@ def test_a_pool_has_equal_examples_once_and_says_so() -> None:
 
 
 def test_critics_are_pooled_too(small: list[Transcript]) -> None:
-    rules = DatasetRules(0, 0.5, 7, critics=True, pooled=True)
-    apart = [critic_set(small, n, rules) for n in range(3)]
-    generator, critic = build(small, rules)
+    spec = rules(0, 0.5, 7, critics=True, pooled=True)
+    apart = [critic_set(small, n, spec) for n in range(3)]
+    generator, critic = build(small, spec)
     assert (generator.counts.role, critic.counts.role, critic.counts.agent) == ("generator", "critic", 0)
     assert Counter(critic.examples) == Counter(e for d in apart for e in d.examples)
     assert len(critic.examples) > 0

@@ -5,25 +5,24 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import TINY
+from msgspec.structs import replace
+from small import a_spec
 
 from maft import program
 from maft.answers.equality import Checker
-from maft.chat_template import Prompts, load_chat_template
+from maft.chat_template import load_chat_template
 from maft.debate.engine import Load, Request
 from maft.debate.journal import Journal
-from maft.debate.session import Debate, DebateProgress, Table, debate_all
+from maft.debate.prompts import Prompts
+from maft.debate.question import Question, Table
+from maft.debate.session import DebateProgress, debate_all
 from maft.debate.society import Rules, Society
 from maft.errors import BadInput
 from maft.records import Call, Problem
 from maft.store.files import FileStore
 
-PROMPTS = Prompts(
-    question="{question}",
-    summarize="Summarize these answers.\n{answers}",
-    revise="Other agents said: {summary} {question}",
-    concatenate="Other agents said:\n{answers}\n{question}",
-    cooperate="Together with {summary}: {question}",
-)
+DEBATE = a_spec().debate
+PROMPTS = Prompts("{question}", replace(DEBATE.prompts, cooperate="Together with {summary}: {question}"))
 SOCIETY = Society(("g0", "g1", "g2"), ("c0", "c1", "c2"), ("s", "s", "s"))
 PROBLEM = Problem("id", "What is 2+3*4?", "14")
 
@@ -53,28 +52,17 @@ def template():
     return load_chat_template(str(TINY), None)
 
 
-def rules(**changes) -> Rules:
-    values = {
-        "rounds": 2,
-        "summarize": True,
-        "critics": True,
-        "cooperative": False,
-        "fast": False,
-        "temperature": 1.0,
-        "top_p": 0.9,
-        "max_tokens": 80,
-        "seed": 0,
-        "iteration": 1,
-        "prompts": PROMPTS,
-    }
-    return Rules(**{**values, **changes})
+def rules(*, seed=0, iteration=1, **debate) -> Rules:
+    """Two rounds of the paper's mode, with some fields of the debate changed."""
+    values = {"rounds": 2, "max_tokens": 80, "temperature": 1.0, "top_p": 0.9, **debate}
+    return Rules(replace(DEBATE, **values), PROMPTS, "number", seed, iteration)
 
 
 def hold(template, engine, rules_, society=SOCIETY, context=512):
     async def one():
         with Checker("number") as checker, ThreadPoolExecutor(1) as judge:
             table = Table(rules_, society, engine, template, checker, {"s": context}, judge)
-            return await Debate(table, 0, PROBLEM).hold()
+            return await Question(table, 0, PROBLEM).run()
 
     return asyncio.run(one())
 
@@ -146,14 +134,14 @@ def test_cooperative_mode_has_its_own_words(template):
 
 def test_fast_mode_stops_on_unanimity(template):
     engine = MemoryEngine(template)
-    transcript = hold(template, engine, rules(fast=True))
+    transcript = hold(template, engine, rules(mode="fast"))
     assert len(engine.asked) == 3
     assert len(transcript.votes) == 1 and transcript.vote.votes == 3
 
 
 def test_fast_mode_shares_one_summary_in_canonical_order(template):
     engine = MemoryEngine(template, lambda model, text: f"{model} says. Answer: {14 + (model == 'g2')}")
-    transcript = hold(template, engine, rules(fast=True))
+    transcript = hold(template, engine, rules(mode="fast"))
     assert len(engine.asked) == 3 + 1 + 3
     (summary,) = transcript.summaries
     assert summary.agent is None
@@ -212,7 +200,7 @@ def run_all(template, engine, tmp_path, problems):
         with Checker("number") as checker, ThreadPoolExecutor(1) as judge:
             table = Table(rules(), SOCIETY, engine, template, checker, {"s": 512}, judge)
             journal = Journal(FileStore(tmp_path), "debate/")
-            return await debate_all(table, problems, journal, DebateProgress(program.Progress(0)))
+            return await debate_all(table, problems, journal, DebateProgress(program.Progress(("", 0))))
 
     return asyncio.run(all_())
 
@@ -261,7 +249,7 @@ def test_what_other_models_said_is_not_taken_over(template, tmp_path):
         with Checker("number") as checker, ThreadPoolExecutor(1) as judge:
             table = Table(rules(), society, other, template, checker, {"s": 512}, judge)
             return await debate_all(
-                table, problems(4), Journal(FileStore(tmp_path), "debate/"), DebateProgress(program.Progress(0))
+                table, problems(4), Journal(FileStore(tmp_path), "debate/"), DebateProgress(program.Progress(("", 0)))
             )
 
     asyncio.run(again())

@@ -6,8 +6,9 @@ import pytest
 from conftest import TINY, free_port
 
 from maft.chat_template import load_chat_template
-from maft.debate.engine import HttpEngine, Request, parse_servers
+from maft.debate.engine import HttpEngine, Request
 from maft.errors import BadInput
+from maft.program import parse_servers
 from maft.records import BASE, Message
 
 SERVERS = [pytest.param("mock_url", id="mock"), pytest.param("vllm_url", id="vllm", marks=pytest.mark.engine)]

@@ -106,6 +106,20 @@ def test_a_torn_or_foreign_object_is_named(store: FileStore, content: bytes, lin
     assert str(caught.value).startswith(f"{PREFIX}journal-000001.jsonl line {line}: not a Transcript record: ")
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (b'{"index": 0}', "made before formats had numbers, by maft 0.1 or older; "),
+        (LINE.replace(b'"format":1', b'"format":2'), "is of format 2, this release reads 1; "),
+    ],
+)
+def test_an_object_of_another_release_is_named(store: FileStore, line: bytes, says: str) -> None:
+    store.write(f"{PREFIX}journal-000000.jsonl", LINE + b"\n" + line)
+    with pytest.raises(BadInput) as caught:
+        Journal(store, PREFIX).read()
+    assert str(caught.value).startswith(f"{PREFIX}journal-000000.jsonl line 2: {says}")
+
+
 def test_an_empty_object_holds_nothing_and_is_no_gap(store: FileStore) -> None:
     store.write(f"{PREFIX}journal-000000.jsonl", b"")
     store.write(f"{PREFIX}journal-000001.jsonl", LINE + b"\n")

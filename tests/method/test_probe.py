@@ -1,28 +1,31 @@
 """Prepare, debate and evaluate as programs, with a probe and with another task's held-out questions: what they publish and say."""
 
-import argparse
+import json
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 from conftest import resource, write
 
-from maft import evaluate, records
-from maft.debate import datasets
-from maft.debate import session as debate
+from maft import evaluate, program, records
+from maft.debate import __main__ as debate
+from maft.debate import datasets, society
 from maft.errors import BadInput
 from maft.prepare import __main__ as prepare
 from maft.prepare import tasks
+from maft.program import Assignment
 from maft.records import Example, Problem, Transcript
 from maft.report import read as report_read
 from maft.scores import margins
+from maft.spec import immutable_spec_json
 from maft.store import layout
 from maft.store.commits import fetch, publish, required
 from maft.store.urls import open_store
+from maft.summaries import DebateSummary, PrepareSummary, ProgramSummary, encode_summary
 from maft_operator.plan import graph as plan
 from maft_operator.spec import files
-from maft_operator.spec.parse import as_json, parse
+from maft_operator.spec.parse import parse
 
 PROGRAMS: dict[str, ModuleType] = {"prepare": prepare, "debate": debate, "evaluate": evaluate}
 RUN = "default/test"
@@ -36,14 +39,13 @@ class World:
         self._graph = plan.graph(parse(resource(**spec)), str(folder))
         self._url = url
 
-    def arguments(self, kind: str, iteration: int) -> argparse.Namespace:
+    def assignment(self, kind: str, iteration: int) -> Assignment:
         task = next(t for t in self._graph.tasks if (t.kind, t.iteration) == (kind, iteration))
         line = plan.command(task, {server.name: [self._url] for server in self._graph.servers})
-        parsed: argparse.Namespace = PROGRAMS[kind].parser().parse_args(line[2:])
-        return parsed
+        return program.decode(PROGRAMS[kind].PARSER.parse_args(line[2:]))
 
-    def run(self, kind: str, iteration: int = 0) -> dict[str, Any]:
-        said: dict[str, Any] = PROGRAMS[kind].main(self.arguments(kind, iteration))
+    def run(self, kind: str, iteration: int = 0) -> Any:
+        said: ProgramSummary = PROGRAMS[kind].main(self.assignment(kind, iteration))
         return said
 
     def lines(self, prefix: str, name: str, kind: type) -> list[Any]:
@@ -58,14 +60,14 @@ PROBED = {"task": {"probe": 10}, "debate": {"minAgreement": 2}}
 
 
 @pytest.fixture(scope="module")
-def probed(tmp_path_factory: pytest.TempPathFactory, mock_url: str) -> tuple[World, dict[str, Any], dict[str, Any]]:
+def probed(tmp_path_factory: pytest.TempPathFactory, mock_url: str) -> tuple[World, PrepareSummary, DebateSummary]:
     """The world after its first debate, and what prepare and debate said."""
     world = World(tmp_path_factory.mktemp("store"), mock_url, **PROBED)
     prepared = world.run("prepare")
     return world, prepared, world.run("debate", 1)
 
 
-Probed = tuple[World, dict[str, Any], dict[str, Any]]
+Probed = tuple[World, PrepareSummary, DebateSummary]
 
 
 def test_three_parts_that_share_no_question(probed: Probed) -> None:
@@ -73,7 +75,7 @@ def test_three_parts_that_share_no_question(probed: Probed) -> None:
     parts = [world.problems(part) for part in ("train", "held-out", "probe")]
     assert [len(part) for part in parts] == [24, 16, 10]
     assert len({p.id for part in parts for p in part}) == 50
-    assert prepared == {"train": 24, "heldOut": 16, "probe": 10}
+    assert prepared == PrepareSummary(train=24, held_out=16, probe=10)
 
 
 def test_the_probe_is_debated_beside_the_training_questions_and_trains_nothing(probed: Probed) -> None:
@@ -82,7 +84,7 @@ def test_the_probe_is_debated_beside_the_training_questions_and_trains_nothing(p
     asked = [t.problem for t in world.lines(prefix, layout.PROBE, Transcript)]
     assert asked == world.problems("probe")
     assert [t.problem for t in world.lines(prefix, layout.TRANSCRIPTS, Transcript)] == world.problems("train")
-    assert said["questions"] == 24
+    assert said.questions == 24
     trained = {
         e.problem
         for role in records.ROLES
@@ -98,19 +100,21 @@ def test_what_the_debate_says_of_its_majority(probed: Probed) -> None:
     transcripts = world.lines(layout.debate(RUN, 1), layout.TRANSCRIPTS, Transcript)
     right = [t.vote.right for t in world.lines(layout.debate(RUN, 1), layout.PROBE, Transcript)]
     share = sum(right) / 10
-    assert said["probe"] == [share, pytest.approx((share * (1 - share) / 9) ** 0.5, abs=1e-4), 10]
-    assert said["margins"] == margins(transcripts)
-    assert sum(said["margins"]) == 24
+    assert said.probe
+    assert (said.probe.mean, said.probe.questions) == (share, 10)
+    assert said.probe.stderr == pytest.approx((share * (1 - share) / 9) ** 0.5, abs=1e-4)
+    assert said.margins == tuple(margins(transcripts))
+    assert sum(said.margins) == 24
     counts = required(world.store, layout.datasets(RUN, 1), "the test").meta["counts"]
     generators = [c for c in counts if c["role"] == "generator"]
-    assert {c["left_out"].get(datasets.NO_CONSENSUS, 0) for c in generators} == {said["abstained"]}
-    assert said["abstained"] == sum(t.vote.votes < 2 for t in transcripts) > 0
+    assert {c["leftOut"].get(datasets.NO_CONSENSUS, 0) for c in generators} == {said.abstained}
+    assert said.abstained == sum(t.vote.votes < 2 for t in transcripts) > 0
     calls = sum(
         len(list(t.calls()))
         for name in (layout.TRANSCRIPTS, layout.PROBE)
         for t in world.lines(layout.debate(RUN, 1), name, Transcript)
     )
-    assert said["usage"]["calls"] == calls
+    assert said.usage.calls == calls
 
 
 def test_a_second_look_says_the_same(probed: Probed) -> None:
@@ -120,7 +124,7 @@ def test_a_second_look_says_the_same(probed: Probed) -> None:
 
 def test_held_out_questions_have_no_probe_beside_them(probed: Probed) -> None:
     world, _, _ = probed
-    assert world.run("evaluate", 0)["questions"] == 16
+    assert world.run("evaluate", 0).questions == 16
     commit = required(world.store, layout.evaluation(RUN, 0), "the test")
     assert {entry.name for entry in commit.files} == {layout.TRANSCRIPTS, layout.EVALUATION}
 
@@ -130,21 +134,20 @@ def test_without_a_probe_nothing_is_said_of_it(tmp_path: Path, mock_url: str) ->
     probed_, bare = World(tmp_path / "a", mock_url, **PROBED), World(tmp_path / "b", mock_url, debate={"minAgreement": 2})
     for world in (probed_, bare):
         world.run("prepare")
-    assert "probe" not in bare.run("prepare")
+    assert "probe" not in json.loads(encode_summary(bare.run("prepare")))
     one, other = probed_.run("debate", 1), bare.run("debate", 1)
-    assert "probe" not in other
+    assert other.probe is None
+    assert "probe" not in json.loads(encode_summary(other))
     prefix = layout.debate(RUN, 1)
     assert {entry.name for entry in required(bare.store, prefix, "").files} == {layout.TRANSCRIPTS}
     files = [fetch(w.store, required(w.store, prefix, ""), layout.TRANSCRIPTS) for w in (probed_, bare)]
     assert files[0] == files[1]
-    assert {key: one[key] for key in ("margins", "abstained", "kept")} == {
-        key: other[key] for key in ("margins", "abstained", "kept")
-    }
+    assert (one.margins, one.abstained, one.kept) == (other.margins, other.abstained, other.kept)
 
 
 def test_margins() -> None:
     def vote(votes: int, runner_up: int) -> Any:
-        return argparse.Namespace(vote=argparse.Namespace(votes=votes, runner_up=runner_up))
+        return SimpleNamespace(vote=SimpleNamespace(votes=votes, runner_up=runner_up))
 
     assert margins([vote(3, 0), vote(2, 1), vote(1, 1), vote(0, 0), vote(3, 0)]) == [2, 1, 0, 2]
     assert margins([]) == [0]
@@ -170,14 +173,15 @@ def elsewhere(folder: Path, **more: Any) -> dict[str, Any]:
 def test_training_questions_stay_and_held_out_questions_come_from_elsewhere(tmp_path: Path, mock_url: str) -> None:
     one, other = World(tmp_path / "a", mock_url, task={"heldOut": 1}), World(tmp_path / "b", mock_url, **elsewhere(tmp_path))
     one.run("prepare")
-    assert other.run("prepare") == {"train": 24, "heldOut": 5}
+    assert other.run("prepare") == PrepareSummary(train=24, held_out=5)
     assert other.problems("train") == one.problems("train")
     held_out = other.problems("held-out")
     assert len(held_out) == 5
     assert all(p.question.startswith("Which colour has box ") and p.answer in "ABC" for p in held_out)
-    asking, training = other.arguments("evaluate", 1), other.arguments("debate", 1)
-    assert (asking.answer, asking.prompt_question) == ("choice", "Choose: {question}")
-    assert (training.answer, training.prompt_question) == ("number", "{question}")
+    asking = society.held_out_rules(other.assignment("evaluate", 1).spec, 1)
+    training = society.training_rules(other.assignment("debate", 1).spec, 1)
+    assert (asking.answer, asking.prompts.first) == ("choice", "Choose: {question}")
+    assert (training.answer, training.prompts.first) == ("number", "{question}")
 
 
 def test_examples_are_put_before_each_question(tmp_path: Path, mock_url: str) -> None:
@@ -195,7 +199,7 @@ def test_another_answers_kind_is_evaluated(tmp_path: Path, mock_url: str, monkey
     world.run("prepare")
     with pytest.raises(BadInput, match="none of the answers to the first 5 questions holds a choice"):
         world.run("evaluate", 0)
-    assert world.run("debate", 1)["questions"] == 24
+    assert world.run("debate", 1).questions == 24
 
 
 @pytest.mark.parametrize(
@@ -236,5 +240,7 @@ def test_sources_beside_the_resource_file_are_found_from_anywhere(tmp_path: Path
 def test_the_report_reads_the_spec_as_the_operator_writes_it(tmp_path: Path, section: dict[str, Any]) -> None:
     store = open_store(str(tmp_path))
     spec = parse(resource(**section)).spec
-    publish(store, f"{RUN}/{layout.PROBLEMS}", {}, meta={"spec": as_json(spec)})
-    assert report_read.read(store, RUN).spec.agents == spec.agents
+    publish(store, f"{RUN}/{layout.PROBLEMS}", {}, meta={"spec": json.loads(immutable_spec_json(spec))})
+    read = report_read.read(store, RUN).spec
+    assert read
+    assert read.agents == spec.agents

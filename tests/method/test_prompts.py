@@ -15,16 +15,21 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from maft.chat_template import ChatTemplate, Prompts, fill, load_chat_template, numbered
+from maft.chat_template import ChatTemplate, load_chat_template
+from maft.debate.prompts import Prompts, fill, numbered
 from maft.errors import BadInput
 from maft.records import Message
+from maft.spec import PromptsSpec
 
 PROMPTS = Prompts(
-    question="Q: {question}",
-    summarize="Sum up:\n{answers}",
-    revise="They say {summary}. Again: {question}",
-    concatenate="They say {answers}. Again: {question}",
-    cooperate="Together: {summary}. Now: {question}",
+    first="Q: {question}",
+    later=PromptsSpec(
+        summarize="Sum up:\n{answers}",
+        revise="They say {summary}. Again: {question}",
+        concatenate="They say {answers}. Again: {question}",
+        cooperate="Together: {summary}. Now: {question}",
+        hint="It is {answer}: {question}",
+    ),
 )
 
 
@@ -240,13 +245,16 @@ LOADED = """
 import sys
 from maft import models, program
 program.without_torch()
-from maft.prompts import BadInput, Message, load_chat_template
+from maft.chat_template import load_chat_template
+from maft.errors import BadInput
+from maft.records import Message
+from maft.spec import ModelSpec
 print(load_chat_template(sys.argv[1], None).prompt([Message("user", "7+3?")]))
 try:
     load_chat_template(sys.argv[2], None)
 except BadInput as error:
     print(error)
-models.check(sys.argv[3], "", trust_remote_code=False)
+models.check(ModelSpec(source=sys.argv[3], revision="", trust_remote_code=False, max_length=0, cache_claim=""))
 print("torch" in sys.modules)
 import torch
 print(torch.ones(1).item())

@@ -12,7 +12,7 @@ import urllib.request
 import psutil
 import pytest
 import torch
-from conftest import RUN, TINY, answers, free_port, wait_until
+from conftest import RUN, TINY, answers, free_port, serve_command, wait_until
 from peft import PeftModel
 from small import a_spec
 from transformers import AutoModelForCausalLM
@@ -180,9 +180,7 @@ def test_a_fetched_folder_that_was_damaged_is_fetched_again(vllm_store, base, te
 def test_no_engine_outlives_a_server_killed_with_its_parent(tmp_path):
     """kill -9 of what started the server takes API server, engine and workers with it."""
     port = free_port()
-    command = ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-m", "maft.serve", "--store", str(tmp_path), "--run", RUN]
-    command += ["--model", str(TINY), "--host", "127.0.0.1", "--port", str(port), "--adapters", str(tmp_path / "adapters")]
-    command += ["--max-lora-rank", "8", "--max-loras", "2", "--max-cpu-loras", "4"]
+    command = ["setpriv", "--pdeathsig", "KILL", "--", *serve_command(tmp_path, tmp_path / "adapters", port)]
     output = f"stdout=open({str(tmp_path / 'log')!r}, 'w'), stderr=subprocess.STDOUT"
     script = f"import subprocess; subprocess.run({command!r}, {output})"
     parent = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "MAFT_DIE_WITH_PARENT": "1"})

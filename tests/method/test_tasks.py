@@ -12,11 +12,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maft.answers.extract import Kind
 from maft.errors import BadInput
-from maft.prepare.tasks import Split, Task, elsewhere, expression, load, problem, value
+from maft.prepare.tasks import Draw, Split, expression, from_other_task, load, problem, value
+from maft.spec import AnswerKind
 
-ARITHMETIC = Task("arithmetic", "", "", "number", 20, 10, seed=0, operands=6, minimum=0, maximum=29)
+ARITHMETIC = Draw("arithmetic", "", "", "number", 20, 10, seed=0, operands=6, minimum=0, maximum=29)
 JSONL = replace(ARITHMETIC, kind="jsonl", train=2, held_out=1)
 
 
@@ -183,7 +183,7 @@ def test_a_missing_object_of_a_store(tmp_path: Path) -> None:
     ("kind", "answer", "reference"),
     [("choice", "b", "B"), ("text", " New  York", "new york"), ("math", "$\\dfrac12$", "\\frac12"), ("number", "1,000", "1000")],
 )
-def test_references_are_canonical(tmp_path: Path, kind: Kind, answer: str, reference: str) -> None:
+def test_references_are_canonical(tmp_path: Path, kind: AnswerKind, answer: str, reference: str) -> None:
     source = write(tmp_path / "q.jsonl", [{"question": "q", "answer": answer}])
     [only] = load(replace(JSONL, source=source, answer=kind, train=1, held_out=0)).train
     assert only.answer == reference
@@ -526,7 +526,7 @@ def test_gsm8k_through_the_library(hub: Local) -> None:
     ],
 )
 def test_a_hub_that_cannot_be_reached_says_which_file_to_provide(
-    hub: Local, task: Task, field: str, source: str, columns: str
+    hub: Local, task: Draw, field: str, source: str, columns: str
 ) -> None:
     with pytest.raises(BadInput) as caught:
         load(task)
@@ -580,7 +580,7 @@ OTHER = replace(MMLU, section="evaluation.task", train=0, held_out=3)
 
 def test_another_tasks_questions_as_they_are(tmp_path: Path) -> None:
     source = write(tmp_path / "m.jsonl", [mmlu(i) for i in range(3)])
-    found = elsewhere(replace(OTHER, source=source), load(ARITHMETIC))
+    found = from_other_task(replace(OTHER, source=source), load(ARITHMETIC))
     assert sorted(p.question[:34] for p in found) == [f"Which of these is tallest, case {i}?" for i in range(3)]
     assert {p.answer for p in found} == {"C"}
 
@@ -589,25 +589,25 @@ def test_no_question_that_trains_or_probes_is_held_out(tmp_path: Path) -> None:
     source = write(tmp_path / "q.jsonl", questions(10))
     own = load(replace(JSONL, source=source, train=4, held_out=0, probe=3))
     other = replace(JSONL, source=source, section="evaluation.task", train=1, held_out=2)
-    ids = {p.id for p in elsewhere(other, own)}
+    ids = {p.id for p in from_other_task(other, own)}
     assert len(ids) == 2
     assert not ids & {p.id for p in (*own.train, *own.probe)}
     with pytest.raises(
         BadInput, match=r"evaluation.task.shots \+ evaluation.task.heldOut: 4 questions asked for, .* has 3 different ones"
     ):
-        elsewhere(replace(other, held_out=3), own)
+        from_other_task(replace(other, held_out=3), own)
 
 
 def test_expressions_that_train_are_not_held_out() -> None:
     own = load(replace(ARITHMETIC, operands=2, minimum=0, maximum=9, train=50, held_out=0))
     other = replace(ARITHMETIC, section="evaluation.task", operands=2, minimum=0, maximum=9, train=0, held_out=50)
-    assert not {p.id for p in elsewhere(other, own)} & {p.id for p in own.train}
+    assert not {p.id for p in from_other_task(other, own)} & {p.id for p in own.train}
 
 
 def test_worked_examples_stand_before_each_question_and_are_none_of_them(tmp_path: Path) -> None:
     source = write(tmp_path / "m.jsonl", [math(i) for i in range(1, 6)])
     task = replace(MATH, source=source, section="evaluation.task", train=2, held_out=3)
-    found = elsewhere(task, load(ARITHMETIC))
+    found = from_other_task(task, load(ARITHMETIC))
     examples = {p.question.rpartition("Question: ")[0] for p in found}
     assert len(examples) == 1
     shown = [n for n in range(1, 6) if f"Question: Share {n} pears" in min(examples)]
@@ -619,8 +619,8 @@ def test_worked_examples_stand_before_each_question_and_are_none_of_them(tmp_pat
     }
     bare = {p.id for p in load(replace(MATH, source=source, train=5, held_out=0)).train}
     assert {p.id for p in found} <= bare
-    assert elsewhere(task, load(ARITHMETIC)) == found
-    assert len({tuple(elsewhere(replace(task, seed=seed), load(ARITHMETIC))) for seed in range(5)}) > 1
+    assert from_other_task(task, load(ARITHMETIC)) == found
+    assert len({tuple(from_other_task(replace(task, seed=seed), load(ARITHMETIC))) for seed in range(5)}) > 1
 
 
 def test_examples_from_the_hub_come_from_its_training_part(hub: Local) -> None:
@@ -632,6 +632,6 @@ def test_examples_from_the_hub_come_from_its_training_part(hub: Local) -> None:
             }
         },
     )
-    found = elsewhere(replace(JSONL, kind="gsm8k", section="evaluation.task", train=1, held_out=3), load(ARITHMETIC))
+    found = from_other_task(replace(JSONL, kind="gsm8k", section="evaluation.task", train=1, held_out=3), load(ARITHMETIC))
     assert all(p.question.startswith("Question: train ") and "#### " in p.question for p in found)
     assert {p.question[-6:] for p in found} == {"test 0", "test 1", "test 2"}

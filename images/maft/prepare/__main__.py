@@ -4,6 +4,7 @@ Checks that the store can be written and honours conditional writes, that the mo
 template, that the source holds enough questions; then publishes `problems/` and `run.json`.
 """
 
+import contextlib
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +14,10 @@ from maft import __version__, models, program, records
 from maft.errors import BadInput
 from maft.prepare import tasks
 from maft.program import Assignment
-from maft.records import Commit, Problem
+from maft.records import Commit, Formatted, Problem
 from maft.spec import FORMAT, Spec, immutable_spec_json
 from maft.store import layout
+from maft.store.base import Missing, Store
 from maft.store.commits import committed, probe, publish
 from maft.summaries import PrepareSummary
 
@@ -28,6 +30,7 @@ def main(assignment: Assignment) -> PrepareSummary:
     """Publishes the problem sets once."""
     store, spec = assignment.store, assignment.spec
     prefix = f"{assignment.run}/{layout.PROBLEMS}"
+    _same_format(store, f"{assignment.run}/run.json")
     probe(store, f"{assignment.run}/")
     commit = committed(store, prefix)
     if commit is not None:
@@ -42,6 +45,12 @@ def main(assignment: Assignment) -> PrepareSummary:
         commit = publish(store, prefix, files, meta=_meta(spec))
     store.write(f"{assignment.run}/run.json", records.encode({"format": FORMAT, **commit.meta, "problems": _hashes(commit)}))
     return PrepareSummary(train=spec.task.train, held_out=spec.held_out_task.held_out, probe=spec.task.probe)
+
+
+def _same_format(store: Store, key: str) -> None:
+    """BadInput if another release's run lies there: nothing of it is overwritten."""
+    with contextlib.suppress(Missing):
+        records.decode(store.read(key), Formatted, f"{store.url}/{key}")
 
 
 def draw(spec: Spec) -> tasks.Split:

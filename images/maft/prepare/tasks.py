@@ -146,7 +146,7 @@ def problem(question: str, answer: str, kind: AnswerKind, where: str) -> Problem
     """A problem with its reference answer in canonical form; BadInput naming `where` if the answer is not of the kind."""
     reference = answers.canonical(answer, kind)
     if reference is None:
-        raise BadInput(f"{where}: answer {answer[:60]!r} is no {kind}; correct it or set draw.answer")
+        raise BadInput(f"{where}: answer {answer[:60]!r} is no {kind}; correct it or set task.answer")
     normalised = " ".join(question.casefold().split())
     return Problem(sha256(normalised.encode()).hexdigest()[:16], question, reference)
 
