@@ -14,17 +14,17 @@ from conftest import MOCK, resource, wait_until, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_plan import BASE as RESOURCE
-from test_plan import World, arguments, merged, run
+from test_plan import World, assignment, merged, run, vllm_flags
 
-from maft import adapters, evaluate, records
+from maft import adapters, evaluate, program, records
 from maft.compare import __main__ as compare
-from maft.debate import session as debate
+from maft.debate import __main__ as debate
 from maft.records import Transcript
-from maft.serve import __main__ as serve
 from maft_operator.local import gpus
 from maft_operator.plan import compare as planned
 from maft_operator.plan import graph as plan
-from maft_operator.plan.graph import Graph, Observed, TaskState, step
+from maft_operator.plan.graph import Graph
+from maft_operator.plan.step import Observed, ServerState, TaskState, step
 from maft_operator.spec.methods import METHODS
 from maft_operator.spec.parse import parse
 from maft_operator.spec.schema import BadSpec
@@ -52,8 +52,7 @@ def test_the_table_names_every_run_and_waits_for_its_numbers() -> None:
     made, runs = compared(iterations=2)
     last = made.tasks[-1]
     assert (last.name, last.kind, made.tasks.index(last)) == ("r-compare", "compare", len(made.tasks) - 1)
-    parsed = compare.parser().parse_args(plan.command(last, {})[2:])
-    rows = [compare._compared(text) for text in parsed.compared]
+    rows = program.decode(compare.PARSER.parse_args(plan.command(last, {})[2:])).compared
     assert [(r.method, r.seed) for r in rows] == list(runs) == [(m, s) for m in METHODS for s in (0, 1)]
     assert {f"{r.run}-{r.iteration}-evaluate" for r in rows} <= set(last.needs)
     assert {r.iteration for r in rows if r.method in ("base", "majority", "equal-sample-majority", "debate")} == {0}
@@ -77,10 +76,10 @@ def test_tasks_that_ask_know_the_group_and_the_one_server() -> None:
     for task in made.tasks:
         assert task.servers in ((), ("r-server",))
         if task.servers:
-            parsed = arguments(task, {"debate": debate, "evaluate": evaluate})
-            assert (parsed.group, parsed.run.startswith("ns/r-")) == ("ns/r", True)
+            given_ = assignment(task, {"debate": debate, "evaluate": evaluate})
+            assert (given_.group, given_.questions, given_.run.startswith("ns/r-")) == ("ns/r", "ns/r", True)
         elif task.kind == "train":
-            assert "--group" not in task.flags
+            assert not any(flag.startswith("--group") for flag in plan.command(task, {}))
 
 
 @pytest.mark.parametrize("topology", ["Shared", "PerAgent"])
@@ -97,15 +96,15 @@ def test_tasks_that_ask_know_the_group_and_the_one_server() -> None:
 def test_the_server_has_room_for_the_most_demanding_method(topology: str, methods: str, agents: int, loras: int, kept: int) -> None:
     """Whatever the resource says: here one server has the adapters of all agents."""
     made, _ = compared(methods, agents=agents, inference={"topology": topology})
-    known, _ = serve.parser().parse_known_args(plan.serve(made.servers[0])[2:])
-    assert (known.max_loras, known.max_cpu_loras) == (loras, kept)
-    assert known.run == "ns/r"
+    flags = vllm_flags(made.servers[0])
+    assert (flags["--max-loras"], flags["--max-cpu-loras"]) == (str(loras), str(kept))
+    assert "--run=ns/r" in plan.serve(made.servers[0])
 
 
 def test_of_many_agents_the_most_demanding_method_counts_too() -> None:
     made, _ = compared("without-critics,cooperative", agents=20, inference={"topology": "Shared"})
-    known, _ = serve.parser().parse_known_args(plan.serve(made.servers[0])[2:])
-    assert (known.max_loras, known.max_cpu_loras) == (16, 80)
+    flags = vllm_flags(made.servers[0])
+    assert (flags["--max-loras"], flags["--max-cpu-loras"]) == ("16", "80")
 
 
 worlds = st.fixed_dictionaries(
@@ -156,21 +155,23 @@ def test_what_is_done_is_not_done_again() -> None:
     done = {name: TaskState("succeeded") for name in ("r-0-prepare", "r-base-0-0-evaluate")}
     [server] = step(made, Observed(done, {})).create
     assert server.name == "r-server"
-    [task] = step(made, Observed(done, {"r-server": plan.ServerState(ready=True)})).create
+    [task] = step(made, Observed(done, {"r-server": ServerState(ready=True)})).create
     assert task.name == "r-debate-0-0-evaluate"
 
 
 def test_servers_hand_over_their_gpus_where_the_resource_says_so() -> None:
-    assert compared(inference={"lifetime": "Phase"})[0].hand_over
-    assert not compared(inference={"lifetime": "Run"})[0].hand_over
+    assert compared(inference={"lifetime": "Phase"})[0].servers_release_gpus
+    assert not compared(inference={"lifetime": "Run"})[0].servers_release_gpus
     gpus.fits(compared(inference={"lifetime": "Phase"}, training={"topology": "Shared"})[0], 1)
 
 
 def test_the_resources_own_method_and_baselines_do_not_matter() -> None:
     plain, _ = compared("debate,union")
     odd, _ = compared("debate,union", method="star", evaluation={"baselines": ["base"]})
-    without_spec = [t for t in odd.tasks if t.kind != "prepare"]
-    assert without_spec == [t for t in plain.tasks if t.kind != "prepare"]
+    urls = {"r-server": ["http://h"]}
+    commands = [{t.name: plan.command(t, urls) for t in made.tasks if t.kind != "prepare"} for made in (plain, odd)]
+    assert commands[0] == commands[1]
+    assert vllm_flags(plain.servers[0]) == vllm_flags(odd.servers[0])
 
 
 @pytest.mark.parametrize(
