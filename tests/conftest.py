@@ -15,6 +15,7 @@ import yaml
 from clusters import cluster_fixture  # noqa: F401 - the fixture `cluster`
 from hypothesis import settings
 from installed import maft_fixture, namespace_fixture, pushed_fixture  # noqa: F401 - `maft`, `namespace`, `pushed`
+from prepared import pytest_collection_finish  # noqa: F401 - a hook
 from small import MOCK, ROOT, TINY, a_spec, resource  # noqa: F401 - tests take them from here
 
 from maft.spec import immutable_spec_json
@@ -25,16 +26,25 @@ if not os.environ.get("CI"):  # there hypothesis has a profile of its own, witho
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as maft.local sets it: servers and tests share the cores
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Groups of tests that share one cluster or one vLLM server, else a file each; the longest group begins, and ends with the tests
+GROUPS = ("cluster", "engine", "run")  # the longest first; the tests of the first two share a cluster, a vLLM server
+
+
+@pytest.hookimpl(wrapper=True)  # groups before xdist reads them, the order after pytest has made its own
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Groups of tests for two workers: first those of GROUPS, which last longest, then a file each. A group ends with the tests
     about what all the others did."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
-    items.sort(key=lambda item: (_group(item) != "cluster", item.get_closest_marker("afterwards") is not None))
+    yield
+    items.sort(key=lambda item: (_rank(item), item.get_closest_marker("afterwards") is not None))
 
 
 def _group(item: pytest.Item) -> str:
-    return next((mark for mark in ("cluster", "engine") if item.get_closest_marker(mark)), item.path.name)
+    return next((mark for mark in GROUPS[:2] if item.get_closest_marker(mark)), item.path.name)
+
+
+def _rank(item: pytest.Item) -> int:
+    return next((rank for rank, mark in enumerate(GROUPS) if item.get_closest_marker(mark)), len(GROUPS))
 
 
 def free_port() -> int:

@@ -141,10 +141,10 @@ def helm_here(maft: Installed, *arguments: str, namespace: str = SYSTEM, values:
 
 @pytest.fixture(scope="session", name="pushed")
 def pushed_fixture(cluster: Cluster) -> tuple[str, str]:
-    """PREFIX and TAG of the images of these sources, in the cluster's registry."""
+    """PREFIX and TAG of the images of these sources, in the cluster's registry; they are built before (prepare.py)."""
     if not cluster.registry:
         pytest.skip("needs the project's own cluster: of another one neither a registry nor a bucket is known")
-    command = [sys.executable, str(ROOT / "tests" / "support" / "cluster" / "images.py"), "--push"]
+    command = [sys.executable, str(ROOT / "tests" / "support" / "cluster" / "images.py"), "--engine=buildah", "--push"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     name = json.loads((ROOT / ".cache" / "images.json").read_text())["operator"]
