@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from _pytest.nodeid import NodeId
 from clusters import cluster_fixture  # noqa: F401 - the fixture `cluster`
 from hypothesis import settings
 from installed import maft_fixture, namespace_fixture, pushed_fixture  # noqa: F401 - `maft`, `namespace`, `pushed`
@@ -36,6 +37,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
     yield
+    for item in items:  # xdist writes the group to a field that pytest reads no more since 9.2
+        if grouped := vars(item).get("_nodeid"):
+            item._id = NodeId.parse(grouped)
     items.sort(key=lambda item: (_rank(item), item.get_closest_marker("afterwards") is not None))
 
 
