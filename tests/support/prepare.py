@@ -35,8 +35,9 @@ LOGS = ROOT / ".cache" / "prepare"
 LOG_TAIL = 3000  # characters shown of what failed
 PATIENCE = 2.0  # seconds without a word
 PYTHON = str(ROOT / ".venv" / "bin" / "python")
-# Names of markers, but for the first and the last: the environment itself, and the cluster up, with the images in its registry.
-NEEDS = ("environment", "s3", "tools", "cluster", "up")
+# The project's environment; what tests of a marker need; the project's images; and that the cluster is up and has them.
+NEEDS = ("environment", "s3", "tools", "cluster", "images", "up")
+OWN = {"cluster", "images", "up"}  # of the project's own cluster
 # Each group first that takes longest: the others' steps fill the time beside it.
 TOOLS = {
     "cluster": ("kube", "containerd", "coredns", "registry", "versitygw", "helm", "pause", "prometheus-operator"),
@@ -67,8 +68,10 @@ class Step:
         except subprocess.TimeoutExpired:
             say(f"{self.what} ...")
             code = process.wait()
-            say(f"{self.what}: ready after {time.monotonic() - begun:.0f} s" if code == 0 else f"{self.what}: failed")
+            if code == 0:
+                say(f"{self.what}: ready after {time.monotonic() - begun:.0f} s")
         if code:
+            say(f"{self.what}: failed")
             raise Failed(f"{self.what} failed; the end of {log}:\n{log.read_text(errors='replace')[-LOG_TAIL:]}")
 
 
@@ -81,11 +84,14 @@ def say(text: str) -> None:
 def downloads(needs: set[str]) -> list[Step]:
     """What mostly waits for the network, one after the other: there is one package manager, and images need its programs."""
     steps = []
-    if packages := host.KINDS if "cluster" in needs else ("prometheus",) if "tools" in needs and host.can_install() else ():
+    packages = [kind for kind in ("cluster", "images") if kind in needs]
+    if "cluster" in needs or ("tools" in needs and host.can_install()):
+        packages.append("prometheus")
+    if packages:
         steps.append(Step("packages", (sys.executable, str(CLUSTER / "host.py"), *packages)))
     if "environment" in needs:
         steps.append(Step("environment", ("make", "--no-print-directory", "env")))
-    if "cluster" in needs:
+    if "images" in needs:
         steps.append(Step("images", (PYTHON, str(CLUSTER / "images.py"), "--engine=buildah")))
     return steps
 
@@ -138,17 +144,17 @@ def bring_up() -> None:
 
 def possible(needs: set[str]) -> set[str]:
     """Without what this machine cannot have, which is said; where tests must not be left out, Failed."""
-    if not needs & {"cluster", "up"}:
+    if not needs & OWN:
         return needs
-    if os.environ.get("KUBECONFIG", str(KUBECONFIG)) != str(KUBECONFIG):
+    if os.environ.get("KUBECONFIG") not in (None, "", str(KUBECONFIG)):
         say("cluster: the one of KUBECONFIG is used")
-        return needs - {"cluster", "up"} | {"tools"}
+        return needs - OWN
     why = host.unable()
     if why and (os.environ.get("CI") or os.environ.get("MAFT_REQUIRE_CLUSTER")):
         raise Failed(f"{why}; or set KUBECONFIG to a cluster of yours")
     if why:
         say(f"no cluster: {why}; its tests are left out")
-    return needs - {"cluster", "up"} if why else needs | {"cluster"}
+    return needs - OWN if why else needs
 
 
 def cluster(command: str) -> int:
@@ -200,6 +206,8 @@ def main() -> int:
     except Failed as why:
         print(f"prepare: failed: {why}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # what ran has heard it too
+        return 130
 
 
 if __name__ == "__main__":

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).with_name("prepare.py")
-NEEDS = ("s3", "tools", "cluster")  # markers, and what prepare.py makes for them
+MARKERS = ("s3", "tools", "cluster")  # and what prepare.py makes for each is called the same
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    needs = [need for need in NEEDS if any(item.get_closest_marker(need) for item in session.items)]
+    needs = [marker for marker in MARKERS if any(item.get_closest_marker(marker) for item in session.items)]
+    if any("pushed" in getattr(item, "fixturenames", ()) for item in session.items):
+        needs.append("images")
     if not needs or session.config.option.collectonly or os.environ.get("MAFT_PREPARED"):
         return
     with session.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
