@@ -39,7 +39,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     yield
     for item in items:  # xdist writes the group to a field that pytest reads no more since 9.2
         if grouped := vars(item).get("_nodeid"):
-            item._id = NodeId.parse(grouped)
+            path, *names = grouped.split("::")
+            item._id = NodeId(path=path, names=tuple(names))
     items.sort(key=lambda item: (_rank(item), item.get_closest_marker("afterwards") is not None))
 
 

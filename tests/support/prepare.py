@@ -41,7 +41,7 @@ OWN = {"cluster", "images", "up"}  # of the project's own cluster
 # Each group first that takes longest: the others' steps fill the time beside it.
 TOOLS = {
     "cluster": ("kube", "containerd", "coredns", "registry", "versitygw", "helm", "pause", "prometheus-operator"),
-    "tools": ("helm", "helm-docs"),
+    "tools": ("helm", "helm-docs", "registry", "actionlint"),
     "s3": ("versitygw",),
 }
 
