@@ -27,13 +27,9 @@ if not os.environ.get("CI"):  # there hypothesis has a profile of its own, witho
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as maft.local sets it: servers and tests share the cores
 
 
-GROUPS = ("cluster", "engine", "run")  # the longest first; the tests of the first two share a cluster, a vLLM server
-
-
 @pytest.hookimpl(wrapper=True)  # groups before xdist reads them, the order after pytest has made its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """Groups of tests for two workers: first those of GROUPS, which last longest, then a file each. A group ends with the tests
-    about what all the others did."""
+    """Groups of tests for two workers: first those that last longest. A group ends with the tests about what its others did."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
     yield
@@ -41,15 +37,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
         if grouped := vars(item).get("_nodeid"):
             path, *names = grouped.split("::")
             item._id = NodeId(path=path, names=tuple(names))
-    items.sort(key=lambda item: (_rank(item), item.get_closest_marker("afterwards") is not None))
+    items.sort(key=_place)
 
 
 def _group(item: pytest.Item) -> str:
-    return next((mark for mark in GROUPS[:2] if item.get_closest_marker(mark)), item.path.name)
+    """Tests share a vLLM server or, on the cluster, an operator that some of them kill and replace; else each file is a group.
+    The runs with vLLM pods go beside those tests: for them nothing is to change."""
+    if item.get_closest_marker("engine"):
+        return "engine"
+    return "cluster" if "maft" in getattr(item, "fixturenames", ()) else item.path.name
 
 
-def _rank(item: pytest.Item) -> int:
-    return next((rank for rank, mark in enumerate(GROUPS) if item.get_closest_marker(mark)), len(GROUPS))
+def _place(item: pytest.Item) -> tuple[bool, ...]:
+    """For sorting: False comes first."""
+    marked = {mark.name for mark in item.iter_markers()}
+    return (
+        _group(item) != "cluster",
+        "engine" not in marked,
+        "cluster" not in marked,  # the runs with vLLM pods, before others replace the operator
+        "run" not in marked,
+        "afterwards" in marked,
+    )
 
 
 def free_port() -> int:

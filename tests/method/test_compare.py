@@ -338,6 +338,7 @@ def test_again_with_other_methods_makes_another_table_and_nothing_else(finished:
     assert whole_compare(folder, CHOSEN) and result(folder) == rows
 
 
+@pytest.mark.nightly  # a comparison is one graph, resumed as a run is: test_run.py
 @pytest.mark.run
 @pytest.mark.timeout(900)
 def test_kill_9_then_the_same_command_ends_with_the_same_table(

@@ -1,6 +1,9 @@
 """maft on a cluster as a user has it: the images, the CRD, the operator as a pod under its own rights, a bucket with the model."""
 
+import contextlib
+import fcntl
 import json
+import os
 import subprocess
 import sys
 import uuid
@@ -157,9 +160,25 @@ def maft_fixture(cluster: Cluster, pushed: tuple[str, str]) -> Iterator[Installe
     """The operator, running, and the demo's model in a bucket."""
     kube = Kube(Path(cluster.kubeconfig))
     installed = Installed(kube, cluster, *pushed)
-    upload(installed)
-    install(installed)
+    with _first_worker() as first:
+        if first:
+            upload(installed)
+            install(installed)
     yield installed
+
+
+@contextlib.contextmanager
+def _first_worker() -> Iterator[bool]:
+    """Whether no other worker of this test session has been here; one at a time. What one has installed, the other finds."""
+    session = os.environ.get("PYTEST_XDIST_TESTRUNUID", "")
+    with (ROOT / ".cache" / "installed-by").open("a+") as note:
+        fcntl.flock(note, fcntl.LOCK_EX)
+        note.seek(0)
+        first = not session or note.read() != session
+        yield first
+        if first:  # not where installing has failed: the other worker tries again, and says so too
+            note.truncate(0)
+            note.write(session)
 
 
 def served(kube: Kube) -> bool:
