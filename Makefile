@@ -1,10 +1,15 @@
-# make demo: the environment, then the main job on real input. make test: the environment, then all tests.
-# Everything is installed below this folder; a second run starts at once.
+# make demo: the environment, then the main job on real input. make test: the environment and whatever else tests need, then the tests.
+# Packages are installed below this folder, tools and images kept in the user's cache; a second run starts at once.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
+PREPARE := $(or $(PYTHON),python3) tests/support/prepare.py
+LINT := echo "== lint, types, layers" && $(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && .venv/bin/lint-imports
+# Two workers take group by group, in the order of conftest.py: what takes longest begins.
+PYTEST := $(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+TESTS := echo "== tests" && $(PYTEST)
 
-.PHONY: help env demo test unit lint release-check images cluster cluster-down cluster-status tiny clean
+.PHONY: help env demo prepare test nightly unit lint release-check images cluster cluster-down cluster-status tiny clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -18,18 +23,20 @@ demo: env ## multiagent finetuning of the tiny model: table, report
 	@echo "== demo: maft run examples/arithmetic.yaml"
 	@.venv/bin/maft run examples/arithmetic.yaml --dir runs
 
-test: env ## all tests, with real vLLM servers and a real S3 server
-	@for tool in versitygw helm helm-docs; do scripts/build-tool.sh $$tool >/dev/null || exit; done
-	@echo "== lint, types, layers"
-	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && .venv/bin/lint-imports
-	@echo "== tests"
-	@$(PY) -m pytest -n 2 --dist loadgroup
+prepare: ## all that tests need, built, installed and running: tools, images, a cluster (the first time about a quarter of an hour)
+	@$(PREPARE)
+
+test: ## prepares, then style, types and the tests: real vLLM servers, a real S3 server, a real cluster
+	@$(PREPARE) -- bash -c '$(LINT) && $(TESTS) -m "not nightly"'
+
+nightly: ## the same with all tests: also those that take long by nature
+	@$(PREPARE) -- bash -c '$(LINT) && $(TESTS)'
 
 unit: env ## the fast tests alone
-	@$(PY) -m pytest -m "not engine and not s3 and not run and not cluster" -q
+	@$(PYTEST) -q -m "not (engine or s3 or run or cluster or tools or programs or nightly)"
 
 lint: env ## style, types, layers
-	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && .venv/bin/lint-imports
+	@$(LINT)
 
 release-check: env ## the steps of a release against a registry on this machine (docker, or root on Debian)
 	@$(PY) scripts/release_check.py --images operator

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Builds the programs of one Go module of tests/support/tools or tests/support/cluster/tools, pinned by its go.sum, and prints the folder they
-# are in, or the folder of a module that is wanted for its files: scripts/build-tool.sh NAME. Builds are kept, keyed by what they
-# are made of, in ${MAFT_CLUSTER_CACHE:-~/.cache/maft-cluster}, for other clones of this repository as well. Needs Go, or uv or pip
-# to get it.
+# are in, or the folder of a module that is wanted for its files: scripts/build-tool.sh [--there] NAME. Builds are kept, keyed by what
+# they are made of, in ${MAFT_CLUSTER_CACHE:-~/.cache/maft-cluster}, for other clones of this repository as well. Needs Go, or uv or
+# pip to get it. --there: builds nothing, and fails where that would be needed.
 set -eu
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
@@ -53,13 +53,16 @@ flags() {
         " -X $helm.k8sVersionMajor=1 -X $helm.k8sVersionMinor=$minor"
 }
 
-name=${1:?usage: scripts/build-tool.sh NAME}
+only_there=
+[ "${1-}" != --there ] || { only_there=yes; shift; }
+name=${1:?usage: scripts/build-tool.sh [--there] NAME}
 module=$root/tests/support/tools/$name
 [ -d "$module" ] || module=$root/tests/support/cluster/tools/$name
 [ -d "$module" ] || { say "failed: no module $name"; exit 1; }
 key=$(cd "$module" && cat go.mod go.sum ./*.go 2>/dev/null | sha256sum | cut -c 1-12)
 dest=$cache/tools/$name-$key
 if [ ! -d "$dest" ]; then
+    [ -z "$only_there" ] || { say "failed: $name is not built; run: make prepare"; exit 1; }
     go=go
     recent "$go" || go=$cache/go/go/bin/go
     recent "$go" || install_go

@@ -116,7 +116,8 @@ def pushed_images(prefix: str, names: Sequence[str]) -> Iterator[str]:
 
     chosen = engine()
     try:
-        base = chosen.base()
+        chosen.prepare()
+        base = chosen.python
     except (Unable, RuntimeError) as error:
         raise Failed(str(error)) from None
     with chosen.alone(), tempfile.TemporaryDirectory() as lent:

@@ -17,6 +17,7 @@ from maft_operator.cluster import rbac as rights
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
+pytestmark = pytest.mark.tools
 LEASE = {(r.group, r.resource, v) for r in rights.OWN for v in r.verbs}
 WATCHED = {(r.group, r.resource, v) for r in rights.WATCHED for v in r.verbs}
 ISOLATING = {(r.group, r.resource, v) for r in rights.ISOLATING for v in r.verbs}

@@ -44,6 +44,7 @@ def test_an_operator_without_rights_names_each_and_ends(limited):
     assert len([line for line in lines if "may not" in line]) == len(asked(rights.WATCHED)) + len(asked(rights.OWN))
 
 
+@pytest.mark.programs
 def test_an_operator_without_a_cluster_says_so(tmp_path):
     command = [sys.executable, "-m", "maft_operator", "operator", "--port", "0"]
     done = subprocess.run(

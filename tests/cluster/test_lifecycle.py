@@ -83,6 +83,7 @@ def test_a_baseline_is_a_resource_like_any_other(maft, namespace, tmp_path):
     assert "majority-finetuning, iteration 1" in page and "Held-out accuracy of the majority" in page
 
 
+@pytest.mark.nightly  # once, in mid-debate: test_audit.py; at any point: test_plan.py
 def test_suspending_five_times_changes_nothing(maft, namespace, reference):
     """Each time at another point of the run; suspended, no pod of the run works."""
     kube = maft.kube

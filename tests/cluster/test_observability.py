@@ -152,6 +152,7 @@ def operator_registry() -> CollectorRegistry:
     return metrics.registry
 
 
+@pytest.mark.tools
 @pytest.mark.parametrize("registry", [operator_registry(), *metrics_reference.registries()])
 def test_promtool_has_nothing_to_say_of_our_names(registry):
     done = promtool("check", "metrics", text=generate_latest(registry).decode())
@@ -254,11 +255,13 @@ def test_the_chart_copies_the_labels_that_queries_use():
 # --- alerts and runbooks ---
 
 
+@pytest.mark.tools
 def test_rules_are_valid():
     done = promtool("check", "rules", str(RULES))
     assert done.returncode == 0 and f"{len(ALERTS)} rules found" in done.stdout, done.stdout + done.stderr
 
 
+@pytest.mark.tools
 def test_each_alert_fires_where_it_should_and_only_there():
     done = promtool("test", "rules", str(ROOT / "tests" / "cluster" / "alerts_test.yaml"))
     assert done.returncode == 0, done.stdout + done.stderr

@@ -11,7 +11,7 @@ from conftest import ROOT, TINY
 from installed import BUCKET, Installed, make_namespace
 from kube import Json
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.cluster, pytest.mark.engine, pytest.mark.timeout(1500)]
 LIMIT = 900.0  # seconds for a run with vLLM on two cores
 
 
@@ -162,6 +162,7 @@ def test_a_damaged_adapter_fails_the_run_with_its_name(maft, shared):
     maft.kube.wait(lambda: not maft.kube.list("Deployment", namespace), 30)
 
 
+@pytest.mark.nightly  # the same disturbances without vLLM: test_lifecycle.py; an agent each with vLLM: test_vllm_run.py
 def test_an_agent_each_with_disturbances(maft, namespace):
     """PerAgent with two agents: a vLLM pod is deleted in mid-debate, a training pod in mid-training, and the run completes."""
     kube = maft.kube

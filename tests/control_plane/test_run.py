@@ -125,7 +125,14 @@ def test_the_report_can_be_made_again(whole):
 
 @pytest.mark.parametrize(
     ("stage", "victim"),
-    [("1-debate", "maft"), ("1-train", "maft"), ("1-debate", "program"), ("1-train", "program"), ("2-evaluate", "maft")],
+    [
+        ("1-debate", "maft"),
+        ("1-train", "program"),
+        # The same two kills, of the same three programs.
+        pytest.param("1-train", "maft", marks=pytest.mark.nightly),
+        pytest.param("1-debate", "program", marks=pytest.mark.nightly),
+        pytest.param("2-evaluate", "maft", marks=pytest.mark.nightly),
+    ],
 )
 def test_kill_9_then_the_same_command_ends_with_the_same_bytes(whole, tmp_path, stage, victim):
     process = start(tmp_path, resource(iterations=2), MOCK_LATENCY="0.02")
@@ -231,8 +238,9 @@ def test_two_agents_with_a_server_and_a_trainer_each_handing_over(tmp_path):
     "debate",
     [
         {"mode": "fast", "rounds": 3, "minAgreement": 2},
-        {"summarize": False, "cooperative": True},
-        {"rounds": 1, "critics": False},
+        # What is asked in these is shown in test_debate.py.
+        pytest.param({"summarize": False, "cooperative": True}, marks=pytest.mark.nightly),
+        pytest.param({"rounds": 1, "critics": False}, marks=pytest.mark.nightly),
     ],
     ids=["fast", "cooperative-without-summaries", "one-round"],
 )

@@ -12,7 +12,11 @@ pytestmark = pytest.mark.engine
 
 
 @pytest.mark.parametrize(
-    ("topology", "lifetime", "agents"), [("Shared", "Run", 3), ("PerAgent", "Phase", 2)], ids=["shared-run", "per-agent-phase"]
+    ("topology", "lifetime", "agents"),
+    [
+        pytest.param("Shared", "Run", 3, id="shared-run", marks=pytest.mark.nightly),  # on a cluster: test_on_cluster.py
+        pytest.param("PerAgent", "Phase", 2, id="per-agent-phase"),
+    ],
 )
 def test_a_small_run(tmp_path, topology, lifetime, agents):
     spec = resource(

@@ -20,6 +20,7 @@ from maft import adapters, evaluate, program, records
 from maft.compare import __main__ as compare
 from maft.debate import __main__ as debate
 from maft.records import Transcript
+from maft_operator.__main__ import main
 from maft_operator.local import gpus
 from maft_operator.plan import compare as planned
 from maft_operator.plan import graph as plan
@@ -338,6 +339,7 @@ def test_again_with_other_methods_makes_another_table_and_nothing_else(finished:
     assert whole_compare(folder, CHOSEN) and result(folder) == rows
 
 
+@pytest.mark.nightly  # a comparison is one graph, resumed as a run is: test_run.py
 @pytest.mark.run
 @pytest.mark.timeout(900)
 def test_kill_9_then_the_same_command_ends_with_the_same_table(
@@ -372,8 +374,9 @@ def test_kill_9_then_the_same_command_ends_with_the_same_table(
         (["--set", "debate.rounds=1", "--set", "debate.critics=false"], "is about debate, and debate.rounds is 1"),
     ],
 )
-def test_wrong_commands_are_one_line(tmp_path: Path, more: list[str], says: str) -> None:
-    line = [*MAFT, str(write(tmp_path / "run.yaml", SPEC)), "--dir", str(tmp_path / "runs"), *more]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and says in done.stderr
+def test_wrong_commands_are_one_line(tmp_path: Path, more: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", str(write(tmp_path / "run.yaml", SPEC)), "--dir", str(tmp_path / "runs"), *more])
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and said.count("\n") == 1 and says in said
     assert not (tmp_path / "runs").exists()

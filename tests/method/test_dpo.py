@@ -301,6 +301,7 @@ model.save_pretrained(sys.argv[3], safe_serialization=True)
 """
 
 
+@pytest.mark.programs
 def test_sft_is_byte_by_byte_the_plain_loop(base, template, tmp_path):
     dialogues = [(Message("user", f"What is {i}+2*2?"), Message("assistant", f"2*2=4. Answer: {i + 4}")) for i in range(10)]
     examples = [template.tokens(messages, every_turn=False) for messages in dialogues]

@@ -261,6 +261,7 @@ print(torch.ones(1).item())
 """
 
 
+@pytest.mark.programs
 def test_configurations_and_tokenizers_need_no_torch(folder: Path, tmp_path: Path) -> None:
     """As in programs that only ask servers: transformers would import it. Who needs it finds it all the same."""
     config = json.loads((folder / "tokenizer_config.json").read_text())

@@ -64,6 +64,7 @@ def test_the_environment_tells_the_plugin_where_adapters_are():
     assert found["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize(
     ("model", "says"),
     [({"source": "/nowhere"}, "error: model.source: /nowhere is no model folder"), ({}, "Address already in use")],

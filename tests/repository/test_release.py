@@ -15,6 +15,7 @@ from conftest import ROOT
 sys.path.insert(0, str(ROOT / "scripts"))
 import release_check
 
+pytestmark = pytest.mark.tools
 RELEASE = ROOT / "scripts" / "release.sh"
 NOTES = ROOT / "scripts" / "release_notes.py"
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]

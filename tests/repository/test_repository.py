@@ -11,25 +11,32 @@ from conftest import ROOT
 
 import maft
 import maft_operator
+from maft_operator.__main__ import main
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
 EXAMPLES = sorted(p.stem for p in (ROOT / "examples").glob("*.yaml"))
 
 
+def maft_says(capsys, *line):
+    """What the command prints that succeeds, in this process."""
+    with pytest.raises(SystemExit) as ended:
+        main(line)
+    assert not ended.value.code
+    return capsys.readouterr().out
+
+
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_golden_plans(example):
+def test_golden_plans(example, capsys, monkeypatch):
     """`maft plan examples/X.yaml > examples/X.plan` after a change that means it."""
-    command = [sys.executable, "-m", "maft_operator", "plan", f"examples/{example}.yaml"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
-    assert done.stdout == (ROOT / "examples" / f"{example}.plan").read_text()
+    monkeypatch.chdir(ROOT)
+    assert maft_says(capsys, "plan", f"examples/{example}.yaml") == (ROOT / "examples" / f"{example}.plan").read_text()
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_examples_are_valid(example):
-    command = [sys.executable, "-m", "maft_operator", "validate", f"examples/{example}.yaml"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
-    assert done.returncode == 0 and done.stdout.endswith("is valid\n")
+def test_examples_are_valid(example, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert maft_says(capsys, "validate", f"examples/{example}.yaml").endswith("is valid\n")
 
 
 def test_the_reference_is_made_from_the_schema():
@@ -82,11 +89,11 @@ def test_recipes_name_tests_that_exist():
 
 
 @pytest.mark.parametrize("command", ["run", "compare", "plan", "validate", "report", "operator"])
-def test_help_says_what_a_command_does(command):
-    done = subprocess.run([sys.executable, "-m", "maft_operator", command, "--help"], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0 and len(done.stdout) > 300
+def test_help_says_what_a_command_does(command, capsys):
+    assert len(maft_says(capsys, command, "--help")) > 300
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("program", ["prepare", "debate", "train", "evaluate", "report", "compare", "serve"])
 def test_programs_explain_their_flags(program):
     done = subprocess.run([sys.executable, "-m", f"maft.{program}", "--help"], capture_output=True, text=True, timeout=60)
@@ -97,7 +104,7 @@ def test_programs_explain_their_flags(program):
 def test_make_targets_of_the_readme_exist():
     targets = re.findall(r"^make (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE)
     makefile = (ROOT / "Makefile").read_text()
-    assert set(targets) == {"demo", "test"}
+    assert set(targets) - {"nightly"} == {"demo", "test"}
     assert all(re.search(rf"^{t}:", makefile, re.MULTILINE) for t in targets)
 
 

@@ -17,6 +17,7 @@ JOBS = [
 ]
 
 
+@pytest.mark.tools
 def test_actionlint_has_nothing_to_say():
     done = subprocess.run([helm.folder("actionlint") / "actionlint", *WORKFLOWS], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,7 +1,8 @@
 """The Kubernetes cluster that tests marked `cluster` use: the one of KUBECONFIG, else the project's own (tests/support/cluster/).
 
-The own one is started where it is not up, and ended again at the end of the session that started it, unless MAFT_KEEP_CLUSTER is
-set. Where it cannot run, these tests are skipped; with CI or MAFT_REQUIRE_CLUSTER set they fail instead.
+`make test` has built and started the own one before (prepare.py). A session on its own, for which all is built when its tests are
+collected (prepared.py), starts it in some seconds and ends it again, unless MAFT_KEEP_CLUSTER is set. Where it cannot run, these
+tests are skipped; with CI or MAFT_REQUIRE_CLUSTER set they fail instead.
 """
 
 import json
@@ -14,12 +15,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from prepare import host
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tests" / "support" / "cluster" / "cluster.py"
 FACTS = ROOT / ".cache" / "cluster" / "cluster.json"
-HOST_ADDRESS = "10.245.0.1"  # OUTSIDE_IP of cluster/settings.py: this machine's end of the pair that leads to the pods
-NEEDED = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}  # bits of CapEff
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +43,14 @@ def cluster_fixture() -> Iterator[Cluster]:
     if given and given != _facts().get("kubeconfig"):
         yield Cluster(given)
         return
-    if why := _unable():
+    if why := host.unable():
         _do_without(why)
     found_up = _run("status").returncode == 0
-    if not (found_up and FACTS.exists()):  # one that is up and well is used as it is: `up` would replace one of other sources
-        started = _run("up")
-        if started.returncode:
-            pytest.fail(f"the cluster does not start: {started.stdout[-3000:]}", pytrace=False)
+    started = _run("use")
+    if started.returncode:
+        pytest.fail(f"the cluster does not start: {started.stdout[-3000:]}", pytrace=False)
     known = {field.name for field in fields(Cluster)}
-    facts = {"host_address": HOST_ADDRESS, **_facts()}
-    yield Cluster(**{name: value for name, value in facts.items() if name in known})
+    yield Cluster(**{name: value for name, value in _facts().items() if name in known})
     if not found_up and not os.environ.get("MAFT_KEEP_CLUSTER"):
         _run("down")
 
@@ -60,17 +58,6 @@ def cluster_fixture() -> Iterator[Cluster]:
 def _facts() -> dict[str, Any]:
     """What the own cluster wrote down about itself, if it ever was up."""
     return dict(json.loads(FACTS.read_text())) if FACTS.exists() else {}
-
-
-def _unable() -> str:
-    """Why this machine cannot run it; empty if it can."""
-    if sys.platform != "linux":
-        return "the test cluster needs Linux"
-    if os.geteuid() != 0:
-        return "the test cluster needs root"
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    lacking = [name for name, bit in NEEDED.items() if not int(status["CapEff"], 16) >> bit & 1]
-    return f"the test cluster needs {' and '.join(lacking)}" if lacking else ""
 
 
 def _do_without(why: str) -> NoReturn:

@@ -16,8 +16,8 @@ Json = dict[str, Any]
 
 @functools.cache
 def folder(name: str) -> Path:
-    """What scripts/build-tool.sh has built or fetched, the first time in a minute or two."""
-    done = subprocess.run([ROOT / "scripts" / "build-tool.sh", name], capture_output=True, text=True)
+    """What scripts/build-tool.sh has built or fetched before (prepare.py)."""
+    done = subprocess.run([ROOT / "scripts" / "build-tool.sh", "--there", name], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return Path(done.stdout.strip())
 

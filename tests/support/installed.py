@@ -1,6 +1,9 @@
 """maft on a cluster as a user has it: the images, the CRD, the operator as a pod under its own rights, a bucket with the model."""
 
+import contextlib
+import fcntl
 import json
+import os
 import subprocess
 import sys
 import uuid
@@ -141,10 +144,10 @@ def helm_here(maft: Installed, *arguments: str, namespace: str = SYSTEM, values:
 
 @pytest.fixture(scope="session", name="pushed")
 def pushed_fixture(cluster: Cluster) -> tuple[str, str]:
-    """PREFIX and TAG of the images of these sources, in the cluster's registry."""
+    """PREFIX and TAG of the images of these sources, in the cluster's registry; they are built before (prepare.py)."""
     if not cluster.registry:
         pytest.skip("needs the project's own cluster: of another one neither a registry nor a bucket is known")
-    command = [sys.executable, str(ROOT / "tests" / "support" / "cluster" / "images.py"), "--push"]
+    command = [sys.executable, str(ROOT / "tests" / "support" / "cluster" / "images.py"), "--engine=buildah", "--push"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     name = json.loads((ROOT / ".cache" / "images.json").read_text())["operator"]
@@ -157,9 +160,25 @@ def maft_fixture(cluster: Cluster, pushed: tuple[str, str]) -> Iterator[Installe
     """The operator, running, and the demo's model in a bucket."""
     kube = Kube(Path(cluster.kubeconfig))
     installed = Installed(kube, cluster, *pushed)
-    upload(installed)
-    install(installed)
+    with _first_worker() as first:
+        if first:
+            upload(installed)
+            install(installed)
     yield installed
+
+
+@contextlib.contextmanager
+def _first_worker() -> Iterator[bool]:
+    """Whether no other worker of this test session has been here; one at a time. What one has installed, the other finds."""
+    session = os.environ.get("PYTEST_XDIST_TESTRUNUID", "")
+    with (ROOT / ".cache" / "installed-by").open("a+") as note:
+        fcntl.flock(note, fcntl.LOCK_EX)
+        note.seek(0)
+        first = not session or note.read() != session
+        yield first
+        if first:  # not where installing has failed: the other worker tries again, and says so too
+            note.truncate(0)
+            note.write(session)
 
 
 def served(kube: Kube) -> bool:

@@ -58,9 +58,9 @@ def _client(endpoint: str, access_key: str, secret_key: str) -> Any:
 
 
 @functools.cache
-def build() -> Path:
-    """The server's binary, built unless that has been done before; CalledProcessError if that fails."""
-    done = subprocess.run([BUILD, "versitygw"], check=True, stdout=subprocess.PIPE, text=True)
+def binary() -> Path:
+    """The server's, which is built before (prepare.py); CalledProcessError where it is not."""
+    done = subprocess.run([BUILD, "--there", "versitygw"], check=True, stdout=subprocess.PIPE, text=True)
     return Path(done.stdout.strip()) / "versitygw"
 
 
@@ -69,7 +69,7 @@ def running(folder: Path) -> Iterator[S3Server]:
     """A server over `folder` with an empty bucket. RuntimeError with its output if it does not start."""
     port = _free_port()
     server = S3Server(f"http://127.0.0.1:{port}", "maft-test", secrets.token_hex(16), "maft")
-    command = ["setpriv", "--pdeathsig", "KILL", str(build()), "--port", f"127.0.0.1:{port}", "posix", str(folder)]
+    command = ["setpriv", "--pdeathsig", "KILL", str(binary()), "--port", f"127.0.0.1:{port}", "posix", str(folder)]
     keys = {"ROOT_ACCESS_KEY": server.access_key, "ROOT_SECRET_KEY": server.secret_key}
     log = folder.with_name(f"{folder.name}.log")
     folder.mkdir(parents=True, exist_ok=True)
@@ -110,6 +110,5 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 @pytest.fixture(scope="session", name="s3")
 def s3_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """The one server of a test session. Tests keep to prefixes or buckets of their own."""
-    build()
     with running(tmp_path_factory.mktemp("s3") / "objects") as server:
         yield server

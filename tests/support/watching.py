@@ -1,7 +1,6 @@
 """A real Prometheus for tests: Debian's package as a process on loopback, told to scrape as the chart's monitors tell it to."""
 
 import contextlib
-import importlib
 import json
 import os
 import shutil
@@ -20,8 +19,8 @@ import pytest
 import yaml
 from conftest import ROOT, free_port, serving
 from kube import Json, Kube
+from prepare import host
 
-PROGRAMS = {"prometheus": "prometheus", "promtool": "prometheus"}  # and Debian's package of each
 RULES = ROOT / "charts" / "maft" / "files" / "alerts.yaml"
 SCRAPE = "2s"
 # The chart's PodMonitor copies these labels of the pods; Prometheus makes underscores of dots and slashes.
@@ -29,27 +28,13 @@ POD_TARGET_LABELS = ("maft.dev/run", "maft.dev/iteration", "app.kubernetes.io/co
 
 
 def require_prometheus() -> None:
-    """Installs Debian's package where it is missing; where that cannot be, the test is skipped, or fails in CI."""
-    if all(map(shutil.which, PROGRAMS)):
+    """Debian's package is installed before (prepare.py); where that could not be, the test is skipped, or fails in CI."""
+    if all(map(shutil.which, host.PROMETHEUS)):
         return
-    with _path(ROOT / "tests" / "support" / "cluster"):
-        host = importlib.import_module("host")
-    try:
-        host.require(PROGRAMS)
-    except host.Unable as why:
-        text = f"no prometheus and promtool: {why}"
-        if os.environ.get("CI") or os.environ.get("MAFT_REQUIRE_CLUSTER"):
-            pytest.fail(text, pytrace=False)
-        pytest.skip(text)
-
-
-@contextlib.contextmanager
-def _path(folder: Path) -> Iterator[None]:
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
+    text = "no prometheus and promtool (Debian's package is prometheus); run: make prepare"
+    if os.environ.get("CI") or os.environ.get("MAFT_REQUIRE_CLUSTER"):
+        pytest.fail(text, pytrace=False)
+    pytest.skip(text)
 
 
 def promtool(*arguments: str, text: str | None = None) -> "subprocess.CompletedProcess[str]":

@@ -1,4 +1,4 @@
-"""`cluster.py up|down|status`: a real Kubernetes cluster on this machine for the tests, without Docker. See README.md here."""
+"""`cluster.py up|use|down|status`: a real Kubernetes cluster on this machine for the tests, without Docker. See README.md here."""
 
 import argparse
 import contextlib
@@ -25,18 +25,23 @@ READY_SECONDS = 120.0  # it takes seven; with other work on the machine, longer
 LOG_TAIL = 30  # lines shown of what failed
 
 
-def up() -> None:
+def use() -> None:
+    """Starts the cluster, unless there is one that is well, of whatever sources: a clone that runs its tests keeps its cluster."""
+    up(any_sources=True)
+
+
+def up(*, any_sources: bool = False) -> None:
     """Starts the cluster, unless it runs and is well; what is left of another goes first."""
-    host.require(host.CLUSTER)
+    _require()
     tools = parts.build_tools()
     record, made_of = _record(), _made_of(tools)
-    if record and record["made_of"] == made_of and not (ill := _ill(record)):
+    if record and (any_sources or record["made_of"] == made_of) and not (ill := _ill(record)):
         _publish(record)
         print("cluster: already up")
         return
     if record:
         print(
-            f"cluster: ending the one that is there ({', '.join(ill) if record['made_of'] == made_of else 'made of other sources'})"
+            f"cluster: ending the one that is there ({'made of other sources' if record['made_of'] != made_of else ', '.join(ill)})"
         )
     begun = time.monotonic()
     _remove(record)
@@ -63,6 +68,12 @@ def status() -> None:
     ill = _ill(record) if record else ["no cluster"]
     print(f"cluster: {'up' if not ill else 'not well: ' + ', '.join(ill)}")
     raise SystemExit(bool(ill))
+
+
+def _require() -> None:
+    if why := host.unable():
+        raise host.Unable(f"{why}; or set KUBECONFIG to a cluster of yours")
+    host.require(host.CLUSTER)
 
 
 def _start(tools: parts.Tools, made_of: str) -> dict[str, Any]:
@@ -162,7 +173,7 @@ def _locked() -> Iterator[None]:
 
 def main() -> None:
     """The command line."""
-    commands = {"up": up, "down": down, "status": status}
+    commands = {"up": up, "use": use, "down": down, "status": status}
     parser = argparse.ArgumentParser("cluster.py", description=__doc__)
     parser.add_argument("command", choices=commands)
     chosen = commands[parser.parse_args().command]

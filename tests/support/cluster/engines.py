@@ -24,10 +24,10 @@ class Docker:
 
     prefix = "maft"
     inference = "cuda"
+    python = PYTHON
 
-    def base(self) -> str:
-        """The name of the Python image."""
-        return PYTHON
+    def prepare(self) -> None:
+        """The engine fetches the Python image itself."""
 
     def build(self, flags: Sequence[str]) -> list[str]:
         """The command line of a build."""
@@ -50,16 +50,17 @@ class Buildah:
 
     prefix = f"{IMAGES}/maft"
     inference = "cpu"
+    python = f"localhost/{PYTHON}"
 
-    def base(self) -> str:
-        """The name of the Python image, which is made of Debian's packages if it is not there."""
+    def prepare(self) -> None:
+        """The Python image is made of Debian's packages if it is not there."""
+        if why := host.unable():
+            raise host.Unable(f"{why}; or install docker")
         host.require(host.IMAGES)
         (_FOLDER / "tmp").mkdir(parents=True, exist_ok=True)
-        image = f"localhost/{PYTHON}"
         with self.alone():
-            if subprocess.run([*_BUILDAH, "inspect", "--type=image", image], capture_output=True).returncode:
-                _stand_in(image)
-        return image
+            if subprocess.run([*_BUILDAH, "inspect", "--type=image", self.python], capture_output=True).returncode:
+                _stand_in(self.python)
 
     def build(self, flags: Sequence[str]) -> list[str]:
         """The command line of a build."""
@@ -85,8 +86,10 @@ class Buildah:
             _run([*_BUILDAH, "rmi", *old])
 
 
-def engine() -> Docker | Buildah:
-    """docker if it answers."""
+def engine(name: str = "") -> Docker | Buildah:
+    """The one of that name; without one, docker if it answers."""
+    if name:
+        return {"docker": Docker, "buildah": Buildah}[name]()
     if shutil.which("docker") and subprocess.run(["docker", "info"], capture_output=True).returncode == 0:
         return Docker()
     return Buildah()

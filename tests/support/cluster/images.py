@@ -19,7 +19,7 @@ from pathlib import Path
 
 import host
 from engines import Buildah, Docker, engine
-from settings import IMAGES, OUTSIDE, ROOT
+from settings import IMAGES, OUTSIDE, REGISTRY, ROOT
 
 RESULT = ROOT / ".cache" / "images.json"
 LOG = ROOT / ".cache" / "images.log"
@@ -106,9 +106,12 @@ def main() -> None:
     parser = argparse.ArgumentParser("images.py", description=__doc__)
     parser.add_argument("--prefix", help="REGISTRY/FOLDER; default: maft, with buildah the test cluster's")
     parser.add_argument("--push", action="store_true", help="push them to where the prefix says")
+    parser.add_argument(
+        "--engine", choices=("docker", "buildah"), help="default: docker if it answers; of the test cluster: buildah"
+    )
     parser.add_argument("--inference", choices=("cpu", "cuda"), help="build of vLLM; default: cuda with docker, cpu with buildah")
     arguments = parser.parse_args()
-    chosen = engine()
+    chosen = engine(arguments.engine or "")
     RESULT.parent.mkdir(exist_ok=True)
     try:
         names = run(chosen, arguments.prefix or chosen.prefix, arguments.inference or chosen.inference, push=arguments.push)
@@ -120,20 +123,31 @@ def main() -> None:
 
 
 def run(chosen: Docker | Buildah, prefix: str, inference: str, *, push: bool) -> dict[str, str]:
-    """Builds, and pushes if that is wanted. The images' names, by what they are."""
+    """Builds, and pushes if that is wanted; the test cluster's registry keeps images. Their names, by what they are."""
+    tag = tag_of(f"{chosen.python} {inference}")
+    names = {name: f"{prefix}/{name}:{tag}" for name in NAMES}
+    if kept(names):
+        return names
     if push and prefix.startswith(IMAGES) and not Path(f"/sys/class/net/{OUTSIDE}").exists():
         raise host.Unable("the test cluster, whose registry that is, is not up; run: make cluster")
-    base = chosen.base()
-    tag = tag_of(f"{base} {inference}")
+    chosen.prepare()
     with chosen.alone(), tempfile.TemporaryDirectory() as folder:
         lent = secrets(Path(folder))
-        for build in builds(prefix, tag, base, inference):
+        for build in builds(prefix, tag, chosen.python, inference):
             _call(chosen.build([*build.flags(), *lent]), f"building {build.name}")
-    names = {name: f"{prefix}/{name}:{tag}" for name in NAMES}
     for name in names.values() if push else ():
         _call(chosen.push(name), f"pushing {name}")
     chosen.forget(prefix, tag)
     return names
+
+
+def kept(names: Mapping[str, str]) -> bool:
+    """Whether the test cluster's registry has all of them: it writes an image's tag down after everything else of it."""
+    paths = [name.removeprefix(f"{IMAGES}/").rpartition(":") for name in names.values() if name.startswith(f"{IMAGES}/")]
+    tags = [
+        REGISTRY / "docker/registry/v2/repositories" / path / "_manifests/tags" / tag / "current/link" for path, _, tag in paths
+    ]
+    return len(tags) == len(names) and all(tag.exists() for tag in tags)
 
 
 def _call(command: Sequence[str], what: str) -> None:
