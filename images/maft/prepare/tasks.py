@@ -216,12 +216,20 @@ def _mmlu(row: RawRow, where: str, draw: Draw) -> tuple[Problem, str] | None:
     if not isinstance(choices, list) or not 2 <= len(choices) <= len(LETTERS):
         raise BadInput(f"{where}: choices is {choices!r:.60}; expected a list of 2 to {len(LETTERS)} texts")
     letters = LETTERS[: len(choices)]
-    letter = dict(zip([*map(str, range(len(letters))), *letters], letters * 2, strict=True)).get(answer)
+    letter = _letter(answer, letters)
     if letter is None:
         raise BadInput(f"{where}: answer is {answer!r}; expected 0 to {len(letters) - 1} or a letter {letters[0]} to {letters[-1]}")
     lines = [question, *(f"({name}) {choice}" for name, choice in zip(letters, choices, strict=True))]
     asked = "\n".join([*lines, f"Answer with one letter, {letters[0]} to {letters[-1]}."])
     return problem(asked, letter, "choice", where), letter
+
+
+def _letter(answer: str, letters: str) -> str | None:
+    """The letter of a choice that is named by its number, from 0, or by its letter; None if there is no such choice."""
+    if len(answer) == 1 and answer in letters:
+        return answer
+    numbers = [str(number) for number in range(len(letters))]
+    return letters[numbers.index(answer)] if answer in numbers else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,14 +259,24 @@ FORMATS: dict[TaskKind, Format] = {
 def _pools(draw: Draw, taken: Collection[str]) -> tuple[Pool, Pool]:
     """All questions to draw from, and those for held-out questions where they have a source of their own; without `taken`."""
     if draw.kind == "arithmetic":
-        pool, held_out_pool = _arithmetic(draw, draw.train + draw.held_out + draw.probe + len(taken)), Pool()
-    else:
-        source = draw.source or FORMATS[draw.kind].hub
-        held_out = (draw.held_out_source or ("" if _is_file(source, draw) else source)) if draw.held_out else ""
-        pool = _pool(draw, source, 0) if draw.train or draw.probe or not held_out else Pool()
-        held_out_pool = _pool(draw, held_out, 1) if held_out else Pool()
-    new, new_held_out = ({p: full for p, full in some.items() if p.id not in taken} for some in (pool, held_out_pool))
-    return new, new_held_out
+        return _without(taken, _arithmetic(draw, draw.train + draw.held_out + draw.probe + len(taken))), Pool()
+    source, held_out = draw.source or FORMATS[draw.kind].hub, _held_out_source(draw)
+    first_needed = draw.train or draw.probe or not held_out
+    pool = _pool(draw, source, 0) if first_needed else Pool()
+    held_out_pool = _pool(draw, held_out, 1) if held_out else Pool()
+    return _without(taken, pool), _without(taken, held_out_pool)
+
+
+def _held_out_source(draw: Draw) -> str:
+    """Where held-out questions have a source of their own: named, or the test split of a hub dataset. Empty: they have none."""
+    if not draw.held_out:
+        return ""
+    source = draw.source or FORMATS[draw.kind].hub
+    return draw.held_out_source or ("" if _is_file(source, draw) else source)
+
+
+def _without(taken: Collection[str], pool: Pool) -> Pool:
+    return {problem_: full for problem_, full in pool.items() if problem_.id not in taken}
 
 
 def _pool(draw: Draw, source: str, part: int) -> Pool:

@@ -140,12 +140,11 @@ class LocalBackend:
         attempts.child = await start([sys.executable, *plan.command(task, urls)], environment, folder / "log.txt")
 
     def _task_state(self, name: str, attempts: _Attempts) -> TaskState:
-        code = attempts.child.exit_code if attempts.child else None
-        if attempts.child is None or code is None:
-            waiting = attempts.child is None or attempts.failures
-            return TaskState(
-                "failed" if attempts.child is None else "running", attempts.failures, 0, attempts.message if waiting else ""
-            )
+        if attempts.child is None:  # waits for a GPU, or for the end of its pause
+            return TaskState("failed", attempts.failures, 0, attempts.message)
+        code = attempts.child.exit_code
+        if code is None:
+            return TaskState("running", attempts.failures, 0, attempts.message if attempts.failures else "")
         self._slots.release(name)
         if code == 0:
             return TaskState("succeeded")
@@ -196,11 +195,18 @@ class LocalBackend:
         replica.child = await start(line, {"MAFT_DIE_WITH_PARENT": "1", **_environment(gpus)}, folder / f"log-{i}.txt")
 
     def _server_state(self, replicas: _Replicas) -> ServerState:
+        """All replicas as one server: as bad as the worst, for good if one was told wrong things."""
         processes = replicas.processes
         worst = max(processes, key=lambda r: r.failures)
-        failed = any(r.child is None or r.child.exit_code is not None for r in processes)
-        code = next((r.exit_code for r in processes if r.exit_code == BAD_INPUT), worst.exit_code)
-        return ServerState(all(r.ready for r in processes), failed, worst.failures, code, worst.message)
+        down = any(r.child is None or r.child.exit_code is not None for r in processes)
+        wrong_input = any(r.exit_code == BAD_INPUT for r in processes)
+        return ServerState(
+            ready=all(r.ready for r in processes),
+            failed=down,
+            failures=worst.failures,
+            exit_code=BAD_INPUT if wrong_input else worst.exit_code,
+            message=worst.message,
+        )
 
     async def _watch_servers(self) -> None:
         """Asks every replica how it is, once a second; ends those that hang."""

@@ -151,9 +151,12 @@ def _explain(error: ValidationError) -> str:
 
 
 def _named(value: Any) -> str:
-    return {str: "the text ", bool: "", dict: "an object", list: "a list", type(None): "empty"}.get(type(value), "") + (
-        "" if isinstance(value, dict | list) or value is None else repr(value)
-    )
+    """What was found, in words: long things by their kind, short ones as they are."""
+    if value is None:
+        return "empty"
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    return f"the text {value!r}" if isinstance(value, str) else repr(value)
 
 
 def _dotted(path: Any) -> str:
