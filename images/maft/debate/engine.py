@@ -177,17 +177,6 @@ class _Replica:
         self.busy = 0  # our requests that it has
 
 
-def parse_servers(flags: Sequence[str]) -> dict[str, list[str]]:
-    """Reads `NAME=URL` flags: the URLs by name, in order."""
-    table: dict[str, list[str]] = {}
-    for flag in flags:
-        name, equals, url = flag.partition("=")
-        if not equals or urlsplit(url).scheme not in ("http", "https"):
-            raise BadInput(f"--server {flag}: expected NAME=http://HOST:PORT")
-        table.setdefault(name, []).append(url)
-    return table
-
-
 def _addresses(url: str) -> list[str]:
     """Resolves a URL to one per address. A headless Service has one for every replica; each has to answer before it is used."""
     url = url.rstrip("/")

@@ -6,7 +6,7 @@ never reads the answers.
 
 import random
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import cycle
 from typing import Literal
@@ -68,20 +68,18 @@ def of_task(task: TaskSpec) -> Draw:
 
 def of_evaluation_task(other: EvaluationTaskSpec, task: TaskSpec) -> Draw:
     """The draw that `evaluation.task` asks for: what it trains on are the worked examples in front of its questions."""
-    return Draw(
+    return replace(
+        of_task(task),
+        section="evaluation.task",
         kind=other.kind,
         source=other.source,
         held_out_source="",
         answer=other.answer_kind,
         train=other.shots,
         held_out=other.held_out,
-        seed=task.seed,
-        operands=task.arithmetic.operands,
-        minimum=task.arithmetic.minimum,
-        maximum=task.arithmetic.maximum,
         levels=other.levels,
         subjects=other.subjects,
-        section="evaluation.task",
+        probe=0,
     )
 
 
