@@ -84,7 +84,10 @@ class Api:
         return await self._apply(body, "/status")
 
     async def patch_status(self, resource: Json, status: Json) -> Json | None:
-        """Merges that into the status; None if the resource has gone. For what apply cannot do: to give a field another type."""
+        """Merges that into the status; None if the resource has gone.
+
+        For what apply cannot do: to give a field another type. Refused with 409 where the resource is not that version any more.
+        """
         metadata = resource["metadata"]
         return await self._ask(
             "patch",

@@ -114,13 +114,13 @@ class Controller:
     # --- the ways that a reconcile goes ---
 
     async def _upgraded(self, resource: Json, state: KeyState) -> Json:
-        """Writes a status of release 0.1 anew: apply, which writes all others, cannot give a field another type."""
+        """Writes a status of release 0.1 anew: patched, since apply cannot give a field another type, then applied as any other."""
         old = _status(resource)
         if not upgrade.is_old(old):
             return resource
-        written = await self._api.patch_status(resource, upgrade.merge_patch(old))
-        state.written = written["metadata"]["resourceVersion"] if written else ""
-        return written or resource
+        new, renewed = upgrade.upgraded(old), {} if conditions.finished(old) else upgrade.RENEWED
+        await self._api.patch_status(resource, upgrade.merge_patch(old) | renewed)
+        return await self._apply(resource, new, state) or {**resource, "status": new}
 
     async def _step(self, resource: Json, run: Run, state: KeyState) -> float | None:
         now, old = _now(), _status(resource)
@@ -170,15 +170,20 @@ class Controller:
         clock = asyncio.get_running_loop().time()
         if not conditions.important(old, new) and clock - state.written_at < WRITE:
             return state.written_at + WRITE - clock
-        metadata = {key: resource["metadata"][key] for key in ("name", "namespace", "uid")}
-        body = {"apiVersion": kinds.RUN.api_version, "kind": kinds.RUN.name, "metadata": metadata, "status": new}
-        written = await self._api.apply_status(body)
+        written = await self._apply(resource, new, state)
         state.written_at = clock
-        state.written = written["metadata"]["resourceVersion"] if written else ""
         for condition in conditions.transitions(old, new) if written else ():
             self._metrics.transitions.labels(condition["type"], condition["status"], condition["reason"]).inc()
             await self._tell(resource, condition)
         return None
+
+    async def _apply(self, resource: Json, status: Json, state: KeyState) -> Json | None:
+        """Applies the status; the resource as it is then, or None if it has gone."""
+        metadata = {key: resource["metadata"][key] for key in ("name", "namespace", "uid")}
+        body = {"apiVersion": kinds.RUN.api_version, "kind": kinds.RUN.name, "metadata": metadata, "status": status}
+        written = await self._api.apply_status(body)
+        state.written = written["metadata"]["resourceVersion"] if written else ""
+        return written
 
     async def _tell(self, resource: Json, condition: Json) -> None:
         """Creates an Event, best effort: the status is the truth."""

@@ -1,8 +1,8 @@
 """A status that release 0.1 wrote, in the shape of today: numbers instead of texts. Pure.
 
 0.1 had "91.0 ± 1.7" (percent), "12/9/14" or "9 to 14" (examples), "1/2" (iterations) and "0.0899" (nats). A text that cannot be
-read is left out. The controller rewrites such a status at its first look at the resource, since server-side apply refuses to
-change the type of a field. This module goes with the last cluster that has run 0.1.
+read is left out. The controller rewrites such a status at its first look at the resource: with a merge patch, since server-side
+apply refuses to change the type of a field. This module goes with the last cluster that has run 0.1.
 """
 
 import math
@@ -18,6 +18,10 @@ _SCORE = re.compile(r"([0-9.]+) ± ([0-9.]+)")
 _SCORES = ("accuracy", "majority", "answer", "consensus", "probe")  # of an iteration
 _NUMBERS = ("nll", "kl", "dissimilarity")
 _TEXTS = (*_SCORES, *_NUMBERS, "agreement")
+RENEWED: Json = {"conditions": None, "progress": None}
+"""What a patch also takes away of a run that is not finished. Whoever patches owns all that is left, beside the field manager of
+apply, which then cannot drop it any more; of these two, parts go at times. Applied anew they are its own, and were they lost in
+between, the next look would make them again."""
 
 
 def is_old(status: Mapping[str, Any]) -> bool:
