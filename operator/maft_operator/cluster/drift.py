@@ -12,14 +12,14 @@ from maft_operator.spec.schema import Json
 
 
 def differs(wanted: Json, stored: Json) -> bool:
-    """Whether the stored object lacks something of the wanted one."""
+    """Tells whether the stored object lacks something of the wanted one."""
     if wanted["kind"] == "Job":
         wanted = {**wanted, "spec": {k: v for k, v in wanted["spec"].items() if k not in ("template", "podFailurePolicy")}}
     return not _within(wanted, stored)
 
 
 def keeping_template(wanted: Json, stored: Json) -> Json:
-    """The Job wanted with the pod template that the existing one has: Kubernetes lets none be changed."""
+    """Takes the pod template of an existing Job into the wanted one: Kubernetes lets none be changed."""
     if wanted["kind"] != "Job":
         return wanted
     kept = {key: stored["spec"][key] for key in ("template", "podFailurePolicy") if key in stored["spec"]}
@@ -27,13 +27,13 @@ def keeping_template(wanted: Json, stored: Json) -> Json:
 
 
 def version(stored: Json) -> str:
-    """Changes with the spec: the generation, where the kind counts one."""
+    """Returns what changes with the spec: the generation, where the kind counts one."""
     metadata = stored["metadata"]
     return str(metadata.get("generation") or metadata.get("resourceVersion"))
 
 
 def fingerprint(wanted: Json) -> str:
-    """Equal for equal objects."""
+    """Hashes the object; equal for equal ones."""
     return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
 
 

@@ -154,13 +154,11 @@ def _object(kind: Kind, name: str, owner: Owner, component: str, spec: Json, ite
         "controller": True,
     }
     queued = owner.run.spec.queue_name and kind in (kinds.JOB, kinds.DEPLOYMENT)
+    queue = {QUEUE: owner.run.spec.queue_name} if queued else {}
     metadata = {
         "name": name,
         "namespace": owner.run.namespace,
-        "labels": {
-            **labels(owner.run, name, component, iteration),
-            **({QUEUE: owner.run.spec.queue_name} if queued else {}),
-        },
+        "labels": {**labels(owner.run, name, component, iteration), **queue},
         "ownerReferences": [reference],
     }
     return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, "spec": spec}

@@ -18,17 +18,17 @@ moment = datetime.fromisoformat  # timestamps of the API
 
 
 def created(thing: Json) -> str:
-    """When the object was created, as the API writes it; such texts sort by time."""
+    """Tells when the object was created, as the API writes it; such texts sort by time."""
     return str(thing["metadata"].get("creationTimestamp", ""))
 
 
 def is_terminating(thing: Json) -> bool:
-    """Whether the object has been told to go."""
+    """Tells whether the object is being deleted."""
     return "deletionTimestamp" in thing["metadata"]
 
 
 def has_failed(pod: Json) -> bool:
-    """Whether the pod ended badly and will not come back."""
+    """Tells whether the pod ended badly and will not come back."""
     return bool(pod.get("status", {}).get("phase") == "Failed")
 
 
@@ -66,7 +66,7 @@ def _held(child: str, container: Json) -> Trouble | None:
 
 
 def is_creating(pod: Json, now: datetime, patience: float) -> bool:
-    """Whether its container has been told to start for more than so many seconds, and has not."""
+    """Tells whether its container should have started more than `patience` seconds ago."""
     held = _container(pod).get("state", {}).get("waiting") or {}
     return held.get("reason") == "ContainerCreating" and (now - moment(created(pod))).total_seconds() > patience
 
@@ -91,7 +91,7 @@ def failure(child: str, pod: Json, otherwise: Reason) -> Trouble:
 
 
 def last_words(pod: Json) -> str:
-    """The error in the summary of a program that ended, else the last line of the log that Kubernetes kept."""
+    """Reads the error in the summary of a program that ended, else the last line of the log that Kubernetes kept."""
     message = _terminated(pod).get("message", "")
     summary = decode_summary(message)
     if summary is not None:
@@ -100,32 +100,32 @@ def last_words(pod: Json) -> str:
     return lines[-1][:600] if lines else ""
 
 
-def summary(pods: Sequence[Json]) -> AnySummary | None:
-    """The summary that the last program left which ended well. pods: oldest first."""
+def last_summary(pods: Sequence[Json]) -> AnySummary | None:
+    """Reads the summary of the last program that ended well. pods: oldest first."""
     ends = (_terminated(pod) for pod in reversed(pods))
     message = next((end.get("message", "") for end in ends if end.get("exitCode") == 0), "")
-    found = decode_summary(message)
-    return None if isinstance(found, Failure) else found
+    summary = decode_summary(message)
+    return None if isinstance(summary, Failure) else summary
 
 
 def exit_code(pod: Json) -> int:
-    """Of its container's last end; 0 where there is none."""
+    """Returns the exit code of its container's last end; 0 where there is none."""
     return int(_terminated(pod).get("exitCode") or 0)
 
 
 def is_broken(pod: Json) -> bool:
-    """Whether its container ended and has not come back. An evicted pod does not: another one takes its place."""
+    """Tells whether its container ended and may come back, but has not yet. In the place of an evicted pod another one comes."""
     there = not is_terminating(pod) and not has_failed(pod)
     return there and restarts(pod) > 0 and not _container(pod).get("ready")
 
 
 def restarts(pod: Json) -> int:
-    """How often its container was started again."""
+    """Counts how often its container was started again."""
     return int(_container(pod).get("restartCount") or 0)
 
 
 def failures(pod: Json) -> int:
-    """Ends in a row: one after a long life is the first again, or a server that lives for weeks would use up its attempts."""
+    """Counts ends in a row. One after a long life is the first again: a server may live for weeks and end now and then."""
     end = _terminated(pod)
     if "startedAt" not in end or "finishedAt" not in end:
         return restarts(pod)
@@ -137,7 +137,7 @@ def failures(pod: Json) -> int:
 
 
 def metrics_url(pods: Iterable[Json]) -> str:
-    """Where the newest running pod serves its metrics; empty without one."""
+    """Names the URL of the newest running pod's metrics; empty without one."""
     running = [pod["status"] for pod in pods if pod.get("status", {}).get("phase") == "Running"]
     addresses = [status["podIP"] for status in running if status.get("podIP")]
     if not addresses:
