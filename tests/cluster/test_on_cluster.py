@@ -46,11 +46,7 @@ def shared(maft: Installed):
 
 def enough(row: Json, least: int) -> int:
     """How many datasets of an iteration have the least number of examples. Where a society improves, critics may have too few."""
-<<<<<<< HEAD
-    return sum(int(count) >= least for counts in row["kept"].values() for count in counts.split("/"))
-=======
     return sum(count >= least for kept in row["kept"].values() for count in kept["counts"])
->>>>>>> ad65178 (Cluster tests, chart tests, benchmark's stand-in and import contracts follow)
 
 
 def test_the_example_completes(maft, shared):
