@@ -18,6 +18,18 @@ from typing import Any
 import aiohttp
 from control_plane import ControlPlane
 
+from maft.summaries import (
+    DebateSummary,
+    EvaluateSummary,
+    PrepareSummary,
+    ProgramSummary,
+    ReportSummary,
+    Score,
+    TrainSummary,
+    Usage,
+    encode_summary,
+)
+
 Json = dict[str, Any]
 NAMESPACE = "scale"
 _HOME = {
@@ -29,15 +41,34 @@ _HOME = {
 _STORED = {"MultiAgentFinetune": "maft.dev/multiagentfinetunes", "Job": "jobs", "Pod": "pods"}
 WATCHED = ("Job", "Deployment", "MultiAgentFinetune")
 _TOGETHER = 4  # runs written to etcd in one transaction: below its limits of operations (128) and bytes (1.5 MiB)
-_SUMMARIES: dict[str, Json] = {  # as the programs of the method leave them
-    "prepare": {"train": 500, "heldOut": 500},
-    "debate": {"questions": 500, "agreement": 0.8, "kept": {"generator": [310, 290, 305], "critic": [120, 130, 110]}},
-    "train": {"trained": 6, "kept": 0, "adapters": []},
-    "evaluate": {"questions": 500, "wrongToRight": 50, "rightToWrong": 20}
-    | {key: [0.8, 0.01] for key in ("debate", "majority", "answer", "consensus")},
-    "report": {"report": "report/index.html"},
+_USAGE = Usage(1000, 1_000_000, 200_000)
+_SCORE = Score(0.8, 0.01)
+_SUMMARIES: dict[str, ProgramSummary] = {  # as the programs of the method leave them
+    "prepare": PrepareSummary(train=500, held_out=500),
+    "debate": DebateSummary(
+        questions=500,
+        agreement=0.8,
+        margins=(50, 0, 0, 450),
+        kept={"generator": (310, 290, 305), "critic": (120, 130, 110)},
+        abstained=50,
+        usage=_USAGE,
+    ),
+    "train": TrainSummary(adapters=(), trained=6),
+    "evaluate": EvaluateSummary(
+        questions=500,
+        agents=3,
+        rounds=2,
+        answer=_SCORE,
+        majority=_SCORE,
+        debate=_SCORE,
+        consensus=_SCORE,
+        wrong_to_right=50,
+        right_to_wrong=20,
+        unparsed=0,
+        usage=_USAGE,
+    ),
+    "report": ReportSummary(report="report/index.html", results=(), debates=3, in_page=3),
 }
-_USAGE = {"usage": {"prompt_tokens": 1_000_000, "completion_tokens": 200_000}}
 
 
 class Cluster:
@@ -206,8 +237,8 @@ def _pod(job: Json) -> Json:
 
 
 def _succeeded(container: Json, stage: str) -> Json:
-    said = {**_SUMMARIES[stage], **(_USAGE if stage in ("debate", "evaluate") else {})}
-    ended = {"exitCode": 0, "reason": "Completed", "message": json.dumps(said), "startedAt": _now(), "finishedAt": _now()}
+    message = encode_summary(_SUMMARIES[stage]).decode()
+    ended = {"exitCode": 0, "reason": "Completed", "message": message, "startedAt": _now(), "finishedAt": _now()}
     state = {"name": container["name"], "image": container["image"], "imageID": "sha256:0", "ready": False, "restartCount": 0}
     return {"phase": "Succeeded", "startTime": _now(), "containerStatuses": [{**state, "state": {"terminated": ended}}]}
 

@@ -13,6 +13,7 @@ from maft.train import __main__ as train
 from maft_operator.cluster.metrics import FAMILIES, Metrics
 
 ROOT = Path(__file__).parents[1]
+NOWHERE = ("", 0)  # metrics are made, not served
 PROGRAMS: Mapping[str, Callable[[program.Progress], object]] = {"debate, evaluate": debate.DebateProgress, "train": train.loss}
 HEAD = """# Metrics
 
@@ -58,11 +59,11 @@ def own(metrics: Metrics) -> dict[str, tuple[str, ...]]:
 
 def programs() -> str:
     """Metrics of tasks: those of all, then of each."""
-    common = program.Progress(0).registry
+    common = program.Progress(NOWHERE).registry
     parts = [f"### Of every task\n\n{table(list(common.collect()), {})}"]
     seen = {family.name for family in common.collect()}
     for name, make in PROGRAMS.items():
-        progress = program.Progress(0)
+        progress = program.Progress(NOWHERE)
         make(progress)
         parts.append(f"### Of {name}\n\n{table([f for f in progress.registry.collect() if f.name not in seen], {})}")
     return "\n".join(parts)
@@ -98,7 +99,7 @@ def registries() -> list[CollectorRegistry]:
     """Of every program, for checks of their names."""
     found = []
     for make in PROGRAMS.values():
-        progress = program.Progress(0)
+        progress = program.Progress(NOWHERE)
         make(progress)
         found.append(progress.registry)
     return found

@@ -12,16 +12,15 @@ import pytest
 import yaml
 from helm import CHART, PROMETHEUS, ROOT, Json, call, rendered, run
 
-from maft_operator.cluster import manifests
-from maft_operator.cluster import rbac as rights
+from maft_operator.cluster import manifests, rbac
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
 pytestmark = pytest.mark.tools
-LEASE = {(r.group, r.resource, v) for r in rights.OWN for v in r.verbs}
-WATCHED = {(r.group, r.resource, v) for r in rights.WATCHED for v in r.verbs}
-ISOLATING = {(r.group, r.resource, v) for r in rights.ISOLATING for v in r.verbs}
-REVIEWING = {(r.group, r.resource, v) for r in rights.REVIEWING for v in r.verbs}
+LEASE = {(r.group, r.resource, v) for r in rbac.OWN for v in r.verbs}
+WATCHED = {(r.group, r.resource, v) for r in rbac.WATCHED for v in r.verbs}
+ISOLATING = {(r.group, r.resource, v) for r in rbac.ISOLATING for v in r.verbs}
+REVIEWING = {(r.group, r.resource, v) for r in rbac.REVIEWING for v in r.verbs}
 
 
 class Objects(list[Json]):

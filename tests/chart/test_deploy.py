@@ -10,10 +10,10 @@ import pytest
 import yaml
 from installed import SYSTEM
 
-from maft_operator.cluster import rbac as rights
+from maft_operator.cluster import rbac
 
 
-def asked(wanted: tuple[rights.Right, ...]) -> set[tuple[str, str, str]]:
+def asked(wanted: tuple[rbac.Right, ...]) -> set[tuple[str, str, str]]:
     return {(right.group, right.resource, verb) for right in wanted for verb in right.verbs}
 
 
@@ -41,7 +41,7 @@ def test_an_operator_without_rights_names_each_and_ends(limited):
         in lines
     )
     assert "the operator may not patch multiagentfinetunes/status.maft.dev in all namespaces; " in "\n".join(lines)
-    assert len([line for line in lines if "may not" in line]) == len(asked(rights.WATCHED)) + len(asked(rights.OWN))
+    assert len([line for line in lines if "may not" in line]) == len(asked(rbac.WATCHED)) + len(asked(rbac.OWN))
 
 
 @pytest.mark.programs

@@ -21,13 +21,13 @@ from installed import RESTRICTED, served
 from kube import Kube
 from kube_objects import a_run, done, made
 from kubernetes import client, config
+from statuses import ALL, CASES, DEBATING, MEASURED, SUMMARIZED, state, summarized
 from test_manifests import KINDS, VARIED, pods
 from test_schema import CHANGES, MINIMAL, NAME_RULES, NUMBERS, RULES, WRONG, at, fields, merged, resource, spec_schema
-from test_status import ALL, CASES, DEBATING, SAID, said, state
 
+from maft.spec import MUTABLE
 from maft_operator.cluster import drift, merge
 from maft_operator.cluster.manifests import MANAGER, Json
-from maft_operator.spec.parse import MUTABLE
 from maft_operator.spec.schema import GROUP, VERSION, BadSpec, checked, openapi
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]  # the first test may have to wait for the cluster to be built
@@ -137,7 +137,7 @@ def test_how_kubectl_finds_it(server: Server) -> None:
 
 
 def test_what_kubectl_shows(server: Server, plain: str) -> None:
-    body = {**MINIMAL, "metadata": {"name": plain}, "status": state(*ALL, *SAID)}
+    body = {**MINIMAL, "metadata": {"name": plain}, "status": state(*ALL, *SUMMARIZED)}
     del body["spec"]
     table = server.apply(body, "status", _headers={"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"})
     assert isinstance(table, dict)
@@ -327,9 +327,9 @@ def test_the_same_resource_may_be_applied_again(server: Server, plain: str) -> N
 
 # --- the status ---
 
-APART = (done("r-0-diversity"), done("r-1-diversity"), said("r-1-diversity", nll=1.5, kl=0.25, dissimilarity=0.125))
-MEASURED = state(*ALL, *SAID, *APART, run=a_run(evaluation={"diversity": 10}))
-EVERYTHING = {**MEASURED, "progress": state(*DEBATING, units={"r-1-debate": (12, 24)})["progress"]}
+APART = (done("r-0-diversity"), done("r-1-diversity"), summarized("r-1-diversity", MEASURED))
+WHOLE = state(*ALL, *SUMMARIZED, *APART, run=a_run(evaluation={"diversity": 10}))
+EVERYTHING = {**WHOLE, "progress": state(*DEBATING, units={"r-1-debate": (12, 24)})["progress"]}
 
 
 def paths(value: Any, path: str = "status") -> set[str]:

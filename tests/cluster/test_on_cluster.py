@@ -46,15 +46,16 @@ def shared(maft: Installed):
 
 def enough(row: Json, least: int) -> int:
     """How many datasets of an iteration have the least number of examples. Where a society improves, critics may have too few."""
-    return sum(int(count) >= least for counts in row["kept"].values() for count in counts.split("/"))
+    return sum(count >= least for kept in row["kept"].values() for count in kept["counts"])
 
 
 def test_the_example_completes(maft, shared):
     _, status = shared
     assert [row["iteration"] for row in status["iterations"]] == [0, 1, 2]
-    assert all(re.fullmatch(r"\d+\.\d ± \d+\.\d", row["accuracy"]) for row in status["iterations"])
-    assert status["accuracy"] == status["iterations"][2]["accuracy"]
-    assert status["baseAccuracy"] == status["iterations"][0]["answer"]
+    assert all(0 <= row["accuracy"]["mean"] <= 1 and row["accuracy"]["stderr"] >= 0 for row in status["iterations"])
+    for name, row in (("accuracy", status["iterations"][2]["accuracy"]), ("baseAccuracy", status["iterations"][0]["answer"])):
+        assert re.fullmatch(r"\d+\.\d ± \d+\.\d", status[name]["text"])
+        assert status[name] == {**row, "text": status[name]["text"]}
     assert [row.get("trained") for row in status["iterations"]] == [None, *(enough(row, 8) for row in status["iterations"][1:])]
     assert status["iterations"][1]["trained"] == 6
     assert all(row["completionTokens"] > 0 and row["seconds"] > 0 for row in status["iterations"])
@@ -66,7 +67,7 @@ def test_kubectl_shows_it(maft, shared):
     table = kubectl(maft, "-n", namespace, "get", "maft").splitlines()
     assert table[0].split() == ["NAME", "PHASE", "ITERATION", "PROGRESS", "ACCURACY", "AGE"]
     assert table[1].split()[:3] == ["arithmetic", "Complete", "2/2"]
-    assert status["accuracy"] in table[1]
+    assert status["accuracy"]["text"] in table[1]
     assert "arithmetic" in kubectl(maft, "-n", namespace, "get", "all")
     kubectl(maft, "-n", namespace, "wait", "--for=condition=Complete", "maft/arithmetic", "--timeout=10s")
     described = kubectl(maft, "-n", namespace, "describe", "maft", "arithmetic")

@@ -1,4 +1,4 @@
-"""Liveness that fails when blind, readiness, and who may read /metrics."""
+"""Liveness that fails when the watches are stale, readiness, and who may read /metrics."""
 
 import asyncio
 import contextlib
@@ -13,10 +13,10 @@ from prometheus_client import CollectorRegistry
 
 from maft_operator.cluster import health
 from maft_operator.cluster.api import Api
-from maft_operator.cluster.controller import Controller
 from maft_operator.cluster.handlers import Watched
-from maft_operator.cluster.manifests import Images
+from maft_operator.cluster.keys import Keys
 from maft_operator.cluster.metrics import Metrics
+from maft_operator.cluster.queue import Queue
 
 
 class Lists:
@@ -32,42 +32,41 @@ class Lists:
         return answer
 
 
-def watched_by(lists: Lists) -> tuple[health.Sight, Watched, Controller]:
-    controller = Controller(lists, Images("maft", "1"), None, Metrics())  # type: ignore[arg-type]
-    watched = Watched(controller)
-    return health.Sight(lists, controller, watched, [], grace=0.0), watched, controller  # type: ignore[arg-type]
-
-
 def look(lists: Lists, seen: dict[str, str], times: int = 1) -> tuple[str, Watched, int]:
+    """After so many looks: why the watches are stale, what they have delivered, and how many runs are due."""
+
     async def scenario():
-        sight, watched, controller = watched_by(lists)
+        queue, metrics = Queue(), Metrics()
+        keys = Keys(queue, metrics)
+        watched = Watched(keys, metrics)
+        check = health.WatchCheck(lists, keys, watched, [], grace=0.0)  # type: ignore[arg-type]
         watched.versions.update(seen)
         for _ in range(times):
-            await sight.look()
-        return sight.blind, watched, len(controller.queue)
+            await check.look()
+        return check.stale, watched, len(queue)
 
     return asyncio.run(scenario())
 
 
-def test_who_sees_what_is_listed_is_not_blind():
-    blind, _, due = look(Lists({"a/x": "5"}), {"a/x": "5"})
-    assert not blind
+def test_a_watch_that_has_what_is_listed_is_not_stale():
+    stale, _, due = look(Lists({"a/x": "5"}), {"a/x": "5"})
+    assert not stale
     assert due == 1  # and every unfinished run is looked at by the way
 
 
-def test_a_version_that_the_watch_does_not_deliver_is_blindness():
-    blind, _, _ = look(Lists({"a/x": "6", "a/y": "1"}), {"a/x": "5", "a/y": "1"})
-    assert blind == "the watch has not delivered a/x and 0 others"
+def test_a_watch_that_does_not_deliver_a_version_is_stale():
+    stale, _, _ = look(Lists({"a/x": "6", "a/y": "1"}), {"a/x": "5", "a/y": "1"})
+    assert stale == "the watch has not delivered a/x and 0 others"
 
 
 def test_what_changes_between_two_lists_is_not_held_against_the_watch():
-    blind, _, _ = look(Lists({"a/x": "6"}, {"a/x": "7"}), {"a/x": "5"})
-    assert not blind
+    stale, _, _ = look(Lists({"a/x": "6"}, {"a/x": "7"}), {"a/x": "5"})
+    assert not stale
 
 
-def test_sight_comes_back():
-    blind, _, _ = look(Lists({"a/x": "6"}, {"a/x": "6"}, {"a/x": "5"}), {"a/x": "5"}, times=2)
-    assert not blind
+def test_a_watch_that_delivers_again_is_not_stale():
+    stale, _, _ = look(Lists({"a/x": "6"}, {"a/x": "6"}, {"a/x": "5"}), {"a/x": "5"}, times=2)
+    assert not stale
 
 
 def test_runs_that_went_while_the_watch_was_away_are_forgotten():
@@ -75,16 +74,16 @@ def test_runs_that_went_while_the_watch_was_away_are_forgotten():
     assert "a/gone" not in watched.versions
 
 
-def test_three_failed_lists_in_a_row_are_blindness():
+def test_after_three_failed_lists_in_a_row_the_watches_count_as_stale():
     assert not look(Lists(OSError("no route")), {}, times=2)[0]
     assert "no route" in look(Lists(OSError("no route")), {}, times=3)[0]
 
 
 @contextlib.asynccontextmanager
-async def served(alive="", readers=None) -> AsyncIterator[str]:
+async def served(alive="", auth=None) -> AsyncIterator[str]:
     registry = CollectorRegistry()
     port = free_port()
-    runner = await health.serve(port, lambda: alive, registry, readers)
+    runner = await health.serve(port, lambda: alive, registry, auth)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -97,7 +96,7 @@ async def answer(url: str, token: str = "") -> tuple[int, str]:
         return response.status, await response.text()
 
 
-@pytest.mark.parametrize(("alive", "status", "text"), [("", 200, "ok\n"), ("the watch is blind", 503, "the watch is blind\n")])
+@pytest.mark.parametrize(("alive", "status", "text"), [("", 200, "ok\n"), ("the watch is stale", 503, "the watch is stale\n")])
 def test_liveness_says_why(alive, status, text):
     async def scenario():
         async with served(alive) as url:
@@ -160,7 +159,7 @@ def test_metrics_only_for_those_who_may_get_them(maft):
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     async def scenario(tokens: dict[str, str]) -> dict[str, int]:
-        async with api_of(kube.kubeconfig) as api, served(readers=health.Readers(api)) as url:
+        async with api_of(kube.kubeconfig) as api, served(auth=health.MetricsAuth(api)) as url:
             return {name: (await answer(f"{url}/metrics", token_))[0] for name, token_ in tokens.items()}
 
     found = asyncio.run(scenario({"none": "", "wrong": os.urandom(8).hex(), "nobody": token("nobody"), "reader": token("reader")}))

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kube_objects import IMAGES, a_run, made, owner, planned
 
+from maft.spec import decode_spec
 from maft_operator.cluster import manifests
 from maft_operator.cluster.manifests import Images, Json
 from maft_operator.plan import graph as plan
+from maft_operator.plan.step import BAD_INPUT
 from maft_operator.spec.parse import Run, parse
 
 KINDS = ("Job", "Deployment", "Service", "NetworkPolicy")
@@ -149,7 +151,9 @@ def test_the_kubelet_leaves_arguments_as_they_were(prompt: str) -> None:
     task = next(t for t in planned(run).tasks if t.kind == "debate")
     [container] = manifests.job(task, owner(run), IMAGES)["spec"]["template"]["spec"]["containers"]
     arguments = [expanded(argument, {"HOME": "/tmp", "": "x", "M": "y"}) for argument in container["args"]]
-    assert f"--prompt-question={prompt}" in arguments
+    [spec] = [argument.removeprefix("--spec=") for argument in arguments if argument.startswith("--spec=")]
+    assert decode_spec(spec).task.prompt == prompt
+    assert arguments == list(plan.command(task, {name: [f"http://{name}.default.svc:8000"] for name in task.servers}))
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
@@ -165,7 +169,10 @@ def test_tasks_ask_the_services_of_their_servers(replicas: int) -> None:
 def test_a_server_listens_where_its_service_and_its_probes_look() -> None:
     run = a_run(inference={"extraArgs": ["--max-num-seqs=$x"]})
     [container] = containers(run, "Deployment")
-    assert container["args"][-3:] == ["--port", "8000", "--max-num-seqs=$$x"]
+    assert container["args"][-1] == "--port=8000"
+    [spec] = [argument for argument in container["args"] if argument.startswith("--spec=")]
+    assert "--max-num-seqs=$$x" in spec
+    assert decode_spec(expanded(spec, {}).removeprefix("--spec=")).inference.extra_args == ("--max-num-seqs=$x",)
     assert container["ports"] == [{"name": "http", "containerPort": 8000, "protocol": "TCP"}]
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert container[probe]["httpGet"] == {"path": "/health", "port": "http"}
@@ -182,19 +189,19 @@ def test_a_service_of_several_replicas_names_each_of_them(replicas: int, headles
 
 def test_servers_are_reached_by_the_runs_own_pods_and_by_who_reads_metrics() -> None:
     run = a_run(inference={"topology": "PerAgent"})
-    walls, servers = made(run, "NetworkPolicy"), made(run, "Deployment")
-    assert len(walls) == 2
-    for wall, server in zip(walls, servers, strict=True):
-        assert wall["spec"]["podSelector"] == server["spec"]["selector"]
-        assert wall["spec"]["policyTypes"] == ["Ingress"]
-        [rule] = wall["spec"]["ingress"]
+    policies, servers = made(run, "NetworkPolicy"), made(run, "Deployment")
+    assert len(policies) == 2
+    for policy, server in zip(policies, servers, strict=True):
+        assert policy["spec"]["podSelector"] == server["spec"]["selector"]
+        assert policy["spec"]["policyTypes"] == ["Ingress"]
+        [rule] = policy["spec"]["ingress"]
         own, monitoring = rule["from"]
         assert all(own["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items() for pod in pods(run))
         assert monitoring == {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
         assert rule["ports"] == [{"protocol": "TCP", "port": 8000}]
 
 
-def test_walls_are_built_where_they_are_asked_for() -> None:
+def test_network_policies_are_made_where_they_are_asked_for() -> None:
     [server] = planned(a_run()).servers
     kinds = [
         [thing["kind"] for thing in manifests.objects(server, owner(a_run()), Images("p", "1", isolated=yes))]
@@ -217,7 +224,7 @@ def test_how_often_kubernetes_tries_a_task(name: str) -> None:
     [container] = spec["template"]["spec"]["containers"]
     assert (at_once["action"], at_once["onExitCodes"]) == (
         "FailJob",
-        {"containerName": container["name"], "operator": "In", "values": [plan.BAD_INPUT]},
+        {"containerName": container["name"], "operator": "In", "values": [BAD_INPUT]},
     )
     assert (disrupted["action"], disrupted["onPodConditions"][0]["type"]) == ("Ignore", "DisruptionTarget")
 

@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 
 from maft_operator.cluster import reasons
-from maft_operator.cluster.reasons import Reason, of_input, sentence
+from maft_operator.cluster.reasons import Reason, of_input, refusal_reason, sentence
 
 # Conditions of runs that nobody has to do anything about.
 CONTENT = {
@@ -39,10 +39,51 @@ def test_who_has_to_do_something_is_told_what(reason: Reason) -> None:
 
 def test_the_page_about_the_status_has_every_reason_with_its_hint() -> None:
     page = (ROOT / "docs" / "status.md").read_text()
-    rows = dict(
-        re.findall(r"^\| `(\w+)` \| (.*?) \| [^|]*\|$", page.partition("## Reasons")[2].partition("## Fields")[0], re.MULTILINE)
-    )
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|$", page.partition("## Reasons")[2].partition("## Fields")[0], re.MULTILINE))
     assert rows == {reason.name: reason.hint or "nothing to do" for reason in reasons.ALL}
+
+
+# Where each is produced: the file, and the tests or cases in it.
+PRODUCED = {
+    "Accepted": "test_why.py",
+    "InvalidSpec": "test_crd.py",
+    "Working": "test_on_cluster.py",
+    "WrongMajority": "test_conditions.py test_a_majority_that_is_mostly_wrong_is_told_and_stops_nothing",
+    "Retrying": "test_observed.py",
+    "Unschedulable": "test_why.py [unschedulable]",
+    "QuotaExceeded": "test_why.py test_quota",
+    "ImagePullFailed": "test_why.py [image]",
+    "SecretMissing": "test_why.py [secret]",
+    "SecretKeyMissing": "test_why.py [key]",
+    "VolumeMissing": "test_why.py [claim]",
+    "PodRefused": "test_why.py [refused], [malformed]",
+    "OperatorForbidden": "test_why.py test_a_right_that_is_missing_meanwhile",
+    "Queued": "test_observed.py",
+    "InputInvalid": "test_why.py [questions], test_a_server_with_a_flag_that_vllm_does_not_know",
+    "StoreUnusable": "test_why.py [bucket]",
+    "ModelGated": "test_why.py test_a_gated_model",
+    "ModelUnusable": "test_why.py [model], [vision]",
+    "AdapterUnusable": "test_on_cluster.py test_a_damaged_adapter_fails_the_run_with_its_name",
+    "OutOfMemory": "test_why.py [memory], test_memory_runs_out_for_good",
+    "Evicted": "test_why.py test_eviction_does_not_count",
+    "DeadlineExceeded": "test_why.py [deadline]",
+    "CrashLoop": "test_why.py test_a_server_that_keeps_ending",
+    "BackoffLimitExceeded": "test_observed.py",
+    "Suspended": "test_lifecycle.py test_suspending_five_times_changes_nothing",
+    "NotSuspended": "test_lifecycle.py",
+    "AllIterationsDone": "test_on_cluster.py test_kubectl_shows_it",
+    "Unfinished": "test_conditions.py",
+    "NoFailure": "test_conditions.py",
+}
+
+
+def test_every_reason_is_produced_in_some_test() -> None:
+    assert set(PRODUCED) == {reason.name for reason in reasons.ALL}
+    texts = {path.name: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+    for file, _, cases in (where.partition(" ") for where in PRODUCED.values()):
+        assert file in texts
+        for case in filter(None, cases.split(", ")):
+            assert f"def {case}(" in texts[file] or f'"{case.strip("[]")}": (' in texts[file], case
 
 
 def test_conditions_are_words_too() -> None:
@@ -82,6 +123,28 @@ HUB = "Access to model org/m is restricted and you are not in the authorized lis
 )
 def test_what_a_programs_last_line_is_about(message: str, reason: Reason) -> None:
     assert of_input(message) == reason
+
+
+QUOTA = 'pods "r-1-debate-x" is forbidden: exceeded quota: small, requested: pods=1, used: pods=2, limited: pods=2'
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (QUOTA, reasons.QUOTA_EXCEEDED),
+        ('jobs.batch "r" is forbidden: exceeded quota: volumes, requested: count/jobs.batch=1', reasons.QUOTA_EXCEEDED),
+        ('jobs.batch is forbidden: User "system:serviceaccount:x:maft" cannot create resource "jobs"', reasons.FORBIDDEN),
+        ('pods "r" is forbidden: maximum memory usage per Container is 1Gi, but limit is 2Gi', reasons.POD_REFUSED),
+        (
+            'pods "r" is forbidden: violates PodSecurity "restricted:latest": restricted volume types (volume "v" uses hostPath)',
+            reasons.POD_REFUSED,
+        ),
+        ('Job.batch "r" is invalid: spec.template.spec.containers[0].volumeMounts[3].name: Not found: "v"', reasons.POD_REFUSED),
+        ('admission webhook "policy" denied the request: volume "v" is not allowed', reasons.POD_REFUSED),
+    ],
+)
+def test_why_the_api_server_refuses(message: str, reason: Reason) -> None:
+    assert refusal_reason(message) == reason
 
 
 @pytest.mark.parametrize(

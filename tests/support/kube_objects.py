@@ -1,4 +1,4 @@
-"""Kubernetes objects as an API server shows them, for the tests of world, status and drift. Times are seconds after START."""
+"""Kubernetes objects as an API server shows them, for the tests of observed, status and drift. Times are seconds after START."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -6,10 +6,9 @@ from typing import Any
 
 from conftest import resource
 
-from maft_operator.cluster import manifests
-from maft_operator.cluster import observed as world
+from maft_operator.cluster import kinds, manifests, observed
 from maft_operator.cluster.manifests import Images, Json, Owner
-from maft_operator.cluster.observed import World
+from maft_operator.cluster.observed import Snapshot
 from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Graph
 from maft_operator.spec.parse import Run, parse, store_url
@@ -40,10 +39,11 @@ def made(run: Run, kind: str) -> list[Json]:
     return [made for made in whole if made["kind"] == kind]
 
 
-def seen(run: Run, *objects: Json, now: float = 1000) -> World:
+def snapshot(run: Run, *objects: Json, now: float = 1000) -> Snapshot:
     """What is read from these objects, `now` seconds after START."""
-    kinds = {kind: [o for o in objects if o["kind"] == kind] for kind in ("Job", "Deployment", "Service", "Pod")}
-    return world.read(planned(run), kinds, START + timedelta(seconds=now))
+    # The items of a list lack their kind.
+    items = {k.name: [{**o, "kind": None} for o in objects if o["kind"] == k.name] for k in kinds.children(isolated=True)}
+    return observed.read(planned(run), items, START + timedelta(seconds=now))
 
 
 def at(seconds: float) -> str:
@@ -80,7 +80,7 @@ def failed(name: str, reason: str = "BackoffLimitExceeded", message: str = "no l
     return job(name, condition("Failed", reason=reason, message=message, seconds=50), **more)
 
 
-def going(thing: Json) -> Json:
+def terminating(thing: Json) -> Json:
     """The same while it is being deleted."""
     return {**thing, "metadata": {**thing["metadata"], "deletionTimestamp": at(900)}}
 

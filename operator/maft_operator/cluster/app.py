@@ -20,31 +20,35 @@ import kopf
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
-from maft_operator.cluster import health
-from maft_operator.cluster import rbac as rights
+from maft_operator.cluster import health, kinds, rbac
 from maft_operator.cluster.api import FAULTS, Api, Refused
 from maft_operator.cluster.controller import Controller
 from maft_operator.cluster.handlers import Watched, quiet, registry, settings
+from maft_operator.cluster.health import MetricsAuth, WatchCheck
+from maft_operator.cluster.keys import Keys
 from maft_operator.cluster.leader import Leadership
 from maft_operator.cluster.manifests import Images
 from maft_operator.cluster.metrics import Metrics
-from maft_operator.spec.schema import GROUP
+from maft_operator.cluster.queue import Queue
 
 log = logging.getLogger("maft")
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-_CRD = f"multiagentfinetunes.{GROUP}"
+_CRD = f"{kinds.RUN.plural}.{kinds.RUN.group}"
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The flags. namespaces: empty for all; own: where the Lease lies; port: of health checks and metrics."""
+    """The flags."""
 
     images: Images
     namespaces: tuple[str, ...]
+    """Whose runs are worked at; empty for all."""
     own: str
+    """Namespace of the Lease."""
     lease: str
     elect: bool
     port: int
+    """Of health checks and metrics."""
     log_format: str
     verbose: bool
     metrics_auth: bool = False
@@ -55,7 +59,7 @@ class Stop(Exception):
 
 
 def own_namespace() -> str:
-    """Of the pod that we are in, else `default`."""
+    """Reads the namespace of the pod that we are in, else `default`."""
     try:
         return _ACCOUNT.read_text().strip()
     except OSError:
@@ -63,7 +67,7 @@ def own_namespace() -> str:
 
 
 def operate(options: Options) -> int:
-    """Runs until a signal or a reason to stop; the exit code."""
+    """Runs until a signal or a reason to stop; returns the exit code."""
     _logging(options)
     try:
         asyncio.run(_main(options, in_cluster=_ACCOUNT.exists()))
@@ -79,59 +83,69 @@ def _logging(options: Options) -> None:
     quiet()
 
 
+class _Operator:
+    """The parts of the control plane, put together."""
+
+    def __init__(self, api: Api, session: aiohttp.ClientSession, metrics: Metrics, options: Options) -> None:
+        self.options = options
+        self.metrics = metrics
+        self.queue = Queue()
+        keys = Keys(self.queue, metrics)
+        self.controller = Controller(api, options.images, session, queue=self.queue, keys=keys, metrics=metrics)
+        self.watched = Watched(keys, metrics)
+        self.check = WatchCheck(api, keys, self.watched, options.namespaces)
+
+    def alive(self) -> str:
+        """Says why the process should be started again; empty where it should not."""
+        late = self.queue.late()
+        return self.check.stale or (f"a run has been due for {late:.0f} s" if late > health.STUCK else "")
+
+    async def control(self, stop: asyncio.Event) -> None:
+        """Runs kopf's watches, our workers and the resync together until one of them ends or we are told to stop."""
+        namespaces = list(self.options.namespaces)
+        where: dict[str, Any] = {"namespaces": namespaces} if namespaces else {"clusterwide": True}
+        started = asyncio.Event()
+        watching = kopf.operator(registry=registry(self.watched), settings=settings(), standalone=True, ready_flag=started, **where)
+        measuring = health.measure(self.metrics, self.queue, self.watched, self.check)
+        self.metrics.leads()
+        await _first(watching, self.controller.run(), self.check.run(), measuring, _stopped(started, stop))
+
+
 async def _main(options: Options, *, in_cluster: bool) -> None:
     async with _client(in_cluster=in_cluster) as client, _session() as session:
         metrics = Metrics()
         api = Api(client, metrics)
         await _allowed(api, options)
-        controller = Controller(api, options.images, session, metrics)
-        watched = Watched(controller)
-        sight = health.Sight(api, controller, watched, list(options.namespaces))
+        operator = _Operator(api, session, metrics, options)
+        auth = MetricsAuth(api) if options.metrics_auth else None
         try:
-            runner = await health.serve(
-                options.port,
-                lambda: _alive(sight, controller),
-                metrics.registry,
-                health.Readers(api) if options.metrics_auth else None,
-            )
+            runner = await health.serve(options.port, operator.alive, metrics.registry, auth)
         except OSError as error:
             raise Stop(f"--port {options.port}: {error.strerror}; choose another port") from None
         try:
-            if not options.elect:
-                await _control(controller, watched, sight, options, asyncio.Event())
-                return
-            identity = f"{os.environ.get('HOSTNAME') or socket.gethostname()}_{os.getpid()}"
-            async with Leadership(client, options.own, options.lease, identity).contested() as leadership:
-                await _led(leadership, controller, watched, sight, options)
+            await (_elected(operator, client) if options.elect else operator.control(asyncio.Event()))
         finally:
             await runner.cleanup()
 
 
-def _alive(sight: health.Sight, controller: Controller) -> str:
-    late = controller.queue.late()
-    return sight.blind or (f"a run has been due for {late:.0f} s" if late > health.STUCK else "")
+async def _elected(operator: _Operator, client: ApiClient) -> None:
+    """Takes part in the election, and controls once elected."""
+    identity = f"{os.environ.get('HOSTNAME') or socket.gethostname()}_{os.getpid()}"
+    async with Leadership(client, operator.options.own, operator.options.lease, identity).contested() as leadership:
+        await _led(leadership, operator)
 
 
-async def _led(leadership: Leadership, controller: Controller, watched: Watched, sight: health.Sight, options: Options) -> None:
+async def _led(leadership: Leadership, operator: _Operator) -> None:
     """Waits for the lease, then controls until a signal comes or the lease is lost."""
     stop = asyncio.Event()
     _on_signals(stop)
-    log.info("waiting for the lease %s in namespace %s", options.lease, options.own)
+    log.info("waiting for the lease %s in namespace %s", operator.options.lease, operator.options.own)
     await _first(leadership.held.wait(), leadership.lost.wait(), stop.wait())
     if leadership.held.is_set() and not stop.is_set():
         log.info("leading")
-        await _first(_control(controller, watched, sight, options, stop), leadership.lost.wait())
+        await _first(operator.control(stop), leadership.lost.wait())
     if leadership.lost.is_set():
         raise Stop("the lease is lost; another replica may write now")
-
-
-async def _control(controller: Controller, watched: Watched, sight: health.Sight, options: Options, stop: asyncio.Event) -> None:
-    """kopf's watches, our workers and the resync, together until one of them ends or we are told to stop."""
-    where: dict[str, Any] = {"namespaces": list(options.namespaces)} if options.namespaces else {"clusterwide": True}
-    started = asyncio.Event()
-    watching = kopf.operator(registry=registry(watched), settings=settings(), standalone=True, ready_flag=started, **where)
-    controller.metrics.leads()
-    await _first(watching, controller.run(), sight.run(), health.measure(controller, watched, sight), _stopped(started, stop))
 
 
 async def _stopped(started: asyncio.Event, stop: asyncio.Event) -> None:
@@ -160,13 +174,9 @@ async def _first(*coroutines: object) -> None:
 
 
 async def _allowed(api: Api, options: Options) -> None:
-    """Stop where a right or the CRD is missing; a warning where an optional right is."""
+    """Stops where a right or the CRD is missing; warns where an optional right is."""
     try:
-        lacking = await rights.missing(api, rights.OWN, options.own, options.lease) if options.elect else []
-        for namespace in options.namespaces or (None,):
-            lacking += await rights.missing(api, rights.WATCHED, namespace)
-            lacking += await rights.missing(api, rights.ISOLATING, namespace) if options.images.isolated else []
-        lacking += await rights.missing(api, rights.REVIEWING, None) if options.metrics_auth else []
+        lacking = await _lacking(api, options)
         for line in [line for right, line in lacking if right.optional]:
             log.warning("%s; going on without", line)
         if lines := [line for right, line in lacking if not right.optional]:
@@ -175,6 +185,16 @@ async def _allowed(api: Api, options: Options) -> None:
             raise Stop(f"the cluster does not know {_CRD}; kubectl apply -f crds/multiagentfinetunes.yaml")
     except (Refused, *FAULTS) as error:
         raise Stop(f"the API server does not answer as it should: {type(error).__name__}: {error}") from None
+
+
+async def _lacking(api: Api, options: Options) -> list[tuple[rbac.Right, str]]:
+    """Rights that these flags need and that are not there, each with its line."""
+    lacking = await rbac.missing(api, rbac.OWN, options.own, options.lease) if options.elect else []
+    for namespace in options.namespaces or (None,):
+        lacking += await rbac.missing(api, rbac.WATCHED, namespace)
+        lacking += await rbac.missing(api, rbac.ISOLATING, namespace) if options.images.isolated else []
+    lacking += await rbac.missing(api, rbac.REVIEWING, None) if options.metrics_auth else []
+    return lacking
 
 
 @contextlib.asynccontextmanager

@@ -11,40 +11,40 @@ from typing import Any
 from maft_operator.spec.schema import Json
 
 
-def differs(wanted: Json, found: Json) -> bool:
-    """Whether the object found lacks something of the one wanted."""
+def differs(wanted: Json, stored: Json) -> bool:
+    """Tells whether the stored object lacks something of the wanted one."""
     if wanted["kind"] == "Job":
         wanted = {**wanted, "spec": {k: v for k, v in wanted["spec"].items() if k not in ("template", "podFailurePolicy")}}
-    return not _within(wanted, found)
+    return not _within(wanted, stored)
 
 
-def keeping_template(wanted: Json, found: Json) -> Json:
-    """The Job wanted with the pod template that the existing one has: Kubernetes lets none be changed."""
+def keeping_template(wanted: Json, stored: Json) -> Json:
+    """Takes the pod template of an existing Job into the wanted one: Kubernetes lets none be changed."""
     if wanted["kind"] != "Job":
         return wanted
-    kept = {key: found["spec"][key] for key in ("template", "podFailurePolicy") if key in found["spec"]}
+    kept = {key: stored["spec"][key] for key in ("template", "podFailurePolicy") if key in stored["spec"]}
     return {**wanted, "spec": {**wanted["spec"], **kept}}
 
 
-def version(found: Json) -> str:
-    """Changes with the spec: the generation, where the kind counts one."""
-    metadata = found["metadata"]
+def version(stored: Json) -> str:
+    """Returns what changes with the spec: the generation, where the kind counts one."""
+    metadata = stored["metadata"]
     return str(metadata.get("generation") or metadata.get("resourceVersion"))
 
 
 def fingerprint(wanted: Json) -> str:
-    """Equal for equal objects."""
+    """Hashes the object; equal for equal ones."""
     return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
 
 
-def _within(wanted: Any, found: Any) -> bool:
+def _within(wanted: Any, stored: Any) -> bool:
     if isinstance(wanted, Mapping):
-        return isinstance(found, Mapping) and all(_kept(value, found.get(key)) for key, value in wanted.items())
+        return isinstance(stored, Mapping) and all(_kept(value, stored.get(key)) for key, value in wanted.items())
     if isinstance(wanted, list):
-        return isinstance(found, list) and len(wanted) == len(found) and all(map(_within, wanted, found))
-    return bool(wanted == found)
+        return isinstance(stored, list) and len(wanted) == len(stored) and all(map(_within, wanted, stored))
+    return bool(wanted == stored)
 
 
-def _kept(wanted: Any, found: Any) -> bool:
+def _kept(wanted: Any, stored: Any) -> bool:
     """The API server drops what is empty."""
-    return _within(wanted, found) or (found is None and wanted in ({}, [], "", None))
+    return _within(wanted, stored) or (stored is None and wanted in ({}, [], "", None))

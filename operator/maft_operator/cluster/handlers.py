@@ -1,4 +1,4 @@
-"""What kopf is used for: watching. Every event only puts the key of its run into the controller's queue.
+"""What kopf is used for: watching. Every event only wakes its run.
 
 No change handlers (they annotate objects), no timers, daemons or indexes, no finalizer: this module holds no decision.
 """
@@ -10,26 +10,28 @@ from typing import Any
 
 import kopf
 
-from maft_operator.cluster import status
-from maft_operator.cluster.controller import Controller
+from maft_operator.cluster import kinds
+from maft_operator.cluster.conditions import settled
+from maft_operator.cluster.keys import Keys
 from maft_operator.cluster.manifests import MANAGED_BY, MANAGER, RUN
-from maft_operator.spec.schema import GROUP
-
-CHILDREN = (("batch", "v1", "jobs"), ("apps", "v1", "deployments"), ("", "v1", "services"), ("", "v1", "pods"))
+from maft_operator.cluster.metrics import Metrics
 
 
 class Watched:
-    """What the watches have delivered. versions: resourceVersion of every run; settled: finished and not going to expire;
-    heard: when anything came last, on the monotonic clock."""
+    """What the watches have delivered.
 
-    def __init__(self, controller: Controller) -> None:
-        self._controller = controller
+    versions: resourceVersion of every run; settled: runs that nothing is left to do about; heard: when anything came last, on
+    the monotonic clock."""
+
+    def __init__(self, keys: Keys, metrics: Metrics) -> None:
+        self._keys = keys
+        self._metrics = metrics
         self.versions: dict[str, str] = {}
         self.settled: set[str] = set()
         self.heard = time.monotonic()
 
     def run(self, kind: str | None, body: Mapping[str, Any]) -> None:
-        """An event of a MultiAgentFinetune. kind None: it was there when the watch began."""
+        """Takes in an event of a MultiAgentFinetune. kind None: it was there when the watch began."""
         self.heard = time.monotonic()
         metadata = body["metadata"]
         key = f"{metadata['namespace']}/{metadata['name']}"
@@ -37,56 +39,50 @@ class Watched:
             self.gone(key)
             return
         self.versions[key] = metadata["resourceVersion"]
-        self._controller.metrics.seen(key, body)
-        if _settled(body):
+        self._metrics.seen(key, body)
+        if settled(body):
             self.settled.add(key)
             return
         self.settled.discard(key)
-        if not self._controller.wrote(key, metadata["resourceVersion"]):
-            self._controller.queue.add(key)
+        if not self._keys.is_echo(key, metadata["resourceVersion"]):
+            self._keys.wake(key)
 
     def child(self, metadata: Mapping[str, Any]) -> None:
-        """An event of something that belongs to a run."""
+        """Takes in an event of something that belongs to a run."""
         self.heard = time.monotonic()
         key = f"{metadata['namespace']}/{metadata.get('labels', {}).get(RUN, '')}"
         if key not in self.settled:
-            self._controller.queue.add(key)
+            self._keys.wake(key)
 
     def gone(self, key: str) -> None:
-        """The run has been deleted."""
+        """Drops a run that has been deleted."""
         self.versions.pop(key, None)
         self.settled.discard(key)
-        self._controller.forget(key)
-
-
-def _settled(body: Mapping[str, Any]) -> bool:
-    state, spec = body.get("status") or {}, body.get("spec") or {}
-    same = state.get("observedGeneration") == body["metadata"].get("generation")
-    return status.finished(dict(state)) and same and "ttlSecondsAfterFinished" not in spec
+        self._keys.forget(key)
 
 
 def registry(watched: Watched) -> kopf.OperatorRegistry:
-    """All handlers. Logins: the service account of the pod, else the kubeconfig."""
+    """Registers all handlers. Logins: the service account of the pod, else the kubeconfig."""
     made = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=made)
     def _login(**arguments: Any) -> Any:
         return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
 
-    @kopf.on.event(GROUP, "multiagentfinetunes", registry=made)
+    @kopf.on.event(kinds.RUN.group, kinds.RUN.plural, registry=made)
     async def _run(event: Any, **_: Any) -> None:
         watched.run(event["type"], event["object"])
 
     async def _child(event: Any, **_: Any) -> None:
         watched.child(event["object"]["metadata"])
 
-    for group, version, plural in CHILDREN:
-        kopf.on.event(group, version, plural, registry=made, id=plural)(_child)
+    for kind in kinds.WATCHED_CHILDREN:
+        kopf.on.event(kind.group, kind.version, kind.plural, registry=made, id=kind.plural)(_child)
     return made
 
 
 def settings() -> kopf.OperatorSettings:
-    """Every limit that kopf leaves open, in seconds, and server-side filters."""
+    """Sets every limit that kopf leaves open, in seconds, and server-side filters."""
     made = kopf.OperatorSettings()
     made.posting.enabled = False
     made.scanning.disabled = True  # no rights on namespaces and CRDs are asked for; resources are known when we start
@@ -103,10 +99,10 @@ def settings() -> kopf.OperatorSettings:
     made.queueing.exit_timeout = 1
     made.process.ultimate_exiting_timeout = 20
     made.persistence.diffbase_storage = _NoDiffs()
-    for group, version, plural in CHILDREN:
-        made.watching.label_selectors[group, version, plural] = f"{MANAGED_BY}={MANAGER}"
+    for kind in kinds.WATCHED_CHILDREN:
+        made.watching.label_selectors[kind.group, kind.version, kind.plural] = f"{MANAGED_BY}={MANAGER}"
     # Pods that have done their work are as many as all tasks that ever ran; one that ends is told as deleted.
-    made.watching.field_selectors["", "v1", "pods"] = "status.phase!=Succeeded"
+    made.watching.field_selectors[kinds.POD.group, kinds.POD.version, kinds.POD.plural] = "status.phase!=Succeeded"
     return made
 
 
@@ -124,5 +120,5 @@ class _NoDiffs(kopf.DiffBaseStorage):
 
 
 def quiet() -> None:
-    """kopf logs a line for each event of each object; those are ours to tell."""
+    """Silences kopf, which logs a line for each event of each object; those are ours to tell."""
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)

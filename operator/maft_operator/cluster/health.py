@@ -1,6 +1,6 @@
 """Whether the operator still sees and still works: /healthz (liveness), /readyz (readiness) and /metrics on one port.
 
-Blind is who does not get from the watches what a plain list shows: the resync compares both.
+A watch is stale that does not deliver what a plain list shows: the resync compares both.
 """
 
 import asyncio
@@ -8,15 +8,20 @@ import hashlib
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from maft_operator.cluster import kinds
 from maft_operator.cluster.api import FAULTS, Api, Refused
-from maft_operator.cluster.controller import Controller
 from maft_operator.cluster.handlers import Watched
+from maft_operator.cluster.keys import Keys
+from maft_operator.cluster.kinds import Kind
+from maft_operator.cluster.metrics import Metrics
+from maft_operator.cluster.queue import Queue
+from maft_operator.spec.schema import Json
 
 log = logging.getLogger("maft")
 RESYNC = 300.0  # seconds between two resyncs, a tenth more or less
@@ -24,66 +29,69 @@ GRACE = 60.0  # seconds that a watch may be behind a list, and between two tries
 STUCK = 300.0  # seconds that a run may be due without being looked at
 
 
-class Sight:
-    """Compares the watches with the cluster now and then, and wakes every unfinished run by the way."""
+class WatchCheck:
+    """Compares the watches with the cluster now and then, and wakes every unfinished run by the way.
 
-    def __init__(self, api: Api, controller: Controller, watched: Watched, namespaces: list[str], *, grace: float = GRACE) -> None:
+    stale: why the watches are not to be trusted; empty where they are."""
+
+    def __init__(self, api: Api, keys: Keys, watched: Watched, namespaces: Sequence[str], *, grace: float = GRACE) -> None:
         self._api = api
         self._grace = grace
-        self._controller = controller
+        self._keys = keys
         self._watched = watched
         self._namespaces: list[str | None] = [*namespaces] or [None]
-        self._unheard = 0  # lists in a row that failed
-        self.blind = ""
+        self._unanswered = 0  # lists in a row that failed
+        self.stale = ""
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Compares until cancelled; more often while the watches are stale."""
         while True:
             await asyncio.sleep(RESYNC * random.uniform(0.9, 1.1))
             await self.look()
-            while self.blind:
+            while self.stale:
                 await asyncio.sleep(self._grace)
                 await self.look()
 
     async def look(self) -> None:
-        """One comparison: what the list has and the watch still lacks after a while was not delivered."""
+        """Compares once: what the list has and the watch still lacks after a while was not delivered."""
         try:
             before = await self._listed()
             await asyncio.sleep(self._grace)
             after = await self._listed()
         except (Refused, *FAULTS) as error:
-            self._unheard += 1
-            self.blind = f"the API server has not answered {self._unheard} times: {error}" if self._unheard > 2 else self.blind
+            self._unanswered += 1
+            if self._unanswered > 2:
+                self.stale = f"the API server has not answered {self._unanswered} times: {error}"
             return
-        self._unheard = 0
+        self._unanswered = 0
         seen = self._watched.versions
         missed = [key for key, version in before.items() if after.get(key) == version and seen.get(key) != version]
-        self.blind = f"the watch has not delivered {missed[0]} and {len(missed) - 1} others" if missed else ""
+        self.stale = f"the watch has not delivered {missed[0]} and {len(missed) - 1} others" if missed else ""
         for key in set(seen) - set(before) - set(after):
             self._watched.gone(key)  # deleted while the watch was away
         for key in set(after) - self._watched.settled:
-            self._controller.queue.add(key)
+            self._keys.wake(key)
 
     async def _listed(self) -> dict[str, str]:
-        found = await asyncio.gather(*(self._api.versions(namespace) for namespace in self._namespaces))
-        return {key: version for versions in found for key, version in versions.items()}
+        lists = await asyncio.gather(*(self._api.versions(namespace) for namespace in self._namespaces))
+        return {key: version for versions in lists for key, version in versions.items()}
 
 
-async def measure(controller: Controller, watched: Watched, sight: Sight) -> None:
-    """Gauges about the operator itself, once a second, until cancelled."""
-    metrics, loop = controller.metrics, asyncio.get_running_loop()
+async def measure(metrics: Metrics, queue: Queue, watched: Watched, check: WatchCheck) -> None:
+    """Sets the gauges about the operator itself, once a second, until cancelled."""
+    loop = asyncio.get_running_loop()
     while True:
         before = loop.time()
         await asyncio.sleep(1)
         metrics.lag.set(max(0.0, loop.time() - before - 1))
-        metrics.depth.set(len(controller.queue))
-        metrics.age.set(controller.queue.late())
-        metrics.blind.set(bool(sight.blind))
+        metrics.depth.set(len(queue))
+        metrics.age.set(queue.late())
+        metrics.blind.set(bool(check.stale))
         metrics.watch.set(time.monotonic() - watched.heard)
 
 
-class Readers:
-    """Who may read /metrics: bearer tokens that the API server knows (TokenReview), of users who may get the URL
+class MetricsAuth:
+    """Decides who may read /metrics: bearer tokens that the API server knows (TokenReview), of users who may get the URL
     (SubjectAccessReview). Answers hold for a minute."""
 
     def __init__(self, api: Api) -> None:
@@ -91,7 +99,7 @@ class Readers:
         self._known: dict[str, tuple[float, int]] = {}
 
     async def refusal(self, header: str) -> int:
-        """0, or the HTTP status that says why not."""
+        """Returns 0, or the HTTP status that says why not."""
         token = header.removeprefix("Bearer ")
         if not header.startswith("Bearer ") or not token:
             return 401
@@ -102,19 +110,22 @@ class Readers:
         return self._known[key][1]
 
     async def _ask(self, token: str) -> int:
-        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}
-        found = (await self._api.create(review)).get("status", {})
-        if not found.get("authenticated"):
+        known = await self._review(kinds.TOKEN_REVIEW, {"token": token})
+        if not known.get("authenticated"):
             return 401
-        asked = {"user": found["user"]["username"], "groups": found["user"].get("groups", [])}
-        access = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview"}
-        attributes = {"nonResourceAttributes": {"path": "/metrics", "verb": "get"}}
-        answer = await self._api.create({**access, "spec": {**asked, **attributes}})
-        return 0 if answer.get("status", {}).get("allowed") else 403
+        user = {"user": known["user"]["username"], "groups": known["user"].get("groups", [])}
+        wish = {"nonResourceAttributes": {"path": "/metrics", "verb": "get"}}
+        answer = await self._review(kinds.ACCESS_REVIEW, {**user, **wish})
+        return 0 if answer.get("allowed") else 403
+
+    async def _review(self, kind: Kind, spec: Json) -> Json:
+        answer = await self._api.create({"apiVersion": kind.api_version, "kind": kind.name, "spec": spec})
+        status: Json = answer.get("status", {})
+        return status
 
 
-async def serve(port: int, alive: Callable[[], str], registry: CollectorRegistry, readers: Readers | None) -> web.AppRunner:
-    """/healthz answers 503 where `alive` says why; /readyz 200 as long as we answer at all; /metrics for Prometheus."""
+async def serve(port: int, alive: Callable[[], str], registry: CollectorRegistry, auth: MetricsAuth | None) -> web.AppRunner:
+    """Serves: /healthz answers 503 where `alive` says why; /readyz 200 as long as we answer at all; /metrics for Prometheus."""
 
     async def healthz(_: web.Request) -> web.Response:
         reason = alive()
@@ -124,7 +135,7 @@ async def serve(port: int, alive: Callable[[], str], registry: CollectorRegistry
         return web.Response(text="ok\n")
 
     async def metrics(request: web.Request) -> web.Response:
-        if readers and (status := await readers.refusal(request.headers.get("Authorization", ""))):
+        if auth and (status := await auth.refusal(request.headers.get("Authorization", ""))):
             return web.Response(status=status, text="a bearer token that may get /metrics is needed\n")
         encode, kind = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(registry), headers={"Content-Type": kind})

@@ -50,7 +50,7 @@ class _Lock(LeaseLock):  # type: ignore[misc]
 
 
 class Leadership:
-    """held: set once we lead; lost: set when we may no longer write."""
+    """Takes part in an election. held: set once we lead; lost: set when we may no longer write."""
 
     def __init__(self, api: ApiClient, namespace: str, name: str, identity: str) -> None:
         self.held, self.lost = asyncio.Event(), asyncio.Event()
@@ -97,7 +97,7 @@ class Leadership:
         self.lost.set()
 
     async def _release(self) -> None:
-        """An empty holder lets the next candidate in at once. If this fails, the lease runs out."""
+        """Gives the lease back: an empty holder lets the next candidate in at once. If this fails, the lease runs out."""
         body = {"spec": {"holderIdentity": "", "leaseDurationSeconds": 1}}
         with contextlib.suppress(Exception):
             await client.CoordinationV1Api(self._api).patch_namespaced_lease(

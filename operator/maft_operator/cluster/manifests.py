@@ -8,9 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from maft_operator.cluster import kinds
+from maft_operator.cluster.kinds import Kind
 from maft_operator.cluster.merge import merged
 from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Server, Task
+from maft_operator.plan.step import BAD_INPUT
 from maft_operator.spec.parse import Run
 from maft_operator.spec.schema import Json
 
@@ -27,17 +30,19 @@ GRACE = 20  # seconds: a program needs about one to end, vLLM a few
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Where the workload images are: PREFIX/debate:TAG and so on. policy: their imagePullPolicy. isolated: servers get a
-    NetworkPolicy each, which lets in the run's own pods and those of the namespaces in `scraped_from`."""
+    """Where the workload images are: PREFIX/debate:TAG and so on."""
 
     prefix: str
     tag: str
     policy: str = "IfNotPresent"
+    """Their imagePullPolicy."""
     isolated: bool = False
+    """Servers get a NetworkPolicy each, which lets in the run's own pods and those of `scraped_from`."""
     scraped_from: tuple[str, ...] = ()
+    """Namespaces whose pods may read the servers' metrics."""
 
     def of(self, name: str) -> str:
-        """The image of that container."""
+        """Names the image of that container."""
         return f"{self.prefix}/{name}:{self.tag}"
 
 
@@ -50,21 +55,17 @@ class Owner:
 
 
 def objects(item: Task | Server, owner: Owner, images: Images) -> list[Json]:
-    """What has to exist for the task or server."""
+    """Lists what has to exist for the task or server."""
     if isinstance(item, Task):
         return [job(item, owner, images)]
-    wall = [network_policy(item, owner, images.scraped_from)] if images.isolated else []
-    return [*wall, service(item, owner), deployment(item, owner, images)]
+    policies = [network_policy(item, owner, images.scraped_from)] if images.isolated else []
+    return [*policies, service(item, owner), deployment(item, owner, images)]
 
 
 def job(task: Task, owner: Owner, images: Images) -> Json:
-    """Kubernetes counts the attempts: exit code 2 ends the Job at once, disruptions do not count."""
+    """Makes the Job of a task. Kubernetes counts the attempts: exit code 2 ends the Job at once, disruptions do not count."""
     spec = owner.run.spec
-    urls = {name: [f"http://{name}.{owner.run.namespace}.svc:{plan.PORT}"] for name in task.servers}
-    name = TRAIN if task.kind in ("train", "diversity") else DEBATE  # those need torch
-    container = _container(name, images.of(name), images.policy, plan.command(task, urls), task.gpus)
-    container["env"] = [*_environment(owner.run), {"name": "MAFT_METRICS_PORT", "value": str(METRICS_PORT)}]
-    container["ports"] = [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}]
+    container = _task_container(task, owner, images)
     deadline = {} if spec.active_deadline_seconds is None else {"activeDeadlineSeconds": spec.active_deadline_seconds}
     queued = {} if spec.queue_name else {"suspend": False}  # a queue suspends and admits the Job itself
     body = {
@@ -72,26 +73,33 @@ def job(task: Task, owner: Owner, images: Images) -> Json:
         "completions": 1,
         "backoffLimit": spec.backoff_limit,
         "podReplacementPolicy": "Failed",  # never two programs at one task
-        "podFailurePolicy": {
-            "rules": [
-                {
-                    "action": "FailJob",
-                    "onExitCodes": {"containerName": name, "operator": "In", "values": [plan.BAD_INPUT]},
-                },
-                {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-            ]
-        },
+        "podFailurePolicy": {"rules": _failure_rules(container["name"])},
         **deadline,
         **queued,
         "template": _template(container, owner, task.name, task.kind, task.iteration, {"restartPolicy": "Never"}),
     }
-    return _object("batch/v1", "Job", task.name, owner, task.kind, body, task.iteration)
+    return _object(kinds.JOB, task.name, owner, task.kind, body, task.iteration)
+
+
+def _task_container(task: Task, owner: Owner, images: Images) -> Json:
+    urls = {name: [f"http://{name}.{owner.run.namespace}.svc:{plan.PORT}"] for name in task.servers}
+    name = TRAIN if task.kind in ("train", "diversity") else DEBATE  # those need torch
+    container = _container(name, images.of(name), images.policy, plan.command(task, urls), task.gpus)
+    container["env"] = [*_environment(owner.run), {"name": "MAFT_METRICS_PORT", "value": str(METRICS_PORT)}]
+    container["ports"] = [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}]
+    return container
+
+
+def _failure_rules(container: str) -> list[Json]:
+    bad_input = {"containerName": container, "operator": "In", "values": [BAD_INPUT]}
+    disruption = {"type": "DisruptionTarget", "status": "True"}
+    return [{"action": "FailJob", "onExitCodes": bad_input}, {"action": "Ignore", "onPodConditions": [disruption]}]
 
 
 def deployment(server: Server, owner: Owner, images: Images) -> Json:
-    """Recreate, not rolling: a second pod would find no free GPU."""
+    """Makes the Deployment of a server. Recreate, not rolling: a second pod would find no free GPU."""
     image = owner.run.spec.inference.image or images.of(SERVE)
-    container = _container(SERVE, image, images.policy, plan.serve(server, "--port", str(plan.PORT)), server.gpus)
+    container = _container(SERVE, image, images.policy, plan.serve(server, f"--port={plan.PORT}"), server.gpus)
     container["env"] = _environment(owner.run)
     container["ports"] = [{"name": "http", "containerPort": plan.PORT, "protocol": "TCP"}]
     health = {"httpGet": {"path": "/health", "port": "http"}, "timeoutSeconds": 5}
@@ -105,22 +113,22 @@ def deployment(server: Server, owner: Owner, images: Images) -> Json:
         "selector": {"matchLabels": {RUN: owner.run.name, CHILD: server.name}},
         "template": _template(container, owner, server.name, "serve", None, {"restartPolicy": "Always"}),
     }
-    return _object("apps/v1", "Deployment", server.name, owner, "serve", body)
+    return _object(kinds.DEPLOYMENT, server.name, owner, "serve", body)
 
 
 def service(server: Server, owner: Owner) -> Json:
-    """One address for one replica; with more, the name stands for all of them (headless), and the client picks."""
+    """Makes the Service of a server: one address for one replica; of more, the name stands for all of them (headless)."""
     body: Json = {
         "selector": {RUN: owner.run.name, CHILD: server.name},
         "ports": [{"name": "http", "port": plan.PORT, "targetPort": "http", "protocol": "TCP"}],
     }
     if server.replicas > 1:
         body["clusterIP"] = "None"
-    return _object("v1", "Service", server.name, owner, "serve", body)
+    return _object(kinds.SERVICE, server.name, owner, "serve", body)
 
 
 def network_policy(server: Server, owner: Owner, scraped_from: tuple[str, ...]) -> Json:
-    """vLLM asks nobody who they are: only the run's own pods reach it, and whoever reads its metrics."""
+    """Makes the NetworkPolicy of a server. vLLM asks nobody who they are, so only the run's own pods and Prometheus reach it."""
     own: Json = {"podSelector": {"matchLabels": {RUN: owner.run.name}}}
     others = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}} for name in scraped_from]
     body = {
@@ -128,31 +136,32 @@ def network_policy(server: Server, owner: Owner, scraped_from: tuple[str, ...]) 
         "policyTypes": ["Ingress"],
         "ingress": [{"from": [own, *others], "ports": [{"protocol": "TCP", "port": plan.PORT}]}],
     }
-    return _object("networking.k8s.io/v1", "NetworkPolicy", server.name, owner, "serve", body)
+    return _object(kinds.NETWORK_POLICY, server.name, owner, "serve", body)
 
 
 def labels(run: Run, child: str, component: str, iteration: int | None = None) -> dict[str, str]:
-    """Of a child and its pods."""
+    """Makes the labels of a child and its pods."""
     ours = {"app.kubernetes.io/name": MANAGER, MANAGED_BY: MANAGER, COMPONENT: component, RUN: run.name, CHILD: child}
     return ours if iteration is None else {**ours, ITERATION: str(iteration)}
 
 
-def _object(version: str, kind: str, name: str, owner: Owner, component: str, spec: Json, iteration: int | None = None) -> Json:
+def _object(kind: Kind, name: str, owner: Owner, component: str, spec: Json, iteration: int | None = None) -> Json:
     reference = {
-        "apiVersion": "maft.dev/v1alpha1",
-        "kind": "MultiAgentFinetune",
+        "apiVersion": kinds.RUN.api_version,
+        "kind": kinds.RUN.name,
         "name": owner.run.name,
         "uid": owner.uid,
         "controller": True,
     }
-    queue = {QUEUE: owner.run.spec.queue_name} if owner.run.spec.queue_name and kind in ("Job", "Deployment") else {}
+    queued = owner.run.spec.queue_name and kind in (kinds.JOB, kinds.DEPLOYMENT)
+    queue = {QUEUE: owner.run.spec.queue_name} if queued else {}
     metadata = {
         "name": name,
         "namespace": owner.run.namespace,
         "labels": {**labels(owner.run, name, component, iteration), **queue},
         "ownerReferences": [reference],
     }
-    return {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec}
+    return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, "spec": spec}
 
 
 def _container(name: str, image: str, policy: str, arguments: tuple[str, ...], gpus: int) -> Json:
@@ -188,14 +197,14 @@ def _environment(run: Run) -> list[Json]:
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    found = [{"name": name, "value": value} for name, value in fixed.items()]
+    variables = [{"name": name, "value": value} for name, value in fixed.items()]
     if spec.storage and spec.storage.credentials_secret:
         secret = spec.storage.credentials_secret.name
-        found += [_from_secret(name, secret, name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
-        found.append(_from_secret("AWS_SESSION_TOKEN", secret, "AWS_SESSION_TOKEN", optional=True))
+        variables += [_from_secret(name, secret, name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
+        variables.append(_from_secret("AWS_SESSION_TOKEN", secret, "AWS_SESSION_TOKEN", optional=True))
     if spec.model.token_secret:
-        found.append(_from_secret("HF_TOKEN", spec.model.token_secret.name, spec.model.token_secret.key))
-    return found
+        variables.append(_from_secret("HF_TOKEN", spec.model.token_secret.name, spec.model.token_secret.key))
+    return variables
 
 
 def _from_secret(variable: str, secret: str, key: str, *, optional: bool = False) -> Json:

@@ -26,7 +26,7 @@ _KEYS = {
 
 
 def merged(base: Mapping[str, Any], patch: Mapping[str, Any]) -> Json:
-    """A new object; neither argument is changed."""
+    """Merges into a new object; neither argument is changed."""
     result = {key: copy.deepcopy(value) for key, value in base.items()}
     for key, value in patch.items():
         if value is None:

@@ -4,7 +4,6 @@ No label has unbounded values: runs by name, and of their iterations the untrain
 generated from here.
 """
 
-import re
 import time
 from collections import Counter as Tally
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,10 +15,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from maft_operator.cluster.upgrade import upgraded
+
 SHOWN = 7  # iterations of a run that have series of their own: the first, which is untrained, and the last ones
 _FAULTS = ("refused", "unreachable", "fault")  # of a reconcile
-_SCORE = re.compile(r"([0-9.]+)(?: ± ([0-9.]+))?")
-_COUNT = re.compile(r"\d+")
 _CONDITIONS = ("Failed", "Complete", "Suspended", "Progressing", "Accepted")
 
 
@@ -94,16 +93,16 @@ class Metrics:
         self.registry.register(_Runs(self._runs))
 
     def leads(self) -> None:
-        """This process has taken the lease. One that loses it ends, and with it these."""
+        """Notes that this process has taken the lease. One that loses it ends, and with it these."""
         self.leader.set(1)
         self.since.set(time.time())
 
     def seen(self, key: str, resource: Mapping[str, Any]) -> None:
-        """What a run looks like now."""
+        """Takes in what a run looks like now."""
         self._runs[key] = tuple(samples(resource))
 
     def gone(self, key: str) -> None:
-        """The run has been deleted."""
+        """Drops a run that has been deleted."""
         self._runs.pop(key, None)
 
 
@@ -112,7 +111,7 @@ class _Runs(Collector):
         self._runs = runs
 
     def collect(self) -> Iterator[Metric]:
-        """All runs, family by family."""
+        """Yields all runs, family by family."""
         families = {n: GaugeMetricFamily(n, f.text, labels=["namespace", "run", *f.labels]) for n, f in FAMILIES.items()}
         tally: Tally[tuple[str, str]] = Tally()
         for key, several in list(self._runs.items()):
@@ -130,15 +129,15 @@ class _Runs(Collector):
 
 
 def samples(resource: Mapping[str, Any]) -> Iterator[Sample]:
-    """A run's series; at most 60, whatever it has been through."""
-    state, spec = resource.get("status") or {}, resource.get("spec") or {}
+    """Makes a run's series; at most 60, whatever it has been through."""
+    state, spec = upgraded(resource.get("status") or {}), resource.get("spec") or {}
     yield Sample("maft_run_info", 1, {"phase": state.get("phase") or "Pending", "reason": reason(state.get("conditions", ()))})
     created = datetime.fromisoformat(resource["metadata"]["creationTimestamp"])
     yield Sample("maft_run_created_timestamp_seconds", created.timestamp())
     if times := [datetime.fromisoformat(c["lastTransitionTime"]) for c in state.get("conditions", ())]:
         yield Sample("maft_run_last_transition_timestamp_seconds", max(times).timestamp())
     yield Sample("maft_run_iterations", float(spec.get("iterations") or 1))
-    yield Sample("maft_run_iteration", float(str(state.get("iteration") or "0").partition("/")[0]))
+    yield Sample("maft_run_iteration", state.get("iteration", {}).get("current", 0))
     yield Sample("maft_run_progress_ratio", state.get("progress", {}).get("percent", 0) / 100)
     rows: Sequence[Mapping[str, Any]] = state.get("iterations", ())
     yield from _scores([*rows[:1], *rows[1:][1 - SHOWN :]])
@@ -149,7 +148,7 @@ def samples(resource: Mapping[str, Any]) -> Iterator[Sample]:
 
 
 def reason(conditions: Iterable[Mapping[str, Any]]) -> str:
-    """Of the condition that counts: Failed, Complete, Suspended where they are true, else Progressing, else Accepted."""
+    """Finds the reason that counts: of Failed, Complete, Suspended where one is true, else of Progressing, else of Accepted."""
     by_type = {c["type"]: c for c in conditions}
     true = [by_type[t] for t in _CONDITIONS[:3] if by_type.get(t, {}).get("status") == "True"]
     rest = [by_type[t] for t in _CONDITIONS[3:] if t in by_type]
@@ -166,26 +165,24 @@ def _scores(rows: Iterable[Mapping[str, Any]]) -> Iterator[Sample]:
     for row in rows:
         for field, name in names.items():
             if field in row:
-                mean, error = score(row[field])
-                yield Sample(name, mean, {"iteration": str(row["iteration"])})
-                if field == "accuracy":
-                    yield Sample("maft_run_accuracy_stderr_ratio", error, {"iteration": str(row["iteration"])})
+                yield Sample(name, row[field]["mean"], {"iteration": str(row["iteration"])})
+        if "accuracy" in row:
+            yield Sample("maft_run_accuracy_stderr_ratio", row["accuracy"]["stderr"], {"iteration": str(row["iteration"])})
 
 
 def _last(rows: Sequence[Mapping[str, Any]]) -> Iterator[Sample]:
     debated = [row for row in rows if "agreement" in row][-1:]
     for row in debated:
-        yield Sample("maft_run_agreement_ratio", score(row["agreement"])[0])
+        yield Sample("maft_run_agreement_ratio", row["agreement"])
         if "probe" in row:
-            yield Sample("maft_run_probe_accuracy_ratio", score(row["probe"])[0])
+            yield Sample("maft_run_probe_accuracy_ratio", row["probe"]["mean"])
         if "abstained" in row:
             yield Sample("maft_run_abstained_questions", row["abstained"])
-        for role, text in row.get("kept", {}).items():
-            counts = [float(count) for count in _COUNT.findall(text)]  # `12/9/14`, or of many agents `9 to 14`
-            yield Sample("maft_run_kept_examples", min(counts), {"role": role, "agent": "fewest"})
-            yield Sample("maft_run_kept_examples", max(counts), {"role": role, "agent": "most"})
+        for role, counts in row.get("kept", {}).items():
+            for agent in ("fewest", "most"):
+                yield Sample("maft_run_kept_examples", counts[agent], {"role": role, "agent": agent})
     for row in [row for row in rows if "nll" in row][-1:]:
-        yield Sample("maft_run_diversity_nats", float(row["nll"]))
+        yield Sample("maft_run_diversity_nats", row["nll"])
     for row in [row for row in rows if "wrongToRight" in row][-1:]:
         yield Sample("maft_run_flips", row["wrongToRight"], {"direction": "wrong_to_right"})
         yield Sample("maft_run_flips", row["rightToWrong"], {"direction": "right_to_wrong"})
@@ -200,10 +197,3 @@ def _sums(rows: Sequence[Mapping[str, Any]]) -> Iterator[Sample]:
     yield Sample("maft_run_tokens", total("completionTokens"), {"kind": "completion"})
     yield Sample("maft_run_stage_seconds", total("seconds"))
     yield Sample("maft_run_gpu_seconds", total("gpuSeconds"))
-
-
-def score(text: str) -> tuple[float, float]:
-    """`91.0 ± 1.7` as ratios: the mean and its standard error."""
-    found = _SCORE.match(text)
-    mean, error = found.groups() if found else (None, None)
-    return float(mean or "nan") / 100, float(error or "nan") / 100

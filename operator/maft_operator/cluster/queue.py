@@ -8,7 +8,7 @@ import heapq
 
 
 class Queue:
-    """Keys with the time at which they are due."""
+    """Hands out keys when they are due."""
 
     def __init__(self) -> None:
         self._due: dict[str, float] = {}
@@ -20,7 +20,7 @@ class Queue:
         return len(self._due)
 
     def add(self, key: str, delay: float = 0.0) -> None:
-        """Due after `delay` seconds; an earlier time stands."""
+        """Makes the key due after `delay` seconds; an earlier time stands."""
         when = asyncio.get_running_loop().time() + delay
         if when < self._due.get(key, float("inf")):
             self._due[key] = when
@@ -28,11 +28,11 @@ class Queue:
             self._changed.set()
 
     def forget(self, key: str) -> None:
-        """Nothing is due for that key any more."""
+        """Drops whatever is due for that key."""
         self._due.pop(key, None)
 
     async def get(self) -> str:
-        """The key that is due first and that nobody works at."""
+        """Waits for the key that is due first and that nobody works at."""
         while True:
             wait, key = self._first()
             if key is not None:
@@ -44,14 +44,14 @@ class Queue:
                 continue
 
     def done(self, key: str) -> None:
-        """Others may take the key again."""
+        """Lets others take the key again."""
         self._busy.discard(key)
         if key in self._due:
             heapq.heappush(self._heap, (self._due[key], key))
         self._changed.set()
 
     def late(self) -> float:
-        """Seconds that the oldest key has been due for."""
+        """Tells for how many seconds the oldest key has been due."""
         now = asyncio.get_running_loop().time()
         return max([0.0, *(now - when for key, when in self._due.items() if key not in self._busy)])
 

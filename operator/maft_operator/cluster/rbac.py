@@ -1,14 +1,16 @@
 """What the operator must be allowed to do, and a check of it at the start: one line for each right that is missing.
 
-charts and the test cluster grant exactly these. Source: SelfSubjectAccessReview (authorization.k8s.io/v1).
+Rights to objects come from kinds.py; the chart and the test cluster grant exactly these. Source: SelfSubjectAccessReview
+(authorization.k8s.io/v1).
 """
 
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from maft_operator.cluster import kinds
 from maft_operator.cluster.api import Api
-from maft_operator.spec.schema import GROUP
+from maft_operator.cluster.kinds import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,21 +23,19 @@ class Right:
     optional: bool = False
 
 
-_CHILD = ("list", "watch", "create", "patch", "delete")
+def _right(kind: Kind) -> Right:
+    return Right(kind.group, kind.plural, kind.verbs, kind.optional)
+
+
+_CHILDREN = kinds.children(isolated=False)
 WATCHED = (  # in every namespace that the operator serves
-    Right(GROUP, "multiagentfinetunes", ("get", "list", "watch", "delete")),
-    Right(GROUP, "multiagentfinetunes/status", ("patch",)),
-    Right("batch", "jobs", _CHILD),
-    Right("apps", "deployments", _CHILD),
-    Right("", "services", _CHILD),
-    Right("", "pods", ("list", "watch")),
-    Right("", "events", ("list", "create"), optional=True),
+    _right(kinds.RUN),
+    Right(kinds.RUN.group, f"{kinds.RUN.plural}/status", ("patch",)),
+    *map(_right, _CHILDREN),
+    _right(kinds.EVENT),
 )
-ISOLATING = (Right("networking.k8s.io", "networkpolicies", ("list", "create", "patch", "delete")),)  # with --network-policies
-REVIEWING = (  # with --metrics-auth
-    Right("authentication.k8s.io", "tokenreviews", ("create",)),
-    Right("authorization.k8s.io", "subjectaccessreviews", ("create",)),
-)
+ISOLATING = tuple(_right(kind) for kind in kinds.children(isolated=True) if kind not in _CHILDREN)  # with --network-policies
+REVIEWING = (_right(kinds.TOKEN_REVIEW), _right(kinds.ACCESS_REVIEW))  # with --metrics-auth
 OWN = (  # in its own namespace; the chart makes the Lease, too
     Right("coordination.k8s.io", "leases", ("get", "update", "patch")),
     Right("coordination.k8s.io", "leases", ("create",), optional=True),
@@ -43,7 +43,7 @@ OWN = (  # in its own namespace; the chart makes the Lease, too
 
 
 async def missing(api: Api, rights: Iterable[Right], namespace: str | None, name: str = "") -> list[tuple[Right, str]]:
-    """Rights that are not there, each with its line. namespace None: in all; name: of the one object that they are about."""
+    """Asks which rights are not there, each with its line. namespace None: in all; name: of the one object they are about."""
     asked = [(right, verb) for right in rights for verb in right.verbs]
     answers = await asyncio.gather(*(_allowed(api, right, verb, namespace, name) for right, verb in asked))
     where = f"in namespace {namespace}" if namespace else "in all namespaces"
@@ -65,6 +65,8 @@ async def _allowed(api: Api, right: Right, verb: str, namespace: str | None, nam
         "namespace": namespace or "",
         "name": name,
     }
-    body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": attributes}}
-    answer = await api.create(body)
+    kind = kinds.SELF_REVIEW
+    answer = await api.create(
+        {"apiVersion": kind.api_version, "kind": kind.name, "spec": {"resourceAttributes": attributes}},
+    )
     return bool(answer.get("status", {}).get("allowed"))

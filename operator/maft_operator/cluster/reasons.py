@@ -1,6 +1,7 @@
 """Why a run waits or failed: every reason that a condition may give, in one table, with what to do. Pure.
 
-`docs/status.md` is checked against it. A reason is part of the API: alerts and scripts match it, so names stay.
+`docs/status.md` is checked against it. A reason is part of the API: alerts and scripts match it, so names stay. At the end: which
+reason the words of a program, of Kubernetes or of the API server stand for.
 """
 
 import re
@@ -18,6 +19,17 @@ class Reason:
 
     name: str
     hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something that keeps a child from its work. child: its name; empty where it is about the whole run."""
+
+    child: str
+    reason: Reason
+    message: str
+    blocking: bool = True
+    """It will not pass by itself."""
 
 
 # --- Accepted ---
@@ -60,24 +72,46 @@ NO_FAILURE = Reason("NoFailure")
 
 ALL: tuple[Reason, ...] = tuple(value for value in dict(globals()).values() if isinstance(value, Reason))
 
+OF_INPUT = (INPUT_INVALID, STORE_UNUSABLE, MODEL_GATED, MODEL_UNUSABLE, ADAPTER_UNUSABLE)
+"""Reasons of programs that will fail again."""
+
 # Programs begin an error with the field or object that it is about (docs/errors.md): that decides the reason.
-_BY_MESSAGE: tuple[tuple[re.Pattern[str], Reason], ...] = (
+_BY_ERROR: tuple[tuple[re.Pattern[str], Reason], ...] = (
     (re.compile(r"^store |^storage\."), STORE_UNUSABLE),
     (re.compile(r"^model\.\w+: .*(\bgated\b|not in the authorized list|awaiting a review)", re.IGNORECASE), MODEL_GATED),
     (re.compile(r"/adapters/.*: (damaged|gone)"), ADAPTER_UNUSABLE),
     (re.compile(r"\badapter\b.*(sha256|damaged|differs|does not fit|refused)|refused a request .*\badapter\b"), ADAPTER_UNUSABLE),
     (re.compile(r"^model\."), MODEL_UNUSABLE),
 )
+_BY_TEXT: tuple[tuple[re.Pattern[str], Reason], ...] = (  # the first that matches
+    (re.compile(r"violates PodSecurity|is invalid:|denied the request"), POD_REFUSED),
+    (re.compile(r"exceeded quota"), QUOTA_EXCEEDED),
+    (re.compile(r"couldn't find key"), SECRET_KEY_MISSING),
+    (re.compile(r"MountVolume|volume|configmap|persistentvolumeclaim"), VOLUME_MISSING),
+    (re.compile(r'secret "[^"]*" not found', re.IGNORECASE), SECRET_MISSING),
+)
 
 
 def of_input(message: str) -> Reason:
-    """The reason for a program that ended with exit code 2 and this line."""
+    """Finds the reason for a program that ended with exit code 2 and this line."""
     line = message.removeprefix("error: ")
-    return next((reason for pattern, reason in _BY_MESSAGE if pattern.search(line)), INPUT_INVALID)
+    return next((reason for pattern, reason in _BY_ERROR if pattern.search(line)), INPUT_INVALID)
+
+
+def text_reason(message: str) -> Reason:
+    """Finds the reason for a refusal that Kubernetes puts in words only."""
+    return next((reason for pattern, reason in _BY_TEXT if pattern.search(message)), POD_REFUSED)
+
+
+def refusal_reason(message: str) -> Reason:
+    """Finds out whether the API server refuses for our own lack of a right, or for a rule that the object breaks."""
+    if "cannot" in message and "resource" in message and "User" in message:
+        return FORBIDDEN
+    return text_reason(message)
 
 
 def sentence(reason: Reason, messages: Iterable[str]) -> str:
-    """What a condition says: what was found, then what to do."""
-    found = "; ".join(m.strip().rstrip(".;") for m in messages if m.strip())
+    """Writes what a condition says: what was found, then what to do."""
+    facts = "; ".join(m.strip().rstrip(".;") for m in messages if m.strip())
     hint = reason.hint[:1].upper() + reason.hint[1:]
-    return ". ".join(part for part in (found[:2000], hint) if part)
+    return ". ".join(part for part in (facts[:2000], hint) if part)

@@ -1,7 +1,5 @@
 """What the objects of a run say: states of tasks and servers, summaries, and why something waits or failed."""
 
-import json
-
 import pytest
 from kube_objects import (
     RUNNING,
@@ -13,27 +11,29 @@ from kube_objects import (
     ended,
     event,
     failed,
-    going,
     job,
     planned,
     pod,
     replica,
-    seen,
+    terminating,
     unscheduled,
     waiting,
 )
+from kube_objects import (
+    snapshot as observed,
+)
 
+from maft.summaries import DebateSummary, Failure, Usage, encode_summary
 from maft_operator.cluster import reasons
-from maft_operator.cluster.api import refusal_reason
 from maft_operator.cluster.manifests import Json
-from maft_operator.cluster.observed import Trouble, troubles_in
-from maft_operator.cluster.reasons import Reason
-from maft_operator.plan import graph as plan
-from maft_operator.plan.graph import ServerState, TaskState
+from maft_operator.cluster.observed import explained, troubles_in
+from maft_operator.cluster.reasons import Reason, Trouble
+from maft_operator.plan.step import ServerState, TaskState, step
 
 RUN = a_run()
 TASK = "r-1-debate"
-SUMMARY = '{"version": "1", "questions": 24, "agreement": 0.5}'
+SUMMARY = DebateSummary(questions=24, agreement=0.5, margins=(24,), kept={}, usage=Usage(1, 2, 3))
+SAID = encode_summary(SUMMARY).decode()
 NO_KEY = "couldn't find key AWS_ACCESS_KEY_ID in Secret default/keys"
 QUOTA = 'pods "r-1-debate-x" is forbidden: exceeded quota: small, requested: pods=1, used: pods=2, limited: pods=2'
 EVICTED = {"reason": "Evicted", "message": "The node was low on resource: memory."}
@@ -43,7 +43,7 @@ Expected = tuple[Reason, bool, str]  # a trouble: its reason, whether it blocks,
 
 def error(text: str) -> str:
     """The summary of a program that ends with an error."""
-    return json.dumps({"version": "1", "error": text})
+    return encode_summary(Failure(error=text)).decode()
 
 
 def is_like(found: Trouble, child: str, expected: Expected) -> None:
@@ -161,12 +161,12 @@ UNDER_WAY: dict[str, tuple[list[Json], int, Expected | None]] = {
 @pytest.mark.parametrize("name", UNDER_WAY)
 def test_a_task_that_is_under_way(name: str) -> None:
     objects, failures, expected = UNDER_WAY[name]
-    world = seen(RUN, *objects)
-    assert world.observed.tasks == {TASK: TaskState("running", failures)}
-    assert world.ended == {}
-    assert len(world.troubles) == (expected is not None)
+    snapshot = observed(RUN, *objects)
+    assert snapshot.observed.tasks == {TASK: TaskState("running", failures)}
+    assert snapshot.ended == {}
+    assert len(snapshot.troubles) == (expected is not None)
     if expected:
-        is_like(world.troubles[0], TASK, expected)
+        is_like(snapshot.troubles[0], TASK, expected)
 
 
 POD_POLICY = "PodFailurePolicy"
@@ -245,50 +245,50 @@ GONE: dict[str, tuple[list[Json], tuple[int, int], Expected]] = {
 @pytest.mark.parametrize("name", GONE)
 def test_a_task_that_failed(name: str) -> None:
     objects, (failures, code), expected = GONE[name]
-    world = seen(RUN, *objects)
-    assert world.observed.tasks == {TASK: TaskState("failed", failures, code, world.ended[TASK].message)}
-    is_like(world.ended[TASK], TASK, expected)
-    assert world.troubles == ()
+    snapshot = observed(RUN, *objects)
+    assert snapshot.observed.tasks == {TASK: TaskState("failed", failures, code, snapshot.ended[TASK].message)}
+    is_like(snapshot.ended[TASK], TASK, expected)
+    assert snapshot.troubles == ()
     limit = objects[0]["spec"]["backoffLimit"]
-    decided = plan.step(planned(a_run(backoffLimit=limit)), world.observed)
-    assert (decided.phase, decided.culprit) == ("Failed", TASK)
+    decided = step(planned(a_run(backoffLimit=limit)), snapshot.observed)
+    assert (decided.phase, decided.failed_child) == ("Failed", TASK)
 
 
 def test_a_task_that_succeeded() -> None:
     done_early = job(TASK, condition("SuccessCriteriaMet"))  # its pods have not all ended yet
-    for objects in ([done(TASK)], [done_early], [done(TASK), pod(TASK, "Succeeded", ended(0, SUMMARY))]):
-        world = seen(RUN, *objects)
-        assert world.observed.tasks == {TASK: TaskState("succeeded")}
-        assert (world.troubles, world.ended) == ((), {})
+    for objects in ([done(TASK)], [done_early], [done(TASK), pod(TASK, "Succeeded", ended(0, SAID))]):
+        snapshot = observed(RUN, *objects)
+        assert snapshot.observed.tasks == {TASK: TaskState("succeeded")}
+        assert (snapshot.troubles, snapshot.ended) == ((), {})
 
 
 def test_failures_before_a_success_are_no_trouble() -> None:
-    world = seen(RUN, done(TASK), pod(TASK, "Failed", ended(1, "x")), pod(TASK, "Succeeded", ended(0, SUMMARY), number=1))
-    assert world.troubles == ()
-    assert world.summaries == {TASK: json.loads(SUMMARY)}
+    snapshot = observed(RUN, done(TASK), pod(TASK, "Failed", ended(1, "x")), pod(TASK, "Succeeded", ended(0, SAID), number=1))
+    assert snapshot.troubles == ()
+    assert snapshot.summaries == {TASK: SUMMARY}
 
 
 @pytest.mark.parametrize("message", ["", "text", "[1]", '{"cut off'])
 def test_a_summary_that_is_none(message: str) -> None:
-    assert seen(RUN, done(TASK), pod(TASK, "Succeeded", ended(0, message))).summaries == {}
+    assert observed(RUN, done(TASK), pod(TASK, "Succeeded", ended(0, message))).summaries == {}
 
 
 def test_the_summary_is_our_containers_also_where_another_stands_before_it() -> None:
-    ours = pod(TASK, "Running", ended(0, SUMMARY))
+    ours = pod(TASK, "Running", ended(0, SAID))
     before = {**ours["status"]["containerStatuses"][0], "name": "proxy", "state": ended(0, '{"not": "ours"}')}
     ours["status"]["containerStatuses"].insert(0, before)
     ours["spec"]["containers"].insert(0, {"name": "proxy"})
-    assert seen(RUN, done(TASK), ours).summaries == {TASK: json.loads(SUMMARY)}
+    assert observed(RUN, done(TASK), ours).summaries == {TASK: SUMMARY}
 
 
 def test_a_job_that_is_being_deleted_is_gone() -> None:
-    world = seen(RUN, going(job(TASK)), going(pod(TASK, "Running", RUNNING)), going(done("r-0-prepare")))
-    assert world.observed.tasks == {}
-    assert (world.troubles, dict(world.silent)) == ((), {})
+    snapshot = observed(RUN, terminating(job(TASK)), terminating(pod(TASK, "Running", RUNNING)), terminating(done("r-0-prepare")))
+    assert snapshot.observed.tasks == {}
+    assert (snapshot.troubles, dict(snapshot.unexplained)) == ((), {})
 
 
 def test_how_long_tasks_took() -> None:
-    world = seen(
+    snapshot = observed(
         RUN,
         done("r-0-prepare", start=10, ended=70),
         failed("r-0-evaluate", start=20),  # since second 50
@@ -296,7 +296,7 @@ def test_how_long_tasks_took() -> None:
         job("r-1-train", start=None),
         now=130,
     )
-    assert world.seconds == {"r-0-prepare": 60, "r-0-evaluate": 30, TASK: 30}
+    assert snapshot.seconds == {"r-0-prepare": 60, "r-0-evaluate": 30, TASK: 30}
 
 
 @pytest.mark.parametrize(
@@ -314,14 +314,14 @@ def test_how_long_tasks_took() -> None:
     ],
 )
 def test_where_a_running_task_says_how_far_it_is(objects: list[Json], address: str | None) -> None:
-    assert seen(RUN, *objects).metrics == ({TASK: address} if address else {})
+    assert observed(RUN, *objects).metrics == ({TASK: address} if address else {})
 
 
 # --- what only Events explain ---
 
 
 @pytest.mark.parametrize(
-    ("objects", "silent"),
+    ("objects", "unexplained"),
     [
         ([job(TASK)], {"uid-r-1-debate": TASK}),
         ([job(TASK), pod(TASK, "Failed", ended(1))], {"uid-r-1-debate": TASK}),
@@ -335,8 +335,8 @@ def test_where_a_running_task_says_how_far_it_is(objects: list[Json], address: s
         ([deployment(), pod(SERVER, "Pending", waiting("ContainerCreating"), container="inference")], {"uid-r-server-0": SERVER}),
     ],
 )
-def test_who_is_silent(objects: list[Json], silent: dict[str, str]) -> None:
-    assert seen(RUN, *objects, now=1000).silent == silent
+def test_who_is_unexplained(objects: list[Json], unexplained: dict[str, str]) -> None:
+    assert observed(RUN, *objects, now=1000).unexplained == unexplained
 
 
 MOUNT = 'MountVolume.SetUp failed for volume "v" : configmap "c" not found'
@@ -362,23 +362,11 @@ def test_what_events_say(name: str) -> None:
         is_like(trouble, TASK, one)
 
 
-@pytest.mark.parametrize(
-    ("message", "reason"),
-    [
-        (QUOTA, reasons.QUOTA_EXCEEDED),
-        ('jobs.batch "r" is forbidden: exceeded quota: volumes, requested: count/jobs.batch=1', reasons.QUOTA_EXCEEDED),
-        ('jobs.batch is forbidden: User "system:serviceaccount:x:maft" cannot create resource "jobs"', reasons.FORBIDDEN),
-        ('pods "r" is forbidden: maximum memory usage per Container is 1Gi, but limit is 2Gi', reasons.POD_REFUSED),
-        (
-            'pods "r" is forbidden: violates PodSecurity "restricted:latest": restricted volume types (volume "v" uses hostPath)',
-            reasons.POD_REFUSED,
-        ),
-        ('Job.batch "r" is invalid: spec.template.spec.containers[0].volumeMounts[3].name: Not found: "v"', reasons.POD_REFUSED),
-        ('admission webhook "policy" denied the request: volume "v" is not allowed', reasons.POD_REFUSED),
-    ],
-)
-def test_why_the_api_server_refuses(message: str, reason: Reason) -> None:
-    assert refusal_reason(message) == reason
+def test_what_events_say_is_among_the_troubles_of_a_snapshot() -> None:
+    before = observed(RUN, job(TASK), deployment(), unscheduled(SERVER, "0/3 nodes are available"))
+    after = explained(before, [event(f"uid-{TASK}", "FailedCreate", QUOTA)])
+    assert [(t.child, t.reason) for t in after.troubles] == [(TASK, reasons.QUOTA_EXCEEDED), (SERVER, reasons.UNSCHEDULABLE)]
+    assert explained(before, []) == before
 
 
 # --- servers ---
@@ -463,54 +451,62 @@ SERVERS: dict[str, tuple[list[Json], ServerState | None, Expected | None]] = {
         None,
     ),
     "a crashed pod is replaced": (
-        [deployment(), going(replica(BACK_OFF, **DOWN)), replica(RUNNING, number=1)],
+        [deployment(), terminating(replica(BACK_OFF, **DOWN)), replica(RUNNING, number=1)],
         ServerState(ready=False),
         None,
     ),
-    "gone, but its pod still holds the GPU": ([going(replica(RUNNING, ready=True))], ServerState(ready=False, failed=True), None),
-    "going, as is its pod": ([going(deployment(ready=1)), going(replica(RUNNING))], ServerState(ready=False, failed=True), None),
-    "going, its pods are gone": ([going(deployment())], None, None),
+    "gone, but its pod still holds the GPU": (
+        [terminating(replica(RUNNING, ready=True))],
+        ServerState(ready=False, failed=True),
+        None,
+    ),
+    "going, as is its pod": (
+        [terminating(deployment(ready=1)), terminating(replica(RUNNING))],
+        ServerState(ready=False, failed=True),
+        None,
+    ),
+    "going, its pods are gone": ([terminating(deployment())], None, None),
 }
 
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_a_server(name: str) -> None:
     objects, state, expected = SERVERS[name]
-    world = seen(RUN, *objects)
-    assert world.observed.servers == ({SERVER: state} if state else {})
-    assert len(world.troubles) == (expected is not None)
+    snapshot = observed(RUN, *objects)
+    assert snapshot.observed.servers == ({SERVER: state} if state else {})
+    assert len(snapshot.troubles) == (expected is not None)
     if expected:
-        is_like(world.troubles[0], SERVER, expected)
-    assert set(world.ended) == ({SERVER} if state and state.failures else set())
-    if world.ended:  # what is said where the run fails for it
-        assert world.ended[SERVER] == world.troubles[0]
+        is_like(snapshot.troubles[0], SERVER, expected)
+    assert set(snapshot.ended) == ({SERVER} if state and state.failures else set())
+    if snapshot.ended:  # what is said where the run fails for it
+        assert snapshot.ended[SERVER] == snapshot.troubles[0]
 
 
 def test_of_several_replicas_the_worst_counts() -> None:
     broken = [replica(BACK_OFF, number=n, restarts=n, last=ended(1, f"lost {n}")) for n in (1, 3, 2)]
-    world = seen(a_run(inference={"replicas": 4}), deployment(wanted=4, ready=1), replica(RUNNING, ready=True), *broken)
-    assert world.observed.servers == {SERVER: ServerState(False, True, 3, 1, "lost 3")}
-    assert world.ended[SERVER].message == "lost 3"
+    snapshot = observed(a_run(inference={"replicas": 4}), deployment(wanted=4, ready=1), replica(RUNNING, ready=True), *broken)
+    assert snapshot.observed.servers == {SERVER: ServerState(False, True, 3, 1, "lost 3")}
+    assert snapshot.ended[SERVER].message == "lost 3"
 
 
 @pytest.mark.parametrize(("restarts", "code", "phase"), [(1, 1, "Serving"), (3, 1, "Serving"), (4, 1, "Failed"), (1, 2, "Failed")])
 def test_when_a_crash_loop_fails_the_run(restarts: int, code: int, phase: str) -> None:
-    world = seen(RUN, done("r-0-prepare"), deployment(), replica(BACK_OFF, restarts=restarts, last=ended(code, "lost")))
-    decided = plan.step(planned(RUN), world.observed)
+    snapshot = observed(RUN, done("r-0-prepare"), deployment(), replica(BACK_OFF, restarts=restarts, last=ended(code, "lost")))
+    decided = step(planned(RUN), snapshot.observed)
     assert decided.phase == phase
-    assert decided.culprit == (SERVER if phase == "Failed" else "")
+    assert decided.failed_child == (SERVER if phase == "Failed" else "")
     assert decided.delete == ((SERVER,) if phase == "Failed" else ())
 
 
 def test_training_waits_for_pods_whose_deployment_has_gone() -> None:
     run = a_run(inference={"lifetime": "Phase"})
     before = [done("r-0-prepare"), done("r-0-evaluate"), done(TASK)]
-    held = plan.step(planned(run), seen(run, *before, going(replica(RUNNING))).observed)
+    held = step(planned(run), observed(run, *before, terminating(replica(RUNNING))).observed)
     assert [item.name for item in held.create] == []
-    free = plan.step(planned(run), seen(run, *before).observed)
+    free = step(planned(run), observed(run, *before).observed)
     assert [item.name for item in free.create] == ["r-1-train"]
 
 
 def test_nothing_is_seen_where_nothing_is() -> None:
-    world = seen(RUN)
-    assert (world.observed.tasks, world.observed.servers, world.troubles) == ({}, {}, ())
+    snapshot = observed(RUN)
+    assert (snapshot.observed.tasks, snapshot.observed.servers, snapshot.troubles) == ({}, {}, ())

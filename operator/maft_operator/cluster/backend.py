@@ -1,0 +1,119 @@
+"""The backend on a cluster: tasks and servers of one run as objects, brought to what they should be where they differ."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from maft_operator.cluster import drift, kinds, manifests, observed
+from maft_operator.cluster.api import Api, Refused
+from maft_operator.cluster.kinds import Kind
+from maft_operator.cluster.manifests import RUN, Images, Owner
+from maft_operator.cluster.observed import Snapshot
+from maft_operator.plan.graph import Graph, Server, Task
+from maft_operator.plan.reconcile import Refusal
+from maft_operator.spec.schema import Json
+
+_ASKED = 8  # children whose Events are asked for in one look
+
+
+class ClusterBackend:
+    """One run for one reconcile.
+
+    applied: by uid what we sent last and what became of it, for where the API server writes a field down in other words.
+    fresh: nothing was ever written about the run, so lists would find nothing; names are fixed, so making one twice is harmless.
+    """
+
+    def __init__(
+        self, api: Api, owner: Owner, graph: Graph, images: Images, *, now: datetime, applied: dict[str, str], fresh: bool = False
+    ) -> None:
+        self._api = api
+        self._owner = owner
+        self._graph = graph
+        self._images = images
+        self._now = now
+        self._applied = applied
+        self._fresh = fresh
+        self._children: dict[str, list[Json]] = {}  # by kind, as the last look found them: what drift is measured against
+
+    async def observe(self) -> Snapshot:
+        """Looks at all children of the run, and at Events of those that nothing else explains."""
+        if self._fresh:
+            return Snapshot()
+        run = self._owner.run
+        wanted = kinds.children(isolated=self._images.isolated)
+        lists = await asyncio.gather(*(self._api.list(k, run.namespace, label_selector=f"{RUN}={run.name}") for k in wanted))
+        self._children = {k.name: [c for c in items if self._ours(k, c)] for k, items in zip(wanted, lists, strict=True)}
+        snapshot = observed.read(self._graph, self._children, self._now)
+        return observed.explained(snapshot, await self._events(snapshot.unexplained))
+
+    async def create(self, item: Task | Server) -> tuple[Refusal, ...]:
+        """Makes the objects of a task or server."""
+        return await self._ensured(item)
+
+    async def keep(self, item: Task | Server) -> tuple[Refusal, ...]:
+        """Makes objects again that somebody deleted, and takes back what somebody changed."""
+        return await self._ensured(item)
+
+    async def delete(self, name: str) -> None:
+        """Deletes whatever has that name, unless it is on its way out already."""
+        for kind in kinds.DELETED_CHILDREN:
+            for child in self._children.get(kind.name, ()):
+                if child["metadata"]["name"] == name and "deletionTimestamp" not in child["metadata"]:
+                    await self._api.delete(kind, self._owner.run.namespace, name, child["metadata"]["uid"])
+
+    async def _events(self, unexplained: Mapping[str, str]) -> list[Json]:
+        """Lists Events about some of these objects; none without the right to, which is an optional one."""
+        selectors = [f"involvedObject.uid={uid}" for uid in list(unexplained)[:_ASKED]]
+        namespace = self._owner.run.namespace
+        try:
+            lists = await asyncio.gather(*(self._api.list(kinds.EVENT, namespace, field_selector=s) for s in selectors))
+        except Refused:
+            return []
+        return [event for events in lists for event in events]
+
+    # --- objects ---
+
+    async def _ensured(self, item: Task | Server) -> tuple[Refusal, ...]:
+        """Applies each object of the item that is missing or differs, and tells which were refused for good."""
+        refusals = []
+        for wanted in manifests.objects(item, self._owner, self._images):
+            try:
+                await self._ensure(wanted)
+            except Refused as error:
+                refusals += [] if _passes(error) else [Refusal(item.name, str(error))]
+        return tuple(refusals)
+
+    async def _ensure(self, wanted: Json) -> None:
+        existing = self._existing(wanted)
+        if existing is None:
+            await self._apply(wanted)
+        elif drift.differs(wanted, existing) and self._applied.get(existing["metadata"]["uid"]) != _sent(existing, wanted):
+            await self._apply(drift.keeping_template(wanted, existing), wanted)
+
+    async def _apply(self, body: Json, wanted: Json | None = None) -> None:
+        stored = await self._api.apply(body)
+        if stored:
+            self._applied[stored["metadata"]["uid"]] = _sent(stored, wanted or body)
+
+    def _existing(self, wanted: Json) -> Json | None:
+        name = wanted["metadata"]["name"]
+        child = next((c for c in self._children.get(wanted["kind"], ()) if c["metadata"]["name"] == name), None)
+        # The items of a list lack what the list as a whole says.
+        return {**child, "apiVersion": wanted["apiVersion"], "kind": wanted["kind"]} if child else None
+
+    def _ours(self, kind: Kind, child: Json) -> bool:
+        """Pods belong to Jobs and ReplicaSets; everything else to the resource itself, and not to one of that name before."""
+        owners: Sequence[Mapping[str, Any]] = child["metadata"].get("ownerReferences", ())
+        return kind == kinds.POD or any(o.get("uid") == self._owner.uid for o in owners)
+
+
+def _sent(stored: Json, wanted: Json) -> str:
+    """Which version of an object goes with which wish."""
+    return f"{drift.version(stored)} {drift.fingerprint(wanted)}"
+
+
+def _passes(error: Refused) -> bool:
+    """The namespace or a namesake's child is going, or somebody was faster: its event wakes us."""
+    passing = ("being terminated", "Only one reference can have Controller set to true")
+    return error.code == 409 or any(words in str(error) for words in passing)

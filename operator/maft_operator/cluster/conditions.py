@@ -1,0 +1,153 @@
+"""Conditions of a run (metav1.Condition), with the reasons of reasons.py: which it should have, and which of them changed. Pure.
+
+Scripts and alerts read conditions, never the phase. `finished` and `settled` decide what the operator still looks at.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+from maft.summaries import Score
+from maft_operator.cluster import reasons, upgrade
+from maft_operator.cluster.observed import Snapshot
+from maft_operator.cluster.reasons import Condition, Reason, Trouble, refusal_reason, sentence
+from maft_operator.plan.reconcile import Outcome
+from maft_operator.plan.summaries import HARMFUL, percent
+from maft_operator.spec.schema import Json
+
+Wanted = Mapping[Condition, tuple[bool, Reason, str]]  # status, reason and message
+
+
+def stamp(moment: datetime) -> str:
+    """Writes a time as metav1.Time: whole seconds, UTC."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def conditions(wanted: Wanted, before: Iterable[Json], generation: int, now: datetime) -> list[Json]:
+    """Makes the conditions; lastTransitionTime moves with the status alone."""
+    old = {c["type"]: c for c in before}
+    return [_condition(kind, *value, old.get(kind, {}), generation, now) for kind, value in wanted.items()]
+
+
+def _condition(kind: Condition, true: bool, reason: Reason, message: str, old: Json, generation: int, now: datetime) -> Json:
+    status = "True" if true else "False"
+    return {
+        "type": kind,
+        "status": status,
+        "reason": reason.name,
+        "message": message,
+        "observedGeneration": generation,
+        "lastTransitionTime": old["lastTransitionTime"] if old.get("status") == status else stamp(now),
+    }
+
+
+# --- which conditions a run should have ---
+
+
+def wanted(outcome: Outcome[Snapshot], rows: Iterable[Json], stage: str) -> Wanted:
+    """Decides all conditions of a run that is worked at. rows: of its iterations; stage: what is under way, in words."""
+    phase = outcome.step.phase
+    failure = _failure(outcome) if phase == "Failed" else None
+    suspended, complete = phase == "Suspended", phase == "Complete"
+    return {
+        "Accepted": (True, reasons.ACCEPTED, "the spec is valid"),
+        "Progressing": _progressing(outcome, failure, rows, stage),
+        "Suspended": (suspended, reasons.SUSPENDED if suspended else reasons.RUNNING, reasons.SUSPENDED.hint if suspended else ""),
+        "Complete": (complete, reasons.COMPLETE if complete else reasons.UNFINISHED, ""),
+        "Failed": (True, failure.reason, _message(failure)) if failure else (False, reasons.NO_FAILURE, ""),
+    }
+
+
+def _progressing(outcome: Outcome[Snapshot], failure: Trouble | None, rows: Iterable[Json], stage: str) -> tuple[bool, Reason, str]:
+    phase = outcome.step.phase
+    if failure:
+        return False, failure.reason, _message(failure)
+    if phase in ("Complete", "Suspended"):
+        reason = reasons.COMPLETE if phase == "Complete" else reasons.SUSPENDED
+        return False, reason, reason.hint
+    troubles = sorted((*_refused(outcome), *outcome.seen.troubles, *_warnings(rows)), key=lambda t: not t.blocking)
+    if troubles:
+        return not troubles[0].blocking, troubles[0].reason, _message(troubles[0])
+    return True, reasons.WORKING, stage or phase
+
+
+def _failure(outcome: Outcome[Snapshot]) -> Trouble:
+    """Why the child failed that failed the run: what the cluster says of it, else what it said itself."""
+    child = outcome.step.failed_child
+    return outcome.seen.ended.get(child) or Trouble(child, reasons.ATTEMPTS_EXHAUSTED, outcome.step.message)
+
+
+def _refused(outcome: Outcome[Snapshot]) -> list[Trouble]:
+    return [Trouble(r.child, refusal_reason(r.message), r.message) for r in outcome.refusals]
+
+
+def _warnings(rows: Iterable[Json]) -> list[Trouble]:
+    """Of the last debate that had a probe: that its majority, which becomes the label, is mostly wrong."""
+    probed = [row for row in rows if "probe" in row][-1:]
+    return [_wrong_majority(row) for row in probed if row["probe"]["mean"] < HARMFUL]
+
+
+def _wrong_majority(row: Json) -> Trouble:
+    share = percent(Score(row["probe"]["mean"], row["probe"]["stderr"]))
+    message = f"iteration {row['iteration']}: the majority is right on {share} % of the probe questions, fewer than half"
+    return Trouble("", reasons.WRONG_MAJORITY, message, blocking=False)
+
+
+def _message(trouble: Trouble) -> str:
+    return sentence(trouble.reason, [f"{trouble.child}: {trouble.message}" if trouble.child else trouble.message])
+
+
+# --- runs that are not worked at ---
+
+
+def rejected(reason: Reason, message: str, old: Json, generation: int, now: datetime) -> Json:
+    """Makes the status of a resource that cannot be read: Accepted is False, and nothing else is said about it."""
+    accepted: Wanted = {"Accepted": (False, reason, sentence(reason, [message]))}
+    kept = {key: value for key, value in old.items() if key not in ("conditions", "phase", "observedGeneration")}
+    made = conditions(accepted, old.get("conditions", ()), generation, now)
+    return {**kept, "observedGeneration": generation, "phase": "Rejected", "conditions": made}
+
+
+def blocked(reason: Reason, message: str, old: Json, generation: int, now: datetime) -> Json:
+    """Makes the old status with Progressing False, for a reason that is the operator's own."""
+    before: Sequence[Json] = old.get("conditions", ())
+    progressing: Wanted = {"Progressing": (False, reason, sentence(reason, [message]))}
+    others = [c for c in before if c["type"] != "Progressing"]
+    made = [*others, *conditions(progressing, before, generation, now)]
+    ordered = sorted(made, key=lambda c: reasons.CONDITIONS.index(c["type"]))
+    return {**old, "phase": old.get("phase") or "Pending", "conditions": ordered}
+
+
+# --- what conditions say ---
+
+
+def finished(status: Json) -> bool:
+    """Tells whether the run is Complete or Failed. Both are for good."""
+    return any(c["type"] in ("Complete", "Failed") and c["status"] == "True" for c in status.get("conditions", ()))
+
+
+def settled(resource: Mapping[str, Json]) -> bool:
+    """Tells whether there is nothing left to do about the run: finished, of this spec, kept for ever and written as today."""
+    status, spec = resource.get("status") or {}, resource.get("spec") or {}
+    current = status.get("observedGeneration") == resource["metadata"].get("generation")
+    return finished(status) and current and "ttlSecondsAfterFinished" not in spec and not upgrade.is_old(status)
+
+
+def transitions(old: Json, new: Json) -> list[Json]:
+    """Lists conditions whose status or reason changed: each is one Event."""
+    before = {c["type"]: (c["status"], c["reason"]) for c in old.get("conditions", ())}
+    return [c for c in new.get("conditions", ()) if before.get(c["type"], _at_first(c)) != (c["status"], c["reason"])]
+
+
+def _at_first(condition: Json) -> tuple[str, str] | None:
+    """What goes without saying: that a new run is not suspended, not complete and has not failed."""
+    return ("False", condition["reason"]) if condition["type"] in ("Suspended", "Complete", "Failed") else None
+
+
+def important(old: Json, new: Json) -> bool:
+    """Tells whether more than progress moved."""
+    return _essence(old) != _essence(new)
+
+
+def _essence(status: Json) -> Json:
+    kept = [(c["type"], c["status"], c["reason"], c.get("observedGeneration")) for c in status.get("conditions", ())]
+    return {**{k: v for k, v in status.items() if k not in ("progress", "conditions")}, "conditions": kept}

@@ -1,0 +1,51 @@
+"""What the operator remembers of each run between two looks. Conveniences, never state: a restart loses nothing.
+
+Watches (handlers.py) and the resync (health.py) wake runs through it; the controller works off its queue.
+"""
+
+from dataclasses import dataclass, field
+
+from maft_operator.cluster.metrics import Metrics
+from maft_operator.cluster.queue import Queue
+
+
+@dataclass(slots=True)
+class KeyState:
+    """Of one run."""
+
+    written: str = ""
+    """resourceVersion of our last status write."""
+    written_at: float = float("-inf")
+    """When that was, on the event loop's clock."""
+    failures: int = 0
+    """Reconciles that failed in a row."""
+    applied: dict[str, str] = field(default_factory=dict)
+    """By uid of a child: what was sent last and what became of it (backend.py)."""
+
+
+class Keys:
+    """Runs by NAMESPACE/NAME: those that are due, and what is remembered of all."""
+
+    def __init__(self, queue: Queue, metrics: Metrics) -> None:
+        self._queue = queue
+        self._metrics = metrics
+        self._states: dict[str, KeyState] = {}
+
+    def wake(self, key: str) -> None:
+        """Makes the run due: something about it may have changed."""
+        self._queue.add(key)
+
+    def forget(self, key: str) -> None:
+        """Drops everything about a run that has gone."""
+        self._states.pop(key, None)
+        self._queue.forget(key)
+        self._metrics.gone(key)
+
+    def state(self, key: str) -> KeyState:
+        """Returns what is remembered of the run, to be changed by whoever works at it."""
+        return self._states.setdefault(key, KeyState())
+
+    def is_echo(self, key: str, version: str) -> bool:
+        """Tells whether that version of the resource is what our own status write made of it."""
+        state = self._states.get(key)
+        return state is not None and state.written == version

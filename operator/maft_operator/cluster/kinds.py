@@ -1,0 +1,69 @@
+"""Kinds of objects that the operator deals with, in one table. Pure.
+
+Requests (api.py), watches (handlers.py), lists and deletion (backend.py) and rights (rbac.py) are made from it. A new kind of
+child is one line here, its manifest, and the same right in the chart, which a test compares with this table.
+"""
+
+from dataclasses import dataclass
+
+from maft_operator.spec.schema import GROUP, KIND, VERSION
+
+_EVERYTHING = ("list", "watch", "create", "patch", "delete")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of object and what is done with it."""
+
+    name: str
+    plural: str
+    verbs: tuple[str, ...]
+    """What the operator does with such objects, as RBAC calls it; server-side apply takes create and patch."""
+    group: str = ""
+    version: str = "v1"
+    namespaced: bool = True
+    child: bool = False
+    """Belongs to a run and carries its label."""
+    optional: bool = False
+    """Without the right to it the operator does less, and goes on."""
+    only_isolated: bool = False
+    """Made only where the operator was told to isolate servers."""
+
+    @property
+    def prefix(self) -> str:
+        """Where its group stands in URLs."""
+        return "apis" if self.group else "api"
+
+    @property
+    def api_version(self) -> str:
+        """As objects name it."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+
+RUN = Kind(KIND, "multiagentfinetunes", ("get", "list", "watch", "delete"), GROUP, VERSION)
+JOB = Kind("Job", "jobs", _EVERYTHING, "batch", child=True)
+DEPLOYMENT = Kind("Deployment", "deployments", _EVERYTHING, "apps", child=True)
+SERVICE = Kind("Service", "services", _EVERYTHING, child=True)
+POD = Kind("Pod", "pods", ("list", "watch"), child=True)
+NETWORK_POLICY = Kind(
+    "NetworkPolicy",
+    "networkpolicies",
+    ("list", "create", "patch", "delete"),
+    "networking.k8s.io",
+    child=True,
+    only_isolated=True,
+)
+EVENT = Kind("Event", "events", ("list", "create"), optional=True)
+TOKEN_REVIEW = Kind("TokenReview", "tokenreviews", ("create",), "authentication.k8s.io", namespaced=False)
+ACCESS_REVIEW = Kind("SubjectAccessReview", "subjectaccessreviews", ("create",), "authorization.k8s.io", namespaced=False)
+# Everybody may ask for their own rights, so it is in no role.
+SELF_REVIEW = Kind("SelfSubjectAccessReview", "selfsubjectaccessreviews", ("create",), "authorization.k8s.io", namespaced=False)
+
+ALL = (RUN, JOB, DEPLOYMENT, SERVICE, POD, NETWORK_POLICY, EVENT, TOKEN_REVIEW, ACCESS_REVIEW, SELF_REVIEW)
+WATCHED_CHILDREN = tuple(kind for kind in ALL if kind.child and "watch" in kind.verbs)
+DELETED_CHILDREN = tuple(kind for kind in ALL if kind.child and "delete" in kind.verbs)
+
+
+def children(*, isolated: bool) -> tuple[Kind, ...]:
+    """Kinds that a run has objects of."""
+    return tuple(kind for kind in ALL if kind.child and (isolated or not kind.only_isolated))

@@ -1,0 +1,141 @@
+"""What a run has achieved so far: a row for each iteration, the accuracies, where things lie. Pure.
+
+Rows come from summaries of finished tasks. What is written once stays, also when the pods that said it have gone.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from maft.summaries import AnySummary, DebateSummary, DiversitySummary, EvaluateSummary, Score, TrainSummary
+from maft_operator.cluster.observed import Snapshot
+from maft_operator.plan.graph import Graph, Task
+from maft_operator.plan.summaries import percent
+from maft_operator.spec.parse import Run, store_url
+from maft_operator.spec.schema import Json
+
+COUNTED = 8  # agents up to which the status has the examples of each: it has to stay small
+_STAGES = ("debate", "train", "evaluate", "diversity")  # of an iteration
+
+
+def rows(graph: Graph, snapshot: Snapshot, old: Iterable[Json]) -> list[Json]:
+    """Makes a row for each iteration that has something to say. old: the rows before."""
+    made: dict[int, Json] = {row["iteration"]: row for row in old}
+    tasks = [task for task in graph.tasks if task.kind in _STAGES]
+    for iteration in sorted({task.iteration for task in tasks}):
+        own = [task for task in tasks if task.iteration == iteration]
+        before = made.get(iteration, {})
+        if new := _measured(own, snapshot) | _sums(own, snapshot, before):
+            made[iteration] = {**before, "iteration": iteration, **new}
+    return [made[iteration] for iteration in sorted(made)]
+
+
+# --- what was measured ---
+
+
+def _measured(tasks: Iterable[Task], snapshot: Snapshot) -> Json:
+    made: Json = {}
+    for task in tasks:
+        made |= _of_summary(snapshot.summaries.get(task.name))
+    return made
+
+
+def _of_summary(summary: AnySummary | None) -> Json:
+    match summary:
+        case EvaluateSummary():
+            return _evaluated(summary)
+        case DebateSummary():
+            return _debated(summary)
+        case DiversitySummary():
+            dissimilarity = {} if summary.dissimilarity is None else {"dissimilarity": summary.dissimilarity}
+            return {"nll": summary.nll, "kl": summary.kl, **dissimilarity}
+    return {}
+
+
+def _evaluated(summary: EvaluateSummary) -> Json:
+    return {
+        "accuracy": _score(summary.debate),
+        "majority": _score(summary.majority),
+        "answer": _score(summary.answer),
+        "consensus": _score(summary.consensus),
+        "wrongToRight": summary.wrong_to_right,
+        "rightToWrong": summary.right_to_wrong,
+    }
+
+
+def _debated(summary: DebateSummary) -> Json:
+    kept = {role: _kept(counts) for role, counts in summary.kept.items() if counts}
+    probe = {} if summary.probe is None else {"probe": _score(summary.probe)}
+    abstained = {} if summary.abstained is None else {"abstained": summary.abstained}
+    return {"agreement": summary.agreement, **probe, **abstained, "kept": kept}
+
+
+def _score(score: Score) -> Json:
+    """The record's own fields; a probe has one more than the others."""
+    made: Json = msgspec.to_builtins(score)
+    return made
+
+
+def _kept(counts: Sequence[int]) -> Json:
+    each = {"counts": list(counts)} if len(counts) <= COUNTED else {}
+    return {"fewest": min(counts), "most": max(counts), **each}
+
+
+# --- what it took ---
+
+
+def _sums(tasks: Sequence[Task], snapshot: Snapshot, before: Json) -> Json:
+    """Sums over an iteration's finished tasks; never less than before, for pods that knew their part may have gone."""
+    states = snapshot.observed.tasks
+    done = [t for t in tasks if t.name in states and states[t.name].status == "succeeded"]
+    sums = {**_times(done, snapshot.seconds), **_tokens(done, snapshot), **_trained(done, snapshot)}
+    return {key: max(int(value), before.get(key, 0)) for key, value in sums.items()} if done else {}
+
+
+def _times(done: Iterable[Task], seconds: Mapping[str, float]) -> dict[str, float]:
+    taken = [(task.gpus, seconds.get(task.name, 0.0)) for task in done]
+    return {"seconds": sum(s for _, s in taken), "gpuSeconds": sum(gpus * s for gpus, s in taken)}
+
+
+def _tokens(done: Iterable[Task], snapshot: Snapshot) -> dict[str, float]:
+    summaries = (snapshot.summaries.get(task.name) for task in done)
+    usages = [s.usage for s in summaries if isinstance(s, DebateSummary | EvaluateSummary)]
+    return {
+        "promptTokens": sum(usage.prompt_tokens for usage in usages),
+        "completionTokens": sum(usage.completion_tokens for usage in usages),
+    }
+
+
+def _trained(done: Sequence[Task], snapshot: Snapshot) -> dict[str, float]:
+    if not any(task.kind == "train" for task in done):
+        return {}
+    summaries = (snapshot.summaries.get(task.name) for task in done)
+    return {"trained": sum(s.trained for s in summaries if isinstance(s, TrainSummary))}
+
+
+# --- of the whole run ---
+
+
+def accuracies(run: Run, made: Iterable[Json]) -> Json:
+    """Makes `accuracy`, of the last evaluated iteration, and `baseAccuracy`, of one answer of the untrained model."""
+    made = list(made)
+    untrained_counts = run.spec.iterations == 0  # some methods do not train: that debate is all they have
+    reached = [row["accuracy"] for row in made if "accuracy" in row and (row["iteration"] or untrained_counts)]
+    base = [row["answer"] for row in made if "answer" in row and not row["iteration"]]
+    return {
+        **({"accuracy": worded(reached[-1])} if reached else {}),
+        **({"baseAccuracy": worded(base[0])} if base else {}),
+    }
+
+
+def worded(score: Json) -> Json:
+    """Adds to a score what a printer column shows."""
+    return {**score, "text": percent(Score(score["mean"], score["stderr"]))}
+
+
+def artifacts(run: Run, made: Iterable[Json]) -> Json:
+    """Names where things lie, without the options of the store's URL: those are for programs."""
+    top = f"{store_url(run.spec.storage).partition('?')[0]}/{run.key}"
+    trained = [row["iteration"] for row in made if "trained" in row]
+    places = {"store": top, "report": f"{top}/report/index.html"}
+    return {**places, "adapters": f"{top}/iterations/{trained[-1]}/adapters/"} if trained else places

@@ -1,0 +1,291 @@
+"""The backend on a cluster and the controller against an API server in memory: what they ask for, what they make of refusals."""
+
+import asyncio
+import copy
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from conftest import resource as small_resource
+from kube_objects import IMAGES, START, STORAGE, a_run, at, deployment, event, job, owner, planned
+from statuses import ALL, state
+from test_upgrade import NEW, OLD
+
+from maft_operator.cluster import controller, kinds, manifests
+from maft_operator.cluster.api import Refused
+from maft_operator.cluster.backend import ClusterBackend
+from maft_operator.cluster.controller import Controller
+from maft_operator.cluster.handlers import Watched
+from maft_operator.cluster.keys import Keys
+from maft_operator.cluster.kinds import Kind
+from maft_operator.cluster.manifests import Images, Json
+from maft_operator.cluster.metrics import Metrics
+from maft_operator.cluster.queue import Queue
+from maft_operator.plan.reconcile import Refusal, reconcile
+
+RUN = a_run()
+KEY = "default/r"
+Asked = tuple[str, str, str]  # verb, kind, name
+
+
+class Server:
+    """Objects by kind. refuses: by kind, what it says to every request; asked: what was asked for."""
+
+    def __init__(self, *objects: Json, refuses: dict[str, Refused] | None = None) -> None:
+        self.objects: dict[str, list[Json]] = {}
+        for thing in objects:
+            self.objects.setdefault(thing["kind"], []).append(copy.deepcopy(thing))
+        self.refuses = refuses or {}
+        self.asked: list[Asked] = []
+
+    def _ask(self, verb: str, kind: str, name: str = "") -> None:
+        self.asked.append((verb, kind, name))
+        if kind in self.refuses:
+            raise self.refuses[kind]
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
+        self._ask("get", kind.name, name)
+        return next(iter(self.objects.get(kind.name, [])), None)
+
+    async def list(self, kind: Kind, namespace: str | None, **selectors: str) -> Sequence[Json]:
+        self._ask("list", kind.name)
+        return self.objects.get(kind.name, [])
+
+    async def apply(self, body: Json) -> Json:
+        self._ask("apply", body["kind"], body["metadata"]["name"])
+        return {**body, "metadata": {**body["metadata"], "uid": "new", "generation": 1}}
+
+    async def create(self, body: Json, namespace: str | None = None) -> Json:
+        self._ask("create", body["kind"])
+        return body
+
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str = "") -> None:
+        self._ask("delete", kind.name, name)
+
+    async def apply_status(self, body: Json) -> Json:
+        return await self._write("apply_status", body["metadata"]["name"], body["status"], merge=False)
+
+    async def patch_status(self, resource: Json, status: Json) -> Json:
+        return await self._write("patch_status", resource["metadata"]["name"], status, merge=True)
+
+    async def _write(self, verb: str, name: str, status: Json, *, merge: bool) -> Json:
+        self._ask(verb, "status", name)
+        [run] = self.objects["MultiAgentFinetune"]
+        run["status"] = {**(run["status"] if merge else {}), **status}
+        run["metadata"]["resourceVersion"] = str(int(run["metadata"]["resourceVersion"]) + 1)
+        return copy.deepcopy(run)
+
+    def wrote(self) -> Sequence[Asked]:
+        return [asked for asked in self.asked if asked[0] not in ("get", "list")]
+
+
+def backend(server: Server, images: Images = IMAGES, *, fresh: bool = False) -> ClusterBackend:
+    moment = START + timedelta(seconds=1000)
+    return ClusterBackend(server, owner(RUN), planned(RUN), images, now=moment, applied={}, fresh=fresh)  # type: ignore[arg-type]
+
+
+def stored(thing: Json) -> Json:
+    """As a child of the run on a server."""
+    found = copy.deepcopy(thing)
+    found["metadata"] |= {"uid": f"uid-{thing['metadata']['name']}", "generation": 1, "creationTimestamp": at(0)}
+    found["metadata"].setdefault("ownerReferences", [{"uid": "uid-of-run"}])
+    return found
+
+
+def wanted(*kinds_: str) -> list[Json]:
+    graph = planned(RUN)
+    objects = [o for item in (graph.tasks[0], *graph.servers) for o in manifests.objects(item, owner(RUN), IMAGES)]
+    return [o for o in objects if o["kind"] in kinds_]
+
+
+def test_a_fresh_run_is_not_looked_for() -> None:
+    server = Server()
+    outcome = asyncio.run(reconcile(backend(server, fresh=True), planned(RUN)))
+    assert server.asked == [("apply", "Job", "r-0-prepare")]
+    assert [item.name for item in outcome.step.create] == ["r-0-prepare"]
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_a_look_lists_each_kind_once(isolated: bool) -> None:
+    server = Server()
+    asyncio.run(backend(server, Images("p", "1", isolated=isolated)).observe())
+    listed = [kind.name for kind in kinds.children(isolated=isolated)]
+    assert server.asked == [("list", kind, "") for kind in listed]
+    assert ("NetworkPolicy" in listed) == isolated
+
+
+def test_what_is_as_wanted_is_left_alone_and_what_differs_is_taken_back() -> None:
+    [wish] = wanted("Job")
+    same, other = stored(wish), stored(wish)
+    other["spec"]["backoffLimit"] = 99
+    for found, writes in ((same, []), (other, [("apply", "Job", "r-0-prepare")])):
+        found["metadata"]["labels"] |= {"of": "somebody"}
+        server = Server(found)
+        outcome = asyncio.run(reconcile(backend(server), planned(RUN)))
+        assert [item.name for item in outcome.step.keep] == ["r-0-prepare"]
+        assert [w for w in server.wrote() if w[1] == "Job"] == writes
+
+
+def test_what_the_server_writes_in_other_words_is_sent_once() -> None:
+    [wish] = wanted("Job")
+    other = stored(wish)
+    other["spec"]["backoffLimit"] = 99
+    other["metadata"]["uid"] = "new"
+
+    async def twice() -> Sequence[Asked]:
+        server, applied = Server(other), dict[str, str]()
+        for _ in range(2):
+            again = ClusterBackend(server, owner(RUN), planned(RUN), IMAGES, now=START, applied=applied)  # type: ignore[arg-type]
+            await reconcile(again, planned(RUN))
+        return server.wrote()
+
+    assert asyncio.run(twice()) == [("apply", "Job", "r-0-prepare")]
+
+
+def test_a_refusal_comes_back_and_the_other_objects_are_made() -> None:
+    server = Server(refuses={"Service": Refused(403, "exceeded quota: services")})
+    [item] = planned(RUN).servers
+    refusals = asyncio.run(backend(server).create(item))
+    assert refusals == (Refusal("r-server", "exceeded quota: services"),)
+    assert [kind for verb, kind, _ in server.asked] == ["NetworkPolicy", "Service", "Deployment"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Refused(409, "the object has been modified"),
+        Refused(403, "because it is being terminated"),
+        Refused(422, "Only one reference can have Controller set to true"),
+    ],
+)
+def test_what_passes_by_itself_is_no_refusal(error: Refused) -> None:
+    [item] = planned(RUN).servers
+    assert asyncio.run(backend(Server(refuses={"Service": error})).keep(item)) == ()
+
+
+def test_events_explain_what_nothing_else_does_and_may_be_forbidden() -> None:
+    waits = stored(job("r-0-prepare"))
+    told = event("uid-r-0-prepare", "FailedCreate", "exceeded quota: small")
+    snapshot = asyncio.run(backend(Server(waits, {**told, "kind": "Event"})).observe())
+    assert [trouble.message for trouble in snapshot.troubles] == ["exceeded quota: small"]
+    forbidden = asyncio.run(backend(Server(waits, refuses={"Event": Refused(403, "events is forbidden")})).observe())
+    assert (forbidden.troubles, forbidden.observed) == ((), snapshot.observed)
+
+
+def test_children_of_a_namesake_are_not_ours() -> None:
+    other = stored(job("r-0-prepare"))
+    other["metadata"]["ownerReferences"] = [{"uid": "of another"}]
+    assert asyncio.run(backend(Server(other)).observe()).observed.tasks == {}
+
+
+def test_deleting_spares_what_is_going_already() -> None:
+    going = stored(deployment())
+    going["metadata"]["deletionTimestamp"] = at(900)
+    server = Server(going, *map(stored, wanted("Service", "NetworkPolicy")))
+
+    async def scenario() -> None:
+        one = backend(server)
+        await one.observe()
+        await one.delete("r-server")
+        await one.delete("nobody")
+
+    asyncio.run(scenario())
+    assert server.wrote() == [("delete", "Service", "r-server"), ("delete", "NetworkPolicy", "r-server")]
+
+
+# --- the controller ---
+
+
+def resource(status: Json | None, **spec: Any) -> Json:
+    made = small_resource("r", **{"agents": 2, "storage": STORAGE, **spec})
+    metadata = {
+        "name": "r",
+        "namespace": "default",
+        "uid": "u",
+        "generation": 1,
+        "resourceVersion": "7",
+        "creationTimestamp": at(0),
+    }
+    return {**made, "metadata": metadata, **({} if status is None else {"status": status})}
+
+
+def look(server: Server) -> tuple[float | None, Keys, Watched]:
+    """One reconcile: the delay until the next one, and what is remembered."""
+
+    async def scenario() -> tuple[float | None, Keys, Watched]:
+        queue, metrics = Queue(), Metrics()
+        keys = Keys(queue, metrics)
+        made = Controller(server, IMAGES, None, queue=queue, keys=keys, metrics=metrics)  # type: ignore[arg-type]
+        return await made.reconcile(KEY, keys.state(KEY)), keys, Watched(keys, metrics)
+
+    return asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("delays", "soonest"),
+    [
+        ((0.0, 5.0), 0.0),  # at once is not never
+        ((0.0, None), 0.0),
+        ((3.0, 5.0), 3.0),
+        ((None, 5.0), 5.0),
+        ((None, None), None),
+        ((-2.0, None), -2.0),
+    ],
+)
+def test_the_sooner_of_two_looks(delays: tuple[float | None, float | None], soonest: float | None) -> None:
+    assert controller._sooner(*delays) == soonest
+
+
+def test_a_finished_run_of_release_0_1_is_written_anew_at_the_first_look() -> None:
+    server = Server(resource(OLD))
+    delay, keys, watched = look(server)
+    assert delay is None
+    assert server.wrote() == [("patch_status", "status", "r"), ("apply_status", "status", "r")]
+    [run] = server.objects["MultiAgentFinetune"]
+    assert run["status"] == NEW
+    assert keys.is_echo(KEY, run["metadata"]["resourceVersion"])
+    watched.run("MODIFIED", run)
+    assert watched.settled == {KEY}
+
+
+def test_a_run_under_way_of_release_0_1_is_written_anew_and_goes_on() -> None:
+    under_way = {**OLD, "phase": "Training", "conditions": []}
+    del under_way["completionTime"]
+    server = Server(resource(under_way))
+    look(server)
+    assert [verb for verb, _, _ in server.wrote()][:4] == ["patch_status", "apply_status", "apply", "apply_status"]
+    [run] = server.objects["MultiAgentFinetune"]
+    assert run["status"]["iterations"] == NEW["iterations"]
+
+
+def test_a_status_of_today_is_not_patched() -> None:
+    server = Server(resource(state(*ALL)))
+    assert look(server)[0] is None
+    assert server.wrote() == []
+
+
+def test_a_run_that_cannot_be_read_keeps_what_it_had_in_the_new_shape() -> None:
+    under_way = {**OLD, "phase": "Training", "conditions": []}
+    server = Server(resource(under_way, storage=None))
+    look(server)
+    [run] = server.objects["MultiAgentFinetune"]
+    assert (run["status"]["phase"], run["status"]["iterations"]) == ("Rejected", NEW["iterations"])
+
+
+def test_echoes_do_not_wake_and_other_versions_do() -> None:
+    async def scenario() -> list[int]:
+        queue, metrics = Queue(), Metrics()
+        keys = Keys(queue, metrics)
+        watched = Watched(keys, metrics)
+        keys.state(KEY).written = "8"
+        due = []
+        for version in ("8", "9"):
+            body = resource(state())
+            watched.run("MODIFIED", {**body, "metadata": {**body["metadata"], "resourceVersion": version}})
+            due.append(len(queue))
+        watched.run("DELETED", resource(state()))
+        assert not keys.is_echo(KEY, "8")
+        return [*due, len(queue)]
+
+    assert asyncio.run(scenario()) == [0, 1, 0]

@@ -1,0 +1,239 @@
+"""Conditions with reasons that people can act on; which changes are told, and which statuses are the last ones."""
+
+import json
+from datetime import timedelta
+
+import pytest
+from kube_objects import START, a_run, at, by_type, condition, deployment, done, ended, job, planned, pod, unscheduled
+from statuses import (
+    ALL,
+    CASES,
+    DEBATED,
+    GOES_ON,
+    NO_NODE,
+    PREPARED,
+    RETRIED,
+    SUMMARIZED,
+    UNTRAINED,
+    WRONG,
+    conditions,
+    probed,
+    state,
+)
+
+from maft_operator.cluster import conditions as decide
+from maft_operator.cluster import reasons
+from maft_operator.cluster.events import event
+from maft_operator.cluster.manifests import Json
+from maft_operator.plan.reconcile import Refusal
+
+MAY_NOT = 'services is forbidden: User "maft" cannot create resource "services"'
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_conditions(name: str) -> None:
+    whole, phase, expected = CASES[name]
+    assert whole["phase"] == phase
+    assert conditions(whole) == expected
+    assert [c["type"] for c in whole["conditions"]] == list(reasons.CONDITIONS)
+
+
+@pytest.mark.parametrize(
+    ("whole", "kind", "message"),
+    [
+        (state(*NO_NODE), "Progressing", f"r-0-prepare: 0/3 nodes are available. {reasons.UNSCHEDULABLE.hint}"),
+        (state(*WRONG), "Failed", f"r-0-prepare: model.source: no such model. {reasons.MODEL_UNUSABLE.hint}"),
+        (state(*WRONG), "Progressing", f"r-0-prepare: model.source: no such model. {reasons.MODEL_UNUSABLE.hint}"),
+        (state(run=a_run(suspend=True)), "Suspended", reasons.SUSPENDED.hint),
+        (state(job("r-0-prepare")), "Progressing", "prepare: checks and questions"),
+    ],
+)
+def test_messages_say_what_was_found_and_what_to_do(whole: Json, kind: str, message: str) -> None:
+    assert by_type(whole["conditions"])[kind]["message"].lower() == message.lower()
+
+
+def test_what_blocks_is_said_before_what_passes_and_a_refusal_counts() -> None:
+    refusals = (Refusal("r-server", MAY_NOT),)
+    assert conditions(state(*RETRIED, refusals=refusals))["Progressing"] == ("False", "OperatorForbidden")
+    assert conditions(state(*NO_NODE, refusals=refusals))["Progressing"] == ("False", "OperatorForbidden")
+    assert by_type(state(refusals=refusals)["conditions"])["Progressing"]["message"].startswith(f"r-server: {MAY_NOT}. ")
+    passing = pod("r-1-debate", "Failed", ended(137), reason="Evicted", message="short of memory")
+    both = (PREPARED, UNTRAINED, job("r-1-debate"), passing, deployment(), unscheduled("r-server", "0/3 nodes are available"))
+    assert conditions(state(*both))["Progressing"] == ("False", "Unschedulable")
+
+
+def test_times_move_with_the_status_of_a_condition_alone() -> None:
+    history = [((), 10), (RETRIED, 20), (NO_NODE, 30), (RETRIED, 40), ((PREPARED,), 50), (ALL, 60), (ALL, 70)]
+    whole: Json = {}
+    moved: dict[str, list[str]] = {kind: [] for kind in reasons.CONDITIONS}
+    for objects, now in history:
+        whole = state(*objects, old=whole, now=now)
+        for kind, found in by_type(whole["conditions"]).items():
+            moved[kind].append(found["lastTransitionTime"])
+    assert moved["Progressing"] == [at(n) for n in (10, 10, 30, 40, 40, 60, 60)]
+    assert moved["Complete"] == [at(n) for n in (10, 10, 10, 10, 10, 60, 60)]
+    assert moved["Accepted"] == moved["Failed"] == moved["Suspended"] == [at(10)] * 7
+
+
+def test_the_generation_is_in_every_condition() -> None:
+    whole = state(generation=7)
+    assert {whole["observedGeneration"], *(c["observedGeneration"] for c in whole["conditions"])} == {7}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_equal_world_gives_an_equal_status(name: str) -> None:
+    whole = CASES[name][0]
+    assert not decide.important(whole, json.loads(json.dumps(whole)))
+    assert decide.transitions(whole, whole) == []
+
+
+def test_what_is_wrong_from_the_start_is_told() -> None:
+    """A run that waits in its very first status gets its Event; that it has not failed goes without saying."""
+    first = [condition("Accepted"), condition("Progressing", "False", reason="PodRefused"), condition("Failed", "False")]
+    assert [c["type"] for c in decide.transitions({}, {"conditions": first})] == ["Accepted", "Progressing"]
+
+
+@pytest.mark.parametrize(
+    ("change", "matters"),
+    [
+        ({}, False),
+        ({"progress": {"percent": 50}}, False),
+        ({"conditions": [condition("Progressing", reason="Working", message="other", seconds=9)]}, False),
+        ({"conditions": [condition("Progressing", reason="Retrying")]}, True),
+        ({"conditions": [condition("Progressing", "False", reason="Working")]}, True),
+        ({"conditions": [{**condition("Progressing", reason="Working"), "observedGeneration": 2}]}, True),
+        ({"conditions": []}, True),
+        ({"phase": "Training"}, True),
+        ({"iteration": {"current": 1, "total": 2, "text": "1/2"}}, True),
+        ({"observedGeneration": 2}, True),
+        ({"iterations": [{"iteration": 1}]}, True),
+        ({"completionTime": at(1)}, True),
+    ],
+)
+def test_what_is_important(change: Json, matters: bool) -> None:
+    before = {
+        "phase": "Debating",
+        "progress": {"percent": 1},
+        "conditions": [condition("Progressing", reason="Working", message="x")],
+    }
+    assert decide.important(before, {**before, **change}) == matters
+    assert decide.important({**before, **change}, before) == matters
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "events"),
+    [
+        ({}, state(), ["Accepted", "Progressing"]),
+        (state(), state(*NO_NODE), ["Progressing"]),
+        (state(), state(*RETRIED), ["Progressing"]),
+        (state(*NO_NODE), state(), ["Progressing"]),
+        (state(), state(PREPARED), []),
+        (state(), state(*ALL), ["Progressing", "Complete"]),
+        (state(), state(*WRONG), ["Progressing", "Failed"]),
+        (state(), state(run=a_run(suspend=True)), ["Progressing", "Suspended"]),
+        (state(run=a_run(suspend=True)), state(), ["Progressing", "Suspended"]),
+        (state(), state(generation=2), []),
+    ],
+)
+def test_what_becomes_an_event(old: Json, new: Json, events: list[str]) -> None:
+    assert [c["type"] for c in decide.transitions(old, new)] == events
+
+
+@pytest.mark.parametrize(
+    ("share", "condition_"),
+    [(0.0, ("True", "WrongMajority")), (0.49, ("True", "WrongMajority")), (0.5, ("True", "Working")), (0.9, ("True", "Working"))],
+)
+def test_a_majority_that_is_mostly_wrong_is_told_and_stops_nothing(share: float, condition_: tuple[str, str]) -> None:
+    whole = state(PREPARED, UNTRAINED, DEBATED, job("r-1-train"), probed(share))
+    assert conditions(whole) == GOES_ON | {"Progressing": condition_}
+    assert whole["phase"] == "Training"
+    if share < 0.5:
+        message = (
+            f"iteration 1: the majority is right on {100 * share:.1f} ± 5.0 % of the probe questions, fewer than half. Training "
+        )
+        assert by_type(whole["conditions"])["Progressing"]["message"].startswith(message)
+    later = state(PREPARED, UNTRAINED, DEBATED, job("r-1-train"), old=whole)  # its pod has gone
+    assert conditions(later) == conditions(whole)
+
+
+@pytest.mark.parametrize(("share", "kind"), [(0.2, "Warning"), (0.8, "Normal")])
+def test_the_event_of_a_wrong_majority_is_a_warning(share: float, kind: str) -> None:
+    whole = state(PREPARED, UNTRAINED, DEBATED, job("r-1-train"), probed(share))
+    metadata = {"name": "r", "namespace": "default", "uid": "u", "resourceVersion": "1"}
+    assert event({"metadata": metadata}, by_type(whole["conditions"])["Progressing"], START)["type"] == kind
+
+
+def test_a_warning_yields_to_what_blocks_and_to_the_end() -> None:
+    wrong = (PREPARED, UNTRAINED, DEBATED, probed(0.2))
+    blocked = state(*wrong, job("r-1-train"), unscheduled("r-1-train", "0/3 nodes are available"))
+    assert conditions(blocked)["Progressing"] == ("False", "Unschedulable")
+    assert conditions(state(*ALL, probed(0.2)))["Progressing"] == ("False", "AllIterationsDone")
+    assert conditions(state(*wrong, run=a_run(suspend=True)))["Progressing"] == ("False", "Suspended")
+
+
+def test_the_last_probe_counts() -> None:
+    run = a_run(iterations=2)
+    names = [task.name for task in planned(run).tasks][:-2]
+    whole = state(*map(done, names), probed(0.2), probed(0.7, "r-2-debate"), job("r-2-evaluate"), run=run)
+    assert conditions(whole)["Progressing"] == ("True", "Working")
+    assert [row.get("probe") for row in whole["iterations"]] == [
+        None,
+        *({"mean": mean, "stderr": 0.05, "questions": 100} for mean in (0.2, 0.7)),
+    ]
+
+
+# --- resources that cannot be worked at ---
+
+
+def test_a_resource_that_cannot_be_read() -> None:
+    message = "spec.agents: 0; expected at least 1"
+    whole = decide.rejected(reasons.INVALID_SPEC, message, {}, 3, START)
+    assert (whole["phase"], whole["observedGeneration"]) == ("Rejected", 3)
+    [accepted] = whole["conditions"]
+    assert (accepted["type"], accepted["status"], accepted["reason"]) == ("Accepted", "False", "InvalidSpec")
+    assert message in accepted["message"]
+    assert decide.rejected(reasons.INVALID_SPEC, message, whole, 3, START + timedelta(hours=1)) == whole
+    assert not decide.finished(whole)
+
+
+def test_what_a_run_had_stays_when_it_can_no_longer_be_read() -> None:
+    """An operator that is newer or older may read the schema otherwise."""
+    before = state(*ALL[:4], *SUMMARIZED)
+    whole = decide.rejected(reasons.INVALID_SPEC, "x", before, 1, START)
+    assert whole["iterations"] == before["iterations"]
+    assert conditions(state(*ALL[:4], *SUMMARIZED, old=whole)) == conditions(before)
+
+
+def test_a_run_that_the_operator_may_not_work_at() -> None:
+    before = state(PREPARED, now=10)
+    whole = decide.blocked(reasons.FORBIDDEN, "may not list pods", before, 1, START + timedelta(seconds=20))
+    assert conditions(whole) == {**conditions(before), "Progressing": ("False", "OperatorForbidden")}
+    assert [c["type"] for c in whole["conditions"]] == list(reasons.CONDITIONS)
+    assert by_type(whole["conditions"])["Progressing"]["lastTransitionTime"] == at(20)
+    assert by_type(whole["conditions"])["Accepted"] == by_type(before["conditions"])["Accepted"]
+    assert {key: whole[key] for key in ("phase", "progress")} == {key: before[key] for key in ("phase", "progress")}
+    fresh = decide.blocked(reasons.FORBIDDEN, "may not list pods", {}, 1, START)
+    assert (fresh["phase"], [c["type"] for c in fresh["conditions"]]) == ("Pending", ["Progressing"])
+
+
+@pytest.mark.parametrize(("name", "over"), [("begins", False), ("is suspended", False), ("is complete", True), ("failed", True)])
+def test_what_is_finished(name: str, over: bool) -> None:
+    assert decide.finished(CASES[name][0]) == over
+    assert not decide.finished({})
+
+
+@pytest.mark.parametrize(
+    ("change", "settled"),
+    [
+        ({}, True),
+        ({"spec": {"ttlSecondsAfterFinished": 60}}, False),
+        ({"metadata": {"generation": 2}}, False),
+        ({"status": None}, False),
+        ({"status": state(PREPARED)}, False),
+        ({"status": {**state(*ALL), "iteration": "1/1"}}, False),  # release 0.1 wrote it
+    ],
+)
+def test_what_is_settled(change: Json, settled: bool) -> None:
+    """A watch does not wake those: there is nothing left to do about them."""
+    resource = {"metadata": {"generation": 1}, "spec": {}, "status": state(*ALL)}
+    assert decide.settled({**resource, **change}) == settled

@@ -1,0 +1,42 @@
+"""Stages in words: what a debate and an evaluation tell in one line."""
+
+from typing import Any
+
+import pytest
+from statuses import debated, evaluated
+
+from maft.summaries import ProbeScore
+from maft_operator.plan.summaries import sentence
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        ({}, "24 questions, 65 % agreement; kept generator 5/6, critic 4/3"),
+        ({"abstained": 0}, "24 questions, 65 % agreement; kept generator 5/6, critic 4/3"),
+        ({"abstained": 2}, "24 questions, 65 % agreement, 2 without a label; kept generator 5/6, critic 4/3"),
+        (
+            {"probe": ProbeScore(0.5, 0.05, 100)},
+            "24 questions, 65 % agreement; kept generator 5/6, critic 4/3; majority right on 50.0 ± 5.0 % of 100 probe questions",
+        ),
+        (
+            {"probe": ProbeScore(0.49, 0.05, 100)},
+            "24 questions, 65 % agreement; kept generator 5/6, critic 4/3; majority right on 49.0 ± 5.0 % of 100 probe questions"
+            " - WARNING: fewer than half, so training reinforces wrong answers",
+        ),
+    ],
+)
+def test_a_debate_in_words(more: dict[str, Any], text: str) -> None:
+    assert sentence(debated(agreement=0.65, **more)) == text
+
+
+@pytest.mark.parametrize(
+    ("agents", "rounds", "text"),
+    [
+        (3, 2, "300 questions, 42.0 ± 2.0 % right after the debate, 50.0 ± 1.0 % before"),
+        (3, 1, "300 questions, 42.0 ± 2.0 % right by majority"),
+        (1, 1, "300 questions, 42.0 ± 2.0 % right"),
+    ],
+)
+def test_an_evaluation_in_words(agents: int, rounds: int, text: str) -> None:
+    assert sentence(evaluated(0.42, 0.3, agents=agents, rounds=rounds)) == text
