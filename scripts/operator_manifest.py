@@ -1,10 +1,6 @@
-"""Prints deploy/operator.yaml: the chart with its default values, for those without Helm. Its argument: the program helm.
-
-scripts/operator_manifest.py "$(scripts/build-tool.sh helm)/helm" > deploy/operator.yaml
-"""
+"""Writes deploy/operator.yaml: the chart with its default values, for those without Helm."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -28,5 +24,11 @@ def manifest(helm: str) -> str:
     return HEAD + "".join(line for line in text.splitlines(keepends=True) if not line.strip().startswith(HELMS))
 
 
+def helm() -> str:
+    """The Helm of the tests, built if it is not there."""
+    done = subprocess.run([ROOT / "scripts" / "build-tool.sh", "helm"], check=True, stdout=subprocess.PIPE, text=True)
+    return f"{done.stdout.strip()}/helm"
+
+
 if __name__ == "__main__":
-    print(manifest(sys.argv[1]), end="")
+    (ROOT / "deploy" / "operator.yaml").write_text(manifest(helm()))

@@ -3,4 +3,4 @@
 Runs without Kubernetes and imports nothing of `maft_operator`, which starts these programs by their command lines.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

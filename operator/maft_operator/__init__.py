@@ -3,4 +3,4 @@
 No torch, no vLLM, no access to the object store; the programs of `maft` are started by their command lines.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -169,7 +169,7 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         {"images": {"prefix": "r.io/x", "tag": "7", "pullPolicy": "Never"}}, (),
         lambda o: {"--images=r.io/x", "--tag=7", "--pull-policy=Never"} <= set(o.args),
     ),
-    "tag": ({}, (), lambda o: o.container["image"] == "maft/operator:0.1.0" and "--tag=0.1.0" in o.args),
+    "tag": ({}, (), lambda o: o.container["image"] == "maft/operator:0.2.0" and "--tag=0.1.0" in o.args),
     "pull secrets": (
         {"imagePullSecrets": [{"name": "p"}]}, (),
         lambda o: o.pod["spec"]["imagePullSecrets"] == o.test["spec"]["imagePullSecrets"] == [{"name": "p"}],

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -13,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maft.errors import BadInput
-from maft.prepare.tasks import Draw, Split, expression, from_other_task, load, problem, value
-from maft.spec import AnswerKind
+from maft.prepare.tasks import FORMATS, Draw, Split, expression, from_other_task, load, problem, value
+from maft.spec import AnswerKind, TaskKind
 
 ARITHMETIC = Draw("arithmetic", "", "", "number", 20, 10, seed=0, operands=6, minimum=0, maximum=29)
 JSONL = replace(ARITHMETIC, kind="jsonl", train=2, held_out=1)
@@ -635,3 +636,7 @@ def test_examples_from_the_hub_come_from_its_training_part(hub: Local) -> None:
     found = from_other_task(replace(JSONL, kind="gsm8k", section="evaluation.task", train=1, held_out=3), load(ARITHMETIC))
     assert all(p.question.startswith("Question: train ") and "#### " in p.question for p in found)
     assert {p.question[-6:] for p in found} == {"test 0", "test 1", "test 2"}
+
+
+def test_every_kind_of_task_has_a_format():
+    assert {"arithmetic", *FORMATS} == set(get_args(TaskKind))
