@@ -10,13 +10,13 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import groups
+import prepared
 import pytest
 import yaml
-from _pytest.nodeid import NodeId
 from clusters import cluster_fixture  # noqa: F401 - the fixture `cluster`
 from hypothesis import settings
 from installed import maft_fixture, namespace_fixture, pushed_fixture  # noqa: F401 - `maft`, `namespace`, `pushed`
-from prepared import pytest_collection_finish  # noqa: F401 - a hook
 from small import MOCK, ROOT, TINY, a_spec, resource  # noqa: F401 - tests take them from here
 
 from maft.spec import immutable_spec_json
@@ -27,37 +27,9 @@ if not os.environ.get("CI"):  # there hypothesis has a profile of its own, witho
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as maft.local sets it: servers and tests share the cores
 
 
-@pytest.hookimpl(wrapper=True)  # groups before xdist reads them, the order after pytest has made its own
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """Groups of tests for two workers: first those that last longest. A group ends with the tests about what its others did."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
-    yield
-    for item in items:  # xdist writes the group to a field that pytest reads no more since 9.2
-        if grouped := vars(item).get("_nodeid"):
-            path, *names = grouped.split("::")
-            item._id = NodeId(path=path, names=tuple(names))
-    items.sort(key=_place)
-
-
-def _group(item: pytest.Item) -> str:
-    """Tests share a vLLM server or, on the cluster, an operator that some of them kill and replace; else each file is a group.
-    The runs with vLLM pods go beside those tests: for them nothing is to change."""
-    if item.get_closest_marker("engine"):
-        return "engine"
-    return "cluster" if "maft" in getattr(item, "fixturenames", ()) else item.path.name
-
-
-def _place(item: pytest.Item) -> tuple[bool, ...]:
-    """For sorting: False comes first."""
-    marked = {mark.name for mark in item.iter_markers()}
-    return (
-        _group(item) != "cluster",
-        "engine" not in marked,
-        "cluster" not in marked,  # the runs with vLLM pods, before others replace the operator
-        "run" not in marked,
-        "afterwards" in marked,
-    )
+def pytest_configure(config: pytest.Config) -> None:
+    for hooks in (prepared, groups):
+        config.pluginmanager.register(hooks)
 
 
 def free_port() -> int:

@@ -38,6 +38,7 @@ def started(folder: Path, name: str, *flags: str) -> subprocess.CompletedProcess
     )
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("name", PROGRAMS)
 @pytest.mark.parametrize(("flags", "says"), [([], "missing"), (["--spec={}"], "Object missing required field")])
 def test_a_program_without_a_spec_says_where_one_is_shown(tmp_path: Path, name: str, flags: list[str], says: str) -> None:

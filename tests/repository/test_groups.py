@@ -3,8 +3,13 @@
 import pytest
 
 
-def test_groups_hold(request: pytest.FixtureRequest) -> None:
-    """xdist finds the group in a test's name; without it, the tests of one cluster would run beside each other."""
+@pytest.mark.parametrize("number", range(8))
+def test_a_group_has_one_worker(number: int, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Else the tests of one cluster would run beside each other. Of these, every second would be the other worker's."""
     if not request.config.getoption("loadgroup", False):
         pytest.skip("no groups are asked for")
-    assert request.node.nodeid.endswith(f"@{request.path.name}")
+    session, worker = request.config.workerinput["testrunuid"], request.config.workerinput["workerid"]
+    with (tmp_path_factory.getbasetemp().parent / f"groups-{session}").open("a+") as note:
+        note.write(f"{worker}\n")
+        note.seek(0)
+        assert set(note.read().split()) == {worker}
