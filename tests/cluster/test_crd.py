@@ -30,7 +30,7 @@ from maft_operator.cluster import drift, merge
 from maft_operator.cluster.manifests import MANAGER, Json
 from maft_operator.spec.schema import GROUP, VERSION, BadSpec, checked, openapi
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]  # the first test may have to wait for the cluster to be built
+pytestmark = pytest.mark.cluster
 CRD = ROOT / "crds" / "multiagentfinetunes.yaml"
 STRICT = {"dry_run": "All", "field_validation": "Strict"}
 

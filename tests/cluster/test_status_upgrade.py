@@ -31,7 +31,7 @@ from maft_operator.cluster.queue import Queue
 sys.path.insert(0, str(ROOT / "benchmarks"))
 from control_plane import ControlPlane, control_plane
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]  # etcd and the API server may have to be built
+pytestmark = pytest.mark.cluster
 CRD: Json = yaml.safe_load((ROOT / "crds" / "multiagentfinetunes.yaml").read_text())
 TEXT: Json = {"type": "string"}
 ROW = ("accuracy", "majority", "answer", "consensus", "agreement", "probe", "nll", "kl", "dissimilarity")
