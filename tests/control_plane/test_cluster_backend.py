@@ -289,3 +289,17 @@ def test_echoes_do_not_wake_and_other_versions_do() -> None:
         return [*due, len(queue)]
 
     assert asyncio.run(scenario()) == [0, 1, 0]
+
+
+@pytest.mark.parametrize(("status", "due"), [(state(*ALL), 0), (state(), 1), (OLD, 1), (None, 1)])
+def test_a_child_wakes_its_run_unless_that_is_settled(status: Json | None, due: int) -> None:
+    async def scenario() -> int:
+        queue, metrics = Queue(), Metrics()
+        watched = Watched(Keys(queue, metrics), metrics)
+        watched.run(None, resource(status))
+        if len(queue):
+            queue.done(await queue.get())
+        watched.child(stored(job("r-1-debate"))["metadata"])
+        return len(queue)
+
+    assert asyncio.run(scenario()) == due
