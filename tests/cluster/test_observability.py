@@ -414,7 +414,8 @@ class TestOverARealRun:
     def test_the_accuracy_is_that_of_the_status(self, watched, maft):
         status = maft.kube.status(watched.namespace, "arithmetic")
         found = watched.prometheus.query(f'maft_run_accuracy_ratio{{namespace="{watched.namespace}", iteration="2"}}')
-        assert f"{100 * float(found[0]['value'][1]):.1f}" == status["accuracy"].split()[0]
+        assert float(found[0]["value"][1]) == status["accuracy"]["mean"]
+        assert f"{100 * float(found[0]['value'][1]):.1f}" == status["accuracy"]["text"].split()[0]
 
     def test_promtool_has_nothing_to_say_of_a_real_scrape(self, watched):
         target = next(t for t in watched.prometheus.targets() if t["labels"]["job"] == "maft-operator" and t["health"] == "up")
