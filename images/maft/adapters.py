@@ -20,14 +20,15 @@ _NAME = re.compile(r"(?:([a-z0-9-]+)\.)?(generator|critic)-(\d{1,3})-(\d{1,3})-(
 
 
 def name(role: Role, agent: int, iteration: int, sha256: str) -> str:
-    """The adapter's name on the servers."""
+    """Makes the adapter's name on the servers."""
     return f"{role}-{agent}-{iteration}-{sha256[:12]}"
 
 
 def locate(model: str, run: str) -> tuple[str, str] | None:
-    """The store prefix of an adapter's commit and the start of its weights' sha256; None if this is no adapter's name.
+    """Finds the store prefix of an adapter's commit and the start of its weights' sha256; None if this is no adapter's name.
 
-    `OTHER.NAME` is an adapter of the run OTHER in the same namespace: what a server of several runs is asked for."""
+    `OTHER.NAME` is an adapter of the run OTHER in the same namespace: what a server of several runs is asked for.
+    """
     match = _NAME.fullmatch(model)
     if not match:
         return None
@@ -37,7 +38,7 @@ def locate(model: str, run: str) -> tuple[str, str] | None:
 
 
 def current(store: Store, run: str, iteration: int, role: Role, agent: int) -> Adapter:
-    """What the agent uses in that role after `iteration` (0: the base model)."""
+    """Reads what the agent uses in that role after `iteration` (0: the base model)."""
     if iteration == 0:
         return Adapter(role, agent, 0, BASE, False, 0, 0, None, None)
     prefix = layout.adapter(run, iteration, role, agent)

@@ -37,11 +37,11 @@ class ChatTemplate:
         self._source = source
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """Tokens up to where the assistant's next answer begins. shape: [prompt tokens]."""
+        """Tokenizes up to where the assistant's next answer begins. shape: [prompt tokens]."""
         return self._ids(messages, add_generation_prompt=True)
 
     def tokens(self, messages: Sequence[Message], *, every_turn: bool) -> Tokens:
-        """A chat that ends with the assistant, with the last answer (or every answer) marked.
+        """Tokenizes a chat that ends with the assistant, and marks the last answer (or every answer).
 
         What stands before an answer equals `prompt` token by token; a template that rewrites earlier turns is BadInput
         with `every_turn`, because then no single token sequence shows the model what it saw.
@@ -78,7 +78,7 @@ class ChatTemplate:
 
 
 def load_chat_template(path: str, revision: str | None, *, trust_remote_code: bool = False) -> ChatTemplate:
-    """The chat template of the model at `path` (a folder or a hub id)."""
+    """Loads the chat template of the model at `path` (a folder or a hub id)."""
     from transformers import AutoTokenizer
 
     try:

@@ -19,7 +19,7 @@ from maft.summaries import EvaluateSummary
 
 
 def evaluate(transcripts: Sequence[Transcript], iteration: int) -> Evaluation:
-    """The numbers of one held-out debate."""
+    """Computes the numbers of one held-out debate."""
     agents, rounds = range(len(transcripts[0].turns)), range(max(len(t.votes) for t in transcripts))
     pairs = [(turns[0].right, turns[-1].right) for t in transcripts for turns in t.turns]
     return Evaluation(
@@ -49,7 +49,7 @@ def _share(transcript: Transcript, m: int) -> float:
 
 
 def main(assignment: Assignment) -> EvaluateSummary:
-    """Transcripts and numbers in one commit."""
+    """Publishes transcripts and numbers in one commit."""
     store = assignment.store
     prefix = layout.evaluation(assignment.run, assignment.iteration)
     if committed(store, prefix) is None:
@@ -83,7 +83,7 @@ def _held_out_is_new(store: Store, run: str) -> None:
 
 
 def summary(numbers: Evaluation) -> EvaluateSummary:
-    """What status and tables show of the debate."""
+    """Picks what status and tables show of the debate."""
     return EvaluateSummary(
         questions=numbers.questions,
         agents=len(numbers.agents),

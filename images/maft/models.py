@@ -17,17 +17,18 @@ _WANTED = (".json", ".safetensors", ".jinja", ".model", ".txt")
 
 
 def is_path(source: str) -> bool:
-    """Whether the source names a folder rather than a model on the hub."""
+    """Tells whether the source names a folder rather than a model on the hub."""
     return source.startswith(("/", "./", "../"))
 
 
 def cache() -> Path:
-    """Where models and adapters from stores are kept: MAFT_CACHE, or a folder of the user's cache."""
+    """Tells where models and adapters from stores are kept: MAFT_CACHE, or a folder of the user's cache."""
     return Path(os.environ.get("MAFT_CACHE") or Path.home() / ".cache" / "maft")
 
 
 def local(source: str) -> str:
-    """A folder or hub id that transformers and vLLM take. An s3:// model is downloaded once; BadInput if it is not there."""
+    """Returns a folder or hub id that transformers and vLLM take. An s3:// model is downloaded once; BadInput if it is not
+    there."""
     if source.startswith("s3://"):
         return str(_download(source))
     if is_path(source) and not (Path(source) / "config.json").is_file():
@@ -53,12 +54,12 @@ def _download(source: str) -> Path:
 
 
 def chat_template(model: ModelSpec) -> ChatTemplate:
-    """The chat template of the base model; BadInput if it has none that works."""
+    """Loads the chat template of the base model; BadInput if it has none that works."""
     return load_chat_template(local(model.source), model.revision or None, trust_remote_code=model.trust_remote_code)
 
 
 def check(model: ModelSpec) -> None:
-    """BadInput unless it is a causal language model whose weights, where they are local, are whole safetensors."""
+    """Raises BadInput unless it is a causal language model whose weights, where they are local, are whole safetensors."""
     source, path = model.source, local(model.source)
     config = _config(path, model.revision, trust_remote_code=model.trust_remote_code)
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES

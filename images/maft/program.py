@@ -53,18 +53,19 @@ class Assignment:
 
     @property
     def spec(self) -> Spec:
-        """What the run computes."""
+        """Returns what the run computes."""
         assert self.given_spec is not None, "a program that reads the spec takes it"
         return self.given_spec
 
     @property
     def questions(self) -> str:
-        """The run whose questions are asked: the comparison's, else its own."""
+        """Names the run whose questions are asked: the comparison's, else its own."""
         return self.group or self.run
 
 
 def parser(name: str, description: str, takes: Sequence[Takes] = ()) -> argparse.ArgumentParser:
-    """The command line: where the run's objects lie, where the summary goes, where progress is read; and what the program takes."""
+    """Makes the command line: where the run's objects lie, where the summary goes, where progress is read; and what the program
+    takes."""
     flags = argparse.ArgumentParser(
         prog=f"python -m maft.{name}",
         description=description,
@@ -121,7 +122,7 @@ _ADD: dict[Takes, Callable[[argparse.ArgumentParser], None]] = {
 
 
 def decode(arguments: argparse.Namespace) -> Assignment:
-    """The flags as an Assignment; BadInput for the first that cannot be read."""
+    """Decodes the flags; BadInput for the first that cannot be read."""
     given = vars(arguments)
     return Assignment(
         store=open_store(arguments.store),
@@ -153,7 +154,7 @@ def _decoded_compared(text: str) -> tuple[Compared, ...]:
 
 
 def parse_servers(flags: Sequence[str]) -> dict[str, list[str]]:
-    """`NAME=URL` flags, in order, as a table."""
+    """Sorts `NAME=URL` flags by name, in order."""
     table: dict[str, list[str]] = {}
     for flag in flags:
         name, equals, url = flag.partition("=")
@@ -180,11 +181,11 @@ class Progress:
                 raise OSError(f"--metrics-port {port}: {error.strerror}; choose another port") from error
 
     def gauge(self, name: str, text: str) -> Gauge:
-        """A gauge `maft_<name>`."""
+        """Makes a gauge `maft_<name>`."""
         return Gauge(f"maft_{name}", text, registry=self.registry)
 
     def counter(self, name: str, text: str) -> Counter:
-        """A counter `maft_<name>_total`."""
+        """Makes a counter `maft_<name>_total`."""
         return Counter(f"maft_{name}", text, registry=self.registry)
 
 

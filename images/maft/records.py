@@ -111,22 +111,22 @@ class Transcript(Formatted, frozen=True):
 
     @property
     def vote(self) -> Vote:
-        """The final majority: the label of the method."""
+        """Returns the final majority: the label of the method."""
         return self.votes[-1]
 
     @property
     def agreeing(self) -> int:
-        """Agents whose answer in the last round equals the final majority."""
+        """Counts agents whose answer in the last round equals the final majority."""
         return sum(turns[len(self.votes) - 1].agrees for turns in self.turns)
 
     def dialogue(self, agent: int, rounds: int | None = None) -> tuple[Message, ...]:
-        """The chat of one agent, over its first `rounds` rounds (default: all)."""
+        """Returns the chat of one agent, over its first `rounds` rounds (default: all)."""
         turns = self.turns[agent][:rounds]
         pairs = ((Message("user", t.prompt), Message("assistant", t.call.text)) for t in turns)
         return tuple(m for pair in pairs for m in pair)
 
     def calls(self) -> Iterator[Call]:
-        """Every request made for this question, answers first."""
+        """Yields every request made for this question, answers first."""
         yield from (turn.call for agent in self.turns for turn in agent)
         yield from (summary.call for summary in self.summaries)
 
@@ -230,7 +230,7 @@ class Commit(Formatted, frozen=True):
     meta: dict[str, Any]
 
     def file(self, name: str) -> StoredFile:
-        """The entry of that name; BadInput if the commit has none."""
+        """Finds the entry of that name; BadInput if the commit has none."""
         for entry in self.files:
             if entry.name == name:
                 return entry
@@ -238,7 +238,7 @@ class Commit(Formatted, frozen=True):
 
 
 def usage_of(commit: Commit) -> Usage:
-    """What a debate's commit says that its stage asked of the servers; BadInput if it says nothing of it."""
+    """Reads what a debate's commit says that its stage asked of the servers; BadInput if it says nothing of it."""
     try:
         return msgspec.convert(commit.meta["usage"], Usage)
     except (KeyError, msgspec.ValidationError) as error:
@@ -246,12 +246,12 @@ def usage_of(commit: Commit) -> Usage:
 
 
 def encode(record: Any) -> bytes:
-    """Compact JSON with sorted keys inside plain dicts, so that equal records give equal bytes."""
+    """Writes compact JSON with sorted keys inside plain dicts, so that equal records give equal bytes."""
     return msgspec.json.encode(record, order="deterministic")
 
 
 def decode(data: bytes, kind: type[T], where: str) -> T:
-    """The record of that kind; BadInput naming `where` if the JSON has another shape or format."""
+    """Reads a record of that kind; BadInput naming `where` if the JSON has another shape or format."""
     try:
         if issubclass(kind, Formatted):
             check_format(msgspec.json.decode(data, type=_Head).format, where)
@@ -267,7 +267,7 @@ class _Head(msgspec.Struct):
 
 
 def check_format(found: int, where: str) -> None:
-    """BadInput unless this release reads that format. 0: the file names none."""
+    """Raises BadInput unless this release reads that format. 0: the file names none."""
     if found == 0:
         raise BadInput(f"{where}: made before formats had numbers, by maft 0.1 or older; use another name or prefix for this run")
     if found != FORMAT:
@@ -275,16 +275,16 @@ def check_format(found: int, where: str) -> None:
 
 
 def encode_lines(records: Iterable[Any]) -> bytes:
-    """JSON lines, each ended by a newline."""
+    """Writes JSON lines, each ended by a newline."""
     return b"".join(encode(record) + b"\n" for record in records)
 
 
 def decode_lines(data: bytes, kind: type[T], where: str) -> list[T]:
-    """The records of a JSON lines object; BadInput names the first bad line."""
+    """Reads the records of a JSON lines object; BadInput names the first bad line."""
     lines = data.splitlines()
     return [decode(line, kind, f"{where} line {i}") for i, line in enumerate(lines, 1) if line.strip()]
 
 
 def plain(record: Any) -> Any:
-    """The record as dicts, lists and plain values: what a reader of its JSON gets, so that both compare equal."""
+    """Makes dicts, lists and plain values of a record: what a reader of its JSON gets, so that both compare equal."""
     return msgspec.json.decode(msgspec.json.encode(record))

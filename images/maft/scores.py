@@ -9,7 +9,7 @@ from maft.summaries import Score, Usage
 
 
 def score(values: Sequence[float]) -> Score:
-    """Mean and standard error (sample standard deviation over the square root of the number of questions)."""
+    """Computes mean and standard error (sample standard deviation over the square root of the number of questions)."""
     n = len(values)
     mean = sum(values) / n
     variance = sum((v - mean) ** 2 for v in values) / (n - 1) if n > 1 else 0.0
@@ -17,22 +17,23 @@ def score(values: Sequence[float]) -> Score:
 
 
 def rounded(value: Score) -> Score:
-    """To hundredths of a percent, as summaries have it."""
+    """Rounds to hundredths of a percent, as summaries have it."""
     return Score(round(value.mean, 4), round(value.stderr, 4))
 
 
 def agreement(transcripts: Iterable[Transcript]) -> Score:
-    """Share of agents that agree with the final majority."""
+    """Measures the share of agents that agree with the final majority."""
     return score([t.agreeing / len(t.turns) for t in transcripts])
 
 
 def distinct(transcripts: Iterable[Transcript]) -> Score:
-    """Different first answers to a question; those that do not parse are each one of their own."""
+    """Counts different first answers to a question; those that do not parse are each one of their own."""
     return score([float(len(_groups(t))) for t in transcripts])
 
 
 def entropy(transcripts: Iterable[Transcript]) -> Score:
-    """Of the first answers to a question over their values, in bits: -sum p log2 p with p the share of agents (0: all alike)."""
+    """Measures the entropy of first answers to a question over their values, in bits: -sum p log2 p with p the share of agents
+    (0: all alike)."""
 
     def bits(sizes: Sequence[int]) -> float:
         total = sum(sizes)
@@ -48,17 +49,18 @@ def _groups(transcript: Transcript) -> Counter[str]:
 
 
 def accuracy(transcripts: Iterable[Transcript]) -> Score:
-    """Share of questions whose final majority is right."""
+    """Measures the share of questions whose final majority is right."""
     return score([float(t.vote.right) for t in transcripts])
 
 
 def margins(transcripts: Sequence[Transcript]) -> list[int]:
-    """Questions by margin of the final vote: how many had 0, 1, ... more agents behind the majority than behind the next answer."""
+    """Counts questions by margin of the final vote: how many had 0, 1, ... more agents behind the majority than behind the next
+    answer."""
     counted = Counter(t.vote.votes - t.vote.runner_up for t in transcripts)
     return [counted[margin] for margin in range(max(counted, default=0) + 1)]
 
 
 def usage(transcripts: Iterable[Transcript]) -> Usage:
-    """Requests and tokens of the transcripts."""
+    """Sums requests and tokens of the transcripts."""
     calls = [call for transcript in transcripts for call in transcript.calls()]
     return Usage(len(calls), sum(c.prompt_tokens for c in calls), sum(c.completion_tokens for c in calls))

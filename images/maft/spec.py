@@ -64,7 +64,7 @@ class QuestionsSpec(Section, frozen=True, kw_only=True):
 
     @property
     def answer_kind(self) -> AnswerKind:
-        """The kind of answer: the one given, else the task kind's own."""
+        """Names the kind of answer: the one given, else the task kind's own."""
         if self.answer:
             return self.answer
         return "math" if self.kind == "math" else "choice" if self.kind == "mmlu" else "number"
@@ -204,7 +204,7 @@ class Spec(Section, frozen=True, kw_only=True):
 
     @property
     def held_out_task(self) -> QuestionsSpec:
-        """Where held-out questions come from: the same task, or another one."""
+        """Tells where held-out questions come from: the same task, or another one."""
         return self.evaluation.task or self.task
 
 

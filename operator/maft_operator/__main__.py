@@ -185,7 +185,8 @@ SHELL_VARIABLE = "SPEC"  # stands for the spec in what `maft plan` prints
 
 
 def described(run: Run, graph: Graph) -> str:
-    """The whole plan as a shell takes it: the spec once, then a line for each server and task; equal resources give equal text."""
+    """Writes the whole plan as a shell takes it: the spec once, then a line for each server and task; equal resources give equal
+    text."""
     names = ", ".join(f"{s.name} × {s.replicas}" for s in graph.servers)
     spec = msgspec.json.format(immutable_spec_json(run.spec), indent=1)
     urls = {s.name: [f"http://{s.name}:{plan.PORT}"] for s in graph.servers}

@@ -8,7 +8,7 @@ _PROGRESS = re.compile(r"^maft_progress_(done|expected) ([0-9.e+]+)$", re.MULTIL
 
 
 async def read(session: aiohttp.ClientSession, url: str) -> tuple[float, float] | None:
-    """Units of work done and in all; None where the task does not say."""
+    """Reads units of work done and in all; None where the task does not say."""
     try:
         async with session.get(url) as response:
             values = dict(_PROGRESS.findall(await response.text()))

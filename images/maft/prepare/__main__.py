@@ -54,7 +54,7 @@ def _same_format(store: Store, key: str) -> None:
 
 
 def draw(spec: Spec) -> tasks.Split:
-    """All questions of a run; BadInput where a source is wrong or holds too few."""
+    """Draws all questions of a run; BadInput where a source is wrong or holds too few."""
     drawn = tasks.of_task(spec.task)
     if spec.evaluation.task is None:
         return tasks.load(drawn)

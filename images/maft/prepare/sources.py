@@ -24,18 +24,18 @@ class Place:
 
     @property
     def field(self) -> str:
-        """What errors are about."""
+        """Names the field that errors are about."""
         return f"{self.section}.source"
 
     @property
     def expected(self) -> str:
-        """The columns in words."""
+        """Lists the columns in words."""
         *first, last = self.columns
         return f"{', '.join(first)} and {last}"
 
 
 def of_file(place: Place) -> Iterator[tuple[str, RawRow]]:
-    """Every row with where it stands. BadInput for what cannot be read."""
+    """Yields every row with where it stands. BadInput for what cannot be read."""
     for number, line in enumerate(_read(place).split("\n"), 1):
         if line.strip():
             where = f"{place.source} line {number}"
@@ -43,7 +43,8 @@ def of_file(place: Place) -> Iterator[tuple[str, RawRow]]:
 
 
 def of_hub(place: Place, config: str, part: str) -> Iterator[tuple[str, RawRow]]:
-    """Every row of a split. config: of the dataset; empty for `default`, or else all that it has. BadInput if it cannot be had."""
+    """Yields every row of a split. config: of the dataset; empty for `default`, or else all that it has. BadInput if it cannot
+    be had."""
     instead = f"give a jsonl file with {place.expected} instead"
     try:
         import datasets

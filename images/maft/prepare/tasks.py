@@ -48,7 +48,7 @@ class Draw:
 
 
 def of_task(task: TaskSpec) -> Draw:
-    """The draw that `task` asks for."""
+    """Makes the draw that `task` asks for."""
     return Draw(
         kind=task.kind,
         source=task.source,
@@ -67,7 +67,7 @@ def of_task(task: TaskSpec) -> Draw:
 
 
 def of_evaluation_task(other: EvaluationTaskSpec, task: TaskSpec) -> Draw:
-    """The draw that `evaluation.task` asks for: what it trains on are the worked examples in front of its questions."""
+    """Makes the draw that `evaluation.task` asks for: what it trains on are the worked examples in front of its questions."""
     return replace(
         of_task(task),
         section="evaluation.task",
@@ -102,8 +102,8 @@ def load(draw: Draw) -> Split:
 
 
 def from_other_task(draw: Draw, taken: Split) -> tuple[Problem, ...]:
-    """Held-out questions of another task than the one trained on, none of them `taken`. Its `train` questions are worked examples
-    that stand before each question; a problem's id stays that of its question alone."""
+    """Draws held-out questions of another task than the one trained on, none of them `taken`. Its `train` questions are worked
+    examples that stand before each question; a problem's id stays that of its question alone."""
     ids = {p.id for p in (*taken.train, *taken.probe)}
     pool, held_out_pool = _pools(draw, ids)
     drawn = split(list(pool), list(held_out_pool), draw)
@@ -114,7 +114,7 @@ def from_other_task(draw: Draw, taken: Split) -> tuple[Problem, ...]:
 
 
 def split(pool: Sequence[Problem], held_out_pool: Sequence[Problem], draw: Draw) -> Split:
-    """Seeded draw without replacement; questions of equal text count once and never fall on two sides."""
+    """Draws by the seed, without replacement; questions of equal text count once and never fall on two sides."""
     shuffled = list({p.id: p for p in pool}.values())
     random.Random(f"{draw.seed}/questions").shuffle(shuffled)
     train, rest = tuple(shuffled[: draw.train]), shuffled[draw.train :]
@@ -141,7 +141,7 @@ def _enough(pool: Sequence[Problem], parts: Iterable[str], draw: Draw) -> None:
 
 
 def problem(question: str, answer: str, kind: AnswerKind, where: str) -> Problem:
-    """A problem with its reference answer in canonical form; BadInput naming `where` if the answer is not of the kind."""
+    """Makes a problem with its reference answer in canonical form; BadInput naming `where` if the answer is not of the kind."""
     reference = answers.canonical(answer, kind)
     if reference is None:
         raise BadInput(f"{where}: answer {answer[:60]!r} is no {kind}; correct it or set task.answer")
@@ -153,13 +153,13 @@ def problem(question: str, answer: str, kind: AnswerKind, where: str) -> Problem
 
 
 def expression(numbers: Sequence[int]) -> str:
-    """a+b*c+d-e*f over the numbers, longer and shorter ones by the same pattern of operators."""
+    """Writes a+b*c+d-e*f over the numbers, longer and shorter ones by the same pattern of operators."""
     head, *tail = numbers
     return str(head) + "".join(f"{op}{n}" for op, n in zip(cycle(OPERATORS), tail, strict=False))
 
 
 def value(numbers: Sequence[int]) -> int:
-    """The value of `expression(numbers)`: products first."""
+    """Computes the value of `expression(numbers)`: products first."""
     total, product, sign = 0, numbers[0], 1
     for op, n in zip(cycle(OPERATORS), numbers[1:], strict=False):
         if op == "*":

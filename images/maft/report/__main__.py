@@ -132,7 +132,7 @@ class Cost:
 
     @property
     def rate(self) -> str:
-        """Tokens written per second, as text; empty unless both are known."""
+        """Writes tokens written per second; empty unless both are known."""
         return f"{self.usage.completion_tokens / self.seconds:,.0f}" if self.usage and self.seconds else ""
 
 

@@ -73,7 +73,7 @@ class TrainedIteration:
 
     @property
     def complete(self) -> bool:
-        """Whether every dataset has become an adapter."""
+        """Tells whether every dataset has become an adapter."""
         return bool(self.counts) and len(self.adapters) == len(self.counts)
 
 
@@ -90,7 +90,7 @@ class Iteration:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is committed."""
+        """Tells whether nothing is committed."""
         return not (self.debate or self.evaluation or self.training.counts or self.training.adapters)
 
 
@@ -106,32 +106,32 @@ class CommittedRun:
 
     @property
     def evaluations(self) -> tuple[Evaluation, ...]:
-        """By iteration, the untrained one first."""
+        """Lists evaluations by iteration, the untrained one first."""
         return tuple(i.numbers for i in self.iterations if i.numbers)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """Debates in the order in which they were held."""
+        """Lists debates in the order in which they were held."""
         return tuple(stage for i in self.iterations for stage in (i.debate, i.evaluation) if stage)
 
     @property
     def trained(self) -> int:
-        """Iterations that have all their adapters."""
+        """Counts iterations that have all their adapters."""
         return sum(i.training.complete for i in self.iterations)
 
     @property
     def planned(self) -> int:
-        """Iterations in the spec, or as many as there are where it has none."""
+        """Counts the iterations that the spec asks for; without a spec, those that are there."""
         return max(self.spec.iterations if self.spec else 0, self.iterations[-1].number if self.iterations else 0)
 
     @property
     def method(self) -> str:
-        """The method of the spec; empty where there is none."""
+        """Names the method of the spec; empty where there is none."""
         return self.spec.method if self.spec else ""
 
     @property
     def baselines(self) -> tuple[str, ...]:
-        """The reference rows that are asked for: where there is no spec, all."""
+        """Names the reference rows that are asked for: where there is no spec, all."""
         return self.spec.evaluation.baselines if self.spec else ("base", "majority", "debate")
 
 

@@ -32,7 +32,7 @@ class Listening:
 
 
 def command(assignment: Assignment, listening: Listening) -> list[str]:
-    """vLLM's command line. `python -m`, because the console script of the CPU build lacks package metadata."""
+    """Writes vLLM's command line. `python -m`, because the console script of the CPU build lacks package metadata."""
     spec = assignment.spec
     rank = next(rank for rank in RANKS if rank >= spec.training.lora.rank)
     line = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
@@ -51,7 +51,7 @@ def command(assignment: Assignment, listening: Listening) -> list[str]:
 
 
 def environment(assignment: Assignment, store: str, folder: str, inherited: Mapping[str, str]) -> dict[str, str]:
-    """What vLLM and the plug-in read. store: the URL as it was given, for the plug-in opens it itself."""
+    """Sets what vLLM and the plug-in read. store: the URL as it was given, for the plug-in opens it itself."""
     ours = {
         resolver.STORE: store,
         resolver.RUN: assignment.run,
@@ -65,7 +65,7 @@ def environment(assignment: Assignment, store: str, folder: str, inherited: Mapp
 
 
 def check_free(host: str, port: int) -> None:
-    """BadInput if something listens there already; vLLM would say so only after loading the model."""
+    """Raises BadInput if something listens there already; vLLM would say so only after loading the model."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -75,7 +75,7 @@ def check_free(host: str, port: int) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Makes the command line."""
     flags = program.parser("serve", "Serves the base model and the run's adapters with vLLM.", takes=("spec",))
     flags.add_argument("--host", default="0.0.0.0", help="address to listen on")
     flags.add_argument("--port", type=int, default=8000)

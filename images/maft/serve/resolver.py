@@ -21,7 +21,7 @@ _PDEATHSIG = 1  # prctl(2)
 
 
 def register() -> None:
-    """The plug-in's entry point. Does nothing in a vLLM that was not started by `maft.serve`."""
+    """Registers the resolver: the plug-in's entry point. Does nothing in a vLLM that was not started by `maft.serve`."""
     if STORE not in os.environ:
         return
     if os.environ.get("MAFT_DIE_WITH_PARENT"):
@@ -32,12 +32,12 @@ def register() -> None:
 
 
 def die_with_parent() -> None:
-    """The kernel kills this process when its parent goes, however that goes: no engine outlives its API server."""
+    """Has the kernel kill this process when its parent goes, however that goes: no engine outlives its API server."""
     ctypes.CDLL(None, use_errno=True).prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def make_resolver(store_url: str, run: str, folder: Path) -> Any:
-    """A LoRAResolver over one run's adapters. Fetched directories stay: vLLM reads them again after an eviction."""
+    """Makes a LoRAResolver over one run's adapters. Fetched directories stay: vLLM reads them again after an eviction."""
     from fastapi import HTTPException
     from vllm.lora.request import LoRARequest
     from vllm.lora.resolver import LoRAResolver

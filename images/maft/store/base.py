@@ -24,7 +24,7 @@ class Store(Protocol):
     url: str
 
     def read(self, key: str) -> bytes:
-        """The object's bytes; Missing if there is none."""
+        """Reads the object's bytes; Missing if there is none."""
 
     def download(self, key: str, path: Path) -> str:
         """Writes the object to `path` and returns its hex sha256; Missing if there is none."""
@@ -36,7 +36,7 @@ class Store(Protocol):
         """Creates the object, all or nothing, if there is none (If-None-Match: *); False if there is one."""
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Keys that start with `prefix`, sorted. Only for models of others and for cleaning up."""
+        """Lists the keys that start with `prefix`, sorted. What was published is found by its commit, never by a listing."""
 
     def delete(self, keys: Sequence[str]) -> None:
         """Removes the objects; those that are not there are no error."""

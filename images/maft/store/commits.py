@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 def committed(store: Store, prefix: str) -> Commit | None:
-    """The commit below `prefix` (ends with a slash), or None. BadInput if it is no commit of that prefix."""
+    """Reads the commit below `prefix` (ends with a slash); None if there is none. BadInput if it is no commit of that prefix."""
     key = f"{store.url}/{prefix}{COMMIT}"
     try:
         commit = records.decode(store.read(prefix + COMMIT), Commit, key)
@@ -39,7 +39,7 @@ def committed(store: Store, prefix: str) -> Commit | None:
 
 
 def required(store: Store, prefix: str, made_by: str) -> Commit:
-    """The commit below `prefix`; BadInput naming the program that makes it if there is none."""
+    """Reads the commit below `prefix`; BadInput naming the program that makes it if there is none."""
     commit = committed(store, prefix)
     if commit is None:
         raise BadInput(f"{store.url}/{prefix}: nothing committed there; {made_by} has to finish first")
@@ -137,7 +137,7 @@ def _measure(content: bytes | Path) -> tuple[int, str]:
 
 
 def fetch(store: Store, commit: Commit, name: str) -> bytes:
-    """The bytes of one file of a commit; BadInput if they are not those that were committed."""
+    """Reads one file of a commit; BadInput if its bytes are not those that were committed."""
     data = b""
 
     def read(key: str) -> str:
@@ -150,12 +150,12 @@ def fetch(store: Store, commit: Commit, name: str) -> bytes:
 
 
 def fetch_record(store: Store, commit: Commit, name: str, kind: type[T]) -> T:
-    """The record that a file of the commit is; BadInput naming the file if it has another shape."""
+    """Reads the record that a file of the commit is; BadInput naming the file if it has another shape."""
     return records.decode(fetch(store, commit, name), kind, commit.prefix + name)
 
 
 def fetch_records(store: Store, commit: Commit, name: str, kind: type[T]) -> list[T]:
-    """The records of a JSON lines file of the commit; BadInput names the first bad line."""
+    """Reads the records of a JSON lines file of the commit; BadInput names the first bad line."""
     return records.decode_lines(fetch(store, commit, name), kind, commit.prefix + name)
 
 
@@ -173,7 +173,8 @@ def _verify(store: Store, commit: Commit, entry: StoredFile, read: Callable[[str
 
 
 def fetch_folder(store: Store, commit: Commit, folder: Path) -> Path:
-    """All files of a commit as `folder`, which appears whole or not at all. An existing folder is verified and kept, or replaced.
+    """Fetches all files of a commit as `folder`, which appears whole or not at all. An existing folder is verified and kept, or
+    replaced.
 
     BadInput if the store's objects are not those that were committed, or `folder` cannot be written.
     """
@@ -217,7 +218,7 @@ def _folder_matches(commit: Commit, folder: Path) -> bool:
 
 
 def plain_name(name: str) -> str:
-    """`name` if it is a file name without path parts; a commit that says otherwise is not followed."""
+    """Returns `name` if it is a file name without path parts; a commit that says otherwise is not followed."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
         raise BadInput(f"commit file {name!r}: not a plain file name")
     return name

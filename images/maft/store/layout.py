@@ -12,35 +12,35 @@ DIVERSITY = "diversity.json"
 
 
 def debate(run: str, iteration: int) -> str:
-    """Transcripts of the training questions."""
+    """Names the prefix of the transcripts of training questions."""
     return f"{run}/iterations/{iteration}/debate/"
 
 
 def evaluation(run: str, iteration: int) -> str:
-    """Transcripts of the held-out questions, and their scores."""
+    """Names the prefix of the transcripts of held-out questions, and their scores."""
     return f"{run}/iterations/{iteration}/evaluation/"
 
 
 def diversity(run: str, iteration: int) -> str:
-    """How far the agents of an iteration are from each other."""
+    """Names the prefix of how far the agents of an iteration are from each other."""
     return f"{run}/iterations/{iteration}/diversity/"
 
 
 def datasets(run: str, iteration: int) -> str:
-    """The 2N datasets of an iteration."""
+    """Names the prefix of the 2N datasets of an iteration."""
     return f"{run}/iterations/{iteration}/datasets/"
 
 
 def adapter(run: str, iteration: int, role: Role, agent: int) -> str:
-    """One PEFT adapter directory."""
+    """Names the prefix of one PEFT adapter directory."""
     return f"{run}/iterations/{iteration}/adapters/{role}-{agent}/"
 
 
 def calls(group: str) -> str:
-    """Calls of the base model, cached for the runs of a comparison."""
+    """Names the prefix of the base model's calls, cached for the runs of a comparison."""
     return f"{group}/calls/"
 
 
 def dataset_file(role: Role, agent: int) -> str:
-    """The name of a dataset below `datasets`."""
+    """Names a dataset below `datasets`."""
     return f"{role}-{agent}.jsonl"

@@ -92,7 +92,7 @@ def _train_all(assignment: Assignment, data: Commit, jobs: Sequence[Job]) -> Non
 
 
 def loss(progress: program.Progress) -> Gauge:
-    """For Prometheus; not a number until the first step is done."""
+    """Makes the gauge of the loss; not a number until the first step is done."""
     made = progress.gauge("train_loss", "Loss of the last step, nats per completion token (dpo: per pair)")
     made.set(float("nan"))
     return made
@@ -150,7 +150,7 @@ SHOWN = 20  # adapters in a summary, which holds 4 KiB
 
 
 def summary(made: Sequence[Adapter]) -> TrainSummary:
-    """What status and tables show; of many adapters the first."""
+    """Picks what status and tables show; of many adapters the first."""
     rows = tuple(
         AdapterSummary(
             role=a.role,
@@ -175,7 +175,7 @@ LEARNT = {  # by what an example is (datasets.Examples): what the card says it l
 
 
 def card(assignment: Assignment, made: Adapter, data: Mapping[str, Any]) -> str:
-    """The adapter's model card, in the form of Hugging Face. data: the meta of its datasets' commit."""
+    """Writes the adapter's model card, in the form of Hugging Face. data: the meta of its datasets' commit."""
     model, training, lora_ = assignment.spec.model, assignment.spec.training, assignment.spec.training.lora
     whose = "all agents" if data.get("pooled") else "this agent"
     return f"""---

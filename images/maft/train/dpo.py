@@ -25,7 +25,7 @@ class Pair:
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """Both, for counting tokens."""
+        """Joins both, for counting tokens."""
         return self.chosen.ids + self.rejected.ids
 
 

@@ -157,7 +157,7 @@ class LocalBackend:
         return summary.error if isinstance(summary, Failure) else _ended("the program", code, child)
 
     async def progress(self, task: str) -> tuple[float, float] | None:
-        """Units of work done and in all, as the running task itself counts them; None where it does not say."""
+        """Reads units of work done and in all, as the running task itself counts them; None where it does not say."""
         assert self._session
         attempts = self._tasks.get(task)
         if attempts is None or attempts.child is None or attempts.child.exit_code is not None:
@@ -165,13 +165,13 @@ class LocalBackend:
         return await progress.read(self._session, f"http://{HOST}:{attempts.port}/metrics")
 
     def summary(self, task: str) -> AnySummary | None:
-        """What a task said at its end; None where it has not."""
+        """Reads what a task said at its end; None where it has not."""
         return read_summary(self._folder / task / "summary.json")
 
     # --- servers ---
 
     def urls(self, server: str) -> list[str]:
-        """Where the replicas of a server listen."""
+        """Lists where the replicas of a server listen."""
         return [f"http://{HOST}:{r.port}" for r in self._servers[server].processes]
 
     async def _create_server(self, server: Server) -> None:
@@ -256,7 +256,7 @@ def _ended(what: str, code: int, child: Child) -> str:
 
 
 def read_summary(path: Path) -> AnySummary | None:
-    """What a program wrote at its end; None where there is nothing of this release."""
+    """Reads what a program wrote at its end; None where there is nothing of this release."""
     try:
         return decode_summary(path.read_bytes())
     except OSError:

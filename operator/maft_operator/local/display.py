@@ -48,7 +48,7 @@ class Display:
     def update(
         self, observed: Observed, done: Mapping[str, tuple[float, float] | None], summaries: Mapping[str, AnySummary | None]
     ) -> None:
-        """observed: after the step; done: progress of running tasks; summaries: of finished ones."""
+        """Shows the state. observed: after the step; done: progress of running tasks; summaries: of finished ones."""
         for server in self._graph.servers:
             state = observed.servers.get(server.name)
             self._follow(server.name, f"{server.name}: starting vLLM", state is not None and not state.ready, None)
@@ -119,7 +119,7 @@ def _clock(seconds: float) -> str:
 
 
 def results(rows: Sequence[ResultRow]) -> Table:
-    """The paper's table, from the rows in the report's summary."""
+    """Makes the paper's table, from the rows in the report's summary."""
     table = Table(title="Held-out accuracy, % ± standard error over questions")
     for column in ("method", "accuracy", "one answer", "consensus"):
         table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)

@@ -7,7 +7,7 @@ from maft_operator.spec.schema import BadSpec
 
 
 def count() -> int:
-    """NVIDIA GPUs of this machine."""
+    """Counts NVIDIA GPUs of this machine."""
     return len([p for p in Path("/dev").glob("nvidia[0-9]*") if p.name[6:].isdigit()])
 
 
@@ -19,7 +19,7 @@ class Slots:
         self._held: dict[str, tuple[int, ...]] = {}
 
     def acquire(self, holder: str, wanted: int) -> tuple[int, ...] | None:
-        """Indices for the holder, the same as before if it has some; None while there are too few."""
+        """Hands out indices to the holder, the same as before if it has some; None while there are too few."""
         if holder in self._held or not self.total:
             return self._held.get(holder, ())
         free = [i for i in range(self.total) if all(i not in held for held in self._held.values())]
@@ -34,7 +34,7 @@ class Slots:
 
 
 def fits(graph: Graph, total: int) -> None:
-    """BadSpec if the machine has GPUs but fewer than the run needs at one time."""
+    """Raises BadSpec if the machine has GPUs but fewer than the run needs at one time."""
     if not total:
         return  # everything runs on the CPU
     servers = sum(s.gpus * s.replicas for s in graph.servers)

@@ -22,12 +22,12 @@ class Child:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; negative: killed by that signal."""
+        """Returns None while it runs; negative: killed by that signal."""
         return self._process.returncode
 
     @property
     def pid(self) -> int:
-        """Process id, also of its session."""
+        """Returns the process id, also of its session."""
         return self._process.pid
 
     async def stop(self) -> None:
@@ -44,7 +44,7 @@ class Child:
             os.killpg(self.pid, number)
 
     def tail(self) -> list[str]:
-        """The last lines of its log that say something."""
+        """Reads the last lines of its log that say something."""
         text = self.log.read_bytes()[-20_000:].decode(errors="replace")
         return [line.rstrip() for line in text.splitlines() if line.strip()][-TAIL:]
 
@@ -68,7 +68,7 @@ async def start(command: Sequence[str], environment: Mapping[str, str], log: Pat
 
 
 def free_port() -> int:
-    """A TCP port on loopback that nobody listens on."""
+    """Finds a TCP port on loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -18,7 +18,7 @@ from maft_operator.spec.schema import BadSpec
 
 
 def chosen(text: str) -> tuple[str, ...]:
-    """The methods that `--methods` names, in the order of the table; BadSpec for others."""
+    """Reads which methods `--methods` names, in the order of the table; BadSpec for others."""
     if text == "all":
         return tuple(METHODS)
     names = [name.strip() for name in text.split(",") if name.strip()]
@@ -31,7 +31,8 @@ def chosen(text: str) -> tuple[str, ...]:
 
 
 def runs(resource: Mapping[str, Any], methods: Sequence[str], seeds: int) -> dict[tuple[str, int], Run]:
-    """A run per method and seed: the resource with that method, its own name and seed, one server. The questions stay the same."""
+    """Makes a run per method and seed: the resource with that method, its own name and seed, one server. The questions stay the
+    same."""
     group = parse(resource)
     found = {}
     for method in methods:
@@ -46,7 +47,7 @@ def runs(resource: Mapping[str, Any], methods: Sequence[str], seeds: int) -> dic
 
 
 def graph(group: Run, compared: Mapping[tuple[str, int], Run], store: str) -> Graph:
-    """One set of questions, all runs in a row behind one server, and the table at the end."""
+    """Plans one set of questions, all runs in a row behind one server, and the table at the end."""
     prepare = plan.graph(group, store).tasks[0]
     server = _server(group, compared.values(), store)
     tasks = [prepare]
@@ -90,7 +91,7 @@ def _server(group: Run, compared: Iterable[Run], store: str) -> Server:
 
 
 def enough(group: Run, precision: float | None) -> None:
-    """BadSpec where the held-out questions cannot give a standard error that small (in points), whatever the accuracy."""
+    """Raises BadSpec where the held-out questions cannot give a standard error that small (in points), whatever the accuracy."""
     if precision is None:
         return
     if precision <= 0:

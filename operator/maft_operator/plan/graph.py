@@ -56,12 +56,12 @@ class Server:
 
     @property
     def replicas(self) -> int:
-        """Processes that serve the same."""
+        """Counts the processes that serve the same."""
         return self.run.spec.inference.replicas
 
     @property
     def gpus(self) -> int:
-        """Of each replica."""
+        """Counts the GPUs of each replica."""
         return self.run.spec.inference.gpus
 
 
@@ -79,7 +79,7 @@ class Graph:
 
 
 def graph(run: Run, store: str, *, suspended: bool = False) -> Graph:
-    """All tasks and servers of a run whose objects lie at `store`."""
+    """Plans all tasks and servers of a run whose objects lie at `store`."""
     spec = run.spec
     servers = tuple(Server(name, run, store, _adapters(run)) for name in server_names(run))
     tasks = [Task(task_name(run, 0, "prepare"), "prepare", run, store, 0)]
@@ -96,24 +96,24 @@ def graph(run: Run, store: str, *, suspended: bool = False) -> Graph:
 
 
 def task_name(run: Run, iteration: int, task: str) -> str:
-    """Child names are made of nothing but the resource, so that creating twice is harmless."""
+    """Names a task by nothing but the resource, so that creating it twice is harmless."""
     return f"{run.name}-{iteration}-{task}"
 
 
 def server_names(run: Run) -> tuple[str, ...]:
-    """One server for all agents, or one each."""
+    """Names one server for all agents, or one each."""
     if run.spec.inference.topology == "Shared":
         return (f"{run.name}-server",)
     return tuple(f"{run.name}-server-{n}" for n in range(run.spec.agents))
 
 
 def trained_agents(run: Run) -> range:
-    """The agents that are trained: all, the one whose copies they are, or none."""
+    """Lists the agents that are trained: all, the one whose copies they are, or none."""
     return range(0 if not run.spec.iterations else 1 if run.spec.recipe.one_model else run.spec.agents)
 
 
 def train_tasks(run: Run, iteration: int) -> dict[str, tuple[int, ...]]:
-    """Training tasks by name, with their agents: one task for all of them, or one each."""
+    """Lists training tasks by name, with their agents: one task for all of them, or one each."""
     agents = tuple(trained_agents(run))
     if run.spec.training.topology == "Shared":
         return {task_name(run, iteration, "train"): agents}
@@ -173,7 +173,8 @@ def _adapters(run: Run) -> int:
 
 
 def command(task: Task, urls: Mapping[str, Iterable[str]], spec: str | None = None) -> Flags:
-    """The arguments after `python` that run a task. urls: of each replica of each server; spec: in place of the run's own."""
+    """Writes the arguments after `python` that run a task. urls: of each replica of each server; spec: in place of the run's
+    own."""
     flags = [f"--store={task.store}", f"--run={task.run.key}"]
     if task.kind in _READS_SPEC:
         flags.append(f"--spec={immutable_spec_json(task.run.spec) if spec is None else spec}")
@@ -187,7 +188,8 @@ def command(task: Task, urls: Mapping[str, Iterable[str]], spec: str | None = No
 
 
 def serve(server: Server, *where: str, spec: str | None = None) -> Flags:
-    """The arguments after `python` that run a server. where: further flags, such as --port; spec: in place of the run's own."""
+    """Writes the arguments after `python` that run a server. where: further flags, such as --port; spec: in place of the run's
+    own."""
     text = immutable_spec_json(server.run.spec) if spec is None else spec
     common = (f"--store={server.store}", f"--run={server.run.key}", f"--spec={text}", f"--adapters={server.adapters}")
     return ("-m", "maft.serve", *common, *where)

@@ -12,7 +12,7 @@ class Snapshot(Protocol):
 
     @property
     def observed(self) -> Observed:
-        """States by name."""
+        """Returns states by name."""
 
 
 SeenT = TypeVar("SeenT", bound=Snapshot, covariant=True)  # noqa: PLC0105 - mypy wants it named by what it is

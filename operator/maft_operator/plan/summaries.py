@@ -88,5 +88,5 @@ def probed(probe: ProbeScore | None) -> str:
 
 
 def percent(score: Score) -> str:
-    """A mean in percent with its standard error: `91.0 ± 1.7`."""
+    """Writes a mean in percent with its standard error: `91.0 ± 1.7`."""
     return f"{100 * score.mean:.1f} ± {100 * score.stderr:.1f}"

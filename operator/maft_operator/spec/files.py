@@ -11,7 +11,8 @@ from maft_operator.spec.schema import KIND, BadSpec
 
 
 def load(path: Path, settings: Sequence[str] = ()) -> dict[str, Any]:
-    """The one resource in a file, with `key=value` settings applied; BadSpec naming the file and line if it is not YAML."""
+    """Reads the one resource in a file, with `key=value` settings applied; BadSpec naming the file and line if it is not
+    YAML."""
     try:
         documents = [d for d in yaml.safe_load_all(path.read_text()) if d is not None]
     except OSError as error:

@@ -71,7 +71,8 @@ METHODS: dict[str, Method] = {
 
 
 def applied(spec: RunSpec) -> RunSpec:
-    """The spec with the changes of its method and of its way of training, its recipe set; BadSpec where the method does not fit."""
+    """Makes the changes of the spec's method and of its way of training, and sets its recipe; BadSpec where the method does
+    not fit."""
     method = METHODS[spec.method]
     if method.needs_rounds and spec.debate.rounds < 2:
         raise BadSpec(f"method: {spec.method} is about debate, and debate.rounds is {spec.debate.rounds}; set it to 2 or more")

@@ -24,7 +24,7 @@ class Run:
 
     @property
     def key(self) -> str:
-        """NAMESPACE/NAME, also the run's prefix in the store."""
+        """Returns NAMESPACE/NAME, also the run's prefix in the store."""
         return f"{self.namespace}/{self.name}"
 
 
@@ -50,7 +50,7 @@ def _fits_an_argument(spec: RunSpec) -> None:
 
 
 def store_url(storage: StorageSpec | None) -> str:
-    """The store of a resource as the URL that programs take; empty without one."""
+    """Writes the store of a resource as the URL that programs take; empty without one."""
     if storage is None:
         return ""
     options = {name: value for name, value in (("endpoint", storage.endpoint), ("region", storage.region)) if value}

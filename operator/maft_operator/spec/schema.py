@@ -31,14 +31,14 @@ class BadSpec(Exception):
 
 @functools.cache
 def openapi() -> Json:
-    """The openAPIV3Schema of the version that this release serves."""
+    """Reads the openAPIV3Schema of the version that this release serves."""
     crd = yaml.safe_load((resources.files("maft_operator") / "crd.yaml").read_text())
     schema: Json = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     return schema
 
 
 def checked(resource: Mapping[str, Any]) -> Json:
-    """The resource with defaults filled in; BadSpec naming the first field that is wrong."""
+    """Fills defaults in and checks the resource; BadSpec naming the first field that is wrong."""
     whole = _plain(resource)
     whole.pop("status", None)  # the operator's, and ignored where a resource is applied
     _identity(whole)
@@ -167,7 +167,7 @@ def _dotted(path: Any) -> str:
 
 
 def rules(schema: Json | None = None, path: str = "") -> Iterator[tuple[str, Json]]:
-    """Every CEL rule of the schema with the path it stands at."""
+    """Yields every CEL rule of the schema with the path it stands at."""
     schema = openapi() if schema is None else schema
     for rule in schema.get("x-kubernetes-validations", ()):
         yield path, rule
