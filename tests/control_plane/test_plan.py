@@ -678,7 +678,7 @@ def test_the_rules_of_debate_are_those_of_the_spec(name: str, programs: dict[str
     assert (drawn.train, drawn.held_out, drawn.seed) == (one.spec.task.train, one.spec.task.held_out, one.spec.task.seed)
     if other := one.spec.evaluation.task:
         elsewhere = tasks_module.of_evaluation_task(other, one.spec.task)
-        assert (elsewhere.train, elsewhere.held_out, elsewhere.levels) == (other.shots, other.held_out, other.levels)
+        assert (elsewhere.train, elsewhere.held_out, elsewhere.questions) == (other.shots, other.held_out, other)
 
 
 def vllm_flags(server: Server) -> dict[str, str]:

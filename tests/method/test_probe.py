@@ -13,7 +13,7 @@ from maft.debate import __main__ as debate
 from maft.debate import datasets, society
 from maft.errors import BadInput
 from maft.prepare import __main__ as prepare
-from maft.prepare import tasks
+from maft.prepare import formats
 from maft.program import Assignment
 from maft.records import Example, Problem, Transcript
 from maft.report import read as report_read
@@ -221,7 +221,7 @@ def test_a_run_that_would_compute_something_else_is_refused(
 
 
 def test_parts_that_share_a_question_are_never_published() -> None:
-    problem = tasks.problem("q", "1", "number", "here")
+    problem = formats.problem("q", "1", "number", "here")
     with pytest.raises(AssertionError):
         prepare._disjoint((problem,), (), (problem,))
 

@@ -1,23 +1,49 @@
 """Problem sets: arithmetic that evaluates right, files that are read or refused with their line, splits that share nothing."""
 
+import dataclasses
 import json
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
+import msgspec
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from maft.errors import BadInput
-from maft.prepare.tasks import FORMATS, Draw, Split, expression, from_other_task, load, problem, value
-from maft.spec import AnswerKind, TaskKind
+from maft.prepare.formats import FORMATS, problem
+from maft.prepare.tasks import Draw, Split, expression, from_other_task, load, value
+from maft.spec import AnswerKind, ArithmeticSpec, QuestionsSpec, TaskKind
 
-ARITHMETIC = Draw("arithmetic", "", "", "number", 20, 10, seed=0, operands=6, minimum=0, maximum=29)
+ARITHMETIC = Draw(
+    questions=QuestionsSpec(
+        kind="arithmetic", source="", levels=(1, 2, 3), subjects=(), prompt="{question}", held_out=10, answer="number"
+    ),
+    arithmetic=ArithmeticSpec(operands=6, minimum=0, maximum=29),
+    train=20,
+    held_out=10,
+    probe=0,
+    seed=0,
+    held_out_source="",
+    section="task",
+)
+
+
+def replace(draw: Draw, **changes: Any) -> Draw:
+    """A draw with other fields, also those of the records that it holds."""
+    own = {key: value for key, value in changes.items() if key in Draw.__slots__}
+    parts = {name: getattr(draw, name) for name in ("questions", "arithmetic")}
+    for name, part in parts.items():
+        fields = {key: changes[key] for key in part.__struct_fields__ if key in changes and key not in own}
+        own[name] = msgspec.structs.replace(part, **fields)
+    assert set(changes) <= {*Draw.__slots__, *(f for part in parts.values() for f in part.__struct_fields__)}
+    return dataclasses.replace(draw, **own)
+
+
 JSONL = replace(ARITHMETIC, kind="jsonl", train=2, held_out=1)
 
 

@@ -1,0 +1,105 @@
+"""Formats of questions: how a row of a file or of a hub dataset becomes a problem with its reference answer, by kind of task.
+
+A new kind is a reader of rows and its line in FORMATS. Training never reads the answers.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+
+from maft.answers import extract as answers
+from maft.errors import BadInput
+from maft.prepare.sources import RawRow
+from maft.records import Problem
+from maft.spec import AnswerKind, QuestionsSpec, TaskKind
+
+LETTERS = "ABCDEFGHIJ"  # of choices, as answers/extract.py knows them
+
+
+def problem(question: str, answer: str, kind: AnswerKind, where: str) -> Problem:
+    """Makes a problem with its reference answer in canonical form; BadInput naming `where` if the answer is not of the kind."""
+    reference = answers.canonical(answer, kind)
+    if reference is None:
+        raise BadInput(f"{where}: answer {answer[:60]!r} is no {kind}; correct it or set task.answer")
+    normalised = " ".join(question.casefold().split())
+    return Problem(sha256(normalised.encode()).hexdigest()[:16], question, reference)
+
+
+def _text(row: RawRow, field: str, where: str) -> str:
+    if not isinstance(row.get(field), str | int | float) or not str(row[field]).strip():
+        raise BadInput(f"{where}: {field} is {row.get(field)!r}; expected a text that is not empty")
+    return str(row[field])
+
+
+# --- one reader each ---
+
+
+def _plain(row: RawRow, where: str, questions: QuestionsSpec) -> tuple[Problem, str]:
+    question, answer = (_text(row, field, where) for field in ("question", "answer"))
+    return problem(question, answer, questions.answer_kind, where), answer
+
+
+def _gsm8k(row: RawRow, where: str, questions: QuestionsSpec) -> tuple[Problem, str]:
+    """The reference stands after `####` in a worked solution."""
+    question, solution = (_text(row, field, where) for field in ("question", "answer"))
+    return problem(question, solution.rpartition("####")[2], "number", where), solution
+
+
+def _math(row: RawRow, where: str, questions: QuestionsSpec) -> tuple[Problem, str] | None:
+    """The reference is the last box of a worked solution. Some rows of the published set are of "Level ?"."""
+    question, level, solution = (_text(row, field, where) for field in ("problem", "level", "solution"))
+    if level.removeprefix("Level").strip() not in map(str, questions.levels):
+        return None
+    boxed = answers.last_boxed(solution)
+    if boxed is None:
+        raise BadInput(f"{where}: solution holds no \\boxed{{...}}; the reference answer is taken from it")
+    return problem(question, boxed, "math", where), solution
+
+
+def _mmlu(row: RawRow, where: str, questions: QuestionsSpec) -> tuple[Problem, str] | None:
+    """The choices become part of the question; the answer is the number of one, from 0, or its letter."""
+    if questions.subjects and row.get("subject") not in questions.subjects:
+        return None
+    question, answer, choices = _text(row, "question", where), _text(row, "answer", where).strip(), row.get("choices")
+    if not isinstance(choices, list) or not 2 <= len(choices) <= len(LETTERS):
+        raise BadInput(f"{where}: choices is {choices!r:.60}; expected a list of 2 to {len(LETTERS)} texts")
+    letters = LETTERS[: len(choices)]
+    letter = _letter(answer, letters)
+    if letter is None:
+        raise BadInput(f"{where}: answer is {answer!r}; expected 0 to {len(letters) - 1} or a letter {letters[0]} to {letters[-1]}")
+    lines = [question, *(f"({name}) {choice}" for name, choice in zip(letters, choices, strict=True))]
+    asked = "\n".join([*lines, f"Answer with one letter, {letters[0]} to {letters[-1]}."])
+    return problem(asked, letter, "choice", where), letter
+
+
+def _letter(answer: str, letters: str) -> str | None:
+    """The letter of a choice that is named by its number, from 0, or by its letter; None if there is no such choice."""
+    if len(answer) == 1 and answer in letters:
+        return answer
+    numbers = [str(number) for number in range(len(letters))]
+    return letters[numbers.index(answer)] if answer in numbers else None
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One kind of task."""
+
+    read: Callable[[RawRow, str, QuestionsSpec], tuple[Problem, str] | None]
+    """A row, and where it stands, as a problem and its answer in full; None for a row that is not asked for."""
+    columns: tuple[str, ...]
+    """Of a row."""
+    hub: str = ""
+    """The dataset where no source is named."""
+    config: str = ""
+    """Of the dataset; empty for `default` or else all that it has."""
+    parts: tuple[str, str] = ("train", "test")
+    """Its splits for training and for held-out questions."""
+
+
+FORMATS: dict[TaskKind, Format] = {
+    "jsonl": Format(_plain, ("question", "answer")),
+    "gsm8k": Format(_gsm8k, ("question", "answer"), "openai/gsm8k", "main"),
+    "math": Format(_math, ("problem", "level", "solution"), "EleutherAI/hendrycks_math"),
+    # The test questions are kept for tests; `auxiliary_train` comes from other datasets and has no subjects.
+    "mmlu": Format(_mmlu, ("question", "choices", "answer", "subject"), "cais/mmlu", "all", ("validation", "test")),
+}
