@@ -7,10 +7,8 @@ prefix cache by it, and complete enough for the resolver to find the adapter's c
 import re
 from typing import cast
 
-import msgspec
-
 from maft.errors import BadInput
-from maft.records import BASE, Adapter, Role
+from maft.records import BASE, Adapter, Role, described
 from maft.store import layout
 from maft.store.base import Store
 from maft.store.commits import committed
@@ -47,7 +45,4 @@ def current(store: Store, run: str, iteration: int, role: Role, agent: int) -> A
         raise BadInput(
             f"{store.url}/{prefix}: no adapter committed; the training task of iteration {iteration} has to finish first"
         )
-    try:
-        return msgspec.convert(commit.meta["adapter"], Adapter)
-    except (KeyError, msgspec.ValidationError) as error:
-        raise BadInput(f"{store.url}/{prefix}: its commit does not describe an adapter: {error}") from None
+    return described(commit, "adapter", Adapter)

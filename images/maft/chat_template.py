@@ -11,7 +11,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from maft.errors import BadInput
+from maft.errors import BadInput, one_line
 from maft.records import Message
 
 
@@ -71,9 +71,7 @@ class ChatTemplate:
         try:
             ids = self._tokenizer.apply_chat_template(chat, add_generation_prompt=add_generation_prompt, return_dict=False)
         except TemplateError as error:
-            raise BadInput(
-                f"model.source: the chat template of {self._source} fails: {' '.join(str(error).split())[:300]}"
-            ) from error
+            raise BadInput(f"model.source: the chat template of {self._source} fails: {one_line(error, 300)}") from error
         return [int(i) for i in ids]
 
 
@@ -85,7 +83,7 @@ def load_chat_template(path: str, revision: str | None, *, trust_remote_code: bo
         _check_config(Path(path) / "tokenizer_config.json")
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"model.source: {path} has no usable tokenizer: {' '.join(str(error).split())[:300]}") from error
+        raise BadInput(f"model.source: {path} has no usable tokenizer: {one_line(error, 300)}") from error
     template = ChatTemplate(tokenizer, path)
     template.prompt([Message("user", "?"), Message("assistant", "!"), Message("user", "?")])  # what fails, fails here
     return template

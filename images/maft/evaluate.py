@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from maft import program, records
 from maft.debate import society
-from maft.debate.session import clear, debate_part, note_time
+from maft.debate.session import clear, debate_part
 from maft.errors import BadInput
 from maft.program import Assignment
 from maft.records import Evaluation, Problem, Transcript
@@ -15,6 +15,7 @@ from maft.scores import agreement, rounded, score, usage
 from maft.store import layout
 from maft.store.base import Store
 from maft.store.commits import committed, fetch_record, fetch_records, publish, required
+from maft.store.timing import write_seconds
 from maft.summaries import EvaluateSummary
 
 
@@ -63,14 +64,14 @@ def main(assignment: Assignment) -> EvaluateSummary:
 def _debate(assignment: Assignment, prefix: str) -> None:
     """Debates the held-out questions by this iteration's models, and commits transcripts and numbers."""
     store, spec, iteration = assignment.store, assignment.spec, assignment.iteration
-    agents = 1 if society.answers_alone(spec, iteration) else spec.agents
+    agents = 1 if spec.answers_alone(iteration) else spec.agents
     players = society.load(store, assignment.run, spec, iteration, agents, tuple(assignment.servers))
     debated = debate_part(assignment, society.held_out_rules(spec, iteration), players, prefix, "held-out")
     transcripts = debated.transcripts[layout.TRANSCRIPTS]
     numbers = evaluate(transcripts, iteration)
     files = {layout.TRANSCRIPTS: records.encode_lines(transcripts), layout.EVALUATION: records.encode(numbers)}
     publish(store, prefix, files, meta={"seed": spec.seed})
-    note_time(store, prefix, debated.seconds)
+    write_seconds(store, prefix, debated.seconds)
 
 
 def _held_out_is_new(store: Store, run: str) -> None:

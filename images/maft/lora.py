@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from maft import models
 from maft.chat_template import Tokens
-from maft.errors import BadInput
+from maft.errors import BadInput, one_line
 from maft.packing import PackedRow, pack
 from maft.spec import LoraSpec, ModelSpec
 
@@ -39,7 +39,7 @@ def load_base(model_spec: ModelSpec) -> Any:
             attn_implementation="flash_attention_2" if flash else "sdpa",
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise BadInput(f"model.source: {path} cannot be loaded: {_one_line(error)}") from error
+        raise BadInput(f"model.source: {path} cannot be loaded: {one_line(error, 300)}") from error
     model.requires_grad_(False)
     model.config.use_cache = False
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -65,9 +65,9 @@ def adapt(base: Any, spec: LoraSpec, previous: Path | None) -> Any:
             return PeftModel.from_pretrained(base, str(previous), is_trainable=True)
         return get_peft_model(base, config)
     except RuntimeError as error:
-        raise BadInput(f"model.source: the previous adapter does not fit this model: {_one_line(error)}") from error
+        raise BadInput(f"model.source: the previous adapter does not fit this model: {one_line(error, 300)}") from error
     except ValueError as error:
-        raise BadInput(f"training.lora.targetModules: {_one_line(error)}") from error
+        raise BadInput(f"training.lora.targetModules: {one_line(error, 300)}") from error
 
 
 def logits(model: Any, row: PackedRow) -> torch.Tensor:
@@ -111,7 +111,3 @@ def tidy(folder: Path, model: ModelSpec, card: str) -> None:
         content["target_modules"].sort()
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
     (folder / "README.md").write_text(card)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

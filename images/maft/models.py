@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from maft.chat_template import ChatTemplate, load_chat_template
-from maft.errors import BadInput
+from maft.errors import BadInput, one_line
 from maft.spec import ModelSpec
 from maft.store.commits import plain_name
 from maft.store.urls import open_store
@@ -77,7 +77,7 @@ def _config(path: str, revision: str, *, trust_remote_code: bool) -> Any:
     try:
         return AutoConfig.from_pretrained(path, revision=revision or None, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"model.source: {path} cannot be read as a model: {' '.join(str(error).split())[:300]}") from error
+        raise BadInput(f"model.source: {path} cannot be read as a model: {one_line(error, 300)}") from error
 
 
 def _check_weights(folder: Path) -> None:

@@ -19,7 +19,7 @@ import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
 from maft import __version__
-from maft.errors import BadInput
+from maft.errors import BadInput, one_line
 from maft.spec import Compared, Spec, decode_spec
 from maft.store.base import Store
 from maft.store.urls import open_store
@@ -220,7 +220,7 @@ def _stop(number: int, frame: object) -> None:
 
 def fail(summary: str | None, error: BaseException, code: int) -> NoReturn:
     """Writes a Failure of one line as the summary, says it on stderr, and exits with that code."""
-    line = " ".join(str(error).split()) or type(error).__name__
+    line = one_line(error) or type(error).__name__
     write_summary(summary, Failure(error=_cut(line)))
     print(f"error: {line}", file=sys.stderr, flush=True)
     raise SystemExit(code)

@@ -229,6 +229,10 @@ class Commit(Formatted, frozen=True):
     parents: tuple[str, ...]
     meta: dict[str, Any]
 
+    def has(self, name: str) -> bool:
+        """Tells whether the commit has a file of that name."""
+        return any(entry.name == name for entry in self.files)
+
     def file(self, name: str) -> StoredFile:
         """Finds the entry of that name; BadInput if the commit has none."""
         for entry in self.files:
@@ -237,12 +241,12 @@ class Commit(Formatted, frozen=True):
         raise BadInput(f"{self.prefix}: its commit names no file {name!r}")
 
 
-def usage_of(commit: Commit) -> Usage:
-    """Reads what a debate's commit says that its stage asked of the servers; BadInput if it says nothing of it."""
+def described(commit: Commit, key: str, kind: type[T]) -> T:
+    """Reads what the commit's publisher says of it under that key; BadInput if it says nothing, or something else."""
     try:
-        return msgspec.convert(commit.meta["usage"], Usage)
+        return msgspec.convert(commit.meta[key], kind)
     except (KeyError, msgspec.ValidationError) as error:
-        raise BadInput(f"{commit.prefix}: its commit does not say what was asked of the servers: {error}") from None
+        raise BadInput(f"{commit.prefix}: its commit does not describe its {key}: {error}") from None
 
 
 def encode(record: Any) -> bytes:

@@ -207,6 +207,10 @@ class Spec(Section, frozen=True, kw_only=True):
         """Tells where held-out questions come from: the same task, or another one."""
         return self.evaluation.task or self.task
 
+    def answers_alone(self, iteration: int) -> bool:
+        """Tells whether one trained model answers held-out questions once, without debate."""
+        return self.recipe.alone and iteration > 0
+
 
 class RunSpec(Spec, frozen=True, kw_only=True):
     """With it, what may change while the run is under way: how it is watched, paused and ended."""

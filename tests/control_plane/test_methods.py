@@ -68,7 +68,7 @@ def facts(made: Run) -> dict[str, Any]:
     evaluation = assigned(next(t for t in reversed(tasks) if t.kind == "evaluate"))
     last = evaluation.spec
     held_out = society.held_out_rules(last, evaluation.iteration).debate
-    answering = 1 if society.answers_alone(last, evaluation.iteration) else last.agents
+    answering = 1 if last.answers_alone(evaluation.iteration) else last.agents
     first = debates[0] if debates else last
     return {
         "agents": first.agents,

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from maft.answers.equality import Checker, groups
-from maft.answers.extract import Kind
+from maft.spec import AnswerKind
 
 # (a, b, equal), each looked at both ways round
 PAIRS = [
@@ -58,7 +58,7 @@ def test_equality_of_mathematics(checker: Checker, a: str, b: str, equal: bool) 
 
 
 @pytest.mark.parametrize("kind", ["number", "choice", "text"])
-def test_other_kinds_are_compared_as_they_stand_and_start_no_process(kind: Kind) -> None:
+def test_other_kinds_are_compared_as_they_stand_and_start_no_process(kind: AnswerKind) -> None:
     before = psutil.Process().children(recursive=True)
     with Checker(kind) as plain:
         assert plain.equal("1/2", "1/2")

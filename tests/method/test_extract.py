@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maft.answers.extract import Kind, canonical, extract, last_boxed
+from maft.answers.extract import canonical, extract, last_boxed
+from maft.spec import AnswerKind
 
-KINDS: tuple[Kind, ...] = ("number", "choice", "text", "math")
+KINDS: tuple[AnswerKind, ...] = ("number", "choice", "text", "math")
 NUMBERS = [
     # signs
     ("Answer: -12", "-12"),
@@ -329,7 +330,7 @@ def test_last_box(text: str, inside: str | None) -> None:
         ("$ $", "math", None),
     ],
 )
-def test_reference_in_canonical_form(answer: str, kind: Kind, expected: str | None) -> None:
+def test_reference_in_canonical_form(answer: str, kind: AnswerKind, expected: str | None) -> None:
     assert canonical(answer, kind) == expected
 
 
@@ -353,7 +354,7 @@ def test_equal_numbers_have_one_canonical_form(value: int, zeros: int) -> None:
     st.text(alphabet="\\{}[]()$.,:;=+-*/^%# \nanswerisboxdfgAB0129", max_size=200),
     st.sampled_from(["number", "choice", "text", "math"]),
 )
-def test_any_text_is_read_without_an_error_and_an_answer_is_its_own_canonical_form(text: str, kind: Kind) -> None:
+def test_any_text_is_read_without_an_error_and_an_answer_is_its_own_canonical_form(text: str, kind: AnswerKind) -> None:
     found = extract(text, kind)
     if found is not None and kind in ("number", "choice"):
         assert canonical(found, kind) == found

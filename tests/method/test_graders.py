@@ -18,7 +18,8 @@ import pytest
 from conftest import ROOT
 
 from maft.answers.equality import verify
-from maft.answers.extract import Kind, canonical, extract
+from maft.answers.extract import canonical, extract
+from maft.spec import AnswerKind
 
 logging.getLogger("math_verify").setLevel(logging.ERROR)  # warns that its time limits are off
 
@@ -39,7 +40,7 @@ class Case:
     text: str
     reference: str
     right: bool
-    kind: Kind = "number"
+    kind: AnswerKind = "number"
 
 
 # --- the graders ---

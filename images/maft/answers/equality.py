@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from pebble import ProcessExpired, ProcessPool
 
-from maft.answers.extract import Kind
+from maft.spec import AnswerKind
 
 Equal = Callable[[str, str], bool]  # of two canonical answers
 
@@ -45,7 +45,7 @@ def verify(a: str, b: str) -> bool:
 class Checker:
     """Compares canonical answers of one kind. `math` goes to the worker; a hung comparison counts as unequal."""
 
-    def __init__(self, kind: Kind, limit: float = LIMIT) -> None:
+    def __init__(self, kind: AnswerKind, limit: float = LIMIT) -> None:
         self.kind = kind
         self._limit = limit
         self._known: dict[tuple[str, str], bool] = {}

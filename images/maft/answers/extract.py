@@ -8,11 +8,9 @@ time.
 import re
 from collections import deque
 from collections.abc import Iterator
-from typing import Literal
 
 from maft.answers.numbers import last_number, number_of, without_layout, without_names
-
-Kind = Literal["number", "choice", "text", "math"]
+from maft.spec import AnswerKind
 
 # --- where a text announces its answer ---
 
@@ -58,7 +56,7 @@ _WRAPPED = re.compile(r"\\(?:text\w*+|math\w++|mbox)\s?\{([^{}]*+)\}")  # \text{
 _MARKS = " \t.,;:!*_`\"'$()[]{}"
 
 
-def extract(text: str, kind: Kind, *, complete: bool = True) -> str | None:
+def extract(text: str, kind: AnswerKind, *, complete: bool = True) -> str | None:
     """Finds the final answer in a model's text, in canonical form; None if there is none.
 
     Looked for in this order: the last \\boxed{...}, the last "#### x" or "answer is x" / "Answer: x" that gives one, and,
@@ -78,7 +76,7 @@ def extract(text: str, kind: Kind, *, complete: bool = True) -> str | None:
     return _last(text, kind) if complete else None
 
 
-def canonical(answer: str, kind: Kind) -> str | None:
+def canonical(answer: str, kind: AnswerKind) -> str | None:
     """Gives a bare answer (a reference, or the inside of a box) its canonical form; None if it is not of that kind."""
     if kind == "number":
         return number_of(answer, alone=True)
@@ -115,13 +113,13 @@ def _announced(text: str) -> Iterator[str]:
         end = marker.start()
 
 
-def _first(line: str, kind: Kind) -> str | None:
+def _first(line: str, kind: AnswerKind) -> str | None:
     if kind == "math" and (math := _MATH.search(line)):
         line = next(part for part in math.groups() if part is not None)
     return canonical(_LONG_SENTENCE.split(line, 1)[0], kind) if line.strip() else None
 
 
-def _last(text: str, kind: Kind) -> str | None:
+def _last(text: str, kind: AnswerKind) -> str | None:
     if kind == "number":
         return last_number(text)
     last = deque(_CHOICE.finditer(text), maxlen=1) if kind == "choice" else ()

@@ -34,7 +34,7 @@ def main(assignment: Assignment) -> CompareSummary:
         "compare.json": json.dumps(data, indent=1, ensure_ascii=False, sort_keys=True),
         "index.html": _page(methods, footer),
     }
-    prefix = f"{group}/compare/"
+    prefix = f"{group}/{layout.COMPARE}"
     for name, content in outputs.items():
         store.write(prefix + name, content.encode())
     return CompareSummary(table=text(methods), report=f"{store.url}/{prefix}index.html", methods=len(methods))

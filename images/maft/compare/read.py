@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from maft import records, scores
-from maft.records import BASE, Diversity, Timing, Transcript
+from maft.records import BASE, Diversity, Transcript
 from maft.spec import Compared
 from maft.store import layout
-from maft.store.base import Missing, Store
+from maft.store.base import Store
 from maft.store.commits import committed, fetch_record, fetch_records, required
+from maft.store.timing import read_seconds
 from maft.summaries import Score, Usage
 
 
@@ -79,18 +80,12 @@ def _sum(usages: Sequence[Usage]) -> Usage:
 
 
 def _usage(store: Store, prefix: str) -> Usage:
-    return records.usage_of(required(store, prefix, "the debate"))
+    return records.described(required(store, prefix, "the debate"), "usage", Usage)
 
 
 def _seconds(store: Store, prefixes: Iterable[str]) -> float:
     """The sum of the timings that lie beside these commits; one may be missing."""
-    total = 0.0
-    for key in (prefix + layout.TIMING for prefix in prefixes):
-        try:
-            total += records.decode(store.read(key), Timing, key).seconds
-        except Missing:
-            continue
-    return total
+    return sum(read_seconds(store, prefix) or 0.0 for prefix in prefixes)
 
 
 def _diversity(store: Store, run: str, iteration: int) -> Diversity | None:

@@ -5,15 +5,16 @@ from collections.abc import Iterable, Sequence
 from maft import program, records
 from maft.answers import voting
 from maft.debate import datasets, society
-from maft.debate.session import clear, debate_part, note_time
+from maft.debate.session import clear, debate_part
 from maft.program import Assignment
 from maft.records import Commit, DatasetCounts, Transcript
-from maft.scores import accuracy, margins, usage
+from maft.scores import accuracy, agreement, margins, rounded, usage
 from maft.spec import Spec
 from maft.store import layout
 from maft.store.base import Store
 from maft.store.commits import committed, fetch_records, publish, required
-from maft.summaries import DebateSummary, ProbeScore
+from maft.store.timing import write_seconds
+from maft.summaries import DebateSummary, ProbeScore, Usage
 
 
 def main(assignment: Assignment) -> DebateSummary:
@@ -38,23 +39,21 @@ def _debate(assignment: Assignment, prefix: str) -> None:
     files = {name: records.encode_lines(several) for name, several in debated.transcripts.items()}
     asked = usage([t for several in debated.transcripts.values() for t in several])
     publish(store, prefix, files, meta={"seed": spec.seed, "usage": records.plain(asked)})
-    note_time(store, prefix, debated.seconds)
+    write_seconds(store, prefix, debated.seconds)
 
 
 def summary(
     spec: Spec, transcripts: Sequence[Transcript], counts: Sequence[DatasetCounts], *, probe: ProbeScore | None, spent: Commit
 ) -> DebateSummary:
     """Sums the debate up. spent: the commit that knows what was asked of the servers."""
-    agents = len(transcripts[0].turns)
-    agreeing = sum(t.agreeing for t in transcripts)
     return DebateSummary(
         questions=len(transcripts),
-        agreement=round(agreeing / (agents * len(transcripts)), 4),
+        agreement=rounded(agreement(transcripts)).mean,
         margins=tuple(margins(transcripts)),
         kept={role: tuple(c.kept for c in counts if c.role == role) for role in records.ROLES},
         abstained=None if spec.recipe.examples == "hinted" else abstained(transcripts, spec.debate.min_agreement),
         probe=probe,
-        usage=records.usage_of(spent),
+        usage=records.described(spent, "usage", Usage),
     )
 
 
@@ -65,11 +64,11 @@ def abstained(transcripts: Iterable[Transcript], minimum: int) -> int:
 
 def probe_score(store: Store, commit: Commit) -> ProbeScore | None:
     """Scores how often the majority was right on the probe; None without one."""
-    if all(entry.name != layout.PROBE for entry in commit.files):
+    if not commit.has(layout.PROBE):
         return None
     transcripts = fetch_records(store, commit, layout.PROBE, Transcript)
-    right = accuracy(transcripts)
-    return ProbeScore(round(right.mean, 4), round(right.stderr, 4), len(transcripts))
+    right = rounded(accuracy(transcripts))
+    return ProbeScore(right.mean, right.stderr, len(transcripts))
 
 
 PARSER = program.parser(

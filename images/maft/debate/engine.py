@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 
-from maft.errors import BadInput
+from maft.errors import BadInput, one_line
 from maft.records import BASE, Call
 
 PATIENCE = 300.0  # seconds that a server may be away: longer than it takes to restart one with a large model in the page cache
@@ -133,7 +133,7 @@ class HttpEngine:
             status, data = await self._send(url, body)
             if status == 200:
                 return msgspec.json.decode(data)
-            reason = " ".join(data.decode(errors="replace").split())[:300]
+            reason = one_line(data.decode(errors="replace"), 300)
             if status not in _AWAY:
                 raise BadInput(f"server {server}: {url} refused a request ({status}): {reason}")
             if asyncio.get_running_loop().time() > deadline:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from maft import models, program, records
+from maft import models, program
 from maft.answers.equality import Checker
 from maft.debate.cache import CachingEngine
 from maft.debate.engine import Engine, HttpEngine
@@ -18,9 +18,9 @@ from maft.debate.journal import Journal
 from maft.debate.question import Question, Table
 from maft.debate.society import Rules, Society
 from maft.debate.window import Window
-from maft.errors import BadInput
+from maft.errors import BadInput, one_line
 from maft.program import Assignment
-from maft.records import Problem, Timing, Transcript
+from maft.records import Problem, Transcript
 from maft.store import layout
 from maft.store.base import Store
 from maft.store.commits import fetch_records, required
@@ -42,7 +42,7 @@ def debate_part(assignment: Assignment, rules: Rules, society: Society, prefix: 
     store = assignment.store
     commit = required(store, f"{assignment.questions}/{layout.PROBLEMS}", "the task `prepare`")
     problems = fetch_records(store, commit, f"{part}.jsonl", Problem)
-    probed = part == "train" and any(entry.name == layout.PROBE for entry in commit.files)
+    probed = part == "train" and commit.has(layout.PROBE)
     probe = fetch_records(store, commit, layout.PROBE, Problem) if probed else []
     try:
         transcripts = asyncio.run(_with_servers(assignment, rules, society, prefix, [*problems, *probe]))
@@ -108,7 +108,7 @@ async def debate_all(table: Table, problems: Sequence[Problem], journal: Journal
 def _some_parse(done: Mapping[int, Transcript], total: int, table: Table) -> None:
     if len(done) != min(EARLY, total) or any(turn.parsed for t in done.values() for turns in t.turns for turn in turns):
         return
-    answer = " ".join(next(iter(done.values())).turns[0][0].call.text.split())[:120]
+    answer = one_line(next(iter(done.values())).turns[0][0].call.text, 120)
     raise BadInput(
         f"task.answer: none of the answers to the first {len(done)} questions holds a {table.checker.kind}, e.g. {answer!r}; "
         "change task.prompt, task.answer or debate.maxTokens"
@@ -143,11 +143,6 @@ class DebateProgress:
         self._tied += transcript.vote.tied or transcript.vote.answer is None
         self._questions += 1
         self._undecided.set(self._tied / self._questions)
-
-
-def note_time(store: Store, prefix: str, seconds: float) -> None:
-    """After the commit: the time it took lies beside it, for equal work may take any time."""
-    store.write(prefix + layout.TIMING, records.encode(Timing(round(seconds, 1))))
 
 
 def clear(store: Store, prefix: str) -> None:

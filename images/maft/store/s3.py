@@ -19,7 +19,7 @@ from botocore.exceptions import (
     IncompleteReadError,
 )
 
-from maft.errors import BadInput
+from maft.errors import BadInput, one_line
 from maft.store.base import ATTEMPTS, Missing, copy_hashed, relative
 
 _ABSENT = {"NoSuchKey", "404", "NotFound"}
@@ -59,7 +59,7 @@ class S3Store:
             self._client: Any = session.client("s3", endpoint_url=endpoint, region_name=region, config=config)
             self._creator: Any = session.client("s3", endpoint_url=endpoint, region_name=region, config=config)
         except (BotoCoreError, ValueError) as error:
-            raise BadInput(f"store {self.url}: {_one_line(error)}; check the storage settings and the AWS configuration") from error
+            raise BadInput(f"store {self.url}: {one_line(error)}; check the storage settings and the AWS configuration") from error
         for operation in ("PutObject", "CompleteMultipartUpload"):  # the transfer manager has no such argument
             self._creator.meta.events.register(f"provide-client-params.s3.{operation}", _if_none_match)
 
@@ -154,14 +154,14 @@ class S3Store:
             yield
         except ClientError as error:
             hint = _HINTS.get(_code(error))
-            fault = f"{key}: {_one_line(error)}"
+            fault = f"{key}: {one_line(error)}"
             raise BadInput(f"store {self.url}: {hint}") if hint else OSError(f"store {self.url}: {fault}") from error
         except (ConnectionError, HTTPClientError) as error:
-            raise OSError(f"store {self.url}: unreachable: {_one_line(error)}") from error
+            raise OSError(f"store {self.url}: unreachable: {one_line(error)}") from error
         except (IncompleteReadError, FlexibleChecksumError, S3UploadFailedError) as error:
-            raise OSError(f"store {self.url}: {key}: {_one_line(error)}") from error
+            raise OSError(f"store {self.url}: {key}: {one_line(error)}") from error
         except BotoCoreError as error:
-            raise BadInput(f"store {self.url}: {_one_line(error)}; check the storage settings and the AWS credentials") from error
+            raise BadInput(f"store {self.url}: {one_line(error)}; check the storage settings and the AWS credentials") from error
 
 
 def _config(endpoint: str | None) -> Config:
@@ -182,7 +182,3 @@ def _if_none_match(params: dict[str, Any], **_: Any) -> dict[str, Any]:
 
 def _code(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -18,10 +18,11 @@ from maft import __version__, adapters, lora, models, program, records
 from maft.chat_template import ChatTemplate
 from maft.errors import BadInput
 from maft.program import Assignment
-from maft.records import BASE, ROLES, Adapter, Commit, Example, Message, Role, Timing
+from maft.records import BASE, ROLES, Adapter, Commit, Example, Message, Role
 from maft.spec import TrainingSpec
 from maft.store import layout
 from maft.store.commits import committed, fetch_folder, fetch_records, publish, required
+from maft.store.timing import write_seconds
 from maft.summaries import AdapterSummary, TrainSummary
 from maft.train.dpo import Pair, Preferences
 from maft.train.trainer import NextToken, Trainer, steps
@@ -107,7 +108,7 @@ def _train_one(assignment: Assignment, data: Commit, job: Job, trainer: Trainer)
         made = _described(assignment, job, curve, (folder / adapters.WEIGHTS).read_bytes())
         lora.tidy(folder, assignment.spec.model, card(assignment, made, data.meta))
         prefix = _publish(assignment, data, made, {path.name: path for path in folder.iterdir()})
-    assignment.store.write(prefix + layout.TIMING, records.encode(Timing(round(time.monotonic() - started, 1))))
+    write_seconds(assignment.store, prefix, time.monotonic() - started)
 
 
 def _described(assignment: Assignment, job: Job, curve: Sequence[float], weights: bytes) -> Adapter:

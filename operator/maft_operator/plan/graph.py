@@ -146,8 +146,7 @@ def _evaluated(spec: RunSpec, iteration: int) -> bool:
 
 def _has_a_society(spec: RunSpec, iteration: int) -> bool:
     """Whether several agents play that evaluation, and how far they are apart is asked for."""
-    alone = spec.recipe.alone and iteration > 0
-    return spec.evaluation.diversity > 0 and spec.agents > 1 and not alone
+    return spec.evaluation.diversity > 0 and spec.agents > 1 and not spec.answers_alone(iteration)
 
 
 def _diversity(evaluated: Task) -> Task:
