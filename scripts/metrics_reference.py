@@ -14,7 +14,10 @@ from maft_operator.cluster.metrics import FAMILIES, Metrics
 
 ROOT = Path(__file__).parents[1]
 NOWHERE = ("", 0)  # metrics are made, not served
-PROGRAMS: Mapping[str, Callable[[program.Progress], object]] = {"debate, evaluate": debate.DebateProgress, "train": train.loss}
+PROGRAMS: Mapping[str, Callable[[program.Progress], object]] = {
+    "debate, evaluate": debate.DebateProgress,
+    "train": train.loss_gauge,
+}
 HEAD = """# Metrics
 
 Made by `scripts/metrics_reference.py` from the code. The operator serves them at `:8080/metrics`, tasks of runs on a cluster at

@@ -8,7 +8,7 @@ import re
 from typing import cast
 
 from maft.errors import BadInput
-from maft.records import BASE, Adapter, Role, described
+from maft.records import BASE, Adapter, DatasetCounts, Role, described
 from maft.store import layout
 from maft.store.base import Store
 from maft.store.commits import committed
@@ -33,6 +33,13 @@ def locate(model: str, run: str) -> tuple[str, str] | None:
     other, role, agent, iteration, digest = match.groups()
     run = f"{run.partition('/')[0]}/{other}" if other else run
     return layout.adapter(run, int(iteration), cast(Role, role), int(agent)), digest
+
+
+def prefixes(store: Store, run: str, iteration: int) -> list[str]:
+    """Lists where the adapters of an iteration lie, or will lie: one for each of its datasets; empty as long as there are none."""
+    data = committed(store, layout.datasets(run, iteration))
+    counts = described(data, "counts", tuple[DatasetCounts, ...]) if data else ()
+    return [layout.adapter(run, iteration, count.role, count.agent) for count in counts]
 
 
 def current(store: Store, run: str, iteration: int, role: Role, agent: int) -> Adapter:

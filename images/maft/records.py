@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from maft.errors import BadInput
-from maft.spec import FORMAT
+from maft.spec import FORMAT, DebateSpec
 from maft.summaries import Score, Usage
 
 T = TypeVar("T")
@@ -18,6 +18,11 @@ T = TypeVar("T")
 Role = Literal["generator", "critic"]
 ROLES: tuple[Role, ...] = ("generator", "critic")
 BASE = "base"  # the name under which every server serves the base model
+
+
+def trained_roles(debate: DebateSpec) -> tuple[Role, ...]:
+    """Lists the roles that learn: no critics where none are asked."""
+    return ROLES if debate.critics else ROLES[:1]
 
 
 class Record(msgspec.Struct, frozen=True, rename="camel"):
@@ -270,12 +275,12 @@ class _Head(msgspec.Struct):
     format: int = 0
 
 
-def check_format(found: int, where: str) -> None:
+def check_format(number: int, where: str) -> None:
     """Raises BadInput unless this release reads that format. 0: the file names none."""
-    if found == 0:
+    if number == 0:
         raise BadInput(f"{where}: made before formats had numbers, by maft 0.1 or older; use another name or prefix for this run")
-    if found != FORMAT:
-        raise BadInput(f"{where}: is of format {found}, this release reads {FORMAT}; use the release that made it, or a newer one")
+    if number != FORMAT:
+        raise BadInput(f"{where}: is of format {number}, this release reads {FORMAT}; use the release that made it, or a newer one")
 
 
 def encode_lines(records: Iterable[Any]) -> bytes:

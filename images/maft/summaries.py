@@ -160,7 +160,7 @@ def encode_summary(summary: ProgramSummary) -> bytes:
 def decode_summary(data: bytes | str) -> AnySummary | None:
     """Reads a summary; None for what is none of this release's, such as the log of a program that was killed."""
     try:
-        found: AnySummary = msgspec.json.decode(data, type=AnySummary)
+        summary: AnySummary = msgspec.json.decode(data, type=AnySummary)
     except msgspec.DecodeError:
         return None
-    return found
+    return summary

@@ -16,7 +16,7 @@ from maft.answers.equality import Checker
 from maft.debate import __main__ as debate_program
 from maft.debate import society
 from maft.debate.engine import Load, Request
-from maft.debate.question import Question, Table
+from maft.debate.question import Question, Setup
 from maft.debate.society import Society
 from maft.prepare import __main__ as prepare
 from maft.program import Assignment
@@ -287,7 +287,7 @@ def calls(made: Graph) -> int:
     async def one() -> None:
         with Checker("number") as checker, ThreadPoolExecutor(1) as judge:
             rules = society.held_out_rules(spec, told.iteration)
-            table = Table(rules, players, engine, Characters(), checker, {"s": 1_000_000}, judge)  # type: ignore[arg-type]
+            table = Setup(rules, players, engine, Characters(), checker, {"s": 1_000_000}, judge)  # type: ignore[arg-type]
             await Question(table, 0, Problem("id", "What is 2+3*4?", "14")).run()
 
     asyncio.run(one())

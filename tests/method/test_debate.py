@@ -14,7 +14,7 @@ from maft.chat_template import load_chat_template
 from maft.debate.engine import Load, Request
 from maft.debate.journal import Journal
 from maft.debate.prompts import Prompts
-from maft.debate.question import Question, Table
+from maft.debate.question import Question, Setup
 from maft.debate.session import DebateProgress, debate_all
 from maft.debate.society import Rules, Society
 from maft.errors import BadInput
@@ -61,7 +61,7 @@ def rules(*, seed=0, iteration=1, **debate) -> Rules:
 def hold(template, engine, rules_, society=SOCIETY, context=512):
     async def one():
         with Checker("number") as checker, ThreadPoolExecutor(1) as judge:
-            table = Table(rules_, society, engine, template, checker, {"s": context}, judge)
+            table = Setup(rules_, society, engine, template, checker, {"s": context}, judge)
             return await Question(table, 0, PROBLEM).run()
 
     return asyncio.run(one())
@@ -198,7 +198,7 @@ def test_seeds_differ_between_iterations_questions_and_agents():
 def run_all(template, engine, tmp_path, problems):
     async def all_():
         with Checker("number") as checker, ThreadPoolExecutor(1) as judge:
-            table = Table(rules(), SOCIETY, engine, template, checker, {"s": 512}, judge)
+            table = Setup(rules(), SOCIETY, engine, template, checker, {"s": 512}, judge)
             journal = Journal(FileStore(tmp_path), "debate/")
             return await debate_all(table, problems, journal, DebateProgress(program.Progress(("", 0))))
 
@@ -247,7 +247,7 @@ def test_what_other_models_said_is_not_taken_over(template, tmp_path):
 
     async def again():
         with Checker("number") as checker, ThreadPoolExecutor(1) as judge:
-            table = Table(rules(), society, other, template, checker, {"s": 512}, judge)
+            table = Setup(rules(), society, other, template, checker, {"s": 512}, judge)
             return await debate_all(
                 table, problems(4), Journal(FileStore(tmp_path), "debate/"), DebateProgress(program.Progress(("", 0)))
             )

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from small import a_spec
 
 from maft import charts, program, records
+from maft.debate import datasets
 from maft.errors import BadInput
 from maft.program import Assignment
 from maft.records import (
@@ -31,9 +32,10 @@ from maft.records import (
     Vote,
 )
 from maft.report import __main__ as report
+from maft.report import cards, sentences
+from maft.report import page as report_page
 from maft.report import read as report_read
-from maft.report import sentences
-from maft.spec import immutable_spec_json
+from maft.spec import FORMAT, immutable_spec_json
 from maft.store import layout
 from maft.store.base import Store
 from maft.store.commits import publish
@@ -51,7 +53,7 @@ SPEC = a_spec(
     debate={"rounds": 2, "mode": "paper"},
     evaluation={"baselines": ["base", "majority", "debate"], "every": 1},
 )
-SPREAD = {"no consensus": 1, HOSTILE: 2}
+SPREAD = {"noConsensus": 1, HOSTILE: 2}
 
 
 def call(text: str, model: str = BASE) -> Call:
@@ -249,6 +251,21 @@ def test_head_says_what_happened(finished: Made) -> None:
     assert data["headline"] in Page(page).text.replace("\N{NO-BREAK SPACE}", " ")
 
 
+def test_what_the_head_says_stands_in_the_json_as_numbers(finished: Made) -> None:
+    _, _, data = finished
+    assert (data["format"], data["method"], data["model"]) == (FORMAT, SPEC.method, f"tiny{HOSTILE}")
+    assert (data["agents"], data["rounds"], data["seed"]) == (SPEC.agents, SPEC.debate.rounds, SPEC.seed)
+    assert data["iterations"] == {"trained": 2, "planned": 2}
+    assert data["questions"] == {"train": 3, "heldOut": 3}
+    assert data["versions"] == {"maft": "0.1.0", "peft": "0.21"}
+
+
+def test_every_reason_to_leave_something_out_has_words() -> None:
+    assert set(sentences.LEFT_OUT) == set(datasets.REASONS)
+    names = [value for name, value in vars(datasets).items() if name.isupper() and isinstance(value, str)]
+    assert sorted(names) == sorted(datasets.REASONS)
+
+
 def test_nothing_is_fetched_and_nothing_hostile_is_markup(finished: Made) -> None:
     _, page, _ = finished
     elements = Page(page).elements
@@ -270,7 +287,7 @@ def test_only_the_scripts_of_the_page_may_run(finished: Made) -> None:
     assert len(scripts) == 2
     assert policy
     assert policy.startswith("default-src 'none'")
-    assert all(f"'{report._hash(script)}'" in policy for script in scripts)
+    assert all(f"'{report_page._hash(script)}'" in policy for script in scripts)
     assert "innerHTML" not in page
 
 
@@ -286,7 +303,7 @@ def test_the_debates_reach_the_script_as_they_were(finished: Made) -> None:
         "Held-out questions, agents after iteration 2",
     ]
     assert [stage["chosen"] for stage in stages] == [False, False, False, False, True]
-    assert stages[1]["counts"] == {"corrected": 1, "talked-out": 1, "no-consensus": 1}
+    assert stages[1]["counts"] == {"corrected": 1, "talkedOut": 1, "noConsensus": 1}
     card = blocks["cards-1"][0]
     assert card["question"] == f"2+2? {HOSTILE}"
     assert card["vote"] == {"answer": "4", "votes": 2, "runnerUp": 0, "tied": False, "right": True}
@@ -334,32 +351,32 @@ def test_charts_have_titles_and_the_colours_of_the_page(finished: Made) -> None:
         (transcript(0, ["4", "4"], ["4", "4"]), ()),
         (transcript(0, ["3", "4"], ["4", "4"]), ("corrected",)),
         (transcript(0, [None, "4"], ["4", "4"]), ("corrected",)),
-        (transcript(0, ["4", "5"], ["5", "5"]), ("talked-out",)),
-        (transcript(0, ["4", "5"], [None, "5"]), ("talked-out",)),
-        (transcript(0, ["4", "3"], ["3", "4"], tied=True), ("corrected", "talked-out", "no-consensus")),
-        (transcript(0, ["3", "5"], ["3", "5"], tied=True), ("no-consensus",)),
-        (transcript(0, [None, None], [None, None]), ("no-consensus",)),
+        (transcript(0, ["4", "5"], ["5", "5"]), ("talkedOut",)),
+        (transcript(0, ["4", "5"], [None, "5"]), ("talkedOut",)),
+        (transcript(0, ["4", "3"], ["3", "4"], tied=True), ("corrected", "talkedOut", "noConsensus")),
+        (transcript(0, ["3", "5"], ["3", "5"], tied=True), ("noConsensus",)),
+        (transcript(0, [None, None], [None, None]), ("noConsensus",)),
     ],
 )
 def test_categories(debate: Transcript, expected: tuple[str, ...]) -> None:
-    assert report_read.categories(debate) == expected
+    assert cards.categories(debate) == expected
 
 
 def test_a_debate_of_one_round_has_no_flips() -> None:
     whole = transcript(0, ["3", "4"], ["4", "4"])
     short = replace(whole, turns=tuple(turns[:1] for turns in whole.turns), votes=whole.votes[:1], summaries=())
-    assert report_read.categories(short) == ()
+    assert cards.categories(short) == ()
 
 
 def test_a_full_page_keeps_rare_debates_and_something_of_every_stage() -> None:
-    def card(name: str, *tags: str) -> report_read.Card:
-        return report_read.Card(tags, name.encode().ljust(9))
+    def card(name: str, *tags: str) -> cards.Card:
+        return cards.Card(tags, name.encode().ljust(9))
 
-    first = [card("dull"), card("a", "corrected"), card("b", "corrected"), card("c", "corrected", "no-consensus")]
+    first = [card("dull"), card("a", "corrected"), card("b", "corrected"), card("c", "corrected", "noConsensus")]
     second = [card("d", "corrected"), card("dull")]
-    assert report_read.fit([first, second], 60) == [first, second]
-    assert report_read.fit([first, second], 30) == [[first[1], first[3]], [second[0]]]
-    assert report_read.fit([first, second], 9) == [[], []]
+    assert cards.fit([first, second], 60) == [first, second]
+    assert cards.fit([first, second], 30) == [[first[1], first[3]], [second[0]]]
+    assert cards.fit([first, second], 9) == [[], []]
 
 
 def test_what_is_left_out_is_counted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -461,7 +478,7 @@ ALL = ("base", "majority", "debate")
 )
 def test_every_method_has_rows_of_its_own_name(run: report_read.CommittedRun, expected: list[str]) -> None:
     assert [row.name for row in sentences.rows(run)] == expected
-    assert report.facts(run).get("Method", "") == run.method
+    assert sentences.facts(run).get("Method", "") == run.method
 
 
 @pytest.mark.parametrize(
@@ -511,8 +528,8 @@ def test_a_model_that_answers_alone_is_not_called_a_debate() -> None:
 def test_an_answer_after_a_hint_is_no_flip_and_is_shown_as_what_it_is(store: Store) -> None:
     hinted = transcript(0, ["3"], ["4"])
     hinted = replace(hinted, votes=hinted.votes[:1], summaries=())
-    assert report_read.categories(hinted) == ()
-    shown = json.loads(report_read.card(hinted).data)
+    assert cards.categories(hinted) == ()
+    shown = json.loads(cards.card(hinted).data)
     assert [turn["hinted"] for turn in shown["agents"][0]] == [False, True]
     spec = json.loads(immutable_spec_json(replace(SPEC, method="star")))
     publish(store, f"{RUN}/{layout.PROBLEMS}", {}, meta={"spec": spec})
@@ -590,7 +607,7 @@ def test_what_the_probe_says_of_the_labels(tmp_path: Path, probe: list[Transcrip
     assert sentences.warning(run) == (expected if harmful else "")
     assert f"Of the probe questions {share} had a right majority when iteration 1 was trained." in sentences.details(run)
     assert [stage.questions for stage in run.stages] == [3]  # the probe is no training question
-    page = report.page(run, [[]])
+    page = report_page.page(run, [[]])
     assert ("Training reinforces wrong answers" in page) == harmful
 
 

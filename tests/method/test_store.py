@@ -25,7 +25,8 @@ from maft import records
 from maft.errors import BadInput
 from maft.records import Commit, StoredFile
 from maft.store.base import Missing, Store
-from maft.store.commits import COMMIT, committed, fetch, fetch_folder, probe, publish, required
+from maft.store.check import check
+from maft.store.commits import COMMIT, committed, fetch, fetch_folder, publish, required
 from maft.store.urls import open_store
 
 MIB = 1 << 20
@@ -630,7 +631,7 @@ def test_temporary_files_go_but_not_those_of_others(folder: Place) -> None:
 
 
 def test_probe(place: Place) -> None:
-    probe(place.store, "team/run/")
+    check(place.store, "team/run/")
     assert keys(place.store) == []
 
 
@@ -640,7 +641,7 @@ def test_probe_of_an_unreachable_endpoint(bucket: Place) -> None:
         nobody.bind(("127.0.0.1", 0))  # and does not listen
         url = f"s3://some-bucket/some/prefix?endpoint=http://127.0.0.1:{nobody.getsockname()[1]}"
         started = time.monotonic()
-        refusal(lambda: probe(open_store(url), "run/"), "s3://some-bucket/some/prefix", "unreachable", "check the storage settings")
+        refusal(lambda: check(open_store(url), "run/"), "s3://some-bucket/some/prefix", "unreachable", "check the storage settings")
         assert time.monotonic() - started < PROBE_SECONDS
 
 
@@ -666,7 +667,7 @@ def test_probe_of_a_wrong_bucket_or_key(
         else:
             monkeypatch.setenv(name, value)
     started = time.monotonic()
-    line = refusal(lambda: probe(open_store(url), "run/"), *words)
+    line = refusal(lambda: check(open_store(url), "run/"), *words)
     assert time.monotonic() - started < PROBE_SECONDS
     assert s3.secret_key not in line
 
@@ -693,7 +694,7 @@ def test_objects_that_cannot_be_deleted(bucket: Place, s3: S3Server) -> None:
     store = open_store(s3.url(bucket=name))
     store.write("a", b"1")
     refusal(lambda: store.delete(["a"]), f"s3://{name}", "access denied", "DeleteObject")
-    refusal(lambda: probe(store, "run/"), f"s3://{name}", "access denied", "DeleteObject")
+    refusal(lambda: check(store, "run/"), f"s3://{name}", "access denied", "DeleteObject")
 
 
 @pytest.mark.s3
@@ -705,9 +706,9 @@ def test_credentials_of_a_file(bucket: Place, s3: S3Server, monkeypatch: pytest.
     key = s3.secret_key if secret == "right" else "wrong"
     (tmp_path / "credentials").write_text(f"[default]\naws_access_key_id = {s3.access_key}\naws_secret_access_key = {key}\n")
     if secret == "right":
-        probe(open_store(bucket.url), "run/")
+        check(open_store(bucket.url), "run/")
     else:
-        refusal(lambda: probe(open_store(bucket.url), "run/"), "secret key is wrong")
+        refusal(lambda: check(open_store(bucket.url), "run/"), "secret key is wrong")
 
 
 class Answers(socketserver.ThreadingTCPServer):
@@ -788,7 +789,7 @@ def answered(answers: Answers) -> Store:
 )
 def test_probe_of_servers_that_are_no_such_store(answers: Answers, answered: Store, replies: list[bytes], words: list[str]) -> None:
     answers.answers = list(replies)
-    refusal(lambda: probe(answered, "run/"), "s3://bucket", *words)
+    refusal(lambda: check(answered, "run/"), "s3://bucket", *words)
 
 
 def test_a_conflict_is_no_answer_to_a_conditional_write(answers: Answers, answered: Store) -> None:
@@ -817,7 +818,7 @@ def test_a_body_that_breaks_off_is_no_wrong_input(answers: Answers, answered: St
 def test_a_folder_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"1")
     for store in (open_store(str(tmp_path / "file")), open_store(str(tmp_path / "file" / "below"))):
-        refusal(partial(probe, store, "run/"), store.url, "a part of the path is a file", "choose a folder")
+        refusal(partial(check, store, "run/"), store.url, "a part of the path is a file", "choose a folder")
         refusal(partial(publish, store, "run/", {"a": b"1"}), store.url, "choose a folder")
         store.delete(["x"])
         assert keys(store) == []
@@ -845,6 +846,7 @@ def printed(command: list[str], folder: Path) -> list[str]:
 REFUSED = """
 from pathlib import Path
 from maft.errors import BadInput
+from maft.store.check import *
 from maft.store.commits import *
 from maft.store.urls import *
 
@@ -883,7 +885,7 @@ print(len(fetch(store, publish(store, "small/", {"a": b"1"}), "a")))
 def test_a_read_only_disk(tmp_path: Path) -> None:
     path = tmp_path / "disk"
     program = """
-refused(probe, store, "run/")
+refused(check, store, "run/")
 refused(publish, store, "run/", {"a": b"1"})
 """
     expected = f"store file://{path}/store: read-only; choose a folder that can be written"
@@ -895,7 +897,7 @@ def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
     (tmp_path / "store" / "secret").touch(mode=0)
     bounded = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
     program = """
-refused(probe, store, "run/")
+refused(check, store, "run/")
 refused(store.read, "secret")
 refused(store.delete, ["secret"])
 """

@@ -21,7 +21,7 @@ from maft.compare import table
 from maft.compare.read import RunResult
 from maft.errors import BadInput
 from maft.program import Assignment
-from maft.records import Call, Diversity, Problem, Timing, Transcript, Turn, Vote
+from maft.records import Call, DatasetCounts, Diversity, Problem, Timing, Transcript, Turn, Vote
 from maft.spec import Compared
 from maft.store import layout
 from maft.store.commits import publish
@@ -214,6 +214,8 @@ def committed_run(store: FileStore, name: str, answers: list[str], iteration: in
             meta={"usage": records.plain(Usage(9, 100, 11))},
         )
         store.write(layout.debate(f"ns/{name}", i) + layout.TIMING, records.encode(Timing(100.0)))
+        counts = records.plain([DatasetCounts("generator", 0, 1, {})])
+        publish(store, layout.datasets(f"ns/{name}", i), {}, meta={"counts": counts})
         publish(store, layout.adapter(f"ns/{name}", i, "generator", 0), {}, meta={"versions": {"peft": "0.21"}})
         store.write(layout.adapter(f"ns/{name}", i, "generator", 0) + layout.TIMING, records.encode(Timing(1000.0)))
 
@@ -235,7 +237,15 @@ def test_the_program_reads_runs_and_writes_five_forms(tmp_path: Path) -> None:
     outputs = {
         name: (tmp_path / "ns/g/compare" / name).read_text() for name in ("table.txt", "table.md", "table.csv", "index.html")
     }
-    best, base = json.loads((tmp_path / "ns/g/compare/compare.json").read_text())["rows"]
+    comparison = json.loads((tmp_path / "ns/g/compare/compare.json").read_text())
+    assert comparison["origin"] == {
+        "group": "ns/g",
+        "model": "",
+        "seeds": [0],
+        "problems": {},
+        "versions": {"maft": __version__, "peft": "0.21"},
+    }
+    best, base = comparison["rows"]
     assert (best["method"], best["accuracy"]["mean"], base["accuracy"]["mean"]) == ("union", 0.75, 0.25)
     assert best["consensus"] == pytest.approx((1 + 2 / 3 + 1 / 3 + 2 / 3) / 4)
     assert best["distinct"] == pytest.approx((1 + 2 + 3 + 2) / 4)

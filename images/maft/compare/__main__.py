@@ -11,6 +11,7 @@ from maft import __version__, program, records
 from maft.compare.read import RunResult, read
 from maft.compare.table import EXPLAINED, WORDS, MethodRow, as_csv, grid, markdown, rows, text
 from maft.program import Assignment
+from maft.records import Record
 from maft.spec import FORMAT, Compared
 from maft.store import layout
 from maft.store.base import Store
@@ -25,13 +26,13 @@ def main(assignment: Assignment) -> CompareSummary:
     results = {(one.method, one.seed): read(store, namespace, one) for one in compared}
     methods = rows(results, list(dict.fromkeys(one.method for one in compared)))
     origin = _origin(store, group, compared, results.values())
-    footer = f"{EXPLAINED}\n\n{origin}"
-    data = {"format": FORMAT, "rows": records.plain(methods), "runs": records.plain(compared), "origin": origin}
+    footer = f"{EXPLAINED}\n\n{origin.text()}"
+    data = {"format": FORMAT, "rows": methods, "runs": compared, "origin": origin}
     outputs = {
         "table.txt": text(methods) + "\n" + footer + "\n",
         "table.md": markdown(methods, footer),
         "table.csv": as_csv(methods),
-        "compare.json": json.dumps(data, indent=1, ensure_ascii=False, sort_keys=True),
+        "compare.json": json.dumps(records.plain(data), indent=1, ensure_ascii=False, sort_keys=True),
         "index.html": _page(methods, footer),
     }
     prefix = f"{group}/{layout.COMPARE}"
@@ -40,19 +41,39 @@ def main(assignment: Assignment) -> CompareSummary:
     return CompareSummary(table=text(methods), report=f"{store.url}/{prefix}index.html", methods=len(methods))
 
 
-def _origin(store: Store, group: str, compared: Sequence[Compared], results: Iterable[RunResult]) -> str:
-    """What the table was made from and with."""
+class Origin(Record, frozen=True, kw_only=True):
+    """What a table was made from and with."""
+
+    group: str
+    model: str
+    seeds: tuple[int, ...]
+    problems: dict[str, str]
+    """Hex sha256 of the files of questions."""
+    versions: dict[str, str]
+    """Of maft, and of the libraries that trained the adapters."""
+
+    def text(self) -> str:
+        """Writes the last lines below a table."""
+        hashes = ", ".join(f"{name} {sha256[:12]}" for name, sha256 in self.problems.items())
+        parts = [
+            ", ".join(f"{name} {number}" for name, number in sorted(self.versions.items())),
+            *([f"model {self.model}"] if self.model else []),
+            f"seeds {', '.join(map(str, self.seeds))}",
+            f"questions: {hashes or 'none'}",
+            f"group {self.group}",
+        ]
+        return "; ".join(parts) + "."
+
+
+def _origin(store: Store, group: str, compared: Sequence[Compared], results: Iterable[RunResult]) -> Origin:
     commit = committed(store, f"{group}/{layout.PROBLEMS}")
-    hashes = ", ".join(f"{f.name} {f.sha256[:12]}" for f in commit.files) if commit else "none"
-    versions = {"maft": __version__} | {name: number for result in results for name, number in result.versions.items()}
-    parts = [
-        ", ".join(f"{name} {number}" for name, number in sorted(versions.items())),
-        *([f"model {commit.meta['model']}"] if commit and "model" in commit.meta else []),
-        f"seeds {', '.join(map(str, sorted({one.seed for one in compared})))}",
-        f"questions: {hashes}",
-        f"group {group}",
-    ]
-    return "; ".join(parts) + "."
+    return Origin(
+        group=group,
+        model=str(commit.meta.get("model", "")) if commit else "",
+        seeds=tuple(sorted({one.seed for one in compared})),
+        problems={file.name: file.sha256 for file in commit.files} if commit else {},
+        versions={"maft": __version__} | {name: number for result in results for name, number in result.versions.items()},
+    )
 
 
 def _page(methods: Sequence[MethodRow], footer: str) -> str:

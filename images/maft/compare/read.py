@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from maft import records, scores
+from maft import adapters, records, scores
 from maft.records import BASE, Diversity, Transcript
 from maft.spec import Compared
 from maft.store import layout
@@ -40,7 +40,7 @@ def read(store: Store, namespace: str, compared: Compared) -> RunResult:
     transcripts = fetch_records(store, evaluation, layout.TRANSCRIPTS, Transcript)
     iterations = range(1, compared.iteration + 1)
     debates = [layout.debate(run, i) for i in iterations]
-    adapters = [prefix for i in iterations for prefix in _adapters(store, run, i)]
+    trained = [prefix for i in iterations for prefix in adapters.prefixes(store, run, i)]
     return RunResult(
         right={t.problem.id: float(t.vote.right) for t in transcripts},
         first=_first_answers(transcripts),
@@ -48,17 +48,11 @@ def read(store: Store, namespace: str, compared: Compared) -> RunResult:
         distinct=scores.distinct(transcripts),
         entropy=scores.entropy(transcripts),
         usage=_sum([scores.usage(transcripts), *(_usage(store, prefix) for prefix in debates)]),
-        seconds=_seconds(store, [evaluation.prefix, *debates, *adapters]),
+        seconds=_seconds(store, [evaluation.prefix, *debates, *trained]),
         adapters=_adapters_used(transcripts),
         diversity=_diversity(store, run, compared.iteration),
-        versions=_versions(store, adapters),
+        versions=_versions(store, trained),
     )
-
-
-def _adapters(store: Store, run: str, iteration: int) -> list[str]:
-    """The prefixes below which an iteration's adapters lie. Listed: how many agents there were is not known here."""
-    keys = store.list(f"{run}/iterations/{iteration}/adapters/")
-    return list(dict.fromkeys(f"{key.rpartition('/')[0]}/" for key in keys))
 
 
 def _first_answers(transcripts: Sequence[Transcript]) -> Score:

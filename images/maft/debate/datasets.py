@@ -13,21 +13,23 @@ from msgspec.structs import replace
 
 from maft import records
 from maft.answers import voting
-from maft.records import ROLES, Commit, DatasetCounts, Example, Message, Role, Transcript
+from maft.records import Commit, DatasetCounts, Example, Message, Role, Transcript, trained_roles
 from maft.spec import Examples, Spec
 from maft.store import layout
 from maft.store.base import Store
 from maft.store.commits import publish
 
-NO_CONSENSUS = "no consensus"
-UNPARSED = "answer did not parse"
-OUTVOTED = "answer differs from the majority"
-STAYED_WRONG = "last answer differs from the majority"
-ONE_ROUND = "debate ended after one round"
-MIX = "left out to keep the mix of corrected and kept answers"
-WRONG = "wrong, with and without the hint"
-SAME = "equal to another agent's example"
-UNANIMOUS = "no answer to prefer it to, or none to prefer"
+# Reasons for which something is left out; report/sentences.py has the words for each.
+NO_CONSENSUS = "noConsensus"
+UNPARSED = "unparsed"
+OUTVOTED = "outvoted"
+STAYED_WRONG = "stayedWrong"
+ONE_ROUND = "oneRound"
+MIX = "mix"
+WRONG = "wrong"
+SAME = "same"
+UNANIMOUS = "unanimous"
+REASONS = (NO_CONSENSUS, UNPARSED, OUTVOTED, STAYED_WRONG, ONE_ROUND, MIX, WRONG, SAME, UNANIMOUS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,7 @@ def build(transcripts: Sequence[Transcript], spec: Spec) -> list[Dataset]:
     """Makes all datasets of an iteration, generators first; no critic sets where no critic is trained."""
     agents = range(len(transcripts[0].turns))
     makers = {"generator": _GENERATOR[spec.recipe.examples], "critic": critic_set}
-    roles = ROLES if spec.debate.critics else ROLES[:1]
+    roles = trained_roles(spec.debate)
     sets = {role: [makers[role](transcripts, agent, spec) for agent in agents] for role in roles}
     return [made for role in roles for made in ([pool(sets[role])] if spec.recipe.one_model else sets[role])]
 

@@ -33,12 +33,12 @@ class Prompts:
 
     def again(self, question: str, *, summary: str | None, others: Sequence[str], cooperative: bool) -> str:
         """Asks the question again, with what the others said: a summary where there is one, else their answers."""
-        heard = summary if summary is not None else numbered(others)
+        context = summary if summary is not None else numbered(others)
         if cooperative:
-            return fill(self.later.cooperate, question=question, summary=heard)
+            return fill(self.later.cooperate, question=question, summary=context)
         if summary is None:
-            return fill(self.later.concatenate, question=question, answers=heard)
-        return fill(self.later.revise, question=question, summary=heard)
+            return fill(self.later.concatenate, question=question, answers=context)
+        return fill(self.later.revise, question=question, summary=context)
 
 
 def numbered(answers: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class Setup:
     """What all debates of one program share. contexts: tokens per server."""
 
     rules: Rules
@@ -37,17 +37,17 @@ class Table:
 class Question:
     """The debate over one problem. `run` it once."""
 
-    def __init__(self, table: Table, index: int, problem: Problem) -> None:
-        self._table = table
-        self._rules = table.rules
+    def __init__(self, setup: Setup, index: int, problem: Problem) -> None:
+        self._setup = setup
+        self._rules = setup.rules
         self._index = index
         self._problem = problem
-        self._turns: list[list[Turn]] = [[] for _ in range(table.society.size)]
+        self._turns: list[list[Turn]] = [[] for _ in range(setup.society.size)]
         self._summaries: list[Summary] = []
 
     async def run(self) -> Transcript:
         """Plays all rounds, then votes."""
-        agents = range(self._table.society.size)
+        agents = range(self._setup.society.size)
         question = self._rules.prompts.ask(self._problem.question)
         await asyncio.gather(*(self._answer(n, question) for n in agents))
         if self._rules.hinted:
@@ -61,7 +61,7 @@ class Question:
     async def _hint(self, agent: int) -> None:
         """Labels are read here, for this baseline alone: a wrong answer is followed by one that was told the right one."""
         parsed = self._turns[agent][0].parsed
-        right = parsed is not None and await self._judged(lambda: self._table.checker.equal(self._problem.answer, parsed))
+        right = parsed is not None and await self._judged(lambda: self._setup.checker.equal(self._problem.answer, parsed))
         if not right:
             await self._answer(agent, self._rules.prompts.hinted(self._problem.question, self._problem.answer), afresh=True)
 
@@ -92,7 +92,7 @@ class Question:
         prompt = self._rules.prompts.summary(answers)
         seed = self._rules.key(self._problem.id, agent, round_, "summary")
         # A shared summary may come from any server; the question decides, so that all have their part.
-        host = seed % self._table.society.size if agent is None else agent
+        host = seed % self._setup.society.size if agent is None else agent
         call = await self._call(host, BASE, [Message("user", prompt)], seed)
         self._summaries.append(Summary(agent, round_, prompt, call))
         return call.text
@@ -100,28 +100,28 @@ class Question:
     async def _answer(self, agent: int, prompt: str, *, afresh: bool = False) -> None:
         turns = self._turns[agent]
         round_ = len(turns) + 1
-        said = [m for t in ([] if afresh else turns) for m in (Message("user", t.prompt), Message("assistant", t.call.text))]
-        model = self._table.society.model(agent, round_, self._rules)
+        history = [m for t in ([] if afresh else turns) for m in (Message("user", t.prompt), Message("assistant", t.call.text))]
+        model = self._setup.society.model(agent, round_, self._rules)
         seed = self._rules.key(self._problem.id, agent, round_, "answer")
-        call = await self._call(agent, model, [*said, Message("user", prompt)], seed)
-        parsed = extract(call.text, self._table.checker.kind, complete=call.finish_reason == "stop")
+        call = await self._call(agent, model, [*history, Message("user", prompt)], seed)
+        parsed = extract(call.text, self._setup.checker.kind, complete=call.finish_reason == "stop")
         turns.append(Turn(prompt, call, parsed, agrees=False, right=False))  # judged when the debate is over
 
     async def _call(self, agent: int, model: str, messages: Sequence[Message], seed: int) -> Call:
-        server = self._table.society.servers[agent]
-        prompt = self._table.template.prompt(messages)
-        room = self._table.contexts[server] - len(prompt)
+        server = self._setup.society.servers[agent]
+        prompt = self._setup.template.prompt(messages)
+        room = self._setup.contexts[server] - len(prompt)
         if room < 1:  # said nothing: such an answer does not parse, and the question still counts
             return Call(model, seed, len(prompt), 0, "context", "")
         debate = self._rules.debate
         request = Request(model, prompt, seed, debate.temperature, debate.top_p, min(debate.max_tokens, room))
-        return await self._table.engine.complete(server, request)
+        return await self._setup.engine.complete(server, request)
 
     async def _judged(self, judge: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._table.judge, judge)
+        return await asyncio.get_running_loop().run_in_executor(self._setup.judge, judge)
 
     def _unanimous(self) -> bool:
-        return voting.unanimous([turns[-1].parsed for turns in self._turns], self._table.checker.equal)
+        return voting.unanimous([turns[-1].parsed for turns in self._turns], self._setup.checker.equal)
 
     def _finish(self) -> Transcript:
         # Hinted answers are no round: they know the label, and do not vote.
@@ -134,11 +134,11 @@ class Question:
     def _vote(self, m: int) -> Vote:
         seed = self._rules.key(self._problem.id, m + 1, "tie")
         parsed = [turns[m].parsed for turns in self._turns]
-        return voting.vote(parsed, self._problem.answer, equal=self._table.checker.equal, seed=seed)
+        return voting.vote(parsed, self._problem.answer, equal=self._setup.checker.equal, seed=seed)
 
     def _judge_turn(self, turn: Turn, final: Vote) -> Turn:
         if turn.parsed is None:
             return turn
-        equal = self._table.checker.equal
+        equal = self._setup.checker.equal
         agrees = final.answer is not None and equal(final.answer, turn.parsed)
         return replace(turn, agrees=agrees, right=equal(self._problem.answer, turn.parsed))

@@ -15,7 +15,7 @@ from maft.answers.equality import Checker
 from maft.debate.cache import CachingEngine
 from maft.debate.engine import Engine, HttpEngine
 from maft.debate.journal import Journal
-from maft.debate.question import Question, Table
+from maft.debate.question import Question, Setup
 from maft.debate.society import Rules, Society
 from maft.debate.window import Window
 from maft.errors import BadInput, one_line
@@ -65,29 +65,29 @@ async def _with_servers(
             engine = caching = CachingEngine(server_engine, assignment.store, assignment.group)
         contexts = {name: await engine.ready(name, society.on(name)) for name in dict.fromkeys(society.servers)}
         with Checker(rules.answer) as checker, ThreadPoolExecutor(1) as judge:
-            table = Table(rules, society, engine, template, checker, contexts, judge)
-            transcripts = await debate_all(table, problems, Journal(assignment.store, prefix), progress)
+            setup = Setup(rules, society, engine, template, checker, contexts, judge)
+            transcripts = await debate_all(setup, problems, Journal(assignment.store, prefix), progress)
         if assignment.group:
             caching.save(prefix.strip("/").replace("/", "-"))
         return transcripts
 
 
-async def debate_all(table: Table, problems: Sequence[Problem], journal: Journal, progress: "DebateProgress") -> list[Transcript]:
+async def debate_all(setup: Setup, problems: Sequence[Problem], journal: Journal, progress: "DebateProgress") -> list[Transcript]:
     """Debates every problem that the journal does not have yet. Transcripts by index; BadInput if no answer parses."""
-    known = table.society.models()
+    known = setup.society.models()
     done = {i: t for i, t in journal.read().items() if {c.model for c in t.calls()} <= known}
     progress.start(len(problems), done.values())
-    window = Window(table.engine.load)
+    window = Window(setup.engine.load)
 
     async def one(index: int) -> None:
         try:
-            transcript = await Question(table, index, problems[index]).run()
+            transcript = await Question(setup, index, problems[index]).run()
         finally:
             await window.release()
         done[index] = transcript
         journal.add(transcript)
         progress.add(transcript)
-        _some_parse(done, len(problems), table)
+        _some_parse(done, len(problems), setup)
 
     # One group: a question, the journal or the window that fails ends the others at once.
     async with asyncio.TaskGroup() as group:
@@ -105,12 +105,12 @@ async def debate_all(table: Table, problems: Sequence[Problem], journal: Journal
     return [done[i] for i in range(len(problems))]
 
 
-def _some_parse(done: Mapping[int, Transcript], total: int, table: Table) -> None:
+def _some_parse(done: Mapping[int, Transcript], total: int, setup: Setup) -> None:
     if len(done) != min(EARLY, total) or any(turn.parsed for t in done.values() for turns in t.turns for turn in turns):
         return
     answer = one_line(next(iter(done.values())).turns[0][0].call.text, 120)
     raise BadInput(
-        f"task.answer: none of the answers to the first {len(done)} questions holds a {table.checker.kind}, e.g. {answer!r}; "
+        f"task.answer: none of the answers to the first {len(done)} questions holds a {setup.checker.kind}, e.g. {answer!r}; "
         "change task.prompt, task.answer or debate.maxTokens"
     )
 

@@ -4,6 +4,7 @@ In: the held-out debate of an iteration and the adapters that played it. Out: `d
 are about first answers, whose models are the generators; nats are natural logarithms.
 """
 
+import contextlib
 import itertools
 import math
 import random
@@ -26,14 +27,12 @@ from maft.store import layout
 from maft.store.commits import committed, fetch_folder, fetch_record, fetch_records, publish, required
 from maft.summaries import DiversitySummary, Score
 
-OWN = "base"  # PEFT's name for no adapter
-
 
 class Generators:
     """The agents' generators on one copy of the base."""
 
     def __init__(self, base: Any, folders: Sequence[Path | None]) -> None:
-        self._names = [OWN if folder is None else f"agent-{n}" for n, folder in enumerate(folders)]
+        self._names = [None if folder is None else f"agent-{n}" for n, folder in enumerate(folders)]
         self._model = base
         for name, folder in zip(self._names, folders, strict=True):
             if folder is not None and isinstance(self._model, PeftModel):
@@ -45,14 +44,17 @@ class Generators:
     def log_probabilities(self, agent: int, tokens: Tokens) -> torch.Tensor:
         """Computes [answer tokens, vocabulary] by one agent's model, for a dialogue that may be another agent's."""
         row = pack([tokens]).to(self._model.device)
-        with torch.no_grad():
-            if self._names[agent] != OWN:
-                self._model.set_adapter(self._names[agent])
-                return log_softmax(lora.logits(self._model, row).float(), dim=-1)
-            if isinstance(self._model, PeftModel):
-                with self._model.disable_adapter():
-                    return log_softmax(lora.logits(self._model, row).float(), dim=-1)
+        with torch.no_grad(), self._active(agent):
             return log_softmax(lora.logits(self._model, row).float(), dim=-1)
+
+    def _active(self, agent: int) -> contextlib.AbstractContextManager[Any]:
+        """Lets the agent's adapter work, or none for the base."""
+        name = self._names[agent]
+        if name is not None:
+            self._model.set_adapter(name)
+        elif isinstance(self._model, PeftModel):
+            return self._model.disable_adapter()  # type: ignore[no-any-return]
+        return contextlib.nullcontext()
 
 
 def likelihoods(generators: Generators, answers: Sequence[Sequence[Tokens]]) -> tuple[list[list[float]], float]:

@@ -18,7 +18,8 @@ from maft.records import Commit, Formatted, Problem
 from maft.spec import FORMAT, Spec, immutable_spec_json
 from maft.store import layout
 from maft.store.base import Missing, Store
-from maft.store.commits import committed, probe, publish
+from maft.store.check import check
+from maft.store.commits import committed, publish
 from maft.summaries import PrepareSummary
 
 # Sections of the spec that decide what is computed, and what in them does not.
@@ -31,7 +32,7 @@ def main(assignment: Assignment) -> PrepareSummary:
     store, spec = assignment.store, assignment.spec
     prefix = f"{assignment.run}/{layout.PROBLEMS}"
     _same_format(store, f"{assignment.run}/{layout.RUN}")
-    probe(store, f"{assignment.run}/")
+    check(store, f"{assignment.run}/")
     commit = committed(store, prefix)
     if commit is not None:
         _same_run(commit, spec, f"{store.url}/{assignment.run}")
@@ -86,7 +87,7 @@ def _difference(before: Any, now: Any, path: str) -> str:
     """The first field that differs. Where things run and how long (topology, GPUs, iterations) may change."""
     if isinstance(before, dict) and isinstance(now, dict):
         names = [name for name in before if name in now and name not in _PLACES]
-        return next((found for name in names if (found := _difference(before[name], now[name], f"{path}.{name}"))), "")
+        return next((d for name in names if (d := _difference(before[name], now[name], f"{path}.{name}"))), "")
     return "" if before == now else f"made with spec.{path} {before!r}, this is {now!r}"
 
 

@@ -1,4 +1,4 @@
-"""What `maft.report` reads: the commits of a run, with its debates as cards for the page.
+"""What `maft.report` reads: the commits of a run, with its debates as cards for the page (cards.py).
 
 Comes in: a store and a run, finished or not. Goes out: frozen records, nothing of the page. Called by `maft.report` alone.
 """
@@ -9,11 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from markupsafe import Markup
-
-from maft import records
+from maft import adapters, records
 from maft.errors import BadInput
-from maft.records import Adapter, Call, Commit, DatasetCounts, Diversity, Evaluation, Transcript, Turn
+from maft.records import Adapter, Commit, DatasetCounts, Diversity, Evaluation, Transcript
+from maft.report.cards import EMBEDDED, Card, card, categories, fit
 from maft.scores import accuracy, agreement, usage
 from maft.spec import Spec
 from maft.store import layout
@@ -23,20 +22,6 @@ from maft.store.timing import read_seconds
 from maft.summaries import Score, Usage
 
 Part = Literal["held-out", "training"]
-CORRECTED, TALKED_OUT, NO_CONSENSUS = "corrected", "talked-out", "no-consensus"
-CATEGORIES = (CORRECTED, TALKED_OUT, NO_CONSENSUS)
-EMBEDDED = 8_000_000  # bytes of debates in a page: a browser still opens it at once
-
-
-# --- what a run has committed ---
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """One debate as the page has it. data: JSON that may stand inside a script element."""
-
-    tags: tuple[str, ...]
-    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +108,32 @@ class CommittedRun:
         return max(self.spec.iterations if self.spec else 0, self.iterations[-1].number if self.iterations else 0)
 
     @property
+    def model(self) -> str:
+        """Names the base model; empty where nothing says it."""
+        return str(self.meta.get("model", ""))
+
+    @property
+    def agents(self) -> int | None:
+        """Counts the agents; None where nothing says it."""
+        return self.spec.agents if self.spec else next((stage.agents for stage in self.stages), None)
+
+    @property
+    def rounds(self) -> int | None:
+        """Counts the rounds of a debate; None where nothing says it."""
+        return self.spec.debate.rounds if self.spec else max((stage.rounds for stage in self.stages), default=None)
+
+    @property
+    def seed(self) -> int | None:
+        """Returns the seed of the run; None where nothing says it."""
+        return self.spec.seed if self.spec else next((stage.seed for stage in self.stages), None)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Lists the versions of the libraries that trained the adapters, and of maft when the run began."""
+        began = {"maft": str(self.meta["version"])} if "version" in self.meta else {}
+        return {k: v for i in self.iterations for k, v in i.training.versions.items()} | began
+
+    @property
     def method(self) -> str:
         """Names the method of the spec; empty where there is none."""
         return self.spec.method if self.spec else ""
@@ -197,8 +208,7 @@ def _training(store: Store, run: str, number: int) -> TrainedIteration:
     if data is None:
         return TrainedIteration()
     counts = records.described(data, "counts", tuple[DatasetCounts, ...])
-    prefixes = [layout.adapter(run, number, c.role, c.agent) for c in counts]
-    commits = [commit for prefix in prefixes if (commit := committed(store, prefix))]
+    commits = [commit for prefix in adapters.prefixes(store, run, number) if (commit := committed(store, prefix))]
     seconds = [s for s in (read_seconds(store, commit.prefix) for commit in commits) if s is not None]
     versions = {k: v for commit in commits for k, v in commit.meta.get("versions", {}).items()}
     return TrainedIteration(
@@ -207,78 +217,3 @@ def _training(store: Store, run: str, number: int) -> TrainedIteration:
         seconds=sum(seconds) if seconds else None,
         versions=versions,
     )
-
-
-# --- debates as cards ---
-
-
-def categories(transcript: Transcript) -> tuple[str, ...]:
-    """Lists the filters that let a debate pass. An answer after a hint (STaR) is no flip: nobody else was heard."""
-    last = len(transcript.votes) - 1
-    ends = [(turns[0].right, turns[min(last, len(turns) - 1)].right) for turns in transcript.turns]
-    member = {
-        CORRECTED: (False, True) in ends,
-        TALKED_OUT: (True, False) in ends,
-        NO_CONSENSUS: transcript.vote.tied or transcript.vote.answer is None,
-    }
-    return tuple(tag for tag in CATEGORIES if member[tag])
-
-
-def card(transcript: Transcript) -> Card:
-    """Makes a debate's card, without what nobody reads: seeds, token counts, prompts."""
-    agents = range(len(transcript.turns))
-    shown = {
-        "number": transcript.index + 1,
-        "question": transcript.problem.question,
-        "answer": transcript.problem.answer,
-        "vote": transcript.vote,
-        "tags": (tags := categories(transcript)),
-        "agents": [[_turn(transcript, n, m) for m in range(len(transcript.turns[n]))] for n in agents],
-    }
-    return Card(tags, embeddable(records.encode(shown)).encode())
-
-
-def _turn(transcript: Transcript, agent: int, m: int) -> dict[str, Any]:
-    turn: Turn = transcript.turns[agent][m]
-    heard = (s.call for s in transcript.summaries if s.round == m + 1 and s.agent in (agent, None))
-    summary: Call | None = next(heard, None)
-    return {
-        "text": turn.call.text,
-        "model": turn.call.model,
-        "end": turn.call.finish_reason,
-        "parsed": turn.parsed,
-        "agrees": turn.agrees,
-        "right": turn.right,
-        "summary": summary.text if summary else None,
-        "hinted": m >= len(transcript.votes),
-    }
-
-
-def fit(stages: Sequence[Sequence[Card]], limit: int) -> list[list[Card]]:
-    """Chooses as many cards as `limit` bytes hold, in their order.
-
-    Those of a category first: of every stage and category as many, so that a rare one is not crowded out by a common one."""
-    ranked = sorted((rank, k, s) for s, cards in enumerate(stages) for k, rank in enumerate(_ranks(cards)))
-    chosen: set[tuple[int, int]] = set()
-    for _, k, s in ranked:
-        size = len(stages[s][k].data) + 1
-        if size <= limit:
-            limit -= size
-            chosen.add((s, k))
-    return [[c for k, c in enumerate(cards) if (s, k) in chosen] for s, cards in enumerate(stages)]
-
-
-def _ranks(cards: Sequence[Card]) -> list[tuple[bool, int]]:
-    """When each card's turn is: by its best place in one of its categories, after all of those the cards without one."""
-    seen: Counter[str] = Counter()
-    ranks: list[tuple[bool, int]] = []
-    for card_ in cards:
-        tags = card_.tags or ("",)
-        ranks.append((not card_.tags, min(seen[tag] for tag in tags)))
-        seen.update(tags)
-    return ranks
-
-
-def embeddable(json_: bytes) -> Markup:
-    """Makes JSON that may stand inside a script element: it cannot end the element nor open a comment."""
-    return Markup(json_.replace(b"<", b"\\u003c").decode())

@@ -5,8 +5,8 @@
   const FILTERS = {
     "all": ["All", ""],
     "corrected": ["Corrected by the others", "An agent was wrong at first and right in the end."],
-    "talked-out": ["Talked out of a right answer", "An agent was right at first and wrong in the end."],
-    "no-consensus": ["No consensus", "The last vote was tied, or no answer could be read."],
+    "talkedOut": ["Talked out of a right answer", "An agent was right at first and wrong in the end."],
+    "noConsensus": ["No consensus", "The last vote was tied, or no answer could be read."],
   };
   const byId = (id) => document.getElementById(id);
   const stages = JSON.parse(byId("stages").textContent);

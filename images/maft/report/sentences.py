@@ -4,10 +4,22 @@ from dataclasses import dataclass
 
 from maft.records import Evaluation
 from maft.report.read import CommittedRun, Stage
-from maft.scores import score
+from maft.scores import in_percent, score
+from maft.spec import TaskSpec
 from maft.summaries import Score
 
 NOISE = 2.0  # standard errors within which a difference is called no difference
+LEFT_OUT = {  # by the reason in a dataset's counts
+    "noConsensus": "no consensus",
+    "unparsed": "answer did not parse",
+    "outvoted": "answer differs from the majority",
+    "stayedWrong": "last answer differs from the majority",
+    "oneRound": "debate ended after one round",
+    "mix": "to keep the mix of corrected and kept answers",
+    "wrong": "wrong, with and without the hint",
+    "same": "equal to another agent's example",
+    "unanimous": "no answer to prefer it to, or none to prefer",
+}
 NAMES = {"multiagent": "multiagent finetuning", "": "finetuned"}  # of methods that are not called as in spec.method
 
 
@@ -65,6 +77,34 @@ def gain(run: CommittedRun) -> Score | None:
     before, after = stages[0].right, stages[-1].right
     changes = [float(after[p] - before[p]) for p in after if p in before]
     return score(changes) if changes else None
+
+
+def facts(run: CommittedRun) -> dict[str, str]:
+    """Lists what the head of the page shows, by its label."""
+    train, held_out = (run.questions.get(f"{part}.jsonl") for part in ("train", "held-out"))
+    values = {
+        "Method": run.method,
+        "Model": run.model,
+        "Task": _task(run.spec.task) if run.spec else "",
+        "Questions": f"{train:,} for training, {held_out:,} held out" if train is not None and held_out is not None else "",
+        "Agents": _number(run.agents),
+        "Rounds of debate": _number(run.rounds),
+        "Iterations": f"{run.trained} of {run.planned}",
+        "Seed": _number(run.seed),
+        "Versions": ", ".join(f"{name} {number}" for name, number in sorted(run.versions.items())),
+    }
+    return {name: value for name, value in values.items() if value}
+
+
+def _number(value: int | None) -> str:
+    return "" if value is None else str(value)
+
+
+def _task(task: TaskSpec) -> str:
+    if task.kind == "arithmetic":
+        numbers = task.arithmetic
+        return f"arithmetic, {numbers.operands} integers from {numbers.minimum} to {numbers.maximum}"
+    return ", ".join(part for part in (task.kind, task.source) if part)
 
 
 def headline(run: CommittedRun) -> str:
@@ -146,14 +186,9 @@ def unfinished(run: CommittedRun) -> str:
     return "" if last.evaluation else f"The held-out evaluation of iteration {last.number} is not finished."
 
 
-def bare(score: Score) -> str:
-    """Writes `58.0 ± 2.2`: percent, in a column that says so."""
-    return f"{100 * score.mean:.1f} ± {100 * score.stderr:.1f}"
-
-
 def percent(score: Score) -> str:
     """Writes `58.0 ± 2.2 %`."""
-    return f"{bare(score)} %"
+    return f"{in_percent(score)} %"
 
 
 def tight(text: str) -> str:

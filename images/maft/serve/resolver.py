@@ -12,8 +12,12 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what this imports is heavy, and every vLLM loads the plug-in
+    from maft.store.base import Store
 
 STORE, RUN, FOLDER = "MAFT_STORE", "MAFT_RUN", "MAFT_ADAPTERS"
 _CLOSED = ("/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/adapters")
@@ -42,22 +46,11 @@ def make_resolver(store_url: str, run: str, folder: Path) -> Any:
     from vllm.lora.request import LoRARequest
     from vllm.lora.resolver import LoRAResolver
 
-    from maft import adapters
     from maft.errors import BadInput
-    from maft.store.commits import committed, fetch_folder
     from maft.store.urls import open_store
 
-    store = open_store(store_url)
+    fetch = partial(_fetch, open_store(store_url), run, folder)
     threads = ThreadPoolExecutor(8, thread_name_prefix="maft-resolver")  # a hung store must not starve vLLM's own pool
-
-    def fetch(name: str) -> Path | None:
-        located = adapters.locate(name, run)
-        commit = committed(store, located[0]) if located else None
-        if located is None or commit is None:
-            return None
-        if not commit.file(adapters.WEIGHTS).sha256.startswith(located[1]):
-            return None  # that name belonged to other weights
-        return fetch_folder(store, commit, folder / name)
 
     class MaftResolver(LoRAResolver):  # type: ignore[misc]
         async def resolve_lora(self, base_model_name: str, lora_name: str) -> Any:
@@ -70,6 +63,20 @@ def make_resolver(store_url: str, run: str, folder: Path) -> Any:
             return LoRARequest(lora_name=lora_name, lora_int_id=1, lora_path=str(path)) if path else None
 
     return MaftResolver()
+
+
+def _fetch(store: "Store", run: str, folder: Path, name: str) -> Path | None:
+    """Fetches the adapter of that name as a directory; None where there is none of that name and those weights."""
+    from maft import adapters
+    from maft.store.commits import committed, fetch_folder
+
+    located = adapters.locate(name, run)
+    commit = committed(store, located[0]) if located else None
+    if located is None or commit is None:
+        return None
+    if not commit.file(adapters.WEIGHTS).sha256.startswith(located[1]):
+        return None  # that name belonged to other weights
+    return fetch_folder(store, commit, folder / name)
 
 
 class Closed:

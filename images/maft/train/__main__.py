@@ -18,7 +18,7 @@ from maft import __version__, adapters, lora, models, program, records
 from maft.chat_template import ChatTemplate
 from maft.errors import BadInput
 from maft.program import Assignment
-from maft.records import BASE, ROLES, Adapter, Commit, Example, Message, Role
+from maft.records import BASE, Adapter, Commit, Example, Message, Role, trained_roles
 from maft.spec import TrainingSpec
 from maft.store import layout
 from maft.store.commits import committed, fetch_folder, fetch_records, publish, required
@@ -26,6 +26,14 @@ from maft.store.timing import write_seconds
 from maft.summaries import AdapterSummary, TrainSummary
 from maft.train.dpo import Pair, Preferences
 from maft.train.trainer import NextToken, Trainer, steps
+
+SHOWN = 20  # adapters in a summary, which holds 4 KiB
+LEARNT = {  # by what an example is (datasets.Examples): what the card says it learnt from
+    "first": "that agree with the majority of the debate; no reference answers were used",
+    "last": "at the end of the debate that agree with its majority; no reference answers were used",
+    "hinted": "that equal the reference answers, some of them after a hint",
+    "pairs": "that agree with the majority of the debate, preferred to others that do not; no reference answers were used",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +51,7 @@ def main(assignment: Assignment) -> TrainSummary:
     store, run, iteration = assignment.store, assignment.run, assignment.iteration
     data = required(store, layout.datasets(run, iteration), "the debate of this iteration")
     template = models.chat_template(assignment.spec.model)
-    roles = ROLES if assignment.spec.debate.critics else ROLES[:1]
+    roles = trained_roles(assignment.spec.debate)
     wanted = [(role, agent) for agent in assignment.agents for role in roles]
     jobs = [
         _job(assignment, data, template, role, agent)
@@ -77,7 +85,7 @@ def _train_all(assignment: Assignment, data: Commit, jobs: Sequence[Job]) -> Non
     enough = [job for job in jobs if len(job.examples) >= training.min_examples]
     progress = program.Progress(assignment.metrics)
     progress.total.set(sum(steps(len(job.examples), training) for job in enough))
-    shown = loss(progress)
+    shown = loss_gauge(progress)
 
     def step_done(value: float) -> None:
         progress.done.inc()
@@ -92,7 +100,7 @@ def _train_all(assignment: Assignment, data: Commit, jobs: Sequence[Job]) -> Non
         _train_one(assignment, data, job, Trainer(base, training, step_done, objective))
 
 
-def loss(progress: program.Progress) -> Gauge:
+def loss_gauge(progress: program.Progress) -> Gauge:
     """Makes the gauge of the loss; not a number until the first step is done."""
     made = progress.gauge("train_loss", "Loss of the last step, nats per completion token (dpo: per pair)")
     made.set(float("nan"))
@@ -147,9 +155,6 @@ def _seed(assignment: Assignment, job: Job) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
 
 
-SHOWN = 20  # adapters in a summary, which holds 4 KiB
-
-
 def summary(made: Sequence[Adapter]) -> TrainSummary:
     """Picks what status and tables show; of many adapters the first."""
     rows = tuple(
@@ -165,14 +170,6 @@ def summary(made: Sequence[Adapter]) -> TrainSummary:
         for a in made[:SHOWN]
     )
     return TrainSummary(adapters=rows, trained=sum(a.trained for a in made), kept=sum(not a.trained for a in made))
-
-
-LEARNT = {  # by what an example is (datasets.Examples): what the card says it learnt from
-    "first": "that agree with the majority of the debate; no reference answers were used",
-    "last": "at the end of the debate that agree with its majority; no reference answers were used",
-    "hinted": "that equal the reference answers, some of them after a hint",
-    "pairs": "that agree with the majority of the debate, preferred to others that do not; no reference answers were used",
-}
 
 
 def card(assignment: Assignment, made: Adapter, data: Mapping[str, Any]) -> str:

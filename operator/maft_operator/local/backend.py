@@ -96,8 +96,10 @@ class LocalBackend:
         await self._session.close()
 
     async def observe(self) -> LocalSnapshot:
-        said = {file.parent.name: read_summary(file) for file in self._folder.glob("*/summary.json")}
-        finished = {name: TaskState("succeeded") for name, summary in said.items() if summary and not isinstance(summary, Failure)}
+        summaries = {file.parent.name: read_summary(file) for file in self._folder.glob("*/summary.json")}
+        finished = {
+            name: TaskState("succeeded") for name, summary in summaries.items() if summary and not isinstance(summary, Failure)
+        }
         tasks = {name: self._task_state(name, attempts) for name, attempts in self._tasks.items()}
         return LocalSnapshot(Observed({**finished, **tasks}, {name: self._server_state(r) for name, r in self._servers.items()}))
 

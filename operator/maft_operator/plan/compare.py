@@ -34,7 +34,7 @@ def runs(resource: Mapping[str, Any], methods: Sequence[str], seeds: int) -> dic
     """Makes a run per method and seed: the resource with that method, its own name and seed, one server. The questions stay the
     same."""
     group = parse(resource)
-    found = {}
+    made = {}
     for method in methods:
         for k in range(seeds):
             seed = group.spec.seed + k
@@ -42,8 +42,8 @@ def runs(resource: Mapping[str, Any], methods: Sequence[str], seeds: int) -> dic
             inference = {**resource["spec"].get("inference", {}), "topology": "Shared"}
             spec = {**resource["spec"], "method": method, "seed": seed, "evaluation": evaluation, "inference": inference}
             run = parse({**resource, "spec": spec})
-            found[method, seed] = replace(run, name=f"{group.name}-{method}-{seed}")
-    return found
+            made[method, seed] = replace(run, name=f"{group.name}-{method}-{seed}")
+    return made
 
 
 def graph(group: Run, compared: Mapping[tuple[str, int], Run], store: str) -> Graph:

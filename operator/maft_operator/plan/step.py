@@ -94,13 +94,17 @@ def _failure(graph: Graph, observed: Observed) -> tuple[str, str] | None:
     """The child that failed for good, and what it said."""
     for task in graph.tasks:
         state = observed.tasks.get(task.name)
-        if state and state.status == "failed" and (state.exit_code == BAD_INPUT or state.failures > graph.backoff_limit):
+        if state and state.status == "failed" and _for_good(graph, state):
             return task.name, state.message
     for server in graph.servers:
-        found = observed.servers.get(server.name)
-        if found and found.failed and (found.exit_code == BAD_INPUT or found.failures > graph.backoff_limit):
-            return server.name, found.message
+        replicas = observed.servers.get(server.name)
+        if replicas and replicas.failed and _for_good(graph, replicas):
+            return server.name, replicas.message
     return None
+
+
+def _for_good(graph: Graph, state: TaskState | ServerState) -> bool:
+    return state.exit_code == BAD_INPUT or state.failures > graph.backoff_limit
 
 
 def _wanted(graph: Graph, runnable: Iterable[Task], unfinished: Iterable[Task]) -> set[str]:

@@ -1,0 +1,151 @@
+"""The page: the template filled with what a run has committed, its charts, and its debates as JSON in data blocks.
+
+What models wrote is not trusted: it reaches the page as JSON, and a script puts it there as text.
+"""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from maft import __version__, charts, records
+from maft.records import BASE, ROLES
+from maft.report.cards import CATEGORIES, Card, embeddable
+from maft.report.read import CommittedRun, Stage
+from maft.report.sentences import LEFT_OUT, NAMES, details, facts, headline, method, rows, tight, unfinished, warning
+from maft.scores import in_percent
+from maft.summaries import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """A line of the table of tokens and time: a stage, or what an iteration trained."""
+
+    name: str
+    questions: int | None
+    usage: Usage | None
+    seconds: float | None
+
+    @property
+    def rate(self) -> str:
+        """Writes tokens written per second; empty unless both are known."""
+        return f"{self.usage.completion_tokens / self.seconds:,.0f}" if self.usage and self.seconds else ""
+
+
+def costs(run: CommittedRun) -> list[Cost]:
+    """Lists the stages in the order in which they ran."""
+    lines: list[Cost] = []
+    for i in run.iterations:
+        if i.debate:
+            lines.append(Cost(f"debate {i.number}", i.debate.questions, i.debate.usage, i.debate.seconds))
+        if i.training.adapters:
+            lines.append(Cost(f"training {i.number}", None, None, i.training.seconds))
+        if i.evaluation:
+            name = f"evaluation {i.number}" if i.number else "evaluation, untrained"
+            lines.append(Cost(name, i.evaluation.questions, i.evaluation.usage, i.evaluation.seconds))
+    return lines
+
+
+def drawings(run: CommittedRun) -> list[Markup]:
+    """Draws the charts as SVG elements; those without data are left out."""
+    debates = {i.number: i.debate for i in run.iterations if i.debate}
+    held_out = {i.number: i.evaluation for i in run.iterations if i.evaluation}
+    counts = {i.number: i.training.counts for i in run.iterations if i.training.counts}
+    trained = {i.number: i.training.seconds for i in run.iterations if i.training.seconds is not None}
+    drawn = (
+        charts.accuracy(run.evaluations),
+        charts.consensus(*({s.learnt: s.agreement for s in stages.values()} for stages in (held_out, debates))),
+        charts.diversity([i.diversity for i in run.iterations if i.diversity]),
+        *(charts.kept(role, counts) for role in ROLES),
+        charts.tokens({"debate": _usages(debates), "evaluation": _usages(held_out)}),
+        charts.time({"debate": _times(debates), "training": trained, "evaluation": _times(held_out)}),
+    )
+    return [Markup(svg) for svg in drawn if svg]
+
+
+def _usages(stages: Mapping[int, Stage]) -> dict[int, Usage]:
+    return {number: stage.usage for number, stage in stages.items()}
+
+
+def _times(stages: Mapping[int, Stage]) -> dict[int, float]:
+    return {number: stage.seconds for number, stage in stages.items() if stage.seconds is not None}
+
+
+def label(stage: Stage) -> str:
+    """Names the stage for the list of stages."""
+    agents = f"agents after iteration {stage.learnt}" if stage.learnt else "untrained agents"
+    if stage.part == "held-out":
+        return f"Held-out questions, {agents}"
+    return f"Training questions of iteration {stage.iteration}, {agents}"
+
+
+def _stages(run: CommittedRun) -> list[dict[str, Any]]:
+    """What the page's script gets besides the cards."""
+    first = next((s for s in reversed(run.stages) if s.part == "held-out"), run.stages[-1] if run.stages else None)
+    return [
+        {
+            "label": label(stage),
+            "prefix": stage.prefix,
+            "total": stage.questions,
+            "counts": {tag: stage.counts.get(tag, 0) for tag in CATEGORIES},
+            "chosen": stage is first,
+        }
+        for stage in run.stages
+    ]
+
+
+def page(run: CommittedRun, shown: Sequence[Sequence[Card]]) -> str:
+    """Renders the whole HTML page, with nothing outside of it."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"bare": in_percent, "tight": tight, "clock": clock, "number": "{:,}".format, "hash": _hash}
+    template = environment.from_string(_file("page.html.j2"))
+    counts = [(i.number, c) for i in run.iterations for c in i.training.counts]
+    return template.render(
+        style=Markup(_file("style.css")),
+        theme=Markup(_file("theme.js")),
+        script=Markup(_file("script.js")),
+        run=run,
+        facts=facts(run),
+        headline=headline(run),
+        details=details(run),
+        unfinished=unfinished(run),
+        warning=warning(run),
+        rows=rows(run),
+        charts=drawings(run),
+        counts=counts,
+        reasons=sorted({(LEFT_OUT.get(reason, reason), reason) for _, c in counts for reason in c.left_out}),
+        adapters=[a for i in run.iterations for a in i.training.adapters],
+        costs=costs(run),
+        blocks=[Markup((b"[" + b",".join(c.data for c in cards) + b"]").decode()) for cards in shown],
+        stages=embeddable(records.encode(_stages(run))),
+        base=BASE,
+        method=method(run),
+        variation=run.method not in NAMES,
+        labels=run.method == "star",
+        version=__version__,
+    )
+
+
+def _file(name: str) -> str:
+    """The text of a file beside this one."""
+    return resources.files("maft.report").joinpath(name).read_text("utf-8")
+
+
+def _hash(script: str) -> str:
+    """The name of a script in a content security policy: only what is named there may run."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def clock(seconds: float | None) -> str:
+    """Writes seconds as people say them; empty if unknown."""
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
