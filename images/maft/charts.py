@@ -45,11 +45,14 @@ _STYLE: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar of a group. height: of the plain part; top: of a paler part above it; spread: below and above the height."""
+    """One bar of a group."""
 
     height: float
+    """Of the plain part."""
     top: float = 0.0
+    """Height of a paler part above it."""
     spread: tuple[float, float] | None = None
+    """Of an error bar, below and above the height."""
 
 
 def accuracy(evaluations: Sequence[Evaluation]) -> str:

@@ -17,10 +17,12 @@ from maft.records import Message
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """A chat as the trainer takes it. ids: [length]; completion: [length], True where the loss counts."""
+    """A chat as the trainer takes it."""
 
     ids: tuple[int, ...]
+    """[length]"""
     completion: tuple[bool, ...]
+    """[length], True where the loss counts."""
 
 
 class ChatTemplate:

@@ -14,20 +14,18 @@ from maft.chat_template import Tokens
 
 @dataclass(frozen=True, slots=True)
 class PackedRow:
-    """Several examples in one row, with targets at the k tokens whose loss counts.
-
-    ids: [1, tokens]
-    positions: [1, tokens], from 0 in every example
-    target_positions: [k], indices into the row of the tokens that predict a target: each stands just before it
-    labels: [k], the targets
-    example_index: [k], which example a target belongs to
-    """
+    """Several examples in one row, with targets at the k tokens whose loss counts."""
 
     ids: torch.Tensor
+    """[1, tokens]"""
     positions: torch.Tensor
+    """[1, tokens], from 0 in every example."""
     target_positions: torch.Tensor
+    """[k], indices into the row of the tokens that predict a target: each stands just before it."""
     labels: torch.Tensor
+    """[k], the targets."""
     example_index: torch.Tensor
+    """[k], which example a target belongs to."""
 
     def to(self, device: Any) -> "PackedRow":
         """Copies the row to that device."""

@@ -36,11 +36,13 @@ class Formatted(Record, frozen=True, kw_only=True):
 
 
 class Problem(Record, frozen=True):
-    """One question. `id` is a hash of its normalised text (without worked examples before it): equal questions have equal ids."""
+    """One question."""
 
     id: str
+    """A hash of its normalised text, without worked examples before it: equal questions have equal ids."""
     question: str
     answer: str
+    """The reference, in canonical form."""
 
 
 class Message(Record, frozen=True):
@@ -51,68 +53,75 @@ class Message(Record, frozen=True):
 
 
 class Call(Record, frozen=True):
-    """One request to a model: what was asked for and what came back. Token counts include the end token."""
+    """One request to a model: what was asked for and what came back."""
 
     model: str
     seed: int
     prompt_tokens: int
     completion_tokens: int
+    """With the end token."""
     finish_reason: str
     text: str
 
 
 class CachedCall(Record, frozen=True):
-    """A call of the base model under a hash of everything that decided it."""
+    """A call of the base model."""
 
     key: str
+    """A hash of everything that decided it."""
     call: Call
 
 
 class Turn(Record, frozen=True):
-    """One answer of one agent in one round.
-
-    prompt: the user turn it saw; parsed: the answer found in the text (None: did not parse); agrees: equals the final
-    majority; right: equals the reference answer (for evaluation and the report; training never reads it).
-    """
+    """One answer of one agent in one round."""
 
     prompt: str
+    """The user turn that it saw."""
     call: Call
     parsed: str | None
+    """The answer in the text; None: did not parse."""
     agrees: bool
+    """Equals the final majority."""
     right: bool
+    """Equals the reference answer: for evaluation and the report; training never reads it."""
 
 
 class Summary(Record, frozen=True):
-    """A summary by the base model, for one agent (None: shared by all, fast mode) before the given round (2..M)."""
+    """A summary of answers, by the base model."""
 
     agent: int | None
+    """For whom; None: for all of them (fast mode)."""
     round: int
+    """Before which one: 2 to M."""
     prompt: str
     call: Call
 
 
 class Vote(Record, frozen=True):
-    """Majority over the parsed answers of one round; `answer` is None where nothing parsed.
-
-    votes: agents behind `answer`; runner_up: agents behind the next answer; tied: drawn by the seed among equals;
-    right: equals the reference answer.
-    """
+    """Majority over the parsed answers of one round."""
 
     answer: str | None
+    """None where nothing parsed."""
     votes: int
+    """Agents behind `answer`."""
     runner_up: int
+    """Agents behind the next answer."""
     tied: bool
+    """Drawn by the seed among equals."""
     right: bool
+    """Equals the reference answer."""
 
 
 class Transcript(Formatted, frozen=True):
-    """One debate over one question: `turns[n][m]` is agent n's answer and `votes[m]` the majority in round m + 1."""
+    """One debate over one question."""
 
     index: int
     problem: Problem
     turns: tuple[tuple[Turn, ...], ...]
+    """turns[n][m]: the answer of agent n in round m + 1."""
     summaries: tuple[Summary, ...]
     votes: tuple[Vote, ...]
+    """votes[m]: the majority in round m + 1."""
 
     @property
     def vote(self) -> Vote:
@@ -137,93 +146,105 @@ class Transcript(Formatted, frozen=True):
 
 
 class Example(Record, frozen=True):
-    """One training sample: a chat that ends with the assistant, and the problem it came from. rejected: for preferences, the last
-    answer that should have been less likely."""
+    """One training sample."""
 
     problem: str
+    """The id of the problem that it came from."""
     messages: tuple[Message, ...]
+    """A chat that ends with the assistant."""
     rejected: str | None = None
+    """For preferences: the last answer that should have been less likely."""
 
 
 class Timing(Record, frozen=True):
-    """Wall-clock seconds of a stage's last uninterrupted stretch. Lies beside the commit: equal work may take any time."""
+    """What a stage took."""
 
     seconds: float
+    """Of the wall clock, for its last uninterrupted stretch."""
 
 
 class Evaluation(Record, frozen=True):
-    """A held-out debate in numbers; every question counts, answers that do not parse are wrong.
-
-    answers[m]: single answers of round m + 1, mean over agents; agents[n][m]: the same per agent; votes[m]: the majority
-    of round m + 1, so votes[0] is plain majority voting and votes[-1] the debate; consensus: share of agents that agree
-    with the final majority; wrong_to_right and right_to_wrong: counts over agents and questions, first to last round.
-    """
+    """A held-out debate in numbers; every question counts, answers that do not parse are wrong."""
 
     iteration: int
     questions: int
     answers: tuple[Score, ...]
+    """answers[m]: single answers of round m + 1, mean over agents."""
     agents: tuple[tuple[Score, ...], ...]
+    """agents[n][m]: answers of agent n in round m + 1."""
     votes: tuple[Score, ...]
+    """votes[m]: the majority of round m + 1, so votes[0] is plain majority voting and votes[-1] the debate."""
     consensus: Score
+    """Share of agents that agree with the final majority."""
     wrong_to_right: int
+    """Over agents and questions, first to last round; the next one, too."""
     right_to_wrong: int
     unparsed: int
+    """Answers of all rounds."""
     ties: int
+    """Final votes that the seed drew."""
     usage: Usage
 
 
 class Diversity(Record, frozen=True):
-    """How far the agents of one iteration are from each other; first answers, natural logarithms.
-
-    nll[i][j]: mean negative log-likelihood of agent i's answers under agent j's model, nats per token; cross: mean over i ≠ j,
-    the paper's measure (higher: more diverse); kl: mean over i ≠ j of KL(i ‖ j) at every token of agent i's answers, in nats;
-    dissimilarity: 1 - cosine of the embeddings of two agents' answers to a question, among those that equal the vote (None: no
-    such pair); distinct, entropy: different answers to a question, and the entropy of their values in bits; consensus: share of
-    agents behind the last vote.
-    """
+    """How far the agents of one iteration are from each other; first answers, natural logarithms."""
 
     iteration: int
     questions: int
     nll: tuple[tuple[float, ...], ...]
+    """nll[i][j]: mean negative log-likelihood of agent i's answers under agent j's model, nats per token."""
     cross: float
+    """Mean of nll over i ≠ j, the paper's measure; higher: more diverse."""
     kl: float
+    """Mean over i ≠ j of KL(i ‖ j) at every token of agent i's answers, in nats."""
     dissimilarity: Score | None
+    """1 - cosine of the embeddings of two agents' answers to a question, among those that equal the vote; None: no such pair."""
     distinct: Score
+    """Different answers to a question."""
     entropy: Score
+    """Of the values of the answers to a question, in bits."""
     consensus: Score
+    """Share of agents behind the last vote."""
 
 
 class DatasetCounts(Record, frozen=True):
-    """One dataset of one agent: examples kept, and what was left out under which reason."""
+    """One dataset of one agent."""
 
     role: Role
     agent: int
     kept: int
+    """Examples."""
     left_out: dict[str, int]
+    """Questions that gave none, by reason (debate/datasets.py)."""
 
 
 class Adapter(Record, frozen=True):
-    """One role of one agent in one iteration. name: as the servers know it (`base` where there is none yet);
-    trained: False where there were too few examples and the agent kept what it had; loss_first, loss_last: mean of the first
-    and of the last tenth of the steps, in nats per token."""
+    """One role of one agent in one iteration."""
 
     role: Role
     agent: int
     iteration: int
     name: str
+    """As the servers know it; `base` where there is none yet."""
     trained: bool
+    """False where there were too few examples and the agent kept what it had."""
     examples: int
     steps: int
     loss_first: float | None
+    """Mean of the first tenth of the steps, in nats per token (dpo: per pair)."""
     loss_last: float | None
+    """The same of the last tenth."""
 
 
 class StoredFile(Record, frozen=True):
-    """One object of a commit: its name below the commit's prefix, bytes and hex sha256."""
+    """One object of a commit."""
 
     name: str
+    """Below the commit's prefix."""
     size: int
+    """Bytes."""
     sha256: str
+    """In hex."""
 
 
 class Commit(Formatted, frozen=True):
@@ -232,7 +253,9 @@ class Commit(Formatted, frozen=True):
     prefix: str
     files: tuple[StoredFile, ...]
     parents: tuple[str, ...]
+    """Prefixes of the commits that it was made from."""
     meta: dict[str, Any]
+    """What its publisher says of it."""
 
     def has(self, name: str) -> bool:
         """Tells whether the commit has a file of that name."""
@@ -263,7 +286,7 @@ def decode(data: bytes, kind: type[T], where: str) -> T:
     """Reads a record of that kind; BadInput naming `where` if the JSON has another shape or format."""
     try:
         if issubclass(kind, Formatted):
-            check_format(msgspec.json.decode(data, type=_Head).format, where)
+            _check_format(msgspec.json.decode(data, type=_Head).format, where)
         return msgspec.json.decode(data, type=kind)
     except msgspec.DecodeError as error:  # ValidationError is one
         raise BadInput(f"{where}: not a {kind.__name__} record: {error}") from None
@@ -275,7 +298,7 @@ class _Head(msgspec.Struct):
     format: int = 0
 
 
-def check_format(number: int, where: str) -> None:
+def _check_format(number: int, where: str) -> None:
     """Raises BadInput unless this release reads that format. 0: the file names none."""
     if number == 0:
         raise BadInput(f"{where}: made before formats had numbers, by maft 0.1 or older; use another name or prefix for this run")

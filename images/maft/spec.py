@@ -225,12 +225,14 @@ MUTABLE = tuple(name for name in RunSpec.__struct_encode_fields__ if name not in
 
 
 class Compared(Section, frozen=True, kw_only=True):
-    """One finished run of a comparison: the iteration whose held-out debate counts. run: its name in the group's namespace."""
+    """One finished run of a comparison."""
 
     method: str
     seed: int
     run: str
+    """Its name in the group's namespace."""
     iteration: int
+    """Whose held-out debate counts."""
 
 
 def immutable_spec_json(spec: Spec) -> str:

@@ -21,27 +21,32 @@ class Score(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ProbeScore(Score, frozen=True):
-    """How often the majority was right on the probe questions, and how many there were."""
+    """How often the majority was right on the probe questions."""
 
     questions: int
+    """How many there were."""
 
 
 class Usage(msgspec.Struct, frozen=True, rename="camel"):
-    """What a stage asked of the servers: requests, tokens read and tokens written."""
+    """What a stage asked of the servers."""
 
     calls: int
+    """Requests."""
     prompt_tokens: int
+    """Tokens read."""
     completion_tokens: int
+    """Tokens written."""
 
 
 class ProgramSummary(Numbers, frozen=True, kw_only=True, tag_field="program"):
-    """Any program's. version: of the release that wrote it."""
+    """Any program's."""
 
     version: str = ""
+    """Of the release that wrote it."""
 
 
 class PrepareSummary(ProgramSummary, frozen=True, kw_only=True, tag="prepare"):
-    """Questions drawn: for training, held out, for the probe."""
+    """Questions drawn, by what they are for."""
 
     train: int
     held_out: int
@@ -65,83 +70,107 @@ class DebateSummary(ProgramSummary, frozen=True, kw_only=True, tag="debate"):
 
 
 class AdapterSummary(Numbers, frozen=True, kw_only=True):
-    """One adapter. loss_first, loss_last: mean of the first and the last tenth of the steps, nats per token; None: not trained."""
+    """One adapter."""
 
     role: str
     agent: int
     name: str
+    """As the servers know it."""
     examples: int
     steps: int
     loss_first: float | None = None
+    """Mean of the first tenth of the steps, in nats per token (dpo: per pair); None: not trained."""
     loss_last: float | None = None
+    """The same of the last tenth."""
 
 
 class TrainSummary(ProgramSummary, frozen=True, kw_only=True, tag="train"):
-    """Adapters made. kept: of agents with too few examples, which keep what they had."""
+    """Adapters made."""
 
     adapters: tuple[AdapterSummary, ...]
+    """Of many the first ones."""
     trained: int
     kept: int = 0
+    """Of agents with too few examples, which keep what they had."""
 
 
 class EvaluateSummary(ProgramSummary, frozen=True, kw_only=True, tag="evaluate"):
-    """The held-out debate: accuracy of one first answer, of the majority of first answers, of the debate; share of agents behind
-    the final majority; answers that the debate mended and spoilt; answers that did not parse."""
+    """The held-out debate."""
 
     questions: int
     agents: int
     rounds: int
     answer: Score
+    """Accuracy of one first answer."""
     majority: Score
+    """Accuracy of the majority of first answers."""
     debate: Score
+    """Accuracy of the majority of last answers."""
     consensus: Score
+    """Share of agents behind the final majority."""
     wrong_to_right: int
+    """Answers that the debate mended."""
     right_to_wrong: int
+    """Answers that the debate spoilt."""
     unparsed: int
+    """Answers that did not parse."""
     usage: Usage
 
 
 class DiversitySummary(ProgramSummary, frozen=True, kw_only=True, tag="diversity"):
-    """How far the agents are from each other: nll, kl in nats per token, entropy in bits, dissimilarity as 1 - cosine."""
+    """How far the agents are from each other."""
 
     questions: int
     nll: float
+    """Of an agent's answers under the others' models, in nats per token."""
     kl: float
+    """Between two agents, in nats per token."""
     distinct: float
+    """Different first answers to a question."""
     entropy: float
+    """Of the first answers to a question, in bits."""
     dissimilarity: float | None = None
+    """1 - cosine of the embeddings of answers; None: not measured."""
 
 
 class ResultRow(Numbers, frozen=True, kw_only=True):
-    """A row of the paper's table. answer, consensus: None where the row is only a part of another one's debate."""
+    """A row of the paper's table."""
 
     name: str
     accuracy: Score
     answer: Score | None = None
+    """None, as the next one, where the row is only a part of another one's debate."""
     consensus: Score | None = None
 
 
 class ReportSummary(ProgramSummary, frozen=True, kw_only=True, tag="report"):
-    """The page's URL, the paper's table, and how many debates there are and stand in the page."""
+    """The page about a run."""
 
     report: str
+    """Its URL."""
     results: tuple[ResultRow, ...]
+    """The paper's table."""
     debates: int
     in_page: int
+    """Debates that stand in the page."""
 
 
 class CompareSummary(ProgramSummary, frozen=True, kw_only=True, tag="compare"):
-    """The table as text, the page's URL, and how many methods were compared."""
+    """The table of many methods."""
 
     table: str
+    """As text."""
     report: str
+    """The URL of its page."""
     methods: int
+    """How many were compared."""
 
 
 class Failure(ProgramSummary, frozen=True, kw_only=True, tag="failure"):
-    """Why a program ended without its output, in one line."""
+    """Why a program ended without its output."""
 
     error: str
+    """One line."""
 
 
 AnySummary = (

@@ -101,7 +101,7 @@ def _compare_command(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from maft_operator.local.run import run as run_here
+    from maft_operator.local.run import run_locally
     from maft_operator.plan import compare
 
     group, store = _load(arguments)
@@ -110,18 +110,21 @@ def _compare(arguments: argparse.Namespace) -> int:
     compare.enough(group, arguments.precision)
     compared = compare.runs(files.load(arguments.file, arguments.set), compare.chosen(arguments.methods), arguments.seeds)
     graph = compare.graph(group, compared, store)
-    return asyncio.run(run_here(group, store, arguments.dir, Console(), serve=shlex.split(arguments.serve), graph=graph))
+    return asyncio.run(run_locally(group, store, arguments.dir, Console(), serve=shlex.split(arguments.serve), graph=graph))
 
 
 def _operator_command(parser: argparse.ArgumentParser) -> None:
-    take = os.environ.get
+    environment = os.environ.get
     parser.add_argument(
         "--namespace", action="append", default=[], help="serve this namespace only; may be repeated [all namespaces]"
     )
     parser.add_argument(
-        "--images", default=take("MAFT_IMAGES", "maft"), metavar="PREFIX", help="where the workload images are [MAFT_IMAGES, maft]"
+        "--images",
+        default=environment("MAFT_IMAGES", "maft"),
+        metavar="PREFIX",
+        help="where the workload images are [MAFT_IMAGES, maft]",
     )
-    parser.add_argument("--tag", default=take("MAFT_TAG", __version__), help=f"their tag [MAFT_TAG, {__version__}]")
+    parser.add_argument("--tag", default=environment("MAFT_TAG", __version__), help=f"their tag [MAFT_TAG, {__version__}]")
     parser.add_argument("--pull-policy", default="IfNotPresent", choices=("Always", "IfNotPresent", "Never"), help="of their pods")
     parser.add_argument("--no-leader-election", action="store_true", help="this is the only replica: do without the Lease")
     parser.add_argument("--lease-namespace", help="where the Lease lies [the pod's own namespace]")
@@ -140,10 +143,10 @@ def _operator_command(parser: argparse.ArgumentParser) -> None:
 
 
 def _operator(arguments: argparse.Namespace) -> int:
-    from maft_operator.cluster import app as operate
+    from maft_operator.cluster import app
     from maft_operator.cluster.manifests import Images
 
-    options = operate.Options(
+    options = app.Options(
         images=Images(
             arguments.images.rstrip("/"),
             arguments.tag,
@@ -152,7 +155,7 @@ def _operator(arguments: argparse.Namespace) -> int:
             scraped_from=tuple(arguments.scrape_namespace),
         ),
         namespaces=tuple(arguments.namespace),
-        own=arguments.lease_namespace or operate.own_namespace(),
+        own=arguments.lease_namespace or app.own_namespace(),
         lease=arguments.lease_name,
         elect=not arguments.no_leader_election,
         port=arguments.port,
@@ -160,7 +163,7 @@ def _operator(arguments: argparse.Namespace) -> int:
         verbose=arguments.verbose,
         metrics_auth=arguments.metrics_auth,
     )
-    return operate.operate(options)
+    return app.operate(options)
 
 
 def _load(arguments: argparse.Namespace) -> tuple[Run, str]:
@@ -169,10 +172,10 @@ def _load(arguments: argparse.Namespace) -> tuple[Run, str]:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from maft_operator.local.run import run as run_here
+    from maft_operator.local.run import run_locally
 
     run, store = _load(arguments)
-    return asyncio.run(run_here(run, store, arguments.dir, Console(), serve=shlex.split(arguments.serve)))
+    return asyncio.run(run_locally(run, store, arguments.dir, Console(), serve=shlex.split(arguments.serve)))
 
 
 def _plan(arguments: argparse.Namespace) -> int:

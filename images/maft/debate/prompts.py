@@ -14,10 +14,12 @@ MAX_OTHERS = 5  # answers that one summary sees, as in the authors' code
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """The turns of a debate. first: the template of the question; later: those of the turns after it."""
+    """The turns of a debate."""
 
     first: str
+    """The template of the question."""
     later: PromptsSpec
+    """Those of the turns after it."""
 
     def ask(self, question: str) -> str:
         """Fills the first user turn."""

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What all debates of one program share. contexts: tokens per server."""
+    """What all debates of one program share."""
 
     rules: Rules
     society: Society
@@ -31,7 +31,9 @@ class Setup:
     template: ChatTemplate
     checker: Checker
     contexts: Mapping[str, int]
-    judge: ThreadPoolExecutor  # one thread: comparing answers may block, the event loop may not
+    """Tokens, by server."""
+    judge: ThreadPoolExecutor
+    """Of one thread: comparing answers may block, the event loop may not."""
 
 
 class Question:

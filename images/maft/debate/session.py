@@ -30,9 +30,10 @@ EARLY = 20  # finished questions after which "no answer parses" ends the program
 
 @dataclass(frozen=True, slots=True)
 class Debated:
-    """Transcripts by the name of their file, and the seconds that they took."""
+    """A part of the questions, debated."""
 
     transcripts: Mapping[str, Sequence[Transcript]]
+    """By the name of their file."""
     seconds: float
 
 

@@ -53,11 +53,12 @@ def held_out_rules(spec: Spec, iteration: int) -> Rules:
 
 @dataclass(frozen=True, slots=True)
 class Society:
-    """generators[n] and critics[n]: the models of agent n; servers[n]: where they are served, beside the base model."""
+    """The agents: of each its models and its server."""
 
     generators: tuple[str, ...]
     critics: tuple[str, ...]
     servers: tuple[str, ...]
+    """servers[n]: where the models of agent n are served, beside the base model."""
 
     @property
     def size(self) -> int:

@@ -16,11 +16,14 @@ RawRow = Mapping[str, Any]  # as a file or the hub has it
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where rows are. source: a path, a URL, or a dataset of the hub; columns: of a row; section: of the spec that names it."""
+    """Where rows are."""
 
     source: str
+    """A path, a URL, or a dataset of the hub."""
     columns: tuple[str, ...]
+    """Of a row."""
     section: str
+    """Of the spec that names the source."""
 
     @property
     def field(self) -> str:

@@ -23,12 +23,14 @@ BATCHED = 16  # adapters in one batch at most
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """Where a server listens, how many adapters it serves at a time, and the folder where it keeps those that it fetched."""
+    """What a server is told beside its assignment."""
 
     host: str
     port: int
     adapters: int
+    """How many are asked for at a time."""
     folder: str
+    """Where it keeps those that it fetched."""
 
 
 def command(assignment: Assignment, listening: Listening) -> list[str]:

@@ -38,12 +38,14 @@ LEARNT = {  # by what an example is (datasets.Examples): what the card says it l
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One adapter to make: its data (Tokens, or Pairs for dpo), and what its role used before."""
+    """One adapter to make."""
 
     role: Role
     agent: int
     examples: tuple[Any, ...]
+    """Tokens, or Pairs for dpo."""
     previous: Adapter
+    """What the role used before."""
 
 
 def main(assignment: Assignment) -> TrainSummary:

@@ -21,7 +21,8 @@ class Pair:
 
     chosen: Tokens
     rejected: Tokens
-    reference_margin: float = 0.0  # how much likelier the reference finds the chosen one, in nats
+    reference_margin: float = 0.0
+    """How much likelier the reference finds the chosen one, in nats."""
 
     @property
     def ids(self) -> tuple[int, ...]:

@@ -48,10 +48,11 @@ class _Attempts:
 
 @dataclass(slots=True)
 class _Replica(_Attempts):
-    """One process of a server. answered: when it last did."""
+    """One process of a server."""
 
     ready: bool = False
     answered: float = 0.0
+    """When it last did."""
     exit_code: int = 0
 
 
@@ -190,8 +191,7 @@ class LocalBackend:
     async def _start_replica(self, server: Server, i: int, replica: _Replica, gpus: tuple[int, ...]) -> None:
         folder = self._folder / server.name
         where = (f"--host={HOST}", f"--port={replica.port}", f"--adapter-folder={folder / f'adapters-{i}'}")
-        command = plan.serve(server, *where)
-        line = [*self._serve, *command[2:]] if self._serve else [sys.executable, *command]
+        line = [*self._serve, *plan.serve_flags(server, *where)] if self._serve else [sys.executable, *plan.serve(server, *where)]
         replica.started = replica.answered = _now()
         replica.ready, replica.exit_code = False, 0
         replica.child = await start(line, {"MAFT_DIE_WITH_PARENT": "1", **_environment(gpus)}, folder / f"log-{i}.txt")

@@ -29,7 +29,7 @@ LOOK = 0.5  # seconds between two steps
 INTERRUPTED = 130
 
 
-async def run(
+async def run_locally(
     run: Run, store: str, folder: Path, console: Console, *, serve: Sequence[str] = (), graph: Graph | None = None
 ) -> int:
     """Runs to the end. Exit code 0: complete; 2: failed, with the reason printed; 130: interrupted, to be resumed.
@@ -42,15 +42,15 @@ async def run(
     started, stop = time.monotonic(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    with _alone(local, run, store):
-        if graph.tasks[-1].kind == "compare":  # the table is made anew: other methods or seeds may be asked for than before
-            (local / graph.tasks[-1].name / "summary.json").unlink(missing_ok=True)
+    with _exclusive(local, run, store):
+        if graph.last.kind == "compare":  # the table is made anew: other methods or seeds may be asked for than before
+            (local / graph.last.name / "summary.json").unlink(missing_ok=True)
         async with LocalBackend(local, slots, serve) as backend:
             memory, display = PeakMemory(), Display(console, graph)
             with display.progress if console.is_terminal else contextlib.nullcontext():
                 end = await _loop(backend, graph, display, stop, memory)
-            last = backend.summary(graph.tasks[-1].name)  # of the report, or of the table of a comparison
-        return _ending(end, last, console, time.monotonic() - started, memory.peak)
+            result = backend.summary(graph.last.name)
+        return _ending(end, result, console, time.monotonic() - started, memory.peak)
 
 
 async def _loop(backend: LocalBackend, graph: Graph, display: Display, stop: asyncio.Event, memory: "PeakMemory") -> Step | None:
@@ -62,7 +62,7 @@ async def _loop(backend: LocalBackend, graph: Graph, display: Display, stop: asy
         if decided.phase in ("Complete", "Failed"):
             return decided
         if looks % 4 == 0:
-            await asyncio.to_thread(memory.look)
+            await asyncio.to_thread(memory.sample)
         looks += 1
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), LOOK)
@@ -78,25 +78,25 @@ async def _show(backend: LocalBackend, graph: Graph, display: Display, observed:
     display.update(observed, done, {name: backend.summary(name) for name in finished})
 
 
-def _ending(end: Step | None, last: AnySummary | None, console: Console, seconds: float, peak: int) -> int:
+def _ending(end: Step | None, result: AnySummary | None, console: Console, seconds: float, peak: int) -> int:
     if end is None:
         console.print("Stopped. The same command goes on from what is committed.", highlight=False)
         return INTERRUPTED
     if end.phase == "Failed":
         console.print(f"error: {end.message}", highlight=False, markup=False, soft_wrap=True)
         return BAD_INPUT
-    if isinstance(last, CompareSummary):
-        console.print(last.table, highlight=False, markup=False, soft_wrap=True)
-    elif isinstance(last, ReportSummary):
-        console.print(results(last.results))
-    if isinstance(last, CompareSummary | ReportSummary):
-        console.print(f"Report: {last.report}", highlight=False, soft_wrap=True)
+    if isinstance(result, CompareSummary):
+        console.print(result.table, highlight=False, markup=False, soft_wrap=True)
+    elif isinstance(result, ReportSummary):
+        console.print(results(result.results))
+    if isinstance(result, CompareSummary | ReportSummary):
+        console.print(f"Report: {result.report}", highlight=False, soft_wrap=True)
     console.print(f"Took {int(seconds) // 60}:{int(seconds) % 60:02d} min, peak memory {peak / 2**30:.1f} GiB.", highlight=False)
     return 0
 
 
 @contextlib.contextmanager
-def _alone(local: Path, run: Run, store: str) -> Iterator[None]:
+def _exclusive(local: Path, run: Run, store: str) -> Iterator[None]:
     """One `maft run` at a time for a run, and always the same spec and store: half-made things must stay comparable."""
     try:
         local.mkdir(parents=True, exist_ok=True)
@@ -142,7 +142,7 @@ class PeakMemory:
         self.peak = 0
         self._self = psutil.Process()
 
-    def look(self) -> None:
+    def sample(self) -> None:
         """Takes one sample."""
         total = 0
         for process in [self._self, *self._self.children(recursive=True)]:

@@ -48,7 +48,7 @@ def runs(resource: Mapping[str, Any], methods: Sequence[str], seeds: int) -> dic
 
 def graph(group: Run, compared: Mapping[tuple[str, int], Run], store: str) -> Graph:
     """Plans one set of questions, all runs in a row behind one server, and the table at the end."""
-    prepare = plan.graph(group, store).tasks[0]
+    prepare = plan.prepare(group, store)
     server = _server(group, compared.values(), store)
     tasks = [prepare]
     last: tuple[str, ...] = ()
@@ -70,8 +70,7 @@ def _table(group: Run, compared: Mapping[tuple[str, int], Run], store: str, *, m
 
 def _chained(run: Run, store: str, group: Run, server: str, *, after: tuple[str, ...]) -> list[Task]:
     """The run's debates, trainings and evaluations, which start when what is before them has ended."""
-    prepare, *own = plan.graph(run, store).tasks
-    before = {prepare.name: after}  # the group's questions in place of its own
+    before = {plan.prepare(run, store).name: after}  # the group's questions in place of its own
     return [
         replace(
             task,
@@ -79,14 +78,14 @@ def _chained(run: Run, store: str, group: Run, server: str, *, after: tuple[str,
             servers=(server,) if task.servers else (),
             needs=tuple(dict.fromkeys(name for need in task.needs for name in before.get(need, (need,)))),
         )
-        for task in own
-        if task.kind != "report"
+        for task in plan.graph(run, store).tasks
+        if task.kind not in ("prepare", "report")
     ]
 
 
 def _server(group: Run, compared: Iterable[Run], store: str) -> Server:
     """As large as the most demanding run wants it."""
-    adapters = max(plan.graph(run, store).servers[0].adapters for run in compared)
+    adapters = max(server.adapters for run in compared for server in plan.graph(run, store).servers)
     return Server(f"{group.name}-server", group, store, adapters)
 
 

@@ -77,12 +77,17 @@ class Graph:
     suspended: bool = False
     """Nothing may run."""
 
+    @property
+    def last(self) -> Task:
+        """Returns the task that everything leads to: the report, or the table of a comparison."""
+        return self.tasks[-1]
+
 
 def graph(run: Run, store: str, *, suspended: bool = False) -> Graph:
     """Plans all tasks and servers of a run whose objects lie at `store`."""
     spec = run.spec
     servers = tuple(Server(name, run, store, _adapters(run)) for name in server_names(run))
-    tasks = [Task(task_name(run, 0, "prepare"), "prepare", run, store, 0)]
+    tasks = [prepare(run, store)]
     if _evaluated(spec, 0):
         tasks.append(_debate(run, store, "evaluate", 0))
     for iteration in range(1, spec.iterations + 1):
@@ -98,6 +103,11 @@ def graph(run: Run, store: str, *, suspended: bool = False) -> Graph:
 def task_name(run: Run, iteration: int, task: str) -> str:
     """Names a task by nothing but the resource, so that creating it twice is harmless."""
     return f"{run.name}-{iteration}-{task}"
+
+
+def prepare(run: Run, store: str) -> Task:
+    """Plans the task that draws the questions, which all others wait for."""
+    return Task(task_name(run, 0, "prepare"), "prepare", run, store, 0)
 
 
 def server_names(run: Run) -> tuple[str, ...]:
@@ -189,6 +199,10 @@ def command(task: Task, urls: Mapping[str, Iterable[str]], spec: str | None = No
 def serve(server: Server, *where: str, spec: str | None = None) -> Flags:
     """Writes the arguments after `python` that run a server. where: further flags, such as --port; spec: in place of the run's
     own."""
+    return ("-m", "maft.serve", *serve_flags(server, *where, spec=spec))
+
+
+def serve_flags(server: Server, *where: str, spec: str | None = None) -> Flags:
+    """Writes the flags alone, for a server that is started by another command."""
     text = immutable_spec_json(server.run.spec) if spec is None else spec
-    common = (f"--store={server.store}", f"--run={server.run.key}", f"--spec={text}", f"--adapters={server.adapters}")
-    return ("-m", "maft.serve", *common, *where)
+    return (f"--store={server.store}", f"--run={server.run.key}", f"--spec={text}", f"--adapters={server.adapters}", *where)

@@ -15,20 +15,24 @@ BAD_INPUT = 2  # exit code of a program that will fail again
 
 @dataclass(frozen=True, slots=True)
 class TaskState:
-    """What became of a task: its last attempt, how many failed, and what the last failure said."""
+    """What became of a task."""
 
     status: Literal["running", "succeeded", "failed"]
+    """Of its last attempt."""
     failures: int = 0
+    """Attempts that failed."""
     exit_code: int = 0
+    """Of the last one that did, as the next one."""
     message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
-    """A server that exists. failed: a replica ended or hung and has not been started again yet."""
+    """A server that exists."""
 
     ready: bool
     failed: bool = False
+    """A replica ended or hung and has not been started again yet."""
     failures: int = 0
     exit_code: int = 0
     message: str = ""

@@ -20,12 +20,15 @@ PAPER = Recipe()
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """text: its row in tables. change: the fields of the spec that it sets, from the spec. needs_rounds: it is about debate."""
+    """A variation of the spec."""
 
     text: str
+    """What it is called in tables."""
     change: Callable[[RunSpec], dict[str, Any]]
+    """The fields of the spec that it sets, from the spec."""
     recipe: Recipe = PAPER
     needs_rounds: bool = True
+    """It is about debate."""
 
 
 def _calls(spec: RunSpec) -> int:

@@ -16,11 +16,12 @@ ARGUMENT_BYTES = 128 * 1024 - 1  # of one argument of a process (Linux, MAX_ARG_
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One resource: where it lives, what it is called, what it wants. spec: with what its method changes (methods.py)."""
+    """One resource."""
 
     namespace: str
     name: str
     spec: RunSpec
+    """With what its method changes (methods.py)."""
 
     @property
     def key(self) -> str:
