@@ -6,14 +6,14 @@ transcripts give equal bytes.
 
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
 from maft import records
 from maft.answers import voting
-from maft.records import Commit, DatasetCounts, Example, Message, Role, Transcript, trained_roles
+from maft.records import Commit, DatasetCounts, Example, Message, Role, Transcript, Turn, trained_roles
 from maft.spec import Examples, Spec
 from maft.store import layout
 from maft.store.base import Store
@@ -31,6 +31,8 @@ SAME = "same"
 UNANIMOUS = "unanimous"
 REASONS = (NO_CONSENSUS, UNPARSED, OUTVOTED, STAYED_WRONG, ONE_ROUND, MIX, WRONG, SAME, UNANIMOUS)
 
+Lesson = Example | str  # what an agent learns from a debate, or the reason for which it is nothing
+
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
@@ -42,16 +44,12 @@ class Dataset:
 
 def generator_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Dataset:
     """Makes D_G[n]: the question and the first answer, where that answer equals the majority of the debate."""
-    kept: list[Example] = []
-    left_out: Counter[str] = Counter()
-    for transcript in transcripts:
-        first = transcript.turns[agent][0]
-        reason = _no_label(transcript, spec) or ("" if first.agrees else UNPARSED if first.parsed is None else OUTVOTED)
-        if reason:
-            left_out[reason] += 1
-        else:
-            kept.append(Example(transcript.problem.id, transcript.dialogue(agent, 1)))
-    return _dataset("generator", agent, kept, left_out)
+
+    def lesson(transcript: Transcript) -> Lesson:
+        reason = _no_label(transcript, spec) or _disagrees(transcript.turns[agent][0], OUTVOTED)
+        return reason or Example(transcript.problem.id, transcript.dialogue(agent, 1))
+
+    return _collected(agent, map(lesson, transcripts))
 
 
 def critic_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Dataset:
@@ -75,52 +73,50 @@ def critic_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Dat
 
 def last_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Dataset:
     """Makes the data of distillation: the question alone, and the last answer of the debate where it equals the majority."""
-    kept: list[Example] = []
-    left_out: Counter[str] = Counter()
-    for transcript in transcripts:
+
+    def lesson(transcript: Transcript) -> Lesson:
         last = transcript.turns[agent][-1]
-        reason = _no_label(transcript, spec) or ("" if last.agrees else UNPARSED if last.parsed is None else STAYED_WRONG)
-        if reason:
-            left_out[reason] += 1
-        else:
-            kept.append(_first(transcript, agent, last.call.text))
-    return _dataset("generator", agent, kept, left_out)
+        return _no_label(transcript, spec) or _disagrees(last, STAYED_WRONG) or _answered(transcript, agent, last.call.text)
+
+    return _collected(agent, map(lesson, transcripts))
 
 
 def hinted_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Dataset:
     """Makes the data of STaR (arXiv 2203.14465): the question alone, and the right answer, which may have been given after a
     hint. Reads labels."""
-    kept: list[Example] = []
-    left_out: Counter[str] = Counter()
-    for transcript in transcripts:
+
+    def lesson(transcript: Transcript) -> Lesson:
         right = next((turn for turn in transcript.turns[agent] if turn.right), None)
-        if right is None:
-            left_out[WRONG] += 1
-        else:
-            kept.append(_first(transcript, agent, right.call.text))
-    return _dataset("generator", agent, kept, left_out)
+        return _answered(transcript, agent, right.call.text) if right else WRONG
+
+    return _collected(agent, map(lesson, transcripts))
 
 
 def pair_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Dataset:
     """Makes preferences (MACA, arXiv 2509.15172): of the first answers to one question, one that equals the majority over one
     that does not. The agent's own answer is one side; the other is drawn from all agents' answers."""
-    kept: list[Example] = []
-    left_out: Counter[str] = Counter()
-    for transcript in transcripts:
+
+    def lesson(transcript: Transcript) -> Lesson:
         firsts = [turns[0] for turns in transcript.turns]
         own = firsts[agent]
         others = [turn.call.text for turn in firsts if turn.agrees != own.agrees]
-        reason = _no_label(transcript, spec) or ("" if others else UNANIMOUS)
-        if reason:
-            left_out[reason] += 1
-            continue
+        if reason := _no_label(transcript, spec) or ("" if others else UNANIMOUS):
+            return reason
         other = random.Random(f"{spec.seed}/{agent}/{transcript.problem.id}/pair").choice(others)
         chosen, rejected = (own.call.text, other) if own.agrees else (other, own.call.text)
-        kept.append(replace(_first(transcript, agent, chosen), rejected=rejected))
-    return _dataset("generator", agent, kept, left_out)
+        return replace(_answered(transcript, agent, chosen), rejected=rejected)
+
+    return _collected(agent, map(lesson, transcripts))
 
 
-def _first(transcript: Transcript, agent: int, answer: str) -> Example:
+def _collected(agent: int, lessons: Iterable[Lesson]) -> Dataset:
+    """A generator's dataset: the examples, and how often which reason left one out."""
+    several = list(lessons)
+    left_out = Counter(lesson for lesson in several if isinstance(lesson, str))
+    return _dataset("generator", agent, [lesson for lesson in several if isinstance(lesson, Example)], left_out)
+
+
+def _answered(transcript: Transcript, agent: int, answer: str) -> Example:
     """The question as it was first asked, with that answer."""
     question = transcript.dialogue(agent, 1)[0]
     return Example(transcript.problem.id, (question, Message("assistant", answer)))
@@ -145,11 +141,12 @@ def _no_label(transcript: Transcript, spec: Spec) -> str:
 
 def _no_lesson(transcript: Transcript, agent: int) -> str:
     turns = transcript.turns[agent]
-    if len(turns) < 2:
-        return ONE_ROUND
-    if turns[-1].agrees:
-        return ""
-    return UNPARSED if turns[-1].parsed is None else STAYED_WRONG
+    return ONE_ROUND if len(turns) < 2 else _disagrees(turns[-1], STAYED_WRONG)
+
+
+def _disagrees(turn: Turn, otherwise: str) -> str:
+    """Why the turn is not the majority's; `otherwise`: the reason where it parsed."""
+    return "" if turn.agrees else UNPARSED if turn.parsed is None else otherwise
 
 
 def _dataset(role: Role, agent: int, kept: Sequence[Example], left_out: Counter[str]) -> Dataset:
