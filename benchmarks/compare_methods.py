@@ -21,7 +21,7 @@ import page
 
 from maft import charts
 from maft.compare import table
-from maft.compare.table import MethodRow
+from maft.compare.table import MethodRow, Origin
 from maft_operator.spec.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
@@ -75,7 +75,7 @@ def markdown(kept: dict[str, Any]) -> str:
     gentle = table.cells(row(kept["gentle"]["rows"][0]))[1]
     footer = [
         table.EXPLAINED,
-        f"{found['origin']} {made_with}.",
+        f"{msgspec.convert(found['origin'], Origin).text()} {made_with}.",
         f"The comparison took {minutes(found['seconds'])}. The {len(alone)} methods one by one, each a run with its own "
         f"server, took {minutes(sum(alone.values()))} for one seed; for {found['seeds']} that is {minutes(apart)}. "
         f"Sharing the server, the questions and the base's answers saves {saved:.0f} %.",

@@ -54,7 +54,7 @@ def markdown(results: dict[str, list[dict[str, Any]]]) -> str:
         cells = " | ".join(f"{value:.1f}" for value in values)
         lines.append(f"| {name} | {cells} | {statistics.mean(values):.1f} ± {spread:.1f} |")
     last = [evaluations[-1] for evaluations in results.values()]
-    flips = ", ".join(f"{e['wrong_to_right']} / {e['right_to_wrong']}" for e in last)
+    flips = ", ".join(f"{e['wrongToRight']} / {e['rightToWrong']}" for e in last)
     return "\n".join(
         [*lines, "", f"{questions} held-out questions each; wrong→right / right→wrong flips of the last iteration: {flips}."]
     )

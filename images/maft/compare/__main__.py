@@ -9,9 +9,8 @@ from importlib import resources
 
 from maft import __version__, program, records
 from maft.compare.read import RunResult, read
-from maft.compare.table import EXPLAINED, WORDS, MethodRow, as_csv, grid, markdown, rows, text
+from maft.compare.table import EXPLAINED, WORDS, MethodRow, Origin, as_csv, grid, markdown, rows, text
 from maft.program import Assignment
-from maft.records import Record
 from maft.spec import FORMAT, Compared
 from maft.store import layout
 from maft.store.base import Store
@@ -39,30 +38,6 @@ def main(assignment: Assignment) -> CompareSummary:
     for name, content in outputs.items():
         store.write(prefix + name, content.encode())
     return CompareSummary(table=text(methods), report=f"{store.url}/{prefix}index.html", methods=len(methods))
-
-
-class Origin(Record, frozen=True, kw_only=True):
-    """What a table was made from and with."""
-
-    group: str
-    model: str
-    seeds: tuple[int, ...]
-    problems: dict[str, str]
-    """Hex sha256 of the files of questions."""
-    versions: dict[str, str]
-    """Of maft, and of the libraries that trained the adapters."""
-
-    def text(self) -> str:
-        """Writes the last lines below a table."""
-        hashes = ", ".join(f"{name} {sha256[:12]}" for name, sha256 in self.problems.items())
-        parts = [
-            ", ".join(f"{name} {number}" for name, number in sorted(self.versions.items())),
-            *([f"model {self.model}"] if self.model else []),
-            f"seeds {', '.join(map(str, self.seeds))}",
-            f"questions: {hashes or 'none'}",
-            f"group {self.group}",
-        ]
-        return "; ".join(parts) + "."
 
 
 def _origin(store: Store, group: str, compared: Sequence[Compared], results: Iterable[RunResult]) -> Origin:

@@ -43,6 +43,30 @@ EXPLAINED = (
 )
 
 
+class Origin(Record, frozen=True, kw_only=True):
+    """What a table was made from and with."""
+
+    group: str
+    model: str
+    seeds: tuple[int, ...]
+    problems: dict[str, str]
+    """Hex sha256 of the files of questions."""
+    versions: dict[str, str]
+    """Of maft, and of the libraries that trained the adapters."""
+
+    def text(self) -> str:
+        """Writes the last lines below a table."""
+        hashes = ", ".join(f"{name} {sha256[:12]}" for name, sha256 in self.problems.items())
+        parts = [
+            ", ".join(f"{name} {number}" for name, number in sorted(self.versions.items())),
+            *([f"model {self.model}"] if self.model else []),
+            f"seeds {', '.join(map(str, self.seeds))}",
+            f"questions: {hashes or 'none'}",
+            f"group {self.group}",
+        ]
+        return "; ".join(parts) + "."
+
+
 class MethodRow(Record, frozen=True):
     """A method over all seeds. Its p-values are of paired permutation tests over questions."""
 

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -56,12 +56,6 @@ class _Replica(_Attempts):
     exit_code: int = 0
 
 
-@dataclass(slots=True)
-class _Replicas:
-    server: Server
-    processes: list[_Replica] = field(default_factory=list)
-
-
 @dataclass(frozen=True, slots=True)
 class LocalSnapshot:
     """What runs here, and what finished before."""
@@ -78,7 +72,7 @@ class LocalBackend:
         self._slots = slots
         self._serve = tuple(serve)
         self._tasks: dict[str, _Attempts] = {}
-        self._servers: dict[str, _Replicas] = {}
+        self._servers: dict[str, list[_Replica]] = {}
         self._session: aiohttp.ClientSession | None = None
         self._watch: asyncio.Task[None] | None = None
 
@@ -113,10 +107,10 @@ class LocalBackend:
 
     async def delete(self, name: str) -> None:
         attempts = self._tasks.pop(name, None)
-        replicas = self._servers.pop(name, None)
-        children = [a.child for a in (attempts, *(replicas.processes if replicas else ())) if a and a.child]
+        replicas = self._servers.pop(name, [])
+        children = [a.child for a in (attempts, *replicas) if a and a.child]
         await asyncio.gather(*(child.stop() for child in children))
-        for holder in (name, *(f"{name}/{i}" for i in range(len(children)))):
+        for holder in (name, *(f"{name}/{i}" for i in range(len(replicas)))):
             self._slots.release(holder)
 
     # --- tasks ---
@@ -175,13 +169,13 @@ class LocalBackend:
 
     def urls(self, server: str) -> list[str]:
         """Lists where the replicas of a server listen."""
-        return [f"http://{HOST}:{r.port}" for r in self._servers[server].processes]
+        return [f"http://{HOST}:{r.port}" for r in self._servers[server]]
 
     async def _create_server(self, server: Server) -> None:
-        replicas = self._servers.setdefault(server.name, _Replicas(server))
-        while len(replicas.processes) < server.replicas:
-            replicas.processes.append(_Replica(free_port()))
-        for i, replica in enumerate(replicas.processes):
+        replicas = self._servers.setdefault(server.name, [])
+        while len(replicas) < server.replicas:
+            replicas.append(_Replica(free_port()))
+        for i, replica in enumerate(replicas):
             _note_end(replica)  # an end that the watch has not seen yet counts too
             down = replica.child is None or replica.child.exit_code is not None
             gpus = self._slots.acquire(f"{server.name}/{i}", server.gpus)
@@ -196,14 +190,13 @@ class LocalBackend:
         replica.ready, replica.exit_code = False, 0
         replica.child = await start(line, {"MAFT_DIE_WITH_PARENT": "1", **_environment(gpus)}, folder / f"log-{i}.txt")
 
-    def _server_state(self, replicas: _Replicas) -> ServerState:
+    def _server_state(self, replicas: Sequence[_Replica]) -> ServerState:
         """All replicas as one server: as bad as the worst, for good if one was told wrong things."""
-        processes = replicas.processes
-        worst = max(processes, key=lambda r: r.failures)
-        down = any(r.child is None or r.child.exit_code is not None for r in processes)
-        wrong_input = any(r.exit_code == BAD_INPUT for r in processes)
+        worst = max(replicas, key=lambda r: r.failures)
+        down = any(r.child is None or r.child.exit_code is not None for r in replicas)
+        wrong_input = any(r.exit_code == BAD_INPUT for r in replicas)
         return ServerState(
-            ready=all(r.ready for r in processes),
+            ready=all(r.ready for r in replicas),
             failed=down,
             failures=worst.failures,
             exit_code=BAD_INPUT if wrong_input else worst.exit_code,
@@ -213,7 +206,7 @@ class LocalBackend:
     async def _watch_servers(self) -> None:
         """Asks every replica how it is, once a second; ends those that hang."""
         while True:
-            replicas = [r for server in list(self._servers.values()) for r in server.processes]
+            replicas = [replica for several in list(self._servers.values()) for replica in several]
             await asyncio.gather(*(self._look_at(replica) for replica in replicas))
             await asyncio.sleep(1)
 

@@ -1,1 +1,1 @@
-"""Decisions: a run as a graph of tasks and servers, the next step in an observed world. Pure."""
+"""Decisions: a run as a graph of tasks and servers, the next step from what is observed. Pure."""

@@ -52,7 +52,7 @@ class Outcome(Generic[SeenT]):
 
 
 async def reconcile(backend: Backend[SeenT], graph: Graph) -> Outcome[SeenT]:
-    """Looks at the whole world and takes the next step in it. Deleting first: what goes may hold what comes next needs."""
+    """Looks at everything that exists and takes the next step. Deleting first: what goes may hold what comes next needs."""
     seen = await backend.observe()
     decided = step(graph, seen.observed)
     for name in decided.delete:
