@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from maft.errors import BadInput
-from maft.spec import FORMAT, DebateSpec
+from maft.spec import FORMAT, DebateSpec, format_fault
 from maft.summaries import Score, Usage
 
 T = TypeVar("T")
@@ -295,15 +295,13 @@ def decode(data: bytes, kind: type[T], where: str) -> T:
 class _Head(msgspec.Struct):
     """What comes before a look at the rest."""
 
-    format: int = 0
+    format: int | None = None
 
 
-def _check_format(number: int, where: str) -> None:
-    """Raises BadInput unless this release reads that format. 0: the file names none."""
-    if number == 0:
-        raise BadInput(f"{where}: made before formats had numbers, by maft 0.1 or older; use another name or prefix for this run")
-    if number != FORMAT:
-        raise BadInput(f"{where}: is of format {number}, this release reads {FORMAT}; use the release that made it, or a newer one")
+def _check_format(number: int | None, where: str) -> None:
+    if fault := format_fault(number):
+        remedy = "use another name or prefix for this run" if not number else "use the release that made it, or a newer one"
+        raise BadInput(f"{where}: {fault}; {remedy}")
 
 
 def encode_lines(records: Iterable[Any]) -> bytes:

@@ -241,6 +241,13 @@ def immutable_spec_json(spec: Spec) -> str:
     return msgspec.json.encode({key: value for key, value in whole.items() if key not in MUTABLE}).decode()
 
 
+def format_fault(number: object) -> str:
+    """Says why this release does not read files of that format; empty where it does. None or 0: the file names none."""
+    if not number:
+        return "made before formats had numbers, by maft 0.1 or older"
+    return "" if number == FORMAT else f"is of format {number}, this release reads {FORMAT}"
+
+
 def decode_spec(text: str | bytes) -> Spec:
     """Reads what `immutable_spec_json` wrote; msgspec.DecodeError names what is wrong with it."""
     return msgspec.json.decode(text, type=Spec)

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 from rich.console import Console
 
-from maft.spec import FORMAT, immutable_spec_json
+from maft.spec import FORMAT, format_fault, immutable_spec_json
 from maft.summaries import AnySummary, CompareSummary, ReportSummary
 from maft_operator.local import gpus
 from maft_operator.local.backend import LocalBackend
@@ -115,17 +115,11 @@ def _exclusive(local: Path, run: Run, store: str) -> Iterator[None]:
 def _same_as_before(path: Path, now: dict[str, Any]) -> None:
     if path.exists():
         before = json.loads(path.read_text())
-        if before.get("format") != FORMAT:
-            raise BadSpec(f"{path}: {_of_another_release(before.get('format'))}; set metadata.name=another for a run of its own")
+        if fault := format_fault(before.get("format")):
+            raise BadSpec(f"{path}: {fault}; set metadata.name=another for a run of its own")
         if different := _difference(before, now):
             raise BadSpec(f"{different}; a run keeps its spec: set metadata.name=another, or remove {path.parent.parent}")
     path.write_text(json.dumps(now, indent=1, sort_keys=True))
-
-
-def _of_another_release(number: object) -> str:
-    if number is None:
-        return "made before formats had numbers, by maft 0.1 or older"
-    return f"is of format {number}, this release reads {FORMAT}"
 
 
 def _difference(before: Any, now: Any, path: str = "") -> str:
