@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from maft.errors import BadInput
-from maft.spec import FORMAT
+from maft.spec import FORMAT, UNREADABLE, Head, foreign_format
 from maft.summaries import Score, Usage
 
 T = TypeVar("T")
@@ -254,24 +254,17 @@ def decode(data: bytes, kind: type[T], where: str) -> T:
     """The record of that kind; BadInput naming `where` if the JSON has another shape or format."""
     try:
         if issubclass(kind, Formatted):
-            check_format(msgspec.json.decode(data, type=_Head).format, where)
+            check_format(msgspec.json.decode(data, type=Head).format, where)
         return msgspec.json.decode(data, type=kind)
-    except msgspec.DecodeError as error:  # ValidationError is one
+    except UNREADABLE as error:
         raise BadInput(f"{where}: not a {kind.__name__} record: {error}") from None
-
-
-class _Head(msgspec.Struct):
-    """What comes before a look at the rest."""
-
-    format: int = 0
 
 
 def check_format(found: int, where: str) -> None:
     """BadInput unless this release reads that format. 0: the file names none."""
-    if found == 0:
-        raise BadInput(f"{where}: made before formats had numbers, by maft 0.1 or older; use another name or prefix for this run")
-    if found != FORMAT:
-        raise BadInput(f"{where}: is of format {found}, this release reads {FORMAT}; use the release that made it, or a newer one")
+    if foreign := foreign_format(found):
+        hint = "use the release that made it, or a newer one" if found else "use another name or prefix for this run"
+        raise BadInput(f"{where}: {foreign}; {hint}")
 
 
 def encode_lines(records: Iterable[Any]) -> bytes:
