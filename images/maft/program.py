@@ -63,9 +63,16 @@ class Assignment:
         return self.group or self.run
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with a command line: programs are started by a plan, seldom by hand."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; `maft plan FILE` shows the whole command line of every program\n")
+
+
 def parser(name: str, description: str, takes: Sequence[Takes] = ()) -> argparse.ArgumentParser:
     """The command line: where the run's objects lie, where the summary goes, where progress is read; and what the program takes."""
-    flags = argparse.ArgumentParser(
+    flags = _Parser(
         prog=f"python -m maft.{name}",
         description=description,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
