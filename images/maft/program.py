@@ -96,11 +96,11 @@ def _spec(flags: argparse.ArgumentParser) -> None:
 
 
 def _iteration(flags: argparse.ArgumentParser) -> None:
-    flags.add_argument("--iteration", type=int, required=True, help="l: whose output this is")
+    flags.add_argument("--iteration", type=int, required=True, help="the iteration that is worked on; 0: the untrained model")
 
 
 def _agents(flags: argparse.ArgumentParser) -> None:
-    flags.add_argument("--agent", type=int, action="append", required=True, help="n, from 0; repeat for several agents")
+    flags.add_argument("--agent", type=int, action="append", required=True, help="an agent's number, from 0; may be repeated")
 
 
 def _servers(flags: argparse.ArgumentParser) -> None:
@@ -108,7 +108,12 @@ def _servers(flags: argparse.ArgumentParser) -> None:
 
 
 def _group(flags: argparse.ArgumentParser) -> None:
-    flags.add_argument("--group", default="", metavar="NAMESPACE/NAME", help="of runs that are compared: it has what they share")
+    flags.add_argument(
+        "--group",
+        default="",
+        metavar="NAMESPACE/NAME",
+        help="the comparison that the run belongs to: its questions and the base's calls",
+    )
 
 
 def _compared(flags: argparse.ArgumentParser) -> None:
