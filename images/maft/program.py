@@ -69,9 +69,16 @@ class Assignment:
         return self.group or self.run
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with a command line: programs are started by a plan, seldom by hand."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; `maft plan FILE` shows the whole command line of every program\n")
+
+
 def parser(name: str, description: str, takes: Sequence[Takes] = ()) -> argparse.ArgumentParser:
     """The command line: where the run's objects lie, where the summary goes, where progress is read; and what the program takes."""
-    flags = argparse.ArgumentParser(
+    flags = _Parser(
         prog=f"python -m maft.{name}",
         description=description,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -93,11 +100,11 @@ def _spec(flags: argparse.ArgumentParser) -> None:
 
 
 def _iteration(flags: argparse.ArgumentParser) -> None:
-    flags.add_argument("--iteration", required=True, help="l: whose output this is")
+    flags.add_argument("--iteration", required=True, help="the iteration that is worked on; 0: the untrained model")
 
 
 def _agents(flags: argparse.ArgumentParser) -> None:
-    flags.add_argument("--agent", action="append", required=True, help="n, from 0; repeat for several agents")
+    flags.add_argument("--agent", action="append", required=True, help="an agent's number, from 0; may be repeated")
 
 
 def _servers(flags: argparse.ArgumentParser) -> None:
@@ -105,7 +112,12 @@ def _servers(flags: argparse.ArgumentParser) -> None:
 
 
 def _group(flags: argparse.ArgumentParser) -> None:
-    flags.add_argument("--group", default="", metavar="NAMESPACE/NAME", help="of runs that are compared: it has what they share")
+    flags.add_argument(
+        "--group",
+        default="",
+        metavar="NAMESPACE/NAME",
+        help="the comparison that the run belongs to: its questions and the base's calls",
+    )
 
 
 def _compared(flags: argparse.ArgumentParser) -> None:

@@ -220,9 +220,12 @@ def _report(arguments: argparse.Namespace) -> int:
     parts = url.rsplit("/", 2)
     if len(parts) < 3:
         raise BadSpec(f"RUN {arguments.run}: expected STORE/NAMESPACE/NAME, such as runs/default/arithmetic")
-    store = parts[0] + (f"?{options}" if options else "")
+    store = (parts[0] or "/") + (f"?{options}" if options else "")
     command = [sys.executable, "-m", "maft.report", "--store", store, "--run", f"{parts[1]}/{parts[2]}"]
-    return subprocess.run(command, check=False).returncode
+    code = subprocess.run(command, check=False).returncode
+    if code == 0:
+        print(f"report: {url}/report/index.html")
+    return code
 
 
 if __name__ == "__main__":

@@ -127,6 +127,7 @@ def test_the_report_can_be_made_again(whole):
     page.unlink()
     done = subprocess.run([*MAFT, "report", str(folder / "runs/default/test")], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+    assert done.stdout == f"report: {page}\n"
     assert page.read_text().startswith("<!DOCTYPE html>")
 
 

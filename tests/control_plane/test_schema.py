@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maft.spec import MUTABLE, Recipe, RunSpec, immutable_spec_json
+from maft.spec import MUTABLE, Recipe, RunSpec, TaskKind, immutable_spec_json
 from maft_operator.__main__ import described
 from maft_operator.plan.graph import command, graph
 from maft_operator.spec import schema
@@ -269,11 +269,12 @@ def refused(given_: Mapping[str, Any]) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("kind", "answers"),
-    [("arithmetic", "number"), ("gsm8k", "number"), ("math", "math"), ("mmlu", "choice"), ("jsonl", "number")],
-)
-def test_each_kind_of_task_has_its_kind_of_answer(kind: str, answers: str) -> None:
+ANSWERS = {"arithmetic": "number", "jsonl": "number", "gsm8k": "number", "math": "math", "mmlu": "choice"}
+
+
+@pytest.mark.parametrize("kind", get_args(TaskKind))
+def test_each_kind_of_task_has_its_kind_of_answer(kind: str) -> None:
+    answers = ANSWERS[kind]
     more = {"source": "q.jsonl"} if kind == "jsonl" else {}
     assert parse(at("task", {"kind": kind, **more})).spec.task.answer_kind == answers
     assert parse(at("task", {"kind": kind, **more, "answer": answers})).spec.task.answer_kind == answers

@@ -39,6 +39,16 @@ def started(folder: Path, name: str, *flags: str) -> subprocess.CompletedProcess
     )
 
 
+@pytest.mark.parametrize("flags", [[], ["--store=/s", "--run=ns/run"], ["--store=/s", "--run=ns/run", "--iteration=one"]])
+def test_a_command_line_that_lacks_something_is_refused_in_one_line(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        program.parser("train", "", takes=("spec", "iteration")).parse_args(flags)
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert said.startswith("error: ") and said.count("\n") == 1
+    assert "`maft plan FILE`" in said
+
+
 @pytest.mark.programs
 @pytest.mark.parametrize("name", PROGRAMS)
 @pytest.mark.parametrize(("flags", "says"), [([], "missing"), (["--spec={}"], "Object missing required field")])
