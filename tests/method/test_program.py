@@ -39,7 +39,7 @@ def started(folder: Path, name: str, *flags: str) -> subprocess.CompletedProcess
     )
 
 
-@pytest.mark.parametrize("flags", [[], ["--store=/s", "--run=ns/run"], ["--store=/s", "--run=ns/run", "--iteration=one"]])
+@pytest.mark.parametrize("flags", [[], ["--store=/s", "--run=ns/run"], ["--store=/s", "--run=ns/run", "--iteration=1", "--odd"]])
 def test_a_command_line_that_lacks_something_is_refused_in_one_line(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         program.parser("train", "", takes=("spec", "iteration")).parse_args(flags)
