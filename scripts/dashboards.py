@@ -15,15 +15,14 @@ from grafana_foundation_sdk.models import common as styles
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
+from maft_operator.cluster import reasons
+
 FOLDER = Path(__file__).parents[1] / "charts" / "maft" / "dashboards"
 SOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 RUNS = 'namespace=~"$namespace", run=~"$run"'
 PODS = 'namespace=~"$namespace", maft_dev_run=~"$run"'
 OWN = 'namespace=~"$namespace"'
-# Reasons of reasons.py for which a run waits until somebody changes something.
-WAITING = (
-    "Unschedulable|QuotaExceeded|ImagePullFailed|SecretMissing|SecretKeyMissing|VolumeMissing|PodRefused|OperatorForbidden|Queued"
-)
+WAITING = "|".join(reason.name for reason in reasons.WAITING)
 ENDED = "Complete|Failed|Suspended|Rejected"
 GREEN, YELLOW, RED, BLUE = "green", "yellow", "red", "blue"
 

@@ -1,4 +1,4 @@
-"""Writes the table of methods into docs/methods.md: what each sets is read from what maft_operator/methods.py does to a spec."""
+"""Writes the table of methods into docs/methods.md: what each sets is what maft_operator/spec/methods.py does to a spec."""
 
 from collections.abc import Iterator
 from pathlib import Path

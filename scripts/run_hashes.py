@@ -52,4 +52,6 @@ def _snake(value: Any) -> Any:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2 or not (Path(sys.argv[1]) / "iterations").is_dir():
+        sys.exit("usage: python scripts/run_hashes.py FOLDER/NAMESPACE/NAME, the folder of a run that has begun")
     main(Path(sys.argv[1]))

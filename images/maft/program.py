@@ -7,6 +7,7 @@ everything is typed.
 
 import argparse
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -20,13 +21,18 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_serv
 
 from maft import __version__
 from maft.errors import BadInput, one_line
-from maft.spec import Compared, Spec, decode_spec
+from maft.spec import UNREADABLE, Compared, Spec, decode_spec
 from maft.store.base import Store
 from maft.store.urls import open_store
 from maft.summaries import Failure, ProgramSummary, encode_summary
 
 Takes = Literal["spec", "iteration", "agents", "servers", "group", "compared"]
 ERROR_BYTES = 2000  # of a message in a summary
+MOST = 999  # iterations and agents: names of adapters have three digits for each
+PORTS = 65535
+_KEY = re.compile(r"[A-Za-z0-9][\w.-]{0,252}/[A-Za-z0-9][\w.-]{0,252}", re.ASCII)
+_DIGITS = re.compile(r"[0-9]{1,9}")
+_URL = re.compile(r"https?://[!-~]+", re.IGNORECASE)  # no space, no control character, and names of hosts in ASCII
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +69,17 @@ class Assignment:
         return self.group or self.run
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with a command line: programs are started by a plan, seldom by hand."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; `maft plan FILE` shows the whole command line of every program\n")
+
+
 def parser(name: str, description: str, takes: Sequence[Takes] = ()) -> argparse.ArgumentParser:
     """Makes the command line: where the run's objects lie, where the summary goes, where progress is read; and what the program
     takes."""
-    flags = argparse.ArgumentParser(
+    flags = _Parser(
         prog=f"python -m maft.{name}",
         description=description,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -78,9 +91,7 @@ def parser(name: str, description: str, takes: Sequence[Takes] = ()) -> argparse
         _ADD[taken](flags)
     environment = os.environ.get
     flags.add_argument("--summary", default=environment("MAFT_SUMMARY"), help="file for the JSON summary [MAFT_SUMMARY]")
-    flags.add_argument(
-        "--metrics-port", type=int, default=int(environment("MAFT_METRICS_PORT", "0")), help="0: no metrics [MAFT_METRICS_PORT]"
-    )
+    flags.add_argument("--metrics-port", default=environment("MAFT_METRICS_PORT", "0"), help="0: no metrics [MAFT_METRICS_PORT]")
     flags.add_argument("--metrics-host", default=environment("MAFT_METRICS_HOST", ""), help="empty: all [MAFT_METRICS_HOST]")
     return flags
 
@@ -90,11 +101,11 @@ def _spec(flags: argparse.ArgumentParser) -> None:
 
 
 def _iteration(flags: argparse.ArgumentParser) -> None:
-    flags.add_argument("--iteration", type=int, required=True, help="l: whose output this is")
+    flags.add_argument("--iteration", required=True, help="the iteration that is worked on; 0: the untrained model")
 
 
 def _agents(flags: argparse.ArgumentParser) -> None:
-    flags.add_argument("--agent", type=int, action="append", required=True, help="n, from 0; repeat for several agents")
+    flags.add_argument("--agent", action="append", required=True, help="an agent's number, from 0; may be repeated")
 
 
 def _servers(flags: argparse.ArgumentParser) -> None:
@@ -102,7 +113,12 @@ def _servers(flags: argparse.ArgumentParser) -> None:
 
 
 def _group(flags: argparse.ArgumentParser) -> None:
-    flags.add_argument("--group", default="", metavar="NAMESPACE/NAME", help="of runs that are compared: it has what they share")
+    flags.add_argument(
+        "--group",
+        default="",
+        metavar="NAMESPACE/NAME",
+        help="the comparison that the run belongs to: its questions and the base's calls",
+    )
 
 
 def _compared(flags: argparse.ArgumentParser) -> None:
@@ -126,15 +142,28 @@ def decode(arguments: argparse.Namespace) -> Assignment:
     given = vars(arguments)
     return Assignment(
         store=open_store(arguments.store),
-        run=arguments.run,
+        run=_key("--run", arguments.run),
         given_spec=_decoded_spec(given["spec"]) if "spec" in given else None,
-        iteration=given.get("iteration", 0),
-        agents=tuple(given.get("agent", ())),
+        iteration=number("--iteration", given.get("iteration", "0"), most=MOST),
+        agents=tuple(number("--agent", agent, most=MOST) for agent in given.get("agent", ())),
         servers=parse_servers(given.get("server", ())),
-        group=given.get("group", ""),
+        group=_key("--group", given["group"]) if given.get("group") else "",
         compared=_decoded_compared(given["compared"]) if "compared" in given else (),
-        metrics=(arguments.metrics_host, arguments.metrics_port),
+        metrics=(arguments.metrics_host, number("--metrics-port", arguments.metrics_port, most=PORTS)),
     )
+
+
+def _key(flag: str, text: str) -> str:
+    if not _KEY.fullmatch(text):
+        raise BadInput(f"{flag} {text!r}: expected NAMESPACE/NAME, such as default/arithmetic")
+    return text
+
+
+def number(flag: str, text: str, *, least: int = 0, most: int) -> int:
+    """Reads the whole number that a flag gives; BadInput for another one, or for none."""
+    if not _DIGITS.fullmatch(text) or not least <= int(text) <= most:
+        raise BadInput(f"{flag} {text!r}: expected a whole number from {least} to {most}")
+    return int(text)
 
 
 def _decoded_spec(text: str | None) -> Spec:
@@ -142,14 +171,14 @@ def _decoded_spec(text: str | None) -> Spec:
         raise BadInput("--spec: missing; `maft plan FILE` shows the spec and the whole command line of every program")
     try:
         return decode_spec(text)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise BadInput(f"--spec: {error}; `maft plan FILE` shows what is expected") from None
 
 
 def _decoded_compared(text: str) -> tuple[Compared, ...]:
     try:
         return msgspec.json.decode(text, type=tuple[Compared, ...])
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise BadInput(f"--compared: {error}; `maft compare FILE` makes it") from None
 
 
@@ -158,10 +187,18 @@ def parse_servers(flags: Sequence[str]) -> dict[str, list[str]]:
     table: dict[str, list[str]] = {}
     for flag in flags:
         name, equals, url = flag.partition("=")
-        if not equals or urlsplit(url).scheme not in ("http", "https"):
+        if not (name and equals and _is_address(url)):
             raise BadInput(f"--server {flag}: expected NAME=http://HOST:PORT")
         table.setdefault(name, []).append(url)
     return table
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(_URL.fullmatch(url) and parts.hostname and (parts.port is None or parts.port))
+    except ValueError:  # brackets without an end, a port that is none
+        return False
 
 
 class Progress:

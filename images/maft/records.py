@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from maft.errors import BadInput
-from maft.spec import FORMAT, DebateSpec, format_fault
+from maft.spec import FORMAT, UNREADABLE, DebateSpec, Head, foreign_format
 from maft.summaries import Score, Usage
 
 T = TypeVar("T")
@@ -286,22 +286,16 @@ def decode(data: bytes, kind: type[T], where: str) -> T:
     """Reads a record of that kind; BadInput naming `where` if the JSON has another shape or format."""
     try:
         if issubclass(kind, Formatted):
-            _check_format(msgspec.json.decode(data, type=_Head).format, where)
+            _check_format(msgspec.json.decode(data, type=Head).format, where)
         return msgspec.json.decode(data, type=kind)
-    except msgspec.DecodeError as error:  # ValidationError is one
+    except UNREADABLE as error:
         raise BadInput(f"{where}: not a {kind.__name__} record: {error}") from None
 
 
-class _Head(msgspec.Struct):
-    """What comes before a look at the rest."""
-
-    format: int | None = None
-
-
-def _check_format(number: int | None, where: str) -> None:
-    if fault := format_fault(number):
-        remedy = "use another name or prefix for this run" if not number else "use the release that made it, or a newer one"
-        raise BadInput(f"{where}: {fault}; {remedy}")
+def _check_format(number: int, where: str) -> None:
+    if foreign := foreign_format(number):
+        hint = "use the release that made it, or a newer one" if number else "use another name or prefix for this run"
+        raise BadInput(f"{where}: {foreign}; {hint}")
 
 
 def encode_lines(records: Iterable[Any]) -> bytes:

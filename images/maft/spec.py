@@ -9,6 +9,8 @@ from typing import Any, Literal
 import msgspec
 
 FORMAT = 1  # of run.json, commits and transcripts; docs/formats.md says what raises it
+# What decoding raises for JSON of somebody else: another shape or none at all, bytes that are no UTF-8, nesting without an end.
+UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 AnswerKind = Literal["number", "choice", "text", "math"]
 Examples = Literal["first", "last", "hinted", "pairs"]
 TaskKind = Literal["arithmetic", "jsonl", "gsm8k", "math", "mmlu"]
@@ -235,19 +237,25 @@ class Compared(Section, frozen=True, kw_only=True):
     """Whose held-out debate counts."""
 
 
+class Head(msgspec.Struct, frozen=True):
+    """What is read of a file before anything else. format: 0 where it names none."""
+
+    format: int = 0
+
+
+def foreign_format(number: int) -> str:
+    """Says what release a file of that format is of; nothing where this one reads it."""
+    if number == 0:
+        return "made before formats had numbers, by maft 0.1 or older"
+    return "" if number == FORMAT else f"is of format {number}, this release reads {FORMAT}"
+
+
 def immutable_spec_json(spec: Spec) -> str:
     """Writes what stays the same during a run, defaults filled in, as one line of JSON."""
     whole: dict[str, Any] = msgspec.to_builtins(spec)
     return msgspec.json.encode({key: value for key, value in whole.items() if key not in MUTABLE}).decode()
 
 
-def format_fault(number: object) -> str:
-    """Says why this release does not read files of that format; empty where it does. None or 0: the file names none."""
-    if not number:
-        return "made before formats had numbers, by maft 0.1 or older"
-    return "" if number == FORMAT else f"is of format {number}, this release reads {FORMAT}"
-
-
 def decode_spec(text: str | bytes) -> Spec:
-    """Reads what `immutable_spec_json` wrote; msgspec.DecodeError names what is wrong with it."""
+    """Reads what `immutable_spec_json` wrote; one of UNREADABLE names what is wrong with it."""
     return msgspec.json.decode(text, type=Spec)

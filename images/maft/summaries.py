@@ -4,6 +4,9 @@ One JSON object of at most 4 KiB (`LIMIT`): on a cluster it is the container's t
 numbers: means are fractions, not percent. The field `program` tells whose it is.
 """
 
+from collections.abc import Iterable
+from typing import TypeVar
+
 import msgspec
 
 LIMIT = 4096  # bytes that the kubelet keeps of a termination message
@@ -178,6 +181,18 @@ AnySummary = (
 )
 
 
+ROOM = 100  # bytes for the version, which is set last
+SummaryT = TypeVar("SummaryT", bound=ProgramSummary)
+
+
+def first_that_fits(summaries: Iterable[SummaryT]) -> SummaryT:
+    """Chooses among summaries that say less and less; the last one where none fits."""
+    for summary in summaries:
+        if len(msgspec.json.encode(summary)) <= LIMIT - ROOM:
+            break
+    return summary
+
+
 def encode_summary(summary: ProgramSummary) -> bytes:
     """Writes the summary as one JSON object; ValueError if it is longer than a termination message."""
     data = msgspec.json.encode(summary)
@@ -190,6 +205,6 @@ def decode_summary(data: bytes | str) -> AnySummary | None:
     """Reads a summary; None for what is none of this release's, such as the log of a program that was killed."""
     try:
         summary: AnySummary = msgspec.json.decode(data, type=AnySummary)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeError, RecursionError):  # anybody may write there: no UTF-8, nesting without an end
         return None
     return summary

@@ -18,7 +18,7 @@ from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Graph
 from maft_operator.plan.step import BAD_INPUT
 from maft_operator.spec import files
-from maft_operator.spec.parse import Run, parse, store_url
+from maft_operator.spec.parse import ARGUMENT_BYTES, Run, parse, store_url
 from maft_operator.spec.schema import BadSpec
 
 
@@ -191,7 +191,9 @@ def described(run: Run, graph: Graph) -> str:
     """Writes the whole plan as a shell takes it: the spec once, then a line for each server and task; equal resources give equal
     text."""
     names = ", ".join(f"{s.name} × {s.replicas}" for s in graph.servers)
-    spec = msgspec.json.format(immutable_spec_json(run.spec), indent=1)
+    spec = immutable_spec_json(run.spec)
+    indented = msgspec.json.format(spec, indent=1)
+    spec = indented if len(indented.encode()) <= ARGUMENT_BYTES else spec
     urls = {s.name: [f"http://{s.name}:{plan.PORT}"] for s in graph.servers}
     lines = [f"# {run.key}: {len(graph.tasks)} tasks; servers {names} (lifetime {run.spec.inference.lifetime})"]
     lines += [f"{SHELL_VARIABLE}={shlex.quote(spec)}", ""]
@@ -222,9 +224,12 @@ def _report(arguments: argparse.Namespace) -> int:
     parts = url.rsplit("/", 2)
     if len(parts) < 3:
         raise BadSpec(f"RUN {arguments.run}: expected STORE/NAMESPACE/NAME, such as runs/default/arithmetic")
-    store = parts[0] + (f"?{options}" if options else "")
+    store = (parts[0] or "/") + (f"?{options}" if options else "")
     command = [sys.executable, "-m", "maft.report", "--store", store, "--run", f"{parts[1]}/{parts[2]}"]
-    return subprocess.run(command, check=False).returncode
+    code = subprocess.run(command, check=False).returncode
+    if code == 0:
+        print(f"report: {url}/report/index.html")
+    return code
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from helm import CHART, PROMETHEUS, ROOT, Json, call, rendered, run
 
+from maft_operator import __version__
 from maft_operator.cluster import manifests, rbac
 
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -169,7 +170,7 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         {"images": {"prefix": "r.io/x", "tag": "7", "pullPolicy": "Never"}}, (),
         lambda o: {"--images=r.io/x", "--tag=7", "--pull-policy=Never"} <= set(o.args),
     ),
-    "tag": ({}, (), lambda o: o.container["image"] == "maft/operator:0.2.0" and "--tag=0.1.0" in o.args),
+    "tag": ({}, (), lambda o: o.container["image"] == f"maft/operator:{__version__}" and f"--tag={__version__}" in o.args),
     "pull secrets": (
         {"imagePullSecrets": [{"name": "p"}]}, (),
         lambda o: o.pod["spec"]["imagePullSecrets"] == o.test["spec"]["imagePullSecrets"] == [{"name": "p"}],

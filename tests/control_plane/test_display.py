@@ -6,9 +6,11 @@ import pytest
 from conftest import resource
 from rich.console import Console
 
+from maft.summaries import ReportSummary
 from maft_operator.local.display import Display
+from maft_operator.local.run import _ending
 from maft_operator.plan import graph as plan
-from maft_operator.plan.step import Observed, ServerState, TaskState
+from maft_operator.plan.step import Observed, ServerState, Step, TaskState
 from maft_operator.spec import parse as api
 
 
@@ -31,6 +33,14 @@ def test_a_failure_is_said_once_also_where_the_next_look_finds_it_running_again(
     text = shown(graph, again, again)
     assert text.count(f"✗ {server} failed (1): killed") == 1
     assert text.count(f"✗ {task} failed (1): out of luck") == 1
+
+
+@pytest.mark.parametrize("place", ["s3://bucket/[/b]/ns/run/report/index.html", "s3://bucket/[red]x/ns/run/report/index.html"])
+def test_an_address_is_no_markup(place):
+    console = Console(file=(out := StringIO()), width=200)
+    last = ReportSummary(report=place, results=(), debates=1, in_page=1)
+    assert _ending(Step((), (), "Complete"), last, console, 1.0, 0) == 0
+    assert f"Report: {place}\n" in out.getvalue()
 
 
 def test_each_failure_is_said(graph):

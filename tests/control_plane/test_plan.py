@@ -660,7 +660,7 @@ def test_every_server_gets_exactly_what_the_spec_says(name: str, monkeypatch: py
         given = program.decode(known)
         assert (given.store.url, given.run, given.spec) == ("file:///store", one.key, fixed(one))
         roles = (2 if spec.debate.critics else 1) * (spec.agents if spec.inference.topology == "Shared" else 1)
-        assert (known.host, known.port, known.adapter_folder, known.adapters) == ("127.0.0.1", 81, "/a", roles)
+        assert serve.listens(known) == serve.Listening("127.0.0.1", 81, roles, "/a")
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -684,7 +684,7 @@ def test_the_rules_of_debate_are_those_of_the_spec(name: str, programs: dict[str
 def vllm_flags(server: Server) -> dict[str, str]:
     """vLLM's flags by name."""
     known = serve.parser().parse_args(plan.serve(server)[2:])
-    listening = serve.Listening("h", 1, known.adapters, "f")
+    listening = serve.listens(known)
     line = serve.command(program.decode(known), listening)
     return dict(zip(line, line[1:], strict=False))
 

@@ -1,5 +1,6 @@
 """`maft run` as a user has it: real processes, real programs, a deterministic engine in place of vLLM."""
 
+import asyncio
 import json
 import os
 import re
@@ -12,6 +13,12 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import MOCK, TINY, free_port, resource, wait_until, write
+from rich.console import Console
+
+from maft_operator.local.run import _alone
+from maft_operator.local.run import run as run_here
+from maft_operator.spec.parse import parse
+from maft_operator.spec.schema import BadSpec
 
 pytestmark = pytest.mark.run
 MAFT = [sys.executable, "-m", "maft_operator"]
@@ -120,6 +127,7 @@ def test_the_report_can_be_made_again(whole):
     page.unlink()
     done = subprocess.run([*MAFT, "report", str(folder / "runs/default/test")], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+    assert done.stdout == f"report: {page}\n"
     assert page.read_text().startswith("<!DOCTYPE html>")
 
 
@@ -265,6 +273,62 @@ def refused(tmp_path: Path, spec: dict, *more: str, **environment: str) -> str:
     return errors[0]
 
 
+NO_NUMBER = "is damaged: Expected `int`, got "
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "is damaged: Expecting value"),
+        (b'{"format": 1, "spec": {', "is damaged: Expecting property name"),
+        (b"\xff\xfe{", "is damaged: "),
+        (b"[]", "is damaged: Expected `object`, got `array`"),
+        (b'{"format":1,"store":"s"}', "is damaged: Object missing required field `spec`"),
+        (b'{"format":1,"spec":' + b"[" * 100_000, "is damaged: maximum recursion depth"),
+        (b'{"spec":{},"store":"s"}', "made before formats had numbers, by maft 0.1 or older"),
+        (b'{"format":2,"spec":"a new shape"}', "is of format 2, this release reads 1"),
+        (b'{"format":"1"}', f"{NO_NUMBER}`str`"),
+        (b'{"format":null}', f"{NO_NUMBER}`null`"),
+        (b'{"format":1.0,"spec":{},"store":"s"}', f"{NO_NUMBER}`float`"),
+        (b'{"format":"\\n\\u001b[31m"}', f"{NO_NUMBER}`str`"),
+        (None, "Is a directory"),
+    ],
+)
+def test_what_another_release_or_a_broken_disk_left_here_is_left_alone(tmp_path, data, says):
+    one = parse(resource())
+    file = tmp_path / one.key / "local" / "run.json"
+    file.parent.mkdir(parents=True)
+    file.mkdir() if data is None else file.write_bytes(data)
+    with pytest.raises(BadSpec) as caught:
+        asyncio.run(run_here(one, str(tmp_path), tmp_path, Console()))
+    assert str(caught.value).startswith(f"{file}: {says}")
+    assert str(caught.value).isprintable()
+    assert {path.name for path in file.parent.iterdir()} == {"run.json", "lock"}
+    assert data is None or file.read_bytes() == data
+
+
+def test_what_is_noted_when_a_run_begins_is_written_once(tmp_path):
+    """Whole, and never again: a kill at a later start cannot damage it."""
+    one = parse(resource())
+    with _alone(tmp_path, one, "/s"):
+        noted = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps(noted))  # in one line
+    with _alone(tmp_path, one, "/s"):
+        assert (tmp_path / "run.json").read_text() == json.dumps(noted)
+    with pytest.raises(BadSpec, match=r"^store: was '/s' when this run began, is '/t'; a run keeps its spec"):
+        _alone(tmp_path, one, "/t").__enter__()
+    assert {path.name for path in tmp_path.iterdir()} == {"run.json", "lock"}
+
+
+@pytest.mark.parametrize("place", ["lock", "default"])
+def test_a_folder_that_is_no_place_for_a_run_is_one_line(tmp_path, place):
+    one = parse(resource())
+    local = tmp_path / "default" / "test" / "local"
+    (local / "lock").mkdir(parents=True) if place == "lock" else (tmp_path / "default").touch()
+    with pytest.raises(BadSpec, match=rf"^--dir {local}: (Is|Not) a directory; choose a folder that can be written$"):
+        _alone(local, one, "/s").__enter__()
+
+
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
@@ -356,7 +420,7 @@ def test_a_file_that_is_no_yaml(tmp_path):
 def test_set_changes_a_field(tmp_path):
     file = str(write(tmp_path / "run.yaml", resource()))
     done = subprocess.run([*MAFT, "plan", file, "--set", "debate.rounds=3"], capture_output=True, text=True, timeout=60)
-    assert "--rounds 3" in done.stdout
+    assert '"rounds": 3,' in done.stdout
     done = subprocess.run([*MAFT, "plan", file, "--set", "debate.round=3"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and "spec.debate.round: unknown field; did you mean rounds?" in done.stderr
 

@@ -4,6 +4,9 @@ import copy
 import datetime
 import json
 import re
+import shlex
+import subprocess
+import sys
 import types
 from collections.abc import Iterator, Mapping
 from importlib import resources
@@ -14,9 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maft.spec import MUTABLE, Recipe, RunSpec, immutable_spec_json
+from maft.spec import MUTABLE, Recipe, RunSpec, TaskKind, immutable_spec_json
+from maft_operator.__main__ import described
+from maft_operator.plan.graph import command, graph
 from maft_operator.spec import schema
-from maft_operator.spec.parse import parse
+from maft_operator.spec.parse import ARGUMENT_BYTES, parse
 from maft_operator.spec.schema import BadSpec, checked, openapi, rules
 
 MINIMAL: dict[str, Any] = {
@@ -217,8 +222,45 @@ def test_a_spec_that_no_argument_holds_is_refused_in_one_line() -> None:
     assert len(immutable_spec_json(parse(long).spec).encode()) < 128 * 1024
     longer = merged(long, {"spec": {"inference": {"extraArgs": [f"--a={n:03d}" + 500 * "𝒳" for n in range(64)]}}})
     assert re.fullmatch(
-        r"spec: \d+ bytes as JSON, and an argument of a program holds 131071; shorten .* inference\.extraArgs", refused(longer)
+        r"spec: \d+ bytes as JSON, and an argument of a program holds 131064; shorten .* inference\.extraArgs", refused(longer)
     )
+
+
+def of_size(size: int) -> dict[str, Any]:
+    """A resource whose spec has that many bytes as JSON, most of them four to a letter: else the schema's limits come first."""
+
+    def room() -> int:
+        return size - len(immutable_spec_json(parse(whole).spec).encode())
+
+    whole = resource(inference={"extraArgs": []}, debate={"prompts": {"summarize": "{answers}"}})
+    extra: list[str] = whole["spec"]["inference"]["extraArgs"]
+    while room() > 3000 and len(extra) < 60:
+        extra.append(500 * "😀")
+    while room() > 600:
+        whole["spec"]["debate"]["prompts"]["summarize"] += 50 * "😀"
+    extra.append("a")
+    extra[-1] *= 1 + room()
+    return whole
+
+
+def test_the_longest_spec_starts_a_program_and_a_byte_more_is_refused() -> None:
+    """The name of the flag takes room, too."""
+    one = parse(of_size(ARGUMENT_BYTES))
+    text = immutable_spec_json(one.spec)
+    [prepare, *_] = graph(one, "file:///store").tasks
+    show = [sys.executable, "-c", "import sys; print(sys.argv[-1])"]
+    done = subprocess.run([*show, *command(prepare, {})], check=True, capture_output=True, text=True)
+    assert done.stdout == f"--spec={text}\n"
+    shown = shlex.split(described(one, graph(one, "file:///store")), comments=True)[0].removeprefix("SPEC=")
+    assert len(shown.encode()) <= ARGUMENT_BYTES and json.loads(shown) == json.loads(text)
+    assert refused(of_size(ARGUMENT_BYTES + 1)).startswith(f"spec: {ARGUMENT_BYTES + 1} bytes as JSON")
+
+
+@pytest.mark.parametrize("text", ["{question}\ud800", "{question}\udfff?", "\ud83d {question} \ude00"])
+def test_half_a_character_is_refused_in_one_line(text: str) -> None:
+    says = "holds half a character (a surrogate without its other half); remove it"
+    assert refused(at("task", {"prompt": text})) == f"spec.task.prompt: {says}"
+    assert refused(at("inference", {"extraArgs": [text]})) == f"spec.inference.extraArgs[0]: {says}"
 
 
 def refused(given_: Mapping[str, Any]) -> str:
@@ -227,11 +269,12 @@ def refused(given_: Mapping[str, Any]) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("kind", "answers"),
-    [("arithmetic", "number"), ("gsm8k", "number"), ("math", "math"), ("mmlu", "choice"), ("jsonl", "number")],
-)
-def test_each_kind_of_task_has_its_kind_of_answer(kind: str, answers: str) -> None:
+ANSWERS = {"arithmetic": "number", "jsonl": "number", "gsm8k": "number", "math": "math", "mmlu": "choice"}
+
+
+@pytest.mark.parametrize("kind", get_args(TaskKind))
+def test_each_kind_of_task_has_its_kind_of_answer(kind: str) -> None:
+    answers = ANSWERS[kind]
     more = {"source": "q.jsonl"} if kind == "jsonl" else {}
     assert parse(at("task", {"kind": kind, **more})).spec.task.answer_kind == answers
     assert parse(at("task", {"kind": kind, **more, "answer": answers})).spec.task.answer_kind == answers

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -84,6 +84,12 @@ def test_what_decides_an_answer_makes_another_call(store: Store, what: str) -> N
     task(store, counting, "one", ONE)
     assert task(store, counting, "two", OTHERS[what]) == ["answer 2, ½\n"]
     assert counting.asked[-1] == ("s", OTHERS[what])
+
+
+def test_every_field_of_a_request_but_the_model_decides() -> None:
+    """A new one belongs into the key of a call, or runs would share answers to different requests."""
+    changed = {f.name for f in fields(Request) for other in OTHERS.values() if getattr(other, f.name) != getattr(ONE, f.name)}
+    assert changed == {f.name for f in fields(Request)} - {"model"}
 
 
 def test_another_server_gives_the_same_answer(store: Store) -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from conftest import MOCK, resource, wait_until, write
 from hypothesis import given, settings
@@ -20,6 +21,7 @@ from maft import adapters, evaluate, program, records
 from maft.compare import __main__ as compare
 from maft.debate import __main__ as debate
 from maft.records import Transcript
+from maft.spec import Compared
 from maft_operator.__main__ import main
 from maft_operator.local import gpus
 from maft_operator.plan import compare as planned
@@ -58,6 +60,18 @@ def test_the_table_names_every_run_and_waits_for_its_numbers() -> None:
     assert {f"{r.run}-{r.iteration}-evaluate" for r in rows} <= set(last.needs)
     assert {r.iteration for r in rows if r.method in ("base", "majority", "equal-sample-majority", "debate")} == {0}
     assert {r.iteration for r in rows if r.method in ("star", "multiagent", "distill")} == {2}
+
+
+def test_no_table_names_more_runs_than_its_programs_argument_holds() -> None:
+    """As many runs as there may be, with the longest names; one seed more is refused before anything is made of it."""
+    name, seed = "r" * 40, 2**31 - 1 - planned.MOST_RUNS
+    longest = max(METHODS, key=len)
+    rows = tuple(
+        Compared(method=longest, seed=seed + k, run=f"{name}-{longest}-{seed + k}", iteration=100) for k in range(planned.MOST_RUNS)
+    )
+    assert len(msgspec.json.encode(rows)) <= 128 * 1024 - 1 - len("--compared=")
+    with pytest.raises(BadSpec, match=r"^--seeds 401: with 2 methods 802 runs; one table holds 800$"):
+        compared("base,debate", seeds=401)
 
 
 def test_only_societies_are_measured_for_diversity_and_the_table_waits_for_it() -> None:

@@ -220,6 +220,17 @@ def test_a_run_that_would_compute_something_else_is_refused(
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("spec", ['"model task method"', "[]", "null", "1"])
+def test_a_commit_that_describes_no_spec_is_refused_in_one_line(tmp_path: Path, mock_url: str, spec: str) -> None:
+    World(tmp_path, mock_url).run("prepare")
+    [commit] = tmp_path.rglob("problems/_COMMIT.json")
+    whole = json.loads(commit.read_text())
+    whole["meta"]["spec"] = json.loads(spec)
+    commit.write_text(json.dumps(whole))
+    with pytest.raises(BadInput, match=r"^store \S+: its commit does not describe its spec; use another name or prefix$"):
+        World(tmp_path, mock_url).run("prepare")
+
+
 def test_parts_that_share_a_question_are_never_published() -> None:
     problem = formats.problem("q", "1", "number", "here")
     with pytest.raises(AssertionError):

@@ -11,6 +11,7 @@ from small import a_spec
 from maft import __version__, program
 from maft.errors import BadInput
 from maft.program import Assignment
+from maft.serve import __main__ as serve
 from maft.spec import Compared, Spec, immutable_spec_json
 from maft.store.files import FileStore
 from maft.summaries import LIMIT, Failure, PrepareSummary, decode_summary
@@ -36,6 +37,16 @@ def started(folder: Path, name: str, *flags: str) -> subprocess.CompletedProcess
     return subprocess.run(
         [*command, "--summary", str(folder / "summary.json")], check=False, capture_output=True, text=True, timeout=120
     )
+
+
+@pytest.mark.parametrize("flags", [[], ["--store=/s", "--run=ns/run"], ["--store=/s", "--run=ns/run", "--iteration=1", "--odd"]])
+def test_a_command_line_that_lacks_something_is_refused_in_one_line(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        program.parser("train", "", takes=("spec", "iteration")).parse_args(flags)
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert said.startswith("error: ") and said.count("\n") == 1
+    assert "`maft plan FILE`" in said
 
 
 @pytest.mark.programs
@@ -77,7 +88,35 @@ def changed(before: str, after: str) -> str:
         ('--compared=[{"method":"debate"}]', "--compared: Object missing required field"),
         ("--server=nonsense", "--server nonsense: expected NAME=http://HOST:PORT"),
         ("--server=s=ftp://h", "--server s=ftp://h: expected NAME=http://HOST:PORT"),
+        ("--server==http://h:1", "--server =http://h:1: expected NAME=http://HOST:PORT"),
+        ("--server=s=http://", "--server s=http://: expected"),
+        ("--server=s=http://[", "--server s=http://[: expected"),
+        ("--server=s=http://h:99999", "--server s=http://h:99999: expected"),
+        ("--server=s=http://h:x", "--server s=http://h:x: expected"),
+        ("--server=s=http://a b", "--server s=http://a b: expected"),
+        ("--server=s=http://h\udc80", "--server s=http://h\udc80: expected"),
+        ("--spec=\udc80", "--spec: 'utf-8' codec can't encode character"),
+        ("--spec=" + '{"a":' * 50_000, "--spec: maximum recursion depth exceeded"),
+        ("--compared=\udc80", "--compared: 'utf-8' codec can't encode character"),
+        ("--iteration=-1", "--iteration '-1': expected a whole number from 0 to 999"),
+        ("--iteration=1.0", "--iteration '1.0': expected a whole number"),
+        ("--iteration=1000", "--iteration '1000': expected a whole number"),
+        ("--iteration=" + "9" * 5000, "--iteration '999"),
+        ("--agent=x", "--agent 'x': expected a whole number from 0 to 999"),
+        ("--agent=-1", "--agent '-1': expected a whole number"),
+        ("--metrics-port=65536", "--metrics-port '65536': expected a whole number from 0 to 65535"),
+        ("--run=run", "--run 'run': expected NAMESPACE/NAME, such as default/arithmetic"),
+        ("--run=", "--run '': expected NAMESPACE/NAME"),
+        ("--run=ns/", "--run 'ns/': expected NAMESPACE/NAME"),
+        ("--run=ns/run/more", "--run 'ns/run/more': expected NAMESPACE/NAME"),
+        ("--run=../run", "--run '../run': expected NAMESPACE/NAME"),
+        ("--run=ns/..", "--run 'ns/..': expected NAMESPACE/NAME"),
+        ("--run=ns/run\n", "--run 'ns/run\\n': expected NAMESPACE/NAME"),
+        ("--run=ns/" + "a" * 5000, "--run 'ns/aaa"),
+        ("--group=all", "--group 'all': expected NAMESPACE/NAME"),
         ("--store=ftp://h", "store 'ftp://h': "),
+        ("--store=", "store '': empty; give file:///folder"),
+        ("--store=file:///a%00b", "store 'file:///a%00b': a zero byte is no character of a name"),
     ],
 )
 def test_what_cannot_be_decoded_is_one_line(flag: str, says: str) -> None:
@@ -87,6 +126,22 @@ def test_what_cannot_be_decoded_is_one_line(flag: str, says: str) -> None:
     assert "\n" not in str(caught.value)
     assert ("maft plan" in str(caught.value)) == flag.startswith("--spec")
     assert ("maft compare" in str(caught.value)) == flag.startswith("--compared")
+
+
+def test_a_port_in_the_environment_that_is_none_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAFT_METRICS_PORT", "many")
+    with pytest.raises(BadInput, match=r"^--metrics-port 'many': expected a whole number from 0 to 65535$"):
+        decoded()
+
+
+@pytest.mark.parametrize(
+    ("flag", "says"), [("--port=99999", "from 0 to 65535"), ("--port=x", "from 0"), ("--adapters=0", "from 1")]
+)
+def test_a_server_looks_at_its_numbers_too(flag: str, says: str) -> None:
+    given = serve.parser().parse_args(["--store=/s", "--run=ns/run", f"--spec={TEXT}", "--adapters=1", flag])
+    name, _, value = flag.partition("=")
+    with pytest.raises(BadInput, match=f"^{name} '{value}': expected a whole number {says}"):
+        serve.listens(given)
 
 
 def test_what_is_decoded() -> None:

@@ -74,6 +74,19 @@ def test_another_shape_is_one_line_that_names_the_file(data: bytes) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", [Problem, Transcript, Commit])
+@pytest.mark.parametrize(
+    "data",
+    [b'{"id":"\xff","question":"\xff","answer":"","prefix":"\xff","index":"\xff","format":1}', b'{"more":' * 100_000],
+    ids=["no UTF-8", "nested"],
+)
+def test_text_that_no_decoder_likes_is_one_line_too(kind: type[Any], data: bytes) -> None:
+    with pytest.raises(BadInput) as caught:
+        records.decode(data, kind, "here")
+    assert str(caught.value).startswith(f"here: not a {kind.__name__} record: ")
+    assert "\n" not in str(caught.value)
+
+
 # --- formats ---
 
 RUN = "ns/run"
@@ -127,6 +140,16 @@ def test_a_file_of_another_format_is_refused_in_one_line_that_names_it(
     with pytest.raises(BadInput) as caught:
         READERS[file](store, number)
     assert str(caught.value).removeprefix(f"{store.url}/") == f"{file}: {says}"
+
+
+@pytest.mark.parametrize("file", READERS)
+@pytest.mark.parametrize("number", ["1", 1.0, True, [1], {"a": 1}])
+def test_a_format_that_is_no_number_is_refused_in_one_line_that_names_the_file(tmp_path: Path, file: str, number: Any) -> None:
+    store = FileStore(tmp_path)
+    with pytest.raises(BadInput) as caught:
+        READERS[file](store, number)
+    line = str(caught.value).removeprefix(f"{store.url}/")
+    assert line.startswith(f"{file}: not a ") and "`$.format`" in line and "\n" not in line
 
 
 @pytest.mark.parametrize("file", READERS)

@@ -91,6 +91,21 @@ def test_foreign_text_is_no_summary(text: str) -> None:
     assert decode_summary(text.encode()) is None
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"program":"failure","error":"\xff\xfe"}',
+        b'{"program":"\xff","error":""}',
+        b'{"program":"prepare","train":1,"heldOut":1,"more":' + b'{"a":' * 100_000,
+        b'{"a":' * 100_000,
+        '{"program":"failure","error":"\udc80"}',
+    ],
+    ids=["no UTF-8", "no UTF-8 in the tag", "nested in a field", "nested", "half a character"],
+)
+def test_text_that_no_decoder_likes_is_no_summary(data: bytes | str) -> None:
+    assert decode_summary(data) is None
+
+
 @given(st.binary())
 def test_no_bytes_are_too_strange_to_look_at(data: bytes) -> None:
     assert decode_summary(data) is None
@@ -204,6 +219,31 @@ def test_the_largest_report() -> None:
     kept_as_message(ReportSummary(report=f"{PLACE}/report/index.html", results=rows, debates=QUESTIONS * 201, in_page=QUESTIONS))
 
 
+def long_run() -> Any:
+    """A run of all iterations, as the report's summary needs it."""
+    run = reported(range(ITERATIONS + 1), "multiagent")
+    run.key, run.stages = "ns/run", (SimpleNamespace(questions=QUESTIONS),)
+    return run
+
+
+@pytest.mark.parametrize("prefix", ["p" * 512, "é" * 512, "错" * 512, "😀" * 512, "\x01" * 512, '"' * 512, "错" * 5000])
+def test_a_long_address_takes_no_more_room_than_there_is(prefix: str) -> None:
+    """The table's references and its last row are there in any case, and the page's address or its key."""
+    store = f"s3://bucket/{prefix}"
+    said = report.summary(long_run(), store, QUESTIONS)
+    kept_as_message(said)
+    assert said.report in (f"{store}/ns/run/report/index.html", "ns/run/report/index.html")
+    names = [row.name for row in said.results]
+    assert (names[0], names[-1]) == ("base (one answer)", f"multiagent finetuning, iteration {ITERATIONS}")
+    assert 6 <= len(names) <= report.SUMMARY_ROWS
+
+
+def test_an_address_of_the_usual_length_costs_no_row() -> None:
+    store = f"s3://bucket/{'p' * 512}"
+    said = report.summary(long_run(), store, QUESTIONS)
+    assert (said.report, len(said.results)) == (f"{store}/ns/run/report/index.html", report.SUMMARY_ROWS)
+
+
 def test_a_short_run_is_reported_whole() -> None:
     rows = report.summary_rows(reported(range(4), "multiagent"))
     assert [row.name for row in rows] == [
@@ -214,7 +254,7 @@ def test_a_short_run_is_reported_whole() -> None:
     ]
 
 
-def test_the_largest_table() -> None:
+def largest_table() -> list[Any]:
     """All methods, over several seeds, with everything measured."""
     longest = max(METHODS, key=len)
     score, ratio, bits = Score(0.1234, 0.0123), 0.1234, 12.345
@@ -222,9 +262,22 @@ def test_the_largest_table() -> None:
     measured = {"distinct": bits, "entropy": bits, "nll": bits, "kl": bits, "dissimilarity": ratio}
     costs = {"tokens": TOKENS, "seconds": 1e7, "adapters": 2 * AGENTS}
     rows: list[Any] = [SimpleNamespace(**vars(row), **measured, **costs, method=method) for method in METHODS]
+    return rows
+
+
+def test_the_largest_table() -> None:
+    rows = largest_table()
     table = compare.text(rows)
     assert len(table.splitlines()) == len(METHODS) + 1
     kept_as_message(CompareSummary(table=table, report=f"{PLACE}/compare/index.html", methods=len(METHODS)))
+
+
+@pytest.mark.parametrize(("prefix", "whole"), [("p" * 512, True), ("错" * 512, False), ("错" * 5000, False)])
+def test_where_the_address_leaves_the_table_no_room_its_key_stands_for_it(prefix: str, whole: bool) -> None:
+    store, key = f"s3://bucket/{prefix}", "ns/run/compare/index.html"
+    said = compare.summary(largest_table(), store, key)
+    kept_as_message(said)
+    assert said.report == (f"{store}/{key}" if whole else key)
 
 
 def test_the_largest_preparation() -> None:

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from typing import get_args
 
 import pytest
 import yaml
@@ -11,6 +12,7 @@ from conftest import ROOT
 
 import maft
 import maft_operator
+from maft.spec import TaskKind
 from maft_operator.__main__ import main
 
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -67,6 +69,28 @@ def test_links_lead_somewhere(page):
     targets = [t.partition("#")[0] for t in re.findall(r"\]\(([^)]+)\)", text) if "://" not in t]
     missing = [t for t in targets if t and not ((ROOT / page).parent / t).exists()]
     assert missing == []
+
+
+PATH = re.compile(
+    r"(?<![\w/.~<>{}-])((?:tests|images|operator|scripts|charts|crds|deploy|benchmarks|docs|requirements|maft_operator)"
+    r"/[\w./-]*\w\.(?:py|yaml|md|tpl|sh|json|txt))\b"
+)
+
+
+@pytest.mark.parametrize("folder", ["docs", "charts", "scripts", "images", "operator", "tests", "benchmarks", "."])
+def test_files_that_are_named_exist(folder):
+    """Paths in pages, comments and docstrings."""
+    files = ROOT.glob("*.md") if folder == "." else (ROOT / folder).rglob("*")
+    pages = [p for p in files if p.suffix in (".md", ".py", ".yaml", ".tpl", ".sh") and "support/cluster" not in p.as_posix()]
+    named = {(page, name) for page in pages for name in PATH.findall(page.read_text())}
+    assert pages
+    roots = (ROOT, ROOT / "operator")
+    assert [(page.name, name) for page, name in sorted(named) if not any((root / name).exists() for root in roots)] == []
+
+
+def test_every_kind_of_task_stands_in_its_page():
+    rows = re.findall(r"^\| `(\w+)` \| .* \|$", (ROOT / "docs" / "tasks.md").read_text(), re.MULTILINE)
+    assert set(get_args(TaskKind)) <= set(rows)
 
 
 def test_the_map_of_files_is_complete():

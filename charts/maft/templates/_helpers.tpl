@@ -58,7 +58,7 @@ true
 {{- end -}}
 {{- end }}
 
-{{/* What the operator may do in the namespaces that it serves: maft_operator/rights.py, which a test compares. */}}
+{{/* What the operator may do in the namespaces that it serves: maft_operator/cluster/rbac.py, which a test compares. */}}
 {{- define "maft.rules" -}}
 - apiGroups: [maft.dev]
   resources: [multiagentfinetunes]

@@ -15,7 +15,7 @@ from maft.spec import FORMAT, Compared
 from maft.store import layout
 from maft.store.base import Store
 from maft.store.commits import committed
-from maft.summaries import CompareSummary
+from maft.summaries import CompareSummary, first_that_fits
 
 
 def main(assignment: Assignment) -> CompareSummary:
@@ -37,7 +37,14 @@ def main(assignment: Assignment) -> CompareSummary:
     prefix = f"{group}/{layout.COMPARE}"
     for name, content in outputs.items():
         store.write(prefix + name, content.encode())
-    return CompareSummary(table=text(methods), report=f"{store.url}/{prefix}index.html", methods=len(methods))
+    return summary(methods, store.url, f"{prefix}index.html")
+
+
+def summary(methods: Sequence[MethodRow], store: str, key: str) -> CompareSummary:
+    """Picks what a terminal shows. Where the store's URL takes the table's room, the page's key alone."""
+    table = text(methods)
+    places = (f"{store}/{key}", key)
+    return first_that_fits(CompareSummary(table=table, report=place, methods=len(methods)) for place in places)
 
 
 def _origin(store: Store, group: str, compared: Sequence[Compared], results: Iterable[RunResult]) -> Origin:

@@ -76,6 +76,8 @@ def _meta(spec: Spec) -> dict[str, Any]:
 def _same_run(commit: Commit, spec: Spec, where: str) -> None:
     """BadInput if what lies there was made by another spec: its questions and adapters would be taken for this one's."""
     before, now = commit.meta.get("spec", {}), records.plain(spec)
+    if not isinstance(before, dict):
+        raise BadInput(f"store {where}: its commit does not describe its spec; use another name or prefix")
     for section in _COMPUTING:
         if section not in before or section not in now:
             continue

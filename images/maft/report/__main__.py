@@ -16,9 +16,9 @@ from maft.report.sentences import AccuracyRow, details, facts, gain, headline, p
 from maft.scores import rounded
 from maft.spec import FORMAT
 from maft.store import layout
-from maft.summaries import ReportSummary, ResultRow
+from maft.summaries import ReportSummary, ResultRow, first_that_fits
 
-SUMMARY_ROWS = 18  # of the table in the summary, which holds 4 KiB
+SUMMARY_ROWS, FEWEST_ROWS = 18, 6  # of the table in the summary, which holds 4 KiB
 
 
 def data(run: CommittedRun, shown: Sequence[Sequence[Card]]) -> dict[str, Any]:
@@ -75,18 +75,23 @@ def main(assignment: Assignment) -> ReportSummary:
     numbers = records.plain(data(run, shown))
     store.write(f"{prefix}report.json", json.dumps(numbers, indent=1, ensure_ascii=False).encode())
     store.write(f"{prefix}index.html", page(run, shown).encode())
-    return ReportSummary(
-        report=f"{store.url}/{prefix}index.html",
-        results=summary_rows(run),
-        debates=sum(stage.questions for stage in run.stages),
-        in_page=sum(len(cards) for cards in shown),
+    return summary(run, store.url, sum(len(cards) for cards in shown))
+
+
+def summary(run: CommittedRun, store: str, in_page: int) -> ReportSummary:
+    """Picks what status and tables show. Where the store's URL takes the room, with fewer rows; then with the page's key alone."""
+    key, debates = f"{run.key}/{layout.REPORT}index.html", sum(stage.questions for stage in run.stages)
+    return first_that_fits(
+        ReportSummary(report=place, results=summary_rows(run, most), debates=debates, in_page=in_page)
+        for place in (f"{store}/{key}", key)
+        for most in range(SUMMARY_ROWS, FEWEST_ROWS - 1, -1)
     )
 
 
-def summary_rows(run: CommittedRun) -> tuple[ResultRow, ...]:
+def summary_rows(run: CommittedRun, most: int = SUMMARY_ROWS) -> tuple[ResultRow, ...]:
     """Makes the paper's table; of a long run the reference rows and the last iterations."""
     table = tuple(_summary_row(row) for row in rows(run))
-    return table if len(table) <= SUMMARY_ROWS else table[:3] + table[3 - SUMMARY_ROWS :]
+    return table if len(table) <= most else table[:3] + table[3 - most :]
 
 
 def _summary_row(row: AccuracyRow) -> ResultRow:

@@ -80,20 +80,27 @@ def parser() -> argparse.ArgumentParser:
     """Makes the command line."""
     flags = program.parser("serve", "Serves the base model and the run's adapters with vLLM.", takes=("spec",))
     flags.add_argument("--host", default="0.0.0.0", help="address to listen on")
-    flags.add_argument("--port", type=int, default=8000)
-    flags.add_argument("--adapters", type=int, required=True, help="adapters that are asked for at a time")
+    flags.add_argument("--port", default="8000")
+    flags.add_argument("--adapters", required=True, help="adapters that are asked for at a time")
     flags.add_argument(
         "--adapter-folder", default=str(models.cache() / "adapters"), help="folder for fetched adapters; it only grows"
     )
     return flags
 
 
+def listens(given: argparse.Namespace) -> Listening:
+    """Decodes the flags that other programs do not have; BadInput for the first that cannot be read."""
+    port = program.number("--port", given.port, most=program.PORTS)
+    adapters = program.number("--adapters", given.adapters, least=1, most=2 * program.MOST)
+    return Listening(given.host, port, adapters, given.adapter_folder)
+
+
 def main() -> None:
     """Checks, then replaces this process by vLLM."""
     given = parser().parse_args()
-    listening = Listening(given.host, given.port, given.adapters, given.adapter_folder)
     try:
         assignment = program.decode(given)
+        listening = listens(given)
         check_free(listening.host, listening.port)
         line = command(assignment, listening)
     except BadInput as error:

@@ -18,6 +18,10 @@ def open_store(url: str) -> Store:
     Folder and prefix of a URL are percent-decoded. BadInput for any other URL; credentials are never taken from it.
     """
     shown = _without_user(url.partition("?")[0])  # what follows may be a secret, too
+    if not url:
+        raise BadInput("store '': empty; give file:///folder, a path or an s3://bucket/prefix URL")
+    if "\0" in (unquote(url) if "://" in url else url):
+        raise BadInput(f"store {shown!r}: a zero byte is no character of a name")
     try:
         parts = urlsplit(url)
     except ValueError as error:

@@ -72,6 +72,19 @@ NO_FAILURE = Reason("NoFailure")
 
 ALL: tuple[Reason, ...] = tuple(value for value in dict(globals()).values() if isinstance(value, Reason))
 
+WAITING = (
+    UNSCHEDULABLE,
+    QUOTA_EXCEEDED,
+    IMAGE_PULL,
+    SECRET_MISSING,
+    SECRET_KEY_MISSING,
+    VOLUME_MISSING,
+    POD_REFUSED,
+    FORBIDDEN,
+    QUEUED,
+)
+"""Reasons for which a run waits until somebody changes something; the dashboards count such runs."""
+
 OF_INPUT = (INPUT_INVALID, STORE_UNUSABLE, MODEL_GATED, MODEL_UNUSABLE, ADAPTER_UNUSABLE)
 """Reasons of programs that will fail again."""
 

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 from rich.console import Console
 
-from maft.spec import FORMAT, format_fault, immutable_spec_json
+from maft.spec import FORMAT, Head, foreign_format, immutable_spec_json
 from maft.summaries import AnySummary, CompareSummary, ReportSummary
 from maft_operator.local import gpus
 from maft_operator.local.backend import LocalBackend
@@ -90,7 +91,7 @@ def _ending(end: Step | None, result: AnySummary | None, console: Console, secon
     elif isinstance(result, ReportSummary):
         console.print(results(result.results))
     if isinstance(result, CompareSummary | ReportSummary):
-        console.print(f"Report: {result.report}", highlight=False, soft_wrap=True)
+        console.print(f"Report: {result.report}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"Took {int(seconds) // 60}:{int(seconds) % 60:02d} min, peak memory {peak / 2**30:.1f} GiB.", highlight=False)
     return 0
 
@@ -100,9 +101,10 @@ def _exclusive(local: Path, run: Run, store: str) -> Iterator[None]:
     """One `maft run` at a time for a run, and always the same spec and store: half-made things must stay comparable."""
     try:
         local.mkdir(parents=True, exist_ok=True)
+        opened = (local / "lock").open("w")
     except OSError as error:
         raise BadSpec(f"--dir {local}: {error.strerror}; choose a folder that can be written") from None
-    with (local / "lock").open("w") as lock:
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -112,14 +114,36 @@ def _exclusive(local: Path, run: Run, store: str) -> Iterator[None]:
         yield
 
 
+class _Began(msgspec.Struct, frozen=True):
+    """What `run.json` says of the time when the run began here."""
+
+    spec: dict[str, Any]
+    store: str
+
+
 def _same_as_before(path: Path, now: dict[str, Any]) -> None:
     if path.exists():
-        before = json.loads(path.read_text())
-        if fault := format_fault(before.get("format")):
-            raise BadSpec(f"{path}: {fault}; set metadata.name=another for a run of its own")
-        if different := _difference(before, now):
+        before = msgspec.to_builtins(_read(path))
+        if different := _difference(before, {name: now[name] for name in before}):
             raise BadSpec(f"{different}; a run keeps its spec: set metadata.name=another, or remove {path.parent.parent}")
-    path.write_text(json.dumps(now, indent=1, sort_keys=True))
+        return
+    temporary = path.with_suffix(".tmp")  # a kill in between leaves no half of it
+    temporary.write_text(json.dumps(now, indent=1, sort_keys=True))
+    temporary.replace(path)
+
+
+def _read(path: Path) -> _Began:
+    """Reads `run.json`; BadSpec if another release wrote it, or nobody did."""
+    try:
+        whole = json.loads(path.read_bytes())
+        foreign = foreign_format(msgspec.convert(whole, Head).format)
+        if not foreign:
+            return msgspec.convert(whole, _Began)
+    except OSError as error:
+        raise BadSpec(f"{path}: {error.strerror}; set metadata.name=another, or remove it") from None
+    except (ValueError, RecursionError, msgspec.ValidationError) as error:
+        raise BadSpec(f"{path}: is damaged: {error}; set metadata.name=another, or remove it") from None
+    raise BadSpec(f"{path}: {foreign}; set metadata.name=another for a run of its own")
 
 
 def _difference(before: Any, now: Any, path: str = "") -> str:

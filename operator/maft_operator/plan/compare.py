@@ -16,6 +16,8 @@ from maft_operator.spec.methods import METHODS
 from maft_operator.spec.parse import Run, parse
 from maft_operator.spec.schema import BadSpec
 
+MOST_RUNS = 800  # of one table: with the longest names an argument of its program holds them (parse.py)
+
 
 def chosen(text: str) -> tuple[str, ...]:
     """Reads which methods `--methods` names, in the order of the table; BadSpec for others."""
@@ -34,6 +36,8 @@ def runs(resource: Mapping[str, Any], methods: Sequence[str], seeds: int) -> dic
     """Makes a run per method and seed: the resource with that method, its own name and seed, one server. The questions stay the
     same."""
     group = parse(resource)
+    if len(methods) * seeds > MOST_RUNS:
+        raise BadSpec(f"--seeds {seeds}: with {len(methods)} methods {len(methods) * seeds} runs; one table holds {MOST_RUNS}")
     made = {}
     for method in methods:
         for k in range(seeds):

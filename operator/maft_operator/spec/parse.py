@@ -11,7 +11,7 @@ from maft.spec import RunSpec, StorageSpec, immutable_spec_json
 from maft_operator.spec.methods import applied
 from maft_operator.spec.schema import BadSpec, checked
 
-ARGUMENT_BYTES = 128 * 1024 - 1  # of one argument of a process (Linux, MAX_ARG_STRLEN)
+ARGUMENT_BYTES = 128 * 1024 - 1 - len("--spec=")  # of the value of a flag (Linux, MAX_ARG_STRLEN, which counts a last zero)
 
 
 @dataclass(frozen=True, slots=True)

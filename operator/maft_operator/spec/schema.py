@@ -22,6 +22,7 @@ from jsonschema.validators import extend
 GROUP, VERSION, KIND = "maft.dev", "v1alpha1", "MultiAgentFinetune"
 Json = dict[str, Any]
 _LABEL = re.compile("[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_HALF = re.compile("[\ud800-\udfff]")
 _NAME = re.compile("[a-z]([-a-z0-9]*[a-z0-9])?")
 
 
@@ -78,14 +79,14 @@ def _identity(resource: Json) -> None:
 
 def _known(value: Any, schema: Json, path: str) -> None:
     """The API server prunes unknown fields or, for kubectl's default, refuses them; so do we, with the nearest name. What it
-    refuses and JSON Schema does not: an item that a set has twice, and numbers that are none."""
+    refuses and JSON Schema does not: an item that a set has twice, numbers and characters that are none."""
     if isinstance(value, list):
         for i, item in enumerate(value):
             _known(item, schema.get("items", {}), f"{path}[{i}]")
             if schema.get("x-kubernetes-list-type") == "set" and item in value[:i]:
                 raise BadSpec(f"{path}[{i}]: {item!r} is there twice")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise BadSpec(f"{path}: is {value}; expected a number")
+    if wrong := _no_json(value):
+        raise BadSpec(f"{path}: {wrong}")
     properties = schema.get("properties")
     if not isinstance(value, dict) or not properties or schema.get("x-kubernetes-preserve-unknown-fields"):
         return
@@ -93,6 +94,15 @@ def _known(value: Any, schema: Json, path: str) -> None:
         if name not in properties:
             raise BadSpec(_misspelt(f"{path}.{name}".lstrip("."), name, properties))
         _known(child, properties[name], f"{path}.{name}".lstrip("."))
+
+
+def _no_json(value: Any) -> str:
+    """Says what of a value Python has and JSON does not; nothing where it is sound."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"is {value}; expected a number"
+    if isinstance(value, str) and _HALF.search(value):
+        return "holds half a character (a surrogate without its other half); remove it"
+    return ""
 
 
 def _misspelt(path: str, name: str, properties: Json) -> str:
