@@ -15,8 +15,7 @@ import pytest
 from conftest import MOCK, TINY, free_port, resource, wait_until, write
 from rich.console import Console
 
-from maft_operator.local.run import _alone
-from maft_operator.local.run import run as run_here
+from maft_operator.local.run import exclusive, run_locally
 from maft_operator.spec.parse import parse
 from maft_operator.spec.schema import BadSpec
 
@@ -300,7 +299,7 @@ def test_what_another_release_or_a_broken_disk_left_here_is_left_alone(tmp_path,
     file.parent.mkdir(parents=True)
     file.mkdir() if data is None else file.write_bytes(data)
     with pytest.raises(BadSpec) as caught:
-        asyncio.run(run_here(one, str(tmp_path), tmp_path, Console()))
+        asyncio.run(run_locally(one, str(tmp_path), tmp_path, Console()))
     assert str(caught.value).startswith(f"{file}: {says}")
     assert str(caught.value).isprintable()
     assert {path.name for path in file.parent.iterdir()} == {"run.json", "lock"}
@@ -310,13 +309,13 @@ def test_what_another_release_or_a_broken_disk_left_here_is_left_alone(tmp_path,
 def test_what_is_noted_when_a_run_begins_is_written_once(tmp_path):
     """Whole, and never again: a kill at a later start cannot damage it."""
     one = parse(resource())
-    with _alone(tmp_path, one, "/s"):
+    with exclusive(tmp_path, one, "/s"):
         noted = json.loads((tmp_path / "run.json").read_text())
     (tmp_path / "run.json").write_text(json.dumps(noted))  # in one line
-    with _alone(tmp_path, one, "/s"):
+    with exclusive(tmp_path, one, "/s"):
         assert (tmp_path / "run.json").read_text() == json.dumps(noted)
     with pytest.raises(BadSpec, match=r"^store: was '/s' when this run began, is '/t'; a run keeps its spec"):
-        _alone(tmp_path, one, "/t").__enter__()
+        exclusive(tmp_path, one, "/t").__enter__()
     assert {path.name for path in tmp_path.iterdir()} == {"run.json", "lock"}
 
 
@@ -326,7 +325,7 @@ def test_a_folder_that_is_no_place_for_a_run_is_one_line(tmp_path, place):
     local = tmp_path / "default" / "test" / "local"
     (local / "lock").mkdir(parents=True) if place == "lock" else (tmp_path / "default").touch()
     with pytest.raises(BadSpec, match=rf"^--dir {local}: (Is|Not) a directory; choose a folder that can be written$"):
-        _alone(local, one, "/s").__enter__()
+        exclusive(local, one, "/s").__enter__()
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ async def run_locally(
     started, stop = time.monotonic(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    with _exclusive(local, run, store):
+    with exclusive(local, run, store):
         if graph.last.kind == "compare":  # the table is made anew: other methods or seeds may be asked for than before
             (local / graph.last.name / "summary.json").unlink(missing_ok=True)
         async with LocalBackend(local, slots, serve) as backend:
@@ -97,8 +97,8 @@ def _ending(end: Step | None, result: AnySummary | None, console: Console, secon
 
 
 @contextlib.contextmanager
-def _exclusive(local: Path, run: Run, store: str) -> Iterator[None]:
-    """One `maft run` at a time for a run, and always the same spec and store: half-made things must stay comparable."""
+def exclusive(local: Path, run: Run, store: str) -> Iterator[None]:
+    """Holds the run: one `maft run` at a time, and always the same spec and store, for half-made things must stay comparable."""
     try:
         local.mkdir(parents=True, exist_ok=True)
         opened = (local / "lock").open("w")
