@@ -21,11 +21,6 @@ def rounded(value: Score) -> Score:
     return Score(round(value.mean, 4), round(value.stderr, 4))
 
 
-def in_percent(value: Score) -> str:
-    """Writes `58.0 ± 2.2`: percent, where a column or a sign beside it says so."""
-    return f"{100 * value.mean:.1f} ± {100 * value.stderr:.1f}"
-
-
 def agreement(transcripts: Iterable[Transcript]) -> Score:
     """Measures the share of agents that agree with the final majority."""
     return score([t.agreeing / len(t.turns) for t in transcripts])

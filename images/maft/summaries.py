@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
+HARMFUL = 0.5  # share of right majorities on the probe under which training reinforces wrong answers
 LIMIT = 4096  # bytes that the kubelet keeps of a termination message
 
 
@@ -21,6 +22,11 @@ class Score(msgspec.Struct, frozen=True, rename="camel"):
 
     mean: float
     stderr: float
+
+    @property
+    def percent(self) -> str:
+        """Writes `58.0 ± 2.2`: percent, where a column or a sign beside it says so."""
+        return f"{100 * self.mean:.1f} ± {100 * self.stderr:.1f}"
 
 
 class ProbeScore(Score, frozen=True):

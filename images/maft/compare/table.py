@@ -163,7 +163,7 @@ def cells(row: MethodRow) -> tuple[str, ...]:
     """Writes a row as tables show it: percent, thousands of tokens."""
     return (
         row.method,
-        scores.in_percent(row.accuracy),
+        row.accuracy.percent,
         "" if row.spread is None else f"{100 * row.spread:.1f}",
         row.better,
         *("" if p is None else f"{p:.3f}" if p >= 0.0005 else "<0.001" for p in (row.p, row.p_best)),

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from operator import attrgetter
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
@@ -18,7 +19,6 @@ from maft.records import BASE, ROLES
 from maft.report.cards import CATEGORIES, Card, embeddable
 from maft.report.read import CommittedRun, Stage
 from maft.report.sentences import LEFT_OUT, NAMES, details, facts, headline, method, rows, tight, unfinished, warning
-from maft.scores import in_percent
 from maft.summaries import Usage
 
 
@@ -102,7 +102,7 @@ def _stages(run: CommittedRun) -> list[dict[str, Any]]:
 def page(run: CommittedRun, shown: Sequence[Sequence[Card]]) -> str:
     """Renders the whole HTML page, with nothing outside of it."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"bare": in_percent, "tight": tight, "clock": clock, "number": "{:,}".format, "hash": _hash}
+    environment.filters |= {"bare": attrgetter("percent"), "tight": tight, "clock": clock, "number": "{:,}".format, "hash": _hash}
     template = environment.from_string(_file("page.html.j2"))
     counts = [(i.number, c) for i in run.iterations for c in i.training.counts]
     return template.render(

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from maft.records import Evaluation
 from maft.report.read import CommittedRun, Stage
-from maft.scores import in_percent, score
+from maft.scores import score
 from maft.spec import TaskSpec
-from maft.summaries import Score
+from maft.summaries import HARMFUL, Score
 
 NOISE = 2.0  # standard errors within which a difference is called no difference
 LEFT_OUT = {  # by the reason in a dataset's counts
@@ -172,7 +172,7 @@ def probed(run: CommittedRun) -> list[tuple[Stage, Score]]:
 
 def warning(run: CommittedRun) -> str:
     """Warns of iterations whose labels are mostly wrong; empty if there are none."""
-    harmful = [f"{percent(probe)} (iteration {stage.iteration})" for stage, probe in probed(run) if probe.mean < 0.5]
+    harmful = [f"{percent(probe)} (iteration {stage.iteration})" for stage, probe in probed(run) if probe.mean < HARMFUL]
     if not harmful:
         return ""
     return f"Training reinforces wrong answers: the majority was right on {', '.join(harmful)} of the probe questions."
@@ -188,7 +188,7 @@ def unfinished(run: CommittedRun) -> str:
 
 def percent(score: Score) -> str:
     """Writes `58.0 ± 2.2 %`."""
-    return f"{in_percent(score)} %"
+    return f"{score.percent} %"
 
 
 def tight(text: str) -> str:

@@ -6,12 +6,11 @@ Scripts and alerts read conditions, never the phase. `finished` and `settled` de
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from maft.summaries import Score
+from maft.summaries import HARMFUL, Score
 from maft_operator.cluster import reasons, upgrade
 from maft_operator.cluster.observed import Snapshot
 from maft_operator.cluster.reasons import Condition, Reason, Trouble, refusal_reason, sentence
 from maft_operator.plan.reconcile import Outcome
-from maft_operator.plan.summaries import HARMFUL, percent
 from maft_operator.spec.schema import Json
 
 Wanted = Mapping[Condition, tuple[bool, Reason, str]]  # status, reason and message
@@ -87,7 +86,7 @@ def _warnings(rows: Iterable[Json]) -> list[Trouble]:
 
 
 def _wrong_majority(row: Json) -> Trouble:
-    share = percent(Score(row["probe"]["mean"], row["probe"]["stderr"]))
+    share = Score(row["probe"]["mean"], row["probe"]["stderr"]).percent
     message = f"iteration {row['iteration']}: the majority is right on {share} % of the probe questions, fewer than half"
     return Trouble("", reasons.WRONG_MAJORITY, message, blocking=False)
 

@@ -10,7 +10,6 @@ import msgspec
 from maft.summaries import AnySummary, DebateSummary, DiversitySummary, EvaluateSummary, Score, TrainSummary
 from maft_operator.cluster.observed import Snapshot
 from maft_operator.plan.graph import Graph, Task
-from maft_operator.plan.summaries import percent
 from maft_operator.spec.parse import Run, store_url
 from maft_operator.spec.schema import Json
 
@@ -130,7 +129,7 @@ def accuracies(run: Run, made: Iterable[Json]) -> Json:
 
 def worded(score: Json) -> Json:
     """Adds to a score what a printer column shows."""
-    return {**score, "text": percent(Score(score["mean"], score["stderr"]))}
+    return {**score, "text": Score(score["mean"], score["stderr"]).percent}
 
 
 def artifacts(run: Run, made: Iterable[Json]) -> Json:

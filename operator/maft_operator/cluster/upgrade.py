@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from maft.summaries import Score
-from maft_operator.plan.summaries import percent
 from maft_operator.spec.schema import Json
 
 _SCORE = re.compile(r"([0-9.]+) ± ([0-9.]+)")
@@ -83,7 +82,7 @@ def _iteration(text: str) -> Json | None:
 
 def _worded(text: str) -> Json | None:
     score = _score(text)
-    return {**score, "text": percent(Score(score["mean"], score["stderr"]))} if score else None
+    return {**score, "text": Score(score["mean"], score["stderr"]).percent} if score else None
 
 
 def _score(text: str) -> Json | None:

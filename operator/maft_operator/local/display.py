@@ -18,7 +18,7 @@ from rich.table import Table
 from maft.summaries import AnySummary, ResultRow
 from maft_operator.plan.graph import Graph, Task
 from maft_operator.plan.step import Observed, ServerState, TaskState
-from maft_operator.plan.summaries import percent, sentence, title
+from maft_operator.plan.summaries import sentence, title
 
 QUIET = 15.0  # seconds between two lines about a stage where there is no terminal to draw bars on
 
@@ -124,5 +124,5 @@ def results(rows: Sequence[ResultRow]) -> Table:
     for column in ("method", "accuracy", "one answer", "consensus"):
         table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
     for row in rows:
-        table.add_row(row.name, *("" if score is None else percent(score) for score in (row.accuracy, row.answer, row.consensus)))
+        table.add_row(row.name, *("" if score is None else score.percent for score in (row.accuracy, row.answer, row.consensus)))
     return table

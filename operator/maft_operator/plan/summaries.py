@@ -1,6 +1,7 @@
 """Stages and what they said, in words: for terminals and for the status of resources alike. Pure."""
 
 from maft.summaries import (
+    HARMFUL,
     AnySummary,
     CompareSummary,
     DebateSummary,
@@ -10,7 +11,6 @@ from maft.summaries import (
     PrepareSummary,
     ProbeScore,
     ReportSummary,
-    Score,
     TrainSummary,
 )
 from maft_operator.plan.graph import Kind, Task
@@ -24,7 +24,6 @@ _STAGES: dict[Kind, str] = {
     "compare": "the table",
     "diversity": "diversity of the agents",
 }
-HARMFUL = 0.5  # share of right majorities on the probe under which training reinforces wrong answers
 
 
 def title(task: Task) -> str:
@@ -47,7 +46,7 @@ def sentence(summary: AnySummary | None) -> str:
         case TrainSummary():
             return _training(summary)
         case EvaluateSummary():
-            return f"{summary.questions} questions, {percent(summary.debate)} % right{_how(summary)}"
+            return f"{summary.questions} questions, {summary.debate.percent} % right{_how(summary)}"
         case DiversitySummary():
             return f"{summary.nll} nats per token under the others' models, KL {summary.kl}"
         case ReportSummary() | CompareSummary():
@@ -75,7 +74,7 @@ def _training(summary: TrainSummary) -> str:
 
 def _how(summary: EvaluateSummary) -> str:
     if summary.rounds > 1:
-        return f" after the debate, {percent(summary.majority)} % before"
+        return f" after the debate, {summary.majority.percent} % before"
     return " by majority" if summary.agents > 1 else ""
 
 
@@ -84,9 +83,4 @@ def probed(probe: ProbeScore | None) -> str:
     if probe is None:
         return ""
     harmful = " - WARNING: fewer than half, so training reinforces wrong answers" if probe.mean < HARMFUL else ""
-    return f"; majority right on {percent(probe)} % of {probe.questions} probe questions{harmful}"
-
-
-def percent(score: Score) -> str:
-    """Writes a mean in percent with its standard error: `91.0 ± 1.7`."""
-    return f"{100 * score.mean:.1f} ± {100 * score.stderr:.1f}"
+    return f"; majority right on {probe.percent} % of {probe.questions} probe questions{harmful}"
