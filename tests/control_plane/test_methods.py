@@ -25,7 +25,7 @@ from maft.report import __main__ as report
 from maft.store import layout
 from maft.store.commits import publish
 from maft.store.files import FileStore
-from maft_operator.plan.graph import Graph, Kind, Task, command, graph, trained_agents
+from maft_operator.plan.graph import Graph, ProgramName, Task, command, graph, trained_agents
 from maft_operator.plan.step import Observed, step
 from maft_operator.spec.methods import METHODS
 from maft_operator.spec.parse import Run, parse
@@ -47,7 +47,7 @@ def run(**spec: Any) -> Run:
     return parse(resource)
 
 
-def parser_of(kind: Kind) -> argparse.ArgumentParser:
+def parser_of(kind: ProgramName) -> argparse.ArgumentParser:
     """The door of a program; that of training without loading what trains."""
     if kind == "train":
         return program.parser("train", "", takes=("spec", "iteration", "agents"))

@@ -63,7 +63,7 @@ def _progressing(outcome: Outcome[Snapshot], failure: Trouble | None, rows: Iter
     if phase in ("Complete", "Suspended"):
         reason = reasons.COMPLETE if phase == "Complete" else reasons.SUSPENDED
         return False, reason, reason.hint
-    troubles = sorted((*_refused(outcome), *outcome.seen.troubles, *_warnings(rows)), key=lambda t: not t.blocking)
+    troubles = sorted((*_refused(outcome), *outcome.snapshot.troubles, *_warnings(rows)), key=lambda t: not t.blocking)
     if troubles:
         return not troubles[0].blocking, troubles[0].reason, _message(troubles[0])
     return True, reasons.WORKING, stage or phase
@@ -72,7 +72,7 @@ def _progressing(outcome: Outcome[Snapshot], failure: Trouble | None, rows: Iter
 def _failure(outcome: Outcome[Snapshot]) -> Trouble:
     """Why the child failed that failed the run: what the cluster says of it, else what it said itself."""
     child = outcome.step.failed_child
-    return outcome.seen.ended.get(child) or Trouble(child, reasons.ATTEMPTS_EXHAUSTED, outcome.step.message)
+    return outcome.snapshot.ended.get(child) or Trouble(child, reasons.ATTEMPTS_EXHAUSTED, outcome.step.message)
 
 
 def _refused(outcome: Outcome[Snapshot]) -> list[Trouble]:

@@ -128,7 +128,7 @@ class Controller:
         owner = Owner(run, resource["metadata"]["uid"])
         backend = ClusterBackend(self._api, owner, graph, self._images, now=now, applied=state.applied, fresh=not old)
         outcome = await reconcile(backend, graph)
-        done = await self._progress(outcome.seen.metrics)
+        done = await self._progress(outcome.snapshot.metrics)
         new = status(Reconciled(run, graph, outcome, done), old, resource["metadata"]["generation"], now)
         delay = await self._write(resource, new, state)
         return _sooner(delay, _next_look(outcome, new, run))
@@ -208,8 +208,8 @@ def _next_look(outcome: Outcome[Snapshot], new: Json, run: Run) -> float | None:
         return _expiry(new, run.spec.ttl_seconds_after_finished)
     if outcome.step.phase == "Suspended":
         return None
-    waits = outcome.refusals or outcome.seen.troubles or outcome.seen.unexplained
-    return LOOK if outcome.seen.metrics or waits else CALM
+    waits = outcome.refusals or outcome.snapshot.troubles or outcome.snapshot.unexplained
+    return LOOK if outcome.snapshot.metrics or waits else CALM
 
 
 def _sooner(*delays: float | None) -> float | None:

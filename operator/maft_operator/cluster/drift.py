@@ -8,19 +8,20 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from maft_operator.cluster import kinds
 from maft_operator.spec.schema import Json
 
 
 def differs(wanted: Json, stored: Json) -> bool:
     """Tells whether the stored object lacks something of the wanted one."""
-    if wanted["kind"] == "Job":
+    if wanted["kind"] == kinds.JOB.name:
         wanted = {**wanted, "spec": {k: v for k, v in wanted["spec"].items() if k not in ("template", "podFailurePolicy")}}
     return not _within(wanted, stored)
 
 
 def keeping_template(wanted: Json, stored: Json) -> Json:
     """Takes the pod template of an existing Job into the wanted one: Kubernetes lets none be changed."""
-    if wanted["kind"] != "Job":
+    if wanted["kind"] != kinds.JOB.name:
         return wanted
     kept = {key: stored["spec"][key] for key in ("template", "podFailurePolicy") if key in stored["spec"]}
     return {**wanted, "spec": {**wanted["spec"], **kept}}

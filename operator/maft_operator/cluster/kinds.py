@@ -31,12 +31,12 @@ class Kind:
 
     @property
     def prefix(self) -> str:
-        """Where its group stands in URLs."""
+        """Returns the place of its group in URLs."""
         return "apis" if self.group else "api"
 
     @property
     def api_version(self) -> str:
-        """As objects name it."""
+        """Names group and version as objects do."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
 
@@ -65,5 +65,5 @@ DELETED_CHILDREN = tuple(kind for kind in ALL if kind.child and "delete" in kind
 
 
 def children(*, isolated: bool) -> tuple[Kind, ...]:
-    """Kinds that a run has objects of."""
+    """Lists the kinds that a run has objects of."""
     return tuple(kind for kind in ALL if kind.child and (isolated or not kind.only_isolated))

@@ -19,7 +19,7 @@ from maft_operator.cluster.upgrade import upgraded
 
 SHOWN = 7  # iterations of a run that have series of their own: the first, which is untrained, and the last ones
 _FAULTS = ("refused", "unreachable", "fault")  # of a reconcile
-_CONDITIONS = ("Failed", "Complete", "Suspended", "Progressing", "Accepted")
+_IF_TRUE, _ELSE = ("Failed", "Complete", "Suspended"), ("Progressing", "Accepted")  # conditions, the one that counts first
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +150,8 @@ def samples(resource: Mapping[str, Any]) -> Iterator[Sample]:
 def reason(conditions: Iterable[Mapping[str, Any]]) -> str:
     """Finds the reason that counts: of Failed, Complete, Suspended where one is true, else of Progressing, else of Accepted."""
     by_type = {c["type"]: c for c in conditions}
-    true = [by_type[t] for t in _CONDITIONS[:3] if by_type.get(t, {}).get("status") == "True"]
-    rest = [by_type[t] for t in _CONDITIONS[3:] if t in by_type]
+    true = [by_type[t] for t in _IF_TRUE if by_type.get(t, {}).get("status") == "True"]
+    rest = [by_type[t] for t in _ELSE if t in by_type]
     return str(next((c["reason"] for c in (*true, *rest)), "Pending"))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from maft.summaries import AnySummary
-from maft_operator.cluster import pods, reasons
+from maft_operator.cluster import kinds, pods, reasons
 from maft_operator.cluster.manifests import CHILD, QUEUE
 from maft_operator.cluster.pods import created, is_terminating, moment
 from maft_operator.cluster.reasons import Trouble
@@ -50,9 +50,9 @@ class _Child:
 
 def read(graph: Graph, children: Mapping[str, Sequence[Json]], now: datetime) -> Snapshot:
     """Reads a run from its objects by kind, Pods included."""
-    by_child = _pods_by_child(children.get("Pod", ()))
-    tasks = [_task_child(job, by_child) for job in children.get("Job", ()) if not is_terminating(job)]
-    servers = _servers(graph, children.get("Deployment", ()), by_child)
+    by_child = _pods_by_child(children.get(kinds.POD.name, ()))
+    tasks = [_task_child(job, by_child) for job in children.get(kinds.JOB.name, ()) if not is_terminating(job)]
+    servers = _servers(graph, children.get(kinds.DEPLOYMENT.name, ()), by_child)
     ended = {t.name: _end_of_job(t) for t in tasks if _condition(_made(t), "Failed")}
     states = {t.name: _task_state(t, ended.get(t.name)) for t in tasks}
     server_states = {s.name: _server_state(s) for s in servers}
@@ -113,7 +113,7 @@ def _made(task: _Child) -> Json:
 def _made_by(job: Json, pod: Json) -> bool:
     """Whether the pod is not of a Job of the same name before this one."""
     owners = pod["metadata"].get("ownerReferences", ())
-    return all(owner.get("uid") == job["metadata"].get("uid") for owner in owners if owner.get("kind") == "Job")
+    return all(owner.get("uid") == job["metadata"].get("uid") for owner in owners if owner.get("kind") == kinds.JOB.name)
 
 
 def _child(thing: Json) -> str:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from maft_operator.cluster import conditions, results
 from maft_operator.cluster.conditions import stamp
 from maft_operator.cluster.observed import Snapshot
-from maft_operator.plan.graph import Graph, Kind, Task
+from maft_operator.plan.graph import Graph, ProgramName, Task
 from maft_operator.plan.reconcile import Outcome
 from maft_operator.plan.step import Step
 from maft_operator.plan.summaries import title
@@ -19,7 +19,7 @@ from maft_operator.spec.parse import Run
 from maft_operator.spec.schema import Json
 
 GUESS = 0.05  # share of the work after which the time left is worth telling
-_WEIGHTS: dict[Kind, float] = {  # of a stage in the run's work
+_WEIGHTS: dict[ProgramName, float] = {  # of a stage in the run's work
     "prepare": 0.1,
     "report": 0.1,
     "train": 1.0,
@@ -42,13 +42,13 @@ class Reconciled:
 
     @property
     def step(self) -> Step:
-        """What was decided."""
+        """Returns what was decided."""
         return self.outcome.step
 
     @property
     def snapshot(self) -> Snapshot:
-        """What it was decided from."""
-        return self.outcome.seen
+        """Returns what it was decided from."""
+        return self.outcome.snapshot
 
     def tasks(self, status: str) -> list[Task]:
         """Lists the tasks in that state."""

@@ -12,12 +12,12 @@ import msgspec
 from maft.spec import Compared, RunSpec, immutable_spec_json
 from maft_operator.spec.parse import Run
 
-Kind = Literal["prepare", "debate", "train", "evaluate", "report", "compare", "diversity"]
+ProgramName = Literal["prepare", "debate", "train", "evaluate", "report", "compare", "diversity"]
 PORT = 8000  # of servers on a cluster, where each has an address of its own
 Flags = tuple[str, ...]
 # What a program's command line has beside store and run; a test feeds every one to the program's own parser.
-_READS_SPEC: tuple[Kind, ...] = ("prepare", "debate", "train", "evaluate", "diversity")
-_OF_AN_ITERATION: tuple[Kind, ...] = ("debate", "train", "evaluate", "diversity")
+_READS_SPEC: tuple[ProgramName, ...] = ("prepare", "debate", "train", "evaluate", "diversity")
+_OF_AN_ITERATION: tuple[ProgramName, ...] = ("debate", "train", "evaluate", "diversity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Task:
     """One run of a program to its end."""
 
     name: str
-    kind: Kind
+    kind: ProgramName
     run: Run
     store: str
     """URL of the place where the objects of all runs lie."""

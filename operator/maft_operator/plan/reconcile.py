@@ -15,7 +15,7 @@ class Snapshot(Protocol):
         """Returns states by name."""
 
 
-SeenT = TypeVar("SeenT", bound=Snapshot, covariant=True)  # noqa: PLC0105 - mypy wants it named by what it is
+SnapshotT = TypeVar("SnapshotT", bound=Snapshot, covariant=True)  # noqa: PLC0105 - mypy wants it named by what it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,10 @@ class Refusal:
     message: str
 
 
-class Backend(Protocol[SeenT]):
+class Backend(Protocol[SnapshotT]):
     """The seam: processes here, Kubernetes objects on a cluster, a table in tests. All methods may be repeated freely."""
 
-    async def observe(self) -> SeenT:
+    async def observe(self) -> SnapshotT:
         """Looks at everything of this run that exists, and at what finished before."""
 
     async def create(self, item: Task | Server) -> tuple[Refusal, ...]:
@@ -43,19 +43,19 @@ class Backend(Protocol[SeenT]):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome(Generic[SeenT]):
+class Outcome(Generic[SnapshotT]):
     """One turn of the loop: what was decided, from what, and what was refused."""
 
     step: Step
-    seen: SeenT
+    snapshot: SnapshotT
     refusals: tuple[Refusal, ...]
 
 
-async def reconcile(backend: Backend[SeenT], graph: Graph) -> Outcome[SeenT]:
+async def reconcile(backend: Backend[SnapshotT], graph: Graph) -> Outcome[SnapshotT]:
     """Looks at everything that exists and takes the next step. Deleting first: what goes may hold what comes next needs."""
-    seen = await backend.observe()
-    decided = step(graph, seen.observed)
+    snapshot = await backend.observe()
+    decided = step(graph, snapshot.observed)
     for name in decided.delete:
         await backend.delete(name)
     refused = [await backend.create(item) for item in decided.create] + [await backend.keep(item) for item in decided.keep]
-    return Outcome(decided, seen, tuple(refusal for several in refused for refusal in several))
+    return Outcome(decided, snapshot, tuple(refusal for several in refused for refusal in several))

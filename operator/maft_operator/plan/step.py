@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from maft_operator.plan.graph import Graph, Kind, Server, Task
+from maft_operator.plan.graph import Graph, ProgramName, Server, Task
 
 Phase = Literal["Preparing", "Serving", "Debating", "Training", "Evaluating", "Reporting", "Suspended", "Complete", "Failed"]
 BAD_INPUT = 2  # exit code of a program that will fail again
@@ -130,7 +130,7 @@ def _may_start(graph: Graph, task: Task, observed: Observed) -> bool:
 
 
 def _phase(runnable: Iterable[Task], observed: Observed) -> Phase:
-    phases: dict[Kind, Phase] = {
+    phases: dict[ProgramName, Phase] = {
         "prepare": "Preparing",
         "debate": "Debating",
         "train": "Training",
@@ -139,7 +139,7 @@ def _phase(runnable: Iterable[Task], observed: Observed) -> Phase:
         "compare": "Reporting",
         "diversity": "Evaluating",
     }
-    order: tuple[Kind, ...] = ("prepare", "debate", "evaluate", "train", "diversity", "report", "compare")
+    order: tuple[ProgramName, ...] = ("prepare", "debate", "evaluate", "train", "diversity", "report", "compare")
     tasks = sorted(runnable, key=lambda t: order.index(t.kind))
     first = tasks[0]
     waiting = any(s not in observed.servers or not observed.servers[s].ready for s in first.servers)

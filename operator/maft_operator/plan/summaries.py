@@ -13,9 +13,9 @@ from maft.summaries import (
     ReportSummary,
     TrainSummary,
 )
-from maft_operator.plan.graph import Kind, Task
+from maft_operator.plan.graph import ProgramName, Task
 
-_STAGES: dict[Kind, str] = {
+_STAGES: dict[ProgramName, str] = {
     "prepare": "prepare: checks and questions",
     "debate": "debate of the training questions",
     "train": "training",
