@@ -31,17 +31,7 @@ from maft.train.dpo import Pair, Preferences
 from maft.train.trainer import Trainer, steps
 
 MODEL = a_spec().model
-TRAINING = a_spec(
-    training={
-        "lora": {"rank": 4, "alpha": 8, "dropout": 0},
-        "learningRate": 0.003,
-        "warmup": 0,
-        "weightDecay": 0,
-        "epochs": 1,
-        "batchSize": 4,
-        "batchTokens": 4096,
-    }
-).training
+TRAINING = a_spec(training={"warmup": 0, "batchSize": 4, "batchTokens": 4096}).training
 BETA = 0.5
 
 

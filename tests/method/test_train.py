@@ -27,17 +27,7 @@ from maft.train import trainer
 from maft.train.trainer import Trainer, _check_finite, needs_checkpointing, steps
 
 MODEL = a_spec().model
-TRAINING = a_spec(
-    training={
-        "lora": {"rank": 4, "alpha": 8, "dropout": 0},
-        "learningRate": 0.003,
-        "warmup": 0.03,
-        "weightDecay": 0,
-        "epochs": 1,
-        "batchSize": 4,
-        "batchTokens": 4096,
-    }
-).training
+TRAINING = a_spec(training={"batchSize": 4, "batchTokens": 4096}).training
 
 
 def dialogue(i: int, turns: int = 1) -> tuple[Message, ...]:

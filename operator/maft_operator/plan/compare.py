@@ -5,7 +5,7 @@ that begin alike share their first answers, or their whole first debate.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -53,7 +53,8 @@ def runs(resource: Mapping[str, Any], methods: Sequence[str], seeds: int) -> dic
 def graph(group: Run, compared: Mapping[tuple[str, int], Run], store: str) -> Graph:
     """Plans one set of questions, all runs in a row behind one server, and the table at the end."""
     prepare = plan.prepare(group, store)
-    server = _server(group, compared.values(), store)
+    most = max(plan.adapters(run) for run in compared.values())  # what the most demanding run wants
+    server = Server(f"{group.name}-server", group, store, most)
     tasks = [prepare]
     last: tuple[str, ...] = ()
     for run in compared.values():
@@ -85,12 +86,6 @@ def _chained(run: Run, store: str, group: Run, server: str, *, after: tuple[str,
         for task in plan.graph(run, store).tasks
         if task.kind not in ("prepare", "report")
     ]
-
-
-def _server(group: Run, compared: Iterable[Run], store: str) -> Server:
-    """As large as the most demanding run wants it."""
-    adapters = max(server.adapters for run in compared for server in plan.graph(run, store).servers)
-    return Server(f"{group.name}-server", group, store, adapters)
 
 
 def enough(group: Run, precision: float | None) -> None:

@@ -86,7 +86,7 @@ class Graph:
 def graph(run: Run, store: str, *, suspended: bool = False) -> Graph:
     """Plans all tasks and servers of a run whose objects lie at `store`."""
     spec = run.spec
-    servers = tuple(Server(name, run, store, _adapters(run)) for name in server_names(run))
+    servers = tuple(Server(name, run, store, adapters(run)) for name in server_names(run))
     tasks = [prepare(run, store)]
     if _evaluated(spec, 0):
         tasks.append(_debate(run, store, "evaluate", 0))
@@ -171,8 +171,8 @@ def _report(run: Run, store: str, tasks: Iterable[Task]) -> Task:
     return Task(task_name(run, run.spec.iterations, "report"), "report", run, store, run.spec.iterations, needs)
 
 
-def _adapters(run: Run) -> int:
-    """Adapters that one server is asked for at a time; vLLM wants room for one at least."""
+def adapters(run: Run) -> int:
+    """Counts the adapters that one server is asked for at a time; vLLM wants room for one at least."""
     roles = 2 if run.spec.debate.critics else 1
     agents = len(trained_agents(run)) if run.spec.inference.topology == "Shared" else 1
     return max(1, roles * agents)

@@ -15,7 +15,7 @@ class Snapshot(Protocol):
         """Returns states by name."""
 
 
-SnapshotT = TypeVar("SnapshotT", bound=Snapshot, covariant=True)  # noqa: PLC0105 - mypy wants it named by what it is
+Snapshot_co = TypeVar("Snapshot_co", bound=Snapshot, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,10 @@ class Refusal:
     message: str
 
 
-class Backend(Protocol[SnapshotT]):
+class Backend(Protocol[Snapshot_co]):
     """The seam: processes here, Kubernetes objects on a cluster, a table in tests. All methods may be repeated freely."""
 
-    async def observe(self) -> SnapshotT:
+    async def observe(self) -> Snapshot_co:
         """Looks at everything of this run that exists, and at what finished before."""
 
     async def create(self, item: Task | Server) -> tuple[Refusal, ...]:
@@ -43,15 +43,15 @@ class Backend(Protocol[SnapshotT]):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome(Generic[SnapshotT]):
+class Outcome(Generic[Snapshot_co]):
     """One turn of the loop: what was decided, from what, and what was refused."""
 
     step: Step
-    snapshot: SnapshotT
+    snapshot: Snapshot_co
     refusals: tuple[Refusal, ...]
 
 
-async def reconcile(backend: Backend[SnapshotT], graph: Graph) -> Outcome[SnapshotT]:
+async def reconcile(backend: Backend[Snapshot_co], graph: Graph) -> Outcome[Snapshot_co]:
     """Looks at everything that exists and takes the next step. Deleting first: what goes may hold what comes next needs."""
     snapshot = await backend.observe()
     decided = step(graph, snapshot.observed)
