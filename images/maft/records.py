@@ -11,7 +11,7 @@ import msgspec
 
 from maft.errors import BadInput
 from maft.spec import FORMAT, UNREADABLE, DebateSpec, Head, foreign_format
-from maft.summaries import Score, Usage
+from maft.summaries import Answers, Score, Usage
 
 T = TypeVar("T")
 
@@ -35,7 +35,20 @@ class Formatted(Record, frozen=True, kw_only=True):
     format: int = FORMAT
 
 
-class Problem(Record, frozen=True):
+class Message(Record, frozen=True, omit_defaults=True):
+    """One turn of a chat, as chat templates take it; what a model said with what it takes to train on it."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+    thought: str = ""
+    """What an assistant thought before it."""
+    ids: tuple[int, ...] = ()
+    """The tokens as they were sampled, thought and end of turn included; empty where the server did not tell."""
+    cut: bool = False
+    """Ended by a limit and not by the model; such a turn never trains."""
+
+
+class Problem(Record, frozen=True, omit_defaults=True):
     """One question."""
 
     id: str
@@ -43,16 +56,11 @@ class Problem(Record, frozen=True):
     question: str
     answer: str
     """The reference, in canonical form."""
+    history: tuple[Message, ...] = ()
+    """Turns before the question, where it is asked in the middle of a chat."""
 
 
-class Message(Record, frozen=True):
-    """One turn of a chat, as chat templates take it."""
-
-    role: Literal["user", "assistant"]
-    content: str
-
-
-class Call(Record, frozen=True):
+class Call(Record, frozen=True, omit_defaults=True):
     """One request to a model: what was asked for and what came back."""
 
     model: str
@@ -61,7 +69,17 @@ class Call(Record, frozen=True):
     completion_tokens: int
     """With the end token."""
     finish_reason: str
+    """stop: the model ended it; length: the limit of tokens did; context: the prompt left no room."""
     text: str
+    """The reply, without what was thought before it."""
+    thought: str = ""
+    ids: tuple[int, ...] = ()
+    """Tokens as they were sampled; empty where the server does not tell."""
+
+    @property
+    def cut(self) -> bool:
+        """Tells whether a limit ended it."""
+        return self.finish_reason != "stop"
 
 
 class CachedCall(Record, frozen=True):
@@ -72,7 +90,7 @@ class CachedCall(Record, frozen=True):
     call: Call
 
 
-class Turn(Record, frozen=True):
+class Turn(Record, frozen=True, omit_defaults=True):
     """One answer of one agent in one round."""
 
     prompt: str
@@ -84,9 +102,17 @@ class Turn(Record, frozen=True):
     """Equals the final majority."""
     right: bool
     """Equals the reference answer: for evaluation and the report; training never reads it."""
+    clipped: int = 0
+    """Texts of others in the prompt that did not fit whole."""
+
+    @property
+    def said(self) -> Message:
+        """Returns the answer as a turn of a chat."""
+        call = self.call
+        return Message("assistant", call.text, call.thought, call.ids, call.cut)
 
 
-class Summary(Record, frozen=True):
+class Summary(Record, frozen=True, omit_defaults=True):
     """A summary of answers, by the base model."""
 
     agent: int | None
@@ -95,6 +121,8 @@ class Summary(Record, frozen=True):
     """Before which one: 2 to M."""
     prompt: str
     call: Call
+    clipped: int = 0
+    """Answers in the prompt that did not fit whole."""
 
 
 class Vote(Record, frozen=True):
@@ -134,10 +162,10 @@ class Transcript(Formatted, frozen=True):
         return sum(turns[len(self.votes) - 1].agrees for turns in self.turns)
 
     def dialogue(self, agent: int, rounds: int | None = None) -> tuple[Message, ...]:
-        """Returns the chat of one agent, over its first `rounds` rounds (default: all)."""
+        """Returns the chat of one agent, over its first `rounds` rounds (default: all), without debate.system."""
         turns = self.turns[agent][:rounds]
-        pairs = ((Message("user", t.prompt), Message("assistant", t.call.text)) for t in turns)
-        return tuple(m for pair in pairs for m in pair)
+        pairs = ((Message("user", t.prompt), t.said) for t in turns)
+        return (*self.problem.history, *(m for pair in pairs for m in pair))
 
     def calls(self) -> Iterator[Call]:
         """Yields every request made for this question, answers first."""
@@ -152,7 +180,7 @@ class Example(Record, frozen=True):
     """The id of the problem that it came from."""
     messages: tuple[Message, ...]
     """A chat that ends with the assistant."""
-    rejected: str | None = None
+    rejected: Message | None = None
     """For preferences: the last answer that should have been less likely."""
 
 
@@ -184,6 +212,8 @@ class Evaluation(Record, frozen=True):
     ties: int
     """Final votes that the seed drew."""
     usage: Usage
+    whole: Answers = Answers()
+    """How whole the answers are."""
 
 
 class Diversity(Record, frozen=True):
@@ -234,6 +264,8 @@ class Adapter(Record, frozen=True):
     """Mean of the first tenth of the steps, in nats per token (dpo: per pair)."""
     loss_last: float | None
     """The same of the last tenth."""
+    turns_left_out: int = 0
+    """Turns that do not count with training.lossOn all: what was said there is not what the model would see."""
 
 
 class StoredFile(Record, frozen=True):

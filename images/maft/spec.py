@@ -14,6 +14,7 @@ UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 AnswerKind = Literal["number", "choice", "text", "math"]
 Examples = Literal["first", "last", "hinted", "pairs"]
 TaskKind = Literal["arithmetic", "jsonl", "gsm8k", "math", "mmlu"]
+Thinking = Literal["Auto", "Enabled", "Disabled"]
 Topology = Literal["PerAgent", "Shared"]
 
 
@@ -42,6 +43,9 @@ class ModelSpec(Section, frozen=True, kw_only=True):
     trust_remote_code: bool
     max_length: int
     cache_claim: str
+    chat_template_arguments: dict[str, Any]
+    date: str
+    """What templates that write today's date are told: YYYY-MM-DD."""
     token_secret: SecretKey | None = None
 
 
@@ -108,6 +112,10 @@ class DebateSpec(Section, frozen=True, kw_only=True):
     temperature: float
     top_p: float
     max_tokens: int
+    system: str
+    thinking: Thinking
+    thinking_tokens: int
+    show_thoughts: bool
     min_agreement: int
     mode: Literal["paper", "fast"]
     prompts: PromptsSpec
@@ -120,6 +128,7 @@ class LoraSpec(Section, frozen=True, kw_only=True):
     alpha: int
     dropout: float
     target_modules: tuple[str, ...]
+    experts: bool
 
 
 class TrainingSpec(Section, frozen=True, kw_only=True):
@@ -136,6 +145,7 @@ class TrainingSpec(Section, frozen=True, kw_only=True):
     batch_tokens: int
     critic_mix: float
     loss_on: Literal["last", "all"]
+    train_thoughts: bool
     start_from: Literal["previous", "base"]
     min_examples: int
     gpus: int

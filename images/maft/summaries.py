@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
+CUT = 0.1  # share of answers that end at the limit of tokens over which people are warned
 HARMFUL = 0.5  # share of right majorities on the probe under which training reinforces wrong answers
 LIMIT = 4096  # bytes that the kubelet keeps of a termination message
 
@@ -62,6 +63,38 @@ class PrepareSummary(ProgramSummary, frozen=True, kw_only=True, tag="prepare"):
     probe: int = 0
 
 
+class Answers(Numbers, frozen=True, kw_only=True):
+    """How whole the answers of a debate are, all rounds and agents."""
+
+    asked: int = 0
+    cut: int = 0
+    """Ended by the limit of tokens or of the context; they never train."""
+    clipped: int = 0
+    """Answered a prompt into which what the others said did not fit whole."""
+
+    @property
+    def too_many_cut(self) -> bool:
+        """Tells whether people have to be warned."""
+        return self.cut > CUT * self.asked
+
+
+class PreflightSummary(ProgramSummary, frozen=True, kw_only=True, tag="preflight"):
+    """What was found out about the model before any server started."""
+
+    architecture: str
+    """The model's class."""
+    modules: int
+    """Layers that get an adapter."""
+    context: int
+    """Tokens, as the configuration has it or model.maxLength sets it; 0: not known."""
+    longest_prompt: int
+    """Tokens of the longest prompt that the spec can make."""
+    thinks: bool
+    """The chat template has thoughts, and they are on."""
+    warnings: tuple[str, ...] = ()
+    """What works and may surprise, a line each."""
+
+
 class DebateSummary(ProgramSummary, frozen=True, kw_only=True, tag="debate"):
     """The debate over the training questions, and the datasets made of it."""
 
@@ -74,7 +107,10 @@ class DebateSummary(ProgramSummary, frozen=True, kw_only=True, tag="debate"):
     """Examples per agent, by role."""
     abstained: int | None = None
     """Questions whose vote is no label; None where labels are read instead (STaR)."""
+    left_out: dict[str, int] = {}
+    """Questions that gave no example, by reason, over all datasets (debate/datasets.py)."""
     probe: ProbeScore | None = None
+    answers: Answers = Answers()
     usage: Usage
 
 
@@ -101,6 +137,8 @@ class TrainSummary(ProgramSummary, frozen=True, kw_only=True, tag="train"):
     trained: int
     kept: int = 0
     """Of agents with too few examples, which keep what they had."""
+    turns_left_out: int = 0
+    """Turns that do not count with training.lossOn all: what was said there is not what the model would see."""
 
 
 class EvaluateSummary(ProgramSummary, frozen=True, kw_only=True, tag="evaluate"):
@@ -123,6 +161,7 @@ class EvaluateSummary(ProgramSummary, frozen=True, kw_only=True, tag="evaluate")
     """Answers that the debate spoilt."""
     unparsed: int
     """Answers that did not parse."""
+    answers: Answers = Answers()
     usage: Usage
 
 
@@ -183,7 +222,15 @@ class Failure(ProgramSummary, frozen=True, kw_only=True, tag="failure"):
 
 
 AnySummary = (
-    PrepareSummary | DebateSummary | TrainSummary | EvaluateSummary | DiversitySummary | ReportSummary | CompareSummary | Failure
+    PrepareSummary
+    | PreflightSummary
+    | DebateSummary
+    | TrainSummary
+    | EvaluateSummary
+    | DiversitySummary
+    | ReportSummary
+    | CompareSummary
+    | Failure
 )
 
 

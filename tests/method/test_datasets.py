@@ -325,10 +325,11 @@ def said(name: str, agent: int, answer: str, round_: int = 0) -> str:
     return f"{name}: agent {agent} says {answer} in round {round_}"
 
 
-def asked(name: str, agent: int, answer: str, round_: int = 0, rejected: str | None = None) -> Example:
+def asked(name: str, agent: int, answer: str, round_: int = 0, rejected: str = "") -> Example:
     """The question as the agent was first asked, and an answer."""
+    other = Message("assistant", rejected) if rejected else None
     return Example(
-        name, (Message("user", f"{name}: prompt {agent}.0"), Message("assistant", said(name, agent, answer, round_))), rejected
+        name, (Message("user", f"{name}: prompt {agent}.0"), Message("assistant", said(name, agent, answer, round_))), other
     )
 
 
@@ -381,16 +382,17 @@ def test_pairs_by_hand(small: list[Transcript]) -> None:
             )
             agrees = f"says {small['abcde'.index(name)].vote.answer} " in own
             question, answer = example.messages
+            assert example.rejected
             assert question == Message("user", f"{name}: prompt {agent}.0")
-            assert (answer.content if agrees else example.rejected) == own
-            assert (example.rejected if agrees else answer.content) in others
+            assert (answer.content if agrees else example.rejected.content) == own
+            assert (example.rejected.content if agrees else answer.content) in others
 
 
 def test_the_other_side_of_a_pair_is_drawn_by_the_seed() -> None:
     rows = [transcript(f"{i:02}", "rr", "xr", "xr", "yr") for i in range(30)]
     first, again, other = (made_by("pairs", rows, seed)[0].examples for seed in (1, 1, 2))
     assert first == again != other
-    drawn = Counter(str(e.rejected)[4:11] for e in first)
+    drawn = Counter(e.rejected.content[4:11] for e in first if e.rejected)
     assert set(drawn) == {"agent 1", "agent 2", "agent 3"} and min(drawn.values()) >= 3
 
 

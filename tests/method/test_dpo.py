@@ -210,7 +210,7 @@ def assigned(store, **training) -> Assignment:
 def data(store, *, rejected: bool, **meta):
     examples = [Example(str(i), (Message("user", f"What is {i}+1?"), Message("assistant", f"Answer: {i + 1}"))) for i in range(5)]
     if rejected:
-        examples = [replace(e, rejected="Answer: 99") for e in examples]
+        examples = [replace(e, rejected=Message("assistant", "Answer: 99")) for e in examples]
     publish(store, layout.datasets("ns/run", 1), {"generator-0.jsonl": records.encode_lines(examples)}, meta=meta)
 
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from maft import records
 from maft.answers import voting
-from maft.records import Commit, DatasetCounts, Example, Message, Role, Transcript, Turn, trained_roles
+from maft.records import Commit, DatasetCounts, Example, Role, Transcript, Turn, trained_roles
 from maft.spec import Examples, Spec
 from maft.store import layout
 from maft.store.base import Store
@@ -76,7 +76,7 @@ def last_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Datas
 
     def lesson(transcript: Transcript) -> Lesson:
         last = transcript.turns[agent][-1]
-        return _no_label(transcript, spec) or _disagrees(last, STAYED_WRONG) or _answered(transcript, agent, last.call.text)
+        return _no_label(transcript, spec) or _disagrees(last, STAYED_WRONG) or _answered(transcript, agent, last)
 
     return _collected(agent, map(lesson, transcripts))
 
@@ -87,7 +87,7 @@ def hinted_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Dat
 
     def lesson(transcript: Transcript) -> Lesson:
         right = next((turn for turn in transcript.turns[agent] if turn.right), None)
-        return _answered(transcript, agent, right.call.text) if right else WRONG
+        return _answered(transcript, agent, right) if right else WRONG
 
     return _collected(agent, map(lesson, transcripts))
 
@@ -99,12 +99,12 @@ def pair_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Datas
     def lesson(transcript: Transcript) -> Lesson:
         firsts = [turns[0] for turns in transcript.turns]
         own = firsts[agent]
-        others = [turn.call.text for turn in firsts if turn.agrees != own.agrees]
+        others = [turn for turn in firsts if turn.agrees != own.agrees]
         if reason := _no_label(transcript, spec) or ("" if others else UNANIMOUS):
             return reason
         other = random.Random(f"{spec.seed}/{agent}/{transcript.problem.id}/pair").choice(others)
-        chosen, rejected = (own.call.text, other) if own.agrees else (other, own.call.text)
-        return replace(_answered(transcript, agent, chosen), rejected=rejected)
+        chosen, rejected = (own, other) if own.agrees else (other, own)
+        return replace(_answered(transcript, agent, chosen), rejected=rejected.said)
 
     return _collected(agent, map(lesson, transcripts))
 
@@ -116,10 +116,10 @@ def _collected(agent: int, lessons: Iterable[Lesson]) -> Dataset:
     return _dataset("generator", agent, [lesson for lesson in several if isinstance(lesson, Example)], left_out)
 
 
-def _answered(transcript: Transcript, agent: int, answer: str) -> Example:
+def _answered(transcript: Transcript, agent: int, answer: Turn) -> Example:
     """The question as it was first asked, with that answer."""
-    question = transcript.dialogue(agent, 1)[0]
-    return Example(transcript.problem.id, (question, Message("assistant", answer)))
+    *question, _ = transcript.dialogue(agent, 1)
+    return Example(transcript.problem.id, (*question, answer.said))
 
 
 def mix(corrected: Sequence[Example], kept: Sequence[Example], share: float, seed: int) -> list[Example]:

@@ -18,7 +18,7 @@ from maft import __version__, adapters, lora, models, program, records
 from maft.chat_template import ChatTemplate
 from maft.errors import BadInput
 from maft.program import Assignment
-from maft.records import BASE, Adapter, Commit, Example, Message, Role, trained_roles
+from maft.records import BASE, Adapter, Commit, Example, Role, trained_roles
 from maft.spec import TrainingSpec
 from maft.store import layout
 from maft.store.commits import committed, fetch_folder, fetch_records, publish, required
@@ -77,7 +77,7 @@ def _sample(training: TrainingSpec, template: ChatTemplate, example: Example) ->
         return template.tokens(example.messages, every_turn=training.loss_on == "all")
     if example.rejected is None:
         raise BadInput("training.method: dpo needs pairs, and this dataset has single answers; make the datasets anew")
-    rejected = (*example.messages[:-1], Message("assistant", example.rejected))
+    rejected = (*example.messages[:-1], example.rejected)
     chosen = template.tokens(example.messages, every_turn=False)
     return Pair(chosen, template.tokens(rejected, every_turn=False))
 
