@@ -40,9 +40,22 @@ def load_base(model_spec: ModelSpec) -> Any:
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise BadInput(f"model.source: {path} cannot be loaded: {one_line(error, 300)}") from error
+    return _frozen(model).to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def new_base(config: Any, model_spec: ModelSpec) -> Any:
+    """Makes a base model of that configuration with random weights, on the CPU; otherwise as `load_base` does."""
+    try:
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=model_spec.trust_remote_code, dtype=torch.float32)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise BadInput(f"model.source: {model_spec.source} cannot be made: {one_line(error, 300)}") from error
+    return _frozen(model)
+
+
+def _frozen(model: Any) -> Any:
     model.requires_grad_(False)
     model.config.use_cache = False
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return model
 
 
 def _dtype() -> torch.dtype:

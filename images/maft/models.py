@@ -71,6 +71,11 @@ def check(model: ModelSpec) -> None:
         _check_weights(Path(path))
 
 
+def config(model: ModelSpec) -> Any:
+    """Loads the configuration; BadInput if there is none that transformers knows."""
+    return _config(local(model.source), model.revision, trust_remote_code=model.trust_remote_code)
+
+
 def _config(path: str, revision: str, *, trust_remote_code: bool) -> Any:
     from transformers import AutoConfig
 

@@ -1,0 +1,1 @@
+"""`python -m maft.preflight`: what would fail after a whole debate fails before it, without weights and without a GPU."""

@@ -1,0 +1,100 @@
+"""A model's configuration made small: the same classes, kinds of layers and rules, in a few megabytes.
+
+The vocabulary and the size of a head stay, so that real token ids and position encodings fit.
+"""
+
+import copy
+from typing import Any
+
+LAYERS = 12  # at most; enough for the patterns of hybrid models
+# What is made smaller, by its name in configurations; heads keep their size and roughly their ratio.
+SMALL = {
+    "intermediate_size": 64,
+    "intermediate_size_mlp": 64,
+    "moe_intermediate_size": 32,
+    "shared_expert_intermediate_size": 32,
+    "ffn_hidden_size": 64,
+    "n_inner": 64,
+    "q_lora_rank": 16,
+    "kv_lora_rank": 16,
+    "num_experts": 4,
+    "num_local_experts": 4,
+    "n_routed_experts": 4,
+    "moe_num_experts": 4,
+    "num_experts_per_tok": 2,
+    "n_group": 1,
+    "topk_group": 1,
+    "first_k_dense_replace": 1,
+    "num_nextn_predict_layers": 0,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "sliding_window": 64,
+}
+HIDDEN = 64  # units, where heads have a size of their own
+
+
+def shrunk(config: Any) -> Any:
+    """Copies the configuration, made small; other towers keep their widths and lose their depth."""
+    small = copy.deepcopy(config)
+    text = small.get_text_config()
+    _shrink_text(text)
+    for name in small.sub_configs:
+        tower = getattr(small, name, None)
+        if tower is not None and tower is not text:
+            _set(tower, "num_hidden_layers", 1)
+            _set(tower, "depth", 1)
+    for part in (small, text):
+        if getattr(part, "quantization_config", None) is not None:
+            del part.quantization_config
+    return small
+
+
+def _shrink_text(text: Any) -> None:
+    head = head_size(text)
+    heads = text.num_attention_heads
+    groups = getattr(text, "num_key_value_heads", None) or heads
+    _keep_layers(text, prefix(text))
+    for name, value in SMALL.items():
+        _set(text, name, value)
+    text.num_attention_heads = 4 if heads > 1 else 1
+    if hasattr(text, "num_key_value_heads"):
+        text.num_key_value_heads = text.num_attention_heads if groups == heads else min(groups, 2)
+    text.hidden_size = HIDDEN if getattr(text, "head_dim", None) else head * text.num_attention_heads
+
+
+def head_size(text: Any) -> int:
+    """Computes the units of an attention head."""
+    return int(getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads)
+
+
+def prefix(text: Any) -> int:
+    """Counts the first layers that show every kind of layer: at least two, where there are as many."""
+    layers = int(text.num_hidden_layers)
+    kinds = list(zip(*_per_layer(text).values(), strict=True)) or [()] * layers
+    whole = next(n for n in range(1, layers + 1) if set(map(str, kinds[:n])) == set(map(str, kinds)))
+    return min(layers, LAYERS, max(2, whole, *_periods(text)))
+
+
+def _per_layer(text: Any) -> dict[str, Any]:
+    """What the configuration says layer by layer."""
+    layers = int(text.num_hidden_layers)
+    return {n: v for n, v in vars(text).items() if isinstance(v, (list, tuple, str)) and len(v) == layers > 2}
+
+
+def _periods(text: Any) -> list[int]:
+    """Every how many layers something happens."""
+    ends = ("_period", "_interval", "_sparse_step", "_layer_step", "_pattern")
+    return [v for n, v in vars(text).items() if n.endswith(ends) and isinstance(v, int)] + [2]
+
+
+def _keep_layers(text: Any, count: int) -> None:
+    for name, value in _per_layer(text).items():
+        setattr(text, name, value[:count])
+    text.num_hidden_layers = count
+
+
+def _set(config: Any, name: str, value: int) -> None:
+    """Makes a number smaller, where there is one."""
+    current = getattr(config, name, None)
+    if isinstance(current, int) and current > value:
+        setattr(config, name, value)
