@@ -4,18 +4,18 @@ The language-model head runs only where a target is predicted. Models that mix e
 get one example at a time.
 """
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
 
-from maft import models
+from maft import models, quantised, targets
 from maft.chat_template import Tokens
 from maft.errors import BadInput, one_line
 from maft.packing import PackedRow, pack
@@ -27,34 +27,63 @@ ALONE = 1  # as the most tokens of a forward pass: every example gets one of its
 def load_base(model_spec: ModelSpec) -> Any:
     """Loads the base model on the best device, frozen, in the widest precision that is fast there."""
     torch.use_deterministic_algorithms(True, warn_only=True)
-    path = models.local(model_spec.source)
-    flash = torch.cuda.is_available() and find_spec("flash_attn") is not None
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
+    path, config = models.local(model_spec.source), models.config(model_spec)
+    quantised.check_packages(config, model_spec.source)
+    auto = _auto_class(config)
+    with _refusing(f"model.source: {path} cannot be loaded"):
+        model = auto.from_pretrained(
             path,
             revision=model_spec.revision or None,
             trust_remote_code=model_spec.trust_remote_code,
             use_safetensors=True,
             dtype=_dtype(),
-            attn_implementation="flash_attention_2" if flash else "sdpa",
+            **_attention(auto, config),
+            **quantised.loading(config),
         )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise BadInput(f"model.source: {path} cannot be loaded: {one_line(error, 300)}") from error
-    return _frozen(model).to("cuda" if torch.cuda.is_available() else "cpu")
+        return _ready(model).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def new_base(config: Any, model_spec: ModelSpec) -> Any:
     """Makes a base model of that configuration with random weights, on the CPU; otherwise as `load_base` does."""
+    with _refusing(f"model.source: no model can be made of the configuration of {model_spec.source}"):
+        model = _auto_class(config).from_config(config, trust_remote_code=model_spec.trust_remote_code, dtype=torch.float32)
+        return _ready(model)
+
+
+@contextlib.contextmanager
+def _refusing(message: str) -> Iterator[None]:
+    """What goes wrong in a model's own code, or in a library over its files, may raise anything."""
     try:
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=model_spec.trust_remote_code, dtype=torch.float32)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise BadInput(f"model.source: {model_spec.source} cannot be made: {one_line(error, 300)}") from error
-    return _frozen(model)
+        yield
+    except (BadInput, MemoryError):
+        raise
+    except Exception as error:
+        raise BadInput(f"{message}: {type(error).__name__}: {one_line(error, 300)}") from error
 
 
-def _frozen(model: Any) -> Any:
+def _auto_class(config: Any) -> Any:
+    """A model of several parts as a whole, so that adapters have the names that its servers know; else the causal one."""
+    several = config.get_text_config() is not config and type(config) in AutoModelForImageTextToText._model_mapping
+    return AutoModelForImageTextToText if several else AutoModelForCausalLM
+
+
+def _attention(auto: Any, config: Any) -> dict[str, str]:
+    """Flash attention where it is installed and the model has it; else what transformers takes for the model."""
+    flash = torch.cuda.is_available() and find_spec("flash_attn") is not None and type(config) in auto._model_mapping
+    supported = flash and getattr(auto._model_mapping[type(config)], "_supports_flash_attn", False)
+    return {"attn_implementation": "flash_attention_2"} if supported else {}
+
+
+def _ready(model: Any) -> Any:
+    """Freezes it, and takes out the models beside its text part: towers cost memory and are never asked."""
+    path = targets.text_part(model).split(".")
+    for depth, inside in enumerate(path if path != [""] else ()):
+        parent = model.get_submodule(".".join(path[:depth]))
+        for name, child in list(parent.named_children()):
+            if name != inside and isinstance(child, PreTrainedModel):
+                setattr(parent, name, None)
     model.requires_grad_(False)
-    model.config.use_cache = False
+    model.config.get_text_config().use_cache = model.config.use_cache = False
     return model
 
 
@@ -70,17 +99,14 @@ def adapt(base: Any, spec: LoraSpec, previous: Path | None) -> Any:
         r=spec.rank,
         lora_alpha=spec.alpha,
         lora_dropout=spec.dropout,
-        target_modules="all-linear" if spec.target_modules == ("all-linear",) else list(spec.target_modules),
         task_type="CAUSAL_LM",
+        **targets.chosen(base, spec),
     )
-    try:
-        if previous:
+    if previous:
+        with _refusing("model.source: the previous adapter does not fit this model"):
             return PeftModel.from_pretrained(base, str(previous), is_trainable=True)
+    with _refusing("training.lora.targetModules"):
         return get_peft_model(base, config)
-    except RuntimeError as error:
-        raise BadInput(f"model.source: the previous adapter does not fit this model: {one_line(error, 300)}") from error
-    except ValueError as error:
-        raise BadInput(f"training.lora.targetModules: {one_line(error, 300)}") from error
 
 
 def logits(model: Any, row: PackedRow) -> torch.Tensor:

@@ -64,6 +64,7 @@ def steps(examples: int, training: TrainingSpec) -> int:
 def needs_checkpointing(config: Any, tokens: int, value_bytes: int, free_bytes: int) -> bool:
     """Tells whether the activations of a forward pass over `tokens` would not fit: about 34 values per hidden unit and layer
     (Korthikanti et al. 2022, without the attention matrix), and three copies of the logits."""
+    config = config.get_text_config()
     hidden, layers = config.hidden_size, config.num_hidden_layers
     activations = tokens * layers * 34 * max(hidden, getattr(config, "intermediate_size", hidden) // 3) * value_bytes
     logits = 3 * tokens * config.vocab_size * 4

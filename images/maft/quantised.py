@@ -1,0 +1,72 @@
+"""Quantised base models: which of them train, with which packages, and how they are loaded for it.
+
+Without torch: `prepare` asks as well. What is dequantised trains in full precision beside a server that keeps it quantised.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from maft.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A way to quantise that trains."""
+
+    packages: tuple[str, ...] = ()
+    """What training needs beside what it always has."""
+    dequantised: str = ""
+    """The configuration of transformers that loads it in full precision; empty: adapters are trained on it as it is."""
+
+
+METHODS = {
+    "mxfp4": Method(dequantised="Mxfp4Config"),
+    "fp8": Method(dequantised="FineGrainedFP8Config"),
+    "compressed-tensors": Method(("compressed_tensors",), "CompressedTensorsConfig"),
+    "bitsandbytes": Method(("bitsandbytes",)),
+    "awq": Method(("gptqmodel",)),
+    "gptq": Method(("gptqmodel", "optimum")),
+}
+
+
+def given(config: Any) -> dict[str, Any]:
+    """Returns what the configuration says about quantisation; empty where it says nothing."""
+    parts = (config, config.get_text_config())
+    found: Any = next((q for part in parts if (q := getattr(part, "quantization_config", None)) is not None), {})
+    return dict(found if isinstance(found, dict) else found.to_dict())
+
+
+def method(config: Any) -> str:
+    """Names the way in which the model is quantised; empty: it is not."""
+    told = given(config)
+    name = told.get("quant_method") or ("bitsandbytes" if told.get("load_in_4bit") or told.get("load_in_8bit") else "")
+    return str(getattr(name, "value", name)) or ("of no known kind" if told else "")
+
+
+def check(config: Any, source: str) -> None:
+    """Raises BadInput for a model whose kind of quantisation does not train."""
+    if (name := method(config)) and name not in METHODS:
+        raise BadInput(f"model.source: {source} is quantised with {name}, which does not train; use one that is not quantised")
+
+
+def check_packages(config: Any, source: str, installed: Callable[[str], object] = find_spec) -> None:
+    """Raises BadInput where training such a model needs packages that are not here."""
+    check(config, source)
+    name = method(config)
+    missing = [package for package in METHODS[name].packages if not installed(package)] if name else []
+    if missing:
+        named = " and ".join(package.replace("_", "-") for package in missing)
+        raise BadInput(
+            f"model.source: {source} is quantised with {name}; training it needs {named}, not installed here: install that"
+            " beside maft, or use a model that is not quantised"
+        )
+
+
+def loading(config: Any) -> dict[str, Any]:
+    """Makes the arguments with which transformers loads such a model for training."""
+    import transformers
+
+    wanted = METHODS[name].dequantised if (name := method(config)) in METHODS else ""
+    return {"quantization_config": getattr(transformers, wanted)(dequantize=True)} if wanted else {}

@@ -1,0 +1,115 @@
+"""What vLLM says to a model and to an adapter, asked before a server starts: with its own classes and validators, without weights.
+
+A folder comes in: a small model's configuration with an adapter that was trained on it (`maft.preflight` makes it). Only where vLLM
+is installed; `importable` tells.
+"""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from maft.errors import BadInput, one_line
+
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # vLLM's choices for --max-lora-rank
+
+
+def importable() -> bool:
+    """Tells whether vLLM can be asked here."""
+    return find_spec("vllm") is not None
+
+
+def served_rank(rank: int) -> int:
+    """Chooses --max-lora-rank for adapters of that rank; BadInput where vLLM has none so high."""
+    if rank > RANKS[-1]:
+        raise BadInput(f"training.lora.rank: {rank} is more than vLLM serves; {RANKS[-1]} is the most")
+    return next(r for r in RANKS if r >= rank)
+
+
+def check(folder: Path, rank: int, source: str) -> None:
+    """Raises BadInput where vLLM would refuse the model in the folder, or its adapter, or pass over a part of the adapter."""
+    model_class(folder, source)
+    with _built(folder, served_rank(rank), source) as (model, lora_config):
+        _check_adapter(folder, model, lora_config)
+
+
+def model_class(folder: Path, source: str) -> Any:
+    """Finds vLLM's class for the model; BadInput where it has none, or one without adapters."""
+    from vllm.model_executor.models.interfaces import supports_lora
+    from vllm.model_executor.models.registry import ModelRegistry
+    from vllm.transformers_utils.config import get_config
+
+    names = get_config(str(folder), trust_remote_code=False).architectures or []
+    known = next((name for name in names if name in ModelRegistry.models), None)
+    if known is None:
+        raise BadInput(f"model.source: {source} is a {', '.join(names) or 'model of no named class'}, which vLLM does not serve")
+    loaded = ModelRegistry.models[known].load_model_cls()
+    if not supports_lora(loaded):
+        raise BadInput(f"model.source: {source} is a {known}, which vLLM serves without adapters; use another model")
+    return loaded
+
+
+@contextlib.contextmanager
+def _built(folder: Path, rank: int, source: str) -> Iterator[tuple[Any, Any]]:
+    """vLLM's model on no device, for one process, and what it says about adapters."""
+    import torch
+    from vllm.config import DeviceConfig, LoRAConfig, ModelConfig, VllmConfig, set_current_vllm_config
+    from vllm.distributed import cleanup_dist_env_and_memory, ensure_model_parallel_initialized, init_distributed_environment
+    from vllm.model_executor.model_loader.utils import initialize_model
+
+    named = str(folder)
+    lora_config = LoRAConfig(max_lora_rank=rank, max_loras=1)
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            model_config = ModelConfig(model=named, tokenizer=named, skip_tokenizer_init=True, dtype="float32", enforce_eager=True)
+            config = VllmConfig(model_config=model_config, lora_config=lora_config, device_config=DeviceConfig(device="cpu"))
+            with set_current_vllm_config(config):
+                init_distributed_environment(1, 0, f"file://{scratch}/meeting", 0, "gloo")
+                ensure_model_parallel_initialized(1, 1)
+                with torch.device("meta"):
+                    model = initialize_model(config)
+                yield model, lora_config
+        except ValueError as error:
+            raise BadInput(f"model.source: vLLM refuses {source}: {one_line(error, 300)}") from error
+        finally:
+            cleanup_dist_env_and_memory()
+
+
+def _check_adapter(folder: Path, model: Any, lora_config: Any) -> None:
+    """As a server loads an adapter; and every part of it has to arrive somewhere, which a server does not ask."""
+    from vllm.lora.lora_model import LoRAModel
+    from vllm.lora.peft_helper import PEFTHelper
+    from vllm.lora.utils import get_supported_lora_modules, process_packed_modules_mapping
+
+    packed = process_packed_modules_mapping(model)
+    supported = get_supported_lora_modules(model)
+    expected = {name for module in supported for name in packed.get(module, [module])} | ({"experts"} & set(supported))
+    mapper = getattr(model, "hf_to_vllm_mapper", None)
+    try:
+        helper = PEFTHelper.from_local_dir(str(folder), None)
+        helper.validate_legal(lora_config)
+        loaded = LoRAModel.from_local_checkpoint(
+            str(folder),
+            expected,
+            helper,
+            device="cpu",
+            weights_mapper=mapper.get_rename_mapper() if mapper else None,
+            skip_prefixes=getattr(model, "lora_skip_prefixes", None),
+        )
+    except ValueError as error:
+        raise BadInput(f"training.lora: vLLM refuses the adapter: {one_line(error, 400)}") from error
+    if lost := unplaced(list(loaded.loras), {name for name, _ in model.named_modules()}, packed):
+        raise BadInput(f"training.lora.targetModules: vLLM passes over {lost[0]} and {len(lost) - 1} more; name other layers")
+
+
+def unplaced(adapted: Sequence[str], modules: set[str], packed: Mapping[str, Sequence[str]]) -> list[str]:
+    """Lists what of an adapter no module of the server takes: neither one of that name, nor one that packs several."""
+
+    def taken(name: str) -> bool:
+        above, _, leaf = name.rpartition(".")
+        fused = (parent for parent, parts in packed.items() if leaf in parts)
+        return name in modules or ".experts" in name or any(f"{above}.{parent}" in modules for parent in fused)
+
+    return [name for name in adapted if not taken(name)]
