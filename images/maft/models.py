@@ -9,9 +9,10 @@ from typing import Any
 
 from maft.chat_template import ChatTemplate, load_chat_template
 from maft.errors import BadInput, one_line
-from maft.spec import ModelSpec
+from maft.spec import ModelSpec, Thinking
 from maft.store.commits import plain_name
 from maft.store.urls import open_store
+from maft.template_facts import Options
 
 _WANTED = (".json", ".safetensors", ".jinja", ".model", ".txt")
 
@@ -53,9 +54,11 @@ def _download(source: str) -> Path:
     return folder
 
 
-def chat_template(model: ModelSpec) -> ChatTemplate:
-    """Loads the chat template of the base model; BadInput if it has none that works."""
-    return load_chat_template(local(model.source), model.revision or None, trust_remote_code=model.trust_remote_code)
+def chat_template(model: ModelSpec, thinking: Thinking) -> ChatTemplate:
+    """Loads the chat template of the base model; BadInput if it has none that works, or none that thinks as asked."""
+    options = Options(model.chat_template_arguments, model.date, thinking)
+    path, trust = local(model.source), model.trust_remote_code
+    return load_chat_template(path, model.revision or None, trust_remote_code=trust, options=options)
 
 
 def check(model: ModelSpec) -> None:
