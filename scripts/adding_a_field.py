@@ -35,7 +35,7 @@ from maft.spec import decode_spec
 from maft.train.trainer import Trainer
 spec = decode_spec(sys.stdin.read())
 chats = [[Message("user", f"What is {n}+2*3?"), Message("assistant", f"Answer: {n + 6}")] for n in range(8)]
-template = models.chat_template(spec.model)
+template = models.chat_template(spec.model, spec.debate.thinking)
 examples = [template.tokens(chat, every_turn=False) for chat in chats]
 Trainer(lora.load_base(spec.model), spec.training, lambda loss: None).train(examples, Path(sys.argv[1]), seed=1, previous=None)
 print(hashlib.sha256((Path(sys.argv[1]) / "adapter_model.safetensors").read_bytes()).hexdigest()[:16])

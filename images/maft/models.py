@@ -7,11 +7,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+from maft import quantised
 from maft.chat_template import ChatTemplate, load_chat_template
 from maft.errors import BadInput, one_line
-from maft.spec import ModelSpec
+from maft.spec import ModelSpec, Thinking
 from maft.store.commits import plain_name
 from maft.store.urls import open_store
+from maft.template_facts import Options
 
 _WANTED = (".json", ".safetensors", ".jinja", ".model", ".txt")
 
@@ -53,20 +55,24 @@ def _download(source: str) -> Path:
     return folder
 
 
-def chat_template(model: ModelSpec) -> ChatTemplate:
-    """Loads the chat template of the base model; BadInput if it has none that works."""
-    return load_chat_template(local(model.source), model.revision or None, trust_remote_code=model.trust_remote_code)
+def chat_template(model: ModelSpec, thinking: Thinking) -> ChatTemplate:
+    """Loads the chat template of the base model; BadInput if it has none that works, or none that thinks as asked."""
+    options = Options(model.chat_template_arguments, model.date, thinking)
+    path, trust = local(model.source), model.trust_remote_code
+    return load_chat_template(path, model.revision or None, trust_remote_code=trust, options=options)
 
 
 def check(model: ModelSpec) -> None:
     """Raises BadInput unless it is a causal language model whose weights, where they are local, are whole safetensors."""
     source, path = model.source, local(model.source)
     config = _config(path, model.revision, trust_remote_code=model.trust_remote_code)
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    from transformers.models.auto import modeling_auto as auto
 
+    known = {*auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES}
     remote = "AutoModelForCausalLM" in getattr(config, "auto_map", {}) if model.trust_remote_code else False
-    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not remote:
+    if config.is_encoder_decoder or (config.model_type not in known and not remote):
         raise BadInput(f"model.source: {source} is a {config.model_type} model, not a causal language model")
+    quantised.check(config, source)
     if Path(path).is_dir():
         _check_weights(Path(path))
 

@@ -46,6 +46,8 @@ class Message(Record, frozen=True, omit_defaults=True):
     """The tokens as they were sampled, thought and end of turn included; empty where the server did not tell."""
     cut: bool = False
     """Ended by a limit and not by the model; such a turn never trains."""
+    given: bool = False
+    """A part of the question that no model said."""
 
 
 class Problem(Record, frozen=True, omit_defaults=True):
@@ -58,6 +60,12 @@ class Problem(Record, frozen=True, omit_defaults=True):
     """The reference, in canonical form."""
     history: tuple[Message, ...] = ()
     """Turns before the question, where it is asked in the middle of a chat."""
+
+    def opening(self, system: str) -> tuple[Message, ...]:
+        """Returns what stands before the first user turn of a debate: its own chat, after the run's system turn if it has none."""
+        given = tuple(Message(m.role, m.content, given=True) for m in self.history)
+        own = bool(given) and given[0].role == "system"
+        return given if own or not system else (Message("system", system), *given)
 
 
 class Call(Record, frozen=True, omit_defaults=True):
@@ -161,11 +169,11 @@ class Transcript(Formatted, frozen=True):
         """Counts agents whose answer in the last round equals the final majority."""
         return sum(turns[len(self.votes) - 1].agrees for turns in self.turns)
 
-    def dialogue(self, agent: int, rounds: int | None = None) -> tuple[Message, ...]:
-        """Returns the chat of one agent, over its first `rounds` rounds (default: all), without debate.system."""
+    def dialogue(self, agent: int, rounds: int | None = None, *, system: str = "") -> tuple[Message, ...]:
+        """Returns the chat of one agent, over its first `rounds` rounds (default: all). system: debate.system."""
         turns = self.turns[agent][:rounds]
         pairs = ((Message("user", t.prompt), t.said) for t in turns)
-        return (*self.problem.history, *(m for pair in pairs for m in pair))
+        return (*self.problem.opening(system), *(m for pair in pairs for m in pair))
 
     def calls(self) -> Iterator[Call]:
         """Yields every request made for this question, answers first."""

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import TINY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maft import evaluate, program, records
 from maft.answers.equality import Checker
+from maft.chat_template import load_chat_template
 from maft.debate import __main__ as debate_program
 from maft.debate import society
 from maft.debate.engine import Load, Request
@@ -253,13 +255,6 @@ def test_servers_have_room_for_what_is_trained(method: str, loras: int) -> None:
 # --- the fair control: as many samples as a debate makes calls ---
 
 
-class Characters:
-    """A chat template in which a character is a token."""
-
-    def prompt(self, messages: Any) -> list[int]:
-        return [ord(c) for m in messages for c in m.content]
-
-
 class Disagreeing:
     """No two answers are alike, so that no debate ends early."""
 
@@ -282,12 +277,12 @@ def calls(made: Graph) -> int:
     told = assigned(next(t for t in made.tasks if t.kind == "evaluate" and t.iteration == 0))
     spec = told.spec
     players = Society(("base",) * spec.agents, ("base",) * spec.agents, ("s",) * spec.agents)
-    engine = Disagreeing()
+    engine, template = Disagreeing(), load_chat_template(str(TINY), None)
 
     async def one() -> None:
         with Checker("number") as checker, ThreadPoolExecutor(1) as judge:
             rules = society.held_out_rules(spec, told.iteration)
-            table = Setup(rules, players, engine, Characters(), checker, {"s": 1_000_000}, judge)  # type: ignore[arg-type]
+            table = Setup(rules, players, engine, template, checker, {"s": 1_000_000}, judge)
             await Question(table, 0, Problem("id", "What is 2+3*4?", "14")).run()
 
     asyncio.run(one())

@@ -25,6 +25,9 @@ OTHERS = {
     "temperature": replace(ONE, temperature=0.5),
     "top-p": replace(ONE, top_p=1.0),
     "tokens": replace(ONE, max_tokens=79),
+    "ends of turns": replace(ONE, stop_token_ids=(3,)),
+    "special tokens in the text": replace(ONE, skip_special_tokens=False),
+    "no tokens": replace(ONE, return_token_ids=False),
 }
 
 

@@ -1,6 +1,7 @@
 """Transcripts to training sets, checked against sets worked out by hand (paper, sections 2.2 and 2.3)."""
 
 import hashlib
+import random
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from small import a_spec
 from maft import records
 from maft.answers.voting import vote
 from maft.debate.datasets import (
+    CUT,
     MIX,
     NO_CONSENSUS,
     ONE_ROUND,
@@ -37,12 +39,15 @@ from maft.store.urls import open_store
 
 
 def transcript(name: str, *agents: str) -> Transcript:
-    """One debate; an agent is its answers by round, one letter each; "-" did not parse. The reference is `r`."""
+    """One debate; an agent is its answers by round, one letter each; "-" did not parse, a capital letter was cut. The reference
+    is `r`."""
+    agents, cut = tuple(a.lower() for a in agents), agents
     last = [None if a[-1] == "-" else a[-1] for a in agents]
     final = vote(last, "r", equal=str.__eq__, seed=1)
 
     def turn(agent: int, round_: int, said: str) -> Turn:
-        call = Call(f"model-{agent}", 0, 5, 7, "stop", f"{name}: agent {agent} says {said} in round {round_}")
+        finish = "length" if cut[agent][round_].isupper() else "stop"
+        call = Call(f"model-{agent}", 0, 5, 7, finish, f"{name}: agent {agent} says {said} in round {round_}")
         parsed = None if said == "-" else said
         agrees = parsed is not None and parsed == final.answer
         return Turn(f"{name}: prompt {agent}.{round_}", call, parsed, agrees=agrees, right=parsed == "r")
@@ -454,3 +459,47 @@ def test_critics_are_pooled_too(small: list[Transcript]) -> None:
 def test_the_commit_says_what_the_examples_are(tmp_path: Path) -> None:
     _, _, commit = published(tmp_path, critics=True)
     assert (commit.meta["examples"], commit.meta["pooled"]) == ("first", False)
+
+
+# --- answers that were cut, turns before the question ---
+
+CUT_ROWS = [
+    transcript("a", "Xx", "xx", "xx"),  # agent 0's first answer was cut
+    transcript("b", "yX", "xx", "xx"),  # its correction was
+    transcript("c", "xx", "xx", "yX"),
+]
+
+
+def test_an_answer_that_was_cut_votes_and_never_trains() -> None:
+    spec = rules(0, 0.5, 7, critics=True)
+    sets = {(d.counts.role, d.counts.agent): d for d in build(CUT_ROWS, spec)}
+    assert [t.vote.votes for t in CUT_ROWS] == [3, 3, 3]
+    assert names(sets["generator", 0].examples) == "c"
+    assert sets["generator", 0].counts.left_out == {CUT: 1, OUTVOTED: 1}
+    assert sets["critic", 0].counts.left_out[CUT] == 1 and sets["critic", 2].counts.left_out[CUT] == 1
+    assert not any(m.cut for d in sets.values() for example in d.examples for m in example.messages[-1:])
+
+
+@pytest.mark.parametrize("examples", ["first", "last", "hinted", "pairs"])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_no_kind_of_example_ends_with_a_cut_answer(examples: str, seed: int) -> None:
+    draw = random.Random(seed)
+    rows = [transcript(f"{i:02}", *("".join(draw.choice("rxRXy") for _ in range(2)) for _ in range(3))) for i in range(40)]
+    made = made_by(examples, rows, seed)
+    assert sum(d.counts.left_out.get(CUT, 0) for d in made) > 0 < sum(d.counts.kept for d in made)
+    for dataset in made:
+        for example in dataset.examples:
+            assert not example.messages[-1].cut and not (example.rejected and example.rejected.cut)
+
+
+def test_examples_begin_with_the_systems_turn_and_the_questions_own_chat() -> None:
+    own = (Message("user", "Hello."), Message("assistant", "Yes?"))
+    row = replace(TABLE[1], problem=replace(TABLE[1].problem, history=own))
+    spec = replace(DEFAULT, debate=replace(DEFAULT.debate, system="Be brief."))
+    [example] = generator_set([row], 1, spec).examples
+    assert [(m.role, m.content) for m in example.messages[:3]] == [
+        ("system", "Be brief."),
+        ("user", "Hello."),
+        ("assistant", "Yes?"),
+    ]
+    assert [m.given for m in example.messages] == [False, True, True, False, False]

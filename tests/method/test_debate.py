@@ -5,20 +5,23 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import TINY
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 from small import a_spec
 
 from maft import program
 from maft.answers.equality import Checker
 from maft.chat_template import load_chat_template
+from maft.debate.clipping import MARK, shares
 from maft.debate.engine import Load, Request
 from maft.debate.journal import Journal
-from maft.debate.prompts import Prompts
+from maft.debate.prompts import NOTHING, Prompts
 from maft.debate.question import Question, Setup
 from maft.debate.session import DebateProgress, debate_all
 from maft.debate.society import Rules, Society
 from maft.errors import BadInput
-from maft.records import Call, Problem
+from maft.records import Call, Message, Problem
 from maft.store.files import FileStore
 
 DEBATE = a_spec().debate
@@ -58,11 +61,11 @@ def rules(*, seed=0, iteration=1, **debate) -> Rules:
     return Rules(replace(DEBATE, **values), PROMPTS, "number", seed, iteration)
 
 
-def hold(template, engine, rules_, society=SOCIETY, context=512):
+def hold(template, engine, rules_, society=SOCIETY, context=512, problem=PROBLEM):
     async def one():
         with Checker("number") as checker, ThreadPoolExecutor(1) as judge:
             table = Setup(rules_, society, engine, template, checker, {"s": context}, judge)
-            return await Question(table, 0, PROBLEM).run()
+            return await Question(table, 0, problem).run()
 
     return asyncio.run(one())
 
@@ -185,6 +188,105 @@ def test_max_tokens_shrink_to_what_the_context_leaves(template):
     engine = MemoryEngine(template)
     hold(template, engine, rules(max_tokens=500))
     assert all(len(request.prompt) + request.max_tokens <= 512 for request, _ in engine.asked)
+
+
+# --- what did not fit, what was thought, what stands before ---
+
+LONG = "I count. " * 60
+
+
+def test_others_answers_that_do_not_fit_are_clipped_and_counted(template):
+    """They keep their ends, where the answers stand; what is short stays whole, and room for the answer is left."""
+    say = {"g0": "Answer: 14", "g1": LONG + "Answer: 14", "g2": LONG + "Answer: 14"}
+    engine = MemoryEngine(template, lambda model, text: say.get(model, "Answer: 14"))
+    transcript = hold(template, engine, rules(summarize=False, max_tokens=100), context=512)
+    heard = transcript.turns[0][1]
+    assert heard.clipped == 2 and heard.prompt.count(MARK) == 2 and heard.prompt.count("Answer: 14") == 2
+    asked = [len(request.prompt) for request, _ in engine.asked if request.model == "c0"]
+    assert 400 <= asked[0] <= 412
+    assert [turns[0].clipped for turns in transcript.turns] == [0, 0, 0]
+
+
+def test_a_short_answer_stays_whole_beside_a_long_one(template):
+    say = {"g1": LONG + "Answer: 14", "g2": "It is short. Answer: 14"}
+    engine = MemoryEngine(template, lambda model, text: say.get(model, "Answer: 14"))
+    heard = hold(template, engine, rules(summarize=False, max_tokens=200), context=512).turns[0][1]
+    assert heard.clipped == 1 and "It is short. Answer: 14" in heard.prompt and heard.prompt.count(MARK) == 1
+
+
+def test_what_a_summary_did_not_see_whole_counts_for_the_answer_too(template):
+    engine = MemoryEngine(template, lambda model, text: LONG + "Answer: 14" if model[0] == "g" else "Answer: 14")
+    transcript = hold(template, engine, rules(), context=512)
+    assert {s.clipped for s in transcript.summaries} == {2}
+    assert {turns[1].clipped for turns in transcript.turns} == {2}
+    assert all(MARK in s.prompt for s in transcript.summaries)
+
+
+def test_an_empty_summary_is_no_summary(template):
+    """The answers themselves are shown in its place."""
+    engine = MemoryEngine(template, lambda model, text: " \n" if model == "base" else f"{model} says. Answer: 14")
+    transcript = hold(template, engine, rules())
+    assert "g1 says. Answer: 14" in transcript.turns[0][1].prompt
+    assert len(transcript.summaries) == 3
+
+
+@pytest.mark.parametrize("thoughts", [True, False])
+def test_thoughts_are_recorded_and_shown_only_where_asked_for(template, thoughts):
+    def say(model, text):
+        return f"<think>{model} guesses 7. Answer: 7</think>\n\n{model} says. Answer: 14"
+
+    transcript = hold(template, MemoryEngine(template, say), rules(summarize=False, show_thoughts=thoughts))
+    first, second = transcript.turns[0]
+    assert first.call.thought == "g0 guesses 7. Answer: 7" and first.call.text == "g0 says. Answer: 14"
+    assert first.parsed == "14" and transcript.vote.answer == "14"
+    assert ("g1 guesses" in second.prompt) == thoughts and "g1 says. Answer: 14" in second.prompt
+
+
+def test_an_open_thought_is_no_answer(template):
+    said = {"g0": "<think>So far the answer is 41, but I have to", "c0": "<think>\nthe answer is 14"}
+    transcript = hold(template, MemoryEngine(template, lambda model, text: said.get(model, "Answer: 14")), rules(summarize=False))
+    assert [turn.parsed for turn in transcript.turns[0]] == [None, None]
+    assert [turn.call.text for turn in transcript.turns[0]] == ["", ""]
+    assert NOTHING in transcript.turns[1][1].prompt and "41" not in transcript.turns[1][1].prompt
+
+
+def test_a_thought_has_tokens_of_its_own(template):
+    for thinking, most in (("Auto", 120), ("Enabled", 120), ("Disabled", 80)):
+        engine = MemoryEngine(template)
+        hold(template, engine, rules(thinking=thinking, thinking_tokens=40))
+        assert {request.max_tokens for request, _ in engine.asked} == {most}
+
+
+def test_a_system_turn_and_a_chat_of_its_own_stand_before_each_question(template):
+    engine = MemoryEngine(template)
+    chat = (Message("user", "Hello."), Message("assistant", "Hello, what shall I compute?"))
+    asked = replace(PROBLEM, history=chat)
+    transcript = hold(template, engine, rules(system="Be brief."), problem=asked)
+    seen = [text for request, text in engine.asked if request.model[0] in "gc"]
+    order = ("Be brief.", "Hello.", "Hello, what shall I compute?", "What is 2+3*4?")
+    assert all([text.index(part) for part in order] == sorted(text.index(part) for part in order) for text in seen)
+    assert all("Be brief." not in text for request, text in engine.asked if request.model == "base")
+    roles = [message.role for message in transcript.dialogue(0, 1, system="Be brief.")]
+    assert roles == ["system", "user", "assistant", "user", "assistant"]
+    tokens = template.tokens(transcript.dialogue(0, system="Be brief."), every_turn=True)
+    counted = template._tokenizer.decode([i for i, c in zip(tokens.ids, tokens.completion, strict=True) if c])
+    assert "what shall I compute" not in counted and counted.count("Answer: 14") == 2
+
+
+def test_servers_are_told_where_a_turn_ends(template):
+    engine = MemoryEngine(template)
+    hold(template, engine, rules())
+    assert {tuple(request.stop_token_ids) for request, _ in engine.asked} == {template.stops}
+    assert template.turn_end[0] in template.stops
+
+
+@given(st.lists(st.integers(0, 500), min_size=1, max_size=6), st.integers(0, 2000))
+def test_room_is_shared_and_used(lengths, allowed):
+    given_ = shares(lengths, allowed)
+    assert all(part <= length for part, length in zip(given_, lengths, strict=True))
+    assert sum(given_) == min(allowed, sum(lengths)) or sum(lengths) > allowed >= sum(given_) > allowed - len(lengths)
+    cut = [part for part, length in zip(given_, lengths, strict=True) if part < length]
+    assert not cut or max(given_) - min(cut) <= 1
 
 
 def test_seeds_differ_between_iterations_questions_and_agents():

@@ -164,18 +164,33 @@ def test_a_merge_over_the_border_does_not_move_it() -> None:
     assert TOKENIZERS["plain"].convert_ids_to_tokens(tokens.ids[apart:]) == ["4", "<|end|>"]
 
 
-def test_a_template_that_rewrites_earlier_turns_allows_only_the_last() -> None:
-    messages = chat("7+3?", "add</think>10", "sure?", "check</think>yes")
-    tokens = CHATS["rewriting"].tokens(messages, every_turn=False)
-    shown = TOKENIZERS["rewriting"].decode(tokens.ids)
+def test_turns_whose_thoughts_the_template_drops_are_left_out_and_counted() -> None:
+    first, last = thought("add", "10"), thought("check", "yes")
+    messages = [Message("user", "7+3?"), first, Message("user", "sure?"), last]
+    once, every = (CHATS["rewriting"].tokens(messages, every_turn=every) for every in (False, True))
+    shown = TOKENIZERS["rewriting"].decode(every.ids)
     assert "add</think>" not in shown
-    assert shown.endswith("check</think>yes<|end|>")
-    with pytest.raises(BadInput, match=r"training\.lossOn: .* chat template rewrites earlier turns, so only `last` is possible"):
-        CHATS["rewriting"].tokens(messages, every_turn=True)
+    assert shown.endswith("<think>check</think>yes<|end|>")
+    assert marked("rewriting", every.ids, every.completion) == ["<think>check</think>yes<|end|>"]
+    assert (once.ids, once.completion, once.left_out) == (every.ids, every.completion, 0)
+    assert every.left_out == 1
+
+
+def thought(text: str, reply: str) -> Message:
+    """An answer with a thought, with the tokens that a server sampled."""
+    ids = TOKENIZERS["rewriting"](f"<think>{text}</think>{reply}<|end|>", add_special_tokens=False)["input_ids"]
+    return Message("assistant", reply, text, tuple(ids))
+
+
+def test_a_thought_is_read_and_does_not_count_where_it_is_not_trained_on() -> None:
+    messages = [Message("user", "7+3?"), thought("add", "10")]
+    tokens = CHATS["rewriting"].tokens(messages, every_turn=False, thoughts=False)
+    assert tokens.ids == CHATS["rewriting"].tokens(messages, every_turn=False).ids
+    assert marked("rewriting", tokens.ids, tokens.completion) == ["10<|end|>"]
 
 
 def test_one_answer_is_both_the_last_and_every() -> None:
-    messages = chat("7+3?", "add</think>10")
+    messages = [Message("user", "7+3?"), thought("add", "10")]
     assert CHATS["rewriting"].tokens(messages, every_turn=True) == CHATS["rewriting"].tokens(messages, every_turn=False)
 
 
@@ -254,7 +269,8 @@ try:
     load_chat_template(sys.argv[2], None)
 except BadInput as error:
     print(error)
-models.check(ModelSpec(source=sys.argv[3], revision="", trust_remote_code=False, max_length=0, cache_claim=""))
+fields = {"revision": "", "trust_remote_code": False, "max_length": 0, "cache_claim": "", "chat_template_arguments": {}, "date": ""}
+models.check(ModelSpec(source=sys.argv[3], **fields))
 print("torch" in sys.modules)
 import torch
 print(torch.ones(1).item())

@@ -6,6 +6,7 @@ An Engine around another one. Each task reads what earlier tasks saved, and save
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 
 from maft import records
 from maft.debate.engine import Engine, Load, Request
@@ -54,5 +55,4 @@ class CachingEngine:
 
 def _key(request: Request) -> str:
     """A hash of everything that decides the answer; the server does not, as all have the same base."""
-    deciding = (list(request.prompt), request.seed, request.temperature, request.top_p, request.max_tokens)
-    return hashlib.sha256(repr(deciding).encode()).hexdigest()[:32]
+    return hashlib.sha256(records.encode(replace(request, model=BASE))).hexdigest()[:32]

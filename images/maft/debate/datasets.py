@@ -29,7 +29,8 @@ MIX = "mix"
 WRONG = "wrong"
 SAME = "same"
 UNANIMOUS = "unanimous"
-REASONS = (NO_CONSENSUS, UNPARSED, OUTVOTED, STAYED_WRONG, ONE_ROUND, MIX, WRONG, SAME, UNANIMOUS)
+CUT = "cut"
+REASONS = (NO_CONSENSUS, UNPARSED, OUTVOTED, STAYED_WRONG, ONE_ROUND, MIX, WRONG, SAME, UNANIMOUS, CUT)
 
 Lesson = Example | str  # what an agent learns from a debate, or the reason for which it is nothing
 
@@ -47,7 +48,7 @@ def generator_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> 
 
     def lesson(transcript: Transcript) -> Lesson:
         reason = _no_label(transcript, spec) or _disagrees(transcript.turns[agent][0], OUTVOTED)
-        return reason or Example(transcript.problem.id, transcript.dialogue(agent, 1))
+        return reason or Example(transcript.problem.id, transcript.dialogue(agent, 1, system=spec.debate.system))
 
     return _collected(agent, map(lesson, transcripts))
 
@@ -64,7 +65,7 @@ def critic_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Dat
             left_out[reason] += 1
         else:
             side = kept_right if turns[0].agrees else corrected
-            side.append(Example(transcript.problem.id, transcript.dialogue(agent)))
+            side.append(Example(transcript.problem.id, transcript.dialogue(agent, system=spec.debate.system)))
     mixed = mix(corrected, kept_right, spec.training.critic_mix, spec.seed + agent)
     if dropped := len(corrected) + len(kept_right) - len(mixed):
         left_out[MIX] = dropped
@@ -76,7 +77,7 @@ def last_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Datas
 
     def lesson(transcript: Transcript) -> Lesson:
         last = transcript.turns[agent][-1]
-        return _no_label(transcript, spec) or _disagrees(last, STAYED_WRONG) or _answered(transcript, agent, last)
+        return _no_label(transcript, spec) or _disagrees(last, STAYED_WRONG) or _answered(transcript, agent, last, spec)
 
     return _collected(agent, map(lesson, transcripts))
 
@@ -86,8 +87,9 @@ def hinted_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Dat
     hint. Reads labels."""
 
     def lesson(transcript: Transcript) -> Lesson:
-        right = next((turn for turn in transcript.turns[agent] if turn.right), None)
-        return _answered(transcript, agent, right) if right else WRONG
+        right = [turn for turn in transcript.turns[agent] if turn.right]
+        whole = next((turn for turn in right if not turn.call.cut), None)
+        return _answered(transcript, agent, whole, spec) if whole else CUT if right else WRONG
 
     return _collected(agent, map(lesson, transcripts))
 
@@ -99,12 +101,12 @@ def pair_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Datas
     def lesson(transcript: Transcript) -> Lesson:
         firsts = [turns[0] for turns in transcript.turns]
         own = firsts[agent]
-        others = [turn for turn in firsts if turn.agrees != own.agrees]
-        if reason := _no_label(transcript, spec) or ("" if others else UNANIMOUS):
+        others = [turn for turn in firsts if turn.agrees != own.agrees and not turn.call.cut]
+        if reason := _no_label(transcript, spec) or (CUT if own.call.cut else "" if others else UNANIMOUS):
             return reason
         other = random.Random(f"{spec.seed}/{agent}/{transcript.problem.id}/pair").choice(others)
         chosen, rejected = (own, other) if own.agrees else (other, own)
-        return replace(_answered(transcript, agent, chosen), rejected=rejected.said)
+        return replace(_answered(transcript, agent, chosen, spec), rejected=rejected.said)
 
     return _collected(agent, map(lesson, transcripts))
 
@@ -116,9 +118,9 @@ def _collected(agent: int, lessons: Iterable[Lesson]) -> Dataset:
     return _dataset("generator", agent, [lesson for lesson in several if isinstance(lesson, Example)], left_out)
 
 
-def _answered(transcript: Transcript, agent: int, answer: Turn) -> Example:
+def _answered(transcript: Transcript, agent: int, answer: Turn, spec: Spec) -> Example:
     """The question as it was first asked, with that answer."""
-    *question, _ = transcript.dialogue(agent, 1)
+    *question, _ = transcript.dialogue(agent, 1, system=spec.debate.system)
     return Example(transcript.problem.id, (*question, answer.said))
 
 
@@ -145,7 +147,9 @@ def _no_lesson(transcript: Transcript, agent: int) -> str:
 
 
 def _disagrees(turn: Turn, otherwise: str) -> str:
-    """Why the turn is not the majority's; `otherwise`: the reason where it parsed."""
+    """Why the turn is no example of the majority; `otherwise`: the reason where it is whole and parsed."""
+    if turn.call.cut:
+        return CUT
     return "" if turn.agrees else UNPARSED if turn.parsed is None else otherwise
 
 

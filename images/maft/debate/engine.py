@@ -35,6 +35,9 @@ class Request:
     temperature: float
     top_p: float
     max_tokens: int  # new tokens
+    stop_token_ids: Sequence[int] = ()  # beside those that the server knows of itself
+    skip_special_tokens: bool = True  # in the text that comes back
+    return_token_ids: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,7 @@ class HttpEngine:
             completion_tokens=usage["completion_tokens"],
             finish_reason=choice["finish_reason"] or "",
             text=choice["text"],
+            ids=tuple(choice.get("token_ids") or ()),
         )
 
     async def _ask(self, server: str, replica: "_Replica", path: str, body: bytes | None) -> Any:

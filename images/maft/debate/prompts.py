@@ -7,8 +7,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from maft.records import Call
 from maft.spec import PromptsSpec
 
+NOTHING = "(no answer)"  # of an agent whose thought never ended, or that had no room
 MAX_OTHERS = 5  # answers that one summary sees, as in the authors' code
 
 
@@ -41,6 +43,12 @@ class Prompts:
         if summary is None:
             return fill(self.later.concatenate, question=question, answers=context)
         return fill(self.later.revise, question=question, summary=context)
+
+
+def shown(call: Call, *, thoughts: bool) -> str:
+    """Writes an answer as the others see it: the reply, after its thought where those are shown."""
+    said = f"{call.thought}\n\n{call.text}" if thoughts and call.thought else call.text
+    return said.strip() or NOTHING
 
 
 def numbered(answers: Sequence[str]) -> str:

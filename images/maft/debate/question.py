@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -13,8 +14,9 @@ from maft.answers import voting
 from maft.answers.equality import Checker
 from maft.answers.extract import extract
 from maft.chat_template import ChatTemplate
+from maft.debate.clipping import Heard, fit
 from maft.debate.engine import Engine, Request
-from maft.debate.prompts import MAX_OTHERS
+from maft.debate.prompts import MAX_OTHERS, shown
 from maft.debate.society import Rules, Society
 from maft.records import BASE, Call, Message, Problem, Summary, Transcript, Turn, Vote
 
@@ -51,7 +53,7 @@ class Question:
         """Plays all rounds, then votes."""
         agents = range(self._setup.society.size)
         question = self._rules.prompts.ask(self._problem.question)
-        await asyncio.gather(*(self._answer(n, question) for n in agents))
+        await asyncio.gather(*(self._answer(n, Heard(lambda _: question)) for n in agents))
         if self._rules.hinted:
             await asyncio.gather(*(self._hint(n) for n in agents))
         for round_ in range(2, self._rules.debate.rounds + 1):
@@ -65,24 +67,27 @@ class Question:
         parsed = self._turns[agent][0].parsed
         right = parsed is not None and await self._judged(lambda: self._setup.checker.equal(self._problem.answer, parsed))
         if not right:
-            await self._answer(agent, self._rules.prompts.hinted(self._problem.question, self._problem.answer), afresh=True)
+            hinted = self._rules.prompts.hinted(self._problem.question, self._problem.answer)
+            await self._answer(agent, Heard(lambda _: hinted), afresh=True)
 
     async def _round(self, round_: int) -> None:
-        previous = [turns[-1].call.text for turns in self._turns]
+        previous = [shown(turns[-1].call, thoughts=self._rules.debate.show_thoughts) for turns in self._turns]
         shared = None
         if self._rules.fast and self._rules.debate.summarize:
             shared = await self._summarize(None, round_, previous[:MAX_OTHERS])
         await asyncio.gather(*(self._revise(n, round_, previous, shared) for n in range(len(previous))))
 
-    async def _revise(self, agent: int, round_: int, previous: Sequence[str], shared: str | None) -> None:
+    async def _revise(self, agent: int, round_: int, previous: Sequence[str], shared: Summary | None) -> None:
         others = self._others(agent, round_, previous)
         summary = shared
         if summary is None and self._rules.debate.summarize:
             summary = await self._summarize(agent, round_, others)
-        prompt = self._rules.prompts.again(
-            self._problem.question, summary=summary, others=others, cooperative=self._rules.debate.cooperative
-        )
-        await self._answer(agent, prompt)
+        again = partial(self._rules.prompts.again, self._problem.question, cooperative=self._rules.debate.cooperative)
+        if summary is not None and summary.call.text.strip():
+            heard = Heard(lambda texts: again(summary=texts[0], others=()), [summary.call.text], summary.clipped)
+        else:  # no summary was asked for, or it is empty: the answers themselves
+            heard = Heard(lambda texts: again(summary=None, others=texts), others)
+        await self._answer(agent, heard)
 
     def _others(self, agent: int, round_: int, previous: Sequence[str]) -> list[str]:
         others = [text for n, text in enumerate(previous) if n != agent]
@@ -90,34 +95,50 @@ class Question:
             random.Random(self._rules.key(self._problem.id, agent, round_, "order")).shuffle(others)
         return others[:MAX_OTHERS]
 
-    async def _summarize(self, agent: int | None, round_: int, answers: Sequence[str]) -> str:
-        prompt = self._rules.prompts.summary(answers)
+    async def _summarize(self, agent: int | None, round_: int, answers: Sequence[str]) -> Summary:
         seed = self._rules.key(self._problem.id, agent, round_, "summary")
         # A shared summary may come from any server; the question decides, so that all have their part.
         host = seed % self._setup.society.size if agent is None else agent
-        call = await self._call(host, BASE, [Message("user", prompt)], seed)
-        self._summaries.append(Summary(agent, round_, prompt, call))
-        return call.text
+        fitted = fit(self._setup.template, (), Heard(self._rules.prompts.summary, answers), self._room(host))
+        summary = Summary(agent, round_, fitted.turn, await self._call(host, BASE, fitted.ids, seed), fitted.clipped)
+        self._summaries.append(summary)
+        return summary
 
-    async def _answer(self, agent: int, prompt: str, *, afresh: bool = False) -> None:
+    async def _answer(self, agent: int, heard: Heard, *, afresh: bool = False) -> None:
         turns = self._turns[agent]
         round_ = len(turns) + 1
-        history = [m for t in ([] if afresh else turns) for m in (Message("user", t.prompt), Message("assistant", t.call.text))]
-        model = self._setup.society.model(agent, round_, self._rules)
+        said = [m for t in ([] if afresh else turns) for m in (Message("user", t.prompt), t.said)]
+        before = [*self._problem.opening(self._rules.debate.system), *said]
+        fitted = fit(self._setup.template, before, heard, self._room(agent))
         seed = self._rules.key(self._problem.id, agent, round_, "answer")
-        call = await self._call(agent, model, [*history, Message("user", prompt)], seed)
-        parsed = extract(call.text, self._setup.checker.kind, complete=call.finish_reason == "stop")
-        turns.append(Turn(prompt, call, parsed, agrees=False, right=False))  # judged when the debate is over
+        call = await self._call(agent, self._setup.society.model(agent, round_, self._rules), fitted.ids, seed)
+        parsed = extract(call.text, self._setup.checker.kind, complete=not call.cut)
+        # judged when the debate is over
+        turns.append(Turn(fitted.turn, call, parsed, agrees=False, right=False, clipped=fitted.clipped))
 
-    async def _call(self, agent: int, model: str, messages: Sequence[Message], seed: int) -> Call:
-        server = self._setup.society.servers[agent]
-        prompt = self._setup.template.prompt(messages)
+    def _room(self, agent: int) -> int:
+        """How long a prompt may be: half the context at least, however long answers may be."""
+        context = self._setup.contexts[self._setup.society.servers[agent]]
+        return max(context - self._rules.new_tokens, context // 2)
+
+    async def _call(self, agent: int, model: str, prompt: Sequence[int], seed: int) -> Call:
+        server, template, debate = self._setup.society.servers[agent], self._setup.template, self._rules.debate
         room = self._setup.contexts[server] - len(prompt)
         if room < 1:  # said nothing: such an answer does not parse, and the question still counts
             return Call(model, seed, len(prompt), 0, "context", "")
-        debate = self._rules.debate
-        request = Request(model, prompt, seed, debate.temperature, debate.top_p, min(debate.max_tokens, room))
-        return await self._setup.engine.complete(server, request)
+        request = Request(
+            model=model,
+            prompt=prompt,
+            seed=seed,
+            temperature=debate.temperature,
+            top_p=debate.top_p,
+            max_tokens=min(self._rules.new_tokens, room),
+            stop_token_ids=template.stops,
+            skip_special_tokens=not template.keeps_special,
+        )
+        call = await self._setup.engine.complete(server, request)
+        said = template.split(call.text)
+        return replace(call, text=said.reply, thought=said.thought)
 
     async def _judged(self, judge: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._setup.judge, judge)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from maft import models, program
 from maft.answers.equality import Checker
+from maft.chat_template import ChatTemplate
 from maft.debate.cache import CachingEngine
 from maft.debate.engine import Engine, HttpEngine
 from maft.debate.journal import Journal
@@ -20,7 +21,7 @@ from maft.debate.society import Rules, Society
 from maft.debate.window import Window
 from maft.errors import BadInput, one_line
 from maft.program import Assignment
-from maft.records import Problem, Transcript
+from maft.records import Message, Problem, Transcript
 from maft.store import layout
 from maft.store.base import Store
 from maft.store.commits import fetch_records, required
@@ -57,7 +58,7 @@ async def _with_servers(
     assignment: Assignment, rules: Rules, society: Society, prefix: str, problems: Sequence[Problem]
 ) -> list[Transcript]:
     """Debates once every server has answered for every model that it is asked for."""
-    template = models.chat_template(assignment.spec.model)
+    template = models.chat_template(assignment.spec.model, assignment.spec.debate.thinking)
     progress = DebateProgress(program.Progress(assignment.metrics))
     owner = assignment.run.partition("/")[2] if assignment.group else ""
     async with HttpEngine(assignment.servers, owner=owner) as server_engine:
@@ -65,12 +66,25 @@ async def _with_servers(
         if assignment.group:
             engine = caching = CachingEngine(server_engine, assignment.store, assignment.group)
         contexts = {name: await engine.ready(name, society.on(name)) for name in dict.fromkeys(society.servers)}
+        _room_for_questions(rules, template, min(contexts.values()), problems)
         with Checker(rules.answer) as checker, ThreadPoolExecutor(1) as judge:
             setup = Setup(rules, society, engine, template, checker, contexts, judge)
             transcripts = await debate_all(setup, problems, Journal(assignment.store, prefix), progress)
         if assignment.group:
             caching.save(prefix.strip("/").replace("/", "-"))
         return transcripts
+
+
+def _room_for_questions(rules: Rules, template: ChatTemplate, context: int, problems: Sequence[Problem]) -> None:
+    """BadInput where a question leaves no room for an answer: the context is known only when the servers are ready."""
+    system = rules.debate.system
+    longest = max(problems, key=lambda p: len(p.question) + sum(len(m.content) for m in p.history))
+    chat = [*longest.opening(system), Message("user", rules.prompts.ask(longest.question))]
+    if (tokens := len(template.prompt(chat))) >= context:
+        raise BadInput(
+            f"model.maxLength: the prompt of question {longest.id} has {tokens} tokens, and the servers' context has {context};"
+            " raise it, or leave long questions out"
+        )
 
 
 async def debate_all(setup: Setup, problems: Sequence[Problem], journal: Journal, progress: "DebateProgress") -> list[Transcript]:

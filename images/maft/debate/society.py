@@ -28,6 +28,12 @@ class Rules:
     """After a wrong answer the question is asked again with the right one, in place of debate (STaR)."""
 
     @property
+    def new_tokens(self) -> int:
+        """Counts the tokens that an answer may have, its thought included."""
+        thinks = self.debate.thinking != "Disabled"
+        return self.debate.max_tokens + (self.debate.thinking_tokens if thinks else 0)
+
+    @property
     def fast(self) -> bool:
         """Tells whether answers keep their order, agents share one summary, and unanimity ends the debate."""
         return self.debate.mode == "fast"

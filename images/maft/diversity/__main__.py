@@ -122,14 +122,14 @@ def sample(transcripts: Sequence[Transcript], questions: int, seed: int) -> list
 def measure(assignment: Assignment, transcripts: Sequence[Transcript]) -> Diversity:
     """Measures everything that Diversity has."""
     spec = assignment.spec
-    template = models.chat_template(spec.model)
+    template = models.chat_template(spec.model, spec.debate.thinking)
     agents = range(len(transcripts[0].turns))
     progress = program.Progress(assignment.metrics)
     progress.total.set(1)
     with tempfile.TemporaryDirectory(prefix="maft-diversity-") as scratch:
         folders = [_folder(assignment, transcripts[0].turns[n][0].call.model, Path(scratch)) for n in agents]
         base = lora.load_base(spec.model)
-        nll, kl = likelihoods(Generators(base, folders), [_answers(template, transcripts, n) for n in agents])
+        nll, kl = likelihoods(Generators(base, folders), [_answers(template, transcripts, n, spec.debate.system) for n in agents])
     progress.done.inc()
     return Diversity(
         iteration=assignment.iteration,
@@ -144,8 +144,8 @@ def measure(assignment: Assignment, transcripts: Sequence[Transcript]) -> Divers
     )
 
 
-def _answers(template: ChatTemplate, transcripts: Sequence[Transcript], agent: int) -> list[Tokens]:
-    chats = [t.dialogue(agent, 1) for t in transcripts if t.turns[agent][0].call.text]
+def _answers(template: ChatTemplate, transcripts: Sequence[Transcript], agent: int, system: str) -> list[Tokens]:
+    chats = [t.dialogue(agent, 1, system=system) for t in transcripts if t.turns[agent][0].call.text]
     return [template.tokens(chat, every_turn=False) for chat in chats]
 
 

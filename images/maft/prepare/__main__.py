@@ -38,7 +38,7 @@ def main(assignment: Assignment) -> PrepareSummary:
         _same_run(commit, spec, f"{store.url}/{assignment.run}")
     else:
         models.check(spec.model)
-        models.chat_template(spec.model)
+        models.chat_template(spec.model, spec.debate.thinking)
         split = draw(spec)
         _disjoint(split.train, split.held_out, split.probe)
         parts = {"train": split.train, "held-out": split.held_out, **({"probe": split.probe} if split.probe else {})}

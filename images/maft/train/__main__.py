@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from prometheus_client import Gauge
 
 from maft import __version__, adapters, lora, models, program, records
@@ -52,7 +53,7 @@ def main(assignment: Assignment) -> TrainSummary:
     """Trains and publishes what is not there yet."""
     store, run, iteration = assignment.store, assignment.run, assignment.iteration
     data = required(store, layout.datasets(run, iteration), "the debate of this iteration")
-    template = models.chat_template(assignment.spec.model)
+    template = models.chat_template(assignment.spec.model, assignment.spec.debate.thinking)
     roles = trained_roles(assignment.spec.debate)
     wanted = [(role, agent) for agent in assignment.agents for role in roles]
     jobs = [
@@ -74,12 +75,12 @@ def _job(assignment: Assignment, data: Commit, template: ChatTemplate, role: Rol
 def _sample(training: TrainingSpec, template: ChatTemplate, example: Example) -> Any:
     """Tokens, or for dpo a pair of them."""
     if training.method != "dpo":
-        return template.tokens(example.messages, every_turn=training.loss_on == "all")
+        return template.tokens(example.messages, every_turn=training.loss_on == "all", thoughts=training.train_thoughts)
     if example.rejected is None:
         raise BadInput("training.method: dpo needs pairs, and this dataset has single answers; make the datasets anew")
     rejected = (*example.messages[:-1], example.rejected)
-    chosen = template.tokens(example.messages, every_turn=False)
-    return Pair(chosen, template.tokens(rejected, every_turn=False))
+    chosen, refused = (template.tokens(m, every_turn=False, thoughts=training.train_thoughts) for m in (example.messages, rejected))
+    return Pair(chosen, refused)
 
 
 def _train_all(assignment: Assignment, data: Commit, jobs: Sequence[Job]) -> None:
@@ -125,7 +126,8 @@ def _described(assignment: Assignment, job: Job, curve: Sequence[float], weights
     name = adapters.name(job.role, job.agent, assignment.iteration, hashlib.sha256(weights).hexdigest())
     tenth = max(1, len(curve) // 10)
     first, last = (round(sum(part) / len(part), 4) for part in (curve[:tenth], curve[-tenth:]))
-    return Adapter(job.role, job.agent, assignment.iteration, name, True, len(job.examples), len(curve), first, last)
+    made = Adapter(job.role, job.agent, assignment.iteration, name, True, len(job.examples), len(curve), first, last)
+    return msgspec.structs.replace(made, turns_left_out=sum(e.left_out for e in job.examples))
 
 
 def _previous(assignment: Assignment, job: Job, scratch: Path) -> Path | None:
@@ -171,7 +173,12 @@ def summary(made: Sequence[Adapter]) -> TrainSummary:
         )
         for a in made[:SHOWN]
     )
-    return TrainSummary(adapters=rows, trained=sum(a.trained for a in made), kept=sum(not a.trained for a in made))
+    return TrainSummary(
+        adapters=rows,
+        trained=sum(a.trained for a in made),
+        kept=sum(not a.trained for a in made),
+        turns_left_out=sum(a.turns_left_out for a in made),
+    )
 
 
 def card(assignment: Assignment, made: Adapter, data: Mapping[str, Any]) -> str:

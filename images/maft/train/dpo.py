@@ -29,6 +29,11 @@ class Pair:
         """Joins both, for counting tokens."""
         return self.chosen.ids + self.rejected.ids
 
+    @property
+    def left_out(self) -> int:
+        """Counts earlier turns left out: none, pairs are about last answers."""
+        return 0
+
 
 class Preferences:
     """-log sigmoid(beta * (margin of the policy - margin of the reference)), mean over the batch's pairs."""
