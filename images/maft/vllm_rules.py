@@ -48,6 +48,7 @@ def model_class(folder: Path, source: str) -> Any:
     loaded = ModelRegistry.models[known].load_model_cls()
     if not supports_lora(loaded):
         raise BadInput(f"model.source: {source} is a {known}, which vLLM serves without adapters; use another model")
+    ModelRegistry.register_model(known, loaded)  # it would look at the class in a process of its own, which takes seconds
     return loaded
 
 

@@ -1,31 +1,112 @@
 """`python -m maft.preflight`: tries the model before any server starts, on a small copy with random weights and no GPU.
 
-The copy goes through the run's own functions: what fails there would fail after a whole debate has been paid for.
+The copy goes through the run's own functions: what fails there would fail after a whole debate has been paid for. Weights are not
+read.
 """
 
-from maft import lora, models, program
-from maft.preflight.shrink import shrunk
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from maft import models, program, quantised, vllm_rules
+from maft.chat_template import ChatTemplate
+from maft.debate.society import Rules, held_out_rules, training_rules
+from maft.errors import BadInput, one_line
+from maft.preflight import facts, longest, tokens, trial
 from maft.program import Assignment
-from maft.summaries import PreflightSummary
+from maft.records import Problem
+from maft.spec import Spec
+from maft.store import layout
+from maft.store.commits import committed, fetch_records
+from maft.summaries import PreflightSummary, first_that_fits
+
+Parts = list[tuple[str, Rules, Problem]]  # name, rules, and the longest question
+PLAIN = Problem("", "What is 2 + 5?", "7")
 
 
 def main(assignment: Assignment) -> PreflightSummary:
     """Tries everything; BadInput for the first that does not work."""
-    spec = assignment.spec
-    config = models.config(spec.model)
-    base = lora.new_base(shrunk(config), spec.model)
-    adapted = lora.adapt(base, spec.training.lora, None)
-    text = config.get_text_config()
-    return PreflightSummary(
-        architecture=type(base).__name__,
-        modules=len(adapted.targeted_module_names),
-        context=spec.model.max_length or int(getattr(text, "max_position_embeddings", 0) or 0),
-        longest_prompt=0,
-        thinks=False,
+    spec, model = assignment.spec, assignment.spec.model
+    config = models.config(model)
+    warnings = facts.check(config, spec)
+    quantised.check_packages(config, model.source)
+    template = models.chat_template(model, spec.debate.thinking)
+    asked = _asked(assignment)
+    warnings += tokens.unknown_arguments(model.chat_template_arguments, template.arguments_known)
+    warnings += tokens.check_round_trip(models.tokenizer(model), model.source, _texts(spec, asked))
+    found = [(part, rules, _lengths(rules, spec, problem, template)) for part, rules, problem in asked]
+    context = facts.context(config, model)
+    warnings += [line for part, rules, each in found for line in longest.warnings(rules, each, context, part)]
+    tried, more = _tried(config, spec, template)
+    said = [one_line(line, 400) for line in (*warnings, *more)]
+    longest_prompt = max(each.longest for _, _, each in found)
+    return first_that_fits(
+        PreflightSummary(
+            architecture=tried.architecture,
+            modules=tried.modules,
+            context=context,
+            longest_prompt=longest_prompt,
+            thinks=template.thinks,
+            warnings=tuple(said[:count]),
+        )
+        for count in range(len(said), -1, -1)
     )
 
 
-PARSER = program.parser("preflight", "Tries the model on a small copy, before any server starts.", takes=("spec",))
+def _asked(assignment: Assignment) -> Parts:
+    """The longest question of each part, as `prepare` drew them; before that a plain one stands in."""
+    store, spec = assignment.store, assignment.spec
+    commit = committed(store, f"{assignment.questions}/{layout.PROBLEMS}")
+    parts: Parts = []
+    for part, rules in (("train", training_rules(spec, 1)), ("held-out", held_out_rules(spec, 0))):
+        name = f"{part}.jsonl"
+        problems = fetch_records(store, commit, name, Problem) if commit and commit.has(name) else []
+        parts.append((part, rules, longest.longest_of(problems) or PLAIN))
+    return parts
+
+
+def _texts(spec: Spec, asked: Parts) -> list[str]:
+    """What the run itself says: prompts with their questions."""
+    later = spec.debate.prompts
+    return [rules.prompts.ask(problem.question) for _, rules, problem in asked] + [later.summarize, later.revise]
+
+
+def _lengths(rules: Rules, spec: Spec, problem: Problem, template: ChatTemplate) -> longest.Lengths:
+    return longest.lengths(rules, spec.agents, problem, lambda chat: len(template.prompt(chat)), thinks=template.thinks)
+
+
+def _tried(config: Any, spec: Spec, template: ChatTemplate) -> tuple[trial.Tried, list[str]]:
+    """Trains on a small copy, and asks vLLM about the adapter where it is installed."""
+    question = training_rules(spec, 1).prompts.ask(PLAIN.question)
+    examples = trial.dialogues(template, spec.training, question, spec.debate.system)
+    tokens.check_vocabulary(_ids(examples), config.get_text_config().vocab_size, spec.model.source)
+    with tempfile.TemporaryDirectory(prefix="maft-preflight-") as scratch:
+        tried = trial.try_training(config, spec, examples, Path(scratch))
+        alone = (
+            [] if tried.packs else ["training.batchTokens: this model mixes examples in one row, so they train one by one: slower"]
+        )
+        return tried, alone + _asked_vllm(Path(scratch), spec)
+
+
+def _ids(examples: Sequence[Any]) -> list[int]:
+    return [i for example in examples for i in example.ids]
+
+
+def _asked_vllm(folder: Path, spec: Spec) -> list[str]:
+    """vLLM's refusals are the run's; what it cannot be asked is a warning."""
+    if not vllm_rules.importable():
+        return []
+    try:
+        vllm_rules.check(folder, spec.training.lora.rank, spec.model.source)
+    except (BadInput, MemoryError):
+        raise
+    except Exception as error:  # its internals over a model that is smaller than any real one
+        return [f"model.source: vLLM could not be asked about a small copy: {type(error).__name__}: {one_line(error, 200)}"]
+    return []
+
+
+PARSER = program.parser("preflight", "Tries the model on a small copy, before any server starts.", takes=("spec", "group"))
 
 if __name__ == "__main__":
     program.run(main, PARSER)

@@ -1,0 +1,38 @@
+"""What a configuration tells by itself: heads, context, kinds of models that are served or trained in no way."""
+
+from typing import Any
+
+from maft import vllm_rules
+from maft.errors import BadInput
+from maft.spec import ModelSpec, Spec
+
+
+def context(config: Any, model: ModelSpec) -> int:
+    """Tells how many tokens a sequence may have: as the spec limits it, else the model; 0 where neither does."""
+    return model.max_length or _positions(config)
+
+
+def _positions(config: Any) -> int:
+    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 0)
+
+
+def check(config: Any, spec: Spec) -> list[str]:
+    """Raises BadInput for what no server would do; warns of what it may not."""
+    text, gpus = config.get_text_config(), spec.inference.gpus
+    heads = int(getattr(text, "num_attention_heads", None) or 0)
+    if heads and heads % gpus:
+        possible = ", ".join(str(n) for n in range(1, gpus + 1) if heads % n == 0)
+        raise BadInput(
+            f"inference.gpus: {gpus} does not divide the {heads} attention heads of {spec.model.source}; set one of {possible}"
+        )
+    vllm_rules.served_rank(spec.training.lora.rank)
+    limit, asked = _positions(config), spec.model.max_length
+    if limit and asked > limit and not _stretched(text):
+        raise BadInput(f"model.maxLength: {asked} is more than the {limit} positions of {spec.model.source}; set {limit} or less")
+    return []
+
+
+def _stretched(text: Any) -> bool:
+    """Rotary positions that reach further than the model was trained for."""
+    rope = getattr(text, "rope_parameters", None) or {}
+    return any(each.get("rope_type", "default") != "default" for each in (rope, *rope.values()) if isinstance(each, dict))

@@ -1,0 +1,76 @@
+"""How long prompts get: counted before the debate from what its rules allow, so that people hear what will be clipped.
+
+Pure: texts of models are their limits, in tokens.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from maft.debate.prompts import MAX_OTHERS
+from maft.debate.society import Rules
+from maft.errors import BadInput
+from maft.records import Message, Problem
+
+ANSWER = Message("assistant", ".")  # a token, in place of an answer
+Count = Callable[[Sequence[Message]], int]  # of a prompt's tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Tokens of the prompts about one question, at most."""
+
+    first: int
+    """The question alone."""
+    own: int
+    """The last round without what the others said: the question, the turns' own words and the agent's answers."""
+    longest: int
+    """The longest of all, summaries included."""
+
+
+def lengths(rules: Rules, agents: int, problem: Problem, count: Count, *, thinks: bool) -> Lengths:
+    """Counts the prompts of a debate over the question in which every answer is as long as it may be."""
+    debate, prompts, later = rules.debate, rules.prompts, rules.debate.rounds - 1
+    opening = [*problem.opening(debate.system), Message("user", prompts.ask(problem.question))]
+    first = count(opening)
+    others = min(MAX_OTHERS, agents if rules.fast else agents - 1)
+    if later < 1 or rules.hinted:
+        return Lengths(first, first, first)
+    reply = debate.max_tokens if thinks else rules.new_tokens
+    shown = rules.new_tokens if debate.show_thoughts else reply
+    summary, texts = ("", ()) if debate.summarize else (None, ("",) * others)
+    again = prompts.again(problem.question, summary=summary, others=texts, cooperative=debate.cooperative)
+    turn = count([*opening, ANSWER, Message("user", again)]) - first
+    own = first + later * (turn + reply)
+    summarized = count([Message("user", prompts.summary(("",) * others))]) + others * shown if debate.summarize else 0
+    heard = reply if debate.summarize else others * shown
+    return Lengths(first, own, max(own + later * heard, summarized))
+
+
+def longest_of(problems: Sequence[Problem]) -> Problem | None:
+    """Picks the question with the most characters, what stands before it included."""
+    return max(problems, key=lambda p: len(p.question) + sum(len(m.content) for m in p.history), default=None)
+
+
+def warnings(rules: Rules, found: Lengths, context: int, part: str) -> list[str]:
+    """Says what will not fit into the context; BadInput where a question leaves no room for an answer."""
+    if not context:
+        return []
+    debate = rules.debate
+    if found.first + debate.max_tokens > context:
+        raise BadInput(
+            f"debate.maxTokens: the longest of the {part} questions takes {found.first} tokens, an answer {debate.max_tokens};"
+            f" the model's context holds {context}: set debate.maxTokens to {max(context - found.first, 1)} or less, or"
+            " model.maxLength higher where the model allows it"
+        )
+    room = max(context - rules.new_tokens, context // 2)
+    if found.own > room:
+        return [
+            f"debate.rounds: in the last round an agent's own {debate.rounds - 1} answers can fill the context of {context} tokens,"
+            f" and the {part} questions get cut answers or none; lower debate.maxTokens or debate.rounds"
+        ]
+    if found.longest > room:
+        return [
+            f"debate.maxTokens: prompts can have {found.longest} tokens, the context of {context} leaves {room} for them; up to"
+            f" {found.longest - room} tokens of what others said are clipped; lower debate.maxTokens, or debate.rounds"
+        ]
+    return []

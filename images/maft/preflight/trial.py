@@ -1,0 +1,80 @@
+"""A small copy of the model with random weights goes through the run's own functions: made, adapted, trained for a step, saved."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from maft import lora
+from maft.chat_template import ChatTemplate, Tokens
+from maft.errors import BadInput, one_line
+from maft.preflight.shrink import shrunk
+from maft.records import Message
+from maft.spec import Spec, TrainingSpec
+from maft.train.dpo import Pair, Preferences
+from maft.train.trainer import NextToken, Trainer
+
+SAID = ("So it is 7. Answer: 7", "2 and 5 make 7.\n\nAnswer: 7", "Answer: 12")
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What was seen."""
+
+    architecture: str
+    """The model's class."""
+    modules: int
+    """Layers that get an adapter, in the whole model."""
+    packs: bool
+    """Several examples train in one row."""
+
+
+def try_training(config: Any, spec: Spec, examples: Sequence[Any], folder: Path) -> Tried:
+    """Trains an adapter of the small model into the folder, beside the model's configuration."""
+    small = shrunk(config)
+    base = lora.new_base(small, spec.model)
+    objective = Preferences(spec.training.beta) if spec.training.method == "dpo" else NextToken()
+    training = replace(spec.training, epochs=1, batch_size=len(examples))
+    sequences = objective.sequences(examples)
+    packs = lora.supports_packing(base, sequences)
+    trainer = Trainer(base, training, lambda loss: None, objective)
+    try:
+        trainer.train(examples, folder, seed=spec.seed, previous=None)
+        Trainer(base, training, lambda loss: None, objective).train(examples, folder / "next", seed=spec.seed, previous=folder)
+    except (BadInput, MemoryError):
+        raise
+    except Exception as error:  # a model's own code may raise anything
+        raise BadInput(
+            f"model.source: {spec.model.source} does not train: {type(error).__name__}: {one_line(error, 300)}; use another model"
+        ) from error
+    lora.tidy(folder, spec.model, "")
+    small.architectures = config.architectures or [type(base).__name__]
+    small.save_pretrained(folder)
+    return Tried(type(base).__name__, _modules(folder, small, config), packs)
+
+
+def _modules(folder: Path, small: Any, config: Any) -> int:
+    """Layers with an adapter in the small model, as many more as the whole one is deeper."""
+    from safetensors import safe_open
+
+    with safe_open(folder / "adapter_model.safetensors", framework="pt") as opened:
+        adapted = sum("lora_A" in name for name in opened.keys())  # noqa: SIM118 - it is no dict
+    layers, tried = (int(each.get_text_config().num_hidden_layers) for each in (config, small))
+    return round(adapted * layers / tried)
+
+
+def dialogues(template: ChatTemplate, training: TrainingSpec, question: str, system: str) -> list[Any]:
+    """Makes examples as training gets them: of one turn and of two, or pairs for dpo."""
+    user = Message("user", question)
+    opening = [*([Message("system", system)] if system else []), user]
+    chats = [[*opening, Message("assistant", said)] for said in SAID]
+    chats.append([*chats[0], user, Message("assistant", SAID[2])])
+    tokens = [_tokens(template, training, chat) for chat in chats]
+    return [Pair(tokens[0], tokens[2]), Pair(tokens[1], tokens[2])] if training.method == "dpo" else list(tokens)
+
+
+def _tokens(template: ChatTemplate, training: TrainingSpec, chat: Sequence[Message]) -> Tokens:
+    every = training.loss_on == "all" and training.method != "dpo"
+    return template.tokens(chat, every_turn=every, thoughts=training.train_thoughts)
