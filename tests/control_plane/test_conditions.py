@@ -14,13 +14,18 @@ from statuses import (
     PREPARED,
     RETRIED,
     SUMMARIZED,
+    TRAINED,
     UNTRAINED,
     WRONG,
     conditions,
+    debated,
     probed,
     state,
+    summarized,
+    trained,
 )
 
+from maft.summaries import Answers, TrainSummary
 from maft_operator.cluster import conditions as decide
 from maft_operator.cluster import reasons
 from maft_operator.cluster.events import event
@@ -180,6 +185,60 @@ def test_the_last_probe_counts() -> None:
         None,
         *({"mean": mean, "stderr": 0.05, "questions": 100} for mean in (0.2, 0.7)),
     ]
+
+
+SAID_NOTHING = TrainSummary(adapters=(), trained=0, kept=4)
+UNDECIDED = debated(kept={"generator": (2, 3), "critic": (0, 1)}, left_out={"noConsensus": 40, "cut": 12})
+WHY = "nothing was trained: too few examples, the largest dataset has 3; mostly left out: no consensus (40 of 52). To change that, "
+
+
+def nothing_trained(iteration: int = 1) -> tuple[Json, Json]:
+    return summarized(f"r-{iteration}-debate", UNDECIDED), summarized(f"r-{iteration}-train", SAID_NOTHING)
+
+
+def test_that_nothing_was_trained_is_told_with_the_reason_and_what_to_change() -> None:
+    whole = state(PREPARED, UNTRAINED, DEBATED, TRAINED, job("r-1-evaluate"), *nothing_trained())
+    assert conditions(whole) == GOES_ON | {"Progressing": ("True", "NothingTrained")}
+    message = by_type(whole["conditions"])["Progressing"]["message"]
+    assert message.startswith(f"iteration 1: {WHY}lower debate.temperature")
+    assert "training.minExamples" in message
+    metadata = {"name": "r", "namespace": "default", "uid": "u", "resourceVersion": "1"}
+    assert event({"metadata": metadata}, by_type(whole["conditions"])["Progressing"], START)["type"] == "Warning"
+    later = state(PREPARED, UNTRAINED, DEBATED, TRAINED, job("r-1-evaluate"), old=whole)  # its pods have gone
+    assert conditions(later) == conditions(whole)
+
+
+def test_a_run_is_complete_and_says_that_nothing_was_trained() -> None:
+    whole = state(*ALL, *nothing_trained())
+    assert conditions(whole)["Complete"] == ("True", "AllIterationsDone")
+    complete = by_type(whole["conditions"])["Complete"]
+    assert complete["message"].startswith(f"iteration 1: {WHY}")
+    metadata = {"name": "r", "namespace": "default", "uid": "u", "resourceVersion": "1"}
+    assert WHY in event({"metadata": metadata}, complete, START)["message"]
+    assert by_type(state(*ALL, *SUMMARIZED)["conditions"])["Complete"]["message"] == ""
+
+
+def test_only_the_last_training_is_warned_of_and_the_end_counts_all() -> None:
+    run = a_run(iterations=2)
+    names = [task.name for task in planned(run).tasks]
+    pods = (*nothing_trained(1), summarized("r-2-train", trained(4)))
+    under_way = state(*map(done, names[:-2]), *pods, job("r-2-evaluate"), run=run)
+    assert conditions(under_way)["Progressing"] == ("True", "Working")
+    message = by_type(state(*map(done, names), *pods, run=run)["conditions"])["Complete"]["message"]
+    assert message.startswith(f"1 of 2 iterations trained nothing; iteration 1: {WHY}")
+
+
+@pytest.mark.parametrize(("cut", "condition_"), [(0, "Working"), (10, "Working"), (11, "AnswersCut"), (100, "AnswersCut")])
+def test_too_many_answers_that_were_cut_off_are_told(cut: int, condition_: str) -> None:
+    said = summarized("r-1-debate", debated(answers=Answers(asked=100, cut=cut, clipped=7)))
+    whole = state(PREPARED, UNTRAINED, DEBATED, job("r-1-train"), said)
+    assert conditions(whole)["Progressing"] == ("True", condition_)
+    if cut > 10:
+        message = by_type(whole["conditions"])["Progressing"]["message"]
+        assert message.startswith(f"iteration 1: {cut} of 100 answers cut off, 7 of 100 to a clipped prompt. ")
+        assert "debate.maxTokens" in message and "debate.thinkingTokens" in message and "model.maxLength" in message
+        metadata = {"name": "r", "namespace": "default", "uid": "u", "resourceVersion": "1"}
+        assert event({"metadata": metadata}, by_type(whole["conditions"])["Progressing"], START)["type"] == "Warning"
 
 
 # --- resources that cannot be worked at ---

@@ -49,6 +49,8 @@ PRODUCED = {
     "InvalidSpec": "test_crd.py",
     "Working": "test_on_cluster.py",
     "WrongMajority": "test_conditions.py test_a_majority_that_is_mostly_wrong_is_told_and_stops_nothing",
+    "NothingTrained": "test_conditions.py test_that_nothing_was_trained_is_told_with_the_reason_and_what_to_change",
+    "AnswersCut": "test_conditions.py test_too_many_answers_that_were_cut_off_are_told",
     "Retrying": "test_observed.py",
     "Unschedulable": "test_why.py [unschedulable]",
     "QuotaExceeded": "test_why.py test_quota",

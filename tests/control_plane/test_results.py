@@ -25,6 +25,7 @@ from statuses import (
 
 from maft.summaries import (
     AdapterSummary,
+    Answers,
     AnySummary,
     CompareSummary,
     Failure,
@@ -93,7 +94,7 @@ def test_a_long_run_has_at_most_sixty_series() -> None:
     probe = ProbeScore(0.4, 0.1, 9)
     records: dict[str, ProgramSummary] = {
         "prepare": PrepareSummary(train=9, held_out=9),
-        "debate": debated(abstained=1, probe=probe, usage=usage(1, 1)),
+        "debate": debated(abstained=1, probe=probe, usage=usage(1, 1), answers=Answers(asked=9, cut=1, clipped=2)),
         "train": trained(2),
         "evaluate": evaluated(0.5, 0.5, asked=usage(1, 1)),
         "diversity": MEASURED,
@@ -145,6 +146,26 @@ def test_sums_grow_as_tasks_finish() -> None:
     assert (whole["iterations"][1]["seconds"], whole["iterations"][1]["gpuSeconds"]) == (60 + 2 * 30, 2 * 30)
 
 
+def test_answers_are_those_of_both_debates_and_stay_when_pods_have_gone() -> None:
+    said = (
+        summarized("r-1-debate", debated(answers=Answers(asked=96, cut=12, clipped=1))),
+        summarized("r-1-evaluate", evaluated(0.5, 0.5, answers=Answers(asked=64, cut=3))),
+    )
+    whole = state(*ALL, *said)
+    assert [row.get("answers") for row in whole["iterations"]] == [None, {"asked": 160, "cut": 15, "clipped": 1}]
+    assert state(*ALL, said[1], old=whole)["iterations"] == whole["iterations"]
+
+
+def test_what_stayed_as_it_was_is_told_when_all_of_an_iteration_has_trained() -> None:
+    """Before that, nobody knows whether anything will be trained."""
+    kept, whole = TrainSummary(adapters=(), trained=0, kept=2), {}
+    for count, expected in ((1, None), (2, 4)):
+        jobs = [done(f"r-1-train-{n}", start=200, ended=230) for n in range(count)]
+        pods = [summarized(f"r-1-train-{n}", kept) for n in range(count)]
+        whole = state(*TRAINING, *jobs, *pods, *SUMMARIZED[:2], old=whole, run=APART)
+        assert (whole["iterations"][1]["trained"], whole["iterations"][1].get("untrained")) == (0, expected)
+
+
 def test_where_the_results_lie() -> None:
     top = "s3://bucket/runs/default/r"
     assert state()["artifacts"] == {"store": top, "report": f"{top}/report/index.html"}
@@ -157,10 +178,13 @@ def longest(agents: int, kept: dict[str, tuple[int, ...]], **spec: Any) -> Json:
     """The status of a finished run of a hundred iterations, all of its summaries there."""
     run = a_run(agents=agents, iterations=100, debate={"critics": True}, inference={"topology": "Shared"}, **spec)
     asked = usage(10**9, 10**8)
+    answers = Answers(asked=10**6, cut=10**5, clipped=10**4)
+    left_out = dict.fromkeys(("cut", "mix", "noConsensus", "outvoted", "stayedWrong", "unparsed"), 1234)
+    probe = ProbeScore(0.9123, 0.0123, 100)
     records: dict[str, ProgramSummary] = {
-        "debate": debated(kept=kept, agreement=0.8765, probe=ProbeScore(0.9123, 0.0123, 100), usage=asked),
-        "train": trained(2 * agents),
-        "evaluate": evaluated(0.5123, 0.4876, asked=asked),
+        "debate": debated(kept=kept, agreement=0.8765, probe=probe, usage=asked, answers=answers, left_out=left_out),
+        "train": TrainSummary(adapters=(), trained=agents, kept=agents, turns_left_out=10**4),
+        "evaluate": evaluated(0.5123, 0.4876, asked=asked, answers=answers),
         "diversity": MEASURED,
     }
     tasks = planned(run).tasks
@@ -179,17 +203,24 @@ def test_the_largest_run_fits_into_one_object() -> None:
     assert [row["kept"] for row in whole["iterations"] if "kept" in row] == [
         {"generator": {"fewest": 400, "most": 500}, "critic": {"fewest": 500, "most": 500}}
     ] * 100
-    assert size(whole) <= 50_000
+    assert size(whole) <= 70_000
     # With the diversity of each iteration, and as many agents as are counted one by one.
-    assert size(longest(8, {"generator": (500,) * 8, "critic": (500,) * 8}, evaluation={"diversity": 10})) <= 64_000
+    assert size(longest(8, {"generator": (500,) * 8, "critic": (500,) * 8}, evaluation={"diversity": 10})) <= 84_000
 
 
 SUMMARIES: dict[str, tuple[ProgramSummary, Json]] = {
     # as the program writes it: the task's row, without what it took
     "r-0-prepare": (PrepareSummary(version="1", train=24, held_out=16, probe=4), {}),
     "r-1-debate": (
-        debated(version="1", abstained=4, probe=ProbeScore(0.61, 0.0488, 100)),
-        {key: ROW_1[key] for key in ("agreement", "probe", "abstained", "kept")},
+        debated(
+            version="1",
+            abstained=4,
+            probe=ProbeScore(0.61, 0.0488, 100),
+            answers=Answers(asked=96, cut=12),
+            left_out={"cut": 3, "noConsensus": 9},
+        ),
+        {key: ROW_1[key] for key in ("agreement", "probe", "abstained", "kept")}
+        | {"answers": {"asked": 96, "cut": 12, "clipped": 0}, "leftOut": {"cut": 3, "noConsensus": 9}},
     ),
     "r-1-train": (
         TrainSummary(
@@ -201,12 +232,14 @@ SUMMARIES: dict[str, tuple[ProgramSummary, Json]] = {
             ),
             trained=1,
             kept=1,
+            turns_left_out=3,
         ),
-        {"trained": 1},
+        {"trained": 1, "untrained": 1, "turnsLeftOut": 3},
     ),
     "r-1-evaluate": (
-        evaluated(0.625, 0.4, version="1"),
-        {key: ROW_1[key] for key in ("accuracy", "majority", "answer", "consensus", "wrongToRight", "rightToWrong")},
+        evaluated(0.625, 0.4, version="1", answers=Answers(asked=64, clipped=5)),
+        {key: ROW_1[key] for key in ("accuracy", "majority", "answer", "consensus", "wrongToRight", "rightToWrong")}
+        | {"answers": {"asked": 64, "cut": 0, "clipped": 5}},
     ),
     "r-1-diversity": (MEASURED, {"nll": 1.5, "kl": 0.25, "dissimilarity": 0.125}),
     "r-1-report": (
@@ -236,6 +269,9 @@ def test_what_each_program_says_reaches_the_status_and_the_metrics(name: str) ->
         assert found.get(f"maft_run_{metric}", 0) == expected.get(field, 0)
     assert found.get("maft_run_accuracy_ratio", 0) == expected.get("accuracy", {}).get("mean", 0)
     assert found["maft_run_tokens"] == row.get("completionTokens", 0)
+    for kind in ("cut", "clipped"):
+        answers = expected.get("answers", {kind: 0, "asked": 1})
+        assert found.get(f"maft_run_{kind}_ratio", 0) == answers[kind] / answers["asked"]
 
 
 def test_every_programs_summary_is_tried() -> None:

@@ -37,7 +37,7 @@ def event(resource: Json, condition: Json, now: datetime) -> Json:
 
 def _warns(condition: Json) -> bool:
     """Whether somebody should have a look."""
-    if condition["reason"] == reasons.WRONG_MAJORITY.name:
+    if condition["reason"] in {reason.name for reason in reasons.WARNINGS}:
         return True
     if condition["reason"] in (reasons.COMPLETE.name, reasons.SUSPENDED.name):
         return False

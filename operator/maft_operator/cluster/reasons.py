@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from maft.summaries import WHOLE
+
 Condition = Literal["Accepted", "Progressing", "Suspended", "Complete", "Failed"]
 CONDITIONS: tuple[Condition, ...] = ("Accepted", "Progressing", "Suspended", "Complete", "Failed")
 
@@ -41,6 +43,11 @@ WRONG_MAJORITY = Reason(
     "WrongMajority",
     "training reinforces wrong answers: use a stronger model, easier questions or a higher debate.minAgreement, or suspend the run",
 )
+NOTHING_TRAINED = Reason(
+    "NothingTrained",
+    "agents debate on as they were: suspend the run, and apply a resource with another name and what the message asks for",
+)
+ANSWERS_CUT = Reason("AnswersCut", f"answers that were cut off never train: {WHOLE}, in a resource with another name")
 RETRYING = Reason("Retrying", "it is tried again within spec.backoffLimit; `kubectl logs` of the failed pod says more")
 # --- Progressing: something outside the run has to change first ---
 UNSCHEDULABLE = Reason("Unschedulable", "free or add nodes, or change resources, nodeSelector and tolerations in spec.podTemplate")
@@ -84,6 +91,9 @@ WAITING = (
     QUEUED,
 )
 """Reasons for which a run waits until somebody changes something; the dashboards count such runs."""
+
+WARNINGS = (NOTHING_TRAINED, WRONG_MAJORITY, ANSWERS_CUT)
+"""Reasons that stop nothing, and that somebody should know of."""
 
 OF_INPUT = (INPUT_INVALID, STORE_UNUSABLE, MODEL_GATED, MODEL_UNUSABLE, ADAPTER_UNUSABLE)
 """Reasons of programs that will fail again."""
