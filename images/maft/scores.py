@@ -68,10 +68,10 @@ def usage(transcripts: Iterable[Transcript]) -> Usage:
 
 def whole(transcripts: Iterable[Transcript]) -> Answers:
     """Counts answers of all agents and rounds, and which of them are not whole. Summaries are no answers; one whose prompt was
-    clipped counts for the answers that it was made for."""
+    clipped counts for the answers that it was made for, unless it said nothing and was shown to nobody."""
     counted = Counter[str]()
     for transcript in transcripts:
-        clipped = {(s.agent, s.round) for s in transcript.summaries if s.clipped}
+        clipped = {(s.agent, s.round) for s in transcript.summaries if s.clipped and s.call.text.strip()}
         for agent, turns in enumerate(transcript.turns):
             for round_, turn in enumerate(turns, 1):
                 heard = {(agent, round_), (None, round_)} & clipped

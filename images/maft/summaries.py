@@ -16,7 +16,7 @@ WHOLE = "raise debate.maxTokens, for thoughts debate.thinkingTokens, or model.ma
 LEFT_OUT = {  # by the reason in a dataset's counts (debate/datasets.py): in words, and what to change where it is the rule
     "noConsensus": (
         "no consensus",
-        "lower debate.temperature or debate.minAgreement; easier questions and stronger models agree more",
+        "lower debate.temperature or debate.minAgreement, ask easier questions, use a stronger model",
     ),
     "unparsed": ("answer did not parse", "ask in task.prompt for an answer as task.answer reads it, or take a stronger model"),
     "outvoted": ("answer differs from the majority", "lower debate.temperature, or raise task.train"),
@@ -310,6 +310,9 @@ def shortage(most: int, left_out: Mapping[str, int], minimum: int | None = None)
     minimum: training.minExamples, where it is known."""
     reason = main_reason(left_out)
     words, change = LEFT_OUT.get(reason, (reason, "raise task.train"))
-    have = f"the largest dataset has {most:,}" + (f" of {minimum:,}" if minimum else "")
+    needed = f", training.minExamples is {minimum:,}" if minimum else ""
     often = f"; mostly left out: {words} ({left_out[reason]:,} of {sum(left_out.values()):,})" if reason else ""
-    return Shortage(f"too few examples, {have}{often}", change + (", or lower training.minExamples" if most else ""))
+    return Shortage(
+        f"too few examples (the largest dataset has {most:,}{needed}){often}",
+        change + (", or lower training.minExamples" if most else ""),
+    )

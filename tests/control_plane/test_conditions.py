@@ -189,7 +189,9 @@ def test_the_last_probe_counts() -> None:
 
 SAID_NOTHING = TrainSummary(adapters=(), trained=0, kept=4)
 UNDECIDED = debated(kept={"generator": (2, 3), "critic": (0, 1)}, left_out={"noConsensus": 40, "cut": 12})
-WHY = "nothing was trained: too few examples, the largest dataset has 3; mostly left out: no consensus (40 of 52). To change that, "
+WHY = (
+    "nothing was trained: too few examples (the largest dataset has 3); mostly left out: no consensus (40 of 52). To change that, "
+)
 
 
 def nothing_trained(iteration: int = 1) -> tuple[Json, Json]:
