@@ -3,6 +3,7 @@
 Rows come from summaries of finished tasks. What is written once stays, also when the pods that said it have gone.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
@@ -14,6 +15,7 @@ from maft_operator.spec.parse import Run, store_url
 from maft_operator.spec.schema import Json
 
 COUNTED = 8  # agents up to which the status has the examples of each: it has to stay small
+REASONS = 2  # the commonest, for which questions gave no example
 _STAGES = ("debate", "train", "evaluate", "diversity")  # of an iteration
 
 
@@ -66,7 +68,7 @@ def _debated(summary: DebateSummary) -> Json:
     kept = {role: _kept(counts) for role, counts in summary.kept.items() if counts}
     probe = {} if summary.probe is None else {"probe": _score(summary.probe)}
     abstained = {} if summary.abstained is None else {"abstained": summary.abstained}
-    left_out = {"leftOut": summary.left_out} if summary.left_out else {}
+    left_out = {"leftOut": dict(Counter(summary.left_out).most_common(REASONS))} if summary.left_out else {}
     return {"agreement": summary.agreement, **probe, **abstained, "kept": kept, **left_out}
 
 
