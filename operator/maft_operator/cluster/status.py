@@ -61,6 +61,7 @@ def status(work: Reconciled, old: Json, generation: int, now: datetime) -> Json:
     """Makes the whole status. old: the one before, whose times and results are kept."""
     rows = results.rows(work.graph, work.snapshot, old.get("iterations", ()))
     wanted = conditions.wanted(work.outcome, rows, _stage(work))
+    warnings = results.warnings(work.snapshot, old.get("warnings", ()))
     over = work.step.phase in ("Complete", "Failed")
     return {
         "observedGeneration": generation,
@@ -70,6 +71,7 @@ def status(work: Reconciled, old: Json, generation: int, now: datetime) -> Json:
         "startTime": old.get("startTime") or stamp(now),
         **({"completionTime": old.get("completionTime") or stamp(now)} if over else {}),
         "conditions": conditions.conditions(wanted, old.get("conditions", ()), generation, now),
+        **({"warnings": warnings} if warnings else {}),
         **({"iterations": rows} if rows else {}),
         **results.accuracies(work.run, rows),
         "artifacts": results.artifacts(work.run, rows),
