@@ -6,9 +6,11 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
 
+import maft.preflight
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -675,11 +677,13 @@ SPECS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def programs() -> Iterator[dict[str, ModuleType]]:
-    """The modules by kind of task. Parsers need neither torch nor matplotlib, so an empty module stands in for what does."""
+    """The modules by kind of task. Parsers need neither torch nor matplotlib, so an empty module stands in for what does, and for
+    all that preflight tries a model with."""
     with pytest.MonkeyPatch.context() as patch:
-        for heavy in ("maft.lora", "maft.train.dpo", "maft.charts"):
+        trying = [f"maft.preflight.{path.stem}" for path in Path(*maft.preflight.__path__).glob("[!_]*.py")]
+        for heavy in ("maft.lora", "maft.train.dpo", "maft.charts", *trying):
             stand_in = ModuleType(heavy)
-            stand_in.__file__ = None  # hypothesis reads it of every module
+            stand_in.__file__ = __file__  # hypothesis and torch read it of every module
             stand_in.__getattr__ = lambda name: object  # type: ignore[method-assign]
             patch.setitem(sys.modules, heavy, stand_in)
         kinds = ("prepare", "preflight", "debate", "train", "evaluate", "report")
