@@ -10,11 +10,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
 
-import maft.preflight
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import maft.preflight
 from maft import program
 from maft.debate import society
 from maft.prepare import tasks as tasks_module
