@@ -13,9 +13,11 @@ from statuses import (
     PREPARED,
     SUMMARIZED,
     TRAINING,
+    TRIED,
     UNTRAINED,
     debated,
     evaluated,
+    preflight,
     probed,
     state,
     summarized,
@@ -29,7 +31,6 @@ from maft.summaries import (
     AnySummary,
     CompareSummary,
     Failure,
-    PreflightSummary,
     PrepareSummary,
     ProbeScore,
     ProgramSummary,
@@ -80,7 +81,7 @@ def test_results() -> None:
 
 
 def test_metrics_of_the_probe_and_of_abstaining() -> None:
-    status_ = state(PREPARED, UNTRAINED, DEBATED, job("r-1-train"), probed(0.2))
+    status_ = state(PREPARED, TRIED, UNTRAINED, DEBATED, job("r-1-train"), probed(0.2))
     resource = {"metadata": {"creationTimestamp": at(0)}, "spec": {"iterations": 1}, "status": status_}
     found = {sample.name: sample for sample in metrics.samples(resource)}
     assert found["maft_run_probe_accuracy_ratio"].value == pytest.approx(0.2)
@@ -94,6 +95,7 @@ def test_a_long_run_has_at_most_sixty_series() -> None:
     probe = ProbeScore(0.4, 0.1, 9)
     records: dict[str, ProgramSummary] = {
         "prepare": PrepareSummary(train=9, held_out=9),
+        "preflight": preflight("the context is short"),
         "debate": debated(abstained=1, probe=probe, usage=usage(1, 1), answers=Answers(asked=9, cut=1, clipped=2)),
         "train": trained(2),
         "evaluate": evaluated(0.5, 0.5, asked=usage(1, 1)),
@@ -109,7 +111,7 @@ def test_a_long_run_has_at_most_sixty_series() -> None:
 
 def test_what_is_not_known_yet_is_not_said() -> None:
     assert not {"iterations", "accuracy", "baseAccuracy"} & set(state())
-    early = state(PREPARED, UNTRAINED, job("r-1-debate"), *SUMMARIZED[:1])
+    early = state(PREPARED, TRIED, UNTRAINED, job("r-1-debate"), *SUMMARIZED[:1])
     assert early["iterations"] == [ROW_0]
     assert "accuracy" not in early and early["baseAccuracy"] == BASE
 
@@ -124,12 +126,12 @@ def test_the_accuracy_is_that_of_the_last_iteration_that_was_evaluated() -> None
 def test_a_method_that_trains_nothing_has_the_accuracy_of_its_only_evaluation() -> None:
     run = a_run(method="majority")
     names = [task.name for task in planned(run).tasks]
-    assert names == ["r-0-prepare", "r-0-evaluate", "r-0-report"]
+    assert names == ["r-0-prepare", "r-0-preflight", "r-0-evaluate", "r-0-report"]
     whole = state(*map(done, names), SUMMARIZED[0], run=run)
     assert (whole["accuracy"], whole["baseAccuracy"]) == ({"mean": 0.42, "stderr": 0.02, "text": "42.0 ± 2.0"}, BASE)
 
 
-@pytest.mark.parametrize("left", [ALL, ALL[:3], (PREPARED,), ()])
+@pytest.mark.parametrize("left", [ALL, ALL[:4], (PREPARED,), ()])
 def test_results_stay_when_pods_and_jobs_have_gone(left: tuple[Json, ...]) -> None:
     whole = state(*ALL, *SUMMARIZED)
     later = state(*left, old=whole)
@@ -164,6 +166,15 @@ def test_what_stayed_as_it_was_is_told_when_all_of_an_iteration_has_trained() ->
         pods = [summarized(f"r-1-train-{n}", kept) for n in range(count)]
         whole = state(*TRAINING, *jobs, *pods, *SUMMARIZED[:2], old=whole, run=APART)
         assert (whole["iterations"][1]["trained"], whole["iterations"][1].get("untrained")) == (0, expected)
+
+
+def test_what_preflight_warns_of_stays() -> None:
+    said = summarized("r-0-preflight", preflight("the context is short", "dates are fixed"), "trainer")
+    whole = state(PREPARED, TRIED, said)
+    assert whole["warnings"] == ["the context is short", "dates are fixed"]
+    assert state(PREPARED, TRIED, UNTRAINED, old=whole)["warnings"] == whole["warnings"]
+    assert "warnings" not in state(PREPARED, TRIED, summarized("r-0-preflight", preflight(), "trainer"))
+    assert "warnings" not in state(*ALL, *SUMMARIZED)
 
 
 def test_where_the_results_lie() -> None:
@@ -211,6 +222,7 @@ def test_the_largest_run_fits_into_one_object() -> None:
 SUMMARIES: dict[str, tuple[ProgramSummary, Json]] = {
     # as the program writes it: the task's row, without what it took
     "r-0-prepare": (PrepareSummary(version="1", train=24, held_out=16, probe=4), {}),
+    "r-0-preflight": (preflight("the context is short"), {}),
     "r-1-debate": (
         debated(
             version="1",
@@ -277,7 +289,7 @@ def test_what_each_program_says_reaches_the_status_and_the_metrics(name: str) ->
 def test_every_programs_summary_is_tried() -> None:
     """Those of runs that say something of an iteration: a comparison is no resource."""
     kinds = {type(summary) for summary, _ in SUMMARIES.values()}
-    assert kinds == set(get_args(AnySummary)) - {CompareSummary, PreflightSummary, Failure}
+    assert kinds == set(get_args(AnySummary)) - {CompareSummary, Failure}
 
 
 def test_what_release_0_1_said_changes_nothing() -> None:

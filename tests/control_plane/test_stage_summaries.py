@@ -1,11 +1,11 @@
-"""Stages in words: what a debate and an evaluation tell in one line."""
+"""Stages in words: what a preflight, a debate and an evaluation tell in one line."""
 
 from typing import Any
 
 import pytest
-from statuses import debated, evaluated
+from statuses import debated, evaluated, preflight
 
-from maft.summaries import WHOLE, Answers, ProbeScore, TrainSummary
+from maft.summaries import WHOLE, Answers, PreflightSummary, ProbeScore, TrainSummary
 from maft_operator.plan.summaries import sentence
 
 
@@ -41,6 +41,22 @@ from maft_operator.plan.summaries import sentence
 )
 def test_a_debate_in_words(more: dict[str, Any], text: str) -> None:
     assert sentence(debated(agreement=0.65, **more)) == text
+
+
+@pytest.mark.parametrize(
+    ("summary", "text"),
+    [
+        (preflight(), "LlamaForCausalLM, 210 layers with adapters, prompts of up to 1234 of 8192 tokens"),
+        (preflight(context=0), "LlamaForCausalLM, 210 layers with adapters, prompts of up to 1234 tokens"),
+        (preflight(thinks=True), "LlamaForCausalLM, thinks, 210 layers with adapters, prompts of up to 1234 of 8192 tokens"),
+        (
+            preflight("one", "two"),
+            "LlamaForCausalLM, 210 layers with adapters, prompts of up to 1234 of 8192 tokens - WARNING: one; two",
+        ),
+    ],
+)
+def test_a_preflight_in_words(summary: PreflightSummary, text: str) -> None:
+    assert sentence(summary) == text
 
 
 @pytest.mark.parametrize(

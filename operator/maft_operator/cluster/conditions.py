@@ -173,6 +173,12 @@ def transitions(old: Json, new: Json) -> list[Json]:
     return [c for c in new.get("conditions", ()) if before.get(c["type"], _at_first(c)) != (c["status"], c["reason"])]
 
 
+def warned(old: Json, new: Json) -> list[str]:
+    """Lists warnings that were not there before: each is one Event."""
+    before = old.get("warnings", ())
+    return [line for line in new.get("warnings", ()) if line not in before]
+
+
 def _at_first(condition: Json) -> tuple[str, str] | None:
     """What goes without saying: that a new run is not suspended, not complete and has not failed."""
     return ("False", condition["reason"]) if condition["type"] in ("Suspended", "Complete", "Failed") else None

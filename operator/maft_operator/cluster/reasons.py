@@ -76,6 +76,8 @@ RUNNING = Reason("NotSuspended")
 COMPLETE = Reason("AllIterationsDone")
 UNFINISHED = Reason("Unfinished")
 NO_FAILURE = Reason("NoFailure")
+# --- Events alone: status.warnings ---
+MODEL_WARNING = Reason("ModelWarning", "the run goes on; if that is not what you want, apply a corrected one with another name")
 
 ALL: tuple[Reason, ...] = tuple(value for value in dict(globals()).values() if isinstance(value, Reason))
 
@@ -100,6 +102,7 @@ OF_INPUT = (INPUT_INVALID, STORE_UNUSABLE, MODEL_GATED, MODEL_UNUSABLE, ADAPTER_
 
 # Programs begin an error with the field or object that it is about (docs/errors.md): that decides the reason.
 _BY_ERROR: tuple[tuple[re.Pattern[str], Reason], ...] = (
+    (re.compile(r"^(task|debate|training|inference|evaluation)\."), INPUT_INVALID),  # whatever else the line is about
     (re.compile(r"^store |^storage\."), STORE_UNUSABLE),
     (re.compile(r"^model\.\w+: .*(\bgated\b|not in the authorized list|awaiting a review)", re.IGNORECASE), MODEL_GATED),
     (re.compile(r"/adapters/.*: (damaged|gone)"), ADAPTER_UNUSABLE),

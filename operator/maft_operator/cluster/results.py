@@ -8,7 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from maft.summaries import Answers, AnySummary, DebateSummary, DiversitySummary, EvaluateSummary, Score, TrainSummary
+from maft.summaries import (
+    Answers,
+    AnySummary,
+    DebateSummary,
+    DiversitySummary,
+    EvaluateSummary,
+    PreflightSummary,
+    Score,
+    TrainSummary,
+)
 from maft_operator.cluster.observed import Snapshot
 from maft_operator.plan.graph import Graph, Task
 from maft_operator.spec.parse import Run, store_url
@@ -152,6 +161,12 @@ def accuracies(run: Run, made: Iterable[Json]) -> Json:
 def worded(score: Json) -> Json:
     """Adds to a score what a printer column shows."""
     return {**score, "text": Score(score["mean"], score["stderr"]).percent}
+
+
+def warnings(snapshot: Snapshot, old: Sequence[str]) -> list[str]:
+    """Lists what works and may surprise, as preflight said it. old: the lines before."""
+    said = (summary.warnings for summary in snapshot.summaries.values() if isinstance(summary, PreflightSummary))
+    return list(next(said, old))
 
 
 def artifacts(run: Run, made: Iterable[Json]) -> Json:

@@ -13,6 +13,7 @@ from maft.summaries import (
     DiversitySummary,
     EvaluateSummary,
     Failure,
+    PreflightSummary,
     PrepareSummary,
     ProbeScore,
     ReportSummary,
@@ -23,6 +24,7 @@ from maft_operator.plan.graph import ProgramName, Task
 
 _STAGES: dict[ProgramName, str] = {
     "prepare": "prepare: checks and questions",
+    "preflight": "preflight: the model, tried on random weights",
     "debate": "debate of the training questions",
     "train": "training",
     "evaluate": "debate of the held-out questions",
@@ -47,6 +49,8 @@ def sentence(summary: AnySummary | None) -> str:
         case PrepareSummary():
             probe = f", {summary.probe} for the probe" if summary.probe else ""
             return f"{summary.train} training and {summary.held_out} held-out questions{probe}"
+        case PreflightSummary():
+            return _preflight(summary)
         case DebateSummary():
             return _debate(summary)
         case TrainSummary():
@@ -55,11 +59,17 @@ def sentence(summary: AnySummary | None) -> str:
             return f"{summary.questions} questions, {summary.debate.percent} % right{_how(summary)}{whole(summary.answers)}"
         case DiversitySummary():
             return f"{summary.nll} nats per token under the others' models, KL {summary.kl}"
-        case ReportSummary() | CompareSummary():
-            return summary.report
-        case Failure():
-            return summary.error
+        case ReportSummary(report=text) | CompareSummary(report=text) | Failure(error=text):
+            return text
     return ""
+
+
+def _preflight(summary: PreflightSummary) -> str:
+    thinks = ", thinks" if summary.thinks else ""
+    context = f" of {summary.context}" if summary.context else ""
+    prompts = f"prompts of up to {summary.longest_prompt}{context} tokens"
+    warnings = f" - WARNING: {'; '.join(summary.warnings)}" if summary.warnings else ""
+    return f"{summary.architecture}{thinks}, {summary.modules} layers with adapters, {prompts}{warnings}"
 
 
 def _debate(summary: DebateSummary) -> str:
