@@ -21,6 +21,7 @@ from control_plane import ControlPlane
 from maft.summaries import (
     DebateSummary,
     EvaluateSummary,
+    PreflightSummary,
     PrepareSummary,
     ProgramSummary,
     ReportSummary,
@@ -45,6 +46,7 @@ _USAGE = Usage(1000, 1_000_000, 200_000)
 _SCORE = Score(0.8, 0.01)
 _SUMMARIES: dict[str, ProgramSummary] = {  # as the programs of the method leave them
     "prepare": PrepareSummary(train=500, held_out=500),
+    "preflight": PreflightSummary(architecture="LlamaForCausalLM", modules=224, context=8192, longest_prompt=3000, thinks=False),
     "debate": DebateSummary(
         questions=500,
         agreement=0.8,

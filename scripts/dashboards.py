@@ -375,6 +375,30 @@ RUNS_PAGE = Page(
                     "percentunit", 8, top=1,
                 ),
                 Panel(
+                    "lines", "Answers cut off", "While a debate runs: share of its answers so far that a limit of tokens ended. They never train.",
+                    one(
+                        f"max by (maft_dev_run, app_kubernetes_io_component, maft_dev_iteration) (maft_cut_ratio{{{PODS}}})",
+                        "{{maft_dev_run}} {{app_kubernetes_io_component}} {{maft_dev_iteration}}",
+                    ),
+                    "percentunit", 8, top=1, steps=((0, GREEN), (0.1, RED)),
+                ),
+                Panel(
+                    "lines", "Answers to clipped prompts", "While a debate runs: share of its answers so far to a prompt into which not all fitted that the others said.",
+                    one(
+                        f"max by (maft_dev_run, app_kubernetes_io_component, maft_dev_iteration) (maft_clipped_ratio{{{PODS}}})",
+                        "{{maft_dev_run}} {{app_kubernetes_io_component}} {{maft_dev_iteration}}",
+                    ),
+                    "percentunit", 8, top=1,
+                ),
+                Panel(
+                    "bars", "Answers cut or clipped", "Of the last iteration: ended by a limit of tokens, or to a prompt into which not all fitted.",
+                    (
+                        Query(of_runs("maft_run_cut_ratio"), "{{run}} cut"),
+                        Query(of_runs("maft_run_clipped_ratio"), "{{run}} clipped"),
+                    ),
+                    "percentunit", 8, top=1, empty="none yet",
+                ),
+                Panel(
                     "lines", "Training loss", "Of the last step, in nats per token. It begins anew with each adapter, and should fall within one.",
                     one(f"max by (maft_dev_run, maft_dev_iteration, pod) (maft_train_loss{{{PODS}}})", "{{maft_dev_run}} iteration {{maft_dev_iteration}}"),
                     "none", 8,

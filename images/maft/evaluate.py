@@ -11,7 +11,7 @@ from maft.debate.session import clear, debate_part
 from maft.errors import BadInput
 from maft.program import Assignment
 from maft.records import Evaluation, Problem, Transcript
-from maft.scores import agreement, rounded, score, usage
+from maft.scores import agreement, rounded, score, usage, whole
 from maft.store import layout
 from maft.store.base import Store
 from maft.store.commits import committed, fetch_record, fetch_records, publish, required
@@ -35,6 +35,7 @@ def evaluate(transcripts: Sequence[Transcript], iteration: int) -> Evaluation:
         unparsed=sum(turn.parsed is None for t in transcripts for turns in t.turns for turn in turns),
         ties=sum(t.vote.tied for t in transcripts),
         usage=usage(transcripts),
+        whole=whole(transcripts),
     )
 
 
@@ -96,6 +97,7 @@ def summary(numbers: Evaluation) -> EvaluateSummary:
         wrong_to_right=numbers.wrong_to_right,
         right_to_wrong=numbers.right_to_wrong,
         unparsed=numbers.unparsed,
+        answers=numbers.whole,
         usage=numbers.usage,
     )
 

@@ -66,9 +66,12 @@ def check(model: ModelSpec) -> None:
     """Raises BadInput unless it is a causal language model whose weights, where they are local, are whole safetensors."""
     source, path = model.source, local(model.source)
     config = _config(path, model.revision, trust_remote_code=model.trust_remote_code)
-    from transformers.models.auto import modeling_auto as auto
+    from transformers.models.auto.modeling_auto import (  # by name: the module itself asks for torch
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    )
 
-    known = {*auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES}
+    known = {*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES}
     remote = "AutoModelForCausalLM" in getattr(config, "auto_map", {}) if model.trust_remote_code else False
     if config.is_encoder_decoder or (config.model_type not in known and not remote):
         raise BadInput(f"model.source: {source} is a {config.model_type} model, not a causal language model")

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from maft.records import Transcript
-from maft.summaries import Score, Usage
+from maft.summaries import Answers, Score, Usage
 
 
 def score(values: Sequence[float]) -> Score:
@@ -64,3 +64,16 @@ def usage(transcripts: Iterable[Transcript]) -> Usage:
     """Sums requests and tokens of the transcripts."""
     calls = [call for transcript in transcripts for call in transcript.calls()]
     return Usage(len(calls), sum(c.prompt_tokens for c in calls), sum(c.completion_tokens for c in calls))
+
+
+def whole(transcripts: Iterable[Transcript]) -> Answers:
+    """Counts answers of all agents and rounds, and which of them are not whole. Summaries are no answers; one whose prompt was
+    clipped counts for the answers that it was made for, unless it said nothing and was shown to nobody."""
+    counted = Counter[str]()
+    for transcript in transcripts:
+        clipped = {(s.agent, s.round) for s in transcript.summaries if s.clipped and s.call.text.strip()}
+        for agent, turns in enumerate(transcript.turns):
+            for round_, turn in enumerate(turns, 1):
+                heard = {(agent, round_), (None, round_)} & clipped
+                counted.update(asked=1, cut=turn.call.cut, clipped=bool(turn.clipped or heard))
+    return Answers(**counted)

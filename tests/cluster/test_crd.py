@@ -21,7 +21,7 @@ from installed import RESTRICTED, served
 from kube import Kube
 from kube_objects import a_run, done, made
 from kubernetes import client, config
-from statuses import ALL, CASES, DEBATING, MEASURED, SUMMARIZED, state, summarized
+from statuses import ALL, CASES, DEBATING, MEASURED, SUMMARIZED, preflight, state, summarized
 from test_manifests import KINDS, VARIED, pods
 from test_schema import CHANGES, MINIMAL, NAME_RULES, NUMBERS, RULES, WRONG, at, fields, merged, resource, spec_schema
 
@@ -328,7 +328,8 @@ def test_the_same_resource_may_be_applied_again(server: Server, plain: str) -> N
 # --- the status ---
 
 APART = (done("r-0-diversity"), done("r-1-diversity"), summarized("r-1-diversity", MEASURED))
-WHOLE = state(*ALL, *SUMMARIZED, *APART, run=a_run(evaluation={"diversity": 10}))
+WARNED = summarized("r-0-preflight", preflight("prompts are clipped"), "trainer")
+WHOLE = state(*ALL, *SUMMARIZED, *APART, WARNED, run=a_run(evaluation={"diversity": 10}))
 EVERYTHING = {**WHOLE, "progress": state(*DEBATING, units={"r-1-debate": (12, 24)})["progress"]}
 
 

@@ -139,7 +139,7 @@ def test_an_upgrade_in_mid_run(maft, space, newer, prometheus):
     kube.wait(lambda: len(now := {p["metadata"]["name"] for p in maft.operator_pods()}) == 2 and not now & old, 60)
     kube.wait_complete(space, "going", LIMIT)
     jobs = kube.list("Job", space)
-    assert len(jobs) == 6 and not [j for j in jobs if j["status"].get("failed")]
+    assert len(jobs) == 7 and not [j for j in jobs if j["status"].get("failed")]
     assert kubectl(maft, "-n", SYSTEM, "get", "poddisruptionbudgets,networkpolicies", "-o", "name").split() == [
         "poddisruptionbudget.policy/maft-operator",
         "networkpolicy.networking.k8s.io/maft-operator",

@@ -132,7 +132,7 @@ def test_an_operator_killed_in_each_phase_changes_nothing(maft, namespace, refer
     kube.wait_complete(namespace, "same", LIMIT)
     assert products(maft, namespace, "same") == reference
     names = [job["metadata"]["name"] for job in kube.list("Job", namespace)]
-    assert len(names) == len(set(names)) == 9
+    assert len(names) == len(set(names)) == 10
 
 
 def test_drift_is_repaired(maft, namespace):

@@ -78,7 +78,7 @@ def test_the_servers_are_gone_and_the_jobs_are_there(maft, shared):
     namespace, _ = shared
     maft.kube.wait(lambda: not maft.kube.list("Pod", namespace, "app.kubernetes.io/component=serve"), 60)
     assert not maft.kube.list("Deployment", namespace) and not maft.kube.list("Service", namespace)
-    assert len(maft.kube.list("Job", namespace)) == 9
+    assert len(maft.kube.list("Job", namespace)) == 10
 
 
 def test_the_adapters_load_in_peft(maft, shared, tmp_path):
@@ -186,7 +186,7 @@ def test_an_agent_each_with_disturbances(maft, namespace):
     kube.delete("Pod", namespace, trainer, grace=0)
     status = kube.wait_complete(namespace, "pair", LIMIT)
     assert status["iterations"][-1]["trained"] == enough(status["iterations"][-1], spec["training"]["minExamples"])
-    assert len(kube.list("Job", namespace)) == 6
+    assert len(kube.list("Job", namespace)) == 7
 
 
 def trained(maft: Installed, namespace: str) -> bool:

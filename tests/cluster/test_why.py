@@ -14,6 +14,7 @@ from maft_operator.cluster import reasons
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
 LIMIT = 30.0  # seconds from the moment that the fact is there
+SERVER = 180.0  # seconds until a server has ended for good: the questions are drawn and the model is tried before it
 STARTUP = 45.0  # seconds that several pods at once may take to start on two cores, before there is a fact
 
 
@@ -233,14 +234,14 @@ def test_a_server_that_keeps_ending(maft, runs):
     kube = maft.kube
     spec = on("inference", command=["python3", "-c", "print('no luck'); raise SystemExit(3)"])
     kube.apply(maft.resource("crash", runs, backoffLimit=1, **spec))
-    expect(maft, runs, "crash", "Failed", reasons.CRASH_LOOP, "no luck", 120)
+    expect(maft, runs, "crash", "Failed", reasons.CRASH_LOOP, "no luck", SERVER)
     kube.wait(lambda: not kube.list("Pod", runs, "maft.dev/run=crash,app.kubernetes.io/component=serve"), 60)
 
 
 def test_a_server_with_a_flag_that_vllm_does_not_know(maft, runs):
     """vLLM ends with exit code 2: that never heals, so the run fails at once."""
     maft.kube.apply(maft.resource("flag", runs, inference={"extraArgs": ["--no-such-flag"]}))
-    expect(maft, runs, "flag", "Failed", reasons.INPUT_INVALID, "--no-such-flag", 120)
+    expect(maft, runs, "flag", "Failed", reasons.INPUT_INVALID, "--no-such-flag", SERVER)
 
 
 class Hub(BaseHTTPRequestHandler):

@@ -4,7 +4,7 @@ import json
 from datetime import timedelta
 
 import pytest
-from kube_objects import START, a_run, at, by_type, condition, deployment, done, ended, job, planned, pod, unscheduled
+from kube_objects import START, a_run, at, by_type, condition, deployment, done, ended, failed, job, planned, pod, unscheduled
 from statuses import (
     ALL,
     CASES,
@@ -14,16 +14,23 @@ from statuses import (
     PREPARED,
     RETRIED,
     SUMMARIZED,
+    TRAINED,
+    TRIED,
     UNTRAINED,
     WRONG,
     conditions,
+    debated,
+    preflight,
     probed,
     state,
+    summarized,
+    trained,
 )
 
+from maft.summaries import Answers, Failure, TrainSummary
 from maft_operator.cluster import conditions as decide
 from maft_operator.cluster import reasons
-from maft_operator.cluster.events import event
+from maft_operator.cluster.events import event, warning
 from maft_operator.cluster.manifests import Json
 from maft_operator.plan.reconcile import Refusal
 
@@ -46,6 +53,7 @@ def test_conditions(name: str) -> None:
         (state(*WRONG), "Progressing", f"r-0-prepare: model.source: no such model. {reasons.MODEL_UNUSABLE.hint}"),
         (state(run=a_run(suspend=True)), "Suspended", reasons.SUSPENDED.hint),
         (state(job("r-0-prepare")), "Progressing", "prepare: checks and questions"),
+        (state(PREPARED, job("r-0-preflight")), "Progressing", "preflight: the model, tried on random weights"),
     ],
 )
 def test_messages_say_what_was_found_and_what_to_do(whole: Json, kind: str, message: str) -> None:
@@ -58,7 +66,15 @@ def test_what_blocks_is_said_before_what_passes_and_a_refusal_counts() -> None:
     assert conditions(state(*NO_NODE, refusals=refusals))["Progressing"] == ("False", "OperatorForbidden")
     assert by_type(state(refusals=refusals)["conditions"])["Progressing"]["message"].startswith(f"r-server: {MAY_NOT}. ")
     passing = pod("r-1-debate", "Failed", ended(137), reason="Evicted", message="short of memory")
-    both = (PREPARED, UNTRAINED, job("r-1-debate"), passing, deployment(), unscheduled("r-server", "0/3 nodes are available"))
+    both = (
+        PREPARED,
+        TRIED,
+        UNTRAINED,
+        job("r-1-debate"),
+        passing,
+        deployment(),
+        unscheduled("r-server", "0/3 nodes are available"),
+    )
     assert conditions(state(*both))["Progressing"] == ("False", "Unschedulable")
 
 
@@ -144,7 +160,7 @@ def test_what_becomes_an_event(old: Json, new: Json, events: list[str]) -> None:
     [(0.0, ("True", "WrongMajority")), (0.49, ("True", "WrongMajority")), (0.5, ("True", "Working")), (0.9, ("True", "Working"))],
 )
 def test_a_majority_that_is_mostly_wrong_is_told_and_stops_nothing(share: float, condition_: tuple[str, str]) -> None:
-    whole = state(PREPARED, UNTRAINED, DEBATED, job("r-1-train"), probed(share))
+    whole = state(PREPARED, TRIED, UNTRAINED, DEBATED, job("r-1-train"), probed(share))
     assert conditions(whole) == GOES_ON | {"Progressing": condition_}
     assert whole["phase"] == "Training"
     if share < 0.5:
@@ -152,19 +168,19 @@ def test_a_majority_that_is_mostly_wrong_is_told_and_stops_nothing(share: float,
             f"iteration 1: the majority is right on {100 * share:.1f} ± 5.0 % of the probe questions, fewer than half. Training "
         )
         assert by_type(whole["conditions"])["Progressing"]["message"].startswith(message)
-    later = state(PREPARED, UNTRAINED, DEBATED, job("r-1-train"), old=whole)  # its pod has gone
+    later = state(PREPARED, TRIED, UNTRAINED, DEBATED, job("r-1-train"), old=whole)  # its pod has gone
     assert conditions(later) == conditions(whole)
 
 
 @pytest.mark.parametrize(("share", "kind"), [(0.2, "Warning"), (0.8, "Normal")])
 def test_the_event_of_a_wrong_majority_is_a_warning(share: float, kind: str) -> None:
-    whole = state(PREPARED, UNTRAINED, DEBATED, job("r-1-train"), probed(share))
+    whole = state(PREPARED, TRIED, UNTRAINED, DEBATED, job("r-1-train"), probed(share))
     metadata = {"name": "r", "namespace": "default", "uid": "u", "resourceVersion": "1"}
     assert event({"metadata": metadata}, by_type(whole["conditions"])["Progressing"], START)["type"] == kind
 
 
 def test_a_warning_yields_to_what_blocks_and_to_the_end() -> None:
-    wrong = (PREPARED, UNTRAINED, DEBATED, probed(0.2))
+    wrong = (PREPARED, TRIED, UNTRAINED, DEBATED, probed(0.2))
     blocked = state(*wrong, job("r-1-train"), unscheduled("r-1-train", "0/3 nodes are available"))
     assert conditions(blocked)["Progressing"] == ("False", "Unschedulable")
     assert conditions(state(*ALL, probed(0.2)))["Progressing"] == ("False", "AllIterationsDone")
@@ -180,6 +196,95 @@ def test_the_last_probe_counts() -> None:
         None,
         *({"mean": mean, "stderr": 0.05, "questions": 100} for mean in (0.2, 0.7)),
     ]
+
+
+SAID_NOTHING = TrainSummary(adapters=(), trained=0, kept=4)
+UNDECIDED = debated(kept={"generator": (2, 3), "critic": (0, 1)}, left_out={"noConsensus": 40, "cut": 12})
+WHY = (
+    "nothing was trained: too few examples (the largest dataset has 3); mostly left out: no consensus (40 of 52). To change that, "
+)
+
+
+def nothing_trained(iteration: int = 1) -> tuple[Json, Json]:
+    return summarized(f"r-{iteration}-debate", UNDECIDED), summarized(f"r-{iteration}-train", SAID_NOTHING)
+
+
+def test_that_nothing_was_trained_is_told_with_the_reason_and_what_to_change() -> None:
+    whole = state(PREPARED, TRIED, UNTRAINED, DEBATED, TRAINED, job("r-1-evaluate"), *nothing_trained())
+    assert conditions(whole) == GOES_ON | {"Progressing": ("True", "NothingTrained")}
+    message = by_type(whole["conditions"])["Progressing"]["message"]
+    assert message.startswith(f"iteration 1: {WHY}lower debate.temperature")
+    assert "training.minExamples" in message
+    metadata = {"name": "r", "namespace": "default", "uid": "u", "resourceVersion": "1"}
+    assert event({"metadata": metadata}, by_type(whole["conditions"])["Progressing"], START)["type"] == "Warning"
+    later = state(PREPARED, TRIED, UNTRAINED, DEBATED, TRAINED, job("r-1-evaluate"), old=whole)  # its pods have gone
+    assert conditions(later) == conditions(whole)
+
+
+def test_a_run_is_complete_and_says_that_nothing_was_trained() -> None:
+    whole = state(*ALL, *nothing_trained())
+    assert conditions(whole)["Complete"] == ("True", "AllIterationsDone")
+    complete = by_type(whole["conditions"])["Complete"]
+    assert complete["message"].startswith(f"iteration 1: {WHY}")
+    metadata = {"name": "r", "namespace": "default", "uid": "u", "resourceVersion": "1"}
+    assert WHY in event({"metadata": metadata}, complete, START)["message"]
+    assert by_type(state(*ALL, *SUMMARIZED)["conditions"])["Complete"]["message"] == ""
+
+
+def test_only_the_last_training_is_warned_of_and_the_end_counts_all() -> None:
+    run = a_run(iterations=2)
+    names = [task.name for task in planned(run).tasks]
+    pods = (*nothing_trained(1), summarized("r-2-train", trained(4)))
+    under_way = state(*map(done, names[:-2]), *pods, job("r-2-evaluate"), run=run)
+    assert conditions(under_way)["Progressing"] == ("True", "Working")
+    message = by_type(state(*map(done, names), *pods, run=run)["conditions"])["Complete"]["message"]
+    assert message.startswith(f"1 of 2 iterations trained nothing; iteration 1: {WHY}")
+
+
+@pytest.mark.parametrize(("cut", "condition_"), [(0, "Working"), (10, "Working"), (11, "AnswersCut"), (100, "AnswersCut")])
+def test_too_many_answers_that_were_cut_off_are_told(cut: int, condition_: str) -> None:
+    said = summarized("r-1-debate", debated(answers=Answers(asked=100, cut=cut, clipped=7)))
+    whole = state(PREPARED, TRIED, UNTRAINED, DEBATED, job("r-1-train"), said)
+    assert conditions(whole)["Progressing"] == ("True", condition_)
+    if cut > 10:
+        message = by_type(whole["conditions"])["Progressing"]["message"]
+        assert message.startswith(f"iteration 1: {cut} of 100 answers cut off, 7 of 100 to a clipped prompt. ")
+        assert "debate.maxTokens" in message and "debate.thinkingTokens" in message and "model.maxLength" in message
+        metadata = {"name": "r", "namespace": "default", "uid": "u", "resourceVersion": "1"}
+        assert event({"metadata": metadata}, by_type(whole["conditions"])["Progressing"], START)["type"] == "Warning"
+
+
+# --- what preflight says ---
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("model.source: org/m has no chat template; use an instruction-tuned model", "ModelUnusable"),
+        ("training.lora.rank: 512 makes an adapter that is refused; set 256 or less", "InputInvalid"),
+    ],
+)
+def test_a_model_that_cannot_be_used_fails_the_run_before_any_server(line: str, reason: str) -> None:
+    end = pod("r-0-preflight", "Failed", ended(2, Failure(error=line).error), container="trainer")
+    whole = state(PREPARED, failed("r-0-preflight", "PodFailurePolicy"), end)
+    assert (whole["phase"], conditions(whole)["Failed"]) == ("Failed", ("True", reason))
+    assert by_type(whole["conditions"])["Failed"]["message"].startswith(f"r-0-preflight: {line}. ")
+
+
+def test_each_warning_is_an_event_once() -> None:
+    warned = summarized("r-0-preflight", preflight("the template knows no enable_thinking", "prompts are clipped"), "trainer")
+    before, first = state(PREPARED), state(PREPARED, TRIED, warned)
+    assert decide.warned(before, first) == ["the template knows no enable_thinking", "prompts are clipped"]
+    assert decide.important(before, first)
+    later = state(PREPARED, TRIED, UNTRAINED, old=first)  # its pod has gone
+    assert decide.warned(first, later) == []
+    assert conditions(first) == GOES_ON  # nothing stops
+    resource = {"metadata": {"name": "r", "namespace": "default", "uid": "u", "resourceVersion": "1"}}
+    one, other = (warning(resource, line, START) for line in first["warnings"])
+    assert (one["type"], one["reason"]) == ("Warning", "ModelWarning")
+    assert one["message"].startswith("the template knows no enable_thinking. The run goes on")
+    assert one["metadata"]["name"] != other["metadata"]["name"]
+    assert one["metadata"] == warning(resource, first["warnings"][0], START + timedelta(hours=1))["metadata"]
 
 
 # --- resources that cannot be worked at ---
@@ -198,10 +303,10 @@ def test_a_resource_that_cannot_be_read() -> None:
 
 def test_what_a_run_had_stays_when_it_can_no_longer_be_read() -> None:
     """An operator that is newer or older may read the schema otherwise."""
-    before = state(*ALL[:4], *SUMMARIZED)
+    before = state(*ALL[:5], *SUMMARIZED)
     whole = decide.rejected(reasons.INVALID_SPEC, "x", before, 1, START)
     assert whole["iterations"] == before["iterations"]
-    assert conditions(state(*ALL[:4], *SUMMARIZED, old=whole)) == conditions(before)
+    assert conditions(state(*ALL[:5], *SUMMARIZED, old=whole)) == conditions(before)
 
 
 def test_a_run_that_the_operator_may_not_work_at() -> None:

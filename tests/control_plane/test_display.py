@@ -6,8 +6,8 @@ import pytest
 from conftest import resource
 from rich.console import Console
 
-from maft.summaries import ReportSummary
-from maft_operator.local.display import Display
+from maft.summaries import ReportSummary, ResultRow, Score
+from maft_operator.local.display import Display, results
 from maft_operator.local.run import _ending
 from maft_operator.plan import graph as plan
 from maft_operator.plan.step import Observed, ServerState, Step, TaskState
@@ -41,6 +41,29 @@ def test_an_address_is_no_markup(place):
     last = ReportSummary(report=place, results=(), debates=1, in_page=1)
     assert _ending(Step((), (), "Complete"), last, console, 1.0, 0) == 0
     assert f"Report: {place}\n" in out.getvalue()
+
+
+REMARK = "Nothing was trained in iteration 1: too few examples (the largest dataset has [3]). To change that, raise task.train."
+
+
+def test_what_has_to_be_known_to_read_the_table_stands_below_it():
+    console = Console(file=(out := StringIO()), width=80)
+    row = ResultRow(name="debate, nothing was trained, iteration 2", accuracy=Score(0.7, 0.105), answer=Score(0.5, 0.1))
+    last = ReportSummary(report="r", results=(row,), debates=1, in_page=1, remarks=(REMARK,))
+    assert _ending(Step((), (), "Complete"), last, console, 1.0, 0) == 0
+    text = out.getvalue()
+    assert "70.0 ± 10.5" in text and "50.0 ± 10.0" in text
+    assert text.index("70.0 ± 10.5") < text.index(REMARK) < text.index("Report: r")
+
+
+def test_a_narrow_terminal_breaks_words_and_never_numbers():
+    score = Score(0.7, 0.105)
+    rows = [ResultRow(name="debate, nothing was trained, iteration 100", accuracy=score, answer=score, consensus=score)]
+    console = Console(file=(out := StringIO()), width=60)
+    console.print(results(rows))
+    text = out.getvalue()
+    assert text.count("70.0 ± 10.5") == 3
+    assert "…" not in text and "100" in text
 
 
 def test_each_failure_is_said(graph):

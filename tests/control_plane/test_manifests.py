@@ -213,7 +213,7 @@ def test_network_policies_are_made_where_they_are_asked_for() -> None:
 # --- Jobs ---
 
 
-@pytest.mark.parametrize("name", ["r-0-prepare", "r-1-debate", "r-1-train", "r-1-evaluate", "r-1-report"])
+@pytest.mark.parametrize("name", ["r-0-prepare", "r-0-preflight", "r-1-debate", "r-1-train", "r-1-evaluate", "r-1-report"])
 def test_how_often_kubernetes_tries_a_task(name: str) -> None:
     [job] = [job for job in made(a_run(backoffLimit=5), "Job") if job["metadata"]["name"] == name]
     spec = job["spec"]
@@ -230,7 +230,7 @@ def test_how_often_kubernetes_tries_a_task(name: str) -> None:
 
 
 def test_a_deadline_is_each_jobs() -> None:
-    assert [job["spec"]["activeDeadlineSeconds"] for job in made(a_run(activeDeadlineSeconds=60), "Job")] == [60] * 6
+    assert [job["spec"]["activeDeadlineSeconds"] for job in made(a_run(activeDeadlineSeconds=60), "Job")] == [60] * 7
     assert not any("activeDeadlineSeconds" in job["spec"] for job in made(a_run(), "Job"))
 
 
@@ -258,8 +258,15 @@ def test_the_summary_comes_back_as_termination_message_and_progress_on_a_port() 
 def test_images() -> None:
     run = a_run()
     used = {task.kind: container["image"] for task, container in zip(planned(run).tasks, containers(run), strict=True)}
-    debate = "registry/maft/debate:1"
-    assert used == {"prepare": debate, "debate": debate, "train": "registry/maft/trainer:1", "evaluate": debate, "report": debate}
+    debate, trainer = "registry/maft/debate:1", "registry/maft/trainer:1"
+    assert used == {
+        "prepare": debate,
+        "preflight": trainer,
+        "debate": debate,
+        "train": trainer,
+        "evaluate": debate,
+        "report": debate,
+    }
     assert containers(run, "Deployment")[0]["image"] == "registry/maft/inference:1"
     assert containers(a_run(inference={"image": "mine:2"}), "Deployment")[0]["image"] == "mine:2"
     assert {c["imagePullPolicy"] for c in containers(run)} == {"IfNotPresent"}
@@ -327,8 +334,9 @@ def test_a_container_of_another_kind_of_pod_is_left_out_and_a_new_one_goes_every
         assert ours["resources"]["limits"]["memory"] == names[ours["name"]]
         assert beside == entries[3]
         assert template["spec"]["nodeSelector"] == {"a": "b"}
-        if ours["name"] == "trainer":
-            assert ours["resources"]["limits"]["nvidia.com/gpu"] == "1"
+        if ours["name"] == "trainer":  # also of preflight, which needs no GPU
+            trains = template["metadata"]["labels"][manifests.COMPONENT] == "train"
+            assert ours["resources"]["limits"].get("nvidia.com/gpu") == ("1" if trains else None)
 
 
 @pytest.mark.parametrize(

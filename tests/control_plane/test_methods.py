@@ -50,7 +50,9 @@ def run(**spec: Any) -> Run:
 
 
 def parser_of(kind: ProgramName) -> argparse.ArgumentParser:
-    """The door of a program; that of training without loading what trains."""
+    """The door of a program; those of preflight and training without loading what trains."""
+    if kind == "preflight":
+        return program.parser("preflight", "", takes=("spec",))
     if kind == "train":
         return program.parser("train", "", takes=("spec", "iteration", "agents"))
     return {"prepare": prepare, "debate": debate_program, "evaluate": evaluate, "report": report}[kind].PARSER
@@ -310,5 +312,5 @@ def test_equal_samples_by_hand(debate: dict[str, Any], samples: int) -> None:
 
 def test_child_names_of_an_untrained_method_are_whole() -> None:
     made = graph(run(method="majority"), "s")
-    assert [t.name for t in made.tasks] == ["r-0-prepare", "r-0-evaluate", "r-0-report"]
+    assert [t.name for t in made.tasks] == ["r-0-prepare", "r-0-preflight", "r-0-evaluate", "r-0-report"]
     assert step(made, Observed()).phase == "Preparing"

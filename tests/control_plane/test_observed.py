@@ -491,7 +491,8 @@ def test_of_several_replicas_the_worst_counts() -> None:
 
 @pytest.mark.parametrize(("restarts", "code", "phase"), [(1, 1, "Serving"), (3, 1, "Serving"), (4, 1, "Failed"), (1, 2, "Failed")])
 def test_when_a_crash_loop_fails_the_run(restarts: int, code: int, phase: str) -> None:
-    snapshot = observed(RUN, done("r-0-prepare"), deployment(), replica(BACK_OFF, restarts=restarts, last=ended(code, "lost")))
+    checked = done("r-0-prepare"), done("r-0-preflight")
+    snapshot = observed(RUN, *checked, deployment(), replica(BACK_OFF, restarts=restarts, last=ended(code, "lost")))
     decided = step(planned(RUN), snapshot.observed)
     assert decided.phase == phase
     assert decided.failed_child == (SERVER if phase == "Failed" else "")
@@ -500,7 +501,7 @@ def test_when_a_crash_loop_fails_the_run(restarts: int, code: int, phase: str) -
 
 def test_training_waits_for_pods_whose_deployment_has_gone() -> None:
     run = a_run(inference={"lifetime": "Phase"})
-    before = [done("r-0-prepare"), done("r-0-evaluate"), done(TASK)]
+    before = [done("r-0-prepare"), done("r-0-preflight"), done("r-0-evaluate"), done(TASK)]
     held = step(planned(run), observed(run, *before, terminating(replica(RUNNING))).observed)
     assert [item.name for item in held.create] == []
     free = step(planned(run), observed(run, *before).observed)

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
 
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import maft.preflight
 from maft import program
 from maft.debate import society
 from maft.prepare import tasks as tasks_module
@@ -48,6 +50,7 @@ def planned(**spec: Any) -> Graph:
 
 # --- the graph ---
 
+CHECKS = ("r-0-prepare", "r-0-preflight")
 SERVER = ("r-server",)
 EACH = ("r-server-0", "r-server-1")
 TRAINS = ("r-1-train-0", "r-1-train-1")
@@ -62,8 +65,9 @@ def test_shape_of_the_default() -> None:
     made = planned(agents=2)
     assert shape(made) == {
         "r-0-prepare": ((), ()),
-        "r-0-evaluate": (("r-0-prepare",), EACH),
-        "r-1-debate": (("r-0-prepare",), EACH),
+        "r-0-preflight": (("r-0-prepare",), ()),
+        "r-0-evaluate": (CHECKS[1:], EACH),
+        "r-1-debate": (CHECKS[1:], EACH),
         "r-1-train-0": (("r-1-debate", "r-0-evaluate"), ()),
         "r-1-train-1": (("r-1-debate", "r-0-evaluate"), ()),
         "r-1-evaluate": (TRAINS, EACH),
@@ -77,8 +81,9 @@ def test_shape_of_everything_shared_over_two_iterations() -> None:
     made = planned(iterations=2, **SHARED)
     assert shape(made) == {
         "r-0-prepare": ((), ()),
-        "r-0-evaluate": (("r-0-prepare",), SERVER),
-        "r-1-debate": (("r-0-prepare",), SERVER),
+        "r-0-preflight": (("r-0-prepare",), ()),
+        "r-0-evaluate": (CHECKS[1:], SERVER),
+        "r-1-debate": (CHECKS[1:], SERVER),
         "r-1-train": (("r-1-debate", "r-0-evaluate"), ()),
         "r-1-evaluate": (("r-1-train",), SERVER),
         "r-2-debate": (("r-1-train",), SERVER),
@@ -154,7 +159,7 @@ def test_every_graph_is_in_order_and_whole(spec: dict[str, Any]) -> None:
         assert by_iteration["train", iteration] == trains
     assert by_iteration["evaluate", spec["iterations"]] == 1
     assert by_iteration["evaluate", 0] == bool(spec["evaluation"]["baselines"])
-    assert (by_iteration["prepare", 0], by_iteration["report", spec["iterations"]]) == (1, 1)
+    assert (by_iteration["prepare", 0], by_iteration["preflight", 0], by_iteration["report", spec["iterations"]]) == (1, 1, 1)
     assert len(made.servers) == (spec["agents"] if spec["inference"]["topology"] == "PerAgent" else 1)
     assert {s.replicas for s in made.servers} == {spec["inference"]["replicas"]}
     assert {t.gpus for t in made.tasks if t.kind == "train"} == {spec["training"]["gpus"]}
@@ -187,42 +192,48 @@ PHASE = planned(agents=2, training={"topology": "PerAgent"}, inference={"topolog
 STAYS = planned(agents=2, training={"topology": "PerAgent"}, inference={"topology": "Shared", "lifetime": "Run"})
 TWO = planned(agents=2)
 PAUSED = replace(PHASE, suspended=True)
-BEFORE_TRAINING = settled("0-prepare", "0-evaluate", "1-debate")
-BEFORE_EVALUATION = settled("0-prepare", "0-evaluate", "1-debate", "1-train-0", "1-train-1")
+CHECKED = settled("0-prepare", "0-preflight")
+BEFORE_TRAINING = CHECKED | settled("0-evaluate", "1-debate")
+BEFORE_EVALUATION = CHECKED | settled("0-evaluate", "1-debate", "1-train-0", "1-train-1")
 BEFORE_REPORT = BEFORE_EVALUATION | settled("1-evaluate")
 FINISHED = BEFORE_REPORT | settled("1-report")
+OLDER = settled("0-prepare")
+LATER = [name.removeprefix("r-") for name in FINISHED if name not in CHECKS]
 
 WORLDS: dict[str, tuple[Graph, Mapping[str, TaskState], Mapping[str, ServerState], tuple[str, str, str]]] = {
     # name: graph, tasks, servers, (deletes, creates, phase)
     "fresh": (PHASE, {}, {}, ("", "0-prepare", "Preparing")),
     "fresh, servers that stay": (STAYS, {}, {}, ("", "0-prepare", "Preparing")),
     "preparing": (PHASE, {"r-0-prepare": RUNNING}, {}, ("", "", "Preparing")),
-    "prepared": (PHASE, settled("0-prepare"), {}, ("", "server", "Serving")),
-    "prepared, a server each": (TWO, settled("0-prepare"), {}, ("", "server-0 server-1", "Serving")),
-    "server starts": (PHASE, settled("0-prepare"), {"r-server": STARTING}, ("", "", "Serving")),
+    "prepared": (PHASE, settled("0-prepare"), {}, ("", "0-preflight", "Preparing")),
+    "prepared, servers that stay": (STAYS, settled("0-prepare"), {}, ("", "0-preflight", "Preparing")),
+    "the model is tried": (PHASE, settled("0-prepare") | {"r-0-preflight": RUNNING}, {}, ("", "", "Preparing")),
+    "checked": (PHASE, CHECKED, {}, ("", "server", "Serving")),
+    "checked, a server each": (TWO, CHECKED, {}, ("", "server-0 server-1", "Serving")),
+    "server starts": (PHASE, CHECKED, {"r-server": STARTING}, ("", "", "Serving")),
     "one of two is ready": (
         TWO,
-        settled("0-prepare"),
+        CHECKED,
         {"r-server-0": READY, "r-server-1": STARTING},
         ("", "", "Serving"),
     ),
-    "one of two is there": (TWO, settled("0-prepare"), {"r-server-1": READY}, ("", "server-0", "Serving")),
-    "server is ready": (PHASE, settled("0-prepare"), {"r-server": READY}, ("", "0-evaluate 1-debate", "Debating")),
+    "one of two is there": (TWO, CHECKED, {"r-server-1": READY}, ("", "server-0", "Serving")),
+    "server is ready": (PHASE, CHECKED, {"r-server": READY}, ("", "0-evaluate 1-debate", "Debating")),
     "debating": (
         PHASE,
-        settled("0-prepare") | {"r-0-evaluate": RUNNING, "r-1-debate": RUNNING},
+        CHECKED | {"r-0-evaluate": RUNNING, "r-1-debate": RUNNING},
         {"r-server": READY},
         ("", "", "Debating"),
     ),
     "debated, still evaluating": (
         PHASE,
-        settled("0-prepare", "1-debate") | {"r-0-evaluate": RUNNING},
+        CHECKED | settled("1-debate") | {"r-0-evaluate": RUNNING},
         {"r-server": READY},
         ("", "", "Evaluating"),
     ),
     "debated, still evaluating, servers stay": (
         STAYS,
-        settled("0-prepare", "1-debate") | {"r-0-evaluate": RUNNING},
+        CHECKED | settled("1-debate") | {"r-0-evaluate": RUNNING},
         {"r-server": READY},
         ("", "1-train-0 1-train-1", "Evaluating"),
     ),
@@ -259,13 +270,13 @@ WORLDS: dict[str, tuple[Graph, Mapping[str, TaskState], Mapping[str, ServerState
     ),
     "debate failed, its server is ready": (
         PHASE,
-        settled("0-prepare", "0-evaluate") | {"r-1-debate": LOST},
+        CHECKED | settled("0-evaluate") | {"r-1-debate": LOST},
         {"r-server": READY},
         ("", "1-debate", "Debating"),
     ),
     "debate failed, its server is not ready": (
         PHASE,
-        settled("0-prepare", "0-evaluate") | {"r-1-debate": LOST},
+        CHECKED | settled("0-evaluate") | {"r-1-debate": LOST},
         {"r-server": STARTING},
         ("", "", "Serving"),
     ),
@@ -277,19 +288,19 @@ WORLDS: dict[str, tuple[Graph, Mapping[str, TaskState], Mapping[str, ServerState
     ),
     "server went down under a debate": (
         PHASE,
-        settled("0-prepare", "0-evaluate") | {"r-1-debate": RUNNING},
+        CHECKED | settled("0-evaluate") | {"r-1-debate": RUNNING},
         {"r-server": DOWN},
         ("", "server", "Serving"),
     ),
     "server came back after many failures": (
         PHASE,
-        settled("0-prepare"),
+        CHECKED,
         {"r-server": ServerState(ready=True, failures=9)},
         ("", "0-evaluate 1-debate", "Debating"),
     ),
     "a succeeded task is not asked how often it failed": (
         PHASE,
-        {"r-0-prepare": TaskState("succeeded", 9)},
+        CHECKED | {"r-0-prepare": TaskState("succeeded", 9)},
         {},
         ("", "server", "Serving"),
     ),
@@ -297,7 +308,7 @@ WORLDS: dict[str, tuple[Graph, Mapping[str, TaskState], Mapping[str, ServerState
     "suspended before it began": (PAUSED, {}, {}, ("", "", "Suspended")),
     "suspended while it debates": (
         PAUSED,
-        settled("0-prepare") | {"r-0-evaluate": RUNNING, "r-1-debate": RUNNING},
+        CHECKED | {"r-0-evaluate": RUNNING, "r-1-debate": RUNNING},
         {"r-server": READY},
         ("server 0-evaluate 1-debate", "", "Suspended"),
     ),
@@ -309,12 +320,52 @@ WORLDS: dict[str, tuple[Graph, Mapping[str, TaskState], Mapping[str, ServerState
     ),
     "suspended, servers not yet ready or broken": (
         PAUSED,
-        settled("0-prepare"),
+        CHECKED,
         {"r-server": STARTING, "r-server-9": DOWN},
         ("server server-9", "", "Suspended"),
     ),
     "suspended, a failed task is not tried again": (PAUSED, {"r-0-prepare": LOST}, {}, ("", "", "Suspended")),
     "suspended with everything done": (PAUSED, FINISHED, {"r-server": READY}, ("server", "", "Complete")),
+    # begun by a release that tried no model: what has begun does not wait for it
+    "older, before anything has begun": (PHASE, OLDER, {"r-server": READY}, ("server", "0-preflight", "Preparing")),
+    "older, debating": (
+        PHASE,
+        OLDER | {"r-0-evaluate": RUNNING, "r-1-debate": RUNNING},
+        {"r-server": READY},
+        ("", "", "Debating"),
+    ),
+    "older, a debate failed": (
+        PHASE,
+        OLDER | settled("0-evaluate") | {"r-1-debate": LOST},
+        {"r-server": READY},
+        ("", "1-debate", "Debating"),
+    ),
+    "older, debated, still evaluating": (
+        PHASE,
+        OLDER | settled("1-debate") | {"r-0-evaluate": RUNNING},
+        {"r-server": READY},
+        ("", "", "Evaluating"),
+    ),
+    "older, debated and evaluated": (
+        PHASE,
+        OLDER | settled("0-evaluate", "1-debate"),
+        {},
+        ("", "1-train-0 1-train-1", "Training"),
+    ),
+    "older, suspended before the debate": (
+        PHASE,
+        OLDER | settled("0-evaluate"),
+        {},
+        ("", "0-preflight", "Preparing"),
+    ),
+    "older, suspended while it trains": (
+        PAUSED,
+        OLDER | settled("0-evaluate", "1-debate") | {"r-1-train-0": RUNNING},
+        {},
+        ("1-train-0", "", "Suspended"),
+    ),
+    "older, complete": (PHASE, OLDER | settled(*LATER), {}, ("", "", "Complete")),
+    "only its last task is known": (PHASE, settled("1-report"), {}, ("", "", "Complete")),
 }
 
 
@@ -336,14 +387,15 @@ def test_next_step(name: str) -> None:
     [
         ({"r-0-prepare": WRONG}, {}, "r-0-prepare: wrong file"),
         ({"r-0-prepare": TaskState("failed", 4, 1, "lost")}, {}, "r-0-prepare: lost"),
-        (settled("0-prepare") | {"r-1-debate": WRONG, "r-0-evaluate": RUNNING}, {"r-server": READY}, "r-1-debate: wrong file"),
+        (settled("0-prepare") | {"r-0-preflight": WRONG}, {}, "r-0-preflight: wrong file"),
+        (CHECKED | {"r-1-debate": WRONG, "r-0-evaluate": RUNNING}, {"r-server": READY}, "r-1-debate: wrong file"),
         (
-            settled("0-prepare") | {"r-1-debate": RUNNING},
+            CHECKED | {"r-1-debate": RUNNING},
             {"r-server": ServerState(False, failed=True, failures=4, exit_code=1, message="no GPU")},
             "r-server: no GPU",
         ),
         (
-            settled("0-prepare"),
+            CHECKED,
             {"r-server": ServerState(False, failed=True, failures=1, exit_code=2, message="no such model")},
             "r-server: no such model",
         ),
@@ -416,7 +468,7 @@ class World:
 
     def _start(self, task: Task) -> None:
         assert task.name not in self.tasks or self.tasks[task.name].status == "failed"
-        assert all(self.tasks[need].status == "succeeded" for need in task.needs)
+        assert self.started[task.name] or all(self.tasks[need].status == "succeeded" for need in task.needs)
         assert all(self.servers[server].ready for server in task.servers)
         self.tasks[task.name] = TaskState("running", self.failed[task.name])
         self.started[task.name] += 1
@@ -495,6 +547,42 @@ def test_a_run_that_is_suspended_and_resumed_anywhere_ends_as_any_other(spec: di
     world.do(decided)
     assert {name: state.status for name, state in world.tasks.items()} == {t.name: "succeeded" for t in world.graph.tasks}
     assert world.servers == {}
+
+
+def without_preflight(made: Graph) -> Graph:
+    """As a release planned it that tried no model."""
+    prepare, preflight, *others = made.tasks
+    older = [replace(t, needs=tuple(prepare.name if need == preflight.name else need for need in t.needs)) for t in others]
+    return replace(made, tasks=(prepare, *older))
+
+
+@given(topologies, st.integers(0, 40), st.data())
+@settings(max_examples=40)
+def test_a_run_under_way_goes_on_when_a_release_puts_a_task_before_its_debates(
+    spec: dict[str, Any], changes: int, data: st.DataObject
+) -> None:
+    """Nothing is done twice, nothing waits for ever, and the new task runs only where nothing that needs it has begun."""
+    whole = planned(**spec)
+    world = World(without_preflight(whole))
+    first = {t.name for t in whole.tasks if "r-0-preflight" in t.needs}
+    count, begun = 0, False
+    while True:
+        if count == changes:
+            world.graph, begun = whole, any(name in world.tasks for name in first)
+            assert step(whole, world.observed()).phase == "Preparing" or begun
+        decided = step(world.graph, world.observed())
+        world.do(decided)
+        if decided.phase == "Complete":
+            break
+        if possible := world.happenings():
+            world.happen(*data.draw(st.sampled_from(possible)))
+        count += 1
+    missing = {t.name for t in whole.tasks} - set(world.tasks)
+    assert missing <= {"r-0-preflight"}
+    if count >= changes:
+        assert not missing or begun
+    assert world.started == {name: 1 + world.failed[name] for name in world.tasks}
+    assert step(whole, world.observed()) == Step((), (), "Complete")
 
 
 # --- command lines ---
@@ -589,14 +677,16 @@ SPECS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def programs() -> Iterator[dict[str, ModuleType]]:
-    """The modules by kind of task. Parsers need neither torch nor matplotlib, so an empty module stands in for what does."""
+    """The modules by kind of task. Parsers need neither torch nor matplotlib, so an empty module stands in for what does, and for
+    all that preflight tries a model with."""
     with pytest.MonkeyPatch.context() as patch:
-        for heavy in ("maft.lora", "maft.train.dpo", "maft.charts"):
+        trying = [f"maft.preflight.{path.stem}" for path in Path(*maft.preflight.__path__).glob("[!_]*.py")]
+        for heavy in ("maft.lora", "maft.train.dpo", "maft.charts", *trying):
             stand_in = ModuleType(heavy)
-            stand_in.__file__ = None  # hypothesis reads it of every module
+            stand_in.__file__ = __file__  # hypothesis and torch read it of every module
             stand_in.__getattr__ = lambda name: object  # type: ignore[method-assign]
             patch.setitem(sys.modules, heavy, stand_in)
-        kinds = ("prepare", "debate", "train", "evaluate", "report")
+        kinds = ("prepare", "preflight", "debate", "train", "evaluate", "report")
         yield {kind: light(patch, "maft.evaluate" if kind == "evaluate" else f"maft.{kind}.__main__") for kind in kinds}
 
 
@@ -633,7 +723,7 @@ def test_every_program_gets_exactly_what_the_spec_says(
         given = assignment(task, programs)
         assert (given.store.url, given.run, given.metrics) == ("file:///store", one.key, ("", 0))
         assert given.given_spec == (None if task.kind == "report" else fixed(one))
-        assert given.iteration == (0 if task.kind in ("prepare", "report") else task.iteration)
+        assert given.iteration == (0 if task.kind in ("prepare", "preflight", "report") else task.iteration)
         assert given.servers == {name: [url.format(name=name) for url in URLS] for name in task.servers}
         assert (given.group, given.compared, given.questions) == ("", (), one.key)
         agents = range(one.spec.agents) if one.spec.training.topology == "Shared" else task.agents

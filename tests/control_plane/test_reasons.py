@@ -49,6 +49,8 @@ PRODUCED = {
     "InvalidSpec": "test_crd.py",
     "Working": "test_on_cluster.py",
     "WrongMajority": "test_conditions.py test_a_majority_that_is_mostly_wrong_is_told_and_stops_nothing",
+    "NothingTrained": "test_conditions.py test_that_nothing_was_trained_is_told_with_the_reason_and_what_to_change",
+    "AnswersCut": "test_conditions.py test_too_many_answers_that_were_cut_off_are_told",
     "Retrying": "test_observed.py",
     "Unschedulable": "test_why.py [unschedulable]",
     "QuotaExceeded": "test_why.py test_quota",
@@ -74,6 +76,7 @@ PRODUCED = {
     "AllIterationsDone": "test_on_cluster.py test_kubectl_shows_it",
     "Unfinished": "test_conditions.py",
     "NoFailure": "test_conditions.py",
+    "ModelWarning": "test_conditions.py test_each_warning_is_an_event_once",
 }
 
 
@@ -117,6 +120,8 @@ HUB = "Access to model org/m is restricted and you are not in the authorized lis
         ("task.source: q.jsonl holds no questions; give it some", reasons.INPUT_INVALID),
         ("task.answer: none of the answers to the first 20 questions holds a number about a model.", reasons.INPUT_INVALID),
         ("training.learningRate: the adapter's weights are not finite (last loss nan); lower the rate", reasons.INPUT_INVALID),
+        ("training.lora.rank: vLLM refused the adapter; set 64", reasons.INPUT_INVALID),
+        ("inference.extraArgs: the adapter does not fit what they say", reasons.INPUT_INVALID),
         ("spec.iterations: was 2 when this run began, is 1; restore it, or use another name", reasons.INPUT_INVALID),
         ("", reasons.INPUT_INVALID),
     ],

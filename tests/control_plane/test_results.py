@@ -13,9 +13,11 @@ from statuses import (
     PREPARED,
     SUMMARIZED,
     TRAINING,
+    TRIED,
     UNTRAINED,
     debated,
     evaluated,
+    preflight,
     probed,
     state,
     summarized,
@@ -25,10 +27,10 @@ from statuses import (
 
 from maft.summaries import (
     AdapterSummary,
+    Answers,
     AnySummary,
     CompareSummary,
     Failure,
-    PreflightSummary,
     PrepareSummary,
     ProbeScore,
     ProgramSummary,
@@ -79,7 +81,7 @@ def test_results() -> None:
 
 
 def test_metrics_of_the_probe_and_of_abstaining() -> None:
-    status_ = state(PREPARED, UNTRAINED, DEBATED, job("r-1-train"), probed(0.2))
+    status_ = state(PREPARED, TRIED, UNTRAINED, DEBATED, job("r-1-train"), probed(0.2))
     resource = {"metadata": {"creationTimestamp": at(0)}, "spec": {"iterations": 1}, "status": status_}
     found = {sample.name: sample for sample in metrics.samples(resource)}
     assert found["maft_run_probe_accuracy_ratio"].value == pytest.approx(0.2)
@@ -93,7 +95,8 @@ def test_a_long_run_has_at_most_sixty_series() -> None:
     probe = ProbeScore(0.4, 0.1, 9)
     records: dict[str, ProgramSummary] = {
         "prepare": PrepareSummary(train=9, held_out=9),
-        "debate": debated(abstained=1, probe=probe, usage=usage(1, 1)),
+        "preflight": preflight("the context is short"),
+        "debate": debated(abstained=1, probe=probe, usage=usage(1, 1), answers=Answers(asked=9, cut=1, clipped=2)),
         "train": trained(2),
         "evaluate": evaluated(0.5, 0.5, asked=usage(1, 1)),
         "diversity": MEASURED,
@@ -108,7 +111,7 @@ def test_a_long_run_has_at_most_sixty_series() -> None:
 
 def test_what_is_not_known_yet_is_not_said() -> None:
     assert not {"iterations", "accuracy", "baseAccuracy"} & set(state())
-    early = state(PREPARED, UNTRAINED, job("r-1-debate"), *SUMMARIZED[:1])
+    early = state(PREPARED, TRIED, UNTRAINED, job("r-1-debate"), *SUMMARIZED[:1])
     assert early["iterations"] == [ROW_0]
     assert "accuracy" not in early and early["baseAccuracy"] == BASE
 
@@ -123,12 +126,12 @@ def test_the_accuracy_is_that_of_the_last_iteration_that_was_evaluated() -> None
 def test_a_method_that_trains_nothing_has_the_accuracy_of_its_only_evaluation() -> None:
     run = a_run(method="majority")
     names = [task.name for task in planned(run).tasks]
-    assert names == ["r-0-prepare", "r-0-evaluate", "r-0-report"]
+    assert names == ["r-0-prepare", "r-0-preflight", "r-0-evaluate", "r-0-report"]
     whole = state(*map(done, names), SUMMARIZED[0], run=run)
     assert (whole["accuracy"], whole["baseAccuracy"]) == ({"mean": 0.42, "stderr": 0.02, "text": "42.0 ± 2.0"}, BASE)
 
 
-@pytest.mark.parametrize("left", [ALL, ALL[:3], (PREPARED,), ()])
+@pytest.mark.parametrize("left", [ALL, ALL[:4], (PREPARED,), ()])
 def test_results_stay_when_pods_and_jobs_have_gone(left: tuple[Json, ...]) -> None:
     whole = state(*ALL, *SUMMARIZED)
     later = state(*left, old=whole)
@@ -145,6 +148,35 @@ def test_sums_grow_as_tasks_finish() -> None:
     assert (whole["iterations"][1]["seconds"], whole["iterations"][1]["gpuSeconds"]) == (60 + 2 * 30, 2 * 30)
 
 
+def test_answers_are_those_of_both_debates_and_stay_when_pods_have_gone() -> None:
+    said = (
+        summarized("r-1-debate", debated(answers=Answers(asked=96, cut=12, clipped=1))),
+        summarized("r-1-evaluate", evaluated(0.5, 0.5, answers=Answers(asked=64, cut=3))),
+    )
+    whole = state(*ALL, *said)
+    assert [row.get("answers") for row in whole["iterations"]] == [None, {"asked": 160, "cut": 15, "clipped": 1}]
+    assert state(*ALL, said[1], old=whole)["iterations"] == whole["iterations"]
+
+
+def test_what_stayed_as_it_was_is_told_when_all_of_an_iteration_has_trained() -> None:
+    """Before that, nobody knows whether anything will be trained."""
+    kept, whole = TrainSummary(adapters=(), trained=0, kept=2), {}
+    for count, expected in ((1, None), (2, 4)):
+        jobs = [done(f"r-1-train-{n}", start=200, ended=230) for n in range(count)]
+        pods = [summarized(f"r-1-train-{n}", kept) for n in range(count)]
+        whole = state(*TRAINING, *jobs, *pods, *SUMMARIZED[:2], old=whole, run=APART)
+        assert (whole["iterations"][1]["trained"], whole["iterations"][1].get("untrained")) == (0, expected)
+
+
+def test_what_preflight_warns_of_stays() -> None:
+    said = summarized("r-0-preflight", preflight("the context is short", "dates are fixed"), "trainer")
+    whole = state(PREPARED, TRIED, said)
+    assert whole["warnings"] == ["the context is short", "dates are fixed"]
+    assert state(PREPARED, TRIED, UNTRAINED, old=whole)["warnings"] == whole["warnings"]
+    assert "warnings" not in state(PREPARED, TRIED, summarized("r-0-preflight", preflight(), "trainer"))
+    assert "warnings" not in state(*ALL, *SUMMARIZED)
+
+
 def test_where_the_results_lie() -> None:
     top = "s3://bucket/runs/default/r"
     assert state()["artifacts"] == {"store": top, "report": f"{top}/report/index.html"}
@@ -157,10 +189,13 @@ def longest(agents: int, kept: dict[str, tuple[int, ...]], **spec: Any) -> Json:
     """The status of a finished run of a hundred iterations, all of its summaries there."""
     run = a_run(agents=agents, iterations=100, debate={"critics": True}, inference={"topology": "Shared"}, **spec)
     asked = usage(10**9, 10**8)
+    answers = Answers(asked=10**6, cut=10**5, clipped=10**4)
+    left_out = dict.fromkeys(("cut", "mix", "noConsensus", "outvoted", "stayedWrong", "unparsed"), 1234)
+    probe = ProbeScore(0.9123, 0.0123, 100)
     records: dict[str, ProgramSummary] = {
-        "debate": debated(kept=kept, agreement=0.8765, probe=ProbeScore(0.9123, 0.0123, 100), usage=asked),
-        "train": trained(2 * agents),
-        "evaluate": evaluated(0.5123, 0.4876, asked=asked),
+        "debate": debated(kept=kept, agreement=0.8765, probe=probe, usage=asked, answers=answers, left_out=left_out),
+        "train": TrainSummary(adapters=(), trained=agents, kept=agents, turns_left_out=10**4),
+        "evaluate": evaluated(0.5123, 0.4876, asked=asked, answers=answers),
         "diversity": MEASURED,
     }
     tasks = planned(run).tasks
@@ -179,17 +214,25 @@ def test_the_largest_run_fits_into_one_object() -> None:
     assert [row["kept"] for row in whole["iterations"] if "kept" in row] == [
         {"generator": {"fewest": 400, "most": 500}, "critic": {"fewest": 500, "most": 500}}
     ] * 100
-    assert size(whole) <= 50_000
+    assert size(whole) <= 62_000
     # With the diversity of each iteration, and as many agents as are counted one by one.
-    assert size(longest(8, {"generator": (500,) * 8, "critic": (500,) * 8}, evaluation={"diversity": 10})) <= 64_000
+    assert size(longest(8, {"generator": (500,) * 8, "critic": (500,) * 8}, evaluation={"diversity": 10})) <= 76_000
 
 
 SUMMARIES: dict[str, tuple[ProgramSummary, Json]] = {
     # as the program writes it: the task's row, without what it took
     "r-0-prepare": (PrepareSummary(version="1", train=24, held_out=16, probe=4), {}),
+    "r-0-preflight": (preflight("the context is short"), {}),
     "r-1-debate": (
-        debated(version="1", abstained=4, probe=ProbeScore(0.61, 0.0488, 100)),
-        {key: ROW_1[key] for key in ("agreement", "probe", "abstained", "kept")},
+        debated(
+            version="1",
+            abstained=4,
+            probe=ProbeScore(0.61, 0.0488, 100),
+            answers=Answers(asked=96, cut=12),
+            left_out={"cut": 3, "noConsensus": 9},
+        ),
+        {key: ROW_1[key] for key in ("agreement", "probe", "abstained", "kept")}
+        | {"answers": {"asked": 96, "cut": 12, "clipped": 0}, "leftOut": {"cut": 3, "noConsensus": 9}},
     ),
     "r-1-train": (
         TrainSummary(
@@ -201,12 +244,14 @@ SUMMARIES: dict[str, tuple[ProgramSummary, Json]] = {
             ),
             trained=1,
             kept=1,
+            turns_left_out=3,
         ),
-        {"trained": 1},
+        {"trained": 1, "untrained": 1, "turnsLeftOut": 3},
     ),
     "r-1-evaluate": (
-        evaluated(0.625, 0.4, version="1"),
-        {key: ROW_1[key] for key in ("accuracy", "majority", "answer", "consensus", "wrongToRight", "rightToWrong")},
+        evaluated(0.625, 0.4, version="1", answers=Answers(asked=64, clipped=5)),
+        {key: ROW_1[key] for key in ("accuracy", "majority", "answer", "consensus", "wrongToRight", "rightToWrong")}
+        | {"answers": {"asked": 64, "cut": 0, "clipped": 5}},
     ),
     "r-1-diversity": (MEASURED, {"nll": 1.5, "kl": 0.25, "dissimilarity": 0.125}),
     "r-1-report": (
@@ -236,12 +281,15 @@ def test_what_each_program_says_reaches_the_status_and_the_metrics(name: str) ->
         assert found.get(f"maft_run_{metric}", 0) == expected.get(field, 0)
     assert found.get("maft_run_accuracy_ratio", 0) == expected.get("accuracy", {}).get("mean", 0)
     assert found["maft_run_tokens"] == row.get("completionTokens", 0)
+    for kind in ("cut", "clipped"):
+        answers = expected.get("answers", {kind: 0, "asked": 1})
+        assert found.get(f"maft_run_{kind}_ratio", 0) == answers[kind] / answers["asked"]
 
 
 def test_every_programs_summary_is_tried() -> None:
     """Those of runs that say something of an iteration: a comparison is no resource."""
     kinds = {type(summary) for summary, _ in SUMMARIES.values()}
-    assert kinds == set(get_args(AnySummary)) - {CompareSummary, PreflightSummary, Failure}
+    assert kinds == set(get_args(AnySummary)) - {CompareSummary, Failure}
 
 
 def test_what_release_0_1_said_changes_nothing() -> None:

@@ -99,7 +99,7 @@ def test_a_run_ends_with_table_report_and_no_process(whole):
 
 def test_every_stage_says_one_line(whole):
     lines = [line for line in whole[1].splitlines() if line.startswith("✓")]
-    assert len(lines) == 10  # prepare, server, three evaluations, two debates, two trainings, report
+    assert len(lines) == 11  # prepare, preflight, server, three evaluations, two debates, two trainings, report
 
 
 def test_the_store_has_what_the_readme_promises(whole):

@@ -1,11 +1,11 @@
-"""Stages in words: what a debate and an evaluation tell in one line."""
+"""Stages in words: what a preflight, a debate and an evaluation tell in one line."""
 
 from typing import Any
 
 import pytest
-from statuses import debated, evaluated
+from statuses import debated, evaluated, preflight
 
-from maft.summaries import ProbeScore
+from maft.summaries import WHOLE, Answers, PreflightSummary, ProbeScore, TrainSummary
 from maft_operator.plan.summaries import sentence
 
 
@@ -24,10 +24,39 @@ from maft_operator.plan.summaries import sentence
             "24 questions, 65 % agreement; kept generator 5/6, critic 4/3; majority right on 49.0 ± 5.0 % of 100 probe questions"
             " - WARNING: fewer than half, so training reinforces wrong answers",
         ),
+        (
+            {"left_out": {"cut": 4, "noConsensus": 9}},
+            "24 questions, 65 % agreement; kept generator 5/6, critic 4/3, left out most: no consensus (9)",
+        ),
+        (
+            {"answers": Answers(asked=96, cut=9, clipped=2)},
+            "24 questions, 65 % agreement; kept generator 5/6, critic 4/3; 9 of 96 answers cut off, 2 of 96 to a clipped prompt",
+        ),
+        (
+            {"answers": Answers(asked=96, cut=10)},
+            f"24 questions, 65 % agreement; kept generator 5/6, critic 4/3; 10 of 96 answers cut off - WARNING: {WHOLE}",
+        ),
+        ({"answers": Answers(asked=96)}, "24 questions, 65 % agreement; kept generator 5/6, critic 4/3"),
     ],
 )
 def test_a_debate_in_words(more: dict[str, Any], text: str) -> None:
     assert sentence(debated(agreement=0.65, **more)) == text
+
+
+@pytest.mark.parametrize(
+    ("summary", "text"),
+    [
+        (preflight(), "LlamaForCausalLM, 210 layers with adapters, prompts of up to 1234 of 8192 tokens"),
+        (preflight(context=0), "LlamaForCausalLM, 210 layers with adapters, prompts of up to 1234 tokens"),
+        (preflight(thinks=True), "LlamaForCausalLM, thinks, 210 layers with adapters, prompts of up to 1234 of 8192 tokens"),
+        (
+            preflight("one", "two"),
+            "LlamaForCausalLM, 210 layers with adapters, prompts of up to 1234 of 8192 tokens - WARNING: one; two",
+        ),
+    ],
+)
+def test_a_preflight_in_words(summary: PreflightSummary, text: str) -> None:
+    assert sentence(summary) == text
 
 
 @pytest.mark.parametrize(
@@ -40,3 +69,19 @@ def test_a_debate_in_words(more: dict[str, Any], text: str) -> None:
 )
 def test_an_evaluation_in_words(agents: int, rounds: int, text: str) -> None:
     assert sentence(evaluated(0.42, 0.3, agents=agents, rounds=rounds)) == text
+
+
+def test_an_evaluation_warns_of_answers_that_were_cut_off() -> None:
+    text = sentence(evaluated(0.42, 0.3, agents=1, rounds=1, answers=Answers(asked=300, cut=31)))
+    assert text == f"300 questions, 42.0 ± 2.0 % right; 31 of 300 answers cut off - WARNING: {WHOLE}"
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        ({"kept": 4}, "nothing trained, 4 kept as before (too few examples)"),
+        ({"kept": 4, "turns_left_out": 7}, "nothing trained, 4 kept as before (too few examples), 7 turns left out"),
+    ],
+)
+def test_a_training_in_words(more: dict[str, Any], text: str) -> None:
+    assert sentence(TrainSummary(adapters=(), trained=0, **more)) == text

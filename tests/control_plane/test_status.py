@@ -3,7 +3,7 @@
 import pytest
 from jsonschema import Draft4Validator
 from kube_objects import RUNNING, a_run, at, deployment, done, failed, job, pod
-from statuses import ALL, APART, CASES, DEBATED, DEBATING, PREPARED, TRAINING, UNTRAINED, WRONG, state
+from statuses import ALL, APART, CASES, DEBATED, DEBATING, PREPARED, TRAINING, TRIED, UNTRAINED, WRONG, state
 
 from maft_operator.cluster import status
 from maft_operator.cluster.conditions import important
@@ -32,12 +32,12 @@ def test_when_it_began_and_ended_is_said_once() -> None:
 def test_a_settled_run_says_the_same_for_ever(objects: tuple[Json, ...]) -> None:
     whole = state(*objects)
     assert state(*objects, old=whole, now=5000) == whole
-    paused = state(PREPARED, DEBATED, run=a_run(suspend=True))
-    assert state(PREPARED, DEBATED, run=a_run(suspend=True), old=paused, now=5000) == paused
+    paused = state(PREPARED, TRIED, DEBATED, run=a_run(suspend=True))
+    assert state(PREPARED, TRIED, DEBATED, run=a_run(suspend=True), old=paused, now=5000) == paused
 
 
 def test_a_running_task_moves_nothing_but_progress() -> None:
-    objects = (PREPARED, UNTRAINED, job("r-1-debate", start=120), pod("r-1-debate", "Running", RUNNING), deployment(ready=1))
+    objects = (PREPARED, TRIED, UNTRAINED, job("r-1-debate", start=120), pod("r-1-debate", "Running", RUNNING), deployment(ready=1))
     whole = state(*objects, units={"r-1-debate": (6, 24)})
     later = state(*objects, units={"r-1-debate": (12, 24)}, old=whole, now=1005)
     assert whole["progress"] != later["progress"]
@@ -47,7 +47,7 @@ def test_a_running_task_moves_nothing_but_progress() -> None:
 
 def test_progress_never_goes_back() -> None:
     """A debate that just ended has no metrics any more, and its Job does not count yet."""
-    objects = (PREPARED, UNTRAINED, job("r-1-debate", start=120), pod("r-1-debate", "Running", RUNNING), deployment(ready=1))
+    objects = (PREPARED, TRIED, UNTRAINED, job("r-1-debate", start=120), pod("r-1-debate", "Running", RUNNING), deployment(ready=1))
     nearly = state(*objects, units={"r-1-debate": (23, 24)})
     unknown = state(*objects, old=nearly, now=1005)
     assert nearly["progress"]["percent"] > state(*objects)["progress"]["percent"]
@@ -59,42 +59,56 @@ def test_progress_never_goes_back() -> None:
     [
         (state(), {"percent": 0, "text": "0 %"}),
         (state(job("r-0-prepare")), {"percent": 0, "text": "0 %", "stage": "prepare: checks and questions"}),
-        # 120 s for 1.1 of 4.2 parts of the work, and 600 s for half of another one: 720 s for 1.6, so 1170 s for 2.6
+        (
+            state(PREPARED, job("r-0-preflight")),
+            {"percent": 2, "text": "2 %", "stage": "preflight: the model, tried on random weights"},
+        ),
+        # 140 s for 1.2 of 4.3 parts of the work, and 600 s for half of another one: 740 s for 1.7, so 1130 s for 2.6
         (
             state(*DEBATING, units={"r-1-debate": (12, 24)}),
             {
-                "percent": 38,
-                "text": "38 %, 19m30s left",
+                "percent": 39,
+                "text": "39 %, 18m50s left",
                 "stage": "iteration 1: debate of the training questions (12 of 24)",
-                "eta": at(1000 + 1170),
+                "eta": at(1000 + 1130),
+            },
+        ),
+        # begun by a release that tried no model: that is passed over and counts as done
+        (
+            state(*(one for one in DEBATING if one != TRIED), units={"r-1-debate": (12, 24)}),
+            {
+                "percent": 39,
+                "text": "39 %, 18m20s left",
+                "stage": "iteration 1: debate of the training questions (12 of 24)",
+                "eta": at(1000 + 1100),
             },
         ),
         # more than there is counts as all of it
         (
             state(*DEBATING, units={"r-1-debate": (99, 24)}),
             {
-                "percent": 50,
-                "text": "50 %, 12m00s left",
+                "percent": 51,
+                "text": "51 %, 11m50s left",
                 "stage": "iteration 1: debate of the training questions (99 of 24)",
-                "eta": at(1000 + 720),
+                "eta": at(1000 + 710),
             },
         ),
-        # a task that does not say how far it is counts nothing, neither work nor time: 120 s for 1.1, so 340 s for 3.1
+        # a task that does not say how far it is counts nothing, neither work nor time: 140 s for 1.2, so 360 s for 3.1
         (
             state(*DEBATING),
             {
-                "percent": 26,
-                "text": "26 %, 5m40s left",
+                "percent": 27,
+                "text": "27 %, 6m00s left",
                 "stage": "iteration 1: debate of the training questions",
-                "eta": at(1000 + 340),
+                "eta": at(1000 + 360),
             },
         ),
-        # agents that train side by side are one part of the work: 180 s for 2.1 and 600 s for half a part
+        # agents that train side by side are one part of the work: 200 s for 2.2 and 600 s for half a part
         (
             state(*TRAINING, job("r-1-train-0", start=400), done("r-1-train-1", start=400, ended=1000), run=APART),
             {
-                "percent": 61,
-                "text": "61 %, 5m00s left",
+                "percent": 62,
+                "text": "62 %, 5m00s left",
                 "stage": "iteration 1: training of agent 0",
                 "eta": at(1000 + 300),
             },
@@ -106,14 +120,14 @@ def test_progress_never_goes_back() -> None:
                 run=a_run(agents=4, training={"topology": "PerAgent"}),
             ),
             {
-                "percent": 50,
-                "text": "50 %, 3m00s left",
+                "percent": 51,
+                "text": "51 %, 3m10s left",
                 "stage": "iteration 1: training of agent 0, iteration 1: training of agent 1 and 2 more",
-                "eta": at(1000 + 180),
+                "eta": at(1000 + 190),
             },
         ),
-        (state(PREPARED, UNTRAINED, run=a_run(suspend=True)), {"percent": 26, "text": "26 %"}),
-        (state(PREPARED, UNTRAINED, failed("r-1-debate")), {"percent": 26, "text": "26 %"}),
+        (state(PREPARED, TRIED, UNTRAINED, run=a_run(suspend=True)), {"percent": 27, "text": "27 %"}),
+        (state(PREPARED, TRIED, UNTRAINED, failed("r-1-debate")), {"percent": 27, "text": "27 %"}),
         (state(*ALL), {"percent": 100, "text": "100 %"}),
     ],
 )
@@ -130,7 +144,16 @@ def test_time_left_in_words(seconds: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("objects", "iteration"),
-    [((), "0/1"), ((PREPARED,), "0/1"), ((PREPARED, UNTRAINED), "1/1"), ((PREPARED, DEBATED), "0/1"), (ALL, "1/1")],
+    [
+        ((), "0/1"),
+        ((PREPARED,), "0/1"),
+        ((PREPARED, TRIED), "0/1"),
+        ((PREPARED, TRIED, UNTRAINED), "1/1"),
+        ((PREPARED, TRIED, DEBATED), "0/1"),
+        ((PREPARED, UNTRAINED, job("r-1-debate")), "1/1"),
+        ((PREPARED, UNTRAINED, DEBATED), "1/1"),
+        (ALL, "1/1"),
+    ],
 )
 def test_the_iteration_under_way(objects: tuple[Json, ...], iteration: str) -> None:
     current, _, total = iteration.partition("/")

@@ -6,7 +6,7 @@ import json
 import pytest
 from jsonschema import Draft4Validator
 from kube_objects import a_run, at, done, job
-from statuses import ALL, CASES, DEBATED, PREPARED, SUMMARIZED, UNTRAINED, state
+from statuses import ALL, CASES, DEBATED, PREPARED, SUMMARIZED, TRIED, UNTRAINED, state
 
 from maft_operator.cluster import conditions, metrics, upgrade
 from maft_operator.cluster.manifests import Json
@@ -153,7 +153,9 @@ def test_a_run_goes_on_from_an_upgraded_status() -> None:
     """The pods of 0.1 say nothing that can be read; what the status had stays, and later iterations come to it."""
     run = a_run(iterations=2)
     before = {**upgrade.upgraded(OLD), "conditions": []}
-    whole = state(PREPARED, UNTRAINED, DEBATED, done("r-1-train"), done("r-1-evaluate"), job("r-2-debate"), run=run, old=before)
+    whole = state(
+        PREPARED, TRIED, UNTRAINED, DEBATED, done("r-1-train"), done("r-1-evaluate"), job("r-2-debate"), run=run, old=before
+    )
     assert [row["iteration"] for row in whole["iterations"]] == [0, 1]
     kept = {key: value for key, value in NEW["iterations"][1].items() if key not in ("seconds", "gpuSeconds")}
     assert kept.items() <= whole["iterations"][1].items()

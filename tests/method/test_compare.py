@@ -47,7 +47,7 @@ def test_a_run_per_method_and_seed_with_the_same_questions() -> None:
     assert [r.name for r in runs.values()][:2] == ["r-base-5", "r-base-6"]
     assert {r.spec.seed for r in runs.values()} == {5, 6, 7}
     assert len({r.spec.task for r in runs.values()}) == 1
-    assert [t.name for t in made.tasks if t.kind == "prepare"] == ["r-0-prepare"]
+    assert [t.name for t in made.tasks if t.kind in ("prepare", "preflight")] == ["r-0-prepare", "r-0-preflight"]
     assert not [t for t in made.tasks if t.kind == "report"]
 
 
@@ -82,6 +82,29 @@ def test_only_societies_are_measured_for_diversity_and_the_table_waits_for_it() 
         f"{one.name}-{i}" for (method, _), one in runs.items() for i in ({1} if one.spec.iterations else {0}) if method not in alone
     }
     assert {f"{name}-diversity" for name in measured_} <= set(made.tasks[-1].needs)
+
+
+@pytest.mark.parametrize(
+    ("methods", "spec", "widest"),
+    [
+        ("all", {}, "without-summary"),  # others' answers stand in the prompt whole
+        ("base,majority,equal-sample-majority,debate", {}, "debate"),
+        ("base,star", {}, "star"),  # it trains
+        ("debate,union", {}, "union"),
+        ("star,dpo,multiagent", {"method": "base"}, "multiagent"),
+        ("multiagent,star", {"debate": {"rounds": 1, "critics": False}}, "multiagent"),
+        ("base,majority", {}, "base"),
+        ("multiagent,cooperative", {"method": "star", "agents": 5}, "multiagent"),
+    ],
+)
+def test_the_model_is_tried_once_with_the_widest_of_the_specs(methods: str, spec: dict[str, Any], widest: str) -> None:
+    """On the group's questions: whatever fits there fits in all the others."""
+    made, runs = compared(methods, seeds=2, **spec)
+    [prepare, tried] = [t for t in made.tasks if t.kind in ("prepare", "preflight")]
+    assert (tried.needs, tried.servers, tried.gpus, tried.run.key) == ((prepare.name,), (), 0, "ns/r")
+    assert tried.run.spec == runs[widest, 0].spec
+    firsts = [t for t in made.tasks if "r-0-preflight" in t.needs]
+    assert {owner(t.name, runs) for t in firsts} == {one.name for one in runs.values()}
 
 
 def test_tasks_that_ask_know_the_group_and_the_one_server() -> None:
@@ -162,12 +185,12 @@ def test_the_next_run_waits_for_all_that_nobody_else_waits_for() -> None:
     """Servers that stay do not make training wait for the held-out debate before it; the next run does."""
     made, _ = compared("multiagent,union", seeds=1, iterations=3, evaluation={"every": 2}, inference={"lifetime": "Run"})
     first = next(t for t in made.tasks if t.name.startswith("r-union-0-"))
-    assert first.needs == ("r-0-prepare", "r-multiagent-0-2-evaluate", "r-multiagent-0-3-evaluate")
+    assert first.needs == ("r-0-preflight", "r-multiagent-0-2-evaluate", "r-multiagent-0-3-evaluate")
 
 
 def test_what_is_done_is_not_done_again() -> None:
     made, _ = compared("base,debate", seeds=1, inference={"lifetime": "Run"})
-    done = {name: TaskState("succeeded") for name in ("r-0-prepare", "r-base-0-0-evaluate")}
+    done = {name: TaskState("succeeded") for name in ("r-0-prepare", "r-0-preflight", "r-base-0-0-evaluate")}
     [server] = step(made, Observed(done, {})).create
     assert server.name == "r-server"
     [task] = step(made, Observed(done, {"r-server": ServerState(ready=True)})).create

@@ -16,6 +16,7 @@ from maft.prepare import __main__ as prepare
 from maft.prepare import formats
 from maft.program import Assignment
 from maft.records import Example, Problem, Transcript
+from maft.report import __main__ as report
 from maft.report import read as report_read
 from maft.scores import margins
 from maft.spec import immutable_spec_json
@@ -23,11 +24,18 @@ from maft.store import layout
 from maft.store.commits import fetch, publish, required
 from maft.store.urls import open_store
 from maft.summaries import DebateSummary, PrepareSummary, ProgramSummary, encode_summary
+from maft.train import __main__ as train
 from maft_operator.plan import graph as plan
 from maft_operator.spec import files
 from maft_operator.spec.parse import parse
 
-PROGRAMS: dict[str, ModuleType] = {"prepare": prepare, "debate": debate, "evaluate": evaluate}
+PROGRAMS: dict[str, ModuleType] = {
+    "prepare": prepare,
+    "debate": debate,
+    "train": train,
+    "evaluate": evaluate,
+    "report": report,
+}
 RUN = "default/test"
 
 

@@ -21,6 +21,7 @@ SERVER = ["--server=s=http://127.0.0.1:1"]
 # What each program takes beside the spec.
 PROGRAMS: dict[str, list[str]] = {
     "prepare": [],
+    "preflight": [],
     "debate": [*ITERATION, *SERVER],
     "train": [*ITERATION, "--agent=0"],
     "evaluate": [*ITERATION, *SERVER],

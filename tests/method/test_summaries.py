@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any, get_args
 
 import msgspec
@@ -15,12 +14,16 @@ from structs import camel, subclasses, values
 
 from maft import evaluate
 from maft.compare import __main__ as compare
+from maft.compare.table import MethodRow
 from maft.debate import __main__ as debate
+from maft.debate import datasets
 from maft.diversity import __main__ as diversity
 from maft.records import ROLES, Adapter, Call, Commit, DatasetCounts, Diversity, Evaluation, Problem, Transcript, Turn, Vote
 from maft.report import __main__ as report
+from maft.report import read as report_read
 from maft.summaries import (
     LIMIT,
+    Answers,
     AnySummary,
     CompareSummary,
     DiversitySummary,
@@ -149,13 +152,15 @@ def transcript(index: int, margin: int) -> Transcript:
 
 def test_the_largest_debate() -> None:
     transcripts = [transcript(i, margin) for i, margin in enumerate(range(AGENTS + 1))]
-    counts = [DatasetCounts(role, n, QUESTIONS, {}) for role in ROLES for n in range(AGENTS)]
+    left_out = dict.fromkeys(datasets.REASONS, QUESTIONS)
+    counts = [DatasetCounts(role, n, QUESTIONS, left_out) for role in ROLES for n in range(AGENTS)]
     spent = Commit("", (), (), {"usage": {"calls": TOKENS, "promptTokens": TOKENS, "completionTokens": TOKENS}})
     said = debate.summary(a_spec(agents=AGENTS), transcripts, counts, probe=ProbeScore(0.1234, 0.0123, QUESTIONS), spent=spent)
     assert (len(said.margins), len(said.kept["critic"]), said.usage) == (AGENTS + 1, AGENTS, ALL)
-    kept_as_message(
-        replace(said, questions=QUESTIONS, agreement=0.1234, abstained=QUESTIONS, margins=(QUESTIONS,) * len(said.margins))
-    )
+    assert said.left_out == dict.fromkeys(sorted(datasets.REASONS), 2 * AGENTS * QUESTIONS)
+    answers = Answers(asked=TOKENS, cut=TOKENS, clipped=TOKENS)
+    margins = (QUESTIONS,) * len(said.margins)
+    kept_as_message(replace(said, questions=QUESTIONS, agreement=0.1234, abstained=QUESTIONS, margins=margins, answers=answers))
 
 
 def adapter(role: Any, agent: int) -> Adapter:
@@ -186,6 +191,7 @@ def numbers(iteration: int) -> Evaluation:
         unparsed=QUESTIONS * AGENTS * 10,
         ties=QUESTIONS,
         usage=ALL,
+        whole=Answers(asked=TOKENS, cut=TOKENS, clipped=TOKENS),
     )
 
 
@@ -205,10 +211,11 @@ def test_the_largest_measure_of_diversity() -> None:
     kept_as_message(said)
 
 
-def reported(iterations: Sequence[int], method: str) -> Any:
+def reported(iterations: Sequence[int], method: str) -> report_read.CommittedRun:
     """What the table needs of a run that has evaluated these iterations."""
-    evaluations = tuple(numbers(n) for n in iterations)
-    return SimpleNamespace(evaluations=evaluations, method=method, planned=ITERATIONS, baselines=("base", "majority", "debate"))
+    spec = a_spec(agents=AGENTS, iterations=ITERATIONS, method=method, evaluation={"baselines": ["base", "majority", "debate"]})
+    rows = (report_read.Iteration(n, None, report_read.TrainedIteration(), None, numbers(n)) for n in iterations)
+    return report_read.CommittedRun("ns/run", {}, spec, {}, tuple(rows))
 
 
 def test_the_largest_report() -> None:
@@ -219,11 +226,9 @@ def test_the_largest_report() -> None:
     kept_as_message(ReportSummary(report=f"{PLACE}/report/index.html", results=rows, debates=QUESTIONS * 201, in_page=QUESTIONS))
 
 
-def long_run() -> Any:
-    """A run of all iterations, as the report's summary needs it."""
-    run = reported(range(ITERATIONS + 1), "multiagent")
-    run.key, run.stages = "ns/run", (SimpleNamespace(questions=QUESTIONS),)
-    return run
+def long_run() -> report_read.CommittedRun:
+    """A run of all iterations."""
+    return reported(range(ITERATIONS + 1), "multiagent")
 
 
 @pytest.mark.parametrize("prefix", ["p" * 512, "é" * 512, "错" * 512, "😀" * 512, "\x01" * 512, '"' * 512, "错" * 5000])
@@ -254,15 +259,14 @@ def test_a_short_run_is_reported_whole() -> None:
     ]
 
 
-def largest_table() -> list[Any]:
+def largest_table(**more: Any) -> list[MethodRow]:
     """All methods, over several seeds, with everything measured."""
     longest = max(METHODS, key=len)
     score, ratio, bits = Score(0.1234, 0.0123), 0.1234, 12.345
-    row = SimpleNamespace(accuracy=score, spread=ratio, better=longest, p=1e-4, p_best=1e-4, first=ratio, consensus=ratio)
+    shares = {"accuracy": score, "spread": ratio, "better": longest, "p": 1e-4, "p_best": 1e-4, "first": ratio, "consensus": ratio}
     measured = {"distinct": bits, "entropy": bits, "nll": bits, "kl": bits, "dissimilarity": ratio}
     costs = {"tokens": TOKENS, "seconds": 1e7, "adapters": 2 * AGENTS}
-    rows: list[Any] = [SimpleNamespace(**vars(row), **measured, **costs, method=method) for method in METHODS]
-    return rows
+    return [MethodRow(method, 3, **shares, **measured, **costs, **more) for method in METHODS]
 
 
 def test_the_largest_table() -> None:
@@ -282,3 +286,13 @@ def test_where_the_address_leaves_the_table_no_room_its_key_stands_for_it(prefix
 
 def test_the_largest_preparation() -> None:
     kept_as_message(PrepareSummary(train=QUESTIONS, held_out=QUESTIONS, probe=QUESTIONS))
+
+
+def test_a_table_in_which_nothing_was_trained_leaves_its_notes_out_before_its_rows() -> None:
+    rows = largest_table(untrained=3, why="too few examples, " * 20)
+    said = compare.summary(rows, "s3://bucket", "ns/run/compare/index.html")
+    kept_as_message(said)
+    assert len(said.table.splitlines()) == len(METHODS) + 1
+    assert all(f"{method}, nothing was trained" in said.table for method in METHODS)
+    few = compare.summary(rows[:2], "s3://bucket", "ns/run/compare/index.html")
+    assert few.table.count("these agents are the base model; too few examples") == 2

@@ -21,12 +21,12 @@ from maft.compare import table
 from maft.compare.read import RunResult
 from maft.errors import BadInput
 from maft.program import Assignment
-from maft.records import Call, DatasetCounts, Diversity, Problem, Timing, Transcript, Turn, Vote
+from maft.records import Adapter, Call, DatasetCounts, Diversity, Problem, Timing, Transcript, Turn, Vote
 from maft.spec import Compared
 from maft.store import layout
 from maft.store.commits import publish
 from maft.store.files import FileStore
-from maft.summaries import CompareSummary, Score, Usage
+from maft.summaries import WHOLE, CompareSummary, Score, Usage
 from maft_operator.spec.methods import METHODS
 
 # --- the table ---
@@ -199,7 +199,10 @@ def transcript(i: int, answers: str, right: str = "r") -> Transcript:
     return Transcript(i, Problem(f"q{i}", "?", right), turns, (), (final,))
 
 
-def committed_run(store: FileStore, name: str, answers: list[str], iteration: int = 0, seconds: float = 5.0) -> None:
+def committed_run(
+    store: FileStore, name: str, answers: list[str], iteration: int = 0, seconds: float = 5.0, *, trained: tuple[int, ...] = (1, 2)
+) -> None:
+    """trained: the iterations that trained their adapter."""
     prefix = layout.evaluation(f"ns/{name}", iteration)
     publish(store, prefix, {layout.TRANSCRIPTS: records.encode_lines(transcript(i, a) for i, a in enumerate(answers))})
     agents = len(answers[0])
@@ -214,9 +217,11 @@ def committed_run(store: FileStore, name: str, answers: list[str], iteration: in
             meta={"usage": records.plain(Usage(9, 100, 11))},
         )
         store.write(layout.debate(f"ns/{name}", i) + layout.TIMING, records.encode(Timing(100.0)))
-        counts = records.plain([DatasetCounts("generator", 0, 1, {})])
+        counts = records.plain([DatasetCounts("generator", 0, 1, {"cut": 5, "noConsensus": 2})])
         publish(store, layout.datasets(f"ns/{name}", i), {}, meta={"counts": counts})
-        publish(store, layout.adapter(f"ns/{name}", i, "generator", 0), {}, meta={"versions": {"peft": "0.21"}})
+        adapter = records.plain(Adapter("generator", 0, i, "base", i in trained, 1, 0, None, None))
+        meta = {"versions": {"peft": "0.21"}, "adapter": adapter}
+        publish(store, layout.adapter(f"ns/{name}", i, "generator", 0), {}, meta=meta)
         store.write(layout.adapter(f"ns/{name}", i, "generator", 0) + layout.TIMING, records.encode(Timing(1000.0)))
 
 
@@ -261,6 +266,38 @@ def test_the_program_reads_runs_and_writes_five_forms(tmp_path: Path) -> None:
         and f"maft {__version__}, peft 0.21; seeds 0; questions: none; group ns/g." in outputs["table.txt"]
     )
     assert "paired permutation test" in outputs["table.md"] and "<svg" in outputs["index.html"]
+
+
+WHY = (
+    "too few examples (the largest dataset has 1); mostly left out: answer was cut off (10 of 14). To change that, "
+    f"{WHOLE}, or lower training.minExamples."
+)
+
+
+def test_a_method_that_trained_nothing_is_not_called_by_its_name_alone(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    committed_run(store, "g-base-0", ["r", "x", "x", "x"])
+    committed_run(store, "g-union-0", ["rrr", "xrr", "xyr", "xyx"], iteration=2, trained=())
+    summary = compared(store, BASE_RUN, UNION_RUN)
+    note = f"union, nothing was trained: these agents are the base model; {WHY}"
+    assert note in summary.table.splitlines()
+    for name in ("table.txt", "table.md", "index.html"):
+        assert note in (tmp_path / "ns/g/compare" / name).read_text()
+    assert summary.table in (tmp_path / "ns/g/compare/table.txt").read_text()
+    comparison = json.loads((tmp_path / "ns/g/compare/compare.json").read_text())
+    assert [(row["method"], row["untrained"], row["why"]) for row in comparison["rows"]] == [("union", 1, WHY), ("base", 0, "")]
+
+
+def test_seeds_in_which_nothing_was_trained_are_counted(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    answers = ["rrr", "xrr", "xyr", "xyx"]
+    for seed, trained in enumerate(((), (2,), (1, 2))):
+        committed_run(store, f"g-union-{seed}", answers, iteration=2, trained=trained)
+    runs = (replace(UNION_RUN, seed=seed, run=f"g-union-{seed}") for seed in range(3))
+    summary = compared(store, *runs)
+    assert "union, nothing was trained in 1 of 3 seeds  " in summary.table
+    assert f"union, nothing was trained in 1 of 3 seeds: these agents are the base model; {WHY}" in summary.table
+    assert "nothing was trained" not in compared(store, replace(UNION_RUN, seed=1, run="g-union-1")).table
 
 
 def test_a_run_that_is_not_finished_is_named(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from maft.summaries import (
     DebateSummary,
     DiversitySummary,
     EvaluateSummary,
+    PreflightSummary,
     ProbeScore,
     ProgramSummary,
     Score,
@@ -46,7 +47,8 @@ PREPARED, UNTRAINED, DEBATED, TRAINED, EVALUATED, REPORTED = (
     done(name, start=60 * i, ended=60 * i + 60)
     for i, name in enumerate(("r-0-prepare", "r-0-evaluate", "r-1-debate", "r-1-train", "r-1-evaluate", "r-1-report"))
 )
-ALL = (PREPARED, UNTRAINED, DEBATED, TRAINED, EVALUATED, REPORTED)
+TRIED = done("r-0-preflight", start=40, ended=60)
+ALL = (PREPARED, TRIED, UNTRAINED, DEBATED, TRAINED, EVALUATED, REPORTED)
 NO_NODE = (job("r-0-prepare"), unscheduled("r-0-prepare", "0/3 nodes are available"))
 RETRIED = (job("r-0-prepare", failed=1), pod("r-0-prepare", "Failed", ended(1, "store s3://b: unreachable")))
 WRONG = (failed("r-0-prepare", "PodFailurePolicy"), pod("r-0-prepare", "Failed", ended(2, "model.source: no such model")))
@@ -80,7 +82,7 @@ PAUSED = {"Suspended": ("True", "Suspended"), "Progressing": ("False", "Suspende
 CASES: dict[str, tuple[Json, str, dict[str, tuple[str, str]]]] = {
     # status, phase, conditions
     "begins": (state(), "Preparing", GOES_ON),
-    "works": (state(PREPARED, UNTRAINED, job("r-1-debate"), deployment(ready=1)), "Debating", GOES_ON),
+    "works": (state(PREPARED, TRIED, UNTRAINED, job("r-1-debate"), deployment(ready=1)), "Debating", GOES_ON),
     "waits for a node": (state(*NO_NODE), "Preparing", GOES_ON | {"Progressing": ("False", "Unschedulable")}),
     "tries again": (state(*RETRIED), "Preparing", GOES_ON | {"Progressing": ("True", "Retrying")}),
     "is suspended": (state(PREPARED, run=a_run(suspend=True)), "Suspended", GOES_ON | PAUSED),
@@ -91,7 +93,7 @@ CASES: dict[str, tuple[Json, str, dict[str, tuple[str, str]]]] = {
     ),
     "failed": (state(*WRONG), "Failed", GOES_ON | {"Progressing": ("False", "ModelUnusable"), "Failed": ("True", "ModelUnusable")}),
     "server that fails": (
-        state(PREPARED, deployment(), replica(waiting("CrashLoopBackOff"), restarts=4, last=ended(1, "no GPU"))),
+        state(PREPARED, TRIED, deployment(), replica(waiting("CrashLoopBackOff"), restarts=4, last=ended(1, "no GPU"))),
         "Failed",
         GOES_ON | {"Progressing": ("False", "CrashLoop"), "Failed": ("True", "CrashLoop")},
     ),
@@ -100,17 +102,17 @@ CASES: dict[str, tuple[Json, str, dict[str, tuple[str, str]]]] = {
 
 # --- under way ---
 
-DEBATING = (PREPARED, UNTRAINED, job("r-1-debate", start=400), deployment(ready=1))
+DEBATING = (PREPARED, TRIED, UNTRAINED, job("r-1-debate", start=400), deployment(ready=1))
 APART = a_run(training={"topology": "PerAgent"})
-TRAINING = (PREPARED, UNTRAINED, DEBATED)
+TRAINING = (PREPARED, TRIED, UNTRAINED, DEBATED)
 
 
 # --- what programs said ---
 
 
-def summarized(name: str, summary: ProgramSummary) -> Json:
+def summarized(name: str, summary: ProgramSummary, container: str = "debate") -> Json:
     """The pod of a task that ended well, with the program's summary."""
-    return pod(name, "Succeeded", ended(0, encode_summary(summary).decode()))
+    return pod(name, "Succeeded", ended(0, encode_summary(summary).decode()), container=container)
 
 
 def usage(prompt: int, completion: int) -> Usage:
@@ -133,6 +135,12 @@ def evaluated(debate: float, answer: float, *, asked: Usage | None = None, **mor
 
 KEPT: dict[str, tuple[int, ...]] = {"generator": (5, 6), "critic": (4, 3)}
 MEASURED = DiversitySummary(questions=10, nll=1.5, kl=0.25, dissimilarity=0.125, distinct=1.5, entropy=0.5)
+
+
+def preflight(*warnings: str, context: int = 8192, thinks: bool = False) -> PreflightSummary:
+    return PreflightSummary(
+        architecture="LlamaForCausalLM", modules=210, context=context, longest_prompt=1234, thinks=thinks, warnings=warnings
+    )
 
 
 def debated(**more: Any) -> DebateSummary:

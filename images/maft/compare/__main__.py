@@ -9,7 +9,7 @@ from importlib import resources
 
 from maft import __version__, program, records
 from maft.compare.read import RunResult, read
-from maft.compare.table import EXPLAINED, WORDS, MethodRow, Origin, as_csv, grid, markdown, rows, text
+from maft.compare.table import EXPLAINED, WORDS, MethodRow, Origin, as_csv, grid, markdown, notes, rows, text
 from maft.program import Assignment
 from maft.spec import FORMAT, Compared
 from maft.store import layout
@@ -25,7 +25,7 @@ def main(assignment: Assignment) -> CompareSummary:
     results = {(one.method, one.seed): read(store, namespace, one) for one in compared}
     methods = rows(results, list(dict.fromkeys(one.method for one in compared)))
     origin = _origin(store, group, compared, results.values())
-    footer = f"{EXPLAINED}\n\n{origin.text()}"
+    footer = "\n\n".join(part for part in (notes(methods).strip(), EXPLAINED, origin.text()) if part)
     data = {"format": FORMAT, "rows": methods, "runs": compared, "origin": origin}
     outputs = {
         "table.txt": text(methods) + "\n" + footer + "\n",
@@ -41,10 +41,10 @@ def main(assignment: Assignment) -> CompareSummary:
 
 
 def summary(methods: Sequence[MethodRow], store: str, key: str) -> CompareSummary:
-    """Picks what a terminal shows. Where the store's URL takes the table's room, the page's key alone."""
-    table = text(methods)
-    places = (f"{store}/{key}", key)
-    return first_that_fits(CompareSummary(table=table, report=place, methods=len(methods)) for place in places)
+    """Picks what a terminal shows. Where the store's URL takes the table's room, the page's key alone; in the end without notes."""
+    table, said = text(methods), f"\n{notes(methods)}".rstrip("\n")
+    shown = ((table + said, f"{store}/{key}"), (table + said, key), (table, f"{store}/{key}"), (table, key))
+    return first_that_fits(CompareSummary(table=whole, report=place, methods=len(methods)) for whole, place in shown)
 
 
 def _origin(store: Store, group: str, compared: Sequence[Compared], results: Iterable[RunResult]) -> Origin:
@@ -63,7 +63,7 @@ def _page(methods: Sequence[MethodRow], footer: str) -> str:
 
     from maft import charts
 
-    chart = charts.compared([(row.method, row.accuracy) for row in methods])
+    chart = charts.compared([(row.name, row.accuracy) for row in methods])
     template = Environment(autoescape=True).from_string(resources.files("maft.compare").joinpath("page.html.j2").read_text("utf-8"))
     heads, *lines = grid(methods)
     return template.render(heads=[(head, head in WORDS) for head in heads], rows=lines, chart=chart, footer=footer)

@@ -4,17 +4,18 @@ Comes in: a store and a run whose evaluation is committed. Goes out: one frozen 
 """
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from maft import adapters, records, scores
-from maft.records import BASE, Diversity, Transcript
+from maft.records import BASE, Adapter, DatasetCounts, Diversity, Transcript
 from maft.spec import Compared
 from maft.store import layout
 from maft.store.base import Store
 from maft.store.commits import committed, fetch_record, fetch_records, required
 from maft.store.timing import read_seconds
-from maft.summaries import Score, Usage
+from maft.summaries import Score, Shortage, Usage, shortage
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class RunResult:
     adapters: int  # that the agents used
     diversity: Diversity | None = None  # where it was measured (evaluation.diversity)
     versions: Mapping[str, str] = field(default_factory=dict)  # of what trained its adapters
+    shortage: Shortage | None = None  # why nothing was trained, where that was asked for
 
 
 def read(store: Store, namespace: str, compared: Compared) -> RunResult:
@@ -52,6 +54,7 @@ def read(store: Store, namespace: str, compared: Compared) -> RunResult:
         adapters=_adapters_used(transcripts),
         diversity=_diversity(store, run, compared.iteration),
         versions=_versions(store, trained),
+        shortage=_shortage(store, run, iterations),
     )
 
 
@@ -89,6 +92,20 @@ def _diversity(store: Store, run: str, iteration: int) -> Diversity | None:
         return None
     diversity = fetch_record(store, commit, layout.DIVERSITY, Diversity)
     return diversity if len(diversity.nll) > 1 else None
+
+
+def _shortage(store: Store, run: str, iterations: Sequence[int]) -> Shortage | None:
+    """Why none of the iterations trained anything; None where one did, or where the method trains nothing."""
+    data = [commit for i in iterations if (commit := committed(store, layout.datasets(run, i)))]
+    counts = [count for commit in data for count in records.described(commit, "counts", tuple[DatasetCounts, ...])]
+    made = [commit for i in iterations for prefix in adapters.prefixes(store, run, i) if (commit := committed(store, prefix))]
+    described = [records.described(commit, "adapter", Adapter) for commit in made if "adapter" in commit.meta]
+    if not described or any(adapter.trained for adapter in described):
+        return None
+    left_out = Counter[str]()
+    for count in counts:
+        left_out.update(count.left_out)
+    return shortage(max(count.kept for count in counts), left_out)
 
 
 def _versions(store: Store, prefixes: Iterable[str]) -> dict[str, str]:

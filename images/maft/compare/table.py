@@ -87,6 +87,14 @@ class MethodRow(Record, frozen=True):
     tokens: int  # read and written, per run
     seconds: float  # per run
     adapters: int  # served at the end
+    untrained: int = 0  # seeds in which nothing was trained, though the method trains
+    why: str = ""  # that was so in the first of them, and what to change
+
+    @property
+    def name(self) -> str:
+        """Names the row: untrained agents are not called what the method would have made of them."""
+        seeds = f" in {self.untrained} of {self.seeds} seeds" if self.untrained < self.seeds else ""
+        return f"{self.method}, nothing was trained{seeds}" if self.untrained else self.method
 
 
 def rows(results: Mapping[tuple[str, int], RunResult], methods: Sequence[str]) -> list[MethodRow]:
@@ -102,6 +110,7 @@ def rows(results: Mapping[tuple[str, int], RunResult], methods: Sequence[str]) -
 def _row(method: str, by_method: Mapping[str, Sequence[RunResult]], better: str, best: str) -> MethodRow:
     results = by_method[method]
     measured = [result.diversity for result in results if result.diversity]
+    untrained = [result.shortage for result in results if result.shortage]
     own = _per_question(results)
     seeds = [statistics.fmean(result.right.values()) for result in results]
     return MethodRow(
@@ -122,6 +131,8 @@ def _row(method: str, by_method: Mapping[str, Sequence[RunResult]], better: str,
         tokens=round(statistics.fmean(result.usage.prompt_tokens + result.usage.completion_tokens for result in results)),
         seconds=statistics.fmean(result.seconds for result in results),
         adapters=max(result.adapters for result in results),
+        untrained=len(untrained),
+        why=f"{untrained[0].why}. To change that, {untrained[0].change}." if untrained else "",
     )
 
 
@@ -162,7 +173,7 @@ def _p(one: Mapping[str, float], other: Mapping[str, float]) -> float:
 def cells(row: MethodRow) -> tuple[str, ...]:
     """Writes a row as tables show it: percent, thousands of tokens."""
     return (
-        row.method,
+        row.name,
         row.accuracy.percent,
         "" if row.spread is None else f"{100 * row.spread:.1f}",
         row.better,
@@ -183,6 +194,11 @@ def grid(methods: Sequence[MethodRow]) -> list[tuple[str, ...]]:
     lines = [COLUMNS, *map(cells, methods)]
     filled = [column for column in zip(*lines, strict=True) if any(column[1:])]
     return list(zip(*filled, strict=True))
+
+
+def notes(methods: Sequence[MethodRow]) -> str:
+    """Says of rows in which nothing was trained why, and what to change; a line each."""
+    return "".join(f"{row.name}: these agents are the base model; {row.why}\n" for row in methods if row.untrained)
 
 
 def text(methods: Sequence[MethodRow]) -> str:

@@ -22,9 +22,11 @@ from maft.debate.window import Window
 from maft.errors import BadInput, one_line
 from maft.program import Assignment
 from maft.records import Message, Problem, Transcript
+from maft.scores import whole
 from maft.store import layout
 from maft.store.base import Store
 from maft.store.commits import fetch_records, required
+from maft.summaries import Answers
 
 EARLY = 20  # finished questions after which "no answer parses" ends the program
 
@@ -138,9 +140,12 @@ class DebateProgress:
         self._tokens = progress.counter("completion_tokens", "Tokens written by the models")
         self._agreement = progress.gauge("agreement_ratio", "Share of agents that agree with the majority, over questions so far")
         self._undecided = progress.gauge("no_consensus_ratio", "Share of questions so far whose last vote was tied or empty")
-        for share in (self._agreement, self._undecided):
+        self._cut = progress.gauge("cut_ratio", "Share of answers so far that a limit of tokens cut off")
+        self._clipped = progress.gauge("clipped_ratio", "Share of answers so far to a prompt into which not all fitted")
+        for share in (self._agreement, self._undecided, self._cut, self._clipped):
             share.set(float("nan"))  # of no question
         self._agreeing, self._answers, self._tied, self._questions = 0, 0, 0, 0
+        self._whole = Answers()
 
     def start(self, total: int, done: Iterable[Transcript]) -> None:
         """Sets the number of questions, and counts those that an earlier process finished."""
@@ -158,6 +163,9 @@ class DebateProgress:
         self._tied += transcript.vote.tied or transcript.vote.answer is None
         self._questions += 1
         self._undecided.set(self._tied / self._questions)
+        self._whole += whole([transcript])
+        self._cut.set(self._whole.cut / self._whole.asked)
+        self._clipped.set(self._whole.clipped / self._whole.asked)
 
 
 def clear(store: Store, prefix: str) -> None:

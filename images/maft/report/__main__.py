@@ -12,6 +12,7 @@ from maft.program import Assignment
 from maft.report.cards import CATEGORIES, EMBEDDED, Card, fit
 from maft.report.page import page
 from maft.report.read import CommittedRun, Stage, read
+from maft.report.remarks import cut, remarks, untrained
 from maft.report.sentences import AccuracyRow, details, facts, gain, headline, probed, rows, unfinished, warning
 from maft.scores import rounded
 from maft.spec import FORMAT
@@ -40,6 +41,8 @@ def data(run: CommittedRun, shown: Sequence[Sequence[Card]]) -> dict[str, Any]:
         "details": details(run),
         "unfinished": unfinished(run),
         "warning": warning(run),
+        "untrained": untrained(run),
+        "cut": cut(run),
         "probe": [{"iteration": stage.iteration, "right": probe} for stage, probe in probed(run)],
         "gain": gain(run),
         "accuracy": [{"name": row.name, "accuracy": row.accuracy} for row in rows(run)],
@@ -59,6 +62,7 @@ def _numbers(stage: Stage, cards: Sequence[Card]) -> dict[str, Any]:
         "questions": stage.questions,
         "agreement": stage.agreement,
         "usage": stage.usage,
+        "answers": {"asked": stage.whole.asked, "cut": stage.whole.cut, "clipped": stage.whole.clipped},
         "seconds": stage.seconds,
         "categories": {tag: stage.counts.get(tag, 0) for tag in CATEGORIES},
         "inPage": len(cards),
@@ -79,11 +83,12 @@ def main(assignment: Assignment) -> ReportSummary:
 
 
 def summary(run: CommittedRun, store: str, in_page: int) -> ReportSummary:
-    """Picks what status and tables show. Where the store's URL takes the room, with fewer rows; then with the page's key alone."""
+    """Picks what status and tables show. Where the store's URL takes the room, with fewer rows; then with the page's key alone,
+    in the end without remarks."""
     key, debates = f"{run.key}/{layout.REPORT}index.html", sum(stage.questions for stage in run.stages)
     return first_that_fits(
-        ReportSummary(report=place, results=summary_rows(run, most), debates=debates, in_page=in_page)
-        for place in (f"{store}/{key}", key)
+        ReportSummary(report=place, results=summary_rows(run, most), debates=debates, in_page=in_page, remarks=said)
+        for place, said in ((f"{store}/{key}", remarks(run)), (key, remarks(run)), (key, ()))
         for most in range(SUMMARY_ROWS, FEWEST_ROWS - 1, -1)
     )
 

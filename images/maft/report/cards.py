@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from maft import records
-from maft.records import Call, Transcript, Turn
+from maft.records import Summary, Transcript, Turn
 
 CORRECTED, TALKED_OUT, NO_CONSENSUS = "corrected", "talkedOut", "noConsensus"
 CATEGORIES = (CORRECTED, TALKED_OUT, NO_CONSENSUS)
@@ -36,7 +36,7 @@ def categories(transcript: Transcript) -> tuple[str, ...]:
 
 
 def card(transcript: Transcript) -> Card:
-    """Makes a debate's card, without what nobody reads: seeds, token counts, prompts."""
+    """Makes a debate's card, without what nobody reads: seeds, token counts, prompts that are whole."""
     agents = range(len(transcript.turns))
     shown = {
         "number": transcript.index + 1,
@@ -51,8 +51,8 @@ def card(transcript: Transcript) -> Card:
 
 def _turn(transcript: Transcript, agent: int, m: int) -> dict[str, Any]:
     turn: Turn = transcript.turns[agent][m]
-    summaries = (s.call for s in transcript.summaries if s.round == m + 1 and s.agent in (agent, None))
-    summary: Call | None = next(summaries, None)
+    summaries = (s for s in transcript.summaries if s.round == m + 1 and s.agent in (agent, None))
+    summary = next((s for s in summaries if s.call.text.strip()), None)  # nobody was shown one that says nothing
     return {
         "text": turn.call.text,
         "model": turn.call.model,
@@ -60,9 +60,18 @@ def _turn(transcript: Transcript, agent: int, m: int) -> dict[str, Any]:
         "parsed": turn.parsed,
         "agrees": turn.agrees,
         "right": turn.right,
-        "summary": summary.text if summary else None,
+        "summary": summary.call.text if summary else None,
         "hinted": m >= len(transcript.votes),
+        **({"thought": turn.call.thought} if turn.call.thought else {}),
+        **({"clipped": clipped} if (clipped := _clipped(turn, summary)) else {}),
     }
+
+
+def _clipped(turn: Turn, summary: Summary | None) -> list[dict[str, Any]]:
+    """Prompts into which not all fitted, with the marks in them. A turn counts what was clipped for its summary, too."""
+    heard = summary is not None and summary.clipped and summary.call.text in turn.prompt
+    asked = [summary, None if heard else turn]
+    return [{"texts": one.clipped, "prompt": one.prompt} for one in asked if one and one.clipped]
 
 
 def fit(stages: Sequence[Sequence[Card]], limit: int) -> list[list[Card]]:

@@ -18,6 +18,7 @@ from maft import __version__, charts, records
 from maft.records import BASE, ROLES
 from maft.report.cards import CATEGORIES, Card, embeddable
 from maft.report.read import CommittedRun, Stage
+from maft.report.remarks import cut, untrained
 from maft.report.sentences import LEFT_OUT, NAMES, details, facts, headline, method, rows, tight, unfinished, warning
 from maft.summaries import Usage
 
@@ -114,12 +115,14 @@ def page(run: CommittedRun, shown: Sequence[Sequence[Card]]) -> str:
         headline=headline(run),
         details=details(run),
         unfinished=unfinished(run),
-        warning=warning(run),
+        notices=[notice for notice in (untrained(run), warning(run), cut(run)) if notice],
+        debated=[(label(stage), stage.whole) for stage in run.stages],
         rows=rows(run),
         charts=drawings(run),
         counts=counts,
         reasons=sorted({(LEFT_OUT.get(reason, reason), reason) for _, c in counts for reason in c.left_out}),
         adapters=[a for i in run.iterations for a in i.training.adapters],
+        turns=any(a.turns_left_out for i in run.iterations for a in i.training.adapters),
         costs=costs(run),
         blocks=[Markup((b"[" + b",".join(c.data for c in cards) + b"]").decode()) for cards in shown],
         stages=embeddable(records.encode(_stages(run))),

@@ -11,15 +11,15 @@ from typing import Any, Literal
 
 from maft import adapters, records
 from maft.errors import BadInput
-from maft.records import Adapter, Commit, DatasetCounts, Diversity, Evaluation, Transcript
+from maft.records import BASE, Adapter, Commit, DatasetCounts, Diversity, Evaluation, Transcript
 from maft.report.cards import EMBEDDED, Card, card, categories, fit
-from maft.scores import accuracy, agreement, usage
+from maft.scores import accuracy, agreement, usage, whole
 from maft.spec import Spec
 from maft.store import layout
 from maft.store.base import Store
 from maft.store.commits import committed, fetch, fetch_record, fetch_records
 from maft.store.timing import read_seconds
-from maft.summaries import Score, Usage
+from maft.summaries import Answers, Score, Usage
 
 Part = Literal["held-out", "training"]
 
@@ -43,6 +43,7 @@ class Stage:
     cards: Sequence[Card]  # those that may become part of the page
     prefix: str  # of the commit in the store
     probe: Score | None  # how often the majority is right on the probe questions debated beside them
+    whole: Answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,16 @@ class TrainedIteration:
     def complete(self) -> bool:
         """Tells whether every dataset has become an adapter."""
         return bool(self.counts) and len(self.adapters) == len(self.counts)
+
+    @property
+    def trained(self) -> int:
+        """Counts adapters that were trained; the others stayed what they were."""
+        return sum(adapter.trained for adapter in self.adapters)
+
+    @property
+    def untrained(self) -> bool:
+        """Tells whether all is done, and that was nothing."""
+        return self.complete and not self.trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +112,11 @@ class CommittedRun:
     def trained(self) -> int:
         """Counts iterations that have all their adapters."""
         return sum(i.training.complete for i in self.iterations)
+
+    def still_base(self, iteration: int) -> bool:
+        """Tells whether the agents after that iteration are the base model, since no iteration up to it trained anything."""
+        training = next((i.training for i in self.iterations if i.number == iteration), TrainedIteration())
+        return training.complete and all(adapter.name == BASE for adapter in training.adapters)
 
     @property
     def planned(self) -> int:
@@ -199,6 +215,7 @@ def _stage(store: Store, commit: Commit, part: Part, iteration: int) -> Stage:
         counts=Counter(tag for t in transcripts for tag in categories(t)),
         cards=fit([[card(t) for t in transcripts]], EMBEDDED)[0],
         prefix=commit.prefix,
+        whole=whole(transcripts),
         probe=accuracy(fetch_records(store, commit, layout.PROBE, Transcript)) if commit.has(layout.PROBE) else None,
     )
 

@@ -41,10 +41,15 @@
     return box;
   };
   const ending = (end) => {
+    if (end === "stop") return null;
     if (end === "length") return element("p", "note", "Cut off at the token limit.");
     if (end === "context") return element("p", "note", "No room was left in the context.");
-    return null;
+    return element("p", "note", `Cut off: ${end}.`);
   };
+  const folded = (cls, label, text) => element("details", cls, element("summary", "", label), element("div", "model-text", text));
+  const thought = (turn) => (turn.thought ? folded("thought", `Thought, ${count(turn.thought.length)} characters`, turn.thought) : null);
+  const clipped = (turn) => (turn.clipped ?? []).map((c) =>
+    folded("heard", `${c.texts === 1 ? "1 text" : `${c.texts} texts`} of the others did not fit: the prompt with what was clipped`, c.prompt));
   const heard = (turn) => {
     if (turn.hinted) return element("p", "note", "Was asked again with the right answer as a hint.");
     if (turn.summary === null) return element("p", "note", "Saw the other answers themselves.");
@@ -55,6 +60,8 @@
   const round = (turn, m) => element("div", `round ${turn.right ? "is-right" : "is-wrong"}`,
     element("h5", "", `Round ${m + 1}`, element("code", "model", modelName(turn.model))),
     m ? heard(turn) : null,
+    ...clipped(turn),
+    thought(turn),
     answerText(turn.text),
     ending(turn.end),
     element("p", "parsed", ...(turn.parsed === null ? [] : [element("span", "label", "Read as"), element("b", "", turn.parsed), " "]), verdict(turn.right, turn.parsed === null),

@@ -2,24 +2,16 @@
 
 from dataclasses import dataclass
 
+from maft import summaries
 from maft.records import Evaluation
 from maft.report.read import CommittedRun, Stage
+from maft.report.remarks import partly
 from maft.scores import score
 from maft.spec import TaskSpec
 from maft.summaries import HARMFUL, Score
 
 NOISE = 2.0  # standard errors within which a difference is called no difference
-LEFT_OUT = {  # by the reason in a dataset's counts
-    "noConsensus": "no consensus",
-    "unparsed": "answer did not parse",
-    "outvoted": "answer differs from the majority",
-    "stayedWrong": "last answer differs from the majority",
-    "oneRound": "debate ended after one round",
-    "mix": "to keep the mix of corrected and kept answers",
-    "wrong": "wrong, with and without the hint",
-    "same": "equal to another agent's example",
-    "unanimous": "no answer to prefer it to, or none to prefer",
-}
+LEFT_OUT = {reason: words for reason, (words, _) in summaries.LEFT_OUT.items()}  # by the reason in a dataset's counts
 NAMES = {"multiagent": "multiagent finetuning", "": "finetuned"}  # of methods that are not called as in spec.method
 
 
@@ -37,10 +29,18 @@ def rows(run: CommittedRun) -> list[AccuracyRow]:
     table: list[AccuracyRow] = []
     for e in run.evaluations:
         if e.iteration:
-            table.append(AccuracyRow(f"{method(run)}, iteration {e.iteration}", e.votes[-1], e))
+            table.append(AccuracyRow(_name(run, e), e.votes[-1], e))
         else:
             table += _untrained(run, e)
     return table
+
+
+def _name(run: CommittedRun, e: Evaluation) -> str:
+    """Agents that nothing was trained of are the base model, whatever the method."""
+    if run.still_base(e.iteration):
+        return f"{who(e).removeprefix('the ')}, nothing was trained, iteration {e.iteration}"
+    idle = any(i.training.untrained for i in run.iterations if i.number == e.iteration)
+    return f"{method(run)}, iteration {e.iteration}{' (nothing new was trained)' if idle else ''}"
 
 
 def _untrained(run: CommittedRun, e: Evaluation) -> list[AccuracyRow]:
@@ -118,6 +118,8 @@ def headline(run: CommittedRun) -> str:
         rest = "no iteration is evaluated yet" if run.planned else "this method trains nothing"
         return f"Untrained, {who(first)} is right on {percent(first.votes[-1])} of the held-out questions; {rest}."
     after, share = f"after {_iterations_of(last.iteration)} of finetuning", percent(last.votes[-1])
+    if run.still_base(last.iteration):
+        return _nothing_trained(first, last)
     if first is None:
         return f"{after.capitalize()}, {who(last)} is right on {share} of the held-out questions; it was not evaluated untrained."
     verb, tail = _change(gain(run))
@@ -125,6 +127,15 @@ def headline(run: CommittedRun) -> str:
         return f"Held-out accuracy of {who(last)} {verb} from {percent(first.votes[-1])} (untrained) to {share} {after}{tail}."
     before = f"{percent(first.votes[-1])} ({who(first)}, untrained)"
     return f"Held-out accuracy {verb} from {before} to {share} ({who(last)}) {after}{tail}."
+
+
+def _nothing_trained(first: Evaluation | None, last: Evaluation) -> str:
+    """Two numbers of the same model, or one."""
+    before = f" ({percent(first.votes[-1])} untrained; the difference is chance)" if first and who(first) == who(last) else ""
+    return (
+        f"Nothing was trained: after {_iterations_of(last.iteration)} the agents are still the base model, and {who(last)} is "
+        f"right on {percent(last.votes[-1])} of the held-out questions{before}."
+    )
 
 
 def _change(change: Score | None) -> tuple[str, str]:
@@ -148,6 +159,8 @@ def details(run: CommittedRun) -> str:
         sentences.append(f"Question by question that is a difference of {points} percentage points.")
     if run.evaluations and len(run.evaluations[-1].votes) > 1:
         sentences.append(_flips(run.evaluations[-1]))
+    if sentence := partly(run):
+        sentences.append(sentence)
     if probes := probed(run):
         stage, probe = probes[-1]
         sentences.append(

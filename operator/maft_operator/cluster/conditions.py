@@ -6,7 +6,7 @@ Scripts and alerts read conditions, never the phase. `finished` and `settled` de
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from maft.summaries import HARMFUL, Score
+from maft.summaries import HARMFUL, Answers, Score, shortage
 from maft_operator.cluster import reasons, upgrade
 from maft_operator.cluster.observed import Snapshot
 from maft_operator.cluster.reasons import Condition, Reason, Trouble, refusal_reason, sentence
@@ -51,7 +51,7 @@ def wanted(outcome: Outcome[Snapshot], rows: Iterable[Json], stage: str) -> Want
         "Accepted": (True, reasons.ACCEPTED, "the spec is valid"),
         "Progressing": _progressing(outcome, failure, rows, stage),
         "Suspended": (suspended, reasons.SUSPENDED if suspended else reasons.RUNNING, reasons.SUSPENDED.hint if suspended else ""),
-        "Complete": (complete, reasons.COMPLETE if complete else reasons.UNFINISHED, ""),
+        "Complete": (complete, reasons.COMPLETE if complete else reasons.UNFINISHED, _reservation(rows) if complete else ""),
         "Failed": (True, failure.reason, _message(failure)) if failure else (False, reasons.NO_FAILURE, ""),
     }
 
@@ -80,9 +80,45 @@ def _refused(outcome: Outcome[Snapshot]) -> list[Trouble]:
 
 
 def _warnings(rows: Iterable[Json]) -> list[Trouble]:
-    """Of the last debate that had a probe: that its majority, which becomes the label, is mostly wrong."""
+    """Of the last iteration that says it: that nothing was trained; that the majority, which becomes the label, is mostly wrong;
+    that many answers were cut off."""
+    rows = list(rows)
     probed = [row for row in rows if "probe" in row][-1:]
-    return [_wrong_majority(row) for row in probed if row["probe"]["mean"] < HARMFUL]
+    answered = [row for row in rows if "answers" in row][-1:]
+    return [
+        *(_nothing_trained(row) for row in _untrained(rows)[-1:] if row is _trained(rows)[-1]),
+        *(_wrong_majority(row) for row in probed if row["probe"]["mean"] < HARMFUL),
+        *(_answers_cut(row) for row in answered if Answers(**row["answers"]).too_many_cut),
+    ]
+
+
+def _trained(rows: Iterable[Json]) -> list[Json]:
+    return [row for row in rows if "trained" in row]
+
+
+def _untrained(rows: Iterable[Json]) -> list[Json]:
+    """Iterations that have trained all that they train, and that is nothing."""
+    return [row for row in _trained(rows) if not row["trained"] and row.get("untrained")]
+
+
+def _nothing_trained(row: Json) -> Trouble:
+    most = max((kept["most"] for kept in row.get("kept", {}).values()), default=0)
+    why, change = shortage(most, row.get("leftOut", {}))
+    message = f"iteration {row['iteration']}: nothing was trained: {why}. To change that, {change}"
+    return Trouble("", reasons.NOTHING_TRAINED, message, blocking=False)
+
+
+def _answers_cut(row: Json) -> Trouble:
+    message = f"iteration {row['iteration']}: {Answers(**row['answers']).text}"
+    return Trouble("", reasons.ANSWERS_CUT, message, blocking=False)
+
+
+def _reservation(rows: Iterable[Json]) -> str:
+    """What has to be known of a run that is complete: iterations in which nothing was trained."""
+    rows = list(rows)
+    none, trained = _untrained(rows), _trained(rows)
+    several = f"{len(none)} of {len(trained)} iterations trained nothing; " if len(trained) > 1 else ""
+    return several + _nothing_trained(none[-1]).message if none else ""
 
 
 def _wrong_majority(row: Json) -> Trouble:
@@ -135,6 +171,12 @@ def transitions(old: Json, new: Json) -> list[Json]:
     """Lists conditions whose status or reason changed: each is one Event."""
     before = {c["type"]: (c["status"], c["reason"]) for c in old.get("conditions", ())}
     return [c for c in new.get("conditions", ()) if before.get(c["type"], _at_first(c)) != (c["status"], c["reason"])]
+
+
+def warned(old: Json, new: Json) -> list[str]:
+    """Lists warnings that were not there before: each is one Event."""
+    before = old.get("warnings", ())
+    return [line for line in new.get("warnings", ()) if line not in before]
 
 
 def _at_first(condition: Json) -> tuple[str, str] | None:

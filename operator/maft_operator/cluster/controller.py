@@ -15,7 +15,7 @@ from maft_operator import progress
 from maft_operator.cluster import conditions, kinds, reasons, upgrade
 from maft_operator.cluster.api import FAULTS, Api, Refused
 from maft_operator.cluster.backend import ClusterBackend
-from maft_operator.cluster.events import event
+from maft_operator.cluster.events import event, warning
 from maft_operator.cluster.keys import Keys, KeyState
 from maft_operator.cluster.manifests import Images, Owner
 from maft_operator.cluster.metrics import Metrics
@@ -172,9 +172,8 @@ class Controller:
             return state.written_at + WRITE - clock
         written = await self._apply(resource, new, state)
         state.written_at = clock
-        for condition in conditions.transitions(old, new) if written else ():
-            self._metrics.transitions.labels(condition["type"], condition["status"], condition["reason"]).inc()
-            await self._tell(resource, condition)
+        if written:
+            await self._tell(resource, old, new)
         return None
 
     async def _apply(self, resource: Json, status: Json, state: KeyState) -> Json | None:
@@ -185,13 +184,23 @@ class Controller:
         state.written = written["metadata"]["resourceVersion"] if written else ""
         return written
 
-    async def _tell(self, resource: Json, condition: Json) -> None:
-        """Creates an Event, best effort: the status is the truth."""
+    async def _tell(self, resource: Json, old: Json, new: Json) -> None:
+        """Says what changed: in the log, in the metrics, as Events."""
         metadata = resource["metadata"]
-        values = [condition[key] for key in ("type", "status", "reason", "message")]
-        log.info("%s/%s: %s=%s %s: %s", metadata["namespace"], metadata["name"], *values)
+        for condition in conditions.transitions(old, new):
+            self._metrics.transitions.labels(condition["type"], condition["status"], condition["reason"]).inc()
+            values = [condition[key] for key in ("type", "status", "reason", "message")]
+            log.info("%s/%s: %s=%s %s: %s", metadata["namespace"], metadata["name"], *values)
+            await self._create(event(resource, condition, _now()))
+        for line in conditions.warned(old, new):
+            log.info("%s/%s: warning: %s", metadata["namespace"], metadata["name"], line)
+            await self._create(warning(resource, line, _now()))
+
+    async def _create(self, told: Json) -> None:
+        """Creates an Event, best effort: the status is the truth."""
+        metadata = told["metadata"]
         try:
-            await self._api.create(event(resource, condition, _now()), metadata["namespace"])
+            await self._api.create(told, metadata["namespace"])
         except (Refused, *FAULTS) as error:
             log.debug("%s: no Event: %s", metadata["name"], error)
 

@@ -1,4 +1,4 @@
-"""The Event that tells of a condition that changed. Pure: the time comes in."""
+"""The Events that tell of a condition that changed and of a warning. Pure: the time comes in."""
 
 import hashlib
 from datetime import datetime
@@ -10,14 +10,28 @@ from maft_operator.spec.schema import Json
 
 
 def event(resource: Json, condition: Json, now: datetime) -> Json:
-    """Makes the Event. Its name is made of the change, so that telling twice is harmless."""
+    """Makes the Event of a condition that changed."""
+    change = " ".join(condition[key] for key in ("type", "status", "reason", "lastTransitionTime"))
+    message = condition["message"] or f"{condition['type']} is {condition['status']}"
+    kind = "Warning" if _warns(condition) else "Normal"
+    return _event(resource, change, kind=kind, reason=condition["reason"], message=message, now=now)
+
+
+def warning(resource: Json, line: str, now: datetime) -> Json:
+    """Makes the Event of a line of status.warnings."""
+    message = reasons.sentence(reasons.MODEL_WARNING, [line])
+    return _event(resource, line, kind="Warning", reason=reasons.MODEL_WARNING.name, message=message, now=now)
+
+
+def _event(resource: Json, change: str, *, kind: str, reason: str, message: str, now: datetime) -> Json:
+    """Its name is made of the change, so that telling twice is harmless."""
     metadata = resource["metadata"]
-    change = f"{metadata['uid']} {condition['type']} {condition['status']} {condition['reason']} {condition['lastTransitionTime']}"
+    name = hashlib.sha256(f"{metadata['uid']} {change}".encode()).hexdigest()[:16]
     return {
         "apiVersion": kinds.EVENT.api_version,
         "kind": kinds.EVENT.name,
         "metadata": {
-            "name": f"{metadata['name']}.{hashlib.sha256(change.encode()).hexdigest()[:16]}",
+            "name": f"{metadata['name']}.{name}",
             "namespace": metadata["namespace"],
         },
         "involvedObject": {
@@ -25,9 +39,9 @@ def event(resource: Json, condition: Json, now: datetime) -> Json:
             "kind": kinds.RUN.name,
             **{key: metadata[key] for key in ("name", "namespace", "uid", "resourceVersion")},
         },
-        "type": "Warning" if _warns(condition) else "Normal",
-        "reason": condition["reason"],
-        "message": condition["message"] or f"{condition['type']} is {condition['status']}",
+        "type": kind,
+        "reason": reason,
+        "message": message,
         "source": {"component": MANAGER},
         "firstTimestamp": stamp(now),
         "lastTimestamp": stamp(now),
@@ -37,7 +51,7 @@ def event(resource: Json, condition: Json, now: datetime) -> Json:
 
 def _warns(condition: Json) -> bool:
     """Whether somebody should have a look."""
-    if condition["reason"] == reasons.WRONG_MAJORITY.name:
+    if condition["reason"] in {reason.name for reason in reasons.WARNINGS}:
         return True
     if condition["reason"] in (reasons.COMPLETE.name, reasons.SUSPENDED.name):
         return False

@@ -83,7 +83,7 @@ def job(task: Task, owner: Owner, images: Images) -> Json:
 
 def _task_container(task: Task, owner: Owner, images: Images) -> Json:
     urls = {name: [f"http://{name}.{owner.run.namespace}.svc:{plan.PORT}"] for name in task.servers}
-    name = TRAIN if task.kind in ("train", "diversity") else DEBATE  # those need torch
+    name = TRAIN if task.kind in ("preflight", "train", "diversity") else DEBATE  # those need torch
     container = _container(name, images.of(name), images.policy, plan.command(task, urls), task.gpus)
     container["env"] = [*_environment(owner.run), {"name": "MAFT_METRICS_PORT", "value": str(METRICS_PORT)}]
     container["ports"] = [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}]

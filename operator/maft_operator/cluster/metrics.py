@@ -57,6 +57,8 @@ FAMILIES: dict[str, Family] = {
     "maft_run_abstained_questions": Family(
         "Training questions of the last debate without a label: no majority, or too small a one"
     ),
+    "maft_run_cut_ratio": Family("Answers of the last iteration that a limit of tokens cut off; above 0.1 is too many"),
+    "maft_run_clipped_ratio": Family("Answers of the last iteration to a prompt into which not all fitted that the others said"),
     "maft_run_kept_examples": Family("Training examples of the agent with the fewest and with the most", ("role", "agent")),
     "maft_run_flips": Family("Held-out answers that the last debate changed", ("direction",)),
     "maft_run_adapters_trained": Family("Adapters trained so far"),
@@ -142,6 +144,7 @@ def samples(resource: Mapping[str, Any]) -> Iterator[Sample]:
     rows: Sequence[Mapping[str, Any]] = state.get("iterations", ())
     yield from _scores([*rows[:1], *rows[1:][1 - SHOWN :]])
     yield from _last(rows)
+    yield from _whole(rows)
     yield from _sums(rows)
     for component, section in (("serve", "inference"), ("train", "training")):
         yield Sample("maft_run_pod_gpus", float(spec.get(section, {}).get("gpus", 0)), {"component": component})
@@ -186,6 +189,12 @@ def _last(rows: Sequence[Mapping[str, Any]]) -> Iterator[Sample]:
     for row in [row for row in rows if "wrongToRight" in row][-1:]:
         yield Sample("maft_run_flips", row["wrongToRight"], {"direction": "wrong_to_right"})
         yield Sample("maft_run_flips", row["rightToWrong"], {"direction": "right_to_wrong"})
+
+
+def _whole(rows: Sequence[Mapping[str, Any]]) -> Iterator[Sample]:
+    for row in [row for row in rows if "answers" in row][-1:]:
+        for kind in ("cut", "clipped"):
+            yield Sample(f"maft_run_{kind}_ratio", row["answers"][kind] / row["answers"]["asked"])
 
 
 def _sums(rows: Sequence[Mapping[str, Any]]) -> Iterator[Sample]:

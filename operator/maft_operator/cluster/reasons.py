@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from maft.summaries import WHOLE
+
 Condition = Literal["Accepted", "Progressing", "Suspended", "Complete", "Failed"]
 CONDITIONS: tuple[Condition, ...] = ("Accepted", "Progressing", "Suspended", "Complete", "Failed")
 
@@ -41,6 +43,11 @@ WRONG_MAJORITY = Reason(
     "WrongMajority",
     "training reinforces wrong answers: use a stronger model, easier questions or a higher debate.minAgreement, or suspend the run",
 )
+NOTHING_TRAINED = Reason(
+    "NothingTrained",
+    "agents debate on as they were: suspend the run, and apply a resource with another name and what the message asks for",
+)
+ANSWERS_CUT = Reason("AnswersCut", f"answers that were cut off never train: {WHOLE}, in a resource with another name")
 RETRYING = Reason("Retrying", "it is tried again within spec.backoffLimit; `kubectl logs` of the failed pod says more")
 # --- Progressing: something outside the run has to change first ---
 UNSCHEDULABLE = Reason("Unschedulable", "free or add nodes, or change resources, nodeSelector and tolerations in spec.podTemplate")
@@ -69,6 +76,8 @@ RUNNING = Reason("NotSuspended")
 COMPLETE = Reason("AllIterationsDone")
 UNFINISHED = Reason("Unfinished")
 NO_FAILURE = Reason("NoFailure")
+# --- Events alone: status.warnings ---
+MODEL_WARNING = Reason("ModelWarning", "the run goes on; if that is not what you want, apply a corrected one with another name")
 
 ALL: tuple[Reason, ...] = tuple(value for value in dict(globals()).values() if isinstance(value, Reason))
 
@@ -85,11 +94,15 @@ WAITING = (
 )
 """Reasons for which a run waits until somebody changes something; the dashboards count such runs."""
 
+WARNINGS = (NOTHING_TRAINED, WRONG_MAJORITY, ANSWERS_CUT)
+"""Reasons that stop nothing, and that somebody should know of."""
+
 OF_INPUT = (INPUT_INVALID, STORE_UNUSABLE, MODEL_GATED, MODEL_UNUSABLE, ADAPTER_UNUSABLE)
 """Reasons of programs that will fail again."""
 
 # Programs begin an error with the field or object that it is about (docs/errors.md): that decides the reason.
 _BY_ERROR: tuple[tuple[re.Pattern[str], Reason], ...] = (
+    (re.compile(r"^(task|debate|training|inference|evaluation)\."), INPUT_INVALID),  # whatever else the line is about
     (re.compile(r"^store |^storage\."), STORE_UNUSABLE),
     (re.compile(r"^model\.\w+: .*(\bgated\b|not in the authorized list|awaiting a review)", re.IGNORECASE), MODEL_GATED),
     (re.compile(r"/adapters/.*: (damaged|gone)"), ADAPTER_UNUSABLE),

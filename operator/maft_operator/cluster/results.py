@@ -3,17 +3,28 @@
 Rows come from summaries of finished tasks. What is written once stays, also when the pods that said it have gone.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from maft.summaries import AnySummary, DebateSummary, DiversitySummary, EvaluateSummary, Score, TrainSummary
+from maft.summaries import (
+    Answers,
+    AnySummary,
+    DebateSummary,
+    DiversitySummary,
+    EvaluateSummary,
+    PreflightSummary,
+    Score,
+    TrainSummary,
+)
 from maft_operator.cluster.observed import Snapshot
 from maft_operator.plan.graph import Graph, Task
 from maft_operator.spec.parse import Run, store_url
 from maft_operator.spec.schema import Json
 
 COUNTED = 8  # agents up to which the status has the examples of each: it has to stay small
+REASONS = 2  # the commonest, for which questions gave no example
 _STAGES = ("debate", "train", "evaluate", "diversity")  # of an iteration
 
 
@@ -66,7 +77,8 @@ def _debated(summary: DebateSummary) -> Json:
     kept = {role: _kept(counts) for role, counts in summary.kept.items() if counts}
     probe = {} if summary.probe is None else {"probe": _score(summary.probe)}
     abstained = {} if summary.abstained is None else {"abstained": summary.abstained}
-    return {"agreement": summary.agreement, **probe, **abstained, "kept": kept}
+    left_out = {"leftOut": dict(Counter(summary.left_out).most_common(REASONS))} if summary.left_out else {}
+    return {"agreement": summary.agreement, **probe, **abstained, "kept": kept, **left_out}
 
 
 def _score(score: Score) -> Json:
@@ -87,8 +99,20 @@ def _sums(tasks: Sequence[Task], snapshot: Snapshot, before: Json) -> Json:
     """Sums over an iteration's finished tasks; never less than before, for pods that knew their part may have gone."""
     states = snapshot.observed.tasks
     done = [t for t in tasks if t.name in states and states[t.name].status == "succeeded"]
+    training = [task for task in tasks if task.kind == "train"]
     sums = {**_times(done, snapshot.seconds), **_tokens(done, snapshot), **_trained(done, snapshot)}
-    return {key: max(int(value), before.get(key, 0)) for key, value in sums.items()} if done else {}
+    if training and all(task in done for task in training):
+        sums |= _not_trained(training, snapshot)
+    whole = _answers(done, snapshot, before.get("answers", {}))
+    return {key: max(int(value), before.get(key, 0)) for key, value in sums.items()} | whole if done else {}
+
+
+def _answers(done: Iterable[Task], snapshot: Snapshot, before: Json) -> Json:
+    summaries = (snapshot.summaries.get(task.name) for task in done)
+    answers = [s.answers for s in summaries if isinstance(s, DebateSummary | EvaluateSummary)]
+    total: Json = {**msgspec.to_builtins(sum(answers, Answers()))}
+    most = {key: max(total.get(key, 0), before.get(key, 0)) for key in ("asked", "cut", "clipped")}
+    return {"answers": most} if most["asked"] else {}
 
 
 def _times(done: Iterable[Task], seconds: Mapping[str, float]) -> dict[str, float]:
@@ -112,6 +136,13 @@ def _trained(done: Sequence[Task], snapshot: Snapshot) -> dict[str, float]:
     return {"trained": sum(s.trained for s in summaries if isinstance(s, TrainSummary))}
 
 
+def _not_trained(training: Iterable[Task], snapshot: Snapshot) -> dict[str, float]:
+    """Of an iteration that has trained what it trains: adapters that stayed as they were, turns that did not count."""
+    summaries = [s for task in training if isinstance(s := snapshot.summaries.get(task.name), TrainSummary)]
+    counts = {"untrained": sum(s.kept for s in summaries), "turnsLeftOut": sum(s.turns_left_out for s in summaries)}
+    return {key: count for key, count in counts.items() if count}
+
+
 # --- of the whole run ---
 
 
@@ -130,6 +161,12 @@ def accuracies(run: Run, made: Iterable[Json]) -> Json:
 def worded(score: Json) -> Json:
     """Adds to a score what a printer column shows."""
     return {**score, "text": Score(score["mean"], score["stderr"]).percent}
+
+
+def warnings(snapshot: Snapshot, old: Sequence[str]) -> list[str]:
+    """Lists what works and may surprise, as preflight said it. old: the lines before."""
+    said = (summary.warnings for summary in snapshot.summaries.values() if isinstance(summary, PreflightSummary))
+    return list(next(said, old))
 
 
 def artifacts(run: Run, made: Iterable[Json]) -> Json:

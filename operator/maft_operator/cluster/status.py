@@ -13,7 +13,7 @@ from maft_operator.cluster.conditions import stamp
 from maft_operator.cluster.observed import Snapshot
 from maft_operator.plan.graph import Graph, ProgramName, Task
 from maft_operator.plan.reconcile import Outcome
-from maft_operator.plan.step import Step
+from maft_operator.plan.step import Step, pending
 from maft_operator.plan.summaries import title
 from maft_operator.spec.parse import Run
 from maft_operator.spec.schema import Json
@@ -21,6 +21,7 @@ from maft_operator.spec.schema import Json
 GUESS = 0.05  # share of the work after which the time left is worth telling
 _WEIGHTS: dict[ProgramName, float] = {  # of a stage in the run's work
     "prepare": 0.1,
+    "preflight": 0.1,
     "report": 0.1,
     "train": 1.0,
     "debate": 1.0,
@@ -60,6 +61,7 @@ def status(work: Reconciled, old: Json, generation: int, now: datetime) -> Json:
     """Makes the whole status. old: the one before, whose times and results are kept."""
     rows = results.rows(work.graph, work.snapshot, old.get("iterations", ()))
     wanted = conditions.wanted(work.outcome, rows, _stage(work))
+    warnings = results.warnings(work.snapshot, old.get("warnings", ()))
     over = work.step.phase in ("Complete", "Failed")
     return {
         "observedGeneration": generation,
@@ -69,6 +71,7 @@ def status(work: Reconciled, old: Json, generation: int, now: datetime) -> Json:
         "startTime": old.get("startTime") or stamp(now),
         **({"completionTime": old.get("completionTime") or stamp(now)} if over else {}),
         "conditions": conditions.conditions(wanted, old.get("conditions", ()), generation, now),
+        **({"warnings": warnings} if warnings else {}),
         **({"iterations": rows} if rows else {}),
         **results.accuracies(work.run, rows),
         "artifacts": results.artifacts(work.run, rows),
@@ -77,9 +80,8 @@ def status(work: Reconciled, old: Json, generation: int, now: datetime) -> Json:
 
 def _iteration(work: Reconciled) -> Json:
     """The iteration of the first task that is not done, of how many."""
-    done = {task.name for task in work.tasks("succeeded")}
     total = work.run.spec.iterations
-    current = min((task.iteration for task in work.graph.tasks if task.name not in done), default=total)
+    current = min((task.iteration for task in pending(work.graph, work.snapshot.observed)), default=total)
     return {"current": current, "total": total, "text": f"{current}/{total}"}
 
 
@@ -105,10 +107,11 @@ def _progress(work: Reconciled, before: int, now: datetime) -> Json:
 def _work_done(work: Reconciled) -> tuple[float, float]:
     """Share of the run's work that is done, and the seconds that it took; agents that train side by side count once."""
     total = done = seconds = 0.0
+    ahead = {task.name for task in pending(work.graph, work.snapshot.observed)}
     for task in work.graph.tasks:
         beside = sum(t.kind == task.kind and t.iteration == task.iteration for t in work.graph.tasks)
         weight = _WEIGHTS[task.kind] / beside
-        part = _part_done(work, task)
+        part = _part_done(work, task) if task.name in ahead else 1.0
         total += weight
         if part is not None:
             done += weight * part
@@ -117,11 +120,8 @@ def _work_done(work: Reconciled) -> tuple[float, float]:
 
 
 def _part_done(work: Reconciled, task: Task) -> float | None:
-    """Share of the task that is done; None where nobody knows."""
-    state = work.snapshot.observed.tasks.get(task.name)
+    """Share of a pending task that is done; None where nobody knows."""
     units, total = work.done.get(task.name, (0.0, 0.0))
-    if state and state.status == "succeeded":
-        return 1.0
     return min(1.0, units / total) if total else None
 
 

@@ -122,7 +122,8 @@ def results(rows: Sequence[ResultRow]) -> Table:
     """Makes the paper's table, from the rows in the report's summary."""
     table = Table(title="Held-out accuracy, % ± standard error over questions")
     for column in ("method", "accuracy", "one answer", "consensus"):
-        table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
+        words = column == "method"  # a narrow terminal breaks words, and never numbers
+        table.add_column(column, justify="left" if words else "right", no_wrap=not words)
     for row in rows:
         table.add_row(row.name, *("" if score is None else score.percent for score in (row.accuracy, row.answer, row.consensus)))
     return table

@@ -90,6 +90,8 @@ def _ending(end: Step | None, result: AnySummary | None, console: Console, secon
         console.print(result.table, highlight=False, markup=False, soft_wrap=True)
     elif isinstance(result, ReportSummary):
         console.print(results(result.results))
+        for remark in result.remarks:
+            console.print(remark, highlight=False, markup=False, soft_wrap=True)
     if isinstance(result, CompareSummary | ReportSummary):
         console.print(f"Report: {result.report}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"Took {int(seconds) // 60}:{int(seconds) % 60:02d} min, peak memory {peak / 2**30:.1f} GiB.", highlight=False)

@@ -5,11 +5,11 @@ that begin alike share their first answers, or their whole first debate.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from maft.spec import Compared
+from maft.spec import Compared, RunSpec
 from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Graph, Server, Task
 from maft_operator.spec.methods import METHODS
@@ -52,18 +52,34 @@ def runs(resource: Mapping[str, Any], methods: Sequence[str], seeds: int) -> dic
 
 def graph(group: Run, compared: Mapping[tuple[str, int], Run], store: str) -> Graph:
     """Plans one set of questions, all runs in a row behind one server, and the table at the end."""
-    prepare = plan.prepare(group, store)
+    prepare, preflight = plan.checks(group, store)
+    preflight = replace(preflight, run=replace(group, spec=_widest(compared.values())))
     most = max(plan.adapters(run) for run in compared.values())  # what the most demanding run wants
     server = Server(f"{group.name}-server", group, store, most)
-    tasks = [prepare]
+    tasks = [prepare, preflight]
     last: tuple[str, ...] = ()
     for run in compared.values():
-        own = _chained(run, store, group, server.name, after=(prepare.name, *last))
+        own = _chained(run, store, group, server.name, after=(preflight.name, *last))
         needed = {need for task in own for need in task.needs}
         tasks += own
         last = tuple(task.name for task in own if task.name not in needed)
     table = _table(group, compared, store, measured=[t.name for t in tasks if t.kind in ("evaluate", "diversity")])
     return Graph((*tasks, table), (server,), group.spec.inference.lifetime == "Phase", group.spec.backoff_limit)
+
+
+def _widest(runs: Iterable[Run]) -> RunSpec:
+    """The spec that a comparison's model is tried with: that of a run that trains, and has the longest prompts.
+
+    One try is enough: the model, its template and its adapters are the same in all runs, and what fits there fits everywhere."""
+    return max((run.spec for run in runs), key=lambda spec: (spec.iterations > 0, _heard(spec)))
+
+
+def _heard(spec: RunSpec) -> int:
+    """Answers and summaries in the longest prompt: what an agent has said and heard, or what is to be summarized for it."""
+    before, others = spec.debate.rounds - 1, spec.agents - 1
+    if not before:
+        return 0
+    return max(2 * before, others) if spec.debate.summarize else before * (1 + others)
 
 
 def _table(group: Run, compared: Mapping[tuple[str, int], Run], store: str, *, measured: Sequence[str]) -> Task:
@@ -75,7 +91,7 @@ def _table(group: Run, compared: Mapping[tuple[str, int], Run], store: str, *, m
 
 def _chained(run: Run, store: str, group: Run, server: str, *, after: tuple[str, ...]) -> list[Task]:
     """The run's debates, trainings and evaluations, which start when what is before them has ended."""
-    before = {plan.prepare(run, store).name: after}  # the group's questions in place of its own
+    before = {task.name: after for task in plan.checks(run, store)}  # the group's questions and model in place of its own
     return [
         replace(
             task,
@@ -84,7 +100,7 @@ def _chained(run: Run, store: str, group: Run, server: str, *, after: tuple[str,
             needs=tuple(dict.fromkeys(name for need in task.needs for name in before.get(need, (need,)))),
         )
         for task in plan.graph(run, store).tasks
-        if task.kind not in ("prepare", "report")
+        if task.name not in before and task.kind != "report"
     ]
 
 

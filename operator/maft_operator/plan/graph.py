@@ -12,11 +12,11 @@ import msgspec
 from maft.spec import Compared, RunSpec, immutable_spec_json
 from maft_operator.spec.parse import Run
 
-ProgramName = Literal["prepare", "debate", "train", "evaluate", "report", "compare", "diversity"]
+ProgramName = Literal["prepare", "preflight", "debate", "train", "evaluate", "report", "compare", "diversity"]
 PORT = 8000  # of servers on a cluster, where each has an address of its own
 Flags = tuple[str, ...]
 # What a program's command line has beside store and run; a test feeds every one to the program's own parser.
-_READS_SPEC: tuple[ProgramName, ...] = ("prepare", "debate", "train", "evaluate", "diversity")
+_READS_SPEC: tuple[ProgramName, ...] = ("prepare", "preflight", "debate", "train", "evaluate", "diversity")
 _OF_AN_ITERATION: tuple[ProgramName, ...] = ("debate", "train", "evaluate", "diversity")
 
 
@@ -87,7 +87,7 @@ def graph(run: Run, store: str, *, suspended: bool = False) -> Graph:
     """Plans all tasks and servers of a run whose objects lie at `store`."""
     spec = run.spec
     servers = tuple(Server(name, run, store, adapters(run)) for name in server_names(run))
-    tasks = [prepare(run, store)]
+    tasks = checks(run, store)
     if _evaluated(spec, 0):
         tasks.append(_debate(run, store, "evaluate", 0))
     for iteration in range(1, spec.iterations + 1):
@@ -105,9 +105,12 @@ def task_name(run: Run, iteration: int, task: str) -> str:
     return f"{run.name}-{iteration}-{task}"
 
 
-def prepare(run: Run, store: str) -> Task:
-    """Plans the task that draws the questions, which all others wait for."""
-    return Task(task_name(run, 0, "prepare"), "prepare", run, store, 0)
+def checks(run: Run, store: str) -> list[Task]:
+    """Plans what comes before anything expensive: drawing the questions, then trying the model, which all others wait for.
+
+    The model is tried on random weights and on the CPU, also where training has GPUs."""
+    prepare = Task(task_name(run, 0, "prepare"), "prepare", run, store, 0)
+    return [prepare, Task(task_name(run, 0, "preflight"), "preflight", run, store, 0, (prepare.name,))]
 
 
 def server_names(run: Run) -> tuple[str, ...]:
@@ -133,7 +136,7 @@ def train_tasks(run: Run, iteration: int) -> dict[str, tuple[int, ...]]:
 def _debate(run: Run, store: str, kind: Literal["debate", "evaluate"], iteration: int) -> Task:
     """Training questions are debated by last iteration's adapters, held-out questions by this one's."""
     models_from = iteration - 1 if kind == "debate" else iteration
-    needs = tuple(train_tasks(run, models_from)) if models_from else (task_name(run, 0, "prepare"),)
+    needs = tuple(train_tasks(run, models_from)) if models_from else (task_name(run, 0, "preflight"),)
     return Task(task_name(run, iteration, kind), kind, run, store, iteration, needs, server_names(run))
 
 

@@ -66,12 +66,12 @@ def step(graph: Graph, observed: Observed) -> Step:
     if failure := _failure(graph, observed):
         child, message = failure
         return Step(everything, (), "Failed", message=f"{child}: {message}", failed_child=child)
-    unfinished = [t for t in graph.tasks if not _succeeded(observed, t.name)]
+    unfinished = pending(graph, observed)
     if not unfinished:
         return Step(everything, (), "Complete")
     if graph.suspended:
         return Step(everything, (), "Suspended")
-    runnable = [t for t in unfinished if all(_succeeded(observed, need) for need in t.needs)]
+    runnable = [t for t in unfinished if _begun(observed, t) or all(_succeeded(observed, need) for need in t.needs)]
     wanted = _wanted(graph, runnable, unfinished)
     delete = tuple(name for name in observed.servers if name not in wanted)
     create: tuple[Task | Server, ...] = (
@@ -79,6 +79,23 @@ def step(graph: Graph, observed: Observed) -> Step:
         *(t for t in runnable if _may_start(graph, t, observed)),
     )
     return Step(delete, create, _phase(runnable, observed), _kept(graph, observed, {*delete, *(item.name for item in create)}))
+
+
+def pending(graph: Graph, observed: Observed) -> tuple[Task, ...]:
+    """Lists the tasks that are still to be done, in order: those that have not succeeded and that something waits for.
+
+    What has begun waits for nothing: so a task that a newer release puts in front of a debate is passed over in a run that has
+    held it."""
+    awaited, found = {graph.last.name}, []
+    for task in reversed(graph.tasks):  # what needs a task comes after it
+        if task.name in awaited and not _succeeded(observed, task.name):
+            found.append(task)
+            awaited.update(() if _begun(observed, task) else task.needs)
+    return tuple(reversed(found))
+
+
+def _begun(observed: Observed, task: Task) -> bool:
+    return task.name in observed.tasks
 
 
 def _kept(graph: Graph, observed: Observed, others: set[str]) -> tuple[Task | Server, ...]:
@@ -114,8 +131,8 @@ def _for_good(graph: Graph, state: TaskState | ServerState) -> bool:
 def _wanted(graph: Graph, runnable: Iterable[Task], unfinished: Iterable[Task]) -> set[str]:
     """Servers to have: those that something runnable asks, and with lifetime Run also those that something will ask."""
     runnable = list(runnable)
-    if any(t.kind == "prepare" for t in runnable):
-        return set()  # nothing expensive before the input is known to be good
+    if any(t.kind in ("prepare", "preflight") for t in runnable):
+        return set()  # nothing expensive before the input and the model are known to be good
     askers = runnable if graph.servers_release_gpus else unfinished
     return {server for task in askers for server in task.servers}
 
@@ -132,6 +149,7 @@ def _may_start(graph: Graph, task: Task, observed: Observed) -> bool:
 def _phase(runnable: Iterable[Task], observed: Observed) -> Phase:
     phases: dict[ProgramName, Phase] = {
         "prepare": "Preparing",
+        "preflight": "Preparing",
         "debate": "Debating",
         "train": "Training",
         "evaluate": "Evaluating",
@@ -139,7 +157,7 @@ def _phase(runnable: Iterable[Task], observed: Observed) -> Phase:
         "compare": "Reporting",
         "diversity": "Evaluating",
     }
-    order: tuple[ProgramName, ...] = ("prepare", "debate", "evaluate", "train", "diversity", "report", "compare")
+    order: tuple[ProgramName, ...] = ("prepare", "preflight", "debate", "evaluate", "train", "diversity", "report", "compare")
     tasks = sorted(runnable, key=lambda t: order.index(t.kind))
     first = tasks[0]
     waiting = any(s not in observed.servers or not observed.servers[s].ready for s in first.servers)

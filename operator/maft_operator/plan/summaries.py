@@ -1,22 +1,30 @@
 """Stages and what they said, in words: for terminals and for the status of resources alike. Pure."""
 
+from collections.abc import Mapping
+
 from maft.summaries import (
     HARMFUL,
+    LEFT_OUT,
+    WHOLE,
+    Answers,
     AnySummary,
     CompareSummary,
     DebateSummary,
     DiversitySummary,
     EvaluateSummary,
     Failure,
+    PreflightSummary,
     PrepareSummary,
     ProbeScore,
     ReportSummary,
     TrainSummary,
+    main_reason,
 )
 from maft_operator.plan.graph import ProgramName, Task
 
 _STAGES: dict[ProgramName, str] = {
     "prepare": "prepare: checks and questions",
+    "preflight": "preflight: the model, tried on random weights",
     "debate": "debate of the training questions",
     "train": "training",
     "evaluate": "debate of the held-out questions",
@@ -41,19 +49,27 @@ def sentence(summary: AnySummary | None) -> str:
         case PrepareSummary():
             probe = f", {summary.probe} for the probe" if summary.probe else ""
             return f"{summary.train} training and {summary.held_out} held-out questions{probe}"
+        case PreflightSummary():
+            return _preflight(summary)
         case DebateSummary():
             return _debate(summary)
         case TrainSummary():
             return _training(summary)
         case EvaluateSummary():
-            return f"{summary.questions} questions, {summary.debate.percent} % right{_how(summary)}"
+            return f"{summary.questions} questions, {summary.debate.percent} % right{_how(summary)}{whole(summary.answers)}"
         case DiversitySummary():
             return f"{summary.nll} nats per token under the others' models, KL {summary.kl}"
-        case ReportSummary() | CompareSummary():
-            return summary.report
-        case Failure():
-            return summary.error
+        case ReportSummary(report=text) | CompareSummary(report=text) | Failure(error=text):
+            return text
     return ""
+
+
+def _preflight(summary: PreflightSummary) -> str:
+    thinks = ", thinks" if summary.thinks else ""
+    context = f" of {summary.context}" if summary.context else ""
+    prompts = f"prompts of up to {summary.longest_prompt}{context} tokens"
+    warnings = f" - WARNING: {'; '.join(summary.warnings)}" if summary.warnings else ""
+    return f"{summary.architecture}{thinks}, {summary.modules} layers with adapters, {prompts}{warnings}"
 
 
 def _debate(summary: DebateSummary) -> str:
@@ -61,21 +77,35 @@ def _debate(summary: DebateSummary) -> str:
     kept = ", ".join(f"{role} {'/'.join(map(str, counts))}" for role, counts in roles if counts)
     abstained = f", {summary.abstained} without a label" if summary.abstained else ""
     agreement = f"{100 * summary.agreement:.0f} % agreement"
-    return f"{summary.questions} questions, {agreement}{abstained}; kept {kept}{probed(summary.probe)}"
+    rest = f"{_left_out(summary.left_out)}{whole(summary.answers)}{probed(summary.probe)}"
+    return f"{summary.questions} questions, {agreement}{abstained}; kept {kept}{rest}"
+
+
+def _left_out(counts: Mapping[str, int]) -> str:
+    """The commonest reason."""
+    reason = main_reason(counts)
+    return f", left out most: {LEFT_OUT[reason][0]} ({counts[reason]})" if reason in LEFT_OUT else ""
 
 
 def _training(summary: TrainSummary) -> str:
     kept = f", {summary.kept} kept as before (too few examples)" if summary.kept else ""
+    turns = f", {summary.turns_left_out} turns left out" if summary.turns_left_out else ""
     losses = [f"{a.loss_first} → {a.loss_last}" for a in summary.adapters if a.loss_first is not None]
     if not losses:
-        return f"nothing trained{kept}"
-    return f"{summary.trained} adapter{'s' if summary.trained > 1 else ''}{kept}; loss {', '.join(losses)}"
+        return f"nothing trained{kept}{turns}"
+    return f"{summary.trained} adapter{'s' if summary.trained > 1 else ''}{kept}{turns}; loss {', '.join(losses)}"
 
 
 def _how(summary: EvaluateSummary) -> str:
     if summary.rounds > 1:
         return f" after the debate, {summary.majority.percent} % before"
     return " by majority" if summary.agents > 1 else ""
+
+
+def whole(answers: Answers) -> str:
+    """Tells how many answers are not whole, with a warning where too many are cut off."""
+    warning = f" - WARNING: {WHOLE}" if answers.too_many_cut else ""
+    return f"; {answers.text}{warning}" if answers.text else ""
 
 
 def probed(probe: ProbeScore | None) -> str:
