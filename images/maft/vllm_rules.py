@@ -15,6 +15,8 @@ from maft.errors import BadInput, one_line
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # vLLM's choices for --max-lora-rank
 
+NO_EXPERTS = "is a mixture of experts, which vLLM's CPU build does not serve with adapters; its servers need a GPU"
+
 
 def importable() -> bool:
     """Tells whether vLLM can be asked here."""
@@ -28,11 +30,28 @@ def served_rank(rank: int) -> int:
     return next(r for r in RANKS if r >= rank)
 
 
-def check(folder: Path, rank: int, source: str) -> None:
-    """Raises BadInput where vLLM would refuse the model in the folder, or its adapter, or pass over a part of the adapter."""
+def ask(folder: Path, rank: int, source: str) -> list[str]:
+    """Asks vLLM, where it is installed. Its refusals are BadInput; where it cannot be asked, that is a warning."""
+    if not importable():
+        return []
+    try:
+        return check(folder, rank, source)
+    except (BadInput, MemoryError):
+        raise
+    except Exception as error:  # its internals over a model that is smaller than any real one
+        return [f"model.source: vLLM could not be asked about a small copy: {type(error).__name__}: {one_line(error, 200)}"]
+
+
+def check(folder: Path, rank: int, source: str) -> list[str]:
+    """Raises BadInput where vLLM would refuse the model in the folder, or its adapter, or pass over a part of the adapter.
+    Returns warnings."""
+    from vllm.lora.utils import is_moe_model
+    from vllm.platforms import current_platform
+
     model_class(folder, source)
     with _built(folder, served_rank(rank), source) as (model, lora_config):
         _check_adapter(folder, model, lora_config)
+        return [f"model.source: {source} {NO_EXPERTS}"] if current_platform.is_cpu() and is_moe_model(model) else []
 
 
 def model_class(folder: Path, source: str) -> Any:

@@ -1,17 +1,12 @@
 """Preflight: what models of every family go through before a server starts, and what is refused there in one line."""
 
-import json
 import os
 
 import pytest
-from families import COMPOSITE, FAMILIES, MIXTURES, config, write
-from safetensors import safe_open
+from families import FAMILIES, config, write
 from small import a_spec
 
-from maft import lora, targets
-from maft.errors import BadInput
 from maft.preflight import __main__ as preflight
-from maft.preflight.shrink import shrunk
 from maft.program import Assignment
 from maft.store.files import FileStore
 from maft.summaries import PreflightSummary

@@ -4,29 +4,45 @@ The copy goes through the run's own functions: what fails there would fail after
 read.
 """
 
+import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from maft import models, program, quantised, vllm_rules
+from maft import models, program, quantised, records, vllm_rules
 from maft.chat_template import ChatTemplate
 from maft.debate.society import Rules, held_out_rules, training_rules
-from maft.errors import BadInput, one_line
+from maft.errors import one_line
 from maft.preflight import facts, longest, tokens, trial
 from maft.program import Assignment
 from maft.records import Problem
-from maft.spec import Spec
+from maft.spec import Spec, immutable_spec_json
 from maft.store import layout
-from maft.store.commits import committed, fetch_records
-from maft.summaries import PreflightSummary, first_that_fits
+from maft.store.commits import committed, fetch_records, publish
+from maft.summaries import PreflightSummary, decode_summary, first_that_fits
 
 Parts = list[tuple[str, Rules, Problem]]  # name, rules, and the longest question
 PLAIN = Problem("", "What is 2 + 5?", "7")
 
 
 def main(assignment: Assignment) -> PreflightSummary:
-    """Tries everything; BadInput for the first that does not work."""
+    """Tries everything once; BadInput for the first that does not work."""
+    prefix = layout.preflight(assignment.run, immutable_spec_json(assignment.spec))
+    done = committed(assignment.store, prefix)
+    if done and isinstance(known := decode_summary(json.dumps(done.meta.get("summary"))), PreflightSummary):
+        return known
+    with tempfile.TemporaryDirectory(prefix="maft-preflight-") as scratch:
+        folder = Path(scratch)
+        summary = _summary(assignment, folder)
+        if not done:
+            meta = {"summary": records.plain(summary), "targets": trial.targets_of(folder), "vllm": vllm_rules.importable()}
+            publish(assignment.store, prefix, {name: folder / name for name in trial.FILES}, meta=meta)
+        return summary
+
+
+def _summary(assignment: Assignment, folder: Path) -> PreflightSummary:
+    """Asks one after the other what takes least time first."""
     spec, model = assignment.spec, assignment.spec.model
     config = models.config(model)
     warnings = facts.check(config, spec)
@@ -38,7 +54,7 @@ def main(assignment: Assignment) -> PreflightSummary:
     found = [(part, rules, _lengths(rules, spec, problem, template)) for part, rules, problem in asked]
     context = facts.context(config, model)
     warnings += [line for part, rules, each in found for line in longest.warnings(rules, each, context, part)]
-    tried, more = _tried(config, spec, template)
+    tried, more = _tried(config, spec, template, folder)
     said = [one_line(line, 400) for line in (*warnings, *more)]
     longest_prompt = max(each.longest for _, _, each in found)
     return first_that_fits(
@@ -76,34 +92,18 @@ def _lengths(rules: Rules, spec: Spec, problem: Problem, template: ChatTemplate)
     return longest.lengths(rules, spec.agents, problem, lambda chat: len(template.prompt(chat)), thinks=template.thinks)
 
 
-def _tried(config: Any, spec: Spec, template: ChatTemplate) -> tuple[trial.Tried, list[str]]:
+def _tried(config: Any, spec: Spec, template: ChatTemplate, folder: Path) -> tuple[trial.Tried, list[str]]:
     """Trains on a small copy, and asks vLLM about the adapter where it is installed."""
     question = training_rules(spec, 1).prompts.ask(PLAIN.question)
     examples = trial.dialogues(template, spec.training, question, spec.debate.system)
     tokens.check_vocabulary(_ids(examples), config.get_text_config().vocab_size, spec.model.source)
-    with tempfile.TemporaryDirectory(prefix="maft-preflight-") as scratch:
-        tried = trial.try_training(config, spec, examples, Path(scratch))
-        alone = (
-            [] if tried.packs else ["training.batchTokens: this model mixes examples in one row, so they train one by one: slower"]
-        )
-        return tried, alone + _asked_vllm(Path(scratch), spec)
+    tried = trial.try_training(config, spec, examples, folder)
+    alone = [] if tried.packs else ["training.batchTokens: this model mixes examples in one row, so they train one by one: slower"]
+    return tried, alone + vllm_rules.ask(folder, spec.training.lora.rank, spec.model.source)
 
 
 def _ids(examples: Sequence[Any]) -> list[int]:
     return [i for example in examples for i in example.ids]
-
-
-def _asked_vllm(folder: Path, spec: Spec) -> list[str]:
-    """vLLM's refusals are the run's; what it cannot be asked is a warning."""
-    if not vllm_rules.importable():
-        return []
-    try:
-        vllm_rules.check(folder, spec.training.lora.rank, spec.model.source)
-    except (BadInput, MemoryError):
-        raise
-    except Exception as error:  # its internals over a model that is smaller than any real one
-        return [f"model.source: vLLM could not be asked about a small copy: {type(error).__name__}: {one_line(error, 200)}"]
-    return []
 
 
 PARSER = program.parser("preflight", "Tries the model on a small copy, before any server starts.", takes=("spec", "group"))

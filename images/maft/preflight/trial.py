@@ -1,5 +1,6 @@
 """A small copy of the model with random weights goes through the run's own functions: made, adapted, trained for a step, saved."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from maft.spec import Spec, TrainingSpec
 from maft.train.dpo import Pair, Preferences
 from maft.train.trainer import NextToken, Trainer
 
+FILES = ("config.json", "adapter_config.json", "adapter_model.safetensors")  # what servers are asked about
 SAID = ("So it is 7. Answer: 7", "2 and 5 make 7.\n\nAnswer: 7", "Answer: 12")
 
 
@@ -63,6 +65,12 @@ def _modules(folder: Path, small: Any, config: Any) -> int:
         adapted = sum("lora_A" in name for name in opened.keys())  # noqa: SIM118 - it is no dict
     layers, tried = (int(each.get_text_config().num_hidden_layers) for each in (config, small))
     return round(adapted * layers / tried)
+
+
+def targets_of(folder: Path) -> list[str]:
+    """Reads which layers the adapter in the folder is for, as its configuration names them."""
+    named = json.loads((folder / "adapter_config.json").read_text())["target_modules"]
+    return sorted(named) if isinstance(named, list) else []
 
 
 def dialogues(template: ChatTemplate, training: TrainingSpec, question: str, system: str) -> list[Any]:

@@ -4,20 +4,20 @@ import argparse
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from maft import models, program
+from maft import models, program, vllm_rules
 from maft.errors import BadInput
 from maft.program import Assignment
 from maft.records import BASE
-from maft.serve import resolver
+from maft.serve import resolver, tried
+from maft.serve.parts import Parts
 
 # Eager: compiling takes longer than a small run. Whole prefills: vLLM 0.32 rewinds the generator of a seeded request after a
 # partial prefill, which a CPU generator cannot do, and the engine dies ("CPU Generator does not use offset").
 CPU = ["--enforce-eager", "--dtype", "float32", "--no-enable-chunked-prefill"]
-RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # vLLM's choices for --max-lora-rank
 BATCHED = 16  # adapters in one batch at most
 
 
@@ -33,10 +33,14 @@ class Listening:
     """Where it keeps those that it fetched."""
 
 
-def command(assignment: Assignment, listening: Listening) -> list[str]:
-    """Writes vLLM's command line. `python -m`, because the console script of the CPU build lacks package metadata."""
+def command(assignment: Assignment, listening: Listening, targets: Sequence[str] = ()) -> list[str]:
+    """Writes vLLM's command line. `python -m`, because the console script of the CPU build lacks package metadata.
+
+    targets: layers with adapters; of a mixture of experts vLLM would otherwise keep room for adapters of all experts.
+    """
     spec = assignment.spec
-    rank = next(rank for rank in RANKS if rank >= spec.training.lora.rank)
+    rank = vllm_rules.served_rank(spec.training.lora.rank)
+    parts = Parts.of(models.local(spec.model.source))
     line = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     line += ["--model", models.local(spec.model.source), "--served-model-name", BASE, "--generation-config", "vllm"]
     line += ["--host", listening.host, "--port", str(listening.port)]
@@ -47,9 +51,22 @@ def command(assignment: Assignment, listening: Listening) -> list[str]:
     line += ["--revision", spec.model.revision] if spec.model.revision else []
     line += ["--trust-remote-code"] if spec.model.trust_remote_code else []
     line += ["--max-model-len", str(spec.model.max_length)] if spec.model.max_length else []
-    line += CPU if not Path("/dev/nvidiactl").exists() else []
+    line += ["--language-model-only"] if parts.towers else []
+    line += ["--lora-target-modules", *targets] if parts.experts and targets else []
+    line += CPU if not _has_gpu() else []
     line += [f"--tensor-parallel-size={spec.inference.gpus}"] if spec.inference.gpus > 1 else []
     return [*line, *spec.inference.extra_args]
+
+
+def _has_gpu() -> bool:
+    return Path("/dev/nvidiactl").exists()
+
+
+def check_device(assignment: Assignment) -> None:
+    """Raises BadInput for a model that vLLM's CPU build does not serve with adapters, where there is no GPU."""
+    source = assignment.spec.model.source
+    if not _has_gpu() and Parts.of(models.local(source)).experts:
+        raise BadInput(f"model.source: {source} {vllm_rules.NO_EXPERTS}")
 
 
 def environment(assignment: Assignment, store: str, folder: str, inherited: Mapping[str, str]) -> dict[str, str]:
@@ -102,10 +119,12 @@ def main() -> None:
         assignment = program.decode(given)
         listening = listens(given)
         check_free(listening.host, listening.port)
-        line = command(assignment, listening)
+        check_device(assignment)
+        inherited = dict(os.environ)  # before vLLM, where it is asked, sets what is its own
+        line = command(assignment, listening, tried.targets(assignment))
     except BadInput as error:
         program.fail(given.summary, error, 2)
-    os.execve(line[0], line, environment(assignment, given.store, listening.folder, os.environ))
+    os.execve(line[0], line, environment(assignment, given.store, listening.folder, inherited))
 
 
 if __name__ == "__main__":

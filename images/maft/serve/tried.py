@@ -1,0 +1,28 @@
+"""What preflight left for the servers of a run: which layers have adapters, and a small adapter for vLLM to judge where it was not
+asked yet."""
+
+import tempfile
+from pathlib import Path
+
+from maft import vllm_rules
+from maft.program import Assignment
+from maft.spec import immutable_spec_json
+from maft.store import layout
+from maft.store.commits import committed, fetch_folder
+
+
+def targets(assignment: Assignment) -> tuple[str, ...]:
+    """Reads which layers have adapters, as vLLM's --lora-target-modules takes them; empty: nobody tried.
+
+    Where vLLM has not seen the small adapter, asks it: BadInput if it refuses.
+    """
+    prefix = layout.preflight(assignment.run, immutable_spec_json(assignment.spec))
+    commit = committed(assignment.store, prefix)
+    if commit is None:
+        return ()
+    if not commit.meta.get("vllm"):
+        with tempfile.TemporaryDirectory(prefix="maft-serve-") as scratch:
+            folder = fetch_folder(assignment.store, commit, Path(scratch) / "tried")
+            vllm_rules.ask(folder, assignment.spec.training.lora.rank, assignment.spec.model.source)
+    named = commit.meta.get("targets", ())
+    return tuple(str(name) for name in named) if isinstance(named, (list, tuple)) else ()
