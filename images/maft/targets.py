@@ -39,6 +39,7 @@ def chosen(model: Any, spec: LoraSpec) -> dict[str, list[str]]:
         raise BadInput(f"training.lora.experts: {model.config.model_type} has no experts; leave it out")
     if spec.target_modules != ALL:
         modules = list(spec.target_modules)
+        _refuse_ends(model, modules)
         _refuse_experts(model, modules, asked=spec.experts)
     else:
         modules = _leaves(model, [name for name in _linear(model) if not _in_any(name, experts)])
@@ -89,6 +90,16 @@ def _leaves(model: Any, names: list[str]) -> list[str]:
     everywhere = [name for name, module in model.named_modules() if isinstance(module, _LINEAR)]
     shared = {name.rpartition(".")[2] for name in everywhere if name not in inside}
     return sorted({name if (leaf := name.rpartition(".")[2]) in shared else leaf for name in names})
+
+
+def _refuse_ends(model: Any, modules: list[str]) -> None:
+    """Servers take adapters of embeddings and output layers for few models, and PEFT writes the whole layers beside them."""
+    ends = [n for n, m in model.named_modules() if m is model.get_output_embeddings() or isinstance(m, nn.Embedding)]
+    for name in modules:
+        if any(end == name or end.endswith(f".{name}") for end in ends):
+            raise BadInput(
+                f"training.lora.targetModules: {name} reads or writes tokens, and servers want no adapter there; leave it out"
+            )
 
 
 def _refuse_experts(model: Any, modules: list[str], *, asked: bool) -> None:

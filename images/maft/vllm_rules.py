@@ -5,6 +5,7 @@ is installed; `importable` tells.
 """
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
@@ -34,6 +35,7 @@ def ask(folder: Path, rank: int, source: str) -> list[str]:
     """Asks vLLM, where it is installed. Its refusals are BadInput; where it cannot be asked, that is a warning."""
     if not importable():
         return []
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     try:
         return check(folder, rank, source)
     except (BadInput, MemoryError):

@@ -1,12 +1,16 @@
 """Preflight: what models of every family go through before a server starts, and what is refused there in one line."""
 
+import json
 import os
 
 import pytest
-from families import FAMILIES, config, write
+from families import COMPOSITE, FAMILIES, MIXTURES, config, write
 from small import a_spec
 
+from maft import lora, targets
+from maft.errors import BadInput
 from maft.preflight import __main__ as preflight
+from maft.preflight.shrink import shrunk
 from maft.program import Assignment
 from maft.store.files import FileStore
 from maft.summaries import PreflightSummary
@@ -24,3 +28,205 @@ def test_every_family_trains_and_vllm_takes_its_adapter(family, tmp_path):
     summary = tried(write(config(family), tmp_path / "model"), tmp_path / "store")
     assert summary.modules >= 2
     assert not [line for line in summary.warnings if "vLLM" in line], summary.warnings
+
+
+# --- M3: configurations of several parts ---
+
+
+@pytest.mark.parametrize("family", COMPOSITE)
+def test_of_a_model_of_several_parts_the_text_part_alone_is_trained(family, tmp_path):
+    base = lora.new_base(shrunk(config(family)), a_spec().model)
+    inside = targets.text_part(base)
+    assert inside
+    adapted = lora.adapt(base, a_spec().training.lora, None)
+    names = [name.removeprefix("base_model.model.") for name, _ in adapted.named_parameters() if "lora_A" in name]
+    assert names and all(name.startswith(f"{inside}.") for name in names)
+    assert not [name for name, _ in base.named_modules() if "vision_tower" in name or ".visual." in name]
+
+
+# --- M4: experts ---
+
+
+def adapted_layers(family, **lora_fields):
+    base = lora.new_base(shrunk(config(family)), a_spec().model)
+    model = lora.adapt(base, a_spec(training={"lora": {"rank": 16, "alpha": 32, **lora_fields}}).training.lora, None)
+    return {name for name, _ in model.named_parameters() if "lora_" in name}, model.peft_config["default"]
+
+
+@pytest.mark.parametrize("family", MIXTURES)
+def test_no_expert_and_no_router_gets_an_adapter_unasked(family):
+    layers, made = adapted_layers(family)
+    assert layers and not [name for name in layers if "expert" in name or "router" in name or ".gate." in name or ".mlp." in name]
+    assert made.r == 16 and not made.rank_pattern and not made.target_parameters
+
+
+@pytest.mark.parametrize("family", ["gpt_oss", "qwen3_5_moe"])
+def test_experts_get_adapters_where_the_server_takes_them(family, tmp_path):
+    layers, made = adapted_layers(family, experts=True)
+    assert [name for name in layers if ".experts." in name] and [name for name in layers if "attn" in name]
+    assert made.r == 16 and not made.rank_pattern
+    tried(
+        write(config(family), tmp_path / "model"), tmp_path / "store", training={"lora": {"experts": True, "rank": 4, "alpha": 8}}
+    )
+
+
+@pytest.mark.parametrize(
+    ("family", "fields", "said"),
+    [
+        ("qwen3_moe", {"experts": True}, "training.lora.experts: servers take no adapters of the experts of qwen3_moe"),
+        ("llama", {"experts": True}, "training.lora.experts: llama has no experts"),
+        ("gpt_oss", {"experts": True, "dropout": 0.1}, "training.lora.dropout: 0.1 is not possible with training.lora.experts"),
+        ("qwen3_moe", {"targetModules": ["q_proj", "down_proj"]}, "training.lora.targetModules: down_proj is no attention layer"),
+        ("mixtral", {"targetModules": ["w1", "w2", "w3"]}, "training.lora.targetModules: w1 is no attention layer"),
+        ("qwen3", {"targetModules": ["no_such"]}, "training.lora.targetModules: .*no_such"),
+        ("qwen3", {"targetModules": ["lm_head"]}, "training.lora.targetModules: .*lm_head"),
+        ("qwen3", {"targetModules": ["embed_tokens"]}, "training.lora.targetModules: .*embed_tokens"),
+    ],
+)
+def test_adapters_that_cannot_be_had_are_refused(family, fields, said, tmp_path):
+    with pytest.raises(BadInput, match=said):
+        tried(write(config(family), tmp_path / "model"), tmp_path / "store", training={"lora": {"rank": 4, "alpha": 8, **fields}})
+
+
+# --- M5: attention ---
+
+
+def test_a_model_gets_the_attention_that_it_has(tmp_path):
+    assert lora.new_base(shrunk(config("gpt_oss")), a_spec().model).config._attn_implementation == "eager"
+    assert lora.new_base(shrunk(config("qwen3")), a_spec().model).config._attn_implementation == "sdpa"
+
+
+# --- M6: quantised bases ---
+
+
+def quantised(family, tmp_path, told):
+    folder = write(config(family), tmp_path / "model")
+    made = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**made, "quantization_config": told}))
+    return folder
+
+
+AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm", "zero_point": True}
+GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False}
+BNB = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (AWQ, "is quantised with awq; training it needs gptqmodel, not installed here"),
+        (GPTQ, "is quantised with gptq; training it needs gptqmodel and optimum"),
+        (BNB, "is quantised with bitsandbytes; training it needs bitsandbytes"),
+        ({"load_in_8bit": True}, "is quantised with bitsandbytes"),
+        ({"quant_method": "aqlm"}, "is quantised with aqlm, which does not train"),
+        ({"quant_method": "of-tomorrow"}, "is quantised with of-tomorrow, which does not train"),
+        ({"bits": 4}, "is quantised with of no known kind"),
+    ],
+)
+def test_a_quantised_base_is_said_in_one_line(told, said, tmp_path):
+    with pytest.raises(BadInput, match=rf"model\.source: .* {said}") as caught:
+        tried(quantised("llama", tmp_path, told), tmp_path / "store")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("told", [{"quant_method": "mxfp4"}, {"quant_method": "fp8", "weight_block_size": [128, 128]}])
+def test_what_is_dequantised_for_training_passes(told, tmp_path):
+    assert tried(quantised("gpt_oss", tmp_path, told), tmp_path / "store").architecture == "GptOssForCausalLM"
+
+
+# --- tensor parallel, rank, context ---
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"inference": {"gpus": 3}}, r"inference\.gpus: 3 does not divide the 32 attention heads of .*; set one of 1, 2"),
+        ({"model": {"maxLength": 4096}}, r"model\.maxLength: 4096 is more than the 2048 positions"),
+        ({"debate": {"maxTokens": 2048}}, r"debate\.maxTokens: the longest of the train questions takes \d+ tokens"),
+        ({"debate": {"thinking": "Enabled"}}, r"debate\.thinking: Enabled"),
+    ],
+)
+def test_what_no_server_would_do_is_refused(fields, said, tmp_path):
+    folder = write(config("llama"), tmp_path / "model")
+    model = {"source": str(folder), **fields.get("model", {})}
+    with pytest.raises(BadInput, match=said):
+        spec = a_spec(**{**fields, "model": model})
+        preflight.main(Assignment(store=FileStore(tmp_path / "store"), run="ns/run", given_spec=spec))
+
+
+def test_what_is_clipped_is_said(tmp_path):
+    """Row M8: six agents, a context of 4k, 1024 new tokens."""
+    folder = write(config("llama", max_position_embeddings=4096), tmp_path / "model")
+    summary = tried(folder, tmp_path / "store", agents=6, debate={"maxTokens": 1024, "rounds": 2})
+    assert summary.context == 4096 and summary.longest_prompt > 5 * 1024
+    assert any(f"up to {summary.longest_prompt - 3072} tokens of what others said are clipped" in line for line in summary.warnings)
+    enough = write(config("llama", max_position_embeddings=131072), tmp_path / "long")
+    assert tried(enough, tmp_path / "other", agents=6, debate={"maxTokens": 1024, "rounds": 2}).warnings == ()
+
+
+def test_answers_of_its_own_that_fill_the_context_are_said(tmp_path):
+    folder = write(config("llama", max_position_embeddings=4096), tmp_path / "model")
+    summary = tried(folder, tmp_path / "store", debate={"maxTokens": 1500, "rounds": 4})
+    assert any("in the last round an agent's own 3 answers can fill the context" in line for line in summary.warnings)
+
+
+def test_arguments_that_the_template_does_not_know_are_told_with_the_nearest(tmp_path):
+    folder = write(config("llama"), tmp_path / "model")
+    template = (folder / "chat_template.jinja").read_text() if (folder / "chat_template.jinja").exists() else None
+    made = json.loads((folder / "tokenizer_config.json").read_text())
+    template = template or made.get("chat_template")
+    (folder / "chat_template.jinja").write_text("{% if shorter_thoughts is defined %}{% endif %}" + template)
+    given = {"source": str(folder), "chatTemplateArguments": {"shorter_thought": True, "zzz": 1}}
+    spec = a_spec(model=given)
+    summary = preflight.main(Assignment(store=FileStore(tmp_path / "store"), run="ns/run", given_spec=spec))
+    assert [line for line in summary.warnings if "does not read shorter_thought; did you mean shorter_thoughts?" in line]
+    assert [line for line in summary.warnings if "does not read zzz; it reads " in line]
+
+
+# --- tokenizers ---
+
+
+def with_tokenizer(folder, pre_tokenizer, decoder):
+    """The demo's tokenizer, made to split and to join in another way."""
+    made = json.loads((folder / "tokenizer.json").read_text())
+    made["pre_tokenizer"], made["decoder"] = pre_tokenizer, decoder
+    (folder / "tokenizer.json").write_text(json.dumps(made))
+    return folder
+
+
+def test_a_tokenizer_that_loses_spaces_is_refused(tmp_path):
+    folder = write(config("llama"), tmp_path / "model")
+    split = {
+        "type": "Sequence",
+        "pretokenizers": [
+            {"type": "WhitespaceSplit"},
+            {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False},
+        ],
+    }
+    with_tokenizer(folder, split, {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True})
+    with pytest.raises(BadInput, match=r"model\.source: the tokenizer of .* loses spaces: 'What is 12 .*' becomes 'Whatis12"):
+        tried(folder, tmp_path / "store")
+
+
+def test_tokens_that_the_model_does_not_know_are_refused(tmp_path):
+    folder = write(config("llama", vocab_size=8, eos_token_id=1), tmp_path / "model")
+    with pytest.raises(BadInput, match=r"uses token \d+, and the model knows 8; they do not belong together"):
+        tried(folder, tmp_path / "store")
+
+
+# --- once ---
+
+
+def test_what_was_tried_is_not_tried_again(tmp_path):
+    folder = write(config("llama"), tmp_path / "model")
+    first = tried(folder, tmp_path / "store")
+    (folder / "tokenizer.json").unlink()
+    assert tried(folder, tmp_path / "store") == first
+    with pytest.raises(BadInput):
+        tried(folder, tmp_path / "store", seed=7)
+
+
+def test_dpo_and_every_turn_are_tried_as_they_train(tmp_path):
+    folder = write(config("qwen3"), tmp_path / "model")
+    for number, training in enumerate(({"method": "dpo"}, {"lossOn": "all"})):
+        assert tried(folder, tmp_path / str(number), training=training).modules

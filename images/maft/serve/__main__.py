@@ -124,6 +124,8 @@ def main() -> None:
         line = command(assignment, listening, tried.targets(assignment))
     except BadInput as error:
         program.fail(given.summary, error, 2)
+    except OSError as error:  # of the store
+        program.fail(given.summary, error, 1)
     os.execve(line[0], line, environment(assignment, given.store, listening.folder, inherited))
 
 

@@ -22,9 +22,13 @@ class Parts:
     def of(cls, path: str) -> "Parts":
         """Reads them from the folder's config.json."""
         file = Path(path) / "config.json"
-        config = json.loads(file.read_text()) if file.is_file() else {}
-        text = config.get("text_config") or {}
-        return cls(bool(text), _has_experts(config) or _has_experts(text)) if isinstance(config, dict) else cls()
+        try:
+            found = json.loads(file.read_bytes()) if file.is_file() else None
+        except ValueError:  # vLLM says what is wrong with it
+            found = None
+        config = found if isinstance(found, dict) else {}
+        parts = [part for part in (config, config.get("text_config")) if isinstance(part, dict)]
+        return cls(len(parts) > 1, any(_has_experts(part) for part in parts))
 
 
 def _has_experts(config: Mapping[str, Any]) -> bool:
