@@ -98,7 +98,7 @@ def _refuse_ends(model: Any, modules: list[str]) -> None:
     for name in modules:
         if any(end == name or end.endswith(f".{name}") for end in ends):
             raise BadInput(
-                f"training.lora.targetModules: {name} reads or writes tokens, and servers want no adapter there; leave it out"
+                f"training.lora.targetModules: {name} reads or writes tokens: servers want no adapter there; leave it out"
             )
 
 
