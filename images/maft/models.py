@@ -55,10 +55,27 @@ def _download(source: str) -> Path:
     return folder
 
 
+def described(source: str) -> str:
+    """Returns a folder or hub id as `local` does; of an s3:// model that is not here yet, only what describes it, no weights."""
+    whole = cache() / "models" / "".join(c if c.isalnum() else "-" for c in source)
+    if not source.startswith("s3://") or (whole / ".complete").exists():
+        return local(source)
+    store, folder = open_store(source), whole.parent.with_name("described") / whole.name
+    names = [key for key in store.list("") if key.endswith(_WANTED) and not key.endswith(".safetensors") and "/" not in key]
+    if "config.json" not in names:
+        return local(source)  # which says so
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        part = folder / f"{plain_name(name)}.{os.getpid()}.part"
+        store.download(name, part)
+        os.replace(part, folder / name)
+    return str(folder)
+
+
 def chat_template(model: ModelSpec, thinking: Thinking) -> ChatTemplate:
     """Loads the chat template of the base model; BadInput if it has none that works, or none that thinks as asked."""
     options = Options(model.chat_template_arguments, model.date, thinking)
-    path, trust = local(model.source), model.trust_remote_code
+    path, trust = described(model.source), model.trust_remote_code
     return load_chat_template(path, model.revision or None, trust_remote_code=trust, options=options)
 
 
@@ -84,7 +101,7 @@ def tokenizer(model: ModelSpec) -> Any:
     """Loads the tokenizer; BadInput if there is none that works."""
     from transformers import AutoTokenizer
 
-    path, revision = local(model.source), model.revision or None
+    path, revision = described(model.source), model.revision or None
     try:
         return AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=model.trust_remote_code)
     except Exception as error:  # damaged files end in any exception
@@ -93,7 +110,7 @@ def tokenizer(model: ModelSpec) -> Any:
 
 def config(model: ModelSpec) -> Any:
     """Loads the configuration; BadInput if there is none that transformers knows."""
-    return _config(local(model.source), model.revision, trust_remote_code=model.trust_remote_code)
+    return _config(described(model.source), model.revision, trust_remote_code=model.trust_remote_code)
 
 
 def _config(path: str, revision: str, *, trust_remote_code: bool) -> Any:

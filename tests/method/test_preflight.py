@@ -230,3 +230,10 @@ def test_dpo_and_every_turn_are_tried_as_they_train(tmp_path):
     folder = write(config("qwen3"), tmp_path / "model")
     for number, training in enumerate(({"method": "dpo"}, {"lossOn": "all"})):
         assert tried(folder, tmp_path / str(number), training=training).modules
+
+
+def test_of_a_model_in_a_bucket_no_weights_are_fetched(tmp_path, monkeypatch):
+    """A store is a store: the folder's own stands in for a bucket, under the name that a bucket would have."""
+    monkeypatch.setenv("MAFT_CACHE", str(tmp_path / "cache"))
+    folder = write(config("llama"), tmp_path / "model")
+    assert models.described(str(folder)) == str(folder)

@@ -31,10 +31,13 @@ SMALL = {
     "sliding_window": 64,
 }
 HIDDEN = 64  # units, where heads have a size of their own
+WIDEST = 256  # units, where the heads make them: two heads instead of four
+WIDTHS = ("hidden_size", "embed_dim", "intermediate_size", "num_attention_heads", "num_heads")  # of towers
 
 
-def shrunk(config: Any) -> Any:
-    """Copies the configuration, made small; other towers keep their widths and lose their depth."""
+def shrunk(config: Any, *, narrow: bool = True) -> Any:
+    """Copies the configuration, made small. narrow: towers beside the text part, which are made and never asked, lose not only
+    their depth."""
     small = copy.deepcopy(config)
     text = small.get_text_config()
     _shrink_text(text)
@@ -43,6 +46,8 @@ def shrunk(config: Any) -> Any:
         if tower is not None and tower is not text:
             _set(tower, "num_hidden_layers", 1)
             _set(tower, "depth", 1)
+            if narrow:
+                _narrow(tower)
     for part in (small, text):
         if getattr(part, "quantization_config", None) is not None:
             del part.quantization_config
@@ -56,10 +61,23 @@ def _shrink_text(text: Any) -> None:
     _keep_layers(text, prefix(text))
     for name, value in SMALL.items():
         _set(text, name, value)
-    text.num_attention_heads = 4 if heads > 1 else 1
+    own = bool(getattr(text, "head_dim", None))
+    few = 4 if own or 4 * head <= WIDEST else 2
+    text.num_attention_heads = few if heads > 1 else 1
     if hasattr(text, "num_key_value_heads"):
-        text.num_key_value_heads = text.num_attention_heads if groups == heads else min(groups, 2)
-    text.hidden_size = HIDDEN if getattr(text, "head_dim", None) else head * text.num_attention_heads
+        text.num_key_value_heads = text.num_attention_heads if groups == heads else min(groups, few // 2)
+    text.hidden_size = HIDDEN if own else head * text.num_attention_heads
+    for name in ("block_dim", "conv_dim", "conv_dim_out"):  # of LFM2: the same again
+        _set(text, name, text.hidden_size)
+    _set(text, "block_ff_dim", SMALL["intermediate_size"])
+
+
+def _narrow(tower: Any) -> None:
+    """Divides widths and heads by the same number, so that a head keeps its size."""
+    found = {name: value for name in WIDTHS if isinstance(value := getattr(tower, name, None), int) and value > 1}
+    by = next((n for n in (8, 4, 2) if all(value % n == 0 for value in found.values())), 1)
+    for name, value in found.items():
+        setattr(tower, name, value // by)
 
 
 def head_size(text: Any) -> int:

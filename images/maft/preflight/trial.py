@@ -35,8 +35,7 @@ class Tried:
 
 def try_training(config: Any, spec: Spec, examples: Sequence[Any], folder: Path) -> Tried:
     """Trains an adapter of the small model into the folder, beside the model's configuration."""
-    small = shrunk(config)
-    base = lora.new_base(small, spec.model)
+    small, base = _small_base(config, spec)
     objective = Preferences(spec.training.beta) if spec.training.method == "dpo" else NextToken()
     training = replace(spec.training, epochs=1, batch_size=len(examples))
     sequences = objective.sequences(examples)
@@ -55,6 +54,16 @@ def try_training(config: Any, spec: Spec, examples: Sequence[Any], folder: Path)
     small.architectures = config.architectures or [type(base).__name__]
     small.save_pretrained(folder)
     return Tried(type(base).__name__, _modules(folder, small, config), packs)
+
+
+def _small_base(config: Any, spec: Spec) -> tuple[Any, Any]:
+    """A configuration and a model of it; towers whose parts do not fit when they are narrow keep their widths."""
+    narrow = shrunk(config)
+    try:
+        return narrow, lora.new_base(narrow, spec.model)
+    except BadInput:
+        wide = shrunk(config, narrow=False)
+        return wide, lora.new_base(wide, spec.model)
 
 
 def _modules(folder: Path, small: Any, config: Any) -> int:
