@@ -84,7 +84,7 @@ def _ready(model: Any) -> Any:
                 setattr(parent, name, None)
     model.requires_grad_(False)
     model.config.get_text_config().use_cache = model.config.use_cache = False
-    return model
+    return model.eval()
 
 
 def _dtype() -> torch.dtype:

@@ -42,12 +42,28 @@ def chosen(model: Any, spec: LoraSpec) -> dict[str, list[str]]:
         _refuse_ends(model, modules)
         _refuse_experts(model, modules, asked=spec.experts)
     else:
-        modules = _leaves(model, [name for name in _linear(model) if not _in_any(name, experts)])
+        modules = _leaves(model, _all_linear(model, experts))
     if not modules:
         raise BadInput(
             f"training.lora.targetModules: {type(model).__name__} has no linear layers outside its experts; name layers yourself"
         )
     return {"target_modules": modules, "target_parameters": _expert_parameters(model, spec) if spec.experts else []}
+
+
+def _all_linear(model: Any, experts: frozenset[str]) -> list[str]:
+    """Every linear layer that PEFT and servers take; of a mixture of experts those outside the blocks that hold experts somewhere,
+    or, where all blocks have one name, those that hold none."""
+    names = [name for name in _linear(model) if name.rpartition(".")[2] not in _not_taken(model, experts)]
+    outside = [name for name in names if not _in_any(name, experts)]
+    holding = tuple(f"{name.rpartition('.')[0]}." for name in _experts(model)) if experts else ()
+    return outside or [name for name in names if not name.startswith(holding)]
+
+
+def _not_taken(model: Any, experts: frozenset[str]) -> frozenset[str]:
+    """Names that PEFT takes for those of experts of old; and what it does not adapt beside a state-space model's kernels."""
+    mamba = model.config.model_type in ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
+    old = ("gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3") if experts else ()
+    return frozenset((*old, *(("out_proj", "conv1d") if mamba else ())))
 
 
 def expert_blocks(model: Any) -> frozenset[str]:

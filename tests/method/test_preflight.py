@@ -5,6 +5,7 @@ import os
 
 import pytest
 from families import COMPOSITE, FAMILIES, MIXTURES, config, write
+from s3server import s3_fixture  # noqa: F401 - the fixture `s3`
 from small import a_spec
 
 from maft import lora, targets
@@ -13,6 +14,7 @@ from maft.preflight import __main__ as preflight
 from maft.preflight.shrink import shrunk
 from maft.program import Assignment
 from maft.store.files import FileStore
+from maft.store.urls import open_store
 from maft.summaries import PreflightSummary
 
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
@@ -232,8 +234,41 @@ def test_dpo_and_every_turn_are_tried_as_they_train(tmp_path):
         assert tried(folder, tmp_path / str(number), training=training).modules
 
 
-def test_of_a_model_in_a_bucket_no_weights_are_fetched(tmp_path, monkeypatch):
-    """A store is a store: the folder's own stands in for a bucket, under the name that a bucket would have."""
-    monkeypatch.setenv("MAFT_CACHE", str(tmp_path / "cache"))
-    folder = write(config("llama"), tmp_path / "model")
-    assert models.described(str(folder)) == str(folder)
+@pytest.mark.s3
+def test_of_a_model_in_a_bucket_no_weights_are_fetched(s3, tmp_path, monkeypatch):
+    for name, value in {**s3.environment(), "MAFT_CACHE": str(tmp_path / "cache")}.items():
+        monkeypatch.setenv(name, value)
+    url = s3.url("preflight-model")
+    for file in write(config("llama"), tmp_path / "model").iterdir():
+        open_store(url).write(file.name, file.read_bytes())
+    open_store(url).write("model.safetensors", b"never read")
+    spec = a_spec(model={"source": url})
+    assert preflight.main(Assignment(store=FileStore(tmp_path / "store"), run="ns/run", given_spec=spec)).modules
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
+CODE = """
+from transformers import LlamaConfig, LlamaForCausalLM
+class OwnConfig(LlamaConfig):
+    model_type = "own"
+class OwnModel(LlamaForCausalLM):
+    config_class = OwnConfig
+    def __init__(self, config):
+        if config.num_hidden_layers < 30:
+            raise ValueError("too small for me")
+        super().__init__(config)
+"""
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+def test_code_of_a_models_makers_is_tried_as_far_as_it_lets_itself(refuses, tmp_path):
+    folder = write(config("llama"), tmp_path / f"model{refuses}")
+    made = json.loads((folder / "config.json").read_text())
+    names = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}
+    (folder / "config.json").write_text(json.dumps({**made, "model_type": "own", "architectures": ["OwnModel"], "auto_map": names}))
+    (folder / "own.py").write_text(CODE if refuses else CODE.replace("< 30", "< 0"))
+    spec = a_spec(model={"source": str(folder), "trustRemoteCode": True})
+    assignment = Assignment(store=FileStore(tmp_path / "store"), run="ns/run", given_spec=spec)
+    summary = preflight.main(assignment)
+    assert summary.architecture == "OwnModel" and summary.modules > 0
+    assert any("too small for me" in line for line in summary.warnings) is refuses

@@ -3,15 +3,24 @@
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from families import config, write
+from safetensors.torch import load_file, save_file
 from small import a_spec
 
+from maft.errors import BadInput
+from maft.preflight import __main__ as preflight
 from maft.program import Assignment
 from maft.serve import __main__ as serve
-from maft.serve import resolver
+from maft.serve import resolver, tried
 from maft.serve.__main__ import Listening
+from maft.serve.parts import Parts
 from maft.spec import immutable_spec_json
+from maft.store import layout
+from maft.store.commits import fetch_folder, publish, required
+from maft.store.files import FileStore
 from maft.store.urls import open_store
 
 STORE = "file:///s"
@@ -55,6 +64,66 @@ def test_the_model_is_served_as_the_spec_describes_it():
     plain = serve.command(assigned(), LISTENING)
     assert not {"--revision", "--max-model-len", "--trust-remote-code"} & set(plain)
     assert not [word for word in plain if word.startswith("--tensor-parallel-size")]
+
+
+def test_of_a_model_of_several_parts_the_text_part_alone_is_served(tmp_path):
+    for family, expected in (("gemma3", True), ("gemma3_text", False)):
+        folder = write(config(family), tmp_path / family)
+        line = serve.command(assigned(model={"source": str(folder)}), LISTENING)
+        assert ("--language-model-only" in line) is expected
+
+
+def test_a_mixture_of_experts_keeps_room_for_the_layers_that_have_adapters(tmp_path):
+    folder = write(config("qwen3_moe"), tmp_path / "model")
+    line = serve.command(assigned(model={"source": str(folder)}), LISTENING, ("k_proj", "q_proj"))
+    at = line.index("--lora-target-modules")
+    assert line[at + 1 : at + 3] == ["k_proj", "q_proj"] and line[at + 3].startswith("--")
+    assert "--lora-target-modules" not in serve.command(assigned(), LISTENING, ("k_proj", "q_proj"))
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"text_config": 7}', '{"num_experts": "x", "text_config": {"num_experts": true}}'])
+def test_a_strange_configuration_is_left_to_vllm(content, tmp_path):
+    (tmp_path / "config.json").write_text(content)
+    assert not Parts.of(str(tmp_path)).experts
+
+
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="here it is served")
+def test_what_vllm_does_not_serve_without_a_gpu_is_refused(tmp_path):
+    folder = write(config("mixtral"), tmp_path / "model")
+    with pytest.raises(BadInput, match=r"model\.source: .* is a mixture of experts, which vLLM's CPU build does not serve"):
+        serve.check_device(assigned(model={"source": str(folder)}))
+    serve.check_device(assigned())
+
+
+def left_by_preflight(store, spec, *, vllm, drop=""):
+    """What preflight left, as if vLLM had (not) been there; with an adapter whose names a server does not know, if asked for."""
+    source = spec.model.source
+    preflight.main(Assignment(store=store, run="ns/tried", given_spec=spec))
+    commit = required(store, layout.preflight("ns/tried", immutable_spec_json(spec)), "preflight")
+    folder = fetch_folder(store, commit, Path(source).parent / "left")
+    weights = {
+        name.replace("self_attn", drop or "self_attn"): w for name, w in load_file(folder / "adapter_model.safetensors").items()
+    }
+    save_file(weights, folder / "adapter_model.safetensors")
+    files = {entry.name: folder / entry.name for entry in commit.files}
+    publish(store, layout.preflight("ns/run", immutable_spec_json(spec)), files, meta={**commit.meta, "vllm": vllm})
+
+
+def test_servers_ask_vllm_where_preflight_could_not(tmp_path):
+    spec = a_spec(model={"source": str(write(config("llama"), tmp_path / "model"))})
+    for vllm, drop, refused in ((False, "", False), (True, "nowhere", False), (False, "nowhere", True)):
+        store = FileStore(tmp_path / f"{vllm}{drop}")
+        left_by_preflight(store, spec, vllm=vllm, drop=drop)
+        given = Assignment(store, "ns/run", spec)
+        if refused:
+            with pytest.raises(BadInput, match=r"training\.lora\.targetModules: vLLM passes over .*nowhere"):
+                tried.targets(given)
+        else:
+            assert set(tried.targets(given)) >= {"q_proj", "k_proj", "v_proj", "o_proj"}
+
+
+def test_where_nobody_tried_any_layer_may_have_an_adapter(tmp_path):
+    assert tried.targets(Assignment(FileStore(tmp_path), "ns/run", a_spec())) == ()
 
 
 def test_the_environment_tells_the_plugin_where_adapters_are():

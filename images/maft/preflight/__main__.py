@@ -13,7 +13,7 @@ from typing import Any
 from maft import models, program, quantised, records, vllm_rules
 from maft.chat_template import ChatTemplate
 from maft.debate.society import Rules, held_out_rules, training_rules
-from maft.errors import one_line
+from maft.errors import BadInput, one_line
 from maft.preflight import facts, longest, tokens, trial
 from maft.program import Assignment
 from maft.records import Problem
@@ -37,7 +37,7 @@ def main(assignment: Assignment) -> PreflightSummary:
         summary = _summary(assignment, folder)
         if not done:
             meta = {"summary": records.plain(summary), "targets": trial.targets_of(folder), "vllm": vllm_rules.importable()}
-            publish(assignment.store, prefix, {name: folder / name for name in trial.FILES}, meta=meta)
+            publish(assignment.store, prefix, {name: file for name in trial.FILES if (file := folder / name).exists()}, meta=meta)
         return summary
 
 
@@ -97,7 +97,14 @@ def _tried(config: Any, spec: Spec, template: ChatTemplate, folder: Path) -> tup
     question = training_rules(spec, 1).prompts.ask(PLAIN.question)
     examples = trial.dialogues(template, spec.training, question, spec.debate.system)
     tokens.check_vocabulary(_ids(examples), config.get_text_config().vocab_size, spec.model.source)
-    tried = trial.try_training(config, spec, examples, folder)
+    try:
+        tried = trial.try_training(config, spec, examples, folder)
+    except BadInput:
+        if not type(config).__module__.startswith("transformers_modules"):
+            raise
+        tried = trial.Tried(next(iter(config.architectures or ()), "unknown"), 0, packs=True, untried="its code is its makers' own")
+    if tried.untried:
+        return tried, [f"model.source: training was not tried, for no small copy can be made: {tried.untried}"]
     alone = [] if tried.packs else ["training.batchTokens: this model mixes examples in one row, so they train one by one: slower"]
     return tried, alone + vllm_rules.ask(folder, spec.training.lora.rank, spec.model.source)
 

@@ -48,10 +48,15 @@ def shrunk(config: Any, *, narrow: bool = True) -> Any:
             _set(tower, "depth", 1)
             if narrow:
                 _narrow(tower)
-    for part in (small, text):
+    unquantised(small)
+    return small
+
+
+def unquantised(config: Any) -> None:
+    """Takes out what says that weights are quantised: there are none."""
+    for part in (config, config.get_text_config()):
         if getattr(part, "quantization_config", None) is not None:
             del part.quantization_config
-    return small
 
 
 def _shrink_text(text: Any) -> None:
@@ -69,6 +74,9 @@ def _shrink_text(text: Any) -> None:
     text.hidden_size = HIDDEN if own else head * text.num_attention_heads
     for name in ("block_dim", "conv_dim", "conv_dim_out"):  # of LFM2: the same again
         _set(text, name, text.hidden_size)
+    if isinstance(getattr(text, "mamba_n_heads", None), int):
+        text.mamba_d_head = 16
+        text.mamba_n_heads = int(getattr(text, "mamba_expand", 2)) * text.hidden_size // text.mamba_d_head
     _set(text, "block_ff_dim", SMALL["intermediate_size"])
 
 

@@ -1,17 +1,19 @@
 """A small copy of the model with random weights goes through the run's own functions: made, adapted, trained for a step, saved."""
 
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from msgspec.structs import replace
 
 from maft import lora
 from maft.chat_template import ChatTemplate, Tokens
 from maft.errors import BadInput, one_line
-from maft.preflight.shrink import shrunk
+from maft.preflight.shrink import shrunk, unquantised
 from maft.records import Message
 from maft.spec import Spec, TrainingSpec
 from maft.train.dpo import Pair, Preferences
@@ -31,29 +33,39 @@ class Tried:
     """Layers that get an adapter, in the whole model."""
     packs: bool
     """Several examples train in one row."""
+    untried: str = ""
+    """Why no step was trained; empty: one was."""
 
 
 def try_training(config: Any, spec: Spec, examples: Sequence[Any], folder: Path) -> Tried:
     """Trains an adapter of the small model into the folder, beside the model's configuration."""
-    small, base = _small_base(config, spec)
-    objective = Preferences(spec.training.beta) if spec.training.method == "dpo" else NextToken()
-    training = replace(spec.training, epochs=1, batch_size=len(examples))
-    sequences = objective.sequences(examples)
-    packs = lora.supports_packing(base, sequences)
-    trainer = Trainer(base, training, lambda loss: None, objective)
     try:
-        trainer.train(examples, folder, seed=spec.seed, previous=None)
-        Trainer(base, training, lambda loss: None, objective).train(examples, folder / "next", seed=spec.seed, previous=folder)
-    except (BadInput, MemoryError):
+        small, base = _small_base(config, spec)
+        packs = _train(base, spec, examples, folder)
+    except MemoryError:
         raise
-    except Exception as error:  # a model's own code may raise anything
-        raise BadInput(
-            f"model.source: {spec.model.source} does not train: {type(error).__name__}: {one_line(error, 300)}; use another model"
-        ) from error
+    except Exception as error:  # a model's own code may raise anything over a copy that is smaller than any real one
+        if isinstance(error, BadInput) and str(error).startswith("training."):
+            raise
+        return _on_no_device(config, spec, f"{type(error).__name__}: {one_line(error, 200)}")
     lora.tidy(folder, spec.model, "")
     small.architectures = config.architectures or [type(base).__name__]
     small.save_pretrained(folder)
     return Tried(type(base).__name__, _modules(folder, small, config), packs)
+
+
+def _train(base: Any, spec: Spec, examples: Sequence[Any], folder: Path) -> bool:
+    """Trains a step, and another one from the adapter that came out. Tells whether the model packs."""
+    objective = Preferences(spec.training.beta) if spec.training.method == "dpo" else NextToken()
+    training = replace(spec.training, epochs=1, batch_size=len(examples))
+    packs = lora.supports_packing(base, objective.sequences(examples))
+    Trainer(base, training, _unseen, objective).train(examples, folder, seed=spec.seed, previous=None)
+    Trainer(base, training, _unseen, objective).train(examples, folder / "next", seed=spec.seed, previous=folder)
+    return packs
+
+
+def _unseen(loss: float) -> None:
+    pass
 
 
 def _small_base(config: Any, spec: Spec) -> tuple[Any, Any]:
@@ -64,6 +76,15 @@ def _small_base(config: Any, spec: Spec) -> tuple[Any, Any]:
     except BadInput:
         wide = shrunk(config, narrow=False)
         return wide, lora.new_base(wide, spec.model)
+
+
+def _on_no_device(config: Any, spec: Spec, why: str) -> Tried:
+    """The whole model without memory for its weights: its classes are there and take an adapter."""
+    whole = copy.deepcopy(config)
+    unquantised(whole)
+    with torch.device("meta"):
+        adapted = lora.adapt(lora.new_base(whole, spec.model), spec.training.lora, None)
+    return Tried(type(adapted.get_base_model()).__name__, len(adapted.targeted_module_names), packs=True, untried=why)
 
 
 def _modules(folder: Path, small: Any, config: Any) -> int:
@@ -78,7 +99,9 @@ def _modules(folder: Path, small: Any, config: Any) -> int:
 
 def targets_of(folder: Path) -> list[str]:
     """Reads which layers the adapter in the folder is for, as its configuration names them."""
-    named = json.loads((folder / "adapter_config.json").read_text())["target_modules"]
+    if not (folder / FILES[1]).exists():
+        return []
+    named = json.loads((folder / FILES[1]).read_text())["target_modules"]
     return sorted(named) if isinstance(named, list) else []
 
 

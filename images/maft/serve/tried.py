@@ -20,7 +20,7 @@ def targets(assignment: Assignment) -> tuple[str, ...]:
     commit = committed(assignment.store, prefix)
     if commit is None:
         return ()
-    if not commit.meta.get("vllm"):
+    if commit.files and not commit.meta.get("vllm"):
         with tempfile.TemporaryDirectory(prefix="maft-serve-") as scratch:
             folder = fetch_folder(assignment.store, commit, Path(scratch) / "tried")
             vllm_rules.ask(folder, assignment.spec.training.lora.rank, assignment.spec.model.source)
