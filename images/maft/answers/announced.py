@@ -19,8 +19,8 @@ _HASHES = r"""
 _SUBJECT = r"(?<![^\W_])(?:answer|correct\s(?:choice|option))(?![^\W_])"
 _PART = r"(?:\s(?:to|of|for|in)\s[^\n.:=]{0,60}?)?"  # the answer to the second part
 _COLON = r"""(?P<colon>[\s*_"']*+ [:=])"""  # Answer: 12  **Answer**: 12  answer = 12
-_DENIAL = r"""(?P<denial>(?:is|was|does|would|will|should|must|can|could)\s?(?:n['’]t|not|never)(?:\s(?:be|equal))?
-    |is\sno\slonger|wo(?:n['’]t)\sbe)"""  # the answer isn't 12, cannot be 12
+_MODAL = r"(?:does|would|will|should|must|can|could)"
+_DENIAL = rf"""(?P<denial>(?:(?:is|was|wo|ca|{_MODAL})n['’]t | {_MODAL}\s?(?:not|never))(?:\s(?:be|equal))?)"""  # cannot be 12
 _IS = r"(?:is|was|remains|stays|(?:would|will|should|must)\sbe|equals|becomes|comes\s(?:out\s)?to)"
 _VERB = rf"\s++ (?:{_DENIAL}|{_IS})(?![^\W_]) (?:\s*+:)?+"  # the answer is 12  the answer would be: 12
 _NEWLINE = r"(?P<newline>[*_ \t]*+ \n)"  # **Answer** alone on its line
@@ -38,6 +38,8 @@ _NOT_MINE = re.compile(
     )$""",
     re.VERBOSE | re.IGNORECASE,
 )
+
+_SOMETHING = re.compile(r"[^\W_]|[½⅓⅔¼¾⅕-⅞⅐-⅒]")
 
 # --- what an announcement denies, and what it puts in its place ---
 
@@ -59,7 +61,7 @@ _WRONG = re.compile(
     r"""\S{1,40}+\s(?:is|was|seems|looks|would\sbe)\s(?:\w+ly\s)?(?:wrong|incorrect|false|mistaken|impossible|a\smistake)(?![^\W_])""",
     re.IGNORECASE,
 )
-_SENTENCE = re.compile(r"[.!?](?=\s|$)|\n")
+_SENTENCE = re.compile(r"[.!?;](?=\s|$)|\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,8 @@ def statements(reply: str, masked: str) -> Iterator[Statement]:
 
 
 def _statement(marker: re.Match[str], text: str) -> Statement:
-    line = next((part for part in map(_unmarked, text.split("\n")) if re.search(r"[^\W_]|[½⅓⅔¼¾⅕-⅞⅐-⅒]", part)), "")
+    first, *others = text.split("\n")
+    line = next((part for part in (first, *map(_unmarked, others)) if _SOMETHING.search(part)), "")
     colon = bool(marker["colon"] or marker["newline"]) or marker[0].startswith("#")
     not_ = _NOT.match(line)
     denied = bool(marker["denial"] or not_ or _WRONG.match(line))

@@ -8,16 +8,16 @@ from maft.answers.texts import unwrapped
 _IN_PARENTHESES = r"\((?P<enclosed>[A-Ja-j])\)"  # (b)
 _BARE = r"(?P<bare>[A-J])(?![^\W_]|['’])"  # B, but not "Bob" or "I'm"
 _NO_PRONOUN = r"(?!(?<=I)\s[a-z])"  # I think
-_PREDICATE = r"(?:is|was|and|or|nor|as|but|because|since|would|must|should|seems|not|rather)"
+_PREDICATE = r"(?:is|was|and|or|nor|to|through|vs|as|but|because|since|would|must|should|seems|not|rather)"
 _NO_ARTICLE = rf"(?!(?<=A)\s(?!{_PREDICATE}\b)[a-z])"  # A train, but "A is right" is a choice
 _CHOICE = re.compile(rf"(?<![^\W_])(?:{_IN_PARENTHESES}|{_BARE}{_NO_PRONOUN}{_NO_ARTICLE})")
 
 _NAMED = r"(?:(?:the\s)?(?:option|choice|answer|letter)\s)?"
-_OR = r"(?:or|nor|and|and/or|vs\.?|to)"
+_OR = r"(?:or|nor|and|and/or|vs\.?|to|through)"
 _HEDGE = r"(?:maybe|perhaps|possibly|probably|alternatively|even|also|either|else)"
 # Between two choices that are offered together: A or C  A/C  (A) and (C)  A, maybe C  (A) 5 or (C) 7
 _TOGETHER = re.compile(
-    rf"""[)\]$*_}}"']*+(?:\s?[,;/&+–—-]\s?|\s|[,;]?\s\(?{_HEDGE},?\s)(?:{_OR}\s)?(?:\(?{_HEDGE},?\s)?{_NAMED}[$*_"']*+
+    rf"""[)\]$*_}}"']*+(?:\s?[,;/&+–—-]\s?|\s|[,;]?\s\(?{_HEDGE},?\s)(?:\(?{_OR}\s)?(?:\(?{_HEDGE},?\s)?{_NAMED}[$*_"']*+
       | \)[^.;\n]{{1,60}}\s{_OR}\s(?:{_HEDGE}\s)?{_NAMED}""",
     re.IGNORECASE | re.VERBOSE,
 )

@@ -9,7 +9,10 @@ from typing import Any, Self
 
 from pebble import ProcessExpired, ProcessPool
 
+from maft.answers.mathematics import verify
 from maft.spec import AnswerKind
+
+__all__ = ["Checker", "Equal", "groups", "verify"]
 
 Equal = Callable[[str, str], bool]  # of two canonical answers
 
@@ -28,18 +31,6 @@ def groups(answers: Sequence[str | None], equal: Equal) -> list[list[int]]:
         else:
             home.append(i)
     return grouped
-
-
-def verify(a: str, b: str) -> bool:
-    """Tells whether two LaTeX answers are equal. Runs in the worker."""
-    import math_verify  # pulls in sympy: only where it is needed
-
-    try:
-        one, other = (math_verify.parse(f"${text}$", parsing_timeout=None) for text in (a, b))
-        # Either way round: math-verify treats a reference and a prediction differently, agents are neither.
-        return any(math_verify.verify(*pair, timeout_seconds=None) for pair in ((one, other), (other, one)))
-    except Exception:  # on what is no mathematics sympy raises anything, RecursionError included
-        return False
 
 
 class Checker:

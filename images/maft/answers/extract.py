@@ -24,7 +24,7 @@ _SENTENCE = re.compile(r"\.(?=[\s*_\"')]|$)")  # leaves "3.5" whole
 # What follows explains the answer: "12 because ...", "12 (see above)"; after "not" stands what is not the answer.
 _REASON = r"(?<![^\W_])(?:because|since|where|which|given|when|if|not|rather|instead)(?![^\W_])"
 _HEDGED = r"\(?(?:or|maybe|perhaps|possibly|alternatively)(?![^\W_])"  # 12 (or 13) is no remark
-_REMARK = re.compile(rf"{_REASON}|(?<=[\w$%}}*])\s\((?!{_HEDGED})", re.IGNORECASE)
+_REMARK = re.compile(rf"{_REASON}|(?<=[\w$%}}*])\s\((?!{_HEDGED}|[A-J]\))", re.IGNORECASE)
 # What follows an announcement and announces nothing: "The answer is clear."
 _EMPTY = re.compile(
     r"(?:un)?clear|obvious|simple|easy|straightforward|as follows|the (?:same|following)|(?:above|below)", re.IGNORECASE

@@ -85,9 +85,14 @@ _PART_OF = re.compile(
       | \d\S{{0,3}}(?:\s[A-Za-z]{{1,12}})?\s(?:or|nor|to|through)\s(?:(?:maybe|perhaps|possibly|even|about)\s)?[$(]?
       | \d[-–/.]\d{{1,4}}[-–/.]
       | (?<![^\W_])\\?{_FUNCTION}(?:_\{{?\w{{1,4}}\}}?)?\s?[({{$]?
+      | (?:(?<![^\W_])(?:not|never|rather\sthan|instead\sof)|n['’]t)\s(?:be\s|equal\s(?:to\s)?)?[$(]?
       | [√∛]\s?\(? | (?:[±∓]|\\pm|\\mp|\+/-)\s?
     )$""",
     re.VERBOSE,
+)
+# What takes a number back that another one stands before: 6, not 5.
+_NOT_THIS = re.compile(
+    r"(?<=\d)(?P<unit>[^\d\n.]{0,20}),?\s(?:and\s|but\s)?(?:not|rather\sthan|instead\sof)\s[$(]?-?\d[\d.,/]*+", re.IGNORECASE
 )
 _BOUND = re.compile(  # x > 3, at least 3: a bound is no value
     r"(?:[<>≤≥]|\\(?:leq?|geq?|lt|gt)(?![a-z])|(?:less|more|fewer|greater|larger|smaller)\sthan|at\s(?:least|most)|up\sto)[\s$({]*+$",
@@ -120,7 +125,7 @@ def without_names(text: str) -> str:
 
 def last_number(text: str) -> str | None:
     """Finds the last number of a text, whatever it is there for; None if the last one is a part of something else."""
-    text = without_names(text)
+    text = _NOT_THIS.sub(lambda taken: taken["unit"], without_names(text))
     last = deque(_NUMBER.finditer(text), maxlen=1)
     if not last or _REST.search(text, last[0].end()) or _is_part(last[0]):
         return None
@@ -151,9 +156,14 @@ def _only(side: str, *, alone: bool) -> str | None:
         return None
     first, ends = numbers[0], [0, *(number.end() for number in numbers)]
     before = side[max(0, first.start() - 40) : first.start()]
-    if _REST.search(side[: first.start()]) or _is_part(first) or _BOUND.search(before) or _TERM.search(before):
-        return None
-    if _GOES_ON.match(side, first.end()):
+    is_term = _TERM.search(before + (first["sign"] or ""))
+    if (
+        is_term
+        or _BOUND.search(before)
+        or _is_part(first)
+        or _REST.search(side[: first.start()])
+        or _GOES_ON.match(side, first.end())
+    ):
         return None
     if alone:
         gaps = (side[end : number.start()] for end, number in zip(ends, numbers, strict=False))

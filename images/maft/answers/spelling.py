@@ -5,6 +5,7 @@ Numbers, choices, texts and mathematics are read in this spelling, so that what 
 
 import re
 import unicodedata
+from fractions import Fraction
 
 # Read by nobody: zero-width space, joiner and byte order mark, soft hyphen, marks of direction, variation selectors.
 _UNSEEN = [0x200B, 0x2060, 0xFEFF, 0xAD, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFE0E, 0xFE0F]
@@ -20,6 +21,8 @@ _DIGITS = str.maketrans(_RAISED + _LOWERED + "⁄", "0123456789+-0123456789/")
 _VULGAR = re.compile(r"(?P<after>(?<=\d)\s?)?(?P<sign>[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒])")  # 3½  ⅔
 _SET = re.compile(rf"(?P<after>(?<=\d))?(?P<sign>[{_RAISED[:10]}]++⁄[{_LOWERED}]++)")  # 3¹⁄₂
 _POWER = re.compile(rf"[{_RAISED}]++")  # 10⁻³
+_AGAIN = r"\\(?:overline|bar|dot)\s?\{(?P<again>\d{1,9})\}|\((?P<again2>\d{1,9})\)"
+_REPEATING = re.compile(rf"(?<![\d.])(?P<whole>\d{{0,9}})\.(?P<fixed>\d{{0,9}})(?:{_AGAIN})(?!\d)")  # 0.1\overline{{6}}  0.(3)
 _HALVES = {"a half": "1/2", "one half": "1/2", "a third": "1/3", "a quarter": "1/4", "three quarters": "3/4"}
 _SAID = re.compile(rf"(?<=\d)\sand\s(?P<part>{'|'.join(_HALVES)})(?![^\W_])", re.IGNORECASE)  # 3 and a half
 
@@ -46,9 +49,10 @@ def plain(text: str) -> str:
 
 
 def arithmetic(text: str) -> str:
-    """Writes fractions and powers on the line: 3½ as 3 1/2, 10² as 10^{2}."""
+    """Writes fractions and powers on the line: 3½ as 3 1/2, 10² as 10^{2}, 0.\\overline{3} as 1/3."""
     text = _SET.sub(_fraction, _VULGAR.sub(_fraction, text)).replace("⁄", "/")
     text = _POWER.sub(lambda power: "^{" + power[0].translate(_DIGITS) + "}", text)
+    text = _REPEATING.sub(_repeating, text)
     return _SAID.sub(lambda said: " " + _HALVES[said["part"].lower()], text)
 
 
@@ -66,3 +70,10 @@ def without_layout(text: str) -> str:
 def _fraction(sign: re.Match[str]) -> str:
     written = unicodedata.normalize("NFKC", sign["sign"]).translate(_DIGITS)
     return (" " if sign["after"] is not None else "") + written
+
+
+def _repeating(decimal: re.Match[str]) -> str:
+    again = decimal["again"] or decimal["again2"]
+    unit = 10 ** len(decimal["fixed"])
+    fixed = Fraction(int((decimal["whole"] or "0") + decimal["fixed"]), unit)
+    return str(fixed + Fraction(int(again), unit * (10 ** len(again) - 1)))

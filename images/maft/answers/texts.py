@@ -10,7 +10,7 @@ _MARKS = " \t.,;:!*_`\"'$()[]{}"
 _SIGNS = str.maketrans(
     {"‘": "'", "’": "'", "ʼ": "'", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"'} | dict.fromkeys("‐‑‒–—−", "-")
 )
-_RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]++|[¼-¾⅐-⅞]")
+_POWER = re.compile(r"\^\{([-+]?\d++)\}")
 
 # What ends a text: a reason, a remark, another one that it is not.
 _REMARK = re.compile(
@@ -32,7 +32,7 @@ _MORE = re.compile(
 def text_of(answer: str) -> str | None:
     """Gives a text its canonical form: compatible letters, case, quotation marks, dashes and spaces made alike."""
     answer = _WRAPPED.sub(r"\1", plain(answer))
-    answer = _RAISED.sub(lambda raised: arithmetic(raised[0]), answer)  # 10² is not 102
+    answer = _POWER.sub(r"^\1", arithmetic(answer))  # 10² is not 102
     folded = " ".join(_compatible(_compatible(answer).translate(_SIGNS).casefold()).split())
     return folded.strip(_MARKS) or folded or None
 

@@ -1,0 +1,104 @@
+r"""Whether two LaTeX answers are equal. Runs in the worker of equality.py, for sympy may never end.
+
+Two rationals are equal or they are not: decimals become fractions before math-verify reads them, so that its tolerance has nothing
+to forgive. What it takes for equal one way round only, or to a third answer that differs, is made alike first or kept apart:
+x = 1 is 1, an inequality of one variable is its interval, a pair (1,2) is no list 1, 2.
+"""
+
+import re
+from typing import Any
+
+from maft.answers.numbers import exact
+from maft.answers.texts import text_of, unwrapped
+
+# x = 5  f(2) = 5: a name for a value without variables, LaTeX's commands apart
+_ASSIGNED = re.compile(r"\s*[A-Za-z](?:_\{?\w+\}?)?(?:\(\w\))?\s*=\s*(?P<value>(?:\\[A-Za-z]+|[^=<>A-Za-z\\])+)")
+_DECIMAL = re.compile(r"(?<![\d.,\w^])(?P<digits>\d*\.\d+)(?P<power>\s*\^)?(?![\d.]|\s*,\d)")
+_AFTER_A_NUMBER = re.compile(r"[\d}]\s*$")
+_APART = re.compile(r"\d\s+\d")  # 1 000: one number to some and a product to others
+_WORDS = re.compile(r"[^\W\d_]{2,}(?:[\s'-]+[^\W\d_]+)*")
+
+DIGITS = 60  # to which expressions that are no rationals are compared
+
+
+def verify(a: str, b: str) -> bool:
+    """Tells whether two LaTeX answers are equal."""
+    a, b = (_value(text) for text in (a, b))
+    one, other = exact(a), exact(b)
+    if one is not None and other is not None:
+        return one == other
+    if a == b or _same_words(a, b):
+        return True
+    return not (_is_apart(a) or _is_apart(b)) and _verify(_with_fractions(a), _with_fractions(b))
+
+
+def _value(text: str) -> str:
+    assigned = _ASSIGNED.fullmatch(text)
+    return assigned["value"].strip() if assigned else text
+
+
+def _same_words(a: str, b: str) -> bool:
+    """Whether both are words: \\text{even} and even."""
+    words = [unwrapped(text) for text in (a, b)]
+    return all(map(_WORDS.fullmatch, words)) and "\\" in a + b and text_of(words[0]) == text_of(words[1])
+
+
+def _is_apart(text: str) -> bool:
+    return exact(text) is None and bool(_APART.search(text))
+
+
+def _with_fractions(text: str) -> str:
+    """Writes decimals, and what is one number, as fractions."""
+    number = exact(text)
+    if number is not None:
+        return f"{'-' if number < 0 else ''}\\frac{{{abs(number.numerator)}}}{{{number.denominator}}}"
+    return _DECIMAL.sub(_fraction, text)
+
+
+def _fraction(decimal: re.Match[str]) -> str:
+    value = exact(decimal["digits"])
+    if value is None:  # more digits than Python converts
+        return decimal[0]
+    written = f"\\frac{{{value.numerator}}}{{{value.denominator}}}" if value.denominator > 1 else str(value)
+    factor = decimal["power"] or _AFTER_A_NUMBER.search(decimal.string[max(0, decimal.start() - 8) : decimal.start()])
+    return (f"({written})" if factor else written) + (decimal["power"] or "")
+
+
+def _verify(a: str, b: str) -> bool:
+    import math_verify  # pulls in sympy: only where it is needed
+
+    try:
+        one, other = ([_alike(part) for part in math_verify.parse(f"${text}$", parsing_timeout=None)] for text in (a, b))
+        if not (one and other) or (_is_list(one[0]) != _is_list(other[0]) and _is_pair(one[0]) != _is_pair(other[0])):
+            return False
+        # Either way round: math-verify treats a reference and a prediction differently, agents are neither.
+        return any(
+            math_verify.verify(*pair, numeric_precision=DIGITS, timeout_seconds=None) for pair in ((one, other), (other, one))
+        )
+    except Exception:  # on what is no mathematics sympy raises anything, RecursionError included
+        return False
+
+
+def _alike(part: Any) -> Any:
+    """An inequality of one variable as its set, and `x in S` as S."""
+    from sympy import And, Eq, Set  # type: ignore[import-untyped]
+    from sympy.core.relational import Relational  # type: ignore[import-untyped]
+
+    if isinstance(part, Eq) and isinstance(part.rhs, Set):
+        return part.rhs
+    relations = part.args if isinstance(part, And) else (part,)
+    if all(isinstance(each, Relational) and not isinstance(each, Eq) for each in relations) and len(part.free_symbols) == 1:
+        return part.as_set()
+    return part
+
+
+def _is_list(part: Any) -> bool:
+    from sympy import FiniteSet
+
+    return isinstance(part, FiniteSet) and len(part) > 1
+
+
+def _is_pair(part: Any) -> bool:
+    from sympy import Interval, Tuple
+
+    return isinstance(part, Tuple) or (isinstance(part, Interval) and bool(part.is_open))
