@@ -90,6 +90,7 @@ _PART_OF = re.compile(
     )$""",
     re.VERBOSE,
 )
+_OR_EQUALLY = re.compile(r"[\s,()$]*or(?:\s[a-z]{1,12}ly)?[\s,()$]*")  # 1/2 or 0.5, or equivalently 0.5
 # What takes a number back that another one stands before: 6, not 5.
 _NOT_THIS = re.compile(
     r"(?<=\d)(?P<unit>[^\d\n.]{0,20}),?\s(?:and\s|but\s)?(?:not|rather\sthan|instead\sof)\s[$(]?-?\d[\d.,/]*+", re.IGNORECASE
@@ -112,7 +113,7 @@ _THAN = r"(?:more|less|fewer|greater)\sthan"
 _OPERATOR = rf"(?:[-+−–—*×⋅∙·÷/^,&±:]|\.\.|…|\\(?:times|cdot|div|pm|mp|l?dots|over|sim)|{_WORD}|{_THAN}|{_FILLER}|(?<=\s))"
 _GOES_ON = re.compile(  # after a number: 3 + 4  5 or 6  5 6  5 cm or 6 cm
     rf"(?:[%$()\s]*+{_OPERATOR}){{1,4}}?[$(\s]*+(?:\d|\\[dtc]?frac)"
-    rf"|(?:\s?[A-Za-z°%$]{{1,12}}){{1,2}}?,?\s(?:or|nor|and|to)\s(?:{_FILLER}\s)?[$(]?\d",
+    rf"|(?:\s?[A-Za-z°%$]{{1,12}}){{1,2}}?,?\s(?:or|nor|and|to|by|x|×)\s(?:{_FILLER}\s)?[$(]?\d",
     re.IGNORECASE,
 )
 
@@ -156,6 +157,8 @@ def _only(side: str, *, alone: bool) -> str | None:
         return None
     first, ends = numbers[0], [0, *(number.end() for number in numbers)]
     before = side[max(0, first.start() - 40) : first.start()]
+    if len(numbers) > 1 and _value(numbers[1]) == _value(first) and _OR_EQUALLY.fullmatch(side[ends[1] : numbers[1].start()][:40]):
+        return _value(first)
     is_term = _TERM.search(before + (first["sign"] or ""))
     if (
         is_term

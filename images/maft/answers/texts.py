@@ -27,6 +27,7 @@ _MATH = re.compile(f"{_DOLLARS}|{_PARENTHESES}|{_BRACKETS}")
 _MORE = re.compile(
     r"\s*(?P<comma>,)?\s*(?P<word>(?:or|and|nor|to|/|vs\.?)(?![^\W_])\s*)?(?:(?:maybe|perhaps|possibly|even)\s*)?", re.I
 )
+_GOES_ON = re.compile(r"\s(?:is|are|was|has|means|stands)(?![^\W_])")  # $5$, and $x$ is 3
 
 
 def text_of(answer: str) -> str | None:
@@ -68,7 +69,7 @@ def _several(line: str, first: re.Match[str]) -> bool:
     end, number, joined = first.end(), 1, False
     while (join := _MORE.match(line, end)) and (more := _MATH.match(line, join.end())) and (join["comma"] or join["word"]):
         joined, end, number = joined or bool(join["word"]), more.end(), number + 1
-    return joined or (number > 1 and not re.search(r"[^\W_]", line[end:]))
+    return (joined and not _GOES_ON.match(line, end)) or (number > 1 and not re.search(r"[^\W_]", line[end:]))
 
 
 def _inside(math: re.Match[str]) -> str:

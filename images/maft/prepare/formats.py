@@ -3,6 +3,7 @@
 A new kind is a reader of rows and its line in FORMATS. Training never reads the answers.
 """
 
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -21,8 +22,13 @@ def problem(question: str, answer: str, kind: AnswerKind, where: str) -> Problem
     reference = answers.canonical(answer, kind)
     if reference is None:
         raise BadInput(f"{where}: answer {answer[:60]!r} is no {kind}; correct it or set task.answer")
-    normalised = " ".join(question.casefold().split())
-    return Problem(sha256(normalised.encode()).hexdigest()[:16], question, reference)
+    return Problem(sha256(_normalised(question).encode()).hexdigest()[:16], question, reference)
+
+
+def _normalised(question: str) -> str:
+    """The question as its id sees it: case, space and how letters are composed do not count. Compatible signs do (2³ is not 23):
+    an id that two questions share loses one of them."""
+    return " ".join(unicodedata.normalize("NFC", unicodedata.normalize("NFD", question).casefold()).split())
 
 
 def _text(row: RawRow, field: str, where: str) -> str:
