@@ -62,7 +62,8 @@ def _announced(reply: str, masked: str, kind: AnswerKind) -> tuple[str | None, i
     after, weak = 0, None
     for box in boxes(masked):
         if (found := _boxed(box.inside, kind)) is not None:
-            return ("" if box.beside is not None and _boxed(box.beside, kind) != found else found), 0
+            other = None if box.beside is None else _boxed(box.beside, kind)
+            return ("" if other not in (None, found) else found), 0
         after = after or (box.end if kind == "choice" else len(reply))
     for statement in statements(reply, masked):
         found = _stated(statement, kind)

@@ -6,6 +6,7 @@ x = 1 is 1, an inequality of one variable is its interval, a pair (1,2) is no li
 """
 
 import re
+from functools import lru_cache
 from typing import Any
 
 from maft.answers.numbers import exact
@@ -27,8 +28,9 @@ def verify(a: str, b: str) -> bool:
     one, other = exact(a), exact(b)
     if one is not None and other is not None:
         return one == other
-    if a == b or _same_words(a, b):
-        return True
+    same = a == b or _words(a, b)
+    if same is not None and (same or a != b):
+        return same
     return not (_is_apart(a) or _is_apart(b)) and _verify(_with_fractions(a), _with_fractions(b))
 
 
@@ -37,10 +39,12 @@ def _value(text: str) -> str:
     return assigned["value"].strip() if assigned else text
 
 
-def _same_words(a: str, b: str) -> bool:
-    """Whether both are words: \\text{even} and even."""
-    words = [unwrapped(text) for text in (a, b)]
-    return all(map(_WORDS.fullmatch, words)) and "\\" in a + b and text_of(words[0]) == text_of(words[1])
+def _words(a: str, b: str) -> bool | None:
+    """Whether both are the same words, \\text{even} and even; None if they are no words, as ab and ba may be products."""
+    one, other = (unwrapped(text) for text in (a, b))
+    if not (_WORDS.fullmatch(one) and _WORDS.fullmatch(other)):
+        return None
+    return text_of(one) == text_of(other) or (None if len(one) < 3 else False)
 
 
 def _is_apart(text: str) -> bool:
@@ -68,28 +72,70 @@ def _verify(a: str, b: str) -> bool:
     import math_verify  # pulls in sympy: only where it is needed
 
     try:
-        one, other = ([_alike(part) for part in math_verify.parse(f"${text}$", parsing_timeout=None)] for text in (a, b))
-        if not (one and other) or (_is_list(one[0]) != _is_list(other[0]) and _is_pair(one[0]) != _is_pair(other[0])):
+        one, other = _parsed(a), _parsed(b)
+        if not (one and other) or not _are_comparable(one[0], other[0]):
             return False
         # Either way round: math-verify treats a reference and a prediction differently, agents are neither.
         return any(
-            math_verify.verify(*pair, numeric_precision=DIGITS, timeout_seconds=None) for pair in ((one, other), (other, one))
+            math_verify.verify(list(pair[0]), list(pair[1]), numeric_precision=DIGITS, timeout_seconds=None)
+            for pair in ((one, other), (other, one))
         )
     except Exception:  # on what is no mathematics sympy raises anything, RecursionError included
         return False
 
 
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> tuple[Any, ...]:
+    import math_verify
+
+    return tuple(_alike(part) for part in math_verify.parse(f"${text}$", parsing_timeout=None))
+
+
+def _are_comparable(one: Any, other: Any) -> bool:
+    """A list is no pair, and an equation that gives no value is no value."""
+    from sympy import Eq  # type: ignore[import-untyped]
+
+    mixed = _is_list(one) != _is_list(other) and _is_pair(one) != _is_pair(other)
+    return not mixed and isinstance(one, Eq) == isinstance(other, Eq)
+
+
 def _alike(part: Any) -> Any:
-    """An inequality of one variable as its set, and `x in S` as S."""
-    from sympy import And, Eq, Set  # type: ignore[import-untyped]
+    """An inequality of one variable as its set, an equation as the value that it gives, `x in S` as S."""
+    from sympy import And, Eq, Set
     from sympy.core.relational import Relational  # type: ignore[import-untyped]
 
-    if isinstance(part, Eq) and isinstance(part.rhs, Set):
-        return part.rhs
-    relations = part.args if isinstance(part, And) else (part,)
-    if all(isinstance(each, Relational) and not isinstance(each, Eq) for each in relations) and len(part.free_symbols) == 1:
-        return part.as_set()
-    return part
+    relations = getattr(part, "_unsorted_args", part.args) if isinstance(part, And) else (part,)
+    if not all(isinstance(each, Relational) for each in relations):
+        return part
+    if all(isinstance(each, Eq) for each in relations):
+        left, right = relations[0].lhs, relations[-1].rhs
+        return right if isinstance(right, Set) else _given(left, right)
+    return part.as_set() if len(part.free_symbols) == 1 else part
+
+
+def _given(left: Any, right: Any) -> Any:
+    """What an equation gives: y where it is linear in y, as a line is; the value of a name; the solution of a linear equation."""
+    from sympy import Eq, Poly, Symbol
+    from sympy.core.function import AppliedUndef  # type: ignore[import-untyped]
+
+    if not left.free_symbols:
+        left, right = right, left
+    symbols = left.free_symbols | right.free_symbols
+    names = {symbol.name: symbol for symbol in symbols}
+    unknown = names["y"] if {"x", "y"} <= set(names) else next(iter(symbols)) if len(symbols) == 1 else None
+    if not symbols or isinstance(left, AppliedUndef):
+        return right
+    if unknown is not None:
+        try:
+            linear = Poly((left - right).doit(), unknown)
+        except Exception:  # no polynomial
+            linear = None
+        if linear is not None and linear.degree() == 1:
+            factor, rest = linear.all_coeffs()
+            return -rest / factor
+    if isinstance(left, Symbol) and left not in right.free_symbols:
+        return right
+    return Eq(left, right, evaluate=False)
 
 
 def _is_list(part: Any) -> bool:

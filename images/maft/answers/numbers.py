@@ -50,7 +50,7 @@ _FUNCTION = r"(?:sqrt|root|ln|log|lg|exp|sin|cos|tan|cot|arc[a-z]{3})"
 
 # What does not follow a number, because the number would be a part of it.
 _AFTER = rf"""
-    (?! [.,:]\d                           # dates, versions, times: 1.2.3  12:30
+    (?! [.,:]\d | \{{[,\s]\}}\s?\d          # dates, versions, times: 1.2.3  12:30  1{{,}}00
       | \s?/\s?\d                         # 1/2/3
       | [eE][+-]?\d                       # 1e5000
       | \s*+(?:\\(?:sqrt|pi|overline|bar|dot)|[πτ√∛])  # 2\sqrt{{3}}  2π  1\overline{{6}}
@@ -83,7 +83,7 @@ _PART_OF = re.compile(
     rf"""(?: \d[$)]*+\s?(?:x|X|[×*·⋅÷∙]|\\times|\\cdot|\\div|times|by|vs\.?|versus)\s?[$(]?
       | \d\s?{_LARGE}(?:,?\s(?:and\s)?)
       | \d\S{{0,3}}(?:\s[A-Za-z]{{1,12}})?\s(?:or|nor|to|through)\s(?:(?:maybe|perhaps|possibly|even|about)\s)?[$(]?
-      | \d[-–/.]\d{{1,4}}[-–/.]
+      | \d[-–/.]\d{{1,4}}[-–/.] | \d– | \d[a-z]\s?[-+*/×·]?\s?
       | (?<![^\W_])\\?{_FUNCTION}(?:_\{{?\w{{1,4}}\}}?)?\s?[({{$]?
       | (?:(?<![^\W_])(?:not|never|rather\sthan|instead\sof)|n['’]t)\s(?:be\s|equal\s(?:to\s)?)?[$(]?
       | [√∛]\s?\(? | (?:[±∓]|\\pm|\\mp|\+/-)\s?

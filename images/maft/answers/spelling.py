@@ -19,7 +19,7 @@ _RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻"
 _LOWERED = "₀₁₂₃₄₅₆₇₈₉"
 _DIGITS = str.maketrans(_RAISED + _LOWERED + "⁄", "0123456789+-0123456789/")
 _VULGAR = re.compile(r"(?P<after>(?<=\d)\s?)?(?P<sign>[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒])")  # 3½  ⅔
-_SET = re.compile(rf"(?P<after>(?<=\d))?(?P<sign>[{_RAISED[:10]}]++⁄[{_LOWERED}]++)")  # 3¹⁄₂
+_SET = re.compile(rf"(?<![{_RAISED[:10]}])(?P<after>(?<=\d))?(?P<sign>[{_RAISED[:10]}]++⁄[{_LOWERED}]++)")  # 3¹⁄₂
 _POWER = re.compile(rf"[{_RAISED}]++")  # 10⁻³
 _AGAIN = r"\\(?:overline|bar|dot)\s?\{(?P<again>\d{1,9})\}|\((?P<again2>\d{1,9})\)"
 _REPEATING = re.compile(rf"(?<![\d.])(?P<whole>\d{{0,9}})\.(?P<fixed>\d{{0,9}})(?:{_AGAIN})(?!\d)")  # 0.1\overline{{6}}  0.(3)
@@ -30,7 +30,7 @@ _SAID = re.compile(rf"(?<=\d)\sand\s(?P<part>{'|'.join(_HALVES)})(?![^\W_])", re
 _NARROW = r"[\u00a0\u2002-\u200a\u202f\u205f]"
 _TEX_SPACE = r"(?:\\[,!;:>\ ]|\\thinspace(?![A-Za-z])|~)"
 _BRACED = rf"\{{(?:,|{_TEX_SPACE})\}}"
-_TEX = rf"{_BRACED}\ ?+|,?+(?:\\[!]\ ?+)++|(?:{_TEX_SPACE}\ ?+){{1,3}}+|{_NARROW}"  # no comma of a list
+_TEX = rf"{_BRACED}\ ?+{_TEX_SPACE}?+\ ?+|,?+(?:\\[!]\ ?+)++|(?:{_TEX_SPACE}\ ?+){{1,3}}+|{_NARROW}"  # no comma of a list
 _ANY = rf",?+(?:{_TEX_SPACE}\ ?+){{1,3}}+|{_TEX}|[,'’ʼ_]"
 
 

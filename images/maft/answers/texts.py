@@ -48,7 +48,7 @@ def text_said(line: str) -> str | None:
 
 def math_of(answer: str) -> str | None:
     """Gives LaTeX its canonical form: composed letters, no layout, no units that graders of MATH drop, plain separators."""
-    answer = re.sub(r"\\\$|\\?%", "", plain(unicodedata.normalize("NFC", answer)))  # 50\% is 50 and not 0.5
+    answer = re.sub(r"\\\$|\\?%", "", unicodedata.normalize("NFC", plain(answer)))  # 50\% is 50 and not 0.5
     answer = (
         without_layout(without_separators(arithmetic(answer), lists=True)).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
     )

@@ -180,7 +180,7 @@ class _Reader:
     def _begins_line(self, at: int) -> bool:
         since = max(self.start, at - 80)  # further back it costs too much to look
         before = self.text[since:at]
-        return not before.rpartition("\n")[2].strip() and (since == self.start or "\n" in before)
+        return not _AROUND.sub("", before.rpartition("\n")[2]).strip() and (since == self.start or "\n" in before)
 
     def _block(self, tokens: list[re.Match[str]], i: int) -> int:
         """Passes over a code block; the first closing tag in it may end a thought that left the block open."""
