@@ -14,6 +14,9 @@ Row = tuple[str, AnswerKind, str | None]
 
 # What is not the reply's own: thoughts, quotations, scratch work, other agents.
 A1: list[Row] = [
+    ("According to agent 1, the answer is 5. I get 6.", "number", "6"),
+    ("Scratch: the answer is 5?\nFinal: 6", "number", "6"),
+    ('You wrote "Answer: 5", but 2+4 = 6.', "number", "6"),
     ("<|channel|>analysis<|message|>\\boxed{A}?<|end|><|start|>assistant<|channel|>final<|message|>So (B).", "choice", "B"),
     ("[THINK]The answer is Rome.[/THINK]Answer: Paris", "text", "paris"),
     ("<think>The answer is $x$", "math", None),
@@ -45,6 +48,14 @@ A1: list[Row] = [
 ]
 # Negations, hedges, alternatives.
 A2: list[Row] = [
+    ("The answer is ~~5~~ 6.", "number", "6"),
+    ("The answer is ~~Rome~~ Paris.", "text", "paris"),
+    ("The answer is Paris and not Rome.", "text", "paris"),
+    ("The answer is Paris, but maybe Rome", "text", None),
+    ("The answer is maybe Paris.", "text", "paris"),
+    ("The answer is Paris / Rome", "text", None),
+    ("The answer is $5$?\nThe answer is $6$.", "math", "6"),
+    ("The answer is Paris?", "text", "paris"),
     ("Answer: 5 apples or 6 apples", "number", None),
     ("I think it is 5 or 6", "number", None),
     ("The answer is not 5. It is 6. I used 3 steps.", "number", "6"),
@@ -138,6 +149,10 @@ A2: list[Row] = [
 ]
 # What is announced first is not of the kind.
 A3: list[Row] = [
+    ("The answer is as follows:\nParis", "text", "paris"),
+    ("The answer is as follows:\n12\nwith 3 steps", "number", "12"),
+    ("The answer is below:\n$5$", "math", "5"),
+    ("The answer is this:\n(B)", "choice", "B"),
     ("Answer: B\n\nThe answer is Paris, as said.", "choice", "B"),
     ("\\boxed{B} is option \\boxed{x = 4}.", "choice", "B"),
     ("The answer is 7. The answer is clear from this.", "number", "7"),
@@ -156,6 +171,16 @@ A3: list[Row] = [
 ]
 # A part of a number is not the number.
 A4: list[Row] = [
+    ("Answer: 10 to the power of 6", "number", None),
+    ("The answer is 6 to the nearest integer", "number", "6"),
+    ("Answer: 1 in 6", "number", None),
+    ("Answer: 12 out of 90", "number", None),
+    ("Answer: 5 → 6", "number", None),
+    ("Answer: 5;6", "number", None),
+    ("Answer: 5(3)", "number", None),
+    ("Answer: 3∕4", "number", "3/4"),
+    ("Answer: 3 ✕ 4", "number", None),
+    ("Answer: ١٢٣", "number", "123"),
     ("Answer: > 5", "number", None),
     ("Answer: 5 cm by 3 cm", "number", None),
     ("The garden has 3 by 4 m", "number", None),

@@ -31,6 +31,7 @@ _OTHER = r"(?:(?:the\s)?(?:other|first|second|third|next)\s)?(?:agents?|models?|
 _SAYS = r"(?:says?|said|claims?|claimed|writes?|wrote|thinks?|thought|believes?|suggests?|states?|stated|argues?|argued)"
 _NOT_MINE = re.compile(
     rf"""(?: (?<![^\W_]){_OTHER}(?:\s(?:\d{{1,3}}|[A-Z]))?['’]s?\s(?:\w+\s)?
+      | (?<![^\W_])according\sto\s{_OTHER}(?:\s(?:\d{{1,3}}|[A-Z]))?,?\s(?:the\s)?
       | (?<![^\W_])(?:their|his|her)\s(?:\w+\s)?
       | (?<![^\W_])(?:previous|earlier|initial|original|prior|old|former|wrong|incorrect)\s
       | (?<![^\W_])(?<!I\s)(?<!we\s)(?<!I\sstill\s)(?<!We\s){_SAYS}(?:\sthat)?:?\s["“'‘]?(?:(?:the|its|their)\s)?(?:\w+\s)?
@@ -61,6 +62,11 @@ _WRONG = re.compile(
     r"""\S{1,40}+\s(?:is|was|seems|looks|would\sbe)\s(?:\w+ly\s)?(?:wrong|incorrect|false|mistaken|impossible|a\smistake)(?![^\W_])""",
     re.IGNORECASE,
 )
+# Announces nothing, or what comes on the next line.
+_EMPTY = re.compile(
+    r"(?:(?:un)?clear|obvious|simple|easy|straightforward|as follows|the (?:same|following)|above|below)(?! \w).*", re.I
+)
+_AHEAD = re.compile(r"[\s*_]*(?:as follows|the following|below|here|this|given by)?[\s*_]*:?[\s*_]*", re.IGNORECASE)
 _SENTENCE = re.compile(r"[.!?;](?=\s|$)|\n")
 
 
@@ -75,6 +81,8 @@ class Statement:
     """It says what the answer is not."""
     titled: bool
     """It begins with "Not", and may be a text that does."""
+    doubted: bool
+    """It asks ("The answer is 5?"), or announces nothing ("The answer is clear")."""
     only: bool
     """It says "not only": there are several."""
     corrections: tuple[str, ...]
@@ -94,7 +102,8 @@ def statements(reply: str, masked: str) -> Iterator[Statement]:
 
 def _statement(marker: re.Match[str], text: str) -> Statement:
     first, *others = text.split("\n")
-    line = next((part for part in (first, *map(_unmarked, others)) if _SOMETHING.search(part)), "")
+    lines = [part for part in (first, *map(_unmarked, others)) if _SOMETHING.search(part)] or [""]
+    line = lines[1] if len(lines) > 1 and _AHEAD.fullmatch(lines[0]) else lines[0]
     colon = bool(marker["colon"] or marker["newline"]) or marker[0].startswith("#")
     not_ = _NOT.match(line)
     denied = bool(marker["denial"] or not_ or _WRONG.match(line))
@@ -104,7 +113,9 @@ def _statement(marker: re.Match[str], text: str) -> Statement:
     sentence = _SENTENCE.search(text)
     end = marker.end() + (sentence.end() if sentence else len(text))
     titled, only = bool(not_ and not_["word"].istitle()), bool(not_ and not_["only"])
-    return Statement(line, colon, denied, titled, only, () if only else parts[:4], end)
+    asks = bool(sentence and sentence[0] == "?" and not parts)
+    doubted = asks or (not colon and bool(_EMPTY.fullmatch(line.strip(" .:*"))))
+    return Statement(line, colon, denied, titled, doubted, only, () if only else parts[:4], end)
 
 
 def _unmarked(line: str) -> str:

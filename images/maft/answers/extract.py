@@ -13,7 +13,7 @@ from maft.answers.announced import Statement, mask, statements
 from maft.answers.boxes import boxes, last_boxed
 from maft.answers.choices import choice_of, last_choice
 from maft.answers.numbers import last_number, number_of, without_names
-from maft.answers.spelling import plain
+from maft.answers.spelling import plain, without_struck
 from maft.answers.texts import math_of, math_said, text_of, text_said
 from maft.answers.thoughts import split
 from maft.spec import AnswerKind
@@ -25,10 +25,6 @@ _SENTENCE = re.compile(r"\.(?=[\s*_\"')]|$)")  # leaves "3.5" whole
 _REASON = r"(?<![^\W_])(?:because|since|where|which|given|when|if|not|rather|instead)(?![^\W_])"
 _HEDGED = r"\(?(?:or|maybe|perhaps|possibly|alternatively)(?![^\W_])"  # 12 (or 13) is no remark
 _REMARK = re.compile(rf"{_REASON}|(?<=[\w$%}}*])\s\((?!{_HEDGED}|[A-J]\))", re.IGNORECASE)
-# What follows an announcement and announces nothing: "The answer is clear."
-_EMPTY = re.compile(
-    r"(?:un)?clear|obvious|simple|easy|straightforward|as follows|the (?:same|following)|(?:above|below)", re.IGNORECASE
-)
 
 
 def extract(text: str, kind: AnswerKind, *, complete: bool = True) -> str | None:
@@ -40,7 +36,7 @@ def extract(text: str, kind: AnswerKind, *, complete: bool = True) -> str | None
     answer, and nothing else is taken for it.
     """
     said = split(text)
-    reply = plain(said.reply)
+    reply = without_struck(plain(said.reply))
     for masked in dict.fromkeys((mask(reply, ending=True), mask(reply, ending=False))):
         found, after = _announced(reply, masked, kind)
         if found is not None:
@@ -67,9 +63,9 @@ def _announced(reply: str, masked: str, kind: AnswerKind) -> tuple[str | None, i
         after = after or (box.end if kind == "choice" else len(reply))
     for statement in statements(reply, masked):
         found = _stated(statement, kind)
-        if found is not None and not (kind in ("text", "math") and not statement.colon and _EMPTY.fullmatch(found.strip(" :"))):
+        if found is not None and not statement.doubted:
             return found, 0
-        weak = weak or found
+        weak = weak or (found if kind in ("text", "math") else None)
         after = max(after, statement.end) if statement.denied else after
     return weak, after
 

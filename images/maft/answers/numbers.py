@@ -50,12 +50,12 @@ _FUNCTION = r"(?:sqrt|root|ln|log|lg|exp|sin|cos|tan|cot|arc[a-z]{3})"
 
 # What does not follow a number, because the number would be a part of it.
 _AFTER = rf"""
-    (?! [.,:]\d | \{{[,\s]\}}\s?\d          # dates, versions, times: 1.2.3  12:30  1{{,}}00
+    (?! [.,:;(]\d | \{{[,\s]\}}\s?\d          # dates, versions, times: 1.2.3  12:30  1{{,}}00
       | \s?/\s?\d                         # 1/2/3
       | [eE][+-]?\d                       # 1e5000
       | \s*+(?:\\(?:sqrt|pi|overline|bar|dot)|[πτ√∛])  # 2\sqrt{{3}}  2π  1\overline{{6}}
       | \s?\\?(?:pi|{_FUNCTION})(?![a-z]) # 2 pi  2 \ln 3
-      | \.\s?(?:\\overline|\\bar|\\dot|\() # 0.\overline{{3}}  0.(3)
+      | \.\s?(?:\\overline|\\bar|\\dot|\(\d) # 0.\overline{{3}}  0.(3)
       | [\u0300-\u036f₀-₉]                # 3̅  101₂
       | (?:\.\.\.?|…)\s?\d               # 1...9
       | _\{{?\d                           # 101_2
@@ -63,7 +63,8 @@ _AFTER = rf"""
       | 0?[xob][0-9a-fA-F]{{2}}           # 0xFF
       | [xyzni](?![A-Za-z])               # 2n  3i
       | \s*+!(?:\s?[-+*/×·^)(\d]|\s[a-z]) # 5! ways
-      | \s(?:squared|cubed|factorial)(?![^\W_])
+      | \s(?:squared|cubed|factorial|to\sthe\spower|to\sthe\s\d)(?![^\W_])
+      | \s(?:in|out\sof)\s\d++(?!\s?[A-Za-z%.,]\w)  # 1 in 6
       | ['’′″"]\d | [€£¥₹]\d              # 5'3"
       | \s*+\}}\s?\{{                     # the first argument of a command
       | \s?{_LARGE}(?:\s|\sand\s)\s?\d | \s?[h°'′]\d
@@ -80,7 +81,7 @@ _NUMBER = re.compile(
 
 # What stands before a number of which it is a part: 3 x | 4, 1 hour | 30 minutes, 5 or | 6, 2020-01-| 15, \ln | 2, \pm | 3.
 _PART_OF = re.compile(
-    rf"""(?: \d[$)]*+\s?(?:x|X|[×*·⋅÷∙]|\\times|\\cdot|\\div|times|by|vs\.?|versus)\s?[$(]?
+    rf"""(?: \d!?[$)]*+\s?(?:x|X|[×*·⋅÷∙]|\\times|\\cdot|\\div|times|by|vs\.?|versus)\s?[$(]?
       | \d\s?{_LARGE}(?:,?\s(?:and\s)?)
       | \d\S{{0,3}}(?:\s[A-Za-z]{{1,12}})?\s(?:or|nor|to|through)\s(?:(?:maybe|perhaps|possibly|even|about)\s)?[$(]?
       | \d[-–/.]\d{{1,4}}[-–/.] | \d– | \d[a-z]\s?[-+*/×·]?\s?
@@ -110,7 +111,7 @@ _ASSIGNMENT = re.compile(r"[^\W\d_]\s?=")  # x = 3; two of them are two answers
 _FILLER = r"(?:maybe|perhaps|possibly|probably|alternatively|even|either|else|about)"
 _WORD = r"(?:or|nor|and|to|through|till|until|vs\.?|versus|by|x|times|plus|minus|mod|choose|(?:divided|multiplied)\sby)"
 _THAN = r"(?:more|less|fewer|greater)\sthan"
-_OPERATOR = rf"(?:[-+−–—*×⋅∙·÷/^,&±:]|\.\.|…|\\(?:times|cdot|div|pm|mp|l?dots|over|sim)|{_WORD}|{_THAN}|{_FILLER}|(?<=\s))"
+_OPERATOR = rf"(?:[-+−–—*×⋅∙·÷/^,&±:→]|\.\.|…|\\(?:times|cdot|div|pm|mp|l?dots|over|sim)|{_WORD}|{_THAN}|{_FILLER}|(?<=\s))"
 _GOES_ON = re.compile(  # after a number: 3 + 4  5 or 6  5 6  5 cm or 6 cm
     rf"(?:[%$()\s]*+{_OPERATOR}){{1,4}}?[$(\s]*+(?:\d|\\[dtc]?frac)"
     rf"|(?:\s?[A-Za-z°%$]{{1,12}}){{1,2}}?,?\s(?:or|nor|and|to|by|x|×)\s(?:{_FILLER}\s)?[$(]?\d",

@@ -13,7 +13,8 @@ _FULL_WIDTH = {0xFEE0 + code: code for code in range(0x21, 0x7F)} | {0x3000: 0x2
 _CIRCLED = {0x24B6 + n: f"({letter})" for n, letter in enumerate("ABCDEFGHIJ")} | {
     0x24D0 + n: f"({letter})" for n, letter in enumerate("abcdefghij")
 }
-_PLAIN: dict[int, int | str | None] = {**dict.fromkeys(_UNSEEN), **_FULL_WIDTH, **_CIRCLED}
+_LIKE = {ord(sign): like for sign, like in zip("∕⧸∶✕⨯∗∙", "//:××*·", strict=True)}
+_PLAIN: dict[int, int | str | None] = {**dict.fromkeys(_UNSEEN), **_FULL_WIDTH, **_CIRCLED, **_LIKE}
 
 _RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻"
 _LOWERED = "₀₁₂₃₄₅₆₇₈₉"
@@ -39,6 +40,7 @@ def _grouped(separator: str) -> re.Pattern[str]:
 
 
 _THOUSANDS, _IN_LISTS = _grouped(_ANY), _grouped(_TEX)
+_STRUCK = re.compile(r"(?<!~)~~(?!~)[^~\n]{1,200}~~(?!~)")  # ~~5~~ 6
 _SPACES = re.compile(rf"(?<!\\){_TEX_SPACE}")
 _FENCE = re.compile(r"\\(?:left|right)(?![A-Za-z])")  # \left( \right)
 
@@ -46,6 +48,11 @@ _FENCE = re.compile(r"\\(?:left|right)(?![A-Za-z])")  # \left( \right)
 def plain(text: str) -> str:
     """Replaces full-width and circled signs, and removes those that nobody sees."""
     return text.translate(_PLAIN)
+
+
+def without_struck(text: str) -> str:
+    """Removes what Markdown shows as struck out."""
+    return _STRUCK.sub("", text)
 
 
 def arithmetic(text: str) -> str:

@@ -6,7 +6,7 @@ import unicodedata
 from maft.answers.spelling import arithmetic, plain, without_layout, without_separators
 
 _WRAPPED = re.compile(r"\\(?:text\w*+|math\w++|mbox)\s?\{([^{}]*+)\}")  # \text{B}  \mathrm{B}
-_MARKS = " \t.,;:!*_`\"'$()[]{}"
+_MARKS = " \t.,;:!?*_`\"'$()[]{}"
 _SIGNS = str.maketrans(
     {"‘": "'", "’": "'", "ʼ": "'", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"'} | dict.fromkeys("‐‑‒–—−", "-")
 )
@@ -14,11 +14,14 @@ _POWER = re.compile(r"\^\{([-+]?\d++)\}")
 
 # What ends a text: a reason, a remark, another one that it is not.
 _REMARK = re.compile(
-    r",?\s(?:because|rather\sthan|instead\sof)\s|,\s(?:since|as|which|where|and\snot|but\snot|not|given)\s|\s\((?!\w{1,3}\))", re.I
+    r",?\s(?:because|rather\sthan|instead\sof)\s|,\s(?:since|as|which|where|and\snot|but\snot|not|given)\s|\s(?:and|but)\snot\s|\s\((?!\w{1,3}\))",
+    re.I,
 )
 _LONG_SENTENCE = re.compile(r"(?<=[a-z0-9)\]*\"'}]{3})\.\s++(?=[A-Z])")  # leaves "St. Petersburg" whole
 _QUOTED = re.compile(r"""[\s*_]*+["“«]([^"”»\n]++)["”»](?!\W*(?:or|nor)(?![^\W_]))""")  # "Life or Death"
-_SEVERAL = re.compile(r"(?<![^\W_])(?:or|nor|either|neither)(?![^\W_])", re.IGNORECASE)
+_MAYBE = r"(?:maybe|perhaps|possibly|probably|alternatively)"
+_SEVERAL = re.compile(rf"(?<![^\W_])(?:or|nor|either|neither)(?![^\W_])|\s/\s|(?<=\w),\s(?:but\s)?{_MAYBE}\s", re.I)
+_HEDGE = re.compile(rf"[\s*_]*(?:{_MAYBE}|definitely|clearly|simply|likely)\s(?=\S)", re.IGNORECASE)
 
 _DOLLARS = r"(?<!\\)\$\$?+\s*+((?:[^$\\]|\\.)++)\$\$?"  # $x+1$  $$x+1$
 _PARENTHESES = r"\\\(((?:[^\\]|\\[^()])++)\\\)"  # \(x+1\)
@@ -40,6 +43,7 @@ def text_of(answer: str) -> str | None:
 
 def text_said(line: str) -> str | None:
     """Finds the text that a line gives; empty if it offers several."""
+    line = _HEDGE.sub("", line, count=1) if _HEDGE.match(line) else line
     if quoted := _QUOTED.match(line):
         return text_of(quoted[1])
     said = _REMARK.split(_LONG_SENTENCE.split(line, maxsplit=1)[0], maxsplit=1)[0]
