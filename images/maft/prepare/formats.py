@@ -14,7 +14,7 @@ from maft.prepare.sources import RawRow
 from maft.records import Problem
 from maft.spec import AnswerKind, QuestionsSpec, TaskKind
 
-LETTERS = "ABCDEFGHIJ"  # of choices, as answers/extract.py knows them
+LETTERS = "ABCDEFGHIJ"  # of choices, as answers/choices.py knows them
 
 
 def problem(question: str, answer: str, kind: AnswerKind, where: str) -> Problem:
