@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from maft import quantised
+from maft import model_files, quantised
 from maft.chat_template import ChatTemplate, load_chat_template
 from maft.errors import BadInput, one_line
 from maft.spec import ModelSpec, Thinking
@@ -15,7 +15,7 @@ from maft.store.commits import plain_name
 from maft.store.urls import open_store
 from maft.template_facts import Options
 
-_WANTED = (".json", ".safetensors", ".jinja", ".model", ".txt")
+_WANTED = (".json", ".safetensors", ".jinja", ".model", ".txt", ".tiktoken", ".py")
 
 
 def is_path(source: str) -> bool:
@@ -33,9 +33,16 @@ def local(source: str) -> str:
     there."""
     if source.startswith("s3://"):
         return str(_download(source))
-    if is_path(source) and not (Path(source) / "config.json").is_file():
-        raise BadInput(f"model.source: {source} is no model folder (it has no config.json)")
+    if is_path(source) and not _is_file(Path(source) / model_files.CONFIG) and not _is_file(Path(source) / model_files.ADAPTER):
+        raise BadInput(f"model.source: {source} is no model folder (it has no {model_files.CONFIG})")
     return source
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or has a zero byte
+        return False
 
 
 def _download(source: str) -> Path:
@@ -44,8 +51,7 @@ def _download(source: str) -> Path:
     if (folder / ".complete").exists():
         return folder
     names = [key for key in store.list("") if key.endswith(_WANTED) and "/" not in key]
-    if "config.json" not in names:
-        raise BadInput(f"model.source: {source} is no model folder (it has no config.json)")
+    model_files.check_names(names, store.read, source)
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         part = folder / f"{plain_name(name)}.{os.getpid()}.part"
@@ -65,6 +71,8 @@ def chat_template(model: ModelSpec, thinking: Thinking) -> ChatTemplate:
 def check(model: ModelSpec) -> None:
     """Raises BadInput unless it is a causal language model whose weights, where they are local, are whole safetensors."""
     source, path = model.source, local(model.source)
+    if Path(path).is_dir():
+        model_files.check_texts(Path(path), own_code=model.trust_remote_code)
     config = _config(path, model.revision, trust_remote_code=model.trust_remote_code)
     from transformers.models.auto.modeling_auto import (  # by name: the module itself asks for torch
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -77,7 +85,7 @@ def check(model: ModelSpec) -> None:
         raise BadInput(f"model.source: {source} is a {config.model_type} model, not a causal language model")
     quantised.check(config, source)
     if Path(path).is_dir():
-        _check_weights(Path(path))
+        model_files.check_weights(Path(path))
 
 
 def tokenizer(model: ModelSpec) -> Any:
@@ -101,19 +109,5 @@ def _config(path: str, revision: str, *, trust_remote_code: bool) -> Any:
 
     try:
         return AutoConfig.from_pretrained(path, revision=revision or None, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # a damaged configuration ends in any exception
         raise BadInput(f"model.source: {path} cannot be read as a model: {one_line(error, 300)}") from error
-
-
-def _check_weights(folder: Path) -> None:
-    from safetensors import SafetensorError, safe_open
-
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise BadInput(f"model.source: {folder} has no *.safetensors weights; convert pickled weights first")
-    for file in files:
-        try:
-            with safe_open(file, framework="numpy") as opened:
-                opened.keys()
-        except (SafetensorError, OSError) as error:
-            raise BadInput(f"model.source: {file} is damaged: {error}") from error

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from maft.answers import extract as answers
-from maft.errors import BadInput
+from maft.errors import BadInput, shown
 from maft.prepare.sources import RawRow
 from maft.records import Problem
 from maft.spec import AnswerKind, QuestionsSpec, TaskKind
@@ -33,7 +33,7 @@ def _normalised(question: str) -> str:
 
 def _text(row: RawRow, field: str, where: str) -> str:
     if not isinstance(row.get(field), str | int | float) or not str(row[field]).strip():
-        raise BadInput(f"{where}: {field} is {row.get(field)!r}; expected a text that is not empty")
+        raise BadInput(f"{where}: {field} is {shown(row.get(field))}; expected a text that is not empty")
     return str(row[field])
 
 
@@ -68,11 +68,13 @@ def _mmlu(row: RawRow, where: str, questions: QuestionsSpec) -> tuple[Problem, s
         return None
     question, answer, choices = _text(row, "question", where), _text(row, "answer", where).strip(), row.get("choices")
     if not isinstance(choices, list) or not 2 <= len(choices) <= len(LETTERS):
-        raise BadInput(f"{where}: choices is {choices!r:.60}; expected a list of 2 to {len(LETTERS)} texts")
+        raise BadInput(f"{where}: choices is {shown(choices)}; expected a list of 2 to {len(LETTERS)} texts")
     letters = LETTERS[: len(choices)]
     letter = _letter(answer, letters)
     if letter is None:
-        raise BadInput(f"{where}: answer is {answer!r}; expected 0 to {len(letters) - 1} or a letter {letters[0]} to {letters[-1]}")
+        raise BadInput(
+            f"{where}: answer is {shown(answer)}; expected 0 to {len(letters) - 1} or a letter {letters[0]} to {letters[-1]}"
+        )
     lines = [question, *(f"({name}) {choice}" for name, choice in zip(letters, choices, strict=True))]
     asked = "\n".join([*lines, f"Answer with one letter, {letters[0]} to {letters[-1]}."])
     return problem(asked, letter, "choice", where), letter

@@ -1,8 +1,8 @@
 """Resource files as kubectl reads them, as plain JSON values. Pure; `files.py` calls it.
 
-kubectl takes a file apart at lines that begin with `---` and reads each part with go-yaml v2 (go_yaml.py); what begins with `{` it tries as
-JSON first. What it would change or drop without a word is refused here: a key that is there twice, half a character, bytes
-that are no text.
+kubectl takes a file apart at lines that begin with `---` and reads each part with go-yaml v2 (go_yaml.py); what begins with `{` it
+tries as JSON first. What it would change or drop without a word is refused here: a key that is there twice, half a character,
+bytes that are no text.
 """
 
 import codecs
@@ -103,8 +103,8 @@ def _parts(text: str, read: int) -> Iterator[tuple[int, str]]:
     """The documents of a text, each with the number of lines before it. read: lines before the text."""
     part: list[str] = []
     begun = read
-    for number, line in enumerate(text.split("\n"), read):
-        line = line.removesuffix("\r")
+    for number, ended in enumerate(text.split("\n"), read):
+        line = ended.removesuffix("\r")
         if line.startswith("---"):
             if (more := line[3:].strip()) and not more.startswith("#"):
                 raise Unreadable(f"{more[:60]!r} behind ---, where kubectl takes nothing but a comment", number + 1)

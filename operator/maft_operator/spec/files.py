@@ -34,7 +34,9 @@ def _documents(path: Path) -> list[dict[str, Any]]:
         raise BadSpec(f"{path}{f' line {error.line}' if error.line else ''}: {error}") from None
     for number, document in enumerate(documents, 1):
         if not isinstance(document, dict) or (len(documents) > 1 and not isinstance(document.get("kind"), str)):
-            raise BadSpec(f"{path}: document {number} of {len(documents)} is no object with a kind; expected one MultiAgentFinetune")
+            raise BadSpec(
+                f"{path}: document {number} of {len(documents)} is no object with a kind; expected one MultiAgentFinetune"
+            )
     return documents
 
 

@@ -8,10 +8,13 @@ _BREAKS = "\r\n\x85\u2028\u2029"
 _ENDS = f"\0 \t{_BREAKS}"
 
 
+_ESCAPES = {**{sign: text for sign, text in yaml.SafeLoader.ESCAPE_REPLACEMENTS.items() if sign != "/"}, "'": "'"}
+
+
 class Events(yaml.SafeLoader):
     """Yields a document's events; its resolver and constructor are not used."""
 
-    ESCAPE_REPLACEMENTS = {**{k: v for k, v in yaml.SafeLoader.ESCAPE_REPLACEMENTS.items() if k != "/"}, "'": "'"}
+    ESCAPE_REPLACEMENTS = _ESCAPES  # type: ignore[misc] # final
 
     def scan_to_next_token(self) -> None:
         """Skips blanks, comments and line breaks. PyYAML stops at any tab, go-yaml only where one would be indentation."""
@@ -20,7 +23,7 @@ class Events(yaml.SafeLoader):
             if self.peek() == "#":
                 while self.peek() not in f"\0{_BREAKS}":
                     self.forward()
-            if not self.scan_line_break():
+            if not self.scan_line_break():  # type: ignore[no-untyped-call]
                 return
             if not self.flow_level:
                 self.allow_simple_key = True
@@ -88,7 +91,7 @@ class Events(yaml.SafeLoader):
         breaks: list[str] = []
         while (ch := self.peek()) in f" \t{_BREAKS}":
             if ch in _BREAKS:
-                breaks.append(self.scan_line_break())
+                breaks.append(self.scan_line_break())  # type: ignore[no-untyped-call]
                 continue
             if breaks and ch == "\t" and self.column < indent:
                 raise ScannerError("while scanning a plain scalar", start, "found a tab that violates indentation", self.get_mark())

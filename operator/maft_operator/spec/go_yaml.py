@@ -46,7 +46,7 @@ def read(text: str, before: int = 0) -> Any:
         raise Unreadable(f"not YAML: {error.problem}", before + mark.line + 1 if mark else None) from None
     except ReaderError as error:
         line = text.count("\n", 0, error.position)
-        raise Unreadable(f"not YAML: holds the character U+{ord(str(error.character)):04X}", before + line + 1) from None
+        raise Unreadable(f"not YAML: holds the character U+{error.character:04X}", before + line + 1) from None
     except RecursionError:
         raise Unreadable("not YAML: nested too deeply", before + 1) from None
     except (ValueError, OverflowError):
@@ -103,8 +103,8 @@ class _Document:
             return [self._as(as_json, item) for item in self._until(SequenceEndEvent)]
         return self._mapping() if isinstance(event, MappingStartEvent) else _scalar(event)
 
-    def _alias(self, event: NodeEvent) -> Any:
-        found, size = self._anchors.get(event.anchor, (None, 0))
+    def _alias(self, event: AliasEvent) -> Any:
+        found, size = self._anchors.get(event.anchor or "", (None, 0))
         if not size:
             _refuse(f"the anchor {event.anchor!r} {'contains itself' if found is _OPEN else 'is not there'}", event)
         self._all += size + 1

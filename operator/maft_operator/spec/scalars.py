@@ -15,9 +15,9 @@ _MOST = 2**63 - 1  # of Go's int64; what is larger becomes a float64 on its way 
 _WORDS: dict[str, tuple[str, Any]] = {
     **{form: ("bool", True) for word in ("y", "yes", "true", "on") for form in (word, word.capitalize(), word.upper())},
     **{form: ("bool", False) for word in ("n", "no", "false", "off") for form in (word, word.capitalize(), word.upper())},
-    **{form: ("null", None) for form in ("", "~", "null", "Null", "NULL")},
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), ("null", None)),
     **{sign + form: ("float", float(sign + "inf")) for sign in ("", "+", "-") for form in (".inf", ".Inf", ".INF")},
-    **{form: ("float", math.nan) for form in (".nan", ".NaN", ".NAN")},
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), ("float", math.nan)),
 }
 _INTEGER = re.compile(r"([+-]?)(?:0[xX]([0-9a-fA-F]+)|0[bB]([01]+)|0[oO]?([0-7]+)|(0|[1-9][0-9]*))")
 _BASES = (16, 2, 8, 10)

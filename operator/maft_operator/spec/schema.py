@@ -46,7 +46,7 @@ def checked(resource: Mapping[str, Any]) -> Json:
     _identity(whole)
     _known(whole, openapi(), "")
     _fill(whole, openapi())
-    whole = _whole(whole, openapi())
+    whole = dict(_whole(whole, openapi()))
     if error := next(iter(sorted(_validator()(openapi()).iter_errors(whole), key=relevance)), None):
         raise BadSpec(_explain(error))
     for path, rule, message in _violations(whole, openapi(), ""):
