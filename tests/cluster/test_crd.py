@@ -301,7 +301,7 @@ def test_a_whole_number_with_a_point_is_an_integer(server: Server, given: Json, 
 @pytest.mark.parametrize("section", ["labels", "annotations"])
 @pytest.mark.parametrize(
     ("value", "sound"),
-    [({"a": "1"}, True), ({"a": None}, True), (None, True), ({"a": 1.5}, False), ({"a": True}, False), (["a"], False), ("a", False)],
+    [({"a": "1"}, True), ({"a": None}, True), (None, True), ({"a": 1.5}, False), ({"a": True}, False), (["a"], False), (7, False)],
 )
 def test_labels_and_annotations_are_texts(server: Server, section: str, value: Any, sound: bool) -> None:
     assert agreed(server, {**MINIMAL, "metadata": {"name": "r", section: value}}, section) == sound

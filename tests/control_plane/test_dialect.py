@@ -104,32 +104,58 @@ def test_what_kubectl_refuses(text: str) -> None:
     assert refused(f"a: 1\nv: {text}\n")
 
 
-# Whole files, and what kubectl makes of their documents.
+# Whole files, and what kubectl makes of their documents; each has a kind, without which it reads none.
 FILES: list[tuple[str, list[Any]]] = [
-    ("a: 1\n---\na: 2\n", [{"a": 1}, {"a": 2}]),
-    ("---\na: 1\n--- # more\n\n---\n---  \na: 2\n...\nb: [", [{"a": 1}, {"a": 2}]),
-    ("a: 1\r\nb:\r\n- yes\r\n---\r\nc: |\r\n  x\r\n  y\r\n", [{"a": 1, "b": [True]}, {"c": "x\ny\n"}]),
+    ("kind: A\n---\nkind: B\n", [{"kind": "A"}, {"kind": "B"}]),
+    ("---\nkind: A\n--- # more\n\n---\n---  \nkind: B\n...\nb: [", [{"kind": "A"}, {"kind": "B"}]),
+    ("kind: A\r\nb:\r\n- yes\r\n---\r\nkind: |\r\n  x\r\n  y\r\n", [{"kind": "A", "b": [True]}, {"kind": "x\ny\n"}]),
     ("# nothing\n", []),
     ("", []),
-    ("null\n---\n~\n---\na: 1", [{"a": 1}]),
-    ("a: |\n  x\n---\nb: 1\n", [{"a": "x\n"}, {"b": 1}]),
+    ("null\n---\n~\n---\nkind: A", [{"kind": "A"}]),
+    ("kind: |\n  x\n---\nkind: 'b'\n", [{"kind": "x\n"}, {"kind": "b"}]),
     (
-        '{"a": 1024.0, "b": 1e3, "c": "\\ud83d\\ude00", "d": -0, "e": 12345678901234567890}',
-        [{"a": 1024, "b": 1000, "c": "😀", "d": 0, "e": 12345678901234567890.0}],
+        '{"kind": "A", "a": 1024.0, "b": 1e3, "c": "\\ud83d\\ude00", "d": -0, "e": 12345678901234567890}',
+        [{"kind": "A", "a": 1024, "b": 1000, "c": "😀", "d": 0, "e": 12345678901234567890.0}],
     ),
-    ('\n  {"a": 1}\n{"a": 2} {"a": 3}\n', [{"a": 1}, {"a": 2}, {"a": 3}]),
-    ('{"a": 1}\n---\na: 017\n', [{"a": 1}, {"a": 15}]),
-    ("{a: 1,\n b: 017}\n", [{"a": 1, "b": 15}]),
-    ('{"a": NaN, "b": 017}', [{"a": "NaN", "b": 15}]),
-    ('{"a":\t1,\n\t"b": "\\/"}', [{"a": 1, "b": "/"}]),
-    ("kind: List\napiVersion: v1\nitems:\n- {kind: A}\n- {kind: List, items: [{kind: B}]}\n", [{"kind": "A"}, {"kind": "B"}]),
-    ("a: &x {b: 1}\nc:\n  <<: *x\n  d: 2\n", [{"a": {"b": 1}, "c": {"b": 1, "d": 2}}]),
+    ('\n  {"kind": "A"}\n{"kind": "B"} {"kind": "C"}\n', [{"kind": "A"}, {"kind": "B"}, {"kind": "C"}]),
+    ('{"kind": "A"}\n---\nkind: B\na: 017\n', [{"kind": "A"}, {"kind": "B", "a": 15}]),
+    ("{kind: A,\n b: 017}\n", [{"kind": "A", "b": 15}]),
+    ('{"kind": "A", "a": NaN, "b": 017}', [{"kind": "A", "a": "NaN", "b": 15}]),
+    ('{"kind":\t"A",\n\t"b": "\\/"}', [{"kind": "A", "b": "/"}]),
+    (
+        "kind: List\napiVersion: v1\nitems:\n- {kind: A, apiVersion: b}\n- {kind: B, apiVersion: b}\n",
+        [{"kind": "A", "apiVersion": "b"}, {"kind": "B", "apiVersion": "b"}],
+    ),
+    ("kind: A\na: &x {b: 1}\nc:\n  <<: *x\n  d: 2\n", [{"kind": "A", "a": {"b": 1}, "c": {"b": 1, "d": 2}}]),
+    ("\ufeffkind: A\n---\n\ufeffkind: B\n", [{"kind": "A"}, {"kind": "B"}]),
+]
+# Files that kubectl refuses.
+BROKEN = [
+    "kind: A\n--- {kind: B}\n",
+    "%YAML 1.1\n---\nkind: A\n",
+    "kind: A\na: \0",
+    "kind: A\na: \x1b[0m",
+    'kind: A\na: "\\ud83d"',
+    "- a",
+    "words",
+    '{"kind": "A", "a": 1e999}',
+    "kind: A\na:\n\tb: 1",
+    "kind: A\na: [1, 2\nb: 3",
+    "kind: A\na: .inf",
+    '{"kind": "A"}{"kind": "B"}\n---\nkind: C',
 ]
 
 
 @pytest.mark.parametrize(("text", "found"), FILES, ids=range(len(FILES)))
 def test_whole_files(text: str, found: list[Any]) -> None:
-    assert same(dialect.documents(text), found), dialect.documents(text)
+    assert same(dialect.documents(dialect.decoded(text.encode())), found)
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_broken_files(tmp_path: Path, text: str) -> None:
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(BadSpec, match=r"^[^\n]*/r\.yaml( line \d+)?: [^\n]*\Z"):
+        files.load(tmp_path / "r.yaml")
 
 
 LAUGHS = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [{','.join(9 * [f'*{a}'])}]\n" for a, b in zip("abcdefg", "bcdefgh", strict=True))
