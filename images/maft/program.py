@@ -251,7 +251,7 @@ def run(main: Callable[[Assignment], ProgramSummary], flags: argparse.ArgumentPa
         fail(arguments.summary, error, 1)
     except Exception as error:  # nobody foresaw it: whoever looks at the run gets a line, whoever mends it the traceback
         traceback.print_exception(error)
-        fail(arguments.summary, RuntimeError(f"{type(error).__name__}: {error}"), 1)
+        fail(arguments.summary, RuntimeError(f"{type(error).__name__}: {error}".removesuffix(": ")), 1)
     raise SystemExit(0)
 
 

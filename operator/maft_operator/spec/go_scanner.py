@@ -52,6 +52,8 @@ class Events(yaml.SafeLoader):
             else:
                 break
             self.forward()
+        while self.peek() in " \t":
+            self.forward()
         return keep, indent
 
     def scan_plain(self) -> ScalarToken:
