@@ -7,11 +7,14 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
+
+import msgspec
 
 from maft.answers import extract as answers
 from maft.errors import BadInput, shown
 from maft.prepare.sources import RawRow
-from maft.records import Problem
+from maft.records import Message, Problem
 from maft.spec import AnswerKind, QuestionsSpec, TaskKind
 
 LETTERS = "ABCDEFGHIJ"  # of choices, as answers/choices.py knows them
@@ -41,8 +44,41 @@ def _text(row: RawRow, field: str, where: str) -> str:
 
 
 def _plain(row: RawRow, where: str, questions: QuestionsSpec) -> tuple[Problem, str]:
+    """The question is a text, or a chat that ends with it."""
+    if isinstance(row.get("question"), list):
+        return _chat(row, where, questions)
     question, answer = (_text(row, field, where) for field in ("question", "answer"))
     return problem(question, answer, questions.answer_kind, where), answer
+
+
+def _chat(row: RawRow, where: str, questions: QuestionsSpec) -> tuple[Problem, str]:
+    """The last turn asks, those before it are history; equal last turns of different chats are different questions."""
+    *history, last = turns = _turns(row["question"], where)
+    text = "\n".join(f"{turn.role}: {turn.content}" for turn in turns) if history else last.content
+    answer = _text(row, "answer", where)
+    asked = problem(text, answer, questions.answer_kind, where)
+    return msgspec.structs.replace(asked, question=last.content, history=tuple(history)), answer
+
+
+def _turns(chat: list[Any], where: str) -> list[Message]:
+    turns = [_turn(turn, f"{where}: question[{i}]") for i, turn in enumerate(chat)]
+    roles = [turn.role for turn in turns]
+    said = roles[1:] if roles[:1] == ["system"] else roles
+    if len(said) % 2 == 0 or said != ["user", "assistant"] * (len(said) // 2) + ["user"]:
+        raise BadInput(
+            f"{where}: question has turns of {', '.join(roles) or 'nobody'}; "
+            "expected user and assistant by turns, the last of the user, at most one of the system before them"
+        )
+    return turns
+
+
+def _turn(turn: Any, where: str) -> Message:
+    role, content = (turn.get("role"), turn.get("content")) if isinstance(turn, dict) else (None, None)
+    if role not in ("system", "user", "assistant"):
+        raise BadInput(f"{where}: {turn!r:.60}; expected an object with role (system, user or assistant) and content")
+    if not isinstance(content, str) or not content.strip():
+        raise BadInput(f"{where}: content is {content!r:.60}; expected a text that is not empty")
+    return Message(role, content)
 
 
 def _gsm8k(row: RawRow, where: str, questions: QuestionsSpec) -> tuple[Problem, str]:
