@@ -9,7 +9,11 @@ from typing import Any, Self
 
 from pebble import ProcessExpired, ProcessPool
 
+from maft.answers.extract import extract
+from maft.answers.generators import GENERATORS, find
+from maft.answers.scorers import Scorers
 from maft.answers.mathematics import verify
+from maft.records import Problem
 from maft.spec import AnswerKind
 
 __all__ = ["Checker", "Equal", "groups", "verify"]
@@ -34,13 +38,14 @@ def groups(answers: Sequence[str | None], equal: Equal) -> list[list[int]]:
 
 
 class Checker:
-    """Compares canonical answers of one kind. `math` goes to the worker; a hung comparison counts as unequal."""
+    """Finds, compares and judges answers of one kind. `math` goes to the worker; a hung comparison counts as unequal."""
 
     def __init__(self, kind: AnswerKind, limit: float = LIMIT) -> None:
         self.kind = kind
         self._limit = limit
         self._known: dict[tuple[str, str], bool] = {}
         self._pool: ProcessPool | None = None
+        self._scorers = Scorers(limit)
 
     def __enter__(self) -> Self:
         return self
@@ -49,6 +54,23 @@ class Checker:
         if self._pool:
             self._pool.stop()
             self._pool.join()
+        self._scorers.close()
+
+    def find(self, problem: Problem, text: str, *, complete: bool) -> str | None:
+        """Finds the answer in a model's text, in canonical form; None if there is none."""
+        if problem.entry:
+            return find(text, GENERATORS[problem.entry.generator], complete=complete)
+        return extract(text, self.kind, complete=complete)
+
+    def wanted(self, problem: Problem) -> str:
+        """Says what an answer to the problem is."""
+        return GENERATORS[problem.entry.generator].name if problem.entry else f"a {self.kind}"
+
+    def right(self, problem: Problem, answer: str) -> bool:
+        """Tells whether an answer is right: to the scorer of the problem's generator, else by being the reference. May block."""
+        if problem.entry:
+            return self._scorers.right(problem, problem.entry, answer)
+        return self.equal(problem.answer, answer)
 
     def equal(self, a: str, b: str) -> bool:
         """Tells whether the two are the same answer; blocks for at most the limit, and only for `math`."""
