@@ -100,7 +100,7 @@ def test_equality_of_mathematics(checker: Checker, a: str, b: str, equal: bool) 
 
 
 def test_votes_for_rationals_that_are_close_are_three_answers(checker: Checker) -> None:
-    result = vote(["0.0000002", "0.0000003", "0.00000013"], "0.0000002", equal=checker.equal, seed=0)
+    result = vote(["0.0000002", "0.0000003", "0.00000013"], "0.0000002".__eq__, equal=checker.equal, seed=0)
     assert (result.votes, result.runner_up, result.tied) == (1, 1, True)
 
 

@@ -11,8 +11,8 @@ from pebble import ProcessExpired, ProcessPool
 
 from maft.answers.extract import extract
 from maft.answers.generators import GENERATORS, find
-from maft.answers.scorers import Scorers
 from maft.answers.mathematics import verify
+from maft.answers.scorers import Scorers
 from maft.records import Problem
 from maft.spec import AnswerKind
 

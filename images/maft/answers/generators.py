@@ -179,8 +179,9 @@ _EMPTY_LINE = re.compile(r"\n[ \t]*\n")
 def find(text: str, form: Form, *, complete: bool = True) -> str | None:
     """Finds the final answer in a model's text, in canonical form; None if there is none.
 
-    Only the reply is searched, never a thought. Looked for in this order: the last `<answer>…</answer>`, the last \\boxed{…}, what the last "Answer: " or "answer is" announces;
-    where the text was not cut off (`complete`), the last number, block or paragraph that is of the form, or all of the text.
+    Only the reply is searched, never a thought. Looked for in this order: the last `<answer>…</answer>`, the last \\boxed{…}, what
+    the last "Answer: " or "answer is" announces; where the text was not cut off (`complete`), the last number, block or paragraph
+    that is of the form, or all of the text.
     """
     text = split(text).reply
     if tagged := list(_TAGGED.finditer(text)):
