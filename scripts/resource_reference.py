@@ -11,7 +11,9 @@ HEAD = """# The resource: MultiAgentFinetune
 
 `apiVersion: maft.dev/v1alpha1`, `kind: MultiAgentFinetune`, short name `maft`. Made from `crds/multiagentfinetunes.yaml` by
 `scripts/resource_reference.py`; defaults, bounds and rules stand there and nowhere else. `maft validate FILE` checks a resource as
-the API server would. Fields used on a cluster only are accepted and ignored by `maft run`.
+the API server would, and every command reads files and `--set` as kubectl does: `1e3` and `1024.0` are whole numbers, `017` is
+15, `yes` is true, `1:30` a text. It refuses a key that is there twice, and `null` in place of a value. Fields used on a cluster
+only are accepted and ignored by `maft run`.
 
 | field | type | default | bounds | meaning |
 |---|---|---|---|---|

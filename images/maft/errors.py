@@ -1,10 +1,20 @@
 """The one error that ends a program with exit code 2, something that the user can mend; and how errors are written."""
 
+import reprlib
+
 
 class BadInput(Exception):
     """Wrong input. The message is one line: the field or object, what was found, what to do."""
 
 
 def one_line(text: object, limit: int | None = None) -> str:
-    """Writes an error or a text on one line, cut off after `limit` characters."""
-    return " ".join(str(text).split())[:limit]
+    """Writes an error or a text on one line, cut off after `limit` characters. An error that says nothing is named."""
+    said = str(text) or (type(text).__name__ if isinstance(text, BaseException) else "")
+    return " ".join(said.split())[:limit]
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """Writes any value as Python does, in a short form: of deep and long ones the beginning."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = limit
+    return one_line(short.repr(value), 4 * limit)

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from maft import quantised
+from maft import model_files, quantised
 from maft.chat_template import ChatTemplate, load_chat_template
 from maft.errors import BadInput, one_line
 from maft.spec import ModelSpec, Thinking
@@ -15,7 +15,8 @@ from maft.store.commits import plain_name
 from maft.store.urls import open_store
 from maft.template_facts import Options
 
-_WANTED = (".json", ".safetensors", ".jinja", ".model", ".txt")
+_DESCRIBING = (".json", ".jinja", ".model", ".txt", ".tiktoken", ".py")
+_WANTED = (*_DESCRIBING, ".safetensors")
 
 
 def is_path(source: str) -> bool:
@@ -33,42 +34,48 @@ def local(source: str) -> str:
     there."""
     if source.startswith("s3://"):
         return str(_download(source))
-    if is_path(source) and not (Path(source) / "config.json").is_file():
-        raise BadInput(f"model.source: {source} is no model folder (it has no config.json)")
+    if is_path(source) and not _is_file(Path(source) / model_files.CONFIG) and not _is_file(Path(source) / model_files.ADAPTER):
+        raise BadInput(f"model.source: {source} is no model folder (it has no {model_files.CONFIG})")
     return source
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or has a zero byte
+        return False
+
+
 def _download(source: str) -> Path:
+    folder = cache() / "models" / _plain(source)
+    if not (folder / ".complete").exists():
+        _fetch(source, folder, _WANTED)
+        (folder / ".complete").touch()
+    return folder
+
+
+def _fetch(source: str, folder: Path, wanted: tuple[str, ...]) -> None:
+    """Fetches those files of a model that end so; each appears whole."""
     store = open_store(source)
-    folder = cache() / "models" / "".join(c if c.isalnum() else "-" for c in source)
-    if (folder / ".complete").exists():
-        return folder
     names = [key for key in store.list("") if key.endswith(_WANTED) and "/" not in key]
-    if "config.json" not in names:
-        raise BadInput(f"model.source: {source} is no model folder (it has no config.json)")
+    model_files.check_names(names, store.read, source)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
+    for name in (name for name in names if name.endswith(wanted)):
         part = folder / f"{plain_name(name)}.{os.getpid()}.part"
         store.download(name, part)
         os.replace(part, folder / name)
-    (folder / ".complete").touch()
-    return folder
+
+
+def _plain(source: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in source)
 
 
 def described(source: str) -> str:
     """Returns a folder or hub id as `local` does; of an s3:// model that is not here yet, only what describes it, no weights."""
-    whole = cache() / "models" / "".join(c if c.isalnum() else "-" for c in source)
-    if not source.startswith("s3://") or (whole / ".complete").exists():
+    if not source.startswith("s3://") or (cache() / "models" / _plain(source) / ".complete").exists():
         return local(source)
-    store, folder = open_store(source), whole.parent.with_name("described") / whole.name
-    names = [key for key in store.list("") if key.endswith(_WANTED) and not key.endswith(".safetensors") and "/" not in key]
-    if "config.json" not in names:
-        return local(source)  # which says so
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        part = folder / f"{plain_name(name)}.{os.getpid()}.part"
-        store.download(name, part)
-        os.replace(part, folder / name)
+    folder = cache() / "described" / _plain(source)
+    _fetch(source, folder, _DESCRIBING)
     return str(folder)
 
 
@@ -82,6 +89,8 @@ def chat_template(model: ModelSpec, thinking: Thinking) -> ChatTemplate:
 def check(model: ModelSpec) -> None:
     """Raises BadInput unless it is a causal language model whose weights, where they are local, are whole safetensors."""
     source, path = model.source, local(model.source)
+    if Path(path).is_dir():
+        model_files.check_texts(Path(path), own_code=model.trust_remote_code)
     config = _config(path, model.revision, trust_remote_code=model.trust_remote_code)
     from transformers.models.auto.modeling_auto import (  # by name: the module itself asks for torch
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -94,7 +103,7 @@ def check(model: ModelSpec) -> None:
         raise BadInput(f"model.source: {source} is a {config.model_type} model, not a causal language model")
     quantised.check(config, source)
     if Path(path).is_dir():
-        _check_weights(Path(path))
+        model_files.check_weights(Path(path))
 
 
 def tokenizer(model: ModelSpec) -> Any:
@@ -118,19 +127,5 @@ def _config(path: str, revision: str, *, trust_remote_code: bool) -> Any:
 
     try:
         return AutoConfig.from_pretrained(path, revision=revision or None, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # a damaged configuration ends in any exception
         raise BadInput(f"model.source: {path} cannot be read as a model: {one_line(error, 300)}") from error
-
-
-def _check_weights(folder: Path) -> None:
-    from safetensors import SafetensorError, safe_open
-
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise BadInput(f"model.source: {folder} has no *.safetensors weights; convert pickled weights first")
-    for file in files:
-        try:
-            with safe_open(file, framework="numpy") as opened:
-                opened.keys()
-        except (SafetensorError, OSError) as error:
-            raise BadInput(f"model.source: {file} is damaged: {error}") from error

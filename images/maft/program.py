@@ -6,10 +6,12 @@ everything is typed.
 """
 
 import argparse
+import contextlib
 import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -242,12 +244,14 @@ def run(main: Callable[[Assignment], ProgramSummary], flags: argparse.ArgumentPa
     arguments = flags.parse_args()
     signal.signal(signal.SIGTERM, _stop)
     try:
-        summary = main(decode(arguments))
+        write_summary(arguments.summary, main(decode(arguments)))
     except BadInput as error:
         fail(arguments.summary, error, 2)
     except (OSError, MemoryError) as error:
         fail(arguments.summary, error, 1)
-    write_summary(arguments.summary, summary)
+    except Exception as error:  # nobody foresaw it: whoever looks at the run gets a line, whoever mends it the traceback
+        traceback.print_exception(error)
+        fail(arguments.summary, RuntimeError(f"{type(error).__name__}: {error}".removesuffix(": ")), 1)
     raise SystemExit(0)
 
 
@@ -258,7 +262,8 @@ def _stop(number: int, frame: object) -> None:
 def fail(summary: str | None, error: BaseException, code: int) -> NoReturn:
     """Writes a Failure of one line as the summary, says it on stderr, and exits with that code."""
     line = one_line(error) or type(error).__name__
-    write_summary(summary, Failure(error=_cut(line)))
+    with contextlib.suppress(OSError):  # the summary has no place; the reason goes to stderr, and the exit code stays
+        write_summary(summary, Failure(error=_cut(line)))
     print(f"error: {line}", file=sys.stderr, flush=True)
     raise SystemExit(code)
 

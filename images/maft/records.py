@@ -50,6 +50,17 @@ class Message(Record, frozen=True, omit_defaults=True):
     """A part of the question that no model said."""
 
 
+class Entry(Record, frozen=True):
+    """Where a generated question comes from: it is made again for its scorer."""
+
+    generator: str
+    config: str
+    """Its configuration as JSON."""
+    seed: int
+    index: int
+    """Which of the questions of that seed."""
+
+
 class Problem(Record, frozen=True, omit_defaults=True):
     """One question."""
 
@@ -60,6 +71,8 @@ class Problem(Record, frozen=True, omit_defaults=True):
     """The reference, in canonical form."""
     history: tuple[Message, ...] = ()
     """Turns before the question, where it is asked in the middle of a chat."""
+    entry: Entry | None = None
+    """Of reasoning-gym: how the question is made, for the generator's own scorer."""
 
     def opening(self, system: str) -> tuple[Message, ...]:
         """Returns what stands before the first user turn of a debate: its own chat, after the run's system turn if it has none."""

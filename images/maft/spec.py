@@ -13,7 +13,9 @@ FORMAT = 1  # of run.json, commits and transcripts; docs/formats.md says what ra
 UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 AnswerKind = Literal["number", "choice", "text", "math"]
 Examples = Literal["first", "last", "hinted", "pairs"]
-TaskKind = Literal["arithmetic", "jsonl", "gsm8k", "math", "mmlu"]
+TaskKind = Literal["arithmetic", "jsonl", "gsm8k", "math", "mmlu", "reasoning-gym"]
+# Of kinds of tasks whose answers are no numbers; each generator of reasoning-gym has a form of its own (answers/generators.py).
+ANSWERS: dict[TaskKind, AnswerKind] = {"math": "math", "mmlu": "choice", "reasoning-gym": "text"}
 Thinking = Literal["Auto", "Enabled", "Disabled"]
 Topology = Literal["PerAgent", "Shared"]
 
@@ -57,6 +59,14 @@ class ArithmeticSpec(Section, frozen=True, kw_only=True):
     maximum: int
 
 
+class GeneratorSpec(Section, frozen=True, kw_only=True):
+    """A generator of reasoning-gym."""
+
+    name: str
+    config: dict[str, Any]
+    """Its arguments, in its own words."""
+
+
 class QuestionsSpec(Section, frozen=True, kw_only=True):
     """What is asked and how an answer is found."""
 
@@ -67,13 +77,14 @@ class QuestionsSpec(Section, frozen=True, kw_only=True):
     prompt: str
     held_out: int
     answer: AnswerKind | None = None
+    generator: GeneratorSpec | None = None
 
     @property
     def answer_kind(self) -> AnswerKind:
         """Names the kind of answer: the one given, else the task kind's own."""
         if self.answer:
             return self.answer
-        return "math" if self.kind == "math" else "choice" if self.kind == "mmlu" else "number"
+        return ANSWERS.get(self.kind, "number")
 
 
 class TaskSpec(QuestionsSpec, frozen=True, kw_only=True):

@@ -270,16 +270,41 @@ def test_whatever_a_field_is_set_to_both_say_the_same(server: Server) -> None:
         (at("debate", None), MINIMAL),
         (at("storage", None), MINIMAL),
         (at("model.tokenSecret", None), MINIMAL),
-        (at("seed", 1000.0), at("seed", 1000)),
     ],
 )
 def test_where_maft_is_stricter(server: Server, given: Json, taken_for: Json) -> None:
-    """The API server takes null for absent, and whole numbers with a point for integers. That may not be what was meant."""
+    """The API server takes null for absent. That may not be what was meant."""
     found = server.create(given)
     assert isinstance(found, dict)
     assert found["spec"] == checked(taken_for)["spec"]
     with pytest.raises(BadSpec, match=r"expected an (object|integer)"):
         checked(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "whole"),
+    [
+        (at("seed", 1000.0), True),
+        (at("debate.maxTokens", 1024.0), True),
+        (at("training.epochs", 1e0), True),
+        (at("seed", -0.0), True),
+        (at("seed", 2.0**31), False),
+        (at("seed", 1e20), False),
+        (at("agents", 2.5), False),
+        (at("agents", 3.0000000001), False),
+    ],
+)
+def test_a_whole_number_with_a_point_is_an_integer(server: Server, given: Json, whole: bool) -> None:
+    assert agreed(server, given) == whole
+
+
+@pytest.mark.parametrize("section", ["labels", "annotations"])
+@pytest.mark.parametrize(
+    ("value", "sound"),
+    [({"a": "1"}, True), ({"a": None}, True), (None, True), ({"a": 1.5}, False), ({"a": True}, False), (["a"], False), (7, False)],
+)
+def test_labels_and_annotations_are_texts(server: Server, section: str, value: Any, sound: bool) -> None:
+    assert agreed(server, {**MINIMAL, "metadata": {"name": "r", section: value}}, section) == sound
 
 
 def test_a_pod_template_is_kept_as_it_is(server: Server) -> None:

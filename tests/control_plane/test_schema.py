@@ -269,14 +269,18 @@ def refused(given_: Mapping[str, Any]) -> str:
     return str(caught.value)
 
 
-ANSWERS = {"arithmetic": "number", "jsonl": "number", "gsm8k": "number", "math": "math", "mmlu": "choice"}
+ANSWERS = {"arithmetic": "number", "jsonl": "number", "gsm8k": "number", "math": "math", "mmlu": "choice", "reasoning-gym": "text"}
+NEEDS = {"jsonl": {"source": "q.jsonl"}, "reasoning-gym": {"generator": {"name": "chain_sum"}}}
 
 
 @pytest.mark.parametrize("kind", get_args(TaskKind))
 def test_each_kind_of_task_has_its_kind_of_answer(kind: str) -> None:
     answers = ANSWERS[kind]
-    more = {"source": "q.jsonl"} if kind == "jsonl" else {}
+    more = NEEDS.get(kind, {})
     assert parse(at("task", {"kind": kind, **more})).spec.task.answer_kind == answers
+    if kind == "reasoning-gym":
+        assert "leave answer out" in refusal(at("task", {"kind": kind, **more, "answer": answers}))
+        return
     assert parse(at("task", {"kind": kind, **more, "answer": answers})).spec.task.answer_kind == answers
     assert parse(at("evaluation.task", {"kind": kind, **more})).spec.held_out_task.answer_kind == answers
     others = {"number", "math", "choice", "text"} - {answers}
@@ -462,6 +466,7 @@ def test_a_status_is_ignored_as_where_a_resource_is_applied(status: Any) -> None
 
 OK: dict[str, Any] = {}
 JSONL = {"kind": "jsonl", "source": "q.jsonl"}
+GYM = {"kind": "reasoning-gym", "generator": {"name": "gcd"}}
 # The message of each rule: a spec that keeps it, one that breaks it.
 RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "debate.rounds: one agent has nobody to debate with; set rounds to 1 or agents to 2 or more": (
@@ -489,6 +494,18 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"task": JSONL | {"answer": "choice"}},
         {"task": {"kind": "gsm8k", "answer": "choice"}},
     ),
+    "task.answer: each generator has a form of answer of its own; leave answer out": (
+        {"task": GYM},
+        {"task": GYM | {"answer": "number"}},
+    ),
+    "task.generator: kind reasoning-gym needs a generator, and no other kind has one": (
+        {"task": GYM | {"generator": {"name": "gcd", "config": {"max_value": 9}}}},
+        {"task": {"kind": "gsm8k", "generator": {"name": "gcd"}}},
+    ),
+    "task.source: kind reasoning-gym makes its own questions; leave source out": (
+        {"task": GYM},
+        {"task": GYM | {"source": "q.jsonl"}},
+    ),
     "task.levels: only kind math has levels; leave levels out": (
         {"task": {"kind": "math", "levels": [1, 5], "answer": "math"}},
         {"task": {"kind": "gsm8k", "levels": [1, 5]}},
@@ -508,6 +525,18 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "evaluation.task.answer: arithmetic and gsm8k have numbers as answers, math has math and mmlu has choices; leave answer out": (
         {"evaluation": {"task": JSONL | {"answer": "choice"}}},
         {"evaluation": {"task": {"kind": "math", "answer": "number"}}},
+    ),
+    "evaluation.task.answer: each generator has a form of answer of its own; leave answer out": (
+        {"evaluation": {"task": GYM}},
+        {"evaluation": {"task": GYM | {"answer": "number"}}},
+    ),
+    "evaluation.task.generator: kind reasoning-gym needs a generator, and no other kind has one": (
+        {"evaluation": {"task": GYM | {"generator": {"name": "gcd", "config": {"max_value": 9}}}}},
+        {"evaluation": {"task": {"kind": "gsm8k", "generator": {"name": "gcd"}}}},
+    ),
+    "evaluation.task.source: kind reasoning-gym makes its own questions; leave source out": (
+        {"evaluation": {"task": GYM}},
+        {"evaluation": {"task": GYM | {"source": "q.jsonl"}}},
     ),
     "evaluation.task.levels: only kind math has levels; leave levels out": (
         {"evaluation": {"task": {"kind": "math", "levels": [4]}}},
@@ -642,6 +671,7 @@ def told(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 TOLD = told({"effort": "low", "more": {"deep": [True, None]}, "no": None})
+MADE = {"task": {"kind": "reasoning-gym", "generator": {"name": "gcd", "config": {"max_value": 9}}}}
 STORED, LIMITED = {"storage": {"bucket": "abc"}}, {"activeDeadlineSeconds": 60}
 # Field: the spec before, and what replaces its sections. A field that is not in MUTABLE may not change, come or go.
 CHANGES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
@@ -657,6 +687,9 @@ CHANGES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("model", TOLD, told({"more": {"deep": None, "other": [True, None]}})),
     ("model", TOLD, told({"another": None, "one": 1.5})),
     ("task", OK, {"task": {"kind": "arithmetic", "train": 7}}),
+    ("task", MADE, {"task": {**MADE["task"], "generator": {"name": "gcd", "config": {"max_value": 8}}}}),
+    ("task", MADE, {"task": {**MADE["task"], "generator": {"name": "gcd", "config": {"min_value": 9}}}}),
+    ("task", MADE, {"task": {**MADE["task"], "generator": {"name": "lcm", "config": {"max_value": 9}}}}),
     ("seed", OK, {"seed": 4}),
     ("method", OK, {"method": "union"}),
     ("agents", OK, {"agents": 4}),
@@ -694,9 +727,15 @@ def changed(before: Mapping[str, Any], change: Mapping[str, Any]) -> tuple[dict[
 
 def compared(spec: dict[str, Any]) -> dict[str, Any]:
     """What rules about changes see: of what the schema leaves open, all whose values it says something of (test_crd.py)."""
-    seen, open_ = schema._visible(spec, spec_schema()), "chatTemplateArguments"
-    assert "additionalProperties" in spec_schema()["properties"]["model"]["properties"][open_]
-    return {**seen, "model": {**seen["model"], open_: spec["model"][open_]}}
+    seen, sections = schema._visible(spec, spec_schema()), spec_schema()["properties"]
+    for section, path in (("model", ("chatTemplateArguments",)), ("task", ("generator", "config"))):
+        part, whole, described = seen[section], spec[section], sections[section]
+        for name in path[:-1]:
+            part, whole, described = part.get(name), whole.get(name), described["properties"][name]
+        assert "additionalProperties" in described["properties"][path[-1]]
+        if part is not None:
+            part[path[-1]] = whole[path[-1]]
+    return seen
 
 
 def test_every_field_is_tried() -> None:

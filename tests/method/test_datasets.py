@@ -43,7 +43,7 @@ def transcript(name: str, *agents: str) -> Transcript:
     is `r`."""
     agents, cut = tuple(a.lower() for a in agents), agents
     last = [None if a[-1] == "-" else a[-1] for a in agents]
-    final = vote(last, "r", equal=str.__eq__, seed=1)
+    final = vote(last, "r".__eq__, equal=str.__eq__, seed=1)
 
     def turn(agent: int, round_: int, said: str) -> Turn:
         finish = "length" if cut[agent][round_].isupper() else "stop"

@@ -1,13 +1,19 @@
 """Equality of answers, mathematical ones above all: what counts as equal, and what becomes of a comparison that does not end."""
 
+import itertools
 import os
 import time
 from collections.abc import Iterator
+from fractions import Fraction
 
 import psutil
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from maft.answers.equality import Checker, groups
+from maft.answers.equality import Checker, groups, verify
+from maft.answers.extract import canonical
+from maft.answers.voting import vote
 from maft.spec import AnswerKind
 
 # (a, b, equal), each looked at both ways round
@@ -21,6 +27,41 @@ PAIRS = [
     ("1,234", "1234", True),
     ("\\sqrt{8}", "2\\sqrt{2}", True),
     ("1<x<2", "(1,2)", True),
+    # however it is spelt
+    ("11,\\! 111,\\! 111,\\! 100", "11111111100", True),
+    ("1\\;234\\;567", "1{,}234{,}567", True),
+    ("1'234", "1\\ 234", True),
+    ("3½", "3.5", True),
+    ("0.\\overline{3}", "\\frac{1}{3}", True),
+    ("１２", "12", True),
+    ("x²", "x^2", True),
+    ("\\text{Gene\u0300ve}", "\\text{Gen\u00e8ve}", True),
+    ("\\text{Even}", "even", True),
+    ("1e-7", "10^{-7}", True),
+    ("x^{0.5}", "\\sqrt{x}", True),
+    ("1.5^2", "2.25", True),
+    # equations and inequalities that say the same
+    ("y=2x+1", "2x-y+1=0", True),
+    ("2x+1", "2x-y+1=0", True),
+    ("3\\cdot4=12", "12", True),
+    ("1=x^2+y^2", "x^2+y^2=1", True),
+    ("x \\in (1,2)", "1<y<2", True),
+    ("3 < x", "x > 3", True),
+    # two rationals are equal or they are not
+    ("0.0000002", "0.0000003", False),
+    ("0.0000002", "0.00000013", False),
+    ("0.1234567890123456789", "0.1234567890123456788", False),
+    ("\\frac{1}{3}", "0.3333333333333333", False),
+    ("\\{0.0000002\\}", "\\{0.0000003\\}", False),
+    ("(0.0000002, 1)", "(0.0000003, 1)", False),
+    ("1.0000002x", "1.0000003x", False),
+    ("\\frac{2}{10^{20}}", "\\frac{3}{10^{20}}", False),
+    ("\\sqrt{2}", "1.4142135623730951", False),
+    ("1 000", "0", False),
+    ("2x=2", "2", False),
+    ("x^2=4", "4", False),
+    ("1,2", "(1,2)", False),
+    ("\\text{abc}", "cba", False),
     ("\\frac{1}{2}", "0.51", False),
     ("x+1", "x-1", False),
     ("\\{1,2\\}", "\\{1,3\\}", False),
@@ -53,8 +94,101 @@ def checker() -> Iterator[Checker]:
 
 @pytest.mark.parametrize(("a", "b", "equal"), PAIRS)
 def test_equality_of_mathematics(checker: Checker, a: str, b: str, equal: bool) -> None:
-    assert checker.equal(a, b) is equal
-    assert checker._compare(b, a) is equal
+    one, other = canonical(a, "math") or a, canonical(b, "math") or b
+    assert checker.equal(one, other) is equal
+    assert one == other or checker._compare(other, one) is equal
+
+
+def test_votes_for_rationals_that_are_close_are_three_answers(checker: Checker) -> None:
+    result = vote(["0.0000002", "0.0000003", "0.00000013"], "0.0000002".__eq__, equal=checker.equal, seed=0)
+    assert (result.votes, result.runner_up, result.tied) == (1, 1, True)
+
+
+def written(value: Fraction) -> st.SearchStrategy[str]:
+    """Ways to write a rational whose denominator is a power of ten."""
+    sign, top, bottom = "-" if value < 0 else "", abs(value.numerator), value.denominator
+    whole, rest = divmod(top * 10**9 // bottom, 10**9)
+    decimal = f"{sign}{whole}.{rest:09}"
+    ways = [
+        f"{sign}\\frac{{{top}}}{{{bottom}}}",
+        f"{sign}{top}/{bottom}",
+        decimal,
+        decimal.rstrip("0") + "000",
+        f"x = {decimal}",
+        f"${decimal}$",
+    ]
+    return st.sampled_from([*ways, decimal.replace(f"{whole}.", f"{whole:,}.".replace(",", ",\\!"), 1)])
+
+
+rationals = st.integers(-(10**12), 10**12).map(lambda n: Fraction(n, 10**8))
+
+
+@settings(max_examples=60)
+@given(st.data(), rationals, rationals | st.none())
+def test_rationals_are_equal_if_and_only_if_their_values_are(data: st.DataObject, one: Fraction, other: Fraction | None) -> None:
+    other = one if other is None else other
+    a, b = (str(canonical(data.draw(written(value)), "math")) for value in (one, other))
+    assert verify(a, b) is verify(b, a) is (one == other)
+
+
+# Of each kind of answer several spellings and neighbours, those that math-verify alone makes intransitive among them.
+SPELT = [
+    "0.5",
+    "\\frac12",
+    "x=0.5",
+    "y=\\frac12",
+    "0.333333",
+    "\\frac13",
+    "0.0000002",
+    "0.0000003",
+    "0",
+    "1 000",
+    "1{,}000",
+    "1,2",
+    "2,1",
+]
+SPELT += [
+    "(1,2)",
+    "(2,1)",
+    "\\{1,2\\}",
+    "1<x<2",
+    "1<y<2",
+    "x>1",
+    "y>1",
+    "x=1",
+    "1",
+    "x-1=0",
+    "2x=2",
+    "2",
+    "y=x+1",
+    "z=x+1",
+    "y-x-1=0",
+    "x+1",
+]
+SPELT += [
+    "\\sqrt2",
+    "1.41421356",
+    "\\text{even}",
+    "even",
+    "EVEN",
+    "abc",
+    "cba",
+    "\\text{abc}",
+    "5\\text{ cm}",
+    "5",
+    "\\pi",
+    "3.14159265",
+]
+
+
+def test_equality_is_reflexive_symmetric_and_transitive(checker: Checker) -> None:
+    answers = [str(canonical(text, "math")) for text in SPELT]
+    equal = {(a, b): a == b or verify(a, b) for a, b in itertools.combinations_with_replacement(answers, 2)}
+    equal |= {(b, a): verdict for (a, b), verdict in equal.items()}
+    assert all(equal[a, a] for a in answers)
+    assert not [(a, b) for a, b in itertools.combinations(answers[::3], 2) if verify(b, a) != equal[a, b]]
+    triples = itertools.product(answers, repeat=3)
+    assert not [(a, b, c) for a, b, c in triples if equal[a, b] and equal[b, c] and not equal[a, c]]
 
 
 @pytest.mark.parametrize("kind", ["number", "choice", "text"])

@@ -77,6 +77,8 @@ def lm_eval(pattern: re.Pattern[str], group: int, case: Case) -> bool:
 
 def graders(case: Case) -> dict[str, bool]:
     """The verdicts of those that the case is meant for."""
+    if case.kind == "text":
+        return {}  # the others know numbers, mathematics and letters
     found = {MATH_VERIFY: math_verify_(case)}
     if case.kind == "number" and re.fullmatch(r"-?[\d.]+", case.reference):  # GSM8K has whole numbers and decimals
         found[LM_FLEXIBLE] = lm_eval(FLEXIBLE, FLEXIBLE_GROUP, case)
@@ -142,6 +144,20 @@ SAID: dict[str, Template] = {
     "other agents": lambda n: f"Agents 1 and 2 said 31, but my answer is {n}.",
     "code": lambda n: f"{STORY}The answer is `{n}`.",
     "quoted": lambda n: f'{STORY}The answer is "{n}".',
+    "after a thought": lambda n: f"<think>\nThe answer is 99, maybe $\\boxed{{99}}$.\n</think>\n\nIn the end there are {n} pears.",
+    "after a thought that the prompt opened": lambda n: f"the answer is 99?\n</think>\n\nThe answer is {n}.",
+    "after channels": lambda n: (
+        f"<|channel|>analysis<|message|>So 99.<|end|><|start|>assistant<|channel|>final<|message|>It is {n}."
+    ),
+    "after another's words": lambda n: f"> The answer is 99.\n\nI do not agree: there are {n} pears.",
+    "after a program": lambda n: f"```python\nanswer = 99\n```\n{STORY}So there are {n} pears.",
+    "before a program": lambda n: f"{STORY}The answer is {n}.\n```python\nprint('Answer: 99')",
+    "what another says": lambda n: f"{STORY}Agent 2 says the answer is 99. I get {n}",
+    "not another, but": lambda n: f"{STORY}The answer is not 99 but {n}.",
+    "denied, then said": lambda n: f"{STORY}The answer is not 99. It is {n}. That took 3 steps.",
+    "taken back": lambda n: f"{STORY}The answer is 99? No, {n}.",
+    "box, not another box": lambda n: f"{STORY}It is $\\boxed{{{n}}}$, not $\\boxed{{99}}$.",
+    "box of another kind": lambda n: f"{STORY}That is option $\\boxed{{\\text{{B}}}}$. The answer is {n}.",
 }
 # Other ways to write a number: what stands there, and the same as a reference.
 WRITTEN: dict[str, list[tuple[str, str]]] = {
@@ -167,6 +183,18 @@ WRITTEN: dict[str, list[tuple[str, str]]] = {
     "scientific": [("3e4", "30000"), ("2.5E3", "2500"), ("5e-1", "0.5")],
     "power of ten": [("3 \\times 10^4", "30000"), ("2.5 \\times 10^{3}", "2500"), ("6 \\cdot 10^2", "600")],
     "negative zero": [("-0", "0"), ("-0.0", "0")],
+    "vulgar fraction": [("½", "0.5"), ("3½", "\\frac{7}{2}"), ("2⅔", "\\frac{8}{3}"), ("-¼", "-0.25")],
+    "raised power of ten": [("3 × 10⁴", "30000"), ("2.5×10⁻¹", "0.25")],
+    "thousands with apostrophes": [(f"{n:,}".replace(",", "'"), str(n)) for n in LARGE],
+    "thousands with control spaces": [(f"{n:,}".replace(",", "\\ "), str(n)) for n in LARGE],
+    "thousands with a comma pulled together": [(f"{n:,}".replace(",", ",\\! "), str(n)) for n in LARGE],
+    "thousands with narrow spaces": [(f"{n:,}".replace(",", "\u202f"), str(n)) for n in LARGE],
+    "full-width digits": [("１２", "12"), ("３．５", "3.5"), ("１，２３４", "1234")],
+    "repeating decimal": [
+        ("0.\\overline{3}", "\\frac{1}{3}"),
+        ("0.1\\overline{6}", "\\frac{1}{6}"),
+        ("-1.\\overline{5}", "-\\frac{14}{9}"),
+    ],
     "rounded": [("2.33", "\\frac{7}{3}"), ("0.67", "\\frac{2}{3}")],
 }
 # The text answers something else than the reference, or nothing.
@@ -180,6 +208,32 @@ WRONG: dict[str, list[tuple[str, str]]] = {
     "part of a decimal": [("The answer is 3.75.", "3"), ("The answer is 12.5.", "12"), ("The answer is 0.25.", "25")],
     "part of a fraction": [("The answer is 3/4.", "4"), ("The answer is $\\frac{3}{4}$.", "3"), ("$\\boxed{\\frac{5}{8}}$", "8")],
     "part of a mixed number": [("The answer is 3 1/2.", "3"), ("The answer is $3\\frac{1}{2}$.", "\\frac{1}{2}")],
+    "part of a vulgar fraction": [("The answer is 3½.", "3"), ("The answer is ½.", "1"), ("The answer is ½.", "2")],
+    "part of thousands with apostrophes": [("The answer is 1'000.", "1"), ("The answer is 12’500.", "12")],
+    "product, first": [("The answer is 3 x 4.", "3"), ("The answer is 3 × 4 cm.", "3"), ("It is 5 by 7.", "5")],
+    "product, last": [("The answer is 3 x 4.", "4"), ("The garden has 3 × 4 m.", "4")],
+    "quantity of two units, first": [
+        ("The answer is 1 hour 30 minutes.", "1"),
+        ("Answer: 5 ft 3 in", "5"),
+        ("Answer: 2 dollars and 5 cents", "2"),
+    ],
+    "quantity of two units, last": [
+        ("The answer is 1 hour 30 minutes.", "30"),
+        ("It takes 1 hour and 30 minutes.", "30"),
+        ("Answer: 1h30", "30"),
+    ],
+    "raised exponent": [("The answer is 10².", "10"), ("The answer is 10².", "2"), ("The answer is 10².", "102")],
+    "digits of a base": [("The answer is 101₂.", "101"), ("The answer is $101_2$.", "101")],
+    "part of a root": [("The answer is √2.", "2"), ("The answer is $\\sqrt[3]{7}$.", "3")],
+    "both signs": [("The answer is ±5.", "5"), ("The answer is $\\pm 5$.", "5")],
+    "decimal that goes on": [("The answer is 0.333...", "0.333"), ("Answer: 0.\\overline{3}", "0.3")],
+    "term": [("The answer is 2n + 1.", "2"), ("The answer is 2n + 1.", "1"), ("Answer: x + 3", "3")],
+    "thought only": [(f"<think>\nSo far the answer is {n}, but I have to", str(n)) for n in WHOLE],
+    "denied": [(f"The answer is not {n}.", str(n)) for n in WHOLE],
+    "neither": [("The answer is neither 12 nor 13.", "12"), ("The answer is neither 12 nor 13.", "13")],
+    "not only": [("The answer is not only 12 but also 13.", "12"), ("The answer is not only 12 but also 13.", "13")],
+    "two boxes, either": [("It is $\\boxed{12}$ or $\\boxed{13}$.", "12"), ("It is $\\boxed{12}$ or $\\boxed{13}$.", "13")],
+    "supposed": [("If the answer is 12, nobody knows why.", "13")],
     "range, first": [(f"The answer is {n} to {n + 5}.", str(n)) for n in WHOLE if n > 0],
     "range, last": [(f"The answer is {n} to {n + 5}.", str(n + 5)) for n in WHOLE if n > 0],
     "dashed range": [(f"Answer: {n}-{n + 2} days", str(n + 2)) for n in WHOLE if n > 0],
@@ -235,6 +289,46 @@ BOXED: dict[str, list[tuple[str, str, bool]]] = {
     "trigonometry": [("\\sin^2 x + \\cos^2 x", "1", True), ("\\tan x", "\\frac{\\sin x}{\\cos x}", True)],
     "rounded in mathematics": [("0.333", "\\frac{1}{3}", False), ("1.41", "\\sqrt{2}", False)],
     "share for percent in mathematics": [("0.5", "50\\%", False), ("\\frac{1}{4}", "25\\%", False)],
+    "thousands pulled together in mathematics": [
+        ("11,\\! 111,\\! 111,\\! 100", "11111111100", True),
+        ("11{,}111", "11,\\!111", True),
+        ("1\\ 000", "1000", True),
+        ("1\\;000\\;000", "1000000", True),
+    ],
+    "rationals that are close": [
+        ("0.0000002", "0.0000003", False),
+        ("0.333333", "\\frac{1}{3}", False),
+        ("\\{0.0000002\\}", "\\{0.0000003\\}", False),
+        ("1.0000001", "1", False),
+    ],
+    "irrational and its digits": [("1.41421356", "\\sqrt{2}", False), ("3.1415927", "\\pi", False)],
+    "repeating decimal in mathematics": [("0.\\overline{3}", "\\frac{1}{3}", True), ("0.\\overline{3}", "0.333", False)],
+    "vulgar fraction in mathematics": [("½", "\\frac{1}{2}", True), ("3½", "3.5", True)],
+    "composed letters": [
+        ("\\text{Gene\u0300ve}", "\\text{Gen\u00e8ve}", True),
+        ("\\text{Zu\u0308rich}", "\\text{Gen\u00e8ve}", False),
+    ],
+    "list and pair": [("1, 2", "(1,2)", False), ("3, 4", "\\{3,4\\}", True)],
+    "inequality of another variable": [("y > 3", "x > 3", True), ("3 < x", "x > 3", True)],
+    "digits apart": [("1 000", "0", False), ("12 0", "0", False)],
+}
+# Mathematics that is said: the text, the reference, whether it is the same.
+STATED: dict[str, list[tuple[str, str, bool]]] = {
+    "mathematics, not another": [
+        ("The answer is not $5$ but $6$.", "6", True),
+        ("The answer is not $5$ but $6$.", "5", False),
+        ("The answer is not $5$. It is $6$.", "6", True),
+        ("The answer is $6$, not $5$.", "6", True),
+    ],
+    "mathematics, either": [("The answer is $5$ or $6$.", "5", False), ("The answer is $5$ or $6$.", "6", False)],
+    "mathematics, part of a list": [
+        ("The answer is $1$, $2$, and $3$.", "1", False),
+        ("The answer is $1$, $2$, and $3$.", "3", False),
+    ],
+    "mathematics after a thought": [
+        ("<think>\nmaybe $\\boxed{x+7}$\n</think>\n\nThe answer is $x+8$.", "x+8", True),
+        ("<think>\nmaybe $\\boxed{x+7}$, but", "x+7", False),
+    ],
 }
 LETTERED: dict[str, Template] = {
     "letter": lambda c: f"The answer is {c}.",
@@ -247,10 +341,49 @@ LETTERED: dict[str, Template] = {
     "letter, not another": lambda c: f"The answer is {c}, not {'B' if c != 'B' else 'A'}.",
     "letter after others": lambda c: f"Option A and option D look alike, so the answer is {c}.",
     "letter, then a reason": lambda c: f"Answer: {c}\nA good reason is that it fits.",
+    "letter, denied before": lambda c: f"The answer is not {'B' if c != 'B' else 'A'}. It is {c}.",
+    "letter, another is wrong": lambda c: f"The answer is {c}, {'B' if c != 'B' else 'A'} is wrong.",
+    "letter after a box of another kind": lambda c: f"We get $\\boxed{{x = 4}}$, so the answer is {c}.",
+    "letter after a thought": lambda c: f"<think>The answer is {'B' if c != 'B' else 'A'}.</think>The answer is {c}.",
+    "letter, and what it says": lambda c: f"The answer is {c}) Paris or Rome.",
+}
+# Two letters, or none.
+UNDECIDED: dict[str, Template] = {
+    "letter or another": lambda c: f"The answer is {c} or {'B' if c != 'B' else 'A'}.",
+    "letter and another": lambda c: f"The answer is {c} and {'B' if c != 'B' else 'A'}.",
+    "letter, maybe another": lambda c: f"The answer is ({c}), maybe ({'B' if c != 'B' else 'A'}).",
+    "letter, denied": lambda c: f"The answer is not {c}.",
+    "letter, rejected": lambda c: f"Option {c} is wrong.",
+}
+# Texts: what is said, the reference, whether it is the same.
+TEXTS: dict[str, list[tuple[str, str, bool]]] = {
+    "text": [
+        ("The answer is Paris.", "Paris", True),
+        ("Answer: new  york", "New York", True),
+        ("The answer is Rome.", "Paris", False),
+    ],
+    "text, not another": [
+        ("The answer is not Rome. It is Paris.", "Paris", True),
+        ("The answer is not Rome but Paris.", "Paris", True),
+        ("The answer is Paris, not Rome.", "Paris", True),
+        ("The answer is not Paris.", "Paris", False),
+    ],
+    "text, either": [("The answer is Paris or Rome.", "Paris", False), ("The answer is either Paris or Rome.", "Rome", False)],
+    "text with such a word": [('The answer is "Life or Death".', "life or death", True), ("Answer: Not given", "not given", True)],
+    "text, composed letters": [
+        ("Answer: Gene\u0300ve", "Gen\u00e8ve", True),
+        ("Answer: ＰＡＲＩＳ", "Paris", True),
+        ("Answer: STRASSE", "Straße", True),
+    ],
+    "text, other signs": [("Answer: It’s so", "It's so", True), ("Answer: 10²", "102", False), ("Answer: co‑op", "co-op", True)],
+    "text after a thought": [
+        ("<think>The answer is Rome.</think>The answer is Paris.", "Paris", True),
+        ("<think>The answer is Rome.", "Rome", False),
+    ],
 }
 
 
-def corpus() -> Iterator[Case]:
+def numbers() -> Iterator[Case]:
     for form, write in SAID.items():
         yield from (Case(form, write(str(n)), str(n), True) for n in WHOLE)
     for form, written in WRITTEN.items():
@@ -259,16 +392,28 @@ def corpus() -> Iterator[Case]:
             yield Case(form, f"{STORY}Therefore $\\boxed{{{text}}}$.", reference, form != "rounded")
     for form, wrong in WRONG.items():
         yield from (Case(form, text, reference, False) for text, reference in wrong)
+
+
+def mathematics() -> Iterator[Case]:
     for form, boxed in BOXED.items():
         for inside, reference, right in boxed:
             yield Case(form, f"{STORY}Therefore $\\boxed{{{inside}}}$.", reference, right, "math")
             yield Case(form, f"{STORY}The answer is ${inside}$.", reference, right, "math")
+    for form, stated in STATED.items():
+        yield from (Case(form, text, reference, right, "math") for text, reference, right in stated)
+
+
+def words() -> Iterator[Case]:
     for form, lettered in LETTERED.items():
         yield from (Case(form, lettered(letter), letter, True, "choice") for letter in "ABCDJ")
         yield from (Case(form, lettered(letter), other, False, "choice") for letter, other in ("AB", "DC"))
+    for form, undecided in UNDECIDED.items():
+        yield from (Case(form, undecided(letter), letter, False, "choice") for letter in "ABCDJ")
+    for form, texts in TEXTS.items():
+        yield from (Case(form, text, reference, right, "text") for text, reference, right in texts)
 
 
-CASES = list(corpus())
+CASES = [*numbers(), *mathematics(), *words()]
 
 
 # --- what is measured, and what docs/answers.md says of it ---
@@ -311,9 +456,9 @@ def rows(columns: int) -> list[list[str]]:
 
 
 def test_the_corpus_is_large_and_its_forms_have_one_name() -> None:
-    assert len({(case.text, case.reference) for case in CASES}) > 850
-    names = [name for forms in (SAID, WRITTEN, WRONG, BOXED, LETTERED) for name in forms]
-    assert len(names) == len(set(names)) > 100
+    assert len({(case.text, case.reference) for case in CASES}) > 1250
+    names = [name for forms in (SAID, WRITTEN, WRONG, BOXED, STATED, LETTERED, UNDECIDED, TEXTS) for name in forms]
+    assert len(names) == len(set(names)) > 170
     assert {case.right for case in CASES} == {True, False}
 
 

@@ -29,7 +29,7 @@ def tried(folder, store, **spec) -> PreflightSummary:
 def test_every_family_trains_and_vllm_takes_its_adapter(family, tmp_path):
     summary = tried(write(config(family), tmp_path / "model"), tmp_path / "store")
     assert summary.modules >= 2
-    assert not [line for line in summary.warnings if "vLLM" in line], summary.warnings
+    assert not [line for line in summary.warnings if "could not be asked" in line], summary.warnings
 
 
 # --- M3: configurations of several parts ---

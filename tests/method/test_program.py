@@ -1,6 +1,7 @@
 """The door of the programs: command lines that are refused, summaries that say why, and how a program ends."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -173,6 +174,57 @@ def test_a_program_takes_only_what_it_reads() -> None:
     assert caught.value.code == 2
     found = program.decode(program.parser("report", "").parse_args(["--store=/s", "--run=ns/run"]))
     assert (found.given_spec, found.iteration, found.agents, found.servers, found.questions) == (None, 0, (), {}, "ns/run")
+
+
+# --- how a program ends ---
+
+
+def ended(
+    error: BaseException, summary: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> tuple[int, str]:
+    """The exit code and stderr of a program whose work raises that."""
+
+    def main(assignment: Assignment) -> PrepareSummary:
+        raise error
+
+    monkeypatch.setattr(sys, "argv", ["prepare", "--store=/s", "--run=ns/run", f"--summary={summary}"])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            program.run(main, program.parser("report", ""))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert isinstance(caught.value.code, int)
+    return caught.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (BadInput("model.source: wrong"), 2, "model.source: wrong"),
+        (OSError("store s3://b: unreachable"), 1, "store s3://b: unreachable"),
+        (MemoryError(), 1, "MemoryError"),
+        (TypeError("'a' is\nno number"), 1, "TypeError: 'a' is no number"),
+        (UnicodeEncodeError("utf-8", "\ud83d", 0, 1, "no"), 1, "UnicodeEncodeError: 'utf-8' codec can't encode character"),
+        (RecursionError("too deep"), 1, "RecursionError: too deep"),
+        (AssertionError(), 1, "AssertionError"),
+    ],
+)
+def test_every_end_has_a_reason_in_the_summary(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, says: str
+) -> None:
+    """Also where nobody foresaw the error: then the traceback stands before the line."""
+    found, stderr = ended(error, tmp_path / "summary.json", capsys, monkeypatch)
+    said = decode_summary((tmp_path / "summary.json").read_bytes())
+    assert isinstance(said, Failure) and said.error.startswith(says)
+    assert (found, stderr.splitlines()[-1]) == (code, f"error: {said.error}")
+    assert ("Traceback" in stderr) == (not isinstance(error, BadInput | OSError | MemoryError))
+
+
+def test_a_summary_without_a_place_does_not_change_the_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ended(BadInput("wrong"), tmp_path / "no" / "summary.json", capsys, monkeypatch) == (2, "error: wrong\n")
 
 
 # --- summaries ---

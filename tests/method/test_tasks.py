@@ -665,4 +665,71 @@ def test_examples_from_the_hub_come_from_its_training_part(hub: Local) -> None:
 
 
 def test_every_kind_of_task_has_a_format():
-    assert {"arithmetic", *FORMATS} == set(get_args(TaskKind))
+    assert {"arithmetic", "reasoning-gym", *FORMATS} == set(get_args(TaskKind))
+
+
+# --- questions in the middle of a chat ---
+
+
+def chat(*turns: tuple[str, str]) -> list[dict[str, str]]:
+    return [{"role": role, "content": content} for role, content in turns]
+
+
+SEVEN = (("user", "Let x be 7."), ("assistant", "Noted."), ("user", "What is x + 5?"))
+EIGHT = (("user", "Let x be 8."), *SEVEN[1:])
+BRIEF = (("system", "Be brief."), *SEVEN)
+
+
+def test_the_last_turn_of_a_chat_asks_and_the_others_are_its_history(tmp_path: Path) -> None:
+    rows = [{"question": chat(*turns), "answer": "12"} for turns in (SEVEN, EIGHT, BRIEF)]
+    source = write(tmp_path / "q.jsonl", rows)
+    split = load(replace(JSONL, source=source, train=3, held_out=0))
+    found = {tuple((m.role, m.content) for m in p.history): p for p in split.train}
+    assert set(found) == {SEVEN[:-1], EIGHT[:-1], BRIEF[:-1]}
+    assert {p.question for p in split.train} == {"What is x + 5?"}
+    assert len({p.id for p in split.train}) == 3
+    assert msgspec.json.decode(msgspec.json.encode(split.train[0]), type=type(split.train[0])) == split.train[0]
+
+
+def test_a_chat_of_one_turn_is_that_question(tmp_path: Path) -> None:
+    rows = [{"question": question, "answer": "1"} for question in ("What is 0 + 1?", chat(("user", "What is 0  + 1?")))]
+    with pytest.raises(BadInput, match=r"2 questions asked for, .* has 1 different ones"):
+        load(replace(JSONL, source=write(tmp_path / "q.jsonl", rows), train=1, held_out=1))
+
+
+def test_equal_chats_count_once_and_fall_on_one_side(tmp_path: Path) -> None:
+    rows = [{"question": chat(*turns), "answer": "12"} for turns in (SEVEN, EIGHT, SEVEN, EIGHT)]
+    split = load(replace(JSONL, source=write(tmp_path / "q.jsonl", rows), train=1, held_out=1))
+    assert split.train[0].id != split.held_out[0].id
+
+
+@pytest.mark.parametrize(
+    ("question", "says"),
+    [
+        ([], "question has turns of nobody; expected user and assistant by turns, the last of the user"),
+        (chat(("assistant", "a")), "question has turns of assistant; expected"),
+        (chat(("user", "a"), ("user", "b")), "question has turns of user, user; expected"),
+        (chat(("user", "a"), ("assistant", "b")), "question has turns of user, assistant; expected"),
+        (chat(("system", "a")), "question has turns of system; expected"),
+        (chat(("user", "a"), ("assistant", "b"), ("system", "c"), ("user", "d")), "user, assistant, system, user; expected"),
+        (chat(("system", "a"), ("system", "b"), ("user", "c")), "question has turns of system, system, user; expected"),
+        (chat(("tool", "a")), "question[0]: {'role': 'tool', 'content': 'a'}; expected an object with role"),
+        (["a"], "question[0]: 'a'; expected an object with role (system, user or assistant) and content"),
+        ([{"role": "user"}], "question[0]: content is None; expected a text that is not empty"),
+        ([{"role": "user", "content": [{"type": "image"}]}], "question[0]: content is [{'type': 'image'}]; expected a text"),
+        (chat(("user", " ")), "question[0]: content is ' '; expected a text that is not empty"),
+    ],
+)
+def test_a_chat_that_is_none_is_refused(tmp_path: Path, question: Any, says: str) -> None:
+    source = write(tmp_path / "q.jsonl", [{"question": question, "answer": "1"}])
+    with pytest.raises(BadInput) as caught:
+        load(replace(JSONL, source=source, train=1, held_out=0))
+    assert str(caught.value).startswith(f"{source} line 1: ") and says in str(caught.value)
+
+
+def test_questions_of_several_turns_go_without_worked_examples(tmp_path: Path) -> None:
+    rows = [{"question": chat(*turns), "answer": "12"} for turns in (SEVEN, EIGHT)]
+    draw = replace(JSONL, source=write(tmp_path / "q.jsonl", rows), train=1, held_out=1, section="evaluation.task")
+    with pytest.raises(BadInput, match=r"^evaluation\.task\.shots: questions of several turns"):
+        from_other_task(draw, load(ARITHMETIC))
+    assert from_other_task(replace(draw, train=0), load(ARITHMETIC))[0].history

@@ -9,7 +9,14 @@ from typing import Any, Self
 
 from pebble import ProcessExpired, ProcessPool
 
+from maft.answers.extract import extract
+from maft.answers.generators import GENERATORS, find
+from maft.answers.mathematics import verify
+from maft.answers.scorers import Scorers
+from maft.records import Problem
 from maft.spec import AnswerKind
+
+__all__ = ["Checker", "Equal", "groups", "verify"]
 
 Equal = Callable[[str, str], bool]  # of two canonical answers
 
@@ -30,26 +37,15 @@ def groups(answers: Sequence[str | None], equal: Equal) -> list[list[int]]:
     return grouped
 
 
-def verify(a: str, b: str) -> bool:
-    """Tells whether two LaTeX answers are equal. Runs in the worker."""
-    import math_verify  # pulls in sympy: only where it is needed
-
-    try:
-        one, other = (math_verify.parse(f"${text}$", parsing_timeout=None) for text in (a, b))
-        # Either way round: math-verify treats a reference and a prediction differently, agents are neither.
-        return any(math_verify.verify(*pair, timeout_seconds=None) for pair in ((one, other), (other, one)))
-    except Exception:  # on what is no mathematics sympy raises anything, RecursionError included
-        return False
-
-
 class Checker:
-    """Compares canonical answers of one kind. `math` goes to the worker; a hung comparison counts as unequal."""
+    """Finds, compares and judges answers of one kind. `math` goes to the worker; a hung comparison counts as unequal."""
 
     def __init__(self, kind: AnswerKind, limit: float = LIMIT) -> None:
         self.kind = kind
         self._limit = limit
         self._known: dict[tuple[str, str], bool] = {}
         self._pool: ProcessPool | None = None
+        self._scorers = Scorers(limit)
 
     def __enter__(self) -> Self:
         return self
@@ -58,6 +54,23 @@ class Checker:
         if self._pool:
             self._pool.stop()
             self._pool.join()
+        self._scorers.close()
+
+    def find(self, problem: Problem, text: str, *, complete: bool) -> str | None:
+        """Finds the answer in a model's text, in canonical form; None if there is none."""
+        if problem.entry:
+            return find(text, GENERATORS[problem.entry.generator], complete=complete)
+        return extract(text, self.kind, complete=complete)
+
+    def wanted(self, problem: Problem) -> str:
+        """Says what an answer to the problem is."""
+        return GENERATORS[problem.entry.generator].name if problem.entry else f"a {self.kind}"
+
+    def right(self, problem: Problem, answer: str) -> bool:
+        """Tells whether an answer is right: to the scorer of the problem's generator, else by being the reference. May block."""
+        if problem.entry:
+            return self._scorers.right(problem, problem.entry, answer)
+        return self.equal(problem.answer, answer)
 
     def equal(self, a: str, b: str) -> bool:
         """Tells whether the two are the same answer; blocks for at most the limit, and only for `math`."""

@@ -1,145 +1,111 @@
-"""Finds an answer in a model's text. The one place where this is decided.
+r"""Finds an answer in what a model said. This room is the one place where it is decided.
 
-Kinds: `number` (numbers.py), `choice` (a letter A to J), `text` (exact after folding case and space), `math` (LaTeX, equality
-by math-verify). Patterns give back nothing that they have taken (possessive quantifiers), so that a hostile text costs linear
-time.
+thoughts.py parts thoughts from the reply, announced.py finds where the reply states its answer, and each kind reads what stands
+there: `number` (numbers.py), `choice` (choices.py: a letter A to J), `text` and `math` (texts.py; equality.py compares
+mathematics). A reader returns None for what is not of its kind, and an empty text for what is and gives no single answer.
+Patterns give back nothing that they have taken (possessive quantifiers) or look no further than a bound, so that a hostile text
+costs linear time.
 """
 
 import re
-from collections import deque
-from collections.abc import Iterator
 
-from maft.answers.numbers import last_number, number_of, without_layout, without_names
+from maft.answers.announced import Statement, mask, statements
+from maft.answers.boxes import boxes, last_boxed
+from maft.answers.choices import choice_of, last_choice
+from maft.answers.numbers import last_number, number_of, without_names
+from maft.answers.spelling import plain, without_struck
+from maft.answers.texts import math_of, math_said, text_of, text_said
+from maft.answers.thoughts import split
 from maft.spec import AnswerKind
 
-# --- where a text announces its answer ---
-
-# GSM8K's "#### 12". Headings are none: "##### Step", "#### 2. Solve", "#### Now we add".
-_HASHES = r"""
-    (?<!\#)\#{4}\s*+
-    (?! \# | \d++[.):]\s )
-    (?= [^\s\w]{0,9}+\d | \S{1,60}+[ \t]*+(?:\n|$) )
-"""
-_SUBJECT = r"(?<![^\W_])(?:answer|correct\s(?:choice|option))(?![^\W_])"
-_PART = r"(?:\s(?:to|of|for|in)\s[^\n.:=]{0,60}?)?"  # the answer to the second part
-_COLON = r"""[\s*_"']*+ [:=]"""  # Answer: 12  **Answer**: 12  answer = 12
-_IS = r"(?:is|was|remains|stays|(?:would|will|should|must)\sbe|equals|becomes|comes\s(?:out\s)?to)"
-_VERB = rf"\s++ {_IS}(?![^\W_]) (?:\s*+:)?+"  # the answer is 12  the answer would be: 12
-_NEWLINE = r"[*_ \t]*+ \n"  # **Answer** alone on its line
-_MARKER = re.compile(rf"{_HASHES} | {_SUBJECT} {_PART} (?: {_COLON} | {_VERB} | {_NEWLINE} ) [\s*_]*+", re.VERBOSE | re.IGNORECASE)
-
-# --- where the answer ends ---
+__all__ = ["canonical", "extract", "last_boxed"]
 
 _SENTENCE = re.compile(r"\.(?=[\s*_\"')]|$)")  # leaves "3.5" whole
-_LONG_SENTENCE = re.compile(r"(?<=[a-z0-9)\]*\"'}]{3})\.\s++(?=[A-Z])")  # leaves "St. Petersburg" whole
 # What follows explains the answer: "12 because ...", "12 (see above)"; after "not" stands what is not the answer.
 _REASON = r"(?<![^\W_])(?:because|since|where|which|given|when|if|not|rather|instead)(?![^\W_])"
-_REMARK = re.compile(rf"{_REASON}|(?<=[\w$%}}*])\s\(", re.IGNORECASE)
-
-# --- kinds of answers ---
-
-_DOLLARS = r"(?<!\\)\$\$?+\s*+((?:[^$\\]|\\.)++)\$"  # $x+1$  $$x+1$
-_PARENTHESES = r"\\\(((?:[^\\]|\\[^()])++)\\\)"  # \(x+1\)
-_BRACKETS = r"\\\[((?:[^\\]|\\[^\[\]])++)\\\]"  # \[x+1\]
-_MATH = re.compile(f"{_DOLLARS}|{_PARENTHESES}|{_BRACKETS}")
-
-_IN_PARENTHESES = r"\((?P<enclosed>[A-Ja-j])\)"  # (b)
-_BARE = r"(?P<bare>[A-J])(?![^\W_]|['’])"  # B, but not "Bob" or "I'm"
-_NO_PRONOUN = r"(?!(?<=I)\s[a-z])"  # I think
-_PREDICATE = r"(?:is|was|and|or|as|because|since|would|must|should|seems)"
-_NO_ARTICLE = rf"(?!(?<=A)\s(?!{_PREDICATE}\b)[a-z])"  # A train, but "A is right" is a choice
-_CHOICE = re.compile(rf"(?<![^\W_])(?:{_IN_PARENTHESES}|{_BARE}{_NO_PRONOUN}{_NO_ARTICLE})")
-
-_BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*+(?:\{|(?P<bare>-?\d[^\s$\\{}]*+))")  # \boxed{x}  \boxed 12
-_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # \{ and \} are signs, not brackets
-_WRAPPED = re.compile(r"\\(?:text\w*+|math\w++|mbox)\s?\{([^{}]*+)\}")  # \text{B}  \mathrm{B}
-_MARKS = " \t.,;:!*_`\"'$()[]{}"
+_HEDGED = r"\(?(?:or|maybe|perhaps|possibly|alternatively)(?![^\W_])"  # 12 (or 13) is no remark
+_REMARK = re.compile(rf"{_REASON}|(?<=[\w$%}}*])\s\((?!{_HEDGED}|[A-J]\))", re.IGNORECASE)
 
 
 def extract(text: str, kind: AnswerKind, *, complete: bool = True) -> str | None:
     """Finds the final answer in a model's text, in canonical form; None if there is none.
 
-    Looked for in this order: the last \\boxed{...}, the last "#### x" or "answer is x" / "Answer: x" that gives one, and,
-    where the text was not cut off (`complete`), the last number or choice in it. What is announced as the answer and is no
-    single number ("3 + 4", "12:30", "5 or 6") is no answer, and nothing else is taken for it.
+    Only the reply is searched, never a thought. Looked for in this order: the last \\boxed{...}, the last "#### x" or "answer is x"
+    / "Answer: x", of both the last one that gives an answer of the kind, and, where the text was not cut off (`complete`), the
+    last number or choice in it. What is announced as the answer and is no single one ("3 + 4", "12:30", "5 or 6", "A or C") is no
+    answer, and nothing else is taken for it.
     """
-    boxed = last_boxed(text)
-    if boxed and boxed.strip():
-        return canonical(boxed, kind)
-    for line in _announced(text):
-        if kind == "number":
-            clause = _REMARK.split(_SENTENCE.split(without_names(line), 1)[0], 1)[0]
-            if any(c.isdigit() for c in clause):
-                return number_of(clause, alone=False)
-        elif answer := _first(line, kind):
-            return answer
-    return _last(text, kind) if complete else None
+    said = split(text)
+    reply = without_struck(plain(said.reply))
+    for masked in dict.fromkeys((mask(reply, ending=True), mask(reply, ending=False))):
+        found, after = _announced(reply, masked, kind)
+        if found is not None:
+            return found or None
+    return _last(masked[after:], kind) or None if complete else None
 
 
 def canonical(answer: str, kind: AnswerKind) -> str | None:
     """Gives a bare answer (a reference, or the inside of a box) its canonical form; None if it is not of that kind."""
     if kind == "number":
-        return number_of(answer, alone=True)
+        return number_of(plain(answer), alone=True)
     if kind == "choice":
-        return _choice(answer)
-    if kind == "text":
-        folded = " ".join(_WRAPPED.sub(r"\1", answer).casefold().split())
-        return folded.strip(_MARKS) or folded or None
-    return _tidy_latex(answer) or None
+        return choice_of(plain(answer)) or None
+    return text_of(answer) if kind == "text" else math_of(answer)
 
 
-def last_boxed(text: str) -> str | None:
-    """Finds the inside of the last \\boxed{...} (or \\fbox{...}) with balanced braces, or the number after a bare \\boxed."""
-    last = deque(_BOX.finditer(text), maxlen=1)
-    if not last:
+def _announced(reply: str, masked: str, kind: AnswerKind) -> tuple[str | None, int]:
+    """The announced answer, empty if what is announced is none; and from where on a last number or choice may be it."""
+    after, weak = 0, None
+    for box in boxes(masked):
+        if (found := _boxed(box.inside, kind)) is not None:
+            other = None if box.beside is None else _boxed(box.beside, kind)
+            return ("" if other not in (None, found) else found), 0
+        after = after or (box.end if kind == "choice" else len(reply))
+    for statement in statements(reply, masked):
+        found = _stated(statement, kind)
+        if found is not None and not statement.doubted:
+            return found, 0
+        weak = weak or (found if kind in ("text", "math") else None)
+        after = max(after, statement.end) if statement.denied else after
+    return weak, after
+
+
+def _boxed(inside: str, kind: AnswerKind) -> str | None:
+    """What a box gives."""
+    if not inside.strip():
         return None
-    opened = last[0]
-    if opened["bare"]:
-        return opened["bare"]
-    depth = 1
-    for brace in _BRACE.finditer(text, opened.end()):
-        depth += {"{": 1, "}": -1}.get(brace[0], 0)
-        if depth == 0:
-            return text[opened.end() : brace.start()]
-    return None
+    if kind == "number":
+        return canonical(inside, kind) or ("" if any(c.isdigit() for c in inside) else None)
+    if kind == "choice":
+        return choice_of(inside)
+    return text_said(inside) if kind == "text" else canonical(inside, kind)
 
 
-def _announced(text: str) -> Iterator[str]:
-    """What follows each marker, last one first: up to the next marker, and of that the first line with a letter or a digit."""
-    end = len(text)
-    for marker in reversed(list(_MARKER.finditer(text))):
-        lines = text[marker.end() : end].split("\n")
-        yield next((line for line in lines if re.search(r"[^\W_]", line)), "")
-        end = marker.start()
+def _stated(statement: Statement, kind: AnswerKind) -> str | None:
+    """What an announcement gives; what it takes back or denies is not that."""
+    literal = kind == "text" and not statement.corrections and (statement.colon or statement.titled)
+    if statement.only:
+        return ""
+    lines = statement.corrections
+    if literal or not statement.denied:
+        lines = (*reversed(lines), statement.line)
+    return next((answer for line in lines if (answer := _read(line, kind)) is not None), None)
 
 
-def _first(line: str, kind: AnswerKind) -> str | None:
-    if kind == "math" and (math := _MATH.search(line)):
-        line = next(part for part in math.groups() if part is not None)
-    return canonical(_LONG_SENTENCE.split(line, 1)[0], kind) if line.strip() else None
+def _read(line: str, kind: AnswerKind) -> str | None:
+    if not line.strip():
+        return None
+    if kind == "text":
+        return text_said(line)
+    if kind == "math":
+        return math_said(line)
+    clause = _REMARK.split(_SENTENCE.split(without_names(line) if kind == "number" else line, maxsplit=1)[0], maxsplit=1)[0]
+    if kind == "choice":
+        return choice_of(clause)
+    return number_of(clause, alone=False) or "" if any(c.isdigit() for c in clause) else None
 
 
 def _last(text: str, kind: AnswerKind) -> str | None:
     if kind == "number":
         return last_number(text)
-    last = deque(_CHOICE.finditer(text), maxlen=1) if kind == "choice" else ()
-    return _letter(last[0]) if last else None
-
-
-def _choice(answer: str) -> str | None:
-    bare = _WRAPPED.sub(r"\1", answer).strip(_MARKS)
-    if len(bare) == 1:
-        return bare.upper() if bare.upper() in "ABCDEFGHIJ" else None
-    choice = _CHOICE.search(answer)
-    return _letter(choice) if choice else None
-
-
-def _letter(choice: re.Match[str]) -> str:
-    return (choice["enclosed"] or choice["bare"]).upper()
-
-
-def _tidy_latex(answer: str) -> str:
-    answer = re.sub(r"(?<=\d)(?:\\[,!]|,\\!|\{,\})++(?=\d{3})", "", answer)
-    answer = re.sub(r"\\\$|\\?%", "", answer)  # units, as to the graders of MATH: 50\% is 50 and not 0.5
-    answer = without_layout(answer, " ").replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
-    return " ".join(answer.split()).strip("$* ").rstrip(".").strip("$* ")
+    return last_choice(text) if kind == "choice" else None

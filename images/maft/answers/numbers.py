@@ -1,5 +1,5 @@
 r"""Numbers in a text, as canonical fractions ("-7/2", "12"): integers, decimals, fractions and mixed numbers, with the signs,
-thousands separators, currencies, units and LaTeX around them.
+thousands separators, currencies, units and LaTeX around them. A number is read as a whole or not at all.
 
 Patterns are verbose and made of named pieces, an example beside each. They give back nothing that they have taken (possessive
 quantifiers), so that a hostile text costs linear time.
@@ -9,44 +9,67 @@ import re
 from collections import deque
 from fractions import Fraction
 
+from maft.answers.spelling import arithmetic, without_layout, without_separators
+
 # --- one number ---
 
-_SEPARATOR = r"(?:,|\{,\}|[\u2009\u202f\u00a0])"  # of thousands: 1,000  1{,}000  1 000
-_DIGITS = rf"(?:\d{{1,3}}(?:{_SEPARATOR}\d{{3}})++(?!\d)|\d++)"
-_ARGUMENT = r"-?(?:\d[\d,]*+(?:\.\d++)?+|\.\d++)"  # of \frac
+_ARGUMENT = r"-?(?:\d++(?:\.\d++)?+|\.\d++)"  # of \frac
 
 # What a number does not follow, because it would be a part of something else.
 _BEFORE = r"""
     (?<![^\W_])          # a word: x2
     (?<![^\W_]_)         # an index: a_2
-    (?<![.^])            # decimals: 3.5, exponents: 2^3
-    (?<!\d[,:/])         # lists, times, quotients: 1,2  12:30  1/2
-    (?<!\^\{)(?<!\}\{)   # LaTeX's arguments: 2^{3}  \binom{5}{2}
-    (?<!frac\{)(?<!sqrt\{)
+    (?<![.^√∛±∓])        # decimals: 3.5, exponents: 2^3
+    (?<!\d[,:/'’])       # lists, times, quotients: 1,2  12:30  1/2  5'3"
+    (?<!\^\{)(?<!_\{)(?<!\}\{)(?<!\]\{)  # LaTeX's arguments: 2^{3}  \binom{5}{2}
+    (?<!frac\{)(?<!sqrt\{)(?<!sqrt\[)
 """
 _SIGN = r"(?P<sign>[-+−–‐‑－]\s?+|(?:minus|negative)\s)?+"  # -5  - 5  minus 5
-_MONEY = r"(?P<money>[$€£]\s?+(?P<inner>[-−])?+)?+"  # $5  $-5
+_MONEY = r"(?P<money>[$€£¥₹]\s?+(?P<inner>[-−])?+)?+"  # $5  $-5
 
 _FRACTION = rf"""
-    (?:(?P<ones>{_DIGITS})\s*+)?+                                     # 2\frac{{1}}{{2}}
+    (?:(?P<ones>\d++)\s*+)?+                                          # 2\frac{{1}}{{2}}
     \\[dtc]?frac\s*+(?:\{{\s*+(?P<top>{_ARGUMENT})\s*+\}}|(?P<top1>\d))  # \frac{{1}}{{2}}  \frac12  \dfrac{{1}}2
                 \s*+(?:\{{\s*+(?P<bottom>{_ARGUMENT})\s*+\}}|(?P<bottom1>\d))
 """
-_MIXED = rf"(?P<mixed>{_DIGITS})\s(?P<over>\d++)\s?/\s?(?P<under>\d++)"  # 2 1/2
+_MIXED = r"(?P<mixed>\d++)\s(?P<over>\d++)\s?/\s?(?P<under>\d++)"  # 2 1/2
 
-_WHOLE = rf"(?P<whole>{_DIGITS}(?:\.\d++)?+|\.\d++)"  # 1,234.5  .5
+_LONGER = r"(?!\.\.|…)"  # 0.333...
+_WHOLE = rf"(?P<whole>\d++(?:\.\d++{_LONGER})?+|\.\d++{_LONGER})"  # 1234.5  .5
 _EXPONENT = r"(?P<exponent>[eE][+-]?+\d{1,3}+(?!\w))?+"  # 1e6
-_POWER = r"\^(?:\{\s?(?P<power>-?\d{1,3})\s?\}|(?P<power1>-?\d{1,3}+(?!\d)))"  # ^{-3}  ^6
-_TEN_TO_THE = rf"(?:\s?(?:\\times|\\cdot|[×·*x])\s?10\s?{_POWER})?+"  # 3 \times 10^6
-_DIVISOR = rf"(?:\s?/\s?(?P<divisor>{_DIGITS}))?+"  # 3/4
+_POWER = r"\^(?:\{\s?(?P<power>[-+]?\d{1,3})\s?\}|(?P<power1>-?\d{1,3}+(?!\d)))"  # ^{-3}  ^6
+_TEN_TO_THE = rf"(?:\s?(?:\\times|\\cdot|[×·⋅*x])\s?10\s?{_POWER})?+"  # 3 \times 10^6
+_DIVISOR = r"(?:\s?/\s?(?P<divisor>\d++))?+"  # 3/4
+
+# Units that another quantity follows: 1 hour 30 minutes, 5 ft 3 in.
+_LARGE = r"""(?:hours?|hrs?|h|minutes?|mins?|m|days?|weeks?|months?|years?|yrs?|feet|foot|ft|yards?|yd|pounds?|lbs?|stone|gallons?
+    |quarts?|dollars?|euros?|degrees?|km|kg|miles?|thousand|million|°|'|′|\^\{?\\circ\}?)"""
+_SMALL = r"""(?:hours?|hrs?|minutes?|mins?|seconds?|secs?|days?|weeks?|months?|inch(?:es)?|in|ounces?|oz|pence|cents?|grams?|g
+    |cm|mm|m|s|h|feet|ft|'|"|′|″)(?![^\W_])"""
+_FUNCTION = r"(?:sqrt|root|ln|log|lg|exp|sin|cos|tan|cot|arc[a-z]{3})"
 
 # What does not follow a number, because the number would be a part of it.
-_AFTER = r"""
-    (?! [.,:]\d                           # dates, versions, times: 1.2.3  12:30
+_AFTER = rf"""
+    (?! [.,:;(]\d | \{{[,\s]\}}\s?\d          # dates, versions, times: 1.2.3  12:30  1{{,}}00
       | \s?/\s?\d                         # 1/2/3
       | [eE][+-]?\d                       # 1e5000
-      | \s*+(?:\\sqrt|\\pi|[π√])          # 2\sqrt{3}  2π
-      | \^(?!\s*+\{?+\\circ) )            # 2^n, though not 90^\circ
+      | \s*+(?:\\(?:sqrt|pi|overline|bar|dot)|[πτ√∛])  # 2\sqrt{{3}}  2π  1\overline{{6}}
+      | \s?\\?(?:pi|{_FUNCTION})(?![a-z]) # 2 pi  2 \ln 3
+      | \.\s?(?:\\overline|\\bar|\\dot|\(\d) # 0.\overline{{3}}  0.(3)
+      | [\u0300-\u036f₀-₉]                # 3̅  101₂
+      | (?:\.\.\.?|…)\s?\d               # 1...9
+      | _\{{?\d                           # 101_2
+      | (?!(?:[kcdm]?m|ft|in|yd)[23](?![^\W_]))[A-Za-z]{{1,12}}\d  # 3x4  1h30, but 12 cm2
+      | 0?[xob][0-9a-fA-F]{{2}}           # 0xFF
+      | [xyzni](?![A-Za-z])               # 2n  3i
+      | \s*+!(?:\s?[-+*/×·^)(\d]|\s[a-z]) # 5! ways
+      | \s(?:squared|cubed|factorial|to\sthe\spower|to\sthe\s\d)(?![^\W_])
+      | \s(?:in|out\sof)\s\d++(?!\s?[A-Za-z%.,]\w)  # 1 in 6
+      | ['’′″"]\d | [€£¥₹]\d              # 5'3"
+      | \s*+\}}\s?\{{                     # the first argument of a command
+      | \s?{_LARGE}(?:\s|\sand\s)\s?\d | \s?[h°'′]\d
+      | \s?{_LARGE},\s(?:and\s)?\d++(?:\.\d++)?+\s?{_SMALL}
+      | \^(?!\s*+\{{?+\\circ) )           # 2^n, though not 90^\circ
 """
 _NUMBER = re.compile(
     rf"""{_BEFORE} {_SIGN} {_MONEY}
@@ -56,31 +79,59 @@ _NUMBER = re.compile(
     re.VERBOSE,
 )
 
+# What stands before a number of which it is a part: 3 x | 4, 1 hour | 30 minutes, 5 or | 6, 2020-01-| 15, \ln | 2, \pm | 3.
+_PART_OF = re.compile(
+    rf"""(?: \d!?[$)]*+\s?(?:x|X|[×*·⋅÷∙]|\\times|\\cdot|\\div|times|by|vs\.?|versus)\s?[$(]?
+      | \d\s?{_LARGE}(?:,?\s(?:and\s)?)
+      | \d\S{{0,3}}(?:\s[A-Za-z]{{1,12}})?\s(?:or|nor|to|through)\s(?:(?:maybe|perhaps|possibly|even|about)\s)?[$(]?
+      | \d[-–/.]\d{{1,4}}[-–/.] | \d– | \d[a-z]\s?[-+*/×·]?\s?
+      | (?<![^\W_])\\?{_FUNCTION}(?:_\{{?\w{{1,4}}\}}?)?\s?[({{$]?
+      | (?:(?<![^\W_])(?:not|never|rather\sthan|instead\sof)|n['’]t)\s(?:be\s|equal\s(?:to\s)?)?[$(]?
+      | [√∛]\s?\(? | (?:[±∓]|\\pm|\\mp|\+/-)\s?
+    )$""",
+    re.VERBOSE,
+)
+_OR_EQUALLY = re.compile(r"[\s,()$]*or(?:\s[a-z]{1,12}ly)?[\s,()$]*")  # 1/2 or 0.5, or equivalently 0.5
+# What takes a number back that another one stands before: 6, not 5.
+_NOT_THIS = re.compile(
+    r"(?<=\d)(?P<unit>[^\d\n.]{0,20}),?\s(?:and\s|but\s)?(?:not|rather\sthan|instead\sof)\s[$(]?-?\d[\d.,/]*+", re.IGNORECASE
+)
+_BOUND = re.compile(  # x > 3, at least 3: a bound is no value
+    r"(?:[<>≤≥]|\\(?:leq?|geq?|lt|gt)(?![a-z])|(?:less|more|fewer|greater|larger|smaller)\sthan|at\s(?:least|most)|up\sto)[\s$({]*+$",
+    re.IGNORECASE,
+)
+_TERM = re.compile(r"(?<![A-Za-z])(?:\d|(?<![^\W\d_])[A-Za-z])\)?\s?[-+*/×·^]\s?$")  # x + | 3
+_REST = re.compile(r"(?<![^\W_])(?<!\^)(?<!\^\{)(?<!\^-)(?<!\^\{-)\d|\\(?:[dtc]?frac|sqrt|binom)(?![A-Za-z])")  # a number left over
+
 # --- what stands around numbers ---
 
 _NAME = re.compile(r"(?<![^\W_])(?:agent|round|step)\s\d++", re.IGNORECASE)  # Agent 2: a number that is a name
-_SPACE = re.compile(r"(?<!\\)\\[,;:!> ]|~")  # of LaTeX: 5\,000  5~m
-_FENCE = re.compile(r"\\(?:left|right)(?![A-Za-z])")  # \left( \right)
 _EQUALS = re.compile(r"=|≈|\\approx(?![A-Za-z])")
 _ASSIGNMENT = re.compile(r"[^\W\d_]\s?=")  # x = 3; two of them are two answers
-_OPERATOR = r"(?:[-+−–*×·÷/^,&±]|\\(?:times|cdot|div|pm)|and|or|to|(?<=\s))"
-_GOES_ON = re.compile(rf"[%$)\s]*+{_OPERATOR}[$(\s]*+(?:\d|\\[dtc]?frac)")  # after a number: 3 + 4  5 or 6  5 6
+_FILLER = r"(?:maybe|perhaps|possibly|probably|alternatively|even|either|else|about)"
+_WORD = r"(?:or|nor|and|to|through|till|until|vs\.?|versus|by|x|times|plus|minus|mod|choose|(?:divided|multiplied)\sby)"
+_THAN = r"(?:more|less|fewer|greater)\sthan"
+_OPERATOR = rf"(?:[-+−–—*×⋅∙·÷/^,&±:→]|\.\.|…|\\(?:times|cdot|div|pm|mp|l?dots|over|sim)|{_WORD}|{_THAN}|{_FILLER}|(?<=\s))"
+_GOES_ON = re.compile(  # after a number: 3 + 4  5 or 6  5 6  5 cm or 6 cm
+    rf"(?:[%$()\s]*+{_OPERATOR}){{1,4}}?[$(\s]*+(?:\d|\\[dtc]?frac)"
+    rf"|(?:\s?[A-Za-z°%$]{{1,12}}){{1,2}}?,?\s(?:or|nor|and|to|by|x|×)\s(?:{_FILLER}\s)?[$(]?\d",
+    re.IGNORECASE,
+)
 
 
 def without_names(text: str) -> str:
-    """Removes what is no part of a number: LaTeX's spacing, and the numbers that agents and steps have for names."""
-    return _NAME.sub("", without_layout(text.replace("\\$", "$").replace("\\%", "%"), ""))
-
-
-def without_layout(text: str, space: str) -> str:
-    """Removes LaTeX's stretched brackets, and puts `space` in the place of its spaces."""
-    return _FENCE.sub("", _SPACE.sub(space, text))
+    """Puts numbers into one spelling, and removes the numbers that agents and steps have for names."""
+    text = without_separators(arithmetic(text.replace("\\$", "$").replace("\\%", "%")))
+    return _NAME.sub("", without_layout(text))
 
 
 def last_number(text: str) -> str | None:
-    """Finds the last number of a text, whatever it is there for."""
-    last = deque(_NUMBER.finditer(without_names(text)), maxlen=1)
-    return _value(last[0]) if last else None
+    """Finds the last number of a text, whatever it is there for; None if the last one is a part of something else."""
+    text = _NOT_THIS.sub(lambda taken: taken["unit"], without_names(text))
+    last = deque(_NUMBER.finditer(text), maxlen=1)
+    if not last or _REST.search(text, last[0].end()) or _is_part(last[0]):
+        return None
+    return _value(last[0])
 
 
 def number_of(phrase: str, *, alone: bool) -> str | None:
@@ -89,12 +140,44 @@ def number_of(phrase: str, *, alone: bool) -> str | None:
     phrase = without_names(phrase)
     if len(_ASSIGNMENT.findall(phrase)) > 1:
         return None
-    for side in reversed(_EQUALS.split(phrase)):
-        if numbers := list(_NUMBER.finditer(side)):
-            values = {_value(number) for number in numbers}
-            several = len(values) > 1 if alone else _GOES_ON.match(side, numbers[0].end())
-            return None if several else _value(numbers[0])
-    return None
+    sides = [side for side in _EQUALS.split(phrase) if _REST.search(side)]
+    return _only(sides[-1], alone=alone) if sides else None
+
+
+def exact(phrase: str) -> Fraction | None:
+    """Reads a phrase that is one number and nothing else, units apart from percent and money included."""
+    phrase = without_names(phrase).strip(" $")
+    number = _NUMBER.fullmatch(phrase)
+    value = _value(number) if number else None
+    return None if value is None else Fraction(value)
+
+
+def _only(side: str, *, alone: bool) -> str | None:
+    numbers = list(_NUMBER.finditer(side))
+    if not numbers:
+        return None
+    first, ends = numbers[0], [0, *(number.end() for number in numbers)]
+    before = side[max(0, first.start() - 40) : first.start()]
+    if len(numbers) > 1 and _value(numbers[1]) == _value(first) and _OR_EQUALLY.fullmatch(side[ends[1] : numbers[1].start()][:40]):
+        return _value(first)
+    is_term = _TERM.search(before + (first["sign"] or ""))
+    if (
+        is_term
+        or _BOUND.search(before)
+        or _is_part(first)
+        or _REST.search(side[: first.start()])
+        or _GOES_ON.match(side, first.end())
+    ):
+        return None
+    if alone:
+        gaps = (side[end : number.start()] for end, number in zip(ends, numbers, strict=False))
+        if len({_value(number) for number in numbers}) > 1 or any(map(_REST.search, gaps)) or _REST.search(side, ends[-1]):
+            return None
+    return _value(first)
+
+
+def _is_part(number: re.Match[str]) -> bool:
+    return bool(_PART_OF.search(number.string[max(0, number.start() - 40) : number.start()]))
 
 
 def _value(number: re.Match[str]) -> str | None:

@@ -59,6 +59,7 @@ _FENCE = r"^[ \t]*+(?P<fence>`{3,}+|~{3,}+)(?P<info>[^\n`]*+)$"
 _TOKEN = re.compile(f"{_QUOTED}|{_FENCE}|(?P<open>{_OPEN})|(?P<close>{_CLOSE})", re.IGNORECASE | re.MULTILINE | re.ASCII)
 _LABEL = re.compile(r"thought\s*\n")  # of Gemma's channel
 _AROUND = re.compile(_any(WRAPPERS), re.IGNORECASE)
+_AROUND_REPLIES = re.compile(_any([tag for tag in WRAPPERS if "answer" not in tag]), re.IGNORECASE)
 
 # --- harmony ---
 
@@ -94,7 +95,15 @@ def _said(thoughts: Iterable[str], replies: Iterable[str], *, open_: bool) -> Sa
     """Said, of the parts in their order."""
     thought = "\n\n".join(part for part in map(str.strip, thoughts) if part)
     reply = "\n".join(part for part in map(str.strip, replies) if part)
-    return Said(thought, "" if open_ else _without_ends(_AROUND.sub("", reply)), open_)
+    return Said(thought, "" if open_ else _without_ends(_unwrapped(reply)), open_)
+
+
+def _unwrapped(reply: str) -> str:
+    """Removes tags around replies; those of an answer that stands among other words stay, for they say where it is."""
+    before, opened, rest = reply.lower().partition("<answer>")
+    _, closed, after = rest.partition("</answer>")
+    among = opened and (_AROUND.sub("", before).strip() or (closed and _AROUND.sub("", after).strip()) or "<answer>" in rest)
+    return (_AROUND_REPLIES if among else _AROUND).sub("", reply)
 
 
 def _without_ends(reply: str) -> str:
@@ -180,7 +189,7 @@ class _Reader:
     def _begins_line(self, at: int) -> bool:
         since = max(self.start, at - 80)  # further back it costs too much to look
         before = self.text[since:at]
-        return not before.rpartition("\n")[2].strip() and (since == self.start or "\n" in before)
+        return not _AROUND.sub("", before.rpartition("\n")[2]).strip() and (since == self.start or "\n" in before)
 
     def _block(self, tokens: list[re.Match[str]], i: int) -> int:
         """Passes over a code block; the first closing tag in it may end a thought that left the block open."""

@@ -1,14 +1,15 @@
 """Majority votes over parsed answers (paper, section 2.1), with seeded ties."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from maft.answers.equality import Equal, groups
 from maft.records import Vote
 
 
-def vote(parsed: Sequence[str | None], reference: str, *, equal: Equal, seed: int) -> Vote:
-    """Elects the answer with the most agents behind it; among equals the seed draws, whatever their order or spelling."""
+def vote(parsed: Sequence[str | None], right: Callable[[str], bool], *, equal: Equal, seed: int) -> Vote:
+    """Elects the answer with the most agents behind it; among equals the seed draws, whatever their order or spelling. right: tells
+    whether an answer is."""
     ranked = sorted(groups(parsed, equal), key=len, reverse=True)
     if not ranked:
         return Vote(None, 0, 0, False, False)
@@ -16,7 +17,7 @@ def vote(parsed: Sequence[str | None], reference: str, *, equal: Equal, seed: in
     spellings = sorted(min(str(parsed[i]) for i in group) for group in best)
     answer = random.Random(seed).choice(spellings)
     runner_up = len(ranked[1]) if len(ranked) > 1 else 0
-    return Vote(answer, len(best[0]), runner_up, len(best) > 1, equal(reference, answer))
+    return Vote(answer, len(best[0]), runner_up, len(best) > 1, right(answer))
 
 
 def trains(result: Vote, minimum: int) -> bool:

@@ -12,7 +12,6 @@ from msgspec.structs import replace
 
 from maft.answers import voting
 from maft.answers.equality import Checker
-from maft.answers.extract import extract
 from maft.chat_template import ChatTemplate
 from maft.debate.clipping import Heard, fit
 from maft.debate.engine import Engine, Request
@@ -65,8 +64,7 @@ class Question:
     async def _hint(self, agent: int) -> None:
         """Labels are read here, for this baseline alone: a wrong answer is followed by one that was told the right one."""
         parsed = self._turns[agent][0].parsed
-        right = parsed is not None and await self._judged(lambda: self._setup.checker.equal(self._problem.answer, parsed))
-        if not right:
+        if parsed is None or not await self._judged(lambda: self._right(parsed)):
             hinted = self._rules.prompts.hinted(self._problem.question, self._problem.answer)
             await self._answer(agent, Heard(lambda _: hinted), afresh=True)
 
@@ -112,7 +110,7 @@ class Question:
         fitted = fit(self._setup.template, before, heard, self._room(agent))
         seed = self._rules.key(self._problem.id, agent, round_, "answer")
         call = await self._call(agent, self._setup.society.model(agent, round_, self._rules), fitted.ids, seed)
-        parsed = extract(call.text, self._setup.checker.kind, complete=not call.cut)
+        parsed = self._setup.checker.find(self._problem, call.text, complete=not call.cut)
         # judged when the debate is over
         turns.append(Turn(fitted.turn, call, parsed, agrees=False, right=False, clipped=fitted.clipped))
 
@@ -157,11 +155,14 @@ class Question:
     def _vote(self, m: int) -> Vote:
         seed = self._rules.key(self._problem.id, m + 1, "tie")
         parsed = [turns[m].parsed for turns in self._turns]
-        return voting.vote(parsed, self._problem.answer, equal=self._setup.checker.equal, seed=seed)
+        return voting.vote(parsed, self._right, equal=self._setup.checker.equal, seed=seed)
 
     def _judge_turn(self, turn: Turn, final: Vote) -> Turn:
         if turn.parsed is None:
             return turn
         equal = self._setup.checker.equal
         agrees = final.answer is not None and equal(final.answer, turn.parsed)
-        return replace(turn, agrees=agrees, right=equal(self._problem.answer, turn.parsed))
+        return replace(turn, agrees=agrees, right=self._right(turn.parsed))
+
+    def _right(self, answer: str) -> bool:
+        return self._setup.checker.right(self._problem, answer)

@@ -125,9 +125,10 @@ async def debate_all(setup: Setup, problems: Sequence[Problem], journal: Journal
 def _some_parse(done: Mapping[int, Transcript], total: int, setup: Setup) -> None:
     if len(done) != min(EARLY, total) or any(turn.parsed for t in done.values() for turns in t.turns for turn in turns):
         return
-    answer = one_line(next(iter(done.values())).turns[0][0].call.text, 120)
+    first = next(iter(done.values()))
+    answer, wanted = one_line(first.turns[0][0].call.text, 120), setup.checker.wanted(first.problem)
     raise BadInput(
-        f"task.answer: none of the answers to the first {len(done)} questions holds a {setup.checker.kind}, e.g. {answer!r}; "
+        f"task.answer: none of the answers to the first {len(done)} questions holds {wanted}, e.g. {answer!r}; "
         "change task.prompt, task.answer or debate.maxTokens"
     )
 

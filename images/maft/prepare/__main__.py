@@ -12,7 +12,7 @@ import msgspec
 
 from maft import __version__, models, program, records
 from maft.errors import BadInput
-from maft.prepare import tasks
+from maft.prepare import apart, tasks
 from maft.program import Assignment
 from maft.records import Commit, Formatted, Problem
 from maft.spec import FORMAT, Spec, immutable_spec_json
@@ -38,7 +38,7 @@ def main(assignment: Assignment) -> PrepareSummary:
         _same_run(commit, spec, f"{store.url}/{assignment.run}")
     else:
         models.check(spec.model)
-        models.chat_template(spec.model, spec.debate.thinking)
+        _try_template(spec)
         split = draw(spec)
         _disjoint(split.train, split.held_out, split.probe)
         parts = {"train": split.train, "held-out": split.held_out, **({"probe": split.probe} if split.probe else {})}
@@ -46,6 +46,12 @@ def main(assignment: Assignment) -> PrepareSummary:
         commit = publish(store, prefix, files, meta=_meta(spec))
     store.write(f"{assignment.run}/{layout.RUN}", records.encode({"format": FORMAT, **commit.meta, "problems": _hashes(commit)}))
     return PrepareSummary(train=spec.task.train, held_out=spec.held_out_task.held_out, probe=spec.task.probe)
+
+
+def _try_template(spec: Spec) -> None:
+    """BadInput if the model has no chat template that works."""
+    what = f"model.source: the tokenizer or chat template of {spec.model.source}"
+    apart.tried(lambda: models.chat_template(spec.model, spec.debate.thinking), what)
 
 
 def _same_format(store: Store, key: str) -> None:

@@ -3,17 +3,21 @@
 A new kind is a reader of rows and its line in FORMATS. Training never reads the answers.
 """
 
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
+
+import msgspec
 
 from maft.answers import extract as answers
-from maft.errors import BadInput
+from maft.errors import BadInput, shown
 from maft.prepare.sources import RawRow
-from maft.records import Problem
+from maft.records import Message, Problem
 from maft.spec import AnswerKind, QuestionsSpec, TaskKind
 
-LETTERS = "ABCDEFGHIJ"  # of choices, as answers/extract.py knows them
+LETTERS = "ABCDEFGHIJ"  # of choices, as answers/choices.py knows them
 
 
 def problem(question: str, answer: str, kind: AnswerKind, where: str) -> Problem:
@@ -21,13 +25,18 @@ def problem(question: str, answer: str, kind: AnswerKind, where: str) -> Problem
     reference = answers.canonical(answer, kind)
     if reference is None:
         raise BadInput(f"{where}: answer {answer[:60]!r} is no {kind}; correct it or set task.answer")
-    normalised = " ".join(question.casefold().split())
-    return Problem(sha256(normalised.encode()).hexdigest()[:16], question, reference)
+    return Problem(sha256(_normalised(question).encode()).hexdigest()[:16], question, reference)
+
+
+def _normalised(question: str) -> str:
+    """The question as its id sees it: case, space and how letters are composed do not count. Compatible signs do (2³ is not 23):
+    an id that two questions share loses one of them."""
+    return " ".join(unicodedata.normalize("NFC", unicodedata.normalize("NFD", question).casefold()).split())
 
 
 def _text(row: RawRow, field: str, where: str) -> str:
     if not isinstance(row.get(field), str | int | float) or not str(row[field]).strip():
-        raise BadInput(f"{where}: {field} is {row.get(field)!r}; expected a text that is not empty")
+        raise BadInput(f"{where}: {field} is {shown(row.get(field))}; expected a text that is not empty")
     return str(row[field])
 
 
@@ -35,8 +44,41 @@ def _text(row: RawRow, field: str, where: str) -> str:
 
 
 def _plain(row: RawRow, where: str, questions: QuestionsSpec) -> tuple[Problem, str]:
+    """The question is a text, or a chat that ends with it."""
+    if isinstance(row.get("question"), list):
+        return _chat(row, where, questions)
     question, answer = (_text(row, field, where) for field in ("question", "answer"))
     return problem(question, answer, questions.answer_kind, where), answer
+
+
+def _chat(row: RawRow, where: str, questions: QuestionsSpec) -> tuple[Problem, str]:
+    """The last turn asks, those before it are history; equal last turns of different chats are different questions."""
+    *history, last = turns = _turns(row["question"], where)
+    text = "\n".join(f"{turn.role}: {turn.content}" for turn in turns) if history else last.content
+    answer = _text(row, "answer", where)
+    asked = problem(text, answer, questions.answer_kind, where)
+    return msgspec.structs.replace(asked, question=last.content, history=tuple(history)), answer
+
+
+def _turns(chat: list[Any], where: str) -> list[Message]:
+    turns = [_turn(turn, f"{where}: question[{i}]") for i, turn in enumerate(chat)]
+    roles = [turn.role for turn in turns]
+    said = roles[1:] if roles[:1] == ["system"] else roles
+    if len(said) % 2 == 0 or said != ["user", "assistant"] * (len(said) // 2) + ["user"]:
+        raise BadInput(
+            f"{where}: question has turns of {', '.join(roles) or 'nobody'}; "
+            "expected user and assistant by turns, the last of the user, at most one of the system before them"
+        )
+    return turns
+
+
+def _turn(turn: Any, where: str) -> Message:
+    role, content = (turn.get("role"), turn.get("content")) if isinstance(turn, dict) else (None, None)
+    if role not in ("system", "user", "assistant"):
+        raise BadInput(f"{where}: {turn!r:.60}; expected an object with role (system, user or assistant) and content")
+    if not isinstance(content, str) or not content.strip():
+        raise BadInput(f"{where}: content is {content!r:.60}; expected a text that is not empty")
+    return Message(role, content)
 
 
 def _gsm8k(row: RawRow, where: str, questions: QuestionsSpec) -> tuple[Problem, str]:
@@ -62,11 +104,13 @@ def _mmlu(row: RawRow, where: str, questions: QuestionsSpec) -> tuple[Problem, s
         return None
     question, answer, choices = _text(row, "question", where), _text(row, "answer", where).strip(), row.get("choices")
     if not isinstance(choices, list) or not 2 <= len(choices) <= len(LETTERS):
-        raise BadInput(f"{where}: choices is {choices!r:.60}; expected a list of 2 to {len(LETTERS)} texts")
+        raise BadInput(f"{where}: choices is {shown(choices)}; expected a list of 2 to {len(LETTERS)} texts")
     letters = LETTERS[: len(choices)]
     letter = _letter(answer, letters)
     if letter is None:
-        raise BadInput(f"{where}: answer is {answer!r}; expected 0 to {len(letters) - 1} or a letter {letters[0]} to {letters[-1]}")
+        raise BadInput(
+            f"{where}: answer is {shown(answer)}; expected 0 to {len(letters) - 1} or a letter {letters[0]} to {letters[-1]}"
+        )
     lines = [question, *(f"({name}) {choice}" for name, choice in zip(letters, choices, strict=True))]
     asked = "\n".join([*lines, f"Answer with one letter, {letters[0]} to {letters[-1]}."])
     return problem(asked, letter, "choice", where), letter

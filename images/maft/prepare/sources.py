@@ -1,16 +1,23 @@
 """Rows of questions from jsonl files, objects of a store, or datasets of the Hugging Face hub. Values are looked at by `tasks`."""
 
+import codecs
+import errno
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from maft.errors import BadInput, one_line
+from maft.errors import BadInput, one_line, shown
 from maft.store.base import Missing
 from maft.store.urls import open_store
 
+_ENDS = re.compile("\r\n|\r|\n")
+_HALF = re.compile("[\ud800-\udfff]")
+# A path that names no file that can be read. Other faults may pass.
+_NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
 RawRow = Mapping[str, Any]  # as a file or the hub has it
 
 
@@ -39,7 +46,7 @@ class Place:
 
 def of_file(place: Place) -> Iterator[tuple[str, RawRow]]:
     """Yields every row with where it stands. BadInput for what cannot be read."""
-    for number, line in enumerate(_read(place).split("\n"), 1):
+    for number, line in enumerate(_lines(place), 1):
         if line.strip():
             where = f"{place.source} line {number}"
             yield where, _row(_parsed(line, where), where, place)
@@ -81,17 +88,43 @@ def _parsed(line: str, where: str) -> Any:
 def _row(row: Any, where: str, place: Place) -> RawRow:
     if not isinstance(row, dict):
         raise BadInput(f"{where}: a {type(row).__name__}; expected an object with {place.expected}")
+    for name, value in row.items():
+        if _HALF.search(_written(value, f"{where}: {shown(name)}")):
+            raise BadInput(f"{where}: {shown(name)} holds half a character (a surrogate without its other half); remove it")
     return row
+
+
+def _written(value: Any, where: str) -> str:
+    """All texts in a value."""
+    try:
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    except (RecursionError, ValueError) as error:
+        raise BadInput(f"{where} cannot be read: {error}") from None
+
+
+def _lines(place: Place) -> list[str]:
+    """The lines of a file of any system: with a byte order mark (also between files that were joined), with an end-of-file sign of
+    DOS, ended by CR, LF or both."""
+    text = _read(place).rstrip("\x1a")
+    if "\0" in text:
+        raise BadInput(f"{place.field}: {place.source} holds zero bytes, as UTF-16 without a byte order mark; save it as UTF-8")
+    return [line.lstrip("\ufeff") for line in _ENDS.split(text)]
 
 
 def _read(place: Place) -> str:
     try:
-        return _bytes(place.source).decode()
-    except (Missing, FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
-        reason = getattr(error, "strerror", None) or "No such object"
+        data = _bytes(place.source)
+    except (Missing, OSError, ValueError) as error:  # ValueError: a zero byte or half a character in the name
+        if isinstance(error, OSError) and error.errno not in _NO_FILE:
+            raise
+        reason = getattr(error, "strerror", None) or ("No such object" if isinstance(error, Missing) else one_line(error, 100))
         raise BadInput(f"{place.field}: {place.source}: {reason}; give a jsonl file or an s3:// URL that can be read") from None
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
+    try:
+        return data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise BadInput(f"{place.field}: {place.source} is not UTF-8 text (byte {error.start})") from None
+        found = f"is not {encoding.upper()} text (byte {error.start})"
+        raise BadInput(f"{place.field}: {place.source} {found}; save it as UTF-8") from None
 
 
 def _bytes(source: str) -> bytes:

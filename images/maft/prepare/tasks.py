@@ -1,6 +1,7 @@
 """Problem sets: where questions and reference answers come from, and how they are split.
 
-A kind of task is a format (formats.py), or arithmetic, whose questions are made up here. Everything after that is shared.
+A kind of task is a format (formats.py), arithmetic, whose questions are made up here, or reasoning-gym (generated.py). Everything
+after that is shared.
 """
 
 import random
@@ -12,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from maft.errors import BadInput
-from maft.prepare import sources
+from maft.prepare import generated, sources
 from maft.prepare.formats import FORMATS, problem
 from maft.records import Problem
 from maft.spec import ArithmeticSpec, EvaluationTaskSpec, QuestionsSpec, TaskSpec
@@ -93,6 +94,8 @@ def from_other_task(draw: Draw, taken: Split) -> tuple[Problem, ...]:
     examples = "".join(f"Question: {p.question}\nAnswer: {pool[p]}\n\n" for p in drawn.train)
     if not examples:
         return drawn.held_out
+    if any(p.history for p in (*drawn.train, *drawn.held_out)):
+        raise BadInput("evaluation.task.shots: questions of several turns go without worked examples; set shots to 0")
     return tuple(msgspec.structs.replace(p, question=f"{examples}Question: {p.question}") for p in drawn.held_out)
 
 
@@ -119,7 +122,8 @@ def _enough(pool: Sequence[Problem], parts: Iterable[str], draw: Draw) -> None:
     if len(pool) < wanted:
         names = {"train": "train" if draw.section == "task" else "shots", "held_out": "heldOut", "probe": "probe"}
         fields = " + ".join(f"{draw.section}.{names[part]}" for part, count in counts.items() if count)
-        source = draw.questions.source or draw.questions.kind
+        generator = draw.questions.generator
+        source = generator.name if generator else draw.questions.source or draw.questions.kind
         raise BadInput(f"{fields}: {wanted} questions asked for, {source} has {len(pool)} different ones; ask for fewer")
 
 
@@ -162,8 +166,12 @@ def _arithmetic(draw: Draw, wanted: int) -> Pool:
 
 def _pools(draw: Draw, taken: Collection[str]) -> tuple[Pool, Pool]:
     """All questions to draw from, and those for held-out questions where they have a source of their own; without `taken`."""
+    wanted = draw.train + draw.held_out + draw.probe + len(taken)
     if draw.questions.kind == "arithmetic":
-        return _without(taken, _arithmetic(draw, draw.train + draw.held_out + draw.probe + len(taken))), Pool()
+        return _without(taken, _arithmetic(draw, wanted)), Pool()
+    if draw.questions.generator:
+        made = generated.questions(draw.questions.generator, draw.seed, wanted, f"{draw.section}.generator")
+        return _without(taken, made), Pool()
     source, held_out = draw.questions.source or FORMATS[draw.questions.kind].hub, _held_out_source(draw)
     first_needed = draw.train or draw.probe or not held_out
     pool = _pool(draw, source, 0) if first_needed else Pool()

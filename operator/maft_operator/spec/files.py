@@ -5,25 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from maft_operator.spec import dialect
+from maft_operator.spec.go_yaml import Unreadable
 from maft_operator.spec.schema import KIND, BadSpec
 
 
 def load(path: Path, settings: Sequence[str] = ()) -> dict[str, Any]:
-    """Reads the one resource in a file, with `key=value` settings applied; BadSpec naming the file and line if it is not
-    YAML."""
-    try:
-        documents = [d for d in yaml.safe_load_all(path.read_text()) if d is not None]
-    except OSError as error:
-        raise BadSpec(f"{path}: {error.strerror}; give the path of a resource file, such as examples/arithmetic.yaml") from None
-    except UnicodeDecodeError:
-        raise BadSpec(f"{path}: is not UTF-8 text") from None
-    except yaml.YAMLError as error:
-        raise BadSpec(f"{path}{_line(error)}: not YAML: {getattr(error, 'problem', None) or error}") from None
+    """Reads the one resource in a file as kubectl does (dialect.py), with `key=value` settings applied; BadSpec naming the file and
+    line if it cannot be read."""
+    documents = _documents(path)
     # Secrets and the like may stand beside the run: they are for kubectl.
-    ours = [d for d in documents if isinstance(d, dict) and d.get("kind") == KIND] if len(documents) > 1 else documents
-    if len(ours) != 1 or not isinstance(ours[0], dict):
+    ours = [d for d in documents if d.get("kind") == KIND] if len(documents) > 1 else documents
+    if len(ours) != 1:
         raise BadSpec(f"{path}: holds {len(documents)} documents, {len(ours)} of them runs; expected one MultiAgentFinetune")
     resource: dict[str, Any] = ours[0]
     for setting in settings:
@@ -32,9 +25,19 @@ def load(path: Path, settings: Sequence[str] = ()) -> dict[str, Any]:
     return resource
 
 
-def _line(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    return f" line {mark.line + 1}" if mark else ""
+def _documents(path: Path) -> list[dict[str, Any]]:
+    try:
+        documents = dialect.documents(dialect.decoded(path.read_bytes()))
+    except OSError as error:
+        raise BadSpec(f"{path}: {error.strerror}; give the path of a resource file, such as examples/arithmetic.yaml") from None
+    except Unreadable as error:
+        raise BadSpec(f"{path}{f' line {error.line}' if error.line else ''}: {error}") from None
+    for number, document in enumerate(documents, 1):
+        if not isinstance(document, dict) or (len(documents) > 1 and not isinstance(document.get("kind"), str)):
+            raise BadSpec(
+                f"{path}: document {number} of {len(documents)} is no object with a kind; expected one MultiAgentFinetune"
+            )
+    return documents
 
 
 def _set(resource: dict[str, Any], setting: str) -> None:
@@ -49,9 +52,9 @@ def _set(resource: dict[str, Any], setting: str) -> None:
         if not isinstance(target, dict):
             raise BadSpec(f"--set {setting}: {part} is not a section of the resource")
     try:
-        target[path[-1]] = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise BadSpec(f"--set {setting}: {text!r} is not a YAML value; quote it") from None
+        target[path[-1]] = dialect.value(text)
+    except Unreadable as error:
+        raise BadSpec(f"--set {setting}: {text!r} is not a YAML value ({error}); quote it") from None
 
 
 def _relocate(resource: dict[str, Any], folder: Path) -> None:

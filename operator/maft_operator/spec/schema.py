@@ -21,6 +21,7 @@ from jsonschema.validators import extend
 
 GROUP, VERSION, KIND = "maft.dev", "v1alpha1", "MultiAgentFinetune"
 Json = dict[str, Any]
+_EXACT = 2**53  # a float below it is the only one of its value
 _LABEL = re.compile("[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _HALF = re.compile("[\ud800-\udfff]")
 _NAME = re.compile("[a-z]([-a-z0-9]*[a-z0-9])?")
@@ -45,6 +46,7 @@ def checked(resource: Mapping[str, Any]) -> Json:
     _identity(whole)
     _known(whole, openapi(), "")
     _fill(whole, openapi())
+    whole = dict(_whole(whole, openapi()))
     if error := next(iter(sorted(_validator()(openapi()).iter_errors(whole), key=relevance)), None):
         raise BadSpec(_explain(error))
     for path, rule, message in _violations(whole, openapi(), ""):
@@ -75,6 +77,17 @@ def _identity(resource: Json) -> None:
         raise BadSpec(f"metadata.name: {name!r}; Services are named after it: small letters, digits and -, a letter first")
     if not isinstance(namespace, str) or not _LABEL.fullmatch(namespace):
         raise BadSpec(f"metadata.namespace: {namespace!r}; expected small letters, digits and -")
+    for section in ("labels", "annotations"):
+        _texts(metadata.get(section), f"metadata.{section}")
+
+
+def _texts(value: Any, path: str) -> None:
+    """BadSpec unless it is an object of texts, as the API server wants it; it takes null for absent."""
+    if not isinstance(value, dict | None):
+        raise BadSpec(f"{path}: is {_named(value)}; expected an object")
+    for name, one in (value or {}).items():
+        if not isinstance(one, str | None):
+            raise BadSpec(f"{path}.{name}: is {_named(one)}; expected a string{_quoted(one)}")
 
 
 def _known(value: Any, schema: Json, path: str) -> None:
@@ -126,6 +139,17 @@ def _fill(value: Any, schema: Json) -> None:
             _fill(value[name], child)
 
 
+def _whole(value: Any, schema: Json) -> Any:
+    """The API server takes 1024.0 for an integer: JSON has one kind of number."""
+    if isinstance(value, dict):
+        properties = schema.get("properties", {})
+        return {name: _whole(child, properties.get(name, {})) for name, child in value.items()}
+    if isinstance(value, list):
+        return [_whole(item, schema.get("items", {})) for item in value]
+    exact = isinstance(value, float) and value.is_integer() and abs(value) < _EXACT
+    return int(value) if exact and schema.get("type") == "integer" else value
+
+
 @functools.cache
 def _validator() -> Any:
     """Draft 4 is the JSON Schema that OpenAPI 3.0 follows: exclusiveMinimum is a flag beside minimum."""
@@ -147,7 +171,7 @@ def _explain(error: ValidationError) -> str:
         missing = next(name for name in limit if name not in value)
         return f"{_dotted([*error.absolute_path, missing])}: missing; see its description in `kubectl explain` or docs/resource.md"
     texts = {
-        "type": f"is {_named(value)}; expected {'an' if limit[0] in 'aio' else 'a'} {limit}" if isinstance(limit, str) else "",
+        "type": _expected(value, limit) if isinstance(limit, str) else "",
         "enum": f"{value!r}; expected one of {', '.join(map(str, limit))}" if isinstance(limit, list) else "",
         "minimum": f"{value}; expected {'more than' if schema.get('exclusiveMinimum') else 'at least'} {limit}",
         "maximum": f"{value}; expected at most {limit}",
@@ -158,6 +182,16 @@ def _explain(error: ValidationError) -> str:
         "pattern": f"{value!r}; expected to match {limit}",
     }
     return f"{path}: {texts.get(str(error.validator)) or error.message}"
+
+
+def _expected(value: Any, kind: str) -> str:
+    hint = _quoted(value) if kind == "string" else ""
+    return f"is {_named(value)}; expected {'an' if kind[0] in 'aio' else 'a'} {kind}{hint}"
+
+
+def _quoted(value: Any) -> str:
+    """YAML takes many a text for something else: 12345e6, 1_000, on."""
+    return "; put it in quotes" if isinstance(value, bool | int | float) else ""
 
 
 def _named(value: Any) -> str:

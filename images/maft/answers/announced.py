@@ -1,0 +1,159 @@
+r"""Where a reply announces its answer: "the answer is ...", "Answer: ...", "#### ...", and where it speaks of something else.
+
+Quotations and code are asides: what others said, and scratch work. An aside is not searched for announcements while the reply has
+one elsewhere; a quotation that ends the reply may be its answer.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+# --- announcements ---
+
+# GSM8K's "#### 12". Headings are none: "##### Step", "#### 2. Solve", "#### Now we add".
+_HASHES = r"""
+    (?<!\#)\#{4}\s*+
+    (?! \# | \d++[.):]\s )
+    (?= [^\s\w]{0,9}+[\d½⅓⅔¼¾⅕-⅞⅐-⅒] | \S{1,60}+[ \t]*+(?:\n|$) )
+"""
+_SUBJECT = r"(?<![^\W_])(?:answer|correct\s(?:choice|option))(?![^\W_])"
+_PART = r"(?:\s(?:to|of|for|in)\s[^\n.:=]{0,60}?)?"  # the answer to the second part
+_COLON = r"""(?P<colon>[\s*_"']*+ [:=])"""  # Answer: 12  **Answer**: 12  answer = 12
+_MODAL = r"(?:does|would|will|should|must|can|could)"
+_DENIAL = rf"""(?P<denial>(?:(?:is|was|wo|ca|{_MODAL})n['’]t | {_MODAL}\s?(?:not|never))(?:\s(?:be|equal))?)"""  # cannot be 12
+_IS = r"(?:is|was|remains|stays|(?:would|will|should|must)\sbe|equals|becomes|comes\s(?:out\s)?to)"
+_VERB = rf"\s++ (?:{_DENIAL}|{_IS})(?![^\W_]) (?:\s*+:)?+"  # the answer is 12  the answer would be: 12
+_NEWLINE = r"(?P<newline>[*_ \t]*+ \n)"  # **Answer** alone on its line
+_MARKER = re.compile(rf"{_HASHES} | {_SUBJECT} {_PART} (?: {_COLON} | {_VERB} | {_NEWLINE} ) [\s*_]*+", re.VERBOSE | re.IGNORECASE)
+
+# Whose answer it is that stands before "answer": of others, of before, or supposed.
+_OTHER = r"(?:(?:the\s)?(?:other|first|second|third|next)\s)?(?:agents?|models?|students?|solutions?|others?|responses?|one)"
+_SAYS = r"(?:says?|said|claims?|claimed|writes?|wrote|thinks?|thought|believes?|suggests?|states?|stated|argues?|argued)"
+_NOT_MINE = re.compile(
+    rf"""(?: (?<![^\W_]){_OTHER}(?:\s(?:\d{{1,3}}|[A-Z]))?['’]s?\s(?:\w+\s)?
+      | (?<![^\W_])according\sto\s{_OTHER}(?:\s(?:\d{{1,3}}|[A-Z]))?,?\s(?:the\s)?
+      | (?<![^\W_])(?:their|his|her)\s(?:\w+\s)?
+      | (?<![^\W_])(?:previous|earlier|initial|original|prior|old|former|wrong|incorrect)\s
+      | (?<![^\W_])(?<!I\s)(?<!we\s)(?<!I\sstill\s)(?<!We\s){_SAYS}(?:\sthat)?:?\s["“'‘]?(?:(?:the|its|their)\s)?(?:\w+\s)?
+      | (?<![^\W_])(?:if|suppose|assume|assuming|whether)(?:\sthat)?\s(?:the|my)\s(?:\w+\s)?
+    )$""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+_SOMETHING = re.compile(r"[^\W_]|[½⅓⅔¼¾⅕-⅞⅐-⅒]")
+
+# --- what an announcement denies, and what it puts in its place ---
+
+_NOT = re.compile(
+    r"[\s*_]*+(?:\w+ly\s)?(?P<word>not|never|neither|nor|no longer|anything but)(?![^\W_])(?P<only>\s(?:only|just|merely))?", re.I
+)
+_INSTEAD = re.compile(
+    r"(?<![^\W_])(?:but(?:\s(?:rather|instead))?|rather|instead|(?:it|that|this)(?:['’]s|\s(?:is|was|equals|must\sbe|should\sbe|would\sbe)))"
+    r"(?![^\W_])[,:]?+\s++(?!not\b|that\b|than\b|of\b)",
+    re.IGNORECASE,
+)
+# "5. No, 6": the first is taken back. "5 is wrong": so is this.
+_TAKEN_BACK = re.compile(
+    r"(?:[.?!,;:…–—-]|\s)\s*+(?:(?:(?:oh|ah|hmm+),?\s)?(?:no|wait|sorry|oops|correction|scratch\sthat|actually)[,.;:!…–—-]+(?:\sno[,.;:])?"
+    r"|I\smean|make\sthat|or\srather)\s++",
+    re.IGNORECASE,
+)
+_WRONG = re.compile(
+    r"""\S{1,40}+\s(?:is|was|seems|looks|would\sbe)\s(?:\w+ly\s)?(?:wrong|incorrect|false|mistaken|impossible|a\smistake)(?![^\W_])""",
+    re.IGNORECASE,
+)
+# Announces nothing, or what comes on the next line.
+_EMPTY = re.compile(
+    r"(?:(?:un)?clear|obvious|simple|easy|straightforward|as follows|the (?:same|following)|above|below)(?! \w).*", re.I
+)
+_AHEAD = re.compile(r"[\s*_]*(?:as follows|the following|below|here|this|given by)?[\s*_]*:?[\s*_]*", re.IGNORECASE)
+_SENTENCE = re.compile(r"[.!?;](?=\s|$)|\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What follows an announcement: up to the next one, and of that the first line with a letter or a digit."""
+
+    line: str
+    colon: bool
+    """Announced by a colon or a heading, not by a verb."""
+    denied: bool
+    """It says what the answer is not."""
+    titled: bool
+    """It begins with "Not", and may be a text that does."""
+    doubted: bool
+    """It asks ("The answer is 5?"), or announces nothing ("The answer is clear")."""
+    only: bool
+    """It says "not only": there are several."""
+    corrections: tuple[str, ...]
+    """What it says the answer is instead; where it denies nothing: what takes its line back."""
+    end: int
+    """Where its first sentence ends, in the reply."""
+
+
+def statements(reply: str, masked: str) -> Iterator[Statement]:
+    """Finds the reply's own announcements, last one first. masked: the same without its asides, where what is announced may lie."""
+    end = len(reply)
+    for marker in reversed(list(_MARKER.finditer(masked))):
+        if not _NOT_MINE.search(masked[max(0, marker.start() - 60) : marker.start()]):
+            yield _statement(marker, reply[marker.end() : end])
+        end = marker.start()
+
+
+def _statement(marker: re.Match[str], text: str) -> Statement:
+    first, *others = text.split("\n")
+    lines = [part for part in (first, *map(_unmarked, others)) if _SOMETHING.search(part)] or [""]
+    line = lines[1] if len(lines) > 1 and _AHEAD.fullmatch(lines[0]) else lines[0]
+    colon = bool(marker["colon"] or marker["newline"]) or marker[0].startswith("#")
+    not_ = _NOT.match(line)
+    denied = bool(marker["denial"] or not_ or _WRONG.match(line))
+    pattern = _INSTEAD if denied else _TAKEN_BACK
+    head = text[:400] if denied else line[:400]
+    parts = tuple(head[correction.end() :].partition("\n")[0] for correction in pattern.finditer(head))
+    sentence = _SENTENCE.search(text)
+    end = marker.end() + (sentence.end() if sentence else len(text))
+    titled, only = bool(not_ and not_["word"].istitle()), bool(not_ and not_["only"])
+    asks = bool(sentence and sentence[0] == "?" and not parts)
+    doubted = asks or (not colon and bool(_EMPTY.fullmatch(line.strip(" .:*"))))
+    return Statement(line, colon, denied, titled, doubted, only, () if only else parts[:4], end)
+
+
+def _unmarked(line: str) -> str:
+    """A line without the mark of a quotation; empty for the fence of a block."""
+    return "" if _BLOCK.match(line) else line.lstrip("> ") if line.lstrip().startswith(">") else line
+
+
+# --- asides ---
+
+_BLOCK = re.compile(r"\s*+(?P<fence>`{3,}+|~{3,}+)[ \t]*+(?P<language>\w*+)")
+_SHOWN = ("", "text", "txt", "plaintext", "markdown", "md", "latex", "tex", "math")  # not code, so it may show the answer
+
+
+def mask(reply: str, *, ending: bool) -> str:
+    """Replaces quotations and blocks by signs that say nothing, of the same length. ending: also the one that ends the reply, if
+    it is no program."""
+    lines = reply.split("\n")
+    kinds = _kinds(lines)
+    tail = len(lines)
+    while not ending and tail and (kinds[tail - 1] == "shown" or not lines[tail - 1].strip()):
+        tail -= 1
+    return "\n".join(
+        "\x1a" * len(line) if kind and n < tail else line for n, (line, kind) in enumerate(zip(lines, kinds, strict=True))
+    )
+
+
+def _kinds(lines: list[str]) -> list[str]:
+    """Of each line: `shown` for a quotation or a block, `code` for a program, empty for the reply's own words."""
+    kinds, fence, kind = list[str](), "", ""
+    for line in lines:
+        block = _BLOCK.match(line)
+        if fence:
+            kinds.append(kind)
+            if block and block["fence"].startswith(fence):
+                fence = ""
+        elif block:
+            fence, kind = block["fence"], "shown" if block["language"].lower() in _SHOWN else "code"
+            kinds.append(kind)
+        else:
+            kinds.append("shown" if line.lstrip().startswith(">") and len(line.strip()) > 1 else "")
+    return kinds

@@ -1,0 +1,86 @@
+r"""Choices in a text: a letter A to J that stands for an answer, and not for itself ("A train", "I think")."""
+
+import re
+from collections import deque
+
+from maft.answers.texts import unwrapped
+
+_IN_PARENTHESES = r"\((?P<enclosed>[A-Ja-j])\)"  # (b)
+_BARE = r"(?P<bare>[A-J])(?![^\W_]|['’])"  # B, but not "Bob" or "I'm"
+_NO_PRONOUN = r"(?!(?<=I)\s[a-z])"  # I think
+_PREDICATE = r"(?:is|was|and|or|nor|to|through|vs|as|but|because|since|would|must|should|seems|not|rather)"
+_NO_ARTICLE = rf"(?!(?<=A)\s(?!{_PREDICATE}\b)[a-z])"  # A train, but "A is right" is a choice
+_CHOICE = re.compile(rf"(?<![^\W_])(?:{_IN_PARENTHESES}|{_BARE}{_NO_PRONOUN}{_NO_ARTICLE})")
+
+_NAMED = r"(?:(?:the\s)?(?:option|choice|answer|letter)\s)?"
+_OR = r"(?:or|nor|and|and/or|vs\.?|to|through)"
+_HEDGE = r"(?:maybe|perhaps|possibly|probably|alternatively|even|also|either|else)"
+# Between two choices that are offered together: A or C  A/C  (A) and (C)  A, maybe C  (A) 5 or (C) 7
+_TOGETHER = re.compile(
+    rf"""[)\]$*_}}"']*+(?:\s?[,;/&+–—-]\s?|\s|[,;]?\s\(?{_HEDGE},?\s)(?:\(?{_OR}\s)?(?:\(?{_HEDGE},?\s)?{_NAMED}[$*_"']*+
+      | \)[^.;\n]{{1,60}}\s{_OR}\s(?:{_HEDGE}\s)?{_NAMED}""",
+    re.IGNORECASE | re.VERBOSE,
+)
+# Said of a choice that is not taken: not A, rule out A, A is wrong.
+_DENIED_BEFORE = re.compile(
+    rf"(?:(?<![^\W_])(?:not|never|neither|nor|cannot|rather\sthan|instead\sof|unlike|exclude|eliminate|discard|reject|rules?\sout|ruled\sout)"
+    rf"|n['’]t)\s(?:be\s|choose\s|pick\s)?{_NAMED}[$*_(]*$",
+    re.IGNORECASE,
+)
+_DENIED_AFTER = re.compile(
+    r"[)\]$*_}]*+\s(?:is|are|was|seems|looks|would\sbe|can|could)\s?(?:n['’]t|not|wrong|incorrect|false|out|impossible|eliminated|excluded|clearly\swrong)(?![^\W_])",
+    re.IGNORECASE,
+)
+_SENTENCE = re.compile(r"[.?!](?=\s|$)|\n")
+
+
+def choice_of(phrase: str) -> str | None:
+    """Finds the choice that a phrase takes; None if there is none, empty if it takes several."""
+    bare = unwrapped(phrase)
+    if len(bare) == 1:
+        return bare.upper() if bare.upper() in "ABCDEFGHIJ" else None
+    if _both(bare):
+        return ""
+    first = next((choice for choice in _CHOICE.finditer(phrase) if not _is_denied(choice)), None)
+    if first is None:
+        return None
+    return "" if _is_one_of_several(first) else _letter(first)
+
+
+def last_choice(text: str) -> str | None:
+    """Finds the last choice of a text, whatever it is there for; those that it rejects are none, nor is one of several."""
+    taken = deque((choice for choice in _CHOICE.finditer(text) if not _is_denied(choice)), maxlen=2)
+    if not taken or (len(taken) == 2 and _are_together(*taken)):
+        return None
+    return _letter(taken[-1])
+
+
+def _both(bare: str) -> bool:
+    return bool(re.fullmatch(r"[A-J](?:\s?[,/&+]\s?[A-J])+", bare))
+
+
+def _is_one_of_several(first: re.Match[str]) -> bool:
+    """Whether another letter is offered beside the first."""
+    other = _CHOICE.search(first.string, first.end(), first.end() + 100)
+    return other is not None and _are_together(first, other) and not _is_denied(other) and not _goes_on(other)
+
+
+def _are_together(first: re.Match[str], other: re.Match[str]) -> bool:
+    between = first.string[first.end() - (first["enclosed"] is not None) : other.start()]
+    return _letter(first) != _letter(other) and len(between) < 100 and bool(_TOGETHER.fullmatch(between))
+
+
+def _goes_on(choice: re.Match[str]) -> bool:
+    """Whether a sentence of its own begins with the letter: "B, A is too small"."""
+    return bool(
+        re.match(r"[)\]]?\s(?:is|was|would|has|does|seems|looks)(?![^\W_])", choice.string[choice.end() : choice.end() + 12])
+    )
+
+
+def _is_denied(choice: re.Match[str]) -> bool:
+    before = choice.string[max(0, choice.start() - 40) : choice.start()]
+    return bool(_DENIED_BEFORE.search(before) or _DENIED_AFTER.match(choice.string, choice.end()))
+
+
+def _letter(choice: re.Match[str]) -> str:
+    return (choice["enclosed"] or choice["bare"]).upper()

@@ -1,0 +1,150 @@
+r"""Whether two LaTeX answers are equal. Runs in the worker of equality.py, for sympy may never end.
+
+Two rationals are equal or they are not: decimals become fractions before math-verify reads them, so that its tolerance has nothing
+to forgive. What it takes for equal one way round only, or to a third answer that differs, is made alike first or kept apart:
+x = 1 is 1, an inequality of one variable is its interval, a pair (1,2) is no list 1, 2.
+"""
+
+import re
+from functools import lru_cache
+from typing import Any
+
+from maft.answers.numbers import exact
+from maft.answers.texts import text_of, unwrapped
+
+# x = 5  f(2) = 5: a name for a value without variables, LaTeX's commands apart
+_ASSIGNED = re.compile(r"\s*[A-Za-z](?:_\{?\w+\}?)?(?:\(\w\))?\s*=\s*(?P<value>(?:\\[A-Za-z]+|[^=<>A-Za-z\\])+)")
+_DECIMAL = re.compile(r"(?<![\d.,\w^])(?P<digits>\d*\.\d+)(?P<power>\s*\^)?(?![\d.]|\s*,\d)")
+_AFTER_A_NUMBER = re.compile(r"[\d}]\s*$")
+_APART = re.compile(r"\d\s+\d")  # 1 000: one number to some and a product to others
+_WORDS = re.compile(r"[^\W\d_]{2,}(?:[\s'-]+[^\W\d_]+)*")
+
+DIGITS = 60  # to which expressions that are no rationals are compared
+
+
+def verify(a: str, b: str) -> bool:
+    """Tells whether two LaTeX answers are equal."""
+    a, b = (_value(text) for text in (a, b))
+    one, other = exact(a), exact(b)
+    if one is not None and other is not None:
+        return one == other
+    same = a == b or _words(a, b)
+    if same is not None and (same or a != b):
+        return same
+    return not (_is_apart(a) or _is_apart(b)) and _verify(_with_fractions(a), _with_fractions(b))
+
+
+def _value(text: str) -> str:
+    assigned = _ASSIGNED.fullmatch(text)
+    return assigned["value"].strip() if assigned else text
+
+
+def _words(a: str, b: str) -> bool | None:
+    """Whether both are the same words, \\text{even} and even; None if they are no words, as ab and ba may be products."""
+    one, other = (unwrapped(text) for text in (a, b))
+    if not (_WORDS.fullmatch(one) and _WORDS.fullmatch(other)):
+        return None
+    return text_of(one) == text_of(other) or (None if len(one) < 3 else False)
+
+
+def _is_apart(text: str) -> bool:
+    return exact(text) is None and bool(_APART.search(text))
+
+
+def _with_fractions(text: str) -> str:
+    """Writes decimals, and what is one number, as fractions."""
+    number = exact(text)
+    if number is not None:
+        return f"{'-' if number < 0 else ''}\\frac{{{abs(number.numerator)}}}{{{number.denominator}}}"
+    return _DECIMAL.sub(_fraction, text)
+
+
+def _fraction(decimal: re.Match[str]) -> str:
+    value = exact(decimal["digits"])
+    if value is None:  # more digits than Python converts
+        return decimal[0]
+    written = f"\\frac{{{value.numerator}}}{{{value.denominator}}}" if value.denominator > 1 else str(value)
+    factor = decimal["power"] or _AFTER_A_NUMBER.search(decimal.string[max(0, decimal.start() - 8) : decimal.start()])
+    return (f"({written})" if factor else written) + (decimal["power"] or "")
+
+
+def _verify(a: str, b: str) -> bool:
+    import math_verify  # pulls in sympy: only where it is needed
+
+    try:
+        one, other = _parsed(a), _parsed(b)
+        if not (one and other) or not _are_comparable(one[0], other[0]):
+            return False
+        # Either way round: math-verify treats a reference and a prediction differently, agents are neither.
+        return any(
+            math_verify.verify(list(pair[0]), list(pair[1]), numeric_precision=DIGITS, timeout_seconds=None)
+            for pair in ((one, other), (other, one))
+        )
+    except Exception:  # on what is no mathematics sympy raises anything, RecursionError included
+        return False
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> tuple[Any, ...]:
+    import math_verify
+
+    return tuple(_alike(part) for part in math_verify.parse(f"${text}$", parsing_timeout=None))
+
+
+def _are_comparable(one: Any, other: Any) -> bool:
+    """A list is no pair, and an equation that gives no value is no value."""
+    from sympy import Eq  # type: ignore[import-untyped]
+
+    mixed = _is_list(one) != _is_list(other) and _is_pair(one) != _is_pair(other)
+    return not mixed and isinstance(one, Eq) == isinstance(other, Eq)
+
+
+def _alike(part: Any) -> Any:
+    """An inequality of one variable as its set, an equation as the value that it gives, `x in S` as S."""
+    from sympy import And, Eq, Set
+    from sympy.core.relational import Relational  # type: ignore[import-untyped]
+
+    relations = getattr(part, "_unsorted_args", part.args) if isinstance(part, And) else (part,)
+    if not all(isinstance(each, Relational) for each in relations):
+        return part
+    if all(isinstance(each, Eq) for each in relations):
+        left, right = relations[0].lhs, relations[-1].rhs
+        return right if isinstance(right, Set) else _given(left, right)
+    return part.as_set() if len(part.free_symbols) == 1 else part
+
+
+def _given(left: Any, right: Any) -> Any:
+    """What an equation gives: y where it is linear in y, as a line is; the value of a name; the solution of a linear equation."""
+    from sympy import Eq, Poly, Symbol
+    from sympy.core.function import AppliedUndef  # type: ignore[import-untyped]
+
+    if not left.free_symbols:
+        left, right = right, left
+    symbols = left.free_symbols | right.free_symbols
+    names = {symbol.name: symbol for symbol in symbols}
+    unknown = names["y"] if {"x", "y"} <= set(names) else next(iter(symbols)) if len(symbols) == 1 else None
+    if not symbols or isinstance(left, AppliedUndef):
+        return right
+    if unknown is not None:
+        try:
+            linear = Poly((left - right).doit(), unknown)
+        except Exception:  # no polynomial
+            linear = None
+        if linear is not None and linear.degree() == 1:
+            factor, rest = linear.all_coeffs()
+            return -rest / factor
+    if isinstance(left, Symbol) and left not in right.free_symbols:
+        return right
+    return Eq(left, right, evaluate=False)
+
+
+def _is_list(part: Any) -> bool:
+    from sympy import FiniteSet
+
+    return isinstance(part, FiniteSet) and len(part) > 1
+
+
+def _is_pair(part: Any) -> bool:
+    from sympy import Interval, Tuple
+
+    return isinstance(part, Tuple) or (isinstance(part, Interval) and bool(part.is_open))

@@ -1,0 +1,86 @@
+r"""One spelling for what can be written in several: full-width letters, vulgar fractions, raised digits, thousands separators.
+
+Numbers, choices, texts and mathematics are read in this spelling, so that what one kind knows all of them do.
+"""
+
+import re
+import unicodedata
+from fractions import Fraction
+
+# Read by nobody: zero-width space, joiner and byte order mark, soft hyphen, marks of direction, variation selectors.
+_UNSEEN = [0x200B, 0x2060, 0xFEFF, 0xAD, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFE0E, 0xFE0F]
+_FULL_WIDTH = {0xFEE0 + code: code for code in range(0x21, 0x7F)} | {0x3000: 0x20, 0x066B: 0x2E, 0x066C: 0x2C}
+_CIRCLED = {0x24B6 + n: f"({letter})" for n, letter in enumerate("ABCDEFGHIJ")} | {
+    0x24D0 + n: f"({letter})" for n, letter in enumerate("abcdefghij")
+}
+_LIKE = {ord(sign): like for sign, like in zip("∕⧸∶✕⨯∗∙", "//:××*·", strict=True)}
+_PLAIN: dict[int, int | str | None] = {**dict.fromkeys(_UNSEEN), **_FULL_WIDTH, **_CIRCLED, **_LIKE}
+
+_RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻"
+_LOWERED = "₀₁₂₃₄₅₆₇₈₉"
+_DIGITS = str.maketrans(_RAISED + _LOWERED + "⁄", "0123456789+-0123456789/")
+_VULGAR = re.compile(r"(?P<after>(?<=\d)\s?)?(?P<sign>[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒])")  # 3½  ⅔
+_SET = re.compile(rf"(?<![{_RAISED[:10]}])(?P<after>(?<=\d))?(?P<sign>[{_RAISED[:10]}]++⁄[{_LOWERED}]++)")  # 3¹⁄₂
+_POWER = re.compile(rf"[{_RAISED}]++")  # 10⁻³
+_AGAIN = r"\\(?:overline|bar|dot)\s?\{(?P<again>\d{1,9})\}|\((?P<again2>\d{1,9})\)"
+_REPEATING = re.compile(rf"(?<![\d.])(?P<whole>\d{{0,9}})\.(?P<fixed>\d{{0,9}})(?:{_AGAIN})(?!\d)")  # 0.1\overline{{6}}  0.(3)
+_HALVES = {"a half": "1/2", "one half": "1/2", "a third": "1/3", "a quarter": "1/4", "three quarters": "3/4"}
+_SAID = re.compile(rf"(?<=\d)\sand\s(?P<part>{'|'.join(_HALVES)})(?![^\W_])", re.IGNORECASE)  # 3 and a half
+
+# 1,000  1{,}000  1'000  1_000, the spaces that are not as wide as one, and LaTeX's, with or without a comma: 1\,000  1,\! 000
+_NARROW = r"[\u00a0\u2002-\u200a\u202f\u205f]"
+_TEX_SPACE = r"(?:\\[,!;:>\ ]|\\thinspace(?![A-Za-z])|~)"
+_BRACED = rf"\{{(?:,|{_TEX_SPACE})\}}"
+_TEX = rf"{_BRACED}\ ?+{_TEX_SPACE}?+\ ?+|,?+(?:\\[!]\ ?+)++|(?:{_TEX_SPACE}\ ?+){{1,3}}+|{_NARROW}"  # no comma of a list
+_ANY = rf",?+(?:{_TEX_SPACE}\ ?+){{1,3}}+|{_TEX}|[,'’ʼ_]"
+
+
+def _grouped(separator: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![^\W_])(?<!\d[.,:'’_])\d{{1,3}}+(?:(?:{separator})\d{{3}}(?!\d))++(?!(?:{separator})?\d)")
+
+
+_THOUSANDS, _IN_LISTS = _grouped(_ANY), _grouped(_TEX)
+_STRUCK = re.compile(r"(?<!~)~~(?!~)[^~\n]{1,200}~~(?!~)")  # ~~5~~ 6
+_SPACES = re.compile(rf"(?<!\\){_TEX_SPACE}")
+_FENCE = re.compile(r"\\(?:left|right)(?![A-Za-z])")  # \left( \right)
+
+
+def plain(text: str) -> str:
+    """Replaces full-width and circled signs, and removes those that nobody sees."""
+    return text.translate(_PLAIN)
+
+
+def without_struck(text: str) -> str:
+    """Removes what Markdown shows as struck out."""
+    return _STRUCK.sub("", text)
+
+
+def arithmetic(text: str) -> str:
+    """Writes fractions and powers on the line: 3½ as 3 1/2, 10² as 10^{2}, 0.\\overline{3} as 1/3."""
+    text = _SET.sub(_fraction, _VULGAR.sub(_fraction, text)).replace("⁄", "/")
+    text = _POWER.sub(lambda power: "^{" + power[0].translate(_DIGITS) + "}", text)
+    text = _REPEATING.sub(_repeating, text)
+    return _SAID.sub(lambda said: " " + _HALVES[said["part"].lower()], text)
+
+
+def without_separators(text: str, *, lists: bool = False) -> str:
+    """Removes separators of thousands; 1,2 and 12,34,567 and 1.234 keep theirs, which may be others. lists: so do (1,234) and
+    1_234, which may be a pair and an index."""
+    return (_IN_LISTS if lists else _THOUSANDS).sub(lambda number: re.sub(r"\D", "", number[0]), text)
+
+
+def without_layout(text: str) -> str:
+    """Removes LaTeX's stretched brackets, and puts a space in the place of its spaces."""
+    return _FENCE.sub("", _SPACES.sub(" ", text))
+
+
+def _fraction(sign: re.Match[str]) -> str:
+    written = unicodedata.normalize("NFKC", sign["sign"]).translate(_DIGITS)
+    return (" " if sign["after"] is not None else "") + written
+
+
+def _repeating(decimal: re.Match[str]) -> str:
+    again = decimal["again"] or decimal["again2"]
+    unit = 10 ** len(decimal["fixed"])
+    fixed = Fraction(int((decimal["whole"] or "0") + decimal["fixed"]), unit)
+    return str(fixed + Fraction(int(again), unit * (10 ** len(again) - 1)))

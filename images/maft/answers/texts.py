@@ -1,0 +1,89 @@
+r"""Texts and mathematics as answers: one spelling for what reads the same."""
+
+import re
+import unicodedata
+
+from maft.answers.spelling import arithmetic, plain, without_layout, without_separators
+
+_WRAPPED = re.compile(r"\\(?:text\w*+|math\w++|mbox)\s?\{([^{}]*+)\}")  # \text{B}  \mathrm{B}
+_MARKS = " \t.,;:!?*_`\"'$()[]{}"
+_SIGNS = str.maketrans(
+    {"‘": "'", "’": "'", "ʼ": "'", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"'} | dict.fromkeys("‐‑‒–—−", "-")
+)
+_POWER = re.compile(r"\^\{([-+]?\d++)\}")
+
+# What ends a text: a reason, a remark, another one that it is not.
+_REMARK = re.compile(
+    r",?\s(?:because|rather\sthan|instead\sof)\s|,\s(?:since|as|which|where|and\snot|but\snot|not|given)\s|\s(?:and|but)\snot\s|\s\((?!\w{1,3}\))",
+    re.I,
+)
+_LONG_SENTENCE = re.compile(r"(?<=[a-z0-9)\]*\"'}]{3})\.\s++(?=[A-Z])")  # leaves "St. Petersburg" whole
+_QUOTED = re.compile(r"""[\s*_]*+["“«]([^"”»\n]++)["”»](?!\W*(?:or|nor)(?![^\W_]))""")  # "Life or Death"
+_MAYBE = r"(?:maybe|perhaps|possibly|probably|alternatively)"
+_SEVERAL = re.compile(rf"(?<![^\W_])(?:or|nor|either|neither)(?![^\W_])|\s/\s|(?<=\w),\s(?:but\s)?{_MAYBE}\s", re.I)
+_HEDGE = re.compile(rf"[\s*_]*(?:{_MAYBE}|definitely|clearly|simply|likely)\s(?=\S)", re.IGNORECASE)
+
+_DOLLARS = r"(?<!\\)\$\$?+\s*+((?:[^$\\]|\\.)++)\$\$?"  # $x+1$  $$x+1$
+_PARENTHESES = r"\\\(((?:[^\\]|\\[^()])++)\\\)"  # \(x+1\)
+_BRACKETS = r"\\\[((?:[^\\]|\\[^\[\]])++)\\\]"  # \[x+1\]
+_MATH = re.compile(f"{_DOLLARS}|{_PARENTHESES}|{_BRACKETS}")
+_MORE = re.compile(
+    r"\s*(?P<comma>,)?\s*(?P<word>(?:or|and|nor|to|/|vs\.?)(?![^\W_])\s*)?(?:(?:maybe|perhaps|possibly|even)\s*)?", re.I
+)
+_GOES_ON = re.compile(r"\s(?:is|are|was|has|means|stands)(?![^\W_])")  # $5$, and $x$ is 3
+
+
+def text_of(answer: str) -> str | None:
+    """Gives a text its canonical form: compatible letters, case, quotation marks, dashes and spaces made alike."""
+    answer = _WRAPPED.sub(r"\1", plain(answer))
+    answer = _POWER.sub(r"^\1", arithmetic(answer))  # 10² is not 102
+    folded = " ".join(_compatible(_compatible(answer).translate(_SIGNS).casefold()).split())
+    return folded.strip(_MARKS) or folded or None
+
+
+def text_said(line: str) -> str | None:
+    """Finds the text that a line gives; empty if it offers several."""
+    line = _HEDGE.sub("", line, count=1) if _HEDGE.match(line) else line
+    if quoted := _QUOTED.match(line):
+        return text_of(quoted[1])
+    said = _REMARK.split(_LONG_SENTENCE.split(line, maxsplit=1)[0], maxsplit=1)[0]
+    return "" if _SEVERAL.search(said) else text_of(said)
+
+
+def math_of(answer: str) -> str | None:
+    """Gives LaTeX its canonical form: composed letters, no layout, no units that graders of MATH drop, plain separators."""
+    answer = re.sub(r"\\\$|\\?%", "", unicodedata.normalize("NFC", plain(answer)))  # 50\% is 50 and not 0.5
+    answer = (
+        without_layout(without_separators(arithmetic(answer), lists=True)).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
+    )
+    return " ".join(answer.split()).strip("$* ").rstrip(".").strip("$* ") or None
+
+
+def math_said(line: str) -> str | None:
+    """Finds the mathematics that a line gives; empty if it offers several."""
+    first = _MATH.search(line)
+    if first is None:
+        said = _REMARK.split(_LONG_SENTENCE.split(line, maxsplit=1)[0], maxsplit=1)[0]
+        return "" if _SEVERAL.search(said) else math_of(said)
+    return "" if _several(line, first) else math_of(_inside(first))
+
+
+def _several(line: str, first: re.Match[str]) -> bool:
+    """Whether a list of mathematics begins: $1$ or $2$, and $1$, $2$, but not "$5$, $x$ being 3"."""
+    end, number, joined = first.end(), 1, False
+    while (join := _MORE.match(line, end)) and (more := _MATH.match(line, join.end())) and (join["comma"] or join["word"]):
+        joined, end, number = joined or bool(join["word"]), more.end(), number + 1
+    return (joined and not _GOES_ON.match(line, end)) or (number > 1 and not re.search(r"[^\W_]", line[end:]))
+
+
+def _inside(math: re.Match[str]) -> str:
+    return next(part for part in math.groups() if part is not None)
+
+
+def unwrapped(phrase: str) -> str:
+    """Removes the commands and marks around a phrase."""
+    return _WRAPPED.sub(r"\1", phrase).strip(_MARKS)
+
+
+def _compatible(text: str) -> str:
+    return unicodedata.normalize("NFKC", text)

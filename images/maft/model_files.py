@@ -1,0 +1,161 @@
+"""What a folder of a model has to hold: the files that others name, whole, and in a form that transformers and vLLM read.
+
+`models` calls it before anything is loaded. Of weights the headers are read, never a tensor.
+"""
+
+import json
+import re
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from maft.errors import BadInput, one_line
+
+CONFIG, ADAPTER = "config.json", "adapter_config.json"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+_SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
+_OBJECTS = (CONFIG, "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json")
+# Any of these is a tokenizer; what its class wants besides, transformers says.
+_TOKENIZERS = re.compile(r"tokenizer\.json|vocab\.txt|vocab\.json|tekken\.json|tokenization_\w+\.py|.*\.model|.*\.tiktoken")
+_POINTER = b"version https://git-lfs"
+Read = Callable[[str], bytes]
+
+
+def check_texts(folder: Path, *, own_code: bool) -> None:
+    """Raises BadInput for the first file of JSON, or template, that cannot be read. own_code: the model's own code will be run."""
+    names, read = _inside(folder)
+    _check_model(names, read, str(folder))
+    for name in sorted(names.intersection(_OBJECTS)):
+        found = _object(read(name), f"{folder}/{name}")
+        if own_code:
+            _check_code(found, names, f"{folder}/{name}")
+    for name in sorted(name for name in names if name.endswith(".jinja")):
+        _text(read(name), f"{folder}/{name}")
+
+
+def check_weights(folder: Path) -> None:
+    """Raises BadInput for the first file that is missing, and for weights that are not whole."""
+    names, read = _inside(folder)
+    check_names(names, read, str(folder))
+    tensors = _weight_map(read, str(folder)) if INDEX in names else {}
+    files = sorted({*tensors.values(), *({WEIGHTS} & names)})
+    kept = {name: _tensors(folder / name) for name in files}
+    for tensor, shard in sorted(tensors.items()):
+        if tensor not in kept[shard]:
+            raise BadInput(f"model.source: {folder}/{shard} lacks {tensor}, and {INDEX} says that it is there")
+
+
+def check_names(names: Collection[str], read: Read, where: str) -> None:
+    """Raises BadInput for what a folder or a prefix of a store lacks, by its names and its index alone."""
+    _check_model(names, read, where)
+    if INDEX in names:
+        for shard in sorted(set(_weight_map(read, where).values()).difference(names)):
+            raise BadInput(f"model.source: {where}/{shard} is missing, and {INDEX} names it; copy the whole folder")
+    elif WEIGHTS not in names:
+        raise BadInput(_no_weights(names, where))
+    if not any(_TOKENIZERS.fullmatch(name) for name in names):
+        raise BadInput(f"model.source: {where} has no tokenizer: tokenizer.json is missing; copy the whole folder")
+    if "vocab.json" in names and not {"tokenizer.json", "merges.txt"}.intersection(names):
+        raise BadInput(f"model.source: {where}/merges.txt is missing, which belongs to vocab.json; copy the whole folder")
+
+
+def _inside(folder: Path) -> tuple[set[str], Read]:
+    """The names of files in a folder, and how to read one."""
+    return {path.name for path in folder.iterdir() if path.is_file()}, lambda name: _bytes(folder / name)
+
+
+def _check_model(names: Collection[str], read: Read, where: str) -> None:
+    if ADAPTER in names:
+        raise BadInput(_adapter(names, read, where))
+    if CONFIG not in names:
+        raise BadInput(f"model.source: {where} is no model folder (it has no {CONFIG})")
+
+
+def _adapter(names: Collection[str], read: Read, where: str) -> str:
+    base = _object(read(ADAPTER), f"{where}/{ADAPTER}").get("base_model_name_or_path")
+    if WEIGHTS in names or INDEX in names:
+        return f"model.source: {where} has an adapter ({ADAPTER}) beside the model, for training alone; merge it, or take it away"
+    return f"model.source: {where} has no {WEIGHTS}: it is an adapter ({ADAPTER}) of {base!r}; give the folder of a whole model"
+
+
+def _no_weights(names: Collection[str], where: str) -> str:
+    if not any(name.endswith(".safetensors") for name in names):
+        pickled = any(name.endswith((".bin", ".pt", ".pth")) for name in names)
+        hint = "convert pickled weights first" if pickled else f"{WEIGHTS} is missing"
+        return f"model.source: {where} has no *.safetensors weights; {hint}"
+    if any(_SHARD.fullmatch(name) for name in names):
+        return f"model.source: {where}/{INDEX} is missing, which names the shards; copy the whole folder"
+    other = min(name for name in names if name.endswith(".safetensors"))
+    return f"model.source: {where}/{WEIGHTS} is missing, and {other} is not read in its place"
+
+
+def _weight_map(read: Read, where: str) -> Mapping[str, str]:
+    """Which shard each tensor is in, as the index says."""
+    found = _object(read(INDEX), f"{where}/{INDEX}").get("weight_map")
+    if not isinstance(found, dict) or not found or not all(_is_plain(shard) for shard in found.values()):
+        raise BadInput(f"model.source: {where}/{INDEX} is damaged: its weight_map names no shards")
+    return found
+
+
+def _is_plain(shard: Any) -> bool:
+    return isinstance(shard, str) and shard.endswith(".safetensors") and "/" not in shard
+
+
+def _tensors(file: Path) -> frozenset[str]:
+    """The names in a header; safetensors finds out whether the file is as long as its header says."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            found = frozenset(opened.keys())
+    except (SafetensorError, OSError) as error:
+        with file.open("rb") as opened:
+            _no_pointer(opened.read(len(_POINTER)), str(file))
+        raise BadInput(f"model.source: {file} is damaged: {one_line(error, 300)}") from error
+    if not found:
+        raise BadInput(f"model.source: {file} is damaged: it holds no tensor")
+    return found
+
+
+def _check_code(found: Mapping[str, Any], names: Collection[str], where: str) -> None:
+    """`auto_map` names files of the folder, or of a repository of the hub (`REPOSITORY--FILE.CLASS`)."""
+    named = found.get("auto_map", {})
+    if not isinstance(named, dict):
+        raise BadInput(f"model.source: {where} is damaged: its auto_map is no object")
+    for reference in (r for one in named.values() for r in (one if isinstance(one, list) else [one])):
+        if isinstance(reference, str) and "--" not in reference and (file := f"{reference.partition('.')[0]}.py") not in names:
+            raise BadInput(f"model.source: {Path(where).parent}/{file} is missing, and {Path(where).name} names it")
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise BadInput(f"model.source: {file}: {error.strerror}") from None
+
+
+def _object(data: bytes, where: str) -> dict[str, Any]:
+    text = _text(data, where)
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"model.source: {where} is damaged: not JSON: {one_line(error, 300)}") from None
+    if not isinstance(found, dict):
+        raise BadInput(f"model.source: {where} is damaged: it holds no object")
+    return found
+
+
+def _text(data: bytes, where: str) -> str:
+    """Neither transformers nor vLLM reads what other systems write in front of a text; a template would show it to the model."""
+    _no_pointer(data, where)
+    if data.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        raise BadInput(f"model.source: {where} begins with a byte order mark; save it as UTF-8 without one")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise BadInput(f"model.source: {where} is damaged: not UTF-8 text (byte {error.start})") from None
+
+
+def _no_pointer(data: bytes, where: str) -> None:
+    if data.startswith(_POINTER):
+        raise BadInput(f"model.source: {where} is a pointer of Git LFS, not the file; run `git lfs pull`")

@@ -1,0 +1,116 @@
+"""Resource files as kubectl reads them, as plain JSON values. Pure; `files.py` calls it.
+
+kubectl takes a file apart at lines that begin with `---` and reads each part with go-yaml v2 (go_yaml.py); what begins with `{` it
+tries as JSON first. What it would change or drop without a word is refused here: a key that is there twice, half a character,
+bytes that are no text.
+"""
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from maft_operator.spec import go_yaml
+from maft_operator.spec.go_yaml import Unreadable
+from maft_operator.spec.scalars import as_json
+
+_HALF = re.compile("[\ud800-\udfff]")
+_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+
+
+def decoded(data: bytes) -> str:
+    """Decodes a file: UTF-8, or UTF-16 where a byte order mark says so."""
+    bom, encoding = next(((bom, encoding) for bom, encoding in _BOMS if data.startswith(bom)), (b"", "utf-8"))
+    try:
+        return data[len(bom) :].decode(encoding)
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"is not {encoding.upper()[:6].rstrip('-')} text (byte {len(bom) + error.start})") from None
+
+
+def documents(text: str) -> list[Any]:
+    """Reads all documents of a file that are not empty, items of a List one by one."""
+    found, rest = _json(text) if text.lstrip().startswith("{") else ([], text)
+    read = text.count("\n", 0, len(text) - len(rest))
+    parts = (go_yaml.read(part, before) for before, part in _parts(rest, read))
+    return [item for one in (*found, *parts) if one is not None for item in _items(one)]
+
+
+def value(text: str) -> Any:
+    """Reads one value, as it would stand behind a key."""
+    return go_yaml.read(text)
+
+
+def _items(document: Any) -> list[Any]:
+    whole = isinstance(document, dict) and document.get("kind") == "List" and isinstance(document.get("items"), list)
+    return [item for one in document["items"] for item in _items(one)] if whole else [document]
+
+
+# --- JSON ---
+
+
+def _json(text: str) -> tuple[list[Any], str]:
+    """The JSON at the start of a text, and what behind it may be YAML: all of it, if its first object is no JSON."""
+    decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_number, parse_float=_number, parse_int=_number)
+    found: list[Any] = []
+    end = 0
+    while (start := _blank(text, end)) < len(text):
+        try:
+            one, after = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError) as error:
+            if len(found) > 1:
+                raise Unreadable(f"not JSON: {error}", _line(text, start)) from None
+            return found, re.sub(r"\A[^\S\n]*\n?", "", text[end:])
+        if _HALF.search(json.dumps(one, ensure_ascii=False)):
+            raise Unreadable("holds half a character (a surrogate without its other half); remove it", _line(text, start))
+        found.append(one)
+        end = after
+    return found, ""
+
+
+def _blank(text: str, at: int) -> int:
+    return len(text) - len(text[at:].lstrip(" \t\r\n"))
+
+
+def _line(text: str, at: int) -> int:
+    return text.count("\n", 0, at) + 1
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, one in pairs:
+        if key in found:
+            raise Unreadable(f"the key {key!r} is there twice")
+        found[key] = one
+    return found
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no JSON")
+
+
+def _number(text: str) -> Any:
+    number = float(text)
+    if abs(number) == float("inf"):
+        raise Unreadable(f"{text[:20]}... is too large a number")
+    return as_json(int(text) if re.fullmatch(r"-?\d{1,30}", text) else number)
+
+
+# --- parts ---
+
+
+def _parts(text: str, read: int) -> Iterator[tuple[int, str]]:
+    """The documents of a text, each with the number of lines before it. read: lines before the text."""
+    part: list[str] = []
+    begun = read
+    for number, ended in enumerate(text.split("\n"), read):
+        line = ended.removesuffix("\r")
+        if line.startswith("---"):
+            if (more := line[3:].strip()) and not more.startswith("#"):
+                raise Unreadable(f"{more[:60]!r} behind ---, where kubectl takes nothing but a comment", number + 1)
+            if part:
+                yield begun, "\n".join(part) + "\n"
+                part, begun = [], number + 1
+                continue
+        part.append(line)
+    yield begun, "\n".join(part)

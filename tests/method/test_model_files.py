@@ -1,0 +1,246 @@
+"""What a model folder names is there and whole: in a folder, and in a bucket before anything is downloaded."""
+
+import json
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from s3server import S3Server, s3_fixture  # noqa: F401 - the fixture `s3`
+from small import TINY
+from test_bad_input import CONFIGS, changed
+
+from maft import model_files, models
+from maft.errors import BadInput
+from maft.spec import ModelSpec
+
+SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+INDEX = "model.safetensors.index.json"
+
+
+def safetensors(path: Path, tensors: Mapping[str, int], *, cut: int = 0) -> None:
+    """Weights of so many bytes each, all zero."""
+    header: dict[str, Any] = {}
+    end = 0
+    for name, size in tensors.items():
+        header[name] = {"dtype": "U8", "shape": [size], "data_offsets": [end, end + size]}
+        end += size
+    written = json.dumps(header).encode()
+    path.write_bytes((struct.pack("<Q", len(written)) + written + bytes(end))[: -cut or None])
+
+
+@pytest.fixture
+def sharded(tmp_path: Path) -> Path:
+    """A model in two shards, with their index."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in (*CONFIGS, "chat_template.jinja"):
+        (folder / name).write_bytes((TINY / name).read_bytes())
+    weight_map = {}
+    for number, shard in enumerate(SHARDS):
+        names = [f"model.layers.{number}.{part}.weight" for part in ("q", "k")]
+        safetensors(folder / shard, dict.fromkeys(names, 64))
+        weight_map.update(dict.fromkeys(names, shard))
+    (folder / INDEX).write_text(json.dumps({"metadata": {"total_size": 256}, "weight_map": weight_map}))
+    return folder
+
+
+def check(source: str | Path, **fields: Any) -> None:
+    unset: dict[str, Any] = {"revision": "", "trust_remote_code": False, "max_length": 0, "cache_claim": ""}
+    models.check(ModelSpec(source=str(source), **{**unset, "chat_template_arguments": {}, "date": "", **fields}))
+
+
+def said(folder: Path, **fields: Any) -> str:
+    """What is wrong with it."""
+    with pytest.raises(BadInput) as caught:
+        check(folder, **fields)
+    assert "\n" not in str(caught.value)
+    return str(caught.value).removeprefix(f"model.source: {folder}")
+
+
+def write(name: str, content: Any) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+
+
+def remove(*names: str) -> Callable[[Path], object]:
+    return lambda folder: [(folder / name).unlink() for name in names]
+
+
+def adapter(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "org/base", "r": 8}')
+    safetensors(folder / "adapter_model.safetensors", {"a": 8})
+
+
+def adapter_alone(folder: Path) -> None:
+    remove(INDEX, *SHARDS)(folder)
+    adapter(folder)
+
+
+def of_an_index(**weight_map: Any) -> Callable[[Path], object]:
+    return write(INDEX, {"weight_map": weight_map})
+
+
+def weights(name: str, *tensors: str, cut: int = 0) -> Callable[[Path], object]:
+    return lambda folder: safetensors(folder / name, dict.fromkeys(tensors, 64), cut=cut)
+
+
+def in_place_of_shards(name: str) -> Callable[[Path], object]:
+    def change(folder: Path) -> None:
+        remove(INDEX, *SHARDS)(folder)
+        safetensors(folder / name, {"a": 8})
+
+    return change
+
+
+def both(*changes: Callable[[Path], object]) -> Callable[[Path], object]:
+    return lambda folder: [change(folder) for change in changes]
+
+
+ADAPTER = " has no model.safetensors: it is an adapter (adapter_config.json) of 'org/base'; give the folder of a whole model"
+NOT_READ = "is not read in its place"
+BY_NAME: list[tuple[Callable[[Path], object], str]] = [
+    (remove(SHARDS[1]), f"/{SHARDS[1]} is missing, and {INDEX} names it; copy the whole folder"),
+    (remove(*SHARDS), f"/{SHARDS[0]} is missing, and {INDEX} names it; copy the whole folder"),
+    (remove(INDEX), f"/{INDEX} is missing, which names the shards; copy the whole folder"),
+    (adapter_alone, ADAPTER),
+    (
+        both(adapter_alone, remove("config.json")),
+        ADAPTER,
+    ),
+    (adapter, " has an adapter (adapter_config.json) beside the model, for training alone; merge it, or take it away"),
+    (both(adapter, write("adapter_config.json", b"[]")), "/adapter_config.json is damaged: it holds no object"),
+    (in_place_of_shards("adapter_model.safetensors"), f"/model.safetensors is missing, and adapter_model.safetensors {NOT_READ}"),
+    (in_place_of_shards("model.fp16.safetensors"), f"/model.safetensors is missing, and model.fp16.safetensors {NOT_READ}"),
+    (in_place_of_shards("consolidated.safetensors"), f"/model.safetensors is missing, and consolidated.safetensors {NOT_READ}"),
+    (remove(INDEX, *SHARDS), " has no *.safetensors weights; model.safetensors is missing"),
+    (
+        both(remove(INDEX, *SHARDS), write("pytorch_model.bin", b"x")),
+        " has no *.safetensors weights; convert pickled weights first",
+    ),
+    (remove("tokenizer.json"), " has no tokenizer: tokenizer.json is missing; copy the whole folder"),
+    (
+        both(remove("tokenizer.json"), write("vocab.json", {})),
+        "/merges.txt is missing, which belongs to vocab.json; copy the whole folder",
+    ),
+    (remove("config.json"), " is no model folder (it has no config.json)"),
+    (write(INDEX, {}), f"/{INDEX} is damaged: its weight_map names no shards"),
+    (write(INDEX, {"weight_map": {}}), f"/{INDEX} is damaged: its weight_map names no shards"),
+    (write(INDEX, {"weight_map": []}), f"/{INDEX} is damaged: its weight_map names no shards"),
+    (of_an_index(a=5), f"/{INDEX} is damaged: its weight_map names no shards"),
+    (of_an_index(a="../x.safetensors"), f"/{INDEX} is damaged: its weight_map names no shards"),
+    (of_an_index(a="pytorch_model.bin"), f"/{INDEX} is damaged: its weight_map names no shards"),
+    (write(INDEX, b"{"), f"/{INDEX} is damaged: not JSON: "),
+    (write(INDEX, b"\xef\xbb\xbf{}"), f"/{INDEX} begins with a byte order mark; save it as UTF-8 without one"),
+]
+BY_HEADER: list[tuple[Callable[[Path], object], str]] = [
+    (weights(SHARDS[1], "model.layers.1.q.weight", "model.layers.1.k.weight", cut=1), f"/{SHARDS[1]} is damaged: "),
+    (weights(SHARDS[1], "model.layers.1.q.weight"), f"/{SHARDS[1]} lacks model.layers.1.k.weight, and {INDEX} says"),
+    (weights(SHARDS[0]), f"/{SHARDS[0]} is damaged: it holds no tensor"),
+    (write(SHARDS[0], b""), f"/{SHARDS[0]} is damaged: "),
+    (write(SHARDS[0], b"\xff" * 99), f"/{SHARDS[0]} is damaged: "),
+    (write(SHARDS[0], struct.pack("<Q", 9) + b"{}       x"), f"/{SHARDS[0]} is damaged: "),
+    (
+        write(SHARDS[0], b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+        f"/{SHARDS[0]} is a pointer of Git LFS, not the file",
+    ),
+    (weights("model.safetensors", "a", cut=1), "/model.safetensors is damaged: "),
+]
+
+
+def test_a_model_in_shards(sharded: Path) -> None:
+    check(sharded)
+
+
+def test_shards_may_be_links_as_in_the_cache_of_the_hub(sharded: Path) -> None:
+    for shard in SHARDS:
+        (sharded / shard).rename(sharded.parent / shard)
+        (sharded / shard).symlink_to(sharded.parent / shard)
+    check(sharded)
+    (sharded.parent / SHARDS[1]).unlink()
+    assert said(sharded).startswith(f"/{SHARDS[1]} is missing")
+
+
+@pytest.mark.parametrize(("change", "says"), [*BY_NAME, *BY_HEADER])
+def test_what_is_missing_or_damaged_is_named(sharded: Path, change: Callable[[Path], object], says: str) -> None:
+    change(sharded)
+    assert said(sharded).startswith(says)
+
+
+@pytest.mark.parametrize(("change", "says"), BY_NAME)
+def test_a_store_is_looked_at_before_anything_is_downloaded(sharded: Path, change: Callable[[Path], object], says: str) -> None:
+    change(sharded)
+    fetched = []
+
+    def read(name: str) -> bytes:
+        fetched.append(name)
+        return (sharded / name).read_bytes()
+
+    with pytest.raises(BadInput) as caught:
+        model_files.check_names([path.name for path in sharded.iterdir()], read, "s3://bucket/model")
+    assert str(caught.value).startswith(f"model.source: s3://bucket/model{says}")
+    assert set(fetched) <= {INDEX, "adapter_config.json"}
+
+
+@pytest.mark.s3
+def test_nothing_of_a_model_is_downloaded_that_lacks_a_shard(
+    sharded: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in {**s3.environment(), "MAFT_CACHE": str(tmp_path / "cache")}.items():
+        monkeypatch.setenv(name, value)
+    prefix = tmp_path.name
+    for path in sharded.iterdir():
+        if path.name != SHARDS[1]:
+            s3.client().upload_file(str(path), s3.bucket, f"{prefix}/{path.name}")
+    with pytest.raises(BadInput, match=rf"/{SHARDS[1]} is missing, and {INDEX} names it"):
+        check(s3.url(prefix))
+    assert not (tmp_path / "cache").exists()
+    s3.client().upload_file(str(sharded / SHARDS[1]), s3.bucket, f"{prefix}/{SHARDS[1]}")
+    check(s3.url(prefix))
+    [folder] = (tmp_path / "cache" / "models").iterdir()
+    assert {path.name for path in sharded.iterdir()} == {path.name for path in folder.iterdir()} - {".complete"}
+
+
+TOKENIZERS = [
+    ("tokenizer.model",),
+    ("spiece.model",),
+    ("vocab.json", "merges.txt"),
+    ("vocab.txt",),
+    ("qwen.tiktoken",),
+    ("tekken.json",),
+]
+
+
+@pytest.mark.parametrize("names", TOKENIZERS)
+def test_tokenizers_of_all_kinds_are_one(sharded: Path, names: tuple[str, ...]) -> None:
+    remove("tokenizer.json")(sharded)
+    for name in names:
+        (sharded / name).write_text("{}")
+    check(sharded)
+
+
+@pytest.mark.parametrize(
+    ("name", "auto_map", "missing"),
+    [
+        ("config.json", {"AutoConfig": "configuration_x.X", "AutoModelForCausalLM": "modeling_x.X"}, "modeling_x.py"),
+        ("config.json", {"AutoModelForCausalLM": "modeling_x.X"}, "modeling_x.py"),
+        ("tokenizer_config.json", {"AutoTokenizer": [None, "tokenization_x.X"]}, "tokenization_x.py"),
+        ("tokenizer_config.json", {"AutoTokenizer": ["tokenization_x.X", None]}, "tokenization_x.py"),
+        ("config.json", [], "auto_map is no object"),
+    ],
+)
+def test_code_that_is_named_is_there(sharded: Path, name: str, auto_map: Any, missing: str) -> None:
+    (sharded / "configuration_x.py").write_text("")
+    changed(name, auto_map=auto_map)(sharded)
+    assert missing in said(sharded, trust_remote_code=True)
+    if isinstance(auto_map, dict):
+        changed(name, auto_map=dict.fromkeys(auto_map, "org/other--file.X"))(sharded)
+        model_files.check_texts(sharded, own_code=True)
+    check(sharded)  # nobody runs it
+
+
+@pytest.mark.parametrize("source", ["./a\0b", "/" + "x" * 300, "/nowhere", "./"])
+def test_a_source_that_is_no_folder(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match=r" is no model folder \(it has no config\.json\)$"):
+        check(source)
