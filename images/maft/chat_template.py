@@ -14,7 +14,7 @@ from typing import Any
 from maft.answers.thoughts import PAIRS, Said, split
 from maft.errors import BadInput, one_line
 from maft.records import Message
-from maft.template_facts import CHANNELS, Chat, Options, facts, known_arguments, switched
+from maft.template_facts import MESSAGE, Chat, Options, facts, known_arguments, switched, takes_parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +46,25 @@ class ChatTemplate:
         self._today = date.fromisoformat(options.date)
         text = self._text()
         self._arguments = switched(text, options)
+        self._parts = False
+        self._parts = takes_parts(self._render)
         self._facts = facts(text, self._render, options, source)
-        self._special = _special_tokens(tokenizer)
-        self._suffix = self._encode(self._facts.suffix) if self._facts.suffix else []
+        self._special, self._added = _special_tokens(tokenizer), frozenset(_added_tokens(tokenizer))
+        self._channels = MESSAGE in text
         self.arguments_known = known_arguments(text)
         self.thinks = self._facts.thinks
         """Answers may begin with a thought."""
-        self.turn_end = (self._turn_end(),)
-        """What ends an answer, as the template writes it: a token."""
-        self.stops = tuple(dict.fromkeys((*self.turn_end, int(tokenizer.eos_token_id))))
+        self.turn_end = self._turn_end()
+        """What ends an answer, as the template writes it: tokens, of which a server stops at the last."""
+        self.stops = tuple(dict.fromkeys((self.turn_end[-1], int(tokenizer.eos_token_id))))
         """Tokens at which a server stops, beside those that it knows of itself."""
-        self.keeps_special = self.thinks and any(name in self._special for name in self._tags(text))
-        """Thoughts can be told from the reply by special tokens alone, so the server has to leave them in its text."""
+        self.keeps_special = not self._special.isdisjoint(map(tokenizer.convert_tokens_to_ids, self._tags(text)))
+        """Thoughts can be told from the reply by special tokens alone, so the server has to leave them in its text: also where
+        none are asked for, for a model may think all the same, or say that it does not."""
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """Tokenizes up to where the assistant's next answer begins. shape: [prompt tokens]."""
-        return [*self._encode(self._render(self._chat(messages), True)), *self._suffix]
+        return self._encode(self._render(self._chat(messages), True) + self._facts.suffix)
 
     def tokens(self, messages: Sequence[Message], *, every_turn: bool, thoughts: bool = True) -> Tokens:
         """Tokenizes a chat that ends with the assistant, and marks the last answer (or every answer that the model said).
@@ -90,7 +93,7 @@ class ChatTemplate:
     def last_tokens(self, text: str, count: int) -> str:
         """Takes the end of a text, of at most that many tokens."""
         ids = self._encode(text)
-        return text if len(ids) <= count else str(self._tokenizer.decode(ids[len(ids) - count :] if count else [])).lstrip("\ufffd")
+        return text if len(ids) <= count else self._decode(ids[len(ids) - count :] if count else []).lstrip("\ufffd")
 
     def count(self, text: str) -> int:
         """Counts the tokens of a text that stands alone."""
@@ -101,41 +104,59 @@ class ChatTemplate:
         prompt = self.prompt(messages[:-1])
         said = messages[-1]
         answer = list(said.ids) or self._by_text(messages, prompt)
-        ended = answer and self._tokenizer.convert_ids_to_tokens(answer[-1]) in self._special
+        ended = answer and (answer[-1] in self.stops or answer[-1] in self._special)
         # A turn that a limit ended stays open: nothing after it was said.
         return [*prompt, *answer, *(() if ended or said.cut else self.turn_end)], len(prompt)
 
     def _by_text(self, messages: Sequence[Message], prompt: list[int]) -> list[int]:
         """The answer of a server that told no tokens: as the template writes it where it writes nothing else, or by itself."""
-        said = messages[-1]
-        whole = self._encode(self._render(self._chat(messages), False))
-        [end] = self.turn_end
-        if not said.thought and whole[: len(prompt)] == prompt and end in whole[len(prompt) :]:
-            answer = whole[len(prompt) : whole.index(end, len(prompt))]
-            if self._tokenizer.decode(answer).strip() == said.content.strip():
-                return answer
-        return self._encode(said.content if not said.thought else self._thought(said))
+        said, chat = messages[-1], self._chat(messages)
+        if said.thought:
+            chat[-1] |= {"reasoning_content": said.thought, "thinking": said.thought}  # each template knows one of them
+        whole = self._encode(self._render(chat, False))
+        answer, end = whole[len(prompt) :], self.turn_end[0]
+        ended = end in answer
+        answer = answer[: answer.index(end)] if ended else answer
+        text = self._decode(answer)
+        # Where the template writes no end, white space behind an answer may be the template's.
+        same = whole[: len(prompt)] == prompt and self._says(text, said) and (ended or text.endswith(said.content.strip() or "-"))
+        return answer if same else self._encode(self._written(said))
 
-    def _thought(self, said: Message) -> str:
+    def _says(self, text: str, said: Message) -> bool:
+        """Whether a text is what was said; an empty thought was not, a channel was."""
+        if not said.thought and not self._channels:
+            return text.strip() == said.content.strip()
+        parts = self.split(text)
+        return (parts.thought, parts.reply) == (said.thought.strip(), said.content.strip())
+
+    def _written(self, said: Message) -> str:
+        """An answer as models write it."""
+        if not said.thought:
+            return said.content
         opening, closing = next((pair for pair in PAIRS if pair[1] in self._text()), PAIRS[0])
         return f"{'' if self._facts.opened else opening}\n{said.thought}\n{closing}\n\n{said.content}"
 
     def _thought_tokens(self, answer: Sequence[int]) -> int:
         """How many tokens of an answer are its thought, tags included."""
-        thought = self.split(self._tokenizer.decode(list(answer))).thought
+        thought = self.split(self._decode(answer)).thought
         if not thought:
             return 0
 
         def complete(count: int) -> bool:
-            said = self.split(self._tokenizer.decode(list(answer[:count])))
+            said = self.split(self._decode(answer[:count]))
             return not said.open and said.thought == thought
 
         return bisect_left(range(len(answer) + 1), True, key=complete)
 
-    def _turn_end(self) -> int:
-        ids = self._encode(self._facts.tail)
-        ends = (i for i in ids if self._tokenizer.convert_ids_to_tokens(i) in self._special)
-        return int(next(ends, self._tokenizer.eos_token_id))
+    def _turn_end(self) -> tuple[int, ...]:
+        """The tail's tokens up to the tokenizer's end token where all turns have it, else the first special one: of the tail, or
+        of what begins the next turn (GLM says it instead of an end)."""
+        eos, tail, between = int(self._tokenizer.eos_token_id), *map(self._encode, (self._facts.tail, self._facts.between))
+        if eos in tail and eos in between:
+            return tuple(i for i in tail[: tail.index(eos) + 1] if i in self._added or i == eos)
+        begins = self._tokenizer.bos_token_id
+        ends = (i for i in (*tail, *between) if i in self._special and i != begins)
+        return (next(ends, eos),)
 
     def _chat(self, messages: Sequence[Message]) -> Chat:
         """Messages as templates take them; without system turns the first one begins the first user turn."""
@@ -147,6 +168,8 @@ class ChatTemplate:
         return chat
 
     def _render(self, chat: Chat, generation: bool) -> str:
+        if self._parts:
+            chat = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in chat]
         try:
             rendered = self._tokenizer.apply_chat_template(
                 chat, tokenize=False, add_generation_prompt=generation, strftime_now=self._today.strftime, **self._arguments
@@ -158,6 +181,9 @@ class ChatTemplate:
     def _encode(self, text: str) -> list[int]:
         return [int(i) for i in self._tokenizer(text, add_special_tokens=False)["input_ids"]]
 
+    def _decode(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(ids)))
+
     def _text(self) -> str:
         try:
             return str(self._tokenizer.get_chat_template())
@@ -165,12 +191,16 @@ class ChatTemplate:
             raise BadInput(f"model.source: {self._source} has no default chat template: {one_line(error, 300)}") from error
 
     def _tags(self, text: str) -> list[str]:
-        return [tag for tag in (*CHANNELS, *(tag for pair in PAIRS for tag in pair)) if tag in text]
+        return [tag for tag in (MESSAGE, *(tag for pair in PAIRS for tag in pair)) if tag in text]
 
 
-def _special_tokens(tokenizer: Any) -> frozenset[str]:
-    added = tokenizer.added_tokens_decoder.values() if hasattr(tokenizer, "added_tokens_decoder") else ()
-    return frozenset((*tokenizer.all_special_tokens, *(token.content for token in added if token.special)))
+def _added_tokens(tokenizer: Any) -> dict[int, Any]:
+    return dict(getattr(tokenizer, "added_tokens_decoder", {}))
+
+
+def _special_tokens(tokenizer: Any) -> frozenset[int]:
+    added = (i for i, token in _added_tokens(tokenizer).items() if token.special)
+    return frozenset(map(int, (*tokenizer.all_special_ids, *added)))
 
 
 def load_chat_template(

@@ -4,11 +4,11 @@ Pure: templates come as text, their renderings through a function.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from jinja2 import Environment, TemplateSyntaxError, meta
+from jinja2 import Environment, TemplateSyntaxError, nodes
 
 from maft.answers.thoughts import PAIRS
 from maft.errors import BadInput
@@ -17,12 +17,11 @@ from maft.spec import Thinking
 Chat = list[dict[str, Any]]
 Render = Callable[[Chat, bool], str]  # messages, and whether the next answer begins: the text, or BadInput
 
-PROBE = "probe"  # a word that no template has
+PROBE, NEXT = "probe", "onward"  # words that no template has
 SWITCHES = ("enable_thinking", "thinking")  # of Qwen, GLM, SmolLM, Gemma, Nemotron and of DeepSeek, Granite
-CHANNELS = ("<|channel|>", "<|message|>")  # of harmony (gpt-oss), whose thoughts have no tags
-_GIVEN = frozenset(("messages", "tools", "documents", "add_generation_prompt", "raise_exception", "strftime_now", "tojson"))
+MESSAGE = "<|message|>"  # begins a message of harmony (gpt-oss) and its kin, whose thoughts have no tags but headers
+_GIVEN = frozenset(("messages", "tools", "documents", "add_generation_prompt", "raise_exception", "strftime_now", "loop"))
 _GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")  # marks what transformers trains on; jinja knows no such tag
-_OPTIONAL = re.compile(r"\b([a-z_]\w*)\s*(?:is\s+(?:not\s+)?defined|\|\s*default)")  # read before the template itself sets it
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +47,36 @@ class Facts:
     suffix: str
     """What is added to a prompt: closes the thought that it opens where there shall be none."""
     tail: str
-    """What stands behind an answer: the end of its turn and what follows."""
+    """What stands behind the last answer: the end of its turn and what follows."""
+    between: str
+    """What stands between an answer and the words of the next user turn."""
 
 
 def known_arguments(template: str) -> frozenset[str]:
     """Lists the arguments that a template reads, beside those that every one is given; empty where it cannot be read."""
-    text = _GENERATION.sub("", template)
+    environment = Environment(extensions=["jinja2.ext.loopcontrols"])
     try:
-        undeclared = meta.find_undeclared_variables(Environment(extensions=["jinja2.ext.loopcontrols"]).parse(text))
+        tree = environment.parse(_GENERATION.sub("", template))
     except TemplateSyntaxError:
         return frozenset()
-    return frozenset(name for name in {*undeclared, *_OPTIONAL.findall(text)} - _GIVEN if not name.endswith("_token"))
+    first: dict[str, str] = {}
+    for name in _names(tree):
+        first.setdefault(name.name, name.ctx)
+    read = {name for name, use in first.items() if use == "load"} - {macro.name for macro in tree.find_all(nodes.Macro)}
+    return frozenset(name for name in read - _GIVEN - set(environment.globals) if not name.endswith("_token"))
+
+
+def _names(node: nodes.Node) -> Iterator[nodes.Name]:
+    """Names in the order in which they are read and set: what is set first is the template's own."""
+    if isinstance(node, nodes.Name):
+        yield node
+    # A value before the name that it gets; a loop's names before what follows them.
+    for child in sorted(node.iter_child_nodes(), key=lambda c: _is_set_by(node, c)):
+        yield from _names(child)
+
+
+def _is_set_by(node: nodes.Node, child: nodes.Node) -> bool:
+    return isinstance(node, (nodes.Assign, nodes.AssignBlock)) and child is node.target
 
 
 def switched(template: str, options: Options) -> dict[str, Any]:
@@ -69,13 +87,29 @@ def switched(template: str, options: Options) -> dict[str, Any]:
     return {**asked, **options.arguments}
 
 
+def takes_parts(render: Render) -> bool:
+    """Tells whether a turn's text has to come as a list of parts, as for models that see; BadInput where it arrives neither way."""
+    if _arrives(render, PROBE):
+        return False
+    if _arrives(render, [{"type": "text", "text": PROBE}]):
+        return True
+    render([{"role": "user", "content": PROBE}], True)  # says why, if it can
+    raise BadInput("model.source: the chat template drops what users say; use an instruction-tuned model")
+
+
+def _arrives(render: Render, content: Any) -> bool:
+    try:
+        return PROBE in render([{"role": "user", "content": content}], True)
+    except BadInput:
+        return False
+
+
 def facts(template: str, render: Render, options: Options, source: str) -> Facts:
     """Finds out what there is to know; BadInput where the template fails, or where thinking is asked for and there is none."""
-    user = {"role": "user", "content": "?"}
-    render([user, {"role": "assistant", "content": "!"}, user], True)  # what fails, fails here
-    prompt = render([user], True)
-    closing = _left_open(prompt)
-    knows = any(tag in template for _, tag in PAIRS) or CHANNELS[0] in template
+    user, answer = {"role": "user", "content": "?"}, {"role": "assistant", "content": PROBE}
+    between = render([user, answer, {"role": "user", "content": NEXT}], True)  # what fails, fails here
+    closing = _left_open(render([user], True))
+    knows = any(tag in template for _, tag in PAIRS) or MESSAGE in template
     _possible(template, options, source, knows=knows, opens=bool(closing))
     off = options.thinking == "Disabled"
     return Facts(
@@ -83,18 +117,19 @@ def facts(template: str, render: Render, options: Options, source: str) -> Facts
         thinks=(knows or bool(closing)) and not off,
         opened=bool(closing) and not off,
         suffix=f"\n{closing}\n\n" if closing and off else "",
-        tail=render([user, {"role": "assistant", "content": PROBE}], False).rpartition(PROBE)[2],
+        tail=render([user, answer], False).rpartition(PROBE)[2],
+        between=between.rpartition(PROBE)[2].partition(NEXT)[0],
     )
 
 
 def _possible(template: str, options: Options, source: str, *, knows: bool, opens: bool) -> None:
     if options.thinking == "Enabled" and not (knows or opens):
         raise BadInput(f"debate.thinking: Enabled, and the chat template of {source} has no thoughts; set it to Auto")
-    switchable = any(name in known_arguments(template) for name in SWITCHES)
-    if options.thinking == "Disabled" and CHANNELS[0] in template and not (switchable or opens):
+    known = known_arguments(template)
+    if options.thinking == "Disabled" and MESSAGE in template and not (opens or known.intersection(SWITCHES)):
+        effort = next((name for name in sorted(known) if name.startswith("reasoning_")), "reasoning_effort")
         raise BadInput(
-            f"debate.thinking: Disabled, and {source} always thinks; set it to Auto and"
-            " model.chatTemplateArguments.reasoning_effort to low"
+            f"debate.thinking: Disabled, and {source} always thinks; set it to Auto and model.chatTemplateArguments.{effort} to low"
         )
 
 
