@@ -211,10 +211,22 @@ def load_chat_template(
 
     try:
         _check_config(Path(path) / "tokenizer_config.json")
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
+        # Cleaning up would take white space out of what was said.
+        given: dict[str, Any] = {"trust_remote_code": trust_remote_code, "clean_up_tokenization_spaces": False}
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, **given)
+        tokenizer.chat_template = tokenizer.chat_template or _of_processor(path, revision)
     except Exception as error:  # damaged files end in any exception
         raise BadInput(f"model.source: {path} has no usable tokenizer: {one_line(error, 300)}") from error
     return ChatTemplate(tokenizer, path, options)
+
+
+def _of_processor(path: str, revision: str | None) -> str | None:
+    """The template that older models which see have beside their processor."""
+    from transformers.utils import cached_file
+
+    quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+    file = cached_file(path, "chat_template.json", revision=revision, **quiet)
+    return str(json.loads(Path(file).read_text())["chat_template"]) if file else None
 
 
 def _check_config(file: Path) -> None:

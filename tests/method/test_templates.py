@@ -1,14 +1,19 @@
 """Chat templates of published models: what is seen in generation and in training, what was said, thoughts, ends of turns."""
 
+import json
 from collections.abc import Sequence
 from datetime import date
 from itertools import groupby
+from pathlib import Path
 
 import pytest
 import templates
-from templates import DATE, FAMILIES, Mode, said, template, tokenizer
+from family_list import FAMILIES
+from family_rules import Mode, said
+from family_table import verified
+from templates import DATE, template, tokenizer
 
-from maft.chat_template import ChatTemplate
+from maft.chat_template import ChatTemplate, load_chat_template
 from maft.errors import BadInput
 from maft.records import Message
 from maft.spec import Thinking
@@ -149,6 +154,12 @@ def test_the_end_of_an_answer(key: str) -> None:
     assert names.convert_tokens_to_ids("<|end|>") not in made.stops or family.end == ("<|end|>",)
 
 
+@pytest.mark.parametrize("key", FAMILIES)
+def test_the_table_says_what_is_found(key: str) -> None:
+    for column, found in templates.described(key).items():
+        verified(key, column, found)
+
+
 # --- what is trained on ---
 
 
@@ -280,3 +291,15 @@ def test_arguments_are_what_a_template_reads_before_it_sets_it() -> None:
         "{{ show(m) }}{{ extra }}<|im_end|>{% endfor %}{{ namespace(x=1).x }}{{ bos_token }}{{ strftime_now('%Y') }}"
     )
     assert made.arguments_known == {"mood", "tone", "extra"}
+
+
+def test_a_template_beside_a_processor(tmp_path: Path) -> None:
+    """Where older models that see keep it."""
+    made = templates.of_bytes(FAMILIES["smolvlm"])
+    made.save_pretrained(tmp_path)
+    (tmp_path / "chat_template.jinja").rename(tmp_path / "kept")
+    with pytest.raises(BadInput, match="has no chat template"):
+        load_chat_template(str(tmp_path), None)
+    (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": (tmp_path / "kept").read_text()}))
+    messages = [Message("user", QUESTIONS[0])]
+    assert load_chat_template(str(tmp_path), None).prompt(messages) == template("smolvlm").prompt(messages)
