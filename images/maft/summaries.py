@@ -4,30 +4,14 @@ One JSON object of at most 4 KiB (`LIMIT`): on a cluster it is the container's t
 numbers: means are fractions, not percent. The field `program` tells whose it is.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterable
+from typing import TypeVar
 
 import msgspec
 
-CUT = 0.1  # share of answers that end at the limit of tokens over which people are warned
+MANY_CUT = 0.1  # share of answers that end at the limit of tokens over which people are warned
 HARMFUL = 0.5  # share of right majorities on the probe under which training reinforces wrong answers
 LIMIT = 4096  # bytes that the kubelet keeps of a termination message
-WHOLE = "raise debate.maxTokens, for thoughts debate.thinkingTokens, or model.maxLength"  # so that answers are not cut
-LEFT_OUT = {  # by the reason in a dataset's counts (debate/datasets.py): in words, and what to change where it is the rule
-    "noConsensus": (
-        "no consensus",
-        "lower debate.temperature or debate.minAgreement, ask easier questions, use a stronger model",
-    ),
-    "unparsed": ("answer did not parse", "ask in task.prompt for an answer as task.answer reads it, or take a stronger model"),
-    "outvoted": ("answer differs from the majority", "lower debate.temperature, or raise task.train"),
-    "stayedWrong": ("last answer differs from the majority", "lower debate.temperature, or raise task.train"),
-    "oneRound": ("debate ended after one round", "set debate.mode to paper, or take harder questions"),
-    "mix": ("to keep the mix of corrected and kept answers", "change training.criticMix, or raise task.train"),
-    "wrong": ("wrong, with and without the hint", "take easier questions or a stronger model"),
-    "same": ("equal to another agent's example", "raise debate.temperature or task.train"),
-    "unanimous": ("no answer to prefer it to, or none to prefer", "raise debate.temperature, or take harder questions"),
-    "cut": ("answer was cut off", WHOLE),
-}
 
 
 class Numbers(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_defaults=True):
@@ -91,7 +75,7 @@ class Answers(Numbers, frozen=True, kw_only=True):
     @property
     def too_many_cut(self) -> bool:
         """Tells whether people have to be warned."""
-        return self.cut > CUT * self.asked
+        return self.cut > MANY_CUT * self.asked
 
     def __add__(self, other: "Answers") -> "Answers":
         """Counts those of two debates."""
@@ -290,29 +274,3 @@ def decode_summary(data: bytes | str) -> AnySummary | None:
     except (msgspec.DecodeError, UnicodeError, RecursionError):  # anybody may write there: no UTF-8, nesting without an end
         return None
     return summary
-
-
-class Shortage(NamedTuple):
-    """Why agents were not trained."""
-
-    why: str
-    change: str
-    """What to do about it."""
-
-
-def main_reason(left_out: Mapping[str, int]) -> str:
-    """Finds the reason for which most was left out; empty where nothing was."""
-    return min(left_out, key=lambda reason: (-left_out[reason], reason), default="")
-
-
-def shortage(most: int, left_out: Mapping[str, int], minimum: int | None = None) -> Shortage:
-    """Explains datasets that are too small to train on. most: examples of the largest; left_out: what gave none, by reason;
-    minimum: training.minExamples, where it is known."""
-    reason = main_reason(left_out)
-    words, change = LEFT_OUT.get(reason, (reason, "raise task.train"))
-    needed = f", training.minExamples is {minimum:,}" if minimum else ""
-    often = f"; mostly left out: {words} ({left_out[reason]:,} of {sum(left_out.values()):,})" if reason else ""
-    return Shortage(
-        f"too few examples (the largest dataset has {most:,}{needed}){often}",
-        change + (", or lower training.minExamples" if most else ""),
-    )

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from statuses import debated, evaluated, preflight
 
-from maft.summaries import WHOLE, Answers, PreflightSummary, ProbeScore, TrainSummary
+from maft.shortage import MORE_TOKENS
+from maft.summaries import Answers, PreflightSummary, ProbeScore, TrainSummary
 from maft_operator.plan.summaries import sentence
 
 
@@ -34,7 +35,7 @@ from maft_operator.plan.summaries import sentence
         ),
         (
             {"answers": Answers(asked=96, cut=10)},
-            f"24 questions, 65 % agreement; kept generator 5/6, critic 4/3; 10 of 96 answers cut off - WARNING: {WHOLE}",
+            f"24 questions, 65 % agreement; kept generator 5/6, critic 4/3; 10 of 96 answers cut off - WARNING: {MORE_TOKENS}",
         ),
         ({"answers": Answers(asked=96)}, "24 questions, 65 % agreement; kept generator 5/6, critic 4/3"),
     ],
@@ -73,7 +74,7 @@ def test_an_evaluation_in_words(agents: int, rounds: int, text: str) -> None:
 
 def test_an_evaluation_warns_of_answers_that_were_cut_off() -> None:
     text = sentence(evaluated(0.42, 0.3, agents=1, rounds=1, answers=Answers(asked=300, cut=31)))
-    assert text == f"300 questions, 42.0 ± 2.0 % right; 31 of 300 answers cut off - WARNING: {WHOLE}"
+    assert text == f"300 questions, 42.0 ± 2.0 % right; 31 of 300 answers cut off - WARNING: {MORE_TOKENS}"
 
 
 @pytest.mark.parametrize(

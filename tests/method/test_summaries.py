@@ -16,11 +16,11 @@ from maft import evaluate
 from maft.compare import __main__ as compare
 from maft.compare.table import MethodRow
 from maft.debate import __main__ as debate
-from maft.debate import datasets
 from maft.diversity import __main__ as diversity
 from maft.records import ROLES, Adapter, Call, Commit, DatasetCounts, Diversity, Evaluation, Problem, Transcript, Turn, Vote
 from maft.report import __main__ as report
 from maft.report import read as report_read
+from maft.shortage import LEFT_OUT
 from maft.summaries import (
     LIMIT,
     Answers,
@@ -152,12 +152,12 @@ def transcript(index: int, margin: int) -> Transcript:
 
 def test_the_largest_debate() -> None:
     transcripts = [transcript(i, margin) for i, margin in enumerate(range(AGENTS + 1))]
-    left_out = dict.fromkeys(datasets.REASONS, QUESTIONS)
+    left_out = dict.fromkeys(LEFT_OUT, QUESTIONS)
     counts = [DatasetCounts(role, n, QUESTIONS, left_out) for role in ROLES for n in range(AGENTS)]
     spent = Commit("", (), (), {"usage": {"calls": TOKENS, "promptTokens": TOKENS, "completionTokens": TOKENS}})
     said = debate.summary(a_spec(agents=AGENTS), transcripts, counts, probe=ProbeScore(0.1234, 0.0123, QUESTIONS), spent=spent)
     assert (len(said.margins), len(said.kept["critic"]), said.usage) == (AGENTS + 1, AGENTS, ALL)
-    assert said.left_out == dict.fromkeys(sorted(datasets.REASONS), 2 * AGENTS * QUESTIONS)
+    assert said.left_out == dict.fromkeys(sorted(LEFT_OUT), 2 * AGENTS * QUESTIONS)
     answers = Answers(asked=TOKENS, cut=TOKENS, clipped=TOKENS)
     margins = (QUESTIONS,) * len(said.margins)
     kept_as_message(replace(said, questions=QUESTIONS, agreement=0.1234, abstained=QUESTIONS, margins=margins, answers=answers))

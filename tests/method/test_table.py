@@ -22,11 +22,12 @@ from maft.compare.read import RunResult
 from maft.errors import BadInput
 from maft.program import Assignment
 from maft.records import Adapter, Call, DatasetCounts, Diversity, Problem, Timing, Transcript, Turn, Vote
+from maft.shortage import MORE_TOKENS
 from maft.spec import Compared
 from maft.store import layout
 from maft.store.commits import publish
 from maft.store.files import FileStore
-from maft.summaries import WHOLE, CompareSummary, Score, Usage
+from maft.summaries import CompareSummary, Score, Usage
 from maft_operator.spec.methods import METHODS
 
 # --- the table ---
@@ -270,7 +271,7 @@ def test_the_program_reads_runs_and_writes_five_forms(tmp_path: Path) -> None:
 
 WHY = (
     "too few examples (the largest dataset has 1); mostly left out: answer was cut off (10 of 14). To change that, "
-    f"{WHOLE}, or lower training.minExamples."
+    f"{MORE_TOKENS}, or lower training.minExamples."
 )
 
 

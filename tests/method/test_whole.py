@@ -30,11 +30,12 @@ from maft.records import (
 )
 from maft.report import cards, remarks, sentences
 from maft.report import read as report_read
+from maft.shortage import LEFT_OUT, MORE_TOKENS, shortage
 from maft.store import layout
 from maft.store.base import Store
 from maft.store.commits import fetch_record, publish, required
 from maft.store.urls import open_store
-from maft.summaries import LEFT_OUT, WHOLE, Answers, shortage
+from maft.summaries import Answers
 
 # --- counted ---
 
@@ -157,14 +158,14 @@ def test_a_running_debate_shows_the_share_that_was_cut_or_clipped() -> None:
             {"noConsensus": 40, "cut": 12},
             8,
             "too few examples (the largest dataset has 3, training.minExamples is 8); mostly left out: no consensus (40 of 52)",
-            f"{LEFT_OUT['noConsensus'][1]}, or lower training.minExamples",
+            f"{LEFT_OUT['noConsensus'].change}, or lower training.minExamples",
         ),
         (
             0,
             {"noConsensus": 12, "cut": 40},
             None,
             "too few examples (the largest dataset has 0); mostly left out: answer was cut off (40 of 52)",
-            WHOLE,
+            MORE_TOKENS,
         ),
         (7, {}, 8, "too few examples (the largest dataset has 7, training.minExamples is 8)", "raise task.train, or lower"),
         (
@@ -174,7 +175,7 @@ def test_a_running_debate_shows_the_share_that_was_cut_or_clipped() -> None:
             "too few examples (the largest dataset has 0, training.minExamples is 1); mostly",
             "raise task.train",
         ),
-        (0, {"unparsed": 5, "outvoted": 5}, 1, "too few examples (the largest dataset has 0", LEFT_OUT["outvoted"][1]),
+        (0, {"unparsed": 5, "outvoted": 5}, 1, "too few examples (the largest dataset has 0", LEFT_OUT["outvoted"].change),
     ],
 )
 def test_the_reason_and_what_to_change(most: int, left_out: dict[str, int], minimum: int | None, why: str, change: str) -> None:
@@ -341,7 +342,7 @@ def test_debates_with_too_many_cut_answers_are_warned_of(store: Store) -> None:
     summary, page, data = make(store)
     expected = (
         "Many answers were cut off, and such answers never train: 6 of 12 (held-out questions after iteration 1). "
-        f"To change that, {WHOLE}."
+        f"To change that, {MORE_TOKENS}."
     )
     assert data["cut"] == expected
     assert summary.remarks == (expected,)

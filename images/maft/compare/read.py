@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 
 from maft import adapters, records, scores
 from maft.records import BASE, Adapter, DatasetCounts, Diversity, Transcript
+from maft.shortage import Shortage, shortage
 from maft.spec import Compared
 from maft.store import layout
 from maft.store.base import Store
 from maft.store.commits import committed, fetch_record, fetch_records, required
 from maft.store.timing import read_seconds
-from maft.summaries import Score, Shortage, Usage, shortage
+from maft.summaries import Score, Usage
 
 
 @dataclass(frozen=True, slots=True)

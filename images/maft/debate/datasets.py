@@ -14,23 +14,22 @@ from msgspec.structs import replace
 from maft import records
 from maft.answers import voting
 from maft.records import Commit, DatasetCounts, Example, Role, Transcript, Turn, trained_roles
+from maft.shortage import (
+    CUT,
+    MIX,
+    NO_CONSENSUS,
+    ONE_ROUND,
+    OUTVOTED,
+    SAME,
+    STAYED_WRONG,
+    UNANIMOUS,
+    UNPARSED,
+    WRONG,
+)
 from maft.spec import Examples, Spec
 from maft.store import layout
 from maft.store.base import Store
 from maft.store.commits import publish
-
-# Reasons for which something is left out; report/sentences.py has the words for each.
-NO_CONSENSUS = "noConsensus"
-UNPARSED = "unparsed"
-OUTVOTED = "outvoted"
-STAYED_WRONG = "stayedWrong"
-ONE_ROUND = "oneRound"
-MIX = "mix"
-WRONG = "wrong"
-SAME = "same"
-UNANIMOUS = "unanimous"
-CUT = "cut"
-REASONS = (NO_CONSENSUS, UNPARSED, OUTVOTED, STAYED_WRONG, ONE_ROUND, MIX, WRONG, SAME, UNANIMOUS, CUT)
 
 Lesson = Example | str  # what an agent learns from a debate, or the reason for which it is nothing
 

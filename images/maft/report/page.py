@@ -19,7 +19,8 @@ from maft.records import BASE, ROLES
 from maft.report.cards import CATEGORIES, Card, embeddable
 from maft.report.read import CommittedRun, Stage
 from maft.report.remarks import cut, untrained
-from maft.report.sentences import LEFT_OUT, NAMES, details, facts, headline, method, rows, tight, unfinished, warning
+from maft.report.sentences import NAMES, details, facts, headline, method, rows, tight, unfinished, warning
+from maft.shortage import words
 from maft.summaries import Usage
 
 
@@ -120,7 +121,7 @@ def page(run: CommittedRun, shown: Sequence[Sequence[Card]]) -> str:
         rows=rows(run),
         charts=drawings(run),
         counts=counts,
-        reasons=sorted({(LEFT_OUT.get(reason, reason), reason) for _, c in counts for reason in c.left_out}),
+        reasons=sorted({(words(reason), reason) for _, c in counts for reason in c.left_out}),
         adapters=[a for i in run.iterations for a in i.training.adapters],
         turns=any(a.turns_left_out for i in run.iterations for a in i.training.adapters),
         costs=costs(run),

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from maft.report.read import CommittedRun, Iteration, Stage
-from maft.summaries import WHOLE, Shortage, shortage
+from maft.shortage import MORE_TOKENS, Shortage, shortage
 
 NAMED = 3  # iterations or debates in a sentence
 
@@ -35,7 +35,7 @@ def cut(run: CommittedRun) -> str:
     if not many:
         return ""
     shares = [f"{stage.whole.cut:,} of {stage.whole.asked:,} ({_where(stage)})" for stage in many]
-    return f"Many answers were cut off, and such answers never train: {_listed(shares)}. To change that, {WHOLE}."
+    return f"Many answers were cut off, and such answers never train: {_listed(shares)}. To change that, {MORE_TOKENS}."
 
 
 def remarks(run: CommittedRun) -> tuple[str, ...]:

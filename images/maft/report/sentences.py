@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from maft import summaries
 from maft.records import Evaluation
 from maft.report.read import CommittedRun, Stage
 from maft.report.remarks import partly
@@ -11,7 +10,6 @@ from maft.spec import TaskSpec
 from maft.summaries import HARMFUL, Score
 
 NOISE = 2.0  # standard errors within which a difference is called no difference
-LEFT_OUT = {reason: words for reason, (words, _) in summaries.LEFT_OUT.items()}  # by the reason in a dataset's counts
 NAMES = {"multiagent": "multiagent finetuning", "": "finetuned"}  # of methods that are not called as in spec.method
 
 

@@ -6,7 +6,8 @@ Scripts and alerts read conditions, never the phase. `finished` and `settled` de
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from maft.summaries import HARMFUL, Answers, Score, shortage
+from maft.shortage import shortage
+from maft.summaries import HARMFUL, Answers, Score
 from maft_operator.cluster import reasons, upgrade
 from maft_operator.cluster.observed import Snapshot
 from maft_operator.cluster.reasons import Condition, Reason, Trouble, refusal_reason, sentence

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from maft.summaries import WHOLE
+from maft.shortage import MORE_TOKENS
 
 Condition = Literal["Accepted", "Progressing", "Suspended", "Complete", "Failed"]
 CONDITIONS: tuple[Condition, ...] = ("Accepted", "Progressing", "Suspended", "Complete", "Failed")
@@ -47,7 +47,7 @@ NOTHING_TRAINED = Reason(
     "NothingTrained",
     "agents debate on as they were: suspend the run, and apply a resource with another name and what the message asks for",
 )
-ANSWERS_CUT = Reason("AnswersCut", f"answers that were cut off never train: {WHOLE}, in a resource with another name")
+ANSWERS_CUT = Reason("AnswersCut", f"answers that were cut off never train: {MORE_TOKENS}, in a resource with another name")
 RETRYING = Reason("Retrying", "it is tried again within spec.backoffLimit; `kubectl logs` of the failed pod says more")
 # --- Progressing: something outside the run has to change first ---
 UNSCHEDULABLE = Reason("Unschedulable", "free or add nodes, or change resources, nodeSelector and tolerations in spec.podTemplate")

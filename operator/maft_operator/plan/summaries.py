@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping
 
+from maft.shortage import LEFT_OUT, MORE_TOKENS, main_reason
 from maft.summaries import (
     HARMFUL,
-    LEFT_OUT,
-    WHOLE,
     Answers,
     AnySummary,
     CompareSummary,
@@ -18,7 +17,6 @@ from maft.summaries import (
     ProbeScore,
     ReportSummary,
     TrainSummary,
-    main_reason,
 )
 from maft_operator.plan.graph import ProgramName, Task
 
@@ -84,7 +82,7 @@ def _debate(summary: DebateSummary) -> str:
 def _left_out(counts: Mapping[str, int]) -> str:
     """The commonest reason."""
     reason = main_reason(counts)
-    return f", left out most: {LEFT_OUT[reason][0]} ({counts[reason]})" if reason in LEFT_OUT else ""
+    return f", left out most: {LEFT_OUT[reason].words} ({counts[reason]})" if reason in LEFT_OUT else ""
 
 
 def _training(summary: TrainSummary) -> str:
@@ -104,7 +102,7 @@ def _how(summary: EvaluateSummary) -> str:
 
 def whole(answers: Answers) -> str:
     """Tells how many answers are not whole, with a warning where too many are cut off."""
-    warning = f" - WARNING: {WHOLE}" if answers.too_many_cut else ""
+    warning = f" - WARNING: {MORE_TOKENS}" if answers.too_many_cut else ""
     return f"; {answers.text}{warning}" if answers.text else ""
 
 
