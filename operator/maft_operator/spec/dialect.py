@@ -13,9 +13,8 @@ from typing import Any, NoReturn
 
 from maft_operator.spec import go_yaml
 from maft_operator.spec.go_yaml import Unreadable
-from maft_operator.spec.scalars import as_json
+from maft_operator.spec.scalars import HALF, HALF_FOUND, as_json
 
-_HALF = re.compile("[\ud800-\udfff]")
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
 
@@ -42,8 +41,8 @@ def value(text: str) -> Any:
 
 
 def _items(document: Any) -> list[Any]:
-    whole = isinstance(document, dict) and document.get("kind") == "List" and isinstance(document.get("items"), list)
-    return [item for one in document["items"] for item in _items(one)] if whole else [document]
+    listed = isinstance(document, dict) and document.get("kind") == "List" and isinstance(document.get("items"), list)
+    return [item for one in document["items"] for item in _items(one)] if listed else [document]
 
 
 # --- JSON ---
@@ -61,8 +60,8 @@ def _json(text: str) -> tuple[list[Any], str]:
             if len(found) > 1:
                 raise Unreadable(f"not JSON: {error}", _line(text, start)) from None
             return found, re.sub(r"\A[^\S\n]*\n?", "", text[end:])
-        if _HALF.search(json.dumps(one, ensure_ascii=False)):
-            raise Unreadable("holds half a character (a surrogate without its other half); remove it", _line(text, start))
+        if HALF.search(json.dumps(one, ensure_ascii=False)):
+            raise Unreadable(HALF_FOUND, _line(text, start))
         found.append(one)
         end = after
     return found, ""

@@ -3,7 +3,6 @@
 `dialect.py` calls it for each part of a file. A key that is there twice is refused, though kubectl takes the last one.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -24,7 +23,6 @@ from maft_operator.spec.go_scanner import Events
 from maft_operator.spec.scalars import as_json, as_key, resolved
 
 _MERGE = "tag:yaml.org,2002:merge"
-_HALF = re.compile("[\ud800-\udfff]")
 _OPEN = object()  # stands for a collection that has an anchor and has not ended
 _ALIASED, _ALL, _SHARE = 100, 1000, 0.99  # go-yaml's limits: values behind aliases, values in all, the former's share of them
 
@@ -141,8 +139,6 @@ def _merges(event: NodeEvent) -> bool:
 
 
 def _scalar(event: Any) -> Any:
-    if _HALF.search(event.value):
-        _refuse("holds half a character (a surrogate without its other half); remove it", event)
     try:
         return resolved(event.tag, event.value, plain=event.implicit[0])
     except ValueError as error:

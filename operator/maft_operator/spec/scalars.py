@@ -1,4 +1,4 @@
-"""What go-yaml v2 takes a scalar for, and how Go writes it as JSON. Pure; `dialect.py` calls it.
+"""What go-yaml v2 takes a scalar for, and how Go writes it as JSON. Pure; `go_yaml.py` calls it.
 
 YAML 1.1 with the numbers of Go: `yes`, `on` and `y` are true, `017` and `0o17` are 15, `1_000` is a number and `1:30` a text.
 """
@@ -10,6 +10,8 @@ import struct
 from datetime import datetime
 from typing import Any
 
+HALF = re.compile("[\ud800-\udfff]")  # a surrogate without its other half
+HALF_FOUND = "holds half a character (a surrogate without its other half); remove it"
 _TAG = "tag:yaml.org,2002:"
 _MOST = 2**63 - 1  # of Go's int64; what is larger becomes a float64 on its way through JSON
 _WORDS: dict[str, tuple[str, Any]] = {
@@ -30,7 +32,10 @@ _TIMESTAMP = re.compile(rf"(\d{{4}})-(\d{{1,2}})-(\d{{1,2}})(?:[Tt]{_TIME}(?:Z|[
 
 
 def resolved(tag: str | None, text: str, *, plain: bool) -> Any:
-    """Returns the scalar as go-yaml does: an int, float, bool, None or text. ValueError where the tag says something else."""
+    """Returns the scalar as go-yaml does: an int, float, bool, None or text. ValueError where the tag says
+    something else, and for half a character."""
+    if HALF.search(text):
+        raise ValueError(HALF_FOUND)
     kind = (tag or "").removeprefix(_TAG)
     if not tag:
         return _guess(text)[1] if plain else text

@@ -19,11 +19,12 @@ from jsonschema import Draft4Validator
 from jsonschema.exceptions import ValidationError, relevance
 from jsonschema.validators import extend
 
+from maft_operator.spec.scalars import HALF, HALF_FOUND
+
 GROUP, VERSION, KIND = "maft.dev", "v1alpha1", "MultiAgentFinetune"
 Json = dict[str, Any]
 _EXACT = 2**53  # a float below it is the only one of its value
 _LABEL = re.compile("[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-_HALF = re.compile("[\ud800-\udfff]")
 _NAME = re.compile("[a-z]([-a-z0-9]*[a-z0-9])?")
 
 
@@ -113,8 +114,8 @@ def _no_json(value: Any) -> str:
     """Says what of a value Python has and JSON does not; nothing where it is sound."""
     if isinstance(value, float) and not math.isfinite(value):
         return f"is {value}; expected a number"
-    if isinstance(value, str) and _HALF.search(value):
-        return "holds half a character (a surrogate without its other half); remove it"
+    if isinstance(value, str) and HALF.search(value):
+        return HALF_FOUND
     return ""
 
 
