@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maft.answers.equality import Checker, groups, verify
+from maft.answers.equality import Checker, groups
 from maft.answers.extract import canonical
+from maft.answers.mathematics import verify
 from maft.answers.voting import vote
 from maft.spec import AnswerKind
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maft.answers.extract import canonical, extract, last_boxed
+from maft.answers.boxes import last_boxed
+from maft.answers.extract import canonical, extract
 from maft.spec import AnswerKind
 
 KINDS: tuple[AnswerKind, ...] = ("number", "choice", "text", "math")

@@ -17,8 +17,8 @@ import math_verify
 import pytest
 from conftest import ROOT
 
-from maft.answers.equality import verify
 from maft.answers.extract import canonical, extract
+from maft.answers.mathematics import verify
 from maft.spec import AnswerKind
 
 logging.getLogger("math_verify").setLevel(logging.ERROR)  # warns that its time limits are off

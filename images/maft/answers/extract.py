@@ -10,15 +10,13 @@ costs linear time.
 import re
 
 from maft.answers.announced import Statement, mask, statements
-from maft.answers.boxes import boxes, last_boxed
+from maft.answers.boxes import boxes
 from maft.answers.choices import choice_of, last_choice
 from maft.answers.numbers import last_number, number_of, without_names
 from maft.answers.spelling import plain, without_struck
 from maft.answers.texts import math_of, math_said, text_of, text_said
 from maft.answers.thoughts import split
 from maft.spec import AnswerKind
-
-__all__ = ["canonical", "extract", "last_boxed"]
 
 _SENTENCE = re.compile(r"\.(?=[\s*_\"')]|$)")  # leaves "3.5" whole
 # What follows explains the answer: "12 because ...", "12 (see above)"; after "not" stands what is not the answer.

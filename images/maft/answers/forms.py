@@ -195,11 +195,7 @@ def rows(text: str) -> str | None:
     lines = [line.split() for line in plain.split("\n") if line.strip()]
     if not lines or not all(_NUMBER.fullmatch(token) for line in lines for token in line):
         return None
-    return "\n".join(" ".join(_whole(token) for token in line) for line in lines)
-
-
-def _whole(token: str) -> str:
-    return token if "." in token else str(int(token))
+    return "\n".join(" ".join(token if "." in token else str(int(token)) for token in line) for line in lines)
 
 
 def row(text: str) -> str | None:

@@ -12,7 +12,8 @@ from itertools import chain
 from typing import Literal
 
 from maft.answers import forms
-from maft.answers.extract import extract, last_boxed
+from maft.answers.boxes import last_boxed
+from maft.answers.extract import extract
 from maft.answers.thoughts import split
 
 LONGEST = 20_000  # characters of an answer

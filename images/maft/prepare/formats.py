@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from maft.answers import extract as answers
+from maft.answers.boxes import last_boxed
+from maft.answers.extract import canonical
 from maft.errors import BadInput, shown
 from maft.prepare.sources import RawRow
 from maft.records import Message, Problem
@@ -22,7 +23,7 @@ LETTERS = "ABCDEFGHIJ"  # of choices, as answers/choices.py knows them
 
 def problem(question: str, answer: str, kind: AnswerKind, where: str) -> Problem:
     """Makes a problem with its reference answer in canonical form; BadInput naming `where` if the answer is not of the kind."""
-    reference = answers.canonical(answer, kind)
+    reference = canonical(answer, kind)
     if reference is None:
         raise BadInput(f"{where}: answer {answer[:60]!r} is no {kind}; correct it or set task.answer")
     return Problem(sha256(_normalised(question).encode()).hexdigest()[:16], question, reference)
@@ -92,7 +93,7 @@ def _math(row: RawRow, where: str, questions: QuestionsSpec) -> tuple[Problem, s
     question, level, solution = (_text(row, field, where) for field in ("problem", "level", "solution"))
     if level.removeprefix("Level").strip() not in map(str, questions.levels):
         return None
-    boxed = answers.last_boxed(solution)
+    boxed = last_boxed(solution)
     if boxed is None:
         raise BadInput(f"{where}: solution holds no \\boxed{{...}}; the reference answer is taken from it")
     return problem(question, boxed, "math", where), solution
