@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from maft.records import Transcript
+from maft.records import DatasetCounts, Transcript
 from maft.summaries import Answers, Score, Usage
 
 
@@ -64,6 +64,14 @@ def usage(transcripts: Iterable[Transcript]) -> Usage:
     """Sums requests and tokens of the transcripts."""
     calls = [call for transcript in transcripts for call in transcript.calls()]
     return Usage(len(calls), sum(c.prompt_tokens for c in calls), sum(c.completion_tokens for c in calls))
+
+
+def left_out(counts: Iterable[DatasetCounts]) -> dict[str, int]:
+    """Sums over datasets what gave no example, by reason."""
+    total = Counter[str]()
+    for count in counts:
+        total.update(count.left_out)
+    return dict(sorted(total.items()))
 
 
 def whole(transcripts: Iterable[Transcript]) -> Answers:

@@ -4,7 +4,6 @@ Comes in: a store and a run whose evaluation is committed. Goes out: one frozen 
 """
 
 import statistics
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -103,10 +102,7 @@ def _shortage(store: Store, run: str, iterations: Sequence[int]) -> Shortage | N
     described = [records.described(commit, "adapter", Adapter) for commit in made if "adapter" in commit.meta]
     if not described or any(adapter.trained for adapter in described):
         return None
-    left_out = Counter[str]()
-    for count in counts:
-        left_out.update(count.left_out)
-    return shortage(max(count.kept for count in counts), left_out)
+    return shortage(max(count.kept for count in counts), scores.left_out(counts))
 
 
 def _versions(store: Store, prefixes: Iterable[str]) -> dict[str, str]:

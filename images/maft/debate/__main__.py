@@ -1,6 +1,5 @@
 """`python -m maft.debate`: problems in, transcripts and 2N datasets out."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from maft import program, records
@@ -9,7 +8,7 @@ from maft.debate import datasets, society
 from maft.debate.session import clear, debate_part
 from maft.program import Assignment
 from maft.records import Commit, DatasetCounts, Transcript
-from maft.scores import accuracy, agreement, margins, rounded, usage, whole
+from maft.scores import accuracy, agreement, left_out, margins, rounded, usage, whole
 from maft.spec import Spec
 from maft.store import layout
 from maft.store.base import Store
@@ -58,14 +57,6 @@ def summary(
         answers=whole(transcripts),
         usage=records.described(spent, "usage", Usage),
     )
-
-
-def left_out(counts: Iterable[DatasetCounts]) -> dict[str, int]:
-    """Sums over datasets what gave no example, by reason."""
-    total = Counter[str]()
-    for count in counts:
-        total.update(count.left_out)
-    return dict(sorted(total.items()))
 
 
 def abstained(transcripts: Iterable[Transcript], minimum: int) -> int:

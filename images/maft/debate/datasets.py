@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from maft import records
+from maft import records, scores
 from maft.answers import voting
 from maft.records import Commit, DatasetCounts, Example, Role, Transcript, Turn, trained_roles
 from maft.shortage import (
@@ -176,9 +176,7 @@ def build(transcripts: Sequence[Transcript], spec: Spec) -> list[Dataset]:
 def pool(sets: Sequence[Dataset]) -> Dataset:
     """Pools all agents' examples as agent 0's, by question; equal ones once."""
     examples = {example: None for made in sets for example in made.examples}
-    left_out: Counter[str] = Counter()
-    for made in sets:
-        left_out.update(made.counts.left_out)
+    left_out = Counter(scores.left_out(made.counts for made in sets))
     if same := sum(len(made.examples) for made in sets) - len(examples):
         left_out[SAME] = same
     return _dataset(sets[0].counts.role, 0, sorted(examples, key=lambda e: e.problem), left_out)

@@ -115,9 +115,7 @@ class Question:
         turns.append(Turn(fitted.turn, call, parsed, agrees=False, right=False, clipped=fitted.clipped))
 
     def _room(self, agent: int) -> int:
-        """How long a prompt may be: half the context at least, however long answers may be."""
-        context = self._setup.contexts[self._setup.society.servers[agent]]
-        return max(context - self._rules.new_tokens, context // 2)
+        return self._rules.room(self._setup.contexts[self._setup.society.servers[agent]])
 
     async def _call(self, agent: int, model: str, prompt: Sequence[int], seed: int) -> Call:
         server, template, debate = self._setup.society.servers[agent], self._setup.template, self._rules.debate

@@ -33,6 +33,10 @@ class Rules:
         thinks = self.debate.thinking != "Disabled"
         return self.debate.max_tokens + (self.debate.thinking_tokens if thinks else 0)
 
+    def room(self, context: int) -> int:
+        """Computes how many tokens a prompt may have: half the context at least, however long answers may be."""
+        return max(context - self.new_tokens, context // 2)
+
     @property
     def fast(self) -> bool:
         """Tells whether answers keep their order, agents share one summary, and unanimity ends the debate."""

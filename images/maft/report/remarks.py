@@ -1,9 +1,9 @@
 """What has to be known to read the numbers of a report: what was not trained, which answers were cut off. Pure."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 from maft.report.read import CommittedRun, Iteration, Stage
+from maft.scores import left_out
 from maft.shortage import MORE_TOKENS, Shortage, shortage
 
 NAMED = 3  # iterations or debates in a sentence
@@ -47,11 +47,8 @@ def _shortage(run: CommittedRun, iteration: Iteration) -> Shortage:
     """Of the datasets of agents that were not trained."""
     trained = {(a.role, a.agent) for a in iteration.training.adapters if a.trained}
     small = [c for c in iteration.training.counts if (c.role, c.agent) not in trained]
-    left_out = Counter[str]()
-    for count in small:
-        left_out.update(count.left_out)
     minimum = run.spec.training.min_examples if run.spec else None
-    return shortage(max((count.kept for count in small), default=0), left_out, minimum)
+    return shortage(max((count.kept for count in small), default=0), left_out(small), minimum)
 
 
 def _where(stage: Stage) -> str:
