@@ -9,8 +9,13 @@ class BadInput(Exception):
 
 def one_line(text: object, limit: int | None = None) -> str:
     """Writes an error or a text on one line, cut off after `limit` characters. An error that says nothing is named."""
-    said = str(text) or (type(text).__name__ if isinstance(text, BaseException) else "")
-    return " ".join(said.split())[:limit]
+    said = " ".join(str(text).split()) or (type(text).__name__ if isinstance(text, BaseException) else "")
+    return said[:limit]
+
+
+def with_kind(error: BaseException, limit: int | None = None) -> str:
+    """Writes an error of somebody else's code on one line, its kind first."""
+    return one_line(f"{type(error).__name__}: {error}".removesuffix(": "), limit)
 
 
 def shown(value: object, limit: int = 60) -> str:

@@ -22,7 +22,7 @@ import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
 from maft import __version__
-from maft.errors import BadInput, one_line
+from maft.errors import BadInput, one_line, with_kind
 from maft.spec import UNREADABLE, Compared, Spec, decode_spec
 from maft.store.base import Store
 from maft.store.urls import open_store
@@ -251,7 +251,7 @@ def run(main: Callable[[Assignment], ProgramSummary], flags: argparse.ArgumentPa
         fail(arguments.summary, error, 1)
     except Exception as error:  # nobody foresaw it: whoever looks at the run gets a line, whoever mends it the traceback
         traceback.print_exception(error)
-        fail(arguments.summary, RuntimeError(f"{type(error).__name__}: {error}".removesuffix(": ")), 1)
+        fail(arguments.summary, RuntimeError(with_kind(error)), 1)
     raise SystemExit(0)
 
 
@@ -261,7 +261,7 @@ def _stop(number: int, frame: object) -> None:
 
 def fail(summary: str | None, error: BaseException, code: int) -> NoReturn:
     """Writes a Failure of one line as the summary, says it on stderr, and exits with that code."""
-    line = one_line(error) or type(error).__name__
+    line = one_line(error)
     with contextlib.suppress(OSError):  # the summary has no place; the reason goes to stderr, and the exit code stays
         write_summary(summary, Failure(error=_cut(line)))
     print(f"error: {line}", file=sys.stderr, flush=True)

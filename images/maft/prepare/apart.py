@@ -49,7 +49,7 @@ def _child(work: Callable[[], object], what: str, writer: int, seconds: int, mem
     except MemoryError:
         _say(writer, f"{what} needs more than {memory >> 20} MiB of memory")
     except BaseException as error:  # also the panics of tokenizers, which are no Exception
-        _say(writer, f"{what} fails: {one_line(error, 300) or type(error).__name__}")
+        _say(writer, f"{what} fails: {one_line(error, 300)}")
     finally:
         os._exit(code)
 

@@ -12,7 +12,7 @@ import msgspec
 from maft.answers.configuration import check
 from maft.answers.generators import GENERATORS, REFUSED
 from maft.answers.scorers import CHUNK, FULL_MARKS, MAKING, Hung, Scorers, dataset, made, score
-from maft.errors import BadInput, one_line
+from maft.errors import BadInput, with_kind
 from maft.prepare.formats import problem
 from maft.records import Entry, Problem
 from maft.spec import GeneratorSpec
@@ -99,12 +99,12 @@ def _draw(origin: Entry, where: str) -> Drawn:
     try:
         dataset(name, origin.config, origin.seed)
     except Exception as error:  # generators check their configuration by assertions, or not at all
-        raise BadInput(f"{where}.config: {name} refuses {origin.config:.200} ({_said(error)})") from None
+        raise BadInput(f"{where}.config: {name} refuses {origin.config:.200} ({with_kind(error, 200)})") from None
     try:
         entry = made(origin)
         question, answer = str(entry["question"]), entry["answer"]
     except Exception as error:
-        raise BadInput(f"{where}: {name} cannot make a question of {origin.config:.200} ({_said(error)})") from None
+        raise BadInput(f"{where}: {name} cannot make a question of {origin.config:.200} ({with_kind(error, 200)})") from None
     reference = GENERATORS[name].read(str(answer))
     if reference is not None and _marks(origin, reference, where) == FULL_MARKS:
         return Drawn(origin, question, str(answer), reference)
@@ -121,8 +121,6 @@ def _marks(origin: Entry, reference: str, where: str) -> float:
         return score(origin, reference)
     except Exception as error:
         own = f"its own answer {reference!r:.80}"
-        raise BadInput(f"{where}: the scorer of {origin.generator} fails on {own} ({_said(error)}); choose another") from None
-
-
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {one_line(error, 200)}".removesuffix(": ")
+        raise BadInput(
+            f"{where}: the scorer of {origin.generator} fails on {own} ({with_kind(error, 200)}); choose another"
+        ) from None

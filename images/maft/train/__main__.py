@@ -12,7 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from prometheus_client import Gauge
 
 from maft import __version__, adapters, lora, models, program, records
@@ -126,8 +125,8 @@ def _described(assignment: Assignment, job: Job, curve: Sequence[float], weights
     name = adapters.name(job.role, job.agent, assignment.iteration, hashlib.sha256(weights).hexdigest())
     tenth = max(1, len(curve) // 10)
     first, last = (round(sum(part) / len(part), 4) for part in (curve[:tenth], curve[-tenth:]))
-    made = Adapter(job.role, job.agent, assignment.iteration, name, True, len(job.examples), len(curve), first, last)
-    return msgspec.structs.replace(made, turns_left_out=sum(e.left_out for e in job.examples))
+    turns = sum(example.left_out for example in job.examples)
+    return Adapter(job.role, job.agent, assignment.iteration, name, True, len(job.examples), len(curve), first, last, turns)
 
 
 def _previous(assignment: Assignment, job: Job, scratch: Path) -> Path | None:
