@@ -33,7 +33,7 @@ nightly: ## the same with all tests: also those that take long by nature
 	@$(PREPARE) -- bash -c '$(LINT) && $(TESTS)'
 
 unit: env ## the fast tests alone
-	@$(PYTEST) -q -m "not (engine or s3 or run or cluster or tools or tokenizers or programs or nightly)"
+	@$(PYTEST) -q -m "not (engine or s3 or run or cluster or tools or tokenizers or models or programs or nightly)"
 
 lint: env ## style, types, layers
 	@$(LINT)

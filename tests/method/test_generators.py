@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -285,10 +286,11 @@ def test_a_text_that_was_cut_off_has_the_answers_that_it_announced(form: Form, t
 @pytest.mark.parametrize(
     "piece", ["<answer>", "answer: ", "```\n", "\n \n", "[[", "1 ", "a" * 20 + " ", "' ", "\\boxed{", "answer is is "]
 )
-@pytest.mark.timeout(60)
 def test_hostile_texts_cost_linear_time(piece: str) -> None:
-    for form in {GENERATORS[name] for name in GENERATORS}:
-        find(piece * (100_000 // len(piece)), form)
+    for form in {*GENERATORS.values()}:
+        started = time.process_time()
+        find(piece * (50_000 // len(piece)), form)
+        assert time.process_time() - started < 1  # the slowest takes 0.1 s; quadratic ones take minutes
 
 
 def test_decimals_have_no_exponent() -> None:

@@ -17,6 +17,7 @@ from maft.store.files import FileStore
 from maft.store.urls import open_store
 from maft.summaries import PreflightSummary
 
+pytestmark = pytest.mark.models
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 
 

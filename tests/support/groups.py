@@ -24,6 +24,7 @@ def place(item: pytest.Item) -> tuple[bool, ...]:
         "engine" not in marked,
         "cluster" not in marked,  # the runs with vLLM pods, before the operator is replaced beside them
         "run" not in marked,
+        "models" not in marked,
         "afterwards" in marked,
     )
 
