@@ -13,7 +13,7 @@ OURS = {"seed": "task.seed", "size": "task.train and task.heldOut"}  # what the 
 
 
 def check(generator: str, config: dict[str, Any], where: str) -> None:
-    """BadInput naming the first argument that the generator does not have, or not of that type. where: the field of the spec."""
+    """Raises BadInput for the first argument that the generator does not have, or not of that type. where: its field."""
     types = _types(generator)
     for name, value in config.items():
         if name in OURS:

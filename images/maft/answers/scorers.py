@@ -55,7 +55,7 @@ class Scorers:
     def right(self, problem: Problem, origin: Entry, answer: str) -> bool:
         """Tells whether the scorer gives full marks; an answer on which it fails or hangs is a wrong one."""
         if (origin, answer) not in self._known:
-            self.call(same, origin, problem.question, limit=MAKING)  # apart: making a question takes longer than scoring it
+            self.call(check_same, origin, problem.question, limit=MAKING)  # apart: making a question takes longer than scoring it
             self._known[origin, answer] = self._full_marks(origin, answer)
         return self._known[origin, answer]
 
@@ -102,8 +102,8 @@ def score(origin: Entry, answer: str) -> float:
     return float(dataset(origin.generator, origin.config, origin.seed).score_answer(answer, made(origin)))
 
 
-def same(origin: Entry, question: str) -> None:
-    """BadInput if the question is another one than when it was drawn."""
+def check_same(origin: Entry, question: str) -> None:
+    """Raises BadInput if the question is another one than when it was drawn."""
     if not question.endswith(made(origin)["question"]):  # worked examples may stand before it
         raise BadInput(
             f"task.generator: {origin.generator} makes another question now than when the problems were drawn; "

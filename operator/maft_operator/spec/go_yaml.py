@@ -60,7 +60,7 @@ class _Document:
         self._all = self._aliased = 0
 
     def value(self) -> Any:
-        """The document's value."""
+        """Reads it; None where there is no document."""
         self._next()  # the start of the stream
         if not isinstance(self._next(), DocumentStartEvent):
             return None

@@ -104,7 +104,7 @@ def _timestamp(text: str) -> str:
 
 
 def as_json(value: Any) -> Any:
-    """The value as it comes back from JSON that Go wrote: floats without a fraction are whole numbers. ValueError for no number."""
+    """Returns the value as JSON of Go gives it back: floats without a fraction are whole numbers. ValueError for no number."""
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{value} is no number of JSON")
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -115,7 +115,7 @@ def as_json(value: Any) -> Any:
 
 
 def as_key(value: Any) -> str:
-    """The key of a JSON object that Go makes of a scalar. ValueError where it makes none."""
+    """Writes the key of a JSON object that Go makes of a scalar. ValueError where it makes none."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
