@@ -115,7 +115,7 @@ def _alike(part: Any) -> Any:
 
 def _given(left: Any, right: Any) -> Any:
     """What an equation gives: y where it is linear in y, as a line is; the value of a name; the solution of a linear equation."""
-    from sympy import Eq, Poly, Symbol
+    from sympy import Eq, Symbol
     from sympy.core.function import AppliedUndef  # type: ignore[import-untyped]
 
     if not left.free_symbols:
@@ -125,17 +125,25 @@ def _given(left: Any, right: Any) -> Any:
     unknown = names["y"] if {"x", "y"} <= set(names) else next(iter(symbols)) if len(symbols) == 1 else None
     if not symbols or isinstance(left, AppliedUndef):
         return right
-    if unknown is not None:
-        try:
-            linear = Poly((left - right).doit(), unknown)
-        except Exception:  # no polynomial
-            linear = None
-        if linear is not None and linear.degree() == 1:
-            factor, rest = linear.all_coeffs()
-            return -rest / factor
+    if unknown is not None and (solution := _solution(left, right, unknown)) is not None:
+        return solution
     if isinstance(left, Symbol) and left not in right.free_symbols:
         return right
     return Eq(left, right, evaluate=False)
+
+
+def _solution(left: Any, right: Any, unknown: Any) -> Any:
+    """The unknown of a linear equation; None where it is none."""
+    from sympy import Poly
+
+    try:
+        linear = Poly((left - right).doit(), unknown)
+    except Exception:  # no polynomial
+        return None
+    if linear.degree() != 1:
+        return None
+    factor, rest = linear.all_coeffs()
+    return -rest / factor
 
 
 def _is_list(part: Any) -> bool:

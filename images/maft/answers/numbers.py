@@ -156,24 +156,34 @@ def _only(side: str, *, alone: bool) -> str | None:
     numbers = list(_NUMBER.finditer(side))
     if not numbers:
         return None
-    first, ends = numbers[0], [0, *(number.end() for number in numbers)]
-    before = side[max(0, first.start() - 40) : first.start()]
-    if len(numbers) > 1 and _value(numbers[1]) == _value(first) and _OR_EQUALLY.fullmatch(side[ends[1] : numbers[1].start()][:40]):
+    first = numbers[0]
+    if len(numbers) > 1 and _is_said_twice(first, numbers[1]):
         return _value(first)
-    is_term = _TERM.search(before + (first["sign"] or ""))
-    if (
-        is_term
-        or _BOUND.search(before)
-        or _is_part(first)
-        or _REST.search(side[: first.start()])
-        or _GOES_ON.match(side, first.end())
-    ):
+    if _is_of_more(first) or _GOES_ON.match(side, first.end()) or (alone and not _are_one(numbers)):
         return None
-    if alone:
-        gaps = (side[end : number.start()] for end, number in zip(ends, numbers, strict=False))
-        if len({_value(number) for number in numbers}) > 1 or any(map(_REST.search, gaps)) or _REST.search(side, ends[-1]):
-            return None
     return _value(first)
+
+
+def _is_said_twice(number: re.Match[str], other: re.Match[str]) -> bool:
+    """Whether the other one says the same in other words: 1/2 or 0.5."""
+    between = number.string[number.end() : other.start()][:40]
+    return _value(other) == _value(number) and bool(_OR_EQUALLY.fullmatch(between))
+
+
+def _is_of_more(number: re.Match[str]) -> bool:
+    """Whether it belongs to what stands before it: a term, a bound, a part, one of several."""
+    start = number.start()
+    before = number.string[max(0, start - 40) : start]
+    term = _TERM.search(before + (number["sign"] or ""))
+    return bool(term or _BOUND.search(before) or _is_part(number) or _REST.search(number.string[:start]))
+
+
+def _are_one(numbers: list[re.Match[str]]) -> bool:
+    """Whether all are the same number, and nothing between or behind them is another."""
+    side, ends = numbers[0].string, [0, *(number.end() for number in numbers)]
+    gaps = (side[end : number.start()] for end, number in zip(ends, numbers, strict=False))
+    values = {_value(number) for number in numbers}
+    return len(values) == 1 and not any(map(_REST.search, gaps)) and not _REST.search(side, ends[-1])
 
 
 def _is_part(number: re.Match[str]) -> bool:
