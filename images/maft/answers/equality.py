@@ -5,7 +5,7 @@ import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -79,10 +79,13 @@ class Checker:
         return self._known[a, b]
 
     def _compare(self, a: str, b: str) -> bool:
+        return self._call(verify, a, b)
+
+    def _call(self, function: Any, *args: str) -> bool:
         if self._pool is None:
             self._pool = _pool()
         try:
-            return bool(self._pool.schedule(verify, args=(a, b), timeout=self._limit).result())
+            return bool(self._pool.schedule(function, args=args, timeout=self._limit).result())
         except (FutureTimeout, ProcessExpired):
             return False
 
