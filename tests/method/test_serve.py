@@ -109,6 +109,7 @@ def left_by_preflight(store, spec, *, vllm, drop=""):
     publish(store, layout.preflight("ns/run", immutable_spec_json(spec)), files, meta={**commit.meta, "vllm": vllm})
 
 
+@pytest.mark.models
 def test_servers_ask_vllm_where_preflight_could_not(tmp_path):
     spec = a_spec(model={"source": str(write(config("llama"), tmp_path / "model"))})
     for vllm, drop, refused in ((False, "", False), (True, "nowhere", False), (False, "nowhere", True)):
