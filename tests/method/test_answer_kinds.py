@@ -55,6 +55,9 @@ A1: list[Row] = [
 # Negations, hedges, alternatives.
 A2: list[Row] = [
     ("The answer is A\nor C.", "choice", None),
+    ("The answer is A or\nC.", "choice", None),
+    ("The answer is A | C", "choice", None),
+    ("The answer is 5 or\n6", "number", None),
     ("The answer is 5\nor 6.", "number", None),
     ("The answer is Rome\nor Paris", "text", None),
     ("The answer is $5$\nor $6$.", "math", None),
@@ -186,6 +189,7 @@ A3: list[Row] = [
 # A part of a number is not the number.
 A4: list[Row] = [
     ("Answer: 5k", "number", None),
+    ("The answer is an hour and 30 minutes.", "number", None),
     ("Answer: $5M", "number", None),
     ("Answer: 5 K", "number", "5"),
     ("Answer: 20% of 50", "number", None),

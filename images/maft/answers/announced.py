@@ -109,7 +109,8 @@ def _statement(marker: re.Match[str], text: str) -> Statement:
     lines = [part for part in (first, *map(_unmarked, others)) if _SOMETHING.search(part)] or [""]
     if len(lines) > 1 and _AHEAD.fullmatch(lines[0]):
         lines = lines[1:]
-    line = f"{lines[0]} {lines[1]}" if len(lines) > 1 and _OFFERED.match(lines[1]) else lines[0]
+    goes_on = len(lines) > 1 and (_OFFERED.match(lines[1]) or lines[0].rstrip().endswith((" or", " nor", " but")))
+    line = f"{lines[0]} {lines[1]}" if goes_on else lines[0]
     colon = bool(marker["colon"] or marker["newline"]) or marker[0].startswith(("#", "<"))
     not_ = _NOT.match(line)
     denied = bool(marker["denial"] or not_ or _WRONG.match(line))

@@ -17,7 +17,7 @@ _OR = r"(?:or|nor|and|and/or|vs\.?|to|through)"
 _HEDGE = r"(?:maybe|perhaps|possibly|probably|alternatively|even|also|either|else)"
 # Between two choices that are offered together: A or C  A/C  (A) and (C)  A, maybe C  (A) 5 or (C) 7
 _TOGETHER = re.compile(
-    rf"""[)\]$*_}}"']*+(?:\s?[,;/&+–—-]\s?|\s|[,;]?\s\(?{_HEDGE},?\s)(?:\(?{_OR}\s)?(?:\(?{_HEDGE},?\s)?{_NAMED}[$*_"']*+
+    rf"""[)\]$*_}}"']*+(?:\s?[,;/&+|–—-]\s?|\s|[,;]?\s\(?{_HEDGE},?\s)(?:\(?{_OR}\s)?(?:\(?{_HEDGE},?\s)?{_NAMED}[$*_"']*+
       | \)[^.;\n]{{1,60}}\s{_OR}\s(?:{_HEDGE}\s)?{_NAMED}""",
     re.IGNORECASE | re.VERBOSE,
 )

@@ -87,6 +87,7 @@ _NUMBER = re.compile(
 _PART_OF = re.compile(
     rf"""(?: \d!?[$)]*+\s?(?:x|X|[×*·⋅÷∙]|\\times|\\cdot|\\div|times|by|vs\.?|versus)\s?[$(]?
       | \d\s?{_LARGE}(?:,?\s(?:and\s)?)
+      | (?<![^\W_])(?:an?|one|two|three|four|five|six)\s{_LARGE}\sand\s
       | \d\S{{0,3}}(?:\s[A-Za-z]{{1,12}})?\s(?:or|nor|to|through)\s(?:(?:maybe|perhaps|possibly|even|about)\s)?[$(]?
       | \d[-–/.]\d{{1,4}}[-–/.] | \d– | \d[a-z]\s?[-+*/×·]?\s?
       | (?<![^\W_])\\?{_FUNCTION}(?:_\{{?\w{{1,4}}\}}?)?\s?[({{$]?
