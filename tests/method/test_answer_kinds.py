@@ -14,6 +14,12 @@ Row = tuple[str, AnswerKind, str | None]
 
 # What is not the reply's own: thoughts, quotations, scratch work, other agents.
 A1: list[Row] = [
+    ("So I take 3 + 4.\n<answer>8</answer>\nDone in 2 steps.", "number", "8"),
+    ("I compare. <answer>B</answer> A is too small.", "choice", "B"),
+    ("I look it up. <answer>Paris</answer> Done.", "text", "paris"),
+    ("I expand. <answer>$\\frac12$</answer> with $x$.", "math", "\\frac12"),
+    ("Well. <answer>The answer is Rome</answer> Done.", "text", "rome"),
+    ("Well. <answer></answer> It is 3", "number", "3"),
     ("According to agent 1, the answer is 5. I get 6.", "number", "6"),
     ("Scratch: the answer is 5?\nFinal: 6", "number", "6"),
     ('You wrote "Answer: 5", but 2+4 = 6.', "number", "6"),
@@ -48,6 +54,17 @@ A1: list[Row] = [
 ]
 # Negations, hedges, alternatives.
 A2: list[Row] = [
+    ("The answer is A\nor C.", "choice", None),
+    ("The answer is A or\nC.", "choice", None),
+    ("The answer is A | C", "choice", None),
+    ("The answer is 5 or\n6", "number", None),
+    ("The answer is 5\nor 6.", "number", None),
+    ("The answer is Rome\nor Paris", "text", None),
+    ("The answer is $5$\nor $6$.", "math", None),
+    ("The answer is Paris.\nNor is it Rome.", "text", "paris"),
+    ("\\boxed{A \\text{ or } C}", "choice", None),
+    ("Well. <answer>5 or 6</answer> 3", "number", None),
+    ("Well. <answer>not A</answer> Done.", "choice", None),
     ("The answer is ~~5~~ 6.", "number", "6"),
     ("The answer is ~~Rome~~ Paris.", "text", "paris"),
     ("The answer is Paris and not Rome.", "text", "paris"),
@@ -171,6 +188,21 @@ A3: list[Row] = [
 ]
 # A part of a number is not the number.
 A4: list[Row] = [
+    ("Answer: 5k", "number", None),
+    ("The answer is an hour and 30 minutes.", "number", None),
+    ("Answer: $5M", "number", None),
+    ("Answer: 5 K", "number", "5"),
+    ("Answer: 20% of 50", "number", None),
+    ("Answer: 20% of the group", "number", "20"),
+    ("Answer: half of 12", "number", None),
+    ("So that is twice 6", "number", None),
+    ("Answer: 5 per 100", "number", None),
+    ("Answer: $12/year", "number", "12"),
+    ("Answer: 3 R 2", "number", None),
+    ("Answer: 3 remainder 2", "number", None),
+    ("Answer: π/2", "number", None),
+    ("Answer: 3/x", "number", None),
+    ("Answer: 3a + 2", "number", None),
     ("Answer: 10 to the power of 6", "number", None),
     ("The answer is 6 to the nearest integer", "number", "6"),
     ("Answer: 1 in 6", "number", None),

@@ -222,6 +222,28 @@ def test_what_a_summary_did_not_see_whole_counts_for_the_answer_too(template):
     assert all(MARK in s.prompt for s in transcript.summaries)
 
 
+@pytest.mark.parametrize("summarize", [True, False])
+@pytest.mark.parametrize("length", [10, 30, 100])
+def test_a_round_leaves_room_for_those_after_it(template, summarize, length):
+    """Six agents, three rounds, a small context: what the others said in round 2 stands in the dialogue of round 3 as well."""
+    society = Society(tuple(f"g{n}" for n in range(6)), tuple(f"c{n}" for n in range(6)), ("s",) * 6)
+    engine = MemoryEngine(template, lambda model, text: "12 " * length + "Answer: 14")
+    rules_ = rules(rounds=3, summarize=summarize, max_tokens=100)
+    transcript = hold(template, engine, rules_, society, context=1024 if length == 100 else 512)
+    calls = [turn.call for turns in transcript.turns for turn in turns]
+    assert {call.finish_reason for call in calls} == {"stop"} and all(call.text for call in calls)
+    assert transcript.votes[-1].answer == "14"
+    assert all(MARK in turn.prompt for turns in transcript.turns for turn in turns if turn.clipped and not summarize)
+    assert min(request.max_tokens for request, _ in engine.asked) > 40
+
+
+def test_a_round_uses_the_room_that_it_has(template):
+    """Nothing is clipped because of rounds that would fit."""
+    engine = MemoryEngine(template, lambda model, text: "12 " * 10 + "Answer: 14")
+    transcript = hold(template, engine, rules(rounds=3, summarize=False, max_tokens=40), context=512)
+    assert not any(turn.clipped for turns in transcript.turns for turn in turns)
+
+
 def test_an_empty_summary_is_no_summary(template):
     """The answers themselves are shown in its place."""
     engine = MemoryEngine(template, lambda model, text: " \n" if model == "base" else f"{model} says. Answer: 14")

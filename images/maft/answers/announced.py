@@ -24,7 +24,10 @@ _DENIAL = rf"""(?P<denial>(?:(?:is|was|wo|ca|{_MODAL})n['’]t | {_MODAL}\s?(?:n
 _IS = r"(?:is|was|remains|stays|(?:would|will|should|must)\sbe|equals|becomes|comes\s(?:out\s)?to)"
 _VERB = rf"\s++ (?:{_DENIAL}|{_IS})(?![^\W_]) (?:\s*+:)?+"  # the answer is 12  the answer would be: 12
 _NEWLINE = r"(?P<newline>[*_ \t]*+ \n)"  # **Answer** alone on its line
-_MARKER = re.compile(rf"{_HASHES} | {_SUBJECT} {_PART} (?: {_COLON} | {_VERB} | {_NEWLINE} ) [\s*_]*+", re.VERBOSE | re.IGNORECASE)
+_MARKER = re.compile(
+    rf"<answer>\s*+ | {_HASHES} | {_SUBJECT} {_PART} (?: {_COLON} | {_VERB} | {_NEWLINE} ) [\s*_]*+", re.VERBOSE | re.IGNORECASE
+)
+_TAG_END = re.compile(r"</answer>", re.IGNORECASE)
 
 # Whose answer it is that stands before "answer": of others, of before, or supposed.
 _OTHER = r"(?:(?:the\s)?(?:other|first|second|third|next)\s)?(?:agents?|models?|students?|solutions?|others?|responses?|one)"
@@ -67,6 +70,7 @@ _EMPTY = re.compile(
     r"(?:(?:un)?clear|obvious|simple|easy|straightforward|as follows|the (?:same|following)|above|below)(?! \w).*", re.I
 )
 _AHEAD = re.compile(r"[\s*_]*(?:as follows|the following|below|here|this|given by)?[\s*_]*:?[\s*_]*", re.IGNORECASE)
+_OFFERED = re.compile(r"[\s*_$(]*(?:or|nor)(?![^\W_])", re.IGNORECASE)  # begins a line that belongs to the one before it
 _SENTENCE = re.compile(r"[.!?;](?=\s|$)|\n")
 
 
@@ -96,15 +100,18 @@ def statements(reply: str, masked: str) -> Iterator[Statement]:
     end = len(reply)
     for marker in reversed(list(_MARKER.finditer(masked))):
         if not _NOT_MINE.search(masked[max(0, marker.start() - 60) : marker.start()]):
-            yield _statement(marker, reply[marker.end() : end])
+            yield _statement(marker, _TAG_END.split(reply[marker.end() : end], maxsplit=1)[0])
         end = marker.start()
 
 
 def _statement(marker: re.Match[str], text: str) -> Statement:
     first, *others = text.split("\n")
     lines = [part for part in (first, *map(_unmarked, others)) if _SOMETHING.search(part)] or [""]
-    line = lines[1] if len(lines) > 1 and _AHEAD.fullmatch(lines[0]) else lines[0]
-    colon = bool(marker["colon"] or marker["newline"]) or marker[0].startswith("#")
+    if len(lines) > 1 and _AHEAD.fullmatch(lines[0]):
+        lines = lines[1:]
+    goes_on = len(lines) > 1 and (_OFFERED.match(lines[1]) or lines[0].rstrip().endswith((" or", " nor", " but")))
+    line = f"{lines[0]} {lines[1]}" if goes_on else lines[0]
+    colon = bool(marker["colon"] or marker["newline"]) or marker[0].startswith(("#", "<"))
     not_ = _NOT.match(line)
     denied = bool(marker["denial"] or not_ or _WRONG.match(line))
     pattern = _INSTEAD if denied else _TAKEN_BACK

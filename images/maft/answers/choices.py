@@ -3,7 +3,7 @@ r"""Choices in a text: a letter A to J that stands for an answer, and not for it
 import re
 from collections import deque
 
-from maft.answers.texts import unwrapped
+from maft.answers.texts import unwrapped, without_commands
 
 _IN_PARENTHESES = r"\((?P<enclosed>[A-Ja-j])\)"  # (b)
 _BARE = r"(?P<bare>[A-J])(?![^\W_]|['’])"  # B, but not "Bob" or "I'm"
@@ -17,7 +17,7 @@ _OR = r"(?:or|nor|and|and/or|vs\.?|to|through)"
 _HEDGE = r"(?:maybe|perhaps|possibly|probably|alternatively|even|also|either|else)"
 # Between two choices that are offered together: A or C  A/C  (A) and (C)  A, maybe C  (A) 5 or (C) 7
 _TOGETHER = re.compile(
-    rf"""[)\]$*_}}"']*+(?:\s?[,;/&+–—-]\s?|\s|[,;]?\s\(?{_HEDGE},?\s)(?:\(?{_OR}\s)?(?:\(?{_HEDGE},?\s)?{_NAMED}[$*_"']*+
+    rf"""[)\]$*_}}"']*+(?:\s?[,;/&+|–—-]\s?|\s|[,;]?\s\(?{_HEDGE},?\s)(?:\(?{_OR}\s)?(?:\(?{_HEDGE},?\s)?{_NAMED}[$*_"']*+
       | \)[^.;\n]{{1,60}}\s{_OR}\s(?:{_HEDGE}\s)?{_NAMED}""",
     re.IGNORECASE | re.VERBOSE,
 )
@@ -36,6 +36,7 @@ _SENTENCE = re.compile(r"[.?!](?=\s|$)|\n")
 
 def choice_of(phrase: str) -> str | None:
     """Finds the choice that a phrase takes; None if there is none, empty if it takes several."""
+    phrase = " ".join(without_commands(phrase).split())
     bare = unwrapped(phrase)
     if len(bare) == 1:
         return bare.upper() if bare.upper() in "ABCDEFGHIJ" else None

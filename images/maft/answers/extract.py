@@ -28,10 +28,10 @@ _REMARK = re.compile(rf"{_REASON}|(?<=[\w$%}}*])\s\((?!{_HEDGED}|[A-J]\))", re.I
 def extract(text: str, kind: AnswerKind, *, complete: bool = True) -> str | None:
     """Finds the final answer in a model's text, in canonical form; None if there is none.
 
-    Only the reply is searched, never a thought. Looked for in this order: the last \\boxed{...}, the last "#### x" or "answer is x"
-    / "Answer: x", of both the last one that gives an answer of the kind, and, where the text was not cut off (`complete`), the
-    last number or choice in it. What is announced as the answer and is no single one ("3 + 4", "12:30", "5 or 6", "A or C") is no
-    answer, and nothing else is taken for it.
+    Only the reply is searched, never a thought. Looked for in this order: the last \\boxed{...}, the last "#### x",
+    <answer>x</answer> or "answer is x" / "Answer: x", of both the last one that gives an answer of the kind, and, where the text
+    was not cut off (`complete`), the last number or choice in it. What is announced as the answer and is no single one ("3 + 4",
+    "12:30", "5 or 6", "A or C") is no answer, and nothing else is taken for it.
     """
     said = split(text)
     reply = without_struck(plain(said.reply))

@@ -14,7 +14,10 @@ from maft.answers.texts import text_of, unwrapped
 
 # x = 5  f(2) = 5: a name for a value without variables, LaTeX's commands apart
 _ASSIGNED = re.compile(r"\s*[A-Za-z](?:_\{?\w+\}?)?(?:\(\w\))?\s*=\s*(?P<value>(?:\\[A-Za-z]+|[^=<>A-Za-z\\])+)")
-_DECIMAL = re.compile(r"(?<![\d.,\w^])(?P<digits>\d*\.\d+)(?P<power>\s*\^)?(?![\d.]|\s*,\d)")
+# In a list, too: (1,0.5). Not in 1,234.5 and 1.234,5, which are numbers to some and lists to others.
+_DECIMAL = re.compile(
+    r"(?<![\d.\w^])(?:(?<!\d,)|(?!\d{3}\.))(?![1-9]\d{0,2}\.\d{3},\d)(?P<digits>\d*\.\d+)(?P<power>\s*\^)?(?![\d.])"
+)
 _AFTER_A_NUMBER = re.compile(r"[\d}]\s*$")
 _APART = re.compile(r"\d\s+\d")  # 1 000: one number to some and a product to others
 _WORDS = re.compile(r"[^\W\d_]{2,}(?:[\s'-]+[^\W\d_]+)*")

@@ -61,10 +61,14 @@ _AFTER = rf"""
       | _\{{?\d                           # 101_2
       | (?!(?:[kcdm]?m|ft|in|yd)[23](?![^\W_]))[A-Za-z]{{1,12}}\d  # 3x4  1h30, but 12 cm2
       | 0?[xob][0-9a-fA-F]{{2}}           # 0xFF
-      | [xyzni](?![A-Za-z])               # 2n  3i
+      | [aeikKnquvwxyz](?![A-Za-z])       # 2n  3i  5k
+      | (?:M|Bn?|bn)(?![A-Za-z])          # $5M
       | \s*+!(?:\s?[-+*/×·^)(\d]|\s[a-z]) # 5! ways
+      | \s?(?:R|rem(?:\.|ainder)?)(?:\sof)?\s?\d # 3 R 2
+      | \s?(?:\\?%|percent)\sof\s[$(]?\d   # 5% of 200
+      | \s?/\s?[exyπ](?![A-Za-z])         # 2/x
       | \s(?:squared|cubed|factorial|to\sthe\spower|to\sthe\s\d)(?![^\W_])
-      | \s(?:in|out\sof)\s\d++(?!\s?[A-Za-z%.,]\w)  # 1 in 6
+      | \s(?:in|per|out\sof)\s\d++(?!\s?[A-Za-z%.,]\w)  # 1 in 6
       | ['’′″"]\d | [€£¥₹]\d              # 5'3"
       | \s*+\}}\s?\{{                     # the first argument of a command
       | \s?{_LARGE}(?:\s|\sand\s)\s?\d | \s?[h°'′]\d
@@ -83,11 +87,13 @@ _NUMBER = re.compile(
 _PART_OF = re.compile(
     rf"""(?: \d!?[$)]*+\s?(?:x|X|[×*·⋅÷∙]|\\times|\\cdot|\\div|times|by|vs\.?|versus)\s?[$(]?
       | \d\s?{_LARGE}(?:,?\s(?:and\s)?)
+      | (?<![^\W_])(?:an?|one|two|three|four|five|six)\s{_LARGE}\sand\s
       | \d\S{{0,3}}(?:\s[A-Za-z]{{1,12}})?\s(?:or|nor|to|through)\s(?:(?:maybe|perhaps|possibly|even|about)\s)?[$(]?
       | \d[-–/.]\d{{1,4}}[-–/.] | \d– | \d[a-z]\s?[-+*/×·]?\s?
       | (?<![^\W_])\\?{_FUNCTION}(?:_\{{?\w{{1,4}}\}}?)?\s?[({{$]?
       | (?:(?<![^\W_])(?:not|never|rather\sthan|instead\sof)|n['’]t)\s(?:be\s|equal\s(?:to\s)?)?[$(]?
-      | [√∛]\s?\(? | (?:[±∓]|\\pm|\\mp|\+/-)\s?
+      | (?<![^\W_])(?:half|twice|double|triple)\s(?:of\s)?[$(]? # twice 6
+      | [π√∛]\s?[/(]? | (?:[±∓]|\\pm|\\mp|\+/-)\s?
     )$""",
     re.VERBOSE,
 )

@@ -82,7 +82,12 @@ def _inside(math: re.Match[str]) -> str:
 
 def unwrapped(phrase: str) -> str:
     """Removes the commands and marks around a phrase."""
-    return _WRAPPED.sub(r"\1", phrase).strip(_MARKS)
+    return without_commands(phrase).strip(_MARKS)
+
+
+def without_commands(phrase: str) -> str:
+    """Removes the commands around words: \\text{B}, \\mathrm{B}."""
+    return _WRAPPED.sub(r"\1", phrase)
 
 
 def _compatible(text: str) -> str:

@@ -32,12 +32,27 @@ class Fitted:
     """Texts in it that are not whole."""
 
 
-def fit(template: ChatTemplate, before: Sequence[Message], heard: Heard, room: int) -> Fitted:
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What the same dialogue will have to hold besides: a prompt that took all the room would leave later rounds none."""
+
+    rounds: int = 0
+    """After this one."""
+    answer: int = 0
+    """Tokens of an answer, by what was said so far."""
+
+
+LAST = Ahead()
+
+
+def fit(template: ChatTemplate, before: Sequence[Message], heard: Heard, room: int, ahead: Ahead = LAST) -> Fitted:
     """Makes the prompt that ends with the turn; where it would be longer than `room` tokens, with as much of the texts as fits.
 
     What is the agent's own (question, earlier turns) is never clipped, so the prompt may be too long even without the texts."""
     texts = list(heard.texts)
     made = _filled(template, before, heard, texts)
+    if texts and len(made.ids) * (ahead.rounds + 1) + ahead.rounds * ahead.answer > room:
+        room = _share(template, before, heard, room, ahead)
     lengths = [template.count(text) for text in texts] if len(made.ids) > room else []
     allowed = sum(lengths)
     for _ in range(TRIES):
@@ -46,6 +61,14 @@ def fit(template: ChatTemplate, before: Sequence[Message], heard: Heard, room: i
         allowed = max(0, allowed - (len(made.ids) - room) - template.count(MARK) * len(texts))
         made = _filled(template, before, heard, _clipped(template, texts, lengths, allowed))
     return made
+
+
+def _share(template: ChatTemplate, before: Sequence[Message], heard: Heard, room: int, ahead: Ahead) -> int:
+    """This round's part of the room: what others say has as much of it in each round."""
+    bare = [MARK] * len(heard.texts)
+    own = len(_filled(template, before, heard, bare).ids)
+    later = ahead.rounds * (template.count(heard.turn(bare)) + ahead.answer)
+    return own + max(0, room - own - later) // (ahead.rounds + 1)
 
 
 def _clipped(template: ChatTemplate, texts: Sequence[str], lengths: Sequence[int], allowed: int) -> list[str]:

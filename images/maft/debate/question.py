@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from maft.answers import voting
 from maft.answers.equality import Checker
 from maft.chat_template import ChatTemplate
-from maft.debate.clipping import Heard, fit
+from maft.debate.clipping import LAST, Ahead, Heard, fit
 from maft.debate.engine import Engine, Request
 from maft.debate.prompts import MAX_OTHERS, shown
 from maft.debate.society import Rules, Society
@@ -107,12 +107,19 @@ class Question:
         round_ = len(turns) + 1
         said = [m for t in ([] if afresh else turns) for m in (Message("user", t.prompt), t.said)]
         before = [*self._problem.opening(self._rules.debate.system), *said]
-        fitted = fit(self._setup.template, before, heard, self._room(agent))
+        fitted = fit(self._setup.template, before, heard, self._room(agent), self._ahead(turns))
         seed = self._rules.key(self._problem.id, agent, round_, "answer")
         call = await self._call(agent, self._setup.society.model(agent, round_, self._rules), fitted.ids, seed)
         parsed = self._setup.checker.find(self._problem, call.text, complete=not call.cut)
         # judged when the debate is over
         turns.append(Turn(fitted.turn, call, parsed, agrees=False, right=False, clipped=fitted.clipped))
+
+    def _ahead(self, turns: Sequence[Turn]) -> Ahead:
+        """What the dialogue has to hold after this round, if the agent goes on to answer at such length."""
+        rounds = self._rules.debate.rounds - len(turns) - 1
+        if rounds < 1 or not turns:
+            return LAST
+        return Ahead(rounds, max(self._setup.template.count(turn.call.text) for turn in turns))
 
     def _room(self, agent: int) -> int:
         return self._rules.room(self._setup.contexts[self._setup.society.servers[agent]])
