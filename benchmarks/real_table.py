@@ -13,7 +13,6 @@ import platform
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,33 +31,15 @@ METHODS = ("base", "majority", "equal-sample-majority", "debate", "majority-fine
 Json = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Task:
-    """Questions of the real model."""
-
-    title: str
-    settings: tuple[str, ...]
-    """Fields that differ from the example's."""
-
-
-TASKS = {
-    "wide": Task(
-        "sums of two numbers from 1 to 15",
-        (
-            "task.source=./real/wide-train.jsonl",
-            "task.heldOutSource=./real/wide-held-out.jsonl",
-            "task.train=60",
-            "task.heldOut=100",
-        ),
-    ),
-}
+# Questions of scripts/real_questions.py, by name: 60 for training, 100 held out.
+TASKS = {"wide": "sums of two numbers from 1 to 15", "larger": "the larger of two numbers from 1 to 20"}
 
 
 def measure(task: str, seed: int, folder: Path) -> Json:
     """Runs all methods with one seed; what was right, and what it took."""
     name = f"real-{task}-{seed}"
     command = [sys.executable, "-m", "maft_operator", "compare", FILE, "--dir", str(folder), "--methods", ",".join(METHODS)]
-    for setting in (f"metadata.name={name}", f"seed={seed}", *TASKS[task].settings):
+    for setting in (f"metadata.name={name}", f"seed={seed}", *_settings(task)):
         command += ["--set", setting]
     begun, started = datetime.now(UTC), time.monotonic()
     loads = [os.getloadavg()[0]]
@@ -75,6 +56,11 @@ def measure(task: str, seed: int, folder: Path) -> Json:
         "machine": machine(),
         "methods": results(folder / "default", name),
     }
+
+
+def _settings(task: str) -> tuple[str, ...]:
+    files = (f"task.source=./real/{task}-train.jsonl", f"task.heldOutSource=./real/{task}-held-out.jsonl")
+    return (*files, "task.train=60", "task.heldOut=100")
 
 
 def machine() -> Json:

@@ -66,14 +66,14 @@ def test_a_folder_that_is_not_whole_is_none(tmp_path):
 
 
 @pytest.mark.parametrize("task", real_questions.TASKS, ids=lambda task: task.name)
-def test_no_sum_is_asked_on_both_sides(task):
+def test_no_pair_is_asked_on_both_sides(task):
     """Not the other way round either; the committed files are what the script makes."""
     sides = real_questions.split(task)
     train, held_out = ({frozenset(pair) for pair in side} for side in sides)
     assert not train & held_out
     for part, side in zip(("train", "held-out"), sides, strict=True):
         rows = [json.loads(line) for line in (real_questions.FOLDER / f"{task.name}-{part}.jsonl").read_text().splitlines()]
-        assert rows == [real_questions.row(pair) for pair in side]
+        assert rows == [real_questions.row(task, pair) for pair in side]
         assert len({row["question"] for row in rows}) == len(rows)
         assert {pair[::-1] for pair in side} == set(side)  # each in both orders
 
