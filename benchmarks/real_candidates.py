@@ -22,6 +22,7 @@ WORDS = {
     "color": "red blue green yellow purple black white pink brown gray",
     "vehicle": "car bus train truck bicycle boat ship plane van tram",
 }
+ENDS = ("Answer with a number.", "Answer in one line.")
 Row = tuple[str, str]  # question, answer
 
 
@@ -39,12 +40,12 @@ def candidates() -> Iterator[Candidate]:
     draw = random.Random(1)
     for largest in (9, 12, 15, 20, 30):
         pairs = [(draw.randint(1, largest), draw.randint(1, largest)) for _ in range(QUESTIONS)]
-        sums = [(f"What is {a} + {b}? Answer with a number.", str(a + b)) for a, b in pairs]
-        yield Candidate(f"sums of two numbers from 1 to {largest}", "number", sums)
-    pairs = [draw.sample(range(1, 21), 2) for _ in range(QUESTIONS)]
-    for ask in ("Which number is larger, {} or {}?", "What is the larger of {} and {}?"):
-        larger = [(f"{ask} Answer with a number.".format(*pair), str(max(pair))) for pair in pairs]
-        yield Candidate(ask.format("a", "b"), "number", larger)
+        for end in ENDS:
+            sums = [(f"What is {a} + {b}? {end}", str(a + b)) for a, b in pairs]
+            yield Candidate(f"sums of two numbers from 1 to {largest}: {end}", "number", sums)
+    distinct = [draw.sample(range(1, 21), 2) for _ in range(QUESTIONS)]
+    for ask in (f"Which number is larger, {{}} or {{}}? {end}" for end in ENDS):
+        yield Candidate(ask.format("a", "b"), "number", [(ask.format(*pair), str(max(pair))) for pair in distinct])
     steps = [(draw.randint(1, 20), draw.randint(1, 9)) for _ in range(QUESTIONS)]
     following = [(f"What is the next number: {a}, {a + d}, {a + 2 * d}, {a + 3 * d}?", str(a + 4 * d)) for a, d in steps]
     yield Candidate("the next number of a sequence", "number", following)

