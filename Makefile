@@ -9,7 +9,7 @@ LINT := echo "== lint, types, layers" && $(PY) -m ruff check . && $(PY) -m ruff 
 PYTEST := $(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 TESTS := echo "== tests" && $(PYTEST)
 
-.PHONY: help env demo prepare test nightly unit lint release-check images cluster cluster-down cluster-status tiny clean
+.PHONY: help env demo demo-real prepare test nightly unit lint release-check images cluster cluster-down cluster-status tiny clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -22,6 +22,11 @@ env: .venv/.ready ## the environment in .venv (uv is fetched through pip where i
 demo: env ## multiagent finetuning of the tiny model: table, report
 	@echo "== demo: maft run examples/arithmetic.yaml"
 	@.venv/bin/maft run examples/arithmetic.yaml --dir runs
+
+demo-real: env ## the same of a real pretrained model of 135 million parameters, in about ten minutes
+	@$(PY) scripts/real_model.py
+	@echo "== demo: maft run examples/real.yaml"
+	@.venv/bin/maft run examples/real.yaml --dir runs
 
 prepare: ## all that tests need, built, installed and running: tools, images, a cluster (the first time about a quarter of an hour)
 	@$(PREPARE)

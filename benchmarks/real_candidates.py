@@ -1,0 +1,103 @@
+"""What the untrained real model is right on: `python benchmarks/real_candidates.py`, how the tasks of real_table.py were chosen.
+
+SmolLM2-135M-Instruct (scripts/real_model.py) answers 40 questions of each kind greedily, untrained and without debate. A task that
+is to show something has room on both sides: 30 to 70 % right.
+"""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from maft.answers.extract import canonical, extract
+from maft.spec import AnswerKind
+
+MODEL = Path(__file__).parents[1] / ".cache" / "models" / "smollm2-135m-instruct"
+QUESTIONS, BATCH, TOKENS = 40, 20, 32
+WORDS = {
+    "animal": "dog cat horse lion tiger rabbit mouse frog shark eagle",
+    "fruit": "apple banana cherry grape lemon mango orange peach pear plum",
+    "tool": "hammer saw drill wrench shovel axe pliers chisel rake screwdriver",
+    "color": "red blue green yellow purple black white pink brown gray",
+    "vehicle": "car bus train truck bicycle boat ship plane van tram",
+}
+ENDS = ("Answer with a number.", "Answer in one line.")
+Row = tuple[str, str]  # question, answer
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A kind of question."""
+
+    name: str
+    kind: AnswerKind
+    rows: list[Row]
+
+
+def candidates() -> Iterator[Candidate]:
+    """Draws the questions of every kind, the same at each call."""
+    draw = random.Random(1)
+    for largest in (9, 12, 15, 20, 30):
+        pairs = [(draw.randint(1, largest), draw.randint(1, largest)) for _ in range(QUESTIONS)]
+        for end in ENDS:
+            sums = [(f"What is {a} + {b}? {end}", str(a + b)) for a, b in pairs]
+            yield Candidate(f"sums of two numbers from 1 to {largest}: {end}", "number", sums)
+    distinct = [draw.sample(range(1, 21), 2) for _ in range(QUESTIONS)]
+    for ask in (f"Which number is larger, {{}} or {{}}? {end}" for end in ENDS):
+        yield Candidate(ask.format("a", "b"), "number", [(ask.format(*pair), str(max(pair))) for pair in distinct])
+    steps = [(draw.randint(1, 20), draw.randint(1, 9)) for _ in range(QUESTIONS)]
+    following = [(f"What is the next number: {a}, {a + d}, {a + 2 * d}, {a + 3 * d}?", str(a + 4 * d)) for a, d in steps]
+    yield Candidate("the next number of a sequence", "number", following)
+    for choices in (2, 3):
+        rows = [_category(draw, choices) for _ in range(QUESTIONS)]
+        yield Candidate(f"which of {choices} words is an animal, a fruit, ...", "choice", rows)
+
+
+def _category(draw: random.Random, choices: int) -> Row:
+    right, *others = draw.sample(sorted(WORDS), choices)
+    words = [draw.choice(WORDS[name].split()) for name in (right, *others)]
+    order = draw.sample(words, choices)
+    lines = "\n".join(f"({'ABC'[i]}) {word}" for i, word in enumerate(order))
+    article = "an" if right[0] in "aeiou" else "a"
+    question = f"Which of these is {article} {right}?\n{lines}\nAnswer with one letter, A to {'ABC'[choices - 1]}."
+    return question, "ABC"[order.index(words[0])]
+
+
+class Model:
+    """Answers greedily, on one thread: two that share cores with others wait for each other."""
+
+    def __init__(self) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        torch.set_num_threads(1)
+        self._model: Any = AutoModelForCausalLM.from_pretrained(str(MODEL)).float().eval()
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(str(MODEL), padding_side="left")
+
+    def answers(self, questions: list[str]) -> list[str]:
+        """Asks in batches."""
+        return [said for i in range(0, len(questions), BATCH) for said in self._batch(questions[i : i + BATCH])]
+
+    def _batch(self, questions: list[str]) -> list[str]:
+        chats = [[{"role": "user", "content": question}] for question in questions]
+        inputs = self._tokenizer.apply_chat_template(
+            chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
+        )
+        ids = self._model.generate(**inputs, max_new_tokens=TOKENS, do_sample=False)
+        return list(self._tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+
+
+def main() -> None:
+    """Prints a line for each kind as it is measured."""
+    model = Model()
+    print(f"| kind of question | right of {QUESTIONS}, % |\n|---|---:|", flush=True)
+    for candidate in candidates():
+        said = model.answers([question for question, _ in candidate.rows])
+        found = [extract(text, candidate.kind) for text in said]
+        right = sum(f == canonical(answer, candidate.kind) for f, (_, answer) in zip(found, candidate.rows, strict=True))
+        print(f"| {candidate.name} | {100 * right / QUESTIONS:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
