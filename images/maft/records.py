@@ -74,6 +74,11 @@ class Problem(Record, frozen=True, omit_defaults=True):
     entry: Entry | None = None
     """Of reasoning-gym: how the question is made, for the generator's own scorer."""
 
+    @property
+    def characters(self) -> int:
+        """Counts the characters of the question and of what stands before it."""
+        return len(self.question) + sum(len(message.content) for message in self.history)
+
     def opening(self, system: str) -> tuple[Message, ...]:
         """Returns what stands before the first user turn of a debate: its own chat, after the run's system turn if it has none."""
         given = tuple(Message(m.role, m.content, given=True) for m in self.history)

@@ -70,6 +70,7 @@ def test_the_page_is_made_of_what_was_verified() -> None:
 # --- training ---
 
 
+@pytest.mark.models
 @pytest.mark.parametrize("key", ARCHITECTURES)
 def test_an_adapter_is_trained_on_the_familys_dialogues(key: str, tmp_path: Path) -> None:
     """Two steps, and the second knows of the first; of a mixture of experts attention alone gets an adapter."""
@@ -93,6 +94,7 @@ def test_experts_learn_where_servers_take_them(tmp_path: Path) -> None:
     assert set(ATTENTION) < set(made.modules)
 
 
+@pytest.mark.models
 @pytest.mark.parametrize("key", sorted(MIXTURES - {"gpt_oss"}))
 def test_experts_that_no_server_takes(key: str, tmp_path: Path) -> None:
     model = family_models.make(key, tmp_path / "model")

@@ -80,7 +80,7 @@ async def _with_servers(
 def _room_for_questions(rules: Rules, template: ChatTemplate, context: int, problems: Sequence[Problem]) -> None:
     """BadInput where a question leaves no room for an answer: the context is known only when the servers are ready."""
     system = rules.debate.system
-    longest = max(problems, key=lambda p: len(p.question) + sum(len(m.content) for m in p.history))
+    longest = max(problems, key=lambda problem: problem.characters)
     chat = [*longest.opening(system), Message("user", rules.prompts.ask(longest.question))]
     if (tokens := len(template.prompt(chat))) >= context:
         raise BadInput(

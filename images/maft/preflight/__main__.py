@@ -45,11 +45,11 @@ def _summary(assignment: Assignment, folder: Path) -> PreflightSummary:
     """Asks one after the other what takes least time first."""
     spec, model = assignment.spec, assignment.spec.model
     config = models.config(model)
-    warnings = facts.check(config, spec)
+    facts.check(config, spec)
     quantised.check_packages(config, model.source)
     template = models.chat_template(model, spec.debate.thinking)
     asked = _asked(assignment)
-    warnings += tokens.unknown_arguments(model.chat_template_arguments, template.arguments_known)
+    warnings = tokens.unknown_arguments(model.chat_template_arguments, template.arguments_known)
     warnings += tokens.check_round_trip(models.tokenizer(model), model.source, _texts(spec, asked))
     found = [(part, rules, _lengths(rules, spec, problem, template)) for part, rules, problem in asked]
     context = facts.context(config, model)

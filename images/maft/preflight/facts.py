@@ -16,8 +16,8 @@ def _positions(config: Any) -> int:
     return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 0)
 
 
-def check(config: Any, spec: Spec) -> list[str]:
-    """Raises BadInput for what no server would do; warns of what it may not."""
+def check(config: Any, spec: Spec) -> None:
+    """Raises BadInput for what no server would do."""
     text, gpus = config.get_text_config(), spec.inference.gpus
     heads = int(getattr(text, "num_attention_heads", None) or 0)
     if heads and heads % gpus:
@@ -29,7 +29,6 @@ def check(config: Any, spec: Spec) -> list[str]:
     limit, asked = _positions(config), spec.model.max_length
     if limit and asked > limit and not _stretched(text):
         raise BadInput(f"model.maxLength: {asked} is more than the {limit} positions of {spec.model.source}; set {limit} or less")
-    return []
 
 
 def _stretched(text: Any) -> bool:

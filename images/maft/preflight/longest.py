@@ -48,7 +48,7 @@ def lengths(rules: Rules, agents: int, problem: Problem, count: Count, *, thinks
 
 def longest_of(problems: Sequence[Problem]) -> Problem | None:
     """Picks the question with the most characters, what stands before it included."""
-    return max(problems, key=lambda p: len(p.question) + sum(len(m.content) for m in p.history), default=None)
+    return max(problems, key=lambda problem: problem.characters, default=None)
 
 
 def warnings(rules: Rules, found: Lengths, context: int, part: str) -> list[str]:
@@ -62,7 +62,7 @@ def warnings(rules: Rules, found: Lengths, context: int, part: str) -> list[str]
             f" the model's context holds {context}: set debate.maxTokens to {max(context - found.first, 1)} or less, or"
             " model.maxLength higher where the model allows it"
         )
-    room = max(context - rules.new_tokens, context // 2)
+    room = rules.room(context)
     if found.own > room:
         return [
             f"debate.rounds: in the last round an agent's own {debate.rounds - 1} answers can fill the context of {context} tokens,"
