@@ -42,7 +42,7 @@ def measure(task: str, seed: int, folder: Path) -> Json:
     command = [sys.executable, "-m", "maft_operator", "compare", FILE, "--dir", str(folder), "--methods", ",".join(METHODS)]
     for setting in (f"metadata.name={name}", f"seed={seed}", *_settings(task)):
         command += ["--set", setting]
-    begun, started = datetime.now(UTC), time.monotonic()
+    begun, started, resumed = datetime.now(UTC), time.monotonic(), (folder / "default" / name).exists()
     loads = [os.getloadavg()[0]]
     process = subprocess.Popen(command, cwd=ROOT)
     while process.poll() is None:
@@ -53,6 +53,7 @@ def measure(task: str, seed: int, folder: Path) -> Json:
     return {
         "begun": begun.isoformat(timespec="minutes"),
         "minutes": round((time.monotonic() - started) / 60, 1),
+        "resumed": resumed,
         "load": {"mean": round(sum(loads) / len(loads), 1), "most": round(max(loads), 1)},
         "machine": machine(),
         "methods": results(folder / "default", name),
@@ -142,7 +143,9 @@ def origin(measured: dict[str, Json], cluster: dict[str, str]) -> str:
 
 def _when(one: Json) -> str:
     load = one["load"]
-    return f"{one['begun'][:10]}, {one['minutes']:.0f} minutes at a load of {load['mean']} on average, {load['most']} at most"
+    stretch = "of which the last stretch took" if one["resumed"] else "in"
+    took = f"{stretch} {one['minutes']:.0f} minutes"
+    return f"{one['begun'][:10]}, {took} at a load of {load['mean']} on average, {load['most']} at most"
 
 
 def write(kept: dict[str, dict[str, Json]]) -> None:
