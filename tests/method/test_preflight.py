@@ -157,6 +157,12 @@ def test_what_no_server_would_do_is_refused(fields, said, tmp_path):
         preflight.main(Assignment(store=FileStore(tmp_path / "store"), run="ns/run", given_spec=spec))
 
 
+@pytest.mark.parametrize("gpus", [0, 2])
+def test_servers_on_a_cpu_share_no_heads(gpus, tmp_path):
+    summary = tried(write(config("llama"), tmp_path / "model"), tmp_path / "store", inference={"gpus": gpus})
+    assert summary.architecture == "LlamaForCausalLM"
+
+
 def test_what_is_clipped_is_said(tmp_path):
     """Row M8: six agents, a context of 4k, 1024 new tokens."""
     folder = write(config("llama", max_position_embeddings=4096), tmp_path / "model")

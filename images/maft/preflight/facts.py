@@ -20,7 +20,7 @@ def check(config: Any, spec: Spec) -> None:
     """Raises BadInput for what no server would do."""
     text, gpus = config.get_text_config(), spec.inference.gpus
     heads = int(getattr(text, "num_attention_heads", None) or 0)
-    if heads and heads % gpus:
+    if heads and gpus and heads % gpus:  # 0: a CPU, which shards nothing
         possible = ", ".join(str(n) for n in range(1, gpus + 1) if heads % n == 0)
         raise BadInput(
             f"inference.gpus: {gpus} does not divide the {heads} attention heads of {spec.model.source}; set one of {possible}"
