@@ -187,8 +187,12 @@ class ChatTemplate:
     def _text(self) -> str:
         try:
             return str(self._tokenizer.get_chat_template())
-        except ValueError as error:  # several by name, none of them the default
-            raise BadInput(f"model.source: {self._source} has no default chat template: {one_line(error, 300)}") from error
+        except ValueError as error:  # by name, none of them the default
+            names = one_line(", ".join(sorted(map(str, self._tokenizer.chat_template))), 200)
+            raise BadInput(
+                f"model.source: the chat templates of {self._source} are named {names}, and none is the default; "
+                "name the one to use `default` in tokenizer_config.json"
+            ) from error
 
     def _tags(self, text: str) -> list[str]:
         return [tag for tag in (MESSAGE, *(tag for pair in PAIRS for tag in pair)) if tag in text]

@@ -18,6 +18,11 @@ Chat = list[dict[str, Any]]
 Render = Callable[[Chat, bool], str]  # messages, and whether the next answer begins: the text, or BadInput
 
 PROBE, NEXT = "probe", "onward"  # words that no template has
+_ASKED_TWICE: Chat = [
+    {"role": "user", "content": PROBE},
+    {"role": "assistant", "content": "?"},
+    {"role": "user", "content": NEXT},
+]
 SWITCHES = ("enable_thinking", "thinking")  # of Qwen, GLM, SmolLM, Gemma, Nemotron and of DeepSeek, Granite
 MESSAGE = "<|message|>"  # begins a message of harmony (gpt-oss) and its kin, whose thoughts have no tags but headers
 _GIVEN = frozenset(("messages", "tools", "documents", "add_generation_prompt", "raise_exception", "strftime_now", "loop"))
@@ -89,19 +94,21 @@ def switched(template: str, options: Options) -> dict[str, Any]:
 
 def takes_parts(render: Render) -> bool:
     """Tells whether a turn's text has to come as a list of parts, as for models that see; BadInput where it arrives neither way."""
-    if _arrives(render, PROBE):
+    if _arrives(render, _ASKED_TWICE):
         return False
-    if _arrives(render, [{"type": "text", "text": PROBE}]):
+    if _arrives(render, [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in _ASKED_TWICE]):
         return True
-    render([{"role": "user", "content": PROBE}], True)  # says why, if it can
+    render(_ASKED_TWICE, True)  # says why, if it can
     raise BadInput("model.source: the chat template drops what users say; use an instruction-tuned model")
 
 
-def _arrives(render: Render, content: Any) -> bool:
+def _arrives(render: Render, chat: Chat) -> bool:
+    """Whether what users say in each of their turns is in the prompt; two words, for a template may hold one of its own."""
     try:
-        return PROBE in render([{"role": "user", "content": content}], True)
+        prompt = render(chat, True)
     except BadInput:
         return False
+    return PROBE in prompt and NEXT in prompt.rpartition(PROBE)[2]
 
 
 def facts(template: str, render: Render, options: Options, source: str) -> Facts:

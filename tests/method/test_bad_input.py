@@ -1,5 +1,6 @@
 """Whatever is wrong in a user's files, `prepare` ends with one line about it: never with a traceback, never at work without end."""
 
+import codecs
 import json
 import os
 import random
@@ -102,7 +103,8 @@ def test_questions_of_other_systems(tmp_path: Path, data: bytes) -> None:
     ("data", "says"),
     [
         (TEXT.encode("utf-16-le"), "task.source: {file} holds zero bytes, as UTF-16 without a byte order mark"),
-        (TEXT.encode("utf-32"), "task.source: {file} holds zero bytes"),
+        (TEXT.encode("utf-32"), "task.source: {file} is UTF-32 text; save it as UTF-8"),
+        (codecs.BOM_UTF32_BE + TEXT.encode("utf-32-be"), "task.source: {file} is UTF-32 text; save it as UTF-8"),
         (TEXT.replace("1+1", "1\0+1").encode(), "task.source: {file} holds zero bytes"),
         (TEXT.replace("1+1", "größer").encode("latin-1"), "task.source: {file} is not UTF-8 text (byte "),
         (b"\xff\xfe" + TEXT.encode("utf-16-le")[:-1], "task.source: {file} is not UTF-16 text"),

@@ -61,6 +61,18 @@ _TAKEN_BACK = re.compile(
     r"|I\smean|make\sthat|or\srather)\s++",
     re.IGNORECASE,
 )
+# Of an answer that was: "5 but is now 6", "5, now I get 6", "5. It has become 6".
+_WAS = re.compile(r"\swas\b", re.IGNORECASE)
+_WHO = r"(?:it|that|this|(?:the|my)\sanswer|I|we)"
+_HOLDS = r"(?:is|['’]s|equals|becomes|stands\sat|get|got|found|say|think(?:\sit\sis)?)"
+_SINCE = re.compile(
+    rf"""(?<![^\W_])(?:
+        (?:(?:is|it['’]s|that['’]s)\s(?:now|currently) | now\s(?:{_WHO}\s?)?{_HOLDS} | but\s(?:is\s)?now(?=\s[-$(*\d"'A-Z\\])
+        | (?:I|we)\s(?:now|then)\s{_HOLDS} | but\sthen\s(?:{_WHO}\s?)?(?:was|{_HOLDS}))(?:\s(?:at|to\sbe))?
+      | (?:(?:has|have)\s(?:since\s|now\s)?become|became|(?:changed|corrected|revised|updated)\s(?:it\s)?to)
+    )(?![^\W_]):?\s++(?!(?:clear|obvious|evident|known|confirmed|verified|proven|correct|right|final)(?![^\W_]))""",
+    re.IGNORECASE | re.VERBOSE,
+)
 _WRONG = re.compile(
     r"""\S{1,40}+\s(?:is|was|seems|looks|would\sbe)\s(?:\w+ly\s)?(?:wrong|incorrect|false|mistaken|impossible|a\smistake)(?![^\W_])""",
     re.IGNORECASE,
@@ -113,8 +125,9 @@ def _statement(marker: re.Match[str], text: str) -> Statement:
     line = f"{lines[0]} {lines[1]}" if goes_on else lines[0]
     colon = bool(marker["colon"] or marker["newline"]) or marker[0].startswith(("#", "<"))
     not_ = _NOT.match(line)
-    denied = bool(marker["denial"] or not_ or _WRONG.match(line))
-    pattern = _INSTEAD if denied else _TAKEN_BACK
+    past = bool(_WAS.search(marker[0]) and _SINCE.search(line[:400]))
+    denied = bool(marker["denial"] or not_ or past or _WRONG.match(line))
+    pattern = _SINCE if past else _INSTEAD if denied else _TAKEN_BACK
     head = text[:400] if denied else line[:400]
     parts = tuple(head[correction.end() :].partition("\n")[0] for correction in pattern.finditer(head))
     sentence = _SENTENCE.search(text)

@@ -9,16 +9,17 @@ costs linear time.
 
 import re
 
+from maft.answers import multiples
 from maft.answers.announced import Statement, mask, statements
-from maft.answers.boxes import boxes
+from maft.answers.boxes import Box, boxes
 from maft.answers.choices import choice_of, last_choice
-from maft.answers.numbers import last_number, number_of, without_names
+from maft.answers.numbers import exact, last_number, number_of, without_names
 from maft.answers.spelling import plain, without_struck
 from maft.answers.texts import math_of, math_said, text_of, text_said
 from maft.answers.thoughts import split
 from maft.spec import AnswerKind
 
-_SENTENCE = re.compile(r"\.(?=[\s*_\"')]|$)")  # leaves "3.5" whole
+_SENTENCE = re.compile(r"(?<!!)\.(?=[\s*_\"')]|$)")  # leaves "3.5" whole, and "5!." which is a factorial: no sentence ends twice
 # What follows explains the answer: "12 because ...", "12 (see above)"; after "not" stands what is not the answer.
 _REASON = r"(?<![^\W_])(?:because|since|where|which|given|when|if|not|rather|instead)(?![^\W_])"
 _HEDGED = r"\(?(?:or|maybe|perhaps|possibly|alternatively)(?![^\W_])"  # 12 (or 13) is no remark
@@ -55,7 +56,7 @@ def _announced(reply: str, masked: str, kind: AnswerKind) -> tuple[str | None, i
     """The announced answer, empty if what is announced is none; and from where on a last number or choice may be it."""
     after, weak = 0, None
     for box in boxes(masked):
-        if (found := _boxed(box.inside, kind)) is not None:
+        if (found := _boxed(_multiplied(box, masked, kind), kind)) is not None:
             other = None if box.beside is None else _boxed(box.beside, kind)
             return ("" if other not in (None, found) else found), 0
         after = after or (box.end if kind == "choice" else len(reply))
@@ -66,6 +67,12 @@ def _announced(reply: str, masked: str, kind: AnswerKind) -> tuple[str | None, i
         weak = weak or (found if kind in ("text", "math") else None)
         after = max(after, statement.end) if statement.denied else after
     return weak, after
+
+
+def _multiplied(box: Box, text: str, kind: AnswerKind) -> str:
+    """What a box holds, and what multiplies the number in it: \\boxed{5} million."""
+    counts = kind in ("number", "math") and exact(box.inside) is not None
+    return box.inside + (multiples.beside(text, box.end) if counts else "")
 
 
 def _boxed(inside: str, kind: AnswerKind) -> str | None:

@@ -9,6 +9,7 @@ import re
 from collections import deque
 from fractions import Fraction
 
+from maft.answers import multiples
 from maft.answers.spelling import arithmetic, without_layout, without_separators
 
 # --- one number ---
@@ -43,7 +44,7 @@ _DIVISOR = r"(?:\s?/\s?(?P<divisor>\d++))?+"  # 3/4
 
 # Units that another quantity follows: 1 hour 30 minutes, 5 ft 3 in.
 _LARGE = r"""(?:hours?|hrs?|h|minutes?|mins?|m|days?|weeks?|months?|years?|yrs?|feet|foot|ft|yards?|yd|pounds?|lbs?|stone|gallons?
-    |quarts?|dollars?|euros?|degrees?|km|kg|miles?|thousand|million|°|'|′|\^\{?\\circ\}?)"""
+    |quarts?|dollars?|euros?|degrees?|km|kg|miles?|°|'|′|\^\{?\\circ\}?)"""
 _SMALL = r"""(?:hours?|hrs?|minutes?|mins?|seconds?|secs?|days?|weeks?|months?|inch(?:es)?|in|ounces?|oz|pence|cents?|grams?|g
     |cm|mm|m|s|h|feet|ft|'|"|′|″)(?![^\W_])"""
 _FUNCTION = r"(?:sqrt|root|ln|log|lg|exp|sin|cos|tan|cot|arc[a-z]{3})"
@@ -63,7 +64,7 @@ _AFTER = rf"""
       | 0?[xob][0-9a-fA-F]{{2}}           # 0xFF
       | [aeikKnquvwxyz](?![A-Za-z])       # 2n  3i  5k
       | (?:M|Bn?|bn)(?![A-Za-z])          # $5M
-      | \s*+!(?:\s?[-+*/×·^)(\d]|\s[a-z]) # 5! ways
+      | \s*+!(?:\s?[-+*/×·^)(\d.,;:?=<>$\\}}%]|\s[a-z]) # 5! ways  5!. but an exclamation ends a sentence: 5!
       | \s?(?:R|rem(?:\.|ainder)?)(?:\sof)?\s?\d # 3 R 2
       | \s?(?:\\?%|percent)\sof\s[$(]?\d   # 5% of 200
       | \s?/\s?[exyπ](?![A-Za-z])         # 2/x
@@ -73,12 +74,14 @@ _AFTER = rf"""
       | \s*+\}}\s?\{{                     # the first argument of a command
       | \s?{_LARGE}(?:\s|\sand\s)\s?\d | \s?[h°'′]\d
       | \s?{_LARGE},\s(?:and\s)?\d++(?:\.\d++)?+\s?{_SMALL}
-      | \^(?!\s*+\{{?+\\circ) )           # 2^n, though not 90^\circ
+      | \^(?!\s*+\{{?+\\circ)            # 2^n, though not 90^\circ
+      | {multiples.AFTER} )
 """
 _NUMBER = re.compile(
     rf"""{_BEFORE} {_SIGN} {_MONEY}
         (?=[\d.\\])  # before the slow part
-        (?: {_FRACTION} | {_MIXED} | {_WHOLE} {_EXPONENT} {_TEN_TO_THE} {_DIVISOR} )
+        (?(money)|(?<![$€£¥₹])(?<![$€£¥₹]\s))  # not without the money that is there: $5 M
+        (?: {_FRACTION} | {_MIXED} | {_WHOLE} {_EXPONENT} {_TEN_TO_THE} {_DIVISOR} ) {multiples.TIMES}
         {_AFTER}""",
     re.VERBOSE,
 )
@@ -87,9 +90,9 @@ _NUMBER = re.compile(
 _PART_OF = re.compile(
     rf"""(?: \d!?[$)]*+\s?(?:x|X|[×*·⋅÷∙]|\\times|\\cdot|\\div|times|by|vs\.?|versus)\s?[$(]?
       | \d\s?{_LARGE}(?:,?\s(?:and\s)?)
-      | (?<![^\W_])(?:an?|one|two|three|four|five|six)\s{_LARGE}\sand\s
-      | \d\S{{0,3}}(?:\s[A-Za-z]{{1,12}})?\s(?:or|nor|to|through)\s(?:(?:maybe|perhaps|possibly|even|about)\s)?[$(]?
-      | \d[-–/.]\d{{1,4}}[-–/.] | \d– | \d[a-z]\s?[-+*/×·]?\s?
+      | (?<![^\W_]){multiples.NUMERAL}\s{_LARGE},?\sand\s | {multiples.BEFORE}
+      | \d\S{{0,3}}(?:\s[A-Za-z]{{1,12}})?\s(?i:or|nor|to|through)\s(?:(?:maybe|perhaps|possibly|even|about|(?:is|was)\sit)\s)?[$(]?
+      | \d[-–/.]\d{{1,4}}[-–/.] | \d– | \d!\s?[-+/]\s? | \d[a-z]\s?[-+*/×·]?\s?
       | (?<![^\W_])\\?{_FUNCTION}(?:_\{{?\w{{1,4}}\}}?)?\s?[({{$]?
       | (?:(?<![^\W_])(?:not|never|rather\sthan|instead\sof)|n['’]t)\s(?:be\s|equal\s(?:to\s)?)?[$(]?
       | (?<![^\W_])(?:half|twice|double|triple)\s(?:of\s)?[$(]? # twice 6
@@ -97,10 +100,14 @@ _PART_OF = re.compile(
     )$""",
     re.VERBOSE,
 )
+# The same in words, and what follows then: one hour | 30 minutes, but not "in one hour | 30 pears".
+_LARGE_UNIT = re.compile(rf"(?<![^\W_]){multiples.NUMERAL}\s{_LARGE},?\s$", re.VERBOSE | re.IGNORECASE)
+_SMALL_UNIT = re.compile(rf"\s?+(?:{_SMALL}|[.,;!?)]|$)", re.VERBOSE | re.IGNORECASE)
 _OR_EQUALLY = re.compile(r"[\s,()$]*or(?:\s[a-z]{1,12}ly)?[\s,()$]*")  # 1/2 or 0.5, or equivalently 0.5
 # What takes a number back that another one stands before: 6, not 5.
 _NOT_THIS = re.compile(
-    r"(?<=\d)(?P<unit>[^\d\n.]{0,20}),?\s(?:and\s|but\s)?(?:not|rather\sthan|instead\sof)\s[$(]?-?\d[\d.,/]*+", re.IGNORECASE
+    rf"(?<=\d)(?P<unit>[^\d\n.]{{0,20}}),?\s(?:and\s|but\s)?(?:not|rather\sthan|instead\sof)\s[$(]?-?\d[\d.,/]*+{multiples.FOLLOWING}",
+    re.IGNORECASE,
 )
 _BOUND = re.compile(  # x > 3, at least 3: a bound is no value
     r"(?:[<>≤≥]|\\(?:leq?|geq?|lt|gt)(?![a-z])|(?:less|more|fewer|greater|larger|smaller)\sthan|at\s(?:least|most)|up\sto)[\s$({]*+$",
@@ -113,6 +120,7 @@ _REST = re.compile(r"(?<![^\W_])(?<!\^)(?<!\^\{)(?<!\^-)(?<!\^\{-)\d|\\(?:[dtc]?
 
 _NAME = re.compile(r"(?<![^\W_])(?:agent|round|step)\s\d++", re.IGNORECASE)  # Agent 2: a number that is a name
 _EQUALS = re.compile(r"=|≈|\\approx(?![A-Za-z])")
+_FACTORIAL = re.compile(r"[\d)\]}]\s?!(?!=)")  # where nothing is exclaimed: in a box or a reference
 _ASSIGNMENT = re.compile(r"[^\W\d_]\s?=")  # x = 3; two of them are two answers
 _FILLER = r"(?:maybe|perhaps|possibly|probably|alternatively|even|either|else|about)"
 _WORD = r"(?:or|nor|and|to|through|till|until|vs\.?|versus|by|x|times|plus|minus|mod|choose|(?:divided|multiplied)\sby)"
@@ -144,6 +152,8 @@ def number_of(phrase: str, *, alone: bool) -> str | None:
     """Finds the number that a phrase gives, after its last equals sign. None if it gives an expression or several; `alone`:
     numbers that follow have to be the same one."""
     phrase = without_names(phrase)
+    if alone and _FACTORIAL.search(phrase):
+        return None
     if len(_ASSIGNMENT.findall(phrase)) > 1:
         return None
     sides = [side for side in _EQUALS.split(phrase) if _REST.search(side)]
@@ -193,13 +203,14 @@ def _are_one(numbers: list[re.Match[str]]) -> bool:
 
 
 def _is_part(number: re.Match[str]) -> bool:
-    return bool(_PART_OF.search(number.string[max(0, number.start() - 40) : number.start()]))
+    before = number.string[max(0, number.start() - 40) : number.start()]
+    return bool(_PART_OF.search(before) or (_LARGE_UNIT.search(before) and _SMALL_UNIT.match(number.string, number.end())))
 
 
 def _value(number: re.Match[str]) -> str | None:
     parts = {name: re.sub(r"[^-\d.eE+]", "", text) for name, text in number.groupdict().items() if text}
     try:
-        size = _size(parts)
+        size = _size(parts) * multiples.factor(number["times"])
         return str(-size if _is_negative(number) else size)
     except (ZeroDivisionError, ValueError):  # ValueError: more digits than Python converts
         return None

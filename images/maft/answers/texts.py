@@ -3,6 +3,8 @@ r"""Texts and mathematics as answers: one spelling for what reads the same."""
 import re
 import unicodedata
 
+from maft.answers import multiples
+from maft.answers.numbers import exact
 from maft.answers.spelling import arithmetic, plain, without_layout, without_separators
 
 _WRAPPED = re.compile(r"\\(?:text\w*+|math\w++|mbox)\s?\{([^{}]*+)\}")  # \text{B}  \mathrm{B}
@@ -28,7 +30,7 @@ _PARENTHESES = r"\\\(((?:[^\\]|\\[^()])++)\\\)"  # \(x+1\)
 _BRACKETS = r"\\\[((?:[^\\]|\\[^\[\]])++)\\\]"  # \[x+1\]
 _MATH = re.compile(f"{_DOLLARS}|{_PARENTHESES}|{_BRACKETS}")
 _MORE = re.compile(
-    r"\s*(?P<comma>,)?\s*(?P<word>(?:or|and|nor|to|/|vs\.?)(?![^\W_])\s*)?(?:(?:maybe|perhaps|possibly|even)\s*)?", re.I
+    r"\s*+\??+\s*+(?P<comma>,)?\s*(?P<word>(?:or|and|nor|to|/|vs\.?)(?![^\W_])\s*)?(?:(?:maybe|perhaps|possibly|even)\s*)?", re.I
 )
 _GOES_ON = re.compile(r"\s(?:is|are|was|has|means|stands)(?![^\W_])")  # $5$, and $x$ is 3
 
@@ -65,7 +67,9 @@ def math_said(line: str) -> str | None:
     if first is None:
         said = _REMARK.split(_LONG_SENTENCE.split(line, maxsplit=1)[0], maxsplit=1)[0]
         return "" if _SEVERAL.search(said) else math_of(said)
-    return "" if _several(line, first) else math_of(_inside(first))
+    inside = _inside(first)
+    times = multiples.beside(line, first.end()) if exact(inside) is not None else ""
+    return "" if _several(line, first) else math_of(inside + times)
 
 
 def _several(line: str, first: re.Match[str]) -> bool:

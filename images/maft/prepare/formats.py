@@ -14,7 +14,7 @@ import msgspec
 from maft.answers.boxes import last_boxed
 from maft.answers.extract import canonical
 from maft.errors import BadInput, shown
-from maft.prepare.sources import RawRow
+from maft.prepare.sources import HALF, HALF_FOUND, RawRow
 from maft.records import Message, Problem
 from maft.spec import AnswerKind, QuestionsSpec, TaskKind
 
@@ -23,6 +23,9 @@ LETTERS = "ABCDEFGHIJ"  # of choices, as answers/choices.py knows them
 
 def problem(question: str, answer: str, kind: AnswerKind, where: str) -> Problem:
     """Makes a problem with its reference answer in canonical form; BadInput naming `where` if the answer is not of the kind."""
+    for field, text in (("question", question), ("answer", answer)):
+        if HALF.search(text):
+            raise BadInput(f"{where}: {shown(field)} {HALF_FOUND}")
     reference = canonical(answer, kind)
     if reference is None:
         raise BadInput(f"{where}: answer {answer[:60]!r} is no {kind}; correct it or set task.answer")

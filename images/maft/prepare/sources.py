@@ -15,7 +15,9 @@ from maft.store.base import Missing
 from maft.store.urls import open_store
 
 _ENDS = re.compile("\r\n|\r|\n")
-_HALF = re.compile("[\ud800-\udfff]")
+HALF = re.compile("[\ud800-\udfff]")
+HALF_FOUND = "holds half a character (a surrogate without its other half); remove it"
+_UTF_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 # A path that names no file that can be read. Other faults may pass.
 _NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
 RawRow = Mapping[str, Any]  # as a file or the hub has it
@@ -77,8 +79,16 @@ def _configs(names: list[str]) -> list[str]:
 
 
 def _parsed(line: str, where: str) -> Any:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise BadInput(f"{where}: the key {shown(twice)} is there twice; remove one")
+        return found
+
     try:
-        return json.loads(line)
+        return json.loads(line, object_pairs_hook=once)
     except json.JSONDecodeError as error:
         raise BadInput(f"{where}: not JSON: {error.msg} at column {error.colno}") from None
     except (ValueError, RecursionError) as error:  # a number of too many digits, too many brackets
@@ -89,8 +99,8 @@ def _row(row: Any, where: str, place: Place) -> RawRow:
     if not isinstance(row, dict):
         raise BadInput(f"{where}: a {type(row).__name__}; expected an object with {place.expected}")
     for name, value in row.items():
-        if _HALF.search(_written(value, f"{where}: {shown(name)}")):
-            raise BadInput(f"{where}: {shown(name)} holds half a character (a surrogate without its other half); remove it")
+        if HALF.search(_written(value, f"{where}: {shown(name)}")):
+            raise BadInput(f"{where}: {shown(name)} {HALF_FOUND}")
     return row
 
 
@@ -119,6 +129,8 @@ def _read(place: Place) -> str:
             raise
         reason = getattr(error, "strerror", None) or ("No such object" if isinstance(error, Missing) else one_line(error, 100))
         raise BadInput(f"{place.field}: {place.source}: {reason}; give a jsonl file or an s3:// URL that can be read") from None
+    if data.startswith(_UTF_32):  # UTF-16's mark is the beginning of one of them
+        raise BadInput(f"{place.field}: {place.source} is UTF-32 text; save it as UTF-8")
     encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
     try:
         return data.decode(encoding)

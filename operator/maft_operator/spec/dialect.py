@@ -15,11 +15,15 @@ from maft_operator.spec import go_yaml
 from maft_operator.spec.go_yaml import Unreadable
 from maft_operator.spec.scalars import HALF, HALF_FOUND, as_json
 
+_UTF_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+_MARKER = re.compile(r"^(?:---|\.\.\.)(?=\s|$)", re.MULTILINE)
 
 
 def decoded(data: bytes) -> str:
     """Decodes a file: UTF-8, or UTF-16 where a byte order mark says so."""
+    if data.startswith(_UTF_32) or data[:3] == b"\0\0\0" or data[1:4] == b"\0\0\0":
+        raise Unreadable("is UTF-32 text, which kubectl does not read; save it as UTF-8")
     bom, encoding = next(((bom, encoding) for bom, encoding in _BOMS if data.startswith(bom)), (b"", "utf-8"))
     try:
         return data[len(bom) :].decode(encoding)
@@ -37,6 +41,8 @@ def documents(text: str) -> list[Any]:
 
 def value(text: str) -> Any:
     """Reads one value, as it would stand behind a key."""
+    if marker := _MARKER.search(text):
+        raise Unreadable(f"{marker[0]} is where a document begins or ends, and a value is one")
     return go_yaml.read(text)
 
 

@@ -43,18 +43,20 @@ def _documents(path: Path) -> list[dict[str, Any]]:
 def _set(resource: dict[str, Any], setting: str) -> None:
     """`debate.rounds=3` sets spec.debate.rounds; `metadata.name=x` is meant as it stands."""
     key, equals, text = setting.partition("=")
+    where = f"--set {' '.join(setting.split())}"
     if not equals or not all(key.split(".")):
-        raise BadSpec(f"--set {setting}: expected KEY=VALUE, such as debate.rounds=3")
+        raise BadSpec(f"{where}: expected KEY=VALUE, such as debate.rounds=3")
     path = key.split(".") if key.split(".")[0] in ("metadata", "spec") else ["spec", *key.split(".")]
     target = resource
     for part in path[:-1]:
         target = target.setdefault(part, {})
         if not isinstance(target, dict):
-            raise BadSpec(f"--set {setting}: {part} is not a section of the resource")
+            raise BadSpec(f"{where}: {part} is not a section of the resource")
     try:
         target[path[-1]] = dialect.value(text)
     except Unreadable as error:
-        raise BadSpec(f"--set {setting}: {text!r} is not a YAML value ({error}); quote it") from None
+        reason = str(error).removeprefix("not YAML: ")
+        raise BadSpec(f"{where}: {text!r} is not a YAML value ({reason}); quote it") from None
 
 
 def _relocate(resource: dict[str, Any], folder: Path) -> None:

@@ -1,0 +1,61 @@
+r"""Words that multiply the number before them: "1.5 million" is 1500000, "2 dozen" is 24.
+
+They are a part of the number, so its value has them, wherever it stands: in an answer, a box, a reference. What may multiply and
+may not (`10k`, `$5M`, `5 bn`, "2 tenths", "3 in a million") is not read, nor is the number before it. Pieces of the patterns of
+numbers.py, verbose, an example beside each.
+"""
+
+import re
+
+_FACTORS = {
+    "dozen": 12,
+    "hundred": 10**2,
+    "thousand": 10**3,
+    "lakh": 10**5,
+    "million": 10**6,
+    "crore": 10**7,
+    "billion": 10**9,
+    "trillion": 10**12,
+    "quadrillion": 10**15,
+}
+_WORD = rf"(?i:{'|'.join(_FACTORS)})"
+_WORDS = rf"{_WORD}s?+(?![A-Za-z])"
+_ONES = "a|an|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen"
+NUMERAL = rf"(?i:{_ONES}|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety)"
+_PARTS = "four|fif|six|seven|eigh|nin|ten|hundred|thousand|million|billion"
+
+# 2 dozen  1.5-million  3 hundred thousand  $5$ million  **5** million  5\,\text{ million}
+_END = r"(?:\$|\\\)|\*{1,2})?+"
+_TEX = r"(?:\\(?:text(?:rm|bf|it)?|mathrm|mbox)\s?\{\s?)?+"
+TIMES = rf"(?P<times>(?:{_END}[\s~-]{{0,3}}{_TEX}{_WORDS}(?:\s?\}}(?!\s?\{{))?+){{1,3}}+)?+"
+
+# What does not follow a number, because the number would be a part of it.
+AFTER = rf"""
+    (?(times),?\s(?:and\s)?[$(]?(?:\d|(?:{NUMERAL}|half)(?![A-Za-z])) | (?!))  # 5 million 200  2 hundred and five
+  | [\s-]{{1,2}}(?i:(?:{_PARTS})ths|halves|thirds)(?![A-Za-z])  # 3 tenths
+  | (?<=1)(?<!\d1)[\s-]{{1,2}}(?i:half|third|(?:{_PARTS})th)(?![A-Za-z])  # 1 half
+  | \s(?:(?:in|per|out\sof)\s|(?:of\s)?(?=an?\s))(?:an?\s)?(?!dozen){_WORDS}  # 1 in a million  3/4 of a million
+  | \s(?:half|baker['’]?s|full|whole|more|other|further|extra|additional)[\s-](?:a\s)?{_WORDS}  # 3 more dozens
+  | \s?(?:[Mm]n|[Mm]ln|[Mm]io|[Mm]il|[Bb]n|[Tt]rn|MM)(?![A-Za-z])  # 5 bn
+  | (?(money)(?:\s?(?:[KMBT]|k|tn)(?![A-Za-z/^$]) | m(?=[\s.,;!)*]|$)) | (?!))  # $5 M, but not $5 M$
+"""
+# What stands before a number of which it is a part: two hundred | 5  one hour | 30 minutes
+BEFORE = rf"(?:\d\s?|(?<![^\W_]){NUMERAL}[\s-])(?:{_WORD}s?[\s-]?){{1,2}},?\s?(?:and\s)?"
+FOLLOWING = rf"(?:[\s-]{_WORDS})?"
+
+_BESIDE = re.compile(rf"\}}?+{TIMES}", re.VERBOSE)
+
+
+def beside(text: str, end: int) -> str:
+    """Writes what multiplies the mathematics that ends there, as LaTeX; empty where nothing does: $5$ million, \\boxed{5} million."""
+    found = _BESIDE.match(text, end)
+    words = re.findall(_WORD, found["times"]) if found and found["times"] else []
+    return f"\\text{{ {' '.join(words)}}}" if words else ""
+
+
+def factor(words: str | None) -> int:
+    """Multiplies what the words of a match of TIMES say."""
+    product = 1
+    for word in re.findall(_WORD, words or ""):
+        product *= _FACTORS[word.lower()]
+    return product
