@@ -1,5 +1,6 @@
 """Resource files are read as kubectl reads them. The tables were made with kubectl; test_kubectl_reads.py holds them against it."""
 
+import codecs
 import json
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,10 @@ def test_files_of_other_systems(tmp_path: Path, encoding: str, bom: bytes) -> No
     assert found["spec"]["debate"]["prompts"]["summarize"] == "Größe 😀 {answers}"
 
 
+# With its mark, of either order, and without.
+UTF_32 = ["a: 1".encode("utf-32"), codecs.BOM_UTF32_BE + "a: 1".encode("utf-32-be"), *("a: 1".encode(f"utf-32-{e}e") for e in "lb")]
+
+
 @pytest.mark.parametrize(
     ("data", "says"),
     [
@@ -207,7 +212,7 @@ def test_files_of_other_systems(tmp_path: Path, encoding: str, bom: bytes) -> No
         (b"\xff\xfea", "is not UTF-16 text (byte 2)"),
         (b"\xfe\xff\xd8\x3d\x00a", "is not UTF-16 text (byte 2)"),
         ("a: 1".encode("utf-16-le"), " line 1: not YAML: holds the character U+0000"),
-        ("a: 1".encode("utf-32"), " line 1: not YAML: holds the character U+0000"),
+        *((data, ": is UTF-32 text, which kubectl does not read; save it as UTF-8") for data in UTF_32),
         (b"- a", "document 1 of 1 is no object with a kind"),
         (b"just words", "document 1 of 1 is no object with a kind"),
         (b"kind: MultiAgentFinetune\n---\na: 1", "document 2 of 2 is no object with a kind"),
@@ -317,18 +322,23 @@ def test_fields_that_are_of_another_type_then(
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
-        ("debate.prompts.hint={", "'{' is not a YAML value (not YAML: "),
+        ("debate.prompts.hint={", "'{' is not a YAML value ("),
         ("debate.rounds=[1", "is not a YAML value"),
         ("debate={rounds: 3, rounds: 2}", "the key 'rounds' is there twice"),
         ("queueName=\udc80", "holds the character U+DC80"),
         ("debate.rounds=.inf", "inf is no number of JSON"),
         ("queueName=*x", "the anchor 'x' is not there"),
+        ("debate.rounds=1\n---\n2", "--- is where a document begins or ends"),
+        ("debate.rounds=---", "--- is where a document begins or ends"),
+        ("debate.rounds=1\n...\n2", "... is where a document begins or ends"),
+        ("debate.rounds=1\r---\r2", "--- is where a document begins or ends"),
     ],
 )
 def test_settings_that_are_no_value(tmp_path: Path, setting: str, says: str) -> None:
     with pytest.raises(BadSpec) as caught:
         loaded(tmp_path, json.dumps(MINIMAL), setting)
-    assert str(caught.value).startswith(f"--set {setting}: ")
+    assert str(caught.value).startswith(f"--set {' '.join(setting.split())}: ")
+    assert "\n" not in str(caught.value) and str(caught.value).count("YAML") == 1
     assert says in str(caught.value) and str(caught.value).endswith("; quote it")
 
 

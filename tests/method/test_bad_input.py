@@ -17,7 +17,9 @@ from small import TINY, a_spec
 from maft.errors import BadInput
 from maft.prepare import __main__ as prepare
 from maft.prepare import apart
+from maft.prepare.formats import problem
 from maft.program import Assignment
+from maft.spec import AnswerKind
 from maft.store.files import FileStore
 
 CONFIGS = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
@@ -161,10 +163,23 @@ def test_a_model_from_windows(model: Path) -> None:
         ('{"question": "2+3?", "answer": "' + "错" * 5000 + '"}', "answer '错错错"),
         ('{"question": 5, "answer": true}', "answer 'True' is no number"),
         ('{"question": "", "answer": "5"}', "question is ''; expected"),
+        ('{"question": "2+3?", "answer": "5", "answer": "6"}', "the key 'answer' is there twice; remove one"),
+        ('{"question": "2+3?", "question": "2+3?", "answer": "5"}', "the key 'question' is there twice; remove one"),
+        ('{"question": "2+3?", "answer": "5", "\\u0061nswer": "6"}', "the key 'answer' is there twice; remove one"),
+        ('{"question": [{"role": "user", "role": "system", "content": "2+3?"}], "answer": "5"}', "the key 'role' is there twice"),
+        ('{"question": "2+3?", "answer": "5", "more": {"a\\nb": 1, "a\\nb": 2}}', "the key 'a\\nb' is there twice; remove one"),
     ],
 )
 def test_a_row_that_is_wrong(tmp_path: Path, row: str, says: str) -> None:
     assert with_questions(tmp_path, TEXT + row + "\n").startswith(f"{tmp_path}/q.jsonl line 9: {says}")
+
+
+@pytest.mark.parametrize(("question", "answer", "field"), [("2+3? \ud83d", "5", "question"), ("2+3?", "5 \udc00", "answer")])
+@pytest.mark.parametrize("kind", ["number", "choice", "text", "math"])
+def test_half_a_character_of_any_caller(question: str, answer: str, field: str, kind: AnswerKind) -> None:
+    """Rows of files are looked at before; who makes problems in another way is told the same."""
+    with pytest.raises(BadInput, match=f"^row 1: '{field}' holds half a character"):
+        problem(question, answer, kind, "row 1")
 
 
 COLUMNS = {"question": "q", "problem": "p", "level": "Level 1", "solution": "\\boxed{5}", "subject": "s", "choices": ["a", "b"]}
@@ -277,7 +292,12 @@ def test_fields_of_any_other_type(model: Path, name: str) -> None:
         ("{% include 'x' %}", "no loader"),
         ("{{ ''.__class__.mro() }}", "unsafe"),
         ("{% for", "unexpected"),
-        ("{{ '\\ud800' }}", "fails"),
+        ("{{ '\\ud800' }}", "drops what users say"),
+        ("{{ 'hi' }}", "drops what users say"),
+        ("{{ 'probe' }}", "drops what users say"),
+        ("{{ messages[0].content }}", "drops what users say"),
+        ("{{ messages[-1].content }}", "drops what users say"),
+        ("{% for m in messages %}{% if m.role != 'user' %}{{ m.content }}{% endif %}{% endfor %}", "drops what users say"),
         ("{{ 'x' * 10 ** 12 }}", "MemoryError"),
     ],
 )
@@ -304,6 +324,18 @@ def test_templates_by_name_and_of_other_types(model: Path, template: Any) -> Non
     (model / "chat_template.jinja").unlink()
     changed("tokenizer_config.json", chat_template=template)(model)
     assert with_model(model)
+
+
+@pytest.mark.parametrize(("names", "listed"), [(["tool_use"], "tool_use"), (["rag", "tool_use"], "rag, tool_use")])
+@pytest.mark.parametrize("table", [True, False])
+def test_templates_by_name_without_a_default_are_listed(model: Path, names: list[str], listed: str, table: bool) -> None:
+    (model / "chat_template.jinja").unlink()
+    listing = [{"name": name, "template": "x"} for name in names]
+    changed("tokenizer_config.json", chat_template=dict.fromkeys(names, "x") if table else listing)(model)
+    assert with_model(model) == (
+        f"model.source: the chat templates of {model} are named {listed}, and none is the default; "
+        "name the one to use `default` in tokenizer_config.json"
+    )
 
 
 # --- what is tried apart ---

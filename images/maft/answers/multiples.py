@@ -24,10 +24,10 @@ _ONES = "a|an|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fif
 NUMERAL = rf"(?i:{_ONES}|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety)"
 _PARTS = "four|fif|six|seven|eigh|nin|ten|hundred|thousand|million|billion"
 
-# 2 dozen  1.5-million  3 hundred thousand  $5$ million  **5** million  5\,\text{ million}
+# On one line: 2 dozen  1.5-million  3 hundred thousand  $5$ million  **5** million  5\,\text{ million}
 _END = r"(?:\$|\\\)|\*{1,2})?+"
 _TEX = r"(?:\\(?:text(?:rm|bf|it)?|mathrm|mbox)\s?\{\s?)?+"
-TIMES = rf"(?P<times>(?:{_END}[\s~-]{{0,3}}{_TEX}{_WORDS}(?:\s?\}}(?!\s?\{{))?+){{1,3}}+)?+"
+TIMES = rf"(?P<times>(?:{_END}(?:[^\S\n]|[~-]){{0,3}}{_TEX}{_WORDS}(?:\s?\}}(?!\s?\{{))?+){{1,3}}+)?+"
 
 # What does not follow a number, because the number would be a part of it.
 AFTER = rf"""
@@ -47,7 +47,7 @@ _BESIDE = re.compile(rf"\}}?+{TIMES}", re.VERBOSE)
 
 
 def beside(text: str, end: int) -> str:
-    """Writes what multiplies the mathematics that ends there, as LaTeX; empty where nothing does: $5$ million, \\boxed{5} million."""
+    """Writes as LaTeX what multiplies the mathematics that ends there, $5$ million; empty where nothing does."""
     found = _BESIDE.match(text, end)
     words = re.findall(_WORD, found["times"]) if found and found["times"] else []
     return f"\\text{{ {' '.join(words)}}}" if words else ""

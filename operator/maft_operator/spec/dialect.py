@@ -17,7 +17,7 @@ from maft_operator.spec.scalars import HALF, HALF_FOUND, as_json
 
 _UTF_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
-_MARKER = re.compile(r"^(?:---|\.\.\.)(?=\s|$)", re.MULTILINE)
+_MARKER = re.compile(r"(?:\A|[\r\n\x85\u2028\u2029])(---|\.\.\.)(?=\s|\Z)")  # behind any line end of YAML
 
 
 def decoded(data: bytes) -> str:
@@ -42,7 +42,7 @@ def documents(text: str) -> list[Any]:
 def value(text: str) -> Any:
     """Reads one value, as it would stand behind a key."""
     if marker := _MARKER.search(text):
-        raise Unreadable(f"{marker[0]} is where a document begins or ends, and a value is one")
+        raise Unreadable(f"{marker[1]} is where a document begins or ends, and a value is one")
     return go_yaml.read(text)
 
 
