@@ -235,6 +235,8 @@ A4: list[Row] = [
     ("<answer>2 dozen</answer>", "number", "24"),
     ("Answer: 5\nMillions of people", "number", "5"),
     ("Answer: US$ 5", "number", "5"),
+    ("Answer: US$5M", "number", None),
+    ("So this is $x$\n5", "number", "5"),
     ("Answer: $ -5 $", "number", "-5"),
     ("Answer: $\\$5$", "number", "5"),
     ("Answer: 20% of 50", "number", None),

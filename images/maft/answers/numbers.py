@@ -80,7 +80,7 @@ _AFTER = rf"""
 _NUMBER = re.compile(
     rf"""{_BEFORE} {_SIGN} {_MONEY}
         (?=[\d.\\])  # before the slow part
-        (?(money)|(?<![$€£¥₹])(?<![$€£¥₹]\s))  # not without the money that is there: $5 M
+        (?(money)|(?:(?<![$€£¥₹])(?<![$€£¥₹]\s)|(?![\d.]++\s?(?:[KMBTkm]|tn)(?![A-Za-z/^$]))))  # nor the 5 of $5 M without its $
         (?: {_FRACTION} | {_MIXED} | {_WHOLE} {_EXPONENT} {_TEN_TO_THE} {_DIVISOR} ) {multiples.TIMES}
         {_AFTER}""",
     re.VERBOSE,
