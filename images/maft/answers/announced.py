@@ -68,6 +68,7 @@ _HOLDS = r"(?:is|['’]s|equals|becomes|stands\sat|get|got|found|say|think(?:\si
 _SINCE = re.compile(
     rf"""(?<![^\W_])(?:
         (?:(?:is|it['’]s|that['’]s)\s(?:now|currently) | now\s(?:{_WHO}\s?)?{_HOLDS} | but\s(?:is\s)?now(?=\s[-$(*\d"'A-Z\\])
+        | (?<=[,;]\s)now(?=\s[-$(*]{{0,3}}\d) | (?:is|it['’]s)(?=\s[^\s.]{{1,20}}\snow(?![^\W_]))
         | (?:I|we)\s(?:now|then)\s{_HOLDS} | but\sthen\s(?:{_WHO}\s?)?(?:was|{_HOLDS}))(?:\s(?:at|to\sbe))?
       | (?:(?:has|have)\s(?:since\s|now\s)?become|became|(?:changed|corrected|revised|updated)\s(?:it\s)?to)
     )(?![^\W_]):?\s++(?!(?:clear|obvious|evident|known|confirmed|verified|proven|correct|right|final)(?![^\W_]))""",

@@ -18,7 +18,7 @@ _HEDGE = r"(?:maybe|perhaps|possibly|probably|alternatively|even|also|either|els
 # Between two choices that are offered together: A or C  A/C  (A) and (C)  A, maybe C  (A) 5 or (C) 7
 _TOGETHER = re.compile(
     rf"""[)\]$*_}}"']*+(?:\s?[,;/&+|–—-]\s?|\s|[,;]?\s\(?{_HEDGE},?\s)(?:\(?{_OR}\s)?(?:\(?{_HEDGE},?\s)?{_NAMED}[$*_"']*+
-      | [)\]$*_}}"']*+\?{{1,3}}["']?\s\(?(?:{_OR}|{_HEDGE}),?\s(?:{_HEDGE}\s|(?:is|was)\sit\s)?{_NAMED}[$*_"'(]*+  # A? or C?
+      | [)\]$*_}}"']*+[?!]{{1,3}}["']?\s\(?(?:{_OR}|{_HEDGE}),?\s(?:{_HEDGE}\s|(?:is|was)\sit\s)?{_NAMED}[$*_"'(]*+  # A? or C?
       | \)[^.;\n]{{1,60}}\s{_OR}\s(?:{_HEDGE}\s)?{_NAMED}""",
     re.IGNORECASE | re.VERBOSE,
 )

@@ -27,16 +27,16 @@ _PARTS = "four|fif|six|seven|eigh|nin|ten|hundred|thousand|million|billion"
 # On one line: 2 dozen  1.5-million  3 hundred thousand  $5$ million  **5** million  5\,\text{ million}
 _END = r"(?:\$|\\\)|\*{1,2})?+"
 _TEX = r"(?:\\(?:text(?:rm|bf|it)?|mathrm|mbox)\s?\{\s?)?+"
-TIMES = rf"(?P<times>(?:{_END}(?:[^\S\n]|[~-]){{0,3}}{_TEX}{_WORDS}(?:\s?\}}(?!\s?\{{))?+){{1,3}}+)?+"
+TIMES = rf"(?P<times>(?:{_END}(?:[^\S\n]|[~-]){{0,3}}\*{{0,2}}+{_TEX}{_WORDS}(?:\s?\}}(?!\s?\{{))?+){{1,3}}+)?+"
 
 # What does not follow a number, because the number would be a part of it.
 AFTER = rf"""
-    (?(times),?\s(?:and\s)?[$(]?(?:\d|(?:{NUMERAL}|half)(?![A-Za-z])) | (?!))  # 5 million 200  2 hundred and five
+    (?(times)(?:,?\s(?:and\s)?[$(]?(?:\d|(?:{NUMERAL}|half)(?![A-Za-z])) | -[A-Za-z]) | (?!))  # 5 million 200  4 hundred-dollar
   | [\s-]{{1,2}}(?i:(?:{_PARTS})ths|halves|thirds)(?![A-Za-z])  # 3 tenths
   | (?<=1)(?<!\d1)[\s-]{{1,2}}(?i:half|third|(?:{_PARTS})th)(?![A-Za-z])  # 1 half
   | \s(?:(?:in|per|out\sof)\s|(?:of\s)?(?=an?\s))(?:an?\s)?(?!dozen){_WORDS}  # 1 in a million  3/4 of a million
   | \s(?:half|baker['’]?s|full|whole|more|other|further|extra|additional)[\s-](?:a\s)?{_WORDS}  # 3 more dozens
-  | \s?(?:[Mm]n|[Mm]ln|[Mm]io|[Mm]il|[Bb]n|[Tt]rn|MM)(?![A-Za-z])  # 5 bn
+  | \s?(?:[Mm]n|[Mm]ln|[Mm]io|[Mm]il|[Bb]n|[Tt]rn|MM)(?![A-Za-z]) | \sM(?![A-Za-z/^$])  # 5 bn  5 M
   | (?(money)(?:\s?(?:[KMBT]|k|tn)(?![A-Za-z/^$]) | m(?=[\s.,;!)*]|$)) | (?!))  # $5 M, but not $5 M$
 """
 # What stands before a number of which it is a part: two hundred | 5  one hour | 30 minutes

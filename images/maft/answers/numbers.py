@@ -64,7 +64,7 @@ _AFTER = rf"""
       | 0?[xob][0-9a-fA-F]{{2}}           # 0xFF
       | [aeikKnquvwxyz](?![A-Za-z])       # 2n  3i  5k
       | (?:M|Bn?|bn)(?![A-Za-z])          # $5M
-      | \s*+!(?:\s?[-+*/×·^)(\d.,;:?=<>$\\}}%]|\s[a-z]) # 5! ways  5!. but an exclamation ends a sentence: 5!
+      | \s*+!(?:\s?(?!\*\*(?:[\s.,]|$))[-+*/×·^)(\d.,;:?=<>$\\}}%]|\s[a-z]) # 5! ways  5!. but an exclamation ends a sentence: 5!
       | \s?(?:R|rem(?:\.|ainder)?)(?:\sof)?\s?\d # 3 R 2
       | \s?(?:\\?%|percent)\sof\s[$(]?\d   # 5% of 200
       | \s?/\s?[exyπ](?![A-Za-z])         # 2/x
