@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "support")]
 
-import templates  # noqa: E402
+import family_templates  # noqa: E402
 
 from maft.records import Message  # noqa: E402
 
@@ -41,7 +41,7 @@ def rate(work: Callable[[], Sequence[object]]) -> float:
 
 def measured(key: str) -> dict[str, int]:
     """Of a family: its prompts, its training examples, and transformers' own prompts."""
-    template, tokenizer = templates.template(key), templates.tokenizer(key)
+    template, tokenizer = family_templates.template(key), family_templates.tokenizer(key)
     plain = [{"role": m.role, "content": m.content} for m in CHAT[:-1]]
 
     def theirs() -> Sequence[object]:
@@ -60,7 +60,7 @@ def markdown(results: dict[str, dict[str, int]]) -> str:
     """A row per family."""
     lines = ["| tokens a second | prompts | training examples | transformers' prompts |\n|---|---|---|---|\n"]
     for key, rates in results.items():
-        cells = [templates.FAMILIES[key].name, *(f"{rates[name]:,}" for name in ("prompt", "example", "transformers"))]
+        cells = [family_templates.FAMILIES[key].name, *(f"{rates[name]:,}" for name in ("prompt", "example", "transformers"))]
         lines.append(f"| {' | '.join(cells)} |\n")
     return "".join(lines)
 

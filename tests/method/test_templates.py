@@ -6,12 +6,12 @@ from datetime import date
 from itertools import groupby
 from pathlib import Path
 
+import family_templates
 import pytest
-import templates
 from family_list import FAMILIES
 from family_rules import Mode, said
 from family_table import verified
-from templates import DATE, template, tokenizer
+from family_templates import DATE, template, tokenizer
 
 from maft.chat_template import ChatTemplate, load_chat_template
 from maft.errors import BadInput
@@ -156,7 +156,7 @@ def test_the_end_of_an_answer(key: str) -> None:
 
 @pytest.mark.parametrize("key", FAMILIES)
 def test_the_table_says_what_is_found(key: str) -> None:
-    for column, found in templates.described(key).items():
+    for column, found in family_templates.described(key).items():
         verified(key, column, found)
 
 
@@ -273,7 +273,7 @@ def test_a_thought_where_none_was_asked_for() -> None:
 
 
 def of(text: str, key: str = "lfm2") -> ChatTemplate:
-    made = templates.of_bytes(FAMILIES[key])
+    made = family_templates.of_bytes(FAMILIES[key])
     made.chat_template = text
     return ChatTemplate(made, "org/model")
 
@@ -295,7 +295,7 @@ def test_arguments_are_what_a_template_reads_before_it_sets_it() -> None:
 
 def test_a_template_beside_a_processor(tmp_path: Path) -> None:
     """Where older models that see keep it."""
-    made = templates.of_bytes(FAMILIES["smolvlm"])
+    made = family_templates.of_bytes(FAMILIES["smolvlm"])
     made.save_pretrained(tmp_path)
     (tmp_path / "chat_template.jinja").rename(tmp_path / "kept")
     with pytest.raises(BadInput, match="has no chat template"):

@@ -10,9 +10,9 @@ from typing import Any
 import families
 import torch
 from family_list import FAMILIES
+from family_templates import of_bytes
 from peft import PeftModel
 from small import a_spec
-from templates import of_bytes
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForImageTextToText
 
 from maft import lora, models
