@@ -15,6 +15,12 @@ Row = tuple[str, AnswerKind, str | None]
 
 # What is not the reply's own: thoughts, quotations, scratch work, other agents.
 A1: list[Row] = [
+    # A question that is quoted has verbs and numbers of its own.
+    ('The answer to the question "What is 9 + 5?" is 21.', "number", "21"),
+    ("The answer to “What is 9 + 5?” is 14.", "number", "14"),
+    ('The answer to the question "Is it A or B?" is B.', "choice", "B"),
+    ('The answer to "Which city is it?" is Paris.', "text", "paris"),
+    ('The answer to "what is $x$ = 3 + 4?" is $7$.', "math", "7"),
     ("So I take 3 + 4.\n<answer>8</answer>\nDone in 2 steps.", "number", "8"),
     ("I compare. <answer>B</answer> A is too small.", "choice", "B"),
     ("I look it up. <answer>Paris</answer> Done.", "text", "paris"),

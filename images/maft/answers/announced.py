@@ -17,7 +17,8 @@ _HASHES = r"""
     (?= [^\s\w]{0,9}+[\d½⅓⅔¼¾⅕-⅞⅐-⅒] | \S{1,60}+[ \t]*+(?:\n|$) )
 """
 _SUBJECT = r"(?<![^\W_])(?:answer|correct\s(?:choice|option))(?![^\W_])"
-_PART = r"(?:\s(?:to|of|for|in)\s[^\n.:=]{0,60}?)?"  # the answer to the second part
+_QUESTION = r"""[^\n.:="“]{0,30}+["“][^\n"“”]{0,300}+["”]"""  # the answer to the question "What is 9 + 5?"
+_PART = rf"(?:\s(?:to|of|for|in)\s(?:{_QUESTION}|[^\n.:=]{{0,60}}?))?"  # the answer to the second part
 _COLON = r"""(?P<colon>[\s*_"']*+ [:=])"""  # Answer: 12  **Answer**: 12  answer = 12
 _MODAL = r"(?:does|would|will|should|must|can|could)"
 _DENIAL = rf"""(?P<denial>(?:(?:is|was|wo|ca|{_MODAL})n['’]t | {_MODAL}\s?(?:not|never))(?:\s(?:be|equal))?)"""  # cannot be 12
