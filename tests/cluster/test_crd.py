@@ -220,13 +220,15 @@ NEEDED = {
     "storage": ["bucket"],
     "storage.credentialsSecret": ["name"],
     "evaluation.task": ["kind"],
+    "task.generator": ["name"],
+    "evaluation.task.generator": ["name"],
 }
 
 
 def test_every_required_field(server: Server) -> None:
     required = {path: child["required"] for path, child, _ in fields(spec_schema()) if "required" in child}
     assert required == NEEDED
-    for path in ("model.tokenSecret", "storage", "storage.credentialsSecret", "evaluation.task"):
+    for path in ("model.tokenSecret", "storage", "storage.credentialsSecret", "evaluation.task", "task.generator"):
         assert not agreed(server, at(path, {}), f"spec.{path}.{NEEDED[path][0]}")
     for section in ("model", "task"):
         body = copy.deepcopy(MINIMAL)

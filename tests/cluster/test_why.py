@@ -73,7 +73,9 @@ def namespace(maft: Installed):
     make_namespace(maft, name)
     half = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "half", "namespace": name}}
     maft.kube.apply({**half, "stringData": {"AWS_ACCESS_KEY_ID": maft.cluster.s3_access_key}})
-    maft.objects.put_object(Bucket=BUCKET, Key="vit/config.json", Body=json.dumps({"model_type": "vit"}).encode())
+    whole = {"config.json": json.dumps({"model_type": "vit"}).encode(), "model.safetensors": b"", "tokenizer.json": b"{}"}
+    for file, content in whole.items():
+        maft.objects.put_object(Bucket=BUCKET, Key=f"vit/{file}", Body=content)
     yield name
     maft.kube.delete("Namespace", None, name)
 
