@@ -21,11 +21,12 @@ from installed import RESTRICTED, served
 from kube import Kube
 from kube_objects import a_run, done, made
 from kubernetes import client, config
-from statuses import ALL, CASES, DEBATING, MEASURED, SUMMARIZED, preflight, state, summarized
+from statuses import ALL, CASES, DEBATING, MEASURED, SUMMARIZED, debated, preflight, state, summarized
 from test_manifests import KINDS, VARIED, pods
 from test_schema import CHANGES, MINIMAL, NAME_RULES, NUMBERS, RULES, WRONG, at, fields, merged, resource, spec_schema
 
 from maft.spec import MUTABLE
+from maft.summaries import Answers, ProbeScore, TrainSummary
 from maft_operator.cluster import drift, merge
 from maft_operator.cluster.manifests import MANAGER, Json
 from maft_operator.spec.schema import GROUP, VERSION, BadSpec, checked, openapi
@@ -356,7 +357,15 @@ def test_the_same_resource_may_be_applied_again(server: Server, plain: str) -> N
 
 APART = (done("r-0-diversity"), done("r-1-diversity"), summarized("r-1-diversity", MEASURED))
 WARNED = summarized("r-0-preflight", preflight("prompts are clipped"), "trainer")
-WHOLE = state(*ALL, *SUMMARIZED, *APART, WARNED, run=a_run(evaluation={"diversity": 10}))
+# An iteration with answers that are not whole, an adapter that was kept and turns that did not count.
+NOT_WHOLE = (
+    summarized(
+        "r-1-debate",
+        debated(abstained=4, probe=ProbeScore(0.61, 0.0488, 100), answers=Answers(asked=96, cut=2, clipped=1), left_out={"cut": 2}),
+    ),
+    summarized("r-1-train", TrainSummary(adapters=(), trained=3, kept=1, turns_left_out=5)),
+)
+WHOLE = state(*ALL, *SUMMARIZED[::3], *NOT_WHOLE, *APART, WARNED, run=a_run(evaluation={"diversity": 10}))
 EVERYTHING = {**WHOLE, "progress": state(*DEBATING, units={"r-1-debate": (12, 24)})["progress"]}
 
 
