@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from maft.answers import gym
 from maft.answers.equality import Checker
 from maft.answers.generators import GENERATORS, Form
 from maft.answers.scorers import CHUNK, Hung, Scorers
@@ -44,6 +45,7 @@ def wrong(generator: GeneratorSpec, wanted: int = 8) -> str:
 
 
 def test_parts_share_no_question_and_say_where_each_comes_from() -> None:
+    gym.stand_in()
     import reasoning_gym
 
     split = load(draw())
@@ -160,6 +162,7 @@ class ToyConfig:
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Registers a generator that asks for numbers, and does with answers what the test says."""
+    gym.stand_in()
     from reasoning_gym.dataset import ProceduralDataset
     from reasoning_gym.factory import DATASETS, register_dataset
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maft.answers import forms
+from maft.answers import forms, gym
 from maft.answers.equality import Checker
 from maft.answers.generators import GENERATORS, LONGEST, NEARLY, REFUSED, SEVERAL, UNSTEADY, Form, find
 
@@ -21,6 +21,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::SyntaxWarning"),  # of a package that reasoning-gym imports
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
+gym.stand_in()  # the library imports at once what a fresh environment does not have
 SEEDS = (1, 20_000)
 SLOW = {"futoshiki": 1, "zebra_puzzles": 2}  # questions that are tried, where making one takes long
 SPELLINGS = (  # of an answer in a model's text; the answer may have several lines
@@ -125,6 +126,8 @@ def test_a_refused_generator_takes_several_answers(name: str) -> None:
 
 QUESTIONS = """
 import hashlib, json, sys
+from maft.answers import gym
+gym.stand_in()
 import reasoning_gym
 hashes = {}
 for name, count in (argument.split(":") for argument in sys.argv[1:]):

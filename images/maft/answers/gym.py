@@ -16,15 +16,20 @@ def start() -> None:
     """Imports the library, which is then no part of any limit. It prints while it works: standard output is the program's."""
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 # until the worker ends
     warnings.simplefilter("ignore")
+    stand_in()
+    try:
+        importlib.import_module("reasoning_gym")
+    except ImportError as error:
+        _failures.append(str(error))
+
+
+def stand_in() -> None:
+    """Puts something in the place of the packages that are not there, so that the library can be imported."""
     for name in _OPTIONAL:
         try:
             importlib.import_module(name)
         except ImportError:
             sys.modules[name] = _absent(name.partition(".")[0])
-    try:
-        importlib.import_module("reasoning_gym")
-    except ImportError as error:
-        _failures.append(str(error))
 
 
 def library() -> Any:
