@@ -45,7 +45,12 @@ def _absent(package: str) -> ModuleType:
     def use(*args: Any, **kwargs: Any) -> Any:
         raise ImportError(f"needs the package {package}")
 
+    def found(attribute: str) -> Any:
+        if attribute.startswith("__"):  # who looks at all modules asks for their file
+            raise AttributeError(attribute)
+        return use
+
     module = ModuleType(package)
     module.__path__ = []
-    module.__getattr__ = lambda attribute: use  # type: ignore[method-assign]
+    module.__getattr__ = found  # type: ignore[method-assign]
     return module
