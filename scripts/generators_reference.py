@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from pages import with_part
+
 from maft.answers.generators import GENERATORS, REFUSED
 
 PAGE = Path(__file__).parents[1] / "docs" / "tasks.md"
@@ -29,8 +31,7 @@ def tables() -> str:
 
 def page() -> str:
     """The page with the tables as they should be."""
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    return before + BEGIN + tables() + END + rest.partition(END)[2]
+    return with_part(PAGE.read_text(), BEGIN, tables(), END)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from pages import with_part
 
 from maft.spec import RunSpec
 from maft_operator.spec.methods import METHODS
@@ -113,8 +114,7 @@ def table() -> str:
 
 def page() -> str:
     """The page with its table made anew."""
-    text = PAGE.read_text()
-    return text[: text.index(BEGIN) + len(BEGIN)] + table() + text[text.index(END) :]
+    return with_part(PAGE.read_text(), BEGIN, table(), END)
 
 
 if __name__ == "__main__":

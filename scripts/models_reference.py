@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from pages import with_part
+
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "models.md"
 FACTS = ROOT / "tests" / "support" / "families.json"
@@ -36,8 +38,7 @@ def table() -> str:
 
 def page() -> str:
     """The page with its table made anew."""
-    text = PAGE.read_text()
-    return text[: text.index(BEGIN) + len(BEGIN)] + table() + text[text.index(END) :]
+    return with_part(PAGE.read_text(), BEGIN, table(), END)
 
 
 if __name__ == "__main__":

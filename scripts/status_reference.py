@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from pages import with_part
+
 from maft_operator.cluster import reasons
 
 PAGE = Path(__file__).parents[1] / "docs" / "status.md"
@@ -16,9 +18,7 @@ def table() -> str:
 
 def page(text: str) -> str:
     """The page with a fresh table."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return before + BEGIN + table() + END + after
+    return with_part(text, BEGIN, table(), END)
 
 
 if __name__ == "__main__":
