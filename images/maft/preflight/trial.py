@@ -11,12 +11,13 @@ import torch
 from msgspec.structs import replace
 
 from maft import lora
-from maft.chat_template import ChatTemplate, Tokens
+from maft.chat_template import ChatTemplate
 from maft.errors import BadInput, one_line
 from maft.preflight.shrink import shrunk, unquantised
-from maft.records import Message
+from maft.records import Example, Message
 from maft.spec import Spec, TrainingSpec
-from maft.train.dpo import Pair, Preferences
+from maft.train.dpo import Preferences
+from maft.train.samples import sample
 from maft.train.trainer import NextToken, Trainer
 
 FILES = ("config.json", "adapter_config.json", "adapter_model.safetensors")  # what servers are asked about
@@ -111,10 +112,7 @@ def dialogues(template: ChatTemplate, training: TrainingSpec, question: str, sys
     opening = [*([Message("system", system)] if system else []), user]
     chats = [[*opening, Message("assistant", said)] for said in SAID]
     chats.append([*chats[0], user, Message("assistant", SAID[2])])
-    tokens = [_tokens(template, training, chat) for chat in chats]
-    return [Pair(tokens[0], tokens[2]), Pair(tokens[1], tokens[2])] if training.method == "dpo" else list(tokens)
-
-
-def _tokens(template: ChatTemplate, training: TrainingSpec, chat: Sequence[Message]) -> Tokens:
-    every = training.loss_on == "all" and training.method != "dpo"
-    return template.tokens(chat, every_turn=every, thoughts=training.train_thoughts)
+    examples = [Example("", tuple(chat)) for chat in chats]
+    if training.method == "dpo":
+        examples = [replace(example, rejected=chats[2][-1]) for example in examples[:2]]
+    return [sample(training, template, example) for example in examples]

@@ -16,15 +16,14 @@ from prometheus_client import Gauge
 
 from maft import __version__, adapters, lora, models, program, records
 from maft.chat_template import ChatTemplate
-from maft.errors import BadInput
 from maft.program import Assignment
 from maft.records import BASE, Adapter, Commit, Example, Role, trained_roles
-from maft.spec import TrainingSpec
 from maft.store import layout
 from maft.store.commits import committed, fetch_folder, fetch_records, publish, required
 from maft.store.timing import write_seconds
 from maft.summaries import AdapterSummary, TrainSummary
-from maft.train.dpo import Pair, Preferences
+from maft.train.dpo import Preferences
+from maft.train.samples import sample
 from maft.train.trainer import NextToken, Trainer, steps
 
 SHOWN = 20  # adapters in a summary, which holds 4 KiB
@@ -67,19 +66,8 @@ def main(assignment: Assignment) -> TrainSummary:
 def _job(assignment: Assignment, data: Commit, template: ChatTemplate, role: Role, agent: int) -> Job:
     store, run, training = assignment.store, assignment.run, assignment.spec.training
     examples = fetch_records(store, data, layout.dataset_file(role, agent), Example)
-    samples = tuple(_sample(training, template, e) for e in examples)
+    samples = tuple(sample(training, template, e) for e in examples)
     return Job(role, agent, samples, adapters.current(store, run, assignment.iteration - 1, role, agent))
-
-
-def _sample(training: TrainingSpec, template: ChatTemplate, example: Example) -> Any:
-    """Tokens, or for dpo a pair of them."""
-    if training.method != "dpo":
-        return template.tokens(example.messages, every_turn=training.loss_on == "all", thoughts=training.train_thoughts)
-    if example.rejected is None:
-        raise BadInput("training.method: dpo needs pairs, and this dataset has single answers; make the datasets anew")
-    rejected = (*example.messages[:-1], example.rejected)
-    chosen, refused = (template.tokens(m, every_turn=False, thoughts=training.train_thoughts) for m in (example.messages, rejected))
-    return Pair(chosen, refused)
 
 
 def _train_all(assignment: Assignment, data: Commit, jobs: Sequence[Job]) -> None:
