@@ -45,13 +45,14 @@ class ChatTemplate:
         self._source = source
         self._today = date.fromisoformat(options.date)
         text = self._text()
-        self._arguments = switched(text, options)
+        self.arguments_known = known_arguments(text)
+        """What the template reads beside what every one is given."""
+        self._arguments = switched(self.arguments_known, options)
         self._parts = False
         self._parts = takes_parts(self._render)
-        self._facts = facts(text, self._render, options, source)
+        self._facts = facts(text, self.arguments_known, self._render, options, source)
         self._special, self._added = _special_tokens(tokenizer), frozenset(_added_tokens(tokenizer))
         self._channels = MESSAGE in text
-        self.arguments_known = known_arguments(text)
         self.thinks = self._facts.thinks
         """Answers may begin with a thought."""
         self.turn_end = self._turn_end()
@@ -61,6 +62,11 @@ class ChatTemplate:
         self.keeps_special = not self._special.isdisjoint(map(tokenizer.convert_tokens_to_ids, self._tags(text)))
         """Thoughts can be told from the reply by special tokens alone, so the server has to leave them in its text: also where
         none are asked for, for a model may think all the same, or say that it does not."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """Returns the tokenizer that the template belongs to."""
+        return self._tokenizer
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """Tokenizes up to where the assistant's next answer begins. shape: [prompt tokens]."""

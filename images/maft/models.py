@@ -106,17 +106,6 @@ def check(model: ModelSpec) -> None:
         model_files.check_weights(Path(path))
 
 
-def tokenizer(model: ModelSpec) -> Any:
-    """Loads the tokenizer; BadInput if there is none that works."""
-    from transformers import AutoTokenizer
-
-    path, revision = described(model.source), model.revision or None
-    try:
-        return AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=model.trust_remote_code)
-    except Exception as error:  # damaged files end in any exception
-        raise BadInput(f"model.source: {path} has no usable tokenizer: {one_line(error, 300)}") from error
-
-
 def config(model: ModelSpec) -> Any:
     """Loads the configuration; BadInput if there is none that transformers knows."""
     return _config(described(model.source), model.revision, trust_remote_code=model.trust_remote_code)

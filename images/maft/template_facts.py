@@ -84,9 +84,8 @@ def _is_set_by(node: nodes.Node, child: nodes.Node) -> bool:
     return isinstance(node, (nodes.Assign, nodes.AssignBlock)) and child is node.target
 
 
-def switched(template: str, options: Options) -> dict[str, Any]:
-    """Makes the template's arguments: those of the run, and the switch of thinking where it has one and the run sets it."""
-    known = known_arguments(template)
+def switched(known: frozenset[str], options: Options) -> dict[str, Any]:
+    """Makes the arguments: those of the run, and the switch of thinking where it is `known` and the run sets it."""
     switch = next((name for name in SWITCHES if name in known), None)
     asked = {switch: options.thinking == "Enabled"} if switch and options.thinking != "Auto" else {}
     return {**asked, **options.arguments}
@@ -111,13 +110,13 @@ def _arrives(render: Render, chat: Chat) -> bool:
     return PROBE in prompt and NEXT in prompt.rpartition(PROBE)[2]
 
 
-def facts(template: str, render: Render, options: Options, source: str) -> Facts:
+def facts(template: str, known: frozenset[str], render: Render, options: Options, source: str) -> Facts:
     """Finds out what there is to know; BadInput where the template fails, or where thinking is asked for and there is none."""
     user, answer = {"role": "user", "content": "?"}, {"role": "assistant", "content": PROBE}
     between = render([user, answer, {"role": "user", "content": NEXT}], True)  # what fails, fails here
     closing = _left_open(render([user], True))
     knows = any(tag in template for _, tag in PAIRS) or MESSAGE in template
-    _possible(template, options, source, knows=knows, opens=bool(closing))
+    _possible(template, known, options, source, knows=knows, opens=bool(closing))
     off = options.thinking == "Disabled"
     return Facts(
         system=_has_system(render, user),
@@ -129,10 +128,9 @@ def facts(template: str, render: Render, options: Options, source: str) -> Facts
     )
 
 
-def _possible(template: str, options: Options, source: str, *, knows: bool, opens: bool) -> None:
+def _possible(template: str, known: frozenset[str], options: Options, source: str, *, knows: bool, opens: bool) -> None:
     if options.thinking == "Enabled" and not (knows or opens):
         raise BadInput(f"debate.thinking: Enabled, and the chat template of {source} has no thoughts; set it to Auto")
-    known = known_arguments(template)
     if options.thinking == "Disabled" and MESSAGE in template and not (opens or known.intersection(SWITCHES)):
         effort = next((name for name in sorted(known) if name.startswith("reasoning_")), "reasoning_effort")
         raise BadInput(

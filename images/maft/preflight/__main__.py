@@ -50,7 +50,7 @@ def _summary(assignment: Assignment, folder: Path) -> PreflightSummary:
     template = models.chat_template(model, spec.debate.thinking)
     asked = _asked(assignment)
     warnings = tokens.unknown_arguments(model.chat_template_arguments, template.arguments_known)
-    warnings += tokens.check_round_trip(models.tokenizer(model), model.source, _texts(spec, asked))
+    warnings += tokens.check_round_trip(template.tokenizer, model.source, _texts(spec, asked))
     found = [(part, rules, _lengths(rules, spec, problem, template)) for part, rules, problem in asked]
     context = facts.context(config, model)
     warnings += [line for part, rules, each in found for line in longest.warnings(rules, each, context, part)]
