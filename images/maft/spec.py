@@ -161,6 +161,9 @@ class TrainingSpec(Section, frozen=True, kw_only=True):
     min_examples: int
     gpus: int
     topology: Topology
+    parallelism: Literal["Adapters", "Sharded"]
+    base: Literal["full", "nf4"]
+    checkpoint_minutes: int
 
 
 class InferenceSpec(Section, frozen=True, kw_only=True):
@@ -170,6 +173,7 @@ class InferenceSpec(Section, frozen=True, kw_only=True):
     lifetime: Literal["Phase", "Run"]
     replicas: int
     gpus: int
+    startup_seconds: int
     image: str
     extra_args: tuple[str, ...]
 
