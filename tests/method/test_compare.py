@@ -103,6 +103,7 @@ def test_the_model_is_tried_once_with_the_widest_of_the_specs(methods: str, spec
     [prepare, tried] = [t for t in made.tasks if t.kind in ("prepare", "preflight")]
     assert (tried.needs, tried.servers, tried.gpus, tried.run.key) == ((prepare.name,), (), 0, "ns/r")
     assert tried.run.spec == runs[widest, 0].spec
+    assert made.servers[0].run == tried.run  # so that it finds what was tried
     firsts = [t for t in made.tasks if "r-0-preflight" in t.needs]
     assert {owner(t.name, runs) for t in firsts} == {one.name for one in runs.values()}
 

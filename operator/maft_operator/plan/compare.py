@@ -53,9 +53,10 @@ def runs(resource: Mapping[str, Any], methods: Sequence[str], seeds: int) -> dic
 def graph(group: Run, compared: Mapping[tuple[str, int], Run], store: str) -> Graph:
     """Plans one set of questions, all runs in a row behind one server, and the table at the end."""
     prepare, preflight = plan.checks(group, store)
-    preflight = replace(preflight, run=replace(group, spec=_widest(compared.values())))
+    widest = replace(group, spec=_widest(compared.values()))
+    preflight = replace(preflight, run=widest)
     most = max(plan.adapters(run) for run in compared.values())  # what the most demanding run wants
-    server = Server(f"{group.name}-server", group, store, most)
+    server = Server(f"{group.name}-server", widest, store, most)  # which finds by its spec what preflight tried
     tasks = [prepare, preflight]
     last: tuple[str, ...] = ()
     for run in compared.values():
