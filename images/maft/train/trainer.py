@@ -9,14 +9,14 @@ import gc
 import math
 import random
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import psutil
 import torch
 from safetensors.torch import load_file
-from transformers import get_cosine_schedule_with_warmup
 
 from maft import lora
 from maft.chat_template import Tokens
@@ -24,9 +24,10 @@ from maft.errors import BadInput, one_line
 from maft.packing import PackedRow, split_batch
 from maft.spec import TrainingSpec
 from maft.train import forward, memory
+from maft.train.checkpoints import Keeper, kept
+from maft.train.course import Course
 from maft.train.forward import Forward
 
-CLIP = 1.0  # norm of the gradient
 T = TypeVar("T")
 
 
@@ -58,6 +59,14 @@ class NextToken:
         """Computes the part's share of the batch's loss, in nats per token. each: [k], log-probabilities of the targets."""
         counted = sum(sum(e.completion) for e in batch)
         return -each.sum() / counted
+
+
+def _batches(examples: list[Any], order: random.Random, training: TrainingSpec) -> Iterator[list[Any]]:
+    """Yields the batch of every step; the order is another one in each epoch."""
+    for _ in range(training.epochs):
+        order.shuffle(examples)
+        for start in range(0, len(examples), training.batch_size):
+            yield examples[start : start + training.batch_size]
 
 
 def steps(examples: int, training: TrainingSpec) -> int:
@@ -94,8 +103,11 @@ class Trainer:
         self.batch_tokens = training.batch_tokens
         """Tokens of a forward pass: fewer than the spec's after memory ran out, lora.ALONE where each example has its own."""
 
-    def train(self, examples: Sequence[Any], folder: Path, *, seed: int, previous: Path | None) -> list[float]:
-        """Writes the adapter to `folder`; returns the loss of every step, in nats per token. The base stays as it was."""
+    def train(
+        self, examples: Sequence[Any], folder: Path, *, seed: int, previous: Path | None, keeper: Keeper | None = None
+    ) -> list[float]:
+        """Writes the adapter to `folder`; returns the loss of every step, in nats per token. The base stays as it was. keeper: of
+        its checkpoint, from which it goes on."""
         torch.manual_seed(seed)
         with self._autocast():
             self._forward = forward.fitting(self._base, self._objective.sequences(examples))
@@ -105,7 +117,7 @@ class Trainer:
             with self._forward.attending(self._base):
                 self._save_memory(model, examples)
                 prepared = self._prepare(model, list(examples))
-                curve = self._run(model, prepared, random.Random(seed))
+                curve = self._run(model, prepared, random.Random(seed), keeper)
             model.save_pretrained(str(folder), safe_serialization=True)
         finally:
             # In mid-training too: what PEFT put into the base comes out again.
@@ -127,30 +139,20 @@ class Trainer:
         with self._autocast():
             return self._fitted(model, examples, lambda: self._objective.prepare(model, examples, self._forward, self.batch_tokens))
 
-    def _run(self, model: Any, examples: list[Any], order: random.Random) -> list[float]:
-        """Makes all steps; returns the loss of each."""
-        training = self._training
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=training.weight_decay)
-        total = steps(len(examples), training)
-        warmup = min(math.ceil(training.warmup * total), total - 1)  # it begins at a rate of 0: a single step would learn nothing
-        schedule = get_cosine_schedule_with_warmup(optimizer, warmup, total)
-        scaler = torch.amp.GradScaler(enabled=self._base.dtype == torch.float16)
-        curve: list[float] = []
-        model.train()
-        for _ in range(training.epochs):
-            order.shuffle(examples)
-            for start in range(0, len(examples), training.batch_size):
-                loss = self._accumulate(model, examples[start : start + training.batch_size], scaler)
-                scaler.unscale_(optimizer)
-                torch.nn.utils.clip_grad_norm_(parameters, CLIP)
-                scaler.step(optimizer)
-                scaler.update()
-                schedule.step()
-                optimizer.zero_grad(set_to_none=True)
-                curve.append(loss)
+    def _run(self, model: Any, examples: list[Any], order: random.Random, keeper: Keeper | None) -> list[float]:
+        """Makes all steps, or those that are left of them; returns the loss of each."""
+        course = Course(model, self._training, steps(len(examples), self._training), self.batch_tokens)
+        with kept(keeper, course) as undisturbed:
+            self.batch_tokens = course.batch_tokens
+            for loss in course.curve:
                 self._step_done(loss)
-        return curve
+            model.train()
+            for batch in islice(_batches(examples, order, self._training), len(course.curve), None):
+                loss = self._accumulate(model, batch, course.scaler)
+                with undisturbed():
+                    course.step(loss, self.batch_tokens)
+                self._step_done(loss)
+        return course.curve
 
     def _accumulate(self, model: Any, batch: Sequence[Any], scaler: Any) -> float:
         """Accumulates the gradient of the batch's loss, in rows that fit; returns the loss."""
