@@ -11,6 +11,7 @@ from functools import partial
 
 import torch
 from prometheus_client import Gauge
+from torch.distributed import TCPStore
 
 from maft import adapters, lora, models, program
 from maft.chat_template import ChatTemplate
@@ -19,12 +20,12 @@ from maft.records import Adapter, Commit, Example, Role, trained_roles
 from maft.store import layout
 from maft.store.commits import committed, fetch_records, required
 from maft.summaries import AdapterSummary, TrainSummary
-from maft.train import workers
+from maft.train import sharded, workers
 from maft.train.dpo import Preferences
 from maft.train.jobs import Job, keep, train_one
 from maft.train.samples import sample
-from maft.train.trainer import NextToken, Trainer, steps
-from maft.train.workers import Report, Started
+from maft.train.trainer import NextToken, Objective, Trainer, steps
+from maft.train.workers import Place, Report, Started
 
 SHOWN = 20  # adapters in a summary, which holds 4 KiB
 ALONE = Started()
@@ -44,14 +45,19 @@ def main(assignment: Assignment, started: Started = ALONE) -> TrainSummary:
     store.delete([layout.checkpoint(run, iteration, *other) for other in wanted if other not in missing])
     jobs = [_job(assignment, data, template, role, agent) for role, agent in missing]
     _train_all(assignment, data, jobs, started, several)
+    if started.place and not started.place.leads:
+        return summary([])
     return summary([adapters.current(store, run, iteration, role, agent) for role, agent in wanted])
 
 
 def _workers(assignment: Assignment, started: Started, wanted: int) -> int:
     """Decides how many processes train, before anything is loaded; a worker starts none."""
+    training, visible = assignment.spec.training, torch.cuda.device_count()
     if started.place:
         return 1
-    return workers.count(assignment.spec.training.gpus, torch.cuda.device_count(), wanted, started.environment)
+    if training.parallelism == "Sharded":
+        return workers.count_ranks(training.gpus, visible, started.environment)
+    return workers.count(training.gpus, visible, wanted, started.environment)
 
 
 def _job(assignment: Assignment, data: Commit, template: ChatTemplate, role: Role, agent: int) -> Job:
@@ -76,25 +82,58 @@ def _train_all(assignment: Assignment, data: Commit, jobs: Sequence[Job], starte
     for job in jobs:
         if job not in enough:
             keep(assignment, data, job)
-    if several > 1 and len(enough) > 1:
+    if not enough:
+        return
+    if started.place and started.place.ranks > 1:
+        _train_together(assignment, data, enough, step_done, started.place)
+    elif several > 1 and training.parallelism == "Sharded":
+        _start_ranks(enough, started, several, step_done)
+    elif several > 1 and len(enough) > 1:
         _deal(enough, started, several, step_done)
-    elif enough:
+    else:
         _train_here(assignment, data, enough, step_done)
 
 
 def _deal(jobs: Sequence[Job], started: Started, several: int, step_done: Report) -> None:
-    shares = workers.dealt({job.name: job.tokens for job in jobs}, several)
+    """Has one worker per GPU train its share of the adapters."""
+    places = [Place(share) for share in workers.dealt({job.name: job.tokens for job in jobs}, several)]
     gpus, cores = torch.cuda.device_count() > 0, len(os.sched_getaffinity(0))
-    places = workers.environments(started.environment, len(shares), gpus=gpus, cores=cores)
-    workers.run(started.command, shares, places, step_done)
+    environments = workers.environments(started.environment, len(places), gpus=gpus, cores=cores)
+    workers.run(started.command, places, environments, step_done)
+
+
+def _start_ranks(jobs: Sequence[Job], started: Started, ranks: int, step_done: Report) -> None:
+    """Has one process per GPU train all adapters together; they meet here, and see all GPUs."""
+    meeting = TCPStore(workers.HOST, 0, is_master=True, wait_for_workers=False)
+    names = tuple(job.name for job in jobs)
+    places = [Place(names, rank=rank, ranks=ranks, port=meeting.port) for rank in range(ranks)]
+    environments = workers.environments(started.environment, ranks, gpus=False, cores=len(os.sched_getaffinity(0)))
+    workers.run(started.command, places, environments, step_done)
 
 
 def _train_here(assignment: Assignment, data: Commit, jobs: Sequence[Job], step_done: Report) -> None:
-    training = assignment.spec.training
-    objective = Preferences(training.beta) if training.method == "dpo" else NextToken()
+    training, objective = assignment.spec.training, _objective(assignment)
     base = lora.load_base(assignment.spec.model)
     for job in jobs:
         train_one(assignment, data, job, Trainer(base, training, step_done, objective))
+
+
+def _train_together(assignment: Assignment, data: Commit, jobs: Sequence[Job], step_done: Report, place: Place) -> None:
+    training, objective = assignment.spec.training, _objective(assignment)
+    with sharded.joined(place) as team:
+        base = sharded.load_base(assignment.spec.model, team)
+        for job in jobs:
+            trainer = sharded.ShardedTrainer(base, training, step_done if team.leads else _unseen, objective, team)
+            train_one(assignment, data, job, trainer, leads=team.leads)
+
+
+def _objective(assignment: Assignment) -> Objective:
+    training = assignment.spec.training
+    return Preferences(training.beta) if training.method == "dpo" else NextToken()
+
+
+def _unseen(loss: float) -> None:
+    """Leaves it to the first rank to say."""
 
 
 def loss_gauge(progress: program.Progress) -> Gauge:

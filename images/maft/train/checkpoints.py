@@ -42,14 +42,25 @@ class Header(Formatted, frozen=True, kw_only=True):
 
 
 class Keeper:
-    """Keeps the checkpoint of one adapter. decided: what decides its weights; every: seconds between two checkpoints."""
+    """Keeps the checkpoint of one adapter. decided: what decides its weights; every: seconds between two checkpoints; reads_only:
+    another process writes it."""
 
-    def __init__(self, store: Store, key: str, decided: Mapping[str, str], every: float, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self,
+        store: Store,
+        key: str,
+        decided: Mapping[str, str],
+        every: float,
+        clock: Clock = time.monotonic,
+        *,
+        reads_only: bool = False,
+    ) -> None:
         self._store = store
         self._key = key
         self._decided = dict(decided)
         self._every = every
         self._clock = clock
+        self._reads_only = reads_only
         self._began = self._saved = clock()
 
     @property
@@ -63,7 +74,7 @@ class Keeper:
 
     def save(self, course: Course) -> None:
         """Writes a checkpoint. One that cannot be written is said in a line: the training is worth more."""
-        if not course.curve:
+        if not course.curve or self._reads_only:
             return
         state = course.state()
         header = Header(decided=self._decided, seconds=self.seconds, numbers=dict(state.numbers), sha256=_sha256(state.tensors))

@@ -47,13 +47,15 @@ class Job:
         return sum(len(example.ids) for example in self.examples)
 
 
-def train_one(assignment: Assignment, data: Commit, job: Job, trainer: Trainer) -> None:
-    """Trains and publishes the adapter."""
-    started, keeper = time.monotonic(), _keeper(assignment, job)
+def train_one(assignment: Assignment, data: Commit, job: Job, trainer: Trainer, *, leads: bool = True) -> None:
+    """Trains the adapter; publishes it, and its checkpoints, if this process leads those that train it together."""
+    started, keeper = time.monotonic(), _keeper(assignment, job, reads_only=not leads)
     with tempfile.TemporaryDirectory(prefix="maft-train-") as scratch:
         folder = Path(scratch) / "adapter"
         parent = _previous(assignment, job, Path(scratch))
         curve = trainer.train(job.examples, folder, seed=_seed(assignment, job), previous=parent, keeper=keeper)
+        if not leads:
+            return
         made = _described(assignment, job, curve, (folder / adapters.WEIGHTS).read_bytes())
         lora.tidy(folder, assignment.spec.model, card(assignment, made, data.meta))
         prefix = _publish(assignment, data, made, {path.name: path for path in folder.iterdir()})
@@ -62,13 +64,13 @@ def train_one(assignment: Assignment, data: Commit, job: Job, trainer: Trainer) 
         keeper.remove()
 
 
-def _keeper(assignment: Assignment, job: Job) -> Keeper | None:
+def _keeper(assignment: Assignment, job: Job, *, reads_only: bool) -> Keeper | None:
     """Makes the keeper of the adapter's checkpoint, if one is wanted."""
     every = 60.0 * assignment.spec.training.checkpoint_minutes
     if not every:
         return None
     key = layout.checkpoint(assignment.run, assignment.iteration, job.role, job.agent)
-    return Keeper(assignment.store, key, decided(assignment, job), every)
+    return Keeper(assignment.store, key, decided(assignment, job), every, reads_only=reads_only)
 
 
 def decided(assignment: Assignment, job: Job) -> dict[str, str]:

@@ -132,8 +132,11 @@ class Trainer:
         longest = max(self._training.batch_tokens, *(len(e.ids) for e in examples))
         largest = min(longest, sum(sorted((len(e.ids) for e in examples), reverse=True)[: self._training.batch_size]))
         if needs_checkpointing(self._base.config, largest, self._base.dtype.itemsize, free_memory(self._base.device)):
-            memory.save_activations(model)
-            self._saves_memory = True
+            self._save_activations(model)
+
+    def _save_activations(self, model: Any) -> None:
+        memory.save_activations(model)
+        self._saves_memory = True
 
     def _prepare(self, model: Any, examples: list[Any]) -> list[Any]:
         with self._autocast():
@@ -188,8 +191,7 @@ class Trainer:
         if less is None and self._saves_memory:
             raise memory.too_large(max(lengths), self._base.device)
         if less is None:
-            memory.save_activations(model)
-            self._saves_memory = True
+            self._save_activations(model)
         self.batch_tokens = less or self.batch_tokens
         todo = f"training.batchTokens is {less:,} from here on" if less else "activations are computed anew in the backward pass"
         print(f"memory ran out ({said}): {todo}", file=sys.stderr, flush=True)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 
@@ -22,9 +23,11 @@ from maft.errors import BadInput
 from maft.summaries import Failure, decode_summary
 from maft.train.interruption import Interruption
 
+HOST = "127.0.0.1"
 PLACE = "MAFT_TRAIN_PLACE"
 WORKERS = "MAFT_TRAIN_WORKERS"
 GRACE = 15.0  # seconds that workers have to write their checkpoints when they are told to end; the task itself has 20
+BAD_INPUT = 2  # a program's exit code
 _PDEATHSIG = 1  # prctl(2)
 Report = Callable[[float], None]
 
@@ -34,8 +37,18 @@ class Place(msgspec.Struct, frozen=True):
 
     adapters: tuple[str, ...]
     """Those that it trains, as ROLE-AGENT."""
-    pipe: int
+    pipe: int = -1
     """Where it says its losses: an open file's number."""
+    rank: int = 0
+    """Of ranks that hold one base together."""
+    ranks: int = 1
+    port: int = 0
+    """Where they meet, on this machine."""
+
+    @property
+    def leads(self) -> bool:
+        """Tells whether it publishes."""
+        return self.rank == 0
 
 
 def _unseen(loss: float) -> None:
@@ -71,14 +84,27 @@ def started(command: Sequence[str], environment: Mapping[str, str]) -> Started:
 def count(asked: int | None, visible: int, adapters: int, environment: Mapping[str, str]) -> int:
     """Decides how many workers a task of so many adapters gets. asked: training.gpus; visible: GPUs that are there; BadInput for
     more than there is work for. MAFT_TRAIN_WORKERS, of tests and of machines without a GPU, stands above both."""
-    if said := environment.get(WORKERS, ""):
-        if not said.isdecimal() or not int(said):
-            raise BadInput(f"{WORKERS}={said!r}: expected a number of workers, 1 or more")
-        asked = visible = int(said)
+    if said := _said(environment):
+        asked = visible = said
     if asked is not None and asked > adapters:
         here = f"{asked} GPUs and {adapters} adapter{'s' * (adapters != 1)} in this task"
         raise BadInput(f"training.gpus: {here}; set gpus to at most {adapters}, topology to Shared, or parallelism to Sharded")
     return max(1, min(visible, adapters if asked is None else asked))
+
+
+def _said(environment: Mapping[str, str]) -> int:
+    said = environment.get(WORKERS, "")
+    if said and not (said.isdecimal() and int(said)):
+        raise BadInput(f"{WORKERS}={said!r}: expected a number of workers, 1 or more")
+    return int(said or 0)
+
+
+def count_ranks(asked: int | None, visible: int, environment: Mapping[str, str]) -> int:
+    """Decides how many processes hold one base together; BadInput for fewer than 2."""
+    ranks = _said(environment) or (visible if asked is None else min(asked, visible))
+    if ranks < 2:
+        raise BadInput(f"training.parallelism: Sharded is for 2 GPUs or more, and {ranks} can be used here; use Adapters")
+    return ranks
 
 
 def dealt(tokens: Mapping[str, int], workers: int) -> list[tuple[str, ...]]:
@@ -114,29 +140,31 @@ class _Worker:
     summary: Path
 
 
-def run(command: Sequence[str], shares: Sequence[tuple[str, ...]], places: Sequence[Mapping[str, str]], report: Report) -> None:
-    """Runs a worker for each share to its end. BadInput of a worker is raised here; any other end of one ends the others, and is an
+def run(command: Sequence[str], places: Sequence[Place], environments: Sequence[Mapping[str, str]], report: Report) -> None:
+    """Runs a worker at each place to its end. BadInput of a worker is raised here; any other end of one ends the others, and is an
     OSError. They have time for their checkpoints when SIGTERM ends this program."""
     with tempfile.TemporaryDirectory(prefix="maft-workers-") as folder, Interruption() as interruption:
         workers: list[_Worker] = []
         try:
-            for index, (share, environment) in enumerate(zip(shares, places, strict=True)):
+            for index, (place, environment) in enumerate(zip(places, environments, strict=True)):
                 with interruption.held():
-                    workers.append(_start(command, share, environment, Path(folder) / f"{index}.json"))
-            for worker in _ending(workers, report):
-                _check(worker)
+                    workers.append(_start(command, place, environment, Path(folder) / f"{index}.json"))
+            failed = next((worker for worker in _ending(workers, report) if worker.process.wait()), None)
         finally:
             with interruption.held():
-                _end(workers)
+                _end(workers, only_first=places[0].ranks > 1)
+        if failed:
+            _raise(failed, workers)
 
 
-def _start(command: Sequence[str], share: tuple[str, ...], environment: Mapping[str, str], summary: Path) -> _Worker:
+def _start(command: Sequence[str], place: Place, environment: Mapping[str, str], summary: Path) -> _Worker:
     reading, writing = os.pipe()
-    place = msgspec.json.encode(Place(share, writing)).decode()
+    told = msgspec.json.encode(msgspec.structs.replace(place, pipe=writing)).decode()
     line = [*command, f"--summary={summary}", "--metrics-port=0"]
-    process = subprocess.Popen(line, env={**environment, PLACE: place}, pass_fds=[writing], stdin=subprocess.DEVNULL)
+    process = subprocess.Popen(line, env={**environment, PLACE: told}, pass_fds=[writing], stdin=subprocess.DEVNULL)
     os.close(writing)
-    return _Worker(", ".join(share), process, reading, summary)
+    name = f"rank {place.rank}" if place.ranks > 1 else f"the worker of {', '.join(place.adapters)}"
+    return _Worker(name, process, reading, summary)
 
 
 def _ending(workers: Sequence[_Worker], report: Report) -> Iterator[_Worker]:
@@ -156,26 +184,30 @@ def _ending(workers: Sequence[_Worker], report: Report) -> Iterator[_Worker]:
                     yield key.data
 
 
-def _check(worker: _Worker) -> None:
-    code = worker.process.wait()
-    if code == 0:
-        return
-    said = decode_summary(worker.summary.read_bytes()) if worker.summary.exists() else None
-    line = said.error if isinstance(said, Failure) else ""
-    if code == 2 and line:
-        raise BadInput(line)
-    how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-    raise OSError(f"the worker of {worker.name} {how}" + (f": {line}" if line else ""))
-
-
-def _end(workers: Sequence[_Worker]) -> None:
-    """Ends those that are left: asked first, then killed."""
+def _end(workers: Sequence[_Worker], *, only_first: bool) -> None:
+    """Ends those that are left: asked first, then killed. only_first: the others are needed until the first has ended."""
     for worker in workers:
         worker.process.terminate()
     until = time.monotonic() + GRACE
-    for worker in workers:
+    for worker in workers[: 1 if only_first else None]:
         with contextlib.suppress(subprocess.TimeoutExpired):
             worker.process.wait(max(0.0, until - time.monotonic()))
+    for worker in workers:
         worker.process.kill()
         worker.process.wait()
         os.close(worker.pipe)
+
+
+def _raise(failed: _Worker, workers: Sequence[_Worker]) -> NoReturn:
+    """Raises what ended them: wrong input that one of them found, also where another one ended before it by losing it."""
+    for worker in (failed, *workers):
+        if worker.process.returncode == BAD_INPUT and (line := _said_last(worker)):
+            raise BadInput(line)
+    code, line = failed.process.returncode, _said_last(failed)
+    how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    raise OSError(f"{failed.name} {how}" + (f": {line}" if line else ""))
+
+
+def _said_last(worker: _Worker) -> str:
+    said = decode_summary(worker.summary.read_bytes()) if worker.summary.exists() else None
+    return said.error if isinstance(said, Failure) else ""
