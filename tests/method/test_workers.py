@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 import torch
 from msgspec.structs import replace
@@ -22,7 +23,7 @@ from maft.store.files import FileStore
 from maft.summaries import TrainSummary, decode_summary
 from maft.train import __main__ as train
 from maft.train import workers
-from maft.train.workers import PLACE, count, dealt, device, environments
+from maft.train.workers import PLACE, Started, count, dealt, device, environments
 
 OURS = {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
 
@@ -118,11 +119,6 @@ def command(folder: Path, **training) -> list[str]:
     return [f"--store={folder}", "--run=ns/run", f"--spec={immutable_spec_json(spec)}", "--iteration=1", "--agent=0"]
 
 
-def two_workers(line: list[str]) -> subprocess.CompletedProcess[str]:
-    environment = {**OURS, "MAFT_TRAIN_WORKERS": "2"}
-    return subprocess.run([sys.executable, *line], env=environment, capture_output=True, text=True, timeout=120)
-
-
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
@@ -135,47 +131,53 @@ def one_thread() -> Iterator[None]:
 @pytest.mark.usefixtures("one_thread")
 def test_two_workers_make_the_bytes_of_one(tmp_path: Path) -> None:
     alone = train.main(assigned(tmp_path / "one"))
-    done = two_workers(["-m", "maft.train", *command(tmp_path / "two"), f"--summary={tmp_path / 'summary.json'}"])
+    line = [sys.executable, "-m", "maft.train", *command(tmp_path / "two"), f"--summary={tmp_path / 'summary.json'}"]
+    environment = {**OURS, "MAFT_TRAIN_WORKERS": "2"}
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert listed(tmp_path / "one") == listed(tmp_path / "two")
     said = decode_summary((tmp_path / "summary.json").read_bytes())
     assert isinstance(said, TrainSummary) and replace(said, version="") == alone
 
 
+def started(folder: Path, report: workers.Report, **training) -> Started:
+    """As the program is started: this process stands for it, its workers are processes."""
+    line = (sys.executable, "-m", "maft.train", *command(folder, **training))
+    return Started(line, {**OURS, "MAFT_TRAIN_WORKERS": "2"}, report=report)
+
+
 @pytest.mark.programs
 def test_what_a_worker_refuses_the_program_refuses(tmp_path: Path) -> None:
-    done = two_workers(["-m", "maft.train", *command(tmp_path, lora={"targetModules": ["no_such"]})])
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("error: training.lora.targetModules: ")
+    wrong = {"lora": {"targetModules": ["no_such"]}}
+    with pytest.raises(BadInput, match=r"training\.lora\.targetModules: "):
+        train.main(assigned(tmp_path, **wrong), started(tmp_path, lambda loss: None, **wrong))
 
 
-STARTED = """
-import os, signal, sys
-from functools import partial
-from maft.train import __main__ as train, workers
-seen = []
-def step_done(loss):
-    seen.append(loss)
-    if len(seen) == 3:
-        {act}
-here = workers.started([sys.executable, "-m", "maft.train", *sys.argv[1:]], os.environ)
-train.program.run(partial(train.main, started=workers.Started(here.command, here.environment, None, step_done)), train.PARSER)
-"""
-ACT = {
-    "told to end": "os.kill(os.getpid(), signal.SIGTERM)",
-    "one dies": "os.kill(int(open(f'/proc/self/task/{os.getpid()}/children').read().split()[0]), signal.SIGKILL)",
-}
+def a_worker_dies() -> None:
+    next(child for child in psutil.Process().children() if "maft.train" in child.cmdline()).kill()
 
 
 @pytest.mark.programs
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize(("what", "code"), [("told to end", 128 + signal.SIGTERM), ("one dies", 1)])
-def test_an_end_of_one_is_the_end_of_all_and_nothing_is_lost(tmp_path: Path, capsys, what: str, code: int) -> None:
+@pytest.mark.parametrize(
+    ("act", "error", "says"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGTERM), SystemExit, "143"),
+        (a_worker_dies, OSError, r"the worker of critic-0 was killed by signal 9"),
+    ],
+)
+def test_an_end_of_one_is_the_end_of_all_and_nothing_is_lost(tmp_path: Path, capsys, act, error, says: str) -> None:
     """The program counts the steps of its workers; at the third it is told to end, or one of them dies. One alone goes on."""
-    done = two_workers(["-c", STARTED.format(act=ACT[what]), *command(tmp_path / "two", **LONG)])
-    assert done.returncode == code, done.stderr
-    if what == "one dies":
-        assert done.stderr.splitlines()[-1] == "error: the worker of critic-0 was killed by signal 9"
+    seen: list[float] = []
+
+    def report(loss: float) -> None:
+        seen.append(loss)
+        if len(seen) == 3:
+            act()
+
+    with pytest.raises(error, match=says):
+        train.main(assigned(tmp_path / "two", **LONG), started(tmp_path / "two", report, **LONG))
+    assert not [child for child in psutil.Process().children() if "maft.train" in child.cmdline()]
     train.main(assigned(tmp_path / "two", **LONG))
     assert "checkpoint.safetensors: goes on after step" in capsys.readouterr().out
     train.main(assigned(tmp_path / "one", **LONG))
