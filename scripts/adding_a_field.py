@@ -21,9 +21,9 @@ EDITS = {  # file: what stands there, what comes in its place
         "                    epochs: {type: integer, default: 2,",
     ),
     "images/maft/spec.py": ("    weight_decay: float\n", "    weight_decay: float\n    max_grad_norm: float\n"),
-    "images/maft/train/trainer.py": (
-        "torch.nn.utils.clip_grad_norm_(parameters, CLIP)",
-        "torch.nn.utils.clip_grad_norm_(parameters, training.max_grad_norm)",
+    "images/maft/train/course.py": (
+        "torch.nn.utils.clip_grad_norm_(self._parameters, CLIP)",
+        "torch.nn.utils.clip_grad_norm_(self._parameters, self._training.max_grad_norm)",
     ),
 }
 TRAINING = """

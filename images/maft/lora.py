@@ -109,19 +109,12 @@ def adapt(base: Any, spec: LoraSpec, previous: Path | None) -> Any:
         return get_peft_model(base, config)
 
 
-def logits(model: Any, row: PackedRow) -> torch.Tensor:
-    """Computes [k, vocabulary], at the target positions alone. The row lies on the model's device."""
-    output = model(input_ids=row.ids, position_ids=row.positions, logits_to_keep=row.target_positions, use_cache=False)
+def logits(model: Any, row: PackedRow, **given: Any) -> torch.Tensor:
+    """Computes [k, vocabulary], at the target positions alone. The row lies on the model's device. given: what its layers are told
+    beside that."""
+    output = model(input_ids=row.ids, position_ids=row.positions, logits_to_keep=row.target_positions, use_cache=False, **given)
     at_targets: torch.Tensor = output.logits[0]
     return at_targets
-
-
-def forward(model: Any, examples: Sequence[Tokens], max_tokens: int) -> tuple[PackedRow, torch.Tensor]:
-    """Packs the examples and computes the row's logits in single precision; if `max_tokens` is ALONE, example by example."""
-    row = pack(examples).to(model.device)
-    if max_tokens > ALONE or len(examples) == 1:
-        return row, logits(model, row).float()
-    return row, torch.cat([logits(model, pack([example]).to(model.device)).float() for example in examples])
 
 
 def supports_packing(model: Any, examples: Sequence[Tokens]) -> bool:
@@ -134,9 +127,13 @@ def supports_packing(model: Any, examples: Sequence[Tokens]) -> bool:
     with torch.no_grad():
         packed = logits(model, pack(pair).to(model.device))
         alone = torch.cat([logits(model, pack([example]).to(model.device)) for example in pair])
-    # Kernels may differ by the length of a row: in half precision by a good part of a logit.
+    return close(model, packed, alone)
+
+
+def close(model: Any, one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Tells whether logits are equal: kernels may differ by the length of a row, in half precision by a good part of a logit."""
     rtol, atol = (1e-3, 1e-3) if model.dtype == torch.float32 else (0.05, 0.5)
-    return bool(torch.allclose(packed.float(), alone.float(), rtol=rtol, atol=atol))
+    return torch.allclose(one.float(), other.float(), rtol=rtol, atol=atol)
 
 
 def tidy(folder: Path, model: ModelSpec, card: str) -> None:

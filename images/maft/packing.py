@@ -26,6 +26,8 @@ class PackedRow:
     """[k], the targets."""
     example_index: torch.Tensor
     """[k], which example a target belongs to."""
+    lengths: tuple[int, ...]
+    """Tokens of each example."""
 
     def to(self, device: Any) -> "PackedRow":
         """Copies the row to that device."""
@@ -35,6 +37,7 @@ class PackedRow:
             target_positions=self.target_positions.to(device),
             labels=self.labels.to(device),
             example_index=self.example_index.to(device),
+            lengths=self.lengths,
         )
 
 
@@ -59,6 +62,7 @@ def pack(examples: Sequence[Tokens]) -> PackedRow:
         target_positions=torch.tensor(target_positions),
         labels=torch.tensor(labels),
         example_index=torch.tensor(example_index),
+        lengths=tuple(len(example.ids) for example in examples),
     )
 
 

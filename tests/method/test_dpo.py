@@ -13,6 +13,7 @@ import torch
 from conftest import ROOT, TINY
 from msgspec.structs import replace
 from peft import PeftModel
+from safetensors.torch import load_file
 from small import a_spec
 from transformers import AutoModelForCausalLM
 
@@ -28,11 +29,13 @@ from maft.store.commits import committed, publish
 from maft.store.files import FileStore
 from maft.train import __main__ as train
 from maft.train.dpo import Pair, Preferences
+from maft.train.forward import Forward
 from maft.train.trainer import Trainer, steps
 
 MODEL = a_spec().model
 TRAINING = a_spec(training={"warmup": 0, "batchSize": 4, "batchTokens": 4096}).training
 BETA = 0.5
+TOGETHER, ALONE = Forward(packs=True), Forward(packs=False)
 
 
 @pytest.fixture(scope="module")
@@ -78,14 +81,14 @@ def by_hand(margins, references) -> float:
     return sum(terms) / len(terms)
 
 
-def loss(model, pairs_, limit=4096) -> float:
+def loss(model, pairs_, limit=4096, forward=TOGETHER) -> float:
     """As the trainer computes it, in parts."""
     objective = Preferences(BETA)
     total = 0.0
     with torch.no_grad():
         for part in split_batch(pairs_, limit):
-            row, logits = lora.forward(model, objective.sequences(part), limit)
-            total += float(objective.loss(logits, row, part, pairs_))
+            row, each = forward.log_probabilities(model, objective.sequences(part))
+            total += float(objective.loss(each, row, part, pairs_))
     return total
 
 
@@ -106,7 +109,7 @@ def test_the_loss_is_that_of_the_paper_computed_plainly(base, pairs):
 
 
 def test_the_reference_is_the_margin_before_training(base, pairs):
-    prepared = Preferences(BETA).prepare(base, list(pairs), 4096)
+    prepared = Preferences(BETA).prepare(base, list(pairs), TOGETHER, 4096)
     assert [pair.reference_margin for pair in prepared] == pytest.approx([margin(base, pair) for pair in pairs], rel=1e-3, abs=1e-3)
     assert [(p.chosen, p.rejected) for p in prepared] == [(p.chosen, p.rejected) for p in pairs]
     assert loss(base, prepared) == pytest.approx(math.log(2), rel=1e-4)  # where training starts, policy and reference agree
@@ -116,7 +119,7 @@ def test_the_reference_is_the_margin_before_training(base, pairs):
 def test_how_pairs_are_packed_does_not_change_loss_or_reference(base, pairs, limit):
     given = [dataclasses.replace(pair, reference_margin=float(i)) for i, pair in enumerate(pairs)]
     assert loss(base, given, limit) == pytest.approx(loss(base, given), rel=1e-4)
-    apart, together = (Preferences(BETA).prepare(base, list(pairs), n) for n in (limit, 4096))
+    apart, together = (Preferences(BETA).prepare(base, list(pairs), TOGETHER, n) for n in (limit, 4096))
     assert [p.reference_margin for p in apart] == pytest.approx([p.reference_margin for p in together], rel=1e-3, abs=1e-3)
 
 
@@ -139,10 +142,10 @@ def test_a_model_that_mixes_neighbours_gets_each_answer_alone(pairs):
     sequences = Preferences(BETA).sequences(pairs)
     assert not lora.supports_packing(model, sequences)
     margins = [margin(model, pair) for pair in pairs]
-    apart = Preferences(BETA).prepare(model, list(pairs), 1)
+    apart = Preferences(BETA).prepare(model, list(pairs), ALONE, 1)
     assert [pair.reference_margin for pair in apart] == pytest.approx(margins, rel=1e-3, abs=1e-3)
-    assert loss(model, pairs, limit=1) == pytest.approx(by_hand(margins, [0.0] * len(pairs)), rel=1e-4)
-    assert loss(model, pairs) != pytest.approx(loss(model, pairs, limit=1), rel=1e-3)
+    assert loss(model, pairs, 1, ALONE) == pytest.approx(by_hand(margins, [0.0] * len(pairs)), rel=1e-4)
+    assert loss(model, pairs) != pytest.approx(loss(model, pairs, 1, ALONE), rel=1e-3)
 
 
 def test_training_makes_the_chosen_answers_likelier_than_the_rejected(base, pairs, tmp_path):
@@ -164,10 +167,10 @@ def test_beta_weighs_the_gradient(base, pairs):
     def gradient(beta: float) -> torch.Tensor:
         model = base.requires_grad_(True)
         objective = Preferences(beta)
-        prepared = objective.prepare(model, list(pairs), 4096)
-        row, logits = lora.forward(model, objective.sequences(prepared), 4096)
+        prepared = objective.prepare(model, list(pairs), TOGETHER, 4096)
+        row, each = TOGETHER.log_probabilities(model, objective.sequences(prepared))
         model.zero_grad()
-        objective.loss(logits, row, prepared, prepared).backward()
+        objective.loss(each, row, prepared, prepared).backward()
         return model.get_input_embeddings().weight.grad.clone()
 
     one, three = gradient(0.1), gradient(0.3)
@@ -195,7 +198,7 @@ def test_the_previous_adapter_is_the_reference_of_the_next_iteration(base, pairs
 def test_dropout_does_not_blur_the_reference(base, pairs, tmp_path):
     trained(base, pairs, tmp_path / "a", training=replace(TRAINING, epochs=4, lora=replace(TRAINING.lora, dropout=0.5)))
     model = PeftModel.from_pretrained(base, tmp_path / "a", is_trainable=True).train()
-    one, two = (Preferences(BETA).prepare(model, list(pairs), 4096) for _ in range(2))
+    one, two = (Preferences(BETA).prepare(model, list(pairs), TOGETHER, 4096) for _ in range(2))
     assert one == two
 
 
@@ -248,7 +251,7 @@ def test_a_pair_counts_both_answers(pairs):
     assert len(parts) > 1 and all(sum(len(p.ids) for p in part) <= 150 for part in parts)
 
 
-# --- sft is what it was before objectives came: the same bytes as the trainer of this loop, written out ---
+# --- sft is what this loop does, written out: all logits at once, and a mask over the row ---
 
 PLAIN = """
 import json, math, random, sys
@@ -292,7 +295,7 @@ model.save_pretrained(sys.argv[3], safe_serialization=True)
 
 
 @pytest.mark.programs
-def test_sft_is_byte_by_byte_the_plain_loop(base, template, tmp_path):
+def test_sft_is_the_plain_loop(base, template, tmp_path):
     dialogues = [(Message("user", f"What is {i}+2*2?"), Message("assistant", f"2*2=4. Answer: {i + 4}")) for i in range(10)]
     examples = [template.tokens(messages, every_turn=False) for messages in dialogues]
     (tmp_path / "examples.json").write_text(json.dumps([[e.ids, e.completion] for e in examples]))
@@ -302,5 +305,7 @@ def test_sft_is_byte_by_byte_the_plain_loop(base, template, tmp_path):
     Trainer(base, training, lambda value: None).train(examples, tmp_path / "ours", seed=5, previous=None)
     line = [sys.executable, "-c", PLAIN, str(tmp_path / "examples.json"), immutable_spec_json(a_spec()), str(tmp_path / "plain")]
     subprocess.run(line, check=True, timeout=300, env={**os.environ, "PYTHONPATH": str(ROOT / "images")})
-    ours, theirs = ((tmp_path / name / adapters.WEIGHTS).read_bytes() for name in ("ours", "plain"))
-    assert ours == theirs
+    ours, theirs = (load_file(tmp_path / name / adapters.WEIGHTS) for name in ("ours", "plain"))
+    assert ours.keys() == theirs.keys()
+    for name, weight in ours.items():
+        torch.testing.assert_close(weight, theirs[name], rtol=0, atol=TRAINING.learning_rate / 30)  # of gradients near zero Adam takes the sign

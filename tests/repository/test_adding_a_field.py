@@ -18,7 +18,7 @@ def test_what_a_new_field_takes():
     assert dict(changed) == {
         "crds/multiagentfinetunes.yaml": "1",
         "images/maft/spec.py": "1",
-        "images/maft/train/trainer.py": "2",
+        "images/maft/train/course.py": "2",
         **{f"examples/{name}.plan": "1" for name in ("arithmetic", "arithmetic-cluster", "gsm8k")},
         "docs/resource.md": "1",
     }

@@ -45,6 +45,11 @@ def adapter(run: str, iteration: int, role: Role, agent: int) -> str:
     return f"{run}/iterations/{iteration}/adapters/{role}-{agent}/"
 
 
+def checkpoint(run: str, iteration: int, role: Role, agent: int) -> str:
+    """Names the object that an adapter in training goes on from; there is none once the adapter is committed."""
+    return f"{adapter(run, iteration, role, agent)}checkpoint.safetensors"
+
+
 def calls(group: str) -> str:
     """Names the prefix of the base model's calls, cached for the runs of a comparison."""
     return f"{group}/calls/"

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch.nn.functional import log_softmax, logsigmoid
+from torch.nn.functional import logsigmoid
 
-from maft import lora
 from maft.chat_template import Tokens
 from maft.packing import PackedRow, split_batch
+from maft.train.forward import Forward
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +41,13 @@ class Preferences:
     def __init__(self, beta: float) -> None:
         self._beta = beta
 
-    def prepare(self, model: Any, examples: list[Any], max_tokens: int) -> list[Any]:
+    def prepare(self, model: Any, examples: list[Any], forward: Forward, max_tokens: int) -> list[Any]:
         """Adds to the pairs the margins that the model gives them before it learns: those of the reference."""
         model.eval()
         prepared: list[Any] = []
         with torch.no_grad():
             for part in split_batch(examples, max_tokens):
-                row, logits = lora.forward(model, self.sequences(part), max_tokens)
-                margins = self._margins(logits, row, part)
+                margins = self._margins(*forward.log_probabilities(model, self.sequences(part)), part)
                 prepared += [replace(pair, reference_margin=float(m)) for pair, m in zip(part, margins, strict=True)]
         return prepared
 
@@ -56,13 +55,12 @@ class Preferences:
         """Lists chosen and rejected answers in turn."""
         return [tokens for pair in part for tokens in (pair.chosen, pair.rejected)]
 
-    def loss(self, logits: torch.Tensor, row: PackedRow, part: Sequence[Any], batch: Sequence[Any]) -> torch.Tensor:
-        """Computes the part's share of the batch's loss, in nats per pair. logits: [k, vocabulary]."""
-        reference = torch.tensor([pair.reference_margin for pair in part], device=logits.device)
-        return -logsigmoid(self._beta * (self._margins(logits, row, part) - reference)).sum() / len(batch)
+    def loss(self, each: torch.Tensor, row: PackedRow, part: Sequence[Any], batch: Sequence[Any]) -> torch.Tensor:
+        """Computes the part's share of the batch's loss, in nats per pair. each: [k], log-probabilities of the targets."""
+        reference = torch.tensor([pair.reference_margin for pair in part], device=each.device)
+        return -logsigmoid(self._beta * (self._margins(row, each, part) - reference)).sum() / len(batch)
 
-    def _margins(self, logits: torch.Tensor, row: PackedRow, part: Sequence[Any]) -> torch.Tensor:
+    def _margins(self, row: PackedRow, each: torch.Tensor, part: Sequence[Any]) -> torch.Tensor:
         """[pairs]: log-probability of the chosen answer minus that of the rejected one."""
-        each = log_softmax(logits, dim=-1).gather(1, row.labels[:, None])[:, 0]
-        sums = torch.zeros(2 * len(part), device=logits.device).index_add(0, row.example_index, each)
+        sums = torch.zeros(2 * len(part), device=each.device).index_add(0, row.example_index, each)
         return sums[0::2] - sums[1::2]

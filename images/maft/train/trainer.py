@@ -5,44 +5,49 @@ One copy of the base serves all adapters, one after the other. What is minimised
 """
 
 import contextlib
+import gc
 import math
 import random
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import psutil
 import torch
 from safetensors.torch import load_file
-from torch.nn.functional import cross_entropy
-from transformers import get_cosine_schedule_with_warmup
 
 from maft import lora
 from maft.chat_template import Tokens
-from maft.errors import BadInput
+from maft.errors import BadInput, one_line
 from maft.packing import PackedRow, split_batch
 from maft.spec import TrainingSpec
+from maft.train import forward, memory
+from maft.train.checkpoints import Keeper, kept
+from maft.train.course import Course
+from maft.train.forward import Forward
 
-CLIP = 1.0  # norm of the gradient
+T = TypeVar("T")
 
 
 class Objective(Protocol):
     """What training minimises. Its examples have `ids`, by which tokens are counted."""
 
-    def prepare(self, model: Any, examples: list[Any], max_tokens: int) -> list[Any]:
+    def prepare(self, model: Any, examples: list[Any], forward: Forward, max_tokens: int) -> list[Any]:
         """Adds to the examples what has to be known before the model learns."""
 
     def sequences(self, part: Sequence[Any]) -> list[Tokens]:
         """Lists what is packed into a row, in the order that `loss` expects."""
 
-    def loss(self, logits: torch.Tensor, row: PackedRow, part: Sequence[Any], batch: Sequence[Any]) -> torch.Tensor:
-        """Computes the part's share of the batch's loss. logits: [k, vocabulary]."""
+    def loss(self, each: torch.Tensor, row: PackedRow, part: Sequence[Any], batch: Sequence[Any]) -> torch.Tensor:
+        """Computes the part's share of the batch's loss. each: [k], log-probabilities of the targets."""
 
 
 class NextToken:
     """The objective of training.method sft: mean loss over the batch's completion tokens."""
 
-    def prepare(self, model: Any, examples: list[Any], max_tokens: int) -> list[Any]:
+    def prepare(self, model: Any, examples: list[Any], forward: Forward, max_tokens: int) -> list[Any]:
         """Changes nothing."""
         return examples
 
@@ -50,10 +55,18 @@ class NextToken:
         """Lists the examples themselves."""
         return list(part)
 
-    def loss(self, logits: torch.Tensor, row: PackedRow, part: Sequence[Any], batch: Sequence[Any]) -> torch.Tensor:
-        """Computes the part's share of the batch's loss, in nats per token. logits: [k, vocabulary]."""
+    def loss(self, each: torch.Tensor, row: PackedRow, part: Sequence[Any], batch: Sequence[Any]) -> torch.Tensor:
+        """Computes the part's share of the batch's loss, in nats per token. each: [k], log-probabilities of the targets."""
         counted = sum(sum(e.completion) for e in batch)
-        return cross_entropy(logits, row.labels, reduction="sum") / counted
+        return -each.sum() / counted
+
+
+def _batches(examples: list[Any], order: random.Random, training: TrainingSpec) -> Iterator[list[Any]]:
+    """Yields the batch of every step; the order is another one in each epoch."""
+    for _ in range(training.epochs):
+        order.shuffle(examples)
+        for start in range(0, len(examples), training.batch_size):
+            yield examples[start : start + training.batch_size]
 
 
 def steps(examples: int, training: TrainingSpec) -> int:
@@ -86,22 +99,31 @@ class Trainer:
         self._training = training
         self._step_done = step_done
         self._objective = objective or NextToken()
+        self._saves_memory = False
+        self.batch_tokens = training.batch_tokens
+        """Tokens of a forward pass: fewer than the spec's after memory ran out, lora.ALONE where each example has its own."""
 
-    def train(self, examples: Sequence[Any], folder: Path, *, seed: int, previous: Path | None) -> list[float]:
-        """Writes the adapter to `folder`; returns the loss of every step, in nats per token. The base stays as it was."""
+    def train(
+        self, examples: Sequence[Any], folder: Path, *, seed: int, previous: Path | None, keeper: Keeper | None = None
+    ) -> list[float]:
+        """Writes the adapter to `folder`; returns the loss of every step, in nats per token. The base stays as it was. keeper: of
+        its checkpoint, from which it goes on."""
         torch.manual_seed(seed)
-        packs = lora.supports_packing(self._base, self._objective.sequences(examples))
-        max_tokens = self._training.batch_tokens if packs else lora.ALONE
+        with self._autocast():
+            self._forward = forward.fitting(self._base, self._objective.sequences(examples))
+        self.batch_tokens = self._training.batch_tokens if self._forward.packs else lora.ALONE
         model = lora.adapt(self._base, self._training.lora, previous)
         try:
-            self._save_memory(model, examples)
-            with self._autocast():
-                prepared = self._objective.prepare(model, list(examples), max_tokens)
-            curve = self._run(model, prepared, random.Random(seed), max_tokens)
+            with self._forward.attending(self._base):
+                self._save_memory(model, examples)
+                prepared = self._prepare(model, list(examples))
+                curve = self._run(model, prepared, random.Random(seed), keeper)
             model.save_pretrained(str(folder), safe_serialization=True)
         finally:
             # In mid-training too: what PEFT put into the base comes out again.
-            self._base = model.unload()
+            if self._saves_memory:
+                memory.keep_activations(model)
+            self._base, self._saves_memory = model.unload(), False
         _check_finite(folder, curve)
         return curve
 
@@ -110,44 +132,72 @@ class Trainer:
         longest = max(self._training.batch_tokens, *(len(e.ids) for e in examples))
         largest = min(longest, sum(sorted((len(e.ids) for e in examples), reverse=True)[: self._training.batch_size]))
         if needs_checkpointing(self._base.config, largest, self._base.dtype.itemsize, free_memory(self._base.device)):
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-            model.enable_input_require_grads()
+            self._save_activations(model)
 
-    def _run(self, model: Any, examples: list[Any], order: random.Random, max_tokens: int) -> list[float]:
-        """Makes all steps; returns the loss of each."""
-        training = self._training
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=training.weight_decay)
-        total = steps(len(examples), training)
-        warmup = min(math.ceil(training.warmup * total), total - 1)  # it begins at a rate of 0: a single step would learn nothing
-        schedule = get_cosine_schedule_with_warmup(optimizer, warmup, total)
-        scaler = torch.amp.GradScaler(enabled=self._base.dtype == torch.float16)
-        curve: list[float] = []
-        model.train()
-        for _ in range(training.epochs):
-            order.shuffle(examples)
-            for start in range(0, len(examples), training.batch_size):
-                loss = self._accumulate(model, examples[start : start + training.batch_size], max_tokens, scaler)
-                scaler.unscale_(optimizer)
-                torch.nn.utils.clip_grad_norm_(parameters, CLIP)
-                scaler.step(optimizer)
-                scaler.update()
-                schedule.step()
-                optimizer.zero_grad(set_to_none=True)
-                curve.append(loss)
+    def _save_activations(self, model: Any) -> None:
+        memory.save_activations(model)
+        self._saves_memory = True
+
+    def _prepare(self, model: Any, examples: list[Any]) -> list[Any]:
+        with self._autocast():
+            return self._fitted(model, examples, lambda: self._objective.prepare(model, examples, self._forward, self.batch_tokens))
+
+    def _run(self, model: Any, examples: list[Any], order: random.Random, keeper: Keeper | None) -> list[float]:
+        """Makes all steps, or those that are left of them; returns the loss of each."""
+        course = Course(model, self._training, steps(len(examples), self._training), self.batch_tokens)
+        with kept(keeper, course) as undisturbed:
+            self.batch_tokens = course.batch_tokens
+            for loss in course.curve:
                 self._step_done(loss)
-        return curve
+            model.train()
+            for batch in islice(_batches(examples, order, self._training), len(course.curve), None):
+                loss = self._accumulate(model, batch, course.scaler)
+                with undisturbed():
+                    course.step(loss, self.batch_tokens)
+                self._step_done(loss)
+        return course.curve
 
-    def _accumulate(self, model: Any, batch: Sequence[Any], max_tokens: int, scaler: Any) -> float:
-        """Accumulates the gradient of the batch's loss, whatever rows it takes; returns the loss."""
+    def _accumulate(self, model: Any, batch: Sequence[Any], scaler: Any) -> float:
+        """Accumulates the gradient of the batch's loss, in rows that fit; returns the loss."""
+        return self._fitted(model, batch, lambda: self._in_rows(model, batch, scaler))
+
+    def _in_rows(self, model: Any, batch: Sequence[Any], scaler: Any) -> float:
         loss = 0.0
-        for part in split_batch(batch, max_tokens):
+        for part in split_batch(batch, self.batch_tokens):
             with self._autocast():
-                row, logits = lora.forward(model, self._objective.sequences(part), max_tokens)
-                part_loss = self._objective.loss(logits, row, part, batch)
+                row, each = self._forward.log_probabilities(model, self._objective.sequences(part))
+                part_loss = self._objective.loss(each, row, part, batch)
             scaler.scale(part_loss).backward()
             loss += part_loss.item()
         return loss
+
+    def _fitted(self, model: Any, batch: Sequence[Any], work: Callable[[], T]) -> T:
+        """Does the work over the batch; where memory runs out, anew from its start in smaller rows."""
+        drawn = torch.get_rng_state()
+        while True:
+            try:
+                return work()
+            except (MemoryError, RuntimeError) as error:
+                if not memory.is_shortage(error):
+                    raise
+                said = one_line(error, 200)
+            # The error is gone, and with it the tensors that its traceback held.
+            model.zero_grad(set_to_none=True)
+            self._use_less(model, [len(e.ids) for e in batch], said)
+            torch.set_rng_state(drawn)
+
+    def _use_less(self, model: Any, lengths: Sequence[int], said: str) -> None:
+        less = memory.halved(self.batch_tokens, lengths)
+        if less is None and self._saves_memory:
+            raise memory.too_large(max(lengths), self._base.device)
+        if less is None:
+            self._save_activations(model)
+        self.batch_tokens = less or self.batch_tokens
+        todo = f"training.batchTokens is {less:,} from here on" if less else "activations are computed anew in the backward pass"
+        print(f"memory ran out ({said}): {todo}", file=sys.stderr, flush=True)
+        gc.collect()
+        if self._base.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         dtype = self._base.dtype

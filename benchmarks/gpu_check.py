@@ -1,0 +1,263 @@
+"""What training does on a GPU, checked: `python benchmarks/gpu_check.py`. A line for each fact; exit code 1 if one does not hold.
+
+Models are small and random, made here. `--device cpu` tries what needs no CUDA.
+"""
+
+import argparse
+import contextlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from trainer_sides import Job, made_examples, model_spec, training
+
+from maft import lora
+from maft.chat_template import Tokens
+from maft.errors import BadInput, with_kind
+from maft.train import forward, memory
+from maft.train.forward import Forward
+from maft.train.loss import head_of, log_probabilities
+from maft.train.trainer import Trainer
+
+LOOSE = {torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 1e-2}  # relative norm of a difference of gradients
+JOB = Job("ours", "")
+Check = Callable[[Path], str]
+
+
+def config(kind: str = "llama", **changes: Any) -> Any:
+    """A small model's."""
+    from transformers import Gemma2Config, LlamaConfig, MistralConfig
+
+    made = {"llama": LlamaConfig, "mistral": MistralConfig, "gemma2": Gemma2Config}[kind]
+    sizes = {"hidden_size": 512, "num_hidden_layers": 4, "vocab_size": 50_000, "intermediate_size": 1408, "num_attention_heads": 8,
+             "num_key_value_heads": 4, "max_position_embeddings": 8192, "head_dim": 64, "tie_word_embeddings": True}  # fmt: skip
+    return made(**{**sizes, **changes})
+
+
+def folder(scratch: Path, made: Any) -> str:
+    """Writes a model with random weights."""
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    target = scratch / f"model-{len(list(scratch.iterdir()))}"
+    AutoModelForCausalLM.from_config(made, dtype=torch.float32).save_pretrained(target)
+    return str(target)
+
+
+def adapted(base: Any) -> Any:
+    """With an adapter whose every weight has a gradient."""
+    model = lora.adapt(base, training(JOB).lora, None)
+    torch.manual_seed(1)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.02)
+    return model.train()
+
+
+def gradient(model: Any, way: Forward, rows: list[list[Tokens]]) -> torch.Tensor:
+    """Of the mean over rows, as one vector."""
+    model.zero_grad(set_to_none=True)
+    half = model.dtype != torch.float32
+    with way.attending(model.get_base_model()):
+        for row in rows:
+            with torch.autocast(model.device.type, model.dtype) if half else contextlib.nullcontext():
+                each = way.log_probabilities(model, row)[1]
+            (-each.sum()).backward()
+    return torch.cat([p.grad.flatten().float() for p in model.parameters() if p.grad is not None])
+
+
+def apart(one: torch.Tensor, other: torch.Tensor) -> float:
+    """How far, as a share."""
+    return float((one - other).norm() / other.norm())
+
+
+def require(holds: bool, text: str) -> str:
+    """Passes the text on where it holds."""
+    if not holds:
+        raise AssertionError(text)
+    return text
+
+
+# --- what is checked ---
+
+
+def device(scratch: Path) -> str:
+    """The model is where it should be, in the precision that is fast there."""
+    base = lora.load_base(model_spec(folder(scratch, config())))
+    driver = ""
+    if base.device.type == "cuda":
+        query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+        driver = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
+    text = f"{base.device}, {base.dtype}, torch {torch.__version__}, CUDA {torch.version.cuda}, {driver}"
+    return require(base.device.type == "cpu" or base.dtype == torch.bfloat16, text)
+
+
+def same_gradients(kind: str, dtype: torch.dtype, **changes: Any) -> Check:
+    """Packed rows, by example and with all shortcuts, against one example at a time with all logits."""
+
+    def check(scratch: Path) -> str:
+        base = lora.load_base(model_spec(folder(scratch, config(kind, **changes)))).to(dtype)
+        examples = made_examples(JOB, 9, 3)
+        way = forward.fitting(base, examples)
+        model = adapted(base)
+        expected = gradient(model, Forward(packs=False), [[example] for example in examples])
+        found = apart(gradient(model, way, [examples]), expected)
+        text = f"{found:.1e} apart; by example: {way.by_example}, loss in chunks: {way.head is not None}"
+        return require(found < LOOSE[dtype] and way.by_example and way.head is not None, text)
+
+    return check
+
+
+def chunks(scratch: Path) -> str:
+    """The loss in many chunks, and all logits at once."""
+    base = lora.load_base(model_spec(folder(scratch, config("gemma2", final_logit_softcapping=30.0)))).float()
+    head = head_of(base)
+    assert head is not None
+    torch.manual_seed(2)
+    states = torch.randn(5000, 512, device=base.device, requires_grad=True)
+    labels = torch.randint(0, 50_000, (5000,), device=base.device)
+    ours = log_probabilities(head, states, labels)
+    (one,) = torch.autograd.grad(ours.square().sum(), states)
+    logits = 30.0 * torch.tanh(torch.nn.functional.linear(states, head.weight) / 30.0)
+    theirs = torch.log_softmax(logits, -1).gather(1, labels[:, None])[:, 0]
+    (two,) = torch.autograd.grad(theirs.square().sum(), states)
+    text = f"losses {apart(ours, theirs):.1e}, gradients {apart(one, two):.1e} apart"
+    return require(apart(ours, theirs) < 1e-5 and apart(one, two) < 1e-5, text)
+
+
+def curve(base: Any, scratch: Path, **changes: Any) -> tuple[list[float], Trainer]:
+    """Trains a little; the losses, and who did it."""
+    spec = msgspec.structs.replace(training(JOB), epochs=2, **changes)
+    trainer = Trainer(base, spec, lambda loss: None)
+    return trainer.train(made_examples(JOB, 16, 5), scratch / "adapter", seed=1, previous=None), trainer
+
+
+def checkpointing(scratch: Path) -> str:
+    """Activations computed anew change no gradient; equal seeds give equal losses."""
+    base = lora.load_base(model_spec(folder(scratch, config())))
+    one, two = (curve(base, scratch)[0] for _ in range(2))
+    model, examples = adapted(base), made_examples(JOB, 8, 3)
+    way = forward.fitting(base, examples)
+    plain = gradient(model, way, [examples])
+    memory.save_activations(model)
+    found = apart(gradient(model, way, [examples]), plain)
+    memory.keep_activations(model)
+    text = f"gradients {found:.1e} apart; equal seeds give equal losses: {one == two}"
+    return require(found < LOOSE[base.dtype] and one == two and not base.is_gradient_checkpointing, text)
+
+
+def halving(scratch: Path) -> str:
+    """A real shortage on the GPU: rows are halved, and the losses stay."""
+    base = lora.load_base(model_spec(folder(scratch, config(num_hidden_layers=8))))
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    whole, _ = curve(base, scratch)
+    most, loaded, total = torch.cuda.max_memory_allocated(), torch.cuda.memory_allocated(), torch.cuda.mem_get_info()[1]
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction((loaded + (most - loaded) * 0.6) / total)
+    try:
+        less, trainer = curve(base, scratch)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    far = max(abs(a - b) / a for a, b in zip(whole, less, strict=True))
+    text = f"16,384 → {trainer.batch_tokens:,} tokens, losses {far:.1e} apart"
+    return require(trainer.batch_tokens < 16384 and far < 1e-2, text)
+
+
+def too_large(scratch: Path) -> str:
+    """Where not even one example fits, it is said in one line."""
+    base = lora.load_base(model_spec(folder(scratch, config())))
+    torch.cuda.empty_cache()
+    total = torch.cuda.mem_get_info()[1]
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_allocated() + 2**24) / total)
+    try:
+        curve(base, scratch)
+    except BadInput as error:
+        return require("training.base" in str(error), str(error))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    raise AssertionError("it went on")
+
+
+def speed(scratch: Path) -> str:
+    """Attention by example, by a mask over the row, and by flex_attention: milliseconds of forward and backward."""
+    base = lora.load_base(model_spec(folder(scratch, config(hidden_size=1024, num_attention_heads=16, num_key_value_heads=8))))
+    examples = made_examples(JOB, 80 if base.device.type == "cuda" else 8, 7)
+    head = head_of(base)
+    model = adapted(base)
+    said = []
+    for name, way in (
+        ("by example", Forward(True, True, head)),
+        ("mask", Forward(True, False, head)),
+        ("flex", Forward(True, False, head)),
+    ):
+        try:
+            if name == "flex" and base.device.type == "cpu":
+                continue
+            if name == "flex":
+                base.set_attn_implementation("flex_attention")
+            said.append(f"{name} {timed(model, way, examples):.1f}")
+        except Exception as error:  # a way that this machine does not have
+            said.append(f"{name}: {with_kind(error, 80)}")
+    return f"{sum(len(e.ids) for e in examples):,} tokens, ms: {', '.join(said)}"
+
+
+def timed(model: Any, way: Forward, examples: list[Tokens]) -> float:
+    """The least of five, in milliseconds."""
+    least = float("inf")
+    for _ in range(6):
+        begun = now()
+        gradient(model, way, [examples])
+        least = min(least, now() - begun)
+    return least * 1000
+
+
+def now() -> float:
+    """The time, when the device is done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+CHECKS: dict[str, Check] = {
+    "device and precision": device,
+    "gradients of a packed row, float32": same_gradients("llama", torch.float32),
+    "gradients of a packed row, sliding window": same_gradients("mistral", torch.float32, sliding_window=64),
+    "gradients of a packed row, capped logits": same_gradients("gemma2", torch.float32, final_logit_softcapping=30.0),
+    "loss in chunks": chunks,
+    "activations computed anew, equal seeds": checkpointing,
+    "attention": speed,
+}
+ON_CUDA: dict[str, Check] = {
+    "gradients of a packed row, bfloat16": same_gradients("llama", torch.bfloat16),
+    "out of memory": halving,
+    "one example that does not fit": too_large,
+}
+
+
+def main() -> None:
+    """Makes all checks; a line each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", choices=["auto", "cpu"], default="auto")
+    on_cuda = torch.cuda.is_available() and parser.parse_args().device == "auto"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    failed = 0
+    for name, check in {**CHECKS, **(ON_CUDA if on_cuda else {})}.items():
+        try:
+            with tempfile.TemporaryDirectory(prefix="maft-check-") as scratch:
+                said, holds = check(Path(scratch)), True
+        except Exception as error:  # one that fails does not hide the others
+            said, holds = with_kind(error, 400), False
+        failed += not holds
+        print(f"{'ok  ' if holds else 'FAIL'} {name}: {said}", flush=True)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

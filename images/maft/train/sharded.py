@@ -1,0 +1,219 @@
+"""One base over several GPUs, for a base that does not fit one of them: FSDP2 (torch.distributed.fsdp.fully_shard).
+
+Each rank holds a part of every layer; embeddings and head are on each of them. A batch is trained by all ranks together, each with
+its part of the examples; adapters and optimizer are small, and equal on all ranks. The first rank has the base in host memory while
+it is dealt out, keeps the checkpoints and publishes.
+"""
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+
+from maft import lora, models, quantised
+from maft.errors import BadInput
+from maft.packing import split_batch
+from maft.spec import ModelSpec, TrainingSpec
+from maft.train.checkpoints import Keeper
+from maft.train.trainer import Objective, Trainer
+from maft.train.workers import HOST, Place
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """The processes that hold one base together."""
+
+    rank: int
+    ranks: int
+    device: torch.device
+    """Of this one."""
+
+    @property
+    def leads(self) -> bool:
+        """Tells whether this one keeps checkpoints and publishes."""
+        return self.rank == 0
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Adds up, in place, what all ranks have."""
+        dist.all_reduce(tensor)
+        return tensor
+
+    def agreed(self, value: bool) -> bool:
+        """Tells whether it is true of any rank."""
+        return bool(self.sum(torch.tensor(float(value), device=self.device)) > 0)
+
+    def from_leader(self, value: T) -> T:
+        """Returns what the first rank has."""
+        held = [value]
+        dist.broadcast_object_list(held, 0, device=self.device)
+        return held[0]
+
+
+@contextlib.contextmanager
+def joined(place: Place) -> Iterator[Team]:
+    """Meets the other ranks. SIGTERM is for the first one, which needs the others until its checkpoint is written."""
+    if place.rank:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda", place.rank % torch.cuda.device_count()) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    meeting = dist.TCPStore(HOST, place.port, is_master=False)
+    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+    dist.init_process_group(backend, store=meeting, rank=place.rank, world_size=place.ranks)
+    try:
+        yield Team(place.rank, place.ranks, device)
+    finally:
+        dist.destroy_process_group()
+
+
+def load_base(spec: ModelSpec, team: Team) -> Any:
+    """Loads the base on the first rank's host and deals it out, tensor by tensor: no device ever holds more than its part and one
+    tensor."""
+    config = models.config(spec)
+    if name := quantised.method(config):
+        raise BadInput(f"training.parallelism: Sharded cannot hold a base that is quantised with {name}; use Adapters")
+    source = lora.load_base(spec) if team.leads else None
+    with torch.device("meta"):
+        base = lora.new_base(config, spec)
+    _as_loaded(base, team.from_leader(_described(source)))
+    shard(base, team)
+    base.to_empty(device=team.device)
+    _fill(base, source, team)
+    base.tie_weights()
+    return base.eval()
+
+
+def _described(source: Any) -> tuple[dict[str, torch.dtype], str] | None:
+    """What the other ranks have to know to make the same model."""
+    if source is None:
+        return None
+    return {name: p.dtype for name, p in source.named_parameters()}, source.config.get_text_config()._attn_implementation
+
+
+def _as_loaded(base: Any, told: tuple[dict[str, torch.dtype], str] | None) -> None:
+    assert told
+    dtypes, attention = told
+    for name, parameter in base.named_parameters():
+        parameter.data = parameter.data.to(dtypes[name])
+    if base.config.get_text_config()._attn_implementation != attention:
+        base.set_attn_implementation(attention)
+
+
+def layers(base: Any) -> tuple[Any, list[Any]]:
+    """Finds the model's stack of layers, and the module that it is in."""
+    wanted = base.config.get_text_config().num_hidden_layers
+    stacks = [
+        (name, module) for name, module in base.named_modules() if isinstance(module, torch.nn.ModuleList) and len(module) == wanted
+    ]
+    if not stacks:
+        raise BadInput(f"training.parallelism: Sharded finds no stack of layers in {type(base).__name__}; use Adapters")
+    name, stack = stacks[0]
+    return base.get_submodule(name.rpartition(".")[0]), list(stack)
+
+
+def shard(base: Any, team: Team) -> None:
+    """Has every layer's parameters held in parts, gathered where the layer is computed and given up behind it."""
+    mesh = init_device_mesh(team.device.type, (team.ranks,))
+    root, stack = layers(base)
+    inside = {p for layer in stack for p in layer.parameters()}
+    for layer in stack:
+        fully_shard(layer, mesh=mesh)
+    # The root has nothing of its own; with it layers are gathered ahead of their turn.
+    fully_shard(root, mesh=mesh, ignored_params={p for p in root.parameters() if p not in inside and not isinstance(p, DTensor)})
+
+
+def _fill(base: Any, source: Any, team: Team) -> None:
+    loaded = {**source.state_dict(), **dict(source.named_buffers())} if team.leads else {}
+    for name, target in [*base.named_parameters(), *base.named_buffers()]:
+        full = loaded[name].to(team.device, target.dtype) if team.leads else _empty(target, team)
+        dist.broadcast(full.contiguous(), 0)
+        with torch.no_grad():
+            _put(target, full, team)
+
+
+def _empty(target: torch.Tensor, team: Team) -> torch.Tensor:
+    return torch.empty(target.shape, dtype=target.dtype, device=team.device)
+
+
+def _put(target: torch.Tensor, full: torch.Tensor, team: Team) -> None:
+    if not isinstance(target, DTensor):
+        target.copy_(full)
+        return
+    parts = full.chunk(team.ranks)  # fewer than ranks, or a last one that is smaller, where the first dimension does not divide
+    if team.rank < len(parts):
+        target.to_local().copy_(parts[team.rank])
+
+
+def dealt(batch: Sequence[Any], ranks: int, batch_tokens: int) -> list[list[list[Any]]]:
+    """Deals a batch to the ranks, each share in rows. All have as many rows, because layers are gathered by all at a time: where
+    there are too few the rest are empty."""
+    shares = [batch[rank::ranks] for rank in range(ranks)]
+    rows = [list(split_batch(share, batch_tokens)) if share else [] for share in shares]
+    most = max(len(own) for own in rows)
+    return [own + [[] for _ in range(most - len(own))] for own in rows]
+
+
+class ShardedTrainer(Trainer):
+    """The trainer of one rank; all of them go through the same steps, and have the same weights after each."""
+
+    def __init__(
+        self, base: Any, training: TrainingSpec, step_done: Callable[[float], None], objective: Objective, team: Team
+    ) -> None:
+        super().__init__(base, training, self._counted, objective)
+        self._team = team
+        self._told = step_done
+        self._seed = self._steps = 0
+
+    def train(
+        self, examples: Sequence[Any], folder: Path, *, seed: int, previous: Path | None, keeper: Keeper | None = None
+    ) -> list[float]:
+        """Does what Trainer's does, together with the other ranks."""
+        self._seed, self._steps = seed, 0
+        return super().train(examples, folder, seed=seed, previous=previous, keeper=keeper)
+
+    def _counted(self, loss: float) -> None:
+        self._steps += 1
+        self._told(loss)
+
+    def _save_memory(self, model: Any, examples: Sequence[Any]) -> None:
+        super()._save_memory(model, examples)
+        if self._team.agreed(self._saves_memory) and not self._saves_memory:
+            self._save_activations(model)
+
+    def _fitted(self, model: Any, batch: Sequence[Any], work: Callable[[], T]) -> T:
+        """Does the work; a rank alone cannot do it in smaller rows."""
+        return work()
+
+    def _in_rows(self, model: Any, batch: Sequence[Any], scaler: Any) -> float:
+        # Dropout differs by rank, and a training that goes on draws what it would have drawn.
+        torch.manual_seed((self._seed * 1_000_003 + self._steps) * self._team.ranks + self._team.rank)
+        loss = torch.zeros((), device=self._team.device)
+        shortest = min(batch, key=lambda example: len(example.ids))
+        for own in dealt(batch, self._team.ranks, self.batch_tokens)[self._team.rank]:
+            part = own or [shortest]
+            with self._autocast():
+                row, each = self._forward.log_probabilities(model, self._objective.sequences(part))
+                part_loss = self._objective.loss(each, row, part, batch) * float(bool(own))
+            scaler.scale(part_loss).backward()
+            loss += part_loss.detach()
+        self._sum_gradients(model)
+        return float(self._team.sum(loss))
+
+    def _sum_gradients(self, model: Any) -> None:
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        flat = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in parameters])
+        parts = self._team.sum(flat).split([p.numel() for p in parameters])
+        for parameter, part in zip(parameters, parts, strict=True):
+            parameter.grad = part.view_as(parameter)

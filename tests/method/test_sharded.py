@@ -1,0 +1,145 @@
+"""One base held by several processes (FSDP2 over gloo): the loss curve of one, whatever does not divide, and what is refused."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small import a_spec
+from test_checkpoints import ended_at, listed
+from test_train import datasets
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaModel
+
+from maft import adapters
+from maft.chat_template import Tokens
+from maft.errors import BadInput
+from maft.program import Assignment
+from maft.records import Example, Message, encode_lines
+from maft.spec import immutable_spec_json
+from maft.store import layout
+from maft.store.commits import publish
+from maft.store.files import FileStore
+from maft.train import __main__ as train
+from maft.train import sharded, workers
+from maft.train.workers import Started, count_ranks
+
+
+def tokens(length: int) -> Tokens:
+    return Tokens(tuple(range(length)), (False,) * (length - 1) + (True,))
+
+
+@pytest.mark.parametrize(
+    ("lengths", "ranks", "rows"),
+    [
+        ([5, 5, 5, 5], 2, [[[5, 5]], [[5, 5]]]),
+        ([5, 6, 7], 2, [[[5], [7]], [[6], []]]),  # rows of at most 10 tokens
+        ([5], 3, [[[5]], [[]], [[]]]),
+        ([1, 2, 3, 4, 5], 2, [[[1, 3, 5]], [[2, 4]]]),
+        ([20, 1], 2, [[[20]], [[1]]]),
+    ],
+)
+def test_every_rank_has_as_many_rows(lengths, ranks, rows):
+    made = sharded.dealt([tokens(length) for length in lengths], ranks, 10)
+    assert [[[len(example.ids) for example in row] for row in own] for own in made] == rows
+
+
+def test_the_layers_of_a_model_are_found():
+    model = LlamaForCausalLM(
+        LlamaConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=3, num_attention_heads=2, vocab_size=9)
+    )
+    root, stack = sharded.layers(model)
+    assert type(root) is LlamaModel and stack == list(model.model.layers)
+    model.config.num_hidden_layers = 4
+    with pytest.raises(BadInput, match=r"training\.parallelism: Sharded finds no stack of layers in LlamaForCausalLM"):
+        sharded.layers(model)
+
+
+@pytest.mark.parametrize(
+    ("asked", "visible", "said", "ranks"), [(2, 2, "", 2), (2, 8, "", 2), (None, 8, "", 8), (None, 0, "3", 3), (8, 0, "2", 2)]
+)
+def test_how_many_ranks(asked, visible, said, ranks):
+    assert count_ranks(asked, visible, {"MAFT_TRAIN_WORKERS": said} if said else {}) == ranks
+
+
+@pytest.mark.parametrize(("asked", "visible", "said"), [(2, 1, ""), (1, 8, ""), (None, 1, ""), (None, 0, ""), (4, 4, "1")])
+def test_one_rank_is_refused(asked, visible, said):
+    with pytest.raises(BadInput, match=r"training\.parallelism: Sharded is for 2 GPUs or more, and [01] can be used here"):
+        count_ranks(asked, visible, {"MAFT_TRAIN_WORKERS": said} if said else {})
+
+
+# --- whole programs ---
+
+
+def assigned(folder: Path, **training) -> Assignment:
+    """Seven questions in batches of four: an odd one, and a last batch of one row that only one rank has."""
+    plain = {"minExamples": 3, "lossOn": "last", "batchSize": 3, "batchTokens": 64, "epochs": 2, "lora": {"rank": 4, "dropout": 0}}
+    spec = a_spec(seed=0, debate={"critics": False}, training={**plain, **training})
+    return Assignment(store=FileStore(folder), run="ns/run", given_spec=spec, iteration=1, agents=(0,))
+
+
+def questions(folder: Path, *, pairs: bool) -> None:
+    if not pairs:
+        return datasets(FileStore(folder), generator=7)
+
+    def pair(i: int) -> Example:
+        asked, right, wrong = (Message("user", f"What is {i}+2?"), *(Message("assistant", f"Answer: {i + n}") for n in (2, 3)))
+        return Example(str(i), (asked, right), rejected=wrong)
+
+    publish(FileStore(folder), layout.datasets("ns/run", 1), {"generator-0.jsonl": encode_lines(pair(i) for i in range(7))})
+
+
+def started(assignment: Assignment, ranks: int, report: workers.Report) -> Started:
+    flags = [f"--store={assignment.store.url}", "--run=ns/run", f"--spec={immutable_spec_json(assignment.spec)}"]
+    line = (sys.executable, "-m", "maft.train", *flags, "--iteration=1", "--agent=0")
+    path = {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
+    return Started(line, {**path, "MAFT_TRAIN_WORKERS": str(ranks)}, report=report)
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize(("method", "ranks"), [("sft", 2), ("dpo", 3)])
+def test_several_ranks_have_the_loss_curve_of_one_process(tmp_path: Path, method: str, ranks: int) -> None:
+    """Three ranks divide neither the batch nor the model's widths."""
+    curves: list[list[float]] = []
+    for folder, training in ((tmp_path / "one", {}), (tmp_path / "several", {"parallelism": "Sharded", "gpus": 2})):
+        questions(folder, pairs=method == "dpo")
+        assignment = assigned(folder, method=method, **training)
+        curves.append([])
+        train.main(assignment, started(assignment, ranks if training else 1, curves[-1].append))
+    one, several = curves
+    assert len(one) == 6 and several == pytest.approx(one, abs=1e-4)
+    prefix = layout.adapter("ns/run", 1, "generator", 0)
+    weights = [load_file(tmp_path / name / prefix / adapters.WEIGHTS) for name in ("one", "several")]
+    assert weights[0].keys() == weights[1].keys()
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weights[1][name], weight, rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.programs
+def test_ranks_that_are_told_to_end_go_on_to_the_same_bytes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """With dropout: each rank draws in every step what it would have drawn."""
+    training = {"parallelism": "Sharded", "gpus": 2, "epochs": 20, "lora": {"rank": 4, "dropout": 0.2}}
+    for name in ("whole", "ended"):
+        questions(tmp_path / name, pairs=False)
+    whole, ended = (assigned(tmp_path / name, **training) for name in ("whole", "ended"))
+    curve: list[float] = []
+    train.main(whole, started(whole, 2, curve.append))
+    with pytest.raises(SystemExit) as end:
+        train.main(ended, started(ended, 2, ended_at(2)))
+    assert end.value.code == 128 + signal.SIGTERM
+    again: list[float] = []
+    train.main(ended, started(ended, 2, again.append))
+    assert "goes on after step" in capfd.readouterr().out
+    assert again == curve
+    assert listed(tmp_path / "whole") == listed(tmp_path / "ended")
+
+
+@pytest.mark.programs
+def test_what_all_ranks_refuse_is_one_line(tmp_path: Path) -> None:
+    questions(tmp_path, pairs=False)
+    refused = assigned(tmp_path, parallelism="Sharded", gpus=2, lora={"targetModules": ["no_such"]})
+    with pytest.raises(BadInput, match=r"training\.lora\.targetModules: "):
+        train.main(refused, started(refused, 2, lambda loss: None))

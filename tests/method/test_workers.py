@@ -1,0 +1,195 @@
+"""One worker per GPU: how many, who gets what, and whole programs of several workers on the CPU."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+import torch
+from msgspec.structs import replace
+from small import a_spec
+from test_checkpoints import listed
+from test_train import datasets
+
+from maft.errors import BadInput
+from maft.program import Assignment
+from maft.spec import immutable_spec_json
+from maft.store.files import FileStore
+from maft.summaries import TrainSummary, decode_summary
+from maft.train import __main__ as train
+from maft.train import workers
+from maft.train.workers import PLACE, Started, count, dealt, device, environments
+
+OURS = {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "visible", "adapters", "said", "many"),
+    [
+        (1, 1, 6, "", 1),
+        (1, 8, 6, "", 1),  # fewer were asked for than a hand-started program sees
+        (4, 4, 6, "", 4),
+        (0, 0, 6, "", 1),  # the CPU
+        (1, 0, 1, "", 1),
+        (None, 8, 6, "", 6),  # what is there, as far as there is work
+        (None, 2, 6, "", 2),
+        (None, 0, 6, "", 1),
+        (1, 0, 6, "3", 3),
+        (None, 0, 2, "2", 2),
+    ],
+)
+def test_how_many_workers(asked, visible, adapters, said, many):
+    assert count(asked, visible, adapters, {"MAFT_TRAIN_WORKERS": said} if said else {}) == many
+
+
+@pytest.mark.parametrize(
+    ("asked", "adapters", "said", "says"),
+    [
+        (4, 2, "", r"training\.gpus: 4 GPUs and 2 adapters in this task; set gpus to at most 2, topology to Shared, or"),
+        (2, 1, "", r"training\.gpus: 2 GPUs and 1 adapter in this task; set gpus to at most 1"),
+        (1, 2, "5", r"training\.gpus: 5 GPUs and 2 adapters"),
+        (1, 2, "0", r"MAFT_TRAIN_WORKERS='0': expected a number of workers"),
+        (1, 2, "many", r"MAFT_TRAIN_WORKERS='many': expected"),
+    ],
+)
+def test_workers_without_work_are_refused(asked, adapters, said, says):
+    with pytest.raises(BadInput, match=says) as refused:
+        count(asked, 8, adapters, {"MAFT_TRAIN_WORKERS": said} if said else {})
+    assert "\n" not in str(refused.value)
+
+
+def test_the_longest_are_dealt_first():
+    tokens = {"generator-0": 5, "critic-0": 9, "generator-1": 5, "critic-1": 8, "generator-2": 1}
+    assert dealt(tokens, 2) == [("critic-0", "generator-1"), ("critic-1", "generator-0", "generator-2")]
+    assert dealt(dict(reversed(tokens.items())), 2) == dealt(tokens, 2)
+    assert dealt(tokens, 1) == [("critic-0", "critic-1", "generator-0", "generator-1", "generator-2")]
+    assert dealt({"generator-0": 5}, 4) == [("generator-0",)]  # nobody is started for nothing
+
+
+@pytest.mark.parametrize("many", [1, 2, 3, 7])
+def test_every_adapter_is_dealt_once(many):
+    tokens = {f"generator-{i}": i * i % 11 for i in range(12)}
+    shares = dealt(tokens, many)
+    assert sorted(name for share in shares for name in share) == sorted(tokens)
+    loads = [sum(tokens[name] for name in share) for share in shares]
+    assert max(loads) - min(loads) <= max(tokens.values())
+
+
+@pytest.mark.parametrize(
+    ("given", "entries"),
+    [
+        (None, ["0", "1"]),
+        ("", ["0", "1"]),
+        ("2,5", ["2", "5"]),
+        ("GPU-8f2c, GPU-91aa", ["GPU-8f2c", "GPU-91aa"]),
+        ("MIG-1c/1/0,MIG-1c/2/0,MIG-1c/3/0", ["MIG-1c/1/0", "MIG-1c/2/0"]),
+    ],
+)
+def test_each_worker_has_a_gpu_that_the_program_was_given(given, entries):
+    environment = {} if given is None else {"CUDA_VISIBLE_DEVICES": given}
+    assert [device(environment, index) for index in (0, 1)] == entries
+    made = environments(environment, 2, gpus=True, cores=16)
+    assert [one["CUDA_VISIBLE_DEVICES"] for one in made] == entries
+
+
+def test_workers_share_the_cores():
+    assert [one["OMP_NUM_THREADS"] for one in environments({}, 3, gpus=False, cores=8)] == ["2", "2", "2"]
+    assert environments({}, 3, gpus=False, cores=2)[0] == {"OMP_NUM_THREADS": "1"}
+    assert environments({"OMP_NUM_THREADS": "4"}, 2, gpus=False, cores=2)[1] == {"OMP_NUM_THREADS": "4"}
+
+
+# --- whole programs ---
+
+LONG = {"epochs": 40}  # so many that nobody is done before the signal comes
+
+
+def assigned(folder: Path, **training) -> Assignment:
+    datasets(FileStore(folder))
+    spec = a_spec(seed=0, training={"minExamples": 3, "lossOn": "last", "batchSize": 4, **training})
+    return Assignment(store=FileStore(folder), run="ns/run", given_spec=spec, iteration=1, agents=(0,))
+
+
+def command(folder: Path, **training) -> list[str]:
+    spec = assigned(folder, **training).spec
+    return [f"--store={folder}", "--run=ns/run", f"--spec={immutable_spec_json(spec)}", "--iteration=1", "--agent=0"]
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.programs
+@pytest.mark.usefixtures("one_thread")
+def test_two_workers_make_the_bytes_of_one(tmp_path: Path) -> None:
+    alone = train.main(assigned(tmp_path / "one"))
+    line = [sys.executable, "-m", "maft.train", *command(tmp_path / "two"), f"--summary={tmp_path / 'summary.json'}"]
+    environment = {**OURS, "MAFT_TRAIN_WORKERS": "2"}
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert listed(tmp_path / "one") == listed(tmp_path / "two")
+    said = decode_summary((tmp_path / "summary.json").read_bytes())
+    assert isinstance(said, TrainSummary) and replace(said, version="") == alone
+
+
+def started(folder: Path, report: workers.Report, **training) -> Started:
+    """As the program is started: this process stands for it, its workers are processes."""
+    line = (sys.executable, "-m", "maft.train", *command(folder, **training))
+    return Started(line, {**OURS, "MAFT_TRAIN_WORKERS": "2"}, report=report)
+
+
+@pytest.mark.programs
+def test_what_a_worker_refuses_the_program_refuses(tmp_path: Path) -> None:
+    wrong = {"lora": {"targetModules": ["no_such"]}}
+    with pytest.raises(BadInput, match=r"training\.lora\.targetModules: "):
+        train.main(assigned(tmp_path, **wrong), started(tmp_path, lambda loss: None, **wrong))
+
+
+def a_worker_dies() -> None:
+    next(child for child in psutil.Process().children() if "maft.train" in child.cmdline()).kill()
+
+
+@pytest.mark.programs
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize(
+    ("act", "error", "says"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGTERM), SystemExit, "143"),
+        (a_worker_dies, OSError, r"the worker of critic-0 was killed by signal 9"),
+    ],
+)
+def test_an_end_of_one_is_the_end_of_all_and_nothing_is_lost(tmp_path: Path, capsys, act, error, says: str) -> None:
+    """The program counts the steps of its workers; at the third it is told to end, or one of them dies. One alone goes on."""
+    seen: list[float] = []
+
+    def report(loss: float) -> None:
+        seen.append(loss)
+        if len(seen) == 3:
+            act()
+
+    with pytest.raises(error, match=says):
+        train.main(assigned(tmp_path / "two", **LONG), started(tmp_path / "two", report, **LONG))
+    assert not [child for child in psutil.Process().children() if "maft.train" in child.cmdline()]
+    train.main(assigned(tmp_path / "two", **LONG))
+    assert "checkpoint.safetensors: goes on after step" in capsys.readouterr().out
+    train.main(assigned(tmp_path / "one", **LONG))
+    assert listed(tmp_path / "one") == listed(tmp_path / "two")
+
+
+def test_a_worker_reads_its_place() -> None:
+    reading, writing = os.pipe()
+    place = workers.Place(("critic-1",), writing)
+    here = workers.started(["x"], {PLACE: msgspec.json.encode(place).decode()})
+    assert here.place == place
+    here.report(0.125)
+    os.close(writing)
+    assert os.read(reading, 100) == b"0.125\n"
+    os.close(reading)
