@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 import torch
+import trainer_sides
 from page import put
 from ratio import RUNS, Goal, Part, Ratio, circumstances, table
 from trainer_sides import ROOT, TINY, VARIANTS, Job, Result
@@ -57,20 +58,26 @@ def model_folder(name: str, scratch: Path) -> str:
 
 
 def run(job: Job) -> tuple[float, Result]:
-    """Runs a side; the seconds of its whole process, and what it said."""
-    env = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error"}
-    env["PYTHONPATH"] = os.pathsep.join([str(ROOT / "images"), str(ROOT / "operator"), env.get("PYTHONPATH", "")])
-    text = msgspec.json.encode(job).decode()
+    """Runs a side; the seconds that it took with all that belongs to it, and what it said."""
     begun = time.perf_counter()
-    line = [sys.executable, str(Path(__file__).with_name("trainer_sides.py")), text]
-    done = subprocess.run(line, capture_output=True, text=True, env=env, timeout=1200, check=False)
-    if done.returncode:
-        raise SystemExit(f"{job.side}: {' | '.join(done.stderr.strip().splitlines()[-3:])}")
-    seconds, result = time.perf_counter() - begun, msgspec.json.decode(done.stdout.strip().splitlines()[-1], type=Result)
+    result = trainer_sides.done(job) if job.inside else in_a_process(job)
+    seconds = time.perf_counter() - begun
     print(f"{job.side:18s} {result.seconds:8.2f} s of {seconds:6.1f}  {result.tokens / result.seconds:9,.0f} tokens/s "
           f" most {result.peak / 2**20:8,.0f} MiB, loaded {result.loaded / 2**20:,.0f}  loss {result.loss:.4f} "
           f" {result.steps} steps  {result.device} {result.dtype}", flush=True)  # fmt: skip
     return seconds, result
+
+
+def in_a_process(job: Job) -> Result:
+    """Runs a side as a process of its own."""
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error"}
+    env["PYTHONPATH"] = os.pathsep.join([str(ROOT / "images"), str(ROOT / "operator"), env.get("PYTHONPATH", "")])
+    text = msgspec.json.encode(job).decode()
+    line = [sys.executable, str(Path(__file__).with_name("trainer_sides.py")), text]
+    done = subprocess.run(line, capture_output=True, text=True, env=env, timeout=1200, check=False)
+    if done.returncode:
+        raise SystemExit(f"{job.side}: {' | '.join(done.stderr.strip().splitlines()[-3:])}")
+    return msgspec.json.decode(done.stdout.strip().splitlines()[-1], type=Result)
 
 
 def alternately(jobs: dict[str, Job], runs: int) -> Measured:
@@ -116,14 +123,14 @@ def _or_nothing(job: Job) -> Result | None:
     """A way to tune it that does not work here is none."""
     try:
         return run(job)[1]
-    except SystemExit as error:
+    except (SystemExit, Exception) as error:
         print(f"left out: {error}", flush=True)
         return None
 
 
 def many_adapters(job: Job, name: str, runs: int) -> list[Ratio]:
     """Row 9. `warm` is off where whole processes are compared."""
-    cold = msgspec.structs.replace(job, warm=False)
+    cold = msgspec.structs.replace(job, warm=False, inside=False)
     six = msgspec.structs.replace(cold, adapters=ADAPTERS)
     inside = msgspec.structs.replace(job, adapters=ADAPTERS)
     together, apart, trained, bare = [], [], [], []
@@ -193,6 +200,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--examples", type=int, default=32, help="of an adapter")
     parser.add_argument("--batch", type=int, default=8, help="examples of a step")
     parser.add_argument("--lengths", type=int, nargs=2, default=(120, 60), help="tokens of a prompt and of a completion, median")
+    parser.add_argument("--inside", action="store_true", help="all sides in this process, where memory is a GPU's")
     parser.add_argument("--output", type=Path, default=KEPT)
     parser.add_argument("--write", action="store_true", help="the table into docs/performance.md")
     return parser.parse_args()
@@ -204,7 +212,7 @@ def main() -> None:
     parts = kept_parts()
     with tempfile.TemporaryDirectory(prefix="maft-bench-") as scratch:
         folder = model_folder(given.model, Path(scratch))
-        job = Job("ours", folder, examples=given.examples, batch=given.batch, median=tuple(given.lengths))
+        job = Job("ours", folder, examples=given.examples, batch=given.batch, median=tuple(given.lengths), inside=given.inside)
         for name in PARTS if given.part == "all" else [given.part]:
             begun, since, load = datetime.now(UTC), time.monotonic(), os.getloadavg()[0]
             rows = PARTS[name](job, given.model, given.runs)

@@ -46,6 +46,8 @@ class Job(msgspec.Struct, frozen=True):
     median: tuple[int, int] = (120, 60)
     """Tokens of a prompt and of a completion."""
     seed: int = 0
+    inside: bool = False
+    """In the process that measures: on a GPU, whose memory is counted apart, and where starting takes longest."""
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -273,12 +275,20 @@ def _all_logits(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = No
     return ForCausalLMLoss(outputs.logits, labels, outputs.logits.shape[-1], num_items_in_batch=num_items_in_batch)
 
 
-def main() -> None:
-    """Does one job, given as JSON."""
-    job = msgspec.json.decode(sys.argv[1], type=Job)
+def done(job: Job) -> Result:
+    """Does one job in this process. What an earlier one left on the GPU goes first."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     side = {"ours": ours, "bare": bare}.get(job.side, trl)
     with tempfile.TemporaryDirectory(prefix="maft-bench-") as scratch:
-        print(json.dumps(msgspec.to_builtins(side(job, Path(scratch)))))
+        return side(job, Path(scratch))
+
+
+def main() -> None:
+    """Does one job, given as JSON."""
+    print(json.dumps(msgspec.to_builtins(done(msgspec.json.decode(sys.argv[1], type=Job)))))
 
 
 if __name__ == "__main__":
