@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreT
 
 from maft import models, quantised, targets
 from maft.chat_template import Tokens
+from maft.device import Device, choose, read
 from maft.errors import BadInput, one_line
 from maft.packing import PackedRow, pack
 from maft.spec import LoraSpec, ModelSpec
@@ -24,8 +25,9 @@ from maft.spec import LoraSpec, ModelSpec
 ALONE = 1  # as the most tokens of a forward pass: every example gets one of its own
 
 
-def load_base(model_spec: ModelSpec) -> Any:
-    """Loads the base model on the best device, frozen, in the widest precision that is fast there."""
+def load_base(model_spec: ModelSpec, device: Device | None = None) -> Any:
+    """Loads the base model, frozen. device: where, and in which precision; None: what is there."""
+    device = device or choose(None, read())
     torch.use_deterministic_algorithms(True, warn_only=True)
     path, config = models.local(model_spec.source), models.config(model_spec)
     quantised.check_packages(config, model_spec.source)
@@ -36,11 +38,11 @@ def load_base(model_spec: ModelSpec) -> Any:
             revision=model_spec.revision or None,
             trust_remote_code=model_spec.trust_remote_code,
             use_safetensors=True,
-            dtype=_dtype(),
-            **_attention(auto, config),
+            dtype=getattr(torch, device.dtype),
+            **_attention(auto, config, device),
             **quantised.loading(config),
         )
-        return _ready(model).to("cuda" if torch.cuda.is_available() else "cpu")
+        return _ready(model).to(device.kind)
 
 
 def new_base(config: Any, model_spec: ModelSpec) -> Any:
@@ -67,9 +69,9 @@ def _auto_class(config: Any) -> Any:
     return AutoModelForImageTextToText if several else AutoModelForCausalLM
 
 
-def _attention(auto: Any, config: Any) -> dict[str, str]:
+def _attention(auto: Any, config: Any, device: Device) -> dict[str, str]:
     """Flash attention where it is installed and the model has it; else what transformers takes for the model."""
-    flash = torch.cuda.is_available() and find_spec("flash_attn") is not None and type(config) in auto._model_mapping
+    flash = device.count > 0 and find_spec("flash_attn") is not None and type(config) in auto._model_mapping
     supported = flash and getattr(auto._model_mapping[type(config)], "_supports_flash_attn", False)
     return {"attn_implementation": "flash_attention_2"} if supported else {}
 
@@ -85,12 +87,6 @@ def _ready(model: Any) -> Any:
     model.requires_grad_(False)
     model.config.get_text_config().use_cache = model.config.use_cache = False
     return model.eval()
-
-
-def _dtype() -> torch.dtype:
-    if not torch.cuda.is_available():
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
 def adapt(base: Any, spec: LoraSpec, previous: Path | None) -> Any:

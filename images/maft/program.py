@@ -28,8 +28,9 @@ from maft.store.base import Store
 from maft.store.urls import open_store
 from maft.summaries import Failure, ProgramSummary, encode_summary
 
-Takes = Literal["spec", "iteration", "agents", "servers", "group", "compared"]
+Takes = Literal["spec", "iteration", "agents", "servers", "group", "compared", "gpus"]
 ERROR_BYTES = 2000  # of a message in a summary
+MOST_GPUS = 8  # of one process, as in the schema
 MOST = 999  # iterations and agents: names of adapters have three digits for each
 PORTS = 65535
 _KEY = re.compile(r"[A-Za-z0-9][\w.-]{0,252}/[A-Za-z0-9][\w.-]{0,252}", re.ASCII)
@@ -56,6 +57,8 @@ class Assignment:
     """NAMESPACE/NAME of a comparison: it has questions, servers and the base's calls in common with other runs."""
     compared: tuple[Compared, ...] = ()
     """The finished runs of a comparison."""
+    gpus: int | None = None
+    """What is binding; 0: the CPU; None: what is there."""
     metrics: tuple[str, int] = ("", 0)
     """Host (empty: all addresses) and port of the program's own metrics; port 0: none."""
 
@@ -129,6 +132,10 @@ def _compared(flags: argparse.ArgumentParser) -> None:
     )
 
 
+def _gpus(flags: argparse.ArgumentParser) -> None:
+    flags.add_argument("--gpus", help="GPUs to use, no more and no fewer; 0: the CPU [what is there]")
+
+
 _ADD: dict[Takes, Callable[[argparse.ArgumentParser], None]] = {
     "spec": _spec,
     "iteration": _iteration,
@@ -136,6 +143,7 @@ _ADD: dict[Takes, Callable[[argparse.ArgumentParser], None]] = {
     "servers": _servers,
     "group": _group,
     "compared": _compared,
+    "gpus": _gpus,
 }
 
 
@@ -151,6 +159,7 @@ def decode(arguments: argparse.Namespace) -> Assignment:
         servers=parse_servers(given.get("server", ())),
         group=_key("--group", given["group"]) if given.get("group") else "",
         compared=_decoded_compared(given["compared"]) if "compared" in given else (),
+        gpus=number("--gpus", given["gpus"], most=MOST_GPUS) if given.get("gpus") is not None else None,
         metrics=(arguments.metrics_host, number("--metrics-port", arguments.metrics_port, most=PORTS)),
     )
 

@@ -159,7 +159,8 @@ class TrainingSpec(Section, frozen=True, kw_only=True):
     train_thoughts: bool
     start_from: Literal["previous", "base"]
     min_examples: int
-    gpus: int
+    gpus: int | None = None
+    shared_memory: str
     topology: Topology
     parallelism: Literal["Adapters", "Sharded"]
     base: Literal["full", "nf4"]
@@ -172,7 +173,8 @@ class InferenceSpec(Section, frozen=True, kw_only=True):
     topology: Topology
     lifetime: Literal["Phase", "Run"]
     replicas: int
-    gpus: int
+    gpus: int | None = None
+    shared_memory: str
     startup_seconds: int
     image: str
     extra_args: tuple[str, ...]

@@ -15,7 +15,7 @@ from rich.console import Console
 from maft.spec import immutable_spec_json
 from maft_operator import __version__
 from maft_operator.plan import graph as plan
-from maft_operator.plan.graph import Graph
+from maft_operator.plan.graph import Graph, Server, Task
 from maft_operator.plan.step import BAD_INPUT
 from maft_operator.spec import files
 from maft_operator.spec.parse import ARGUMENT_BYTES, Run, parse, store_url
@@ -197,14 +197,21 @@ def described(run: Run, graph: Graph) -> str:
     urls = {s.name: [f"http://{s.name}:{plan.PORT}"] for s in graph.servers}
     lines = [f"# {run.key}: {len(graph.tasks)} tasks; servers {names} (lifetime {run.spec.inference.lifetime})"]
     lines += [f"{SHELL_VARIABLE}={shlex.quote(spec)}", ""]
-    for server in graph.servers:
+    # What has a bucket of its own is for a cluster, which is asked for one GPU where the spec leaves it open.
+    servers = [plan.on_cluster(server) if run.spec.storage else server for server in graph.servers]
+    tasks = [plan.on_cluster(task) if run.spec.storage else task for task in graph.tasks]
+    for server in servers:
         line = plan.serve(server, f"--port={plan.PORT}", spec=f"${SHELL_VARIABLE}")
-        lines.append(f"{_shown(line)}  # server {server.name}")
-    for task in graph.tasks:
+        lines.append(f"{_shown(line)}  # server {server.name}{_open(server)}")
+    for task in tasks:
         waits = f", after {', '.join(task.needs)}" if task.needs else ""
         asks = f", asks {', '.join(task.servers)}" if task.servers else ""
-        lines.append(f"{_shown(plan.command(task, urls, spec=f'${SHELL_VARIABLE}'))}  # task {task.name}{waits}{asks}")
+        lines.append(f"{_shown(plan.command(task, urls, spec=f'${SHELL_VARIABLE}'))}  # task {task.name}{waits}{asks}{_open(task)}")
     return "\n".join(lines) + "\n"
+
+
+def _open(item: Task | Server) -> str:
+    return ", on the GPUs there are or the CPU" if item.gpus is None else ""
 
 
 def _shown(command: Sequence[str]) -> str:

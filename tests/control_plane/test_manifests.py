@@ -281,6 +281,42 @@ def test_gpus() -> None:
     assert containers(a_run(inference={"gpus": 0}), "Deployment")[0]["resources"] == {}
 
 
+def test_where_the_number_of_gpus_is_left_open_one_is_asked_for_and_the_program_is_told_so() -> None:
+    run = a_run(evaluation={"diversity": 4})
+    asking = {job["metadata"]["name"]: c for job, c in zip(made(run, "Job"), containers(run), strict=True) if c["resources"]}
+    assert {"r-1-train", "r-1-diversity"} <= set(asking)
+    for container in [*asking.values(), *containers(run, "Deployment")]:
+        assert container["resources"] == {"limits": {"nvidia.com/gpu": "1"}}
+        assert "--gpus=1" in container["args"]
+    told = [c for c in containers(run) if any(word.startswith("--gpus") for word in c["args"])]
+    assert told == list(asking.values())
+    [server] = containers(a_run(inference={"gpus": 0}), "Deployment")
+    assert "--gpus=0" in server["args"] and server["resources"] == {}
+
+
+def test_what_is_compiled_lies_where_it_is_kept() -> None:
+    for container in [*containers(a_run()), *containers(a_run(), "Deployment")]:
+        found = environment(container)
+        for name in ("VLLM_CACHE_ROOT", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "FLASHINFER_WORKSPACE_BASE"):
+            assert found[name]["value"].startswith("/cache")
+
+
+@pytest.mark.parametrize(("seconds", "periods"), [(None, 900), (30, 15), (31, 16), (7200, 3600)])
+def test_how_long_a_server_may_take_to_start_is_a_field(seconds: int | None, periods: int) -> None:
+    [server] = containers(a_run(inference={"startupSeconds": seconds} if seconds else {}), "Deployment")
+    assert server["startupProbe"]["failureThreshold"] == periods and server["startupProbe"]["periodSeconds"] == 2
+
+
+def test_shared_memory_has_the_limit_that_the_spec_gives() -> None:
+    run = a_run(training={"sharedMemory": "8Gi"}, inference={"sharedMemory": "512M"})
+    limits = {}
+    for template in pods(run):
+        [shm] = [volume["emptyDir"] for volume in template["spec"]["volumes"] if volume["name"] == "shm"]
+        limits[template["spec"]["containers"][0]["name"]] = shm.get("sizeLimit")
+    assert limits == {"debate": None, "trainer": "8Gi", "inference": "512M"}
+    assert not any("sizeLimit" in str(template) for template in pods(a_run()))
+
+
 @pytest.mark.parametrize("kind", ["Job", "Deployment"])
 def test_secrets_are_named_not_read(kind: str) -> None:
     run = a_run(model={"tokenSecret": {"name": "hub", "key": "k"}})

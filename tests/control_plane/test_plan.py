@@ -20,6 +20,7 @@ from maft.debate import society
 from maft.prepare import tasks as tasks_module
 from maft.program import Assignment
 from maft.serve import __main__ as serve
+from maft.serve.platform import Platform
 from maft.spec import Spec
 from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Graph, Server, Task, command, graph
@@ -775,7 +776,7 @@ def vllm_flags(server: Server) -> dict[str, str]:
     """vLLM's flags by name."""
     known = serve.parser().parse_args(plan.serve(server)[2:])
     listening = serve.listens(known)
-    line = serve.command(program.decode(known), listening)
+    line = serve.command(program.decode(known), listening, Platform("cpu"))
     return dict(zip(line, line[1:], strict=False))
 
 
@@ -785,7 +786,7 @@ def test_servers_take_the_next_rank_that_vllm_knows(rank: int, served: int) -> N
     assert vllm_flags(server)["--max-lora-rank"] == str(served)
 
 
-def test_many_adapters_are_not_all_in_one_batch() -> None:
+def test_many_adapters_of_a_model_of_unknown_size_are_not_all_in_one_batch() -> None:
     [server] = planned(agents=32, inference={"topology": "Shared"}).servers
     flags = vllm_flags(server)
     assert (flags["--max-loras"], flags["--max-cpu-loras"]) == ("16", "128")

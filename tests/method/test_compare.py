@@ -201,7 +201,7 @@ def test_what_is_done_is_not_done_again() -> None:
 def test_servers_hand_over_their_gpus_where_the_resource_says_so() -> None:
     assert compared(inference={"lifetime": "Phase"})[0].servers_release_gpus
     assert not compared(inference={"lifetime": "Run"})[0].servers_release_gpus
-    gpus.fits(compared(inference={"lifetime": "Phase"}, training={"topology": "Shared"})[0], 1)
+    gpus.fits(compared(inference={"lifetime": "Phase"}, training={"topology": "Shared", "gpus": 1})[0], gpus.Found(("0",)))
 
 
 def test_the_resources_own_method_and_baselines_do_not_matter() -> None:

@@ -24,6 +24,7 @@ from maft.errors import BadInput
 from maft.program import Assignment
 from maft.records import BASE, Call, Message
 from maft.serve.__main__ import check_device
+from maft.serve.platform import Platform
 from maft.spec import immutable_spec_json
 from maft.store import layout
 from maft.store.commits import publish
@@ -158,7 +159,6 @@ def check_served(key: str, tmp_path: Path) -> None:
     verified(key, "served", "as PEFT says it" + " (window: 1 token longer)" * (key in WINDOWS))
 
 
-@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="of vLLM's CPU build")
 @pytest.mark.parametrize("key", sorted(MIXTURES))
 def test_a_mixture_of_experts_is_refused_before_a_server_starts(key: str, tmp_path: Path) -> None:
     """Where there is no GPU. What a GPU server would say to its adapter, vLLM's own validators say: test_preflight.py."""
@@ -167,7 +167,7 @@ def test_a_mixture_of_experts_is_refused_before_a_server_starts(key: str, tmp_pa
     with pytest.raises(
         BadInput, match=r"is a mixture of experts, which vLLM's CPU build does not serve with adapters; its servers"
     ):
-        check_device(assignment)
+        check_device(assignment, Platform("cpu"))
     verified(key, "served", "needs a GPU, not tried")
 
 

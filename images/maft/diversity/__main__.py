@@ -17,7 +17,7 @@ import torch
 from peft import PeftModel
 from torch.nn.functional import cosine_similarity, log_softmax
 
-from maft import adapters, lora, models, program, records, scores
+from maft import adapters, device, lora, models, program, records, scores
 from maft.chat_template import ChatTemplate, Tokens
 from maft.diversity import embeddings
 from maft.packing import pack
@@ -128,7 +128,7 @@ def measure(assignment: Assignment, transcripts: Sequence[Transcript]) -> Divers
     progress.total.set(1)
     with tempfile.TemporaryDirectory(prefix="maft-diversity-") as scratch:
         folders = [_folder(assignment, transcripts[0].turns[n][0].call.model, Path(scratch)) for n in agents]
-        base = lora.load_base(spec.model)
+        base = lora.load_base(spec.model, device.settled(assignment.gpus))
         nll, kl = likelihoods(Generators(base, folders), [_answers(template, transcripts, n, spec.debate.system) for n in agents])
     progress.done.inc()
     return Diversity(
@@ -170,7 +170,7 @@ def summary(measured: Diversity) -> DiversitySummary:
 
 
 PARSER = program.parser(
-    "diversity", "Measures how far the agents of an iteration are from each other.", takes=("spec", "iteration")
+    "diversity", "Measures how far the agents of an iteration are from each other.", takes=("spec", "iteration", "gpus")
 )
 
 if __name__ == "__main__":

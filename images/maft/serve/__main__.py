@@ -3,22 +3,16 @@
 import argparse
 import os
 import socket
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from maft import models, program, vllm_rules
 from maft.errors import BadInput
 from maft.program import Assignment
 from maft.records import BASE
-from maft.serve import resolver, tried
+from maft.serve import launch, resolver, room, tried
 from maft.serve.parts import Parts
-
-# Eager: compiling takes longer than a small run. Whole prefills: vLLM 0.32 rewinds the generator of a seeded request after a
-# partial prefill, which a CPU generator cannot do, and the engine dies ("CPU Generator does not use offset").
-CPU = ["--enforce-eager", "--dtype", "float32", "--no-enable-chunked-prefill"]
-BATCHED = 16  # adapters in one batch at most
+from maft.serve.platform import Platform, check, check_model, find, flags, names, said
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,40 +27,37 @@ class Listening:
     """Where it keeps those that it fetched."""
 
 
-def command(assignment: Assignment, listening: Listening, targets: Sequence[str] = ()) -> list[str]:
-    """Writes vLLM's command line. `python -m`, because the console script of the CPU build lacks package metadata.
+def command(assignment: Assignment, listening: Listening, platform: Platform, targets: Sequence[str] = ()) -> list[str]:
+    """Writes what `vllm serve` is told; what the user says comes last.
 
     targets: layers with adapters; of a mixture of experts vLLM would otherwise keep room for adapters of all experts.
     """
     spec = assignment.spec
     rank = vllm_rules.served_rank(spec.training.lora.rank)
-    parts = Parts.of(models.local(spec.model.source))
-    line = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
-    line += ["--model", models.local(spec.model.source), "--served-model-name", BASE, "--generation-config", "vllm"]
+    source = models.local(spec.model.source)
+    parts = Parts.of(source)
+    each = 4 if platform.on_cpu else 2
+    batched = room.batched(listening.adapters, rank, parts.sizes, platform.memory, bytes_each=each)
+    line = [source, "--served-model-name", BASE, "--generation-config", "vllm"]
     line += ["--host", listening.host, "--port", str(listening.port)]
-    line += ["--enable-lora", "--max-lora-rank", str(rank), "--max-loras", str(min(listening.adapters, BATCHED))]
+    line += ["--enable-lora", "--max-lora-rank", str(rank), "--max-loras", str(batched)]
     # Twice as many in memory: while new adapters arrive, the previous iteration's are still asked for.
     line += ["--max-cpu-loras", str(2 * listening.adapters), "--middleware", "maft.serve.resolver.Closed"]
     line += ["--disable-uvicorn-access-log"]
     line += ["--revision", spec.model.revision] if spec.model.revision else []
     line += ["--trust-remote-code"] if spec.model.trust_remote_code else []
-    line += ["--max-model-len", str(spec.model.max_length)] if spec.model.max_length else []
+    line += ["--max-model-len", str(spec.model.max_length or "auto")]  # auto: the model's context, as far as the memory reaches
     line += ["--language-model-only"] if parts.towers else []
     line += ["--lora-target-modules", *targets] if parts.experts and targets else []
-    line += CPU if not _has_gpu() else []
-    line += [f"--tensor-parallel-size={spec.inference.gpus}"] if spec.inference.gpus > 1 else []
+    line += flags(assignment.gpus, platform, parts, spec.inference.extra_args)
     return [*line, *spec.inference.extra_args]
 
 
-def _has_gpu() -> bool:
-    return Path("/dev/nvidiactl").exists()
-
-
-def check_device(assignment: Assignment) -> None:
-    """Raises BadInput for a model that vLLM's CPU build does not serve with adapters, where there is no GPU."""
+def check_device(assignment: Assignment, platform: Platform) -> None:
+    """Raises BadInput where what was asked for is not there, or does not serve the model."""
+    check(assignment.gpus, platform)
     source = assignment.spec.model.source
-    if not _has_gpu() and Parts.of(models.local(source)).experts:
-        raise BadInput(f"model.source: {source} {vllm_rules.NO_EXPERTS}")
+    check_model(platform, Parts.of(models.local(source)), source)
 
 
 def environment(assignment: Assignment, store: str, folder: str, inherited: Mapping[str, str]) -> dict[str, str]:
@@ -79,7 +70,9 @@ def environment(assignment: Assignment, store: str, folder: str, inherited: Mapp
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
     }
-    defaults = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "INFO", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    # GiB; the variable would overrule the flag.
+    room = {} if names(assignment.spec.inference.extra_args, "--kv-cache-memory-bytes") else {"VLLM_CPU_KVCACHE_SPACE": "1"}
+    defaults = {**room, "VLLM_LOGGING_LEVEL": "INFO", "HF_HUB_DISABLE_TELEMETRY": "1"}
     return {**defaults, **inherited, **ours}
 
 
@@ -95,7 +88,7 @@ def check_free(host: str, port: int) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Makes the command line."""
-    flags = program.parser("serve", "Serves the base model and the run's adapters with vLLM.", takes=("spec",))
+    flags = program.parser("serve", "Serves the base model and the run's adapters with vLLM.", takes=("spec", "gpus"))
     flags.add_argument("--host", default="0.0.0.0", help="address to listen on")
     flags.add_argument("--port", default="8000")
     flags.add_argument("--adapters", required=True, help="adapters that are asked for at a time")
@@ -113,20 +106,23 @@ def listens(given: argparse.Namespace) -> Listening:
 
 
 def main() -> None:
-    """Checks, then replaces this process by vLLM."""
+    """Checks, then becomes vLLM: in this process, for importing it is most of a small model's start."""
     given = parser().parse_args()
     try:
         assignment = program.decode(given)
         listening = listens(given)
         check_free(listening.host, listening.port)
-        check_device(assignment)
-        inherited = dict(os.environ)  # before vLLM, where it is asked, sets what is its own
-        line = command(assignment, listening, tried.targets(assignment))
+        targets = tried.targets(assignment)
+        os.environ |= environment(assignment, given.store, listening.folder, os.environ)
+        platform = find()
+        check_device(assignment, platform)
+        line = command(assignment, listening, platform, targets)
     except BadInput as error:
         program.fail(given.summary, error, 2)
     except OSError as error:  # of the store
         program.fail(given.summary, error, 1)
-    os.execve(line[0], line, environment(assignment, given.store, listening.folder, inherited))
+    print(said(assignment.gpus, platform), flush=True)
+    launch.vllm(line)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 asked yet."""
 
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 from maft import vllm_rules
@@ -23,6 +25,12 @@ def targets(assignment: Assignment) -> tuple[str, ...]:
     if commit.files and not commit.meta.get("vllm"):
         with tempfile.TemporaryDirectory(prefix="maft-serve-") as scratch:
             folder = fetch_folder(assignment.store, commit, Path(scratch) / "tried")
-            vllm_rules.ask(folder, assignment.spec.training.lora.rank, assignment.spec.model.source)
+            _ask(folder, assignment.spec.training.lora.rank, assignment.spec.model.source)
     named = commit.meta.get("targets", ())
     return tuple(str(name) for name in named) if isinstance(named, (list, tuple)) else ()
+
+
+def _ask(folder: Path, rank: int, source: str) -> None:
+    """In a process of its own: asking leaves settings behind that a server must not have."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        process.submit(vllm_rules.ask, folder, rank, source).result()

@@ -9,12 +9,12 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-import torch
 from prometheus_client import Gauge
 from torch.distributed import TCPStore
 
-from maft import adapters, lora, models, program
+from maft import adapters, device, lora, models, program
 from maft.chat_template import ChatTemplate
+from maft.device import Device
 from maft.program import Assignment
 from maft.records import Adapter, Commit, Example, Role, trained_roles
 from maft.store import layout
@@ -37,27 +37,32 @@ def main(assignment: Assignment, started: Started = ALONE) -> TrainSummary:
     wanted = [(role, agent) for agent in assignment.agents for role in trained_roles(assignment.spec.debate)]
     if started.place:
         wanted = [(role, agent) for role, agent in wanted if f"{role}-{agent}" in started.place.adapters]
-    several = _workers(assignment, started, len(wanted))
+    used = _device(assignment, started)
+    several = _workers(assignment, started, used, len(wanted))
     data = required(store, layout.datasets(run, iteration), "the debate of this iteration")
     template = models.chat_template(assignment.spec.model, assignment.spec.debate.thinking)
     missing = [(role, agent) for role, agent in wanted if committed(store, layout.adapter(run, iteration, role, agent)) is None]
     # A program that was lost between a commit and the end of its checkpoint left it.
     store.delete([layout.checkpoint(run, iteration, *other) for other in wanted if other not in missing])
     jobs = [_job(assignment, data, template, role, agent) for role, agent in missing]
-    _train_all(assignment, data, jobs, started, several)
+    _train_all(assignment, data, jobs, started, several, used)
     if started.place and not started.place.leads:
         return summary([])
     return summary([adapters.current(store, run, iteration, role, agent) for role, agent in wanted])
 
 
-def _workers(assignment: Assignment, started: Started, wanted: int) -> int:
-    """Decides how many processes train, before anything is loaded; a worker starts none."""
-    training, visible = assignment.spec.training, torch.cuda.device_count()
+def _device(assignment: Assignment, started: Started) -> Device:
+    """Finds where is trained, before anything is loaded; a worker has one GPU of those that its program was given."""
+    return device.settled(min(assignment.gpus, 1) if started.place and assignment.gpus else assignment.gpus)
+
+
+def _workers(assignment: Assignment, started: Started, used: Device, wanted: int) -> int:
+    """Decides how many processes train; a worker starts none."""
     if started.place:
         return 1
-    if training.parallelism == "Sharded":
-        return workers.count_ranks(training.gpus, visible, started.environment)
-    return workers.count(training.gpus, visible, wanted, started.environment)
+    if assignment.spec.training.parallelism == "Sharded":
+        return workers.count_ranks(assignment.gpus, used.count, started.environment)
+    return workers.count(assignment.gpus, used.count, wanted, started.environment)
 
 
 def _job(assignment: Assignment, data: Commit, template: ChatTemplate, role: Role, agent: int) -> Job:
@@ -67,7 +72,7 @@ def _job(assignment: Assignment, data: Commit, template: ChatTemplate, role: Rol
     return Job(role, agent, samples, adapters.current(store, run, assignment.iteration - 1, role, agent))
 
 
-def _train_all(assignment: Assignment, data: Commit, jobs: Sequence[Job], started: Started, several: int) -> None:
+def _train_all(assignment: Assignment, data: Commit, jobs: Sequence[Job], started: Started, several: int, used: Device) -> None:
     training = assignment.spec.training
     enough = [job for job in jobs if len(job.examples) >= training.min_examples]
     progress = program.Progress(assignment.metrics)
@@ -89,16 +94,16 @@ def _train_all(assignment: Assignment, data: Commit, jobs: Sequence[Job], starte
     elif several > 1 and training.parallelism == "Sharded":
         _start_ranks(enough, started, several, step_done)
     elif several > 1 and len(enough) > 1:
-        _deal(enough, started, several, step_done)
+        _deal(enough, started, several, used, step_done)
     else:
-        _train_here(assignment, data, enough, step_done)
+        _train_here(assignment, data, enough, used, step_done)
 
 
-def _deal(jobs: Sequence[Job], started: Started, several: int, step_done: Report) -> None:
+def _deal(jobs: Sequence[Job], started: Started, several: int, used: Device, step_done: Report) -> None:
     """Has one worker per GPU train its share of the adapters."""
     places = [Place(share) for share in workers.dealt({job.name: job.tokens for job in jobs}, several)]
-    gpus, cores = torch.cuda.device_count() > 0, len(os.sched_getaffinity(0))
-    environments = workers.environments(started.environment, len(places), gpus=gpus, cores=cores)
+    cores = len(os.sched_getaffinity(0))
+    environments = workers.environments(started.environment, len(places), gpus=used.count > 0, cores=cores)
     workers.run(started.command, places, environments, step_done)
 
 
@@ -111,9 +116,9 @@ def _start_ranks(jobs: Sequence[Job], started: Started, ranks: int, step_done: R
     workers.run(started.command, places, environments, step_done)
 
 
-def _train_here(assignment: Assignment, data: Commit, jobs: Sequence[Job], step_done: Report) -> None:
+def _train_here(assignment: Assignment, data: Commit, jobs: Sequence[Job], used: Device, step_done: Report) -> None:
     training, objective = assignment.spec.training, _objective(assignment)
-    base = lora.load_base(assignment.spec.model)
+    base = lora.load_base(assignment.spec.model, used)
     for job in jobs:
         train_one(assignment, data, job, Trainer(base, training, step_done, objective))
 
@@ -165,7 +170,9 @@ def summary(made: Sequence[Adapter]) -> TrainSummary:
     )
 
 
-PARSER = program.parser("train", "Trains the LoRA adapters of one or several agents.", takes=("spec", "iteration", "agents"))
+PARSER = program.parser(
+    "train", "Trains the LoRA adapters of one or several agents.", takes=("spec", "iteration", "agents", "gpus")
+)
 
 if __name__ == "__main__":
     here = workers.started([sys.executable, "-m", "maft.train", *sys.argv[1:]], os.environ)

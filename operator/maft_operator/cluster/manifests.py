@@ -25,6 +25,12 @@ METRICS_PORT = 9100  # of tasks
 USER = 65532  # "nonroot" of the distroless images; any number but 0 would do
 # Container names, which are also those of the images. A podTemplate names them to reach one kind of pod only.
 DEBATE, TRAIN, SERVE = "debate", "trainer", "inference"
+COMPILED = {  # what is compiled at a start, and found again at the next: below the claim where there is one
+    "VLLM_CACHE_ROOT": "/cache/vllm",
+    "TRITON_CACHE_DIR": "/cache/triton",
+    "TORCHINDUCTOR_CACHE_DIR": "/cache/inductor",
+    "FLASHINFER_WORKSPACE_BASE": "/cache",  # it goes on with .cache/flashinfer
+}
 GRACE = 20  # seconds: a program needs about one to end, vLLM a few
 
 
@@ -84,6 +90,7 @@ def job(task: Task, owner: Owner, images: Images) -> Json:
 def _task_container(task: Task, owner: Owner, images: Images) -> Json:
     urls = {name: [f"http://{name}.{owner.run.namespace}.svc:{plan.PORT}"] for name in task.servers}
     name = TRAIN if task.kind in ("preflight", "train", "diversity") else DEBATE  # those need torch
+    task = plan.on_cluster(task)
     container = _container(name, images.of(name), images.policy, plan.command(task, urls), task.gpus)
     container["env"] = [*_environment(owner.run), {"name": "MAFT_METRICS_PORT", "value": str(METRICS_PORT)}]
     container["ports"] = [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}]
@@ -98,12 +105,13 @@ def _failure_rules(container: str) -> list[Json]:
 
 def deployment(server: Server, owner: Owner, images: Images) -> Json:
     """Makes the Deployment of a server. Recreate, not rolling: a second pod would find no free GPU."""
-    image = owner.run.spec.inference.image or images.of(SERVE)
+    inference, server = owner.run.spec.inference, plan.on_cluster(server)
+    image = inference.image or images.of(SERVE)
     container = _container(SERVE, image, images.policy, plan.serve(server, f"--port={plan.PORT}"), server.gpus)
     container["env"] = _environment(owner.run)
     container["ports"] = [{"name": "http", "containerPort": plan.PORT, "protocol": "TCP"}]
     health = {"httpGet": {"path": "/health", "port": "http"}, "timeoutSeconds": 5}
-    container["startupProbe"] = {**health, "periodSeconds": 2, "failureThreshold": 900}  # large models load slowly
+    container["startupProbe"] = {**health, "periodSeconds": 2, "failureThreshold": -(-inference.startup_seconds // 2)}
     container["readinessProbe"] = {**health, "periodSeconds": 5, "failureThreshold": 2}
     container["livenessProbe"] = {**health, "periodSeconds": 10, "failureThreshold": 6}
     body = {
@@ -164,7 +172,7 @@ def _object(kind: Kind, name: str, owner: Owner, component: str, spec: Json, ite
     return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, "spec": spec}
 
 
-def _container(name: str, image: str, policy: str, arguments: tuple[str, ...], gpus: int) -> Json:
+def _container(name: str, image: str, policy: str, arguments: tuple[str, ...], gpus: int | None) -> Json:
     return {
         "name": name,
         "image": image,
@@ -192,6 +200,7 @@ def _environment(run: Run) -> list[Json]:
         "HOME": "/tmp",
         "HF_HOME": "/cache/huggingface",
         "MAFT_CACHE": "/cache/maft",
+        **COMPILED,
         "MAFT_SUMMARY": "/dev/termination-log",
         "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin starve their neighbours on a shared node
         "PYTHONUNBUFFERED": "1",
@@ -214,6 +223,7 @@ def _from_secret(variable: str, secret: str, key: str, *, optional: bool = False
 
 def _template(container: Json, owner: Owner, child: str, component: str, iteration: int | None, spec: Mapping[str, Any]) -> Json:
     claim = owner.run.spec.model.cache_claim
+    limit = _shared_memory(owner.run, container["name"])
     ours = {
         "metadata": {"labels": labels(owner.run, child, component, iteration)},
         "spec": {
@@ -231,13 +241,18 @@ def _template(container: Json, owner: Owner, child: str, component: str, iterati
             "containers": [container],
             "volumes": [
                 {"name": "tmp", "emptyDir": {}},
-                {"name": "shm", "emptyDir": {"medium": "Memory"}},  # vLLM's workers talk through it; a pod has 64 MiB otherwise
+                {"name": "shm", "emptyDir": {"medium": "Memory", **limit}},  # workers talk through it; a pod has 64 MiB otherwise
                 {"name": "cache", **({"persistentVolumeClaim": {"claimName": claim}} if claim else {"emptyDir": {}})},
             ],
             **spec,
         },
     }
     return merged(ours, _for_container(owner.run.spec.pod_template or {}, container["name"]))
+
+
+def _shared_memory(run: Run, container: str) -> Json:
+    sizes = {TRAIN: run.spec.training.shared_memory, SERVE: run.spec.inference.shared_memory}
+    return {"sizeLimit": size} if (size := sizes.get(container)) else {}
 
 
 def _for_container(template: Mapping[str, Any], name: str) -> Mapping[str, Any]:

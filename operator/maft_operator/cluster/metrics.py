@@ -147,7 +147,8 @@ def samples(resource: Mapping[str, Any]) -> Iterator[Sample]:
     yield from _whole(rows)
     yield from _sums(rows)
     for component, section in (("serve", "inference"), ("train", "training")):
-        yield Sample("maft_run_pod_gpus", float(spec.get(section, {}).get("gpus", 0)), {"component": component})
+        gpus = spec[section].get("gpus", 1) if section in spec else 0  # left out: one is asked for
+        yield Sample("maft_run_pod_gpus", float(gpus), {"component": component})
 
 
 def reason(conditions: Iterable[Mapping[str, Any]]) -> str:

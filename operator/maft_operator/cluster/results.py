@@ -19,7 +19,7 @@ from maft.summaries import (
     TrainSummary,
 )
 from maft_operator.cluster.observed import Snapshot
-from maft_operator.plan.graph import Graph, Task
+from maft_operator.plan.graph import Graph, Task, on_cluster
 from maft_operator.spec.parse import Run, store_url
 from maft_operator.spec.schema import Json
 
@@ -116,7 +116,7 @@ def _answers(done: Iterable[Task], snapshot: Snapshot, before: Json) -> Json:
 
 
 def _times(done: Iterable[Task], seconds: Mapping[str, float]) -> dict[str, float]:
-    taken = [(task.gpus, seconds.get(task.name, 0.0)) for task in done]
+    taken = [(on_cluster(task).gpus or 0, seconds.get(task.name, 0.0)) for task in done]
     return {"seconds": sum(s for _, s in taken), "gpuSeconds": sum(gpus * s for gpus, s in taken)}
 
 

@@ -16,6 +16,7 @@ import aiohttp
 
 from maft.summaries import AnySummary, Failure, decode_summary
 from maft_operator import progress
+from maft_operator.local import gpus as devices
 from maft_operator.local.gpus import Slots
 from maft_operator.local.processes import Child, free_port, start
 from maft_operator.plan import graph as plan
@@ -23,7 +24,6 @@ from maft_operator.plan.graph import Server, Task
 from maft_operator.plan.reconcile import Refusal
 from maft_operator.plan.step import BAD_INPUT, Observed, ServerState, TaskState
 
-START_LIMIT = 1800.0  # seconds until a server has to be ready; large models load slowly
 HANG_LIMIT = 60.0  # seconds without an answer after which a server that was ready counts as hung
 BACKOFF = (1.0, 5.0, 15.0, 30.0)  # seconds before the next attempt
 HOST = "127.0.0.1"
@@ -54,6 +54,8 @@ class _Replica(_Attempts):
     answered: float = 0.0
     """When it last did."""
     exit_code: int = 0
+    patience: float = 0.0
+    """Seconds until it has to be ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ class LocalBackend:
             "MAFT_METRICS_HOST": HOST,
             # Threads that wait must sleep: spinning beside a server on the same cores makes training ten times slower.
             "OMP_WAIT_POLICY": "PASSIVE",
-            **_environment(gpus),
+            **_environment(task, gpus),
         }
         attempts.started = _now()
         attempts.child = await start([sys.executable, *plan.command(task, urls)], environment, folder / "log.txt")
@@ -174,7 +176,7 @@ class LocalBackend:
     async def _create_server(self, server: Server) -> None:
         replicas = self._servers.setdefault(server.name, [])
         while len(replicas) < server.replicas:
-            replicas.append(_Replica(free_port()))
+            replicas.append(_Replica(free_port(), patience=server.run.spec.inference.startup_seconds))
         for i, replica in enumerate(replicas):
             _note_end(replica)  # an end that the watch has not seen yet counts too
             down = replica.child is None or replica.child.exit_code is not None
@@ -182,13 +184,13 @@ class LocalBackend:
             if down and gpus is not None and _now() >= replica.not_before:
                 await self._start_replica(server, i, replica, gpus)
 
-    async def _start_replica(self, server: Server, i: int, replica: _Replica, gpus: tuple[int, ...]) -> None:
+    async def _start_replica(self, server: Server, i: int, replica: _Replica, gpus: tuple[str, ...]) -> None:
         folder = self._folder / server.name
         where = (f"--host={HOST}", f"--port={replica.port}", f"--adapter-folder={folder / f'adapters-{i}'}")
         line = [*self._serve, *plan.serve_flags(server, *where)] if self._serve else [sys.executable, *plan.serve(server, *where)]
         replica.started = replica.answered = _now()
         replica.ready, replica.exit_code = False, 0
-        replica.child = await start(line, {"MAFT_DIE_WITH_PARENT": "1", **_environment(gpus)}, folder / f"log-{i}.txt")
+        replica.child = await start(line, {"MAFT_DIE_WITH_PARENT": "1", **_environment(server, gpus)}, folder / f"log-{i}.txt")
 
     def _server_state(self, replicas: Sequence[_Replica]) -> ServerState:
         """All replicas as one server: as bad as the worst, for good if one was told wrong things."""
@@ -217,7 +219,7 @@ class LocalBackend:
             return
         if await self._healthy(replica.port):
             replica.ready, replica.answered = True, _now()
-        elif _now() - replica.answered > (self._hang_limit if replica.ready else START_LIMIT):
+        elif _now() - replica.answered > (self._hang_limit if replica.ready else replica.patience):
             replica.ready = False
             await child.stop()
 
@@ -239,10 +241,9 @@ def _note_end(replica: _Replica) -> None:
     replica.failed(_now(), _ended("the server", child.exit_code, child))
 
 
-def _environment(gpus: tuple[int, ...]) -> dict[str, str]:
-    devices = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus))} if gpus else {}
+def _environment(item: Task | Server, gpus: tuple[str, ...]) -> dict[str, str]:
     # Tokenizers warn about forks and would compete with the model for the cores.
-    return {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false", **devices}
+    return {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false", **devices.environment(item, gpus)}
 
 
 def _ended(what: str, code: int, child: Child) -> str:

@@ -1,28 +1,46 @@
-"""GPU slots of this machine: who has which, and whether a run fits at all."""
+"""GPUs of this machine: which may be used, who has which, and whether a run fits at all."""
 
-from pathlib import Path
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from maft_operator.plan.graph import Graph
+from maft import visible
+from maft_operator.plan import graph as plan
+from maft_operator.plan.graph import Graph, Server, Task
 from maft_operator.spec.schema import BadSpec
 
 
-def count() -> int:
-    """Counts NVIDIA GPUs of this machine."""
-    return len([p for p in Path("/dev").glob("nvidia[0-9]*") if p.name[6:].isdigit()])
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What may be used here."""
+
+    gpus: tuple[str, ...]
+    """As CUDA_VISIBLE_DEVICES names them: indices, UUIDs, parts of a GPU."""
+    limit: str = ""
+    """NAME=value that says so, where a variable does."""
+
+    def __str__(self) -> str:
+        how_many = f"{len(self.gpus)} GPU{'s' if len(self.gpus) > 1 else ''}" if self.gpus else "no GPU"
+        return how_many + (f" ({self.limit})" if self.limit else "")
+
+
+def find(environment: Mapping[str, str] = os.environ) -> Found:
+    """Finds the GPUs of this machine that the environment lets be used."""
+    return Found(visible.usable(environment, visible.shown()), visible.given(environment) or "")
 
 
 class Slots:
-    """Hands out GPU indices by holder. Without GPUs everything runs on the CPU and nothing is handed out."""
+    """Hands out GPUs by holder. Where there is none, nothing is handed out and programs find out what there is."""
 
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self._held: dict[str, tuple[int, ...]] = {}
+    def __init__(self, gpus: Sequence[str] = ()) -> None:
+        self._gpus = tuple(gpus)
+        self._held: dict[str, tuple[str, ...]] = {}
 
-    def acquire(self, holder: str, wanted: int) -> tuple[int, ...] | None:
-        """Hands out indices to the holder, the same as before if it has some; None while there are too few."""
-        if holder in self._held or not self.total:
+    def acquire(self, holder: str, wanted: int | None) -> tuple[str, ...] | None:
+        """Hands out GPUs to the holder, the same as before if it has some; None while there are too few."""
+        if holder in self._held or not self._gpus or wanted is None:
             return self._held.get(holder, ())
-        free = [i for i in range(self.total) if all(i not in held for held in self._held.values())]
+        free = [gpu for gpu in self._gpus if all(gpu not in held for held in self._held.values())]
         if len(free) < wanted:
             return None
         self._held[holder] = tuple(free[:wanted])
@@ -33,21 +51,68 @@ class Slots:
         self._held.pop(holder, None)
 
 
-def fits(graph: Graph, total: int) -> None:
-    """Raises BadSpec if the machine has GPUs but fewer than the run needs at one time."""
-    if not total:
-        return  # everything runs on the CPU
-    servers = sum(s.gpus * s.replicas for s in graph.servers)
-    training = max((t.gpus for t in graph.tasks), default=0)
+def environment(item: Task | Server, held: Sequence[str], inherited: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Makes what shows a program the GPUs that it holds, and no other; nothing where it is to find out by itself."""
+    if not plan.on_a_device(item) or (item.gpus != 0 and not held):
+        return {}
+    names = [name for name in visible.VARIABLES if name in inherited] or [visible.CUDA]
+    return dict.fromkeys(names, ",".join(held))
+
+
+def dealt(graph: Graph, found: Found) -> Graph:
+    """Decides what the spec leaves open: a GPU for a server, and for training as many as there are and it has use for.
+
+    Where no GPU is seen, that stays open: programs look for themselves, and take the CPU."""
+    if not found.gpus:
+        return graph
+    servers = tuple(replace(s, gpus=1) if s.gpus is None else s for s in graph.servers)
+    left = len(found.gpus) - (0 if graph.servers_release_gpus else _held(servers))
+    tasks = tuple(replace(t, gpus=_of_use(t, graph, left)) if t.gpus is None else t for t in graph.tasks)
+    return replace(graph, servers=servers, tasks=tasks)
+
+
+def _held(servers: Sequence[Server]) -> int:
+    return sum((s.gpus or 0) * s.replicas for s in servers)
+
+
+def _of_use(task: Task, graph: Graph, left: int) -> int:
+    """GPUs for one process of training: its part of what is there, as many as it has adapters at most, unless they share a base."""
+    if task.kind != "train":
+        return 1
+    beside = sum(t.kind == "train" and (t.run.key, t.iteration) == (task.run.key, task.iteration) for t in graph.tasks)
+    spec = task.run.spec
+    most = left if spec.training.parallelism == "Sharded" else len(task.agents) * (2 if spec.debate.critics else 1)
+    return max(1, min(left // beside, most))
+
+
+def fits(graph: Graph, found: Found) -> None:
+    """Raises BadSpec if the machine has fewer GPUs than the run needs at one time."""
+    total = len(found.gpus)
+    servers, training = _held(graph.servers), max((t.gpus or 0 for t in graph.tasks), default=0)
     at_one_time = max(servers, training) if graph.servers_release_gpus else servers + training
     if at_one_time <= total:
         return
+    if not total:
+        field, asked = ("inference.gpus", max(s.gpus or 0 for s in graph.servers)) if servers else ("training.gpus", training)
+        raise BadSpec(f"{field}: {asked} asked for, this machine has {found}; leave it out to use the CPU")
     if servers > total:
         raise BadSpec(
-            f"inference.topology: the servers need {servers} GPUs, this machine has {total}; use Shared, or fewer gpus or replicas"
+            f"inference.topology: the servers need {servers} GPUs, this machine has {found}; use Shared, or fewer gpus or replicas"
         )
     if training > total:
-        raise BadSpec(f"training.gpus: {training} asked for, this machine has {total}")
+        raise BadSpec(f"training.gpus: {training} asked for, this machine has {found}")
     raise BadSpec(
-        f"inference.lifetime: Run keeps {servers} GPUs while training needs {training}, this machine has {total}; use Phase"
+        f"inference.lifetime: Run keeps {servers} GPUs while training needs {training}, this machine has {found}; use Phase"
     )
+
+
+def said(graph: Graph, found: Found) -> str:
+    """Writes in a line what servers and training use."""
+    server = next(iter(graph.servers), None)
+    training = max((t for t in graph.tasks if t.kind == "train"), key=lambda t: t.gpus or 0, default=None)
+    users = [("a server", server), ("a training process", training)]
+    return f"Devices: {found} here; " + ", ".join(f"{who} uses {_uses(item)}" for who, item in users if item)
+
+
+def _uses(item: Task | Server) -> str:
+    return "the CPU" if not item.gpus else f"{item.gpus} GPU{'s' if item.gpus > 1 else ''}"

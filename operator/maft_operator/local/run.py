@@ -37,8 +37,9 @@ async def run_locally(
 
     graph: what is done, if that is not the run alone (`maft compare`)."""
     graph = graph or plan.graph(run, store)
-    slots = gpus.Slots(gpus.count())
-    gpus.fits(graph, slots.total)
+    found = gpus.find()
+    graph = gpus.dealt(graph, found)
+    gpus.fits(graph, found)
     local = folder / run.key / "local"
     started, stop = time.monotonic(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -46,7 +47,8 @@ async def run_locally(
     with exclusive(local, run, store):
         if graph.last.kind == "compare":  # the table is made anew: other methods or seeds may be asked for than before
             (local / graph.last.name / "summary.json").unlink(missing_ok=True)
-        async with LocalBackend(local, slots, serve) as backend:
+        console.print(gpus.said(graph, found), highlight=False, markup=False, soft_wrap=True)
+        async with LocalBackend(local, gpus.Slots(found.gpus), serve) as backend:
             memory, display = PeakMemory(), Display(console, graph)
             with display.progress if console.is_terminal else contextlib.nullcontext():
                 end = await _loop(backend, graph, display, stop, memory)

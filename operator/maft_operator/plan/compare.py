@@ -56,7 +56,8 @@ def graph(group: Run, compared: Mapping[tuple[str, int], Run], store: str) -> Gr
     widest = replace(group, spec=_widest(compared.values()))
     preflight = replace(preflight, run=widest)
     most = max(plan.adapters(run) for run in compared.values())  # what the most demanding run wants
-    server = Server(f"{group.name}-server", widest, store, most)  # which finds by its spec what preflight tried
+    # It finds by its spec what preflight tried.
+    server = Server(f"{group.name}-server", widest, store, most, group.spec.inference.gpus)
     tasks = [prepare, preflight]
     last: tuple[str, ...] = ()
     for run in compared.values():

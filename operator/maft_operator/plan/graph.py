@@ -4,8 +4,8 @@ Fields say what a task is; they are written out as flags last, and nothing reads
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -17,6 +17,7 @@ PORT = 8000  # of servers on a cluster, where each has an address of its own
 Flags = tuple[str, ...]
 # What a program's command line has beside store and run; a test feeds every one to the program's own parser.
 _READS_SPEC: tuple[ProgramName, ...] = ("prepare", "preflight", "debate", "train", "evaluate", "diversity")
+_ON_A_DEVICE: tuple[ProgramName, ...] = ("train", "diversity")
 _OF_AN_ITERATION: tuple[ProgramName, ...] = ("debate", "train", "evaluate", "diversity")
 
 
@@ -34,8 +35,8 @@ class Task:
     """Tasks whose output it reads."""
     servers: tuple[str, ...] = ()
     """Servers that it asks."""
-    gpus: int = 0
-    """Its own."""
+    gpus: int | None = 0
+    """Its own; None: what is there."""
     agents: tuple[int, ...] = ()
     """The agents that it trains."""
     group: str = ""
@@ -53,16 +54,16 @@ class Server:
     store: str
     adapters: int
     """Adapters that are asked for at a time."""
+    gpus: int | None = None
+    """Of each replica; None: what is there."""
 
     @property
     def replicas(self) -> int:
         """Counts the processes that serve the same."""
         return self.run.spec.inference.replicas
 
-    @property
-    def gpus(self) -> int:
-        """Counts the GPUs of each replica."""
-        return self.run.spec.inference.gpus
+
+_Item = TypeVar("_Item", Task, Server)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class Graph:
 def graph(run: Run, store: str, *, suspended: bool = False) -> Graph:
     """Plans all tasks and servers of a run whose objects lie at `store`."""
     spec = run.spec
-    servers = tuple(Server(name, run, store, adapters(run)) for name in server_names(run))
+    servers = tuple(Server(name, run, store, adapters(run), spec.inference.gpus) for name in server_names(run))
     tasks = checks(run, store)
     if _evaluated(spec, 0):
         tasks.append(_debate(run, store, "evaluate", 0))
@@ -165,8 +166,8 @@ def _has_a_society(spec: RunSpec, iteration: int) -> bool:
 def _diversity(evaluated: Task) -> Task:
     """Of the agents that played that evaluation; loads the models itself, as training does."""
     run, iteration = evaluated.run, evaluated.iteration
-    name, needs = task_name(run, iteration, "diversity"), (evaluated.name,)
-    return Task(name, "diversity", run, evaluated.store, iteration, needs, gpus=run.spec.training.gpus)
+    name, needs, asked = task_name(run, iteration, "diversity"), (evaluated.name,), run.spec.training.gpus
+    return Task(name, "diversity", run, evaluated.store, iteration, needs, gpus=None if asked is None else min(asked, 1))
 
 
 def _report(run: Run, store: str, tasks: Iterable[Task]) -> Task:
@@ -181,6 +182,16 @@ def adapters(run: Run) -> int:
     return max(1, roles * agents)
 
 
+def on_a_device(item: Task | Server) -> bool:
+    """Tells whether it loads the model, on the GPUs or the CPU that the spec says."""
+    return isinstance(item, Server) or item.kind in _ON_A_DEVICE
+
+
+def on_cluster(item: _Item) -> _Item:
+    """Decides what the spec leaves open: on a cluster one GPU is asked for, and the program is told so."""
+    return replace(item, gpus=1) if item.gpus is None else item
+
+
 # --- written out ---
 
 
@@ -193,6 +204,7 @@ def command(task: Task, urls: Mapping[str, Iterable[str]], spec: str | None = No
     if task.kind in _OF_AN_ITERATION:
         flags.append(f"--iteration={task.iteration}")
     flags += [f"--agent={agent}" for agent in task.agents]
+    flags += _gpus(task) if on_a_device(task) else []
     flags += [f"--group={task.group}"] if task.group else []
     flags += [f"--compared={msgspec.json.encode(task.compared).decode()}"] if task.compared else []
     flags += [f"--server={name}={url}" for name in task.servers for url in urls[name]]
@@ -208,4 +220,9 @@ def serve(server: Server, *where: str, spec: str | None = None) -> Flags:
 def serve_flags(server: Server, *where: str, spec: str | None = None) -> Flags:
     """Writes the flags alone, for a server that is started by another command."""
     text = immutable_spec_json(server.run.spec) if spec is None else spec
-    return (f"--store={server.store}", f"--run={server.run.key}", f"--spec={text}", f"--adapters={server.adapters}", *where)
+    flags = (f"--store={server.store}", f"--run={server.run.key}", f"--spec={text}", f"--adapters={server.adapters}")
+    return (*flags, *_gpus(server), *where)
+
+
+def _gpus(item: Task | Server) -> list[str]:
+    return [] if item.gpus is None else [f"--gpus={item.gpus}"]

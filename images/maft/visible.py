@@ -1,0 +1,51 @@
+"""Which GPUs a machine or pod shows, and which of them may be used: the variables that vendors have for it. Needs no library."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+CUDA = "CUDA_VISIBLE_DEVICES"  # torch and vLLM read it on ROCm, too
+VARIABLES = (CUDA, "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+_ENTRY = re.compile(r"\d+|(GPU|MIG)-[\w./-]+", re.ASCII)  # an index, or the UUID of a GPU or of a part of one
+_AMD = "sys/class/kfd/kfd/topology/nodes/*/gpu_id"  # 0: a processor
+_WITHOUT_FILES = ("usr/lib/wsl/lib/libcuda.so.1", "dev/nvhost-gpu")  # Windows' subsystem for Linux, Jetson: one GPU
+
+
+def given(environment: Mapping[str, str]) -> str | None:
+    """Finds the variable that says which GPUs may be used, as NAME=value; None where there is none: all may."""
+    return next((f"{name}={environment[name]}" for name in VARIABLES if name in environment), None)
+
+
+def entries(value: str) -> tuple[str, ...]:
+    """Reads such a value as CUDA does: what stands behind an entry that is none does not count; doubles are none at all."""
+    found: list[str] = []
+    for entry in (part.strip() for part in value.split(",")):
+        if not _ENTRY.fullmatch(entry):
+            break
+        found.append(str(int(entry)) if entry.isdigit() else entry)
+    return tuple(found) if len(set(found)) == len(found) else ()
+
+
+def usable(environment: Mapping[str, str], count: int) -> tuple[str, ...]:
+    """Lists the GPUs that may be used of `count` that are there, as the variable names them."""
+    said = given(environment)
+    if said is None or not count:
+        return tuple(str(index) for index in range(count))
+    found = entries(said.partition("=")[2])
+    beyond = next((i for i, entry in enumerate(found) if entry.isdigit() and int(entry) >= count), len(found))
+    return found[:beyond]
+
+
+def shown(root: Path = Path("/")) -> int:
+    """Counts the GPUs that a machine or pod shows as files: NVIDIA's, else AMD's."""
+    nvidia = [file for file in root.glob("dev/nvidia[0-9]*") if file.name[6:].isdigit()]
+    amd = [file for file in root.glob(_AMD) if (root / "dev/kfd").exists() and text(file).strip() not in ("", "0")]
+    return len(nvidia) or len(amd) or int(any((root / name).exists() for name in _WITHOUT_FILES))
+
+
+def text(file: Path) -> str:
+    """Reads a file of the kernel's; empty where there is none."""
+    try:
+        return file.read_text(errors="replace")
+    except OSError:
+        return ""
