@@ -18,7 +18,10 @@ _OBJECTS = (CONFIG, "generation_config.json", "tokenizer.json", "tokenizer_confi
 # Any of these is a tokenizer; what its class wants besides, transformers says.
 _TOKENIZERS = re.compile(r"tokenizer\.json|vocab\.txt|vocab\.json|tekken\.json|tokenization_\w+\.py|.*\.model|.*\.tiktoken")
 _POINTER = b"version https://git-lfs"
+_HEADER = 100_000_000  # bytes at most, as safetensors has it
 Read = Callable[[str], bytes]
+ReadPart = Callable[[str, int, int], bytes]
+"""Name, first byte, how many."""
 
 
 def check_texts(folder: Path, *, own_code: bool) -> None:
@@ -36,13 +39,22 @@ def check_texts(folder: Path, *, own_code: bool) -> None:
 def check_weights(folder: Path) -> None:
     """Raises BadInput for the first file that is missing, and for weights that are not whole."""
     names, read = _inside(folder)
-    check_names(names, read, str(folder))
-    tensors = _weight_map(read, str(folder)) if INDEX in names else {}
-    files = sorted({*tensors.values(), *({WEIGHTS} & names)})
-    kept = {name: _tensors(folder / name) for name in files}
+    _check_whole(names, read, lambda name: _tensors(folder / name), str(folder))
+
+
+def check_stored(sizes: Mapping[str, int], read: Read, part: ReadPart, where: str) -> None:
+    """Raises BadInput as `check_weights` does, for files of those bytes in a store: of weights only headers are read."""
+    _check_whole(sizes.keys(), read, lambda name: _stored_tensors(name, sizes[name], part, where), where)
+
+
+def _check_whole(names: Collection[str], read: Read, tensors_of: Callable[[str], frozenset[str]], where: str) -> None:
+    check_names(names, read, where)
+    tensors = _weight_map(read, where) if INDEX in names else {}
+    files = sorted({*tensors.values(), *({WEIGHTS} & set(names))})
+    kept = {name: tensors_of(name) for name in files}
     for tensor, shard in sorted(tensors.items()):
         if tensor not in kept[shard]:
-            raise BadInput(f"model.source: {folder}/{shard} lacks {tensor}, and {INDEX} says that it is there")
+            raise BadInput(f"model.source: {where}/{shard} lacks {tensor}, and {INDEX} says that it is there")
 
 
 def check_names(names: Collection[str], read: Read, where: str) -> None:
@@ -99,6 +111,26 @@ def _weight_map(read: Read, where: str) -> Mapping[str, str]:
 
 def _is_plain(shard: Any) -> bool:
     return isinstance(shard, str) and shard.endswith(".safetensors") and "/" not in shard
+
+
+def _stored_tensors(name: str, size: int, part: ReadPart, where: str) -> frozenset[str]:
+    """The names in a header, whose offsets tell how long the file has to be."""
+    begin = part(name, 0, 8)
+    _no_pointer(part(name, 0, len(_POINTER)), f"{where}/{name}")
+    length = int.from_bytes(begin, "little")
+    damaged = f"model.source: {where}/{name} is damaged"
+    if len(begin) < 8 or not 0 < length <= min(_HEADER, size):
+        raise BadInput(f"{damaged}: it does not begin as safetensors do")
+    header = {key: value for key, value in _object(part(name, 8, length), f"{where}/{name}").items() if key != "__metadata__"}
+    try:
+        whole = 8 + length + max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
+    except (TypeError, KeyError, IndexError, ValueError):
+        raise BadInput(f"{damaged}: its header names no offsets") from None
+    if not header:
+        raise BadInput(f"{damaged}: it holds no tensor")
+    if whole != size:
+        raise BadInput(f"{damaged}: it has {size} bytes, and its header says {whole}; copy it again")
+    return frozenset(header)
 
 
 def _tensors(file: Path) -> frozenset[str]:

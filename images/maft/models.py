@@ -4,6 +4,7 @@ Only safetensors and JSON are read; pickled weights are refused.
 """
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ from maft import model_files, quantised
 from maft.chat_template import ChatTemplate, load_chat_template
 from maft.errors import BadInput, one_line
 from maft.spec import ModelSpec, Thinking
+from maft.store.base import Store
 from maft.store.commits import plain_name
 from maft.store.urls import open_store
 from maft.template_facts import Options
 
 _DESCRIBING = (".json", ".jinja", ".model", ".txt", ".tiktoken", ".py")
 _WANTED = (*_DESCRIBING, ".safetensors")
+AT_A_TIME = 4  # files of a model that are fetched together, each in several ranges
 
 
 def is_path(source: str) -> bool:
@@ -48,22 +51,47 @@ def _is_file(path: Path) -> bool:
 
 def _download(source: str) -> Path:
     folder = cache() / "models" / _plain(source)
-    if not (folder / ".complete").exists():
+    if not _is_here(source):
         _fetch(source, folder, _WANTED)
         (folder / ".complete").touch()
     return folder
 
 
 def _fetch(source: str, folder: Path, wanted: tuple[str, ...]) -> None:
-    """Fetches those files of a model that end so; each appears whole."""
+    """Fetches those files of a model that end so, several at a time; each appears whole. What is here already stays."""
     store = open_store(source)
-    names = [key for key in store.list("") if key.endswith(_WANTED) and "/" not in key]
-    model_files.check_names(names, store.read, source)
+    sizes = _stored(store)
+    model_files.check_names(sizes, store.read, source)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (name for name in names if name.endswith(wanted)):
-        part = folder / f"{plain_name(name)}.{os.getpid()}.part"
-        store.download(name, part)
+    missing = [name for name in sizes if name.endswith(wanted) and _size(folder / plain_name(name)) != sizes[name]]
+    with ThreadPoolExecutor(AT_A_TIME) as threads:
+        for fetched in [threads.submit(_fetch_file, store, name, folder, sizes[name]) for name in missing]:
+            fetched.result()
+
+
+def _stored(store: Store) -> dict[str, int]:
+    """The files of a model that lie in a store, with their bytes."""
+    return {key: size for key, size in store.sizes("") if key.endswith(_WANTED) and "/" not in key}
+
+
+def _fetch_file(store: Store, name: str, folder: Path, size: int) -> None:
+    part = folder / f"{plain_name(name)}.{os.getpid()}.part"
+    try:
+        store.fetch(name, part)
+        if (found := _size(part)) != size:
+            raise OSError(f"store {store.url}: {name} has {size} bytes in the listing, and {found} came; is it written anew?")
         os.replace(part, folder / name)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
+
+
+def _is_here(source: str) -> bool:
+    """Tells whether an s3:// model was downloaded."""
+    return (cache() / "models" / _plain(source) / ".complete").exists()
 
 
 def _plain(source: str) -> str:
@@ -72,7 +100,7 @@ def _plain(source: str) -> str:
 
 def described(source: str) -> str:
     """Returns a folder or hub id as `local` does; of an s3:// model that is not here yet, only what describes it, no weights."""
-    if not source.startswith("s3://") or (cache() / "models" / _plain(source) / ".complete").exists():
+    if not source.startswith("s3://") or _is_here(source):
         return local(source)
     folder = cache() / "described" / _plain(source)
     _fetch(source, folder, _DESCRIBING)
@@ -87,8 +115,10 @@ def chat_template(model: ModelSpec, thinking: Thinking) -> ChatTemplate:
 
 
 def check(model: ModelSpec) -> None:
-    """Raises BadInput unless it is a causal language model whose weights, where they are local, are whole safetensors."""
-    source, path = model.source, local(model.source)
+    """Raises BadInput unless it is a causal language model whose weights, where they can be looked at, are whole safetensors.
+
+    Of weights in a store the headers are read; none is fetched."""
+    source, path = model.source, described(model.source)
     if Path(path).is_dir():
         model_files.check_texts(Path(path), own_code=model.trust_remote_code)
     config = _config(path, model.revision, trust_remote_code=model.trust_remote_code)
@@ -102,7 +132,10 @@ def check(model: ModelSpec) -> None:
     if config.is_encoder_decoder or (config.model_type not in known and not remote):
         raise BadInput(f"model.source: {source} is a {config.model_type} model, not a causal language model")
     quantised.check(config, source)
-    if Path(path).is_dir():
+    if source.startswith("s3://") and not _is_here(source):
+        store = open_store(source)
+        model_files.check_stored(_stored(store), store.read, store.read_part, source)
+    elif Path(path).is_dir():
         model_files.check_weights(Path(path))
 
 

@@ -236,7 +236,7 @@ def of_size(size: int) -> dict[str, Any]:
     extra: list[str] = whole["spec"]["inference"]["extraArgs"]
     while room() > 3000 and len(extra) < 60:
         extra.append(500 * "😀")
-    while room() > 600:
+    while room() > 500:
         whole["spec"]["debate"]["prompts"]["summarize"] += 50 * "😀"
     extra.append("a")
     extra[-1] *= 1 + room()

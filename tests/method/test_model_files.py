@@ -14,6 +14,7 @@ from test_bad_input import CONFIGS, changed
 from maft import model_files, models
 from maft.errors import BadInput
 from maft.spec import ModelSpec
+from maft.store.files import FileStore
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 INDEX = "model.safetensors.index.json"
@@ -197,8 +198,51 @@ def test_nothing_of_a_model_is_downloaded_that_lacks_a_shard(
     assert not (tmp_path / "cache").exists()
     s3.client().upload_file(str(sharded / SHARDS[1]), s3.bucket, f"{prefix}/{SHARDS[1]}")
     check(s3.url(prefix))
-    [folder] = (tmp_path / "cache" / "models").iterdir()
+    assert not (tmp_path / "cache" / "models").exists()  # what describes it is enough to check it
+    [described] = (tmp_path / "cache" / "described").iterdir()
+    assert {path.name for path in described.iterdir()} == {path.name for path in sharded.iterdir()} - set(SHARDS)
+    folder = Path(models.local(s3.url(prefix)))
     assert {path.name for path in sharded.iterdir()} == {path.name for path in folder.iterdir()} - {".complete"}
+    assert models.described(s3.url(prefix)) == str(folder)
+    check(s3.url(prefix))
+
+
+@pytest.mark.s3
+def test_a_download_goes_on_file_by_file(sharded: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is here in the size of the listing is not fetched again; what has another size is."""
+    for name, value in {**s3.environment(), "MAFT_CACHE": str(tmp_path / "cache")}.items():
+        monkeypatch.setenv(name, value)
+    for path in sharded.iterdir():
+        s3.client().upload_file(str(path), s3.bucket, f"{tmp_path.name}/{path.name}")
+    folder = Path(models.local(s3.url(tmp_path.name)))
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / ".complete").unlink()
+    (folder / SHARDS[0]).unlink()
+    (folder / SHARDS[1]).write_bytes(whole[SHARDS[1]][:-1])
+    kept = (folder / "config.json").stat().st_mtime_ns
+    assert Path(models.local(s3.url(tmp_path.name))) == folder
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+    assert (folder / "config.json").stat().st_mtime_ns == kept
+
+
+@pytest.mark.parametrize(("change", "says"), [*BY_NAME, *BY_HEADER])
+def test_weights_in_a_store_are_checked_by_their_headers(sharded: Path, change: Callable[[Path], object], says: str) -> None:
+    """As in a folder; what is read of a file of weights is not more than its header."""
+    change(sharded)
+    sizes = {path.name: path.stat().st_size for path in sharded.iterdir()}
+
+    def part(name: str, start: int, length: int) -> bytes:
+        assert name.endswith(".safetensors") and start + length < 2000
+        return (sharded / name).read_bytes()[start : start + length]
+
+    with pytest.raises(BadInput) as caught:
+        model_files.check_stored(sizes, lambda name: (sharded / name).read_bytes(), part, str(sharded))
+    assert str(caught.value).startswith(f"model.source: {sharded}{says}") and "\n" not in str(caught.value)
+
+
+def test_whole_weights_in_a_store_pass(sharded: Path) -> None:
+    store = FileStore(sharded)
+    model_files.check_stored(dict(store.sizes("")), store.read, store.read_part, "s3://bucket/model")
 
 
 TOKENIZERS = [

@@ -24,7 +24,17 @@ from maft.summaries import PrepareSummary
 
 # Sections of the spec that decide what is computed, and what in them does not.
 _COMPUTING = ("model", "task", "method", "seed", "agents", "debate", "training", "evaluation")
-_PLACES = ("gpus", "topology", "parallelism", "checkpointMinutes", "cacheClaim", "tokenSecret", "baselines", "every")
+_PLACES = (
+    "gpus",
+    "sharedMemory",
+    "topology",
+    "parallelism",
+    "checkpointMinutes",
+    "cacheClaim",
+    "tokenSecret",
+    "baselines",
+    "every",
+)
 
 
 def main(assignment: Assignment) -> PrepareSummary:

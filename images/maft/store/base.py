@@ -38,6 +38,15 @@ class Store(Protocol):
     def list(self, prefix: str) -> Iterator[str]:
         """Lists the keys that start with `prefix`, sorted. What was published is found by its commit, never by a listing."""
 
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Lists keys as `list` does, each with its object's bytes."""
+
+    def read_part(self, key: str, start: int, length: int) -> bytes:
+        """Reads so many bytes of the object from `start` on, fewer where it ends before; Missing if there is none."""
+
+    def fetch(self, key: str, path: Path) -> None:
+        """Writes a large object to `path`, several ranges at a time where the store has them; Missing if there is none."""
+
     def delete(self, keys: Sequence[str]) -> None:
         """Removes the objects; those that are not there are no error."""
 

@@ -38,6 +38,19 @@ class FileStore:
         keys = (p.relative_to(self.root).as_posix() for p in files)
         yield from sorted(key for key in keys if key.startswith(prefix))
 
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        for key in self.list(prefix):
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                yield key, self._path(key).stat().st_size
+
+    def read_part(self, key: str, start: int, length: int) -> bytes:
+        with self._opened(key) as source:
+            source.seek(start)
+            return source.read(length)
+
+    def fetch(self, key: str, path: Path) -> None:
+        self.download(key, path)
+
     def delete(self, keys: Sequence[str]) -> None:
         with self._explained():
             for key in keys:

@@ -22,6 +22,7 @@ from botocore.exceptions import (
 from maft.errors import BadInput, one_line
 from maft.store.base import ATTEMPTS, Missing, copy_hashed, relative
 
+_PARTS = TransferConfig(multipart_threshold=1 << 26, multipart_chunksize=1 << 25)  # bytes; ten at a time
 _ABSENT = {"NoSuchKey", "404", "NotFound"}
 _EXISTS = {"PreconditionFailed", "412"}
 # Another conditional write is under way, or another process has cleaned up: write again.
@@ -89,10 +90,32 @@ class S3Store:
             return True
 
     def list(self, prefix: str) -> Iterator[str]:
+        yield from (key for key, _ in self.sizes(prefix))
+
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
         with self._errors(prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._key(prefix))
             for page in pages:
-                yield from (entry["Key"].removeprefix(self._prefix) for entry in page.get("Contents", []))
+                yield from ((entry["Key"].removeprefix(self._prefix), entry["Size"]) for entry in page.get("Contents", []))
+
+    def read_part(self, key: str, start: int, length: int) -> bytes:
+        with self._errors(key):
+            try:
+                body: bytes = self._get(key, Range=f"bytes={start}-{start + length - 1}").read()
+                return body
+            except ClientError as error:
+                if _code(error) == "InvalidRange":  # it ends before
+                    return b""
+                raise
+
+    def fetch(self, key: str, path: Path) -> None:
+        with self._errors(key):
+            try:
+                self._client.download_file(self._bucket, self._key(key), str(path), Config=_PARTS)
+            except ClientError as error:
+                if _code(error) in _ABSENT:
+                    raise Missing(key) from None
+                raise
 
     def delete(self, keys: Sequence[str]) -> None:
         for start in range(0, len(keys), 1000):  # the API's limit
@@ -112,9 +135,9 @@ class S3Store:
     def _key(self, key: str) -> str:
         return self._prefix + relative(key, self.url)
 
-    def _get(self, key: str) -> Any:
+    def _get(self, key: str, **more: str) -> Any:
         try:
-            return self._client.get_object(Bucket=self._bucket, Key=self._key(key))["Body"]
+            return self._client.get_object(Bucket=self._bucket, Key=self._key(key), **more)["Body"]
         except ClientError as error:
             if _code(error) in _ABSENT:
                 raise Missing(key) from None
@@ -135,9 +158,8 @@ class S3Store:
             kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
             client.put_object(Bucket=self._bucket, Key=key, Body=data, ContentType=kind)
             return
-        config = TransferConfig(multipart_threshold=1 << 26, multipart_chunksize=1 << 25)
         try:
-            client.upload_file(str(data), self._bucket, key, Config=config)
+            client.upload_file(str(data), self._bucket, key, Config=_PARTS)
         except S3UploadFailedError as error:
             raise error.__context__ or error from None  # the ClientError
 
