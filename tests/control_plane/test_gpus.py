@@ -138,6 +138,14 @@ def test_a_program_sees_the_gpus_that_it_holds_and_no_other() -> None:
     assert gpus.environment(open_, (), {"CUDA_VISIBLE_DEVICES": "7"}) == {}
 
 
+def test_what_is_compiled_is_kept_for_the_next_start() -> None:
+    assert gpus.compiled({"HOME": "/h", "TRITON_CACHE_DIR": "/fast"}) == {
+        "VLLM_CACHE_ROOT": "/h/.cache/vllm",
+        "TORCHINDUCTOR_CACHE_DIR": "/h/.cache/inductor",
+    }
+    assert gpus.compiled({"MAFT_CACHE": "/c"})["VLLM_CACHE_ROOT"] == "/c/vllm"
+
+
 def test_programs_are_told_a_number_that_binds() -> None:
     def flags(made: Graph) -> set[tuple[str, ...]]:
         lines = [plan.command(t, {"r-server": ["http://h"]}) for t in made.tasks]

@@ -243,7 +243,8 @@ def _note_end(replica: _Replica) -> None:
 
 def _environment(item: Task | Server, gpus: tuple[str, ...]) -> dict[str, str]:
     # Tokenizers warn about forks and would compete with the model for the cores.
-    return {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false", **devices.environment(item, gpus)}
+    fixed = {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
+    return {**fixed, **devices.compiled(), **devices.environment(item, gpus)}
 
 
 def _ended(what: str, code: int, child: Child) -> str:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from maft import visible
 from maft_operator.plan import graph as plan
@@ -57,6 +58,18 @@ def environment(item: Task | Server, held: Sequence[str], inherited: Mapping[str
         return {}
     names = [name for name in visible.VARIABLES if name in inherited] or [visible.CUDA]
     return dict.fromkeys(names, ",".join(held))
+
+
+def compiled(inherited: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Makes what tells libraries where to keep what they compile: below the user's cache, so that the next start finds it."""
+    home = inherited.get("HOME") or str(Path.home())
+    folder = Path(inherited.get("MAFT_CACHE") or inherited.get("XDG_CACHE_HOME") or f"{home}/.cache")
+    places = {
+        "VLLM_CACHE_ROOT": folder / "vllm",
+        "TRITON_CACHE_DIR": folder / "triton",
+        "TORCHINDUCTOR_CACHE_DIR": folder / "inductor",  # by itself below /tmp
+    }
+    return {name: str(place) for name, place in places.items() if not inherited.get(name)}
 
 
 def dealt(graph: Graph, found: Found) -> Graph:
