@@ -3,6 +3,7 @@ asked yet."""
 
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -33,4 +34,7 @@ def targets(assignment: Assignment) -> tuple[str, ...]:
 def _ask(folder: Path, rank: int, source: str) -> None:
     """In a process of its own: asking leaves settings behind that a server must not have."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        process.submit(vllm_rules.ask, folder, rank, source).result()
+        try:
+            process.submit(vllm_rules.ask, folder, rank, source).result()
+        except BrokenProcessPool as error:
+            raise OSError(f"model.source: vLLM ended while it was asked about {source}; is there memory enough?") from error
