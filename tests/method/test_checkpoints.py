@@ -1,9 +1,11 @@
 """Training that is ended at any moment and begun again: the same bytes as in one go, or a line that says why not."""
 
+import ctypes
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -301,6 +303,31 @@ def test_what_must_not_be_torn_is_done_before_the_end():
         done.append("never")
     assert done == ["step"]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_the_rescue_waits_for_what_is_held_and_comes_once():
+    """Before the context is left, however soon the signal ends what is in it."""
+    done: list[str] = []
+    with pytest.raises(SystemExit), Interruption(rescue=lambda: done.append("rescue")) as interruption, interruption.held():
+        os.kill(os.getpid(), signal.SIGTERM)
+        done.append("step")
+    assert done == ["step", "rescue"]
+    with pytest.raises(SystemExit), Interruption(rescue=lambda: done.append("again")):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert done == ["step", "rescue", "again"]
+
+
+def test_the_rescue_does_not_wait_for_a_call_of_a_library():
+    """The call is over when the rescue has come; until then no handler of Python's runs."""
+    reading, writing = os.pipe()
+    libc, byte, waited = ctypes.CDLL(None), ctypes.create_string_buffer(1), []
+    with pytest.raises(SystemExit), Interruption(rescue=lambda: os.write(writing, b"x")):
+        signal.siginterrupt(signal.SIGTERM, False)  # the call goes on behind the signal, as a backward pass does
+        threading.Thread(target=lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+        waited.append(libc.read(reading, byte, 1))
+    assert byte.raw == b"x" or not waited  # the signal may have come before the call
+    os.close(reading)
+    os.close(writing)
 
 
 # --- the program ---

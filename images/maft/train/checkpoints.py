@@ -61,6 +61,7 @@ class Keeper:
         self._every = every
         self._clock = clock
         self._reads_only = reads_only
+        self._steps = 0  # of the checkpoint that is there
         self._began = self._saved = clock()
 
     @property
@@ -74,8 +75,9 @@ class Keeper:
 
     def save(self, course: Course) -> None:
         """Writes a checkpoint. One that cannot be written is said in a line: the training is worth more."""
-        if not course.curve or self._reads_only:
+        if len(course.curve) == self._steps or self._reads_only:
             return
+        self._steps = len(course.curve)
         state = course.state()
         header = Header(decided=self._decided, seconds=self.seconds, numbers=dict(state.numbers), sha256=_sha256(state.tensors))
         try:
@@ -102,6 +104,7 @@ class Keeper:
         if other := sorted(name for name in names if self._decided.get(name) != header.decided.get(name)):
             return self._refuse(f"is of another {', another '.join(other)}")
         course.restore(State(tensors, header.numbers))
+        self._steps = len(course.curve)
         self._began -= header.seconds
         _say(f"{self._store.url}/{self._key}: goes on after step {len(course.curve)}")
 
@@ -121,7 +124,7 @@ def kept(keeper: Keeper | None, course: Course) -> Iterator[Undisturbed]:
         yield contextlib.nullcontext
         return
     keeper.restore(course)
-    with Interruption() as interruption:
+    with Interruption(rescue=lambda: keeper.save(course)) as interruption:
 
         @contextlib.contextmanager
         def undisturbed() -> Iterator[None]:
