@@ -592,6 +592,22 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"training": {"lora": {"targetModules": ["q_proj", "v_proj"]}}},
         {"training": {"lora": {"targetModules": ["q_proj", "all-linear"]}}},
     ),
+    "training.parallelism: Sharded is for 2 GPUs or more; set gpus, or use Adapters": (
+        {"training": {"parallelism": "Sharded", "gpus": 2}},
+        {"training": {"parallelism": "Sharded", "gpus": 1}},
+    ),
+    "training.gpus: more than a training task has adapters; set fewer, topology to Shared, or parallelism to Sharded": (
+        {"training": {"topology": "Shared", "gpus": 6}},
+        {"training": {"gpus": 3}},
+    ),
+    "training.base: nf4 is not sharded; use parallelism Adapters, or base full": (
+        {"training": {"base": "nf4", "gpus": 2}},
+        {"training": {"base": "nf4", "gpus": 2, "parallelism": "Sharded"}},
+    ),
+    "training.base: nf4 needs a GPU; set training.gpus to 1 or more, or base to full": (
+        {"training": {"base": "nf4", "gpus": 1}},
+        {"training": {"base": "nf4", "gpus": 0}},
+    ),
     "storage.endpoint: must be http://HOST[:PORT] or https://HOST[:PORT]": (
         {"storage": {"bucket": "abc", "endpoint": "https://minio.local:9000/"}},
         {"storage": {"bucket": "abc", "endpoint": "http://host/path"}},
