@@ -5,6 +5,8 @@ Models are small and random, made here. `--device cpu` tries what needs no CUDA.
 
 import argparse
 import contextlib
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,15 +17,19 @@ from typing import Any
 
 import msgspec
 import torch
+from torch.distributed import TCPStore
 from trainer_sides import Job, made_examples, model_spec, training
 
 from maft import lora
 from maft.chat_template import Tokens
 from maft.errors import BadInput, with_kind
-from maft.train import forward, memory
+from maft.store.files import FileStore
+from maft.train import forward, memory, sharded
+from maft.train.checkpoints import Keeper
 from maft.train.forward import Forward
 from maft.train.loss import head_of, log_probabilities
-from maft.train.trainer import Trainer
+from maft.train.trainer import NextToken, Trainer
+from maft.train.workers import HOST, Place
 
 LOOSE = {torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 1e-2}  # relative norm of a difference of gradients
 JOB = Job("ours", "")
@@ -152,6 +158,46 @@ def checkpointing(scratch: Path) -> str:
     return require(found < LOOSE[base.dtype] and one == two and not base.is_gradient_checkpointing, text)
 
 
+def resumed(scratch: Path) -> str:
+    """A training that SIGTERM ends goes on from its checkpoint, to the losses of one that was left alone."""
+    base = lora.load_base(model_spec(folder(scratch, config())))
+    spec = msgspec.structs.replace(training(JOB), epochs=3, lora=msgspec.structs.replace(training(JOB).lora, dropout=0.1))
+
+    def ended(loss: float) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def trained(step_done: Callable[[float], None], keeper: Keeper | None) -> list[float]:
+        trainer = Trainer(base, spec, step_done)
+        return trainer.train(made_examples(JOB, 24, 5), scratch / "adapter", seed=1, previous=None, keeper=keeper)
+
+    def keeper() -> Keeper:
+        return Keeper(FileStore(scratch), "checkpoint", {}, 1e9)
+
+    whole = trained(lambda loss: None, None)
+    with contextlib.suppress(SystemExit):
+        trained(ended, keeper())
+    kept = (scratch / "checkpoint").exists()
+    again = trained(lambda loss: None, keeper())
+    far = max(abs(a - b) / a for a, b in zip(whole, again, strict=True))
+    text = f"{len(whole)} steps, losses {far:.1e} apart, equal: {whole == again}"
+    return require(kept and far < 1e-2, text)
+
+
+def one_rank(scratch: Path) -> str:
+    """FSDP2 by one rank alone: base dealt out from the host, layers gathered, losses of the plain trainer."""
+    spec = model_spec(folder(scratch, config()))
+    plain, _ = curve(lora.load_base(spec), scratch)
+    meeting = TCPStore(HOST, 0, is_master=True, wait_for_workers=False)
+    with sharded.joined(Place(("a",), rank=0, ranks=1, port=meeting.port)) as team:
+        base = sharded.load_base(spec, team)
+        told = msgspec.structs.replace(training(JOB), epochs=2)
+        trainer = sharded.ShardedTrainer(base, told, lambda loss: None, NextToken(), team)
+        losses = trainer.train(made_examples(JOB, 16, 5), scratch / "sharded", seed=1, previous=None)
+        text = f"{next(base.parameters()).device}, {base.dtype}"
+    far = max(abs(a - b) / a for a, b in zip(plain, losses, strict=True))
+    return require(far < 1e-2, f"{text}, losses {far:.1e} apart")
+
+
 def halving(scratch: Path) -> str:
     """A real shortage on the GPU: rows are halved, and the losses stay."""
     base = lora.load_base(model_spec(folder(scratch, config(num_hidden_layers=8))))
@@ -232,6 +278,8 @@ CHECKS: dict[str, Check] = {
     "gradients of a packed row, capped logits": same_gradients("gemma2", torch.float32, final_logit_softcapping=30.0),
     "loss in chunks": chunks,
     "activations computed anew, equal seeds": checkpointing,
+    "a training that was ended": resumed,
+    "one base held in parts": one_rank,
     "attention": speed,
 }
 ON_CUDA: dict[str, Check] = {
