@@ -28,6 +28,7 @@ from maft.train import forward, memory, sharded
 from maft.train.checkpoints import Keeper
 from maft.train.forward import Forward
 from maft.train.loss import head_of, log_probabilities
+from maft.train.sharded_trainer import ShardedTrainer
 from maft.train.trainer import NextToken, Trainer
 from maft.train.workers import HOST, Place
 
@@ -191,7 +192,7 @@ def one_rank(scratch: Path) -> str:
     with sharded.joined(Place(("a",), rank=0, ranks=1, port=meeting.port)) as team:
         base = sharded.load_base(spec, team)
         told = msgspec.structs.replace(training(JOB), epochs=2)
-        trainer = sharded.ShardedTrainer(base, told, lambda loss: None, NextToken(), team)
+        trainer = ShardedTrainer(base, told, lambda loss: None, NextToken(), team)
         losses = trainer.train(made_examples(JOB, 16, 5), scratch / "sharded", seed=1, previous=None)
         text = f"{next(base.parameters()).device}, {base.dtype}"
     far = max(abs(a - b) / a for a, b in zip(plain, losses, strict=True))

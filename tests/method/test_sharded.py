@@ -25,6 +25,7 @@ from maft.store.commits import publish
 from maft.store.files import FileStore
 from maft.train import __main__ as train
 from maft.train import sharded, workers
+from maft.train.sharded_trainer import dealt
 from maft.train.workers import Started, count_ranks
 
 
@@ -43,7 +44,7 @@ def tokens(length: int) -> Tokens:
     ],
 )
 def test_every_rank_has_as_many_rows(lengths, ranks, rows):
-    made = sharded.dealt([tokens(length) for length in lengths], ranks, 10)
+    made = dealt([tokens(length) for length in lengths], ranks, 10)
     assert [[[len(example.ids) for example in row] for row in own] for own in made] == rows
 
 

@@ -24,6 +24,7 @@ from maft.train import sharded, workers
 from maft.train.dpo import Preferences
 from maft.train.jobs import Job, keep, train_one
 from maft.train.samples import sample
+from maft.train.sharded_trainer import ShardedTrainer
 from maft.train.trainer import NextToken, Objective, Trainer, steps
 from maft.train.workers import Place, Report, Started
 
@@ -94,6 +95,7 @@ def _train_all(assignment: Assignment, data: Commit, jobs: Sequence[Job], starte
     elif several > 1 and training.parallelism == "Sharded":
         _start_ranks(enough, started, several, step_done)
     elif several > 1 and len(enough) > 1:
+        models.local(assignment.spec.model.source)  # fetched once, and not once by each
         _deal(enough, started, several, used, step_done)
     else:
         _train_here(assignment, data, enough, used, step_done)
@@ -128,7 +130,7 @@ def _train_together(assignment: Assignment, data: Commit, jobs: Sequence[Job], s
     with sharded.joined(place) as team:
         base = sharded.load_base(assignment.spec.model, team)
         for job in jobs:
-            trainer = sharded.ShardedTrainer(base, training, step_done if team.leads else _unseen, objective, team)
+            trainer = ShardedTrainer(base, training, step_done if team.leads else _unseen, objective, team)
             train_one(assignment, data, job, trainer, leads=team.leads)
 
 

@@ -1,15 +1,14 @@
 """One base over several GPUs, for a base that does not fit one of them: FSDP2 (torch.distributed.fsdp.fully_shard).
 
-Each rank holds a part of every layer; embeddings and head are on each of them. A batch is trained by all ranks together, each with
-its part of the examples; adapters and optimizer are small, and equal on all ranks. The first rank has the base in host memory while
-it is dealt out, keeps the checkpoints and publishes.
+Each rank holds a part of every layer; embeddings and head are on each of them, and so are adapters and optimizer, which are small.
+The first rank has the base in host memory while it is dealt out, keeps the checkpoints and publishes.
 """
 
 import contextlib
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -20,12 +19,10 @@ from torch.distributed.tensor import DTensor
 
 from maft import lora, models, quantised
 from maft.errors import BadInput
-from maft.packing import split_batch
-from maft.spec import ModelSpec, TrainingSpec
-from maft.train.checkpoints import Keeper
-from maft.train.trainer import Objective, Trainer
+from maft.spec import ModelSpec
 from maft.train.workers import HOST, Place
 
+PATIENCE = timedelta(hours=2)  # of ranks that wait for the first one, which loads the base
 T = TypeVar("T")
 
 
@@ -52,6 +49,12 @@ class Team:
         """Tells whether it is true of any rank."""
         return bool(self.sum(torch.tensor(float(value), device=self.device)) > 0)
 
+    def in_turn(self, own: Sequence[T], total: int) -> list[T]:
+        """Puts together what was dealt out in turn."""
+        shares: list[Sequence[T]] = [() for _ in range(self.ranks)]
+        dist.all_gather_object(shares, own)
+        return [shares[index % self.ranks][index // self.ranks] for index in range(total)]
+
     def from_leader(self, value: T) -> T:
         """Returns what the first rank has."""
         held = [value]
@@ -71,7 +74,7 @@ def joined(place: Place) -> Iterator[Team]:
     torch.use_deterministic_algorithms(True, warn_only=True)
     meeting = dist.TCPStore(HOST, place.port, is_master=False)
     backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
-    dist.init_process_group(backend, store=meeting, rank=place.rank, world_size=place.ranks)
+    dist.init_process_group(backend, store=meeting, rank=place.rank, world_size=place.ranks, timeout=PATIENCE)
     try:
         yield Team(place.rank, place.ranks, device)
     finally:
@@ -154,66 +157,3 @@ def _put(target: torch.Tensor, full: torch.Tensor, team: Team) -> None:
     parts = full.chunk(team.ranks)  # fewer than ranks, or a last one that is smaller, where the first dimension does not divide
     if team.rank < len(parts):
         target.to_local().copy_(parts[team.rank])
-
-
-def dealt(batch: Sequence[Any], ranks: int, batch_tokens: int) -> list[list[list[Any]]]:
-    """Deals a batch to the ranks, each share in rows. All have as many rows, because layers are gathered by all at a time: where
-    there are too few the rest are empty."""
-    shares = [batch[rank::ranks] for rank in range(ranks)]
-    rows = [list(split_batch(share, batch_tokens)) if share else [] for share in shares]
-    most = max(len(own) for own in rows)
-    return [own + [[] for _ in range(most - len(own))] for own in rows]
-
-
-class ShardedTrainer(Trainer):
-    """The trainer of one rank; all of them go through the same steps, and have the same weights after each."""
-
-    def __init__(
-        self, base: Any, training: TrainingSpec, step_done: Callable[[float], None], objective: Objective, team: Team
-    ) -> None:
-        super().__init__(base, training, self._counted, objective)
-        self._team = team
-        self._told = step_done
-        self._seed = self._steps = 0
-
-    def train(
-        self, examples: Sequence[Any], folder: Path, *, seed: int, previous: Path | None, keeper: Keeper | None = None
-    ) -> list[float]:
-        """Does what Trainer's does, together with the other ranks."""
-        self._seed, self._steps = seed, 0
-        return super().train(examples, folder, seed=seed, previous=previous, keeper=keeper)
-
-    def _counted(self, loss: float) -> None:
-        self._steps += 1
-        self._told(loss)
-
-    def _save_memory(self, model: Any, examples: Sequence[Any]) -> None:
-        super()._save_memory(model, examples)
-        if self._team.agreed(self._saves_memory) and not self._saves_memory:
-            self._save_activations(model)
-
-    def _fitted(self, model: Any, batch: Sequence[Any], work: Callable[[], T]) -> T:
-        """Does the work; a rank alone cannot do it in smaller rows."""
-        return work()
-
-    def _in_rows(self, model: Any, batch: Sequence[Any], scaler: Any) -> float:
-        # Dropout differs by rank, and a training that goes on draws what it would have drawn.
-        torch.manual_seed((self._seed * 1_000_003 + self._steps) * self._team.ranks + self._team.rank)
-        loss = torch.zeros((), device=self._team.device)
-        shortest = min(batch, key=lambda example: len(example.ids))
-        for own in dealt(batch, self._team.ranks, self.batch_tokens)[self._team.rank]:
-            part = own or [shortest]
-            with self._autocast():
-                row, each = self._forward.log_probabilities(model, self._objective.sequences(part))
-                part_loss = self._objective.loss(each, row, part, batch) * float(bool(own))
-            scaler.scale(part_loss).backward()
-            loss += part_loss.detach()
-        self._sum_gradients(model)
-        return float(self._team.sum(loss))
-
-    def _sum_gradients(self, model: Any) -> None:
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        flat = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in parameters])
-        parts = self._team.sum(flat).split([p.numel() for p in parameters])
-        for parameter, part in zip(parameters, parts, strict=True):
-            parameter.grad = part.view_as(parameter)

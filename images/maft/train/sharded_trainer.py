@@ -1,0 +1,102 @@
+"""Trains adapters of a base that several ranks hold together (sharded.py): each batch is dealt out, gradients are added up.
+
+All ranks go through the same steps and have the same weights after each, so that whatever one of them does to the base, all do.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from maft.errors import BadInput, one_line
+from maft.packing import split_batch
+from maft.spec import TrainingSpec
+from maft.train import memory
+from maft.train.checkpoints import Keeper
+from maft.train.sharded import Team
+from maft.train.trainer import Objective, Trainer
+
+T = TypeVar("T")
+
+
+def dealt(batch: Sequence[Any], ranks: int, batch_tokens: int) -> list[list[list[Any]]]:
+    """Deals a batch to the ranks, each share in rows. All have as many rows, because layers are gathered by all at a time: where
+    there are too few the rest are empty."""
+    shares = [batch[rank::ranks] for rank in range(ranks)]
+    rows = [list(split_batch(share, batch_tokens)) if share else [] for share in shares]
+    most = max(len(own) for own in rows)
+    return [own + [[] for _ in range(most - len(own))] for own in rows]
+
+
+class ShardedTrainer(Trainer):
+    """The trainer of one rank."""
+
+    def __init__(
+        self, base: Any, training: TrainingSpec, step_done: Callable[[float], None], objective: Objective, team: Team
+    ) -> None:
+        super().__init__(base, training, self._counted, objective)
+        self._team = team
+        self._told = step_done
+        self._seed = self._steps = 0
+
+    def train(
+        self, examples: Sequence[Any], folder: Path, *, seed: int, previous: Path | None, keeper: Keeper | None = None
+    ) -> list[float]:
+        """Does what Trainer's does, together with the other ranks."""
+        self._seed, self._steps = seed, 0
+        return super().train(examples, folder, seed=seed, previous=previous, keeper=keeper)
+
+    def _counted(self, loss: float) -> None:
+        self._steps += 1
+        self._told(loss)
+
+    def _save_memory(self, model: Any, examples: Sequence[Any]) -> None:
+        super()._save_memory(model, examples)
+        if self._team.agreed(self._saves_memory) and not self._saves_memory:
+            self._save_activations(model)
+
+    def _prepare(self, model: Any, examples: list[Any]) -> list[Any]:
+        """Has each rank prepare its part of the examples, and all have all of them."""
+        own: list[Any] = []
+        for row in dealt(examples, self._team.ranks, self.batch_tokens)[self._team.rank]:
+            with self._autocast():
+                prepared = self._fitted(model, row, partial(self._prepared_row, model, row or examples[:1]))
+            own += prepared[: len(row)]
+        return self._team.in_turn(own, len(examples))
+
+    def _prepared_row(self, model: Any, row: list[Any]) -> list[Any]:
+        return self._objective.prepare(model, row, self._forward, self.batch_tokens)
+
+    def _fitted(self, model: Any, batch: Sequence[Any], work: Callable[[], T]) -> T:
+        """Does the work. A rank alone cannot do it in smaller rows: the others are in the middle of theirs."""
+        try:
+            return work()
+        except (MemoryError, RuntimeError) as error:
+            if not memory.is_shortage(error):
+                raise
+            todo = f"with parallelism Sharded set it to {max(1, self.batch_tokens // 2):,}, or use more GPUs"
+            raise BadInput(f"training.batchTokens: memory ran out ({one_line(error, 200)}); {todo}") from error
+
+    def _in_rows(self, model: Any, batch: Sequence[Any], scaler: Any) -> float:
+        # Dropout differs by rank, and a training that goes on draws what it would have drawn.
+        torch.manual_seed((self._seed * 1_000_003 + self._steps) * self._team.ranks + self._team.rank)
+        loss = torch.zeros((), device=self._team.device)
+        shortest = min(batch, key=lambda example: len(example.ids))
+        for own in dealt(batch, self._team.ranks, self.batch_tokens)[self._team.rank]:
+            part = own or [shortest]
+            with self._autocast():
+                row, each = self._forward.log_probabilities(model, self._objective.sequences(part))
+                part_loss = self._objective.loss(each, row, part, batch) * float(bool(own))
+            scaler.scale(part_loss).backward()
+            loss += part_loss.detach()
+        self._sum_gradients(model)
+        return float(self._team.sum(loss))
+
+    def _sum_gradients(self, model: Any) -> None:
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        flat = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in parameters])
+        parts = self._team.sum(flat).split([p.numel() for p in parameters])
+        for parameter, part in zip(parameters, parts, strict=True):
+            parameter.grad = part.view_as(parameter)
