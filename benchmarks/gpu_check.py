@@ -22,6 +22,7 @@ from trainer_sides import Job, made_examples, model_spec, training
 
 from maft import lora
 from maft.chat_template import Tokens
+from maft.device import choose, read
 from maft.errors import BadInput, with_kind
 from maft.store.files import FileStore
 from maft.train import forward, memory, sharded
@@ -189,8 +190,9 @@ def one_rank(scratch: Path) -> str:
     spec = model_spec(folder(scratch, config()))
     plain, _ = curve(lora.load_base(spec), scratch)
     meeting = TCPStore(HOST, 0, is_master=True, wait_for_workers=False)
-    with sharded.joined(Place(("a",), rank=0, ranks=1, port=meeting.port)) as team:
-        base = sharded.load_base(spec, team)
+    used = choose(None, read())
+    with sharded.joined(Place(("a",), rank=0, ranks=1, port=meeting.port), cuda=used.kind == "cuda") as team:
+        base = sharded.load_base(spec, team, used)
         told = msgspec.structs.replace(training(JOB), epochs=2)
         trainer = ShardedTrainer(base, told, lambda loss: None, NextToken(), team)
         losses = trainer.train(made_examples(JOB, 16, 5), scratch / "sharded", seed=1, previous=None)

@@ -379,7 +379,7 @@ def test_what_decides_the_weights(tmp_path):
     def of(**training):
         one = assigned(store)
         spec = replace(one.spec, training=replace(one.spec.training, **training))
-        return decided(type(one)(store=store, run="ns/run", given_spec=spec, iteration=1), job)
+        return decided(type(one)(store=store, run="ns/run", given_spec=spec, iteration=1), job, "cpu")
 
     plain = of()
     assert plain["torch"] == torch.__version__.partition("+")[0] or plain["torch"] == torch.__version__

@@ -91,7 +91,7 @@ def _train_all(assignment: Assignment, data: Commit, jobs: Sequence[Job], starte
     if not enough:
         return
     if started.place and started.place.ranks > 1:
-        _train_together(assignment, data, enough, step_done, started.place)
+        _train_together(assignment, data, enough, used, step_done, started.place)
     elif several > 1 and training.parallelism == "Sharded":
         _start_ranks(enough, started, several, step_done)
     elif several > 1 and len(enough) > 1:
@@ -125,10 +125,12 @@ def _train_here(assignment: Assignment, data: Commit, jobs: Sequence[Job], used:
         train_one(assignment, data, job, Trainer(base, training, step_done, objective))
 
 
-def _train_together(assignment: Assignment, data: Commit, jobs: Sequence[Job], step_done: Report, place: Place) -> None:
+def _train_together(
+    assignment: Assignment, data: Commit, jobs: Sequence[Job], used: Device, step_done: Report, place: Place
+) -> None:
     training, objective = assignment.spec.training, _objective(assignment)
-    with sharded.joined(place) as team:
-        base = sharded.load_base(assignment.spec.model, team)
+    with sharded.joined(place, cuda=used.kind == "cuda") as team:
+        base = sharded.load_base(assignment.spec.model, team, used)
         for job in jobs:
             trainer = ShardedTrainer(base, training, step_done if team.leads else _unseen, objective, team)
             train_one(assignment, data, job, trainer, leads=team.leads)

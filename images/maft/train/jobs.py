@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
 
 from maft import __version__, adapters, lora, records
 from maft.program import Assignment
@@ -22,7 +21,7 @@ from maft.train.card import card
 from maft.train.checkpoints import Keeper
 from maft.train.trainer import Trainer
 
-PLACES = ("gpus", "topology", "parallelism", "checkpointMinutes")  # of spec.training: where it runs, no matter what comes out
+PLACES = ("gpus", "topology", "parallelism", "checkpointMinutes", "sharedMemory")  # of spec.training: where it runs, no matter what comes out
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class Job:
 
 def train_one(assignment: Assignment, data: Commit, job: Job, trainer: Trainer, *, leads: bool = True) -> None:
     """Trains the adapter; publishes it, and its checkpoints, if this process leads those that train it together."""
-    started, keeper = time.monotonic(), _keeper(assignment, job, reads_only=not leads)
+    started, keeper = time.monotonic(), _keeper(assignment, job, trainer.device, reads_only=not leads)
     with tempfile.TemporaryDirectory(prefix="maft-train-") as scratch:
         folder = Path(scratch) / "adapter"
         parent = _previous(assignment, job, Path(scratch))
@@ -64,17 +63,17 @@ def train_one(assignment: Assignment, data: Commit, job: Job, trainer: Trainer, 
         keeper.remove()
 
 
-def _keeper(assignment: Assignment, job: Job, *, reads_only: bool) -> Keeper | None:
+def _keeper(assignment: Assignment, job: Job, device: str, *, reads_only: bool) -> Keeper | None:
     """Makes the keeper of the adapter's checkpoint, if one is wanted."""
     every = 60.0 * assignment.spec.training.checkpoint_minutes
     if not every:
         return None
     key = layout.checkpoint(assignment.run, assignment.iteration, job.role, job.agent)
-    return Keeper(assignment.store, key, decided(assignment, job), every, reads_only=reads_only)
+    return Keeper(assignment.store, key, decided(assignment, job, device), every, reads_only=reads_only)
 
 
-def decided(assignment: Assignment, job: Job) -> dict[str, str]:
-    """Lists what decides an adapter's weights, as its checkpoint names it."""
+def decided(assignment: Assignment, job: Job, device: str) -> dict[str, str]:
+    """Lists what decides an adapter's weights, as its checkpoint names it. device: cuda or cpu."""
     spec, training = assignment.spec, msgspec.to_builtins(assignment.spec.training)
     kept = {name: value for name, value in training.items() if name not in PLACES}
     return {
@@ -83,7 +82,7 @@ def decided(assignment: Assignment, job: Job) -> dict[str, str]:
         "dataset": hashlib.sha256(records.encode(job.examples)).hexdigest(),  # as tokens, so by template and lossOn, too
         "model": f"{spec.model.source} {spec.model.revision}".strip(),
         "previous adapter": job.previous.name,
-        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "device": device,
         **_versions(),
     }
 

@@ -7,7 +7,7 @@ The first rank has the base in host memory while it is dealt out, keeps the chec
 import contextlib
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from maft import lora, models, quantised
+from maft.device import Device
 from maft.errors import BadInput
 from maft.spec import ModelSpec
 from maft.train.workers import HOST, Place
@@ -63,11 +64,10 @@ class Team:
 
 
 @contextlib.contextmanager
-def joined(place: Place) -> Iterator[Team]:
+def joined(place: Place, *, cuda: bool) -> Iterator[Team]:
     """Meets the other ranks. SIGTERM is for the first one, which needs the others until its checkpoint is written."""
     if place.rank:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    cuda = torch.cuda.is_available()
     device = torch.device("cuda", place.rank % torch.cuda.device_count()) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
@@ -81,13 +81,13 @@ def joined(place: Place) -> Iterator[Team]:
         dist.destroy_process_group()
 
 
-def load_base(spec: ModelSpec, team: Team) -> Any:
-    """Loads the base on the first rank's host and deals it out, tensor by tensor: no device ever holds more than its part and one
-    tensor."""
+def load_base(spec: ModelSpec, team: Team, device: Device) -> Any:
+    """Loads the base on the first rank's host, in the precision of the device, and deals it out, tensor by tensor: no device ever
+    holds more than its part and one tensor."""
     config = models.config(spec)
     if name := quantised.method(config):
         raise BadInput(f"training.parallelism: Sharded cannot hold a base that is quantised with {name}; use Adapters")
-    source = lora.load_base(spec) if team.leads else None
+    source = lora.load_base(spec, replace(device, kind="cpu", count=0)) if team.leads else None
     with torch.device("meta"):
         base = lora.new_base(config, spec)
     _as_loaded(base, team.from_leader(_described(source)))

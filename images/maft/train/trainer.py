@@ -127,6 +127,11 @@ class Trainer:
         _check_finite(folder, curve)
         return curve
 
+    @property
+    def device(self) -> str:
+        """Names the kind of device that the base is on: cuda or cpu."""
+        return str(self._base.device.type)
+
     def _save_memory(self, model: Any, examples: Sequence[Any]) -> None:
         """Computes activations anew in the backward pass where the largest row's would not fit."""
         longest = max(self._training.batch_tokens, *(len(e.ids) for e in examples))
