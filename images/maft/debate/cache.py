@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from maft import records
-from maft.debate.engine import Engine, Load, Request
+from maft.debate.engine import Engine, Request
+from maft.debate.replica import Load
 from maft.records import BASE, CachedCall, Call
 from maft.store import layout
 from maft.store.base import Store
