@@ -97,6 +97,8 @@ class Lines(Sequence[T]):
         number = range(len(self))[number]
         return records.decode(self.raw(number), self._kind, self._where(number))
 
+    __hash__ = None  # type: ignore[assignment] # as a list
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Lines) or len(self) != len(other):
             return False
