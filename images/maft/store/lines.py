@@ -36,11 +36,11 @@ class Lines(Sequence[T]):
         self._end = 0
         self._starts = array("q")
         self._sizes = array("I")
-        self._parts = [(0, where)]  # the number of the first line of each file that was read, and its name
+        self._parts = [(0, where, 1)]  # of each file that was read: number of its first record, name, and that record's line
 
-    def begin(self, where: str) -> None:
-        """Names the file that the next lines come from."""
-        self._parts.append((len(self), where))
+    def begin(self, where: str, line: int = 1) -> None:
+        """Names the file that the next lines come from. line: of the next one."""
+        self._parts.append((len(self), where, line))
 
     def append(self, line: bytes) -> None:
         """Keeps one more record, encoded."""
@@ -73,7 +73,7 @@ class Lines(Sequence[T]):
     def part(self, first: int, stop: int) -> "Lines[T]":
         """Returns the records of some numbers, to be read: they lie where they are."""
         made = copy.copy(self)
-        made._starts, made._sizes, made._parts = self._starts[first:stop], self._sizes[first:stop], [(0, "")]
+        made._starts, made._sizes, made._parts = self._starts[first:stop], self._sizes[first:stop], [(0, "", 1)]
         return made
 
     def chosen(self, numbers: Iterable[int]) -> "Lines[T]":
@@ -81,7 +81,7 @@ class Lines(Sequence[T]):
         made, several = copy.copy(self), array("I", numbers)
         made._starts = array("q", (self._starts[i] for i in several))
         made._sizes = array("I", (self._sizes[i] for i in several))
-        made._parts = [(0, "")]
+        made._parts = [(0, "", 1)]
         return made
 
     def __len__(self) -> int:
@@ -105,8 +105,8 @@ class Lines(Sequence[T]):
         return all(self.raw(i) == other.raw(i) for i in range(len(self)))
 
     def _where(self, number: int) -> str:
-        first, where = self._parts[bisect.bisect_right(self._parts, number, key=lambda part: part[0]) - 1]
-        return f"{where} line {number - first + 1}"
+        first, where, line = self._parts[bisect.bisect_right(self._parts, number, key=lambda part: part[0]) - 1]
+        return f"{where} line {number - first + line}"
 
 
 def encoded(kind: type[T], several: Iterable[T]) -> Lines[T]:
@@ -187,9 +187,12 @@ def fetch_lines(store: Store, commit: Commit, name: str, kind: type[T]) -> Lines
     """Fetches the records of a JSON lines file of the commit, to be read in any order."""
     lines = Lines(kind)
     for shard in shards(commit, name):
-        lines.begin(f"{commit.prefix}{shard}")
-        for _, line in _raw_lines(store, commit, shard):
+        expected = 0
+        for number, line in _raw_lines(store, commit, shard):
+            if number != expected:  # the first one, and after empty ones
+                lines.begin(f"{commit.prefix}{shard}", number)
             lines.append(line)
+            expected = number + 1
     return lines
 
 
