@@ -81,7 +81,7 @@ async def _with_servers(
             engine = caching = CachingEngine(server_engine, assignment.store, assignment.group)
         contexts = {name: await engine.ready(name, society.on(name)) for name in dict.fromkeys(society.servers)}
         _room_for_questions(rules, template, min(contexts.values()), problems)
-        with Checker(rules.answer) as checker, ThreadPoolExecutor(1) as judge:
+        with Checker(rules.answer) as checker, ThreadPoolExecutor(checker.workers) as judge:
             setup = Setup(rules, society, engine, template, checker, contexts, judge)
             window = Window(engine.load, most=limits.questions(connections, society.size))
             transcripts = await debate_all(setup, problems, Journal(assignment.store, prefix), progress, window)
