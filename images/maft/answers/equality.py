@@ -12,7 +12,7 @@ from pebble import ProcessExpired, ProcessPool
 
 from maft.answers.extract import extract
 from maft.answers.generators import GENERATORS, find
-from maft.answers.mathematics import verify
+from maft.answers.mathematics import verify, warm
 from maft.answers.scorers import Scorers
 from maft.answers.workers import processors
 from maft.records import Problem
@@ -107,4 +107,5 @@ def _pool(workers: int) -> ProcessPool:
     import math_verify
 
     logging.getLogger(math_verify.__name__).setLevel(logging.ERROR)  # warns that its own time limits are off
+    warm()
     return ProcessPool(max_workers=workers, context=multiprocessing.get_context("fork"))
