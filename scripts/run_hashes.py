@@ -20,7 +20,7 @@ def main(run: Path) -> None:
     """Prints a line for each kind of output and iteration."""
     for iteration in sorted((run / "iterations").iterdir(), key=lambda folder: int(folder.name)):
         for stage in ("debate", "evaluation"):
-            transcripts = [t for file in sorted((iteration / stage).glob("part-*.jsonl")) for t in _lines(file)]
+            transcripts = [t for file in sorted((iteration / stage).glob("part-*.jsonl"), key=_number) for t in _lines(file)]
             if transcripts:
                 show(iteration.name, f"{stage} texts", [_texts(t) for t in transcripts])
                 show(iteration.name, f"{stage} votes", [t["votes"] for t in transcripts])
@@ -38,6 +38,11 @@ def show(iteration: str, what: str, content: object) -> None:
 
 def _texts(transcript: Json) -> Json:
     return {key: transcript[key] for key in ("index", "problem", "turns", "summaries")}
+
+
+def _number(file: Path) -> int:
+    """Which part of several a file is."""
+    return int(file.stem.removeprefix("part-"))
 
 
 def _lines(file: Path) -> Iterator[Json]:

@@ -3,18 +3,22 @@
 Every question counts: an answer that does not parse is a wrong one. Standard errors are over questions.
 """
 
+from array import array
+from collections import Counter
 from collections.abc import Sequence
 
 from maft import program, records
 from maft.debate import society
-from maft.debate.session import clear, debate_part
+from maft.debate.journal import clear
+from maft.debate.session import debate_part
 from maft.errors import BadInput
 from maft.program import Assignment
 from maft.records import Evaluation, Problem, Transcript
-from maft.scores import agreement, rounded, score, usage, whole
+from maft.scores import Tally, rounded, score
 from maft.store import layout
 from maft.store.base import Store
-from maft.store.commits import committed, fetch_record, fetch_records, publish, required
+from maft.store.commits import committed, fetch_record, publish, required
+from maft.store.lines import Files, iterate_lines
 from maft.store.timing import write_seconds
 from maft.summaries import EvaluateSummary
 
@@ -22,20 +26,32 @@ from maft.summaries import EvaluateSummary
 def evaluate(transcripts: Sequence[Transcript], iteration: int) -> Evaluation:
     """Computes the numbers of one held-out debate."""
     agents, rounds = range(len(transcripts[0].turns)), range(max(len(t.votes) for t in transcripts))
-    pairs = [(turns[0].right, turns[-1].right) for t in transcripts for turns in t.turns]
+    tally, counted = Tally(), Counter[tuple[bool, bool] | str]()
+    answers, votes = [array("d") for _ in rounds], [array("d") for _ in rounds]
+    by_agent = [[array("d") for _ in rounds] for _ in agents]
+    for transcript in transcripts:
+        tally.add(transcript)
+        for m in rounds:
+            answers[m].append(_share(transcript, m))
+            votes[m].append(transcript.votes[min(m, len(transcript.votes) - 1)].right)
+            for n in agents:
+                by_agent[n][m].append(_turn(transcript, n, m))
+        counted.update((turns[0].right, turns[-1].right) for turns in transcript.turns)
+        counted["unparsed"] += sum(turn.parsed is None for turns in transcript.turns for turn in turns)
+        counted["ties"] += transcript.vote.tied
     return Evaluation(
         iteration=iteration,
-        questions=len(transcripts),
-        answers=tuple(score([_share(t, m) for t in transcripts]) for m in rounds),
-        agents=tuple(tuple(score([_turn(t, n, m) for t in transcripts]) for m in rounds) for n in agents),
-        votes=tuple(score([float(t.votes[min(m, len(t.votes) - 1)].right) for t in transcripts]) for m in rounds),
-        consensus=agreement(transcripts),
-        wrong_to_right=pairs.count((False, True)),
-        right_to_wrong=pairs.count((True, False)),
-        unparsed=sum(turn.parsed is None for t in transcripts for turns in t.turns for turn in turns),
-        ties=sum(t.vote.tied for t in transcripts),
-        usage=usage(transcripts),
-        whole=whole(transcripts),
+        questions=tally.questions,
+        answers=tuple(map(score, answers)),
+        agents=tuple(tuple(map(score, values)) for values in by_agent),
+        votes=tuple(map(score, votes)),
+        consensus=tally.agreement,
+        wrong_to_right=counted[False, True],
+        right_to_wrong=counted[True, False],
+        unparsed=counted["unparsed"],
+        ties=counted["ties"],
+        usage=tally.usage,
+        whole=tally.whole,
     )
 
 
@@ -68,16 +84,15 @@ def _debate(assignment: Assignment, prefix: str) -> None:
     agents = 1 if spec.answers_alone(iteration) else spec.agents
     players = society.load(store, assignment.run, spec, iteration, agents, tuple(assignment.servers))
     debated = debate_part(assignment, society.held_out_rules(spec, iteration), players, prefix, "held-out")
-    transcripts = debated.transcripts[layout.TRANSCRIPTS]
-    numbers = evaluate(transcripts, iteration)
-    files = {layout.TRANSCRIPTS: records.encode_lines(transcripts), layout.EVALUATION: records.encode(numbers)}
-    publish(store, prefix, files, meta={"seed": spec.seed})
+    numbers = evaluate(debated.transcripts[layout.TRANSCRIPTS], iteration)
+    with Files(debated.transcripts, {layout.EVALUATION: records.encode(numbers)}) as files:
+        publish(store, prefix, files, meta={"seed": spec.seed})
     write_seconds(store, prefix, debated.seconds)
 
 
 def _held_out_is_new(store: Store, run: str) -> None:
     commit = required(store, f"{run}/{layout.PROBLEMS}", "the task `prepare`")
-    train, held_out = ({p.id for p in fetch_records(store, commit, f"{part}.jsonl", Problem)} for part in ("train", "held-out"))
+    train, held_out = ({p.id for p in iterate_lines(store, commit, f"{part}.jsonl", Problem)} for part in ("train", "held-out"))
     if both := train & held_out:
         raise BadInput(
             f"{commit.prefix}held-out.jsonl: {len(both)} of its questions are training questions; make the problems anew"

@@ -17,8 +17,9 @@ from maft.answers.equality import Checker
 from maft.chat_template import load_chat_template
 from maft.debate import __main__ as debate_program
 from maft.debate import society
-from maft.debate.engine import Load, Request
+from maft.debate.engine import Request
 from maft.debate.question import Question, Setup
+from maft.debate.replica import Load
 from maft.debate.society import Society
 from maft.prepare import __main__ as prepare
 from maft.program import Assignment

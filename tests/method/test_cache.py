@@ -9,7 +9,8 @@ import pytest
 
 from maft import records
 from maft.debate.cache import CachingEngine
-from maft.debate.engine import Load, Request
+from maft.debate.engine import Request
+from maft.debate.replica import Load
 from maft.errors import BadInput
 from maft.records import BASE, CachedCall, Call
 from maft.store import layout

@@ -14,10 +14,11 @@ from maft import program
 from maft.answers.equality import Checker
 from maft.chat_template import load_chat_template
 from maft.debate.clipping import MARK, shares
-from maft.debate.engine import Load, Request
+from maft.debate.engine import Request
 from maft.debate.journal import Journal
 from maft.debate.prompts import NOTHING, Prompts
 from maft.debate.question import Question, Setup
+from maft.debate.replica import Load
 from maft.debate.session import DebateProgress, debate_all
 from maft.debate.society import Rules, Society
 from maft.errors import BadInput
@@ -324,7 +325,7 @@ def run_all(template, engine, tmp_path, problems):
         with Checker("number") as checker, ThreadPoolExecutor(1) as judge:
             table = Setup(rules(), SOCIETY, engine, template, checker, {"s": 512}, judge)
             journal = Journal(FileStore(tmp_path), "debate/")
-            return await debate_all(table, problems, journal, DebateProgress(program.Progress(("", 0))))
+            return list(await debate_all(table, problems, journal, DebateProgress(program.Progress(("", 0)))))
 
     return asyncio.run(all_())
 

@@ -1,12 +1,15 @@
 """The Engine seam: one contract for the mock server and for real vLLM, and what the client does when a server is away."""
 
 import asyncio
+from contextlib import asynccontextmanager
 
 import pytest
+from aiohttp import web
 from conftest import TINY, free_port
 
 from maft.chat_template import load_chat_template
 from maft.debate.engine import HttpEngine, Request
+from maft.debate.replica import Replica, is_lost
 from maft.errors import BadInput
 from maft.program import parse_servers
 from maft.records import BASE, Message
@@ -89,8 +92,6 @@ def test_a_server_that_stays_away_is_an_error_after_the_patience(prompt):
 
 
 def test_a_server_that_comes_back_is_used(prompt, mock_url):
-    from aiohttp import web
-
     port, state = free_port(), {"asked": 0}
 
     async def flaky(_):
@@ -117,8 +118,6 @@ def test_a_server_that_comes_back_is_used(prompt, mock_url):
 
 
 def test_requests_go_to_the_least_busy_replica(prompt):
-    from aiohttp import web
-
     asked = {}
 
     async def scenario():
@@ -146,6 +145,192 @@ def test_requests_go_to_the_least_busy_replica(prompt):
 
     asyncio.run(scenario())
     assert sorted(asked.values()) == [10, 10]
+
+
+@asynccontextmanager
+async def served(complete, metrics=lambda: ""):
+    """A server that answers requests for completions as `complete` does: a dict, or a response. Yields its URL."""
+
+    async def completions(_):
+        said = await complete()
+        return web.json_response(said) if isinstance(said, dict) else said
+
+    async def numbers(_):
+        return web.Response(text=metrics())
+
+    app, port = web.Application(), free_port()
+    app.add_routes([web.post("/v1/completions", completions), web.get("/metrics", numbers)])
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        await runner.cleanup()
+
+
+def answer(text="Answer: 1", reason="stop", **more):
+    usage = {"prompt_tokens": 1, "completion_tokens": 1}
+    return {"choices": [{"text": text, "finish_reason": reason}], "usage": usage, **more}
+
+
+ENDING = {
+    "aborted": answer("half an ans", "abort"),
+    "an error in the middle": answer("half an ans", "error"),
+    "no choice": answer() | {"choices": []},
+    "an error object": {"error": {"message": "engine is dead", "code": 500}},
+    "no usage": {"choices": [{"text": "Answer: 1", "finish_reason": "stop"}]},
+    "a text that is none": answer(None),
+    "a page": web.Response(text="<html>welcome to nginx</html>", content_type="text/html"),
+    "no UTF-8": web.Response(body=b"\xff\xfe{"),
+    "nothing": web.Response(),
+}
+
+
+@pytest.mark.parametrize("first", ENDING.values(), ids=ENDING)
+def test_an_answer_that_is_none_is_asked_for_again(prompt, first):
+    asked = []
+
+    async def complete():
+        asked.append(1)
+        return first if len(asked) < 3 else answer()
+
+    async def scenario():
+        async with served(complete) as url, HttpEngine({"s": [url]}) as engine:
+            return await engine.complete("s", request(prompt))
+
+    if isinstance(first, web.Response):
+        first = web.Response(body=first.body, content_type=first.content_type)
+        asked.append(1)  # a response is sent once
+    assert (asyncio.run(scenario()).text, len(asked)) == ("Answer: 1", 3)
+
+
+def test_patience_begins_with_the_first_failure_and_not_with_the_question(prompt):
+    """An answer that takes longer than the patience and then fails is asked for again."""
+    asked = []
+
+    async def complete():
+        asked.append(1)
+        if len(asked) == 1:
+            await asyncio.sleep(0.5)
+        return answer() if len(asked) > 2 else web.Response(status=503)
+
+    async def scenario():
+        async with served(complete) as url, HttpEngine({"s": [url]}, patience=0.45) as engine:
+            return await engine.complete("s", request(prompt))
+
+    assert asyncio.run(scenario()).text == "Answer: 1"
+    assert len(asked) == 3
+
+
+def test_an_answer_to_anybody_starts_the_patience_anew(prompt):
+    """A request that fails outlives its patience while the server answers others."""
+    failed, answered = [], []
+
+    async def complete():
+        if failed and len(answered) > len(failed):
+            failed.append(1)
+            return answer() if len(failed) > 4 else web.Response(status=503)
+        if not failed:
+            failed.append(1)
+            return web.Response(status=503)
+        answered.append(1)
+        return answer()
+
+    async def others(engine):
+        while len(failed) < 5:
+            await engine.complete("s", request(prompt))
+            await asyncio.sleep(0.05)
+
+    async def scenario():
+        async with served(complete) as url, HttpEngine({"s": [url]}, patience=0.6) as engine:
+            call, _ = await asyncio.gather(engine.complete("s", request(prompt)), others(engine))
+            return call
+
+    assert asyncio.run(scenario()).text == "Answer: 1"
+
+
+def test_a_row_of_failures_ends_with_an_answer():
+    replica = Replica("http://a", "http://a")
+    assert [replica.failed(now) for now in (100.0, 130.0, 200.0)] == [0.0, 30.0, 100.0]
+    replica.succeeded()
+    assert [replica.failed(now) for now in (300.0, 301.0)] == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("waited", "silent", "tokens", "lost"),
+    [
+        (899, 1e9, 1024, False),  # a server that rested before
+        (901, 1e9, 1024, True),  # it stands still
+        (10_000, 1, 1024, False),  # it works: the answer is long, or others are before it
+        (10_000, 0, 1024, False),  # it does not say
+        (12_000, 1, 1024, True),  # no answer of its length takes so long
+        (100_000, 1, 32_768, False),
+        (100_000, 901, 32_768, True),
+    ],
+)
+def test_who_is_given_up(waited, silent, tokens, lost):
+    assert is_lost(waited, silent, tokens, 900) == lost
+
+
+def test_a_server_that_stands_still_is_asked_again_and_one_that_works_is_waited_for(prompt):
+    state = {"asked": 0, "tokens": 5, "works": True, "looks": 0}
+    let_go = asyncio.Event()
+
+    async def complete():
+        state["asked"] += 1
+        if state["asked"] == 1:
+            await let_go.wait()
+        return answer()
+
+    def metrics():
+        state["tokens"] += state["works"]
+        state["looks"] += 1
+        return f'vllm:generation_tokens_total{{engine="0"}} {state["tokens"]}.0\n'
+
+    async def scenario():
+        async with served(complete, metrics) as url, HttpEngine({"s": [url]}, hang=0.2) as engine:
+            call = asyncio.create_task(engine.complete("s", request(prompt, max_tokens=1)))
+            begun = asyncio.get_running_loop().time()
+            while asyncio.get_running_loop().time() < begun + 0.6:
+                await engine.load()
+            assert (call.done(), state["asked"]) == (False, 1)
+            state["works"] = False
+            while not call.done():
+                await engine.load()
+            let_go.set()
+            return await call
+
+    assert asyncio.run(asyncio.wait_for(scenario(), 20)).text == "Answer: 1"
+    assert state["asked"] == 2
+
+
+def test_looks_at_the_load_have_room_when_requests_take_all(prompt):
+    """And no more connections are open than may be."""
+    inside, most = set(), []
+    let_go = asyncio.Event()
+
+    async def complete():
+        one = object()
+        inside.add(one)
+        most.append(len(inside))
+        await let_go.wait()
+        inside.discard(one)
+        return answer()
+
+    async def scenario():
+        metrics = 'vllm:num_requests_running{engine="0"} 3\nvllm:num_requests_waiting{engine="0"} 1\n'
+        async with served(complete, lambda: metrics) as url, HttpEngine({"s": [url]}, connections=4) as engine:
+            calls = [asyncio.create_task(engine.complete("s", request(prompt))) for _ in range(10)]
+            while len(inside) < 4:
+                await asyncio.sleep(0)
+            load = await engine.load()
+            let_go.set()
+            await asyncio.gather(*calls)
+            return load
+
+    load = asyncio.run(asyncio.wait_for(scenario(), 20))
+    assert (load.running, load.waiting, max(most)) == (3, 1, 4)
 
 
 def test_server_flags():

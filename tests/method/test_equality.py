@@ -4,6 +4,7 @@ import itertools
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
 import psutil
@@ -15,6 +16,7 @@ from maft.answers.equality import Checker, groups
 from maft.answers.extract import canonical
 from maft.answers.mathematics import verify
 from maft.answers.voting import vote
+from maft.answers.workers import allowed, processors
 from maft.spec import AnswerKind
 
 # (a, b, equal), each looked at both ways round
@@ -216,7 +218,7 @@ def test_equal_strings_need_no_process() -> None:
 @pytest.mark.parametrize("end", [hang, die], ids=["hangs", "dies"])
 def test_after_a_lost_comparison_the_next_one_works_and_no_process_stays(end: object) -> None:
     before = {child.pid for child in psutil.Process().children(recursive=True)}
-    with Checker("math", limit=20) as checker:
+    with Checker("math", limit=20, workers=1) as checker:
         assert checker._call(long, "long enough")
         lost = {child.pid for child in psutil.Process().children(recursive=True)} - before
         checker._limit, started = 0.3, time.monotonic()
@@ -236,6 +238,36 @@ def test_a_worker_that_still_computes_is_ended_with_the_checker() -> None:
         assert checker._pool
         checker._pool.schedule(hang, args=("",))
     assert {child.pid for child in psutil.Process().children(recursive=True)} == before
+
+
+def test_several_threads_and_workers_grade_alike() -> None:
+    """Each comparison is what it is with one of both, and there are as many processes as were asked for."""
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    several = [(canonical(a, "math") or a, canonical(b, "math") or b, equal) for a, b, equal in PAIRS for _ in range(2)]
+    with Checker("math", limit=60, workers=3) as checker, ThreadPoolExecutor(checker.workers) as threads:
+        given_ = list(threads.map(lambda pair: checker.equal(pair[0], pair[1]), several))
+        workers = {child.pid for child in psutil.Process().children(recursive=True)} - before
+    assert given_ == [equal for *_, equal in several]
+    assert len(workers) == 3
+
+
+@pytest.mark.parametrize(
+    ("affinity", "quota", "expected"),
+    [
+        (8, "max 100000\n", 8),
+        (8, "200000 100000\n", 2),
+        (8, "250000 100000\n", 3),
+        (8, "50000 100000\n", 1),
+        (2, "6400000 100000\n", 2),
+        (64, "max", 64),
+        (4, "", 4),
+        (4, "-1 100000", 4),
+        (4, "100000 0", 4),
+    ],
+)
+def test_as_many_workers_as_the_pod_has_processors(affinity: int, quota: str, expected: int) -> None:
+    assert allowed(affinity, quota) == expected
+    assert 1 <= processors() <= len(os.sched_getaffinity(0))
 
 
 def test_hostile_mathematics_is_unequal_and_asked_once() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maft.debate import window
-from maft.debate.engine import Load
+from maft.debate.replica import Load
 from maft.debate.window import START, Window, next_limit
 
 

@@ -1,7 +1,8 @@
-"""Which answers are the same one. Mathematics goes to math-verify, in a worker process that is killed when it hangs."""
+"""Which answers are the same one. Mathematics goes to math-verify, in worker processes that are killed when they hang."""
 
 import logging
 import multiprocessing
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from types import TracebackType
@@ -11,13 +12,15 @@ from pebble import ProcessExpired, ProcessPool
 
 from maft.answers.extract import extract
 from maft.answers.generators import GENERATORS, find
-from maft.answers.mathematics import verify
+from maft.answers.mathematics import verify, warm
 from maft.answers.scorers import Scorers
+from maft.answers.workers import processors
 from maft.records import Problem
 from maft.spec import AnswerKind
 
 Equal = Callable[[str, str], bool]  # of two canonical answers
 
+KNOWN = 50_000  # comparisons that are remembered: answers of different questions are seldom compared
 LIMIT = 5.0  # seconds for one comparison; sympy can run for ever on a hostile expression
 
 
@@ -36,11 +39,15 @@ def groups(answers: Sequence[str | None], equal: Equal) -> list[list[int]]:
 
 
 class Checker:
-    """Finds, compares and judges answers of one kind. `math` goes to the worker; a hung comparison counts as unequal."""
+    """Finds, compares and judges answers of one kind, for as many threads as there are workers. `math` goes to a worker; a hung
+    comparison counts as unequal."""
 
-    def __init__(self, kind: AnswerKind, limit: float = LIMIT) -> None:
+    def __init__(self, kind: AnswerKind, limit: float = LIMIT, workers: int = 0) -> None:
+        """workers: processes that compare mathematics; 0: one for each processor."""
         self.kind = kind
+        self.workers = workers or processors()
         self._limit = limit
+        self._starting = threading.Lock()
         self._known: dict[tuple[str, str], bool] = {}
         self._pool: ProcessPool | None = None
         self._scorers = Scorers(limit)
@@ -74,25 +81,31 @@ class Checker:
         """Tells whether the two are the same answer; blocks for at most the limit, and only for `math`."""
         if a == b or self.kind != "math":
             return a == b
-        if (a, b) not in self._known:
-            self._known[a, b] = self._known[b, a] = self._compare(a, b)
-        return self._known[a, b]
+        known = self._known.get((a, b))
+        if known is None:
+            known = self._compare(a, b)
+            if len(self._known) >= KNOWN:
+                self._known.clear()
+            self._known[a, b] = self._known[b, a] = known
+        return known
 
     def _compare(self, a: str, b: str) -> bool:
         return self._call(verify, a, b)
 
     def _call(self, function: Any, *args: str) -> bool:
-        if self._pool is None:
-            self._pool = _pool()
+        with self._starting:
+            if self._pool is None:
+                self._pool = _pool(self.workers)
         try:
             return bool(self._pool.schedule(function, args=args, timeout=self._limit).result())
         except (FutureTimeout, ProcessExpired):
             return False
 
 
-def _pool() -> ProcessPool:
-    """One worker. Forked after math-verify is there, so that seconds of importing count against no comparison's limit."""
+def _pool(workers: int) -> ProcessPool:
+    """Forked after math-verify is there, so that seconds of importing count against no comparison's limit."""
     import math_verify
 
     logging.getLogger(math_verify.__name__).setLevel(logging.ERROR)  # warns that its own time limits are off
-    return ProcessPool(max_workers=1, context=multiprocessing.get_context("fork"))
+    warm()
+    return ProcessPool(max_workers=workers, context=multiprocessing.get_context("fork"))

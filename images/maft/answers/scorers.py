@@ -7,6 +7,7 @@ worker makes it again for its scorer, whose data does not survive JSON.
 import functools
 import importlib.util
 import multiprocessing
+import threading
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeout
 from types import TracebackType
@@ -24,6 +25,7 @@ T = TypeVar("T")
 
 LIMIT = 5.0  # seconds for one answer
 MAKING = 60.0  # seconds for making questions
+KNOWN = 50_000  # scores that are remembered
 CHUNK = 1024  # questions of one seed; more come from the seed that is so much larger, where most generators go on
 FULL_MARKS = 1.0  # not less, which is for answers that are partly right, and not more: some scorers exceed it for wrong ones
 
@@ -39,6 +41,7 @@ class Scorers:
         self._limit = limit
         self._known: dict[tuple[Entry, str], bool] = {}
         self._pool: ProcessPool | None = None
+        self._starting = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -54,10 +57,14 @@ class Scorers:
 
     def right(self, problem: Problem, origin: Entry, answer: str) -> bool:
         """Tells whether the scorer gives full marks; an answer on which it fails or hangs is a wrong one."""
-        if (origin, answer) not in self._known:
+        known = self._known.get((origin, answer))
+        if known is None:
             self.call(check_same, origin, problem.question, limit=MAKING)  # apart: making a question takes longer than scoring it
-            self._known[origin, answer] = self._full_marks(origin, answer)
-        return self._known[origin, answer]
+            known = self._full_marks(origin, answer)
+            if len(self._known) >= KNOWN:
+                self._known.clear()
+            self._known[origin, answer] = known
+        return known
 
     def _full_marks(self, origin: Entry, answer: str) -> bool:
         try:
@@ -67,18 +74,23 @@ class Scorers:
 
     def call(self, function: Callable[..., T], *arguments: Any, limit: float | None = None) -> T:
         """Calls a function in the worker. Hung if it takes longer than `limit` seconds; what it raises is raised here."""
-        if self._pool is None:
-            if importlib.util.find_spec("reasoning_gym") is None:
-                raise BadInput("task.kind: reasoning-gym needs the package `reasoning-gym`: install maft[reasoning-gym]")
-            context = multiprocessing.get_context("fork")
-            self._pool = ProcessPool(max_workers=1, context=context, initializer=start)
+        pool = self._started()
         try:
-            result: T = self._pool.schedule(function, args=arguments, timeout=limit or self._limit).result()
+            result: T = pool.schedule(function, args=arguments, timeout=limit or self._limit).result()
             return result
         except ImportError as error:
             raise BadInput(f"task.kind: reasoning-gym cannot be imported ({error}); install maft[reasoning-gym]") from None
         except (FutureTimeout, ProcessExpired) as error:
             raise Hung(one_line(error)) from None
+
+    def _started(self) -> ProcessPool:
+        with self._starting:
+            if self._pool is None:
+                if importlib.util.find_spec("reasoning_gym") is None:
+                    raise BadInput("task.kind: reasoning-gym needs the package `reasoning-gym`: install maft[reasoning-gym]")
+                context = multiprocessing.get_context("fork")
+                self._pool = ProcessPool(max_workers=1, context=context, initializer=start)
+            return self._pool
 
 
 # --- in the worker ---

@@ -13,7 +13,8 @@ from maft.shortage import Shortage, shortage
 from maft.spec import Compared
 from maft.store import layout
 from maft.store.base import Store
-from maft.store.commits import committed, fetch_record, fetch_records, required
+from maft.store.commits import committed, fetch_record, required
+from maft.store.lines import fetch_lines
 from maft.store.timing import read_seconds
 from maft.summaries import Score, Usage
 
@@ -39,7 +40,7 @@ def read(store: Store, namespace: str, compared: Compared) -> RunResult:
     """Reads the result of one run; BadInput if its evaluation is not committed."""
     run = f"{namespace}/{compared.run}"
     evaluation = required(store, layout.evaluation(run, compared.iteration), f"the evaluation of {compared.run}")
-    transcripts = fetch_records(store, evaluation, layout.TRANSCRIPTS, Transcript)
+    transcripts = fetch_lines(store, evaluation, layout.TRANSCRIPTS, Transcript)
     iterations = range(1, compared.iteration + 1)
     debates = [layout.debate(run, i) for i in iterations]
     trained = [prefix for i in iterations for prefix in adapters.prefixes(store, run, i)]

@@ -5,14 +5,16 @@ from collections.abc import Iterable, Sequence
 from maft import program, records
 from maft.answers import voting
 from maft.debate import datasets, society
-from maft.debate.session import clear, debate_part
+from maft.debate.journal import clear
+from maft.debate.session import debate_part
 from maft.program import Assignment
 from maft.records import Commit, DatasetCounts, Transcript
-from maft.scores import accuracy, agreement, left_out, margins, rounded, usage, whole
+from maft.scores import Tally, left_out, rounded, usage
 from maft.spec import Spec
 from maft.store import layout
 from maft.store.base import Store
-from maft.store.commits import committed, fetch_records, publish, required
+from maft.store.commits import committed, publish, required
+from maft.store.lines import Files, fetch_lines, iterate_lines
 from maft.store.timing import write_seconds
 from maft.summaries import DebateSummary, ProbeScore, Usage
 
@@ -25,7 +27,7 @@ def main(assignment: Assignment) -> DebateSummary:
         _debate(assignment, prefix)
     commit = required(store, prefix, "this task")
     clear(store, prefix)
-    transcripts = fetch_records(store, commit, layout.TRANSCRIPTS, Transcript)
+    transcripts = fetch_lines(store, commit, layout.TRANSCRIPTS, Transcript)
     counts = datasets.write(store, assignment.run, assignment.iteration, spec, transcripts, parent=commit)
     return summary(spec, transcripts, counts, probe=probe_score(store, commit), spent=commit)
 
@@ -36,41 +38,40 @@ def _debate(assignment: Assignment, prefix: str) -> None:
     rules = society.training_rules(spec, iteration)
     players = society.load(store, assignment.run, spec, iteration - 1, spec.agents, tuple(assignment.servers))
     debated = debate_part(assignment, rules, players, prefix, "train")
-    files = {name: records.encode_lines(several) for name, several in debated.transcripts.items()}
-    asked = usage([t for several in debated.transcripts.values() for t in several])
-    publish(store, prefix, files, meta={"seed": spec.seed, "usage": records.plain(asked)})
+    meta = {"seed": spec.seed, "usage": records.plain(usage(debated.all))}
+    with Files(debated.transcripts) as files:
+        publish(store, prefix, files, meta=meta)
     write_seconds(store, prefix, debated.seconds)
 
 
 def summary(
-    spec: Spec, transcripts: Sequence[Transcript], counts: Sequence[DatasetCounts], *, probe: ProbeScore | None, spent: Commit
+    spec: Spec, transcripts: Iterable[Transcript], counts: Sequence[DatasetCounts], *, probe: ProbeScore | None, spent: Commit
 ) -> DebateSummary:
     """Sums the debate up. spent: the commit that knows what was asked of the servers."""
+    tally, undecided = Tally(), 0
+    for transcript in transcripts:
+        tally.add(transcript)
+        undecided += not voting.trains(transcript.vote, spec.debate.min_agreement)
     return DebateSummary(
-        questions=len(transcripts),
-        agreement=rounded(agreement(transcripts)).mean,
-        margins=tuple(margins(transcripts)),
+        questions=tally.questions,
+        agreement=rounded(tally.agreement).mean,
+        margins=tuple(tally.margins),
         kept={role: tuple(c.kept for c in counts if c.role == role) for role in records.ROLES},
-        abstained=None if spec.recipe.examples == "hinted" else abstained(transcripts, spec.debate.min_agreement),
+        abstained=None if spec.recipe.examples == "hinted" else undecided,
         left_out=left_out(counts),
         probe=probe,
-        answers=whole(transcripts),
+        answers=tally.whole,
         usage=records.described(spent, "usage", Usage),
     )
-
-
-def abstained(transcripts: Iterable[Transcript], minimum: int) -> int:
-    """Counts questions whose vote is no label, so that they train nothing."""
-    return sum(not voting.trains(t.vote, minimum) for t in transcripts)
 
 
 def probe_score(store: Store, commit: Commit) -> ProbeScore | None:
     """Scores how often the majority was right on the probe; None without one."""
     if not commit.has(layout.PROBE):
         return None
-    transcripts = fetch_records(store, commit, layout.PROBE, Transcript)
-    right = rounded(accuracy(transcripts))
-    return ProbeScore(right.mean, right.stderr, len(transcripts))
+    tally = Tally.of(iterate_lines(store, commit, layout.PROBE, Transcript))
+    right = rounded(tally.accuracy)
+    return ProbeScore(right.mean, right.stderr, tally.questions)
 
 
 PARSER = program.parser(

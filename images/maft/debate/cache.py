@@ -7,12 +7,15 @@ An Engine around another one. Each task reads what earlier tasks saved, and save
 import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
+from io import BytesIO
 
 from maft import records
-from maft.debate.engine import Engine, Load, Request
+from maft.debate.engine import Engine, Request
+from maft.debate.replica import Load
 from maft.records import BASE, CachedCall, Call
 from maft.store import layout
 from maft.store.base import Store
+from maft.store.lines import Files, Lines
 
 
 class CachingEngine:
@@ -23,17 +26,30 @@ class CachingEngine:
         self._engine = engine
         self._store = store
         self._prefix = layout.calls(group)
-        self._calls = {entry.key: entry.call for key in store.list(self._prefix) for entry in self._read(key)}
-        self._new: dict[str, Call] = {}
+        self._calls = Lines(CachedCall)
+        self._places: dict[str, int] = {}  # by key
+        for key in store.list(self._prefix):
+            for number, line in enumerate(BytesIO(store.read(key)), 1):
+                if line.strip():
+                    self._keep(records.decode(line, CachedCall, f"{key} line {number}"))
+        self._new: dict[str, int] = {}
 
     async def complete(self, server: str, request: Request) -> Call:
         """Answers from the cache, or asks the server."""
         if request.model != BASE:
             return await self._engine.complete(server, request)
         key = _key(request)
-        if key not in self._calls:
-            self._calls[key] = self._new[key] = await self._engine.complete(server, request)
-        return self._calls[key]
+        place = self._places.get(key)
+        if place is not None:
+            return self._calls[place].call
+        call = await self._engine.complete(server, request)
+        self._new[key] = self._keep(CachedCall(key, call))
+        return call
+
+    def _keep(self, entry: CachedCall) -> int:
+        place = self._places[entry.key] = len(self._calls)
+        self._calls.append(records.encode(entry))
+        return place
 
     async def ready(self, server: str, models: Iterable[str]) -> int:
         """Asks the engine."""
@@ -46,11 +62,9 @@ class CachingEngine:
     def save(self, name: str) -> None:
         """Writes the new calls for the tasks that come after, as the object `name`; nothing if there are none."""
         if self._new:
-            lines = records.encode_lines(CachedCall(key, call) for key, call in sorted(self._new.items()))
-            self._store.write(f"{self._prefix}{name}.jsonl", lines)
-
-    def _read(self, key: str) -> list[CachedCall]:
-        return records.decode_lines(self._store.read(key), CachedCall, key)
+            with Files({f"{name}.jsonl": self._calls.chosen(place for _, place in sorted(self._new.items()))}) as files:
+                for part, content in files.items():
+                    self._store.write(f"{self._prefix}{part}", content)
 
 
 def _key(request: Request) -> str:

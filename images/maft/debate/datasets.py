@@ -8,6 +8,8 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from typing import Protocol, TypeVar
 
 from msgspec.structs import replace
 
@@ -30,91 +32,128 @@ from maft.spec import Examples, Spec
 from maft.store import layout
 from maft.store.base import Store
 from maft.store.commits import publish
+from maft.store.lines import Files, Lines
 
 Lesson = Example | str  # what an agent learns from a debate, or the reason for which it is nothing
+Learn = Callable[[Transcript, int, Spec], Lesson]
+
+
+class HasProblem(Protocol):
+    """What knows its problem's id."""
+
+    @property
+    def problem(self) -> str:
+        """Returns the id."""
+
+
+Placed = TypeVar("Placed", bound=HasProblem)
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
     """One role of one agent."""
 
-    examples: tuple[Example, ...]
+    examples: Lines[Example]
     counts: DatasetCounts
 
 
-def generator_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Dataset:
-    """Makes D_G[n]: the question and the first answer, where that answer equals the majority of the debate."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an example lies among others, and the id of its problem."""
 
-    def lesson(transcript: Transcript) -> Lesson:
-        reason = _no_label(transcript, spec) or _disagrees(transcript.turns[agent][0], OUTVOTED)
-        return reason or Example(transcript.problem.id, transcript.dialogue(agent, 1, system=spec.debate.system))
-
-    return _collected(agent, map(lesson, transcripts))
+    problem: str
+    number: int
 
 
-def critic_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Dataset:
-    """Makes D_C[n]: whole dialogues that end with the majority: a share w of those whose first answer was another one (C-, it
-    was corrected), the rest of those that held it from the start (C+). As many as the share allows."""
-    corrected: list[Example] = []
-    kept_right: list[Example] = []
-    left_out: Counter[str] = Counter()
-    for transcript in transcripts:
-        turns = transcript.turns[agent]
-        if reason := _no_label(transcript, spec) or _no_lesson(transcript, agent):
-            left_out[reason] += 1
-        else:
-            side = kept_right if turns[0].agrees else corrected
-            side.append(Example(transcript.problem.id, transcript.dialogue(agent, system=spec.debate.system)))
-    mixed = mix(corrected, kept_right, spec.training.critic_mix, spec.seed + agent)
-    if dropped := len(corrected) + len(kept_right) - len(mixed):
-        left_out[MIX] = dropped
-    return _dataset("critic", agent, mixed, left_out)
+def first_answer(transcript: Transcript, agent: int, spec: Spec) -> Lesson:
+    """Makes what D_G[n] has: the question and the first answer, where that answer equals the majority of the debate."""
+    reason = _no_label(transcript, spec) or _disagrees(transcript.turns[agent][0], OUTVOTED)
+    return reason or Example(transcript.problem.id, transcript.dialogue(agent, 1, system=spec.debate.system))
 
 
-def last_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Dataset:
-    """Makes the data of distillation: the question alone, and the last answer of the debate where it equals the majority."""
-
-    def lesson(transcript: Transcript) -> Lesson:
-        last = transcript.turns[agent][-1]
-        return _no_label(transcript, spec) or _disagrees(last, STAYED_WRONG) or _answered(transcript, agent, last, spec)
-
-    return _collected(agent, map(lesson, transcripts))
+def last_answer(transcript: Transcript, agent: int, spec: Spec) -> Lesson:
+    """Makes what distillation learns: the question alone, and the last answer of the debate where it equals the majority."""
+    last = transcript.turns[agent][-1]
+    return _no_label(transcript, spec) or _disagrees(last, STAYED_WRONG) or _answered(transcript, agent, last, spec)
 
 
-def hinted_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Dataset:
-    """Makes the data of STaR (arXiv 2203.14465): the question alone, and the right answer, which may have been given after a
+def hinted_answer(transcript: Transcript, agent: int, spec: Spec) -> Lesson:
+    """Makes what STaR learns (arXiv 2203.14465): the question alone, and the right answer, which may have been given after a
     hint. Reads labels."""
-
-    def lesson(transcript: Transcript) -> Lesson:
-        right = [turn for turn in transcript.turns[agent] if turn.right]
-        whole = next((turn for turn in right if not turn.call.cut), None)
-        return _answered(transcript, agent, whole, spec) if whole else CUT if right else WRONG
-
-    return _collected(agent, map(lesson, transcripts))
+    right = [turn for turn in transcript.turns[agent] if turn.right]
+    whole = next((turn for turn in right if not turn.call.cut), None)
+    return _answered(transcript, agent, whole, spec) if whole else CUT if right else WRONG
 
 
-def pair_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Dataset:
-    """Makes preferences (MACA, arXiv 2509.15172): of the first answers to one question, one that equals the majority over one
+def pair(transcript: Transcript, agent: int, spec: Spec) -> Lesson:
+    """Makes a preference (MACA, arXiv 2509.15172): of the first answers to one question, one that equals the majority over one
     that does not. The agent's own answer is one side; the other is drawn from all agents' answers."""
-
-    def lesson(transcript: Transcript) -> Lesson:
-        firsts = [turns[0] for turns in transcript.turns]
-        own = firsts[agent]
-        others = [turn for turn in firsts if turn.agrees != own.agrees and not turn.call.cut]
-        if reason := _no_label(transcript, spec) or (CUT if own.call.cut else "" if others else UNANIMOUS):
-            return reason
-        other = random.Random(f"{spec.seed}/{agent}/{transcript.problem.id}/pair").choice(others)
-        chosen, rejected = (own, other) if own.agrees else (other, own)
-        return replace(_answered(transcript, agent, chosen, spec), rejected=rejected.said)
-
-    return _collected(agent, map(lesson, transcripts))
+    firsts = [turns[0] for turns in transcript.turns]
+    own = firsts[agent]
+    others = [turn for turn in firsts if turn.agrees != own.agrees and not turn.call.cut]
+    if reason := _no_label(transcript, spec) or (CUT if own.call.cut else "" if others else UNANIMOUS):
+        return reason
+    other = random.Random(f"{spec.seed}/{agent}/{transcript.problem.id}/pair").choice(others)
+    chosen, rejected = (own, other) if own.agrees else (other, own)
+    return replace(_answered(transcript, agent, chosen, spec), rejected=rejected.said)
 
 
-def _collected(agent: int, lessons: Iterable[Lesson]) -> Dataset:
-    """A generator's dataset: the examples, and how often which reason left one out."""
-    several = list(lessons)
-    left_out = Counter(lesson for lesson in several if isinstance(lesson, str))
-    return _dataset("generator", agent, [lesson for lesson in several if isinstance(lesson, Example)], left_out)
+def whole_dialogue(transcript: Transcript, agent: int, spec: Spec) -> Lesson:
+    """Makes what D_C[n] is drawn from: a whole dialogue that ends with the majority."""
+    reason = _no_label(transcript, spec) or _no_lesson(transcript, agent)
+    return reason or Example(transcript.problem.id, transcript.dialogue(agent, system=spec.debate.system))
+
+
+class Pupil:
+    """A role of an agent. It hears the debates one by one; what it keeps is on disk."""
+
+    def __init__(self, role: Role, agent: int, spec: Spec) -> None:
+        self._role = role
+        self._agent = agent
+        self._spec = spec
+        self._learn = whole_dialogue if role == "critic" else _GENERATOR[spec.recipe.examples]
+        self._examples = Lines(Example)
+        self._sides: tuple[list[Place], list[Place]] = ([], [])  # of a critic: corrected on the way, right from the start
+        self._left_out: Counter[str] = Counter()
+
+    def hear(self, transcript: Transcript) -> None:
+        """Keeps the lesson of a debate, or counts why there is none."""
+        lesson = self._learn(transcript, self._agent, self._spec)
+        if isinstance(lesson, str):
+            self._left_out[lesson] += 1
+            return
+        if self._role == "critic":
+            side = self._sides[transcript.turns[self._agent][0].agrees]
+            side.append(Place(transcript.problem.id, len(self._examples)))
+        self._examples.append(records.encode(lesson))
+
+    def learnt(self) -> Dataset:
+        """Returns the dataset: a critic's has a share w of dialogues that were corrected (C-), the rest of those that held the
+        majority from the start (C+), and as many as the share allows."""
+        if self._role != "critic":
+            return _dataset(self._role, self._agent, self._examples, self._left_out)
+        spec = self._spec
+        chosen = mix(*self._sides, spec.training.critic_mix, spec.seed + self._agent)
+        if dropped := len(self._examples) - len(chosen):
+            self._left_out[MIX] = dropped
+        return _dataset(self._role, self._agent, self._examples.chosen(p.number for p in chosen), self._left_out)
+
+
+def generator_set(transcripts: Iterable[Transcript], agent: int, spec: Spec) -> Dataset:
+    """Makes a generator's dataset."""
+    return _taught(transcripts, [Pupil("generator", agent, spec)])[0]
+
+
+def critic_set(transcripts: Iterable[Transcript], agent: int, spec: Spec) -> Dataset:
+    """Makes a critic's dataset."""
+    return _taught(transcripts, [Pupil("critic", agent, spec)])[0]
+
+
+def _taught(transcripts: Iterable[Transcript], pupils: Sequence[Pupil]) -> list[Dataset]:
+    for transcript in transcripts:
+        for pupil in pupils:
+            pupil.hear(transcript)
+    return [pupil.learnt() for pupil in pupils]
 
 
 def _answered(transcript: Transcript, agent: int, answer: Turn, spec: Spec) -> Example:
@@ -123,7 +162,7 @@ def _answered(transcript: Transcript, agent: int, answer: Turn, spec: Spec) -> E
     return Example(transcript.problem.id, (*question, answer.said))
 
 
-def mix(corrected: Sequence[Example], kept: Sequence[Example], share: float, seed: int) -> list[Example]:
+def mix(corrected: Sequence[Placed], kept: Sequence[Placed], share: float, seed: int) -> list[Placed]:
     """Draws the largest seeded sample in which `share` (w) comes from `corrected` and the rest from `kept`, by problem id."""
     size = min(
         len(corrected) / share if share > 0 else float("inf"),
@@ -133,7 +172,7 @@ def mix(corrected: Sequence[Example], kept: Sequence[Example], share: float, see
     from_corrected = generator.sample(range(len(corrected)), min(len(corrected), round(size * share)))
     from_kept = generator.sample(range(len(kept)), min(len(kept), round(size * (1 - share))))
     chosen = [corrected[i] for i in from_corrected] + [kept[i] for i in from_kept]
-    return sorted(chosen, key=lambda example: example.problem)
+    return sorted(chosen, key=lambda one: one.problem)
 
 
 def _no_label(transcript: Transcript, spec: Spec) -> str:
@@ -152,34 +191,37 @@ def _disagrees(turn: Turn, otherwise: str) -> str:
     return "" if turn.agrees else UNPARSED if turn.parsed is None else otherwise
 
 
-def _dataset(role: Role, agent: int, kept: Sequence[Example], left_out: Counter[str]) -> Dataset:
-    return Dataset(tuple(kept), DatasetCounts(role, agent, len(kept), dict(sorted(left_out.items()))))
+def _dataset(role: Role, agent: int, kept: Lines[Example], left_out: Counter[str]) -> Dataset:
+    return Dataset(kept, DatasetCounts(role, agent, len(kept), dict(sorted(left_out.items()))))
 
 
-_GENERATOR: dict[Examples, Callable[[Sequence[Transcript], int, Spec], Dataset]] = {
-    "first": generator_set,
-    "last": last_set,
-    "hinted": hinted_set,
-    "pairs": pair_set,
-}
+_GENERATOR: dict[Examples, Learn] = {"first": first_answer, "last": last_answer, "hinted": hinted_answer, "pairs": pair}
 
 
 def build(transcripts: Sequence[Transcript], spec: Spec) -> list[Dataset]:
-    """Makes all datasets of an iteration, generators first; no critic sets where no critic is trained."""
-    agents = range(len(transcripts[0].turns))
-    makers = {"generator": _GENERATOR[spec.recipe.examples], "critic": critic_set}
-    roles = trained_roles(spec.debate)
-    sets = {role: [makers[role](transcripts, agent, spec) for agent in agents] for role in roles}
-    return [made for role in roles for made in ([pool(sets[role])] if spec.recipe.one_model else sets[role])]
+    """Makes all datasets of an iteration, generators first; no critic sets where no critic is trained. Reads debates once."""
+    agents, roles = range(len(transcripts[0].turns)), trained_roles(spec.debate)
+    sets = _taught(transcripts, [Pupil(role, agent, spec) for role in roles for agent in agents])
+    if not spec.recipe.one_model:
+        return sets
+    return [pool([one for one in sets if one.counts.role == role]) for role in roles]
 
 
 def pool(sets: Sequence[Dataset]) -> Dataset:
     """Pools all agents' examples as agent 0's, by question; equal ones once."""
-    examples = {example: None for made in sets for example in made.examples}
+    examples = Lines(Example)
+    unique: dict[bytes, Place] = {}
+    for made in sets:
+        for number in range(len(made.examples)):
+            line = made.examples.raw(number)
+            if (key := sha256(line).digest()) not in unique:
+                unique[key] = Place(records.decode(line, Example, "an example").problem, len(examples))
+                examples.append(line)
     left_out = Counter(scores.left_out(made.counts for made in sets))
     if same := sum(len(made.examples) for made in sets) - len(examples):
         left_out[SAME] = same
-    return _dataset(sets[0].counts.role, 0, sorted(examples, key=lambda e: e.problem), left_out)
+    ranked = sorted(unique.values(), key=lambda place: place.problem)
+    return _dataset(sets[0].counts.role, 0, examples.chosen(place.number for place in ranked), left_out)
 
 
 def write(
@@ -187,8 +229,8 @@ def write(
 ) -> list[DatasetCounts]:
     """Publishes the datasets and returns their counts."""
     made = build(transcripts, spec)
-    files = {layout.dataset_file(d.counts.role, d.counts.agent): records.encode_lines(d.examples) for d in made}
     counts = [d.counts for d in made]
     meta = {"counts": records.plain(counts), "examples": spec.recipe.examples, "pooled": spec.recipe.one_model}
-    publish(store, layout.datasets(run, iteration), files, parents=[parent.prefix], meta=meta)
+    with Files({layout.dataset_file(d.counts.role, d.counts.agent): d.examples for d in made}) as files:
+        publish(store, layout.datasets(run, iteration), files, parents=[parent.prefix], meta=meta)
     return counts

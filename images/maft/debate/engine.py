@@ -1,28 +1,30 @@
 """The client of the inference servers: token ids in, one recorded call out, over the OpenAI-compatible completions API.
 
-One aiohttp session for the whole program; no per-call objects beyond the request itself. A server that is away (restarting,
-overloaded) is waited for; what it refuses for good (4xx) is BadInput.
+Aiohttp sessions for the whole program; no per-call objects beyond the request itself. A server that is away (restarting,
+overloaded, ending) is waited for; what it refuses for good (4xx) is BadInput. Answers come whole and not as streams: a stream
+costs the client a piece of work for every token (docs/performance.md).
 """
 
 import asyncio
-import re
-import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Protocol, Self
-from urllib.parse import urlsplit
+from typing import Protocol, Self, TypeVar
 
 import aiohttp
 import msgspec
 
+from maft.debate import limits
+from maft.debate.replica import HANG, Load, Replica, Waiting, addresses, keeps_alive
 from maft.errors import BadInput, one_line
 from maft.records import BASE, Call
 
-PATIENCE = 300.0  # seconds that a server may be away: longer than it takes to restart one with a large model in the page cache
-HANG = 900.0  # seconds without a byte of an answer before a request is asked again
+PATIENCE = 300.0  # seconds that a server may be away beside what it takes to start: until that is noticed, and another is made
+LOOK = 5.0  # seconds until a question about a server's state has to be answered
 _AWAY = {408, 425, 429, 500, 502, 503, 504}
-_GAUGE = re.compile(rb"^vllm:num_requests_(running|waiting)\{[^}]*\} ([0-9.e+]+)", re.MULTILINE)
+_UNFINISHED = {"abort", "error"}  # a server that ends says so, with the half of an answer
+_JSON = {"Content-Type": "application/json"}
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +42,6 @@ class Request:
     return_token_ids: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """Requests at all servers together."""
-
-    running: int  # being computed
-    waiting: int  # in line
-
-
 class Engine(Protocol):
     """The seam: HTTP servers, or a mock in tests."""
 
@@ -61,35 +55,85 @@ class Engine(Protocol):
         """Asks the servers how busy they are; zeros where they do not say."""
 
 
+class _Choice(msgspec.Struct):
+    text: str
+    finish_reason: str | None = None
+    token_ids: tuple[int, ...] | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class _Completion(msgspec.Struct):
+    choices: tuple[_Choice, ...]
+    usage: _Usage
+
+    def __post_init__(self) -> None:
+        if len(self.choices) != 1 or self.choices[0].finish_reason in _UNFINISHED:
+            raise ValueError("not a whole answer")
+
+
+class _Listed(msgspec.Struct):
+    id: str
+    max_model_len: int | None = None
+
+
+class _Listing(msgspec.Struct):
+    data: list[_Listed]
+
+
+_COMPLETION = msgspec.json.Decoder(_Completion)
+_LISTING = msgspec.json.Decoder(_Listing)
+
+
 class HttpEngine:
     """vLLM servers, over HTTP."""
 
-    def __init__(self, servers: Mapping[str, Sequence[str]], patience: float = PATIENCE, owner: str = "") -> None:
+    def __init__(
+        self,
+        servers: Mapping[str, Sequence[str]],
+        patience: float = PATIENCE,
+        owner: str = "",
+        *,
+        connections: int = limits.MOST,
+        hang: float = HANG,
+    ) -> None:
         """Looks the replicas up. Sends nothing yet.
 
         servers: name to the URLs of its replicas, e.g. {"server-0": ["http://127.0.0.1:8000"]}; a URL whose host has several
-        addresses stands for a replica at each. patience: seconds that a server may be away.
+        addresses stands for a replica at each. patience: seconds that a server may be away, from its first failure on.
+        connections: that may be open. hang: seconds in which a server that works is sure to write a token.
         """
         self._owner = owner  # the run whose adapters are meant, where servers have those of several runs
         self._replicas = {
-            name: [_Replica(address, url) for url in urls for address in _addresses(url)] for name, urls in servers.items()
+            name: [Replica(address, url) for url in urls for address in addresses(url)] for name, urls in servers.items()
         }
         self._patience = patience
+        self._connections = connections
+        self._hang = hang
         self._session: aiohttp.ClientSession | None = None
+        self._looks: aiohttp.ClientSession | None = None  # apart: requests under way may be all that there is room for
 
     async def __aenter__(self) -> Self:
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=HANG)
-        # limit 0: the debate's window decides how much is under way, not the pool.
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
-        self._session = aiohttp.ClientSession(timeout=timeout, connector=connector)
+        # Idle connections count as open files: a limit for each host keeps both together below the limit of all.
+        each = max(1, self._connections // max(1, sum(map(len, self._replicas.values()))))
+        connector = aiohttp.TCPConnector(limit=0, limit_per_host=each, keepalive_timeout=60, socket_factory=keeps_alive)
+        # No limit of time: an answer may take hours. Who waits in vain is found by `load`.
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, sock_connect=10), connector=connector)
+        looking = aiohttp.TCPConnector(limit=0, limit_per_host=1, keepalive_timeout=60)
+        self._looks = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=LOOK), connector=looking)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._session:
-            await self._session.close()
+        for session in (self._session, self._looks):
+            if session:
+                await session.close()
 
     async def complete(self, server: str, request: Request) -> Call:
-        replica = min(self._replicas[server], key=lambda r: r.busy)
+        # One that is away is asked by those who wait for it; others go where there is an answer.
+        replica = min(self._replicas[server], key=lambda r: (r.failing is not None, r.busy))
         replica.busy += 1
         try:
             return await self._complete(replica, server, request)
@@ -101,93 +145,93 @@ class HttpEngine:
         return min(contexts)
 
     async def load(self) -> Load:
-        loads = await asyncio.gather(*(self._load(r.url) for replicas in self._replicas.values() for r in replicas))
+        loads = await asyncio.gather(*(self._load(r) for replicas in self._replicas.values() for r in replicas))
         return Load(sum(load.running for load in loads), sum(load.waiting for load in loads))
 
-    async def _ready(self, replica: "_Replica", server: str, models: list[str]) -> int:
+    async def _ready(self, replica: Replica, server: str, models: list[str]) -> int:
         """Asks for one token of every model: the first request for an adapter is what makes the replica fetch it."""
-        listing = await self._ask(server, replica, "/v1/models", None)
-        context = next((m.get("max_model_len") for m in listing["data"] if m["id"] == BASE), None)
+        listing = await self._ask(server, replica, "/v1/models", None, _LISTING)
+        context = next((m.max_model_len for m in listing.data if m.id == BASE), None)
         if not context:
             raise BadInput(f"server {server}: {replica.url} does not serve a model {BASE!r} with a max_model_len")
         probe = [Request(model, [0], 0, 0.0, 1.0, 1) for model in models]
         await asyncio.gather(*(self._complete(replica, server, request) for request in probe))
-        return int(context)
+        return context
 
-    async def _complete(self, replica: "_Replica", server: str, request: Request) -> Call:
+    async def _complete(self, replica: Replica, server: str, request: Request) -> Call:
         # A server of several runs finds an adapter by its run's name before it; the record keeps the plain name.
         named = request if request.model == BASE or not self._owner else replace(request, model=f"{self._owner}.{request.model}")
-        answer = await self._ask(server, replica, "/v1/completions", msgspec.json.encode(named))
-        choice, usage = answer["choices"][0], answer["usage"]
+        body, tokens = msgspec.json.encode(named), request.max_tokens
+        answer = await self._ask(server, replica, "/v1/completions", body, _COMPLETION, tokens)
+        choice = answer.choices[0]
         return Call(
             model=request.model,
             seed=request.seed,
-            prompt_tokens=usage["prompt_tokens"],
-            completion_tokens=usage["completion_tokens"],
-            finish_reason=choice["finish_reason"] or "",
-            text=choice["text"],
-            ids=tuple(choice.get("token_ids") or ()),
+            prompt_tokens=answer.usage.prompt_tokens,
+            completion_tokens=answer.usage.completion_tokens,
+            finish_reason=choice.finish_reason or "",
+            text=choice.text,
+            ids=choice.token_ids or (),
         )
 
-    async def _ask(self, server: str, replica: "_Replica", path: str, body: bytes | None) -> Any:
+    async def _ask(
+        self, server: str, replica: Replica, path: str, body: bytes | None, kind: msgspec.json.Decoder[T], tokens: int = 0
+    ) -> T:
         """Asks until there is an answer: a server that is away is asked again, less and less often, wherever it is now."""
-        deadline, pause = asyncio.get_running_loop().time() + self._patience, 0.2
+        pause = 0.2
         while True:
             url = f"{replica.url}{path}"
-            status, data = await self._send(url, body)
+            status, data = await self._send(replica, url, body, tokens)
             if status == 200:
-                return msgspec.json.decode(data)
+                try:
+                    answer = kind.decode(data)
+                except (msgspec.DecodeError, UnicodeError) as error:  # of a server that ends, or of somebody else in its place
+                    data = f"no answer of vLLM ({one_line(error)}): ".encode() + data[:300]
+                else:
+                    replica.succeeded()
+                    return answer
             reason = one_line(data.decode(errors="replace"), 300)
-            if status not in _AWAY:
+            if status != 200 and status not in _AWAY:
                 raise BadInput(f"server {server}: {url} refused a request ({status}): {reason}")
-            if asyncio.get_running_loop().time() > deadline:
+            if replica.failed(asyncio.get_running_loop().time()) > self._patience:
                 raise OSError(f"server {server}: {url} away for more than {self._patience:.0f} s: {reason}")
             await asyncio.sleep(pause)
             pause = min(pause * 2, 5.0)
             await self._relocate(server, replica)
 
-    async def _relocate(self, server: str, replica: "_Replica") -> None:
+    async def _relocate(self, server: str, replica: Replica) -> None:
         """Moves the replica to an address of its host that nobody uses: a pod that was replaced has another one."""
-        known = await asyncio.to_thread(_addresses, replica.origin)
+        known = await asyncio.to_thread(addresses, replica.origin)
         used = {other.url for other in self._replicas[server]}
         free = [url for url in known if url not in used]
         if replica.url not in known and free:
             replica.url = free[0]
 
-    async def _send(self, url: str, body: bytes | None) -> tuple[int, bytes]:
-        """The answer's status and bytes; a connection that fails is as good as a 503."""
+    async def _send(self, replica: Replica, url: str, body: bytes | None, tokens: int) -> tuple[int, bytes]:
+        """The answer's status and bytes; a connection that fails, and a request that is given up, are as good as a 503."""
         assert self._session is not None, "use `async with`"
-        headers = {"Content-Type": "application/json"}
         try:
-            async with self._session.request("POST" if body else "GET", url, data=body, headers=headers) as response:
-                return response.status, await response.read()
+            async with asyncio.timeout(None) as limit:
+                waiting = Waiting(asyncio.get_running_loop().time(), tokens, limit)
+                replica.waiting.add(waiting)
+                try:
+                    method = "POST" if body else "GET"
+                    async with self._session.request(method, url, data=body, headers=_JSON) as response:
+                        return response.status, await response.read()
+                finally:
+                    replica.waiting.discard(waiting)
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             return 503, f"{type(error).__name__}: {error}".encode()
 
-    async def _load(self, url: str) -> Load:
-        status, data = await self._send(f"{url}/metrics", None)
-        gauges = {"running": 0, "waiting": 0}
-        for name, value in _GAUGE.findall(data) if status == 200 else ():  # one line per model
-            gauges[name.decode()] += int(float(value))
-        return Load(**gauges)
-
-
-class _Replica:
-    """One server process."""
-
-    def __init__(self, url: str, origin: str) -> None:
-        self.url = url  # with an address for a host
-        self.origin = origin  # the URL that it was given as
-        self.busy = 0  # our requests that it has
-
-
-def _addresses(url: str) -> list[str]:
-    """Resolves a URL to one per address. A headless Service has one for every replica; each has to answer before it is used."""
-    url = url.rstrip("/")
-    parts = urlsplit(url)
-    try:
-        addresses = socket.getaddrinfo(parts.hostname, parts.port or 80, socket.AF_INET, socket.SOCK_STREAM)
-    except OSError:
-        return [url]  # not known yet: requests wait for it
-    hosts = sorted({str(entry[4][0]) for entry in addresses})
-    return [f"{parts.scheme}://{host}:{parts.port or 80}" for host in hosts]
+    async def _load(self, replica: Replica) -> Load:
+        assert self._looks is not None, "use `async with`"
+        data = b""
+        try:
+            async with self._looks.get(f"{replica.url}/metrics") as response:
+                data = await response.read() if response.status == 200 else b""
+        except (aiohttp.ClientError, TimeoutError, ConnectionError):
+            pass  # who asks it for an answer says so
+        now = asyncio.get_running_loop().time()
+        load = replica.read(data, now) if data else Load(0, 0)
+        replica.give_up(now, self._hang)
+        return load

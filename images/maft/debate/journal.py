@@ -1,15 +1,18 @@
 """Keeps finished debates until they are committed, so that a killed program repeats only the questions it had in flight.
 
-Each write is one small object `journal-<n>.jsonl`; they are numbered without gaps, read back by probing, and removed after
-the commit. One write is under way at a time; what finishes meanwhile goes into the next.
+Each write is one small object `journal-<n>.jsonl`. They are listed once, at the start, each is read once, and all are removed
+after the commit. One write is under way at a time; what finishes meanwhile goes into the next.
 """
 
 import asyncio
-from itertools import count
+from collections.abc import Iterator
 
 from maft import records
 from maft.records import Transcript
-from maft.store.base import Missing, Store
+from maft.store.base import Store
+
+PAUSE = 0.01  # seconds between two writes for each that there was: a small run writes at once, a large one has few objects
+LONGEST = 5.0  # seconds
 
 
 class Journal:
@@ -18,25 +21,25 @@ class Journal:
     def __init__(self, store: Store, prefix: str) -> None:
         self._store = store
         self._prefix = prefix
+        self._keys: list[str] = []
         self._next = 0  # number of the next object
-        self._pending: list[Transcript] = []
+        self._pending: list[bytes] = []
         self._wake = asyncio.Event()
 
-    def read(self) -> dict[int, Transcript]:
-        """Reads what an earlier process left, by question index."""
-        transcripts: dict[int, Transcript] = {}
-        for self._next in count():
-            try:
-                data = self._store.read(self._key(self._next))
-            except Missing:
-                break
-            for transcript in records.decode_lines(data, Transcript, self._key(self._next)):
-                transcripts[transcript.index] = transcript
-        return transcripts
+    def read(self) -> Iterator[Transcript]:
+        """Reads what an earlier process left: of a question that was debated again, the last one counts."""
+        self._list()
+        for key in list(self._keys):
+            yield from records.decode_lines(self._store.read(key), Transcript, key)
 
-    def add(self, transcript: Transcript) -> None:
-        """Takes a finished debate over; `flush` or `keep` writes it."""
-        self._pending.append(transcript)
+    def _list(self) -> None:
+        stem = f"{self._prefix}journal-"
+        self._keys = [key for key in self._store.list(stem) if key.removeprefix(stem).removesuffix(".jsonl").isdecimal()]
+        self._next = 1 + max((int(key.removeprefix(stem).removesuffix(".jsonl")) for key in self._keys), default=-1)
+
+    def add(self, line: bytes) -> None:
+        """Takes a finished debate over, encoded; `flush` or `keep` writes it."""
+        self._pending.append(line)
         self._wake.set()
 
     async def keep(self) -> None:
@@ -45,26 +48,35 @@ class Journal:
             await self._wake.wait()
             self._wake.clear()
             await self.flush()
+            await asyncio.sleep(min(PAUSE * self._next, LONGEST))
 
     async def flush(self) -> None:
         """Writes what was added and not written yet, as one object."""
         if batch := self._pending:
             self._pending = []
             key, self._next = self._key(self._next), self._next + 1
-            write = asyncio.ensure_future(asyncio.to_thread(self._store.write, key, records.encode_lines(batch)))
+            write = asyncio.ensure_future(asyncio.to_thread(self._store.write, key, b"".join(line + b"\n" for line in batch)))
             try:
                 await asyncio.shield(write)
             except asyncio.CancelledError:  # the thread goes on: wait, so that nothing appears after `remove`
                 await write
+                self._keys.append(key)
                 raise
-            except Exception:  # the next try takes the same number: reading stops at a gap
+            except Exception:  # the next try takes the same number
                 self._pending, self._next = [*batch, *self._pending], self._next - 1
                 raise
+            self._keys.append(key)
 
     def remove(self) -> None:
-        """Deletes the journal; its content is committed."""
-        # Last one first: what is left by a kill in between is still numbered from 0, so the next reader finds it.
-        self._store.delete([self._key(i) for i in reversed(range(self._next))])
+        """Deletes what was read and written; its content is committed."""
+        self._store.delete(self._keys)
 
     def _key(self, number: int) -> str:
         return f"{self._prefix}journal-{number:06d}.jsonl"
+
+
+def clear(store: Store, prefix: str) -> None:
+    """Removes the journal of what is committed, also what an earlier process did not come to remove."""
+    journal = Journal(store, prefix)
+    journal._list()
+    journal.remove()

@@ -34,7 +34,7 @@ class Setup:
     contexts: Mapping[str, int]
     """Tokens, by server."""
     judge: ThreadPoolExecutor
-    """Of one thread: comparing answers may block, the event loop may not."""
+    """Comparing answers may block, the event loop may not. A thread for each worker of the checker."""
 
 
 class Question:

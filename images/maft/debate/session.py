@@ -6,15 +6,17 @@ always has work. In: problems, a society, servers. Out: transcripts, and a journ
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 
-from maft import models, program
+from maft import models, program, records
 from maft.answers.equality import Checker
 from maft.chat_template import ChatTemplate
+from maft.debate import limits
 from maft.debate.cache import CachingEngine
-from maft.debate.engine import Engine, HttpEngine
+from maft.debate.engine import PATIENCE, Engine, HttpEngine
 from maft.debate.journal import Journal
 from maft.debate.question import Question, Setup
 from maft.debate.society import Rules, Society
@@ -24,8 +26,8 @@ from maft.program import Assignment
 from maft.records import Message, Problem, Transcript
 from maft.scores import whole
 from maft.store import layout
-from maft.store.base import Store
-from maft.store.commits import fetch_records, required
+from maft.store.commits import required
+from maft.store.lines import Lines, fetch_lines
 from maft.summaries import Answers
 
 EARLY = 20  # finished questions after which "no answer parses" ends the program
@@ -35,9 +37,14 @@ EARLY = 20  # finished questions after which "no answer parses" ends the program
 class Debated:
     """A part of the questions, debated."""
 
-    transcripts: Mapping[str, Sequence[Transcript]]
+    transcripts: Mapping[str, Lines[Transcript]]
     """By the name of their file."""
     seconds: float
+
+    @property
+    def all(self) -> Iterator[Transcript]:
+        """Yields every transcript."""
+        return chain.from_iterable(self.transcripts.values())
 
 
 def debate_part(assignment: Assignment, rules: Rules, society: Society, prefix: str, part: str) -> Debated:
@@ -45,33 +52,39 @@ def debate_part(assignment: Assignment, rules: Rules, society: Society, prefix: 
     started = time.monotonic()
     store = assignment.store
     commit = required(store, f"{assignment.questions}/{layout.PROBLEMS}", "the task `prepare`")
-    problems = fetch_records(store, commit, f"{part}.jsonl", Problem)
-    probed = part == "train" and commit.has(layout.PROBE)
-    probe = fetch_records(store, commit, layout.PROBE, Problem) if probed else []
+    problems = fetch_lines(store, commit, f"{part}.jsonl", Problem)
+    own = len(problems)
+    if part == "train" and commit.has(layout.PROBE):
+        for problem in fetch_lines(store, commit, layout.PROBE, Problem):
+            problems.append(records.encode(problem))
     try:
-        transcripts = asyncio.run(_with_servers(assignment, rules, society, prefix, [*problems, *probe]))
+        transcripts = asyncio.run(_with_servers(assignment, rules, society, prefix, problems))
     except ExceptionGroup as group:  # a task group wraps what ended it; one cause is enough for the reader
         raise group.exceptions[0] from None
-    files = {layout.TRANSCRIPTS: transcripts[: len(problems)], layout.PROBE: transcripts[len(problems) :]}
+    files = {layout.TRANSCRIPTS: transcripts.part(0, own), layout.PROBE: transcripts.part(own, len(problems))}
     return Debated({name: several for name, several in files.items() if several}, time.monotonic() - started)
 
 
 async def _with_servers(
     assignment: Assignment, rules: Rules, society: Society, prefix: str, problems: Sequence[Problem]
-) -> list[Transcript]:
+) -> Lines[Transcript]:
     """Debates once every server has answered for every model that it is asked for."""
-    template = models.chat_template(assignment.spec.model, assignment.spec.debate.thinking)
+    spec = assignment.spec
+    template = models.chat_template(spec.model, spec.debate.thinking)
     progress = DebateProgress(program.Progress(assignment.metrics))
     owner = assignment.run.partition("/")[2] if assignment.group else ""
-    async with HttpEngine(assignment.servers, owner=owner) as server_engine:
+    connections = limits.connections(limits.open_files(), society.size)
+    patience = PATIENCE + spec.inference.startup_seconds
+    async with HttpEngine(assignment.servers, patience, owner, connections=connections) as server_engine:
         engine: Engine = server_engine
         if assignment.group:
             engine = caching = CachingEngine(server_engine, assignment.store, assignment.group)
         contexts = {name: await engine.ready(name, society.on(name)) for name in dict.fromkeys(society.servers)}
         _room_for_questions(rules, template, min(contexts.values()), problems)
-        with Checker(rules.answer) as checker, ThreadPoolExecutor(1) as judge:
+        with Checker(rules.answer) as checker, ThreadPoolExecutor(checker.workers) as judge:
             setup = Setup(rules, society, engine, template, checker, contexts, judge)
-            transcripts = await debate_all(setup, problems, Journal(assignment.store, prefix), progress)
+            window = Window(engine.load, most=limits.questions(connections, society.size))
+            transcripts = await debate_all(setup, problems, Journal(assignment.store, prefix), progress, window)
         if assignment.group:
             caching.save(prefix.strip("/").replace("/", "-"))
         return transcripts
@@ -89,48 +102,85 @@ def _room_for_questions(rules: Rules, template: ChatTemplate, context: int, prob
         )
 
 
-async def debate_all(setup: Setup, problems: Sequence[Problem], journal: Journal, progress: "DebateProgress") -> list[Transcript]:
+async def debate_all(
+    setup: Setup, problems: Sequence[Problem], journal: Journal, progress: "DebateProgress", window: Window | None = None
+) -> Lines[Transcript]:
     """Debates every problem that the journal does not have yet. Transcripts by index; BadInput if no answer parses."""
-    known = setup.society.models()
-    done = {i: t for i, t in journal.read().items() if {c.model for c in t.calls()} <= known}
-    progress.start(len(problems), done.values())
-    window = Window(setup.engine.load)
+    progress.start(len(problems))
+    finished = _Finished(progress, _First(setup, min(EARLY, len(problems))))
+    finished.recover(journal.read(), len(problems), setup.society.models())
+    window = window or Window(setup.engine.load)
 
     async def one(index: int) -> None:
         try:
-            transcript = await Question(setup, index, problems[index]).run()
+            journal.add(finished.add(await Question(setup, index, problems[index]).run()))
         finally:
             await window.release()
-        done[index] = transcript
-        journal.add(transcript)
-        progress.add(transcript)
-        _some_parse(done, len(problems), setup)
 
     # One group: a question, the journal or the window that fails ends the others at once.
     async with asyncio.TaskGroup() as group:
         beside = [group.create_task(window.watch()), group.create_task(journal.keep())]
-        questions = []
         for index in range(len(problems)):
-            if index not in done:
+            if not finished.lines.has(index):
                 await window.acquire()
-                questions.append(group.create_task(one(index)))
-        if questions:
-            await asyncio.wait(questions)
+                group.create_task(one(index))
+        await window.empty()
         for task in beside:
             task.cancel()
     await journal.flush()
-    return [done[i] for i in range(len(problems))]
+    return finished.lines
 
 
-def _some_parse(done: Mapping[int, Transcript], total: int, setup: Setup) -> None:
-    if len(done) != min(EARLY, total) or any(turn.parsed for t in done.values() for turns in t.turns for turn in turns):
-        return
-    first = next(iter(done.values()))
-    answer, wanted = one_line(first.turns[0][0].call.text, 120), setup.checker.wanted(first.problem)
-    raise BadInput(
-        f"task.answer: none of the answers to the first {len(done)} questions holds {wanted}, e.g. {answer!r}; "
-        "change task.prompt, task.answer or debate.maxTokens"
-    )
+class _Finished:
+    """Finished debates, on disk, by index."""
+
+    def __init__(self, progress: "DebateProgress", first: "_First") -> None:
+        self.lines = Lines(Transcript)
+        self._progress = progress
+        self._first = first
+
+    def add(self, transcript: Transcript) -> bytes:
+        """Keeps one; returns its line."""
+        line, new = records.encode(transcript), not self.lines.has(transcript.index)
+        self.lines.put(transcript.index, line)
+        if new:
+            self._progress.add(transcript)
+            self._first.add(transcript)
+        return line
+
+    def recover(self, journal: Iterable[Transcript], total: int, models: set[str]) -> None:
+        """Keeps those that an earlier process finished, but not what other models said."""
+        for transcript in journal:
+            if transcript.index < total and {c.model for c in transcript.calls()} <= models:
+                self.add(transcript)
+
+
+class _First:
+    """The first finished questions: BadInput if none of their answers parses."""
+
+    def __init__(self, setup: Setup, size: int) -> None:
+        self._setup = setup
+        self._left = size
+        self._shown = size
+        self._example: Transcript | None = None
+        self._parsed = False
+
+    def add(self, transcript: Transcript) -> None:
+        """Looks at one more."""
+        if self._left <= 0:
+            return
+        self._left -= 1
+        self._example = self._example or transcript
+        self._parsed = self._parsed or any(turn.parsed for turns in transcript.turns for turn in turns)
+        if not (self._left or self._parsed):
+            raise BadInput(self._fault(self._example))
+
+    def _fault(self, example: Transcript) -> str:
+        answer, wanted = one_line(example.turns[0][0].call.text, 120), self._setup.checker.wanted(example.problem)
+        return (
+            f"task.answer: none of the answers to the first {self._shown} questions holds {wanted}, e.g. {answer!r}; "
+            "change task.prompt, task.answer or debate.maxTokens"
+        )
 
 
 class DebateProgress:
@@ -148,8 +198,8 @@ class DebateProgress:
         self._agreeing, self._answers, self._tied, self._questions = 0, 0, 0, 0
         self._whole = Answers()
 
-    def start(self, total: int, done: Iterable[Transcript]) -> None:
-        """Sets the number of questions, and counts those that an earlier process finished."""
+    def start(self, total: int, done: Iterable[Transcript] = ()) -> None:
+        """Sets the number of questions, and counts those that are finished."""
         self._progress.total.set(total)
         for transcript in done:
             self.add(transcript)
@@ -167,10 +217,3 @@ class DebateProgress:
         self._whole += whole([transcript])
         self._cut.set(self._whole.cut / self._whole.asked)
         self._clipped.set(self._whole.clipped / self._whole.asked)
-
-
-def clear(store: Store, prefix: str) -> None:
-    """Removes the journal of what is committed, also what an earlier process did not come to remove."""
-    journal = Journal(store, prefix)
-    journal.read()
-    journal.remove()

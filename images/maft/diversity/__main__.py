@@ -24,7 +24,8 @@ from maft.packing import pack
 from maft.program import Assignment
 from maft.records import BASE, Diversity, Transcript
 from maft.store import layout
-from maft.store.commits import committed, fetch_folder, fetch_record, fetch_records, publish, required
+from maft.store.commits import committed, fetch_folder, fetch_record, publish, required
+from maft.store.lines import fetch_lines
 from maft.summaries import DiversitySummary, Score
 
 
@@ -106,7 +107,7 @@ def main(assignment: Assignment) -> DiversitySummary:
     prefix = layout.diversity(run, iteration)
     if committed(store, prefix) is None:
         held_out = required(store, layout.evaluation(run, iteration), "the evaluation of this iteration")
-        transcripts = fetch_records(store, held_out, layout.TRANSCRIPTS, Transcript)
+        transcripts = fetch_lines(store, held_out, layout.TRANSCRIPTS, Transcript)
         measured = measure(assignment, sample(transcripts, assignment.spec.evaluation.diversity, assignment.spec.seed))
         publish(store, prefix, {layout.DIVERSITY: records.encode(measured)}, parents=[held_out.prefix])
     commit = required(store, prefix, "this task")

@@ -3,12 +3,14 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
+import msgspec
 from markupsafe import Markup
 
 from maft import records
 from maft.records import Summary, Transcript, Turn
+from maft.store.lines import Lines
 
 CORRECTED, TALKED_OUT, NO_CONSENSUS = "corrected", "talkedOut", "noConsensus"
 CATEGORIES = (CORRECTED, TALKED_OUT, NO_CONSENSUS)
@@ -21,6 +23,35 @@ class Card:
 
     tags: tuple[str, ...]
     data: bytes
+
+
+class Cards(Sequence[Card]):
+    """Cards of very many debates, of which few come into the page: on disk."""
+
+    def __init__(self) -> None:
+        self._lines = Lines(_Kept)
+
+    def append(self, made: Card) -> None:
+        """Keeps one more."""
+        self._lines.append(records.encode(_Kept(made.tags, msgspec.Raw(made.data))))
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    @overload
+    def __getitem__(self, number: int) -> Card: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[Card]: ...
+    def __getitem__(self, number: int | slice) -> Card | list[Card]:
+        if isinstance(number, slice):
+            return [self[i] for i in range(*number.indices(len(self)))]
+        kept = self._lines[number]
+        return Card(kept.tags, bytes(kept.data))
+
+
+class _Kept(msgspec.Struct):
+    tags: tuple[str, ...]
+    data: msgspec.Raw
 
 
 def categories(transcript: Transcript) -> tuple[str, ...]:

@@ -12,12 +12,13 @@ from typing import Any, Literal
 from maft import adapters, records
 from maft.errors import BadInput
 from maft.records import BASE, Adapter, Commit, DatasetCounts, Diversity, Evaluation, Transcript
-from maft.report.cards import EMBEDDED, Card, card, categories, fit
-from maft.scores import accuracy, agreement, usage, whole
+from maft.report.cards import EMBEDDED, Card, Cards, card, categories, fit
+from maft.scores import Tally, accuracy
 from maft.spec import Spec
 from maft.store import layout
 from maft.store.base import Store
-from maft.store.commits import committed, fetch, fetch_record, fetch_records
+from maft.store.commits import committed, fetch, fetch_record
+from maft.store.lines import iterate_lines
 from maft.store.timing import read_seconds
 from maft.summaries import Answers, Score, Usage
 
@@ -197,27 +198,39 @@ def _iteration(store: Store, run: str, number: int) -> Iteration:
 
 
 def _stage(store: Store, commit: Commit, part: Part, iteration: int) -> Stage:
-    transcripts = fetch_records(store, commit, layout.TRANSCRIPTS, Transcript)
-    if not transcripts:
+    tally, right, counts, cards = Tally(), dict[str, bool](), Counter[str](), Cards()
+    agents = rounds = 0
+    for transcript in iterate_lines(store, commit, layout.TRANSCRIPTS, Transcript):
+        tally.add(transcript)
+        agents, rounds = agents or len(transcript.turns), max(rounds, len(transcript.votes))
+        right[transcript.problem.id] = transcript.vote.right
+        counts.update(categories(transcript))
+        cards.append(card(transcript))
+    if not tally.questions:
         raise BadInput(f"{store.url}/{commit.prefix}{layout.TRANSCRIPTS}: holds no debates")
     return Stage(
         part=part,
         iteration=iteration,
         learnt=iteration if part == "held-out" else iteration - 1,
-        questions=len(transcripts),
-        agents=len(transcripts[0].turns),
-        rounds=max(len(t.votes) for t in transcripts),
+        questions=tally.questions,
+        agents=agents,
+        rounds=rounds,
         seed=commit.meta.get("seed"),
-        agreement=agreement(transcripts),
-        usage=usage(transcripts),
+        agreement=tally.agreement,
+        usage=tally.usage,
         seconds=read_seconds(store, commit.prefix),
-        right={t.problem.id: t.vote.right for t in transcripts},
-        counts=Counter(tag for t in transcripts for tag in categories(t)),
-        cards=fit([[card(t) for t in transcripts]], EMBEDDED)[0],
+        right=right,
+        counts=counts,
+        cards=fit([cards], EMBEDDED)[0],
         prefix=commit.prefix,
-        whole=whole(transcripts),
-        probe=accuracy(fetch_records(store, commit, layout.PROBE, Transcript)) if commit.has(layout.PROBE) else None,
+        whole=tally.whole,
+        probe=_probe(store, commit),
     )
+
+
+def _probe(store: Store, commit: Commit) -> Score | None:
+    """How often the majority was right on the probe."""
+    return accuracy(iterate_lines(store, commit, layout.PROBE, Transcript)) if commit.has(layout.PROBE) else None
 
 
 def _training(store: Store, run: str, number: int) -> TrainedIteration:

@@ -149,6 +149,12 @@ def fetch(store: Store, commit: Commit, name: str) -> bytes:
     return data
 
 
+def fetch_file(store: Store, commit: Commit, name: str, path: Path) -> None:
+    """Writes one file of a commit to `path`; BadInput if its bytes are not those that were committed."""
+    with explained(f"folder {path.parent}"):
+        _verify(store, commit, commit.file(name), partial(store.download, path=path))
+
+
 def fetch_record(store: Store, commit: Commit, name: str, kind: type[T]) -> T:
     """Reads the record that a file of the commit is; BadInput naming the file if it has another shape."""
     return records.decode(fetch(store, commit, name), kind, commit.prefix + name)

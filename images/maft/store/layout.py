@@ -58,3 +58,11 @@ def calls(group: str) -> str:
 def dataset_file(role: Role, agent: int) -> str:
     """Names a dataset below `datasets`."""
     return f"{role}-{agent}.jsonl"
+
+
+def shard(name: str, number: int) -> str:
+    """Names a file of JSON lines that goes on after `name`, itself number 0: part-1.jsonl, generator-0.part-1.jsonl."""
+    if not number:
+        return name
+    before = "" if name == TRANSCRIPTS else f"{name.removesuffix('.jsonl')}."
+    return f"{before}part-{number}.jsonl"

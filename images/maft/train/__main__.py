@@ -18,7 +18,8 @@ from maft.device import Device
 from maft.program import Assignment
 from maft.records import Adapter, Commit, Example, Role, trained_roles
 from maft.store import layout
-from maft.store.commits import committed, fetch_records, required
+from maft.store.commits import committed, required
+from maft.store.lines import iterate_lines
 from maft.summaries import AdapterSummary, TrainSummary
 from maft.train import sharded, workers
 from maft.train.dpo import Preferences
@@ -68,7 +69,7 @@ def _workers(assignment: Assignment, started: Started, used: Device, wanted: int
 
 def _job(assignment: Assignment, data: Commit, template: ChatTemplate, role: Role, agent: int) -> Job:
     store, run, training = assignment.store, assignment.run, assignment.spec.training
-    examples = fetch_records(store, data, layout.dataset_file(role, agent), Example)
+    examples = iterate_lines(store, data, layout.dataset_file(role, agent), Example)
     samples = tuple(sample(training, template, e) for e in examples)
     return Job(role, agent, samples, adapters.current(store, run, assignment.iteration - 1, role, agent))
 

@@ -1,0 +1,39 @@
+"""What the pod or shell lets a program open: how many connections there may be, and how many questions at once.
+
+A question asks all its agents at a time, so a window of many questions is several connections each; containers of today begin at
+1,024 open files.
+"""
+
+import resource
+
+from maft.errors import BadInput
+
+RESERVED = 100  # files that are no connections of requests: libraries, workers that grade, the store's own, pipes, metrics
+MOST = 16384  # connections; there are 28,000 ports toward an address, and no servers that need as many
+
+
+def open_files() -> int:
+    """Raises the soft limit of open files as far as the hard one allows and connections need; returns the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST + RESERVED
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
+
+
+def connections(files: int, agents: int) -> int:
+    """Computes how many connections that limit of open files allows; BadInput where one question has too few of them."""
+    allowed = min(files - RESERVED, MOST)
+    if allowed < agents:
+        raise BadInput(
+            f"open files: the limit is {files}, and {agents} agents need {RESERVED + agents} of them at least; raise it (ulimit -n)"
+        )
+    return allowed
+
+
+def questions(allowed: int, agents: int) -> int:
+    """Computes how many questions may be under way at once: of each, all agents are asked at a time."""
+    return max(1, allowed // agents)
