@@ -27,7 +27,7 @@ class Goal(msgspec.Struct, frozen=True):
         return ratio >= self.value if self.is_ == "at least" else ratio <= self.value
 
     def loosened(self, slack: float = SLACK) -> "Goal":
-        """Returns the goal of a quick look: only a gross loss misses it. A parity is kept at half, a gain may be lost, not turned."""
+        """Returns the goal of a quick look, which only a gross loss misses."""
         return Goal(self.is_, self.value / slack if self.is_ == "at least" else self.value * slack)
 
     def text(self) -> str:
