@@ -7,7 +7,7 @@ import asyncio
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -151,6 +151,12 @@ class Plan:
     critics: tuple[str, ...] = ()
     context: int = 2048
     answer: Literal["number", "math"] = "number"
+    problems: tuple[Problem, ...] = ()
+    """In place of the world's."""
+
+    def asked(self) -> list[Problem]:
+        """Returns the problems that are debated."""
+        return list(self.problems) or self.world.asked(self.questions)
 
     def society(self) -> Society:
         """Makes the agents; without names all are the base model."""
@@ -166,15 +172,18 @@ class Plan:
         return Setup(rules, self.society(), engine, words, checker, {"server": self.context}, judge)  # type: ignore[arg-type]
 
 
-async def hold(plan: Plan, engine: Engine, *, keep: bool = False, judge: Executor | None = None) -> Held:
+async def hold(
+    plan: Plan, engine: Engine, *, keep: bool = False, judge: Executor | None = None, checker: Checker | None = None
+) -> Held:
     """Debates the plan's questions as the program does, journal included."""
     loop, collected, counted = asyncio.get_running_loop(), Collected(), Counted(engine, keep)
     template(plan.world.name)
-    with tempfile.TemporaryDirectory() as folder, Checker(plan.answer) as checker, judge or ThreadPoolExecutor(1) as one:
-        setup = plan.setup(counted, checker, one)
+    grades, judges = checker or Checker(plan.answer), judge or ThreadPoolExecutor(1)
+    with tempfile.TemporaryDirectory() as folder, grades, judges:
+        setup = plan.setup(counted, grades, judges)
         journal = Journal(FileStore(Path(folder)), "debate/")
         begun, cpu = loop.time(), time.process_time()
-        await debate_all(setup, plan.world.asked(plan.questions), journal, collected)
+        await debate_all(setup, plan.asked(), journal, collected)
         return Held(loop.time() - begun, time.process_time() - cpu, counted, tuple(collected.transcripts))
 
 
@@ -210,7 +219,7 @@ async def hold_barred(plan: Plan, engine: Engine, *, judge: Executor | None = No
     loop, counted = asyncio.get_running_loop(), Counted(engine)
     with Checker(plan.answer) as checker, judge or ThreadPoolExecutor(1) as one:
         setup, gate = plan.setup(counted, checker, one), Gate(plan.questions)
-        questions = [Barred(setup, i, problem) for i, problem in enumerate(plan.world.asked(plan.questions))]
+        questions = [Barred(setup, i, problem) for i, problem in enumerate(plan.asked())]
         for question in questions:
             question.gate = gate
         begun, cpu = loop.time(), time.process_time()
@@ -223,6 +232,3 @@ def share_right(transcripts: Sequence[Transcript]) -> tuple[float, float]:
     right = [float(t.vote.right) for t in transcripts]
     mean = sum(right) / len(right)
     return mean, (mean * (1 - mean) / max(1, len(right) - 1)) ** 0.5
-
-
-Holder = Callable[[Plan, Engine], Any]

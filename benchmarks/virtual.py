@@ -1,6 +1,6 @@
 """An event loop whose clock jumps to the next timer, and an engine of so many slots on it: schedules without a model.
 
-Whatever would run in a thread runs at once, so an hour of debate takes the client's own work and no more, and is the same each time.
+Whatever would run in a thread runs at once, so an hour of debate takes the client's own work alone, and is always the same.
 """
 
 import asyncio
