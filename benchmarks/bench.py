@@ -51,6 +51,7 @@ PARTS = {
     "client": Entry("client", "client", "3"),
     "store": Entry("transfer", "store", "10"),
     "grading": Entry("grading", "grading", "11"),
+    "grading-real": Entry("grading", "grading_real", "11", quick=False),
     "throughput": Entry("served", "tiny_throughput", "1"),
     "throughput-real": Entry("served", "real_throughput", "1", quick=False),
     "serial": Entry("served", "serial", "4", quick=False),

@@ -124,19 +124,18 @@ class _Clock:
 
 
 def grading(runs: int = RUNS, *, quick: bool = False) -> list[Ratio]:
-    """Row 11."""
-    rows = [] if quick else _of_the_debate(runs)
+    """Row 11, ÷ math-verify."""
     questions = 20 if quick else 200
     usual = f"{100 * USUAL:.0f} % of the answers in the commonest spelling"
-    return [*rows, _pairwise(runs, questions, USUAL, usual), _pairwise(runs, questions, 0.0, "each answer in a drawn spelling")]
+    return [_pairwise(runs, questions, USUAL, usual), _pairwise(runs, questions, 0.0, "each answer in a drawn spelling")]
 
 
-def _of_the_debate(runs: int, questions: int = 20) -> list[Ratio]:
-    """Seconds of grading ÷ seconds of the debate, on the pretrained model's server."""
-    rows = []
+def grading_real(runs: int = RUNS, *, quick: bool = False) -> list[Ratio]:
+    """Row 11: seconds of grading ÷ seconds of the debate, on the pretrained model's server."""
+    questions, rows = (4 if quick else 12), []
     with running(world("real")) as server:
         for kind in ("number", "math"):
-            _graded(server, 4, kind, 0)
+            _graded(server, 2, kind, 0)
             pairs = [_graded(server, questions, kind, seed) for seed in range(runs)]
             name = f"grading ÷ whole debate, kind {kind}, {MODELS['real']}"
             sample = f"{questions} questions, three agents, two rounds, a seed each"

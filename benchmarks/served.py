@@ -204,37 +204,29 @@ def barrier(runs: int = RUNS, *, quick: bool = False) -> list[Ratio]:
 
 
 def prefix(runs: int = RUNS, *, quick: bool = False) -> list[Ratio]:
-    """Prompt tokens that were computed ÷ the same without prefix cache, by vLLM's counters. Counts do not depend on load."""
-    questions, runs = (8, 1) if quick else (20, min(runs, 3))
-    found: dict[tuple[str, str], list[float]] = {}
-    for side, flags in (("with", ()), ("without", ("--no-enable-prefix-caching",))):
-        with running(world("real"), extra=flags) as server:
-            bench = Bench.of("real", server, questions)
-            for mode in ("paper", "fast"):
-                for seed in range(runs):
-                    found.setdefault((side, mode), []).append(_computed(bench, mode=mode, rounds=3, seed=seed))
-    return [
-        Ratio(
-            6,
-            f"prompt tokens computed ÷ without prefix cache, {mode} mode, {MODELS['real']}",
-            "tokens",
-            tuple(found["with", mode]),
-            tuple(found["without", mode]),
-            Goal("at most", goal),
-            f"{questions} questions, three agents, three rounds, a seed each",
-            "Counts, not times",
-        )
-        for mode, goal in (("paper", 0.7), ("fast", 0.52))
-    ]
+    """Prompt tokens that were computed ÷ all of them: what a server without prefix cache computes. Load changes no count."""
+    questions = 4 if quick else 8
+    base = {"generators": (), "critics": ()}
+    rows = []
+    with running(world("real")) as server:
+        bench = Bench.of("real", server, questions)
+        for models, named in ((base, "all roles the base, as in iteration 1"), ({}, "an adapter a role, as later")):
+            for mode, goal in (("paper", 0.7), ("fast", 0.52)):
+                pairs = [_prompt_tokens(bench, mode=mode, seed=seed, **models) for seed in range(runs)]
+                name = f"prompt tokens computed ÷ all of them, {mode} mode, {named}, {MODELS['real']}"
+                values = tuple(a for a, _ in pairs), tuple(b for _, b in pairs)
+                sample = f"{questions} questions, three agents, two rounds, a seed each"
+                rows.append(Ratio(6, name, "tokens", *values, Goal("at most", goal), sample))
+    return rows
 
 
-def _computed(bench: Bench, **changes: Any) -> float:
-    """Counts the prompt tokens of a debate that no cache had."""
+def _prompt_tokens(bench: Bench, **changes: Any) -> tuple[float, float]:
+    """Counts the prompt tokens of a debate that no cache had, and all of them."""
     before = bench.server.counters()
     bench.held(**changes)
     after = bench.server.counters()
     asked, hits = (after[key] - before.get(key, 0.0) for key in ("prompt_tokens", "prefix_cache_hits"))
-    return asked - hits
+    return asked - hits, asked
 
 
 # --- row 7 ---
