@@ -9,7 +9,7 @@ LINT := echo "== lint, types, layers" && $(PY) -m ruff check . && $(PY) -m ruff 
 PYTEST := $(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 TESTS := echo "== tests" && $(PYTEST)
 
-.PHONY: help env demo demo-real prepare test nightly unit lint release-check images cluster cluster-down cluster-status tiny clean
+.PHONY: help env demo demo-real prepare test nightly unit lint release-check images cluster cluster-down cluster-status bench bench-quick tiny clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -42,6 +42,12 @@ unit: env ## the fast tests alone
 
 lint: env ## style, types, layers
 	@$(LINT)
+
+bench: env ## speed as ratios, into docs/performance.md (hours; PART=client or several: one part, at most a quarter of an hour each)
+	@$(PY) benchmarks/bench.py --write $(PART:%=--part %)
+
+bench-quick: env ## the same with small samples, in under three minutes: fails on gross loss alone
+	@$(PY) benchmarks/bench.py --quick $(PART:%=--part %)
 
 release-check: env ## the steps of a release against a registry on this machine (docker, or root on Debian)
 	@$(PY) scripts/release_check.py --images operator

@@ -1,0 +1,126 @@
+"""A real vLLM server as a run starts it (`python -m maft.serve`), with an adapter for every role and agent, and its counters."""
+
+import contextlib
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from debates import World
+
+from maft import adapters, records
+from maft.records import ROLES, Adapter
+from maft.spec import immutable_spec_json
+from maft.store import layout
+from maft.store.commits import publish
+from maft.store.files import FileStore
+
+RUN = "bench/run"
+START = 600.0  # seconds
+_LINE = re.compile(r"^vllm:(\w+?)(?:_total)?(?:\{[^}]*\})? ([0-9.e+]+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where it is, and the names of its adapters by role, agent by agent."""
+
+    url: str
+    generators: tuple[str, ...]
+    critics: tuple[str, ...]
+
+    def counters(self) -> dict[str, float]:
+        """Reads vLLM's counters, summed over their labels; names without `vllm:` and `_total`."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=30) as response:
+            text = response.read().decode()
+        sums: dict[str, float] = {}
+        for name, value in _LINE.findall(text):
+            sums[name] = sums.get(name, 0.0) + float(value)
+        return sums
+
+    def forget(self) -> None:
+        """Empties the prefix cache, so that no side finds what the other left."""
+        request = urllib.request.Request(f"{self.url}/reset_prefix_cache", method="POST")
+        urllib.request.urlopen(request, timeout=30).close()
+
+
+@contextlib.contextmanager
+def running(world: World, agents: int = 3, extra: Sequence[str] = ()) -> Iterator[Server]:
+    """The world's server, ready, as long as the block lasts. extra: vLLM's flags, after those of the example."""
+    with TemporaryDirectory(prefix="maft-bench-") as scratch, socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+        probe.close()
+        folder = Path(scratch)
+        names = _adapters(world, FileStore(folder / "store"), folder / "made", agents)
+        line = _command(world, folder, port, 2 * agents, extra)
+        with (folder / "log.txt").open("wb") as output:
+            environment = {**os.environ, "VLLM_SERVER_DEV_MODE": "1", "OMP_WAIT_POLICY": "PASSIVE", "MAFT_DIE_WITH_PARENT": "1"}
+            process = subprocess.Popen(line, stdout=output, stderr=output, env=environment, start_new_session=True)
+        try:
+            _wait(process, f"http://127.0.0.1:{port}", folder / "log.txt")
+            yield Server(f"http://127.0.0.1:{port}", *names)
+        finally:
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _command(world: World, folder: Path, port: int, adapters_: int, extra: Sequence[str]) -> list[str]:
+    from msgspec import structs
+
+    inference = structs.replace(world.spec.inference, extra_args=(*world.spec.inference.extra_args, *extra))
+    spec = immutable_spec_json(structs.replace(world.spec, inference=inference))
+    line = ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-m", "maft.serve", f"--store={folder / 'store'}"]
+    line += [f"--run={RUN}", f"--spec={spec}", f"--adapters={adapters_}", f"--adapter-folder={folder / 'fetched'}"]
+    return [*line, "--host=127.0.0.1", f"--port={port}"]
+
+
+def _wait(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
+    end = time.monotonic() + START
+    while process.poll() is None and time.monotonic() < end:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=2) as response:
+            if response.status == 200:
+                return
+        time.sleep(0.2)
+    raise RuntimeError(f"the server did not start (exit code {process.poll()}): {log.read_text(errors='replace')[-3000:]}")
+
+
+def _adapters(world: World, store: FileStore, folder: Path, agents: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Commits an adapter for each role and agent: random A, B of zeros, so texts are the base's and the work is an adapter's."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    lora = world.spec.training.lora
+    model = AutoModelForCausalLM.from_pretrained(world.spec.model.source)
+    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+    names: dict[str, list[str]] = {role: [] for role in ROLES}
+    for number, (role, agent) in enumerate((role, agent) for role in ROLES for agent in range(agents)):
+        torch.manual_seed(number)
+        target = folder / f"{role}-{agent}"
+        adapted = get_peft_model(model, config)
+        adapted.save_pretrained(str(target))
+        model = adapted.unload()
+        files = {path.name: path for path in target.iterdir() if path.name in (adapters.WEIGHTS, "adapter_config.json")}
+        commit_files = {name: path.read_bytes() for name, path in files.items()}
+        names[role].append(_commit(store, role, agent, commit_files))
+    return tuple(names["generator"]), tuple(names["critic"])
+
+
+def _commit(store: FileStore, role: records.Role, agent: int, files: dict[str, bytes]) -> str:
+    import hashlib
+
+    name = adapters.name(role, agent, 1, hashlib.sha256(files[adapters.WEIGHTS]).hexdigest())
+    made = Adapter(role, agent, 1, name, True, 1, 1, None, None)
+    publish(store, layout.adapter(RUN, 1, role, agent), files, meta={"adapter": records.plain(made)})
+    return name

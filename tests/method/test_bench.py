@@ -1,0 +1,164 @@
+"""The benchmarks' own parts: virtual time, barriers, answers in many spellings, time-lines; and a quick look at speed itself."""
+
+import asyncio
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import bench
+import debates
+import grading
+import simulated
+import timeline
+import virtual
+
+from maft.debate.engine import Request
+from maft.records import BASE
+
+
+def request(seed: int) -> Request:
+    return Request(BASE, [1] * 10, seed, 1.0, 0.9, 80)
+
+
+def test_virtual_time_passes_without_being_waited_for():
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(asyncio.sleep(3600), asyncio.sleep(7200))
+        assert await loop.run_in_executor(None, lambda: 7) == 7
+        with pytest.raises(OSError, match="broken"):
+            await asyncio.to_thread(broken)
+        return loop.time()
+
+    def broken() -> None:
+        raise OSError("broken")
+
+    assert virtual.run(main()) == 7200
+
+
+def test_a_loop_that_waits_for_ever_says_so():
+    with pytest.raises(RuntimeError, match="no timer"):
+        virtual.run(asyncio.Event().wait())
+
+
+@pytest.mark.parametrize("slots", [1, 2, 5, 100])
+def test_slots_are_taken_in_turn(slots):
+    async def main():
+        engine = virtual.Slots(slots, per_token=1.0, per_prompt_token=0.0)
+        calls = [engine.complete("server", request(seed)) for seed in range(20)]
+        waiting = asyncio.ensure_future(asyncio.gather(*calls))
+        await asyncio.sleep(0.01)
+        load = await engine.load()
+        await waiting
+        return engine, load, asyncio.get_running_loop().time()
+
+    engine, load, took = virtual.run(main())
+    assert (load.running, load.waiting) == (min(slots, 20), max(0, 20 - slots))
+    work, longest = sum(engine.took.values()), max(engine.took.values())
+    assert max(work / slots, longest) - 1e-6 <= took <= work / slots + longest
+    assert engine.running == 0
+    if slots == 1:
+        assert took == pytest.approx(work)
+
+
+def test_somebody_who_gives_up_takes_no_slot():
+    async def main():
+        engine = virtual.Slots(1)
+        first, second, third = (asyncio.ensure_future(engine.complete("server", request(seed))) for seed in range(3))
+        await asyncio.sleep(0)
+        second.cancel()
+        await asyncio.gather(first, third)
+        return engine
+
+    engine = virtual.run(main())
+    assert (engine.running, len(engine.took)) == (0, 2)
+
+
+@pytest.mark.parametrize("tail", ["even", "long"])
+def test_lengths_have_about_their_mean(tail):
+    draw = random.Random(0)
+    lengths = [virtual.drawn(tail, 100, draw) for _ in range(20_000)]
+    assert sum(lengths) / len(lengths) == pytest.approx(100, rel=0.05)
+    assert min(lengths) >= 1
+    assert (max(lengths) > 600) is (tail == "long")
+
+
+def test_a_debate_in_virtual_time_is_the_same_each_time_and_never_beats_the_least():
+    plan = debates.Plan(debates.world("tiny"), 12)
+    (held, engine), (again, _) = (simulated.debated(plan, "long", 4) for _ in range(2))
+    assert (held.seconds, held.transcripts) == (again.seconds, again.transcripts)
+    assert held.counted.calls == 12 * 9 == len(engine.took)
+    assert held.seconds >= simulated.least(held, engine) * (1 - 1e-9)
+
+
+def test_one_question_takes_its_critical_path():
+    held, engine = simulated.debated(debates.Plan(debates.world("tiny"), 1, rounds=3), "long", 64)
+    assert held.seconds == pytest.approx(virtual.critical_path(held.transcripts[0], engine.took))
+    fast, engine = simulated.debated(debates.Plan(debates.world("tiny"), 1, rounds=3, mode="fast"), "long", 64)
+    assert fast.seconds == pytest.approx(virtual.critical_path(fast.transcripts[0], engine.took))
+
+
+def test_a_barrier_changes_when_and_not_what():
+    plan = debates.Plan(debates.world("tiny"), 10, rounds=3)
+    streaming, barred = (simulated.debated(plan, "long", 6, barred=barred)[0] for barred in (False, True))
+    by_id = {t.problem.id: t for t in streaming.transcripts}
+    assert {t.problem.id: t for t in barred.transcripts} == by_id
+    assert barred.seconds > streaming.seconds
+
+
+def test_problems_that_come_again_have_other_ids():
+    world = debates.world("tiny")
+    asked = world.asked(len(world.problems) + 2)
+    assert len({problem.id for problem in asked}) == len(asked)
+    assert asked[-1].question == asked[1].question
+
+
+def test_answers_are_spelled_in_several_ways_and_most_mean_the_same():
+    transcripts = grading._replayed(24, 0.0)[1]
+    texts = {turn.call.text for t in transcripts for turns in t.turns for turn in turns}
+    assert len(texts) > 24
+    assert sum(t.vote.right for t in transcripts) > 16
+    assert all(turn.parsed for t in transcripts for turns in t.turns for turn in turns)
+
+
+def test_the_checkers_clock_counts_the_outermost_call_once():
+    with grading.Timed("number") as checker:
+        problem = debates.world("tiny").problems[0]
+        assert checker.right(problem, problem.answer)
+        assert 0 < checker.seconds < 1
+
+
+def test_a_time_line_shows_each_bar_and_what_it_waited_for():
+    bars = [timeline.Bar("run-0-prepare", "prepare", 0, 2, 9), timeline.Bar("run-1-debate<&>", "debate", 3, 10, 5, "run-0-prepare")]
+    drawn = timeline.picture(bars)
+    assert drawn.count("<rect") == 1 + 2 * len(bars)
+    assert "run-1-debate&lt;&amp;&gt;" in drawn and "7.0 s" in drawn
+    assert drawn.count('fill="none"') == 1  # one line
+    assert "Infinity" not in drawn and "inf" not in drawn
+
+
+def test_every_part_is_there_and_every_row_has_a_part():
+    assert all(callable(entry.measure()) for entry in bench.PARTS.values())
+    assert {entry.rows for entry in bench.PARTS.values()} == {"1", "2", "3", "4", "5", "6", "7", "10", "11", "12", "13"}
+
+
+def test_what_was_measured_stands_in_the_page():
+    """`python benchmarks/bench.py --write --no-measure` after a measurement."""
+    kept = bench.read()
+    assert set(kept) <= set(bench.PARTS)
+    assert bench.text(list(kept.values())) in (ROOT / "docs" / "performance.md").read_text()
+    assert msgspec.json.decode(msgspec.json.encode(kept), type=dict[str, bench.Part]) == kept
+
+
+@pytest.mark.run
+@pytest.mark.parametrize("part", ["schedule", "barrier-simulated", "growth", "client"])
+def test_nothing_is_grossly_slower(part: str, tmp_path: Path) -> None:
+    """The parts of `make bench-quick` that need neither a server nor a package of others."""
+    line = [sys.executable, str(ROOT / "benchmarks" / "bench.py"), "--quick", "--part", part]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
