@@ -18,7 +18,14 @@ from maft.errors import BadInput
 from maft.train.loss import CHUNK, LEAST
 
 # What torch and the libraries below it say on a CPU; on CUDA there is an error of its own.
-SHORTAGES = ("not enough memory", "out of memory", "bad_alloc", "could not create a memory object", "could not create a primitive")
+SHORTAGES = (
+    "allocate memory",
+    "not enough memory",
+    "out of memory",
+    "bad_alloc",
+    "could not create a memory object",
+    "could not create a primitive",
+)
 PROGRAM = {"cpu": 850 * 2**20, "cuda": 0}  # Python with torch, transformers and PEFT; CUDA's own is not torch's to count
 HEAP = {"cpu": 1.7, "cuda": 1.0}  # glibc keeps what is freed between tensors that stay: measured, unless `return_freed`
 M_MMAP_THRESHOLD, RETURNED = -3, 2**20  # malloc.h; bytes from which a block goes back when it is freed
@@ -181,9 +188,10 @@ def too_large(tokens: int, device: torch.device) -> BadInput:
 
 
 def save_activations(model: Any) -> None:
-    """Computes activations anew in the backward pass, from here on until `keep_activations`."""
+    """Computes activations anew in the backward pass, from here on until `keep_activations`.
+
+    transformers puts the hook that lets embeddings have a gradient; a second one would stay when its own is taken out."""
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    model.enable_input_require_grads()
     if model.device.type == "cpu":
         return_freed()
 

@@ -122,9 +122,7 @@ class Trainer:
         lengths = sorted((len(e.ids) for e in examples), reverse=True)
         largest = min(max(self.batch_tokens, lengths[0]), sum(lengths[: self._training.batch_size]))
         device, value = self._base.device, self._base.dtype.itemsize
-        needs = Needs.of(
-            self._base.config, base=0, adapter=0, tokens=largest, targets=largest, value=value, device=device.type
-        )
+        needs = Needs.of(self._base.config, base=0, adapter=0, tokens=largest, targets=largest, value=value, device=device.type)
         if memory.needs_checkpointing(needs, memory.free(device)):
             self._save_activations(model)
 
