@@ -129,7 +129,7 @@ def supports_packing(model: Any, examples: Sequence[Tokens]) -> bool:
 def close(model: Any, one: torch.Tensor, other: torch.Tensor) -> bool:
     """Tells whether logits are equal: kernels may differ by the length of a row, in half precision by a good part of a logit."""
     rtol, atol = (1e-3, 1e-3) if model.dtype == torch.float32 else (0.05, 0.5)
-    return torch.allclose(one.float(), other.float(), rtol=rtol, atol=atol)
+    return bool(torch.allclose(one.float(), other.float(), rtol=rtol, atol=atol))
 
 
 def tidy(folder: Path, model: ModelSpec, card: str) -> None:

@@ -23,8 +23,9 @@ from maft.store import layout
 from maft.store.commits import committed, fetch_folder, publish, required
 from maft.store.files import FileStore
 from maft.train import __main__ as train
-from maft.train import trainer
-from maft.train.trainer import Trainer, _check_finite, needs_checkpointing, steps
+from maft.train import memory
+from maft.train.memory import Needs, needs_checkpointing
+from maft.train.trainer import Trainer, _check_finite, steps
 
 MODEL = a_spec().model
 TRAINING = a_spec(training={"batchSize": 4, "batchTokens": 4096}).training
@@ -175,13 +176,17 @@ def test_a_rate_that_blows_up_publishes_nothing(base, examples, tmp_path):
 
 def test_checkpointing_only_when_memory_asks_for_it():
     config = LlamaConfig(hidden_size=4096, num_hidden_layers=32, intermediate_size=11008, vocab_size=32000)
-    assert needs_checkpointing(config, 16384, 2, 40 * 2**30)
-    assert not needs_checkpointing(config, 1024, 2, 60 * 2**30)
+
+    def needs(tokens: int) -> Needs:
+        return Needs.of(config, base=0, adapter=0, tokens=tokens, targets=tokens, value=2, device="cuda")
+
+    assert needs_checkpointing(needs(16384), 40 * 2**30)
+    assert not needs_checkpointing(needs(1024), 60 * 2**30)
 
 
 def test_checkpointing_changes_no_result(base, examples, tmp_path, monkeypatch):
     plain = trained(base, examples, tmp_path / "a")
-    monkeypatch.setattr(trainer, "free_memory", lambda device: 1)  # the machine's memory is not under test, the decision is
+    monkeypatch.setattr(memory, "free", lambda device: 1)  # the machine's memory is not under test, the decision is
     saving = trained(base, examples, tmp_path / "b")
     assert saving == pytest.approx(plain, rel=1e-4)
 

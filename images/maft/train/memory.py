@@ -1,14 +1,166 @@
-"""Memory of training: what a shortage looks like, and what is done about one. The decisions are pure."""
+"""Memory of training: predicted, what a shortage looks like, and what is done about one. The decisions are pure.
 
+Predicted is the most that is in use at once: weights, adapters with their optimizer, what forward keeps for backward, and the
+chunk of logits under way. benchmarks/trainer.py compares it with what was measured.
+"""
+
+import ctypes
+import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
 
+import psutil
 import torch
 
 from maft.errors import BadInput
+from maft.train.loss import CHUNK, LEAST
 
 # What torch and the libraries below it say on a CPU; on CUDA there is an error of its own.
-SHORTAGES = ("not enough memory", "out of memory", "bad_alloc", "could not create a memory object", "could not create a primitive")
+SHORTAGES = (
+    "allocate memory",
+    "not enough memory",
+    "out of memory",
+    "bad_alloc",
+    "could not create a memory object",
+    "could not create a primitive",
+)
+PROGRAM = {"cpu": 850 * 2**20, "cuda": 0}  # Python with torch, transformers and PEFT; CUDA's own is not torch's to count
+HEAP = {"cpu": 1.7, "cuda": 1.0}  # glibc keeps what is freed between tensors that stay: measured, unless `return_freed`
+M_MMAP_THRESHOLD, RETURNED = -3, 2**20  # malloc.h; bytes from which a block goes back when it is freed
+NF4 = 0.5 + 4 / 64 / 4 + 0.016  # bytes of a weight, with its share of doubly quantised scales (QLoRA, arXiv 2305.14314)
+CGROUP = Path("/sys/fs/cgroup")
+_UNLIMITED = 2**60  # what version 1 writes where there is no limit
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What the memory of a training depends on."""
+
+    base: int
+    """Parameters of the model."""
+    adapter: int
+    """Parameters that are trained."""
+    hidden: int
+    inner: int
+    """Of the MLP that a token goes through: of all its experts."""
+    query: int
+    """Heads times their width."""
+    key: int
+    """The same of keys."""
+    layers: int
+    vocabulary: int
+    tokens: int
+    """Of a row."""
+    targets: int
+    """Of a row."""
+    value: int = 4
+    """Bytes of a number of the base and of what is computed with it."""
+    device: str = "cpu"
+    nf4: bool = False
+    checkpointing: bool = False
+
+    @classmethod
+    def of(cls, config: Any, *, base: int, adapter: int, tokens: int, targets: int, **more: Any) -> Self:
+        """Reads sizes from a configuration; more: fields with defaults."""
+        text = config.get_text_config()
+
+        def number(*names: str, default: float) -> int:
+            found = next((v for name in names if isinstance(v := getattr(text, name, None), int) and v), default)
+            return int(found)
+
+        heads = number("num_attention_heads", default=1)
+        width = number("head_dim", default=text.hidden_size / heads)
+        experts = number("num_experts_per_tok", default=1)
+        inner = number("moe_intermediate_size", "intermediate_size", default=4 * text.hidden_size)
+        return cls(
+            base=base,
+            adapter=adapter,
+            hidden=text.hidden_size,
+            inner=experts * inner,
+            query=heads * width,
+            key=number("num_key_value_heads", default=heads) * width,
+            layers=text.num_hidden_layers,
+            vocabulary=text.vocab_size,
+            tokens=tokens,
+            targets=targets,
+            **more,
+        )
+
+
+def weights(needs: Needs) -> int:
+    """Counts the bytes of the base, and of adapters, their gradients and Adam's two moments in single precision."""
+    head = needs.vocabulary * needs.hidden
+    base = int((needs.base - head) * NF4) + head * needs.value if needs.nf4 else needs.base * needs.value
+    return base + needs.adapter * 16
+
+
+def activations(needs: Needs) -> int:
+    """Counts the bytes that a row's forward pass keeps for its backward pass, and those of the layer under way.
+
+    A layer keeps its two inputs and what the norms make of them, queries, keys and values as attention takes them, what attention
+    gives before and after it is put in order, and four values of the MLP: gate, its activation, up, their product. Norms compute in
+    single precision."""
+    norms = needs.hidden * (4 * needs.value if needs.value == 4 else 4 * needs.value + 8)
+    layer = needs.tokens * (norms + (3 * needs.query + 2 * needs.key + 4 * needs.inner) * needs.value)
+    backward = needs.tokens * 3 * needs.inner * needs.value
+    if needs.checkpointing:
+        return needs.tokens * needs.hidden * needs.value * needs.layers + layer + backward
+    return int((layer * needs.layers + backward) * HEAP[needs.device])
+
+
+def loss(needs: Needs) -> int:
+    """Counts the bytes of the targets' hidden states with their gradients, and of the logits of a chunk, three times."""
+    rows = min(needs.targets, max(LEAST, CHUNK[needs.device] // needs.vocabulary))
+    return 2 * needs.targets * needs.hidden * needs.value + 3 * rows * needs.vocabulary * 4
+
+
+def peak(needs: Needs) -> int:
+    """Predicts the most bytes that training has in use at once, the program's own included."""
+    return PROGRAM[needs.device] + weights(needs) + activations(needs) + loss(needs)
+
+
+def needs_checkpointing(needs: Needs, free_bytes: int) -> bool:
+    """Tells whether a row's activations and logits would not fit beside what is loaded; a fifth is left for what is not counted."""
+    return activations(needs) + loss(needs) > 0.8 * free_bytes
+
+
+def rows_that_fit(needs: Needs, limit: int) -> int:
+    """Finds the most tokens of a row that a limit, in bytes, has room for; 0: not even the weights fit."""
+    target_share = needs.targets / max(1, needs.tokens)
+
+    def fits(tokens: int) -> bool:
+        return peak(replace(needs, tokens=tokens, targets=math.ceil(tokens * target_share))) <= limit
+
+    low, high = 0, needs.tokens + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def free(device: torch.device) -> int:
+    """Measures the free memory of the device, in bytes; of the host what the pod's limit leaves of it."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    limit, used = limits()
+    available = int(psutil.virtual_memory().available)
+    return min(available, limit - used) if limit else available
+
+
+def limits(root: Path = CGROUP) -> tuple[int, int]:
+    """Reads the limit of this pod or container and what it uses of it, in bytes; a limit of 0: there is none."""
+    for limit, used in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+        try:
+            most, current = ((root / name).read_text().strip() for name in (limit, used))
+        except OSError:
+            continue
+        return (int(most), int(current)) if most.isdigit() and int(most) < _UNLIMITED else (0, 0)
+    return 0, 0
+
+
+# --- a shortage ---
 
 
 def is_shortage(error: BaseException) -> bool:
@@ -21,9 +173,9 @@ def is_shortage(error: BaseException) -> bool:
 def halved(batch_tokens: int, lengths: Sequence[int]) -> int | None:
     """Halves the tokens of a forward pass that did not fit: of the batch itself, where it is smaller than what was allowed.
     lengths: of the batch's examples, in tokens. None: each has a pass of its own already."""
-    longest, second = sorted([*lengths, 0])[-1:-3:-1]
-    largest = min(batch_tokens, sum(lengths))
-    return max(1, largest // 2) if longest < largest and second and longest + min(lengths) <= batch_tokens else None
+    shortest = sorted(lengths)[:2]
+    together = len(shortest) == 2 and sum(shortest) <= batch_tokens  # else no two examples share a row
+    return max(1, min(batch_tokens, sum(lengths)) // 2) if together else None
 
 
 def too_large(tokens: int, device: torch.device) -> BadInput:
@@ -36,9 +188,20 @@ def too_large(tokens: int, device: torch.device) -> BadInput:
 
 
 def save_activations(model: Any) -> None:
-    """Computes activations anew in the backward pass, from here on until `keep_activations`."""
+    """Computes activations anew in the backward pass, from here on until `keep_activations`.
+
+    transformers puts the hook that lets embeddings have a gradient; a second one would stay when its own is taken out."""
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    model.enable_input_require_grads()
+    if model.device.type == "cpu":
+        return_freed()
+
+
+def return_freed() -> None:
+    """Lets glibc give large blocks back at once, from here on: a sixth slower, and without gaps that nobody can use."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim"):
+        libc.mallopt(M_MMAP_THRESHOLD, RETURNED)
+        libc.malloc_trim(0)
 
 
 def keep_activations(model: Any) -> None:

@@ -14,7 +14,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import psutil
 import torch
 from safetensors.torch import load_file
 
@@ -27,6 +26,7 @@ from maft.train import forward, memory
 from maft.train.checkpoints import Keeper, kept
 from maft.train.course import Course
 from maft.train.forward import Forward
+from maft.train.memory import Needs
 
 T = TypeVar("T")
 
@@ -74,21 +74,6 @@ def steps(examples: int, training: TrainingSpec) -> int:
     return training.epochs * math.ceil(examples / training.batch_size)
 
 
-def needs_checkpointing(config: Any, tokens: int, value_bytes: int, free_bytes: int) -> bool:
-    """Tells whether the activations of a forward pass over `tokens` would not fit: about 34 values per hidden unit and layer
-    (Korthikanti et al. 2022, without the attention matrix), and three copies of the logits."""
-    config = config.get_text_config()
-    hidden, layers = config.hidden_size, config.num_hidden_layers
-    activations = tokens * layers * 34 * max(hidden, getattr(config, "intermediate_size", hidden) // 3) * value_bytes
-    logits = 3 * tokens * config.vocab_size * 4
-    return bool(activations + logits > 0.8 * free_bytes)
-
-
-def free_memory(device: torch.device) -> int:
-    """Measures the free memory of the device, in bytes."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else int(psutil.virtual_memory().available)
-
-
 class Trainer:
     """Trains adapters of one base, one after the other. objective: what is minimised; examples are what it takes."""
 
@@ -102,6 +87,11 @@ class Trainer:
         self._saves_memory = False
         self.batch_tokens = training.batch_tokens
         """Tokens of a forward pass: fewer than the spec's after memory ran out, lora.ALONE where each example has its own."""
+
+    @property
+    def lowered_to(self) -> int:
+        """Tells to how many tokens memory that ran out lowered training.batchTokens; 0: to none."""
+        return 0 if self.batch_tokens in (self._training.batch_tokens, lora.ALONE) else self.batch_tokens
 
     def train(
         self, examples: Sequence[Any], folder: Path, *, seed: int, previous: Path | None, keeper: Keeper | None = None
@@ -134,9 +124,11 @@ class Trainer:
 
     def _save_memory(self, model: Any, examples: Sequence[Any]) -> None:
         """Computes activations anew in the backward pass where the largest row's would not fit."""
-        longest = max(self._training.batch_tokens, *(len(e.ids) for e in examples))
-        largest = min(longest, sum(sorted((len(e.ids) for e in examples), reverse=True)[: self._training.batch_size]))
-        if needs_checkpointing(self._base.config, largest, self._base.dtype.itemsize, free_memory(self._base.device)):
+        lengths = sorted((len(e.ids) for e in examples), reverse=True)
+        largest = min(max(self.batch_tokens, lengths[0]), sum(lengths[: self._training.batch_size]))
+        device, value = self._base.device, self._base.dtype.itemsize
+        needs = Needs.of(self._base.config, base=0, adapter=0, tokens=largest, targets=largest, value=value, device=device.type)
+        if memory.needs_checkpointing(needs, memory.free(device)):
             self._save_activations(model)
 
     def _save_activations(self, model: Any) -> None:

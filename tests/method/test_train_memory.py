@@ -1,0 +1,341 @@
+"""Memory of training: a loss without all logits, attention without a mask, rows that are halved where memory ends, a prediction."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import ROOT
+from families import FAMILIES, write_weights
+from msgspec.structs import replace
+from small import a_spec
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+
+from maft import lora
+from maft.chat_template import Tokens
+from maft.packing import pack
+from maft.train import attention, forward, memory
+from maft.train.forward import Forward
+from maft.train.loss import Head, log_probabilities
+from maft.train.memory import Needs
+from maft.train.trainer import Trainer
+
+SPEC = a_spec(training={"batchSize": 8})
+# Of models whose attention is not torch's own, or that mix a row's examples: by a mask, or one by one.
+BY_MASK = {"gpt_oss", "llama4", "qwen3_5", "qwen3_5_moe"}
+ALL_LOGITS = {"llama4"}  # its inner model says nothing but logits
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def example(length: int, answer: int, seed: int) -> Tokens:
+    draw = torch.Generator().manual_seed(seed)
+    ids = torch.randint(5, 300, (length,), generator=draw).tolist()
+    return Tokens(tuple(ids), tuple(position >= length - answer for position in range(length)))
+
+
+EXAMPLES = [example(length, 4 + length // 3, length) for length in (9, 200, 31, 70, 12, 65, 64, 130, 5)]
+
+
+def tiny_model(kind: str = "llama", **changes):
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 96, "num_attention_heads": 4, "head_dim": 16,
+             "num_key_value_heads": 2, "vocab_size": 320}  # fmt: skip
+    torch.manual_seed(0)
+    config = CONFIG_MAPPING[kind](**{**sizes, **changes})
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    return model.requires_grad_(False).eval()
+
+
+def with_adapter(base):
+    model = lora.adapt(base, SPEC.training.lora, None)
+    torch.manual_seed(1)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    return model.train()
+
+
+def gradient(model, way: Forward, rows) -> torch.Tensor:
+    model.zero_grad(set_to_none=True)
+    with way.attending(model.get_base_model()):
+        for row in rows:
+            (-way.log_probabilities(model, row)[1].sum()).backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+def apart(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float(((one - other).norm() / other.norm()).detach())
+
+
+# --- the loss ---
+
+
+@pytest.mark.parametrize("cap", [None, 5.0])
+@pytest.mark.parametrize("scale", [1.0, 0.125])
+@pytest.mark.parametrize("targets", [1, 64, 1000])
+def test_a_loss_in_chunks_is_that_of_all_logits(cap, scale, targets):
+    torch.manual_seed(0)
+    weight, bias = torch.randn(70_000, 32), torch.randn(70_000)
+    states, labels = torch.randn(targets, 32, requires_grad=True), torch.randint(0, 70_000, (targets,))
+    head = Head(weight, bias, scale, cap)
+    assert head.rows() < 1000
+    each = log_probabilities(head, states, labels)
+    (ours,) = torch.autograd.grad(each.square().sum(), states)  # as dpo does, each target has a weight of its own
+    logits = torch.nn.functional.linear(states, weight, bias) * scale
+    logits = logits if cap is None else cap * torch.tanh(logits / cap)
+    plain = torch.log_softmax(logits, -1).gather(1, labels[:, None])[:, 0]
+    (theirs,) = torch.autograd.grad(plain.square().sum(), states)
+    assert apart(each, plain) < 1e-5 and apart(ours, theirs) < 1e-5
+
+
+def test_in_half_precision_the_loss_is_in_single():
+    torch.manual_seed(0)
+    head = Head(torch.randn(500, 32).bfloat16())
+    states = torch.randn(20, 32).bfloat16().requires_grad_()
+    each = log_probabilities(head, states, torch.arange(20))
+    each.sum().backward()
+    assert each.dtype == torch.float32 and states.grad.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("llama", {}),
+        ("gemma2", {"final_logit_softcapping": 3.0}),
+        ("granite", {"logits_scaling": 4.0}),
+        ("cohere", {"logit_scale": 0.5}),
+        ("mistral", {"sliding_window": 16}),
+    ],
+)
+def test_gradients_of_a_packed_row_are_those_of_each_example_alone(kind, changes):
+    """All shortcuts against none: by example and in chunks, and one at a time with all logits."""
+    base = tiny_model(kind, **changes)
+    way = forward.fitting(base, EXAMPLES)
+    assert way.head is not None and way.packs
+    model = with_adapter(base)
+    expected = gradient(model, Forward(packs=False), [[each] for each in EXAMPLES])
+    assert apart(gradient(model, way, [EXAMPLES]), expected) < 1e-5
+    assert apart(gradient(model, way, [EXAMPLES[:4], EXAMPLES[4:]]), expected) < 1e-5
+
+
+class OwnHead(torch.nn.Linear):
+    """Adds what its weights do not say."""
+
+    def forward(self, hidden):
+        return super().forward(hidden) + torch.linspace(-3, 3, self.out_features)
+
+
+def test_a_head_that_is_not_all_is_found_and_all_logits_are_used(capsys):
+    base = tiny_model()
+    base.lm_head = OwnHead(64, 320, bias=False).requires_grad_(False)
+    way = forward.fitting(base, EXAMPLES)
+    assert way.head is None and way.by_example
+    assert "from all logits at once" in capsys.readouterr().err
+    model = with_adapter(base)
+    expected = gradient(model, Forward(packs=False), [[each] for each in EXAMPLES])
+    assert apart(gradient(model, way, [EXAMPLES]), expected) < 1e-5
+
+
+def test_a_scale_that_no_configuration_names_is_found(capsys):
+    base = tiny_model()
+    plain = base.lm_head.forward
+    base.lm_head.forward = lambda hidden: plain(hidden) * 2
+    assert forward.fitting(base, EXAMPLES).head is None
+    assert "from all logits at once" in capsys.readouterr().err
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_trains_as_by_the_plain_way(family, tmp_path):
+    """Loss and gradient of a row, by the way that was found, and by all logits of one example at a time."""
+    source = write_weights(family, tmp_path, None)
+    base = lora.load_base(replace(SPEC.model, source=str(source)))
+    way = forward.fitting(base, EXAMPLES)
+    assert way.by_example == (family not in BY_MASK), way
+    assert (way.head is not None) == (family not in ALL_LOGITS)
+    model = with_adapter(base)
+    rows = [EXAMPLES] if way.packs else [[each] for each in EXAMPLES]
+    expected = gradient(model, Forward(packs=False), [[each] for each in EXAMPLES])
+    assert apart(gradient(model, way, rows), expected) < 1e-4
+
+
+# --- attention ---
+
+
+def test_a_layout_finds_every_token_again():
+    lengths = [9, 200, 31, 1, 300, 65]
+    made = attention.layout(lengths, "cpu")
+    laid = torch.cat([group.places for group in made.groups])
+    assert laid[made.order].tolist() == list(range(sum(lengths)))
+    assert len(laid) <= 2 * sum(max(length, 64) for length in lengths)
+    assert sum(group.examples for group in made.groups) == len(lengths)
+
+
+def test_the_base_attends_as_before_when_training_is_over(tmp_path):
+    base = lora.load_base(SPEC.model)
+    before, ids = base.config._attn_implementation, torch.tensor([EXAMPLES[1].ids])
+    with torch.no_grad():
+        expected = base(input_ids=ids).logits
+    Trainer(base, SPEC.training, lambda loss: None).train(EXAMPLES, tmp_path, seed=0, previous=None)
+    assert base.config._attn_implementation == before
+    with torch.no_grad():
+        assert torch.equal(base(input_ids=ids).logits, expected)
+
+
+def test_a_long_row_makes_no_mask():
+    """A mask over this row would be 36 million numbers for each layer; by example it is none."""
+    base, examples = tiny_model(), [example(60, 20, seed) for seed in range(100)]
+    row, given = pack(examples), attention.layout([60] * 100, "cpu")
+    seen = []
+    base.model.layers[0].self_attn.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs["attention_mask"]), with_kwargs=True
+    )
+    with torch.no_grad(), attention.by_example(base):
+        lora.logits(base, row, examples=given)
+    assert seen == [None]
+
+
+# --- checkpointing ---
+
+
+def test_checkpointing_ends_with_the_adapter_that_needed_it(tmp_path):
+    base = lora.load_base(SPEC.model)
+    trainer = Trainer(base, SPEC.training, lambda loss: None)
+    model = lora.adapt(base, SPEC.training.lora, None)
+    memory.save_activations(model)
+    assert base.is_gradient_checkpointing
+    memory.keep_activations(model)
+    base = model.unload()
+    assert not base.is_gradient_checkpointing
+    assert not base.get_input_embeddings()(torch.tensor([5])).requires_grad
+    trainer.train(EXAMPLES, tmp_path, seed=0, previous=None)
+
+
+# --- memory that ends ---
+
+
+def test_what_is_a_shortage():
+    cpu = "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."
+    assert memory.is_shortage(RuntimeError(cpu)) and memory.is_shortage(MemoryError())
+    assert memory.is_shortage(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
+    assert not memory.is_shortage(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not memory.is_shortage(ValueError("out of memory"))
+
+
+@pytest.mark.parametrize(
+    ("batch_tokens", "lengths", "expected"),
+    [
+        (16384, [100, 200, 300], 300),  # the batch is smaller than what was allowed
+        (400, [100, 200, 300], 200),
+        (299, [100, 200, 300], None),  # each has a row of its own
+        (16384, [100], None),
+        (3, [1, 1, 1], 1),
+        (1, [1, 1, 1], None),
+    ],
+)
+def test_rows_are_halved_until_each_has_one_example(batch_tokens, lengths, expected):
+    assert memory.halved(batch_tokens, lengths) == expected
+
+
+LIMITED = """
+import json, resource, sys
+import torch
+torch.set_num_threads(1)
+from pathlib import Path
+from maft import lora
+from maft.chat_template import Tokens
+from maft.errors import BadInput
+from maft.spec import decode_spec
+from maft.train.trainer import Trainer
+
+spec, examples, folder, room = decode_spec(sys.argv[1]), json.loads(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+examples = [Tokens(tuple(ids), tuple(counts)) for ids, counts in examples]
+base = lora.load_base(spec.model)
+Trainer(base, spec.training, lambda loss: None).train(examples[:1], folder / "warm", seed=0, previous=None)
+used = int(next(l for l in open("/proc/self/status") if l.startswith("VmSize")).split()[1]) * 1024
+if room:
+    resource.setrlimit(resource.RLIMIT_AS, (used + room, used + room))
+trainer = Trainer(base, spec.training, lambda loss: None)
+try:
+    curve = trainer.train(examples, folder / "made", seed=0, previous=None)
+except BadInput as error:
+    print(json.dumps({"refused": str(error)}))
+else:
+    print(json.dumps({"curve": curve, "tokens": trainer.batch_tokens, "lowered": trainer.lowered_to}))
+"""
+
+
+def limited(tmp_path, examples, room: int):
+    """Trains in a process of its own, with so many bytes of address space beside what a first training took."""
+    from maft.spec import immutable_spec_json
+
+    spec = a_spec(training={"batchSize": 8, "epochs": 2, "lora": {"rank": 4}})
+    given = json.dumps([[each.ids, each.completion] for each in examples])
+    line = [sys.executable, "-c", LIMITED, immutable_spec_json(spec), given, str(tmp_path), str(room)]
+    env = {"PYTHONPATH": str(ROOT / "images"), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(line, check=False, timeout=120, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1]), done.stderr
+
+
+@pytest.mark.programs
+def test_rows_are_halved_where_memory_ends_and_losses_stay(tmp_path):
+    examples = [example(400, 200, seed) for seed in range(8)]
+    whole, _ = limited(tmp_path / "a", examples, 0)
+    less, said = limited(tmp_path / "b", examples, 100 * 2**20)
+    assert whole["tokens"] == 16384 and whole["lowered"] == 0
+    assert 400 <= less["tokens"] == less["lowered"] < 3200
+    assert less["curve"] == pytest.approx(whole["curve"], rel=1e-5)
+    assert "memory ran out" in said and "training.batchTokens is 1,600 from here on" in said
+
+
+@pytest.mark.programs
+def test_one_example_that_does_not_fit_is_refused_in_one_line(tmp_path):
+    """Not before activations were computed anew."""
+    refused, said = limited(tmp_path, [example(3000, 10, 1), example(3000, 10, 2)], 6 * 2**20)
+    assert refused["refused"].startswith("training.batchTokens: one example of 3,000 tokens does not fit this machine's memory")
+    assert "training.base" in refused["refused"] and "\n" not in refused["refused"]
+    assert "activations are computed anew" in said
+
+
+# --- what is predicted ---
+
+
+def test_what_more_memory_is_predicted_for():
+    config = CONFIG_MAPPING["llama"]()
+
+    def needs(**more) -> Needs:
+        return Needs.of(config, **{"base": 10**9, "adapter": 10**6, "tokens": 4096, "targets": 1000, **more})
+
+    plain = memory.peak(needs())
+    assert memory.peak(needs(tokens=8192)) > 1.5 * plain
+    assert memory.peak(needs(checkpointing=True)) < 0.5 * plain
+    assert memory.peak(needs(value=2, device="cuda")) < plain
+    assert memory.weights(needs(value=2, nf4=True)) < 0.5 * memory.weights(needs(value=2))
+    fitting = memory.rows_that_fit(needs(), plain // 2)
+    assert 0 < fitting < 4096 and memory.peak(needs(tokens=fitting, targets=fitting * 1000 // 4096)) <= plain // 2
+    assert memory.rows_that_fit(needs(), 2**20) == 0 and memory.rows_that_fit(needs(), 2**50) == 4096
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, (0, 0)),
+        ({"memory.max": "max\n", "memory.current": "5\n"}, (0, 0)),
+        ({"memory.max": "1000\n", "memory.current": "400\n"}, (1000, 400)),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712\n", "memory/memory.usage_in_bytes": "7\n"}, (0, 0)),
+        ({"memory/memory.limit_in_bytes": "1000\n", "memory/memory.usage_in_bytes": "7\n"}, (1000, 7)),
+    ],
+)
+def test_the_limit_of_a_pod_is_read(files, expected, tmp_path):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert memory.limits(tmp_path) == expected
