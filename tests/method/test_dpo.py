@@ -308,4 +308,5 @@ def test_sft_is_the_plain_loop(base, template, tmp_path):
     ours, theirs = (load_file(tmp_path / name / adapters.WEIGHTS) for name in ("ours", "plain"))
     assert ours.keys() == theirs.keys()
     for name, weight in ours.items():
-        torch.testing.assert_close(weight, theirs[name], rtol=0, atol=TRAINING.learning_rate / 30)  # of gradients near zero Adam takes the sign
+        # Of gradients near zero Adam takes the sign.
+        torch.testing.assert_close(weight, theirs[name], rtol=0, atol=TRAINING.learning_rate / 30)

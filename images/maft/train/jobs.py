@@ -21,7 +21,8 @@ from maft.train.card import card
 from maft.train.checkpoints import Keeper
 from maft.train.trainer import Trainer
 
-PLACES = ("gpus", "topology", "parallelism", "checkpointMinutes", "sharedMemory")  # of spec.training: where it runs, no matter what comes out
+# Of spec.training: where it runs, no matter what comes out.
+PLACES = ("gpus", "topology", "parallelism", "checkpointMinutes", "sharedMemory")
 
 
 @dataclass(frozen=True, slots=True)

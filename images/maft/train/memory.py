@@ -4,9 +4,10 @@ Predicted is the most that is in use at once: weights, adapters with their optim
 chunk of logits under way. benchmarks/trainer.py compares it with what was measured.
 """
 
+import contextlib
 import ctypes
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -185,6 +186,18 @@ def too_large(tokens: int, device: torch.device) -> BadInput:
         f"training.batchTokens: one example of {tokens:,} tokens does not fit {where}, activations computed"
         " anew; lower debate.maxTokens or training.lora.rank, give training more memory, or set training.base to nf4 (CUDA)"
     )
+
+
+@contextlib.contextmanager
+def explained(tokens: int, device: torch.device) -> Iterator[None]:
+    """Turns a shortage that no smaller row helps against (of adapters, of the optimizer) into BadInput. tokens: of the longest
+    example."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_shortage(error):
+            raise
+        raise too_large(tokens, device) from error
 
 
 def save_activations(model: Any) -> None:

@@ -97,7 +97,12 @@ class Trainer:
         self, examples: Sequence[Any], folder: Path, *, seed: int, previous: Path | None, keeper: Keeper | None = None
     ) -> list[float]:
         """Writes the adapter to `folder`; returns the loss of every step, in nats per token. The base stays as it was. keeper: of
-        its checkpoint, from which it goes on."""
+        its checkpoint, from which it goes on. BadInput where it does not fit, however small its rows."""
+        longest = max(len(e.ids) for e in examples)
+        with memory.explained(longest, self._base.device):
+            return self._train(examples, folder, seed, previous, keeper)
+
+    def _train(self, examples: Sequence[Any], folder: Path, seed: int, previous: Path | None, keeper: Keeper | None) -> list[float]:
         torch.manual_seed(seed)
         with self._autocast():
             self._forward = forward.fitting(self._base, self._objective.sequences(examples))
