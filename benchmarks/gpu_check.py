@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import torch
@@ -234,6 +234,42 @@ def too_large(scratch: Path) -> str:
     raise AssertionError("it went on")
 
 
+def four_bits(scratch: Path) -> str:
+    """A base in 4 bits takes less memory, and learns."""
+    spec = model_spec(folder(scratch, config(num_hidden_layers=12, hidden_size=1024, num_attention_heads=16)))
+    used, held = choose(1, read()), []
+    bases: tuple[Literal["full", "nf4"], ...] = ("full", "nf4")
+    for kind in bases:
+        before = torch.cuda.memory_allocated()
+        base = lora.load_base(spec, used, kind)
+        held.append((torch.cuda.memory_allocated() - before) / 2**20)
+        losses, _ = curve(base, scratch, learning_rate=2e-3)
+        said = f"loss {losses[0]:.3f} → {losses[-1]:.3f}, computed in {base.dtype}"
+        del base
+    text = f"base of {held[0]:.0f} MiB in {held[1]:.0f}; {said}"
+    return require(held[1] < 0.6 * held[0] and losses[-1] < losses[0], text)
+
+
+def profile(scratch: Path) -> str:
+    """Where a step's time goes on the GPU: the five largest kernels' shares, and how much of the time the GPU works."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as profiled
+
+    base = lora.load_base(model_spec(folder(scratch, config(num_hidden_layers=16, hidden_size=1024, num_attention_heads=16))))
+    examples = made_examples(JOB, 64, 7)
+    way, model = forward.fitting(base, examples), adapted(base)
+    for _ in range(2):
+        gradient(model, way, [examples])
+    begun = now()
+    with profiled(activities=[ProfilerActivity.CUDA]) as seen:
+        gradient(model, way, [examples])
+        seconds = now() - begun
+    rows = sorted(seen.key_averages(), key=lambda row: -row.self_device_time_total)
+    busy = sum(row.self_device_time_total for row in rows) / 1e6
+    largest = ", ".join(f"{row.key[:40]} {row.self_device_time_total / 1e6 / busy:.0%}" for row in rows[:5])
+    return f"{sum(len(e.ids) for e in examples):,} tokens in {seconds * 1000:.0f} ms, GPU busy {busy / seconds:.0%}: {largest}"
+
+
 def speed(scratch: Path) -> str:
     """Attention by example, by a mask over the row, and by flex_attention: milliseconds of forward and backward."""
     base = lora.load_base(model_spec(folder(scratch, config(hidden_size=1024, num_attention_heads=16, num_key_value_heads=8))))
@@ -289,6 +325,8 @@ ON_CUDA: dict[str, Check] = {
     "gradients of a packed row, bfloat16": same_gradients("llama", torch.bfloat16),
     "out of memory": halving,
     "one example that does not fit": too_large,
+    "a base in 4 bits": four_bits,
+    "profile of a step": profile,
 }
 
 
@@ -296,10 +334,13 @@ def main() -> None:
     """Makes all checks; a line each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", choices=["auto", "cpu"], default="auto")
-    on_cuda = torch.cuda.is_available() and parser.parse_args().device == "auto"
+    parser.add_argument("--only", default="", help="checks whose names have one of these parts, separated by commas")
+    given = parser.parse_args()
+    on_cuda = torch.cuda.is_available() and given.device == "auto"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     failed = 0
-    for name, check in {**CHECKS, **(ON_CUDA if on_cuda else {})}.items():
+    checks = {**CHECKS, **(ON_CUDA if on_cuda else {})}
+    for name, check in ((n, c) for n, c in checks.items() if any(part in n for part in given.only.split(","))):
         try:
             with tempfile.TemporaryDirectory(prefix="maft-check-") as scratch:
                 said, holds = check(Path(scratch)), True

@@ -19,7 +19,7 @@ cat "$optional" - > "$unused" <<< sentence-transformers
 
 uv pip compile pyproject.toml "${common[@]}" "${extras[@]}" --extra serve-cpu --overrides "$plain" --overrides "$loose" \
   --excludes "$optional" --generate-hashes --output-file requirements/constraints.txt "$@"
-uv pip compile pyproject.toml "${common[@]}" "${extras[@]}" --extra serve-cuda --overrides "$loose" \
+uv pip compile pyproject.toml "${common[@]}" "${extras[@]}" --extra serve-cuda --extra nf4 --overrides "$loose" \
   --excludes "$optional" --generate-hashes --output-file requirements/constraints-cuda.txt "$@"
 
 image() { # image NAME EXTRA...: what the image NAME installs

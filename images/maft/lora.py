@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -25,11 +25,15 @@ from maft.spec import LoraSpec, ModelSpec
 ALONE = 1  # as the most tokens of a forward pass: every example gets one of its own
 
 
-def load_base(model_spec: ModelSpec, device: Device | None = None) -> Any:
-    """Loads the base model, frozen. device: where, and in which precision; None: what is there."""
+def load_base(model_spec: ModelSpec, device: Device | None = None, base: Literal["full", "nf4"] = "full") -> Any:
+    """Loads the base model, frozen, onto the device, shard by shard. device: where, and in which precision; None: what is there.
+    base: of the spec's training."""
     device = device or choose(None, read())
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # only finds faults, and writes all memory twice
     path, config = models.local(model_spec.source), models.config(model_spec)
+    if base == "nf4":
+        quantised.check_nf4(config, model_spec.source, device.kind)
     quantised.check_packages(config, model_spec.source)
     auto = _auto_class(config)
     with _refusing(f"model.source: {path} cannot be loaded"):
@@ -39,10 +43,11 @@ def load_base(model_spec: ModelSpec, device: Device | None = None) -> Any:
             trust_remote_code=model_spec.trust_remote_code,
             use_safetensors=True,
             dtype=getattr(torch, device.dtype),
+            device_map={"": device.kind} if device.kind != "cpu" else None,  # a host need not hold what a GPU will
             **_attention(auto, config, device),
-            **quantised.loading(config),
+            **(quantised.nf4(device.dtype) if base == "nf4" else quantised.loading(config)),
         )
-        return _ready(model).to(device.kind)
+        return _ready(model)
 
 
 def new_base(config: Any, model_spec: ModelSpec) -> Any:

@@ -64,6 +64,26 @@ def check_packages(config: Any, source: str, installed: Callable[[str], object] 
         )
 
 
+def check_nf4(config: Any, source: str, device: str, installed: Callable[[str], object] = find_spec) -> None:
+    """Raises BadInput where training.base cannot be nf4. device: cuda or cpu."""
+    if name := method(config):
+        raise BadInput(f"training.base: nf4 on {source}, which is quantised with {name} already; set base to full")
+    if device != "cuda":
+        raise BadInput("training.base: nf4 needs a GPU, and training would use the CPU; set base to full, or give training a GPU")
+    if not installed("bitsandbytes"):
+        raise BadInput("training.base: nf4 needs bitsandbytes, not installed here; install maft[nf4], or set base to full")
+
+
+def nf4(dtype: str) -> dict[str, Any]:
+    """Makes the arguments with which transformers loads a model in 4 bits. dtype: what is computed in, as torch calls it.
+
+    Source: QLoRA (arXiv 2305.14314, sections 3 and 4): NormalFloat, its constants quantised as well."""
+    from transformers import BitsAndBytesConfig
+
+    how = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": dtype}
+    return {"quantization_config": BitsAndBytesConfig(load_in_4bit=True, **how)}
+
+
 def loading(config: Any) -> dict[str, Any]:
     """Makes the arguments with which transformers loads such a model for training."""
     import transformers

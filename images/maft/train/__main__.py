@@ -121,7 +121,7 @@ def _start_ranks(jobs: Sequence[Job], started: Started, ranks: int, step_done: R
 
 def _train_here(assignment: Assignment, data: Commit, jobs: Sequence[Job], used: Device, step_done: Report) -> None:
     training, objective = assignment.spec.training, _objective(assignment)
-    base = lora.load_base(assignment.spec.model, used)
+    base = lora.load_base(assignment.spec.model, used, training.base)
     for job in jobs:
         train_one(assignment, data, job, Trainer(base, training, step_done, objective))
 

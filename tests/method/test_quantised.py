@@ -1,0 +1,53 @@
+"""Bases in 4 bits: refused in one line where they cannot be had. That they train is for a GPU to show (benchmarks/gpu_check.py)."""
+
+import pytest
+from transformers import LlamaConfig
+
+from maft import lora, quantised
+from maft.device import Device
+from maft.errors import BadInput
+from maft.spec import ModelSpec
+
+CPU = Device("cpu", 0, "float32", "device: the CPU")
+FP8 = {"quant_method": "fp8"}
+
+
+@pytest.mark.parametrize(
+    ("told", "device", "installed", "said"),
+    [
+        (
+            {},
+            "cpu",
+            True,
+            "training.base: nf4 needs a GPU, and training would use the CPU; set base to full, or give training a GPU",
+        ),
+        ({}, "cuda", False, "training.base: nf4 needs bitsandbytes, not installed here; install maft[nf4], or set base to full"),
+        (FP8, "cuda", True, "training.base: nf4 on org/model, which is quantised with fp8 already; set base to full"),
+        ({"load_in_4bit": True}, "cuda", True, "training.base: nf4 on org/model, which is quantised with bitsandbytes already"),
+        (FP8, "cpu", False, "training.base: nf4 on org/model, which is quantised with fp8 already; set base to full"),
+    ],
+)
+def test_what_cannot_be_held_in_4_bits(told: dict[str, object], device: str, installed: bool, said: str) -> None:
+    config = LlamaConfig(quantization_config=told) if told else LlamaConfig()
+    with pytest.raises(BadInput) as refused:
+        quantised.check_nf4(config, "org/model", device, lambda package: installed)
+    assert str(refused.value).startswith(said)
+
+
+def test_what_can() -> None:
+    quantised.check_nf4(LlamaConfig(), "org/model", "cuda", lambda package: package == "bitsandbytes")
+    quantised.check_nf4(LlamaConfig(quantization_config={}), "org/model", "cuda", lambda package: True)
+
+
+def test_a_cpu_is_told_before_weights_are_read(tmp_path) -> None:
+    LlamaConfig(hidden_size=64, num_hidden_layers=1, num_attention_heads=2).save_pretrained(tmp_path)  # no weights at all
+    spec = ModelSpec(source=str(tmp_path), revision="", trust_remote_code=False, max_length=0, cache_claim="",
+                     chat_template_arguments={}, date="2026-01-01")  # fmt: skip
+    with pytest.raises(BadInput, match=r"training\.base: nf4 needs a GPU"):
+        lora.load_base(spec, CPU, "nf4")
+
+
+def test_how_it_is_held() -> None:
+    held = quantised.nf4("bfloat16")["quantization_config"]
+    assert (held.load_in_4bit, held.bnb_4bit_quant_type, held.bnb_4bit_use_double_quant) == (True, "nf4", True)
+    assert str(held.bnb_4bit_compute_dtype) == "torch.bfloat16"
