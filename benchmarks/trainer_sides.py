@@ -72,7 +72,7 @@ def training(job: Job) -> TrainingSpec:
         method="sft", beta=0.1, lora=LoraSpec(rank=16, alpha=32, dropout=0.0, target_modules=("all-linear",), experts=False),
         learning_rate=job.rate, warmup=0.1, weight_decay=0.0, epochs=job.epochs, batch_size=job.batch,
         batch_tokens=job.batch_tokens, critic_mix=0.5, loss_on="last", train_thoughts=True, start_from="base", min_examples=1,
-        gpus=1, topology="Shared", parallelism="Adapters", base="full", checkpoint_minutes=0,
+        gpus=1, topology="Shared", parallelism="Adapters", base="full", checkpoint_minutes=0, shared_memory="",
     )  # fmt: skip
 
 
