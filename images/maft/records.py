@@ -292,6 +292,8 @@ class Adapter(Record, frozen=True):
     """The same of the last tenth."""
     turns_left_out: int = 0
     """Turns that do not count with training.lossOn all: what was said there is not what the model would see."""
+    batch_tokens: int = 0
+    """What memory that ran out lowered training.batchTokens to; 0: it did not."""
 
 
 class StoredFile(Record, frozen=True):

@@ -102,6 +102,8 @@ class PreflightSummary(ProgramSummary, frozen=True, kw_only=True, tag="preflight
     """Tokens of the longest prompt that the spec can make."""
     thinks: bool
     """The chat template has thoughts, and they are on."""
+    training_bytes: int = 0
+    """Most memory that training is predicted to need at once, on each GPU or in its process; 0: not known."""
     warnings: tuple[str, ...] = ()
     """What works and may surprise, a line each."""
 
@@ -150,6 +152,8 @@ class TrainSummary(ProgramSummary, frozen=True, kw_only=True, tag="train"):
     """Of agents with too few examples, which keep what they had."""
     turns_left_out: int = 0
     """Turns that do not count with training.lossOn all: what was said there is not what the model would see."""
+    batch_tokens: int = 0
+    """The fewest that memory that ran out lowered training.batchTokens to; 0: it did not."""
 
 
 class EvaluateSummary(ProgramSummary, frozen=True, kw_only=True, tag="evaluate"):

@@ -1,25 +1,29 @@
 """Memory of training: a loss without all logits, attention without a mask, rows that are halved where memory ends, a prediction."""
 
+import dataclasses
 import json
 import subprocess
 import sys
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, TINY
 from families import FAMILIES, write_weights
 from msgspec.structs import replace
 from small import a_spec
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
 
 from maft import lora
 from maft.chat_template import Tokens
+from maft.errors import BadInput
 from maft.packing import pack
+from maft.preflight import room
+from maft.preflight.room import Limit
 from maft.train import attention, forward, memory
 from maft.train.forward import Forward
 from maft.train.loss import Head, log_probabilities
 from maft.train.memory import Needs
-from maft.train.trainer import Trainer
+from maft.train.trainer import NextToken, Trainer
 
 SPEC = a_spec(training={"batchSize": 8})
 # Of models whose attention is not torch's own, or that mix a row's examples: by a mask, or one by one.
@@ -258,7 +262,8 @@ from maft.train.trainer import Trainer
 spec, examples, folder, room = decode_spec(sys.argv[1]), json.loads(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
 examples = [Tokens(tuple(ids), tuple(counts)) for ids, counts in examples]
 base = lora.load_base(spec.model)
-Trainer(base, spec.training, lambda loss: None).train(examples[:1], folder / "warm", seed=0, previous=None)
+short = [Tokens(examples[0].ids[-300:], examples[0].completion[-300:])]
+Trainer(base, spec.training, lambda loss: None).train(short, folder / "warm", seed=0, previous=None)
 used = int(next(l for l in open("/proc/self/status") if l.startswith("VmSize")).split()[1]) * 1024
 if room:
     resource.setrlimit(resource.RLIMIT_AS, (used + room, used + room))
@@ -298,11 +303,28 @@ def test_rows_are_halved_where_memory_ends_and_losses_stay(tmp_path):
 
 @pytest.mark.programs
 def test_one_example_that_does_not_fit_is_refused_in_one_line(tmp_path):
-    """Not before activations were computed anew."""
-    refused, said = limited(tmp_path, [example(3000, 10, 1), example(3000, 10, 2)], 6 * 2**20)
+    refused, _ = limited(tmp_path, [example(3000, 10, 1), example(3000, 10, 2)], 6 * 2**20)
     assert refused["refused"].startswith("training.batchTokens: one example of 3,000 tokens does not fit this machine's memory")
     assert "training.base" in refused["refused"] and "\n" not in refused["refused"]
-    assert "activations are computed anew" in said
+
+
+class Starved(NextToken):
+    """Never has the memory that its loss needs."""
+
+    def loss(self, *given):
+        raise MemoryError
+
+
+def test_what_is_tried_before_it_is_refused(tmp_path, capsys):
+    """Smaller rows down to one example each, then activations computed anew; the next adapter of the base begins as the first."""
+    base = lora.load_base(SPEC.model)
+    with pytest.raises(BadInput, match=r"^training\.batchTokens: one example of 200 tokens does not fit this machine's memory"):
+        Trainer(base, SPEC.training, lambda loss: None, Starved()).train(EXAMPLES, tmp_path, seed=0, previous=None)
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("memory ran out")]
+    assert len(said) > 3 and "training.batchTokens is" in said[0]
+    assert "activations are computed anew" in said[-1] and sum("anew" in line for line in said) == 1
+    assert not base.is_gradient_checkpointing and not base.get_input_embeddings()._forward_hooks
+    assert base.config._attn_implementation == "sdpa"
 
 
 # --- what is predicted ---
@@ -339,3 +361,52 @@ def test_the_limit_of_a_pod_is_read(files, expected, tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     assert memory.limits(tmp_path) == expected
+
+
+# --- before anything is paid for ---
+
+
+def needed(**training) -> tuple[Needs, object]:
+    spec = a_spec(training={"batchSize": 64, **training})
+    found = room.expected(AutoConfig.from_pretrained(TINY), spec, 5000, packs=True)
+    assert found
+    return found, spec
+
+
+def test_the_whole_model_is_counted_without_its_weights():
+    found, _ = needed()
+    base = lora.load_base(SPEC.model)
+    assert found.base == sum(p.numel() for p in base.parameters())
+    adapted = lora.adapt(base, SPEC.training.lora, None)
+    assert found.adapter == sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+    assert found.tokens == 16384 and found.targets == pytest.approx(16384 * 80 / 5080, abs=1)
+    assert needed(batchTokens=100)[0].tokens == 5080  # one example has a row of its own, however long
+
+
+def test_what_does_not_fit_is_said_or_refused():
+    found, _ = needed(gpus=0)
+    found = dataclasses.replace(found, device="cpu", value=4)
+    most = memory.peak(found)
+    assert room.check(found, Limit(most, "this pod", binding=True), 5080) == []
+    assert room.check(found, Limit(0, "a GPU that is not here", binding=False), 5080) == []
+    [said] = room.check(found, Limit(int(most * 0.7), "this pod", binding=True), 5080)
+    assert (
+        said.startswith("training.batchTokens: rows of 16,384 tokens need about")
+        and "this pod has" in said
+        and "lower it to" in said
+    )
+    with pytest.raises(
+        BadInput, match=r"^training\.batchTokens: training needs about .* GiB with one example of 5,080 tokens, this pod"
+    ):
+        room.check(found, Limit(2**29, "this pod", binding=True), 5080)
+    [said] = room.check(found, Limit(2**29, "this machine", binding=False), 5080)
+    assert "computed anew" in said
+
+
+def test_a_pods_limit_counts_and_else_the_machines():
+    spec = needed(gpus=0)[1]
+    assert room.found(spec, lambda: (2**34, 2**30)) == Limit(2**34, "this pod", binding=True)
+    whole = room.found(spec, lambda: (0, 0))
+    assert whole.of == "this machine" and whole.total > 2**30
+    if not torch.cuda.is_available():
+        assert not room.found(needed(gpus=2)[1]).total

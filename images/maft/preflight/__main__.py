@@ -14,13 +14,14 @@ from maft import models, program, quantised, records, vllm_rules
 from maft.chat_template import ChatTemplate
 from maft.debate.society import Rules, held_out_rules, training_rules
 from maft.errors import BadInput, one_line
-from maft.preflight import facts, longest, tokens, trial
+from maft.preflight import facts, longest, room, tokens, trial
 from maft.program import Assignment
 from maft.records import Problem
 from maft.spec import Spec, immutable_spec_json
 from maft.store import layout
 from maft.store.commits import committed, fetch_records, publish
 from maft.summaries import PreflightSummary, decode_summary, first_that_fits
+from maft.train import memory
 
 Parts = list[tuple[str, Rules, Problem]]  # name, rules, and the longest question
 PLAIN = Problem("", "What is 2 + 5?", "7")
@@ -47,6 +48,8 @@ def _summary(assignment: Assignment, folder: Path) -> PreflightSummary:
     config = models.config(model)
     facts.check(config, spec)
     quantised.check_packages(config, model.source)
+    if spec.training.base == "nf4":
+        quantised.check_nf4(config, model.source, "cuda")  # the GPU is training's, and not here yet
     template = models.chat_template(model, spec.debate.thinking)
     asked = _asked(assignment)
     warnings = tokens.unknown_arguments(model.chat_template_arguments, template.arguments_known)
@@ -55,8 +58,10 @@ def _summary(assignment: Assignment, folder: Path) -> PreflightSummary:
     context = facts.context(config, model)
     warnings += [line for part, rules, each in found for line in longest.warnings(rules, each, context, part)]
     tried, more = _tried(config, spec, template, folder)
-    said = [one_line(line, 400) for line in (*warnings, *more)]
     longest_prompt = max(each.longest for _, _, each in found)
+    needs = room.expected(config, spec, longest_prompt, packs=tried.packs) if not tried.untried else None
+    more += room.check(needs, room.found(spec), longest_prompt + spec.debate.max_tokens) if needs else []
+    said = [one_line(line, 400) for line in (*warnings, *more)]
     return first_that_fits(
         PreflightSummary(
             architecture=tried.architecture,
@@ -64,6 +69,7 @@ def _summary(assignment: Assignment, folder: Path) -> PreflightSummary:
             context=context,
             longest_prompt=longest_prompt,
             thinks=template.thinks,
+            training_bytes=memory.peak(needs) if needs else 0,
             warnings=tuple(said[:count]),
         )
         for count in range(len(said), -1, -1)

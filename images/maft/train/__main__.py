@@ -172,6 +172,7 @@ def summary(made: Sequence[Adapter]) -> TrainSummary:
         trained=sum(a.trained for a in made),
         kept=sum(not a.trained for a in made),
         turns_left_out=sum(a.turns_left_out for a in made),
+        batch_tokens=min((a.batch_tokens for a in made if a.batch_tokens), default=0),
     )
 
 

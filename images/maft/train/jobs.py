@@ -57,6 +57,7 @@ def train_one(assignment: Assignment, data: Commit, job: Job, trainer: Trainer, 
         if not leads:
             return
         made = _described(assignment, job, curve, (folder / adapters.WEIGHTS).read_bytes())
+        made = msgspec.structs.replace(made, batch_tokens=trainer.lowered_to)
         lora.tidy(folder, assignment.spec.model, card(assignment, made, data.meta))
         prefix = _publish(assignment, data, made, {path.name: path for path in folder.iterdir()})
     write_seconds(assignment.store, prefix, keeper.seconds if keeper else time.monotonic() - started)

@@ -66,8 +66,9 @@ def _preflight(summary: PreflightSummary) -> str:
     thinks = ", thinks" if summary.thinks else ""
     context = f" of {summary.context}" if summary.context else ""
     prompts = f"prompts of up to {summary.longest_prompt}{context} tokens"
+    memory = f", training needs about {summary.training_bytes / 2**30:.1f} GiB" if summary.training_bytes else ""
     warnings = f" - WARNING: {'; '.join(summary.warnings)}" if summary.warnings else ""
-    return f"{summary.architecture}{thinks}, {summary.modules} layers with adapters, {prompts}{warnings}"
+    return f"{summary.architecture}{thinks}, {summary.modules} layers with adapters, {prompts}{memory}{warnings}"
 
 
 def _debate(summary: DebateSummary) -> str:
@@ -88,10 +89,11 @@ def _left_out(counts: Mapping[str, int]) -> str:
 def _training(summary: TrainSummary) -> str:
     kept = f", {summary.kept} kept as before (too few examples)" if summary.kept else ""
     turns = f", {summary.turns_left_out} turns left out" if summary.turns_left_out else ""
+    rows = f", memory ran out: rows of {summary.batch_tokens:,} tokens" if summary.batch_tokens else ""
     losses = [f"{a.loss_first} → {a.loss_last}" for a in summary.adapters if a.loss_first is not None]
     if not losses:
-        return f"nothing trained{kept}{turns}"
-    return f"{summary.trained} adapter{'s' if summary.trained > 1 else ''}{kept}{turns}; loss {', '.join(losses)}"
+        return f"nothing trained{kept}{turns}{rows}"
+    return f"{summary.trained} adapter{'s' if summary.trained > 1 else ''}{kept}{turns}{rows}; loss {', '.join(losses)}"
 
 
 def _how(summary: EvaluateSummary) -> str:

@@ -1,0 +1,107 @@
+"""How much memory training will need, and whether it is there: predicted for the whole model, before anything is paid for.
+
+A pod that is killed for its memory cannot halve its rows: what cannot fit is refused here where the limit is known.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import psutil
+import torch
+
+from maft import lora
+from maft.errors import BadInput, with_kind
+from maft.preflight.shrink import unquantised
+from maft.spec import Spec
+from maft.train import memory
+from maft.train.memory import Needs
+
+GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The memory that training has."""
+
+    total: int
+    """Bytes; 0: not known."""
+    of: str
+    """Whose it is."""
+    binding: bool
+    """It is training's own for sure: what does not fit is refused, not only said."""
+
+
+def expected(config: Any, spec: Spec, longest_prompt: int, *, packs: bool) -> Needs | None:
+    """Reads off what the largest row of the training will need; None where the model cannot be laid out without its weights."""
+    try:
+        base, adapter = _parameters(config, spec)
+    except Exception as error:  # a model's own code, of which training may still work
+        print(f"memory of training is not predicted: {with_kind(error, 200)}", flush=True)
+        return None
+    training, answer = spec.training, spec.debate.max_tokens
+    each = longest_prompt + answer
+    examples = (2 if training.method == "dpo" else 1) * training.batch_size
+    tokens = min(max(training.batch_tokens, each), examples * each) if packs else each
+    on_gpu = _on_gpu(spec)
+    shared = training.gpus or 1 if training.parallelism == "Sharded" else 1
+    return Needs.of(
+        config,
+        base=base // shared,
+        adapter=adapter // shared,
+        tokens=tokens,
+        targets=-(-tokens * answer // each),
+        value=2 if on_gpu else 4,
+        device="cuda" if on_gpu else "cpu",
+        nf4=training.base == "nf4",
+    )
+
+
+def _parameters(config: Any, spec: Spec) -> tuple[int, int]:
+    """Counts those of the base and those of an adapter, on a device that holds nothing."""
+    whole = copy.deepcopy(config)
+    unquantised(whole)
+    with torch.device("meta"):
+        adapted = lora.adapt(lora.new_base(whole, spec.model), spec.training.lora, None)
+    trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+    return sum(p.numel() for p in adapted.parameters()) - trained, trained
+
+
+def _on_gpu(spec: Spec) -> bool:
+    asked: int | None = spec.training.gpus
+    return torch.cuda.is_available() if asked is None else asked > 0
+
+
+def found(spec: Spec, pod: Callable[[], tuple[int, int]] = memory.limits) -> Limit:
+    """Reads the limit: a GPU's where one is seen, this pod's or machine's where training is told to use the CPU."""
+    if torch.cuda.is_available() and _on_gpu(spec):
+        return Limit(torch.cuda.get_device_properties(0).total_memory, "the GPU", binding=True)
+    if _on_gpu(spec):
+        return Limit(0, "a GPU that is not here", binding=False)
+    limit, _ = pod()
+    of = "this pod" if limit else "this machine"
+    return Limit(limit or int(psutil.virtual_memory().total), of, binding=spec.training.gpus == 0)
+
+
+def check(needs: Needs, limit: Limit, example: int) -> list[str]:
+    """Says what will be smaller or slower than asked for; BadInput where not even one example fits. example: its tokens."""
+    if not limit.total or memory.peak(needs) <= limit.total:
+        return []
+    share = needs.targets / needs.tokens
+    least = replace(needs, tokens=example, targets=round(example * share), checkpointing=True)
+    if memory.peak(least) > limit.total and limit.binding:
+        raise BadInput(
+            f"training.batchTokens: training needs about {_gib(memory.peak(least))} GiB with one example of {example:,} tokens,"
+            f" {limit.of} has {_gib(limit.total)}; give it more, set training.base to nf4 (on a GPU), or use a smaller model"
+        )
+    rows = memory.rows_that_fit(needs, limit.total)
+    todo = f"lower it to {rows:,}" if rows >= example else "activations will be computed anew, which is slower"
+    return [
+        f"training.batchTokens: rows of {needs.tokens:,} tokens need about {_gib(memory.peak(needs))} GiB,"
+        f" {limit.of} has {_gib(limit.total)}: {todo}"
+    ]
+
+
+def _gib(count: int) -> str:
+    return f"{count / GIB:.0f}" if count >= 10 * GIB else f"{count / GIB:.1f}"
