@@ -95,3 +95,13 @@ def test_circumstances_name_the_load():
 def test_what_was_kept_is_read_back():
     kept = part(row(goal=LEAST))
     assert msgspec.json.decode(msgspec.json.encode(kept), type=Part) == kept
+
+
+def test_the_sides_of_training_have_a_whole_spec():
+    """Written out, because a GPU machine has no schema to take defaults from: a new field of the spec is missed here."""
+    import trainer_sides
+
+    job = trainer_sides.Job("ours", "a/model")
+    assert trainer_sides.training(job).batch_size == 8 and trainer_sides.model_spec("a/model").source == "a/model"
+    examples = trainer_sides.made_examples(job, 50, 1)
+    assert all(any(e.completion) and not e.completion[0] for e in examples)
