@@ -77,11 +77,11 @@ def found(spec: Spec, pod: Callable[[], tuple[int, int]] = memory.limits) -> Lim
     """Reads the limit: a GPU's where one is seen, this pod's or machine's where training is told to use the CPU."""
     if torch.cuda.is_available() and _on_gpu(spec):
         return Limit(torch.cuda.get_device_properties(0).total_memory, "the GPU", binding=True)
-    if _on_gpu(spec):
+    if spec.training.gpus != 0:  # a cluster gives training a GPU, and preflight none
         return Limit(0, "a GPU that is not here", binding=False)
     limit, _ = pod()
     of = "this pod" if limit else "this machine"
-    return Limit(limit or int(psutil.virtual_memory().total), of, binding=spec.training.gpus == 0)
+    return Limit(limit or int(psutil.virtual_memory().total), of, binding=True)
 
 
 def check(needs: Needs, limit: Limit, example: int) -> list[str]:
