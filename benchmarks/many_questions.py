@@ -26,7 +26,7 @@ OUTPUT = Path(__file__).with_suffix(".json")
 RUNS = 5
 SIZES = (1_000, 10_000, 100_000)
 CLIENTS = ("bare aiohttp loop", "maft", "bare loop, answers as streams", "openai client")
-GRADERS = ("maft", "maft, one worker", "every pair by math-verify")
+GRADERS = ("maft", "every pair by math-verify")
 LIMIT = 900  # seconds for a run
 
 
@@ -103,7 +103,7 @@ def markdown(results: Json) -> str:
     """All tables that there are numbers for."""
     made = (
         _ratios(results.get("client"), "client's CPU time for a request, ms", CLIENTS[0]),
-        _ratios(results.get("grading"), "time to grade a debate of kind math, s", GRADERS[-1]),
+        _ratios(results.get("grading"), "CPU time to grade a debate of kind math, s", GRADERS[-1]),
         _memory(results.get("memory"), results.get("examples")),
     )
     return "\n\n".join(table for table in made if table)

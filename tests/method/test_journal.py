@@ -2,12 +2,14 @@
 
 import asyncio
 import threading
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from maft import records
-from maft.debate.journal import Journal
+from maft.debate.journal import Journal, clear
 from maft.errors import BadInput
 from maft.records import Call, Problem, Transcript, Turn, Vote
 from maft.store.files import FileStore
@@ -148,6 +150,45 @@ def test_remove_leaves_everything_else(store: FileStore, tmp_path: Path) -> None
     after.remove()
     assert names(tmp_path) == ["_COMMIT.json"]
     assert found(Journal(store, PREFIX)) == {}
+
+
+class Counting(FileStore):
+    """A folder that counts what is read and listed."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.done: Counter[str] = Counter()
+
+    def read(self, key: str) -> bytes:
+        self.done["read"] += 1
+        return super().read(key)
+
+    def list(self, prefix: str) -> Iterator[str]:
+        self.done["list"] += 1
+        return super().list(prefix)
+
+
+def test_it_is_listed_once_read_once_and_not_read_to_be_removed(tmp_path: Path) -> None:
+    for i in range(3):
+        before = Journal(FileStore(tmp_path), PREFIX)
+        found(before)
+        flushed(before, transcript(i))
+    store = Counting(tmp_path)
+    journal = Journal(store, PREFIX)
+    assert set(found(journal)) == {0, 1, 2}
+    flushed(journal, transcript(3))
+    assert store.done == {"list": 1, "read": 3}
+    journal.remove()
+    assert (store.done, names(tmp_path)) == ({"list": 1, "read": 3}, [])
+
+
+def test_what_is_left_of_a_committed_debate_is_removed_unread(tmp_path: Path) -> None:
+    flushed(Journal(FileStore(tmp_path), PREFIX), transcript(0))
+    (tmp_path / PREFIX / "part-0.jsonl").write_text("committed")
+    (tmp_path / PREFIX / "journal-000007.jsonl").write_text("torn")
+    store = Counting(tmp_path)
+    clear(store, PREFIX)
+    assert (store.done, names(tmp_path)) == ({"list": 1}, ["part-0.jsonl"])
 
 
 class Slow(FileStore):

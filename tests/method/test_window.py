@@ -168,6 +168,34 @@ def test_the_window_opens_while_the_servers_have_nobody_in_line() -> None:
     asyncio.run(main())
 
 
+def test_the_window_opens_no_further_than_it_may() -> None:
+    async def main() -> None:
+        guests = Guests(gate := Window(lambda: asyncio.sleep(0, Load(4, 0)), limit=16, most=10))
+        watch = asyncio.create_task(gate.watch())
+        guests.come(100)
+        await turns()
+        assert (gate.limit, len(guests.inside)) == (10, 10)
+        watch.cancel()
+        await guests.end()
+
+    asyncio.run(main())
+
+
+def test_the_window_is_empty_when_the_last_one_has_left() -> None:
+    async def main() -> None:
+        guests = Guests(gate := Window(nothing))
+        await gate.empty()
+        guests.come(2)
+        await turns()
+        wait = asyncio.create_task(gate.empty())
+        await guests.go(0)
+        assert not wait.done()
+        await guests.go(1)
+        await asyncio.wait_for(wait, 5)
+
+    asyncio.run(main())
+
+
 def test_the_window_stays_where_it_is_while_it_is_not_used_up() -> None:
     async def main() -> None:
         async with watched(lambda: Load(4, 0), limit=16) as guests:
