@@ -63,7 +63,7 @@ def run(job: Job) -> tuple[float, Result]:
     result = trainer_sides.done(job) if job.inside else in_a_process(job)
     seconds = time.perf_counter() - begun
     print(f"{job.side:18s} {result.seconds:8.2f} s of {seconds:6.1f}  {result.tokens / result.seconds:9,.0f} tokens/s "
-          f" most {result.peak / 2**20:8,.0f} MiB, loaded {result.loaded / 2**20:,.0f}  loss {result.loss:.4f} "
+          f" most {result.peak / 2**20:8,.0f} MiB, loaded {result.loaded / 2**20:,.0f}  loss {judged(result):.4f} "
           f" {result.steps} steps  {result.device} {result.dtype}", flush=True)  # fmt: skip
     return seconds, result
 
@@ -95,6 +95,11 @@ def column(measured: Measured, name: str, value: Callable[[tuple[float, Result]]
     return tuple(value(each) for each in measured[name])
 
 
+def judged(result: Result) -> float:
+    """Returns the loss after training; not a number where none was asked for, which JSON does not have."""
+    return float("nan") if result.loss is None else result.loss
+
+
 def sample(job: Job, result: Result, name: str) -> str:
     """Says what was measured."""
     return f"{name}, {job.examples} examples, {result.tokens:,} tokens, {result.steps} steps of {job.batch}, {result.device}"
@@ -111,8 +116,8 @@ def against_trl(job: Job, name: str, runs: int) -> list[Ratio]:
     goal = 1.3 if CUDA else 2.2 if name == "tiny" else 1.8
     rows = []
     for side in ("trl-default", best):
-        loss = measured[side][0][1].loss
-        note = f"{side}; loss after training: ours {ours.loss:.4f}, TRL's {loss:.4f} ({loss / ours.loss - 1:+.2%})"
+        mine, loss = judged(ours), judged(measured[side][0][1])
+        note = f"{side}; loss after training: ours {mine:.4f}, TRL's {loss:.4f} ({loss / mine - 1:+.2%})"
         seconds = [column(measured, which, lambda each: each[1].seconds) for which in (side, "ours")]
         title = f"training: seconds of TRL's {'defaults' if side == 'trl-default' else 'best'} ÷ ours ({name})"
         rows.append(Ratio(8, title, "s", *seconds, Goal("at least", goal), sample(job, ours, name), note))

@@ -63,7 +63,8 @@ class Result(msgspec.Struct, frozen=True):
     """Bytes with the model loaded, before training."""
     device: str
     dtype: str
-    loss: float = float("nan")
+    loss: float | None = None
+    """After training, where it was asked for."""
 
 
 def training(job: Job) -> TrainingSpec:
@@ -159,7 +160,7 @@ def ours(job: Job, scratch: Path) -> Result:
     for n, each in enumerate(examples):
         Trainer(base, spec, steps.append).train(each, scratch / str(n), seed=n, previous=None)
     seconds, peak = synchronised() - begun, most()
-    loss = loss_of(PeftModel.from_pretrained(base, str(scratch / "0")), examples[0]) if job.judge else float("nan")
+    loss = loss_of(PeftModel.from_pretrained(base, str(scratch / "0")), examples[0]) if job.judge else None
     tokens = sum(len(e.ids) for each in examples for e in each) * job.epochs
     return Result(seconds, len(steps), tokens, peak, loaded, str(base.device), str(base.dtype), loss)
 
@@ -218,7 +219,7 @@ def trl(job: Job, scratch: Path) -> Result:
     trainer.train()
     seconds, peak = synchronised() - begun, most()
     model = trainer.model
-    loss = loss_of(model, examples) if job.judge else float("nan")
+    loss = loss_of(model, examples) if job.judge else None
     made = trainer.state.global_step
     tokens = sum(len(e.ids) for e in examples) * job.epochs
     if job.side != "trl-packing":

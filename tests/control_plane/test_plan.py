@@ -126,7 +126,13 @@ topologies = st.fixed_dictionaries(
         "agents": st.integers(2, 4),
         "iterations": st.integers(1, 3),
         "debate": st.fixed_dictionaries({"critics": st.booleans(), "rounds": st.integers(2, 3)}),
-        "training": st.fixed_dictionaries({"topology": st.sampled_from(["PerAgent", "Shared"]), "gpus": st.integers(0, 2)}),
+        "training": st.fixed_dictionaries(
+            {
+                "topology": st.sampled_from(["PerAgent", "Shared"]),
+                "gpus": st.integers(0, 2),
+                "parallelism": st.sampled_from(["Adapters", "Sharded"]),
+            }
+        ),
         "inference": st.fixed_dictionaries(
             {
                 "topology": st.sampled_from(["PerAgent", "Shared"]),
@@ -139,7 +145,14 @@ topologies = st.fixed_dictionaries(
         ),
         "backoffLimit": st.integers(0, 3),
     }
-)
+).filter(lambda spec: is_allowed(spec["training"], critics=spec["debate"]["critics"]))
+
+
+def is_allowed(training: dict[str, Any], *, critics: bool) -> bool:
+    """Tells whether the resource's rules about GPUs let it pass: none of a task's idle, and several to share a base."""
+    if training["parallelism"] == "Sharded":
+        return bool(training["gpus"] > 1)
+    return training["topology"] == "Shared" or critics or training["gpus"] <= 1
 
 
 @given(topologies)

@@ -190,7 +190,7 @@ specs = st.fixed_dictionaries(
         "debate": st.fixed_dictionaries(
             {}, optional={"temperature": st.floats(0, 2) | st.integers(0, 2), "summarize": st.booleans()}
         ),
-        "training": st.fixed_dictionaries({}, optional={"lossOn": st.sampled_from(["last", "all"]), "gpus": st.integers(0, 8)}),
+        "training": st.fixed_dictionaries({}, optional={"lossOn": st.sampled_from(["last", "all"]), "gpus": st.integers(0, 2)}),
         "inference": st.fixed_dictionaries({}, optional={"extraArgs": st.lists(st.text(min_size=1, max_size=5), max_size=3)}),
         "storage": st.fixed_dictionaries({"bucket": st.just("abc")}, optional={"endpoint": st.just("http://h:1")}),
         "podTemplate": st.dictionaries(st.text(), st.none() | st.integers() | st.text(), max_size=3),
