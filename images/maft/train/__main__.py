@@ -87,7 +87,7 @@ def _train_all(assignment: Assignment, data: Commit, jobs: Sequence[Job], starte
         started.report(value)
 
     for job in jobs:
-        if job not in enough:
+        if len(job.examples) < training.min_examples:
             keep(assignment, data, job)
     if not enough:
         return

@@ -44,7 +44,7 @@ class Course:
         self.curve: list[float] = []
         self.batch_tokens = batch_tokens
         """Most tokens of a row; fewer after memory ran out."""
-        self._random = _random_states(self._device)
+        self._random = random_states(self._device)
 
     def step(self, loss: float, batch_tokens: int) -> None:
         """Changes the weights by the gradient that was accumulated, in rows of so many tokens at most."""
@@ -56,7 +56,7 @@ class Course:
         self._optimizer.zero_grad(set_to_none=True)
         self.curve.append(loss)
         self.batch_tokens = batch_tokens
-        self._random = _random_states(self._device)
+        self._random = random_states(self._device)
 
     def state(self) -> State:
         """Copies what the next step starts from, also in the middle of it: gradients and dropout so far are forgotten."""
@@ -90,15 +90,17 @@ class Course:
         self.batch_tokens = state.numbers["batchTokens"]
         self.curve = state.tensors["curve"].tolist()
         self._random = {key.removeprefix(_RANDOM): t for key, t in state.tensors.items() if key.startswith(_RANDOM)}
-        _set_random_states(self._random, self._device)
+        set_random_states(self._random, self._device)
 
 
-def _random_states(device: torch.device) -> dict[str, torch.Tensor]:
+def random_states(device: torch.device) -> dict[str, torch.Tensor]:
+    """Reads the states of the generators that training draws from: the CPU's, and the GPU's where it is on one."""
     states = {"cpu": torch.get_rng_state()}
     return states | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
 
 
-def _set_random_states(states: Mapping[str, torch.Tensor], device: torch.device) -> None:
+def set_random_states(states: Mapping[str, torch.Tensor], device: torch.device) -> None:
+    """Has them draw again what came after those states."""
     torch.set_rng_state(states["cpu"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(states["cuda"], device)

@@ -24,7 +24,7 @@ from maft.packing import PackedRow, split_batch
 from maft.spec import TrainingSpec
 from maft.train import forward, memory
 from maft.train.checkpoints import Keeper, kept
-from maft.train.course import Course
+from maft.train.course import Course, random_states, set_random_states
 from maft.train.forward import Forward
 from maft.train.memory import Needs
 
@@ -175,7 +175,7 @@ class Trainer:
 
     def _fitted(self, model: Any, batch: Sequence[Any], work: Callable[[], T]) -> T:
         """Does the work over the batch; where memory runs out, anew from its start in smaller rows."""
-        drawn = torch.get_rng_state()
+        drawn = random_states(self._base.device)
         while True:
             try:
                 return work()
@@ -186,7 +186,7 @@ class Trainer:
             # The error is gone, and with it the tensors that its traceback held.
             model.zero_grad(set_to_none=True)
             self._use_less(model, [len(e.ids) for e in batch], said)
-            torch.set_rng_state(drawn)
+            set_random_states(drawn, self._base.device)
 
     def _use_less(self, model: Any, lengths: Sequence[int], said: str) -> None:
         less = memory.halved(self.batch_tokens, lengths)
