@@ -1,7 +1,8 @@
 """The spec of a run as frozen records: what the resource asks for, defaults filled in, and what its method makes of it.
 
 Both packages read these records: the control plane makes them from the resource, a program gets them as one JSON argument.
-Names are those of the CustomResourceDefinition in snake case; defaults, bounds and units stand there (docs/resource.md).
+Names are those of the CustomResourceDefinition in snake case; defaults, bounds and units stand there (docs/resource.md). A field
+that is newer than the first release with this format has its default here as well: what a run that began before it ran with.
 """
 
 from typing import Any, Literal
@@ -45,8 +46,8 @@ class ModelSpec(Section, frozen=True, kw_only=True):
     trust_remote_code: bool
     max_length: int
     cache_claim: str
-    chat_template_arguments: dict[str, Any]
-    date: str
+    chat_template_arguments: dict[str, Any] = msgspec.field(default_factory=dict)
+    date: str = "2026-01-01"
     """What templates that write today's date are told: YYYY-MM-DD."""
     token_secret: SecretKey | None = None
 
@@ -123,10 +124,10 @@ class DebateSpec(Section, frozen=True, kw_only=True):
     temperature: float
     top_p: float
     max_tokens: int
-    system: str
-    thinking: Thinking
-    thinking_tokens: int
-    show_thoughts: bool
+    system: str = ""
+    thinking: Thinking = "Auto"
+    thinking_tokens: int = 0
+    show_thoughts: bool = False
     min_agreement: int
     mode: Literal["paper", "fast"]
     prompts: PromptsSpec
@@ -139,7 +140,7 @@ class LoraSpec(Section, frozen=True, kw_only=True):
     alpha: int
     dropout: float
     target_modules: tuple[str, ...]
-    experts: bool
+    experts: bool = False
 
 
 class TrainingSpec(Section, frozen=True, kw_only=True):
@@ -156,15 +157,15 @@ class TrainingSpec(Section, frozen=True, kw_only=True):
     batch_tokens: int
     critic_mix: float
     loss_on: Literal["last", "all"]
-    train_thoughts: bool
+    train_thoughts: bool = True
     start_from: Literal["previous", "base"]
     min_examples: int
     gpus: int | None = None
-    shared_memory: str
+    shared_memory: str = ""
     topology: Topology
-    parallelism: Literal["Adapters", "Sharded"]
-    base: Literal["full", "nf4"]
-    checkpoint_minutes: int
+    parallelism: Literal["Adapters", "Sharded"] = "Adapters"
+    base: Literal["full", "nf4"] = "full"
+    checkpoint_minutes: int = 10
 
 
 class InferenceSpec(Section, frozen=True, kw_only=True):
@@ -174,8 +175,8 @@ class InferenceSpec(Section, frozen=True, kw_only=True):
     lifetime: Literal["Phase", "Run"]
     replicas: int
     gpus: int | None = None
-    shared_memory: str
-    startup_seconds: int
+    shared_memory: str = ""
+    startup_seconds: int = 1800
     image: str
     extra_args: tuple[str, ...]
 

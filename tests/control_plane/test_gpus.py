@@ -76,7 +76,9 @@ def test_gpus_are_counted_by_their_files(tmp_path) -> None:
         ({"inference": {"lifetime": "Phase"}, "debate": {"critics": False}}, 8, 1, 3),
         ({"inference": {"lifetime": "Phase"}, "training": {"topology": "PerAgent"}}, 8, 1, 2),
         ({"inference": {"lifetime": "Phase"}, "training": {"topology": "PerAgent"}}, 2, 1, 1),
-        ({"inference": {"lifetime": "Phase"}, "training": {"parallelism": "Sharded"}}, 8, 1, 8),
+        ({"inference": {"lifetime": "Phase"}, "training": {"parallelism": "Sharded", "gpus": 8}}, 8, 1, 8),
+        ({"training": {"gpus": 2}, "method": "star", "inference": {"lifetime": "Phase"}}, 2, 1, 1),  # it has one adapter
+        ({"training": {"base": "nf4"}, "inference": {"lifetime": "Phase"}}, 1, 1, 1),
         ({"inference": {"lifetime": "Phase", "gpus": 2}, "training": {"gpus": 1}}, 8, 2, 1),
         ({"inference": {"lifetime": "Run", "gpus": 0}}, 2, 0, 2),
     ],
@@ -95,6 +97,8 @@ def test_what_is_left_open_is_what_is_there_and_of_use(spec, total, server, trai
         ({"inference": {"topology": "PerAgent", "lifetime": "Phase"}}, 2, "inference.topology: the servers need 3 GPUs"),
         ({"inference": {"lifetime": "Phase"}, "training": {"gpus": 4}}, 2, "training.gpus: 4 asked for, this machine has 2 GPUs$"),
         ({"training": {"gpus": 1}}, 0, "training.gpus: 1 asked for, this machine has no GPU; leave it out to use the CPU"),
+        ({"training": {"base": "nf4"}}, 0, "training.base: nf4 needs a GPU, this machine has no GPU; set base to full"),
+        ({"training": {"parallelism": "Sharded", "gpus": 2}}, 1, "training.gpus: 2 asked for, this machine has 1 GPU$"),
         ({"inference": {"gpus": 2}}, 0, "inference.gpus: 2 asked for, this machine has no GPU; leave it out to use the CPU"),
     ],
 )

@@ -306,6 +306,22 @@ def test_what_another_release_or_a_broken_disk_left_here_is_left_alone(tmp_path,
     assert data is None or file.read_bytes() == data
 
 
+def test_a_run_goes_on_under_a_release_with_other_fields(tmp_path):
+    """One more or less of them is no other spec, nor is another number of GPUs."""
+    one = parse(resource())
+    with exclusive(tmp_path, one, "/s"):
+        noted = json.loads((tmp_path / "run.json").read_text())
+    del noted["spec"]["training"]["checkpointMinutes"]
+    noted["spec"]["inference"].update(gpus=1, former=2)
+    (tmp_path / "run.json").write_text(json.dumps(noted))
+    with exclusive(tmp_path, one, "/s"):
+        pass
+    noted["spec"]["training"]["epochs"] = 99
+    (tmp_path / "run.json").write_text(json.dumps(noted))
+    with pytest.raises(BadSpec, match=r"^spec\.training\.epochs: was 99 when this run began"), exclusive(tmp_path, one, "/s"):
+        pass
+
+
 def test_what_is_noted_when_a_run_begins_is_written_once(tmp_path):
     """Whole, and never again: a kill at a later start cannot damage it."""
     one = parse(resource())

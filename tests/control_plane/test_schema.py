@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maft.spec import MUTABLE, Recipe, RunSpec, TaskKind, immutable_spec_json
+from maft.spec import MUTABLE, Recipe, RunSpec, TaskKind, decode_spec, immutable_spec_json
 from maft_operator.__main__ import described
 from maft_operator.plan.graph import command, graph
 from maft_operator.spec import schema
@@ -196,6 +196,25 @@ specs = st.fixed_dictionaries(
         "podTemplate": st.dictionaries(st.text(), st.none() | st.integers() | st.text(), max_size=3),
     },
 )
+
+
+NEWER = {  # than the first files of this format
+    "model": ("chatTemplateArguments", "date"),
+    "debate": ("system", "thinking", "thinkingTokens", "showThoughts"),
+    "training": ("trainThoughts", "gpus", "sharedMemory", "parallelism", "base", "checkpointMinutes"),
+    "inference": ("startupSeconds", "sharedMemory"),
+}
+
+
+def test_a_spec_of_a_run_that_began_before_a_field_was_there_is_read() -> None:
+    """As what the run ran with: the field's default, which records of newer fields have as the resource has it."""
+    spec = parse(resource()).spec
+    whole = json.loads(immutable_spec_json(spec))
+    for section, names in NEWER.items():
+        for name in names:
+            whole[section].pop(name)
+    del whole["training"]["lora"]["experts"]
+    assert immutable_spec_json(decode_spec(json.dumps(whole))) == immutable_spec_json(spec)
 
 
 @given(specs)
@@ -592,9 +611,9 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"training": {"lora": {"targetModules": ["q_proj", "v_proj"]}}},
         {"training": {"lora": {"targetModules": ["q_proj", "all-linear"]}}},
     ),
-    "training.parallelism: Sharded is for 2 GPUs or more; set gpus, or use Adapters": (
+    "training.parallelism: Sharded is for 2 GPUs or more; set training.gpus to how many, or use Adapters": (
         {"training": {"parallelism": "Sharded", "gpus": 2}},
-        {"training": {"parallelism": "Sharded", "gpus": 1}},
+        {"training": {"parallelism": "Sharded"}},
     ),
     "training.gpus: more than a training task has adapters; set fewer, topology to Shared, or parallelism to Sharded": (
         {"training": {"topology": "Shared", "gpus": 6}},

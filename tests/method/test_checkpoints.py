@@ -1,6 +1,7 @@
 """Training that is ended at any moment and begun again: the same bytes as in one go, or a line that says why not."""
 
 import ctypes
+import dataclasses
 import os
 import signal
 import subprocess
@@ -368,7 +369,12 @@ def test_zero_minutes_are_no_checkpoint(tmp_path):
     datasets(store)
     one = assigned(store)
     none = replace(one.spec, training=replace(one.spec.training, checkpoint_minutes=0))
-    assert none.training.checkpoint_minutes == 0 and one.spec.training.checkpoint_minutes == 10
+    with pytest.raises(SystemExit):
+        train.main(dataclasses.replace(one, given_spec=none), Started(report=ended_at(2)))
+    assert not [key for key in store.list("") if "checkpoint" in key]
+    with pytest.raises(SystemExit):
+        train.main(one, Started(report=ended_at(2)))
+    assert [key for key in store.list("") if "checkpoint" in key]
 
 
 def test_what_decides_the_weights(tmp_path):

@@ -76,7 +76,7 @@ def test_one_rank_is_refused(asked, visible, said):
 
 
 def assigned(folder: Path, **training) -> Assignment:
-    """Seven questions in batches of four: an odd one, and a last batch of one row that only one rank has."""
+    """Seven questions in batches of three: an odd one, and a last batch of one row that only one rank has."""
     plain = {"minExamples": 3, "lossOn": "last", "batchSize": 3, "batchTokens": 64, "epochs": 2, "lora": {"rank": 4, "dropout": 0}}
     spec = a_spec(seed=0, debate={"critics": False}, training={**plain, **training})
     return Assignment(store=FileStore(folder), run="ns/run", given_spec=spec, iteration=1, agents=(0,))

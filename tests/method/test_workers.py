@@ -90,11 +90,14 @@ def test_every_adapter_is_dealt_once(many):
         ("MIG-1c/1/0,MIG-1c/2/0,MIG-1c/3/0", ["MIG-1c/1/0", "MIG-1c/2/0"]),
     ],
 )
-def test_each_worker_has_a_gpu_that_the_program_was_given(given, entries):
-    environment = {} if given is None else {"CUDA_VISIBLE_DEVICES": given}
-    assert [device(environment, index) for index in (0, 1)] == entries
+@pytest.mark.parametrize("name", ["CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"])
+def test_each_worker_has_a_gpu_that_the_program_was_given(given, entries, name):
+    """In the variable that it was given: on ROCm torch takes another one before CUDA's."""
+    environment = {} if given is None else {name: given}
+    told = "CUDA_VISIBLE_DEVICES" if given is None else name
+    assert [device(environment, index) for index in (0, 1)] == [{told: entry} for entry in entries]
     made = environments(environment, 2, gpus=True, cores=16)
-    assert [one["CUDA_VISIBLE_DEVICES"] for one in made] == entries
+    assert [one[told] for one in made] == entries
 
 
 def test_workers_share_the_cores():

@@ -69,8 +69,9 @@ def _parameters(config: Any, spec: Spec) -> tuple[int, int]:
 
 
 def _on_gpu(spec: Spec) -> bool:
+    """Where nothing was asked for: on a cluster, which has a bucket, training is given a GPU; else it takes what is there."""
     asked: int | None = spec.training.gpus
-    return torch.cuda.is_available() if asked is None else asked > 0
+    return spec.storage is not None or torch.cuda.is_available() if asked is None else asked > 0
 
 
 def found(spec: Spec, pod: Callable[[], tuple[int, int]] = memory.limits) -> Limit:

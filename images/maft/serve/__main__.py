@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from maft import models, program, vllm_rules
-from maft.errors import BadInput
+from maft.errors import BadInput, with_kind
 from maft.program import Assignment
 from maft.records import BASE
 from maft.serve import launch, resolver, room, tried
@@ -121,6 +121,8 @@ def main() -> None:
         program.fail(given.summary, error, 2)
     except OSError as error:  # of the store
         program.fail(given.summary, error, 1)
+    except (ImportError, RuntimeError) as error:  # of vLLM's own packages
+        program.fail(given.summary, RuntimeError(f"vLLM cannot be asked for its platform: {with_kind(error)}"), 1)
     print(said(assignment.gpus, platform), flush=True)
     launch.vllm(line)
 

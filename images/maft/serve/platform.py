@@ -104,7 +104,7 @@ def find() -> Platform:
     return Platform(
         kind=kind,
         devices=0 if kind in ("", CPU) else _asked(found.device_count, 1),
-        memory=_memory(_asked(found.get_device_total_memory, 0) if kind else 0),
+        memory=_memory(kind, _asked(found.get_device_total_memory, 0) if kind else 0),
         problem=_problem(facts) if kind == "cuda" else "",
         versions=f"vLLM {vllm.__version__}, {device.versions(facts)}",
         present=len(visible.usable(os.environ, visible.shown())),
@@ -119,8 +119,10 @@ def _asked(question: Any, otherwise: int) -> int:
         return otherwise
 
 
-def _memory(device_memory: int) -> int:
+def _memory(kind: str, device_memory: int) -> int:
     """A device's memory; of a pod on processors no more than its limit."""
+    if kind != "cpu":
+        return device_memory
     limit = visible.text(Path("/sys/fs/cgroup/memory.max")).strip()
     return min(device_memory, int(limit)) if limit.isdigit() else device_memory
 

@@ -13,6 +13,7 @@ from prometheus_client import Gauge
 from torch.distributed import TCPStore
 
 from maft import adapters, device, lora, models, program
+from maft.answers.workers import processors
 from maft.chat_template import ChatTemplate
 from maft.device import Device
 from maft.program import Assignment
@@ -105,8 +106,7 @@ def _train_all(assignment: Assignment, data: Commit, jobs: Sequence[Job], starte
 def _deal(jobs: Sequence[Job], started: Started, several: int, used: Device, step_done: Report) -> None:
     """Has one worker per GPU train its share of the adapters."""
     places = [Place(share) for share in workers.dealt({job.name: job.tokens for job in jobs}, several)]
-    cores = len(os.sched_getaffinity(0))
-    environments = workers.environments(started.environment, len(places), gpus=used.count > 0, cores=cores)
+    environments = workers.environments(started.environment, len(places), gpus=used.count > 0, cores=processors())
     workers.run(started.command, places, environments, step_done)
 
 
@@ -115,7 +115,7 @@ def _start_ranks(jobs: Sequence[Job], started: Started, ranks: int, step_done: R
     meeting = TCPStore(workers.HOST, 0, is_master=True, wait_for_workers=False)
     names = tuple(job.name for job in jobs)
     places = [Place(names, rank=rank, ranks=ranks, port=meeting.port) for rank in range(ranks)]
-    environments = workers.environments(started.environment, ranks, gpus=False, cores=len(os.sched_getaffinity(0)))
+    environments = workers.environments(started.environment, ranks, gpus=False, cores=processors())
     workers.run(started.command, places, environments, step_done)
 
 

@@ -19,6 +19,7 @@ from typing import NoReturn
 
 import msgspec
 
+from maft import visible
 from maft.errors import BadInput
 from maft.summaries import Failure, decode_summary
 from maft.train.interruption import Interruption
@@ -116,20 +117,20 @@ def dealt(tokens: Mapping[str, int], workers: int) -> list[tuple[str, ...]]:
     return [tuple(share) for share in shares]
 
 
-def device(environment: Mapping[str, str], index: int) -> str:
-    """Names the GPU of a worker for CUDA_VISIBLE_DEVICES: an entry of what the program itself was given, which may be a UUID."""
-    given = environment.get("CUDA_VISIBLE_DEVICES", "")
-    entries = [entry.strip() for entry in given.split(",") if entry.strip()]
-    return entries[index] if index < len(entries) else "" if entries or given else str(index)
+def device(environment: Mapping[str, str], index: int) -> dict[str, str]:
+    """Names the GPU of a worker in the variable that the program itself was given, by its entry, which may be a UUID."""
+    said = visible.given(environment)
+    if said is None:
+        return {visible.CUDA: str(index)}
+    name, _, value = said.partition("=")
+    entries = visible.entries(value)
+    return {name: entries[index] if index < len(entries) else ""}
 
 
 def environments(environment: Mapping[str, str], workers: int, *, gpus: bool, cores: int) -> list[dict[str, str]]:
     """Writes what each worker finds in its environment: a GPU of its own, and its part of the cores unless it is set already."""
     threads = environment.get("OMP_NUM_THREADS") or str(max(1, cores // workers))
-    return [
-        {**environment, "OMP_NUM_THREADS": threads, **({"CUDA_VISIBLE_DEVICES": device(environment, index)} if gpus else {})}
-        for index in range(workers)
-    ]
+    return [{**environment, "OMP_NUM_THREADS": threads, **(device(environment, index) if gpus else {})} for index in range(workers)]
 
 
 @dataclass(frozen=True, slots=True)

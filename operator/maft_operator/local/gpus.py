@@ -7,7 +7,7 @@ from pathlib import Path
 
 from maft import visible
 from maft_operator.plan import graph as plan
-from maft_operator.plan.graph import Graph, Server, Task
+from maft_operator.plan.graph import Graph, Server, Task, adapters_of
 from maft_operator.spec.schema import BadSpec
 
 
@@ -89,13 +89,11 @@ def _held(servers: Sequence[Server]) -> int:
 
 
 def _of_use(task: Task, graph: Graph, left: int) -> int:
-    """GPUs for one process of training: its part of what is there, as many as it has adapters at most, unless they share a base."""
+    """GPUs for one process of training: its part of what is there, as many as it has adapters at most."""
     if task.kind != "train":
         return 1
     beside = sum(t.kind == "train" and (t.run.key, t.iteration) == (task.run.key, task.iteration) for t in graph.tasks)
-    spec = task.run.spec
-    most = left if spec.training.parallelism == "Sharded" else len(task.agents) * (2 if spec.debate.critics else 1)
-    return max(1, min(left // beside, most))
+    return max(1, min(left // beside, adapters_of(task.run, task.agents)))
 
 
 def fits(graph: Graph, found: Found) -> None:
@@ -103,6 +101,8 @@ def fits(graph: Graph, found: Found) -> None:
     total = len(found.gpus)
     servers, training = _held(graph.servers), max((t.gpus or 0 for t in graph.tasks), default=0)
     at_one_time = max(servers, training) if graph.servers_release_gpus else servers + training
+    if not total and any(t.kind == "train" and t.run.spec.training.base == "nf4" for t in graph.tasks):
+        raise BadSpec(f"training.base: nf4 needs a GPU, this machine has {found}; set base to full")
     if at_one_time <= total:
         return
     if not total:

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-GRACE = 10.0  # seconds between SIGTERM and SIGKILL; vLLM needs about one
+GRACE = 20.0  # seconds between SIGTERM and SIGKILL, as pods have; vLLM needs about one, training writes a checkpoint
 TAIL = 6  # lines of a log that a failure shows
 
 

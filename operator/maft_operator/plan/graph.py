@@ -147,9 +147,20 @@ def _train(run: Run, store: str, iteration: int) -> list[Task]:
     before = (task_name(run, iteration - 1, "evaluate"),) if waits else ()
     needs = (task_name(run, iteration, "debate"), *before)
     return [
-        Task(name, "train", run, store, iteration, needs, gpus=run.spec.training.gpus, agents=agents)
+        Task(name, "train", run, store, iteration, needs, gpus=_training_gpus(run, agents), agents=agents)
         for name, agents in train_tasks(run, iteration).items()
     ]
+
+
+def _training_gpus(run: Run, agents: tuple[int, ...]) -> int | None:
+    """GPUs for one task: what was asked for, or as many as a method that trains less has adapters for."""
+    asked, together = run.spec.training.gpus, run.spec.training.parallelism == "Sharded"
+    return asked if asked is None or together else min(asked, adapters_of(run, agents))
+
+
+def adapters_of(run: Run, agents: tuple[int, ...]) -> int:
+    """Counts the adapters of those agents."""
+    return len(agents) * (2 if run.spec.debate.critics else 1)
 
 
 def _evaluated(spec: RunSpec, iteration: int) -> bool:
@@ -177,9 +188,8 @@ def _report(run: Run, store: str, tasks: Iterable[Task]) -> Task:
 
 def adapters(run: Run) -> int:
     """Counts the adapters that one server is asked for at a time; vLLM wants room for one at least."""
-    roles = 2 if run.spec.debate.critics else 1
-    agents = len(trained_agents(run)) if run.spec.inference.topology == "Shared" else 1
-    return max(1, roles * agents)
+    agents = tuple(trained_agents(run)) if run.spec.inference.topology == "Shared" else (0,)
+    return max(1, adapters_of(run, agents))
 
 
 def on_a_device(item: Task | Server) -> bool:
