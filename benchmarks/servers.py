@@ -3,7 +3,6 @@
 import contextlib
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from control_plane import free_port, process
 from debates import World
 
 from maft import adapters, records
@@ -53,26 +53,14 @@ class Server:
 @contextlib.contextmanager
 def running(world: World, agents: int = 3, extra: Sequence[str] = ()) -> Iterator[Server]:
     """The world's server, ready, as long as the block lasts. extra: vLLM's flags, after those of the example."""
-    with TemporaryDirectory(prefix="maft-bench-") as scratch, socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-        probe.close()
-        folder = Path(scratch)
+    with TemporaryDirectory(prefix="maft-bench-") as scratch:
+        port, folder = free_port(), Path(scratch)
         names = _adapters(world, FileStore(folder / "store"), folder / "made", agents)
         line = _command(world, folder, port, 2 * agents, extra)
-        with (folder / "log.txt").open("wb") as output:
-            environment = {**os.environ, "VLLM_SERVER_DEV_MODE": "1", "OMP_WAIT_POLICY": "PASSIVE", "MAFT_DIE_WITH_PARENT": "1"}
-            process = subprocess.Popen(line, stdout=output, stderr=output, env=environment, start_new_session=True)
-        try:
-            _wait(process, f"http://127.0.0.1:{port}", folder / "log.txt")
+        environment = {**os.environ, "VLLM_SERVER_DEV_MODE": "1", "OMP_WAIT_POLICY": "PASSIVE", "MAFT_DIE_WITH_PARENT": "1"}
+        with process(line, folder / "log.txt", environment) as started:
+            _wait(started, f"http://127.0.0.1:{port}", folder / "log.txt")
             yield Server(f"http://127.0.0.1:{port}", *names)
-        finally:
-            process.terminate()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
 
 def _command(world: World, folder: Path, port: int, adapters_: int, extra: Sequence[str]) -> list[str]:
@@ -80,19 +68,19 @@ def _command(world: World, folder: Path, port: int, adapters_: int, extra: Seque
 
     inference = structs.replace(world.spec.inference, extra_args=(*world.spec.inference.extra_args, *extra))
     spec = immutable_spec_json(structs.replace(world.spec, inference=inference))
-    line = ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-m", "maft.serve", f"--store={folder / 'store'}"]
+    line = [sys.executable, "-m", "maft.serve", f"--store={folder / 'store'}"]
     line += [f"--run={RUN}", f"--spec={spec}", f"--adapters={adapters_}", f"--adapter-folder={folder / 'fetched'}"]
     return [*line, "--host=127.0.0.1", f"--port={port}"]
 
 
-def _wait(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
+def _wait(server: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
     end = time.monotonic() + START
-    while process.poll() is None and time.monotonic() < end:
+    while server.poll() is None and time.monotonic() < end:
         with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=2) as response:
             if response.status == 200:
                 return
         time.sleep(0.2)
-    raise RuntimeError(f"the server did not start (exit code {process.poll()}): {log.read_text(errors='replace')[-3000:]}")
+    raise RuntimeError(f"the server did not start (exit code {server.poll()}): {log.read_text(errors='replace')[-3000:]}")
 
 
 def _adapters(world: World, store: FileStore, folder: Path, agents: int) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -118,17 +118,18 @@ def logits(model: Any, row: PackedRow, **given: Any) -> torch.Tensor:
     return at_targets
 
 
-def supports_packing(model: Any, examples: Sequence[Tokens]) -> bool:
-    """Tells whether packed examples leave each other alone in this model: tries the first and the last one.
+def logits_alone(model: Any, examples: Sequence[Tokens]) -> torch.Tensor:
+    """Computes the logits of each example in a row of its own, one behind the other: [k, vocabulary]."""
+    return torch.cat([logits(model, pack([example]).to(model.device)) for example in examples])
+
+
+def supports_packing(model: Any, examples: Sequence[Tokens], alone: torch.Tensor) -> bool:
+    """Tells whether packed examples leave each other alone in this model. alone: their logits, from `logits_alone`.
 
     Attention that does not look at positions, a recurrence and a convolution all carry one example into the next; then the
-    logits of the packed pair are not those of each example alone.
+    logits of the packed row are not those of each example alone.
     """
-    pair = [examples[0], examples[-1]]
-    with torch.no_grad():
-        packed = logits(model, pack(pair).to(model.device))
-        alone = torch.cat([logits(model, pack([example]).to(model.device)) for example in pair])
-    return close(model, packed, alone)
+    return close(model, logits(model, pack(examples).to(model.device)), alone)
 
 
 def close(model: Any, one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -19,6 +19,8 @@ TaskKind = Literal["arithmetic", "jsonl", "gsm8k", "math", "mmlu", "reasoning-gy
 ANSWERS: dict[TaskKind, AnswerKind] = {"math": "math", "mmlu": "choice", "reasoning-gym": "text"}
 Thinking = Literal["Auto", "Enabled", "Disabled"]
 Topology = Literal["PerAgent", "Shared"]
+# Of `training`: where it runs, no matter what comes out.
+TRAINING_PLACES = ("gpus", "topology", "parallelism", "checkpointMinutes", "sharedMemory")
 
 
 class Section(msgspec.Struct, frozen=True, rename="camel", kw_only=True):

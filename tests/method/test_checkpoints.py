@@ -128,39 +128,41 @@ def ended_at(step: int, number: int = signal.SIGTERM) -> Callable[[float], None]
     return step_done
 
 
+def objective_of(method: str):
+    return Preferences(0.1) if method == "dpo" else NextToken()
+
+
 @pytest.mark.parametrize("method", ["sft", "dpo"])
 def test_sigterm_after_any_step_loses_nothing(base, tokens, pairs, tmp_path, method):
-    def objective():
-        return Preferences(0.1) if method == "dpo" else NextToken()
-
     examples = pairs if method == "dpo" else tokens
-    whole = trained(base, examples, tmp_path / "whole", objective=objective())
+    whole = trained(base, examples, tmp_path / "whole", objective=objective_of(method))
     for step in range(1, steps(len(examples), TRAINING) + 1):
         with pytest.raises(SystemExit) as ended:
-            trained(base, examples, tmp_path / "x", keeper(tmp_path / "s"), objective=objective(), step_done=ended_at(step))
+            trained(
+                base, examples, tmp_path / "x", keeper(tmp_path / "s"), objective=objective_of(method), step_done=ended_at(step)
+            )
         assert ended.value.code == 128 + signal.SIGTERM
         shown: list[float] = []
-        again = trained(base, examples, tmp_path / "y", keeper(tmp_path / "s"), objective=objective(), step_done=shown.append)
+        again = trained(
+            base, examples, tmp_path / "y", keeper(tmp_path / "s"), objective=objective_of(method), step_done=shown.append
+        )
         assert again == whole
         assert shown == whole[0]  # progress counts the steps of before, too
 
 
 @pytest.mark.parametrize("method", ["sft", "dpo"])
 def test_sigterm_within_any_step_loses_that_step_alone(base, tokens, pairs, tmp_path, method):
-    def objective():
-        return Preferences(0.1) if method == "dpo" else NextToken()
-
     examples = pairs if method == "dpo" else tokens
-    whole = trained(base, examples, tmp_path / "whole", objective=objective())
+    whole = trained(base, examples, tmp_path / "whole", objective=objective_of(method))
     call, ended = 0, True
     while ended:
         call += 1
         store = tmp_path / f"s{call}"
         try:
-            trained(base, examples, tmp_path / "x", keeper(store), objective=Ended(objective(), call))
+            trained(base, examples, tmp_path / "x", keeper(store), objective=Ended(objective_of(method), call))
             ended = False  # more calls than there are
         except SystemExit:
-            assert trained(base, examples, tmp_path / "y", keeper(store), objective=objective()) == whole
+            assert trained(base, examples, tmp_path / "y", keeper(store), objective=objective_of(method)) == whole
     assert call > steps(len(examples), TRAINING)
 
 

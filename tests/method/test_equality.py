@@ -16,7 +16,7 @@ from maft.answers.equality import Checker, groups
 from maft.answers.extract import canonical
 from maft.answers.mathematics import verify
 from maft.answers.voting import vote
-from maft.answers.workers import allowed, processors
+from maft.pod import allowed, processors
 from maft.spec import AnswerKind
 
 # (a, b, equal), each looked at both ways round

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from small import a_spec
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
 
-from maft import lora
+from maft import lora, pod
 from maft.chat_template import Tokens
 from maft.errors import BadInput
 from maft.packing import pack
@@ -395,7 +395,7 @@ def test_the_limit_of_a_pod_is_read(files, expected, tmp_path):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert memory.limits(tmp_path) == expected
+    assert pod.memory(tmp_path) == expected
 
 
 # --- before anything is paid for ---

@@ -14,7 +14,7 @@ from maft.answers.extract import extract
 from maft.answers.generators import GENERATORS, find
 from maft.answers.mathematics import verify, warm
 from maft.answers.scorers import Scorers
-from maft.answers.workers import processors
+from maft.pod import processors
 from maft.records import Problem
 from maft.spec import AnswerKind
 

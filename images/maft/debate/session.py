@@ -198,11 +198,9 @@ class DebateProgress:
         self._agreeing, self._answers, self._tied, self._questions = 0, 0, 0, 0
         self._whole = Answers()
 
-    def start(self, total: int, done: Iterable[Transcript] = ()) -> None:
-        """Sets the number of questions, and counts those that are finished."""
+    def start(self, total: int) -> None:
+        """Sets the number of questions."""
         self._progress.total.set(total)
-        for transcript in done:
-            self.add(transcript)
 
     def add(self, transcript: Transcript) -> None:
         """Counts one more finished question."""

@@ -3,7 +3,6 @@
 A pod that is killed for its memory cannot halve its rows: what cannot fit is refused here where the limit is known.
 """
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,9 +10,9 @@ from typing import Any
 import psutil
 import torch
 
-from maft import lora
+from maft import pod
 from maft.errors import BadInput, with_kind
-from maft.preflight.shrink import unquantised
+from maft.preflight.trial import without_weights
 from maft.spec import Spec
 from maft.train import memory
 from maft.train.memory import Needs
@@ -60,10 +59,7 @@ def expected(config: Any, spec: Spec, longest_prompt: int, *, packs: bool) -> Ne
 
 def _parameters(config: Any, spec: Spec) -> tuple[int, int]:
     """Counts those of the base and those of an adapter, on a device that holds nothing."""
-    whole = copy.deepcopy(config)
-    unquantised(whole)
-    with torch.device("meta"):
-        adapted = lora.adapt(lora.new_base(whole, spec.model), spec.training.lora, None)
+    adapted = without_weights(config, spec)
     trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
     return sum(p.numel() for p in adapted.parameters()) - trained, trained
 
@@ -74,13 +70,13 @@ def _on_gpu(spec: Spec) -> bool:
     return spec.storage is not None or torch.cuda.is_available() if asked is None else asked > 0
 
 
-def found(spec: Spec, pod: Callable[[], tuple[int, int]] = memory.limits) -> Limit:
+def found(spec: Spec, limits: Callable[[], tuple[int, int]] = pod.memory) -> Limit:
     """Reads the limit: a GPU's where one is seen, this pod's or machine's where training is told to use the CPU."""
     if torch.cuda.is_available() and _on_gpu(spec):
         return Limit(torch.cuda.get_device_properties(0).total_memory, "the GPU", binding=True)
     if spec.training.gpus != 0:  # a cluster gives training a GPU, and preflight none
         return Limit(0, "a GPU that is not here", binding=False)
-    limit, _ = pod()
+    limit, _ = limits()
     of = "this pod" if limit else "this machine"
     return Limit(limit or int(psutil.virtual_memory().total), of, binding=True)
 

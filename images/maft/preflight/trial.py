@@ -59,10 +59,10 @@ def _train(base: Any, spec: Spec, examples: Sequence[Any], folder: Path) -> bool
     """Trains a step, and another one from the adapter that came out. Tells whether the model packs."""
     objective = Preferences(spec.training.beta) if spec.training.method == "dpo" else NextToken()
     training = replace(spec.training, epochs=1, batch_size=len(examples))
-    packs = lora.supports_packing(base, objective.sequences(examples))
-    Trainer(base, training, _unseen, objective).train(examples, folder, seed=spec.seed, previous=None)
-    Trainer(base, training, _unseen, objective).train(examples, folder / "next", seed=spec.seed, previous=folder)
-    return packs
+    trainer = Trainer(base, training, _unseen, objective)
+    trainer.train(examples, folder, seed=spec.seed, previous=None)
+    trainer.train(examples, folder / "next", seed=spec.seed, previous=folder)
+    return trainer.packs
 
 
 def _unseen(loss: float) -> None:
@@ -79,12 +79,17 @@ def _small_base(config: Any, spec: Spec) -> tuple[Any, Any]:
         return wide, lora.new_base(wide, spec.model)
 
 
-def _on_no_device(config: Any, spec: Spec, why: str) -> Tried:
-    """The whole model without memory for its weights: its classes are there and take an adapter."""
+def without_weights(config: Any, spec: Spec) -> Any:
+    """Makes the whole model with an adapter, and no memory for its weights."""
     whole = copy.deepcopy(config)
     unquantised(whole)
     with torch.device("meta"):
-        adapted = lora.adapt(lora.new_base(whole, spec.model), spec.training.lora, None)
+        return lora.adapt(lora.new_base(whole, spec.model), spec.training.lora, None)
+
+
+def _on_no_device(config: Any, spec: Spec, why: str) -> Tried:
+    """Its classes are there and take an adapter."""
+    adapted = without_weights(config, spec)
     return Tried(type(adapted.get_base_model()).__name__, len(adapted.targeted_module_names), packs=True, untried=why)
 
 

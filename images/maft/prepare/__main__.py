@@ -15,7 +15,7 @@ from maft.errors import BadInput
 from maft.prepare import apart, tasks
 from maft.program import Assignment
 from maft.records import Commit, Formatted, Problem
-from maft.spec import FORMAT, Spec, immutable_spec_json
+from maft.spec import FORMAT, TRAINING_PLACES, Spec, immutable_spec_json
 from maft.store import layout
 from maft.store.base import Missing, Store
 from maft.store.check import check
@@ -24,17 +24,7 @@ from maft.summaries import PrepareSummary
 
 # Sections of the spec that decide what is computed, and what in them does not.
 _COMPUTING = ("model", "task", "method", "seed", "agents", "debate", "training", "evaluation")
-_PLACES = (
-    "gpus",
-    "sharedMemory",
-    "topology",
-    "parallelism",
-    "checkpointMinutes",
-    "cacheClaim",
-    "tokenSecret",
-    "baselines",
-    "every",
-)
+_PLACES = (*TRAINING_PLACES, "cacheClaim", "tokenSecret", "baselines", "every")
 
 
 def main(assignment: Assignment) -> PrepareSummary:

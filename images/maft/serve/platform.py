@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maft import device, visible, vllm_rules
+from maft import device, pod, visible, vllm_rules
 from maft.device import Facts
 from maft.errors import BadInput
 from maft.serve.parts import Parts
@@ -123,8 +123,8 @@ def _memory(kind: str, device_memory: int) -> int:
     """A device's memory; of a pod on processors no more than its limit."""
     if kind != "cpu":
         return device_memory
-    limit = visible.text(Path("/sys/fs/cgroup/memory.max")).strip()
-    return min(device_memory, int(limit)) if limit.isdigit() else device_memory
+    limit, _ = pod.memory()
+    return min(device_memory, limit) if limit else device_memory
 
 
 def _problem(facts: Facts) -> str:

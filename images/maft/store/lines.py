@@ -29,14 +29,13 @@ T = TypeVar("T")
 class Lines(Sequence[T]):
     """Records by number, encoded, in a file without a name; of each, memory holds where it lies."""
 
-    def __init__(self, kind: type[T], where: str = "") -> None:
-        """where: named in errors, with the number of the line."""
+    def __init__(self, kind: type[T]) -> None:
         self._kind = kind
         self._file = tempfile.SpooledTemporaryFile(max_size=SMALL, prefix="maft-")  # noqa: SIM115 - as long as this object
         self._end = 0
         self._starts = array("q")
         self._sizes = array("I")
-        self._parts = [(0, where, 1)]  # of each file that was read: number of its first record, name, and that record's line
+        self._parts = [(0, "", 1)]  # of each file that was read: number of its first record, name, and that record's line
 
     def begin(self, where: str, line: int = 1) -> None:
         """Names the file that the next lines come from. line: of the next one."""

@@ -13,9 +13,9 @@ from prometheus_client import Gauge
 from torch.distributed import TCPStore
 
 from maft import adapters, device, lora, models, program
-from maft.answers.workers import processors
 from maft.chat_template import ChatTemplate
 from maft.device import Device
+from maft.pod import processors
 from maft.program import Assignment
 from maft.records import Adapter, Commit, Example, Role, trained_roles
 from maft.store import layout

@@ -63,9 +63,9 @@ def fitting(base: Any, examples: Sequence[Tokens]) -> Forward:
     """Finds the way that the base allows, by trying the first and the last example."""
     pair = [examples[0], examples[-1]]
     with torch.no_grad():
-        alone = torch.cat([lora.logits(base, pack([example]).to(base.device)) for example in pair])
+        alone = lora.logits_alone(base, pair)
         by_example = attention.suits(base) and _agrees(base, pair, alone, None, by_example=True)
-        packs = by_example or lora.close(base, lora.logits(base, pack(pair).to(base.device)), alone)
+        packs = by_example or lora.supports_packing(base, pair, alone)
         head = head_of(base)
         if head is not None and not _agrees(base, pair if packs else pair[:1], alone, head, by_example=by_example):
             head = None

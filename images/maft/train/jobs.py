@@ -14,15 +14,13 @@ import msgspec
 from maft import __version__, adapters, lora, records
 from maft.program import Assignment
 from maft.records import BASE, Adapter, Commit, Role
+from maft.spec import TRAINING_PLACES
 from maft.store import layout
 from maft.store.commits import fetch_folder, publish, required
 from maft.store.timing import write_seconds
 from maft.train.card import card
 from maft.train.checkpoints import Keeper
 from maft.train.trainer import Trainer
-
-# Of spec.training: where it runs, no matter what comes out.
-PLACES = ("gpus", "topology", "parallelism", "checkpointMinutes", "sharedMemory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,7 @@ def _keeper(assignment: Assignment, job: Job, device: str, *, reads_only: bool) 
 def decided(assignment: Assignment, job: Job, device: str) -> dict[str, str]:
     """Lists what decides an adapter's weights, as its checkpoint names it. device: cuda or cpu."""
     spec, training = assignment.spec, msgspec.to_builtins(assignment.spec.training)
-    kept = {name: value for name, value in training.items() if name not in PLACES}
+    kept = {name: value for name, value in training.items() if name not in TRAINING_PLACES}
     return {
         "training": hashlib.sha256(records.encode(kept)).hexdigest(),
         "seed": str(_seed(assignment, job)),

@@ -9,12 +9,12 @@ import ctypes
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Self
 
 import psutil
 import torch
 
+from maft import pod
 from maft.errors import BadInput
 from maft.train.loss import CHUNK, LEAST
 
@@ -31,8 +31,6 @@ PROGRAM = {"cpu": 850 * 2**20, "cuda": 0}  # Python with torch, transformers and
 HEAP = {"cpu": 1.7, "cuda": 1.0}  # glibc keeps what is freed between tensors that stay: measured, unless `return_freed`
 M_MMAP_THRESHOLD, RETURNED = -3, 2**20  # malloc.h; bytes from which a block goes back when it is freed
 NF4 = 0.5 + 4 / 64 / 4 + 0.016  # bytes of a weight, with its share of doubly quantised scales (QLoRA, arXiv 2305.14314)
-CGROUP = Path("/sys/fs/cgroup")
-_UNLIMITED = 2**60  # what version 1 writes where there is no limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,20 +143,9 @@ def free(device: torch.device) -> int:
     """Measures the free memory of the device, in bytes; of the host what the pod's limit leaves of it."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    limit, used = limits()
+    limit, used = pod.memory()
     available = int(psutil.virtual_memory().available)
     return min(available, limit - used) if limit else available
-
-
-def limits(root: Path = CGROUP) -> tuple[int, int]:
-    """Reads the limit of this pod or container and what it uses of it, in bytes; a limit of 0: there is none."""
-    for limit, used in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
-        try:
-            most, current = ((root / name).read_text().strip() for name in (limit, used))
-        except OSError:
-            continue
-        return (int(most), int(current)) if most.isdigit() and int(most) < _UNLIMITED else (0, 0)
-    return 0, 0
 
 
 # --- a shortage ---

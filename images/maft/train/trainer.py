@@ -89,6 +89,11 @@ class Trainer:
         """Tokens of a forward pass: fewer than the spec's after memory ran out, lora.ALONE where each example has its own."""
 
     @property
+    def packs(self) -> bool:
+        """Tells whether several examples share a row, as the last training found."""
+        return self._forward.packs
+
+    @property
     def lowered_to(self) -> int:
         """Tells to how many tokens memory that ran out lowered training.batchTokens; 0: to none."""
         return 0 if self.batch_tokens in (self._training.batch_tokens, lora.ALONE) else self.batch_tokens

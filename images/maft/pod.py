@@ -1,0 +1,38 @@
+"""What this pod, container or process may use: processors and memory, as the kernel's control groups (cgroups, both versions for
+memory) have it."""
+
+import math
+import os
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")  # in a container its own
+QUOTA = CGROUP / "cpu.max"  # microseconds of each period, or max
+_UNLIMITED = 2**60  # bytes; what version 1 writes where there is no limit
+
+
+def processors() -> int:
+    """Counts the processors that this program may use."""
+    try:
+        quota = QUOTA.read_text()
+    except OSError:  # an old kernel, or no container: no limit
+        quota = "max"
+    return allowed(len(os.sched_getaffinity(0)), quota)
+
+
+def allowed(affinity: int, quota: str) -> int:
+    """Computes how many processors that quota leaves of those, rounded up. quota: as cpu.max has it, `200000 100000`."""
+    share, _, period = quota.strip().partition(" ")
+    if not (share.isdecimal() and period.isdecimal() and int(period)):
+        return affinity
+    return max(1, min(affinity, math.ceil(int(share) / int(period))))
+
+
+def memory(root: Path = CGROUP) -> tuple[int, int]:
+    """Reads the limit of this pod or container and what it uses of it, in bytes; a limit of 0: there is none."""
+    for limit, used in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+        try:
+            most, current = ((root / name).read_text().strip() for name in (limit, used))
+        except OSError:
+            continue
+        return (int(most), int(current)) if most.isdigit() and int(most) < _UNLIMITED else (0, 0)
+    return 0, 0
