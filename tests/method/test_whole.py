@@ -141,7 +141,8 @@ def test_a_running_debate_shows_the_share_that_was_cut_or_clipped() -> None:
     progress = program.Progress(("", 0))
     shown = session.DebateProgress(progress)
     assert b"maft_cut_ratio NaN" in generate_latest(progress.registry)
-    shown.start(3, [debated((said("length"), said(clipped=1)))])
+    shown.start(3)
+    shown.add(debated((said("length"), said(clipped=1))))
     shown.add(debated((said(), said())))
     text = generate_latest(progress.registry)
     assert b"maft_cut_ratio 0.25" in text and b"maft_clipped_ratio 0.25" in text
