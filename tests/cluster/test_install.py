@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import helm
@@ -176,7 +177,7 @@ def test_metrics_for_those_who_may(maft, space):
     try:
         tokens = [kubectl(maft, "-n", space, "create", "token", account).strip() for account in ("stranger", "scraper")]
         # The first question about a token goes on to the API server: a busy one may answer after a scraper has given up.
-        assert [maft.kube.wait(lambda: scrape(address, token), 120) for token in tokens] == [403, 200]
+        assert [maft.kube.wait(partial(scrape, address, token), 120) for token in tokens] == [403, 200]
     finally:
         kubectl(maft, "delete", "clusterrolebinding", space)
     assert "Succeeded" in helm_here(maft, "test", "maft")
