@@ -81,7 +81,7 @@ def main(assignment: Assignment) -> EvaluateSummary:
 def _debate(assignment: Assignment, prefix: str) -> None:
     """Debates the held-out questions by this iteration's models, and commits transcripts and numbers."""
     store, spec, iteration = assignment.store, assignment.spec, assignment.iteration
-    agents = 1 if spec.answers_alone(iteration) else spec.agents
+    agents = spec.held_out_agents(iteration)
     players = society.load(store, assignment.run, spec, iteration, agents, tuple(assignment.servers))
     debated = debate_part(assignment, society.held_out_rules(spec, iteration), players, prefix, "held-out")
     numbers = evaluate(debated.transcripts[layout.TRANSCRIPTS], iteration)

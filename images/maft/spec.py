@@ -239,9 +239,24 @@ class Spec(Section, frozen=True, kw_only=True):
         """Tells where held-out questions come from: the same task, or another one."""
         return self.evaluation.task or self.task
 
+    @property
+    def trained_agents(self) -> range:
+        """Lists the agents that are trained: all, the one whose copies they are, or none."""
+        return range(0 if not self.iterations else 1 if self.recipe.one_model else self.agents)
+
+    def evaluated(self, iteration: int) -> bool:
+        """Tells whether the held-out questions are debated after that iteration; 0: by the untrained model."""
+        if iteration == 0:  # an untrained method has nothing else
+            return bool(self.evaluation.baselines) or self.iterations == 0
+        return iteration % self.evaluation.every == 0 or iteration == self.iterations
+
     def answers_alone(self, iteration: int) -> bool:
         """Tells whether one trained model answers held-out questions once, without debate."""
         return self.recipe.alone and iteration > 0
+
+    def held_out_agents(self, iteration: int) -> int:
+        """Counts the agents that answer the held-out questions."""
+        return 1 if self.answers_alone(iteration) else self.agents
 
 
 class RunSpec(Spec, frozen=True, kw_only=True):

@@ -104,6 +104,12 @@ class PreflightSummary(ProgramSummary, frozen=True, kw_only=True, tag="preflight
     """The chat template has thoughts, and they are on."""
     training_bytes: int = 0
     """Most memory that training is predicted to need at once, on each GPU or in its process; 0: not known."""
+    requests: int = 0
+    """Most that all debates of the run ask of the servers."""
+    tokens: int = 0
+    """Most that they write."""
+    stored_bytes: int = 0
+    """About what the run keeps in the store, if all of them are written; 0: not known."""
     warnings: tuple[str, ...] = ()
     """What works and may surprise, a line each."""
 

@@ -43,7 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _run_command(_command(commands, "run", _run, "run a resource on this machine", _RUN_HELP))
     _compare_command(_command(commands, "compare", _compare, "run many methods on the same questions", _COMPARE_HELP))
-    _command(commands, "plan", _plan, "show the tasks and command lines of a resource, without running anything", _PLAN_HELP)
+    _plan_command(
+        _command(commands, "plan", _plan, "show the tasks and command lines of a resource, without running anything", _PLAN_HELP)
+    )
     _command(commands, "validate", _validate, "check a resource as the API server would", _VALIDATE_HELP)
     _operator_command(commands.add_parser("operator", help="run the operator of a cluster", description=_OPERATOR_HELP))
     report = commands.add_parser("report", help="make the report of a run again", description=_REPORT_HELP)
@@ -59,7 +61,8 @@ Ctrl-C stops cleanly; the same command goes on from what is committed.
 Exit code 0: complete, 2: failed (the reason is the last line), 130: interrupted."""
 _COMPARE_HELP = """Runs methods and baselines of the paper on the same questions, base model and server, and prints their table.
 Ctrl-C stops cleanly; the same command goes on. What the base says once is not asked again."""
-_PLAN_HELP = "Prints every task with what it waits for, every server, and the command line of each. Nothing is started."
+_PLAN_HELP = """Prints every task with what it waits for, every server, and the command line of each. Nothing is started; with --preflight
+the checks that come first are made here, in a folder of their own: seconds, no GPU, no bucket."""
 _VALIDATE_HELP = "Checks fields, bounds and rules with the schema of the CustomResourceDefinition; names the first mistake."
 _REPORT_HELP = """Reads what a run has committed so far, also while it is unfinished, and writes report/index.html and report.json
 beside it: accuracy, agreement, kept examples, cost, and every debate. Example: maft report runs/default/arithmetic"""
@@ -89,6 +92,12 @@ def _command(
 def _run_command(parser: argparse.ArgumentParser) -> None:
     # For tests and for other OpenAI-compatible servers; it gets the flags of `python -m maft.serve`.
     parser.add_argument("--serve", default=os.environ.get("MAFT_SERVE", ""), help=argparse.SUPPRESS)
+
+
+def _plan_command(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--preflight", action="store_true", help="draw the questions and try the model, as the run will: prompts, memory, cost"
+    )
 
 
 def _compare_command(parser: argparse.ArgumentParser) -> None:
@@ -180,6 +189,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _plan(arguments: argparse.Namespace) -> int:
     run, store = _load(arguments)
+    if arguments.preflight:
+        from maft_operator.local.preflight import tried
+
+        for line in tried(run):
+            print(f"# {line}", flush=True)
     print(described(run, plan.graph(run, store)), end="")
     return 0
 

@@ -28,7 +28,7 @@ from maft.report import __main__ as report
 from maft.store import layout
 from maft.store.commits import publish
 from maft.store.files import FileStore
-from maft_operator.plan.graph import Graph, ProgramName, Task, command, graph, trained_agents
+from maft_operator.plan.graph import Graph, ProgramName, Task, command, graph
 from maft_operator.plan.step import Observed, step
 from maft_operator.spec.methods import METHODS
 from maft_operator.spec.parse import Run, parse
@@ -184,7 +184,7 @@ def test_who_plays_is_who_was_trained(method: str, tmp_path: Path) -> None:
     """Before the first training all are the base; after it copies of one model are all agent 0."""
     made, store = run(method=method, **EVERYTHING), FileStore(tmp_path)
     for role in ROLES if made.spec.debate.critics else ROLES[:1]:
-        for n in trained_agents(made):
+        for n in made.spec.trained_agents:
             trained = Adapter(role, n, 1, f"{role}-{n}", True, 8, 1, 1.0, 1.0)
             publish(store, layout.adapter(made.key, 1, role, n), {}, meta={"adapter": records.plain(trained)})
     for told in (assigned(t) for t in graph(made, "s").tasks if t.kind == "debate"):

@@ -440,6 +440,29 @@ def test_set_changes_a_field(tmp_path):
     assert done.returncode == 2 and "spec.debate.round: unknown field; did you mean rounds?" in done.stderr
 
 
+def test_a_plan_with_preflight_says_what_the_run_will_take(whole, tmp_path):
+    """Requests to the servers as they were made; bytes in the store as they were kept, within a factor of two."""
+    file = str(write(tmp_path / "run.yaml", resource(iterations=2)))
+    done = subprocess.run([*MAFT, "plan", file, "--preflight"], capture_output=True, text=True, timeout=LIMIT, cwd=tmp_path)
+    first, second, third = done.stdout.splitlines()[:3]
+    assert first == "# prepare: checks and questions: 24 training and 16 held-out questions"
+    said = re.search(r"training needs about \S+ GiB; at most (\S+) requests, (\S+) tokens written, (\S+) GiB kept", second)
+    summaries = [json.loads(file.read_text()) for file in (whole[0] / "runs" / "default" / "test" / "local").glob("*/summary.json")]
+    spent = [summary["usage"] for summary in summaries if "usage" in summary]
+    assert int(said[1].replace(",", "")) == sum(usage["calls"] for usage in spent)
+    assert int(said[2].replace(",", "")) >= sum(usage["completionTokens"] for usage in spent)
+    kept = sum(f.stat().st_size for f in (whole[0] / "runs").rglob("*") if f.is_file() and "iterations" in f.parts)
+    assert kept / 2 < float(said[3]) * 2**30 < kept * 2
+    assert third.startswith("# default/test: ") and list(tmp_path.iterdir()) == [tmp_path / "run.yaml"]
+
+
+def test_a_plan_with_preflight_ends_with_what_cannot_work(tmp_path):
+    file = str(write(tmp_path / "run.yaml", resource(debate={"maxTokens": 9000})))
+    done = subprocess.run([*MAFT, "plan", file, "--preflight"], capture_output=True, text=True, timeout=LIMIT)
+    assert done.returncode == 2 and done.stderr.startswith("error: debate.maxTokens: the longest of the train questions takes ")
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.s3
 def test_a_run_in_a_bucket_leaves_the_same_bytes(whole, tmp_path):
     """The same programs on a real S3 server: transcripts, datasets and adapters equal those of a folder."""

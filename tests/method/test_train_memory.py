@@ -403,9 +403,10 @@ def test_the_limit_of_a_pod_is_read(files, expected, tmp_path):
 
 def needed(**training) -> tuple[Needs, object]:
     spec = a_spec(training={"batchSize": 64, **training})
-    found = room.expected(AutoConfig.from_pretrained(TINY), spec, 5000, packs=True)
-    assert found
-    return found, spec
+    config = AutoConfig.from_pretrained(TINY)
+    counts = room.parameters(config, spec)
+    assert counts
+    return room.expected(config, spec, counts, 5000, packs=True), spec
 
 
 def test_the_whole_model_is_counted_without_its_weights():

@@ -14,7 +14,7 @@ from maft import models, program, quantised, records, vllm_rules
 from maft.chat_template import ChatTemplate
 from maft.debate.society import Rules, held_out_rules, training_rules
 from maft.errors import BadInput, one_line
-from maft.preflight import facts, longest, room, tokens, trial
+from maft.preflight import cost, facts, longest, room, tokens, trial
 from maft.program import Assignment
 from maft.records import Problem
 from maft.spec import Spec, immutable_spec_json
@@ -59,7 +59,9 @@ def _summary(assignment: Assignment, folder: Path) -> PreflightSummary:
     warnings += [line for part, rules, each in found for line in longest.warnings(rules, each, context, part)]
     tried, more = _tried(config, spec, template, folder)
     longest_prompt = max(each.longest for _, _, each in found)
-    needs = room.expected(config, spec, longest_prompt, packs=tried.packs) if not tried.untried else None
+    counts = None if tried.untried else room.parameters(config, spec)
+    needs = room.expected(config, spec, counts, longest_prompt, packs=tried.packs) if counts else None
+    debates = cost.of_debates(spec)
     more += room.check(needs, room.found(spec), longest_prompt + spec.debate.max_tokens) if needs else []
     said = [one_line(line, 400) for line in (*warnings, *more)]
     return first_that_fits(
@@ -70,6 +72,9 @@ def _summary(assignment: Assignment, folder: Path) -> PreflightSummary:
             longest_prompt=longest_prompt,
             thinks=template.thinks,
             training_bytes=memory.peak(needs) if needs else 0,
+            requests=debates.requests,
+            tokens=debates.tokens,
+            stored_bytes=cost.stored(spec, counts[1], debates) if counts else 0,
             warnings=tuple(said[:count]),
         )
         for count in range(len(said), -1, -1)

@@ -32,13 +32,20 @@ class Limit:
     """It is training's own for sure: what does not fit is refused, not only said."""
 
 
-def expected(config: Any, spec: Spec, longest_prompt: int, *, packs: bool) -> Needs | None:
-    """Reads off what the largest row of the training will need; None where the model cannot be laid out without its weights."""
+def parameters(config: Any, spec: Spec) -> tuple[int, int] | None:
+    """Counts those of the base and those of an adapter; None where the model cannot be laid out without its weights."""
     try:
-        base, adapter = _parameters(config, spec)
+        adapted = without_weights(config, spec)
     except Exception as error:  # a model's own code, of which training may still work
         print(f"memory of training is not predicted: {with_kind(error, 200)}", flush=True)
         return None
+    trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+    return sum(p.numel() for p in adapted.parameters()) - trained, trained
+
+
+def expected(config: Any, spec: Spec, counts: tuple[int, int], longest_prompt: int, *, packs: bool) -> Needs:
+    """Reads off what the largest row of the training will need. counts: parameters of the base and of an adapter."""
+    base, adapter = counts
     training, answer = spec.training, spec.debate.max_tokens
     each = longest_prompt + answer
     examples = (2 if training.method == "dpo" else 1) * training.batch_size
@@ -55,13 +62,6 @@ def expected(config: Any, spec: Spec, longest_prompt: int, *, packs: bool) -> Ne
         device="cuda" if on_gpu else "cpu",
         nf4=training.base == "nf4",
     )
-
-
-def _parameters(config: Any, spec: Spec) -> tuple[int, int]:
-    """Counts those of the base and those of an adapter, on a device that holds nothing."""
-    adapted = without_weights(config, spec)
-    trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
-    return sum(p.numel() for p in adapted.parameters()) - trained, trained
 
 
 def _on_gpu(spec: Spec) -> bool:

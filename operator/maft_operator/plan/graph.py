@@ -89,12 +89,12 @@ def graph(run: Run, store: str, *, suspended: bool = False) -> Graph:
     spec = run.spec
     servers = tuple(Server(name, run, store, adapters(run), spec.inference.gpus) for name in server_names(run))
     tasks = checks(run, store)
-    if _evaluated(spec, 0):
+    if spec.evaluated(0):
         tasks.append(_debate(run, store, "evaluate", 0))
     for iteration in range(1, spec.iterations + 1):
         tasks.append(_debate(run, store, "debate", iteration))
         tasks += _train(run, store, iteration)
-        if _evaluated(spec, iteration):
+        if spec.evaluated(iteration):
             tasks.append(_debate(run, store, "evaluate", iteration))
     tasks += [_diversity(task) for task in tasks if task.kind == "evaluate" and _has_a_society(spec, task.iteration)]
     tasks.append(_report(run, store, tasks))
@@ -121,14 +121,9 @@ def server_names(run: Run) -> tuple[str, ...]:
     return tuple(f"{run.name}-server-{n}" for n in range(run.spec.agents))
 
 
-def trained_agents(run: Run) -> range:
-    """Lists the agents that are trained: all, the one whose copies they are, or none."""
-    return range(0 if not run.spec.iterations else 1 if run.spec.recipe.one_model else run.spec.agents)
-
-
 def train_tasks(run: Run, iteration: int) -> dict[str, tuple[int, ...]]:
     """Lists training tasks by name, with their agents: one task for all of them, or one each."""
-    agents = tuple(trained_agents(run))
+    agents = tuple(run.spec.trained_agents)
     if run.spec.training.topology == "Shared":
         return {task_name(run, iteration, "train"): agents}
     return {task_name(run, iteration, f"train-{n}"): (n,) for n in agents}
@@ -143,7 +138,7 @@ def _debate(run: Run, store: str, kind: Literal["debate", "evaluate"], iteration
 
 def _train(run: Run, store: str, iteration: int) -> list[Task]:
     # Where servers make room for training, the held-out debate of the models they still have comes first.
-    waits = run.spec.inference.lifetime == "Phase" and _evaluated(run.spec, iteration - 1)
+    waits = run.spec.inference.lifetime == "Phase" and run.spec.evaluated(iteration - 1)
     before = (task_name(run, iteration - 1, "evaluate"),) if waits else ()
     needs = (task_name(run, iteration, "debate"), *before)
     return [
@@ -161,12 +156,6 @@ def _training_gpus(run: Run, agents: tuple[int, ...]) -> int | None:
 def adapters_of(run: Run, agents: tuple[int, ...]) -> int:
     """Counts the adapters of those agents."""
     return len(agents) * (2 if run.spec.debate.critics else 1)
-
-
-def _evaluated(spec: RunSpec, iteration: int) -> bool:
-    if iteration == 0:  # an untrained method has nothing else
-        return bool(spec.evaluation.baselines) or spec.iterations == 0
-    return iteration % spec.evaluation.every == 0 or iteration == spec.iterations
 
 
 def _has_a_society(spec: RunSpec, iteration: int) -> bool:
@@ -188,7 +177,7 @@ def _report(run: Run, store: str, tasks: Iterable[Task]) -> Task:
 
 def adapters(run: Run) -> int:
     """Counts the adapters that one server is asked for at a time; vLLM wants room for one at least."""
-    agents = tuple(trained_agents(run)) if run.spec.inference.topology == "Shared" else (0,)
+    agents = tuple(run.spec.trained_agents) if run.spec.inference.topology == "Shared" else (0,)
     return max(1, adapters_of(run, agents))
 
 

@@ -68,7 +68,14 @@ def _preflight(summary: PreflightSummary) -> str:
     prompts = f"prompts of up to {summary.longest_prompt}{context} tokens"
     memory = f", training needs about {summary.training_bytes / 2**30:.1f} GiB" if summary.training_bytes else ""
     warnings = f" - WARNING: {'; '.join(summary.warnings)}" if summary.warnings else ""
-    return f"{summary.architecture}{thinks}, {summary.modules} layers with adapters, {prompts}{memory}{warnings}"
+    return f"{summary.architecture}{thinks}, {summary.modules} layers with adapters, {prompts}{memory}{_cost(summary)}{warnings}"
+
+
+def _cost(summary: PreflightSummary) -> str:
+    if not summary.requests:
+        return ""
+    kept = f", {summary.stored_bytes / 2**30:.2g} GiB kept" if summary.stored_bytes else ""
+    return f"; at most {summary.requests:,} requests, {summary.tokens:,} tokens written{kept}"
 
 
 def _debate(summary: DebateSummary) -> str:

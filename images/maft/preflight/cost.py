@@ -1,0 +1,49 @@
+"""What a run will ask of the servers and keep in the store, at most: counted from its rules, before anything is paid for. Pure.
+
+Debates that end early ask less; answers that end early write less. Hours of GPUs follow from tokens only once a server's speed is
+known: the status counts them as they are spent.
+"""
+
+from dataclasses import dataclass
+
+from maft.debate.society import Rules, held_out_rules, training_rules
+from maft.records import trained_roles
+from maft.spec import Spec
+
+NUMBER = 4  # bytes: adapters are kept in single precision
+TOKEN = 32  # bytes of a transcript per token written: its id, its text, and a share of the prompt (31 were measured with short sums)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one debate, or of many."""
+
+    requests: int = 0
+    tokens: int = 0
+    """Written."""
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.requests + other.requests, self.tokens + other.tokens)
+
+
+def of_debates(spec: Spec) -> Cost:
+    """Counts those of all debates of the run."""
+    asked, held_out = spec.task.train + spec.task.probe, spec.held_out_task.held_out
+    debates = [_debate(training_rules(spec, i), spec.agents, asked) for i in range(1, spec.iterations + 1)]
+    evaluated = [i for i in range(spec.iterations + 1) if spec.evaluated(i)]
+    debates += [_debate(held_out_rules(spec, i), spec.held_out_agents(i), held_out) for i in evaluated]
+    return sum(debates, Cost())
+
+
+def _debate(rules: Rules, agents: int, questions: int) -> Cost:
+    later = rules.debate.rounds - 1
+    summaries = later * (1 if rules.fast else agents) if rules.debate.summarize and not rules.hinted else 0
+    answers = agents * (2 if rules.hinted else 1 + later)
+    requests = questions * (answers + summaries)
+    return Cost(requests, requests * rules.new_tokens)
+
+
+def stored(spec: Spec, adapter: int, debates: Cost) -> int:
+    """Estimates the bytes that the run keeps: adapters of all iterations, and what was said. adapter: the parameters of one."""
+    trained = spec.iterations * len(spec.trained_agents) * len(trained_roles(spec.debate))
+    return trained * adapter * NUMBER + debates.tokens * TOKEN

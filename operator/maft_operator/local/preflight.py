@@ -1,0 +1,34 @@
+"""`maft plan --preflight`: the checks that come before a run's first server, made here and now; nothing of them stays."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from maft.summaries import Failure
+from maft_operator.local.backend import read_summary
+from maft_operator.plan import graph as plan
+from maft_operator.plan.graph import Task
+from maft_operator.plan.summaries import sentence, title
+from maft_operator.spec.parse import Run
+from maft_operator.spec.schema import BadSpec
+
+
+def tried(run: Run) -> Iterator[str]:
+    """Yields what each check says, in order; BadSpec with the words of the first that fails."""
+    with tempfile.TemporaryDirectory(prefix="maft-plan-") as folder:
+        for task in plan.checks(run, folder):
+            yield _tried(task, Path(folder) / f"{task.kind}.json")
+
+
+def _tried(task: Task, file: Path) -> str:
+    environment = {**os.environ, "MAFT_SUMMARY": str(file), "TOKENIZERS_PARALLELISM": "false"}
+    done = subprocess.run([sys.executable, *plan.command(task, {})], env=environment, capture_output=True, text=True, check=False)
+    summary = read_summary(file)
+    if isinstance(summary, Failure):
+        raise BadSpec(summary.error)
+    if done.returncode or summary is None:
+        raise BadSpec(f"{task.kind} ended with exit code {done.returncode}: {done.stderr[-600:].strip()}")
+    return f"{title(task)}: {sentence(summary)}"
