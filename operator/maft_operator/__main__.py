@@ -61,8 +61,8 @@ Ctrl-C stops cleanly; the same command goes on from what is committed.
 Exit code 0: complete, 2: failed (the reason is the last line), 130: interrupted."""
 _COMPARE_HELP = """Runs methods and baselines of the paper on the same questions, base model and server, and prints their table.
 Ctrl-C stops cleanly; the same command goes on. What the base says once is not asked again."""
-_PLAN_HELP = """Prints every task with what it waits for, every server, and the command line of each. Nothing is started; with --preflight
-the checks that come first are made here, in a folder of their own: seconds, no GPU, no bucket."""
+_PLAN_HELP = """Prints every task with what it waits for, every server, and the command line of each. Nothing is started.
+With --preflight the checks that come first are made here, in a folder of their own: seconds, no GPU, no bucket."""
 _VALIDATE_HELP = "Checks fields, bounds and rules with the schema of the CustomResourceDefinition; names the first mistake."
 _REPORT_HELP = """Reads what a run has committed so far, also while it is unfinished, and writes report/index.html and report.json
 beside it: accuracy, agreement, kept examples, cost, and every debate. Example: maft report runs/default/arithmetic"""

@@ -11,7 +11,7 @@ from maft.records import trained_roles
 from maft.spec import Spec
 
 NUMBER = 4  # bytes: adapters are kept in single precision
-TOKEN = 32  # bytes of a transcript per token written: its id, its text, and a share of the prompt (31 were measured with short sums)
+TOKEN = 32  # bytes of a transcript per token written: id, text, a share of the prompt (31 were measured with short sums)
 
 
 @dataclass(frozen=True, slots=True)
