@@ -1,5 +1,6 @@
 # vLLM with the plug-in that fetches adapters. BASE says which vLLM: an image that has the CUDA build (the default), or, with
-# PACKAGES=inference-cpu, the target `packages` of trainer.Dockerfile, to which the CPU build is added.
+# PACKAGES=inference-cpu, the target `packages` of trainer.Dockerfile, to which the CPU build is added. With CUDA it has what training
+# needs as well: `trainer` is the same image under another name, and a node fetches gigabytes once.
 ARG PYTHON=python:3.11-slim-bookworm
 ARG BASE=vllm/vllm-openai:v0.32.0
 
@@ -25,7 +26,7 @@ ARG PACKAGES=inference-cuda
 RUN [ "$PACKAGES" = inference-cuda ] \
     || { apt-get update -qq && apt-get install -y -qq --no-install-recommends libnuma1 && rm -rf /var/lib/apt/lists/*; }
 RUN grep -q "^maft:" /etc/passwd || { echo "maft:x:65532:65532:maft:/tmp:/usr/sbin/nologin" >> /etc/passwd && echo "maft:x:65532:" >> /etc/group; }
-COPY requirements/constraints.txt images/requirements/${PACKAGES}.txt /usr/share/maft/
+COPY requirements/constraints.txt requirements/constraints-cuda.txt images/requirements/${PACKAGES}.txt /usr/share/maft/
 RUN --mount=type=bind,from=tools,source=/tools,target=/tools \
     --mount=type=secret,id=registries --mount=type=secret,id=authorities \
     /tools/install "$PACKAGES"
@@ -34,7 +35,7 @@ ENV PYTHONPATH=/opt/maft PYTHONUNBUFFERED=1 HOME=/tmp
 USER 65532:65532
 WORKDIR /tmp
 ARG VERSION SOURCE
-LABEL org.opencontainers.image.title="maft inference" org.opencontainers.image.version="${VERSION}" \
+LABEL org.opencontainers.image.title="maft inference and training" org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.source="${SOURCE}" org.opencontainers.image.licenses="Apache-2.0"
 ENTRYPOINT ["python3"]
 CMD ["-m", "maft.serve"]

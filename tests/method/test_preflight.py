@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 from families import COMPOSITE, FAMILIES, MIXTURES, config, write
@@ -13,6 +15,9 @@ from maft.errors import BadInput
 from maft.preflight import __main__ as preflight
 from maft.preflight.shrink import shrunk
 from maft.program import Assignment
+from maft.spec import immutable_spec_json
+from maft.store import layout
+from maft.store.commits import committed
 from maft.store.files import FileStore
 from maft.store.urls import open_store
 from maft.summaries import PreflightSummary
@@ -279,3 +284,26 @@ def test_code_of_a_models_makers_is_tried_as_far_as_it_lets_itself(refuses, tmp_
     summary = preflight.main(assignment)
     assert summary.architecture == "OwnModel" and summary.modules > 0
     assert any("too small for me" in line for line in summary.warnings) is refuses
+
+
+# --- a build of vLLM for GPUs where there is none ---
+
+NO_PLATFORM = """
+import sys
+import vllm.platforms
+from vllm.platforms.interface import UnspecifiedPlatform
+vllm.platforms._current_platform = UnspecifiedPlatform()  # what such a build finds on a machine without a GPU
+from maft.preflight import __main__ as preflight
+from maft.program import run
+sys.argv = ["preflight", *sys.argv[1:]]
+run(preflight.main, preflight.PARSER)
+"""
+
+
+def test_where_vllm_sees_no_device_its_servers_ask_it_later(tmp_path):
+    spec = a_spec()
+    flags = [f"--store={tmp_path}", "--run=ns/run", f"--spec={immutable_spec_json(spec)}"]
+    done = subprocess.run([sys.executable, "-c", NO_PLATFORM, *flags], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    commit = committed(FileStore(tmp_path), layout.preflight("ns/run", immutable_spec_json(spec)))
+    assert commit and commit.files and commit.meta["vllm"] is False  # serve/tried.py asks then

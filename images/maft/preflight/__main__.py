@@ -37,7 +37,7 @@ def main(assignment: Assignment) -> PreflightSummary:
         folder = Path(scratch)
         summary = _summary(assignment, folder)
         if not done:
-            meta = {"summary": records.plain(summary), "targets": trial.targets_of(folder), "vllm": vllm_rules.importable()}
+            meta = {"summary": records.plain(summary), "targets": trial.targets_of(folder), "vllm": vllm_rules.askable()}
             publish(assignment.store, prefix, {name: file for name in trial.FILES if (file := folder / name).exists()}, meta=meta)
         return summary
 

@@ -45,16 +45,17 @@ class Build:
 
 
 def builds(prefix: str, tag: str, python: str, inference: str) -> list[Build]:
-    """What is built, in order. On the CPU, vLLM goes on top of the trainer's packages, which it needs nearly all."""
+    """What is built, in order. On the CPU, vLLM goes on top of the trainer's packages, which it needs nearly all; with CUDA one is both."""
     common = (("PYTHON", python), ("VERSION", version()), ("SOURCE", source()))
     packages = f"{prefix}/packages:{tag}"
     cpu = (("BASE", packages), ("PACKAGES", "inference-cpu")) if inference == "cpu" else ()
     shared = [Build("images/trainer.Dockerfile", packages, "packages", common)] if inference == "cpu" else []
+    trainer = "trainer" if inference == "cpu" else "inference"
     return [
         Build("Dockerfile", f"{prefix}/operator:{tag}", arguments=common),
         Build("images/debate.Dockerfile", f"{prefix}/debate:{tag}", arguments=common),
         *shared,
-        Build("images/trainer.Dockerfile", f"{prefix}/trainer:{tag}", arguments=common),
+        Build(f"images/{trainer}.Dockerfile", f"{prefix}/trainer:{tag}", arguments=common),
         Build("images/inference.Dockerfile", f"{prefix}/inference:{tag}", arguments=(*common, *cpu)),
     ]
 
