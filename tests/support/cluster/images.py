@@ -45,7 +45,7 @@ class Build:
 
 
 def builds(prefix: str, tag: str, python: str, inference: str) -> list[Build]:
-    """What is built, in order. On the CPU, vLLM goes on top of the trainer's packages, which it needs nearly all; with CUDA one is both."""
+    """What is built, in order. On the CPU, vLLM goes on top of the packages of the trainer; with CUDA one image is both."""
     common = (("PYTHON", python), ("VERSION", version()), ("SOURCE", source()))
     packages = f"{prefix}/packages:{tag}"
     cpu = (("BASE", packages), ("PACKAGES", "inference-cpu")) if inference == "cpu" else ()
