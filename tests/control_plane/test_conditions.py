@@ -103,6 +103,44 @@ def test_an_equal_world_gives_an_equal_status(name: str) -> None:
     assert decide.transitions(whole, whole) == []
 
 
+# --- for tools that read any resource alike ---
+
+
+def kstatus(whole: Json, generation: int = 1) -> str:
+    """What kstatus makes of a resource with such conditions (cli-utils, pkg/kstatus/status/generic.go)."""
+    found = {c["type"]: c["status"] for c in whole["conditions"]}
+    if whole["observedGeneration"] != generation or found.get("Reconciling") == "True":
+        return "InProgress"
+    return "Failed" if found.get("Stalled") == "True" else "Current"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_kstatus_tells_what_goes_on_from_what_failed_and_what_is_over(name: str) -> None:
+    whole = CASES[name][0]
+    said = conditions(whole)
+    failed, over = said["Failed"][0] == "True", "True" in (said["Complete"][0], said["Suspended"][0])
+    waits = said["Progressing"][0] == "False" and not over
+    assert kstatus(whole) == ("Failed" if failed or waits else "Current" if over else "InProgress")
+    messages = {kind: c["message"] for kind, c in by_type(whole["conditions"]).items()}
+    assert messages["Stalled"] == (messages["Progressing"] if kstatus(whole) == "Failed" else "")
+
+
+def test_a_rejected_run_and_one_that_may_not_be_worked_at_have_stalled() -> None:
+    assert kstatus(decide.rejected(reasons.INVALID_SPEC, "x", {}, 1, START)) == "Failed"
+    blocked = decide.blocked(reasons.FORBIDDEN, "x", state(PREPARED), 1, START)
+    assert kstatus({**blocked, "observedGeneration": 1}) == "Failed"
+
+
+def test_a_finished_run_of_an_older_release_gets_them() -> None:
+    for objects, verdict in ((ALL, "Current"), (WRONG, "Failed")):
+        new = state(*objects)
+        old = {**new, "conditions": [c for c in new["conditions"] if c["type"] not in reasons.SUMMARIES]}
+        resource = {"metadata": {"generation": 1}, "spec": {}}
+        assert not decide.settled({**resource, "status": old}) and decide.settled({**resource, "status": new})
+        assert decide.summed(new, START) is new
+        assert kstatus(decide.summed(old, START)) == verdict and decide.settled({**resource, "status": decide.summed(old, START)})
+
+
 def test_what_is_wrong_from_the_start_is_told() -> None:
     """A run that waits in its very first status gets its Event; that it has not failed goes without saying."""
     first = [condition("Accepted"), condition("Progressing", "False", reason="PodRefused"), condition("Failed", "False")]
@@ -294,7 +332,8 @@ def test_a_resource_that_cannot_be_read() -> None:
     message = "spec.agents: 0; expected at least 1"
     whole = decide.rejected(reasons.INVALID_SPEC, message, {}, 3, START)
     assert (whole["phase"], whole["observedGeneration"]) == ("Rejected", 3)
-    [accepted] = whole["conditions"]
+    accepted, *rest = whole["conditions"]
+    assert {c["type"]: c["status"] for c in rest} == {"Reconciling": "False", "Stalled": "True"}
     assert (accepted["type"], accepted["status"], accepted["reason"]) == ("Accepted", "False", "InvalidSpec")
     assert message in accepted["message"]
     assert decide.rejected(reasons.INVALID_SPEC, message, whole, 3, START + timedelta(hours=1)) == whole
@@ -318,7 +357,7 @@ def test_a_run_that_the_operator_may_not_work_at() -> None:
     assert by_type(whole["conditions"])["Accepted"] == by_type(before["conditions"])["Accepted"]
     assert {key: whole[key] for key in ("phase", "progress")} == {key: before[key] for key in ("phase", "progress")}
     fresh = decide.blocked(reasons.FORBIDDEN, "may not list pods", {}, 1, START)
-    assert (fresh["phase"], [c["type"] for c in fresh["conditions"]]) == ("Pending", ["Progressing"])
+    assert (fresh["phase"], [c["type"] for c in fresh["conditions"]]) == ("Pending", ["Progressing", "Reconciling", "Stalled"])
 
 
 @pytest.mark.parametrize(("name", "over"), [("begins", False), ("is suspended", False), ("is complete", True), ("failed", True)])

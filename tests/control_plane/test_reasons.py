@@ -17,6 +17,7 @@ CONTENT = {
     reasons.COMPLETE,
     reasons.UNFINISHED,
     reasons.NO_FAILURE,
+    reasons.NOT_STALLED,
 }
 
 
@@ -73,6 +74,7 @@ PRODUCED = {
     "BackoffLimitExceeded": "test_observed.py",
     "Suspended": "test_lifecycle.py test_suspending_five_times_changes_nothing",
     "NotSuspended": "test_lifecycle.py",
+    "NotStalled": "test_conditions.py test_kstatus_tells_what_goes_on_from_what_failed_and_what_is_over",
     "AllIterationsDone": "test_on_cluster.py test_kubectl_shows_it",
     "Unfinished": "test_conditions.py",
     "NoFailure": "test_conditions.py",
@@ -90,7 +92,7 @@ def test_every_reason_is_produced_in_some_test() -> None:
 
 
 def test_conditions_are_words_too() -> None:
-    assert reasons.CONDITIONS == ("Accepted", "Progressing", "Suspended", "Complete", "Failed")
+    assert reasons.CONDITIONS == ("Accepted", "Progressing", "Suspended", "Complete", "Failed", "Reconciling", "Stalled")
 
 
 WEIGHTS = "s3://b/default/r/iterations/1/adapters/generator-0/adapter_model.safetensors"

@@ -36,6 +36,7 @@ from maft.summaries import (
     Usage,
     encode_summary,
 )
+from maft_operator.cluster import reasons
 from maft_operator.cluster.manifests import Json
 from maft_operator.cluster.status import Reconciled, status
 from maft_operator.plan.reconcile import Outcome, Refusal
@@ -70,8 +71,9 @@ def state(
 
 
 def conditions(whole: Json) -> dict[str, tuple[str, str]]:
-    """Status and reason of each."""
-    return {kind: (c["status"], c["reason"]) for kind, c in by_type(whole["conditions"]).items()}
+    """Status and reason of each but those that follow from them."""
+    own = {kind: c for kind, c in by_type(whole["conditions"]).items() if kind not in reasons.SUMMARIES}
+    return {kind: (c["status"], c["reason"]) for kind, c in own.items()}
 
 
 # --- statuses with the phase and the conditions that they should have ---

@@ -40,6 +40,17 @@ def _condition(kind: Condition, true: bool, reason: Reason, message: str, old: J
     }
 
 
+def summed(status: Json, now: datetime) -> Json:
+    """Adds to the status of a run that is over what releases before 0.2 did not write: Reconciling and Stalled."""
+    found = {c["type"]: c for c in status["conditions"]}
+    if found.keys() >= {*reasons.SUMMARIES} or "Progressing" not in found:
+        return status
+    last, complete = found["Progressing"], found.get("Complete", {}).get("status") == "True"
+    made = _summaries((False, Reason(last["reason"]), last["message"]), over=complete)
+    added = conditions(made, (), last.get("observedGeneration", 0), now)
+    return {**status, "conditions": [*status["conditions"], *added]}
+
+
 # --- which conditions a run should have ---
 
 
@@ -48,12 +59,24 @@ def wanted(outcome: Outcome[Snapshot], rows: Iterable[Json], stage: str) -> Want
     phase = outcome.step.phase
     failure = _failure(outcome) if phase == "Failed" else None
     suspended, complete = phase == "Suspended", phase == "Complete"
-    return {
+    own: Wanted = {
         "Accepted": (True, reasons.ACCEPTED, "the spec is valid"),
         "Progressing": _progressing(outcome, failure, rows, stage),
         "Suspended": (suspended, reasons.SUSPENDED if suspended else reasons.RUNNING, reasons.SUSPENDED.hint if suspended else ""),
         "Complete": (complete, reasons.COMPLETE if complete else reasons.UNFINISHED, _reservation(rows) if complete else ""),
         "Failed": (True, failure.reason, _message(failure)) if failure else (False, reasons.NO_FAILURE, ""),
+    }
+    return {**own, **_summaries(own["Progressing"], over=suspended or complete)}
+
+
+def _summaries(decisive: tuple[bool, Reason, str], *, over: bool = False) -> Wanted:
+    """Makes what kstatus reads of any resource (Flux, cli-utils): Stalled, because it failed or somebody has to change something;
+    Reconciling, while it is neither that nor over. https://github.com/kubernetes-sigs/cli-utils/tree/master/pkg/kstatus"""
+    true, reason, message = decisive
+    stalled = not true and not over
+    return {
+        "Reconciling": (true, reason, message),
+        "Stalled": (True, reason, message) if stalled else (False, reasons.NOT_STALLED, ""),
     }
 
 
@@ -137,7 +160,8 @@ def _message(trouble: Trouble) -> str:
 
 def rejected(reason: Reason, message: str, old: Json, generation: int, now: datetime) -> Json:
     """Makes the status of a resource that cannot be read: Accepted is False, and nothing else is said about it."""
-    accepted: Wanted = {"Accepted": (False, reason, sentence(reason, [message]))}
+    refused = False, reason, sentence(reason, [message])
+    accepted: Wanted = {"Accepted": refused, **_summaries(refused)}
     kept = {key: value for key, value in old.items() if key not in ("conditions", "phase", "observedGeneration")}
     made = conditions(accepted, old.get("conditions", ()), generation, now)
     return {**kept, "observedGeneration": generation, "phase": "Rejected", "conditions": made}
@@ -146,8 +170,9 @@ def rejected(reason: Reason, message: str, old: Json, generation: int, now: date
 def blocked(reason: Reason, message: str, old: Json, generation: int, now: datetime) -> Json:
     """Makes the old status with Progressing False, for a reason that is the operator's own."""
     before: Sequence[Json] = old.get("conditions", ())
-    progressing: Wanted = {"Progressing": (False, reason, sentence(reason, [message]))}
-    others = [c for c in before if c["type"] != "Progressing"]
+    held = False, reason, sentence(reason, [message])
+    progressing: Wanted = {"Progressing": held, **_summaries(held)}
+    others = [c for c in before if c["type"] not in progressing]
     made = [*others, *conditions(progressing, before, generation, now)]
     ordered = sorted(made, key=lambda c: reasons.CONDITIONS.index(c["type"]))
     return {**old, "phase": old.get("phase") or "Pending", "conditions": ordered}
@@ -165,13 +190,15 @@ def settled(resource: Mapping[str, Json]) -> bool:
     """Tells whether there is nothing left to do about the run: finished, of this spec, kept for ever and written as today."""
     status, spec = resource.get("status") or {}, resource.get("spec") or {}
     current = status.get("observedGeneration") == resource["metadata"].get("generation")
-    return finished(status) and current and "ttlSecondsAfterFinished" not in spec and not upgrade.is_old(status)
+    whole = {c["type"] for c in status.get("conditions", ())} >= {*reasons.SUMMARIES}
+    return finished(status) and current and whole and "ttlSecondsAfterFinished" not in spec and not upgrade.is_old(status)
 
 
 def transitions(old: Json, new: Json) -> list[Json]:
-    """Lists conditions whose status or reason changed: each is one Event."""
+    """Lists conditions whose status or reason changed: each is one Event. Summaries say nothing that another one does not."""
     before = {c["type"]: (c["status"], c["reason"]) for c in old.get("conditions", ())}
-    return [c for c in new.get("conditions", ()) if before.get(c["type"], _at_first(c)) != (c["status"], c["reason"])]
+    own = [c for c in new.get("conditions", ()) if c["type"] not in reasons.SUMMARIES]
+    return [c for c in own if before.get(c["type"], _at_first(c)) != (c["status"], c["reason"])]
 
 
 def warned(old: Json, new: Json) -> list[str]:

@@ -140,8 +140,7 @@ class Controller:
     async def _finished(self, resource: Json, state: KeyState) -> float | None:
         """Waits for the run to expire, which is all that is left to do."""
         generation = resource["metadata"].get("generation", 0)
-        if resource["status"].get("observedGeneration") != generation:
-            await self._write(resource, {**resource["status"], "observedGeneration": generation}, state)
+        await self._write(resource, {**conditions.summed(resource["status"], _now()), "observedGeneration": generation}, state)
         left = _expiry(resource["status"], resource.get("spec", {}).get("ttlSecondsAfterFinished"))
         if left is not None and left <= 0:
             metadata = resource["metadata"]

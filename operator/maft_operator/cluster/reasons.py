@@ -11,8 +11,10 @@ from typing import Literal
 
 from maft.shortage import MORE_TOKENS
 
-Condition = Literal["Accepted", "Progressing", "Suspended", "Complete", "Failed"]
-CONDITIONS: tuple[Condition, ...] = ("Accepted", "Progressing", "Suspended", "Complete", "Failed")
+Condition = Literal["Accepted", "Progressing", "Suspended", "Complete", "Failed", "Reconciling", "Stalled"]
+CONDITIONS: tuple[Condition, ...] = ("Accepted", "Progressing", "Suspended", "Complete", "Failed", "Reconciling", "Stalled")
+SUMMARIES: tuple[Condition, ...] = ("Reconciling", "Stalled")
+"""Follow from the others, for tools that read any resource alike (kstatus)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,8 @@ RUNNING = Reason("NotSuspended")
 COMPLETE = Reason("AllIterationsDone")
 UNFINISHED = Reason("Unfinished")
 NO_FAILURE = Reason("NoFailure")
+# --- Stalled ---
+NOT_STALLED = Reason("NotStalled")
 # --- Events alone: status.warnings ---
 MODEL_WARNING = Reason("ModelWarning", "the run goes on; if that is not what you want, apply a corrected one with another name")
 
