@@ -201,7 +201,7 @@ specs = st.fixed_dictionaries(
 NEWER = {  # than the first files of this format
     "model": ("chatTemplateArguments", "date"),
     "debate": ("system", "thinking", "thinkingTokens", "showThoughts"),
-    "training": ("trainThoughts", "gpus", "sharedMemory", "parallelism", "base", "checkpointMinutes"),
+    "training": ("trainThoughts", "gpus", "nodes", "sharedMemory", "parallelism", "base", "checkpointMinutes"),
     "inference": ("startupSeconds", "sharedMemory"),
 }
 

@@ -10,7 +10,7 @@ from maft_operator.cluster.kinds import Kind
 from maft_operator.cluster.pod_template import DEBATE, METRICS_PORT, SERVE, TRAIN, container, environment, template
 from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Server, Task
-from maft_operator.plan.step import BAD_INPUT
+from maft_operator.plan.step import BAD_INPUT, PEER_LOST
 from maft_operator.spec.parse import Run
 from maft_operator.spec.schema import Json
 
@@ -18,6 +18,7 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "maft"  # also the field manager of server-side apply
 RUN, CHILD, ITERATION, COMPONENT = "maft.dev/run", "maft.dev/child", "maft.dev/iteration", "app.kubernetes.io/component"
 QUEUE = "kueue.x-k8s.io/queue-name"
+MEETING_PORT = 29400  # of the first pod of a task that has several
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Owner:
 def objects(item: Task | Server, owner: Owner, images: Images) -> list[Json]:
     """Lists what has to exist for the task or server."""
     if isinstance(item, Task):
-        return [job(item, owner, images)]
+        return [*(_meeting(item, owner, isolated=images.isolated) if item.nodes > 1 else []), job(item, owner, images)]
     policies = [network_policy(item, owner, images.scraped_from)] if images.isolated else []
     return [*policies, service(item, owner), deployment(item, owner, images)]
 
@@ -60,15 +61,20 @@ def job(task: Task, owner: Owner, images: Images) -> Json:
     made = _task_container(task, owner, images)
     deadline = {} if spec.active_deadline_seconds is None else {"activeDeadlineSeconds": spec.active_deadline_seconds}
     queued = {} if spec.queue_name else {"suspend": False}  # a queue suspends and admits the Job itself
+    together = {"completionMode": "Indexed"} if task.nodes > 1 else {}
+    place = {"subdomain": meeting_name(owner.run)} if task.nodes > 1 else {}
     body = {
-        "parallelism": 1,
-        "completions": 1,
+        "parallelism": task.nodes,
+        "completions": task.nodes,
+        **together,
         "backoffLimit": spec.backoff_limit,
         "podReplacementPolicy": "Failed",  # never two programs at one task
-        "podFailurePolicy": {"rules": _failure_rules(made["name"])},
+        "podFailurePolicy": {"rules": _failure_rules(made["name"], task.nodes)},
         **deadline,
         **queued,
-        "template": template(made, owner.run, labels(owner.run, task.name, task.kind, task.iteration), {"restartPolicy": "Never"}),
+        "template": template(
+            made, owner.run, labels(owner.run, task.name, task.kind, task.iteration), {"restartPolicy": "Never", **place}
+        ),
     }
     return _object(kinds.JOB, task.name, owner, task.kind, body, task.iteration)
 
@@ -79,14 +85,46 @@ def _task_container(task: Task, owner: Owner, images: Images) -> Json:
     task = plan.on_cluster(task)
     made = container(name, images.of(name), images.policy, plan.command(task, urls), task.gpus)
     made["env"] = [*environment(owner.run), {"name": "MAFT_METRICS_PORT", "value": str(METRICS_PORT)}]
+    made["env"] += _of_nodes(task, owner.run) if task.nodes > 1 else []
     made["ports"] = [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}]
     return made
 
 
-def _failure_rules(container: str) -> list[Json]:
+def _of_nodes(task: Task, run: Run) -> list[Json]:
+    """Where pods of one task meet: the first index of an indexed Job has a name of its own."""
+    first = f"{task.name}-0.{meeting_name(run)}.{run.namespace}.svc:{MEETING_PORT}"
+    said = {"MAFT_TRAIN_MEETING": first, "NCCL_DEBUG": "WARN"}  # NCCL keeps to itself why it cannot reach a node, otherwise
+    return [{"name": name, "value": value} for name, value in said.items()]
+
+
+def _failure_rules(container: str, nodes: int) -> list[Json]:
+    """Of several pods that end with one, only that one counts."""
     bad_input = {"containerName": container, "operator": "In", "values": [BAD_INPUT]}
     disruption = {"type": "DisruptionTarget", "status": "True"}
-    return [{"action": "FailJob", "onExitCodes": bad_input}, {"action": "Ignore", "onPodConditions": [disruption]}]
+    lost = {"containerName": container, "operator": "In", "values": [PEER_LOST]}
+    ours = [{"action": "FailJob", "onExitCodes": bad_input}, {"action": "Ignore", "onPodConditions": [disruption]}]
+    return [*ours, *([{"action": "Ignore", "onExitCodes": lost}] if nodes > 1 else [])]
+
+
+def meeting_name(run: Run) -> str:
+    """Names the Service of the run's training pods."""
+    return f"{run.name}-train"
+
+
+def _meeting(task: Task, owner: Owner, *, isolated: bool) -> list[Json]:
+    """Makes the headless Service in which training pods have names, ready or not; where servers are isolated, a NetworkPolicy that
+    lets in each other, on whichever ports they agree, and everybody who reads metrics."""
+    run, name = owner.run, meeting_name(owner.run)
+    members = {RUN: run.name, COMPONENT: task.kind}
+    port = {"name": "meeting", "port": MEETING_PORT, "targetPort": MEETING_PORT, "protocol": "TCP"}
+    service = {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": members, "ports": [port]}
+    ingress = [
+        {"from": [{"podSelector": {"matchLabels": members}}]},
+        {"ports": [{"protocol": "TCP", "port": METRICS_PORT}]},
+    ]
+    policy = {"podSelector": {"matchLabels": members}, "policyTypes": ["Ingress"], "ingress": ingress}
+    policies = [_object(kinds.NETWORK_POLICY, name, owner, task.kind, policy)] if isolated else []
+    return [*policies, _object(kinds.SERVICE, name, owner, task.kind, service)]
 
 
 def deployment(server: Server, owner: Owner, images: Images) -> Json:
