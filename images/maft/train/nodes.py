@@ -37,6 +37,7 @@ class Node:
     """Of the first pod."""
     port: int
     patience: float = PATIENCE
+    ask: float = ASK
 
     @property
     def leads(self) -> bool:
@@ -210,7 +211,7 @@ def joined(node: Node, task: str, all_done: Callable[[], bool]) -> tuple[Link, T
         if all_done():
             return None
         if link := _connected(node, task):
-            if told := _told(link, until, all_done):
+            if told := _told(node, link, until, all_done):
                 return link, told
             link.close()
         time.sleep(AGAIN)
@@ -230,11 +231,11 @@ def _connected(node: Node, task: str) -> Link | None:
     return link
 
 
-def _told(link: Link, until: float, all_done: Callable[[], bool]) -> Told | None:
+def _told(node: Node, link: Link, until: float, all_done: Callable[[], bool]) -> Told | None:
     """Waits for what is trained; None where the first pod is lost before, or all is done."""
     try:
         while time.monotonic() < until and not all_done():
-            if line := link.line(ASK):
+            if line := link.line(node.ask):
                 return msgspec.json.decode(line, type=Told)
     except (PeerLost, msgspec.DecodeError, UnicodeError):
         pass

@@ -117,8 +117,8 @@ def _meeting(task: Task, owner: Owner, *, isolated: bool) -> list[Json]:
     run, name = owner.run, meeting_name(owner.run)
     members = {RUN: run.name, COMPONENT: task.kind}
     port = {"name": "meeting", "port": MEETING_PORT, "targetPort": MEETING_PORT, "protocol": "TCP"}
-    service = {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": members, "ports": [port]}
-    ingress = [
+    service: Json = {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": members, "ports": [port]}
+    ingress: list[Json] = [
         {"from": [{"podSelector": {"matchLabels": members}}]},
         {"ports": [{"protocol": "TCP", "port": METRICS_PORT}]},
     ]
