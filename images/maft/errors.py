@@ -1,10 +1,14 @@
-"""The one error that ends a program with exit code 2, something that the user can mend; and how errors are written."""
+"""Errors that end a program with an exit code of their own, of which one is for the user to mend; and how errors are written."""
 
 import reprlib
 
 
 class BadInput(Exception):
     """Wrong input. The message is one line: the field or object, what was found, what to do."""
+
+
+class PeerLost(OSError):
+    """Somebody who worked at the same is gone. It is no fault of this program, and goes on when both are there again."""
 
 
 def one_line(text: object, limit: int | None = None) -> str:

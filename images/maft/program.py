@@ -1,8 +1,8 @@
 """What every program shares: the door at which its command line is decoded, its exit codes, its summary, its progress.
 
-Exit code 0: the output is committed. 2: wrong input, one line on stderr, trying again will not help. Anything else: a fault
-that may pass. What is fixed during a run comes as one JSON argument (`--spec`, maft.spec), what varies as flags; behind `run`
-everything is typed.
+Exit code 0: the output is committed. 2: wrong input, one line on stderr, trying again will not help. 75: another pod of the same
+task is gone, and this one is to begin again with it. Anything else: a fault that may pass. What is fixed during a run comes as
+one JSON argument (`--spec`, maft.spec), what varies as flags; behind `run` everything is typed.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
 from maft import __version__
-from maft.errors import BadInput, one_line, with_kind
+from maft.errors import BadInput, PeerLost, one_line, with_kind
 from maft.spec import UNREADABLE, Compared, Spec, decode_spec
 from maft.store.base import Store
 from maft.store.urls import open_store
@@ -30,6 +30,7 @@ from maft.summaries import Failure, ProgramSummary, encode_summary
 
 Takes = Literal["spec", "iteration", "agents", "servers", "group", "compared", "gpus"]
 ERROR_BYTES = 2000  # of a message in a summary
+PEER_LOST = 75  # exit code
 MOST_GPUS = 8  # of one process, as in the schema
 MOST = 999  # iterations and agents: names of adapters have three digits for each
 PORTS = 65535
@@ -256,6 +257,8 @@ def run(main: Callable[[Assignment], ProgramSummary], flags: argparse.ArgumentPa
         write_summary(arguments.summary, main(decode(arguments)))
     except BadInput as error:
         fail(arguments.summary, error, 2)
+    except PeerLost as error:
+        fail(arguments.summary, error, PEER_LOST)
     except (OSError, MemoryError) as error:
         fail(arguments.summary, error, 1)
     except Exception as error:  # nobody foresaw it: whoever looks at the run gets a line, whoever mends it the traceback

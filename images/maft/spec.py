@@ -20,7 +20,7 @@ ANSWERS: dict[TaskKind, AnswerKind] = {"math": "math", "mmlu": "choice", "reason
 Thinking = Literal["Auto", "Enabled", "Disabled"]
 Topology = Literal["PerAgent", "Shared"]
 # Of `training`: where it runs, no matter what comes out.
-TRAINING_PLACES = ("gpus", "topology", "parallelism", "checkpointMinutes", "sharedMemory")
+TRAINING_PLACES = ("gpus", "nodes", "topology", "parallelism", "checkpointMinutes", "sharedMemory")
 
 
 class Section(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
@@ -163,6 +163,7 @@ class TrainingSpec(Section, frozen=True, kw_only=True):
     start_from: Literal["previous", "base"]
     min_examples: int
     gpus: int | None = None
+    nodes: int = 1
     shared_memory: str = ""
     topology: Topology
     parallelism: Literal["Adapters", "Sharded"] = "Adapters"

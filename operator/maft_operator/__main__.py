@@ -220,12 +220,17 @@ def described(run: Run, graph: Graph) -> str:
     for task in tasks:
         waits = f", after {', '.join(task.needs)}" if task.needs else ""
         asks = f", asks {', '.join(task.servers)}" if task.servers else ""
-        lines.append(f"{_shown(plan.command(task, urls, spec=f'${SHELL_VARIABLE}'))}  # task {task.name}{waits}{asks}{_open(task)}")
+        line = plan.command(task, urls, spec=f"${SHELL_VARIABLE}")
+        lines.append(f"{_shown(line)}  # task {task.name}{waits}{asks}{_open(task)}{_together(task)}")
     return "\n".join(lines) + "\n"
 
 
 def _open(item: Task | Server) -> str:
     return ", on the GPUs there are or the CPU" if item.gpus is None else ""
+
+
+def _together(task: Task) -> str:
+    return f", in {task.nodes} pods together" if task.nodes > 1 else ""
 
 
 def _shown(command: Sequence[str]) -> str:

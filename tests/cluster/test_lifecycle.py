@@ -18,7 +18,7 @@ from conftest import MOCK
 from installed import BUCKET, SYSTEM, Installed, make_namespace
 from kube import RUNS
 
-from maft_operator.cluster.manifests import GRACE
+from maft_operator.cluster.pod_template import GRACE
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 LIMIT = 300.0  # seconds for a small run of two iterations, on two busy cores

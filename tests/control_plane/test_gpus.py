@@ -99,6 +99,11 @@ def test_what_is_left_open_is_what_is_there_and_of_use(spec, total, server, trai
         ({"training": {"gpus": 1}}, 0, "training.gpus: 1 asked for, this machine has no GPU; leave it out to use the CPU"),
         ({"training": {"base": "nf4"}}, 0, "training.base: nf4 needs a GPU, this machine has no GPU; set base to full"),
         ({"training": {"parallelism": "Sharded", "gpus": 2}}, 1, "training.gpus: 2 asked for, this machine has 1 GPU$"),
+        (
+            {"training": {"nodes": 3, "parallelism": "Sharded", "gpus": 1}},
+            8,
+            "training.nodes: 3 asked for, and this is one machine; set it to 1, or use a cluster$",
+        ),
         ({"inference": {"gpus": 2}}, 0, "inference.gpus: 2 asked for, this machine has no GPU; leave it out to use the CPU"),
     ],
 )

@@ -13,7 +13,7 @@ from maft.spec import decode_spec
 from maft_operator.cluster import manifests
 from maft_operator.cluster.manifests import Images, Json
 from maft_operator.plan import graph as plan
-from maft_operator.plan.step import BAD_INPUT
+from maft_operator.plan.step import BAD_INPUT, PEER_LOST
 from maft_operator.spec.parse import Run, parse
 
 KINDS = ("Job", "Deployment", "Service", "NetworkPolicy")
@@ -29,6 +29,7 @@ VARIED: dict[str, dict[str, Any]] = {
         "inference": {"topology": "PerAgent", "replicas": 2, "gpus": 4},
         "podTemplate": {"spec": {"nodeSelector": {"a": "b"}}},
     },
+    "nodes": {"training": {"parallelism": "Sharded", "nodes": 2, "gpus": 0}},
 }
 
 
@@ -70,7 +71,8 @@ def test_pods_carry_what_selectors_ask_for(spec: str) -> None:
         for thing in made(run, kind):
             ours, theirs = thing["metadata"]["labels"], thing["spec"]["template"]["metadata"]["labels"]
             assert theirs == {name: value for name, value in ours.items() if name != manifests.QUEUE}
-    for service, deployment in zip(made(run, "Service"), made(run, "Deployment"), strict=True):
+    serving = [service for service in made(run, "Service") if service["metadata"]["labels"][manifests.COMPONENT] == "serve"]
+    for service, deployment in zip(serving, made(run, "Deployment"), strict=True):
         labels = deployment["spec"]["template"]["metadata"]["labels"]
         assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"]
         assert service["spec"]["selector"].items() <= labels.items()
@@ -227,6 +229,65 @@ def test_how_often_kubernetes_tries_a_task(name: str) -> None:
         {"containerName": container["name"], "operator": "In", "values": [BAD_INPUT]},
     )
     assert (disrupted["action"], disrupted["onPodConditions"][0]["type"]) == ("Ignore", "DisruptionTarget")
+
+
+NODES = {"training": {"parallelism": "Sharded", "nodes": 3, "gpus": 2, "topology": "PerAgent"}}
+
+
+def test_nodes_are_the_pods_of_one_job_that_begin_and_end_together() -> None:
+    run = a_run(iterations=2, **NODES)
+    jobs = {job["metadata"]["name"]: job for job in made(run, "Job")}
+    several = {name for name, job in jobs.items() if job["spec"].get("completionMode") == "Indexed"}
+    assert several == {"r-1-train-0", "r-1-train-1", "r-2-train-0", "r-2-train-1"}
+    for name in several:
+        spec = jobs[name]["spec"]
+        assert (spec["parallelism"], spec["completions"], spec["backoffLimit"]) == (3, 3, run.spec.backoff_limit)
+        assert spec["podReplacementPolicy"] == "Failed"
+        *_, lost = spec["podFailurePolicy"]["rules"]
+        # One that ends because another one did costs no attempt.
+        assert lost == {"action": "Ignore", "onExitCodes": {"containerName": "trainer", "operator": "In", "values": [PEER_LOST]}}
+        [container] = spec["template"]["spec"]["containers"]
+        assert container["resources"] == {"limits": {"nvidia.com/gpu": "2"}} and "--gpus=2" in container["args"]
+        assert environment(container)["NCCL_DEBUG"]["value"] == "WARN"
+    others = [job["spec"] for name, job in jobs.items() if name not in several]
+    assert all((spec["parallelism"], spec["completions"]) == (1, 1) and "completionMode" not in spec for spec in others)
+    assert all(len(spec["podFailurePolicy"]["rules"]) == 2 for spec in others)
+    assert not any("subdomain" in spec["template"]["spec"] for spec in others)
+
+
+def test_nodes_meet_at_the_first_ones_name() -> None:
+    """Kubernetes names the pods of an indexed Job JOB-INDEX, below the Service that is their subdomain."""
+    run = a_run(**NODES)
+    [service] = [thing for thing in made(run, "Service") if thing["metadata"]["name"] == "r-train"][:1]
+    [policy] = [thing for thing in made(run, "NetworkPolicy") if thing["metadata"]["name"] == "r-train"][:1]
+    assert service["spec"]["clusterIP"] == "None" and service["spec"]["publishNotReadyAddresses"] is True
+    trains = [job for job in made(run, "Job") if job["metadata"]["labels"][manifests.COMPONENT] == "train"]
+    assert len(trains) == 2
+    for job in trains:
+        template = job["spec"]["template"]
+        assert template["spec"]["subdomain"] == "r-train"
+        [container] = template["spec"]["containers"]
+        host, _, port = environment(container)["MAFT_TRAIN_MEETING"]["value"].rpartition(":")
+        assert host == f"{job['metadata']['name']}-0.r-train.default.svc"
+        assert int(port) == service["spec"]["ports"][0]["port"]
+        labels = template["metadata"]["labels"]
+        assert service["spec"]["selector"].items() <= labels.items()
+        assert policy["spec"]["podSelector"]["matchLabels"] == service["spec"]["selector"]
+    others = [pod for pod in pods(run) if pod["metadata"]["labels"][manifests.COMPONENT] != "train"]
+    assert not any(service["spec"]["selector"].items() <= pod["metadata"]["labels"].items() for pod in others)
+    each_other, metrics = policy["spec"]["ingress"]
+    assert each_other == {"from": [{"podSelector": {"matchLabels": service["spec"]["selector"]}}]}
+    assert metrics == {"ports": [{"protocol": "TCP", "port": 9100}]}
+
+
+def test_what_nodes_need_is_not_made_for_one() -> None:
+    assert [thing["metadata"]["name"] for thing in made(a_run(), "Service")] == ["r-server"]
+    [task] = [task for task in planned(a_run(**NODES)).tasks if task.name == "r-1-train-0"]
+    kinds = [
+        [thing["kind"] for thing in manifests.objects(task, owner(a_run(**NODES)), Images("p", "1", isolated=yes))]
+        for yes in (False, True)
+    ]
+    assert kinds == [["Service", "Job"], ["NetworkPolicy", "Service", "Job"]]
 
 
 def test_a_deadline_is_each_jobs() -> None:

@@ -23,12 +23,12 @@ from kube_objects import (
     snapshot as observed,
 )
 
-from maft.summaries import DebateSummary, Failure, Usage, encode_summary
-from maft_operator.cluster import reasons
+from maft.summaries import DebateSummary, Failure, TrainSummary, Usage, encode_summary
+from maft_operator.cluster import indexes, reasons
 from maft_operator.cluster.manifests import Json
 from maft_operator.cluster.observed import explained, troubles_in
 from maft_operator.cluster.reasons import Reason, Trouble
-from maft_operator.plan.step import ServerState, TaskState, step
+from maft_operator.plan.step import PEER_LOST, ServerState, TaskState, step
 
 RUN = a_run()
 TASK = "r-1-debate"
@@ -511,3 +511,55 @@ def test_training_waits_for_pods_whose_deployment_has_gone() -> None:
 def test_nothing_is_seen_where_nothing_is() -> None:
     snapshot = observed(RUN)
     assert (snapshot.observed.tasks, snapshot.observed.servers, snapshot.troubles) == ({}, {}, ())
+
+
+# --- nodes: several pods that train together ---
+
+TRAIN = "r-1-train"
+TOGETHER = a_run(training={"parallelism": "Sharded", "nodes": 3, "gpus": 0})
+
+
+def of_index(index: int, phase: str, state: Json, number: int, **more: object) -> Json:
+    """The number-th pod of the training, of that index."""
+    made = pod(TRAIN, phase, state, container="trainer", number=number, **more)
+    made["metadata"]["labels"] |= {indexes.INDEX: str(index), "app.kubernetes.io/component": "train"}
+    return made
+
+
+def trained(count: int) -> Json:
+    return ended(0, encode_summary(TrainSummary(adapters=(), trained=count)).decode())
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_the_first_node_speaks_for_all(order: tuple[int, ...]) -> None:
+    addresses = [of_index(index, "Running", RUNNING, number, podIP=f"10.0.0.{index}") for number, index in enumerate(order)]
+    assert observed(TOGETHER, job(TRAIN), *addresses).metrics == {TRAIN: "http://10.0.0.0:9100/metrics"}
+    ends = [of_index(index, "Succeeded", trained(6 if index == 0 else 0), number) for number, index in enumerate(order)]
+    summary = observed(TOGETHER, done(TRAIN), *ends).summaries[TRAIN]
+    assert isinstance(summary, TrainSummary) and summary.trained == 6
+
+
+def test_no_progress_is_asked_of_other_nodes_while_the_first_is_away() -> None:
+    assert observed(TOGETHER, job(TRAIN), of_index(1, "Running", RUNNING, 1, podIP="10.0.0.1")).metrics == {}
+
+
+LOST = ended(PEER_LOST, error("node 1 is lost: its connection ended"))
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
+def test_why_nodes_failed_is_what_the_one_said_that_took_the_others_along(order: tuple[int, ...]) -> None:
+    ends = [of_index(i, "Failed", ended(1, error("no space left")) if i == 1 else LOST, n) for n, i in enumerate(order)]
+    [trouble] = observed(TOGETHER, job(TRAIN, failed=1), *ends).troubles
+    is_like(trouble, TRAIN, (reasons.RETRYING, False, "no space left"))
+    is_like(observed(TOGETHER, failed(TRAIN), *ends).ended[TRAIN], TRAIN, (reasons.ATTEMPTS_EXHAUSTED, False, "no space left"))
+    alone = [of_index(0, "Failed", LOST, 0)]  # the pod of a node that went is gone, too
+    [trouble] = observed(TOGETHER, job(TRAIN), *alone).troubles
+    is_like(trouble, TRAIN, (reasons.RETRYING, False, "node 1 is lost"))
+
+
+def test_a_node_that_finds_no_room_is_told_while_others_wait_for_it() -> None:
+    held = unscheduled(TRAIN, "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")
+    held["metadata"]["labels"] |= {indexes.INDEX: "1", "app.kubernetes.io/component": "train"}
+    others = [of_index(0, "Running", RUNNING, 1), of_index(2, "Running", RUNNING, 2)]
+    [trouble] = observed(TOGETHER, job(TRAIN), held, *others).troubles
+    is_like(trouble, TRAIN, (reasons.UNSCHEDULABLE, True, "Insufficient"))

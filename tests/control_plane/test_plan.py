@@ -131,6 +131,7 @@ topologies = st.fixed_dictionaries(
                 "topology": st.sampled_from(["PerAgent", "Shared"]),
                 "gpus": st.integers(0, 2),
                 "parallelism": st.sampled_from(["Adapters", "Sharded"]),
+                "nodes": st.sampled_from([1, 1, 3]),
             }
         ),
         "inference": st.fixed_dictionaries(
@@ -151,8 +152,8 @@ topologies = st.fixed_dictionaries(
 def is_allowed(training: dict[str, Any], *, critics: bool) -> bool:
     """Tells whether the resource's rules about GPUs let it pass: none of a task's idle, and several to share a base."""
     if training["parallelism"] == "Sharded":
-        return bool(training["gpus"] > 1)
-    return training["topology"] == "Shared" or critics or training["gpus"] <= 1
+        return bool(training["gpus"] > 1 or training["nodes"] > 1)
+    return training["nodes"] == 1 and (training["topology"] == "Shared" or critics or training["gpus"] <= 1)
 
 
 @given(topologies)

@@ -148,6 +148,14 @@ def test_sums_grow_as_tasks_finish() -> None:
     assert (whole["iterations"][1]["seconds"], whole["iterations"][1]["gpuSeconds"]) == (60 + 2 * 30, 2 * 30)
 
 
+def test_every_node_of_a_training_costs_gpu_seconds() -> None:
+    run = a_run(training={"parallelism": "Sharded", "nodes": 3, "gpus": 2})
+    whole = state(*ALL, *SUMMARIZED, run=run)
+    alone = state(*ALL, *SUMMARIZED, run=a_run(training={"parallelism": "Sharded", "gpus": 2}))
+    costs = [made["iterations"][1]["gpuSeconds"] for made in (whole, alone)]
+    assert costs[0] == 3 * costs[1] > 0
+
+
 def test_answers_are_those_of_both_debates_and_stay_when_pods_have_gone() -> None:
     said = (
         summarized("r-1-debate", debated(answers=Answers(asked=96, cut=12, clipped=1))),

@@ -201,7 +201,7 @@ specs = st.fixed_dictionaries(
 NEWER = {  # than the first files of this format
     "model": ("chatTemplateArguments", "date"),
     "debate": ("system", "thinking", "thinkingTokens", "showThoughts"),
-    "training": ("trainThoughts", "gpus", "sharedMemory", "parallelism", "base", "checkpointMinutes"),
+    "training": ("trainThoughts", "gpus", "nodes", "sharedMemory", "parallelism", "base", "checkpointMinutes"),
     "inference": ("startupSeconds", "sharedMemory"),
 }
 
@@ -611,9 +611,13 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"training": {"lora": {"targetModules": ["q_proj", "v_proj"]}}},
         {"training": {"lora": {"targetModules": ["q_proj", "all-linear"]}}},
     ),
-    "training.parallelism: Sharded is for 2 GPUs or more; set training.gpus to how many, or use Adapters": (
+    "training.parallelism: Sharded is for 2 GPUs or more, or 2 nodes; set training.gpus to how many a node has, or use Adapters": (
         {"training": {"parallelism": "Sharded", "gpus": 2}},
         {"training": {"parallelism": "Sharded"}},
+    ),
+    "training.nodes: several nodes hold one base together; set parallelism to Sharded, or nodes to 1": (
+        {"training": {"nodes": 2, "parallelism": "Sharded", "gpus": 0}},
+        {"training": {"nodes": 2, "gpus": 1}},
     ),
     "training.gpus: more than a training task has adapters; set fewer, topology to Shared, or parallelism to Sharded": (
         {"training": {"topology": "Shared", "gpus": 6}},

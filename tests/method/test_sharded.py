@@ -2,7 +2,10 @@
 
 import os
 import signal
+import socket
+import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +19,8 @@ from transformers.models.llama.modeling_llama import LlamaModel
 
 from maft import adapters
 from maft.chat_template import Tokens
-from maft.errors import BadInput
-from maft.program import Assignment
+from maft.errors import BadInput, PeerLost
+from maft.program import PEER_LOST, Assignment
 from maft.records import Example, Message, encode_lines
 from maft.spec import immutable_spec_json
 from maft.store import layout
@@ -133,6 +136,74 @@ def test_ranks_that_are_told_to_end_go_on_to_the_same_bytes(tmp_path: Path, capf
     assert end.value.code == 128 + signal.SIGTERM
     again: list[float] = []
     train.main(ended, started(ended, 2, again.append))
+    assert "goes on after step" in capfd.readouterr().out
+    assert again == curve
+    assert listed(tmp_path / "whole") == listed(tmp_path / "ended")
+
+
+# --- over pods, here as processes of their own ---
+
+LEADS = {"JOB_COMPLETION_INDEX": "0"}
+FOLLOWS = {"JOB_COMPLETION_INDEX": "1"}
+
+
+def over_pods(folder: Path, **training) -> tuple[Assignment, Started]:
+    """A training of two pods with a rank each, and how the first one is started."""
+    assignment = assigned(folder, parallelism="Sharded", gpus=0, nodes=2, **training)
+    with socket.create_server(("", 0)) as server:
+        meeting = {"MAFT_TRAIN_MEETING": f"localhost:{server.getsockname()[1]}"}
+    first = started(assignment, 1, lambda loss: None)
+    return assignment, replace(first, environment={**first.environment, **meeting, **LEADS})
+
+
+def follower(first: Started) -> "subprocess.Popen[bytes]":
+    """The second pod."""
+    return subprocess.Popen(first.command, env={**first.environment, **FOLLOWS}, stdin=subprocess.DEVNULL)
+
+
+@pytest.mark.programs
+def test_two_pods_have_the_loss_curve_of_one_process(tmp_path: Path) -> None:
+    one, several = [], []
+    for name in ("one", "several"):
+        questions(tmp_path / name, pairs=False)
+    alone = assigned(tmp_path / "one")
+    train.main(alone, started(alone, 1, one.append))
+    assignment, first = over_pods(tmp_path / "several")
+    second = follower(first)
+    summary = train.main(assignment, replace(first, report=several.append))
+    assert second.wait(120) == 0
+    assert len(one) == 6 and several == pytest.approx(one, abs=1e-4)
+    assert [(made.role, made.agent, made.steps) for made in summary.adapters] == [("generator", 0, 6)]
+    # Another pod of the task that comes too late finds everything committed.
+    assert train.main(assignment, replace(first, environment={**first.environment, **FOLLOWS})).trained == 0
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("lost", ["first", "second"])
+def test_a_pod_that_is_lost_takes_the_other_along_and_both_go_on_to_the_same_bytes(tmp_path: Path, lost: str, capfd) -> None:
+    for name in ("whole", "ended"):
+        questions(tmp_path / name, pairs=False)
+    training = {"epochs": 20, "lora": {"rank": 4, "dropout": 0.2}}
+    whole, first = over_pods(tmp_path / "whole", **training)
+    second, curve = follower(first), []
+    train.main(whole, replace(first, report=curve.append))
+    assert second.wait(120) == 0
+    assignment, first = over_pods(tmp_path / "ended", **training)
+    second = follower(first)
+
+    def lose(loss: float) -> None:
+        if lost == "first":
+            raise OSError("no disk")
+        second.kill()
+
+    says = "no disk" if lost == "first" else "node 1 is lost|another rank is lost"
+    with pytest.raises(OSError, match=says) as end:
+        train.main(assignment, replace(first, report=lose))
+    assert isinstance(end.value, PeerLost) == (lost == "second")
+    assert second.wait(120) == (PEER_LOST if lost == "first" else -signal.SIGKILL)
+    second, again = follower(first), []
+    train.main(assignment, replace(first, report=again.append))
+    assert second.wait(120) == 0
     assert "goes on after step" in capfd.readouterr().out
     assert again == curve
     assert listed(tmp_path / "whole") == listed(tmp_path / "ended")

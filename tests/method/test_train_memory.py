@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -417,6 +418,19 @@ def test_the_whole_model_is_counted_without_its_weights():
     assert found.adapter == sum(p.numel() for p in adapted.parameters() if p.requires_grad)
     assert found.tokens == 16384 and found.targets == pytest.approx(16384 * 80 / 5080, abs=1)
     assert needed(batchTokens=100)[0].tokens == 5080  # one example has a row of its own, however long
+
+
+def test_of_a_base_held_in_parts_embeddings_head_and_adapter_are_whole():
+    alone, _ = needed(gpus=1)
+    whole = 2 * alone.vocabulary * alone.hidden if not AutoConfig.from_pretrained(TINY).tie_word_embeddings else None
+    whole = whole or alone.vocabulary * alone.hidden
+    layers = alone.base - whole
+    for ranks, told in ((4, {"gpus": 4}), (4, {"gpus": 2, "nodes": 2}), (64, {"gpus": 8, "nodes": 8})):
+        found, _ = needed(parallelism="Sharded", **told)
+        assert found.adapter == alone.adapter  # with gradients and moments on every rank
+        assert found.base == min(alone.base, whole + layers // ranks + 2 * layers // alone.layers)
+    big = SimpleNamespace(vocab_size=128256, hidden_size=8192, num_hidden_layers=80, tie_word_embeddings=False)
+    assert room._part(big, 70_553_706_496, 16) == pytest.approx(2.1e9 + 68.4e9 / 16 + 2 * 68.4e9 / 80, rel=0.01)
 
 
 def test_what_does_not_fit_is_said_or_refused():

@@ -51,17 +51,25 @@ def expected(config: Any, spec: Spec, counts: tuple[int, int], longest_prompt: i
     examples = (2 if training.method == "dpo" else 1) * training.batch_size
     tokens = min(max(training.batch_tokens, each), examples * each) if packs else each
     on_gpu = _on_gpu(spec)
-    shared = training.gpus or 1 if training.parallelism == "Sharded" else 1
+    ranks = (training.gpus or 1) * training.nodes if training.parallelism == "Sharded" else 1
     return Needs.of(
         config,
-        base=base // shared,
-        adapter=adapter // shared,
+        base=base if ranks == 1 else _part(config.get_text_config(), base, ranks),
+        adapter=adapter,
         tokens=tokens,
         targets=-(-tokens * answer // each),
         value=2 if on_gpu else 4,
         device="cuda" if on_gpu else "cpu",
         nf4=training.base == "nf4",
     )
+
+
+def _part(config: Any, base: int, ranks: int) -> int:
+    """Counts the parameters that each of several ranks holds at most: embeddings and head as a whole, its share of the layers, and
+    those of the layer under way and of the next one, which are put together for it."""
+    whole = config.vocab_size * config.hidden_size * (1 if config.tie_word_embeddings else 2)
+    layers = max(0, base - whole)
+    return int(min(base, whole + layers // ranks + 2 * layers // config.num_hidden_layers))
 
 
 def _on_gpu(spec: Spec) -> bool:

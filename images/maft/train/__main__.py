@@ -4,11 +4,13 @@ An adapter that is committed already is not trained again, one that was begun go
 examples keeps what it had.
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
 from functools import partial
 
+import msgspec
 from prometheus_client import Gauge
 from torch.distributed import TCPStore
 
@@ -22,9 +24,10 @@ from maft.store import layout
 from maft.store.commits import committed, required
 from maft.store.lines import iterate_lines
 from maft.summaries import AdapterSummary, TrainSummary
-from maft.train import sharded, workers
+from maft.train import nodes, processes, sharded, workers
 from maft.train.dpo import Preferences
 from maft.train.jobs import Job, keep, train_one
+from maft.train.nodes import Link, Node, Told
 from maft.train.samples import sample
 from maft.train.sharded_trainer import ShardedTrainer
 from maft.train.trainer import NextToken, Objective, Trainer, steps
@@ -38,17 +41,21 @@ def main(assignment: Assignment, started: Started = ALONE) -> TrainSummary:
     """Trains and publishes what is not there yet; of a worker, what it was dealt."""
     store, run, iteration = assignment.store, assignment.run, assignment.iteration
     wanted = [(role, agent) for agent in assignment.agents for role in trained_roles(assignment.spec.debate)]
+    node = None if started.place else nodes.found(assignment.spec.training.nodes, started.environment)
     if started.place:
         wanted = [(role, agent) for role, agent in wanted if f"{role}-{agent}" in started.place.adapters]
     used = _device(assignment, started)
     several = _workers(assignment, started, used, len(wanted))
+    if node and not node.leads:
+        _follow(assignment, started, several, wanted, node)
+        return summary([])
     data = required(store, layout.datasets(run, iteration), "the debate of this iteration")
     template = models.chat_template(assignment.spec.model, assignment.spec.debate.thinking)
     missing = [(role, agent) for role, agent in wanted if committed(store, layout.adapter(run, iteration, role, agent)) is None]
     # A program that was lost between a commit and the end of its checkpoint left it.
     store.delete([layout.checkpoint(run, iteration, *other) for other in wanted if other not in missing])
     jobs = [_job(assignment, data, template, role, agent) for role, agent in missing]
-    _train_all(assignment, data, jobs, started, several, used)
+    _train_all(assignment, data, jobs, started, several, used, node)
     if started.place and not started.place.leads:
         return summary([])
     return summary([adapters.current(store, run, iteration, role, agent) for role, agent in wanted])
@@ -64,7 +71,7 @@ def _workers(assignment: Assignment, started: Started, used: Device, wanted: int
     if started.place:
         return 1
     if assignment.spec.training.parallelism == "Sharded":
-        return workers.count_ranks(assignment.gpus, used.count, started.environment)
+        return workers.count_ranks(assignment.gpus, used.count, started.environment, assignment.spec.training.nodes)
     return workers.count(assignment.gpus, used.count, wanted, started.environment)
 
 
@@ -75,7 +82,15 @@ def _job(assignment: Assignment, data: Commit, template: ChatTemplate, role: Rol
     return Job(role, agent, samples, adapters.current(store, run, assignment.iteration - 1, role, agent))
 
 
-def _train_all(assignment: Assignment, data: Commit, jobs: Sequence[Job], started: Started, several: int, used: Device) -> None:
+def _train_all(
+    assignment: Assignment,
+    data: Commit,
+    jobs: Sequence[Job],
+    started: Started,
+    several: int,
+    used: Device,
+    node: Node | None,
+) -> None:
     training = assignment.spec.training
     enough = [job for job in jobs if len(job.examples) >= training.min_examples]
     progress = program.Progress(assignment.metrics)
@@ -94,8 +109,8 @@ def _train_all(assignment: Assignment, data: Commit, jobs: Sequence[Job], starte
         return
     if started.place and started.place.ranks > 1:
         _train_together(assignment, data, enough, used, step_done, started.place)
-    elif several > 1 and training.parallelism == "Sharded":
-        _start_ranks(enough, started, several, step_done)
+    elif training.parallelism == "Sharded":
+        _lead(assignment, tuple(job.name for job in enough), started, several, step_done, node)
     elif several > 1 and len(enough) > 1:
         models.local(assignment.spec.model.source)  # fetched once, and not once by each
         _deal(enough, started, several, used, step_done)
@@ -107,16 +122,47 @@ def _deal(jobs: Sequence[Job], started: Started, several: int, used: Device, ste
     """Has one worker per GPU train its share of the adapters."""
     places = [Place(share) for share in workers.dealt({job.name: job.tokens for job in jobs}, several)]
     environments = workers.environments(started.environment, len(places), gpus=used.count > 0, cores=processors())
-    workers.run(started.command, places, environments, step_done)
+    processes.run(started.command, places, environments, step_done)
 
 
-def _start_ranks(jobs: Sequence[Job], started: Started, ranks: int, step_done: Report) -> None:
-    """Has one process per GPU train all adapters together; they meet here, and see all GPUs."""
+def _lead(
+    assignment: Assignment, names: tuple[str, ...], started: Started, ranks: int, step_done: Report, node: Node | None
+) -> None:
+    """Has one process per GPU train all adapters together, with those of other pods if there are some; they meet here."""
     meeting = TCPStore(workers.HOST, 0, is_master=True, wait_for_workers=False)
-    names = tuple(job.name for job in jobs)
-    places = [Place(names, rank=rank, ranks=ranks, port=meeting.port) for rank in range(ranks)]
-    environments = workers.environments(started.environment, ranks, gpus=False, cores=processors())
-    workers.run(started.command, places, environments, step_done)
+    first = Place(names, ranks=ranks, port=meeting.port)
+    if node is None:
+        return _start_ranks(started, first, ranks, step_done)
+    with nodes.gathered(node, _task(assignment), Told(names, meeting.port)) as links:
+        _start_ranks(started, msgspec.structs.replace(first, ranks=ranks * node.nodes), ranks, step_done, links)
+
+
+def _follow(assignment: Assignment, started: Started, ranks: int, wanted: Sequence[tuple[Role, int]], node: Node) -> None:
+    """Does this pod's part of a training that another pod leads, to its end."""
+
+    def all_done() -> bool:
+        prefixes = (layout.adapter(assignment.run, assignment.iteration, *which) for which in wanted)
+        return all(committed(assignment.store, prefix) is not None for prefix in prefixes)
+
+    if (met := nodes.joined(node, _task(assignment), all_done)) is None:
+        return
+    link, told = met
+    with contextlib.closing(link):
+        first = Place(told.adapters, rank=node.index * ranks, ranks=ranks * node.nodes, host=link.address, port=told.port)
+        _start_ranks(started, first, ranks, _unseen, [link])
+        link.wait_for_the_end()
+
+
+def _task(assignment: Assignment) -> str:
+    """Names the task to other pods: those of another one are strangers."""
+    return f"{assignment.run} {assignment.iteration} {list(assignment.agents)}"
+
+
+def _start_ranks(started: Started, first: Place, here: int, step_done: Report, links: Sequence[Link] = ()) -> None:
+    """Runs the ranks of this pod to their end; they see all its GPUs. first: the first one's place."""
+    places = [msgspec.structs.replace(first, rank=first.rank + index) for index in range(here)]
+    environments = workers.environments(started.environment, here, gpus=False, cores=processors())
+    processes.run(started.command, places, environments, step_done, links)
 
 
 def _train_here(assignment: Assignment, data: Commit, jobs: Sequence[Job], used: Device, step_done: Report) -> None:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from maft import records
-from maft.errors import BadInput, one_line
+from maft.errors import BadInput, PeerLost, one_line
 from maft.records import Formatted
 from maft.store.base import Missing, Store
 from maft.train.course import Course, State
@@ -60,7 +60,7 @@ class Keeper:
         self._decided = dict(decided)
         self._every = every
         self._clock = clock
-        self._reads_only = reads_only
+        self.reads_only = reads_only
         self._steps = 0  # of the checkpoint that is there
         self._began = self._saved = clock()
 
@@ -75,7 +75,7 @@ class Keeper:
 
     def save(self, course: Course) -> None:
         """Writes a checkpoint. One that cannot be written is said in a line: the training is worth more."""
-        if len(course.curve) == self._steps or self._reads_only:
+        if len(course.curve) == self._steps:
             return
         self._steps = len(course.curve)
         state = course.state()
@@ -118,12 +118,15 @@ class Keeper:
 
 @contextlib.contextmanager
 def kept(keeper: Keeper | None, course: Course) -> Iterator[Undisturbed]:
-    """Has the course go on from its checkpoint, and leave one where SIGTERM ends it. Inside, what comes out is a context for what
-    must not be torn, after which a checkpoint is made if it is time."""
+    """Has the course go on from its checkpoint, and leave one where SIGTERM or a lost rank ends it. Inside, what comes out is a
+    context for what must not be torn, after which a checkpoint is made if it is time."""
     if keeper is None:
         yield contextlib.nullcontext
         return
     keeper.restore(course)
+    if keeper.reads_only:
+        yield contextlib.nullcontext
+        return
     with Interruption(rescue=lambda: keeper.save(course)) as interruption:
 
         @contextlib.contextmanager
@@ -135,7 +138,7 @@ def kept(keeper: Keeper | None, course: Course) -> Iterator[Undisturbed]:
 
         try:
             yield undisturbed
-        except SystemExit:
+        except (SystemExit, PeerLost):
             with interruption.held():
                 keeper.save(course)
             raise

@@ -5,6 +5,7 @@ The first rank has the base in host memory while it is dealt out, keeps the chec
 """
 
 import contextlib
+import re
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,11 +20,13 @@ from torch.distributed.tensor import DTensor
 
 from maft import lora, models, quantised
 from maft.device import Device
-from maft.errors import BadInput
+from maft.errors import BadInput, PeerLost, one_line
 from maft.spec import ModelSpec
-from maft.train.workers import HOST, Place
+from maft.train.workers import Place
 
 PATIENCE = timedelta(hours=2)  # of ranks that wait for the first one, which loads the base
+STEP = timedelta(minutes=20)  # of ranks that wait for each other from then on
+_GLOO = re.compile(r"gloo|Connection (closed|reset) by peer", re.IGNORECASE)
 T = TypeVar("T")
 
 
@@ -56,6 +59,11 @@ class Team:
         dist.all_gather_object(shares, own)
         return [shares[index % self.ranks][index // self.ranks] for index in range(total)]
 
+    def raise_if_lost(self, error: Exception) -> None:
+        """Raises PeerLost if the error comes of another rank's end."""
+        if gone := lost(error):
+            raise gone from error
+
     def from_leader(self, value: T) -> T:
         """Returns what the first rank has."""
         held = [value]
@@ -65,20 +73,33 @@ class Team:
 
 @contextlib.contextmanager
 def joined(place: Place, *, cuda: bool) -> Iterator[Team]:
-    """Meets the other ranks. SIGTERM is for the first one, which needs the others until its checkpoint is written."""
+    """Meets the other ranks; PeerLost where one is lost. SIGTERM is for the first one, which writes the checkpoint; the others are
+    ended by whoever started them. They ignore it: blocked in one thread, it would come to one of a library's."""
     if place.rank:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     device = torch.device("cuda", place.rank % torch.cuda.device_count()) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    meeting = dist.TCPStore(HOST, place.port, is_master=False)
-    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
-    dist.init_process_group(backend, store=meeting, rank=place.rank, world_size=place.ranks, timeout=PATIENCE)
     try:
+        meeting = dist.TCPStore(place.host, place.port, is_master=False)
+        backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+        dist.init_process_group(backend, store=meeting, rank=place.rank, world_size=place.ranks, timeout=PATIENCE)
         yield Team(place.rank, place.ranks, device)
+    except RuntimeError as error:
+        if gone := lost(error):
+            raise gone from error
+        raise
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def lost(error: Exception) -> PeerLost | None:
+    """Reads whether torch says that another rank is gone, or does not answer."""
+    said = one_line(error, 300)
+    of_torch = isinstance(error, dist.DistBackendError | dist.DistNetworkError | dist.DistStoreError)
+    return PeerLost(f"another rank is lost: {said}") if of_torch or _GLOO.search(said) else None
 
 
 def load_base(spec: ModelSpec, team: Team, device: Device) -> Any:
@@ -95,6 +116,7 @@ def load_base(spec: ModelSpec, team: Team, device: Device) -> Any:
     base.to_empty(device=team.device)
     _fill(base, source, team)
     base.tie_weights()
+    dist.distributed_c10d._set_pg_timeout(STEP)
     return base.eval()
 
 

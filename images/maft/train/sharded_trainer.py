@@ -75,6 +75,7 @@ class ShardedTrainer(Trainer):
             return work()
         except (MemoryError, RuntimeError) as error:
             if not memory.is_shortage(error):
+                self._team.raise_if_lost(error)
                 raise
             todo = f"with parallelism Sharded set it to {max(1, self.batch_tokens // 2):,}, or use more GPUs"
             raise BadInput(f"training.batchTokens: memory ran out ({one_line(error, 200)}); {todo}") from error

@@ -1,19 +1,16 @@
 """From tasks and servers to Kubernetes objects: a Job for a task, a Deployment and a Service for a server. Pure.
 
-Every pod passes the `restricted` Pod Security Standard and runs with a read-only root file system. What the resource's
-podTemplate says is merged last, so users have the last word.
+What their pods have in common is pod_template.py's.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from maft_operator.cluster import kinds
 from maft_operator.cluster.kinds import Kind
-from maft_operator.cluster.merge import merged
+from maft_operator.cluster.pod_template import DEBATE, METRICS_PORT, SERVE, TRAIN, container, environment, template
 from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Server, Task
-from maft_operator.plan.step import BAD_INPUT
+from maft_operator.plan.step import BAD_INPUT, PEER_LOST
 from maft_operator.spec.parse import Run
 from maft_operator.spec.schema import Json
 
@@ -21,17 +18,7 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "maft"  # also the field manager of server-side apply
 RUN, CHILD, ITERATION, COMPONENT = "maft.dev/run", "maft.dev/child", "maft.dev/iteration", "app.kubernetes.io/component"
 QUEUE = "kueue.x-k8s.io/queue-name"
-METRICS_PORT = 9100  # of tasks
-USER = 65532  # "nonroot" of the distroless images; any number but 0 would do
-# Container names, which are also those of the images. A podTemplate names them to reach one kind of pod only.
-DEBATE, TRAIN, SERVE = "debate", "trainer", "inference"
-COMPILED = {  # what is compiled at a start, and found again at the next: below the claim where there is one
-    "VLLM_CACHE_ROOT": "/cache/vllm",
-    "TRITON_CACHE_DIR": "/cache/triton",
-    "TORCHINDUCTOR_CACHE_DIR": "/cache/inductor",
-    "FLASHINFER_WORKSPACE_BASE": "/cache",  # it goes on with .cache/flashinfer
-}
-GRACE = 20  # seconds: a program needs about one to end, vLLM a few
+MEETING_PORT = 29400  # of the first pod of a task that has several
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +50,7 @@ class Owner:
 def objects(item: Task | Server, owner: Owner, images: Images) -> list[Json]:
     """Lists what has to exist for the task or server."""
     if isinstance(item, Task):
-        return [job(item, owner, images)]
+        return [*(_meeting(item, owner, isolated=images.isolated) if item.nodes > 1 else []), job(item, owner, images)]
     policies = [network_policy(item, owner, images.scraped_from)] if images.isolated else []
     return [*policies, service(item, owner), deployment(item, owner, images)]
 
@@ -71,18 +58,23 @@ def objects(item: Task | Server, owner: Owner, images: Images) -> list[Json]:
 def job(task: Task, owner: Owner, images: Images) -> Json:
     """Makes the Job of a task. Kubernetes counts the attempts: exit code 2 ends the Job at once, disruptions do not count."""
     spec = owner.run.spec
-    container = _task_container(task, owner, images)
+    made = _task_container(task, owner, images)
     deadline = {} if spec.active_deadline_seconds is None else {"activeDeadlineSeconds": spec.active_deadline_seconds}
     queued = {} if spec.queue_name else {"suspend": False}  # a queue suspends and admits the Job itself
+    together = {"completionMode": "Indexed"} if task.nodes > 1 else {}
+    place = {"subdomain": meeting_name(owner.run)} if task.nodes > 1 else {}
     body = {
-        "parallelism": 1,
-        "completions": 1,
+        "parallelism": task.nodes,
+        "completions": task.nodes,
+        **together,
         "backoffLimit": spec.backoff_limit,
         "podReplacementPolicy": "Failed",  # never two programs at one task
-        "podFailurePolicy": {"rules": _failure_rules(container["name"])},
+        "podFailurePolicy": {"rules": _failure_rules(made["name"], task.nodes)},
         **deadline,
         **queued,
-        "template": _template(container, owner, task.name, task.kind, task.iteration, {"restartPolicy": "Never"}),
+        "template": template(
+            made, owner.run, labels(owner.run, task.name, task.kind, task.iteration), {"restartPolicy": "Never", **place}
+        ),
     }
     return _object(kinds.JOB, task.name, owner, task.kind, body, task.iteration)
 
@@ -91,35 +83,67 @@ def _task_container(task: Task, owner: Owner, images: Images) -> Json:
     urls = {name: [f"http://{name}.{owner.run.namespace}.svc:{plan.PORT}"] for name in task.servers}
     name = TRAIN if task.kind in ("preflight", "train", "diversity") else DEBATE  # those need torch
     task = plan.on_cluster(task)
-    container = _container(name, images.of(name), images.policy, plan.command(task, urls), task.gpus)
-    container["env"] = [*_environment(owner.run), {"name": "MAFT_METRICS_PORT", "value": str(METRICS_PORT)}]
-    container["ports"] = [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}]
-    return container
+    made = container(name, images.of(name), images.policy, plan.command(task, urls), task.gpus)
+    made["env"] = [*environment(owner.run), {"name": "MAFT_METRICS_PORT", "value": str(METRICS_PORT)}]
+    made["env"] += _of_nodes(task, owner.run) if task.nodes > 1 else []
+    made["ports"] = [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}]
+    return made
 
 
-def _failure_rules(container: str) -> list[Json]:
+def _of_nodes(task: Task, run: Run) -> list[Json]:
+    """Where pods of one task meet: the first index of an indexed Job has a name of its own."""
+    first = f"{task.name}-0.{meeting_name(run)}.{run.namespace}.svc:{MEETING_PORT}"
+    said = {"MAFT_TRAIN_MEETING": first, "NCCL_DEBUG": "WARN"}  # NCCL keeps to itself why it cannot reach a node, otherwise
+    return [{"name": name, "value": value} for name, value in said.items()]
+
+
+def _failure_rules(container: str, nodes: int) -> list[Json]:
+    """Of several pods that end with one, only that one counts."""
     bad_input = {"containerName": container, "operator": "In", "values": [BAD_INPUT]}
     disruption = {"type": "DisruptionTarget", "status": "True"}
-    return [{"action": "FailJob", "onExitCodes": bad_input}, {"action": "Ignore", "onPodConditions": [disruption]}]
+    lost = {"containerName": container, "operator": "In", "values": [PEER_LOST]}
+    ours = [{"action": "FailJob", "onExitCodes": bad_input}, {"action": "Ignore", "onPodConditions": [disruption]}]
+    return [*ours, *([{"action": "Ignore", "onExitCodes": lost}] if nodes > 1 else [])]
+
+
+def meeting_name(run: Run) -> str:
+    """Names the Service of the run's training pods."""
+    return f"{run.name}-train"
+
+
+def _meeting(task: Task, owner: Owner, *, isolated: bool) -> list[Json]:
+    """Makes the headless Service in which training pods have names, ready or not; where servers are isolated, a NetworkPolicy that
+    lets in each other, on whichever ports they agree, and everybody who reads metrics."""
+    run, name = owner.run, meeting_name(owner.run)
+    members = {RUN: run.name, COMPONENT: task.kind}
+    port = {"name": "meeting", "port": MEETING_PORT, "targetPort": MEETING_PORT, "protocol": "TCP"}
+    service: Json = {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": members, "ports": [port]}
+    ingress: list[Json] = [
+        {"from": [{"podSelector": {"matchLabels": members}}]},
+        {"ports": [{"protocol": "TCP", "port": METRICS_PORT}]},
+    ]
+    policy = {"podSelector": {"matchLabels": members}, "policyTypes": ["Ingress"], "ingress": ingress}
+    policies = [_object(kinds.NETWORK_POLICY, name, owner, task.kind, policy)] if isolated else []
+    return [*policies, _object(kinds.SERVICE, name, owner, task.kind, service)]
 
 
 def deployment(server: Server, owner: Owner, images: Images) -> Json:
     """Makes the Deployment of a server. Recreate, not rolling: a second pod would find no free GPU."""
     inference, server = owner.run.spec.inference, plan.on_cluster(server)
     image = inference.image or images.of(SERVE)
-    container = _container(SERVE, image, images.policy, plan.serve(server, f"--port={plan.PORT}"), server.gpus)
-    container["env"] = _environment(owner.run)
-    container["ports"] = [{"name": "http", "containerPort": plan.PORT, "protocol": "TCP"}]
+    made = container(SERVE, image, images.policy, plan.serve(server, f"--port={plan.PORT}"), server.gpus)
+    made["env"] = environment(owner.run)
+    made["ports"] = [{"name": "http", "containerPort": plan.PORT, "protocol": "TCP"}]
     health = {"httpGet": {"path": "/health", "port": "http"}, "timeoutSeconds": 5}
-    container["startupProbe"] = {**health, "periodSeconds": 2, "failureThreshold": -(-inference.startup_seconds // 2)}
-    container["readinessProbe"] = {**health, "periodSeconds": 5, "failureThreshold": 2}
-    container["livenessProbe"] = {**health, "periodSeconds": 10, "failureThreshold": 6}
+    made["startupProbe"] = {**health, "periodSeconds": 2, "failureThreshold": -(-inference.startup_seconds // 2)}
+    made["readinessProbe"] = {**health, "periodSeconds": 5, "failureThreshold": 2}
+    made["livenessProbe"] = {**health, "periodSeconds": 10, "failureThreshold": 6}
     body = {
         "replicas": server.replicas,
         "strategy": {"type": "Recreate"},
         "revisionHistoryLimit": 0,
         "selector": {"matchLabels": {RUN: owner.run.name, CHILD: server.name}},
-        "template": _template(container, owner, server.name, "serve", None, {"restartPolicy": "Always"}),
+        "template": template(made, owner.run, labels(owner.run, server.name, "serve"), {"restartPolicy": "Always"}),
     }
     return _object(kinds.DEPLOYMENT, server.name, owner, "serve", body)
 
@@ -170,97 +194,3 @@ def _object(kind: Kind, name: str, owner: Owner, component: str, spec: Json, ite
         "ownerReferences": [reference],
     }
     return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, "spec": spec}
-
-
-def _container(name: str, image: str, policy: str, arguments: tuple[str, ...], gpus: int | None) -> Json:
-    return {
-        "name": name,
-        "image": image,
-        "imagePullPolicy": policy,
-        # The kubelet expands $(NAME) and turns $$ into $; prompts are meant literally.
-        "args": [argument.replace("$", "$$") for argument in arguments],
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "resources": {"limits": {"nvidia.com/gpu": str(gpus)}} if gpus else {},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
-        "volumeMounts": [
-            {"name": "tmp", "mountPath": "/tmp"},
-            {"name": "shm", "mountPath": "/dev/shm"},
-            {"name": "cache", "mountPath": "/cache"},
-        ],
-    }
-
-
-def _environment(run: Run) -> list[Json]:
-    spec = run.spec
-    fixed = {
-        "HOME": "/tmp",
-        "HF_HOME": "/cache/huggingface",
-        "MAFT_CACHE": "/cache/maft",
-        **COMPILED,
-        "MAFT_SUMMARY": "/dev/termination-log",
-        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin starve their neighbours on a shared node
-        "PYTHONUNBUFFERED": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    variables = [{"name": name, "value": value} for name, value in fixed.items()]
-    if spec.storage and spec.storage.credentials_secret:
-        secret = spec.storage.credentials_secret.name
-        variables += [_from_secret(name, secret, name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
-        variables.append(_from_secret("AWS_SESSION_TOKEN", secret, "AWS_SESSION_TOKEN", optional=True))
-    if spec.model.token_secret:
-        variables.append(_from_secret("HF_TOKEN", spec.model.token_secret.name, spec.model.token_secret.key))
-    return variables
-
-
-def _from_secret(variable: str, secret: str, key: str, *, optional: bool = False) -> Json:
-    reference: Json = {"name": secret, "key": key, **({"optional": True} if optional else {})}
-    return {"name": variable, "valueFrom": {"secretKeyRef": reference}}
-
-
-def _template(container: Json, owner: Owner, child: str, component: str, iteration: int | None, spec: Mapping[str, Any]) -> Json:
-    claim = owner.run.spec.model.cache_claim
-    limit = _shared_memory(owner.run, container["name"])
-    ours = {
-        "metadata": {"labels": labels(owner.run, child, component, iteration)},
-        "spec": {
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
-            "shareProcessNamespace": True,  # as PID 1 a program that still imports, and has no handler yet, would not hear SIGTERM
-            "terminationGracePeriodSeconds": GRACE,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": USER,
-                "runAsGroup": USER,
-                "fsGroup": USER,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "containers": [container],
-            "volumes": [
-                {"name": "tmp", "emptyDir": {}},
-                {"name": "shm", "emptyDir": {"medium": "Memory", **limit}},  # workers talk through it; a pod has 64 MiB otherwise
-                {"name": "cache", **({"persistentVolumeClaim": {"claimName": claim}} if claim else {"emptyDir": {}})},
-            ],
-            **spec,
-        },
-    }
-    return merged(ours, _for_container(owner.run.spec.pod_template or {}, container["name"]))
-
-
-def _shared_memory(run: Run, container: str) -> Json:
-    sizes = {TRAIN: run.spec.training.shared_memory, SERVE: run.spec.inference.shared_memory}
-    return {"sizeLimit": size} if (size := sizes.get(container)) else {}
-
-
-def _for_container(template: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """The podTemplate without what it says about the containers of other kinds of pods."""
-    spec = template.get("spec")
-    containers = spec.get("containers") if isinstance(spec, Mapping) else None
-    if not isinstance(spec, Mapping) or not isinstance(containers, list):
-        return template
-    others = {DEBATE, TRAIN, SERVE} - {name}
-    mine = [c for c in containers if not (isinstance(c, Mapping) and c.get("name") in others)]
-    return {**template, "spec": {**spec, "containers": mine}}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from maft.summaries import AnySummary
-from maft_operator.cluster import kinds, pods, reasons
+from maft_operator.cluster import indexes, kinds, pods, reasons
 from maft_operator.cluster.manifests import CHILD, QUEUE
 from maft_operator.cluster.pods import created, is_terminating, moment
 from maft_operator.cluster.reasons import Trouble
@@ -59,11 +59,11 @@ def read(graph: Graph, children: Mapping[str, Sequence[Json]], now: datetime) ->
     running = [t for t in tasks if states[t.name].status == "running"]
     return Snapshot(
         observed=Observed(states, server_states),
-        summaries={t.name: s for t in tasks if (s := pods.last_summary(t.pods)) is not None},
+        summaries={t.name: s for t in tasks if (s := pods.last_summary(indexes.speaking(t.pods))) is not None},
         troubles=tuple(t for several in (*map(_troubles_of_job, running), *map(_troubles_of_server, servers)) for t in several),
         ended={**ended, **{s.name: _end_of_server(s) for s in servers if server_states[s.name].failures}},
         seconds={t.name: _seconds(_made(t), now) for t in tasks if _made(t).get("status", {}).get("startTime")},
-        metrics={t.name: url for t in running if (url := pods.metrics_url(t.pods))},
+        metrics={t.name: url for t in running if (url := pods.metrics_url(indexes.speaking(t.pods)))},
         unexplained={**_podless(running), **_stuck(by_child, tasks, now)},
     )
 
@@ -147,7 +147,7 @@ def _end_of_job(task: _Child) -> Trouble:
     if condition.get("reason") == "DeadlineExceeded":
         limit = job.get("spec", {}).get("activeDeadlineSeconds")
         return Trouble(task.name, reasons.DEADLINE_EXCEEDED, f"not done within spec.activeDeadlineSeconds ({limit} s)")
-    failed = [pod for pod in task.pods if pods.has_failed(pod)]
+    failed = indexes.by_themselves([pod for pod in task.pods if pods.has_failed(pod)])
     if not failed:
         return Trouble(task.name, reasons.ATTEMPTS_EXHAUSTED, condition.get("message", "its pods are gone"))
     return pods.failure(task.name, failed[-1], reasons.ATTEMPTS_EXHAUSTED)
@@ -194,14 +194,14 @@ def _end_of_server(server: _Child) -> Trouble:
 
 
 def _troubles_of_job(task: _Child) -> list[Trouble]:
-    """Of a Job that has not ended: what its newest pod waits for, else what its last failed pod died of."""
+    """Of a Job that has not ended: what its newest pods wait for, else what its last failed pod died of."""
     job = _made(task)
     if job.get("spec", {}).get("suspend"):
         queue = job["metadata"].get("labels", {}).get(QUEUE, "")
         return [Trouble(task.name, reasons.QUEUED, f"the Job waits in queue {queue}")]
-    if waits := [t for pod in task.pods[-1:] if (t := pods.waiting(task.name, pod))]:
+    if waits := [t for pod in indexes.newest(task.pods) if (t := pods.waiting(task.name, pod))]:
         return waits
-    failed = [pod for pod in task.pods if pods.has_failed(pod)]
+    failed = indexes.by_themselves([pod for pod in task.pods if pods.has_failed(pod)])
     return [pods.failure(task.name, failed[-1], reasons.RETRYING)] if failed else []
 
 

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from maft.summaries import AnySummary, Failure, decode_summary
 from maft_operator.cluster import reasons
-from maft_operator.cluster.manifests import DEBATE, METRICS_PORT, SERVE, TRAIN
+from maft_operator.cluster.pod_template import DEBATE, METRICS_PORT, SERVE, TRAIN
 from maft_operator.cluster.reasons import Reason, Trouble
 from maft_operator.plan.step import BAD_INPUT
 from maft_operator.spec.schema import Json

@@ -116,7 +116,7 @@ def _answers(done: Iterable[Task], snapshot: Snapshot, before: Json) -> Json:
 
 
 def _times(done: Iterable[Task], seconds: Mapping[str, float]) -> dict[str, float]:
-    taken = [(on_cluster(task).gpus or 0, seconds.get(task.name, 0.0)) for task in done]
+    taken = [((on_cluster(task).gpus or 0) * task.nodes, seconds.get(task.name, 0.0)) for task in done]
     return {"seconds": sum(s for _, s in taken), "gpuSeconds": sum(gpus * s for gpus, s in taken)}
 
 

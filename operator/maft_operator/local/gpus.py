@@ -97,7 +97,9 @@ def _of_use(task: Task, graph: Graph, left: int) -> int:
 
 
 def fits(graph: Graph, found: Found) -> None:
-    """Raises BadSpec if the machine has fewer GPUs than the run needs at one time."""
+    """Raises BadSpec if the machine has fewer GPUs than the run needs at one time, or would have to be several."""
+    if (nodes := max((t.nodes for t in graph.tasks), default=1)) > 1:
+        raise BadSpec(f"training.nodes: {nodes} asked for, and this is one machine; set it to 1, or use a cluster")
     total = len(found.gpus)
     servers, training = _held(graph.servers), max((t.gpus or 0 for t in graph.tasks), default=0)
     at_one_time = max(servers, training) if graph.servers_release_gpus else servers + training

@@ -37,6 +37,8 @@ class Task:
     """Servers that it asks."""
     gpus: int | None = 0
     """Its own; None: what is there."""
+    nodes: int = 1
+    """Pods that work at it together, each with so many GPUs."""
     agents: tuple[int, ...] = ()
     """The agents that it trains."""
     group: str = ""
@@ -142,7 +144,17 @@ def _train(run: Run, store: str, iteration: int) -> list[Task]:
     before = (task_name(run, iteration - 1, "evaluate"),) if waits else ()
     needs = (task_name(run, iteration, "debate"), *before)
     return [
-        Task(name, "train", run, store, iteration, needs, gpus=_training_gpus(run, agents), agents=agents)
+        Task(
+            name,
+            "train",
+            run,
+            store,
+            iteration,
+            needs,
+            gpus=_training_gpus(run, agents),
+            nodes=run.spec.training.nodes,
+            agents=agents,
+        )
         for name, agents in train_tasks(run, iteration).items()
     ]
 

@@ -1,0 +1,121 @@
+"""The pod of a task or server: our container, its environment, volumes and security. Pure.
+
+Every pod passes the `restricted` Pod Security Standard and runs with a read-only root file system. What the resource's
+podTemplate says is merged last, so users have the last word.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from maft_operator.cluster.merge import merged
+from maft_operator.spec.parse import Run
+from maft_operator.spec.schema import Json
+
+METRICS_PORT = 9100  # of tasks
+USER = 65532  # "nonroot" of the distroless images; any number but 0 would do
+# Container names, which are also those of the images. A podTemplate names them to reach one kind of pod only.
+DEBATE, TRAIN, SERVE = "debate", "trainer", "inference"
+COMPILED = {  # what is compiled at a start, and found again at the next: below the claim where there is one
+    "VLLM_CACHE_ROOT": "/cache/vllm",
+    "TRITON_CACHE_DIR": "/cache/triton",
+    "TORCHINDUCTOR_CACHE_DIR": "/cache/inductor",
+    "FLASHINFER_WORKSPACE_BASE": "/cache",  # it goes on with .cache/flashinfer
+}
+GRACE = 20  # seconds: a program needs about one to end, vLLM a few
+
+
+def container(name: str, image: str, policy: str, arguments: tuple[str, ...], gpus: int | None) -> Json:
+    """Makes our container. arguments: as the program gets them."""
+    return {
+        "name": name,
+        "image": image,
+        "imagePullPolicy": policy,
+        # The kubelet expands $(NAME) and turns $$ into $; prompts are meant literally.
+        "args": [argument.replace("$", "$$") for argument in arguments],
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "resources": {"limits": {"nvidia.com/gpu": str(gpus)}} if gpus else {},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+        "volumeMounts": [
+            {"name": "tmp", "mountPath": "/tmp"},
+            {"name": "shm", "mountPath": "/dev/shm"},
+            {"name": "cache", "mountPath": "/cache"},
+        ],
+    }
+
+
+def environment(run: Run) -> list[Json]:
+    """Lists the variables of every program."""
+    spec = run.spec
+    fixed = {
+        "HOME": "/tmp",
+        "HF_HOME": "/cache/huggingface",
+        "MAFT_CACHE": "/cache/maft",
+        **COMPILED,
+        "MAFT_SUMMARY": "/dev/termination-log",
+        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin starve their neighbours on a shared node
+        "PYTHONUNBUFFERED": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    variables = [{"name": name, "value": value} for name, value in fixed.items()]
+    if spec.storage and spec.storage.credentials_secret:
+        secret = spec.storage.credentials_secret.name
+        variables += [_from_secret(name, secret, name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
+        variables.append(_from_secret("AWS_SESSION_TOKEN", secret, "AWS_SESSION_TOKEN", optional=True))
+    if spec.model.token_secret:
+        variables.append(_from_secret("HF_TOKEN", spec.model.token_secret.name, spec.model.token_secret.key))
+    return variables
+
+
+def _from_secret(variable: str, secret: str, key: str, *, optional: bool = False) -> Json:
+    reference: Json = {"name": secret, "key": key, **({"optional": True} if optional else {})}
+    return {"name": variable, "valueFrom": {"secretKeyRef": reference}}
+
+
+def template(container: Json, run: Run, labels: Mapping[str, str], spec: Mapping[str, Any]) -> Json:
+    """Makes the pod template around our container; what the run's podTemplate says is merged last. spec: more of its fields."""
+    claim = run.spec.model.cache_claim
+    limit = _shared_memory(run, container["name"])
+    ours = {
+        "metadata": {"labels": dict(labels)},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "shareProcessNamespace": True,  # as PID 1 a program that still imports, and has no handler yet, would not hear SIGTERM
+            "terminationGracePeriodSeconds": GRACE,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": USER,
+                "runAsGroup": USER,
+                "fsGroup": USER,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [container],
+            "volumes": [
+                {"name": "tmp", "emptyDir": {}},
+                {"name": "shm", "emptyDir": {"medium": "Memory", **limit}},  # workers talk through it; a pod has 64 MiB otherwise
+                {"name": "cache", **({"persistentVolumeClaim": {"claimName": claim}} if claim else {"emptyDir": {}})},
+            ],
+            **spec,
+        },
+    }
+    return merged(ours, _for_container(run.spec.pod_template or {}, container["name"]))
+
+
+def _shared_memory(run: Run, container: str) -> Json:
+    sizes = {TRAIN: run.spec.training.shared_memory, SERVE: run.spec.inference.shared_memory}
+    return {"sizeLimit": size} if (size := sizes.get(container)) else {}
+
+
+def _for_container(template: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The podTemplate without what it says about the containers of other kinds of pods."""
+    spec = template.get("spec")
+    containers = spec.get("containers") if isinstance(spec, Mapping) else None
+    if not isinstance(spec, Mapping) or not isinstance(containers, list):
+        return template
+    others = {DEBATE, TRAIN, SERVE} - {name}
+    mine = [c for c in containers if not (isinstance(c, Mapping) and c.get("name") in others)]
+    return {**template, "spec": {**spec, "containers": mine}}
