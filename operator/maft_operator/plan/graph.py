@@ -79,6 +79,8 @@ class Graph:
     backoff_limit: int
     suspended: bool = False
     """Nothing may run."""
+    patience: int = 0
+    """Seconds that servers may wait for nodes while others of the run hold some; 0: for ever."""
 
     @property
     def last(self) -> Task:

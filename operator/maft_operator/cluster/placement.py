@@ -1,0 +1,95 @@
+"""Servers that do not all find a node are given back, so that two runs never hold half of what each needs for ever. Pure.
+
+A run's servers are of use together alone. Where some have a node and others have waited for one longer than
+inference.placementSeconds, all of them go, and come again after a pause that grows, and differs from run to run. The record of it
+stands in the status. Where a queue admits servers together (kueue.py) there is nothing to do: what waits has no node at all.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from maft_operator.cluster.pods import is_terminating, moment
+from maft_operator.plan.graph import Graph
+from maft_operator.plan.step import Observed
+from maft_operator.spec.schema import Json
+
+FIRST, MOST = 30.0, 600.0  # seconds: the first pause, and the longest; each is half as long to half as long again
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """How the pods of a run's servers stand with nodes."""
+
+    held: int = 0
+    """Pods that have one."""
+    waited: float = 0.0
+    """Seconds that the one that has waited longest for one has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """What became of servers that were given back."""
+
+    times: int = 0
+    """In a row, since all of them were ready."""
+    until: datetime | None = None
+    """When they come again; None: they may be there."""
+
+    def holds(self, now: datetime) -> bool:
+        """Tells whether servers stay away."""
+        return self.until is not None and now < self.until
+
+
+def places(pods: Iterable[Json], now: datetime) -> Places:
+    """Counts the pods of servers by whether a scheduler has found a node."""
+    there = [pod for pod in pods if not is_terminating(pod) and pod.get("status", {}).get("phase") in (None, "Pending", "Running")]
+    held = sum(bool(pod.get("spec", {}).get("nodeName")) for pod in there)
+    return Places(held, max((_waited(pod, now) for pod in there), default=0.0))
+
+
+def _waited(pod: Json, now: datetime) -> float:
+    """Not those that a queue holds back: they have been promised nothing yet."""
+    conditions: Sequence[Json] = pod.get("status", {}).get("conditions") or ()
+    missing = (c for c in conditions if c.get("type") == "PodScheduled" and c.get("reason") == "Unschedulable")
+    since = next((moment(c["lastTransitionTime"]) for c in missing if c.get("status") == "False"), now)
+    return max(0.0, (now - since).total_seconds())
+
+
+def decided(before: Pause, graph: Graph, observed: Observed, found: Places, run: str, now: datetime) -> Pause:
+    """Decides whether servers go back now. run: its uid, from which the length of the pause is drawn."""
+    patience = graph.patience
+    if before.holds(now):
+        return before
+    if observed.servers and all(server.ready for server in observed.servers.values()):
+        return Pause()
+    if not patience or found.waited < patience or not found.held or _asked(graph, observed):
+        return replace(before, until=None)
+    times = before.times + 1
+    return Pause(times, now + timedelta(seconds=pause(run, times)))
+
+
+def pause(run: str, times: int) -> float:
+    """Draws the seconds of a pause: equal for equal runs, different between runs that meet."""
+    share = int.from_bytes(hashlib.sha256(f"{run}/{times}".encode()).digest()[:4]) / 2**32
+    return min(MOST, FIRST * 2.0 ** (times - 1)) * (0.5 + share)
+
+
+def _asked(graph: Graph, observed: Observed) -> bool:
+    """Whether a debate is under way: it waits for a server that was lost, and the others have what it asked them."""
+    running = {name for name, state in observed.tasks.items() if state.status == "running"}
+    return any(task.servers for task in graph.tasks if task.name in running)
+
+
+def read(status: Mapping[str, Json]) -> Pause:
+    """Reads the record out of a status."""
+    told = status.get("servers", {})
+    return Pause(told.get("givenBack", 0), moment(told["until"]) if "until" in told else None)
+
+
+def written(pause: Pause, stamp: str) -> Json:
+    """Makes the record; nothing where there is nothing to say. stamp: its `until`, as the API writes times."""
+    if not pause.times:
+        return {}
+    return {"servers": {"givenBack": pause.times, **({"until": stamp} if pause.until else {})}}

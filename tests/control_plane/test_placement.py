@@ -1,0 +1,123 @@
+"""Servers that do not all find a node: when they are given back, for how long, and that two runs get out of each other's way."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from kube_objects import START, a_run, at, condition, pod
+
+from maft_operator.cluster import placement
+from maft_operator.cluster.placement import Pause, Places
+from maft_operator.plan.graph import Graph, graph
+from maft_operator.plan.step import Observed, ServerState, TaskState
+
+GRAPH = replace(graph(a_run(), "s3://b"), patience=300)
+SERVER = GRAPH.servers[0].name
+WAITS = Observed({}, {SERVER: ServerState(ready=False)})
+HALF = Places(held=2, waited=400)
+
+
+def later(seconds: float):
+    return START + timedelta(seconds=seconds)
+
+
+def waiting(child: str, since: int, *, reason: str = "Unschedulable"):
+    return pod(child, "Pending", conditions=[{**condition("PodScheduled", "False", reason=reason), "lastTransitionTime": at(since)}])
+
+
+def placed(child: str, phase: str = "Running"):
+    made = pod(child, phase)
+    return {**made, "spec": {**made["spec"], "nodeName": "n"}}
+
+
+@pytest.mark.parametrize(
+    ("pods", "expected"),
+    [
+        ([], Places()),
+        ([placed("a"), waiting("b", 10), waiting("c", 40)], Places(1, 90)),
+        ([placed("a"), placed("b", "Pending")], Places(2, 0)),
+        ([placed("a", "Failed"), waiting("b", 0)], Places(0, 100)),  # an evicted pod holds nothing
+        ([waiting("a", 0, reason="SchedulingGated")], Places()),  # a queue has promised nothing
+        ([pod("a", "Pending")], Places()),  # nobody has looked at it yet
+    ],
+)
+def test_who_has_a_node(pods, expected) -> None:
+    assert placement.places(pods, later(100)) == expected
+
+
+def test_pods_that_go_hold_nothing() -> None:
+    going = placed("a")
+    going["metadata"]["deletionTimestamp"] = at(0)
+    assert placement.places([going], later(100)) == Places()
+
+
+@pytest.mark.parametrize(
+    ("observed", "found", "goes"),
+    [
+        (WAITS, HALF, True),
+        (WAITS, Places(held=2, waited=299), False),
+        (WAITS, Places(held=0, waited=4000), False),  # nothing to give back
+        (Observed({}, {SERVER: ServerState(ready=True)}), HALF, False),
+        (Observed({"r-1-debate": TaskState("running")}, WAITS.servers), HALF, False),  # it would lose what it asked
+        (Observed({"r-1-train-0": TaskState("running")}, WAITS.servers), HALF, True),
+    ],
+)
+def test_when_they_are_given_back(observed: Observed, found: Places, goes: bool) -> None:
+    decided = placement.decided(Pause(), GRAPH, observed, found, "uid", START)
+    assert decided.holds(START) == goes and decided.times == int(goes)
+
+
+def test_without_a_limit_they_wait() -> None:
+    assert placement.decided(Pause(), replace(GRAPH, patience=0), WAITS, HALF, "uid", START) == Pause()
+
+
+def test_pauses_grow_and_end_when_all_are_ready() -> None:
+    now, pause, pauses = START, Pause(), []
+    for _ in range(8):
+        pause = placement.decided(pause, GRAPH, WAITS, HALF, "uid", now)
+        assert pause.until is not None and placement.decided(pause, GRAPH, WAITS, HALF, "uid", now) == pause  # it lasts
+        pauses.append((pause.until - now).total_seconds())
+        now = pause.until
+    assert all(placement.FIRST / 2 <= seconds <= placement.MOST * 1.5 for seconds in pauses) and pauses[0] < 45 < pauses[-1]
+    tried = placement.decided(pause, GRAPH, WAITS, Places(), "uid", now)
+    assert not tried.holds(now) and tried.times == 8
+    assert placement.decided(tried, GRAPH, Observed({}, {SERVER: ServerState(ready=True)}), Places(3), "uid", now) == Pause()
+
+
+@pytest.mark.parametrize("pause", [Pause(), Pause(2), Pause(3, START)])
+def test_the_record_in_the_status(pause: Pause) -> None:
+    assert placement.read(placement.written(pause, at(0))) == pause
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_two_runs_of_three_servers_on_four_places_both_get_theirs(seed: int) -> None:
+    """A cluster in steps of a second: places go to whoever asks, in any order; a run that has all its servers works for a while."""
+    chance = random.Random(seed)
+    held: dict[str, int] = {"a": 0, "b": 0}
+    since: dict[str, int] = {}
+    pauses: dict[str, Pause] = {"a": Pause(), "b": Pause()}
+    works: dict[str, int] = {}
+    done: Mapping[str, int] = {}
+    for second in range(20_000):
+        for run in chance.sample(["a", "b"], 2):
+            if run in done:
+                continue
+            now = later(second)
+            if run in works:
+                if works[run] <= second:
+                    done, held[run] = {**done, run: second}, 0
+                continue
+            if pauses[run].holds(now):
+                held[run] = 0
+                since.pop(run, None)
+                continue
+            while held[run] < 3 and sum(held.values()) < 4 and chance.random() < 0.5:
+                held[run] += 1
+            since.setdefault(run, second)
+            found = Places(held[run], 0.0 if held[run] == 3 else float(second - since[run]))
+            pauses[run] = placement.decided(pauses[run], GRAPH, WAITS, found, run, now)
+            if held[run] == 3:
+                works[run] = second + 1000
+    assert set(done) == {"a", "b"}
