@@ -1,8 +1,7 @@
 """Servers that do not all find a node: when they are given back, for how long, and that two runs get out of each other's way."""
 
 import random
-from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import pytest
@@ -10,7 +9,7 @@ from kube_objects import START, a_run, at, condition, pod
 
 from maft_operator.cluster import placement
 from maft_operator.cluster.placement import Pause, Places
-from maft_operator.plan.graph import Graph, graph
+from maft_operator.plan.graph import graph
 from maft_operator.plan.step import Observed, ServerState, TaskState
 
 GRAPH = replace(graph(a_run(), "s3://b"), patience=300)
@@ -24,7 +23,7 @@ def later(seconds: float):
 
 
 def waiting(child: str, since: int, *, reason: str = "Unschedulable"):
-    return pod(child, "Pending", conditions=[{**condition("PodScheduled", "False", reason=reason), "lastTransitionTime": at(since)}])
+    return pod(child, "Pending", conditions=[condition("PodScheduled", "False", reason=reason, seconds=since)])
 
 
 def placed(child: str, phase: str = "Running"):
@@ -91,33 +90,37 @@ def test_the_record_in_the_status(pause: Pause) -> None:
     assert placement.read(placement.written(pause, at(0))) == pause
 
 
+@dataclass
+class Tenant:
+    """A run of three servers on a cluster of four places."""
+
+    name: str
+    held: int = 0
+    since: int | None = None
+    """When the servers were made."""
+    pause: Pause = field(default_factory=Pause)
+    works_until: int = 0
+    done: bool = False
+
+    def second(self, now: int, free: int, chance: random.Random) -> None:
+        """What happens to it in a second: places go to whoever asks, and whoever has all its servers works for a while."""
+        if self.works_until:
+            self.done = self.works_until <= now
+            self.held = 0 if self.done else 3
+        elif self.pause.holds(later(now)):
+            self.held, self.since = 0, None
+        else:
+            self.since = now if self.since is None else self.since
+            self.held = min(3, self.held + (min(free, 3) if chance.random() < 0.5 else min(free, 1)))
+            self.works_until = now + 1000 if self.held == 3 else 0
+            found = Places(self.held, 0.0 if self.works_until else float(now - self.since))
+            self.pause = placement.decided(self.pause, GRAPH, WAITS, found, self.name, later(now))
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_two_runs_of_three_servers_on_four_places_both_get_theirs(seed: int) -> None:
-    """A cluster in steps of a second: places go to whoever asks, in any order; a run that has all its servers works for a while."""
-    chance = random.Random(seed)
-    held: dict[str, int] = {"a": 0, "b": 0}
-    since: dict[str, int] = {}
-    pauses: dict[str, Pause] = {"a": Pause(), "b": Pause()}
-    works: dict[str, int] = {}
-    done: Mapping[str, int] = {}
-    for second in range(20_000):
-        for run in chance.sample(["a", "b"], 2):
-            if run in done:
-                continue
-            now = later(second)
-            if run in works:
-                if works[run] <= second:
-                    done, held[run] = {**done, run: second}, 0
-                continue
-            if pauses[run].holds(now):
-                held[run] = 0
-                since.pop(run, None)
-                continue
-            while held[run] < 3 and sum(held.values()) < 4 and chance.random() < 0.5:
-                held[run] += 1
-            since.setdefault(run, second)
-            found = Places(held[run], 0.0 if held[run] == 3 else float(second - since[run]))
-            pauses[run] = placement.decided(pauses[run], GRAPH, WAITS, found, run, now)
-            if held[run] == 3:
-                works[run] = second + 1000
-    assert set(done) == {"a", "b"}
+    chance, runs = random.Random(seed), [Tenant("a"), Tenant("b")]
+    for now in range(20_000):
+        for run in chance.sample(runs, 2):
+            run.second(now, 4 - sum(r.held for r in runs), chance)
+    assert all(run.done for run in runs)
