@@ -102,7 +102,7 @@ def _failure_rules(container: str, nodes: int) -> list[Json]:
     bad_input = {"containerName": container, "operator": "In", "values": [BAD_INPUT]}
     disruption = {"type": "DisruptionTarget", "status": "True"}
     lost = {"containerName": container, "operator": "In", "values": [PEER_LOST]}
-    ours = [{"action": "FailJob", "onExitCodes": bad_input}, {"action": "Ignore", "onPodConditions": [disruption]}]
+    ours: list[Json] = [{"action": "FailJob", "onExitCodes": bad_input}, {"action": "Ignore", "onPodConditions": [disruption]}]
     return [*ours, *([{"action": "Ignore", "onExitCodes": lost}] if nodes > 1 else [])]
 
 
