@@ -808,7 +808,11 @@ def answered(answers: Answers) -> Store:
         ([fault("501 Not Implemented", "NotImplemented")], ["conditional writes"]),
         ([fault("400 Bad Request", "Strange")], ["Strange", "check the storage settings"]),
         ([DONE, MAFT, DONE, answer("204 No Content")], ["ignores conditional writes"]),
-        ([DONE, MAFT, fault("412 No", "412"), MAFT, answer("200 OK", b"<a/>")], ["does not list"]),
+        ([DONE, MAFT, fault("412 No", "412"), MAFT, answer("200 OK", b"<a/>")], ["no list", "check the storage settings"]),
+        (
+            [DONE, MAFT, fault("412 No", "412"), MAFT, answer("200 OK", b"<a><IsTruncated>false</IsTruncated></a>")],
+            ["does not list"],
+        ),
         ([DONE, MAFT, fault("412 No", "412"), MAFT, fault("400 No", "Odd"), DONE], ["ListMultipartUploads"]),
     ],
 )

@@ -27,7 +27,7 @@ from maft.store.uploads import keys, laid_aside, measured, plain_name, side_by_s
 
 COMMIT = "_COMMIT.json"
 PATIENCE = Patience(600.0)  # seconds that a publication is tried
-READS = 3
+READS = 5  # of a file in each of its places
 T = TypeVar("T")
 
 

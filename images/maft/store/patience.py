@@ -38,8 +38,9 @@ class Trying:
             try:
                 return act()
             except Passing as error:
-                if self.patience.clock() + pause > self.end:
+                left = self.end - self.patience.clock()
+                if left <= 0:
                     raise
                 said(error)
-            self.patience.sleep(pause)
+            self.patience.sleep(min(pause, left))
             pause = min(2 * pause, LONGEST)

@@ -31,20 +31,27 @@ class S3Store:
     """Objects below a prefix of a bucket. `endpoint` None is AWS itself."""
 
     def __init__(
-        self, bucket: str, prefix: str, endpoint: str | None, region: str | None, *, patience: Patience | None = PATIENCE
+        self,
+        bucket: str,
+        prefix: str,
+        endpoint: str | None,
+        region: str | None,
+        *,
+        patience: Patience = PATIENCE,
+        requests: s3_client.Requests = s3_client.PATIENT,
     ) -> None:
-        """patience: None: each request once."""
+        """patience: how long an operation is tried, each time with `requests`."""
         self.url = f"s3://{bucket}/{prefix}".rstrip("/")
         self._place = (bucket, prefix, endpoint, region)
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
-        self._patience = patience or Patience(0.0)
-        self._client = s3_client.client(self.url, endpoint, region, impatient=patience is None)
+        self._patience = patience
+        self._client = s3_client.client(self.url, endpoint, region, requests)
         self._deletes_many = True
         self._lists_uploads = True
 
     def impatient(self) -> Store:
-        return S3Store(*self._place, patience=None) if self._patience.seconds else self
+        return S3Store(*self._place, patience=Patience(0.0), requests=s3_client.ONCE) if self._patience.seconds else self
 
     def read(self, key: str) -> bytes:
         def checked() -> bytes:
@@ -89,9 +96,9 @@ class S3Store:
     def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
         asked = {"Bucket": self._bucket, "Prefix": self._key(prefix)}
         while True:
-            page = self._try(prefix, lambda: self._client.list_objects_v2(**asked))
+            page = self._try(prefix, lambda: self._page(prefix, asked))
             yield from ((entry["Key"].removeprefix(self._prefix), entry["Size"]) for entry in page.get("Contents", []))
-            if not page.get("IsTruncated"):
+            if not page["IsTruncated"]:
                 return
             asked["ContinuationToken"] = page["NextContinuationToken"]
 
@@ -138,8 +145,18 @@ class S3Store:
     def _key(self, key: str) -> str:
         return self._prefix + relative(key, self.url)
 
+    def _page(self, prefix: str, asked: dict[str, str]) -> Any:
+        page = self._client.list_objects_v2(**asked)
+        if "IsTruncated" not in page:  # an empty answer, or a page of somebody else: no list that has nothing in it
+            raise Passing(f"store {self.url}: {prefix}: ListObjectsV2: the answer is no list")
+        return page
+
     def _get(self, key: str, **more: str) -> Any:
-        return self._client.get_object(Bucket=self._bucket, Key=self._key(key), **more)
+        answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key), **more)
+        headers = answer["ResponseMetadata"]["HTTPHeaders"]
+        if "content-length" not in headers and headers.get("transfer-encoding") != "chunked":
+            raise Passing(f"store {self.url}: {key}: GetObject: an answer without a length, so it may have broken off")
+        return answer
 
     def _body(self, key: str) -> tuple[bytes, str]:
         answer = self._get(key)

@@ -1,5 +1,6 @@
 """The client of an S3 server, by boto3: what it is to do, how long it waits, and that it follows no redirect."""
 
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,15 +11,27 @@ from botocore.exceptions import BotoCoreError
 from maft.errors import BadInput, one_line
 
 CONNECT = 4.0  # seconds until an address has to accept
-ANSWER = 60.0  # seconds of silence in an answer: putting the parts of a large object together takes some
-PROBE_ANSWER = 12.0  # of a probe's small requests
-_REDIRECTS = {301, 302, 303, 307, 308}
 
 
-def client(url: str, endpoint: str | None, region: str | None, *, impatient: bool = False) -> Any:
-    """Makes the client of the store at `url`; BadInput where the settings cannot be right. impatient: each request once."""
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """How a request is sent."""
+
+    attempts: int
+    """How often, in a row."""
+    silence: float
+    """Seconds without a byte after which an attempt has failed."""
+
+
+PATIENT = Requests(3, 60.0)  # putting the parts of a large object together takes some time
+ONCE = Requests(1, 12.0)
+_REDIRECTS = {301, 302, 307, 308}  # at 303, urllib3 fails
+
+
+def client(url: str, endpoint: str | None, region: str | None, requests: Requests) -> Any:
+    """Makes the client of the store at `url`; BadInput where the settings cannot be right."""
     try:  # a session of its own: the default one cannot be shared by threads
-        made: Any = boto3.Session().client("s3", endpoint_url=endpoint, region_name=region, config=_config(endpoint, impatient))
+        made: Any = boto3.Session().client("s3", endpoint_url=endpoint, region_name=region, config=_config(endpoint, requests))
     except (BotoCoreError, ValueError) as error:
         raise BadInput(f"store {url}: {one_line(error)}; check the storage settings and the AWS configuration") from error
     if endpoint:  # AWS itself redirects to other regions, and boto3 knows what to do then
@@ -52,7 +65,7 @@ def _place(location: str) -> str:
     return one_line(f"{parts.scheme}://{host}" if parts.scheme and host else parts.path, 120)
 
 
-def _config(endpoint: str | None, impatient: bool) -> Config:
+def _config(endpoint: str | None, requests: Requests) -> Config:
     """What boto3 is to do; with an endpoint of its own, only what every S3 server understands."""
     # Checksums beyond the required ones and virtual hosts are AWS features that other servers often lack.
     compatible: dict[str, Any] = {
@@ -60,6 +73,5 @@ def _config(endpoint: str | None, impatient: bool) -> Config:
         "response_checksum_validation": "when_required",
         "s3": {"addressing_style": "path"},
     }
-    retries = {"total_max_attempts": 1 if impatient else 3, "mode": "standard"}
-    wait = PROBE_ANSWER if impatient else ANSWER
-    return Config(connect_timeout=CONNECT, read_timeout=wait, retries=retries, **(compatible if endpoint else {}))
+    retries = {"total_max_attempts": requests.attempts, "mode": "standard"}
+    return Config(connect_timeout=CONNECT, read_timeout=requests.silence, retries=retries, **(compatible if endpoint else {}))
