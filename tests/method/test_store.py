@@ -19,7 +19,7 @@ from typing import Any, cast
 from urllib.parse import quote
 
 import pytest
-from s3server import S3Server, s3_fixture  # noqa: F401 - the fixture `s3`
+from s3server import S3Server, moto_fixture, s3_fixture  # noqa: F401 - the fixtures `s3` and `moto`
 
 from maft import records
 from maft.errors import BadInput
@@ -49,17 +49,27 @@ def _no_aws(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-@pytest.fixture(scope="session")
-def opened(s3: S3Server) -> Store:
-    """The store of all tests: to open one takes half a second."""
+def opened(server: S3Server) -> Store:
+    """A store of the server: to open one takes half a second."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in s3.environment().items():
+        for name, value in server.environment().items():
             patch.setenv(name, value)
-        return open_store(s3.url("tests/store"))
+        return open_store(server.url("tests/store"))
 
 
-@pytest.fixture
-def bucket(s3: S3Server, opened: Store, monkeypatch: pytest.MonkeyPatch) -> Place:
+@pytest.fixture(scope="session")
+def opened_s3(s3: S3Server) -> Store:
+    """The store of all tests."""
+    return opened(s3)
+
+
+@pytest.fixture(scope="session")
+def opened_moto(moto: S3Server) -> Store:
+    """Of those that both servers have."""
+    return opened(moto)
+
+
+def emptied(s3: S3Server, store: Store, monkeypatch: pytest.MonkeyPatch) -> Place:
     """An empty prefix in the bucket of the server, with its credentials in the environment."""
     for name, value in s3.environment().items():
         monkeypatch.setenv(name, value)
@@ -72,7 +82,19 @@ def bucket(s3: S3Server, opened: Store, monkeypatch: pytest.MonkeyPatch) -> Plac
         client.abort_multipart_upload(Bucket=s3.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
     for entry in client.list_objects_v2(Bucket=s3.bucket, Prefix=base).get("Contents", []):
         client.delete_object(Bucket=s3.bucket, Key=entry["Key"])
-    return Place(s3.url("tests/store"), opened, lambda prefix: [u["Key"].removeprefix(base) for u in uploads(prefix)])
+    return Place(s3.url("tests/store"), store, lambda prefix: [u["Key"].removeprefix(base) for u in uploads(prefix)])
+
+
+@pytest.fixture
+def bucket(s3: S3Server, opened_s3: Store, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """The first server's."""
+    return emptied(s3, opened_s3, monkeypatch)
+
+
+@pytest.fixture
+def bucket_of_moto(moto: S3Server, opened_moto: Store, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """The other one's."""
+    return emptied(moto, opened_moto, monkeypatch)
 
 
 @pytest.fixture
@@ -86,9 +108,9 @@ def folder(tmp_path: Path) -> Place:
     return Place(root.as_uri(), open_store(root.as_uri()), leftovers)
 
 
-@pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.s3)])
+@pytest.fixture(params=["folder", *(pytest.param(name, marks=pytest.mark.s3) for name in ("bucket", "bucket_of_moto"))])
 def place(request: pytest.FixtureRequest) -> Place:
-    """Both, one after the other."""
+    """All, one after the other."""
     found = request.getfixturevalue(request.param)
     assert isinstance(found, Place)
     return found
@@ -96,7 +118,7 @@ def place(request: pytest.FixtureRequest) -> Place:
 
 @pytest.fixture
 def store(place: Place) -> Store:
-    """Both, one after the other."""
+    """All, one after the other."""
     return place.store
 
 

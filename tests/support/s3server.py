@@ -1,25 +1,32 @@
-"""A real S3 server (versitygw) for tests: its objects lie in a folder, it ends with the test process."""
+"""Real S3 servers for tests: versitygw, and moto, which differs from it. They end with the test process.
+
+scripts/stores_reference.py starts others, and runs tests against the one that `SERVER` names in the environment.
+"""
 
 import contextlib
 import functools
+import json
 import os
 import secrets
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import boto3
+import moto_server
 import pytest
 from botocore.config import Config
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "scripts" / "build-tool.sh"
-START_SECONDS = 30.0  # it takes less than one
+SERVER = "MAFT_S3_SERVER"  # JSON of the fields of an S3Server that runs already
+START_SECONDS = 60.0  # most take less than one
 STOP_SECONDS = 5.0
 
 
@@ -64,13 +71,34 @@ def binary() -> Path:
     return Path(done.stdout.strip()) / "versitygw"
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A program that is an S3 server: how it is started over a folder, at a port of the loopback address, with a pair of keys."""
+
+    name: str
+    command: Callable[[Path, int], list[str]]
+    environment: Callable[[str, str], Mapping[str, str]] = lambda key, secret: {}
+
+
+VERSITYGW = Kind(
+    "versitygw",
+    lambda folder, port: [str(binary()), "--port", f"127.0.0.1:{port}", "posix", str(folder)],
+    lambda key, secret: {"ROOT_ACCESS_KEY": key, "ROOT_SECRET_KEY": secret},
+)
+MOTO = Kind(
+    "moto",
+    lambda folder, port: [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+    lambda key, secret: {"PYTHONPATH": str(moto_server.folder())},
+)
+
+
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[S3Server]:
+def running(folder: Path, kind: Kind = VERSITYGW) -> Iterator[S3Server]:
     """A server over `folder` with an empty bucket. RuntimeError with its output if it does not start."""
     port = _free_port()
     server = S3Server(f"http://127.0.0.1:{port}", "maft-test", secrets.token_hex(16), "maft")
-    command = ["setpriv", "--pdeathsig", "KILL", str(binary()), "--port", f"127.0.0.1:{port}", "posix", str(folder)]
-    keys = {"ROOT_ACCESS_KEY": server.access_key, "ROOT_SECRET_KEY": server.secret_key}
+    command = ["setpriv", "--pdeathsig", "KILL", *kind.command(folder, port)]
+    keys = kind.environment(server.access_key, server.secret_key)
     log = folder.with_name(f"{folder.name}.log")
     folder.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
@@ -95,7 +123,7 @@ def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         time.sleep(0.02)
-    raise RuntimeError(f"versitygw did not start (exit code {process.poll()}): {log.read_text(errors='replace')[-2000:]}")
+    raise RuntimeError(f"the S3 server did not start (exit code {process.poll()}): {log.read_text(errors='replace')[-2000:]}")
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
@@ -110,5 +138,15 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 @pytest.fixture(scope="session", name="s3")
 def s3_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """The one server of a test session. Tests keep to prefixes or buckets of their own."""
+    if given := os.environ.get(SERVER):
+        yield S3Server(**json.loads(given))
+        return
     with running(tmp_path_factory.mktemp("s3") / "objects") as server:
+        yield server
+
+
+@pytest.fixture(scope="session", name="moto")
+def moto_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Another server that is not like it, for tests of what stores have in common."""
+    with running(tmp_path_factory.mktemp("moto") / "objects", MOTO) as server:
         yield server
