@@ -1,10 +1,9 @@
-"""moto, an S3 server unlike the first one: `moto_server.py` installs it into a folder of the tests' cache, by no other test's Python.
+"""moto, an S3 server unlike the first one: `moto_server.py` installs it into a folder of its own in the tests' cache.
 
 Exactly as requirements/moto.txt says (hashes checked), with uv where there is one. Runs under the Python that the tests run under.
 """
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -30,11 +29,12 @@ def install() -> None:
     folder().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder().parent, prefix=".moto-") as scratch:
         made = Path(scratch) / "made"
-        subprocess.run([*installer(), "--quiet", "--no-deps", "--require-hashes", "--target", str(made), "-r", str(LOCKED)], check=True)
+        flags = ["--quiet", "--no-deps", "--require-hashes", "--target", str(made), "-r", str(LOCKED)]
+        subprocess.run([*installer(), *flags], check=True)
         try:
-            os.rename(made, folder())
+            made.rename(folder())
         except OSError:
-            if not folder().is_dir():  # another process was not first
+            if not folder().is_dir():  # else another process was first
                 raise
 
 
