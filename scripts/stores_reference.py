@@ -34,6 +34,7 @@ FACTS = ROOT / "tests" / "support" / "stores.json"
 BEGIN, END = "<!-- servers: scripts/stores_reference.py -->\n", "<!-- end of servers -->\n"
 SUITE = "tests/method/test_store.py"
 ROUNDS, WRITERS = 200, 8
+SIZES = (1, 1 << 20)  # bytes
 TEST_SECONDS = 150
 COLUMNS = {"contract": "contract", "probe": "probe", "races": "races", "how": "had by"}
 
@@ -63,10 +64,10 @@ def _raced(store: S3Store) -> str:
     fair = 0
     with ThreadPoolExecutor(WRITERS) as pool:
         for number in range(ROUNDS):
-            key = f"race/{number}"
+            key, size = f"race/{number}", SIZES[number % len(SIZES)]
             try:
-                won = list(pool.map(lambda i, key=key: store.create(key, b"%d" % i), range(WRITERS)))
-                fair += won.count(True) == 1 and store.read(key) == b"%d" % won.index(True)
+                won = list(pool.map(lambda i, key=key, size=size: store.create(key, b"%d" % i * size), range(WRITERS)))
+                fair += won.count(True) == 1 and store.read(key) == b"%d" % won.index(True) * size
             except (OSError, BadInput) as error:
                 return f"none: {one_line(error, 120)}".replace(f"store {store.url}: ", "")
     return f"{fair} of {ROUNDS}"

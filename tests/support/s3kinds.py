@@ -121,7 +121,8 @@ def _s3rver(folder: Path, server: S3Server) -> list[str]:
 
 def _s3mock(folder: Path, server: S3Server) -> list[str]:
     jar = _at("s3mock", "4.9.1", "s3mock-4.9.1-exec.jar")
-    properties = {"http.port": server.port, "server.port": 0, "com.adobe.testing.s3mock.store.root": folder}
+    own = "com.adobe.testing.s3mock"
+    properties = {f"{own}.httpPort": server.port, "server.port": 0, f"{own}.store.root": folder}
     return ["java", "-jar", jar, *(f"--{name}={value}" for name, value in properties.items())]
 
 
@@ -133,12 +134,12 @@ def _s3proxy(folder: Path, server: S3Server) -> list[str]:
         "jclouds.filesystem.basedir": folder,
     }
     (folder.parent / "s3proxy.conf").write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
-    jars = f"{_at('s3proxy', '2.6.0', '')}*"
+    jars = _at("s3proxy", "2.6.0", "*")
     return ["java", "-cp", jars, "org.gaul.s3proxy.Main", "--properties", str(folder.parent / "s3proxy.conf")]
 
 
 SEAWEED = "v0.0.0-20261109003541-7506e5f91cd6"
-JAVA = 300.0  # seconds until it serves, on a busy machine
+JAVA = 120.0  # seconds until it serves, on a busy machine
 TOOLS = "pinned by this repository, in `make prepare`"
 KINDS = (
     Had(VERSITYGW, "1.8.0", TOOLS, lambda folder: binary()),
