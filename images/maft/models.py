@@ -13,7 +13,7 @@ from maft.chat_template import ChatTemplate, load_chat_template
 from maft.errors import BadInput, one_line
 from maft.spec import ModelSpec, Thinking
 from maft.store.base import Store
-from maft.store.commits import plain_name
+from maft.store.uploads import plain_name
 from maft.store.urls import open_store
 from maft.template_facts import Options
 

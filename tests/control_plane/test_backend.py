@@ -219,3 +219,37 @@ def test_an_end_that_nobody_saw_is_counted_before_the_server_starts_again(tmp_pa
 
     state, _ = run(scenario, backend)
     assert state.failures == 1 and "the server was killed by signal 9" in state.message
+
+
+def test_a_task_that_is_killed_says_by_what_and_what_it_said_last(tmp_path):
+    item = task(tmp_path)
+    backend = LocalBackend(tmp_path / "local", Slots())
+
+    async def scenario(backend):
+        await backend.create(item)
+        log = tmp_path / "local" / item.name / "log.txt"
+        log.write_text("almost there\n")  # it appends
+        (child,) = [p for p in psutil.Process().children() if "maft.prepare" in p.cmdline()]
+        child.kill()
+        return await finished(backend, item.name)
+
+    state = run(scenario, backend)
+    assert (state.status, state.exit_code) == ("failed", -9)
+    first, last = state.message.splitlines()
+    assert first.startswith("the program was killed by signal 9; the last lines of ") and last == "  almost there"
+
+
+def test_a_task_that_ends_in_a_traceback_says_its_last_lines(tmp_path, monkeypatch):
+    item = task(tmp_path)
+    (tmp_path / "broken" / "maft").mkdir(parents=True)
+    (tmp_path / "broken" / "maft" / "__init__.py").write_text("raise RuntimeError('this machine is odd')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "broken"))
+    state = run(lambda backend: _once(backend, item), LocalBackend(tmp_path / "local", Slots()))
+    assert state.exit_code == 1
+    assert "the program ended with exit code 1; the last lines of " in state.message
+    assert state.message.endswith("RuntimeError: this machine is odd")
+
+
+async def _once(backend, item: Task) -> TaskState:
+    await backend.create(item)
+    return await finished(backend, item.name)

@@ -13,6 +13,7 @@ from maft.debate.journal import Journal, clear
 from maft.errors import BadInput
 from maft.records import Call, Problem, Transcript, Turn, Vote
 from maft.store.files import FileStore
+from maft.store.sealed import seal
 
 PREFIX = "ns/run/iterations/1/debate/"
 
@@ -110,14 +111,36 @@ LINE = records.encode(transcript(0))
         (b"[]\n", 1),
         (b"\xff\xfe\n", 1),
         (LINE.replace(b'"index":0', b'"index":"0"'), 1),
+        (seal(LINE)[:-5], 1),
+        (seal(LINE).replace(b'"index":0', b'"index":4'), 1),
     ],
 )
-def test_a_torn_or_foreign_object_is_named(store: FileStore, content: bytes, line: int) -> None:
-    flushed(Journal(store, PREFIX), transcript(0))
+def test_a_torn_or_foreign_line_is_named_and_its_question_debated_again(
+    store: FileStore, content: bytes, line: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flushed(Journal(store, PREFIX), transcript(3))
     store.write(f"{PREFIX}journal-000001.jsonl", content)
-    with pytest.raises(BadInput) as caught:
-        found(Journal(store, PREFIX))
-    assert str(caught.value).startswith(f"{PREFIX}journal-000001.jsonl line {line}: not a Transcript record: ")
+    assert found(Journal(store, PREFIX)) == {3: transcript(3), **({0: transcript(0)} if line == 2 else {})}
+    said = capsys.readouterr().err
+    assert said.startswith("the journal has a damaged line, whose question is debated again: ")
+    assert f"{PREFIX}journal-000001.jsonl line {line}" in said
+
+
+def test_no_flipped_bit_is_believed(store: FileStore) -> None:
+    """Of each bit of a line: its question is debated again, or the line is what it was."""
+    flushed(Journal(store, PREFIX), transcript(0))
+    whole = store.read(f"{PREFIX}journal-000000.jsonl")
+    for at in range(8 * len(whole)):
+        flipped = bytearray(whole)
+        flipped[at // 8] ^= 1 << at % 8
+        store.write(f"{PREFIX}journal-000000.jsonl", bytes(flipped))
+        assert found(Journal(store, PREFIX)) in ({}, {0: transcript(0)}), at
+
+
+def test_a_line_without_a_checksum_is_read(store: FileStore) -> None:
+    """As releases before wrote them."""
+    store.write(f"{PREFIX}journal-000000.jsonl", LINE + b"\n")
+    assert found(Journal(store, PREFIX)) == {0: transcript(0)}
 
 
 @pytest.mark.parametrize(
@@ -125,6 +148,8 @@ def test_a_torn_or_foreign_object_is_named(store: FileStore, content: bytes, lin
     [
         (b'{"index": 0}', "made before formats had numbers, by maft 0.1 or older; "),
         (LINE.replace(b'"format":1', b'"format":2'), "is of format 2, this release reads 1; "),
+        (seal(LINE.replace(b'"format":1', b'"format":2')), "is of format 2, this release reads 1; "),
+        (seal(b'{"format":1,"index":0}'), "not a Transcript record: "),
     ],
 )
 def test_an_object_of_another_release_is_named(store: FileStore, line: bytes, says: str) -> None:

@@ -1,5 +1,6 @@
 """Folder and bucket keep the same contract; the bucket is that of a real S3 server."""
 
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -19,7 +20,8 @@ from typing import Any, cast
 from urllib.parse import quote
 
 import pytest
-from s3server import S3Server, s3_fixture  # noqa: F401 - the fixture `s3`
+from botocore.exceptions import ClientError
+from s3server import S3Server, moto_fixture, s3_fixture  # noqa: F401 - the fixtures `s3` and `moto`
 
 from maft import records
 from maft.errors import BadInput
@@ -27,6 +29,7 @@ from maft.records import Commit, StoredFile
 from maft.store.base import Missing, Store
 from maft.store.check import check
 from maft.store.commits import COMMIT, committed, fetch, fetch_folder, publish, required
+from maft.store.patience import Patience
 from maft.store.urls import open_store
 
 MIB = 1 << 20
@@ -48,30 +51,54 @@ def _no_aws(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-@pytest.fixture(scope="session")
-def opened(s3: S3Server) -> Store:
-    """The store of all tests: to open one takes half a second."""
+def opened(server: S3Server) -> Store:
+    """A store of the server: to open one takes half a second."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in s3.environment().items():
+        for name, value in server.environment().items():
             patch.setenv(name, value)
-        return open_store(s3.url("tests/store"))
+        return open_store(server.url("tests/store"))
 
 
-@pytest.fixture
-def bucket(s3: S3Server, opened: Store, monkeypatch: pytest.MonkeyPatch) -> Place:
+@pytest.fixture(scope="session")
+def opened_s3(s3: S3Server) -> Store:
+    """The store of all tests."""
+    return opened(s3)
+
+
+@pytest.fixture(scope="session")
+def opened_moto(moto: S3Server) -> Store:
+    """Of those that both servers have."""
+    return opened(moto)
+
+
+def emptied(s3: S3Server, store: Store, monkeypatch: pytest.MonkeyPatch) -> Place:
     """An empty prefix in the bucket of the server, with its credentials in the environment."""
     for name, value in s3.environment().items():
         monkeypatch.setenv(name, value)
     client, base = s3.client(), "tests/store/"
 
     def uploads(prefix: str) -> list[dict[str, str]]:
-        return list(client.list_multipart_uploads(Bucket=s3.bucket, Prefix=base + prefix).get("Uploads", []))
+        with contextlib.suppress(ClientError):  # some servers cannot say
+            return list(client.list_multipart_uploads(Bucket=s3.bucket, Prefix=base + prefix).get("Uploads", []))
+        return []
 
     for upload in uploads(""):
         client.abort_multipart_upload(Bucket=s3.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
     for entry in client.list_objects_v2(Bucket=s3.bucket, Prefix=base).get("Contents", []):
         client.delete_object(Bucket=s3.bucket, Key=entry["Key"])
-    return Place(s3.url("tests/store"), opened, lambda prefix: [u["Key"].removeprefix(base) for u in uploads(prefix)])
+    return Place(s3.url("tests/store"), store, lambda prefix: [u["Key"].removeprefix(base) for u in uploads(prefix)])
+
+
+@pytest.fixture
+def bucket(s3: S3Server, opened_s3: Store, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """The first server's."""
+    return emptied(s3, opened_s3, monkeypatch)
+
+
+@pytest.fixture
+def bucket_of_moto(moto: S3Server, opened_moto: Store, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """The other one's."""
+    return emptied(moto, opened_moto, monkeypatch)
 
 
 @pytest.fixture
@@ -85,9 +112,9 @@ def folder(tmp_path: Path) -> Place:
     return Place(root.as_uri(), open_store(root.as_uri()), leftovers)
 
 
-@pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.s3)])
+@pytest.fixture(params=["folder", *(pytest.param(name, marks=pytest.mark.s3) for name in ("bucket", "bucket_of_moto"))])
 def place(request: pytest.FixtureRequest) -> Place:
-    """Both, one after the other."""
+    """All, one after the other."""
     found = request.getfixturevalue(request.param)
     assert isinstance(found, Place)
     return found
@@ -95,7 +122,7 @@ def place(request: pytest.FixtureRequest) -> Place:
 
 @pytest.fixture
 def store(place: Place) -> Store:
-    """Both, one after the other."""
+    """All, one after the other."""
     return place.store
 
 
@@ -215,7 +242,7 @@ def test_odd_keys(store: Store, tmp_path: Path, key: str) -> None:
     assert keys(store) == []
 
 
-@pytest.mark.parametrize("key", ["../x", "/x", "..", "a/../../x", "a/.."])
+@pytest.mark.parametrize("key", ["../x", "/x", "..", "a/../../x", "a/..", "a//x", "a/./x", "./x", "a/.", "//"])
 def test_keys_do_not_lead_out_of_the_store(store: Store, tmp_path: Path, key: str) -> None:
     refusal(lambda: store.read(key), store.url, repr(key))
     refusal(lambda: store.download(key, tmp_path / "target"), store.url, repr(key))
@@ -550,27 +577,35 @@ def test_what_does_not_arrive_is_not_committed(store: Store, size: int) -> None:
 
 # What interrupted programs leave
 
-# A program that publishes a folder and, in the middle of the upload of weights.bin, is killed or meets another that cleans up.
+# A program that publishes a folder, or writes its weights, and in the middle of weights.bin is killed or meets another that cleans
+# up.
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path
 from maft.store.commits import publish
 from maft.store.urls import open_store
 
-url, prefix, folder, what = sys.argv[1:]
+url, prefix, folder, what, how = sys.argv[1:]
 store = open_store(url)
 acts = [lambda: os.kill(os.getpid(), signal.SIGKILL) if what == "die" else store.clean(prefix)]
+sent = 0
 
 def in_the_middle(event, arguments):
-    if event == "os.link":
+    global sent
+    if event in ("os.link", "os.rename"):
         there = str(arguments[1]).endswith("weights.bin")
     else:
-        there = event == "http.client.send" and isinstance(arguments[1], bytes) and b"partNumber=3" in arguments[1][:2000]
+        sent += len(arguments[1]) if event == "http.client.send" and isinstance(arguments[1], bytes) else 0
+        there = sent > 40 << 20
     if there and acts:
         acts.pop()()
 
 sys.addaudithook(in_the_middle)
-publish(store, prefix, {path.name: path for path in Path(folder).iterdir()})
+files = {path.name: path for path in Path(folder).iterdir()}
+if how == "publish":
+    publish(store, prefix, files)
+else:
+    store.write(prefix + "weights.bin", files["weights.bin"])
 assert not acts
 """
 
@@ -585,14 +620,15 @@ def adapter(path: Path, size: int) -> Path:
     return path
 
 
-def program(place: Place, prefix: str, folder: Path, what: str) -> int:
-    return subprocess.run([sys.executable, "-c", PROGRAM, place.url, prefix, str(folder), what], check=False, timeout=60).returncode
+def program(place: Place, prefix: str, folder: Path, what: str, how: str) -> int:
+    command = [sys.executable, "-c", PROGRAM, place.url, prefix, str(folder), what, how]
+    return subprocess.run(command, check=False, timeout=60).returncode
 
 
 def test_a_killed_publication_leaves_no_commit_and_its_leftovers_go(place: Place, tmp_path: Path) -> None:
-    assert program(place, "x/", adapter(tmp_path / "made", 100 * MIB), "die") == -9
+    assert program(place, "x/", adapter(tmp_path / "made", 100 * MIB), "die", "publish") == -9
     assert committed(place.store, "x/") is None
-    assert len(place.leftovers("x/")) == 1
+    assert len(place.leftovers("x/")) == place.url.startswith("file:")  # of a bucket, it was one request
     assert keys(place.store) == ["x/adapter.json"]
     commit = publish(place.store, "x/", {"adapter.json": b"[]", "weights.bin": b"trained again"})
     assert place.leftovers("") == []
@@ -601,11 +637,23 @@ def test_a_killed_publication_leaves_no_commit_and_its_leftovers_go(place: Place
         assert fetch(place.store, commit, name) == place.store.read(f"x/{name}") == data
 
 
-def test_an_upload_that_another_publication_cleans_up_starts_again(place: Place, tmp_path: Path) -> None:
-    assert program(place, "x/", adapter(tmp_path / "made", 65 * MIB), "clean") == 0
-    assert [file.size for file in required(place.store, "x/", "").files] == [2, 65 * MIB]
-    assert keys(place.store) == [f"x/{COMMIT}", "x/adapter.json", "x/weights.bin"]
+def test_a_killed_write_of_a_large_file_leaves_none_and_its_leftovers_go(place: Place, tmp_path: Path) -> None:
+    assert program(place, "x/", adapter(tmp_path / "made", 100 * MIB), "die", "write") == -9
+    assert len(place.leftovers("x/")) == 1
+    assert keys(place.store) == []
+    publish(place.store, "x/", {"a": b"1"})
     assert place.leftovers("") == []
+
+
+@pytest.mark.parametrize("how", ["publish", "write"])
+def test_an_upload_that_another_publication_cleans_up_starts_again(place: Place, tmp_path: Path, how: str) -> None:
+    made = adapter(tmp_path / "made", 65 * MIB)
+    assert program(place, "x/", made, "clean", how) == 0
+    assert place.store.download("x/weights.bin", Path(os.devnull)) == sha256((made / "weights.bin").read_bytes())
+    assert place.leftovers("") == []
+    if how == "publish":
+        assert [file.size for file in required(place.store, "x/", "").files] == [2, 65 * MIB]
+        assert keys(place.store) == [f"x/{COMMIT}", "x/adapter.json", "x/weights.bin"]
 
 
 @pytest.mark.s3
@@ -641,7 +689,8 @@ def test_probe_of_an_unreachable_endpoint(bucket: Place) -> None:
         nobody.bind(("127.0.0.1", 0))  # and does not listen
         url = f"s3://some-bucket/some/prefix?endpoint=http://127.0.0.1:{nobody.getsockname()[1]}"
         started = time.monotonic()
-        refusal(lambda: check(open_store(url), "run/"), "s3://some-bucket/some/prefix", "unreachable", "check the storage settings")
+        refused = partial(check, open_store(url), "run/", Patience(1.0))
+        refusal(refused, "s3://some-bucket/some/prefix", "unreachable", "check the storage settings")
         assert time.monotonic() - started < PROBE_SECONDS
 
 
@@ -743,7 +792,8 @@ class Answer(socketserver.StreamRequestHandler):
 
 def answer(status: str, body: bytes = b"", *, length: int | None = None) -> bytes:
     size = len(body) if length is None else length
-    return f"HTTP/1.1 {status}\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n".encode() + body
+    tag = hashlib.md5(body, usedforsecurity=False).hexdigest()
+    return f'HTTP/1.1 {status}\r\nContent-Length: {size}\r\nETag: "{tag}"\r\nConnection: close\r\n\r\n'.encode() + body
 
 
 def fault(status: str, code: str) -> bytes:
@@ -764,18 +814,19 @@ def answers() -> Iterator[Answers]:
 
 @pytest.fixture(scope="module")
 def answered(answers: Answers) -> Store:
-    """The store that believes in it."""
+    """The store that believes in it, and tries once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ACCESS_KEY_ID", "key")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        return open_store(f"s3://bucket?endpoint=http://127.0.0.1:{answers.server_address[1]}&region=here")
+        return open_store(f"s3://bucket?endpoint=http://127.0.0.1:{answers.server_address[1]}&region=here").impatient()
 
 
 @pytest.mark.parametrize(
     ("replies", "words"),
     [
         ([answer("200 OK", b"<html>console</html>")], ["does not give back", "check the storage settings"]),
-        ([DONE, answer("404 Not Found")], ["does not give back", "check the storage settings"]),
+        ([DONE, answer("404 Not Found")], ["GetObject", "HTTP 404 Not Found", "check the storage settings"]),
+        ([DONE, fault("404 Not Found", "NoSuchKey")], ["does not give back", "check the storage settings"]),
         ([answer("404 Not Found", b"<html>no</html>")], ["check the storage settings"]),
         ([answer("405 Method Not Allowed")], ["check the storage settings"]),
         ([answer("403 Forbidden")], ["access denied"]),
@@ -783,13 +834,17 @@ def answered(answers: Answers) -> Store:
         ([fault("501 Not Implemented", "NotImplemented")], ["conditional writes"]),
         ([fault("400 Bad Request", "Strange")], ["Strange", "check the storage settings"]),
         ([DONE, MAFT, DONE, answer("204 No Content")], ["ignores conditional writes"]),
-        ([DONE, MAFT, fault("412 No", "412"), MAFT, answer("200 OK", b"<a/>")], ["does not list"]),
+        ([DONE, MAFT, fault("412 No", "412"), MAFT, answer("200 OK", b"<a/>")], ["no list", "check the storage settings"]),
+        (
+            [DONE, MAFT, fault("412 No", "412"), MAFT, answer("200 OK", b"<a><IsTruncated>false</IsTruncated></a>")],
+            ["does not list"],
+        ),
         ([DONE, MAFT, fault("412 No", "412"), MAFT, fault("400 No", "Odd"), DONE], ["ListMultipartUploads"]),
     ],
 )
 def test_probe_of_servers_that_are_no_such_store(answers: Answers, answered: Store, replies: list[bytes], words: list[str]) -> None:
     answers.answers = list(replies)
-    refusal(lambda: check(answered, "run/"), "s3://bucket", *words)
+    refusal(lambda: check(answered, "run/", Patience(0.0)), "s3://bucket", *words)
 
 
 def test_a_conflict_is_no_answer_to_a_conditional_write(answers: Answers, answered: Store) -> None:

@@ -91,6 +91,8 @@ def downloads(needs: set[str]) -> list[Step]:
         steps.append(Step("packages", (sys.executable, str(CLUSTER / "host.py"), *packages)))
     if "environment" in needs:
         steps.append(Step("environment", ("make", "--no-print-directory", "env")))
+    if "s3" in needs:
+        steps.append(Step("moto", (PYTHON, str(ROOT / "tests" / "support" / "moto_server.py"))))
     if "tokenizers" in needs:
         steps.append(Step("tokenizers", (sys.executable, str(ROOT / "tests" / "support" / "real_tokenizers.py"))))
     if "pretrained" in needs:

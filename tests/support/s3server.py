@@ -1,25 +1,33 @@
-"""A real S3 server (versitygw) for tests: its objects lie in a folder, it ends with the test process."""
+"""Real S3 servers for tests: versitygw, and moto, which differs from it. They end with the test process.
+
+scripts/stores_reference.py starts others, and runs tests against the one that `SERVER` names in the environment.
+"""
 
 import contextlib
 import functools
+import json
 import os
 import secrets
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import boto3
+import moto_server
 import pytest
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "scripts" / "build-tool.sh"
-START_SECONDS = 30.0  # it takes less than one
+SERVER = "MAFT_S3_SERVER"  # JSON of the fields of an S3Server that runs already
+START_SECONDS = 60.0  # those of the suite take less than one
 STOP_SECONDS = 5.0
 
 
@@ -31,6 +39,11 @@ class S3Server:
     access_key: str
     secret_key: str
     bucket: str
+
+    @property
+    def port(self) -> int:
+        """Where it listens, on the loopback address."""
+        return int(self.endpoint.rpartition(":")[2])
 
     def url(self, prefix: str = "", *, bucket: str = "") -> str:
         """The store URL of a prefix."""
@@ -64,20 +77,41 @@ def binary() -> Path:
     return Path(done.stdout.strip()) / "versitygw"
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A program that is an S3 server: how it is started over a folder, to listen where an S3Server says, with its keys."""
+
+    name: str
+    command: Callable[[Path, S3Server], list[str]]
+    environment: Callable[[S3Server], Mapping[str, str]] = lambda server: {}
+    seconds: float = START_SECONDS
+    keys: tuple[str, str] | None = None
+    """Where it has a pair of its own."""
+
+
+VERSITYGW = Kind(
+    "versitygw",
+    lambda folder, server: [str(binary()), "--port", f"127.0.0.1:{server.port}", "posix", str(folder)],
+    lambda server: {"ROOT_ACCESS_KEY": server.access_key, "ROOT_SECRET_KEY": server.secret_key},
+)
+MOTO = Kind(
+    "moto",
+    lambda folder, server: [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(server.port)],
+    lambda server: {"PYTHONPATH": str(moto_server.folder())},
+)
+
+
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[S3Server]:
+def running(folder: Path, kind: Kind = VERSITYGW) -> Iterator[S3Server]:
     """A server over `folder` with an empty bucket. RuntimeError with its output if it does not start."""
-    port = _free_port()
-    server = S3Server(f"http://127.0.0.1:{port}", "maft-test", secrets.token_hex(16), "maft")
-    command = ["setpriv", "--pdeathsig", "KILL", str(binary()), "--port", f"127.0.0.1:{port}", "posix", str(folder)]
-    keys = {"ROOT_ACCESS_KEY": server.access_key, "ROOT_SECRET_KEY": server.secret_key}
-    log = folder.with_name(f"{folder.name}.log")
+    server = S3Server(f"http://127.0.0.1:{_free_port()}", *(kind.keys or ("maft-test", secrets.token_hex(16))), "maft")
     folder.mkdir(parents=True, exist_ok=True)
+    command = ["setpriv", "--pdeathsig", "KILL", *kind.command(folder, server)]
+    log, environment = folder.with_name(f"{folder.name}.log"), {**os.environ, **kind.environment(server)}
     with log.open("wb") as output:
-        process = subprocess.Popen(command, env={**os.environ, **keys}, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     try:
-        _wait(process, port, log)
-        server.client().create_bucket(Bucket=server.bucket)
+        _wait(process, server, kind.seconds, log)
         yield server
     finally:
         _stop(process)
@@ -89,13 +123,22 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
-    end = time.monotonic() + START_SECONDS
+def _wait(process: "subprocess.Popen[bytes]", server: S3Server, seconds: float, log: Path) -> None:
+    """Until its bucket is there: some listen before they serve."""
+    end, why = time.monotonic() + seconds, "no answer"
     while process.poll() is None and time.monotonic() < end:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        try:
+            with socket.create_connection(("127.0.0.1", server.port), timeout=1):
+                pass
+            server.client().create_bucket(Bucket=server.bucket)
             return
+        except server.client().exceptions.BucketAlreadyOwnedByYou:
+            return
+        except (OSError, BotoCoreError, ClientError) as error:
+            why = str(error)
         time.sleep(0.02)
-    raise RuntimeError(f"versitygw did not start (exit code {process.poll()}): {log.read_text(errors='replace')[-2000:]}")
+    said = log.read_text(errors="replace")[-2000:]
+    raise RuntimeError(f"the S3 server did not start (exit code {process.poll()}, {why}): {said}")
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
@@ -110,5 +153,15 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 @pytest.fixture(scope="session", name="s3")
 def s3_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """The one server of a test session. Tests keep to prefixes or buckets of their own."""
+    if given := os.environ.get(SERVER):
+        yield S3Server(**json.loads(given))
+        return
     with running(tmp_path_factory.mktemp("s3") / "objects") as server:
+        yield server
+
+
+@pytest.fixture(scope="session", name="moto")
+def moto_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Another server that is not like it, for tests of what stores have in common."""
+    with running(tmp_path_factory.mktemp("moto") / "objects", MOTO) as server:
         yield server

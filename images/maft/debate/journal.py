@@ -1,15 +1,22 @@
 """Keeps finished debates until they are committed, so that a killed program repeats only the questions it had in flight.
 
 Each write is one small object `journal-<n>.jsonl`. They are listed once, at the start, each is read once, and all are removed
-after the commit. One write is under way at a time; what finishes meanwhile goes into the next.
+after the commit. One write is under way at a time; what finishes meanwhile goes into the next. A line that came to harm costs the
+debate that it was: each has a checksum.
 """
 
 import asyncio
+import sys
 from collections.abc import Iterator
 
+import msgspec
+
 from maft import records
+from maft.errors import BadInput, one_line
 from maft.records import Transcript
+from maft.spec import UNREADABLE, Head, foreign_format
 from maft.store.base import Store
+from maft.store.sealed import is_sealed, is_whole, seal
 
 PAUSE = 0.01  # seconds between two writes for each that there was: a small run writes at once, a large one has few objects
 LONGEST = 5.0  # seconds
@@ -30,7 +37,9 @@ class Journal:
         """Reads what an earlier process left: of a question that was debated again, the last one counts."""
         self._list()
         for key in list(self._keys):
-            yield from records.decode_lines(self._store.read(key), Transcript, key)
+            for number, line in enumerate(self._store.read(key).splitlines(), 1):
+                if line.strip() and (found := _decoded(line, f"{key} line {number}")):
+                    yield found
 
     def _list(self) -> None:
         stem = f"{self._prefix}journal-"
@@ -55,7 +64,7 @@ class Journal:
         if batch := self._pending:
             self._pending = []
             key, self._next = self._key(self._next), self._next + 1
-            write = asyncio.ensure_future(asyncio.to_thread(self._store.write, key, b"".join(line + b"\n" for line in batch)))
+            write = asyncio.ensure_future(asyncio.to_thread(self._store.write, key, b"".join(seal(line) + b"\n" for line in batch)))
             try:
                 await asyncio.shield(write)
             except asyncio.CancelledError:  # the thread goes on: wait, so that nothing appears after `remove`
@@ -73,6 +82,29 @@ class Journal:
 
     def _key(self, number: int) -> str:
         return f"{self._prefix}journal-{number:06d}.jsonl"
+
+
+def _decoded(line: bytes, where: str) -> Transcript | None:
+    """None where the line came to harm, which is said: its question is debated again. BadInput if another release wrote it."""
+    if is_sealed(line) and not is_whole(line):
+        return _harmed(where, "its checksum is another one")
+    try:
+        return records.decode(line, Transcript, where)
+    except BadInput as error:
+        if is_sealed(line) or _is_foreign(line):
+            raise
+        return _harmed("", one_line(error, 200))
+
+
+def _is_foreign(line: bytes) -> bool:
+    try:
+        return bool(foreign_format(msgspec.json.decode(line, type=Head).format))
+    except UNREADABLE:
+        return False
+
+
+def _harmed(where: str, why: str) -> None:
+    print(f"the journal has a damaged line, whose question is debated again: {where} {why}", file=sys.stderr)
 
 
 def clear(store: Store, prefix: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from maft.errors import BadInput
 
 ATTEMPTS = 5  # at a write that another process disturbs
+LARGEST = 5 << 30  # bytes that `create` takes: S3's limit of one request
 TEMPORARY = ".tmp-"
 
 
@@ -17,9 +18,13 @@ class Missing(Exception):
     """No object of that key."""
 
 
+class Passing(OSError):
+    """A fault that may pass: the store is away or busy, an answer broke off or came damaged. Worth another try."""
+
+
 class Store(Protocol):
     """The seam. Keys are relative, with forward slashes; others raise BadInput, as do faults of the store that the user can
-    mend. Its other faults raise OSError."""
+    mend. Its other faults raise OSError: Passing, if another try may help."""
 
     url: str
 
@@ -33,7 +38,8 @@ class Store(Protocol):
         """Creates or replaces the object, all or nothing."""
 
     def create(self, key: str, data: bytes | Path) -> bool:
-        """Creates the object, all or nothing, if there is none (If-None-Match: *); False if there is one."""
+        """Creates the object, all or nothing, if there is none (If-None-Match: *); False if there is one. It has `LARGEST` bytes
+        at most, for many S3 servers honour the condition in a single request alone."""
 
     def list(self, prefix: str) -> Iterator[str]:
         """Lists the keys that start with `prefix`, sorted. What was published is found by its commit, never by a listing."""
@@ -53,11 +59,15 @@ class Store(Protocol):
     def clean(self, prefix: str) -> None:
         """Removes what interrupted uploads below `prefix` left behind. One that is still under way starts again."""
 
+    def impatient(self) -> "Store":
+        """Returns the same store for somebody who counts the tries: what fails or stays silent is told at once."""
+
 
 def relative(key: str, url: str) -> str:
-    """Returns `key`, unless it leads out of the store at `url`: that is BadInput."""
-    if key.startswith("/") or ".." in key.split("/"):
-        raise BadInput(f"store {url}: {key!r} is not a relative key")
+    """Returns `key`, unless it leads out of the store at `url`, or has parts that servers resolve or drop: that is BadInput."""
+    parts = key.split("/")
+    if "" in parts[:-1] or "." in parts or ".." in parts:
+        raise BadInput(f"store {url}: {key!r} is not a relative key; write it without empty parts, . and ..")
     return key
 
 
@@ -71,6 +81,7 @@ _HINTS = {
     errno.ENOTDIR: "a part of the path is a file; choose a folder",
     errno.EEXIST: "a part of the path is a file; choose a folder",
 }
+_MAY_PASS = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EHOSTDOWN, errno.EHOSTUNREACH}  # disks in a network
 
 
 @contextlib.contextmanager
@@ -80,7 +91,8 @@ def explained(where: str) -> Iterator[None]:
         yield
     except OSError as error:
         hint = _HINTS.get(error.errno or 0)
-        raise BadInput(f"{where}: {hint}") if hint else OSError(f"{where}: {error}") from error
+        kind = Passing if isinstance(error, Passing) or error.errno in _MAY_PASS else OSError
+        raise BadInput(f"{where}: {hint}") if hint else kind(f"{where}: {error}") from error
 
 
 def copy_hashed(chunks: Iterator[bytes], target: Any) -> str:

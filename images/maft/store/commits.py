@@ -3,14 +3,15 @@
 A publication uploads its files, checks them and writes `_COMMIT.json` last, with a conditional write: the second writer of
 the same content succeeds, of other content is refused. Before the commit no attempt overwrites another's files: one that finds
 its names taken by other content lays its own aside, and puts them in their place when it has committed. Readers follow
-commits, verify sha256 while they read, and look in both places.
+commits, verify sha256 while they read, and look in both places. What may pass is tried again: a publication, which can be begun
+anew at any point, for minutes, for what it publishes may have taken hours.
 """
 
 import contextlib
 import hashlib
-import os
 import re
 import shutil
+import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -20,9 +21,13 @@ from typing import Any, TypeVar
 from maft import records
 from maft.errors import BadInput
 from maft.records import Commit, StoredFile
-from maft.store.base import TEMPORARY, Missing, Store, explained
+from maft.store.base import TEMPORARY, Missing, Passing, Store, explained
+from maft.store.patience import Patience
+from maft.store.uploads import keys, laid_aside, measured, plain_name, side_by_side, upload_all
 
 COMMIT = "_COMMIT.json"
+PATIENCE = Patience(600.0)  # seconds that a publication is tried
+READS = 5  # of a file in each of its places
 T = TypeVar("T")
 
 
@@ -30,12 +35,20 @@ def committed(store: Store, prefix: str) -> Commit | None:
     """Reads the commit below `prefix` (ends with a slash); None if there is none. BadInput if it is no commit of that prefix."""
     key = f"{store.url}/{prefix}{COMMIT}"
     try:
-        commit = records.decode(store.read(prefix + COMMIT), Commit, key)
+        commit = _decoded(store, prefix + COMMIT, key)
     except Missing:
         return None
     if commit.prefix != prefix:
         raise BadInput(f"{key}: committed as {commit.prefix}; a run has to keep its name")
     return commit
+
+
+def _decoded(store: Store, key: str, shown: str) -> Commit:
+    """Reads it again where it is no commit: an answer may come damaged."""
+    try:
+        return records.decode(store.read(key), Commit, shown)
+    except BadInput:
+        return records.decode(store.read(key), Commit, shown)
 
 
 def required(store: Store, prefix: str, made_by: str) -> Commit:
@@ -53,16 +66,32 @@ def publish(
     *,
     parents: Sequence[str] = (),
     meta: Mapping[str, Any] | None = None,
+    patience: Patience = PATIENCE,
 ) -> Commit:
-    """Uploads the files, reads them back, and commits. BadInput if other content is committed there already."""
+    """Uploads the files, reads them back, and commits. BadInput if other content is committed there already.
+
+    patience: for how long it is tried where the store is away; each new fault is said on stderr.
+    """
     assert COMMIT not in files
-    entries = tuple(StoredFile(plain_name(name), *_measure(files[name])) for name in sorted(files))
+    entries = tuple(StoredFile(plain_name(name), *measured(files[name])) for name in sorted(files))
     commit = Commit(prefix, entries, tuple(parents), dict(meta or {}))
-    data = records.encode(commit)
+    said: list[str] = []
+
+    def say(error: Passing) -> None:
+        if not said or said[-1] != str(error):
+            said.append(str(error))
+            print(f"{prefix} is not published yet, tried for {patience.seconds:.0f} s: {error}", file=sys.stderr, flush=True)
+
+    return patience.begin().call(lambda: _publish(store, commit, files), say)
+
+
+def _publish(store: Store, commit: Commit, files: Mapping[str, bytes | Path]) -> Commit:
+    """One try. May follow another one that ended anywhere."""
+    prefix, data = commit.prefix, records.encode(commit)
     _refuse_other(store, prefix, data)
     store.clean(prefix)
     try:
-        aside = [entry for entry in entries if not _upload(store, commit, entry, files[entry.name])]
+        aside = upload_all(store, commit, files)
     except OSError:
         if _refuse_other(store, prefix, data):  # an attempt with the same content was first and tidied up
             return commit
@@ -88,52 +117,11 @@ def _refuse_other(store: Store, prefix: str, data: bytes) -> bool:
     return True
 
 
-def _upload(store: Store, commit: Commit, entry: StoredFile, content: bytes | Path) -> bool:
-    """Returns False if another attempt's file has the name already, so that this one lies aside. Nobody's file is overwritten."""
-    plain, aside = _keys(commit, entry)
-    sha256 = _stored_sha256(store, plain, entry)
-    if sha256 is None:
-        store.create(plain, content)
-        sha256 = _stored_sha256(store, plain, entry)
-    if sha256 == entry.sha256:
-        return True
-    store.write(aside, content)
-    sha256 = _stored_sha256(store, aside, entry)
-    if sha256 != entry.sha256:
-        raise OSError(f"{store.url}/{aside}: read back with sha256 {sha256}, {entry.sha256} was to be written")
-    return False
-
-
-def _stored_sha256(store: Store, key: str, entry: StoredFile) -> str | None:
-    """Of the object at `key`, None if there is none. What may be large is not held in memory."""
-    with contextlib.suppress(Missing):
-        return hashlib.sha256(store.read(key)).hexdigest() if entry.size < 1 << 24 else store.download(key, Path(os.devnull))
-    return None
-
-
 def _tidy(store: Store, winner: Commit, *, settled: bool) -> None:
     """Removes what attempts laid aside, the winner's only if it is settled. Before the commit, any of them could still win."""
     aside = re.compile(rf"{re.escape(winner.prefix)}[0-9a-f]{{16}}/")
-    kept = () if settled else (_folder(winner),)
+    kept = () if settled else (laid_aside(winner),)
     store.delete([key for key in store.list(winner.prefix) if aside.match(key) and not key.startswith(kept)])
-
-
-def _folder(commit: Commit) -> str:
-    """Where the commit's files lie as long as another attempt's have their names: named by content, so never for other files."""
-    listing = "".join(f"{entry.name} {entry.sha256}\n" for entry in commit.files)
-    return f"{commit.prefix}{hashlib.sha256(listing.encode()).hexdigest()[:16]}/"
-
-
-def _keys(commit: Commit, entry: StoredFile) -> tuple[str, str]:
-    name = plain_name(entry.name)
-    return commit.prefix + name, _folder(commit) + name
-
-
-def _measure(content: bytes | Path) -> tuple[int, str]:
-    if isinstance(content, bytes):
-        return len(content), hashlib.sha256(content).hexdigest()
-    with content.open("rb") as source:
-        return content.stat().st_size, hashlib.file_digest(source, "sha256").hexdigest()
 
 
 def fetch(store: Store, commit: Commit, name: str) -> bytes:
@@ -167,9 +155,9 @@ def fetch_records(store: Store, commit: Commit, name: str, kind: type[T]) -> lis
 
 def _verify(store: Store, commit: Commit, entry: StoredFile, read: Callable[[str], str]) -> None:
     """Reads the file, wherever it lies; BadInput if `read` returns the sha256 of something else."""
-    plain, aside = _keys(commit, entry)
+    plain, aside = keys(commit, entry)
     fault = "gone, though it was committed"
-    for key in (plain, aside, plain):  # it may be put into its place meanwhile
+    for key in (plain, aside) * READS:  # it may be put into its place meanwhile, or come damaged
         with contextlib.suppress(Missing):
             sha256 = read(key)
             if sha256 == entry.sha256:
@@ -200,8 +188,11 @@ def _download(store: Store, commit: Commit, folder: Path) -> None:
     for entry in commit.files:
         plain_name(entry.name)
     folder.mkdir(parents=True)
-    for entry in commit.files:
+
+    def download(entry: StoredFile) -> None:
         _verify(store, commit, entry, partial(store.download, path=folder / entry.name))
+
+    list(side_by_side(download, ((entry,) for entry in commit.files)))
 
 
 def _settle(commit: Commit, fresh: Path, folder: Path, aside: Path) -> None:
@@ -218,13 +209,6 @@ def _settle(commit: Commit, fresh: Path, folder: Path, aside: Path) -> None:
 def _folder_matches(commit: Commit, folder: Path) -> bool:
     def matches(entry: StoredFile) -> bool:
         path = folder / entry.name
-        return path.is_file() and path.stat().st_size == entry.size and _measure(path) == (entry.size, entry.sha256)
+        return path.is_file() and path.stat().st_size == entry.size and measured(path) == (entry.size, entry.sha256)
 
     return folder.is_dir() and all(matches(entry) for entry in commit.files)
-
-
-def plain_name(name: str) -> str:
-    """Returns `name` if it is a file name without path parts; a commit that says otherwise is not followed."""
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
-        raise BadInput(f"commit file {name!r}: not a plain file name")
-    return name

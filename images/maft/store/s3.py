@@ -1,206 +1,228 @@
-"""Objects in an S3 bucket, by boto3. Credentials come only from where boto3 looks for them (environment, files, roles)."""
+"""Objects in an S3 bucket, by boto3. Credentials come only from where boto3 looks for them (environment, files, roles).
+
+What may pass is tried again for `PATIENCE` (and each request a few times at once, by boto3): a server that restarts, one that
+is too busy, an answer that breaks off. What is read is compared with its ETag, or read twice.
+"""
 
 import contextlib
+import hashlib
 import mimetypes
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import boto3
 from boto3.exceptions import S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
-from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectionError,
-    FlexibleChecksumError,
-    HTTPClientError,
-    IncompleteReadError,
-)
+from botocore.exceptions import ClientError
 
-from maft.errors import BadInput, one_line
-from maft.store.base import ATTEMPTS, Missing, copy_hashed, relative
+from maft.errors import BadInput
+from maft.store import s3_client
+from maft.store.base import ATTEMPTS, LARGEST, Passing, Store, copy_hashed, relative
+from maft.store.patience import Patience
+from maft.store.s3_faults import DISTURBED, code, explained, is_lacking, is_there, may_pass
 
-_PARTS = TransferConfig(multipart_threshold=1 << 26, multipart_chunksize=1 << 25)  # bytes; ten at a time
-_ABSENT = {"NoSuchKey", "404", "NotFound"}
-_EXISTS = {"PreconditionFailed", "412"}
-# Another conditional write is under way, or another process has cleaned up: write again.
-_DISTURBED = {"ConditionalRequestConflict", "OperationAborted", "409", "NoSuchUpload"}
-_UNKNOWN = "the access key is unknown; check AWS_ACCESS_KEY_ID or the credentials Secret"
-_DENIED = (
-    "access denied; the credentials need GetObject, PutObject, DeleteObject, AbortMultipartUpload, ListBucket and "
-    "ListBucketMultipartUploads there"
-)
-_EXPIRED = "the session token is not valid; renew AWS_SESSION_TOKEN or the credentials Secret"
-_HINTS = {
-    "NoSuchBucket": "there is no such bucket; create it or correct storage.bucket",
-    "InvalidAccessKeyId": _UNKNOWN,
-    "XAdminUserNotFound": _UNKNOWN,  # versitygw
-    "SignatureDoesNotMatch": "the secret key is wrong; check AWS_SECRET_ACCESS_KEY or the credentials Secret",
-    "AccessDenied": _DENIED,
-    "403": _DENIED,
-    "ExpiredToken": _EXPIRED,
-    "InvalidToken": _EXPIRED,
-    "AuthorizationHeaderMalformed": "the bucket is in another region; correct storage.region",
-    "NotImplemented": "the store does not implement conditional writes (If-None-Match: *); use another",
-}
+PATIENCE = Patience(30.0)
+PARTS = TransferConfig(multipart_threshold=1 << 26, multipart_chunksize=1 << 25)  # bytes; ten at a time
+T = TypeVar("T")
 
 
 class S3Store:
     """Objects below a prefix of a bucket. `endpoint` None is AWS itself."""
 
-    def __init__(self, bucket: str, prefix: str, endpoint: str | None, region: str | None) -> None:
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str,
+        endpoint: str | None,
+        region: str | None,
+        *,
+        patience: Patience = PATIENCE,
+        requests: s3_client.Requests = s3_client.PATIENT,
+    ) -> None:
+        """patience: how long an operation is tried, each time with `requests`."""
         self.url = f"s3://{bucket}/{prefix}".rstrip("/")
+        self._place = (bucket, prefix, endpoint, region)
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
-        config = _config(endpoint)
-        try:  # a session of its own: the default one cannot be shared by threads
-            session = boto3.Session()
-            self._client: Any = session.client("s3", endpoint_url=endpoint, region_name=region, config=config)
-            self._creator: Any = session.client("s3", endpoint_url=endpoint, region_name=region, config=config)
-        except (BotoCoreError, ValueError) as error:
-            raise BadInput(f"store {self.url}: {one_line(error)}; check the storage settings and the AWS configuration") from error
-        for operation in ("PutObject", "CompleteMultipartUpload"):  # the transfer manager has no such argument
-            self._creator.meta.events.register(f"provide-client-params.s3.{operation}", _if_none_match)
+        self._patience = patience
+        self._client = s3_client.client(self.url, endpoint, region, requests)
+        self._deletes_many = True
+        self._lists_uploads = True
+
+    def impatient(self) -> Store:
+        return S3Store(*self._place, patience=Patience(0.0), requests=s3_client.ONCE) if self._patience.seconds else self
 
     def read(self, key: str) -> bytes:
-        with self._errors(key):
-            body: bytes = self._get(key).read()
+        def checked() -> bytes:
+            body, tag = self._body(key)
+            same = tag == hashlib.md5(body, usedforsecurity=False).hexdigest()  # other servers, and encryption, have other tags
+            if not same and self._body(key)[0] != body:
+                raise Passing(f"store {self.url}: {key}: read twice with different content")
             return body
 
+        return self._try(key, checked)
+
     def download(self, key: str, path: Path) -> str:
-        with self._errors(key):
-            body = self._get(key)
+        def whole() -> str:
+            body = self._get(key)["Body"]
             with path.open("wb") as target:
                 return copy_hashed(body.iter_chunks(1 << 20), target)
 
+        return self._try(key, whole)
+
     def write(self, key: str, data: bytes | Path) -> None:
-        with self._errors(key):
-            self._put(self._client, key, data)
+        self._try(key, lambda: self._undisturbed(key, lambda: self._put(key, data)))
 
     def create(self, key: str, data: bytes | Path) -> bool:
-        with self._errors(key):
+        # In one request, whatever its size: some servers ignore the condition where parts are put together.
+        if isinstance(data, Path) and data.stat().st_size > LARGEST:
+            raise BadInput(f"store {self.url}: {key}: more than {LARGEST >> 30} GiB; `write` takes it in parts")
+
+        def created() -> bool:
             try:
-                self._put(self._creator, key, data)
+                self._undisturbed(key, lambda: self._put_whole(key, data, IfNoneMatch="*"))
             except ClientError as error:
-                if _code(error) in _EXISTS:
+                if is_there(error):
                     return False
                 raise
             return True
+
+        return self._try(key, created, conditional=True)
 
     def list(self, prefix: str) -> Iterator[str]:
         yield from (key for key, _ in self.sizes(prefix))
 
     def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
-        with self._errors(prefix):
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._key(prefix))
-            for page in pages:
-                yield from ((entry["Key"].removeprefix(self._prefix), entry["Size"]) for entry in page.get("Contents", []))
+        asked = {"Bucket": self._bucket, "Prefix": self._key(prefix)}
+        while True:
+            page = self._try(prefix, lambda: self._page(prefix, asked))
+            yield from ((entry["Key"].removeprefix(self._prefix), entry["Size"]) for entry in page.get("Contents", []))
+            if not page["IsTruncated"]:
+                return
+            asked["ContinuationToken"] = page["NextContinuationToken"]
 
     def read_part(self, key: str, start: int, length: int) -> bytes:
-        with self._errors(key):
+        def part() -> bytes:
             try:
-                body: bytes = self._get(key, Range=f"bytes={start}-{start + length - 1}").read()
+                body: bytes = self._get(key, Range=f"bytes={start}-{start + length - 1}")["Body"].read()
                 return body
             except ClientError as error:
-                if _code(error) == "InvalidRange":  # it ends before
+                if code(error) == "InvalidRange":  # it ends before
                     return b""
                 raise
 
+        return self._try(key, part)
+
     def fetch(self, key: str, path: Path) -> None:
-        with self._errors(key):
+        def whole() -> None:
             try:
-                self._client.download_file(self._bucket, self._key(key), str(path), Config=_PARTS)
+                self._client.download_file(self._bucket, self._key(key), str(path), Config=PARTS)
             except ClientError as error:
-                if _code(error) in _ABSENT:
-                    raise Missing(key) from None
+                if code(error) == "404":  # of a request without a body: is it the object or a gateway that is missing?
+                    self._get(key, Range="bytes=0-0")["Body"].close()
                 raise
+
+        self._try(key, whole)
 
     def delete(self, keys: Sequence[str]) -> None:
         for start in range(0, len(keys), 1000):  # the API's limit
-            objects = [{"Key": self._key(key)} for key in keys[start : start + 1000]]
-            with self._errors(keys[start]):
-                answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True})
-                for error in answer.get("Errors", []):  # the request as a whole succeeds
-                    if error["Code"] not in _ABSENT:
-                        raise ClientError({"Error": error}, "DeleteObjects")
+            several = keys[start : start + 1000]
+            for key in self._remaining(several):
+                self._try(key, lambda key=key: self._client.delete_object(Bucket=self._bucket, Key=self._key(key)))  # type: ignore[misc]
 
     def clean(self, prefix: str) -> None:
-        with self._errors(prefix):
-            pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=self._key(prefix))
-            for upload in [u for page in pages for u in page.get("Uploads", [])]:
-                self._abort(upload["Key"], upload["UploadId"])
+        for upload in self._try(prefix, lambda: self._uploads(prefix)):
+            self._try(prefix, lambda upload=upload: self._abort(upload["Key"], upload["UploadId"]))  # type: ignore[misc]
+
+    def _try(self, key: str, act: Callable[[], T], *, conditional: bool = False) -> T:
+        def once() -> T:
+            with explained(self.url, key, conditional=conditional):
+                return act()
+
+        return self._patience.begin().call(once)
 
     def _key(self, key: str) -> str:
         return self._prefix + relative(key, self.url)
 
-    def _get(self, key: str, **more: str) -> Any:
-        try:
-            return self._client.get_object(Bucket=self._bucket, Key=self._key(key), **more)["Body"]
-        except ClientError as error:
-            if _code(error) in _ABSENT:
-                raise Missing(key) from None
-            raise
+    def _page(self, prefix: str, asked: dict[str, str]) -> Any:
+        page = self._client.list_objects_v2(**asked)
+        if "IsTruncated" not in page:  # an empty answer, or a page of somebody else: no list that has nothing in it
+            raise Passing(f"store {self.url}: {prefix}: ListObjectsV2: the answer is no list")
+        return page
 
-    def _put(self, client: Any, key: str, data: bytes | Path) -> None:
+    def _get(self, key: str, **more: str) -> Any:
+        answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key), **more)
+        headers = answer["ResponseMetadata"]["HTTPHeaders"]
+        if "content-length" not in headers and headers.get("transfer-encoding") != "chunked":
+            raise Passing(f"store {self.url}: {key}: GetObject: an answer without a length, so it may have broken off")
+        return answer
+
+    def _body(self, key: str) -> tuple[bytes, str]:
+        answer = self._get(key)
+        return answer["Body"].read(), str(answer.get("ETag", "")).strip('"')
+
+    def _undisturbed(self, key: str, put: Callable[[], None]) -> None:
         for _ in range(ATTEMPTS):
             try:
-                return self._put_once(client, self._key(key), data)
+                return put()
             except ClientError as error:
-                if _code(error) not in _DISTURBED:
+                if code(error) not in DISTURBED:
                     raise
         raise OSError(f"store {self.url}: {key}: other processes keep disturbing what is being written")
 
-    def _put_once(self, client: Any, key: str, data: bytes | Path) -> None:
-        if isinstance(data, bytes):
-            # A browser shows report/index.html only if it is told that it is a page.
-            kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
-            client.put_object(Bucket=self._bucket, Key=key, Body=data, ContentType=kind)
-            return
+    def _put(self, key: str, data: bytes | Path) -> None:
+        if isinstance(data, bytes) or data.stat().st_size < PARTS.multipart_threshold:
+            return self._put_whole(key, data)
         try:
-            client.upload_file(str(data), self._bucket, key, Config=_PARTS)
+            self._client.upload_file(str(data), self._bucket, self._key(key), Config=PARTS)
         except S3UploadFailedError as error:
             raise error.__context__ or error from None  # the ClientError
+
+    def _put_whole(self, key: str, data: bytes | Path, **condition: str) -> None:
+        # A browser shows report/index.html only if it is told that it is a page.
+        kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
+        with data.open("rb") if isinstance(data, Path) else contextlib.nullcontext(data) as body:
+            self._client.put_object(Bucket=self._bucket, Key=self._key(key), Body=body, ContentType=kind, **condition)
+
+    def _remaining(self, keys: Sequence[str]) -> Sequence[str]:
+        """Those of the keys that one request has not deleted: all of them where the server does not take many at a time."""
+        objects = [{"Key": self._key(key)} for key in keys]
+
+        def deleted() -> Sequence[str]:
+            try:
+                answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True})
+            except ClientError as error:  # some want Content-MD5, some have no such operation
+                if may_pass(error):
+                    raise
+                self._deletes_many = False
+                return keys
+            failed = {entry.get("Key") for entry in answer.get("Errors", []) if entry.get("Code") != "NoSuchKey"}
+            return [key for key in keys if self._key(key) in failed]
+
+        return self._try(keys[0], deleted) if self._deletes_many else keys
+
+    def _uploads(self, prefix: str) -> Sequence[dict[str, str]]:
+        """What is being uploaded in parts there, by this process or by one that died."""
+        if not self._lists_uploads:
+            return []
+        try:
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=self._key(prefix))
+            return [upload for page in pages for upload in page.get("Uploads", [])]
+        except ClientError as error:
+            if code(error) == "NoSuchUpload":  # rclone, before its first one
+                return []
+            if not is_lacking(error):
+                raise
+        self._lists_uploads = False
+        print(
+            f"store {self.url}: does not implement ListMultipartUploads: parts of interrupted uploads stay there", file=sys.stderr
+        )
+        return []
 
     def _abort(self, key: str, upload: str) -> None:
         try:
             self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload)
         except ClientError as error:
-            if _code(error) != "NoSuchUpload":  # it ended meanwhile
+            if code(error) != "NoSuchUpload":  # it ended meanwhile
                 raise
-
-    @contextlib.contextmanager
-    def _errors(self, key: str) -> Iterator[None]:
-        try:
-            yield
-        except ClientError as error:
-            hint = _HINTS.get(_code(error))
-            fault = f"{key}: {one_line(error)}"
-            raise BadInput(f"store {self.url}: {hint}") if hint else OSError(f"store {self.url}: {fault}") from error
-        except (ConnectionError, HTTPClientError) as error:
-            raise OSError(f"store {self.url}: unreachable: {one_line(error)}") from error
-        except (IncompleteReadError, FlexibleChecksumError, S3UploadFailedError) as error:
-            raise OSError(f"store {self.url}: {key}: {one_line(error)}") from error
-        except BotoCoreError as error:
-            raise BadInput(f"store {self.url}: {one_line(error)}; check the storage settings and the AWS credentials") from error
-
-
-def _config(endpoint: str | None) -> Config:
-    """What boto3 is to do; with an endpoint of its own, only what every S3 server understands."""
-    # Checksums beyond the required ones and virtual hosts are AWS features that other servers often lack.
-    compatible: dict[str, Any] = {
-        "request_checksum_calculation": "when_required",
-        "response_checksum_validation": "when_required",
-        "s3": {"addressing_style": "path"},
-    }
-    retries = {"total_max_attempts": 3, "mode": "standard"}
-    return Config(connect_timeout=4, read_timeout=60, retries=retries, **(compatible if endpoint else {}))
-
-
-def _if_none_match(params: dict[str, Any], **_: Any) -> dict[str, Any]:
-    return {**params, "IfNoneMatch": "*"}
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))

@@ -49,9 +49,12 @@ def _open_s3(bucket: str, path: str, query: Mapping[str, str]) -> Store:
         raise BadInput(f"store s3://{bucket}: unknown option {min(unknown)!r}; there are endpoint and region")
     if "@" in query.get("endpoint", ""):
         raise BadInput(f"store s3://{bucket}: credentials in the endpoint; give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    prefix = path.strip("/")
+    if prefix and {"", ".", ".."} & set(prefix.split("/")):
+        raise BadInput(f"store s3://{bucket}/{prefix}: the prefix has an empty part, . or ..; correct storage.prefix")
     from maft.store.s3 import S3Store  # boto3 comes with the extra `s3`
 
-    return S3Store(bucket, path.strip("/"), query.get("endpoint") or None, query.get("region") or None)
+    return S3Store(bucket, prefix, query.get("endpoint") or None, query.get("region") or None)
 
 
 def _without_user(url: str) -> str:

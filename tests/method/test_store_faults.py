@@ -1,0 +1,505 @@
+"""A store that is away, busy, or damages what it says: nothing wrong is accepted, nothing given up that may pass, all ends in time.
+
+A real S3 server behind a proxy that does to requests what networks do; and answers that servers and gateways were seen to give.
+"""
+
+import hashlib
+import os
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from s3server import S3Server, s3_fixture  # noqa: F401 - the fixture `s3`
+from unreliable import AS_OFTEN_AS_SEEN, Faults, Request, Unreliable, unreliable
+
+from maft.errors import BadInput
+from maft.store.base import Missing, Passing, Store
+from maft.store.check import PATIENCE, check
+from maft.store.commits import COMMIT, committed, fetch, fetch_folder, publish, required
+from maft.store.patience import FIRST, LONGEST, Patience
+from maft.store.s3 import S3Store
+from maft.store.s3_client import ONCE, Requests
+from maft.store.urls import open_store
+
+pytestmark = pytest.mark.s3
+
+
+@dataclass
+class Clock:
+    """Time that passes where somebody waits."""
+
+    now: float = 0.0
+    lock: Any = field(default_factory=threading.Lock)
+
+    def wait(self, seconds: float) -> None:
+        with self.lock:
+            self.now += seconds
+
+    def patience(self, seconds: float) -> Patience:
+        return Patience(seconds, lambda: self.now, self.wait)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def keys(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in s3.environment().items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def proxy(s3: S3Server, request: pytest.FixtureRequest) -> Iterator[Unreliable]:
+    with unreliable(s3.endpoint, seed=len(request.node.name)) as made:
+        yield made
+
+
+@pytest.fixture
+def direct(s3: S3Server, keys: None, tmp_path: Path) -> Store:
+    """The same objects, without the proxy."""
+    return S3Store(s3.bucket, f"faults/{tmp_path.name}", s3.endpoint, "us-east-1")
+
+
+@pytest.fixture
+def store(s3: S3Server, keys: None, proxy: Unreliable, clock: Clock, tmp_path: Path) -> Store:
+    """Through the proxy; its waiting takes no time."""
+    place = (s3.bucket, f"faults/{tmp_path.name}", proxy.endpoint, "us-east-1")
+    return S3Store(*place, patience=clock.patience(30.0), requests=ONCE)
+
+
+def refusal(call: Callable[[], object], *words: str) -> None:
+    """The call refuses in one line that has these words."""
+    with pytest.raises(BadInput) as caught:
+        call()
+    line = str(caught.value)
+    assert "\n" not in line
+    assert [word for word in words if word not in line] == [], line
+
+
+# Patience
+
+
+def test_pauses_grow_and_the_last_fault_is_raised_in_time(clock: Clock) -> None:
+    begun: list[float] = []
+
+    def act() -> None:
+        begun.append(clock.now)
+        raise Passing(f"fault {len(begun)}")
+
+    heard: list[str] = []
+    with pytest.raises(Passing) as caught:
+        clock.patience(100.0).begin().call(act, lambda error: heard.append(str(error)))
+    pauses = [after - before for before, after in zip(begun, begun[1:], strict=False)]
+    assert pauses[:5] == [FIRST * 2**n for n in range(5)]
+    assert max(pauses) == LONGEST
+    assert begun[-1] == 100.0
+    assert [*heard, str(caught.value)] == [f"fault {n + 1}" for n in range(len(begun))]
+
+
+def test_what_will_not_pass_is_not_tried_again(clock: Clock) -> None:
+    for error in (BadInput("wrong"), Missing("x"), OSError("strange"), KeyboardInterrupt()):
+        tried = iter([error])
+
+        def act(tried: Iterator[BaseException] = tried) -> None:
+            raise next(tried)
+
+        with pytest.raises(type(error)):
+            clock.patience(100.0).begin().call(act)
+    assert clock.now == 0.0
+
+
+# Through the proxy
+
+
+def test_publications_through_faults_leave_what_was_published(
+    store: Store, direct: Store, proxy: Unreliable, tmp_path: Path
+) -> None:
+    """As often as they were seen at real stores; answers to conditional writes are lost more often."""
+    proxy.faults = AS_OFTEN_AS_SEEN
+    for number in range(25):
+        prefix, files = f"x{number}/", {name: os.urandom(size) for name, size in (("a", 3), ("b", 70_000), ("c", 1_100_000))}
+        commit = publish(store, prefix, files, meta={"number": number})
+        assert commit == committed(store, prefix) == committed(direct, prefix)
+        assert {name: fetch(direct, commit, name) for name in files} == files
+        made = fetch_folder(store, commit, tmp_path / prefix)
+        assert {path.name: path.read_bytes() for path in made.iterdir()} == files
+        assert sorted(direct.list(prefix)) == [prefix + name for name in (COMMIT, "a", "b", "c")]
+    assert all(proxy.met[name] for name in ("slow_down", "page", "reset", "cut", "late", "lost")), proxy.met
+
+
+def test_flipped_bits_are_never_believed(store: Store, direct: Store, proxy: Unreliable, tmp_path: Path) -> None:
+    proxy.faults = Faults(flipped=10)
+    for number in range(15):
+        prefix, files = f"x{number}/", {"a": os.urandom(20), "b": os.urandom(1_100_000)}
+        commit = publish(store, prefix, files, meta={"number": number})
+        assert commit == required(store, prefix, "the test") == required(direct, prefix, "the test")
+        assert {name: fetch(store, commit, name) for name in files} == files
+        made = fetch_folder(store, commit, tmp_path / prefix)
+        assert {path.name: path.read_bytes() for path in made.iterdir()} == files
+        for name, data in files.items():
+            assert store.read(f"{prefix}{name}") == data
+    assert proxy.met["flipped"] > 10
+
+
+def test_an_outage_at_each_step_of_a_publication_costs_nothing(
+    store: Store, direct: Store, proxy: Unreliable, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Longer than an operation is tried: the publication itself goes on, and says so."""
+    seconds, step = 90.0, 0
+    while True:
+        requests, ends = 0, clock.now + seconds
+
+        def down(request: Request, step: int = step, ends: float = ends) -> bool:
+            nonlocal requests
+            requests += 1
+            return requests > step and clock.now < ends
+
+        proxy.down = down
+        commit = publish(store, f"x{step}/", {"a": b"1", "b": b"2"}, patience=clock.patience(600.0))
+        proxy.down = lambda _: False
+        assert commit == committed(direct, f"x{step}/")
+        assert [fetch(direct, commit, name) for name in ("a", "b")] == [b"1", b"2"]
+        if requests <= step:
+            break
+        step += 1
+    assert step > 8
+    assert "x0/ is not published yet, tried for 600 s: store s3://" in capsys.readouterr().err
+
+
+def test_an_outage_without_an_end_ends_the_publication(store: Store, proxy: Unreliable, clock: Clock) -> None:
+    proxy.down = lambda _: True
+    with pytest.raises(Passing, match="unreachable"):
+        publish(store, "x/", {"a": b"1"}, patience=clock.patience(600.0))
+    assert 500.0 < clock.now < 700.0
+
+
+def test_a_probe_rides_out_faults(s3: S3Server, direct: Store, proxy: Unreliable, clock: Clock, tmp_path: Path) -> None:
+    place = (s3.bucket, f"faults/{tmp_path.name}", proxy.endpoint, "us-east-1")
+    store = S3Store(*place, patience=Patience(0.0), requests=ONCE)
+    proxy.faults = Faults(slow_down=10, page=5, reset=5, cut=5, lost=20)
+    for number in range(20):
+        check(store, f"run-{number}/", clock.patience(30.0))
+    assert list(direct.list("")) == []
+    assert proxy.met["slow_down"] and proxy.met["reset"]
+
+
+def test_a_probe_of_a_store_that_stays_away_ends_in_time_and_leaves_nothing(
+    store: Store, direct: Store, proxy: Unreliable, clock: Clock
+) -> None:
+    proxy.down = lambda _: True
+    refusal(lambda: check(store, "run/", clock.patience(30.0)), "unreachable", "check the storage settings")
+    assert clock.now < 60.0
+    served = 3
+
+    def after_some(request: Request) -> bool:
+        nonlocal served
+        served -= 1
+        return served < 0
+
+    proxy.down = after_some
+    refusal(lambda: check(store, "run/", clock.patience(30.0)), "unreachable")
+    proxy.down = lambda _: False
+    [left] = direct.list("run/.probe-")
+    age = left.split("-")[1]
+    direct.write(left.replace(age, str(int(age) - 7200)), b"maft")
+    check(store, "run/", clock.patience(30.0))
+    assert list(direct.list("")) == [left]  # it is young: another probe may be under way
+
+
+# Answers
+
+
+class Answers(socketserver.ThreadingTCPServer):
+    """A server that gives these answers in turn, the last one again and again. They are found by method and path; "" is any."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.answers: dict[str, list[bytes]] = {}
+        self.requests: list[str] = []
+
+    def next(self, line: str) -> bytes:
+        self.requests.append(line)
+        method, target, _ = line.split(" ")
+        found = next(several for start, several in self.answers.items() if f"{method} {target}".startswith(start) or start == "")
+        return found.pop(0) if len(found) > 1 else found[0]
+
+
+class Answer(socketserver.StreamRequestHandler):
+    server: Answers
+
+    def handle(self) -> None:
+        line, headers = self.rfile.readline().decode().strip(), {}
+        while found := self.rfile.readline().decode("latin-1").strip():
+            name, _, value = found.partition(":")
+            headers[name.lower()] = value.strip()
+        if "100-continue" in headers.get("expect", ""):
+            self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.rfile.read(int(headers.get("content-length", "0")))
+        if line:
+            self.wfile.write(self.server.next(line))
+
+
+def answer(status: str, body: bytes = b"", *headers: str, length: int | None = None) -> bytes:
+    size = len(body) if length is None else length
+    tag = hashlib.md5(body, usedforsecurity=False).hexdigest()
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {size}", "Connection: close", f'ETag: "{tag}"', *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def fault(status: str, code: str) -> bytes:
+    return answer(status, f"<Error><Code>{code}</Code><Message>said so</Message></Error>".encode())
+
+
+GATEWAY = b"<!DOCTYPE html><html><head><title>no</title></head><body><center>nginx</center><hr></body></html>"
+DONE = answer("200 OK")
+EMPTY_LIST = answer("200 OK", b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
+
+
+@pytest.fixture(scope="module")
+def answers() -> Iterator[Answers]:
+    with Answers() as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def answered(answers: Answers) -> S3Store:
+    """The store that believes in it. It tries once; tests of patience say so."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "key")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        place = ("bucket", "", f"http://127.0.0.1:{answers.server_address[1]}", "here")
+        return S3Store(*place, patience=Patience(0.0), requests=ONCE)
+
+
+@pytest.fixture
+def patient(answered: S3Store, clock: Clock) -> Iterator[S3Store]:
+    """The same, with a clock."""
+    answered._patience = clock.patience(30.0)
+    yield answered
+    answered._patience = Patience(0.0)
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary", "308 Permanent"])
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("Location: https://s3.example.org/bucket/x?token=secret", ["redirects to https://s3.example.org;", "storage.endpoint"]),
+        ("Location: https://user:secret@other:8443/", ["redirects to https://other:8443;", "storage.endpoint"]),
+        ("Location: /login", ["redirects to /login;", "storage.endpoint"]),
+        ("X-Nothing: here", ["redirects to another place;", "storage.endpoint"]),
+        ("x-amz-bucket-region: eu-west-3", ["the region eu-west-3", "storage.region"]),
+    ],
+)
+def test_an_endpoint_that_redirects(answers: Answers, answered: Store, status: str, header: str, words: list[str]) -> None:
+    answers.answers, before = {"": [answer(status, b"<html/>", header)]}, len(answers.requests)
+    for call in (lambda: answered.read("x"), lambda: answered.create("x", b"1"), lambda: list(answered.list("x"))):
+        refusal(call, "store s3://bucket: ", *words)
+    refusal(lambda: answered.write("x", Path(__file__)), *words)
+    refusal(lambda: check(answered, "run/"), *words)
+    assert len(answers.requests) - before < 10
+
+
+def test_a_redirect_says_no_secret(answers: Answers, answered: Store) -> None:
+    answers.answers = {"": [answer("302 Found", b"", "Location: https://user:secret@host/x?token=secret")]}
+    with pytest.raises(BadInput) as caught:
+        answered.read("x")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        answer("200 OK", b"half", length=8),
+        answer("404 Not Found", b"<Error><Code>NoSuch", length=400),
+        answer("503 Slow Down", b"<Error>", length=400),
+        answer("502 Bad Gateway", GATEWAY),
+        answer("404 Not Found", GATEWAY),
+        answer("404 Not Found"),
+        answer("200 OK", b"<html>")[:30],
+        fault("503 Slow Down", "SlowDown"),
+        fault("500 Internal Server Error", "InternalError"),
+        fault("429 Too Many Requests", "TooManyRequests"),
+        fault("400 Bad Request", "RequestTimeout"),
+    ],
+)
+def test_what_may_pass_is_asked_again(
+    answers: Answers, answered: S3Store, patient: S3Store, clock: Clock, tmp_path: Path, broken: bytes
+) -> None:
+    good = answer("200 OK", b"maft")
+    answers.answers = {"": [broken, broken, good]}
+    assert patient.read("x") == b"maft"
+    answers.answers = {"": [broken, broken, good]}
+    assert patient.download("x", tmp_path / "x") == hashlib.sha256(b"maft").hexdigest()
+    assert (tmp_path / "x").read_bytes() == b"maft"
+    answers.answers = {"": [broken, broken, EMPTY_LIST]}
+    assert list(patient.list("x")) == []
+    before, requests = clock.now, len(answers.requests)
+    answers.answers = {"": [broken]}
+    with pytest.raises(Passing, match="s3://bucket"):
+        patient.read("x")
+    assert clock.now - before == 30.0
+    assert 4 < len(answers.requests) - requests < 20
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (answer("502 Bad Gateway", GATEWAY), ["HTTP 502 Bad Gateway"]),
+        (answer("503 Service Unavailable", b"<html><body>closed</body></html>"), ["HTTP 503 Service Unavailable"]),
+        (answer("404 Not Found", GATEWAY), ["HTTP 404 Not Found"]),
+        (answer("413 Request Entity Too Large", GATEWAY), ["HTTP 413"]),
+        (fault("400 Bad Request", "Strange"), ["HTTP 400 Strange", "said so"]),
+    ],
+)
+def test_a_fault_keeps_its_status_and_its_operation(answers: Answers, answered: Store, reply: bytes, words: list[str]) -> None:
+    answers.answers = {"": [reply]}
+    with pytest.raises(OSError) as caught:
+        answered.read("x")
+    assert [word for word in ["GetObject", "s3://bucket: x", *words] if word not in str(caught.value)] == []
+
+
+def test_only_what_the_store_says_is_missing_is_missing(answers: Answers, answered: Store, tmp_path: Path) -> None:
+    calls: list[Callable[[], object]] = [
+        lambda: answered.read("x"),
+        lambda: answered.read_part("x", 0, 4),
+        lambda: answered.download("x", tmp_path / "x"),
+        lambda: answered.fetch("x", tmp_path / "x"),
+    ]
+    for call in calls:
+        answers.answers = {"HEAD": [answer("404 Not Found")], "": [fault("404 Not Found", "NoSuchKey")]}
+        with pytest.raises(Missing):
+            call()
+        for gone in (answer("404 Not Found", GATEWAY), answer("404 Not Found"), fault("404 Not Found", "DefaultBackend")):
+            answers.answers = {"": [gone]}
+            with pytest.raises(Passing):
+                call()
+    answers.answers = {"": [answer("404 Not Found", GATEWAY)]}
+    with pytest.raises(Passing):
+        committed(answered, "x/")
+
+
+@pytest.mark.parametrize("code", ["RequestTimeTooSkewed", "RequestExpired"])
+def test_clocks_that_differ(answers: Answers, answered: Store, code: str) -> None:
+    answers.answers = {"": [fault("403 Forbidden", code)]}
+    refusal(lambda: check(answered, "run/"), "s3://bucket", "clocks", "NTP")
+
+
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        fault("501 Not Implemented", "NotImplemented"),
+        fault("405 Method Not Allowed", "MethodNotAllowed"),
+        answer("501 Not Implemented", GATEWAY),
+        answer("405 Method Not Allowed"),
+    ],
+)
+def test_what_a_store_lacks_is_named_with_its_operation(
+    answers: Answers, answered: S3Store, capsys: pytest.CaptureFixture[str], lacking: bytes
+) -> None:
+    answers.answers = {"": [lacking]}
+    refusal(lambda: answered.create("x", b"1"), "PutObject with If-None-Match: *", "conditional writes")
+    refusal(lambda: answered.write("x", b"1"), "does not implement PutObject;")
+    refusal(lambda: answered.read("x"), "does not implement GetObject")
+    refusal(lambda: list(answered.list("x")), "does not implement ListObjectsV2")
+    answered._lists_uploads = answered._deletes_many = True
+    answered.clean("x/")
+    answered.clean("y/")
+    assert capsys.readouterr().err.count("ListMultipartUploads") == 1
+    answers.answers, before = {"POST": [lacking], "DELETE": [answer("204 No Content")]}, len(answers.requests)
+    answered.delete(["a", "b"])
+    answered.delete(["c"])
+    assert [line.split(" ")[0] for line in answers.requests[before:]] == ["POST", "DELETE", "DELETE", "DELETE"]
+    answered._deletes_many = True
+    answers.answers = {"": [lacking]}
+    refusal(lambda: answered.delete(["a"]), "does not implement DeleteObject;")
+
+
+@pytest.mark.parametrize("wanted", ["MissingContentMD5", "InvalidRequest", "InvalidArgument"])
+def test_a_store_that_wants_another_checksum_deletes_one_by_one(answers: Answers, answered: S3Store, wanted: str) -> None:
+    answers.answers, before = {"POST": [fault("400 No", wanted)], "DELETE": [answer("204 No Content")]}, len(answers.requests)
+    answered._deletes_many = True
+    answered.delete(["a", "b"])
+    assert [line.split(" ")[0] for line in answers.requests[before:]] == ["POST", "DELETE", "DELETE"]
+
+
+def test_uploads_are_none_where_there_never_was_one(answers: Answers, answered: S3Store) -> None:
+    answered._lists_uploads = True
+    answers.answers = {"": [fault("404 Not Found", "NoSuchUpload")]}
+    answered.clean("x/")
+    answers.answers = {"": [fault("403 Forbidden", "AccessDenied")]}
+    refusal(lambda: answered.clean("x/"), "ListMultipartUploads", "access denied")
+
+
+def test_an_endpoint_that_never_answers_is_told_of_in_time(keys: None) -> None:
+    """A request of a probe is waited for a short while, once."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        place = ("bucket", "", f"http://127.0.0.1:{silent.getsockname()[1]}", "here")
+        store = S3Store(*place, patience=Patience(0.0), requests=Requests(ONCE.attempts, 0.5))
+        began = time.monotonic()
+        refusal(lambda: check(store, "run/", Patience(1.0)), "s3://bucket", "unreachable", "check the storage settings")
+        assert time.monotonic() - began < 10.0
+    assert PATIENCE.seconds + 2 * ONCE.silence < 60.0
+
+
+def test_reads_that_no_tag_vouches_for_are_made_twice(answers: Answers, answered: Store) -> None:
+    """A server's tag need not be a hash of the content: then two equal reads are believed."""
+    odd = answer("200 OK", b"maft").replace(b"ETag", b"X-Tag")
+    answers.answers, before = {"": [odd]}, len(answers.requests)
+    assert answered.read("x") == b"maft"
+    assert len(answers.requests) - before == 2
+    answers.answers = {"": [odd.replace(b"maft", b"mafu"), odd]}
+    with pytest.raises(Passing, match="twice"):
+        answered.read("x")
+    answers.answers, before = {"": [answer("200 OK", b"maft")]}, len(answers.requests)
+    assert answered.read("x") == b"maft"
+    assert len(answers.requests) - before == 1
+
+
+def test_files_go_side_by_side(store: Store, proxy: Unreliable, tmp_path: Path) -> None:
+    """Of a store whose every answer takes a second, a publication of many files takes about as long as one of one file."""
+    most = Together(proxy)
+    files = {f"f{n}": b"%d" % n for n in range(8)}
+    commit = publish(store, "x/", files)
+    assert most.found >= 4
+    most.found = 0
+    made = fetch_folder(store, commit, tmp_path / "made")
+    assert {path.name: path.read_bytes() for path in made.iterdir()} == files
+    assert most.found >= 4
+
+
+class Together:
+    """Counts how many requests wait at the proxy at the same time: each waits for others, a short while."""
+
+    def __init__(self, proxy: Unreliable) -> None:
+        self.found = 0
+        self._now = 0
+        self._lock = threading.Condition()
+        proxy.before = self._wait
+
+    def _wait(self) -> None:
+        with self._lock:
+            self._now += 1
+            self.found = max(self.found, self._now)
+            self._lock.notify_all()
+            self._lock.wait_for(lambda: self._now >= 4, 0.1)
+        with self._lock:
+            self._now -= 1
+
+
+@pytest.mark.parametrize("prefix", ["a//b", "a/./b", "./a", "a/../b", "a/.", "..", "a/%2E%2E/b", "a%2F%2Fb"])
+def test_prefixes_that_servers_resolve_are_refused(prefix: str) -> None:
+    refusal(lambda: open_store(f"s3://bucket/{prefix}?endpoint=http://127.0.0.1:9"), "s3://bucket/", "prefix", "storage.prefix")
