@@ -200,7 +200,7 @@ specs = st.fixed_dictionaries(
 
 NEWER = {  # than the first files of this format
     "model": ("chatTemplateArguments", "date"),
-    "debate": ("system", "thinking", "thinkingTokens", "showThoughts"),
+    "debate": ("system", "thinking", "thinkingTokens", "showThoughts", "shards"),
     "training": ("trainThoughts", "gpus", "nodes", "sharedMemory", "parallelism", "base", "checkpointMinutes"),
     "inference": ("startupSeconds", "sharedMemory"),
 }
