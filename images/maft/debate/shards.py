@@ -65,14 +65,14 @@ def debated(store: Store, stage: str, share: Share, questions: int, work: Callab
     kept = committed(store, own)
     if committed(store, stage):  # looked up in this order: shares are removed after the whole is committed
         return None
-    if kept is None:
-        transcripts, seconds = work()
-        _keep(store, own, transcripts.chosen(share.numbers(questions)), seconds)
-    journal.clear(store, own)
     try:
+        if kept is None:
+            transcripts, seconds = work()
+            _keep(store, own, transcripts.chosen(share.numbers(questions)), seconds)
+        journal.clear(store, own)
         return _gathered(store, stage, share, questions)
     except BadInput:
-        if committed(store, stage):  # another program was faster, and has tidied up
+        if committed(store, stage):  # another program saw all of them there, was faster, and has tidied up
             return None
         raise
 
