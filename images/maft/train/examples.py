@@ -55,6 +55,11 @@ class Examples(Sequence[Any]):
             return [self[i] for i in range(*number.indices(len(self)))]
         return self._decoder.decode(self._packed.raw(range(len(self))[number]))
 
+    __hash__ = None  # type: ignore[assignment] # as a list
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Examples) and self._packed == other._packed
+
     def __iter__(self) -> Iterator[Any]:
         return (self[number] for number in range(len(self)))
 
