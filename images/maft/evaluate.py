@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from maft import program, records
-from maft.debate import society
+from maft.debate import shards, society
 from maft.debate.journal import clear
 from maft.debate.session import debate_part
 from maft.errors import BadInput
@@ -20,7 +20,7 @@ from maft.store.base import Store
 from maft.store.commits import committed, fetch_record, publish, required
 from maft.store.lines import Files, iterate_lines
 from maft.store.timing import write_seconds
-from maft.summaries import EvaluateSummary
+from maft.summaries import EvaluateSummary, ShardSummary
 
 
 def evaluate(transcripts: Sequence[Transcript], iteration: int) -> Evaluation:
@@ -66,28 +66,33 @@ def _share(transcript: Transcript, m: int) -> float:
     return sum(_turn(transcript, n, m) for n in agents) / len(agents)
 
 
-def main(assignment: Assignment) -> EvaluateSummary:
-    """Publishes transcripts and numbers in one commit."""
+def main(assignment: Assignment) -> EvaluateSummary | ShardSummary:
+    """Publishes transcripts and numbers in one commit; of several programs the last one does."""
     store = assignment.store
     prefix = layout.evaluation(assignment.run, assignment.iteration)
-    if committed(store, prefix) is None:
+    if (commit := committed(store, prefix)) is None:
         _held_out_is_new(store, assignment.questions)
-        _debate(assignment, prefix)
-    commit = required(store, prefix, "this task")
+        own = _debate(assignment, prefix)
+        if (commit := committed(store, prefix)) is None:
+            return ShardSummary(questions=own)
     clear(store, prefix)
+    shards.clear(store, prefix)
     return summary(fetch_record(store, commit, layout.EVALUATION, Evaluation))
 
 
-def _debate(assignment: Assignment, prefix: str) -> None:
-    """Debates the held-out questions by this iteration's models, and commits transcripts and numbers."""
+def _debate(assignment: Assignment, prefix: str) -> int:
+    """Debates the held-out questions by this iteration's models, and commits transcripts and numbers once all are there; returns
+    how many questions were this program's."""
     store, spec, iteration = assignment.store, assignment.spec, assignment.iteration
     agents = spec.held_out_agents(iteration)
     players = society.load(store, assignment.run, spec, iteration, agents, tuple(assignment.servers))
     debated = debate_part(assignment, society.held_out_rules(spec, iteration), players, prefix, "held-out")
-    numbers = evaluate(debated.transcripts[layout.TRANSCRIPTS], iteration)
-    with Files(debated.transcripts, {layout.EVALUATION: records.encode(numbers)}) as files:
-        publish(store, prefix, files, meta={"seed": spec.seed})
-    write_seconds(store, prefix, debated.seconds)
+    if debated.transcripts:
+        numbers = evaluate(debated.transcripts[layout.TRANSCRIPTS], iteration)
+        with Files(debated.transcripts, {layout.EVALUATION: records.encode(numbers)}) as files:
+            publish(store, prefix, files, meta={"seed": spec.seed})
+        write_seconds(store, prefix, debated.seconds)
+    return debated.own
 
 
 def _held_out_is_new(store: Store, run: str) -> None:
@@ -118,7 +123,7 @@ def summary(numbers: Evaluation) -> EvaluateSummary:
 
 
 PARSER = program.parser(
-    "evaluate", "Debates the held-out questions and scores the answers.", takes=("spec", "iteration", "servers", "group")
+    "evaluate", "Debates the held-out questions and scores the answers.", takes=("spec", "iteration", "servers", "group", "shard")
 )
 
 if __name__ == "__main__":

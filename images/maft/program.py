@@ -28,10 +28,12 @@ from maft.store.base import Store
 from maft.store.urls import open_store
 from maft.summaries import Failure, ProgramSummary, encode_summary
 
-Takes = Literal["spec", "iteration", "agents", "servers", "group", "compared", "gpus"]
+Takes = Literal["spec", "iteration", "agents", "servers", "group", "compared", "gpus", "shard"]
 ERROR_BYTES = 2000  # of a message in a summary
 PEER_LOST = 75  # exit code
 MOST_GPUS = 8  # of one process, as in the schema
+MOST_SHARDS = 64  # of a debate, as in the schema
+INDEX = "JOB_COMPLETION_INDEX"  # what Kubernetes tells the pods of an Indexed Job
 MOST = 999  # iterations and agents: names of adapters have three digits for each
 PORTS = 65535
 _KEY = re.compile(r"[A-Za-z0-9][\w.-]{0,252}/[A-Za-z0-9][\w.-]{0,252}", re.ASCII)
@@ -60,6 +62,8 @@ class Assignment:
     """The finished runs of a comparison."""
     gpus: int | None = None
     """What is binding; 0: the CPU; None: what is there."""
+    shard: int | None = None
+    """Which of the debate's shards this program has; None: all questions are its own."""
     metrics: tuple[str, int] = ("", 0)
     """Host (empty: all addresses) and port of the program's own metrics; port 0: none."""
 
@@ -137,6 +141,11 @@ def _gpus(flags: argparse.ArgumentParser) -> None:
     flags.add_argument("--gpus", help="GPUs to use, no more and no fewer; 0: the CPU [what is there]")
 
 
+def _shard(flags: argparse.ArgumentParser) -> None:
+    text = f"which of debate.shards this program debates, from 0; without it all questions [{INDEX}]"
+    flags.add_argument("--shard", default=os.environ.get(INDEX), help=text)
+
+
 _ADD: dict[Takes, Callable[[argparse.ArgumentParser], None]] = {
     "spec": _spec,
     "iteration": _iteration,
@@ -145,6 +154,7 @@ _ADD: dict[Takes, Callable[[argparse.ArgumentParser], None]] = {
     "group": _group,
     "compared": _compared,
     "gpus": _gpus,
+    "shard": _shard,
 }
 
 
@@ -161,6 +171,7 @@ def decode(arguments: argparse.Namespace) -> Assignment:
         group=_key("--group", given["group"]) if given.get("group") else "",
         compared=_decoded_compared(given["compared"]) if "compared" in given else (),
         gpus=number("--gpus", given["gpus"], most=MOST_GPUS) if given.get("gpus") is not None else None,
+        shard=number("--shard", given["shard"], most=MOST_SHARDS - 1) if given.get("shard") is not None else None,
         metrics=(arguments.metrics_host, number("--metrics-port", arguments.metrics_port, most=PORTS)),
     )
 

@@ -132,6 +132,7 @@ class DebateSpec(Section, frozen=True, kw_only=True):
     show_thoughts: bool = False
     min_agreement: int
     mode: Literal["paper", "fast"]
+    shards: int = 1
     prompts: PromptsSpec
 
 

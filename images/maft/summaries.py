@@ -133,6 +133,13 @@ class DebateSummary(ProgramSummary, frozen=True, kw_only=True, tag="debate"):
     usage: Usage
 
 
+class ShardSummary(ProgramSummary, frozen=True, kw_only=True, tag="shard"):
+    """Of a program that debated its shard of the questions, and left the rest to those that still debate theirs."""
+
+    questions: int
+    """Its own."""
+
+
 class AdapterSummary(Numbers, frozen=True, kw_only=True):
     """One adapter."""
 
@@ -248,6 +255,7 @@ AnySummary = (
     PrepareSummary
     | PreflightSummary
     | DebateSummary
+    | ShardSummary
     | TrainSummary
     | EvaluateSummary
     | DiversitySummary

@@ -15,6 +15,7 @@ from rich.console import Console
 from maft.spec import immutable_spec_json
 from maft_operator import __version__
 from maft_operator.plan import graph as plan
+from maft_operator.plan import shards
 from maft_operator.plan.graph import Graph, Server, Task
 from maft_operator.plan.step import BAD_INPUT
 from maft_operator.spec import files
@@ -194,7 +195,8 @@ def _plan(arguments: argparse.Namespace) -> int:
 
         for line in tried(run):
             print(f"# {line}", flush=True)
-    print(described(run, plan.graph(run, store)), end="")
+    graph = plan.graph(run, store)
+    print(described(run, graph if run.spec.storage else shards.spread(graph)), end="")
     return 0
 
 
@@ -230,7 +232,9 @@ def _open(item: Task | Server) -> str:
 
 
 def _together(task: Task) -> str:
-    return f", in {task.nodes} pods together" if task.nodes > 1 else ""
+    if task.nodes > 1:
+        return f", in {task.nodes} pods together"
+    return f", in {task.programs} pods, each with a part of the questions" if task.programs > 1 and task.shard is None else ""
 
 
 def _shown(command: Sequence[str]) -> str:

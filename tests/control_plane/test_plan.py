@@ -24,6 +24,7 @@ from maft.serve.platform import Platform
 from maft.spec import Spec
 from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Graph, Server, Task, command, graph
+from maft_operator.plan.shards import spread
 from maft_operator.plan.step import Observed, Phase, ServerState, Step, TaskState, step
 from maft_operator.spec.parse import Run, parse
 
@@ -119,6 +120,30 @@ def test_how_often_is_evaluated(iterations: int, every: int, evaluated: list[int
         if task.kind == "train":  # waits for the held-out debate of the models before, where there is one
             before = f"r-{task.iteration - 1}-evaluate"
             assert (before in task.needs) == (task.iteration - 1 in evaluated)
+
+
+SHARDED: dict[str, Any] = {"debate": {"shards": 2}, **SHARED}
+
+
+def test_debates_of_several_programs_are_one_task_each_on_a_cluster_and_several_here() -> None:
+    made = planned(**SHARDED)
+    assert shape(made) == shape(planned(**SHARED))
+    assert {task.kind for task in made.tasks if task.programs == 2} == {"debate", "evaluate"}
+    untrained, debates, evaluates = ((f"r-{name}-0", f"r-{name}-1") for name in ("0-evaluate", "1-debate", "1-evaluate"))
+    assert shape(spread(made)) == {
+        "r-0-prepare": ((), ()),
+        "r-0-preflight": (("r-0-prepare",), ()),
+        **dict.fromkeys(untrained, (CHECKS[1:], SERVER)),
+        **dict.fromkeys(debates, (CHECKS[1:], SERVER)),
+        "r-1-train": ((*debates, *untrained), ()),
+        **dict.fromkeys(evaluates, (("r-1-train",), SERVER)),
+        "r-1-report": ((*untrained, "r-1-train", *evaluates), ()),
+    }
+    assert [task.shard for task in spread(made).tasks if task.name in debates] == [0, 1]
+
+
+def test_a_graph_without_shards_is_not_spread() -> None:
+    assert spread(planned(**SHARED)) == planned(**SHARED)
 
 
 topologies = st.fixed_dictionaries(
@@ -632,6 +657,7 @@ SPECS: dict[str, dict[str, Any]] = {
             "maxTokens": 17,
             "minAgreement": 3,
             "mode": "fast",
+            "shards": 5,
             "prompts": {
                 "summarize": ODD + "{answers}",
                 "revise": ODD + "{summary}",
@@ -729,7 +755,7 @@ def assignment(task: Task, programs: Mapping[str, ModuleType]) -> Assignment:
 def test_every_program_gets_exactly_what_the_spec_says(
     name: str, programs: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for variable in ("MAFT_SUMMARY", "MAFT_METRICS_PORT", "MAFT_METRICS_HOST"):
+    for variable in ("MAFT_SUMMARY", "MAFT_METRICS_PORT", "MAFT_METRICS_HOST", "JOB_COMPLETION_INDEX"):
         monkeypatch.delenv(variable, raising=False)
     one = run(**SPECS[name])
     tasks = graph(one, "file:///store").tasks
@@ -743,8 +769,19 @@ def test_every_program_gets_exactly_what_the_spec_says(
         assert (given.group, given.compared, given.questions) == ("", (), one.key)
         agents = range(one.spec.agents) if one.spec.training.topology == "Shared" else task.agents
         assert given.agents == (tuple(agents) if task.kind == "train" else ())
+        assert given.shard is None
     trained = Counter(agent for task in tasks for agent in assignment(task, programs).agents)
     assert trained == dict.fromkeys(range(one.spec.agents), one.spec.iterations)
+
+
+def test_programs_of_one_debate_are_told_which_they_are(programs: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a flag here, by what Kubernetes puts into the environment of an Indexed Job's pods there."""
+    for task in spread(planned(**SHARDED)).tasks:
+        assert assignment(task, programs).shard == task.shard
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "1")
+    line = ["--store=/store", "--run=ns/r"]
+    assert program.decode(program.parser("debate", "", takes=("shard",)).parse_args(line)).shard == 1
+    assert program.decode(program.parser("report", "").parse_args(line)).shard is None
 
 
 def fixed(one: Run) -> Spec:

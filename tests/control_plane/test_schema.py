@@ -200,7 +200,7 @@ specs = st.fixed_dictionaries(
 
 NEWER = {  # than the first files of this format
     "model": ("chatTemplateArguments", "date"),
-    "debate": ("system", "thinking", "thinkingTokens", "showThoughts"),
+    "debate": ("system", "thinking", "thinkingTokens", "showThoughts", "shards"),
     "training": ("trainThoughts", "gpus", "nodes", "sharedMemory", "parallelism", "base", "checkpointMinutes"),
     "inference": ("startupSeconds", "sharedMemory"),
 }
@@ -495,6 +495,14 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "debate.minAgreement: more agents than there are; set it to at most agents": (
         {"debate": {"minAgreement": 3}},
         {"debate": {"minAgreement": 4}},
+    ),
+    "debate.shards: more than there are questions; set it to at most task.train": (
+        {"debate": {"shards": 7}, "task": {"train": 7, "heldOut": 7}},
+        {"debate": {"shards": 8}, "task": {"train": 7}},
+    ),
+    "debate.shards: more than there are held-out questions; set it to at most heldOut": (
+        {"debate": {"shards": 2}, "task": {"heldOut": 1}, "evaluation": {"task": {"kind": "gsm8k", "heldOut": 2}}},
+        {"debate": {"shards": 2}, "evaluation": {"task": {"kind": "gsm8k", "heldOut": 1}}},
     ),
     "inference.topology: PerAgent is for at most 8 agents; use Shared": ({"agents": 8}, {"agents": 9}),
     'task.source: kind jsonl needs a file with one {"question", "answer"} object a line': (

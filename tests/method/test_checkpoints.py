@@ -26,6 +26,7 @@ from maft.store.files import FileStore
 from maft.train import __main__ as train
 from maft.train.checkpoints import Keeper
 from maft.train.dpo import Pair, Preferences
+from maft.train.examples import Examples
 from maft.train.interruption import Interruption
 from maft.train.jobs import Job, decided
 from maft.train.trainer import NextToken, Trainer, steps
@@ -386,7 +387,7 @@ def test_zero_minutes_are_no_checkpoint(tmp_path):
 def test_what_decides_the_weights(tmp_path):
     """Where it runs decides nothing; every number of the training does."""
     store = FileStore(tmp_path)
-    job = Job("generator", 0, (), adapters.current(store, "ns/run", 0, "generator", 0))
+    job = Job("generator", 0, Examples(), adapters.current(store, "ns/run", 0, "generator", 0))
 
     def of(**training):
         one = assigned(store)

@@ -24,9 +24,14 @@ def open_files() -> int:
     return wanted
 
 
-def connections(files: int, agents: int) -> int:
-    """Computes how many connections that limit of open files allows; BadInput where one question has too few of them."""
-    allowed = min(files - RESERVED, MOST)
+def connections(files: int, agents: int, shards: int = 1) -> int:
+    """Computes how many connections that limit of open files allows, beside as many programs that ask the same servers; BadInput
+    where one question has too few of them."""
+    part = MOST // shards
+    if part < agents:
+        most = f"{MOST} connections to the servers are {part} for each, and {agents} agents need {agents}"
+        raise BadInput(f"debate.shards: of {shards} programs, {most}; set it to at most {MOST // agents}")
+    allowed = min(files - RESERVED, part)
     if allowed < agents:
         raise BadInput(
             f"open files: the limit is {files}, and {agents} agents need {RESERVED + agents} of them at least; raise it (ulimit -n)"

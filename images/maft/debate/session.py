@@ -9,16 +9,18 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 from maft import models, program, records
 from maft.answers.equality import Checker
 from maft.chat_template import ChatTemplate
-from maft.debate import limits
+from maft.debate import limits, shards
 from maft.debate.cache import CachingEngine
 from maft.debate.engine import PATIENCE, Engine, HttpEngine
 from maft.debate.journal import Journal
 from maft.debate.question import Question, Setup
+from maft.debate.shards import Share
 from maft.debate.society import Rules, Society
 from maft.debate.window import Window
 from maft.errors import BadInput, one_line
@@ -38,8 +40,10 @@ class Debated:
     """A part of the questions, debated."""
 
     transcripts: Mapping[str, Lines[Transcript]]
-    """By the name of their file."""
+    """By the name of their file; none while other programs still debate their share, or where they have committed all."""
     seconds: float
+    own: int
+    """Questions of this program."""
 
     @property
     def all(self) -> Iterator[Transcript]:
@@ -48,32 +52,47 @@ class Debated:
 
 
 def debate_part(assignment: Assignment, rules: Rules, society: Society, prefix: str, part: str) -> Debated:
-    """Debates `problems/<part>.jsonl` and, beside the training questions, the probe; the journal below `prefix` is `clear`'s."""
-    started = time.monotonic()
-    store = assignment.store
+    """Debates `problems/<part>.jsonl` and, beside the training questions, the probe: this program's share of them.
+
+    The journal below `prefix` is `clear`'s."""
+    store, share = assignment.store, Share.assigned(assignment)
     commit = required(store, f"{assignment.questions}/{layout.PROBLEMS}", "the task `prepare`")
     problems = fetch_lines(store, commit, f"{part}.jsonl", Problem)
-    own = len(problems)
+    trained = len(problems)
     if part == "train" and commit.has(layout.PROBE):
         for problem in fetch_lines(store, commit, layout.PROBE, Problem):
             problems.append(records.encode(problem))
+    numbers = share.numbers(len(problems))
+    work = partial(_timed, assignment, rules, society, share.prefix(prefix), problems, numbers)
+    found = work() if share.whole else shards.debated(store, prefix, share, len(problems), work)
+    if found is None:
+        return Debated({}, 0.0, len(numbers))
+    transcripts, seconds = found
+    files = {layout.TRANSCRIPTS: transcripts.part(0, trained), layout.PROBE: transcripts.part(trained, len(problems))}
+    return Debated({name: several for name, several in files.items() if several}, seconds, len(numbers))
+
+
+def _timed(
+    assignment: Assignment, rules: Rules, society: Society, prefix: str, problems: Sequence[Problem], numbers: range
+) -> tuple[Lines[Transcript], float]:
+    """Debates the problems of these numbers; returns transcripts by number, and seconds."""
+    started = time.monotonic()
     try:
-        transcripts = asyncio.run(_with_servers(assignment, rules, society, prefix, problems))
+        transcripts = asyncio.run(_with_servers(assignment, rules, society, prefix, problems, numbers))
     except ExceptionGroup as group:  # a task group wraps what ended it; one cause is enough for the reader
         raise group.exceptions[0] from None
-    files = {layout.TRANSCRIPTS: transcripts.part(0, own), layout.PROBE: transcripts.part(own, len(problems))}
-    return Debated({name: several for name, several in files.items() if several}, time.monotonic() - started)
+    return transcripts, time.monotonic() - started
 
 
 async def _with_servers(
-    assignment: Assignment, rules: Rules, society: Society, prefix: str, problems: Sequence[Problem]
+    assignment: Assignment, rules: Rules, society: Society, prefix: str, problems: Sequence[Problem], numbers: range
 ) -> Lines[Transcript]:
     """Debates once every server has answered for every model that it is asked for."""
     spec = assignment.spec
     template = models.chat_template(spec.model, spec.debate.thinking)
     progress = DebateProgress(program.Progress(assignment.metrics))
     owner = assignment.run.partition("/")[2] if assignment.group else ""
-    connections = limits.connections(limits.open_files(), society.size)
+    connections = limits.connections(limits.open_files(), society.size, Share.assigned(assignment).of)
     patience = PATIENCE + spec.inference.startup_seconds
     async with HttpEngine(assignment.servers, patience, owner, connections=connections) as server_engine:
         engine: Engine = server_engine
@@ -84,7 +103,8 @@ async def _with_servers(
         with Checker(rules.answer) as checker, ThreadPoolExecutor(checker.workers) as judge:
             setup = Setup(rules, society, engine, template, checker, contexts, judge)
             window = Window(engine.load, most=limits.questions(connections, society.size))
-            transcripts = await debate_all(setup, problems, Journal(assignment.store, prefix), progress, window)
+            journal = Journal(assignment.store, prefix)
+            transcripts = await debate_all(setup, problems, journal, progress, window, numbers)
         if assignment.group:
             caching.save(prefix.strip("/").replace("/", "-"))
         return transcripts
@@ -103,12 +123,19 @@ def _room_for_questions(rules: Rules, template: ChatTemplate, context: int, prob
 
 
 async def debate_all(
-    setup: Setup, problems: Sequence[Problem], journal: Journal, progress: "DebateProgress", window: Window | None = None
+    setup: Setup,
+    problems: Sequence[Problem],
+    journal: Journal,
+    progress: "DebateProgress",
+    window: Window | None = None,
+    numbers: range | None = None,
 ) -> Lines[Transcript]:
-    """Debates every problem that the journal does not have yet. Transcripts by index; BadInput if no answer parses."""
-    progress.start(len(problems))
-    finished = _Finished(progress, _First(setup, min(EARLY, len(problems))))
-    finished.recover(journal.read(), len(problems), setup.society.models())
+    """Debates every problem that the journal does not have yet, or those of these numbers. Transcripts by index; BadInput if no
+    answer parses."""
+    numbers = range(len(problems)) if numbers is None else numbers
+    progress.start(len(numbers))
+    finished = _Finished(progress, _First(setup, min(EARLY, len(numbers))))
+    finished.recover(journal.read(), numbers, setup.society.models())
     window = window or Window(setup.engine.load)
 
     async def one(index: int) -> None:
@@ -120,7 +147,7 @@ async def debate_all(
     # One group: a question, the journal or the window that fails ends the others at once.
     async with asyncio.TaskGroup() as group:
         beside = [group.create_task(window.watch()), group.create_task(journal.keep())]
-        for index in range(len(problems)):
+        for index in numbers:
             if not finished.lines.has(index):
                 await window.acquire()
                 group.create_task(one(index))
@@ -148,10 +175,10 @@ class _Finished:
             self._first.add(transcript)
         return line
 
-    def recover(self, journal: Iterable[Transcript], total: int, models: set[str]) -> None:
+    def recover(self, journal: Iterable[Transcript], numbers: range, models: set[str]) -> None:
         """Keeps those that an earlier process finished, but not what other models said."""
         for transcript in journal:
-            if transcript.index < total and {c.model for c in transcript.calls()} <= models:
+            if transcript.index in numbers and {c.model for c in transcript.calls()} <= models:
                 self.add(transcript)
 
 

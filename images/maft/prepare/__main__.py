@@ -24,7 +24,7 @@ from maft.summaries import PrepareSummary
 
 # Sections of the spec that decide what is computed, and what in them does not.
 _COMPUTING = ("model", "task", "method", "seed", "agents", "debate", "training", "evaluation")
-_PLACES = (*TRAINING_PLACES, "cacheClaim", "tokenSecret", "baselines", "every")
+_PLACES = (*TRAINING_PLACES, "cacheClaim", "tokenSecret", "baselines", "every", "shards")
 
 
 def main(assignment: Assignment) -> PrepareSummary:

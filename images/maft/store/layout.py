@@ -30,6 +30,16 @@ def evaluation(run: str, iteration: int) -> str:
     return f"{run}/iterations/{iteration}/evaluation/"
 
 
+def shards(prefix: str) -> str:
+    """Names the prefix of what several programs debated of the questions of one stage, until it is committed as a whole."""
+    return f"{prefix}shards/"
+
+
+def debate_shard(prefix: str, number: int, of: int) -> str:
+    """Names the prefix of one such program's: its journal, then its transcripts."""
+    return f"{shards(prefix)}{number}-of-{of}/"
+
+
 def diversity(run: str, iteration: int) -> str:
     """Names the prefix of how far the agents of an iteration are from each other."""
     return f"{run}/iterations/{iteration}/diversity/"

@@ -26,6 +26,7 @@ from maft.store.lines import iterate_lines
 from maft.summaries import AdapterSummary, TrainSummary
 from maft.train import nodes, processes, sharded, workers
 from maft.train.dpo import Preferences
+from maft.train.examples import Examples
 from maft.train.jobs import Job, keep, train_one
 from maft.train.nodes import Link, Node, Told
 from maft.train.samples import sample
@@ -77,9 +78,9 @@ def _workers(assignment: Assignment, started: Started, used: Device, wanted: int
 
 def _job(assignment: Assignment, data: Commit, template: ChatTemplate, role: Role, agent: int) -> Job:
     store, run, training = assignment.store, assignment.run, assignment.spec.training
-    examples = iterate_lines(store, data, layout.dataset_file(role, agent), Example)
-    samples = tuple(sample(training, template, e) for e in examples)
-    return Job(role, agent, samples, adapters.current(store, run, assignment.iteration - 1, role, agent))
+    read = iterate_lines(store, data, layout.dataset_file(role, agent), Example)
+    examples = Examples(sample(training, template, example) for example in read)
+    return Job(role, agent, examples, adapters.current(store, run, assignment.iteration - 1, role, agent))
 
 
 def _train_all(

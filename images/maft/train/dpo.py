@@ -12,6 +12,7 @@ from torch.nn.functional import logsigmoid
 
 from maft.chat_template import Tokens
 from maft.packing import PackedRow, split_batch
+from maft.train.examples import Examples
 from maft.train.forward import Forward
 
 
@@ -41,14 +42,16 @@ class Preferences:
     def __init__(self, beta: float) -> None:
         self._beta = beta
 
-    def prepare(self, model: Any, examples: list[Any], forward: Forward, max_tokens: int) -> list[Any]:
+    prepares = True
+
+    def prepare(self, model: Any, examples: Sequence[Any], forward: Forward, max_tokens: int) -> Examples:
         """Adds to the pairs the margins that the model gives them before it learns: those of the reference."""
         model.eval()
-        prepared: list[Any] = []
+        prepared = Examples()
         with torch.no_grad():
             for part in split_batch(examples, max_tokens):
                 margins = self._margins(*forward.log_probabilities(model, self.sequences(part)), part)
-                prepared += [replace(pair, reference_margin=float(m)) for pair, m in zip(part, margins, strict=True)]
+                prepared.extend(replace(pair, reference_margin=float(m)) for pair, m in zip(part, margins, strict=True))
         return prepared
 
     def sequences(self, part: Sequence[Any]) -> list[Tokens]:

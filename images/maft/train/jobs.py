@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -20,6 +19,7 @@ from maft.store.commits import fetch_folder, publish, required
 from maft.store.timing import write_seconds
 from maft.train.card import card
 from maft.train.checkpoints import Keeper
+from maft.train.examples import Examples
 from maft.train.trainer import Trainer
 
 
@@ -29,8 +29,7 @@ class Job:
 
     role: Role
     agent: int
-    examples: tuple[Any, ...]
-    """Tokens, or Pairs for dpo."""
+    examples: Examples
     previous: Adapter
     """What the role used before."""
 
@@ -42,7 +41,7 @@ class Job:
     @property
     def tokens(self) -> int:
         """Counts the tokens of an epoch: how long it takes."""
-        return sum(len(example.ids) for example in self.examples)
+        return sum(self.examples.lengths)
 
 
 def train_one(assignment: Assignment, data: Commit, job: Job, trainer: Trainer, *, leads: bool = True) -> None:
@@ -79,7 +78,7 @@ def decided(assignment: Assignment, job: Job, device: str) -> dict[str, str]:
     return {
         "training": hashlib.sha256(records.encode(kept)).hexdigest(),
         "seed": str(_seed(assignment, job)),
-        "dataset": hashlib.sha256(records.encode(job.examples)).hexdigest(),  # as tokens, so by template and lossOn, too
+        "dataset": job.examples.sha256(),  # as tokens, so by template and lossOn, too
         "model": f"{spec.model.source} {spec.model.revision}".strip(),
         "previous adapter": job.previous.name,
         "device": device,
@@ -95,8 +94,8 @@ def _described(assignment: Assignment, job: Job, curve: Sequence[float], weights
     name = adapters.name(job.role, job.agent, assignment.iteration, hashlib.sha256(weights).hexdigest())
     tenth = max(1, len(curve) // 10)
     first, last = (round(sum(part) / len(part), 4) for part in (curve[:tenth], curve[-tenth:]))
-    turns = sum(example.left_out for example in job.examples)
-    return Adapter(job.role, job.agent, assignment.iteration, name, True, len(job.examples), len(curve), first, last, turns)
+    several = job.examples
+    return Adapter(job.role, job.agent, assignment.iteration, name, True, len(several), len(curve), first, last, several.left_out)
 
 
 def _previous(assignment: Assignment, job: Job, scratch: Path) -> Path | None:

@@ -15,6 +15,7 @@ from maft.packing import split_batch
 from maft.spec import TrainingSpec
 from maft.train import memory
 from maft.train.checkpoints import Keeper
+from maft.train.examples import Examples
 from maft.train.sharded import Team
 from maft.train.trainer import Objective, Trainer
 
@@ -57,16 +58,18 @@ class ShardedTrainer(Trainer):
         if self._team.agreed(self._saves_memory) and not self._saves_memory:
             self._save_activations(model)
 
-    def _prepare(self, model: Any, examples: list[Any]) -> list[Any]:
+    def _prepare(self, model: Any, examples: Sequence[Any]) -> Sequence[Any]:
         """Has each rank prepare its part of the examples, and all have all of them."""
+        if not self._objective.prepares:
+            return examples
         own: list[Any] = []
         for row in dealt(examples, self._team.ranks, self.batch_tokens)[self._team.rank]:
             with self._autocast():
-                prepared = self._fitted(model, row, partial(self._prepared_row, model, row or examples[:1]))
-            own += prepared[: len(row)]
-        return self._team.in_turn(own, len(examples))
+                prepared = self._fitted(model, row, partial(self._prepared_row, model, row or [examples[0]]))
+            own.extend(prepared[: len(row)])
+        return Examples(self._team.in_turn(own, len(examples)))
 
-    def _prepared_row(self, model: Any, row: list[Any]) -> list[Any]:
+    def _prepared_row(self, model: Any, row: list[Any]) -> Sequence[Any]:
         return self._objective.prepare(model, row, self._forward, self.batch_tokens)
 
     def _fitted(self, model: Any, batch: Sequence[Any], work: Callable[[], T]) -> T:

@@ -9,7 +9,9 @@ import gc
 import math
 import random
 import sys
+from array import array
 from collections.abc import Callable, Iterator, Sequence
+from heapq import nlargest
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -25,6 +27,7 @@ from maft.spec import TrainingSpec
 from maft.train import forward, memory
 from maft.train.checkpoints import Keeper, kept
 from maft.train.course import Course, random_states, set_random_states
+from maft.train.examples import lengths
 from maft.train.forward import Forward
 from maft.train.memory import Needs
 
@@ -34,7 +37,10 @@ T = TypeVar("T")
 class Objective(Protocol):
     """What training minimises. Its examples have `ids`, by which tokens are counted."""
 
-    def prepare(self, model: Any, examples: list[Any], forward: Forward, max_tokens: int) -> list[Any]:
+    prepares: bool
+    """Whether `prepare` changes anything."""
+
+    def prepare(self, model: Any, examples: Sequence[Any], forward: Forward, max_tokens: int) -> Sequence[Any]:
         """Adds to the examples what has to be known before the model learns."""
 
     def sequences(self, part: Sequence[Any]) -> list[Tokens]:
@@ -47,7 +53,9 @@ class Objective(Protocol):
 class NextToken:
     """The objective of training.method sft: mean loss over the batch's completion tokens."""
 
-    def prepare(self, model: Any, examples: list[Any], forward: Forward, max_tokens: int) -> list[Any]:
+    prepares = False
+
+    def prepare(self, model: Any, examples: Sequence[Any], forward: Forward, max_tokens: int) -> Sequence[Any]:
         """Changes nothing."""
         return examples
 
@@ -61,12 +69,13 @@ class NextToken:
         return -each.sum() / counted
 
 
-def _batches(examples: list[Any], order: random.Random, training: TrainingSpec) -> Iterator[list[Any]]:
-    """Yields the batch of every step; the order is another one in each epoch."""
+def _batches(examples: int, order: random.Random, training: TrainingSpec) -> Iterator["array[int]"]:
+    """Yields the numbers of the examples of every step; the order is another one in each epoch."""
+    numbers = array("I", range(examples))
     for _ in range(training.epochs):
-        order.shuffle(examples)
-        for start in range(0, len(examples), training.batch_size):
-            yield examples[start : start + training.batch_size]
+        order.shuffle(numbers)
+        for start in range(0, examples, training.batch_size):
+            yield numbers[start : start + training.batch_size]
 
 
 def steps(examples: int, training: TrainingSpec) -> int:
@@ -103,20 +112,20 @@ class Trainer:
     ) -> list[float]:
         """Writes the adapter to `folder`; returns the loss of every step, in nats per token. The base stays as it was. keeper: of
         its checkpoint, from which it goes on. BadInput where it does not fit, however small its rows."""
-        longest = max(len(e.ids) for e in examples)
+        longest = max(lengths(examples))
         with memory.explained(longest, self._base.device):
             return self._train(examples, folder, seed, previous, keeper)
 
     def _train(self, examples: Sequence[Any], folder: Path, seed: int, previous: Path | None, keeper: Keeper | None) -> list[float]:
         torch.manual_seed(seed)
         with self._autocast():
-            self._forward = forward.fitting(self._base, self._objective.sequences(examples))
+            self._forward = forward.fitting(self._base, self._objective.sequences([examples[0], examples[-1]]))
         self.batch_tokens = self._training.batch_tokens if self._forward.packs else lora.ALONE
         model = lora.adapt(self._base, self._training.lora, previous)
         try:
             with self._forward.attending(self._base):
                 self._save_memory(model, examples)
-                prepared = self._prepare(model, list(examples))
+                prepared = self._prepare(model, examples)
                 curve = self._run(model, prepared, random.Random(seed), keeper)
             model.save_pretrained(str(folder), safe_serialization=True)
         finally:
@@ -134,8 +143,8 @@ class Trainer:
 
     def _save_memory(self, model: Any, examples: Sequence[Any]) -> None:
         """Computes activations anew in the backward pass where the largest row's would not fit."""
-        lengths = sorted((len(e.ids) for e in examples), reverse=True)
-        largest = min(max(self.batch_tokens, lengths[0]), sum(lengths[: self._training.batch_size]))
+        longest = nlargest(self._training.batch_size, lengths(examples))
+        largest = min(max(self.batch_tokens, longest[0]), sum(longest))
         device, value = self._base.device, self._base.dtype.itemsize
         needs = Needs.of(self._base.config, base=0, adapter=0, tokens=largest, targets=largest, value=value, device=device.type)
         if memory.needs_checkpointing(needs, memory.free(device)):
@@ -145,11 +154,11 @@ class Trainer:
         memory.save_activations(model)
         self._saves_memory = True
 
-    def _prepare(self, model: Any, examples: list[Any]) -> list[Any]:
+    def _prepare(self, model: Any, examples: Sequence[Any]) -> Sequence[Any]:
         with self._autocast():
             return self._fitted(model, examples, lambda: self._objective.prepare(model, examples, self._forward, self.batch_tokens))
 
-    def _run(self, model: Any, examples: list[Any], order: random.Random, keeper: Keeper | None) -> list[float]:
+    def _run(self, model: Any, examples: Sequence[Any], order: random.Random, keeper: Keeper | None) -> list[float]:
         """Makes all steps, or those that are left of them; returns the loss of each."""
         course = Course(model, self._training, steps(len(examples), self._training), self.batch_tokens)
         with kept(keeper, course) as undisturbed:
@@ -157,8 +166,8 @@ class Trainer:
             for loss in course.curve:
                 self._step_done(loss)
             model.train()
-            for batch in islice(_batches(examples, order, self._training), len(course.curve), None):
-                loss = self._accumulate(model, batch, course.scaler)
+            for numbers in islice(_batches(len(examples), order, self._training), len(course.curve), None):
+                loss = self._accumulate(model, [examples[number] for number in numbers], course.scaler)
                 with undisturbed():
                     course.step(loss, self.batch_tokens)
                 self._step_done(loss)
@@ -190,13 +199,13 @@ class Trainer:
                 said = one_line(error, 200)
             # The error is gone, and with it the tensors that its traceback held.
             model.zero_grad(set_to_none=True)
-            self._use_less(model, [len(e.ids) for e in batch], said)
+            self._use_less(model, lengths(batch), said)
             set_random_states(drawn, self._base.device)
 
-    def _use_less(self, model: Any, lengths: Sequence[int], said: str) -> None:
-        less = memory.halved(self.batch_tokens, lengths)
+    def _use_less(self, model: Any, each: Sequence[int], said: str) -> None:
+        less = memory.halved(self.batch_tokens, each)
         if less is None and self._saves_memory:
-            raise memory.too_large(max(lengths), self._base.device)
+            raise memory.too_large(max(each), self._base.device)
         if less is None:
             self._save_activations(model)
         self.batch_tokens = less or self.batch_tokens

@@ -16,6 +16,7 @@ from maft_operator.cluster import conditions, kinds, reasons, upgrade
 from maft_operator.cluster.api import FAULTS, Api, Refused
 from maft_operator.cluster.backend import ClusterBackend
 from maft_operator.cluster.events import event, warning
+from maft_operator.cluster.indexes import added_up
 from maft_operator.cluster.keys import Keys, KeyState
 from maft_operator.cluster.manifests import Images, Owner
 from maft_operator.cluster.metrics import Metrics
@@ -128,7 +129,7 @@ class Controller:
         owner = Owner(run, resource["metadata"]["uid"])
         backend = ClusterBackend(self._api, owner, graph, self._images, now=now, applied=state.applied, fresh=not old)
         outcome = await reconcile(backend, graph)
-        done = await self._progress(outcome.snapshot.metrics)
+        done = added_up(await self._progress(outcome.snapshot.metrics), graph, outcome.snapshot.summaries)
         new = status(Reconciled(run, graph, outcome, done), old, resource["metadata"]["generation"], now)
         delay = await self._write(resource, new, state)
         return _sooner(delay, _next_look(outcome, new, run))

@@ -1,9 +1,12 @@
-"""Of a task that has several pods at a time, an indexed Job: which of them speaks for it, and which one failed by itself. Pure."""
+"""Of a task that has several pods at a time, an indexed Job: which of them speaks for it, what they say together, and which one
+failed by itself. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from maft.summaries import AnySummary, ShardSummary
 from maft_operator.cluster import pods
 from maft_operator.cluster.manifests import COMPONENT
+from maft_operator.plan.graph import Graph, Task
 from maft_operator.plan.step import PEER_LOST
 from maft_operator.spec.schema import Json
 
@@ -29,3 +32,46 @@ def newest(several: Sequence[Json]) -> list[Json]:
 def by_themselves(failed: Sequence[Json]) -> list[Json]:
     """Picks the failed pods that say why; others ended because those did. All, where nobody says it."""
     return [pod for pod in failed if pods.exit_code(pod) != PEER_LOST] or list(failed)
+
+
+# --- of programs that debate a part of the questions each ---
+
+
+def _by_index(several: Sequence[Json]) -> dict[str, list[Json]]:
+    found: dict[str, list[Json]] = {}
+    for pod in speaking(several):
+        found.setdefault(index(pod), []).append(pod)
+    return found
+
+
+def summary(several: Sequence[Json]) -> AnySummary | None:
+    """Reads what the task says at its end. As long as nobody says it for all, the parts that have ended, added up. several: oldest
+    first."""
+    each = [said for own in _by_index(several).values() if (said := pods.last_summary(own)) is not None]
+    parts = [said for said in each if isinstance(said, ShardSummary)]
+    whole = [said for said in each if not isinstance(said, ShardSummary)]
+    return whole[-1] if whole else ShardSummary(questions=sum(said.questions for said in parts)) if parts else None
+
+
+def metrics_urls(task: str, several: Sequence[Json]) -> dict[str, str]:
+    """Names the URLs of its metrics, by task, or by TASK/INDEX where it has several pods that each know of their part."""
+    urls = {number: pods.metrics_url(own) for number, own in _by_index(several).items()}
+    return {f"{task}/{number}" if len(urls) > 1 else task: url for number, url in urls.items() if url}
+
+
+def added_up(
+    done: Mapping[str, tuple[float, float]], graph: Graph, summaries: Mapping[str, AnySummary]
+) -> dict[str, tuple[float, float]]:
+    """Adds up, by task, units of work done and in all. done: as `metrics_urls` names them; summaries: of parts that have ended."""
+    own = {name.partition("/")[0]: units for name, units in done.items()}
+    several = {task.name: _sum(task, done, summaries) for task in graph.tasks if task.programs > 1 and task.name in own}
+    return own | several
+
+
+def _sum(task: Task, done: Mapping[str, tuple[float, float]], summaries: Mapping[str, AnySummary]) -> tuple[float, float]:
+    """Parts are equal but for one question, so those that are not heard of are about as large as the others."""
+    parts = [units for name, units in done.items() if name.partition("/")[0] == task.name]
+    ended = summaries.get(task.name)
+    total = task.programs * sum(expected for _, expected in parts) / len(parts)
+    sum_ = sum(units for units, _ in parts) + (ended.questions if isinstance(ended, ShardSummary) else 0)
+    return min(sum_, total), total

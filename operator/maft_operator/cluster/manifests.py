@@ -61,13 +61,9 @@ def job(task: Task, owner: Owner, images: Images) -> Json:
     made = _task_container(task, owner, images)
     deadline = {} if spec.active_deadline_seconds is None else {"activeDeadlineSeconds": spec.active_deadline_seconds}
     queued = {} if spec.queue_name else {"suspend": False}  # a queue suspends and admits the Job itself
-    together = {"completionMode": "Indexed"} if task.nodes > 1 else {}
     place = {"subdomain": meeting_name(owner.run)} if task.nodes > 1 else {}
     body = {
-        "parallelism": task.nodes,
-        "completions": task.nodes,
-        **together,
-        "backoffLimit": spec.backoff_limit,
+        **_pods(task, spec.backoff_limit),
         "podReplacementPolicy": "Failed",  # never two programs at one task
         "podFailurePolicy": {"rules": _failure_rules(made["name"], task.nodes)},
         **deadline,
@@ -77,6 +73,15 @@ def job(task: Task, owner: Owner, images: Images) -> Json:
         ),
     }
     return _object(kinds.JOB, task.name, owner, task.kind, body, task.iteration)
+
+
+def _pods(task: Task, attempts: int) -> Json:
+    """How many pods there are at a time, and how often they may fail: those that train together as one, those that each debate a
+    part of the questions by themselves, and where one of these has no attempt left there is no use in the others."""
+    several = max(task.nodes, task.programs)
+    indexed = {"completionMode": "Indexed"} if several > 1 else {}
+    each = {"backoffLimitPerIndex": attempts, "maxFailedIndexes": 0} if task.programs > 1 else {"backoffLimit": attempts}
+    return {"parallelism": several, "completions": several, **indexed, **each}
 
 
 def _task_container(task: Task, owner: Owner, images: Images) -> Json:

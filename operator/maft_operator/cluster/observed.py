@@ -59,11 +59,11 @@ def read(graph: Graph, children: Mapping[str, Sequence[Json]], now: datetime) ->
     running = [t for t in tasks if states[t.name].status == "running"]
     return Snapshot(
         observed=Observed(states, server_states),
-        summaries={t.name: s for t in tasks if (s := pods.last_summary(indexes.speaking(t.pods))) is not None},
+        summaries={t.name: s for t in tasks if (s := indexes.summary(t.pods)) is not None},
         troubles=tuple(t for several in (*map(_troubles_of_job, running), *map(_troubles_of_server, servers)) for t in several),
         ended={**ended, **{s.name: _end_of_server(s) for s in servers if server_states[s.name].failures}},
         seconds={t.name: _seconds(_made(t), now) for t in tasks if _made(t).get("status", {}).get("startTime")},
-        metrics={t.name: url for t in running if (url := pods.metrics_url(indexes.speaking(t.pods)))},
+        metrics={name: url for t in running for name, url in indexes.metrics_urls(t.name, t.pods).items()},
         unexplained={**_podless(running), **_stuck(by_child, tasks, now)},
     )
 

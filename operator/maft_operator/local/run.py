@@ -20,6 +20,7 @@ from maft_operator.local import gpus
 from maft_operator.local.backend import LocalBackend
 from maft_operator.local.display import Display, results
 from maft_operator.plan import graph as plan
+from maft_operator.plan import shards
 from maft_operator.plan.graph import Graph
 from maft_operator.plan.reconcile import reconcile
 from maft_operator.plan.step import BAD_INPUT, Observed, Step
@@ -36,7 +37,7 @@ async def run_locally(
     """Runs to the end. Exit code 0: complete; 2: failed, with the reason printed; 130: interrupted, to be resumed.
 
     graph: what is done, if that is not the run alone (`maft compare`)."""
-    graph = graph or plan.graph(run, store)
+    graph = shards.spread(graph or plan.graph(run, store))
     found = gpus.find()
     graph = gpus.dealt(graph, found)
     gpus.fits(graph, found)

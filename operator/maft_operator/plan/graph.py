@@ -17,6 +17,7 @@ PORT = 8000  # of servers on a cluster, where each has an address of its own
 Flags = tuple[str, ...]
 # What a program's command line has beside store and run; a test feeds every one to the program's own parser.
 _READS_SPEC: tuple[ProgramName, ...] = ("prepare", "preflight", "debate", "train", "evaluate", "diversity")
+_DEBATES: tuple[ProgramName, ...] = ("debate", "evaluate")
 _ON_A_DEVICE: tuple[ProgramName, ...] = ("train", "diversity")
 _OF_AN_ITERATION: tuple[ProgramName, ...] = ("debate", "train", "evaluate", "diversity")
 
@@ -45,6 +46,13 @@ class Task:
     """NAMESPACE/NAME of the comparison whose questions, servers and calls it shares."""
     compared: tuple[Compared, ...] = ()
     """The runs that it compares."""
+    shard: int | None = None
+    """Which of its programs this is; None: all of them, or the only one."""
+
+    @property
+    def programs(self) -> int:
+        """Counts the programs that share its questions; each of them runs to its end."""
+        return self.run.spec.debate.shards if self.kind in _DEBATES else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +226,7 @@ def command(task: Task, urls: Mapping[str, Iterable[str]], spec: str | None = No
         flags.append(f"--iteration={task.iteration}")
     flags += [f"--agent={agent}" for agent in task.agents]
     flags += _gpus(task) if on_a_device(task) else []
+    flags += [] if task.shard is None else [f"--shard={task.shard}"]
     flags += [f"--group={task.group}"] if task.group else []
     flags += [f"--compared={msgspec.json.encode(task.compared).decode()}"] if task.compared else []
     flags += [f"--server={name}={url}" for name in task.servers for url in urls[name]]

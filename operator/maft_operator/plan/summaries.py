@@ -16,6 +16,7 @@ from maft.summaries import (
     PrepareSummary,
     ProbeScore,
     ReportSummary,
+    ShardSummary,
     TrainSummary,
 )
 from maft_operator.plan.graph import ProgramName, Task
@@ -36,9 +37,10 @@ def title(task: Task) -> str:
     """Names a stage, with its iteration."""
     one_of_several = len(task.agents) == 1 and task.run.spec.training.topology == "PerAgent"
     agent = f" of agent {task.agents[0]}" if one_of_several else ""
+    shard = "" if task.shard is None else f", part {task.shard + 1} of {task.programs}"
     untrained = " (untrained)" if task.kind == "evaluate" and task.iteration == 0 else ""
     prefix = f"iteration {task.iteration}: " if task.iteration and task.kind != "report" else ""
-    return f"{prefix}{_STAGES[task.kind]}{agent}{untrained}"
+    return f"{prefix}{_STAGES[task.kind]}{agent}{untrained}{shard}"
 
 
 def sentence(summary: AnySummary | None) -> str:
@@ -49,7 +51,7 @@ def sentence(summary: AnySummary | None) -> str:
             return f"{summary.train} training and {summary.held_out} held-out questions{probe}"
         case PreflightSummary():
             return _preflight(summary)
-        case DebateSummary():
+        case DebateSummary() | ShardSummary():
             return _debate(summary)
         case TrainSummary():
             return _training(summary)
@@ -78,7 +80,9 @@ def _cost(summary: PreflightSummary) -> str:
     return f"; at most {summary.requests:,} requests, {summary.tokens:,} tokens written{kept}"
 
 
-def _debate(summary: DebateSummary) -> str:
+def _debate(summary: DebateSummary | ShardSummary) -> str:
+    if isinstance(summary, ShardSummary):
+        return f"{summary.questions} questions"
     roles = sorted(summary.kept.items(), reverse=True)  # generators first
     kept = ", ".join(f"{role} {'/'.join(map(str, counts))}" for role, counts in roles if counts)
     abstained = f", {summary.abstained} without a label" if summary.abstained else ""
