@@ -4,12 +4,13 @@ Called at the end of each reconcile by controller.py; equal snapshots give equal
 larger parts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from maft_operator.cluster import conditions, results
 from maft_operator.cluster.conditions import stamp
+from maft_operator.cluster.images import PRESUMED
 from maft_operator.cluster.observed import Snapshot
 from maft_operator.plan.graph import Graph, ProgramName, Task
 from maft_operator.plan.reconcile import Outcome
@@ -17,6 +18,7 @@ from maft_operator.plan.step import Step, pending
 from maft_operator.plan.summaries import title
 from maft_operator.spec.parse import Run
 from maft_operator.spec.schema import Json
+from maft_operator.spec.skew import OPERATOR
 
 GUESS = 0.05  # share of the work after which the time left is worth telling
 _WEIGHTS: dict[ProgramName, float] = {  # of a stage in the run's work
@@ -40,6 +42,8 @@ class Reconciled:
     outcome: Outcome[Snapshot]
     done: Mapping[str, tuple[float, float]]
     """By running task: units of work that are done, and in all."""
+    notices: tuple[str, ...] = ()
+    """What the operator makes less of than whoever wrote the resource, a line each."""
 
     @property
     def step(self) -> Step:
@@ -61,7 +65,7 @@ def status(work: Reconciled, old: Json, generation: int, now: datetime) -> Json:
     """Makes the whole status. old: the one before, whose times and results are kept."""
     rows = results.rows(work.graph, work.snapshot, old.get("iterations", ()))
     wanted = conditions.wanted(work.outcome, rows, _stage(work))
-    warnings = results.warnings(work.snapshot, old.get("warnings", ()))
+    warnings = _warnings(work, old.get("warnings", ()))
     over = work.step.phase in ("Complete", "Failed")
     return {
         "observedGeneration": generation,
@@ -72,10 +76,18 @@ def status(work: Reconciled, old: Json, generation: int, now: datetime) -> Json:
         **({"completionTime": old.get("completionTime") or stamp(now)} if over else {}),
         "conditions": conditions.conditions(wanted, old.get("conditions", ()), generation, now),
         **({"warnings": warnings} if warnings else {}),
+        **({"images": images} if (images := work.snapshot.pins.status) else {}),
         **({"iterations": rows} if rows else {}),
         **results.accuracies(work.run, rows),
         "artifacts": results.artifacts(work.run, rows),
     }
+
+
+def _warnings(work: Reconciled, old: Sequence[str]) -> list[str]:
+    """The operator's own lines, of which those about what was lost stay, and then those of preflight."""
+    lost = [line for line in old if line.startswith(PRESUMED)]
+    own = [*work.notices, *lost, *(line for line in work.snapshot.pins.warnings if line not in lost)]
+    return own + results.warnings(work.snapshot, [line for line in old if not line.startswith(OPERATOR)])
 
 
 def _iteration(work: Reconciled) -> Json:
