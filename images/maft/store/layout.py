@@ -1,7 +1,5 @@
 """Where objects lie in the store, below `<namespace>/<name>/` of a run. Prefixes end with a slash."""
 
-from hashlib import sha256
-
 from maft.records import Role
 
 PROBLEMS = "problems/"
@@ -15,9 +13,10 @@ TIMING = "timing.json"
 DIVERSITY = "diversity.json"
 
 
-def preflight(run: str, spec_json: str) -> str:
-    """Names the prefix of what was tried with that spec: a small model's configuration and the adapter that was trained on it."""
-    return f"{run}/preflight/{sha256(spec_json.encode()).hexdigest()[:12]}/"
+def preflight(run: str, key: str) -> str:
+    """Names the prefix of what was tried with the spec of that key (trials.py): a small model's configuration and the adapter that
+    was trained on it."""
+    return f"{run}/preflight/{key}/"
 
 
 def debate(run: str, iteration: int) -> str:
