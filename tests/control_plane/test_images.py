@@ -181,7 +181,7 @@ def looked(server: Server, used: Images, told: Mapping[str, Json], run: Run = RU
         return await whole(body)
 
     server.apply = apply  # type: ignore[method-assign]
-    backend = ClusterBackend(server, owner(run), planned(run), used, now=START, applied={}, told=told)  # type: ignore[arg-type]
+    backend = ClusterBackend(server, owner(run), planned(run), used, now=START, applied={}, told={"images": told})  # type: ignore[arg-type]
     asyncio.run(reconcile(backend, planned(run)))
     return applied
 

@@ -3,6 +3,7 @@
 from maft.records import Role
 
 PROBLEMS = "problems/"
+ITERATIONS = "iterations/"
 REPORT = "report/"
 COMPARE = "compare/"
 RUN = "run.json"
@@ -21,27 +22,27 @@ def preflight(run: str, key: str) -> str:
 
 def debate(run: str, iteration: int) -> str:
     """Names the prefix of the transcripts of training questions."""
-    return f"{run}/iterations/{iteration}/debate/"
+    return f"{run}/{ITERATIONS}{iteration}/debate/"
 
 
 def evaluation(run: str, iteration: int) -> str:
     """Names the prefix of the transcripts of held-out questions, and their scores."""
-    return f"{run}/iterations/{iteration}/evaluation/"
+    return f"{run}/{ITERATIONS}{iteration}/evaluation/"
 
 
 def diversity(run: str, iteration: int) -> str:
     """Names the prefix of how far the agents of an iteration are from each other."""
-    return f"{run}/iterations/{iteration}/diversity/"
+    return f"{run}/{ITERATIONS}{iteration}/diversity/"
 
 
 def datasets(run: str, iteration: int) -> str:
     """Names the prefix of the 2N datasets of an iteration."""
-    return f"{run}/iterations/{iteration}/datasets/"
+    return f"{run}/{ITERATIONS}{iteration}/datasets/"
 
 
 def adapter(run: str, iteration: int, role: Role, agent: int) -> str:
     """Names the prefix of one PEFT adapter directory."""
-    return f"{run}/iterations/{iteration}/adapters/{role}-{agent}/"
+    return f"{run}/{ITERATIONS}{iteration}/adapters/{role}-{agent}/"
 
 
 def checkpoint(run: str, iteration: int, role: Role, agent: int) -> str:

@@ -12,6 +12,7 @@ from maft_operator.cluster.images import Images, Pins
 from maft_operator.cluster.kinds import Kind
 from maft_operator.cluster.manifests import RUN, SERVE, Owner
 from maft_operator.cluster.observed import Snapshot
+from maft_operator.plan import done as plan
 from maft_operator.plan.graph import Graph, Server, Task
 from maft_operator.plan.reconcile import Refusal
 from maft_operator.spec.schema import Json
@@ -22,7 +23,7 @@ _ASKED = 8  # children whose Events are asked for in one look
 class ClusterBackend:
     """One run for one reconcile.
 
-    images: the operator's; told: the run's own, as its status has them.
+    images: the operator's; told: the run's status, which knows its own ones, and what was done before.
     applied: by uid what we sent last and what became of it, for where the API server writes a field down in other words.
     fresh: nothing was ever made for the run, so lists would find nothing; names are fixed, so making one twice is harmless.
     """
@@ -36,7 +37,7 @@ class ClusterBackend:
         *,
         now: datetime,
         applied: dict[str, str],
-        told: Mapping[str, Json] | None = None,
+        told: Json | None = None,
         fresh: bool = False,
     ) -> None:
         self._api = api
@@ -58,7 +59,9 @@ class ClusterBackend:
         lists = await asyncio.gather(*(self._api.list(k, run.namespace, label_selector=f"{RUN}={run.name}") for k in wanted))
         self._children = {k.name: [c for c in items if self._ours(k, c)] for k, items in zip(wanted, lists, strict=True)}
         snapshot = observed.read(self._graph, self._children, self._now)
-        return replace(observed.explained(snapshot, await self._events(snapshot.unexplained)), pins=self._pinned())
+        done = plan.recorded(self._graph, self._told.get("done", {})) | plan.found(self._graph, snapshot.summaries.values())
+        snapshot = replace(snapshot, pins=self._pinned(), observed=replace(snapshot.observed, done=done))
+        return observed.explained(snapshot, await self._events(snapshot.unexplained))
 
     async def create(self, item: Task | Server) -> tuple[Refusal, ...]:
         """Makes the objects of a task or server."""
@@ -88,7 +91,7 @@ class ClusterBackend:
     def _pinned(self) -> Pins:
         """Settles which images the run uses, also for what is made after this look."""
         asked = {SERVE: self._owner.run.spec.inference.image}
-        pins = images.pins(self._images, asked, self._told, self._children)
+        pins = images.pins(self._images, asked, self._told.get("images", {}), self._children)
         self._images = pins.used_by(self._images)
         return pins
 

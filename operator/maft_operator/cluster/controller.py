@@ -23,6 +23,7 @@ from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
 from maft_operator.cluster.status import Reconciled, status
 from maft_operator.plan import graph as plan
+from maft_operator.plan.done import left_over
 from maft_operator.plan.reconcile import reconcile
 from maft_operator.spec import skew
 from maft_operator.spec.parse import store_url
@@ -127,12 +128,14 @@ class Controller:
         now, old, run = _now(), _status(resource), reading.run
         graph = plan.graph(run, store_url(run.spec.storage), suspended=run.spec.suspend)
         owner = Owner(run, resource["metadata"]["uid"])
-        told, fresh = old.get("images", {}), self._is_fresh(resource, state)
-        backend = ClusterBackend(self._api, owner, graph, self._images, now=now, applied=state.applied, told=told, fresh=fresh)
+        fresh = self._is_fresh(resource, state)
+        backend = ClusterBackend(self._api, owner, graph, self._images, now=now, applied=state.applied, told=old, fresh=fresh)
         outcome = await reconcile(backend, graph)
         done = await self._progress(outcome.snapshot.metrics)
         new = status(Reconciled(run, graph, outcome, done, reading.warnings), old, resource["metadata"]["generation"], now)
         delay = await self._write(resource, new, state)
+        for name in left_over(graph, outcome.snapshot.observed, old.get("done", {})):
+            await backend.delete(name)
         return sooner(delay, next_look(outcome, new, run, now))
 
     def _is_fresh(self, resource: Json, state: KeyState) -> bool:
