@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import resource as small_resource
 from kube_objects import IMAGES, START, STORAGE, a_run, at, deployment, event, job, owner, planned
-from statuses import ALL, state
+from statuses import ALL, PREPARED, state
 from test_upgrade import NEW, OLD
 
 from maft_operator.cluster import images, kinds, manifests
@@ -283,6 +283,34 @@ def test_a_run_that_never_began_is_rejected() -> None:
     look(server)
     [run] = server.objects["MultiAgentFinetune"]
     assert run["status"]["phase"] == "Rejected"
+
+
+def test_a_field_that_is_not_known_is_told_once_and_the_run_begins() -> None:
+    server = Server(resource(None, scheduling={"gang": "Auto"}))
+    told: list[Json] = []
+
+    async def create(body: Json, namespace: str | None = None) -> Json:
+        told.append(body)
+        return body
+
+    server.create = create  # type: ignore[method-assign]
+    for _ in range(2):
+        look(server)
+    [run] = server.objects["MultiAgentFinetune"]
+    [line] = run["status"]["warnings"]
+    assert "spec.scheduling," in line
+    assert run["status"]["phase"] == "Preparing"
+    assert [e["message"].partition(";")[0] for e in told if e["reason"] == "OperatorWarning"] == [
+        line.removeprefix("operator: ").partition(";")[0]
+    ]
+
+
+def test_a_run_that_an_older_operator_rejected_after_it_had_begun_goes_on() -> None:
+    before = {**state(PREPARED, job("r-0-preflight")), "phase": "Rejected", "conditions": []}
+    server = Server(resource(before, scheduling={"gang": "Auto"}))
+    look(server)
+    [run] = server.objects["MultiAgentFinetune"]
+    assert run["status"]["phase"] == "Preparing"
 
 
 def test_echoes_do_not_wake_and_other_versions_do() -> None:

@@ -80,6 +80,7 @@ PRODUCED = {
     "Unfinished": "test_conditions.py",
     "NoFailure": "test_conditions.py",
     "ModelWarning": "test_conditions.py test_each_warning_is_an_event_once",
+    "OperatorWarning": "test_cluster_backend.py test_a_field_that_is_not_known_is_told_once_and_the_run_begins",
 }
 
 

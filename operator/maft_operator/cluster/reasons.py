@@ -83,6 +83,7 @@ NO_FAILURE = Reason("NoFailure")
 NOT_STALLED = Reason("NotStalled")
 # --- Events alone: status.warnings ---
 MODEL_WARNING = Reason("ModelWarning", "the run goes on; if that is not what you want, apply a corrected one with another name")
+OPERATOR_WARNING = Reason("OperatorWarning", "the run goes on; docs/versions.md says what releases make of each other's runs")
 
 ALL: tuple[Reason, ...] = tuple(value for value in dict(globals()).values() if isinstance(value, Reason))
 
