@@ -10,8 +10,9 @@ from maft_operator.cluster import drift, images, kinds, manifests, observed
 from maft_operator.cluster.api import Api, Refused
 from maft_operator.cluster.images import Images, Pins
 from maft_operator.cluster.kinds import Kind
-from maft_operator.cluster.manifests import RUN, SERVE, Owner
+from maft_operator.cluster.manifests import RUN, Owner
 from maft_operator.cluster.observed import Snapshot
+from maft_operator.cluster.pod_template import SERVE
 from maft_operator.plan import done as plan
 from maft_operator.plan.graph import Graph, Server, Task
 from maft_operator.plan.reconcile import Refusal
