@@ -4,6 +4,7 @@ One JSON object of at most 4 KiB (`LIMIT`): on a cluster it is the container's t
 numbers: means are fractions, not percent. The field `program` tells whose it is.
 """
 
+import re
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -55,12 +56,27 @@ class ProgramSummary(Numbers, frozen=True, kw_only=True, tag_field="program"):
     """Of the release that wrote it."""
 
 
+class Earlier(Numbers, frozen=True, kw_only=True):
+    """What was committed before this start, by iteration, as `1-57,60`."""
+
+    debates: str = ""
+    """With their datasets."""
+    evaluations: str = ""
+    diversities: str = ""
+    adapters: dict[str, str] = {}
+    """Agents whose adapters are all there, by iterations: {"1-56": "0-2", "57": "0"}."""
+    scores: dict[str, tuple[float, ...]] = {}
+    """By iteration, of held-out questions: accuracy of the debate and its standard error; where there is room, the same of one
+    first answer and of the majority of first answers."""
+
+
 class PrepareSummary(ProgramSummary, frozen=True, kw_only=True, tag="prepare"):
     """Questions drawn, by what they are for."""
 
     train: int
     held_out: int
     probe: int = 0
+    earlier: Earlier = Earlier()
 
 
 class Answers(Numbers, frozen=True, kw_only=True):
@@ -263,6 +279,23 @@ AnySummary = (
     | CompareSummary
     | Failure
 )
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Writes numbers as ranges: 1-57,60."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and runs[-1][1] == number - 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(f"{first}-{last}" if last > first else str(first) for first, last in runs)
+
+
+def numbers_in(text: str) -> frozenset[int]:
+    """Reads what `ranges` wrote; what is none of it counts for nothing."""
+    found = (re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", part) for part in text.split(","))
+    return frozenset(n for m in found if m for n in range(int(m[1]), int(m[2] or m[1]) + 1))
 
 
 ROOM = 100  # bytes for the version, which is set last

@@ -154,7 +154,7 @@ def _operator_command(parser: argparse.ArgumentParser) -> None:
 
 def _operator(arguments: argparse.Namespace) -> int:
     from maft_operator.cluster import app
-    from maft_operator.cluster.manifests import Images
+    from maft_operator.cluster.images import Images
 
     options = app.Options(
         images=Images(

@@ -20,11 +20,14 @@ from installed import RESTRICTED, SYSTEM, Installed, helm_here, install, make_na
 from kube import Json
 from test_chart import TABLE, TWO
 
+from maft_operator.cluster import images
+
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 LIMIT = 300.0  # seconds for a small run, on two busy cores
 SMALL = {"iterations": 1, "agents": 2}
 CRD = "CustomResourceDefinition"
 RUNS_CRD = "multiagentfinetunes.maft.dev"
+LEFT = {f"going-1-{stage}" for stage in ("debate", "train", "evaluate", "report")}  # Jobs: those of iteration 0 have gone
 MONITORING = ("podmonitors", "prometheusrules", "servicemonitors")
 LABELLED = (
     "deployments,replicasets,pods,services,serviceaccounts,configmaps,roles,rolebindings,clusterroles,clusterrolebindings,"
@@ -144,13 +147,73 @@ def test_an_upgrade_in_mid_run(maft, space, newer, prometheus):
     assert "Agents" in columns(maft)
     kube.wait(lambda: len(now := {p["metadata"]["name"] for p in maft.operator_pods()}) == 2 and not now & old, 60)
     kube.wait_complete(space, "going", LIMIT)
-    assert len(kube.list("Job", space)) == 7
+    assert {job["metadata"]["name"] for job in kube.list("Job", space)} == LEFT
     assert failures(maft, space) == failed, kube.explain(space, "going")
     assert kubectl(maft, "-n", SYSTEM, "get", "poddisruptionbudgets,networkpolicies", "-o", "name").split() == [
         "poddisruptionbudget.policy/maft-operator",
         "networkpolicy.networking.k8s.io/maft-operator",
     ]
     assert "Succeeded" in helm_here(maft, "test", "maft")
+
+
+@pytest.fixture(scope="module")
+def later(maft: Installed) -> str:
+    """Another tag of the same images, as of a later release."""
+    accept = "application/vnd.oci.image.index.v1+json,application/vnd.oci.image.manifest.v1+json"
+    host, _, repository = maft.images.partition("/")
+    for name in ("operator", *images.ROLES):
+        at = f"http://{host}/v2/{repository}/{name}/manifests/"
+        with urllib.request.urlopen(urllib.request.Request(f"{at}{maft.tag}", headers={"Accept": accept}), timeout=30) as found:
+            kind, manifest = found.headers["Content-Type"], found.read()
+        put = urllib.request.Request(f"{at}{maft.tag}-later", manifest, {"Content-Type": kind}, method="PUT")
+        urllib.request.urlopen(put, timeout=30).close()
+    return f"{maft.tag}-later"
+
+
+def test_a_run_keeps_its_images_through_upgrade_and_rollback(maft, space, later):
+    """No server starts again, and pods that are made meanwhile are made of what the run began with."""
+    kube = maft.kube
+    spec = {**SMALL, **maft.mocked(0.4, slots=2), "inference": {**maft.mocked()["inference"], "lifetime": "Run"}}
+    kube.apply(maft.resource("keeps", space, **spec))
+    explain = partial(kube.explain, space, "keeps")
+    kube.wait(lambda: kube.status(space, "keeps").get("phase") == "Debating", LIMIT, explain)
+    server = serving(maft, space)
+    for tag in (later, maft.tag):
+        install(maft, images={"prefix": maft.images, "tag": tag})
+        assert maft.operator_pods()[0]["spec"]["containers"][0]["image"].endswith(f":{tag}")
+        assert not kube.is_true(space, "keeps", "Complete"), "the run was over too soon for this test"
+        assert serving(maft, space) == server
+    status = kube.wait_complete(space, "keeps", LIMIT)
+    assert {role: pin["image"].rpartition(":")[2] for role, pin in status["images"].items()} == dict.fromkeys(
+        images.ROLES, maft.tag
+    )
+    used = {c["image"] for pod in kube.list("Pod", space) for c in pod["spec"]["containers"]}
+    assert used and not [image for image in used if image.endswith(later)]
+    digests = {role: pin["digest"] for role, pin in status["images"].items()}
+    assert f"{maft.images}/trainer@{digests['trainer']}" in used  # by digest, once preflight's pod had told it
+
+
+def serving(maft: Installed, space: str) -> list[str]:
+    """The pods that serve, by uid."""
+    return [pod["metadata"]["uid"] for pod in maft.kube.list("Pod", space, "app.kubernetes.io/component=serve")]
+
+
+def test_a_run_that_is_made_again_does_nothing_twice(maft, space):
+    """Its status and all its Jobs are lost; prepare finds what is committed, and no server starts."""
+    kube = maft.kube
+    resource = maft.resource("again", space, **{**SMALL, **maft.mocked()})
+    kube.apply(resource)
+    before = kube.wait_complete(space, "again", LIMIT)
+    kube.delete("MultiAgentFinetune", space, "again")
+    kube.wait(lambda: not kube.list("Job", space), 60)
+    kube.apply(resource)
+    after = kube.wait_complete(space, "again", LIMIT)
+    assert {job["metadata"]["name"] for job in kube.list("Job", space)} == {"again-0-prepare", "again-1-report"}
+    assert (after["accuracy"], after["baseAccuracy"], after["done"]) == (before["accuracy"], before["baseAccuracy"], before["done"])
+    assert after["artifacts"] == before["artifacts"]
+    events = kube.list("Event", space)
+    servers = [e for e in events if e["involvedObject"]["kind"] == "Deployment" and e["reason"] == "ScalingReplicaSet"]
+    assert len({e["involvedObject"]["uid"] for e in servers if "again-server" in e["involvedObject"]["name"]}) == 1
 
 
 def test_auto_found_the_prometheus_operator(maft):

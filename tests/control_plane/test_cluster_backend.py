@@ -9,17 +9,19 @@ from typing import Any
 import pytest
 from conftest import resource as small_resource
 from kube_objects import IMAGES, START, STORAGE, a_run, at, deployment, event, job, owner, planned
-from statuses import ALL, state
+from statuses import ALL, PREPARED, state
 from test_upgrade import NEW, OLD
 
-from maft_operator.cluster import controller, kinds, manifests
+from maft_operator.cluster import images, kinds, manifests
 from maft_operator.cluster.api import Refused
 from maft_operator.cluster.backend import ClusterBackend
 from maft_operator.cluster.controller import Controller
 from maft_operator.cluster.handlers import Watched
+from maft_operator.cluster.images import Images
 from maft_operator.cluster.keys import Keys
 from maft_operator.cluster.kinds import Kind
-from maft_operator.cluster.manifests import Images, Json
+from maft_operator.cluster.looks import sooner
+from maft_operator.cluster.manifests import Json
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
 from maft_operator.plan.reconcile import Refusal, reconcile
@@ -94,8 +96,8 @@ def stored(thing: Json) -> Json:
 
 
 def wanted(*kinds_: str) -> list[Json]:
-    graph = planned(RUN)
-    objects = [o for item in (graph.tasks[0], *graph.servers) for o in manifests.objects(item, owner(RUN), IMAGES)]
+    graph, used = planned(RUN), images.pins(IMAGES, {}, {}, {}).used_by(IMAGES)
+    objects = [o for item in (graph.tasks[0], *graph.servers) for o in manifests.objects(item, owner(RUN), used)]
     return [o for o in objects if o["kind"] in kinds_]
 
 
@@ -234,7 +236,7 @@ def look(server: Server) -> tuple[float | None, Keys, Watched]:
     ],
 )
 def test_the_sooner_of_two_looks(delays: tuple[float | None, float | None], soonest: float | None) -> None:
-    assert controller._sooner(*delays) == soonest
+    assert sooner(*delays) == soonest
 
 
 def test_a_finished_run_of_release_0_1_is_written_anew_at_the_first_look() -> None:
@@ -266,11 +268,49 @@ def test_a_status_of_today_is_not_patched() -> None:
 
 
 def test_a_run_that_cannot_be_read_keeps_what_it_had_in_the_new_shape() -> None:
+    """It had begun, so it waits for a release that can read it, and what it has stays as it is."""
     under_way = {**OLD, "phase": "Training", "conditions": []}
-    server = Server(resource(under_way, storage=None))
+    server = Server(resource(under_way, storage=None), *map(stored, wanted("Deployment")))
     look(server)
     [run] = server.objects["MultiAgentFinetune"]
-    assert (run["status"]["phase"], run["status"]["iterations"]) == ("Rejected", NEW["iterations"])
+    assert (run["status"]["phase"], run["status"]["iterations"]) == ("Training", NEW["iterations"])
+    assert {(c["type"], c["status"], c["reason"]) for c in run["status"]["conditions"]} >= {("Progressing", "False", "NewerSpec")}
+    assert {kind for _, kind, _ in server.wrote()} == {"status", "Event"}
+
+
+def test_a_run_that_never_began_is_rejected() -> None:
+    server = Server(resource(None, storage=None))
+    look(server)
+    [run] = server.objects["MultiAgentFinetune"]
+    assert run["status"]["phase"] == "Rejected"
+
+
+def test_a_field_that_is_not_known_is_told_once_and_the_run_begins() -> None:
+    server = Server(resource(None, scheduling={"gang": "Auto"}))
+    told: list[Json] = []
+
+    async def create(body: Json, namespace: str | None = None) -> Json:
+        told.append(body)
+        return body
+
+    server.create = create  # type: ignore[method-assign]
+    for _ in range(2):
+        look(server)
+    [run] = server.objects["MultiAgentFinetune"]
+    [line] = run["status"]["warnings"]
+    assert "spec.scheduling," in line
+    assert run["status"]["phase"] == "Preparing"
+    assert [e["message"].partition(";")[0] for e in told if e["reason"] == "OperatorWarning"] == [
+        line.removeprefix("operator: ").partition(";")[0]
+    ]
+
+
+def test_a_run_that_an_older_operator_rejected_after_it_had_begun_goes_on() -> None:
+    before = {**state(PREPARED, job("r-0-preflight")), "phase": "Rejected", "conditions": []}
+    server = Server(resource(before, scheduling={"gang": "Auto"}))
+    look(server)
+    [run] = server.objects["MultiAgentFinetune"]
+    assert run["status"]["phase"] == "Preparing"
 
 
 def test_echoes_do_not_wake_and_other_versions_do() -> None:

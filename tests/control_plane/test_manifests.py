@@ -11,7 +11,8 @@ from kube_objects import IMAGES, a_run, made, owner, planned
 
 from maft.spec import decode_spec
 from maft_operator.cluster import manifests
-from maft_operator.cluster.manifests import Images, Json
+from maft_operator.cluster.images import Images
+from maft_operator.cluster.manifests import Json
 from maft_operator.plan import graph as plan
 from maft_operator.plan.step import BAD_INPUT, PEER_LOST
 from maft_operator.spec.parse import Run, parse

@@ -61,6 +61,7 @@ PRODUCED = {
     "VolumeMissing": "test_why.py [claim]",
     "PodRefused": "test_why.py [refused], [malformed]",
     "OperatorForbidden": "test_why.py test_a_right_that_is_missing_meanwhile",
+    "NewerSpec": "test_cluster_backend.py test_a_run_that_cannot_be_read_keeps_what_it_had_in_the_new_shape",
     "Queued": "test_observed.py",
     "InputInvalid": "test_why.py [questions], test_a_server_with_a_flag_that_vllm_does_not_know",
     "StoreUnusable": "test_why.py [bucket]",
@@ -79,6 +80,7 @@ PRODUCED = {
     "Unfinished": "test_conditions.py",
     "NoFailure": "test_conditions.py",
     "ModelWarning": "test_conditions.py test_each_warning_is_an_event_once",
+    "OperatorWarning": "test_cluster_backend.py test_a_field_that_is_not_known_is_told_once_and_the_run_begins",
 }
 
 

@@ -25,7 +25,7 @@ from maft.serve.parts import Parts
 from maft.serve.platform import Platform, check, flags, said
 from maft.serve.room import Sizes, batched
 from maft.spec import immutable_spec_json
-from maft.store import layout
+from maft.store import trials
 from maft.store.commits import fetch_folder, publish, required
 from maft.store.files import FileStore
 from maft.store.urls import open_store
@@ -241,14 +241,14 @@ def left_by_preflight(store, spec, *, vllm, drop=""):
     """What preflight left, as if vLLM had (not) been there; with an adapter whose names a server does not know, if asked for."""
     source = spec.model.source
     preflight.main(Assignment(store=store, run="ns/tried", given_spec=spec))
-    commit = required(store, layout.preflight("ns/tried", immutable_spec_json(spec)), "preflight")
+    commit = required(store, trials.prefix("ns/tried", spec), "preflight")
     folder = fetch_folder(store, commit, Path(source).parent / "left")
     weights = {
         name.replace("self_attn", drop or "self_attn"): w for name, w in load_file(folder / "adapter_model.safetensors").items()
     }
     save_file(weights, folder / "adapter_model.safetensors")
     files = {entry.name: folder / entry.name for entry in commit.files}
-    publish(store, layout.preflight("ns/run", immutable_spec_json(spec)), files, meta={**commit.meta, "vllm": vllm})
+    publish(store, trials.prefix("ns/run", spec), files, meta={**commit.meta, "vllm": vllm})
 
 
 @pytest.mark.models

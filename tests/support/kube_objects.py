@@ -7,7 +7,8 @@ from typing import Any
 from conftest import resource
 
 from maft_operator.cluster import kinds, manifests, observed
-from maft_operator.cluster.manifests import Images, Json, Owner
+from maft_operator.cluster.images import Images
+from maft_operator.cluster.manifests import Json, Owner
 from maft_operator.cluster.observed import Snapshot
 from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Graph

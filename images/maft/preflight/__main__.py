@@ -17,8 +17,8 @@ from maft.errors import BadInput, one_line
 from maft.preflight import cost, facts, longest, room, tokens, trial
 from maft.program import Assignment
 from maft.records import Problem
-from maft.spec import Spec, immutable_spec_json
-from maft.store import layout
+from maft.spec import Spec
+from maft.store import layout, trials
 from maft.store.commits import committed, fetch_records, publish
 from maft.summaries import PreflightSummary, decode_summary, first_that_fits
 from maft.train import memory
@@ -29,8 +29,8 @@ PLAIN = Problem("", "What is 2 + 5?", "7")
 
 def main(assignment: Assignment) -> PreflightSummary:
     """Tries everything once; BadInput for the first that does not work."""
-    prefix = layout.preflight(assignment.run, immutable_spec_json(assignment.spec))
-    done = committed(assignment.store, prefix)
+    prefix = trials.prefix(assignment.run, assignment.spec)
+    done = trials.found(assignment.store, assignment.run, assignment.spec)
     if done and isinstance(known := decode_summary(json.dumps(done.meta.get("summary"))), PreflightSummary):
         return known
     with tempfile.TemporaryDirectory(prefix="maft-preflight-") as scratch:

@@ -12,7 +12,7 @@ import msgspec
 
 from maft import __version__, models, program, records
 from maft.errors import BadInput
-from maft.prepare import apart, tasks
+from maft.prepare import apart, earlier, tasks
 from maft.program import Assignment
 from maft.records import Commit, Formatted, Problem
 from maft.spec import FORMAT, TRAINING_PLACES, Spec, immutable_spec_json
@@ -20,7 +20,7 @@ from maft.store import layout
 from maft.store.base import Missing, Store
 from maft.store.check import check
 from maft.store.commits import committed, publish
-from maft.summaries import PrepareSummary
+from maft.summaries import PrepareSummary, first_that_fits
 
 # Sections of the spec that decide what is computed, and what in them does not.
 _COMPUTING = ("model", "task", "method", "seed", "agents", "debate", "training", "evaluation")
@@ -45,7 +45,8 @@ def main(assignment: Assignment) -> PrepareSummary:
         files = {f"{part}.jsonl": records.encode_lines(problems) for part, problems in parts.items()}
         commit = publish(store, prefix, files, meta=_meta(spec))
     store.write(f"{assignment.run}/{layout.RUN}", records.encode({"format": FORMAT, **commit.meta, "problems": _hashes(commit)}))
-    return PrepareSummary(train=spec.task.train, held_out=spec.held_out_task.held_out, probe=spec.task.probe)
+    drawn = PrepareSummary(train=spec.task.train, held_out=spec.held_out_task.held_out, probe=spec.task.probe)
+    return first_that_fits(msgspec.structs.replace(drawn, earlier=e) for e in earlier.shorter(earlier.found(assignment)))
 
 
 def _try_template(spec: Spec) -> None:

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from maft import vllm_rules
 from maft.program import Assignment
-from maft.spec import immutable_spec_json
-from maft.store import layout
-from maft.store.commits import committed, fetch_folder
+from maft.store import trials
+from maft.store.commits import fetch_folder
 
 
 def targets(assignment: Assignment) -> tuple[str, ...]:
@@ -19,8 +18,7 @@ def targets(assignment: Assignment) -> tuple[str, ...]:
 
     Where vLLM has not seen the small adapter, asks it: BadInput if it refuses.
     """
-    prefix = layout.preflight(assignment.run, immutable_spec_json(assignment.spec))
-    commit = committed(assignment.store, prefix)
+    commit = trials.found(assignment.store, assignment.run, assignment.spec)
     if commit is None:
         return ()
     if commit.files and not commit.meta.get("vllm"):

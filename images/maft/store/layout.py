@@ -1,10 +1,9 @@
 """Where objects lie in the store, below `<namespace>/<name>/` of a run. Prefixes end with a slash."""
 
-from hashlib import sha256
-
 from maft.records import Role
 
 PROBLEMS = "problems/"
+ITERATIONS = "iterations/"
 REPORT = "report/"
 COMPARE = "compare/"
 RUN = "run.json"
@@ -15,19 +14,20 @@ TIMING = "timing.json"
 DIVERSITY = "diversity.json"
 
 
-def preflight(run: str, spec_json: str) -> str:
-    """Names the prefix of what was tried with that spec: a small model's configuration and the adapter that was trained on it."""
-    return f"{run}/preflight/{sha256(spec_json.encode()).hexdigest()[:12]}/"
+def preflight(run: str, key: str) -> str:
+    """Names the prefix of what was tried with the spec of that key (trials.py): a small model's configuration and the adapter that
+    was trained on it."""
+    return f"{run}/preflight/{key}/"
 
 
 def debate(run: str, iteration: int) -> str:
     """Names the prefix of the transcripts of training questions."""
-    return f"{run}/iterations/{iteration}/debate/"
+    return f"{run}/{ITERATIONS}{iteration}/debate/"
 
 
 def evaluation(run: str, iteration: int) -> str:
     """Names the prefix of the transcripts of held-out questions, and their scores."""
-    return f"{run}/iterations/{iteration}/evaluation/"
+    return f"{run}/{ITERATIONS}{iteration}/evaluation/"
 
 
 def shards(prefix: str) -> str:
@@ -42,17 +42,17 @@ def debate_shard(prefix: str, number: int, of: int) -> str:
 
 def diversity(run: str, iteration: int) -> str:
     """Names the prefix of how far the agents of an iteration are from each other."""
-    return f"{run}/iterations/{iteration}/diversity/"
+    return f"{run}/{ITERATIONS}{iteration}/diversity/"
 
 
 def datasets(run: str, iteration: int) -> str:
     """Names the prefix of the 2N datasets of an iteration."""
-    return f"{run}/iterations/{iteration}/datasets/"
+    return f"{run}/{ITERATIONS}{iteration}/datasets/"
 
 
 def adapter(run: str, iteration: int, role: Role, agent: int) -> str:
     """Names the prefix of one PEFT adapter directory."""
-    return f"{run}/iterations/{iteration}/adapters/{role}-{agent}/"
+    return f"{run}/{ITERATIONS}{iteration}/adapters/{role}-{agent}/"
 
 
 def checkpoint(run: str, iteration: int, role: Role, agent: int) -> str:

@@ -25,9 +25,9 @@ from maft_operator.cluster.api import FAULTS, Api, Refused
 from maft_operator.cluster.controller import Controller
 from maft_operator.cluster.handlers import Watched, quiet, registry, settings
 from maft_operator.cluster.health import MetricsAuth, WatchCheck
+from maft_operator.cluster.images import Images
 from maft_operator.cluster.keys import Keys
 from maft_operator.cluster.leader import Leadership
-from maft_operator.cluster.manifests import Images
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
 

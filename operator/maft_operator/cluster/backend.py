@@ -2,14 +2,18 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from maft_operator.cluster import drift, kinds, manifests, observed
+from maft_operator.cluster import drift, images, kinds, manifests, observed
 from maft_operator.cluster.api import Api, Refused
+from maft_operator.cluster.images import Images, Pins
 from maft_operator.cluster.kinds import Kind
-from maft_operator.cluster.manifests import RUN, Images, Owner
+from maft_operator.cluster.manifests import RUN, Owner
 from maft_operator.cluster.observed import Snapshot
+from maft_operator.cluster.pod_template import SERVE
+from maft_operator.plan import done as plan
 from maft_operator.plan.graph import Graph, Server, Task
 from maft_operator.plan.reconcile import Refusal
 from maft_operator.spec.schema import Json
@@ -20,12 +24,22 @@ _ASKED = 8  # children whose Events are asked for in one look
 class ClusterBackend:
     """One run for one reconcile.
 
+    images: the operator's; told: the run's status, which knows its own ones, and what was done before.
     applied: by uid what we sent last and what became of it, for where the API server writes a field down in other words.
-    fresh: nothing was ever written about the run, so lists would find nothing; names are fixed, so making one twice is harmless.
+    fresh: nothing was ever made for the run, so lists would find nothing; names are fixed, so making one twice is harmless.
     """
 
     def __init__(
-        self, api: Api, owner: Owner, graph: Graph, images: Images, *, now: datetime, applied: dict[str, str], fresh: bool = False
+        self,
+        api: Api,
+        owner: Owner,
+        graph: Graph,
+        images: Images,
+        *,
+        now: datetime,
+        applied: dict[str, str],
+        told: Json | None = None,
+        fresh: bool = False,
     ) -> None:
         self._api = api
         self._owner = owner
@@ -33,18 +47,21 @@ class ClusterBackend:
         self._images = images
         self._now = now
         self._applied = applied
+        self._told = told or {}
         self._fresh = fresh
         self._children: dict[str, list[Json]] = {}  # by kind, as the last look found them: what drift is measured against
 
     async def observe(self) -> Snapshot:
         """Looks at all children of the run, and at Events of those that nothing else explains."""
         if self._fresh:
-            return Snapshot()
+            return Snapshot(pins=self._pinned())
         run = self._owner.run
         wanted = kinds.children(isolated=self._images.isolated)
         lists = await asyncio.gather(*(self._api.list(k, run.namespace, label_selector=f"{RUN}={run.name}") for k in wanted))
         self._children = {k.name: [c for c in items if self._ours(k, c)] for k, items in zip(wanted, lists, strict=True)}
         snapshot = observed.read(self._graph, self._children, self._now)
+        done = plan.recorded(self._graph, self._told.get("done", {})) | plan.found(self._graph, snapshot.summaries.values())
+        snapshot = replace(snapshot, pins=self._pinned(), observed=replace(snapshot.observed, done=done))
         return observed.explained(snapshot, await self._events(snapshot.unexplained))
 
     async def create(self, item: Task | Server) -> tuple[Refusal, ...]:
@@ -72,23 +89,37 @@ class ClusterBackend:
             return []
         return [event for events in lists for event in events]
 
+    def _pinned(self) -> Pins:
+        """Settles which images the run uses, also for what is made after this look."""
+        asked = {SERVE: self._owner.run.spec.inference.image}
+        pins = images.pins(self._images, asked, self._told.get("images", {}), self._children)
+        self._images = pins.used_by(self._images)
+        return pins
+
     # --- objects ---
 
     async def _ensured(self, item: Task | Server) -> tuple[Refusal, ...]:
         """Applies each object of the item that is missing or differs, and tells which were refused for good."""
         refusals = []
-        for wanted in manifests.objects(item, self._owner, self._images):
+        for wanted in manifests.objects(item, self._owner, self._made_with(item)):
             try:
                 await self._ensure(wanted)
             except Refused as error:
                 refusals += [] if _passes(error) else [Refusal(item.name, str(error))]
         return tuple(refusals)
 
+    def _made_with(self, item: Task | Server) -> Images:
+        """The images of the item's own Job or Deployment, where there is one."""
+        kind = kinds.JOB if isinstance(item, Task) else kinds.DEPLOYMENT
+        return images.of_child(self._images, self._named(kind.name, item.name))
+
     async def _ensure(self, wanted: Json) -> None:
         existing = self._existing(wanted)
         if existing is None:
             await self._apply(wanted)
-        elif drift.differs(wanted, existing) and self._applied.get(existing["metadata"]["uid"]) != _sent(existing, wanted):
+            return
+        wanted = images.keeping(wanted, existing)
+        if drift.differs(wanted, existing) and self._applied.get(existing["metadata"]["uid"]) != _sent(existing, wanted):
             await self._apply(drift.keeping_template(wanted, existing), wanted)
 
     async def _apply(self, body: Json, wanted: Json | None = None) -> None:
@@ -97,10 +128,12 @@ class ClusterBackend:
             self._applied[stored["metadata"]["uid"]] = _sent(stored, wanted or body)
 
     def _existing(self, wanted: Json) -> Json | None:
-        name = wanted["metadata"]["name"]
-        child = next((c for c in self._children.get(wanted["kind"], ()) if c["metadata"]["name"] == name), None)
+        child = self._named(wanted["kind"], wanted["metadata"]["name"])
         # The items of a list lack what the list as a whole says.
         return {**child, "apiVersion": wanted["apiVersion"], "kind": wanted["kind"]} if child else None
+
+    def _named(self, kind: str, name: str) -> Json | None:
+        return next((c for c in self._children.get(kind, ()) if c["metadata"]["name"] == name), None)
 
     def _ours(self, kind: Kind, child: Json) -> bool:
         """Pods belong to Jobs and ReplicaSets; everything else to the resource itself, and not to one of that name before."""

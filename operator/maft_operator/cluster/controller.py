@@ -6,8 +6,7 @@ Level-triggered: whoever wakes a key only says that something may have changed. 
 import asyncio
 import logging
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime
 
 import aiohttp
 
@@ -16,22 +15,24 @@ from maft_operator.cluster import conditions, kinds, reasons, upgrade
 from maft_operator.cluster.api import FAULTS, Api, Refused
 from maft_operator.cluster.backend import ClusterBackend
 from maft_operator.cluster.events import event, warning
+from maft_operator.cluster.images import Images
 from maft_operator.cluster.indexes import added_up
 from maft_operator.cluster.keys import Keys, KeyState
-from maft_operator.cluster.manifests import Images, Owner
+from maft_operator.cluster.looks import expiry, next_look, sooner
+from maft_operator.cluster.manifests import Owner
 from maft_operator.cluster.metrics import Metrics
-from maft_operator.cluster.observed import Snapshot
 from maft_operator.cluster.queue import Queue
 from maft_operator.cluster.status import Reconciled, status
 from maft_operator.plan import graph as plan
-from maft_operator.plan.reconcile import Outcome, reconcile
-from maft_operator.spec.parse import Run, parse, store_url
+from maft_operator.plan.done import left_over
+from maft_operator.plan.reconcile import reconcile
+from maft_operator.spec import skew
+from maft_operator.spec.parse import store_url
 from maft_operator.spec.schema import BadSpec, Json
+from maft_operator.spec.skew import Reading
 
 log = logging.getLogger("maft")
 WRITE = 5.0  # seconds between two status writes where only progress moved
-LOOK = 10.0  # seconds between two looks at what no event tells of: a running stage's metrics, a quota, a Secret
-CALM = 60.0  # the same where events will tell
 BACKOFF = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)  # seconds before a reconcile that failed is tried again
 
 
@@ -56,6 +57,7 @@ class Controller:
         self._keys = keys
         self._metrics = metrics
         self._workers = workers
+        self._since = _now()
 
     async def run(self) -> None:
         """Works until cancelled."""
@@ -102,12 +104,12 @@ class Controller:
         if conditions.finished(_status(resource)):
             return await self._finished(resource, state)
         try:
-            run = _parsed(resource)
+            reading = _parsed(resource)
         except BadSpec as error:
-            await self._reject(resource, str(error), state)
+            await self._refuse(resource, str(error), state)
             return None
         try:
-            return await self._step(resource, run, state)
+            return await self._step(resource, reading, state)
         except Refused as error:
             await self._block(resource, error, state)
             raise
@@ -123,16 +125,25 @@ class Controller:
         await self._api.patch_status(resource, upgrade.merge_patch(old) | renewed)
         return await self._apply(resource, new, state) or {**resource, "status": new}
 
-    async def _step(self, resource: Json, run: Run, state: KeyState) -> float | None:
-        now, old = _now(), _status(resource)
+    async def _step(self, resource: Json, reading: Reading, state: KeyState) -> float | None:
+        now, old, run = _now(), _status(resource), reading.run
         graph = plan.graph(run, store_url(run.spec.storage), suspended=run.spec.suspend)
         owner = Owner(run, resource["metadata"]["uid"])
-        backend = ClusterBackend(self._api, owner, graph, self._images, now=now, applied=state.applied, fresh=not old)
+        fresh = self._is_fresh(resource, state)
+        backend = ClusterBackend(self._api, owner, graph, self._images, now=now, applied=state.applied, told=old, fresh=fresh)
         outcome = await reconcile(backend, graph)
         done = added_up(await self._progress(outcome.snapshot.metrics), graph, outcome.snapshot.summaries)
-        new = status(Reconciled(run, graph, outcome, done), old, resource["metadata"]["generation"], now)
+        new = status(Reconciled(run, graph, outcome, done, reading.warnings), old, resource["metadata"]["generation"], now)
         delay = await self._write(resource, new, state)
-        return _sooner(delay, _next_look(outcome, new, run))
+        for name in left_over(graph, outcome.snapshot.observed, old.get("done", {})):
+            await backend.delete(name)
+        return sooner(delay, next_look(outcome, new, run, now))
+
+    def _is_fresh(self, resource: Json, state: KeyState) -> bool:
+        """Whether nothing can have been made for the run: it is younger than this process, which has written nothing about it. A
+        status alone tells too little, for it may be lost."""
+        made = datetime.fromisoformat(resource["metadata"]["creationTimestamp"])
+        return not _status(resource) and not state.written and made > self._since
 
     async def _progress(self, metrics: Mapping[str, str]) -> dict[str, tuple[float, float]]:
         reads = await asyncio.gather(*(progress.read(self._session, url) for url in metrics.values()))
@@ -142,7 +153,7 @@ class Controller:
         """Waits for the run to expire, which is all that is left to do."""
         generation = resource["metadata"].get("generation", 0)
         await self._write(resource, {**conditions.summed(resource["status"], _now()), "observedGeneration": generation}, state)
-        left = _expiry(resource["status"], resource.get("spec", {}).get("ttlSecondsAfterFinished"))
+        left = expiry(resource["status"], resource.get("spec", {}).get("ttlSecondsAfterFinished"), _now())
         if left is not None and left <= 0:
             metadata = resource["metadata"]
             log.info("%s/%s: removed, spec.ttlSecondsAfterFinished is over", metadata["namespace"], metadata["name"])
@@ -150,9 +161,11 @@ class Controller:
             return None
         return left
 
-    async def _reject(self, resource: Json, message: str, state: KeyState) -> None:
+    async def _refuse(self, resource: Json, message: str, state: KeyState) -> None:
+        """Rejects a run that has not begun; one that has waits for a release that understands it, and what it has stays."""
         old, generation = _status(resource), resource["metadata"].get("generation", 0)
-        await self._write(resource, conditions.rejected(reasons.INVALID_SPEC, message, old, generation, _now()), state)
+        decide, reason = (conditions.blocked, reasons.NEWER_SPEC) if _begun(old) else (conditions.rejected, reasons.INVALID_SPEC)
+        await self._write(resource, decide(reason, message, old, generation, _now()), state)
 
     async def _block(self, resource: Json, error: Refused, state: KeyState) -> None:
         """Writes into the status, if that at least is allowed, that the API server does not let us look or act."""
@@ -205,37 +218,20 @@ class Controller:
             log.debug("%s: no Event: %s", metadata["name"], error)
 
 
-def _parsed(resource: Json) -> Run:
-    run = parse(resource)
-    if run.spec.storage is None:
+def _parsed(resource: Json) -> Reading:
+    reading = skew.read(resource, begun=_begun(_status(resource)))
+    if reading.run.spec.storage is None:
         raise BadSpec("spec.storage: missing; a run on a cluster needs an S3 bucket that its pods can reach")
-    return run
+    return reading
 
 
-def _next_look(outcome: Outcome[Snapshot], new: Json, run: Run) -> float | None:
-    if outcome.step.phase in ("Complete", "Failed"):
-        return _expiry(new, run.spec.ttl_seconds_after_finished)
-    if outcome.step.phase == "Suspended":
-        return None
-    waits = outcome.refusals or outcome.snapshot.troubles or outcome.snapshot.unexplained
-    return LOOK if outcome.snapshot.metrics or waits else CALM
-
-
-def _sooner(*delays: float | None) -> float | None:
-    """The shortest delay, in seconds; None is for ever. 0.0 is at once."""
-    return min((delay for delay in delays if delay is not None), default=None)
+def _begun(old: Json) -> bool:
+    """Whether the run was accepted once, by whichever release."""
+    return "startTime" in old
 
 
 def _status(resource: Json) -> Json:
     return resource.get("status") or {}
-
-
-def _expiry(state: Json, ttl: Any) -> float | None:
-    """Seconds until a finished run is to be removed; None: never."""
-    ended = state.get("completionTime")
-    if not isinstance(ttl, int) or not ended:
-        return None
-    return (datetime.fromisoformat(ended) + timedelta(seconds=ttl) - _now()).total_seconds()
 
 
 def _now() -> datetime:

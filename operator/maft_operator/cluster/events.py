@@ -7,6 +7,7 @@ from maft_operator.cluster import kinds, reasons
 from maft_operator.cluster.conditions import stamp
 from maft_operator.cluster.manifests import MANAGER
 from maft_operator.spec.schema import Json
+from maft_operator.spec.skew import OPERATOR
 
 
 def event(resource: Json, condition: Json, now: datetime) -> Json:
@@ -19,8 +20,9 @@ def event(resource: Json, condition: Json, now: datetime) -> Json:
 
 def warning(resource: Json, line: str, now: datetime) -> Json:
     """Makes the Event of a line of status.warnings."""
-    message = reasons.sentence(reasons.MODEL_WARNING, [line])
-    return _event(resource, line, kind="Warning", reason=reasons.MODEL_WARNING.name, message=message, now=now)
+    reason = reasons.OPERATOR_WARNING if line.startswith(OPERATOR) else reasons.MODEL_WARNING
+    message = reasons.sentence(reason, [line.removeprefix(OPERATOR)])
+    return _event(resource, line, kind="Warning", reason=reason.name, message=message, now=now)
 
 
 def _event(resource: Json, change: str, *, kind: str, reason: str, message: str, now: datetime) -> Json:

@@ -138,7 +138,8 @@ async def serve(port: int, alive: Callable[[], str], registry: CollectorRegistry
         if auth and (status := await auth.refusal(request.headers.get("Authorization", ""))):
             return web.Response(status=status, text="a bearer token that may get /metrics is needed\n")
         encode, kind = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(registry), headers={"Content-Type": kind})
+        body = await asyncio.to_thread(encode, registry)  # of thousands of runs it takes a while, and the loop goes on meanwhile
+        return web.Response(body=body, headers={"Content-Type": kind})
 
     app = web.Application()
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])

@@ -6,6 +6,7 @@ What their pods have in common is pod_template.py's.
 from dataclasses import dataclass
 
 from maft_operator.cluster import kinds
+from maft_operator.cluster.images import Images
 from maft_operator.cluster.kinds import Kind
 from maft_operator.cluster.pod_template import DEBATE, METRICS_PORT, SERVE, TRAIN, container, environment, template
 from maft_operator.plan import graph as plan
@@ -22,24 +23,6 @@ MEETING_PORT = 29400  # of the first pod of a task that has several
 
 
 @dataclass(frozen=True, slots=True)
-class Images:
-    """Where the workload images are: PREFIX/debate:TAG and so on."""
-
-    prefix: str
-    tag: str
-    policy: str = "IfNotPresent"
-    """Their imagePullPolicy."""
-    isolated: bool = False
-    """Servers get a NetworkPolicy each, which lets in the run's own pods and those of `scraped_from`."""
-    scraped_from: tuple[str, ...] = ()
-    """Namespaces whose pods may read the servers' metrics."""
-
-    def of(self, name: str) -> str:
-        """Names the image of that container."""
-        return f"{self.prefix}/{name}:{self.tag}"
-
-
-@dataclass(frozen=True, slots=True)
 class Owner:
     """The resource that children belong to; Kubernetes removes them with it."""
 
@@ -49,10 +32,12 @@ class Owner:
 
 def objects(item: Task | Server, owner: Owner, images: Images) -> list[Json]:
     """Lists what has to exist for the task or server."""
+    theirs = owner.run.spec.pod_template
     if isinstance(item, Task):
-        return [*(_meeting(item, owner, isolated=images.isolated) if item.nodes > 1 else []), job(item, owner, images)]
+        meeting = _meeting(item, owner, isolated=images.isolated) if item.nodes > 1 else []
+        return [*meeting, images.noted_on(job(item, owner, images), theirs)]
     policies = [network_policy(item, owner, images.scraped_from)] if images.isolated else []
-    return [*policies, service(item, owner), deployment(item, owner, images)]
+    return [*policies, service(item, owner), images.noted_on(deployment(item, owner, images), theirs)]
 
 
 def job(task: Task, owner: Owner, images: Images) -> Json:
@@ -135,7 +120,7 @@ def _meeting(task: Task, owner: Owner, *, isolated: bool) -> list[Json]:
 def deployment(server: Server, owner: Owner, images: Images) -> Json:
     """Makes the Deployment of a server. Recreate, not rolling: a second pod would find no free GPU."""
     inference, server = owner.run.spec.inference, plan.on_cluster(server)
-    image = inference.image or images.of(SERVE)
+    image = images.of(SERVE, inference.image)
     made = container(SERVE, image, images.policy, plan.serve(server, f"--port={plan.PORT}"), server.gpus)
     made["env"] = environment(owner.run)
     made["ports"] = [{"name": "http", "containerPort": plan.PORT, "protocol": "TCP"}]

@@ -18,6 +18,8 @@ from prometheus_client.registry import Collector
 from maft_operator.cluster.upgrade import upgraded
 
 SHOWN = 7  # iterations of a run that have series of their own: the first, which is untrained, and the last ones
+RECENT = 200  # finished runs that have all their series: those that finished last; of the others there is OLD alone
+OLD = "maft_run_info"
 _FAULTS = ("refused", "unreachable", "fault")  # of a reconcile
 _IF_TRUE, _ELSE = ("Failed", "Complete", "Suspended"), ("Progressing", "Accepted")  # conditions, the one that counts first
 
@@ -76,7 +78,7 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, which nobody asks for
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self._runs: dict[str, tuple[Sample, ...]] = {}
+        self._runs: dict[str, _Seen] = {}
         own: dict[str, Any] = {"registry": self.registry}
         buckets = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
         self.reconcile = Histogram("maft_reconcile_seconds", "Time of one reconcile", buckets=buckets, **own)
@@ -101,33 +103,50 @@ class Metrics:
 
     def seen(self, key: str, resource: Mapping[str, Any]) -> None:
         """Takes in what a run looks like now."""
-        self._runs[key] = tuple(samples(resource))
+        self._runs[key] = _Seen(tuple(samples(resource)), str((resource.get("status") or {}).get("completionTime") or ""))
 
     def gone(self, key: str) -> None:
         """Drops a run that has been deleted."""
         self._runs.pop(key, None)
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A run as the watches last delivered it. ended: when it finished, as the API writes times; empty while it has not."""
+
+    samples: tuple[Sample, ...]
+    ended: str
+
+
 class _Runs(Collector):
-    def __init__(self, runs: Mapping[str, Sequence[Sample]]) -> None:
+    def __init__(self, runs: Mapping[str, _Seen]) -> None:
         self._runs = runs
 
     def collect(self) -> Iterator[Metric]:
         """Yields all runs, family by family."""
         families = {n: GaugeMetricFamily(n, f.text, labels=["namespace", "run", *f.labels]) for n, f in FAMILIES.items()}
         tally: Tally[tuple[str, str]] = Tally()
-        for key, several in list(self._runs.items()):
+        for key, several in _shown(list(self._runs.items())):
             namespace, _, run = key.partition("/")
             for sample in several:
                 labels = sample.labels or {}
                 families[sample.name].add_metric([namespace, run, *labels.values()], sample.value)
-                if sample.name == "maft_run_info":
+                if sample.name == OLD:
                     tally[labels["phase"], labels["reason"]] += 1
         yield from families.values()
         total = GaugeMetricFamily("maft_runs", "Runs by phase and reason", labels=["phase", "reason"])
         for labels_, count in sorted(tally.items()):
             total.add_metric(list(labels_), count)
         yield total
+
+
+def _shown(runs: Sequence[tuple[str, _Seen]]) -> Iterator[tuple[str, Iterable[Sample]]]:
+    """All series of runs that are not over or finished lately; one of each of the others, so that a scrape stays short."""
+    ended = sorted(seen.ended for _, seen in runs if seen.ended)
+    since = ended[-RECENT] if len(ended) > RECENT else ""
+    for key, seen in runs:
+        recent = not seen.ended or seen.ended >= since
+        yield key, seen.samples if recent else (sample for sample in seen.samples if sample.name == OLD)
 
 
 def samples(resource: Mapping[str, Any]) -> Iterator[Sample]:

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from maft.summaries import AnySummary
 from maft_operator.cluster import indexes, kinds, pods, reasons
+from maft_operator.cluster.images import Pins
 from maft_operator.cluster.manifests import CHILD, QUEUE
 from maft_operator.cluster.pods import created, is_terminating, moment
 from maft_operator.cluster.reasons import Trouble
@@ -37,6 +38,8 @@ class Snapshot:
     """By running task: URL of its metrics."""
     unexplained: Mapping[str, str] = field(default_factory=dict)
     """By uid of an object that does nothing and does not say why: the child it belongs to. Its Events may say more."""
+    pins: Pins = field(default_factory=Pins)
+    """The images that the run uses."""
 
 
 @dataclass(frozen=True, slots=True)

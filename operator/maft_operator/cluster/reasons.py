@@ -60,6 +60,7 @@ SECRET_KEY_MISSING = Reason("SecretKeyMissing", "add the key to the Secret; the 
 VOLUME_MISSING = Reason("VolumeMissing", "create the volume's source; the run goes on by itself")
 POD_REFUSED = Reason("PodRefused", "correct spec.podTemplate, or the policy that refuses the pod")
 FORBIDDEN = Reason("OperatorForbidden", "give the operator's service account this right")
+NEWER_SPEC = Reason("NewerSpec", "upgrade the operator: the run began with a newer one, and goes on by itself where it stands")
 QUEUED = Reason("Queued", "the queue spec.queueName admits it when there is room")
 # --- Failed, or Progressing while an attempt is left ---
 INPUT_INVALID = Reason("InputInvalid", "correct it and apply a resource with another name")
@@ -82,6 +83,7 @@ NO_FAILURE = Reason("NoFailure")
 NOT_STALLED = Reason("NotStalled")
 # --- Events alone: status.warnings ---
 MODEL_WARNING = Reason("ModelWarning", "the run goes on; if that is not what you want, apply a corrected one with another name")
+OPERATOR_WARNING = Reason("OperatorWarning", "the run goes on; docs/versions.md says what releases make of each other's runs")
 
 ALL: tuple[Reason, ...] = tuple(value for value in dict(globals()).values() if isinstance(value, Reason))
 
@@ -94,6 +96,7 @@ WAITING = (
     VOLUME_MISSING,
     POD_REFUSED,
     FORBIDDEN,
+    NEWER_SPEC,
     QUEUED,
 )
 """Reasons for which a run waits until somebody changes something; the dashboards count such runs."""

@@ -4,19 +4,22 @@ Called at the end of each reconcile by controller.py; equal snapshots give equal
 larger parts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from maft_operator.cluster import conditions, results
+from maft_operator.cluster import conditions, earlier, results
 from maft_operator.cluster.conditions import stamp
+from maft_operator.cluster.images import PRESUMED
 from maft_operator.cluster.observed import Snapshot
+from maft_operator.plan import done as plan
 from maft_operator.plan.graph import Graph, ProgramName, Task
 from maft_operator.plan.reconcile import Outcome
 from maft_operator.plan.step import Step, pending
 from maft_operator.plan.summaries import title
 from maft_operator.spec.parse import Run
 from maft_operator.spec.schema import Json
+from maft_operator.spec.skew import OPERATOR
 
 GUESS = 0.05  # share of the work after which the time left is worth telling
 _WEIGHTS: dict[ProgramName, float] = {  # of a stage in the run's work
@@ -40,6 +43,8 @@ class Reconciled:
     outcome: Outcome[Snapshot]
     done: Mapping[str, tuple[float, float]]
     """By running task: units of work that are done, and in all."""
+    notices: tuple[str, ...] = ()
+    """What the operator makes less of than whoever wrote the resource, a line each."""
 
     @property
     def step(self) -> Step:
@@ -59,9 +64,10 @@ class Reconciled:
 
 def status(work: Reconciled, old: Json, generation: int, now: datetime) -> Json:
     """Makes the whole status. old: the one before, whose times and results are kept."""
-    rows = results.rows(work.graph, work.snapshot, old.get("iterations", ()))
+    rows = earlier.completed(results.rows(work.graph, work.snapshot, old.get("iterations", ())), work.snapshot.summaries.values())
+    done = plan.record(work.graph, _done(work), old.get("done", {}))
     wanted = conditions.wanted(work.outcome, rows, _stage(work))
-    warnings = results.warnings(work.snapshot, old.get("warnings", ()))
+    warnings = _warnings(work, old.get("warnings", ()))
     over = work.step.phase in ("Complete", "Failed")
     return {
         "observedGeneration": generation,
@@ -72,10 +78,26 @@ def status(work: Reconciled, old: Json, generation: int, now: datetime) -> Json:
         **({"completionTime": old.get("completionTime") or stamp(now)} if over else {}),
         "conditions": conditions.conditions(wanted, old.get("conditions", ()), generation, now),
         **({"warnings": warnings} if warnings else {}),
+        **({"done": done} if done else {}),
+        **({"images": images} if (images := work.snapshot.pins.status) else {}),
         **({"iterations": rows} if rows else {}),
         **results.accuracies(work.run, rows),
-        "artifacts": results.artifacts(work.run, rows),
+        "artifacts": results.artifacts(work.run, earlier.with_adapters(rows, done)),
     }
+
+
+def _done(work: Reconciled) -> set[str]:
+    states = work.snapshot.observed.tasks
+    return {*work.snapshot.observed.done, *(name for name, state in states.items() if state.status == "succeeded")}
+
+
+def _warnings(work: Reconciled, old: Sequence[str]) -> list[str]:
+    """The operator's own lines, of which those about what was lost stay, and then those of preflight."""
+    lost = [line for line in old if line.startswith((PRESUMED, earlier.RESUMED))]
+    pins = work.snapshot.pins
+    found = (*pins.warnings, *earlier.notices(work.snapshot.summaries.values(), pins))
+    own = [*work.notices, *lost, *(line for line in found if line not in lost)]
+    return own + results.warnings(work.snapshot, [line for line in old if not line.startswith(OPERATOR)])
 
 
 def _iteration(work: Reconciled) -> Json:
@@ -105,9 +127,11 @@ def _progress(work: Reconciled, before: int, now: datetime) -> Json:
 
 
 def _work_done(work: Reconciled) -> tuple[float, float]:
-    """Share of the run's work that is done, and the seconds that it took; agents that train side by side count once."""
-    total = done = seconds = 0.0
-    ahead = {task.name for task in pending(work.graph, work.snapshot.observed)}
+    """Share of the run's work that is done, and the seconds that it took, judged by the Jobs that are left; agents that train side
+    by side count once."""
+    total = done = known = seconds = 0.0
+    seen = work.snapshot.observed
+    ahead, gone = {task.name for task in pending(work.graph, seen)}, seen.done.difference(seen.tasks)
     for task in work.graph.tasks:
         beside = sum(t.kind == task.kind and t.iteration == task.iteration for t in work.graph.tasks)
         weight = _WEIGHTS[task.kind] / beside
@@ -115,8 +139,9 @@ def _work_done(work: Reconciled) -> tuple[float, float]:
         total += weight
         if part is not None:
             done += weight * part
+            known += weight * part if task.name not in gone else 0.0
             seconds += work.snapshot.seconds.get(task.name, 0.0) / beside
-    return done / total, seconds
+    return done / total, seconds * done / known if known else 0.0
 
 
 def _part_done(work: Reconciled, task: Task) -> float | None:

@@ -10,6 +10,7 @@ from typing import Literal
 from maft_operator.plan.graph import Graph, ProgramName, Server, Task
 
 Phase = Literal["Preparing", "Serving", "Debating", "Training", "Evaluating", "Reporting", "Suspended", "Complete", "Failed"]
+CHECKS: tuple[ProgramName, ...] = ("prepare", "preflight")  # before anything expensive
 BAD_INPUT = 2  # exit code of a program that will fail again
 PEER_LOST = 75  # of one that ends because another pod of its task is gone, and begins again with it
 
@@ -45,6 +46,8 @@ class Observed:
 
     tasks: Mapping[str, TaskState] = field(default_factory=dict)
     servers: Mapping[str, ServerState] = field(default_factory=dict)
+    done: frozenset[str] = frozenset()
+    """Tasks that are known to be done, whether anything of them is left or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,10 @@ def step(graph: Graph, observed: Observed) -> Step:
     if graph.suspended:
         return Step(everything, (), "Suspended")
     runnable = [t for t in unfinished if _begun(observed, t) or all(_succeeded(observed, need) for need in t.needs)]
+    if any(t.kind in CHECKS for t in runnable):
+        # Nothing expensive before the input and the model are known to be good; what works already goes on.
+        runnable = [t for t in runnable if t.kind in CHECKS or t.name in observed.tasks]
+        unfinished = tuple(runnable)
     wanted = _wanted(graph, runnable, unfinished)
     delete = tuple(name for name in observed.servers if name not in wanted)
     create: tuple[Task | Server, ...] = (
@@ -96,7 +103,7 @@ def pending(graph: Graph, observed: Observed) -> tuple[Task, ...]:
 
 
 def _begun(observed: Observed, task: Task) -> bool:
-    return task.name in observed.tasks
+    return task.name in observed.tasks or task.name in observed.done
 
 
 def _kept(graph: Graph, observed: Observed, others: set[str]) -> tuple[Task | Server, ...]:
@@ -108,15 +115,17 @@ def _kept(graph: Graph, observed: Observed, others: set[str]) -> tuple[Task | Se
 
 
 def _succeeded(observed: Observed, task: str) -> bool:
+    """Whether it is done. A program that still runs at what is done ends by itself, so it is waited for."""
     state = observed.tasks.get(task)
-    return state is not None and state.status == "succeeded"
+    running = state is not None and state.status == "running"
+    return (task in observed.done and not running) or (state is not None and state.status == "succeeded")
 
 
 def _failure(graph: Graph, observed: Observed) -> tuple[str, str] | None:
     """The child that failed for good, and what it said."""
     for task in graph.tasks:
         state = observed.tasks.get(task.name)
-        if state and state.status == "failed" and _for_good(graph, state):
+        if state and state.status == "failed" and task.name not in observed.done and _for_good(graph, state):
             return task.name, state.message
     for server in graph.servers:
         replicas = observed.servers.get(server.name)
@@ -131,9 +140,6 @@ def _for_good(graph: Graph, state: TaskState | ServerState) -> bool:
 
 def _wanted(graph: Graph, runnable: Iterable[Task], unfinished: Iterable[Task]) -> set[str]:
     """Servers to have: those that something runnable asks, and with lifetime Run also those that something will ask."""
-    runnable = list(runnable)
-    if any(t.kind in ("prepare", "preflight") for t in runnable):
-        return set()  # nothing expensive before the input and the model are known to be good
     askers = runnable if graph.servers_release_gpus else unfinished
     return {server for task in askers for server in task.servers}
 

@@ -76,7 +76,9 @@ METHODS: dict[str, Method] = {
 def applied(spec: RunSpec) -> RunSpec:
     """Makes the changes of the spec's method and of its way of training, and sets its recipe; BadSpec where the method does
     not fit."""
-    method = METHODS[spec.method]
+    method = METHODS.get(spec.method)
+    if method is None:  # of a newer release
+        raise BadSpec(f"method: {spec.method!r}; expected one of {', '.join(METHODS)}")
     if method.needs_rounds and spec.debate.rounds < 2:
         raise BadSpec(f"method: {spec.method} is about debate, and debate.rounds is {spec.debate.rounds}; set it to 2 or more")
     changed = _changed(spec, {**method.change(spec), "recipe": method.recipe})

@@ -1,4 +1,7 @@
-"""From a resource to a Run. `parse` is the only way in; defaults and bounds come from the schema, the rest from the method."""
+"""From a resource to a Run; defaults and bounds come from the schema, the rest from the method.
+
+`parse` is the way in; the operator's is skew.py, which takes resources of other releases as well.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +34,11 @@ class Run:
 
 def parse(resource: Mapping[str, Any]) -> Run:
     """Reads the resource; BadSpec with one line about the first thing wrong."""
-    whole = checked(resource)
+    return converted(checked(resource))
+
+
+def converted(whole: Mapping[str, Any]) -> Run:
+    """Makes a Run of a resource with its defaults filled in; BadSpec if it has not the shape of one."""
     metadata = whole["metadata"]
     try:
         spec = applied(msgspec.convert(whole["spec"], RunSpec))

@@ -24,8 +24,7 @@ from maft_operator.spec.scalars import HALF, HALF_FOUND
 GROUP, VERSION, KIND = "maft.dev", "v1alpha1", "MultiAgentFinetune"
 Json = dict[str, Any]
 _EXACT = 2**53  # a float below it is the only one of its value
-_LABEL = re.compile("[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-_NAME = re.compile("[a-z]([-a-z0-9]*[a-z0-9])?")
+_LABEL, _NAME = re.compile("[a-z0-9]([-a-z0-9]*[a-z0-9])?"), re.compile("[a-z]([-a-z0-9]*[a-z0-9])?")
 
 
 class BadSpec(Exception):
@@ -46,13 +45,18 @@ def checked(resource: Mapping[str, Any]) -> Json:
     whole.pop("status", None)  # the operator's, and ignored where a resource is applied
     _identity(whole)
     _known(whole, openapi(), "")
-    _fill(whole, openapi())
-    whole = dict(_whole(whole, openapi()))
+    whole = filled(whole)
     if error := next(iter(sorted(_validator()(openapi()).iter_errors(whole), key=relevance)), None):
         raise BadSpec(_explain(error))
     for path, rule, message in _violations(whole, openapi(), ""):
         raise BadSpec(message or f"{path}: breaks the rule {rule}")
     return whole
+
+
+def filled(resource: Json) -> Json:
+    """Fills defaults in, in place, and checks nothing."""
+    _fill(resource, openapi())
+    return dict(_whole(resource, openapi()))
 
 
 def _plain(resource: Mapping[str, Any]) -> Json:
