@@ -7,6 +7,7 @@ from typing import Any
 
 from maft_operator.cluster import drift, kinds, manifests, observed
 from maft_operator.cluster.api import Api, Refused
+from maft_operator.cluster.drift import Sent
 from maft_operator.cluster.kinds import Kind
 from maft_operator.cluster.manifests import RUN, Images, Owner
 from maft_operator.cluster.observed import Snapshot
@@ -20,12 +21,12 @@ _ASKED = 8  # children whose Events are asked for in one look
 class ClusterBackend:
     """One run for one reconcile.
 
-    applied: by uid what we sent last and what became of it, for where the API server writes a field down in other words.
+    applied: by uid what we sent last and what became of it, so that nothing is written for ever.
     fresh: nothing was ever written about the run, so lists would find nothing; names are fixed, so making one twice is harmless.
     """
 
     def __init__(
-        self, api: Api, owner: Owner, graph: Graph, images: Images, *, now: datetime, applied: dict[str, str], fresh: bool = False
+        self, api: Api, owner: Owner, graph: Graph, images: Images, *, now: datetime, applied: dict[str, Sent], fresh: bool = False
     ) -> None:
         self._api = api
         self._owner = owner
@@ -88,13 +89,15 @@ class ClusterBackend:
         existing = self._existing(wanted)
         if existing is None:
             await self._apply(wanted)
-        elif drift.differs(wanted, existing) and self._applied.get(existing["metadata"]["uid"]) != _sent(existing, wanted):
-            await self._apply(drift.keeping_template(wanted, existing), wanted)
+            return
+        before = self._applied.get(existing["metadata"]["uid"])
+        if drift.differs(wanted, existing) and not drift.is_settled(before, wanted, existing, self._now):
+            await self._apply(wanted, existing)
 
-    async def _apply(self, body: Json, wanted: Json | None = None) -> None:
-        stored = await self._api.apply(body)
+    async def _apply(self, wanted: Json, existing: Json | None = None) -> None:
+        stored = await self._api.apply(wanted if existing is None else drift.to_apply(wanted, existing))
         if stored:
-            self._applied[stored["metadata"]["uid"]] = _sent(stored, wanted or body)
+            self._applied[stored["metadata"]["uid"]] = drift.sent(wanted, existing, stored, self._now)
 
     def _existing(self, wanted: Json) -> Json | None:
         name = wanted["metadata"]["name"]
@@ -106,11 +109,6 @@ class ClusterBackend:
         """Pods belong to Jobs and ReplicaSets; everything else to the resource itself, and not to one of that name before."""
         owners: Sequence[Mapping[str, Any]] = child["metadata"].get("ownerReferences", ())
         return kind == kinds.POD or any(o.get("uid") == self._owner.uid for o in owners)
-
-
-def _sent(stored: Json, wanted: Json) -> str:
-    """Which version of an object goes with which wish."""
-    return f"{drift.version(stored)} {drift.fingerprint(wanted)}"
 
 
 def _passes(error: Refused) -> bool:

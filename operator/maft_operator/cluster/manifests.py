@@ -60,7 +60,6 @@ def job(task: Task, owner: Owner, images: Images) -> Json:
     spec = owner.run.spec
     made = _task_container(task, owner, images)
     deadline = {} if spec.active_deadline_seconds is None else {"activeDeadlineSeconds": spec.active_deadline_seconds}
-    queued = {} if spec.queue_name else {"suspend": False}  # a queue suspends and admits the Job itself
     together = {"completionMode": "Indexed"} if task.nodes > 1 else {}
     place = {"subdomain": meeting_name(owner.run)} if task.nodes > 1 else {}
     body = {
@@ -70,8 +69,7 @@ def job(task: Task, owner: Owner, images: Images) -> Json:
         "backoffLimit": spec.backoff_limit,
         "podReplacementPolicy": "Failed",  # never two programs at one task
         "podFailurePolicy": {"rules": _failure_rules(made["name"], task.nodes)},
-        **deadline,
-        **queued,
+        **deadline,  # and never `suspend`: that is a queue's, also of a Job that names none
         "template": template(
             made, owner.run, labels(owner.run, task.name, task.kind, task.iteration), {"restartPolicy": "Never", **place}
         ),
