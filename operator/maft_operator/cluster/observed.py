@@ -9,7 +9,8 @@ from datetime import datetime
 
 from maft.summaries import AnySummary
 from maft_operator.cluster import indexes, kinds, pods, reasons
-from maft_operator.cluster.manifests import CHILD, QUEUE
+from maft_operator.cluster.kueue import QUEUE
+from maft_operator.cluster.manifests import CHILD
 from maft_operator.cluster.pods import created, is_terminating, moment
 from maft_operator.cluster.reasons import Trouble
 from maft_operator.plan.graph import Graph
