@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from maft_operator.cluster import drift, kinds, manifests, observed
+from maft_operator.cluster import drift, kinds, manifests, observed, workloads
 from maft_operator.cluster.api import Api, Refused
 from maft_operator.cluster.drift import Sent
 from maft_operator.cluster.kinds import Kind
@@ -46,7 +46,8 @@ class ClusterBackend:
         lists = await asyncio.gather(*(self._api.list(k, run.namespace, label_selector=f"{RUN}={run.name}") for k in wanted))
         self._children = {k.name: [c for c in items if self._ours(k, c)] for k, items in zip(wanted, lists, strict=True)}
         snapshot = observed.read(self._graph, self._children, self._now)
-        return observed.explained(snapshot, await self._events(snapshot.unexplained))
+        snapshot = observed.explained(snapshot, await self._events(snapshot.unexplained))
+        return workloads.explained(snapshot, await self._workloads(snapshot))
 
     async def create(self, item: Task | Server) -> tuple[Refusal, ...]:
         """Makes the objects of a task or server."""
@@ -72,6 +73,17 @@ class ClusterBackend:
         except Refused:
             return []
         return [event for events in lists for event in events]
+
+    async def _workloads(self, snapshot: Snapshot) -> dict[str, list[Json]]:
+        """Lists Workloads by child that is queued; none without the right to, which is an optional one."""
+        asked = dict(list(workloads.selectors(snapshot, self._children, self._owner).items())[:_ASKED])
+        several, namespace = list(dict.fromkeys(asked.values())), self._owner.run.namespace
+        try:
+            lists = await asyncio.gather(*(self._api.list(kinds.WORKLOAD, namespace, **dict([one])) for one in several))
+        except Refused:
+            return {}
+        found = dict(zip(several, lists, strict=True))
+        return {child: found[one] for child, one in asked.items()}
 
     # --- objects ---
 

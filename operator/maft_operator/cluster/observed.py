@@ -199,7 +199,8 @@ def _troubles_of_job(task: _Child) -> list[Trouble]:
     job = _made(task)
     if job.get("spec", {}).get("suspend"):
         queue = job["metadata"].get("labels", {}).get(QUEUE, "")
-        return [Trouble(task.name, reasons.QUEUED, f"the Job waits in queue {queue}")]
+        message = f"waits in queue {queue}" if queue else "another than maft has suspended the Job"
+        return [Trouble(task.name, reasons.QUEUED, message)]
     if waits := [t for pod in indexes.newest(task.pods) if (t := pods.waiting(task.name, pod))]:
         return waits
     failed = indexes.by_themselves([pod for pod in task.pods if pods.has_failed(pod)])

@@ -60,7 +60,14 @@ SECRET_KEY_MISSING = Reason("SecretKeyMissing", "add the key to the Secret; the 
 VOLUME_MISSING = Reason("VolumeMissing", "create the volume's source; the run goes on by itself")
 POD_REFUSED = Reason("PodRefused", "correct spec.podTemplate, or the policy that refuses the pod")
 FORBIDDEN = Reason("OperatorForbidden", "give the operator's service account this right")
-QUEUED = Reason("Queued", "the queue spec.queueName admits it when there is room")
+QUEUED = Reason("Queued", "its queue admits it when there is room")
+QUEUE_UNUSABLE = Reason(
+    "QueueUnusable",
+    "correct the queue or ask for less in spec.podTemplate; while the run is suspended, spec.queueName may name another",
+)
+WEBHOOK_AWAY = Reason(
+    "WebhookUnavailable", "start the controller again that the webhook belongs to, such as Kueue's; the run goes on by itself"
+)
 # --- Failed, or Progressing while an attempt is left ---
 INPUT_INVALID = Reason("InputInvalid", "correct it and apply a resource with another name")
 STORE_UNUSABLE = Reason("StoreUnusable", "correct spec.storage, the bucket or the credentials Secret")
@@ -95,6 +102,8 @@ WAITING = (
     POD_REFUSED,
     FORBIDDEN,
     QUEUED,
+    QUEUE_UNUSABLE,
+    WEBHOOK_AWAY,
 )
 """Reasons for which a run waits until somebody changes something; the dashboards count such runs."""
 
@@ -114,6 +123,7 @@ _BY_ERROR: tuple[tuple[re.Pattern[str], Reason], ...] = (
     (re.compile(r"^model\."), MODEL_UNUSABLE),
 )
 _BY_TEXT: tuple[tuple[re.Pattern[str], Reason], ...] = (  # the first that matches
+    (re.compile(r"failed calling webhook"), WEBHOOK_AWAY),
     (re.compile(r"violates PodSecurity|is invalid:|denied the request"), POD_REFUSED),
     (re.compile(r"exceeded quota"), QUOTA_EXCEEDED),
     (re.compile(r"couldn't find key"), SECRET_KEY_MISSING),
