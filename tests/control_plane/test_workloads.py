@@ -72,8 +72,8 @@ def test_a_workload_says_why_it_waits(found: list[Json], message: str) -> None:
         "LocalQueue gpus is stopped",
         "ClusterQueue q doesn't exist",
         "ClusterQueue q is inactive",
-        "couldn't assign flavors to pod set main: insufficient quota for cpu in flavor f, previously considered podsets requests (0)"
-        " + current podset request (2) > maximum capacity (1)",
+        "couldn't assign flavors to pod set main: insufficient quota for cpu in flavor f, previously considered podsets requests"
+        " (0) + current podset request (2) > maximum capacity (1)",
     ],
 )
 def test_a_queue_that_will_never_admit_it_is_told_apart(message: str) -> None:

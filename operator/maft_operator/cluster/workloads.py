@@ -1,6 +1,6 @@
 """Why Kueue has not admitted a Job or the servers: in the words of their Workload. Pure.
 
-backend.py asks for the Workloads of what a Snapshot shows as queued, and for no others. Source: Kueue, Workload (v1beta2), conditions.
+backend.py asks for the Workloads of what a Snapshot shows as queued, and for no others. Source: Kueue, Workload (v1beta2).
 """
 
 import re
