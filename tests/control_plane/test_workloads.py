@@ -82,6 +82,16 @@ def test_a_queue_that_will_never_admit_it_is_told_apart(message: str) -> None:
     assert message in trouble.message
 
 
+def test_servers_that_wait_in_a_queue_are_seen_as_such() -> None:
+    def server(*objects: Json) -> bool:
+        return snapshot(RUN, deployment(ready=1 if len(objects) > 1 else 0), *objects).observed.servers[SERVER].queued
+
+    assert server(GATED)
+    assert not server(unscheduled(SERVER, "0/1 nodes are available"))
+    assert not server({**GATED, "metadata": {**GATED["metadata"], "deletionTimestamp": "now"}})
+    assert not server(GATED, GATED)  # as many as are wanted are there
+
+
 def test_other_troubles_are_left_alone() -> None:
     seen = snapshot(RUN, unscheduled(SERVER, "0/1 nodes are available"), deployment())
     assert seen.troubles and workloads.explained(seen, {SERVER: [workload(WAITS)]}) == seen

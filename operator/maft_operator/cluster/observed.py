@@ -169,9 +169,14 @@ def _server_state(server: _Child) -> ServerState:
         return ServerState(ready=False, failed=True)
     worst = _worst(server)
     if worst is None:
-        return ServerState(_is_ready(server.made))
+        return ServerState(_is_ready(server.made), queued=not _is_ready(server.made) and _is_queued(server))
     message = pods.last_words(worst) or "its container ended"
     return ServerState(_is_ready(server.made), True, pods.failures(worst), pods.exit_code(worst), message)
+
+
+def _is_queued(server: _Child) -> bool:
+    waits = [pods.waiting(server.name, pod) for pod in server.pods if not is_terminating(pod)]
+    return any(trouble is not None and trouble.reason is reasons.QUEUED for trouble in waits)
 
 
 def _is_ready(deployment: Json) -> bool:
