@@ -132,8 +132,8 @@ def test_without_a_queue_of_its_own_a_run_waits_in_the_namespaces(maft: Installe
 @pytest.mark.nightly
 @pytest.mark.parametrize("queue", ["gpus", "default"])
 def test_a_run_makes_room_for_others_and_goes_on(maft: Installed, namespace: str, queue: str) -> None:
-    """Its debate is preempted by a Job of a higher class, waits, is admitted again and ends as if nothing had been. `default`: the
-    same without queueName."""
+    """Its debate is preempted by a Job of a higher class, waits, is admitted again and ends as if nothing had been, also where the
+    operator is another one by then. `default`: the same without queueName."""
     kube = maft.kube
     queueing.queue(kube, namespace, queue, cpu=slots(2))
     queueing.priority(kube, f"{namespace}-high", 1000)
@@ -142,6 +142,9 @@ def test_a_run_makes_room_for_others_and_goes_on(maft: Installed, namespace: str
     urgent(kube, maft, namespace, queue, 1)
     waits_for(kube, namespace, "run", "Queued", "Preempted to accommodate a workload")
     kube.wait(lambda: (kube.get("Job", namespace, "urgent")["status"] or {}).get("active"), 60)
+    maft.kill_operator()
+    kube.wait(lambda: maft._ready() == 1, 90, maft.operator_log)
+    assert any(job["spec"]["suspend"] for job in kube.list("Job", namespace, "maft.dev/run=run"))
     kube.delete("Job", namespace, "urgent")
     kube.wait_complete(namespace, "run", LIMIT)
     assert set(writes(maft, namespace, "jobs").values()) == {1}
@@ -166,6 +169,17 @@ def test_servers_start_together_or_not_at_all(maft: Installed, namespace: str) -
     kube.wait(lambda: all(map(is_gated, of_server(kube, namespace, "pair"))), 60)
     kube.delete("Job", namespace, "urgent")
     kube.wait_complete(namespace, "pair", LIMIT)
+
+
+@pytest.mark.nightly
+def test_two_runs_that_do_not_fit_beside_each_other_both_end(maft: Installed, namespace: str) -> None:
+    """Two servers each, and room for three pods: neither holds half of what both need."""
+    kube = maft.kube
+    queueing.queue(kube, namespace, "gpus", cpu=slots(3))
+    for name in ("one", "two"):
+        begin(maft, namespace, name, queueName="gpus", inference={"topology": "PerAgent"})
+    for name in ("one", "two"):
+        kube.wait_complete(namespace, name, LIMIT)
 
 
 def used(kube: Kube, namespace: str, name: str) -> str:

@@ -41,7 +41,7 @@ def kueue(cluster: Cluster, kube: Kube) -> Iterator[None]:
     try:
         kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}}, *kinds)
         kube.wait(lambda: all(_is_established(kube, kind) for kind in kinds), LIMIT)
-        kube.apply(*others, namespace=SYSTEM)
+        kube.apply(*others)
         start(kube)
         yield
     finally:
