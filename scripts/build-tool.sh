@@ -44,10 +44,11 @@ packages() { if [ -e "$module/main.go" ]; then echo .; else echo tool; fi; }
 # files: the folder of the one module that is required, where neither a program nor a tool is wanted
 files() { "$go" -C "$module" list -m -f '{{.Dir}}' "$(awk '$1 == "require" { print $2 }' "$module/go.mod")"; }
 
-# flags: kubectl and Helm want the version that `k8s.io/kubernetes` gets from its release build
+# flags: kubectl and Helm want the version that `k8s.io/kubernetes` gets from its release build; without that module it is that of its
+# client (v0.35.2: Kubernetes 1.35.2). Kueue ends at its start where there is none.
 flags() {
-    version=$(awk '$1 == "k8s.io/kubernetes" { print $2 }' "$module/go.mod")
-    minor=$(awk '$1 == "k8s.io/client-go" { split($2, part, "."); print part[2] }' "$module/go.mod")
+    version=$(awk '$1 == "k8s.io/client-go" { sub(/^v0/, "v1", $2); print $2 }' "$module/go.mod")
+    minor=$(echo "$version" | cut -d . -f 2)
     helm=helm.sh/helm/v3/pkg/chartutil # otherwise `helm template` is for Kubernetes 1.20
     printf '%s' "-s -w -X k8s.io/component-base/version.gitVersion=$version -X k8s.io/client-go/pkg/version.gitVersion=$version" \
         " -X $helm.k8sVersionMajor=1 -X $helm.k8sVersionMinor=$minor"

@@ -266,10 +266,13 @@ class RunSpec(Spec, frozen=True, kw_only=True):
 
     suspend: bool
     backoff_limit: int
+    workload_priority_class: str = ""
+    managed_by: str = ""
     ttl_seconds_after_finished: int | None = None
     pod_template: dict[str, Any] | None = None
 
 
+WHILE_SUSPENDED = ("queueName", "workloadPriorityClass", "managedBy")  # which may change when nothing of the run is there
 MUTABLE = tuple(name for name in RunSpec.__struct_encode_fields__ if name not in Spec.__struct_encode_fields__)
 
 
@@ -300,7 +303,8 @@ def foreign_format(number: int) -> str:
 def immutable_spec_json(spec: Spec) -> str:
     """Writes what stays the same during a run, defaults filled in, as one line of JSON."""
     whole: dict[str, Any] = msgspec.to_builtins(spec)
-    return msgspec.json.encode({key: value for key, value in whole.items() if key not in MUTABLE}).decode()
+    fixed = {key: value for key, value in whole.items() if key not in MUTABLE}
+    return msgspec.json.encode({**fixed, "queueName": ""}).decode()  # may change; programs of release 0.2 want one
 
 
 def decode_spec(text: str | bytes) -> Spec:

@@ -25,7 +25,7 @@ from statuses import ALL, CASES, DEBATING, MEASURED, SUMMARIZED, debated, prefli
 from test_manifests import KINDS, VARIED, pods
 from test_schema import CHANGES, MINIMAL, NAME_RULES, NUMBERS, RULES, WRONG, at, fields, merged, resource, spec_schema
 
-from maft.spec import MUTABLE
+from maft.spec import MUTABLE, WHILE_SUSPENDED
 from maft.summaries import Answers, ProbeScore, TrainSummary
 from maft_operator.cluster import drift, merge
 from maft_operator.cluster.manifests import MANAGER, Json
@@ -341,9 +341,11 @@ def existing(server: Server, kube: Kube) -> dict[str, str]:
 @pytest.mark.parametrize(("name", "before", "change"), CHANGES)
 def test_what_may_change(server: Server, existing: dict[str, str], name: str, before: Json, change: Json) -> None:
     answer = server.patch(existing[json.dumps(before)], {"spec": change})
-    if name in MUTABLE:
+    if name in MUTABLE and (before or name not in WHILE_SUSPENDED):
         assert isinstance(answer, dict), answer
         assert {key: answer["spec"].get(key) for key in change} == change
+    elif name in WHILE_SUSPENDED:
+        assert isinstance(answer, str) and "set suspend to true first" in answer
     else:
         assert isinstance(answer, str) and "spec is immutable but for suspend, " in answer
 

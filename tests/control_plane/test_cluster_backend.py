@@ -16,6 +16,7 @@ from maft_operator.cluster import images, kinds, manifests
 from maft_operator.cluster.api import Refused
 from maft_operator.cluster.backend import ClusterBackend
 from maft_operator.cluster.controller import Controller
+from maft_operator.cluster.drift import Sent
 from maft_operator.cluster.handlers import Watched
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.keys import Keys
@@ -136,13 +137,32 @@ def test_what_the_server_writes_in_other_words_is_sent_once() -> None:
     other["metadata"]["uid"] = "new"
 
     async def twice() -> Sequence[Asked]:
-        server, applied = Server(other), dict[str, str]()
+        server, applied = Server(other), dict[str, Sent]()
         for _ in range(2):
             again = ClusterBackend(server, owner(RUN), planned(RUN), IMAGES, now=START, applied=applied)  # type: ignore[arg-type]
             await reconcile(again, planned(RUN))
         return server.wrote()
 
     assert asyncio.run(twice()) == [("apply", "Job", "r-0-prepare")]
+
+
+def test_a_queue_suspends_and_admits_a_job_and_nothing_is_written() -> None:
+    """Also of a run that names no queue: a namespace may have one for all."""
+    [wish] = wanted("Job")
+    assert "suspend" not in wish["spec"]
+
+    async def looks() -> Sequence[Asked]:
+        found, wrote, applied = stored(wish), [], dict[str, Sent]()
+        for generation in range(1, 50):
+            found["spec"]["suspend"] = generation % 2 == 1
+            found["metadata"]["generation"] = generation
+            server = Server(found)
+            again = ClusterBackend(server, owner(RUN), planned(RUN), IMAGES, now=START, applied=applied)  # type: ignore[arg-type]
+            await reconcile(again, planned(RUN))
+            wrote += server.wrote()
+        return wrote
+
+    assert asyncio.run(looks()) == []
 
 
 def test_a_refusal_comes_back_and_the_other_objects_are_made() -> None:

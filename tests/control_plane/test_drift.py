@@ -1,7 +1,9 @@
 """Whether an object still is what is wanted; what the API server adds or writes otherwise is no drift."""
 
 import copy
+import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from kube_objects import a_run, made
@@ -74,7 +76,8 @@ CONTAINER = "spec.template.spec.containers.0"
         ("Service", "metadata.ownerReferences", [], True),
         ("Service", "metadata.annotations", {"a": "b"}, False),
         ("Job", "spec.backoffLimit", 9, True),
-        ("Job", "spec.suspend", True, True),
+        ("Job", "spec.suspend", True, False),
+        ("Job", "spec.completionMode", "Indexed", False),
         ("Job", "spec.activeDeadlineSeconds", None, True),
         ("Job", "metadata.labels", {"maft.dev/run": "r"}, True),
         # Kubernetes lets these of a Job not be changed, so nothing can be done about them
@@ -110,18 +113,210 @@ def test_empty_is_missing_and_lists_are_as_they_are(wanted: Json, found: Json, d
     assert drift.differs({"kind": "Service", **wanted}, {"kind": "Service", **found}) == drifted
 
 
-def test_a_job_keeps_the_template_that_it_has() -> None:
+# --- fields of others: what each of them is known to set, and nothing of it is ours ---
+
+POD = "spec.template.spec"
+SIDECAR = {"name": "istio-proxy", "image": "proxy", "args": ["x"]}
+FOREIGN: dict[str, tuple[str, str, object]] = {
+    "a queue suspends a Job": ("Job", "spec.suspend", True),
+    "a queue hands a Job over": ("Job", "spec.managedBy", "kueue.x-k8s.io/multikueue"),
+    "a default queue": ("Job", "metadata.labels.kueue.x-k8s.io/queue-name", "default"),
+    "a queue's flavor": ("Job", f"{POD}.nodeSelector", {"gpu": "h100"}),
+    "a flavor's tolerations": ("Job", f"{POD}.tolerations", [{"key": "gpu", "operator": "Exists"}]),
+    "a topology": ("Job", f"{POD}.schedulingGates", [{"name": "kueue.x-k8s.io/topology"}]),
+    "a queue's annotation": ("Job", "metadata.annotations", {"kueue.x-k8s.io/job-completions": "1"}),
+    "a default queue of servers": ("Deployment", "metadata.labels.kueue.x-k8s.io/queue-name", "default"),
+    "a queue marks pods": ("Deployment", "spec.template.metadata.labels.kueue.x-k8s.io/managed", "true"),
+    "a queue suspends pods": (
+        "Deployment",
+        "spec.template.metadata.annotations.kueue.x-k8s.io/pod-suspending-parent",
+        "deployment",
+    ),
+    "gates": ("Deployment", f"{POD}.schedulingGates", [{"name": "kueue.x-k8s.io/admission"}]),
+    "kubectl rollout restart": ("Deployment", "spec.template.metadata.annotations.kubectl.kubernetes.io/restartedAt", "now"),
+    "a sidecar": ("Deployment", f"{POD}.containers.1", SIDECAR),
+    "a sidecar before ours": ("Deployment", f"{POD}.containers.-1", SIDECAR),
+    "an init container": ("Deployment", f"{POD}.initContainers", [SIDECAR]),
+    "a volume": ("Deployment", f"{POD}.volumes.9", {"name": "ca", "configMap": {"name": "ca"}}),
+    "a mount": ("Deployment", f"{CONTAINER}.volumeMounts.-1", {"name": "ca", "mountPath": "/etc/ssl"}),
+    "a variable": ("Deployment", f"{CONTAINER}.env.-1", {"name": "HTTPS_PROXY", "value": "proxy"}),
+    "variables of a Secret": ("Deployment", f"{CONTAINER}.envFrom", [{"secretRef": {"name": "s"}}]),
+    "a port": ("Deployment", f"{CONTAINER}.ports.-1", {"containerPort": 15090, "protocol": "TCP"}),
+    "requests": ("Deployment", f"{CONTAINER}.resources", {"requests": {"cpu": "2"}, "limits": {"memory": "8Gi"}}),
+    "a claim": ("Deployment", f"{CONTAINER}.resources", {"claims": [{"name": "gpu"}]}),
+    "a security context": ("Deployment", f"{CONTAINER}.securityContext.seLinuxOptions", {"level": "s0:c1"}),
+    "a capability less": ("Deployment", f"{CONTAINER}.securityContext.capabilities.drop.-1", "NET_RAW"),
+    "a lifecycle": ("Deployment", f"{CONTAINER}.lifecycle", {"preStop": {"sleep": {"seconds": 5}}}),
+    "a priority": ("Deployment", f"{POD}.priorityClassName", "low"),
+    "a runtime": ("Deployment", f"{POD}.runtimeClassName", "gvisor"),
+    "an affinity": ("Deployment", f"{POD}.affinity", {"nodeAffinity": {}}),
+    "a spread": ("Deployment", f"{POD}.topologySpreadConstraints", [{"topologyKey": "zone", "maxSkew": 1}]),
+    "pull secrets": ("Deployment", f"{POD}.imagePullSecrets", [{"name": "mirror"}]),
+    "a scheduler": ("Deployment", f"{POD}.schedulerName", "volcano"),
+    "a DNS": ("Deployment", f"{POD}.dnsConfig", {"options": [{"name": "ndots", "value": "2"}]}),
+    "a host": ("Deployment", f"{POD}.hostAliases", [{"ip": "10.0.0.1", "hostnames": ["a"]}]),
+    "a pause": ("Deployment", "spec.paused", True),
+    "the deployment controller": ("Deployment", "metadata.annotations", {"deployment.kubernetes.io/revision": "1"}),
+    "a finalizer": ("Deployment", "metadata.finalizers", ["foregroundDeletion"]),
+    "an owner": ("Deployment", "metadata.ownerReferences.-1", {"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "b"}),
+    "a cloud's annotation": ("Service", "metadata.annotations", {"cloud.google.com/neg": "{}"}),
+    "a port of a Service": ("Service", "spec.ports.-1", {"name": "metrics", "port": 9090, "protocol": "TCP"}),
+    "a number of a port": ("Service", "spec.ports.0.nodePort", 30000),
+    "a rollout's selector": ("Service", "spec.selector.rollouts-pod-template-hash", "abc"),
+    "traffic": ("Service", "spec.trafficDistribution", "PreferClose"),
+}
+
+
+def put(thing: Json, path: str, value: object) -> None:
+    """Sets that field. The place -1 of a list is before all others, one that it has not is after them."""
+    keys = split(path)
+    for key in keys[:-1]:
+        thing = thing[int(key)] if isinstance(thing, list) else thing.setdefault(key, {})
+    if isinstance(thing, list):
+        thing.insert(max(0, int(keys[-1])), value)
+    else:
+        thing[keys[-1]] = value
+
+
+def split(path: str) -> list[str]:
+    """Names of labels and annotations have dots."""
+    for section in ("labels.", "annotations.", "selector."):
+        head, found, name = path.partition(f".{section}")
+        if found:
+            return [*head.split("."), section[:-1], name]
+    return path.split(".")
+
+
+@pytest.mark.parametrize("who", FOREIGN)
+def test_what_others_set_is_left_to_them(who: str) -> None:
+    kind, path, value = FOREIGN[who]
+    found = stored(kind)
+    put(found, path, value)
+    assert found != stored(kind)
+    assert drift.difference(WANTED[kind], found) == {}
+
+
+@pytest.mark.parametrize("kind", WANTED)
+def test_what_others_set_all_together_is_left_to_them(kind: str) -> None:
+    found = stored(kind)
+    for path, value in ((path, value) for of, path, value in FOREIGN.values() if of == kind and "-1" not in path):
+        put(found, path, value)
+    assert drift.difference(WANTED[kind], found) == {}
+
+
+def managed(manager: str, fields: Json, **more: str) -> Json:
+    return {"manager": manager, "operation": "Update", "fieldsType": "FieldsV1", "fieldsV1": fields, **more}
+
+
+@pytest.mark.parametrize(("number", "subresource", "ours"), [(3, "scale", False), (0, "scale", True), (3, "", True), (0, "", True)])
+def test_an_autoscaler_scales_and_nothing_else_does(number: int, subresource: str, ours: bool) -> None:
+    found = stored("Deployment")
+    found["spec"]["replicas"] = number
+    found["metadata"]["managedFields"] = [managed("autoscaler", {"f:spec": {"f:replicas": {}}}, subresource=subresource)]
+    assert drift.differs(WANTED["Deployment"], found) == ours
+    change(f"{CONTAINER}.image", "other")(found)
+    assert ("replicas" in drift.to_apply(WANTED["Deployment"], found)["spec"]) == ours
+    assert list(drift.difference(WANTED["Deployment"], found))[-1] == ".spec.template.spec.containers[inference].image"
+
+
+# --- what is written about ---
+
+
+def test_a_job_is_applied_with_the_template_that_it_has() -> None:
     found = stored("Job")
     change(f"{CONTAINER}.image", "older")(found)
     change("spec.podFailurePolicy.rules", [])(found)
     before = copy.deepcopy((WANTED["Job"], found))
-    kept = drift.keeping_template(WANTED["Job"], found)
-    assert kept["spec"]["template"] == found["spec"]["template"]
-    assert kept["spec"]["podFailurePolicy"] == found["spec"]["podFailurePolicy"]
-    assert kept["spec"]["backoffLimit"] == WANTED["Job"]["spec"]["backoffLimit"]
-    assert not drift.differs(kept, found)
+    body = drift.to_apply(WANTED["Job"], found)
+    assert body["spec"]["template"] == found["spec"]["template"]
+    assert body["spec"]["podFailurePolicy"] == found["spec"]["podFailurePolicy"]
+    assert body["spec"]["backoffLimit"] == WANTED["Job"]["spec"]["backoffLimit"]
+    assert not drift.differs(body, found)
     assert (WANTED["Job"], found) == before
-    assert drift.keeping_template(WANTED["Deployment"], stored("Deployment")) == WANTED["Deployment"]
+    assert drift.to_apply(WANTED["Deployment"], stored("Deployment")) == WANTED["Deployment"]
+
+
+def test_of_a_template_only_what_we_applied_is_applied_again() -> None:
+    """What a queue or an injector put into it stays theirs: they may take it out again."""
+    found = stored("Job")
+    pod = found["spec"]["template"]["spec"]
+    pod |= {"nodeSelector": {"gpu": "h100"}, "tolerations": [{"operator": "Exists"}]}
+    pod["containers"].insert(0, SIDECAR)
+    pod["containers"][1]["env"].append({"name": "HTTPS_PROXY", "value": "proxy"})
+    variable = {"k:" + json.dumps({"name": "HOME"}): {".": {}, "f:name": {}, "f:value": {}}}
+    container = {
+        ".": {},
+        "f:name": {},
+        "f:image": {},
+        "f:args": {},
+        "f:env": variable,
+        "f:securityContext": {"f:capabilities": {"f:drop": {}}},
+    }
+    owned = {
+        "f:template": {"f:spec": {"f:restartPolicy": {}, "f:containers": {'k:{"name":"debate"}': container}}},
+        "f:podFailurePolicy": {},
+    }
+    found["metadata"]["managedFields"] = [
+        managed("kueue", {"f:spec": {"f:template": {"f:spec": {"f:nodeSelector": {}, "f:tolerations": {}}}}}),
+        managed("maft", {"f:spec": owned}, operation="Apply"),
+    ]
+    body = drift.to_apply(WANTED["Job"], found)
+    ours = pod["containers"][1]
+    assert body["spec"]["podFailurePolicy"] == found["spec"]["podFailurePolicy"]
+    assert body["spec"]["template"] == {
+        "spec": {
+            "restartPolicy": "Never",
+            "containers": [
+                {
+                    "name": "debate",
+                    "image": ours["image"],
+                    "args": ours["args"],
+                    "env": [{"name": "HOME", "value": "/tmp"}],
+                    "securityContext": {"capabilities": {"drop": ["ALL"]}},
+                }
+            ],
+        }
+    }
+
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_two_that_never_give_in_do_not_write_for_ever() -> None:
+    """Somebody sets a field again as often as we take it back: that is let be, for a while."""
+    wanted, writes, generation, before = WANTED["Deployment"], 0, 1, None
+    for second in range(0, 3600, 5):
+        found, now = stored("Deployment"), NOW + timedelta(seconds=second)
+        change("spec.strategy.type", "RollingUpdate")(found)
+        found["metadata"]["generation"] = generation
+        if drift.differs(wanted, found) and not drift.is_settled(before, wanted, found, now):
+            after = {**stored("Deployment"), "metadata": {"generation": generation + 1}}
+            before = drift.sent(wanted, found, after, now)
+            writes, generation = writes + 1, generation + 2
+    assert writes == 6
+
+
+def test_what_is_changed_elsewhere_is_taken_back_all_the_same() -> None:
+    wanted, found = WANTED["Deployment"], stored("Deployment")
+    change("spec.strategy.type", "RollingUpdate")(found)
+    before = drift.sent(wanted, found, {"metadata": {"generation": 2}}, NOW)
+    found["metadata"]["generation"] = 3
+    assert drift.is_settled(before, wanted, found, NOW)
+    change("spec.replicas", 0)(found)
+    assert not drift.is_settled(before, wanted, found, NOW)
+    assert not drift.is_settled(before, {**wanted, "metadata": {}}, found, NOW)
+    assert not drift.is_settled(None, wanted, found, NOW)
+
+
+def test_nobody_opens_a_policy() -> None:
+    [wanted] = made(RUN, "NetworkPolicy")
+    found = copy.deepcopy(wanted)
+    found["spec"]["policyTypes"].append("Egress")
+    assert not drift.differs(wanted, found)
+    found["spec"]["ingress"].append({})
+    assert drift.differs(wanted, found)
+    found["spec"]["ingress"] = [{**wanted["spec"]["ingress"][0], "from": [{"podSelector": {}}]}]
+    assert drift.differs(wanted, found)
 
 
 def test_versions_count_specs_where_they_can() -> None:

@@ -68,5 +68,5 @@ def test_rights() -> None:
     assert asked["batch", "jobs"].verbs == ("list", "watch", "create", "patch", "delete")
     assert asked["maft.dev", "multiagentfinetunes"].verbs == ("get", "list", "watch", "delete")
     assert asked["maft.dev", "multiagentfinetunes/status"].verbs == ("patch",)
-    assert [right.resource for right in rbac.WATCHED if right.optional] == ["events"]
+    assert [right.resource for right in rbac.WATCHED if right.optional] == ["events", "workloads"]
     assert [right.resource for right in rbac.REVIEWING] == ["tokenreviews", "subjectaccessreviews"]

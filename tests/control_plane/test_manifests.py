@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kube_objects import IMAGES, a_run, made, owner, planned
 
 from maft.spec import decode_spec
-from maft_operator.cluster import manifests
+from maft_operator.cluster import kueue, manifests
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.manifests import Json
 from maft_operator.plan import graph as plan
@@ -71,7 +71,9 @@ def test_pods_carry_what_selectors_ask_for(spec: str) -> None:
     for kind in ("Job", "Deployment"):
         for thing in made(run, kind):
             ours, theirs = thing["metadata"]["labels"], thing["spec"]["template"]["metadata"]["labels"]
-            assert theirs == {name: value for name, value in ours.items() if name != manifests.QUEUE}
+            assert {name: value for name, value in theirs.items() if name != kueue.GROUP} == {
+                name: value for name, value in ours.items() if name != kueue.QUEUE
+            }
     serving = [service for service in made(run, "Service") if service["metadata"]["labels"][manifests.COMPONENT] == "serve"]
     for service, deployment in zip(serving, made(run, "Deployment"), strict=True):
         labels = deployment["spec"]["template"]["metadata"]["labels"]
@@ -297,11 +299,43 @@ def test_a_deadline_is_each_jobs() -> None:
 
 
 def test_a_queue_admits_jobs_itself() -> None:
-    for kind in ("Job", "Deployment"):
-        assert all(thing["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "q" for thing in made(a_run(queueName="q"), kind))
-        assert not any("kueue.x-k8s.io/queue-name" in thing["metadata"]["labels"] for thing in made(a_run(), kind))
-    assert not any("suspend" in job["spec"] for job in made(a_run(queueName="q"), "Job"))
-    assert all(job["spec"]["suspend"] is False for job in made(a_run(), "Job"))
+    for label, field in (("kueue.x-k8s.io/queue-name", "queueName"), ("kueue.x-k8s.io/priority-class", "workloadPriorityClass")):
+        for kind in ("Job", "Deployment"):
+            assert all(thing["metadata"]["labels"][label] == "q" for thing in made(a_run(**{field: "q"}), kind))
+            assert not any(label in thing["metadata"]["labels"] for thing in made(a_run(), kind))
+        assert not any(label in thing["metadata"]["labels"] for thing in made(a_run(**{field: "q"}), "Service"))
+    for run in (a_run(queueName="q"), a_run()):
+        assert not any("suspend" in job["spec"] for job in made(run, "Job"))
+
+
+@pytest.mark.parametrize(
+    ("inference", "pods"),
+    [({}, "1"), ({"replicas": 3}, "3"), ({"topology": "PerAgent"}, "2"), ({"topology": "PerAgent", "replicas": 4}, "8")],
+)
+@pytest.mark.parametrize("queue", ["", "q"])
+def test_the_servers_of_a_run_are_one_group_for_a_queue(inference: dict[str, Any], pods: str, queue: str) -> None:
+    """Also without a queue of its own: the namespace may have one for all."""
+    run = a_run(inference=inference, queueName=queue)
+    for server in made(run, "Deployment"):
+        about = server["spec"]["template"]["metadata"]
+        assert about["labels"]["kueue.x-k8s.io/pod-group-name"] == kueue.group(run, "uid-of-run") == "r-servers-uid-of-r"
+        assert about["annotations"] == {
+            "kueue.x-k8s.io/pod-group-total-count": pods,
+            "kueue.x-k8s.io/pod-group-serving": "true",
+        }
+    assert not any("kueue" in str(job["spec"]["template"]["metadata"]) for job in made(run, "Job"))
+
+
+def test_a_groups_name_is_the_runs_own_and_fits_a_label() -> None:
+    uids = ("12345678-9", "87654321-9")
+    names = {kueue.group(parse(resource(name)), uid) for name in ("a" * 40, "a" * 39 + "b", "r") for uid in uids}
+    assert len(names) == 6 and all(re.fullmatch("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name) for name in names)
+
+
+def test_another_controller_may_work_the_jobs_off() -> None:
+    name = "kueue.x-k8s.io/multikueue"
+    assert {job["spec"]["managedBy"] for job in made(a_run(managedBy=name), "Job")} == {name}
+    assert not any("managedBy" in job["spec"] for job in made(a_run(), "Job"))
 
 
 def test_the_summary_comes_back_as_termination_message_and_progress_on_a_port() -> None:
@@ -415,7 +449,7 @@ def test_users_have_the_last_word() -> None:
     }
     for pod in pods(a_run(podTemplate=template)):
         assert pod["metadata"]["labels"]["team"] == "a" and pod["metadata"]["labels"]["maft.dev/run"] == "r"
-        assert pod["metadata"]["annotations"] == {"x": "y"}
+        assert pod["metadata"]["annotations"]["x"] == "y"
         assert pod["spec"]["automountServiceAccountToken"] is True
         assert "enableServiceLinks" not in pod["spec"]
         assert (pod["spec"]["securityContext"]["runAsUser"], pod["spec"]["securityContext"]["runAsNonRoot"]) == (7, True)

@@ -228,6 +228,7 @@ def settled(*done: str) -> dict[str, TaskState]:
 
 RUNNING, LOST, WRONG = TaskState("running"), TaskState("failed", 2, 1, "lost"), TaskState("failed", 1, 2, "wrong file")
 READY, STARTING, DOWN = ServerState(ready=True), ServerState(ready=False), ServerState(ready=False, failed=True, failures=2)
+QUEUED = ServerState(ready=False, queued=True)
 PHASE = planned(agents=2, training={"topology": "PerAgent"}, inference={"topology": "Shared"})
 STAYS = planned(agents=2, training={"topology": "PerAgent"}, inference={"topology": "Shared", "lifetime": "Run"})
 TWO = planned(agents=2)
@@ -331,6 +332,25 @@ WORLDS: dict[str, tuple[Graph, Mapping[str, TaskState], Mapping[str, ServerState
         CHECKED | settled("0-evaluate") | {"r-1-debate": RUNNING},
         {"r-server": DOWN},
         ("", "server", "Serving"),
+    ),
+    "server waits in a queue": (PHASE, CHECKED, {"r-server": QUEUED}, ("", "", "Serving")),
+    "server made room for others under two debates": (
+        PHASE,
+        CHECKED | {"r-0-evaluate": RUNNING, "r-1-debate": RUNNING},
+        {"r-server": QUEUED},
+        ("0-evaluate 1-debate", "", "Serving"),
+    ),
+    "one of two made room for others": (
+        TWO,
+        CHECKED | settled("0-evaluate") | {"r-1-debate": RUNNING},
+        {"r-server-0": READY, "r-server-1": QUEUED},
+        ("1-debate", "", "Serving"),
+    ),
+    "a server that stays makes room, which training does not ask": (
+        STAYS,
+        CHECKED | settled("0-evaluate", "1-debate") | {"r-1-train-0": RUNNING, "r-1-train-1": RUNNING},
+        {"r-server": QUEUED},
+        ("", "", "Training"),
     ),
     "server came back after many failures": (
         PHASE,

@@ -63,6 +63,8 @@ PRODUCED = {
     "OperatorForbidden": "test_why.py test_a_right_that_is_missing_meanwhile",
     "NewerSpec": "test_cluster_backend.py test_a_run_that_cannot_be_read_keeps_what_it_had_in_the_new_shape",
     "Queued": "test_observed.py",
+    "QueueUnusable": "test_workloads.py test_a_queue_that_will_never_admit_it_is_told_apart",
+    "WebhookUnavailable": "test_workloads.py test_a_webhook_that_is_away_is_told",
     "InputInvalid": "test_why.py [questions], test_a_server_with_a_flag_that_vllm_does_not_know",
     "StoreUnusable": "test_why.py [bucket]",
     "ModelGated": "test_why.py test_a_gated_model",

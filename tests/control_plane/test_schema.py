@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maft.spec import MUTABLE, Recipe, RunSpec, TaskKind, decode_spec, immutable_spec_json
+from maft.spec import MUTABLE, WHILE_SUSPENDED, Recipe, RunSpec, TaskKind, decode_spec, immutable_spec_json
 from maft_operator.__main__ import described
 from maft_operator.plan.graph import command, graph
 from maft_operator.spec import schema
@@ -186,6 +186,8 @@ specs = st.fixed_dictionaries(
         "seed": st.integers(0, 2**31 - 1),
         "suspend": st.booleans(),
         "queueName": st.text(max_size=9),
+        "workloadPriorityClass": st.text(max_size=9),
+        "managedBy": st.sampled_from(["", "a.b/c"]),
         "ttlSecondsAfterFinished": st.integers(0, 9),
         "debate": st.fixed_dictionaries(
             {}, optional={"temperature": st.floats(0, 2) | st.integers(0, 2), "summarize": st.booleans()}
@@ -228,7 +230,7 @@ def test_the_records_say_what_the_resource_says(spec: dict[str, Any]) -> None:
     assert without_none(records) == without_none(whole)
     assert merged(copy.deepcopy(whole), {k: v for k, v in spec.items() if k != "podTemplate"}) == whole
     fixed = {name: value for name, value in records.items() if name not in MUTABLE}
-    assert json.loads(immutable_spec_json(ours)) == {**fixed, "recipe": recipe}
+    assert json.loads(immutable_spec_json(ours)) == {**fixed, "queueName": "", "recipe": recipe}
 
 
 def without_none(value: Any) -> Any:
@@ -749,6 +751,9 @@ CHANGES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("evaluation", OK, {"evaluation": {"task": {"kind": "gsm8k"}}}),
     ("task", OK, {"task": {"kind": "arithmetic", "probe": 7}}),
     ("queueName", OK, {"queueName": "q"}),
+    ("queueName", {"queueName": "q"}, {"queueName": "other"}),
+    ("workloadPriorityClass", OK, {"workloadPriorityClass": "high"}),
+    ("managedBy", OK, {"managedBy": "kueue.x-k8s.io/multikueue"}),
     ("storage", OK, STORED),
     ("storage", STORED, {"storage": None}),
     ("storage", STORED, {"storage": {"bucket": "abcd"}}),
@@ -797,7 +802,30 @@ def test_a_spec_keeps_what_it_said_but_for_stopping_and_cleaning_up(
     transitions = [rule["rule"] for _, rule in rules() if "oldSelf" in rule["rule"]]
     assert all(schema._compiled(rule).eval(data={"self": old, "oldSelf": old}).value() is True for rule in transitions)
     allowed = all(schema._compiled(rule).eval(data={"self": new, "oldSelf": old}).value() is True for rule in transitions)
-    assert allowed == (name in MUTABLE)
+    assert allowed == (name in MUTABLE and name not in WHILE_SUSPENDED)
+
+
+@pytest.mark.parametrize(("before", "after"), [(False, True), (True, True), (True, False)])
+@pytest.mark.parametrize("change", [{"queueName": "q"}, {"workloadPriorityClass": "high"}, {"managedBy": "a.b/c"}], ids=str)
+def test_a_suspended_run_may_get_another_queue(change: dict[str, Any], before: bool, after: bool) -> None:
+    """Nothing of it is there then, and programs are told the same."""
+    old, new = (checked(r)["spec"] for r in changed({"suspend": before, "queueName": "first"}, {**change, "suspend": after}))
+    transitions = [rule["rule"] for _, rule in rules() if "oldSelf" in rule["rule"]]
+    seen = {"self": compared(new), "oldSelf": compared(old)}
+    assert all(schema._compiled(rule).eval(data=seen).value() is True for rule in transitions)
+    texts = {immutable_spec_json(parse(r).spec) for r in changed({"queueName": "first"}, {**change, "suspend": after})}
+    assert len(texts) == 1
+
+
+@pytest.mark.parametrize("name", ["", "kueue.x-k8s.io/multikueue", "kubernetes.io/job-controller", "a/b"])
+def test_who_may_manage_jobs(name: str) -> None:
+    assert checked(at("managedBy", name))["spec"]["managedBy"] == name
+
+
+@pytest.mark.parametrize("name", ["kueue", "a/", "/b", "A.b/c", "a/b/c", "a b/c", "a/b\n"])
+def test_who_may_not(name: str) -> None:
+    with pytest.raises(BadSpec, match=r"spec\.managedBy: .*; expected to match"):
+        checked(at("managedBy", name))
 
 
 def test_rules_do_not_see_what_the_schema_leaves_open() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from conftest import resource
 
-from maft_operator.cluster import kinds, manifests, observed
+from maft_operator.cluster import kinds, kueue, manifests, observed
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.manifests import Json, Owner
 from maft_operator.cluster.observed import Snapshot
@@ -69,7 +69,7 @@ def job(name: str, *conditions: Json, failed: int = 0, limit: int = 3, start: fl
     status |= {} if start is None else {"startTime": at(start)}
     status |= {"completionTime": at(more.pop("ended"))} if "ended" in more else {}
     about = metadata(name, name)
-    about["labels"] |= {manifests.QUEUE: more.pop("queue")} if "queue" in more else {}
+    about["labels"] |= {kueue.QUEUE: more.pop("queue")} if "queue" in more else {}
     return {"kind": "Job", "metadata": about, "spec": {"backoffLimit": limit, **more}, "status": status}
 
 

@@ -40,7 +40,18 @@ NEEDS = ("environment", "s3", "tools", "tokenizers", "pretrained", "cluster", "i
 OWN = {"cluster", "images", "up"}  # of the project's own cluster
 # Each group first that takes longest: the others' steps fill the time beside it.
 TOOLS = {
-    "cluster": ("kube", "containerd", "coredns", "registry", "versitygw", "helm", "pause", "prometheus-operator"),
+    "cluster": (
+        "kube",
+        "containerd",
+        "coredns",
+        "registry",
+        "versitygw",
+        "helm",
+        "pause",
+        "prometheus-operator",
+        "kueue",
+        "kueue-chart",
+    ),
     "tools": ("helm", "helm-docs", "registry", "actionlint"),
     "s3": ("versitygw",),
 }

@@ -81,6 +81,9 @@ true
 - apiGroups: [""]
   resources: [events]
   verbs: [list, create]
+- apiGroups: [kueue.x-k8s.io]
+  resources: [workloads]
+  verbs: [list]
 {{- if .Values.networkPolicy.workloads }}
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]

@@ -153,7 +153,10 @@ def _raised(error: Any) -> Exception:
     """Turns an answer that is no success into one of our two kinds of exceptions."""
     message = _message(error)
     # Server-side apply answers 500 where a field has a name that no schema knows.
-    if error.status in (400, 403, 409, 422) or "not declared in schema" in message:
+    # A webhook that does not answer is a 500 too: whoever waits for it is to be told.
+    if error.status in (400, 403, 409, 422) or any(
+        words in message for words in ("not declared in schema", "failed calling webhook")
+    ):
         return Refused(error.status, message)
     return OSError(f"the API server answered {error.status}: {message}")
 

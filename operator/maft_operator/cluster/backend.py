@@ -6,8 +6,9 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from maft_operator.cluster import drift, images, kinds, manifests, observed
+from maft_operator.cluster import drift, images, kinds, manifests, observed, workloads
 from maft_operator.cluster.api import Api, Refused
+from maft_operator.cluster.drift import Sent
 from maft_operator.cluster.images import Images, Pins
 from maft_operator.cluster.kinds import Kind
 from maft_operator.cluster.manifests import RUN, Owner
@@ -25,7 +26,7 @@ class ClusterBackend:
     """One run for one reconcile.
 
     images: the operator's; told: the run's status, which knows its own ones, and what was done before.
-    applied: by uid what we sent last and what became of it, for where the API server writes a field down in other words.
+    applied: by uid what we sent last and what became of it, so that nothing is written for ever.
     fresh: nothing was ever made for the run, so lists would find nothing; names are fixed, so making one twice is harmless.
     """
 
@@ -37,7 +38,7 @@ class ClusterBackend:
         images: Images,
         *,
         now: datetime,
-        applied: dict[str, str],
+        applied: dict[str, Sent],
         told: Json | None = None,
         fresh: bool = False,
     ) -> None:
@@ -62,7 +63,8 @@ class ClusterBackend:
         snapshot = observed.read(self._graph, self._children, self._now)
         done = plan.recorded(self._graph, self._told.get("done", {})) | plan.found(self._graph, snapshot.summaries.values())
         snapshot = replace(snapshot, pins=self._pinned(), observed=replace(snapshot.observed, done=done))
-        return observed.explained(snapshot, await self._events(snapshot.unexplained))
+        snapshot = observed.explained(snapshot, await self._events(snapshot.unexplained))
+        return workloads.explained(snapshot, await self._workloads(snapshot))
 
     async def create(self, item: Task | Server) -> tuple[Refusal, ...]:
         """Makes the objects of a task or server."""
@@ -88,6 +90,17 @@ class ClusterBackend:
         except Refused:
             return []
         return [event for events in lists for event in events]
+
+    async def _workloads(self, snapshot: Snapshot) -> dict[str, list[Json]]:
+        """Lists Workloads by child that is queued; none without the right to, which is an optional one."""
+        asked = dict(list(workloads.selectors(snapshot, self._children, self._owner).items())[:_ASKED])
+        several, namespace = list(dict.fromkeys(asked.values())), self._owner.run.namespace
+        try:
+            lists = await asyncio.gather(*(self._api.list(kinds.WORKLOAD, namespace, **dict([one])) for one in several))
+        except Refused:
+            return {}
+        found = dict(zip(several, lists, strict=True))
+        return {child: found[one] for child, one in asked.items()}
 
     def _pinned(self) -> Pins:
         """Settles which images the run uses, also for what is made after this look."""
@@ -119,13 +132,14 @@ class ClusterBackend:
             await self._apply(wanted)
             return
         wanted = images.keeping(wanted, existing)
-        if drift.differs(wanted, existing) and self._applied.get(existing["metadata"]["uid"]) != _sent(existing, wanted):
-            await self._apply(drift.keeping_template(wanted, existing), wanted)
+        before = self._applied.get(existing["metadata"]["uid"])
+        if drift.differs(wanted, existing) and not drift.is_settled(before, wanted, existing, self._now):
+            await self._apply(wanted, existing)
 
-    async def _apply(self, body: Json, wanted: Json | None = None) -> None:
-        stored = await self._api.apply(body)
+    async def _apply(self, wanted: Json, existing: Json | None = None) -> None:
+        stored = await self._api.apply(wanted if existing is None else drift.to_apply(wanted, existing))
         if stored:
-            self._applied[stored["metadata"]["uid"]] = _sent(stored, wanted or body)
+            self._applied[stored["metadata"]["uid"]] = drift.sent(wanted, existing, stored, self._now)
 
     def _existing(self, wanted: Json) -> Json | None:
         child = self._named(wanted["kind"], wanted["metadata"]["name"])
@@ -139,11 +153,6 @@ class ClusterBackend:
         """Pods belong to Jobs and ReplicaSets; everything else to the resource itself, and not to one of that name before."""
         owners: Sequence[Mapping[str, Any]] = child["metadata"].get("ownerReferences", ())
         return kind == kinds.POD or any(o.get("uid") == self._owner.uid for o in owners)
-
-
-def _sent(stored: Json, wanted: Json) -> str:
-    """Which version of an object goes with which wish."""
-    return f"{drift.version(stored)} {drift.fingerprint(wanted)}"
 
 
 def _passes(error: Refused) -> bool:

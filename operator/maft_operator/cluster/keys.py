@@ -5,6 +5,7 @@ Watches (handlers.py) and the resync (health.py) wake runs through it; the contr
 
 from dataclasses import dataclass, field
 
+from maft_operator.cluster.drift import Sent
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
 
@@ -19,7 +20,7 @@ class KeyState:
     """When that was, on the event loop's clock."""
     failures: int = 0
     """Reconciles that failed in a row."""
-    applied: dict[str, str] = field(default_factory=dict)
+    applied: dict[str, Sent] = field(default_factory=dict)
     """By uid of a child: what was sent last and what became of it (backend.py)."""
 
 

@@ -5,7 +5,7 @@ What their pods have in common is pod_template.py's.
 
 from dataclasses import dataclass
 
-from maft_operator.cluster import kinds
+from maft_operator.cluster import kinds, kueue
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.kinds import Kind
 from maft_operator.cluster.pod_template import DEBATE, METRICS_PORT, SERVE, TRAIN, container, environment, template
@@ -18,7 +18,6 @@ from maft_operator.spec.schema import Json
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "maft"  # also the field manager of server-side apply
 RUN, CHILD, ITERATION, COMPONENT = "maft.dev/run", "maft.dev/child", "maft.dev/iteration", "app.kubernetes.io/component"
-QUEUE = "kueue.x-k8s.io/queue-name"
 MEETING_PORT = 29400  # of the first pod of a task that has several
 
 
@@ -45,14 +44,13 @@ def job(task: Task, owner: Owner, images: Images) -> Json:
     spec = owner.run.spec
     made = _task_container(task, owner, images)
     deadline = {} if spec.active_deadline_seconds is None else {"activeDeadlineSeconds": spec.active_deadline_seconds}
-    queued = {} if spec.queue_name else {"suspend": False}  # a queue suspends and admits the Job itself
     place = {"subdomain": meeting_name(owner.run)} if task.nodes > 1 else {}
     body = {
         **_pods(task, spec.backoff_limit),
         "podReplacementPolicy": "Failed",  # never two programs at one task
         "podFailurePolicy": {"rules": _failure_rules(made["name"], task.nodes)},
-        **deadline,
-        **queued,
+        **({"managedBy": spec.managed_by} if spec.managed_by else {}),
+        **deadline,  # and never `suspend`: that is a queue's, also of a Job that names none
         "template": template(
             made, owner.run, labels(owner.run, task.name, task.kind, task.iteration), {"restartPolicy": "Never", **place}
         ),
@@ -128,12 +126,14 @@ def deployment(server: Server, owner: Owner, images: Images) -> Json:
     made["startupProbe"] = {**health, "periodSeconds": 2, "failureThreshold": -(-inference.startup_seconds // 2)}
     made["readinessProbe"] = {**health, "periodSeconds": 5, "failureThreshold": 2}
     made["livenessProbe"] = {**health, "periodSeconds": 10, "failureThreshold": 6}
+    group, annotations = kueue.together(owner.run, owner.uid)
+    about = labels(owner.run, server.name, "serve") | group
     body = {
         "replicas": server.replicas,
         "strategy": {"type": "Recreate"},
         "revisionHistoryLimit": 0,
         "selector": {"matchLabels": {RUN: owner.run.name, CHILD: server.name}},
-        "template": template(made, owner.run, labels(owner.run, server.name, "serve"), {"restartPolicy": "Always"}),
+        "template": template(made, owner.run, about, {"restartPolicy": "Always"}, annotations),
     }
     return _object(kinds.DEPLOYMENT, server.name, owner, "serve", body)
 
@@ -175,12 +175,11 @@ def _object(kind: Kind, name: str, owner: Owner, component: str, spec: Json, ite
         "uid": owner.uid,
         "controller": True,
     }
-    queued = owner.run.spec.queue_name and kind in (kinds.JOB, kinds.DEPLOYMENT)
-    queue = {QUEUE: owner.run.spec.queue_name} if queued else {}
+    queued = kueue.labels(owner.run.spec) if kind in (kinds.JOB, kinds.DEPLOYMENT) else {}
     metadata = {
         "name": name,
         "namespace": owner.run.namespace,
-        "labels": {**labels(owner.run, name, component, iteration), **queue},
+        "labels": {**labels(owner.run, name, component, iteration), **queued},
         "ownerReferences": [reference],
     }
     return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, "spec": spec}

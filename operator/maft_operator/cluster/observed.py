@@ -10,7 +10,8 @@ from datetime import datetime
 from maft.summaries import AnySummary
 from maft_operator.cluster import indexes, kinds, pods, reasons
 from maft_operator.cluster.images import Pins
-from maft_operator.cluster.manifests import CHILD, QUEUE
+from maft_operator.cluster.kueue import QUEUE
+from maft_operator.cluster.manifests import CHILD
 from maft_operator.cluster.pods import created, is_terminating, moment
 from maft_operator.cluster.reasons import Trouble
 from maft_operator.plan.graph import Graph
@@ -171,9 +172,14 @@ def _server_state(server: _Child) -> ServerState:
         return ServerState(ready=False, failed=True)
     worst = _worst(server)
     if worst is None:
-        return ServerState(_is_ready(server.made))
+        return ServerState(_is_ready(server.made), queued=not _is_ready(server.made) and _is_queued(server))
     message = pods.last_words(worst) or "its container ended"
     return ServerState(_is_ready(server.made), True, pods.failures(worst), pods.exit_code(worst), message)
+
+
+def _is_queued(server: _Child) -> bool:
+    waits = [pods.waiting(server.name, pod) for pod in server.pods if not is_terminating(pod)]
+    return any(trouble is not None and trouble.reason is reasons.QUEUED for trouble in waits)
 
 
 def _is_ready(deployment: Json) -> bool:
@@ -201,7 +207,8 @@ def _troubles_of_job(task: _Child) -> list[Trouble]:
     job = _made(task)
     if job.get("spec", {}).get("suspend"):
         queue = job["metadata"].get("labels", {}).get(QUEUE, "")
-        return [Trouble(task.name, reasons.QUEUED, f"the Job waits in queue {queue}")]
+        message = f"waits in queue {queue}" if queue else "another than maft has suspended the Job"
+        return [Trouble(task.name, reasons.QUEUED, message)]
     if waits := [t for pod in indexes.newest(task.pods) if (t := pods.waiting(task.name, pod))]:
         return waits
     failed = indexes.by_themselves([pod for pod in task.pods if pods.has_failed(pod)])

@@ -75,12 +75,14 @@ def _from_secret(variable: str, secret: str, key: str, *, optional: bool = False
     return {"name": variable, "valueFrom": {"secretKeyRef": reference}}
 
 
-def template(container: Json, run: Run, labels: Mapping[str, str], spec: Mapping[str, Any]) -> Json:
+def template(
+    container: Json, run: Run, labels: Mapping[str, str], spec: Mapping[str, Any], annotations: Mapping[str, str] | None = None
+) -> Json:
     """Makes the pod template around our container; what the run's podTemplate says is merged last. spec: more of its fields."""
     claim = run.spec.model.cache_claim
     limit = _shared_memory(run, container["name"])
     ours = {
-        "metadata": {"labels": dict(labels)},
+        "metadata": {"labels": dict(labels), **({"annotations": dict(annotations)} if annotations else {})},
         "spec": {
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,

@@ -33,6 +33,7 @@ WATCHED = (  # in every namespace that the operator serves
     Right(kinds.RUN.group, f"{kinds.RUN.plural}/status", ("patch",)),
     *map(_right, _CHILDREN),
     _right(kinds.EVENT),
+    _right(kinds.WORKLOAD),
 )
 ISOLATING = tuple(_right(kind) for kind in kinds.children(isolated=True) if kind not in _CHILDREN)  # with --network-policies
 REVIEWING = (_right(kinds.TOKEN_REVIEW), _right(kinds.ACCESS_REVIEW))  # with --metrics-auth

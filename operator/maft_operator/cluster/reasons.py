@@ -61,7 +61,14 @@ VOLUME_MISSING = Reason("VolumeMissing", "create the volume's source; the run go
 POD_REFUSED = Reason("PodRefused", "correct spec.podTemplate, or the policy that refuses the pod")
 FORBIDDEN = Reason("OperatorForbidden", "give the operator's service account this right")
 NEWER_SPEC = Reason("NewerSpec", "upgrade the operator: the run began with a newer one, and goes on by itself where it stands")
-QUEUED = Reason("Queued", "the queue spec.queueName admits it when there is room")
+QUEUED = Reason("Queued", "its queue admits it when there is room")
+QUEUE_UNUSABLE = Reason(
+    "QueueUnusable",
+    "correct the queue or ask for less in spec.podTemplate; while the run is suspended, spec.queueName may name another",
+)
+WEBHOOK_AWAY = Reason(
+    "WebhookUnavailable", "start the controller again that the webhook belongs to, such as Kueue's; the run goes on by itself"
+)
 # --- Failed, or Progressing while an attempt is left ---
 INPUT_INVALID = Reason("InputInvalid", "correct it and apply a resource with another name")
 STORE_UNUSABLE = Reason("StoreUnusable", "correct spec.storage, the bucket or the credentials Secret")
@@ -98,6 +105,8 @@ WAITING = (
     FORBIDDEN,
     NEWER_SPEC,
     QUEUED,
+    QUEUE_UNUSABLE,
+    WEBHOOK_AWAY,
 )
 """Reasons for which a run waits until somebody changes something; the dashboards count such runs."""
 
@@ -117,6 +126,7 @@ _BY_ERROR: tuple[tuple[re.Pattern[str], Reason], ...] = (
     (re.compile(r"^model\."), MODEL_UNUSABLE),
 )
 _BY_TEXT: tuple[tuple[re.Pattern[str], Reason], ...] = (  # the first that matches
+    (re.compile(r"failed calling webhook"), WEBHOOK_AWAY),
     (re.compile(r"violates PodSecurity|is invalid:|denied the request"), POD_REFUSED),
     (re.compile(r"exceeded quota"), QUOTA_EXCEEDED),
     (re.compile(r"couldn't find key"), SECRET_KEY_MISSING),

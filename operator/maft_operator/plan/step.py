@@ -38,6 +38,8 @@ class ServerState:
     failures: int = 0
     exit_code: int = 0
     message: str = ""
+    queued: bool = False
+    """It was not admitted, or made room for others, and waits in a queue: for hours, maybe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ def step(graph: Graph, observed: Observed) -> Step:
         runnable = [t for t in runnable if t.kind in CHECKS or t.name in observed.tasks]
         unfinished = tuple(runnable)
     wanted = _wanted(graph, runnable, unfinished)
-    delete = tuple(name for name in observed.servers if name not in wanted)
+    delete = (*_in_vain(runnable, observed), *(name for name in observed.servers if name not in wanted))
     create: tuple[Task | Server, ...] = (
         *(s for s in graph.servers if s.name in wanted and (s.name not in observed.servers or observed.servers[s.name].failed)),
         *(t for t in runnable if _may_start(graph, t, observed)),
@@ -104,6 +106,15 @@ def pending(graph: Graph, observed: Observed) -> tuple[Task, ...]:
 
 def _begun(observed: Observed, task: Task) -> bool:
     return task.name in observed.tasks or task.name in observed.done
+
+
+def _in_vain(tasks: Iterable[Task], observed: Observed) -> tuple[str, ...]:
+    """Tasks that run and ask servers that wait in a queue: they would give up, and hold what the servers may need. They go on from
+    what they had finished."""
+    queued = {name for name, server in observed.servers.items() if server.queued}
+    return tuple(
+        t.name for t in tasks if _begun(observed, t) and observed.tasks[t.name].status == "running" and queued & {*t.servers}
+    )
 
 
 def _kept(graph: Graph, observed: Observed, others: set[str]) -> tuple[Task | Server, ...]:

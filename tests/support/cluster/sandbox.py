@@ -36,6 +36,7 @@ ip link set lo up
 ip link add {s.BRIDGE} type bridge
 ip addr add {s.NODE}/24 dev {s.BRIDGE}
 ip link set {s.BRIDGE} up
+ip route add {s.SERVICES} dev {s.BRIDGE}
 echo 1 > /proc/sys/net/ipv4/ip_forward
 touch /run/held
 exec "$1"

@@ -1,0 +1,53 @@
+"""Why Kueue has not admitted a Job or the servers: in the words of their Workload. Pure.
+
+backend.py asks for the Workloads of what a Snapshot shows as queued, and for no others. Source: Kueue, Workload (v1beta2).
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from maft_operator.cluster import kinds, kueue, reasons
+from maft_operator.cluster.manifests import CHILD, Owner
+from maft_operator.cluster.observed import Snapshot
+from maft_operator.cluster.reasons import Trouble
+from maft_operator.spec.schema import Json
+
+Selector = tuple[str, str]
+"""The parameter of a list and its value."""
+_OF_JOB = "kueue.x-k8s.io/job-uid"
+# No room will ever come of itself: the queue is not there or stopped, has no such resource, or less of it than is asked for.
+_NEVER = re.compile(r"doesn't exist|is (inactive|stopped)|unavailable in ClusterQueue|> maximum capacity|not found", re.IGNORECASE)
+
+
+def selectors(snapshot: Snapshot, children: Mapping[str, Sequence[Json]], owner: Owner) -> dict[str, Selector]:
+    """Finds the Workloads to ask for, by child that is queued. The servers of a run share one."""
+    queued = {trouble.child for trouble in snapshot.troubles if trouble.reason is reasons.QUEUED}
+    jobs = {job["metadata"].get("labels", {}).get(CHILD): job for job in children.get(kinds.JOB.name, ())}
+    servers = ("field_selector", f"metadata.name={kueue.group(owner.run, owner.uid)}")
+    return {c: ("label_selector", f"{_OF_JOB}={jobs[c]['metadata']['uid']}") if c in jobs else servers for c in sorted(queued)}
+
+
+def explained(snapshot: Snapshot, found: Mapping[str, Iterable[Json]]) -> Snapshot:
+    """Says of what is queued what its Workload says. found: Workloads by child."""
+    troubles = [_told(t, found.get(t.child, ())) if t.reason is reasons.QUEUED else t for t in snapshot.troubles]
+    return replace(snapshot, troubles=tuple(troubles))
+
+
+def _told(trouble: Trouble, found: Iterable[Json]) -> Trouble:
+    newest = max(found, key=lambda w: str(w["metadata"].get("creationTimestamp", "")), default=None)
+    if newest is None:
+        return trouble
+    queue = (newest.get("spec") or {}).get("queueName") or "?"
+    why = _why((newest.get("status") or {}).get("conditions") or [])
+    reason = reasons.QUEUE_UNUSABLE if _NEVER.search(why) else reasons.QUEUED
+    return replace(trouble, reason=reason, message=f"waits in queue {queue}{': ' if why else ''}{why}")
+
+
+def _why(conditions: Iterable[Json]) -> str:
+    """That it was evicted, and what it lacks now. Neither where nobody has looked at it yet."""
+    by_type = {c.get("type"): c for c in conditions}
+    evicted, reserved = by_type.get("Evicted", {}), by_type.get("QuotaReserved", {})
+    parts = [evicted.get("message")] if evicted.get("status") == "True" else []
+    parts += [reserved.get("message")] if reserved.get("status") == "False" else []
+    return "; ".join(str(part).rstrip(". ") for part in parts if part)

@@ -1,0 +1,162 @@
+"""Why a run waits in a queue, told from Kueue's Workloads; and what a cluster's webhooks say when nobody is behind them."""
+
+import asyncio
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from kube_objects import IMAGES, SERVER, START, a_run, deployment, event, job, owner, planned, snapshot, unscheduled
+from test_cluster_backend import Server, stored
+
+from maft_operator.cluster import api, kinds, reasons, workloads
+from maft_operator.cluster.api import Refused
+from maft_operator.cluster.backend import ClusterBackend
+from maft_operator.cluster.kinds import Kind
+from maft_operator.cluster.manifests import Json
+from maft_operator.cluster.observed import troubles_in
+from maft_operator.cluster.reasons import Trouble
+
+RUN, TASK = a_run(queueName="gpus"), "r-1-debate"
+GROUP = "r-servers-uid-of-r"
+JOB = job(TASK, start=None, queue="gpus", suspend=True)
+GATED = unscheduled(SERVER, "Scheduling is blocked due to non-empty scheduling gates", "SchedulingGated")
+FULL = "couldn't assign flavors to pod set main: insufficient unused quota for cpu in flavor f, 1 more needed"
+PREEMPTED = "Preempted to accommodate a workload (UID: 1, JobUID: 2) due to prioritization in the ClusterQueue"
+AWAY = (
+    'Internal error occurred: failed calling webhook "mjob.kb.io": failed to call webhook: Post'
+    ' "https://kueue-webhook-service.kueue-system.svc:443/mutate-batch-v1-job?timeout=10s": connection refused'
+)
+
+
+def workload(*conditions: tuple[str, str, str], created: str = "1", queue: str = "gpus") -> Json:
+    """conditions: type, status, message."""
+    made = [{"type": kind, "status": status, "reason": "Pending", "message": message} for kind, status, message in conditions]
+    about = {"name": "w", "namespace": "default", "creationTimestamp": created}
+    return {"kind": "Workload", "metadata": about, "spec": {"queueName": queue}, "status": {"conditions": made}}
+
+
+WAITS = ("QuotaReserved", "False", FULL)
+
+
+def told(*found: Json) -> Trouble:
+    """What is told of a Job that is queued."""
+    [trouble] = workloads.explained(snapshot(RUN, JOB), {TASK: found}).troubles
+    return trouble
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ([], "waits in queue gpus"),
+        ([workload()], "waits in queue gpus"),
+        ([workload(queue="default")], "waits in queue default"),
+        ([{"metadata": {}, "status": None}], "waits in queue ?"),
+        ([workload(WAITS)], f"waits in queue gpus: {FULL}"),
+        ([workload(("Evicted", "True", f"{PREEMPTED}."), WAITS)], f"waits in queue gpus: {PREEMPTED}; {FULL}"),
+        ([workload(("Evicted", "False", "earlier"), WAITS)], f"waits in queue gpus: {FULL}"),
+        ([workload(("QuotaReserved", "True", "reserved"))], "waits in queue gpus"),
+        ([workload(("QuotaReserved", "True", "old"), created="1"), workload(WAITS, created="2")], f"waits in queue gpus: {FULL}"),
+    ],
+)
+def test_a_workload_says_why_it_waits(found: list[Json], message: str) -> None:
+    assert told(*found) == Trouble(TASK, reasons.QUEUED, message)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "couldn't assign flavors to pod set main: resource memory unavailable in ClusterQueue",
+        "LocalQueue gpus doesn't exist",
+        "LocalQueue gpus is inactive",
+        "LocalQueue gpus is stopped",
+        "ClusterQueue q doesn't exist",
+        "ClusterQueue q is inactive",
+        "couldn't assign flavors to pod set main: insufficient quota for cpu in flavor f, previously considered podsets requests"
+        " (0) + current podset request (2) > maximum capacity (1)",
+    ],
+)
+def test_a_queue_that_will_never_admit_it_is_told_apart(message: str) -> None:
+    trouble = told(workload(("QuotaReserved", "False", message)))
+    assert (trouble.reason, trouble.blocking) == (reasons.QUEUE_UNUSABLE, True)
+    assert message in trouble.message
+
+
+def test_servers_that_wait_in_a_queue_are_seen_as_such() -> None:
+    def server(*objects: Json) -> bool:
+        return snapshot(RUN, deployment(ready=1 if len(objects) > 1 else 0), *objects).observed.servers[SERVER].queued
+
+    assert server(GATED)
+    assert not server(unscheduled(SERVER, "0/1 nodes are available"))
+    assert not server({**GATED, "metadata": {**GATED["metadata"], "deletionTimestamp": "now"}})
+    assert not server(GATED, GATED)  # as many as are wanted are there
+
+
+def test_other_troubles_are_left_alone() -> None:
+    seen = snapshot(RUN, unscheduled(SERVER, "0/1 nodes are available"), deployment())
+    assert seen.troubles and workloads.explained(seen, {SERVER: [workload(WAITS)]}) == seen
+
+
+def test_a_suspended_job_without_a_queue_is_somebody_elses_doing() -> None:
+    [trouble] = snapshot(RUN, job(TASK, start=None, suspend=True)).troubles
+    assert (trouble.reason, trouble.message) == (reasons.QUEUED, "another than maft has suspended the Job")
+
+
+# --- what is asked for ---
+
+
+class Queues(Server):
+    """Answers lists of Workloads by selector."""
+
+    def __init__(self, *objects: Json, found: Mapping[str, Json], refuses: dict[str, Refused] | None = None) -> None:
+        super().__init__(*objects, refuses=refuses)
+        self.found, self.selected = found, list[str]()
+
+    async def list(self, kind: Kind, namespace: str | None, **selectors: str) -> Any:
+        if kind is not kinds.WORKLOAD:
+            return await super().list(kind, namespace, **selectors)
+        await super().list(kind, namespace)
+        [(_, selector)] = selectors.items()
+        self.selected.append(selector)
+        return [self.found[selector]] if selector in self.found else []
+
+
+def look(server: Server) -> Any:
+    return asyncio.run(
+        ClusterBackend(server, owner(RUN), planned(RUN), IMAGES, now=START, applied={}).observe()  # type: ignore[arg-type]
+    )
+
+
+def test_only_what_is_queued_is_asked_for_and_all_servers_at_once() -> None:
+    of_job = f"kueue.x-k8s.io/job-uid=uid-{TASK}"
+    several = (stored(JOB), stored(deployment()), GATED)
+    server = Queues(*several, found={of_job: workload(WAITS), f"metadata.name={GROUP}": workload(("Evicted", "True", PREEMPTED))})
+    told = {t.child: t.message for t in look(server).troubles}
+    assert told == {TASK: f"waits in queue gpus: {FULL}", SERVER: f"waits in queue gpus: {PREEMPTED}"}
+    assert sorted(server.selected) == [of_job, f"metadata.name={GROUP}"]
+    idle = Queues(stored(job(TASK)), found={})
+    look(idle)
+    assert idle.selected == []
+
+
+def test_without_the_right_to_workloads_less_is_told() -> None:
+    server = Queues(stored(JOB), found={}, refuses={"Workload": Refused(403, "workloads is forbidden")})
+    assert [t.message for t in look(server).troubles] == ["waits in queue gpus"]
+
+
+# --- webhooks ---
+
+
+def test_a_webhook_that_is_away_is_told() -> None:
+    error = SimpleNamespace(status=500, reason="Internal Server Error", body=f'{{"message": {api.json.dumps(AWAY)}}}')
+    refused = api._raised(error)
+    assert isinstance(refused, Refused) and reasons.refusal_reason(str(refused)) is reasons.WEBHOOK_AWAY
+    [told] = troubles_in([event("u", "FailedCreate", f"Error creating: {AWAY}")], {"u": TASK})
+    assert told.reason is reasons.WEBHOOK_AWAY and told.blocking
+    [server] = snapshot(RUN, deployment({"type": "ReplicaFailure", "status": "True", "message": AWAY})).troubles
+    assert server.reason is reasons.WEBHOOK_AWAY
+
+
+def test_another_500_is_a_fault_that_passes() -> None:
+    error = SimpleNamespace(status=500, reason="Internal Server Error", body='{"message": "etcdserver: leader changed"}')
+    assert isinstance(api._raised(error), OSError)
