@@ -5,19 +5,17 @@ Level-triggered: whoever wakes a key only says that something may have changed. 
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import aiohttp
-
-from maft_operator import progress
 from maft_operator.cluster import conditions, kinds, reasons, upgrade
 from maft_operator.cluster.api import FAULTS, Api, Refused
 from maft_operator.cluster.backend import ClusterBackend
 from maft_operator.cluster.events import event, warning
 from maft_operator.cluster.keys import Keys, KeyState
 from maft_operator.cluster.manifests import Images, Owner
+from maft_operator.cluster.measured import measure
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.observed import Snapshot
 from maft_operator.cluster.queue import Queue
@@ -41,7 +39,6 @@ class Controller:
         self,
         api: Api,
         images: Images,
-        session: aiohttp.ClientSession,
         *,
         queue: Queue,
         keys: Keys,
@@ -50,7 +47,6 @@ class Controller:
     ) -> None:
         self._api = api
         self._images = images
-        self._session = session
         self._queue = queue
         self._keys = keys
         self._metrics = metrics
@@ -128,14 +124,11 @@ class Controller:
         owner = Owner(run, resource["metadata"]["uid"])
         backend = ClusterBackend(self._api, owner, graph, self._images, now=now, applied=state.applied, fresh=not old)
         outcome = await reconcile(backend, graph)
-        done = await self._progress(outcome.snapshot.metrics)
-        new = status(Reconciled(run, graph, outcome, done), old, resource["metadata"]["generation"], now)
+        measured = await measure(outcome.snapshot.metrics, state.resting)
+        outcome = replace(outcome, snapshot=outcome.snapshot.with_troubles(measured.troubles))
+        new = status(Reconciled(run, graph, outcome, measured.done), old, resource["metadata"]["generation"], now)
         delay = await self._write(resource, new, state)
         return _sooner(delay, _next_look(outcome, new, run))
-
-    async def _progress(self, metrics: Mapping[str, str]) -> dict[str, tuple[float, float]]:
-        reads = await asyncio.gather(*(progress.read(self._session, url) for url in metrics.values()))
-        return {name: units for name, units in zip(metrics, reads, strict=True) if units}
 
     async def _finished(self, resource: Json, state: KeyState) -> float | None:
         """Waits for the run to expire, which is all that is left to do."""
@@ -216,7 +209,7 @@ def _next_look(outcome: Outcome[Snapshot], new: Json, run: Run) -> float | None:
         return _expiry(new, run.spec.ttl_seconds_after_finished)
     if outcome.step.phase == "Suspended":
         return None
-    waits = outcome.refusals or outcome.snapshot.troubles or outcome.snapshot.unexplained
+    waits = outcome.refusals or outcome.snapshot.troubles or outcome.snapshot.unexplained or outcome.snapshot.passing
     return LOOK if outcome.snapshot.metrics or waits else CALM
 
 
