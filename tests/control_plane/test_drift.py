@@ -124,7 +124,7 @@ FOREIGN: dict[str, tuple[str, str, object]] = {
     "a queue's flavor": ("Job", f"{POD}.nodeSelector", {"gpu": "h100"}),
     "a flavor's tolerations": ("Job", f"{POD}.tolerations", [{"key": "gpu", "operator": "Exists"}]),
     "a topology": ("Job", f"{POD}.schedulingGates", [{"name": "kueue.x-k8s.io/topology"}]),
-    "a queue's annotation": ("Job", "metadata.annotations", {"kueue.x-k8s.io/job-completions": "1"}),
+    "a queue's annotation": ("Job", "metadata.annotations.kueue.x-k8s.io/job-completions", "1"),
     "a default queue of servers": ("Deployment", "metadata.labels.kueue.x-k8s.io/queue-name", "default"),
     "a queue marks pods": ("Deployment", "spec.template.metadata.labels.kueue.x-k8s.io/managed", "true"),
     "a queue suspends pods": (
@@ -156,7 +156,7 @@ FOREIGN: dict[str, tuple[str, str, object]] = {
     "a DNS": ("Deployment", f"{POD}.dnsConfig", {"options": [{"name": "ndots", "value": "2"}]}),
     "a host": ("Deployment", f"{POD}.hostAliases", [{"ip": "10.0.0.1", "hostnames": ["a"]}]),
     "a pause": ("Deployment", "spec.paused", True),
-    "the deployment controller": ("Deployment", "metadata.annotations", {"deployment.kubernetes.io/revision": "1"}),
+    "the deployment controller": ("Deployment", "metadata.annotations.deployment.kubernetes.io/revision", "1"),
     "a finalizer": ("Deployment", "metadata.finalizers", ["foregroundDeletion"]),
     "an owner": ("Deployment", "metadata.ownerReferences.-1", {"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "b"}),
     "a cloud's annotation": ("Service", "metadata.annotations", {"cloud.google.com/neg": "{}"}),
