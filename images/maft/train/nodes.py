@@ -149,6 +149,7 @@ def gathered(node: Node, task: str, told: Told) -> Iterator[Sequence[Link]]:
         _gather(node, task, there)
         for link in there.values():
             link.say(told)
+        print(f"nodes: all {node.nodes} are here", flush=True)
         yield list(there.values())
         for link in there.values():
             link.say(Told())
@@ -212,6 +213,7 @@ def joined(node: Node, task: str, all_done: Callable[[], bool]) -> tuple[Link, T
             return None
         if link := _connected(node, task):
             if told := _told(node, link, until, all_done):
+                print(f"nodes: this is {node.index}, all {node.nodes} are here", flush=True)
                 return link, told
             link.close()
         time.sleep(AGAIN)
