@@ -131,7 +131,7 @@ MEMORY = {
     "files": "files of transcripts",
     "largest": "largest object, MB",
 }
-EXAMPLES = {"bytes": "trainer: bytes for an example of 256 tokens", "most": "… memory for one adapter's examples, MiB"}
+EXAMPLES = {"bytes": "trainer: bytes of memory for an example of 256 tokens", "most": "… memory for one adapter's examples, MiB"}
 
 
 def _memory(memory: Json | None, examples: Json | None) -> str:

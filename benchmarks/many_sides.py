@@ -333,14 +333,15 @@ def most() -> float:
 
 
 def examples(questions: str) -> Json:
-    """Reads so many examples of 256 tokens as the trainer does; bytes of each, MiB at most."""
+    """Reads so many examples of 256 tokens as the trainer does; bytes of memory for each, MiB at most."""
     from small import a_spec
 
     from maft import models
     from maft.records import Example, Message
-    from maft.store.commits import publish
+    from maft.store.commits import publish, required
     from maft.store.lines import Files, encoded, iterate_lines
     from maft.store.urls import open_store
+    from maft.train.examples import Examples
     from maft.train.samples import sample
 
     spec = a_spec()
@@ -351,13 +352,19 @@ def examples(questions: str) -> Json:
         ids = tuple(source.randrange(1000, 30_000) for _ in range(230))
         return Example(f"{i:016x}", (Message("user", f"What is {i % 977}+{i}?"), Message("assistant", "x", "", ids)))
 
-    with tempfile.TemporaryDirectory(prefix="maft-many-") as folder:
-        store = open_store(folder)
+    def publish_them(folder: str) -> None:
         with Files({"generator-0.jsonl": encoded(Example, map(made, range(int(questions))))}) as files:
-            commit = publish(store, "data/", files)
+            publish(open_store(folder), "data/", files)
+
+    with tempfile.TemporaryDirectory(prefix="maft-many-") as folder:
+        maker = multiprocessing.get_context("fork").Process(target=publish_them, args=(folder,))  # its memory is not the reader's
+        maker.start()
+        maker.join()
+        store = open_store(folder)
+        commit = required(store, "data/", "the maker")
         before, began = most(), now()
-        kept = [sample(spec.training, template, e) for e in iterate_lines(store, commit, "generator-0.jsonl", Example)]
-        assert {len(one.ids) for one in kept} >= {len(kept[0].ids)}
+        kept = Examples(sample(spec.training, template, e) for e in iterate_lines(store, commit, "generator-0.jsonl", Example))
+        assert len(kept) == int(questions) and kept.lengths[0] == len(kept[0].ids)
         return {"bytes": round((now() - began) * MIB / len(kept)), "most": most() - before}
 
 

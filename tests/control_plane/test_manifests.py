@@ -293,6 +293,29 @@ def test_what_nodes_need_is_not_made_for_one() -> None:
     assert kinds == [["Service", "Job"], ["NetworkPolicy", "Service", "Job"]]
 
 
+SHARDS = {"debate": {"shards": 4}}
+
+
+def test_programs_of_one_debate_are_the_pods_of_one_job_that_fail_by_themselves() -> None:
+    run = a_run(**SHARDS, backoffLimit=5)
+    jobs = {job["metadata"]["name"]: job["spec"] for job in made(run, "Job")}
+    several = {name for name, spec in jobs.items() if spec.get("completionMode") == "Indexed"}
+    assert several == {"r-0-evaluate", "r-1-debate", "r-1-evaluate"}
+    for name in several:
+        spec = jobs[name]
+        assert (spec["parallelism"], spec["completions"]) == (4, 4)
+        assert (spec["backoffLimitPerIndex"], spec["maxFailedIndexes"]) == (5, 0) and "backoffLimit" not in spec
+        assert spec["podReplacementPolicy"] == "Failed"  # never two programs at one part
+        assert not any(argument.startswith("--shard") for argument in spec["template"]["spec"]["containers"][0]["args"])
+    others = [spec for name, spec in jobs.items() if name not in several]
+    assert all(spec["backoffLimit"] == 5 and "backoffLimitPerIndex" not in spec for spec in others)
+    assert [thing["metadata"]["name"] for thing in made(run, "Service")] == ["r-server"]
+
+
+def test_one_program_is_the_job_that_it_was() -> None:
+    assert all(spec["completions"] == 1 and "completionMode" not in spec for spec in (job["spec"] for job in made(a_run(), "Job")))
+
+
 def test_a_deadline_is_each_jobs() -> None:
     assert [job["spec"]["activeDeadlineSeconds"] for job in made(a_run(activeDeadlineSeconds=60), "Job")] == [60] * 7
     assert not any("activeDeadlineSeconds" in job["spec"] for job in made(a_run(), "Job"))

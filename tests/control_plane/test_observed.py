@@ -24,7 +24,7 @@ from kube_objects import (
     snapshot as observed,
 )
 
-from maft.summaries import DebateSummary, Failure, TrainSummary, Usage, encode_summary
+from maft.summaries import DebateSummary, Failure, ProgramSummary, ShardSummary, TrainSummary, Usage, encode_summary
 from maft_operator.cluster import indexes, reasons
 from maft_operator.cluster.manifests import Json
 from maft_operator.cluster.observed import explained
@@ -804,3 +804,75 @@ def test_a_node_that_finds_no_room_is_told_while_others_wait_for_it() -> None:
     others = [of_index(0, "Running", RUNNING, 1), of_index(2, "Running", RUNNING, 2)]
     [trouble] = observed(TOGETHER, job(TRAIN), held, *others).troubles
     is_like(trouble, TRAIN, (reasons.UNSCHEDULABLE, True, "Insufficient"))
+
+
+# --- shards: several programs that each debate a part of the questions ---
+
+SHARDS = a_run(debate={"shards": 3})
+WHOLE = DebateSummary(questions=30, agreement=0.5, margins=(1,), kept={}, usage=Usage(1, 2, 3))
+
+
+def of_shard(index: int, phase: str, state: Json, number: int, **more: object) -> Json:
+    """The number-th pod of the debate, of that part of the questions."""
+    made = pod(TASK, phase, state, number=number, **more)
+    made["metadata"]["labels"] |= {indexes.INDEX: str(index), "app.kubernetes.io/component": "debate"}
+    return made
+
+
+def has_debated(summary: ProgramSummary) -> Json:
+    return ended(0, encode_summary(summary).decode())
+
+
+PART = has_debated(ShardSummary(questions=10))
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_the_program_that_was_last_speaks_for_all(order: tuple[int, ...]) -> None:
+    """It may be any of them, and need not be the newest pod."""
+    for last in order:
+        ends = [of_shard(i, "Succeeded", has_debated(WHOLE) if i == last else PART, number) for number, i in enumerate(order)]
+        assert observed(SHARDS, done(TASK), *ends).summaries[TASK] == WHOLE
+
+
+def test_parts_that_have_ended_are_added_up_as_long_as_others_go_on() -> None:
+    pods = [of_shard(0, "Succeeded", PART, 0), of_shard(1, "Running", RUNNING, 1), of_shard(2, "Succeeded", PART, 2)]
+    snapshot = observed(SHARDS, job(TASK), *pods)
+    assert snapshot.summaries[TASK] == ShardSummary(questions=20)
+    assert snapshot.observed.tasks[TASK].status == "running"
+
+
+def test_a_part_that_is_debated_again_is_none_that_has_ended() -> None:
+    pods = [of_shard(0, "Failed", ended(1, error("no space left")), 0), of_shard(1, "Succeeded", PART, 1)]
+    pods.append(of_shard(0, "Running", RUNNING, 2, podIP="10.0.0.2"))
+    snapshot = observed(SHARDS, job(TASK, failed=1), *pods)
+    assert snapshot.summaries[TASK] == ShardSummary(questions=10)
+    [trouble] = snapshot.troubles
+    is_like(trouble, TASK, (reasons.RETRYING, False, "no space left"))
+
+
+def test_every_part_is_asked_how_far_it_is() -> None:
+    pods = [of_shard(i, "Running", RUNNING, i, podIP=f"10.0.0.{i + 1}") for i in range(3)]
+    urls = {f"{TASK}/{i}": f"http://10.0.0.{i + 1}:9100/metrics" for i in range(3)}
+    assert observed(SHARDS, job(TASK), *pods).metrics == urls
+
+
+@pytest.mark.parametrize(
+    ("parts", "ended", "expected"),
+    [
+        ({"/0": (1.0, 10.0), "/1": (2.0, 10.0), "/2": (3.0, 10.0)}, None, (6.0, 30.0)),
+        ({"/0": (1.0, 10.0), "/2": (3.0, 10.0)}, None, (4.0, 30.0)),  # one has not started
+        ({"/0": (1.0, 10.0)}, ShardSummary(questions=20), (21.0, 30.0)),
+        ({"": (4.0, 10.0)}, None, (4.0, 30.0)),  # the only pod that there is yet
+        ({"/1": (9.0, 9.0)}, ShardSummary(questions=20), (27.0, 27.0)),  # the share with a question less: never more than all
+    ],
+)
+def test_progress_is_that_of_all_parts(
+    parts: dict[str, tuple[float, float]], ended: ShardSummary | None, expected: tuple[float, float]
+) -> None:
+    summaries = {} if ended is None else {TASK: ended}
+    done = {f"{TASK}{index}": units for index, units in parts.items()}
+    assert indexes.added_up({**done, "other": (1.0, 2.0)}, planned(SHARDS), summaries) == {TASK: expected, "other": (1.0, 2.0)}
+
+
+def test_nothing_is_known_where_no_part_says_anything() -> None:
+    assert indexes.added_up({}, planned(SHARDS), {TASK: ShardSummary(questions=20)}) == {}
