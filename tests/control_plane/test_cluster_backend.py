@@ -12,7 +12,7 @@ from kube_objects import IMAGES, START, STORAGE, a_run, at, deployment, event, j
 from statuses import ALL, PREPARED, state
 from test_upgrade import NEW, OLD
 
-from maft_operator.cluster import images, kinds, manifests
+from maft_operator.cluster import images, kinds, manifests, reasons
 from maft_operator.cluster.api import Refused
 from maft_operator.cluster.backend import ClusterBackend
 from maft_operator.cluster.controller import Controller
@@ -105,7 +105,7 @@ def wanted(*kinds_: str) -> list[Json]:
 def test_a_fresh_run_is_not_looked_for() -> None:
     server = Server()
     outcome = asyncio.run(reconcile(backend(server, fresh=True), planned(RUN)))
-    assert server.asked == [("apply", "Job", "r-0-prepare")]
+    assert server.asked == [("list", "Job", ""), ("apply", "Job", "r-0-prepare")]  # whether somebody else's has its name
     assert [item.name for item in outcome.step.create] == ["r-0-prepare"]
 
 
@@ -170,7 +170,7 @@ def test_a_refusal_comes_back_and_the_other_objects_are_made() -> None:
     [item] = planned(RUN).servers
     refusals = asyncio.run(backend(server).create(item))
     assert refusals == (Refusal("r-server", "exceeded quota: services"),)
-    assert [kind for verb, kind, _ in server.asked] == ["NetworkPolicy", "Service", "Deployment"]
+    assert [kind for verb, kind, _ in server.asked if verb == "apply"] == ["NetworkPolicy", "Deployment"]
 
 
 @pytest.mark.parametrize(
@@ -199,6 +199,20 @@ def test_children_of_a_namesake_are_not_ours() -> None:
     other = stored(job("r-0-prepare"))
     other["metadata"]["ownerReferences"] = [{"uid": "of another"}]
     assert asyncio.run(backend(Server(other)).observe()).observed.tasks == {}
+
+
+def test_what_is_somebody_elses_is_not_taken_over() -> None:
+    [item] = planned(RUN).servers
+    theirs = {"kind": "Deployment", "metadata": {"name": "r-server", "namespace": "default", "uid": "theirs"}}
+    server = Server(theirs)
+    [refusal] = asyncio.run(backend(server).create(item))
+    assert refusal == Refusal("r-server", "the Deployment r-server exists and is not the run's")
+    assert reasons.refusal_reason(refusal.message) == reasons.NAME_TAKEN
+    assert ("apply", "Deployment", "r-server") not in server.asked
+    namesakes = {**theirs, "metadata": {**theirs["metadata"], "ownerReferences": [{"kind": kinds.RUN.name, "uid": "before"}]}}
+    server = Server(namesakes)  # of a run that was deleted: the API server says for itself that it is not ready
+    assert asyncio.run(backend(server).create(item)) == ()
+    assert ("apply", "Deployment", "r-server") in server.asked
 
 
 def test_deleting_spares_what_is_going_already() -> None:
@@ -238,7 +252,7 @@ def look(server: Server) -> tuple[float | None, Keys, Watched]:
     async def scenario() -> tuple[float | None, Keys, Watched]:
         queue, metrics = Queue(), Metrics()
         keys = Keys(queue, metrics)
-        made = Controller(server, IMAGES, None, queue=queue, keys=keys, metrics=metrics)  # type: ignore[arg-type]
+        made = Controller(server, IMAGES, queue=queue, keys=keys, metrics=metrics)  # type: ignore[arg-type]
         return await made.reconcile(KEY, keys.state(KEY)), keys, Watched(keys, metrics)
 
     return asyncio.run(scenario())
@@ -360,6 +374,8 @@ def test_a_child_wakes_its_run_unless_that_is_settled(status: Json | None, due: 
         if len(queue):
             queue.done(await queue.get())
         watched.child(stored(job("r-1-debate"))["metadata"])
+        watched.child({"namespace": "default", "labels": {manifests.RUN: ""}})  # names no run
+        watched.child({"namespace": "default"})
         return len(queue)
 
     assert asyncio.run(scenario()) == due

@@ -5,6 +5,7 @@ from kube_objects import (
     RUNNING,
     SERVER,
     a_run,
+    at,
     condition,
     deployment,
     done,
@@ -26,8 +27,9 @@ from kube_objects import (
 from maft.summaries import DebateSummary, Failure, TrainSummary, Usage, encode_summary
 from maft_operator.cluster import indexes, reasons
 from maft_operator.cluster.manifests import Json
-from maft_operator.cluster.observed import explained, troubles_in
+from maft_operator.cluster.observed import explained
 from maft_operator.cluster.reasons import Reason, Trouble
+from maft_operator.cluster.silent import troubles_in
 from maft_operator.plan.step import PEER_LOST, ServerState, TaskState, step
 
 RUN = a_run()
@@ -39,6 +41,25 @@ QUOTA = 'pods "r-1-debate-x" is forbidden: exceeded quota: small, requested: pod
 EVICTED = {"reason": "Evicted", "message": "The node was low on resource: memory."}
 OUT_OF_MEMORY = ended(137, reason="OOMKilled")
 Expected = tuple[Reason, bool, str]  # a trouble: its reason, whether it blocks, words of its message
+
+
+REJECTED = {"reason": "UnexpectedAdmissionError", "message": "Pod was rejected: no healthy devices"}
+BACK_OFF = waiting("CrashLoopBackOff", "back-off 10s")
+
+
+def on_node(thing: Json) -> Json:
+    return {**thing, "spec": {**thing["spec"], "nodeName": "gpu-7"}}
+
+
+def beside_sidecar(child: str, state: Json, *, ago: float = 20) -> Json:
+    """A pod whose program ended so many seconds ago, while another container runs on."""
+    ours = {"terminated": {**state["terminated"], "finishedAt": at(1000 - ago)}}
+    return with_sidecar(pod(child, "Running", ours), {"state": RUNNING, "ready": True})
+
+
+def with_sidecar(thing: Json, status: Json) -> Json:
+    thing["status"]["containerStatuses"].append({"name": "proxy", **status})
+    return thing
 
 
 def error(text: str) -> str:
@@ -115,6 +136,63 @@ UNDER_WAY: dict[str, tuple[list[Json], int, Expected | None]] = {
         0,
         (reasons.POD_REFUSED, True, "executable file not found"),
     ),
+    "no image that is signed": (
+        [job(TASK), pod(TASK, "Pending", waiting("SignatureValidationFailed", "no signature"))],
+        0,
+        (reasons.IMAGE_PULL, True, "no signature"),
+    ),
+    "a reason that nobody knows": (
+        [job(TASK), pod(TASK, "Pending", waiting("FutureError", "the moon is full"))],
+        0,
+        (reasons.POD_STUCK, True, "container debate: FutureError: the moon is full"),
+    ),
+    "an init container is in back-off": (
+        [job(TASK), pod(TASK, "Pending", waiting("PodInitializing"), init={**BACK_OFF, **ended(3, "no such host\n")})],
+        0,
+        (reasons.CRASH_LOOP, True, "container init: no such host"),
+    ),
+    "an init container is in back-off, and said nothing": (
+        [job(TASK), pod(TASK, "Pending", waiting("PodInitializing"), init=BACK_OFF)],
+        0,
+        (reasons.CRASH_LOOP, True, "container init: exit code ?"),
+    ),
+    "an init container failed": (
+        [job(TASK, failed=1), pod(TASK, "Failed", waiting("PodInitializing"), init=ended(7, "cannot mount"))],
+        1,
+        (reasons.RETRYING, False, "container init: cannot mount"),
+    ),
+    "the node refuses the pod": (
+        [job(TASK, failed=1), pod(TASK, "Failed", **REJECTED)],
+        1,
+        (reasons.RETRYING, False, "UnexpectedAdmissionError: Pod was rejected: no healthy devices"),
+    ),
+    "its node is lost, and the pod terminates for ever": (
+        [job(TASK), terminating(on_node(pod(TASK, "Running", RUNNING)), 980)],
+        0,
+        (reasons.NODE_LOST, True, f"node gpu-7: the pod r-1-debate-0 should have ended at {at(980)} and has not"),
+    ),
+    "its node has just told it to end": ([job(TASK), terminating(on_node(pod(TASK, "Running", RUNNING)), 995)], 0, None),
+    "its node is silent": (
+        [job(TASK), on_node(pod(TASK, "Running", RUNNING, conditions=[condition("Ready", "False"), condition("ContainersReady")]))],
+        0,
+        (reasons.NODE_LOST, True, "node gpu-7: the pod r-1-debate-0 is not heard of"),
+    ),
+    "its node is silent, as old releases write it": (
+        [job(TASK), on_node(pod(TASK, "Running", RUNNING, reason="NodeLost"))],
+        0,
+        (reasons.NODE_LOST, True, "node gpu-7"),
+    ),
+    "a gate of somebody else's is closed": (
+        [job(TASK), pod(TASK, "Running", RUNNING, conditions=[condition("Ready", "False", reason="ReadinessGatesNotReady")])],
+        0,
+        None,
+    ),
+    "a program that is to be tried again stands beside a sidecar": (
+        [job(TASK), beside_sidecar(TASK, ended(1, error("store s3://b: unreachable")))],
+        0,
+        (reasons.SIDECAR_RUNS_ON, True, "exit code 1 (store s3://b: unreachable), but the container proxy of the pod r-1-debate-0"),
+    ),
+    "a program has just ended beside a sidecar": ([job(TASK), beside_sidecar(TASK, ended(0, SAID), ago=2)], 0, None),
     "an attempt failed": (
         [job(TASK, failed=1), pod(TASK, "Failed", ended(1, error("store s3://b: unreachable")))],
         1,
@@ -254,6 +332,91 @@ def test_a_task_that_failed(name: str) -> None:
     assert (decided.phase, decided.failed_child) == ("Failed", TASK)
 
 
+def test_a_program_has_done_its_work_though_a_sidecar_runs_on() -> None:
+    snapshot = observed(RUN, job(TASK), beside_sidecar(TASK, ended(0, SAID)))
+    assert snapshot.observed.tasks == {TASK: TaskState("succeeded", lingers=True)}
+    assert snapshot.summaries == {TASK: SUMMARY}
+    [trouble] = snapshot.troubles
+    is_like(trouble, TASK, (reasons.SIDECAR_RUNS_ON, False, "the container proxy of the pod r-1-debate-0 runs on"))
+    assert snapshot.passing
+
+
+def test_what_lingers_goes_with_the_end_of_the_run() -> None:
+    names = [task.name for task in planned(RUN).tasks]
+    *before, last = names
+    snapshot = observed(RUN, *map(done, before), job(last), beside_sidecar(last, ended(0, SAID)))
+    decided = step(planned(RUN), snapshot.observed)
+    assert (decided.phase, decided.delete) == ("Complete", (last,))
+
+
+def test_wrong_input_fails_the_run_though_a_sidecar_runs_on() -> None:
+    snapshot = observed(RUN, job(TASK), beside_sidecar(TASK, ended(2, error("task.source: q.jsonl holds no questions"))))
+    is_like(snapshot.ended[TASK], TASK, (reasons.INPUT_INVALID, True, "task.source: q.jsonl holds no questions"))
+    decided = step(planned(RUN), snapshot.observed)
+    assert (decided.phase, decided.failed_child, decided.delete) == ("Failed", TASK, (TASK,))
+
+
+def test_a_program_has_done_its_work_though_a_sidecar_failed() -> None:
+    broken = beside_sidecar(TASK, ended(0, SAID))
+    broken["status"] |= {"phase": "Failed"}
+    broken["status"]["containerStatuses"][1]["state"] = ended(1)
+    for made in (job(TASK, failed=1), failed(TASK)):
+        assert observed(RUN, made, broken).observed.tasks[TASK].status == "succeeded"
+
+
+def test_of_many_pods_only_the_job_knows_whether_all_have_ended() -> None:
+    snapshot = observed(RUN, job(TASK, completions=2), beside_sidecar(TASK, ended(0, SAID)))
+    assert snapshot.observed.tasks == {TASK: TaskState("running")}
+
+
+STRANGERS: dict[str, dict[str, Json]] = {
+    "nobody's": {"ownerReferences": []},
+    "of a Job of that name before": {"ownerReferences": [{"kind": "Job", "name": TASK, "uid": "before", "controller": True}]},
+    "that the Job only owns": {"ownerReferences": [{"kind": "Job", "name": TASK, "uid": f"uid-{TASK}"}]},
+    "of something else with that uid": {
+        "ownerReferences": [{"kind": "Cat", "name": TASK, "uid": f"uid-{TASK}", "controller": True}]
+    },
+    "of a ReplicaSet": {"ownerReferences": [{"kind": "ReplicaSet", "name": TASK, "uid": f"uid-{TASK}", "controller": True}]},
+}
+
+
+@pytest.mark.parametrize("whose", STRANGERS)
+def test_a_pod_with_our_labels_that_the_job_did_not_make_counts_for_nothing(whose: str) -> None:
+    for phase, state in (("Running", RUNNING), ("Failed", ended(2, "x")), ("Succeeded", ended(0, SAID)), ("Pending", BACK_OFF)):
+        stranger = pod(TASK, phase, state, podIP="10.0.0.1")
+        stranger["metadata"] |= STRANGERS[whose]
+        assert observed(RUN, job(TASK), stranger) == observed(RUN, job(TASK))
+
+
+@pytest.mark.parametrize(
+    "owner",
+    [
+        {},
+        {"kind": "Job", "name": SERVER, "uid": f"uid-{SERVER}", "controller": True},
+        {"kind": "ReplicaSet", "name": "other-5f6d8c", "uid": "x", "controller": True},
+        {"kind": "ReplicaSet", "name": f"{SERVER}-other", "uid": "x", "controller": True},
+    ],
+)
+def test_a_pod_with_a_servers_labels_that_its_deployment_did_not_make_counts_for_nothing(owner: Json) -> None:
+    stranger = replica(BACK_OFF, restarts=9, last=ended(2, "x"))
+    stranger["metadata"]["ownerReferences"] = [owner]
+    assert observed(RUN, deployment(ready=1), stranger) == observed(RUN, deployment(ready=1))
+    assert observed(RUN, stranger) == observed(RUN)
+
+
+IMPLAUSIBLE = [
+    '{"program":"debate","questions":24,"agreement":1e308,"margins":[],"kept":{},"usage":{"calls":1,"promptTokens":2,"completionTokens":3}}',
+    '{"program":"debate","questions":-1,"agreement":0.5,"margins":[],"kept":{},"usage":{"calls":1,"promptTokens":2,"completionTokens":3}}',
+    '{"program":"prepare","train":99999999999999999999,"heldOut":1}',
+    '{"program":"debate","questions":1,"agreement":0,"margins":[],"kept":{"x":[-1]},"usage":{"calls":1,"promptTokens":2,"completionTokens":3}}',
+]
+
+
+@pytest.mark.parametrize("message", IMPLAUSIBLE)
+def test_a_summary_that_no_status_could_have_is_none(message: str) -> None:
+    assert observed(RUN, done(TASK), pod(TASK, "Succeeded", ended(0, message))).summaries == {}
+
+
 def test_a_task_that_succeeded() -> None:
     done_early = job(TASK, condition("SuccessCriteriaMet"))  # its pods have not all ended yet
     for objects in ([done(TASK)], [done_early], [done(TASK), pod(TASK, "Succeeded", ended(0, SAID))]):
@@ -299,6 +462,9 @@ def test_how_long_tasks_took() -> None:
     assert snapshot.seconds == {"r-0-prepare": 60, "r-0-evaluate": 30, TASK: 30}
 
 
+NO_POD = ("127.0.0.1", "::1", "169.254.169.254", "fe80::1%eth0", "224.0.0.1", "0.0.0.0", "evil.example", "10.0.0.1:80/x?", "1")
+
+
 @pytest.mark.parametrize(
     ("objects", "address"),
     [
@@ -311,6 +477,8 @@ def test_how_long_tasks_took() -> None:
         ([job(TASK), pod(TASK, "Running", RUNNING)], None),
         ([job(TASK), pod(TASK, "Pending", waiting("ContainerCreating"), podIP="10.0.0.1")], None),
         ([done(TASK), pod(TASK, "Succeeded", ended(0), podIP="10.0.0.1")], None),
+        ([job(TASK), terminating(pod(TASK, "Running", RUNNING, podIP="10.0.0.1"))], None),
+        *(([job(TASK), pod(TASK, "Running", RUNNING, podIP=ip)], None) for ip in NO_POD),
     ],
 )
 def test_where_a_running_task_says_how_far_it_is(objects: list[Json], address: str | None) -> None:
@@ -326,13 +494,17 @@ def test_where_a_running_task_says_how_far_it_is(objects: list[Json], address: s
         ([job(TASK)], {"uid-r-1-debate": TASK}),
         ([job(TASK), pod(TASK, "Failed", ended(1))], {"uid-r-1-debate": TASK}),
         ([job(TASK), pod(TASK, "Running", RUNNING)], {}),
-        ([job(TASK), pod(TASK, "Pending", None)], {}),
+        ([job(TASK), pod(TASK, "Pending", None)], {"uid-r-1-debate-0": TASK}),
         ([job(TASK, start=None, suspend=True)], {}),
         ([done(TASK)], {}),
         ([failed(TASK)], {}),
         ([job(TASK), pod(TASK, "Pending", waiting("ContainerCreating"), number=990)], {"uid-r-1-debate-990": TASK}),
         ([job(TASK), pod(TASK, "Pending", waiting("ContainerCreating"), number=996)], {}),  # it has just begun
+        ([job(TASK), pod(TASK, "Pending", waiting("PodInitializing"), init=RUNNING)], {"uid-r-1-debate-0": TASK}),
+        ([job(TASK), pod(TASK, "Pending", waiting("ErrImagePull"))], {}),  # says it itself
         ([deployment(), pod(SERVER, "Pending", waiting("ContainerCreating"), container="inference")], {"uid-r-server-0": SERVER}),
+        ([deployment()], {"uid-r-server": SERVER}),
+        ([deployment(condition("ReplicaFailure", message=QUOTA))], {}),
     ],
 )
 def test_who_is_unexplained(objects: list[Json], unexplained: dict[str, str]) -> None:
@@ -348,8 +520,22 @@ EVENTS: dict[str, tuple[list[Json], list[Expected]]] = {
         [event("job", "FailedMount", MOUNT, seconds=9), event("job", "FailedCreate", QUOTA, seconds=5)],
         [(reasons.VOLUME_MISSING, True, '"c" not found')],
     ),
+    "any Warning": (
+        [event("job", "FailedCreatePodSandBox", "cni: no address left")],
+        [(reasons.POD_STUCK, True, "FailedCreatePodSandBox: cni: no address left")],
+    ),
+    "a Warning of a future release": ([event("job", "Eclipse", "")], [(reasons.POD_STUCK, True, "Eclipse")]),
+    "a pod that went on": ([event("job", "FailedMount", MOUNT), event("job", "Pulling", "", seconds=1, kind="Normal")], []),
+    "a pod that did not": (
+        [event("job", "FailedCreatePodSandBox", "x"), event("job", "SandboxChanged", "", seconds=1, kind="Normal")],
+        [(reasons.POD_STUCK, True, "FailedCreatePodSandBox: x")],
+    ),
+    "no node, in the newer API": (
+        [{**event("job", "FailedScheduling", "0/3 nodes"), "lastTimestamp": None, "eventTime": "2026-01-01T00:00:01.123456Z"}],
+        [(reasons.UNSCHEDULABLE, True, "0/3 nodes")],
+    ),
     "of somebody else": ([event("other", "FailedCreate", QUOTA)], []),
-    "of another kind": ([event("job", "BackOff", QUOTA), event("job", "FailedCreate", QUOTA, kind="Normal")], []),
+    "no Warning": ([event("job", "FailedCreate", QUOTA, kind="Normal")], []),
 }
 
 
@@ -380,7 +566,6 @@ def lived(code: int, *, hours: int) -> Json:
 
 
 DOWN = {"restarts": 1, "last": ended(1, "RuntimeError: no GPU")}
-BACK_OFF = waiting("CrashLoopBackOff", "back-off 10s")
 WRONG_FLAG = "serve: error: unrecognized arguments: --x"
 SERVERS: dict[str, tuple[list[Json], ServerState | None, Expected | None]] = {
     # objects, the server's state, why it waits
@@ -440,6 +625,31 @@ SERVERS: dict[str, tuple[list[Json], ServerState | None, Expected | None]] = {
         [deployment(), pod(SERVER, "Failed", ended(137), container="inference", **EVICTED)],
         ServerState(ready=False),
         (reasons.EVICTED, False, "low on resource"),
+    ),
+    "the node refuses its pods": (
+        [deployment(), *(pod(SERVER, "Failed", container="inference", number=n, **REJECTED) for n in range(3))],
+        ServerState(ready=False),
+        (reasons.POD_REJECTED, False, "3 pods failed, the last: UnexpectedAdmissionError: Pod was rejected: no healthy devices"),
+    ),
+    "the node refused a pod, its successor starts": (
+        [deployment(), pod(SERVER, "Failed", container="inference", **REJECTED), replica(RUNNING, number=1)],
+        ServerState(ready=False),
+        (reasons.POD_REJECTED, False, "no healthy devices"),
+    ),
+    "a sidecar of the user's is in back-off": (
+        [deployment(), with_sidecar(replica(RUNNING), {"state": BACK_OFF, "lastState": ended(1, "no certificate")})],
+        ServerState(ready=False),
+        (reasons.CRASH_LOOP, True, "container proxy: no certificate"),
+    ),
+    "its Deployment is gone, its node is lost": (
+        [terminating(on_node(replica(RUNNING)), 900)],
+        ServerState(ready=False, failed=True),
+        (reasons.NODE_LOST, True, "node gpu-7: the pod r-server-0 should have ended at"),
+    ),
+    "its node is lost, another replica stands in": (
+        [deployment(ready=1), terminating(on_node(replica(RUNNING)), 900), replica(RUNNING, ready=True, number=1)],
+        ServerState(ready=True),
+        None,
     ),
     "evicted after a crash, its successor is ready": (
         [

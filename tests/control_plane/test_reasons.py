@@ -65,6 +65,13 @@ PRODUCED = {
     "Queued": "test_observed.py",
     "QueueUnusable": "test_workloads.py test_a_queue_that_will_never_admit_it_is_told_apart",
     "WebhookUnavailable": "test_workloads.py test_a_webhook_that_is_away_is_told",
+    "MetricsUnreadable": "test_measured.py test_what_metrics_say",
+    "NameTaken": "test_cluster_backend.py test_what_is_somebody_elses_is_not_taken_over",
+    "TooManyObjects": "test_api.py test_a_list_without_an_end_is_refused",
+    "NodeLost": "test_observed.py [its node is silent]",
+    "SidecarRunsOn": "test_observed.py test_a_program_has_done_its_work_though_a_sidecar_runs_on",
+    "PodRejected": "test_observed.py [the node refuses its pods]",
+    "PodStuck": "test_observed.py [a reason that nobody knows], [any Warning]",
     "InputInvalid": "test_why.py [questions], test_a_server_with_a_flag_that_vllm_does_not_know",
     "StoreUnusable": "test_why.py [bucket]",
     "ModelGated": "test_why.py test_a_gated_model",
@@ -166,6 +173,7 @@ def test_why_the_api_server_refuses(message: str, reason: Reason) -> None:
         ([], "free nodes", "Free nodes"),
         (["no room"], "", "no room"),
         ([""], "", ""),
+        (["a\x1b[31mb\r\n2026-01-01 ERROR forged\u202e\x00"], "read", "a [31mb 2026-01-01 ERROR forged. Read"),
     ],
 )
 def test_a_sentence_says_what_was_found_then_what_to_do(messages: list[str], hint: str, text: str) -> None:

@@ -176,6 +176,19 @@ def test_what_stayed_as_it_was_is_told_when_all_of_an_iteration_has_trained() ->
         assert (whole["iterations"][1]["trained"], whole["iterations"][1].get("untrained")) == (0, expected)
 
 
+def test_a_program_that_says_too_much_is_cut_short() -> None:
+    lines = state(PREPARED, TRIED, summarized("r-0-preflight", preflight("a\nb\x1b[0m", "x" * 900, *"y" * 500), "trainer"))[
+        "warnings"
+    ]
+    assert (len(lines), lines[0], len(lines[1])) == (20, "a b [0m", 600)
+
+
+def test_names_that_no_release_has_are_left_out() -> None:
+    said = debated(kept={"critic": (1, 2), "a b": (3,), "x" * 99: (4,)}, left_out={"cut": 1, "no such reason": 9})
+    row = state(*TRAINING, summarized("r-1-debate", said))["iterations"][-1]
+    assert (list(row["kept"]), row["leftOut"]) == (["critic"], {"cut": 1})
+
+
 def test_what_preflight_warns_of_stays() -> None:
     said = summarized("r-0-preflight", preflight("the context is short", "dates are fixed"), "trainer")
     whole = state(PREPARED, TRIED, said)

@@ -81,12 +81,14 @@ def failed(name: str, reason: str = "BackoffLimitExceeded", message: str = "no l
     return job(name, condition("Failed", reason=reason, message=message, seconds=50), **more)
 
 
-def terminating(thing: Json) -> Json:
-    """The same while it is being deleted."""
-    return {**thing, "metadata": {**thing["metadata"], "deletionTimestamp": at(900)}}
+def terminating(thing: Json, until: float = 995) -> Json:
+    """The same while it is being deleted. until: when its grace period ends."""
+    return {**thing, "metadata": {**thing["metadata"], "deletionTimestamp": at(until)}}
 
 
 # --- pods ---
+
+TEMPLATE = "5f6d8c"  # the hash of a Deployment's template
 
 RUNNING: Json = {"running": {"startedAt": at(0)}}
 
@@ -116,14 +118,26 @@ def pod(child: str, phase: str, state: Json | None = None, *, container: str = "
     )
     return {
         "kind": "Pod",
-        "metadata": metadata(f"{child}-{number}", child, creationTimestamp=at(number)),
+        "metadata": belonging(metadata(f"{child}-{number}", child, creationTimestamp=at(number)), container),
         "spec": {"containers": [{"name": container, "resources": limits}]},
         "status": {"phase": phase, **statuses, **more},
     }
 
 
+def belonging(about: Json, container: str) -> Json:
+    """The metadata of a pod that the child's Job made, or the ReplicaSet of its Deployment."""
+    child = about["labels"][manifests.CHILD]
+    if container != "inference":
+        return {**about, "ownerReferences": [{"kind": "Job", "name": child, "uid": f"uid-{child}", "controller": True}]}
+    owner = {"kind": "ReplicaSet", "name": f"{child}-{TEMPLATE}", "uid": f"uid-{child}-{TEMPLATE}", "controller": True}
+    return {**about, "labels": {**about["labels"], "pod-template-hash": TEMPLATE}, "ownerReferences": [owner]}
+
+
 def unscheduled(child: str, message: str, reason: str = "Unschedulable") -> Json:
-    return pod(child, "Pending", conditions=[condition("PodScheduled", "False", reason=reason, message=message)])
+    container = "inference" if child == SERVER else "debate"
+    return pod(
+        child, "Pending", container=container, conditions=[condition("PodScheduled", "False", reason=reason, message=message)]
+    )
 
 
 # --- servers ---

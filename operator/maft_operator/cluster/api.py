@@ -17,6 +17,7 @@ from maft_operator.cluster.metrics import Metrics
 from maft_operator.spec.schema import Json
 
 TIMEOUT = aiohttp.ClientTimeout(total=20, connect=5)  # seconds of one request
+MOST = 32 * 1024 * 1024  # bytes of one answer: a run of a thousand Jobs and pods has a third of it
 FAULTS = (aiohttp.ClientError, OSError, TimeoutError)
 
 
@@ -124,7 +125,7 @@ class Api:
             response = await getattr(self._dynamic, verb)(
                 self._resources[kind], serialize=False, _request_timeout=TIMEOUT, **arguments
             )
-            answer: Json = json.loads(await response.read())
+            answer: Json = json.loads(await _body(response, kind))
             self._requests.labels(verb, kind, str(response.status)).inc()
             return answer
         except FAULTS as error:
@@ -135,6 +136,17 @@ class Api:
             if error.status == 404:
                 return None
             raise _raised(error) from error
+
+
+async def _body(response: aiohttp.ClientResponse, kind: str) -> bytes:
+    """Reads the answer. Whoever may make objects with a run's label decides how long a list of them is."""
+    data = bytearray()
+    async for chunk in response.content.iter_any():
+        data += chunk
+        if len(data) > MOST:
+            response.close()
+            raise Refused(413, f"{kind} objects with the run's label take more than {MOST // 1024**2} MiB")
+    return bytes(data)
 
 
 def _resource(kind: Kind, client: DynamicClient) -> Resource:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import kopf
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
@@ -86,12 +85,12 @@ def _logging(options: Options) -> None:
 class _Operator:
     """The parts of the control plane, put together."""
 
-    def __init__(self, api: Api, session: aiohttp.ClientSession, metrics: Metrics, options: Options) -> None:
+    def __init__(self, api: Api, metrics: Metrics, options: Options) -> None:
         self.options = options
         self.metrics = metrics
         self.queue = Queue()
         keys = Keys(self.queue, metrics)
-        self.controller = Controller(api, options.images, session, queue=self.queue, keys=keys, metrics=metrics)
+        self.controller = Controller(api, options.images, queue=self.queue, keys=keys, metrics=metrics)
         self.watched = Watched(keys, metrics)
         self.check = WatchCheck(api, keys, self.watched, options.namespaces)
 
@@ -112,11 +111,11 @@ class _Operator:
 
 
 async def _main(options: Options, *, in_cluster: bool) -> None:
-    async with _client(in_cluster=in_cluster) as client, _session() as session:
+    async with _client(in_cluster=in_cluster) as client:
         metrics = Metrics()
         api = Api(client, metrics)
         await _allowed(api, options)
-        operator = _Operator(api, session, metrics, options)
+        operator = _Operator(api, metrics, options)
         auth = MetricsAuth(api) if options.metrics_auth else None
         try:
             runner = await health.serve(options.port, operator.alive, metrics.registry, auth)
@@ -212,9 +211,3 @@ async def _client(*, in_cluster: bool) -> AsyncIterator[ApiClient]:
         raise Stop(f"no cluster: {error}; run this in a pod, or set KUBECONFIG") from None
     async with ApiClient(settings_) as client:
         yield client
-
-
-@contextlib.asynccontextmanager
-async def _session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
-        yield session

@@ -1,14 +1,14 @@
 """The backend on a cluster: tasks and servers of one run as objects, brought to what they should be where they differ."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 from maft_operator.cluster import drift, images, kinds, manifests, observed, workloads
 from maft_operator.cluster.api import Api, Refused
 from maft_operator.cluster.drift import Sent
+from maft_operator.cluster.fields import parts
 from maft_operator.cluster.images import Images, Pins
 from maft_operator.cluster.kinds import Kind
 from maft_operator.cluster.manifests import RUN, Owner
@@ -20,6 +20,7 @@ from maft_operator.plan.reconcile import Refusal
 from maft_operator.spec.schema import Json
 
 _ASKED = 8  # children whose Events are asked for in one look
+_EVENTS = "100"  # of one child; Kubernetes writes a few, and counts those that repeat
 
 
 class ClusterBackend:
@@ -86,7 +87,9 @@ class ClusterBackend:
         selectors = [f"involvedObject.uid={uid}" for uid in list(unexplained)[:_ASKED]]
         namespace = self._owner.run.namespace
         try:
-            lists = await asyncio.gather(*(self._api.list(kinds.EVENT, namespace, field_selector=s) for s in selectors))
+            lists = await asyncio.gather(
+                *(self._api.list(kinds.EVENT, namespace, field_selector=s, limit=_EVENTS) for s in selectors)
+            )
         except Refused:
             return []
         return [event for events in lists for event in events]
@@ -129,12 +132,20 @@ class ClusterBackend:
     async def _ensure(self, wanted: Json) -> None:
         existing = self._existing(wanted)
         if existing is None:
-            await self._apply(wanted)
+            await self._make(wanted)
             return
         wanted = images.keeping(wanted, existing)
         before = self._applied.get(existing["metadata"]["uid"])
         if drift.differs(wanted, existing) and not drift.is_settled(before, wanted, existing, self._now):
             await self._apply(wanted, existing)
+
+    async def _make(self, wanted: Json) -> None:
+        """Applies an object that is missing, unless somebody else's has its name: to apply would be to take that over."""
+        kind, name = next(k for k in kinds.ALL if k.name == wanted["kind"]), wanted["metadata"]["name"]
+        there = await self._api.list(kind, self._owner.run.namespace, field_selector=f"metadata.name={name}")
+        if any(thing["metadata"]["name"] == name and not self._is_some_runs(thing) for thing in there):
+            raise Refused(422, f"the {kind.name} {name} exists and is not the run's")
+        await self._apply(wanted)
 
     async def _apply(self, wanted: Json, existing: Json | None = None) -> None:
         stored = await self._api.apply(wanted if existing is None else drift.to_apply(wanted, existing))
@@ -151,8 +162,13 @@ class ClusterBackend:
 
     def _ours(self, kind: Kind, child: Json) -> bool:
         """Pods belong to Jobs and ReplicaSets; everything else to the resource itself, and not to one of that name before."""
-        owners: Sequence[Mapping[str, Any]] = child["metadata"].get("ownerReferences", ())
+        owners = parts(child, "metadata", "ownerReferences")
         return kind == kinds.POD or any(o.get("uid") == self._owner.uid for o in owners)
+
+    def _is_some_runs(self, thing: Json) -> bool:
+        """Whether it is the run's, or one's of its name before, which goes by itself."""
+        owners = parts(thing, "metadata", "ownerReferences")
+        return any(o.get("kind") == kinds.RUN.name or o.get("uid") == self._owner.uid for o in owners)
 
 
 def _passes(error: Refused) -> bool:

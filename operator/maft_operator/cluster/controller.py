@@ -5,12 +5,9 @@ Level-triggered: whoever wakes a key only says that something may have changed. 
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
-import aiohttp
-
-from maft_operator import progress
 from maft_operator.cluster import conditions, kinds, reasons, upgrade
 from maft_operator.cluster.api import FAULTS, Api, Refused
 from maft_operator.cluster.backend import ClusterBackend
@@ -20,6 +17,7 @@ from maft_operator.cluster.indexes import added_up
 from maft_operator.cluster.keys import Keys, KeyState
 from maft_operator.cluster.looks import expiry, next_look, sooner
 from maft_operator.cluster.manifests import Owner
+from maft_operator.cluster.measured import measure
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
 from maft_operator.cluster.status import Reconciled, status
@@ -43,7 +41,6 @@ class Controller:
         self,
         api: Api,
         images: Images,
-        session: aiohttp.ClientSession,
         *,
         queue: Queue,
         keys: Keys,
@@ -52,7 +49,6 @@ class Controller:
     ) -> None:
         self._api = api
         self._images = images
-        self._session = session
         self._queue = queue
         self._keys = keys
         self._metrics = metrics
@@ -132,7 +128,9 @@ class Controller:
         fresh = self._is_fresh(resource, state)
         backend = ClusterBackend(self._api, owner, graph, self._images, now=now, applied=state.applied, told=old, fresh=fresh)
         outcome = await reconcile(backend, graph)
-        done = added_up(await self._progress(outcome.snapshot.metrics), graph, outcome.snapshot.summaries)
+        measured = await measure(outcome.snapshot.metrics, state.resting)
+        outcome = replace(outcome, snapshot=outcome.snapshot.with_troubles(measured.troubles))
+        done = added_up(measured.done, graph, outcome.snapshot.summaries)
         new = status(Reconciled(run, graph, outcome, done, reading.warnings), old, resource["metadata"]["generation"], now)
         delay = await self._write(resource, new, state)
         for name in left_over(graph, outcome.snapshot.observed, old.get("done", {})):
@@ -144,10 +142,6 @@ class Controller:
         status alone tells too little, for it may be lost."""
         made = datetime.fromisoformat(resource["metadata"]["creationTimestamp"])
         return not _status(resource) and not state.written and made > self._since
-
-    async def _progress(self, metrics: Mapping[str, str]) -> dict[str, tuple[float, float]]:
-        reads = await asyncio.gather(*(progress.read(self._session, url) for url in metrics.values()))
-        return {name: units for name, units in zip(metrics, reads, strict=True) if units}
 
     async def _finished(self, resource: Json, state: KeyState) -> float | None:
         """Waits for the run to expire, which is all that is left to do."""

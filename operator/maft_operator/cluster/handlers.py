@@ -50,8 +50,9 @@ class Watched:
     def child(self, metadata: Mapping[str, Any]) -> None:
         """Takes in an event of something that belongs to a run."""
         self.heard = time.monotonic()
-        key = f"{metadata['namespace']}/{metadata.get('labels', {}).get(RUN, '')}"
-        if key not in self.settled:
+        run = metadata.get("labels", {}).get(RUN)
+        key = f"{metadata['namespace']}/{run}"
+        if run and key not in self.settled:
             self._keys.wake(key)
 
     def gone(self, key: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from maft.summaries import AnySummary, ShardSummary
 from maft_operator.cluster import pods
+from maft_operator.cluster.fields import text
 from maft_operator.cluster.manifests import COMPONENT
 from maft_operator.plan.graph import Graph, Task
 from maft_operator.plan.step import PEER_LOST
@@ -15,12 +16,12 @@ INDEX = "batch.kubernetes.io/job-completion-index"  # of a pod; none where the J
 
 def index(pod: Json) -> str:
     """Reads which of its Job's pods this is; empty where there is but one at a time."""
-    return str(pod["metadata"].get("labels", {}).get(INDEX, ""))
+    return text(pod, "metadata", "labels", INDEX)
 
 
 def speaking(several: Sequence[Json]) -> list[Json]:
     """Picks the pods whose summary and progress are the task's: of those that train together the first."""
-    trains = [pod for pod in several if pod["metadata"].get("labels", {}).get(COMPONENT) == "train"]
+    trains = [pod for pod in several if text(pod, "metadata", "labels", COMPONENT) == "train"]
     return [pod for pod in several if pod not in trains or index(pod) in ("", "0")]
 
 

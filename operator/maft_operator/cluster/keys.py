@@ -22,6 +22,8 @@ class KeyState:
     """Reconciles that failed in a row."""
     applied: dict[str, Sent] = field(default_factory=dict)
     """By uid of a child: what was sent last and what became of it (backend.py)."""
+    resting: dict[str, float] = field(default_factory=dict)
+    """By URL of metrics that nobody answered at: until when they are not asked for, on the event loop's clock (measured.py)."""
 
 
 class Keys:

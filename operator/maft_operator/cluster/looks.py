@@ -18,7 +18,7 @@ def next_look(outcome: Outcome[Snapshot], new: Json, run: Run, now: datetime) ->
         return expiry(new, run.spec.ttl_seconds_after_finished, now)
     if outcome.step.phase == "Suspended":
         return None
-    waits = outcome.refusals or outcome.snapshot.troubles or outcome.snapshot.unexplained
+    waits = outcome.refusals or outcome.snapshot.troubles or outcome.snapshot.unexplained or outcome.snapshot.passing
     return LOOK if outcome.snapshot.metrics or waits else CALM
 
 

@@ -6,11 +6,12 @@ stands in the status. Where a queue admits servers together (kueue.py) there is 
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from maft_operator.cluster.pods import is_terminating, moment
+from maft_operator.cluster.fields import count, seconds, text, time
+from maft_operator.cluster.pods import is_active, is_terminating, unscheduled
 from maft_operator.plan.graph import Graph
 from maft_operator.plan.step import Observed
 from maft_operator.spec.schema import Json
@@ -44,17 +45,15 @@ class Pause:
 
 def places(pods: Iterable[Json], now: datetime) -> Places:
     """Counts the pods of servers by whether a scheduler has found a node."""
-    there = [pod for pod in pods if not is_terminating(pod) and pod.get("status", {}).get("phase") in (None, "Pending", "Running")]
-    held = sum(bool(pod.get("spec", {}).get("nodeName")) for pod in there)
+    there = [pod for pod in pods if not is_terminating(pod) and is_active(pod)]
+    held = sum(bool(text(pod, "spec", "nodeName")) for pod in there)
     return Places(held, max((_waited(pod, now) for pod in there), default=0.0))
 
 
 def _waited(pod: Json, now: datetime) -> float:
     """Not those that a queue holds back: they have been promised nothing yet."""
-    conditions: Sequence[Json] = pod.get("status", {}).get("conditions") or ()
-    missing = (c for c in conditions if c.get("type") == "PodScheduled" and c.get("reason") == "Unschedulable")
-    since = next((moment(c["lastTransitionTime"]) for c in missing if c.get("status") == "False"), now)
-    return max(0.0, (now - since).total_seconds())
+    condition = unscheduled(pod)
+    return max(0.0, seconds(condition, "lastTransitionTime", until=now)) if text(condition, "reason") == "Unschedulable" else 0.0
 
 
 def decided(before: Pause, graph: Graph, observed: Observed, found: Places, run: str, now: datetime) -> Pause:
@@ -84,8 +83,7 @@ def _asked(graph: Graph, observed: Observed) -> bool:
 
 def read(status: Mapping[str, Json]) -> Pause:
     """Reads the record out of a status."""
-    told = status.get("servers", {})
-    return Pause(told.get("givenBack", 0), moment(told["until"]) if "until" in told else None)
+    return Pause(count(status, "servers", "givenBack"), time(status, "servers", "until"))
 
 
 def written(pause: Pause, stamp: str) -> Json:

@@ -1,98 +1,164 @@
-"""What one pod says: what it waits for, how its container ended, why it failed. Pure."""
+"""What one pod shows: whose it is, how its containers fare, how they ended. Pure. why.py puts it in words."""
 
+import ipaddress
+import math
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
-from maft.summaries import AnySummary, Failure, decode_summary
-from maft_operator.cluster import reasons
+import msgspec
+
+from maft.summaries import LIMIT, AnySummary, Failure, decode_summary
+from maft_operator.cluster import kinds
+from maft_operator.cluster.fields import count, is_true, part, parts, seconds, text, time
 from maft_operator.cluster.pod_template import DEBATE, METRICS_PORT, SERVE, TRAIN
-from maft_operator.cluster.reasons import Reason, Trouble
-from maft_operator.plan.step import BAD_INPUT
 from maft_operator.spec.schema import Json
 
 LONG = 600.0  # seconds that a container has to live for its end to count as the first
-_IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable"}
-_CONFIG = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"}
-
-moment = datetime.fromisoformat  # timestamps of the API
+PATIENCE = 5.0  # seconds that a container may take to start, and the others of its pod to end with it, before somebody asks why
+LATE = 10.0  # seconds that a pod may exist after its grace period
+_GREATEST = 2**53  # of numbers in a summary; JSON has no greater ones that everybody reads alike
 
 
 def created(thing: Json) -> str:
     """Tells when the object was created, as the API writes it; such texts sort by time."""
-    return str(thing["metadata"].get("creationTimestamp", ""))
+    return text(thing, "metadata", "creationTimestamp")
 
 
 def is_terminating(thing: Json) -> bool:
     """Tells whether the object is being deleted."""
-    return "deletionTimestamp" in thing["metadata"]
+    return bool(text(thing, "metadata", "deletionTimestamp"))
+
+
+# --- whose it is ---
+
+
+def is_of_job(pod: Json, job: Json) -> bool:
+    """Tells whether that Job made the pod: labels can be anybody's, and a Job of the same name may have been there before."""
+    owner, uid = _controller(pod), text(job, "metadata", "uid")
+    return text(owner, "kind") == kinds.JOB.name and bool(uid) and text(owner, "uid") == uid
+
+
+def is_of_server(pod: Json, server: str) -> bool:
+    """Tells whether a Deployment of that name made the pod. Its ReplicaSet is not looked up (no right to them is asked for): it
+    is known by its name, which ends with the template's hash that its pods carry."""
+    owner, template = _controller(pod), text(pod, "metadata", "labels", "pod-template-hash")
+    return text(owner, "kind") == "ReplicaSet" and bool(template) and text(owner, "name") == f"{server}-{template}"
+
+
+def _controller(thing: Json) -> Json:
+    return next((owner for owner in parts(thing, "metadata", "ownerReferences") if is_true(owner, "controller")), {})
+
+
+# --- states ---
+
+
+def phase(pod: Json) -> str:
+    """Returns its phase; Pending where it has none yet."""
+    return text(pod, "status", "phase") or "Pending"
 
 
 def has_failed(pod: Json) -> bool:
     """Tells whether the pod ended badly and will not come back."""
-    return bool(pod.get("status", {}).get("phase") == "Failed")
+    return phase(pod) == "Failed"
 
 
-# --- waiting ---
+def is_active(pod: Json) -> bool:
+    """Tells whether it may still do something."""
+    return phase(pod) in ("Pending", "Running")
 
 
-def waiting(child: str, pod: Json) -> Trouble | None:
-    """Says why a pod has not started."""
-    return _unscheduled(child, pod) or next((t for c in _all_containers(pod) if (t := _held(child, c))), None)
+def is_evicted(pod: Json) -> bool:
+    """Tells whether its node needed the room."""
+    return text(pod, "status", "reason") == "Evicted"
 
 
-def _unscheduled(child: str, pod: Json) -> Trouble | None:
-    conditions = pod.get("status", {}).get("conditions", ())
-    condition = next((c for c in conditions if c["type"] == "PodScheduled" and c["status"] == "False"), None)
-    if condition is None:
-        return None
-    message = condition.get("message", "")
-    return Trouble(child, _why_unscheduled(condition.get("reason"), message), message or "no node was found for the pod")
+def is_silent(pod: Json, now: datetime) -> bool:
+    """Tells whether it should have started more than `PATIENCE` seconds ago."""
+    return phase(pod) == "Pending" and seconds(pod, "metadata", "creationTimestamp", until=now) > PATIENCE
 
 
-def _why_unscheduled(reason: str | None, message: str) -> Reason:
-    if reason == "SchedulingGated":  # so do queues with the pods of Deployments
-        return reasons.QUEUED
-    missing = "persistentvolumeclaim" in message and "not found" in message
-    return reasons.VOLUME_MISSING if missing else reasons.UNSCHEDULABLE
+def is_lost(pod: Json, now: datetime) -> bool:
+    """Tells whether nobody hears of it any more: it is to end, and has not for long, or its node does not answer."""
+    if phase(pod) in ("Succeeded", "Failed"):
+        return False
+    late = seconds(pod, "metadata", "deletionTimestamp", until=now) > LATE  # that time includes the grace period
+    unheard = phase(pod) == "Unknown" or text(pod, "status", "reason") == "NodeLost"
+    return late or unheard or _was_made_unready(pod)
 
 
-def _held(child: str, container: Json) -> Trouble | None:
-    held = container.get("state", {}).get("waiting") or {}
-    if held.get("reason") in _IMAGE:
-        return Trouble(child, reasons.IMAGE_PULL, f"image {container.get('image')}: {held.get('message', held['reason'])}")
-    if held.get("reason") in _CONFIG:
-        return Trouble(child, reasons.text_reason(held.get("message", "")), held.get("message", held["reason"]))
-    return None
+def _was_made_unready(pod: Json) -> bool:
+    """Whether the control plane took its readiness, as it does for a silent node, and not the kubelet, which says why."""
+    ready, containers = (_condition(pod, name) for name in ("Ready", "ContainersReady"))
+    taken = text(ready, "status") == "False" and not text(ready, "reason")
+    return phase(pod) == "Running" and taken and text(containers, "status") == "True"
 
 
-def is_creating(pod: Json, now: datetime, patience: float) -> bool:
-    """Tells whether its container should have started more than `patience` seconds ago."""
-    held = _container(pod).get("state", {}).get("waiting") or {}
-    return held.get("reason") == "ContainerCreating" and (now - moment(created(pod))).total_seconds() > patience
+def _condition(pod: Json, kind: str) -> Json:
+    return next((c for c in parts(pod, "status", "conditions") if text(c, "type") == kind), {})
+
+
+def unscheduled(pod: Json) -> Json:
+    """Returns the condition that says why it has no node; empty where it has one."""
+    condition = _condition(pod, "PodScheduled")
+    return condition if text(condition, "status") == "False" else {}
+
+
+def is_broken(pod: Json) -> bool:
+    """Tells whether its container ended and may come back, but has not yet. In the place of an evicted pod another one comes."""
+    there = not is_terminating(pod) and not has_failed(pod)
+    return there and restarts(pod) > 0 and not is_true(ours(pod), "ready")
+
+
+def restarts(pod: Json) -> int:
+    """Counts how often its container was started again."""
+    return count(ours(pod), "restartCount")
+
+
+def failures(pod: Json) -> int:
+    """Counts ends in a row. One after a long life is the first again: a server may live for weeks and end now and then."""
+    end = ending(ours(pod))
+    finished = time(end, "finishedAt")
+    lived = seconds(end, "startedAt", until=finished) if finished else 0.0
+    return 1 if lived > LONG else restarts(pod)
+
+
+def runs_on(pod: Json) -> list[str]:
+    """Lists the containers that run on where our own one has ended: the pod does not end before they do."""
+    if phase(pod) != "Running" or is_terminating(pod) or not part(ours(pod), "state", "terminated"):
+        return []
+    others = [c for c in parts(pod, "status", "containerStatuses") if c != ours(pod)]
+    return [text(c, "name") for c in others if not part(c, "state", "terminated")]
+
+
+def has_settled(pod: Json, now: datetime) -> bool:
+    """Tells whether our container ended so long ago that the others had the time to end as well."""
+    end = part(ours(pod), "state", "terminated")
+    return time(end, "finishedAt") is None or seconds(end, "finishedAt", until=now) > PATIENCE
 
 
 # --- ends ---
 
 
-def failure(child: str, pod: Json, otherwise: Reason) -> Trouble:
-    """Says why a failed pod failed. otherwise: the reason where the pod itself gives none."""
-    status = pod.get("status", {})
-    if status.get("reason") == "Evicted":
-        return Trouble(child, reasons.EVICTED, status.get("message", "the pod was evicted"), blocking=False)
-    end = _terminated(pod)
-    if end.get("reason") == "OOMKilled":
-        name = pod["metadata"]["name"]
-        message = f"the pod {name} needed more memory than its limit{_memory_limit(pod)}"
-        return Trouble(child, reasons.OUT_OF_MEMORY, message, blocking=False)
-    message = last_words(pod) or status.get("message", "") or f"exit code {end.get('exitCode', '?')}"
-    if end.get("exitCode") == BAD_INPUT:
-        return Trouble(child, reasons.of_input(message), message)
-    return Trouble(child, otherwise, message, blocking=False)
+def exit_code(pod: Json) -> int:
+    """Returns the exit code of its container's last end; 0 where there is none."""
+    return count(ending(ours(pod)), "exitCode")
+
+
+def ended_well(pod: Json) -> bool:
+    """Tells whether the program has done its work, whatever became of the rest of the pod."""
+    end = part(ours(pod), "state", "terminated")
+    return end.get("exitCode") == 0
 
 
 def last_words(pod: Json) -> str:
     """Reads the error in the summary of a program that ended, else the last line of the log that Kubernetes kept."""
-    message = _terminated(pod).get("message", "")
+    return words(ours(pod))
+
+
+def words(container: Json) -> str:
+    """Reads the same of any container."""
+    message = _message(ending(container))
     summary = decode_summary(message)
     if summary is not None:
         return summary.error if isinstance(summary, Failure) else ""
@@ -102,73 +168,68 @@ def last_words(pod: Json) -> str:
 
 def last_summary(pods: Sequence[Json]) -> AnySummary | None:
     """Reads the summary of the last program that ended well. pods: oldest first."""
-    ends = (_terminated(pod) for pod in reversed(pods))
-    message = next((end.get("message", "") for end in ends if end.get("exitCode") == 0), "")
+    ends = (ending(ours(pod)) for pod in reversed(pods))
+    message = next((_message(end) for end in ends if end.get("exitCode") == 0), "")
     summary = decode_summary(message)
-    return None if isinstance(summary, Failure) else summary
+    return None if isinstance(summary, Failure) or not _is_plausible(msgspec.to_builtins(summary)) else summary
 
 
-def exit_code(pod: Json) -> int:
-    """Returns the exit code of its container's last end; 0 where there is none."""
-    return int(_terminated(pod).get("exitCode") or 0)
+def _message(end: Json) -> str:
+    """The termination message, of which the kubelet keeps so much."""
+    return text(end, "message")[:LIMIT]
 
 
-def is_broken(pod: Json) -> bool:
-    """Tells whether its container ended and may come back, but has not yet. In the place of an evicted pod another one comes."""
-    there = not is_terminating(pod) and not has_failed(pod)
-    return there and restarts(pod) > 0 and not _container(pod).get("ready")
+def _is_plausible(value: Any) -> bool:
+    """Whether a status may have these numbers: the container's image is the user's, and so is what it says."""
+    if isinstance(value, dict):
+        return all(map(_is_plausible, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_plausible, value))
+    if isinstance(value, float):
+        return math.isfinite(value) and abs(value) <= _GREATEST
+    return not isinstance(value, int) or 0 <= value <= _GREATEST
 
 
-def restarts(pod: Json) -> int:
-    """Counts how often its container was started again."""
-    return int(_container(pod).get("restartCount") or 0)
-
-
-def failures(pod: Json) -> int:
-    """Counts ends in a row. One after a long life is the first again: a server may live for weeks and end now and then."""
-    end = _terminated(pod)
-    if "startedAt" not in end or "finishedAt" not in end:
-        return restarts(pod)
-    lived = (moment(end["finishedAt"]) - moment(end["startedAt"])).total_seconds()
-    return 1 if lived > LONG else restarts(pod)
-
-
-# --- running ---
+# --- where it is ---
 
 
 def metrics_url(pods: Iterable[Json]) -> str:
     """Names the URL of the newest running pod's metrics; empty without one."""
-    running = [pod["status"] for pod in pods if pod.get("status", {}).get("phase") == "Running"]
-    addresses = [status["podIP"] for status in running if status.get("podIP")]
-    if not addresses:
+    running = [pod for pod in pods if phase(pod) == "Running" and not is_terminating(pod)]
+    addresses = [text(pod, "status", "podIP") for pod in running]
+    known = [host for address in addresses if (host := _host(address))]
+    return f"http://{known[-1]}:{METRICS_PORT}/metrics" if known else ""
+
+
+def _host(address: str) -> str:
+    """An address of a pod as URLs have it; empty for what is none, such as one of the operator's own machine."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
         return ""
-    host = f"[{addresses[-1]}]" if ":" in addresses[-1] else addresses[-1]
-    return f"http://{host}:{METRICS_PORT}/metrics"
+    if ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified or "%" in address:
+        return ""
+    return f"[{ip}]" if ip.version == 6 else str(ip)
 
 
 # --- containers ---
 
 
-def _all_containers(pod: Json) -> Iterable[Json]:
-    status = pod.get("status", {})
-    return (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ()))
+def containers(pod: Json) -> list[Json]:
+    """Lists the statuses of all containers, those that come first included."""
+    return [*parts(pod, "status", "initContainerStatuses"), *parts(pod, "status", "containerStatuses")]
 
 
-def _container(pod: Json) -> Json:
-    """The status of our own container: others may stand beside it, and before it."""
-    return _ours(pod.get("status", {}).get("containerStatuses") or [])
+def ours(pod: Json) -> Json:
+    """Returns the status of our own container: others may stand beside it, and before it."""
+    return own(parts(pod, "status", "containerStatuses"))
 
 
-def _ours(containers: Iterable[Json]) -> Json:
-    return next((c for c in containers if c.get("name") in (DEBATE, TRAIN, SERVE)), {})
+def own(several: Iterable[Json]) -> Json:
+    """Finds our own container among several."""
+    return next((c for c in several if text(c, "name") in (DEBATE, TRAIN, SERVE)), {})
 
 
-def _terminated(pod: Json) -> Json:
-    container = _container(pod)
-    end: Json = container.get("state", {}).get("terminated") or container.get("lastState", {}).get("terminated") or {}
-    return end
-
-
-def _memory_limit(pod: Json) -> str:
-    limit = _ours(pod["spec"]["containers"]).get("resources", {}).get("limits", {}).get("memory")
-    return f" of {limit}" if limit else ""
+def ending(container: Json) -> Json:
+    """Returns how the container ended last; empty where it has not."""
+    return part(container, "state", "terminated") or part(container, "lastState", "terminated")

@@ -15,6 +15,7 @@ Condition = Literal["Accepted", "Progressing", "Suspended", "Complete", "Failed"
 CONDITIONS: tuple[Condition, ...] = ("Accepted", "Progressing", "Suspended", "Complete", "Failed", "Reconciling", "Stalled")
 SUMMARIES: tuple[Condition, ...] = ("Reconciling", "Stalled")
 """Follow from the others, for tools that read any resource alike (kstatus)."""
+MOST = 2000  # characters of what others said
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,9 @@ NOTHING_TRAINED = Reason(
     "agents debate on as they were: suspend the run, and apply a resource with another name and what the message asks for",
 )
 ANSWERS_CUT = Reason("AnswersCut", f"answers that were cut off never train: {MORE_TOKENS}, in a resource with another name")
+METRICS_UNREADABLE = Reason(
+    "MetricsUnreadable", "the run goes on, its progress is not known: see what else answers at port 9100 of the task's pod"
+)
 RETRYING = Reason("Retrying", "it is tried again within spec.backoffLimit; `kubectl logs` of the failed pod says more")
 # --- Progressing: something outside the run has to change first ---
 UNSCHEDULABLE = Reason("Unschedulable", "free or add nodes, or change resources, nodeSelector and tolerations in spec.podTemplate")
@@ -69,6 +73,18 @@ QUEUE_UNUSABLE = Reason(
 WEBHOOK_AWAY = Reason(
     "WebhookUnavailable", "start the controller again that the webhook belongs to, such as Kueue's; the run goes on by itself"
 )
+NAME_TAKEN = Reason("NameTaken", "delete or rename that object, or apply the run with another name")
+TOO_MANY_OBJECTS = Reason("TooManyObjects", "delete the objects that carry the run's label maft.dev/run and are not its own")
+NODE_LOST = Reason(
+    "NodeLost",
+    "start the node again, or delete its Node object; only then another pod takes the place, so that never two work at once",
+)
+SIDECAR_RUNS_ON = Reason(
+    "SidecarRunsOn",
+    "make it a sidecar that ends with the program: in spec.podTemplate, an init container with restartPolicy Always",
+)
+POD_REJECTED = Reason("PodRejected", "read what the message names; another pod is tried, `kubectl describe pod` says more")
+POD_STUCK = Reason("PodStuck", "read what the message names; `kubectl describe` of the child and its pods says more")
 # --- Failed, or Progressing while an attempt is left ---
 INPUT_INVALID = Reason("InputInvalid", "correct it and apply a resource with another name")
 STORE_UNUSABLE = Reason("StoreUnusable", "correct spec.storage, the bucket or the credentials Secret")
@@ -107,10 +123,15 @@ WAITING = (
     QUEUED,
     QUEUE_UNUSABLE,
     WEBHOOK_AWAY,
+    NAME_TAKEN,
+    TOO_MANY_OBJECTS,
+    NODE_LOST,
+    POD_REJECTED,
+    POD_STUCK,
 )
 """Reasons for which a run waits until somebody changes something; the dashboards count such runs."""
 
-WARNINGS = (NOTHING_TRAINED, WRONG_MAJORITY, ANSWERS_CUT)
+WARNINGS = (NOTHING_TRAINED, WRONG_MAJORITY, ANSWERS_CUT, METRICS_UNREADABLE, SIDECAR_RUNS_ON)
 """Reasons that stop nothing, and that somebody should know of."""
 
 OF_INPUT = (INPUT_INVALID, STORE_UNUSABLE, MODEL_GATED, MODEL_UNUSABLE, ADAPTER_UNUSABLE)
@@ -127,6 +148,8 @@ _BY_ERROR: tuple[tuple[re.Pattern[str], Reason], ...] = (
 )
 _BY_TEXT: tuple[tuple[re.Pattern[str], Reason], ...] = (  # the first that matches
     (re.compile(r"failed calling webhook"), WEBHOOK_AWAY),
+    (re.compile(r"exists and is not the run's"), NAME_TAKEN),
+    (re.compile(r"objects with the run's label take more than"), TOO_MANY_OBJECTS),
     (re.compile(r"violates PodSecurity|is invalid:|denied the request"), POD_REFUSED),
     (re.compile(r"exceeded quota"), QUOTA_EXCEEDED),
     (re.compile(r"couldn't find key"), SECRET_KEY_MISSING),
@@ -135,15 +158,23 @@ _BY_TEXT: tuple[tuple[re.Pattern[str], Reason], ...] = (  # the first that match
 )
 
 
+_BY_EVENT = {"FailedScheduling": UNSCHEDULABLE, "NodeNotReady": NODE_LOST}
+
+
 def of_input(message: str) -> Reason:
     """Finds the reason for a program that ended with exit code 2 and this line."""
-    line = message.removeprefix("error: ")
-    return next((reason for pattern, reason in _BY_ERROR if pattern.search(line)), INPUT_INVALID)
+    text = message.removeprefix("error: ")
+    return next((reason for pattern, reason in _BY_ERROR if pattern.search(text)), INPUT_INVALID)
 
 
-def text_reason(message: str) -> Reason:
+def text_reason(message: str, otherwise: Reason = POD_REFUSED) -> Reason:
     """Finds the reason for a refusal that Kubernetes puts in words only."""
-    return next((reason for pattern, reason in _BY_TEXT if pattern.search(message)), POD_REFUSED)
+    return next((reason for pattern, reason in _BY_TEXT if pattern.search(message[:MOST])), otherwise)
+
+
+def event_reason(name: str, message: str) -> Reason:
+    """Finds the reason for a Warning of that name about something that does not start. One that nobody knows is told as well."""
+    return _BY_EVENT.get(name) or text_reason(message, POD_REFUSED if name == "FailedCreate" else POD_STUCK)
 
 
 def refusal_reason(message: str) -> Reason:
@@ -155,6 +186,11 @@ def refusal_reason(message: str) -> Reason:
 
 def sentence(reason: Reason, messages: Iterable[str]) -> str:
     """Writes what a condition says: what was found, then what to do."""
-    facts = "; ".join(m.strip().rstrip(".;") for m in messages if m.strip())
+    facts = "; ".join(m.strip().rstrip(".;") for m in map(line, messages) if m.strip())
     hint = reason.hint[:1].upper() + reason.hint[1:]
-    return ". ".join(part for part in (facts[:2000], hint) if part)
+    return ". ".join(part for part in (facts[:MOST], hint) if part)
+
+
+def line(text: str, limit: int = MOST) -> str:
+    """Writes what anybody said on one line, without what steers terminals, in so many characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text[: 2 * limit]).split())[:limit]

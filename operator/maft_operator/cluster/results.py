@@ -3,6 +3,7 @@
 Rows come from summaries of finished tasks. What is written once stays, also when the pods that said it have gone.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -18,13 +19,17 @@ from maft.summaries import (
     Score,
     TrainSummary,
 )
+from maft_operator.cluster import reasons
 from maft_operator.cluster.observed import Snapshot
 from maft_operator.plan.graph import Graph, Task, on_cluster
 from maft_operator.spec.parse import Run, store_url
 from maft_operator.spec.schema import Json
 
 COUNTED = 8  # agents up to which the status has the examples of each: it has to stay small
+WARNINGS = 20  # of what preflight says; each becomes an Event
 REASONS = 2  # the commonest, for which questions gave no example
+WARNING = 600  # characters of one of them
+_NAME = re.compile("[A-Za-z]{1,40}")  # of roles, and of reasons why a question gave no example
 _STAGES = ("debate", "train", "evaluate", "diversity")  # of an iteration
 
 
@@ -74,10 +79,11 @@ def _evaluated(summary: EvaluateSummary) -> Json:
 
 
 def _debated(summary: DebateSummary) -> Json:
-    kept = {role: _kept(counts) for role, counts in summary.kept.items() if counts}
+    kept = {role: _kept(counts) for role, counts in summary.kept.items() if counts and _NAME.fullmatch(role)}
     probe = {} if summary.probe is None else {"probe": _score(summary.probe)}
     abstained = {} if summary.abstained is None else {"abstained": summary.abstained}
-    left_out = {"leftOut": dict(Counter(summary.left_out).most_common(REASONS))} if summary.left_out else {}
+    commonest = Counter({name: count for name, count in summary.left_out.items() if _NAME.fullmatch(name)}).most_common(REASONS)
+    left_out = {"leftOut": dict(commonest)} if commonest else {}
     return {"agreement": summary.agreement, **probe, **abstained, "kept": kept, **left_out}
 
 
@@ -166,7 +172,7 @@ def worded(score: Json) -> Json:
 def warnings(snapshot: Snapshot, old: Sequence[str]) -> list[str]:
     """Lists what works and may surprise, as preflight said it. old: the lines before."""
     said = (summary.warnings for summary in snapshot.summaries.values() if isinstance(summary, PreflightSummary))
-    return list(next(said, old))
+    return [reasons.line(text, WARNING) for text in next(said, old)][:WARNINGS]
 
 
 def artifacts(run: Run, made: Iterable[Json]) -> Json:

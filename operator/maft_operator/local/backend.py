@@ -157,11 +157,11 @@ class LocalBackend:
 
     async def progress(self, task: str) -> tuple[float, float] | None:
         """Reads units of work done and in all, as the running task itself counts them; None where it does not say."""
-        assert self._session
         attempts = self._tasks.get(task)
         if attempts is None or attempts.child is None or attempts.child.exit_code is not None:
             return None
-        return await progress.read(self._session, f"http://{HOST}:{attempts.port}/metrics")
+        units = await progress.read(f"http://{HOST}:{attempts.port}/metrics")
+        return None if isinstance(units, progress.Unreadable) else units
 
     def summary(self, task: str) -> AnySummary | None:
         """Reads what a task said at its end; None where it has not."""

@@ -26,6 +26,8 @@ class TaskState:
     exit_code: int = 0
     """Of the last one that did, as the next one."""
     message: str = ""
+    lingers: bool = False
+    """Its program has ended, and something is left of it that does not end by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class Step:
 
 def step(graph: Graph, observed: Observed) -> Step:
     """Decides what to delete, create and keep now, and the phase that people see."""
-    everything = (*observed.servers, *(n for n, t in observed.tasks.items() if t.status == "running"))
+    everything = (*observed.servers, *(n for n, t in observed.tasks.items() if t.status == "running" or t.lingers))
     if failure := _failure(graph, observed):
         child, message = failure
         return Step(everything, (), "Failed", message=f"{child}: {message}", failed_child=child)

@@ -1,0 +1,55 @@
+"""Which of the objects that a list shows are one task's or server's. Pure.
+
+Labels only find candidates: anybody may write them. A pod counts where the Job or Deployment made it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from maft_operator.cluster import kinds, pods
+from maft_operator.cluster.fields import parts, text
+from maft_operator.cluster.manifests import CHILD
+from maft_operator.cluster.pods import created, is_terminating
+from maft_operator.spec.schema import Json
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One task or server with its objects. made: its Job or Deployment; None where only pods are left. pods: oldest first."""
+
+    name: str
+    made: Json | None
+    pods: tuple[Json, ...]
+
+    @property
+    def object(self) -> Json:
+        """Returns the Job of a task, which is known by it."""
+        assert self.made is not None
+        return self.made
+
+
+def tasks_in(children: Mapping[str, Sequence[Json]]) -> list[Child]:
+    """Lists the tasks that there are. children: the run's objects by kind."""
+    by_child = _pods_by_child(children)
+    jobs = [job for job in parts(children, kinds.JOB.name) if not is_terminating(job)]
+    return [Child(_child(job), job, tuple(p for p in by_child.get(_child(job), ()) if pods.is_of_job(p, job))) for job in jobs]
+
+
+def servers_in(children: Mapping[str, Sequence[Json]], names: Iterable[str]) -> list[Child]:
+    """Lists the servers of which anything is left: pods whose Deployment has gone still hold their GPUs."""
+    by_child = _pods_by_child(children)
+    there = {_child(d): d for d in parts(children, kinds.DEPLOYMENT.name) if not is_terminating(d)}
+    own = {name: tuple(p for p in by_child.get(name, ()) if pods.is_of_server(p, name)) for name in names}
+    servers = [Child(name, there.get(name), several) for name, several in own.items()]
+    return [server for server in servers if server.made or server.pods]
+
+
+def _pods_by_child(children: Mapping[str, Sequence[Json]]) -> dict[str, tuple[Json, ...]]:
+    by_child: dict[str, tuple[Json, ...]] = {}
+    for pod in sorted(parts(children, kinds.POD.name), key=created):
+        by_child[_child(pod)] = (*by_child.get(_child(pod), ()), pod)
+    return by_child
+
+
+def _child(thing: Json) -> str:
+    return text(thing, "metadata", "labels", CHILD) or text(thing, "metadata", "name")

@@ -1,0 +1,61 @@
+"""Fields of objects of the API as they come. Pure.
+
+Nearly all of an object may be missing or null, and whoever has the right to may write much of it, up to a pod's status. What is
+not there or not of its type is read as empty, so that no reader ends for what somebody else wrote.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from maft_operator.spec.schema import Json
+
+
+def part(thing: Any, *path: str) -> Json:
+    """Reads an object in the object; empty where there is none."""
+    found = _at(thing, path)
+    return dict(found) if isinstance(found, Mapping) else {}
+
+
+def parts(thing: Any, *path: str) -> list[Json]:
+    """Reads a list of objects; empty where there is none."""
+    found = _at(thing, path)
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, list | tuple) else []
+
+
+def text(thing: Any, *path: str) -> str:
+    """Reads a text; empty where there is none."""
+    found = _at(thing, path)
+    return found if isinstance(found, str) else ""
+
+
+def count(thing: Any, *path: str) -> int:
+    """Reads a whole number; 0 where there is none."""
+    found = _at(thing, path)
+    return found if isinstance(found, int) and not isinstance(found, bool) else 0
+
+
+def is_true(thing: Any, *path: str) -> bool:
+    """Tells whether the field says true."""
+    return _at(thing, path) is True
+
+
+def time(thing: Any, *path: str) -> datetime | None:
+    """Reads a time; None where there is none. The API has the year 0, which Python lacks."""
+    try:
+        found = datetime.fromisoformat(text(thing, *path))
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def seconds(thing: Any, *path: str, until: datetime) -> float:
+    """Tells how long that was before `until`; 0 where nobody knows."""
+    since = time(thing, *path)
+    return (until - since).total_seconds() if since else 0.0
+
+
+def _at(thing: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        thing = thing.get(key) if isinstance(thing, Mapping) else None
+    return thing

@@ -1,0 +1,76 @@
+"""What stands beside a run: a sidecar that does not end with the program, a stranger's pod with the run's labels."""
+
+import pytest
+from installed import Installed
+from kube import Json
+
+from maft_operator.cluster import manifests, reasons
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+LIMIT = 30.0  # seconds from the moment that the fact is there
+STARTUP = 45.0  # seconds that several pods at once may take to start on two cores
+SLEEP = ["python3", "-c", "import time; time.sleep(600)"]
+FORGE = """
+open('/dev/termination-log', 'w').write('{"program": "failure", "error": "store s3://forged: a stranger says so"}')
+raise SystemExit(2)
+"""
+CONFINED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+
+def sidecar(maft: Installed) -> Json:
+    """A podTemplate with a container that never ends, as sidecars were before Kubernetes knew of them."""
+    image = f"{maft.images}/debate:{maft.tag}"
+    return {
+        "podTemplate": {"spec": {"containers": [{"name": "proxy", "image": image, "command": SLEEP, "securityContext": CONFINED}]}}
+    }
+
+
+def stranger(maft: Installed, namespace: str, child: str, run: str) -> Json:
+    """A pod of somebody else's that says it is the task's, and that the input is wrong."""
+    labels = {manifests.RUN: run, manifests.CHILD: child, manifests.MANAGED_BY: manifests.MANAGER}
+    container = {
+        "name": "debate",
+        "image": f"{maft.images}/debate:{maft.tag}",
+        "command": ["python3", "-c", FORGE],
+        "securityContext": CONFINED,
+    }
+    restricted = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
+    spec = {"restartPolicy": "Never", "containers": [container], "securityContext": restricted}
+    metadata = {"name": "stranger", "namespace": namespace, "labels": labels}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def test_a_program_that_ends_beside_a_sidecar_has_ended(maft: Installed, namespace: str) -> None:
+    """Of the run that goes well the next task begins; wrong input fails the other; the container is named."""
+    kube = maft.kube
+    kube.apply(maft.resource("well", namespace, **sidecar(maft)))
+    kube.apply(maft.resource("wrong", namespace, task={"train": 100_000}, **sidecar(maft)))
+
+    def told(run: str, kind: str, reason: reasons.Reason) -> Json:
+        found = kube.wait(
+            lambda: (c := kube.condition(namespace, run, kind)).get("reason") == reason.name and c,
+            LIMIT + STARTUP,
+            lambda: kube.explain(namespace, run),
+        )
+        return dict(found)
+
+    assert "100016 questions asked for" in told("wrong", "Failed", reasons.INPUT_INVALID)["message"]
+    kube.wait(lambda: not kube.list("Pod", namespace, "maft.dev/run=wrong"), LIMIT)
+    message = told("well", "Progressing", reasons.SIDECAR_RUNS_ON)["message"]
+    assert "the program has done its work, but the container proxy of the pod well-0-prepare-" in message
+    kube.wait(lambda: kube.get("Job", namespace, "well-0-preflight"), LIMIT, lambda: kube.explain(namespace, "well"))
+
+
+def test_what_a_stranger_says_is_not_heard(maft: Installed, namespace: str) -> None:
+    kube = maft.kube
+    kube.apply(maft.resource("calm", namespace, podTemplate={"spec": {"nodeSelector": {"no-such-label": "x"}}}))
+    kube.apply(stranger(maft, namespace, "calm-0-prepare", "calm"))
+    kube.wait(lambda: (kube.get("Pod", namespace, "stranger") or {}).get("status", {}).get("phase") == "Failed", STARTUP)
+    kube.merge("Job", namespace, "calm-0-prepare", {"metadata": {"annotations": {"test/touched": "after the stranger's end"}}})
+    kube.wait(
+        lambda: kube.condition(namespace, "calm", "Progressing").get("reason") == reasons.UNSCHEDULABLE.name,
+        LIMIT,
+        lambda: kube.explain(namespace, "calm"),
+    )
+    assert not kube.is_true(namespace, "calm", "Failed")
+    assert "forged" not in str(kube.get("MultiAgentFinetune", namespace, "calm")["status"])

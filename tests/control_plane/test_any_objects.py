@@ -1,0 +1,161 @@
+"""Readers of pods, Jobs, Deployments and Events are given anything: they find a state, a trouble or nothing, and never end."""
+
+import copy
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft4Validator
+from kube_objects import (
+    RUNNING,
+    SERVER,
+    START,
+    a_run,
+    condition,
+    deployment,
+    done,
+    ended,
+    event,
+    failed,
+    job,
+    planned,
+    pod,
+    replica,
+    terminating,
+    unscheduled,
+    waiting,
+)
+from statuses import KEPT, MEASURED, evaluated, preflight, usage
+
+from maft.summaries import DebateSummary, Failure, PrepareSummary, ProbeScore, TrainSummary, encode_summary
+from maft_operator.cluster import kinds, observed
+from maft_operator.cluster.manifests import Json
+from maft_operator.cluster.observed import Snapshot
+from maft_operator.cluster.reasons import ALL
+from maft_operator.cluster.status import Reconciled, status
+from maft_operator.plan.reconcile import Outcome
+from maft_operator.plan.step import step
+from maft_operator.spec.schema import openapi
+
+RUN = a_run(inference={"replicas": 2, "lifetime": "Phase"})
+GRAPH = planned(RUN)
+TASK = "r-1-debate"
+NOW = START + timedelta(seconds=1000)
+DEBATED = DebateSummary(
+    questions=9, agreement=0.5, margins=(9,), kept=KEPT, left_out={"cut": 3}, probe=ProbeScore(0.4, 0.1, 9), usage=usage(3, 4)
+)
+SUMMARIES = (
+    PrepareSummary(train=9, held_out=9),
+    preflight("the template drops thoughts"),
+    evaluated(0.5, 0.4),
+    DEBATED,
+    TrainSummary(adapters=(), trained=4, kept=1),
+    evaluated(0.6, 0.5),
+    MEASURED,
+    Failure(error="store s3://b: unreachable"),
+)
+SAID = [encode_summary(summary).decode() for summary in SUMMARIES]
+CRASHED = {"restarts": 3, "last": ended(2, "usage: x")}
+OBJECTS: list[Json] = [
+    done("r-0-prepare"),
+    failed("r-0-preflight", "DeadlineExceeded"),
+    job(TASK, condition("Complete", "False"), failed=1, activeDeadlineSeconds=60, queue="gpus"),
+    job("r-1-train", suspend=True, start=None),
+    deployment(condition("ReplicaFailure", "False"), ready=1, wanted=2),
+    pod(TASK, "Running", ended(0, SAID[0]), podIP="10.0.0.1", conditions=[condition("Ready", "False")]),
+    pod(TASK, "Failed", ended(137, reason="OOMKilled"), memory="1Gi", number=1, reason="Evicted", message="x"),
+    pod("r-0-prepare", "Succeeded", ended(0, SAID[1])),
+    pod("r-0-preflight", "Pending", waiting("PodInitializing"), init=waiting("CrashLoopBackOff", "x")),
+    unscheduled("r-1-train", "0/3 nodes"),
+    replica(RUNNING, ready=True, **CRASHED),
+    terminating(replica(waiting("CrashLoopBackOff"), number=1, **CRASHED), 900),
+]
+EVENTS: list[Json] = [event(f"uid-{TASK}", "FailedCreate", "exceeded quota"), event(f"uid-{SERVER}", "Pulling", "x", kind="Normal")]
+
+TIMES = [
+    "0000-01-01T00:00:00Z",
+    "0001-01-01T00:00:00Z",
+    "9999-12-31T23:59:59Z",
+    "10000-01-01T00:00:00Z",
+    "2026-01-01T00:00:00",
+    "never",
+]
+TEXTS = st.sampled_from(
+    [*TIMES, *SAID, "Failed", "Running", "Unknown", "True", "a\x1b[31m\nb\u202e", "\ud800", "{" * 9, "[" * 4096]
+)
+NUMBERS = st.sampled_from([-1, 0, 2**31, 2**53, 2**63, 10**40, -0.5, 1e300, 5e-324])
+SCALARS = st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats() | st.text(max_size=8) | TEXTS | NUMBERS
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3))
+
+
+def places(thing: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place in the object, from the outside in."""
+    inner = thing.items() if isinstance(thing, dict) else enumerate(thing) if isinstance(thing, list) else ()
+    return [*([path] if path else []), *(place for key, value in inner for place in places(value, (*path, key)))]
+
+
+def at_place(thing: Any, place: tuple[Any, ...]) -> Any:
+    for key in place:
+        thing = thing[key]
+    return thing
+
+
+@st.composite
+def any_of(draw: st.DrawFn, originals: list[Json]) -> list[Json]:
+    """These objects, changed at up to eight places: gone, of their type or of any. kind stays: it says which list they are in."""
+    things = copy.deepcopy(originals)
+    for _ in range(draw(st.integers(0, 8))):
+        thing = draw(st.sampled_from(things))
+        *where, key = draw(st.sampled_from([p for p in places(thing) if p != ("kind",)] or [("metadata",)]))
+        holder = at_place(thing, tuple(where))
+        value = holder.get(key) if isinstance(holder, dict) else holder[key]
+        alike = TEXTS if isinstance(value, str) else NUMBERS if isinstance(value, int | float) else VALUES
+        holder[key] = draw(alike | VALUES)
+        if isinstance(holder, dict) and draw(st.integers(0, 3)) == 0:
+            del holder[key]
+    return things
+
+
+SCHEMA = Draft4Validator(openapi()["properties"]["status"])
+FUZZ = settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+
+
+def status_of(snapshot: Snapshot) -> Json:
+    """The status that follows, if the API server would take it, and it stays the same at the next look."""
+    outcome = Outcome(step(GRAPH, snapshot.observed), snapshot, ())
+    made = status(Reconciled(RUN, GRAPH, outcome, {}), {}, 1, NOW)
+    SCHEMA.validate(json.loads(json.dumps(made, allow_nan=False)))
+    assert status(Reconciled(RUN, GRAPH, outcome, {}), made, 1, NOW) == made
+    return made
+
+
+@FUZZ
+@given(any_of(OBJECTS), any_of(EVENTS))
+def test_whatever_the_objects_say_a_status_comes_of_it(objects: list[Json], events: list[Json]) -> None:
+    by_kind = {k.name: [o for o in objects if o["kind"] == k.name] for k in kinds.children(isolated=True)}
+    made = status_of(observed.explained(observed.read(GRAPH, by_kind, NOW), events))
+    assert {c["reason"] for c in made["conditions"]} <= {reason.name for reason in ALL}
+    assert all(c["message"].isprintable() and len(c["message"]) < 3000 for c in made["conditions"])
+
+
+@FUZZ
+@given(any_of([json.loads(text) for text in SAID]))
+def test_whatever_a_program_says_a_status_comes_of_it(said: list[Json]) -> None:
+    tasks = [task.name for task in GRAPH.tasks]
+    objects = {
+        "Job": [done(name) for name in tasks],
+        "Pod": [pod(name, "Succeeded", ended(0, json.dumps(one))) for name, one in zip(tasks, said, strict=False)],
+    }
+    made = status_of(observed.read(GRAPH, objects, NOW))
+    assert made["phase"] == "Complete"
+    assert all(line.isprintable() for line in made.get("warnings", ()))
+
+
+@pytest.mark.parametrize("thing", [None, 0, "x", [], {}, {"metadata": None}, {"metadata": [], "status": 7, "spec": "x"}])
+def test_objects_without_anything(thing: Any) -> None:
+    snapshot = observed.read(GRAPH, {"Job": [thing], "Pod": [thing, thing], "Deployment": [thing]}, NOW)
+    assert snapshot.observed.servers == {}
+    assert observed.explained(snapshot, [thing]).troubles == snapshot.troubles
