@@ -692,6 +692,37 @@ def test_a_server(name: str) -> None:
         assert snapshot.ended[SERVER] == snapshot.troubles[0]
 
 
+AWAY = condition("Available", "False", seconds=100)
+LIMITED = a_run(activeDeadlineSeconds=600)
+
+
+@pytest.mark.parametrize(
+    ("objects", "now", "words"),
+    [
+        ([deployment()], 661, "not ready within spec.activeDeadlineSeconds (600 s)"),
+        ([deployment(AWAY)], 701, "not ready within spec.activeDeadlineSeconds (600 s)"),
+        ([deployment(), unscheduled(SERVER, "0/3 nodes")], 661, "(600 s): 0/3 nodes"),
+        ([deployment(AWAY)], 700, ""),  # it was ready once
+        ([deployment(condition("Available"), generation=2)], 9999, ""),  # and is, but for a change
+        ([deployment(ready=1)], 9999, ""),
+        ([deployment(), unscheduled(SERVER, "gated", "SchedulingGated")], 9999, ""),  # a queue decides
+        ([replica(RUNNING)], 9999, ""),
+        ([deployment(AWAY), job(TASK, start=50)], 9999, ""),  # the Job's own time runs
+        ([deployment(AWAY), done(TASK, start=50, ended=9500)], 9999, ""),  # nothing waited for it before
+        ([deployment(AWAY), done(TASK, start=50, ended=9300)], 9999, "(600 s)"),
+    ],
+)
+def test_a_stage_waits_for_its_servers_no_longer_than_it_may_take(objects: list[Json], now: float, words: str) -> None:
+    checked = done("r-0-prepare"), done("r-0-preflight")
+    snapshot = observed(LIMITED, *checked, *objects, now=now)
+    decided = step(planned(LIMITED), snapshot.observed)
+    assert (decided.phase == "Failed", decided.failed_child) == (bool(words), SERVER if words else "")
+    if words:
+        is_like(snapshot.ended[SERVER], SERVER, (reasons.DEADLINE_EXCEEDED, True, words))
+    unlimited = observed(RUN, *checked, *objects, now=now)
+    assert step(planned(RUN), unlimited.observed).phase != "Failed"
+
+
 def test_of_several_replicas_the_worst_counts() -> None:
     broken = [replica(BACK_OFF, number=n, restarts=n, last=ended(1, f"lost {n}")) for n in (1, 3, 2)]
     snapshot = observed(a_run(inference={"replicas": 4}), deployment(wanted=4, ready=1), replica(RUNNING, ready=True), *broken)

@@ -54,7 +54,8 @@ def read(graph: Graph, children: Mapping[str, Sequence[Json]], now: datetime) ->
     tasks, servers = tasks_in(children), servers_in(children, (server.name for server in graph.servers))
     ended = {t.name: _end_of_job(t, now) for t in tasks if _has_failed(t, now)}
     states = {t.name: _task_state(t, ended.get(t.name), now) for t in tasks}
-    server_states = {s.name: _server_state(s) for s in servers}
+    overdue = {s.name: end for s in servers if (end := _overdue(s, tasks, _limit(graph), now))}
+    server_states = {s.name: _server_state(s, overdue.get(s.name), graph.backoff_limit) for s in servers}
     running = [t for t in tasks if states[t.name].status == "running"]
     waiting = [
         *chain.from_iterable((*(_troubles_of_job(t, now) for t in running), *(_troubles_of_server(s, now) for s in servers)))
@@ -63,7 +64,7 @@ def read(graph: Graph, children: Mapping[str, Sequence[Json]], now: datetime) ->
         observed=Observed(states, server_states),
         summaries={t.name: s for t in tasks if (s := indexes.summary(t.pods)) is not None},
         troubles=(*waiting, *(why.runs_on(t.name, pod) for t in tasks if (pod := _running_on(t, now)))),
-        ended={**ended, **{s.name: _end_of_server(s) for s in servers if server_states[s.name].failures}},
+        ended={**ended, **{s.name: _end_of_server(s) for s in servers if _worst(s)}, **overdue},
         seconds={t.name: _seconds(t.object, now) for t in tasks if time(t.object, "status", "startTime")},
         metrics={name: url for t in running for name, url in indexes.metrics_urls(t.name, t.pods).items()},
         unexplained=_silent(running, servers, waiting, now),
@@ -143,10 +144,12 @@ def _seconds(job: Json, now: datetime) -> float:
 # --- servers ---
 
 
-def _server_state(server: Child) -> ServerState:
-    """Without a Deployment the server counts as there, and as to be created anew."""
+def _server_state(server: Child, overdue: Trouble | None, limit: int) -> ServerState:
+    """Without a Deployment the server counts as there, and as to be created anew. limit: of failures."""
     if server.made is None:
         return ServerState(ready=False, failed=True)
+    if overdue:
+        return ServerState(False, True, limit + 1, 0, overdue.message)
     worst = _worst(server)
     if worst is None:
         return ServerState(_is_ready(server.made), queued=not _is_ready(server.made) and _is_queued(server))
@@ -163,6 +166,27 @@ def _is_ready(deployment: Json) -> bool:
     replicas = count(deployment, "spec", "replicas") if "replicas" in part(deployment, "spec") else 1
     current = count(deployment, "status", "observedGeneration") >= count(deployment, "metadata", "generation")
     return current and all(count(deployment, "status", key) >= replicas for key in ("updatedReplicas", "availableReplicas"))
+
+
+def _limit(graph: Graph) -> int:
+    """Seconds that a stage may take; 0: for ever."""
+    return graph.tasks[0].run.spec.active_deadline_seconds or 0
+
+
+def _overdue(server: Child, tasks: Iterable[Child], limit: int, now: datetime) -> Trouble | None:
+    """Whether a stage waits for its servers longer than it may take: without a Job there is none whose time runs."""
+    if not limit or server.made is None or any(map(pods.is_gated, server.pods)):  # what a queue holds back, a Job may wait for, too
+        return None
+    available = next((c for c in parts(server.made, "status", "conditions") if text(c, "type") == "Available"), {})
+    since = time(available, "lastTransitionTime") or time(server.made, "metadata", "creationTimestamp") or now
+    ends = [time(t.object, "status", "completionTime") or now for t in tasks]  # of one that runs: it begins to wait then
+    waited = (now - max([since, *ends])).total_seconds()
+    if text(available, "status") == "True" or _is_ready(server.made) or waited <= limit:
+        return None
+    why_ = [t.message for t in _troubles_of_server(server, now)][:1]
+    return Trouble(
+        server.name, reasons.DEADLINE_EXCEEDED, ": ".join([f"not ready within spec.activeDeadlineSeconds ({limit} s)", *why_])
+    )
 
 
 def _worst(server: Child) -> Json | None:

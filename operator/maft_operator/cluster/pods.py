@@ -104,6 +104,11 @@ def unscheduled(pod: Json) -> Json:
     return condition if text(condition, "status") == "False" else {}
 
 
+def is_gated(pod: Json) -> bool:
+    """Tells whether a queue keeps it from being scheduled."""
+    return text(unscheduled(pod), "reason") == "SchedulingGated"
+
+
 def is_broken(pod: Json) -> bool:
     """Tells whether its container ended and may come back, but has not yet. In the place of an evicted pod another one comes."""
     there = not is_terminating(pod) and not has_failed(pod)

@@ -39,11 +39,11 @@ def _unscheduled(child: str, pod: Json) -> Trouble | None:
     if not condition:
         return None
     message = text(condition, "message")
-    return Trouble(child, _why_unscheduled(text(condition, "reason"), message), message or "no node was found for the pod")
+    return Trouble(child, _why_unscheduled(pod, message), message or "no node was found for the pod")
 
 
-def _why_unscheduled(reason: str, message: str) -> Reason:
-    if reason == "SchedulingGated":  # so do queues with the pods of Deployments
+def _why_unscheduled(pod: Json, message: str) -> Reason:
+    if pods.is_gated(pod):
         return reasons.QUEUED
     missing = "persistentvolumeclaim" in message and "not found" in message
     return reasons.VOLUME_MISSING if missing else reasons.UNSCHEDULABLE
