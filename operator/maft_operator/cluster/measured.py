@@ -26,7 +26,8 @@ class Measured:
 
 
 async def measure(metrics: Mapping[str, str], resting: dict[str, float]) -> Measured:
-    """Asks all that do not rest. metrics: URLs by task, or by TASK/INDEX; resting: by URL, until when on the loop's clock; brought up to date."""
+    """Asks all that do not rest. metrics: URLs by task, or by TASK/INDEX; resting: by URL, until when, on the loop's clock; it is
+    brought up to date."""
     now = asyncio.get_running_loop().time()
     kept = {url: until for url, until in resting.items() if until > now and url in metrics.values()}
     resting.clear()
