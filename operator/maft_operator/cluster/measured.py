@@ -20,13 +20,14 @@ class Measured:
     """What the metrics of a run's tasks say."""
 
     done: Mapping[str, Units] = field(default_factory=dict)
-    """By task: units of work that are done, and in all."""
+    """By task, or part of one: units of work that are done, and in all."""
     troubles: tuple[Trouble, ...] = ()
     """What is no metrics. It stops nothing."""
 
 
 async def measure(metrics: Mapping[str, str], resting: dict[str, float]) -> Measured:
-    """Asks all that do not rest. metrics: URLs by task; resting: by URL, until when on the loop's clock; brought up to date."""
+    """Asks all that do not rest. metrics: URLs by task, or by TASK/INDEX; resting: by URL, until when, on the loop's clock; it is
+    brought up to date."""
     now = asyncio.get_running_loop().time()
     kept = {url: until for url, until in resting.items() if until > now and url in metrics.values()}
     resting.clear()
@@ -51,5 +52,9 @@ def _told(answers: Mapping[str, Units | Unreadable | None]) -> Measured:
     wrong = {task: answer.why for task, answer in answers.items() if isinstance(answer, Unreadable)}
     return Measured(
         {task: answer for task, answer in answers.items() if isinstance(answer, tuple)},
-        tuple(Trouble(task, reasons.METRICS_UNREADABLE, f"its metrics {why}", blocking=False) for task, why in wrong.items()),
+        tuple(_trouble(name.partition("/")[0], why) for name, why in wrong.items()),
     )
+
+
+def _trouble(task: str, why: str) -> Trouble:
+    return Trouble(task, reasons.METRICS_UNREADABLE, f"its metrics {why}", blocking=False)
