@@ -159,7 +159,7 @@ FOREIGN: dict[str, tuple[str, str, object]] = {
     "the deployment controller": ("Deployment", "metadata.annotations.deployment.kubernetes.io/revision", "1"),
     "a finalizer": ("Deployment", "metadata.finalizers", ["foregroundDeletion"]),
     "an owner": ("Deployment", "metadata.ownerReferences.-1", {"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "b"}),
-    "a cloud's annotation": ("Service", "metadata.annotations", {"cloud.google.com/neg": "{}"}),
+    "a cloud's annotation": ("Service", "metadata.annotations.cloud.google.com/neg", "{}"),
     "a port of a Service": ("Service", "spec.ports.-1", {"name": "metrics", "port": 9090, "protocol": "TCP"}),
     "a number of a port": ("Service", "spec.ports.0.nodePort", 30000),
     "a rollout's selector": ("Service", "spec.selector.rollouts-pod-template-hash", "abc"),
