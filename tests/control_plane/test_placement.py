@@ -24,7 +24,9 @@ def later(seconds: float):
 
 
 def waiting(child: str, since: int, *, reason: str = "Unschedulable"):
-    return pod(child, "Pending", conditions=[{**condition("PodScheduled", "False", reason=reason), "lastTransitionTime": at(since)}])
+    return pod(
+        child, "Pending", conditions=[{**condition("PodScheduled", "False", reason=reason), "lastTransitionTime": at(since)}]
+    )
 
 
 def placed(child: str, phase: str = "Running"):
