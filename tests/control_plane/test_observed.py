@@ -706,6 +706,8 @@ LIMITED = a_run(activeDeadlineSeconds=600)
         ([deployment(condition("Available"), generation=2)], 9999, ""),  # and is, but for a change
         ([deployment(ready=1)], 9999, ""),
         ([deployment(), unscheduled(SERVER, "gated", "SchedulingGated")], 9999, ""),  # a queue decides
+        ([deployment(AWAY), replica(waiting("ContainerCreating"), startTime=at(9400))], 9999, ""),  # a queue held it until then
+        ([deployment(AWAY), replica(waiting("ContainerCreating"), startTime=at(9300))], 9999, "(600 s)"),
         ([replica(RUNNING)], 9999, ""),
         ([deployment(AWAY), job(TASK, start=50)], 9999, ""),  # the Job's own time runs
         ([deployment(AWAY), done(TASK, start=50, ended=9500)], 9999, ""),  # nothing waited for it before

@@ -180,7 +180,8 @@ def _overdue(server: Child, tasks: Iterable[Child], limit: int, now: datetime) -
     available = next((c for c in parts(server.made, "status", "conditions") if text(c, "type") == "Available"), {})
     since = time(available, "lastTransitionTime") or time(server.made, "metadata", "creationTimestamp") or now
     ends = [time(t.object, "status", "completionTime") or now for t in tasks]  # of one that runs: it begins to wait then
-    waited = (now - max([since, *ends])).total_seconds()
+    began = [at for pod in server.pods if (at := time(pod, "status", "startTime"))]  # before that, a queue may have held them
+    waited = (now - max([since, *ends, *sorted(began)[:1]])).total_seconds()
     if text(available, "status") == "True" or _is_ready(server.made) or waited <= limit:
         return None
     why_ = [t.message for t in _troubles_of_server(server, now)][:1]
