@@ -26,7 +26,7 @@ BIG = usage(10**9, 10**8)
 def hundred_iterations() -> Json:
     """Everything that eight agents can leave of a run as long as it may be, written at one look."""
     run = a_run(agents=8, iterations=100, evaluation={"diversity": 8}, training={"topology": "PerAgent"})
-    answers, kept = Answers(asked=10**6, cut=10**5, clipped=10**5), dict.fromkeys(("generator", "critic"), (10 ** 4,) * 8)
+    answers, kept = Answers(asked=10**6, cut=10**5, clipped=10**5), dict.fromkeys(("generator", "critic"), (10**4,) * 8)
     said: dict[str, ProgramSummary] = {
         "debate": debated(
             kept=kept,
