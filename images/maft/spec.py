@@ -181,6 +181,7 @@ class InferenceSpec(Section, frozen=True, kw_only=True):
     gpus: int | None = None
     shared_memory: str = ""
     startup_seconds: int = 1800
+    placement_seconds: int = 600
     image: str
     extra_args: tuple[str, ...]
 

@@ -87,7 +87,7 @@ def test_pauses_grow_and_end_when_all_are_ready() -> None:
 
 @pytest.mark.parametrize("pause", [Pause(), Pause(2), Pause(3, START)])
 def test_the_record_in_the_status(pause: Pause) -> None:
-    assert placement.read(placement.written(pause, at(0))) == pause
+    assert placement.read(placement.written(pause)) == pause
 
 
 @dataclass

@@ -204,7 +204,7 @@ NEWER = {  # than the first files of this format
     "model": ("chatTemplateArguments", "date"),
     "debate": ("system", "thinking", "thinkingTokens", "showThoughts", "shards"),
     "training": ("trainThoughts", "gpus", "nodes", "sharedMemory", "parallelism", "base", "checkpointMinutes"),
-    "inference": ("startupSeconds", "sharedMemory"),
+    "inference": ("startupSeconds", "placementSeconds", "sharedMemory"),
 }
 
 

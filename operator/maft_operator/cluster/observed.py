@@ -9,11 +9,12 @@ from datetime import datetime
 from itertools import chain
 
 from maft.summaries import AnySummary
-from maft_operator.cluster import indexes, pods, reasons, why
+from maft_operator.cluster import indexes, placement, pods, reasons, why
 from maft_operator.cluster.children import Child, servers_in, tasks_in
 from maft_operator.cluster.fields import count, is_true, part, parts, seconds, text, time
 from maft_operator.cluster.images import Pins
 from maft_operator.cluster.kueue import QUEUE
+from maft_operator.cluster.placement import Places
 from maft_operator.cluster.pods import is_terminating
 from maft_operator.cluster.reasons import Trouble
 from maft_operator.cluster.silent import troubles_in
@@ -41,6 +42,8 @@ class Snapshot:
     """By uid of an object that does nothing and does not say why: the child it belongs to. Its Events may say more."""
     pins: Pins = field(default_factory=Pins)
     """The images that the run uses."""
+    places: Places = field(default_factory=Places)
+    """How servers stand with nodes."""
     passing: bool = False
     """Something should end soon. No event tells that it does not."""
 
@@ -68,6 +71,7 @@ def read(graph: Graph, children: Mapping[str, Sequence[Json]], now: datetime) ->
         seconds={t.name: _seconds(t.object, now) for t in tasks if time(t.object, "status", "startTime")},
         metrics={name: url for t in running for name, url in indexes.metrics_urls(t.name, t.pods).items()},
         unexplained=_silent(running, servers, waiting, now),
+        places=placement.places((pod for server in servers for pod in server.pods), now),
         passing=any(is_terminating(pod) or pods.runs_on(pod) for child in (*tasks, *servers) for pod in child.pods),
     )
 

@@ -6,12 +6,15 @@ stands in the status. Where a queue admits servers together (kueue.py) there is 
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from maft_operator.cluster import reasons
 from maft_operator.cluster.fields import count, seconds, text, time
 from maft_operator.cluster.pods import is_active, is_terminating, unscheduled
+from maft_operator.cluster.reasons import Trouble
 from maft_operator.plan.graph import Graph
 from maft_operator.plan.step import Observed
 from maft_operator.spec.schema import Json
@@ -42,6 +45,12 @@ class Pause:
         """Tells whether servers stay away."""
         return self.until is not None and now < self.until
 
+    def next_look(self, graph: Graph, now: datetime) -> float | None:
+        """Counts the seconds until something is to be done: at once where servers are to go, and when they come again."""
+        if self.until is None or not self.holds(now):
+            return None
+        return (self.until - now).total_seconds() if graph.held else 0.0
+
 
 def places(pods: Iterable[Json], now: datetime) -> Places:
     """Counts the pods of servers by whether a scheduler has found a node."""
@@ -66,7 +75,7 @@ def decided(before: Pause, graph: Graph, observed: Observed, found: Places, run:
     if not patience or found.waited < patience or not found.held or _asked(graph, observed):
         return replace(before, until=None)
     times = before.times + 1
-    return Pause(times, now + timedelta(seconds=pause(run, times)))
+    return Pause(times, now.replace(microsecond=0) + timedelta(seconds=math.ceil(pause(run, times))))  # as the API writes times
 
 
 def pause(run: str, times: int) -> float:
@@ -81,13 +90,26 @@ def _asked(graph: Graph, observed: Observed) -> bool:
     return any(task.servers for task in graph.tasks if task.name in running)
 
 
-def read(status: Mapping[str, Json]) -> Pause:
-    """Reads the record out of a status."""
+# --- in the status ---
+
+
+def read(status: Json) -> Pause:
+    """Reads the record."""
     return Pause(count(status, "servers", "givenBack"), time(status, "servers", "until"))
 
 
-def written(pause: Pause, stamp: str) -> Json:
-    """Makes the record; nothing where there is nothing to say. stamp: its `until`, as the API writes times."""
+def written(pause: Pause) -> Json:
+    """Makes the record; nothing where there is nothing to say."""
     if not pause.times:
         return {}
-    return {"servers": {"givenBack": pause.times, **({"until": stamp} if pause.until else {})}}
+    until = {"until": pause.until.isoformat(timespec="seconds").replace("+00:00", "Z")} if pause.until else {}
+    return {"servers": {"givenBack": pause.times, **until}}
+
+
+def troubles(pause: Pause, graph: Graph, now: datetime) -> tuple[Trouble, ...]:
+    """Says that servers were given back, as long as they stay away."""
+    if not pause.holds(now):
+        return ()
+    again = f"; given back {pause.times} times in a row" if pause.times > 1 else ""
+    message = f"not all servers found a node within {graph.patience} s; they come again at {pause.until:%H:%M:%S} UTC{again}"
+    return (Trouble("", reasons.SERVERS_GIVEN_BACK, message, blocking=False),)

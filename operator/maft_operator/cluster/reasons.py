@@ -54,6 +54,10 @@ ANSWERS_CUT = Reason("AnswersCut", f"answers that were cut off never train: {MOR
 METRICS_UNREADABLE = Reason(
     "MetricsUnreadable", "the run goes on, its progress is not known: see what else answers at port 9100 of the task's pod"
 )
+SERVERS_GIVEN_BACK = Reason(
+    "ServersGivenBack",
+    "add nodes, let a queue admit servers together (docs/kueue.md), or raise inference.placementSeconds where nodes take longer",
+)
 RETRYING = Reason("Retrying", "it is tried again within spec.backoffLimit; `kubectl logs` of the failed pod says more")
 # --- Progressing: something outside the run has to change first ---
 UNSCHEDULABLE = Reason("Unschedulable", "free or add nodes, or change resources, nodeSelector and tolerations in spec.podTemplate")

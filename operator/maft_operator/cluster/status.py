@@ -5,13 +5,14 @@ larger parts.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from maft_operator.cluster import conditions, earlier, results
+from maft_operator.cluster import conditions, earlier, placement, results
 from maft_operator.cluster.conditions import stamp
 from maft_operator.cluster.images import PRESUMED
 from maft_operator.cluster.observed import Snapshot
+from maft_operator.cluster.placement import Pause
 from maft_operator.plan import done as plan
 from maft_operator.plan.graph import Graph, ProgramName, Task
 from maft_operator.plan.reconcile import Outcome
@@ -45,6 +46,8 @@ class Reconciled:
     """By running task: units of work that are done, and in all."""
     notices: tuple[str, ...] = ()
     """What the operator makes less of than whoever wrote the resource, a line each."""
+    pause: Pause = field(default_factory=Pause)
+    """Servers that were given back."""
 
     @property
     def step(self) -> Step:
@@ -79,6 +82,7 @@ def status(work: Reconciled, old: Json, generation: int, now: datetime) -> Json:
         "conditions": conditions.conditions(wanted, old.get("conditions", ()), generation, now),
         **({"warnings": warnings} if warnings else {}),
         **({"done": done} if done else {}),
+        **({} if over else placement.written(work.pause)),
         **({"images": images} if (images := work.snapshot.pins.status) else {}),
         **({"iterations": rows} if rows else {}),
         **results.accuracies(work.run, rows),

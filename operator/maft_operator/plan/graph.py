@@ -89,6 +89,8 @@ class Graph:
     """Nothing may run."""
     patience: int = 0
     """Seconds that servers may wait for nodes while others of the run hold some; 0: for ever."""
+    held: bool = False
+    """Servers stay away for a while, but for those that somebody asks."""
 
     @property
     def last(self) -> Task:
@@ -96,7 +98,7 @@ class Graph:
         return self.tasks[-1]
 
 
-def graph(run: Run, store: str, *, suspended: bool = False) -> Graph:
+def graph(run: Run, store: str, *, suspended: bool = False, held: bool = False) -> Graph:
     """Plans all tasks and servers of a run whose objects lie at `store`."""
     spec = run.spec
     servers = tuple(Server(name, run, store, adapters(run), spec.inference.gpus) for name in server_names(run))
@@ -110,7 +112,15 @@ def graph(run: Run, store: str, *, suspended: bool = False) -> Graph:
             tasks.append(_debate(run, store, "evaluate", iteration))
     tasks += [_diversity(task) for task in tasks if task.kind == "evaluate" and _has_a_society(spec, task.iteration)]
     tasks.append(_report(run, store, tasks))
-    return Graph(tuple(tasks), servers, spec.inference.lifetime == "Phase", spec.backoff_limit, suspended)
+    return Graph(
+        tuple(tasks),
+        servers,
+        spec.inference.lifetime == "Phase",
+        spec.backoff_limit,
+        suspended,
+        patience=spec.inference.placement_seconds,
+        held=held,
+    )
 
 
 def task_name(run: Run, iteration: int, task: str) -> str:

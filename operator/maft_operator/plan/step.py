@@ -84,7 +84,7 @@ def step(graph: Graph, observed: Observed) -> Step:
         # Nothing expensive before the input and the model are known to be good; what works already goes on.
         runnable = [t for t in runnable if t.kind in CHECKS or t.name in observed.tasks]
         unfinished = tuple(runnable)
-    wanted = _wanted(graph, runnable, unfinished)
+    wanted = _wanted(graph, observed, runnable, unfinished)
     delete = (*_in_vain(runnable, observed), *(name for name in observed.servers if name not in wanted))
     create: tuple[Task | Server, ...] = (
         *(s for s in graph.servers if s.name in wanted and (s.name not in observed.servers or observed.servers[s.name].failed)),
@@ -151,8 +151,10 @@ def _for_good(graph: Graph, state: TaskState | ServerState) -> bool:
     return state.exit_code == BAD_INPUT or state.failures > graph.backoff_limit
 
 
-def _wanted(graph: Graph, runnable: Iterable[Task], unfinished: Iterable[Task]) -> set[str]:
+def _wanted(graph: Graph, observed: Observed, runnable: Iterable[Task], unfinished: Iterable[Task]) -> set[str]:
     """Servers to have: those that something runnable asks, and with lifetime Run also those that something will ask."""
+    if graph.held:
+        runnable = unfinished = [t for t in runnable if t.name in observed.tasks and observed.tasks[t.name].status == "running"]
     askers = runnable if graph.servers_release_gpus else unfinished
     return {server for task in askers for server in task.servers}
 
