@@ -4,6 +4,7 @@ All of it here, so that Kueue is installed once and gone afterwards. A slot is w
 """
 
 import json
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 
 import pytest
 import queueing
-from installed import SYSTEM, Installed, make_namespace
+import yaml
+from installed import RESTRICTED, ROOT, SYSTEM, Installed, make_namespace
 from kube import RUNS, Json, Kube
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -211,6 +213,17 @@ def test_what_no_queue_will_ever_admit_is_told(maft: Installed, namespace: str, 
     queueing.queue(maft.kube, namespace, "gpus", **{covers: "1"})
     begin(maft, namespace, "never", queueName=queue)
     waits_for(maft.kube, namespace, "never", "QueueUnusable", words)
+
+
+@pytest.mark.nightly
+def test_the_page_about_queues_is_taken_as_it_stands(maft: Installed, kueue: None) -> None:
+    [text] = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "kueue.md").read_text(), re.DOTALL)
+    about = {"name": "research", "labels": {**RESTRICTED, **queueing.CHOSEN}}
+    maft.kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": about}, *yaml.safe_load_all(text))
+    maft.kube.wait(lambda: queueing.is_active(maft.kube, "research"), 30)
+    begin(maft, "research", "page", queueName="gpus", workloadPriorityClass="low")
+    found = maft.kube.wait(lambda: maft.kube.list("Workload", "research"), 60)
+    assert (found[0]["spec"]["queueName"], found[0]["spec"]["priority"]) == ("gpus", 100)
 
 
 @pytest.mark.nightly

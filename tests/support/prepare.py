@@ -42,6 +42,7 @@ OWN = {"cluster", "images", "up"}  # of the project's own cluster
 TOOLS = {
     "cluster": (
         "kube",
+        "kueue",
         "containerd",
         "coredns",
         "registry",
@@ -49,7 +50,6 @@ TOOLS = {
         "helm",
         "pause",
         "prometheus-operator",
-        "kueue",
         "kueue-chart",
     ),
     "tools": ("helm", "helm-docs", "registry", "actionlint"),

@@ -137,7 +137,7 @@ def queue(kube: Kube, namespace: str, name: str, **quota: str) -> None:
         _made("ClusterQueue", whole, spec=spec),
         _made("LocalQueue", name, namespace, spec={"clusterQueue": whole}),
     )
-    kube.wait(lambda: _is_active(kube, whole), LIMIT)
+    kube.wait(lambda: is_active(kube, whole), LIMIT)
 
 
 def priority(kube: Kube, name: str, value: int) -> None:
@@ -145,6 +145,7 @@ def priority(kube: Kube, name: str, value: int) -> None:
     kube.apply(_made("WorkloadPriorityClass", name, value=value))
 
 
-def _is_active(kube: Kube, name: str) -> bool:
+def is_active(kube: Kube, name: str) -> bool:
+    """Whether that ClusterQueue admits."""
     conditions = ((kube.get("ClusterQueue", None, name) or {}).get("status") or {}).get("conditions") or []
     return any(c["type"] == "Active" and c["status"] == "True" for c in conditions)
