@@ -216,6 +216,16 @@ def test_a_newer_release_with_other_manifests_leaves_a_server_alone() -> None:
     assert [body["kind"] for body in looked(Server(*things), OLD, status)] == ["Deployment"]  # its own release takes it back
 
 
+def test_another_build_of_the_same_version_is_another_release() -> None:
+    things = under_way(replace(OLD, tag="1.0-a"))
+    for thing in things:
+        if thing["kind"] == "Deployment":
+            thing["spec"]["template"]["spec"]["containers"][0]["args"] += ["--of-the-other-build"]
+    status = settled(replace(OLD, tag="1.0-a")).status
+    assert looked(Server(*things), replace(OLD, tag="1.0-b"), status) == []
+    assert [body["kind"] for body in looked(Server(*things), replace(OLD, tag="1.0-a"), status)] == ["Deployment"]
+
+
 def test_the_next_child_is_made_with_the_images_of_the_run() -> None:
     things = [thing for thing in under_way(OLD) if thing["metadata"]["name"] != "r-1-debate"]
     for thing in things:

@@ -50,7 +50,8 @@ class Images:
     def noted_on(self, child: Json, template: Mapping[str, Any] | None) -> Json:
         """Adds the annotations to a child that is made with them. template: the user's podTemplate."""
         digest = hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:12] if template else ""
-        notes = {IMAGES: json.dumps(dict(self.pinned), sort_keys=True), RELEASE: self.release, TEMPLATE: digest}
+        built = self.release if self.tag == self.release else f"{self.release}+{self.tag}"  # two builds of one version differ, too
+        notes = {IMAGES: json.dumps(dict(self.pinned), sort_keys=True), RELEASE: built, TEMPLATE: digest}
         return {**child, "metadata": {**child["metadata"], "annotations": notes}}
 
 
