@@ -262,6 +262,17 @@ def test_what_may_change_of_a_job_still_changes_under_a_newer_release() -> None:
     assert body["metadata"]["annotations"] == before["metadata"]["annotations"]
 
 
+def test_what_a_queue_has_set_stays_the_queues() -> None:
+    """Of a Job of another release that is changed, too."""
+    things = under_way(OLD)
+    job = next(thing for thing in things if thing["metadata"]["name"] == "r-1-debate")
+    fields = {"f:spec": {"f:backoffLimit": {}, "f:template": {"f:spec": {"f:restartPolicy": {}}}}}
+    job["metadata"]["managedFields"] = [{"manager": "maft", "operation": "Apply", "fieldsV1": fields}]
+    job["spec"]["suspend"] = True
+    [body] = looked(Server(*things), NEW, settled(OLD).status, a_run(backoffLimit=9))
+    assert body["spec"] == {"backoffLimit": 9, "template": {"spec": {"restartPolicy": "Never"}}}
+
+
 def test_an_image_that_somebody_sets_by_hand_is_taken_back() -> None:
     things = under_way(OLD)
     for thing in things:

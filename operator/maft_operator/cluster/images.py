@@ -140,15 +140,15 @@ def of_child(images: Images, child: Json | None) -> Images:
     return images if child is None else replace(images, pinned={**images.pinned, **_of_template(child), **noted(child)})
 
 
-def keeping(wanted: Json, stored: Json) -> Json:
+def keeping(wanted: Json, stored: Json, owned: Json) -> Json:
     """Leaves a Job or Deployment that another release made as it is, so that an upgrade restarts nothing; what of its spec may
-    change during a run still does."""
+    change during a run still does. owned: what of its spec is ours, and not a queue's or a webhook's."""
     if RELEASE not in wanted["metadata"].get("annotations", {}) or not _of_another_release(wanted, stored):
         return wanted
     mutable = {name: value for name, value in wanted["spec"].items() if name in _MUTABLE}
     metadata = {key: value for key, value in wanted["metadata"].items() if key != "annotations"}
     ours = {name: text for name, text in stored["metadata"].get("annotations", {}).items() if name in _OURS}
-    return {**wanted, "metadata": {**metadata, **({"annotations": ours} if ours else {})}, "spec": {**stored["spec"], **mutable}}
+    return {**wanted, "metadata": {**metadata, **({"annotations": ours} if ours else {})}, "spec": {**owned, **mutable}}
 
 
 def _of_another_release(wanted: Json, stored: Json) -> bool:
