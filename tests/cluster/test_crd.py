@@ -19,7 +19,7 @@ from clusters import Cluster
 from conftest import ROOT, wait_until
 from installed import RESTRICTED, served
 from kube import Kube
-from kube_objects import a_run, done, made
+from kube_objects import IMAGES, a_run, done, made
 from kubernetes import client, config
 from statuses import ALL, CASES, DEBATING, MEASURED, SUMMARIZED, debated, preflight, state, summarized
 from test_manifests import KINDS, VARIED, pods
@@ -28,6 +28,7 @@ from test_schema import CHANGES, MINIMAL, NAME_RULES, NUMBERS, RULES, WRONG, at,
 from maft.spec import MUTABLE, WHILE_SUSPENDED
 from maft.summaries import Answers, ProbeScore, TrainSummary
 from maft_operator.cluster import drift, merge
+from maft_operator.cluster.images import ROLES, Pin, Pins
 from maft_operator.cluster.manifests import MANAGER, Json
 from maft_operator.spec.schema import GROUP, VERSION, BadSpec, checked, openapi
 
@@ -368,7 +369,8 @@ NOT_WHOLE = (
     summarized("r-1-train", TrainSummary(adapters=(), trained=3, kept=1, turns_left_out=5)),
 )
 WHOLE = state(*ALL, *SUMMARIZED[::3], *NOT_WHOLE, *APART, WARNED, run=a_run(evaluation={"diversity": 10}))
-EVERYTHING = {**WHOLE, "progress": state(*DEBATING, units={"r-1-debate": (12, 24)})["progress"]}
+USED = Pins({role: Pin(IMAGES.of(role), f"sha256:{64 * 'a'}") for role in ROLES}).status
+EVERYTHING = {**WHOLE, "images": USED, "progress": state(*DEBATING, units={"r-1-debate": (12, 24)})["progress"]}
 
 
 def paths(value: Any, path: str = "status") -> set[str]:

@@ -216,6 +216,16 @@ def test_a_newer_release_with_other_manifests_leaves_a_server_alone() -> None:
     assert [body["kind"] for body in looked(Server(*things), OLD, status)] == ["Deployment"]  # its own release takes it back
 
 
+def test_another_build_of_the_same_version_is_another_release() -> None:
+    things = under_way(replace(OLD, tag="1.0-a"))
+    for thing in things:
+        if thing["kind"] == "Deployment":
+            thing["spec"]["template"]["spec"]["containers"][0]["args"] += ["--of-the-other-build"]
+    status = settled(replace(OLD, tag="1.0-a")).status
+    assert looked(Server(*things), replace(OLD, tag="1.0-b"), status) == []
+    assert [body["kind"] for body in looked(Server(*things), replace(OLD, tag="1.0-a"), status)] == ["Deployment"]
+
+
 def test_the_next_child_is_made_with_the_images_of_the_run() -> None:
     things = [thing for thing in under_way(OLD) if thing["metadata"]["name"] != "r-1-debate"]
     for thing in things:
@@ -250,6 +260,17 @@ def test_what_may_change_of_a_job_still_changes_under_a_newer_release() -> None:
     before = next(t for t in under_way(OLD) if t["metadata"]["name"] == "r-1-debate")
     assert body["spec"]["template"] == before["spec"]["template"]
     assert body["metadata"]["annotations"] == before["metadata"]["annotations"]
+
+
+def test_what_a_queue_has_set_stays_the_queues() -> None:
+    """Of a Job of another release that is changed, too."""
+    things = under_way(OLD)
+    job = next(thing for thing in things if thing["metadata"]["name"] == "r-1-debate")
+    fields = {"f:spec": {"f:backoffLimit": {}, "f:template": {"f:spec": {"f:restartPolicy": {}}}}}
+    job["metadata"]["managedFields"] = [{"manager": "maft", "operation": "Apply", "fieldsV1": fields}]
+    job["spec"]["suspend"] = True
+    [body] = looked(Server(*things), NEW, settled(OLD).status, a_run(backoffLimit=9))
+    assert body["spec"] == {"backoffLimit": 9, "template": {"spec": {"restartPolicy": "Never"}}}
 
 
 def test_an_image_that_somebody_sets_by_hand_is_taken_back() -> None:

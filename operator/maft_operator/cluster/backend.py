@@ -134,7 +134,7 @@ class ClusterBackend:
         if existing is None:
             await self._make(wanted)
             return
-        wanted = images.keeping(wanted, existing)
+        wanted = images.keeping(wanted, existing, drift.owned(existing))
         before = self._applied.get(existing["metadata"]["uid"])
         if drift.differs(wanted, existing) and not drift.is_settled(before, wanted, existing, self._now):
             await self._apply(wanted, existing)

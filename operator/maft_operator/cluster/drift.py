@@ -67,7 +67,7 @@ def to_apply(wanted: Json, stored: Json) -> Json:
     The template of a Job is the one it has, as far as it is ours: Kubernetes lets none be changed, and queues fill it in."""
     spec = {key: value for key, value in wanted["spec"].items() if f".spec.{key}" not in _left_to_others(wanted, stored)}
     if wanted["kind"] == kinds.JOB.name:
-        ours = _ours(stored)
+        ours = owned(stored)
         spec = {key: value for key, value in spec.items() if key not in _FIXED}
         spec |= {key: ours[key] for key in _FIXED if key in ours}
     return {**wanted, "spec": spec}
@@ -132,8 +132,8 @@ def _left_to_others(wanted: Json, stored: Json) -> tuple[str, ...]:
     return (".spec.replicas",) if any("f:replicas" in _fields(e).get("f:spec", {}) for e in entries) else ()
 
 
-def _ours(stored: Json) -> Json:
-    """What we own of the spec. All of it where nothing says whose it is."""
+def owned(stored: Json) -> Json:
+    """Returns what we own of the spec. All of it where nothing says whose it is."""
     spec: Json = stored["spec"]
     applied = [e for e in _entries(stored) if e.get("manager") == MANAGER and e.get("operation") == "Apply"]
     return _owned(spec, _fields(applied[0]).get("f:spec", {})) if applied else spec

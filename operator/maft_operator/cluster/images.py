@@ -50,7 +50,8 @@ class Images:
     def noted_on(self, child: Json, template: Mapping[str, Any] | None) -> Json:
         """Adds the annotations to a child that is made with them. template: the user's podTemplate."""
         digest = hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:12] if template else ""
-        notes = {IMAGES: json.dumps(dict(self.pinned), sort_keys=True), RELEASE: self.release, TEMPLATE: digest}
+        built = self.release if self.tag == self.release else f"{self.release}+{self.tag}"  # two builds of one version differ, too
+        notes = {IMAGES: json.dumps(dict(self.pinned), sort_keys=True), RELEASE: built, TEMPLATE: digest}
         return {**child, "metadata": {**child["metadata"], "annotations": notes}}
 
 
@@ -139,15 +140,15 @@ def of_child(images: Images, child: Json | None) -> Images:
     return images if child is None else replace(images, pinned={**images.pinned, **_of_template(child), **noted(child)})
 
 
-def keeping(wanted: Json, stored: Json) -> Json:
+def keeping(wanted: Json, stored: Json, owned: Json) -> Json:
     """Leaves a Job or Deployment that another release made as it is, so that an upgrade restarts nothing; what of its spec may
-    change during a run still does."""
+    change during a run still does. owned: what of its spec is ours, and not a queue's or a webhook's."""
     if RELEASE not in wanted["metadata"].get("annotations", {}) or not _of_another_release(wanted, stored):
         return wanted
     mutable = {name: value for name, value in wanted["spec"].items() if name in _MUTABLE}
     metadata = {key: value for key, value in wanted["metadata"].items() if key != "annotations"}
     ours = {name: text for name, text in stored["metadata"].get("annotations", {}).items() if name in _OURS}
-    return {**wanted, "metadata": {**metadata, **({"annotations": ours} if ours else {})}, "spec": {**stored["spec"], **mutable}}
+    return {**wanted, "metadata": {**metadata, **({"annotations": ours} if ours else {})}, "spec": {**owned, **mutable}}
 
 
 def _of_another_release(wanted: Json, stored: Json) -> bool:
