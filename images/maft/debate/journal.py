@@ -87,13 +87,15 @@ class Journal:
 def _decoded(line: bytes, where: str) -> Transcript | None:
     """None where the line came to harm, which is said: its question is debated again. BadInput if another release wrote it."""
     if is_sealed(line) and not is_whole(line):
-        return _harmed(where, "its checksum is another one")
+        _say_damaged(f"{where}: its checksum is another one")
+        return None
     try:
         return records.decode(line, Transcript, where)
     except BadInput as error:
         if is_sealed(line) or _is_foreign(line):
             raise
-        return _harmed("", one_line(error, 200))
+        _say_damaged(one_line(error, 200))
+        return None
 
 
 def _is_foreign(line: bytes) -> bool:
@@ -103,8 +105,8 @@ def _is_foreign(line: bytes) -> bool:
         return False
 
 
-def _harmed(where: str, why: str) -> None:
-    print(f"the journal has a damaged line, whose question is debated again: {where} {why}", file=sys.stderr)
+def _say_damaged(why: str) -> None:
+    print(f"the journal has a damaged line, whose question is debated again: {why}", file=sys.stderr)
 
 
 def clear(store: Store, prefix: str) -> None:
