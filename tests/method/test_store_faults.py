@@ -7,6 +7,7 @@ import hashlib
 import os
 import socket
 import socketserver
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 from s3server import S3Server, s3_fixture  # noqa: F401 - the fixture `s3`
+from small import ROOT
 from unreliable import AS_OFTEN_AS_SEEN, Faults, Request, Unreliable, unreliable
 
 from maft.errors import BadInput
@@ -503,3 +505,12 @@ class Together:
 @pytest.mark.parametrize("prefix", ["a//b", "a/./b", "./a", "a/../b", "a/.", "..", "a/%2E%2E/b", "a%2F%2Fb"])
 def test_prefixes_that_servers_resolve_are_refused(prefix: str) -> None:
     refusal(lambda: open_store(f"s3://bucket/{prefix}?endpoint=http://127.0.0.1:9"), "s3://bucket/", "prefix", "storage.prefix")
+
+
+def test_the_page_is_made_of_what_was_found() -> None:
+    """`python scripts/stores_reference.py` after it tried servers."""
+    sys.path.append(str(ROOT / "scripts"))
+    import stores_reference
+
+    assert stores_reference.PAGE.read_text() == stores_reference.page()
+    assert {"versitygw", "moto"} <= stores_reference.facts().keys()

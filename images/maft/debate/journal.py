@@ -87,14 +87,14 @@ class Journal:
 def _decoded(line: bytes, where: str) -> Transcript | None:
     """None where the line came to harm, which is said: its question is debated again. BadInput if another release wrote it."""
     if is_sealed(line) and not is_whole(line):
-        _report(where, "its checksum is another one")
+        _say_damaged(f"{where}: its checksum is another one")
         return None
     try:
         return records.decode(line, Transcript, where)
     except BadInput as error:
         if is_sealed(line) or _is_foreign(line):
             raise
-        _report("", one_line(error, 200))
+        _say_damaged(one_line(error, 200))
         return None
 
 
@@ -105,8 +105,8 @@ def _is_foreign(line: bytes) -> bool:
         return False
 
 
-def _report(where: str, why: str) -> None:
-    print(f"the journal has a damaged line, whose question is debated again: {where} {why}", file=sys.stderr)
+def _say_damaged(why: str) -> None:
+    print(f"the journal has a damaged line, whose question is debated again: {why}", file=sys.stderr)
 
 
 def clear(store: Store, prefix: str) -> None:

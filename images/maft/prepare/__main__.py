@@ -31,8 +31,8 @@ def main(assignment: Assignment) -> PrepareSummary:
     """Publishes the problem sets once."""
     store, spec = assignment.store, assignment.spec
     prefix = f"{assignment.run}/{layout.PROBLEMS}"
+    check(store, f"{assignment.run}/")  # first: it tells soon of a store that is not there
     _same_format(store, f"{assignment.run}/{layout.RUN}")
-    check(store, f"{assignment.run}/")
     commit = committed(store, prefix)
     if commit is not None:
         _same_run(commit, spec, f"{store.url}/{assignment.run}")
