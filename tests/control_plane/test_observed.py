@@ -104,7 +104,22 @@ UNDER_WAY: dict[str, tuple[list[Json], int, Expected | None]] = {
     "a queue holds the Job": (
         [job(TASK, start=None, queue="gpus", suspend=True)],
         0,
+        (reasons.QUEUED, False, "waits in queue gpus"),
+    ),
+    "a queue has held the Job for long": (
+        [job(TASK, condition("Suspended", seconds=-3700), start=None, queue="gpus", suspend=True)],
+        0,
         (reasons.QUEUED, True, "waits in queue gpus"),
+    ),
+    "a node may still come": (
+        [job(TASK), unscheduled(TASK, "0/3 nodes are available", since=-590)],
+        0,
+        (reasons.UNSCHEDULABLE, False, "0/3 nodes"),
+    ),
+    "a queue holds the pod for now": (
+        [job(TASK), unscheduled(TASK, "Scheduling is blocked", "SchedulingGated", since=-3500)],
+        0,
+        (reasons.QUEUED, False, "Scheduling is blocked"),
     ),
     "no image": (
         [job(TASK), pod(TASK, "Pending", waiting("ImagePullBackOff", 'Back-off pulling image "x"'))],

@@ -60,7 +60,7 @@ def told(*found: Json) -> Trouble:
     ],
 )
 def test_a_workload_says_why_it_waits(found: list[Json], message: str) -> None:
-    assert told(*found) == Trouble(TASK, reasons.QUEUED, message)
+    assert told(*found) == Trouble(TASK, reasons.QUEUED, message, blocking=False)
 
 
 @pytest.mark.parametrize(

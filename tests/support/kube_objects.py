@@ -133,11 +133,10 @@ def belonging(about: Json, container: str) -> Json:
     return {**about, "labels": {**about["labels"], "pod-template-hash": TEMPLATE}, "ownerReferences": [owner]}
 
 
-def unscheduled(child: str, message: str, reason: str = "Unschedulable") -> Json:
+def unscheduled(child: str, message: str, reason: str = "Unschedulable", since: float = -7200) -> Json:
     container = "inference" if child == SERVER else "debate"
-    return pod(
-        child, "Pending", container=container, conditions=[condition("PodScheduled", "False", reason=reason, message=message)]
-    )
+    waits = condition("PodScheduled", "False", reason=reason, message=message, seconds=since)
+    return pod(child, "Pending", container=container, conditions=[waits])
 
 
 # --- servers ---

@@ -213,13 +213,18 @@ def _troubles_of_job(task: Child, now: datetime) -> list[Trouble]:
     if is_true(job, "spec", "suspend"):
         queue = text(job, "metadata", "labels", QUEUE)
         message = f"waits in queue {queue}" if queue else "another than maft has suspended the Job"
-        return [Trouble(task.name, reasons.QUEUED, message)]
+        return [why.queued(task.name, message, _suspended_for(job, now))]
     if lost := [why.lost(task.name, pod) for pod in task.pods if pods.is_lost(pod, now)]:
         return lost[-1:]
-    if waits := [t for pod in indexes.newest(task.pods) if (t := why.waiting(task.name, pod))]:
+    if waits := [t for pod in indexes.newest(task.pods) if (t := why.waiting(task.name, pod, now))]:
         return waits
     failed = indexes.by_themselves([pod for pod in task.pods if pods.has_failed(pod)])
     return [why.failure(task.name, failed[-1], reasons.RETRYING)] if failed else []
+
+
+def _suspended_for(job: Json, now: datetime) -> float:
+    since = time(_condition(job, "Suspended"), "lastTransitionTime") or time(job, "metadata", "creationTimestamp")
+    return (now - since).total_seconds() if since else 0.0
 
 
 def _troubles_of_server(server: Child, now: datetime) -> list[Trouble]:
@@ -231,7 +236,7 @@ def _troubles_of_server(server: Child, now: datetime) -> list[Trouble]:
         message = text(refused, "message")
         return [Trouble(server.name, reasons.text_reason(message), message)]
     there = [pod for pod in server.pods if not is_terminating(pod)]
-    troubles = [*lost, *(t for pod in there if (t := why.waiting(server.name, pod)))]
+    troubles = [*lost, *(t for pod in there if (t := why.waiting(server.name, pod, now)))]
     troubles += [why.failure(server.name, pod, reasons.CRASH_LOOP) for pod in there if pods.is_broken(pod)]
     failed = [pod for pod in there if pods.has_failed(pod)]
     ready = count(server.made, "status", "availableReplicas")

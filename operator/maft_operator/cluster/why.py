@@ -5,9 +5,10 @@ is not known is told all the same.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from maft_operator.cluster import pods, reasons
-from maft_operator.cluster.fields import parts, text
+from maft_operator.cluster.fields import parts, seconds, text
 from maft_operator.cluster.reasons import Reason, Trouble
 from maft_operator.plan.step import BAD_INPUT
 from maft_operator.spec.schema import Json
@@ -24,29 +25,34 @@ _IMAGE = {
 }
 _CONFIG = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"}
 _BACK_OFF = "CrashLoopBackOff"
+SCALED = 600.0  # seconds in which an autoscaler has made a node
+ADMITTED = 3600.0  # seconds that anybody may have to wait in a queue
 
 
 # --- waiting ---
 
 
-def waiting(child: str, pod: Json) -> Trouble | None:
+def waiting(child: str, pod: Json, now: datetime) -> Trouble | None:
     """Says why a pod has not started."""
-    return _unscheduled(child, pod) or next((t for c in pods.containers(pod) if (t := _held(child, pod, c))), None)
+    return _unscheduled(child, pod, now) or next((t for c in pods.containers(pod) if (t := _held(child, pod, c))), None)
 
 
-def _unscheduled(child: str, pod: Json) -> Trouble | None:
+def queued(child: str, message: str, seconds: float) -> Trouble:
+    """Says that a queue has not admitted it. seconds: since when."""
+    return Trouble(child, reasons.QUEUED, message, blocking=seconds > ADMITTED)
+
+
+def _unscheduled(child: str, pod: Json, now: datetime) -> Trouble | None:
     condition = pods.unscheduled(pod)
     if not condition:
         return None
-    message = text(condition, "message")
-    return Trouble(child, _why_unscheduled(pod, message), message or "no node was found for the pod")
-
-
-def _why_unscheduled(pod: Json, message: str) -> Reason:
+    message = text(condition, "message") or "no node was found for the pod"
+    waited = seconds(condition, "lastTransitionTime", until=now)
     if pods.is_gated(pod):
-        return reasons.QUEUED
-    missing = "persistentvolumeclaim" in message and "not found" in message
-    return reasons.VOLUME_MISSING if missing else reasons.UNSCHEDULABLE
+        return queued(child, message, waited)
+    if "persistentvolumeclaim" in message and "not found" in message:
+        return Trouble(child, reasons.VOLUME_MISSING, message)
+    return Trouble(child, reasons.UNSCHEDULABLE, message, blocking=waited > SCALED)
 
 
 def _held(child: str, pod: Json, container: Json) -> Trouble | None:

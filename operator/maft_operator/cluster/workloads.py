@@ -40,8 +40,8 @@ def _told(trouble: Trouble, found: Iterable[Json]) -> Trouble:
         return trouble
     queue = (newest.get("spec") or {}).get("queueName") or "?"
     why = _why((newest.get("status") or {}).get("conditions") or [])
-    reason = reasons.QUEUE_UNUSABLE if _NEVER.search(why) else reasons.QUEUED
-    return replace(trouble, reason=reason, message=f"waits in queue {queue}{': ' if why else ''}{why}")
+    told = replace(trouble, message=f"waits in queue {queue}{': ' if why else ''}{why}")
+    return replace(told, reason=reasons.QUEUE_UNUSABLE, blocking=True) if _NEVER.search(why) else told
 
 
 def _why(conditions: Iterable[Json]) -> str:
