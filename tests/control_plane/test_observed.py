@@ -112,12 +112,12 @@ UNDER_WAY: dict[str, tuple[list[Json], int, Expected | None]] = {
         (reasons.QUEUED, True, "waits in queue gpus"),
     ),
     "a node may still come": (
-        [job(TASK), unscheduled(TASK, "0/3 nodes are available", since=-400)],
+        [job(TASK), unscheduled(TASK, "0/3 nodes are available", since=500)],
         0,
         (reasons.UNSCHEDULABLE, False, "0/3 nodes"),
     ),
     "a queue holds the pod for now": (
-        [job(TASK), unscheduled(TASK, "Scheduling is blocked", "SchedulingGated", since=-3400)],
+        [job(TASK), unscheduled(TASK, "Scheduling is blocked", "SchedulingGated", since=-2000)],
         0,
         (reasons.QUEUED, False, "Scheduling is blocked"),
     ),
