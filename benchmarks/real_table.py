@@ -1,8 +1,9 @@
-"""The paper's methods on a real pretrained model: `python benchmarks/real_table.py --task wide --seed 0`, one seed and task a call.
+"""The paper's methods on a real pretrained model: `python benchmarks/real_table.py --task wide --seeds 3`, one task a call.
 
-SmolLM2-135M-Instruct (scripts/real_model.py) on the questions of scripts/real_questions.py. Each call is a `maft compare` of one
-seed; what was right is kept, question by question, in benchmarks/real_table.json, with the load meanwhile. Errors are
-clustered (clustered.py). `--write` makes the tables of docs/results.md from that file.
+SmolLM2-135M-Instruct (scripts/real_model.py) on the questions of scripts/real_questions.py. Each call is a `maft compare` of that
+many seeds, which goes on where one of fewer ended or was interrupted; what was right is kept, question by question, in
+benchmarks/real_table.json, with the load meanwhile. Errors are clustered (clustered.py). `--write` makes the tables of
+docs/results.md from that file.
 """
 
 import argparse
@@ -31,16 +32,18 @@ METHODS = ("base", "majority", "equal-sample-majority", "debate", "majority-fine
 Json = dict[str, Any]
 
 
+FIRST = 0  # seed
 QUESTIONS = ("task.train=60", "task.heldOut=100")
 # By name of the files that scripts/real_questions.py makes: how questions end (real_candidates.py says why).
 TASKS = {"wide": "Answer in one line.", "larger": "Answer with a number."}
 
 
-def measure(task: str, seed: int, folder: Path) -> Json:
-    """Runs all methods with one seed; what was right, and what it took."""
-    name = f"real-{task}-{seed}"
+def measure(task: str, seeds: int, folder: Path) -> dict[str, Json]:
+    """Runs all methods with so many seeds; by seed: what was right, and what the call took."""
+    name = f"real-{task}-{FIRST}"
     command = [sys.executable, "-m", "maft_operator", "compare", FILE, "--dir", str(folder), "--methods", ",".join(METHODS)]
-    for setting in (f"metadata.name={name}", f"seed={seed}", *_settings(task)):
+    command += ["--seeds", str(seeds)]
+    for setting in (f"metadata.name={name}", f"seed={FIRST}", *_settings(task)):
         command += ["--set", setting]
     begun, started, resumed = datetime.now(UTC), time.monotonic(), (folder / "default" / name).exists()
     loads = [os.getloadavg()[0]]
@@ -50,14 +53,14 @@ def measure(task: str, seed: int, folder: Path) -> Json:
         loads.append(os.getloadavg()[0])
     if process.returncode:
         raise SystemExit(process.returncode)
-    return {
+    call = {
         "begun": begun.isoformat(timespec="minutes"),
         "minutes": round((time.monotonic() - started) / 60, 1),
         "resumed": resumed,
         "load": {"mean": round(sum(loads) / len(loads), 1), "most": round(max(loads), 1)},
         "machine": machine(),
-        "methods": results(folder / "default", name),
     }
+    return {seed: {**call, "methods": methods} for seed, methods in results(folder / "default", name).items()}
 
 
 def _settings(task: str) -> tuple[str, ...]:
@@ -78,14 +81,18 @@ def machine() -> Json:
     return {"cores": os.cpu_count(), "python": platform.python_version(), **versions}
 
 
-def results(namespace: Path, group: str) -> dict[str, Json]:
-    """Reads the held-out debate of each run of a comparison; by method."""
+def results(namespace: Path, group: str) -> dict[str, dict[str, Json]]:
+    """Reads the held-out debate of each run of a comparison; by seed and method."""
     compared = json.loads((namespace / group / layout.COMPARE / "compare.json").read_text())
     rows = {row["method"]: row for row in compared["rows"]}
-    return {run["method"]: _result(namespace, run, rows[run["method"]]) for run in compared["runs"]}
+    found: dict[str, dict[str, Json]] = {}
+    for run in compared["runs"]:
+        found.setdefault(str(run["seed"]), {})[run["method"]] = _result(namespace, run, rows[run["method"]])
+    return found
 
 
 def _result(namespace: Path, run: Json, row: Json) -> Json:
+    """What was right by question; the rest is the method's mean over the seeds that were compared."""
     file = namespace / layout.evaluation(run["run"], run["iteration"]) / layout.TRANSCRIPTS
     transcripts = records.decode_lines(file.read_bytes(), Transcript, str(file))
     return {
@@ -133,7 +140,7 @@ def origin(measured: dict[str, Json], cluster: dict[str, str]) -> str:
     """Says when and on what the numbers were measured."""
     made = dict(next(iter(measured.values()))["machine"])
     cores = made.pop("cores")
-    when = "; ".join(f"seed {seed}: {_when(one)}" for seed, one in measured.items())
+    when = "; ".join(dict.fromkeys(_when(one) for one in measured.values()))
     versions = ", ".join(f"{name} {number}" for name, number in made.items())
     return (
         f"{len(cluster)} held-out questions in {len(set(cluster.values()))} clusters, by which standard errors (±) and p are "
@@ -155,10 +162,10 @@ def write(kept: dict[str, dict[str, Json]]) -> None:
 
 
 def main() -> None:
-    """Measures one seed of one task unless it is in the file, then prints the task's table."""
+    """Measures those seeds of one task unless they are in the file, then prints the task's table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", choices=TASKS, default=next(iter(TASKS)))
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--dir", type=Path, default=Path("runs"))
     parser.add_argument("--write", action="store_true", help="only write what was measured before into docs/results.md")
     arguments = parser.parse_args()
@@ -166,8 +173,9 @@ def main() -> None:
     if arguments.write:
         return write(kept)
     measured = kept.setdefault(arguments.task, {})
-    if str(arguments.seed) not in measured:
-        measured[str(arguments.seed)] = measure(arguments.task, arguments.seed, arguments.dir)
+    if len(measured) < arguments.seeds:
+        found = measure(arguments.task, arguments.seeds, arguments.dir)
+        measured |= {seed: one for seed, one in found.items() if seed not in measured}
         OUTPUT.write_text(json.dumps(kept, indent=1) + "\n")
     print(table(measured))
     return None
