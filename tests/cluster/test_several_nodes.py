@@ -32,6 +32,12 @@ def index(pod: Json) -> int:
     return int(pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"])
 
 
+def trained(maft: Installed, namespace: str) -> Json | None:
+    """The Job of the training, as soon as all its pods have ended well."""
+    job = maft.kube.get("Job", namespace, CHILD)
+    return job if job and job["status"].get("succeeded") == 2 else None
+
+
 def have_met(maft: Installed, namespace: str) -> list[Json]:
     """The pods of a training whose second one was told by the first that all are there; none yet otherwise."""
     running = [pod for pod in pods(maft, namespace) if pod["status"]["phase"] == "Running"]
@@ -50,16 +56,16 @@ def committed(maft: Installed, namespace: str, name: str) -> dict[str, Json]:
 
 def trained_here(maft: Installed, namespace: str, folder: Path) -> dict[str, list[float]]:
     """What one process makes of the same datasets on this machine, into `folder`: the loss curve of each adapter."""
-    top, curves = f"runs/{namespace}/nodes/", {}
+    curves = {}
     for key in maft.keys(namespace, "nodes"):
         if "/datasets/" in key:
-            path = folder / "ns" / "run" / key.removeprefix(top)
+            path = folder / key.removeprefix("runs/")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(maft.read(key))
     spec = a_spec(**{**SPEC, "model": {"source": str(TINY)}, "training": TRAINING})
     for agent in range(2):
         curves[f"generator-{agent}"] = []
-        alone = Assignment(store=FileStore(folder), run="ns/run", given_spec=spec, iteration=1, agents=(agent,), gpus=0)
+        alone = Assignment(store=FileStore(folder), run=f"{namespace}/nodes", given_spec=spec, iteration=1, agents=(agent,), gpus=0)
         train.main(alone, Started(report=curves[f"generator-{agent}"].append))
     return curves
 
@@ -71,18 +77,17 @@ def test_a_lost_pod_takes_the_other_along_and_the_result_is_one_processs(maft: I
     met = kube.wait(lambda: have_met(maft, namespace), LIMIT, lambda: kube.explain(namespace, "nodes"))
     first, second = sorted(met, key=index)
     kube.delete("Pod", namespace, second["metadata"]["name"], grace=0)
-    status = kube.wait_complete(namespace, "nodes", LIMIT)
-    assert status["iterations"][1]["trained"] == 2
-
-    job = kube.get("Job", namespace, CHILD)
-    assert job and job["status"]["completedIndexes"] == "0,1" and job["spec"]["completionMode"] == "Indexed"
+    job = kube.wait(lambda: trained(maft, namespace), LIMIT, lambda: kube.explain(namespace, "nodes"))
+    assert job["status"]["completedIndexes"] == "0,1" and job["spec"]["completionMode"] == "Indexed"
     ends = {pod["metadata"]["name"]: pod["status"]["containerStatuses"][0]["state"]["terminated"] for pod in pods(maft, namespace)}
     assert ends[first["metadata"]["name"]]["exitCode"] == 75, ends
     assert "node 1 is lost" in ends[first["metadata"]["name"]]["message"]
     assert int(job["status"].get("failed", 0)) <= 1  # the one that was killed; who ends with it costs no attempt
 
+    curves = trained_here(maft, namespace, tmp_path)  # while the run goes on
+    status = kube.wait_complete(namespace, "nodes", LIMIT)
+    assert status["iterations"][-1]["trained"] == 2
     commits = committed(maft, namespace, "nodes")
-    curves = trained_here(maft, namespace, tmp_path)
     assert set(commits) == set(curves)
     for name, curve in curves.items():
         made = commits[name]["meta"]["adapter"]
@@ -92,7 +97,7 @@ def test_a_lost_pod_takes_the_other_along_and_the_result_is_one_processs(maft: I
         assert made["lossLast"] == pytest.approx(sum(curve[-tenth:]) / tenth, abs=1e-4)
         prefix = layout.adapter(f"{namespace}/nodes", 1, "generator", int(name[-1]))
         theirs = load(maft.read(f"runs/{prefix}/{adapters.WEIGHTS}"))
-        ours = load_file(tmp_path / layout.adapter("ns/run", 1, "generator", int(name[-1])) / adapters.WEIGHTS)
+        ours = load_file(tmp_path / prefix / adapters.WEIGHTS)
         assert theirs.keys() == ours.keys()
         for layer, weight in ours.items():
             torch.testing.assert_close(theirs[layer], weight, rtol=1e-2, atol=1e-4)
