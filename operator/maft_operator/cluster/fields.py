@@ -4,7 +4,6 @@ Nearly all of an object may be missing or null, and whoever has the right to may
 not there or not of its type is read as empty, so that no reader ends for what somebody else wrote.
 """
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +13,7 @@ from maft_operator.spec.schema import Json
 def part(thing: Any, *path: str) -> Json:
     """Reads an object in the object; empty where there is none."""
     found = _at(thing, path)
-    return dict(found) if isinstance(found, Mapping) else {}
+    return found if isinstance(found, dict) else {}
 
 
 def parts(thing: Any, *path: str) -> list[Json]:
@@ -57,5 +56,5 @@ def seconds(thing: Any, *path: str, until: datetime) -> float:
 
 def _at(thing: Any, path: tuple[str, ...]) -> Any:
     for key in path:
-        thing = thing.get(key) if isinstance(thing, Mapping) else None
+        thing = thing.get(key) if isinstance(thing, dict) else None
     return thing
