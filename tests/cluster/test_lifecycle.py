@@ -68,14 +68,15 @@ def test_a_run_on_the_cluster_equals_the_same_file_on_one_machine(maft, namespac
 
 
 def test_debates_of_several_programs_equal_those_of_one(maft, namespace, reference):
-    """One pod is killed in the middle: it goes on from its journal, and the other one is left alone."""
+    """One pod is killed in the middle: it goes on from its journal, and the other one is left alone. In the last iteration: Jobs of
+    those before are tidied up."""
     kube, slow = maft.kube, maft.mocked(0.3, slots=4)
     kube.apply(maft.resource("same", namespace, **SPEC, **slow, debate={"shards": 2}))
-    kube.wait(lambda: any("/1/debate/shards/1-of-2/journal-" in key for key in maft.keys(namespace, "same")), LIMIT)
-    [pod] = kube.list("Pod", namespace, "maft.dev/child=same-1-debate,batch.kubernetes.io/job-completion-index=1")
+    kube.wait(lambda: any("/2/debate/shards/1-of-2/journal-" in key for key in maft.keys(namespace, "same")), LIMIT)
+    [pod] = kube.list("Pod", namespace, "maft.dev/child=same-2-debate,batch.kubernetes.io/job-completion-index=1")
     kube.delete("Pod", namespace, pod["metadata"]["name"], grace=0)
     status = kube.wait_complete(namespace, "same", LIMIT)
-    job = kube.get("Job", namespace, "same-1-debate")
+    job = kube.get("Job", namespace, "same-2-debate")
     assert (job["status"]["succeeded"], job["status"]["completedIndexes"], job["status"]["failed"]) == (2, "0,1", 1)
     assert products(maft, namespace, "same") == reference
     assert not [key for key in maft.keys(namespace, "same") if "/shards/" in key]
