@@ -49,7 +49,7 @@ class Kube:
             where = namespace if namespace and kind.namespaced else body["metadata"].get("namespace")
             self._client.server_side_apply(kind, body=body, namespace=where, field_manager="tests", force_conflicts=True)
 
-    def create(self, body: Json, namespace: str, **options: Any) -> Json:
+    def create(self, body: Json, namespace: str | None, **options: Any) -> Json:
         """Creates it; raises the client's exceptions."""
         return self._client.create(self._of(body), body=body, namespace=namespace, **options).to_dict()
 

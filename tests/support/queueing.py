@@ -13,6 +13,7 @@ import registry
 import yaml
 from clusters import Cluster
 from kube import Json, Kube
+from kubernetes.dynamic.exceptions import DynamicApiError
 
 SYSTEM = "kueue-system"
 CHOSEN = {"maft-tests/queues": "kueue"}
@@ -81,6 +82,18 @@ def start(kube: Kube) -> None:
     kube.merge("Deployment", SYSTEM, MANAGER, {"spec": {"replicas": 1}})
     kube.wait(lambda: (kube.get("Secret", SYSTEM, _CERTIFICATE) or {}).get("data"), LIMIT)
     kube.wait(lambda: _looked_at(kube), LIMIT)
+    kube.wait(lambda: _answers(kube), LIMIT)
+
+
+def _answers(kube: Kube) -> bool:
+    """Whether the API server reaches the webhooks: the way to a pod that is ready is there a moment later."""
+    try:
+        kube.create(_made("ResourceFlavor", "tried"), None, dry_run="All")
+    except DynamicApiError as error:
+        if error.status == 500 and b"failed calling webhook" in error.body:
+            return False
+        raise
+    return True
 
 
 def stop(kube: Kube) -> None:
