@@ -34,6 +34,7 @@ FACTS = ROOT / "tests" / "support" / "stores.json"
 BEGIN, END = "<!-- servers: scripts/stores_reference.py -->\n", "<!-- end of servers -->\n"
 SUITE = "tests/method/test_store.py"
 ROUNDS, WRITERS = 200, 8
+ACCEPTED, FAIR = "accepted", f"{ROUNDS} of {ROUNDS}"
 SIZES = (1, 1 << 20)  # bytes
 TEST_SECONDS = 150
 COLUMNS = {"contract": "contract", "probe": "probe", "races": "races", "how": "had by"}
@@ -46,8 +47,8 @@ def tried(had: s3kinds.Had) -> dict[str, str | list[str]]:
         os.environ.update(server.environment())
         store = S3Store(server.bucket, "tried", server.endpoint, "us-east-1", patience=Patience(5.0))
         probe, races = _probed(store), _raced(store)
-        count, failed = _contract(server, Path(scratch) / "suite.xml")
-    kept = f"{count - len(failed)} of {count}"
+        count, failed = _contract(server, Path(scratch) / "suite.xml") if probe == ACCEPTED else (0, [])
+    kept = f"{count - len(failed)} of {count}" if count else "not tried"
     return {"version": had.version, "how": had.how, "probe": probe, "races": races, "contract": kept, "failed": failed}
 
 
@@ -56,7 +57,7 @@ def _probed(store: S3Store) -> str:
         check(store, "run/", Patience(10.0))
     except BadInput as error:
         return one_line(error).replace(f"store {store.url}: ", "")
-    return "accepted"
+    return ACCEPTED
 
 
 def _raced(store: S3Store) -> str:
@@ -99,6 +100,8 @@ def table() -> str:
     for name, found in facts().items():
         cells = [name, found["version"], *(found[column] for column in COLUMNS)]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n")
+    unfair = [name for name, found in facts().items() if found["probe"] == ACCEPTED and found["races"] != FAIR]
+    lines += ["\nNot to be used, though the probe accepts them: ", ", ".join(unfair) or "none of these", ".\n"]
     failing = [f"- {name}: {_named(found['failed'])}\n" for name, found in facts().items() if found["failed"]]
     return "".join([*lines, "\nTests that a server fails:\n\n" if failing else "", *failing])
 
@@ -117,12 +120,12 @@ def main(names: list[str], say: Callable[[str], object] = print) -> int:
     code, known = 0, {had.kind.name: had for had in s3kinds.KINDS}
     for name in known if names == ["all"] else names:
         try:
-            found = {**facts(), name: tried(known[name])}
+            found = tried(known[name])
         except (subprocess.CalledProcessError, RuntimeError, FileNotFoundError) as error:
             code, _ = 1, say(f"{name}: not tried: {one_line(getattr(error, 'stderr', None) or error, 400)}")
             continue
-        FACTS.write_text(json.dumps(found, indent=1) + "\n")
-        say(f"{name}: {found[name]}")
+        FACTS.write_text(json.dumps({**facts(), name: found}, indent=1) + "\n")
+        say(f"{name}: {found}")
     PAGE.write_text(page())
     return code
 

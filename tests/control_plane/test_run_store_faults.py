@@ -15,7 +15,7 @@ from conftest import MOCK, resource, write
 from s3server import running
 from unreliable import AS_OFTEN_AS_SEEN, Request, Unreliable, unreliable
 
-pytestmark = [pytest.mark.run, pytest.mark.s3, pytest.mark.nightly]
+pytestmark = [pytest.mark.run, pytest.mark.s3, pytest.mark.nightly, pytest.mark.timeout(1200)]
 LIMIT = 540.0  # seconds; each outage takes as long as it does
 OUTAGE = 20.0
 
