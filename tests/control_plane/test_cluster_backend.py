@@ -21,7 +21,7 @@ from maft_operator.cluster.handlers import Watched
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.keys import Keys
 from maft_operator.cluster.kinds import Kind
-from maft_operator.cluster.looks import sooner
+from maft_operator.cluster.looks import expiry, sooner
 from maft_operator.cluster.manifests import Json
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
@@ -379,3 +379,19 @@ def test_a_child_wakes_its_run_unless_that_is_settled(status: Json | None, due: 
         return len(queue)
 
     assert asyncio.run(scenario()) == due
+
+
+@pytest.mark.parametrize(
+    ("ended", "ttl", "left"),
+    [
+        (at(0), 60, 60.0),
+        (at(-100), 60, -40.0),
+        (at(0), None, None),
+        ("", 60, None),
+        ("9999-12-31T23:59:59Z", 86400, 251_600_000_000.0),  # whoever may write a status may write that
+        ("yesterday", 60, None),
+    ],
+)
+def test_when_a_finished_run_expires(ended: str, ttl: int | None, left: float | None) -> None:
+    found = expiry({"completionTime": ended}, ttl, START)
+    assert found == left or (left is not None and found is not None and found > left > 1e9)

@@ -360,6 +360,13 @@ def test_a_run_that_the_operator_may_not_work_at() -> None:
     assert (fresh["phase"], [c["type"] for c in fresh["conditions"]]) == ("Pending", ["Progressing", "Reconciling", "Stalled"])
 
 
+def test_a_condition_that_somebody_else_wrote_is_no_obstacle() -> None:
+    before = state(PREPARED)
+    foreign = {**before, "conditions": [*before["conditions"], condition("Foreign")]}
+    whole = decide.blocked(reasons.FORBIDDEN, "may not list pods", foreign, 1, START)
+    assert [c["type"] for c in whole["conditions"]] == list(reasons.CONDITIONS)
+
+
 @pytest.mark.parametrize(("name", "over"), [("begins", False), ("is suspended", False), ("is complete", True), ("failed", True)])
 def test_what_is_finished(name: str, over: bool) -> None:
     assert decide.finished(CASES[name][0]) == over

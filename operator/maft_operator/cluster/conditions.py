@@ -172,7 +172,7 @@ def blocked(reason: Reason, message: str, old: Json, generation: int, now: datet
     before: Sequence[Json] = old.get("conditions", ())
     held = False, reason, sentence(reason, [message])
     progressing: Wanted = {"Progressing": held, **_summaries(held)}
-    others = [c for c in before if c["type"] not in progressing]
+    others = [c for c in before if c["type"] in reasons.CONDITIONS and c["type"] not in progressing]  # whoever else wrote there
     made = [*others, *conditions(progressing, before, generation, now)]
     ordered = sorted(made, key=lambda c: reasons.CONDITIONS.index(c["type"]))
     return {**old, "phase": old.get("phase") or "Pending", "conditions": ordered}

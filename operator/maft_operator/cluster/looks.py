@@ -1,8 +1,9 @@
 """When a run is looked at again: seconds, or None where an event will tell. Pure."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
+from maft_operator.cluster.fields import time
 from maft_operator.cluster.observed import Snapshot
 from maft_operator.plan.reconcile import Outcome
 from maft_operator.spec.parse import Run
@@ -29,7 +30,7 @@ def sooner(*delays: float | None) -> float | None:
 
 def expiry(state: Json, ttl: Any, now: datetime) -> float | None:
     """Counts the seconds until a finished run is to be removed; None: never."""
-    ended = state.get("completionTime")
+    ended = time(state, "completionTime")
     if not isinstance(ttl, int) or not ended:
         return None
-    return (datetime.fromisoformat(ended) + timedelta(seconds=ttl) - now).total_seconds()
+    return ttl - (now - ended).total_seconds()
