@@ -1,9 +1,12 @@
 """What the objects of a run say: states of tasks and servers, summaries, and why something waits or failed."""
 
+from datetime import timedelta
+
 import pytest
 from kube_objects import (
     RUNNING,
     SERVER,
+    START,
     a_run,
     at,
     condition,
@@ -27,7 +30,7 @@ from kube_objects import (
 from maft.summaries import DebateSummary, Failure, ProgramSummary, ShardSummary, TrainSummary, Usage, encode_summary
 from maft_operator.cluster import indexes, reasons
 from maft_operator.cluster.manifests import Json
-from maft_operator.cluster.observed import explained
+from maft_operator.cluster.observed import explained, read
 from maft_operator.cluster.reasons import Reason, Trouble
 from maft_operator.cluster.silent import troubles_in
 from maft_operator.plan.step import PEER_LOST, ServerState, TaskState, step
@@ -738,6 +741,14 @@ def test_a_stage_waits_for_its_servers_no_longer_than_it_may_take(objects: list[
         is_like(snapshot.ended[SERVER], SERVER, (reasons.DEADLINE_EXCEEDED, True, words))
     unlimited = observed(RUN, *checked, *objects, now=now)
     assert step(planned(RUN), unlimited.observed).phase != "Failed"
+
+
+@pytest.mark.parametrize(("missing", "fails"), [(8000, True), (9900, False), (None, False)])
+def test_servers_that_were_made_anew_for_want_of_nodes_have_waited_all_the_time(missing: float | None, fails: bool) -> None:
+    objects = {"Deployment": [{**deployment(), "metadata": {**deployment()["metadata"], "creationTimestamp": at(9990)}}]}
+    since = START + timedelta(seconds=missing) if missing else None
+    snapshot = read(planned(LIMITED), objects, START + timedelta(seconds=9999), since)
+    assert (SERVER in snapshot.ended) == fails
 
 
 def test_of_several_replicas_the_worst_counts() -> None:

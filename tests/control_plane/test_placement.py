@@ -85,7 +85,18 @@ def test_pauses_grow_and_end_when_all_are_ready() -> None:
     assert placement.decided(tried, GRAPH, Observed({}, {SERVER: ServerState(ready=True)}), Places(3), "uid", now) == Pause()
 
 
-@pytest.mark.parametrize("pause", [Pause(), Pause(2), Pause(3, START)])
+def test_how_long_nodes_are_missing_outlasts_the_pods() -> None:
+    """What is given back is made anew, and has waited for nothing: the record knows better, and says when it blocks."""
+    first = placement.decided(Pause(), GRAPH, WAITS, HALF, "uid", START)
+    assert first.since == later(-400) and first.until
+    again = placement.decided(replace(first, until=None), GRAPH, WAITS, HALF, "uid", first.until + timedelta(seconds=400))
+    assert (again.times, again.since) == (2, first.since)
+    moments = [(first, START), (first, later(10_000)), (again, later(100)), (again, later(300))]
+    assert [t.blocking for pause, now in moments for t in placement.troubles(pause, GRAPH, now)] == [False, False, False, True]
+    assert placement.troubles(Pause(), GRAPH, START) == ()
+
+
+@pytest.mark.parametrize("pause", [Pause(), Pause(2), Pause(3, START), Pause(3, START, later(-60)), Pause(3, None, START)])
 def test_the_record_in_the_status(pause: Pause) -> None:
     assert placement.read(placement.written(pause)) == pause
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from maft_operator.cluster import drift, images, kinds, manifests, observed, workloads
+from maft_operator.cluster import drift, images, kinds, manifests, observed, placement, workloads
 from maft_operator.cluster.api import Api, Refused
 from maft_operator.cluster.drift import Sent
 from maft_operator.cluster.fields import parts
@@ -61,7 +61,7 @@ class ClusterBackend:
         wanted = kinds.children(isolated=self._images.isolated)
         lists = await asyncio.gather(*(self._api.list(k, run.namespace, label_selector=f"{RUN}={run.name}") for k in wanted))
         self._children = {k.name: [c for c in items if self._ours(k, c)] for k, items in zip(wanted, lists, strict=True)}
-        snapshot = observed.read(self._graph, self._children, self._now)
+        snapshot = observed.read(self._graph, self._children, self._now, placement.read(self._told).since)
         done = plan.recorded(self._graph, self._told.get("done", {})) | plan.found(self._graph, snapshot.summaries.values())
         snapshot = replace(snapshot, pins=self._pinned(), observed=replace(snapshot.observed, done=done))
         snapshot = observed.explained(snapshot, await self._events(snapshot.unexplained))

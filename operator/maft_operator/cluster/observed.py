@@ -52,12 +52,12 @@ class Snapshot:
         return replace(self, troubles=(*self.troubles, *more))
 
 
-def read(graph: Graph, children: Mapping[str, Sequence[Json]], now: datetime) -> Snapshot:
-    """Reads a run from its objects by kind, Pods included."""
+def read(graph: Graph, children: Mapping[str, Sequence[Json]], now: datetime, missing: datetime | None = None) -> Snapshot:
+    """Reads a run from its objects by kind, Pods included. missing: since when servers that were given back lack nodes."""
     tasks, servers = tasks_in(children), servers_in(children, (server.name for server in graph.servers))
     ended = {t.name: _end_of_job(t, now) for t in tasks if _has_failed(t, now)}
     states = {t.name: _task_state(t, ended.get(t.name), now) for t in tasks}
-    overdue = {s.name: end for s in servers if (end := _overdue(s, tasks, _limit(graph), now))}
+    overdue = {s.name: end for s in servers if (end := _overdue(s, tasks, _limit(graph), now, missing))}
     server_states = {s.name: _server_state(s, overdue.get(s.name), graph.backoff_limit) for s in servers}
     running = [t for t in tasks if states[t.name].status == "running"]
     waiting = [
@@ -177,7 +177,7 @@ def _limit(graph: Graph) -> int:
     return graph.tasks[0].run.spec.active_deadline_seconds or 0
 
 
-def _overdue(server: Child, tasks: Iterable[Child], limit: int, now: datetime) -> Trouble | None:
+def _overdue(server: Child, tasks: Iterable[Child], limit: int, now: datetime, missing: datetime | None) -> Trouble | None:
     """Whether a stage waits for its servers longer than it may take: without a Job there is none whose time runs."""
     if not limit or server.made is None or any(map(pods.is_gated, server.pods)):  # what a queue holds back, a Job may wait for, too
         return None
@@ -185,7 +185,7 @@ def _overdue(server: Child, tasks: Iterable[Child], limit: int, now: datetime) -
     since = time(available, "lastTransitionTime") or time(server.made, "metadata", "creationTimestamp") or now
     ends = [time(t.object, "status", "completionTime") or now for t in tasks]  # of one that runs: it begins to wait then
     began = [at for pod in server.pods if (at := time(pod, "status", "startTime"))]  # before that, a queue may have held them
-    waited = (now - max([since, *ends, *sorted(began)[:1]])).total_seconds()
+    waited = (now - max([*([missing] if missing else [since, *sorted(began)[:1]]), *ends])).total_seconds()
     if text(available, "status") == "True" or _is_ready(server.made) or waited <= limit:
         return None
     why_ = [t.message for t in _troubles_of_server(server, now)][:1]

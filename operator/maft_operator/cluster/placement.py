@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from maft_operator.cluster import reasons
 from maft_operator.cluster.fields import count, seconds, text, time
-from maft_operator.cluster.pods import is_active, is_terminating, unscheduled
+from maft_operator.cluster.pods import SCALED, is_active, is_terminating, unscheduled
 from maft_operator.cluster.reasons import Trouble
 from maft_operator.plan.graph import Graph
 from maft_operator.plan.step import Observed
@@ -40,6 +40,8 @@ class Pause:
     """In a row, since all of them were ready."""
     until: datetime | None = None
     """When they come again; None: they may be there."""
+    since: datetime | None = None
+    """Since when nodes are missing: new Deployments and pods know nothing of it."""
 
     def holds(self, now: datetime) -> bool:
         """Tells whether servers stay away."""
@@ -74,8 +76,9 @@ def decided(before: Pause, graph: Graph, observed: Observed, found: Places, run:
         return Pause()
     if not patience or found.waited < patience or not found.held or _asked(graph, observed):
         return replace(before, until=None)
-    times = before.times + 1
-    return Pause(times, now.replace(microsecond=0) + timedelta(seconds=math.ceil(pause(run, times))))  # as the API writes times
+    times, since = before.times + 1, before.since or now.replace(microsecond=0) - timedelta(seconds=int(found.waited))
+    until = now.replace(microsecond=0) + timedelta(seconds=math.ceil(pause(run, times)))  # whole seconds, as the API writes times
+    return Pause(times, until, since)
 
 
 def pause(run: str, times: int) -> float:
@@ -95,21 +98,26 @@ def _asked(graph: Graph, observed: Observed) -> bool:
 
 def read(status: Json) -> Pause:
     """Reads the record."""
-    return Pause(count(status, "servers", "givenBack"), time(status, "servers", "until"))
+    return Pause(count(status, "servers", "givenBack"), time(status, "servers", "until"), time(status, "servers", "since"))
 
 
 def written(pause: Pause) -> Json:
     """Makes the record; nothing where there is nothing to say."""
     if not pause.times:
         return {}
-    until = {"until": pause.until.isoformat(timespec="seconds").replace("+00:00", "Z")} if pause.until else {}
-    return {"servers": {"givenBack": pause.times, **until}}
+    times = {"until": pause.until, "since": pause.since}
+    return {"servers": {"givenBack": pause.times, **{name: _stamp(moment) for name, moment in times.items() if moment}}}
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def troubles(pause: Pause, graph: Graph, now: datetime) -> tuple[Trouble, ...]:
-    """Says that servers were given back, as long as they stay away."""
-    if not pause.holds(now):
+    """Says that servers were given back, until all of them are ready. It blocks where that has been so for long, and not once."""
+    if not pause.times:
         return ()
-    again = f"; given back {pause.times} times in a row" if pause.times > 1 else ""
-    message = f"not all servers found a node within {graph.patience} s; they come again at {pause.until:%H:%M:%S} UTC{again}"
-    return (Trouble("", reasons.SERVERS_GIVEN_BACK, message, blocking=False),)
+    again = f"; they come again at {pause.until:%H:%M:%S} UTC" if pause.holds(now) else "; they are tried again"
+    message = f"not all servers found a node within {graph.patience} s, {pause.times} times in a row{again}"
+    for_long = pause.since is not None and (now - pause.since).total_seconds() > SCALED
+    return (Trouble("", reasons.SERVERS_GIVEN_BACK, message, blocking=pause.times > 1 and for_long),)

@@ -16,6 +16,7 @@ from maft_operator.spec.schema import Json
 
 LONG = 600.0  # seconds that a container has to live for its end to count as the first
 PATIENCE = 5.0  # seconds that a container may take to start, and the others of its pod to end with it, before somebody asks why
+SCALED = 600.0  # seconds in which an autoscaler has made a node
 LATE = 10.0  # seconds that a pod may exist after its grace period
 _GREATEST = 2**53  # of numbers in a summary; JSON has no greater ones that everybody reads alike
 

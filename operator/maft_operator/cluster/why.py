@@ -25,7 +25,6 @@ _IMAGE = {
 }
 _CONFIG = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"}
 _BACK_OFF = "CrashLoopBackOff"
-SCALED = 600.0  # seconds in which an autoscaler has made a node
 ADMITTED = 3600.0  # seconds that anybody may have to wait in a queue
 
 
@@ -52,7 +51,7 @@ def _unscheduled(child: str, pod: Json, now: datetime) -> Trouble | None:
         return queued(child, message, waited)
     if "persistentvolumeclaim" in message and "not found" in message:
         return Trouble(child, reasons.VOLUME_MISSING, message)
-    return Trouble(child, reasons.UNSCHEDULABLE, message, blocking=waited > SCALED)
+    return Trouble(child, reasons.UNSCHEDULABLE, message, blocking=waited > pods.SCALED)
 
 
 def _held(child: str, pod: Json, container: Json) -> Trouble | None:
