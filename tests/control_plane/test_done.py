@@ -237,6 +237,23 @@ def test_a_run_that_begins_says_nothing_of_an_earlier_start() -> None:
     assert "done" not in state()
 
 
+def test_a_run_made_anew_with_fewer_iterations_shows_its_own_alone() -> None:
+    """What the one before left beyond them stays in the store."""
+    found = Earlier(**{**everything(10), "scores": {str(i): (i / 100, 0.03) for i in range(11)}})
+    whole = state_of(THREE, said("r-0-prepare", found))
+    assert [row["iteration"] for row in whole["iterations"]] == [0, 1, 2, 3]
+    assert (whole["accuracy"]["mean"], whole["iteration"]["text"]) == (0.03, "3/3")
+    assert whole["artifacts"]["adapters"].endswith("/iterations/3/adapters/")
+    assert "up to iteration 3 in the store" in whole["warnings"][0]
+    assert "warnings" not in state_of(THREE, said("r-0-prepare", Earlier(debates="4-10", adapters={"7": "0-1"})))
+
+
+@pytest.mark.parametrize("text", ["0-3", "0-999", "01", "1,2", " 1", "-1", "1.0", "", "٣"])
+def test_scores_of_what_is_no_iteration_make_no_row(text: str) -> None:
+    whole = state_of(THREE, said("r-0-prepare", Earlier(scores={text: (0.5, 0.03)})))
+    assert "iterations" not in whole and "accuracy" not in whole
+
+
 def test_own_results_count_more_than_what_was_found() -> None:
     before: Json = {"iterations": [{"iteration": 1, "accuracy": {"mean": 0.9, "stderr": 0.01}, "seconds": 7}]}
     whole = state_of(THREE, said("r-0-prepare", Earlier(**{**everything(1), "scores": SCORES})), old=before)

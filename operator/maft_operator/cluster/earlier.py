@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from maft.summaries import AnySummary, Earlier, PrepareSummary, numbers_in
 from maft_operator.cluster.images import Pins
+from maft_operator.plan.graph import Graph
 from maft_operator.spec.schema import Json
 from maft_operator.spec.skew import OPERATOR
 
@@ -12,12 +13,13 @@ _LINE = RESUMED + " left {} up to iteration {} in the store, and its status was 
 _SCORES = ("accuracy", "answer", "majority")  # in the order of a report's numbers
 
 
-def completed(rows: Sequence[Json], summaries: Iterable[AnySummary]) -> list[Json]:
-    """Adds the scores that `prepare` found to rows that lack them: nobody computes them again."""
+def completed(rows: Sequence[Json], summaries: Iterable[AnySummary], graph: Graph) -> list[Json]:
+    """Adds the scores that `prepare` found to rows that lack them: nobody computes them again. The store may have more iterations
+    than this run, whose spec may ask for fewer than the earlier one's."""
     made = {row["iteration"]: row for row in rows}
     for report in _reports(summaries):
-        for text, numbers in report.scores.items():
-            for iteration in numbers_in(text):
+        for iteration in _iterations(graph):
+            if numbers := report.scores.get(str(iteration)):
                 made[iteration] = {"iteration": iteration, **_scores(numbers), **made.get(iteration, {})}
     return [made[iteration] for iteration in sorted(made)]
 
@@ -31,23 +33,27 @@ def with_adapters(rows: Iterable[Json], done: Mapping[str, str]) -> list[Json]:
     return [known[iteration] for iteration in sorted(known)]
 
 
-def notices(summaries: Iterable[AnySummary], pins: Pins) -> tuple[str, ...]:
+def notices(summaries: Iterable[AnySummary], pins: Pins, graph: Graph) -> tuple[str, ...]:
     """Says that the run goes on after another start, and with which images; a line, or none."""
-    found = [line for report in _reports(summaries) if (line := _stages(report))]
+    found = [line for report in _reports(summaries) if (line := _stages(report, _iterations(graph)))]
     images = ", ".join(pin.image for pin in pins.roles.values())
     return tuple(_LINE.format(*line, images) for line in found)
 
 
-def _stages(report: Earlier) -> tuple[str, str] | None:
-    """Kinds of what is there, and the last iteration of which there is anything."""
+def _stages(report: Earlier, own: frozenset[int]) -> tuple[str, str] | None:
+    """Kinds of what is there of the run's own iterations, and the last one of which there is anything."""
     kinds = {
         "debates": numbers_in(report.debates),
         "adapters": frozenset(i for text in report.adapters for i in numbers_in(text)),
         "evaluations": numbers_in(report.evaluations),
         "diversities": numbers_in(report.diversities),
     }
-    there = {name: iterations for name, iterations in kinds.items() if iterations}
+    there = {name: iterations & own for name, iterations in kinds.items() if iterations & own}
     return (" and ".join(there), str(max(map(max, there.values())))) if there else None
+
+
+def _iterations(graph: Graph) -> frozenset[int]:
+    return frozenset(task.iteration for task in graph.tasks)
 
 
 def _reports(summaries: Iterable[AnySummary]) -> list[Earlier]:

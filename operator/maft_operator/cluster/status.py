@@ -67,7 +67,8 @@ class Reconciled:
 
 def status(work: Reconciled, old: Json, generation: int, now: datetime) -> Json:
     """Makes the whole status. old: the one before, whose times and results are kept."""
-    rows = earlier.completed(results.rows(work.graph, work.snapshot, old.get("iterations", ())), work.snapshot.summaries.values())
+    measured = results.rows(work.graph, work.snapshot, old.get("iterations", ()))
+    rows = earlier.completed(measured, work.snapshot.summaries.values(), work.graph)
     done = plan.record(work.graph, _done(work), old.get("done", {}))
     wanted = conditions.wanted(work.outcome, rows, _stage(work))
     warnings = _warnings(work, old.get("warnings", ()))
@@ -99,7 +100,7 @@ def _warnings(work: Reconciled, old: Sequence[str]) -> list[str]:
     """The operator's own lines, of which those about what was lost stay, and then those of preflight."""
     lost = [line for line in old if line.startswith((PRESUMED, earlier.RESUMED))]
     pins = work.snapshot.pins
-    found = (*pins.warnings, *earlier.notices(work.snapshot.summaries.values(), pins))
+    found = (*pins.warnings, *earlier.notices(work.snapshot.summaries.values(), pins, work.graph))
     own = [*work.notices, *lost, *(line for line in found if line not in lost)]
     return own + results.warnings(work.snapshot, [line for line in old if not line.startswith(OPERATOR)])
 
