@@ -6,6 +6,7 @@ numbers: means are fractions, not percent. The field `program` tells whose it is
 
 import re
 from collections.abc import Iterable
+from itertools import islice
 from typing import TypeVar
 
 import msgspec
@@ -13,6 +14,7 @@ import msgspec
 MANY_CUT = 0.1  # share of answers that end at the limit of tokens over which people are warned
 HARMFUL = 0.5  # share of right majorities on the probe under which training reinforces wrong answers
 LIMIT = 4096  # bytes that the kubelet keeps of a termination message
+_MOST = 1000  # numbers that are read of a text, the greatest is one less: iterations and agents are far fewer
 
 
 class Numbers(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_defaults=True):
@@ -293,9 +295,9 @@ def ranges(numbers: Iterable[int]) -> str:
 
 
 def numbers_in(text: str) -> frozenset[int]:
-    """Reads what `ranges` wrote; what is none of it counts for nothing."""
-    found = (re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", part) for part in text.split(","))
-    return frozenset(n for m in found if m for n in range(int(m[1]), int(m[2] or m[1]) + 1))
+    """Reads what `ranges` wrote; what is none of it, or too large, counts for nothing: anybody may have written it."""
+    found = (re.fullmatch(r"([0-9]{1,3})(?:-([0-9]{1,3}))?", part) for part in text.split(","))
+    return frozenset(islice((n for m in found if m for n in range(int(m[1]), int(m[2] or m[1]) + 1)), _MOST))
 
 
 ROOM = 100  # bytes for the version, which is set last

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -30,12 +31,23 @@ from kube_objects import (
 )
 from statuses import KEPT, MEASURED, evaluated, preflight, usage
 
-from maft.summaries import DebateSummary, Failure, PrepareSummary, ProbeScore, TrainSummary, encode_summary
+from maft.summaries import (
+    LIMIT,
+    DebateSummary,
+    Earlier,
+    Failure,
+    PrepareSummary,
+    ProbeScore,
+    TrainSummary,
+    encode_summary,
+    numbers_in,
+)
 from maft_operator.cluster import kinds, observed
 from maft_operator.cluster.manifests import Json
 from maft_operator.cluster.observed import Snapshot
 from maft_operator.cluster.reasons import ALL
 from maft_operator.cluster.status import Reconciled, status
+from maft_operator.plan.done import found
 from maft_operator.plan.reconcile import Outcome
 from maft_operator.plan.step import step
 from maft_operator.spec.schema import openapi
@@ -47,8 +59,11 @@ NOW = START + timedelta(seconds=1000)
 DEBATED = DebateSummary(
     questions=9, agreement=0.5, margins=(9,), kept=KEPT, left_out={"cut": 3}, probe=ProbeScore(0.4, 0.1, 9), usage=usage(3, 4)
 )
+EARLIER = Earlier(
+    debates="1", evaluations="0-1", diversities="0", adapters={"1": "0-1", "2-9": "0"}, scores={"0": (0.5, 0.1), "7": (0.6, 0.1)}
+)
 SUMMARIES = (
-    PrepareSummary(train=9, held_out=9),
+    PrepareSummary(train=9, held_out=9, earlier=EARLIER),
     preflight("the template drops thoughts"),
     evaluated(0.5, 0.4),
     DEBATED,
@@ -83,8 +98,9 @@ TIMES = [
     "2026-01-01T00:00:00",
     "never",
 ]
+RANGES = ["0-9999," * 565, "0-999," * 680, "0-1", "3-0", "٣"]
 TEXTS = st.sampled_from(
-    [*TIMES, *SAID, "Failed", "Running", "Unknown", "True", "a\x1b[31m\nb\u202e", "\ud800", "{" * 9, "[" * 4096]
+    [*TIMES, *SAID, *RANGES, "Failed", "Running", "Unknown", "True", "a\x1b[31m\nb\u202e", "\ud800", "{" * 9, "[" * 4096]
 )
 NUMBERS = st.sampled_from([-1, 0, 2**31, 2**53, 2**63, 10**40, -0.5, 1e300, 5e-324])
 SCALARS = st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats() | st.text(max_size=8) | TEXTS | NUMBERS
@@ -125,7 +141,8 @@ FUZZ = settings(max_examples=120, deadline=None, derandomize=True, suppress_heal
 
 def status_of(snapshot: Snapshot) -> Json:
     """The status that follows, if the API server would take it, and it stays the same at the next look."""
-    outcome = Outcome(step(GRAPH, snapshot.observed), snapshot, ())
+    seen = replace(snapshot.observed, done=found(GRAPH, snapshot.summaries.values()))
+    outcome = Outcome(step(GRAPH, seen), replace(snapshot, observed=seen), ())
     made = status(Reconciled(RUN, GRAPH, outcome, {}), {}, 1, NOW)
     SCHEMA.validate(json.loads(json.dumps(made, allow_nan=False)))
     assert status(Reconciled(RUN, GRAPH, outcome, {}), made, 1, NOW) == made
@@ -152,6 +169,28 @@ def test_whatever_a_program_says_a_status_comes_of_it(said: list[Json]) -> None:
     made = status_of(observed.read(GRAPH, objects, NOW))
     assert made["phase"] == "Complete"
     assert all(line.isprintable() for line in made.get("warnings", ()))
+
+
+WHOLE = json.loads(SAID[0])  # what `prepare` says
+MANY: list[Json] = [
+    {"scores": {f"{i}-9999": [] for i in range(240)}},
+    {"scores": {str(i): [0.5, 0.1] for i in range(200)}},
+    {"debates": "0-9999," * 550, "evaluations": "0"},
+    {"adapters": {f"{i}-9999": "0-9999" for i in range(180)}},
+    {"adapters": {f"{i}-999": "0-999" for i in range(180)}},
+]
+
+
+@pytest.mark.parametrize("earlier", MANY)
+def test_what_an_earlier_start_is_said_to_have_left_is_bounded_by_the_run(earlier: Json) -> None:
+    """A termination message of 4 KiB names more iterations than any run has; each look reads it again."""
+    message = json.dumps({**WHOLE, "earlier": earlier}, separators=(",", ":"))
+    assert len(message) <= LIMIT
+    objects = {"Job": [done("r-0-prepare")], "Pod": [pod("r-0-prepare", "Succeeded", ended(0, message))]}
+    made = status_of(observed.read(GRAPH, objects, NOW))
+    iterations = {task.iteration for task in GRAPH.tasks}
+    assert {row["iteration"] for row in made.get("iterations", ())} <= iterations
+    assert {n for text in made.get("done", {}).values() for n in numbers_in(text)} <= iterations
 
 
 @pytest.mark.parametrize("thing", [None, 0, "x", [], {}, {"metadata": None}, {"metadata": [], "status": 7, "spec": "x"}])

@@ -54,9 +54,15 @@ def test_ranges(numbers: tuple[int, ...], text: str) -> None:
     assert ranges(numbers) == text
 
 
-@pytest.mark.parametrize("text", ["", "a", "1-", "-1", "5-3", "1--2", "1 - 2", "0x10", "1-99999", "١"])
+@pytest.mark.parametrize("text", ["", "a", "1-", "-1", "5-3", "1--2", "1 - 2", "0x10", "1-99999", "0-1000", "1000", "١"])
 def test_what_is_no_range_counts_for_nothing(text: str) -> None:
     assert numbers_in(text) == frozenset()
+
+
+def test_a_text_that_repeats_itself_is_read_no_further_than_numbers_go() -> None:
+    """Of one termination message: each look would read it again."""
+    assert numbers_in("0-999," * 500) == frozenset(range(1000))
+    assert numbers_in("0-499," * 2 + "700") == frozenset(range(500))
 
 
 # --- which tasks are done ---
