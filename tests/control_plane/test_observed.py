@@ -481,6 +481,7 @@ def test_how_long_tasks_took() -> None:
 
 
 NO_POD = ("127.0.0.1", "::1", "169.254.169.254", "fe80::1%eth0", "224.0.0.1", "0.0.0.0", "evil.example", "10.0.0.1:80/x?", "1")
+NO_POD_MAPPED = ("::ffff:127.0.0.1", "::ffff:169.254.169.254", "::ffff:7f00:1", "::FFFF:224.0.0.1", "::ffff:0.0.0.0")
 
 
 @pytest.mark.parametrize(
@@ -488,6 +489,7 @@ NO_POD = ("127.0.0.1", "::1", "169.254.169.254", "fe80::1%eth0", "224.0.0.1", "0
     [
         ([job(TASK), pod(TASK, "Running", RUNNING, podIP="10.0.0.1")], "http://10.0.0.1:9100/metrics"),
         ([job(TASK), pod(TASK, "Running", RUNNING, podIP="fd00::1")], "http://[fd00::1]:9100/metrics"),
+        ([job(TASK), pod(TASK, "Running", RUNNING, podIP="::ffff:10.0.0.1")], "http://10.0.0.1:9100/metrics"),
         (
             [job(TASK), pod(TASK, "Failed", ended(1), podIP="10.0.0.1"), pod(TASK, "Running", RUNNING, podIP="10.0.0.2", number=1)],
             "http://10.0.0.2:9100/metrics",
@@ -496,7 +498,7 @@ NO_POD = ("127.0.0.1", "::1", "169.254.169.254", "fe80::1%eth0", "224.0.0.1", "0
         ([job(TASK), pod(TASK, "Pending", waiting("ContainerCreating"), podIP="10.0.0.1")], None),
         ([done(TASK), pod(TASK, "Succeeded", ended(0), podIP="10.0.0.1")], None),
         ([job(TASK), terminating(pod(TASK, "Running", RUNNING, podIP="10.0.0.1"))], None),
-        *(([job(TASK), pod(TASK, "Running", RUNNING, podIP=ip)], None) for ip in NO_POD),
+        *(([job(TASK), pod(TASK, "Running", RUNNING, podIP=ip)], None) for ip in (*NO_POD, *NO_POD_MAPPED)),
     ],
 )
 def test_where_a_running_task_says_how_far_it_is(objects: list[Json], address: str | None) -> None:

@@ -213,6 +213,7 @@ def _host(address: str) -> str:
         ip = ipaddress.ip_address(address)
     except ValueError:
         return ""
+    ip = (isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped) or ip  # ::ffff:127.0.0.1 leads to 127.0.0.1
     if ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified or "%" in address:
         return ""
     return f"[{ip}]" if ip.version == 6 else str(ip)
