@@ -156,6 +156,31 @@ def test_the_first_pod_counts_and_a_tag_that_moved_changes_nothing() -> None:
     assert settled(NEW, pins.status, pods[0]).roles["debate"].digest == DIGEST
 
 
+def test_a_pod_that_nothing_of_the_run_made_says_nothing() -> None:
+    """Its labels say that it is the run's: anybody may make one, and its digest would count to the run's end."""
+    stranger = labelled("debate", "r-1-debate", OTHER, number=1)
+    of_job = {"kind": "Job", "uid": "uid-r-1-debate", "controller": True}
+    owned = labelled("debate", "r-1-debate", DIGEST, of_job, number=2)
+    other = labelled("debate", "r-1-debate", OTHER, {**of_job, "uid": "uid-of-a-namesake"}, number=0)
+    serves = labelled("inference", "r-server", DIGEST, {"kind": "ReplicaSet", "name": "r-server-5f6d8c", "controller": True})
+    serves["metadata"]["labels"]["pod-template-hash"] = "5f6d8c"
+    assert seen(stranger, other) == dict.fromkeys(images.ROLES, "")
+    assert seen(stranger, owned, other, serves) == {"debate": DIGEST, "inference": DIGEST, "trainer": ""}
+
+
+def labelled(role: str, child: str, digest: str, *owners: Json, number: int = 0) -> Json:
+    pod = pod_of(role, NAMES[role], f"docker.io/registry/maft/{role}@{digest}", number=number)
+    about = {"labels": {manifests.RUN: "r", manifests.CHILD: child}, "ownerReferences": list(owners), "uid": f"uid-p{number}"}
+    return {**pod, "metadata": {**pod["metadata"], **about}}
+
+
+def seen(*pods: Json) -> dict[str, str]:
+    """The digests that a look at a run under way finds, by role."""
+    server = Server(*under_way(OLD), *pods)
+    backend = ClusterBackend(server, owner(RUN), planned(RUN), OLD, now=START, applied={})  # type: ignore[arg-type]
+    return {role: pin.digest for role, pin in asyncio.run(backend.observe()).pins.roles.items()}
+
+
 def test_pods_of_other_images_say_nothing() -> None:
     """A user's podTemplate may name another one."""
     image = "ghcr.io/o/debate:1.0"

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from maft_operator.cluster import drift, images, kinds, manifests, observed, placement, workloads
 from maft_operator.cluster.api import Api, Refused
+from maft_operator.cluster.children import pods_in
 from maft_operator.cluster.drift import Sent
 from maft_operator.cluster.fields import parts
 from maft_operator.cluster.images import Images, Pins
@@ -108,7 +109,8 @@ class ClusterBackend:
     def _pinned(self) -> Pins:
         """Settles which images the run uses, also for what is made after this look."""
         asked = {SERVE: self._owner.run.spec.inference.image}
-        pins = images.pins(self._images, asked, self._told.get("images", {}), self._children)
+        own = pods_in(self._children, (server.name for server in self._graph.servers))
+        pins = images.pins(self._images, asked, self._told.get("images", {}), {**self._children, kinds.POD.name: own})
         self._images = pins.used_by(self._images)
         return pins
 

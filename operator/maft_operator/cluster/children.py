@@ -44,6 +44,11 @@ def servers_in(children: Mapping[str, Sequence[Json]], names: Iterable[str]) -> 
     return [server for server in servers if server.made or server.pods]
 
 
+def pods_in(children: Mapping[str, Sequence[Json]], names: Iterable[str]) -> list[Json]:
+    """Lists the pods of all of them, and no others that carry their labels. names: the servers'."""
+    return [pod for child in (*tasks_in(children), *servers_in(children, names)) for pod in child.pods]
+
+
 def _pods_by_child(children: Mapping[str, Sequence[Json]]) -> dict[str, tuple[Json, ...]]:
     by_child: dict[str, tuple[Json, ...]] = {}
     for pod in sorted(parts(children, kinds.POD.name), key=created):

@@ -94,7 +94,8 @@ class Pins:
 
 
 def pins(images: Images, asked: Mapping[str, str], told: Mapping[str, Json], children: Mapping[str, Sequence[Json]]) -> Pins:
-    """Finds the images of a run. asked: what its spec names, by role; told: what its status has; children: by kind."""
+    """Finds the images of a run. asked: what its spec names, by role; told: what its status has; children: by
+    kind, of pods only those that its own Jobs and Deployments made: anybody may label one."""
     made = [child for kind in (kinds.DEPLOYMENT, kinds.JOB) for child in children.get(kind.name, ())]
     known = {**_of_templates(made), **_noted(made), **{role: str(pin["image"]) for role, pin in told.items() if "image" in pin}}
     found = {role: known.get(role) or images.of(role, asked.get(role, "")) for role in ROLES}
