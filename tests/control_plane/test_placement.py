@@ -98,7 +98,21 @@ def test_how_long_nodes_are_missing_outlasts_the_pods() -> None:
 
 @pytest.mark.parametrize("pause", [Pause(), Pause(2), Pause(3, START), Pause(3, START, later(-60)), Pause(3, None, START)])
 def test_the_record_in_the_status(pause: Pause) -> None:
-    assert placement.read(placement.written(pause)) == pause
+    assert placement.read(placement.written(pause), START) == pause
+
+
+@pytest.mark.parametrize(("seconds", "counts"), [(-10, True), (0, True), (900, True), (901, False), (10**9, False)])
+def test_an_end_that_no_pause_has_counts_as_none(seconds: int, counts: bool) -> None:
+    """Of a clock that ran ahead, or of whoever may write a status: the servers would stay away until then."""
+    written = placement.written(Pause(3, later(seconds)))
+    read = placement.read(written, START)
+    assert read == Pause(3, later(seconds) if counts else None)
+    assert placement.decided(read, GRAPH, WAITS, Places(), "uid", START).holds(START) == (counts and seconds > 0)
+
+
+@pytest.mark.parametrize("until", ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00Z", "never", 7, None])
+def test_whatever_the_record_says_it_holds_nothing(until) -> None:
+    assert not placement.read({"servers": {"givenBack": 2, "until": until}}, START).holds(START)
 
 
 @dataclass

@@ -62,7 +62,7 @@ class ClusterBackend:
         wanted = kinds.children(isolated=self._images.isolated)
         lists = await asyncio.gather(*(self._api.list(k, run.namespace, label_selector=f"{RUN}={run.name}") for k in wanted))
         self._children = {k.name: [c for c in items if self._ours(k, c)] for k, items in zip(wanted, lists, strict=True)}
-        snapshot = observed.read(self._graph, self._children, self._now, placement.read(self._told).since)
+        snapshot = observed.read(self._graph, self._children, self._now, placement.read(self._told, self._now).since)
         done = plan.recorded(self._graph, self._told.get("done", {})) | plan.found(self._graph, snapshot.summaries.values())
         snapshot = replace(snapshot, pins=self._pinned(), observed=replace(snapshot.observed, done=done))
         snapshot = observed.explained(snapshot, await self._events(snapshot.unexplained))

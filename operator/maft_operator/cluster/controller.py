@@ -123,7 +123,7 @@ class Controller:
 
     async def _step(self, resource: Json, reading: Reading, state: KeyState) -> float | None:
         now, old, run = _now(), _status(resource), reading.run
-        pause, owner = placement.read(old), Owner(run, resource["metadata"]["uid"])
+        pause, owner = placement.read(old, now), Owner(run, resource["metadata"]["uid"])
         graph = plan.graph(run, store_url(run.spec.storage), suspended=run.spec.suspend, held=pause.holds(now))
         fresh = self._is_fresh(resource, state)
         backend = ClusterBackend(self._api, owner, graph, self._images, now=now, applied=state.applied, told=old, fresh=fresh)

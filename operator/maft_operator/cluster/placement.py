@@ -96,9 +96,11 @@ def _asked(graph: Graph, observed: Observed) -> bool:
 # --- in the status ---
 
 
-def read(status: Json) -> Pause:
-    """Reads the record."""
-    return Pause(count(status, "servers", "givenBack"), time(status, "servers", "until"), time(status, "servers", "since"))
+def read(status: Json, now: datetime) -> Pause:
+    """Reads the record. An end later than any pause has counts as none: a clock that ran ahead wrote it, or somebody else."""
+    until = time(status, "servers", "until")
+    ours = until is not None and (until - now).total_seconds() <= MOST * 1.5
+    return Pause(count(status, "servers", "givenBack"), until if ours else None, time(status, "servers", "since"))
 
 
 def written(pause: Pause) -> Json:
