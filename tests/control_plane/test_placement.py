@@ -96,6 +96,12 @@ def test_how_long_nodes_are_missing_outlasts_the_pods() -> None:
     assert placement.troubles(Pause(), GRAPH, START) == ()
 
 
+@pytest.mark.parametrize("times", [7, 1025, 2**53])
+def test_servers_may_be_given_back_for_weeks(times: int) -> None:
+    seconds = [placement.pause(f"run-{number}", times) for number in range(100)]
+    assert placement.MOST / 2 <= min(seconds) < max(seconds) <= placement.MOST * 1.5
+
+
 @pytest.mark.parametrize("pause", [Pause(), Pause(2), Pause(3, START), Pause(3, START, later(-60)), Pause(3, None, START)])
 def test_the_record_in_the_status(pause: Pause) -> None:
     assert placement.read(placement.written(pause), START) == pause

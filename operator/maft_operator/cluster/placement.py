@@ -20,6 +20,7 @@ from maft_operator.plan.step import Observed
 from maft_operator.spec.schema import Json
 
 FIRST, MOST = 30.0, 600.0  # seconds: the first pause, and the longest; each is half as long to half as long again
+_DOUBLED = 5  # times, after which a pause is as long as any
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def decided(before: Pause, graph: Graph, observed: Observed, found: Places, run:
 def pause(run: str, times: int) -> float:
     """Draws the seconds of a pause: equal for equal runs, different between runs that meet."""
     share = int.from_bytes(hashlib.sha256(f"{run}/{times}".encode()).digest()[:4]) / 2**32
-    return min(MOST, FIRST * 2.0 ** (times - 1)) * (0.5 + share)
+    return min(MOST, FIRST * 2.0 ** min(times - 1, _DOUBLED)) * (0.5 + share)
 
 
 def _asked(graph: Graph, observed: Observed) -> bool:
