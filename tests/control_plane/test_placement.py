@@ -116,6 +116,11 @@ def test_an_end_that_no_pause_has_counts_as_none(seconds: int, counts: bool) -> 
     assert placement.decided(read, GRAPH, WAITS, Places(), "uid", START).holds(START) == (counts and seconds > 0)
 
 
+def test_nodes_are_missing_since_now_at_the_latest() -> None:
+    """Else no deadline would count it, before such a moment has come."""
+    assert placement.read(placement.written(Pause(3, None, later(10**9))), START) == Pause(3, None, START)
+
+
 @pytest.mark.parametrize("until", ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00Z", "never", 7, None])
 def test_whatever_the_record_says_it_holds_nothing(until) -> None:
     assert not placement.read({"servers": {"givenBack": 2, "until": until}}, START).holds(START)

@@ -99,9 +99,9 @@ def _asked(graph: Graph, observed: Observed) -> bool:
 
 def read(status: Json, now: datetime) -> Pause:
     """Reads the record. An end later than any pause has counts as none: a clock that ran ahead wrote it, or somebody else."""
-    until = time(status, "servers", "until")
+    until, since = (time(status, "servers", name) for name in ("until", "since"))
     ours = until is not None and (until - now).total_seconds() <= MOST * 1.5
-    return Pause(count(status, "servers", "givenBack"), until if ours else None, time(status, "servers", "since"))
+    return Pause(count(status, "servers", "givenBack"), until if ours else None, min(since, now) if since else None)
 
 
 def written(pause: Pause) -> Json:
