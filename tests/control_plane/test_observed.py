@@ -382,9 +382,41 @@ def test_a_program_has_done_its_work_though_a_sidecar_failed() -> None:
         assert observed(RUN, made, broken).observed.tasks[TASK].status == "succeeded"
 
 
-def test_of_many_pods_only_the_job_knows_whether_all_have_ended() -> None:
-    snapshot = observed(RUN, job(TASK, completions=2), beside_sidecar(TASK, ended(0, SAID)))
-    assert snapshot.observed.tasks == {TASK: TaskState("running")}
+def beside_sidecars(*indexes_: int, ago: float = 20) -> list[Json]:
+    """Pods of an indexed Job whose programs ended well, while other containers run on."""
+    made = [beside_sidecar(TASK, ended(0, SAID), ago=ago) for _ in indexes_]
+    for number, (index, one) in enumerate(zip(indexes_, made, strict=True)):
+        one["metadata"]["name"] = f"{TASK}-{number}"
+        one["metadata"]["labels"] |= {indexes.INDEX: str(index)}
+    return made
+
+
+BOTH = job(TASK, completions=2)
+
+
+def test_many_programs_have_done_their_work_though_sidecars_run_on() -> None:
+    snapshot = observed(RUN, BOTH, *beside_sidecars(0, 1))
+    assert snapshot.observed.tasks == {TASK: TaskState("succeeded", lingers=True)}
+    first, second = beside_sidecars(0, 1)
+    first["status"] |= {"phase": "Succeeded"}
+    assert observed(RUN, BOTH, first, second).observed.tasks == {TASK: TaskState("succeeded", lingers=True)}
+    second["status"] |= {"phase": "Failed"}
+    assert observed(RUN, BOTH, first, second).observed.tasks == {TASK: TaskState("succeeded", lingers=True)}
+
+
+def test_many_programs_work_as_long_as_one_of_them_does() -> None:
+    running = TaskState("running")
+    assert observed(RUN, BOTH, *beside_sidecars(0)).observed.tasks == {TASK: running}
+    assert observed(RUN, BOTH, *beside_sidecars(1, 1)).observed.tasks == {TASK: running}  # two attempts of one of them
+    [first], [second] = beside_sidecars(0), beside_sidecars(1, ago=2)  # of which one may end with its program yet
+    assert observed(RUN, BOTH, first, second).observed.tasks == {TASK: running}
+
+
+def test_many_programs_that_all_ended_by_themselves_are_done_when_the_job_says_so() -> None:
+    both = beside_sidecars(0, 1)
+    for one in both:
+        one["status"] |= {"phase": "Succeeded"}
+    assert observed(RUN, BOTH, *both).observed.tasks == {TASK: TaskState("running")}
 
 
 STRANGERS: dict[str, dict[str, Json]] = {

@@ -19,6 +19,11 @@ def index(pod: Json) -> str:
     return text(pod, "metadata", "labels", INDEX)
 
 
+def distinct(several: Sequence[Json]) -> set[str]:
+    """Lists which indexes these pods have; pods of one index are attempts at the same."""
+    return {index(pod) for pod in several}
+
+
 def speaking(several: Sequence[Json]) -> list[Json]:
     """Picks the pods whose summary and progress are the task's: of those that train together the first."""
     trains = [pod for pod in several if text(pod, "metadata", "labels", COMPONENT) == "train"]

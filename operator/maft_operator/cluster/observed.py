@@ -106,9 +106,10 @@ def _task_state(task: Child, end: Trouble | None, now: datetime) -> TaskState:
 
 
 def _has_done_its_work(task: Child, now: datetime) -> bool:
-    """Whether its program ended well, though its pod has failed or does not end, for what stands beside the program."""
-    whole = count(task.object, "spec", "completions") <= 1  # of many pods only the Job knows whether all have ended
-    return whole and any(pods.ended_well(pod) and (pods.has_failed(pod) or _is_held(pod, now)) for pod in task.pods)
+    """Whether its programs ended well, though a pod has failed or does not end, for what stands beside the program."""
+    stuck = [pod for pod in task.pods if pods.ended_well(pod) and (pods.has_failed(pod) or _is_held(pod, now))]
+    well = indexes.distinct([*stuck, *(pod for pod in task.pods if pods.phase(pod) == "Succeeded")])
+    return bool(stuck) and len(well) >= count(task.object, "spec", "completions")
 
 
 def _is_held(pod: Json, now: datetime) -> bool:
