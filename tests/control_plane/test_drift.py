@@ -4,6 +4,7 @@ import copy
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from kube_objects import a_run, made
@@ -220,6 +221,36 @@ def test_an_autoscaler_scales_and_nothing_else_does(number: int, subresource: st
 
 
 # --- what is written about ---
+
+
+def stage(**spec: Any) -> Json:
+    """The Job of several pods that the run has."""
+    return next(job for job in made(a_run(**spec), "Job") if job["spec"]["completions"] > 1)
+
+
+SHARDS, NODES = {"debate": {"shards": 2}}, {"training": {"parallelism": "Sharded", "nodes": 2, "gpus": 0}}
+FIXED = ("completions", "completionMode", "podFailurePolicy")
+
+
+def test_another_limit_of_attempts_at_shards_counts_from_the_next_stage_on() -> None:
+    """Kubernetes refuses another backoffLimitPerIndex, and all that is applied with it."""
+    found, wanted = stage(**SHARDS, backoffLimit=3), stage(**SHARDS, backoffLimit=5)
+    assert not drift.differs(wanted, found)
+    body = drift.to_apply(wanted, found)
+    assert {name: body["spec"][name] for name in (*FIXED, "backoffLimitPerIndex")} == {
+        name: found["spec"][name] for name in (*FIXED, "backoffLimitPerIndex")
+    }
+    change("spec.maxFailedIndexes", 1)(found)  # which may change
+    assert drift.difference(wanted, found) == {".spec.maxFailedIndexes": 1}
+    assert drift.to_apply(wanted, found)["spec"]["maxFailedIndexes"] == 0
+
+
+def test_another_limit_of_attempts_at_nodes_counts_at_once() -> None:
+    found, wanted = stage(**NODES, backoffLimit=3), stage(**NODES, backoffLimit=5)
+    assert drift.difference(wanted, found) == {".spec.backoffLimit": 3}
+    body = drift.to_apply(wanted, found)
+    assert body["spec"]["backoffLimit"] == 5
+    assert {name: body["spec"][name] for name in FIXED} == {name: found["spec"][name] for name in FIXED}
 
 
 def test_a_job_is_applied_with_the_template_that_it_has() -> None:

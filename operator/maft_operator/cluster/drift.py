@@ -17,7 +17,8 @@ from maft_operator.spec.schema import Json
 
 PEACE = timedelta(minutes=10)
 """How long what another has set anew stays, after we took it back once: two that never give in would write for ever."""
-_FIXED = ("template", "podFailurePolicy", "managedBy", "completions", "completionMode")  # of a Job, once it is there
+# Of a Job, once it is there. Not maxFailedIndexes: Kubernetes lets that change.
+_FIXED = ("template", "podFailurePolicy", "managedBy", "completions", "completionMode", "backoffLimitPerIndex")
 _SETS = ("drop", "add", "policyTypes")  # lists of words in which another's word beside ours is no change of ours
 _CLOSED = ("ingress", "from")  # lists in which one more item opens what we closed
 
