@@ -142,8 +142,8 @@ def _gpus(flags: argparse.ArgumentParser) -> None:
 
 
 def _shard(flags: argparse.ArgumentParser) -> None:
-    text = f"which of debate.shards this program debates, from 0; without it all questions [{INDEX}]"
-    flags.add_argument("--shard", default=os.environ.get(INDEX), help=text)
+    text = f"which of debate.shards this program debates, from 0; without it all questions [{INDEX}, where there are several]"
+    flags.add_argument("--shard", help=text)
 
 
 _ADD: dict[Takes, Callable[[argparse.ArgumentParser], None]] = {
@@ -161,17 +161,18 @@ _ADD: dict[Takes, Callable[[argparse.ArgumentParser], None]] = {
 def decode(arguments: argparse.Namespace) -> Assignment:
     """Decodes the flags; BadInput for the first that cannot be read."""
     given = vars(arguments)
+    spec = _decoded_spec(given["spec"]) if "spec" in given else None
     return Assignment(
         store=open_store(arguments.store),
         run=_key("--run", arguments.run),
-        given_spec=_decoded_spec(given["spec"]) if "spec" in given else None,
+        given_spec=spec,
         iteration=number("--iteration", given.get("iteration", "0"), most=MOST),
         agents=tuple(number("--agent", agent, most=MOST) for agent in given.get("agent", ())),
         servers=parse_servers(given.get("server", ())),
         group=_key("--group", given["group"]) if given.get("group") else "",
         compared=_decoded_compared(given["compared"]) if "compared" in given else (),
         gpus=number("--gpus", given["gpus"], most=MOST_GPUS) if given.get("gpus") is not None else None,
-        shard=number("--shard", given["shard"], most=MOST_SHARDS - 1) if given.get("shard") is not None else None,
+        shard=_decoded_shard(given["shard"], spec) if "shard" in given else None,
         metrics=(arguments.metrics_host, number("--metrics-port", arguments.metrics_port, most=PORTS)),
     )
 
@@ -196,6 +197,14 @@ def _decoded_spec(text: str | None) -> Spec:
         return decode_spec(text)
     except UNREADABLE as error:
         raise BadInput(f"--spec: {error}; `maft plan FILE` shows what is expected") from None
+
+
+def _decoded_shard(flag: str | None, spec: Spec | None) -> int | None:
+    """The flag, or else what Kubernetes says, where the debate has several programs: any pod may be one of an Indexed Job."""
+    if flag is not None:
+        return number("--shard", flag, most=MOST_SHARDS - 1)
+    told = os.environ.get(INDEX) if spec and spec.debate.shards > 1 else None
+    return None if told is None else number(INDEX, told, most=MOST_SHARDS - 1)
 
 
 def _decoded_compared(text: str) -> tuple[Compared, ...]:

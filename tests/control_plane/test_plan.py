@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import maft.preflight
 from maft import program
 from maft.debate import society
+from maft.errors import BadInput
 from maft.prepare import tasks as tasks_module
 from maft.program import Assignment
 from maft.serve import __main__ as serve
@@ -799,9 +800,21 @@ def test_programs_of_one_debate_are_told_which_they_are(programs: dict[str, Modu
     for task in spread(planned(**SHARDED)).tasks:
         assert assignment(task, programs).shard == task.shard
     monkeypatch.setenv("JOB_COMPLETION_INDEX", "1")
-    line = ["--store=/store", "--run=ns/r"]
-    assert program.decode(program.parser("debate", "", takes=("shard",)).parse_args(line)).shard == 1
-    assert program.decode(program.parser("report", "").parse_args(line)).shard is None
+    whole = planned(**SHARDED).tasks
+    assert {task.kind: assignment(task, programs).shard for task in whole if task.programs > 1} == {"debate": 1, "evaluate": 1}
+    assert {assignment(task, programs).shard for task in whole if task.programs == 1} == {None}
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "100")
+    with pytest.raises(BadInput, match=r"^JOB_COMPLETION_INDEX '100': expected a whole number from 0 to 63$"):
+        assignment(next(task for task in whole if task.programs > 1), programs)
+
+
+def test_programs_that_debate_alone_ask_not_which_pod_they_are_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be one of somebody's Indexed Job, in which `maft run` was started."""
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "100")
+    debating = {"debate": light(monkeypatch, "maft.debate.__main__"), "evaluate": light(monkeypatch, "maft.evaluate")}
+    several = spread(planned(**SHARDED)).tasks
+    for task in (task for task in (*planned(**SHARED).tasks, *several) if task.kind in debating):
+        assert assignment(task, debating).shard == task.shard
 
 
 def fixed(one: Run) -> Spec:
