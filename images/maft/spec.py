@@ -273,7 +273,6 @@ class RunSpec(Spec, frozen=True, kw_only=True):
     pod_template: dict[str, Any] | None = None
 
 
-WHILE_SUSPENDED = ("queueName", "workloadPriorityClass", "managedBy")  # which may change when nothing of the run is there
 MUTABLE = tuple(name for name in RunSpec.__struct_encode_fields__ if name not in Spec.__struct_encode_fields__)
 
 

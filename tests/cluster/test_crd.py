@@ -23,9 +23,22 @@ from kube_objects import IMAGES, a_run, done, made
 from kubernetes import client, config
 from statuses import ALL, CASES, DEBATING, MEASURED, SUMMARIZED, debated, preflight, state, summarized
 from test_manifests import KINDS, VARIED, pods
-from test_schema import CHANGES, MINIMAL, NAME_RULES, NUMBERS, RULES, WRONG, at, fields, merged, resource, spec_schema
+from test_schema import (
+    CHANGES,
+    MINIMAL,
+    NAME_RULES,
+    NUMBERS,
+    RULES,
+    WHILE_SUSPENDED,
+    WRONG,
+    at,
+    fields,
+    merged,
+    resource,
+    spec_schema,
+)
 
-from maft.spec import MUTABLE, WHILE_SUSPENDED
+from maft.spec import MUTABLE
 from maft.summaries import Answers, ProbeScore, TrainSummary
 from maft_operator.cluster import drift, merge
 from maft_operator.cluster.images import ROLES, Pin, Pins

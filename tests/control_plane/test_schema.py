@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maft.spec import MUTABLE, WHILE_SUSPENDED, Recipe, RunSpec, TaskKind, decode_spec, immutable_spec_json
+from maft.spec import MUTABLE, Recipe, RunSpec, TaskKind, decode_spec, immutable_spec_json
 from maft_operator.__main__ import described
 from maft_operator.plan.graph import command, graph
 from maft_operator.spec import schema
@@ -722,6 +722,7 @@ def told(arguments: dict[str, Any]) -> dict[str, Any]:
 TOLD = told({"effort": "low", "more": {"deep": [True, None]}, "no": None})
 MADE = {"task": {"kind": "reasoning-gym", "generator": {"name": "gcd", "config": {"max_value": 9}}}}
 STORED, LIMITED = {"storage": {"bucket": "abc"}}, {"activeDeadlineSeconds": 60}
+WHILE_SUSPENDED = ("queueName", "workloadPriorityClass", "managedBy")  # which may change when nothing of the run is there
 # Field: the spec before, and what replaces its sections. A field that is not in MUTABLE may not change, come or go.
 CHANGES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("model", OK, {"model": {"source": "other"}}),
