@@ -8,7 +8,7 @@ class BadInput(Exception):
 
 
 class PeerLost(OSError):
-    """Somebody who worked at the same is gone. It is no fault of this program, and goes on when both are there again."""
+    """Another pod of the same task is gone. This program did nothing wrong; the work goes on when both are there again."""
 
 
 def one_line(text: object, limit: int | None = None) -> str:

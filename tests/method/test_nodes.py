@@ -155,9 +155,7 @@ def test_the_wait_for_others_ends_with_a_line(first):
     says = r"^training\.nodes: 1 of 3 pods came within 0 seconds; ask for no more nodes than"
     with pytest.raises(OSError, match=says), gathered(alone, TASK, TOLD):
         pass
-    with pytest.raises(
-        OSError, match=r"^training\.nodes: the first of 3 pods had not all others at localhost:\d+ within 0 seconds"
-    ):
+    with pytest.raises(OSError, match=r"^training\.nodes: node 0 at localhost:\d+ did not gather all 3 pods within 0 seconds"):
         joined(replace(first, index=1, patience=0.01), TASK, never)
 
 

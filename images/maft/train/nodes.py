@@ -218,7 +218,7 @@ def joined(node: Node, task: str, all_done: Callable[[], bool]) -> tuple[Link, T
             link.close()
         time.sleep(AGAIN)
     raise OSError(
-        f"training.nodes: the first of {node.nodes} pods had not all others at {node.host}:{node.port} within"
+        f"training.nodes: node 0 at {node.host}:{node.port} did not gather all {node.nodes} pods within"
         f" {node.patience:.0f} seconds; ask for no more nodes than can be had at one time"
     )
 

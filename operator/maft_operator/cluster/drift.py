@@ -127,7 +127,7 @@ def _unlike_item(item: Json, stored: Sequence[Json], path: str) -> Iterator[tupl
 
 
 def _left_to_others(wanted: Json, stored: Json) -> tuple[str, ...]:
-    """A number of replicas that was set through `scale`, by an autoscaler or `kubectl scale`. None at all serve nobody."""
+    """A number of replicas that was set through `scale`, by an autoscaler or `kubectl scale`; zero would serve nobody."""
     scaled = wanted["kind"] == kinds.DEPLOYMENT.name and (stored.get("spec") or {}).get("replicas")
     entries = [e for e in _entries(stored) if e.get("subresource") == "scale"] if scaled else []
     return (".spec.replicas",) if any("f:replicas" in _fields(e).get("f:spec", {}) for e in entries) else ()
