@@ -17,7 +17,7 @@ from test_train import datasets
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaModel
 
-from maft import adapters
+from maft import adapters, lora
 from maft.chat_template import Tokens
 from maft.errors import BadInput, PeerLost
 from maft.program import PEER_LOST, Assignment
@@ -28,7 +28,10 @@ from maft.store.commits import publish
 from maft.store.files import FileStore
 from maft.train import __main__ as train
 from maft.train import sharded, workers
-from maft.train.sharded_trainer import dealt
+from maft.train.dpo import Pair, Preferences
+from maft.train.examples import Examples
+from maft.train.sharded import Team
+from maft.train.sharded_trainer import ShardedTrainer, dealt
 from maft.train.workers import Started, count_ranks
 
 
@@ -47,8 +50,38 @@ def tokens(length: int) -> Tokens:
     ],
 )
 def test_every_rank_has_as_many_rows(lengths, ranks, rows):
-    made = dealt([tokens(length) for length in lengths], ranks, 10)
-    assert [[[len(example.ids) for example in row] for row in own] for own in made] == rows
+    assert [[[lengths[number] for number in row] for row in own] for own in dealt(lengths, ranks, 10)] == rows
+
+
+class Read(Examples):
+    """Notes which examples are read, by number or slice."""
+
+    def __init__(self, several) -> None:
+        super().__init__(several)
+        self.read: list[int | slice] = []
+
+    def __getitem__(self, number):
+        self.read.append(number)
+        return super().__getitem__(number)
+
+
+class OneOfTwo(Team):
+    """The second rank, as if the first one had nothing to add."""
+
+    def sum(self, tensor):
+        return tensor
+
+
+def test_pairs_are_read_one_row_at_a_time(tmp_path):
+    """Each rank held all pairs in lists, and another list of its own, where there may be 100,000 of them."""
+    spec = a_spec(training={"method": "dpo", "batchTokens": 64, "batchSize": 2})
+    pairs = Read(Pair(tokens(20 + i), tokens(21 + i)) for i in range(7))
+    trainer = ShardedTrainer(
+        lora.load_base(spec.model), spec.training, lambda loss: None, Preferences(0.1), OneOfTwo(1, 2, torch.device("cpu"))
+    )
+    trainer.train(pairs, tmp_path, seed=0, previous=None)
+    # The trial's two, its own part and, for a row that only the first rank has, any; then all, as they are written with margins.
+    assert pairs.read == [0, -1, 1, 3, 5, 0, *range(7)]
 
 
 def test_the_layers_of_a_model_are_found():

@@ -7,7 +7,7 @@ The first rank has the base in host memory while it is dealt out, keeps the chec
 import contextlib
 import re
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -52,12 +52,6 @@ class Team:
     def agreed(self, value: bool) -> bool:
         """Tells whether it is true of any rank."""
         return bool(self.sum(torch.tensor(float(value), device=self.device)) > 0)
-
-    def in_turn(self, own: Sequence[T], total: int) -> list[T]:
-        """Puts together what was dealt out in turn."""
-        shares: list[Sequence[T]] = [() for _ in range(self.ranks)]
-        dist.all_gather_object(shares, own)
-        return [shares[index % self.ranks][index // self.ranks] for index in range(total)]
 
     def raise_if_lost(self, error: Exception) -> None:
         """Raises PeerLost if the error comes of another rank's end."""
