@@ -35,7 +35,7 @@ ENV PYTHONPATH=/opt/maft PYTHONUNBUFFERED=1 HOME=/tmp
 USER 65532:65532
 WORKDIR /tmp
 ARG VERSION SOURCE
-LABEL org.opencontainers.image.title="maft inference and training" org.opencontainers.image.version="${VERSION}" \
+LABEL org.opencontainers.image.title="maft inference" org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.source="${SOURCE}" org.opencontainers.image.licenses="Apache-2.0"
 ENTRYPOINT ["python3"]
 CMD ["-m", "maft.serve"]

@@ -3,7 +3,7 @@
 Comes in: what chat_template.py made of dialogues. Goes out: the tensors of one forward pass.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,11 +66,16 @@ def pack(examples: Sequence[Tokens]) -> PackedRow:
     )
 
 
-def split_batch(batch: Sequence[Any], max_tokens: int) -> Iterator[list[Any]]:
-    """Splits a batch, in its order, into parts of at most `max_tokens` tokens each; a longer example is a part of its own."""
+def _tokens(example: Any) -> int:
+    return len(example.ids)
+
+
+def split_batch(batch: Sequence[Any], max_tokens: int, tokens: Callable[[Any], int] = _tokens) -> Iterator[list[Any]]:
+    """Splits a batch, in its order, into parts of at most `max_tokens` tokens each; a longer example is a part of its own. tokens:
+    counts those of one."""
     part: list[Any] = []
     for example in batch:
-        if part and sum(len(e.ids) for e in part) + len(example.ids) > max_tokens:
+        if part and sum(map(tokens, part)) + tokens(example) > max_tokens:
             yield part
             part = []
         part.append(example)

@@ -1,6 +1,8 @@
 """One base held by several processes (FSDP2 over gloo): the loss curve of one, whatever does not divide, and what is refused."""
 
+import ast
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -8,8 +10,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
+from conftest import ROOT
 from safetensors.torch import load_file
 from small import a_spec
 from test_checkpoints import ended_at, listed
@@ -17,7 +21,7 @@ from test_train import datasets
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaModel
 
-from maft import adapters
+from maft import adapters, lora
 from maft.chat_template import Tokens
 from maft.errors import BadInput, PeerLost
 from maft.program import PEER_LOST, Assignment
@@ -28,7 +32,10 @@ from maft.store.commits import publish
 from maft.store.files import FileStore
 from maft.train import __main__ as train
 from maft.train import sharded, workers
-from maft.train.sharded_trainer import dealt
+from maft.train.dpo import Pair, Preferences
+from maft.train.examples import Examples
+from maft.train.sharded import Loaded, Team
+from maft.train.sharded_trainer import ShardedTrainer, dealt
 from maft.train.workers import Started, count_ranks
 
 
@@ -47,8 +54,38 @@ def tokens(length: int) -> Tokens:
     ],
 )
 def test_every_rank_has_as_many_rows(lengths, ranks, rows):
-    made = dealt([tokens(length) for length in lengths], ranks, 10)
-    assert [[[len(example.ids) for example in row] for row in own] for own in made] == rows
+    assert [[[lengths[number] for number in row] for row in own] for own in dealt(lengths, ranks, 10)] == rows
+
+
+class Read(Examples):
+    """Notes which examples are read, by number or slice."""
+
+    def __init__(self, several) -> None:
+        super().__init__(several)
+        self.read: list[int | slice] = []
+
+    def __getitem__(self, number):
+        self.read.append(number)
+        return super().__getitem__(number)
+
+
+class OneOfTwo(Team):
+    """The second rank, as if the first one had nothing to add."""
+
+    def sum(self, tensor):
+        return tensor
+
+
+def test_pairs_are_read_one_row_at_a_time(tmp_path):
+    """Each rank held all pairs in lists, and another list of its own, where there may be 100,000 of them."""
+    spec = a_spec(training={"method": "dpo", "batchTokens": 64, "batchSize": 2})
+    pairs = Read(Pair(tokens(20 + i), tokens(21 + i)) for i in range(7))
+    trainer = ShardedTrainer(
+        lora.load_base(spec.model), spec.training, lambda loss: None, Preferences(0.1), OneOfTwo(1, 2, torch.device("cpu"))
+    )
+    trainer.train(pairs, tmp_path, seed=0, previous=None)
+    # The trial's two, its own part and, for a row that only the first rank has, any; then all, as they are written with margins.
+    assert pairs.read == [0, -1, 1, 3, 5, 0, *range(7)]
 
 
 def test_the_layers_of_a_model_are_found():
@@ -60,6 +97,28 @@ def test_the_layers_of_a_model_are_found():
     model.config.num_hidden_layers = 4
     with pytest.raises(BadInput, match=r"training\.parallelism: Sharded finds no stack of layers in LlamaForCausalLM"):
         sharded.layers(model)
+
+
+OBJECTS = re.compile(r"\w+_object(_list)?")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "images").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_is_unpickled(path):
+    """torch's collectives of objects unpickle what another rank sends, and whoever reaches their port may be one."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute):
+            assert not (ast.unparse(node.value) in ("dist", "torch.distributed") and OBJECTS.fullmatch(node.attr)), node.lineno
+            assert ast.unparse(node) != "torch.load", node.lineno
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = {alias.name for alias in node.names} | {getattr(node, "module", "")}
+            assert not names & {"pickle", "cloudpickle", "dill", "joblib"}, node.lineno
+
+
+def test_ranks_load_no_code_that_another_one_names():
+    told = msgspec.json.encode(Loaded({"weight": "bfloat16"}, "sdpa"))
+    assert msgspec.json.decode(told, type=Loaded).attention == "sdpa"
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(told.replace(b"sdpa", b"somebody/kernel"), type=Loaded)
 
 
 @pytest.mark.parametrize(
@@ -174,6 +233,7 @@ def test_two_pods_have_the_loss_curve_of_one_process(tmp_path: Path) -> None:
     assert second.wait(120) == 0
     assert len(one) == 6 and several == pytest.approx(one, abs=1e-4)
     assert [(made.role, made.agent, made.steps) for made in summary.adapters] == [("generator", 0, 6)]
+    assert not [key for key in assignment.store.list("") if key.endswith("/meeting")]
     # Another pod of the task that comes too late finds everything committed.
     assert train.main(assignment, replace(first, environment={**first.environment, **FOLLOWS})).trained == 0
 

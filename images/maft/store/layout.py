@@ -60,6 +60,12 @@ def checkpoint(run: str, iteration: int, role: Role, agent: int) -> str:
     return f"{adapter(run, iteration, role, agent)}checkpoint.safetensors"
 
 
+def meeting(run: str, iteration: int, role: Role, agent: int) -> str:
+    """Names the object that holds the secret of the pods that train this adapter, and maybe others, together; there is none once
+    they are done."""
+    return f"{adapter(run, iteration, role, agent)}meeting"
+
+
 def calls(group: str) -> str:
     """Names the prefix of the base model's calls, cached for the runs of a comparison."""
     return f"{group}/calls/"

@@ -28,7 +28,8 @@ from maft.train import nodes, processes, sharded, workers
 from maft.train.dpo import Preferences
 from maft.train.examples import Examples
 from maft.train.jobs import Job, keep, train_one
-from maft.train.nodes import Link, Node, Told
+from maft.train.links import Link, Told
+from maft.train.nodes import Node
 from maft.train.samples import sample
 from maft.train.sharded_trainer import ShardedTrainer
 from maft.train.trainer import NextToken, Objective, Trainer, steps
@@ -57,6 +58,8 @@ def main(assignment: Assignment, started: Started = ALONE) -> TrainSummary:
     store.delete([layout.checkpoint(run, iteration, *other) for other in wanted if other not in missing])
     jobs = [_job(assignment, data, template, role, agent) for role, agent in missing]
     _train_all(assignment, data, jobs, started, several, used, node)
+    if node:
+        store.delete([_meeting(assignment)])
     if started.place and not started.place.leads:
         return summary([])
     return summary([adapters.current(store, run, iteration, role, agent) for role, agent in wanted])
@@ -134,7 +137,8 @@ def _lead(
     first = Place(names, ranks=ranks, port=meeting.port)
     if node is None:
         return _start_ranks(started, first, ranks, step_done)
-    with nodes.gathered(node, _task(assignment), Told(names, meeting.port)) as links:
+    secret = nodes.made_secret(assignment.store, _meeting(assignment))
+    with nodes.gathered(node, _task(assignment), secret, Told(names, meeting.port)) as links:
         _start_ranks(started, msgspec.structs.replace(first, ranks=ranks * node.nodes), ranks, step_done, links)
 
 
@@ -145,7 +149,8 @@ def _follow(assignment: Assignment, started: Started, ranks: int, wanted: Sequen
         prefixes = (layout.adapter(assignment.run, assignment.iteration, *which) for which in wanted)
         return all(committed(assignment.store, prefix) is not None for prefix in prefixes)
 
-    if (met := nodes.joined(node, _task(assignment), all_done)) is None:
+    secret = partial(nodes.read_secret, assignment.store, _meeting(assignment))
+    if (met := nodes.joined(node, _task(assignment), secret, all_done)) is None:
         return
     link, told = met
     with contextlib.closing(link):
@@ -157,6 +162,12 @@ def _follow(assignment: Assignment, started: Started, ranks: int, wanted: Sequen
 def _task(assignment: Assignment) -> str:
     """Names the task to other pods: those of another one are strangers."""
     return f"{assignment.run} {assignment.iteration} {list(assignment.agents)}"
+
+
+def _meeting(assignment: Assignment) -> str:
+    """Names the object that holds the secret of the task's pods."""
+    role = trained_roles(assignment.spec.debate)[0]
+    return layout.meeting(assignment.run, assignment.iteration, role, assignment.agents[0])
 
 
 def _start_ranks(started: Started, first: Place, here: int, step_done: Report, links: Sequence[Link] = ()) -> None:

@@ -3,6 +3,7 @@
 The reference is the policy where training starts (the previous adapter, or the base), so its log-probabilities are computed once.
 """
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -46,13 +47,20 @@ class Preferences:
 
     def prepare(self, model: Any, examples: Sequence[Any], forward: Forward, max_tokens: int) -> Examples:
         """Adds to the pairs the margins that the model gives them before it learns: those of the reference."""
+        return self.knowing(examples, self.known(model, examples, forward, max_tokens))
+
+    def known(self, model: Any, examples: Sequence[Any], forward: Forward, max_tokens: int) -> Sequence[float]:
+        """Computes those margins, in nats."""
         model.eval()
-        prepared = Examples()
+        margins = array("d")
         with torch.no_grad():
             for part in split_batch(examples, max_tokens):
-                margins = self._margins(*forward.log_probabilities(model, self.sequences(part)), part)
-                prepared.extend(replace(pair, reference_margin=float(m)) for pair, m in zip(part, margins, strict=True))
-        return prepared
+                margins.extend(self._margins(*forward.log_probabilities(model, self.sequences(part)), part).tolist())
+        return margins
+
+    def knowing(self, examples: Sequence[Any], known: Sequence[float]) -> Examples:
+        """Adds such margins to the pairs, one after the other."""
+        return Examples(replace(pair, reference_margin=margin) for pair, margin in zip(examples, known, strict=True))
 
     def sequences(self, part: Sequence[Any]) -> list[Tokens]:
         """Lists chosen and rejected answers in turn."""

@@ -1,11 +1,14 @@
 """Several pods in one training task: how they find each other, and that none goes on without the others.
 
-The pods are the indexes of one Job. The first one listens, the others connect and say who they are; when all are there it tells
-them what is trained. The connections stay open until it says that all is done: one that ends before that was a pod that is lost.
+The pods are the indexes of one Job. The first one listens, the others connect and say who they are, and a secret that it wrote into
+the run's store; when all are there it tells them what is trained. The connections stay open until it says that all is done: one
+that ends before that was a pod that is lost.
 What is trained is then between the ranks (sharded.py), which these pods start.
 """
 
 import contextlib
+import hmac
+import secrets
 import select
 import socket
 import time
@@ -16,15 +19,15 @@ import msgspec
 
 from maft.errors import BadInput, PeerLost
 from maft.program import number
+from maft.store.base import Missing, Store
+from maft.train.links import ASK, Hello, Link, Told
 
 MEETING = "MAFT_TRAIN_MEETING"  # HOST:PORT at which the first pod listens
 INDEX = "JOB_COMPLETION_INDEX"  # Kubernetes says it in the pods of an indexed Job
 PATIENCE = 1800.0  # seconds that pods wait for each other: the last one's node may have to be started first
-ASK = 5.0  # seconds between two looks at whether there is anything left to wait for
 AGAIN = 1.0  # seconds between two tries to connect
-LINE = 65536  # bytes of a message at most
-# A node that went without a word is noticed after 20 + 5 x 5 seconds.
-ALIVE = {socket.TCP_KEEPIDLE: 20, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 5}
+SAY = 5.0  # seconds that somebody who comes has to say who it is
+AT_THE_DOOR = 100  # that have not yet said it; of more the first is sent away
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +48,6 @@ class Node:
         return self.index == 0
 
 
-class Hello(msgspec.Struct, frozen=True):
-    """What a pod says that has come."""
-
-    task: str
-    index: int
-
-
-class Told(msgspec.Struct, frozen=True):
-    """What it is told when all are there; at the end the same, with nothing to train."""
-
-    adapters: tuple[str, ...] = ()
-    """As ROLE-AGENT: what the first pod found missing. Others may look at another moment."""
-    port: int = 0
-    """Where the ranks meet, on the first pod."""
-
-
 def found(nodes: int, environment: Mapping[str, str]) -> Node | None:
     """Reads this pod's place; None where a task has one pod. BadInput where it has several and this is no pod of an indexed Job."""
     if nodes == 1:
@@ -74,79 +61,33 @@ def found(nodes: int, environment: Mapping[str, str]) -> Node | None:
     return Node(number(INDEX, index, most=nodes - 1), nodes, host, number(MEETING, port, least=1, most=65535))
 
 
-class Link:
-    """A connection to another pod. who: that pod, in words."""
+# --- the secret ---
 
-    def __init__(self, connection: socket.socket, who: str) -> None:
-        self._connection = connection
-        self._rest = b""
-        self.who = who
-        self.ended = False
-        """The other said that all is done."""
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in ALIVE.items():
-            connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
-    def fileno(self) -> int:
-        """Names the open file, for select."""
-        return self._connection.fileno()
+def made_secret(store: Store, key: str) -> str:
+    """Writes a new secret as that object, or reads what an earlier start of this pod wrote."""
+    fresh = secrets.token_hex(32)
+    return fresh if store.create(key, fresh.encode()) else store.read(key).decode()
 
-    @property
-    def address(self) -> str:
-        """Names the other pod's address."""
-        return str(self._connection.getpeername()[0])
 
-    def say(self, message: msgspec.Struct) -> None:
-        """Sends a message. PeerLost if the connection has ended."""
-        try:
-            self._connection.sendall(msgspec.json.encode(message) + b"\n")
-        except OSError as error:
-            raise PeerLost(f"{self.who} is lost: {error.strerror or error}") from error
-
-    def line(self, within: float) -> bytes | None:
-        """Waits for a message; None after so many seconds without one. PeerLost if the connection has ended."""
-        until = time.monotonic() + within
-        while b"\n" not in self._rest:
-            if not select.select([self], [], [], max(0.0, until - time.monotonic()))[0]:
-                return None
-            self._rest += self._received()
-        line, _, self._rest = self._rest.partition(b"\n")
-        return line
-
-    def _received(self) -> bytes:
-        try:
-            data = self._connection.recv(LINE)
-        except OSError as error:
-            raise PeerLost(f"{self.who} is lost: {error.strerror or error}") from error
-        if not data or len(self._rest) > LINE:
-            raise PeerLost(f"{self.who} is lost: its connection ended")
-        return data
-
-    def heard(self) -> bool:
-        """Reads what has come in the middle of a training; tells whether to listen on. PeerLost where the other is lost."""
-        self.ended = self.ended or self.line(0.0) is not None
-        return not self.ended
-
-    def wait_for_the_end(self) -> None:
-        """Waits until the other says that all is done; PeerLost where it is lost before that."""
-        while not self.ended:
-            self.ended = self.line(ASK) is not None
-
-    def close(self) -> None:
-        """Ends the connection."""
-        self._connection.close()
+def read_secret(store: Store, key: str) -> str | None:
+    """Reads the secret; None as long as there is none."""
+    try:
+        return store.read(key).decode()
+    except Missing:
+        return None
 
 
 # --- the first pod ---
 
 
 @contextlib.contextmanager
-def gathered(node: Node, task: str, told: Told) -> Iterator[Sequence[Link]]:
+def gathered(node: Node, task: str, secret: str, told: Told) -> Iterator[Sequence[Link]]:
     """Waits for all others and tells them what is trained; at the end of the block, that all is done. OSError where some do not
     come."""
     there: dict[int, Link] = {}
     try:
-        _gather(node, task, there)
+        _gather(node, Hello(task, node.index, secret), there)
         for link in there.values():
             link.say(told)
         print(f"nodes: all {node.nodes} are here", flush=True)
@@ -158,42 +99,72 @@ def gathered(node: Node, task: str, told: Told) -> Iterator[Sequence[Link]]:
             link.close()
 
 
-def _gather(node: Node, task: str, there: dict[int, Link]) -> None:
+def _gather(node: Node, own: Hello, there: dict[int, Link]) -> None:
     """Fills in the others by index, as they come; some go again and come anew."""
     until = time.monotonic() + node.patience
-    with _listening(node.port) as door:
+    with _listening(node.port) as door, _waiting() as waiting:
         while len(there) < node.nodes - 1:
-            watched: list[socket.socket | Link] = [door, *there.values()]
-            readable = select.select(watched, [], [], max(0.0, until - time.monotonic()))[0]
-            if not readable or time.monotonic() >= until:
+            watched: list[socket.socket | Link] = [door, *waiting, *there.values()]
+            readable = select.select(watched, [], [], max(0.0, min([until, *waiting.values()]) - time.monotonic()))[0]
+            if time.monotonic() >= until:
                 raise OSError(_too_few(node, len(there) + 1))
             for index in [index for index, link in there.items() if link in readable]:
                 there.pop(index).close()  # nobody has anything to say yet: it has ended
-            if door in readable and (come := _welcomed(door.accept()[0], node, task)):
-                index, link = come
-                if index in there:
-                    there.pop(index).close()
-                there[index] = link
+            for link in list(waiting):
+                if link in readable or time.monotonic() >= waiting[link]:
+                    _hear(link, waiting, node, own, there)
+            if door in readable:
+                _let_wait(door.accept()[0], waiting)
+
+
+@contextlib.contextmanager
+def _waiting() -> Iterator[dict[Link, float]]:
+    """Holds those that have come and not said who they are, each with the time until which it may."""
+    waiting: dict[Link, float] = {}
+    try:
+        yield waiting
+    finally:
+        for link in waiting:
+            link.close()
+
+
+def _let_wait(come: socket.socket, waiting: dict[Link, float]) -> None:
+    waiting[Link(come, "a pod that has come")] = time.monotonic() + SAY
+    if len(waiting) > AT_THE_DOOR:
+        _send_away(next(iter(waiting)), waiting)
+
+
+def _send_away(link: Link, waiting: dict[Link, float]) -> None:
+    del waiting[link]
+    link.close()
+
+
+def _hear(link: Link, waiting: dict[Link, float], node: Node, own: Hello, there: dict[int, Link]) -> None:
+    """Reads what somebody at the door says; sends away strangers, pods of another task, and who took too long."""
+    try:
+        line = link.line(0.0)  # waits for nobody
+        if line is None and time.monotonic() < waiting[link]:
+            return
+        hello = msgspec.json.decode(line or b"", type=Hello)
+    except (PeerLost, msgspec.DecodeError, UnicodeError, RecursionError):
+        return _send_away(link, waiting)
+    if not (_knows(hello, own) and hello.task == own.task and 0 < hello.index < node.nodes):
+        return _send_away(link, waiting)
+    del waiting[link]
+    link.who = f"node {hello.index}"
+    if hello.index in there:
+        there.pop(hello.index).close()
+    there[hello.index] = link
+
+
+def _knows(hello: Hello, own: Hello) -> bool:
+    return hmac.compare_digest(hello.secret.encode(), own.secret.encode())
 
 
 def _listening(port: int) -> socket.socket:
     if socket.has_dualstack_ipv6():
         return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
     return socket.create_server(("", port))
-
-
-def _welcomed(connection: socket.socket, node: Node, task: str) -> tuple[int, Link] | None:
-    """Reads who has come; None for strangers, and for pods of another task."""
-    link = Link(connection, "a pod that has come")
-    try:
-        hello = msgspec.json.decode(link.line(ASK) or b"", type=Hello)
-        if hello.task == task and 0 < hello.index < node.nodes:
-            link.who = f"node {hello.index}"
-            return hello.index, link
-    except (PeerLost, msgspec.DecodeError, UnicodeError, RecursionError):
-        pass
-    link.close()
-    return None
 
 
 def _too_few(node: Node, there: int) -> str:
@@ -204,14 +175,16 @@ def _too_few(node: Node, there: int) -> str:
 # --- the others ---
 
 
-def joined(node: Node, task: str, all_done: Callable[[], bool]) -> tuple[Link, Told] | None:
+def joined(node: Node, task: str, secret: Callable[[], str | None], all_done: Callable[[], bool]) -> tuple[Link, Told] | None:
     """Goes to the first pod and waits until all are there; None where there is nothing left to train. OSError where they do not
-    come. all_done: whether everything is committed, as it is when this pod was lost at the very end."""
+    come. secret: reads it, once it is there. all_done: whether everything is committed, as it is when this pod was lost at the very
+    end."""
     until = time.monotonic() + node.patience
     while time.monotonic() < until:
         if all_done():
             return None
-        if link := _connected(node, task):
+        said = secret()
+        if said and (link := _connected(node, Hello(task, node.index, said))):
             if told := _told(node, link, until, all_done):
                 print(f"nodes: this is {node.index}, all {node.nodes} are here", flush=True)
                 return link, told
@@ -223,11 +196,11 @@ def joined(node: Node, task: str, all_done: Callable[[], bool]) -> tuple[Link, T
     )
 
 
-def _connected(node: Node, task: str) -> Link | None:
+def _connected(node: Node, hello: Hello) -> Link | None:
     """Connects; None where nobody is there: the first pod has no address yet, or an old one."""
     try:
         link = Link(socket.create_connection((node.host, node.port), timeout=ASK), "node 0")
-        link.say(Hello(task, node.index))
+        link.say(hello)
     except OSError:
         return None
     return link

@@ -7,11 +7,12 @@ The first rank has the base in host memory while it is dealt out, keeps the chec
 import contextlib
 import re
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Annotated, Any
 
+import msgspec
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
@@ -27,7 +28,6 @@ from maft.train.workers import Place
 PATIENCE = timedelta(hours=2)  # of ranks that wait for the first one, which loads the base
 STEP = timedelta(minutes=20)  # of ranks that wait for each other from then on
 _GLOO = re.compile(r"gloo|Connection (closed|reset) by peer", re.IGNORECASE)
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +53,29 @@ class Team:
         """Tells whether it is true of any rank."""
         return bool(self.sum(torch.tensor(float(value), device=self.device)) > 0)
 
-    def in_turn(self, own: Sequence[T], total: int) -> list[T]:
-        """Puts together what was dealt out in turn."""
-        shares: list[Sequence[T]] = [() for _ in range(self.ranks)]
-        dist.all_gather_object(shares, own)
-        return [shares[index % self.ranks][index // self.ranks] for index in range(total)]
-
     def raise_if_lost(self, error: Exception) -> None:
         """Raises PeerLost if the error comes of another rank's end."""
         if gone := lost(error):
             raise gone from error
 
-    def from_leader(self, value: T) -> T:
-        """Returns what the first rank has."""
-        held = [value]
-        dist.broadcast_object_list(held, 0, device=self.device)
-        return held[0]
+    def from_leader(self, data: bytes) -> bytes:
+        """Returns what the first rank has. Bytes alone: torch's collectives of objects unpickle what another rank sends."""
+        size = torch.tensor([len(data)], device=self.device)
+        dist.broadcast(size, 0)
+        held = torch.empty(int(size), dtype=torch.uint8, device=self.device)
+        if self.leads:
+            held.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
+        dist.broadcast(held, 0)
+        return bytes(held.cpu().numpy())
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """What the other ranks have to know to make the same model as the first one."""
+
+    precisions: dict[str, str]
+    """Of each parameter, as torch names it."""
+    attention: Annotated[str, msgspec.Meta(pattern=r"^\w+$")]
+    """What transformers has itself: a name with a slash would be code from the Hub."""
 
 
 @contextlib.contextmanager
@@ -111,7 +118,7 @@ def load_base(spec: ModelSpec, team: Team, device: Device) -> Any:
     source = lora.load_base(spec, replace(device, kind="cpu", count=0)) if team.leads else None
     with torch.device("meta"):
         base = lora.new_base(config, spec)
-    _as_loaded(base, team.from_leader(_described(source)))
+    _as_loaded(base, msgspec.json.decode(team.from_leader(_described(source)), type=Loaded))
     shard(base, team)
     base.to_empty(device=team.device)
     _fill(base, source, team)
@@ -120,20 +127,18 @@ def load_base(spec: ModelSpec, team: Team, device: Device) -> Any:
     return base.eval()
 
 
-def _described(source: Any) -> tuple[dict[str, torch.dtype], str] | None:
-    """What the other ranks have to know to make the same model."""
+def _described(source: Any) -> bytes:
     if source is None:
-        return None
-    return {name: p.dtype for name, p in source.named_parameters()}, source.config.get_text_config()._attn_implementation
+        return b""
+    precisions = {name: str(p.dtype).removeprefix("torch.") for name, p in source.named_parameters()}
+    return msgspec.json.encode(Loaded(precisions, source.config.get_text_config()._attn_implementation))
 
 
-def _as_loaded(base: Any, told: tuple[dict[str, torch.dtype], str] | None) -> None:
-    assert told
-    dtypes, attention = told
+def _as_loaded(base: Any, told: Loaded) -> None:
     for name, parameter in base.named_parameters():
-        parameter.data = parameter.data.to(dtypes[name])
-    if base.config.get_text_config()._attn_implementation != attention:
-        base.set_attn_implementation(attention)
+        parameter.data = parameter.data.to(getattr(torch, told.precisions[name]))
+    if base.config.get_text_config()._attn_implementation != told.attention:
+        base.set_attn_implementation(told.attention)
 
 
 def layers(base: Any) -> tuple[Any, list[Any]]:

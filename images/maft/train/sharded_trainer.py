@@ -3,6 +3,7 @@
 All ranks go through the same steps and have the same weights after each, so that whatever one of them does to the base, all do.
 """
 
+from array import array
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,18 +16,18 @@ from maft.packing import split_batch
 from maft.spec import TrainingSpec
 from maft.train import memory
 from maft.train.checkpoints import Keeper
-from maft.train.examples import Examples
+from maft.train.examples import lengths
 from maft.train.sharded import Team
 from maft.train.trainer import Objective, Trainer
 
 T = TypeVar("T")
 
 
-def dealt(batch: Sequence[Any], ranks: int, batch_tokens: int) -> list[list[list[Any]]]:
-    """Deals a batch to the ranks, each share in rows. All have as many rows, because layers are gathered by all at a time: where
-    there are too few the rest are empty."""
-    shares = [batch[rank::ranks] for rank in range(ranks)]
-    rows = [list(split_batch(share, batch_tokens)) if share else [] for share in shares]
+def dealt(tokens: Sequence[int], ranks: int, batch_tokens: int) -> list[list[list[int]]]:
+    """Deals a batch to the ranks, by number, each share in rows. All have as many rows, because layers are gathered by all at a
+    time: where there are too few the rest are empty. tokens: of each example."""
+    shares = [range(rank, len(tokens), ranks) for rank in range(ranks)]
+    rows = [list(split_batch(share, batch_tokens, tokens.__getitem__)) if share else [] for share in shares]
     most = max(len(own) for own in rows)
     return [own + [[] for _ in range(most - len(own))] for own in rows]
 
@@ -59,18 +60,24 @@ class ShardedTrainer(Trainer):
             self._save_activations(model)
 
     def _prepare(self, model: Any, examples: Sequence[Any]) -> Sequence[Any]:
-        """Has each rank prepare its part of the examples, and all have all of them."""
+        """Has each rank compute what has to be known of its part of the examples, and tells all of it to all."""
         if not self._objective.prepares:
             return examples
-        own: list[Any] = []
-        for row in dealt(examples, self._team.ranks, self.batch_tokens)[self._team.rank]:
+        known = array("d", bytes(8 * len(examples)))
+        for own in self._dealt(examples):
+            row = [examples[number] for number in own or [0]]
             with self._autocast():
-                prepared = self._fitted(model, row, partial(self._prepared_row, model, row or [examples[0]]))
-            own.extend(prepared[: len(row)])
-        return Examples(self._team.in_turn(own, len(examples)))
+                numbers = self._fitted(model, row, partial(self._known, model, row))
+            for number, value in zip(own, numbers, strict=False):  # an empty row has one example all the same
+                known[number] = value
+        of_all = self._team.sum(torch.tensor(known, dtype=torch.float64, device=self._team.device))
+        return self._objective.knowing(examples, of_all.tolist())
 
-    def _prepared_row(self, model: Any, row: list[Any]) -> Sequence[Any]:
-        return self._objective.prepare(model, row, self._forward, self.batch_tokens)
+    def _known(self, model: Any, row: list[Any]) -> Sequence[float]:
+        return self._objective.known(model, row, self._forward, self.batch_tokens)
+
+    def _dealt(self, examples: Sequence[Any]) -> list[list[int]]:
+        return dealt(lengths(examples), self._team.ranks, self.batch_tokens)[self._team.rank]
 
     def _fitted(self, model: Any, batch: Sequence[Any], work: Callable[[], T]) -> T:
         """Does the work. A rank alone cannot do it in smaller rows: the others are in the middle of theirs."""
@@ -88,8 +95,8 @@ class ShardedTrainer(Trainer):
         torch.manual_seed((self._seed * 1_000_003 + self._steps) * self._team.ranks + self._team.rank)
         loss = torch.zeros((), device=self._team.device)
         shortest = min(batch, key=lambda example: len(example.ids))
-        for own in dealt(batch, self._team.ranks, self.batch_tokens)[self._team.rank]:
-            part = own or [shortest]
+        for own in self._dealt(batch):
+            part = [batch[number] for number in own] or [shortest]
             with self._autocast():
                 row, each = self._forward.log_probabilities(model, self._objective.sequences(part))
                 part_loss = self._objective.loss(each, row, part, batch) * float(bool(own))

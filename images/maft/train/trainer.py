@@ -43,6 +43,12 @@ class Objective(Protocol):
     def prepare(self, model: Any, examples: Sequence[Any], forward: Forward, max_tokens: int) -> Sequence[Any]:
         """Adds to the examples what has to be known before the model learns."""
 
+    def known(self, model: Any, examples: Sequence[Any], forward: Forward, max_tokens: int) -> Sequence[float]:
+        """Computes that alone: of each example a number."""
+
+    def knowing(self, examples: Sequence[Any], known: Sequence[float]) -> Sequence[Any]:
+        """Adds it to the examples."""
+
     def sequences(self, part: Sequence[Any]) -> list[Tokens]:
         """Lists what is packed into a row, in the order that `loss` expects."""
 
@@ -57,6 +63,14 @@ class NextToken:
 
     def prepare(self, model: Any, examples: Sequence[Any], forward: Forward, max_tokens: int) -> Sequence[Any]:
         """Changes nothing."""
+        return examples
+
+    def known(self, model: Any, examples: Sequence[Any], forward: Forward, max_tokens: int) -> Sequence[float]:
+        """Computes nothing."""
+        return ()
+
+    def knowing(self, examples: Sequence[Any], known: Sequence[float]) -> Sequence[Any]:
+        """Adds nothing."""
         return examples
 
     def sequences(self, part: Sequence[Any]) -> list[Tokens]:
