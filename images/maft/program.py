@@ -26,11 +26,10 @@ from maft.errors import BadInput, PeerLost, one_line, with_kind
 from maft.spec import UNREADABLE, Compared, Spec, decode_spec
 from maft.store.base import Store
 from maft.store.urls import open_store
-from maft.summaries import Failure, ProgramSummary, encode_summary
+from maft.summaries import BAD_INPUT, PEER_LOST, Failure, ProgramSummary, encode_summary
 
 Takes = Literal["spec", "iteration", "agents", "servers", "group", "compared", "gpus", "shard"]
 ERROR_BYTES = 2000  # of a message in a summary
-PEER_LOST = 75  # exit code
 MOST_GPUS = 8  # of one process, as in the schema
 MOST_SHARDS = 64  # of a debate, as in the schema
 INDEX = "JOB_COMPLETION_INDEX"  # what Kubernetes tells the pods of an Indexed Job
@@ -276,7 +275,7 @@ def run(main: Callable[[Assignment], ProgramSummary], flags: argparse.ArgumentPa
     try:
         write_summary(arguments.summary, main(decode(arguments)))
     except BadInput as error:
-        fail(arguments.summary, error, 2)
+        fail(arguments.summary, error, BAD_INPUT)
     except PeerLost as error:
         fail(arguments.summary, error, PEER_LOST)
     except (OSError, MemoryError) as error:

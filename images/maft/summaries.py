@@ -14,6 +14,9 @@ import msgspec
 MANY_CUT = 0.1  # share of answers that end at the limit of tokens over which people are warned
 HARMFUL = 0.5  # share of right majorities on the probe under which training reinforces wrong answers
 LIMIT = 4096  # bytes that the kubelet keeps of a termination message
+# Exit codes beside 0. Another one is a fault that may pass.
+BAD_INPUT = 2  # of a program that will fail again
+PEER_LOST = 75  # of one that ends because another pod of its task is gone, and begins again with it
 _MOST = 1000  # numbers that are read of a text, the greatest is one less: iterations and agents are far fewer
 
 

@@ -13,11 +13,11 @@ import msgspec
 from rich.console import Console
 
 from maft.spec import immutable_spec_json
+from maft.summaries import BAD_INPUT
 from maft_operator import __version__
 from maft_operator.plan import graph as plan
 from maft_operator.plan import shards
 from maft_operator.plan.graph import Graph, Server, Task
-from maft_operator.plan.step import BAD_INPUT
 from maft_operator.spec import files
 from maft_operator.spec.parse import ARGUMENT_BYTES, Run, parse, store_url
 from maft_operator.spec.schema import BadSpec

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from kube_objects import IMAGES, a_run, made, owner, planned
 
 from maft.spec import decode_spec
+from maft.summaries import BAD_INPUT, PEER_LOST
 from maft_operator.cluster import kueue, manifests
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.manifests import Json
 from maft_operator.plan import graph as plan
-from maft_operator.plan.step import BAD_INPUT, PEER_LOST
 from maft_operator.spec.parse import Run, parse
 
 KINDS = ("Job", "Deployment", "Service", "NetworkPolicy")

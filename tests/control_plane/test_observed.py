@@ -27,13 +27,13 @@ from kube_objects import (
     snapshot as observed,
 )
 
-from maft.summaries import DebateSummary, Failure, ProgramSummary, ShardSummary, TrainSummary, Usage, encode_summary
+from maft.summaries import PEER_LOST, DebateSummary, Failure, ProgramSummary, ShardSummary, TrainSummary, Usage, encode_summary
 from maft_operator.cluster import indexes, reasons
 from maft_operator.cluster.manifests import Json
 from maft_operator.cluster.observed import explained, read
 from maft_operator.cluster.reasons import Reason, Trouble
 from maft_operator.cluster.silent import troubles_in
-from maft_operator.plan.step import PEER_LOST, ServerState, TaskState, step
+from maft_operator.plan.step import ServerState, TaskState, step
 
 RUN = a_run()
 TASK = "r-1-debate"

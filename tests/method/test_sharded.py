@@ -24,12 +24,13 @@ from transformers.models.llama.modeling_llama import LlamaModel
 from maft import adapters, lora
 from maft.chat_template import Tokens
 from maft.errors import BadInput, PeerLost
-from maft.program import PEER_LOST, Assignment
+from maft.program import Assignment
 from maft.records import Example, Message, encode_lines
 from maft.spec import immutable_spec_json
 from maft.store import layout
 from maft.store.commits import publish
 from maft.store.files import FileStore
+from maft.summaries import PEER_LOST
 from maft.train import __main__ as train
 from maft.train import sharded, workers
 from maft.train.dpo import Pair, Preferences

@@ -18,12 +18,11 @@ from dataclasses import dataclass
 import msgspec
 
 from maft.errors import BadInput, PeerLost
-from maft.program import number
+from maft.program import INDEX, number
 from maft.store.base import Missing, Store
 from maft.train.links import ASK, Hello, Link, Told
 
 MEETING = "MAFT_TRAIN_MEETING"  # HOST:PORT at which the first pod listens
-INDEX = "JOB_COMPLETION_INDEX"  # Kubernetes says it in the pods of an indexed Job
 PATIENCE = 1800.0  # seconds that pods wait for each other: the last one's node may have to be started first
 AGAIN = 1.0  # seconds between two tries to connect
 SAY = 5.0  # seconds that somebody who comes has to say who it is

@@ -19,13 +19,11 @@ from typing import Any, NoReturn, Protocol
 import msgspec
 
 from maft.errors import BadInput
-from maft.program import PEER_LOST
-from maft.summaries import Failure, decode_summary
+from maft.summaries import BAD_INPUT, PEER_LOST, Failure, decode_summary
 from maft.train.interruption import Interruption
 from maft.train.workers import PLACE, Place, Report
 
 GRACE = 15.0  # seconds that workers have to write their checkpoints when they are told to end; the task itself has 20
-BAD_INPUT = 2  # a program's exit code
 # A worker that ends so has lost another one, here or elsewhere: seconds until it has to be known elsewhere that one is lost.
 LOOK = {PEER_LOST: 10.0, -signal.SIGABRT: 10.0}  # NCCL's watchdog ends a process by abort()
 

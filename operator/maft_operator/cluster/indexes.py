@@ -3,12 +3,11 @@ failed by itself. Pure."""
 
 from collections.abc import Mapping, Sequence
 
-from maft.summaries import AnySummary, ShardSummary
+from maft.summaries import PEER_LOST, AnySummary, ShardSummary
 from maft_operator.cluster import pods
 from maft_operator.cluster.fields import text
 from maft_operator.cluster.manifests import COMPONENT
 from maft_operator.plan.graph import Graph, Task
-from maft_operator.plan.step import PEER_LOST
 from maft_operator.spec.schema import Json
 
 INDEX = "batch.kubernetes.io/job-completion-index"  # of a pod; none where the Job is not indexed

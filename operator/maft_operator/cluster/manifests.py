@@ -5,13 +5,13 @@ What their pods have in common is pod_template.py's.
 
 from dataclasses import dataclass
 
+from maft.summaries import BAD_INPUT, PEER_LOST
 from maft_operator.cluster import kinds, kueue
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.kinds import Kind
 from maft_operator.cluster.pod_template import DEBATE, METRICS_PORT, SERVE, TRAIN, container, environment, template
 from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Server, Task
-from maft_operator.plan.step import BAD_INPUT, PEER_LOST
 from maft_operator.spec.parse import Run
 from maft_operator.spec.schema import Json
 

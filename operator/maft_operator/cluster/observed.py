@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import chain
 
-from maft.summaries import AnySummary
+from maft.summaries import BAD_INPUT, AnySummary
 from maft_operator.cluster import indexes, placement, pods, reasons, why
 from maft_operator.cluster.children import Child, servers_in, tasks_in
 from maft_operator.cluster.fields import count, is_true, part, parts, seconds, text, time
@@ -19,7 +19,7 @@ from maft_operator.cluster.pods import is_terminating
 from maft_operator.cluster.reasons import Trouble
 from maft_operator.cluster.silent import troubles_in
 from maft_operator.plan.graph import Graph
-from maft_operator.plan.step import BAD_INPUT, Observed, ServerState, TaskState
+from maft_operator.plan.step import Observed, ServerState, TaskState
 from maft_operator.spec.schema import Json
 
 

@@ -7,10 +7,10 @@ is not known is told all the same.
 from collections.abc import Sequence
 from datetime import datetime
 
+from maft.summaries import BAD_INPUT
 from maft_operator.cluster import pods, reasons
 from maft_operator.cluster.fields import parts, seconds, text
 from maft_operator.cluster.reasons import Reason, Trouble
-from maft_operator.plan.step import BAD_INPUT
 from maft_operator.spec.schema import Json
 
 _STARTS = {"", "ContainerCreating", "PodInitializing"}  # the only reasons to wait that are none

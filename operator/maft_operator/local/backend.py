@@ -14,7 +14,7 @@ from typing import Self
 
 import aiohttp
 
-from maft.summaries import AnySummary, Failure, decode_summary
+from maft.summaries import BAD_INPUT, AnySummary, Failure, decode_summary
 from maft_operator import progress
 from maft_operator.local import gpus as devices
 from maft_operator.local.gpus import Slots
@@ -22,7 +22,7 @@ from maft_operator.local.processes import Child, free_port, start
 from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Server, Task
 from maft_operator.plan.reconcile import Refusal
-from maft_operator.plan.step import BAD_INPUT, Observed, ServerState, TaskState
+from maft_operator.plan.step import Observed, ServerState, TaskState
 
 HANG_LIMIT = 60.0  # seconds without an answer after which a server that was ready counts as hung
 BACKOFF = (1.0, 5.0, 15.0, 30.0)  # seconds before the next attempt

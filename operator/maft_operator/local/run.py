@@ -15,7 +15,7 @@ import psutil
 from rich.console import Console
 
 from maft.spec import FORMAT, Head, foreign_format, immutable_spec_json
-from maft.summaries import AnySummary, CompareSummary, ReportSummary
+from maft.summaries import BAD_INPUT, AnySummary, CompareSummary, ReportSummary
 from maft_operator.local import gpus
 from maft_operator.local.backend import LocalBackend
 from maft_operator.local.display import Display, results
@@ -23,7 +23,7 @@ from maft_operator.plan import graph as plan
 from maft_operator.plan import shards
 from maft_operator.plan.graph import Graph
 from maft_operator.plan.reconcile import reconcile
-from maft_operator.plan.step import BAD_INPUT, Observed, Step
+from maft_operator.plan.step import Observed, Step
 from maft_operator.spec.parse import Run
 from maft_operator.spec.schema import BadSpec
 

@@ -7,12 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from maft.summaries import BAD_INPUT
 from maft_operator.plan.graph import Graph, ProgramName, Server, Task
 
 Phase = Literal["Preparing", "Serving", "Debating", "Training", "Evaluating", "Reporting", "Suspended", "Complete", "Failed"]
 CHECKS: tuple[ProgramName, ...] = ("prepare", "preflight")  # before anything expensive
-BAD_INPUT = 2  # exit code of a program that will fail again
-PEER_LOST = 75  # of one that ends because another pod of its task is gone, and begins again with it
 
 
 @dataclass(frozen=True, slots=True)
