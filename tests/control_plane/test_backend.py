@@ -11,6 +11,7 @@ from memory import MemoryBackend
 
 from maft_operator.local.backend import LocalBackend
 from maft_operator.local.gpus import Slots
+from maft_operator.local.processes import start
 from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Server, Task
 from maft_operator.plan.reconcile import reconcile
@@ -248,6 +249,21 @@ def test_a_task_that_ends_in_a_traceback_says_its_last_lines(tmp_path, monkeypat
     assert state.exit_code == 1
     assert "the program ended with exit code 1; the last lines of " in state.message
     assert state.message.endswith("RuntimeError: this machine is odd")
+
+
+def test_an_error_is_told_though_more_lines_follow(tmp_path):
+    """As of servers, whose other processes say how they end after the one that knows why."""
+
+    async def tail(*lines: str) -> list[str]:
+        child = await start(["true"], {}, tmp_path / "log.txt")
+        await child.stop()
+        child.log.write_text("\n".join(lines))
+        return child.tail()
+
+    why, after = "NotImplementedError: head_dim=16", [f"shutting down {n}" for n in range(9)]
+    assert asyncio.run(tail("start", why, *after)) == [why, *after[-6:]]
+    assert asyncio.run(tail(why, *after, "OSError: gone")) == [*after[-5:], "OSError: gone"]
+    assert asyncio.run(tail(*after)) == after[-6:]
 
 
 async def _once(backend, item: Task) -> TaskState:

@@ -324,6 +324,8 @@ def test_fields_that_are_of_another_type_then(
     [
         ("debate.prompts.hint={", "'{' is not a YAML value ("),
         ("debate.rounds=[1", "is not a YAML value"),
+        ("inference.extraArgs=[--a=1] --b", "is not a YAML value"),  # and --b is not lost
+        ("task.prompt={question} hi", "is not a YAML value"),
         ("debate={rounds: 3, rounds: 2}", "the key 'rounds' is there twice"),
         ("queueName=\udc80", "holds the character U+DC80"),
         ("debate.rounds=.inf", "inf is no number of JSON"),
@@ -349,7 +351,7 @@ def test_settings_that_are_no_value(tmp_path: Path, setting: str, says: str) -> 
         ("labels", {"on": True}, "metadata.labels.on: is True; expected a string; put it in quotes"),
         ("labels", "a", "metadata.labels: is the text 'a'; expected an object"),
         ("annotations", ["a"], "metadata.annotations: is a list; expected an object"),
-        ("annotations", {"a": {}}, "metadata.annotations.a: is an object; expected a string"),
+        ("annotations", {"a": {}}, "metadata.annotations.a: is an object; expected a string; put it in quotes"),
     ],
 )
 def test_labels_and_annotations_are_texts(section: str, value: Any, says: str) -> None:

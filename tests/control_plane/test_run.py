@@ -15,6 +15,7 @@ import pytest
 from conftest import MOCK, TINY, free_port, resource, wait_until, write
 from rich.console import Console
 
+from maft.summaries import Failure, PrepareSummary, ProgramSummary, encode_summary
 from maft_operator.local.run import exclusive, run_locally
 from maft_operator.spec.parse import parse
 from maft_operator.spec.schema import BadSpec
@@ -318,6 +319,7 @@ def test_a_run_goes_on_under_a_release_with_other_fields(tmp_path):
         pass
     noted["spec"]["training"]["epochs"] = 99
     (tmp_path / "run.json").write_text(json.dumps(noted))
+    ended(tmp_path, "prepare", PrepareSummary(train=1, held_out=1))
     with pytest.raises(BadSpec, match=r"^spec\.training\.epochs: was 99 when this run began"), exclusive(tmp_path, one, "/s"):
         pass
 
@@ -330,9 +332,23 @@ def test_what_is_noted_when_a_run_begins_is_written_once(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps(noted))  # in one line
     with exclusive(tmp_path, one, "/s"):
         assert (tmp_path / "run.json").read_text() == json.dumps(noted)
+    ended(tmp_path, "prepare", PrepareSummary(train=1, held_out=1))
     with pytest.raises(BadSpec, match=r"^store: was '/s' when this run began, is '/t'; a run keeps its spec"):
         exclusive(tmp_path, one, "/t").__enter__()
-    assert {path.name for path in tmp_path.iterdir()} == {"run.json", "lock"}
+    assert {path.name for path in tmp_path.iterdir()} == {"run.json", "lock", "prepare"}
+
+
+def ended(local: Path, task: str, summary: ProgramSummary) -> None:
+    (local / task).mkdir()
+    (local / task / "summary.json").write_bytes(encode_summary(summary))
+
+
+def test_a_run_that_was_refused_at_once_may_be_corrected(tmp_path):
+    with exclusive(tmp_path, parse(resource(seed=1)), "/s"):
+        ended(tmp_path, "prepare", Failure(error="task.source: no such file"))
+    with exclusive(tmp_path, parse(resource(seed=2)), "/t"):
+        noted = json.loads((tmp_path / "run.json").read_text())
+    assert (noted["spec"]["seed"], noted["store"]) == (2, "/t")
 
 
 @pytest.mark.parametrize("place", ["lock", "default"])

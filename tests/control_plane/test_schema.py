@@ -398,7 +398,7 @@ WRONG: list[tuple[str, Any, str]] = [  # field, value, beginning of the message
     ("debate.temperature", float("nan"), "spec.debate.temperature: is nan; expected a number"),
     ("debate.temperature", float("inf"), "spec.debate.temperature: is inf; expected a number"),
     ("suspend", "yes", "spec.suspend: is the text 'yes'; expected a boolean"),
-    ("task.source", {"a": 1}, "spec.task.source: is an object; expected a string"),
+    ("task.source", {"a": 1}, "spec.task.source: is an object; expected a string; put it in quotes"),
     ("inference.extraArgs", "--x", "spec.inference.extraArgs: is the text '--x'; expected an array"),
     ("inference.extraArgs", ["--x", 7], "spec.inference.extraArgs[1]: is 7; expected a string"),
     # bounds

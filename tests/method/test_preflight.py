@@ -11,8 +11,10 @@ from s3server import s3_fixture  # noqa: F401 - the fixture `s3`
 from small import a_spec
 
 from maft import lora, targets
+from maft.debate.society import training_rules
 from maft.errors import BadInput
 from maft.preflight import __main__ as preflight
+from maft.preflight import longest, room
 from maft.preflight.shrink import shrunk
 from maft.program import Assignment
 from maft.spec import immutable_spec_json
@@ -284,6 +286,16 @@ def test_code_of_a_models_makers_is_tried_as_far_as_it_lets_itself(refuses, tmp_
     summary = preflight.main(assignment)
     assert summary.architecture == "OwnModel" and summary.modules > 0
     assert any("too small for me" in line for line in summary.warnings) is refuses
+
+
+@pytest.mark.parametrize(("tokens", "warned"), [(0, False), (10, False), (5000, True)])
+def test_thoughts_that_do_not_fit_are_said(tokens, warned):
+    spec = a_spec(debate={"thinkingTokens": tokens})
+    rules = training_rules(spec, 1)
+    found = longest.warnings(rules, longest.Lengths(first=20, own=20, longest=20), 4096, "train")
+    assert any(line.startswith("debate.thinkingTokens: thought and answer may take 5080 tokens") for line in found) == warned
+    assert room.longest_answer(spec) == 80 + tokens
+    assert room.longest_answer(a_spec(debate={"thinkingTokens": tokens}, training={"trainThoughts": False})) == 80
 
 
 # --- a build of vLLM for GPUs where there is none ---

@@ -407,7 +407,7 @@ def needed(**training) -> tuple[Needs, object]:
     config = AutoConfig.from_pretrained(TINY)
     counts = room.parameters(config, spec)
     assert counts
-    return room.expected(config, spec, counts, 5000, packs=True), spec
+    return room.expected(config, spec, counts, 5000 + room.longest_answer(spec), packs=True), spec
 
 
 def test_the_whole_model_is_counted_without_its_weights():

@@ -5,6 +5,7 @@ read.
 """
 
 import json
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,9 +61,10 @@ def _summary(assignment: Assignment, folder: Path) -> PreflightSummary:
     tried, more = _tried(config, spec, template, folder)
     longest_prompt = max(each.longest for _, _, each in found)
     counts = None if tried.untried else room.parameters(config, spec)
-    needs = room.expected(config, spec, counts, longest_prompt, packs=tried.packs) if counts else None
+    example = min(longest_prompt + room.longest_answer(spec), context or sys.maxsize)
+    needs = room.expected(config, spec, counts, example, packs=tried.packs) if counts else None
     debates = cost.of_debates(spec)
-    more += room.check(needs, room.found(spec), longest_prompt + spec.debate.max_tokens) if needs else []
+    more += room.check(needs, room.found(spec), example) if needs else []
     said = [one_line(line, 400) for line in (*warnings, *more)]
     return first_that_fits(
         PreflightSummary(

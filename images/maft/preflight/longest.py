@@ -62,7 +62,16 @@ def warnings(rules: Rules, found: Lengths, context: int, part: str) -> list[str]
             f" the model's context holds {context}: set debate.maxTokens to {max(context - found.first, 1)} or less, or"
             " model.maxLength higher where the model allows it"
         )
-    room = rules.room(context)
+    room, left = rules.room(context), context - found.first
+    cut = (
+        f"debate.thinkingTokens: thought and answer may take {rules.new_tokens} tokens, {left} of {context} are left"
+        f" after the longest of the {part} questions: what is longer is cut off, and counts as no answer"
+    )
+    return ([cut] if rules.new_tokens > left else []) + _clipped(rules, found, context, room, part)
+
+
+def _clipped(rules: Rules, found: Lengths, context: int, room: int, part: str) -> list[str]:
+    debate = rules.debate
     if found.own > room:
         return [
             f"debate.rounds: in the last round an agent's own {debate.rounds - 1} answers can fill the context of {context} tokens,"

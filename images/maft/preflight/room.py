@@ -11,6 +11,7 @@ import psutil
 import torch
 
 from maft import pod
+from maft.debate.society import training_rules
 from maft.errors import BadInput, with_kind
 from maft.preflight.trial import without_weights
 from maft.spec import Spec
@@ -43,11 +44,16 @@ def parameters(config: Any, spec: Spec) -> tuple[int, int] | None:
     return sum(p.numel() for p in adapted.parameters()) - trained, trained
 
 
-def expected(config: Any, spec: Spec, counts: tuple[int, int], longest_prompt: int, *, packs: bool) -> Needs:
-    """Reads off what the largest row of the training will need. counts: parameters of the base and of an adapter."""
+def longest_answer(spec: Spec) -> int:
+    """Counts the tokens of the longest answer that is trained on, its thought included where that is."""
+    return training_rules(spec, 1).new_tokens if spec.training.train_thoughts else spec.debate.max_tokens
+
+
+def expected(config: Any, spec: Spec, counts: tuple[int, int], each: int, *, packs: bool) -> Needs:
+    """Reads off what the largest row of the training will need. counts: parameters of the base and of an adapter; each: tokens of
+    the longest example."""
     base, adapter = counts
-    training, answer = spec.training, spec.debate.max_tokens
-    each = longest_prompt + answer
+    training, answer = spec.training, min(longest_answer(spec), each)
     examples = (2 if training.method == "dpo" else 1) * training.batch_size
     tokens = min(max(training.batch_tokens, each), examples * each) if packs else each
     on_gpu = _on_gpu(spec)

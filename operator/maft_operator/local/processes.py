@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -11,6 +12,7 @@ from pathlib import Path
 
 GRACE = 20.0  # seconds between SIGTERM and SIGKILL, as pods have; vLLM needs about one, training writes a checkpoint
 TAIL = 6  # lines of a log that a failure shows
+_ERROR = re.compile(r"\b\w*(Error|Exception): ")
 
 
 class Child:
@@ -44,9 +46,11 @@ class Child:
             os.killpg(self.pid, number)
 
     def tail(self) -> list[str]:
-        """Reads the last lines of its log that say something."""
-        text = self.log.read_bytes()[-20_000:].decode(errors="replace")
-        return [line.rstrip() for line in text.splitlines() if line.strip()][-TAIL:]
+        """Reads the last lines of its log that say something; before them the last that names an error, if none of them does."""
+        text = self.log.read_bytes()[-200_000:].decode(errors="replace")
+        lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+        named = [line for line in lines[:-TAIL] if _ERROR.search(line)][-1:]
+        return [*([] if any(_ERROR.search(line) for line in lines[-TAIL:]) else named), *lines[-TAIL:]]
 
 
 async def start(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Child:

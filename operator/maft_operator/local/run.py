@@ -15,9 +15,9 @@ import psutil
 from rich.console import Console
 
 from maft.spec import FORMAT, Head, foreign_format, immutable_spec_json
-from maft.summaries import BAD_INPUT, AnySummary, CompareSummary, ReportSummary
+from maft.summaries import BAD_INPUT, AnySummary, CompareSummary, Failure, ReportSummary
 from maft_operator.local import gpus
-from maft_operator.local.backend import LocalBackend
+from maft_operator.local.backend import LocalBackend, read_summary
 from maft_operator.local.display import Display, results
 from maft_operator.plan import graph as plan
 from maft_operator.plan import shards
@@ -127,14 +127,21 @@ class _Began(msgspec.Struct, frozen=True):
 
 
 def _same_as_before(path: Path, now: dict[str, Any]) -> None:
+    """A run keeps what it began with, once anything of it is done: what was refused at once may be corrected."""
     if path.exists():
         before = msgspec.to_builtins(_read(path))
-        if different := _difference(before, {name: now[name] for name in before}):
+        different = _difference(before, {name: now[name] for name in before})
+        if different and _is_begun(path.parent):
             raise BadSpec(f"{different}; a run keeps its spec: set metadata.name=another, or remove {path.parent.parent}")
-        return
+        if not different:
+            return
     temporary = path.with_suffix(".tmp")  # a kill in between leaves no half of it
     temporary.write_text(json.dumps(now, indent=1, sort_keys=True))
     temporary.replace(path)
+
+
+def _is_begun(local: Path) -> bool:
+    return any(summary and not isinstance(summary, Failure) for summary in map(read_summary, local.glob("*/summary.json")))
 
 
 def _read(path: Path) -> _Began:

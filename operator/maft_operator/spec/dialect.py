@@ -43,7 +43,10 @@ def value(text: str) -> Any:
     """Reads one value, as it would stand behind a key."""
     if marker := _MARKER.search(text):
         raise Unreadable(f"{marker[1]} is where a document begins or ends, and a value is one")
-    return go_yaml.read(text)
+    found = go_yaml.read(text)
+    if text.lstrip()[:1] in ("[", "{", '"', "'"):  # a reader of documents stops behind it, and a value goes to its end
+        go_yaml.read(f"value: {text}")
+    return found
 
 
 def _items(document: Any) -> list[Any]:

@@ -195,8 +195,8 @@ def _expected(value: Any, kind: str) -> str:
 
 
 def _quoted(value: Any) -> str:
-    """YAML takes many a text for something else: 12345e6, 1_000, on."""
-    return "; put it in quotes" if isinstance(value, bool | int | float) else ""
+    """YAML takes many a text for something else: 12345e6, 1_000, on, {question}."""
+    return "; put it in quotes" if isinstance(value, bool | int | float | dict | list) else ""
 
 
 def _named(value: Any) -> str:
