@@ -19,7 +19,7 @@ from clusters import Cluster
 from conftest import ROOT, wait_until
 from installed import RESTRICTED, served
 from kube import Kube
-from kube_objects import IMAGES, a_run, done, made
+from kube_objects import IMAGES, START, a_run, done, made
 from kubernetes import client, config
 from statuses import ALL, CASES, DEBATING, MEASURED, SUMMARIZED, debated, preflight, state, summarized
 from test_manifests import KINDS, VARIED, pods
@@ -40,9 +40,10 @@ from test_schema import (
 
 from maft.spec import MUTABLE
 from maft.summaries import Answers, ProbeScore, TrainSummary
-from maft_operator.cluster import drift, merge
+from maft_operator.cluster import drift, merge, placement
 from maft_operator.cluster.images import ROLES, Pin, Pins
 from maft_operator.cluster.manifests import MANAGER, Json
+from maft_operator.cluster.placement import Pause
 from maft_operator.spec.schema import GROUP, VERSION, BadSpec, checked, openapi
 
 pytestmark = pytest.mark.cluster
@@ -355,7 +356,7 @@ def existing(server: Server, kube: Kube) -> dict[str, str]:
 @pytest.mark.parametrize(("name", "before", "change"), CHANGES)
 def test_what_may_change(server: Server, existing: dict[str, str], name: str, before: Json, change: Json) -> None:
     answer = server.patch(existing[json.dumps(before)], {"spec": change})
-    if name in MUTABLE and (before or name not in WHILE_SUSPENDED):
+    if name in {*MUTABLE, *WHILE_SUSPENDED} and (before or name not in WHILE_SUSPENDED):
         assert isinstance(answer, dict), answer
         assert {key: answer["spec"].get(key) for key in change} == change
     elif name in WHILE_SUSPENDED:
@@ -383,7 +384,8 @@ NOT_WHOLE = (
 )
 WHOLE = state(*ALL, *SUMMARIZED[::3], *NOT_WHOLE, *APART, WARNED, run=a_run(evaluation={"diversity": 10}))
 USED = Pins({role: Pin(IMAGES.of(role), f"sha256:{64 * 'a'}") for role in ROLES}).status
-EVERYTHING = {**WHOLE, "images": USED, "progress": state(*DEBATING, units={"r-1-debate": (12, 24)})["progress"]}
+UNDER_WAY = {"progress": state(*DEBATING, units={"r-1-debate": (12, 24)})["progress"], **placement.written(Pause(1, START, START))}
+EVERYTHING = {**WHOLE, "images": USED, **UNDER_WAY}
 
 
 def paths(value: Any, path: str = "status") -> set[str]:
