@@ -785,6 +785,12 @@ def test_servers_that_were_made_anew_for_want_of_nodes_have_waited_all_the_time(
     assert (SERVER in snapshot.ended) == fails
 
 
+def test_a_pod_that_waits_for_a_node_has_said_why() -> None:
+    """No Event is asked for: it would say the same, and that it blocks."""
+    snapshot = observed(RUN, job(TASK), unscheduled(TASK, "0/3 nodes are available", since=500))
+    assert [(t.reason, t.blocking) for t in snapshot.troubles] == [(reasons.UNSCHEDULABLE, False)] and not snapshot.unexplained
+
+
 def test_of_several_replicas_the_worst_counts() -> None:
     broken = [replica(BACK_OFF, number=n, restarts=n, last=ended(1, f"lost {n}")) for n in (1, 3, 2)]
     snapshot = observed(a_run(inference={"replicas": 4}), deployment(wanted=4, ready=1), replica(RUNNING, ready=True), *broken)

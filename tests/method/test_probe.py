@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from conftest import resource, write
+from msgspec.structs import replace
 
 from maft import evaluate, program, records
 from maft.debate import __main__ as debate
@@ -127,7 +128,9 @@ def test_what_the_debate_says_of_its_majority(probed: Probed) -> None:
 
 def test_a_second_look_says_the_same(probed: Probed) -> None:
     world, prepared, said = probed
-    assert (world.run("prepare"), world.run("debate", 1)) == (prepared, said)
+    again = world.run("prepare")
+    assert (replace(again, earlier=prepared.earlier), world.run("debate", 1)) == (prepared, said)
+    assert again.earlier.debates == "1"  # which it reports
 
 
 def test_held_out_questions_have_no_probe_beside_them(probed: Probed) -> None:
