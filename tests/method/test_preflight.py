@@ -18,8 +18,7 @@ from maft.preflight import longest, room
 from maft.preflight.shrink import shrunk
 from maft.program import Assignment
 from maft.spec import immutable_spec_json
-from maft.store import layout
-from maft.store.commits import committed
+from maft.store import trials
 from maft.store.files import FileStore
 from maft.store.urls import open_store
 from maft.summaries import PreflightSummary
@@ -317,5 +316,5 @@ def test_where_vllm_sees_no_device_its_servers_ask_it_later(tmp_path):
     flags = [f"--store={tmp_path}", "--run=ns/run", f"--spec={immutable_spec_json(spec)}"]
     done = subprocess.run([sys.executable, "-c", NO_PLATFORM, *flags], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    commit = committed(FileStore(tmp_path), layout.preflight("ns/run", immutable_spec_json(spec)))
+    commit = trials.found(FileStore(tmp_path), "ns/run", spec)
     assert commit and commit.files and commit.meta["vllm"] is False  # serve/tried.py asks then
