@@ -1,11 +1,10 @@
 """Servers that do not all find a node, without a queue: they make room for others and come again."""
 
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from installed import Installed, make_namespace
+from installed import Installed
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 PLACE = "maft.dev/test-place"  # what each server asks for one of
@@ -17,14 +16,6 @@ def node_fixture(maft: Installed) -> Iterator[str]:
     [node] = maft.kube.list("Node", None)
     yield node["metadata"]["name"]
     maft.kube.merge_status("Node", None, node["metadata"]["name"], {"status": {"capacity": {PLACE: None}}})
-
-
-@pytest.fixture(name="namespace")
-def namespace_fixture(maft: Installed) -> Iterator[str]:
-    name = f"places-{uuid.uuid4().hex[:8]}"
-    make_namespace(maft, name)
-    yield name
-    maft.kube.delete("Namespace", None, name)
 
 
 def has(maft: Installed, node: str, places: int) -> None:
