@@ -24,7 +24,7 @@ Made by `scripts/metrics_reference.py` from the code. The operator serves them a
 `:9100`, vLLM servers at `:8000`. How to look at them: [observability.md](observability.md).
 
 - Ratios are 0 to 1, times are seconds, tokens and examples are counts. Accuracies are over held-out questions.
-- A run has at most 60 series at the operator, whatever it has been through: of its iterations, the untrained one and the last
+- A run has at most 61 series at the operator, whatever it has been through: of its iterations, the untrained one and the last
   seven.
 - Of finished runs the last {RECENT} have all of them, older ones `{OLD}` alone; `maft_runs` counts all. A scrape of 5,000 finished
   runs takes a tenth of a second and goes beside the operator's work.

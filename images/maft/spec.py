@@ -206,6 +206,13 @@ class StorageSpec(Section, frozen=True, kw_only=True):
     credentials_secret: SecretName | None = None
 
 
+class BudgetSpec(Section, frozen=True, kw_only=True):
+    """What the run may take before it ends."""
+
+    seconds: int | None = None
+    gpu_hours: float | None = None
+
+
 class Recipe(Section, frozen=True, kw_only=True):
     """What a method needs that the spec has no field for; set by the control plane from `method`."""
 
@@ -267,6 +274,7 @@ class RunSpec(Spec, frozen=True, kw_only=True):
 
     suspend: bool
     backoff_limit: int
+    budget: BudgetSpec = BudgetSpec()
     workload_priority_class: str = ""
     managed_by: str = ""
     ttl_seconds_after_finished: int | None = None

@@ -40,10 +40,11 @@ from test_schema import (
 
 from maft.spec import MUTABLE
 from maft.summaries import Answers, ProbeScore, TrainSummary
-from maft_operator.cluster import drift, merge, placement
+from maft_operator.cluster import drift, merge, placement, spent
 from maft_operator.cluster.images import ROLES, Pin, Pins
 from maft_operator.cluster.manifests import MANAGER, Json
 from maft_operator.cluster.placement import Pause
+from maft_operator.cluster.spent import Spent
 from maft_operator.spec.schema import GROUP, VERSION, BadSpec, checked, openapi
 
 pytestmark = pytest.mark.cluster
@@ -385,7 +386,8 @@ NOT_WHOLE = (
 WHOLE = state(*ALL, *SUMMARIZED[::3], *NOT_WHOLE, *APART, WARNED, run=a_run(evaluation={"diversity": 10}))
 USED = Pins({role: Pin(IMAGES.of(role), f"sha256:{64 * 'a'}") for role in ROLES}).status
 UNDER_WAY = {"progress": state(*DEBATING, units={"r-1-debate": (12, 24)})["progress"], **placement.written(Pause(1, START, START))}
-EVERYTHING = {**WHOLE, "images": USED, **UNDER_WAY}
+SPENT = spent.written(Spent(7200, 3600, 2, START))
+EVERYTHING = {**WHOLE, "images": USED, **UNDER_WAY, "spent": SPENT}
 
 
 def paths(value: Any, path: str = "status") -> set[str]:

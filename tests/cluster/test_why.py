@@ -62,6 +62,10 @@ WAITING = {
         lambda m: {"activeDeadlineSeconds": 3, "podTemplate": {"spec": {"nodeSelector": {"no-such-label": "x"}}}},
         "Failed", reasons.DEADLINE_EXCEEDED, "activeDeadlineSeconds",
     ),
+    "budget": (
+        lambda m: {"budget": {"seconds": 3}, "podTemplate": {"spec": {"nodeSelector": {"no-such-label": "x"}}}},
+        "Failed", reasons.BUDGET_SPENT, "spec.budget.seconds (3) are over",
+    ),
 }  # fmt: skip
 
 

@@ -81,6 +81,7 @@ PRODUCED = {
     "OutOfMemory": "test_why.py [memory], test_memory_runs_out_for_good",
     "Evicted": "test_why.py test_eviction_does_not_count",
     "DeadlineExceeded": "test_why.py [deadline]",
+    "BudgetSpent": "test_why.py [budget]",
     "CrashLoop": "test_why.py test_a_server_that_keeps_ending",
     "BackoffLimitExceeded": "test_observed.py",
     "Suspended": "test_lifecycle.py test_suspending_five_times_changes_nothing",

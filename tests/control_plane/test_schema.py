@@ -764,6 +764,8 @@ CHANGES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("activeDeadlineSeconds", LIMITED, {"activeDeadlineSeconds": 61}),
     ("suspend", OK, {"suspend": True}),
     ("backoffLimit", OK, {"backoffLimit": 9}),
+    ("budget", OK, {"budget": {"gpuHours": 0.5}}),
+    ("budget", {"budget": {"seconds": 60}}, {"budget": {"seconds": 90}}),
     ("ttlSecondsAfterFinished", OK, {"ttlSecondsAfterFinished": 4}),
     ("ttlSecondsAfterFinished", {"ttlSecondsAfterFinished": 4}, {"ttlSecondsAfterFinished": None}),
     ("podTemplate", OK, {"podTemplate": {"spec": {"nodeSelector": {"a": "b"}}}}),

@@ -36,7 +36,7 @@ from maft.summaries import (
     Usage,
     encode_summary,
 )
-from maft_operator.cluster import reasons
+from maft_operator.cluster import reasons, spent
 from maft_operator.cluster.manifests import Json
 from maft_operator.cluster.status import Reconciled, status
 from maft_operator.plan.reconcile import Outcome, Refusal
@@ -67,7 +67,9 @@ def state(
     """The status that a reconcile would write, `now` seconds after START."""
     graph, seen = planned(run), snapshot(run, *objects, now=now)
     outcome = Outcome(step(graph, seen.observed), seen, refusals)
-    return status(Reconciled(run, graph, outcome, units or {}), old or {}, generation, START + timedelta(seconds=now))
+    moment = START + timedelta(seconds=now)
+    work = Reconciled(run, graph, outcome, units or {}, spent=spent.read(old or {}, moment))
+    return status(work, old or {}, generation, moment)
 
 
 def conditions(whole: Json) -> dict[str, tuple[str, str]]:

@@ -4,22 +4,18 @@ Scripts and alerts read conditions, never the phase. `finished` and `settled` de
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from maft.shortage import shortage
 from maft.summaries import HARMFUL, Answers, Score
 from maft_operator.cluster import reasons, upgrade
+from maft_operator.cluster.fields import stamp
 from maft_operator.cluster.observed import Snapshot
 from maft_operator.cluster.reasons import Condition, Reason, Trouble, refusal_reason, sentence
 from maft_operator.plan.reconcile import Outcome
 from maft_operator.spec.schema import Json
 
 Wanted = Mapping[Condition, tuple[bool, Reason, str]]  # status, reason and message
-
-
-def stamp(moment: datetime) -> str:
-    """Writes a time as metav1.Time: whole seconds, UTC."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def conditions(wanted: Wanted, before: Iterable[Json], generation: int, now: datetime) -> list[Json]:
@@ -94,8 +90,10 @@ def _progressing(outcome: Outcome[Snapshot], failure: Trouble | None, rows: Iter
 
 
 def _failure(outcome: Outcome[Snapshot]) -> Trouble:
-    """Why the child failed that failed the run: what the cluster says of it, else what it said itself."""
+    """Why the child failed that failed the run: what the cluster says of it, else what it said itself; or its budget."""
     child = outcome.step.failed_child
+    if not child:
+        return Trouble("", reasons.BUDGET_SPENT, outcome.step.message)
     return outcome.snapshot.ended.get(child) or Trouble(child, reasons.ATTEMPTS_EXHAUSTED, outcome.step.message)
 
 
@@ -219,4 +217,4 @@ def important(old: Json, new: Json) -> bool:
 
 def _essence(status: Json) -> Json:
     kept = [(c["type"], c["status"], c["reason"], c.get("observedGeneration")) for c in status.get("conditions", ())]
-    return {**{k: v for k, v in status.items() if k not in ("progress", "conditions")}, "conditions": kept}
+    return {**{k: v for k, v in status.items() if k not in ("progress", "spent", "conditions")}, "conditions": kept}

@@ -8,7 +8,7 @@ import logging
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from maft_operator.cluster import conditions, kinds, placement, reasons, upgrade
+from maft_operator.cluster import conditions, kinds, placement, reasons, spent, upgrade
 from maft_operator.cluster.api import FAULTS, Api, Refused
 from maft_operator.cluster.backend import ClusterBackend
 from maft_operator.cluster.events import event, warning
@@ -124,7 +124,9 @@ class Controller:
     async def _step(self, resource: Json, reading: Reading, state: KeyState) -> float | None:
         now, old, run = _now(), _status(resource), reading.run
         pause, owner = placement.read(old, now), Owner(run, resource["metadata"]["uid"])
-        graph = plan.graph(run, store_url(run.spec.storage), suspended=run.spec.suspend, held=pause.holds(now))
+        taken = spent.read(old, now)
+        over = spent.exceeded(run.spec.budget, taken, now)
+        graph = plan.graph(run, store_url(run.spec.storage), suspended=run.spec.suspend, held=pause.holds(now), spent=over)
         fresh = self._is_fresh(resource, state)
         backend = ClusterBackend(self._api, owner, graph, self._images, now=now, applied=state.applied, told=old, fresh=fresh)
         outcome = await reconcile(backend, graph)
@@ -133,12 +135,13 @@ class Controller:
         troubles = (*placement.troubles(pause, graph, now), *measured.troubles)
         outcome = replace(outcome, snapshot=outcome.snapshot.with_troubles(troubles))
         done = added_up(measured.done, graph, outcome.snapshot.summaries)
-        work = Reconciled(run, graph, outcome, done, reading.warnings, pause)
+        work = Reconciled(run, graph, outcome, done, reading.warnings, pause, taken)
         new = status(work, old, resource["metadata"]["generation"], now)
         delay = await self._write(resource, new, state)
         for name in left_over(graph, outcome.snapshot.observed, old.get("done", {})):
             await backend.delete(name)
-        return sooner(delay, next_look(outcome, new, run, now), pause.next_look(graph, now))
+        ends = spent.next_look(run.spec.budget, spent.read(new, now), now)
+        return sooner(delay, next_look(outcome, new, run, now), pause.next_look(graph, now), ends)
 
     def _is_fresh(self, resource: Json, state: KeyState) -> bool:
         """Whether nothing can have been made for the run: it is younger than this process, which has written nothing about it. A

@@ -4,7 +4,7 @@ import hashlib
 from datetime import datetime
 
 from maft_operator.cluster import kinds, reasons
-from maft_operator.cluster.conditions import stamp
+from maft_operator.cluster.fields import stamp
 from maft_operator.cluster.manifests import MANAGER
 from maft_operator.spec.schema import Json
 from maft_operator.spec.skew import OPERATOR

@@ -54,6 +54,11 @@ def seconds(thing: Any, *path: str, until: datetime) -> float:
     return (until - since).total_seconds() if since else 0.0
 
 
+def stamp(moment: datetime) -> str:
+    """Writes a time as metav1.Time: whole seconds, UTC."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def _at(thing: Any, path: tuple[str, ...]) -> Any:
     for key in path:
         thing = thing.get(key) if isinstance(thing, dict) else None

@@ -66,6 +66,7 @@ FAMILIES: dict[str, Family] = {
     "maft_run_adapters_trained": Family("Adapters trained so far"),
     "maft_run_tokens": Family("Tokens read (prompt) and written (completion) so far", ("kind",)),
     "maft_run_stage_seconds": Family("Seconds that the run's finished Jobs took"),
+    "maft_run_spent_gpu_seconds": Family("GPUs times seconds that its pods held on nodes, servers too"),
     "maft_run_gpu_seconds": Family("The same of Jobs that train, times their GPUs"),
     "maft_run_pod_gpus": Family("GPUs that one pod of the run asks for", ("component",)),
 }
@@ -150,7 +151,7 @@ def _shown(runs: Sequence[tuple[str, _Seen]]) -> Iterator[tuple[str, Iterable[Sa
 
 
 def samples(resource: Mapping[str, Any]) -> Iterator[Sample]:
-    """Makes a run's series; at most 60, whatever it has been through."""
+    """Makes a run's series; at most 61, whatever it has been through."""
     state, spec = upgraded(resource.get("status") or {}), resource.get("spec") or {}
     yield Sample("maft_run_info", 1, {"phase": state.get("phase") or "Pending", "reason": reason(state.get("conditions", ()))})
     created = datetime.fromisoformat(resource["metadata"]["creationTimestamp"])
@@ -165,6 +166,7 @@ def samples(resource: Mapping[str, Any]) -> Iterator[Sample]:
     yield from _last(rows)
     yield from _whole(rows)
     yield from _sums(rows)
+    yield Sample("maft_run_spent_gpu_seconds", float(state.get("spent", {}).get("gpuSeconds", 0)))
     for component, section in (("serve", "inference"), ("train", "training")):
         gpus = spec[section].get("gpus", 1) if section in spec else 0  # left out: one is asked for
         yield Sample("maft_run_pod_gpus", float(gpus), {"component": component})

@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import chain
 
 from maft.summaries import BAD_INPUT, AnySummary
-from maft_operator.cluster import indexes, placement, pods, reasons, why
+from maft_operator.cluster import indexes, placement, pods, reasons, spent, why
 from maft_operator.cluster.children import Child, servers_in, tasks_in
 from maft_operator.cluster.fields import count, is_true, part, parts, seconds, text, time
 from maft_operator.cluster.images import Pins
@@ -44,6 +44,8 @@ class Snapshot:
     """The images that the run uses."""
     places: Places = field(default_factory=Places)
     """How servers stand with nodes."""
+    gpus: int = 0
+    """Held by its pods."""
     passing: bool = False
     """Something should end soon. No event tells that it does not."""
 
@@ -72,6 +74,7 @@ def read(graph: Graph, children: Mapping[str, Sequence[Json]], now: datetime, mi
         metrics={name: url for t in running for name, url in indexes.metrics_urls(t.name, t.pods).items()},
         unexplained=_silent(running, servers, waiting, now),
         places=placement.places((pod for server in servers for pod in server.pods), now),
+        gpus=spent.held(graph, (*tasks, *servers)),
         passing=any(is_terminating(pod) or pods.runs_on(pod) for child in (*tasks, *servers) for pod in child.pods),
     )
 

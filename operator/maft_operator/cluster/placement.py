@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from maft_operator.cluster import reasons
-from maft_operator.cluster.fields import count, seconds, text, time
+from maft_operator.cluster.fields import count, seconds, stamp, text, time
 from maft_operator.cluster.pods import SCALED, is_active, is_terminating, unscheduled
 from maft_operator.cluster.reasons import Trouble
 from maft_operator.plan.graph import Graph
@@ -109,11 +109,7 @@ def written(pause: Pause) -> Json:
     if not pause.times:
         return {}
     times = {"until": pause.until, "since": pause.since}
-    return {"servers": {"givenBack": pause.times, **{name: _stamp(moment) for name, moment in times.items() if moment}}}
-
-
-def _stamp(moment: datetime) -> str:
-    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+    return {"servers": {"givenBack": pause.times, **{name: stamp(moment) for name, moment in times.items() if moment}}}
 
 
 def troubles(pause: Pause, graph: Graph, now: datetime) -> tuple[Trouble, ...]:

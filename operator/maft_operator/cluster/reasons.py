@@ -98,6 +98,10 @@ ADAPTER_UNUSABLE = Reason("AdapterUnusable", "remove that iteration's adapters f
 OUT_OF_MEMORY = Reason("OutOfMemory", "raise resources.limits.memory in spec.podTemplate, or make batches shorter")
 EVICTED = Reason("Evicted", "the node was short of what the message names; set requests in spec.podTemplate")
 DEADLINE_EXCEEDED = Reason("DeadlineExceeded", "raise spec.activeDeadlineSeconds in a resource with another name")
+BUDGET_SPENT = Reason(
+    "BudgetSpent",
+    "what is committed stays: to go on from there, delete the resource and apply it again with a greater spec.budget, or none",
+)
 CRASH_LOOP = Reason("CrashLoop", "read the log of its last container: kubectl logs --previous")
 ATTEMPTS_EXHAUSTED = Reason("BackoffLimitExceeded", "read the logs of its failed pods")
 # --- Suspended, Complete ---

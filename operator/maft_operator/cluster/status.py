@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from maft_operator.cluster import conditions, earlier, placement, results
-from maft_operator.cluster.conditions import stamp
+from maft_operator.cluster import conditions, earlier, placement, results, spent
+from maft_operator.cluster.fields import stamp
 from maft_operator.cluster.images import PRESUMED
 from maft_operator.cluster.observed import Snapshot
 from maft_operator.cluster.placement import Pause
+from maft_operator.cluster.spent import Spent
 from maft_operator.plan import done as plan
 from maft_operator.plan.graph import Graph, ProgramName, Task
 from maft_operator.plan.reconcile import Outcome
@@ -48,6 +49,8 @@ class Reconciled:
     """What the operator makes less of than whoever wrote the resource, a line each."""
     pause: Pause = field(default_factory=Pause)
     """Servers that were given back."""
+    spent: Spent = field(default_factory=Spent)
+    """What the run had taken at the look before."""
 
     @property
     def step(self) -> Step:
@@ -73,6 +76,7 @@ def status(work: Reconciled, old: Json, generation: int, now: datetime) -> Json:
     wanted = conditions.wanted(work.outcome, rows, _stage(work))
     warnings = _warnings(work, old.get("warnings", ()))
     over = work.step.phase in ("Complete", "Failed")
+    taken = spent.counted(work.spent, work.snapshot.gpus, now, going=not over and work.step.phase != "Suspended")
     return {
         "observedGeneration": generation,
         "phase": work.step.phase,
@@ -83,6 +87,7 @@ def status(work: Reconciled, old: Json, generation: int, now: datetime) -> Json:
         "conditions": conditions.conditions(wanted, old.get("conditions", ()), generation, now),
         **({"warnings": warnings} if warnings else {}),
         **({"done": done} if done else {}),
+        "spent": spent.written(taken),
         **({} if over else placement.written(work.pause)),
         **({"images": images} if (images := work.snapshot.pins.status) else {}),
         **({"iterations": rows} if rows else {}),

@@ -91,6 +91,8 @@ class Graph:
     """Seconds that servers may wait for nodes while others of the run hold some; 0: for ever."""
     held: bool = False
     """Servers stay away for a while, but for those that somebody asks."""
+    spent: str = ""
+    """Which budget is spent, in words: nothing goes on."""
 
     @property
     def last(self) -> Task:
@@ -98,7 +100,7 @@ class Graph:
         return self.tasks[-1]
 
 
-def graph(run: Run, store: str, *, suspended: bool = False, held: bool = False) -> Graph:
+def graph(run: Run, store: str, *, suspended: bool = False, held: bool = False, spent: str = "") -> Graph:
     """Plans all tasks and servers of a run whose objects lie at `store`."""
     spec = run.spec
     servers = tuple(Server(name, run, store, adapters(run), spec.inference.gpus) for name in server_names(run))
@@ -120,6 +122,7 @@ def graph(run: Run, store: str, *, suspended: bool = False, held: bool = False) 
         suspended,
         patience=spec.inference.placement_seconds,
         held=held,
+        spent=spent,
     )
 
 

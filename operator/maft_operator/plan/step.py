@@ -64,7 +64,7 @@ class Step:
     """What exists and has to stay as it was made."""
     message: str = ""
     failed_child: str = ""
-    """The child that made the run fail."""
+    """The child that made the run fail; empty where its budget did."""
 
 
 def step(graph: Graph, observed: Observed) -> Step:
@@ -78,6 +78,8 @@ def step(graph: Graph, observed: Observed) -> Step:
         return Step(everything, (), "Complete")
     if graph.suspended:
         return Step(everything, (), "Suspended")
+    if graph.spent:
+        return Step(everything, (), "Failed", message=graph.spent)
     runnable = [t for t in unfinished if _begun(observed, t) or all(_succeeded(observed, need) for need in t.needs)]
     if any(t.kind in CHECKS for t in runnable):
         # Nothing expensive before the input and the model are known to be good; what works already goes on.
