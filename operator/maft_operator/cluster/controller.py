@@ -5,22 +5,23 @@ Level-triggered: whoever wakes a key only says that something may have changed. 
 
 import asyncio
 import logging
+import math
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from maft_operator.cluster import conditions, kinds, placement, reasons, spent, upgrade
+from maft_operator.cluster import conditions, kinds, looks, placement, reasons, spent, upgrade
 from maft_operator.cluster.api import FAULTS, Api, Refused
 from maft_operator.cluster.backend import ClusterBackend
-from maft_operator.cluster.events import event, warning
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.indexes import added_up
-from maft_operator.cluster.keys import Keys, KeyState
-from maft_operator.cluster.looks import expiry, next_look, sooner
+from maft_operator.cluster.keys import Keys, KeyState, Seen
+from maft_operator.cluster.looks import expiry, sooner
 from maft_operator.cluster.manifests import Owner
 from maft_operator.cluster.measured import measure
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
 from maft_operator.cluster.status import Reconciled, status
+from maft_operator.cluster.writing import Writer, own_status, slim
 from maft_operator.plan import graph as plan
 from maft_operator.plan.done import left_over
 from maft_operator.plan.reconcile import reconcile
@@ -30,7 +31,6 @@ from maft_operator.spec.schema import BadSpec, Json
 from maft_operator.spec.skew import Reading
 
 log = logging.getLogger("maft")
-WRITE = 5.0  # seconds between two status writes where only progress moved
 BACKOFF = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)  # seconds before a reconcile that failed is tried again
 
 
@@ -52,6 +52,7 @@ class Controller:
         self._queue = queue
         self._keys = keys
         self._metrics = metrics
+        self._writer = Writer(api, metrics)
         self._workers = workers
         self._since = _now()
 
@@ -73,7 +74,7 @@ class Controller:
         state = self._keys.state(key)
         try:
             with self._metrics.reconcile.time():
-                again = await self.reconcile(key, state)
+                again = await self._looked(key, state)
             state.failures = 0
         except (Refused, *FAULTS) as error:
             log.warning("%s: will look again: %s", key, " ".join(f"{type(error).__name__}: {error}".split())[:500])
@@ -84,20 +85,30 @@ class Controller:
         if again is not None:
             self._queue.add(key, again)
 
+    async def _looked(self, key: str, state: KeyState) -> float | None:
+        """Glances where that will do, else looks."""
+        woken, state.woken = state.woken, False  # before the look: what is told meanwhile may have come too late for it
+        seen, clock = state.seen, asyncio.get_running_loop().time()
+        if seen is None or woken or clock >= seen.until:
+            return await self.reconcile(key, state)
+        return await self._glance(seen, clock, state)
+
     def _later(self, state: KeyState, fault: str) -> float:
+        state.seen = None
         self._metrics.errors.labels(fault).inc()
         state.failures += 1
         return BACKOFF[min(state.failures, len(BACKOFF)) - 1]
 
     async def reconcile(self, key: str, state: KeyState) -> float | None:
         """Looks at one run and takes its next step; returns seconds until the next look, or None where an event will tell."""
+        state.seen = None
         namespace, _, name = key.partition("/")
         resource = await self._api.get(kinds.RUN, namespace, name)
         if resource is None or "deletionTimestamp" in resource["metadata"]:
             self._keys.forget(key)
             return None
         resource = await self._upgraded(resource, state)
-        if conditions.finished(_status(resource)):
+        if conditions.finished(own_status(resource)):
             return await self._finished(resource, state)
         try:
             reading = _parsed(resource)
@@ -114,15 +125,15 @@ class Controller:
 
     async def _upgraded(self, resource: Json, state: KeyState) -> Json:
         """Writes a status of release 0.1 anew: patched, since apply cannot give a field another type, then applied as any other."""
-        old = _status(resource)
+        old = own_status(resource)
         if not upgrade.is_old(old):
             return resource
         new, renewed = upgrade.upgraded(old), {} if conditions.finished(old) else upgrade.RENEWED
         await self._api.patch_status(resource, upgrade.merge_patch(old) | renewed)
-        return await self._apply(resource, new, state) or {**resource, "status": new}
+        return await self._writer.apply(resource, new, state) or {**resource, "status": new}
 
     async def _step(self, resource: Json, reading: Reading, state: KeyState) -> float | None:
-        now, old, run = _now(), _status(resource), reading.run
+        now, old, run = _now(), own_status(resource), reading.run
         pause, owner = placement.read(old, now), Owner(run, resource["metadata"]["uid"])
         taken = spent.read(old, now)
         over = spent.exceeded(run.spec.budget, taken, now)
@@ -137,22 +148,46 @@ class Controller:
         done = added_up(measured.done, graph, outcome.snapshot.summaries)
         work = Reconciled(run, graph, outcome, done, reading.warnings, pause, taken)
         new = status(work, old, resource["metadata"]["generation"], now)
-        delay = await self._write(resource, new, state)
+        again = sooner(pause.next_look(graph, now), spent.next_look(run.spec.budget, spent.read(new, now), now))
+        state.seen = self._calm(resource, work, again)
+        delay = await self._writer.write(resource, new, state)
         for name in left_over(graph, outcome.snapshot.observed, old.get("done", {})):
             await backend.delete(name)
-        ends = spent.next_look(run.spec.budget, spent.read(new, now), now)
-        return sooner(delay, next_look(outcome, new, run, now), pause.next_look(graph, now), ends)
+        return sooner(delay, looks.next_look(outcome, new, run, now, len(self._queue)), again)
+
+    def _calm(self, resource: Json, work: Reconciled, again: float | None) -> Seen | None:
+        """Remembers a look after which glances will do. again: seconds until another one is due, whatever happens."""
+        if not looks.is_calm(work.outcome) or work.pause.times:
+            return None
+        clock = asyncio.get_running_loop().time()
+        until = clock + min(looks.trusted(len(self._queue)), again if again is not None else math.inf)
+        return Seen(slim(resource), work, clock, until)
+
+    async def _glance(self, seen: Seen, clock: float, state: KeyState) -> float | None:
+        """Asks running tasks how far they are, and writes it."""
+        now, old, work = _now(), own_status(seen.resource), seen.work.later(clock - seen.at)
+        measured = await measure(work.snapshot.metrics, state.resting)
+        if measured.troubles:
+            state.seen = None
+            return 0.0
+        done = added_up(measured.done, work.graph, work.snapshot.summaries)
+        work = replace(work, done=done, spent=spent.read(old, now))
+        new = status(work, old, seen.resource["metadata"]["generation"], now)
+        delay = await self._writer.write(seen.resource, new, state)
+        return sooner(delay, looks.glances(len(self._queue)), max(0.0, seen.until - clock))
 
     def _is_fresh(self, resource: Json, state: KeyState) -> bool:
         """Whether nothing can have been made for the run: it is younger than this process, which has written nothing about it. A
         status alone tells too little, for it may be lost."""
         made = datetime.fromisoformat(resource["metadata"]["creationTimestamp"])
-        return not _status(resource) and not state.written and made > self._since
+        return not own_status(resource) and not state.written and made > self._since
 
     async def _finished(self, resource: Json, state: KeyState) -> float | None:
         """Waits for the run to expire, which is all that is left to do."""
         generation = resource["metadata"].get("generation", 0)
-        await self._write(resource, {**conditions.summed(resource["status"], _now()), "observedGeneration": generation}, state)
+        await self._writer.write(
+            resource, {**conditions.summed(resource["status"], _now()), "observedGeneration": generation}, state
+        )
         left = expiry(resource["status"], resource.get("spec", {}).get("ttlSecondsAfterFinished"), _now())
         if left is not None and left <= 0:
             metadata = resource["metadata"]
@@ -163,63 +198,19 @@ class Controller:
 
     async def _refuse(self, resource: Json, message: str, state: KeyState) -> None:
         """Rejects a run that has not begun; one that has waits for a release that understands it, and what it has stays."""
-        old, generation = _status(resource), resource["metadata"].get("generation", 0)
+        old, generation = own_status(resource), resource["metadata"].get("generation", 0)
         decide, reason = (conditions.blocked, reasons.NEWER_SPEC) if _begun(old) else (conditions.rejected, reasons.INVALID_SPEC)
-        await self._write(resource, decide(reason, message, old, generation, _now()), state)
+        await self._writer.write(resource, decide(reason, message, old, generation, _now()), state)
 
     async def _block(self, resource: Json, error: Refused, state: KeyState) -> None:
         """Writes into the status, if that at least is allowed, that the API server does not let us look or act."""
-        old, generation = _status(resource), resource["metadata"].get("generation", 0)
+        old, generation = own_status(resource), resource["metadata"].get("generation", 0)
         reason = reasons.refusal_reason(str(error))
-        await self._write(resource, conditions.blocked(reason, str(error), old, generation, _now()), state)
-
-    # --- writing ---
-
-    async def _write(self, resource: Json, new: Json, state: KeyState) -> float | None:
-        """Writes the status once, if anything changed; returns seconds to wait where only progress did, and too soon."""
-        old = _status(resource)
-        if old == new:
-            return None
-        clock = asyncio.get_running_loop().time()
-        if not conditions.important(old, new) and clock - state.written_at < WRITE:
-            return state.written_at + WRITE - clock
-        written = await self._apply(resource, new, state)
-        state.written_at = clock
-        if written:
-            await self._tell(resource, old, new)
-        return None
-
-    async def _apply(self, resource: Json, status: Json, state: KeyState) -> Json | None:
-        """Applies the status; the resource as it is then, or None if it has gone."""
-        metadata = {key: resource["metadata"][key] for key in ("name", "namespace", "uid")}
-        body = {"apiVersion": kinds.RUN.api_version, "kind": kinds.RUN.name, "metadata": metadata, "status": status}
-        written = await self._api.apply_status(body)
-        state.written = written["metadata"]["resourceVersion"] if written else ""
-        return written
-
-    async def _tell(self, resource: Json, old: Json, new: Json) -> None:
-        """Says what changed: in the log, in the metrics, as Events."""
-        metadata = resource["metadata"]
-        for condition in conditions.transitions(old, new):
-            self._metrics.transitions.labels(condition["type"], condition["status"], condition["reason"]).inc()
-            values = [condition[key] for key in ("type", "status", "reason", "message")]
-            log.info("%s/%s: %s=%s %s: %s", metadata["namespace"], metadata["name"], *values)
-            await self._create(event(resource, condition, _now()))
-        for line in conditions.warned(old, new):
-            log.info("%s/%s: warning: %s", metadata["namespace"], metadata["name"], line)
-            await self._create(warning(resource, line, _now()))
-
-    async def _create(self, told: Json) -> None:
-        """Creates an Event, best effort: the status is the truth."""
-        metadata = told["metadata"]
-        try:
-            await self._api.create(told, metadata["namespace"])
-        except (Refused, *FAULTS) as error:
-            log.debug("%s: no Event: %s", metadata["name"], error)
+        await self._writer.write(resource, conditions.blocked(reason, str(error), old, generation, _now()), state)
 
 
 def _parsed(resource: Json) -> Reading:
-    reading = skew.read(resource, begun=_begun(_status(resource)))
+    reading = skew.read(resource, begun=_begun(own_status(resource)))
     if reading.run.spec.storage is None:
         raise BadSpec("spec.storage: missing; a run on a cluster needs an S3 bucket that its pods can reach")
     return reading
@@ -228,10 +219,6 @@ def _parsed(resource: Json) -> Reading:
 def _begun(old: Json) -> bool:
     """Whether the run was accepted once, by whichever release."""
     return "startTime" in old
-
-
-def _status(resource: Json) -> Json:
-    return resource.get("status") or {}
 
 
 def _now() -> datetime:

@@ -8,6 +8,20 @@ from dataclasses import dataclass, field
 from maft_operator.cluster.drift import Sent
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
+from maft_operator.cluster.status import Reconciled
+from maft_operator.spec.schema import Json
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A run in which nothing waits, as a look found it (looks.py). Times are those of the event loop's clock."""
+
+    resource: Json
+    """With the status as it was written last."""
+    work: Reconciled
+    at: float
+    until: float
+    """For so long glances will do."""
 
 
 @dataclass(slots=True)
@@ -18,6 +32,10 @@ class KeyState:
     """resourceVersion of our last status write."""
     written_at: float = float("-inf")
     """When that was, on the event loop's clock."""
+    woken: bool = True
+    """A watch told of the run since a look at it began."""
+    seen: Seen | None = None
+    """The last look, where glances will do after it."""
     failures: int = 0
     """Reconciles that failed in a row."""
     applied: dict[str, Sent] = field(default_factory=dict)
@@ -36,6 +54,7 @@ class Keys:
 
     def wake(self, key: str) -> None:
         """Makes the run due: something about it may have changed."""
+        self.state(key).woken = True
         self._queue.add(key)
 
     def forget(self, key: str) -> None:

@@ -1,4 +1,8 @@
-"""When a run is looked at again: seconds, or None where an event will tell. Pure."""
+"""When a run is looked at again: seconds, or None where an event will tell. Pure.
+
+A look lists all that belongs to a run. A glance asks running tasks how far they are, and nobody else: it is enough where nothing
+waits, since the watches tell of every change. The more runs there are, the longer between two, so that requests stay few.
+"""
 
 from datetime import datetime
 from typing import Any
@@ -11,16 +15,43 @@ from maft_operator.spec.schema import Json
 
 LOOK = 10.0  # seconds between two looks at what no event tells of: a running stage's metrics, a quota, a Secret
 CALM = 60.0  # the same where events will tell
+_GLANCES, _LOOKS = 50.0, 16.0  # a second, of all runs together, at most; a look takes six requests
 
 
-def next_look(outcome: Outcome[Snapshot], new: Json, run: Run, now: datetime) -> float | None:
-    """Decides when the run is looked at again. new: its status."""
+def glances(runs: int) -> float:
+    """Returns the seconds between two glances at one of so many runs."""
+    return max(LOOK, runs / _GLANCES)
+
+
+def looks(runs: int) -> float:
+    """Returns the seconds between two looks at one of so many runs where no event will tell."""
+    return max(LOOK, runs / _LOOKS)
+
+
+def trusted(runs: int) -> float:
+    """Returns the seconds for which a look at one of so many runs may be followed by glances."""
+    return max(CALM, 4 * runs / _LOOKS)
+
+
+def is_calm(outcome: Outcome[Snapshot]) -> bool:
+    """Tells whether a run works and nothing of it waits, starts, ends or is refused: then glances will do."""
+    step, snapshot, seen = outcome.step, outcome.snapshot, outcome.snapshot.observed
+    running = {name for name, state in seen.tasks.items() if state.status == "running"}
+    waits = step.create or step.delete or outcome.refusals or snapshot.troubles or snapshot.unexplained or snapshot.passing
+    known = {name.partition("/")[0] for name in snapshot.metrics}
+    return bool(running) and running <= known and not waits and all(server.ready for server in seen.servers.values())
+
+
+def next_look(outcome: Outcome[Snapshot], new: Json, run: Run, now: datetime, runs: int = 1) -> float | None:
+    """Decides when the run is looked at again. new: its status; runs: how many there are."""
     if outcome.step.phase in ("Complete", "Failed"):
         return expiry(new, run.spec.ttl_seconds_after_finished, now)
     if outcome.step.phase == "Suspended":
         return None
     waits = outcome.refusals or outcome.snapshot.troubles or outcome.snapshot.unexplained or outcome.snapshot.passing
-    return LOOK if outcome.snapshot.metrics or waits else CALM
+    if outcome.snapshot.metrics and is_calm(outcome):
+        return glances(runs)
+    return looks(runs) if outcome.snapshot.metrics or waits else max(CALM, looks(runs))
 
 
 def sooner(*delays: float | None) -> float | None:

@@ -5,7 +5,7 @@ larger parts.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from maft_operator.cluster import conditions, earlier, placement, results, spent
@@ -61,6 +61,12 @@ class Reconciled:
     def snapshot(self) -> Snapshot:
         """Returns what it was decided from."""
         return self.outcome.snapshot
+
+    def later(self, seconds: float) -> "Reconciled":
+        """Returns the same so many seconds later."""
+        running = {task.name for task in self.tasks("running")}
+        longer = {name: taken + (seconds if name in running else 0) for name, taken in self.snapshot.seconds.items()}
+        return replace(self, outcome=replace(self.outcome, snapshot=replace(self.snapshot, seconds=longer)))
 
     def tasks(self, status: str) -> list[Task]:
         """Lists the tasks in that state."""

@@ -1,0 +1,77 @@
+"""What a look ends with: one write of the status where something changed, then the change in log, metrics and Events."""
+
+import asyncio
+import logging
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from maft_operator.cluster import conditions, kinds
+from maft_operator.cluster.api import FAULTS, Api, Refused
+from maft_operator.cluster.events import event, warning
+from maft_operator.cluster.keys import KeyState
+from maft_operator.cluster.metrics import Metrics
+from maft_operator.spec.schema import Json
+
+log = logging.getLogger("maft")
+WRITE = 5.0  # seconds between two status writes where only progress moved
+
+
+class Writer:
+    """Writes statuses of runs."""
+
+    def __init__(self, api: Api, metrics: Metrics) -> None:
+        self._api = api
+        self._metrics = metrics
+
+    async def write(self, resource: Json, new: Json, state: KeyState) -> float | None:
+        """Writes the status once, if anything changed; returns seconds to wait where only progress did, and too soon."""
+        old = own_status(resource)
+        if old == new:
+            return None
+        clock = asyncio.get_running_loop().time()
+        if not conditions.important(old, new) and clock - state.written_at < WRITE:
+            return state.written_at + WRITE - clock
+        written = await self.apply(resource, new, state)
+        state.written_at = clock
+        if written:
+            await self._tell(resource, old, new)
+        return None
+
+    async def apply(self, resource: Json, status: Json, state: KeyState) -> Json | None:
+        """Applies the status; the resource as it is then, or None if it has gone."""
+        metadata = {key: resource["metadata"][key] for key in ("name", "namespace", "uid")}
+        body = {"apiVersion": kinds.RUN.api_version, "kind": kinds.RUN.name, "metadata": metadata, "status": status}
+        written = await self._api.apply_status(body)
+        state.written = written["metadata"]["resourceVersion"] if written else ""
+        state.seen = replace(state.seen, resource=slim(written)) if written and state.seen else None
+        return written
+
+    async def _tell(self, resource: Json, old: Json, new: Json) -> None:
+        """Says what changed: in the log, in the metrics, as Events."""
+        metadata = resource["metadata"]
+        for condition in conditions.transitions(old, new):
+            self._metrics.transitions.labels(condition["type"], condition["status"], condition["reason"]).inc()
+            values = [condition[key] for key in ("type", "status", "reason", "message")]
+            log.info("%s/%s: %s=%s %s: %s", metadata["namespace"], metadata["name"], *values)
+            await self._create(event(resource, condition, datetime.now(UTC)))
+        for line in conditions.warned(old, new):
+            log.info("%s/%s: warning: %s", metadata["namespace"], metadata["name"], line)
+            await self._create(warning(resource, line, datetime.now(UTC)))
+
+    async def _create(self, told: Json) -> None:
+        """Creates an Event, best effort: the status is the truth."""
+        metadata = told["metadata"]
+        try:
+            await self._api.create(told, metadata["namespace"])
+        except (Refused, *FAULTS) as error:
+            log.debug("%s: no Event: %s", metadata["name"], error)
+
+
+def own_status(resource: Json) -> Json:
+    """Reads the status; empty where there is none yet."""
+    return resource.get("status") or {}
+
+
+def slim(resource: Json) -> Json:
+    """Leaves out who set which field: half of what would be remembered of a run."""
+    return {**resource, "metadata": {k: v for k, v in resource["metadata"].items() if k != "managedFields"}}

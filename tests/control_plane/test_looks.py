@@ -1,0 +1,157 @@
+"""Looks and glances: when asking the running tasks alone is enough, and what it spares the API server."""
+
+import asyncio
+import copy
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from kube_objects import IMAGES, RUNNING, SERVER, condition, deployment, done, job, planned, pod, snapshot, terminating
+from statuses import RUN, WRONG
+from test_cluster_backend import KEY, Asked, Server, resource
+
+from maft_operator.cluster import images, looks, manifests
+from maft_operator.cluster.controller import Controller
+from maft_operator.cluster.keys import Keys
+from maft_operator.cluster.manifests import Json, Owner
+from maft_operator.cluster.metrics import Metrics
+from maft_operator.cluster.queue import Queue
+from maft_operator.plan.reconcile import Outcome, Refusal
+from maft_operator.plan.step import step
+
+PREPARE = "r-0-prepare"
+
+
+def working(name: str, **more: Any) -> Json:
+    """A pod whose program runs; nobody answers at its address."""
+    return pod(name, "Running", RUNNING, ready=True, podIP="192.0.2.7", **more)
+
+
+DEBATES = [
+    *map(done, (PREPARE, "r-0-preflight", "r-0-evaluate")),
+    *(job("r-1-debate"), working("r-1-debate"), working(SERVER, container="inference")),
+    deployment(ready=1),
+]
+
+
+@pytest.mark.parametrize(
+    ("objects", "calm"),
+    [
+        ([job(PREPARE), working(PREPARE)], True),
+        (DEBATES, True),
+        ([*DEBATES[:-1], deployment(ready=0)], False),  # a server is not ready
+        ([*DEBATES[:-1]], False),  # it is to be made
+        (DEBATES[:3], False),  # the debate is to be made
+        ([job(PREPARE)], False),  # no pod yet
+        ([job(PREPARE), pod(PREPARE, "Pending")], False),
+        ([job(PREPARE), terminating(working(PREPARE))], False),
+        ([job(PREPARE, condition("Suspended"), suspend=True), working(PREPARE)], False),
+        ([job(PREPARE), working(PREPARE), working(SERVER, container="inference")], False),  # what is left of a server
+        (list(WRONG), False),
+        ([], False),
+    ],
+)
+def test_where_nothing_waits_glances_will_do(objects: list[Json], calm: bool) -> None:
+    seen = snapshot(RUN, *objects)
+    assert looks.is_calm(Outcome(step(planned(RUN), seen.observed), seen, ())) is calm
+
+
+def test_not_where_something_was_refused() -> None:
+    seen = snapshot(RUN, *DEBATES)
+    assert not looks.is_calm(Outcome(step(planned(RUN), seen.observed), seen, (Refusal("r-1-debate", "no"),)))
+
+
+@pytest.mark.parametrize("runs", [1, 100, 1000, 5000])
+def test_requests_stay_few_however_many_runs_there_are(runs: int) -> None:
+    """A glance writes one status at most; a look takes six requests, and one for the status."""
+    working = runs / looks.glances(runs) + 7 * runs / looks.trusted(runs)
+    waiting = 7 * runs / looks.looks(runs)
+    assert working <= 100 and waiting <= 115
+    assert looks.glances(runs) >= looks.LOOK and looks.trusted(runs) >= looks.CALM
+
+
+# --- the controller ---
+
+
+def on_the_cluster() -> Server:
+    """A run whose questions are being drawn, as it stands on an API server."""
+    run = resource({"startTime": "2026-01-01T00:00:00Z"})
+    run["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    owner = Owner(RUN, "u")
+    (made,) = manifests.objects(planned(RUN).tasks[0], owner, images.pins(IMAGES, {}, {}, {}).used_by(IMAGES))
+    stored = copy.deepcopy(made)
+    began = (datetime.now(UTC) - timedelta(seconds=60)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    stored["metadata"] |= {"uid": f"uid-{PREPARE}", "generation": 1, "creationTimestamp": began}
+    stored["status"] = {"startTime": began, "active": 1}
+    return Server(run, stored, working(PREPARE))
+
+
+def asked_by(server: Server, *wakes: Callable[[Keys, Queue], None]) -> list[list[Asked]]:
+    """What the controller asks the API server for after each of these."""
+
+    async def scenario() -> list[list[Asked]]:
+        queue, metrics, each = Queue(), Metrics(), []
+        keys = Keys(queue, metrics)
+        controller = Controller(server, IMAGES, queue=queue, keys=keys, metrics=metrics)  # type: ignore[arg-type]
+        working = asyncio.create_task(controller.run())
+        for wake in wakes:
+            before, count = len(server.asked), metrics.registry.get_sample_value("maft_reconcile_seconds_count") or 0
+            wake(keys, queue)
+            async with asyncio.timeout(10):
+                while metrics.registry.get_sample_value("maft_reconcile_seconds_count") == count or queue.late():
+                    await asyncio.sleep(0.01)
+            each.append(server.asked[before:])
+        working.cancel()
+        return each
+
+    return asyncio.run(scenario())
+
+
+def woken(keys: Keys, _: Queue) -> None:
+    keys.wake(KEY)
+
+
+def due(_: Keys, queue: Queue) -> None:
+    queue.add(KEY)
+
+
+def reads(asked: list[Asked]) -> list[Asked]:
+    return [one for one in asked if one[0] in ("get", "list")]
+
+
+def test_a_glance_reads_nothing_of_the_api_server() -> None:
+    first, glance, again = asked_by(on_the_cluster(), woken, due, woken)
+    assert len(reads(first)) == 6
+    assert reads(glance) == []
+    assert reads(again) == reads(first)  # something was told of the run, so it is looked at
+
+
+def test_a_run_that_waits_is_looked_at_each_time() -> None:
+    server = on_the_cluster()
+    server.objects["Pod"][0]["status"] = {"phase": "Pending"}
+    first, second = asked_by(server, woken, due)
+    assert reads(second)[:6] == reads(first)[:6] and len(reads(second)) >= 6
+
+
+def test_a_look_that_failed_is_followed_by_a_look() -> None:
+    server = on_the_cluster()
+
+    def gone(keys: Keys, queue: Queue) -> None:
+        server.objects["MultiAgentFinetune"] = []
+        keys.wake(KEY)
+
+    first, second, third = asked_by(server, woken, gone, due)
+    assert (len(reads(first)), reads(second), reads(third)) == (6, [("get", "MultiAgentFinetune", "r")], reads(second))
+
+
+def test_a_budget_is_not_passed_over_by_glances() -> None:
+    server = on_the_cluster()
+    [run] = server.objects["MultiAgentFinetune"]
+    run["spec"]["budget"] = {"seconds": 1}
+    ago = (datetime.now(UTC) - timedelta(seconds=2)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    run["status"]["spent"] = {"seconds": 0, "gpuSeconds": 0, "gpus": 0, "at": ago}
+    asked_by(server, woken)
+    failed = [c for c in server.objects["MultiAgentFinetune"][0]["status"]["conditions"] if c["type"] == "Failed"]
+    assert [(c["status"], c["reason"]) for c in failed] == [("True", "BudgetSpent")]
+    assert ("delete", "Job", PREPARE) in server.asked
