@@ -15,6 +15,7 @@ from rich.console import Console
 from maft.spec import immutable_spec_json
 from maft.summaries import BAD_INPUT
 from maft_operator import __version__
+from maft_operator.bundle import command as bundle
 from maft_operator.plan import graph as plan
 from maft_operator.plan import shards
 from maft_operator.plan.graph import Graph, Server, Task
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="make the report of a run again", description=_REPORT_HELP)
     report.add_argument("run", metavar="RUN", help="folder or URL of the run: its store, then NAMESPACE/NAME")
     report.set_defaults(call=_report)
+    bundle.add(commands)
     return parser
 
 
