@@ -132,9 +132,9 @@ def _operator_command(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--images",
-        default=environment("MAFT_IMAGES", "maft"),
+        default=environment("MAFT_IMAGES", ""),
         metavar="PREFIX",
-        help="where the workload images are [MAFT_IMAGES, maft]",
+        help="where the workload images are: PREFIX/debate and so on [MAFT_IMAGES]",
     )
     parser.add_argument("--tag", default=environment("MAFT_TAG", __version__), help=f"their tag [MAFT_TAG, {__version__}]")
     parser.add_argument("--pull-policy", default="IfNotPresent", choices=("Always", "IfNotPresent", "Never"), help="of their pods")
@@ -158,6 +158,8 @@ def _operator(arguments: argparse.Namespace) -> int:
     from maft_operator.cluster import app
     from maft_operator.cluster.images import Images
 
+    if not arguments.images.strip("/"):
+        raise BadSpec("--images: not set; name where nodes find the images, such as registry.example.com/maft")
     options = app.Options(
         images=Images(
             arguments.images.rstrip("/"),

@@ -68,7 +68,7 @@ def test_a_bundle_of_a_waiting_run(maft: Installed, namespace: str, tmp_path: Pa
     assert "Scheduled" in [event["reason"] for event in json.loads(files["events.json"])]
     assert json.loads(files["cluster/nodes.json"])[0]["allocatable"]["cpu"]
     assert json.loads(files["cluster/crd.json"])["status"]["storedVersions"] == ["v1alpha1"]
-    assert any(name.startswith("operator/logs/maft-operator-") and content for name, content in files.items())
+    assert any(name.startswith("maft-operator/logs/maft-operator-") and content for name, content in files.items())
     assert f'maft.dev/release": "{json.loads(files["manifest.json"])["maft"]}' in files["jobs.json"].decode()
 
     viewer = of_account(maft, namespace, tmp_path / "kubeconfig")
@@ -76,7 +76,7 @@ def test_a_bundle_of_a_waiting_run(maft: Installed, namespace: str, tmp_path: Pa
     assert done.returncode == 0, done.stderr
     some = opened(tmp_path / "some.tar.gz")
     missing = {gap["file"]: gap["why"] for gap in json.loads(some["manifest.json"])["missing"]}
-    for file in ("cluster/nodes.json", "cluster/crd.json", "operator/pods.json"):
+    for file in ("cluster/nodes.json", "cluster/crd.json", "maft-operator/pods.json"):
         assert missing[file].startswith("403: ") and "viewer" in missing[file]
     assert b"started" in some[f"logs/{pod}/debate.log"] and "pods.json" in some
 

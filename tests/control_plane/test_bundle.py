@@ -213,7 +213,7 @@ def test_what_a_bundle_holds_and_lacks(tmp_path: Path) -> None:
     assert not any(SECRET.encode() in content for content in files.values())
 
     assert files["logs/r-1-debate-x/debate.log"].decode() == LOG.replace(SECRET, REMOVED)
-    assert files["operator/logs/maft-operator-1/operator.log"] == b"leading\n"
+    assert files["maft-operator/logs/maft-operator-1/operator.log"] == b"leading\n"
     assert [e["message"] for e in json.loads(files["events.json"])] == ["mine"]
     assert [w["metadata"]["name"] for w in json.loads(files["workloads.json"])] == ["w"]
     assert len(files["cluster/crd.json"]) < 600 and b"managedFields" not in files["pods.json"]

@@ -38,7 +38,7 @@ async def collect(client: ApiClient, namespace: str, name: str, *, operator: str
         await collector.ask(question)
     await collector.logs(questions.logs(_pods(children), "logs"))
     if pods := await collector.ask(questions.of_operator(operator)):
-        await collector.logs(questions.logs(pods, "operator/logs"))
+        await collector.logs(questions.logs(pods, "maft-operator/logs"))
     return Bundle(f"{namespace}/{name}", tuple(collector.parts), tuple(collector.missing))
 
 

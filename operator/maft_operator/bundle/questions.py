@@ -71,7 +71,7 @@ def of_surroundings(namespace: str, uids: Sequence[str]) -> Iterator[Question]:
 def of_operator(namespace: str) -> Question:
     """Asks for the operator's pods. namespace: theirs; empty: wherever they are."""
     place = f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
-    return Question("operator/pods.json", place, {"labelSelector": OPERATOR}, _items)
+    return Question("maft-operator/pods.json", place, {"labelSelector": OPERATOR}, _items)
 
 
 def logs(pods: Sequence[Json], folder: str) -> Iterator[Log]:
