@@ -44,8 +44,8 @@ packages() {
     (cd "$root" && "$(python_tools)/python" -m hatchling build --target sdist --target wheel --directory "$folder" >&2)
     chart=$(mktemp -d)
     trap 'rm -rf "$chart"' EXIT
-    cp -RL "$root/charts/maft" "$chart/maft" # -L: the chart's copy of the CustomResourceDefinition is a link
-    sed -i "s|^  prefix: maft\$|  prefix: $2|" "$chart/maft/values.yaml"
+    cp -R "$root/charts/maft" "$chart/maft"
+    sed -i "s|^  prefix: \"\"\$|  prefix: $2|" "$chart/maft/values.yaml"
     grep -q "^  prefix: $2\$" "$chart/maft/values.yaml" || fail "values.yaml has no images.prefix to put $2 into"
     "$(program helm)" package "$chart/maft" --destination "$folder" >&2
 }

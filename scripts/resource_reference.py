@@ -1,12 +1,14 @@
 """Writes docs/resource.md from crds/multiagentfinetunes.yaml: every field with type, default, bounds and description."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from maft_operator.spec.schema import openapi
 
+ROOT = Path(__file__).parents[1]
 HEAD = """# The resource: MultiAgentFinetune
 
 `apiVersion: maft.dev/v1alpha1`, `kind: MultiAgentFinetune`, short name `maft`. Made from `crds/multiagentfinetunes.yaml` by
@@ -65,4 +67,6 @@ def reference() -> str:
 
 
 if __name__ == "__main__":
-    Path(__file__).parents[1].joinpath("docs", "resource.md").write_text(reference())
+    ROOT.joinpath("docs", "resource.md").write_text(reference())
+    # Flux and other collectors of charts leave symbolic links out.
+    shutil.copyfile(ROOT / "crds" / "multiagentfinetunes.yaml", ROOT / "charts" / "maft" / "files" / "crd.yaml")

@@ -15,6 +15,7 @@ from rich.console import Console
 from maft.spec import immutable_spec_json
 from maft.summaries import BAD_INPUT
 from maft_operator import __version__
+from maft_operator.bundle import command as bundle
 from maft_operator.plan import graph as plan
 from maft_operator.plan import shards
 from maft_operator.plan.graph import Graph, Server, Task
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="make the report of a run again", description=_REPORT_HELP)
     report.add_argument("run", metavar="RUN", help="folder or URL of the run: its store, then NAMESPACE/NAME")
     report.set_defaults(call=_report)
+    bundle.add(commands)
     return parser
 
 
@@ -130,9 +132,9 @@ def _operator_command(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--images",
-        default=environment("MAFT_IMAGES", "maft"),
+        default=environment("MAFT_IMAGES", ""),
         metavar="PREFIX",
-        help="where the workload images are [MAFT_IMAGES, maft]",
+        help="where the workload images are: PREFIX/debate and so on [MAFT_IMAGES]",
     )
     parser.add_argument("--tag", default=environment("MAFT_TAG", __version__), help=f"their tag [MAFT_TAG, {__version__}]")
     parser.add_argument("--pull-policy", default="IfNotPresent", choices=("Always", "IfNotPresent", "Never"), help="of their pods")
@@ -156,6 +158,8 @@ def _operator(arguments: argparse.Namespace) -> int:
     from maft_operator.cluster import app
     from maft_operator.cluster.images import Images
 
+    if not arguments.images.strip("/"):
+        raise BadSpec("--images: not set; name where nodes find the images, such as registry.example.com/maft")
     options = app.Options(
         images=Images(
             arguments.images.rstrip("/"),

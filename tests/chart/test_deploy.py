@@ -32,7 +32,7 @@ def limited(maft, tmp_path) -> Path:
 
 @pytest.mark.cluster
 def test_an_operator_without_rights_names_each_and_ends(limited):
-    command = [sys.executable, "-m", "maft_operator", "operator", "--port", "0", "--log-format", "json"]
+    command = [sys.executable, "-m", "maft_operator", "operator", "--images", "x/maft", "--port", "0", "--log-format", "json"]
     done = subprocess.run(command, env={**os.environ, "KUBECONFIG": str(limited)}, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     lines = [json.loads(line)["message"] for line in done.stderr.splitlines()]
@@ -46,8 +46,19 @@ def test_an_operator_without_rights_names_each_and_ends(limited):
 
 @pytest.mark.programs
 def test_an_operator_without_a_cluster_says_so(tmp_path):
-    command = [sys.executable, "-m", "maft_operator", "operator", "--port", "0"]
+    command = [sys.executable, "-m", "maft_operator", "operator", "--images", "x/maft", "--port", "0"]
     done = subprocess.run(
         command, env={**os.environ, "KUBECONFIG": str(tmp_path / "none")}, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 1 and "no cluster" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("flags", [(), ("--images", ""), ("--images", "/")])
+def test_an_operator_that_knows_no_images_says_so(flags):
+    """Before it asks for a cluster: no run could begin."""
+    environment = {name: value for name, value in os.environ.items() if name != "MAFT_IMAGES"}
+    command = [sys.executable, "-m", "maft_operator", "operator", *flags]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: --images: not set; name where nodes find the images, such as registry.example.com/maft\n"

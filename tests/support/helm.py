@@ -10,6 +10,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "maft"
+IMAGES = "registry.test/maft"
 PROMETHEUS = ("--api-versions", "monitoring.coreos.com/v1")
 Json = dict[str, Any]
 
@@ -37,6 +38,7 @@ def run(*arguments: str, values: Mapping[str, Any] | None = None, limit: float =
 
 
 def rendered(values: Mapping[str, Any], *arguments: str, release: str = "maft", namespace: str = "maft-system") -> list[Json]:
-    """`helm template`."""
+    """`helm template`; where the images are is set, if the values leave it open."""
+    values = {**values, "images": {"prefix": IMAGES, **values.get("images", {})}}
     text = run("template", release, str(CHART), "--namespace", namespace, *arguments, values=values)
     return [body for body in yaml.safe_load_all(text) if body]

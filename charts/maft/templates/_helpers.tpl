@@ -16,7 +16,11 @@
 {{- end }}
 
 {{- define "maft.image" -}}
-{{- printf "%s/operator:%s" (trimSuffix "/" .Values.images.prefix) (include "maft.tag" .) -}}
+{{- printf "%s/operator:%s" (include "maft.prefix" .) (include "maft.tag" .) -}}
+{{- end }}
+
+{{- define "maft.prefix" -}}
+{{- required "images.prefix: not set; name where nodes find the images, such as registry.example.com/maft (make images builds them)" .Values.images.prefix | trimSuffix "/" -}}
 {{- end }}
 
 {{- define "maft.tag" -}}

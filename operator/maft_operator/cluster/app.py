@@ -4,23 +4,20 @@ Ends with 0 when told to stop, 1 when it cannot go on (a right is missing, the l
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
 import socket
-import warnings
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import kopf
-from kubernetes.aio import config
-from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client import ApiClient
 
 from maft_operator.cluster import health, kinds, rbac
 from maft_operator.cluster.api import FAULTS, Api, Refused
+from maft_operator.cluster.connection import NoCluster, connected
 from maft_operator.cluster.controller import Controller
 from maft_operator.cluster.handlers import Watched, quiet, registry, settings
 from maft_operator.cluster.health import MetricsAuth, WatchCheck
@@ -70,7 +67,7 @@ def operate(options: Options) -> int:
     _logging(options)
     try:
         asyncio.run(_main(options, in_cluster=_ACCOUNT.exists()))
-    except Stop as reason:
+    except (Stop, NoCluster) as reason:
         for line in str(reason).splitlines():
             log.error("%s", line)
         return 1
@@ -111,7 +108,7 @@ class _Operator:
 
 
 async def _main(options: Options, *, in_cluster: bool) -> None:
-    async with _client(in_cluster=in_cluster) as client:
+    async with connected(in_cluster=in_cluster) as client:
         metrics = Metrics()
         api = Api(client, metrics)
         await _allowed(api, options)
@@ -194,20 +191,3 @@ async def _lacking(api: Api, options: Options) -> list[tuple[rbac.Right, str]]:
         lacking += await rbac.missing(api, rbac.ISOLATING, namespace) if options.images.isolated else []
     lacking += await rbac.missing(api, rbac.REVIEWING, None) if options.metrics_auth else []
     return lacking
-
-
-@contextlib.asynccontextmanager
-async def _client(*, in_cluster: bool) -> AsyncIterator[ApiClient]:
-    """A client for the cluster that we are in, else for the one of the kubeconfig."""
-    settings_ = Configuration()
-    try:
-        if in_cluster:
-            config.load_incluster_config(client_configuration=settings_)
-        else:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                await config.load_kube_config(client_configuration=settings_)
-    except config.ConfigException as error:
-        raise Stop(f"no cluster: {error}; run this in a pod, or set KUBECONFIG") from None
-    async with ApiClient(settings_) as client:
-        yield client

@@ -1,0 +1,287 @@
+"""`maft bundle`: what is collected, what is taken out of it, and what it says it has not."""
+
+import asyncio
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import yaml
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maft_operator.__main__ import main
+from maft_operator.bundle import redaction
+from maft_operator.bundle.questions import CRD, LINES
+from maft_operator.bundle.redaction import REMOVED
+
+SECRET = "Zx9-hunter2/Qq7+secretvalue"
+
+
+def opened(path: Path) -> dict[str, bytes]:
+    """The files of an archive, without its folder."""
+    with tarfile.open(path) as tar:
+        return {m.name.partition("/")[2]: tar.extractfile(m).read() for m in tar.getmembers()}
+
+
+# --- what is taken out ---
+
+REMOVED_FROM = {
+    "environment": {"env": [{"name": "WANDB_API_KEY", "value": SECRET}]},
+    "any variable of somebody's own": {"env": [{"name": "DSN", "value": SECRET}]},
+    "a secret of vLLM's": {"env": [{"name": "VLLM_API_KEY", "value": SECRET}]},
+    "argument": {"args": [f"--api-key={SECRET}"]},
+    "argument after its flag": {"args": ["--port=1", "--hf-token", SECRET, "--x"]},
+    "shell": {"command": ["sh", "-c", f"AWS_SECRET_ACCESS_KEY={SECRET} run --password {SECRET}"]},
+    "annotation": {"metadata": {"annotations": {"team/accessToken": SECRET}}},
+    "the object as text": {"annotations": {"kubectl.kubernetes.io/last-applied-configuration": f'{{"x": "{SECRET}"}}'}},
+    "JSON in text": {"args": [f'--spec={{"a": {{"hfToken": "{SECRET}", "n": 1}}}}']},
+    "a pod as JSON in JSON": {"message": json.dumps(json.dumps({"env": [{"name": "X", "value": SECRET}]}))},
+    "JSON in JSON": {"message": json.dumps(json.dumps({"password": SECRET}))},
+    "URL": {"endpoint": f"https://user:{SECRET.replace('/', '-')}@host:9000/x"},
+    "signed URL": {"message": f"GET https://host/b/k?X-Amz-Signature={SECRET}&X-Amz-Date=1 failed"},
+    "bearer": {"message": f"Authorization: Bearer {SECRET}"},
+    "private key": {"message": f"-----BEGIN RSA PRIVATE KEY-----\n{SECRET}\n-----END RSA PRIVATE KEY-----"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REMOVED_FROM)
+def test_secrets_are_taken_out(name: str) -> None:
+    left = json.dumps(redaction.thing(REMOVED_FROM[name]))
+    assert SECRET not in left and "hunter2" not in left
+    assert REMOVED in left or name == "the object as text"
+
+
+SHOWN = (
+    {"env": [{"name": "NCCL_DEBUG", "value": "WARN"}, {"name": "VLLM_CPU_KVCACHE_SPACE", "value": "1"}]},
+    {"env": [{"name": "AWS_SECRET_ACCESS_KEY", "valueFrom": {"secretKeyRef": {"name": "s3", "key": "AWS_SECRET_ACCESS_KEY"}}}]},
+    {"volumes": [{"name": "x", "secret": {"secretName": "model-token"}}], "imagePullSecrets": [{"name": "registry"}]},
+    {"spec": {"debate": {"maxTokens": 512, "thinkingTokens": 9}, "model": {"tokenSecret": {"name": "hf", "key": "token"}}}},
+    {"args": ["--max-tokens=512", "--tokenizer", "meta/x", "--store=s3://bucket/runs?endpoint=http://host:9000&region=x"]},
+    {"message": "couldn't find key AWS_SECRET_ACCESS_KEY in Secret demo/maft-s3"},
+    {"message": 'secret "nope" not found', "reason": "SecretMissing"},
+    {"args": ['--spec={"debate":{"maxTokens":512},"model":{"tokenSecret":null}}']},
+    {"automountServiceAccountToken": False},
+)
+
+
+@pytest.mark.parametrize("shown", SHOWN)
+def test_what_helps_stays(shown) -> None:
+    assert redaction.thing(shown) == shown
+
+
+NAMES = st.sampled_from(["PASSWORD", "dbPassword", "api_key", "x-api-key", "HF_TOKEN", "client-secret", "sessionToken", "DB_PASS"])
+VALUES = st.text(st.characters(codec="ascii", categories=("L", "N"), include_characters="+/-_.~"), min_size=8, max_size=40).map(
+    lambda text: f"q9X{text}7Kz"
+)
+
+
+@given(NAMES, VALUES, st.lists(st.sampled_from(["list", "map", "text", "env"]), max_size=4), st.sampled_from("=:"))
+def test_a_secret_is_taken_out_of_whatever_it_stands_in(name, value, around, sign):
+    planted = {name: value}
+    for kind in around:
+        planted = {
+            "list": lambda inner: ["x", inner],
+            "map": lambda inner: {"spec": inner, "kind": "Pod"},
+            "text": lambda inner: {"message": f"started with {json.dumps(inner)} and {name}{sign}{value} then"},
+            "env": lambda inner: {"env": [{"name": name, "value": value}], "more": inner},
+        }[kind](planted)
+    assert value not in json.dumps(redaction.thing(planted))
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
+def test_anything_is_redacted_to_the_same_shape_once(value):
+    once = redaction.thing(value)
+    assert redaction.thing(once) == once
+    assert type(once) is type(value)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    "piece", ["a", "-", "token", 'token="', "token=\\", "://", "eyJ", "Bearer ", '"name":"', "-----BEGIN PRIVATE KEY-----\n"]
+)
+def test_no_log_takes_long(piece):
+    """Patterns that look again from each place would need days for a line of a megabyte."""
+    assert redaction.text(piece * (1024**2 // len(piece)))
+
+
+# --- of a cluster ---
+
+NS, RUN_UID, POD_UID, OTHER = "team", "u-run", "u-pod", "u-other"
+MAFT = f"/apis/maft.dev/v1alpha1/namespaces/{NS}/multiagentfinetunes/r"
+CONTAINER = {"name": "debate", "env": [{"name": "WANDB_API_KEY", "value": SECRET}]}
+RUNNING, WAITING = {"state": {"running": {}}}, {"state": {"waiting": {}}}
+POD = {
+    "metadata": {"name": "r-1-debate-x", "namespace": NS, "uid": POD_UID, "managedFields": [{"manager": "x"}]},
+    "spec": {"containers": [CONTAINER]},
+    "status": {"containerStatuses": [{"name": "debate", "restartCount": 2, **RUNNING}, {"name": "w", **WAITING}]},
+}
+LOG = f"started\nGET https://h/x?token={SECRET} 200\nended\n"
+OPERATOR = {
+    "metadata": {"name": "maft-operator-1", "namespace": "sys", "uid": "u-op"},
+    "spec": {"containers": []},
+    "status": {"containerStatuses": [{"name": "operator", **RUNNING}]},
+}
+EVENTS = [{"involvedObject": {"uid": POD_UID}, "message": "mine"}, {"involvedObject": {"uid": OTHER}, "message": "theirs"}]
+WORKLOADS = [{"metadata": {"name": "w", "ownerReferences": [{"uid": "u-job"}]}}, {"metadata": {"name": "v"}}]
+ANSWERS = {
+    MAFT: {
+        "metadata": {"name": "r", "namespace": NS, "uid": RUN_UID},
+        "spec": {"podTemplate": {"spec": {"containers": [CONTAINER]}}},
+    },
+    f"/api/v1/namespaces/{NS}/pods": {"items": [POD]},
+    f"/apis/batch/v1/namespaces/{NS}/jobs": {"items": [{"metadata": {"name": "r-1-debate", "uid": "u-job"}, "spec": {}}]},
+    f"/api/v1/namespaces/{NS}/events": {"items": EVENTS},
+    f"/apis/kueue.x-k8s.io/v1beta2/namespaces/{NS}/workloads": {"items": WORKLOADS},
+    CRD: {"spec": {"versions": [{"name": "v1alpha1", "schema": ["x"] * 999}]}, "status": {"storedVersions": ["v1alpha1"]}},
+    "/version": {"gitVersion": "v1.36.3"},
+    "/api/v1/pods": {"items": [OPERATOR]},
+}
+
+
+@contextlib.asynccontextmanager
+async def api_server(answers, logs, asked) -> AsyncIterator[str]:
+    """An API server that has these answers and logs, and refuses anything else."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.append((request.path, dict(request.query)))
+        if request.path.endswith("/log"):
+            key = (request.path.split("/")[-2], request.query["container"], "previous" in request.query)
+            return web.Response(body=logs[key]) if key in logs else _refused(400, "previous terminated container not found")
+        return web.json_response(answers[request.path]) if request.path in answers else _refused(403, f"may not get {request.path}")
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
+    finally:
+        await runner.cleanup()
+
+
+def _refused(code: int, message: str) -> web.Response:
+    return web.json_response({"kind": "Status", "code": code, "message": message}, status=code)
+
+
+def kubeconfig(folder: Path, url: str) -> Path:
+    context = {"name": "c", "context": {"cluster": "c", "user": "u", "namespace": NS}}
+    made = {"apiVersion": "v1", "kind": "Config", "current-context": "c", "contexts": [context]}
+    made |= {"clusters": [{"name": "c", "cluster": {"server": url}}], "users": [{"name": "u", "user": {"token": "t"}}]}
+    path = folder / "kubeconfig"
+    path.write_text(yaml.safe_dump(made))
+    return path
+
+
+def bundled(folder: Path, *flags: str, answers=ANSWERS, logs=None) -> tuple[subprocess.CompletedProcess[str], list]:
+    """`maft bundle r` in that folder, of the API server that answers so; and what it asked."""
+    asked: list = []
+
+    async def scenario() -> subprocess.CompletedProcess[str]:
+        async with api_server(answers, logs or {}, asked) as url:
+            environment = {**os.environ, "KUBECONFIG": str(kubeconfig(folder, url))}
+            line = [sys.executable, "-m", "maft_operator", "bundle", "r", *flags]
+            return await asyncio.to_thread(
+                subprocess.run, line, cwd=folder, env=environment, capture_output=True, text=True, timeout=60
+            )
+
+    return asyncio.run(scenario()), asked
+
+
+@pytest.mark.programs
+def test_what_a_bundle_holds_and_lacks(tmp_path: Path) -> None:
+    logs = {("r-1-debate-x", "debate", False): LOG.encode(), ("maft-operator-1", "operator", False): b"leading\n"}
+    done, asked = bundled(tmp_path, logs=logs)
+    assert done.returncode == 0, done.stderr
+    files = opened(tmp_path / f"maft-bundle-{NS}-r.tar.gz")  # the namespace is that of the kubeconfig
+    manifest = json.loads(files["manifest.json"])
+    assert {f["file"] for f in manifest["files"]} == set(files) - {"manifest.json"}
+    assert all(len(files[f["file"]]) == f["bytes"] for f in manifest["files"])
+    assert not any(SECRET.encode() in content for content in files.values())
+
+    assert files["logs/r-1-debate-x/debate.log"].decode() == LOG.replace(SECRET, REMOVED)
+    assert files["maft-operator/logs/maft-operator-1/operator.log"] == b"leading\n"
+    assert [e["message"] for e in json.loads(files["events.json"])] == ["mine"]
+    assert [w["metadata"]["name"] for w in json.loads(files["workloads.json"])] == ["w"]
+    assert len(files["cluster/crd.json"]) < 600 and b"managedFields" not in files["pods.json"]
+
+    missing = {gap["file"]: gap["why"] for gap in manifest["missing"]}
+    assert missing["cluster/nodes.json"] == "403: may not get /api/v1/nodes"
+    assert missing["logs/r-1-debate-x/debate.previous.log"].startswith("400: previous terminated")
+    assert "not in it: cluster/nodes.json: 403" in done.stdout
+    assert not any("secrets" in path or "configmaps" in path for path, _ in asked)
+    assert all(query["tailLines"] == str(LINES) for path, query in asked if path.endswith("/log"))
+    assert (tmp_path / f"maft-bundle-{NS}-r.tar.gz").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.programs
+def test_of_a_log_the_end_is_kept(tmp_path: Path) -> None:
+    long = b"".join(b"%09d\n" % n for n in range(400_000))
+    done, _ = bundled(tmp_path, "-o", "x.tar.gz", logs={("r-1-debate-x", "debate", False): long})
+    assert done.returncode == 0, done.stderr
+    kept = opened(tmp_path / "x.tar.gz")["logs/r-1-debate-x/debate.log"]
+    assert len(kept) == 1024**2 and long.endswith(kept)
+
+
+@pytest.mark.programs
+def test_a_run_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    done, _ = bundled(tmp_path, "-n", "elsewhere", answers={})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: run elsewhere/r: 403: may not get /apis/maft.dev/v1alpha1/namespaces/elsewhere/multiagentfinetunes/r\n"
+    )
+    done, _ = bundled(tmp_path, "-o", "no/such/folder.tar.gz")
+    assert done.returncode == 2 and "--output no/such/folder.tar.gz" in done.stderr
+
+
+# --- of one machine ---
+
+
+def test_of_a_run_of_this_machine(tmp_path: Path, monkeypatch, capsys) -> None:
+    local = tmp_path / "runs" / "default" / "r" / "local" / "r-0-prepare"
+    local.mkdir(parents=True)
+    (local / "log.txt").write_text(f"password: {SECRET}\nready\n")
+    (local / "summary.json").write_text(json.dumps({"program": "failure", "error": "no model"}))
+    (local.parent.parent / "run.json").write_text(json.dumps({"spec": {"env": [{"name": "X", "value": SECRET}]}}))
+    (local / "weights.safetensors").write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as code:
+        main(["bundle", "r", "--dir", "runs"])
+    assert code.value.code == 0, capsys.readouterr()
+    files = opened(tmp_path / "maft-bundle-default-r.tar.gz")
+    assert set(files) == {"manifest.json", "run.json", "local/r-0-prepare/log.txt", "local/r-0-prepare/summary.json"}
+    assert files["local/r-0-prepare/log.txt"].decode() == f"password: {REMOVED}\nready\n"
+    assert not any(SECRET.encode() in content for content in files.values())
+
+
+def test_a_folder_without_the_run_is_one_line(tmp_path: Path, capsys) -> None:
+    with pytest.raises(SystemExit) as code:
+        main(["bundle", "r", "--dir", str(tmp_path)])
+    assert code.value.code == 2
+    assert (
+        capsys.readouterr().err
+        == f"error: run default/r: no folder {tmp_path}/default/r/local; name that of `maft run` with --dir, and -n\n"
+    )
+
+
+def test_the_archive_is_a_tar_that_anybody_opens(tmp_path: Path) -> None:
+    from datetime import UTC, datetime
+
+    from maft_operator.bundle.archive import Bundle, Part, write
+
+    write(Bundle("a/b", (Part("x/y.txt", b"z"),), ()), tmp_path / "n.tar.gz", datetime(2026, 1, 1, tzinfo=UTC))
+    with tarfile.open(fileobj=io.BytesIO((tmp_path / "n.tar.gz").read_bytes()), mode="r:gz") as tar:
+        assert tar.getnames() == ["n/manifest.json", "n/x/y.txt"]
