@@ -315,6 +315,11 @@ GONE: dict[str, tuple[list[Json], tuple[int, int], Expected]] = {
         (4, 1),
         (reasons.ATTEMPTS_EXHAUSTED, False, "try 3"),
     ),
+    "the store stayed away": (
+        [failed(TASK, failed=4), pod(TASK, "Failed", ended(1, "store s3://b: unreachable"))],
+        (4, 2),
+        (reasons.STORE_UNUSABLE, False, "store s3://b: unreachable"),
+    ),
     "one attempt was too many": (
         [failed(TASK, failed=1, limit=0), pod(TASK, "Failed", ended(1, "lost"))],
         (1, 1),

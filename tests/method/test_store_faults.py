@@ -7,6 +7,7 @@ import hashlib
 import os
 import socket
 import socketserver
+import subprocess
 import sys
 import threading
 import time
@@ -17,10 +18,11 @@ from typing import Any
 
 import pytest
 from s3server import S3Server, s3_fixture  # noqa: F401 - the fixture `s3`
-from small import ROOT
+from small import ROOT, a_spec
 from unreliable import AS_OFTEN_AS_SEEN, Faults, Request, Unreliable, unreliable
 
 from maft.errors import BadInput
+from maft.spec import immutable_spec_json
 from maft.store.base import Missing, Passing, Store
 from maft.store.check import PATIENCE, check
 from maft.store.commits import COMMIT, committed, fetch, fetch_folder, publish, required
@@ -28,6 +30,7 @@ from maft.store.patience import FIRST, LONGEST, Patience
 from maft.store.s3 import S3Store
 from maft.store.s3_client import ONCE, Requests
 from maft.store.urls import open_store
+from maft.summaries import BAD_INPUT
 
 pytestmark = pytest.mark.s3
 
@@ -84,6 +87,13 @@ def refusal(call: Callable[[], object], *words: str) -> None:
     line = str(caught.value)
     assert "\n" not in line
     assert [word for word in words if word not in line] == [], line
+
+
+def is_away(call: Callable[[], object]) -> None:
+    """The call finds no store, in a line that says what to look at; whoever asks again may find one."""
+    hint = "check the storage settings, and that the store is up"
+    with pytest.raises(Passing, match=rf"^store s3://[^\n]*: unreachable: [^\n]*; {hint}$"):
+        call()
 
 
 # Patience
@@ -197,7 +207,7 @@ def test_a_probe_of_a_store_that_stays_away_ends_in_time_and_leaves_nothing(
     store: Store, direct: Store, proxy: Unreliable, clock: Clock
 ) -> None:
     proxy.down = lambda _: True
-    refusal(lambda: check(store, "run/", clock.patience(30.0)), "unreachable", "check the storage settings")
+    is_away(lambda: check(store, "run/", clock.patience(30.0)))
     assert clock.now < 60.0
     served = 3
 
@@ -207,7 +217,7 @@ def test_a_probe_of_a_store_that_stays_away_ends_in_time_and_leaves_nothing(
         return served < 0
 
     proxy.down = after_some
-    refusal(lambda: check(store, "run/", clock.patience(30.0)), "unreachable")
+    is_away(lambda: check(store, "run/", clock.patience(30.0)))
     proxy.down = lambda _: False
     [left] = direct.list("run/.probe-")
     age = left.split("-")[1]
@@ -452,9 +462,24 @@ def test_an_endpoint_that_never_answers_is_told_of_in_time(keys: None) -> None:
         place = ("bucket", "", f"http://127.0.0.1:{silent.getsockname()[1]}", "here")
         store = S3Store(*place, patience=Patience(0.0), requests=Requests(ONCE.attempts, 0.5))
         began = time.monotonic()
-        refusal(lambda: check(store, "run/", Patience(1.0)), "s3://bucket", "unreachable", "check the storage settings")
+        is_away(lambda: check(store, "run/", Patience(1.0)))
         assert time.monotonic() - began < 10.0
     assert PATIENCE.seconds + 2 * ONCE.silence < 60.0
+
+
+@pytest.mark.programs
+def test_a_store_that_is_away_ends_prepare_for_good_only_where_somebody_watches(keys: None) -> None:
+    """On a cluster it may be the second look at a run that began long ago."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        store = f"s3://bucket/runs?endpoint=http://127.0.0.1:{nobody.getsockname()[1]}&region=here"
+        line = [sys.executable, "-m", "maft.prepare", f"--store={store}", "--run=ns/run", f"--spec={immutable_spec_json(a_spec())}"]
+        environments = ({}, {"MAFT_WATCHED": "1"})
+        programs = [subprocess.Popen(line, env={**os.environ, **more}, stderr=subprocess.PIPE, text=True) for more in environments]
+        ends = [(program.communicate(timeout=120)[1], program.returncode) for program in programs]
+    assert [code for _, code in ends] == [1, BAD_INPUT]
+    for said, _ in ends:
+        assert said.startswith("error: store s3://bucket/runs: unreachable: ") and said.count("\n") == 1
 
 
 def test_reads_that_no_tag_vouches_for_are_made_twice(answers: Answers, answered: Store) -> None:

@@ -9,18 +9,20 @@ import time
 import uuid
 
 from maft.errors import BadInput
-from maft.store.base import Missing, Store
+from maft.store.base import Missing, Passing, Store
 from maft.store.patience import Patience, Trying
 
 PATIENCE = Patience(30.0)
 OLD = 3600  # seconds after which a probe's object is no longer anybody's
+_HINT = "check the storage settings, and that the store is up"
 _TIME = re.compile(r".*\.probe-(\d{1,12})-[0-9a-f]{32}")
 
 
 def check(store: Store, prefix: str, patience: Patience = PATIENCE) -> None:
-    """Does below `prefix` what programs do; BadInput unless the store is there, permits it and honours conditional writes.
+    """Does below `prefix` what programs do; BadInput unless the store permits it and honours conditional writes.
 
-    What may pass is tried again until the patience ends.
+    What may pass is tried again until the patience ends, then it is Passing: nobody here can tell a store that is away from one
+    that never was there, and a run that has begun is not to end because its store is away when it looks again.
     """
     now = int(time.time())
     probe = _Probe(store.impatient(), f"{prefix}.probe-", f"{prefix}.probe-{now}-{uuid.uuid4().hex}", patience.begin())
@@ -33,8 +35,10 @@ def check(store: Store, prefix: str, patience: Patience = PATIENCE) -> None:
                 probe.remove([probe.key])
             raise
         probe.remove([probe.key])
+    except Passing as error:
+        raise Passing(f"{error}; {_HINT}") from error
     except OSError as error:
-        raise BadInput(f"{error}; check the storage settings, and that the store is up") from error
+        raise BadInput(f"{error}; {_HINT}") from error
 
 
 class _Probe:

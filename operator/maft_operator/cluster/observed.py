@@ -141,7 +141,7 @@ def _end_of_job(task: Child, now: datetime) -> Trouble:
     failed = indexes.by_themselves([pod for pod in task.pods if pods.has_failed(pod) or _is_held(pod, now)])
     if not failed:
         return Trouble(task.name, reasons.ATTEMPTS_EXHAUSTED, text(condition, "message") or "its pods are gone")
-    return why.failure(task.name, failed[-1], reasons.ATTEMPTS_EXHAUSTED)
+    return why.failure(task.name, failed[-1], reasons.exhausted(pods.last_words(failed[-1])))
 
 
 def _seconds(job: Json, now: datetime) -> float:

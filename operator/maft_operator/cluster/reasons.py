@@ -176,6 +176,11 @@ def of_input(message: str) -> Reason:
     return next((reason for pattern, reason in _BY_ERROR if pattern.search(text)), INPUT_INVALID)
 
 
+def exhausted(message: str) -> Reason:
+    """Finds the reason for a program that failed as often as it may, the last time with this line."""
+    return STORE_UNUSABLE if message.removeprefix("error: ").startswith("store ") else ATTEMPTS_EXHAUSTED
+
+
 def text_reason(message: str, otherwise: Reason = POD_REFUSED) -> Reason:
     """Finds the reason for a refusal that Kubernetes puts in words only."""
     return next((reason for pattern, reason in _BY_TEXT if pattern.search(message[:MOST])), otherwise)

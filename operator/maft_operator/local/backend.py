@@ -131,6 +131,7 @@ class LocalBackend:
             "MAFT_SUMMARY": str(folder / "summary.json"),
             "MAFT_METRICS_PORT": str(attempts.port),
             "MAFT_METRICS_HOST": HOST,
+            "MAFT_WATCHED": "1",  # somebody waits for us, and can start us again
             # Threads that wait must sleep: spinning beside a server on the same cores makes training ten times slower.
             "OMP_WAIT_POLICY": "PASSIVE",
             **_environment(task, gpus),
