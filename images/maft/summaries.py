@@ -81,6 +81,8 @@ class PrepareSummary(ProgramSummary, frozen=True, kw_only=True, tag="prepare"):
     train: int
     held_out: int
     probe: int = 0
+    model_bytes: int = 0
+    """Of the base model's weights as they are stored; 0: not known."""
     earlier: Earlier = Earlier()
 
 

@@ -16,6 +16,7 @@ from maft.spec import immutable_spec_json
 from maft.summaries import BAD_INPUT
 from maft_operator import __version__
 from maft_operator.bundle import command as bundle
+from maft_operator.cluster import flags
 from maft_operator.plan import graph as plan
 from maft_operator.plan import shards
 from maft_operator.plan.graph import Graph, Server, Task
@@ -49,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         _command(commands, "plan", _plan, "show the tasks and command lines of a resource, without running anything", _PLAN_HELP)
     )
     _command(commands, "validate", _validate, "check a resource as the API server would", _VALIDATE_HELP)
-    _operator_command(commands.add_parser("operator", help="run the operator of a cluster", description=_OPERATOR_HELP))
+    flags.add(commands.add_parser("operator", help="run the operator of a cluster", description=flags.HELP))
     report = commands.add_parser("report", help="make the report of a run again", description=_REPORT_HELP)
     report.add_argument("run", metavar="RUN", help="folder or URL of the run: its store, then NAMESPACE/NAME")
     report.set_defaults(call=_report)
@@ -57,8 +58,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-_OPERATOR_HELP = """Runs the MultiAgentFinetunes of a cluster. In a pod it needs no flag; elsewhere it uses the kubeconfig.
-Exit code 0: told to stop; 1: cannot go on, for a reason that it logs."""
 _RUN_HELP = """Runs a MultiAgentFinetune on this machine: vLLM servers, debates, training as processes, on its GPUs or the CPU.
 Ctrl-C stops cleanly; the same command goes on from what is committed.
 Exit code 0: complete, 2: failed (the reason is the last line), 130: interrupted."""
@@ -123,61 +122,6 @@ def _compare(arguments: argparse.Namespace) -> int:
     compared = compare.runs(files.load(arguments.file, arguments.set), compare.chosen(arguments.methods), arguments.seeds)
     graph = compare.graph(group, compared, store)
     return asyncio.run(run_locally(group, store, arguments.dir, Console(), serve=shlex.split(arguments.serve), graph=graph))
-
-
-def _operator_command(parser: argparse.ArgumentParser) -> None:
-    environment = os.environ.get
-    parser.add_argument(
-        "--namespace", action="append", default=[], help="serve this namespace only; may be repeated [all namespaces]"
-    )
-    parser.add_argument(
-        "--images",
-        default=environment("MAFT_IMAGES", ""),
-        metavar="PREFIX",
-        help="where the workload images are: PREFIX/debate and so on [MAFT_IMAGES]",
-    )
-    parser.add_argument("--tag", default=environment("MAFT_TAG", __version__), help=f"their tag [MAFT_TAG, {__version__}]")
-    parser.add_argument("--pull-policy", default="IfNotPresent", choices=("Always", "IfNotPresent", "Never"), help="of their pods")
-    parser.add_argument("--no-leader-election", action="store_true", help="this is the only replica: do without the Lease")
-    parser.add_argument("--lease-namespace", help="where the Lease lies [the pod's own namespace]")
-    parser.add_argument(
-        "--lease-name", default="maft-operator", help="replicas with the same Lease are one operator [maft-operator]"
-    )
-    parser.add_argument("--port", type=int, default=8080, help="of /healthz and /readyz [8080]")
-    parser.add_argument("--metrics-auth", action="store_true", help="/metrics asks for a bearer token that may get that URL")
-    parser.add_argument("--network-policies", action="store_true", help="let only a run's own pods reach its servers")
-    parser.add_argument(
-        "--scrape-namespace", action="append", default=[], help="with it: and pods of this namespace; may be repeated"
-    )
-    parser.add_argument("--log-format", default="text", choices=("text", "json"), help="[text]")
-    parser.add_argument("--verbose", action="store_true", help="log what kopf does, too")
-    parser.set_defaults(call=_operator)
-
-
-def _operator(arguments: argparse.Namespace) -> int:
-    from maft_operator.cluster import app
-    from maft_operator.cluster.images import Images
-
-    if not arguments.images.strip("/"):
-        raise BadSpec("--images: not set; name where nodes find the images, such as registry.example.com/maft")
-    options = app.Options(
-        images=Images(
-            arguments.images.rstrip("/"),
-            arguments.tag,
-            arguments.pull_policy,
-            isolated=arguments.network_policies,
-            scraped_from=tuple(arguments.scrape_namespace),
-        ),
-        namespaces=tuple(arguments.namespace),
-        own=arguments.lease_namespace or app.own_namespace(),
-        lease=arguments.lease_name,
-        elect=not arguments.no_leader_election,
-        port=arguments.port,
-        log_format=arguments.log_format,
-        verbose=arguments.verbose,
-        metrics_auth=arguments.metrics_auth,
-    )
-    return app.operate(options)
 
 
 def _load(arguments: argparse.Namespace) -> tuple[Run, str]:

@@ -186,6 +186,11 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         TWO, (), lambda o: [a for a in o.args if "namespace" in a] == ["--namespace=maft-a", "--namespace=maft-b"]
     ),
     "further args": ({"extraArgs": ["--lease-namespace=x: y"]}, (), lambda o: o.args[-1] == "--lease-namespace=x: y"),
+    "resources of runs": (
+        {"pods": {"cpuLimits": False, "ephemeralStorage": False}}, (),
+        lambda o: {"--no-cpu-limits", "--no-disk-requests"} <= set(o.args)
+    ),
+    "usual resources of runs": ({}, (), lambda o: not [a for a in o.args if a.startswith("--no-")]),
     "metrics auth arg": ({"metrics": {"auth": True}}, (), lambda o: "--metrics-auth" in o.args),
     "policies arg": (
         {"networkPolicy": {"workloads": True, "scrapeNamespaces": ["mon", "tor"]}}, (),
@@ -453,6 +458,7 @@ REFUSED = {
     "port": ({"networkPolicy": {"apiServerPorts": [70000]}}, "at '/networkPolicy/apiServerPorts/0': maximum"),
     "memory": ({"resources": {"limits": {"memory": "1 GB"}}}, "at '/resources/limits/memory': '1 GB' does not match pattern"),
     "pull secret": ({"imagePullSecrets": ["p"]}, "at '/imagePullSecrets/0': got string, want object"),
+    "pods of runs": ({"pods": {"cpuLimits": "no"}}, "at '/pods/cpuLimits': got string, want boolean"),
     "arguments": ({"extraArgs": "--verbose"}, "at '/extraArgs': got string, want array"),
 }
 

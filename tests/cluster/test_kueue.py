@@ -46,7 +46,7 @@ def namespace_fixture(maft: Installed, kueue: None) -> Iterator[str]:
 def begin(maft: Installed, namespace: str, name: str, latency: float = 0.0, **spec: Any) -> None:
     """A run each of whose pods asks for one slot."""
     mocked = maft.mocked(latency)
-    asks = {"resources": {"requests": {"cpu": slots(1)}}}
+    asks = {"resources": {"requests": {"cpu": slots(1), "memory": "64Mi"}}}
     [inference] = mocked["podTemplate"]["spec"]["containers"]
     mocked["podTemplate"]["spec"]["containers"] = [
         {**inference, **asks},
@@ -187,7 +187,8 @@ def test_two_runs_that_do_not_fit_beside_each_other_both_end(maft: Installed, na
 def used(kube: Kube, namespace: str, name: str) -> str:
     """What a queue has given away."""
     status = (kube.get("ClusterQueue", None, f"{namespace}-{name}") or {}).get("status") or {}
-    return next((r.get("total", "") for flavor in status.get("flavorsReservation") or [] for r in flavor["resources"]), "")
+    given = [r for flavor in status.get("flavorsReservation") or [] for r in flavor["resources"] if r["name"] == "cpu"]
+    return next((r.get("total", "") for r in given), "")
 
 
 @pytest.mark.nightly
@@ -210,7 +211,7 @@ def test_a_suspended_run_changes_its_queue(maft: Installed, namespace: str) -> N
     [("memory", "gpus", "resource cpu unavailable in ClusterQueue"), ("cpu", "other", "LocalQueue other doesn't exist")],
 )
 def test_what_no_queue_will_ever_admit_is_told(maft: Installed, namespace: str, covers: str, queue: str, words: str) -> None:
-    queueing.queue(maft.kube, namespace, "gpus", **{covers: "1"})
+    queueing.queue(maft.kube, namespace, "gpus", **{covers: "1Ti"})
     begin(maft, namespace, "never", queueName=queue)
     waits_for(maft.kube, namespace, "never", "QueueUnusable", words)
 

@@ -25,7 +25,7 @@ def has(maft: Installed, node: str, places: int) -> None:
 
 def begin(maft: Installed, namespace: str, name: str, servers: int, **inference: Any) -> None:
     mocked = maft.mocked()
-    mocked["podTemplate"]["spec"]["containers"][0]["resources"] = {"limits": {PLACE: "1"}}
+    mocked["podTemplate"]["spec"]["containers"][0]["resources"]["limits"] = {PLACE: "1"}
     mocked["inference"] |= {"topology": "PerAgent", **inference}
     maft.kube.apply(maft.resource(name, namespace, iterations=1, agents=servers, **mocked))
 

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from conftest import resource as small_resource
 from kube_objects import IMAGES, START, STORAGE, a_run, at, deployment, event, job, owner, planned
-from statuses import ALL, PREPARED, state
+from statuses import ALL, PREPARED, state, summarized
 from test_upgrade import NEW, OLD
 
+from maft.summaries import PrepareSummary
 from maft_operator.cluster import images, kinds, manifests, reasons
 from maft_operator.cluster.api import Refused
 from maft_operator.cluster.backend import ClusterBackend
@@ -395,3 +396,16 @@ def test_a_child_wakes_its_run_unless_that_is_settled(status: Json | None, due: 
 def test_when_a_finished_run_expires(ended: str, ttl: int | None, left: float | None) -> None:
     found = expiry({"completionTime": ended}, ttl, START)
     assert found == left or (left is not None and found is not None and found > left > 1e9)
+
+
+def test_the_models_size_is_kept_when_the_pod_that_told_it_has_gone() -> None:
+    told = PrepareSummary(train=24, held_out=16, model_bytes=3_396_032)
+    prepared = stored(PREPARED)
+    prepared["metadata"]["ownerReferences"] = [{"uid": "u"}]
+    server = Server(resource(None), prepared, stored(summarized("r-0-prepare", told)))
+    look(server)
+    [run] = server.objects["MultiAgentFinetune"]
+    assert run["status"]["model"] == {"bytes": 3_396_032}
+    server.objects["Pod"] = []
+    look(server)
+    assert run["status"]["model"] == {"bytes": 3_396_032}

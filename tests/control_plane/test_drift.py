@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kube_objects import a_run, made
 
-from maft_operator.cluster import drift
+from maft_operator.cluster import drift, images
 from maft_operator.cluster.manifests import Json
 
 RUN = a_run(activeDeadlineSeconds=60, inference={"gpus": 0})
@@ -28,7 +28,6 @@ def stored(kind: str) -> Json:
         pod |= {"dnsPolicy": "ClusterFirst", "schedulerName": "default-scheduler"}
         for container in pod["containers"]:
             container |= {"terminationMessagePath": "/dev/termination-log"}
-            container.pop("resources")  # {} in what is wanted
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
             if probe in pod["containers"][0]:
                 pod["containers"][0][probe] |= {"successThreshold": 1}
@@ -143,8 +142,8 @@ FOREIGN: dict[str, tuple[str, str, object]] = {
     "a variable": ("Deployment", f"{CONTAINER}.env.-1", {"name": "HTTPS_PROXY", "value": "proxy"}),
     "variables of a Secret": ("Deployment", f"{CONTAINER}.envFrom", [{"secretRef": {"name": "s"}}]),
     "a port": ("Deployment", f"{CONTAINER}.ports.-1", {"containerPort": 15090, "protocol": "TCP"}),
-    "requests": ("Deployment", f"{CONTAINER}.resources", {"requests": {"cpu": "2"}, "limits": {"memory": "8Gi"}}),
-    "a claim": ("Deployment", f"{CONTAINER}.resources", {"claims": [{"name": "gpu"}]}),
+    "requests": ("Deployment", f"{CONTAINER}.resources.requests.hugepages-2Mi", "4Mi"),
+    "a claim": ("Deployment", f"{CONTAINER}.resources.claims", [{"name": "gpu"}]),
     "a security context": ("Deployment", f"{CONTAINER}.securityContext.seLinuxOptions", {"level": "s0:c1"}),
     "a capability less": ("Deployment", f"{CONTAINER}.securityContext.capabilities.drop.-1", "NET_RAW"),
     "a lifecycle": ("Deployment", f"{CONTAINER}.lifecycle", {"preStop": {"sleep": {"seconds": 5}}}),
@@ -218,6 +217,52 @@ def test_an_autoscaler_scales_and_nothing_else_does(number: int, subresource: st
     change(f"{CONTAINER}.image", "other")(found)
     assert ("replicas" in drift.to_apply(WANTED["Deployment"], found)["spec"]) == ours
     assert list(drift.difference(WANTED["Deployment"], found))[-1] == ".spec.template.spec.containers[inference].image"
+
+
+OURS = {"f:spec": {"f:template": {"f:spec": {"f:containers": {'k:{"name":"inference"}': {"f:name": {}, "f:resources": {}}}}}}}
+
+
+def tuned() -> Json:
+    """A server of which another has set what it asks for: that is what fields with another owner are."""
+    found = stored("Deployment")
+    resources = found["spec"]["template"]["spec"]["containers"][0]["resources"]
+    resources["requests"]["cpu"], resources["limits"]["memory"] = "7", "700Gi"
+    owned = copy.deepcopy(OURS)
+    [container] = owned["f:spec"]["f:template"]["f:spec"]["f:containers"].values()
+    container["f:resources"] = {
+        "f:requests": {"f:memory": {}, "f:ephemeral-storage": {}},
+        "f:limits": {"f:cpu": {}, "f:ephemeral-storage": {}},
+    }
+    found["metadata"]["managedFields"] = [managed("maft", owned) | {"operation": "Apply"}]
+    return found
+
+
+def test_what_another_has_set_of_resources_stays() -> None:
+    """To take it back would restart a server, each time."""
+    found, wanted = tuned(), WANTED["Deployment"]
+    assert drift.difference(wanted, found) == {}
+    change(f"{CONTAINER}.image", "other")(found)
+    assert list(drift.difference(wanted, found)) == [".spec.template.spec.containers[inference].image"]
+    applied = drift.to_apply(wanted, found)["spec"]["template"]["spec"]["containers"][0]["resources"]
+    assert set(applied["requests"]) == {"memory", "ephemeral-storage"}
+    assert set(applied["limits"]) == {"cpu", "ephemeral-storage"}
+    assert "memory" in wanted["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]  # and ours is as it was
+
+
+def test_what_is_ours_of_resources_is_taken_back() -> None:
+    found = tuned()
+    change(f"{CONTAINER}.resources.limits.cpu", "1")(found)
+    assert list(drift.difference(WANTED["Deployment"], found)) == [".spec.template.spec.containers[inference].resources.limits.cpu"]
+    [entry] = found["metadata"]["managedFields"]
+    entry["fieldsV1"] = OURS  # all of them
+    assert len(drift.difference(WANTED["Deployment"], found)) == 3
+
+
+def test_another_pod_template_sets_resources_anew() -> None:
+    found = tuned()
+    found["metadata"]["annotations"][images.TEMPLATE] = "of another one"
+    assert len(drift.difference(WANTED["Deployment"], found)) == 1 + 2
+    assert drift.to_apply(WANTED["Deployment"], found)["spec"] == WANTED["Deployment"]["spec"]
 
 
 # --- what is written about ---

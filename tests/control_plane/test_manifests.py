@@ -2,6 +2,7 @@
 
 import re
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from conftest import resource
@@ -42,6 +43,11 @@ def pods(run: Run) -> list[Json]:
 def containers(run: Run, kind: str = "Job") -> list[Json]:
     """Our container of each pod of that kind."""
     return [thing["spec"]["template"]["spec"]["containers"][0] for thing in made(run, kind)]
+
+
+def accelerators(container: Json) -> dict[str, str]:
+    """What is asked for beside processors, memory and disk."""
+    return {name: count for name, count in container["resources"]["limits"].items() if "/" in name}
 
 
 def environment(container: Json) -> dict[str, Json]:
@@ -250,7 +256,7 @@ def test_nodes_are_the_pods_of_one_job_that_begin_and_end_together() -> None:
         # One that ends because another one did costs no attempt.
         assert lost == {"action": "Ignore", "onExitCodes": {"containerName": "trainer", "operator": "In", "values": [PEER_LOST]}}
         [container] = spec["template"]["spec"]["containers"]
-        assert container["resources"] == {"limits": {"nvidia.com/gpu": "2"}} and "--gpus=2" in container["args"]
+        assert accelerators(container) == {"nvidia.com/gpu": "2"} and "--gpus=2" in container["args"]
         assert environment(container)["NCCL_DEBUG"]["value"] == "WARN"
     others = [job["spec"] for name, job in jobs.items() if name not in several]
     assert all((spec["parallelism"], spec["completions"]) == (1, 1) and "completionMode" not in spec for spec in others)
@@ -393,24 +399,24 @@ def test_images() -> None:
 
 def test_gpus() -> None:
     run = a_run(training={"gpus": 2}, inference={"gpus": 4})
-    gpus = {job["metadata"]["name"]: c["resources"] for job, c in zip(made(run, "Job"), containers(run), strict=True)}
-    assert gpus.pop("r-1-train") == {"limits": {"nvidia.com/gpu": "2"}}
+    gpus = {job["metadata"]["name"]: accelerators(c) for job, c in zip(made(run, "Job"), containers(run), strict=True)}
+    assert gpus.pop("r-1-train") == {"nvidia.com/gpu": "2"}
     assert set(map(str, gpus.values())) == {"{}"}
-    assert containers(run, "Deployment")[0]["resources"] == {"limits": {"nvidia.com/gpu": "4"}}
-    assert containers(a_run(inference={"gpus": 0}), "Deployment")[0]["resources"] == {}
+    assert accelerators(containers(run, "Deployment")[0]) == {"nvidia.com/gpu": "4"}
+    assert accelerators(containers(a_run(inference={"gpus": 0}), "Deployment")[0]) == {}
 
 
 def test_where_the_number_of_gpus_is_left_open_one_is_asked_for_and_the_program_is_told_so() -> None:
     run = a_run(evaluation={"diversity": 4})
-    asking = {job["metadata"]["name"]: c for job, c in zip(made(run, "Job"), containers(run), strict=True) if c["resources"]}
+    asking = {job["metadata"]["name"]: c for job, c in zip(made(run, "Job"), containers(run), strict=True) if accelerators(c)}
     assert {"r-1-train", "r-1-diversity"} <= set(asking)
     for container in [*asking.values(), *containers(run, "Deployment")]:
-        assert container["resources"] == {"limits": {"nvidia.com/gpu": "1"}}
+        assert accelerators(container) == {"nvidia.com/gpu": "1"}
         assert "--gpus=1" in container["args"]
     told = [c for c in containers(run) if any(word.startswith("--gpus") for word in c["args"])]
     assert told == list(asking.values())
     [server] = containers(a_run(inference={"gpus": 0}), "Deployment")
-    assert "--gpus=0" in server["args"] and server["resources"] == {}
+    assert "--gpus=0" in server["args"] and accelerators(server) == {}
 
 
 def test_what_is_compiled_lies_where_it_is_kept() -> None:
@@ -431,9 +437,10 @@ def test_shared_memory_has_the_limit_that_the_spec_gives() -> None:
     limits = {}
     for template in pods(run):
         [shm] = [volume["emptyDir"] for volume in template["spec"]["volumes"] if volume["name"] == "shm"]
-        limits[template["spec"]["containers"][0]["name"]] = shm.get("sizeLimit")
-    assert limits == {"debate": None, "trainer": "8Gi", "inference": "512M"}
-    assert not any("sizeLimit" in str(template) for template in pods(a_run()))
+        assert shm["medium"] == "Memory"
+        limits[template["metadata"]["labels"][manifests.COMPONENT]] = shm["sizeLimit"]
+    assert (limits.pop("train"), limits.pop("serve")) == ("8Gi", "512M")
+    assert set(limits.values()) == {"256Mi"}
 
 
 @pytest.mark.parametrize("kind", ["Job", "Deployment"])
@@ -453,7 +460,7 @@ def test_models_are_kept_in_a_claim_where_there_is_one() -> None:
     for template in pods(a_run(model={"cacheClaim": "models"})):
         assert {"name": "cache", "persistentVolumeClaim": {"claimName": "models"}} in template["spec"]["volumes"]
     for template in pods(a_run()):
-        assert {"name": "cache", "emptyDir": {}} in template["spec"]["volumes"]
+        assert {"name": "cache", "emptyDir": {"sizeLimit": ANY}} in template["spec"]["volumes"]
 
 
 # --- podTemplate ---

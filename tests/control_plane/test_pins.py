@@ -15,6 +15,7 @@ from maft_operator.cluster import images, kinds, manifests
 from maft_operator.cluster.backend import ClusterBackend
 from maft_operator.cluster.images import Images, Pins
 from maft_operator.cluster.manifests import Json
+from maft_operator.cluster.pod_settings import PodSettings
 from maft_operator.plan.reconcile import reconcile
 from maft_operator.spec.parse import Run
 
@@ -196,8 +197,8 @@ def test_what_is_never_pulled_is_named_by_its_tag() -> None:
 # --- children that exist, through the backend ---
 
 
-def looked(server: Server, used: Images, told: Mapping[str, Json], run: Run = RUN) -> list[Json]:
-    """Reconciles once; what was applied."""
+def looked(server: Server, used: Images, told: Mapping[str, Json], run: Run = RUN, **more: Any) -> list[Json]:
+    """Reconciles once; what was applied. more: of the status."""
     applied: list[Json] = []
     whole = server.apply
 
@@ -206,7 +207,7 @@ def looked(server: Server, used: Images, told: Mapping[str, Json], run: Run = RU
         return await whole(body)
 
     server.apply = apply  # type: ignore[method-assign]
-    backend = ClusterBackend(server, owner(run), planned(run), used, now=START, applied={}, told={"images": told})  # type: ignore[arg-type]
+    backend = ClusterBackend(server, owner(run), planned(run), used, now=START, applied={}, told={"images": told, **more})  # type: ignore[arg-type]
     asyncio.run(reconcile(backend, planned(run)))
     return applied
 
@@ -270,6 +271,37 @@ def test_a_digest_that_becomes_known_restarts_no_server() -> None:
     assert looked(Server(*things), OLD, told) == []
 
 
+def test_a_size_that_becomes_known_or_is_lost_restarts_no_server() -> None:
+    large = 40 * 2**30
+    for made_for, known in ((0, large), (large, 0), (large, 2 * large)):
+        things = under_way(replace(OLD, model_bytes=made_for))
+        assert looked(Server(*things), OLD, settled(OLD).status, model={"bytes": known}) == []
+
+
+def test_a_server_is_made_for_the_size_that_the_status_says() -> None:
+    things = [thing for thing in under_way(OLD) if thing["kind"] != "Deployment"]
+    for known, memory in ((0, "51Gi"), (40 * 2**30, "99Gi")):
+        made = looked(Server(*things), OLD, settled(OLD).status, model={"bytes": known})
+        [server] = [thing for thing in made if thing["kind"] == "Deployment"]
+        assert server["metadata"]["annotations"][images.MODEL] == str(known)
+        [container] = server["spec"]["template"]["spec"]["containers"]
+        assert container["resources"]["limits"]["memory"] == memory
+
+
+@pytest.mark.parametrize("note", ["", "-5", "1e9", "9" * 25, None, 7, "x"])
+def test_a_size_that_somebody_wrote_on_a_child_is_no_reason_to_fail(note: Any) -> None:
+    [prepare, *_] = made_by(OLD)
+    prepare["metadata"]["annotations"][images.MODEL] = note
+    assert images.of_child(OLD, prepare).model_bytes == 0
+
+
+def test_other_settings_of_the_operator_restart_no_server() -> None:
+    things = under_way(OLD)
+    changed = replace(OLD, pods=PodSettings(cpu_limits=False))
+    assert looked(Server(*things), changed, settled(OLD).status) == []
+    assert looked(Server(*under_way(changed)), OLD, settled(OLD).status) == []
+
+
 def test_a_server_is_made_anew_for_another_pod_template_with_the_images_of_the_run() -> None:
     other = a_run(podTemplate={"spec": {"nodeSelector": {"gpu": "yes"}}})
     [body] = [b for b in looked(Server(*under_way(OLD)), NEW, settled(OLD).status, other) if b["kind"] == "Deployment"]
@@ -311,5 +343,5 @@ def test_an_image_that_somebody_sets_by_hand_is_taken_back() -> None:
 def test_jobs_and_deployments_carry_the_annotations(kind: str) -> None:
     everything: list[Any] = made_by(replace(OLD, isolated=True))
     noted = [set(t["metadata"].get("annotations", {})) for t in everything if t["kind"] == kind]
-    expected = {images.IMAGES, images.RELEASE, images.TEMPLATE} if kind in ("Job", "Deployment") else set()
+    expected = {images.IMAGES, images.RELEASE, images.TEMPLATE, images.MODEL} if kind in ("Job", "Deployment") else set()
     assert noted and all(found == expected for found in noted)

@@ -152,6 +152,7 @@ QUOTA = 'pods "r-1-debate-x" is forbidden: exceeded quota: small, requested: pod
     ("message", "reason"),
     [
         (QUOTA, reasons.QUOTA_EXCEEDED),
+        ('pods "r-x" is forbidden: failed quota: q: must specify limits.cpu for: debate', reasons.QUOTA_EXCEEDED),
         ('jobs.batch "r" is forbidden: exceeded quota: volumes, requested: count/jobs.batch=1', reasons.QUOTA_EXCEEDED),
         ('jobs.batch is forbidden: User "system:serviceaccount:x:maft" cannot create resource "jobs"', reasons.FORBIDDEN),
         ('pods "r" is forbidden: maximum memory usage per Container is 1Gi, but limit is 2Gi', reasons.POD_REFUSED),

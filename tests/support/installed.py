@@ -80,6 +80,7 @@ class Installed:
             "command": ["python3", "/mock/mock_engine.py"],
             "env": [{"name": k, "value": str(v)} for k, v in variables.items()],
             "volumeMounts": [{"name": "mock", "mountPath": "/mock"}],
+            "resources": {"requests": {"cpu": "20m", "memory": "128Mi"}},  # it is no vLLM, and a node has many of them
         }
         volume = {"name": "mock", "configMap": {"name": "mock-engine"}}
         return {

@@ -20,6 +20,7 @@ CHOSEN = {"maft-tests/queues": "kueue"}
 API = "kueue.x-k8s.io/v1beta2"
 MANAGER = "kueue-controller-manager"
 LIMIT = 120.0  # seconds for Kueue to come or to go
+PLENTY = {"memory": "1Ti", "ephemeral-storage": "100Ti"}
 _CERTIFICATE = "kueue-webhook-server-cert"
 
 
@@ -140,8 +141,10 @@ def _made(kind: str, name: str, namespace: str | None = None, **more: Any) -> Js
 
 
 def queue(kube: Kube, namespace: str, name: str, **quota: str) -> None:
-    """A LocalQueue of that namespace with a ClusterQueue and a flavor of its own. quota: of each resource that it covers."""
+    """A LocalQueue of that namespace with a ClusterQueue and a flavor of its own. quota: of each resource that it covers, beside
+    memory and disk, of which there is plenty."""
     whole = f"{namespace}-{name}"
+    quota = {**PLENTY, **quota}
     resources = [{"name": resource, "nominalQuota": amount} for resource, amount in quota.items()]
     groups = [{"coveredResources": [*quota], "flavors": [{"name": whole, "resources": resources}]}]
     spec = {"namespaceSelector": {}, "preemption": {"withinClusterQueue": "LowerPriority"}, "resourceGroups": groups}

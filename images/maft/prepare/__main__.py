@@ -13,7 +13,7 @@ import msgspec
 
 from maft import __version__, models, program, records
 from maft.errors import BadInput
-from maft.prepare import apart, earlier, tasks
+from maft.prepare import apart, earlier, sizes, tasks
 from maft.program import Assignment
 from maft.records import Commit, Formatted, Problem
 from maft.spec import FORMAT, TRAINING_PLACES, Spec, immutable_spec_json
@@ -46,7 +46,12 @@ def main(assignment: Assignment) -> PrepareSummary:
         files = {f"{part}.jsonl": records.encode_lines(problems) for part, problems in parts.items()}
         commit = publish(store, prefix, files, meta=_meta(spec))
     store.write(f"{assignment.run}/{layout.RUN}", records.encode({"format": FORMAT, **commit.meta, "problems": _hashes(commit)}))
-    drawn = PrepareSummary(train=spec.task.train, held_out=spec.held_out_task.held_out, probe=spec.task.probe)
+    drawn = PrepareSummary(
+        train=spec.task.train,
+        held_out=spec.held_out_task.held_out,
+        probe=spec.task.probe,
+        model_bytes=sizes.weight_bytes(spec.model),
+    )
     return first_that_fits(msgspec.structs.replace(drawn, earlier=e) for e in earlier.shorter(earlier.found(assignment)))
 
 

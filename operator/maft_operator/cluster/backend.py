@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from maft_operator.cluster import drift, images, kinds, manifests, observed, placement, workloads
+from maft_operator.cluster import drift, images, kinds, manifests, observed, placement, resources, workloads
 from maft_operator.cluster.api import Api, Refused
 from maft_operator.cluster.children import pods_in
 from maft_operator.cluster.drift import Sent
@@ -64,7 +64,9 @@ class ClusterBackend:
         self._children = {k.name: [c for c in items if self._ours(k, c)] for k, items in zip(wanted, lists, strict=True)}
         snapshot = observed.read(self._graph, self._children, self._now, placement.read(self._told, self._now).since)
         done = plan.recorded(self._graph, self._told.get("done", {})) | plan.found(self._graph, snapshot.summaries.values())
-        snapshot = replace(snapshot, pins=self._pinned(), observed=replace(snapshot.observed, done=done))
+        size = resources.model_bytes(self._told, snapshot.summaries.values())
+        snapshot = replace(snapshot, pins=self._pinned(), model_bytes=size, observed=replace(snapshot.observed, done=done))
+        self._images = replace(self._images, model_bytes=size)
         snapshot = observed.explained(snapshot, await self._events(snapshot.unexplained))
         return workloads.explained(snapshot, await self._workloads(snapshot))
 

@@ -4,14 +4,17 @@ We own what we apply, and nothing else: what queues, webhooks, autoscalers, inje
 only what Kubernetes lets change is compared. Source: Kubernetes, "Server-Side Apply" (managedFields, fieldsV1).
 """
 
+import copy
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from maft_operator.cluster import kinds
+from maft_operator.cluster.fields import part, parts, text
+from maft_operator.cluster.images import TEMPLATE
 from maft_operator.cluster.manifests import MANAGER
 from maft_operator.spec.schema import Json
 
@@ -66,7 +69,8 @@ def to_apply(wanted: Json, stored: Json) -> Json:
     """Makes what is applied to an object that is there: without what is another's by now.
 
     The template of a Job is the one it has, as far as it is ours: Kubernetes lets none be changed, and queues fill it in."""
-    spec = {key: value for key, value in wanted["spec"].items() if f".spec.{key}" not in _left_to_others(wanted, stored)}
+    left = _left_to_others(wanted, stored)
+    spec = {key: value for key, value in _without(wanted["spec"], left).items() if f".spec.{key}" not in left}
     if wanted["kind"] == kinds.JOB.name:
         ours = owned(stored)
         spec = {key: value for key, value in spec.items() if key not in _FIXED}
@@ -127,10 +131,49 @@ def _unlike_item(item: Json, stored: Sequence[Json], path: str) -> Iterator[tupl
 
 
 def _left_to_others(wanted: Json, stored: Json) -> tuple[str, ...]:
-    """A number of replicas that was set through `scale`, by an autoscaler or `kubectl scale`; zero would serve nobody."""
+    """A number of replicas that was set through `scale`, by an autoscaler or `kubectl scale` (zero would serve nobody), and what
+    others have set of resources."""
     scaled = wanted["kind"] == kinds.DEPLOYMENT.name and (stored.get("spec") or {}).get("replicas")
     entries = [e for e in _entries(stored) if e.get("subresource") == "scale"] if scaled else []
-    return (".spec.replicas",) if any("f:replicas" in _fields(e).get("f:spec", {}) for e in entries) else ()
+    replicas = (".spec.replicas",) if any("f:replicas" in _fields(e).get("f:spec", {}) for e in entries) else ()
+    return (*replicas, *_resources_of_others(wanted, stored))
+
+
+def _resources_of_others(wanted: Json, stored: Json) -> Iterator[str]:
+    """Requests and limits of a server that are somebody else's by now, who may know more of it; to take them back would restart
+    it. Those of another podTemplate are ours anew."""
+    if wanted["kind"] != kinds.DEPLOYMENT.name or _template_of(wanted) != _template_of(stored):
+        return
+    ours = set(_resources(owned(stored)))
+    yield from (path for path in _resources(stored["spec"]) if path not in ours)
+
+
+def _template_of(thing: Json) -> str:
+    return text(thing, "metadata", "annotations", TEMPLATE)
+
+
+def _resources(spec: Json) -> Iterator[str]:
+    """The paths of all requests and limits of containers."""
+    for container in parts(spec, "template", "spec", "containers"):
+        for kind in ("requests", "limits"):
+            yield from (_path(container, kind, name) for name in part(container, "resources", kind))
+
+
+def _path(container: Json, kind: str, name: str) -> str:
+    return f".spec.template.spec.containers[{text(container, 'name')}].resources.{kind}.{name}"
+
+
+def _without(spec: Json, paths: Collection[str]) -> Json:
+    """The spec without these requests and limits."""
+    if not any("].resources." in path for path in paths):
+        return spec
+    spec = copy.deepcopy(spec)
+    for container in parts(spec, "template", "spec", "containers"):
+        for kind in ("requests", "limits"):
+            amounts = part(container, "resources", kind)
+            for name in [name for name in amounts if _path(container, kind, name) in paths]:
+                del amounts[name]
+    return spec
 
 
 def owned(stored: Json) -> Json:

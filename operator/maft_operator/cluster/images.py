@@ -6,20 +6,24 @@ from which they come where the status is lost. Where both are lost those of this
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from maft_operator import __version__
-from maft_operator.cluster import kinds
+from maft_operator.cluster import fields, kinds
+from maft_operator.cluster.pod_settings import PodSettings
 from maft_operator.cluster.pod_template import DEBATE, SERVE, TRAIN
+from maft_operator.cluster.resources import LARGEST
 from maft_operator.spec.schema import Json
 from maft_operator.spec.skew import OPERATOR
 
 ROLES = (DEBATE, TRAIN, SERVE)
 # Annotations: JSON of references by role; release of the operator that made the child; hash of the podTemplate that went into it.
 IMAGES, RELEASE, TEMPLATE = "maft.dev/images", "maft.dev/release", "maft.dev/pod-template"
-_OURS = (IMAGES, RELEASE, TEMPLATE)
+MODEL = "maft.dev/model-bytes"  # and the model's size that its resources follow from
+_OURS = (IMAGES, RELEASE, TEMPLATE, MODEL)
 _MUTABLE = ("backoffLimit", "activeDeadlineSeconds", "replicas")  # of the spec of a child, while it is under way
 _DIGEST = "@sha256:"
 PRESUMED = OPERATOR + "the images that the run began with"
@@ -40,6 +44,10 @@ class Images:
     """Namespaces whose pods may read the servers' metrics."""
     release: str = __version__
     """Of the operator."""
+    pods: PodSettings = field(default_factory=PodSettings)
+    """What all pods have."""
+    model_bytes: int = 0
+    """Of the run's base model, for a run or a child of it; 0: not known."""
     pinned: Mapping[str, str] = field(default_factory=dict)
     """By role: the image that counts for a run, or for a child of it, that was made with it."""
 
@@ -51,7 +59,9 @@ class Images:
         """Adds the annotations to a child that is made with them. template: the user's podTemplate."""
         digest = hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:12] if template else ""
         built = self.release if self.tag == self.release else f"{self.release}+{self.tag}"  # two builds of one version differ, too
+        built += f"~{self.pods.digest}" if self.pods.digest else ""  # other settings restart no server, either
         notes = {IMAGES: json.dumps(dict(self.pinned), sort_keys=True), RELEASE: built, TEMPLATE: digest}
+        notes[MODEL] = str(self.model_bytes)
         return {**child, "metadata": {**child["metadata"], "annotations": notes}}
 
 
@@ -137,8 +147,16 @@ def _of_template(child: Json) -> dict[str, str]:
 
 
 def of_child(images: Images, child: Json | None) -> Images:
-    """Makes the images that a child was made with: what exists is not made anew because a digest has become known."""
-    return images if child is None else replace(images, pinned={**images.pinned, **_of_template(child), **noted(child)})
+    """Makes the images that a child was made with, and the model's size: what exists is not made anew because one has become
+    known."""
+    if child is None:
+        return images
+    return replace(images, pinned={**images.pinned, **_of_template(child), **noted(child)}, model_bytes=_noted_size(child))
+
+
+def _noted_size(child: Json) -> int:
+    text = fields.text(child, "metadata", "annotations", MODEL)
+    return min(int(text), LARGEST) if re.fullmatch("[0-9]{1,20}", text) else 0
 
 
 def keeping(wanted: Json, stored: Json, owned: Json) -> Json:

@@ -6,10 +6,10 @@ What their pods have in common is pod_template.py's.
 from dataclasses import dataclass
 
 from maft.summaries import BAD_INPUT, PEER_LOST
-from maft_operator.cluster import kinds, kueue
+from maft_operator.cluster import kinds, kueue, resources
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.kinds import Kind
-from maft_operator.cluster.pod_template import DEBATE, METRICS_PORT, SERVE, TRAIN, container, environment, template
+from maft_operator.cluster.pod_template import DEBATE, METRICS_PORT, SERVE, TRAIN, Size, container, environment, template
 from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Server, Task
 from maft_operator.spec.parse import Run
@@ -45,15 +45,14 @@ def job(task: Task, owner: Owner, images: Images) -> Json:
     made = _task_container(task, owner, images)
     deadline = {} if spec.active_deadline_seconds is None else {"activeDeadlineSeconds": spec.active_deadline_seconds}
     place = {"subdomain": meeting_name(owner.run)} if task.nodes > 1 else {}
+    about = labels(owner.run, task.name, task.kind, task.iteration)
     body = {
         **_pods(task, spec.backoff_limit),
         "podReplacementPolicy": "Failed",  # never two programs at one task
         "podFailurePolicy": {"rules": _failure_rules(made["name"], task.nodes)},
         **({"managedBy": spec.managed_by} if spec.managed_by else {}),
         **deadline,  # and never `suspend`: that is a queue's, also of a Job that names none
-        "template": template(
-            made, owner.run, labels(owner.run, task.name, task.kind, task.iteration), {"restartPolicy": "Never", **place}
-        ),
+        "template": template(made, owner.run, _size(plan.on_cluster(task), images), about, {"restartPolicy": "Never", **place}),
     }
     return _object(kinds.JOB, task.name, owner, task.kind, body, task.iteration)
 
@@ -71,11 +70,15 @@ def _task_container(task: Task, owner: Owner, images: Images) -> Json:
     urls = {name: [f"http://{name}.{owner.run.namespace}.svc:{plan.PORT}"] for name in task.servers}
     name = TRAIN if task.kind in ("preflight", "train", "diversity") else DEBATE  # those need torch
     task = plan.on_cluster(task)
-    made = container(name, images.of(name), images.policy, plan.command(task, urls), task.gpus)
+    made = container(name, images.of(name), images.policy, plan.command(task, urls))
     made["env"] = [*environment(owner.run), {"name": "MAFT_METRICS_PORT", "value": str(METRICS_PORT)}]
     made["env"] += _of_nodes(task, owner.run) if task.nodes > 1 else []
     made["ports"] = [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}]
     return made
+
+
+def _size(item: Task | Server, images: Images) -> Size:
+    return Size(resources.needs(item, images.model_bytes), item.gpus or 0, images.pods)
 
 
 def _of_nodes(task: Task, run: Run) -> list[Json]:
@@ -119,7 +122,7 @@ def deployment(server: Server, owner: Owner, images: Images) -> Json:
     """Makes the Deployment of a server. Recreate, not rolling: a second pod would find no free GPU."""
     inference, server = owner.run.spec.inference, plan.on_cluster(server)
     image = images.of(SERVE, inference.image)
-    made = container(SERVE, image, images.policy, plan.serve(server, f"--port={plan.PORT}"), server.gpus)
+    made = container(SERVE, image, images.policy, plan.serve(server, f"--port={plan.PORT}"))
     made["env"] = environment(owner.run)
     made["ports"] = [{"name": "http", "containerPort": plan.PORT, "protocol": "TCP"}]
     health = {"httpGet": {"path": "/health", "port": "http"}, "timeoutSeconds": 5}
@@ -133,7 +136,7 @@ def deployment(server: Server, owner: Owner, images: Images) -> Json:
         "strategy": {"type": "Recreate"},
         "revisionHistoryLimit": 0,
         "selector": {"matchLabels": {RUN: owner.run.name, CHILD: server.name}},
-        "template": template(made, owner.run, about, {"restartPolicy": "Always"}, annotations),
+        "template": template(made, owner.run, _size(server, images), about, {"restartPolicy": "Always"}, annotations),
     }
     return _object(kinds.DEPLOYMENT, server.name, owner, "serve", body)
 

@@ -42,6 +42,8 @@ class Snapshot:
     """By uid of an object that does nothing and does not say why: the child it belongs to. Its Events may say more."""
     pins: Pins = field(default_factory=Pins)
     """The images that the run uses."""
+    model_bytes: int = 0
+    """Of the base model's weights; 0: not known."""
     places: Places = field(default_factory=Places)
     """How servers stand with nodes."""
     gpus: int = 0

@@ -5,9 +5,14 @@ podTemplate says is merged last, so users have the last word.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from maft_operator.cluster import resources
 from maft_operator.cluster.merge import merged
+from maft_operator.cluster.pod_settings import PodSettings
+from maft_operator.cluster.quantities import of_bytes
+from maft_operator.cluster.resources import Needs
 from maft_operator.spec.parse import Run
 from maft_operator.spec.schema import Json
 
@@ -24,7 +29,39 @@ COMPILED = {  # what is compiled at a start, and found again at the next: below 
 GRACE = 20  # seconds: a program needs about one to end, vLLM a few
 
 
-def container(name: str, image: str, policy: str, arguments: tuple[str, ...], gpus: int | None) -> Json:
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large a pod is, and by whose rules."""
+
+    needs: Needs
+    gpus: int
+    settings: PodSettings
+
+    def resources(self, run: Run) -> Json:
+        """Writes what its container asks for."""
+        rules = self.settings
+        claimed = bool(run.spec.model.cache_claim)
+        made = resources.written(self.needs, claimed=claimed, cpu_limits=rules.cpu_limits, disk=rules.disk)
+        gpus = {"nvidia.com/gpu": str(self.gpus)} if self.gpus else {}
+        return {**made, "limits": {**made["limits"], **gpus}}
+
+    def volumes(self, run: Run) -> list[Json]:
+        """Lists what programs write to. In /dev/shm workers talk to each other; without it a pod has 64 MiB."""
+        claim, needs = run.spec.model.cache_claim, self.needs
+        kept: Json = {"persistentVolumeClaim": {"claimName": claim}} if claim else _on_disk(needs.cache.limit)
+        shared = {"medium": "Memory", "sizeLimit": needs.shared}
+        return [
+            {"name": "tmp", **_on_disk(needs.scratch)},
+            {"name": "shm", "emptyDir": shared},
+            {"name": "cache", **kept},
+        ]
+
+
+def _on_disk(limit: int) -> Json:
+    return {"emptyDir": {"sizeLimit": of_bytes(limit)}}
+
+
+def container(name: str, image: str, policy: str, arguments: tuple[str, ...]) -> Json:
     """Makes our container. arguments: as the program gets them."""
     return {
         "name": name,
@@ -33,7 +70,6 @@ def container(name: str, image: str, policy: str, arguments: tuple[str, ...], gp
         # The kubelet expands $(NAME) and turns $$ into $; prompts are meant literally.
         "args": [argument.replace("$", "$$") for argument in arguments],
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "resources": {"limits": {"nvidia.com/gpu": str(gpus)}} if gpus else {},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
@@ -76,11 +112,15 @@ def _from_secret(variable: str, secret: str, key: str, *, optional: bool = False
 
 
 def template(
-    container: Json, run: Run, labels: Mapping[str, str], spec: Mapping[str, Any], annotations: Mapping[str, str] | None = None
+    container: Json,
+    run: Run,
+    size: Size,
+    labels: Mapping[str, str],
+    spec: Mapping[str, Any],
+    annotations: Mapping[str, str] | None = None,
 ) -> Json:
     """Makes the pod template around our container; what the run's podTemplate says is merged last. spec: more of its fields."""
-    claim = run.spec.model.cache_claim
-    limit = _shared_memory(run, container["name"])
+    asked = size.resources(run)
     ours = {
         "metadata": {"labels": dict(labels), **({"annotations": dict(annotations)} if annotations else {})},
         "spec": {
@@ -93,23 +133,25 @@ def template(
                 "runAsUser": USER,
                 "runAsGroup": USER,
                 "fsGroup": USER,
+                "fsGroupChangePolicy": "OnRootMismatch",  # else the node goes through all files of a claim at each start
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
-            "containers": [container],
-            "volumes": [
-                {"name": "tmp", "emptyDir": {}},
-                {"name": "shm", "emptyDir": {"medium": "Memory", **limit}},  # workers talk through it; a pod has 64 MiB otherwise
-                {"name": "cache", **({"persistentVolumeClaim": {"claimName": claim}} if claim else {"emptyDir": {}})},
-            ],
+            "containers": [{**container, "resources": asked}],
+            "volumes": size.volumes(run),
             **spec,
         },
     }
-    return merged(ours, _for_container(run.spec.pod_template or {}, container["name"]))
+    return _reconciled(merged(ours, _for_container(run.spec.pod_template or {}, container["name"])), container["name"], asked)
 
 
-def _shared_memory(run: Run, container: str) -> Json:
-    sizes = {TRAIN: run.spec.training.shared_memory, SERVE: run.spec.inference.shared_memory}
-    return {"sizeLimit": size} if (size := sizes.get(container)) else {}
+def _reconciled(template: Json, name: str, asked: Json) -> Json:
+    """A podTemplate may ask for more than our limit, or allow less than we ask for."""
+    spec = template.get("spec")
+    containers = spec.get("containers") if isinstance(spec, Mapping) else None
+    for found in containers if isinstance(containers, list) else ():
+        if isinstance(found, dict) and found.get("name") == name and "resources" in found:
+            found["resources"] = resources.reconciled(found["resources"], asked)
+    return template
 
 
 def _for_container(template: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -160,7 +160,7 @@ _BY_TEXT: tuple[tuple[re.Pattern[str], Reason], ...] = (  # the first that match
     (re.compile(r"exists and is not the run's"), NAME_TAKEN),
     (re.compile(r"objects with the run's label take more than"), TOO_MANY_OBJECTS),
     (re.compile(r"violates PodSecurity|is invalid:|denied the request"), POD_REFUSED),
-    (re.compile(r"exceeded quota"), QUOTA_EXCEEDED),
+    (re.compile(r"(exceeded|failed) quota"), QUOTA_EXCEEDED),  # failed: it counts what a pod does not name
     (re.compile(r"couldn't find key"), SECRET_KEY_MISSING),
     (re.compile(r"MountVolume|volume|configmap|persistentvolumeclaim"), VOLUME_MISSING),
     (re.compile(r'secret "[^"]*" not found', re.IGNORECASE), SECRET_MISSING),

@@ -95,6 +95,7 @@ def status(work: Reconciled, old: Json, generation: int, now: datetime) -> Json:
         **({"done": done} if done else {}),
         "spent": spent.written(taken),
         **({} if over else placement.written(work.pause)),
+        **({"model": {"bytes": work.snapshot.model_bytes}} if work.snapshot.model_bytes else {}),
         **({"images": images} if (images := work.snapshot.pins.status) else {}),
         **({"iterations": rows} if rows else {}),
         **results.accuracies(work.run, rows),

@@ -1,0 +1,70 @@
+"""The flags of `maft operator`. What they are for is app.py's, which is read only where the command is used."""
+
+import argparse
+import os
+
+from maft_operator import __version__
+from maft_operator.cluster.images import Images
+from maft_operator.cluster.pod_settings import PodSettings
+from maft_operator.spec.schema import BadSpec
+
+HELP = """Runs the MultiAgentFinetunes of a cluster. In a pod it needs no flag; elsewhere it uses the kubeconfig.
+Exit code 0: told to stop; 1: cannot go on, for a reason that it logs."""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags to the parser of the command."""
+    environment = os.environ.get
+    parser.add_argument(
+        "--namespace", action="append", default=[], help="serve this namespace only; may be repeated [all namespaces]"
+    )
+    parser.add_argument(
+        "--images",
+        default=environment("MAFT_IMAGES", ""),
+        metavar="PREFIX",
+        help="where the workload images are: PREFIX/debate and so on [MAFT_IMAGES]",
+    )
+    parser.add_argument("--tag", default=environment("MAFT_TAG", __version__), help=f"their tag [MAFT_TAG, {__version__}]")
+    parser.add_argument("--pull-policy", default="IfNotPresent", choices=("Always", "IfNotPresent", "Never"), help="of their pods")
+    parser.add_argument("--no-leader-election", action="store_true", help="this is the only replica: do without the Lease")
+    parser.add_argument("--lease-namespace", help="where the Lease lies [the pod's own namespace]")
+    parser.add_argument(
+        "--lease-name", default="maft-operator", help="replicas with the same Lease are one operator [maft-operator]"
+    )
+    parser.add_argument("--port", type=int, default=8080, help="of /healthz and /readyz [8080]")
+    parser.add_argument("--metrics-auth", action="store_true", help="/metrics asks for a bearer token that may get that URL")
+    parser.add_argument("--network-policies", action="store_true", help="let only a run's own pods reach its servers")
+    parser.add_argument(
+        "--scrape-namespace", action="append", default=[], help="with it: and pods of this namespace; may be repeated"
+    )
+    parser.add_argument("--no-cpu-limits", action="store_true", help="pods of runs have no limit of processors")
+    parser.add_argument("--no-disk-requests", action="store_true", help="pods of runs name no ephemeral-storage")
+    parser.add_argument("--log-format", default="text", choices=("text", "json"), help="[text]")
+    parser.add_argument("--verbose", action="store_true", help="log what kopf does, too")
+    parser.set_defaults(call=_operator)
+
+
+def _operator(arguments: argparse.Namespace) -> int:
+    from maft_operator.cluster import app
+
+    if not arguments.images.strip("/"):
+        raise BadSpec("--images: not set; name where nodes find the images, such as registry.example.com/maft")
+    options = app.Options(
+        images=Images(
+            arguments.images.rstrip("/"),
+            arguments.tag,
+            arguments.pull_policy,
+            isolated=arguments.network_policies,
+            scraped_from=tuple(arguments.scrape_namespace),
+            pods=PodSettings(cpu_limits=not arguments.no_cpu_limits, disk=not arguments.no_disk_requests),
+        ),
+        namespaces=tuple(arguments.namespace),
+        own=arguments.lease_namespace or app.own_namespace(),
+        lease=arguments.lease_name,
+        elect=not arguments.no_leader_election,
+        port=arguments.port,
+        log_format=arguments.log_format,
+        verbose=arguments.verbose,
+        metrics_auth=arguments.metrics_auth,
+    )
+    return app.operate(options)

@@ -1,0 +1,166 @@
+"""What a pod asks of its node and may take at most: processors, memory, disk. Pure.
+
+Requests are what a pod needs, so that a node never holds more than it bears; limits are what it may take before it harms its
+neighbours: wide, since a pod that is killed has done its work in vain. Programs that load no model have fixed figures, which were
+measured; those that do have theirs from the model's size, which `prepare` reports. docs/operations.md has the table. What a
+podTemplate says of `resources` has the last word, name by name.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from maft.spec import RunSpec
+from maft.summaries import AnySummary, PrepareSummary
+from maft_operator.cluster.fields import count
+from maft_operator.cluster.quantities import amount, of_bytes, of_thousandths
+from maft_operator.plan.graph import ProgramName, Server, Task, on_a_device
+from maft_operator.spec.schema import Json
+
+MIB, GIB = 2**20, 2**30
+LARGEST = 2**50  # bytes of a model; what is told beyond it is nonsense
+ON_CPU, ON_A_GPU = GIB // 2, 16 * GIB  # taken for a model whose size nobody told: of each GPU, eight billion weights of two bytes
+_SHARED = 256 * MIB  # /dev/shm of programs that load no model
+_STEP = 64 * MIB  # to which figures that follow from the model are rounded up
+_TOKEN = 3 * 32  # bytes of scratch for a token that a stage may write: of its transcript (preflight/cost.py), three times
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Of one resource."""
+
+    request: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Of one pod."""
+
+    cpu: Range
+    """Thousandths of a processor."""
+    memory: Range
+    """Bytes, those of /dev/shm included: the kernel counts them there."""
+    cache: Range
+    """Bytes of models and of what is compiled, on the node's disk unless a claim keeps them."""
+    scratch: int
+    """Bytes below /tmp at most."""
+    shared: str
+    """Limit of /dev/shm, as it is written."""
+
+
+# Measured on the demo, in GiB: prepare, debate, evaluate and report 0.1, preflight 0.9; vLLM on two cores 3.4, training 0.6. Beside
+# it: a source of questions is read as a whole, grading mathematics has a process for each processor.
+_PROGRAMS: dict[ProgramName, Range] = {
+    "prepare": Range(512 * MIB, 4 * GIB),
+    "preflight": Range(GIB, 8 * GIB),
+    "debate": Range(256 * MIB, 4 * GIB),
+    "evaluate": Range(256 * MIB, 4 * GIB),
+    "report": Range(256 * MIB, 4 * GIB),
+    "compare": Range(256 * MIB, 4 * GIB),
+}
+
+
+def needs(item: Task | Server, model_bytes: int) -> Needs:
+    """Decides what the pods of a task or server ask for. item: as a cluster has it, with its number of GPUs; model_bytes: of the
+    weights as they are stored; 0: not known."""
+    return _of_model(item, model_bytes) if on_a_device(item) else _of_program(item, model_bytes)
+
+
+def _of_program(item: Task | Server, model_bytes: int) -> Needs:
+    assert isinstance(item, Task)
+    spec, memory = item.run.spec, _PROGRAMS[item.kind]
+    if item.kind == "preflight" and spec.training.gpus == 0:  # it reads its own limit for the trainer's
+        memory = Range(memory.request, max(memory.limit, _of_training_on_cpu(model_bytes or ON_CPU).limit))
+    stages = 2 * spec.iterations + 1 if item.kind == "report" else 1  # it goes through all debates
+    return Needs(
+        cpu=Range(100, 2000),  # one thread, and those that talk to the store
+        memory=Range(memory.request, memory.limit + _SHARED),
+        cache=Range(0, 8 * GIB),  # questions, tokenizers, configurations
+        scratch=GIB + stages * _written(spec),
+        shared=of_bytes(_SHARED),
+    )
+
+
+def _of_model(item: Task | Server, model_bytes: int) -> Needs:
+    gpus, spec = item.gpus or 0, item.run.spec
+    size = _rounded(model_bytes or (gpus * ON_A_GPU if gpus else ON_CPU))
+    section = spec.inference if isinstance(item, Server) else spec.training
+    shared = section.shared_memory or of_bytes(GIB + gpus * 2 * GIB)  # several GPUs talk through it
+    memory = _on_gpus(gpus, size) if gpus else _serving(size) if isinstance(item, Server) else _of_training_on_cpu(size)
+    return Needs(
+        cpu=Range(1000 * gpus, 8000 * gpus) if gpus else Range(250, 4000),
+        memory=Range(memory.request, memory.limit + int(amount(shared) or 0)),
+        cache=Range(size, 2 * size + 10 * GIB),  # the model, another file of the same weights, what is compiled
+        scratch=4 * GIB + size + (0 if isinstance(item, Server) else _written(spec)),  # a checkpoint is smaller than the model
+        shared=shared,
+    )
+
+
+def _on_gpus(gpus: int, size: int) -> Range:
+    """A process with CUDA for each GPU, one that leads them, and weights on their way to the GPUs."""
+    return Range((2 + 3 * gpus) * GIB, (8 + 8 * gpus) * GIB + 2 * size)
+
+
+def _serving(size: int) -> Range:
+    """vLLM, a GiB of keys and values, and weights that become twice as large, beside those that were read."""
+    return Range(3 * GIB + 3 * size, 8 * GIB + 6 * size)
+
+
+def _of_training_on_cpu(size: int) -> Range:
+    """Weights that become twice as large, and activations, which grow with the model; training makes do with what is there."""
+    return Range(GIB + 3 * size, 6 * GIB + 12 * _rounded(size))
+
+
+def _written(spec: RunSpec) -> int:
+    """Bytes of scratch that a debate may need, when every answer has as many tokens as it may have."""
+    questions = max(spec.task.train + spec.task.probe, spec.held_out_task.held_out)
+    requests = questions * spec.agents * spec.debate.rounds * 2  # answers, and summaries or hints
+    return _rounded(requests * (spec.debate.max_tokens + spec.debate.thinking_tokens) * _TOKEN)
+
+
+def _rounded(count: int) -> int:
+    return -(-min(count, LARGEST) // _STEP) * _STEP
+
+
+def model_bytes(status: Json, summaries: Iterable[AnySummary]) -> int:
+    """Finds how large the run's model is: as its status says, else as `prepare` does; 0: not known."""
+    reported = (summary.model_bytes for summary in summaries if isinstance(summary, PrepareSummary))
+    size = count(status, "model", "bytes") or next(reported, 0)
+    return min(max(0, size), LARGEST)
+
+
+# --- as pods have them ---
+
+
+def storage(needs: Needs, *, claimed: bool) -> Range:
+    """Adds up what lies on the node's disk, the container's log with it. claimed: a claim keeps the cache."""
+    cache = Range(0, 0) if claimed else needs.cache
+    return Range(128 * MIB + cache.request, GIB + needs.scratch + cache.limit)
+
+
+def written(needs: Needs, *, claimed: bool, cpu_limits: bool = True, disk: bool = True) -> Json:
+    """Writes them as `resources` of a container. cpu_limits, disk: whether a limit of processors, and the disk, are named."""
+    kept = storage(needs, claimed=claimed)
+    requests = {"cpu": of_thousandths(needs.cpu.request), "memory": of_bytes(needs.memory.request)}
+    limits = {"cpu": of_thousandths(needs.cpu.limit)} if cpu_limits else {}
+    limits["memory"] = of_bytes(needs.memory.limit)
+    if disk:
+        requests["ephemeral-storage"], limits["ephemeral-storage"] = of_bytes(kept.request), of_bytes(kept.limit)
+    return {"requests": requests, "limits": limits}
+
+
+def reconciled(resources: Any, ours: Json) -> Any:
+    """Mends requests that are larger than their limit, where one of both is ours and the other one is a podTemplate's."""
+    if not isinstance(resources, Mapping):
+        return resources
+    whole = {part: dict(v) if isinstance(v := resources.get(part), Mapping) else {} for part in ("requests", "limits")}
+    for name in whole["requests"].keys() & whole["limits"].keys():
+        request, limit = (amount(whole[part][name]) for part in ("requests", "limits"))
+        if request is None or limit is None or request <= limit:
+            continue
+        if whole["limits"][name] == ours["limits"].get(name):
+            whole["limits"][name] = whole["requests"][name]
+        elif whole["requests"][name] == ours["requests"].get(name):
+            whole["requests"][name] = whole["limits"][name]
+    return {**resources, **{part: values for part, values in whole.items() if values}}

@@ -1,0 +1,66 @@
+"""A namespace whose ResourceQuota wants requests and limits of everything, and that has no LimitRange."""
+
+from typing import Any
+
+import pytest
+from installed import Installed
+from kube import Json
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+LIMIT = 300.0  # seconds for a small run, on two busy cores
+HARD = {
+    "requests.cpu": "600m",
+    "requests.memory": "5Gi",
+    "requests.ephemeral-storage": "2Gi",
+    "limits.cpu": "8",
+    "limits.memory": "20Gi",
+    "limits.ephemeral-storage": "100Gi",
+}
+
+
+def quota(maft: Installed, namespace: str, **hard: str) -> None:
+    about = {"name": "all", "namespace": namespace}
+    maft.kube.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": about, "spec": {"hard": HARD | hard}})
+    maft.kube.wait(lambda: used(maft, namespace), 30)
+
+
+def used(maft: Installed, namespace: str) -> Json:
+    found: Json = (maft.kube.get("ResourceQuota", namespace, "all") or {}).get("status", {}).get("used") or {}
+    return found
+
+
+def begin(maft: Installed, namespace: str, name: str, **spec: Any) -> None:
+    """A run that says nothing of resources."""
+    mocked = maft.mocked()
+    del mocked["podTemplate"]["spec"]["containers"][0]["resources"]
+    maft.kube.apply(maft.resource(name, namespace, iterations=1, agents=2, **{**mocked, **spec}))
+
+
+def test_a_run_starts_unchanged_under_a_quota(maft: Installed, namespace: str) -> None:
+    kube = maft.kube
+    quota(maft, namespace)
+    begin(maft, namespace, "toy")
+    seen: dict[str, Json] = {}
+
+    def done() -> bool:
+        seen.update({pod["metadata"]["name"]: pod for pod in kube.list("Pod", namespace, "maft.dev/run=toy")})
+        return kube.is_true(namespace, "toy", "Complete")
+
+    kube.wait(done, LIMIT, lambda: kube.explain(namespace, "toy"))
+    components = {pod["metadata"]["labels"]["app.kubernetes.io/component"] for pod in seen.values()}
+    assert components == {"prepare", "preflight", "serve", "debate", "train", "evaluate", "report"}
+    assert {pod["status"]["qosClass"] for pod in seen.values()} == {"Burstable"}
+    assert kube.status(namespace, "toy")["model"]["bytes"] > 3_000_000
+    for deployment in kube.list("Deployment", namespace):  # one template, from its first pod on
+        assert deployment["metadata"]["generation"] == 1
+
+
+def test_a_quota_that_is_too_small_is_told(maft: Installed, namespace: str) -> None:
+    quota(maft, namespace, **{"limits.memory": "2Gi"})
+    begin(maft, namespace, "large")
+    waits = maft.kube.wait(
+        lambda: (c := maft.kube.condition(namespace, "large", "Progressing")).get("reason") == "QuotaExceeded" and c,
+        60,
+        lambda: maft.kube.explain(namespace, "large"),
+    )
+    assert "limits.memory=4352Mi" in waits["message"]

@@ -1,0 +1,279 @@
+"""What pods ask for: always something, never more than they may take, what the model needs; and who has the last word."""
+
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+from kube_objects import IMAGES, STORAGE, a_run, owner, planned
+from test_manifests import VARIED
+
+from maft.summaries import PrepareSummary
+from maft_operator.cluster import manifests, resources
+from maft_operator.cluster.images import Images
+from maft_operator.cluster.pod_settings import PodSettings
+from maft_operator.cluster.quantities import amount, of_bytes, of_thousandths
+from maft_operator.cluster.resources import GIB, MIB
+from maft_operator.spec.parse import Run, parse
+from maft_operator.spec.schema import Json
+
+NAMED = ("cpu", "memory", "ephemeral-storage")
+EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.yaml"))
+CPU: Json = {"training": {"gpus": 0}, "inference": {"gpus": 0}}
+
+
+def example(name: str) -> Run:
+    """As it would be on a cluster."""
+    documents = yaml.safe_load_all((ROOT / "examples" / f"{name}.yaml").read_text())
+    run = next(document for document in documents if document["kind"] == "MultiAgentFinetune")
+    return parse({**run, "spec": {"storage": STORAGE, **run["spec"]}})
+
+
+def templates(run: Run, images: Images = IMAGES) -> dict[str, Json]:
+    """The pods of a run by the name of their Job or Deployment."""
+    graph = planned(run)
+    things = [thing for item in (*graph.tasks, *graph.servers) for thing in manifests.objects(item, owner(run), images)]
+    return {t["metadata"]["name"]: t["spec"]["template"] for t in things if "template" in t["spec"]}
+
+
+def asked(template: Json) -> Json:
+    [container] = template["spec"]["containers"]
+    found: Json = container["resources"]
+    return found
+
+
+def of(run: Run, name: str, model_bytes: int = 0) -> Json:
+    return asked(templates(run, Images("p", "1", model_bytes=model_bytes))[name])
+
+
+def number(part: Json, name: str) -> Decimal:
+    found = amount(part[name])
+    assert found is not None
+    return found
+
+
+def volumes(template: Json) -> Iterator[tuple[str, Json]]:
+    yield from ((volume["name"], volume["emptyDir"]) for volume in template["spec"]["volumes"] if "emptyDir" in volume)
+
+
+# --- every pod ---
+
+
+@pytest.mark.parametrize("run", [*map(example, EXAMPLES), *(a_run(**spec) for spec in VARIED.values())], ids=[*EXAMPLES, *VARIED])
+@pytest.mark.parametrize("model_bytes", [0, 3_396_032, 16 * GIB])
+def test_nothing_is_best_effort(run: Run, model_bytes: int) -> None:
+    for template in templates(run, Images("p", "1", model_bytes=model_bytes)).values():
+        found = asked(template)
+        for name in NAMED:
+            assert 0 < number(found["requests"], name) <= number(found["limits"], name)
+        for name, folder in volumes(template):
+            assert amount(folder["sizeLimit"]), name
+            counted = "memory" if folder.get("medium") == "Memory" else "ephemeral-storage"
+            assert number(folder, "sizeLimit") < number(found["limits"], counted)
+        assert template["spec"]["securityContext"]["fsGroupChangePolicy"] == "OnRootMismatch"
+
+
+def test_the_demo_fits_on_two_processors_and_eight_gib() -> None:
+    """Beside Kubernetes itself, which takes a processor and a GiB there."""
+    images = Images("p", "1", model_bytes=3_396_032)
+    found = {name: asked(template)["requests"] for name, template in templates(example("arithmetic-cluster"), images).items()}
+    server = found.pop("arithmetic-server")
+    for name, most in (("cpu", Decimal(1)), ("memory", Decimal(6 * GIB)), ("ephemeral-storage", Decimal(8 * GIB))):
+        assert number(server, name) + max(number(task, name) for task in found.values()) < most
+
+
+def test_the_figures_of_the_demo() -> None:
+    """As they stand in docs/operations.md."""
+    server = of(example("arithmetic-cluster"), "arithmetic-server", 3_396_032)
+    assert server["requests"] == {"cpu": "250m", "memory": "3264Mi", "ephemeral-storage": "192Mi"}
+    assert server["limits"] == {"cpu": "4", "memory": "9600Mi", "ephemeral-storage": "15552Mi"}
+
+
+# --- the model ---
+
+
+@pytest.mark.parametrize("name", ["r-server", "r-1-train"])
+@pytest.mark.parametrize("spec", [{}, CPU, {"training": {"gpus": 4}, "inference": {"gpus": 8}}], ids=["open", "cpu", "many"])
+def test_a_larger_model_asks_for_more(name: str, spec: Json) -> None:
+    run = a_run(**spec)
+    small, large = of(run, name, GIB), of(run, name, 40 * GIB)
+    assert number(large["limits"], "memory") >= number(small["limits"], "memory") + 2 * 39 * GIB
+    for part in ("requests", "limits"):
+        assert number(large[part], "ephemeral-storage") > number(small[part], "ephemeral-storage") + 38 * GIB
+
+
+@pytest.mark.parametrize("name", ["r-0-prepare", "r-1-debate", "r-1-report", "r-0-preflight"])
+def test_what_loads_no_model_asks_for_the_same_whatever_its_size(name: str) -> None:
+    assert of(a_run(), name, GIB) == of(a_run(), name, 400 * GIB)
+
+
+def test_weights_fit_into_the_memory_of_processors_that_hold_them_in_single_precision() -> None:
+    for name in ("r-server", "r-1-train"):
+        assert number(of(a_run(**CPU), name, 10 * GIB)["requests"], "memory") > 20 * GIB
+
+
+def test_preflight_has_the_limit_of_a_trainer_on_processors() -> None:
+    """It refuses what will not fit there, and reads its own limit for that."""
+    found = [of(a_run(**CPU), name, 4 * GIB)["limits"] for name in ("r-0-preflight", "r-1-train")]
+    assert number(found[0], "memory") >= number(found[1], "memory") - GIB
+    assert number(of(a_run(), "r-0-preflight", 4 * GIB)["limits"], "memory") < 10 * GIB
+
+
+def test_gpus_ask_for_processors() -> None:
+    found = of(a_run(inference={"gpus": 4}), "r-server", GIB)
+    assert (found["requests"]["cpu"], found["limits"]["cpu"], found["limits"]["nvidia.com/gpu"]) == ("4", "32", "4")
+    assert "nvidia.com/gpu" not in found["requests"]  # Kubernetes requests what is the limit
+
+
+def test_shared_memory_counts_as_the_pods() -> None:
+    before, after = (of(a_run(inference={"sharedMemory": size}), "r-server", GIB) for size in ("1Gi", "100Gi"))
+    assert number(after["limits"], "memory") - number(before["limits"], "memory") == 99 * GIB
+
+
+def test_a_claim_keeps_the_model() -> None:
+    free, claimed = (of(a_run(model={"cacheClaim": claim}), "r-server", 40 * GIB) for claim in ("", "models"))
+    assert number(claimed["requests"], "ephemeral-storage") < GIB < 40 * GIB < number(free["requests"], "ephemeral-storage")
+
+
+def test_many_questions_have_room_for_their_scratch_files() -> None:
+    few, many = (a_run(task={"train": train}, debate={"maxTokens": 1000}) for train in (20, 100_000))
+    for name in ("r-1-debate", "r-1-train", "r-1-report"):
+        more = number(of(many, name)["limits"], "ephemeral-storage") - number(of(few, name)["limits"], "ephemeral-storage")
+        assert more > 100_000 * 2 * 2 * 1000 * 31 * 3  # agents, rounds, tokens, bytes each, three times
+
+
+@given(
+    st.integers(-5, 2**70),
+    st.sampled_from([None, 0, 1]),
+    st.sampled_from(["", "1", "7k", "3Gi", "9999999999Ti"]),
+    st.integers(1, 100),
+)
+def test_requests_never_exceed_limits(model_bytes: int, gpus: int | None, shared: str, agents: int) -> None:
+    place = {"sharedMemory": shared, **({} if gpus is None else {"gpus": gpus})}
+    run = a_run(agents=agents % 8 + 1, training=place, inference=place, debate={"rounds": 1, "critics": False})
+    size = resources.model_bytes({"model": {"bytes": model_bytes}}, ())
+    for template in templates(run, Images("p", "1", model_bytes=size)).values():
+        found = asked(template)
+        assert all(number(found["requests"], name) <= number(found["limits"], name) for name in NAMED)
+
+
+@pytest.mark.parametrize(
+    ("status", "reported", "size"),
+    [
+        ({}, (), 0),
+        ({}, (7,), 7),
+        ({"model": {"bytes": 5}}, (7,), 5),  # what was counted on stays
+        ({"model": {"bytes": "5"}}, (7,), 7),
+        ({"model": None}, (0,), 0),
+        ({"model": {"bytes": -5}}, (), 0),
+        ({"model": {"bytes": 2**60}}, (), resources.LARGEST),
+        ({}, (2**62,), resources.LARGEST),
+    ],
+)
+def test_whose_word_counts_about_the_size(status: Json, reported: tuple[int, ...], size: int) -> None:
+    summaries = [PrepareSummary(train=1, held_out=1, model_bytes=each) for each in reported]
+    assert resources.model_bytes(status, summaries) == size
+
+
+# --- who has the last word ---
+
+
+def settled(theirs: Any, name: str = "r-server", container: str = "inference") -> Json:
+    """The resources of a container of which a podTemplate says that."""
+    template = {"spec": {"containers": [{"name": container, "resources": theirs}]}}
+    return of(a_run(podTemplate=template, **CPU), name, MIB)
+
+
+OURS = of(a_run(**CPU), "r-server", MIB)
+
+
+@pytest.mark.parametrize("part", ["requests", "limits"])
+@pytest.mark.parametrize(
+    ("name", "value"), [("memory", "1Ti"), ("memory", "1Mi"), ("cpu", "0.5"), ("cpu", 64), ("ephemeral-storage", "1k")]
+)
+def test_a_pod_template_may_ask_for_more_than_our_limit_and_allow_less_than_we_ask_for(part: str, name: str, value: Any) -> None:
+    found = settled({part: {name: value}})
+    assert found[part][name] == value
+    assert number(found["requests"], name) <= number(found["limits"], name)
+    for other in set(NAMED) - {name}:
+        assert all(found[p][other] == OURS[p][other] for p in ("requests", "limits"))
+
+
+@pytest.mark.parametrize(
+    ("theirs", "requests", "limits"),
+    [
+        ({"limits": {"cpu": None}}, set(NAMED), {"memory", "ephemeral-storage"}),
+        ({"limits": None}, set(NAMED), set()),
+        ({"requests": {"ephemeral-storage": None}, "limits": {"ephemeral-storage": None}}, {"cpu", "memory"}, {"cpu", "memory"}),
+        ({"limits": {"example.com/gpu": "1"}}, set(NAMED), {*NAMED, "example.com/gpu"}),
+    ],
+)
+def test_null_takes_ours_away(theirs: Json, requests: set[str], limits: set[str]) -> None:
+    found = settled(theirs)
+    assert (set(found.get("requests", {})), set(found.get("limits", {}))) == (requests, limits)
+
+
+def test_what_is_wrong_in_a_pod_template_is_the_api_servers_to_refuse() -> None:
+    both = {"requests": {"memory": "3Gi"}, "limits": {"memory": "2Gi"}}
+    assert {part: settled(both)[part]["memory"] for part in both} == {"requests": "3Gi", "limits": "2Gi"}
+    for value in ("much", "", None, [], {"a": 1}, True, "1e999", "NaN", "Infinity"):
+        settled({"requests": {"memory": value}})
+    assert settled("x") == "x" and settled({"limits": "x"})["limits"] == "x"
+
+
+@pytest.mark.parametrize("disk", [True, False])
+@pytest.mark.parametrize("cpu_limits", [True, False])
+def test_whoever_runs_the_operator_may_leave_out_limits_of_processors_and_the_disk(cpu_limits: bool, disk: bool) -> None:
+    images = Images("p", "1", pods=PodSettings(cpu_limits=cpu_limits, disk=disk))
+    for template in templates(a_run(), images).values():
+        found = asked(template)
+        assert ("cpu" in found["limits"]) == cpu_limits and "cpu" in found["requests"]
+        assert all(("ephemeral-storage" in found[part]) == disk for part in found)
+
+
+# --- amounts ---
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("250m", "0.25"),
+        ("2", "2"),
+        (3, "3"),
+        (0.5, "0.5"),
+        ("1.5Gi", "1610612736"),
+        ("1e3", "1000"),
+        ("1E3", "1000"),
+        ("1E", "1e18"),
+        ("12E", "12e18"),
+        ("100n", "1e-7"),
+        ("64Ki", "65536"),
+        ("7k", "7000"),
+        ("+1", "1"),
+        ("-1Mi", "-1048576"),
+    ],
+)
+def test_amounts_are_read_as_kubernetes_reads_them(text: Any, value: str) -> None:
+    assert amount(text) == Decimal(value)
+
+
+@pytest.mark.parametrize("text", ["", "Gi", "1 Gi", "1Gi ", "1KiB", "1K", "--1", "x", None, True, [], {}, "1e", "nan"])
+def test_what_is_no_amount(text: Any) -> None:
+    assert amount(text) is None
+
+
+@given(st.integers(0, 2**62))
+def test_amounts_are_written_as_they_are_read(count: int) -> None:
+    assert amount(of_bytes(count)) == count
+    assert amount(of_thousandths(count)) == Decimal(count) / 1000
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0"), (1, "1"), (1024, "1Ki"), (GIB, "1Gi"), (1536 * MIB, "1536Mi"), (1000, "1000"), (2**60, "1Ei")]
+)
+def test_the_largest_unit_is_written(count: int, text: str) -> None:
+    assert of_bytes(count) == text
