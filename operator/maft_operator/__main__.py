@@ -147,6 +147,7 @@ def _operator_command(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scrape-namespace", action="append", default=[], help="with it: and pods of this namespace; may be repeated"
     )
+    parser.add_argument("--no-server-keys", action="store_true", help="servers of runs want no key of whoever asks them")
     parser.add_argument("--log-format", default="text", choices=("text", "json"), help="[text]")
     parser.add_argument("--verbose", action="store_true", help="log what kopf does, too")
     parser.set_defaults(call=_operator)
@@ -163,6 +164,7 @@ def _operator(arguments: argparse.Namespace) -> int:
             arguments.pull_policy,
             isolated=arguments.network_policies,
             scraped_from=tuple(arguments.scrape_namespace),
+            keyed=not arguments.no_server_keys,
         ),
         namespaces=tuple(arguments.namespace),
         own=arguments.lease_namespace or app.own_namespace(),

@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 pytestmark = pytest.mark.tools
 LEASE = {(r.group, r.resource, v) for r in rbac.OWN for v in r.verbs}
 WATCHED = {(r.group, r.resource, v) for r in rbac.WATCHED for v in r.verbs}
+KEYING = {(r.group, r.resource, v) for r in rbac.KEYING for v in r.verbs}
 ISOLATING = {(r.group, r.resource, v) for r in rbac.ISOLATING for v in r.verbs}
 REVIEWING = {(r.group, r.resource, v) for r in rbac.REVIEWING for v in r.verbs}
 
@@ -256,7 +257,7 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         {"serviceAccount": {"create": False, "name": "theirs"}}, (),
         lambda o: not o.of("ServiceAccount", "theirs") and o.pod["spec"]["serviceAccountName"] == "theirs",
     ),
-    "rights, cluster-wide": ({}, (), lambda o: o.granted("ClusterRole") == WATCHED and not o.of("Role", "maft-operator")),
+    "rights, cluster-wide": ({}, (), lambda o: o.granted("ClusterRole") == WATCHED | KEYING and not o.of("Role", "maft-operator")),
     "rights on the lease": (
         {}, (),
         lambda o: o.granted("Role", "maft-operator-lease") == LEASE
@@ -275,7 +276,7 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
     "rights in two namespaces": (
         TWO, (),
         lambda o: [(r["metadata"]["namespace"], triples(r)) for r in o.of("Role", "maft-operator")]
-        == [("maft-a", WATCHED), ("maft-b", WATCHED)],
+        == [("maft-a", WATCHED | KEYING), ("maft-b", WATCHED | KEYING)],
     ),
     "bindings in two namespaces": (
         TWO, (),
@@ -295,7 +296,12 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         lambda o: {r["metadata"]["name"] for r in o.of("Role")} == {"maft-operator", "maft-operator-lease", "maft-operator-test"},
     ),
     "rights of policies": (
-        {"networkPolicy": {"workloads": True}}, (), lambda o: o.granted("ClusterRole") == WATCHED | ISOLATING
+        {"networkPolicy": {"workloads": True}}, (), lambda o: o.granted("ClusterRole") == WATCHED | KEYING | ISOLATING
+    ),
+    "servers want keys": ({}, (), lambda o: "--no-server-keys" not in o.args),
+    "secrets are made and never read": ({}, (), lambda o: KEYING == {("", "secrets", "create")} <= o.granted("ClusterRole")),
+    "no keys": (
+        {"serverKeys": False}, (), lambda o: "--no-server-keys" in o.args and o.granted("ClusterRole") == WATCHED
     ),
     "rights of reviews": (
         {"metrics": {"auth": True}}, (),
@@ -392,13 +398,13 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
     ),
     "helm test is a program": ({}, (), lambda o: compile(o.test["spec"]["containers"][0]["args"][0], "test.py", "exec")),
     # all variants
-    "no wildcard, no secret": (
+    "no wildcard, no secret that is read": (
         {"metrics": {"auth": True}, "networkPolicy": {"workloads": True}}, PROMETHEUS,
         lambda o: not [
             right
             for role in (*o.of("Role"), *o.of("ClusterRole"))
             for right in triples(role)
-            if "secrets" in right or any("*" in part for part in right)
+            if ("secrets" in right and right[2] != "create") or any("*" in part for part in right)
         ],
     ),
 }  # fmt: skip

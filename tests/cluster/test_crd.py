@@ -385,7 +385,7 @@ NOT_WHOLE = (
 WHOLE = state(*ALL, *SUMMARIZED[::3], *NOT_WHOLE, *APART, WARNED, run=a_run(evaluation={"diversity": 10}))
 USED = Pins({role: Pin(IMAGES.of(role), f"sha256:{64 * 'a'}") for role in ROLES}).status
 UNDER_WAY = {"progress": state(*DEBATING, units={"r-1-debate": (12, 24)})["progress"], **placement.written(Pause(1, START, START))}
-EVERYTHING = {**WHOLE, "images": USED, **UNDER_WAY}
+EVERYTHING = {**WHOLE, "images": USED, "serverKey": "r-key-uid", **UNDER_WAY}
 
 
 def paths(value: Any, path: str = "status") -> set[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from maft_operator import __version__
-from maft_operator.cluster import kinds
+from maft_operator.cluster import kinds, server_key
 from maft_operator.cluster.pod_template import DEBATE, SERVE, TRAIN
 from maft_operator.spec.schema import Json
 from maft_operator.spec.skew import OPERATOR
@@ -19,7 +19,7 @@ from maft_operator.spec.skew import OPERATOR
 ROLES = (DEBATE, TRAIN, SERVE)
 # Annotations: JSON of references by role; release of the operator that made the child; hash of the podTemplate that went into it.
 IMAGES, RELEASE, TEMPLATE = "maft.dev/images", "maft.dev/release", "maft.dev/pod-template"
-_OURS = (IMAGES, RELEASE, TEMPLATE)
+_OURS = (IMAGES, RELEASE, TEMPLATE, server_key.NOTE)
 _MUTABLE = ("backoffLimit", "activeDeadlineSeconds", "replicas")  # of the spec of a child, while it is under way
 _DIGEST = "@sha256:"
 PRESUMED = OPERATOR + "the images that the run began with"
@@ -38,6 +38,10 @@ class Images:
     """Servers get a NetworkPolicy each, which lets in the run's own pods and those of `scraped_from`."""
     scraped_from: tuple[str, ...] = ()
     """Namespaces whose pods may read the servers' metrics."""
+    keyed: bool = False
+    """Servers of runs that begin want a key."""
+    key: str = ""
+    """Name of the Secret with the key of a run's servers; empty: they want none."""
     release: str = __version__
     """Of the operator."""
     pinned: Mapping[str, str] = field(default_factory=dict)
@@ -52,6 +56,7 @@ class Images:
         digest = hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:12] if template else ""
         built = self.release if self.tag == self.release else f"{self.release}+{self.tag}"  # two builds of one version differ, too
         notes = {IMAGES: json.dumps(dict(self.pinned), sort_keys=True), RELEASE: built, TEMPLATE: digest}
+        notes |= {server_key.NOTE: self.key} if self.key else {}
         return {**child, "metadata": {**child["metadata"], "annotations": notes}}
 
 

@@ -6,7 +6,7 @@ What their pods have in common is pod_template.py's.
 from dataclasses import dataclass
 
 from maft.summaries import BAD_INPUT, PEER_LOST
-from maft_operator.cluster import kinds, kueue
+from maft_operator.cluster import kinds, kueue, server_key
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.kinds import Kind
 from maft_operator.cluster.pod_template import DEBATE, METRICS_PORT, SERVE, TRAIN, container, environment, template
@@ -74,6 +74,7 @@ def _task_container(task: Task, owner: Owner, images: Images) -> Json:
     made = container(name, images.of(name), images.policy, plan.command(task, urls), task.gpus)
     made["env"] = [*environment(owner.run), {"name": "MAFT_METRICS_PORT", "value": str(METRICS_PORT)}]
     made["env"] += _of_nodes(task, owner.run) if task.nodes > 1 else []
+    made["env"] += server_key.variable(images.key) if task.servers else []
     made["ports"] = [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}]
     return made
 
@@ -120,7 +121,7 @@ def deployment(server: Server, owner: Owner, images: Images) -> Json:
     inference, server = owner.run.spec.inference, plan.on_cluster(server)
     image = images.of(SERVE, inference.image)
     made = container(SERVE, image, images.policy, plan.serve(server, f"--port={plan.PORT}"), server.gpus)
-    made["env"] = environment(owner.run)
+    made["env"] = [*environment(owner.run), *server_key.variable(images.key)]
     made["ports"] = [{"name": "http", "containerPort": plan.PORT, "protocol": "TCP"}]
     health = {"httpGet": {"path": "/health", "port": "http"}, "timeoutSeconds": 5}
     made["startupProbe"] = {**health, "periodSeconds": 2, "failureThreshold": -(-inference.startup_seconds // 2)}
@@ -161,6 +162,11 @@ def network_policy(server: Server, owner: Owner, scraped_from: tuple[str, ...]) 
     return _object(kinds.NETWORK_POLICY, server.name, owner, "serve", body)
 
 
+def secret(owner: Owner, key: str, value: str) -> Json:
+    """Makes the Secret of the run's servers. key: its name; value: the key itself."""
+    return server_key.secret(key, value, _metadata(kinds.SECRET, key, owner, "serve"))
+
+
 def labels(run: Run, child: str, component: str, iteration: int | None = None) -> dict[str, str]:
     """Makes the labels of a child and its pods."""
     ours = {"app.kubernetes.io/name": MANAGER, MANAGED_BY: MANAGER, COMPONENT: component, RUN: run.name, CHILD: child}
@@ -168,6 +174,11 @@ def labels(run: Run, child: str, component: str, iteration: int | None = None) -
 
 
 def _object(kind: Kind, name: str, owner: Owner, component: str, spec: Json, iteration: int | None = None) -> Json:
+    metadata = _metadata(kind, name, owner, component, iteration)
+    return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, "spec": spec}
+
+
+def _metadata(kind: Kind, name: str, owner: Owner, component: str, iteration: int | None = None) -> Json:
     reference = {
         "apiVersion": kinds.RUN.api_version,
         "kind": kinds.RUN.name,
@@ -176,10 +187,9 @@ def _object(kind: Kind, name: str, owner: Owner, component: str, spec: Json, ite
         "controller": True,
     }
     queued = kueue.labels(owner.run.spec) if kind in (kinds.JOB, kinds.DEPLOYMENT) else {}
-    metadata = {
+    return {
         "name": name,
         "namespace": owner.run.namespace,
         "labels": {**labels(owner.run, name, component, iteration), **queued},
         "ownerReferences": [reference],
     }
-    return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, "spec": spec}

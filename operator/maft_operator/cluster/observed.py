@@ -42,6 +42,8 @@ class Snapshot:
     """By uid of an object that does nothing and does not say why: the child it belongs to. Its Events may say more."""
     pins: Pins = field(default_factory=Pins)
     """The images that the run uses."""
+    server_key: str = ""
+    """Name of the Secret with the key of its servers, if they want one."""
     places: Places = field(default_factory=Places)
     """How servers stand with nodes."""
     passing: bool = False

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from maft_operator.cluster import conditions, earlier, placement, results
+from maft_operator.cluster import conditions, earlier, placement, results, server_key
 from maft_operator.cluster.conditions import stamp
 from maft_operator.cluster.images import PRESUMED
 from maft_operator.cluster.observed import Snapshot
@@ -85,6 +85,7 @@ def status(work: Reconciled, old: Json, generation: int, now: datetime) -> Json:
         **({"done": done} if done else {}),
         **({} if over else placement.written(work.pause)),
         **({"images": images} if (images := work.snapshot.pins.status) else {}),
+        **({server_key.STATUS: key} if (key := work.snapshot.server_key) else {}),
         **({"iterations": rows} if rows else {}),
         **results.accuracies(work.run, rows),
         "artifacts": results.artifacts(work.run, earlier.with_adapters(rows, done)),
