@@ -143,7 +143,7 @@ def _operator_command(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--port", type=int, default=8080, help="of /healthz and /readyz [8080]")
     parser.add_argument("--metrics-auth", action="store_true", help="/metrics asks for a bearer token that may get that URL")
-    parser.add_argument("--network-policies", action="store_true", help="let only a run's own pods reach its servers")
+    parser.add_argument("--network-policies", action="store_true", help="let only a run's own pods reach its pods; metrics also us")
     parser.add_argument(
         "--scrape-namespace", action="append", default=[], help="with it: and pods of this namespace; may be repeated"
     )
@@ -164,6 +164,7 @@ def _operator(arguments: argparse.Namespace) -> int:
             arguments.pull_policy,
             isolated=arguments.network_policies,
             scraped_from=tuple(arguments.scrape_namespace),
+            operated_from=app.own_namespace(),
             keyed=not arguments.no_server_keys,
         ),
         namespaces=tuple(arguments.namespace),

@@ -177,7 +177,7 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         lambda o: o.pod["spec"]["imagePullSecrets"] == o.test["spec"]["imagePullSecrets"] == [{"name": "p"}],
     ),
     "default args": (
-        {}, (), lambda o: not [a for a in o.args if a.startswith(("--namespace", "--metrics", "--network", "--verbose"))]
+        {}, (), lambda o: not [a for a in o.args if a.startswith(("--namespace", "--metrics", "--no-", "--verbose"))]
     ),
     "log": ({"log": {"format": "json", "verbose": True}}, (), lambda o: {"--log-format=json", "--verbose"} <= set(o.args)),
     "namespaces as args": (
@@ -190,11 +190,12 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         lambda o: o.args[-3:] == ["--network-policies", "--scrape-namespace=mon", "--scrape-namespace=tor"],
     ),
     "policies arg alone": (
-        {"networkPolicy": {"workloads": True}}, (),
+        {}, (),
         lambda o: "--network-policies" in o.args and not [a for a in o.args if "scrape" in a],
     ),
     "no policies, no scrape arg": (
-        {"networkPolicy": {"scrapeNamespaces": ["mon", "tor"]}}, (), lambda o: not [a for a in o.args if "scrape" in a]
+        {"networkPolicy": {"workloads": False, "scrapeNamespaces": ["mon", "tor"]}}, (),
+        lambda o: not [a for a in o.args if "scrape" in a or "network" in a],
     ),
     "one replica": ({}, (), lambda o: o.one("Deployment")["spec"]["replicas"] == 1 and not o.of("PodDisruptionBudget")),
     "one replica, no spread": ({}, (), lambda o: "topologySpreadConstraints" not in o.pod["spec"]),
@@ -257,7 +258,7 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         {"serviceAccount": {"create": False, "name": "theirs"}}, (),
         lambda o: not o.of("ServiceAccount", "theirs") and o.pod["spec"]["serviceAccountName"] == "theirs",
     ),
-    "rights, cluster-wide": ({}, (), lambda o: o.granted("ClusterRole") == WATCHED | KEYING and not o.of("Role", "maft-operator")),
+    "rights, cluster-wide": ({}, (), lambda o: o.granted("ClusterRole") == WATCHED | KEYING | ISOLATING and not o.of("Role", "maft-operator")),
     "rights on the lease": (
         {}, (),
         lambda o: o.granted("Role", "maft-operator-lease") == LEASE
@@ -276,7 +277,7 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
     "rights in two namespaces": (
         TWO, (),
         lambda o: [(r["metadata"]["namespace"], triples(r)) for r in o.of("Role", "maft-operator")]
-        == [("maft-a", WATCHED | KEYING), ("maft-b", WATCHED | KEYING)],
+        == [(name, WATCHED | KEYING | ISOLATING) for name in ("maft-a", "maft-b")],
     ),
     "bindings in two namespaces": (
         TWO, (),
@@ -295,13 +296,13 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         {"namespaces": ["maft-system"]}, (),
         lambda o: {r["metadata"]["name"] for r in o.of("Role")} == {"maft-operator", "maft-operator-lease", "maft-operator-test"},
     ),
-    "rights of policies": (
-        {"networkPolicy": {"workloads": True}}, (), lambda o: o.granted("ClusterRole") == WATCHED | KEYING | ISOLATING
+    "no rights of policies": (
+        {"networkPolicy": {"workloads": False}}, (), lambda o: o.granted("ClusterRole") == WATCHED | KEYING
     ),
     "servers want keys": ({}, (), lambda o: "--no-server-keys" not in o.args),
     "secrets are made and never read": ({}, (), lambda o: KEYING == {("", "secrets", "create")} <= o.granted("ClusterRole")),
     "no keys": (
-        {"serverKeys": False}, (), lambda o: "--no-server-keys" in o.args and o.granted("ClusterRole") == WATCHED
+        {"serverKeys": False}, (), lambda o: "--no-server-keys" in o.args and o.granted("ClusterRole") == WATCHED | ISOLATING
     ),
     "rights of reviews": (
         {"metrics": {"auth": True}}, (),

@@ -72,7 +72,9 @@ def variables(made: Json) -> dict[str, Json]:
 def test_the_secret_is_there_before_anything_else_of_the_run() -> None:
     server = Keeper()
     snapshot, refusals = look(server)
-    assert [asked for asked in server.asked if asked[0] != "list"] == [("create", "Secret", ""), ("apply", "Job", "r-0-prepare")]
+    assert [asked for asked in server.asked if asked[0] != "list"] == [
+        *[("create", "Secret", ""), ("apply", "NetworkPolicy", "r-tasks"), ("apply", "Job", "r-0-prepare")]
+    ]
     assert (snapshot.server_key, refusals) == (NAME, ())
     [secret] = server.kept.values()
     assert len(secret["stringData"]["key"]) >= 40 and secret["immutable"] is True

@@ -35,9 +35,11 @@ class Images:
     policy: str = "IfNotPresent"
     """Their imagePullPolicy."""
     isolated: bool = False
-    """Servers get a NetworkPolicy each, which lets in the run's own pods and those of `scraped_from`."""
+    """NetworkPolicies let only the run's own pods, and those who read metrics, reach its pods."""
     scraped_from: tuple[str, ...] = ()
-    """Namespaces whose pods may read the servers' metrics."""
+    """Namespaces whose pods may read metrics."""
+    operated_from: str = ""
+    """Namespace of the operator, which reads the metrics of tasks."""
     keyed: bool = False
     """Servers of runs that begin want a key."""
     key: str = ""

@@ -6,7 +6,7 @@ What their pods have in common is pod_template.py's.
 from dataclasses import dataclass
 
 from maft.summaries import BAD_INPUT, PEER_LOST
-from maft_operator.cluster import kinds, kueue, server_key
+from maft_operator.cluster import kinds, kueue, policies, server_key
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.kinds import Kind
 from maft_operator.cluster.pod_template import DEBATE, METRICS_PORT, SERVE, TRAIN, container, environment, template
@@ -33,10 +33,23 @@ def objects(item: Task | Server, owner: Owner, images: Images) -> list[Json]:
     """Lists what has to exist for the task or server."""
     theirs = owner.run.spec.pod_template
     if isinstance(item, Task):
-        meeting = _meeting(item, owner, isolated=images.isolated) if item.nodes > 1 else []
-        return [*meeting, images.noted_on(job(item, owner, images), theirs)]
-    policies = [network_policy(item, owner, images.scraped_from)] if images.isolated else []
-    return [*policies, service(item, owner), images.noted_on(deployment(item, owner, images), theirs)]
+        meeting = [_meeting(item, owner)] if item.nodes > 1 else []
+        return [*_policies(item, owner, images), *meeting, images.noted_on(job(item, owner, images), theirs)]
+    return [*_policies(item, owner, images), service(item, owner), images.noted_on(deployment(item, owner, images), theirs)]
+
+
+def _policies(item: Task | Server, owner: Owner, images: Images) -> list[Json]:
+    """Makes the NetworkPolicies of an item: a server's own, the one of all tasks, that of pods that train together."""
+    if not images.isolated:
+        return []
+    run, own = owner.run, {RUN: owner.run.name}
+    if isinstance(item, Server):
+        spec = policies.of_server({**own, CHILD: item.name}, own, plan.PORT, images.scraped_from)
+        return [_object(kinds.NETWORK_POLICY, item.name, owner, "serve", spec)]
+    spec = policies.of_tasks(own, COMPONENT, METRICS_PORT, images.scraped_from, images.operated_from)
+    tasks = _object(kinds.NETWORK_POLICY, f"{run.name}-tasks", owner, "tasks", spec)
+    meeting = policies.of_meeting({**own, COMPONENT: item.kind})
+    return [tasks, *([_object(kinds.NETWORK_POLICY, meeting_name(run), owner, item.kind, meeting)] if item.nodes > 1 else [])]
 
 
 def job(task: Task, owner: Owner, images: Images) -> Json:
@@ -100,20 +113,12 @@ def meeting_name(run: Run) -> str:
     return f"{run.name}-train"
 
 
-def _meeting(task: Task, owner: Owner, *, isolated: bool) -> list[Json]:
-    """Makes the headless Service in which training pods have names, ready or not; where servers are isolated, a NetworkPolicy that
-    lets in each other, on whichever ports they agree, and everybody who reads metrics."""
-    run, name = owner.run, meeting_name(owner.run)
-    members = {RUN: run.name, COMPONENT: task.kind}
+def _meeting(task: Task, owner: Owner) -> Json:
+    """Makes the headless Service in which training pods have names, ready or not."""
+    members = {RUN: owner.run.name, COMPONENT: task.kind}
     port = {"name": "meeting", "port": MEETING_PORT, "targetPort": MEETING_PORT, "protocol": "TCP"}
     service: Json = {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": members, "ports": [port]}
-    ingress: list[Json] = [
-        {"from": [{"podSelector": {"matchLabels": members}}]},
-        {"ports": [{"protocol": "TCP", "port": METRICS_PORT}]},
-    ]
-    policy = {"podSelector": {"matchLabels": members}, "policyTypes": ["Ingress"], "ingress": ingress}
-    policies = [_object(kinds.NETWORK_POLICY, name, owner, task.kind, policy)] if isolated else []
-    return [*policies, _object(kinds.SERVICE, name, owner, task.kind, service)]
+    return _object(kinds.SERVICE, meeting_name(owner.run), owner, task.kind, service)
 
 
 def deployment(server: Server, owner: Owner, images: Images) -> Json:
@@ -148,18 +153,6 @@ def service(server: Server, owner: Owner) -> Json:
     if server.replicas > 1:
         body["clusterIP"] = "None"
     return _object(kinds.SERVICE, server.name, owner, "serve", body)
-
-
-def network_policy(server: Server, owner: Owner, scraped_from: tuple[str, ...]) -> Json:
-    """Makes the NetworkPolicy of a server. vLLM asks nobody who they are, so only the run's own pods and Prometheus reach it."""
-    own: Json = {"podSelector": {"matchLabels": {RUN: owner.run.name}}}
-    others = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}} for name in scraped_from]
-    body = {
-        "podSelector": {"matchLabels": {RUN: owner.run.name, CHILD: server.name}},
-        "policyTypes": ["Ingress"],
-        "ingress": [{"from": [own, *others], "ports": [{"protocol": "TCP", "port": plan.PORT}]}],
-    }
-    return _object(kinds.NETWORK_POLICY, server.name, owner, "serve", body)
 
 
 def secret(owner: Owner, key: str, value: str) -> Json:
