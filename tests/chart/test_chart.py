@@ -258,7 +258,10 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         {"serviceAccount": {"create": False, "name": "theirs"}}, (),
         lambda o: not o.of("ServiceAccount", "theirs") and o.pod["spec"]["serviceAccountName"] == "theirs",
     ),
-    "rights, cluster-wide": ({}, (), lambda o: o.granted("ClusterRole") == WATCHED | KEYING | ISOLATING and not o.of("Role", "maft-operator")),
+    "rights, cluster-wide": (
+        {}, (),
+        lambda o: o.granted("ClusterRole") == WATCHED | KEYING | ISOLATING and not o.of("Role", "maft-operator"),
+    ),
     "rights on the lease": (
         {}, (),
         lambda o: o.granted("Role", "maft-operator-lease") == LEASE
