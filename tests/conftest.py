@@ -89,6 +89,7 @@ def write(path: Path, made: dict) -> Path:
     return path
 
 
+KEY = "key-of-the-tests"  # what the real server wants of whoever asks it
 RUN = "ns/run"  # the run whose adapters the real server resolves
 
 
@@ -107,7 +108,7 @@ def vllm_store(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def vllm_url(tmp_path_factory, vllm_store) -> Iterator[str]:
-    """One real vLLM server for the whole session, started as a run starts it."""
+    """One real vLLM server for the whole session, started as a run starts it. It wants KEY."""
     port, folder = free_port(), tmp_path_factory.mktemp("vllm")
     with serving(
         serve_command(vllm_store, folder / "adapters", port, "--max-num-seqs=64"),
@@ -115,5 +116,6 @@ def vllm_url(tmp_path_factory, vllm_store) -> Iterator[str]:
         folder / "log.txt",
         400,
         MAFT_DIE_WITH_PARENT="1",
+        VLLM_API_KEY=KEY,
     ) as url:
         yield url

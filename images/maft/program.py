@@ -23,7 +23,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_serv
 
 from maft import __version__
 from maft.errors import BadInput, PeerLost, one_line, with_kind
-from maft.spec import UNREADABLE, Compared, Spec, decode_spec
+from maft.spec import SERVER_KEY, UNREADABLE, Compared, Spec, decode_spec
 from maft.store.base import Store
 from maft.store.urls import open_store
 from maft.summaries import BAD_INPUT, PEER_LOST, Failure, ProgramSummary, encode_summary
@@ -65,6 +65,8 @@ class Assignment:
     """Which of the debate's shards this program has; None: all questions are its own."""
     metrics: tuple[str, int] = ("", 0)
     """Host (empty: all addresses) and port of the program's own metrics; port 0: none."""
+    key: str = field(default="", repr=False)
+    """What its servers want of whoever asks them; empty: nothing."""
 
     @property
     def spec(self) -> Spec:
@@ -173,6 +175,7 @@ def decode(arguments: argparse.Namespace) -> Assignment:
         gpus=number("--gpus", given["gpus"], most=MOST_GPUS) if given.get("gpus") is not None else None,
         shard=_decoded_shard(given["shard"], spec) if "shard" in given else None,
         metrics=(arguments.metrics_host, number("--metrics-port", arguments.metrics_port, most=PORTS)),
+        key=os.environ.get(SERVER_KEY, "") if "server" in given else "",
     )
 
 

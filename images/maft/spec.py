@@ -12,6 +12,8 @@ import msgspec
 FORMAT = 1  # of run.json, commits and transcripts; docs/formats.md says what raises it
 # What decoding raises for JSON of somebody else: another shape or none at all, bytes that are no UTF-8, nesting without an end.
 UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
+# Variable with the key of a run's servers, for them (vLLM reads it by this name) and for the programs that ask them.
+SERVER_KEY = "VLLM_API_KEY"
 AnswerKind = Literal["number", "choice", "text", "math"]
 Examples = Literal["first", "last", "hinted", "pairs"]
 TaskKind = Literal["arithmetic", "jsonl", "gsm8k", "math", "mmlu", "reasoning-gym"]

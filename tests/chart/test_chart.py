@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 pytestmark = pytest.mark.tools
 LEASE = {(r.group, r.resource, v) for r in rbac.OWN for v in r.verbs}
 WATCHED = {(r.group, r.resource, v) for r in rbac.WATCHED for v in r.verbs}
+KEYING = {(r.group, r.resource, v) for r in rbac.KEYING for v in r.verbs}
 ISOLATING = {(r.group, r.resource, v) for r in rbac.ISOLATING for v in r.verbs}
 REVIEWING = {(r.group, r.resource, v) for r in rbac.REVIEWING for v in r.verbs}
 
@@ -179,7 +180,7 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         lambda o: o.pod["spec"]["imagePullSecrets"] == o.test["spec"]["imagePullSecrets"] == [{"name": "p"}],
     ),
     "default args": (
-        {}, (), lambda o: not [a for a in o.args if a.startswith(("--namespace", "--metrics", "--network", "--verbose"))]
+        {}, (), lambda o: not [a for a in o.args if a.startswith(("--namespace", "--metrics", "--no-", "--verbose"))]
     ),
     "log": ({"log": {"format": "json", "verbose": True}}, (), lambda o: {"--log-format=json", "--verbose"} <= set(o.args)),
     "namespaces as args": (
@@ -197,11 +198,12 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         lambda o: o.args[-3:] == ["--network-policies", "--scrape-namespace=mon", "--scrape-namespace=tor"],
     ),
     "policies arg alone": (
-        {"networkPolicy": {"workloads": True}}, (),
+        {}, (),
         lambda o: "--network-policies" in o.args and not [a for a in o.args if "scrape" in a],
     ),
     "no policies, no scrape arg": (
-        {"networkPolicy": {"scrapeNamespaces": ["mon", "tor"]}}, (), lambda o: not [a for a in o.args if "scrape" in a]
+        {"networkPolicy": {"workloads": False, "scrapeNamespaces": ["mon", "tor"]}}, (),
+        lambda o: not [a for a in o.args if "scrape" in a or "network" in a],
     ),
     "one replica": ({}, (), lambda o: o.one("Deployment")["spec"]["replicas"] == 1 and not o.of("PodDisruptionBudget")),
     "one replica, no spread": ({}, (), lambda o: "topologySpreadConstraints" not in o.pod["spec"]),
@@ -264,7 +266,10 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         {"serviceAccount": {"create": False, "name": "theirs"}}, (),
         lambda o: not o.of("ServiceAccount", "theirs") and o.pod["spec"]["serviceAccountName"] == "theirs",
     ),
-    "rights, cluster-wide": ({}, (), lambda o: o.granted("ClusterRole") == WATCHED and not o.of("Role", "maft-operator")),
+    "rights, cluster-wide": (
+        {}, (),
+        lambda o: o.granted("ClusterRole") == WATCHED | KEYING | ISOLATING and not o.of("Role", "maft-operator"),
+    ),
     "rights on the lease": (
         {}, (),
         lambda o: o.granted("Role", "maft-operator-lease") == LEASE
@@ -283,7 +288,7 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
     "rights in two namespaces": (
         TWO, (),
         lambda o: [(r["metadata"]["namespace"], triples(r)) for r in o.of("Role", "maft-operator")]
-        == [("maft-a", WATCHED), ("maft-b", WATCHED)],
+        == [(name, WATCHED | KEYING | ISOLATING) for name in ("maft-a", "maft-b")],
     ),
     "bindings in two namespaces": (
         TWO, (),
@@ -302,8 +307,13 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         {"namespaces": ["maft-system"]}, (),
         lambda o: {r["metadata"]["name"] for r in o.of("Role")} == {"maft-operator", "maft-operator-lease", "maft-operator-test"},
     ),
-    "rights of policies": (
-        {"networkPolicy": {"workloads": True}}, (), lambda o: o.granted("ClusterRole") == WATCHED | ISOLATING
+    "no rights of policies": (
+        {"networkPolicy": {"workloads": False}}, (), lambda o: o.granted("ClusterRole") == WATCHED | KEYING
+    ),
+    "servers want keys": ({}, (), lambda o: "--no-server-keys" not in o.args),
+    "secrets are made and never read": ({}, (), lambda o: KEYING == {("", "secrets", "create")} <= o.granted("ClusterRole")),
+    "no keys": (
+        {"serverKeys": False}, (), lambda o: "--no-server-keys" in o.args and o.granted("ClusterRole") == WATCHED | ISOLATING
     ),
     "rights of reviews": (
         {"metrics": {"auth": True}}, (),
@@ -400,13 +410,13 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
     ),
     "helm test is a program": ({}, (), lambda o: compile(o.test["spec"]["containers"][0]["args"][0], "test.py", "exec")),
     # all variants
-    "no wildcard, no secret": (
+    "no wildcard, no secret that is read": (
         {"metrics": {"auth": True}, "networkPolicy": {"workloads": True}}, PROMETHEUS,
         lambda o: not [
             right
             for role in (*o.of("Role"), *o.of("ClusterRole"))
             for right in triples(role)
-            if "secrets" in right or any("*" in part for part in right)
+            if ("secrets" in right and right[2] != "create") or any("*" in part for part in right)
         ],
     ),
 }  # fmt: skip

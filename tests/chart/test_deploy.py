@@ -41,7 +41,8 @@ def test_an_operator_without_rights_names_each_and_ends(limited):
         in lines
     )
     assert "the operator may not patch multiagentfinetunes/status.maft.dev in all namespaces; " in "\n".join(lines)
-    assert len([line for line in lines if "may not" in line]) == len(asked(rbac.WATCHED)) + len(asked(rbac.OWN))
+    asked_for = (*rbac.WATCHED, *rbac.KEYING, *rbac.OWN)
+    assert len([line for line in lines if "may not" in line]) == len(asked(asked_for))
 
 
 @pytest.mark.programs

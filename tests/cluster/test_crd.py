@@ -387,7 +387,7 @@ WHOLE = state(*ALL, *SUMMARIZED[::3], *NOT_WHOLE, *APART, WARNED, run=a_run(eval
 USED = Pins({role: Pin(IMAGES.of(role), f"sha256:{64 * 'a'}") for role in ROLES}).status
 UNDER_WAY = {"progress": state(*DEBATING, units={"r-1-debate": (12, 24)})["progress"], **placement.written(Pause(1, START, START))}
 SPENT = spent.written(Spent(7200, 3600, 2, START))
-EVERYTHING = {**WHOLE, "images": USED, "model": {"bytes": 3_396_032}, **UNDER_WAY, "spent": SPENT}
+EVERYTHING = {**WHOLE, "images": USED, "model": {"bytes": 3_396_032}, "serverKey": "r-key-uid", **UNDER_WAY, "spent": SPENT}
 
 
 def paths(value: Any, path: str = "status") -> set[str]:

@@ -100,13 +100,16 @@ def stored(thing: Json) -> Json:
 def wanted(*kinds_: str) -> list[Json]:
     graph, used = planned(RUN), images.pins(IMAGES, {}, {}, {}).used_by(IMAGES)
     objects = [o for item in (graph.tasks[0], *graph.servers) for o in manifests.objects(item, owner(RUN), used)]
-    return [o for o in objects if o["kind"] in kinds_]
+    once = {(o["kind"], o["metadata"]["name"]): o for o in objects}  # several tasks have one policy
+    return [o for o in once.values() if o["kind"] in kinds_]
 
 
 def test_a_fresh_run_is_not_looked_for() -> None:
     server = Server()
     outcome = asyncio.run(reconcile(backend(server, fresh=True), planned(RUN)))
-    assert server.asked == [("list", "Job", ""), ("apply", "Job", "r-0-prepare")]  # whether somebody else's has its name
+    made = [("NetworkPolicy", "r-tasks"), ("Job", "r-0-prepare")]
+    # Whether somebody else's has its name is asked before.
+    assert server.asked == [asked for kind, name in made for asked in (("list", kind, ""), ("apply", kind, name))]
     assert [item.name for item in outcome.step.create] == ["r-0-prepare"]
 
 
@@ -125,7 +128,7 @@ def test_what_is_as_wanted_is_left_alone_and_what_differs_is_taken_back() -> Non
     other["spec"]["backoffLimit"] = 99
     for found, writes in ((same, []), (other, [("apply", "Job", "r-0-prepare")])):
         found["metadata"]["labels"] |= {"of": "somebody"}
-        server = Server(found)
+        server = Server(found, *map(stored, wanted("NetworkPolicy")))
         outcome = asyncio.run(reconcile(backend(server), planned(RUN)))
         assert [item.name for item in outcome.step.keep] == ["r-0-prepare"]
         assert [w for w in server.wrote() if w[1] == "Job"] == writes
@@ -138,7 +141,7 @@ def test_what_the_server_writes_in_other_words_is_sent_once() -> None:
     other["metadata"]["uid"] = "new"
 
     async def twice() -> Sequence[Asked]:
-        server, applied = Server(other), dict[str, Sent]()
+        server, applied = Server(other, *map(stored, wanted("NetworkPolicy"))), dict[str, Sent]()
         for _ in range(2):
             again = ClusterBackend(server, owner(RUN), planned(RUN), IMAGES, now=START, applied=applied)  # type: ignore[arg-type]
             await reconcile(again, planned(RUN))
@@ -157,7 +160,7 @@ def test_a_queue_suspends_and_admits_a_job_and_nothing_is_written() -> None:
         for generation in range(1, 50):
             found["spec"]["suspend"] = generation % 2 == 1
             found["metadata"]["generation"] = generation
-            server = Server(found)
+            server = Server(found, *map(stored, wanted("NetworkPolicy")))
             again = ClusterBackend(server, owner(RUN), planned(RUN), IMAGES, now=START, applied=applied)  # type: ignore[arg-type]
             await reconcile(again, planned(RUN))
             wrote += server.wrote()
@@ -291,7 +294,7 @@ def test_a_run_under_way_of_release_0_1_is_written_anew_and_goes_on() -> None:
     del under_way["completionTime"]
     server = Server(resource(under_way))
     look(server)
-    assert [verb for verb, _, _ in server.wrote()][:4] == ["patch_status", "apply_status", "apply", "apply_status"]
+    assert [verb for verb, _, _ in server.wrote()][:5] == ["patch_status", "apply_status", "apply", "apply", "apply_status"]
     [run] = server.objects["MultiAgentFinetune"]
     assert run["status"]["iterations"] == NEW["iterations"]
 

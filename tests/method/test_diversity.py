@@ -5,7 +5,7 @@ import urllib.request
 
 import pytest
 import torch
-from conftest import TINY
+from conftest import KEY, TINY
 from msgspec.structs import replace
 from peft import PeftModel
 from small import a_spec
@@ -89,7 +89,8 @@ def test_likelihoods_equal_those_of_vllm(vllm_url, vllm_store, template, tmp_pat
     name = publish_adapter(base(), template, FileStore(vllm_store), tmp_path / "a", 11)
     sample = tokens(template)[0]
     body = {"model": name, "prompt": list(sample.ids), "max_tokens": 1, "prompt_logprobs": 0, "temperature": 0}
-    request = urllib.request.Request(f"{vllm_url}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
+    request = urllib.request.Request(f"{vllm_url}/v1/completions", json.dumps(body).encode(), headers)
     with urllib.request.urlopen(request, timeout=60) as response:
         prompt_logprobs = json.load(response)["choices"][0]["prompt_logprobs"]
     answer = [i for i, counted in enumerate(sample.completion) if counted]

@@ -1,11 +1,15 @@
 """The Engine seam: one contract for the mock server and for real vLLM, and what the client does when a server is away."""
 
 import asyncio
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
 from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web
-from conftest import TINY, free_port
+from conftest import KEY, MOCK, TINY, a_spec, free_port, serving
 
 from maft.chat_template import load_chat_template
 from maft.debate.engine import HttpEngine, Request
@@ -13,8 +17,18 @@ from maft.debate.replica import Replica, is_lost
 from maft.errors import BadInput
 from maft.program import parse_servers
 from maft.records import BASE, Message
+from maft.spec import immutable_spec_json
 
-SERVERS = [pytest.param("mock_url", id="mock"), pytest.param("vllm_url", id="vllm", marks=pytest.mark.engine)]
+SERVERS = [pytest.param("keyed_url", id="mock"), pytest.param("vllm_url", id="vllm", marks=pytest.mark.engine)]
+
+
+@pytest.fixture(scope="module")
+def keyed_url(tmp_path_factory) -> Iterator[str]:
+    """The mock server where it wants KEY, too."""
+    port = free_port()
+    command = [sys.executable, str(MOCK), "--port", str(port), f"--spec={immutable_spec_json(a_spec())}"]
+    with serving(command, port, tmp_path_factory.mktemp("mock") / "log.txt", 60, VLLM_API_KEY=KEY) as url:
+        yield url
 
 
 @pytest.fixture(params=SERVERS)
@@ -27,9 +41,9 @@ def prompt():
     return load_chat_template(str(TINY), None).prompt([Message("user", "What is 7+3*4?")])
 
 
-def ask(url, *requests, patience=30.0):
+def ask(url, *requests, patience=30.0, key=KEY):
     async def all_():
-        async with HttpEngine({"s": [url]}, patience) as engine:
+        async with HttpEngine({"s": [url]}, patience, key=key) as engine:
             return await asyncio.gather(*(engine.complete("s", request) for request in requests))
 
     return asyncio.run(all_())
@@ -58,7 +72,7 @@ def test_the_length_limit_is_reported(url, prompt):
 
 def test_ready_gives_the_context(url):
     async def ready():
-        async with HttpEngine({"s": [url]}) as engine:
+        async with HttpEngine({"s": [url]}, key=KEY) as engine:
             return await engine.ready("s", [BASE])
 
     assert asyncio.run(ready()) == 512
@@ -66,11 +80,32 @@ def test_ready_gives_the_context(url):
 
 def test_load_counts_requests(url, prompt):
     async def load():
-        async with HttpEngine({"s": [url]}) as engine:
+        async with HttpEngine({"s": [url]}) as engine:  # nobody's metrics want a key
             return await engine.load()
 
     found = asyncio.run(load())
     assert found.running >= 0 and found.waiting >= 0
+
+
+@pytest.mark.parametrize("key", ["", "another", KEY.upper()])
+def test_who_has_not_the_key_is_told_and_may_come_again_with_it(url, prompt, key):
+    """No BadInput: the next pod of the program finds the present key in its environment."""
+    with pytest.raises(OSError, match=r"server s: .* wants another key than VLLM_API_KEY gives \(401\)"):
+        ask(url, request(prompt), key=key)
+
+
+def status(url: str, path: str, **headers: str) -> int:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url + path, headers=headers), timeout=10) as response:
+            return response.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_with_a_key_there_are_answers_and_health_and_metrics_want_none(url):
+    assert status(url, "/v1/models") == 401
+    assert status(url, "/v1/models", Authorization=f"Bearer {KEY}") == 200
+    assert [status(url, path) for path in ("/health", "/metrics")] == [200, 200]
 
 
 @pytest.mark.engine

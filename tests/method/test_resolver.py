@@ -12,7 +12,7 @@ import urllib.request
 import psutil
 import pytest
 import torch
-from conftest import RUN, TINY, answers, free_port, serve_command, wait_until
+from conftest import KEY, RUN, TINY, answers, free_port, serve_command, wait_until
 from peft import PeftModel
 from small import a_spec
 from transformers import AutoModelForCausalLM
@@ -80,7 +80,7 @@ def greedy(folder, prompt, template) -> str:
 
 def complete(url, model, prompt, *, patience=30.0, seed=0, temperature=0.0, max_tokens=20, owner=""):
     async def one():
-        async with HttpEngine({"s": [url]}, patience, owner) as engine:
+        async with HttpEngine({"s": [url]}, patience, owner, key=KEY) as engine:
             return await engine.complete("s", Request(model, prompt, seed, temperature, 1.0, max_tokens))
 
     return asyncio.run(one())
@@ -116,7 +116,7 @@ def test_an_adapter_is_fetched_once_for_many_first_requests(vllm_url, vllm_store
     prompt = template.prompt([Message("user", "What is 7+3*4?")])
 
     async def many():
-        async with HttpEngine({"s": [vllm_url]}) as engine:
+        async with HttpEngine({"s": [vllm_url]}, key=KEY) as engine:
             return await asyncio.gather(*(engine.complete("s", Request(name, prompt, s, 1.0, 0.9, 5)) for s in range(20)))
 
     assert len(asyncio.run(many())) == 20
@@ -126,11 +126,12 @@ def test_ready_waits_until_each_adapter_has_answered(vllm_url, vllm_store, base,
     name = publish_adapter(base, template, FileStore(vllm_store), tmp_path / "a", 6)
 
     async def ready():
-        async with HttpEngine({"s": [vllm_url]}) as engine:
+        async with HttpEngine({"s": [vllm_url]}, key=KEY) as engine:
             return await engine.ready("s", [name])
 
     assert asyncio.run(ready()) == 512
-    with urllib.request.urlopen(f"{vllm_url}/v1/models") as response:
+    listing = urllib.request.Request(f"{vllm_url}/v1/models", headers={"Authorization": f"Bearer {KEY}"})
+    with urllib.request.urlopen(listing) as response:
         assert name in {m["id"] for m in json.load(response)["data"]}
 
 
@@ -155,11 +156,16 @@ def test_a_damaged_adapter_is_not_served_and_the_server_lives(vllm_url, vllm_sto
 
 
 @pytest.mark.parametrize(
-    "route", ["/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/adapters", "/adapters/x", "/v1/load_lora_adapter/"]
+    "route",
+    [
+        *("/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/adapters", "/adapters/x", "/v1/load_lora_adapter/"),
+        *("/invocations", "/tokenize", "/docs", "/openapi.json", "/v2/embed", "//v1/models", "/"),  # no key is wanted there
+    ],
 )
-def test_administration_routes_are_closed(vllm_url, route):
+def test_routes_of_administration_and_those_without_a_key_are_closed(vllm_url, route):
     body = json.dumps({"lora_name": "x", "lora_path": "/etc"}).encode()
-    request = urllib.request.Request(vllm_url + route, data=body, headers={"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
+    request = urllib.request.Request(vllm_url + route, data=body, headers=headers)
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(request, timeout=10)
     assert caught.value.code == 403

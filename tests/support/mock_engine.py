@@ -15,10 +15,11 @@ import signal
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from transformers import PreTrainedTokenizerFast
 
 from maft import models
-from maft.spec import decode_spec
+from maft.spec import SERVER_KEY, decode_spec
 
 EXPRESSION = re.compile(r"What is (?:the result of )?([0-9+*-]+)\?|((?:\d+ [+-] )+\d+) =")  # the second as chain_sum asks
 ANSWER = re.compile(r"Answer: (-?\d+)")
@@ -35,6 +36,15 @@ def answer(model: str, text: str, seed: int) -> str:
     skill = 0.5 if model == "base" else 0.8
     value = right if source.random() < skill else right + source.randint(1, 3)
     return f"I work it out. Answer: {value}"
+
+
+@web.middleware
+async def authenticated(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """As vLLM does, with the same routes open."""
+    key = os.environ.get(SERVER_KEY)
+    if key and request.path.startswith("/v1") and request.headers.get("Authorization") != f"Bearer {key}":
+        return web.json_response({"error": "Unauthorized"}, status=401)
+    return await handler(request)
 
 
 def counted(file: Path, model: str) -> None:
@@ -84,7 +94,7 @@ def application(model: str) -> web.Application:
         text = f'vllm:num_requests_running{{engine="0"}} {state["running"]}\nvllm:num_requests_waiting{{engine="0"}} 0\n'
         return web.Response(text=text)
 
-    app = web.Application()
+    app = web.Application(middlewares=[authenticated])
     app.add_routes([web.post("/v1/completions", completions), web.get("/v1/models", listing)])
     app.add_routes([web.get("/health", health), web.get("/metrics", metrics)])
     return app

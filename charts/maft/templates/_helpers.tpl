@@ -88,6 +88,11 @@ true
 - apiGroups: [kueue.x-k8s.io]
   resources: [workloads]
   verbs: [list]
+{{- if .Values.serverKeys }}
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [create]
+{{- end }}
 {{- if .Values.networkPolicy.workloads }}
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]

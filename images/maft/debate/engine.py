@@ -18,10 +18,12 @@ from maft.debate import limits
 from maft.debate.replica import HANG, Load, Replica, Waiting, addresses, keeps_alive
 from maft.errors import BadInput, one_line
 from maft.records import BASE, Call
+from maft.spec import SERVER_KEY
 
 PATIENCE = 300.0  # seconds that a server may be away beside what it takes to start: until that is noticed, and another is made
 LOOK = 5.0  # seconds until a question about a server's state has to be answered
 _AWAY = {408, 425, 429, 500, 502, 503, 504}
+_KEYLESS = 401
 _UNFINISHED = {"abort", "error"}  # a server that ends says so, with the half of an answer
 _JSON = {"Content-Type": "application/json"}
 T = TypeVar("T")
@@ -97,6 +99,7 @@ class HttpEngine:
         patience: float = PATIENCE,
         owner: str = "",
         *,
+        key: str = "",
         connections: int = limits.MOST,
         hang: float = HANG,
     ) -> None:
@@ -104,13 +107,15 @@ class HttpEngine:
 
         servers: name to the URLs of its replicas, e.g. {"server-0": ["http://127.0.0.1:8000"]}; a URL whose host has several
         addresses stands for a replica at each. patience: seconds that a server may be away, from its first failure on.
-        connections: that may be open. hang: seconds in which a server that works is sure to write a token.
+        key: that the servers want; empty: none. connections: that may be open. hang: seconds in which a server that works is
+        sure to write a token.
         """
         self._owner = owner  # the run whose adapters are meant, where servers have those of several runs
         self._replicas = {
             name: [Replica(address, url) for url in urls for address in addresses(url)] for name, urls in servers.items()
         }
         self._patience = patience
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._connections = connections
         self._hang = hang
         self._session: aiohttp.ClientSession | None = None
@@ -121,7 +126,9 @@ class HttpEngine:
         each = max(1, self._connections // max(1, sum(map(len, self._replicas.values()))))
         connector = aiohttp.TCPConnector(limit=0, limit_per_host=each, keepalive_timeout=60, socket_factory=keeps_alive)
         # No limit of time: an answer may take hours. Who waits in vain is found by `load`.
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, sock_connect=10), connector=connector)
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10), connector=connector, headers=self._headers
+        )
         looking = aiohttp.TCPConnector(limit=0, limit_per_host=1, keepalive_timeout=60)
         self._looks = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=LOOK), connector=looking)
         return self
@@ -191,6 +198,8 @@ class HttpEngine:
                     replica.succeeded()
                     return answer
             reason = one_line(data.decode(errors="replace"), 300)
+            if status == _KEYLESS:  # servers or this program are older than the key: another pod of it has the present one
+                raise OSError(f"server {server}: {url} wants another key than {SERVER_KEY} gives ({status}): {reason}")
             if status != 200 and status not in _AWAY:
                 raise BadInput(f"server {server}: {url} refused a request ({status}): {reason}")
             if replica.failed(asyncio.get_running_loop().time()) > self._patience:

@@ -94,7 +94,7 @@ async def _with_servers(
     owner = assignment.run.partition("/")[2] if assignment.group else ""
     connections = limits.connections(limits.open_files(), society.size, Share.assigned(assignment).of)
     patience = PATIENCE + spec.inference.startup_seconds
-    async with HttpEngine(assignment.servers, patience, owner, connections=connections) as server_engine:
+    async with HttpEngine(assignment.servers, patience, owner, key=assignment.key, connections=connections) as server_engine:
         engine: Engine = server_engine
         if assignment.group:
             engine = caching = CachingEngine(server_engine, assignment.store, assignment.group)

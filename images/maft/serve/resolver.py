@@ -1,8 +1,8 @@
 """A vLLM plug-in: an adapter that a server does not know is fetched from the store at the first request that names it.
 
 vLLM calls `register` in its API server, its engine and its workers (entry point group `vllm.general_plugins`), with the
-store and the run in the environment (`maft.serve` sets them). `Closed` is the middleware that shuts the administration
-routes which vLLM opens together with run-time adapters.
+store and the run in the environment (`maft.serve` sets them). `Closed` is the middleware that shuts routes: those that load
+adapters by hand, which vLLM opens together with run-time adapters, and those that answer without the servers' key.
 Source: vLLM, "LoRA resolver plugins" (docs, design section).
 """
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:  # what this imports is heavy, and every vLLM loads the plug-i
     from maft.store.base import Store
 
 STORE, RUN, FOLDER = "MAFT_STORE", "MAFT_RUN", "MAFT_ADAPTERS"
-_CLOSED = ("/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/adapters")
+_GUARDED = "/v1/"  # vLLM wants its key there
+_CLOSED = ("/v1/load_lora_adapter", "/v1/unload_lora_adapter")  # they accept any local path
+_OPEN = ("/health", "/ping", "/version", "/load", "/metrics")  # to everybody; what else there is (/invocations) asks the model
 _PDEATHSIG = 1  # prctl(2)
 
 
@@ -79,16 +81,22 @@ def _fetch(store: "Store", run: str, folder: Path, name: str) -> Path | None:
     return fetch_folder(store, commit, folder / name)
 
 
+def is_open(path: str) -> bool:
+    """Tells whether a server of a run has that route."""
+    path = path.rstrip("/")
+    return path in _OPEN or (path.startswith(_GUARDED) and not path.startswith(_CLOSED))
+
+
 class Closed:
-    """ASGI middleware: 403 on the routes that load and unload adapters by hand (they accept any local path)."""
+    """ASGI middleware: 403 on the routes that are closed."""
 
     def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
         self._app = app
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         """Passes every other request on."""
-        if scope["type"] == "http" and scope["path"].rstrip("/").startswith(_CLOSED):
+        if scope["type"] == "http" and not is_open(scope["path"]):
             await send({"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain")]})
-            await send({"type": "http.response.body", "body": b"adapters are loaded from the store by their names only\n"})
+            await send({"type": "http.response.body", "body": b"closed; adapters are loaded by their names\n"})
             return
         await self._app(scope, receive, send)

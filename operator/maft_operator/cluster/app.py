@@ -189,5 +189,6 @@ async def _lacking(api: Api, options: Options) -> list[tuple[rbac.Right, str]]:
     for namespace in options.namespaces or (None,):
         lacking += await rbac.missing(api, rbac.WATCHED, namespace)
         lacking += await rbac.missing(api, rbac.ISOLATING, namespace) if options.images.isolated else []
+        lacking += await rbac.missing(api, rbac.KEYING, namespace) if options.images.keyed else []
     lacking += await rbac.missing(api, rbac.REVIEWING, None) if options.metrics_auth else []
     return lacking

@@ -1,11 +1,12 @@
 """The backend on a cluster: tasks and servers of one run as objects, brought to what they should be where they differ."""
 
 import asyncio
+import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from maft_operator.cluster import drift, images, kinds, manifests, observed, placement, resources, workloads
+from maft_operator.cluster import drift, images, kinds, manifests, observed, placement, resources, server_key, workloads
 from maft_operator.cluster.api import Api, Refused
 from maft_operator.cluster.children import pods_in
 from maft_operator.cluster.drift import Sent
@@ -52,12 +53,13 @@ class ClusterBackend:
         self._applied = applied
         self._told = told or {}
         self._fresh = fresh
+        self._lacks_key = False  # whether the Secret of the run's servers has to be made
         self._children: dict[str, list[Json]] = {}  # by kind, as the last look found them: what drift is measured against
 
     async def observe(self) -> Snapshot:
         """Looks at all children of the run, and at Events of those that nothing else explains."""
         if self._fresh:
-            return Snapshot(pins=self._pinned())
+            return self._with_key(Snapshot(pins=self._pinned()))
         run = self._owner.run
         wanted = kinds.children(isolated=self._images.isolated)
         lists = await asyncio.gather(*(self._api.list(k, run.namespace, label_selector=f"{RUN}={run.name}") for k in wanted))
@@ -68,7 +70,7 @@ class ClusterBackend:
         snapshot = replace(snapshot, pins=self._pinned(), model_bytes=size, observed=replace(snapshot.observed, done=done))
         self._images = replace(self._images, model_bytes=size)
         snapshot = observed.explained(snapshot, await self._events(snapshot.unexplained))
-        return workloads.explained(snapshot, await self._workloads(snapshot))
+        return self._with_key(workloads.explained(snapshot, await self._workloads(snapshot)))
 
     async def create(self, item: Task | Server) -> tuple[Refusal, ...]:
         """Makes the objects of a task or server."""
@@ -116,10 +118,39 @@ class ClusterBackend:
         self._images = pins.used_by(self._images)
         return pins
 
+    # --- the key of the run's servers ---
+
+    def _with_key(self, snapshot: Snapshot) -> Snapshot:
+        """Settles whether the run's servers want a key, also for what is made after this look."""
+        own = server_key.name(self._owner.run, self._owner.uid)
+        key = server_key.settled(own, self._told, self._children, offered=self._images.keyed)
+        lines = (trouble.message for trouble in snapshot.troubles)
+        self._lacks_key = server_key.is_missing(key, self._told, self._children, lines)
+        self._images = replace(self._images, key=key)
+        return replace(snapshot, server_key=key)
+
+    async def _made_key(self, child: str) -> tuple[Refusal, ...]:
+        """Makes the Secret where it may be missing; one that is there stays. What has the key of one that was lost is made anew."""
+        if not self._lacks_key:
+            return ()
+        made = manifests.secret(self._owner, self._images.key, secrets.token_urlsafe(32))
+        try:
+            await self._api.create(made, self._owner.run.namespace)
+        except Refused as error:
+            if error.code != 409 and not _passes(error):
+                return (Refusal(child, str(error)),)
+        else:
+            for kind, holder in server_key.holders(self._children):
+                await self._api.delete(kind, self._owner.run.namespace, holder["metadata"]["name"], holder["metadata"]["uid"])
+        self._lacks_key = False
+        return ()
+
     # --- objects ---
 
     async def _ensured(self, item: Task | Server) -> tuple[Refusal, ...]:
         """Applies each object of the item that is missing or differs, and tells which were refused for good."""
+        if refused := await self._made_key(item.name):
+            return refused
         refusals = []
         for wanted in manifests.objects(item, self._owner, self._made_with(item)):
             try:

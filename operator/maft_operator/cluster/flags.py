@@ -8,7 +8,7 @@ from maft_operator.cluster.images import Images
 from maft_operator.cluster.pod_settings import PodSettings
 from maft_operator.spec.schema import BadSpec
 
-HELP = """Runs the MultiAgentFinetunes of a cluster. In a pod it needs no flag; elsewhere it uses the kubeconfig.
+HELP = """Runs the MultiAgentFinetunes of a cluster. In a pod it uses its service account, elsewhere the kubeconfig.
 Exit code 0: told to stop; 1: cannot go on, for a reason that it logs."""
 
 
@@ -33,10 +33,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--port", type=int, default=8080, help="of /healthz and /readyz [8080]")
     parser.add_argument("--metrics-auth", action="store_true", help="/metrics asks for a bearer token that may get that URL")
-    parser.add_argument("--network-policies", action="store_true", help="let only a run's own pods reach its servers")
+    parser.add_argument("--network-policies", action="store_true", help="let only a run's own pods reach its pods; metrics also us")
     parser.add_argument(
         "--scrape-namespace", action="append", default=[], help="with it: and pods of this namespace; may be repeated"
     )
+    parser.add_argument("--no-server-keys", action="store_true", help="servers of runs want no key of whoever asks them")
     parser.add_argument("--no-cpu-limits", action="store_true", help="pods of runs have no limit of processors")
     parser.add_argument("--no-disk-requests", action="store_true", help="pods of runs name no ephemeral-storage")
     parser.add_argument("--log-format", default="text", choices=("text", "json"), help="[text]")
@@ -56,6 +57,8 @@ def _operator(arguments: argparse.Namespace) -> int:
             arguments.pull_policy,
             isolated=arguments.network_policies,
             scraped_from=tuple(arguments.scrape_namespace),
+            operated_from=app.own_namespace(),
+            keyed=not arguments.no_server_keys,
             pods=PodSettings(cpu_limits=not arguments.no_cpu_limits, disk=not arguments.no_disk_requests),
         ),
         namespaces=tuple(arguments.namespace),

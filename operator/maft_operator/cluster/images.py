@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from maft_operator import __version__
-from maft_operator.cluster import fields, kinds
+from maft_operator.cluster import fields, kinds, server_key
 from maft_operator.cluster.pod_settings import PodSettings
 from maft_operator.cluster.pod_template import DEBATE, SERVE, TRAIN
 from maft_operator.cluster.resources import LARGEST
@@ -23,7 +23,7 @@ ROLES = (DEBATE, TRAIN, SERVE)
 # Annotations: JSON of references by role; release of the operator that made the child; hash of the podTemplate that went into it.
 IMAGES, RELEASE, TEMPLATE = "maft.dev/images", "maft.dev/release", "maft.dev/pod-template"
 MODEL = "maft.dev/model-bytes"  # and the model's size that its resources follow from
-_OURS = (IMAGES, RELEASE, TEMPLATE, MODEL)
+_OURS = (IMAGES, RELEASE, TEMPLATE, MODEL, server_key.NOTE)
 _MUTABLE = ("backoffLimit", "activeDeadlineSeconds", "replicas")  # of the spec of a child, while it is under way
 _DIGEST = "@sha256:"
 PRESUMED = OPERATOR + "the images that the run began with"
@@ -39,9 +39,15 @@ class Images:
     policy: str = "IfNotPresent"
     """Their imagePullPolicy."""
     isolated: bool = False
-    """Servers get a NetworkPolicy each, which lets in the run's own pods and those of `scraped_from`."""
+    """NetworkPolicies let only the run's own pods, and those who read metrics, reach its pods."""
     scraped_from: tuple[str, ...] = ()
-    """Namespaces whose pods may read the servers' metrics."""
+    """Namespaces whose pods may read metrics."""
+    operated_from: str = ""
+    """Namespace of the operator, which reads the metrics of tasks."""
+    keyed: bool = False
+    """Servers of runs that begin want a key."""
+    key: str = ""
+    """Name of the Secret with the key of a run's servers; empty: they want none."""
     release: str = __version__
     """Of the operator."""
     pods: PodSettings = field(default_factory=PodSettings)
@@ -62,6 +68,7 @@ class Images:
         built += f"~{self.pods.digest}" if self.pods.digest else ""  # other settings restart no server, either
         notes = {IMAGES: json.dumps(dict(self.pinned), sort_keys=True), RELEASE: built, TEMPLATE: digest}
         notes[MODEL] = str(self.model_bytes)
+        notes |= {server_key.NOTE: self.key} if self.key else {}
         return {**child, "metadata": {**child["metadata"], "annotations": notes}}
 
 

@@ -53,6 +53,7 @@ NETWORK_POLICY = Kind(
     child=True,
     only_isolated=True,
 )
+SECRET = Kind("Secret", "secrets", ("create",))  # the key of a run's servers: made once, never read
 EVENT = Kind("Event", "events", ("list", "create"), optional=True)
 WORKLOAD = Kind("Workload", "workloads", ("list",), "kueue.x-k8s.io", "v1beta2", optional=True)  # there with Kueue alone
 TOKEN_REVIEW = Kind("TokenReview", "tokenreviews", ("create",), "authentication.k8s.io", namespaced=False)
@@ -60,7 +61,7 @@ ACCESS_REVIEW = Kind("SubjectAccessReview", "subjectaccessreviews", ("create",),
 # Everybody may ask for their own rights, so it is in no role.
 SELF_REVIEW = Kind("SelfSubjectAccessReview", "selfsubjectaccessreviews", ("create",), "authorization.k8s.io", namespaced=False)
 
-ALL = (RUN, JOB, DEPLOYMENT, SERVICE, POD, NETWORK_POLICY, EVENT, WORKLOAD, TOKEN_REVIEW, ACCESS_REVIEW, SELF_REVIEW)
+ALL = (RUN, JOB, DEPLOYMENT, SERVICE, POD, NETWORK_POLICY, SECRET, EVENT, WORKLOAD, TOKEN_REVIEW, ACCESS_REVIEW, SELF_REVIEW)
 WATCHED_CHILDREN = tuple(kind for kind in ALL if kind.child and "watch" in kind.verbs)
 DELETED_CHILDREN = tuple(kind for kind in ALL if kind.child and "delete" in kind.verbs)
 

@@ -6,7 +6,7 @@ What their pods have in common is pod_template.py's.
 from dataclasses import dataclass
 
 from maft.summaries import BAD_INPUT, PEER_LOST
-from maft_operator.cluster import kinds, kueue, resources
+from maft_operator.cluster import kinds, kueue, policies, resources, server_key
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.kinds import Kind
 from maft_operator.cluster.pod_template import DEBATE, METRICS_PORT, SERVE, TRAIN, Size, container, environment, template
@@ -33,10 +33,23 @@ def objects(item: Task | Server, owner: Owner, images: Images) -> list[Json]:
     """Lists what has to exist for the task or server."""
     theirs = owner.run.spec.pod_template
     if isinstance(item, Task):
-        meeting = _meeting(item, owner, isolated=images.isolated) if item.nodes > 1 else []
-        return [*meeting, images.noted_on(job(item, owner, images), theirs)]
-    policies = [network_policy(item, owner, images.scraped_from)] if images.isolated else []
-    return [*policies, service(item, owner), images.noted_on(deployment(item, owner, images), theirs)]
+        meeting = [_meeting(item, owner)] if item.nodes > 1 else []
+        return [*_policies(item, owner, images), *meeting, images.noted_on(job(item, owner, images), theirs)]
+    return [*_policies(item, owner, images), service(item, owner), images.noted_on(deployment(item, owner, images), theirs)]
+
+
+def _policies(item: Task | Server, owner: Owner, images: Images) -> list[Json]:
+    """Makes the NetworkPolicies of an item: a server's own, the one of all tasks, that of pods that train together."""
+    if not images.isolated:
+        return []
+    run, own = owner.run, {RUN: owner.run.name}
+    if isinstance(item, Server):
+        spec = policies.of_server({**own, CHILD: item.name}, own, plan.PORT, images.scraped_from)
+        return [_object(kinds.NETWORK_POLICY, item.name, owner, "serve", spec)]
+    spec = policies.of_tasks(own, COMPONENT, METRICS_PORT, images.scraped_from, images.operated_from)
+    tasks = _object(kinds.NETWORK_POLICY, f"{run.name}-tasks", owner, "tasks", spec)
+    meeting = policies.of_meeting({**own, COMPONENT: item.kind})
+    return [tasks, *([_object(kinds.NETWORK_POLICY, meeting_name(run), owner, item.kind, meeting)] if item.nodes > 1 else [])]
 
 
 def job(task: Task, owner: Owner, images: Images) -> Json:
@@ -73,6 +86,7 @@ def _task_container(task: Task, owner: Owner, images: Images) -> Json:
     made = container(name, images.of(name), images.policy, plan.command(task, urls))
     made["env"] = [*environment(owner.run), {"name": "MAFT_METRICS_PORT", "value": str(METRICS_PORT)}]
     made["env"] += _of_nodes(task, owner.run) if task.nodes > 1 else []
+    made["env"] += server_key.variable(images.key) if task.servers else []
     made["ports"] = [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}]
     return made
 
@@ -102,20 +116,12 @@ def meeting_name(run: Run) -> str:
     return f"{run.name}-train"
 
 
-def _meeting(task: Task, owner: Owner, *, isolated: bool) -> list[Json]:
-    """Makes the headless Service in which training pods have names, ready or not; where servers are isolated, a NetworkPolicy that
-    lets in each other, on whichever ports they agree, and everybody who reads metrics."""
-    run, name = owner.run, meeting_name(owner.run)
-    members = {RUN: run.name, COMPONENT: task.kind}
+def _meeting(task: Task, owner: Owner) -> Json:
+    """Makes the headless Service in which training pods have names, ready or not."""
+    members = {RUN: owner.run.name, COMPONENT: task.kind}
     port = {"name": "meeting", "port": MEETING_PORT, "targetPort": MEETING_PORT, "protocol": "TCP"}
     service: Json = {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": members, "ports": [port]}
-    ingress: list[Json] = [
-        {"from": [{"podSelector": {"matchLabels": members}}]},
-        {"ports": [{"protocol": "TCP", "port": METRICS_PORT}]},
-    ]
-    policy = {"podSelector": {"matchLabels": members}, "policyTypes": ["Ingress"], "ingress": ingress}
-    policies = [_object(kinds.NETWORK_POLICY, name, owner, task.kind, policy)] if isolated else []
-    return [*policies, _object(kinds.SERVICE, name, owner, task.kind, service)]
+    return _object(kinds.SERVICE, meeting_name(owner.run), owner, task.kind, service)
 
 
 def deployment(server: Server, owner: Owner, images: Images) -> Json:
@@ -123,7 +129,7 @@ def deployment(server: Server, owner: Owner, images: Images) -> Json:
     inference, server = owner.run.spec.inference, plan.on_cluster(server)
     image = images.of(SERVE, inference.image)
     made = container(SERVE, image, images.policy, plan.serve(server, f"--port={plan.PORT}"))
-    made["env"] = environment(owner.run)
+    made["env"] = [*environment(owner.run), *server_key.variable(images.key)]
     made["ports"] = [{"name": "http", "containerPort": plan.PORT, "protocol": "TCP"}]
     health = {"httpGet": {"path": "/health", "port": "http"}, "timeoutSeconds": 5}
     made["startupProbe"] = {**health, "periodSeconds": 2, "failureThreshold": -(-inference.startup_seconds // 2)}
@@ -152,16 +158,9 @@ def service(server: Server, owner: Owner) -> Json:
     return _object(kinds.SERVICE, server.name, owner, "serve", body)
 
 
-def network_policy(server: Server, owner: Owner, scraped_from: tuple[str, ...]) -> Json:
-    """Makes the NetworkPolicy of a server. vLLM asks nobody who they are, so only the run's own pods and Prometheus reach it."""
-    own: Json = {"podSelector": {"matchLabels": {RUN: owner.run.name}}}
-    others = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}} for name in scraped_from]
-    body = {
-        "podSelector": {"matchLabels": {RUN: owner.run.name, CHILD: server.name}},
-        "policyTypes": ["Ingress"],
-        "ingress": [{"from": [own, *others], "ports": [{"protocol": "TCP", "port": plan.PORT}]}],
-    }
-    return _object(kinds.NETWORK_POLICY, server.name, owner, "serve", body)
+def secret(owner: Owner, key: str, value: str) -> Json:
+    """Makes the Secret of the run's servers. key: its name; value: the key itself."""
+    return server_key.secret(key, value, _metadata(kinds.SECRET, key, owner, "serve"))
 
 
 def labels(run: Run, child: str, component: str, iteration: int | None = None) -> dict[str, str]:
@@ -171,6 +170,11 @@ def labels(run: Run, child: str, component: str, iteration: int | None = None) -
 
 
 def _object(kind: Kind, name: str, owner: Owner, component: str, spec: Json, iteration: int | None = None) -> Json:
+    metadata = _metadata(kind, name, owner, component, iteration)
+    return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, "spec": spec}
+
+
+def _metadata(kind: Kind, name: str, owner: Owner, component: str, iteration: int | None = None) -> Json:
     reference = {
         "apiVersion": kinds.RUN.api_version,
         "kind": kinds.RUN.name,
@@ -179,10 +183,9 @@ def _object(kind: Kind, name: str, owner: Owner, component: str, spec: Json, ite
         "controller": True,
     }
     queued = kueue.labels(owner.run.spec) if kind in (kinds.JOB, kinds.DEPLOYMENT) else {}
-    metadata = {
+    return {
         "name": name,
         "namespace": owner.run.namespace,
         "labels": {**labels(owner.run, name, component, iteration), **queued},
         "ownerReferences": [reference],
     }
-    return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, "spec": spec}

@@ -44,6 +44,8 @@ class Snapshot:
     """The images that the run uses."""
     model_bytes: int = 0
     """Of the base model's weights; 0: not known."""
+    server_key: str = ""
+    """Name of the Secret with the key of its servers, if they want one."""
     places: Places = field(default_factory=Places)
     """How servers stand with nodes."""
     gpus: int = 0

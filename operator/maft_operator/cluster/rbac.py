@@ -36,6 +36,7 @@ WATCHED = (  # in every namespace that the operator serves
     _right(kinds.WORKLOAD),
 )
 ISOLATING = tuple(_right(kind) for kind in kinds.children(isolated=True) if kind not in _CHILDREN)  # with --network-policies
+KEYING = (_right(kinds.SECRET),)  # without --no-server-keys
 REVIEWING = (_right(kinds.TOKEN_REVIEW), _right(kinds.ACCESS_REVIEW))  # with --metrics-auth
 OWN = (  # in its own namespace; the chart makes the Lease, too
     Right("coordination.k8s.io", "leases", ("get", "update", "patch")),

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from maft_operator.cluster import conditions, earlier, placement, results, spent
+from maft_operator.cluster import conditions, earlier, placement, results, server_key, spent
 from maft_operator.cluster.fields import stamp
 from maft_operator.cluster.images import PRESUMED
 from maft_operator.cluster.observed import Snapshot
@@ -97,6 +97,7 @@ def status(work: Reconciled, old: Json, generation: int, now: datetime) -> Json:
         **({} if over else placement.written(work.pause)),
         **({"model": {"bytes": work.snapshot.model_bytes}} if work.snapshot.model_bytes else {}),
         **({"images": images} if (images := work.snapshot.pins.status) else {}),
+        **({server_key.STATUS: key} if (key := work.snapshot.server_key) else {}),
         **({"iterations": rows} if rows else {}),
         **results.accuracies(work.run, rows),
         "artifacts": results.artifacts(work.run, earlier.with_adapters(rows, done)),

@@ -5,6 +5,8 @@ What finished is known by its summary file, so a run that was killed goes on whe
 
 import asyncio
 import contextlib
+import os
+import secrets
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from typing import Self
 
 import aiohttp
 
+from maft.spec import SERVER_KEY
 from maft.summaries import BAD_INPUT, AnySummary, Failure, decode_summary
 from maft_operator import progress
 from maft_operator.local import gpus as devices
@@ -73,6 +76,8 @@ class LocalBackend:
         self._folder = folder
         self._slots = slots
         self._serve = tuple(serve)
+        # Anybody on this machine reaches loopback. Servers that were started otherwise may want a key of their own.
+        self._key = {SERVER_KEY: os.environ.get(SERVER_KEY) or secrets.token_urlsafe(32)}
         self._tasks: dict[str, _Attempts] = {}
         self._servers: dict[str, list[_Replica]] = {}
         self._session: aiohttp.ClientSession | None = None
@@ -134,6 +139,7 @@ class LocalBackend:
             "MAFT_WATCHED": "1",  # somebody waits for us, and can start us again
             # Threads that wait must sleep: spinning beside a server on the same cores makes training ten times slower.
             "OMP_WAIT_POLICY": "PASSIVE",
+            **(self._key if task.servers else {}),
             **_environment(task, gpus),
         }
         attempts.started = _now()
@@ -191,7 +197,8 @@ class LocalBackend:
         line = [*self._serve, *plan.serve_flags(server, *where)] if self._serve else [sys.executable, *plan.serve(server, *where)]
         replica.started = replica.answered = _now()
         replica.ready, replica.exit_code = False, 0
-        replica.child = await start(line, {"MAFT_DIE_WITH_PARENT": "1", **_environment(server, gpus)}, folder / f"log-{i}.txt")
+        environment = {"MAFT_DIE_WITH_PARENT": "1", **self._key, **_environment(server, gpus)}
+        replica.child = await start(line, environment, folder / f"log-{i}.txt")
 
     def _server_state(self, replicas: Sequence[_Replica]) -> ServerState:
         """All replicas as one server: as bad as the worst, for good if one was told wrong things."""
