@@ -144,7 +144,15 @@ class Active(scale.Benchmark):
     @contextlib.contextmanager
     def _operator(self) -> Iterator[psutil.Process]:
         environment = {**os.environ, "KUBECONFIG": str(self._plane.folder / "kubeconfig")}
-        command = [sys.executable, "-m", "maft_operator", "operator", f"--port={self._port}", "--lease-namespace=maft-system"]
+        command = [
+            sys.executable,
+            "-m",
+            "maft_operator",
+            "operator",
+            "--images=maft",
+            f"--port={self._port}",
+            "--lease-namespace=maft-system",
+        ]
         with process(command, self._log, environment) as started:
             yield psutil.Process(started.pid)
 

@@ -210,7 +210,15 @@ class Benchmark:
     def _operator(self) -> Iterator[psutil.Process]:
         """`maft operator` with the kubeconfig of its service account."""
         environment = {**os.environ, "KUBECONFIG": str(self._plane.folder / "kubeconfig")}
-        command = [sys.executable, "-m", "maft_operator", "operator", f"--port={free_port()}", "--lease-namespace=maft-system"]
+        command = [
+            sys.executable,
+            "-m",
+            "maft_operator",
+            "operator",
+            "--images=maft",
+            f"--port={free_port()}",
+            "--lease-namespace=maft-system",
+        ]
         with process(command, self._log, environment) as started:
             yield psutil.Process(started.pid)
 

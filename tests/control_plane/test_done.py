@@ -272,7 +272,7 @@ def test_the_operator_passes_over_what_is_committed_and_starts_no_server_for_it(
     report = Earlier(debates="1", evaluations="0-1", adapters={"1": "0-1"})
     server = Server(resource({"startTime": "2026-01-01T00:00:00Z"}), *map(mine, said("r-0-prepare", report)))
     look(server)
-    assert [name for verb, _, name in server.wrote() if verb == "apply"] == ["r-1-report"]
+    assert [name for verb, _, name in server.wrote() if verb == "apply"] == ["r-tasks", "r-1-report"]
 
 
 def mine(thing: Json) -> Json:
@@ -294,4 +294,4 @@ def test_the_operator_deletes_jobs_of_finished_iterations() -> None:
     server.objects["Job"] = server.objects["Job"][3:]
     server.asked.clear()
     look(server)
-    assert {name for verb, _, name in server.wrote() if verb == "apply"} == {"r-1-train", "r-server"}
+    assert {name for verb, _, name in server.wrote() if verb == "apply"} == {"r-tasks", "r-1-train", "r-server"}

@@ -79,12 +79,14 @@ def on_the_cluster() -> Server:
     run = resource({"startTime": "2026-01-01T00:00:00Z"})
     run["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
     owner = Owner(RUN, "u")
-    (made,) = manifests.objects(planned(RUN).tasks[0], owner, images.pins(IMAGES, {}, {}, {}).used_by(IMAGES))
+    *others, made = manifests.objects(planned(RUN).tasks[0], owner, images.pins(IMAGES, {}, {}, {}).used_by(IMAGES))
     stored = copy.deepcopy(made)
     began = (datetime.now(UTC) - timedelta(seconds=60)).strftime("%Y-%m-%dT%H:%M:%SZ")
     stored["metadata"] |= {"uid": f"uid-{PREPARE}", "generation": 1, "creationTimestamp": began}
     stored["status"] = {"startTime": began, "active": 1}
-    return Server(run, stored, working(PREPARE))
+    for thing in others:
+        thing["metadata"] |= {"uid": f"uid-{thing['kind']}", "generation": 1, "creationTimestamp": began}
+    return Server(run, *others, stored, working(PREPARE))
 
 
 def asked_by(server: Server, *wakes: Callable[[Keys, Queue], None]) -> list[list[Asked]]:
