@@ -127,7 +127,7 @@ def test_help_says_what_a_command_does(command, capsys):
 @pytest.mark.programs
 @pytest.mark.parametrize("program", ["prepare", "preflight", "debate", "train", "evaluate", "report", "compare", "serve"])
 def test_programs_explain_their_flags(program):
-    done = subprocess.run([sys.executable, "-m", f"maft.{program}", "--help"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-m", f"maft.{program}", "--help"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0
     assert "--store" in done.stdout and "--run" in done.stdout
 
