@@ -150,4 +150,9 @@ def _config(path: str, revision: str, *, trust_remote_code: bool) -> Any:
     try:
         return AutoConfig.from_pretrained(path, revision=revision or None, trust_remote_code=trust_remote_code)
     except Exception as error:  # a damaged configuration ends in any exception
+        if not trust_remote_code and "trust_remote_code" in str(error):
+            raise BadInput(
+                f"model.trustRemoteCode: {path} comes with Python code of its own, and that is off; read the code and set true, or"
+                " take another model"
+            ) from error
         raise BadInput(f"model.source: {path} cannot be read as a model: {one_line(error, 300)}") from error

@@ -6,11 +6,14 @@ is installed and has its device; `askable` tells.
 
 import contextlib
 import os
+import re
 import tempfile
+from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from maft.errors import BadInput, one_line
 
@@ -46,6 +49,33 @@ def ask(folder: Path, rank: int, source: str) -> list[str]:
         raise
     except Exception as error:  # its internals over a model that is smaller than any real one
         return [f"model.source: vLLM could not be asked about a small copy: {type(error).__name__}: {one_line(error, 200)}"]
+
+
+def check_flags(flags: Sequence[str]) -> None:
+    """Raises BadInput where the command line of `vllm serve` does not take one of them. Asks nobody where there are none, or no
+    vLLM of a release whose command line is known."""
+    if not flags or not askable():
+        return
+    try:
+        from vllm.entrypoints.launchers.cli_args import make_arg_parser
+        from vllm.utils.argparse_utils import FlexibleArgumentParser
+    except ImportError:
+        return
+
+    class Parser(FlexibleArgumentParser):  # type: ignore[misc]  # without types here
+        def error(self, message: str) -> NoReturn:
+            raise BadInput(f"inference.extraArgs: vLLM says: {one_line(message, 300)}{_nearest(message, self)}")
+
+    made = make_arg_parser(Parser(add_help=False))
+    if (parsed := made.parse_args(list(flags))).model_tag:
+        raise BadInput(f"inference.extraArgs: {parsed.model_tag!r} is no flag of vLLM; write --name=value in one line")
+
+
+def _nearest(message: str, parser: ArgumentParser) -> str:
+    names = re.findall(r"--[a-z0-9-]+", message) if "unrecognized" in message else []
+    known = [name for action in parser._actions for name in action.option_strings]
+    near = [other for name in names[:1] for other in get_close_matches(name, known, 1)]
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def check(folder: Path, rank: int, source: str) -> list[str]:

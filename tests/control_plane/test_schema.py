@@ -641,6 +641,14 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"training": {"base": "nf4", "gpus": 1}},
         {"training": {"base": "nf4", "gpus": 0}},
     ),
+    "model.source: this kind of URL is not read; name a model of the hub as org/name, put it into an S3 bucket, or into a folder": (
+        {"model": {"source": "s3://bucket/model"}},
+        {"model": {"source": "https://huggingface.co/org/model"}},
+    ),
+    "model.source: ~ stands for nothing here; write the folder's whole path": (
+        {"model": {"source": "/home/me/model"}},
+        {"model": {"source": "~/model"}},
+    ),
     "storage.endpoint: must be http://HOST[:PORT] or https://HOST[:PORT]": (
         {"storage": {"bucket": "abc", "endpoint": "https://minio.local:9000/"}},
         {"storage": {"bucket": "abc", "endpoint": "http://host/path"}},

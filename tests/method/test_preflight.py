@@ -163,6 +163,53 @@ def test_what_no_server_would_do_is_refused(fields, said, tmp_path):
         preflight.main(Assignment(store=FileStore(tmp_path / "store"), run="ns/run", given_spec=spec))
 
 
+@pytest.mark.parametrize("rounds", [2, 4])
+def test_the_limit_that_is_advised_goes_all_the_way(rounds, tmp_path):
+    """Neither refused nor in the way of a later round."""
+    folder = write(config("llama"), tmp_path / "model")
+    with pytest.raises(BadInput, match=r"set debate\.maxTokens to \d+ or less, or set model\.maxLength") as caught:
+        tried(folder, tmp_path / "store", debate={"maxTokens": 4000, "rounds": rounds})
+    advised = int(str(caught.value).partition("set debate.maxTokens to ")[2].split()[0])
+    summary = tried(folder, tmp_path / "again", debate={"maxTokens": advised, "rounds": rounds})
+    assert not [line for line in summary.warnings if line.startswith("debate.rounds: ")]
+
+
+def test_where_no_limit_would_do_other_questions_are_advised(tmp_path):
+    folder = write(config("llama", max_position_embeddings=64), tmp_path / "model")
+    with pytest.raises(BadInput, match="take shorter questions or fewer rounds"):
+        tried(folder, tmp_path / "store", debate={"maxTokens": 60, "rounds": 4})
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--gpu-memory-utilisation=0.8"], "unrecognized arguments: .*; did you mean --gpu-memory-utilization"),
+        (["--nothing-like-it"], "unrecognized arguments: --nothing-like-it$"),
+        (["--block-size", "many"], "argument --block-size: invalid int value: 'many'"),
+        (["--dtype=half", "another"], "'another' is no flag of vLLM; write --name=value in one line"),
+    ],
+)
+def test_flags_that_vllm_does_not_take_are_said_before_a_server_starts(flags, says, tmp_path):
+    folder = write(config("llama"), tmp_path / "model")
+    with pytest.raises(BadInput, match=rf"^inference\.extraArgs: (vLLM says: )?{says}"):
+        tried(folder, tmp_path / "store", inference={"extraArgs": flags})
+
+
+def test_flags_that_it_takes_pass(tmp_path):
+    folder = write(config("llama"), tmp_path / "model")
+    flags = ["--max-num-seqs=12", "--enable-prefix-caching", "--gpu_memory_utilization=0.7", "--max-model-len", "1k"]
+    assert tried(folder, tmp_path / "store", inference={"extraArgs": flags}).architecture == "LlamaForCausalLM"
+
+
+def test_code_that_comes_with_a_model_is_named_by_its_field(tmp_path):
+    folder = write(config("llama"), tmp_path / "model")
+    made = json.loads((folder / "config.json").read_text())
+    made |= {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.Own"}}
+    (folder / "config.json").write_text(json.dumps(made))
+    with pytest.raises(BadInput, match=r"^model\.trustRemoteCode: .* comes with Python code of its own"):
+        tried(folder, tmp_path / "store")
+
+
 @pytest.mark.parametrize("gpus", [0, 2])
 def test_servers_on_a_cpu_share_no_heads(gpus, tmp_path):
     summary = tried(write(config("llama"), tmp_path / "model"), tmp_path / "store", inference={"gpus": gpus})

@@ -106,7 +106,8 @@ def _lengths(rules: Rules, spec: Spec, problem: Problem, template: ChatTemplate)
 
 
 def _tried(config: Any, spec: Spec, template: ChatTemplate, folder: Path) -> tuple[trial.Tried, list[str]]:
-    """Trains on a small copy, and asks vLLM about the adapter where it is installed."""
+    """Trains on a small copy, and asks vLLM about its flags and the adapter where it is installed."""
+    vllm_rules.check_flags(spec.inference.extra_args)
     question = training_rules(spec, 1).prompts.ask(PLAIN.question)
     examples = trial.dialogues(template, spec.training, question, spec.debate.system)
     tokens.check_vocabulary(_ids(examples), config.get_text_config().vocab_size, spec.model.source)

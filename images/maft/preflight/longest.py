@@ -25,6 +25,8 @@ class Lengths:
     """The last round without what the others said: the question, the turns' own words and the agent's answers."""
     longest: int
     """The longest of all, summaries included."""
+    turns: int = 0
+    """The last round without any answer: the question and the turns' own words; 0: as long as the question."""
 
 
 def lengths(rules: Rules, agents: int, problem: Problem, count: Count, *, thinks: bool) -> Lengths:
@@ -43,7 +45,7 @@ def lengths(rules: Rules, agents: int, problem: Problem, count: Count, *, thinks
     own = first + later * (turn + reply)
     summarized = count([Message("user", prompts.summary(("",) * others))]) + others * shown if debate.summarize else 0
     heard = reply if debate.summarize else others * shown
-    return Lengths(first, own, max(own + later * heard, summarized))
+    return Lengths(first, own, max(own + later * heard, summarized), first + later * turn)
 
 
 def longest_of(problems: Sequence[Problem]) -> Problem | None:
@@ -59,8 +61,8 @@ def warnings(rules: Rules, found: Lengths, context: int, part: str) -> list[str]
     if found.first + debate.max_tokens > context:
         raise BadInput(
             f"debate.maxTokens: the longest of the {part} questions takes {found.first} tokens, an answer {debate.max_tokens};"
-            f" the model's context holds {context}: set debate.maxTokens to {max(context - found.first, 1)} or less, or"
-            " model.maxLength higher where the model allows it"
+            f" the model's context holds {context}: {_shorter(rules, found, context)}, or set model.maxLength higher where the"
+            " model allows it"
         )
     room, left = rules.room(context), context - found.first
     cut = (
@@ -68,6 +70,13 @@ def warnings(rules: Rules, found: Lengths, context: int, part: str) -> list[str]
         f" after the longest of the {part} questions: what is longer is cut off, and counts as no answer"
     )
     return ([cut] if rules.new_tokens > left else []) + _clipped(rules, found, context, room, part)
+
+
+def _shorter(rules: Rules, found: Lengths, context: int) -> str:
+    """Says which answers fit all rounds, or that none do. Thoughts, which may go again, have what answers leave."""
+    rounds = 1 if not found.turns else rules.debate.rounds
+    fits = (context - max(found.turns, found.first)) // rounds
+    return f"set debate.maxTokens to {fits} or less" if fits > 0 else "take shorter questions or fewer rounds"
 
 
 def _clipped(rules: Rules, found: Lengths, context: int, room: int, part: str) -> list[str]:
@@ -79,7 +88,8 @@ def _clipped(rules: Rules, found: Lengths, context: int, room: int, part: str) -
         ]
     if found.longest > room:
         return [
-            f"debate.maxTokens: prompts can have {found.longest} tokens, the context of {context} leaves {room} for them; up to"
-            f" {found.longest - room} tokens of what others said are clipped; lower debate.maxTokens, or debate.rounds"
+            f"debate.maxTokens: prompts about the {part} questions can have {found.longest} tokens, the context of {context} leaves"
+            f" {room} for them; up to {found.longest - room} tokens of what others said are clipped; lower debate.maxTokens, or"
+            " debate.rounds"
         ]
     return []
