@@ -138,7 +138,7 @@ OPERATOR = Page(
                     one(f"sum(increase(maft_reconcile_errors_total{{{OWN}}}[1h]))"), "none", 4, 4, ((0, GREEN), (5, YELLOW), (30, RED)),
                 ),
                 Panel(
-                    "stat", "Longest wait in the queue", "How long the run that waits longest for a reconcile has been due. Above 5 min the operator restarts.",
+                    "stat", "Longest wait in the queue", "How long the run that waits longest for a reconcile has been due. Where for 5 min none comes to an end the operator restarts.",
                     one(f"max(maft_queue_age_seconds{{{OWN}}})"), "s", 4, 4, ((0, GREEN), (10, YELLOW), (120, RED)),
                 ),
                 Panel(
