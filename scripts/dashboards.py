@@ -19,9 +19,9 @@ from maft_operator.cluster import reasons
 
 FOLDER = Path(__file__).parents[1] / "charts" / "maft" / "dashboards"
 SOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
-RUNS = 'namespace=~"$namespace", run=~"$run"'
-PODS = 'namespace=~"$namespace", maft_dev_run=~"$run"'
-OWN = 'namespace=~"$namespace"'
+RUNS = 'cluster=~"$cluster", namespace=~"$namespace", run=~"$run"'
+PODS = 'cluster=~"$cluster", namespace=~"$namespace", maft_dev_run=~"$run"'
+OWN = 'cluster=~"$cluster", namespace=~"$namespace"'
 WAITING = "|".join(reason.name for reason in reasons.WAITING)
 ENDED = "Complete|Failed|Suspended|Rejected"
 GREEN, YELLOW, RED, BLUE = "green", "yellow", "red", "blue"
@@ -80,7 +80,7 @@ def quantiles(metric: str, where: str) -> tuple[Query, ...]:
 
 def of_runs(metric: str, by: str = "", more: str = "") -> str:
     """A metric of runs without the labels of the operator's pod, which change when another replica takes over."""
-    return f"max by (namespace, run{by}) ({metric}{{{RUNS}{more}}})"
+    return f"max by (cluster, namespace, run{by}) ({metric}{{{RUNS}{more}}})"
 
 
 def at_iteration(metric: str) -> str:
@@ -95,29 +95,32 @@ def renamed(expression: str) -> str:
 
 
 _PODS_UP = renamed(
-    f"count by (namespace, maft_dev_run, app_kubernetes_io_component)"
+    f"count by (cluster, namespace, maft_dev_run, app_kubernetes_io_component)"
     f' ({{__name__=~"maft_progress_expected|vllm:num_requests_running", {PODS}}})'
 )
 GPUS = (
-    f"sum by (run, component) ({_PODS_UP} * on (namespace, run, component) group_left ()"
-    f" max by (namespace, run, component) (maft_run_pod_gpus{{{RUNS}}}))"
+    f"sum by (cluster, namespace, run, component) ({_PODS_UP} * on (cluster, namespace, run, component) group_left ()"
+    f" max by (cluster, namespace, run, component) (maft_run_pod_gpus{{{RUNS}}}))"
 )
-IDLE = f"count(sum by (namespace, pod) (vllm:num_requests_running{{{PODS}}} + vllm:num_requests_waiting{{{PODS}}}) == 0)"
-_PROCESS = f"and on (namespace, pod) maft_leader{{{OWN}}}"
+IDLE = f"count(sum by (cluster, namespace, pod) (vllm:num_requests_running{{{PODS}}} + vllm:num_requests_waiting{{{PODS}}}) == 0)"
+_PROCESS = f"and on (cluster, namespace, pod) maft_leader{{{OWN}}}"
 
 OPERATOR = Page(
     "operator",
     "maft / operator",
     "Whether the operator itself is well: does one replica lead, does it see the cluster, does it keep up, what does it ask for.",
-    (("namespace", "Operator's namespace", "label_values(maft_leader, namespace)"),),
+    (
+        ("cluster", "Cluster", "label_values(maft_leader, cluster)"),
+        ("namespace", "Operator's namespace", 'label_values(maft_leader{cluster=~"$cluster"}, namespace)'),
+    ),
     (
         (
             "Is it well?",
             (
                 Panel(
                     "stat", "Replicas that lead",
-                    "Exactly one replica works; the others stand by. None: no run goes on. Two: both may write.",
-                    one(f"sum(maft_leader{{{OWN}}})"), "none", 4, 4, ((0, RED), (1, GREEN), (2, RED)),
+                    "Of each release exactly one replica works; the others stand by. None: no run goes on. Two: both may write.",
+                    one(f"sum by (cluster, namespace, job) (maft_leader{{{OWN}}})", "{{cluster}} {{namespace}} {{job}}"), "none", 4, 4, ((0, RED), (1, GREEN), (2, RED)),
                 ),
                 Panel(
                     "stat", "Replicas in all", "Operator processes that Prometheus reaches.",
@@ -135,7 +138,7 @@ OPERATOR = Page(
                     one(f"sum(increase(maft_reconcile_errors_total{{{OWN}}}[1h]))"), "none", 4, 4, ((0, GREEN), (5, YELLOW), (30, RED)),
                 ),
                 Panel(
-                    "stat", "Longest wait in the queue", "How long the run that waits longest for a reconcile has been due. Above 5 min the operator restarts.",
+                    "stat", "Longest wait in the queue", "How long the run that waits longest for a reconcile has been due. Where for 5 min none comes to an end the operator restarts.",
                     one(f"max(maft_queue_age_seconds{{{OWN}}})"), "s", 4, 4, ((0, GREEN), (10, YELLOW), (120, RED)),
                 ),
                 Panel(
@@ -175,12 +178,12 @@ OPERATOR = Page(
                 Panel(
                     "lines", "Since the last event of the watches",
                     "With runs under way something comes every few seconds. Long and steady while runs work: see `Sees the cluster`.",
-                    one(f"max(maft_watch_event_age_seconds{{{OWN}}} and on (pod) maft_leader == 1)", "seconds"), "s", 12,
+                    one(f"max(maft_watch_event_age_seconds{{{OWN}}} and on (cluster, namespace, pod) maft_leader == 1)", "seconds"), "s", 12,
                 ),
                 Panel(
                     "bars", "Changes of runs since the leader started", "Changes of runs' conditions, each counted once: working, complete, failed with the reason.",
                     one(
-                        f"sort_desc(sum by (condition, status, reason) (maft_run_transitions_total{{{OWN}}} and on (namespace, pod) maft_leader == 1))",
+                        f"sort_desc(sum by (condition, status, reason) (maft_run_transitions_total{{{OWN}}} and on (cluster, namespace, pod) maft_leader == 1))",
                         "{{condition}}={{status}} {{reason}}",
                     ),
                     "none", 12, 9, empty="none yet",
@@ -189,7 +192,7 @@ OPERATOR = Page(
                     "bars", "Requests that were not granted, since the leader started",
                     "403: a right is missing. 404: not there, often just an answer. 409: somebody was faster. 422, 500: an object that a policy or the schema refuses. A word: the network.",
                     one(
-                        f'sort_desc(sum by (code, verb, kind) (maft_api_requests_total{{{OWN}, code!~"2.."}} and on (namespace, pod) maft_leader == 1))',
+                        f'sort_desc(sum by (code, verb, kind) (maft_api_requests_total{{{OWN}, code!~"2.."}} and on (cluster, namespace, pod) maft_leader == 1))',
                         "{{code}} {{verb}} {{kind}}",
                     ),
                     "none", 12, 9, empty="none",
@@ -220,15 +223,16 @@ OPERATOR = Page(
 _TABLE = {
     "namespace": "Namespace", "run": "Run", "phase": "Phase", "reason": "Why",
     "Value #B": "Done", "Value #C": "Iteration", "Value #D": "of", "Value #E": "Best accuracy", "Value #F": "Untrained, one answer",
-    "Value #G": "Tokens written", "Value #H": "Age",
+    "Value #G": "Tokens written", "Value #H": "Age", "cluster": "Cluster",
 }  # fmt: skip
 RUNS_PAGE = Page(
     "runs",
     "maft / runs",
     "Multiagent finetuning runs: which there are, how far they are, how accurate their agents have become, what they cost, what is wrong.",
     (
-        ("namespace", "Namespace", "label_values(maft_run_info, namespace)"),
-        ("run", "Run", 'label_values(maft_run_info{namespace=~"$namespace"}, run)'),
+        ("cluster", "Cluster", "label_values(maft_run_info, cluster)"),
+        ("namespace", "Namespace", 'label_values(maft_run_info{cluster=~"$cluster"}, namespace)'),
+        ("run", "Run", 'label_values(maft_run_info{cluster=~"$cluster", namespace=~"$namespace"}, run)'),
     ),
     (
         (
@@ -270,9 +274,9 @@ RUNS_PAGE = Page(
                             of_runs("maft_run_progress_ratio"),
                             of_runs("maft_run_iteration"),
                             of_runs("maft_run_iterations"),
-                            f'max by (namespace, run) (maft_run_accuracy_ratio{{{RUNS}, iteration!="0"}})',
-                            f'max by (namespace, run) (maft_run_answer_accuracy_ratio{{{RUNS}, iteration="0"}})',
-                            f'max by (namespace, run) (maft_run_tokens{{{RUNS}, kind="completion"}})',
+                            f'max by (cluster, namespace, run) (maft_run_accuracy_ratio{{{RUNS}, iteration!="0"}})',
+                            f'max by (cluster, namespace, run) (maft_run_answer_accuracy_ratio{{{RUNS}, iteration="0"}})',
+                            f'max by (cluster, namespace, run) (maft_run_tokens{{{RUNS}, kind="completion"}})',
                             f"time() - {of_runs('maft_run_created_timestamp_seconds')}",
                         )
                     ),
@@ -287,15 +291,15 @@ RUNS_PAGE = Page(
                 Panel(
                     "table", "Runs that failed or wait", "`kubectl describe maft RUN` says the same with what to do about it.",
                     one(
-                        f'max by (namespace, run, phase, reason) (maft_run_info{{{RUNS}, phase=~"Failed|Rejected"}}'
+                        f'max by (cluster, namespace, run, phase, reason) (maft_run_info{{{RUNS}, phase=~"Failed|Rejected"}}'
                         f' or maft_run_info{{{RUNS}, phase!~"{ENDED}", reason=~"{WAITING}|Retrying|StoreUnusable|OutOfMemory|Evicted|CrashLoop"}})'
                     ),
-                    columns={"namespace": "Namespace", "run": "Run", "phase": "Phase", "reason": "Why"}, height=6, empty="nothing",
+                    columns={"namespace": "Namespace", "run": "Run", "phase": "Phase", "reason": "Why", "cluster": "Cluster"}, height=6, empty="nothing",
                 ),
                 Panel(
                     "table", "Alerts that fire", "Each has a page in docs/runbooks with what it means and what to do.",
-                    one('max by (alertname, severity, namespace, run) (ALERTS{alertname=~"Maft.*", alertstate="firing"})'),
-                    columns={"alertname": "Alert", "severity": "Severity", "namespace": "Namespace", "run": "Run"}, height=6, empty="none",
+                    one('max by (alertname, severity, cluster, namespace, run) (ALERTS{alertname=~"Maft.*", alertstate="firing"})'),
+                    columns={"alertname": "Alert", "severity": "Severity", "namespace": "Namespace", "run": "Run", "cluster": "Cluster"}, height=6, empty="none",
                 ),
             ),
         ),
@@ -310,7 +314,7 @@ RUNS_PAGE = Page(
                     "lines", "Tasks under way",
                     "Each running task and its iteration: share of questions debated, or of training steps made.",
                     one(
-                        f"max by (maft_dev_run, app_kubernetes_io_component, maft_dev_iteration, pod)"
+                        f"max by (cluster, namespace, maft_dev_run, app_kubernetes_io_component, maft_dev_iteration, pod)"
                         f" (maft_progress_done{{{PODS}}} / (maft_progress_expected{{{PODS}}} > 0))",
                         "{{maft_dev_run}} {{app_kubernetes_io_component}} {{maft_dev_iteration}}",
                     ),
@@ -361,7 +365,7 @@ RUNS_PAGE = Page(
                 Panel(
                     "lines", "Questions without consensus", "While a debate runs: share of its questions so far whose last vote was tied or empty.",
                     one(
-                        f"max by (maft_dev_run, app_kubernetes_io_component, maft_dev_iteration) (maft_no_consensus_ratio{{{PODS}}})",
+                        f"max by (cluster, namespace, maft_dev_run, app_kubernetes_io_component, maft_dev_iteration) (maft_no_consensus_ratio{{{PODS}}})",
                         "{{maft_dev_run}} {{app_kubernetes_io_component}} {{maft_dev_iteration}}",
                     ),
                     "percentunit", 8, top=1, steps=((0, GREEN), (0.5, RED)),
@@ -369,7 +373,7 @@ RUNS_PAGE = Page(
                 Panel(
                     "lines", "Agreement so far", "While a debate runs: share of agents that agree with the majority.",
                     one(
-                        f"max by (maft_dev_run, app_kubernetes_io_component, maft_dev_iteration) (maft_agreement_ratio{{{PODS}}})",
+                        f"max by (cluster, namespace, maft_dev_run, app_kubernetes_io_component, maft_dev_iteration) (maft_agreement_ratio{{{PODS}}})",
                         "{{maft_dev_run}} {{app_kubernetes_io_component}} {{maft_dev_iteration}}",
                     ),
                     "percentunit", 8, top=1,
@@ -377,7 +381,7 @@ RUNS_PAGE = Page(
                 Panel(
                     "lines", "Answers cut off", "While a debate runs: share of its answers so far that a limit of tokens ended. They never train.",
                     one(
-                        f"max by (maft_dev_run, app_kubernetes_io_component, maft_dev_iteration) (maft_cut_ratio{{{PODS}}})",
+                        f"max by (cluster, namespace, maft_dev_run, app_kubernetes_io_component, maft_dev_iteration) (maft_cut_ratio{{{PODS}}})",
                         "{{maft_dev_run}} {{app_kubernetes_io_component}} {{maft_dev_iteration}}",
                     ),
                     "percentunit", 8, top=1, steps=((0, GREEN), (0.1, RED)),
@@ -385,7 +389,7 @@ RUNS_PAGE = Page(
                 Panel(
                     "lines", "Answers to clipped prompts", "While a debate runs: share of its answers so far to a prompt into which not all fitted that the others said.",
                     one(
-                        f"max by (maft_dev_run, app_kubernetes_io_component, maft_dev_iteration) (maft_clipped_ratio{{{PODS}}})",
+                        f"max by (cluster, namespace, maft_dev_run, app_kubernetes_io_component, maft_dev_iteration) (maft_clipped_ratio{{{PODS}}})",
                         "{{maft_dev_run}} {{app_kubernetes_io_component}} {{maft_dev_iteration}}",
                     ),
                     "percentunit", 8, top=1,
@@ -400,7 +404,7 @@ RUNS_PAGE = Page(
                 ),
                 Panel(
                     "lines", "Training loss", "Of the last step, in nats per token. It begins anew with each adapter, and should fall within one.",
-                    one(f"max by (maft_dev_run, maft_dev_iteration, pod) (maft_train_loss{{{PODS}}})", "{{maft_dev_run}} iteration {{maft_dev_iteration}}"),
+                    one(f"max by (cluster, namespace, maft_dev_run, maft_dev_iteration, pod) (maft_train_loss{{{PODS}}})", "{{maft_dev_run}} iteration {{maft_dev_iteration}}"),
                     "none", 8,
                 ),
                 Panel(
@@ -426,7 +430,7 @@ RUNS_PAGE = Page(
                 ),
                 Panel(
                     "lines", "Tokens written per second", "By debates and evaluations that run.",
-                    one(f"sum by (maft_dev_run) (rate(maft_completion_tokens_total{{{PODS}}}[$__rate_interval]))", "{{maft_dev_run}}"), "short", 8,
+                    one(f"sum by (cluster, namespace, maft_dev_run) (rate(maft_completion_tokens_total{{{PODS}}}[$__rate_interval]))", "{{maft_dev_run}}"), "short", 8,
                 ),
                 Panel(
                     "bars", "Time of Jobs", "Seconds that the run's finished Jobs took, added up. Jobs side by side count each.",
@@ -435,6 +439,10 @@ RUNS_PAGE = Page(
                 Panel(
                     "bars", "GPU-seconds of training", "Time of finished training Jobs times their GPUs. Zero where training runs on processors.",
                     one(of_runs("maft_run_gpu_seconds"), "{{run}}"), "s", 8,
+                ),
+                Panel(
+                    "bars", "GPU-seconds so far", "Of the whole run, servers and training, as spec.budget.gpuHours counts them. Zero where runs use processors.",
+                    one(of_runs("maft_run_spent_gpu_seconds"), "{{run}}"), "s", 8,
                 ),
                 Panel(
                     "lines", "GPUs held", "By running pods: `serve` are vLLM servers, `train` trainers. Zero where runs use processors.",
@@ -454,8 +462,9 @@ SERVING = Page(
     "maft / serving",
     "The vLLM servers of runs: how busy they are, how fast they answer, how full their memory is. Servers come and go with a run's phases.",
     (
-        ("namespace", "Namespace", "label_values(vllm:num_requests_running, namespace)"),
-        ("run", "Run", 'label_values(vllm:num_requests_running{namespace=~"$namespace"}, maft_dev_run)'),
+        ("cluster", "Cluster", "label_values(vllm:num_requests_running, cluster)"),
+        ("namespace", "Namespace", 'label_values(vllm:num_requests_running{cluster=~"$cluster"}, namespace)'),
+        ("run", "Run", 'label_values(vllm:num_requests_running{cluster=~"$cluster", namespace=~"$namespace"}, maft_dev_run)'),
     ),
     (
         (
@@ -493,27 +502,27 @@ SERVING = Page(
                 Panel(
                     "lines", "Requests", "Per server. Zero at work for long while its run is not finished: the GPU stands idle.",
                     (
-                        Query(f"sum by (pod) (vllm:num_requests_running{{{PODS}}})", "{{pod}} at work"),
-                        Query(f"sum by (pod) (vllm:num_requests_waiting{{{PODS}}})", "{{pod}} waiting"),
+                        Query(f"sum by (cluster, namespace, pod) (vllm:num_requests_running{{{PODS}}})", "{{pod}} at work"),
+                        Query(f"sum by (cluster, namespace, pod) (vllm:num_requests_waiting{{{PODS}}})", "{{pod}} waiting"),
                     ),
                     "none", 12,
                 ),
                 Panel(
                     "lines", "Cache in use", "Share of the key-value cache, per server.",
-                    one(f"max by (pod) (vllm:kv_cache_usage_perc{{{PODS}}})", "{{pod}}"), "percentunit", 12, top=1,
+                    one(f"max by (cluster, namespace, pod) (vllm:kv_cache_usage_perc{{{PODS}}})", "{{pod}}"), "percentunit", 12, top=1,
                     steps=((0, GREEN), (0.9, YELLOW), (0.98, RED)),
                 ),
                 Panel(
                     "lines", "Tokens per second", "Read: prompts, those found in the cache included. Written: answers.",
                     (
-                        Query(f"sum by (maft_dev_run) (rate(vllm:prompt_tokens_total{{{PODS}}}[$__rate_interval]))", "{{maft_dev_run}} read"),
-                        Query(f"sum by (maft_dev_run) (rate(vllm:generation_tokens_total{{{PODS}}}[$__rate_interval]))", "{{maft_dev_run}} written"),
+                        Query(f"sum by (cluster, namespace, maft_dev_run) (rate(vllm:prompt_tokens_total{{{PODS}}}[$__rate_interval]))", "{{maft_dev_run}} read"),
+                        Query(f"sum by (cluster, namespace, maft_dev_run) (rate(vllm:generation_tokens_total{{{PODS}}}[$__rate_interval]))", "{{maft_dev_run}} written"),
                     ),
                     "short", 12,
                 ),
                 Panel(
                     "lines", "Requests put off", "Begun anew because the cache was full (preemptions), per second. More than now and then: give the server more memory.",
-                    one(f"sum by (pod) (rate(vllm:num_preemptions_total{{{PODS}}}[$__rate_interval]))", "{{pod}}"), "ops", 12,
+                    one(f"sum by (cluster, namespace, pod) (rate(vllm:num_preemptions_total{{{PODS}}}[$__rate_interval]))", "{{pod}}"), "ops", 12,
                 ),
             ),
         ),
@@ -539,8 +548,8 @@ SERVING = Page(
                 Panel(
                     "lines", "Prompts found in the cache", "Share of prompt tokens that had not to be read again. Debates share long prefixes: it should be high in later rounds.",
                     one(
-                        f"sum by (maft_dev_run) (rate(vllm:prefix_cache_hits_total{{{PODS}}}[$__rate_interval]))"
-                        f" / (sum by (maft_dev_run) (rate(vllm:prefix_cache_queries_total{{{PODS}}}[$__rate_interval])) > 0)",
+                        f"sum by (cluster, namespace, maft_dev_run) (rate(vllm:prefix_cache_hits_total{{{PODS}}}[$__rate_interval]))"
+                        f" / (sum by (cluster, namespace, maft_dev_run) (rate(vllm:prefix_cache_queries_total{{{PODS}}}[$__rate_interval])) > 0)",
                         "{{maft_dev_run}}",
                     ),
                     "percentunit", 8, top=1,
@@ -551,7 +560,7 @@ SERVING = Page(
                 ),
                 Panel(
                     "table", "Adapters used last", "Names of the adapters in each server's last batch that had any: role, agent, iteration and hash. None in iteration 0 and 1: the base model debates.",
-                    one(f"topk by (pod) (1, last_over_time(vllm:lora_requests_info{{{PODS}, running_lora_adapters!=\"\"}}[$__range]))"),
+                    one(f"topk by (cluster, namespace, pod) (1, last_over_time(vllm:lora_requests_info{{{PODS}, running_lora_adapters!=\"\"}}[$__range]))"),
                     width=8, columns={"pod": "Server", "running_lora_adapters": "Adapters"}, empty="none",
                 ),
             ),
@@ -618,7 +627,10 @@ def _columns(made: barchart.Panel, panel: Panel) -> None:
     made.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
     shown = models.DataTransformerConfig(
         id_val="organize",
-        options={"excludeByName": {"Time": True, "namespace": True, "run": True, "iteration": True}, "renameByName": names},
+        options={
+            "excludeByName": {"Time": True, "cluster": True, "namespace": True, "run": True, "iteration": True},
+            "renameByName": names,
+        },
     )
     made.with_transformation(shown)
     order = {"fields": {}, "sort": [{"field": "at", "desc": False}]}

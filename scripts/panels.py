@@ -253,7 +253,7 @@ def main() -> None:
     arguments = parser.parse_args()
     for path in sorted(FOLDER.glob("*.json")):
         namespace = arguments.system if path.stem == "operator" else arguments.namespace
-        span = Span(arguments.start, arguments.end, {"namespace": namespace, "run": arguments.run})
+        span = Span(arguments.start, arguments.end, {"cluster": ".*", "namespace": namespace, "run": arguments.run})
         picture(arguments.url, json.loads(path.read_text()), span, arguments.folder / f"{path.stem}.png")
 
 

@@ -16,6 +16,7 @@ from maft.spec import immutable_spec_json
 from maft.summaries import BAD_INPUT
 from maft_operator import __version__
 from maft_operator.bundle import command as bundle
+from maft_operator.clean import command as clean
 from maft_operator.cluster import flags
 from maft_operator.plan import graph as plan
 from maft_operator.plan import shards
@@ -55,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("run", metavar="RUN", help="folder or URL of the run: its store, then NAMESPACE/NAME")
     report.set_defaults(call=_report)
     bundle.add(commands)
+    clean.add(commands)
     return parser
 
 

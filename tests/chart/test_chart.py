@@ -1,6 +1,7 @@
 """The Helm chart without a cluster: what it renders for which values, what it refuses, and that its papers are current."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -56,6 +57,10 @@ class Objects(list[Json]):
         return self.one("Pod", "maft-operator-test")
 
     @property
+    def alerts(self) -> dict[str, Json]:
+        return {rule["alert"]: rule for group in self.one("PrometheusRule")["spec"]["groups"] for rule in group["rules"]}
+
+    @property
     def names(self) -> set[tuple[str, str]]:
         return {(o["kind"], o["metadata"]["name"]) for o in self}
 
@@ -108,6 +113,7 @@ def lacks(*unwanted: str) -> Callable[[Objects], bool]:
     return lambda o: not set(unwanted) & {each["kind"] for each in o}
 
 
+ALERTS = [rule for group in yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())["groups"] for rule in group["rules"]]
 TWO = {"namespaces": ["maft-a", "maft-b"]}
 GROUPS = ("ServiceMonitor", "PodMonitor", "PrometheusRule")
 TERM = {"matchExpressions": [{"key": "gpu", "operator": "DoesNotExist"}]}
@@ -391,6 +397,32 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         TWO, PROMETHEUS,
         lambda o: o.one("PodMonitor", "maft-operator-runs")["spec"]["namespaceSelector"] == {"matchNames": TWO["namespaces"]},
     ),
+    "alerts as they are": (
+        {}, PROMETHEUS,
+        lambda o: o.one("PrometheusRule")["spec"] == yaml.safe_load((CHART / "files" / "alerts.yaml").read_text()),
+    ),
+    "alerts with labels and pages of one's own": (
+        {"metrics": {"rules": {"additionalLabels": {"team": "ml", "severity": "no"}, "runbookUrl": "https://x.example/books/"}}},
+        PROMETHEUS,
+        lambda o: all(
+            r["labels"]["team"] == "ml" and r["labels"]["severity"] in ("warning", "critical")
+            and r["annotations"]["runbook_url"] == f"https://x.example/books/{r['alert']}.md"
+            for r in o.alerts.values()
+        ),
+    ),
+    "an alert that is switched off": (
+        {"metrics": {"rules": {"alerts": {"MaftGpuIdle": {"enabled": False}, "MaftAnswersCut": {"enabled": True}}}}}, PROMETHEUS,
+        lambda o: set(render({}, *PROMETHEUS).alerts) - set(o.alerts) == {"MaftGpuIdle"},
+    ),
+    "all alerts of a group switched off": (
+        {"metrics": {"rules": {"alerts": {r["alert"]: {"enabled": False} for r in ALERTS if "Run" not in r["alert"]}}}}, PROMETHEUS,
+        lambda o: [g["name"] for g in o.one("PrometheusRule")["spec"]["groups"]] == ["maft-runs"] and len(o.alerts) == 3,
+    ),
+    "an alert's threshold, time and severity": (
+        {"metrics": {"rules": {"alerts": {"MaftAnswersCut": {"threshold": 0.25, "for": "7m", "severity": "page"}}}}}, PROMETHEUS,
+        lambda o: (a := o.alerts["MaftAnswersCut"])["expr"].count("> 0.25") == 2 and "> 0.1" not in a["expr"]
+        and (a["for"], a["labels"]["severity"]) == ("7m", "page"),
+    ),
     # helm test
     "helm test": (
         {}, (),
@@ -469,6 +501,21 @@ REFUSED = {
     "memory": ({"resources": {"limits": {"memory": "1 GB"}}}, "at '/resources/limits/memory': '1 GB' does not match pattern"),
     "pull secret": ({"imagePullSecrets": ["p"]}, "at '/imagePullSecrets/0': got string, want object"),
     "pods of runs": ({"pods": {"cpuLimits": "no"}}, "at '/pods/cpuLimits': got string, want boolean"),
+    "no such alert": (
+        {"metrics": {"rules": {"alerts": {"MaftGpuIdel": {"enabled": False}}}}},
+        "invalid propertyName 'MaftGpuIdel'",
+    ),
+    "no such switch": (
+        {"metrics": {"rules": {"alerts": {"MaftGpuIdle": {"disabled": True}}}}},
+        "at '/metrics/rules/alerts/MaftGpuIdle': additional properties 'disabled' not allowed",
+    ),
+    "a threshold that the alert lacks": (
+        {
+            "images": {"prefix": "x"},
+            "metrics": {"rules": {"enabled": True, "alerts": {"MaftTwoLeaders": {"threshold": 2}}}},
+        },
+        "metrics.rules.alerts.MaftTwoLeaders.threshold: this alert has none",
+    ),
     "arguments": ({"extraArgs": "--verbose"}, "at '/extraArgs': got string, want array"),
 }
 
@@ -478,6 +525,20 @@ def test_refused(case):
     values, words = REFUSED[case]
     done = call("template", "maft", str(CHART), values=values)
     assert done.returncode == 1 and words in done.stderr
+
+
+def test_alerts_that_can_be_changed_are_those_that_there_are():
+    """Each threshold is a comparison of its alert's expression, and of nothing longer; every alert can be switched off by name."""
+    rules = {rule["alert"]: rule["expr"] for rule in ALERTS}
+    thresholds = yaml.safe_load((CHART / "files" / "thresholds.yaml").read_text())
+    assert set(thresholds) <= set(rules)
+    for name, text in thresholds.items():
+        assert re.search(rf"(?<![<>=!]){re.escape(text)}(?![\d.])", rules[name]) and not re.search(
+            rf"{re.escape(text)}[\d.]", rules[name]
+        )
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    allowed = schema["properties"]["metrics"]["properties"]["rules"]["properties"]["alerts"]["propertyNames"]["enum"]
+    assert allowed == list(rules)
 
 
 def test_helm_finds_nothing_to_say():

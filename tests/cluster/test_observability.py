@@ -201,11 +201,13 @@ def test_panels_explain_themselves(name):
 def test_panels_follow_the_variables(name):
     document = documents()[name]
     names = {v["name"] for v in variables(document)}
-    assert names == ({"datasource", "namespace"} if name == "operator" else {"datasource", "namespace", "run"})
+    assert names == (
+        {"datasource", "cluster", "namespace"} if name == "operator" else {"datasource", "cluster", "namespace", "run"}
+    )
     for expression in expressions(document):
         used = {v for v in re.findall(r"\$(\w+)", expression) if not v.isdigit()}
         assert used <= names | {"__rate_interval", "__range"}
-        assert "namespace" in used or "ALERTS" in expression, expression
+        assert {"cluster", "namespace"} <= used or "ALERTS" in expression, expression
         assert name == "operator" or "run" in used or "ALERTS" in expression, expression
 
 
@@ -284,14 +286,29 @@ def test_each_alert_has_a_test_that_fires():
 def test_an_alert_has_a_page(rule):
     name = rule["alert"]
     assert name.startswith("Maft") and rule["labels"]["severity"] in ("critical", "warning")
-    assert rule["annotations"].keys() == {"summary", "description", "runbook"}
-    assert rule["annotations"]["runbook"] == f"docs/runbooks/{name}.md"
+    assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
+    assert rule["annotations"]["runbook_url"] == f"https://github.com/maft-dev/maft/blob/main/docs/runbooks/{name}.md"
     page = (RUNBOOKS / f"{name}.md").read_text()
     assert page.startswith(f"# {name}\n")
     assert f"| [{name}](runbooks/{name}.md) | {rule['labels']['severity']} |" in (ROOT / "docs" / "observability.md").read_text()
     assert all(part in page for part in ("## How to see it", "## What to do", "```promql", "kubectl"))
     for target in re.findall(r"\]\(([^)#]+)", page):
         assert (RUNBOOKS / target).exists(), target
+
+
+PARTS = re.compile(r"\b(?:by|on)\s*\(([^)]*)\)")
+
+
+@pytest.mark.parametrize("where", [*documents(), "alerts"])
+def test_no_query_mixes_clusters_or_namespaces(where):
+    """What is grouped or matched by run or pod is so by cluster and namespace, too; and nothing asks that there be one series."""
+    asked = [rule["expr"] for rule in ALERTS] if where == "alerts" else expressions(documents()[where])
+    for expression in asked:
+        assert "scalar(" not in expression, expression
+        for names in PARTS.findall(expression):
+            labels = {name.strip() for name in names.split(",")}
+            if labels & {"run", "maft_dev_run", "pod", "namespace"} and "ALERTS" not in expression:
+                assert {"cluster", "namespace"} <= labels, expression
 
 
 def test_no_page_is_left_over():
@@ -352,7 +369,7 @@ def watched(maft: Installed, tmp_path_factory):
 def span(watched: Watched, name: str, end: float | None = None):
     start, _, last = watched.times
     namespace = SYSTEM if name == "operator" else watched.namespace
-    return panels.Span(start, end or last, {"namespace": namespace, "run": ".*"})
+    return panels.Span(start, end or last, {"cluster": ".*", "namespace": namespace, "run": ".*"})
 
 
 @pytest.mark.cluster

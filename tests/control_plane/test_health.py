@@ -4,16 +4,22 @@ import asyncio
 import contextlib
 import os
 import subprocess
-from collections.abc import AsyncIterator
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Callable
 
 import aiohttp
 import pytest
 from conftest import free_port
+from kubernetes.aio.client import ApiClient, Configuration
 from prometheus_client import CollectorRegistry
 
 from maft_operator.cluster import health
 from maft_operator.cluster.api import Api
+from maft_operator.cluster.app import Options, _Operator
 from maft_operator.cluster.handlers import Watched
+from maft_operator.cluster.images import Images
 from maft_operator.cluster.keys import Keys
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
@@ -74,16 +80,81 @@ def test_runs_that_went_while_the_watch_was_away_are_forgotten():
     assert "a/gone" not in watched.versions
 
 
-def test_after_three_failed_lists_in_a_row_the_watches_count_as_stale():
-    assert not look(Lists(OSError("no route")), {}, times=2)[0]
-    assert "no route" in look(Lists(OSError("no route")), {}, times=3)[0]
+def seen_by(lists: Lists, times: int) -> tuple[str, str, bool]:
+    """stale, unanswered and blind, after so many looks at a watch that has delivered nothing."""
+
+    async def scenario():
+        queue, metrics = Queue(), Metrics()
+        keys = Keys(queue, metrics)
+        check = health.WatchCheck(lists, keys, Watched(keys, metrics), [], grace=0.0)  # type: ignore[arg-type]
+        for _ in range(times):
+            await check.look()
+        return check.stale, check.unanswered, check.blind
+
+    return asyncio.run(scenario())
+
+
+def test_after_three_failed_lists_in_a_row_the_operator_is_blind_and_not_to_be_restarted():
+    failed = OSError("no route")
+    assert seen_by(Lists(failed), 2) == ("", "", False)
+    assert seen_by(Lists(failed), 3) == ("", "the API server has not answered 3 times: no route", True)
+
+
+def test_a_watch_that_was_stale_is_not_judged_while_there_is_nothing_to_compare_with():
+    assert seen_by(Lists({"a/x": "6"}), 1)[0]
+    assert not seen_by(Lists({"a/x": "6"}, {"a/x": "6"}, OSError("no route")), 2)[0]
+
+
+def test_an_api_server_that_answers_again_is_no_trouble():
+    failed = OSError("no route")
+    assert seen_by(Lists(failed, failed, failed, {}), 4) == ("", "", False)
+
+
+OPTIONS = Options(Images("x/maft", "1"), (), "default", "maft-operator", elect=False, port=0, log_format="text", verbose=False)
+
+
+def test_a_dead_api_server_does_not_fail_liveness_and_a_stuck_loop_does():
+    """The operator's own parts, over a port where nobody listens: its looks fail, are tried again, and say nothing of it."""
+
+    async def scenario():
+        settings = Configuration(host=f"http://127.0.0.1:{free_port()}")
+        async with ApiClient(settings) as client:
+            operator = _Operator(Api(client, metrics := Metrics()), metrics, OPTIONS)
+            operator.queue.add("ns/run")
+            working = asyncio.create_task(operator.controller.run())
+            for _ in range(4):
+                await operator.check.look()
+            while not metrics.registry.get_sample_value("maft_reconcile_errors_total", {"kind": "unreachable"}):
+                await asyncio.sleep(0)
+            async with served(operator.alive) as url:
+                before = await asyncio.to_thread(asked, url)
+                question = asyncio.get_running_loop().run_in_executor(None, asked, url, 0.5)
+                threading.Event().wait(2)  # on the loop's own thread: whoever asks gets no answer
+                during = await question
+            working.cancel()
+            return operator.check.unanswered, before, during
+
+    unanswered, before, during = asyncio.run(scenario())
+    assert "has not answered 4 times" in unanswered
+    assert (before, during) == (200, 0)
+
+
+def asked(url: str, limit: float = 5.0) -> int:
+    """The status of /healthz as a kubelet asks for it; 0 where it has to wait longer than its limit, in seconds."""
+    try:
+        with urllib.request.urlopen(f"{url}/healthz", timeout=limit) as answered:
+            return answered.status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
 
 
 @contextlib.asynccontextmanager
-async def served(alive="", auth=None) -> AsyncIterator[str]:
+async def served(alive: str | Callable[[], str] = "", auth=None) -> AsyncIterator[str]:
     registry = CollectorRegistry()
     port = free_port()
-    runner = await health.serve(port, lambda: alive, registry, auth)
+    runner = await health.serve(port, alive if callable(alive) else lambda: alive, registry, auth)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -110,7 +181,6 @@ def test_liveness_says_why(alive, status, text):
 @contextlib.asynccontextmanager
 async def api_of(kubeconfig) -> AsyncIterator[Api]:
     from kubernetes.aio import config
-    from kubernetes.aio.client import ApiClient, Configuration
 
     settings = Configuration()
     await config.load_kube_config(config_file=str(kubeconfig), client_configuration=settings)

@@ -5,6 +5,7 @@ import selectors
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -191,6 +192,38 @@ def test_how_late_the_oldest_key_is() -> None:
         assert queue.late() == 0  # a is worked at, so that it is due again is not the queue's fault
         queue.done("a")
         assert queue.late() == 1
+
+    play(scenario)
+
+
+def test_work_that_fails_is_no_standstill() -> None:
+    """For ten minutes every look takes 20 seconds and fails, as where the API server is dead: runs are late, nobody is stuck."""
+
+    async def scenario(queue: Queue) -> None:
+        for n in range(100):
+            queue.add(f"ns/{n}")
+        for _ in range(30):
+            key = await queue.get()
+            await asyncio.sleep(20)
+            queue.add(key, 60)
+            queue.done(key)
+        assert queue.late() >= 600 and queue.stuck() == 0
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_work_that_never_ends_is_a_standstill(workers: int) -> None:
+    """Whether somebody took it and hangs, or nobody takes anything. With nothing to do nobody is stuck."""
+
+    async def scenario(queue: Queue) -> None:
+        await asyncio.sleep(1000)
+        assert queue.stuck() == 0
+        queue.add("a")
+        for _ in range(workers):
+            await queue.get()
+        await asyncio.sleep(301)
+        assert queue.stuck() == 301
 
     play(scenario)
 

@@ -1,5 +1,6 @@
 """Large objects of a store: listed with their sizes, read in parts, fetched in ranges. Folder and bucket do it alike."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,5 @@ def test_what_is_not_there(store: Store, tmp_path: Path) -> None:
     with pytest.raises(Missing):
         store.fetch("nothing", tmp_path / "fetched")
     assert dict(store.sizes("nothing/")) == {}
+    written = [entry.modified for entry in store.entries("")]
+    assert written and all(abs(moment - time.time()) < 600 for moment in written)

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +21,15 @@ class Missing(Exception):
 
 class Passing(OSError):
     """A fault that may pass: the store is away or busy, an answer broke off or came damaged. Worth another try."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An object of a listing. size: bytes; modified: when it was written, in seconds since 1970."""
+
+    key: str
+    size: int
+    modified: float
 
 
 class Store(Protocol):
@@ -46,6 +56,9 @@ class Store(Protocol):
 
     def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
         """Lists keys as `list` does, each with its object's bytes."""
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """Lists objects as `list` does, each with its bytes and when it was written."""
 
     def read_part(self, key: str, start: int, length: int) -> bytes:
         """Reads so many bytes of the object from `start` on, fewer where it ends before; Missing if there is none."""

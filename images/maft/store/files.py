@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from maft.store.base import ATTEMPTS, TEMPORARY, Missing, copy_hashed, explained, relative
+from maft.store.base import ATTEMPTS, TEMPORARY, Entry, Missing, copy_hashed, explained, relative
 
 
 class FileStore:
@@ -39,9 +39,13 @@ class FileStore:
         yield from sorted(key for key in keys if key.startswith(prefix))
 
     def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        yield from ((entry.key, entry.size) for entry in self.entries(prefix))
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
         for key in self.list(prefix):
             with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-                yield key, self._path(key).stat().st_size
+                known = self._path(key).stat()
+                yield Entry(key, known.st_size, known.st_mtime)
 
     def read_part(self, key: str, start: int, length: int) -> bytes:
         with self._opened(key) as source:

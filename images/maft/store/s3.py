@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 
 from maft.errors import BadInput
 from maft.store import s3_client
-from maft.store.base import ATTEMPTS, LARGEST, Passing, Store, copy_hashed, relative
+from maft.store.base import ATTEMPTS, LARGEST, Entry, Passing, Store, copy_hashed, relative
 from maft.store.patience import Patience
 from maft.store.s3_faults import DISTURBED, code, explained, is_lacking, is_there, may_pass
 
@@ -91,13 +91,19 @@ class S3Store:
         return self._try(key, created, conditional=True)
 
     def list(self, prefix: str) -> Iterator[str]:
-        yield from (key for key, _ in self.sizes(prefix))
+        yield from (entry.key for entry in self.entries(prefix))
 
     def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        yield from ((entry.key, entry.size) for entry in self.entries(prefix))
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
         asked = {"Bucket": self._bucket, "Prefix": self._key(prefix)}
         while True:
             page = self._try(prefix, lambda: self._page(prefix, asked))
-            yield from ((entry["Key"].removeprefix(self._prefix), entry["Size"]) for entry in page.get("Contents", []))
+            yield from (
+                Entry(entry["Key"].removeprefix(self._prefix), entry["Size"], entry["LastModified"].timestamp())
+                for entry in page.get("Contents", [])
+            )
             if not page["IsTruncated"]:
                 return
             asked["ContinuationToken"] = page["NextContinuationToken"]

@@ -93,8 +93,8 @@ class _Operator:
 
     def alive(self) -> str:
         """Says why the process should be started again; empty where it should not."""
-        late = self.queue.late()
-        return self.check.stale or (f"a run has been due for {late:.0f} s" if late > health.STUCK else "")
+        stuck = self.queue.stuck()
+        return self.check.stale or (f"no look at a run has ended for {stuck:.0f} s" if stuck > health.STUCK else "")
 
     async def control(self, stop: asyncio.Event) -> None:
         """Runs kopf's watches, our workers and the resync together until one of them ends or we are told to stop."""

@@ -15,13 +15,14 @@ from maft_operator.cluster.backend import ClusterBackend
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.indexes import added_up
 from maft_operator.cluster.keys import Keys, KeyState, Seen
+from maft_operator.cluster.logged import about
 from maft_operator.cluster.looks import expiry, sooner
 from maft_operator.cluster.manifests import Owner
 from maft_operator.cluster.measured import measure
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
 from maft_operator.cluster.status import Reconciled, status
-from maft_operator.cluster.writing import Writer, own_status, slim
+from maft_operator.cluster.writing import Writer, key_of, own_status, slim
 from maft_operator.plan import graph as plan
 from maft_operator.plan.done import left_over
 from maft_operator.plan.reconcile import reconcile
@@ -77,10 +78,11 @@ class Controller:
                 again = await self._looked(key, state)
             state.failures = 0
         except (Refused, *FAULTS) as error:
-            log.warning("%s: will look again: %s", key, " ".join(f"{type(error).__name__}: {error}".split())[:500])
+            line = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+            log.warning("%s: will look again: %s", key, line, extra=about(key, _reason(error)))
             again = self._later(state, "refused" if isinstance(error, Refused) else "unreachable")
         except Exception:  # a fault of ours must not stop the other runs
-            log.exception("%s: reconcile failed", key)
+            log.exception("%s: reconcile failed", key, extra=about(key, "Fault"))
             again = self._later(state, "fault")
         if again is not None:
             self._queue.add(key, again)
@@ -191,7 +193,8 @@ class Controller:
         left = expiry(resource["status"], resource.get("spec", {}).get("ttlSecondsAfterFinished"), _now())
         if left is not None and left <= 0:
             metadata = resource["metadata"]
-            log.info("%s/%s: removed, spec.ttlSecondsAfterFinished is over", metadata["namespace"], metadata["name"])
+            key = key_of(resource)
+            log.info("%s: removed, spec.ttlSecondsAfterFinished is over", key, extra=about(key, "Expired"))
             await self._api.delete(kinds.RUN, metadata["namespace"], metadata["name"], metadata["uid"])
             return None
         return left
@@ -219,6 +222,11 @@ def _parsed(resource: Json) -> Reading:
 def _begun(old: Json) -> bool:
     """Whether the run was accepted once, by whichever release."""
     return "startTime" in old
+
+
+def _reason(error: Exception) -> str:
+    """What the line of a failed look is found by: the condition's reason, where it has one."""
+    return reasons.refusal_reason(str(error)).name if isinstance(error, Refused) else "ApiUnreachable"
 
 
 def _now() -> datetime:

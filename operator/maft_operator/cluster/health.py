@@ -1,6 +1,7 @@
 """Whether the operator still sees and still works: /healthz (liveness), /readyz (readiness) and /metrics on one port.
 
-A watch is stale that does not deliver what a plain list shows: the resync compares both.
+A watch is stale that does not deliver what a plain list shows: the resync compares both. Liveness is this process's own: an API
+server that does not answer makes the operator blind, which an alert tells; starting it again would mend nothing.
 """
 
 import asyncio
@@ -26,13 +27,13 @@ from maft_operator.spec.schema import Json
 log = logging.getLogger("maft")
 RESYNC = 300.0  # seconds between two resyncs, a tenth more or less
 GRACE = 60.0  # seconds that a watch may be behind a list, and between two tries at a list that failed
-STUCK = 300.0  # seconds that a run may be due without being looked at
+STUCK = 300.0  # seconds for which no look at any run ends, though some are due
 
 
 class WatchCheck:
     """Compares the watches with the cluster now and then, and wakes every unfinished run by the way.
 
-    stale: why the watches are not to be trusted; empty where they are."""
+    stale: why the watches are not to be trusted though the API server answers; unanswered: that it does not; empty: all is well."""
 
     def __init__(self, api: Api, keys: Keys, watched: Watched, namespaces: Sequence[str], *, grace: float = GRACE) -> None:
         self._api = api
@@ -40,15 +41,21 @@ class WatchCheck:
         self._keys = keys
         self._watched = watched
         self._namespaces: list[str | None] = [*namespaces] or [None]
-        self._unanswered = 0  # lists in a row that failed
+        self._failed = 0  # lists in a row
         self.stale = ""
+        self.unanswered = ""
+
+    @property
+    def blind(self) -> bool:
+        """Whether changes may be missed, for either reason."""
+        return bool(self.stale or self.unanswered)
 
     async def run(self) -> None:
-        """Compares until cancelled; more often while the watches are stale."""
+        """Compares until cancelled; more often while changes may be missed."""
         while True:
             await asyncio.sleep(RESYNC * random.uniform(0.9, 1.1))
             await self.look()
-            while self.stale:
+            while self.blind:
                 await asyncio.sleep(self._grace)
                 await self.look()
 
@@ -59,11 +66,12 @@ class WatchCheck:
             await asyncio.sleep(self._grace)
             after = await self._listed()
         except (Refused, *FAULTS) as error:
-            self._unanswered += 1
-            if self._unanswered > 2:
-                self.stale = f"the API server has not answered {self._unanswered} times: {error}"
+            self._failed += 1
+            self.stale = ""  # nothing to compare with
+            if self._failed > 2:
+                self.unanswered = f"the API server has not answered {self._failed} times: {error}"
             return
-        self._unanswered = 0
+        self._failed, self.unanswered = 0, ""
         seen = self._watched.versions
         missed = [key for key, version in before.items() if after.get(key) == version and seen.get(key) != version]
         self.stale = f"the watch has not delivered {missed[0]} and {len(missed) - 1} others" if missed else ""
@@ -86,7 +94,7 @@ async def measure(metrics: Metrics, queue: Queue, watched: Watched, check: Watch
         metrics.lag.set(max(0.0, loop.time() - before - 1))
         metrics.depth.set(len(queue))
         metrics.age.set(queue.late())
-        metrics.blind.set(bool(check.stale))
+        metrics.blind.set(check.blind)
         metrics.watch.set(time.monotonic() - watched.heard)
 
 

@@ -13,7 +13,8 @@ class Queue:
     def __init__(self) -> None:
         self._due: dict[str, float] = {}
         self._heap: list[tuple[float, str]] = []
-        self._busy: set[str] = set()
+        self._busy: dict[str, float] = {}  # since when somebody works at them
+        self._ended = 0.0  # when somebody last was done with a key
         self._changed = asyncio.Event()
 
     def __len__(self) -> int:
@@ -45,7 +46,8 @@ class Queue:
 
     def done(self, key: str) -> None:
         """Lets others take the key again."""
-        self._busy.discard(key)
+        self._busy.pop(key, None)
+        self._ended = asyncio.get_running_loop().time()
         if key in self._due:
             heapq.heappush(self._heap, (self._due[key], key))
         self._changed.set()
@@ -54,6 +56,13 @@ class Queue:
         """Tells for how many seconds the oldest key has been due."""
         now = asyncio.get_running_loop().time()
         return max([0.0, *(now - when for key, when in self._due.items() if key not in self._busy)])
+
+    def stuck(self) -> float:
+        """Tells for how many seconds nothing has been done though something is due or worked at. Work that fails counts as done:
+        where the other side does not answer, nobody here is stuck."""
+        now = asyncio.get_running_loop().time()
+        waiting = max([self.late(), *(now - since for since in self._busy.values())])
+        return min(waiting, now - self._ended)
 
     def _first(self) -> tuple[float | None, str | None]:
         """Seconds until something is due (None: nothing is), or a key to work at."""
@@ -67,6 +76,6 @@ class Queue:
                 return when - now, None
             heapq.heappop(self._heap)
             del self._due[key]
-            self._busy.add(key)
+            self._busy[key] = now
             return None, key
         return None, None

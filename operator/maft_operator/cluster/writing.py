@@ -9,6 +9,7 @@ from maft_operator.cluster import conditions, kinds
 from maft_operator.cluster.api import FAULTS, Api, Refused
 from maft_operator.cluster.events import event, warning
 from maft_operator.cluster.keys import KeyState
+from maft_operator.cluster.logged import about
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.spec.schema import Json
 
@@ -48,15 +49,17 @@ class Writer:
 
     async def _tell(self, resource: Json, old: Json, new: Json) -> None:
         """Says what changed: in the log, in the metrics, as Events."""
-        metadata = resource["metadata"]
+        key = key_of(resource)
         for condition in conditions.transitions(old, new):
             self._metrics.transitions.labels(condition["type"], condition["status"], condition["reason"]).inc()
             values = [condition[key] for key in ("type", "status", "reason", "message")]
-            log.info("%s/%s: %s=%s %s: %s", metadata["namespace"], metadata["name"], *values)
+            fields = about(key, condition["reason"], condition=condition["type"], status=condition["status"])
+            log.info("%s: %s=%s %s: %s", key, *values, extra=fields)
             await self._create(event(resource, condition, datetime.now(UTC)))
         for line in conditions.warned(old, new):
-            log.info("%s/%s: warning: %s", metadata["namespace"], metadata["name"], line)
-            await self._create(warning(resource, line, datetime.now(UTC)))
+            made = warning(resource, line, datetime.now(UTC))
+            log.info("%s: warning: %s", key, line, extra=about(key, made["reason"]))
+            await self._create(made)
 
     async def _create(self, told: Json) -> None:
         """Creates an Event, best effort: the status is the truth."""
@@ -65,6 +68,11 @@ class Writer:
             await self._api.create(told, metadata["namespace"])
         except (Refused, *FAULTS) as error:
             log.debug("%s: no Event: %s", metadata["name"], error)
+
+
+def key_of(resource: Json) -> str:
+    """Names the run as NAMESPACE/NAME."""
+    return f"{resource['metadata']['namespace']}/{resource['metadata']['name']}"
 
 
 def own_status(resource: Json) -> Json:

@@ -1,0 +1,1 @@
+"""`maft clean`: what runs that are gone have left in a store."""

@@ -1,0 +1,61 @@
+"""The command line of `maft clean`."""
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from maft_operator.spec.schema import BadSpec
+
+_HELP = """Lists what runs have left in a store that are gone: below NAMESPACE/NAME/ there is a run.json, and the cluster of the
+kubeconfig has no such resource. With --yes it is deleted. Of a folder of `maft run`, and with --no-cluster, those alone go that
+--run names. What maft has not written stays, and so do runs that were written to in the last days."""
+
+
+def add(commands: Any) -> None:
+    """Adds the subcommand."""
+    parser = commands.add_parser("clean", help="list or delete what runs that are gone left in a store", description=_HELP)
+    parser.add_argument("store", metavar="STORE", help="s3://bucket/prefix?endpoint=URL, or the folder of `maft run`")
+    parser.add_argument("--run", action="append", default=[], metavar="NAMESPACE/NAME", help="this one only; may be repeated")
+    parser.add_argument("-n", "--namespace", action="append", default=[], help="runs of this one only; may be repeated [all]")
+    parser.add_argument("--days", type=float, default=30.0, help="keep what was written to within so many days [30]")
+    parser.add_argument("--no-cluster", action="store_true", help="ask no cluster which runs are there; needs --run")
+    parser.add_argument("--yes", action="store_true", help="delete; without it nothing is changed")
+    parser.set_defaults(call=_clean)
+
+
+def _clean(arguments: argparse.Namespace) -> int:
+    if not arguments.days >= 0:
+        raise BadSpec(f"--days {arguments.days:g}: below 0; give a number of days")
+    if wrong := [run for run in arguments.run if len(run.split("/")) != 2 or "" in run.split("/")]:
+        raise BadSpec(f"--run {wrong[0]}: expected NAMESPACE/NAME")
+    asks = arguments.store.startswith("s3://") and not arguments.no_cluster
+    there = asyncio.run(_there(arguments.namespace)) if asks else None
+    if there is not None:
+        print(f"the cluster of the kubeconfig has {len(there)} runs{' there' if arguments.namespace else ''}", flush=True)
+    given = {"there": there, "named": arguments.run, "namespaces": arguments.namespace}
+    command = [sys.executable, "-m", "maft.clean", "--store", arguments.store, "--days", str(arguments.days)]
+    command += ["--yes"] if arguments.yes else []
+    return subprocess.run(command, check=False, input=json.dumps(given).encode()).returncode
+
+
+async def _there(namespaces: Sequence[str]) -> list[str]:
+    """Names the runs that the cluster has. Nothing is deleted that it could not be asked about."""
+    try:
+        from maft_operator.cluster.api import FAULTS, Api, Refused
+        from maft_operator.cluster.connection import NoCluster, connected
+        from maft_operator.cluster.metrics import Metrics
+    except ModuleNotFoundError as error:
+        raise BadSpec(f"the package {error.name} is missing; pip install 'maft[operator]', or --no-cluster") from None
+    try:
+        async with connected(in_cluster=False) as client:
+            api = Api(client, Metrics())
+            if not await api.served(namespaces[0] if namespaces else None):
+                raise BadSpec("the cluster does not know MultiAgentFinetune; is it the right one? --no-cluster asks none")
+            return [run for namespace in namespaces or (None,) for run in await api.versions(namespace)]
+    except (NoCluster, Refused, *FAULTS) as error:
+        what = "; with -n NAMESPACE it need not be all" if isinstance(error, Refused) and not namespaces else ""
+        raise BadSpec(f"the cluster does not say which runs there are: {error}{what}; --no-cluster with --run asks none") from None
