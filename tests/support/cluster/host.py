@@ -6,6 +6,7 @@
 import contextlib
 import fcntl
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from settings import CACHE
 
 CNI = Path("/usr/lib/cni")
+FAKETIME = Path(f"/usr/lib/{platform.machine()}-linux-gnu/faketime/libfaketimeMT.so.1")  # gives programs a clock that is off
 CLUSTER = {
     "runc": "runc",
     "ip": "iproute2",
@@ -24,6 +26,7 @@ CLUSTER = {
     "nsenter": "util-linux",
     "openssl": "openssl",
     str(CNI / "bridge"): "containernetworking-plugins",
+    str(FAKETIME): "libfaketime",
 }
 IMAGES = {"buildah": "buildah", "debootstrap": "debootstrap"}
 PROMETHEUS = {"prometheus": "prometheus", "promtool": "prometheus"}
