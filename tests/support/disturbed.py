@@ -28,7 +28,7 @@ LATENCY = 0.3  # seconds of an answer: a debate of half a minute
 LIMITS: dict[Engine, float] = {"mock": 1500.0, "vllm": 3000.0}  # seconds to the end of a run among others
 GAPS: dict[Engine, tuple[float, float]] = {"mock": (3.0, 25.0), "vllm": (10.0, 60.0)}  # seconds between two disturbances of a run
 DISTURBED = (3, 6)  # times that a run is disturbed
-CLOCKS = {"mock": ("", "", "", "+4m", "-9m", "+2h"), "vllm": ("",)}  # of all pods of a run; drawn
+CLOCKS = {"mock": (*[""] * 6, "+4m", "+4m", "-9m", "-9m", "+2h"), "vllm": ("",)}  # of all pods of a run; drawn
 WRONG_CLOCK = "+2h"  # a store refuses what is signed a quarter of an hour off
 # What Python sleeps by (clock_nanosleep until a moment), that library refuses with EINVAL; it lets select be.
 _SLEEP = "import select, time\ntime.sleep = lambda seconds: select.select([], [], [], seconds) and None\n"
