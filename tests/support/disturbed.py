@@ -32,6 +32,7 @@ CLOCKS = {"mock": (*[""] * 6, "+4m", "+4m", "-9m", "-9m", "+2h"), "vllm": ("",)}
 WRONG_CLOCK = "+2h"  # a store refuses what is signed a quarter of an hour off
 # What Python sleeps by (clock_nanosleep until a moment), that library refuses with EINVAL; it lets select be.
 _SLEEP = "import select, time\ntime.sleep = lambda seconds: select.select([], [], [], seconds) and None\n"
+_SMALL: Json = {"resources": {"requests": {"cpu": "20m", "memory": "256Mi"}}}  # one node has the pods of several runs
 _ALONE = threading.Lock()
 
 
@@ -133,18 +134,19 @@ def resource(maft: Installed, namespace: str, engine: Engine, clock: str = "") -
     mocked = maft.mocked(LATENCY) if engine == "mock" else {"podTemplate": {"spec": {"containers": [], "volumes": []}}}
     pods = mocked["podTemplate"]["spec"]
     pods["volumes"].append({"name": "tmp", "emptyDir": {"sizeLimit": str(disturbances.OVER // 2)}})
+    given = {"debate": _SMALL, "trainer": _SMALL, **{c["name"]: c for c in pods["containers"]}}
+    pods["containers"] = [{**container, "name": name} for name, container in given.items()]
     if clock:
-        given = {c["name"]: c for c in pods["containers"]}
-        pods["containers"] = [_with_clock(given.get(name, {"name": name}), clock) for name in ("debate", "trainer", "inference")]
+        pods["containers"] = [_with_clock(container, clock) for container in pods["containers"]]
         pods["volumes"].append({"name": "faketime", "configMap": {"name": "faketime"}})
     return maft.resource(NAME, namespace, **{**SPEC, **mocked})
 
 
 def _with_clock(container: Json, clock: str) -> Json:
     variables = {"LD_PRELOAD": f"/faketime/{FAKETIME.name}", "FAKETIME": clock, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    variables["PYTHONPATH"] = "/faketime"  # sitecustomize.py
     mounts = [*container.get("volumeMounts", ()), {"name": "faketime", "mountPath": "/faketime"}]
     more = [{"name": name, "value": value} for name, value in variables.items()]
-    variables["PYTHONPATH"] = "/faketime"
     return {**container, "env": [*container.get("env", ()), *more], "volumeMounts": mounts}
 
 
