@@ -96,6 +96,8 @@ def downloads(needs: set[str]) -> list[Step]:
     """What mostly waits for the network, one after the other: there is one package manager, and images need its programs."""
     steps = []
     packages = [kind for kind in ("cluster", "images") if kind in needs]
+    if "cluster" in needs:
+        packages.append("chaos")
     if "cluster" in needs or ("tools" in needs and host.can_install()):
         packages.append("prometheus")
     if packages:

@@ -1,6 +1,6 @@
 """What the machine must have and allow: Debian's packages are installed where they are missing, if that is possible.
 
-`host.py KIND...` installs what is missing of cluster, images, prometheus. It runs before the project's environment is there.
+`host.py KIND...` installs what is missing of chaos, cluster, images, prometheus. It runs before the project's environment is there.
 """
 
 import contextlib
@@ -26,11 +26,11 @@ CLUSTER = {
     "nsenter": "util-linux",
     "openssl": "openssl",
     str(CNI / "bridge"): "containernetworking-plugins",
-    str(FAKETIME): "libfaketime",
 }
 IMAGES = {"buildah": "buildah", "debootstrap": "debootstrap"}
 PROMETHEUS = {"prometheus": "prometheus", "promtool": "prometheus"}
-KINDS = {"cluster": CLUSTER, "images": IMAGES, "prometheus": PROMETHEUS}
+CHAOS = {str(FAKETIME): "libfaketime"}
+KINDS = {"chaos": CHAOS, "cluster": CLUSTER, "images": IMAGES, "prometheus": PROMETHEUS}
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}  # bits of CapEff
 LOCK_SECONDS = 600  # how long another program of the machine may hold the package manager
 _HELD = "Could not get lock"
