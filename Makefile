@@ -7,9 +7,10 @@ PREPARE := $(or $(PYTHON),python3) tests/support/prepare.py
 LINT := echo "== lint, types, layers" && $(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && .venv/bin/lint-imports
 # Two workers take group by group, in the order of conftest.py: what takes longest begins.
 PYTEST := $(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+CHAOS := echo "== chaos" && $(PY) benchmarks/chaos.py
 TESTS := echo "== tests" && $(PYTEST)
 
-.PHONY: help env demo demo-real prepare test nightly unit lint release-check images cluster cluster-down cluster-status bench bench-quick tiny clean
+.PHONY: help env demo demo-real prepare test nightly chaos unit lint release-check images cluster cluster-down cluster-status bench bench-quick tiny clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -34,8 +35,11 @@ prepare: ## all that tests need, built, installed and running: tools, images, a 
 test: ## prepares, then style, types and the tests: real vLLM servers, a real S3 server, a real cluster
 	@$(PREPARE) -- bash -c '$(LINT) && $(TESTS) -m "not nightly"'
 
-nightly: ## the same with all tests: also those that take long by nature
-	@$(PREPARE) -- bash -c '$(LINT) && $(TESTS)'
+nightly: ## the same with all tests, also those that take long by nature, and runs on vLLM under chaos
+	@$(PREPARE) -- bash -c '$(LINT) && $(TESTS) && $(CHAOS) --runs 5 --engine vllm --at-once 1'
+
+chaos: ## runs whose pods, operator, node, store and API server are killed, stopped and filled up at random (RUNS=50 SEED=0)
+	@$(PREPARE) -- bash -c '$(CHAOS) --runs $(or $(RUNS),50) --seed $(or $(SEED),0)'
 
 unit: env ## the fast tests alone
 	@$(PYTEST) -q -m "not (engine or s3 or run or cluster or tools or tokenizers or models or programs or nightly)"

@@ -3,20 +3,14 @@
 The debates, trainings and their pods are real; only vLLM is replaced by the mock engine, through fields that users have.
 """
 
-import json
-import os
-import subprocess
-import sys
 import time
 from datetime import UTC, datetime
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
-import yaml
-from conftest import MOCK
 from installed import BUCKET, SYSTEM, Installed, make_namespace
 from kube import RUNS
+from products import made_here, products
 
 from maft_operator.cluster.pod_template import GRACE
 
@@ -24,29 +18,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 LIMIT = 300.0  # seconds for a small run of two iterations, on two busy cores
 SPEC = {"iterations": 2, "agents": 2}
 PHASES = ("Preparing", "Serving", "Debating", "Training", "Evaluating")
-
-
-def products(maft: Installed, namespace: str, name: str) -> dict[str, str]:
-    """sha256 of everything that equal runs have in common, by its key below the run."""
-    found = {}
-    top = f"runs/{namespace}/{name}/"
-    for key in maft.keys(namespace, name):
-        if key.endswith("_COMMIT.json") and any(part in key for part in ("/debate/", "/datasets/", "/adapters/", "/evaluation/")):
-            folder = key.removeprefix(top).removesuffix("_COMMIT.json")
-            found |= {folder + f["name"]: f["sha256"] for f in json.loads(maft.read(key))["files"] if f["name"] != "README.md"}
-    return found
-
-
-def made_here(maft: Installed, folder: Path, name: str, **spec) -> dict[str, str]:
-    """What `maft run` makes of the same file on this machine, with the same engine, into the same bucket. A bucket that stays uses
-    again what these sources made before, and not what older ones did."""
-    namespace = f"local-{maft.tag.rpartition('-')[2]}"
-    (folder / "run.yaml").write_text(yaml.safe_dump(maft.resource(name, namespace, **spec)))
-    keys = {"AWS_ACCESS_KEY_ID": maft.cluster.s3_access_key, "AWS_SECRET_ACCESS_KEY": maft.cluster.s3_secret_key}
-    command = [sys.executable, "-m", "maft_operator", "run", "run.yaml", "--serve", f"{sys.executable} {MOCK}"]
-    done = subprocess.run(command, cwd=folder, env={**os.environ, **keys}, capture_output=True, text=True, timeout=LIMIT)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return products(maft, namespace, name)
 
 
 @pytest.fixture(scope="module")

@@ -49,10 +49,15 @@ def cluster_fixture() -> Iterator[Cluster]:
     started = _run("use")
     if started.returncode:
         pytest.fail(f"the cluster does not start: {started.stdout[-3000:]}", pytrace=False)
-    known = {field.name for field in fields(Cluster)}
-    yield Cluster(**{name: value for name, value in _facts().items() if name in known})
+    yield own()
     if not found_up and not os.environ.get("MAFT_KEEP_CLUSTER"):
         _run("down")
+
+
+def own() -> Cluster:
+    """The project's own, which is up."""
+    known = {field.name for field in fields(Cluster)}
+    return Cluster(**{name: value for name, value in _facts().items() if name in known})
 
 
 def _facts() -> dict[str, Any]:

@@ -17,7 +17,7 @@ import helm
 import pytest
 import small
 from botocore.config import Config
-from clusters import Cluster
+from clusters import Cluster, own
 from kube import Json, Kube
 from small import MOCK, ROOT, TINY
 
@@ -145,9 +145,13 @@ def helm_here(maft: Installed, *arguments: str, namespace: str = SYSTEM, values:
 
 @pytest.fixture(scope="session", name="pushed")
 def pushed_fixture(cluster: Cluster) -> tuple[str, str]:
-    """PREFIX and TAG of the images of these sources, in the cluster's registry; they are built before (prepare.py)."""
     if not cluster.registry:
         pytest.skip("needs the project's own cluster: of another one neither a registry nor a bucket is known")
+    return push()
+
+
+def push() -> tuple[str, str]:
+    """PREFIX and TAG of the images of these sources, in the cluster's registry; they are built before (prepare.py)."""
     command = [sys.executable, str(ROOT / "tests" / "support" / "cluster" / "images.py"), "--engine=buildah", "--push"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
@@ -166,6 +170,15 @@ def maft_fixture(cluster: Cluster, pushed: tuple[str, str]) -> Iterator[Installe
             upload(installed)
             install(installed)
     yield installed
+
+
+def on_this_machine() -> Installed:
+    """The same for programs: on the project's own cluster, which is up."""
+    cluster = own()
+    installed = Installed(Kube(Path(cluster.kubeconfig)), cluster, *push())
+    upload(installed)
+    install(installed)
+    return installed
 
 
 @contextlib.contextmanager

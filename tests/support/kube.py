@@ -1,5 +1,6 @@
 """What end-to-end tests do to a cluster: a thin layer over the official client, and waiting that explains itself."""
 
+import functools
 import json
 import time
 from collections.abc import Callable
@@ -9,10 +10,12 @@ from typing import Any
 import yaml
 from kubernetes import client, config
 from kubernetes.dynamic import DynamicClient
-from kubernetes.dynamic.exceptions import NotFoundError
+from kubernetes.dynamic.exceptions import DynamicApiError, NotFoundError
+from urllib3.exceptions import HTTPError
 
 Json = dict[str, Any]
 RUNS = "MultiAgentFinetune"
+NOT_FOUND = 404
 _VERSIONS = {
     "Job": "batch/v1",
     "Deployment": "apps/v1",
@@ -69,6 +72,18 @@ class Kube:
             self._client.delete(self._kind(kind), name=name, namespace=namespace, body=body)
         except NotFoundError:
             pass
+
+    def evict(self, namespace: str, pod: str) -> bool:
+        """By the eviction API, as draining a node does; False where it is gone."""
+        try:
+            about = {"name": pod, "namespace": namespace}
+            body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": about}
+            client.CoreV1Api(self._client.client).create_namespaced_pod_eviction(pod, namespace, body)
+        except client.ApiException as error:
+            if error.status != NOT_FOUND:
+                raise
+            return False
+        return True
 
     def merge(self, kind: str, namespace: str | None, name: str, patch: Json) -> None:
         """A JSON merge patch, as `kubectl patch --type=merge`."""
@@ -133,3 +148,30 @@ class Kube:
             except client.ApiException as error:
                 parts.append(str(error.reason))
         return "\n".join(parts)
+
+
+AWAY = 120.0  # seconds that an API server may be away
+_BUSY = 429
+
+
+def _patient(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(*arguments: Any, **options: Any) -> Any:
+        deadline = time.monotonic() + AWAY
+        while True:
+            try:
+                return method(*arguments, **options)
+            except (HTTPError, client.ApiException, DynamicApiError) as error:
+                status = getattr(error, "status", None) or 500  # without one, nobody answered
+                if time.monotonic() > deadline or (status != _BUSY and status < 500):
+                    raise
+            time.sleep(0.5)
+
+    return call
+
+
+class PatientKube(Kube):
+    """The same, of a server that may be away for a while: every request is sent again."""
+
+    apply, create, get, list = map(_patient, (Kube.apply, Kube.create, Kube.get, Kube.list))
+    delete, evict, merge, log = map(_patient, (Kube.delete, Kube.evict, Kube.merge, Kube.log))

@@ -92,10 +92,13 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
+_PACKAGES = {"cluster": "cluster", "chaos": "cluster", "images": "images"}  # host.py's kinds, and what needs them
+
+
 def downloads(needs: set[str]) -> list[Step]:
     """What mostly waits for the network, one after the other: there is one package manager, and images need its programs."""
     steps = []
-    packages = [kind for kind in ("cluster", "images") if kind in needs]
+    packages = [kind for kind, need in _PACKAGES.items() if need in needs]
     if "cluster" in needs or ("tools" in needs and host.can_install()):
         packages.append("prometheus")
     if packages:

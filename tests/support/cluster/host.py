@@ -1,11 +1,12 @@
 """What the machine must have and allow: Debian's packages are installed where they are missing, if that is possible.
 
-`host.py KIND...` installs what is missing of cluster, images, prometheus. It runs before the project's environment is there.
+`host.py KIND...` installs what is missing of chaos, cluster, images, prometheus. It runs before the project's environment is there.
 """
 
 import contextlib
 import fcntl
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from settings import CACHE
 
 CNI = Path("/usr/lib/cni")
+FAKETIME = Path(f"/usr/lib/{platform.machine()}-linux-gnu/faketime/libfaketimeMT.so.1")  # gives programs a clock that is off
 CLUSTER = {
     "runc": "runc",
     "ip": "iproute2",
@@ -27,7 +29,8 @@ CLUSTER = {
 }
 IMAGES = {"buildah": "buildah", "debootstrap": "debootstrap"}
 PROMETHEUS = {"prometheus": "prometheus", "promtool": "prometheus"}
-KINDS = {"cluster": CLUSTER, "images": IMAGES, "prometheus": PROMETHEUS}
+CHAOS = {str(FAKETIME): "libfaketime"}
+KINDS = {"chaos": CHAOS, "cluster": CLUSTER, "images": IMAGES, "prometheus": PROMETHEUS}
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}  # bits of CapEff
 LOCK_SECONDS = 600  # how long another program of the machine may hold the package manager
 _HELD = "Could not get lock"

@@ -1,0 +1,185 @@
+"""Runs on the cluster that are disturbed at random, and what became of each. Seeded: what is done to which run, and in which order.
+
+Who compares: benchmarks/chaos.py, which writes a table, and tests/cluster/test_chaos.py, which asserts.
+"""
+
+import base64
+import dataclasses
+import hashlib
+import math
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
+from typing import Literal
+
+import disturbances
+from daemons import Daemons
+from disturbances import Disturbance, Target
+from host import FAKETIME
+from installed import BUCKET, Installed, make_namespace
+from kube import Json, PatientKube
+from products import products
+
+Engine = Literal["mock", "vllm"]
+NAME = "chaos"
+SPEC: Json = {"iterations": 1, "agents": 2, "backoffLimit": 30}  # kills count as attempts; evictions and quotas do not
+LATENCY = 0.3  # seconds of an answer: a debate of half a minute
+LIMITS: dict[Engine, float] = {"mock": 1500.0, "vllm": 3000.0}  # seconds to the end of a run among others
+GAPS: dict[Engine, tuple[float, float]] = {"mock": (3.0, 25.0), "vllm": (10.0, 60.0)}  # seconds between two disturbances of a run
+DISTURBED = (3, 6)  # times that a run is disturbed
+CLOCKS = {"mock": (*[""] * 6, "+4m", "+4m", "-9m", "-9m", "+2h"), "vllm": ("",)}  # of all pods of a run; drawn
+WRONG_CLOCK = "+2h"  # a store refuses what is signed a quarter of an hour off
+# What Python sleeps by (clock_nanosleep until a moment), that library refuses with EINVAL; it lets select be.
+_SLEEP = "import select, time\ntime.sleep = lambda seconds: select.select([], [], [], seconds) and None\n"
+_SMALL: Json = {"resources": {"requests": {"cpu": "20m", "memory": "256Mi"}}}  # one node has the pods of several runs
+_ALONE = threading.Lock()
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of a run. right: complete and equal to the undisturbed one, or failed by the name of what does not pass."""
+
+    seed: int
+    number: int
+    engine: Engine
+    clock: str
+    disturbances: tuple[str, ...]
+    end: str
+    seconds: float
+    right: bool
+
+
+def run_all(
+    maft: Installed,
+    seed: int,
+    runs: int,
+    engine: Engine,
+    expected: dict[str, str],
+    at_once: int,
+    among: tuple[Disturbance, ...] = disturbances.ALL,
+    seconds: float = math.inf,
+) -> list[Outcome]:
+    """Applies them, so many at a time, disturbs them, and waits for their ends. expected: products of the undisturbed run.
+    seconds: afterwards none is begun."""
+    daemons, last = Daemons(), time.monotonic() + seconds
+
+    def one(number: int) -> Outcome | None:
+        if time.monotonic() > last:
+            return None
+        own = dataclasses.replace(maft, kube=PatientKube(maft.kube.kubeconfig))  # a client is not made for several threads
+        target = Target(own, daemons, f"chaos-{seed}-{number}", NAME, Random(f"{seed}/{number}"))
+        found = _run(target, seed, number, engine, expected, among)
+        print(
+            f"{found.number:3}: {found.end}, {found.seconds:.0f} s, clock {found.clock or 'right'}: {', '.join(found.disturbances)}"
+        )
+        return found
+
+    with ThreadPoolExecutor(at_once) as pool:
+        outcomes = [outcome for outcome in pool.map(one, range(runs)) if outcome]
+    assert daemons.well(), "the cluster is not well afterwards"
+    return outcomes
+
+
+def _run(
+    target: Target, seed: int, number: int, engine: Engine, expected: dict[str, str], among: tuple[Disturbance, ...]
+) -> Outcome:
+    maft, kube, begun = target.maft, target.maft.kube, time.monotonic()
+    kube.delete("Namespace", None, target.namespace)
+    kube.wait(lambda: kube.get("Namespace", None, target.namespace) is None, 120)
+    with _ALONE:  # who asks the store itself, now or at the end, asks one that is there
+        for key in maft.keys(target.namespace, NAME):  # of an earlier run of this seed
+            maft.objects.delete_object(Bucket=BUCKET, Key=key)
+    make_namespace(maft, target.namespace)
+    clock, plan = target.random.choice(CLOCKS[engine]), planned(target.random, engine, among)
+    kube.apply(*_clock_library(target.namespace, clock), resource(maft, target.namespace, engine, clock))
+    done = disturb(target, plan)
+    try:
+        kube.wait(lambda: _ended(target), LIMITS[engine])
+        end, right = _end(target, engine, clock, expected)
+    except AssertionError:
+        end, right = f"no end within {LIMITS[engine]:.0f} s: {kube.explain(target.namespace, NAME)}", False
+    kube.delete("Namespace", None, target.namespace)
+    return Outcome(seed, number, engine, clock, tuple(done), end, round(time.monotonic() - begun, 1), right)
+
+
+def planned(random: Random, engine: Engine, among: tuple[Disturbance, ...]) -> list[tuple[float, Disturbance]]:
+    """Draws what is to be done to a run, each with the seconds before it."""
+    return [(random.uniform(*GAPS[engine]), random.choice(among)) for _ in range(random.randint(*DISTURBED))]
+
+
+def disturb(target: Target, plan: list[tuple[float, Disturbance]]) -> list[str]:
+    """Disturbs the run until all is done or it has ended, each as soon as there is something to do it to; the names of what was
+    done."""
+    done: list[str] = []
+    for pause, chosen in plan:
+        time.sleep(pause)
+        while not (ended := _ended(target)) and not _acted(chosen, target):
+            time.sleep(0.5)
+        if ended:
+            break
+        done.append(chosen.name)
+    return done
+
+
+def _acted(chosen: Disturbance, target: Target) -> bool:
+    if not chosen.alone:
+        return chosen.act(target)
+    with _ALONE:
+        return chosen.act(target)
+
+
+def resource(maft: Installed, namespace: str, engine: Engine, clock: str = "") -> Json:
+    """The run. clock: how far its pods' clocks are off."""
+    mocked = maft.mocked(LATENCY) if engine == "mock" else {"podTemplate": {"spec": {"containers": [], "volumes": []}}}
+    pods = mocked["podTemplate"]["spec"]
+    pods["volumes"].append({"name": "tmp", "emptyDir": {"sizeLimit": str(disturbances.OVER // 2)}})
+    given = {"debate": _SMALL, "trainer": _SMALL, **{c["name"]: c for c in pods["containers"]}}
+    pods["containers"] = [{**container, "name": name} for name, container in given.items()]
+    if clock:
+        pods["containers"] = [_with_clock(container, clock) for container in pods["containers"]]
+        pods["volumes"].append({"name": "faketime", "configMap": {"name": "faketime"}})
+    return maft.resource(NAME, namespace, **{**SPEC, **mocked})
+
+
+def _with_clock(container: Json, clock: str) -> Json:
+    variables = {"LD_PRELOAD": f"/faketime/{FAKETIME.name}", "FAKETIME": clock, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    variables["PYTHONPATH"] = "/faketime"  # sitecustomize.py
+    mounts = [*container.get("volumeMounts", ()), {"name": "faketime", "mountPath": "/faketime"}]
+    more = [{"name": name, "value": value} for name, value in variables.items()]
+    return {**container, "env": [*container.get("env", ()), *more], "volumeMounts": mounts}
+
+
+def _clock_library(namespace: str, clock: str) -> list[Json]:
+    if not clock:
+        return []
+    data = {FAKETIME.name: base64.b64encode(FAKETIME.read_bytes()).decode()}
+    about = {"name": "faketime", "namespace": namespace}
+    return [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": about, "binaryData": data, "data": {"sitecustomize.py": _SLEEP}}]
+
+
+def _ended(target: Target) -> bool:
+    return any(target.maft.kube.is_true(target.namespace, target.name, kind) for kind in ("Complete", "Failed"))
+
+
+def _end(target: Target, engine: Engine, clock: str, expected: dict[str, str]) -> tuple[str, bool]:
+    """In words, and whether it is right."""
+    failed = target.maft.kube.condition(target.namespace, target.name, "Failed")
+    if failed.get("status") == "True":
+        named = clock == WRONG_CLOCK and failed["reason"] == "StoreUnusable" and "clocks" in failed["message"]
+        return f"failed, {failed['reason']}: {failed['message']}", named
+    with _ALONE:
+        made = products(target.maft, target.namespace, target.name)
+        damaged = _damaged(target, made)
+    if damaged:
+        return f"complete, but damaged: {', '.join(damaged)}", False
+    if engine == "mock":
+        different = sorted(key for key in {*made, *expected} if made.get(key) != expected.get(key))
+        return ("complete, equal", True) if not different else (f"complete, but different: {', '.join(different)}", False)
+    return "complete, consistent", True
+
+
+def _damaged(target: Target, made: dict[str, str]) -> list[str]:
+    """Files whose bytes are not the committed ones."""
+    top = f"runs/{target.namespace}/{target.name}/"
+    return [key for key, wanted in made.items() if hashlib.sha256(target.maft.read(top + key)).hexdigest() != wanted]
