@@ -383,6 +383,26 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         TWO, PROMETHEUS,
         lambda o: o.one("PodMonitor", "maft-operator-runs")["spec"]["namespaceSelector"] == {"matchNames": TWO["namespaces"]},
     ),
+    # admission
+    "no admission": ({}, (), lacks("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")),
+    "admission": (
+        {"admission": {"enabled": True}}, (),
+        lambda o: o.one("ValidatingAdmissionPolicyBinding", "maft-operator-runs")["spec"]
+        == {"policyName": o.one("ValidatingAdmissionPolicy", "maft-operator-runs")["metadata"]["name"], "validationActions": ["Deny"]},
+    ),
+    "admission where the operator serves": (
+        {**TWO, "admission": {"enabled": True, "exemptNamespaces": ["x"]}}, (),
+        lambda o: [
+            (e["operator"], e["values"])
+            for e in o.one("ValidatingAdmissionPolicyBinding", "maft-operator-runs")["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"]
+        ]
+        == [("In", TWO["namespaces"]), ("NotIn", ["x"])],
+    ),
+    "admission says what it says": (
+        {"admission": {"enabled": True, "imagePrefixes": ["r.io/a-b:1@"], "endpointHosts": [".x"], "trustRemoteCode": True}}, (),
+        lambda o: (v := [str(v) for v in o.one("ValidatingAdmissionPolicy", "maft-operator-runs")["spec"]["validations"]])
+        and any("r.io/a-b:1@" in line for line in v) and not any("trustRemoteCode" in line for line in v),
+    ),
     # helm test
     "helm test": (
         {}, (),
@@ -457,6 +477,7 @@ REFUSED = {
     "label": ({"labels": {"a": 1}}, "at '/labels/a': got number, want string"),
     "port": ({"networkPolicy": {"apiServerPorts": [70000]}}, "at '/networkPolicy/apiServerPorts/0': maximum"),
     "memory": ({"resources": {"limits": {"memory": "1 GB"}}}, "at '/resources/limits/memory': '1 GB' does not match pattern"),
+    "a quote": ({"admission": {"imagePrefixes": ["x' + y"]}}, "at '/admission/imagePrefixes/0'"),
     "pull secret": ({"imagePullSecrets": ["p"]}, "at '/imagePullSecrets/0': got string, want object"),
     "arguments": ({"extraArgs": "--verbose"}, "at '/extraArgs': got string, want array"),
 }
