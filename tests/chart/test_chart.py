@@ -112,6 +112,8 @@ AFFINITY = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
 MONITORING = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
 CLUSTERED = {"CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"}
 
+RUNS_POLICY = "maft-operator-runs"
+
 # Each: values, arguments of `helm template` beside them, what has to be true of the objects.
 TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
     # names, labels
@@ -387,20 +389,22 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
     "no admission": ({}, (), lacks("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")),
     "admission": (
         {"admission": {"enabled": True}}, (),
-        lambda o: o.one("ValidatingAdmissionPolicyBinding", "maft-operator-runs")["spec"]
-        == {"policyName": o.one("ValidatingAdmissionPolicy", "maft-operator-runs")["metadata"]["name"], "validationActions": ["Deny"]},
+        lambda o: o.one("ValidatingAdmissionPolicy", RUNS_POLICY)
+        and o.one("ValidatingAdmissionPolicyBinding", RUNS_POLICY)["spec"]
+        == {"policyName": RUNS_POLICY, "validationActions": ["Deny"]},
     ),
     "admission where the operator serves": (
         {**TWO, "admission": {"enabled": True, "exemptNamespaces": ["x"]}}, (),
         lambda o: [
             (e["operator"], e["values"])
-            for e in o.one("ValidatingAdmissionPolicyBinding", "maft-operator-runs")["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"]
+            for where in o.one("ValidatingAdmissionPolicyBinding", RUNS_POLICY)["spec"]["matchResources"].values()
+            for e in where["matchExpressions"]
         ]
         == [("In", TWO["namespaces"]), ("NotIn", ["x"])],
     ),
     "admission says what it says": (
         {"admission": {"enabled": True, "imagePrefixes": ["r.io/a-b:1@"], "endpointHosts": [".x"], "trustRemoteCode": True}}, (),
-        lambda o: (v := [str(v) for v in o.one("ValidatingAdmissionPolicy", "maft-operator-runs")["spec"]["validations"]])
+        lambda o: (v := [str(v) for v in o.one("ValidatingAdmissionPolicy", RUNS_POLICY)["spec"]["validations"]])
         and any("r.io/a-b:1@" in line for line in v) and not any("trustRemoteCode" in line for line in v),
     ),
     # helm test
