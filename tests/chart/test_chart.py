@@ -121,6 +121,8 @@ AFFINITY = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
 MONITORING = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
 CLUSTERED = {"CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"}
 
+RUNS_POLICY = "maft-operator-runs"
+
 # Each: values, arguments of `helm template` beside them, what has to be true of the objects.
 TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
     # names, labels
@@ -423,6 +425,28 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         lambda o: (a := o.alerts["MaftAnswersCut"])["expr"].count("> 0.25") == 2 and "> 0.1" not in a["expr"]
         and (a["for"], a["labels"]["severity"]) == ("7m", "page"),
     ),
+    # admission
+    "no admission": ({}, (), lacks("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")),
+    "admission": (
+        {"admission": {"enabled": True}}, (),
+        lambda o: o.one("ValidatingAdmissionPolicy", RUNS_POLICY)
+        and o.one("ValidatingAdmissionPolicyBinding", RUNS_POLICY)["spec"]
+        == {"policyName": RUNS_POLICY, "validationActions": ["Deny"]},
+    ),
+    "admission where the operator serves": (
+        {**TWO, "admission": {"enabled": True, "exemptNamespaces": ["x"]}}, (),
+        lambda o: [
+            (e["operator"], e["values"])
+            for where in o.one("ValidatingAdmissionPolicyBinding", RUNS_POLICY)["spec"]["matchResources"].values()
+            for e in where["matchExpressions"]
+        ]
+        == [("In", TWO["namespaces"]), ("NotIn", ["x"])],
+    ),
+    "admission says what it says": (
+        {"admission": {"enabled": True, "imagePrefixes": ["r.io/a-b:1@"], "endpointHosts": [".x"], "trustRemoteCode": True}}, (),
+        lambda o: (v := [str(v) for v in o.one("ValidatingAdmissionPolicy", RUNS_POLICY)["spec"]["validations"]])
+        and any("r.io/a-b:1@" in line for line in v) and not any("trustRemoteCode" in line for line in v),
+    ),
     # helm test
     "helm test": (
         {}, (),
@@ -499,6 +523,7 @@ REFUSED = {
     "label": ({"labels": {"a": 1}}, "at '/labels/a': got number, want string"),
     "port": ({"networkPolicy": {"apiServerPorts": [70000]}}, "at '/networkPolicy/apiServerPorts/0': maximum"),
     "memory": ({"resources": {"limits": {"memory": "1 GB"}}}, "at '/resources/limits/memory': '1 GB' does not match pattern"),
+    "a quote": ({"admission": {"imagePrefixes": ["x' + y"]}}, "at '/admission/imagePrefixes/0'"),
     "pull secret": ({"imagePullSecrets": ["p"]}, "at '/imagePullSecrets/0': got string, want object"),
     "pods of runs": ({"pods": {"cpuLimits": "no"}}, "at '/pods/cpuLimits': got string, want boolean"),
     "no such alert": (

@@ -43,6 +43,7 @@ TOOLS = {
     "cluster": (
         "kube",
         "kueue",
+        "kube-router",
         "containerd",
         "coredns",
         "registry",

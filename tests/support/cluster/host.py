@@ -23,6 +23,7 @@ CLUSTER = {
     "ip": "iproute2",
     "iptables": "iptables",
     "conntrack": "conntrack",
+    "ipset": "ipset",
     "nsenter": "util-linux",
     "openssl": "openssl",
     str(CNI / "bridge"): "containernetworking-plugins",
