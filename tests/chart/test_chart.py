@@ -13,7 +13,7 @@ import yaml
 from helm import CHART, IMAGES, PROMETHEUS, ROOT, Json, call, rendered, run
 
 from maft_operator import __version__
-from maft_operator.cluster import manifests, rbac
+from maft_operator.cluster import manifests, pod_defaults, rbac
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
@@ -115,6 +115,15 @@ AFFINITY = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
 MONITORING = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
 CLUSTERED = {"CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"}
 
+POD_DEFAULTS = {
+    "metadata": {"labels": {"team": "a"}},
+    "spec": {
+        "securityContext": {"runAsUser": 1000650000},
+        "volumes": [{"name": "cache", "hostPath": {"path": "/c"}}],
+        "containers": [{"name": "debate", "env": [{"name": "HTTPS_PROXY", "value": "http://p:1"}]}],
+    },
+}
+
 # Each: values, arguments of `helm template` beside them, what has to be true of the objects.
 TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
     # names, labels
@@ -192,6 +201,20 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         lambda o: {"--no-cpu-limits", "--no-disk-requests"} <= set(o.args)
     ),
     "usual resources of runs": ({}, (), lambda o: not [a for a in o.args if a.startswith("--no-")]),
+    "defaults of pods": (
+        {"podDefaults": POD_DEFAULTS}, (),
+        lambda o: "--pod-defaults=/etc/maft/pod-defaults.yaml" in o.args
+        and {"name": "pod-defaults", "mountPath": "/etc/maft", "readOnly": True} in o.container["volumeMounts"]
+        and {"name": "pod-defaults", "configMap": {"name": "maft-operator-pod-defaults"}} in o.pod["spec"]["volumes"],
+    ),
+    "no defaults of pods": (
+        {}, (),
+        lambda o: not o.of("ConfigMap") and "annotations" not in o.pod["metadata"] and len(o.pod["spec"]["volumes"]) == 1
+    ),
+    "what runs hand on": (
+        {"pods": {"inherit": {"labels": ["cost-center", "a.b/c"], "annotations": ["owner"]}}}, (),
+        lambda o: {"--inherit-label=cost-center", "--inherit-label=a.b/c", "--inherit-annotation=owner"} <= set(o.args),
+    ),
     "metrics auth arg": ({"metrics": {"auth": True}}, (), lambda o: "--metrics-auth" in o.args),
     "policies arg": (
         {"networkPolicy": {"workloads": True, "scrapeNamespaces": ["mon", "tor"]}}, (),
@@ -468,6 +491,12 @@ REFUSED = {
     "port": ({"networkPolicy": {"apiServerPorts": [70000]}}, "at '/networkPolicy/apiServerPorts/0': maximum"),
     "memory": ({"resources": {"limits": {"memory": "1 GB"}}}, "at '/resources/limits/memory': '1 GB' does not match pattern"),
     "pull secret": ({"imagePullSecrets": ["p"]}, "at '/imagePullSecrets/0': got string, want object"),
+    "no template of pods": (
+        {"podDefaults": {"nodeSelector": {}}},
+        "at '/podDefaults': additional properties 'nodeSelector' not allowed",
+    ),
+    "label of pods": ({"podDefaults": {"metadata": {"labels": {"a": 1}}}}, "at '/podDefaults/metadata/labels/a': got number"),
+    "what runs hand on": ({"pods": {"inherit": {"labels": "cost-center"}}}, "at '/pods/inherit/labels': got string, want array"),
     "pods of runs": ({"pods": {"cpuLimits": "no"}}, "at '/pods/cpuLimits': got string, want boolean"),
     "arguments": ({"extraArgs": "--verbose"}, "at '/extraArgs': got string, want array"),
 }
@@ -558,3 +587,17 @@ def test_the_plain_manifest_is_the_chart():
     import operator_manifest
 
     assert (ROOT / "deploy" / "operator.yaml").read_text() == operator_manifest.manifest(str(helm.folder("helm") / "helm"))
+
+
+def test_the_operator_reads_the_defaults_that_the_chart_writes(tmp_path):
+    objects = render({"podDefaults": POD_DEFAULTS})
+    file = tmp_path / "pod-defaults.yaml"
+    file.write_text(objects.one("ConfigMap", "maft-operator-pod-defaults")["data"][file.name])
+    assert pod_defaults.read(file) == POD_DEFAULTS
+
+
+def test_other_defaults_restart_the_operator_which_reads_them_once():
+    several = (POD_DEFAULTS, {"spec": {"priorityClassName": "x"}})
+    values = [{"podDefaults": defaults, "podAnnotations": {"a": "b"}} for defaults in several]
+    notes = [render(each).pod["metadata"]["annotations"] for each in values]
+    assert notes[0] != notes[1] and all(note["a"] == "b" for note in notes)

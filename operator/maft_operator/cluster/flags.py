@@ -2,8 +2,10 @@
 
 import argparse
 import os
+from pathlib import Path
 
 from maft_operator import __version__
+from maft_operator.cluster import pod_defaults
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.pod_settings import PodSettings
 from maft_operator.spec.schema import BadSpec
@@ -40,6 +42,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-server-keys", action="store_true", help="servers of runs want no key of whoever asks them")
     parser.add_argument("--no-cpu-limits", action="store_true", help="pods of runs have no limit of processors")
     parser.add_argument("--no-disk-requests", action="store_true", help="pods of runs name no ephemeral-storage")
+    parser.add_argument("--pod-defaults", type=Path, metavar="FILE", help="a podTemplate in YAML for all runs, before their own")
+    parser.add_argument(
+        "--inherit-label", action="append", default=[], metavar="NAME", help="a run's label that its pods have; may be repeated"
+    )
+    parser.add_argument(
+        "--inherit-annotation", action="append", default=[], metavar="NAME", help="the same of an annotation; may be repeated"
+    )
     parser.add_argument("--log-format", default="text", choices=("text", "json"), help="[text]")
     parser.add_argument("--verbose", action="store_true", help="log what kopf does, too")
     parser.set_defaults(call=_operator)
@@ -59,7 +68,7 @@ def _operator(arguments: argparse.Namespace) -> int:
             scraped_from=tuple(arguments.scrape_namespace),
             operated_from=app.own_namespace(),
             keyed=not arguments.no_server_keys,
-            pods=PodSettings(cpu_limits=not arguments.no_cpu_limits, disk=not arguments.no_disk_requests),
+            pods=_pods(arguments),
         ),
         namespaces=tuple(arguments.namespace),
         own=arguments.lease_namespace or app.own_namespace(),
@@ -71,3 +80,13 @@ def _operator(arguments: argparse.Namespace) -> int:
         metrics_auth=arguments.metrics_auth,
     )
     return app.operate(options)
+
+
+def _pods(arguments: argparse.Namespace) -> PodSettings:
+    return PodSettings(
+        cpu_limits=not arguments.no_cpu_limits,
+        disk=not arguments.no_disk_requests,
+        defaults=pod_defaults.read(arguments.pod_defaults),
+        labels=pod_defaults.names("--inherit-label", arguments.inherit_label),
+        annotations=pod_defaults.names("--inherit-annotation", arguments.inherit_annotation),
+    )

@@ -69,7 +69,7 @@ class Images:
         notes = {IMAGES: json.dumps(dict(self.pinned), sort_keys=True), RELEASE: built, TEMPLATE: digest}
         notes[MODEL] = str(self.model_bytes)
         notes |= {server_key.NOTE: self.key} if self.key else {}
-        return {**child, "metadata": {**child["metadata"], "annotations": notes}}
+        return {**child, "metadata": {**child["metadata"], "annotations": {**child["metadata"].get("annotations", {}), **notes}}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,8 @@ def keeping(wanted: Json, stored: Json, owned: Json) -> Json:
         return wanted
     mutable = {name: value for name, value in wanted["spec"].items() if name in _MUTABLE}
     metadata = {key: value for key, value in wanted["metadata"].items() if key != "annotations"}
-    ours = {name: text for name, text in stored["metadata"].get("annotations", {}).items() if name in _OURS}
+    names = (*_OURS, *wanted["metadata"]["annotations"])
+    ours = {name: text for name, text in stored["metadata"].get("annotations", {}).items() if name in names}
     return {**wanted, "metadata": {**metadata, **({"annotations": ours} if ours else {})}, "spec": {**owned, **mutable}}
 
 
