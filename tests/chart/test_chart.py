@@ -115,6 +115,7 @@ AFFINITY = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
 MONITORING = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
 CLUSTERED = {"CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"}
 
+DIGEST, FOUR = f"sha256:{64 * 'a'}", ("operator", "debate", "trainer", "inference")
 POD_DEFAULTS = {
     "metadata": {"labels": {"team": "a"}},
     "spec": {
@@ -200,7 +201,24 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         {"pods": {"cpuLimits": False, "ephemeralStorage": False}}, (),
         lambda o: {"--no-cpu-limits", "--no-disk-requests"} <= set(o.args)
     ),
-    "usual resources of runs": ({}, (), lambda o: not [a for a in o.args if a.startswith("--no-")]),
+    "usual resources of runs": ({}, (), lambda o: not [a for a in o.args if a.startswith(("--no-", "--gpu"))]),
+    "OpenShift": (
+        {"pods": {"ids": False}, "podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None}}, (),
+        lambda o: "--no-pod-ids" in o.args
+        and o.pod["spec"]["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+    ),
+    "another GPU": ({"pods": {"gpuResource": "amd.com/gpu"}}, (), lambda o: "--gpu-resource=amd.com/gpu" in o.args),
+    "an image of its own": (
+        {"images": {"operator": {"repository": "r.io/ops/maft"}, "trainer": {"tag": "cuda"}, "inference": {"digest": DIGEST}}}, (),
+        lambda o: o.container["image"] == f"r.io/ops/maft:{__version__}"
+        and [a for a in o.args if a.startswith("--image=")]
+        == [f"--image=trainer={IMAGES}/trainer:cuda", f"--image=inference={IMAGES}/inference@{DIGEST}"],
+    ),
+    "images without a prefix": (
+        {"images": {"prefix": ""} | {role: {"repository": f"r.io/{role}", "tag": "7", "digest": DIGEST} for role in FOUR}}, (),
+        lambda o: o.container["image"] == f"r.io/operator:7@{DIGEST}" and not [a for a in o.args if a.startswith("--images")]
+        and {f"--image={role}=r.io/{role}:7@{DIGEST}" for role in FOUR[1:]} <= set(o.args),
+    ),
     "defaults of pods": (
         {"podDefaults": POD_DEFAULTS}, (),
         lambda o: "--pod-defaults=/etc/maft/pod-defaults.yaml" in o.args
@@ -491,6 +509,16 @@ REFUSED = {
     "port": ({"networkPolicy": {"apiServerPorts": [70000]}}, "at '/networkPolicy/apiServerPorts/0': maximum"),
     "memory": ({"resources": {"limits": {"memory": "1 GB"}}}, "at '/resources/limits/memory': '1 GB' does not match pattern"),
     "pull secret": ({"imagePullSecrets": ["p"]}, "at '/imagePullSecrets/0': got string, want object"),
+    "name of a GPU": ({"pods": {"gpuResource": "gpu"}}, "at '/pods/gpuResource': 'gpu' does not match pattern"),
+    "short digest": (
+        {"images": {"debate": {"digest": "sha256:12"}}},
+        "at '/images/debate/digest': 'sha256:12' does not match pattern",
+    ),
+    "tag in a repository": (
+        {"images": {"debate": {"repository": "r.io/x@y"}}},
+        "at '/images/debate/repository': 'r.io/x@y' does not",
+    ),
+    "prefix for one": ({"images": {"prefix": "", "debate": {"repository": "r.io/x"}}}, "images.prefix: not set; "),
     "no template of pods": (
         {"podDefaults": {"nodeSelector": {}}},
         "at '/podDefaults': additional properties 'nodeSelector' not allowed",

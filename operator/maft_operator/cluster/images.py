@@ -38,6 +38,8 @@ class Images:
     tag: str
     policy: str = "IfNotPresent"
     """Their imagePullPolicy."""
+    named: Mapping[str, str] = field(default_factory=dict)
+    """By role: the image that is not PREFIX/ROLE:TAG."""
     isolated: bool = False
     """NetworkPolicies let only the run's own pods, and those who read metrics, reach its pods."""
     scraped_from: tuple[str, ...] = ()
@@ -59,7 +61,7 @@ class Images:
 
     def of(self, role: str, asked: str = "") -> str:
         """Names the image of that role. asked: the one that the spec names."""
-        return self.pinned.get(role) or asked or f"{self.prefix}/{role}:{self.tag}"
+        return self.pinned.get(role) or asked or self.named.get(role) or f"{self.prefix}/{role}:{self.tag}"
 
     def noted_on(self, child: Json, template: Mapping[str, Any] | None) -> Json:
         """Adds the annotations to a child that is made with them. template: the user's podTemplate."""

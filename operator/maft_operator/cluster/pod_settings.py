@@ -9,6 +9,8 @@ from typing import Any
 from maft_operator.cluster.fields import part
 from maft_operator.spec.schema import Json
 
+NVIDIA = "nvidia.com/gpu"
+
 
 @dataclass(frozen=True, slots=True)
 class PodSettings:
@@ -18,6 +20,10 @@ class PodSettings:
     """Containers have a limit of processors: quotas of `limits.cpu` ask for one."""
     disk: bool = True
     """Containers ask for `ephemeral-storage`, and have a limit of it."""
+    ids: bool = True
+    """Pods say which user, group and group of files they have; false: whoever admits them does, as OpenShift."""
+    gpu_resource: str = NVIDIA
+    """What a GPU is called that a run asks for."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """A podTemplate that is merged into all pods before the run's own."""
     labels: tuple[str, ...] = ()

@@ -42,7 +42,7 @@ class Size:
         rules = self.settings
         claimed = bool(run.spec.model.cache_claim)
         made = resources.written(self.needs, claimed=claimed, cpu_limits=rules.cpu_limits, disk=rules.disk)
-        gpus = {"nvidia.com/gpu": str(self.gpus)} if self.gpus else {}
+        gpus = {run.spec.gpu_resource or rules.gpu_resource: str(self.gpus)} if self.gpus else {}
         return {**made, "limits": {**made["limits"], **gpus}}
 
     def volumes(self, run: Run) -> list[Json]:
@@ -132,14 +132,7 @@ def template(
             "enableServiceLinks": False,
             "shareProcessNamespace": True,  # as PID 1 a program that still imports, and has no handler yet, would not hear SIGTERM
             "terminationGracePeriodSeconds": GRACE,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": USER,
-                "runAsGroup": USER,
-                "fsGroup": USER,
-                "fsGroupChangePolicy": "OnRootMismatch",  # else the node goes through all files of a claim at each start
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}, **_ids(size.settings)},
             "containers": [{**container, "resources": asked}],
             "volumes": size.volumes(run),
             **spec,
@@ -149,6 +142,12 @@ def template(
     whole = merged(ours, _for_container(size.settings.defaults, name))
     whole = merged(whole, {"spec": {"volumes": [_claimed(claim)]}} if claim else {})  # the run's own, whatever the defaults keep
     return _reconciled(merged(whole, _for_container(run.spec.pod_template or {}, name)), name, asked)
+
+
+def _ids(settings: PodSettings) -> Json:
+    """With fsGroup a node would go through all files of a claim at each start, but for the policy."""
+    ids = {"runAsUser": USER, "runAsGroup": USER, "fsGroup": USER} if settings.ids else {}
+    return {**ids, "fsGroupChangePolicy": "OnRootMismatch"}
 
 
 def _reconciled(template: Json, name: str, asked: Json) -> Json:
