@@ -212,6 +212,8 @@ def test_whatever_the_api_has_may_be_said() -> None:
             "metadata: {labels: {app.kubernetes.io/managed-by: x}}",
             "metadata.labels.app.kubernetes.io/managed-by: is the operator's own",
         ),
+        ("metadata: {labels: {1: a}}", "metadata.labels: '1'; expected names that are texts; put them into quotes"),
+        ("1: a", "1: unknown field; known are metadata, spec"),
         ("metadata: {annotations: {a: 1}}", "metadata.annotations.a: 1; expected a text; put it into quotes"),
     ],
 )

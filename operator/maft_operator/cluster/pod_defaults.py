@@ -98,6 +98,7 @@ def _check(value: Any, kind: str, path: str) -> None:
             _check(item, inner, f"{path}[{_named(item, number)}]")
     elif kind.startswith("Dict["):
         for name, item in _of_type(value, dict, path, "an object").items():
+            _of_type(name, str, path, "names that are texts; put them into quotes")
             _check_amount(item, f"{path}.{name}") if path.endswith(_AMOUNTS) else _check(
                 item, inner.split(", ")[1], f"{path}.{name}"
             )
