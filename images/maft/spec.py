@@ -279,6 +279,7 @@ class RunSpec(Spec, frozen=True, kw_only=True):
     budget: BudgetSpec = BudgetSpec()
     workload_priority_class: str = ""
     managed_by: str = ""
+    gpu_resource: str = ""
     ttl_seconds_after_finished: int | None = None
     pod_template: dict[str, Any] | None = None
 

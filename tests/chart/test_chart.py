@@ -14,7 +14,7 @@ import yaml
 from helm import CHART, IMAGES, PROMETHEUS, ROOT, Json, call, rendered, run
 
 from maft_operator import __version__
-from maft_operator.cluster import manifests, rbac
+from maft_operator.cluster import manifests, pod_defaults, rbac
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
@@ -122,6 +122,15 @@ MONITORING = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.nam
 CLUSTERED = {"CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"}
 
 RUNS_POLICY = "maft-operator-runs"
+DIGEST, FOUR = f"sha256:{64 * 'a'}", ("operator", "debate", "trainer", "inference")
+POD_DEFAULTS = {
+    "metadata": {"labels": {"team": "a"}},
+    "spec": {
+        "securityContext": {"runAsUser": 1000650000},
+        "volumes": [{"name": "cache", "hostPath": {"path": "/c"}}],
+        "containers": [{"name": "debate", "env": [{"name": "HTTPS_PROXY", "value": "http://p:1"}]}],
+    },
+}
 
 # Each: values, arguments of `helm template` beside them, what has to be true of the objects.
 TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
@@ -199,7 +208,38 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         {"pods": {"cpuLimits": False, "ephemeralStorage": False}}, (),
         lambda o: {"--no-cpu-limits", "--no-disk-requests"} <= set(o.args)
     ),
-    "usual resources of runs": ({}, (), lambda o: not [a for a in o.args if a.startswith("--no-")]),
+    "usual resources of runs": ({}, (), lambda o: not [a for a in o.args if a.startswith(("--no-", "--gpu"))]),
+    "OpenShift": (
+        {"pods": {"ids": False}, "podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None}}, (),
+        lambda o: "--no-pod-ids" in o.args
+        and o.pod["spec"]["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+    ),
+    "another GPU": ({"pods": {"gpuResource": "amd.com/gpu"}}, (), lambda o: "--gpu-resource=amd.com/gpu" in o.args),
+    "an image of its own": (
+        {"images": {"operator": {"repository": "r.io/ops/maft"}, "trainer": {"tag": "cuda"}, "inference": {"digest": DIGEST}}}, (),
+        lambda o: o.container["image"] == f"r.io/ops/maft:{__version__}"
+        and [a for a in o.args if a.startswith("--image=")]
+        == [f"--image=trainer={IMAGES}/trainer:cuda", f"--image=inference={IMAGES}/inference@{DIGEST}"],
+    ),
+    "images without a prefix": (
+        {"images": {"prefix": ""} | {role: {"repository": f"r.io/{role}", "tag": "7", "digest": DIGEST} for role in FOUR}}, (),
+        lambda o: o.container["image"] == f"r.io/operator:7@{DIGEST}" and not [a for a in o.args if a.startswith("--images")]
+        and {f"--image={role}=r.io/{role}:7@{DIGEST}" for role in FOUR[1:]} <= set(o.args),
+    ),
+    "defaults of pods": (
+        {"podDefaults": POD_DEFAULTS}, (),
+        lambda o: "--pod-defaults=/etc/maft/pod-defaults.yaml" in o.args
+        and {"name": "pod-defaults", "mountPath": "/etc/maft", "readOnly": True} in o.container["volumeMounts"]
+        and {"name": "pod-defaults", "configMap": {"name": "maft-operator-pod-defaults"}} in o.pod["spec"]["volumes"],
+    ),
+    "no defaults of pods": (
+        {}, (),
+        lambda o: not o.of("ConfigMap") and "annotations" not in o.pod["metadata"] and len(o.pod["spec"]["volumes"]) == 1
+    ),
+    "what runs hand on": (
+        {"pods": {"inherit": {"labels": ["cost-center", "a.b/c"], "annotations": ["owner"]}}}, (),
+        lambda o: {"--inherit-label=cost-center", "--inherit-label=a.b/c", "--inherit-annotation=owner"} <= set(o.args),
+    ),
     "metrics auth arg": ({"metrics": {"auth": True}}, (), lambda o: "--metrics-auth" in o.args),
     "policies arg": (
         {"networkPolicy": {"workloads": True, "scrapeNamespaces": ["mon", "tor"]}}, (),
@@ -525,6 +565,22 @@ REFUSED = {
     "memory": ({"resources": {"limits": {"memory": "1 GB"}}}, "at '/resources/limits/memory': '1 GB' does not match pattern"),
     "a quote": ({"admission": {"imagePrefixes": ["x' + y"]}}, "at '/admission/imagePrefixes/0'"),
     "pull secret": ({"imagePullSecrets": ["p"]}, "at '/imagePullSecrets/0': got string, want object"),
+    "name of a GPU": ({"pods": {"gpuResource": "gpu"}}, "at '/pods/gpuResource': 'gpu' does not match pattern"),
+    "short digest": (
+        {"images": {"debate": {"digest": "sha256:12"}}},
+        "at '/images/debate/digest': 'sha256:12' does not match pattern",
+    ),
+    "tag in a repository": (
+        {"images": {"debate": {"repository": "r.io/x@y"}}},
+        "at '/images/debate/repository': 'r.io/x@y' does not",
+    ),
+    "prefix for one": ({"images": {"prefix": "", "debate": {"repository": "r.io/x"}}}, "images.prefix: not set; "),
+    "no template of pods": (
+        {"podDefaults": {"nodeSelector": {}}},
+        "at '/podDefaults': additional properties 'nodeSelector' not allowed",
+    ),
+    "label of pods": ({"podDefaults": {"metadata": {"labels": {"a": 1}}}}, "at '/podDefaults/metadata/labels/a': got number"),
+    "what runs hand on": ({"pods": {"inherit": {"labels": "cost-center"}}}, "at '/pods/inherit/labels': got string, want array"),
     "pods of runs": ({"pods": {"cpuLimits": "no"}}, "at '/pods/cpuLimits': got string, want boolean"),
     "no such alert": (
         {"metrics": {"rules": {"alerts": {"MaftGpuIdel": {"enabled": False}}}}},
@@ -644,3 +700,17 @@ def test_the_plain_manifest_is_the_chart():
     import operator_manifest
 
     assert (ROOT / "deploy" / "operator.yaml").read_text() == operator_manifest.manifest(str(helm.folder("helm") / "helm"))
+
+
+def test_the_operator_reads_the_defaults_that_the_chart_writes(tmp_path):
+    objects = render({"podDefaults": POD_DEFAULTS})
+    file = tmp_path / "pod-defaults.yaml"
+    file.write_text(objects.one("ConfigMap", "maft-operator-pod-defaults")["data"][file.name])
+    assert pod_defaults.read(file) == POD_DEFAULTS
+
+
+def test_other_defaults_restart_the_operator_which_reads_them_once():
+    several = (POD_DEFAULTS, {"spec": {"priorityClassName": "x"}})
+    values = [{"podDefaults": defaults, "podAnnotations": {"a": "b"}} for defaults in several]
+    notes = [render(each).pod["metadata"]["annotations"] for each in values]
+    assert notes[0] != notes[1] and all(note["a"] == "b" for note in notes)

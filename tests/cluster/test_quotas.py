@@ -1,9 +1,9 @@
-"""A namespace whose ResourceQuota wants requests and limits of everything, and that has no LimitRange."""
+"""Clusters with an admin: a ResourceQuota that wants requests and limits of everything, without a LimitRange; pods' defaults."""
 
 from typing import Any
 
 import pytest
-from installed import Installed
+from installed import Installed, install
 from kube import Json
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -64,3 +64,60 @@ def test_a_quota_that_is_too_small_is_told(maft: Installed, namespace: str) -> N
         lambda: maft.kube.explain(namespace, "large"),
     )
     assert "limits.memory=4352Mi" in waits["message"]
+
+
+PROXY = {"name": "EXAMPLE_PROXY", "value": "http://proxy:3128"}
+DEFAULTS = {
+    "metadata": {"annotations": {"example.com/scan": "no"}},
+    "spec": {
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "containers": [{"name": name, "env": [PROXY]} for name in ("debate", "trainer", "inference")],
+    },
+}
+
+
+def test_the_admins_defaults_reach_what_is_made_next_and_restart_nothing(maft: Installed, namespace: str) -> None:
+    kube = maft.kube
+    resource = maft.resource("shared", namespace, iterations=1, agents=2, **maft.mocked(latency=0.3))
+    resource["metadata"]["labels"] = {"cost-center": "42", "other": "x"}
+    kube.apply(resource)
+    try:
+        serving = "maft.dev/child=shared-server"
+        kube.wait(lambda: kube.list("Pod", namespace, serving), 120, lambda: kube.explain(namespace, "shared"))
+        [server] = [pod["metadata"]["uid"] for pod in kube.list("Pod", namespace, serving)]
+        install(maft, podDefaults=DEFAULTS, pods={"inherit": {"labels": ["cost-center"]}})
+        kube.wait(lambda: kube.list("Job", namespace, "maft.dev/child=shared-1-train"), LIMIT, maft.operator_log)
+        assert [pod["metadata"]["uid"] for pod in kube.list("Pod", namespace, serving)] == [server]
+        kube.wait_complete(namespace, "shared", LIMIT)
+    finally:
+        install(maft)
+    jobs = {job["metadata"]["name"]: job for job in kube.list("Job", namespace)}
+    for name in ("shared-1-train", "shared-1-evaluate", "shared-1-report"):
+        template = jobs[name]["spec"]["template"]
+        assert PROXY in template["spec"]["containers"][0]["env"]
+        assert template["spec"]["nodeSelector"] == DEFAULTS["spec"]["nodeSelector"]
+        assert template["metadata"]["annotations"]["example.com/scan"] == "no"
+        for about in (jobs[name]["metadata"], template["metadata"]):
+            assert about["labels"]["cost-center"] == "42" and "other" not in about["labels"]
+
+
+GPU = "maft.dev/test-gpu"
+
+
+def test_a_gpu_of_another_name(maft: Installed, namespace: str) -> None:
+    """A node has one; the server asks for it, and its hours count."""
+    kube = maft.kube
+    [node] = [node["metadata"]["name"] for node in kube.list("Node", None)]
+    kube.merge_status("Node", None, node, {"status": {"capacity": {GPU: "1"}}})
+    try:
+        kube.wait(lambda: kube.get("Node", None, node)["status"]["allocatable"].get(GPU) == "1", 60)
+        mocked = maft.mocked()
+        mocked["inference"] |= {"gpus": 1}
+        kube.apply(maft.resource("amd", namespace, iterations=0, agents=2, gpuResource=GPU, **mocked))
+        [server] = kube.wait(lambda: kube.list("Deployment", namespace), 120, lambda: kube.explain(namespace, "amd"))
+        [container] = server["spec"]["template"]["spec"]["containers"]
+        assert container["resources"]["limits"][GPU] == "1" and "nvidia.com/gpu" not in container["resources"]["limits"]
+        status = kube.wait_complete(namespace, "amd", LIMIT)
+        assert status["spent"]["gpuSeconds"] > 0
+    finally:
+        kube.merge_status("Node", None, node, {"status": {"capacity": {GPU: None}}})

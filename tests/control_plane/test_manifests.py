@@ -15,6 +15,7 @@ from maft.summaries import BAD_INPUT, PEER_LOST
 from maft_operator.cluster import kueue, manifests
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.manifests import Json
+from maft_operator.cluster.pod_settings import PodSettings
 from maft_operator.plan import graph as plan
 from maft_operator.spec.parse import Run, parse
 
@@ -416,6 +417,39 @@ def test_where_the_number_of_gpus_is_left_open_one_is_asked_for_and_the_program_
     assert told == list(asking.values())
     [server] = containers(a_run(inference={"gpus": 0}), "Deployment")
     assert "--gpus=0" in server["args"] and accelerators(server) == {}
+
+
+@pytest.mark.parametrize(
+    ("cluster", "asked", "name"),
+    [
+        ("nvidia.com/gpu", "", "nvidia.com/gpu"),
+        ("amd.com/gpu", "", "amd.com/gpu"),
+        ("amd.com/gpu", "nvidia.com/mig-3g.40gb", "nvidia.com/mig-3g.40gb"),
+        ("nvidia.com/gpu", "gpu.intel.com/xe", "gpu.intel.com/xe"),
+    ],
+)
+def test_a_gpu_is_what_the_run_or_else_the_cluster_calls_it(cluster: str, asked: str, name: str) -> None:
+    """Of servers and trainers alike, and nothing else is asked for in its place."""
+    settings = Images("p", "1", pods=PodSettings(gpu_resource=cluster))
+    run = a_run(gpuResource=asked, training={"gpus": 2}, inference={"gpus": 4}, evaluation={"diversity": 4})
+    graph = planned(run)
+    things = [thing for item in (*graph.tasks, *graph.servers) for thing in manifests.objects(item, owner(run), settings)]
+    found = {t["metadata"]["name"]: t["spec"]["template"]["spec"]["containers"][0] for t in things if "template" in t["spec"]}
+    asking = {child: accelerators(container) for child, container in found.items() if accelerators(container)}
+    diversities = {child: {name: "1"} for child in found if child.endswith("diversity")}
+    assert asking == {"r-1-train": {name: "2"}, "r-server": {name: "4"}, **diversities}
+    assert "--gpus=2" in found["r-1-train"]["args"] and diversities
+
+
+def test_where_the_cluster_gives_ids_pods_name_none() -> None:
+    """OpenShift gives each namespace its own, and refuses others; nothing has to be said in each run."""
+    run = a_run(model={"cacheClaim": "models"})
+    for item in (*planned(run).tasks, *planned(run).servers):
+        for thing in manifests.objects(item, owner(run), Images("p", "1", pods=PodSettings(ids=False))):
+            if "template" in thing["spec"]:
+                pod = thing["spec"]["template"]["spec"]
+                assert set(pod["securityContext"]) == {"runAsNonRoot", "seccompProfile", "fsGroupChangePolicy"}
+                assert "runAs" not in str(pod["containers"])
 
 
 def test_what_is_compiled_lies_where_it_is_kept() -> None:

@@ -90,7 +90,7 @@ def test_the_figures_of_the_demo() -> None:
     """As they stand in docs/operations.md."""
     server = of(example("arithmetic-cluster"), "arithmetic-server", 3_396_032)
     assert server["requests"] == {"cpu": "250m", "memory": "3264Mi", "ephemeral-storage": "192Mi"}
-    assert server["limits"] == {"cpu": "4", "memory": "9600Mi", "ephemeral-storage": "15552Mi"}
+    assert server["limits"] == {"cpu": "4", "memory": "9600Mi", "ephemeral-storage": "16320Mi"}
 
 
 # --- the model ---
@@ -137,6 +137,21 @@ def test_shared_memory_counts_as_the_pods() -> None:
 def test_a_claim_keeps_the_model() -> None:
     free, claimed = (of(a_run(model={"cacheClaim": claim}), "r-server", 40 * GIB) for claim in ("", "models"))
     assert number(claimed["requests"], "ephemeral-storage") < GIB < 40 * GIB < number(free["requests"], "ephemeral-storage")
+
+
+def test_adapters_that_a_server_keeps_have_room() -> None:
+    def disk(**spec: Any) -> Decimal:
+        return number(of(a_run(**spec), "r-server", 16 * GIB)["limits"], "ephemeral-storage")
+
+    each = 170 * MIB  # at rank 16 of eight billion weights, in single precision
+    assert disk(iterations=100, inference={"lifetime": "Run"}) - disk(iterations=1, inference={"lifetime": "Run"}) > 4 * 99 * each
+    assert disk(iterations=100, inference={"lifetime": "Phase"}) == disk(iterations=1, inference={"lifetime": "Phase"})
+    assert disk(training={"lora": {"rank": 512}}) > disk(training={"lora": {"rank": 16}})
+
+
+def test_a_source_of_many_questions_has_room_in_memory() -> None:
+    few, many = (of(a_run(task={"train": train}), "r-0-prepare")["limits"] for train in (20, 1_000_000))
+    assert number(many, "memory") - number(few, "memory") > 7 * GIB
 
 
 def test_many_questions_have_room_for_their_scratch_files() -> None:

@@ -188,6 +188,7 @@ specs = st.fixed_dictionaries(
         "queueName": st.text(max_size=9),
         "workloadPriorityClass": st.text(max_size=9),
         "managedBy": st.sampled_from(["", "a.b/c"]),
+        "gpuResource": st.sampled_from(["", "a.b/c"]),
         "ttlSecondsAfterFinished": st.integers(0, 9),
         "debate": st.fixed_dictionaries(
             {}, optional={"temperature": st.floats(0, 2) | st.integers(0, 2), "summarize": st.booleans()}
@@ -730,7 +731,12 @@ def told(arguments: dict[str, Any]) -> dict[str, Any]:
 TOLD = told({"effort": "low", "more": {"deep": [True, None]}, "no": None})
 MADE = {"task": {"kind": "reasoning-gym", "generator": {"name": "gcd", "config": {"max_value": 9}}}}
 STORED, LIMITED = {"storage": {"bucket": "abc"}}, {"activeDeadlineSeconds": 60}
-WHILE_SUSPENDED = ("queueName", "workloadPriorityClass", "managedBy")  # which may change when nothing of the run is there
+WHILE_SUSPENDED = (
+    "queueName",
+    "workloadPriorityClass",
+    "managedBy",
+    "gpuResource",
+)  # which may change when nothing of the run is there
 # Field: the spec before, and what replaces its sections. A field that is not in MUTABLE may not change, come or go.
 CHANGES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("model", OK, {"model": {"source": "other"}}),
@@ -763,6 +769,7 @@ CHANGES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("queueName", {"queueName": "q"}, {"queueName": "other"}),
     ("workloadPriorityClass", OK, {"workloadPriorityClass": "high"}),
     ("managedBy", OK, {"managedBy": "kueue.x-k8s.io/multikueue"}),
+    ("gpuResource", OK, {"gpuResource": "amd.com/gpu"}),
     ("storage", OK, STORED),
     ("storage", STORED, {"storage": None}),
     ("storage", STORED, {"storage": {"bucket": "abcd"}}),
@@ -817,7 +824,9 @@ def test_a_spec_keeps_what_it_said_but_for_stopping_and_cleaning_up(
 
 
 @pytest.mark.parametrize(("before", "after"), [(False, True), (True, True), (True, False)])
-@pytest.mark.parametrize("change", [{"queueName": "q"}, {"workloadPriorityClass": "high"}, {"managedBy": "a.b/c"}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"queueName": "q"}, {"workloadPriorityClass": "high"}, {"managedBy": "a.b/c"}, {"gpuResource": "a.b/c"}], ids=str
+)
 def test_a_suspended_run_may_get_another_queue(change: dict[str, Any], before: bool, after: bool) -> None:
     """Nothing of it is there then, and programs are told the same."""
     old, new = (checked(r)["spec"] for r in changed({"suspend": before, "queueName": "first"}, {**change, "suspend": after}))
@@ -833,10 +842,18 @@ def test_who_may_manage_jobs(name: str) -> None:
     assert checked(at("managedBy", name))["spec"]["managedBy"] == name
 
 
+@pytest.mark.parametrize("field", ["managedBy", "gpuResource"])
 @pytest.mark.parametrize("name", ["kueue", "a/", "/b", "A.b/c", "a/b/c", "a b/c", "a/b\n"])
-def test_who_may_not(name: str) -> None:
-    with pytest.raises(BadSpec, match=r"spec\.managedBy: .*; expected to match"):
-        checked(at("managedBy", name))
+def test_who_may_not(field: str, name: str) -> None:
+    with pytest.raises(BadSpec, match=rf"spec\.{field}: .*; expected to match"):
+        checked(at(field, name))
+
+
+@pytest.mark.parametrize(
+    "name", ["", "nvidia.com/gpu", "nvidia.com/mig-1g.10gb", "amd.com/gpu", "habana.ai/gaudi", "example.com/A_b"]
+)
+def test_what_a_gpu_may_be_called(name: str) -> None:
+    assert checked(at("gpuResource", name))["spec"]["gpuResource"] == name
 
 
 def test_rules_do_not_see_what_the_schema_leaves_open() -> None:

@@ -6,7 +6,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import resource, write
+from conftest import TINY, resource, write
 from msgspec.structs import replace
 
 from maft import evaluate, program, records
@@ -65,6 +65,7 @@ class World:
         return self.lines(f"{RUN}/{layout.PROBLEMS}", f"{part}.jsonl", Problem)
 
 
+WEIGHTS = (TINY / "model.safetensors").stat().st_size
 PROBED = {"task": {"probe": 10}, "debate": {"minAgreement": 2}}
 
 
@@ -84,7 +85,7 @@ def test_three_parts_that_share_no_question(probed: Probed) -> None:
     parts = [world.problems(part) for part in ("train", "held-out", "probe")]
     assert [len(part) for part in parts] == [24, 16, 10]
     assert len({p.id for part in parts for p in part}) == 50
-    assert prepared == PrepareSummary(train=24, held_out=16, probe=10)
+    assert prepared == PrepareSummary(train=24, held_out=16, probe=10, model_bytes=WEIGHTS)
 
 
 def test_the_probe_is_debated_beside_the_training_questions_and_trains_nothing(probed: Probed) -> None:
@@ -184,7 +185,7 @@ def elsewhere(folder: Path, **more: Any) -> dict[str, Any]:
 def test_training_questions_stay_and_held_out_questions_come_from_elsewhere(tmp_path: Path, mock_url: str) -> None:
     one, other = World(tmp_path / "a", mock_url, task={"heldOut": 1}), World(tmp_path / "b", mock_url, **elsewhere(tmp_path))
     one.run("prepare")
-    assert other.run("prepare") == PrepareSummary(train=24, held_out=5)
+    assert other.run("prepare") == PrepareSummary(train=24, held_out=5, model_bytes=WEIGHTS)
     assert other.problems("train") == one.problems("train")
     held_out = other.problems("held-out")
     assert len(held_out) == 5

@@ -15,8 +15,17 @@
 {{- .Values.serviceAccount.name | default (.Values.serviceAccount.create | ternary (include "maft.name" .) "default") -}}
 {{- end }}
 
+{{/* The image of a role. Takes root and role. */}}
 {{- define "maft.image" -}}
-{{- printf "%s/operator:%s" (include "maft.prefix" .) (include "maft.tag" .) -}}
+{{- $own := index .root.Values.images .role }}
+{{- $repository := $own.repository }}
+{{- if not $repository }}
+{{- $repository = printf "%s/%s" (include "maft.prefix" .root) .role }}
+{{- end }}
+{{- if or $own.tag (not $own.digest) }}
+{{- $repository = printf "%s:%s" $repository ($own.tag | default (include "maft.tag" .root)) }}
+{{- end }}
+{{- $repository }}{{ with $own.digest }}@{{ . }}{{ end }}
 {{- end }}
 
 {{- define "maft.prefix" -}}

@@ -152,17 +152,19 @@ class ClusterBackend:
         if refused := await self._made_key(item.name):
             return refused
         refusals = []
-        for wanted in manifests.objects(item, self._owner, self._made_with(item)):
+        for wanted in manifests.objects(item, *self._made_with(item)):
             try:
                 await self._ensure(wanted)
             except Refused as error:
                 refusals += [] if _passes(error) else [Refusal(item.name, str(error))]
         return tuple(refusals)
 
-    def _made_with(self, item: Task | Server) -> Images:
-        """The images of the item's own Job or Deployment, where there is one."""
+    def _made_with(self, item: Task | Server) -> tuple[Owner, Images]:
+        """What the item's own Job or Deployment, where there is one, was made with."""
         kind = kinds.JOB if isinstance(item, Task) else kinds.DEPLOYMENT
-        return images.of_child(self._images, self._named(kind.name, item.name))
+        child = self._named(kind.name, item.name)
+        owner = replace(self._owner, inherited=self._images.pods.inherited(child)) if child else self._owner
+        return owner, images.of_child(self._images, child)
 
     async def _ensure(self, wanted: Json) -> None:
         existing = self._existing(wanted)

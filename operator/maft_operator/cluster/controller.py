@@ -136,7 +136,8 @@ class Controller:
 
     async def _step(self, resource: Json, reading: Reading, state: KeyState) -> float | None:
         now, old, run = _now(), own_status(resource), reading.run
-        pause, owner = placement.read(old, now), Owner(run, resource["metadata"]["uid"])
+        pause = placement.read(old, now)
+        owner = Owner(run, resource["metadata"]["uid"], self._images.pods.inherited(resource))
         taken = spent.read(old, now)
         over = spent.exceeded(run.spec.budget, taken, now)
         graph = plan.graph(run, store_url(run.spec.storage), suspended=run.spec.suspend, held=pause.holds(now), spent=over)

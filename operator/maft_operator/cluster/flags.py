@@ -2,10 +2,15 @@
 
 import argparse
 import os
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
 
 from maft_operator import __version__
-from maft_operator.cluster.images import Images
-from maft_operator.cluster.pod_settings import PodSettings
+from maft_operator.cluster import pod_defaults
+from maft_operator.cluster.images import ROLES, Images
+from maft_operator.cluster.pod_settings import NVIDIA, PodSettings
 from maft_operator.spec.schema import BadSpec
 
 HELP = """Runs the MultiAgentFinetunes of a cluster. In a pod it uses its service account, elsewhere the kubeconfig.
@@ -25,6 +30,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="where the workload images are: PREFIX/debate and so on [MAFT_IMAGES]",
     )
     parser.add_argument("--tag", default=environment("MAFT_TAG", __version__), help=f"their tag [MAFT_TAG, {__version__}]")
+    parser.add_argument(
+        "--image",
+        action="append",
+        default=[],
+        metavar="ROLE=IMAGE",
+        help="the image of debate, trainer or inference, in place of PREFIX/ROLE:TAG; once for each",
+    )
     parser.add_argument("--pull-policy", default="IfNotPresent", choices=("Always", "IfNotPresent", "Never"), help="of their pods")
     parser.add_argument("--no-leader-election", action="store_true", help="this is the only replica: do without the Lease")
     parser.add_argument("--lease-namespace", help="where the Lease lies [the pod's own namespace]")
@@ -40,6 +52,19 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-server-keys", action="store_true", help="servers of runs want no key of whoever asks them")
     parser.add_argument("--no-cpu-limits", action="store_true", help="pods of runs have no limit of processors")
     parser.add_argument("--no-disk-requests", action="store_true", help="pods of runs name no ephemeral-storage")
+    parser.add_argument(
+        "--no-pod-ids", action="store_true", help="pods of runs name no user and group: the cluster does (OpenShift)"
+    )
+    parser.add_argument(
+        "--gpu-resource", default=NVIDIA, metavar="NAME", help=f"what a GPU of runs is, where they do not say it [{NVIDIA}]"
+    )
+    parser.add_argument("--pod-defaults", type=Path, metavar="FILE", help="a podTemplate in YAML for all runs, before their own")
+    parser.add_argument(
+        "--inherit-label", action="append", default=[], metavar="NAME", help="a run's label that its pods have; may be repeated"
+    )
+    parser.add_argument(
+        "--inherit-annotation", action="append", default=[], metavar="NAME", help="the same of an annotation; may be repeated"
+    )
     parser.add_argument("--log-format", default="text", choices=("text", "json"), help="[text]")
     parser.add_argument("--verbose", action="store_true", help="log what kopf does, too")
     parser.set_defaults(call=_operator)
@@ -48,19 +73,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 def _operator(arguments: argparse.Namespace) -> int:
     from maft_operator.cluster import app
 
-    if not arguments.images.strip("/"):
-        raise BadSpec("--images: not set; name where nodes find the images, such as registry.example.com/maft")
     options = app.Options(
-        images=Images(
-            arguments.images.rstrip("/"),
-            arguments.tag,
-            arguments.pull_policy,
-            isolated=arguments.network_policies,
-            scraped_from=tuple(arguments.scrape_namespace),
-            operated_from=app.own_namespace(),
-            keyed=not arguments.no_server_keys,
-            pods=PodSettings(cpu_limits=not arguments.no_cpu_limits, disk=not arguments.no_disk_requests),
-        ),
+        images=replace(images(arguments), operated_from=app.own_namespace()),
         namespaces=tuple(arguments.namespace),
         own=arguments.lease_namespace or app.own_namespace(),
         lease=arguments.lease_name,
@@ -71,3 +85,47 @@ def _operator(arguments: argparse.Namespace) -> int:
         metrics_auth=arguments.metrics_auth,
     )
     return app.operate(options)
+
+
+def images(arguments: argparse.Namespace) -> Images:
+    """Reads where the images are and what all pods of runs have; BadSpec for the first flag that is wrong."""
+    named = _named(arguments.image)
+    if not arguments.images.strip("/") and set(named) != set(ROLES):
+        raise BadSpec("--images: not set; name where nodes find the images, such as registry.example.com/maft")
+    return Images(
+        arguments.images.rstrip("/"),
+        arguments.tag,
+        arguments.pull_policy,
+        named,
+        isolated=arguments.network_policies,
+        scraped_from=tuple(arguments.scrape_namespace),
+        keyed=not arguments.no_server_keys,
+        pods=_pods(arguments),
+    )
+
+
+def _named(given: Iterable[str]) -> dict[str, str]:
+    """Reads ROLE=IMAGE; of one role the last one counts."""
+    pairs = {role: image for role, _, image in (each.partition("=") for each in given)}
+    for role, image in pairs.items():
+        if role not in ROLES or not re.fullmatch(r"[^\s=]+", image):
+            raise BadSpec(f"--image {role}={image}: expected ROLE=IMAGE; roles are {', '.join(ROLES)}")
+    return pairs
+
+
+def _pods(arguments: argparse.Namespace) -> PodSettings:
+    return PodSettings(
+        cpu_limits=not arguments.no_cpu_limits,
+        disk=not arguments.no_disk_requests,
+        ids=not arguments.no_pod_ids,
+        gpu_resource=_resource(arguments.gpu_resource),
+        defaults=pod_defaults.read(arguments.pod_defaults),
+        labels=pod_defaults.names("--inherit-label", arguments.inherit_label),
+        annotations=pod_defaults.names("--inherit-annotation", arguments.inherit_annotation),
+    )
+
+
+def _resource(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?", name):
+        raise BadSpec(f"--gpu-resource {name}: expected a name such as nvidia.com/gpu, amd.com/gpu or nvidia.com/mig-1g.10gb")
+    return name

@@ -38,6 +38,8 @@ class Images:
     tag: str
     policy: str = "IfNotPresent"
     """Their imagePullPolicy."""
+    named: Mapping[str, str] = field(default_factory=dict)
+    """By role: the image that is not PREFIX/ROLE:TAG."""
     isolated: bool = False
     """NetworkPolicies let only the run's own pods, and those who read metrics, reach its pods."""
     scraped_from: tuple[str, ...] = ()
@@ -59,7 +61,7 @@ class Images:
 
     def of(self, role: str, asked: str = "") -> str:
         """Names the image of that role. asked: the one that the spec names."""
-        return self.pinned.get(role) or asked or f"{self.prefix}/{role}:{self.tag}"
+        return self.pinned.get(role) or asked or self.named.get(role) or f"{self.prefix}/{role}:{self.tag}"
 
     def noted_on(self, child: Json, template: Mapping[str, Any] | None) -> Json:
         """Adds the annotations to a child that is made with them. template: the user's podTemplate."""
@@ -69,7 +71,7 @@ class Images:
         notes = {IMAGES: json.dumps(dict(self.pinned), sort_keys=True), RELEASE: built, TEMPLATE: digest}
         notes[MODEL] = str(self.model_bytes)
         notes |= {server_key.NOTE: self.key} if self.key else {}
-        return {**child, "metadata": {**child["metadata"], "annotations": notes}}
+        return {**child, "metadata": {**child["metadata"], "annotations": {**child["metadata"].get("annotations", {}), **notes}}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,8 @@ def keeping(wanted: Json, stored: Json, owned: Json) -> Json:
         return wanted
     mutable = {name: value for name, value in wanted["spec"].items() if name in _MUTABLE}
     metadata = {key: value for key, value in wanted["metadata"].items() if key != "annotations"}
-    ours = {name: text for name, text in stored["metadata"].get("annotations", {}).items() if name in _OURS}
+    names = (*_OURS, *wanted["metadata"]["annotations"])
+    ours = {name: text for name, text in stored["metadata"].get("annotations", {}).items() if name in names}
     return {**wanted, "metadata": {**metadata, **({"annotations": ours} if ours else {})}, "spec": {**owned, **mutable}}
 
 

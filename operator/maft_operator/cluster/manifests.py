@@ -3,12 +3,13 @@
 What their pods have in common is pod_template.py's.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from maft.summaries import BAD_INPUT, PEER_LOST
 from maft_operator.cluster import kinds, kueue, policies, resources, server_key
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.kinds import Kind
+from maft_operator.cluster.pod_settings import Inherited
 from maft_operator.cluster.pod_template import DEBATE, METRICS_PORT, SERVE, TRAIN, Size, container, environment, template
 from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Server, Task
@@ -27,6 +28,8 @@ class Owner:
 
     run: Run
     uid: str
+    inherited: Inherited = field(default_factory=Inherited)
+    """Of the resource's labels and annotations."""
 
 
 def objects(item: Task | Server, owner: Owner, images: Images) -> list[Json]:
@@ -58,14 +61,21 @@ def job(task: Task, owner: Owner, images: Images) -> Json:
     made = _task_container(task, owner, images)
     deadline = {} if spec.active_deadline_seconds is None else {"activeDeadlineSeconds": spec.active_deadline_seconds}
     place = {"subdomain": meeting_name(owner.run)} if task.nodes > 1 else {}
-    about = labels(owner.run, task.name, task.kind, task.iteration)
+    about = {**owner.inherited.labels, **labels(owner.run, task.name, task.kind, task.iteration)}
     body = {
         **_pods(task, spec.backoff_limit),
         "podReplacementPolicy": "Failed",  # never two programs at one task
         "podFailurePolicy": {"rules": _failure_rules(made["name"], task.nodes)},
         **({"managedBy": spec.managed_by} if spec.managed_by else {}),
         **deadline,  # and never `suspend`: that is a queue's, also of a Job that names none
-        "template": template(made, owner.run, _size(plan.on_cluster(task), images), about, {"restartPolicy": "Never", **place}),
+        "template": template(
+            made,
+            owner.run,
+            _size(plan.on_cluster(task), images),
+            about,
+            {"restartPolicy": "Never", **place},
+            owner.inherited.annotations,
+        ),
     }
     return _object(kinds.JOB, task.name, owner, task.kind, body, task.iteration)
 
@@ -136,7 +146,8 @@ def deployment(server: Server, owner: Owner, images: Images) -> Json:
     made["readinessProbe"] = {**health, "periodSeconds": 5, "failureThreshold": 2}
     made["livenessProbe"] = {**health, "periodSeconds": 10, "failureThreshold": 6}
     group, annotations = kueue.together(owner.run, owner.uid)
-    about = labels(owner.run, server.name, "serve") | group
+    about = {**owner.inherited.labels, **labels(owner.run, server.name, "serve"), **group}
+    annotations = {**owner.inherited.annotations, **annotations}
     body = {
         "replicas": server.replicas,
         "strategy": {"type": "Recreate"},
@@ -182,10 +193,14 @@ def _metadata(kind: Kind, name: str, owner: Owner, component: str, iteration: in
         "uid": owner.uid,
         "controller": True,
     }
-    queued = kueue.labels(owner.run.spec) if kind in (kinds.JOB, kinds.DEPLOYMENT) else {}
+    works = kind in (kinds.JOB, kinds.DEPLOYMENT)
+    inherited = owner.inherited if works else Inherited()  # others belong to several items, of which each was made at its time
+    queued = kueue.labels(owner.run.spec) if works else {}
+    annotations = {"annotations": dict(inherited.annotations)} if inherited.annotations else {}
     return {
         "name": name,
         "namespace": owner.run.namespace,
-        "labels": {**labels(owner.run, name, component, iteration), **queued},
+        "labels": {**inherited.labels, **labels(owner.run, name, component, iteration), **queued},
+        **annotations,
         "ownerReferences": [reference],
     }

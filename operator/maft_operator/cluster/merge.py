@@ -1,7 +1,8 @@
 """Strategic merge of `spec.podTemplate` into the pods that we make. Pure.
 
 As `kubectl patch --type=strategic` merges a pod template: objects key by key, lists of named things by their merge key, other
-lists whole; null removes a field. Source: Kubernetes, "Use a Strategic Merge Patch"; merge keys from the API's PodSpec.
+lists whole; null removes a field. A volume that names another source loses the one it had, as with `kubectl apply`
+(`retainKeys`). Source: Kubernetes, "Use a Strategic Merge Patch"; merge keys from the API's PodSpec.
 """
 
 import copy
@@ -23,6 +24,7 @@ _KEYS = {
     "topologySpreadConstraints": "topologyKey",
     "resourceClaims": "name",
 }
+_ONE_SOURCE = ("volumes",)
 
 
 def merged(base: Mapping[str, Any], patch: Mapping[str, Any]) -> Json:
@@ -40,7 +42,7 @@ def _value(key: str, old: Any, new: Any) -> Any:
     if isinstance(new, Mapping):
         return merged(old if isinstance(old, Mapping) else {}, new)
     if key in _KEYS and _keyed(new, _KEYS[key]):
-        return _named(old if _keyed(old, _KEYS[key]) else [], new, _KEYS[key])
+        return _named(old if _keyed(old, _KEYS[key]) else [], new, _KEYS[key], retain=key in _ONE_SOURCE)
     return copy.deepcopy(new)
 
 
@@ -49,14 +51,17 @@ def _keyed(value: Any, key: str) -> bool:
     return isinstance(value, list) and all(isinstance(item, Mapping) and item.get(key) is not None for item in value)
 
 
-def _named(old: Sequence[Any], new: Sequence[Any], key: str) -> list[Any]:
+def _named(old: Sequence[Any], new: Sequence[Any], key: str, *, retain: bool) -> list[Any]:
+    """retain: of an item that is merged only what the patch names stays, if it names anything."""
     result = list(copy.deepcopy(old))
     for item in new:
         places = [i for i, known in enumerate(result) if known[key] == item[key]]
         if item.get("$patch") == "delete":
             result = [known for known in result if known[key] != item[key]]
         elif places:
-            result[places[0]] = merged(result[places[0]], item)
+            before = result[places[0]]
+            kept = {k: v for k, v in before.items() if k in item} if retain and len(item) > 1 else before
+            result[places[0]] = merged(kept, item)
         else:
             result.append(merged({}, item))
     return result

@@ -1,7 +1,7 @@
 """The pod of a task or server: our container, its environment, volumes and security. Pure.
 
-Every pod passes the `restricted` Pod Security Standard and runs with a read-only root file system. What the resource's
-podTemplate says is merged last, so users have the last word.
+Every pod passes the `restricted` Pod Security Standard and runs with a read-only root file system. What the operator's defaults
+say is merged into it, then the resource's podTemplate, so users have the last word.
 """
 
 from collections.abc import Mapping
@@ -42,19 +42,22 @@ class Size:
         rules = self.settings
         claimed = bool(run.spec.model.cache_claim)
         made = resources.written(self.needs, claimed=claimed, cpu_limits=rules.cpu_limits, disk=rules.disk)
-        gpus = {"nvidia.com/gpu": str(self.gpus)} if self.gpus else {}
+        gpus = {run.spec.gpu_resource or rules.gpu_resource: str(self.gpus)} if self.gpus else {}
         return {**made, "limits": {**made["limits"], **gpus}}
 
     def volumes(self, run: Run) -> list[Json]:
         """Lists what programs write to. In /dev/shm workers talk to each other; without it a pod has 64 MiB."""
         claim, needs = run.spec.model.cache_claim, self.needs
-        kept: Json = {"persistentVolumeClaim": {"claimName": claim}} if claim else _on_disk(needs.cache.limit)
         shared = {"medium": "Memory", "sizeLimit": needs.shared}
         return [
             {"name": "tmp", **_on_disk(needs.scratch)},
             {"name": "shm", "emptyDir": shared},
-            {"name": "cache", **kept},
+            _claimed(claim) if claim else {"name": "cache", **_on_disk(needs.cache.limit)},
         ]
+
+
+def _claimed(claim: str) -> Json:
+    return {"name": "cache", "persistentVolumeClaim": {"claimName": claim}}
 
 
 def _on_disk(limit: int) -> Json:
@@ -119,7 +122,8 @@ def template(
     spec: Mapping[str, Any],
     annotations: Mapping[str, str] | None = None,
 ) -> Json:
-    """Makes the pod template around our container; what the run's podTemplate says is merged last. spec: more of its fields."""
+    """Makes the pod template around our container; the operator's defaults are merged into it, then the run's podTemplate.
+    spec: more of its fields."""
     asked = size.resources(run)
     ours = {
         "metadata": {"labels": dict(labels), **({"annotations": dict(annotations)} if annotations else {})},
@@ -128,20 +132,22 @@ def template(
             "enableServiceLinks": False,
             "shareProcessNamespace": True,  # as PID 1 a program that still imports, and has no handler yet, would not hear SIGTERM
             "terminationGracePeriodSeconds": GRACE,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": USER,
-                "runAsGroup": USER,
-                "fsGroup": USER,
-                "fsGroupChangePolicy": "OnRootMismatch",  # else the node goes through all files of a claim at each start
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}, **_ids(size.settings)},
             "containers": [{**container, "resources": asked}],
             "volumes": size.volumes(run),
             **spec,
         },
     }
-    return _reconciled(merged(ours, _for_container(run.spec.pod_template or {}, container["name"])), container["name"], asked)
+    name, claim = container["name"], run.spec.model.cache_claim
+    whole = merged(ours, _for_container(size.settings.defaults, name))
+    whole = merged(whole, {"spec": {"volumes": [_claimed(claim)]}} if claim else {})  # the run's own, whatever the defaults keep
+    return _reconciled(merged(whole, _for_container(run.spec.pod_template or {}, name)), name, asked)
+
+
+def _ids(settings: PodSettings) -> Json:
+    """With fsGroup a node would go through all files of a claim at each start, but for the policy."""
+    ids = {"runAsUser": USER, "runAsGroup": USER, "fsGroup": USER} if settings.ids else {}
+    return {**ids, "fsGroupChangePolicy": "OnRootMismatch"}
 
 
 def _reconciled(template: Json, name: str, asked: Json) -> Json:

@@ -96,7 +96,9 @@ MODEL_GATED = Reason("ModelGated", "accept the model's terms on the hub and name
 MODEL_UNUSABLE = Reason("ModelUnusable", "correct spec.model")
 ADAPTER_UNUSABLE = Reason("AdapterUnusable", "remove that iteration's adapters from the store, then apply the resource again")
 OUT_OF_MEMORY = Reason("OutOfMemory", "raise resources.limits.memory in spec.podTemplate, or make batches shorter")
-EVICTED = Reason("Evicted", "the node was short of what the message names; set requests in spec.podTemplate")
+EVICTED = Reason(
+    "Evicted", "the node was short of what the message names, or the pod took more than its limit; set it in spec.podTemplate"
+)
 DEADLINE_EXCEEDED = Reason("DeadlineExceeded", "raise spec.activeDeadlineSeconds in a resource with another name")
 BUDGET_SPENT = Reason(
     "BudgetSpent",

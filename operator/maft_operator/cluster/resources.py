@@ -20,6 +20,7 @@ from maft_operator.spec.schema import Json
 MIB, GIB = 2**20, 2**30
 LARGEST = 2**50  # bytes of a model; what is told beyond it is nonsense
 ON_CPU, ON_A_GPU = GIB // 2, 16 * GIB  # taken for a model whose size nobody told: of each GPU, eight billion weights of two bytes
+_QUESTION = 8 * 2**10  # bytes of memory for a question, its source and the splits
 _SHARED = 256 * MIB  # /dev/shm of programs that load no model
 _STEP = 64 * MIB  # to which figures that follow from the model are rounded up
 _TOKEN = 3 * 32  # bytes of scratch for a token that a stage may write: of its transcript (preflight/cost.py), three times
@@ -50,7 +51,7 @@ class Needs:
 
 
 # Measured on the demo, in GiB: prepare, debate, evaluate and report 0.1, preflight 0.9; vLLM on two cores 3.4, training 0.6. Beside
-# it: a source of questions is read as a whole, grading mathematics has a process for each processor.
+# it: a source of questions is read as a whole, grading mathematics has a process of 25 MiB for each processor.
 _PROGRAMS: dict[ProgramName, Range] = {
     "prepare": Range(512 * MIB, 4 * GIB),
     "preflight": Range(GIB, 8 * GIB),
@@ -72,6 +73,8 @@ def _of_program(item: Task | Server, model_bytes: int) -> Needs:
     spec, memory = item.run.spec, _PROGRAMS[item.kind]
     if item.kind == "preflight" and spec.training.gpus == 0:  # it reads its own limit for the trainer's
         memory = Range(memory.request, max(memory.limit, _of_training_on_cpu(model_bytes or ON_CPU).limit))
+    if item.kind == "prepare":
+        memory = Range(memory.request, memory.limit + _rounded(_questions(spec) * _QUESTION))
     stages = 2 * spec.iterations + 1 if item.kind == "report" else 1  # it goes through all debates
     return Needs(
         cpu=Range(100, 2000),  # one thread, and those that talk to the store
@@ -91,7 +94,8 @@ def _of_model(item: Task | Server, model_bytes: int) -> Needs:
     return Needs(
         cpu=Range(1000 * gpus, 8000 * gpus) if gpus else Range(250, 4000),
         memory=Range(memory.request, memory.limit + int(amount(shared) or 0)),
-        cache=Range(size, 2 * size + 10 * GIB),  # the model, another file of the same weights, what is compiled
+        # The model, another file of the same weights, what is compiled; adapters.
+        cache=Range(size, 2 * size + 10 * GIB + (_fetched(item, size) if isinstance(item, Server) else 0)),
         scratch=4 * GIB + size + (0 if isinstance(item, Server) else _written(spec)),  # a checkpoint is smaller than the model
         shared=shared,
     )
@@ -110,6 +114,18 @@ def _serving(size: int) -> Range:
 def _of_training_on_cpu(size: int) -> Range:
     """Weights that become twice as large, and activations, which grow with the model; training makes do with what is there."""
     return Range(GIB + 3 * size, 6 * GIB + 12 * _rounded(size))
+
+
+def _fetched(server: Server, size: int) -> int:
+    """Bytes of the adapters that a server keeps, which are smaller than their rank's share of the model: those of the iteration
+    before and of this one, and of all where it stays up."""
+    spec = server.run.spec
+    each = _rounded(size * spec.training.lora.rank // 256)
+    return server.adapters * each * (spec.iterations if spec.inference.lifetime == "Run" else 2)
+
+
+def _questions(spec: RunSpec) -> int:
+    return spec.task.train + spec.task.probe + spec.held_out_task.held_out
 
 
 def _written(spec: RunSpec) -> int:

@@ -1,0 +1,148 @@
+"""The admin's podTemplate for all runs: a file, checked as the operator starts. What is wrong with it would otherwise be found in
+each pod of each run.
+
+Its fields are those that the API's own client knows; what values mean is left to the API server.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from maft_operator.cluster.pod_template import DEBATE, SERVE, TRAIN
+from maft_operator.cluster.quantities import amount
+from maft_operator.spec.schema import BadSpec, Json
+
+FLAG = "--pod-defaults"
+_OURS = re.compile(r"maft\.dev/.*|app\.kubernetes\.io/(name|managed-by|component)")  # by these pods are found
+_NAME = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+_AMOUNTS = ("limits", "requests", "overhead")  # objects of amounts
+_DIRECTIVES = ("$patch",)
+_SCALARS: dict[str, tuple[type, str]] = {"str": (str, "a text; put it into quotes"), "bool": (bool, "true or false")}
+_SCALARS |= {"int": (int, "a whole number"), "float": (int | float, "a number")}  # type: ignore[dict-item]
+
+
+def read(file: Path | None) -> Json:
+    """Reads the file; BadSpec in one line where it is none or wrong. None: there is none."""
+    if file is None:
+        return {}
+    try:
+        found = yaml.safe_load(file.read_text())
+    except OSError as error:
+        raise BadSpec(f"{FLAG} {file}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeError) as error:
+        raise BadSpec(f"{FLAG} {file}: is no YAML: {' '.join(str(error).split())[:200]}") from None
+    try:
+        return checked({} if found is None else _whole(found))
+    except BadSpec as error:
+        raise BadSpec(f"{FLAG} {file}: {error}") from None
+
+
+def _whole(value: Any) -> Any:
+    """Helm writes large whole numbers as 1.00065e+09."""
+    if isinstance(value, dict):
+        return {name: _whole(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def names(flag: str, given: Iterable[str]) -> tuple[str, ...]:
+    """Returns the names of what runs hand on, in order and once each; BadSpec for what the operator, or kubectl, sets itself."""
+    for name in given:
+        if not _NAME.fullmatch(name):
+            raise BadSpec(
+                f"{flag} {name!r}: no name of a label or annotation; expected one such as cost-center or example.com/team"
+            )
+        if _OURS.fullmatch(name) or name.partition("/")[0].endswith(("kubernetes.io", "k8s.io")):
+            raise BadSpec(f"{flag} {name}: is set by Kubernetes or the operator; take another name")
+    return tuple(sorted(set(given)))
+
+
+def checked(defaults: Any) -> Json:
+    """Returns the template where it has the shape of one and touches nothing by which pods are found; BadSpec otherwise."""
+    _check(defaults, "V1PodTemplateSpec", "")
+    _check_metadata(defaults.get("metadata") or {})
+    for container in (defaults.get("spec") or {}).get("containers") or ():
+        _check_container(container)
+    return dict(defaults)
+
+
+def _check_metadata(metadata: Json) -> None:
+    if others := sorted(set(metadata) - {"labels", "annotations"}):
+        raise BadSpec(f"metadata.{others[0]}: pods of all runs cannot share it; labels and annotations can be set")
+    if own := sorted(name for name in metadata.get("labels") or {} if _OURS.fullmatch(name)):
+        raise BadSpec(f"metadata.labels.{own[0]}: is the operator's own, by which it finds pods; take another name")
+
+
+def _check_container(container: Json) -> None:
+    name = container.get("name")
+    if not name:
+        raise BadSpec(f"spec.containers: one has no name; {DEBATE}, {TRAIN} and {SERVE} are those of runs")
+    if name not in (DEBATE, TRAIN, SERVE) and not container.get("image"):
+        raise BadSpec(
+            f"spec.containers[{name}]: no container of runs, which are {DEBATE}, {TRAIN} and {SERVE}; another needs an image"
+        )
+
+
+def _check(value: Any, kind: str, path: str) -> None:
+    """The value is of that kind, as the client names it: V1Container, List[str], Dict[str, str]."""
+    inner = kind.partition("[")[2].removesuffix("]")
+    if value is None or kind in ("object", "datetime"):  # null takes a field away
+        return
+    if kind.startswith("List["):
+        for number, item in enumerate(_of_type(value, list, path, "a list")):
+            _check(item, inner, f"{path}[{_named(item, number)}]")
+    elif kind.startswith("Dict["):
+        for name, item in _of_type(value, dict, path, "an object").items():
+            _of_type(name, str, path, "names that are texts; put them into quotes")
+            _check_amount(item, f"{path}.{name}") if path.endswith(_AMOUNTS) else _check(
+                item, inner.split(", ")[1], f"{path}.{name}"
+            )
+    elif kind in _SCALARS:
+        _check_scalar(value, kind, path)
+    else:
+        _check_fields(_of_type(value, dict, path, "an object"), kind, path)
+
+
+def _check_fields(value: Json, kind: str, path: str) -> None:
+    from kubernetes.aio import client  # takes half a second, which only an operator has
+
+    model = getattr(client, kind)
+    kinds = {name: model.openapi_types[attribute] for attribute, name in model.attribute_map.items()}
+    for name, item in value.items():
+        place = f"{path}.{name}".lstrip(".")
+        if name in kinds:
+            _check(item, kinds[name], place)
+        elif name not in _DIRECTIVES:
+            near = difflib.get_close_matches(str(name), kinds, n=1)
+            raise BadSpec(
+                f"{place}: unknown field; " + (f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(kinds))}")
+            )
+
+
+def _check_scalar(value: Any, kind: str, path: str) -> None:
+    if path.endswith("sizeLimit"):
+        _check_amount(value, path)
+        return
+    wanted, words = _SCALARS[kind]
+    if not isinstance(value, wanted) or (isinstance(value, bool) and kind != "bool"):
+        raise BadSpec(f"{path}: {value!r}; expected {words}")
+
+
+def _check_amount(value: Any, path: str) -> None:
+    if value is not None and amount(value) is None:
+        raise BadSpec(f"{path}: {value!r}; expected an amount such as 500m or 2Gi")
+
+
+def _of_type(value: Any, wanted: type, path: str, words: str) -> Any:
+    if not isinstance(value, wanted):
+        raise BadSpec(f"{path or 'the file'}: {str(value)[:60]!r}; expected {words}")
+    return value
+
+
+def _named(item: Any, number: int) -> str:
+    return str(item["name"]) if isinstance(item, Mapping) and item.get("name") else str(number)

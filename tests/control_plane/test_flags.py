@@ -1,0 +1,79 @@
+"""The flags of `maft operator`: what becomes of them, and one line for what is wrong."""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from maft_operator.cluster import flags
+from maft_operator.cluster.images import ROLES, Images
+from maft_operator.spec.schema import BadSpec
+
+DIGEST = f"sha256:{64 * 'a'}"
+
+
+def images(*line: str) -> Images:
+    parser = argparse.ArgumentParser()
+    flags.add(parser)
+    return flags.images(parser.parse_args(line))
+
+
+def test_images_come_from_one_place_or_each_from_its_own() -> None:
+    found = images(
+        "--images=r.io/maft/", "--tag=7", f"--image=trainer=other/train@{DIGEST}", "--image=inference=a:1", "--image=inference=b:2"
+    )
+    assert {role: found.of(role) for role in ROLES} == {
+        "debate": "r.io/maft/debate:7",
+        "trainer": f"other/train@{DIGEST}",
+        "inference": "b:2",
+    }
+    assert found.of("inference", "theirs:3") == "theirs:3"  # the run's own
+    alone = images(*(f"--image={role}=x/{role}:1" for role in ROLES))
+    assert {alone.of(role) for role in ROLES} == {f"x/{role}:1" for role in ROLES}
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ((), "--images: not set; "),
+        (("--images=/",), "--images: not set; "),
+        (("--image=debate=x",), "--images: not set; "),
+        (("--images=p", "--image=debates=x"), "--image debates=x: expected ROLE=IMAGE; roles are debate, trainer, inference"),
+        (("--images=p", "--image=debate"), "--image debate=: expected ROLE=IMAGE"),
+        (("--images=p", "--image=debate=a b"), "--image debate=a b: expected ROLE=IMAGE"),
+        (("--images=p", "--inherit-label=maft.dev/run"), "--inherit-label maft.dev/run: is set by Kubernetes or the operator"),
+        (("--images=p", "--gpu-resource=gpu"), "--gpu-resource gpu: expected a name such as nvidia.com/gpu"),
+    ],
+)
+def test_what_is_wrong_is_one_line(line: tuple[str, ...], words: str) -> None:
+    with pytest.raises(BadSpec) as caught:
+        images(*line)
+    assert str(caught.value).startswith(words) and "\n" not in str(caught.value)
+
+
+def test_settings_of_pods() -> None:
+    usual = images("--images=p").pods
+    assert (usual.cpu_limits, usual.disk, usual.ids, usual.gpu_resource, usual.digest) == (True, True, True, "nvidia.com/gpu", "")
+    other = images(
+        "--images=p",
+        "--no-cpu-limits",
+        "--no-disk-requests",
+        "--no-pod-ids",
+        "--gpu-resource=amd.com/gpu",
+        "--inherit-label=b",
+        "--inherit-label=a",
+        "--inherit-annotation=c",
+    ).pods
+    assert (other.cpu_limits, other.disk, other.ids, other.gpu_resource) == (False, False, False, "amd.com/gpu")
+    assert (other.labels, other.annotations) == (("a", "b"), ("c",))
+    assert other.digest not in ("", images("--images=p", "--no-cpu-limits").pods.digest)
+
+
+def test_the_command_ends_with_the_line(tmp_path: Path) -> None:
+    (tmp_path / "d.yaml").write_text("spec: {nodeselector: {}}")
+    command = [sys.executable, "-m", "maft_operator", "operator", "--images=p", f"--pod-defaults={tmp_path}/d.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    line = f"error: --pod-defaults {tmp_path}/d.yaml: spec.nodeselector: unknown field; did you mean nodeSelector?\n"
+    assert (done.returncode, done.stderr) == (2, line)
