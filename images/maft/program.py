@@ -13,7 +13,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NoReturn
 from urllib.parse import urlsplit
@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
-from maft import __version__
+from maft import __version__, revision
 from maft.errors import BadInput, PeerLost, one_line, with_kind
 from maft.spec import SERVER_KEY, UNREADABLE, Compared, Spec, decode_spec
 from maft.store.base import Store
@@ -271,12 +271,23 @@ def without_torch() -> None:
     del sys.modules["torch"]
 
 
-def run(main: Callable[[Assignment], ProgramSummary], flags: argparse.ArgumentParser) -> NoReturn:
-    """Decodes the flags, runs the program, writes its summary and exits."""
+def pinned(assignment: Assignment) -> Assignment:
+    """Returns it with the revision of the model that `prepare` found."""
+    if assignment.given_spec is None:
+        return assignment
+    return replace(assignment, given_spec=revision.pinned(assignment.store, assignment.questions, assignment.given_spec))
+
+
+def run(
+    main: Callable[[Assignment], ProgramSummary],
+    flags: argparse.ArgumentParser,
+    door: Callable[[Assignment], Assignment] = pinned,
+) -> NoReturn:
+    """Decodes the flags, runs the program, writes its summary and exits. door: what an assignment goes through before."""
     arguments = flags.parse_args()
     signal.signal(signal.SIGTERM, _stop)
     try:
-        write_summary(arguments.summary, main(decode(arguments)))
+        write_summary(arguments.summary, main(door(decode(arguments))))
     except BadInput as error:
         fail(arguments.summary, error, BAD_INPUT)
     except PeerLost as error:

@@ -83,6 +83,8 @@ class PrepareSummary(ProgramSummary, frozen=True, kw_only=True, tag="prepare"):
     probe: int = 0
     model_bytes: int = 0
     """Of the base model's weights as they are stored; 0: not known."""
+    revision: str = ""
+    """The commit of a hub's model that the run uses."""
     earlier: Earlier = Earlier()
 
 

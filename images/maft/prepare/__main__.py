@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from maft import __version__, models, program, records
+from maft import __version__, models, program, records, revision
 from maft.errors import BadInput
 from maft.prepare import apart, earlier, sizes, tasks
 from maft.program import Assignment
@@ -38,19 +38,23 @@ def main(assignment: Assignment) -> PrepareSummary:
     if commit is not None:
         _same_run(commit, spec, f"{store.url}/{assignment.run}")
     else:
-        models.check(spec.model)
-        _try_template(spec)
+        found = revision.resolved(spec.model)
+        used = revision.with_revision(spec, found)
+        models.check(used.model)
+        _try_template(used)
         split = draw(spec)
         _disjoint(split.train, split.held_out, split.probe)
         parts = {"train": split.train, "held-out": split.held_out, **({"probe": split.probe} if split.probe else {})}
         files = {f"{part}.jsonl": records.encode_lines(problems) for part, problems in parts.items()}
-        commit = publish(store, prefix, files, meta=_meta(spec))
+        commit = publish(store, prefix, files, meta=_meta(spec, found))
     store.write(f"{assignment.run}/{layout.RUN}", records.encode({"format": FORMAT, **commit.meta, "problems": _hashes(commit)}))
+    pin = str(commit.meta.get(revision.META, ""))
     drawn = PrepareSummary(
         train=spec.task.train,
         held_out=spec.held_out_task.held_out,
         probe=spec.task.probe,
-        model_bytes=sizes.weight_bytes(spec.model),
+        model_bytes=sizes.weight_bytes(revision.with_revision(spec, pin).model),
+        revision=pin,
     )
     return first_that_fits(msgspec.structs.replace(drawn, earlier=e) for e in earlier.shorter(earlier.found(assignment)))
 
@@ -87,12 +91,13 @@ def draw(spec: Spec) -> tasks.Split:
     return replace(own, held_out=tasks.from_other_task(tasks.of_evaluation_task(spec.evaluation.task, spec.task), own))
 
 
-def _meta(spec: Spec) -> dict[str, Any]:
-    """What run.json says: the spec as it was when the run began, and by which release."""
+def _meta(spec: Spec, commit: str) -> dict[str, Any]:
+    """What run.json says: the spec as it was when the run began, by which release, and the commit of a hub's model."""
     return {
         "spec": msgspec.json.decode(immutable_spec_json(spec)),
         "version": __version__,
         "model": spec.model.source,
+        **({revision.META: commit} if commit else {}),
         "taskSeed": spec.task.seed,
     }
 
@@ -130,4 +135,4 @@ PARSER = program.parser("prepare", "Draws the questions and checks store, model 
 
 if __name__ == "__main__":
     program.without_torch()
-    program.run(main, PARSER)
+    program.run(main, PARSER, door=lambda assignment: assignment)

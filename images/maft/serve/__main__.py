@@ -109,7 +109,7 @@ def main() -> None:
     """Checks, then becomes vLLM: in this process, for importing it is most of a small model's start."""
     given = parser().parse_args()
     try:
-        assignment = program.decode(given)
+        assignment = program.pinned(program.decode(given))
         listening = listens(given)
         check_free(listening.host, listening.port)
         targets = tried.targets(assignment)

@@ -1,0 +1,153 @@
+"""The commit of a hub's model: found once, by the real client at a hub of our own, and used to the run's end."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TINY
+from small import a_spec
+from test_serve import CPU
+
+from maft import program, revision
+from maft.program import Assignment
+from maft.serve import __main__ as serve
+from maft.spec import Spec, immutable_spec_json
+from maft.store import layout
+from maft.store.commits import committed, publish
+from maft.store.files import FileStore
+from maft.summaries import PrepareSummary, decode_summary
+
+FIRST, SECOND = 40 * "a", 40 * "b"
+RUN = "ns/run"
+FILES = {p.name: p.read_bytes() for p in TINY.iterdir() if p.suffix in (".json", ".jinja", ".safetensors")}
+
+
+class Hub(ThreadingHTTPServer):
+    """A hub with one model. main: the commit of its branch; asked: revisions that were asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Requests)
+        self.main = FIRST
+        self.asked: list[str] = []
+
+
+class Requests(BaseHTTPRequestHandler):
+    server: Hub
+
+    def do_GET(self) -> None:
+        parts = self.path.partition("?")[0].strip("/").split("/")
+        known = {"main": self.server.main, FIRST: FIRST, SECOND: SECOND}
+        if parts[2:3] == ["resolve"] and (commit := known.get(parts[3])) and parts[4] in FILES:
+            self.server.asked.append(parts[3])
+            self._answer(200, FILES[parts[4]], **{"X-Repo-Commit": commit, "ETag": f'"{commit[:8]}-{parts[4]}"'})
+        else:
+            self._answer(404, b"", **{"X-Error-Code": "EntryNotFound"})
+
+    do_HEAD = do_GET
+
+    def _answer(self, code: int, body: bytes, **headers: str) -> None:
+        self.send_response(code)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    server = Hub()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def spec(**model: Any) -> Spec:
+    return a_spec(model={"source": "org/tiny", **model})
+
+
+def ran(hub: Hub, folder: Path, name: str, *flags: str, spec: Spec, offline: bool = False) -> PrepareSummary | None:
+    """A program at its end, with a cache of its own; its summary."""
+    summary = folder / "summary.json"
+    command = [sys.executable, "-m", f"maft.{name}", "--store", str(folder / "store"), "--run", RUN]
+    command += [f"--spec={immutable_spec_json(spec)}", "--summary", str(summary), *flags]
+    variables = {
+        "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}",
+        "HF_HOME": str(folder / name),
+        "HF_HUB_OFFLINE": str(int(offline)),
+    }
+    done = subprocess.run(
+        ["env", *(f"{k}={v}" for k, v in variables.items()), *command], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = decode_summary(summary.read_bytes())
+    return found if isinstance(found, PrepareSummary) else None
+
+
+@pytest.mark.programs
+def test_what_a_branch_was_as_the_run_began_is_used_to_its_end(hub: Hub, tmp_path: Path, mock_url: str) -> None:
+    prepared = ran(hub, tmp_path, "prepare", spec=spec())
+    assert prepared is not None and prepared.revision == FIRST
+    assert [*dict.fromkeys(hub.asked)] == ["main", FIRST]  # what is checked is what is used
+    assert hub.asked == sorted(hub.asked, key=lambda asked: asked != "main")
+    commit = committed(FileStore(tmp_path / "store"), f"{RUN}/{layout.PROBLEMS}")
+    assert commit is not None and commit.meta["revision"] == FIRST and commit.meta["spec"]["model"]["revision"] == ""
+    hub.main = SECOND
+    hub.asked.clear()
+    ran(hub, tmp_path, "debate", "--iteration=1", *(f"--server=s={url}" for url in [mock_url]), spec=spec())
+    assert set(hub.asked) == {FIRST}
+    again = ran(hub, tmp_path, "prepare", spec=spec())  # as after a lost status: what is committed stays
+    assert again is not None and again.revision == FIRST
+
+
+@pytest.mark.programs
+def test_without_the_hub_the_commit_in_the_cache_counts(hub: Hub, tmp_path: Path) -> None:
+    ran(hub, tmp_path, "prepare", spec=spec())
+    (tmp_path / "store").rename(tmp_path / "before")
+    hub.main = SECOND
+    prepared = ran(hub, tmp_path, "prepare", spec=spec(), offline=True)
+    assert prepared is not None and prepared.revision == FIRST
+
+
+@pytest.mark.programs
+def test_a_commit_that_the_run_names_is_that(hub: Hub, tmp_path: Path) -> None:
+    prepared = ran(hub, tmp_path, "prepare", spec=spec(revision=SECOND))
+    assert prepared is not None and prepared.revision == SECOND and set(hub.asked) == {SECOND}
+
+
+def questions(store: FileStore, run: str, **meta: str) -> None:
+    publish(store, f"{run}/{layout.PROBLEMS}", {}, meta={"spec": {}, **meta})
+
+
+def test_servers_are_told_and_so_is_a_run_of_a_comparison(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    questions(store, RUN, revision=FIRST)
+    questions(store, "ns/group", revision=SECOND)
+    own = program.pinned(Assignment(store, RUN, spec()))
+    grouped = program.pinned(Assignment(store, RUN, spec(), group="ns/group"))
+    assert (own.spec.model.revision, grouped.spec.model.revision) == (FIRST, SECOND)
+    line = serve.command(own, serve.Listening("h", 1, 1, "f"), CPU)
+    assert line[line.index("--revision") + 1] == FIRST
+
+
+@pytest.mark.parametrize("source", ["org/tiny", str(TINY), "s3://bucket/tiny"])
+def test_a_run_that_began_before_or_needs_none_goes_on_as_it_began(source: str, tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    begun = Assignment(store, RUN, spec(source=source, revision="v1"))
+    assert program.pinned(begun) == begun  # nothing of it is there yet
+    questions(store, RUN)
+    assert program.pinned(begun) == begun
+
+
+def test_only_a_hub_has_commits() -> None:
+    assert [revision.is_hub(s) for s in ("org/m", "gpt2", "/m", "./m", "../m", "s3://b/m")] == [True, True, *[False] * 4]
+    assert revision.resolved(spec(source=str(TINY)).model) == ""
