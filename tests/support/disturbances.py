@@ -226,6 +226,7 @@ ALL: tuple[Disturbance, ...] = (
     Disturbance("operator: stopped for a while (SIGSTOP)", _operator_paused),
     Disturbance("API server: killed, away for a while", _killed("api"), alone=True),
     Disturbance("API server: stopped for a while (SIGSTOP)", _paused("api"), alone=True),
+    Disturbance("etcd: killed, away for a while", _killed("etcd"), alone=True),
     Disturbance("controllers and scheduler: killed, away for a while", _killed("controllers", "scheduler"), alone=True),
     Disturbance("node: kubelet killed, away for a while", _killed("kubelet"), alone=True),
     Disturbance("node: kubelet stopped for a while (SIGSTOP)", _paused("kubelet"), alone=True),

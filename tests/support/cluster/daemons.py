@@ -1,4 +1,4 @@
-"""Daemons of the running test cluster that tests kill, pause and start again. Never the holder of its namespaces, nor etcd."""
+"""Daemons of the running test cluster that tests kill, pause and start again. Never the holder of its namespaces."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ class Daemons:
         self.sandbox = Sandbox(**record["holder"])
         account = parts.S3Keys(record["facts"]["s3_access_key"], record["facts"]["s3_secret_key"])
         stages = parts.stages(parts.build_tools(), keys.Keys(), account)
-        self._parts = {part.name: part for stage in stages for part in stage if part.name != "etcd"}
+        self._parts = {part.name: part for stage in stages for part in stage}
 
     def pid(self, name: str) -> int | None:
         """That of the daemon; None while it does not run."""
