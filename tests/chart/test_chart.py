@@ -204,6 +204,15 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         TWO, (), lambda o: [a for a in o.args if "namespace" in a] == ["--namespace=maft-a", "--namespace=maft-b"]
     ),
     "further args": ({"extraArgs": ["--lease-namespace=x: y"]}, (), lambda o: o.args[-1] == "--lease-namespace=x: y"),
+    "the operator starts under a quota": (
+        {}, (),
+        lambda o: all(
+            set(c["resources"][part]) == {"cpu", "memory", "ephemeral-storage"}
+            for c in (o.container, o.test["spec"]["containers"][0])
+            for part in ("requests", "limits")
+        )
+        and o.pod["spec"]["volumes"] == [{"name": "tmp", "emptyDir": {"sizeLimit": "256Mi"}}],
+    ),
     "resources of runs": (
         {"pods": {"cpuLimits": False, "ephemeralStorage": False}}, (),
         lambda o: {"--no-cpu-limits", "--no-disk-requests"} <= set(o.args)
@@ -267,7 +276,8 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
     ),
     "resources": (
-        {"resources": {"limits": {"memory": "1Gi"}}}, (), lambda o: o.container["resources"]["limits"] == {"memory": "1Gi"}
+        {"resources": {"limits": {"memory": "1Gi", "cpu": None}}}, (),
+        lambda o: o.container["resources"]["limits"] == {"memory": "1Gi", "ephemeral-storage": "1Gi"}
     ),
     "node selector": (
         {"nodeSelector": {"a": "b"}}, (),
@@ -291,7 +301,7 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
     ),
     "somewhere to write": (
         {}, (),
-        lambda o: o.pod["spec"]["volumes"] == [{"name": "tmp", "emptyDir": {}}]
+        lambda o: o.pod["spec"]["volumes"] == [{"name": "tmp", "emptyDir": {"sizeLimit": "256Mi"}}]
         and o.container["volumeMounts"] == [{"name": "tmp", "mountPath": "/tmp"}],
     ),
     "service": (
