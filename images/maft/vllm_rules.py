@@ -39,12 +39,13 @@ def served_rank(rank: int) -> int:
     return next(r for r in RANKS if r >= rank)
 
 
-def ask(folder: Path, rank: int, source: str) -> list[str]:
-    """Asks vLLM, where it can be asked. Its refusals are BadInput; where it fails over the question, that is a warning."""
+def ask(folder: Path, rank: int, source: str, *, on_cpu: bool = False) -> list[str]:
+    """Asks vLLM, where it can be asked. Its refusals are BadInput; where it fails over the question, that is a warning. on_cpu: the
+    servers are to have no GPU, wherever this is."""
     if not askable():
         return []
     try:
-        return check(folder, rank, source)
+        return check(folder, rank, source, on_cpu=on_cpu)
     except (BadInput, MemoryError):
         raise
     except Exception as error:  # its internals over a model that is smaller than any real one
@@ -78,7 +79,7 @@ def _nearest(message: str, parser: ArgumentParser) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def check(folder: Path, rank: int, source: str) -> list[str]:
+def check(folder: Path, rank: int, source: str, *, on_cpu: bool = False) -> list[str]:
     """Raises BadInput where vLLM would refuse the model in the folder, or its adapter, or pass over a part of the adapter.
     Returns warnings."""
     from vllm.lora.utils import is_moe_model
@@ -87,7 +88,11 @@ def check(folder: Path, rank: int, source: str) -> list[str]:
     model_class(folder, source)
     with _built(folder, served_rank(rank), source) as (model, lora_config):
         _check_adapter(folder, model, lora_config)
-        return [f"model.source: {source} {NO_EXPERTS}"] if current_platform.is_cpu() and is_moe_model(model) else []
+        if not current_platform.is_cpu() or not is_moe_model(model):
+            return []
+        if on_cpu:
+            raise BadInput(f"model.source: {source} {NO_EXPERTS}; set inference.gpus, or take another model")
+        return [f"model.source: {source} {NO_EXPERTS}"]
 
 
 def model_class(folder: Path, source: str) -> Any:

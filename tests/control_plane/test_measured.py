@@ -85,6 +85,26 @@ def test_who_does_not_answer_holds_up_one_look_in_many() -> None:
     asyncio.run(scenario())
 
 
+def test_who_takes_nearly_all_the_time_is_asked_less_often() -> None:
+    """What he says counts."""
+
+    async def slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(1.5)
+        writer.write(HEAD + b"maft_progress_done 1\nmaft_progress_expected 2\n")
+        writer.close()
+
+    async def scenario() -> None:
+        clock, server = asyncio.get_running_loop().time, await asyncio.start_server(slowly, "127.0.0.1", 0)
+        url, resting = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/metrics", dict[str, float]()
+        async with server:
+            assert await measure({"slow": url}, resting) == Measured({"slow": (1, 2)})
+            assert 0.4 * REST < resting[url] - clock() <= REST
+            assert await measure({"slow": url}, resting) == Measured()
+
+    asyncio.run(scenario())
+
+
 def test_who_is_not_there_yet_is_asked_at_each_look() -> None:
     async def scenario() -> dict[str, float]:
         async with answering(None) as (url, _):

@@ -201,6 +201,17 @@ def test_flags_that_it_takes_pass(tmp_path):
     assert tried(folder, tmp_path / "store", inference={"extraArgs": flags}).architecture == "LlamaForCausalLM"
 
 
+@pytest.mark.parametrize(("gpus", "refused"), [(0, True), (None, False), (2, False)])
+def test_a_mixture_of_experts_whose_servers_are_to_have_no_gpu_is_refused(gpus, refused, tmp_path):
+    folder = write(config("mixtral"), tmp_path / "model")
+    asked = {} if gpus is None else {"inference": {"gpus": gpus}}
+    if refused:
+        with pytest.raises(BadInput, match=r"is a mixture of experts.*; set inference\.gpus, or take another model"):
+            tried(folder, tmp_path / "store", **asked)
+    else:
+        assert any("mixture of experts" in line for line in tried(folder, tmp_path / "store", **asked).warnings)
+
+
 def test_code_that_comes_with_a_model_is_named_by_its_field(tmp_path):
     folder = write(config("llama"), tmp_path / "model")
     made = json.loads((folder / "config.json").read_text())

@@ -120,7 +120,8 @@ def _tried(config: Any, spec: Spec, template: ChatTemplate, folder: Path) -> tup
     if tried.untried:
         return tried, [f"model.source: training was not tried, for no small copy can be made: {tried.untried}"]
     alone = [] if tried.packs else ["training.batchTokens: this model mixes examples in one row, so they train one by one: slower"]
-    return tried, alone + vllm_rules.ask(folder, spec.training.lora.rank, spec.model.source)
+    on_cpu = spec.inference.gpus == 0
+    return tried, alone + vllm_rules.ask(folder, spec.training.lora.rank, spec.model.source, on_cpu=on_cpu)
 
 
 def _ids(examples: Sequence[Any]) -> list[int]:

@@ -11,7 +11,8 @@ from maft_operator.cluster import reasons
 from maft_operator.cluster.reasons import Trouble
 from maft_operator.progress import PATIENCE, Units, Unreadable, read
 
-REST = 60.0  # seconds until somebody who answered nothing in all the time there was is asked again
+REST = 60.0  # seconds until somebody who answered nothing in all the time there was is asked again; sooner who took less of it
+SLOW = 1.0  # seconds that an answer may take without a rest
 _AT_ONCE = 64  # connections for one run
 
 
@@ -43,8 +44,9 @@ async def _ask(url: str, slots: asyncio.Semaphore, resting: dict[str, float]) ->
     async with slots:
         begun = clock()
         answer = await read(url)
-        if answer is None and clock() - begun >= PATIENCE:
-            resting[url] = clock() + REST
+        took = clock() - begun
+        if took >= SLOW:
+            resting[url] = clock() + REST * min(1.0, (took - SLOW) / (PATIENCE - SLOW))
         return answer
 
 
