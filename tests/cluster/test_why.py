@@ -94,7 +94,7 @@ def lost(maft: Installed, namespace: str) -> str:
     kube = maft.kube
     node: Json = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE, "labels": {OF_NODE: NODE}}}
     kube.apply({**node, "spec": {"taints": [{"key": OF_NODE, "value": NODE, "effect": "NoSchedule"}]}})
-    size = {"cpu": "8", "memory": "16Gi", "pods": "9"}
+    size = {"cpu": "8", "memory": "16Gi", "ephemeral-storage": "100Gi", "pods": "9"}
     ready = {"type": "Ready", "status": "True", "reason": "Test", "message": "as a kubelet would say"}
     kube.merge_status("Node", None, NODE, {"status": {"capacity": size, "allocatable": size, "conditions": [ready]}})
     there = {"nodeSelector": {OF_NODE: NODE}, "tolerations": [{"key": OF_NODE, "operator": "Exists"}]}

@@ -144,7 +144,7 @@ class Kube:
             parts.append(f"{pod['metadata']['name']}: {json.dumps(pod['status'].get('containerStatuses'))}"[:1500])
         for pod in pods[-2:]:
             try:
-                parts.append(self.log(namespace, pod["metadata"]["name"]))
+                parts.append(self.log(namespace, pod["metadata"]["name"]) or "")
             except client.ApiException as error:
                 parts.append(str(error.reason))
         return "\n".join(parts)
