@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
-from maft import __version__, revision
+from maft import __version__, logs, revision
 from maft.errors import BadInput, PeerLost, one_line, with_kind
 from maft.spec import SERVER_KEY, UNREADABLE, Compared, Spec, decode_spec
 from maft.store.base import Store
@@ -286,17 +286,23 @@ def run(
     """Decodes the flags, runs the program, writes its summary and exits. door: what an assignment goes through before."""
     arguments = flags.parse_args()
     signal.signal(signal.SIGTERM, _stop)
+    stage = f"-{arguments.iteration}" if str(getattr(arguments, "iteration", "")).isdecimal() else ""
+    with logs.kept(arguments.store, arguments.run, flags.prog.rpartition(".")[2] + stage):
+        _ended(lambda: main(door(decode(arguments))), arguments.summary)
+
+
+def _ended(main: Callable[[], ProgramSummary], summary: str | None) -> NoReturn:
     try:
-        write_summary(arguments.summary, main(door(decode(arguments))))
+        write_summary(summary, main())
     except BadInput as error:
-        fail(arguments.summary, error, BAD_INPUT)
+        fail(summary, error, BAD_INPUT)
     except PeerLost as error:
-        fail(arguments.summary, error, PEER_LOST)
+        fail(summary, error, PEER_LOST)
     except (OSError, MemoryError) as error:
-        fail(arguments.summary, error, 1)
+        fail(summary, error, 1)
     except Exception as error:  # nobody foresaw it: whoever looks at the run gets a line, whoever mends it the traceback
         traceback.print_exception(error)
-        fail(arguments.summary, RuntimeError(with_kind(error)), 1)
+        fail(summary, RuntimeError(with_kind(error)), 1)
     raise SystemExit(0)
 
 

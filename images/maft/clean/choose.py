@@ -10,7 +10,7 @@ from maft.store.commits import COMMIT
 
 DAY = 86400.0  # seconds
 # What a run writes below NAMESPACE/NAME/; anything else there is somebody else's.
-OURS = (layout.PROBLEMS, layout.ITERATIONS, layout.REPORT, layout.COMPARE, "preflight/", "calls/", "local/")
+OURS = (layout.PROBLEMS, layout.ITERATIONS, layout.REPORT, layout.COMPARE, layout.LOGS, "preflight/", "calls/", "local/")
 
 
 @dataclass(frozen=True, slots=True)

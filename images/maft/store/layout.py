@@ -6,12 +6,18 @@ PROBLEMS = "problems/"
 ITERATIONS = "iterations/"
 REPORT = "report/"
 COMPARE = "compare/"
+LOGS = "logs/"
 RUN = "run.json"
 TRANSCRIPTS = "part-0.jsonl"
 PROBE = "probe.jsonl"
 EVALUATION = "evaluation.json"
 TIMING = "timing.json"
 DIVERSITY = "diversity.json"
+
+
+def logs(run: str) -> str:
+    """Names the prefix of what programs wrote to their streams (maft.logs)."""
+    return f"{run}/{LOGS}"
 
 
 def preflight(run: str, key: str) -> str:

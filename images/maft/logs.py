@@ -1,0 +1,106 @@
+"""The end of a program's own log, kept in the bucket beside what it made: pods go, and with them why something was odd.
+
+What Python code writes to standard output and standard error; what libraries in C write there stays in the pod's log alone, as does
+all of it where a program is killed: its streams are copied, never redirected, so that the last words are where they always were.
+"""
+
+import contextlib
+import os
+import re
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any, TextIO
+
+from maft.errors import one_line
+from maft.store import layout
+from maft.store.urls import open_store
+
+KEPT = 1 << 20  # characters of one log, from its end
+SHORTEST = 8  # characters of a secret: shorter values stand in many words
+REMOVED = "[removed]"
+_SECRET = re.compile(r"pass|secret|token|key|credential|auth", re.IGNORECASE)
+_PLACE = re.compile(r"_(FILE|PATH|DIR|URI|URL)$", re.IGNORECASE)  # of a secret
+_USER = re.compile(r"(?<=://)[^/\s\"'@]+(?=@)")
+
+
+class Tail:
+    """The last characters of what is written."""
+
+    def __init__(self, most: int = KEPT) -> None:
+        self._most = most
+        self._pieces: deque[str] = deque()
+        self._size = 0
+
+    def add(self, text: str) -> None:
+        """Takes in a piece and forgets what is too long ago."""
+        self._pieces.append(text[-self._most :])
+        self._size += len(self._pieces[-1])
+        while self._size - len(self._pieces[0]) >= self._most:
+            self._size -= len(self._pieces.popleft())
+
+    def text(self) -> str:
+        """Returns what is kept; a line that has lost its beginning is left out, if there is another."""
+        whole = "".join(self._pieces)
+        end = whole[-self._most :]
+        return end if len(end) == len(whole) else end.partition("\n")[2] or end
+
+
+class _Copied:
+    """A stream that also keeps what is written to it; everything else is the stream's own."""
+
+    def __init__(self, stream: TextIO, tail: Tail) -> None:
+        self._stream, self._tail = stream, tail
+
+    def write(self, text: str) -> int:
+        """Writes to the stream, then keeps it."""
+        count = self._stream.write(text)
+        self._tail.add(text)
+        return count
+
+    def writelines(self, lines: Any) -> None:
+        """Writes each of them."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def kept(url: str, run: str, name: str, environment: Mapping[str, str] = os.environ) -> Iterator[None]:
+    """Copies what is written meanwhile, and leaves its end in the bucket, however the block ends. run: NAMESPACE/NAME; name: of the
+    program. In a folder nothing is left: `maft run` has the logs beside it."""
+    if not url.startswith("s3://"):
+        yield
+        return
+    tail, streams = Tail(), (sys.stdout, sys.stderr)
+    started = time.gmtime()
+    sys.stdout, sys.stderr = (_Copied(stream, tail) for stream in streams)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams
+        moment = time.strftime("%Y%m%dT%H%M%SZ", started)
+        _leave(url, f"{layout.logs(run)}{name}-{moment}-{socket.gethostname()}.log", redacted(tail.text(), environment))
+
+
+def redacted(text: str, environment: Mapping[str, str]) -> str:
+    """Takes out the values of variables whose names look secret, and who a URL is for."""
+    secret_names = (name for name in environment if _SECRET.search(name) and not _PLACE.search(name))
+    secrets = {environment[name] for name in secret_names if len(environment[name]) >= SHORTEST}
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, REMOVED)
+    return _USER.sub(REMOVED, text)
+
+
+def _leave(url: str, key: str, text: str) -> None:
+    """Writes it, once and without patience: what the program did is done, and a log changes nothing about it."""
+    if not text:
+        return
+    try:
+        open_store(url).impatient().write(key, text.encode(errors="replace"))
+    except Exception as error:  # whatever it is, it must not decide how the program ended
+        print(f"this log is not kept in the bucket: {one_line(error, 300)}", file=sys.stderr, flush=True)

@@ -1,0 +1,122 @@
+"""Logs of programs in the bucket: their end, however they end, without secrets, and never at the cost of the program."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import free_port
+from hypothesis import given
+from hypothesis import strategies as st
+from s3server import S3Server, s3_fixture  # noqa: F401 - the fixture `s3`
+
+from maft.logs import KEPT, REMOVED, Tail, redacted
+from maft.store.urls import open_store
+
+PROGRAM = """
+import argparse, logging, sys
+from maft import program
+from maft.errors import BadInput
+from maft.summaries import ReportSummary
+
+def main(assignment):
+    print("to standard output")
+    print("to standard error", file=sys.stderr)
+    logging.getLogger("some.library").warning("by logging")
+    print("a key: " + __import__("os").environ["AWS_SECRET_ACCESS_KEY"] + " http://me:word@host/x")
+    exec(sys.stdin.read())
+    return ReportSummary(report="r", results=(), debates=0, in_page=0)
+
+program.run(main, program.parser("report", "for this test"))
+"""
+
+
+def ended(url: str, folder: Path, act: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """A program that writes, then does that."""
+    line = [sys.executable, "-c", PROGRAM, "--store", url, "--run", "ns/r", "--summary", str(folder / "summary.json")]
+    return subprocess.run(line, input=act, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120)
+
+
+def kept(s3: S3Server, url: str) -> dict[str, str]:
+    store = open_store(url)
+    return {key: store.read(key).decode() for key in store.list("ns/r/")}
+
+
+@pytest.mark.s3
+@pytest.mark.programs
+@pytest.mark.parametrize(
+    ("act", "code", "last"),
+    [
+        ("", 0, ""),
+        ("raise BadInput('task.train: too few')", 2, "error: task.train: too few\n"),
+        ("raise ValueError('odd')", 1, "error: ValueError: odd\n"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGTERM); __import__('time').sleep(60)", 143, ""),
+    ],
+)
+def test_the_end_of_a_log_is_kept_however_its_program_ends(s3: S3Server, tmp_path, monkeypatch, act, code, last) -> None:
+    for name, value in s3.environment().items():
+        monkeypatch.setenv(name, value)
+    url = s3.url(f"logs/{tmp_path.name}-{code}")
+    done = ended(url, tmp_path, act)
+    assert done.returncode == code, done.stderr
+    [(key, text)] = kept(s3, url).items()
+    assert key.startswith("ns/r/logs/report-20") and key.endswith(".log")
+    assert "to standard output\n" in text and "to standard error\n" in text and "by logging" in text
+    assert text.endswith(last) and f"a key: {REMOVED} http://{REMOVED}@host/x\n" in text
+    assert s3.secret_key not in text and s3.secret_key in done.stdout  # the pod's own log is as it was
+    if code == 1:
+        assert "Traceback" in text
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("url", ["s3://bucket/x?endpoint=http://127.0.0.1:{port}&region=x", "s3://-/x"])
+def test_a_log_that_cannot_be_kept_changes_nothing(url: str, tmp_path: Path) -> None:
+    """Only what the program itself makes of such a store counts: here nothing, for it does not use it."""
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "a secret of it", "AWS_EC2_METADATA_DISABLED": "true"}
+    began = time.monotonic()
+    done = ended(url.format(port=free_port()), tmp_path, "", **keys)
+    assert time.monotonic() - began < 60
+    assert done.returncode == (2 if url == "s3://-/x" else 0)
+    assert "this log is not kept in the bucket: " in done.stderr or url == "s3://-/x"
+    assert (tmp_path / "summary.json").exists()
+
+
+@pytest.mark.programs
+def test_in_a_folder_no_log_is_kept_twice(tmp_path: Path) -> None:
+    done = ended(str(tmp_path / "store"), tmp_path, "", AWS_SECRET_ACCESS_KEY="x" * 20)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "store").exists()
+
+
+@given(st.lists(st.text(max_size=50), max_size=40), st.integers(1, 60))
+def test_a_tail_is_the_end_of_what_was_written(pieces: list[str], most: int) -> None:
+    tail = Tail(most)
+    for piece in pieces:
+        tail.add(piece)
+    whole = "".join(pieces)
+    assert whole.endswith(tail.text()) and len(tail.text()) <= most
+    assert sum(map(len, tail._pieces)) < 2 * most + 50
+    if len(whole) <= most:
+        assert tail.text() == whole
+
+
+def test_a_tail_of_many_lines_begins_with_a_whole_one() -> None:
+    tail = Tail()
+    for number in range(200_000):
+        tail.add(f"line {number:09d}\n")
+    lines = tail.text().splitlines()
+    assert KEPT - 20 < len(tail.text()) <= KEPT and lines[0].startswith("line ") and lines[-1] == "line 000199999"
+
+
+def test_what_looks_secret_is_taken_out() -> None:
+    environment = {
+        "HF_TOKEN": "hf_abcdefgh",
+        "MAFT_SERVER_KEY": "0123456789",
+        "HOME": "/home/somebody",
+        "A_KEY": "short",
+        "TOKEN_FILE": "/var/run/token",
+    }
+    text = "hf_abcdefgh 0123456789 /home/somebody short s3://u:p@h/x /var/run/token"
+    assert redacted(text, environment) == f"{REMOVED} {REMOVED} /home/somebody short s3://{REMOVED}@h/x /var/run/token"
