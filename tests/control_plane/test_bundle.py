@@ -51,6 +51,44 @@ REMOVED_FROM = {
     "URL": {"endpoint": f"https://user:{SECRET.replace('/', '-')}@host:9000/x"},
     "signed URL": {"message": f"GET https://host/b/k?X-Amz-Signature={SECRET}&X-Amz-Date=1 failed"},
     "bearer": {"message": f"Authorization: Bearer {SECRET}"},
+    "arguments as vLLM prints them": {"message": f"non-default args: {{'api_key': ['{SECRET}'], 'port': 1}}"},
+    "a list": {"api_key": ["a", SECRET]},
+    "a list with brackets in it": {"message": f"api_key=['a]{SECRET}', 'b']"},
+    "a tuple": {"message": f"api_key=('{SECRET}', 'b')"},
+    "a proxy without a scheme": {"env": [{"name": "HTTPS_PROXY", "value": f"user:{SECRET}@proxy:1"}]},
+    "the same in a log": {"message": f"https_proxy=user:{SECRET}@proxy:1"},
+    "a proxy that no name announces": {"message": f"asking user:{SECRET.replace('/', '-')}@proxy:1"},
+    "a URL with more than one @": {"message": f"http://user:p@{SECRET.replace('/', '-')}@host"},
+    "a URL with a slash in its password": {"message": f"postgres://u:{SECRET}@h"},
+    "a URL with other signs in its password": {"message": f"postgres://u:p?x#{SECRET}@h"},
+    "dockerconfig": {"message": json.dumps({"auths": {"registry": {"auth": SECRET, "email": "x"}}})},
+    "a scheme of its own": {"message": f"Authorization: Token {SECRET}"},
+    "digest": {"message": f'Authorization: Digest username="u", response="{SECRET}"'},
+    "cookies": {"message": f"Cookie: a={SECRET}; b={SECRET}"},
+    "a key of somebody": {"message": f"OPENAI_KEY={SECRET}"},
+    "a key with a number": {"message": f"OPENAI_KEY_2={SECRET}"},
+    "pwd": {"message": f"MYSQL_PWD={SECRET}"},
+    "pwd of a connection": {"message": f"Server=x;Uid=sa;Pwd={SECRET};"},
+    "a shared access signature": {"message": f"https://a.blob/c/b?sp=r&sig={SECRET}&se=1"},
+    "an account's key": {"message": f"AccountName=x;AccountKey={SECRET}==;EndpointSuffix=y"},
+    "a variable's value before its name": {"message": json.dumps({"value": SECRET, "name": "X"})},
+    "type in a name": {"typeformApiKey": SECRET},
+    "kind in a name": {"mankindToken": SECRET},
+    "reason in a name": {"reasonerPassword": SECRET},
+    "what stands below such a name": {"credentials": {"user": "x", "more": [{"value": SECRET}]}},
+    "a key that stands in place of a reference": {"apiKey": {"key": SECRET}},
+    "a subscript": {"message": f"environ['X_KEY'] = '{SECRET}'"},
+    "words": {"message": f"API key: {SECRET}"},
+    "a sign that is encoded": {"message": f"token%3D{SECRET}&x=1"},
+    "an escaped quote in it": {"message": json.dumps({"password": f'a"{SECRET}'})},
+    "a quote that is cut off": {"message": f'password="{SECRET}'},
+    "arguments in text": {"message": f"['--api-key', '{SECRET}']"},
+    "curl": {"message": f"curl -u me:{SECRET} host"},
+    "XML": {"message": f"<Password>{SECRET}</Password>"},
+    "separators of a shell": {"message": f"DB_PASSWORD=a;b&{SECRET} run"},
+    "after an escaped line break": {"message": f"one\\ntoken={SECRET}"},
+    "what begins like a word without value": {"message": f"password: null{SECRET}"},
+    "a number": {"password": "hunter2"},
     "private key": {"message": f"-----BEGIN RSA PRIVATE KEY-----\n{SECRET}\n-----END RSA PRIVATE KEY-----"},
 }  # fmt: skip
 
@@ -72,6 +110,26 @@ SHOWN = (
     {"message": 'secret "nope" not found', "reason": "SecretMissing"},
     {"args": ['--spec={"debate":{"maxTokens":512},"model":{"tokenSecret":null}}']},
     {"automountServiceAccountToken": False},
+    {
+        "volumes": [
+            {"projected": {"sources": [{"serviceAccountToken": {"audience": "x", "expirationSeconds": 9, "path": "token"}}]}}
+        ]
+    },
+    {"volumes": [{"secret": {"secretName": "x", "defaultMode": 420, "items": [{"key": "a", "path": "b"}]}}]},
+    {"status": {"serverKey": "r-1-server", "promptTokens": 12, "completionTokens": 3}},
+    {"topologySpreadConstraints": [{"topologyKey": "kubernetes.io/hostname"}], "tolerations": [{"key": "x", "value": "y"}]},
+    {"message": "image registry:5000/maft:1.0@sha256:abcd and oci://registry:5000/maft@sha256:abcd"},
+    {"message": "http://host:9000/x, mail me@host.example, at 12:30:01"},
+    {"message": "KeyError: 'choices'; num_key_value_heads=2, eos_token_id=2, pad_token='<pad>', max_tokens=5, tokenizer: x"},
+    {"message": "time_per_output_token: 3, prompt tokens: 7, bypass: 1, PWD=/home/x, authMode=none, tokenType: x"},
+    {"args": ["--api-key=$(VLLM_API_KEY)", "--password=${PASSWORD}", "--user=1000:1000"]},
+    {"message": "password: null, token=None, secret: true"},
+    {
+        "env": [
+            {"name": "AWS_WEB_IDENTITY_TOKEN_FILE", "value": "/var/run/token"},
+            {"name": "HTTP_PROXY", "value": "http://proxy:80"},
+        ]
+    },
 )
 
 
@@ -80,7 +138,9 @@ def test_what_helps_stays(shown) -> None:
     assert redaction.thing(shown) == shown
 
 
-NAMES = st.sampled_from(["PASSWORD", "dbPassword", "api_key", "x-api-key", "HF_TOKEN", "client-secret", "sessionToken", "DB_PASS"])
+NAMES = st.sampled_from(
+    ["PASSWORD", "dbPassword", "api_key", "x-api-key", "HF_TOKEN", "client-secret", "sessionToken", "DB_PASS", "OPENAI_KEY"]
+)
 VALUES = st.text(st.characters(codec="ascii", categories=("L", "N"), include_characters="+/-_.~"), min_size=8, max_size=40).map(
     lambda text: f"q9X{text}7Kz"
 )
@@ -112,9 +172,20 @@ def test_anything_is_redacted_to_the_same_shape_once(value):
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
-    "piece", ["a", "-", "token", 'token="', "token=\\", "://", "eyJ", "Bearer ", '"name":"', "-----BEGIN PRIVATE KEY-----\n"]
+    "piece",
+    ["a", "-", "token", 'token="', "token=\\", "://", "eyJ", "Bearer ", '"name":"', "-----BEGIN PRIVATE KEY-----\n"],
 )
 def test_no_log_takes_long(piece):
+    """Patterns that look again from each place would need days for a line of a megabyte."""
+    assert redaction.text(piece * (1024**2 // len(piece)))
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    "piece",
+    ["a:", "u:p@", "x://a:", "token=[", "token=['", "--token ", '"value":"', "proxy=", "Authorization: ", "\\", "A="],
+)
+def test_no_log_of_signs_takes_long(piece):
     """Patterns that look again from each place would need days for a line of a megabyte."""
     assert redaction.text(piece * (1024**2 // len(piece)))
 
@@ -302,6 +373,15 @@ def test_a_link_to_elsewhere_is_replaced_and_not_followed(tmp_path: Path) -> Non
     path.symlink_to(target)
     write(SMALL, path, NOW)
     assert target.read_bytes() == b"theirs" and not path.is_symlink()
+
+
+def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reading = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write(SMALL, tmp_path / "pipe", NOW)
+    with open(reading, "rb") as reader, tarfile.open(fileobj=io.BytesIO(reader.read()), mode="r:gz") as tar:
+        assert tar.getnames() == ["pipe/manifest.json", "pipe/x/y.txt"]
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_what_cannot_be_put_into_place_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -59,6 +59,9 @@ def manifest(bundle: Bundle, now: datetime) -> bytes:
 
 def _replace(path: Path, data: bytes) -> None:
     """Puts a new file into its place: one that was there keeps its mode when it is written to, and whoever has it open reads on."""
+    if path.is_relative_to("/dev") or (path.exists() and not path.is_file()):  # a device or a pipe is no file to replace
+        path.write_bytes(data)
+        return
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
     try:
         with open(descriptor, "wb") as file:

@@ -1,20 +1,17 @@
-"""Takes secrets out of objects and logs before they leave the cluster. Pure.
+"""Takes secrets out of objects before they leave the cluster. Pure; what names and text look like is maft.redaction's.
 
 Names decide where there are names: a literal value of the environment stays only if its name is one that maft or the libraries
-below it are set by (SHOWN). In running text what looks like a secret goes: URLs with a password, signed URLs, `token=…`, bearer
-tokens.
+below it are set by (SHOWN). Names of Secrets, and of keys in them, are references and stay.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-REMOVED = "[removed]"
-_NAME = (
-    r"(?:pass(?:word|wd|phrase)?(?![a-z])|secret|credential|token(?!s|iz)|signature|cookie|authorization"
-    r"|(?:api|access|private|signing|encryption|account|session|auth|license)[-_.]?key)"
-)
-_SECRET = re.compile(_NAME, re.IGNORECASE)
+from maft.redaction import REMOVED, is_secret, text
+
+__all__ = ["REMOVED", "SHOWN", "text", "thing"]
+
 # What a person who helps has to see, and what nobody puts a secret into. Anything else is somebody's own variable.
 SHOWN = re.compile(
     r"(MAFT|VLLM|NCCL|GLOO|CUDA|NVIDIA|HIP|ROCR|TORCH|TORCHINDUCTOR|PYTORCH|TRITON|FLASHINFER|OMP|MKL|XDG|PYTHON)_?[A-Z0-9_]*"
@@ -23,38 +20,27 @@ SHOWN = re.compile(
     r"|HOME|PATH|LD_LIBRARY_PATH|LD_PRELOAD|TMPDIR|HOSTNAME|LANG|LC_ALL|TZ|USER|DO_NOT_TRACK|RANK|WORLD_SIZE|(HTTPS?|NO|ALL)_PROXY"
     r"|(https?|no|all)_proxy"
 )
-# Names of Secrets and of keys in them are references, not values.
-_REFERENCE = re.compile(r"(secret|token|credentials?)(name|_?file|path|ref|type)|kind|reason|type|mountPath", re.IGNORECASE)
 _DROPPED = ("managedFields", "kubectl.kubernetes.io/last-applied-configuration")  # the object a second time, as text
-_IN_TEXT: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), REMOVED),
-    (re.compile(r"(?<=://)[^/\s\"'@]+(?=@)"), REMOVED),
-    (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), rf"\1 {REMOVED}"),
-    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{4,}\.?[\w-]*"), REMOVED),
-    (re.compile(r"\b(?:hf_|gh[opsu]_|github_pat_|glpat-|sk-|xox[abpr]-|nvapi-)[\w-]{16,}"), REMOVED),
-    (re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"), REMOVED),
-    # A variable of an object that stands in the text as JSON, however often its quotes are escaped.
-    (re.compile(r"(\\*\"name\\*\":\s*\\*\"[^\"]*\",\s*\\*\"value\\*\":\s*)(\\*\")(?:(?!\2).){1,9999}(\2)"), rf"\1\2{REMOVED}\3"),
-    # name=value, "name": "value", name: value, --name value; a name may go on to both sides, as in X-Amz-Signature.
-    (
-        re.compile(rf"(?i)({_NAME}[\w-]{{0,60}}(?:\\*[\"'])?\s*[=:]\s*)(\\*[\"'])(?!\[removed\])(?:(?!\2).){{1,9999}}(\2)"),
-        rf"\1\2{REMOVED}\3",
-    ),
-    (
-        re.compile(
-            rf"(?i)({_NAME}[\w-]{{0,60}}(?:\\*[\"'])?(?:\s*=\s*|:\s*))(?!(?:null|true|false)\b|[\[{{\s\"'\\])[^\s&\"',;}}\]]+"
-        ),
-        rf"\1{REMOVED}",
-    ),
-    (re.compile(rf"(?i)(?<![\w-])(--(?:[\w-]{{0,60}}[-_])?{_NAME}[\w-]{{0,60}}\s{{1,9}})(?![-\[])[^\s]+"), rf"\1{REMOVED}"),
+# Below a name that looks secret (`tokenSecret`, `imagePullSecrets`, a volume's `secret`): what says which Secret is meant.
+_REFERENCE = frozenset(
+    {
+        "name",
+        "key",
+        "namespace",
+        "kind",
+        "apiVersion",
+        "secretName",
+        "path",
+        "mountPath",
+        "optional",
+        "items",
+        "audience",
+        "uid",
+        "defaultMode",
+        "expirationSeconds",
+    }
 )
-
-
-def text(value: str) -> str:
-    """Replaces what looks like a secret in a line of a log, a message or an argument."""
-    for pattern, replacement in _IN_TEXT:
-        value = pattern.sub(replacement, value)
-    return value
+_NAMES_A_SECRET = frozenset({"serverKey"})  # of a run's status
 
 
 def thing(value: Any) -> Any:
@@ -70,24 +56,42 @@ def thing(value: Any) -> Any:
 
 def _mapping(value: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(value.get("name"), str) and isinstance(value.get("value"), str):
-        shown = SHOWN.fullmatch(value["name"]) and not _is_secret(value["name"])
-        return {**{k: thing(v) for k, v in value.items()}, "value": text(value["value"]) if shown else REMOVED}
+        return {**{k: thing(v) for k, v in value.items()}, "value": _variable(value["name"], value["value"])}
     return {k: _named(k, v) for k, v in value.items() if k not in _DROPPED}
 
 
+def _variable(name: str, value: str) -> str:
+    """A value is read together with its name: `user:word@host` is a proxy's."""
+    if not SHOWN.fullmatch(name) or is_secret(name):
+        return REMOVED
+    return text(f"{name}={value}").removeprefix(f"{name}=")
+
+
 def _named(name: str, value: Any) -> Any:
-    return REMOVED if isinstance(value, str) and value and _is_secret(name) else thing(value)
+    return _secret(value) if is_secret(name) and name not in _NAMES_A_SECRET else thing(value)
 
 
-def _is_secret(name: str) -> bool:
-    return bool(_SECRET.search(name)) and not _REFERENCE.search(name)
+def _secret(value: Any) -> Any:
+    """What stands below such a name goes, however deep, but for what says where it is from."""
+    if isinstance(value, str):
+        return REMOVED if value else value
+    if isinstance(value, Mapping):
+        return {k: thing(v) if _says_where(k, value) else _secret(v) for k, v in value.items() if k not in _DROPPED}
+    if isinstance(value, Sequence):
+        return [_secret(item) for item in value]
+    return value if isinstance(value, bool) or value is None else REMOVED
+
+
+def _says_where(key: str, reference: Mapping[str, Any]) -> bool:
+    """`key` is that of an entry beside the name of a Secret, and else maybe the key itself."""
+    return key in _REFERENCE and (key != "key" or "name" in reference)
 
 
 def _sequence(value: Sequence[Any]) -> list[Any]:
     """An argument that follows `--api-key` is its value."""
     items = [thing(item) for item in value]
     for before, (place, item) in zip(value, list(enumerate(items))[1:], strict=False):
-        flag = isinstance(before, str) and before.startswith("-") and "=" not in before and _is_secret(before)
+        flag = isinstance(before, str) and before.startswith("-") and "=" not in before and is_secret(before)
         if flag and isinstance(item, str) and not item.startswith("-"):
             items[place] = REMOVED
     return items
