@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from s3server import S3Server, s3_fixture  # noqa: F401 - the fixture `s3`
 from test_bundle import api_server, kubeconfig
 
+from maft.clean.__main__ import clean as erase
 from maft.clean.choose import DAY, Kept, Stored, stored, why_kept
 from maft.spec import FORMAT
 from maft.store.base import Entry, Store
+from maft.store.files import FileStore
 from maft.store.urls import open_store
 
 RUN = json.dumps({"format": FORMAT, "spec": {}}).encode()
@@ -131,21 +133,29 @@ def test_a_cluster_says_which_runs_are_there(store: tuple[str, Store], tmp_path:
     url, made = store
     before = set(made.list(""))
 
-    refused = asked(tmp_path, {}, url, "--days", "0", "--yes")
+    unsure = asked(tmp_path, {ALL: listed("ns/there")}, url, "--days", "0", "--yes")
+    assert (unsure.returncode, unsure.stdout) == (2, "") and set(made.list("")) == before
+    assert unsure.stderr.endswith("name runs with --run, or say --only-this-cluster\n")
+
+    shown = asked(tmp_path, {ALL: listed("ns/there")}, url, "--days", "0")
+    assert shown.returncode == 0 and f"warning: {url.partition('?')[0]}: runs of other clusters" in shown.stderr
+
+    refused = asked(tmp_path, {}, url, "--days", "0", "--yes", "--only-this-cluster")
     assert refused.returncode == 2 and "error: the cluster does not say which runs there are: may not get" in refused.stderr
     assert "with -n NAMESPACE it need not be all" in refused.stderr and set(made.list("")) == before
 
     named = asked(tmp_path, {ALL: listed("ns/there")}, url, "--run", "ns/there", "--days", "0", "--yes")
     assert "kept  ns/there: its resource is there" in named.stdout and set(made.list("")) == before
 
-    one = asked(tmp_path, {OF_NS: listed("ns/there")}, url, "-n", "ns", "--days", "0", "--yes")
+    one = asked(tmp_path, {OF_NS: listed("ns/there")}, url, "-n", "ns", "--days", "0", "--yes", "--only-this-cluster")
+    assert "warning: s3://" in one.stderr
     assert one.returncode == 0, one.stderr
     assert "kept  other/gone: its namespace was not asked for" in one.stdout
     assert "kept  ns/newer: is of format 99, this release reads" in one.stdout
     assert "kept  ns/odd: its run.json is none of maft's" in one.stdout
     assert set(made.list("")) == before - all_of("ns/gone")
 
-    rest = asked(tmp_path, {ALL: listed("ns/there")}, url, "--days", "0", "--yes")
+    rest = asked(tmp_path, {ALL: listed("ns/there")}, url, "--days", "0", "--yes", "--only-this-cluster")
     assert rest.stdout.startswith("the cluster of the kubeconfig has 1 runs\n")
     assert set(made.list("")) == before - all_of("ns/gone") - all_of("other/gone")
 
@@ -186,6 +196,25 @@ def test_what_makes_no_sense_is_one_line(flags: tuple[str, ...], message: str, t
     assert (done.returncode, done.stdout) == (2, "") and done.stderr.startswith(message)
 
 
+class Returning(FileStore):
+    """A store where a run comes back while the whole of it is listed."""
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        yield from super().entries(prefix)
+        if not prefix:
+            self.write("ns/gone/problems/new.jsonl", b"x")
+
+
+def test_a_run_that_came_back_meanwhile_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = Returning(tmp_path)
+    for key in OF_A_RUN:
+        made.write(f"ns/gone/{key}", RUN if key == "run.json" else b"x")
+        os.utime(tmp_path / "ns" / "gone" / key, (1.0, 1.0))
+    erase(made, Kept(frozenset(), frozenset(), frozenset(), 30.0), yes=True)
+    assert "kept  ns/gone: it was written to 0.0 days ago; --days 30" in capsys.readouterr().out
+    assert set(made.list("")) == all_of("ns/gone") | {"ns/gone/problems/new.jsonl"}
+
+
 # --- the choice ---
 
 NOW = 100 * DAY
@@ -193,8 +222,8 @@ NAMES = st.sampled_from(["a/x", "a/y", "b/x", "a/x-y"])
 
 
 def of(run: str, age: float = 90.0) -> Stored:
-    [found] = stored([Entry(f"{run}/run.json", 10, NOW - age * DAY)])
-    return found
+    [one] = stored([Entry(f"{run}/run.json", 10, NOW - age * DAY)])
+    return one
 
 
 @given(NAMES, st.frozensets(NAMES), st.frozensets(NAMES), st.frozensets(st.sampled_from("ab")), st.floats(0, 99), st.floats(0, 99))
@@ -210,9 +239,9 @@ def test_nothing_goes_that_may_be_wanted(run, there, named, namespaces, days, ag
 
 @given(st.lists(st.sampled_from([f"{run}/{key}" for run in ("a/x", "a/x-y", "a") for key in (*OF_A_RUN, "mine.txt")]), unique=True))
 def test_what_is_found_is_whole_and_in_an_order_that_may_be_interrupted(keys) -> None:
-    found = {run.run: run for run in stored([Entry(key, 1, 0.0) for key in sorted(keys)])}
-    assert set(found) == {"/".join(key.split("/")[:2]) for key in keys if key.count("/") == 2 and key.endswith("/run.json")}
-    for name, run in found.items():
+    runs = {run.name: run for run in stored([Entry(key, 1, 0.0) for key in sorted(keys)])}
+    assert set(runs) == {"/".join(key.split("/")[:2]) for key in keys if key.count("/") == 2 and key.endswith("/run.json")}
+    for name, run in runs.items():
         ours = [entry.key for entry in run.ours]
         assert sorted(ours) == [key for key in sorted(keys) if key.startswith(f"{name}/") and not key.endswith("mine.txt")]
         assert ours[-1] == f"{name}/run.json"

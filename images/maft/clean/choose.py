@@ -9,8 +9,6 @@ from maft.store.base import Entry
 from maft.store.commits import COMMIT
 
 DAY = 86400.0  # seconds
-# What a run writes below NAMESPACE/NAME/; anything else there is somebody else's.
-OURS = (layout.PROBLEMS, layout.ITERATIONS, layout.REPORT, layout.COMPARE, layout.LOGS, "preflight/", "calls/", "local/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +28,7 @@ class Kept:
 class Stored:
     """What lies below a run's prefix. ours: in the order in which it is deleted; others: objects that maft has not written."""
 
-    run: str
+    name: str
     ours: tuple[Entry, ...]
     others: int
 
@@ -54,15 +52,15 @@ def stored(entries: Iterable[Entry]) -> Iterator[Stored]:
             yield Stored(run, tuple(sorted(ours, key=_order)), len(below) - len(ours))
 
 
-def why_kept(found: Stored, kept: Kept, now: float) -> str:
+def why_kept(run: Stored, kept: Kept, now: float) -> str:
     """Says why a run stays; empty where it is gone."""
-    if kept.there is not None and found.run in kept.there:
+    if kept.there is not None and run.name in kept.there:
         return "its resource is there"
-    if found.run not in kept.named and (kept.named or kept.there is None):
+    if run.name not in kept.named and (kept.named or kept.there is None):
         return "it is not named; --run NAMESPACE/NAME names it"
-    if kept.namespaces and found.run.split("/")[0] not in kept.namespaces:
+    if kept.namespaces and run.name.split("/")[0] not in kept.namespaces:
         return "its namespace was not asked for"
-    if (days := (now - found.newest) / DAY) < kept.days:
+    if (days := (now - run.newest) / DAY) < kept.days:
         return f"it was written to {days:.1f} days ago; --days {kept.days:g}"
     return ""
 
@@ -73,7 +71,7 @@ def unknown(runs: Sequence[str], kept: Kept) -> list[str]:
 
 
 def _is_ours(key: str) -> bool:
-    return key == layout.RUN or key.startswith(OURS)
+    return key == layout.RUN or key.startswith(layout.OF_A_RUN)
 
 
 def _order(entry: Entry) -> tuple[int, str]:

@@ -7,12 +7,17 @@ ITERATIONS = "iterations/"
 REPORT = "report/"
 COMPARE = "compare/"
 LOGS = "logs/"
+PREFLIGHT = "preflight/"
+CALLS = "calls/"
+LOCAL = "local/"  # logs and summaries of `maft run`, in a folder alone
 RUN = "run.json"
 TRANSCRIPTS = "part-0.jsonl"
 PROBE = "probe.jsonl"
 EVALUATION = "evaluation.json"
 TIMING = "timing.json"
 DIVERSITY = "diversity.json"
+# All that lies below a run, beside run.json; anything else there is somebody else's.
+OF_A_RUN = (PROBLEMS, ITERATIONS, REPORT, COMPARE, LOGS, PREFLIGHT, CALLS, LOCAL)
 
 
 def logs(run: str) -> str:
@@ -23,7 +28,7 @@ def logs(run: str) -> str:
 def preflight(run: str, key: str) -> str:
     """Names the prefix of what was tried with the spec of that key (trials.py): a small model's configuration and the adapter that
     was trained on it."""
-    return f"{run}/preflight/{key}/"
+    return f"{run}/{PREFLIGHT}{key}/"
 
 
 def debate(run: str, iteration: int) -> str:
@@ -74,7 +79,7 @@ def meeting(run: str, iteration: int, role: Role, agent: int) -> str:
 
 def calls(group: str) -> str:
     """Names the prefix of the base model's calls, cached for the runs of a comparison."""
-    return f"{group}/calls/"
+    return f"{group}/{CALLS}"
 
 
 def dataset_file(role: Role, agent: int) -> str:

@@ -14,6 +14,8 @@ _HELP = """Lists what runs have left in a store that are gone: below NAMESPACE/N
 kubeconfig has no such resource. With --yes it is deleted. Of a folder of `maft run`, and with --no-cluster, those alone go that
 --run names. What maft has not written stays, and so do runs that were written to in the last days."""
 
+_OTHERS = "runs of other clusters that write there look as if they were gone: no run says of which cluster it is"
+
 
 def add(commands: Any) -> None:
     """Adds the subcommand."""
@@ -23,6 +25,9 @@ def add(commands: Any) -> None:
     parser.add_argument("-n", "--namespace", action="append", default=[], help="runs of this one only; may be repeated [all]")
     parser.add_argument("--days", type=float, default=30.0, help="keep what was written to within so many days [30]")
     parser.add_argument("--no-cluster", action="store_true", help="ask no cluster which runs are there; needs --run")
+    parser.add_argument(
+        "--only-this-cluster", action="store_true", help="no other cluster writes to STORE; --yes needs it or --run"
+    )
     parser.add_argument("--yes", action="store_true", help="delete; without it nothing is changed")
     parser.set_defaults(call=_clean)
 
@@ -33,9 +38,12 @@ def _clean(arguments: argparse.Namespace) -> int:
     if wrong := [run for run in arguments.run if len(run.split("/")) != 2 or "" in run.split("/")]:
         raise BadSpec(f"--run {wrong[0]}: expected NAMESPACE/NAME")
     asks = arguments.store.startswith("s3://") and not arguments.no_cluster
+    if asks and arguments.yes and not arguments.run and not arguments.only_this_cluster:
+        raise BadSpec(f"--yes: {_OTHERS}; name runs with --run, or say --only-this-cluster")
     there = asyncio.run(_there(arguments.namespace)) if asks else None
     if there is not None:
         print(f"the cluster of the kubeconfig has {len(there)} runs{' there' if arguments.namespace else ''}", flush=True)
+        print(f"warning: {arguments.store.partition('?')[0]}: {_OTHERS}", file=sys.stderr, flush=True)
     given = {"there": there, "named": arguments.run, "namespaces": arguments.namespace}
     command = [sys.executable, "-m", "maft.clean", "--store", arguments.store, "--days", str(arguments.days)]
     command += ["--yes"] if arguments.yes else []
