@@ -6,24 +6,23 @@ all of it where a program is killed: its streams are copied, never redirected, s
 
 import contextlib
 import os
-import re
+import signal
 import socket
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
 from maft.errors import one_line
+from maft.redaction import REMOVED, is_secret, text
 from maft.store import layout
 from maft.store.urls import open_store
 
 KEPT = 1 << 20  # characters of one log, from its end
 SHORTEST = 8  # characters of a secret: shorter values stand in many words
-REMOVED = "[removed]"
-_SECRET = re.compile(r"pass|secret|token|key|credential|auth", re.IGNORECASE)
-_PLACE = re.compile(r"_(FILE|PATH|DIR|URI|URL)$", re.IGNORECASE)  # of a secret
-_USER = re.compile(r"(?<=://)[^/\s\"'@]+(?=@)")
+PATIENCE = 3.0  # seconds that a log is worth: a pod has 20 to end in, and a checkpoint may have needed most of them
 
 
 class Tail:
@@ -84,23 +83,41 @@ def kept(url: str, run: str, name: str, environment: Mapping[str, str] = os.envi
     finally:
         sys.stdout, sys.stderr = streams
         moment = time.strftime("%Y%m%dT%H%M%SZ", started)
-        _leave(url, f"{layout.logs(run)}{name}-{moment}-{socket.gethostname()}.log", redacted(tail.text(), environment))
+        with _undisturbed():
+            _leave(url, f"{layout.logs(run)}{name}-{moment}-{socket.gethostname()}.log", redacted(tail.text(), environment))
 
 
-def redacted(text: str, environment: Mapping[str, str]) -> str:
-    """Takes out the values of variables whose names look secret, and who a URL is for."""
-    secret_names = (name for name in environment if _SECRET.search(name) and not _PLACE.search(name))
-    secrets = {environment[name] for name in secret_names if len(environment[name]) >= SHORTEST}
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ignores what would end the program meanwhile: it has ended, with the exit code that it has."""
+    if threading.current_thread() is threading.main_thread():  # others get no signals
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+    yield
+
+
+def redacted(log: str, environment: Mapping[str, str]) -> str:
+    """Takes out the values of variables whose names look secret, and what else looks like one."""
+    secrets = {value for name, value in environment.items() if is_secret(name) and len(value) >= SHORTEST}
     for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, REMOVED)
-    return _USER.sub(REMOVED, text)
+        log = log.replace(secret, REMOVED)
+    return text(log)
 
 
-def _leave(url: str, key: str, text: str) -> None:
+def _leave(url: str, key: str, log: str) -> None:
     """Writes it, once and without patience: what the program did is done, and a log changes nothing about it."""
-    if not text:
+    if not log:
         return
+    faults: list[str] = []
+    writing = threading.Thread(target=_write, args=(url, key, log, faults), daemon=True)  # the program does not wait for it
+    writing.start()
+    writing.join(PATIENCE)
+    if why := "the store does not answer" if writing.is_alive() else "".join(faults):
+        print(f"this log is not kept in the bucket: {why}", file=sys.stderr, flush=True)
+
+
+def _write(url: str, key: str, log: str, faults: list[str]) -> None:
     try:
-        open_store(url).impatient().write(key, text.encode(errors="replace"))
-    except Exception as error:  # whatever it is, it must not decide how the program ended
-        print(f"this log is not kept in the bucket: {one_line(error, 300)}", file=sys.stderr, flush=True)
+        open_store(url).impatient().write(key, log.encode(errors="replace"))
+    except BaseException as error:  # whatever it is, it must not decide how the program ended
+        faults.append(one_line(error, 300))

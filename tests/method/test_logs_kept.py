@@ -1,6 +1,8 @@
 """Logs of programs in the bucket: their end, however they end, without secrets, and never at the cost of the program."""
 
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from s3server import S3Server, s3_fixture  # noqa: F401 - the fixture `s3`
 
-from maft.logs import KEPT, REMOVED, Tail, redacted
+from maft.logs import KEPT, Tail, redacted
+from maft.redaction import REMOVED
 from maft.store.urls import open_store
 
 PROGRAM = """
@@ -81,6 +84,28 @@ def test_a_log_that_cannot_be_kept_changes_nothing(url: str, tmp_path: Path) -> 
     assert done.returncode == (2 if url == "s3://-/x" else 0)
     assert "this log is not kept in the bucket: " in done.stderr or url == "s3://-/x"
     assert (tmp_path / "summary.json").exists()
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_store_that_hangs_costs_three_seconds_and_no_exit_code(interrupted: bool, tmp_path: Path) -> None:
+    """The program is done when it asks the store, which takes the connection and never says a word."""
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "a secret of it", "AWS_EC2_METADATA_DISABLED": "true"}
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        url = f"s3://bucket/x?endpoint=http://127.0.0.1:{server.getsockname()[1]}&region=x"
+        line = [sys.executable, "-c", PROGRAM, "--store", url, "--run", "ns/r", "--summary", str(tmp_path / "summary.json")]
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        with subprocess.Popen(line, env={**os.environ, **keys}, text=True, **pipes) as program:
+            connection, _ = server.accept()
+            began = time.monotonic()
+            with connection:
+                if interrupted:
+                    program.send_signal(signal.SIGTERM)
+                _, error = program.communicate(timeout=60)
+    assert program.returncode == 0, error
+    assert time.monotonic() - began < 8
+    assert error.endswith("this log is not kept in the bucket: the store does not answer\n")
 
 
 @pytest.mark.programs
