@@ -19,6 +19,15 @@ def processors() -> int:
     return allowed(len(os.sched_getaffinity(0)), quota)
 
 
+def threads(wanted: int, quota: Path = QUOTA) -> int:
+    """Computes how many threads may compute of those that a library wants, which counts the node's processors: more than the quota
+    grants would be stopped, all of them, for a part of each period."""
+    try:
+        return allowed(wanted, quota.read_text())
+    except OSError:
+        return wanted
+
+
 def allowed(affinity: int, quota: str) -> int:
     """Computes how many processors that quota leaves of those, rounded up. quota: as cpu.max has it, `200000 100000`."""
     share, _, period = quota.strip().partition(" ")

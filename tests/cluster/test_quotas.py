@@ -66,6 +66,24 @@ def test_a_quota_that_is_too_small_is_told(maft: Installed, namespace: str) -> N
     assert "limits.memory=4352Mi" in waits["message"]
 
 
+def test_what_another_sets_of_a_servers_resources_stays(maft: Installed, namespace: str) -> None:
+    """To take it back would restart the server at each look."""
+    kube = maft.kube
+    begin(maft, namespace, "tuned")
+    [server] = kube.wait(lambda: kube.list("Deployment", namespace), 120, lambda: kube.explain(namespace, "tuned"))
+    containers = server["spec"]["template"]["spec"]["containers"]
+    containers[0]["resources"]["requests"]["cpu"] = "77m"
+    kube.merge("Deployment", namespace, "tuned-server", {"spec": {"template": {"spec": {"containers": containers}}}})
+    generations: set[int] = set()
+
+    def done() -> bool:
+        generations.update(found["metadata"]["generation"] for found in kube.list("Deployment", namespace))
+        return kube.is_true(namespace, "tuned", "Complete")
+
+    kube.wait(done, LIMIT, lambda: kube.explain(namespace, "tuned"))
+    assert generations == {2}
+
+
 PROXY = {"name": "EXAMPLE_PROXY", "value": "http://proxy:3128"}
 DEFAULTS = {
     "metadata": {"annotations": {"example.com/scan": "no"}},

@@ -90,7 +90,7 @@ def test_the_figures_of_the_demo() -> None:
     """As they stand in docs/operations.md."""
     server = of(example("arithmetic-cluster"), "arithmetic-server", 3_396_032)
     assert server["requests"] == {"cpu": "250m", "memory": "3264Mi", "ephemeral-storage": "192Mi"}
-    assert server["limits"] == {"cpu": "4", "memory": "9600Mi", "ephemeral-storage": "16320Mi"}
+    assert server["limits"] == {"cpu": "4", "memory": "10368Mi", "ephemeral-storage": "16320Mi"}
 
 
 # --- the model ---

@@ -6,13 +6,13 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from maft import models, program, vllm_rules
+from maft import models, pod, program, vllm_rules
 from maft.errors import BadInput, with_kind
 from maft.program import Assignment
 from maft.records import BASE
 from maft.serve import launch, resolver, room, tried
 from maft.serve.parts import Parts
-from maft.serve.platform import Platform, check, check_model, find, flags, names, said
+from maft.serve.platform import Platform, check, check_model, find, flags, names, said, threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +116,8 @@ def main() -> None:
         os.environ |= environment(assignment, given.store, listening.folder, os.environ)
         platform = find()
         check_device(assignment, platform)
+        here = len(os.sched_getaffinity(0))
+        os.environ |= {**threads(platform, here, pod.threads(here)), **os.environ}
         line = command(assignment, listening, platform, targets)
     except BadInput as error:
         program.fail(given.summary, error, 2)

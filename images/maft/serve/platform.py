@@ -74,6 +74,12 @@ def flags(asked: int | None, platform: Platform, parts: Parts, given: Sequence[s
     return [*line, *([] if names(given, "--block-size") else _BLOCK)]
 
 
+def threads(platform: Platform, processors: int, most: int) -> dict[str, str]:
+    """Sets with how many threads vLLM computes on processors: it would bind one to each that the machine has. most: that the pod's
+    quota grants of those."""
+    return {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(most)} if platform.on_cpu and most < processors else {}
+
+
 def said(asked: int | None, platform: Platform) -> str:
     """Writes what is used, in a line for the log."""
     used = "the CPU, in float32" if platform.on_cpu else f"{asked or 1} of {platform.devices} on {platform.kind}"

@@ -91,9 +91,10 @@ def _of_model(item: Task | Server, model_bytes: int) -> Needs:
     section = spec.inference if isinstance(item, Server) else spec.training
     shared = section.shared_memory or of_bytes(GIB + gpus * 2 * GIB)  # several GPUs talk through it
     memory = _on_gpus(gpus, size) if gpus else _serving(size) if isinstance(item, Server) else _of_training_on_cpu(size)
+    loaded = 2 * item.adapters * _adapter(spec, size) if isinstance(item, Server) else 0  # as --max-cpu-loras says
     return Needs(
         cpu=Range(1000 * gpus, 8000 * gpus) if gpus else Range(250, 4000),
-        memory=Range(memory.request, memory.limit + int(amount(shared) or 0)),
+        memory=Range(memory.request, memory.limit + int(amount(shared) or 0) + loaded),
         # The model, another file of the same weights, what is compiled; adapters.
         cache=Range(size, 2 * size + 10 * GIB + (_fetched(item, size) if isinstance(item, Server) else 0)),
         scratch=4 * GIB + size + (0 if isinstance(item, Server) else _written(spec)),  # a checkpoint is smaller than the model
@@ -117,11 +118,14 @@ def _of_training_on_cpu(size: int) -> Range:
 
 
 def _fetched(server: Server, size: int) -> int:
-    """Bytes of the adapters that a server keeps, which are smaller than their rank's share of the model: those of the iteration
-    before and of this one, and of all where it stays up."""
+    """Bytes of the adapters that a server keeps: those of the iteration before and of this one, and of all where it stays up."""
     spec = server.run.spec
-    each = _rounded(size * spec.training.lora.rank // 256)
-    return server.adapters * each * (spec.iterations if spec.inference.lifetime == "Run" else 2)
+    return server.adapters * _adapter(spec, size) * (spec.iterations if spec.inference.lifetime == "Run" else 2)
+
+
+def _adapter(spec: RunSpec, size: int) -> int:
+    """Bytes that one is smaller than: its rank's share of the model."""
+    return _rounded(size * spec.training.lora.rank // 256)
 
 
 def _questions(spec: RunSpec) -> int:
