@@ -11,6 +11,15 @@
 {{- end -}}
 {{- end }}
 
+{{/* Where its metrics are. */}}
+{{- define "maft.host" -}}
+{{- printf "%s.%s.svc" (include "maft.name" .) .Release.Namespace -}}
+{{- end }}
+
+{{- define "maft.url" -}}
+{{- printf "%s://%s:8080" (empty .Values.metrics.tls.secretName | ternary "http" "https") (include "maft.host" .) -}}
+{{- end }}
+
 {{- define "maft.account" -}}
 {{- .Values.serviceAccount.name | default (.Values.serviceAccount.create | ternary (include "maft.name" .) "default") -}}
 {{- end }}
