@@ -181,6 +181,7 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         lambda o: o.of("CustomResourceDefinition")[0]["spec"]
         == yaml.safe_load((ROOT / "crds" / "multiagentfinetunes.yaml").read_text())["spec"],
     ),
+    "crd as ever": ({"crds": {"install": True}}, (), lambda o: o.one("CustomResourceDefinition", "multiagentfinetunes.maft.dev")),
     "no crd": ({"crds": {"install": False}}, (), lacks("CustomResourceDefinition")),
     # the operator
     "image": (
