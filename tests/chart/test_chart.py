@@ -181,6 +181,7 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         lambda o: o.of("CustomResourceDefinition")[0]["spec"]
         == yaml.safe_load((ROOT / "crds" / "multiagentfinetunes.yaml").read_text())["spec"],
     ),
+    "crd as ever": ({"crds": {"install": True}}, (), lambda o: o.one("CustomResourceDefinition", "multiagentfinetunes.maft.dev")),
     "no crd": ({"crds": {"install": False}}, (), lacks("CustomResourceDefinition")),
     # the operator
     "image": (
@@ -435,6 +436,21 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
     "service monitor shows a token": (
         {"metrics": {"auth": True}}, PROMETHEUS, lambda o: "bearerTokenFile" in o.one("ServiceMonitor")["spec"]["endpoints"][0]
     ),
+    "metrics over tls": (
+        {"metrics": {"tls": {"secretName": "s"}}}, PROMETHEUS,
+        lambda o: {"--metrics-tls-cert=/etc/maft-tls/tls.crt", "--metrics-tls-key=/etc/maft-tls/tls.key"} <= set(o.args)
+        and {p["httpGet"]["scheme"] for p in (o.container["livenessProbe"], o.container["readinessProbe"])} == {"HTTPS"}
+        and {"name": "tls", "secret": {"secretName": "s"}} in o.pod["spec"]["volumes"]
+        and {"name": "OPERATOR", "value": "https://maft-operator.maft-system.svc:8080"} in o.test["spec"]["containers"][0]["env"]
+        and o.one("ServiceMonitor")["spec"]["endpoints"][0]["tlsConfig"]
+        == {"ca": {"secret": {"name": "s", "key": "ca.crt"}}, "serverName": "maft-operator.maft-system.svc"},
+    ),
+    "tls as prometheus is told": (
+        {"metrics": {"tls": {"secretName": "s", "tlsConfig": {"insecureSkipVerify": True}}}}, PROMETHEUS,
+        lambda o: (e := o.one("ServiceMonitor")["spec"]["endpoints"][0])["scheme"] == "https"
+        and e["tlsConfig"] == {"insecureSkipVerify": True},
+    ),
+    "no tls": ({}, PROMETHEUS, lambda o: not [a for a in o.args if "tls" in a] and "scheme" not in str(o.one("ServiceMonitor"))),
     "pod monitor": (
         {}, PROMETHEUS,
         lambda o: (s := o.one("PodMonitor", "maft-operator-runs")["spec"])["namespaceSelector"] == {"any": True}

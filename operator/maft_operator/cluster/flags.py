@@ -44,6 +44,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--lease-name", default="maft-operator", help="replicas with the same Lease are one operator [maft-operator]"
     )
     parser.add_argument("--port", type=int, default=8080, help="of /healthz and /readyz [8080]")
+    parser.add_argument("--metrics-tls-cert", type=Path, metavar="FILE", help="certificate of the port, read anew when it changes")
+    parser.add_argument("--metrics-tls-key", type=Path, metavar="FILE", help="its key")
     parser.add_argument("--metrics-auth", action="store_true", help="/metrics asks for a bearer token that may get that URL")
     parser.add_argument("--network-policies", action="store_true", help="let only a run's own pods reach its pods; metrics also us")
     parser.add_argument(
@@ -83,8 +85,17 @@ def _operator(arguments: argparse.Namespace) -> int:
         log_format=arguments.log_format,
         verbose=arguments.verbose,
         metrics_auth=arguments.metrics_auth,
+        certificate=_certificate(arguments.metrics_tls_cert, arguments.metrics_tls_key),
     )
     return app.operate(options)
+
+
+def _certificate(certificate: Path | None, key: Path | None) -> tuple[Path, Path] | None:
+    if certificate is None or key is None:
+        if (certificate, key) != (None, None):
+            raise BadSpec("--metrics-tls-cert, --metrics-tls-key: one without the other; give both")
+        return None
+    return certificate, key
 
 
 def images(arguments: argparse.Namespace) -> Images:
