@@ -125,10 +125,53 @@ ALLOWED: dict[str, Json] = {
     "flags": {"inference": {"extraArgs": ["--dtype", "float32", "--max-num-seqs=4"]}},
 }
 REFUSED: dict[str, tuple[Json, str]] = {
+    "an endpoint twice, of a bucket with the name of a host": (
+        {"model": {"source": "s3://s3/m?endpoint=http://evil&endpoint=http://evil"}},
+        "may not be used here, only s3, .storage.svc",
+    ),
+    "no endpoint, of a bucket with the name of a host": (
+        {"model": {"source": "s3://s3/m?region=x"}},
+        "https://amazonaws.com may not be used here",
+    ),
+    "a second endpoint that Go does not read": (
+        {"model": {"source": "s3://b/m?endpoint=http://s3&endpoint=http://evil/;"}},
+        "may not be used here",
+    ),
+    "a second endpoint with a wrong escape": (
+        {"model": {"source": "s3://b/m?endpoint=http://s3&endpoint=http://evil/%zz"}},
+        "may not be used here",
+    ),
+    "white space before a URL": (
+        {"task": {**HERE["task"], "kind": "jsonl", "source": " s3://b/x.jsonl?endpoint=http://evil"}},
+        "may not be used here",
+    ),
+    "white space in a URL": (
+        {"task": {**HERE["task"], "kind": "jsonl", "source": "s\t3://b/x.jsonl?endpoint=http://evil"}},
+        "may not be used here",
+    ),
+    "a plugin of NCCL": (
+        container(env=[{"name": "NCCL_NET_PLUGIN", "value": "/cache/maft/models/x/model.safetensors"}]),
+        "the variable NCCL_NET_PLUGIN may not be set here",
+    ),
+    "a library of CUDA": (
+        container(env=[{"name": "CUDA_INJECTION64_PATH", "value": "/cache/x"}]),
+        "the variable CUDA_INJECTION64_PATH may not be set here",
+    ),
+    "annotations that give roles": (
+        {"podTemplate": {"metadata": {"annotations": {"iam.amazonaws.com/role": "admin"}}}},
+        "the annotation iam.amazonaws.com/role may not be set here",
+    ),
+    "labels of another run": (
+        {"podTemplate": {"metadata": {"labels": {"maft.dev/run": "other"}}}},
+        "the label maft.dev/run may not be set here",
+    ),
+    "no labels": ({"podTemplate": {"metadata": {"labels": None}}}, "spec.podTemplate: metadata.labels may not be set here"),
+    "no metadata": ({"podTemplate": {"metadata": None}}, "spec.podTemplate: metadata may not be set here"),
+    "other metadata": ({"podTemplate": {"metadata": {"finalizers": ["a/b"]}}}, "spec.podTemplate: metadata.finalizers may not be set"),
     "the node's network": (pod(hostNetwork=True), "spec.podTemplate: hostNetwork may not be set here; leave it out"),
     "an account and a volume": (
         pod(serviceAccountName="admin", volumes=[{"name": "h", "hostPath": {"path": "/"}}]),
-        "spec.podTemplate: serviceAccountName, volumes may not be set here",
+        "may not be set here; leave it out, or ask who installed maft (admission.podTemplate.specFields)",
     ),
     "init containers": (pod(initContainers=[{"name": "trainer"}]), "initContainers may not be set here"),
     "a directive of the merge": (pod(**{"$patch": "replace"}), "spec.podTemplate: $patch may not be set here"),
@@ -159,7 +202,10 @@ REFUSED: dict[str, tuple[Json, str]] = {
         "https://amazonaws.com may not be used",
     ),
     "a model elsewhere": ({"model": {"source": "s3://b/m?endpoint=http://evil"}}, "http://evil may not be used here"),
-    "a model in capitals": ({"model": {"source": "S3://b/m?endpoint=http://evil"}}, "may not be used here"),
+    "questions in capitals": (
+        {"task": {**HERE["task"], "kind": "jsonl", "source": "S3://b/x.jsonl?endpoint=http://evil"}},
+        "may not be used here",
+    ),
     "a model of Amazon's": ({"model": {"source": "s3://b/m"}}, "https://amazonaws.com may not be used here"),
     "two endpoints": ({"model": {"source": "s3://b/m?endpoint=http://s3&endpoint=http://evil"}}, "may not be used here"),
     "an escaped endpoint": ({"model": {"source": "s3://b/m?%65ndpoint=http://evil"}}, "may not be used here"),

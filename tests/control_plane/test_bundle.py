@@ -48,6 +48,17 @@ REMOVED_FROM = {
     "URL": {"endpoint": f"https://user:{SECRET.replace('/', '-')}@host:9000/x"},
     "signed URL": {"message": f"GET https://host/b/k?X-Amz-Signature={SECRET}&X-Amz-Date=1 failed"},
     "bearer": {"message": f"Authorization: Bearer {SECRET}"},
+    "a quote in it": {"message": json.dumps({"password": f'ab"{SECRET}'})},
+    "a quote in it, deeper": {"message": json.dumps(json.dumps({"password": f'ab"{SECRET}'}))},
+    "a quote in a variable": {"message": json.dumps({"name": "X", "value": f'ab"{SECRET}'})},
+    "cut off": {"message": f'started with {{"password": "{SECRET}'},
+    "bytes of Python": {"message": repr({"password": SECRET.encode()})},
+    "an @ in a URL": {"endpoint": f"http://user:p@{SECRET.replace('/', '-')}@host:9000/x"},
+    "another scheme": {"message": f"> Authorization: Token {SECRET}\n> Accept: x"},
+    "a header of curl": {"args": ["sh", "-c", f'curl -H "Authorization: ApiKey {SECRET}" -u bob:{SECRET} http://x']},
+    "Azure's URL": {"message": f"https://a.blob/x?sv=1&sig={SECRET}&se=2"},
+    "DB_PWD": {"args": [f"DB_PWD={SECRET}", "--pwd", SECRET]},
+    "the object, packed": {"annotations": {"objectset.rio.cattle.io/applied": SECRET}},
     "private key": {"message": f"-----BEGIN RSA PRIVATE KEY-----\n{SECRET}\n-----END RSA PRIVATE KEY-----"},
 }  # fmt: skip
 
@@ -56,7 +67,7 @@ REMOVED_FROM = {
 def test_secrets_are_taken_out(name: str) -> None:
     left = json.dumps(redaction.thing(REMOVED_FROM[name]))
     assert SECRET not in left and "hunter2" not in left
-    assert REMOVED in left or name == "the object as text"
+    assert REMOVED in left or name.startswith("the object")
 
 
 SHOWN = (
@@ -109,7 +120,7 @@ def test_anything_is_redacted_to_the_same_shape_once(value):
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
-    "piece", ["a", "-", "token", 'token="', "token=\\", "://", "eyJ", "Bearer ", '"name":"', "-----BEGIN PRIVATE KEY-----\n"]
+    "piece", ["a", "-", "token", 'token="', "token=\\", "://", "eyJ", "Bearer ", '"name":"', "\\", "://a@", "-----BEGIN PRIVATE KEY-----\n"]
 )
 def test_no_log_takes_long(piece):
     """Patterns that look again from each place would need days for a line of a megabyte."""

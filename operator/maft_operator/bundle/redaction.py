@@ -11,7 +11,7 @@ from typing import Any
 
 REMOVED = "[removed]"
 _NAME = (
-    r"(?:pass(?:word|wd|phrase)?(?![a-z])|secret|credential|token(?!s|iz)|signature|cookie|authorization"
+    r"(?:pass(?:word|wd|phrase)?(?![a-z])|(?<=[_-])pwd(?![a-z])|secret|credential|token(?!s|iz)|signature|cookie|authorization"
     r"|(?:api|access|private|signing|encryption|account|session|auth|license)[-_.]?key)"
 )
 _SECRET = re.compile(_NAME, re.IGNORECASE)
@@ -25,24 +25,35 @@ SHOWN = re.compile(
 )
 # Names of Secrets and of keys in them are references, not values.
 _REFERENCE = re.compile(r"(secret|token|credentials?)(name|_?file|path|ref|type)|kind|reason|type|mountPath", re.IGNORECASE)
-_DROPPED = ("managedFields", "kubectl.kubernetes.io/last-applied-configuration")  # the object a second time, as text
+_DROPPED = re.compile(r"managedFields|.*/(last-applied.*|applied|original)")  # the object a second time, as text or packed
 _IN_TEXT: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), REMOVED),
-    (re.compile(r"(?<=://)[^/\s\"'@]+(?=@)"), REMOVED),
+    (re.compile(r"(?<=://)[^/\s\"']+(?=@)"), REMOVED),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), rf"\1 {REMOVED}"),
     (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{4,}\.?[\w-]*"), REMOVED),
     (re.compile(r"\b(?:hf_|gh[opsu]_|github_pat_|glpat-|sk-|xox[abpr]-|nvapi-)[\w-]{16,}"), REMOVED),
     (re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"), REMOVED),
-    # A variable of an object that stands in the text as JSON, however often its quotes are escaped.
-    (re.compile(r"(\\*\"name\\*\":\s*\\*\"[^\"]*\",\s*\\*\"value\\*\":\s*)(\\*\")(?:(?!\2).){1,9999}(\2)"), rf"\1\2{REMOVED}\3"),
+    # The rest of a header, whatever scheme it names; a name before its password; the signature of Azure's URLs.
+    (re.compile(r"(?i)(\b(?:authorization|cookie):\s{0,9})(?![\s\"'\\\[])[^\n\"'\\]+"), rf"\1{REMOVED}"),
+    (re.compile(r"(?<![\w-])((?:-u|--(?:proxy-)?user)[\s=][\s\"']{0,9}[^\s:\"']{1,200}:)[^\s\"']+"), rf"\1{REMOVED}"),
+    (re.compile(r"(?<=[?&]sig=)[^&\s\"']+"), REMOVED),
+    # A variable of an object that stands in the text as JSON, however often its quotes are escaped. A quote behind one more backslash
+    # is a part of the value; what was cut off has no last quote.
+    (
+        re.compile(r"((?<!\\)\\*\"name\\*\":\s*\\*\"[^\"]*\",\s*\\*\"value\\*\":\s*)(\\*\")(?:(?!(?<!\\)\2).)+(\2?)"),
+        rf"\1\2{REMOVED}\3",
+    ),
     # name=value, "name": "value", name: value, --name value; a name may go on to both sides, as in X-Amz-Signature.
     (
-        re.compile(rf"(?i)({_NAME}[\w-]{{0,60}}(?:\\*[\"'])?\s*[=:]\s*)(\\*[\"'])(?!\[removed\])(?:(?!\2).){{1,9999}}(\2)"),
+        re.compile(
+            rf"(?i)({_NAME}[\w-]{{0,60}}(?:\\*[\"'])?\s*(?:=>|[=:])\s*[bru]{{0,2}})(\\*[\"'])(?!\[removed\])(?:(?!(?<!\\)\2).)+(\2?)"
+        ),
         rf"\1\2{REMOVED}\3",
     ),
     (
         re.compile(
-            rf"(?i)({_NAME}[\w-]{{0,60}}(?:\\*[\"'])?(?:\s*=\s*|:\s*))(?!(?:null|true|false)\b|[\[{{\s\"'\\])[^\s&\"',;}}\]]+"
+            rf"(?i)({_NAME}[\w-]{{0,60}}(?:\\*[\"'])?(?:\s*=\s*|:\s*))(?!(?:null|true|false)\b|[bru]{{0,2}}\\*[\"']|[\[{{\s>\\])"
+            r"[^\s&\"',;}\]]+"
         ),
         rf"\1{REMOVED}",
     ),
@@ -72,7 +83,7 @@ def _mapping(value: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(value.get("name"), str) and isinstance(value.get("value"), str):
         shown = SHOWN.fullmatch(value["name"]) and not _is_secret(value["name"])
         return {**{k: thing(v) for k, v in value.items()}, "value": text(value["value"]) if shown else REMOVED}
-    return {k: _named(k, v) for k, v in value.items() if k not in _DROPPED}
+    return {k: _named(k, v) for k, v in value.items() if not _DROPPED.fullmatch(k)}
 
 
 def _named(name: str, value: Any) -> Any:
@@ -88,6 +99,6 @@ def _sequence(value: Sequence[Any]) -> list[Any]:
     items = [thing(item) for item in value]
     for before, (place, item) in zip(value, list(enumerate(items))[1:], strict=False):
         flag = isinstance(before, str) and before.startswith("-") and "=" not in before and _is_secret(before)
-        if flag and isinstance(item, str) and not item.startswith("-"):
+        if flag and isinstance(item, str) and not re.match("--|-.{,7}$", item):
             items[place] = REMOVED
     return items
