@@ -23,7 +23,7 @@ SHORTEST = 8  # characters of a secret: shorter values stand in many words
 REMOVED = "[removed]"
 _SECRET = re.compile(r"pass|secret|token|key|credential|auth", re.IGNORECASE)
 _PLACE = re.compile(r"_(FILE|PATH|DIR|URI|URL)$", re.IGNORECASE)  # of a secret
-_USER = re.compile(r"(?<=://)[^/\s\"'@]+(?=@)")
+_USER = re.compile(r"(?<=://)[^/\s\"']+(?=@)")
 
 
 class Tail:

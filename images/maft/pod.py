@@ -1,8 +1,9 @@
 """What this pod, container or process may use: processors and memory, as the kernel's control groups (cgroups, both versions for
-memory) have it."""
+memory) have it; and the addresses that it has."""
 
 import math
 import os
+import socket
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")  # in a container its own
@@ -45,3 +46,14 @@ def memory(root: Path = CGROUP) -> tuple[int, int]:
             continue
         return (int(most), int(current)) if most.isdigit() and int(most) < _UNLIMITED else (0, 0)
     return 0, 0
+
+
+def everywhere() -> str:
+    """Names the address to listen at for all that this pod has, of both families; 0.0.0.0 where that of IPv6 takes no IPv4."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            alone = probe.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+            probe.bind(("::", 0))
+    except OSError:  # a kernel without it
+        return "0.0.0.0"
+    return "0.0.0.0" if alone else "::"

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
-from maft import __version__, logs, revision
+from maft import __version__, logs, pod, revision
 from maft.errors import BadInput, PeerLost, one_line, with_kind
 from maft.spec import SERVER_KEY, UNREADABLE, Compared, Spec, decode_spec
 from maft.store.base import Store
@@ -247,7 +247,7 @@ class Progress:
         host, port = address
         if port:
             try:
-                start_http_server(port, addr=host or "0.0.0.0", registry=self.registry)
+                start_http_server(port, addr=host or pod.everywhere(), registry=self.registry)
             except OSError as error:
                 raise OSError(f"--metrics-port {port}: {error.strerror}; choose another port") from error
 

@@ -606,6 +606,16 @@ REFUSED = {
         "at '/podDefaults': additional properties 'nodeSelector' not allowed",
     ),
     "label of pods": ({"podDefaults": {"metadata": {"labels": {"a": 1}}}}, "at '/podDefaults/metadata/labels/a': got number"),
+    "a prefix with its protocol": (
+        {"images": {"prefix": "https://r.io/x"}},
+        "at '/images/prefix': 'https://r.io/x' does not match",
+    ),
+    "a prefix with a tag": ({"images": {"prefix": "r.io/x:1"}}, "at '/images/prefix': 'r.io/x:1' does not match"),
+    "a name that YAML reads": (
+        {"pods": {"inherit": {"annotations": ["a: b"]}}},
+        "at '/pods/inherit/annotations/0': 'a: b' does not",
+    ),
+    "a policy of nothing": ({"admission": {"podTemplate": {"specFields": None}}}, "at '/admission/podTemplate"),
     "what runs hand on": ({"pods": {"inherit": {"labels": "cost-center"}}}, "at '/pods/inherit/labels': got string, want array"),
     "pods of runs": ({"pods": {"cpuLimits": "no"}}, "at '/pods/cpuLimits': got string, want boolean"),
     "no such alert": (

@@ -167,7 +167,10 @@ REFUSED: dict[str, tuple[Json, str]] = {
     ),
     "no labels": ({"podTemplate": {"metadata": {"labels": None}}}, "spec.podTemplate: metadata.labels may not be set here"),
     "no metadata": ({"podTemplate": {"metadata": None}}, "spec.podTemplate: metadata may not be set here"),
-    "other metadata": ({"podTemplate": {"metadata": {"finalizers": ["a/b"]}}}, "spec.podTemplate: metadata.finalizers may not be set"),
+    "other metadata": (
+        {"podTemplate": {"metadata": {"finalizers": ["a/b"]}}},
+        "spec.podTemplate: metadata.finalizers may not be set",
+    ),
     "the node's network": (pod(hostNetwork=True), "spec.podTemplate: hostNetwork may not be set here; leave it out"),
     "an account and a volume": (
         pod(serviceAccountName="admin", volumes=[{"name": "h", "hostPath": {"path": "/"}}]),

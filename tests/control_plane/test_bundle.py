@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -120,7 +121,8 @@ def test_anything_is_redacted_to_the_same_shape_once(value):
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
-    "piece", ["a", "-", "token", 'token="', "token=\\", "://", "eyJ", "Bearer ", '"name":"', "\\", "://a@", "-----BEGIN PRIVATE KEY-----\n"]
+    "piece",
+    ["a", "-", "token", 'token="', "token=\\", "://", "eyJ", "Bearer ", '"name":"', "\\", "://a@", "-----BEGIN PRIVATE KEY-----\n"],
 )
 def test_no_log_takes_long(piece):
     """Patterns that look again from each place would need days for a line of a megabyte."""
@@ -286,6 +288,17 @@ def test_a_folder_without_the_run_is_one_line(tmp_path: Path, capsys) -> None:
         capsys.readouterr().err
         == f"error: run default/r: no folder {tmp_path}/default/r/local; name that of `maft run` with --dir, and -n\n"
     )
+
+
+@pytest.mark.parametrize("name", ["", "..", "../../../../api/v1/namespaces/demo/secrets/s3", "a?x", "a/b", "A", "a\n"])
+def test_a_name_that_leads_elsewhere_is_one_line(name: str, tmp_path: Path, capsys) -> None:
+    (tmp_path / "runs" / "local").mkdir(parents=True)
+    others = [["r", "-n", name], ["r", "--operator-namespace", name]] if name else []
+    for line in ([name, "--dir", str(tmp_path)], [name, "-n", "demo"], *others):
+        with pytest.raises(SystemExit) as code:
+            main(["bundle", *line])
+        assert code.value.code == 2
+        assert re.fullmatch(r"error: .* no name; expected small letters, digits and -\n", capsys.readouterr().err)
 
 
 def test_the_archive_is_a_tar_that_anybody_opens(tmp_path: Path) -> None:

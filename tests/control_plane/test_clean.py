@@ -186,6 +186,13 @@ def test_what_makes_no_sense_is_one_line(flags: tuple[str, ...], message: str, t
     assert (done.returncode, done.stdout) == (2, "") and done.stderr.startswith(message)
 
 
+@pytest.mark.programs
+def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    done = clean(str(tmp_path / "rnus"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: store file://{tmp_path}/rnus: no such folder; name the one")
+
+
 # --- the choice ---
 
 NOW = 100 * DAY

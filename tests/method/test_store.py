@@ -977,6 +977,7 @@ refused(store.delete, ["secret"])
         ("s3://bucket/prefix?colour", ["s3://bucket", "'colour'", "endpoint and region"]),
         ("s3://bucket?access_key=secret&secret_key=secret", ["s3://bucket", "'access_key'", "endpoint and region"]),
         ("s3://bucket?region=x&aws_secret_access_key=secret", ["s3://bucket", "'aws_secret_access_key'"]),
+        ("s3://bucket?endpoint=http://a&endpoint=http://b", ["s3://bucket", "'endpoint' is there twice"]),
         ("s3://key:secret@bucket/prefix", ["s3://bucket", "without credentials"]),
         ("s3://bucket?endpoint=http://key:secret@host", ["s3://bucket", "credentials in the endpoint"]),
         ("s3:///prefix", ["s3://BUCKET/PREFIX"]),

@@ -37,8 +37,8 @@ _IN_TEXT: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?i)(\b(?:authorization|cookie):\s{0,9})(?![\s\"'\\\[])[^\n\"'\\]+"), rf"\1{REMOVED}"),
     (re.compile(r"(?<![\w-])((?:-u|--(?:proxy-)?user)[\s=][\s\"']{0,9}[^\s:\"']{1,200}:)[^\s\"']+"), rf"\1{REMOVED}"),
     (re.compile(r"(?<=[?&]sig=)[^&\s\"']+"), REMOVED),
-    # A variable of an object that stands in the text as JSON, however often its quotes are escaped. A quote behind one more backslash
-    # is a part of the value; what was cut off has no last quote.
+    # A variable of an object that stands in the text as JSON, however often its quotes are escaped. A quote behind one more
+    # backslash is a part of the value; what was cut off has no last quote.
     (
         re.compile(r"((?<!\\)\\*\"name\\*\":\s*\\*\"[^\"]*\",\s*\\*\"value\\*\":\s*)(\\*\")(?:(?!(?<!\\)\2).)+(\2?)"),
         rf"\1\2{REMOVED}\3",

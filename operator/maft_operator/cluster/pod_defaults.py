@@ -20,7 +20,7 @@ FLAG = "--pod-defaults"
 _OURS = re.compile(r"maft\.dev/.*|app\.kubernetes\.io/(name|managed-by|component)")  # by these pods are found
 _NAME = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _AMOUNTS = ("limits", "requests", "overhead")  # objects of amounts
-_DIRECTIVES = ("$patch",)
+_NEEDED: dict[str, Any] = {"metadata": {"labels": {}}, "spec": {"containers": {}, "volumes": {}}}  # no pod of a run is without
 _SCALARS: dict[str, tuple[type, str]] = {"str": (str, "a text; put it into quotes"), "bool": (bool, "true or false")}
 _SCALARS |= {"int": (int, "a whole number"), "float": (int | float, "a number")}  # type: ignore[dict-item]
 
@@ -39,6 +39,8 @@ def read(file: Path | None) -> Json:
         return checked({} if found is None else _whole(found))
     except BadSpec as error:
         raise BadSpec(f"{FLAG} {file}: {error}") from None
+    except RecursionError:
+        raise BadSpec(f"{FLAG} {file}: an anchor stands inside of what it names") from None
 
 
 def _whole(value: Any) -> Any:
@@ -65,10 +67,17 @@ def names(flag: str, given: Iterable[str]) -> tuple[str, ...]:
 def checked(defaults: Any) -> Json:
     """Returns the template where it has the shape of one and touches nothing by which pods are found; BadSpec otherwise."""
     _check(defaults, "V1PodTemplateSpec", "")
+    defaults = _without_nulls(defaults)
     _check_metadata(defaults.get("metadata") or {})
     for container in (defaults.get("spec") or {}).get("containers") or ():
         _check_container(container)
     return dict(defaults)
+
+
+def _without_nulls(defaults: Json, needed: Json = _NEEDED) -> Json:
+    """null takes a field away: here it is a heading with nothing below it."""
+    there = {name: value for name, value in defaults.items() if value is not None or name not in needed}
+    return {name: _without_nulls(value, needed[name]) if needed.get(name) else value for name, value in there.items()}
 
 
 def _check_metadata(metadata: Json) -> None:
@@ -95,6 +104,8 @@ def _check(value: Any, kind: str, path: str) -> None:
         return
     if kind.startswith("List["):
         for number, item in enumerate(_of_type(value, list, path, "a list")):
+            if item is None:
+                raise BadSpec(f"{path}[{number}]: is empty; remove it")
             _check(item, inner, f"{path}[{_named(item, number)}]")
     elif kind.startswith("Dict["):
         for name, item in _of_type(value, dict, path, "an object").items():
@@ -115,13 +126,22 @@ def _check_fields(value: Json, kind: str, path: str) -> None:
     kinds = {name: model.openapi_types[attribute] for attribute, name in model.attribute_map.items()}
     for name, item in value.items():
         place = f"{path}.{name}".lstrip(".")
-        if name in kinds:
+        if name == "$patch":
+            _check_directive(value, place)
+        elif name in kinds:
             _check(item, kinds[name], place)
-        elif name not in _DIRECTIVES:
+        else:
             near = difflib.get_close_matches(str(name), kinds, n=1)
             raise BadSpec(
                 f"{place}: unknown field; " + (f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(kinds))}")
             )
+
+
+def _check_directive(value: Json, place: str) -> None:
+    if value["$patch"] != "delete" or not place.endswith("].$patch"):
+        raise BadSpec(f"{place}: {value['$patch']!r}; only delete is known, of an item of a list")
+    if value.get("name") in (DEBATE, TRAIN, SERVE) and place.startswith("spec.containers"):
+        raise BadSpec(f"{place}: takes away the container {value['name']}, which does the work")
 
 
 def _check_scalar(value: Any, kind: str, path: str) -> None:

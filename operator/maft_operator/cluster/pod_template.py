@@ -26,6 +26,7 @@ COMPILED = {  # what is compiled at a start, and found again at the next: below 
     "TORCHINDUCTOR_CACHE_DIR": "/cache/inductor",
     "FLASHINFER_WORKSPACE_BASE": "/cache",  # it goes on with .cache/flashinfer
 }
+_OWN = ("maft.dev/", "app.kubernetes.io/")  # what our labels' names start with
 GRACE = 20  # seconds: a program needs about one to end, vLLM a few
 
 
@@ -141,7 +142,17 @@ def template(
     name, claim = container["name"], run.spec.model.cache_claim
     whole = merged(ours, _for_container(size.settings.defaults, name))
     whole = merged(whole, {"spec": {"volumes": [_claimed(claim)]}} if claim else {})  # the run's own, whatever the defaults keep
-    return _reconciled(merged(whole, _for_container(run.spec.pod_template or {}, name)), name, asked)
+    whole = merged(whole, _for_container(run.spec.pod_template or {}, name))
+    return _reconciled(_labelled(whole, labels), name, asked)
+
+
+def _labelled(template: Json, labels: Mapping[str, str]) -> Json:
+    """Our labels stay, whatever a podTemplate makes of them: by them pods are found, and NetworkPolicies hold for them."""
+    metadata = template.get("metadata") or {}
+    if not isinstance(metadata, Mapping) or not isinstance(metadata.get("labels") or {}, Mapping):
+        return template  # which the API server refuses, and says why
+    ours = {name: value for name, value in labels.items() if name.startswith(_OWN)}
+    return {**template, "metadata": {**metadata, "labels": {**(metadata.get("labels") or {}), **ours}}}
 
 
 def _ids(settings: PodSettings) -> Json:
