@@ -128,7 +128,7 @@ REFUSED: dict[str, tuple[Json, str]] = {
         "https://amazonaws.com may not be used",
     ),
     "a model elsewhere": ({"model": {"source": "s3://b/m?endpoint=http://evil"}}, "http://evil may not be used here"),
-    "a model in capitals": ({"model": {"source": "S3://b/m?endpoint=http://evil"}}, "may not be used here"),
+    "a bucket in capitals": ({"task": {**QUESTIONS, "source": "S3://b/q?endpoint=http://evil"}}, "may not be used here"),
     "a model of Amazon's": ({"model": {"source": "s3://b/m"}}, "https://amazonaws.com may not be used here"),
     "two endpoints": ({"model": {"source": "s3://b/m?endpoint=http://s3&endpoint=http://evil"}}, "may not be used here"),
     "an escaped endpoint": ({"model": {"source": "s3://b/m?%65ndpoint=http://evil"}}, "may not be used here"),

@@ -73,8 +73,8 @@ def checked(defaults: Any) -> Json:
 def _check_metadata(metadata: Json) -> None:
     if others := sorted(set(metadata) - {"labels", "annotations"}):
         raise BadSpec(f"metadata.{others[0]}: pods of all runs cannot share it; labels and annotations can be set")
-    if own := sorted(name for name in metadata.get("labels") or {} if OWN.fullmatch(name)):
-        raise BadSpec(f"metadata.labels.{own[0]}: is the operator's own, by which it finds pods; take another name")
+    if own := sorted(f"{part}.{name}" for part, names in metadata.items() for name in names or {} if OWN.fullmatch(name)):
+        raise BadSpec(f"metadata.{own[0]}: is the operator's own, by which it finds pods; take another name")
 
 
 def _check_container(container: Json) -> None:
