@@ -589,6 +589,10 @@ REFUSED = {
     "label": ({"labels": {"a": 1}}, "at '/labels/a': got number, want string"),
     "port": ({"networkPolicy": {"apiServerPorts": [70000]}}, "at '/networkPolicy/apiServerPorts/0': maximum"),
     "memory": ({"resources": {"limits": {"memory": "1 GB"}}}, "at '/resources/limits/memory': '1 GB' does not match pattern"),
+    "a registry's name that others begin with": (
+        {"admission": {"imagePrefixes": ["registry.example.org"]}},
+        "at '/admission/imagePrefixes/0': 'registry.example.org' does not match pattern",
+    ),
     "a quote": ({"admission": {"imagePrefixes": ["x' + y"]}}, "at '/admission/imagePrefixes/0'"),
     "pull secret": ({"imagePullSecrets": ["p"]}, "at '/imagePullSecrets/0': got string, want object"),
     "name of a GPU": ({"pods": {"gpuResource": "gpu"}}, "at '/pods/gpuResource': 'gpu' does not match pattern"),

@@ -231,6 +231,7 @@ def test_whatever_the_api_has_may_be_said() -> None:
             "spec.volumes[tmp].emptyDir.sizeLimit: 'big'; expected an amount",
         ),
         ("metadata: {name: x}", "metadata.name: pods of all runs cannot share it; labels and annotations can be set"),
+        ("metadata: {annotations: {maft.dev/server-key: x}}", "metadata.annotations.maft.dev/server-key: is the operator's own"),
         ("metadata: {labels: {maft.dev/run: x}}", "metadata.labels.maft.dev/run: is the operator's own, by which it finds pods"),
         (
             "metadata: {labels: {app.kubernetes.io/managed-by: x}}",

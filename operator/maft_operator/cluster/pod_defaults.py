@@ -12,12 +12,11 @@ from typing import Any
 
 import yaml
 
-from maft_operator.cluster.pod_template import DEBATE, SERVE, TRAIN
+from maft_operator.cluster.pod_template import DEBATE, OWN, SERVE, TRAIN
 from maft_operator.cluster.quantities import amount
 from maft_operator.spec.schema import BadSpec, Json
 
 FLAG = "--pod-defaults"
-_OURS = re.compile(r"maft\.dev/.*|app\.kubernetes\.io/(name|managed-by|component)")  # by these pods are found
 _NAME = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _AMOUNTS = ("limits", "requests", "overhead")  # objects of amounts
 _NEEDED: dict[str, Any] = {"metadata": {"labels": {}}, "spec": {"containers": {}, "volumes": {}}}  # no pod of a run is without
@@ -59,7 +58,7 @@ def names(flag: str, given: Iterable[str]) -> tuple[str, ...]:
             raise BadSpec(
                 f"{flag} {name!r}: no name of a label or annotation; expected one such as cost-center or example.com/team"
             )
-        if _OURS.fullmatch(name) or name.partition("/")[0].endswith(("kubernetes.io", "k8s.io")):
+        if OWN.fullmatch(name) or name.partition("/")[0].endswith(("kubernetes.io", "k8s.io")):
             raise BadSpec(f"{flag} {name}: is set by Kubernetes or the operator; take another name")
     return tuple(sorted(set(given)))
 
@@ -83,8 +82,8 @@ def _without_nulls(defaults: Json, needed: Json = _NEEDED) -> Json:
 def _check_metadata(metadata: Json) -> None:
     if others := sorted(set(metadata) - {"labels", "annotations"}):
         raise BadSpec(f"metadata.{others[0]}: pods of all runs cannot share it; labels and annotations can be set")
-    if own := sorted(name for name in metadata.get("labels") or {} if _OURS.fullmatch(name)):
-        raise BadSpec(f"metadata.labels.{own[0]}: is the operator's own, by which it finds pods; take another name")
+    if own := sorted(f"{part}.{name}" for part, names in metadata.items() for name in names or {} if OWN.fullmatch(name)):
+        raise BadSpec(f"metadata.{own[0]}: is the operator's own, by which it finds pods; take another name")
 
 
 def _check_container(container: Json) -> None:

@@ -1,9 +1,10 @@
 """The pod of a task or server: our container, its environment, volumes and security. Pure.
 
 Every pod passes the `restricted` Pod Security Standard and runs with a read-only root file system. What the operator's defaults
-say is merged into it, then the resource's podTemplate, so users have the last word.
+say is merged into it, then the resource's podTemplate, so users have the last word, but for the names by which pods are found.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,10 @@ COMPILED = {  # what is compiled at a start, and found again at the next: below 
     "TORCHINDUCTOR_CACHE_DIR": "/cache/inductor",
     "FLASHINFER_WORKSPACE_BASE": "/cache",  # it goes on with .cache/flashinfer
 }
-_OWN = ("maft.dev/", "app.kubernetes.io/")  # what our labels' names start with
+OWN = re.compile(
+    r"maft\.dev/.*|app\.kubernetes\.io/(name|managed-by|component)"
+)  # by these pods are found, and NetworkPolicies tell them apart
+_QUEUES = "kueue.x-k8s.io/"  # by these they are admitted
 GRACE = 20  # seconds: a program needs about one to end, vLLM a few
 
 
@@ -143,16 +147,23 @@ def template(
     whole = merged(ours, _for_container(size.settings.defaults, name))
     whole = merged(whole, {"spec": {"volumes": [_claimed(claim)]}} if claim else {})  # the run's own, whatever the defaults keep
     whole = merged(whole, _for_container(run.spec.pod_template or {}, name))
-    return _reconciled(_labelled(whole, labels), name, asked)
+    return _reconciled({**whole, "metadata": _metadata(ours["metadata"], whole.get("metadata"))}, name, asked)
 
 
-def _labelled(template: Json, labels: Mapping[str, str]) -> Json:
-    """Our labels stay, whatever a podTemplate makes of them: by them pods are found, and NetworkPolicies hold for them."""
-    metadata = template.get("metadata") or {}
-    if not isinstance(metadata, Mapping) or not isinstance(metadata.get("labels") or {}, Mapping):
-        return template  # which the API server refuses, and says why
-    ours = {name: value for name, value in labels.items() if name.startswith(_OWN)}
-    return {**template, "metadata": {**metadata, "labels": {**(metadata.get("labels") or {}), **ours}}}
+def _metadata(ours: Json, merged: Any) -> Any:
+    """What we say of names that are the operator's, whoever else says so: a pod with the label of another run would be an endpoint
+    of its servers. Other labels and annotations as merged. What has no such shape is for the API server to refuse."""
+    metadata = {} if merged is None else merged
+    parts = ("labels", "annotations")
+    if not isinstance(metadata, Mapping) or not all(isinstance(metadata.get(part) or {}, Mapping) for part in parts):
+        return metadata
+    named = {part: _named(ours.get(part) or {}, metadata.get(part) or {}) for part in parts}
+    return {**metadata, **{part: names for part, names in named.items() if names or part in metadata}}
+
+
+def _named(ours: Mapping[str, str], merged: Mapping[str, Any]) -> Json:
+    theirs = {name: value for name, value in merged.items() if not OWN.fullmatch(name)}
+    return {**theirs, **{name: value for name, value in ours.items() if OWN.fullmatch(name) or name.startswith(_QUEUES)}}
 
 
 def _ids(settings: PodSettings) -> Json:
