@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,10 @@ from hypothesis import strategies as st
 
 from maft_operator.__main__ import main
 from maft_operator.bundle import redaction
+from maft_operator.bundle.archive import Bundle, Part, write
 from maft_operator.bundle.questions import CRD, LINES
 from maft_operator.bundle.redaction import REMOVED
+from maft_operator.spec.schema import BadSpec
 
 SECRET = "Zx9-hunter2/Qq7+secretvalue"
 
@@ -301,11 +304,38 @@ def test_a_name_that_leads_elsewhere_is_one_line(name: str, tmp_path: Path, caps
         assert re.fullmatch(r"error: .* no name; expected small letters, digits and -\n", capsys.readouterr().err)
 
 
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SMALL = Bundle("a/b", (Part("x/y.txt", b"z"),), ())
+
+
+def test_an_archive_that_was_there_gives_its_mode_and_its_readers_nothing(tmp_path: Path) -> None:
+    """Whoever could read the old file, or has it open, sees nothing of the new one."""
+    path = tmp_path / "n.tar.gz"
+    path.write_bytes(b"old")
+    path.chmod(0o666)
+    with path.open("rb") as reader:
+        write(SMALL, path, NOW)
+        assert reader.read() == b"old"
+    assert path.stat().st_mode & 0o777 == 0o600 and set(opened(path)) == {"manifest.json", "x/y.txt"}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_to_elsewhere_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    path, target = tmp_path / "n.tar.gz", tmp_path / "target"
+    target.write_bytes(b"theirs")
+    path.symlink_to(target)
+    write(SMALL, path, NOW)
+    assert target.read_bytes() == b"theirs" and not path.is_symlink()
+
+
+def test_what_cannot_be_put_into_place_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "n.tar.gz").mkdir()
+    with pytest.raises(BadSpec, match=r"--output .*n\.tar\.gz: Is a directory; name a file"):
+        write(SMALL, tmp_path / "n.tar.gz", NOW)
+    assert [path.name for path in tmp_path.iterdir()] == ["n.tar.gz"]
+
+
 def test_the_archive_is_a_tar_that_anybody_opens(tmp_path: Path) -> None:
-    from datetime import UTC, datetime
-
-    from maft_operator.bundle.archive import Bundle, Part, write
-
-    write(Bundle("a/b", (Part("x/y.txt", b"z"),), ()), tmp_path / "n.tar.gz", datetime(2026, 1, 1, tzinfo=UTC))
+    write(SMALL, tmp_path / "n.tar.gz", NOW)
     with tarfile.open(fileobj=io.BytesIO((tmp_path / "n.tar.gz").read_bytes()), mode="r:gz") as tar:
         assert tar.getnames() == ["n/manifest.json", "n/x/y.txt"]

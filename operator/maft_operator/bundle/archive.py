@@ -5,6 +5,7 @@ import io
 import json
 import os
 import tarfile
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -43,8 +44,7 @@ def write(bundle: Bundle, path: Path, now: datetime) -> None:
     """Writes it as a tar.gz that only its owner may read; BadSpec where the file cannot be written."""
     folder = path.name.removesuffix(".gz").removesuffix(".tar").removesuffix(".tgz")
     try:
-        with open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-            file.write(_packed(bundle, folder, now))
+        _replace(path, _packed(bundle, folder, now))
     except OSError as error:
         raise BadSpec(f"--output {path}: {error.strerror}; name a file in a folder that can be written") from None
 
@@ -55,6 +55,18 @@ def manifest(bundle: Bundle, now: datetime) -> bytes:
     missing = [{"file": gap.file, "why": gap.why} for gap in bundle.missing]
     made = {"run": bundle.run, "maft": __version__, "made": now.isoformat(timespec="seconds"), "files": files, "missing": missing}
     return json.dumps(made, indent=1).encode()
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Puts a new file into its place: one that was there keeps its mode when it is written to, and whoever has it open reads on."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def _packed(bundle: Bundle, folder: str, now: datetime) -> bytes:
