@@ -4,14 +4,16 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
+import kube_objects
 import pytest
 import yaml
 from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
-from kube_objects import IMAGES, STORAGE, a_run, owner, planned
+from kube_objects import IMAGES, STORAGE, owner, planned
 from test_manifests import VARIED
 
+from maft import models
 from maft.summaries import PrepareSummary
 from maft_operator.cluster import manifests, resources
 from maft_operator.cluster.images import Images
@@ -31,6 +33,11 @@ def example(name: str) -> Run:
     documents = yaml.safe_load_all((ROOT / "examples" / f"{name}.yaml").read_text())
     run = next(document for document in documents if document["kind"] == "MultiAgentFinetune")
     return parse({**run, "spec": {"storage": STORAGE, **run["spec"]}})
+
+
+def a_run(**spec: Any) -> Run:
+    """Of a model that has to be fetched."""
+    return kube_objects.a_run(**{**spec, "model": {"source": "org/model", **spec.get("model", {})}})
 
 
 def templates(run: Run, images: Images = IMAGES) -> dict[str, Json]:
@@ -137,6 +144,59 @@ def test_shared_memory_counts_as_the_pods() -> None:
 def test_a_claim_keeps_the_model() -> None:
     free, claimed = (of(a_run(model={"cacheClaim": claim}), "r-server", 40 * GIB) for claim in ("", "models"))
     assert number(claimed["requests"], "ephemeral-storage") < GIB < 40 * GIB < number(free["requests"], "ephemeral-storage")
+
+
+ELSEWHERE: dict[str, Json] = {
+    "hostPath": {"hostPath": {"path": "/var/cache/maft"}},
+    "ephemeral": {"ephemeral": {"volumeClaimTemplate": {"spec": {"resources": {"requests": {"storage": "1Ti"}}}}}},
+    "claim": {"persistentVolumeClaim": {"claimName": "theirs"}},
+    "csi": {"csi": {"driver": "example.com"}},
+    "memory": {"emptyDir": {"medium": "Memory"}},
+}
+
+
+@pytest.mark.parametrize("kind", ELSEWHERE)
+@pytest.mark.parametrize("admins", [True, False])
+@pytest.mark.parametrize("name", ["r-server", "r-1-train"])
+def test_whatever_volume_keeps_the_model_its_size_is_not_asked_of_the_nodes_disk(kind: str, admins: bool, name: str) -> None:
+    template = {"spec": {"volumes": [{"name": "cache", **ELSEWHERE[kind]}]}}
+    images = Images("p", "1", model_bytes=131 * GIB, pods=PodSettings(defaults=template if admins else {}))
+    found = asked(templates(a_run() if admins else a_run(podTemplate=template), images)[name])
+    claimed = of(a_run(model={"cacheClaim": "models"}), name, 131 * GIB)
+    assert all(found[part]["ephemeral-storage"] == claimed[part]["ephemeral-storage"] for part in ("requests", "limits"))
+    assert number(found["requests"], "ephemeral-storage") < GIB
+
+
+@pytest.mark.parametrize("volume", [{"emptyDir": {"sizeLimit": "200Gi"}}, {"emptyDir": {}}])
+def test_an_empty_folder_on_the_nodes_disk_keeps_the_model_there(volume: Json) -> None:
+    template = {"spec": {"volumes": [{"name": "cache", **volume}]}}
+    assert number(of(a_run(podTemplate=template), "r-server", 131 * GIB)["requests"], "ephemeral-storage") > 131 * GIB
+
+
+@pytest.mark.parametrize("volume", ["", None, [], {"name": "cache"}, {"name": "cache", "$patch": "delete"}])
+def test_volumes_that_are_none_are_the_api_servers_to_refuse(volume: Any) -> None:
+    template = {"spec": {"volumes": [volume] if volume is not None else None}}
+    assert number(of(a_run(podTemplate=template), "r-server", 131 * GIB)["requests"], "ephemeral-storage") > 0
+
+
+def test_a_volume_of_another_name_may_be_the_cache() -> None:
+    """For one kind of pod only."""
+    mount = {"name": "inference", "volumeMounts": [{"name": "disks", "mountPath": "/cache"}]}
+    template = {"spec": {"volumes": [{"name": "disks", "hostPath": {"path": "/d"}}], "containers": [mount]}}
+    server, trainer = (of(a_run(podTemplate=template), name, 131 * GIB) for name in ("r-server", "r-1-train"))
+    assert number(server["requests"], "ephemeral-storage") < GIB < number(trainer["requests"], "ephemeral-storage")
+
+
+@pytest.mark.parametrize("name", ["r-server", "r-1-train"])
+def test_a_model_that_is_mounted_is_not_fetched(name: str) -> None:
+    fetched, there = (of(a_run(model={"source": source}), name, 131 * GIB) for source in ("org/model", "/models/large"))
+    assert number(there["requests"], "ephemeral-storage") < GIB < 131 * GIB < number(fetched["requests"], "ephemeral-storage")
+    assert there["limits"]["memory"] == fetched["limits"]["memory"]  # it is loaded all the same
+
+
+@pytest.mark.parametrize("source", ["/models/a", "./a", "../a", "org/a", "a", "s3://bucket/a", "https://a/b"])
+def test_what_is_mounted_is_what_the_programs_take_for_a_folder(source: str) -> None:
+    assert resources.mounted(source) == models.is_path(source)
 
 
 def test_adapters_that_a_server_keeps_have_room() -> None:

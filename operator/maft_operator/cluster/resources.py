@@ -43,7 +43,7 @@ class Needs:
     memory: Range
     """Bytes, those of /dev/shm included: the kernel counts them there."""
     cache: Range
-    """Bytes of models and of what is compiled, on the node's disk unless a claim keeps them."""
+    """Bytes of models and of what is compiled, on the node's disk unless another volume keeps them."""
     scratch: int
     """Bytes below /tmp at most."""
     shared: str
@@ -95,8 +95,7 @@ def _of_model(item: Task | Server, model_bytes: int) -> Needs:
     return Needs(
         cpu=Range(1000 * gpus, 8000 * gpus) if gpus else Range(250, 4000),
         memory=Range(memory.request, memory.limit + int(amount(shared) or 0) + loaded),
-        # The model, another file of the same weights, what is compiled; adapters.
-        cache=Range(size, 2 * size + 10 * GIB + (_fetched(item, size) if isinstance(item, Server) else 0)),
+        cache=_cached(item, size),
         scratch=4 * GIB + size + (0 if isinstance(item, Server) else _written(spec)),  # a checkpoint is smaller than the model
         shared=shared,
     )
@@ -115,6 +114,17 @@ def _serving(size: int) -> Range:
 def _of_training_on_cpu(size: int) -> Range:
     """Weights that become twice as large, and activations, which grow with the model; training makes do with what is there."""
     return Range(GIB + 3 * size, 6 * GIB + 12 * _rounded(size))
+
+
+def _cached(item: Task | Server, size: int) -> Range:
+    """The model, another file of the same weights, what is compiled; adapters. Of a model that is mounted nothing is fetched."""
+    model = 0 if mounted(item.run.spec.model.source) else size
+    return Range(model, 2 * model + 10 * GIB + (_fetched(item, size) if isinstance(item, Server) else 0))
+
+
+def mounted(source: str) -> bool:
+    """Tells whether the model is read where it lies, as the programs decide it: from a folder."""
+    return source.startswith(("/", "./", "../"))
 
 
 def _fetched(server: Server, size: int) -> int:
@@ -153,15 +163,15 @@ def model_bytes(status: Json, summaries: Iterable[AnySummary]) -> int:
 # --- as pods have them ---
 
 
-def storage(needs: Needs, *, claimed: bool) -> Range:
-    """Adds up what lies on the node's disk, the container's log with it. claimed: a claim keeps the cache."""
-    cache = Range(0, 0) if claimed else needs.cache
+def storage(needs: Needs, *, cached: bool) -> Range:
+    """Adds up what lies on the node's disk, the container's log with it. cached: the cache does, as an emptyDir."""
+    cache = needs.cache if cached else Range(0, 0)
     return Range(128 * MIB + cache.request, GIB + needs.scratch + cache.limit)
 
 
-def written(needs: Needs, *, claimed: bool, cpu_limits: bool = True, disk: bool = True) -> Json:
+def written(needs: Needs, *, cached: bool, cpu_limits: bool = True, disk: bool = True) -> Json:
     """Writes them as `resources` of a container. cpu_limits, disk: whether a limit of processors, and the disk, are named."""
-    kept = storage(needs, claimed=claimed)
+    kept = storage(needs, cached=cached)
     requests = {"cpu": of_thousandths(needs.cpu.request), "memory": of_bytes(needs.memory.request)}
     limits = {"cpu": of_thousandths(needs.cpu.limit)} if cpu_limits else {}
     limits["memory"] = of_bytes(needs.memory.limit)
