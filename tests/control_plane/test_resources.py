@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
+from unittest.mock import ANY
 
 import kube_objects
 import pytest
@@ -75,9 +76,15 @@ def volumes(template: Json) -> Iterator[tuple[str, Json]]:
 def test_nothing_is_best_effort(run: Run, model_bytes: int) -> None:
     for template in templates(run, Images("p", "1", model_bytes=model_bytes)).values():
         found = asked(template)
+        bounded = model_bytes or "ephemeral-storage" in found["limits"]  # the disk of what loads a model of unknown size is not
         for name in NAMED:
-            assert 0 < number(found["requests"], name) <= number(found["limits"], name)
+            assert number(found["requests"], name) > 0
+            if bounded or name in found["limits"]:
+                assert number(found["requests"], name) <= number(found["limits"], name)
         for name, folder in volumes(template):
+            if not bounded and folder.get("medium") != "Memory":
+                assert folder == {}
+                continue
             assert amount(folder["sizeLimit"]), name
             counted = "memory" if folder.get("medium") == "Memory" else "ephemeral-storage"
             assert number(folder, "sizeLimit") < number(found["limits"], counted)
@@ -217,7 +224,9 @@ def test_a_source_of_many_questions_has_room_in_memory() -> None:
 def test_many_questions_have_room_for_their_scratch_files() -> None:
     few, many = (a_run(task={"train": train}, debate={"maxTokens": 1000}) for train in (20, 100_000))
     for name in ("r-1-debate", "r-1-train", "r-1-report"):
-        more = number(of(many, name)["limits"], "ephemeral-storage") - number(of(few, name)["limits"], "ephemeral-storage")
+        more = number(of(many, name, GIB)["limits"], "ephemeral-storage") - number(
+            of(few, name, GIB)["limits"], "ephemeral-storage"
+        )
         assert more > 100_000 * 2 * 2 * 1000 * 31 * 3  # agents, rounds, tokens, bytes each, three times
 
 
@@ -233,7 +242,8 @@ def test_requests_never_exceed_limits(model_bytes: int, gpus: int | None, shared
     size = resources.model_bytes({"model": {"bytes": model_bytes}}, ())
     for template in templates(run, Images("p", "1", model_bytes=size)).values():
         found = asked(template)
-        assert all(number(found["requests"], name) <= number(found["limits"], name) for name in NAMED)
+        assert all(number(found["requests"], name) <= number(found["limits"], name) for name in found["limits"] if name in NAMED)
+        assert {"cpu", "memory"} <= set(found["limits"])
 
 
 @pytest.mark.parametrize(
@@ -252,6 +262,32 @@ def test_requests_never_exceed_limits(model_bytes: int, gpus: int | None, shared
 def test_whose_word_counts_about_the_size(status: Json, reported: tuple[int, ...], size: int) -> None:
     summaries = [PrepareSummary(train=1, held_out=1, model_bytes=each) for each in reported]
     assert resources.model_bytes(status, summaries) == size
+
+
+@pytest.mark.parametrize("name", ["r-server", "r-1-train"])
+@pytest.mark.parametrize("spec", [CPU, {}, {"training": {"gpus": 2}, "inference": {"gpus": 2}}], ids=["cpu", "one", "two"])
+def test_a_model_of_unknown_size_is_not_put_out_for_what_it_weighs(name: str, spec: Json) -> None:
+    template = templates(a_run(**spec), Images("p", "1"))[name]
+    unknown, small = asked(template), of(a_run(**spec), name, GIB)
+    assert dict(volumes(template)) == {"tmp": {}, "cache": {}, "shm": {"medium": "Memory", "sizeLimit": ANY}}
+    assert "ephemeral-storage" not in unknown["limits"]
+    assert number(unknown["requests"], "ephemeral-storage") <= number(small["requests"], "ephemeral-storage")
+    assert number(unknown["requests"], "memory") <= number(small["requests"], "memory")
+
+
+def test_memory_of_a_model_of_unknown_size_is_limited_by_what_its_devices_may_hold() -> None:
+    two = {"training": {"gpus": 2}, "inference": {"gpus": 2}}
+    for name in ("r-server", "r-1-train"):
+        for spec, size in ((two, 131 * GIB), (CPU, 15 * GIB)):
+            unknown, known = (of(a_run(**spec), name, model_bytes) for model_bytes in (0, size))
+            assert number(unknown["limits"], "memory") >= number(known["limits"], "memory")
+
+
+def test_a_disk_limit_of_a_pod_template_holds_for_a_model_of_unknown_size() -> None:
+    """As a quota of limits.ephemeral-storage asks for one."""
+    limits = {"name": "inference", "resources": {"limits": {"ephemeral-storage": "300Gi"}}}
+    found = of(a_run(podTemplate={"spec": {"containers": [limits]}}), "r-server")
+    assert found["limits"]["ephemeral-storage"] == "300Gi" and "ephemeral-storage" in found["requests"]
 
 
 # --- who has the last word ---
@@ -303,7 +339,7 @@ def test_what_is_wrong_in_a_pod_template_is_the_api_servers_to_refuse() -> None:
 @pytest.mark.parametrize("disk", [True, False])
 @pytest.mark.parametrize("cpu_limits", [True, False])
 def test_whoever_runs_the_operator_may_leave_out_limits_of_processors_and_the_disk(cpu_limits: bool, disk: bool) -> None:
-    images = Images("p", "1", pods=PodSettings(cpu_limits=cpu_limits, disk=disk))
+    images = Images("p", "1", model_bytes=GIB, pods=PodSettings(cpu_limits=cpu_limits, disk=disk))
     for template in templates(a_run(), images).values():
         found = asked(template)
         assert ("cpu" in found["limits"]) == cpu_limits and "cpu" in found["requests"]

@@ -51,18 +51,17 @@ class Size:
         claim, needs = run.spec.model.cache_claim, self.needs
         shared = {"medium": "Memory", "sizeLimit": needs.shared}
         return [
-            {"name": "tmp", **_on_disk(needs.scratch)},
+            {"name": "tmp", **self._on_disk(needs.scratch)},
             {"name": "shm", "emptyDir": shared},
-            _claimed(claim) if claim else {"name": "cache", **_on_disk(needs.cache.limit)},
+            _claimed(claim) if claim else {"name": "cache", **self._on_disk(needs.cache.limit)},
         ]
+
+    def _on_disk(self, limit: int) -> Json:
+        return {"emptyDir": {"sizeLimit": of_bytes(limit)} if self.needs.bounded else {}}
 
 
 def _claimed(claim: str) -> Json:
     return {"name": "cache", "persistentVolumeClaim": {"claimName": claim}}
-
-
-def _on_disk(limit: int) -> Json:
-    return {"emptyDir": {"sizeLimit": of_bytes(limit)}}
 
 
 def container(name: str, image: str, policy: str, arguments: tuple[str, ...]) -> Json:
