@@ -19,7 +19,9 @@ from maft_operator.spec.schema import Json
 
 MIB, GIB = 2**20, 2**30
 LARGEST = 2**50  # bytes of a model; what is told beyond it is nonsense
-ON_CPU, ON_A_GPU = GIB // 2, 16 * GIB  # taken for a model whose size nobody told: of each GPU, eight billion weights of two bytes
+# Taken for a model whose size nobody told. It asks for little, and is not killed for being what a large one is: on processors eight
+# billion weights of two bytes, on each GPU half of what the largest ones hold, for twice the model is allowed.
+ON_CPU, AT_MOST_ON_CPU, AT_MOST_ON_A_GPU = GIB // 2, 16 * GIB, 96 * GIB
 _QUESTION = 8 * 2**10  # bytes of memory for a question, its source and the splits
 _SHARED = 256 * MIB  # /dev/shm of programs that load no model
 _STEP = 64 * MIB  # to which figures that follow from the model are rounded up
@@ -43,11 +45,13 @@ class Needs:
     memory: Range
     """Bytes, those of /dev/shm included: the kernel counts them there."""
     cache: Range
-    """Bytes of models and of what is compiled, on the node's disk unless a claim keeps them."""
+    """Bytes of models and of what is compiled, on the node's disk unless another volume keeps them."""
     scratch: int
     """Bytes below /tmp at most."""
     shared: str
     """Limit of /dev/shm, as it is written."""
+    bounded: bool = True
+    """Whether the disk has limits: not where they would follow from a size that nobody told."""
 
 
 # Measured on the demo, in GiB: prepare, debate, evaluate and report 0.1, preflight 0.9; vLLM on two cores 3.4, training 0.6. Beside
@@ -72,7 +76,7 @@ def _of_program(item: Task | Server, model_bytes: int) -> Needs:
     assert isinstance(item, Task)
     spec, memory = item.run.spec, _PROGRAMS[item.kind]
     if item.kind == "preflight" and spec.training.gpus == 0:  # it reads its own limit for the trainer's
-        memory = Range(memory.request, max(memory.limit, _of_training_on_cpu(model_bytes or ON_CPU).limit))
+        memory = Range(memory.request, max(memory.limit, _of_training_on_cpu(_sizes(model_bytes, 0)).limit))
     if item.kind == "prepare":
         memory = Range(memory.request, memory.limit + _rounded(_questions(spec) * _QUESTION))
     stages = 2 * spec.iterations + 1 if item.kind == "report" else 1  # it goes through all debates
@@ -87,34 +91,52 @@ def _of_program(item: Task | Server, model_bytes: int) -> Needs:
 
 def _of_model(item: Task | Server, model_bytes: int) -> Needs:
     gpus, spec = item.gpus or 0, item.run.spec
-    size = _rounded(model_bytes or (gpus * ON_A_GPU if gpus else ON_CPU))
+    size = _sizes(model_bytes, gpus)
     section = spec.inference if isinstance(item, Server) else spec.training
     shared = section.shared_memory or of_bytes(GIB + gpus * 2 * GIB)  # several GPUs talk through it
     memory = _on_gpus(gpus, size) if gpus else _serving(size) if isinstance(item, Server) else _of_training_on_cpu(size)
-    loaded = 2 * item.adapters * _adapter(spec, size) if isinstance(item, Server) else 0  # as --max-cpu-loras says
+    loaded = 2 * item.adapters * _adapter(spec, size.limit) if isinstance(item, Server) else 0  # as --max-cpu-loras says
     return Needs(
         cpu=Range(1000 * gpus, 8000 * gpus) if gpus else Range(250, 4000),
         memory=Range(memory.request, memory.limit + int(amount(shared) or 0) + loaded),
-        # The model, another file of the same weights, what is compiled; adapters.
-        cache=Range(size, 2 * size + 10 * GIB + (_fetched(item, size) if isinstance(item, Server) else 0)),
-        scratch=4 * GIB + size + (0 if isinstance(item, Server) else _written(spec)),  # a checkpoint is smaller than the model
+        cache=_cached(item, _rounded(model_bytes)),
+        # A checkpoint is smaller than the model.
+        scratch=4 * GIB + _rounded(model_bytes) + (0 if isinstance(item, Server) else _written(spec)),
         shared=shared,
+        bounded=model_bytes > 0,
     )
 
 
-def _on_gpus(gpus: int, size: int) -> Range:
+def _sizes(model_bytes: int, gpus: int) -> Range:
+    """How large the model is taken to be where memory is asked for, and where it is limited."""
+    known = _rounded(model_bytes)
+    return Range(known, known) if known else Range(ON_CPU, AT_MOST_ON_A_GPU * gpus or AT_MOST_ON_CPU)
+
+
+def _on_gpus(gpus: int, size: Range) -> Range:
     """A process with CUDA for each GPU, one that leads them, and weights on their way to the GPUs."""
-    return Range((2 + 3 * gpus) * GIB, (8 + 8 * gpus) * GIB + 2 * size)
+    return Range((2 + 3 * gpus) * GIB, (8 + 8 * gpus) * GIB + 2 * size.limit)
 
 
-def _serving(size: int) -> Range:
+def _serving(size: Range) -> Range:
     """vLLM, a GiB of keys and values, and weights that become twice as large, beside those that were read."""
-    return Range(3 * GIB + 3 * size, 8 * GIB + 6 * size)
+    return Range(3 * GIB + 3 * size.request, 8 * GIB + 6 * size.limit)
 
 
-def _of_training_on_cpu(size: int) -> Range:
+def _of_training_on_cpu(size: Range) -> Range:
     """Weights that become twice as large, and activations, which grow with the model; training makes do with what is there."""
-    return Range(GIB + 3 * size, 6 * GIB + 12 * _rounded(size))
+    return Range(GIB + 3 * size.request, 6 * GIB + 12 * size.limit)
+
+
+def _cached(item: Task | Server, size: int) -> Range:
+    """The model, another file of the same weights, what is compiled; adapters. Of a model that is mounted nothing is fetched."""
+    model = 0 if mounted(item.run.spec.model.source) else size
+    return Range(model, 2 * model + 10 * GIB + (_fetched(item, size) if isinstance(item, Server) else 0))
+
+
+def mounted(source: str) -> bool:
+    """Tells whether the model is read where it lies, as the programs decide it: from a folder."""
+    return source.startswith(("/", "./", "../"))
 
 
 def _fetched(server: Server, size: int) -> int:
@@ -153,20 +175,22 @@ def model_bytes(status: Json, summaries: Iterable[AnySummary]) -> int:
 # --- as pods have them ---
 
 
-def storage(needs: Needs, *, claimed: bool) -> Range:
-    """Adds up what lies on the node's disk, the container's log with it. claimed: a claim keeps the cache."""
-    cache = Range(0, 0) if claimed else needs.cache
+def storage(needs: Needs, *, cached: bool) -> Range:
+    """Adds up what lies on the node's disk, the container's log with it. cached: the cache does, as an emptyDir."""
+    cache = needs.cache if cached else Range(0, 0)
     return Range(128 * MIB + cache.request, GIB + needs.scratch + cache.limit)
 
 
-def written(needs: Needs, *, claimed: bool, cpu_limits: bool = True, disk: bool = True) -> Json:
+def written(needs: Needs, *, cached: bool, cpu_limits: bool = True, disk: bool = True) -> Json:
     """Writes them as `resources` of a container. cpu_limits, disk: whether a limit of processors, and the disk, are named."""
-    kept = storage(needs, claimed=claimed)
+    kept = storage(needs, cached=cached)
     requests = {"cpu": of_thousandths(needs.cpu.request), "memory": of_bytes(needs.memory.request)}
     limits = {"cpu": of_thousandths(needs.cpu.limit)} if cpu_limits else {}
     limits["memory"] = of_bytes(needs.memory.limit)
     if disk:
-        requests["ephemeral-storage"], limits["ephemeral-storage"] = of_bytes(kept.request), of_bytes(kept.limit)
+        requests["ephemeral-storage"] = of_bytes(kept.request)
+    if disk and needs.bounded:
+        limits["ephemeral-storage"] = of_bytes(kept.limit)
     return {"requests": requests, "limits": limits}
 
 
