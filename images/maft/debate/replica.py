@@ -93,8 +93,8 @@ def addresses(url: str) -> list[str]:
     url = url.rstrip("/")
     parts = urlsplit(url)
     try:
-        found = socket.getaddrinfo(parts.hostname, parts.port or 80, socket.AF_INET, socket.SOCK_STREAM)
+        entries = socket.getaddrinfo(parts.hostname, parts.port or 80, socket.AF_INET, socket.SOCK_STREAM)
     except OSError:
         return [url]  # not known yet: requests wait for it
-    hosts = sorted({str(entry[4][0]) for entry in found})
+    hosts = sorted({str(entry[4][0]) for entry in entries})
     return [f"{parts.scheme}://{host}:{parts.port or 80}" for host in hosts]
