@@ -79,8 +79,8 @@ def _fetch_file(store: Store, name: str, folder: Path, size: int) -> None:
     part = folder / f"{plain_name(name)}.{os.getpid()}.part"
     try:
         store.fetch(name, part)
-        if (found := _size(part)) != size:
-            raise OSError(f"store {store.url}: {name} has {size} bytes in the listing, and {found} came; is it written anew?")
+        if (received := _size(part)) != size:
+            raise OSError(f"store {store.url}: {name} has {size} bytes in the listing, and {received} came; is it written anew?")
         os.replace(part, folder / name)
     finally:
         part.unlink(missing_ok=True)

@@ -205,8 +205,8 @@ def _decoded_shard(flag: str | None, spec: Spec | None) -> int | None:
     """The flag, or else what Kubernetes says, where the debate has several programs: any pod may be one of an Indexed Job."""
     if flag is not None:
         return number("--shard", flag, most=MOST_SHARDS - 1)
-    told = os.environ.get(INDEX) if spec and spec.debate.shards > 1 else None
-    return None if told is None else number(INDEX, told, most=MOST_SHARDS - 1)
+    index = os.environ.get(INDEX) if spec and spec.debate.shards > 1 else None
+    return None if index is None else number(INDEX, index, most=MOST_SHARDS - 1)
 
 
 def _decoded_compared(text: str) -> tuple[Compared, ...]:

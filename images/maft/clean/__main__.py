@@ -55,28 +55,28 @@ def clean(store: Store, kept: Kept, *, yes: bool) -> None:
     if parts.scheme == "file" and not Path(unquote(parts.path)).is_dir():
         raise BadInput(f"store {store.url}: no such folder; name the one that `maft run` was given with --dir")
     runs = list(stored(store.entries("")))
-    if missing := unknown([found.run for found in runs], kept):
+    if missing := unknown([run.run for run in runs], kept):
         raise BadInput(f"--run {missing[0]}: {store.url} has no run.json of that run; the runs there: {_some(runs)}")
     freed = count = 0
-    for found in runs:
-        if reason := why_kept(found, kept, time.time()) or _foreign(store, found.run):
-            print(f"kept  {found.run}: {reason}")
+    for run in runs:
+        if reason := why_kept(run, kept, time.time()) or _foreign(store, run.run):
+            print(f"kept  {run.run}: {reason}")
             continue
-        with _idle(store, found.run) as idle:
+        with _idle(store, run.run) as idle:
             if not idle:
-                print(f"kept  {found.run}: `maft run` works at it")
+                print(f"kept  {run.run}: `maft run` works at it")
                 continue
-            print(f"gone  {found.run}: {_described(found)}", flush=True)
+            print(f"gone  {run.run}: {_described(run)}", flush=True)
             if yes:
-                _delete(store, found)
-        freed, count = freed + found.size, count + 1
+                _delete(store, run)
+        freed, count = freed + run.size, count + 1
     print(f"{'freed' if yes else 'would free'} {_bytes(freed)} of {count} runs{'' if yes or not count else '; --yes deletes it'}")
 
 
-def _delete(store: Store, found: Stored) -> None:
-    store.delete([entry.key for entry in found.ours])
-    store.clean(f"{found.run}/")
-    if folder := _folder(store, found.run):
+def _delete(store: Store, run: Stored) -> None:
+    store.delete([entry.key for entry in run.ours])
+    store.clean(f"{run.run}/")
+    if folder := _folder(store, run.run):
         for path in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
             with contextlib.suppress(OSError):  # somebody else's files
                 path.rmdir()
@@ -114,14 +114,14 @@ def _folder(store: Store, run: str) -> Path | None:
     return Path(unquote(parts.path)) / run if parts.scheme == "file" else None
 
 
-def _described(found: Stored) -> str:
-    written = time.strftime("%Y-%m-%d", time.gmtime(found.newest))
-    others = f"; {found.others} objects there that maft has not written stay" if found.others else ""
-    return f"{_bytes(found.size)}, {len(found.ours)} objects, last written {written}{others}"
+def _described(run: Stored) -> str:
+    written = time.strftime("%Y-%m-%d", time.gmtime(run.newest))
+    others = f"; {run.others} objects there that maft has not written stay" if run.others else ""
+    return f"{_bytes(run.size)}, {len(run.ours)} objects, last written {written}{others}"
 
 
 def _some(runs: list[Stored]) -> str:
-    names = [found.run for found in runs]
+    names = [run.run for run in runs]
     return ", ".join(names[:5]) + (f" and {len(names) - 5} others" if len(names) > 5 else "") if names else "none"
 
 

@@ -54,15 +54,15 @@ def stored(entries: Iterable[Entry]) -> Iterator[Stored]:
             yield Stored(run, tuple(sorted(ours, key=_order)), len(below) - len(ours))
 
 
-def why_kept(found: Stored, kept: Kept, now: float) -> str:
+def why_kept(run: Stored, kept: Kept, now: float) -> str:
     """Says why a run stays; empty where it is gone."""
-    if kept.there is not None and found.run in kept.there:
+    if kept.there is not None and run.run in kept.there:
         return "its resource is there"
-    if found.run not in kept.named and (kept.named or kept.there is None):
+    if run.run not in kept.named and (kept.named or kept.there is None):
         return "it is not named; --run NAMESPACE/NAME names it"
-    if kept.namespaces and found.run.split("/")[0] not in kept.namespaces:
+    if kept.namespaces and run.run.split("/")[0] not in kept.namespaces:
         return "its namespace was not asked for"
-    if (days := (now - found.newest) / DAY) < kept.days:
+    if (days := (now - run.newest) / DAY) < kept.days:
         return f"it was written to {days:.1f} days ago; --days {kept.days:g}"
     return ""
 

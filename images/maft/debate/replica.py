@@ -94,9 +94,11 @@ def addresses(url: str) -> list[str]:
     url = url.rstrip("/")
     parts = urlsplit(url)
     try:
-        found = socket.getaddrinfo(parts.hostname, parts.port or 80, socket.AF_UNSPEC, socket.SOCK_STREAM)
+        entries = socket.getaddrinfo(parts.hostname, parts.port or 80, socket.AF_UNSPEC, socket.SOCK_STREAM)
     except OSError:
         return [url]  # not known yet: requests wait for it
-    family = min((entry[0] for entry in found), key=lambda family: family != socket.AF_INET)
-    hosts = sorted({f"[{entry[4][0]}]" if family == socket.AF_INET6 else str(entry[4][0]) for entry in found if entry[0] == family})
+    family = min((entry[0] for entry in entries), key=lambda family: family != socket.AF_INET)
+    hosts = sorted(
+        {f"[{entry[4][0]}]" if family == socket.AF_INET6 else str(entry[4][0]) for entry in entries if entry[0] == family}
+    )
     return [f"{parts.scheme}://{host}:{parts.port or 80}" for host in hosts]

@@ -154,7 +154,7 @@ def _with_theirs(ours: Json, name: str, run: Run, settings: PodSettings) -> Json
     whole = merged(ours, _for_container(settings.defaults, name))
     whole = merged(whole, {"spec": {"volumes": [_claimed(claim)]}} if claim else {})  # the run's own, whatever the defaults keep
     whole = merged(whole, _for_container(run.spec.pod_template or {}, name))
-    return {**whole, "metadata": _metadata(ours["metadata"], whole.get("metadata"))}
+    return {**whole, "metadata": _metadata(ours.get("metadata", {}), whole.get("metadata"))}
 
 
 def _metadata(ours: Json, merged: Any) -> Any:
