@@ -100,6 +100,4 @@ def addresses(url: str) -> list[str]:
     family = min((entry[0] for entry in entries), key=lambda family: family != socket.AF_INET)
     chosen = [str(entry[4][0]) for entry in entries if entry[0] == family]
     hosts = sorted({f"[{host}]" if family == socket.AF_INET6 else host for host in chosen})
-        {f"[{entry[4][0]}]" if family == socket.AF_INET6 else str(entry[4][0]) for entry in entries if entry[0] == family}
-    )
     return [f"{parts.scheme}://{host}:{parts.port or 80}" for host in hosts]
