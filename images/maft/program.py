@@ -175,13 +175,19 @@ def decode(arguments: argparse.Namespace) -> Assignment:
         gpus=number("--gpus", given["gpus"], most=MOST_GPUS) if given.get("gpus") is not None else None,
         shard=_decoded_shard(given["shard"], spec) if "shard" in given else None,
         metrics=(arguments.metrics_host, number("--metrics-port", arguments.metrics_port, most=PORTS)),
-        key=os.environ.get(SERVER_KEY, "") if "server" in given else "",
+        key=_server_key(os.environ.get(SERVER_KEY, "")) if "server" in given else "",
     )
 
 
 def _key(flag: str, text: str) -> str:
     if not _KEY.fullmatch(text):
         raise BadInput(f"{flag} {text!r}: expected NAMESPACE/NAME, such as default/arithmetic")
+    return text
+
+
+def _server_key(text: str) -> str:
+    if not (text.isascii() and text.isprintable()):  # it goes into a header
+        raise BadInput(f"{SERVER_KEY}: holds a line's end, or characters that are not ASCII; give a key without them")
     return text
 
 
