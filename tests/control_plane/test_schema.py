@@ -185,7 +185,7 @@ specs = st.fixed_dictionaries(
         "agents": st.integers(2, 8),
         "seed": st.integers(0, 2**31 - 1),
         "suspend": st.booleans(),
-        "queueName": st.text(max_size=9),
+        "queueName": st.sampled_from(["", "q", "team-a.gpus"]),
         "workloadPriorityClass": st.text(max_size=9),
         "managedBy": st.sampled_from(["", "a.b/c"]),
         "gpuResource": st.sampled_from(["", "a.b/c"]),
