@@ -223,11 +223,18 @@ def test_a_source_of_many_questions_has_room_in_memory() -> None:
 
 def test_many_questions_have_room_for_their_scratch_files() -> None:
     few, many = (a_run(task={"train": train}, debate={"maxTokens": 1000}) for train in (20, 100_000))
-    for name in ("r-1-debate", "r-1-train", "r-1-report"):
+    for name in ("r-1-debate", "r-1-train"):
         more = number(of(many, name, GIB)["limits"], "ephemeral-storage") - number(
             of(few, name, GIB)["limits"], "ephemeral-storage"
         )
         assert more > 100_000 * 2 * 2 * 1000 * 31 * 3  # agents, rounds, tokens, bytes each, three times
+
+
+def test_a_report_keeps_one_file_at_a_time_however_many_there_are() -> None:
+    large = {"task": {"train": 100_000}, "debate": {"maxTokens": 1000}}
+    one, many, more = (a_run(iterations=i, **spec) for i, spec in ((1, large), (50, large), (1, {**large, "agents": 8})))
+    assert of(one, "r-1-report") == of(many, "r-50-report") == of(more, "r-1-report")
+    assert number(of(many, "r-50-report")["limits"], "ephemeral-storage") < 16 * GIB
 
 
 @given(

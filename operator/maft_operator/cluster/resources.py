@@ -79,12 +79,12 @@ def _of_program(item: Task | Server, model_bytes: int) -> Needs:
         memory = Range(memory.request, max(memory.limit, _of_training_on_cpu(_sizes(model_bytes, 0)).limit))
     if item.kind == "prepare":
         memory = Range(memory.request, memory.limit + _rounded(_questions(spec) * _QUESTION))
-    stages = 2 * spec.iterations + 1 if item.kind == "report" else 1  # it goes through all debates
+    reads = item.kind in ("report", "compare")  # files of 64 MB (store/lines.py), one at a time; those of 0.1 are larger
     return Needs(
         cpu=Range(100, 2000),  # one thread, and those that talk to the store
         memory=Range(memory.request, memory.limit + _SHARED),
         cache=Range(0, 8 * GIB),  # questions, tokenizers, configurations
-        scratch=GIB + stages * _written(spec),
+        scratch=GIB + (min(_written(spec), 4 * GIB) if reads else _written(spec)),
         shared=of_bytes(_SHARED),
     )
 
