@@ -216,6 +216,21 @@ def test_adapters_that_a_server_keeps_have_room() -> None:
     assert disk(training={"lora": {"rank": 512}}) > disk(training={"lora": {"rank": 16}})
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"task": {"kind": "jsonl", "source": "s3://b/q.jsonl?region=x"}},
+        {"task": {"kind": "gsm8k", "source": "openai/gsm8k"}},
+        {"evaluation": {"task": {"kind": "jsonl", "source": "/data/other.jsonl"}}},
+    ],
+)
+def test_a_source_of_gigabytes_is_read_as_a_whole_however_few_are_asked(spec: Json) -> None:
+    """Of three, with signs of four bytes, which make 5.4 times as many of it."""
+    made = {"task": {"kind": "arithmetic", "source": ""}}
+    assert number(of(a_run(**made), "r-0-prepare")["limits"], "memory") < 5 * GIB
+    assert number(of(a_run(**{**made, **spec}), "r-0-prepare")["limits"], "memory") > 5.4 * 3e9
+
+
 def test_a_source_of_many_questions_has_room_in_memory() -> None:
     few, many = (of(a_run(task={"train": train}), "r-0-prepare")["limits"] for train in (20, 1_000_000))
     assert number(many, "memory") - number(few, "memory") > 7 * GIB
