@@ -15,6 +15,7 @@ from kube_objects import IMAGES, STORAGE, owner, planned
 from test_manifests import VARIED
 
 from maft import models
+from maft.preflight import cost
 from maft.summaries import PrepareSummary
 from maft_operator.cluster import manifests, resources
 from maft_operator.cluster.images import Images
@@ -243,6 +244,10 @@ def test_many_questions_have_room_for_their_scratch_files() -> None:
             of(few, name, GIB)["limits"], "ephemeral-storage"
         )
         assert more > 100_000 * 2 * 2 * 1000 * 31 * 3  # agents, rounds, tokens, bytes each, three times
+
+
+def test_a_token_takes_as_much_disk_as_room_in_the_store() -> None:
+    assert resources.TOKEN == cost.TOKEN
 
 
 def test_a_report_keeps_one_file_at_a_time_however_many_there_are() -> None:

@@ -1,9 +1,10 @@
 """What a pod asks of its node and may take at most: processors, memory, disk. Pure.
 
-Requests are what a pod needs, so that a node never holds more than it bears; limits are what it may take before it harms its
-neighbours: wide, since a pod that is killed has done its work in vain. Programs that load no model have fixed figures, which were
-measured; those that do have theirs from the model's size, which `prepare` reports. docs/operations.md has the table. What a
-podTemplate says of `resources` has the last word, name by name.
+Requests are what a pod was measured to need, so that it finds a node; limits are what it may take at most: wide, since a pod that
+is killed has done its work in vain. What lies between both is promised to nobody: a node whose pods all take it runs short and ends
+those that are furthest above their requests. Who wants none of that requests as much as is limited. Programs that load no model
+have fixed figures, which were measured; those that do have theirs from the model's size, which `prepare` reports.
+docs/operations.md has the table. What a podTemplate says of `resources` has the last word, name by name.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,7 +26,8 @@ ON_CPU, AT_MOST_ON_CPU, AT_MOST_ON_A_GPU = GIB // 2, 16 * GIB, 96 * GIB
 _QUESTION = 8 * 2**10  # bytes of memory for a question, its source and the splits
 _SHARED = 256 * MIB  # /dev/shm of programs that load no model
 _STEP = 64 * MIB  # to which figures that follow from the model are rounded up
-_TOKEN = 3 * 32  # bytes of scratch for a token that a stage may write: of its transcript (preflight/cost.py), three times
+TOKEN = 32  # bytes of a transcript for a token written; maft.preflight.cost has the same figure
+_COPIES = 3  # of it in a stage's scratch: of its request, of the debate, of a dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +167,7 @@ def _written(spec: RunSpec) -> int:
     """Bytes of scratch that a debate may need, when every answer has as many tokens as it may have."""
     questions = max(spec.task.train + spec.task.probe, spec.held_out_task.held_out)
     requests = questions * spec.agents * spec.debate.rounds * 2  # answers, and summaries or hints
-    return _rounded(requests * (spec.debate.max_tokens + spec.debate.thinking_tokens) * _TOKEN)
+    return _rounded(requests * (spec.debate.max_tokens + spec.debate.thinking_tokens) * TOKEN * _COPIES)
 
 
 def _rounded(count: int) -> int:
