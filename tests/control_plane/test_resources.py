@@ -15,6 +15,7 @@ from kube_objects import IMAGES, STORAGE, owner, planned
 from test_manifests import VARIED
 
 from maft import models
+from maft.preflight import cost
 from maft.summaries import PrepareSummary
 from maft_operator.cluster import manifests, resources
 from maft_operator.cluster.images import Images
@@ -216,6 +217,21 @@ def test_adapters_that_a_server_keeps_have_room() -> None:
     assert disk(training={"lora": {"rank": 512}}) > disk(training={"lora": {"rank": 16}})
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"task": {"kind": "jsonl", "source": "s3://b/q.jsonl?region=x"}},
+        {"task": {"kind": "gsm8k", "source": "openai/gsm8k"}},
+        {"evaluation": {"task": {"kind": "jsonl", "source": "/data/other.jsonl"}}},
+    ],
+)
+def test_a_source_of_gigabytes_is_read_as_a_whole_however_few_are_asked(spec: Json) -> None:
+    """Of three, with signs of four bytes, which make 5.4 times as many of it."""
+    made = {"task": {"kind": "arithmetic", "source": ""}}
+    assert number(of(a_run(**made), "r-0-prepare")["limits"], "memory") < 5 * GIB
+    assert number(of(a_run(**{**made, **spec}), "r-0-prepare")["limits"], "memory") > 5.4 * 3e9
+
+
 def test_a_source_of_many_questions_has_room_in_memory() -> None:
     few, many = (of(a_run(task={"train": train}), "r-0-prepare")["limits"] for train in (20, 1_000_000))
     assert number(many, "memory") - number(few, "memory") > 7 * GIB
@@ -223,11 +239,22 @@ def test_a_source_of_many_questions_has_room_in_memory() -> None:
 
 def test_many_questions_have_room_for_their_scratch_files() -> None:
     few, many = (a_run(task={"train": train}, debate={"maxTokens": 1000}) for train in (20, 100_000))
-    for name in ("r-1-debate", "r-1-train", "r-1-report"):
+    for name in ("r-1-debate", "r-1-train"):
         more = number(of(many, name, GIB)["limits"], "ephemeral-storage") - number(
             of(few, name, GIB)["limits"], "ephemeral-storage"
         )
         assert more > 100_000 * 2 * 2 * 1000 * 31 * 3  # agents, rounds, tokens, bytes each, three times
+
+
+def test_a_token_takes_as_much_disk_as_room_in_the_store() -> None:
+    assert resources.TOKEN == cost.TOKEN
+
+
+def test_a_report_keeps_one_file_at_a_time_however_many_there_are() -> None:
+    large = {"task": {"train": 100_000}, "debate": {"maxTokens": 1000}}
+    one, many, more = (a_run(iterations=i, **spec) for i, spec in ((1, large), (50, large), (1, {**large, "agents": 8})))
+    assert of(one, "r-1-report") == of(many, "r-50-report") == of(more, "r-1-report")
+    assert number(of(many, "r-50-report")["limits"], "ephemeral-storage") < 16 * GIB
 
 
 @given(

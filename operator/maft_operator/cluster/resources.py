@@ -1,9 +1,10 @@
 """What a pod asks of its node and may take at most: processors, memory, disk. Pure.
 
-Requests are what a pod needs, so that a node never holds more than it bears; limits are what it may take before it harms its
-neighbours: wide, since a pod that is killed has done its work in vain. Programs that load no model have fixed figures, which were
-measured; those that do have theirs from the model's size, which `prepare` reports. docs/operations.md has the table. What a
-podTemplate says of `resources` has the last word, name by name.
+Requests are what a pod was measured to need, so that it finds a node; limits are what it may take at most: wide, since a pod that
+is killed has done its work in vain. What lies between both is promised to nobody: a node whose pods all take it runs short and ends
+those that are furthest above their requests. Who wants none of that requests as much as is limited. Programs that load no model
+have fixed figures, which were measured; those that do have theirs from the model's size, which `prepare` reports.
+docs/operations.md has the table. What a podTemplate says of `resources` has the last word, name by name.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,7 +26,8 @@ ON_CPU, AT_MOST_ON_CPU, AT_MOST_ON_A_GPU = GIB // 2, 16 * GIB, 96 * GIB
 _QUESTION = 8 * 2**10  # bytes of memory for a question, its source and the splits
 _SHARED = 256 * MIB  # /dev/shm of programs that load no model
 _STEP = 64 * MIB  # to which figures that follow from the model are rounded up
-_TOKEN = 3 * 32  # bytes of scratch for a token that a stage may write: of its transcript (preflight/cost.py), three times
+TOKEN = 32  # bytes of a transcript for a token written; maft.preflight.cost has the same figure
+_COPIES = 3  # of it in a stage's scratch: of its request, of the debate, of a dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,8 @@ class Needs:
 
 
 # Measured on the demo, in GiB: prepare, debate, evaluate and report 0.1, preflight 0.9; vLLM on two cores 3.4, training 0.6. Beside
-# it: a source of questions is read as a whole, grading mathematics has a process of 25 MiB for each processor.
+# it: a source of questions takes 3.2 times its size, 5.4 times with a single sign of four bytes; grading mathematics has a process
+# of 25 MiB for each processor.
 _PROGRAMS: dict[ProgramName, Range] = {
     "prepare": Range(512 * MIB, 4 * GIB),
     "preflight": Range(GIB, 8 * GIB),
@@ -78,13 +81,14 @@ def _of_program(item: Task | Server, model_bytes: int) -> Needs:
     if item.kind == "preflight" and spec.training.gpus == 0:  # it reads its own limit for the trainer's
         memory = Range(memory.request, max(memory.limit, _of_training_on_cpu(_sizes(model_bytes, 0)).limit))
     if item.kind == "prepare":
-        memory = Range(memory.request, memory.limit + _rounded(_questions(spec) * _QUESTION))
-    stages = 2 * spec.iterations + 1 if item.kind == "report" else 1  # it goes through all debates
+        source = 12 * GIB if _reads_a_source(spec) else 0
+        memory = Range(memory.request, memory.limit + source + _rounded(_questions(spec) * _QUESTION))
+    reads = item.kind in ("report", "compare")  # files of 64 MB (store/lines.py), one at a time; those of 0.1 are larger
     return Needs(
         cpu=Range(100, 2000),  # one thread, and those that talk to the store
         memory=Range(memory.request, memory.limit + _SHARED),
         cache=Range(0, 8 * GIB),  # questions, tokenizers, configurations
-        scratch=GIB + stages * _written(spec),
+        scratch=GIB + (min(_written(spec), 4 * GIB) if reads else _written(spec)),
         shared=of_bytes(_SHARED),
     )
 
@@ -150,6 +154,11 @@ def _adapter(spec: RunSpec, size: int) -> int:
     return _rounded(size * spec.training.lora.rank // 256)
 
 
+def _reads_a_source(spec: RunSpec) -> bool:
+    """Whether questions come from a file or a hub: it is read as a whole, however few are asked for, and nobody knows its size."""
+    return any(task.kind not in ("arithmetic", "reasoning-gym") for task in (spec.task, spec.held_out_task))  # which are made
+
+
 def _questions(spec: RunSpec) -> int:
     return spec.task.train + spec.task.probe + spec.held_out_task.held_out
 
@@ -158,7 +167,7 @@ def _written(spec: RunSpec) -> int:
     """Bytes of scratch that a debate may need, when every answer has as many tokens as it may have."""
     questions = max(spec.task.train + spec.task.probe, spec.held_out_task.held_out)
     requests = questions * spec.agents * spec.debate.rounds * 2  # answers, and summaries or hints
-    return _rounded(requests * (spec.debate.max_tokens + spec.debate.thinking_tokens) * _TOKEN)
+    return _rounded(requests * (spec.debate.max_tokens + spec.debate.thinking_tokens) * TOKEN * _COPIES)
 
 
 def _rounded(count: int) -> int:
