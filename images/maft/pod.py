@@ -1,5 +1,5 @@
-"""What this pod, container or process may use: processors and memory, as the kernel's control groups (cgroups, both versions for
-memory) have it; and the addresses that it has."""
+"""What this pod, container or process may use: processors and memory, as the kernel's control groups (cgroups, both versions) have
+it; and the addresses that it has."""
 
 import math
 import os
@@ -7,26 +7,28 @@ import socket
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")  # in a container its own
-QUOTA = CGROUP / "cpu.max"  # microseconds of each period, or max
 _UNLIMITED = 2**60  # bytes; what version 1 writes where there is no limit
 
 
 def processors() -> int:
     """Counts the processors that this program may use."""
-    try:
-        quota = QUOTA.read_text()
-    except OSError:  # an old kernel, or no container: no limit
-        quota = "max"
-    return allowed(len(os.sched_getaffinity(0)), quota)
+    return threads(len(os.sched_getaffinity(0)))
 
 
-def threads(wanted: int, quota: Path = QUOTA) -> int:
+def threads(wanted: int, root: Path = CGROUP) -> int:
     """Computes how many threads may compute of those that a library wants, which counts the node's processors: more than the quota
     grants would be stopped, all of them, for a part of each period."""
-    try:
-        return allowed(wanted, quota.read_text())
-    except OSError:
-        return wanted
+    return allowed(wanted, _quota(root))
+
+
+def _quota(root: Path) -> str:
+    """Microseconds of each period, or max, as version 2 writes them; empty where there is no limit, or no container."""
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            return " ".join((root / name).read_text().strip() for name in names)
+        except OSError:
+            continue
+    return ""
 
 
 def allowed(affinity: int, quota: str) -> int:

@@ -21,10 +21,18 @@ from maft.serve.platform import Platform, threads
     ],
 )
 def test_a_quota_counts_where_it_grants_less_than_the_node_has(tmp_path: Path, quota: str | None, wanted: int, most: int) -> None:
-    file = tmp_path / "cpu.max"
     if quota is not None:
-        file.write_text(quota)
-    assert pod.threads(wanted, file) == most
+        (tmp_path / "cpu.max").write_text(quota)
+    assert pod.threads(wanted, tmp_path) == most
+
+
+@pytest.mark.parametrize(("quota", "period", "most"), [("400000", "100000", 4), ("150000", "100000", 2), ("-1", "100000", 64)])
+def test_an_old_kernel_writes_it_elsewhere(tmp_path: Path, quota: str, period: str, most: int) -> None:
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+    assert pod.threads(64, tmp_path) == 64  # half of what it writes
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text(f"{period}\n")
+    assert pod.threads(64, tmp_path) == most
 
 
 @pytest.mark.parametrize(
