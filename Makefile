@@ -56,8 +56,8 @@ bench-quick: env ## the same with small samples, in under three minutes: fails o
 release-check: env ## the steps of a release against a registry on this machine (docker, or root on Debian)
 	@$(PY) scripts/release_check.py --images operator
 
-images: env ## the container images, with docker or buildah
-	@$(PY) tests/support/cluster/images.py
+images: env ## the container images, with docker or buildah; PREFIX=REGISTRY/maft pushes them there, INFERENCE=cpu: for nodes without GPUs
+	@$(PY) tests/support/cluster/images.py $(PREFIX:%=--prefix % --push) $(INFERENCE:%=--inference %)
 
 cluster: env ## a Kubernetes cluster on this machine for the tests, without docker (needs root; once it is there: seconds)
 	@$(PY) tests/support/cluster/cluster.py up

@@ -3,7 +3,7 @@
 Each run is disturbed several times at random (tests/support/disturbances.py has the list), beside others that are disturbed too.
 Seeded: `--seed` chooses what is done to which run; when a pod is there to be hit, the cluster decides. Prints a table and keeps
 the outcomes in benchmarks/chaos.json, those of the same seeds and engine replaced; `--write` puts the table into docs/chaos.md.
-Exit code 1: a run ended otherwise than it should. `make chaos` has the cluster up before.
+Exit code 1: a run ended otherwise than it should. `make chaos` has the cluster up before; where none can be, nothing is done.
 """
 
 import argparse
@@ -36,12 +36,22 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=math.inf, help="after which no run is begun")
     parser.add_argument("--write", action="store_true", help="only write what was measured before into docs/chaos.md")
     arguments = parser.parse_args()
+    if not arguments.write and (why := _unable()):
+        print(f"chaos: left out: {why}")  # as the tests of the cluster are
+        return
     if not arguments.write:
         kept = _measured(arguments)
         OUTPUT.write_text("[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in kept) + "\n]\n")
         print(table(kept))
         raise SystemExit(not all(row["right"] for row in kept if _is_of(row, arguments)))
     page.put("chaos.md", "chaos", table(json.loads(OUTPUT.read_text())))
+
+
+def _unable() -> str:
+    """Why there is no cluster to disturb; empty if there is one. Somebody else's is left alone."""
+    import clusters
+
+    return clusters.host.unable() or ("" if clusters.FACTS.exists() else "the project's own cluster is not up; run: make cluster")
 
 
 def _is_of(row: Json, arguments: argparse.Namespace) -> bool:

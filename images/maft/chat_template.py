@@ -108,39 +108,39 @@ class ChatTemplate:
     def _answered(self, messages: Sequence[Message]) -> tuple[list[int], int]:
         """Prompt, last answer and the turn's end; and where the answer starts."""
         prompt = self.prompt(messages[:-1])
-        said = messages[-1]
-        answer = list(said.ids) or self._by_text(messages, prompt)
+        last = messages[-1]
+        answer = list(last.ids) or self._by_text(messages, prompt)
         ended = answer and (answer[-1] in self.stops or answer[-1] in self._special)
         # A turn that a limit ended stays open: nothing after it was said.
-        return [*prompt, *answer, *(() if ended or said.cut else self.turn_end)], len(prompt)
+        return [*prompt, *answer, *(() if ended or last.cut else self.turn_end)], len(prompt)
 
     def _by_text(self, messages: Sequence[Message], prompt: list[int]) -> list[int]:
         """The answer of a server that told no tokens: as the template writes it where it writes nothing else, or by itself."""
-        said, chat = messages[-1], self._chat(messages)
-        if said.thought:
-            chat[-1] |= {"reasoning_content": said.thought, "thinking": said.thought}  # each template knows one of them
+        last, chat = messages[-1], self._chat(messages)
+        if last.thought:
+            chat[-1] |= {"reasoning_content": last.thought, "thinking": last.thought}  # each template knows one of them
         whole = self._encode(self._render(chat, False))
         answer, end = whole[len(prompt) :], self.turn_end[0]
         ended = end in answer
         answer = answer[: answer.index(end)] if ended else answer
         text = self._decode(answer)
         # Where the template writes no end, white space behind an answer may be the template's.
-        same = whole[: len(prompt)] == prompt and self._says(text, said) and (ended or text.endswith(said.content.strip() or "-"))
-        return answer if same else self._encode(self._written(said))
+        same = whole[: len(prompt)] == prompt and self._says(text, last) and (ended or text.endswith(last.content.strip() or "-"))
+        return answer if same else self._encode(self._written(last))
 
-    def _says(self, text: str, said: Message) -> bool:
+    def _says(self, text: str, message: Message) -> bool:
         """Whether a text is what was said; an empty thought was not, a channel was."""
-        if not said.thought and not self._channels:
-            return text.strip() == said.content.strip()
+        if not message.thought and not self._channels:
+            return text.strip() == message.content.strip()
         parts = self.split(text)
-        return (parts.thought, parts.reply) == (said.thought.strip(), said.content.strip())
+        return (parts.thought, parts.reply) == (message.thought.strip(), message.content.strip())
 
-    def _written(self, said: Message) -> str:
+    def _written(self, message: Message) -> str:
         """An answer as models write it."""
-        if not said.thought:
-            return said.content
+        if not message.thought:
+            return message.content
         opening, closing = next((pair for pair in PAIRS if pair[1] in self._text()), PAIRS[0])
-        return f"{'' if self._facts.opened else opening}\n{said.thought}\n{closing}\n\n{said.content}"
+        return f"{'' if self._facts.opened else opening}\n{message.thought}\n{closing}\n\n{message.content}"
 
     def _thought_tokens(self, answer: Sequence[int]) -> int:
         """How many tokens of an answer are its thought, tags included."""
@@ -149,8 +149,8 @@ class ChatTemplate:
             return 0
 
         def complete(count: int) -> bool:
-            said = self.split(self._decode(answer[:count]))
-            return not said.open and said.thought == thought
+            parts = self.split(self._decode(answer[:count]))
+            return not parts.open and parts.thought == thought
 
         return bisect_left(range(len(answer) + 1), True, key=complete)
 

@@ -58,8 +58,8 @@ class Device:
     """GPUs; 0 on the CPU."""
     dtype: Literal["bfloat16", "float16", "float32"]
     """Of the base model."""
-    said: str
-    """In a line for the log."""
+    log_line: str
+    """What was chosen, in a line for the log."""
 
 
 def choose(asked: int | None, facts: Facts, field: str = "training.gpus") -> Device:
@@ -78,8 +78,8 @@ def choose(asked: int | None, facts: Facts, field: str = "training.gpus") -> Dev
         raise BadInput(f"{field}: {asked} asked for, {facts.usable} there{limit} ({versions(facts)}); ask for no more than that")
     count = facts.usable if asked is None else asked
     dtype: Literal["bfloat16", "float16"] = "bfloat16" if facts.bf16 else "float16"
-    said = f"device: {count} of {facts.usable} GPUs ({facts.name}; {versions(facts)}), base in {dtype}"
-    return Device("cuda", count, dtype, said)
+    log_line = f"device: {count} of {facts.usable} GPUs ({facts.name}; {versions(facts)}), base in {dtype}"
+    return Device("cuda", count, dtype, log_line)
 
 
 def _cpu(why: str) -> Device:
@@ -88,17 +88,17 @@ def _cpu(why: str) -> Device:
 
 def _why_none(facts: Facts, *, hidden: bool) -> str:
     """Why there is no usable GPU, with what to do."""
-    found = versions(facts)
+    software = versions(facts)
     if facts.cuda is None and facts.hip is None:
-        return f"this torch is built for CPUs alone ({found}); install its CUDA build, or set 0 to use the CPU"
+        return f"this torch is built for CPUs alone ({software}); install its CUDA build, or set 0 to use the CPU"
     if hidden:
-        return f"{facts.visible} hides the GPUs ({found}); unset it, or set 0 to use the CPU"
+        return f"{facts.visible} hides the GPUs ({software}); unset it, or set 0 to use the CPU"
     if too_old(facts.cuda, facts.driver):
         needed = DRIVERS[major(facts.cuda)]
-        return f"CUDA does not come up: the driver is too old ({found}, which needs driver {needed} or newer); update the driver"
+        return f"CUDA does not come up: the driver is too old ({software}, which needs driver {needed} or newer); update the driver"
     what = "ROCm" if facts.hip else "CUDA"
     reason = f": {one_line(facts.error, 200)}" if facts.error else ""
-    return f"{what} does not come up{reason} ({found}, GPUs shown: {facts.present}); mend that, or set 0 to use the CPU"
+    return f"{what} does not come up{reason} ({software}, GPUs shown: {facts.present}); mend that, or set 0 to use the CPU"
 
 
 def versions(facts: Facts) -> str:
@@ -121,14 +121,14 @@ def major(version: str | None) -> int:
 
 def driver_version(text: str) -> str | None:
     """Reads the version of NVIDIA's driver from /proc/driver/nvidia/version."""
-    found = _VERSION.search(text)
-    return found[1] if found else None
+    match = _VERSION.search(text)
+    return match[1] if match else None
 
 
 def settled(asked: int | None) -> Device:
     """Reads, decides, and says so in the program's log."""
     device = choose(asked, read())
-    print(device.said, flush=True)
+    print(device.log_line, flush=True)
     return device
 
 

@@ -13,8 +13,8 @@ class PeerLost(OSError):
 
 def one_line(text: object, limit: int | None = None) -> str:
     """Writes an error or a text on one line, cut off after `limit` characters. An error that says nothing is named."""
-    said = " ".join(str(text).split()) or (type(text).__name__ if isinstance(text, BaseException) else "")
-    return said[:limit]
+    line = " ".join(str(text).split()) or (type(text).__name__ if isinstance(text, BaseException) else "")
+    return line[:limit]
 
 
 def with_kind(error: BaseException, limit: int | None = None) -> str:

@@ -84,7 +84,8 @@ def kept(url: str, run: str, name: str, environment: Mapping[str, str] = os.envi
         sys.stdout, sys.stderr = streams
         moment = time.strftime("%Y%m%dT%H%M%SZ", started)
         with _undisturbed():
-            _leave(url, f"{layout.logs(run)}{name}-{moment}-{socket.gethostname()}.log", redacted(tail.text(), environment))
+            key = f"{layout.logs(run)}{name}-{moment}-{socket.gethostname()}-{os.getpid()}.log"
+            _leave(url, key, redacted(tail.text(), environment))
 
 
 @contextlib.contextmanager

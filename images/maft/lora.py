@@ -15,7 +15,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
 
-from maft import models, quantised, targets
+from maft import models, pod, quantised, targets
 from maft.chat_template import Tokens
 from maft.device import Device, choose, read
 from maft.errors import BadInput, one_line
@@ -29,6 +29,7 @@ def load_base(model_spec: ModelSpec, device: Device | None = None, base: Literal
     """Loads the base model, frozen, onto the device, shard by shard. device: where, and in which precision; None: what is there.
     base: of the spec's training."""
     device = device or choose(None, read())
+    torch.set_num_threads(pod.threads(torch.get_num_threads()))
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # only finds faults, and writes all memory twice
     path, config = models.local(model_spec.source), models.config(model_spec)
@@ -52,6 +53,7 @@ def load_base(model_spec: ModelSpec, device: Device | None = None, base: Literal
 
 def new_base(config: Any, model_spec: ModelSpec) -> Any:
     """Makes a base model of that configuration with random weights, on the CPU; otherwise as `load_base` does."""
+    torch.set_num_threads(pod.threads(torch.get_num_threads()))
     with _refusing(f"model.source: no model can be made of the configuration of {model_spec.source}"):
         model = _auto_class(config).from_config(config, trust_remote_code=model_spec.trust_remote_code, dtype=torch.float32)
         return _ready(model)

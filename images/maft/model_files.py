@@ -29,9 +29,9 @@ def check_texts(folder: Path, *, own_code: bool) -> None:
     names, read = _inside(folder)
     _check_model(names, read, str(folder))
     for name in sorted(names.intersection(_OBJECTS)):
-        found = _object(read(name), f"{folder}/{name}")
+        content = _object(read(name), f"{folder}/{name}")
         if own_code:
-            _check_code(found, names, f"{folder}/{name}")
+            _check_code(content, names, f"{folder}/{name}")
     for name in sorted(name for name in names if name.endswith(".jinja")):
         _text(read(name), f"{folder}/{name}")
 
@@ -103,10 +103,10 @@ def _no_weights(names: Collection[str], where: str) -> str:
 
 def _weight_map(read: Read, where: str) -> Mapping[str, str]:
     """Which shard each tensor is in, as the index says."""
-    found = _object(read(INDEX), f"{where}/{INDEX}").get("weight_map")
-    if not isinstance(found, dict) or not found or not all(_is_plain(shard) for shard in found.values()):
+    weight_map = _object(read(INDEX), f"{where}/{INDEX}").get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map or not all(_is_plain(shard) for shard in weight_map.values()):
         raise BadInput(f"model.source: {where}/{INDEX} is damaged: its weight_map names no shards")
-    return found
+    return weight_map
 
 
 def _is_plain(shard: Any) -> bool:
@@ -139,19 +139,19 @@ def _tensors(file: Path) -> frozenset[str]:
 
     try:
         with safe_open(file, framework="numpy") as opened:
-            found = frozenset(opened.keys())
+            names = frozenset(opened.keys())
     except (SafetensorError, OSError) as error:
         with file.open("rb") as opened:
             _no_pointer(opened.read(len(_POINTER)), str(file))
         raise BadInput(f"model.source: {file} is damaged: {one_line(error, 300)}") from error
-    if not found:
+    if not names:
         raise BadInput(f"model.source: {file} is damaged: it holds no tensor")
-    return found
+    return names
 
 
-def _check_code(found: Mapping[str, Any], names: Collection[str], where: str) -> None:
+def _check_code(content: Mapping[str, Any], names: Collection[str], where: str) -> None:
     """`auto_map` names files of the folder, or of a repository of the hub (`REPOSITORY--FILE.CLASS`)."""
-    named = found.get("auto_map", {})
+    named = content.get("auto_map", {})
     if not isinstance(named, dict):
         raise BadInput(f"model.source: {where} is damaged: its auto_map is no object")
     for reference in (r for one in named.values() for r in (one if isinstance(one, list) else [one])):
@@ -169,12 +169,12 @@ def _bytes(file: Path) -> bytes:
 def _object(data: bytes, where: str) -> dict[str, Any]:
     text = _text(data, where)
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadInput(f"model.source: {where} is damaged: not JSON: {one_line(error, 300)}") from None
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise BadInput(f"model.source: {where} is damaged: it holds no object")
-    return found
+    return value
 
 
 def _text(data: bytes, where: str) -> str:

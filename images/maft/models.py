@@ -3,6 +3,7 @@
 Only safetensors and JSON are read; pickled weights are refused.
 """
 
+import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -78,8 +79,8 @@ def _fetch_file(store: Store, name: str, folder: Path, size: int) -> None:
     part = folder / f"{plain_name(name)}.{os.getpid()}.part"
     try:
         store.fetch(name, part)
-        if (found := _size(part)) != size:
-            raise OSError(f"store {store.url}: {name} has {size} bytes in the listing, and {found} came; is it written anew?")
+        if (received := _size(part)) != size:
+            raise OSError(f"store {store.url}: {name} has {size} bytes in the listing, and {received} came; is it written anew?")
         os.replace(part, folder / name)
     finally:
         part.unlink(missing_ok=True)
@@ -95,7 +96,9 @@ def _is_here(source: str) -> bool:
 
 
 def _plain(source: str) -> str:
-    return "".join(c if c.isalnum() else "-" for c in source)
+    """A name of a folder for it alone: qwen2.5 and qwen2-5 are two models."""
+    digest = hashlib.sha256(source.encode()).hexdigest()[:12]
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in source)[:180] + f"-{digest}"
 
 
 def described(source: str) -> str:

@@ -1,22 +1,34 @@
-"""What this pod, container or process may use: processors and memory, as the kernel's control groups (cgroups, both versions for
-memory) have it."""
+"""What this pod, container or process may use: processors and memory, as the kernel's control groups (cgroups, both versions) have
+it; and the addresses that it has."""
 
 import math
 import os
+import socket
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")  # in a container its own
-QUOTA = CGROUP / "cpu.max"  # microseconds of each period, or max
 _UNLIMITED = 2**60  # bytes; what version 1 writes where there is no limit
 
 
 def processors() -> int:
     """Counts the processors that this program may use."""
-    try:
-        quota = QUOTA.read_text()
-    except OSError:  # an old kernel, or no container: no limit
-        quota = "max"
-    return allowed(len(os.sched_getaffinity(0)), quota)
+    return threads(len(os.sched_getaffinity(0)))
+
+
+def threads(wanted: int, root: Path = CGROUP) -> int:
+    """Computes how many threads may compute of those that a library wants, which counts the node's processors: more than the quota
+    grants would be stopped, all of them, for a part of each period."""
+    return allowed(wanted, _quota(root))
+
+
+def _quota(root: Path) -> str:
+    """Microseconds of each period, or max, as version 2 writes them; empty where there is no limit, or no container."""
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            return " ".join((root / name).read_text().strip() for name in names)
+        except OSError:
+            continue
+    return ""
 
 
 def allowed(affinity: int, quota: str) -> int:
@@ -36,3 +48,14 @@ def memory(root: Path = CGROUP) -> tuple[int, int]:
             continue
         return (int(most), int(current)) if most.isdigit() and int(most) < _UNLIMITED else (0, 0)
     return 0, 0
+
+
+def everywhere() -> str:
+    """Names the address to listen at for all that this pod has, of both families; 0.0.0.0 where that of IPv6 takes no IPv4."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            alone = probe.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+            probe.bind(("::", 0))
+    except OSError:  # a kernel without it
+        return "0.0.0.0"
+    return "0.0.0.0" if alone else "::"

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
-from maft import __version__, logs, revision
+from maft import __version__, logs, pod, revision
 from maft.errors import BadInput, PeerLost, one_line, with_kind
 from maft.spec import SERVER_KEY, UNREADABLE, Compared, Spec, decode_spec
 from maft.store.base import Store
@@ -175,13 +175,19 @@ def decode(arguments: argparse.Namespace) -> Assignment:
         gpus=number("--gpus", given["gpus"], most=MOST_GPUS) if given.get("gpus") is not None else None,
         shard=_decoded_shard(given["shard"], spec) if "shard" in given else None,
         metrics=(arguments.metrics_host, number("--metrics-port", arguments.metrics_port, most=PORTS)),
-        key=os.environ.get(SERVER_KEY, "") if "server" in given else "",
+        key=_server_key(os.environ.get(SERVER_KEY, "")) if "server" in given else "",
     )
 
 
 def _key(flag: str, text: str) -> str:
     if not _KEY.fullmatch(text):
         raise BadInput(f"{flag} {text!r}: expected NAMESPACE/NAME, such as default/arithmetic")
+    return text
+
+
+def _server_key(text: str) -> str:
+    if not (text.isascii() and text.isprintable()):  # it goes into a header
+        raise BadInput(f"{SERVER_KEY}: holds a line's end, or characters that are not ASCII; give a key without them")
     return text
 
 
@@ -205,8 +211,8 @@ def _decoded_shard(flag: str | None, spec: Spec | None) -> int | None:
     """The flag, or else what Kubernetes says, where the debate has several programs: any pod may be one of an Indexed Job."""
     if flag is not None:
         return number("--shard", flag, most=MOST_SHARDS - 1)
-    told = os.environ.get(INDEX) if spec and spec.debate.shards > 1 else None
-    return None if told is None else number(INDEX, told, most=MOST_SHARDS - 1)
+    index = os.environ.get(INDEX) if spec and spec.debate.shards > 1 else None
+    return None if index is None else number(INDEX, index, most=MOST_SHARDS - 1)
 
 
 def _decoded_compared(text: str) -> tuple[Compared, ...]:
@@ -247,7 +253,7 @@ class Progress:
         host, port = address
         if port:
             try:
-                start_http_server(port, addr=host or "0.0.0.0", registry=self.registry)
+                start_http_server(port, addr=host or pod.everywhere(), registry=self.registry)
             except OSError as error:
                 raise OSError(f"--metrics-port {port}: {error.strerror}; choose another port") from error
 

@@ -34,15 +34,15 @@ METHODS = {
 def given(config: Any) -> dict[str, Any]:
     """Returns what the configuration says about quantisation; empty where it says nothing."""
     parts = (config, config.get_text_config())
-    found: Any = next((q for part in parts if (q := getattr(part, "quantization_config", None)) is not None), {})
-    return dict(found if isinstance(found, dict) else found.to_dict())
+    settings: Any = next((q for part in parts if (q := getattr(part, "quantization_config", None)) is not None), {})
+    return dict(settings if isinstance(settings, dict) else settings.to_dict())
 
 
 def method(config: Any) -> str:
     """Names the way in which the model is quantised; empty: it is not."""
-    told = given(config)
-    name = told.get("quant_method") or ("bitsandbytes" if told.get("load_in_4bit") or told.get("load_in_8bit") else "")
-    return str(getattr(name, "value", name)) or ("of no known kind" if told else "")
+    settings = given(config)
+    name = settings.get("quant_method") or ("bitsandbytes" if settings.get("load_in_4bit") or settings.get("load_in_8bit") else "")
+    return str(getattr(name, "value", name)) or ("of no known kind" if settings else "")
 
 
 def check(config: Any, source: str) -> None:

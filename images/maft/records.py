@@ -132,7 +132,7 @@ class Turn(Record, frozen=True, omit_defaults=True):
     """Texts of others in the prompt that did not fit whole."""
 
     @property
-    def said(self) -> Message:
+    def message(self) -> Message:
         """Returns the answer as a turn of a chat."""
         call = self.call
         return Message("assistant", call.text, call.thought, call.ids, call.cut)
@@ -190,7 +190,7 @@ class Transcript(Formatted, frozen=True):
     def dialogue(self, agent: int, rounds: int | None = None, *, system: str = "") -> tuple[Message, ...]:
         """Returns the chat of one agent, over its first `rounds` rounds (default: all). system: debate.system."""
         turns = self.turns[agent][:rounds]
-        pairs = ((Message("user", t.prompt), t.said) for t in turns)
+        pairs = ((Message("user", t.prompt), t.message) for t in turns)
         return (*self.problem.opening(system), *(m for pair in pairs for m in pair))
 
     def calls(self) -> Iterator[Call]:

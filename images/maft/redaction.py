@@ -80,7 +80,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?<=hooks\.slack\.com/services/)[\w/]+"), REMOVED),
     # A variable of an object that stands in the text as JSON, however often its quotes are escaped, in either order.
     (
-        re.compile(r"((?<!\\)\\*\"name\\*\":\s*\\*\"[^\"]*\",\s*\\*\"value\\*\":\s*)(\\*\")(?:(?!(?<!\\)\2).){1,9999}(\2)"),
+        re.compile(r"((?<!\\)\\*\"name\\*\":\s*\\*\"[^\"]*\",\s*\\*\"value\\*\":\s*)(\\*\")(?:(?!(?<!\\)\2).)+(\2?)"),
         rf"\1\2{REMOVED}\3",
     ),
     (re.compile(r"((?<!\\)\\*\"value\\*\":\s*)(\\*\")(?:(?!(?<!\\)\2).){1,9999}(\2,\s*\\*\"name\\*\":)"), rf"\1\2{REMOVED}\3"),

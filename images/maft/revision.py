@@ -31,10 +31,10 @@ def resolved(model: ModelSpec) -> str:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:  # not `model_info`: this remembers what the branch was, for a start without the hub
-        found = hf_hub_download(model.source, _CONFIG, revision=model.revision or None)
+        file = hf_hub_download(model.source, _CONFIG, revision=model.revision or None)
     except (HfHubHTTPError, HFValidationError, OSError):
         return ""
-    return Path(found).parent.name  # …/snapshots/COMMIT/config.json
+    return Path(file).parent.name  # …/snapshots/COMMIT/config.json
 
 
 def with_revision(spec: Spec, revision: str) -> Spec:
@@ -47,5 +47,5 @@ def pinned(store: Store, questions: str, spec: Spec) -> Spec:
     if not is_hub(spec.model.source):
         return spec
     commit = committed(store, f"{questions}/{layout.PROBLEMS}")
-    found = commit.meta.get(META) if commit else ""
-    return with_revision(spec, found if isinstance(found, str) else "")
+    revision = commit.meta.get(META) if commit else ""
+    return with_revision(spec, revision if isinstance(revision, str) else "")

@@ -303,8 +303,8 @@ def ranges(numbers: Iterable[int]) -> str:
 
 def numbers_in(text: str) -> frozenset[int]:
     """Reads what `ranges` wrote; what is none of it, or too large, counts for nothing: anybody may have written it."""
-    found = (re.fullmatch(r"([0-9]{1,3})(?:-([0-9]{1,3}))?", part) for part in text.split(","))
-    return frozenset(islice((n for m in found if m for n in range(int(m[1]), int(m[2] or m[1]) + 1)), _MOST))
+    matches = (re.fullmatch(r"([0-9]{1,3})(?:-([0-9]{1,3}))?", part) for part in text.split(","))
+    return frozenset(islice((n for m in matches if m for n in range(int(m[1]), int(m[2] or m[1]) + 1)), _MOST))
 
 
 ROOM = 100  # bytes for the version, which is set last

@@ -82,8 +82,8 @@ def _experts(model: Any) -> Iterator[str]:
 
 def _block(name: str) -> str:
     """The part of a layer in which a module lies: what follows the layer's number."""
-    found = re.search(r"\.\d+\.(\w+)", name)
-    return found[1] if found else name.rpartition(".")[2]
+    match = re.search(r"\.\d+\.(\w+)", name)
+    return match[1] if match else name.rpartition(".")[2]
 
 
 def _linear(model: Any) -> list[str]:

@@ -18,22 +18,22 @@ def given(environment: Mapping[str, str]) -> str | None:
 
 def entries(value: str) -> tuple[str, ...]:
     """Reads such a value as CUDA does: what stands behind an entry that is none does not count; doubles are none at all."""
-    found: list[str] = []
+    gpus: list[str] = []
     for entry in (part.strip() for part in value.split(",")):
         if not _ENTRY.fullmatch(entry):
             break
-        found.append(str(int(entry)) if entry.isdigit() else entry)
-    return tuple(found) if len(set(found)) == len(found) else ()
+        gpus.append(str(int(entry)) if entry.isdigit() else entry)
+    return tuple(gpus) if len(set(gpus)) == len(gpus) else ()
 
 
 def usable(environment: Mapping[str, str], count: int) -> tuple[str, ...]:
     """Lists the GPUs that may be used of `count` that are there, as the variable names them."""
-    said = given(environment)
-    if said is None or not count:
+    setting = given(environment)
+    if setting is None or not count:
         return tuple(str(index) for index in range(count))
-    found = entries(said.partition("=")[2])
-    beyond = next((i for i, entry in enumerate(found) if entry.isdigit() and int(entry) >= count), len(found))
-    return found[:beyond]
+    gpus = entries(setting.partition("=")[2])
+    beyond = next((i for i, entry in enumerate(gpus) if entry.isdigit() and int(entry) >= count), len(gpus))
+    return gpus[:beyond]
 
 
 def shown(root: Path = Path("/")) -> int:

@@ -19,6 +19,20 @@ from maft.errors import BadInput, one_line
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # vLLM's choices for --max-lora-rank
 
+# Of vLLM's flags: where a server is found, by which name and with which key. With another value debates would not find it.
+_SET_BY_US = (
+    "model",
+    "served_model_name",
+    "host",
+    "port",
+    "uds",
+    "api_key",
+    "root_path",
+    "ssl_keyfile",
+    "ssl_certfile",
+    "headless",
+)
+
 NO_EXPERTS = "is a mixture of experts, which vLLM's CPU build does not serve with adapters; its servers need a GPU"
 
 
@@ -70,6 +84,12 @@ def check_flags(flags: Sequence[str]) -> None:
     made = make_arg_parser(Parser(add_help=False))
     if (parsed := made.parse_args(list(flags))).model_tag:
         raise BadInput(f"inference.extraArgs: {parsed.model_tag!r} is no flag of vLLM; write --name=value in one line")
+    usual = made.parse_args([])
+    for name in _SET_BY_US:
+        if getattr(parsed, name, None) != getattr(usual, name, None):
+            raise BadInput(
+                f"inference.extraArgs: --{name.replace('_', '-')} is set by maft, which asks the server by it; leave it out"
+            )
 
 
 def _nearest(message: str, parser: ArgumentParser) -> str:

@@ -181,6 +181,7 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         lambda o: o.of("CustomResourceDefinition")[0]["spec"]
         == yaml.safe_load((ROOT / "crds" / "multiagentfinetunes.yaml").read_text())["spec"],
     ),
+    "crd as ever": ({"crds": {"install": True}}, (), lambda o: o.one("CustomResourceDefinition", "multiagentfinetunes.maft.dev")),
     "no crd": ({"crds": {"install": False}}, (), lacks("CustomResourceDefinition")),
     # the operator
     "image": (
@@ -435,6 +436,21 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
     "service monitor shows a token": (
         {"metrics": {"auth": True}}, PROMETHEUS, lambda o: "bearerTokenFile" in o.one("ServiceMonitor")["spec"]["endpoints"][0]
     ),
+    "metrics over tls": (
+        {"metrics": {"tls": {"secretName": "s"}}}, PROMETHEUS,
+        lambda o: {"--metrics-tls-cert=/etc/maft-tls/tls.crt", "--metrics-tls-key=/etc/maft-tls/tls.key"} <= set(o.args)
+        and {p["httpGet"]["scheme"] for p in (o.container["livenessProbe"], o.container["readinessProbe"])} == {"HTTPS"}
+        and {"name": "tls", "secret": {"secretName": "s"}} in o.pod["spec"]["volumes"]
+        and {"name": "OPERATOR", "value": "https://maft-operator.maft-system.svc:8080"} in o.test["spec"]["containers"][0]["env"]
+        and o.one("ServiceMonitor")["spec"]["endpoints"][0]["tlsConfig"]
+        == {"ca": {"secret": {"name": "s", "key": "ca.crt"}}, "serverName": "maft-operator.maft-system.svc"},
+    ),
+    "tls as prometheus is told": (
+        {"metrics": {"tls": {"secretName": "s", "tlsConfig": {"insecureSkipVerify": True}}}}, PROMETHEUS,
+        lambda o: (e := o.one("ServiceMonitor")["spec"]["endpoints"][0])["scheme"] == "https"
+        and e["tlsConfig"] == {"insecureSkipVerify": True},
+    ),
+    "no tls": ({}, PROMETHEUS, lambda o: not [a for a in o.args if "tls" in a] and "scheme" not in str(o.one("ServiceMonitor"))),
     "pod monitor": (
         {}, PROMETHEUS,
         lambda o: (s := o.one("PodMonitor", "maft-operator-runs")["spec"])["namespaceSelector"] == {"any": True}
@@ -573,6 +589,10 @@ REFUSED = {
     "label": ({"labels": {"a": 1}}, "at '/labels/a': got number, want string"),
     "port": ({"networkPolicy": {"apiServerPorts": [70000]}}, "at '/networkPolicy/apiServerPorts/0': maximum"),
     "memory": ({"resources": {"limits": {"memory": "1 GB"}}}, "at '/resources/limits/memory': '1 GB' does not match pattern"),
+    "a registry's name that others begin with": (
+        {"admission": {"imagePrefixes": ["registry.example.org"]}},
+        "at '/admission/imagePrefixes/0': 'registry.example.org' does not match pattern",
+    ),
     "a quote": ({"admission": {"imagePrefixes": ["x' + y"]}}, "at '/admission/imagePrefixes/0'"),
     "pull secret": ({"imagePullSecrets": ["p"]}, "at '/imagePullSecrets/0': got string, want object"),
     "name of a GPU": ({"pods": {"gpuResource": "gpu"}}, "at '/pods/gpuResource': 'gpu' does not match pattern"),
@@ -590,6 +610,16 @@ REFUSED = {
         "at '/podDefaults': additional properties 'nodeSelector' not allowed",
     ),
     "label of pods": ({"podDefaults": {"metadata": {"labels": {"a": 1}}}}, "at '/podDefaults/metadata/labels/a': got number"),
+    "a prefix with its protocol": (
+        {"images": {"prefix": "https://r.io/x"}},
+        "at '/images/prefix': 'https://r.io/x' does not match",
+    ),
+    "a prefix with a tag": ({"images": {"prefix": "r.io/x:1"}}, "at '/images/prefix': 'r.io/x:1' does not match"),
+    "a name that YAML reads": (
+        {"pods": {"inherit": {"annotations": ["a: b"]}}},
+        "at '/pods/inherit/annotations/0': 'a: b' does not",
+    ),
+    "a policy of nothing": ({"admission": {"podTemplate": {"specFields": None}}}, "at '/admission/podTemplate"),
     "what runs hand on": ({"pods": {"inherit": {"labels": "cost-center"}}}, "at '/pods/inherit/labels': got string, want array"),
     "pods of runs": ({"pods": {"cpuLimits": "no"}}, "at '/pods/cpuLimits': got string, want boolean"),
     "no such alert": (

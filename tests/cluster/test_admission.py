@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from admission_cases import ALLOWED, HERE, OWN, REFUSED, STRICT, pod
 from conftest import ROOT
 from helm import rendered
 from kube_objects import STORAGE
@@ -23,23 +24,6 @@ from control_plane import ControlPlane, control_plane
 pytestmark = pytest.mark.cluster
 Json = dict[str, Any]
 POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolic"
-HERE: Json = {"model": {"source": "org/model"}, "task": {"kind": "gsm8k", "source": "", "prompt": "{question}"}, "storage": STORAGE}
-STRICT: Json = {
-    "enabled": True,
-    "exemptNamespaces": ["free", "own"],
-    "imagePrefixes": ["r.io/ml/", "r.io/maft/inference@"],
-    "endpointHosts": ["s3", ".storage.svc"],
-}
-OWN: Json = {
-    "enabled": True,
-    "trustRemoteCode": True,
-    "podTemplate": {
-        "specFields": ["containers", "volumes", "initContainers"],
-        "sidecars": True,
-        "containerFields": ["name", "image"],
-    },
-    "vllmFlags": ["--dtype", "--trust-remote-code"],
-}
 
 
 class Server:
@@ -100,83 +84,6 @@ def wait(condition: Any, what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.2)
-
-
-def pod(**spec: Any) -> Json:
-    return {"podTemplate": {"spec": spec}}
-
-
-def container(name: str = "trainer", **fields: Any) -> Json:
-    return pod(containers=[{"name": name, **fields}])
-
-
-ENV = [{"name": "NCCL_DEBUG", "value": "INFO"}]
-ALLOWED: dict[str, Json] = {
-    "nothing special": {},
-    "where pods run": pod(
-        nodeSelector={"gpu": "a"}, tolerations=[{"operator": "Exists"}], priorityClassName="low", imagePullSecrets=[]
-    ),
-    "labels": {"podTemplate": {"metadata": {"labels": {"team": "a"}}}},
-    "an empty template": {"podTemplate": {}},
-    "resources and variables": container(resources={"requests": {"cpu": "1"}}, env=ENV),
-    "an image of theirs": {"inference": {"image": "r.io/ml/vllm:1"}},
-    "a host below": {"storage": {**STORAGE, "endpoint": "https://MinIO.storage.svc:9000"}},
-    "a model in a bucket": {"model": {"source": "s3://b/m?endpoint=http://s3:9000&region=x"}},
-    "flags": {"inference": {"extraArgs": ["--dtype", "float32", "--max-num-seqs=4"]}},
-}
-REFUSED: dict[str, tuple[Json, str]] = {
-    "the node's network": (pod(hostNetwork=True), "spec.podTemplate: hostNetwork may not be set here; leave it out"),
-    "an account and a volume": (
-        pod(serviceAccountName="admin", volumes=[{"name": "h", "hostPath": {"path": "/"}}]),
-        "spec.podTemplate: serviceAccountName, volumes may not be set here",
-    ),
-    "init containers": (pod(initContainers=[{"name": "trainer"}]), "initContainers may not be set here"),
-    "a directive of the merge": (pod(**{"$patch": "replace"}), "spec.podTemplate: $patch may not be set here"),
-    "a directive above": ({"podTemplate": {"$patch": "replace"}}, "spec.podTemplate: $patch may not be set here"),
-    "a sidecar": (container("proxy"), "the container proxy is none of debate, trainer, inference; leave it out"),
-    "privileges": (container(securityContext={"privileged": True}), "securityContext may not be set of a container here"),
-    "a command": (container(command=["sh"], args=["-c"]), "may not be set of a container here"),
-    "a variable from a Secret": (
-        container(env=[{"name": "NCCL_X", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]),
-        "spec.podTemplate: the variable NCCL_X may not be set here",
-    ),
-    "another hub": (container(env=[*ENV, {"name": "HF_ENDPOINT", "value": "http://x"}]), "the variable HF_ENDPOINT may not be set"),
-    "code by a variable": (container(env=[{"name": "PYTHONPATH", "value": "/x"}]), "the variable PYTHONPATH may not be set"),
-    "an image of others": (
-        {"inference": {"image": "r.io/mlx/vllm:1"}},
-        "the image r.io/mlx/vllm:1 may not be used here, only r.io/ml/, r.io",
-    ),
-    "a bucket elsewhere": (
-        {"storage": {**STORAGE, "endpoint": "http://evil:9000"}},
-        "an S3 server of http://evil:9000 may not be used here",
-    ),
-    "a host that only looks so": (
-        {"storage": {**STORAGE, "endpoint": "http://xstorage.svc"}},
-        "may not be used here, only s3, .storage.svc",
-    ),
-    "Amazon's": (
-        {"storage": {k: v for k, v in STORAGE.items() if k != "endpoint"} | {"endpoint": None}},
-        "https://amazonaws.com may not be used",
-    ),
-    "a model elsewhere": ({"model": {"source": "s3://b/m?endpoint=http://evil"}}, "http://evil may not be used here"),
-    "a model in capitals": ({"model": {"source": "S3://b/m?endpoint=http://evil"}}, "may not be used here"),
-    "a model of Amazon's": ({"model": {"source": "s3://b/m"}}, "https://amazonaws.com may not be used here"),
-    "two endpoints": ({"model": {"source": "s3://b/m?endpoint=http://s3&endpoint=http://evil"}}, "may not be used here"),
-    "an escaped endpoint": ({"model": {"source": "s3://b/m?%65ndpoint=http://evil"}}, "may not be used here"),
-    "questions elsewhere": (
-        {"task": {"kind": "jsonl", "source": "s3://b/q?endpoint=http://evil", "prompt": "{question}"}},
-        "http://evil may not be used here",
-    ),
-    "a user in the address": ({"model": {"source": "s3://b/m?endpoint=http://s3@evil"}}, "may not be used here"),
-    "remote code": ({"model": {"trustRemoteCode": True}}, "spec.model.trustRemoteCode: may not be true here; leave it out"),
-    "remote code by a flag": (
-        {"inference": {"extraArgs": ["--trust-remote-code", "--dtype=auto"]}},
-        "spec.inference.extraArgs: --trust-remote-code may not be given here",
-    ),
-    "in another spelling": ({"inference": {"extraArgs": ["--trust_remote_code"]}}, "--trust_remote_code may not be given here"),
-    "code by a flag": ({"inference": {"extraArgs": ["--middleware=os.system"]}}, "--middleware=os.system may not be given here"),
-    "a flag that begins as one": ({"inference": {"extraArgs": ["--dtypes"]}}, "--dtypes may not be given here"),
-}
 
 
 @pytest.mark.parametrize("case", ALLOWED)

@@ -82,6 +82,7 @@ def life(maft: Installed) -> Json:
     kube.merge("Job", namespace, "life-1-debate", {"spec": {"backoffLimit": 99}})
     kube.merge("Deployment", namespace, "life-server", {"spec": {"replicas": 2}})
     kube.merge("Service", namespace, "life-server", {"spec": {"selector": {"maft.dev/child": "nobody"}}})
+    kube.merge("NetworkPolicy", namespace, "life-server", {"spec": {"ingress": [{}]}})
     kube.wait(lambda: kube.get(RUNS, namespace, "life") is None, LIMIT, explain)
     kube.delete("Namespace", None, namespace)
     return {"began": began}

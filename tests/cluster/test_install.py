@@ -282,14 +282,19 @@ def test_uninstalling_leaves_the_resource_and_the_runs(maft, space, prometheus):
     kube.wait(lambda: not kubectl(maft, "get", LABELLED, "-A", "-l", mine, "-o", "name").split(), 60)
     assert kube.get(CRD, None, RUNS_CRD) and not kube.list("Secret", SYSTEM, "owner=helm")
     assert kube.status(space, "kept")["phase"], "the run is gone"
-    elsewhere = ["install", "other", str(helm.CHART), "--dry-run=server"]
+    elsewhere = ["install", "other", str(helm.CHART), "--dry-run=server", "--set", f"images.prefix={maft.images}"]
+    left_alone = helm_here(maft, *elsewhere, namespace=space)
+    assert "kind: CustomResourceDefinition" not in left_alone
+    assert f"The CustomResourceDefinition belongs to {SYSTEM}/maft and was left as it is" in left_alone
+    elsewhere += ["--set", "crds.install=true"]
     refused = helm.call(*elsewhere, "--kubeconfig", str(kube.kubeconfig), "--namespace", space)
     assert refused.returncode == 1 and "invalid ownership metadata" in refused.stderr
     helm_here(maft, *elsewhere, "--take-ownership", namespace=space)
 
 
 def test_two_namespaces_and_no_other(maft):
-    """Roles in two namespaces, nothing of the whole cluster; a run in a third namespace is nobody's."""
+    """Roles in two namespaces, nothing of the whole cluster; a run in a third namespace is nobody's. The resource's definition is
+    another release's, and stays so."""
     kube = maft.kube
     release = f"team-{uuid.uuid4().hex[:6]}"
     served, other, third, home = names = [f"{release}-{n}" for n in ("a", "b", "c", "home")]
@@ -297,7 +302,6 @@ def test_two_namespaces_and_no_other(maft):
         make_namespace(maft, name)
     values: Json = {
         "namespaces": [served, other],
-        "crds": {"install": False},
         "images": {"prefix": maft.images, "tag": maft.tag},
         "metrics": {k: {"enabled": False} for k in ("serviceMonitor", "podMonitor", "rules", "dashboards")},
     }
@@ -310,6 +314,7 @@ def test_two_namespaces_and_no_other(maft):
             kube.apply(maft.resource("run", name, **{**SMALL, **maft.mocked()}))
         kube.wait_complete(served, "run", LIMIT)
         assert "Succeeded" in helm_here(maft, "test", release, namespace=home)
+        assert kube.status(served, "run")["serverKey"] and kube.list("NetworkPolicy", served, "maft.dev/run=run")
         assert not kube.status(third, "run") and not kube.list("Job", third)
     finally:
         helm_here(maft, "uninstall", release, "--wait", namespace=home)

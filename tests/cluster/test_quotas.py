@@ -66,6 +66,24 @@ def test_a_quota_that_is_too_small_is_told(maft: Installed, namespace: str) -> N
     assert "limits.memory=4352Mi" in waits["message"]
 
 
+def test_what_another_sets_of_a_servers_resources_stays(maft: Installed, namespace: str) -> None:
+    """To take it back would restart the server at each look."""
+    kube = maft.kube
+    begin(maft, namespace, "tuned")
+    [server] = kube.wait(lambda: kube.list("Deployment", namespace), 120, lambda: kube.explain(namespace, "tuned"))
+    containers = server["spec"]["template"]["spec"]["containers"]
+    containers[0]["resources"]["requests"]["cpu"] = "77m"
+    kube.merge("Deployment", namespace, "tuned-server", {"spec": {"template": {"spec": {"containers": containers}}}})
+    generations: set[int] = set()
+
+    def done() -> bool:
+        generations.update(found["metadata"]["generation"] for found in kube.list("Deployment", namespace))
+        return kube.is_true(namespace, "tuned", "Complete")
+
+    kube.wait(done, LIMIT, lambda: kube.explain(namespace, "tuned"))
+    assert generations == {2}
+
+
 PROXY = {"name": "EXAMPLE_PROXY", "value": "http://proxy:3128"}
 DEFAULTS = {
     "metadata": {"annotations": {"example.com/scan": "no"}},
@@ -107,13 +125,14 @@ GPU = "maft.dev/test-gpu"
 def test_a_gpu_of_another_name(maft: Installed, namespace: str) -> None:
     """A node has one; the server asks for it, and its hours count."""
     kube = maft.kube
-    [node] = [node["metadata"]["name"] for node in kube.list("Node", None)]
+    working = [pod["spec"]["nodeName"] for pod in maft.operator_pods()]  # a test beside may have made another node
+    node = working[0]
     kube.merge_status("Node", None, node, {"status": {"capacity": {GPU: "1"}}})
     try:
         kube.wait(lambda: kube.get("Node", None, node)["status"]["allocatable"].get(GPU) == "1", 60)
         mocked = maft.mocked()
         mocked["inference"] |= {"gpus": 1}
-        kube.apply(maft.resource("amd", namespace, iterations=0, agents=2, gpuResource=GPU, **mocked))
+        kube.apply(maft.resource("amd", namespace, iterations=1, agents=2, gpuResource=GPU, **mocked))
         [server] = kube.wait(lambda: kube.list("Deployment", namespace), 120, lambda: kube.explain(namespace, "amd"))
         [container] = server["spec"]["template"]["spec"]["containers"]
         assert container["resources"]["limits"][GPU] == "1" and "nvidia.com/gpu" not in container["resources"]["limits"]

@@ -215,6 +215,13 @@ def test_a_run_that_came_back_meanwhile_stays(tmp_path: Path, capsys: pytest.Cap
     assert set(made.list("")) == all_of("ns/gone") | {"ns/gone/problems/new.jsonl"}
 
 
+@pytest.mark.programs
+def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    done = clean(str(tmp_path / "rnus"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: store file://{tmp_path}/rnus: no such folder; name the one")
+
+
 # --- the choice ---
 
 NOW = 100 * DAY

@@ -231,7 +231,7 @@ def tuned() -> Json:
     [container] = owned["f:spec"]["f:template"]["f:spec"]["f:containers"].values()
     container["f:resources"] = {
         "f:requests": {"f:memory": {}, "f:ephemeral-storage": {}},
-        "f:limits": {"f:cpu": {}, "f:ephemeral-storage": {}},
+        "f:limits": {"f:cpu": {}},
     }
     found["metadata"]["managedFields"] = [managed("maft", owned) | {"operation": "Apply"}]
     return found
@@ -245,7 +245,7 @@ def test_what_another_has_set_of_resources_stays() -> None:
     assert list(drift.difference(wanted, found)) == [".spec.template.spec.containers[inference].image"]
     applied = drift.to_apply(wanted, found)["spec"]["template"]["spec"]["containers"][0]["resources"]
     assert set(applied["requests"]) == {"memory", "ephemeral-storage"}
-    assert set(applied["limits"]) == {"cpu", "ephemeral-storage"}
+    assert set(applied["limits"]) == {"cpu"}  # a model whose size nobody told has no limit of disk
     assert "memory" in wanted["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]  # and ours is as it was
 
 

@@ -45,6 +45,16 @@ def test_images_come_from_one_place_or_each_from_its_own() -> None:
         (("--images=p", "--image=debate=a b"), "--image debate=a b: expected ROLE=IMAGE"),
         (("--images=p", "--inherit-label=maft.dev/run"), "--inherit-label maft.dev/run: is set by Kubernetes or the operator"),
         (("--images=p", "--gpu-resource=gpu"), "--gpu-resource gpu: expected a name such as nvidia.com/gpu"),
+        (("--images=p", "--gpu-resource=a..b/gpu"), "--gpu-resource a..b/gpu: expected a name such as nvidia.com/gpu"),
+        (("--images=p", "--gpu-resource=requests.nvidia.com/gpu"), "--gpu-resource requests.nvidia.com/gpu: expected"),
+        (("--images=p", "--gpu-resource=x.kubernetes.io/gpu"), "--gpu-resource x.kubernetes.io/gpu: expected"),
+        (("--images=https://r.io/maft",), "--images https://r.io/maft: expected HOST/FOLDER without https:// and a tag"),
+        (("--images=r.io/maft:1",), "--images r.io/maft:1: expected HOST/FOLDER without https:// and a tag"),
+        (("--images=r.io/Maft",), "--images r.io/Maft: expected HOST/FOLDER"),
+        (("--images= ",), "--images  : expected HOST/FOLDER"),
+        (("--images=p", "--tag="), "--tag : expected letters"),
+        (("--images=p", "--tag=a b"), "--tag a b: expected letters"),
+        (("--images=p", "--image=debate=https://r.io/x"), "--image debate=https://r.io/x: expected ROLE=IMAGE"),
     ],
 )
 def test_what_is_wrong_is_one_line(line: tuple[str, ...], words: str) -> None:

@@ -493,7 +493,7 @@ def test_models_are_kept_in_a_claim_where_there_is_one() -> None:
     for template in pods(a_run(model={"cacheClaim": "models"})):
         assert {"name": "cache", "persistentVolumeClaim": {"claimName": "models"}} in template["spec"]["volumes"]
     for template in pods(a_run()):
-        assert {"name": "cache", "emptyDir": {"sizeLimit": ANY}} in template["spec"]["volumes"]
+        assert {"name": "cache", "emptyDir": ANY} in template["spec"]["volumes"]
 
 
 # --- podTemplate ---
@@ -518,6 +518,39 @@ def test_users_have_the_last_word() -> None:
         assert (pod["spec"]["securityContext"]["runAsUser"], pod["spec"]["securityContext"]["runAsNonRoot"]) == (7, True)
         assert pod["spec"]["tolerations"] == [{"operator": "Exists"}]
         assert [volume["name"] for volume in pod["spec"]["volumes"]] == ["tmp", "cache"]
+
+
+OTHERS = {"maft.dev/run": "other", "maft.dev/child": "other-server", "maft.dev/new": "x", "app.kubernetes.io/component": "x"}
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"labels": OTHERS, "annotations": OTHERS},
+        {"labels": dict.fromkeys(OTHERS), "annotations": dict.fromkeys(OTHERS)},
+        {"labels": None, "annotations": None},
+        None,
+    ],
+)
+def test_no_template_makes_a_pod_one_of_another_run(metadata: Json | None) -> None:
+    """Nor one that none of our Services and NetworkPolicies finds."""
+    for pod, untouched in zip(pods(a_run(podTemplate={"metadata": metadata})), pods(a_run()), strict=True):
+        assert {**pod["metadata"], "annotations": {}} == {**untouched["metadata"], "annotations": {}}
+        assert not any(name.startswith("maft.dev/") for name in pod["metadata"].get("annotations", {}))
+
+
+def test_no_template_leaves_the_queue_of_its_run() -> None:
+    others = {kueue.QUEUE: "other", kueue.GROUP: "other", "kueue.x-k8s.io/podset-preferred-topology": "rack"}
+    servers = [
+        pods(a_run(queueName="q", **more))[-1]["metadata"] for more in ({"podTemplate": {"metadata": {"labels": others}}}, {})
+    ]
+    assert servers[0]["labels"] == {**others, **servers[1]["labels"], kueue.QUEUE: "other"}
+    assert servers[0]["annotations"] == servers[1]["annotations"]
+
+
+def test_labels_of_no_such_shape_are_for_the_api_server_to_refuse() -> None:
+    for metadata in ("x", {"labels": ["x"]}, {"annotations": "x"}):
+        assert pods(a_run(podTemplate={"metadata": metadata}))[0]["metadata"] != pods(a_run())[0]["metadata"]
 
 
 def test_a_container_of_another_kind_of_pod_is_left_out_and_a_new_one_goes_everywhere() -> None:

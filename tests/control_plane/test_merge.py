@@ -12,6 +12,7 @@ from maft_operator.cluster.merge import merged
 A = {"name": "a", "image": "x"}
 B = {"name": "b", "image": "y"}
 OURS = {"volumes": [{"name": "tmp", "emptyDir": {}}, {"name": "cache", "emptyDir": {}}]}
+SECRET = {"secretKeyRef": {"name": "s", "key": "k"}}
 
 # what happens: ours, the patch, the result
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
@@ -58,6 +59,16 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         {"volumeMounts": [{"name": "big", "mountPath": "/tmp"}, {"name": "tmp", "mountPath": "/other"}]},
         {"volumeMounts": [{"name": "big", "mountPath": "/tmp"}, {"name": "tmp", "mountPath": "/other"}]},
     ),
+    "ports are merged by number and protocol, which is TCP where it is not written": (
+        {"ports": [{"containerPort": 53, "protocol": "TCP", "name": "dns-tcp"}]},
+        {"ports": [{"containerPort": 53, "protocol": "UDP"}, {"containerPort": 53, "hostPort": 53}]},
+        {
+            "ports": [
+                {"containerPort": 53, "protocol": "TCP", "name": "dns-tcp", "hostPort": 53},
+                {"containerPort": 53, "protocol": "UDP"},
+            ]
+        },
+    ),
     "ports are merged by number": (
         {"ports": [{"containerPort": 1, "name": "http"}]},
         {"ports": [{"containerPort": 1, "hostPort": 2}, {"containerPort": 3}]},
@@ -67,6 +78,61 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         OURS,
         {"volumes": [{"name": "cache", "emptyDir": None, "hostPath": {"path": "/c"}}]},
         {"volumes": [{"name": "tmp", "emptyDir": {}}, {"name": "cache", "hostPath": {"path": "/c"}}]},
+    ),
+    "a volume of another kind": (
+        OURS,
+        {"volumes": [{"name": "cache", "hostPath": {"path": "/c"}}]},
+        {"volumes": [{"name": "tmp", "emptyDir": {}}, {"name": "cache", "hostPath": {"path": "/c"}}]},
+    ),
+    "a volume without a kind that it does not have": (
+        OURS,
+        {"volumes": [{"name": "cache", "hostPath": None}]},
+        OURS,
+    ),
+    "a variable from a Secret gets a value": (
+        {"env": [{"name": "A", "valueFrom": SECRET}, {"name": "B", "value": "1"}]},
+        {"env": [{"name": "A", "value": "2"}]},
+        {"env": [{"name": "A", "value": "2"}, {"name": "B", "value": "1"}]},
+    ),
+    "a variable with a value gets an empty one": (
+        {"env": [{"name": "A", "valueFrom": SECRET}]},
+        {"env": [{"name": "A", "value": ""}]},
+        {"env": [{"name": "A", "value": ""}]},
+    ),
+    "a variable with a value comes from a Secret": (
+        {"env": [{"name": "A", "value": "1"}]},
+        {"env": [{"name": "A", "valueFrom": SECRET}]},
+        {"env": [{"name": "A", "valueFrom": SECRET}]},
+    ),
+    "a variable from a Secret comes from the pod": (
+        {"env": [{"name": "A", "valueFrom": SECRET}]},
+        {"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]},
+        {"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]},
+    ),
+    "a variable from the same Secret's other key": (
+        {"env": [{"name": "A", "valueFrom": SECRET}]},
+        {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"key": "l"}}}]},
+        {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "l"}}}]},
+    ),
+    "a probe asks otherwise, as often as before": (
+        {"livenessProbe": {"httpGet": {"path": "/"}, "periodSeconds": 5}},
+        {"livenessProbe": {"exec": {"command": ["true"]}}},
+        {"livenessProbe": {"exec": {"command": ["true"]}, "periodSeconds": 5}},
+    ),
+    "a probe asks more seldom, in the same way": (
+        {"startupProbe": {"httpGet": {"path": "/"}, "periodSeconds": 5}},
+        {"startupProbe": {"periodSeconds": 9}},
+        {"startupProbe": {"httpGet": {"path": "/"}, "periodSeconds": 9}},
+    ),
+    "a handler does something else": (
+        {"lifecycle": {"preStop": {"sleep": {"seconds": 5}}, "postStart": {"exec": {}}}},
+        {"lifecycle": {"preStop": {"exec": {"command": ["true"]}}}},
+        {"lifecycle": {"preStop": {"exec": {"command": ["true"]}}, "postStart": {"exec": {}}}},
+    ),
+    "a profile of another type": (
+        {"securityContext": {"seccompProfile": {"type": "Localhost", "localhostProfile": "a"}, "runAsUser": 1}},
+        {"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}},
+        {"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}, "runAsUser": 1}},
     ),
     "$patch: delete removes an item": (
         OURS,
@@ -93,7 +159,9 @@ def test_merge(name: str) -> None:
     assert merged(ours, patch) == result
 
 
-names = st.sampled_from(["a", "b", "name", "mountPath", "$patch", "containers", "env", "volumes", "args"])
+keyed = ["name", "mountPath", "containers", "env", "volumes", "ports", "containerPort", "protocol"]
+alternatives = ["value", "valueFrom", "livenessProbe", "exec", "httpGet"]
+names = st.sampled_from(["a", "b", "$patch", "args", *keyed, *alternatives])
 leaves = st.none() | st.booleans() | st.integers() | st.sampled_from(["a", "b", "delete"])
 values = st.recursive(leaves, lambda below: st.lists(below, max_size=3) | st.dictionaries(names, below, max_size=3), max_leaves=12)
 objects = st.dictionaries(names, values, max_size=4)

@@ -280,7 +280,7 @@ def test_a_size_that_becomes_known_or_is_lost_restarts_no_server() -> None:
 
 def test_a_server_is_made_for_the_size_that_the_status_says() -> None:
     things = [thing for thing in under_way(OLD) if thing["kind"] != "Deployment"]
-    for known, memory in ((0, "51Gi"), (40 * 2**30, "99Gi")):
+    for known, memory in ((0, "223Gi"), (40 * 2**30, "104Gi")):
         made = looked(Server(*things), OLD, settled(OLD).status, model={"bytes": known})
         [server] = [thing for thing in made if thing["kind"] == "Deployment"]
         assert server["metadata"]["annotations"][images.MODEL] == str(known)

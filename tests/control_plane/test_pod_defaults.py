@@ -82,6 +82,18 @@ def test_a_runs_template_comes_after_the_defaults() -> None:
         assert proxy == ("" if name == "r-server" else PROXY["value"])
 
 
+@pytest.mark.parametrize(
+    "metadata",
+    [None, {"labels": None}, {"labels": {"maft.dev/run": "other", "maft.dev/child": None, "app.kubernetes.io/name": "x"}}],
+)
+def test_no_template_takes_away_the_labels_by_which_pods_are_found(metadata: Json | None) -> None:
+    def ours(run: Run) -> dict[str, Json]:
+        own = ("maft.dev/", "app.kubernetes.io/")
+        return {n: {k: v for k, v in t["metadata"]["labels"].items() if k.startswith(own)} for n, t in of(run, {}).items()}
+
+    assert ours(a_run(podTemplate={"metadata": metadata})) == ours(a_run())
+
+
 def test_both_are_said_of_resources_and_the_run_has_the_last_word() -> None:
     def saying(part: str, **amounts: str) -> Json:
         return {"spec": {"containers": [{"name": "inference", "resources": {part: amounts}}]}}
@@ -143,6 +155,11 @@ def read(tmp_path: Path, text: str) -> Json:
     return pod_defaults.read(file)
 
 
+@pytest.mark.parametrize("text", ["metadata:", "metadata: {labels: }", "spec:", "spec: {containers: }", "spec: {volumes: }"])
+def test_a_heading_with_nothing_below_it_takes_nothing_away(tmp_path: Path, text: str) -> None:
+    assert of(a_run(), read(tmp_path, text)) == of(a_run(), {})
+
+
 @pytest.mark.parametrize("text", ["", "# nothing\n", "{}", "spec: {}", "spec:", "metadata: {labels: }"])
 def test_a_file_may_say_nothing(tmp_path: Path, text: str) -> None:
     assert not read(tmp_path, text).get("spec")
@@ -179,6 +196,13 @@ def test_whatever_the_api_has_may_be_said() -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
+        ("&a [*a]", "an anchor stands inside"),
+        ("spec: &a {affinity: *a}", "an anchor stands inside of what it names"),
+        ("spec: {containers: [~]}", "spec.containers[0]: is empty; remove it"),
+        ("spec: {volumes: [~]}", "spec.volumes[0]: is empty; remove it"),
+        ("spec: {securityContext: {$patch: replace}}", "spec.securityContext.$patch: 'replace'; only delete is known"),
+        ("spec: {$patch: delete}", "spec.$patch: 'delete'; only delete is known, of an item of a list"),
+        ("spec: {containers: [{name: debate, $patch: delete}]}", "spec.containers[debate].$patch: takes away the container debate"),
         ("- a", "the file: \"['a']\"; expected an object"),
         ("text", "the file: 'text'; expected an object"),
         ("a: [", "is no YAML: while parsing"),
@@ -207,6 +231,7 @@ def test_whatever_the_api_has_may_be_said() -> None:
             "spec.volumes[tmp].emptyDir.sizeLimit: 'big'; expected an amount",
         ),
         ("metadata: {name: x}", "metadata.name: pods of all runs cannot share it; labels and annotations can be set"),
+        ("metadata: {annotations: {maft.dev/server-key: x}}", "metadata.annotations.maft.dev/server-key: is the operator's own"),
         ("metadata: {labels: {maft.dev/run: x}}", "metadata.labels.maft.dev/run: is the operator's own, by which it finds pods"),
         (
             "metadata: {labels: {app.kubernetes.io/managed-by: x}}",

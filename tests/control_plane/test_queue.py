@@ -269,3 +269,21 @@ def test_as_a_simple_queue_would(steps: list[tuple[str, str, int]]) -> None:
             assert round(queue.late(), 6) == max([0, *late])
 
     play(scenario)
+
+
+def test_one_look_that_never_ends_is_told_whatever_else_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> list[float]:
+        loop, moment = asyncio.get_running_loop(), [0.0]
+        monkeypatch.setattr(loop, "time", lambda: moment[0])
+        queue, stuck = Queue(), []
+        queue.add("hangs")
+        assert await queue.get() == "hangs"
+        for number in range(1, 5):
+            moment[0] = 200.0 * number
+            queue.add("works")
+            assert await queue.get() == "works"
+            queue.done("works")
+            stuck.append(queue.stuck())
+        return stuck
+
+    assert asyncio.run(scenario()) == [100.0, 200.0, 300.0, 400.0]

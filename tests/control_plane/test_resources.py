@@ -3,15 +3,19 @@
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
+from unittest.mock import ANY
 
+import kube_objects
 import pytest
 import yaml
 from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
-from kube_objects import IMAGES, STORAGE, a_run, owner, planned
+from kube_objects import IMAGES, STORAGE, owner, planned
 from test_manifests import VARIED
 
+from maft import models
+from maft.preflight import cost
 from maft.summaries import PrepareSummary
 from maft_operator.cluster import manifests, resources
 from maft_operator.cluster.images import Images
@@ -31,6 +35,11 @@ def example(name: str) -> Run:
     documents = yaml.safe_load_all((ROOT / "examples" / f"{name}.yaml").read_text())
     run = next(document for document in documents if document["kind"] == "MultiAgentFinetune")
     return parse({**run, "spec": {"storage": STORAGE, **run["spec"]}})
+
+
+def a_run(**spec: Any) -> Run:
+    """Of a model that has to be fetched."""
+    return kube_objects.a_run(**{**spec, "model": {"source": "org/model", **spec.get("model", {})}})
 
 
 def templates(run: Run, images: Images = IMAGES) -> dict[str, Json]:
@@ -68,9 +77,15 @@ def volumes(template: Json) -> Iterator[tuple[str, Json]]:
 def test_nothing_is_best_effort(run: Run, model_bytes: int) -> None:
     for template in templates(run, Images("p", "1", model_bytes=model_bytes)).values():
         found = asked(template)
+        bounded = model_bytes or "ephemeral-storage" in found["limits"]  # the disk of what loads a model of unknown size is not
         for name in NAMED:
-            assert 0 < number(found["requests"], name) <= number(found["limits"], name)
+            assert number(found["requests"], name) > 0
+            if bounded or name in found["limits"]:
+                assert number(found["requests"], name) <= number(found["limits"], name)
         for name, folder in volumes(template):
+            if not bounded and folder.get("medium") != "Memory":
+                assert folder == {}
+                continue
             assert amount(folder["sizeLimit"]), name
             counted = "memory" if folder.get("medium") == "Memory" else "ephemeral-storage"
             assert number(folder, "sizeLimit") < number(found["limits"], counted)
@@ -90,7 +105,7 @@ def test_the_figures_of_the_demo() -> None:
     """As they stand in docs/operations.md."""
     server = of(example("arithmetic-cluster"), "arithmetic-server", 3_396_032)
     assert server["requests"] == {"cpu": "250m", "memory": "3264Mi", "ephemeral-storage": "192Mi"}
-    assert server["limits"] == {"cpu": "4", "memory": "9600Mi", "ephemeral-storage": "16320Mi"}
+    assert server["limits"] == {"cpu": "4", "memory": "10368Mi", "ephemeral-storage": "16320Mi"}
 
 
 # --- the model ---
@@ -139,6 +154,59 @@ def test_a_claim_keeps_the_model() -> None:
     assert number(claimed["requests"], "ephemeral-storage") < GIB < 40 * GIB < number(free["requests"], "ephemeral-storage")
 
 
+ELSEWHERE: dict[str, Json] = {
+    "hostPath": {"hostPath": {"path": "/var/cache/maft"}},
+    "ephemeral": {"ephemeral": {"volumeClaimTemplate": {"spec": {"resources": {"requests": {"storage": "1Ti"}}}}}},
+    "claim": {"persistentVolumeClaim": {"claimName": "theirs"}},
+    "csi": {"csi": {"driver": "example.com"}},
+    "memory": {"emptyDir": {"medium": "Memory"}},
+}
+
+
+@pytest.mark.parametrize("kind", ELSEWHERE)
+@pytest.mark.parametrize("admins", [True, False])
+@pytest.mark.parametrize("name", ["r-server", "r-1-train"])
+def test_whatever_volume_keeps_the_model_its_size_is_not_asked_of_the_nodes_disk(kind: str, admins: bool, name: str) -> None:
+    template = {"spec": {"volumes": [{"name": "cache", **ELSEWHERE[kind]}]}}
+    images = Images("p", "1", model_bytes=131 * GIB, pods=PodSettings(defaults=template if admins else {}))
+    found = asked(templates(a_run() if admins else a_run(podTemplate=template), images)[name])
+    claimed = of(a_run(model={"cacheClaim": "models"}), name, 131 * GIB)
+    assert all(found[part]["ephemeral-storage"] == claimed[part]["ephemeral-storage"] for part in ("requests", "limits"))
+    assert number(found["requests"], "ephemeral-storage") < GIB
+
+
+@pytest.mark.parametrize("volume", [{"emptyDir": {"sizeLimit": "200Gi"}}, {"emptyDir": {}}])
+def test_an_empty_folder_on_the_nodes_disk_keeps_the_model_there(volume: Json) -> None:
+    template = {"spec": {"volumes": [{"name": "cache", **volume}]}}
+    assert number(of(a_run(podTemplate=template), "r-server", 131 * GIB)["requests"], "ephemeral-storage") > 131 * GIB
+
+
+@pytest.mark.parametrize("volume", ["", None, [], {"name": "cache"}, {"name": "cache", "$patch": "delete"}])
+def test_volumes_that_are_none_are_the_api_servers_to_refuse(volume: Any) -> None:
+    template = {"spec": {"volumes": [volume] if volume is not None else None}}
+    assert number(of(a_run(podTemplate=template), "r-server", 131 * GIB)["requests"], "ephemeral-storage") > 0
+
+
+def test_a_volume_of_another_name_may_be_the_cache() -> None:
+    """For one kind of pod only."""
+    mount = {"name": "inference", "volumeMounts": [{"name": "disks", "mountPath": "/cache"}]}
+    template = {"spec": {"volumes": [{"name": "disks", "hostPath": {"path": "/d"}}], "containers": [mount]}}
+    server, trainer = (of(a_run(podTemplate=template), name, 131 * GIB) for name in ("r-server", "r-1-train"))
+    assert number(server["requests"], "ephemeral-storage") < GIB < number(trainer["requests"], "ephemeral-storage")
+
+
+@pytest.mark.parametrize("name", ["r-server", "r-1-train"])
+def test_a_model_that_is_mounted_is_not_fetched(name: str) -> None:
+    fetched, there = (of(a_run(model={"source": source}), name, 131 * GIB) for source in ("org/model", "/models/large"))
+    assert number(there["requests"], "ephemeral-storage") < GIB < 131 * GIB < number(fetched["requests"], "ephemeral-storage")
+    assert there["limits"]["memory"] == fetched["limits"]["memory"]  # it is loaded all the same
+
+
+@pytest.mark.parametrize("source", ["/models/a", "./a", "../a", "org/a", "a", "s3://bucket/a", "https://a/b"])
+def test_what_is_mounted_is_what_the_programs_take_for_a_folder(source: str) -> None:
+    assert resources.mounted(source) == models.is_path(source)
+
+
 def test_adapters_that_a_server_keeps_have_room() -> None:
     def disk(**spec: Any) -> Decimal:
         return number(of(a_run(**spec), "r-server", 16 * GIB)["limits"], "ephemeral-storage")
@@ -149,6 +217,21 @@ def test_adapters_that_a_server_keeps_have_room() -> None:
     assert disk(training={"lora": {"rank": 512}}) > disk(training={"lora": {"rank": 16}})
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"task": {"kind": "jsonl", "source": "s3://b/q.jsonl?region=x"}},
+        {"task": {"kind": "gsm8k", "source": "openai/gsm8k"}},
+        {"evaluation": {"task": {"kind": "jsonl", "source": "/data/other.jsonl"}}},
+    ],
+)
+def test_a_source_of_gigabytes_is_read_as_a_whole_however_few_are_asked(spec: Json) -> None:
+    """Of three, with signs of four bytes, which make 5.4 times as many of it."""
+    made = {"task": {"kind": "arithmetic", "source": ""}}
+    assert number(of(a_run(**made), "r-0-prepare")["limits"], "memory") < 5 * GIB
+    assert number(of(a_run(**{**made, **spec}), "r-0-prepare")["limits"], "memory") > 5.4 * 3e9
+
+
 def test_a_source_of_many_questions_has_room_in_memory() -> None:
     few, many = (of(a_run(task={"train": train}), "r-0-prepare")["limits"] for train in (20, 1_000_000))
     assert number(many, "memory") - number(few, "memory") > 7 * GIB
@@ -156,9 +239,22 @@ def test_a_source_of_many_questions_has_room_in_memory() -> None:
 
 def test_many_questions_have_room_for_their_scratch_files() -> None:
     few, many = (a_run(task={"train": train}, debate={"maxTokens": 1000}) for train in (20, 100_000))
-    for name in ("r-1-debate", "r-1-train", "r-1-report"):
-        more = number(of(many, name)["limits"], "ephemeral-storage") - number(of(few, name)["limits"], "ephemeral-storage")
+    for name in ("r-1-debate", "r-1-train"):
+        more = number(of(many, name, GIB)["limits"], "ephemeral-storage") - number(
+            of(few, name, GIB)["limits"], "ephemeral-storage"
+        )
         assert more > 100_000 * 2 * 2 * 1000 * 31 * 3  # agents, rounds, tokens, bytes each, three times
+
+
+def test_a_token_takes_as_much_disk_as_room_in_the_store() -> None:
+    assert resources.TOKEN == cost.TOKEN
+
+
+def test_a_report_keeps_one_file_at_a_time_however_many_there_are() -> None:
+    large = {"task": {"train": 100_000}, "debate": {"maxTokens": 1000}}
+    one, many, more = (a_run(iterations=i, **spec) for i, spec in ((1, large), (50, large), (1, {**large, "agents": 8})))
+    assert of(one, "r-1-report") == of(many, "r-50-report") == of(more, "r-1-report")
+    assert number(of(many, "r-50-report")["limits"], "ephemeral-storage") < 16 * GIB
 
 
 @given(
@@ -173,7 +269,8 @@ def test_requests_never_exceed_limits(model_bytes: int, gpus: int | None, shared
     size = resources.model_bytes({"model": {"bytes": model_bytes}}, ())
     for template in templates(run, Images("p", "1", model_bytes=size)).values():
         found = asked(template)
-        assert all(number(found["requests"], name) <= number(found["limits"], name) for name in NAMED)
+        assert all(number(found["requests"], name) <= number(found["limits"], name) for name in found["limits"] if name in NAMED)
+        assert {"cpu", "memory"} <= set(found["limits"])
 
 
 @pytest.mark.parametrize(
@@ -192,6 +289,32 @@ def test_requests_never_exceed_limits(model_bytes: int, gpus: int | None, shared
 def test_whose_word_counts_about_the_size(status: Json, reported: tuple[int, ...], size: int) -> None:
     summaries = [PrepareSummary(train=1, held_out=1, model_bytes=each) for each in reported]
     assert resources.model_bytes(status, summaries) == size
+
+
+@pytest.mark.parametrize("name", ["r-server", "r-1-train"])
+@pytest.mark.parametrize("spec", [CPU, {}, {"training": {"gpus": 2}, "inference": {"gpus": 2}}], ids=["cpu", "one", "two"])
+def test_a_model_of_unknown_size_is_not_put_out_for_what_it_weighs(name: str, spec: Json) -> None:
+    template = templates(a_run(**spec), Images("p", "1"))[name]
+    unknown, small = asked(template), of(a_run(**spec), name, GIB)
+    assert dict(volumes(template)) == {"tmp": {}, "cache": {}, "shm": {"medium": "Memory", "sizeLimit": ANY}}
+    assert "ephemeral-storage" not in unknown["limits"]
+    assert number(unknown["requests"], "ephemeral-storage") <= number(small["requests"], "ephemeral-storage")
+    assert number(unknown["requests"], "memory") <= number(small["requests"], "memory")
+
+
+def test_memory_of_a_model_of_unknown_size_is_limited_by_what_its_devices_may_hold() -> None:
+    two = {"training": {"gpus": 2}, "inference": {"gpus": 2}}
+    for name in ("r-server", "r-1-train"):
+        for spec, size in ((two, 131 * GIB), (CPU, 15 * GIB)):
+            unknown, known = (of(a_run(**spec), name, model_bytes) for model_bytes in (0, size))
+            assert number(unknown["limits"], "memory") >= number(known["limits"], "memory")
+
+
+def test_a_disk_limit_of_a_pod_template_holds_for_a_model_of_unknown_size() -> None:
+    """As a quota of limits.ephemeral-storage asks for one."""
+    limits = {"name": "inference", "resources": {"limits": {"ephemeral-storage": "300Gi"}}}
+    found = of(a_run(podTemplate={"spec": {"containers": [limits]}}), "r-server")
+    assert found["limits"]["ephemeral-storage"] == "300Gi" and "ephemeral-storage" in found["requests"]
 
 
 # --- who has the last word ---
@@ -243,7 +366,7 @@ def test_what_is_wrong_in_a_pod_template_is_the_api_servers_to_refuse() -> None:
 @pytest.mark.parametrize("disk", [True, False])
 @pytest.mark.parametrize("cpu_limits", [True, False])
 def test_whoever_runs_the_operator_may_leave_out_limits_of_processors_and_the_disk(cpu_limits: bool, disk: bool) -> None:
-    images = Images("p", "1", pods=PodSettings(cpu_limits=cpu_limits, disk=disk))
+    images = Images("p", "1", model_bytes=GIB, pods=PodSettings(cpu_limits=cpu_limits, disk=disk))
     for template in templates(a_run(), images).values():
         found = asked(template)
         assert ("cpu" in found["limits"]) == cpu_limits and "cpu" in found["requests"]

@@ -185,7 +185,7 @@ specs = st.fixed_dictionaries(
         "agents": st.integers(2, 8),
         "seed": st.integers(0, 2**31 - 1),
         "suspend": st.booleans(),
-        "queueName": st.text(max_size=9),
+        "queueName": st.sampled_from(["", "q", "team-a.gpus"]),
         "workloadPriorityClass": st.text(max_size=9),
         "managedBy": st.sampled_from(["", "a.b/c"]),
         "gpuResource": st.sampled_from(["", "a.b/c"]),
@@ -489,6 +489,17 @@ def test_a_status_is_ignored_as_where_a_resource_is_applied(status: Any) -> None
 OK: dict[str, Any] = {}
 JSONL = {"kind": "jsonl", "source": "q.jsonl"}
 GYM = {"kind": "reasoning-gym", "generator": {"name": "gcd"}}
+UNCLEAR = "holds a control character, or white space at an end or in a URL; take it out"
+
+
+def _source(field: str, value: str) -> dict[str, Any]:
+    """A spec with that source, and what it needs beside it."""
+    path, name = field.rpartition(".")[::2]
+    whole = value if path == "model" else JSONL | {name: value}
+    section = {name: value} if path == "model" else whole
+    return {"evaluation": {"task": section}} if path.startswith("evaluation") else {path: section}
+
+
 # The message of each rule: a spec that keeps it, one that breaks it.
 RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "debate.rounds: one agent has nobody to debate with; set rounds to 1 or agents to 2 or more": (
@@ -499,6 +510,10 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"debate": {"minAgreement": 3}},
         {"debate": {"minAgreement": 4}},
     ),
+    **{
+        f"{field}: {UNCLEAR}": (_source(field, "./my questions"), _source(field, "s3://bucket/a b"))
+        for field in ("model.source", "task.source", "task.heldOutSource", "evaluation.task.source")
+    },
     "debate.shards: more than there are questions; set it to at most task.train": (
         {"debate": {"shards": 7}, "task": {"train": 7, "heldOut": 7}},
         {"debate": {"shards": 8}, "task": {"train": 7}},
@@ -688,6 +703,15 @@ def test_each_rule_lets_pass_and_refuses(message: str) -> None:
     kept, broken = RULES[message]
     checked(resource(**kept))
     assert wrong(resource(**broken)) == message
+
+
+@pytest.mark.parametrize("field", ["model.source", "task.source", "task.heldOutSource", "evaluation.task.source"])
+@pytest.mark.parametrize(
+    "source", [" s3://b/x", "s\n3://b/x", "s3:/\t/b", "\x01s3://b", "s3://b\r", "a\x85", "org/name\u3000", "s3 ://b"]
+)
+def test_no_source_is_read_as_another_than_it_looks(field: str, source: str) -> None:
+    """Python's urlsplit takes white space and control characters out: an admission policy would see another address."""
+    assert wrong(resource(**_source(field, source))) == f"{field}: {UNCLEAR}"
 
 
 @pytest.mark.parametrize("rule", NAME_RULES)

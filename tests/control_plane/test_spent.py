@@ -100,6 +100,12 @@ def test_a_clock_that_ran_ahead_takes_nothing_back() -> None:
         (BudgetSpec(seconds=1000), Spent(999, 0), "", None),  # suspended
         (BudgetSpec(gpu_hours=2), Spent(0, 7199, 0, NOW), "", None),
         (BudgetSpec(gpu_hours=2), Spent(0, 3600, 8, NOW), "", 450.0),
+        (
+            BudgetSpec(gpu_hours=1e7),
+            Spent(0, 36 * 10**9),
+            "spec.budget.gpuHours (10000000) are spent: 0:00 h, 10000000.0 GPU h",
+            None,
+        ),
         (BudgetSpec(gpu_hours=0.5), Spent(0, 0, 2, later(100)), "spec.budget.gpuHours (0.5) are spent: 0:15 h, 0.5 GPU h", 0.0),
         (BudgetSpec(seconds=1600, gpu_hours=2), Spent(0, 3600, 8, NOW), "", 450.0),
         (BudgetSpec(seconds=1200, gpu_hours=2), Spent(1000, 3600, 8, NOW), "", 200.0),

@@ -38,7 +38,7 @@ MIG = replace(H100, present=1, usable=1, visible="CUDA_VISIBLE_DEVICES=MIG-GPU-8
 def test_what_was_asked_for_or_is_there(asked, facts, expected):
     found = choose(asked, facts)
     assert (found.kind, found.count, found.dtype) == expected
-    assert found.said.startswith("device: ") and found.dtype in found.said and "\n" not in found.said
+    assert found.log_line.startswith("device: ") and found.dtype in found.log_line and "\n" not in found.log_line
 
 
 VERSIONS = r"driver 535\.104\.05, torch 2\.13\.0\+cu130 built for CUDA 13\.0"

@@ -71,6 +71,17 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "SMALL", 5_000)
 
 
+@pytest.mark.usefixtures("small")
+def test_of_many_files_one_at_a_time_lies_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scratch of a report is limited by that."""
+    store, scratch = FileStore(tmp_path / "store"), tmp_path / "scratch"
+    commit = published(store, problems(100, long=97))
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    sizes = [sum(p.stat().st_size for p in scratch.rglob("*.jsonl")) for _ in iterate_lines(store, commit, NAME, Problem)]
+    assert len(sizes) == 100 and 0 < max(sizes) <= 20_000
+
+
 def published(store: FileStore, several: list[Problem]) -> Any:
     with Files({NAME: encoded(Problem, several)}, {"other.json": b"{}"}) as files:
         return publish(store, "p/", files)

@@ -143,5 +143,5 @@ def test_what_looks_secret_is_taken_out() -> None:
         "A_KEY": "short",
         "TOKEN_FILE": "/var/run/token",
     }
-    text = "hf_abcdefgh 0123456789 /home/somebody short s3://u:p@h/x /var/run/token"
+    text = "hf_abcdefgh 0123456789 /home/somebody short s3://u:p@q@h/x /var/run/token"
     assert redacted(text, environment) == f"{REMOVED} {REMOVED} /home/somebody short s3://{REMOVED}@h/x /var/run/token"

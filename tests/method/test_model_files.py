@@ -1,6 +1,7 @@
 """What a model folder names is there and whole: in a folder, and in a bucket before anything is downloaded."""
 
 import json
+import re
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -288,3 +289,10 @@ def test_a_source_that_is_no_folder(source: str, tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BadInput, match=r" is no model folder \(it has no config\.json\)$"):
         check(source)
+
+
+def test_models_whose_names_differ_in_a_sign_have_folders_of_their_own() -> None:
+    names = ["s3://b/qwen2.5", "s3://b/qwen2-5", "s3://b-qwen2/5", "s3://b/qwen2.5?endpoint=http://x", "s3://b/é", "s3://b/è"]
+    folders = {models._plain(name) for name in names}
+    assert len(folders) == len(names) and all(re.fullmatch("[A-Za-z0-9-]+", folder) for folder in folders)
+    assert len(models._plain("s3://b/" + "x" * 500)) < 256

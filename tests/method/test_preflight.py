@@ -186,6 +186,10 @@ def test_where_no_limit_would_do_other_questions_are_advised(tmp_path):
         (["--gpu-memory-utilisation=0.8"], "unrecognized arguments: .*; did you mean --gpu-memory-utilization"),
         (["--nothing-like-it"], "unrecognized arguments: --nothing-like-it$"),
         (["--block-size", "many"], "argument --block-size: invalid int value: 'many'"),
+        (["--port=1"], "--port is set by maft, which asks the server by it; leave it out"),
+        (["--served-model", "x"], "--served-model-name is set by maft"),
+        (["--api_key=secret"], "--api-key is set by maft"),
+        (["--headless"], "--headless is set by maft"),
         (["--dtype=half", "another"], "'another' is no flag of vLLM; write --name=value in one line"),
     ],
 )

@@ -136,6 +136,13 @@ def test_a_port_in_the_environment_that_is_none_is_one_line(monkeypatch: pytest.
         decoded()
 
 
+@pytest.mark.parametrize("key", ["two\nlines", "end\n", "clé"])
+def test_a_key_that_no_header_takes_is_one_line(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_API_KEY", key)
+    with pytest.raises(BadInput, match=r"^VLLM_API_KEY: holds a line's end, or characters that are not ASCII"):
+        decoded("--server=server-0=http://h:1")
+
+
 @pytest.mark.parametrize(
     ("flag", "says"), [("--port=99999", "from 0 to 65535"), ("--port=x", "from 0"), ("--adapters=0", "from 1")]
 )

@@ -33,10 +33,13 @@ def of(source: str, revision: str = "", hub: Any = None) -> int:
         ({"a.safetensors": 3, "b.safetensors": 4}, 7),  # an index may name them otherwise
         ({"model.safetensors": 3, "onnx/model.safetensors": 9}, 3),
         ({"config.json": 1}, 0),
+        ({"model-00001-of-00002.safetensors": 5, "model-00002-of-00002.safetensors": None}, 0),  # of a mirror that keeps silent
+        ({"model-00001-of-00002.safetensors": 5, "model-00002-of-00002.safetensors": 0}, 0),
+        ({"model.safetensors": 5, "other.safetensors": None}, 5),  # which is not loaded
         ({}, 0),
     ],
 )
-def test_what_is_loaded_counts_once(files: dict[str, int], total: int) -> None:
+def test_what_is_loaded_counts_once(files: dict[str, int | None], total: int) -> None:
     assert sizes.loaded(files) == total
 
 

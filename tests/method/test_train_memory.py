@@ -455,8 +455,9 @@ def test_what_does_not_fit_is_said_or_refused():
 
 def test_a_pods_limit_counts_and_else_the_machines():
     spec = needed(gpus=0)[1]
-    assert room.found(spec, lambda: (2**34, 2**30)) == Limit(2**34, "this pod", binding=True)
+    assert room.found(spec, lambda: (2**29, 2**28)) == Limit(2**29, "this pod", binding=True)
     whole = room.found(spec, lambda: (0, 0))
     assert whole.of == "this machine" and whole.total > 2**30
+    assert room.found(spec, lambda: (2**50, 2**30)) == whole  # more than the node has
     if not torch.cuda.is_available():
         assert not room.found(needed(gpus=2)[1]).total

@@ -119,7 +119,7 @@ def test_recipes_name_tests_that_exist():
     assert [(file, name) for file, name in named if file not in files or f"def {name}" not in files[file]] == []
 
 
-@pytest.mark.parametrize("command", ["run", "compare", "plan", "validate", "report", "operator"])
+@pytest.mark.parametrize("command", ["run", "compare", "plan", "validate", "report", "operator", "bundle", "clean"])
 def test_help_says_what_a_command_does(command, capsys):
     assert len(maft_says(capsys, command, "--help")) > 300
 
@@ -135,7 +135,7 @@ def test_programs_explain_their_flags(program):
 def test_make_targets_of_the_readme_exist():
     targets = re.findall(r"^make (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE)
     makefile = (ROOT / "Makefile").read_text()
-    assert set(targets) - {"nightly"} == {"demo", "test"}
+    assert set(targets) - {"nightly"} == {"demo", "test", "images"}
     assert all(re.search(rf"^{t}:", makefile, re.MULTILINE) for t in targets)
 
 

@@ -223,7 +223,7 @@ ALL: tuple[Disturbance, ...] = (
     Disturbance("run: suspended and resumed", _suspended),
     Disturbance("namespace: no pods by its quota, for a while", _quota_gone),
     Disturbance("operator: killed", _operator_killed),
-    Disturbance("operator: stopped for a while (SIGSTOP)", _operator_paused),
+    Disturbance("operator: stopped for a while (SIGSTOP)", _operator_paused, alone=True),
     Disturbance("API server: killed, away for a while", _killed("api"), alone=True),
     Disturbance("API server: stopped for a while (SIGSTOP)", _paused("api"), alone=True),
     Disturbance("etcd: killed, away for a while", _killed("etcd"), alone=True),
@@ -237,4 +237,4 @@ ALL: tuple[Disturbance, ...] = (
     Disturbance("store: stopped for a while (SIGSTOP)", _paused("s3"), alone=True),
 )
 OWN = tuple(each for each in ALL if not each.alone)
-"""What tests beside others may do: it hits the run itself, and the operator."""
+"""What tests beside others may do: it hits the run itself, and the operator for no longer than it needs to start."""

@@ -144,7 +144,7 @@ def resource(maft: Installed, namespace: str, engine: Engine, clock: str = "") -
 
 def _with_clock(container: Json, clock: str) -> Json:
     variables = {"LD_PRELOAD": f"/faketime/{FAKETIME.name}", "FAKETIME": clock, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-    variables["PYTHONPATH"] = "/faketime"  # sitecustomize.py
+    variables["PYTHONPATH"] = "/faketime:/opt/maft"  # sitecustomize.py, and what the images have
     mounts = [*container.get("volumeMounts", ()), {"name": "faketime", "mountPath": "/faketime"}]
     more = [{"name": name, "value": value} for name, value in variables.items()]
     return {**container, "env": [*container.get("env", ()), *more], "volumeMounts": mounts}

@@ -128,7 +128,8 @@ def install(maft: Installed, chart: Path = helm.CHART, **values: Any) -> None:
         maft.kube.delete("Deployment", SYSTEM, "maft-operator")  # somebody's kubectl apply -f deploy/operator.yaml
     # --take-ownership: the CustomResourceDefinition may be left from another release.
     flags = ["--install", "--take-ownership", "--wait", "--timeout", "120s"]
-    helm_here(maft, "upgrade", "maft", str(chart), *flags, values={"images": {"prefix": maft.images, "tag": maft.tag}, **values})
+    own = {"images": {"prefix": maft.images, "tag": maft.tag}, "crds": {"install": True}}
+    helm_here(maft, "upgrade", "maft", str(chart), *flags, values={**own, **values})
     maft.kube.wait(lambda: served(maft.kube), 30)
     maft.kube.wait(lambda: maft._ready() == values.get("replicas", 1), 90, maft.operator_log)
 

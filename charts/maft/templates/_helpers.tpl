@@ -11,6 +11,37 @@
 {{- end -}}
 {{- end }}
 
+{{/* NAMESPACE/RELEASE that the CustomResourceDefinition belongs to, `kubectl` where it is nobody's of Helm, or nothing where it is ours or
+not there. `helm template` sees none. */}}
+{{- define "maft.crd-owner" -}}
+{{- $crd := lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" "multiagentfinetunes.maft.dev" -}}
+{{- if $crd -}}
+{{- $notes := dig "metadata" "annotations" dict $crd | default dict -}}
+{{- $name := get $notes "meta.helm.sh/release-name" -}}
+{{- $owner := printf "%s/%s" (get $notes "meta.helm.sh/release-namespace") $name -}}
+{{- if not $name -}}
+kubectl
+{{- else if ne $owner (printf "%s/%s" .Release.Namespace .Release.Name) -}}
+{{- $owner -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* `true`, or nothing: whether it is made. */}}
+{{- define "maft.crd" -}}
+{{- $install := toString .Values.crds.install -}}
+{{- if or (eq $install "true") (and (eq $install "auto") (not (include "maft.crd-owner" .))) -}}true{{- end -}}
+{{- end }}
+
+{{/* Where its metrics are. */}}
+{{- define "maft.host" -}}
+{{- printf "%s.%s.svc" (include "maft.name" .) .Release.Namespace -}}
+{{- end }}
+
+{{- define "maft.url" -}}
+{{- printf "%s://%s:8080" (empty .Values.metrics.tls.secretName | ternary "http" "https") (include "maft.host" .) -}}
+{{- end }}
+
 {{- define "maft.account" -}}
 {{- .Values.serviceAccount.name | default (.Values.serviceAccount.create | ternary (include "maft.name" .) "default") -}}
 {{- end }}

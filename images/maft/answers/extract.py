@@ -34,12 +34,12 @@ def extract(text: str, kind: AnswerKind, *, complete: bool = True) -> str | None
     was not cut off (`complete`), the last number or choice in it. What is announced as the answer and is no single one ("3 + 4",
     "12:30", "5 or 6", "A or C") is no answer, and nothing else is taken for it.
     """
-    said = split(text)
-    reply = without_struck(plain(said.reply))
+    parts = split(text)
+    reply = without_struck(plain(parts.reply))
     for masked in dict.fromkeys((mask(reply, ending=True), mask(reply, ending=False))):
-        found, after = _announced(reply, masked, kind)
-        if found is not None:
-            return found or None
+        answer, after = _announced(reply, masked, kind)
+        if answer is not None:
+            return answer or None
     return _last(masked[after:], kind) or None if complete else None
 
 
@@ -56,15 +56,15 @@ def _announced(reply: str, masked: str, kind: AnswerKind) -> tuple[str | None, i
     """The announced answer, empty if what is announced is none; and from where on a last number or choice may be it."""
     after, weak = 0, None
     for box in boxes(masked):
-        if (found := _boxed(_multiplied(box, masked, kind), kind)) is not None:
+        if (answer := _boxed(_multiplied(box, masked, kind), kind)) is not None:
             other = None if box.beside is None else _boxed(box.beside, kind)
-            return ("" if other not in (None, found) else found), 0
+            return ("" if other not in (None, answer) else answer), 0
         after = after or (box.end if kind == "choice" else len(reply))
     for statement in statements(reply, masked):
-        found = _stated(statement, kind)
-        if found is not None and not statement.doubted:
-            return found, 0
-        weak = weak or (found if kind in ("text", "math") else None)
+        answer = _stated(statement, kind)
+        if answer is not None and not statement.doubted:
+            return answer, 0
+        weak = weak or (answer if kind in ("text", "math") else None)
         after = max(after, statement.end) if statement.denied else after
     return weak, after
 

@@ -52,8 +52,8 @@ def _plain(value: Decimal) -> str:
 
 def count(text: str) -> str | None:
     """Reads a whole number, of days or of nothing."""
-    found = re.fullmatch(r"(-?\d{1,40})(?:\s(?:\w+\s)?days?)?", bare(text).rstrip("."))
-    return str(int(found[1])) if found else None
+    match = re.fullmatch(r"(-?\d{1,40})(?:\s(?:\w+\s)?days?)?", bare(text).rstrip("."))
+    return str(int(match[1])) if match else None
 
 
 def unsigned(text: str) -> str | None:
@@ -70,24 +70,24 @@ def three_digits(text: str) -> str | None:
 
 def fraction(text: str) -> str | None:
     """Reads `a/b`, not reduced: a scorer that wants lowest terms tells 2/4 from 1/2."""
-    found = re.fullmatch(r"(-?\d{1,40})\s*(?:/\s*(\d{1,40}))?", _LATEX_FRACTION.sub(r"\1/\2", bare(text)).strip(" .$"))
-    return "/".join(str(int(part)) for part in found.groups() if part) if found else None
+    match = re.fullmatch(r"(-?\d{1,40})\s*(?:/\s*(\d{1,40}))?", _LATEX_FRACTION.sub(r"\1/\2", bare(text)).strip(" .$"))
+    return "/".join(str(int(part)) for part in match.groups() if part) if match else None
 
 
 def hexadecimal(text: str) -> str | None:
     """Reads a hexadecimal number with its sign, `0x` before its digits."""
-    found = re.fullmatch(r"([+-]?)0[xX]([0-9a-fA-F]{1,400})", bare(text).rstrip("."))
-    return hex(int(found[1] + found[2], 16)) if found else None
+    match = re.fullmatch(r"([+-]?)0[xX]([0-9a-fA-F]{1,400})", bare(text).rstrip("."))
+    return hex(int(match[1] + match[2], 16)) if match else None
 
 
 def complex_number(text: str) -> str | None:
     """Reads `a + bi`; either part may be missing."""
     plain = re.sub(r"\s*([+-])\s*", r"\1", bare(text).lower().replace("j", "i").replace("−", "-")).rstrip(".")
-    found = re.fullmatch(r"(?:([+-]?\d+(?:\.\d+)?)(?=[+-]|$))?(?:([+-]?(?:\d+(?:\.\d+)?)?)i)?", plain.strip("()"))
-    if not found or not any(part is not None for part in found.groups()):
+    match = re.fullmatch(r"(?:([+-]?\d+(?:\.\d+)?)(?=[+-]|$))?(?:([+-]?(?:\d+(?:\.\d+)?)?)i)?", plain.strip("()"))
+    if not match or not any(part is not None for part in match.groups()):
         return None
     one = {"": "1", "+": "1", "-": "-1"}
-    real, imaginary = float(found[1] or 0) + 0.0, float(one.get(found[2], found[2] or 0) if found[2] is not None else 0)
+    real, imaginary = float(match[1] or 0) + 0.0, float(one.get(match[2], match[2] or 0) if match[2] is not None else 0)
     return f"{real} {'-' if imaginary < 0 else '+'} {abs(imaginary)}i"
 
 
@@ -176,14 +176,14 @@ ROLES = "altruist angel devil egoist fool hero knave knight laggard pioneer sage
 
 def assignments(text: str) -> str | None:
     """Reads who is a knight and who a knave, in any order."""
-    roles, found, name = ROLES.split(), [], ""
+    roles, statements, name = ROLES.split(), [], ""
     for word in re.findall(r"[\w-]+", bare(text).lower()):
         if word in roles and name:
-            found.append(f"{name} is a {word}")
+            statements.append(f"{name} is a {word}")
             name = ""
         elif word not in ("is", "a", "an", "and", *roles):
             name = word
-    return ", ".join(sorted(set(found))) or None
+    return ", ".join(sorted(set(statements))) or None
 
 
 # --- several lines, lists ---
@@ -200,8 +200,8 @@ def rows(text: str) -> str | None:
 
 def row(text: str) -> str | None:
     """Reads numbers in their order, on one line."""
-    found = rows(bare(text).rstrip("."))
-    return " ".join(found.split()) if found else None
+    numbers = rows(bare(text).rstrip("."))
+    return " ".join(numbers.split()) if numbers else None
 
 
 def lines(text: str) -> str | None:
@@ -223,28 +223,28 @@ def _listed(text: str) -> Any:
 
 def integers(text: str) -> str | None:
     """Reads a list of whole numbers."""
-    found = _listed(text)
-    return json.dumps(found) if isinstance(found, list) and all(type(item) is int for item in found) else None
+    items = _listed(text)
+    return json.dumps(items) if isinstance(items, list) and all(type(item) is int for item in items) else None
 
 
 def numerals(text: str) -> str | None:
     """Reads a list of numbers as they are spelled, written as Python writes a list of texts."""
-    found = re.fullmatch(r"\[(.*)\]", _FENCE.sub("", text.strip()).strip(" `."), re.DOTALL)
-    spelled = [part.strip(_MARKS) for part in found[1].split(",")] if found and found[1].strip() else []
-    return repr(spelled) if found and all(_NUMBER.fullmatch(part) for part in spelled) else None
+    match = re.fullmatch(r"\[(.*)\]", _FENCE.sub("", text.strip()).strip(" `."), re.DOTALL)
+    spelled = [part.strip(_MARKS) for part in match[1].split(",")] if match and match[1].strip() else []
+    return repr(spelled) if match and all(_NUMBER.fullmatch(part) for part in spelled) else None
 
 
 def groups(text: str) -> str | None:
     """Reads lists of words, in any order of groups and of words."""
-    found = _listed(text)
-    return json.dumps(sorted(sorted(group) for group in found)) if _nested(found) else None
+    lists = _listed(text)
+    return json.dumps(sorted(sorted(group) for group in lists)) if _nested(lists) else None
 
 
 def partitions(text: str) -> str | None:
     """Reads lists of words, in any order of lists; each counts once."""
-    found = _listed(text)
-    return json.dumps([list(part) for part in sorted({tuple(group) for group in found})]) if _nested(found) else None
+    lists = _listed(text)
+    return json.dumps([list(part) for part in sorted({tuple(group) for group in lists})]) if _nested(lists) else None
 
 
-def _nested(found: Any) -> bool:
-    return isinstance(found, Sequence) and all(isinstance(g, list) and all(isinstance(word, str) for word in g) for g in found)
+def _nested(value: Any) -> bool:
+    return isinstance(value, Sequence) and all(isinstance(g, list) and all(isinstance(word, str) for word in g) for g in value)

@@ -220,7 +220,7 @@ def _announced(text: str, form: Form) -> Iterator[str]:
 
 def _unannounced(text: str, form: Form) -> Iterator[str]:
     """The last block of a text, then its last paragraph, or each where answers have a form that other paragraphs do not have."""
-    blocks = [found[1] for found in _BLOCK.finditer(text)]
+    blocks = [block[1] for block in _BLOCK.finditer(text)]
     yield from blocks[-1:]
     if form.lines == "all":  # whatever stands there would be of the form
         yield from () if blocks else (text,)

@@ -48,8 +48,8 @@ _BESIDE = re.compile(rf"\}}?+{TIMES}", re.VERBOSE)
 
 def beside(text: str, end: int) -> str:
     """Writes as LaTeX what multiplies the mathematics that ends there, $5$ million; empty where nothing does."""
-    found = _BESIDE.match(text, end)
-    words = re.findall(_WORD, found["times"]) if found and found["times"] else []
+    match = _BESIDE.match(text, end)
+    words = re.findall(_WORD, match["times"]) if match and match["times"] else []
     return f"\\text{{ {' '.join(words)}}}" if words else ""
 
 

@@ -60,7 +60,7 @@ def arithmetic(text: str) -> str:
     text = _SET.sub(_fraction, _VULGAR.sub(_fraction, text)).replace("⁄", "/")
     text = _POWER.sub(lambda power: "^{" + power[0].translate(_DIGITS) + "}", text)
     text = _REPEATING.sub(_repeating, text)
-    return _SAID.sub(lambda said: " " + _HALVES[said["part"].lower()], text)
+    return _SAID.sub(lambda fraction: " " + _HALVES[fraction["part"].lower()], text)
 
 
 def without_separators(text: str, *, lists: bool = False) -> str:

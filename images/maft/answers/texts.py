@@ -48,8 +48,8 @@ def text_said(line: str) -> str | None:
     line = _HEDGE.sub("", line, count=1) if _HEDGE.match(line) else line
     if quoted := _QUOTED.match(line):
         return text_of(quoted[1])
-    said = _REMARK.split(_LONG_SENTENCE.split(line, maxsplit=1)[0], maxsplit=1)[0]
-    return "" if _SEVERAL.search(said) else text_of(said)
+    sentence = _REMARK.split(_LONG_SENTENCE.split(line, maxsplit=1)[0], maxsplit=1)[0]
+    return "" if _SEVERAL.search(sentence) else text_of(sentence)
 
 
 def math_of(answer: str) -> str | None:
@@ -65,8 +65,8 @@ def math_said(line: str) -> str | None:
     """Finds the mathematics that a line gives; empty if it offers several."""
     first = _MATH.search(line)
     if first is None:
-        said = _REMARK.split(_LONG_SENTENCE.split(line, maxsplit=1)[0], maxsplit=1)[0]
-        return "" if _SEVERAL.search(said) else math_of(said)
+        sentence = _REMARK.split(_LONG_SENTENCE.split(line, maxsplit=1)[0], maxsplit=1)[0]
+        return "" if _SEVERAL.search(sentence) else math_of(sentence)
     inside = _inside(first)
     times = multiples.beside(line, first.end()) if exact(inside) is not None else ""
     return "" if _several(line, first) else math_of(inside + times)

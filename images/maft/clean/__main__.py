@@ -51,6 +51,9 @@ def main() -> None:
 
 def clean(store: Store, kept: Kept, *, yes: bool) -> None:
     """Prints a line a run, deletes those that are gone if `yes`, and says what that frees."""
+    parts = urlsplit(store.url)
+    if parts.scheme == "file" and not Path(unquote(parts.path)).is_dir():
+        raise BadInput(f"store {store.url}: no such folder; name the one that `maft run` was given with --dir")
     runs = list(stored(store.entries("")))
     if missing := unknown([run.name for run in runs], kept):
         raise BadInput(f"--run {missing[0]}: {store.url} has no run.json of that run; the runs there: {_some(runs)}")

@@ -42,8 +42,8 @@ def main(assignment: Assignment) -> CompareSummary:
 
 def summary(methods: Sequence[MethodRow], store: str, key: str) -> CompareSummary:
     """Picks what a terminal shows. Where the store's URL takes the table's room, the page's key alone; in the end without notes."""
-    table, said = text(methods), f"\n{notes(methods)}".rstrip("\n")
-    shown = ((table + said, f"{store}/{key}"), (table + said, key), (table, f"{store}/{key}"), (table, key))
+    table, footnotes = text(methods), f"\n{notes(methods)}".rstrip("\n")
+    shown = ((table + footnotes, f"{store}/{key}"), (table + footnotes, key), (table, f"{store}/{key}"), (table, key))
     return first_that_fits(CompareSummary(table=whole, report=place, methods=len(methods)) for whole, place in shown)
 
 

@@ -95,7 +95,7 @@ def pair(transcript: Transcript, agent: int, spec: Spec) -> Lesson:
         return reason
     other = random.Random(f"{spec.seed}/{agent}/{transcript.problem.id}/pair").choice(others)
     chosen, rejected = (own, other) if own.agrees else (other, own)
-    return replace(_answered(transcript, agent, chosen, spec), rejected=rejected.said)
+    return replace(_answered(transcript, agent, chosen, spec), rejected=rejected.message)
 
 
 def whole_dialogue(transcript: Transcript, agent: int, spec: Spec) -> Lesson:
@@ -159,7 +159,7 @@ def _taught(transcripts: Iterable[Transcript], pupils: Sequence[Pupil]) -> list[
 def _answered(transcript: Transcript, agent: int, answer: Turn, spec: Spec) -> Example:
     """The question as it was first asked, with that answer."""
     *question, _ = transcript.dialogue(agent, 1, system=spec.debate.system)
-    return Example(transcript.problem.id, (*question, answer.said))
+    return Example(transcript.problem.id, (*question, answer.message))
 
 
 def mix(corrected: Sequence[Placed], kept: Sequence[Placed], share: float, seed: int) -> list[Placed]:

@@ -38,8 +38,8 @@ class Journal:
         self._list()
         for key in list(self._keys):
             for number, line in enumerate(self._store.read(key).splitlines(), 1):
-                if line.strip() and (found := _decoded(line, f"{key} line {number}")):
-                    yield found
+                if line.strip() and (transcript := _decoded(line, f"{key} line {number}")):
+                    yield transcript
 
     def _list(self) -> None:
         stem = f"{self._prefix}journal-"

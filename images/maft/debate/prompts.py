@@ -47,8 +47,8 @@ class Prompts:
 
 def shown(call: Call, *, thoughts: bool) -> str:
     """Writes an answer as the others see it: the reply, after its thought where those are shown."""
-    said = f"{call.thought}\n\n{call.text}" if thoughts and call.thought else call.text
-    return said.strip() or NOTHING
+    answer = f"{call.thought}\n\n{call.text}" if thoughts and call.thought else call.text
+    return answer.strip() or NOTHING
 
 
 def numbered(answers: Sequence[str]) -> str:

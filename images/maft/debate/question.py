@@ -105,8 +105,8 @@ class Question:
     async def _answer(self, agent: int, heard: Heard, *, afresh: bool = False) -> None:
         turns = self._turns[agent]
         round_ = len(turns) + 1
-        said = [m for t in ([] if afresh else turns) for m in (Message("user", t.prompt), t.said)]
-        before = [*self._problem.opening(self._rules.debate.system), *said]
+        dialogue = [m for t in ([] if afresh else turns) for m in (Message("user", t.prompt), t.message)]
+        before = [*self._problem.opening(self._rules.debate.system), *dialogue]
         fitted = fit(self._setup.template, before, heard, self._room(agent), self._ahead(turns))
         seed = self._rules.key(self._problem.id, agent, round_, "answer")
         call = await self._call(agent, self._setup.society.model(agent, round_, self._rules), fitted.ids, seed)
@@ -140,8 +140,8 @@ class Question:
             skip_special_tokens=not template.keeps_special,
         )
         call = await self._setup.engine.complete(server, request)
-        said = template.split(call.text)
-        return replace(call, text=said.reply, thought=said.thought)
+        parts = template.split(call.text)
+        return replace(call, text=parts.reply, thought=parts.thought)
 
     async def _judged(self, judge: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._setup.judge, judge)

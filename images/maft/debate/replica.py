@@ -89,12 +89,15 @@ def keeps_alive(info: tuple[int, int, int, str, object]) -> socket.socket:
 
 
 def addresses(url: str) -> list[str]:
-    """Resolves a URL to one per address. A headless Service has one for every replica; each has to answer before it is used."""
+    """Resolves a URL to one per address. A headless Service has one for every replica; each has to answer before it is used. Of
+    IPv6 only where there is no other: of a host that has both each replica would count twice."""
     url = url.rstrip("/")
     parts = urlsplit(url)
     try:
-        found = socket.getaddrinfo(parts.hostname, parts.port or 80, socket.AF_INET, socket.SOCK_STREAM)
+        entries = socket.getaddrinfo(parts.hostname, parts.port or 80, socket.AF_UNSPEC, socket.SOCK_STREAM)
     except OSError:
         return [url]  # not known yet: requests wait for it
-    hosts = sorted({str(entry[4][0]) for entry in found})
+    family = min((entry[0] for entry in entries), key=lambda family: family != socket.AF_INET)
+    chosen = [str(entry[4][0]) for entry in entries if entry[0] == family]
+    hosts = sorted({f"[{host}]" if family == socket.AF_INET6 else host for host in chosen})
     return [f"{parts.scheme}://{host}:{parts.port or 80}" for host in hosts]

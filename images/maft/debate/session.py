@@ -64,10 +64,10 @@ def debate_part(assignment: Assignment, rules: Rules, society: Society, prefix: 
             problems.append(records.encode(problem))
     numbers = share.numbers(len(problems))
     work = partial(_timed, assignment, rules, society, share.prefix(prefix), problems, numbers)
-    found = work() if share.whole else shards.debated(store, prefix, share, len(problems), work)
-    if found is None:
+    result = work() if share.whole else shards.debated(store, prefix, share, len(problems), work)
+    if result is None:
         return Debated({}, 0.0, len(numbers))
-    transcripts, seconds = found
+    transcripts, seconds = result
     files = {layout.TRANSCRIPTS: transcripts.part(0, trained), layout.PROBE: transcripts.part(trained, len(problems))}
     return Debated({name: several for name, several in files.items() if several}, seconds, len(numbers))
 

@@ -55,17 +55,17 @@ def _summary(assignment: Assignment, folder: Path) -> PreflightSummary:
     asked = _asked(assignment)
     warnings = tokens.unknown_arguments(model.chat_template_arguments, template.arguments_known)
     warnings += tokens.check_round_trip(template.tokenizer, model.source, _texts(spec, asked))
-    found = [(part, rules, _lengths(rules, spec, problem, template)) for part, rules, problem in asked]
+    lengths = [(part, rules, _lengths(rules, spec, problem, template)) for part, rules, problem in asked]
     context = facts.context(config, model)
-    warnings += [line for part, rules, each in found for line in longest.warnings(rules, each, context, part)]
+    warnings += [line for part, rules, each in lengths for line in longest.warnings(rules, each, context, part)]
     tried, more = _tried(config, spec, template, folder)
-    longest_prompt = max(each.longest for _, _, each in found)
+    longest_prompt = max(each.longest for _, _, each in lengths)
     counts = None if tried.untried else room.parameters(config, spec)
     example = min(longest_prompt + room.longest_answer(spec), context or sys.maxsize)
     needs = room.expected(config, spec, counts, example, packs=tried.packs) if counts else None
     debates = cost.of_debates(spec)
     more += room.check(needs, room.found(spec), example) if needs else []
-    said = [one_line(line, 400) for line in (*warnings, *more)]
+    lines = [one_line(line, 400) for line in (*warnings, *more)]
     return first_that_fits(
         PreflightSummary(
             architecture=tried.architecture,
@@ -77,9 +77,9 @@ def _summary(assignment: Assignment, folder: Path) -> PreflightSummary:
             requests=debates.requests,
             tokens=debates.tokens,
             stored_bytes=cost.stored(spec, counts[1], debates) if counts else 0,
-            warnings=tuple(said[:count]),
+            warnings=tuple(lines[:count]),
         )
-        for count in range(len(said), -1, -1)
+        for count in range(len(lines), -1, -1)
     )
 
 

@@ -53,43 +53,43 @@ def longest_of(problems: Sequence[Problem]) -> Problem | None:
     return max(problems, key=lambda problem: problem.characters, default=None)
 
 
-def warnings(rules: Rules, found: Lengths, context: int, part: str) -> list[str]:
+def warnings(rules: Rules, lengths: Lengths, context: int, part: str) -> list[str]:
     """Says what will not fit into the context; BadInput where a question leaves no room for an answer."""
     if not context:
         return []
     debate = rules.debate
-    if found.first + debate.max_tokens > context:
+    if lengths.first + debate.max_tokens > context:
         raise BadInput(
-            f"debate.maxTokens: the longest of the {part} questions takes {found.first} tokens, an answer {debate.max_tokens};"
-            f" the model's context holds {context}: {_shorter(rules, found, context)}, or set model.maxLength higher where the"
+            f"debate.maxTokens: the longest of the {part} questions takes {lengths.first} tokens, an answer {debate.max_tokens};"
+            f" the model's context holds {context}: {_shorter(rules, lengths, context)}, or set model.maxLength higher where the"
             " model allows it"
         )
-    room, left = rules.room(context), context - found.first
+    room, left = rules.room(context), context - lengths.first
     cut = (
         f"debate.thinkingTokens: thought and answer may take {rules.new_tokens} tokens, {left} of {context} are left"
         f" after the longest of the {part} questions: what is longer is cut off, and counts as no answer"
     )
-    return ([cut] if rules.new_tokens > left else []) + _clipped(rules, found, context, room, part)
+    return ([cut] if rules.new_tokens > left else []) + _clipped(rules, lengths, context, room, part)
 
 
-def _shorter(rules: Rules, found: Lengths, context: int) -> str:
+def _shorter(rules: Rules, lengths: Lengths, context: int) -> str:
     """Says which answers fit all rounds, or that none do. Thoughts, which may go again, have what answers leave."""
-    rounds = 1 if not found.turns else rules.debate.rounds
-    fits = (context - max(found.turns, found.first)) // rounds
+    rounds = 1 if not lengths.turns else rules.debate.rounds
+    fits = (context - max(lengths.turns, lengths.first)) // rounds
     return f"set debate.maxTokens to {fits} or less" if fits > 0 else "take shorter questions or fewer rounds"
 
 
-def _clipped(rules: Rules, found: Lengths, context: int, room: int, part: str) -> list[str]:
+def _clipped(rules: Rules, lengths: Lengths, context: int, room: int, part: str) -> list[str]:
     debate = rules.debate
-    if found.own > room:
+    if lengths.own > room:
         return [
             f"debate.rounds: in the last round an agent's own {debate.rounds - 1} answers can fill the context of {context} tokens,"
             f" and the {part} questions get cut answers or none; lower debate.maxTokens or debate.rounds"
         ]
-    if found.longest > room:
+    if lengths.longest > room:
         return [
-            f"debate.maxTokens: prompts about the {part} questions can have {found.longest} tokens, the context of {context} leaves"
-            f" {room} for them; up to {found.longest - room} tokens of what others said are clipped; lower debate.maxTokens, or"
-            " debate.rounds"
+            f"debate.maxTokens: prompts about the {part} questions can have {lengths.longest} tokens, the context of {context}"
+            f" leaves {room} for them; up to {lengths.longest - room} tokens of what others said are clipped;"
+            " lower debate.maxTokens, or debate.rounds"
         ]
     return []

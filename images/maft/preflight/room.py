@@ -91,8 +91,8 @@ def found(spec: Spec, limits: Callable[[], tuple[int, int]] = pod.memory) -> Lim
     if spec.training.gpus != 0:  # a cluster gives training a GPU, and preflight none
         return Limit(0, "a GPU that is not here", binding=False)
     limit, _ = limits()
-    of = "this pod" if limit else "this machine"
-    return Limit(limit or int(psutil.virtual_memory().total), of, binding=True)
+    machine = int(psutil.virtual_memory().total)  # a pod may be allowed more than its node has
+    return Limit(limit, "this pod", binding=True) if 0 < limit < machine else Limit(machine, "this machine", binding=True)
 
 
 def check(needs: Needs, limit: Limit, example: int) -> list[str]:

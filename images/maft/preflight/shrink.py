@@ -82,9 +82,9 @@ def _shrink_text(text: Any) -> None:
 
 def _narrow(tower: Any) -> None:
     """Divides widths and heads by the same number, so that a head keeps its size."""
-    found = {name: value for name in WIDTHS if isinstance(value := getattr(tower, name, None), int) and value > 1}
-    by = next((n for n in (8, 4, 2) if all(value % n == 0 for value in found.values())), 1)
-    for name, value in found.items():
+    sizes = {name: value for name in WIDTHS if isinstance(value := getattr(tower, name, None), int) and value > 1}
+    by = next((n for n in (8, 4, 2) if all(value % n == 0 for value in sizes.values())), 1)
+    for name, value in sizes.items():
         setattr(tower, name, value // by)
 
 

@@ -21,7 +21,7 @@ from maft.train.samples import sample
 from maft.train.trainer import NextToken, Trainer
 
 FILES = ("config.json", "adapter_config.json", "adapter_model.safetensors")  # what servers are asked about
-SAID = ("So it is 7. Answer: 7", "2 and 5 make 7.\n\nAnswer: 7", "Answer: 12")
+ANSWERS = ("So it is 7. Answer: 7", "2 and 5 make 7.\n\nAnswer: 7", "Answer: 12")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +115,8 @@ def dialogues(template: ChatTemplate, training: TrainingSpec, question: str, sys
     """Makes examples as training gets them: of one turn and of two, or pairs for dpo."""
     user = Message("user", question)
     opening = [*([Message("system", system)] if system else []), user]
-    chats = [[*opening, Message("assistant", said)] for said in SAID]
-    chats.append([*chats[0], user, Message("assistant", SAID[2])])
+    chats = [[*opening, Message("assistant", answer)] for answer in ANSWERS]
+    chats.append([*chats[0], user, Message("assistant", ANSWERS[2])])
     examples = [Example("", tuple(chat)) for chat in chats]
     if training.method == "dpo":
         examples = [replace(example, rejected=chats[2][-1]) for example in examples[:2]]

@@ -38,15 +38,15 @@ def main(assignment: Assignment) -> PrepareSummary:
     if commit is not None:
         _same_run(commit, spec, f"{store.url}/{assignment.run}")
     else:
-        found = revision.resolved(spec.model)
-        used = revision.with_revision(spec, found)
+        resolved = revision.resolved(spec.model)
+        used = revision.with_revision(spec, resolved)
         models.check(used.model)
         _try_template(used)
         split = draw(spec)
         _disjoint(split.train, split.held_out, split.probe)
         parts = {"train": split.train, "held-out": split.held_out, **({"probe": split.probe} if split.probe else {})}
         files = {f"{part}.jsonl": records.encode_lines(problems) for part, problems in parts.items()}
-        commit = publish(store, prefix, files, meta=_meta(spec, found))
+        commit = publish(store, prefix, files, meta=_meta(spec, resolved))
     store.write(f"{assignment.run}/{layout.RUN}", records.encode({"format": FORMAT, **commit.meta, "problems": _hashes(commit)}))
     pin = str(commit.meta.get(revision.META, ""))
     drawn = PrepareSummary(

@@ -27,14 +27,14 @@ def tried(work: Callable[[], object], what: str, *, seconds: int = SECONDS, memo
     os.close(writer)
     try:
         with os.fdopen(reader, "rb") as pipe:
-            said = pipe.read().decode(errors="replace")
+            message = pipe.read().decode(errors="replace")
     except BaseException:  # this program is told to stop
         os.kill(child, signal.SIGKILL)
         raise
     finally:
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if said or status:
-        raise BadInput(said or f"{what} {_death(status, seconds)}")
+    if message or status:
+        raise BadInput(message or f"{what} {_death(status, seconds)}")
 
 
 def _child(work: Callable[[], object], what: str, writer: int, seconds: int, memory: int) -> NoReturn:

@@ -67,8 +67,8 @@ def _chat(row: RawRow, where: str, questions: QuestionsSpec) -> tuple[Problem, s
 def _turns(chat: list[Any], where: str) -> list[Message]:
     turns = [_turn(turn, f"{where}: question[{i}]") for i, turn in enumerate(chat)]
     roles = [turn.role for turn in turns]
-    said = roles[1:] if roles[:1] == ["system"] else roles
-    if len(said) % 2 == 0 or said != ["user", "assistant"] * (len(said) // 2) + ["user"]:
+    speakers = roles[1:] if roles[:1] == ["system"] else roles
+    if len(speakers) % 2 == 0 or speakers != ["user", "assistant"] * (len(speakers) // 2) + ["user"]:
         raise BadInput(
             f"{where}: question has turns of {', '.join(roles) or 'nobody'}; "
             "expected user and assistant by turns, the last of the user, at most one of the system before them"

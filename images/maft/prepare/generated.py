@@ -36,21 +36,21 @@ def questions(generator: GeneratorSpec, seed: int, wanted: int, where: str) -> P
     """Makes `wanted` different questions, each with its answer; fewer where the generator seems to have no more. BadInput if it
     cannot be used. where: the field of the spec."""
     _usable(generator.name, where)
-    found: dict[str, tuple[Problem, str]] = {}
+    problems: dict[str, tuple[Problem, str]] = {}
     tried = fruitless = 0
     with Scorers() as worker:
         for several in _made(worker, generator, seed, where):
-            before = len(found)
+            before = len(problems)
             for one in several:
-                if one.reference and len(found) < wanted:
+                if one.reference and len(problems) < wanted:
                     asked = _problem(one, where)
-                    found.setdefault(asked.id, (asked, one.answer))
-            tried, fruitless = tried + STEP, 0 if len(found) > before else fruitless + STEP
-            if len(found) >= wanted or fruitless >= _patience(len(found)):
+                    problems.setdefault(asked.id, (asked, one.answer))
+            tried, fruitless = tried + STEP, 0 if len(problems) > before else fruitless + STEP
+            if len(problems) >= wanted or fruitless >= _patience(len(problems)):
                 break
-    if wanted and not found:
+    if wanted and not problems:
         raise BadInput(f"{where}: to its scorer no answer is right to any of {tried} questions of {generator.name}; choose another")
-    return dict(found.values())
+    return dict(problems.values())
 
 
 def _made(worker: Scorers, generator: GeneratorSpec, seed: int, where: str) -> Iterator[Sequence[Drawn]]:
@@ -66,9 +66,9 @@ def _made(worker: Scorers, generator: GeneratorSpec, seed: int, where: str) -> I
         raise BadInput(f"{where}: {slow}; make {where}.config smaller") from None
 
 
-def _patience(found: int) -> int:
+def _patience(count: int) -> int:
     """How many questions in a row may bring nothing new before a generator counts as exhausted."""
-    return min(160 + 4 * found, 4000)
+    return min(160 + 4 * count, 4000)
 
 
 def _usable(name: str, where: str) -> None:

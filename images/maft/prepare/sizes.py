@@ -11,7 +11,7 @@ from maft.spec import ModelSpec
 from maft.store.urls import open_store
 
 _LOADED = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
-_PATIENCE = 10  # seconds for the hub to list a model's files
+_PATIENCE = 30  # seconds for the hub to list a model's files
 
 
 def weight_bytes(model: ModelSpec, hub: Any = None) -> int:
@@ -24,14 +24,16 @@ def weight_bytes(model: ModelSpec, hub: Any = None) -> int:
         return 0
 
 
-def loaded(sizes: Mapping[str, int]) -> int:
-    """Adds up the files that are loaded: a model may lie there in another format as well."""
+def loaded(sizes: Mapping[str, int | None]) -> int:
+    """Adds up the files that are loaded: a model may lie there in another format as well. 0 where one of them has no size, as a
+    mirror may list it: the sum of the others would be too little room."""
     weights = {name: size for name, size in sizes.items() if name.endswith(".safetensors") and "/" not in name}
     named = {name: size for name, size in weights.items() if _LOADED.fullmatch(name)}
-    return sum((named or weights).values())
+    counted = [size for size in (named or weights).values() if size]
+    return sum(counted) if len(counted) == len(named or weights) else 0
 
 
-def _files(model: ModelSpec, hub: Any) -> dict[str, int]:
+def _files(model: ModelSpec, hub: Any) -> Mapping[str, int | None]:
     if model.source.startswith("s3://"):
         return dict(open_store(model.source).sizes(""))
     if models.is_path(model.source):
@@ -39,8 +41,8 @@ def _files(model: ModelSpec, hub: Any) -> dict[str, int]:
     return _of_the_hub(model, hub)
 
 
-def _of_the_hub(model: ModelSpec, hub: Any) -> dict[str, int]:
+def _of_the_hub(model: ModelSpec, hub: Any) -> Mapping[str, int | None]:
     from huggingface_hub import HfApi
 
     info = (hub or HfApi()).model_info(model.source, revision=model.revision or None, files_metadata=True, timeout=_PATIENCE)
-    return {file.rfilename: file.size or 0 for file in info.siblings or ()}
+    return {file.rfilename: file.size for file in info.siblings or ()}

@@ -80,12 +80,12 @@ def _configs(names: list[str]) -> list[str]:
 
 def _parsed(line: str, where: str) -> Any:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
+        members = dict(pairs)
+        if len(members) < len(pairs):
             keys = [key for key, _ in pairs]
             twice = next(key for key in keys if keys.count(key) > 1)
             raise BadInput(f"{where}: the key {shown(twice)} is there twice; remove one")
-        return found
+        return members
 
     try:
         return json.loads(line, object_pairs_hook=once)
@@ -135,8 +135,8 @@ def _read(place: Place) -> str:
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
-        found = f"is not {encoding.upper()} text (byte {error.start})"
-        raise BadInput(f"{place.field}: {place.source} {found}; save it as UTF-8") from None
+        fault = f"is not {encoding.upper()} text (byte {error.start})"
+        raise BadInput(f"{place.field}: {place.source} {fault}; save it as UTF-8") from None
 
 
 def _bytes(source: str) -> bytes:

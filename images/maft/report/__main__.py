@@ -87,8 +87,8 @@ def summary(run: CommittedRun, store: str, in_page: int) -> ReportSummary:
     in the end without remarks."""
     key, debates = f"{run.key}/{layout.REPORT}index.html", sum(stage.questions for stage in run.stages)
     return first_that_fits(
-        ReportSummary(report=place, results=summary_rows(run, most), debates=debates, in_page=in_page, remarks=said)
-        for place, said in ((f"{store}/{key}", remarks(run)), (key, remarks(run)), (key, ()))
+        ReportSummary(report=place, results=summary_rows(run, most), debates=debates, in_page=in_page, remarks=sentences)
+        for place, sentences in ((f"{store}/{key}", remarks(run)), (key, remarks(run)), (key, ()))
         for most in range(SUMMARY_ROWS, FEWEST_ROWS - 1, -1)
     )
 

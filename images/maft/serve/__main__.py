@@ -6,13 +6,13 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from maft import models, program, vllm_rules
+from maft import models, pod, program, vllm_rules
 from maft.errors import BadInput, with_kind
 from maft.program import Assignment
 from maft.records import BASE
 from maft.serve import launch, resolver, room, tried
 from maft.serve.parts import Parts
-from maft.serve.platform import Platform, check, check_model, find, flags, names, said
+from maft.serve.platform import Platform, check, check_model, find, flags, names, said, threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def environment(assignment: Assignment, store: str, folder: str, inherited: Mapp
 
 def check_free(host: str, port: int) -> None:
     """Raises BadInput if something listens there already; vLLM would say so only after loading the model."""
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -89,7 +89,7 @@ def check_free(host: str, port: int) -> None:
 def parser() -> argparse.ArgumentParser:
     """Makes the command line."""
     flags = program.parser("serve", "Serves the base model and the run's adapters with vLLM.", takes=("spec", "gpus"))
-    flags.add_argument("--host", default="0.0.0.0", help="address to listen on")
+    flags.add_argument("--host", default=pod.everywhere(), help="address to listen on")
     flags.add_argument("--port", default="8000")
     flags.add_argument("--adapters", required=True, help="adapters that are asked for at a time")
     flags.add_argument(
@@ -116,6 +116,8 @@ def main() -> None:
         os.environ |= environment(assignment, given.store, listening.folder, os.environ)
         platform = find()
         check_device(assignment, platform)
+        here = len(os.sched_getaffinity(0))
+        os.environ |= {**threads(platform, here, pod.threads(here)), **os.environ}
         line = command(assignment, listening, platform, targets)
     except BadInput as error:
         program.fail(given.summary, error, 2)

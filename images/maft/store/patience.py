@@ -31,8 +31,8 @@ class Trying:
     patience: Patience
     end: float
 
-    def call(self, act: Callable[[], T], said: Callable[[Passing], None] = lambda _: None) -> T:
-        """Calls until it succeeds, fails for good, or the time is over: then the last fault is raised. said: hears of others."""
+    def call(self, act: Callable[[], T], notify: Callable[[Passing], None] = lambda _: None) -> T:
+        """Calls until it succeeds, fails for good, or the time is over: then the last fault is raised. notify: hears of others."""
         pause = FIRST
         while True:
             try:
@@ -41,6 +41,6 @@ class Trying:
                 left = self.end - self.patience.clock()
                 if left <= 0:
                     raise
-                said(error)
+                notify(error)
             self.patience.sleep(min(pause, left))
             pause = min(2 * pause, LONGEST)

@@ -75,8 +75,8 @@ _HINTS = {
 
 def code(error: ClientError) -> str:
     """Returns the server's word for the fault; the HTTP status as text where it has none."""
-    found = str(error.response.get("Error", {}).get("Code") or "")
-    return found or str(_status(error))
+    word = str(error.response.get("Error", {}).get("Code") or "")
+    return word or str(_status(error))
 
 
 def is_there(error: ClientError) -> bool:
@@ -91,10 +91,10 @@ def is_lacking(error: ClientError) -> bool:
 
 def may_pass(error: ClientError) -> bool:
     """Tells whether another try may help."""
-    status, said = _status(error), code(error)
-    if is_lacking(error) or said in _KNOWN_404:
+    status, word = _status(error), code(error)
+    if is_lacking(error) or word in _KNOWN_404:
         return False
-    return status >= 500 or status in _PASSING_STATUS or said in _PASSING_CODES
+    return status >= 500 or status in _PASSING_STATUS or word in _PASSING_CODES
 
 
 def told(error: ClientError, url: str, key: str, *, conditional: bool = False) -> Exception:
@@ -118,11 +118,11 @@ def _status(error: ClientError) -> int:
 
 def _answer(error: ClientError) -> str:
     """The status, its name or the code, and what the server says of it."""
-    status, said = _status(error), code(error)
+    status, name = _status(error), code(error)
     with contextlib.suppress(ValueError):
-        said = http.HTTPStatus(status).phrase if said == str(status) else said
+        name = http.HTTPStatus(status).phrase if name == str(status) else name
     message = one_line(error.response.get("Error", {}).get("Message") or "", 300)
-    return ": ".join(part for part in (f"HTTP {status} {said}" if status else said, message if message != said else "") if part)
+    return ": ".join(part for part in (f"HTTP {status} {name}" if status else name, message if message != name else "") if part)
 
 
 @contextlib.contextmanager

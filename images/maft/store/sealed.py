@@ -21,5 +21,5 @@ def is_sealed(line: bytes) -> bool:
 
 def is_whole(line: bytes) -> bool:
     """Tells whether a sealed line is what was written."""
-    found = _SEAL.match(line)
-    return found is not None and zlib.crc32(b"{" + line[found.end() :]) == int(found[1], 16)
+    seal = _SEAL.match(line)
+    return seal is not None and zlib.crc32(b"{" + line[seal.end() :]) == int(seal[1], 16)

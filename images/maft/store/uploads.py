@@ -26,8 +26,8 @@ def upload_all(store: Store, commit: Commit, files: Mapping[str, bytes | Path]) 
 
     small = [entry for entry in commit.files if entry.size <= SMALL]
     contents = ((entry, _in_memory(files[entry.name])) for entry in small)
-    found = list(side_by_side(upload, contents)) + [upload(e, files[e.name]) for e in commit.files if e.size > SMALL]
-    return [entry for entry in found if entry]
+    aside = list(side_by_side(upload, contents)) + [upload(e, files[e.name]) for e in commit.files if e.size > SMALL]
+    return [entry for entry in aside if entry]
 
 
 def _in_memory(content: bytes | Path) -> bytes:

@@ -32,7 +32,10 @@ def open_store(url: str) -> Store:
         raise BadInput(f"store {shown!r}: not a file:///folder, a path or an s3://bucket/prefix URL")
     if parts.fragment or url.endswith("#"):
         raise BadInput(f"store {shown!r}: a # in a URL has to be written %23")
-    query = {key: values[-1] for key, values in parse_qs(parts.query, keep_blank_values=True).items()}
+    several = parse_qs(parts.query, keep_blank_values=True)
+    if twice := [key for key, values in several.items() if len(values) > 1]:
+        raise BadInput(f"store {shown}: the option {twice[0]!r} is there twice; remove one")
+    query = {key: values[0] for key, values in several.items()}
     return _open_s3(parts.netloc, unquote(parts.path), query) if parts.scheme == "s3" else _open_file(shown, parts.path, query)
 
 

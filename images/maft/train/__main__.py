@@ -152,9 +152,9 @@ def _follow(assignment: Assignment, started: Started, ranks: int, wanted: Sequen
     secret = partial(nodes.read_secret, assignment.store, _meeting(assignment))
     if (met := nodes.joined(node, _task(assignment), secret, all_done)) is None:
         return
-    link, told = met
+    link, message = met
     with contextlib.closing(link):
-        first = Place(told.adapters, rank=node.index * ranks, ranks=ranks * node.nodes, host=link.address, port=told.port)
+        first = Place(message.adapters, rank=node.index * ranks, ranks=ranks * node.nodes, host=link.address, port=message.port)
         _start_ranks(started, first, ranks, _unseen, [link])
         link.wait_for_the_end()
 

@@ -66,8 +66,8 @@ class Needs:
         text = config.get_text_config()
 
         def number(*names: str, default: float) -> int:
-            found = next((v for name in names if isinstance(v := getattr(text, name, None), int) and v), default)
-            return int(found)
+            value = next((v for name in names if isinstance(v := getattr(text, name, None), int) and v), default)
+            return int(value)
 
         heads = number("num_attention_heads", default=1)
         width = number("head_dim", default=text.hidden_size / heads)
@@ -155,7 +155,7 @@ def is_shortage(error: BaseException) -> bool:
     """Tells whether the error says that memory ran out: the device's or the host's."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(said in str(error).lower() for said in SHORTAGES)
+    return isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in SHORTAGES)
 
 
 def halved(batch_tokens: int, lengths: Sequence[int]) -> int | None:

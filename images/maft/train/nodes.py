@@ -81,14 +81,14 @@ def read_secret(store: Store, key: str) -> str | None:
 
 
 @contextlib.contextmanager
-def gathered(node: Node, task: str, secret: str, told: Told) -> Iterator[Sequence[Link]]:
+def gathered(node: Node, task: str, secret: str, message: Told) -> Iterator[Sequence[Link]]:
     """Waits for all others and tells them what is trained; at the end of the block, that all is done. OSError where some do not
     come."""
     there: dict[int, Link] = {}
     try:
         _gather(node, Hello(task, node.index, secret), there)
         for link in there.values():
-            link.say(told)
+            link.say(message)
         print(f"nodes: all {node.nodes} are here", flush=True)
         yield list(there.values())
         for link in there.values():
@@ -182,11 +182,11 @@ def joined(node: Node, task: str, secret: Callable[[], str | None], all_done: Ca
     while time.monotonic() < until:
         if all_done():
             return None
-        said = secret()
-        if said and (link := _connected(node, Hello(task, node.index, said))):
-            if told := _told(node, link, until, all_done):
+        shared_secret = secret()
+        if shared_secret and (link := _connected(node, Hello(task, node.index, shared_secret))):
+            if message := _told(node, link, until, all_done):
                 print(f"nodes: this is {node.index}, all {node.nodes} are here", flush=True)
-                return link, told
+                return link, message
             link.close()
         time.sleep(AGAIN)
     raise OSError(

@@ -74,9 +74,9 @@ def run(
 
 def _start(command: Sequence[str], place: Place, environment: Mapping[str, str], summary: Path) -> _Worker:
     reading, writing = os.pipe()
-    told = msgspec.json.encode(msgspec.structs.replace(place, pipe=writing)).decode()
+    encoded = msgspec.json.encode(msgspec.structs.replace(place, pipe=writing)).decode()
     line = [*command, f"--summary={summary}", "--metrics-port=0"]
-    process = subprocess.Popen(line, env={**environment, PLACE: told}, pass_fds=[writing], stdin=subprocess.DEVNULL)
+    process = subprocess.Popen(line, env={**environment, PLACE: encoded}, pass_fds=[writing], stdin=subprocess.DEVNULL)
     os.close(writing)
     name = f"rank {place.rank}" if place.ranks > 1 else f"the worker of {', '.join(place.adapters)}"
     return _Worker(name, process, reading, summary)
@@ -157,5 +157,5 @@ def _raise(failed: _Worker, workers: Sequence[_Worker]) -> NoReturn:
 
 
 def _said_last(worker: _Worker) -> str:
-    said = decode_summary(worker.summary.read_bytes()) if worker.summary.exists() else None
-    return said.error if isinstance(said, Failure) else ""
+    summary = decode_summary(worker.summary.read_bytes()) if worker.summary.exists() else None
+    return summary.error if isinstance(summary, Failure) else ""

@@ -104,9 +104,9 @@ def joined(place: Place, *, cuda: bool) -> Iterator[Team]:
 
 def lost(error: Exception) -> PeerLost | None:
     """Reads whether torch says that another rank is gone, or does not answer."""
-    said = one_line(error, 300)
+    message = one_line(error, 300)
     of_torch = isinstance(error, dist.DistBackendError | dist.DistNetworkError | dist.DistStoreError)
-    return PeerLost(f"another rank is lost: {said}") if of_torch or _GLOO.search(said) else None
+    return PeerLost(f"another rank is lost: {message}") if of_torch or _GLOO.search(message) else None
 
 
 def load_base(spec: ModelSpec, team: Team, device: Device) -> Any:
@@ -134,11 +134,11 @@ def _described(source: Any) -> bytes:
     return msgspec.json.encode(Loaded(precisions, source.config.get_text_config()._attn_implementation))
 
 
-def _as_loaded(base: Any, told: Loaded) -> None:
+def _as_loaded(base: Any, loaded: Loaded) -> None:
     for name, parameter in base.named_parameters():
-        parameter.data = parameter.data.to(getattr(torch, told.precisions[name]))
-    if base.config.get_text_config()._attn_implementation != told.attention:
-        base.set_attn_implementation(told.attention)
+        parameter.data = parameter.data.to(getattr(torch, loaded.precisions[name]))
+    if base.config.get_text_config()._attn_implementation != loaded.attention:
+        base.set_attn_implementation(loaded.attention)
 
 
 def layers(base: Any) -> tuple[Any, list[Any]]:

@@ -210,13 +210,13 @@ class Trainer:
             except (MemoryError, RuntimeError) as error:
                 if not memory.is_shortage(error):
                     raise
-                said = one_line(error, 200)
+                message = one_line(error, 200)
             # The error is gone, and with it the tensors that its traceback held.
             model.zero_grad(set_to_none=True)
-            self._use_less(model, lengths(batch), said)
+            self._use_less(model, lengths(batch), message)
             set_random_states(drawn, self._base.device)
 
-    def _use_less(self, model: Any, each: Sequence[int], said: str) -> None:
+    def _use_less(self, model: Any, each: Sequence[int], message: str) -> None:
         less = memory.halved(self.batch_tokens, each)
         if less is None and self._saves_memory:
             raise memory.too_large(max(each), self._base.device)
@@ -224,7 +224,7 @@ class Trainer:
             self._save_activations(model)
         self.batch_tokens = less or self.batch_tokens
         todo = f"training.batchTokens is {less:,} from here on" if less else "activations are computed anew in the backward pass"
-        print(f"memory ran out ({said}): {todo}", file=sys.stderr, flush=True)
+        print(f"memory ran out ({message}): {todo}", file=sys.stderr, flush=True)
         gc.collect()
         if self._base.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -75,8 +75,8 @@ def started(command: Sequence[str], environment: Mapping[str, str]) -> Started:
 def count(asked: int | None, visible: int, adapters: int, environment: Mapping[str, str]) -> int:
     """Decides how many workers a task of so many adapters gets. asked: training.gpus; visible: GPUs that are there; BadInput for
     more than there is work for. MAFT_TRAIN_WORKERS, of tests and of machines without a GPU, stands above both."""
-    if said := _said(environment):
-        asked = visible = said
+    if workers := _said(environment):
+        asked = visible = workers
     if asked is not None and asked > adapters:
         here = f"{asked} GPUs and {adapters} adapter{'s' * (adapters != 1)} in this task"
         raise BadInput(f"training.gpus: {here}; set gpus to at most {adapters}, topology to Shared, or parallelism to Sharded")
@@ -84,10 +84,10 @@ def count(asked: int | None, visible: int, adapters: int, environment: Mapping[s
 
 
 def _said(environment: Mapping[str, str]) -> int:
-    said = environment.get(WORKERS, "")
-    if said and not (said.isdecimal() and int(said)):
-        raise BadInput(f"{WORKERS}={said!r}: expected a number of workers, 1 or more")
-    return int(said or 0)
+    value = environment.get(WORKERS, "")
+    if value and not (value.isdecimal() and int(value)):
+        raise BadInput(f"{WORKERS}={value!r}: expected a number of workers, 1 or more")
+    return int(value or 0)
 
 
 def count_ranks(asked: int | None, visible: int, environment: Mapping[str, str], nodes: int = 1) -> int:
@@ -110,10 +110,10 @@ def dealt(tokens: Mapping[str, int], workers: int) -> list[tuple[str, ...]]:
 
 def device(environment: Mapping[str, str], index: int) -> dict[str, str]:
     """Names the GPU of a worker in the variable that the program itself was given, by its entry, which may be a UUID."""
-    said = visible.given(environment)
-    if said is None:
+    setting = visible.given(environment)
+    if setting is None:
         return {visible.CUDA: str(index)}
-    name, _, value = said.partition("=")
+    name, _, value = setting.partition("=")
     entries = visible.entries(value)
     return {name: entries[index] if index < len(entries) else ""}
 

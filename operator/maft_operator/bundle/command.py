@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,17 @@ def add(commands: Any) -> None:
     parser.set_defaults(call=_bundle)
 
 
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")  # of a run or a namespace: it becomes a part of a path
+
+
 def _bundle(arguments: argparse.Namespace) -> int:
+    for flag, name in (
+        ("NAME", arguments.run),
+        ("-n", arguments.namespace),
+        ("--operator-namespace", arguments.operator_namespace),
+    ):
+        if (name or flag == "NAME") and not _NAME.fullmatch(name):
+            raise BadSpec(f"{flag} {name!r}: no name; expected small letters, digits and -")
     bundle = _local(arguments) if arguments.dir else asyncio.run(_remote(arguments))
     path = arguments.output or Path(f"maft-bundle-{bundle.run.replace('/', '-')}.tar.gz")
     archive.write(bundle, path, datetime.now(UTC))

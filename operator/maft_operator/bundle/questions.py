@@ -44,7 +44,7 @@ def of_run(namespace: str, name: str) -> Question:
 
 def of_children(namespace: str, name: str) -> Iterator[Question]:
     """Asks for the objects that carry the run's label, one file a kind."""
-    for kind in (kind for kind in kinds.ALL if kind.child):
+    for kind in (kind for kind in kinds.ALL if kind.child and kind != kinds.SECRET):
         yield Question(f"{kind.plural}.json", _place(kind, namespace), {"labelSelector": f"{RUN}={name}"}, _items)
 
 

@@ -20,7 +20,7 @@ SHOWN = re.compile(
     r"|HOME|PATH|LD_LIBRARY_PATH|LD_PRELOAD|TMPDIR|HOSTNAME|LANG|LC_ALL|TZ|USER|DO_NOT_TRACK|RANK|WORLD_SIZE|(HTTPS?|NO|ALL)_PROXY"
     r"|(https?|no|all)_proxy"
 )
-_DROPPED = ("managedFields", "kubectl.kubernetes.io/last-applied-configuration")  # the object a second time, as text
+_DROPPED = re.compile(r"managedFields|.*/(last-applied.*|applied|original)")  # the object a second time, as text or packed
 # Below a name that looks secret (`tokenSecret`, `imagePullSecrets`, a volume's `secret`): what says which Secret is meant.
 _REFERENCE = frozenset(
     {
@@ -57,7 +57,7 @@ def thing(value: Any) -> Any:
 def _mapping(value: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(value.get("name"), str) and isinstance(value.get("value"), str):
         return {**{k: thing(v) for k, v in value.items()}, "value": _variable(value["name"], value["value"])}
-    return {k: _named(k, v) for k, v in value.items() if k not in _DROPPED}
+    return {k: _named(k, v) for k, v in value.items() if not _DROPPED.fullmatch(k)}
 
 
 def _variable(name: str, value: str) -> str:
@@ -76,7 +76,7 @@ def _secret(value: Any) -> Any:
     if isinstance(value, str):
         return REMOVED if value else value
     if isinstance(value, Mapping):
-        return {k: thing(v) if _says_where(k, value) else _secret(v) for k, v in value.items() if k not in _DROPPED}
+        return {k: thing(v) if _says_where(k, value) else _secret(v) for k, v in value.items() if not _DROPPED.fullmatch(k)}
     if isinstance(value, Sequence):
         return [_secret(item) for item in value]
     return value if isinstance(value, bool) or value is None else REMOVED
@@ -92,6 +92,6 @@ def _sequence(value: Sequence[Any]) -> list[Any]:
     items = [thing(item) for item in value]
     for before, (place, item) in zip(value, list(enumerate(items))[1:], strict=False):
         flag = isinstance(before, str) and before.startswith("-") and "=" not in before and is_secret(before)
-        if flag and isinstance(item, str) and not item.startswith("-"):
+        if flag and isinstance(item, str) and not re.match("--|-.{,7}$", item):
             items[place] = REMOVED
     return items

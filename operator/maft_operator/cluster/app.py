@@ -26,6 +26,7 @@ from maft_operator.cluster.keys import Keys
 from maft_operator.cluster.leader import Leadership
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
+from maft_operator.cluster.tls import Certificate
 
 log = logging.getLogger("maft")
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -48,6 +49,8 @@ class Options:
     log_format: str
     verbose: bool
     metrics_auth: bool = False
+    certificate: tuple[Path, Path] | None = None
+    """Of the port, and its key; None: no TLS."""
 
 
 class Stop(Exception):
@@ -113,15 +116,27 @@ async def _main(options: Options, *, in_cluster: bool) -> None:
         api = Api(client, metrics)
         await _allowed(api, options)
         operator = _Operator(api, metrics, options)
-        auth = MetricsAuth(api) if options.metrics_auth else None
+        auth, certificate = MetricsAuth(api) if options.metrics_auth else None, _certificate(options)
         try:
-            runner = await health.serve(options.port, operator.alive, metrics.registry, auth)
+            runner = await health.serve(
+                options.port, operator.alive, metrics.registry, auth, certificate.context if certificate else None
+            )
         except OSError as error:
             raise Stop(f"--port {options.port}: {error.strerror}; choose another port") from None
         try:
-            await (_elected(operator, client) if options.elect else operator.control(asyncio.Event()))
+            working = _elected(operator, client) if options.elect else operator.control(asyncio.Event())
+            await _first(working, *([certificate.follow()] if certificate else []))
         finally:
             await runner.cleanup()
+
+
+def _certificate(options: Options) -> Certificate | None:
+    if options.certificate is None:
+        return None
+    try:
+        return Certificate(*options.certificate)
+    except OSError as error:
+        raise Stop(f"--metrics-tls-cert {options.certificate[0]}: {error}; give a certificate and its key as PEM files") from None
 
 
 async def _elected(operator: _Operator, client: ApiClient) -> None:

@@ -123,7 +123,8 @@ class ClusterBackend:
     def _with_key(self, snapshot: Snapshot) -> Snapshot:
         """Settles whether the run's servers want a key, also for what is made after this look."""
         own = server_key.name(self._owner.run, self._owner.uid)
-        key = server_key.settled(own, self._told, self._children, offered=self._images.keyed)
+        elsewhere = bool(self._owner.run.spec.managed_by)  # pods in other clusters, where the Secret is not
+        key = server_key.settled(own, self._told, self._children, offered=self._images.keyed and not elsewhere)
         lines = (trouble.message for trouble in snapshot.troubles)
         self._lacks_key = server_key.is_missing(key, self._told, self._children, lines)
         self._images = replace(self._images, key=key)

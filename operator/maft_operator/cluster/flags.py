@@ -17,6 +17,12 @@ HELP = """Runs the MultiAgentFinetunes of a cluster. In a pod it uses its servic
 Exit code 0: told to stop; 1: cannot go on, for a reason that it logs."""
 
 
+# Of an image (OCI, distribution spec): host with its port, then folders.
+_REPOSITORY = r"([A-Za-z0-9.-]+(:[0-9]+)?/|\[[0-9a-f:]+\](:[0-9]+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
+_RESOURCE = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_TAG = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
+
+
 def add(parser: argparse.ArgumentParser) -> None:
     """Adds the flags to the parser of the command."""
     environment = os.environ.get
@@ -44,6 +50,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--lease-name", default="maft-operator", help="replicas with the same Lease are one operator [maft-operator]"
     )
     parser.add_argument("--port", type=int, default=8080, help="of /healthz and /readyz [8080]")
+    parser.add_argument("--metrics-tls-cert", type=Path, metavar="FILE", help="certificate of the port, read anew when it changes")
+    parser.add_argument("--metrics-tls-key", type=Path, metavar="FILE", help="its key")
     parser.add_argument("--metrics-auth", action="store_true", help="/metrics asks for a bearer token that may get that URL")
     parser.add_argument("--network-policies", action="store_true", help="let only a run's own pods reach its pods; metrics also us")
     parser.add_argument(
@@ -83,18 +91,32 @@ def _operator(arguments: argparse.Namespace) -> int:
         log_format=arguments.log_format,
         verbose=arguments.verbose,
         metrics_auth=arguments.metrics_auth,
+        certificate=_certificate(arguments.metrics_tls_cert, arguments.metrics_tls_key),
     )
     return app.operate(options)
+
+
+def _certificate(certificate: Path | None, key: Path | None) -> tuple[Path, Path] | None:
+    if certificate is None or key is None:
+        if (certificate, key) != (None, None):
+            raise BadSpec("--metrics-tls-cert, --metrics-tls-key: one without the other; give both")
+        return None
+    return certificate, key
 
 
 def images(arguments: argparse.Namespace) -> Images:
     """Reads where the images are and what all pods of runs have; BadSpec for the first flag that is wrong."""
     named = _named(arguments.image)
-    if not arguments.images.strip("/") and set(named) != set(ROLES):
+    prefix, tag = arguments.images.rstrip("/"), arguments.tag
+    if not prefix and set(named) != set(ROLES):
         raise BadSpec("--images: not set; name where nodes find the images, such as registry.example.com/maft")
+    if prefix and not re.fullmatch(_REPOSITORY, prefix):
+        raise BadSpec(f"--images {prefix}: expected HOST/FOLDER without https:// and a tag, such as registry.example.com:5000/maft")
+    if not re.fullmatch(_TAG, tag):
+        raise BadSpec(f"--tag {tag}: expected letters, digits, _, . and -, at most 128")
     return Images(
-        arguments.images.rstrip("/"),
-        arguments.tag,
+        prefix,
+        tag,
         arguments.pull_policy,
         named,
         isolated=arguments.network_policies,
@@ -108,7 +130,7 @@ def _named(given: Iterable[str]) -> dict[str, str]:
     """Reads ROLE=IMAGE; of one role the last one counts."""
     pairs = {role: image for role, _, image in (each.partition("=") for each in given)}
     for role, image in pairs.items():
-        if role not in ROLES or not re.fullmatch(r"[^\s=]+", image):
+        if role not in ROLES or not re.fullmatch(rf"{_REPOSITORY}(:{_TAG})?(@sha256:[0-9a-f]{{64}})?", image):
             raise BadSpec(f"--image {role}={image}: expected ROLE=IMAGE; roles are {', '.join(ROLES)}")
     return pairs
 
@@ -126,6 +148,7 @@ def _pods(arguments: argparse.Namespace) -> PodSettings:
 
 
 def _resource(name: str) -> str:
-    if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?", name):
+    """Kubernetes keeps names of its own domain, and those that quotas begin with, for itself."""
+    if not re.fullmatch(_RESOURCE, name) or "kubernetes.io/" in name or name.startswith("requests."):
         raise BadSpec(f"--gpu-resource {name}: expected a name such as nvidia.com/gpu, amd.com/gpu or nvidia.com/mig-1g.10gb")
     return name

@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import logging
 import random
+import ssl
 import time
 from collections.abc import Callable, Sequence
 
@@ -132,7 +133,13 @@ class MetricsAuth:
         return status
 
 
-async def serve(port: int, alive: Callable[[], str], registry: CollectorRegistry, auth: MetricsAuth | None) -> web.AppRunner:
+async def serve(
+    port: int,
+    alive: Callable[[], str],
+    registry: CollectorRegistry,
+    auth: MetricsAuth | None,
+    tls: ssl.SSLContext | None = None,
+) -> web.AppRunner:
     """Serves: /healthz answers 503 where `alive` says why; /readyz 200 as long as we answer at all; /metrics for Prometheus."""
 
     async def healthz(_: web.Request) -> web.Response:
@@ -153,5 +160,5 @@ async def serve(port: int, alive: Callable[[], str], registry: CollectorRegistry
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
     runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
-    await web.TCPSite(runner, None, port).start()
+    await web.TCPSite(runner, None, port, ssl_context=tls).start()
     return runner

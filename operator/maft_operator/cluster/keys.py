@@ -51,17 +51,29 @@ class Keys:
         self._queue = queue
         self._metrics = metrics
         self._states: dict[str, KeyState] = {}
+        self._unfinished: set[str] = set()
 
     def wake(self, key: str) -> None:
         """Makes the run due: something about it may have changed."""
         self.state(key).woken = True
         self._queue.add(key)
 
-    def forget(self, key: str) -> None:
-        """Drops everything about a run that has gone."""
+    def forget(self, key: str, *, again: bool = False) -> None:
+        """Drops everything about a run that has gone. again: one of its name was told of meanwhile, and stays due."""
         self._states.pop(key, None)
-        self._queue.forget(key)
+        self._unfinished.discard(key)
         self._metrics.gone(key)
+        if not again:
+            self._queue.forget(key)
+
+    def note(self, key: str, *, finished: bool) -> None:
+        """Notes whether there is anything left to do about the run but to remove it."""
+        (self._unfinished.discard if finished else self._unfinished.add)(key)
+
+    @property
+    def unfinished(self) -> int:
+        """Counts the runs that are worked at or wait."""
+        return len(self._unfinished)
 
     def state(self, key: str) -> KeyState:
         """Returns what is remembered of the run, to be changed by whoever works at it."""

@@ -15,7 +15,7 @@ from maft_operator.spec.schema import Json
 
 LOOK = 10.0  # seconds between two looks at what no event tells of: a running stage's metrics, a quota, a Secret
 CALM = 60.0  # the same where events will tell
-_GLANCES, _LOOKS = 50.0, 16.0  # a second, of all runs together, at most; a look takes six requests
+_GLANCES, _LOOKS = 50.0, 14.0  # a second, of all runs together, at most; a look takes seven requests
 
 
 def glances(runs: int) -> float:

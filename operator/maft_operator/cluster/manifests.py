@@ -52,7 +52,8 @@ def _policies(item: Task | Server, owner: Owner, images: Images) -> list[Json]:
     spec = policies.of_tasks(own, COMPONENT, METRICS_PORT, images.scraped_from, images.operated_from)
     tasks = _object(kinds.NETWORK_POLICY, f"{run.name}-tasks", owner, "tasks", spec)
     meeting = policies.of_meeting({**own, COMPONENT: item.kind})
-    return [tasks, *([_object(kinds.NETWORK_POLICY, meeting_name(run), owner, item.kind, meeting)] if item.nodes > 1 else [])]
+    # The meeting's first: between the two, ranks under way would be closed to each other.
+    return [*([_object(kinds.NETWORK_POLICY, meeting_name(run), owner, item.kind, meeting)] if item.nodes > 1 else []), tasks]
 
 
 def job(task: Task, owner: Owner, images: Images) -> Json:

@@ -12,15 +12,14 @@ from typing import Any
 
 import yaml
 
-from maft_operator.cluster.pod_template import DEBATE, SERVE, TRAIN
+from maft_operator.cluster.pod_template import DEBATE, OWN, SERVE, TRAIN
 from maft_operator.cluster.quantities import amount
 from maft_operator.spec.schema import BadSpec, Json
 
 FLAG = "--pod-defaults"
-_OURS = re.compile(r"maft\.dev/.*|app\.kubernetes\.io/(name|managed-by|component)")  # by these pods are found
 _NAME = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _AMOUNTS = ("limits", "requests", "overhead")  # objects of amounts
-_DIRECTIVES = ("$patch",)
+_NEEDED: dict[str, Any] = {"metadata": {"labels": {}}, "spec": {"containers": {}, "volumes": {}}}  # no pod of a run is without
 _SCALARS: dict[str, tuple[type, str]] = {"str": (str, "a text; put it into quotes"), "bool": (bool, "true or false")}
 _SCALARS |= {"int": (int, "a whole number"), "float": (int | float, "a number")}  # type: ignore[dict-item]
 
@@ -39,6 +38,8 @@ def read(file: Path | None) -> Json:
         return checked({} if found is None else _whole(found))
     except BadSpec as error:
         raise BadSpec(f"{FLAG} {file}: {error}") from None
+    except RecursionError:
+        raise BadSpec(f"{FLAG} {file}: an anchor stands inside of what it names") from None
 
 
 def _whole(value: Any) -> Any:
@@ -57,7 +58,7 @@ def names(flag: str, given: Iterable[str]) -> tuple[str, ...]:
             raise BadSpec(
                 f"{flag} {name!r}: no name of a label or annotation; expected one such as cost-center or example.com/team"
             )
-        if _OURS.fullmatch(name) or name.partition("/")[0].endswith(("kubernetes.io", "k8s.io")):
+        if OWN.fullmatch(name) or name.partition("/")[0].endswith(("kubernetes.io", "k8s.io")):
             raise BadSpec(f"{flag} {name}: is set by Kubernetes or the operator; take another name")
     return tuple(sorted(set(given)))
 
@@ -65,17 +66,24 @@ def names(flag: str, given: Iterable[str]) -> tuple[str, ...]:
 def checked(defaults: Any) -> Json:
     """Returns the template where it has the shape of one and touches nothing by which pods are found; BadSpec otherwise."""
     _check(defaults, "V1PodTemplateSpec", "")
+    defaults = _without_nulls(defaults)
     _check_metadata(defaults.get("metadata") or {})
     for container in (defaults.get("spec") or {}).get("containers") or ():
         _check_container(container)
     return dict(defaults)
 
 
+def _without_nulls(defaults: Json, needed: Json = _NEEDED) -> Json:
+    """null takes a field away: here it is a heading with nothing below it."""
+    there = {name: value for name, value in defaults.items() if value is not None or name not in needed}
+    return {name: _without_nulls(value, needed[name]) if needed.get(name) else value for name, value in there.items()}
+
+
 def _check_metadata(metadata: Json) -> None:
     if others := sorted(set(metadata) - {"labels", "annotations"}):
         raise BadSpec(f"metadata.{others[0]}: pods of all runs cannot share it; labels and annotations can be set")
-    if own := sorted(name for name in metadata.get("labels") or {} if _OURS.fullmatch(name)):
-        raise BadSpec(f"metadata.labels.{own[0]}: is the operator's own, by which it finds pods; take another name")
+    if own := sorted(f"{part}.{name}" for part, names in metadata.items() for name in names or {} if OWN.fullmatch(name)):
+        raise BadSpec(f"metadata.{own[0]}: is the operator's own, by which it finds pods; take another name")
 
 
 def _check_container(container: Json) -> None:
@@ -95,6 +103,8 @@ def _check(value: Any, kind: str, path: str) -> None:
         return
     if kind.startswith("List["):
         for number, item in enumerate(_of_type(value, list, path, "a list")):
+            if item is None:
+                raise BadSpec(f"{path}[{number}]: is empty; remove it")
             _check(item, inner, f"{path}[{_named(item, number)}]")
     elif kind.startswith("Dict["):
         for name, item in _of_type(value, dict, path, "an object").items():
@@ -115,13 +125,22 @@ def _check_fields(value: Json, kind: str, path: str) -> None:
     kinds = {name: model.openapi_types[attribute] for attribute, name in model.attribute_map.items()}
     for name, item in value.items():
         place = f"{path}.{name}".lstrip(".")
-        if name in kinds:
+        if name == "$patch":
+            _check_directive(value, place)
+        elif name in kinds:
             _check(item, kinds[name], place)
-        elif name not in _DIRECTIVES:
+        else:
             near = difflib.get_close_matches(str(name), kinds, n=1)
             raise BadSpec(
                 f"{place}: unknown field; " + (f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(kinds))}")
             )
+
+
+def _check_directive(value: Json, place: str) -> None:
+    if value["$patch"] != "delete" or not place.endswith("].$patch"):
+        raise BadSpec(f"{place}: {value['$patch']!r}; only delete is known, of an item of a list")
+    if value.get("name") in (DEBATE, TRAIN, SERVE) and place.startswith("spec.containers"):
+        raise BadSpec(f"{place}: takes away the container {value['name']}, which does the work")
 
 
 def _check_scalar(value: Any, kind: str, path: str) -> None:

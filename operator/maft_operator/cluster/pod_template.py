@@ -1,14 +1,16 @@
 """The pod of a task or server: our container, its environment, volumes and security. Pure.
 
 Every pod passes the `restricted` Pod Security Standard and runs with a read-only root file system. What the operator's defaults
-say is merged into it, then the resource's podTemplate, so users have the last word.
+say is merged into it, then the resource's podTemplate, so users have the last word, but for the names by which pods are found.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from maft_operator.cluster import resources
+from maft_operator.cluster.fields import parts, text
 from maft_operator.cluster.merge import merged
 from maft_operator.cluster.pod_settings import PodSettings
 from maft_operator.cluster.quantities import of_bytes
@@ -20,12 +22,17 @@ METRICS_PORT = 9100  # of tasks
 USER = 65532  # "nonroot" of the distroless images; any number but 0 would do
 # Container names, which are also those of the images. A podTemplate names them to reach one kind of pod only.
 DEBATE, TRAIN, SERVE = "debate", "trainer", "inference"
+CACHE = "/cache"
 COMPILED = {  # what is compiled at a start, and found again at the next: below the claim where there is one
     "VLLM_CACHE_ROOT": "/cache/vllm",
     "TRITON_CACHE_DIR": "/cache/triton",
     "TORCHINDUCTOR_CACHE_DIR": "/cache/inductor",
     "FLASHINFER_WORKSPACE_BASE": "/cache",  # it goes on with .cache/flashinfer
 }
+OWN = re.compile(
+    r"maft\.dev/.*|app\.kubernetes\.io/(name|managed-by|component)"
+)  # by these pods are found, and NetworkPolicies tell them apart
+_QUEUES = "kueue.x-k8s.io/"  # by these they are admitted
 GRACE = 20  # seconds: a program needs about one to end, vLLM a few
 
 
@@ -37,11 +44,10 @@ class Size:
     gpus: int
     settings: PodSettings
 
-    def resources(self, run: Run) -> Json:
-        """Writes what its container asks for."""
+    def resources(self, run: Run, *, cached: bool) -> Json:
+        """Writes what its container asks for. cached: the cache lies on the node's disk and counts."""
         rules = self.settings
-        claimed = bool(run.spec.model.cache_claim)
-        made = resources.written(self.needs, claimed=claimed, cpu_limits=rules.cpu_limits, disk=rules.disk)
+        made = resources.written(self.needs, cached=cached, cpu_limits=rules.cpu_limits, disk=rules.disk)
         gpus = {run.spec.gpu_resource or rules.gpu_resource: str(self.gpus)} if self.gpus else {}
         return {**made, "limits": {**made["limits"], **gpus}}
 
@@ -50,18 +56,17 @@ class Size:
         claim, needs = run.spec.model.cache_claim, self.needs
         shared = {"medium": "Memory", "sizeLimit": needs.shared}
         return [
-            {"name": "tmp", **_on_disk(needs.scratch)},
+            {"name": "tmp", **self._on_disk(needs.scratch)},
             {"name": "shm", "emptyDir": shared},
-            _claimed(claim) if claim else {"name": "cache", **_on_disk(needs.cache.limit)},
+            _claimed(claim) if claim else {"name": "cache", **self._on_disk(needs.cache.limit)},
         ]
+
+    def _on_disk(self, limit: int) -> Json:
+        return {"emptyDir": {"sizeLimit": of_bytes(limit)} if self.needs.bounded else {}}
 
 
 def _claimed(claim: str) -> Json:
     return {"name": "cache", "persistentVolumeClaim": {"claimName": claim}}
-
-
-def _on_disk(limit: int) -> Json:
-    return {"emptyDir": {"sizeLimit": of_bytes(limit)}}
 
 
 def container(name: str, image: str, policy: str, arguments: tuple[str, ...]) -> Json:
@@ -81,7 +86,7 @@ def container(name: str, image: str, policy: str, arguments: tuple[str, ...]) ->
         "volumeMounts": [
             {"name": "tmp", "mountPath": "/tmp"},
             {"name": "shm", "mountPath": "/dev/shm"},
-            {"name": "cache", "mountPath": "/cache"},
+            {"name": "cache", "mountPath": CACHE},
         ],
     }
 
@@ -124,7 +129,9 @@ def template(
 ) -> Json:
     """Makes the pod template around our container; the operator's defaults are merged into it, then the run's podTemplate.
     spec: more of its fields."""
-    asked = size.resources(run)
+    name, volumes = container["name"], size.volumes(run)
+    places = _with_theirs({"spec": {"containers": [container], "volumes": volumes}}, name, run, size.settings)
+    asked = size.resources(run, cached=_on_the_nodes_disk(places, name))
     ours = {
         "metadata": {"labels": dict(labels), **({"annotations": dict(annotations)} if annotations else {})},
         "spec": {
@@ -134,14 +141,45 @@ def template(
             "terminationGracePeriodSeconds": GRACE,
             "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}, **_ids(size.settings)},
             "containers": [{**container, "resources": asked}],
-            "volumes": size.volumes(run),
+            "volumes": volumes,
             **spec,
         },
     }
-    name, claim = container["name"], run.spec.model.cache_claim
-    whole = merged(ours, _for_container(size.settings.defaults, name))
+    return _reconciled(_with_theirs(ours, name, run, size.settings), name, asked)
+
+
+def _with_theirs(ours: Json, name: str, run: Run, settings: PodSettings) -> Json:
+    """Merges the operator's defaults into the template, then the run's own."""
+    claim = run.spec.model.cache_claim
+    whole = merged(ours, _for_container(settings.defaults, name))
     whole = merged(whole, {"spec": {"volumes": [_claimed(claim)]}} if claim else {})  # the run's own, whatever the defaults keep
-    return _reconciled(merged(whole, _for_container(run.spec.pod_template or {}, name)), name, asked)
+    whole = merged(whole, _for_container(run.spec.pod_template or {}, name))
+    return {**whole, "metadata": _metadata(ours.get("metadata", {}), whole.get("metadata"))}
+
+
+def _metadata(ours: Json, merged: Any) -> Any:
+    """What we say of names that are the operator's, whoever else says so: a pod with the label of another run would be an endpoint
+    of its servers. Other labels and annotations as merged. What has no such shape is for the API server to refuse."""
+    metadata = {} if merged is None else merged
+    parts = ("labels", "annotations")
+    if not isinstance(metadata, Mapping) or not all(isinstance(metadata.get(part) or {}, Mapping) for part in parts):
+        return metadata
+    named = {part: _named(ours.get(part) or {}, metadata.get(part) or {}) for part in parts}
+    return {**metadata, **{part: names for part, names in named.items() if names or part in metadata}}
+
+
+def _named(ours: Mapping[str, str], merged: Mapping[str, Any]) -> Json:
+    theirs = {name: value for name, value in merged.items() if not OWN.fullmatch(name)}
+    return {**theirs, **{name: value for name, value in ours.items() if OWN.fullmatch(name) or name.startswith(_QUEUES)}}
+
+
+def _on_the_nodes_disk(template: Json, name: str) -> bool:
+    """Tells whether what our container finds at /cache counts as its ephemeral storage: an emptyDir that is not in memory. A
+    claim, a volume of a class and a folder of the node do not."""
+    mounts = [mount for c in parts(template, "spec", "containers") if c.get("name") == name for mount in parts(c, "volumeMounts")]
+    cache = {text(mount, "name") for mount in mounts if text(mount, "mountPath").rstrip("/") == CACHE}
+    volumes = [volume for volume in parts(template, "spec", "volumes") if text(volume, "name") in cache]
+    return any("emptyDir" in volume and text(volume, "emptyDir", "medium") != "Memory" for volume in volumes)
 
 
 def _ids(settings: PodSettings) -> Json:

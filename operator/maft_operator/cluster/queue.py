@@ -59,10 +59,10 @@ class Queue:
 
     def stuck(self) -> float:
         """Tells for how many seconds nothing has been done though something is due or worked at. Work that fails counts as done:
-        where the other side does not answer, nobody here is stuck."""
+        where the other side does not answer, nobody here is stuck. A look that never ends counts by half, whatever else ends."""
         now = asyncio.get_running_loop().time()
-        waiting = max([self.late(), *(now - since for since in self._busy.values())])
-        return min(waiting, now - self._ended)
+        longest = max((now - since for since in self._busy.values()), default=0.0)
+        return max(min(max(self.late(), longest), now - self._ended), longest / 2)
 
     def _first(self) -> tuple[float | None, str | None]:
         """Seconds until something is due (None: nothing is), or a key to work at."""

@@ -102,7 +102,7 @@ EVICTED = Reason(
 DEADLINE_EXCEEDED = Reason("DeadlineExceeded", "raise spec.activeDeadlineSeconds in a resource with another name")
 BUDGET_SPENT = Reason(
     "BudgetSpent",
-    "what is committed stays: to go on from there, delete the resource and apply it again with a greater spec.budget, or none",
+    "what is committed stays: to go on from there, delete the resource and apply it again; its spec.budget then counts anew",
 )
 CRASH_LOOP = Reason("CrashLoop", "read the log of its last container: kubectl logs --previous")
 ATTEMPTS_EXHAUSTED = Reason("BackoffLimitExceeded", "read the logs of its failed pods")

@@ -1,9 +1,10 @@
 """What a pod asks of its node and may take at most: processors, memory, disk. Pure.
 
-Requests are what a pod needs, so that a node never holds more than it bears; limits are what it may take before it harms its
-neighbours: wide, since a pod that is killed has done its work in vain. Programs that load no model have fixed figures, which were
-measured; those that do have theirs from the model's size, which `prepare` reports. docs/operations.md has the table. What a
-podTemplate says of `resources` has the last word, name by name.
+Requests are what a pod was measured to need, so that it finds a node; limits are what it may take at most: wide, since a pod that
+is killed has done its work in vain. What lies between both is promised to nobody: a node whose pods all take it runs short and ends
+those that are furthest above their requests. Who wants none of that requests as much as is limited. Programs that load no model
+have fixed figures, which were measured; those that do have theirs from the model's size, which `prepare` reports.
+docs/operations.md has the table. What a podTemplate says of `resources` has the last word, name by name.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,11 +20,14 @@ from maft_operator.spec.schema import Json
 
 MIB, GIB = 2**20, 2**30
 LARGEST = 2**50  # bytes of a model; what is told beyond it is nonsense
-ON_CPU, ON_A_GPU = GIB // 2, 16 * GIB  # taken for a model whose size nobody told: of each GPU, eight billion weights of two bytes
+# Taken for a model whose size nobody told. It asks for little, and is not killed for being what a large one is: on processors eight
+# billion weights of two bytes, on each GPU half of what the largest ones hold, for twice the model is allowed.
+ON_CPU, AT_MOST_ON_CPU, AT_MOST_ON_A_GPU = GIB // 2, 16 * GIB, 96 * GIB
 _QUESTION = 8 * 2**10  # bytes of memory for a question, its source and the splits
 _SHARED = 256 * MIB  # /dev/shm of programs that load no model
 _STEP = 64 * MIB  # to which figures that follow from the model are rounded up
-_TOKEN = 3 * 32  # bytes of scratch for a token that a stage may write: of its transcript (preflight/cost.py), three times
+TOKEN = 32  # bytes of a transcript for a token written; maft.preflight.cost has the same figure
+_COPIES = 3  # of it in a stage's scratch: of its request, of the debate, of a dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +47,18 @@ class Needs:
     memory: Range
     """Bytes, those of /dev/shm included: the kernel counts them there."""
     cache: Range
-    """Bytes of models and of what is compiled, on the node's disk unless a claim keeps them."""
+    """Bytes of models and of what is compiled, on the node's disk unless another volume keeps them."""
     scratch: int
     """Bytes below /tmp at most."""
     shared: str
     """Limit of /dev/shm, as it is written."""
+    bounded: bool = True
+    """Whether the disk has limits: not where they would follow from a size that nobody told."""
 
 
 # Measured on the demo, in GiB: prepare, debate, evaluate and report 0.1, preflight 0.9; vLLM on two cores 3.4, training 0.6. Beside
-# it: a source of questions is read as a whole, grading mathematics has a process of 25 MiB for each processor.
+# it: a source of questions takes 3.2 times its size, 5.4 times with a single sign of four bytes; grading mathematics has a process
+# of 25 MiB for each processor.
 _PROGRAMS: dict[ProgramName, Range] = {
     "prepare": Range(512 * MIB, 4 * GIB),
     "preflight": Range(GIB, 8 * GIB),
@@ -72,56 +79,84 @@ def _of_program(item: Task | Server, model_bytes: int) -> Needs:
     assert isinstance(item, Task)
     spec, memory = item.run.spec, _PROGRAMS[item.kind]
     if item.kind == "preflight" and spec.training.gpus == 0:  # it reads its own limit for the trainer's
-        memory = Range(memory.request, max(memory.limit, _of_training_on_cpu(model_bytes or ON_CPU).limit))
+        memory = Range(memory.request, max(memory.limit, _of_training_on_cpu(_sizes(model_bytes, 0)).limit))
     if item.kind == "prepare":
-        memory = Range(memory.request, memory.limit + _rounded(_questions(spec) * _QUESTION))
-    stages = 2 * spec.iterations + 1 if item.kind == "report" else 1  # it goes through all debates
+        source = 12 * GIB if _reads_a_source(spec) else 0
+        memory = Range(memory.request, memory.limit + source + _rounded(_questions(spec) * _QUESTION))
+    reads = item.kind in ("report", "compare")  # files of 64 MB (store/lines.py), one at a time; those of 0.1 are larger
     return Needs(
         cpu=Range(100, 2000),  # one thread, and those that talk to the store
         memory=Range(memory.request, memory.limit + _SHARED),
         cache=Range(0, 8 * GIB),  # questions, tokenizers, configurations
-        scratch=GIB + stages * _written(spec),
+        scratch=GIB + (min(_written(spec), 4 * GIB) if reads else _written(spec)),
         shared=of_bytes(_SHARED),
     )
 
 
 def _of_model(item: Task | Server, model_bytes: int) -> Needs:
     gpus, spec = item.gpus or 0, item.run.spec
-    size = _rounded(model_bytes or (gpus * ON_A_GPU if gpus else ON_CPU))
+    size = _sizes(model_bytes, gpus)
     section = spec.inference if isinstance(item, Server) else spec.training
     shared = section.shared_memory or of_bytes(GIB + gpus * 2 * GIB)  # several GPUs talk through it
     memory = _on_gpus(gpus, size) if gpus else _serving(size) if isinstance(item, Server) else _of_training_on_cpu(size)
+    loaded = 2 * item.adapters * _adapter(spec, size.limit) if isinstance(item, Server) else 0  # as --max-cpu-loras says
     return Needs(
         cpu=Range(1000 * gpus, 8000 * gpus) if gpus else Range(250, 4000),
-        memory=Range(memory.request, memory.limit + int(amount(shared) or 0)),
-        # The model, another file of the same weights, what is compiled; adapters.
-        cache=Range(size, 2 * size + 10 * GIB + (_fetched(item, size) if isinstance(item, Server) else 0)),
-        scratch=4 * GIB + size + (0 if isinstance(item, Server) else _written(spec)),  # a checkpoint is smaller than the model
+        memory=Range(memory.request, memory.limit + int(amount(shared) or 0) + loaded),
+        cache=_cached(item, _rounded(model_bytes)),
+        # A checkpoint is smaller than the model.
+        scratch=4 * GIB + _rounded(model_bytes) + (0 if isinstance(item, Server) else _written(spec)),
         shared=shared,
+        bounded=model_bytes > 0,
     )
 
 
-def _on_gpus(gpus: int, size: int) -> Range:
+def _sizes(model_bytes: int, gpus: int) -> Range:
+    """How large the model is taken to be where memory is asked for, and where it is limited."""
+    known = _rounded(model_bytes)
+    return Range(known, known) if known else Range(ON_CPU, AT_MOST_ON_A_GPU * gpus or AT_MOST_ON_CPU)
+
+
+def _on_gpus(gpus: int, size: Range) -> Range:
     """A process with CUDA for each GPU, one that leads them, and weights on their way to the GPUs."""
-    return Range((2 + 3 * gpus) * GIB, (8 + 8 * gpus) * GIB + 2 * size)
+    return Range((2 + 3 * gpus) * GIB, (8 + 8 * gpus) * GIB + 2 * size.limit)
 
 
-def _serving(size: int) -> Range:
+def _serving(size: Range) -> Range:
     """vLLM, a GiB of keys and values, and weights that become twice as large, beside those that were read."""
-    return Range(3 * GIB + 3 * size, 8 * GIB + 6 * size)
+    return Range(3 * GIB + 3 * size.request, 8 * GIB + 6 * size.limit)
 
 
-def _of_training_on_cpu(size: int) -> Range:
+def _of_training_on_cpu(size: Range) -> Range:
     """Weights that become twice as large, and activations, which grow with the model; training makes do with what is there."""
-    return Range(GIB + 3 * size, 6 * GIB + 12 * _rounded(size))
+    return Range(GIB + 3 * size.request, 6 * GIB + 12 * size.limit)
+
+
+def _cached(item: Task | Server, size: int) -> Range:
+    """The model, another file of the same weights, what is compiled; adapters. Of a model that is mounted nothing is fetched."""
+    model = 0 if mounted(item.run.spec.model.source) else size
+    return Range(model, 2 * model + 10 * GIB + (_fetched(item, size) if isinstance(item, Server) else 0))
+
+
+def mounted(source: str) -> bool:
+    """Tells whether the model is read where it lies, as the programs decide it: from a folder."""
+    return source.startswith(("/", "./", "../"))
 
 
 def _fetched(server: Server, size: int) -> int:
-    """Bytes of the adapters that a server keeps, which are smaller than their rank's share of the model: those of the iteration
-    before and of this one, and of all where it stays up."""
+    """Bytes of the adapters that a server keeps: those of the iteration before and of this one, and of all where it stays up."""
     spec = server.run.spec
-    each = _rounded(size * spec.training.lora.rank // 256)
-    return server.adapters * each * (spec.iterations if spec.inference.lifetime == "Run" else 2)
+    return server.adapters * _adapter(spec, size) * (spec.iterations if spec.inference.lifetime == "Run" else 2)
+
+
+def _adapter(spec: RunSpec, size: int) -> int:
+    """Bytes that one is smaller than: its rank's share of the model."""
+    return _rounded(size * spec.training.lora.rank // 256)
+
+
+def _reads_a_source(spec: RunSpec) -> bool:
+    """Whether questions come from a file or a hub: it is read as a whole, however few are asked for, and nobody knows its size."""
+    return any(task.kind not in ("arithmetic", "reasoning-gym") for task in (spec.task, spec.held_out_task))  # which are made
 
 
 def _questions(spec: RunSpec) -> int:
@@ -132,7 +167,7 @@ def _written(spec: RunSpec) -> int:
     """Bytes of scratch that a debate may need, when every answer has as many tokens as it may have."""
     questions = max(spec.task.train + spec.task.probe, spec.held_out_task.held_out)
     requests = questions * spec.agents * spec.debate.rounds * 2  # answers, and summaries or hints
-    return _rounded(requests * (spec.debate.max_tokens + spec.debate.thinking_tokens) * _TOKEN)
+    return _rounded(requests * (spec.debate.max_tokens + spec.debate.thinking_tokens) * TOKEN * _COPIES)
 
 
 def _rounded(count: int) -> int:
@@ -149,20 +184,22 @@ def model_bytes(status: Json, summaries: Iterable[AnySummary]) -> int:
 # --- as pods have them ---
 
 
-def storage(needs: Needs, *, claimed: bool) -> Range:
-    """Adds up what lies on the node's disk, the container's log with it. claimed: a claim keeps the cache."""
-    cache = Range(0, 0) if claimed else needs.cache
+def storage(needs: Needs, *, cached: bool) -> Range:
+    """Adds up what lies on the node's disk, the container's log with it. cached: the cache does, as an emptyDir."""
+    cache = needs.cache if cached else Range(0, 0)
     return Range(128 * MIB + cache.request, GIB + needs.scratch + cache.limit)
 
 
-def written(needs: Needs, *, claimed: bool, cpu_limits: bool = True, disk: bool = True) -> Json:
+def written(needs: Needs, *, cached: bool, cpu_limits: bool = True, disk: bool = True) -> Json:
     """Writes them as `resources` of a container. cpu_limits, disk: whether a limit of processors, and the disk, are named."""
-    kept = storage(needs, claimed=claimed)
+    kept = storage(needs, cached=cached)
     requests = {"cpu": of_thousandths(needs.cpu.request), "memory": of_bytes(needs.memory.request)}
     limits = {"cpu": of_thousandths(needs.cpu.limit)} if cpu_limits else {}
     limits["memory"] = of_bytes(needs.memory.limit)
     if disk:
-        requests["ephemeral-storage"], limits["ephemeral-storage"] = of_bytes(kept.request), of_bytes(kept.limit)
+        requests["ephemeral-storage"] = of_bytes(kept.request)
+    if disk and needs.bounded:
+        limits["ephemeral-storage"] = of_bytes(kept.limit)
     return {"requests": requests, "limits": limits}
 
 

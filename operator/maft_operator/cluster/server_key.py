@@ -25,10 +25,10 @@ def name(run: Run, uid: str) -> str:
 def settled(own: str, told: Json, children: Mapping[str, Sequence[Json]], *, offered: bool) -> str:
     """Settles whether the run has one: its Secret's name, or nothing. own: that name; told: the run's status; offered: to runs
     that begin now."""
-    if "startTime" in told:
-        return own if text(told, STATUS) else ""
-    made = _made(children)  # where the status is lost these know
-    return own if (any(text(child, "metadata", "annotations", NOTE) for child in made) if made else offered) else ""
+    made = _made(children)  # where the status was lost, or an older release wrote it, these know
+    if text(told, STATUS) or any(text(child, "metadata", "annotations", NOTE) for child in made):
+        return own
+    return own if offered and not made and "startTime" not in told else ""
 
 
 def is_missing(key: str, told: Json, children: Mapping[str, Sequence[Json]], troubles: Iterable[str]) -> bool:

@@ -71,7 +71,7 @@ def exceeded(budget: BudgetSpec, spent: Spent, now: datetime) -> str:
     if budget.seconds is not None and current.seconds >= budget.seconds:
         return f"spec.budget.seconds ({budget.seconds}) are over: {worded(current)}"
     if budget.gpu_hours is not None and current.gpu_seconds >= budget.gpu_hours * HOUR:
-        return f"spec.budget.gpuHours ({budget.gpu_hours:g}) are spent: {worded(current)}"
+        return f"spec.budget.gpuHours ({budget.gpu_hours:.12g}) are spent: {worded(current)}"
     return ""
 
 

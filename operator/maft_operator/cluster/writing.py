@@ -43,8 +43,10 @@ class Writer:
         metadata = {key: resource["metadata"][key] for key in ("name", "namespace", "uid")}
         body = {"apiVersion": kinds.RUN.api_version, "kind": kinds.RUN.name, "metadata": metadata, "status": status}
         written = await self._api.apply_status(body)
-        state.written = written["metadata"]["resourceVersion"] if written else ""
-        state.seen = replace(state.seen, resource=slim(written)) if written and state.seen else None
+        same = written is not None and written["metadata"].get("generation") == resource["metadata"].get("generation")
+        # Where somebody has changed the spec meanwhile, what was decided is of the one before: it is looked at again.
+        state.written = written["metadata"]["resourceVersion"] if written and same else ""
+        state.seen = replace(state.seen, resource=slim(written)) if written and same and state.seen else None
         return written
 
     async def _tell(self, resource: Json, old: Json, new: Json) -> None:

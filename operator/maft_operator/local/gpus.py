@@ -72,14 +72,14 @@ def compiled(inherited: Mapping[str, str] = os.environ) -> dict[str, str]:
     return {name: str(place) for name, place in places.items() if not inherited.get(name)}
 
 
-def dealt(graph: Graph, found: Found) -> Graph:
+def dealt(graph: Graph, devices: Found) -> Graph:
     """Decides what the spec leaves open: a GPU for a server, and for training as many as there are and it has use for.
 
     Where no GPU is seen, that stays open: programs look for themselves, and take the CPU."""
-    if not found.gpus:
+    if not devices.gpus:
         return graph
     servers = tuple(replace(s, gpus=1) if s.gpus is None else s for s in graph.servers)
-    left = len(found.gpus) - (0 if graph.servers_release_gpus else _held(servers))
+    left = len(devices.gpus) - (0 if graph.servers_release_gpus else _held(servers))
     tasks = tuple(replace(t, gpus=_of_use(t, graph, left)) if t.gpus is None else t for t in graph.tasks)
     return replace(graph, servers=servers, tasks=tasks)
 
@@ -96,37 +96,38 @@ def _of_use(task: Task, graph: Graph, left: int) -> int:
     return max(1, min(left // beside, adapters_of(task.run, task.agents)))
 
 
-def fits(graph: Graph, found: Found) -> None:
+def fits(graph: Graph, devices: Found) -> None:
     """Raises BadSpec if the machine has fewer GPUs than the run needs at one time, or would have to be several."""
     if (nodes := max((t.nodes for t in graph.tasks), default=1)) > 1:
         raise BadSpec(f"training.nodes: {nodes} asked for, and this is one machine; set it to 1, or use a cluster")
-    total = len(found.gpus)
+    total = len(devices.gpus)
     servers, training = _held(graph.servers), max((t.gpus or 0 for t in graph.tasks), default=0)
     at_one_time = max(servers, training) if graph.servers_release_gpus else servers + training
     if not total and any(t.kind == "train" and t.run.spec.training.base == "nf4" for t in graph.tasks):
-        raise BadSpec(f"training.base: nf4 needs a GPU, this machine has {found}; set base to full")
+        raise BadSpec(f"training.base: nf4 needs a GPU, this machine has {devices}; set base to full")
     if at_one_time <= total:
         return
     if not total:
         field, asked = ("inference.gpus", max(s.gpus or 0 for s in graph.servers)) if servers else ("training.gpus", training)
-        raise BadSpec(f"{field}: {asked} asked for, this machine has {found}; leave it out to use the CPU")
+        raise BadSpec(f"{field}: {asked} asked for, this machine has {devices}; leave it out to use the CPU")
     if servers > total:
         raise BadSpec(
-            f"inference.topology: the servers need {servers} GPUs, this machine has {found}; use Shared, or fewer gpus or replicas"
+            f"inference.topology: the servers need {servers} GPUs, this machine has {devices};"
+            " use Shared, or fewer gpus or replicas"
         )
     if training > total:
-        raise BadSpec(f"training.gpus: {training} asked for, this machine has {found}")
+        raise BadSpec(f"training.gpus: {training} asked for, this machine has {devices}")
     raise BadSpec(
-        f"inference.lifetime: Run keeps {servers} GPUs while training needs {training}, this machine has {found}; use Phase"
+        f"inference.lifetime: Run keeps {servers} GPUs while training needs {training}, this machine has {devices}; use Phase"
     )
 
 
-def said(graph: Graph, found: Found) -> str:
+def said(graph: Graph, devices: Found) -> str:
     """Writes in a line what servers and training use."""
     server = next(iter(graph.servers), None)
     training = max((t for t in graph.tasks if t.kind == "train"), key=lambda t: t.gpus or 0, default=None)
     users = [("a server", server), ("a training process", training)]
-    return f"Devices: {found} here; " + ", ".join(f"{who} uses {_uses(item)}" for who, item in users if item)
+    return f"Devices: {devices} here; " + ", ".join(f"{who} uses {_uses(item)}" for who, item in users if item)
 
 
 def _uses(item: Task | Server) -> str:

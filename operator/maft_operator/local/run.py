@@ -38,9 +38,9 @@ async def run_locally(
 
     graph: what is done, if that is not the run alone (`maft compare`)."""
     graph = shards.spread(graph or plan.graph(run, store))
-    found = gpus.find()
-    graph = gpus.dealt(graph, found)
-    gpus.fits(graph, found)
+    devices = gpus.find()
+    graph = gpus.dealt(graph, devices)
+    gpus.fits(graph, devices)
     local = folder / run.key / "local"
     started, stop = time.monotonic(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -48,8 +48,8 @@ async def run_locally(
     with exclusive(local, run, store):
         if graph.last.kind == "compare":  # the table is made anew: other methods or seeds may be asked for than before
             (local / graph.last.name / "summary.json").unlink(missing_ok=True)
-        console.print(gpus.said(graph, found), highlight=False, markup=False, soft_wrap=True)
-        async with LocalBackend(local, gpus.Slots(found.gpus), serve) as backend:
+        console.print(gpus.said(graph, devices), highlight=False, markup=False, soft_wrap=True)
+        async with LocalBackend(local, gpus.Slots(devices.gpus), serve) as backend:
             memory, display = PeakMemory(), Display(console, graph)
             with display.progress if console.is_terminal else contextlib.nullcontext():
                 end = await _loop(backend, graph, display, stop, memory)

@@ -35,7 +35,7 @@ def record(graph: Graph, done: Collection[str], before: Mapping[str, str]) -> di
     for task in _of_iterations(graph):
         if task.name in done:
             numbers.setdefault(stage(task), set()).add(task.iteration)
-    return {name: ranges(found) for name, found in sorted(numbers.items()) if found}
+    return {name: ranges(iterations) for name, iterations in sorted(numbers.items()) if iterations}
 
 
 def left_over(graph: Graph, observed: Observed, recorded_before: Mapping[str, str]) -> tuple[str, ...]:

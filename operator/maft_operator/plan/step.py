@@ -99,12 +99,12 @@ def pending(graph: Graph, observed: Observed) -> tuple[Task, ...]:
 
     What has begun waits for nothing: so a task that a newer release puts in front of a debate is passed over in a run that has
     held it."""
-    awaited, found = {graph.last.name}, []
+    awaited, remaining = {graph.last.name}, []
     for task in reversed(graph.tasks):  # what needs a task comes after it
         if task.name in awaited and not _succeeded(observed, task.name):
-            found.append(task)
+            remaining.append(task)
             awaited.update(() if _begun(observed, task) else task.needs)
-    return tuple(reversed(found))
+    return tuple(reversed(remaining))
 
 
 def _begun(observed: Observed, task: Task) -> bool:

@@ -33,20 +33,20 @@ def decoded(data: bytes) -> str:
 
 def documents(text: str) -> list[Any]:
     """Reads all documents of a file that are not empty, items of a List one by one."""
-    found, rest = _json(text) if text.lstrip().startswith("{") else ([], text)
+    objects, rest = _json(text) if text.lstrip().startswith("{") else ([], text)
     read = text.count("\n", 0, len(text) - len(rest))
     parts = (go_yaml.read(part, before) for before, part in _parts(rest, read))
-    return [item for one in (*found, *parts) if one is not None for item in _items(one)]
+    return [item for one in (*objects, *parts) if one is not None for item in _items(one)]
 
 
 def value(text: str) -> Any:
     """Reads one value, as it would stand behind a key."""
     if marker := _MARKER.search(text):
         raise Unreadable(f"{marker[1]} is where a document begins or ends, and a value is one")
-    found = go_yaml.read(text)
+    parsed = go_yaml.read(text)
     if text.lstrip()[:1] in ("[", "{", '"', "'"):  # a reader of documents stops behind it, and a value goes to its end
         go_yaml.read(f"value: {text}")
-    return found
+    return parsed
 
 
 def _items(document: Any) -> list[Any]:
@@ -60,20 +60,20 @@ def _items(document: Any) -> list[Any]:
 def _json(text: str) -> tuple[list[Any], str]:
     """The JSON at the start of a text, and what behind it may be YAML: all of it, if its first object is no JSON."""
     decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_number, parse_float=_number, parse_int=_number)
-    found: list[Any] = []
+    objects: list[Any] = []
     end = 0
     while (start := _blank(text, end)) < len(text):
         try:
             one, after = decoder.raw_decode(text, start)
         except (ValueError, RecursionError) as error:
-            if len(found) > 1:
+            if len(objects) > 1:
                 raise Unreadable(f"not JSON: {error}", _line(text, start)) from None
-            return found, re.sub(r"\A[^\S\n]*\n?", "", text[end:])
+            return objects, re.sub(r"\A[^\S\n]*\n?", "", text[end:])
         if HALF.search(json.dumps(one, ensure_ascii=False)):
             raise Unreadable(HALF_FOUND, _line(text, start))
-        found.append(one)
+        objects.append(one)
         end = after
-    return found, ""
+    return objects, ""
 
 
 def _blank(text: str, at: int) -> int:
@@ -85,12 +85,12 @@ def _line(text: str, at: int) -> int:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    members: dict[str, Any] = {}
     for key, one in pairs:
-        if key in found:
+        if key in members:
             raise Unreadable(f"the key {key!r} is there twice")
-        found[key] = one
-    return found
+        members[key] = one
+    return members
 
 
 def _no_number(text: str) -> NoReturn:

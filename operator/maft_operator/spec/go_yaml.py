@@ -65,9 +65,9 @@ class _Document:
         if not isinstance(self._next(), DocumentStartEvent):
             return None
         event = self._next()
-        found = self._as(as_json, event)
+        document = self._as(as_json, event)
         self._next()  # the end of the document, behind which go-yaml does not look
-        return found
+        return document
 
     def _next(self) -> Any:
         return self._events.get_event()  # type: ignore[no-untyped-call]
@@ -78,9 +78,9 @@ class _Document:
 
     def _as(self, written: Callable[[Any], Any], event: NodeEvent) -> Any:
         """The value as JSON has it: as_json, or as_key for a key."""
-        found = self._value(event)
+        value = self._value(event)
         try:
-            return written(found)
+            return written(value)
         except ValueError as error:
             _refuse(str(error), event)
 
@@ -91,10 +91,10 @@ class _Document:
         self._all += 1
         if event.anchor:
             self._anchors[event.anchor] = _OPEN, 0
-        found = self._made(event)
+        value = self._made(event)
         if event.anchor:
-            self._anchors[event.anchor] = found, self._all - before
-        return found
+            self._anchors[event.anchor] = value, self._all - before
+        return value
 
     def _made(self, event: NodeEvent) -> Any:
         if isinstance(event, SequenceStartEvent):
@@ -102,36 +102,36 @@ class _Document:
         return self._mapping() if isinstance(event, MappingStartEvent) else _scalar(event)
 
     def _alias(self, event: AliasEvent) -> Any:
-        found, size = self._anchors.get(event.anchor or "", (None, 0))
+        value, size = self._anchors.get(event.anchor or "", (None, 0))
         if not size:
-            _refuse(f"the anchor {event.anchor!r} {'contains itself' if found is _OPEN else 'is not there'}", event)
+            _refuse(f"the anchor {event.anchor!r} {'contains itself' if value is _OPEN else 'is not there'}", event)
         self._all += size + 1
         self._aliased += size
         if self._aliased > _ALIASED and self._all > _ALL and self._aliased > _SHARE * self._all:
             _refuse("more behind aliases than kubectl reads", event)
-        return found
+        return value
 
     def _mapping(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        members: dict[str, Any] = {}
         own: set[str] = set()
         for event in self._until(MappingEndEvent):
             if _merges(event):
-                found.update(self._merged(self._next()))
+                members.update(self._merged(self._next()))
                 continue
             key = self._as(as_key, event)
             if key in own:
                 _refuse(f"the key {key!r} is there twice", event)
             own.add(key)
-            found[key] = self._as(as_json, self._next())
-        return found
+            members[key] = self._as(as_json, self._next())
+        return members
 
     def _merged(self, event: NodeEvent) -> dict[str, Any]:
         """What `<<` brings in: an object, or a list of objects of which the first ones count."""
         parts = self._until(SequenceEndEvent) if isinstance(event, SequenceStartEvent) else iter((event,))
-        found = [self._value(part) if isinstance(part, AliasEvent | MappingStartEvent) else None for part in parts]
-        if not all(isinstance(part, dict) for part in found):
+        objects = [self._value(part) if isinstance(part, AliasEvent | MappingStartEvent) else None for part in parts]
+        if not all(isinstance(part, dict) for part in objects):
             _refuse("<< takes an object or a list of objects", event)
-        return {key: one for part in reversed(found) for key, one in part.items()}
+        return {key: one for part in reversed(objects) for key, one in part.items()}
 
 
 def _merges(event: NodeEvent) -> bool:

@@ -45,10 +45,10 @@ def resolved(tag: str | None, text: str, *, plain: bool) -> Any:
         return _timestamp(text)
     if not tag.startswith(_TAG) or kind not in ("bool", "int", "float", "null"):
         return text
-    found, value = _guess(text)
-    if (kind, found) == ("float", "int") and value <= _MOST:
+    guessed_kind, value = _guess(text)
+    if (kind, guessed_kind) == ("float", "int") and value <= _MOST:
         return float(value)
-    if found != kind:
+    if guessed_kind != kind:
         raise ValueError(f"{text!r} is no {kind}")
     return value
 

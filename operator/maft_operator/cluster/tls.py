@@ -1,0 +1,44 @@
+"""The certificate of the operator's own port: read at the start, and again whenever its files change.
+
+A Secret that is mounted changes its files within a minute; connections that are open keep the certificate that they began with.
+"""
+
+import asyncio
+import logging
+import ssl
+from pathlib import Path
+
+log = logging.getLogger("maft")
+LOOK = 15.0  # seconds between two looks at the files
+
+
+class Certificate:
+    """Certificate and key as PEM files, in a context for servers. OSError where they cannot be used."""
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        self._files = certificate, key
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._read = self._stamps()
+        self.context.load_cert_chain(certificate, key)
+
+    async def follow(self, pause: float = LOOK) -> None:
+        """Reads the files again when they have changed, until cancelled."""
+        while True:
+            await asyncio.sleep(pause)
+            self.look()
+
+    def look(self) -> None:
+        """Reads them if they have changed. Those that cannot be used, as in the midst of a change, leave the old ones in force."""
+        try:
+            if (stamps := self._stamps()) == self._read:
+                return
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*self._files)  # a key of another certificate would stay in ours
+            self.context.load_cert_chain(*self._files)
+        except OSError as error:  # SSLError is one
+            log.warning("the certificate %s cannot be used, and the one before stays: %s", self._files[0], error)
+            return
+        self._read = stamps
+        log.info("the certificate %s is read anew", self._files[0])
+
+    def _stamps(self) -> list[tuple[int, int]]:
+        return [(found.st_mtime_ns, found.st_ino) for found in (file.stat() for file in self._files)]

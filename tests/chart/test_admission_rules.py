@@ -1,0 +1,66 @@
+"""The expressions of the chart's ValidatingAdmissionPolicy, without an API server: what they let through and what they refuse."""
+
+import functools
+from typing import Any
+
+import pytest
+from admission_cases import ALLOWED, HERE, OWN, REFUSED, STRICT, container, pod
+from helm import rendered
+from policy import refusals
+from small import resource
+
+from maft_operator.spec import schema
+
+Json = dict[str, Any]
+
+
+@functools.cache
+def policy(strict: bool) -> Json:
+    [policy] = [o for o in rendered({"admission": STRICT if strict else OWN}) if o["kind"] == "ValidatingAdmissionPolicy"]
+    return policy
+
+
+def of(**spec: Any) -> Json:
+    """A run as the API server has it when the policy sees it."""
+    whole = resource("r", **{**HERE, **spec})
+    whole["spec"]["storage"] = {name: value for name, value in whole["spec"]["storage"].items() if value is not None}
+    return schema.checked(whole)
+
+
+@pytest.mark.parametrize("case", ALLOWED)
+def test_what_is_allowed_passes(case: str) -> None:
+    assert refusals(policy(True), of(**ALLOWED[case])) == []
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_not_is_refused_in_one_line(case: str) -> None:
+    spec, line = REFUSED[case]
+    lines = refusals(policy(True), of(**spec))
+    assert any(line in said for said in lines), lines
+    assert not any("\n" in said for said in lines) and all("or ask who installed maft (admission." in said for said in lines)
+
+
+@pytest.mark.parametrize(
+    "source", [" s3://b/q?endpoint=http://evil", "s\t3://b/q?endpoint=http://evil", "s3\n://b/q?endpoint=http://evil"]
+)
+def test_white_space_hides_no_server(source: str) -> None:
+    """The definition of before did not refuse it, and programs pass over it."""
+    whole = of()
+    whole["spec"]["task"]["source"] = source
+    [line] = refusals(policy(True), whole)
+    assert "may not be used here" in line
+
+
+def test_with_other_values_other_things_pass() -> None:
+    assert (
+        refusals(policy(False), of(storage={**HERE["storage"], "endpoint": "http://evil"}, model={"trustRemoteCode": True})) == []
+    )
+    volume = {"name": "v", "emptyDir": {}}
+    assert refusals(policy(False), of(**pod(volumes=[volume], containers=[{"name": "proxy", "image": "x"}]))) == []
+
+
+@pytest.mark.parametrize("changed", [{"gpuResource": "r.io/kvm"}, {"model": {"cacheClaim": "payroll"}}, container(command=["sh"])])
+def test_a_change_is_looked_at_and_a_run_that_was_there_stays(changed: Json) -> None:
+    before = of(**changed)
+    assert refusals(policy(True), of(**changed, suspend=True), before) == []
+    assert refusals(policy(True), before, of()) != []
