@@ -3,17 +3,19 @@
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from kube_objects import a_run, made
+from kube_objects import IMAGES, a_run, made
 
 from maft_operator.cluster import drift, images
 from maft_operator.cluster.manifests import Json
 
 RUN = a_run(activeDeadlineSeconds=60, inference={"gpus": 0})
-WANTED: dict[str, Json] = {kind: made(RUN, kind)[0] for kind in ("Job", "Deployment", "Service")}
+SIZED = replace(IMAGES, model_bytes=2**30)
+WANTED: dict[str, Json] = {kind: made(RUN, kind, SIZED)[0] for kind in ("Job", "Deployment", "Service")}
 
 
 def stored(kind: str) -> Json:

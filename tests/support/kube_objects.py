@@ -33,10 +33,10 @@ def owner(run: Run) -> Owner:
     return Owner(run, "uid-of-run")
 
 
-def made(run: Run, kind: str) -> list[Json]:
+def made(run: Run, kind: str, images: Images = IMAGES) -> list[Json]:
     """All objects of a kind that the run needs in its life."""
     graph = planned(run)
-    whole = [made for item in (*graph.tasks, *graph.servers) for made in manifests.objects(item, owner(run), IMAGES)]
+    whole = [made for item in (*graph.tasks, *graph.servers) for made in manifests.objects(item, owner(run), images)]
     return [made for made in whole if made["kind"] == kind]
 
 
