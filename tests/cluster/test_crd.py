@@ -159,9 +159,10 @@ def test_what_kubectl_shows(server: Server, plain: str) -> None:
     table = server.apply(body, "status", _headers={"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"})
     assert isinstance(table, dict)
     columns = [(c["name"], c["priority"]) for c in table["columnDefinitions"]]
-    assert columns == [("Name", 0), ("Phase", 0), ("Iteration", 0), ("Progress", 0), ("Accuracy", 0), ("Base", 1), ("Age", 0)]
+    shown = ("Name", "Phase", "Iteration", "Progress", "Accuracy")
+    assert columns == [*((name, 0) for name in shown), ("Base", 1), ("Spent", 1), ("Age", 0)]
     [row] = table["rows"]
-    assert row["cells"][:-1] == [plain, "Complete", "1/1", "100 %", "62.5 ± 2.0", "30.0 ± 3.0"]
+    assert row["cells"][:-1] == [plain, "Complete", "1/1", "100 %", "62.5 ± 2.0", "30.0 ± 3.0", "0:00 h"]
 
 
 # --- what is accepted and what is refused ---
@@ -435,7 +436,7 @@ def test_lists_are_merged_by_the_keys_that_the_api_names(cluster: Cluster, kube:
         for name, child in properties.items()
         if "merge" in child.get("x-kubernetes-patch-strategy", "")
     }
-    assert merge._KEYS.items() <= merged_by.items()
+    assert {name: keys[0] for name, keys in merge._KEYS.items()}.items() <= merged_by.items()
     assert set(merged_by) - set(merge._KEYS) == {"ephemeralContainers", "schedulingGates"}  # not for templates
 
 
