@@ -133,7 +133,8 @@ def against(one: clustered.Right, other: clustered.Right, cluster: dict[str, str
     """Says how far the other is ahead, in points, and how likely chance makes that of nothing."""
     ahead = clustered.difference(other, one)
     error = 100 * clustered.stderr(ahead, cluster)
-    return f"{100 * clustered.mean(ahead):+.1f} ± {error:.1f}", f"{clustered.p_value(ahead, cluster):.3f}"
+    p = clustered.p_value(ahead, cluster)
+    return f"{100 * clustered.mean(ahead):+.1f} ± {error:.1f}", f"{p:.3f}" if p >= 0.001 else "<0.001"
 
 
 def origin(measured: dict[str, Json], cluster: dict[str, str]) -> str:
