@@ -49,8 +49,8 @@ def pod_of(role: str, image: str, image_id: str, *, number: int = 0) -> Json:
     return {"kind": "Pod", "metadata": about, "spec": spec, "status": {"containerStatuses": [status]}}
 
 
-def settled(used: Images, told: Mapping[str, Json] | None = None, *things: Json, asked: str = "") -> Pins:
-    return images.pins(used, {"inference": asked}, told or {}, children(*things))
+def settled(used: Images, entries: Mapping[str, Json] | None = None, *things: Json, asked: str = "") -> Pins:
+    return images.pins(used, {"inference": asked}, entries or {}, children(*things))
 
 
 def names_of(pins: Pins) -> dict[str, str]:
@@ -80,9 +80,9 @@ def test_the_image_that_the_spec_names_counts_for_servers() -> None:
 
 @pytest.mark.parametrize("later", [NEW, Images("registry/maft", "0.9", release="0.9")], ids=["upgrade", "rollback"])
 def test_another_release_of_the_operator_uses_what_the_status_says(later: Images) -> None:
-    told = settled(OLD).status
-    pins = settled(later, told)
-    assert pins.status == told
+    entries = settled(OLD).status
+    pins = settled(later, entries)
+    assert pins.status == entries
     assert pins.used_by(later).of("trainer") == NAMES["trainer"]
     assert not pins.presumed
 
@@ -141,8 +141,8 @@ def test_an_annotation_that_says_nothing_is_passed_over(note: str) -> None:
     ],
 )
 def test_a_pod_tells_the_digest(image: str, image_id: str, reference: str) -> None:
-    told = {"debate": {"image": image}}
-    pins = settled(NEW, told, pod_of("debate", image, image_id))
+    entries = {"debate": {"image": image}}
+    pins = settled(NEW, entries, pod_of("debate", image, image_id))
     assert pins.used_by(NEW).of("debate") == reference
     again = settled(NEW, pins.status)  # the pod has gone
     assert again.roles["debate"] == pins.roles["debate"]
@@ -190,14 +190,14 @@ def test_pods_of_other_images_say_nothing() -> None:
 
 
 def test_what_is_never_pulled_is_named_by_its_tag() -> None:
-    told = {"debate": {"image": NAMES["debate"], "digest": DIGEST}}
-    assert settled(NEW, told).used_by(replace(NEW, policy="Never")).of("debate") == NAMES["debate"]
+    entries = {"debate": {"image": NAMES["debate"], "digest": DIGEST}}
+    assert settled(NEW, entries).used_by(replace(NEW, policy="Never")).of("debate") == NAMES["debate"]
 
 
 # --- children that exist, through the backend ---
 
 
-def looked(server: Server, used: Images, told: Mapping[str, Json], run: Run = RUN, **more: Any) -> list[Json]:
+def looked(server: Server, used: Images, entries: Mapping[str, Json], run: Run = RUN, **more: Any) -> list[Json]:
     """Reconciles once; what was applied. more: of the status."""
     applied: list[Json] = []
     whole = server.apply
@@ -207,7 +207,7 @@ def looked(server: Server, used: Images, told: Mapping[str, Json], run: Run = RU
         return await whole(body)
 
     server.apply = apply  # type: ignore[method-assign]
-    backend = ClusterBackend(server, owner(run), planned(run), used, now=START, applied={}, told={"images": told, **more})  # type: ignore[arg-type]
+    backend = ClusterBackend(server, owner(run), planned(run), used, now=START, applied={}, status={"images": entries, **more})  # type: ignore[arg-type]
     asyncio.run(reconcile(backend, planned(run)))
     return applied
 
@@ -223,10 +223,10 @@ def under_way(used: Images, run: Run = RUN) -> list[Json]:
 
 
 @pytest.mark.parametrize("noted", [True, False], ids=["annotated", "of a release without annotations"])
-@pytest.mark.parametrize("told", [True, False], ids=["status", "status lost"])
-def test_an_upgrade_and_a_rollback_write_nothing_to_what_runs(noted: bool, told: bool) -> None:
+@pytest.mark.parametrize("kept", [True, False], ids=["status", "status lost"])
+def test_an_upgrade_and_a_rollback_write_nothing_to_what_runs(noted: bool, kept: bool) -> None:
     things = under_way(OLD) if noted else [without_notes(thing) for thing in under_way(OLD)]
-    status = settled(OLD).status if told else {}
+    status = settled(OLD).status if kept else {}
     assert [looked(Server(*things), later, status) for later in (NEW, OLD, NEW)] == [[], [], []]
 
 
@@ -257,8 +257,8 @@ def test_the_next_child_is_made_with_the_images_of_the_run() -> None:
     for thing in things:
         if thing["kind"] == "Deployment":
             thing["status"] = {"observedGeneration": 1, "updatedReplicas": 1, "availableReplicas": 1}
-    told = {**settled(OLD).status, "debate": {"image": NAMES["debate"], "digest": DIGEST}}
-    [job] = looked(Server(*things), NEW, told)
+    entries = {**settled(OLD).status, "debate": {"image": NAMES["debate"], "digest": DIGEST}}
+    [job] = looked(Server(*things), NEW, entries)
     [container] = job["spec"]["template"]["spec"]["containers"]
     assert container["image"] == f"registry/maft/debate@{DIGEST}"
     assert json.loads(job["metadata"]["annotations"][images.IMAGES])["trainer"] == NAMES["trainer"]
@@ -267,8 +267,8 @@ def test_the_next_child_is_made_with_the_images_of_the_run() -> None:
 
 def test_a_digest_that_becomes_known_restarts_no_server() -> None:
     things = under_way(OLD)
-    told = {role: {"image": name, "digest": DIGEST} for role, name in NAMES.items()}
-    assert looked(Server(*things), OLD, told) == []
+    entries = {role: {"image": name, "digest": DIGEST} for role, name in NAMES.items()}
+    assert looked(Server(*things), OLD, entries) == []
 
 
 def test_a_size_that_becomes_known_or_is_lost_restarts_no_server() -> None:

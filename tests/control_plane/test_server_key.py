@@ -42,9 +42,9 @@ class Keeper(Server):
         return body
 
 
-def look(server: Server, told: Json | None = None, *, offered: Images = KEYED, run: Run = RUN) -> tuple[Any, tuple[Refusal, ...]]:
+def look(server: Server, status: Json | None = None, *, offered: Images = KEYED, run: Run = RUN) -> tuple[Any, tuple[Refusal, ...]]:
     """One turn of the loop; the Snapshot and what was refused."""
-    one = ClusterBackend(server, owner(run), planned(run), offered, now=START, applied={}, told=told)  # type: ignore[arg-type]
+    one = ClusterBackend(server, owner(run), planned(run), offered, now=START, applied={}, status=status)  # type: ignore[arg-type]
     outcome = asyncio.run(reconcile(one, planned(run)))
     return outcome.snapshot, outcome.refusals
 

@@ -28,7 +28,7 @@ _EVENTS = "100"  # of one child; Kubernetes writes a few, and counts those that 
 class ClusterBackend:
     """One run for one reconcile.
 
-    images: the operator's; told: the run's status, which knows its own ones, and what was done before.
+    images: the operator's; status: the run's, which knows its own ones, and what was done before.
     applied: by uid what we sent last and what became of it, so that nothing is written for ever.
     fresh: nothing was ever made for the run, so lists would find nothing; names are fixed, so making one twice is harmless.
     """
@@ -42,7 +42,7 @@ class ClusterBackend:
         *,
         now: datetime,
         applied: dict[str, Sent],
-        told: Json | None = None,
+        status: Json | None = None,
         fresh: bool = False,
     ) -> None:
         self._api = api
@@ -51,7 +51,7 @@ class ClusterBackend:
         self._images = images
         self._now = now
         self._applied = applied
-        self._told = told or {}
+        self._status = status or {}
         self._fresh = fresh
         self._lacks_key = False  # whether the Secret of the run's servers has to be made
         self._children: dict[str, list[Json]] = {}  # by kind, as the last look found them: what drift is measured against
@@ -64,9 +64,9 @@ class ClusterBackend:
         wanted = kinds.children(isolated=self._images.isolated)
         lists = await asyncio.gather(*(self._api.list(k, run.namespace, label_selector=f"{RUN}={run.name}") for k in wanted))
         self._children = {k.name: [c for c in items if self._ours(k, c)] for k, items in zip(wanted, lists, strict=True)}
-        snapshot = observed.read(self._graph, self._children, self._now, placement.read(self._told, self._now).since)
-        done = plan.recorded(self._graph, self._told.get("done", {})) | plan.found(self._graph, snapshot.summaries.values())
-        size = resources.model_bytes(self._told, snapshot.summaries.values())
+        snapshot = observed.read(self._graph, self._children, self._now, placement.read(self._status, self._now).since)
+        done = plan.recorded(self._graph, self._status.get("done", {})) | plan.found(self._graph, snapshot.summaries.values())
+        size = resources.model_bytes(self._status, snapshot.summaries.values())
         snapshot = replace(snapshot, pins=self._pinned(), model_bytes=size, observed=replace(snapshot.observed, done=done))
         self._images = replace(self._images, model_bytes=size)
         snapshot = observed.explained(snapshot, await self._events(snapshot.unexplained))
@@ -107,14 +107,14 @@ class ClusterBackend:
             lists = await asyncio.gather(*(self._api.list(kinds.WORKLOAD, namespace, **dict([one])) for one in several))
         except Refused:
             return {}
-        found = dict(zip(several, lists, strict=True))
-        return {child: found[one] for child, one in asked.items()}
+        listed = dict(zip(several, lists, strict=True))
+        return {child: listed[one] for child, one in asked.items()}
 
     def _pinned(self) -> Pins:
         """Settles which images the run uses, also for what is made after this look."""
         asked = {SERVE: self._owner.run.spec.inference.image}
         own = pods_in(self._children, (server.name for server in self._graph.servers))
-        pins = images.pins(self._images, asked, self._told.get("images", {}), {**self._children, kinds.POD.name: own})
+        pins = images.pins(self._images, asked, self._status.get("images", {}), {**self._children, kinds.POD.name: own})
         self._images = pins.used_by(self._images)
         return pins
 
@@ -124,9 +124,9 @@ class ClusterBackend:
         """Settles whether the run's servers want a key, also for what is made after this look."""
         own = server_key.name(self._owner.run, self._owner.uid)
         elsewhere = bool(self._owner.run.spec.managed_by)  # pods in other clusters, where the Secret is not
-        key = server_key.settled(own, self._told, self._children, offered=self._images.keyed and not elsewhere)
+        key = server_key.settled(own, self._status, self._children, offered=self._images.keyed and not elsewhere)
         lines = (trouble.message for trouble in snapshot.troubles)
-        self._lacks_key = server_key.is_missing(key, self._told, self._children, lines)
+        self._lacks_key = server_key.is_missing(key, self._status, self._children, lines)
         self._images = replace(self._images, key=key)
         return replace(snapshot, server_key=key)
 

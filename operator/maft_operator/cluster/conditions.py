@@ -38,10 +38,10 @@ def _condition(kind: Condition, true: bool, reason: Reason, message: str, old: J
 
 def summed(status: Json, now: datetime) -> Json:
     """Adds to the status of a run that is over what releases before 0.2 did not write: Reconciling and Stalled."""
-    found = {c["type"]: c for c in status["conditions"]}
-    if found.keys() >= {*reasons.SUMMARIES} or "Progressing" not in found:
+    by_type = {c["type"]: c for c in status["conditions"]}
+    if by_type.keys() >= {*reasons.SUMMARIES} or "Progressing" not in by_type:
         return status
-    last, complete = found["Progressing"], found.get("Complete", {}).get("status") == "True"
+    last, complete = by_type["Progressing"], by_type.get("Complete", {}).get("status") == "True"
     made = _summaries((False, Reason(last["reason"]), last["message"]), over=complete)
     added = conditions(made, (), last.get("observedGeneration", 0), now)
     return {**status, "conditions": [*status["conditions"], *added]}

@@ -143,7 +143,7 @@ class Controller:
         over = spent.exceeded(run.spec.budget, taken, now)
         graph = plan.graph(run, store_url(run.spec.storage), suspended=run.spec.suspend, held=pause.holds(now), spent=over)
         fresh = self._is_fresh(resource, state)
-        backend = ClusterBackend(self._api, owner, graph, self._images, now=now, applied=state.applied, told=old, fresh=fresh)
+        backend = ClusterBackend(self._api, owner, graph, self._images, now=now, applied=state.applied, status=old, fresh=fresh)
         outcome = await reconcile(backend, graph)
         measured = await measure(outcome.snapshot.metrics, state.resting)
         pause = placement.decided(pause, graph, outcome.snapshot.observed, outcome.snapshot.places, owner.uid, now)

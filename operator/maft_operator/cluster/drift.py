@@ -48,7 +48,7 @@ def difference(wanted: Json, stored: Json) -> Json:
     if wanted["kind"] == kinds.JOB.name:
         wanted = {**wanted, "spec": {k: v for k, v in wanted["spec"].items() if k not in _FIXED}}
     left = _left_to_others(wanted, stored)
-    return {path: found for path, found in _unlike(wanted, stored, "") if path not in left}
+    return {path: value for path, value in _unlike(wanted, stored, "") if path not in left}
 
 
 def is_settled(sent: Sent | None, wanted: Json, stored: Json, now: datetime) -> bool:

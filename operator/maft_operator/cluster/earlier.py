@@ -35,9 +35,9 @@ def with_adapters(rows: Iterable[Json], done: Mapping[str, str]) -> list[Json]:
 
 def notices(summaries: Iterable[AnySummary], pins: Pins, graph: Graph) -> tuple[str, ...]:
     """Says that the run goes on after another start, and with which images; a line, or none."""
-    found = [line for report in _reports(summaries) if (line := _stages(report, _iterations(graph)))]
+    stages = [line for report in _reports(summaries) if (line := _stages(report, _iterations(graph)))]
     images = ", ".join(pin.image for pin in pins.roles.values())
-    return tuple(_LINE.format(*line, images) for line in found)
+    return tuple(_LINE.format(*line, images) for line in stages)
 
 
 def _stages(report: Earlier, own: frozenset[int]) -> tuple[str, str] | None:

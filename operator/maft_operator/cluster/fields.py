@@ -12,26 +12,26 @@ from maft_operator.spec.schema import Json
 
 def part(thing: Any, *path: str) -> Json:
     """Reads an object in the object; empty where there is none."""
-    found = _at(thing, path)
-    return found if isinstance(found, dict) else {}
+    value = _at(thing, path)
+    return value if isinstance(value, dict) else {}
 
 
 def parts(thing: Any, *path: str) -> list[Json]:
     """Reads a list of objects; empty where there is none."""
-    found = _at(thing, path)
-    return [item for item in found if isinstance(item, dict)] if isinstance(found, list | tuple) else []
+    value = _at(thing, path)
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list | tuple) else []
 
 
 def text(thing: Any, *path: str) -> str:
     """Reads a text; empty where there is none."""
-    found = _at(thing, path)
-    return found if isinstance(found, str) else ""
+    value = _at(thing, path)
+    return value if isinstance(value, str) else ""
 
 
 def count(thing: Any, *path: str) -> int:
     """Reads a whole number; 0 where there is none."""
-    found = _at(thing, path)
-    return found if isinstance(found, int) and not isinstance(found, bool) else 0
+    value = _at(thing, path)
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 def is_true(thing: Any, *path: str) -> bool:
@@ -42,8 +42,8 @@ def is_true(thing: Any, *path: str) -> bool:
 def time(thing: Any, *path: str) -> datetime | None:
     """Reads a time; None where there is none. The API has the year 0, which Python lacks."""
     try:
-        found = datetime.fromisoformat(text(thing, *path))
-        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+        moment = datetime.fromisoformat(text(thing, *path))
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
 

@@ -112,24 +112,24 @@ class Pins:
         return replace(images, pinned={role: pin.image if by_name else pin.reference for role, pin in self.roles.items()})
 
 
-def pins(images: Images, asked: Mapping[str, str], told: Mapping[str, Json], children: Mapping[str, Sequence[Json]]) -> Pins:
-    """Finds the images of a run. asked: what its spec names, by role; told: what its status has; children: by
+def pins(images: Images, asked: Mapping[str, str], entries: Mapping[str, Json], children: Mapping[str, Sequence[Json]]) -> Pins:
+    """Finds the images of a run. asked: what its spec names, by role; entries: what its status has, by role; children: by
     kind, of pods only those that its own Jobs and Deployments made: anybody may label one."""
     made = [child for kind in (kinds.DEPLOYMENT, kinds.JOB) for child in children.get(kind.name, ())]
-    known = {**_of_templates(made), **_noted(made), **{role: str(pin["image"]) for role, pin in told.items() if "image" in pin}}
-    found = {role: known.get(role) or images.of(role, asked.get(role, "")) for role in ROLES}
-    digests = {role: str(pin.get("digest") or "") for role, pin in told.items()}
+    known = {**_of_templates(made), **_noted(made), **{role: str(pin["image"]) for role, pin in entries.items() if "image" in pin}}
+    names = {role: known.get(role) or images.of(role, asked.get(role, "")) for role in ROLES}
+    digests = {role: str(pin.get("digest") or "") for role, pin in entries.items()}
     pods = children.get(kinds.POD.name, ())
-    whole = {role: Pin(image, digests.get(role) or _told_by(pods, role, image)) for role, image in found.items()}
-    return Pins(whole, tuple(role for role in ROLES if role not in known) if made or told else ())
+    whole = {role: Pin(image, digests.get(role) or _told_by(pods, role, image)) for role, image in names.items()}
+    return Pins(whole, tuple(role for role in ROLES if role not in known) if made or entries else ())
 
 
 def _noted(made: Iterable[Json]) -> dict[str, str]:
     """What the children's annotations say, the first one of each role."""
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     for child in made:
-        found = {**noted(child), **found}
-    return found
+        names = {**noted(child), **names}
+    return names
 
 
 def noted(child: Json) -> dict[str, str]:
@@ -197,8 +197,8 @@ def _told_by(pods: Iterable[Json], role: str, image: str) -> str:
     asking = [pod for pod in pods if _asks(pod, role, image)]
     for pod in sorted(asking, key=lambda p: str(p["metadata"].get("creationTimestamp"))):
         for status in pod.get("status", {}).get("containerStatuses") or ():
-            name, found, digest = str(status.get("imageID") or "").rpartition(_DIGEST)
-            if status.get("name") == role and found and _full(name.rpartition("://")[2]) == _full(_repository(image)):
+            name, separator, digest = str(status.get("imageID") or "").rpartition(_DIGEST)
+            if status.get("name") == role and separator and _full(name.rpartition("://")[2]) == _full(_repository(image)):
                 return f"sha256:{digest}"
     return ""
 

@@ -43,19 +43,19 @@ def by_themselves(failed: Sequence[Json]) -> list[Json]:
 
 
 def _by_index(several: Sequence[Json]) -> dict[str, list[Json]]:
-    found: dict[str, list[Json]] = {}
+    groups: dict[str, list[Json]] = {}
     for pod in speaking(several):
-        found.setdefault(index(pod), []).append(pod)
-    return found
+        groups.setdefault(index(pod), []).append(pod)
+    return groups
 
 
 def summary(several: Sequence[Json]) -> AnySummary | None:
     """Reads what the task says at its end. As long as nobody says it for all, the parts that have ended, added up. several: oldest
     first."""
-    each = [said for own in _by_index(several).values() if (said := pods.last_summary(own)) is not None]
-    parts = [said for said in each if isinstance(said, ShardSummary)]
-    whole = [said for said in each if not isinstance(said, ShardSummary)]
-    return whole[-1] if whole else ShardSummary(questions=sum(said.questions for said in parts)) if parts else None
+    each = [last for own in _by_index(several).values() if (last := pods.last_summary(own)) is not None]
+    parts = [part for part in each if isinstance(part, ShardSummary)]
+    whole = [one for one in each if not isinstance(one, ShardSummary)]
+    return whole[-1] if whole else ShardSummary(questions=sum(part.questions for part in parts)) if parts else None
 
 
 def metrics_urls(task: str, several: Sequence[Json]) -> dict[str, str]:

@@ -15,8 +15,8 @@ _TOTAL, _SERVING = "kueue.x-k8s.io/pod-group-total-count", "kueue.x-k8s.io/pod-g
 
 def labels(spec: RunSpec) -> dict[str, str]:
     """Makes the labels of Jobs and Deployments, which Kueue passes on to their pods."""
-    told = {QUEUE: spec.queue_name, PRIORITY: spec.workload_priority_class}
-    return {name: value for name, value in told.items() if value}
+    values = {QUEUE: spec.queue_name, PRIORITY: spec.workload_priority_class}
+    return {name: value for name, value in values.items() if value}
 
 
 def group(run: Run, uid: str) -> str:

@@ -109,8 +109,8 @@ def _size(item: Task | Server, images: Images) -> Size:
 def _of_nodes(task: Task, run: Run) -> list[Json]:
     """Where pods of one task meet: the first index of an indexed Job has a name of its own."""
     first = f"{task.name}-0.{meeting_name(run)}.{run.namespace}.svc:{MEETING_PORT}"
-    said = {"MAFT_TRAIN_MEETING": first, "NCCL_DEBUG": "WARN"}  # NCCL keeps to itself why it cannot reach a node, otherwise
-    return [{"name": name, "value": value} for name, value in said.items()]
+    variables = {"MAFT_TRAIN_MEETING": first, "NCCL_DEBUG": "WARN"}  # NCCL keeps to itself why it cannot reach a node, otherwise
+    return [{"name": name, "value": value} for name, value in variables.items()]
 
 
 def _failure_rules(container: str, nodes: int) -> list[Json]:

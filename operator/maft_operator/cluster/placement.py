@@ -68,16 +68,16 @@ def _waited(pod: Json, now: datetime) -> float:
     return max(0.0, seconds(condition, "lastTransitionTime", until=now)) if text(condition, "reason") == "Unschedulable" else 0.0
 
 
-def decided(before: Pause, graph: Graph, observed: Observed, found: Places, run: str, now: datetime) -> Pause:
+def decided(before: Pause, graph: Graph, observed: Observed, places: Places, run: str, now: datetime) -> Pause:
     """Decides whether servers go back now. run: its uid, from which the length of the pause is drawn."""
     patience = graph.patience
     if before.holds(now):
         return before
     if observed.servers and all(server.ready for server in observed.servers.values()):
         return Pause()
-    if not patience or found.waited < patience or not found.held or _asked(graph, observed):
+    if not patience or places.waited < patience or not places.held or _asked(graph, observed):
         return replace(before, until=None)
-    times, since = before.times + 1, before.since or now.replace(microsecond=0) - timedelta(seconds=int(found.waited))
+    times, since = before.times + 1, before.since or now.replace(microsecond=0) - timedelta(seconds=int(places.waited))
     until = now.replace(microsecond=0) + timedelta(seconds=math.ceil(pause(run, times)))  # whole seconds, as the API writes times
     return Pause(times, until, since)
 

@@ -29,13 +29,13 @@ def read(file: Path | None) -> Json:
     if file is None:
         return {}
     try:
-        found = yaml.safe_load(file.read_text())
+        document = yaml.safe_load(file.read_text())
     except OSError as error:
         raise BadSpec(f"{FLAG} {file}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeError) as error:
         raise BadSpec(f"{FLAG} {file}: is no YAML: {' '.join(str(error).split())[:200]}") from None
     try:
-        return checked({} if found is None else _whole(found))
+        return checked({} if document is None else _whole(document))
     except BadSpec as error:
         raise BadSpec(f"{FLAG} {file}: {error}") from None
     except RecursionError:

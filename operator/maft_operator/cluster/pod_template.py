@@ -192,9 +192,9 @@ def _reconciled(template: Json, name: str, asked: Json) -> Json:
     """A podTemplate may ask for more than our limit, or allow less than we ask for."""
     spec = template.get("spec")
     containers = spec.get("containers") if isinstance(spec, Mapping) else None
-    for found in containers if isinstance(containers, list) else ():
-        if isinstance(found, dict) and found.get("name") == name and "resources" in found:
-            found["resources"] = resources.reconciled(found["resources"], asked)
+    for container in containers if isinstance(containers, list) else ():
+        if isinstance(container, dict) and container.get("name") == name and "resources" in container:
+            container["resources"] = resources.reconciled(container["resources"], asked)
     return template
 
 

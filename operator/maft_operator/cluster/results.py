@@ -171,8 +171,8 @@ def worded(score: Json) -> Json:
 
 def warnings(snapshot: Snapshot, old: Sequence[str]) -> list[str]:
     """Lists what works and may surprise, as preflight said it. old: the lines before."""
-    said = (summary.warnings for summary in snapshot.summaries.values() if isinstance(summary, PreflightSummary))
-    return [reasons.line(text, WARNING) for text in next(said, old)][:WARNINGS]
+    lists = (summary.warnings for summary in snapshot.summaries.values() if isinstance(summary, PreflightSummary))
+    return [reasons.line(text, WARNING) for text in next(lists, old)][:WARNINGS]
 
 
 def artifacts(run: Run, made: Iterable[Json]) -> Json:

@@ -22,19 +22,19 @@ def name(run: Run, uid: str) -> str:
     return f"{run.name}-key-{uid[:8]}"
 
 
-def settled(own: str, told: Json, children: Mapping[str, Sequence[Json]], *, offered: bool) -> str:
-    """Settles whether the run has one: its Secret's name, or nothing. own: that name; told: the run's status; offered: to runs
+def settled(own: str, status: Json, children: Mapping[str, Sequence[Json]], *, offered: bool) -> str:
+    """Settles whether the run has one: its Secret's name, or nothing. own: that name; status: the run's; offered: to runs
     that begin now."""
     made = _made(children)  # where the status was lost, or an older release wrote it, these know
-    if text(told, STATUS) or any(text(child, "metadata", "annotations", NOTE) for child in made):
+    if text(status, STATUS) or any(text(child, "metadata", "annotations", NOTE) for child in made):
         return own
-    return own if offered and not made and "startTime" not in told else ""
+    return own if offered and not made and "startTime" not in status else ""
 
 
-def is_missing(key: str, told: Json, children: Mapping[str, Sequence[Json]], troubles: Iterable[str]) -> bool:
+def is_missing(key: str, status: Json, children: Mapping[str, Sequence[Json]], troubles: Iterable[str]) -> bool:
     """Tells whether the Secret has to be made, as far as that is known without reading it: the status does not name it yet,
     nothing is there of the run, or a pod has not found it. troubles: what pods say."""
-    begun = text(told, STATUS) == key and bool(_made(children))
+    begun = text(status, STATUS) == key and bool(_made(children))
     return bool(key) and (not begun or any(f'secret "{key}" not found' in line for line in troubles))
 
 

@@ -33,11 +33,11 @@ def _warns(event: Json) -> bool:
 def _trouble(child: str, event: Json) -> Trouble:
     name, message = text(event, "reason"), text(event, "message")
     reason = reasons.event_reason(name, message)
-    told = message if reason not in (reasons.POD_STUCK, reasons.NODE_LOST) else f"{name}: {message}"
-    return Trouble(child, reason, told or name)
+    line = message if reason not in (reasons.POD_STUCK, reasons.NODE_LOST) else f"{name}: {message}"
+    return Trouble(child, reason, line or name)
 
 
 def _order(event: Json) -> tuple[datetime, str]:
     """When it was last seen; of those in one second the name decides, which ends with the time in nanoseconds."""
-    times = [found for path in _TIMES if (found := time(event, *path))]
+    times = [moment for path in _TIMES if (moment := time(event, *path))]
     return max(times, default=datetime.min.replace(tzinfo=UTC)), text(event, "metadata", "name")

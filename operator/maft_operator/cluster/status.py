@@ -113,8 +113,8 @@ def _warnings(work: Reconciled, old: Sequence[str]) -> list[str]:
     """The operator's own lines, of which those about what was lost stay, and then those of preflight."""
     lost = [line for line in old if line.startswith((PRESUMED, earlier.RESUMED))]
     pins = work.snapshot.pins
-    found = (*pins.warnings, *earlier.notices(work.snapshot.summaries.values(), pins, work.graph))
-    own = [*work.notices, *lost, *(line for line in found if line not in lost)]
+    lines = (*pins.warnings, *earlier.notices(work.snapshot.summaries.values(), pins, work.graph))
+    own = [*work.notices, *lost, *(line for line in lines if line not in lost)]
     return own + results.warnings(work.snapshot, [line for line in old if not line.startswith(OPERATOR)])
 
 

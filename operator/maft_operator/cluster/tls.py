@@ -41,4 +41,4 @@ class Certificate:
         log.info("the certificate %s is read anew", self._files[0])
 
     def _stamps(self) -> list[tuple[int, int]]:
-        return [(found.st_mtime_ns, found.st_ino) for found in (file.stat() for file in self._files)]
+        return [(stat.st_mtime_ns, stat.st_ino) for stat in (file.stat() for file in self._files)]

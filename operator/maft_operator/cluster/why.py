@@ -99,8 +99,8 @@ def _without_words(pod: Json) -> str:
     culprit = next((c for c in pods.containers(pod) if c != own and pods.ending(c).get("exitCode")), None)
     if culprit:
         return _how_it_ended(culprit)
-    said = _both(text(pod, "status", "reason"), text(pod, "status", "message"))
-    return said or f"exit code {pods.ending(own).get('exitCode', '?')}"
+    line = _both(text(pod, "status", "reason"), text(pod, "status", "message"))
+    return line or f"exit code {pods.ending(own).get('exitCode', '?')}"
 
 
 def _how_it_ended(container: Json) -> str:

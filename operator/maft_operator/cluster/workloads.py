@@ -28,20 +28,20 @@ def selectors(snapshot: Snapshot, children: Mapping[str, Sequence[Json]], owner:
     return {c: ("label_selector", f"{_OF_JOB}={jobs[c]['metadata']['uid']}") if c in jobs else servers for c in sorted(queued)}
 
 
-def explained(snapshot: Snapshot, found: Mapping[str, Iterable[Json]]) -> Snapshot:
-    """Says of what is queued what its Workload says. found: Workloads by child."""
-    troubles = [_told(t, found.get(t.child, ())) if t.reason is reasons.QUEUED else t for t in snapshot.troubles]
+def explained(snapshot: Snapshot, workloads: Mapping[str, Iterable[Json]]) -> Snapshot:
+    """Says of what is queued what its Workload says. workloads: by child."""
+    troubles = [_told(t, workloads.get(t.child, ())) if t.reason is reasons.QUEUED else t for t in snapshot.troubles]
     return replace(snapshot, troubles=tuple(troubles))
 
 
-def _told(trouble: Trouble, found: Iterable[Json]) -> Trouble:
-    newest = max(found, key=lambda w: str(w["metadata"].get("creationTimestamp", "")), default=None)
+def _told(trouble: Trouble, workloads: Iterable[Json]) -> Trouble:
+    newest = max(workloads, key=lambda w: str(w["metadata"].get("creationTimestamp", "")), default=None)
     if newest is None:
         return trouble
     queue = (newest.get("spec") or {}).get("queueName") or "?"
     why = _why((newest.get("status") or {}).get("conditions") or [])
-    told = replace(trouble, message=f"waits in queue {queue}{': ' if why else ''}{why}")
-    return replace(told, reason=reasons.QUEUE_UNUSABLE, blocking=True) if _NEVER.search(why) else told
+    queued = replace(trouble, message=f"waits in queue {queue}{': ' if why else ''}{why}")
+    return replace(queued, reason=reasons.QUEUE_UNUSABLE, blocking=True) if _NEVER.search(why) else queued
 
 
 def _why(conditions: Iterable[Json]) -> str:

@@ -63,11 +63,11 @@ class Writer:
             log.info("%s: warning: %s", key, line, extra=about(key, made["reason"]))
             await self._create(made)
 
-    async def _create(self, told: Json) -> None:
+    async def _create(self, event: Json) -> None:
         """Creates an Event, best effort: the status is the truth."""
-        metadata = told["metadata"]
+        metadata = event["metadata"]
         try:
-            await self._api.create(told, metadata["namespace"])
+            await self._api.create(event, metadata["namespace"])
         except (Refused, *FAULTS) as error:
             log.debug("%s: no Event: %s", metadata["name"], error)
 
