@@ -36,8 +36,10 @@ def test_what_is_allowed_passes(case: str) -> None:
 def test_what_is_not_is_refused_in_one_line(case: str) -> None:
     spec, line = REFUSED[case]
     lines = refusals(policy(True), of(**spec))
-    assert any(line in said for said in lines), lines
-    assert not any("\n" in said for said in lines) and all("or ask who installed maft (admission." in said for said in lines)
+    assert any(line in refusal for refusal in lines), lines
+    assert not any("\n" in refusal for refusal in lines) and all(
+        "or ask who installed maft (admission." in refusal for refusal in lines
+    )
 
 
 @pytest.mark.parametrize(

@@ -33,9 +33,9 @@ def health(resource: dict) -> dict:
 def test_health(name):
     conditions, expected = CASES[name]
     status = {} if conditions is None else {"status": {"conditions": conditions, "phase": "Debating", "observedGeneration": 1}}
-    found = health({"metadata": {"generation": 1}, **status})
-    assert found["status"] == expected
-    assert found["message"]
+    verdict = health({"metadata": {"generation": 1}, **status})
+    assert verdict["status"] == expected
+    assert verdict["message"]
 
 
 def test_a_change_that_the_operator_has_not_seen_is_progress():

@@ -36,8 +36,8 @@ class Objects(list[Json]):
         return [o for o in self if o["kind"] == kind and name in ("", o["metadata"]["name"])]
 
     def one(self, kind: str, name: str = "maft-operator") -> Json:
-        (found,) = self.of(kind, name)
-        return found
+        (thing,) = self.of(kind, name)
+        return thing
 
     @property
     def pod(self) -> Json:
@@ -45,8 +45,8 @@ class Objects(list[Json]):
 
     @property
     def container(self) -> Json:
-        (found,) = self.pod["spec"]["containers"]
-        return found
+        (container,) = self.pod["spec"]["containers"]
+        return container
 
     @property
     def args(self) -> list[str]:

@@ -160,11 +160,11 @@ def test_whatever_the_objects_say_a_status_comes_of_it(objects: list[Json], even
 
 @FUZZ
 @given(any_of([json.loads(text) for text in SAID]))
-def test_whatever_a_program_says_a_status_comes_of_it(said: list[Json]) -> None:
+def test_whatever_a_program_says_a_status_comes_of_it(summaries: list[Json]) -> None:
     tasks = [task.name for task in GRAPH.tasks]
     objects = {
         "Job": [done(name) for name in tasks],
-        "Pod": [pod(name, "Succeeded", ended(0, json.dumps(one))) for name, one in zip(tasks, said, strict=False)],
+        "Pod": [pod(name, "Succeeded", ended(0, json.dumps(one))) for name, one in zip(tasks, summaries, strict=False)],
     }
     made = status_of(observed.read(GRAPH, objects, NOW))
     assert made["phase"] == "Complete"

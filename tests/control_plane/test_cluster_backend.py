@@ -91,10 +91,10 @@ def backend(server: Server, images: Images = IMAGES, *, fresh: bool = False) -> 
 
 def stored(thing: Json) -> Json:
     """As a child of the run on a server."""
-    found = copy.deepcopy(thing)
-    found["metadata"] |= {"uid": f"uid-{thing['metadata']['name']}", "generation": 1, "creationTimestamp": at(0)}
-    found["metadata"].setdefault("ownerReferences", [{"uid": "uid-of-run"}])
-    return found
+    child = copy.deepcopy(thing)
+    child["metadata"] |= {"uid": f"uid-{thing['metadata']['name']}", "generation": 1, "creationTimestamp": at(0)}
+    child["metadata"].setdefault("ownerReferences", [{"uid": "uid-of-run"}])
+    return child
 
 
 def wanted(*kinds_: str) -> list[Json]:
@@ -126,9 +126,9 @@ def test_what_is_as_wanted_is_left_alone_and_what_differs_is_taken_back() -> Non
     [wish] = wanted("Job")
     same, other = stored(wish), stored(wish)
     other["spec"]["backoffLimit"] = 99
-    for found, writes in ((same, []), (other, [("apply", "Job", "r-0-prepare")])):
-        found["metadata"]["labels"] |= {"of": "somebody"}
-        server = Server(found, *map(stored, wanted("NetworkPolicy")))
+    for child, writes in ((same, []), (other, [("apply", "Job", "r-0-prepare")])):
+        child["metadata"]["labels"] |= {"of": "somebody"}
+        server = Server(child, *map(stored, wanted("NetworkPolicy")))
         outcome = asyncio.run(reconcile(backend(server), planned(RUN)))
         assert [item.name for item in outcome.step.keep] == ["r-0-prepare"]
         assert [w for w in server.wrote() if w[1] == "Job"] == writes
@@ -156,11 +156,11 @@ def test_a_queue_suspends_and_admits_a_job_and_nothing_is_written() -> None:
     assert "suspend" not in wish["spec"]
 
     async def looks() -> Sequence[Asked]:
-        found, wrote, applied = stored(wish), [], dict[str, Sent]()
+        child, wrote, applied = stored(wish), [], dict[str, Sent]()
         for generation in range(1, 50):
-            found["spec"]["suspend"] = generation % 2 == 1
-            found["metadata"]["generation"] = generation
-            server = Server(found, *map(stored, wanted("NetworkPolicy")))
+            child["spec"]["suspend"] = generation % 2 == 1
+            child["metadata"]["generation"] = generation
+            server = Server(child, *map(stored, wanted("NetworkPolicy")))
             again = ClusterBackend(server, owner(RUN), planned(RUN), IMAGES, now=START, applied=applied)  # type: ignore[arg-type]
             await reconcile(again, planned(RUN))
             wrote += server.wrote()
@@ -192,8 +192,8 @@ def test_what_passes_by_itself_is_no_refusal(error: Refused) -> None:
 
 def test_events_explain_what_nothing_else_does_and_may_be_forbidden() -> None:
     waits = stored(job("r-0-prepare"))
-    told = event("uid-r-0-prepare", "FailedCreate", "exceeded quota: small")
-    snapshot = asyncio.run(backend(Server(waits, {**told, "kind": "Event"})).observe())
+    failure = event("uid-r-0-prepare", "FailedCreate", "exceeded quota: small")
+    snapshot = asyncio.run(backend(Server(waits, {**failure, "kind": "Event"})).observe())
     assert [trouble.message for trouble in snapshot.troubles] == ["exceeded quota: small"]
     forbidden = asyncio.run(backend(Server(waits, refuses={"Event": Refused(403, "events is forbidden")})).observe())
     assert (forbidden.troubles, forbidden.observed) == ((), snapshot.observed)
@@ -325,10 +325,10 @@ def test_a_run_that_never_began_is_rejected() -> None:
 
 def test_a_field_that_is_not_known_is_told_once_and_the_run_begins() -> None:
     server = Server(resource(None, scheduling={"gang": "Auto"}))
-    told: list[Json] = []
+    events: list[Json] = []
 
     async def create(body: Json, namespace: str | None = None) -> Json:
-        told.append(body)
+        events.append(body)
         return body
 
     server.create = create  # type: ignore[method-assign]
@@ -338,7 +338,7 @@ def test_a_field_that_is_not_known_is_told_once_and_the_run_begins() -> None:
     [line] = run["status"]["warnings"]
     assert "spec.scheduling," in line
     assert run["status"]["phase"] == "Preparing"
-    assert [e["message"].partition(";")[0] for e in told if e["reason"] == "OperatorWarning"] == [
+    assert [e["message"].partition(";")[0] for e in events if e["reason"] == "OperatorWarning"] == [
         line.removeprefix("operator: ").partition(";")[0]
     ]
 
@@ -397,15 +397,15 @@ def test_a_child_wakes_its_run_unless_that_is_settled(status: Json | None, due: 
     ],
 )
 def test_when_a_finished_run_expires(ended: str, ttl: int | None, left: float | None) -> None:
-    found = expiry({"completionTime": ended}, ttl, START)
-    assert found == left or (left is not None and found is not None and found > left > 1e9)
+    remaining = expiry({"completionTime": ended}, ttl, START)
+    assert remaining == left or (left is not None and remaining is not None and remaining > left > 1e9)
 
 
 def test_the_models_size_is_kept_when_the_pod_that_told_it_has_gone() -> None:
-    told = PrepareSummary(train=24, held_out=16, model_bytes=3_396_032)
+    summary = PrepareSummary(train=24, held_out=16, model_bytes=3_396_032)
     prepared = stored(PREPARED)
     prepared["metadata"]["ownerReferences"] = [{"uid": "u"}]
-    server = Server(resource(None), prepared, stored(summarized("r-0-prepare", told)))
+    server = Server(resource(None), prepared, stored(summarized("r-0-prepare", summary)))
     look(server)
     [run] = server.objects["MultiAgentFinetune"]
     assert run["status"]["model"] == {"bytes": 3_396_032}

@@ -84,8 +84,8 @@ def test_times_move_with_the_status_of_a_condition_alone() -> None:
     moved: dict[str, list[str]] = {kind: [] for kind in reasons.CONDITIONS}
     for objects, now in history:
         whole = state(*objects, old=whole, now=now)
-        for kind, found in by_type(whole["conditions"]).items():
-            moved[kind].append(found["lastTransitionTime"])
+        for kind, entry in by_type(whole["conditions"]).items():
+            moved[kind].append(entry["lastTransitionTime"])
     assert moved["Progressing"] == [at(n) for n in (10, 10, 30, 40, 40, 60, 60)]
     assert moved["Complete"] == [at(n) for n in (10, 10, 10, 10, 10, 60, 60)]
     assert moved["Accepted"] == moved["Failed"] == moved["Suspended"] == [at(10)] * 7
@@ -108,18 +108,18 @@ def test_an_equal_world_gives_an_equal_status(name: str) -> None:
 
 def kstatus(whole: Json, generation: int = 1) -> str:
     """What kstatus makes of a resource with such conditions (cli-utils, pkg/kstatus/status/generic.go)."""
-    found = {c["type"]: c["status"] for c in whole["conditions"]}
-    if whole["observedGeneration"] != generation or found.get("Reconciling") == "True":
+    statuses = {c["type"]: c["status"] for c in whole["conditions"]}
+    if whole["observedGeneration"] != generation or statuses.get("Reconciling") == "True":
         return "InProgress"
-    return "Failed" if found.get("Stalled") == "True" else "Current"
+    return "Failed" if statuses.get("Stalled") == "True" else "Current"
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_kstatus_tells_what_goes_on_from_what_failed_and_what_is_over(name: str) -> None:
     whole = CASES[name][0]
-    said = conditions(whole)
-    failed, over = said["Failed"][0] == "True", "True" in (said["Complete"][0], said["Suspended"][0])
-    waits = said["Progressing"][0] == "False" and not over
+    values = conditions(whole)
+    failed, over = values["Failed"][0] == "True", "True" in (values["Complete"][0], values["Suspended"][0])
+    waits = values["Progressing"][0] == "False" and not over
     assert kstatus(whole) == ("Failed" if failed or waits else "Current" if over else "InProgress")
     messages = {kind: c["message"] for kind, c in by_type(whole["conditions"]).items()}
     assert messages["Stalled"] == (messages["Progressing"] if kstatus(whole) == "Failed" else "")
@@ -281,8 +281,8 @@ def test_only_the_last_training_is_warned_of_and_the_end_counts_all() -> None:
 
 @pytest.mark.parametrize(("cut", "condition_"), [(0, "Working"), (10, "Working"), (11, "AnswersCut"), (100, "AnswersCut")])
 def test_too_many_answers_that_were_cut_off_are_told(cut: int, condition_: str) -> None:
-    said = summarized("r-1-debate", debated(answers=Answers(asked=100, cut=cut, clipped=7)))
-    whole = state(PREPARED, TRIED, UNTRAINED, DEBATED, job("r-1-train"), said)
+    pod = summarized("r-1-debate", debated(answers=Answers(asked=100, cut=cut, clipped=7)))
+    whole = state(PREPARED, TRIED, UNTRAINED, DEBATED, job("r-1-train"), pod)
     assert conditions(whole)["Progressing"] == ("True", condition_)
     if cut > 10:
         message = by_type(whole["conditions"])["Progressing"]["message"]

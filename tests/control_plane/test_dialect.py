@@ -94,10 +94,10 @@ def refused(text: str) -> str:
 
 @pytest.mark.parametrize(("text", "value"), READ, ids=range(len(READ)))
 def test_a_value_is_what_kubectl_makes_of_it(text: str, value: Any) -> None:
-    [found] = dialect.documents(f"a: 1\nv: {text}\n")
-    assert same(found["v"], value), found["v"]
-    if isinstance(found["v"], float):
-        assert not found["v"].is_integer() or abs(found["v"]) >= 2**63
+    [document] = dialect.documents(f"a: 1\nv: {text}\n")
+    assert same(document["v"], value), document["v"]
+    if isinstance(document["v"], float):
+        assert not document["v"].is_integer() or abs(document["v"]) >= 2**63
 
 
 @pytest.mark.parametrize("text", REFUSED)
@@ -147,9 +147,9 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(("text", "found"), FILES, ids=range(len(FILES)))
-def test_whole_files(text: str, found: list[Any]) -> None:
-    assert same(dialect.documents(dialect.decoded(text.encode())), found)
+@pytest.mark.parametrize(("text", "documents"), FILES, ids=range(len(FILES)))
+def test_whole_files(text: str, documents: list[Any]) -> None:
+    assert same(dialect.documents(dialect.decoded(text.encode())), documents)
 
 
 @pytest.mark.parametrize("text", BROKEN)
@@ -196,8 +196,8 @@ def test_files_of_other_systems(tmp_path: Path, encoding: str, bom: bytes) -> No
     body = json.dumps(at("debate.prompts", {"summarize": "Größe 😀 {answers}"}), ensure_ascii=False, indent=2)
     text = f"# größer\n---\n{body}\n".replace("\n", "\r\n")
     (tmp_path / "r.yaml").write_bytes(bom + text.encode(encoding))
-    found = checked(files.load(tmp_path / "r.yaml"))
-    assert found["spec"]["debate"]["prompts"]["summarize"] == "Größe 😀 {answers}"
+    resource = checked(files.load(tmp_path / "r.yaml"))
+    assert resource["spec"]["debate"]["prompts"]["summarize"] == "Größe 😀 {answers}"
 
 
 # With its mark, of either order, and without.
@@ -293,17 +293,17 @@ def loaded(tmp_path: Path, text: str, *settings: str) -> dict[str, Any]:
     return checked(files.load(tmp_path / "run.yaml", settings))
 
 
-def field_of(found: Any, field: str) -> Any:
+def field_of(value: Any, field: str) -> Any:
     for part in ("spec", *field.split(".")):
-        found = found[part]
-    return found
+        value = value[part]
+    return value
 
 
 @pytest.mark.parametrize(("field", "text", "value"), TAKEN)
 def test_fields_as_they_are_written(tmp_path: Path, field: str, text: str, value: Any) -> None:
     minimal = json.dumps(MINIMAL)
-    for found in (loaded(tmp_path, written(field, text)), loaded(tmp_path, minimal, f"{field}={text}")):
-        assert (field_of(found, field), type(field_of(found, field))) == (value, type(value))
+    for resource in (loaded(tmp_path, written(field, text)), loaded(tmp_path, minimal, f"{field}={text}")):
+        assert (field_of(resource, field), type(field_of(resource, field))) == (value, type(value))
 
 
 @pytest.mark.parametrize(("field", "text", "says"), NOT_TAKEN)
@@ -364,8 +364,8 @@ def test_labels_and_annotations_are_texts(section: str, value: Any, says: str) -
 
 @pytest.mark.parametrize(("value", "whole"), [(3.0, 3), (-0.0, 0), (1000.0, 1000)])
 def test_a_whole_number_with_a_point_is_an_integer(value: float, whole: int) -> None:
-    found = checked(at("seed", value))["spec"]["seed"]
-    assert (found, type(found)) == (whole, int)
+    seed = checked(at("seed", value))["spec"]["seed"]
+    assert (seed, type(seed)) == (whole, int)
     assert type(checked(at("debate.temperature", 1.0))["spec"]["debate"]["temperature"]) is float
 
 

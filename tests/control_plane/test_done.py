@@ -104,8 +104,8 @@ def test_what_prepare_found_is_done() -> None:
 def test_training_of_all_agents_is_one_task() -> None:
     """It is done when the adapters of all are there."""
     graph = planned(a_run(iterations=2, training={"topology": "Shared"}))
-    found = plan.found(graph, [prepared(Earlier(adapters={"1": "0-1", "2": "0"}))])
-    assert found == {"r-1-train"}
+    tasks = plan.found(graph, [prepared(Earlier(adapters={"1": "0-1", "2": "0"}))])
+    assert tasks == {"r-1-train"}
 
 
 def test_more_iterations_than_before_go_on_after_the_last() -> None:
@@ -214,8 +214,8 @@ SCORES = {"0": (0.5, 0.03, 0.4, 0.02, 0.45, 0.02), "1": (0.6, 0.03), "2": (0.7, 
 
 
 def test_the_status_has_what_prepare_found() -> None:
-    found = Earlier(**{**everything(2), "scores": SCORES})
-    whole = state_of(THREE, said("r-0-prepare", found))
+    report = Earlier(**{**everything(2), "scores": SCORES})
+    whole = state_of(THREE, said("r-0-prepare", report))
     assert [(row["iteration"], row["accuracy"]["mean"]) for row in whole["iterations"]] == [(0, 0.5), (1, 0.6), (2, 0.7)]
     assert (whole["accuracy"]["text"], whole["baseAccuracy"]["text"]) == ("70.0 ± 3.0", "40.0 ± 2.0")
     assert whole["iteration"]["text"] == "3/3"
@@ -245,8 +245,8 @@ def test_a_run_that_begins_says_nothing_of_an_earlier_start() -> None:
 
 def test_a_run_made_anew_with_fewer_iterations_shows_its_own_alone() -> None:
     """What the one before left beyond them stays in the store."""
-    found = Earlier(**{**everything(10), "scores": {str(i): (i / 100, 0.03) for i in range(11)}})
-    whole = state_of(THREE, said("r-0-prepare", found))
+    report = Earlier(**{**everything(10), "scores": {str(i): (i / 100, 0.03) for i in range(11)}})
+    whole = state_of(THREE, said("r-0-prepare", report))
     assert [row["iteration"] for row in whole["iterations"]] == [0, 1, 2, 3]
     assert (whole["accuracy"]["mean"], whole["iteration"]["text"]) == (0.03, "3/3")
     assert whole["artifacts"]["adapters"].endswith("/iterations/3/adapters/")
@@ -276,10 +276,10 @@ def test_the_operator_passes_over_what_is_committed_and_starts_no_server_for_it(
 
 
 def mine(thing: Json) -> Json:
-    found = stored(thing)
+    child = stored(thing)
     if thing["kind"] != "Pod":
-        found["metadata"]["ownerReferences"] = [{"uid": "u"}]  # of `resource`
-    return found
+        child["metadata"]["ownerReferences"] = [{"uid": "u"}]  # of `resource`
+    return child
 
 
 def test_the_operator_deletes_jobs_of_finished_iterations() -> None:

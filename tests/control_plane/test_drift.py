@@ -20,20 +20,20 @@ WANTED: dict[str, Json] = {kind: made(RUN, kind, SIZED)[0] for kind in ("Job", "
 
 def stored(kind: str) -> Json:
     """As the API server gives it back: with defaults, with fields of others, without what is empty."""
-    found = copy.deepcopy(WANTED[kind])
-    found["metadata"] |= {"uid": "u", "resourceVersion": "7", "generation": 1, "creationTimestamp": "now", "managedFields": [{}]}
-    found["metadata"]["labels"]["somebody-elses"] = "x"
-    found["spec"] |= {"added": True, "ipFamilies": ["IPv4"]}
-    found["status"] = {"ready": 1}
-    if "template" in found["spec"]:
-        pod = found["spec"]["template"]["spec"]
+    child = copy.deepcopy(WANTED[kind])
+    child["metadata"] |= {"uid": "u", "resourceVersion": "7", "generation": 1, "creationTimestamp": "now", "managedFields": [{}]}
+    child["metadata"]["labels"]["somebody-elses"] = "x"
+    child["spec"] |= {"added": True, "ipFamilies": ["IPv4"]}
+    child["status"] = {"ready": 1}
+    if "template" in child["spec"]:
+        pod = child["spec"]["template"]["spec"]
         pod |= {"dnsPolicy": "ClusterFirst", "schedulerName": "default-scheduler"}
         for container in pod["containers"]:
             container |= {"terminationMessagePath": "/dev/termination-log"}
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
             if probe in pod["containers"][0]:
                 pod["containers"][0][probe] |= {"successThreshold": 1}
-    return found
+    return child
 
 
 @pytest.mark.parametrize("kind", WANTED)
@@ -88,13 +88,13 @@ CONTAINER = "spec.template.spec.containers.0"
     ],
 )
 def test_what_is_drift(kind: str, path: str, value: object, drifted: bool) -> None:
-    found = stored(kind)
-    change(path, value)(found)
-    assert drift.differs(WANTED[kind], found) == drifted
+    child = stored(kind)
+    change(path, value)(child)
+    assert drift.differs(WANTED[kind], child) == drifted
 
 
 @pytest.mark.parametrize(
-    ("wanted", "found", "drifted"),
+    ("wanted", "child", "drifted"),
     [
         ({"a": {}}, {}, False),
         ({"a": []}, {}, False),
@@ -111,8 +111,8 @@ def test_what_is_drift(kind: str, path: str, value: object, drifted: bool) -> No
         ({"a": 1}, {"a": "1"}, True),
     ],
 )
-def test_empty_is_missing_and_lists_are_as_they_are(wanted: Json, found: Json, drifted: bool) -> None:
-    assert drift.differs({"kind": "Service", **wanted}, {"kind": "Service", **found}) == drifted
+def test_empty_is_missing_and_lists_are_as_they_are(wanted: Json, child: Json, drifted: bool) -> None:
+    assert drift.differs({"kind": "Service", **wanted}, {"kind": "Service", **child}) == drifted
 
 
 # --- fields of others: what each of them is known to set, and nothing of it is ours ---
@@ -183,8 +183,8 @@ def put(thing: Json, path: str, value: object) -> None:
 def split(path: str) -> list[str]:
     """Names of labels and annotations have dots."""
     for section in ("labels.", "annotations.", "selector."):
-        head, found, name = path.partition(f".{section}")
-        if found:
+        head, separator, name = path.partition(f".{section}")
+        if separator:
             return [*head.split("."), section[:-1], name]
     return path.split(".")
 
@@ -192,18 +192,18 @@ def split(path: str) -> list[str]:
 @pytest.mark.parametrize("who", FOREIGN)
 def test_what_others_set_is_left_to_them(who: str) -> None:
     kind, path, value = FOREIGN[who]
-    found = stored(kind)
-    put(found, path, value)
-    assert found != stored(kind)
-    assert drift.difference(WANTED[kind], found) == {}
+    child = stored(kind)
+    put(child, path, value)
+    assert child != stored(kind)
+    assert drift.difference(WANTED[kind], child) == {}
 
 
 @pytest.mark.parametrize("kind", WANTED)
 def test_what_others_set_all_together_is_left_to_them(kind: str) -> None:
-    found = stored(kind)
+    child = stored(kind)
     for path, value in ((path, value) for of, path, value in FOREIGN.values() if of == kind and "-1" not in path):
-        put(found, path, value)
-    assert drift.difference(WANTED[kind], found) == {}
+        put(child, path, value)
+    assert drift.difference(WANTED[kind], child) == {}
 
 
 def managed(manager: str, fields: Json, **more: str) -> Json:
@@ -212,13 +212,13 @@ def managed(manager: str, fields: Json, **more: str) -> Json:
 
 @pytest.mark.parametrize(("number", "subresource", "ours"), [(3, "scale", False), (0, "scale", True), (3, "", True), (0, "", True)])
 def test_an_autoscaler_scales_and_nothing_else_does(number: int, subresource: str, ours: bool) -> None:
-    found = stored("Deployment")
-    found["spec"]["replicas"] = number
-    found["metadata"]["managedFields"] = [managed("autoscaler", {"f:spec": {"f:replicas": {}}}, subresource=subresource)]
-    assert drift.differs(WANTED["Deployment"], found) == ours
-    change(f"{CONTAINER}.image", "other")(found)
-    assert ("replicas" in drift.to_apply(WANTED["Deployment"], found)["spec"]) == ours
-    assert list(drift.difference(WANTED["Deployment"], found))[-1] == ".spec.template.spec.containers[inference].image"
+    child = stored("Deployment")
+    child["spec"]["replicas"] = number
+    child["metadata"]["managedFields"] = [managed("autoscaler", {"f:spec": {"f:replicas": {}}}, subresource=subresource)]
+    assert drift.differs(WANTED["Deployment"], child) == ours
+    change(f"{CONTAINER}.image", "other")(child)
+    assert ("replicas" in drift.to_apply(WANTED["Deployment"], child)["spec"]) == ours
+    assert list(drift.difference(WANTED["Deployment"], child))[-1] == ".spec.template.spec.containers[inference].image"
 
 
 OURS = {"f:spec": {"f:template": {"f:spec": {"f:containers": {'k:{"name":"inference"}': {"f:name": {}, "f:resources": {}}}}}}}
@@ -226,8 +226,8 @@ OURS = {"f:spec": {"f:template": {"f:spec": {"f:containers": {'k:{"name":"infere
 
 def tuned() -> Json:
     """A server of which another has set what it asks for: that is what fields with another owner are."""
-    found = stored("Deployment")
-    resources = found["spec"]["template"]["spec"]["containers"][0]["resources"]
+    child = stored("Deployment")
+    resources = child["spec"]["template"]["spec"]["containers"][0]["resources"]
     resources["requests"]["cpu"], resources["limits"]["memory"] = "7", "700Gi"
     owned = copy.deepcopy(OURS)
     [container] = owned["f:spec"]["f:template"]["f:spec"]["f:containers"].values()
@@ -235,36 +235,36 @@ def tuned() -> Json:
         "f:requests": {"f:memory": {}, "f:ephemeral-storage": {}},
         "f:limits": {"f:cpu": {}},
     }
-    found["metadata"]["managedFields"] = [managed("maft", owned) | {"operation": "Apply"}]
-    return found
+    child["metadata"]["managedFields"] = [managed("maft", owned) | {"operation": "Apply"}]
+    return child
 
 
 def test_what_another_has_set_of_resources_stays() -> None:
     """To take it back would restart a server, each time."""
-    found, wanted = tuned(), WANTED["Deployment"]
-    assert drift.difference(wanted, found) == {}
-    change(f"{CONTAINER}.image", "other")(found)
-    assert list(drift.difference(wanted, found)) == [".spec.template.spec.containers[inference].image"]
-    applied = drift.to_apply(wanted, found)["spec"]["template"]["spec"]["containers"][0]["resources"]
+    child, wanted = tuned(), WANTED["Deployment"]
+    assert drift.difference(wanted, child) == {}
+    change(f"{CONTAINER}.image", "other")(child)
+    assert list(drift.difference(wanted, child)) == [".spec.template.spec.containers[inference].image"]
+    applied = drift.to_apply(wanted, child)["spec"]["template"]["spec"]["containers"][0]["resources"]
     assert set(applied["requests"]) == {"memory", "ephemeral-storage"}
     assert set(applied["limits"]) == {"cpu"}  # a model whose size nobody told has no limit of disk
     assert "memory" in wanted["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]  # and ours is as it was
 
 
 def test_what_is_ours_of_resources_is_taken_back() -> None:
-    found = tuned()
-    change(f"{CONTAINER}.resources.limits.cpu", "1")(found)
-    assert list(drift.difference(WANTED["Deployment"], found)) == [".spec.template.spec.containers[inference].resources.limits.cpu"]
-    [entry] = found["metadata"]["managedFields"]
+    child = tuned()
+    change(f"{CONTAINER}.resources.limits.cpu", "1")(child)
+    assert list(drift.difference(WANTED["Deployment"], child)) == [".spec.template.spec.containers[inference].resources.limits.cpu"]
+    [entry] = child["metadata"]["managedFields"]
     entry["fieldsV1"] = OURS  # all of them
-    assert len(drift.difference(WANTED["Deployment"], found)) == 3
+    assert len(drift.difference(WANTED["Deployment"], child)) == 3
 
 
 def test_another_pod_template_sets_resources_anew() -> None:
-    found = tuned()
-    found["metadata"]["annotations"][images.TEMPLATE] = "of another one"
-    assert len(drift.difference(WANTED["Deployment"], found)) == 1 + 2
-    assert drift.to_apply(WANTED["Deployment"], found)["spec"] == WANTED["Deployment"]["spec"]
+    child = tuned()
+    child["metadata"]["annotations"][images.TEMPLATE] = "of another one"
+    assert len(drift.difference(WANTED["Deployment"], child)) == 1 + 2
+    assert drift.to_apply(WANTED["Deployment"], child)["spec"] == WANTED["Deployment"]["spec"]
 
 
 # --- what is written about ---
@@ -281,43 +281,43 @@ FIXED = ("completions", "completionMode", "podFailurePolicy")
 
 def test_another_limit_of_attempts_at_shards_counts_from_the_next_stage_on() -> None:
     """Kubernetes refuses another backoffLimitPerIndex, and all that is applied with it."""
-    found, wanted = stage(**SHARDS, backoffLimit=3), stage(**SHARDS, backoffLimit=5)
-    assert not drift.differs(wanted, found)
-    body = drift.to_apply(wanted, found)
+    child, wanted = stage(**SHARDS, backoffLimit=3), stage(**SHARDS, backoffLimit=5)
+    assert not drift.differs(wanted, child)
+    body = drift.to_apply(wanted, child)
     assert {name: body["spec"][name] for name in (*FIXED, "backoffLimitPerIndex")} == {
-        name: found["spec"][name] for name in (*FIXED, "backoffLimitPerIndex")
+        name: child["spec"][name] for name in (*FIXED, "backoffLimitPerIndex")
     }
-    change("spec.maxFailedIndexes", 1)(found)  # which may change
-    assert drift.difference(wanted, found) == {".spec.maxFailedIndexes": 1}
-    assert drift.to_apply(wanted, found)["spec"]["maxFailedIndexes"] == 0
+    change("spec.maxFailedIndexes", 1)(child)  # which may change
+    assert drift.difference(wanted, child) == {".spec.maxFailedIndexes": 1}
+    assert drift.to_apply(wanted, child)["spec"]["maxFailedIndexes"] == 0
 
 
 def test_another_limit_of_attempts_at_nodes_counts_at_once() -> None:
-    found, wanted = stage(**NODES, backoffLimit=3), stage(**NODES, backoffLimit=5)
-    assert drift.difference(wanted, found) == {".spec.backoffLimit": 3}
-    body = drift.to_apply(wanted, found)
+    child, wanted = stage(**NODES, backoffLimit=3), stage(**NODES, backoffLimit=5)
+    assert drift.difference(wanted, child) == {".spec.backoffLimit": 3}
+    body = drift.to_apply(wanted, child)
     assert body["spec"]["backoffLimit"] == 5
-    assert {name: body["spec"][name] for name in FIXED} == {name: found["spec"][name] for name in FIXED}
+    assert {name: body["spec"][name] for name in FIXED} == {name: child["spec"][name] for name in FIXED}
 
 
 def test_a_job_is_applied_with_the_template_that_it_has() -> None:
-    found = stored("Job")
-    change(f"{CONTAINER}.image", "older")(found)
-    change("spec.podFailurePolicy.rules", [])(found)
-    before = copy.deepcopy((WANTED["Job"], found))
-    body = drift.to_apply(WANTED["Job"], found)
-    assert body["spec"]["template"] == found["spec"]["template"]
-    assert body["spec"]["podFailurePolicy"] == found["spec"]["podFailurePolicy"]
+    child = stored("Job")
+    change(f"{CONTAINER}.image", "older")(child)
+    change("spec.podFailurePolicy.rules", [])(child)
+    before = copy.deepcopy((WANTED["Job"], child))
+    body = drift.to_apply(WANTED["Job"], child)
+    assert body["spec"]["template"] == child["spec"]["template"]
+    assert body["spec"]["podFailurePolicy"] == child["spec"]["podFailurePolicy"]
     assert body["spec"]["backoffLimit"] == WANTED["Job"]["spec"]["backoffLimit"]
-    assert not drift.differs(body, found)
-    assert (WANTED["Job"], found) == before
+    assert not drift.differs(body, child)
+    assert (WANTED["Job"], child) == before
     assert drift.to_apply(WANTED["Deployment"], stored("Deployment")) == WANTED["Deployment"]
 
 
 def test_of_a_template_only_what_we_applied_is_applied_again() -> None:
     """What a queue or an injector put into it stays theirs: they may take it out again."""
-    found = stored("Job")
-    pod = found["spec"]["template"]["spec"]
+    child = stored("Job")
+    pod = child["spec"]["template"]["spec"]
     pod |= {"nodeSelector": {"gpu": "h100"}, "tolerations": [{"operator": "Exists"}]}
     pod["containers"].insert(0, SIDECAR)
     pod["containers"][1]["env"].append({"name": "HTTPS_PROXY", "value": "proxy"})
@@ -334,13 +334,13 @@ def test_of_a_template_only_what_we_applied_is_applied_again() -> None:
         "f:template": {"f:spec": {"f:restartPolicy": {}, "f:containers": {'k:{"name":"debate"}': container}}},
         "f:podFailurePolicy": {},
     }
-    found["metadata"]["managedFields"] = [
+    child["metadata"]["managedFields"] = [
         managed("kueue", {"f:spec": {"f:template": {"f:spec": {"f:nodeSelector": {}, "f:tolerations": {}}}}}),
         managed("maft", {"f:spec": owned}, operation="Apply"),
     ]
-    body = drift.to_apply(WANTED["Job"], found)
+    body = drift.to_apply(WANTED["Job"], child)
     ours = pod["containers"][1]
-    assert body["spec"]["podFailurePolicy"] == found["spec"]["podFailurePolicy"]
+    assert body["spec"]["podFailurePolicy"] == child["spec"]["podFailurePolicy"]
     assert body["spec"]["template"] == {
         "spec": {
             "restartPolicy": "Never",
@@ -364,37 +364,37 @@ def test_two_that_never_give_in_do_not_write_for_ever() -> None:
     """Somebody sets a field again as often as we take it back: that is let be, for a while."""
     wanted, writes, generation, before = WANTED["Deployment"], 0, 1, None
     for second in range(0, 3600, 5):
-        found, now = stored("Deployment"), NOW + timedelta(seconds=second)
-        change("spec.strategy.type", "RollingUpdate")(found)
-        found["metadata"]["generation"] = generation
-        if drift.differs(wanted, found) and not drift.is_settled(before, wanted, found, now):
+        child, now = stored("Deployment"), NOW + timedelta(seconds=second)
+        change("spec.strategy.type", "RollingUpdate")(child)
+        child["metadata"]["generation"] = generation
+        if drift.differs(wanted, child) and not drift.is_settled(before, wanted, child, now):
             after = {**stored("Deployment"), "metadata": {"generation": generation + 1}}
-            before = drift.sent(wanted, found, after, now)
+            before = drift.sent(wanted, child, after, now)
             writes, generation = writes + 1, generation + 2
     assert writes == 6
 
 
 def test_what_is_changed_elsewhere_is_taken_back_all_the_same() -> None:
-    wanted, found = WANTED["Deployment"], stored("Deployment")
-    change("spec.strategy.type", "RollingUpdate")(found)
-    before = drift.sent(wanted, found, {"metadata": {"generation": 2}}, NOW)
-    found["metadata"]["generation"] = 3
-    assert drift.is_settled(before, wanted, found, NOW)
-    change("spec.replicas", 0)(found)
-    assert not drift.is_settled(before, wanted, found, NOW)
-    assert not drift.is_settled(before, {**wanted, "metadata": {}}, found, NOW)
-    assert not drift.is_settled(None, wanted, found, NOW)
+    wanted, child = WANTED["Deployment"], stored("Deployment")
+    change("spec.strategy.type", "RollingUpdate")(child)
+    before = drift.sent(wanted, child, {"metadata": {"generation": 2}}, NOW)
+    child["metadata"]["generation"] = 3
+    assert drift.is_settled(before, wanted, child, NOW)
+    change("spec.replicas", 0)(child)
+    assert not drift.is_settled(before, wanted, child, NOW)
+    assert not drift.is_settled(before, {**wanted, "metadata": {}}, child, NOW)
+    assert not drift.is_settled(None, wanted, child, NOW)
 
 
 def test_nobody_opens_a_policy() -> None:
     wanted = made(RUN, "NetworkPolicy")[-1]
-    found = copy.deepcopy(wanted)
-    found["spec"]["policyTypes"].append("Egress")
-    assert not drift.differs(wanted, found)
-    found["spec"]["ingress"].append({})
-    assert drift.differs(wanted, found)
-    found["spec"]["ingress"] = [{**wanted["spec"]["ingress"][0], "from": [{"podSelector": {}}]}]
-    assert drift.differs(wanted, found)
+    child = copy.deepcopy(wanted)
+    child["spec"]["policyTypes"].append("Egress")
+    assert not drift.differs(wanted, child)
+    child["spec"]["ingress"].append({})
+    assert drift.differs(wanted, child)
+    child["spec"]["ingress"] = [{**wanted["spec"]["ingress"][0], "from": [{"podSelector": {}}]}]
+    assert drift.differs(wanted, child)
 
 
 def test_versions_count_specs_where_they_can() -> None:

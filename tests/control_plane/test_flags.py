@@ -21,15 +21,15 @@ def images(*line: str) -> Images:
 
 
 def test_images_come_from_one_place_or_each_from_its_own() -> None:
-    found = images(
+    settings = images(
         "--images=r.io/maft/", "--tag=7", f"--image=trainer=other/train@{DIGEST}", "--image=inference=a:1", "--image=inference=b:2"
     )
-    assert {role: found.of(role) for role in ROLES} == {
+    assert {role: settings.of(role) for role in ROLES} == {
         "debate": "r.io/maft/debate:7",
         "trainer": f"other/train@{DIGEST}",
         "inference": "b:2",
     }
-    assert found.of("inference", "theirs:3") == "theirs:3"  # the run's own
+    assert settings.of("inference", "theirs:3") == "theirs:3"  # the run's own
     alone = images(*(f"--image={role}=x/{role}:1" for role in ROLES))
     assert {alone.of(role) for role in ROLES} == {f"x/{role}:1" for role in ROLES}
 

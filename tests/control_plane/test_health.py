@@ -232,5 +232,5 @@ def test_metrics_only_for_those_who_may_get_them(maft):
         async with api_of(kube.kubeconfig) as api, served(auth=health.MetricsAuth(api)) as url:
             return {name: (await answer(f"{url}/metrics", token_))[0] for name, token_ in tokens.items()}
 
-    found = asyncio.run(scenario({"none": "", "wrong": os.urandom(8).hex(), "nobody": token("nobody"), "reader": token("reader")}))
-    assert found == {"none": 401, "wrong": 401, "nobody": 403, "reader": 200}
+    codes = asyncio.run(scenario({"none": "", "wrong": os.urandom(8).hex(), "nobody": token("nobody"), "reader": token("reader")}))
+    assert codes == {"none": 401, "wrong": 401, "nobody": 403, "reader": 200}

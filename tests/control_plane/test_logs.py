@@ -51,25 +51,25 @@ def logged(lines: io.StringIO, server: Server) -> list[Json]:
 
 
 def test_a_change_of_a_condition(lines: io.StringIO) -> None:
-    found = logged(lines, Server(resource(None)))
-    assert {(line["namespace"], line["run"]) for line in found} == {(NAMESPACE, NAME)}
-    accepted = next(line for line in found if line["condition"] == "Accepted")
+    entries = logged(lines, Server(resource(None)))
+    assert {(line["namespace"], line["run"]) for line in entries} == {(NAMESPACE, NAME)}
+    accepted = next(line for line in entries if line["condition"] == "Accepted")
     assert (accepted["reason"], accepted["status"], accepted["severity"]) == ("Accepted", "True", "info")
     assert accepted["message"].startswith(f"{KEY}: Accepted=True Accepted: ") and accepted["timestamp"]
 
 
 def test_what_the_api_server_refuses(lines: io.StringIO) -> None:
     refused = Refused(403, 'jobs.batch is forbidden: User "maft" cannot list resource "jobs"')
-    found = logged(lines, Server(resource(None), refuses={"Job": refused}))
-    again = next(line for line in found if "will look again" in line["message"])
+    entries = logged(lines, Server(resource(None), refuses={"Job": refused}))
+    again = next(line for line in entries if "will look again" in line["message"])
     assert (again["namespace"], again["run"], again["reason"]) == (NAMESPACE, NAME, "OperatorForbidden")
     assert again["severity"] == "warn"
 
 
 @pytest.mark.parametrize(("error", "reason"), [(OSError("no route"), "ApiUnreachable"), (ValueError("odd"), "Fault")])
 def test_a_look_that_fails(lines: io.StringIO, error: Exception, reason: str) -> None:
-    found = logged(lines, Server(resource(None), refuses={"Job": error}))  # type: ignore[dict-item]
-    assert [line["reason"] for line in found if "condition" not in line] == [reason]
+    entries = logged(lines, Server(resource(None), refuses={"Job": error}))  # type: ignore[dict-item]
+    assert [line["reason"] for line in entries if "condition" not in line] == [reason]
 
 
 def test_lines_of_the_log_as_text_stay_as_they_were(lines: io.StringIO) -> None:

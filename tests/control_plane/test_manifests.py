@@ -152,8 +152,8 @@ def test_what_programs_write_to_is_a_volume(spec: str) -> None:
 
 def expanded(argument: str, variables: dict[str, str]) -> str:
     """As the kubelet does it (k8s.io/kubernetes/third_party/forked/golang/expansion)."""
-    found = re.sub(r"\$\$|\$\(([^()$]*)\)", lambda m: "$" if m[0] == "$$" else variables.get(m[1], m[0]), argument)
-    return str(found)
+    text = re.sub(r"\$\$|\$\(([^()$]*)\)", lambda m: "$" if m[0] == "$$" else variables.get(m[1], m[0]), argument)
+    return str(text)
 
 
 @given(st.text(st.sampled_from("$()HOME {}")))
@@ -413,8 +413,8 @@ def test_where_the_number_of_gpus_is_left_open_one_is_asked_for_and_the_program_
     for container in [*asking.values(), *containers(run, "Deployment")]:
         assert accelerators(container) == {"nvidia.com/gpu": "1"}
         assert "--gpus=1" in container["args"]
-    told = [c for c in containers(run) if any(word.startswith("--gpus") for word in c["args"])]
-    assert told == list(asking.values())
+    with_gpus = [c for c in containers(run) if any(word.startswith("--gpus") for word in c["args"])]
+    assert with_gpus == list(asking.values())
     [server] = containers(a_run(inference={"gpus": 0}), "Deployment")
     assert "--gpus=0" in server["args"] and accelerators(server) == {}
 
@@ -434,11 +434,11 @@ def test_a_gpu_is_what_the_run_or_else_the_cluster_calls_it(cluster: str, asked:
     run = a_run(gpuResource=asked, training={"gpus": 2}, inference={"gpus": 4}, evaluation={"diversity": 4})
     graph = planned(run)
     things = [thing for item in (*graph.tasks, *graph.servers) for thing in manifests.objects(item, owner(run), settings)]
-    found = {t["metadata"]["name"]: t["spec"]["template"]["spec"]["containers"][0] for t in things if "template" in t["spec"]}
-    asking = {child: accelerators(container) for child, container in found.items() if accelerators(container)}
-    diversities = {child: {name: "1"} for child in found if child.endswith("diversity")}
+    by_child = {t["metadata"]["name"]: t["spec"]["template"]["spec"]["containers"][0] for t in things if "template" in t["spec"]}
+    asking = {child: accelerators(container) for child, container in by_child.items() if accelerators(container)}
+    diversities = {child: {name: "1"} for child in by_child if child.endswith("diversity")}
     assert asking == {"r-1-train": {name: "2"}, "r-server": {name: "4"}, **diversities}
-    assert "--gpus=2" in found["r-1-train"]["args"] and diversities
+    assert "--gpus=2" in by_child["r-1-train"]["args"] and diversities
 
 
 def test_where_the_cluster_gives_ids_pods_name_none() -> None:
@@ -454,9 +454,9 @@ def test_where_the_cluster_gives_ids_pods_name_none() -> None:
 
 def test_what_is_compiled_lies_where_it_is_kept() -> None:
     for container in [*containers(a_run()), *containers(a_run(), "Deployment")]:
-        found = environment(container)
+        variables = environment(container)
         for name in ("VLLM_CACHE_ROOT", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "FLASHINFER_WORKSPACE_BASE"):
-            assert found[name]["value"].startswith("/cache")
+            assert variables[name]["value"].startswith("/cache")
 
 
 @pytest.mark.parametrize(("seconds", "periods"), [(None, 900), (30, 15), (31, 16), (7200, 3600)])
@@ -480,11 +480,11 @@ def test_shared_memory_has_the_limit_that_the_spec_gives() -> None:
 def test_secrets_are_named_not_read(kind: str) -> None:
     run = a_run(model={"tokenSecret": {"name": "hub", "key": "k"}})
     for container in containers(run, kind):
-        found = environment(container)
-        assert found["AWS_ACCESS_KEY_ID"] == KEYS
-        assert found["AWS_SECRET_ACCESS_KEY"]["valueFrom"]["secretKeyRef"] == {"name": "keys", "key": "AWS_SECRET_ACCESS_KEY"}
-        assert found["AWS_SESSION_TOKEN"]["valueFrom"]["secretKeyRef"]["optional"] is True
-        assert found["HF_TOKEN"]["valueFrom"]["secretKeyRef"] == {"name": "hub", "key": "k"}
+        variables = environment(container)
+        assert variables["AWS_ACCESS_KEY_ID"] == KEYS
+        assert variables["AWS_SECRET_ACCESS_KEY"]["valueFrom"]["secretKeyRef"] == {"name": "keys", "key": "AWS_SECRET_ACCESS_KEY"}
+        assert variables["AWS_SESSION_TOKEN"]["valueFrom"]["secretKeyRef"]["optional"] is True
+        assert variables["HF_TOKEN"]["valueFrom"]["secretKeyRef"] == {"name": "hub", "key": "k"}
     for container in containers(a_run(storage={"bucket": "bucket"}), kind):
         assert not any("valueFrom" in entry for entry in container["env"])
 

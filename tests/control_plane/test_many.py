@@ -27,7 +27,7 @@ def hundred_iterations() -> Json:
     """Everything that eight agents can leave of a run as long as it may be, written at one look."""
     run = a_run(agents=8, iterations=100, evaluation={"diversity": 8}, training={"topology": "PerAgent"})
     answers, kept = Answers(asked=10**6, cut=10**5, clipped=10**5), dict.fromkeys(("generator", "critic"), (10**4,) * 8)
-    said: dict[str, ProgramSummary] = {
+    summaries: dict[str, ProgramSummary] = {
         "debate": debated(
             kept=kept,
             abstained=10**4,
@@ -41,7 +41,7 @@ def hundred_iterations() -> Json:
         "diversity": MEASURED,
     }
     tasks = planned(run).tasks[:-1]
-    pods = [summarized(t.name, said[t.kind]) for t in tasks if t.kind in said]
+    pods = [summarized(t.name, summaries[t.kind]) for t in tasks if t.kind in summaries]
     return state(*(done(t.name) for t in tasks), *pods, run=run)
 
 

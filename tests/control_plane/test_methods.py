@@ -152,8 +152,8 @@ def test_what_a_method_does(method: str) -> None:
 
 
 def test_no_two_methods_are_the_same() -> None:
-    found = [facts(run(method=method, **EVERYTHING)) for method in METHODS]
-    assert all(one not in found[:i] for i, one in enumerate(found))
+    rows = [facts(run(method=method, **EVERYTHING)) for method in METHODS]
+    assert all(one not in rows[:i] for i, one in enumerate(rows))
 
 
 def test_only_star_reads_labels() -> None:
@@ -164,17 +164,17 @@ def test_only_star_reads_labels() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_every_program_takes_its_command(method: str) -> None:
     made = run(method=method, **EVERYTHING)
-    told: dict[str, list[Assignment]] = {}
+    by_kind: dict[str, list[Assignment]] = {}
     for task in graph(made, "file:///store").tasks:
-        told.setdefault(task.kind, []).append(assigned(task))
-    evaluated = told["evaluate"][-1]
+        by_kind.setdefault(task.kind, []).append(assigned(task))
+    evaluated = by_kind["evaluate"][-1]
     recipe = evaluated.spec.recipe
     assert (recipe.one_model, evaluated.spec.debate.critics) == (TABLE[method].get("one model", False), made.spec.debate.critics)
-    for one in told.get("debate", []):
+    for one in by_kind.get("debate", []):
         assert one.spec.recipe == made.spec.recipe
         assert society.training_rules(one.spec, one.iteration).hinted == (method == "star")
     assert not society.held_out_rules(evaluated.spec, evaluated.iteration).hinted
-    for one in told.get("train", []):
+    for one in by_kind.get("train", []):
         assert (one.spec.training.method == "dpo", one.spec.training.beta) == (method == "dpo", 0.1)
         assert one.spec.debate.critics == made.spec.debate.critics
 
@@ -187,13 +187,13 @@ def test_who_plays_is_who_was_trained(method: str, tmp_path: Path) -> None:
         for n in made.spec.trained_agents:
             trained = Adapter(role, n, 1, f"{role}-{n}", True, 8, 1, 1.0, 1.0)
             publish(store, layout.adapter(made.key, 1, role, n), {}, meta={"adapter": records.plain(trained)})
-    for told in (assigned(t) for t in graph(made, "s").tasks if t.kind == "debate"):
-        spec, agents = told.spec, range(told.spec.agents)
-        found = society.load(store, told.run, spec, told.iteration - 1, spec.agents, tuple(told.servers))
+    for assignment in (assigned(t) for t in graph(made, "s").tasks if t.kind == "debate"):
+        spec, agents = assignment.spec, range(assignment.spec.agents)
+        players = society.load(store, assignment.run, spec, assignment.iteration - 1, spec.agents, tuple(assignment.servers))
         numbers = [0 if made.spec.recipe.one_model else n for n in agents]
-        names = [f"generator-{n}" for n in numbers] if told.iteration > 1 else ["base"] * len(agents)
-        critics = [f"critic-{n}" for n in numbers] if told.iteration > 1 and spec.debate.critics else ["base"] * len(agents)
-        assert (list(found.generators), list(found.critics)) == (names, critics)
+        names = [f"generator-{n}" for n in numbers] if assignment.iteration > 1 else ["base"] * len(agents)
+        critics = [f"critic-{n}" for n in numbers] if assignment.iteration > 1 and spec.debate.critics else ["base"] * len(agents)
+        assert (list(players.generators), list(players.critics)) == (names, critics)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -277,14 +277,14 @@ class Disagreeing:
 
 def calls(made: Graph) -> int:
     """Requests of one held-out debate, held with the rules that the plan's own command line gives."""
-    told = assigned(next(t for t in made.tasks if t.kind == "evaluate" and t.iteration == 0))
-    spec = told.spec
+    assignment = assigned(next(t for t in made.tasks if t.kind == "evaluate" and t.iteration == 0))
+    spec = assignment.spec
     players = Society(("base",) * spec.agents, ("base",) * spec.agents, ("s",) * spec.agents)
     engine, template = Disagreeing(), load_chat_template(str(TINY), None)
 
     async def one() -> None:
         with Checker("number") as checker, ThreadPoolExecutor(1) as judge:
-            rules = society.held_out_rules(spec, told.iteration)
+            rules = society.held_out_rules(spec, assignment.iteration)
             table = Setup(rules, players, engine, template, checker, {"s": 1_000_000}, judge)
             await Question(table, 0, Problem("id", "What is 2+3*4?", "14")).run()
 

@@ -70,10 +70,10 @@ def error(text: str) -> str:
     return encode_summary(Failure(error=text)).decode()
 
 
-def is_like(found: Trouble, child: str, expected: Expected) -> None:
+def is_like(trouble: Trouble, child: str, expected: Expected) -> None:
     reason, blocking, words = expected
-    assert (found.child, found.reason, found.blocking) == (child, reason, blocking)
-    assert words in found.message
+    assert (trouble.child, trouble.reason, trouble.blocking) == (child, reason, blocking)
+    assert words in trouble.message
 
 
 # --- tasks ---
@@ -599,9 +599,9 @@ EVENTS: dict[str, tuple[list[Json], list[Expected]]] = {
 @pytest.mark.parametrize("name", EVENTS)
 def test_what_events_say(name: str) -> None:
     events, expected = EVENTS[name]
-    found = troubles_in(events, {"job": TASK})
-    assert len(found) == len(expected)
-    for trouble, one in zip(found, expected, strict=True):
+    troubles = troubles_in(events, {"job": TASK})
+    assert len(troubles) == len(expected)
+    for trouble, one in zip(troubles, expected, strict=True):
         is_like(trouble, TASK, one)
 
 

@@ -28,10 +28,10 @@ NAMES = {role: f"registry/maft/{role}:1.0" for role in images.ROLES}
 
 
 def children(*things: Json) -> dict[str, list[Json]]:
-    found: dict[str, list[Json]] = {}
+    by_kind: dict[str, list[Json]] = {}
     for thing in things:
-        found.setdefault(thing["kind"], []).append(thing)
-    return found
+        by_kind.setdefault(thing["kind"], []).append(thing)
+    return by_kind
 
 
 def made_by(used: Images, run: Run = RUN, *, names: Sequence[str] = ("r-0-prepare", "r-server")) -> list[Json]:
@@ -344,4 +344,4 @@ def test_jobs_and_deployments_carry_the_annotations(kind: str) -> None:
     everything: list[Any] = made_by(replace(OLD, isolated=True))
     noted = [set(t["metadata"].get("annotations", {})) for t in everything if t["kind"] == kind]
     expected = {images.IMAGES, images.RELEASE, images.TEMPLATE, images.MODEL} if kind in ("Job", "Deployment") else set()
-    assert noted and all(found == expected for found in noted)
+    assert noted and all(keys == expected for keys in noted)

@@ -53,7 +53,7 @@ def test_pods_that_go_hold_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("observed", "found", "goes"),
+    ("observed", "places", "goes"),
     [
         (WAITS, HALF, True),
         (WAITS, Places(held=2, waited=299), False),
@@ -63,8 +63,8 @@ def test_pods_that_go_hold_nothing() -> None:
         (Observed({"r-1-train-0": TaskState("running")}, WAITS.servers), HALF, True),
     ],
 )
-def test_when_they_are_given_back(observed: Observed, found: Places, goes: bool) -> None:
-    decided = placement.decided(Pause(), GRAPH, observed, found, "uid", START)
+def test_when_they_are_given_back(observed: Observed, places: Places, goes: bool) -> None:
+    decided = placement.decided(Pause(), GRAPH, observed, places, "uid", START)
     assert decided.holds(START) == goes and decided.times == int(goes)
 
 
@@ -149,8 +149,8 @@ class Tenant:
             self.since = now if self.since is None else self.since
             self.held = min(3, self.held + (min(free, 3) if chance.random() < 0.5 else min(free, 1)))
             self.works_until = now + 1000 if self.held == 3 else 0
-            found = Places(self.held, 0.0 if self.works_until else float(now - self.since))
-            self.pause = placement.decided(self.pause, GRAPH, WAITS, found, self.name, later(now))
+            places = Places(self.held, 0.0 if self.works_until else float(now - self.since))
+            self.pause = placement.decided(self.pause, GRAPH, WAITS, places, self.name, later(now))
 
 
 @pytest.mark.parametrize("seed", range(20))

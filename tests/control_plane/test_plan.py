@@ -540,11 +540,11 @@ class World:
     def happenings(self) -> list[tuple[str, str]]:
         """What can happen next: (what, to whom)."""
         limit = self.graph.backoff_limit
-        found = [("finish", name) for name in self.tasks if self.running(name)]
-        found += [("fail", name) for name in self.tasks if self.running(name) and self.failed[name] < limit]
-        found += [("ready", name) for name, state in self.servers.items() if not state.ready and not state.failed]
-        found += [("down", name) for name, state in self.servers.items() if not state.failed and state.failures < limit]
-        return found
+        moves = [("finish", name) for name in self.tasks if self.running(name)]
+        moves += [("fail", name) for name in self.tasks if self.running(name) and self.failed[name] < limit]
+        moves += [("ready", name) for name, state in self.servers.items() if not state.ready and not state.failed]
+        moves += [("down", name) for name, state in self.servers.items() if not state.failed and state.failures < limit]
+        return moves
 
     def happen(self, what: str, name: str) -> None:
         if what == "finish":
@@ -754,10 +754,10 @@ def programs() -> Iterator[dict[str, ModuleType]]:
 
 def light(patch: pytest.MonkeyPatch, name: str) -> ModuleType:
     """The module, made anew, so that others do not find stand-ins in it."""
-    found = importlib.util.find_spec(name)
-    assert found and found.loader
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
+    spec = importlib.util.find_spec(name)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
     return module
 
 

@@ -99,15 +99,15 @@ def test_both_are_said_of_resources_and_the_run_has_the_last_word() -> None:
         return {"spec": {"containers": [{"name": "inference", "resources": {part: amounts}}]}}
 
     run = a_run(podTemplate=saying("requests", memory="2Ti"), inference={"gpus": 0})
-    found = of(run, saying("limits", cpu="1", memory="1Gi"))["r-server"]["spec"]["containers"][0]["resources"]
-    assert (found["limits"]["cpu"], found["limits"]["memory"], found["requests"]["memory"]) == (
+    resources = of(run, saying("limits", cpu="1", memory="1Gi"))["r-server"]["spec"]["containers"][0]["resources"]
+    assert (resources["limits"]["cpu"], resources["limits"]["memory"], resources["requests"]["memory"]) == (
         "1",
         "1Gi",
         "2Ti",
     )  # both are theirs
     run = a_run(podTemplate=saying("limits", memory="2Gi"), inference={"gpus": 0})
-    found = of(run, saying("limits", memory="1Gi"))["r-server"]["spec"]["containers"][0]["resources"]
-    assert found["limits"]["memory"] == found["requests"]["memory"] == "2Gi"
+    resources = of(run, saying("limits", memory="1Gi"))["r-server"]["spec"]["containers"][0]["resources"]
+    assert resources["limits"]["memory"] == resources["requests"]["memory"] == "2Gi"
 
 
 CACHES = {
@@ -167,8 +167,8 @@ def test_a_file_may_say_nothing(tmp_path: Path, text: str) -> None:
 
 
 def test_whole_numbers_are_whole_however_helm_writes_them(tmp_path: Path) -> None:
-    found = read(tmp_path, "spec: {securityContext: {runAsUser: 1.00065e+09, supplementalGroups: [2.5e+07]}}")
-    assert repr(found["spec"]["securityContext"]) == "{'runAsUser': 1000650000, 'supplementalGroups': [25000000]}"
+    document = read(tmp_path, "spec: {securityContext: {runAsUser: 1.00065e+09, supplementalGroups: [2.5e+07]}}")
+    assert repr(document["spec"]["securityContext"]) == "{'runAsUser': 1000650000, 'supplementalGroups': [25000000]}"
 
 
 def test_whatever_the_api_has_may_be_said() -> None:
@@ -245,9 +245,9 @@ def test_whatever_the_api_has_may_be_said() -> None:
 def test_a_wrong_file_is_refused_in_one_line(tmp_path: Path, text: str, line: str) -> None:
     with pytest.raises(BadSpec) as caught:
         read(tmp_path, text)
-    found = str(caught.value)
-    assert "\n" not in found and len(found) < 1500
-    assert found.startswith(f"--pod-defaults {tmp_path}/defaults.yaml: {line}")
+    message = str(caught.value)
+    assert "\n" not in message and len(message) < 1500
+    assert message.startswith(f"--pod-defaults {tmp_path}/defaults.yaml: {line}")
 
 
 def test_the_example_of_the_page_is_one() -> None:

@@ -101,9 +101,9 @@ def test_a_redirect_is_not_followed() -> None:
     ],
 )
 def test_what_is_no_answer_says_why(data: bytes, words: str) -> None:
-    found = read(data)
-    assert isinstance(found, Unreadable)
-    assert words in found.why
+    answer = read(data)
+    assert isinstance(answer, Unreadable)
+    assert words in answer.why
 
 
 def test_an_answer_of_gigabytes_takes_no_memory() -> None:
@@ -143,15 +143,15 @@ def test_who_does_not_come_to_an_end_is_left_soon() -> None:
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(st.binary(max_size=300), st.sampled_from([b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 "]))
 def test_any_bytes_are_read_or_refused(data: bytes, head: bytes) -> None:
-    found = read(head + data)
-    assert found is None or isinstance(found, Unreadable | tuple)
+    answer = read(head + data)
+    assert answer is None or isinstance(answer, Unreadable | tuple)
 
 
 # --- the text ---
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [
         (GOOD, (3, 24)),
         (b"maft_progress_done 3 1700000000000\nmaft_progress_expected 24\n", (3, 24)),
@@ -164,8 +164,8 @@ def test_any_bytes_are_read_or_refused(data: bytes, head: bytes) -> None:
         (b"", None),
     ],
 )
-def test_two_numbers_are_found(text: bytes, found: progress.Units | None) -> None:
-    assert units(text) == found
+def test_two_numbers_are_found(text: bytes, expected: progress.Units | None) -> None:
+    assert units(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -185,9 +185,9 @@ def test_two_numbers_are_found(text: bytes, found: progress.Units | None) -> Non
     ],
 )
 def test_what_is_no_number_says_so(text: bytes, words: str) -> None:
-    found = units(text)
-    assert isinstance(found, Unreadable), found
-    assert words in found.why
+    answer = units(text)
+    assert isinstance(answer, Unreadable), answer
+    assert words in answer.why
 
 
 SOUP = st.lists(
@@ -199,5 +199,5 @@ SOUP = st.lists(
 @given(SOUP.map("".join) | st.text())
 def test_any_text_gives_numbers_or_says_why(text: str) -> None:
     for line in (text, f"maft_progress_done{text}", f'maft_progress_expected{{a="{text}'):
-        found = units(line.encode(errors="replace"))
-        assert found is None or isinstance(found, Unreadable) or 0 <= found[0] <= found[1] <= progress.MOST
+        answer = units(line.encode(errors="replace"))
+        assert answer is None or isinstance(answer, Unreadable) or 0 <= answer[0] <= answer[1] <= progress.MOST

@@ -48,12 +48,12 @@ def now() -> float:
 
 async def taken(queue: Queue, count: int) -> list[tuple[float, str]]:
     """The next keys, each put back at once, with the time of each."""
-    found = []
+    times = []
     for _ in range(count):
         key = await queue.get()
-        found.append((now(), key))
+        times.append((now(), key))
         queue.done(key)
-    return found
+    return times
 
 
 async def nothing_comes(queue: Queue, seconds: float) -> bool:

@@ -51,8 +51,8 @@ def templates(run: Run, images: Images = IMAGES) -> dict[str, Json]:
 
 def asked(template: Json) -> Json:
     [container] = template["spec"]["containers"]
-    found: Json = container["resources"]
-    return found
+    section: Json = container["resources"]
+    return section
 
 
 def of(run: Run, name: str, model_bytes: int = 0) -> Json:
@@ -60,9 +60,9 @@ def of(run: Run, name: str, model_bytes: int = 0) -> Json:
 
 
 def number(part: Json, name: str) -> Decimal:
-    found = amount(part[name])
-    assert found is not None
-    return found
+    value = amount(part[name])
+    assert value is not None
+    return value
 
 
 def volumes(template: Json) -> Iterator[tuple[str, Json]]:
@@ -76,29 +76,29 @@ def volumes(template: Json) -> Iterator[tuple[str, Json]]:
 @pytest.mark.parametrize("model_bytes", [0, 3_396_032, 16 * GIB])
 def test_nothing_is_best_effort(run: Run, model_bytes: int) -> None:
     for template in templates(run, Images("p", "1", model_bytes=model_bytes)).values():
-        found = asked(template)
-        bounded = model_bytes or "ephemeral-storage" in found["limits"]  # the disk of what loads a model of unknown size is not
+        section = asked(template)
+        bounded = model_bytes or "ephemeral-storage" in section["limits"]  # the disk of what loads a model of unknown size is not
         for name in NAMED:
-            assert number(found["requests"], name) > 0
-            if bounded or name in found["limits"]:
-                assert number(found["requests"], name) <= number(found["limits"], name)
+            assert number(section["requests"], name) > 0
+            if bounded or name in section["limits"]:
+                assert number(section["requests"], name) <= number(section["limits"], name)
         for name, folder in volumes(template):
             if not bounded and folder.get("medium") != "Memory":
                 assert folder == {}
                 continue
             assert amount(folder["sizeLimit"]), name
             counted = "memory" if folder.get("medium") == "Memory" else "ephemeral-storage"
-            assert number(folder, "sizeLimit") < number(found["limits"], counted)
+            assert number(folder, "sizeLimit") < number(section["limits"], counted)
         assert template["spec"]["securityContext"]["fsGroupChangePolicy"] == "OnRootMismatch"
 
 
 def test_the_demo_fits_on_two_processors_and_eight_gib() -> None:
     """Beside Kubernetes itself, which takes a processor and a GiB there."""
     images = Images("p", "1", model_bytes=3_396_032)
-    found = {name: asked(template)["requests"] for name, template in templates(example("arithmetic-cluster"), images).items()}
-    server = found.pop("arithmetic-server")
+    requests = {name: asked(template)["requests"] for name, template in templates(example("arithmetic-cluster"), images).items()}
+    server = requests.pop("arithmetic-server")
     for name, most in (("cpu", Decimal(1)), ("memory", Decimal(6 * GIB)), ("ephemeral-storage", Decimal(8 * GIB))):
-        assert number(server, name) + max(number(task, name) for task in found.values()) < most
+        assert number(server, name) + max(number(task, name) for task in requests.values()) < most
 
 
 def test_the_figures_of_the_demo() -> None:
@@ -133,15 +133,15 @@ def test_weights_fit_into_the_memory_of_processors_that_hold_them_in_single_prec
 
 def test_preflight_has_the_limit_of_a_trainer_on_processors() -> None:
     """It refuses what will not fit there, and reads its own limit for that."""
-    found = [of(a_run(**CPU), name, 4 * GIB)["limits"] for name in ("r-0-preflight", "r-1-train")]
-    assert number(found[0], "memory") >= number(found[1], "memory") - GIB
+    limits = [of(a_run(**CPU), name, 4 * GIB)["limits"] for name in ("r-0-preflight", "r-1-train")]
+    assert number(limits[0], "memory") >= number(limits[1], "memory") - GIB
     assert number(of(a_run(), "r-0-preflight", 4 * GIB)["limits"], "memory") < 10 * GIB
 
 
 def test_gpus_ask_for_processors() -> None:
-    found = of(a_run(inference={"gpus": 4}), "r-server", GIB)
-    assert (found["requests"]["cpu"], found["limits"]["cpu"], found["limits"]["nvidia.com/gpu"]) == ("4", "32", "4")
-    assert "nvidia.com/gpu" not in found["requests"]  # Kubernetes requests what is the limit
+    section = of(a_run(inference={"gpus": 4}), "r-server", GIB)
+    assert (section["requests"]["cpu"], section["limits"]["cpu"], section["limits"]["nvidia.com/gpu"]) == ("4", "32", "4")
+    assert "nvidia.com/gpu" not in section["requests"]  # Kubernetes requests what is the limit
 
 
 def test_shared_memory_counts_as_the_pods() -> None:
@@ -169,10 +169,10 @@ ELSEWHERE: dict[str, Json] = {
 def test_whatever_volume_keeps_the_model_its_size_is_not_asked_of_the_nodes_disk(kind: str, admins: bool, name: str) -> None:
     template = {"spec": {"volumes": [{"name": "cache", **ELSEWHERE[kind]}]}}
     images = Images("p", "1", model_bytes=131 * GIB, pods=PodSettings(defaults=template if admins else {}))
-    found = asked(templates(a_run() if admins else a_run(podTemplate=template), images)[name])
+    section = asked(templates(a_run() if admins else a_run(podTemplate=template), images)[name])
     claimed = of(a_run(model={"cacheClaim": "models"}), name, 131 * GIB)
-    assert all(found[part]["ephemeral-storage"] == claimed[part]["ephemeral-storage"] for part in ("requests", "limits"))
-    assert number(found["requests"], "ephemeral-storage") < GIB
+    assert all(section[part]["ephemeral-storage"] == claimed[part]["ephemeral-storage"] for part in ("requests", "limits"))
+    assert number(section["requests"], "ephemeral-storage") < GIB
 
 
 @pytest.mark.parametrize("volume", [{"emptyDir": {"sizeLimit": "200Gi"}}, {"emptyDir": {}}])
@@ -268,9 +268,11 @@ def test_requests_never_exceed_limits(model_bytes: int, gpus: int | None, shared
     run = a_run(agents=agents % 8 + 1, training=place, inference=place, debate={"rounds": 1, "critics": False})
     size = resources.model_bytes({"model": {"bytes": model_bytes}}, ())
     for template in templates(run, Images("p", "1", model_bytes=size)).values():
-        found = asked(template)
-        assert all(number(found["requests"], name) <= number(found["limits"], name) for name in found["limits"] if name in NAMED)
-        assert {"cpu", "memory"} <= set(found["limits"])
+        section = asked(template)
+        assert all(
+            number(section["requests"], name) <= number(section["limits"], name) for name in section["limits"] if name in NAMED
+        )
+        assert {"cpu", "memory"} <= set(section["limits"])
 
 
 @pytest.mark.parametrize(
@@ -313,8 +315,8 @@ def test_memory_of_a_model_of_unknown_size_is_limited_by_what_its_devices_may_ho
 def test_a_disk_limit_of_a_pod_template_holds_for_a_model_of_unknown_size() -> None:
     """As a quota of limits.ephemeral-storage asks for one."""
     limits = {"name": "inference", "resources": {"limits": {"ephemeral-storage": "300Gi"}}}
-    found = of(a_run(podTemplate={"spec": {"containers": [limits]}}), "r-server")
-    assert found["limits"]["ephemeral-storage"] == "300Gi" and "ephemeral-storage" in found["requests"]
+    section = of(a_run(podTemplate={"spec": {"containers": [limits]}}), "r-server")
+    assert section["limits"]["ephemeral-storage"] == "300Gi" and "ephemeral-storage" in section["requests"]
 
 
 # --- who has the last word ---
@@ -334,11 +336,11 @@ OURS = of(a_run(**CPU), "r-server", MIB)
     ("name", "value"), [("memory", "1Ti"), ("memory", "1Mi"), ("cpu", "0.5"), ("cpu", 64), ("ephemeral-storage", "1k")]
 )
 def test_a_pod_template_may_ask_for_more_than_our_limit_and_allow_less_than_we_ask_for(part: str, name: str, value: Any) -> None:
-    found = settled({part: {name: value}})
-    assert found[part][name] == value
-    assert number(found["requests"], name) <= number(found["limits"], name)
+    section = settled({part: {name: value}})
+    assert section[part][name] == value
+    assert number(section["requests"], name) <= number(section["limits"], name)
     for other in set(NAMED) - {name}:
-        assert all(found[p][other] == OURS[p][other] for p in ("requests", "limits"))
+        assert all(section[p][other] == OURS[p][other] for p in ("requests", "limits"))
 
 
 @pytest.mark.parametrize(
@@ -351,8 +353,8 @@ def test_a_pod_template_may_ask_for_more_than_our_limit_and_allow_less_than_we_a
     ],
 )
 def test_null_takes_ours_away(theirs: Json, requests: set[str], limits: set[str]) -> None:
-    found = settled(theirs)
-    assert (set(found.get("requests", {})), set(found.get("limits", {}))) == (requests, limits)
+    section = settled(theirs)
+    assert (set(section.get("requests", {})), set(section.get("limits", {}))) == (requests, limits)
 
 
 def test_what_is_wrong_in_a_pod_template_is_the_api_servers_to_refuse() -> None:
@@ -368,9 +370,9 @@ def test_what_is_wrong_in_a_pod_template_is_the_api_servers_to_refuse() -> None:
 def test_whoever_runs_the_operator_may_leave_out_limits_of_processors_and_the_disk(cpu_limits: bool, disk: bool) -> None:
     images = Images("p", "1", model_bytes=GIB, pods=PodSettings(cpu_limits=cpu_limits, disk=disk))
     for template in templates(a_run(), images).values():
-        found = asked(template)
-        assert ("cpu" in found["limits"]) == cpu_limits and "cpu" in found["requests"]
-        assert all(("ephemeral-storage" in found[part]) == disk for part in found)
+        section = asked(template)
+        assert ("cpu" in section["limits"]) == cpu_limits and "cpu" in section["requests"]
+        assert all(("ephemeral-storage" in section[part]) == disk for part in section)
 
 
 # --- amounts ---

@@ -84,10 +84,10 @@ def test_results() -> None:
 def test_metrics_of_the_probe_and_of_abstaining() -> None:
     status_ = state(PREPARED, TRIED, UNTRAINED, DEBATED, job("r-1-train"), probed(0.2))
     resource = {"metadata": {"creationTimestamp": at(0)}, "spec": {"iterations": 1}, "status": status_}
-    found = {sample.name: sample for sample in metrics.samples(resource)}
-    assert found["maft_run_probe_accuracy_ratio"].value == pytest.approx(0.2)
-    assert found["maft_run_abstained_questions"].value == 0
-    assert found["maft_run_info"].labels == {"phase": status_["phase"], "reason": "WrongMajority"}
+    by_name = {sample.name: sample for sample in metrics.samples(resource)}
+    assert by_name["maft_run_probe_accuracy_ratio"].value == pytest.approx(0.2)
+    assert by_name["maft_run_abstained_questions"].value == 0
+    assert by_name["maft_run_info"].labels == {"phase": status_["phase"], "reason": "WrongMajority"}
 
 
 def test_a_long_run_has_few_series() -> None:
@@ -105,9 +105,9 @@ def test_a_long_run_has_few_series() -> None:
     }
     pods = [summarized(t.name, records[t.kind]) for t in tasks]
     status_ = state(*[done(t.name) for t in tasks], *pods, run=run)
-    found = list(metrics.samples({"metadata": {"creationTimestamp": at(0)}, "spec": {"iterations": 30}, "status": status_}))
-    assert {s.name for s in found} == set(metrics.FAMILIES)
-    assert len(found) <= 61
+    samples = list(metrics.samples({"metadata": {"creationTimestamp": at(0)}, "spec": {"iterations": 30}, "status": status_}))
+    assert {s.name for s in samples} == set(metrics.FAMILIES)
+    assert len(samples) <= 61
 
 
 def test_what_is_not_known_yet_is_not_said() -> None:
@@ -158,13 +158,13 @@ def test_every_node_of_a_training_costs_gpu_seconds() -> None:
 
 
 def test_answers_are_those_of_both_debates_and_stay_when_pods_have_gone() -> None:
-    said = (
+    debates = (
         summarized("r-1-debate", debated(answers=Answers(asked=96, cut=12, clipped=1))),
         summarized("r-1-evaluate", evaluated(0.5, 0.5, answers=Answers(asked=64, cut=3))),
     )
-    whole = state(*ALL, *said)
+    whole = state(*ALL, *debates)
     assert [row.get("answers") for row in whole["iterations"]] == [None, {"asked": 160, "cut": 15, "clipped": 1}]
-    assert state(*ALL, said[1], old=whole)["iterations"] == whole["iterations"]
+    assert state(*ALL, debates[1], old=whole)["iterations"] == whole["iterations"]
 
 
 def test_what_stayed_as_it_was_is_told_when_all_of_an_iteration_has_trained() -> None:
@@ -185,14 +185,14 @@ def test_a_program_that_says_too_much_is_cut_short() -> None:
 
 
 def test_names_that_no_release_has_are_left_out() -> None:
-    said = debated(kept={"critic": (1, 2), "a b": (3,), "x" * 99: (4,)}, left_out={"cut": 1, "no such reason": 9})
-    row = state(*TRAINING, summarized("r-1-debate", said))["iterations"][-1]
+    summary = debated(kept={"critic": (1, 2), "a b": (3,), "x" * 99: (4,)}, left_out={"cut": 1, "no such reason": 9})
+    row = state(*TRAINING, summarized("r-1-debate", summary))["iterations"][-1]
     assert (list(row["kept"]), row["leftOut"]) == (["critic"], {"cut": 1})
 
 
 def test_what_preflight_warns_of_stays() -> None:
-    said = summarized("r-0-preflight", preflight("the context is short", "dates are fixed"), "trainer")
-    whole = state(PREPARED, TRIED, said)
+    pod = summarized("r-0-preflight", preflight("the context is short", "dates are fixed"), "trainer")
+    whole = state(PREPARED, TRIED, pod)
     assert whole["warnings"] == ["the context is short", "dates are fixed"]
     assert state(PREPARED, TRIED, UNTRAINED, old=whole)["warnings"] == whole["warnings"]
     assert "warnings" not in state(PREPARED, TRIED, summarized("r-0-preflight", preflight(), "trainer"))
@@ -292,7 +292,7 @@ def test_what_each_program_says_reaches_the_status_and_the_metrics(name: str) ->
     took = ("iteration", "seconds", "gpuSeconds", "promptTokens", "completionTokens")
     assert {key: value for key, value in row.items() if key not in took} == expected
     metadata = {"creationTimestamp": at(0)}
-    found = {s.name: s.value for s in metrics.samples({"metadata": metadata, "spec": {}, "status": whole})}
+    values = {s.name: s.value for s in metrics.samples({"metadata": metadata, "spec": {}, "status": whole})}
     numbers = {
         "agreement": "agreement_ratio",
         "trained": "adapters_trained",
@@ -300,12 +300,12 @@ def test_what_each_program_says_reaches_the_status_and_the_metrics(name: str) ->
         "abstained": "abstained_questions",
     }
     for field, metric in numbers.items():
-        assert found.get(f"maft_run_{metric}", 0) == expected.get(field, 0)
-    assert found.get("maft_run_accuracy_ratio", 0) == expected.get("accuracy", {}).get("mean", 0)
-    assert found["maft_run_tokens"] == row.get("completionTokens", 0)
+        assert values.get(f"maft_run_{metric}", 0) == expected.get(field, 0)
+    assert values.get("maft_run_accuracy_ratio", 0) == expected.get("accuracy", {}).get("mean", 0)
+    assert values["maft_run_tokens"] == row.get("completionTokens", 0)
     for kind in ("cut", "clipped"):
         answers = expected.get("answers", {kind: 0, "asked": 1})
-        assert found.get(f"maft_run_{kind}_ratio", 0) == answers[kind] / answers["asked"]
+        assert values.get(f"maft_run_{kind}_ratio", 0) == answers[kind] / answers["asked"]
 
 
 def test_every_programs_summary_is_tried() -> None:

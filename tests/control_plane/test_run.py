@@ -50,12 +50,12 @@ def start(tmp_path: Path, spec: dict, **environment: str) -> subprocess.Popen:
 
 def products(tmp_path: Path) -> dict[str, str]:
     """sha256 of everything that must be equal between equal runs, by name."""
-    found = {}
+    hashes = {}
     for path in sorted((tmp_path / "runs" / "default").rglob("_COMMIT.json")):
         commit = json.loads(path.read_text())
         if any(part in commit["prefix"] for part in ("debate/", "datasets/", "adapters/", "evaluation/")):
-            found.update({commit["prefix"] + f["name"]: f["sha256"] for f in commit["files"]})
-    return found
+            hashes.update({commit["prefix"] + f["name"]: f["sha256"] for f in commit["files"]})
+    return hashes
 
 
 def children_of(tmp_path: Path) -> list[psutil.Process]:
@@ -462,13 +462,13 @@ def test_a_plan_with_preflight_says_what_the_run_will_take(whole, tmp_path):
     done = subprocess.run([*MAFT, "plan", file, "--preflight"], capture_output=True, text=True, timeout=LIMIT, cwd=tmp_path)
     first, second, third = done.stdout.splitlines()[:3]
     assert first == "# prepare: checks and questions: 24 training and 16 held-out questions"
-    said = re.search(r"training needs about \S+ GiB; at most (\S+) requests, (\S+) tokens written, (\S+) GiB kept", second)
+    numbers = re.search(r"training needs about \S+ GiB; at most (\S+) requests, (\S+) tokens written, (\S+) GiB kept", second)
     summaries = [json.loads(file.read_text()) for file in (whole[0] / "runs" / "default" / "test" / "local").glob("*/summary.json")]
     spent = [summary["usage"] for summary in summaries if "usage" in summary]
-    assert int(said[1].replace(",", "")) == sum(usage["calls"] for usage in spent)
-    assert int(said[2].replace(",", "")) >= sum(usage["completionTokens"] for usage in spent)
+    assert int(numbers[1].replace(",", "")) == sum(usage["calls"] for usage in spent)
+    assert int(numbers[2].replace(",", "")) >= sum(usage["completionTokens"] for usage in spent)
     kept = sum(f.stat().st_size for f in (whole[0] / "runs").rglob("*") if f.is_file() and "iterations" in f.parts)
-    assert kept / 2 < float(said[3]) * 2**30 < kept * 2
+    assert kept / 2 < float(numbers[3]) * 2**30 < kept * 2
     assert third.startswith("# default/test: ") and list(tmp_path.iterdir()) == [tmp_path / "run.yaml"]
 
 
@@ -502,5 +502,5 @@ def test_a_run_in_a_bucket_leaves_the_same_bytes(whole, tmp_path):
             commits = [committed(store, key.removesuffix("_COMMIT.json")) for key in keys if key.endswith("_COMMIT.json")]
             assert store.read(f"default/test/{layout.REPORT}index.html").startswith(b"<!DOCTYPE html>")
             assert not [key for key in keys if "journal-" in key]
-    found = {c.prefix + f.name: f.sha256 for c in commits for f in c.files if "iterations/" in c.prefix}
-    assert found == expected
+    hashes = {c.prefix + f.name: f.sha256 for c in commits for f in c.files if "iterations/" in c.prefix}
+    assert hashes == expected

@@ -58,14 +58,14 @@ def wrong(given_: Mapping[str, Any]) -> str:
 
 
 def spec_schema() -> dict[str, Any]:
-    found: dict[str, Any] = openapi()["properties"]["spec"]
-    return found
+    node: dict[str, Any] = openapi()["properties"]["spec"]
+    return node
 
 
-def fields(found: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any], bool]]:
+def fields(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any], bool]]:
     """Every field below an object: its path, its schema, and whether its object requires it."""
-    for name, child in found.get("properties", {}).items():
-        yield f"{path}{name}", child, name in found.get("required", ())
+    for name, child in node.get("properties", {}).items():
+        yield f"{path}{name}", child, name in node.get("required", ())
         yield from fields(child, f"{path}{name}.")
 
 
@@ -74,13 +74,13 @@ def fields(found: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[st
 TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
 
 
-def agree(part: type[msgspec.Struct], found: dict[str, Any], path: str) -> None:
+def agree(part: type[msgspec.Struct], node: dict[str, Any], path: str) -> None:
     ours = {f.encode_name: f for f in msgspec.structs.fields(part) if f.type is not Recipe}  # made of `method`, not asked for
-    assert set(ours) == set(found["properties"]), path
-    for name, child in found["properties"].items():
+    assert set(ours) == set(node["properties"]), path
+    for name, child in node["properties"].items():
         optional = get_origin(ours[name].type) in (Union, types.UnionType)
         assert optional == (ours[name].default is None), f"{path}{name}"
-        given_always = "default" in child or name in found.get("required", ())
+        given_always = "default" in child or name in node.get("required", ())
         assert given_always != optional, f"{path}{name}: a field without a default is optional in the record, and only such a one"
         kind = next(t for t in get_args(ours[name].type) if t is not types.NoneType) if optional else ours[name].type
         agree_on_type(kind, child, f"{path}{name}")
@@ -107,10 +107,10 @@ def test_records_and_schema_have_the_same_fields() -> None:
 
 
 def test_every_field_is_described_and_has_a_default_or_is_optional() -> None:
-    found = list(fields(spec_schema()))
-    assert len(found) > 60
-    assert [path for path, child, _ in found if len(child.get("description", "")) < 4] == []
-    for path, child, needed in found:
+    every = list(fields(spec_schema()))
+    assert len(every) > 60
+    assert [path for path, child, _ in every if len(child.get("description", "")) < 4] == []
+    for path, child, needed in every:
         assert not (needed and "default" in child), f"{path}: required, and yet has a default"
 
 
@@ -690,10 +690,10 @@ def test_the_table_has_every_rule() -> None:
 
 
 def test_rules_are_found_wherever_they_stand() -> None:
-    def count(found: Any) -> int:
-        if isinstance(found, dict):
-            return len(found.get("x-kubernetes-validations", ())) + sum(map(count, found.values()))
-        return sum(map(count, found)) if isinstance(found, list) else 0
+    def count(part: Any) -> int:
+        if isinstance(part, dict):
+            return len(part.get("x-kubernetes-validations", ())) + sum(map(count, part.values()))
+        return sum(map(count, part)) if isinstance(part, list) else 0
 
     assert len(list(rules())) == count(openapi())
 
@@ -741,10 +741,10 @@ def test_rules_of_a_section_with_a_default_stand_above_it() -> None:
 
 
 def found_at(path: str) -> dict[str, Any]:
-    found = openapi()
+    node = openapi()
     for part in path.split(".") if path else ():
-        found = found["properties"][part]
-    return found
+        node = node["properties"][part]
+    return node
 
 
 def told(arguments: dict[str, Any]) -> dict[str, Any]:

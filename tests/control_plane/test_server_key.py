@@ -151,8 +151,8 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_whether_a_run_has_a_key_is_settled_as_it_begins(case: str) -> None:
-    told, jobs, offered, expected = CASES[case]
-    assert server_key.settled(NAME, told, {"Job": jobs}, offered=offered) == expected
+    status, jobs, offered, expected = CASES[case]
+    assert server_key.settled(NAME, status, {"Job": jobs}, offered=offered) == expected
 
 
 def test_a_run_of_an_earlier_release_gets_servers_without_a_key() -> None:

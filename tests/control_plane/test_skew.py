@@ -137,8 +137,8 @@ def test_what_cannot_be_run_is_said_in_one_line(path: str, begun: bool) -> None:
 
 def sections(schema: Mapping[str, Any], path: str = "") -> list[str]:
     """Paths of all objects of the spec with fields of their own."""
-    found = [path] if "properties" in schema else []
-    return found + [
+    paths = [path] if "properties" in schema else []
+    return paths + [
         p for name, child in schema.get("properties", {}).items() for p in sections(child, f"{path}.{name}".lstrip("."))
     ]
 

@@ -39,14 +39,14 @@ def workload(*conditions: tuple[str, str, str], created: str = "1", queue: str =
 WAITS = ("QuotaReserved", "False", FULL)
 
 
-def told(*found: Json) -> Trouble:
+def told(*items: Json) -> Trouble:
     """What is told of a Job that is queued."""
-    [trouble] = workloads.explained(snapshot(RUN, JOB), {TASK: found}).troubles
+    [trouble] = workloads.explained(snapshot(RUN, JOB), {TASK: items}).troubles
     return trouble
 
 
 @pytest.mark.parametrize(
-    ("found", "message"),
+    ("items", "message"),
     [
         ([], "waits in queue gpus"),
         ([workload()], "waits in queue gpus"),
@@ -59,8 +59,8 @@ def told(*found: Json) -> Trouble:
         ([workload(("QuotaReserved", "True", "old"), created="1"), workload(WAITS, created="2")], f"waits in queue gpus: {FULL}"),
     ],
 )
-def test_a_workload_says_why_it_waits(found: list[Json], message: str) -> None:
-    assert told(*found) == Trouble(TASK, reasons.QUEUED, message, blocking=False)
+def test_a_workload_says_why_it_waits(items: list[Json], message: str) -> None:
+    assert told(*items) == Trouble(TASK, reasons.QUEUED, message, blocking=False)
 
 
 @pytest.mark.parametrize(
@@ -108,9 +108,9 @@ def test_a_suspended_job_without_a_queue_is_somebody_elses_doing() -> None:
 class Queues(Server):
     """Answers lists of Workloads by selector."""
 
-    def __init__(self, *objects: Json, found: Mapping[str, Json], refuses: dict[str, Refused] | None = None) -> None:
+    def __init__(self, *objects: Json, answers: Mapping[str, Json], refuses: dict[str, Refused] | None = None) -> None:
         super().__init__(*objects, refuses=refuses)
-        self.found, self.selected = found, list[str]()
+        self.answers, self.selected = answers, list[str]()
 
     async def list(self, kind: Kind, namespace: str | None, **selectors: str) -> Any:
         if kind is not kinds.WORKLOAD:
@@ -118,7 +118,7 @@ class Queues(Server):
         await super().list(kind, namespace)
         [(_, selector)] = selectors.items()
         self.selected.append(selector)
-        return [self.found[selector]] if selector in self.found else []
+        return [self.answers[selector]] if selector in self.answers else []
 
 
 def look(server: Server) -> Any:
@@ -130,17 +130,17 @@ def look(server: Server) -> Any:
 def test_only_what_is_queued_is_asked_for_and_all_servers_at_once() -> None:
     of_job = f"kueue.x-k8s.io/job-uid=uid-{TASK}"
     several = (stored(JOB), stored(deployment()), GATED)
-    server = Queues(*several, found={of_job: workload(WAITS), f"metadata.name={GROUP}": workload(("Evicted", "True", PREEMPTED))})
-    told = {t.child: t.message for t in look(server).troubles}
-    assert told == {TASK: f"waits in queue gpus: {FULL}", SERVER: f"waits in queue gpus: {PREEMPTED}"}
+    server = Queues(*several, answers={of_job: workload(WAITS), f"metadata.name={GROUP}": workload(("Evicted", "True", PREEMPTED))})
+    messages = {t.child: t.message for t in look(server).troubles}
+    assert messages == {TASK: f"waits in queue gpus: {FULL}", SERVER: f"waits in queue gpus: {PREEMPTED}"}
     assert sorted(server.selected) == [of_job, f"metadata.name={GROUP}"]
-    idle = Queues(stored(job(TASK)), found={})
+    idle = Queues(stored(job(TASK)), answers={})
     look(idle)
     assert idle.selected == []
 
 
 def test_without_the_right_to_workloads_less_is_told() -> None:
-    server = Queues(stored(JOB), found={}, refuses={"Workload": Refused(403, "workloads is forbidden")})
+    server = Queues(stored(JOB), answers={}, refuses={"Workload": Refused(403, "workloads is forbidden")})
     assert [t.message for t in look(server).troubles] == ["waits in queue gpus"]
 
 
@@ -151,8 +151,8 @@ def test_a_webhook_that_is_away_is_told() -> None:
     error = SimpleNamespace(status=500, reason="Internal Server Error", body=f'{{"message": {api.json.dumps(AWAY)}}}')
     refused = api._raised(error)
     assert isinstance(refused, Refused) and reasons.refusal_reason(str(refused)) is reasons.WEBHOOK_AWAY
-    [told] = troubles_in([event("u", "FailedCreate", f"Error creating: {AWAY}")], {"u": TASK})
-    assert told.reason is reasons.WEBHOOK_AWAY and told.blocking
+    [trouble] = troubles_in([event("u", "FailedCreate", f"Error creating: {AWAY}")], {"u": TASK})
+    assert trouble.reason is reasons.WEBHOOK_AWAY and trouble.blocking
     [server] = snapshot(RUN, deployment({"type": "ReplicaFailure", "status": "True", "message": AWAY})).troubles
     assert server.reason is reasons.WEBHOOK_AWAY
 

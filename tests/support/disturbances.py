@@ -34,8 +34,8 @@ class Target:
     def pods(self, component: str = "") -> list[Json]:
         """Of the run, those that live. component: `serve`, or empty for tasks."""
         labels = f"maft.dev/run={self.name},app.kubernetes.io/component{'=' if component else '!='}{component or 'serve'}"
-        found = self.maft.kube.list("Pod", self.namespace, labels)
-        return [pod for pod in found if pod["status"].get("phase") in ("Pending", "Running") and not gone(pod)]
+        pods = self.maft.kube.list("Pod", self.namespace, labels)
+        return [pod for pod in pods if pod["status"].get("phase") in ("Pending", "Running") and not gone(pod)]
 
     def rest(self) -> None:
         """A while that is seldom long."""
@@ -131,10 +131,10 @@ def _disk_filled(target: Target) -> bool:
 
 def _removed(kind: str) -> Act:
     def act(target: Target) -> bool:
-        found = [o for o in target.maft.kube.list(kind, target.namespace, f"maft.dev/run={target.name}") if not gone(o)]
-        if found:
-            target.maft.kube.delete(kind, target.namespace, target.random.choice(found)["metadata"]["name"])
-        return bool(found)
+        things = [o for o in target.maft.kube.list(kind, target.namespace, f"maft.dev/run={target.name}") if not gone(o)]
+        if things:
+            target.maft.kube.delete(kind, target.namespace, target.random.choice(things)["metadata"]["name"])
+        return bool(things)
 
     return act
 

@@ -69,11 +69,10 @@ def run_all(
             return None
         own = dataclasses.replace(maft, kube=PatientKube(maft.kube.kubeconfig))  # a client is not made for several threads
         target = Target(own, daemons, f"chaos-{seed}-{number}", NAME, Random(f"{seed}/{number}"))
-        found = _run(target, seed, number, engine, expected, among)
-        print(
-            f"{found.number:3}: {found.end}, {found.seconds:.0f} s, clock {found.clock or 'right'}: {', '.join(found.disturbances)}"
-        )
-        return found
+        outcome = _run(target, seed, number, engine, expected, among)
+        clock, applied = outcome.clock or "right", ", ".join(outcome.disturbances)
+        print(f"{outcome.number:3}: {outcome.end}, {outcome.seconds:.0f} s, clock {clock}: {applied}")
+        return outcome
 
     with ThreadPoolExecutor(at_once) as pool:
         outcomes = [outcome for outcome in pool.map(one, range(runs)) if outcome]

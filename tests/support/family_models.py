@@ -129,7 +129,7 @@ def train(model: Path, folder: Path, *, epochs: int, experts: bool = False) -> A
     """Trains an adapter on dialogues of one turn and of two."""
     spec = spec_of(model, epochs=epochs, lora={**TRAINING["lora"], "experts": experts})
     template, base = template_of(model), lora.load_base(spec.model)
-    chats = [(QUESTION, Message("assistant", said)) for said in ANSWERS]
+    chats = [(QUESTION, Message("assistant", answer)) for answer in ANSWERS]
     chats.append((*chats[0], QUESTION, Message("assistant", ANSWERS[1])))
     examples = [template.tokens(chat, every_turn=False) for chat in chats]
     curve = Trainer(base, spec.training, lambda loss: None).train(examples, folder, seed=0, previous=None)
@@ -171,14 +171,14 @@ def logits(model: Path, adapter: Path | None, prompt: Sequence[int]) -> torch.Te
 def greedy(model: Path, adapter: Path | None, prompts: Sequence[Sequence[int]], count: int) -> list[list[int]]:
     """What transformers and PEFT say, until a stop."""
     asked = _asked(model, adapter)
-    stops, said = list(template_of(model).stops), []
+    stops, tokens = list(template_of(model).stops), []
     for prompt in prompts:
         with torch.no_grad():
             ids = asked.generate(
                 input_ids=torch.tensor([list(prompt)]), do_sample=False, max_new_tokens=count, eos_token_id=stops, pad_token_id=0
             )
-        said.append(ids[0, len(prompt) :].tolist())
-    return said
+        tokens.append(ids[0, len(prompt) :].tolist())
+    return tokens
 
 
 assert set(ARCHITECTURES) <= set(FAMILIES)

@@ -28,10 +28,10 @@ def text_of(family: Family) -> str:
     """The template."""
     if family.ours:
         return OURS[family.template]
-    found = importlib.util.find_spec("trl")  # which is not imported: it would need all that it needs to train
-    assert found is not None
-    assert found.submodule_search_locations is not None
-    return (Path(found.submodule_search_locations[0]) / "chat_templates" / f"{family.template}.jinja").read_text()
+    spec = importlib.util.find_spec("trl")  # which is not imported: it would need all that it needs to train
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    return (Path(spec.submodule_search_locations[0]) / "chat_templates" / f"{family.template}.jinja").read_text()
 
 
 @functools.cache

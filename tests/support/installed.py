@@ -101,11 +101,11 @@ class Installed:
         self.kube.wait(lambda: self._ready() == replicas, 90, self.operator_log)
 
     def _ready(self) -> int:
-        found = self.kube.get("Deployment", SYSTEM, "maft-operator") or {}
-        status = found.get("status", {})
-        current = status.get("observedGeneration") == found["metadata"]["generation"]
+        deployment = self.kube.get("Deployment", SYSTEM, "maft-operator") or {}
+        status = deployment.get("status", {})
+        current = status.get("observedGeneration") == deployment["metadata"]["generation"]
         pods = len(self.operator_pods())
-        return int(status.get("availableReplicas") or 0) if current and pods == found["spec"]["replicas"] else -1
+        return int(status.get("availableReplicas") or 0) if current and pods == deployment["spec"]["replicas"] else -1
 
     def operator_log(self) -> str:
         return "\n".join(self.kube.log(SYSTEM, p["metadata"]["name"], 60) for p in self.operator_pods())
@@ -124,7 +124,7 @@ def s3_client(cluster: Cluster) -> Any:
 def install(maft: Installed, chart: Path = helm.CHART, **values: Any) -> None:
     """The chart as its users install it, in maft-system with the images under test; waits until the operator is ready."""
     maft.kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM, "labels": RESTRICTED}})
-    if (found := maft.kube.get("Deployment", SYSTEM, "maft-operator")) and not of_helm(found):
+    if (deployment := maft.kube.get("Deployment", SYSTEM, "maft-operator")) and not of_helm(deployment):
         maft.kube.delete("Deployment", SYSTEM, "maft-operator")  # somebody's kubectl apply -f deploy/operator.yaml
     # --take-ownership: the CustomResourceDefinition may be left from another release.
     flags = ["--install", "--take-ownership", "--wait", "--timeout", "120s"]
@@ -134,8 +134,8 @@ def install(maft: Installed, chart: Path = helm.CHART, **values: Any) -> None:
     maft.kube.wait(lambda: maft._ready() == values.get("replicas", 1), 90, maft.operator_log)
 
 
-def of_helm(found: Json) -> bool:
-    return found["metadata"].get("labels", {}).get("app.kubernetes.io/managed-by") == "Helm"
+def of_helm(deployment: Json) -> bool:
+    return deployment["metadata"].get("labels", {}).get("app.kubernetes.io/managed-by") == "Helm"
 
 
 def helm_here(maft: Installed, *arguments: str, namespace: str = SYSTEM, values: Json | None = None) -> str:
@@ -197,8 +197,8 @@ def _first_worker() -> Iterator[bool]:
 
 
 def served(kube: Kube) -> bool:
-    found = kube.get("CustomResourceDefinition", None, "multiagentfinetunes.maft.dev") or {}
-    conditions = found.get("status", {}).get("conditions") or []  # null at first
+    crd = kube.get("CustomResourceDefinition", None, "multiagentfinetunes.maft.dev") or {}
+    conditions = crd.get("status", {}).get("conditions") or []  # null at first
     return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
 

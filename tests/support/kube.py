@@ -64,8 +64,8 @@ class Kube:
             return None
 
     def list(self, kind: str, namespace: str | None, labels: str | None = None, fields: str | None = None) -> list[Json]:
-        found = self._client.get(self._kind(kind), namespace=namespace, label_selector=labels, field_selector=fields)
-        return [item.to_dict() for item in found.items]
+        answer = self._client.get(self._kind(kind), namespace=namespace, label_selector=labels, field_selector=fields)
+        return [item.to_dict() for item in answer.items]
 
     def delete(self, kind: str, namespace: str | None, name: str, *, grace: int | None = None) -> None:
         try:
@@ -109,8 +109,8 @@ class Kube:
     # --- runs ---
 
     def status(self, namespace: str, name: str) -> Json:
-        found = self.get(RUNS, namespace, name)
-        return (found or {}).get("status") or {}
+        resource = self.get(RUNS, namespace, name)
+        return (resource or {}).get("status") or {}
 
     def condition(self, namespace: str, name: str, kind: str) -> Json:
         return next((c for c in self.status(namespace, name).get("conditions", ()) if c["type"] == kind), {})
@@ -132,10 +132,10 @@ class Kube:
     def wait(self, condition: Callable[[], Any], limit: float, explain: Callable[[], str] = lambda: "") -> Any:
         """Polls until the condition holds, and returns what it gave; fails after `limit` seconds."""
         deadline = time.monotonic() + limit
-        while not (found := condition()):
+        while not (value := condition()):
             assert time.monotonic() < deadline, f"not within {limit:.0f} s: {explain()}"
             time.sleep(0.2)
-        return found
+        return value
 
     def explain(self, namespace: str, name: str) -> str:
         """The status of a run, its pods and what the last of them said."""

@@ -29,8 +29,8 @@ def answer(model: str, text: str, seed: int) -> str:
     """What the model says to the text."""
     source = random.Random(f"{model}|{text}|{seed}")
     if "Summarize" in text:
-        said = ANSWER.findall(text)
-        return " ".join(f"1 agent says {value}." for value in said) or "Nobody said a number."
+        answers = ANSWER.findall(text)
+        return " ".join(f"1 agent says {value}." for value in answers) or "Nobody said a number."
     expressions = EXPRESSION.findall(text)
     right = eval("".join(expressions[-1])) if expressions else 0
     skill = 0.5 if model == "base" else 0.8
@@ -78,11 +78,11 @@ def application(model: str) -> web.Application:
                 await asyncio.sleep(latency)
         finally:
             state["running"] -= 1
-        said = fixed if fixed is not None else answer(body["model"], tokenizer.decode(body["prompt"]), body["seed"])
-        tokens = len(tokenizer(said, add_special_tokens=False)["input_ids"]) + 1
+        reply = fixed if fixed is not None else answer(body["model"], tokenizer.decode(body["prompt"]), body["seed"])
+        tokens = len(tokenizer(reply, add_special_tokens=False)["input_ids"]) + 1
         reason = "length" if tokens > body["max_tokens"] else "stop"
         usage = {"prompt_tokens": len(body["prompt"]), "completion_tokens": min(tokens, body["max_tokens"])}
-        return web.json_response({"choices": [{"text": said, "finish_reason": reason}], "usage": usage})
+        return web.json_response({"choices": [{"text": reply, "finish_reason": reason}], "usage": usage})
 
     async def listing(_: web.Request) -> web.Response:
         return web.json_response({"data": [{"id": "base", "max_model_len": 512}]})

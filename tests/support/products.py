@@ -16,13 +16,13 @@ LIMIT = 300.0  # seconds for a small run, on two busy cores
 
 def products(maft: Installed, namespace: str, name: str) -> dict[str, str]:
     """sha256 of everything that equal runs have in common, by its key below the run."""
-    found = {}
+    hashes = {}
     top = f"runs/{namespace}/{name}/"
     for key in maft.keys(namespace, name):
         if key.endswith("_COMMIT.json") and any(part in key for part in ("/debate/", "/datasets/", "/adapters/", "/evaluation/")):
             folder = key.removeprefix(top).removesuffix("_COMMIT.json")
-            found |= {folder + f["name"]: f["sha256"] for f in json.loads(maft.read(key))["files"] if f["name"] != "README.md"}
-    return found
+            hashes |= {folder + f["name"]: f["sha256"] for f in json.loads(maft.read(key))["files"] if f["name"] != "README.md"}
+    return hashes
 
 
 def made_here(maft: Installed, folder: Path, name: str, **spec: Any) -> dict[str, str]:

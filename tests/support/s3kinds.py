@@ -115,8 +115,8 @@ def _gofakes3(folder: Path, server: S3Server) -> list[str]:
 
 
 def _s3rver(folder: Path, server: S3Server) -> list[str]:
-    found = _at("s3rver", "3.7.1", "node_modules/.bin/s3rver")
-    return [found, "-d", str(folder), "-a", "127.0.0.1", "-p", str(server.port), "--no-vhost-buckets"]
+    program = _at("s3rver", "3.7.1", "node_modules/.bin/s3rver")
+    return [program, "-d", str(folder), "-a", "127.0.0.1", "-p", str(server.port), "--no-vhost-buckets"]
 
 
 def _s3mock(folder: Path, server: S3Server) -> list[str]:

@@ -137,8 +137,8 @@ def _wait(process: "subprocess.Popen[bytes]", server: S3Server, seconds: float, 
         except (OSError, BotoCoreError, ClientError) as error:
             why = str(error)
         time.sleep(0.02)
-    said = log.read_text(errors="replace")[-2000:]
-    raise RuntimeError(f"the S3 server did not start (exit code {process.poll()}, {why}): {said}")
+    tail = log.read_text(errors="replace")[-2000:]
+    raise RuntimeError(f"the S3 server did not start (exit code {process.poll()}, {why}): {tail}")
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:

@@ -120,8 +120,8 @@ class _Connection(socketserver.StreamRequestHandler):
     def _request(self) -> Request | None:
         line = self.rfile.readline().decode("latin-1").strip()
         headers = {}
-        while found := self.rfile.readline().decode("latin-1").strip():
-            name, _, value = found.partition(":")
+        while header := self.rfile.readline().decode("latin-1").strip():
+            name, _, value = header.partition(":")
             headers[name.lower()] = value.strip()
         if "100-continue" in headers.get("expect", ""):
             self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -99,12 +99,12 @@ def discovering(kube: Kube, namespaces: list[str], targets: Path) -> Iterator[No
         own = Kube(kube.kubeconfig)  # a client of its own: they are not made for several threads
         while not stop.wait(1):
             try:
-                found = [target for namespace in namespaces for pod in own.list("Pod", namespace) for target in _ports(pod)]
+                ports = [target for namespace in namespaces for pod in own.list("Pod", namespace) for target in _ports(pod)]
             except Exception as error:  # the next look will do
                 print(f"discovery: {type(error).__name__}: {error}", file=sys.stderr)
                 continue
             new = targets.with_suffix(".new")
-            new.write_text(json.dumps(found))
+            new.write_text(json.dumps(ports))
             new.replace(targets)
 
     thread = threading.Thread(target=look, daemon=True)

@@ -80,8 +80,8 @@ def tag_of(base: str) -> str:
 
 
 def _files(path: Path) -> list[Path]:
-    found = path.rglob("*") if path.is_dir() else [path]
-    return [file for file in found if file.is_file() and "__pycache__" not in file.parts]
+    paths = path.rglob("*") if path.is_dir() else [path]
+    return [file for file in paths if file.is_file() and "__pycache__" not in file.parts]
 
 
 def secrets(folder: Path) -> list[str]:
