@@ -1,5 +1,6 @@
 """What the repository says of itself is true: plans, reference, versions, links, commands."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -142,3 +143,18 @@ def test_make_targets_of_the_readme_exist():
 def test_the_demo_is_small():
     size = sum(p.stat().st_size for p in (ROOT / "examples" / "tiny").glob("*") if p.is_file())
     assert size <= 6 * 2**20
+
+
+EMPTY_WORDS = {"found", "told", "said"}  # which say how somebody came to a value, and not what it is
+
+
+@pytest.mark.parametrize("package", ["images/maft", "operator/maft_operator"])
+def test_values_are_named_for_what_they_hold(package):
+    named = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in (ROOT / package).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in EMPTY_WORDS)
+        or (isinstance(node, ast.arg) and node.arg in EMPTY_WORDS)
+    ]
+    assert named == []
