@@ -13,6 +13,7 @@ from test_cluster_backend import KEY, Asked, Server, resource
 
 from maft_operator.cluster import images, looks, manifests
 from maft_operator.cluster.controller import Controller
+from maft_operator.cluster.handlers import Watched
 from maft_operator.cluster.keys import Keys
 from maft_operator.cluster.manifests import Json, Owner
 from maft_operator.cluster.metrics import Metrics
@@ -176,7 +177,33 @@ def test_runs_that_wait_for_their_removal_do_not_slow_down_the_others() -> None:
     queue, metrics = Queue(), Metrics()
     keys = Keys(queue, metrics)
     for number in range(9):
-        keys.note(f"ns/{number}", finished=number > 3)
-    keys.note("ns/0", finished=True)
+        keys.note(f"ns/{number}", at_work=number < 4)
+    keys.note("ns/0", at_work=False)
     keys.forget("ns/1")
-    assert keys.unfinished == 2
+    assert keys.at_work == 2
+
+
+@pytest.mark.parametrize(
+    ("phase", "counts"), [("", 1), ("Training", 1), ("Suspended", 0), ("Complete", 0), ("Failed", 0), ("Rejected", 0)]
+)
+def test_which_runs_count_as_at_work(phase: str, counts: int) -> None:
+    async def scenario() -> int:
+        queue, metrics = Queue(), Metrics()
+        keys = Keys(queue, metrics)
+        Watched(keys, metrics).run(None, resource({"phase": phase} if phase else None))
+        return keys.at_work
+
+    assert asyncio.run(scenario()) == counts
+
+
+def test_a_recall_leaves_those_alone_that_are_due_anyhow_and_is_no_crowd() -> None:
+    async def scenario() -> tuple[int, float]:
+        queue, metrics = Queue(), Metrics()
+        keys = Keys(queue, metrics)
+        queue.add("due", 500)
+        for key in ("due", *(f"resting-{number}" for number in range(100))):
+            keys.recall(key, within=100)
+        return len(queue), queue.late()
+
+    count, late = asyncio.run(scenario())
+    assert (count, late) == (101, 0.0)

@@ -489,7 +489,7 @@ def test_a_status_is_ignored_as_where_a_resource_is_applied(status: Any) -> None
 OK: dict[str, Any] = {}
 JSONL = {"kind": "jsonl", "source": "q.jsonl"}
 GYM = {"kind": "reasoning-gym", "generator": {"name": "gcd"}}
-UNCLEAR = "holds a control character, or white space at an end or in a URL; take it out"
+UNCLEAR = "holds a control character, or white space at an end or before ://; take it out"
 
 
 def _source(field: str, value: str) -> dict[str, Any]:
@@ -511,7 +511,7 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"debate": {"minAgreement": 4}},
     ),
     **{
-        f"{field}: {UNCLEAR}": (_source(field, "./my questions"), _source(field, "s3://bucket/a b"))
+        f"{field}: {UNCLEAR}": (_source(field, "./my questions"), _source(field, "s3 ://bucket/a"))
         for field in ("model.source", "task.source", "task.heldOutSource", "evaluation.task.source")
     },
     "debate.shards: more than there are questions; set it to at most task.train": (
@@ -665,6 +665,10 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"model": {"source": "/home/me/model"}},
         {"model": {"source": "~/model"}},
     ),
+    "gpuResource: Kubernetes keeps these names for itself; name what nodes offer, such as nvidia.com/gpu": (
+        {"gpuResource": "nvidia.com/mig-1g.5gb"},
+        {"gpuResource": "requests.nvidia.com/gpu"},
+    ),
     "storage.endpoint: must be http://HOST[:PORT] or https://HOST[:PORT]": (
         {"storage": {"bucket": "abc", "endpoint": "https://minio.local:9000/"}},
         {"storage": {"bucket": "abc", "endpoint": "http://host/path"}},
@@ -712,6 +716,11 @@ def test_each_rule_lets_pass_and_refuses(message: str) -> None:
 def test_no_source_is_read_as_another_than_it_looks(field: str, source: str) -> None:
     """Python's urlsplit takes white space and control characters out: an admission policy would see another address."""
     assert wrong(resource(**_source(field, source))) == f"{field}: {UNCLEAR}"
+
+
+@pytest.mark.parametrize("source", ["s3://b/my data/q.jsonl", "s3://b/x?endpoint=http://s3:9000", "data/my questions.jsonl"])
+def test_names_of_files_may_have_spaces(source: str) -> None:
+    checked(resource(task={**JSONL, "source": source}))
 
 
 @pytest.mark.parametrize("rule", NAME_RULES)

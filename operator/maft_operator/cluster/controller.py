@@ -110,7 +110,6 @@ class Controller:
             self._keys.forget(key, again=state.woken)
             return None
         resource = await self._upgraded(resource, state)
-        self._keys.note(key, finished=conditions.finished(own_status(resource)))
         if conditions.finished(own_status(resource)):
             return await self._finished(resource, state)
         try:
@@ -157,14 +156,14 @@ class Controller:
         delay = await self._writer.write(resource, new, state)
         for name in left_over(graph, outcome.snapshot.observed, old.get("done", {})):
             await backend.delete(name)
-        return sooner(delay, looks.next_look(outcome, new, run, now, self._keys.unfinished), again)
+        return sooner(delay, looks.next_look(outcome, new, run, now, self._keys.at_work), again)
 
     def _calm(self, resource: Json, work: Reconciled, again: float | None) -> Seen | None:
         """Remembers a look after which glances will do. again: seconds until another one is due, whatever happens."""
         if not looks.is_calm(work.outcome) or work.pause.times:
             return None
         clock = asyncio.get_running_loop().time()
-        until = clock + min(looks.trusted(self._keys.unfinished), again if again is not None else math.inf)
+        until = clock + min(looks.trusted(self._keys.at_work), again if again is not None else math.inf)
         return Seen(slim(resource), work, clock, until)
 
     async def _glance(self, seen: Seen, clock: float, state: KeyState) -> float | None:
@@ -178,7 +177,7 @@ class Controller:
         work = replace(work, done=done, spent=spent.read(old, now))
         new = status(work, old, seen.resource["metadata"]["generation"], now)
         delay = await self._writer.write(seen.resource, new, state)
-        return sooner(delay, looks.glances(self._keys.unfinished), max(0.0, seen.until - clock))
+        return sooner(delay, looks.glances(self._keys.at_work), max(0.0, seen.until - clock))
 
     def _is_fresh(self, resource: Json, state: KeyState) -> bool:
         """Whether nothing can have been made for the run: it is younger than this process, which has written nothing about it. A

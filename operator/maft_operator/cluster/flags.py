@@ -19,6 +19,7 @@ Exit code 0: told to stop; 1: cannot go on, for a reason that it logs."""
 
 # Of an image (OCI, distribution spec): host with its port, then folders.
 _REPOSITORY = r"([A-Za-z0-9.-]+(:[0-9]+)?/|\[[0-9a-f:]+\](:[0-9]+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
+_PREFIX = rf"{_REPOSITORY}|[A-Za-z0-9.-]+:[0-9]+"  # the last: the root of a registry
 _RESOURCE = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 _TAG = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 
@@ -110,7 +111,7 @@ def images(arguments: argparse.Namespace) -> Images:
     prefix, tag = arguments.images.rstrip("/"), arguments.tag
     if not prefix and set(named) != set(ROLES):
         raise BadSpec("--images: not set; name where nodes find the images, such as registry.example.com/maft")
-    if prefix and not re.fullmatch(_REPOSITORY, prefix):
+    if prefix and not re.fullmatch(_PREFIX, prefix):
         raise BadSpec(f"--images {prefix}: expected HOST/FOLDER without https:// and a tag, such as registry.example.com:5000/maft")
     if not re.fullmatch(_TAG, tag):
         raise BadSpec(f"--tag {tag}: expected letters, digits, _, . and -, at most 128")

@@ -16,6 +16,8 @@ from maft_operator.cluster.keys import Keys
 from maft_operator.cluster.manifests import MANAGED_BY, MANAGER, RUN
 from maft_operator.cluster.metrics import Metrics
 
+_AT_REST = ("Suspended", "Complete", "Failed", "Rejected")  # phases in which nothing is looked at again but for an event
+
 
 class Watched:
     """What the watches have delivered.
@@ -40,6 +42,7 @@ class Watched:
             return
         self.versions[key] = metadata["resourceVersion"]
         self._metrics.seen(key, body)
+        self._keys.note(key, at_work=(body.get("status") or {}).get("phase") not in _AT_REST)
         if settled(body):
             self.settled.add(key)
             return

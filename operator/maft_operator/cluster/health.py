@@ -32,7 +32,7 @@ STUCK = 300.0  # seconds for which no look at any run ends, though some are due
 
 
 class WatchCheck:
-    """Compares the watches with the cluster now and then, and wakes every unfinished run by the way.
+    """Compares the watches with the cluster now and then, and recalls every run by the way that is neither over nor due.
 
     stale: why the watches are not to be trusted though the API server answers; unanswered: that it does not; empty: all is well."""
 
@@ -79,7 +79,7 @@ class WatchCheck:
         for key in set(seen) - set(before) - set(after):
             self._watched.gone(key)  # deleted while the watch was away
         for key in set(after) - self._watched.settled:
-            self._keys.wake(key)
+            self._keys.recall(key, within=RESYNC / 2)
 
     async def _listed(self) -> dict[str, str]:
         lists = await asyncio.gather(*(self._api.versions(namespace) for namespace in self._namespaces))

@@ -3,6 +3,7 @@
 Watches (handlers.py) and the resync (health.py) wake runs through it; the controller works off its queue.
 """
 
+import random
 from dataclasses import dataclass, field
 
 from maft_operator.cluster.drift import Sent
@@ -51,7 +52,7 @@ class Keys:
         self._queue = queue
         self._metrics = metrics
         self._states: dict[str, KeyState] = {}
-        self._unfinished: set[str] = set()
+        self._at_work: set[str] = set()
 
     def wake(self, key: str) -> None:
         """Makes the run due: something about it may have changed."""
@@ -61,19 +62,25 @@ class Keys:
     def forget(self, key: str, *, again: bool = False) -> None:
         """Drops everything about a run that has gone. again: one of its name was told of meanwhile, and stays due."""
         self._states.pop(key, None)
-        self._unfinished.discard(key)
+        self._at_work.discard(key)
         self._metrics.gone(key)
         if not again:
             self._queue.forget(key)
 
-    def note(self, key: str, *, finished: bool) -> None:
-        """Notes whether there is anything left to do about the run but to remove it."""
-        (self._unfinished.discard if finished else self._unfinished.add)(key)
+    def note(self, key: str, *, at_work: bool) -> None:
+        """Notes whether the run works or waits for something."""
+        (self._at_work.add if at_work else self._at_work.discard)(key)
 
     @property
-    def unfinished(self) -> int:
-        """Counts the runs that are worked at or wait."""
-        return len(self._unfinished)
+    def at_work(self) -> int:
+        """Counts the runs that work or wait for something: those that are looked at again and again."""
+        return len(self._at_work)
+
+    def recall(self, key: str, within: float) -> None:
+        """Makes a run due that nobody would look at again, within so many seconds: all at once would be a crowd."""
+        if key not in self._queue:
+            self.state(key).woken = True
+            self._queue.add(key, random.uniform(0, within))
 
     def state(self, key: str) -> KeyState:
         """Returns what is remembered of the run, to be changed by whoever works at it."""

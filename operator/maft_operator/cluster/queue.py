@@ -20,6 +20,9 @@ class Queue:
     def __len__(self) -> int:
         return len(self._due)
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._due or key in self._busy
+
     def add(self, key: str, delay: float = 0.0) -> None:
         """Makes the key due after `delay` seconds; an earlier time stands."""
         when = asyncio.get_running_loop().time() + delay
