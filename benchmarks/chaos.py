@@ -54,12 +54,12 @@ def _unable() -> str:
     return clusters.host.unable() or ("" if clusters.FACTS.exists() else "the project's own cluster is not up; run: make cluster")
 
 
-def _is_of(row: Json, arguments: argparse.Namespace) -> bool:
-    return (row["seed"], row["engine"]) == (arguments.seed, arguments.engine)
+def _which(row: Json) -> tuple[object, ...]:
+    return row["seed"], row["number"], row["engine"]
 
 
 def _measured(arguments: argparse.Namespace) -> list[Json]:
-    """What was kept of other seeds, and what this seed gave."""
+    """What was kept of other runs, and what these gave."""
     import disturbed
     from installed import on_this_machine
     from products import made_here
@@ -71,8 +71,9 @@ def _measured(arguments: argparse.Namespace) -> list[Json]:
     seed, runs, engine, at_once = arguments.seed, arguments.runs, arguments.engine, arguments.at_once
     outcomes = disturbed.run_all(maft, seed, runs, engine, expected, at_once, seconds=60 * arguments.minutes)
     before = json.loads(OUTPUT.read_text()) if OUTPUT.exists() else []
-    rows = [row for row in before if not _is_of(row, arguments)]
-    return rows + [{**dataclasses.asdict(outcome), "begun": begun} for outcome in outcomes]
+    measured = [{**dataclasses.asdict(outcome), "begun": begun} for outcome in outcomes]
+    again = {_which(row) for row in measured}
+    return [row for row in before if _which(row) not in again] + measured
 
 
 def table(rows: list[Json]) -> str:

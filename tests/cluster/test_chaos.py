@@ -13,3 +13,4 @@ def test_runs_that_are_disturbed_end_as_if_nothing_had_been(maft, tmp_path):
     beside_other_tests = disturbances.OWN
     outcomes = disturbed.run_all(maft, seed=1, runs=3, engine="mock", expected=expected, at_once=3, among=beside_other_tests)
     assert [outcome for outcome in outcomes if not outcome.right] == []
+    assert sum(len(outcome.disturbances) for outcome in outcomes) >= 3

@@ -97,13 +97,20 @@ def _program_paused(component: str) -> Act:
     def act(target: Target) -> bool:
         pod = _one(target, component)
         pids = target.daemons.in_pod(pod["metadata"]["uid"]) if pod else []
-        if not _send(pids, signal.SIGSTOP):
-            return False
-        target.rest()
-        _send(pids, signal.SIGCONT)
-        return True
+        return _stopped(target, pids)
 
     return act
+
+
+def _stopped(target: Target, pids: list[int]) -> bool:
+    """Stops processes for a while; they go on whatever becomes of us."""
+    if not _send(pids, signal.SIGSTOP):
+        return False
+    try:
+        target.rest()
+    finally:
+        _send(pids, signal.SIGCONT)
+    return True
 
 
 def _send(pids: list[int], number: int) -> bool:
@@ -169,11 +176,7 @@ def _operator_killed(target: Target) -> bool:
 
 def _operator_paused(target: Target) -> bool:
     pids = [pid for pod in target.maft.operator_pods() for pid in target.daemons.in_pod(pod["metadata"]["uid"])]
-    if not _send(pids, signal.SIGSTOP):
-        return False
-    target.rest()
-    _send(pids, signal.SIGCONT)
-    return True
+    return _stopped(target, pids)
 
 
 # --- daemons and the network ---
