@@ -15,6 +15,7 @@ STRICT: Json = {
     "imagePrefixes": ["r.io/ml/", "r.io/maft/inference@"],
     "endpointHosts": ["s3", ".storage.svc"],
     "cacheClaims": ["models"],
+    "workloadPriorityClasses": ["low"],
     "podTemplate": {"annotations": ["description", "ml.r.io/"]},
 }
 OWN: Json = {
@@ -57,6 +58,7 @@ ALLOWED: dict[str, Json] = {
     ),
     "a GPU of another name": {"gpuResource": "amd.com/gpu"},
     "a claim": {"model": {"cacheClaim": "models"}},
+    "a priority": {"workloadPriorityClass": "low"},
     "an image of theirs": {"inference": {"image": "r.io/ml/vllm:1"}},
     "a host below": {"storage": {**STORAGE, "endpoint": "https://MinIO.storage.svc:9000"}},
     "a model in a bucket": {"model": {"source": "s3://b/m?endpoint=http://s3:9000&region=x"}},
@@ -98,6 +100,10 @@ REFUSED: dict[str, tuple[Json, str]] = {
         "spec.gpuResource: r.io/kvm may not be asked for here, only nvidia.com/gpu, amd",
     ),
     "another's claim": ({"model": {"cacheClaim": "payroll"}}, "spec.model.cacheClaim: payroll may not be used here; leave it out"),
+    "a priority before others": (
+        {"workloadPriorityClass": "urgent"},
+        "spec.workloadPriorityClass: urgent may not be used here; leave it out",
+    ),
     "a library by a variable": (
         container(env=[{"name": name, "value": "/x.so"} for name in LIBRARIES]),
         f"the variable {', '.join(LIBRARIES)} may not be set here",
