@@ -250,7 +250,7 @@ TAKEN: list[tuple[str, str, Any]] = [
     ("debate.topP", ".5", 0.5),
     ("suspend", "yes", True),
     ("suspend", "n", False),
-    ("queueName", "1:30", "1:30"),
+    ("workloadPriorityClass", "1:30", "1:30"),
     ("queueName", "2026-11-26", "2026-11-26"),
     ("queueName", "'12345e6'", "12345e6"),
     ("queueName", "!!str on", "on"),
