@@ -11,7 +11,7 @@ from installed import SYSTEM, Installed, helm_here, install
 
 from maft_operator import __version__
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.nightly, pytest.mark.timeout(400)]
 KINDS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
 
 

@@ -9,7 +9,7 @@ from kube import Json
 
 from maft_operator.spec.skew import TOLD
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.nightly, pytest.mark.timeout(900)]
 LIMIT = 300.0  # seconds for a small run, on two busy cores
 CRD, NAME = "CustomResourceDefinition", "multiagentfinetunes.maft.dev"
 FIELD, DEEPER = "retention", "wideness"  # of spec, and of spec.training.lora

@@ -66,6 +66,7 @@ def test_a_quota_that_is_too_small_is_told(maft: Installed, namespace: str) -> N
     assert "limits.memory=4352Mi" in waits["message"]
 
 
+@pytest.mark.nightly
 def test_what_another_sets_of_a_servers_resources_stays(maft: Installed, namespace: str) -> None:
     """To take it back would restart the server at each look."""
     kube = maft.kube
@@ -94,6 +95,7 @@ DEFAULTS = {
 }
 
 
+@pytest.mark.nightly
 def test_the_admins_defaults_reach_what_is_made_next_and_restart_nothing(maft: Installed, namespace: str) -> None:
     kube = maft.kube
     resource = maft.resource("shared", namespace, iterations=1, agents=2, **maft.mocked(latency=0.3))
@@ -122,6 +124,7 @@ def test_the_admins_defaults_reach_what_is_made_next_and_restart_nothing(maft: I
 GPU = "maft.dev/test-gpu"
 
 
+@pytest.mark.nightly
 def test_a_gpu_of_another_name(maft: Installed, namespace: str) -> None:
     """A node has one; the server asks for it, and its hours count."""
     kube = maft.kube

@@ -86,6 +86,7 @@ def begin(maft: Installed, namespace: str, name: str, latency: float = 0.4, **sp
     return f"http://{name}-server.{namespace}.svc:8000", f"http://{task}:9100"
 
 
+@pytest.mark.nightly
 def test_a_run_is_closed_to_all_but_its_own_pods_the_operator_and_who_scrapes(maft: Installed, namespace: str) -> None:
     kube = maft.kube
     server, task = begin(maft, namespace, "closed")
