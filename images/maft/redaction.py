@@ -63,12 +63,15 @@ def _is_key(words: list[str]) -> bool:
 _HOST = r"(?=@(?!sha\d+:))"  # what an image is pinned by is no host
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), REMOVED),
-    # Up to the last @: who writes a password into a URL seldom encodes it. With a password, slashes may be its own.
+    # Up to the last @: who writes a password into a URL seldom encodes it. With a password, slashes may be its own, also after @.
+    (re.compile(rf"(?<=://)[^\s\"'<>/?#:\[]*:(?:(?!://)[^\s\"'<>])*{_HOST}"), REMOVED),
     (re.compile(rf"(?<=://)(?:(?!://)[^\s\"'<>/?#])*{_HOST}"), REMOVED),
-    (re.compile(rf"(?<=://)[^\s\"'<>/?#:@\[]*:(?:(?!://)[^\s\"'<>])*{_HOST}"), REMOVED),
     # A proxy is often given without a scheme: user:word@host.
     (re.compile(rf"(?i)(proxy(?:\\*[\"'])?\s*[=:]\s*(?:\\*[\"'])?)(?!\w+://)[^\s\"'<>\[]{{0,256}}{_HOST}"), rf"\1{REMOVED}"),
-    (re.compile(rf"(?<![\w.%+@:-])[\w.%+-]{{1,64}}:(?!//)[^\s\"'/<>\[]{{1,256}}{_HOST}(?=@[\w\[])"), REMOVED),
+    (
+        re.compile(rf"(?<![\w.%+@:-])[\w.%+-]{{1,64}}:(?!//)(?=[^\s\"'/<>\[]{{1,256}}@)[^\s\"'<>\[]{{1,256}}{_HOST}(?=@[\w\[])"),
+        REMOVED,
+    ),
     (re.compile(r"(?<![\w-])((?:-u|--user|--proxy-user)[ =])(?!\d+:\d+\b)[^\s:\"']{1,64}:[^\s\"']{1,256}"), rf"\1{REMOVED}"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), rf"\1 {REMOVED}"),
     (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{4,}(?:\.[\w-]*)*"), REMOVED),
