@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
 from maft.errors import one_line
-from maft.redaction import REMOVED, is_secret, text
+from maft.redaction import REMOVED, is_secret_variable, text
 from maft.store import layout
 from maft.store.urls import open_store
 
@@ -99,7 +99,7 @@ def _undisturbed() -> Iterator[None]:
 
 def redacted(log: str, environment: Mapping[str, str]) -> str:
     """Takes out the values of variables whose names look secret, and what else looks like one."""
-    secrets = {value for name, value in environment.items() if is_secret(name) and len(value) >= SHORTEST}
+    secrets = {value for name, value in environment.items() if is_secret_variable(name) and len(value) >= SHORTEST}
     for secret in sorted(secrets, key=len, reverse=True):
         log = log.replace(secret, REMOVED)
     return text(log)

@@ -17,14 +17,19 @@ def _several(words: str) -> frozenset[str]:
 # Anywhere in a name, however it is written together; plurals of tokens are counted, tokenizers are none.
 _STEM = re.compile(
     r"(?<!by)(?<!com)pass(?:word|wd|phrase)?s?(?![a-z])|secret|credential|token(?!s|iz)|signature|cookie|authorization|bearer"
-    r"|(?:api|access|private|signing|encryption|account|session|auth|license)[-_. ]?key",
+    r"|(?:api|access|private|signing|encryption|account|session|auth|license)[-_. ]?key"
+    r"|(?:api|access|auth|refresh|bearer|deploy)[-_. ]?tokens",
     re.IGNORECASE,
 )
+# The same of a variable of the environment, where a name stands for one value alone.
+_STEM_OF_VARIABLE = re.compile(r"pass|secret|token|key|credential|auth", re.IGNORECASE)
 _WORDS = frozenset({"pwd", "auth", "sig", "jwt", "psk", "passcode"})  # as a word of their own
-# What is called a key and opens nothing: `topologyKey`. A name that is `key` alone is that of an entry.
+_KEY = re.compile(r"([a-z]*?)keys?")
+# What is called a key and opens nothing: `topologyKey`, `monkey`. A name that is `key` alone is that of an entry.
 _NO_KEYS = _several(
     "topology public label annotation sort primary foreign partition group cache object row column field dict map index routing"
-    " metric store config problem question run pod node state past first last next same unknown missing"
+    " metric store config problem question run pod node state past first last next same unknown missing unexpected"
+    " extra required allowed valid invalid duplicate max min num number total all of mon tur hot don whis joc"
 )
 # What such a name may end with where its value is no secret: where one is, what kind of one, how it went, how many.
 _ABOUT = _several(
@@ -43,19 +48,31 @@ _SPLIT = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 @lru_cache(maxsize=4096)
 def is_secret(name: str) -> bool:
     """Says whether what carries this name is a secret, as far as names tell."""
-    words = [word.lower() for word in _SPLIT.findall(name) if not word.isdecimal()]
+    words = _words(name)
     if not words or words[-1] in _ABOUT or _OF_TEXT.search(name):
         return False
-    return bool(_STEM.search(name)) or not _WORDS.isdisjoint(words) or _is_key(words)
+    stem = _STEM.search(name) or _STEM.search(
+        " ".join(words)
+    )  # small letters that follow are of the same word: passwordHash is two
+    return bool(stem) or not _WORDS.isdisjoint(words) or any(_is_key(words, place) for place in range(len(words)))
 
 
-def _is_key(words: list[str]) -> bool:
-    """`OPENAI_KEY`, `openaiKeyValue` and `KEY_PEM` are; `key`, `topologyKey` and `key_value_heads` are not."""
-    if "key" not in words:
+def is_secret_variable(name: str) -> bool:
+    """Says it of a variable of the environment, more widely: `MASTERKEY2`, `KEYRING` and `TOKENS` are."""
+    words = _words(name)
+    return is_secret(name) or (bool(_STEM_OF_VARIABLE.search(name)) and not (words and words[-1] in _ABOUT))
+
+
+def _words(name: str) -> list[str]:
+    return [word.lower() for word in _SPLIT.findall(name) if not word.isdecimal()]
+
+
+def _is_key(words: list[str], place: int) -> bool:
+    """`OPENAI_KEY`, `SSHKEYS`, `openaiKeyValue` and `KEY_PEM` are; `key`, `topologyKey` and `key_value_heads` are not."""
+    if not (match := _KEY.fullmatch(words[place])):
         return False
-    place = words.index("key")
-    before, after = words[:place], words[place + 1 :]
-    if before and before[-1] in _NO_KEYS:
+    before, after = match[1] or "".join(words[:place][-1:]), words[place + 1 :]
+    if before in _NO_KEYS:
         return False
     return bool(before) if not after else after[-1] in ({"value", "data", "pem", "b", "base"} if before else {"pem", "b", "base"})
 

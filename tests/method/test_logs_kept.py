@@ -145,3 +145,10 @@ def test_what_looks_secret_is_taken_out() -> None:
     }
     text = "hf_abcdefgh 0123456789 /home/somebody short s3://u:p@q@h/x /var/run/token"
     assert redacted(text, environment) == f"{REMOVED} {REMOVED} /home/somebody short s3://{REMOVED}@h/x /var/run/token"
+
+
+@pytest.mark.parametrize(
+    "name", ["MASTERKEY", "MASTERKEY2", "SSHKEY", "PRIVKEY_1", "WANDB_KEYS", "KEYRING", "apiTokens", "passphrases", "XAUTH"]
+)
+def test_of_variables_more_names_look_secret(name: str) -> None:
+    assert redacted("it is Zx9hunter2 there", {name: "Zx9hunter2"}) == f"it is {REMOVED} there"
