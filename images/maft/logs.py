@@ -85,7 +85,7 @@ def kept(url: str, run: str, name: str, environment: Mapping[str, str] = os.envi
         moment = time.strftime("%Y%m%dT%H%M%SZ", started)
         with _undisturbed():
             key = f"{layout.logs(run)}{name}-{moment}-{socket.gethostname()}-{os.getpid()}.log"
-            _leave(url, key, redacted(tail.text(), environment))
+            _leave(url, key, tail.text(), environment)
 
 
 @contextlib.contextmanager
@@ -105,20 +105,21 @@ def redacted(log: str, environment: Mapping[str, str]) -> str:
     return text(log)
 
 
-def _leave(url: str, key: str, log: str) -> None:
+def _leave(url: str, key: str, log: str, environment: Mapping[str, str]) -> None:
     """Writes it, once and without patience: what the program did is done, and a log changes nothing about it."""
     if not log:
         return
     faults: list[str] = []
-    writing = threading.Thread(target=_write, args=(url, key, log, faults), daemon=True)  # the program does not wait for it
+    # The program does not wait for it, neither for the store nor for what looks for secrets.
+    writing = threading.Thread(target=_write, args=(url, key, log, environment, faults), daemon=True)
     writing.start()
     writing.join(PATIENCE)
     if why := "the store does not answer" if writing.is_alive() else "".join(faults):
         print(f"this log is not kept in the bucket: {why}", file=sys.stderr, flush=True)
 
 
-def _write(url: str, key: str, log: str, faults: list[str]) -> None:
+def _write(url: str, key: str, log: str, environment: Mapping[str, str], faults: list[str]) -> None:
     try:
-        open_store(url).impatient().write(key, log.encode(errors="replace"))
+        open_store(url).impatient().write(key, redacted(log, environment).encode(errors="replace"))
     except BaseException as error:  # whatever it is, it must not decide how the program ended
         faults.append(one_line(error, 300))

@@ -91,7 +91,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (re.compile(r"(?<![\w-])((?:-u|--user|--proxy-user)[ =])(?!\d+:\d+\b)[^\s:\"']{1,64}:[^\s\"']{1,256}"), rf"\1{REMOVED}"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), rf"\1 {REMOVED}"),
-    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{4,}(?:\.[\w-]*)*"), REMOVED),
+    (re.compile(r"(?<![\w-])((?:[\w-]{0,40}?-)?)eyJ[\w-]{8,}+\.[\w-]{4,}+(?:\.[\w-]*+)*+"), rf"\1{REMOVED}"),
     (
         re.compile(r"\b(?:hf_|gh[oprsu]_|github_pat_|glpat-|sk-|xox[abeprs]-|xapp-|nvapi-|npm_|dckr_pat_|pypi-|ya29\.)[\w-]{16,}"),
         REMOVED,
@@ -150,8 +150,9 @@ def _name(value: str, match: re.Match[str]) -> str:
 def _secret(value: str, match: re.Match[str]) -> tuple[int, int]:
     """From where to where the value of that name goes: an empty stretch where there is none to be removed."""
     begin = match.end()
-    part = _VALUE.match(value, begin)
-    if not part or part["none"] or (match["name"] in ("PWD", "OLDPWD") and value.startswith("/", begin)):
+    folder = match["name"] in ("PWD", "OLDPWD") and value.startswith("/", begin)
+    part = None if folder else _VALUE.match(value, begin)
+    if not part or part["none"]:
         return begin, begin
     if part["quote"]:
         return part.end("quote"), part.end()

@@ -76,6 +76,7 @@ REMOVED_FROM = {
     "keys, several": {"WANDB_KEYS": SECRET, "apiKeys": [SECRET], "SSHKEYS": SECRET, "openaiKeysValue": SECRET},
     "tokens, several": {"apiTokens": [SECRET], "ACCESS_TOKENS": SECRET, "refreshTokens": {"a": SECRET}},
     "keys of one word in text": {"message": f"MASTERKEY={SECRET} --sshkey {SECRET} apiTokens: ['{SECRET}']"},
+    "tokens of three parts": {"message": f"session-eyJhbGciOi{'x' * 20}.hunter2.a_b-c eyJhbGciOi{'x' * 9}.hunter2"},
     "dockerconfig": {"message": json.dumps({"auths": {"registry": {"auth": SECRET, "email": "x"}}})},
     "a scheme of its own": {"message": f"Authorization: Token {SECRET}"},
     "digest": {"message": f'Authorization: Digest username="u", response="{SECRET}"'},
@@ -216,6 +217,24 @@ def test_no_log_takes_long(piece):
 )
 def test_no_log_of_signs_takes_long(piece):
     """Patterns that look again from each place would need days for a line of a megabyte."""
+    assert redaction.text(piece * (1024**2 // len(piece)))
+
+
+BEGINNINGS = (
+    "-eyJabcd", "eyJabcdefgh-", "_eyJ", "-eyJabcdefgh.ab", "PWD=/", "-PWD=/", "//OLDPWD=/", "x:a@/", ",x:@", "://a@b:",
+    "-Bearer ", "-sk-a", "-hf_", "-AIza", "-u ", "--user=a", "-proxy=", "proxy ", "hooks.slack.com/services/", "<key>",
+    "-----BEGIN A", "-----END PRIVATE KEY-----", "A" * 64 + "\n", "A\n", '"name":"x","value":"', '"value":\\"', '"name":',
+    "token=[ ", "token={", "token=${", "token=null", 'token="" ', "token]=", '--token "', "api ", "key=Authorization: a=",
+)  # fmt: skip
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    "piece",
+    BEGINNINGS,
+)
+def test_no_log_of_beginnings_takes_long(piece):
+    """Of each pattern what it begins with, again and again, with a border of a word before it and without one."""
     assert redaction.text(piece * (1024**2 // len(piece)))
 
 

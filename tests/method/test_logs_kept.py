@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from s3server import S3Server, s3_fixture  # noqa: F401 - the fixture `s3`
 
 from maft.logs import KEPT, Tail, redacted
+from maft.logs import kept as leaving
 from maft.redaction import REMOVED
 from maft.store.urls import open_store
 
@@ -106,6 +107,13 @@ def test_a_store_that_hangs_costs_three_seconds_and_no_exit_code(interrupted: bo
     assert program.returncode == 0, error
     assert time.monotonic() - began < 8
     assert error.endswith("this log is not kept in the bucket: the store does not answer\n")
+
+
+def test_what_cannot_be_redacted_is_not_kept_and_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with leaving("s3://bucket/x?endpoint=http://127.0.0.1:1&region=x", "ns/r", "report", {"A_TOKEN": 12345678}):  # no text: a fault
+        print("a line")
+    out, error = capsys.readouterr()
+    assert out == "a line\n" and error.startswith("this log is not kept in the bucket: ") and "int" in error
 
 
 @pytest.mark.programs
