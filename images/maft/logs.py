@@ -90,11 +90,15 @@ def kept(url: str, run: str, name: str, environment: Mapping[str, str] = os.envi
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Ignores what would end the program meanwhile: it has ended, with the exit code that it has."""
-    if threading.current_thread() is threading.main_thread():  # others get no signals
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)
-    yield
+    """Ignores meanwhile what would end the program: it has ended, with the exit code that it has. Then a signal ends it as before:
+    the interpreter waits for threads, and one may hang."""
+    numbers = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()  # others get none
+    before = [(number, signal.signal(number, signal.SIG_IGN)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def redacted(log: str, environment: Mapping[str, str]) -> str:

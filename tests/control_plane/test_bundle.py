@@ -229,10 +229,7 @@ BEGINNINGS = (
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize(
-    "piece",
-    BEGINNINGS,
-)
+@pytest.mark.parametrize("piece", BEGINNINGS)
 def test_no_log_of_beginnings_takes_long(piece):
     """Of each pattern what it begins with, again and again, with a border of a word before it and without one."""
     assert redaction.text(piece * (1024**2 // len(piece)))

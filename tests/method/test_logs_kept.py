@@ -1,5 +1,6 @@
 """Logs of programs in the bucket: their end, however they end, without secrets, and never at the cost of the program."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -110,10 +111,44 @@ def test_a_store_that_hangs_costs_three_seconds_and_no_exit_code(interrupted: bo
 
 
 def test_what_cannot_be_redacted_is_not_kept_and_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     with leaving("s3://bucket/x?endpoint=http://127.0.0.1:1&region=x", "ns/r", "report", {"A_TOKEN": 12345678}):  # no text: a fault
         print("a line")
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
     out, error = capsys.readouterr()
     assert out == "a line\n" and error.startswith("this log is not kept in the bucket: ") and "int" in error
+
+
+HANG = """
+def hang(main=__import__("threading").main_thread(), write=__import__("os").write, forever=__import__("threading").Event()):
+    main.join()
+    write(2, b"main is done\\n")
+    forever.wait()
+__import__("threading").Thread(target=hang).start()
+"""
+
+
+@pytest.mark.programs
+def test_a_thread_that_hangs_at_the_end_is_ended_by_a_signal(tmp_path: Path) -> None:
+    """The interpreter waits for it, after the log is left; the exit code is the program's."""
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "a secret of it", "AWS_EC2_METADATA_DISABLED": "true"}
+    url = f"s3://bucket/x?endpoint=http://127.0.0.1:{free_port()}&region=x"
+    line = [sys.executable, "-c", PROGRAM, "--store", url, "--run", "ns/r", "--summary", str(tmp_path / "summary.json")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with subprocess.Popen(line, env={**os.environ, **keys}, text=True, **pipes) as program:
+        assert program.stdin and program.stderr
+        program.stdin.write(HANG)
+        program.stdin.close()
+        assert any(text == "main is done\n" for text in program.stderr)
+        began = time.monotonic()
+        while (
+            program.poll() is None and time.monotonic() - began < 20
+        ):  # one that comes before it waits is taken by whatever it does
+            program.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                program.wait(timeout=1)
+        program.kill()
+    assert program.returncode == 0
 
 
 @pytest.mark.programs
