@@ -34,17 +34,16 @@ class Tail:
         self._size = 0
 
     def add(self, text: str) -> None:
-        """Takes in a piece and forgets what is too long ago."""
-        self._pieces.append(text[-self._most :])
+        """Takes in a piece and forgets what is too long ago; one character more is kept: it says whether a line begins there."""
+        self._pieces.append(text[-self._most - 1 :])
         self._size += len(self._pieces[-1])
-        while self._size - len(self._pieces[0]) >= self._most:
+        while self._size - len(self._pieces[0]) > self._most:
             self._size -= len(self._pieces.popleft())
 
     def text(self) -> str:
-        """Returns what is kept; a line that has lost its beginning is left out, if there is another."""
+        """Returns what is kept; a line that has lost its beginning is left out: it may have said that the rest is a secret."""
         whole = "".join(self._pieces)
-        end = whole[-self._most :]
-        return end if len(end) == len(whole) else end.partition("\n")[2] or end
+        return whole if len(whole) <= self._most else whole[-self._most - 1 :].partition("\n")[2]
 
 
 class _Copied:

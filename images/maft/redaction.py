@@ -5,6 +5,7 @@ Logs in the bucket and the objects and logs of a bundle go through the same rule
 """
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 
 REMOVED = "[removed]"
@@ -77,9 +78,23 @@ def _is_key(words: list[str], place: int) -> bool:
     return bool(before) if not after else after[-1] in ({"value", "data", "pem", "b", "base"} if before else {"pem", "b", "base"})
 
 
+def _without_its_end(match: re.Match[str]) -> str:
+    """Of a private key whose first lines are cut off: lines as they have, however many, above the one that ends it."""
+    lines = match["body"].splitlines(keepends=True)
+    kept = len(lines)
+    while kept and len(lines[kept - 1].split()) == 1 and (kept == len(lines) or len(lines[kept - 1].strip()) >= _KEY_LINE):
+        kept -= 1
+    return "".join(lines[:kept]) + REMOVED
+
+
+_KEY_LINE = 40  # characters of a line of a key at least, but for its last: PEM has 64, OpenSSH 70
 _HOST = r"(?=@(?!sha\d+:))"  # what an image is pinned by is no host
-_PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
+_PATTERNS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), REMOVED),
+    (
+        re.compile(r"(?<![A-Za-z0-9+/=\s])(?P<body>[A-Za-z0-9+/=\s]*+)-----END [A-Z ]{0,40}PRIVATE KEY-----"),
+        _without_its_end,
+    ),
     # Up to the last @: who writes a password into a URL seldom encodes it. With a password, slashes may be its own, also after @.
     (re.compile(rf"(?<=://)[^\s\"'<>/?#:\[]*:(?:(?!://)[^\s\"'<>])*{_HOST}"), REMOVED),
     (re.compile(rf"(?<=://)(?:(?!://)[^\s\"'<>/?#])*{_HOST}"), REMOVED),

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maft_operator.__main__ import main
-from maft_operator.bundle import redaction
+from maft_operator.bundle import local, redaction
 from maft_operator.bundle.archive import Bundle, Part, write
 from maft_operator.bundle.questions import CRD, LINES
 from maft_operator.bundle.redaction import REMOVED
@@ -125,6 +125,22 @@ def test_secrets_are_taken_out(name: str) -> None:
     left = json.dumps(redaction.thing(REMOVED_FROM[name]))
     assert SECRET not in left and "hunter2" not in left
     assert REMOVED in left or name.startswith("the object")
+
+
+BODY = "".join(f"{'q9XhunterZ2' * 5}{n:09d}\n" for n in range(40))  # lines as a key has them
+
+
+@pytest.mark.parametrize(
+    "end", ["-----END RSA PRIVATE KEY-----", "-----END OPENSSH PRIVATE KEY-----\n", "-----END PRIVATE KEY-----\r\n"]
+)
+@pytest.mark.parametrize("before", ["", "ready: 1\nended\n", "one: hunting, two\n\n"])
+@pytest.mark.parametrize("last", ["hunter2==\n", "hunter2\r\n", ""])
+def test_of_a_key_whose_beginning_is_cut_off_nothing_stays(end: str, before: str, last: str) -> None:
+    assert redaction.text(f"{before}{BODY}{last}{end}after\n") == f"{before}{REMOVED}{end.partition('KEY-----')[2]}after\n"
+
+
+def test_lines_that_no_key_ends_stay() -> None:
+    assert redaction.text(BODY + "-----END CERTIFICATE-----\n") == BODY + "-----END CERTIFICATE-----\n"
 
 
 SHOWN = (
@@ -352,7 +368,30 @@ def test_of_a_log_the_end_is_kept(tmp_path: Path) -> None:
     done, _ = bundled(tmp_path, "-o", "x.tar.gz", logs={("r-1-debate-x", "debate", False): long})
     assert done.returncode == 0, done.stderr
     kept = opened(tmp_path / "x.tar.gz")["logs/r-1-debate-x/debate.log"]
-    assert len(kept) == 1024**2 and long.endswith(kept)
+    assert 1024**2 - 10 < len(kept) <= 1024**2 and long.endswith(b"\n" + kept)
+
+
+CUT = f"api_key={{'a': '{SECRET}', 'b': 'hunter2'}}\n"  # where its name is cut off, values are left
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("rest", [b"", b"x" * 500 + b"\n"])
+@pytest.mark.parametrize("gone", [4, len("api_key={'a"), len(CUT) - 1])
+def test_of_a_log_no_line_is_kept_whose_beginning_is_cut_off(rest: bytes, gone: int, tmp_path: Path) -> None:
+    end = rest + b"ready\n" * ((1024**2 - len(CUT) + gone - len(rest)) // 6)
+    end = b"-" * (1024**2 - len(CUT) + gone - len(end) - 1) + b"\n" + end
+    long = f"before\n{CUT}".encode() + end
+    done, _ = bundled(tmp_path, "-o", "x.tar.gz", logs={("r-1-debate-x", "debate", False): long})
+    assert done.returncode == 0, done.stderr
+    assert opened(tmp_path / "x.tar.gz")["logs/r-1-debate-x/debate.log"] == end
+
+
+@pytest.mark.programs
+def test_of_one_endless_line_nothing_is_kept(tmp_path: Path) -> None:
+    long = f"password='{SECRET * (1024**2 // 20)}'\n".encode()
+    done, _ = bundled(tmp_path, "-o", "x.tar.gz", logs={("r-1-debate-x", "debate", False): long})
+    assert done.returncode == 0, done.stderr
+    assert opened(tmp_path / "x.tar.gz")["logs/r-1-debate-x/debate.log"] == b""
 
 
 @pytest.mark.programs
@@ -370,12 +409,12 @@ def test_a_run_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 
 
 def test_of_a_run_of_this_machine(tmp_path: Path, monkeypatch, capsys) -> None:
-    local = tmp_path / "runs" / "default" / "r" / "local" / "r-0-prepare"
-    local.mkdir(parents=True)
-    (local / "log.txt").write_text(f"password: {SECRET}\nready\n")
-    (local / "summary.json").write_text(json.dumps({"program": "failure", "error": "no model"}))
-    (local.parent.parent / "run.json").write_text(json.dumps({"spec": {"env": [{"name": "X", "value": SECRET}]}}))
-    (local / "weights.safetensors").write_bytes(b"x")
+    folder = tmp_path / "runs" / "default" / "r" / "local" / "r-0-prepare"
+    folder.mkdir(parents=True)
+    (folder / "log.txt").write_text(f"password: {SECRET}\nready\n")
+    (folder / "summary.json").write_text(json.dumps({"program": "failure", "error": "no model"}))
+    (folder.parent.parent / "run.json").write_text(json.dumps({"spec": {"env": [{"name": "X", "value": SECRET}]}}))
+    (folder / "weights.safetensors").write_bytes(b"x")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as code:
         main(["bundle", "r", "--dir", "runs"])
@@ -384,6 +423,15 @@ def test_of_a_run_of_this_machine(tmp_path: Path, monkeypatch, capsys) -> None:
     assert set(files) == {"manifest.json", "run.json", "local/r-0-prepare/log.txt", "local/r-0-prepare/summary.json"}
     assert files["local/r-0-prepare/log.txt"].decode() == f"password: {REMOVED}\nready\n"
     assert not any(SECRET.encode() in content for content in files.values())
+
+
+@pytest.mark.parametrize("name", ["log.txt", "state.json"])
+def test_of_a_file_of_this_machine_no_line_is_kept_whose_beginning_is_cut_off(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "default" / "r" / "local"
+    folder.mkdir(parents=True)
+    (folder / name).write_text(f"api_key={{'a': '{SECRET}'}}\n" + "ready\n" * ((1024**2 - 20) // 6))
+    [part] = local.collect(tmp_path, "default", "r").parts
+    assert set(part.content.splitlines()) == {b"ready"}
 
 
 def test_a_folder_without_the_run_is_one_line(tmp_path: Path, capsys) -> None:

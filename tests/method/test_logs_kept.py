@@ -178,6 +178,14 @@ def test_a_tail_of_many_lines_begins_with_a_whole_one() -> None:
     assert KEPT - 20 < len(tail.text()) <= KEPT and lines[0].startswith("line ") and lines[-1] == "line 000199999"
 
 
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_of_one_line_whose_beginning_is_lost_nothing_stays(end: str) -> None:
+    """Its beginning may have said that the rest is a secret."""
+    tail = Tail(20)
+    tail.add(f"password='{'Zx9hunter2' * 9}'{end}")
+    assert tail.text() == ""
+
+
 def test_what_looks_secret_is_taken_out() -> None:
     environment = {
         "HF_TOKEN": "hf_abcdefgh",

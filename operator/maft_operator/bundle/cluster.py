@@ -81,11 +81,11 @@ class _Collector:
         """Keeps the end of each log."""
         for log in wanted:
             try:
-                content = (await self._get(log.path, log.query, None))[-LOG:]
+                content = await self._get(log.path, log.query, None)
             except Unanswered as error:
                 self.missing.append(Missing(log.file, redaction.text(str(error))))
                 continue
-            self.parts.append(Part(log.file, redaction.text(content.decode(errors="replace")).encode()))
+            self.parts.append(Part(log.file, redaction.end(content, LOG)))
 
     def _keep(self, file: str, value: Any) -> None:
         self.parts.append(Part(file, json.dumps(redaction.thing(value), indent=1, sort_keys=True).encode()))

@@ -37,11 +37,11 @@ def _redacted(path: Path) -> bytes:
     """A whole JSON by its names; the end of anything else as text."""
     with path.open("rb") as file:
         size = file.seek(0, 2)
-        file.seek(max(0, size - END))
+        file.seek(max(0, size - END - 1))
         data = file.read()
     if path.suffix == ".json" and size <= END:
         try:
             return msgspec.json.format(msgspec.json.encode(redaction.thing(msgspec.json.decode(data))), indent=1)
         except msgspec.DecodeError:
             pass
-    return redaction.text(data.decode(errors="replace")).encode()
+    return redaction.end(data, END)

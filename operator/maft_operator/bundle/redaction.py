@@ -10,7 +10,7 @@ from typing import Any
 
 from maft.redaction import REMOVED, is_secret, text
 
-__all__ = ["REMOVED", "SHOWN", "text", "thing"]
+__all__ = ["REMOVED", "SHOWN", "end", "text", "thing"]
 
 # What a person who helps has to see, and what nobody puts a secret into. Anything else is somebody's own variable.
 SHOWN = re.compile(
@@ -41,6 +41,14 @@ _REFERENCE = frozenset(
     }
 )
 _NAMES_A_SECRET = frozenset({"serverKey"})  # of a run's status
+
+
+def end(data: bytes, most: int) -> bytes:
+    """Returns the last lines of a log or file, so many bytes at most, redacted.
+
+    A line that has lost its beginning is left out: it may have said that the rest is a secret."""
+    whole = data if len(data) <= most else data[-most - 1 :].partition(b"\n")[2]
+    return text(whole.decode(errors="replace")).encode()
 
 
 def thing(value: Any) -> Any:
