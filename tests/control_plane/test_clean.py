@@ -22,6 +22,7 @@ from maft.spec import FORMAT
 from maft.store.base import Entry, Store
 from maft.store.files import FileStore
 from maft.store.urls import open_store
+from maft_operator.clean import command
 
 RUN = json.dumps({"format": FORMAT, "spec": {}}).encode()
 COMMIT = "iterations/1/adapters/generator-0/_COMMIT.json"
@@ -124,6 +125,7 @@ def listed(*runs: str) -> dict:
 
 ALL = "/apis/maft.dev/v1alpha1/multiagentfinetunes"
 OF_NS = "/apis/maft.dev/v1alpha1/namespaces/ns/multiagentfinetunes"
+OF_OTHER = "/apis/maft.dev/v1alpha1/namespaces/other/multiagentfinetunes"
 
 
 @pytest.mark.programs
@@ -155,9 +157,64 @@ def test_a_cluster_says_which_runs_are_there(store: tuple[str, Store], tmp_path:
     assert "kept  ns/odd: its run.json is none of maft's" in one.stdout
     assert set(made.list("")) == before - all_of("ns/gone")
 
-    rest = asked(tmp_path, {ALL: listed("ns/there")}, url, "--days", "0", "--yes", "--only-this-cluster")
+    rest = asked(tmp_path, {ALL: listed("ns/there"), OF_OTHER: listed()}, url, "--days", "0", "--yes", "--only-this-cluster")
     assert rest.stdout.startswith("the cluster of the kubeconfig has 1 runs\n")
     assert set(made.list("")) == before - all_of("ns/gone") - all_of("other/gone")
+
+
+@pytest.mark.programs
+@pytest.mark.s3
+@pytest.mark.parametrize("store", ["bucket"], indirect=True)
+def test_a_run_that_was_made_again_meanwhile_stays(store: tuple[str, Store], tmp_path: Path) -> None:
+    """The cluster is asked about each run right before it goes: one whose stages are all committed writes nothing new."""
+    url, made = store
+    before = set(made.list(""))
+    answers = {ALL: listed("ns/there"), OF_NS: listed("ns/there", "ns/gone"), OF_OTHER: listed("other/go", "other/gone2")}
+    done = asked(tmp_path, answers, url, "--days", "0", "--yes", "--only-this-cluster")
+    assert done.returncode == 0, done.stderr
+    assert "kept  ns/gone: its resource is there by now\n" in done.stdout and done.stdout.endswith("freed 4 KB of 1 runs\n")
+    assert set(made.list("")) == before - all_of("other/gone")
+
+    unsure = asked(tmp_path, {ALL: listed("ns/there")}, url, "--days", "0", "--yes", "--only-this-cluster")
+    assert unsure.returncode == 0 and "kept  ns/gone: the cluster does not say which runs there are: may not get" in unsure.stdout
+    assert set(made.list("")) == before - all_of("other/gone")
+
+
+@pytest.mark.programs
+@pytest.mark.s3
+@pytest.mark.parametrize("store", ["bucket"], indirect=True)
+def test_what_no_resource_can_be_called_is_asked_about_nowhere(store: tuple[str, Store], tmp_path: Path) -> None:
+    url, made = store
+    before = set(made.list(""))
+    for run in ("n s/a\nb", "ns/x?y"):
+        made.write(f"{run}/run.json", RUN)
+    answers = {ALL: listed("ns/there", "ns/gone", "other/gone"), OF_NS: listed("ns/there")}
+    done = asked(tmp_path, answers, url, "--days", "0", "--yes", "--only-this-cluster")
+    assert done.returncode == 0 and set(made.list("")) == before, done.stdout + done.stderr
+
+
+@pytest.mark.programs
+@pytest.mark.s3
+@pytest.mark.parametrize("store", ["bucket"], indirect=True)
+def test_without_an_answer_nothing_goes(store: tuple[str, Store]) -> None:
+    """Whoever asked for it is gone: standard input ends before the answer."""
+    url, made = store
+    before = set(made.list(""))
+    asking, questions = os.pipe()
+    line = [sys.executable, "-m", "maft.clean", "--store", url, "--days", "0", "--yes", "--questions", str(questions)]
+    done = subprocess.run(line, input=b'{"there": []}\n', capture_output=True, pass_fds=[questions], timeout=120)
+    os.close(questions)
+    with open(asking, "rb") as lines:
+        assert b'"ns/gone"\n' in list(lines)
+    assert done.returncode == 0 and b"kept  ns/gone: nobody says whether its resource is there" in done.stdout, done.stderr
+    assert set(made.list("")) == before
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("answer", [None, str])
+@pytest.mark.parametrize("runs", [1, 100_000])
+def test_a_program_that_ends_unasked_says_why(answer, runs: int) -> None:
+    assert command._answering([sys.executable, "-c", "raise SystemExit(3)"], {"there": ["ns/x"] * runs}, answer) == 3
 
 
 @contextlib.contextmanager

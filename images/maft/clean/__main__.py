@@ -1,14 +1,16 @@
 """`python -m maft.clean`: lists what runs that are gone have left in a store and, told so, deletes it. `maft clean` starts it.
 
-Which runs are there comes as JSON on standard input: only the control plane knows a cluster.
+Which runs are there comes as a line of JSON on standard input: only the control plane knows a cluster. It is asked
+again about each run before that goes: `--questions` gets its name as a line of JSON, standard input a line that says why it stays.
 """
 
 import argparse
 import contextlib
 import fcntl
+import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -37,20 +39,34 @@ def main() -> None:
     flags.add_argument("--store", required=True, help="a folder or s3://bucket/prefix?endpoint=URL&region=NAME")
     flags.add_argument("--days", type=float, default=30.0, help="younger runs stay [30]")
     flags.add_argument("--yes", action="store_true", help="delete")
+    flags.add_argument("--questions", type=int, help="the open file for questions about runs that are to go [none are asked]")
     arguments = flags.parse_args()
     try:
-        given = msgspec.json.decode(sys.stdin.buffer.read() or b"{}", type=Given)
+        given = msgspec.json.decode(sys.stdin.buffer.readline() or b"{}", type=Given)
         there = None if given.there is None else frozenset(given.there)
         kept = Kept(there, frozenset(given.named), frozenset(given.namespaces), arguments.days)
-        clean(open_store(arguments.store), kept, yes=arguments.yes)
+        clean(open_store(arguments.store), kept, yes=arguments.yes, why=_asking(arguments.questions))
     except BadInput as error:
         raise SystemExit(_failed(error, BAD_INPUT)) from None
     except OSError as error:
         raise SystemExit(_failed(error, 1)) from None
 
 
-def clean(store: Store, kept: Kept, *, yes: bool) -> None:
-    """Prints a line a run, deletes those that are gone if `yes`, and says what that frees."""
+def _asking(questions: int | None) -> Callable[[str], str]:
+    """Asks whoever started this program why a run stays after all; without an answer it does."""
+
+    def ask(run: str) -> str:
+        if questions is None:
+            return ""
+        os.write(questions, msgspec.json.encode(run) + b"\n")
+        answer = sys.stdin.buffer.readline().decode()
+        return answer.strip() if answer else "nobody says whether its resource is there"
+
+    return ask
+
+
+def clean(store: Store, kept: Kept, *, yes: bool, why: Callable[[str], str] = lambda run: "") -> None:
+    """Prints a line a run, deletes those that are gone if `yes`, and says what that frees. why: one stays, asked before it goes."""
     parts = urlsplit(store.url)
     if parts.scheme == "file" and not Path(unquote(parts.path)).is_dir():
         raise BadInput(f"store {store.url}: no such folder; name the one that `maft run` was given with --dir")
@@ -67,19 +83,19 @@ def clean(store: Store, kept: Kept, *, yes: bool) -> None:
                 print(f"kept  {run.name}: `maft run` works at it")
                 continue
             print(f"gone  {run.name}: {_described(run)}", flush=True)
-            if yes and (reason := _delete(store, run, kept)):
+            if yes and (reason := _delete(store, run, kept, why)):
                 print(f"kept  {run.name}: {reason}")
                 continue
         freed, count = freed + run.size, count + 1
     print(f"{'freed' if yes else 'would free'} {_bytes(freed)} of {count} runs{'' if yes or not count else '; --yes deletes it'}")
 
 
-def _delete(store: Store, listed: Stored, kept: Kept) -> str:
+def _delete(store: Store, listed: Stored, kept: Kept, why: Callable[[str], str]) -> str:
     """Deletes what is there now: the listing of a large store is minutes old. Says why the run stays, where it has come back."""
     run = next(stored(store.entries(f"{listed.name}/")), None)
     if run is None:
         return "somebody else deletes it"
-    if reason := why_kept(run, kept, time.time()):
+    if reason := why_kept(run, kept, time.time()) or why(run.name):
         return reason
     store.delete([entry.key for entry in run.ours])
     store.clean(f"{run.name}/")

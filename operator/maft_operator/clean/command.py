@@ -2,10 +2,13 @@
 
 import argparse
 import asyncio
+import contextlib
 import json
+import os
+import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from maft_operator.spec.schema import BadSpec
@@ -15,6 +18,8 @@ kubeconfig has no such resource. With --yes it is deleted. Of a folder of `maft 
 --run names. What maft has not written stays, and so do runs that were written to in the last days."""
 
 _OTHERS = "runs of other clusters that write there look as if they were gone: no run says of which cluster it is"
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")  # of a namespace
 
 
 def add(commands: Any) -> None:
@@ -47,7 +52,35 @@ def _clean(arguments: argparse.Namespace) -> int:
     given = {"there": there, "named": arguments.run, "namespaces": arguments.namespace}
     command = [sys.executable, "-m", "maft.clean", "--store", arguments.store, "--days", str(arguments.days)]
     command += ["--yes"] if arguments.yes else []
-    return subprocess.run(command, check=False, input=json.dumps(given).encode()).returncode
+    return _answering(command, given, _by_now if asks else None)
+
+
+def _answering(command: Sequence[str], given: dict[str, Any], answer: Callable[[str], str] | None) -> int:
+    """Runs the program and answers what it asks about each run before that goes."""
+    asked, questions = os.pipe()
+    flags = ["--questions", str(questions)] if answer else []
+    program = subprocess.Popen([*command, *flags], stdin=subprocess.PIPE, pass_fds=[questions])
+    os.close(questions)
+    with contextlib.suppress(BrokenPipeError), program, open(asked) as runs:  # broken: it has ended, and said why
+        assert program.stdin is not None
+        program.stdin.write(json.dumps(given).encode() + b"\n")
+        program.stdin.flush()
+        if answer:
+            for run in runs:
+                program.stdin.write((answer(json.loads(run)) + "\n").encode())
+                program.stdin.flush()
+    return program.returncode
+
+
+def _by_now(run: str) -> str:
+    """Says why a run is not to go that was gone a while ago: it may have been made again."""
+    namespace = run.partition("/")[0]
+    if not _NAME.fullmatch(namespace):
+        return ""
+    try:
+        return "its resource is there by now" if run in asyncio.run(_there([namespace])) else ""
+    except BadSpec as error:
+        return " ".join(str(error).split())
 
 
 async def _there(namespaces: Sequence[str]) -> list[str]:
