@@ -71,6 +71,17 @@ def asked(
     return found
 
 
+def answered(maft: Installed, expected: list[int], namespace: str, urls: list[str], *more: Any) -> None:
+    """So it is answered, as soon as the engine has heard of the pod that asks."""
+    answers: list[list[int | str]] = []
+
+    def as_expected() -> bool:
+        answers.append(asked(maft, namespace, urls, *more))
+        return answers[-1] == expected
+
+    maft.kube.wait(as_expected, ENFORCED, lambda: str(answers))
+
+
 def begin(maft: Installed, namespace: str, name: str, latency: float = 0.4, **spec: Any) -> tuple[str, str]:
     """A run whose debate goes on for a while; addresses of its server, and of its task's metrics."""
     kube = maft.kube
@@ -101,7 +112,7 @@ def test_a_run_is_closed_to_all_but_its_own_pods_the_operator_and_who_scrapes(ma
     impostor = {"app.kubernetes.io/name": "maft-operator", manifests.MANAGED_BY: manifests.MANAGER}
     assert asked(maft, namespace, urls, impostor) == [CLOSED] * 3
     assert asked(maft, "default", urls) == [CLOSED] * 3
-    assert asked(maft, SCRAPERS, urls) == [200, 401, 200]  # metrics, and of the model nothing: no key
+    answered(maft, [200, 401, 200], SCRAPERS, urls)  # metrics, and of the model nothing: no key
     stage = kube.wait(
         lambda: "(" in (s := kube.status(namespace, "closed").get("progress", {}).get("stage", "")) and s,
         LIMIT,
@@ -111,14 +122,14 @@ def test_a_run_is_closed_to_all_but_its_own_pods_the_operator_and_who_scrapes(ma
     # Whoever may make pods in the namespace may make one of the run's, and may read the Secret: SECURITY.md says so.
     key = kube.status(namespace, "closed")["serverKey"]
     own = {manifests.RUN: "closed"}
-    assert asked(maft, namespace, urls, own) == [200, 401, 200]
-    assert asked(maft, namespace, urls, own, key) == [200, 200, 200]
+    answered(maft, [200, 401, 200], namespace, urls, own)
+    answered(maft, [200, 200, 200], namespace, urls, own, key)
     kube.wait_complete(namespace, "closed", LIMIT)
 
 
 def test_the_operator_may_make_secrets_and_not_read_them(maft: Installed) -> None:
     account = f"system:serviceaccount:{SYSTEM}:maft-operator"
-    review: Json = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "metadata": {"name": "x"}}
+    review: Json = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview"}
     allowed = {}
     for verb in ("create", "get", "list", "watch", "update", "patch", "delete"):
         asks = {"user": account, "resourceAttributes": {"resource": "secrets", "verb": verb, "namespace": "default"}}

@@ -3,6 +3,7 @@
 import copy
 import json
 import threading
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -95,7 +96,9 @@ def lost(maft: Installed, namespace: str) -> str:
     node: Json = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE, "labels": {OF_NODE: NODE}}}
     kube.apply({**node, "spec": {"taints": [{"key": OF_NODE, "value": NODE, "effect": "NoSchedule"}]}})
     size = {"cpu": "8", "memory": "16Gi", "ephemeral-storage": "100Gi", "pods": "9"}
-    ready = {"type": "Ready", "status": "True", "reason": "Test", "message": "as a kubelet would say"}
+    # With the time: of a node of this name before, Kubernetes remembers when it was heard of last.
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    ready = {"type": "Ready", "status": "True", "reason": "Test", "message": "as a kubelet would say", "lastHeartbeatTime": now}
     kube.merge_status("Node", None, NODE, {"status": {"capacity": size, "allocatable": size, "conditions": [ready]}})
     there = {"nodeSelector": {OF_NODE: NODE}, "tolerations": [{"key": OF_NODE, "operator": "Exists"}]}
     kube.apply(maft.resource("lost", namespace, backoffLimit=0, podTemplate={"spec": there}))

@@ -50,7 +50,7 @@ SPEC = a_spec(
     agents=2,
     iterations=2,
     seed=7,
-    task={"kind": "jsonl", "source": HOSTILE, "answer": "number", "heldOut": 3},
+    task={"kind": "jsonl", "source": f"{HOSTILE}.jsonl", "answer": "number", "heldOut": 3},
     debate={"rounds": 2, "mode": "paper"},
     evaluation={"baselines": ["base", "majority", "debate"], "every": 1},
 )
