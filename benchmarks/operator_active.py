@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ import operator_scale as scale
 import page
 import psutil
 from aiohttp import web
-from control_plane import ControlPlane, control_plane, free_port, process
+from control_plane import ControlPlane, control_plane
 from prometheus_client.parser import text_string_to_metric_families
 from stand_in import Cluster, Json, connected
 
@@ -74,7 +74,6 @@ class Active(scale.Benchmark):
     def __init__(self, plane: ControlPlane, options: argparse.Namespace, logs: Path) -> None:
         super().__init__(plane, scale.Options(options.runs, 0, 0, 0, 0, 0, 0), logs)
         self._asked = options
-        self._port = free_port()
 
     async def run(self) -> Json:
         """All numbers."""
@@ -140,21 +139,6 @@ class Active(scale.Benchmark):
                 if sample.name == "maft_api_requests_total":
                     counts[sample.labels["verb"], sample.labels["kind"]] += int(sample.value)
         return counts
-
-    @contextlib.contextmanager
-    def _operator(self) -> Iterator[psutil.Process]:
-        environment = {**os.environ, "KUBECONFIG": str(self._plane.folder / "kubeconfig")}
-        command = [
-            sys.executable,
-            "-m",
-            "maft_operator",
-            "operator",
-            "--images=maft",
-            f"--port={self._port}",
-            "--lease-namespace=maft-system",
-        ]
-        with process(command, self._log, environment) as started:
-            yield psutil.Process(started.pid)
 
 
 def running(job: Json) -> Json:

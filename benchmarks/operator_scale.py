@@ -86,6 +86,7 @@ class Benchmark:
         self._plane = plane
         self._options = options
         self._log = logs / "operator.log"
+        self._port = free_port()  # of the operator's metrics
         self._latencies: dict[str, list[float]] = {}
         self._shares: dict[str, float] = {}
 
@@ -216,7 +217,7 @@ class Benchmark:
             "maft_operator",
             "operator",
             "--images=maft",
-            f"--port={free_port()}",
+            f"--port={self._port}",
             "--lease-namespace=maft-system",
         ]
         with process(command, self._log, environment) as started:
