@@ -75,9 +75,9 @@ class Problem(Record, frozen=True, omit_defaults=True):
     """Of reasoning-gym: how the question is made, for the generator's own scorer."""
 
     @property
-    def characters(self) -> int:
-        """Counts the characters of the question and of what stands before it."""
-        return len(self.question) + sum(len(message.content) for message in self.history)
+    def text(self) -> str:
+        """Joins the question and what stands before it."""
+        return "\n".join((*(message.content for message in self.history), self.question))
 
     def opening(self, system: str) -> tuple[Message, ...]:
         """Returns what stands before the first user turn of a debate: its own chat, after the run's system turn if it has none."""

@@ -16,9 +16,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from maft.chat_template import ChatTemplate, load_chat_template
-from maft.debate.prompts import Prompts, fill, numbered
+from maft.debate.prompts import Prompts, fill, longest, numbered
 from maft.errors import BadInput
-from maft.records import Message
+from maft.records import Message, Problem
 from maft.spec import PromptsSpec
 
 PROMPTS = Prompts(
@@ -31,6 +31,38 @@ PROMPTS = Prompts(
         hint="It is {answer}: {question}",
     ),
 )
+
+
+# --- the longest question ---
+
+WORDS = "Which of the following statements about the river is the least probable? "
+
+
+@pytest.mark.parametrize(
+    "other", ["是" * 60, "7" * 60, "+-=" * 20, "🙂" * 30, "ж" * 60], ids=["han", "digits", "signs", "emoji", "cyrillic"]
+)
+def test_the_longest_question_is_the_one_of_most_tokens(other: str) -> None:
+    template = load_chat_template(str(TINY), None)
+    questions = [*(Problem(str(n), f"{WORDS}{n}", "1") for n in range(100)), Problem("other", other, "1")]
+
+    def tokens(problem: Problem) -> int:
+        return len(template.prompt([Message("user", problem.question)]))
+
+    assert tokens(questions[-1]) != tokens(questions[0])
+    assert longest(questions, tokens) == max(questions, key=tokens)
+
+
+def test_a_hundred_thousand_questions_are_not_all_counted() -> None:
+    asked: list[Problem] = []
+    questions = [Problem(str(n), f"What is {n}?", "1") for n in range(100_000)]
+    questions[500] = Problem("long", "What is that?", "1", history=(Message("user", "x" * 99),))
+
+    def tokens(problem: Problem) -> int:
+        asked.append(problem)
+        return len(problem.text)
+
+    assert longest(questions, tokens) == questions[500] and len(asked) < 100
+    assert longest([], tokens) is None
 
 
 # --- texts ---
@@ -262,7 +294,7 @@ from maft import models, program
 program.without_torch()
 from maft.chat_template import load_chat_template
 from maft.errors import BadInput
-from maft.records import Message
+from maft.records import Message, Problem
 from maft.spec import ModelSpec
 print(load_chat_template(sys.argv[1], None).prompt([Message("user", "7+3?")]))
 try:

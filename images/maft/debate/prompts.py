@@ -4,14 +4,17 @@ The default texts follow the paper's (appendix, prompts for arithmetic, GSM and 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from heapq import nlargest
 
-from maft.records import Call
+from maft.records import Call, Problem
 from maft.spec import PromptsSpec
 
 NOTHING = "(no answer)"  # of an agent whose thought never ended, or that had no room
 MAX_OTHERS = 5  # answers that one summary sees, as in the authors' code
+
+_COUNTED = 32  # questions whose tokens are counted to find the longest, by either guess
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,23 @@ def shown(call: Call, *, thoughts: bool) -> str:
 def numbered(answers: Sequence[str]) -> str:
     """Lists the answers one below the other, each under its speaker."""
     return "\n".join(f"Agent {i}: {answer}" for i, answer in enumerate(answers, 1))
+
+
+def longest(problems: Sequence[Problem], tokens: Callable[[Problem], int]) -> Problem | None:
+    """Picks the question with the most tokens, what stands before it included.
+
+    Counted are the largest alone, in bytes and in bytes that are no ASCII letters: digits, signs and other scripts take about a
+    token each, words one for four or five letters."""
+    largest = [*nlargest(_COUNTED, problems, key=_bytes), *nlargest(_COUNTED, problems, key=_dense)]
+    return max(largest, key=tokens, default=None)
+
+
+def _bytes(problem: Problem) -> int:
+    return len(problem.text.encode(errors="replace"))
+
+
+def _dense(problem: Problem) -> int:
+    return len(re.sub(rb"[A-Za-z ]+", b"", problem.text.encode(errors="replace")))
 
 
 def fill(template: str, **values: str) -> str:

@@ -19,13 +19,14 @@ from maft.debate import limits, shards
 from maft.debate.cache import CachingEngine
 from maft.debate.engine import PATIENCE, Engine, HttpEngine
 from maft.debate.journal import Journal
+from maft.debate.prompts import longest
 from maft.debate.question import Question, Setup
 from maft.debate.shards import Share
 from maft.debate.society import Rules, Society
 from maft.debate.window import Window
 from maft.errors import BadInput, one_line
 from maft.program import Assignment
-from maft.records import Message, Problem, Transcript
+from maft.records import Problem, Transcript
 from maft.scores import whole
 from maft.store import layout
 from maft.store.commits import required
@@ -112,12 +113,14 @@ async def _with_servers(
 
 def _room_for_questions(rules: Rules, template: ChatTemplate, context: int, problems: Sequence[Problem]) -> None:
     """BadInput where a question leaves no room for an answer: the context is known only when the servers are ready."""
-    system = rules.debate.system
-    longest = max(problems, key=lambda problem: problem.characters)
-    chat = [*longest.opening(system), Message("user", rules.prompts.ask(longest.question))]
-    if (tokens := len(template.prompt(chat))) >= context:
+
+    def tokens(problem: Problem) -> int:
+        return len(template.prompt(rules.opening(problem)))
+
+    question = longest(problems, tokens)
+    if question is not None and (count := tokens(question)) >= context:
         raise BadInput(
-            f"model.maxLength: the prompt of question {longest.id} has {tokens} tokens, and the servers' context has {context};"
+            f"model.maxLength: the prompt of question {question.id} has {count} tokens, and the servers' context has {context};"
             " raise it, or leave long questions out"
         )
 

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from maft import adapters
 from maft.debate.prompts import Prompts
-from maft.records import BASE, Role
+from maft.records import BASE, Message, Problem, Role
 from maft.spec import AnswerKind, DebateSpec, Spec
 from maft.store.base import Store
 
@@ -36,6 +36,10 @@ class Rules:
     def room(self, context: int) -> int:
         """Computes how many tokens a prompt may have: half the context at least, however long answers may be."""
         return max(context - self.new_tokens, context // 2)
+
+    def opening(self, problem: Problem) -> tuple[Message, ...]:
+        """Returns the chat that the first answer answers: what stands before the question, and the question."""
+        return (*problem.opening(self.debate.system), Message("user", self.prompts.ask(problem.question)))
 
     @property
     def fast(self) -> bool:

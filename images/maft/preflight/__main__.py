@@ -8,11 +8,13 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from maft import models, program, quantised, records, vllm_rules
 from maft.chat_template import ChatTemplate
+from maft.debate import prompts
 from maft.debate.society import Rules, held_out_rules, training_rules
 from maft.errors import BadInput, one_line
 from maft.preflight import cost, facts, longest, room, tokens, trial
@@ -52,7 +54,7 @@ def _summary(assignment: Assignment, folder: Path) -> PreflightSummary:
     if spec.training.base == "nf4":
         quantised.check_nf4(config, model.source, "cuda")  # the GPU is training's, and not here yet
     template = models.chat_template(model, spec.debate.thinking)
-    asked = _asked(assignment)
+    asked = _asked(assignment, template)
     warnings = tokens.unknown_arguments(model.chat_template_arguments, template.arguments_known)
     warnings += tokens.check_round_trip(template.tokenizer, model.source, _texts(spec, asked))
     lengths = [(part, rules, _lengths(rules, spec, problem, template)) for part, rules, problem in asked]
@@ -83,7 +85,7 @@ def _summary(assignment: Assignment, folder: Path) -> PreflightSummary:
     )
 
 
-def _asked(assignment: Assignment) -> Parts:
+def _asked(assignment: Assignment, template: ChatTemplate) -> Parts:
     """The longest question of each part, as `prepare` drew them; before that a plain one stands in."""
     store, spec = assignment.store, assignment.spec
     commit = committed(store, f"{assignment.questions}/{layout.PROBLEMS}")
@@ -91,8 +93,12 @@ def _asked(assignment: Assignment) -> Parts:
     for part, rules in (("train", training_rules(spec, 1)), ("held-out", held_out_rules(spec, 0))):
         name = f"{part}.jsonl"
         problems = fetch_records(store, commit, name, Problem) if commit and commit.has(name) else []
-        parts.append((part, rules, longest.longest_of(problems) or PLAIN))
+        parts.append((part, rules, prompts.longest(problems, partial(_first, rules, template)) or PLAIN))
     return parts
+
+
+def _first(rules: Rules, template: ChatTemplate, problem: Problem) -> int:
+    return len(template.prompt(rules.opening(problem)))
 
 
 def _texts(spec: Spec, asked: Parts) -> list[str]:

@@ -32,7 +32,7 @@ class Lengths:
 def lengths(rules: Rules, agents: int, problem: Problem, count: Count, *, thinks: bool) -> Lengths:
     """Counts the prompts of a debate over the question in which every answer is as long as it may be."""
     debate, prompts, later = rules.debate, rules.prompts, rules.debate.rounds - 1
-    opening = [*problem.opening(debate.system), Message("user", prompts.ask(problem.question))]
+    opening = rules.opening(problem)
     first = count(opening)
     others = min(MAX_OTHERS, agents if rules.fast else agents - 1)
     if later < 1 or rules.hinted:
@@ -46,11 +46,6 @@ def lengths(rules: Rules, agents: int, problem: Problem, count: Count, *, thinks
     summarized = count([Message("user", prompts.summary(("",) * others))]) + others * shown if debate.summarize else 0
     heard = reply if debate.summarize else others * shown
     return Lengths(first, own, max(own + later * heard, summarized), first + later * turn)
-
-
-def longest_of(problems: Sequence[Problem]) -> Problem | None:
-    """Picks the question with the most characters, what stands before it included."""
-    return max(problems, key=lambda problem: problem.characters, default=None)
 
 
 def warnings(rules: Rules, lengths: Lengths, context: int, part: str) -> list[str]:
