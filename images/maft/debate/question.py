@@ -2,11 +2,11 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
@@ -20,6 +20,8 @@ from maft.debate.society import Rules, Society
 from maft.records import BASE, Call, Message, Problem, Summary, Transcript, Turn, Vote
 
 T = TypeVar("T")
+Listener = Callable[[int, Turn], None]
+"""Gets an agent and its turn as it comes; who agrees is not known before the vote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +38,37 @@ class Setup:
     judge: ThreadPoolExecutor
     """Comparing answers may block, the event loop may not. A thread for each worker of the checker."""
 
+    def request(self, model: str, prompt: Sequence[int], room: int, seed: int) -> Request:
+        """Makes the request for one answer. room: tokens that the context has left for it."""
+        debate = self.rules.debate
+        return Request(
+            model=model,
+            prompt=prompt,
+            seed=seed,
+            temperature=debate.temperature,
+            top_p=debate.top_p,
+            max_tokens=min(self.rules.new_tokens, room),
+            stop_token_ids=self.template.stops,
+            skip_special_tokens=not self.template.keeps_special,
+        )
+
+
+async def _together(*parts: Coroutine[Any, Any, None]) -> None:
+    """Does them at the same time. The first that fails ends the others: nobody would hear their answers."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for part in parts:
+                group.create_task(part)
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+
 
 class Question:
     """The debate over one problem. `run` it once."""
 
-    def __init__(self, setup: Setup, index: int, problem: Problem) -> None:
+    def __init__(self, setup: Setup, index: int, problem: Problem, listener: Listener = lambda agent, turn: None) -> None:
         self._setup = setup
+        self._listener = listener
         self._rules = setup.rules
         self._index = index
         self._problem = problem
@@ -52,9 +79,9 @@ class Question:
         """Plays all rounds, then votes."""
         agents = range(self._setup.society.size)
         question = self._rules.prompts.ask(self._problem.question)
-        await asyncio.gather(*(self._answer(n, Heard(lambda _: question)) for n in agents))
+        await _together(*(self._answer(n, Heard(lambda _: question)) for n in agents))
         if self._rules.hinted:
-            await asyncio.gather(*(self._hint(n) for n in agents))
+            await _together(*(self._hint(n) for n in agents))
         for round_ in range(2, self._rules.debate.rounds + 1):
             if self._rules.fast and await self._judged(self._unanimous):
                 break
@@ -73,7 +100,7 @@ class Question:
         shared = None
         if self._rules.fast and self._rules.debate.summarize:
             shared = await self._summarize(None, round_, previous[:MAX_OTHERS])
-        await asyncio.gather(*(self._revise(n, round_, previous, shared) for n in range(len(previous))))
+        await _together(*(self._revise(n, round_, previous, shared) for n in range(len(previous))))
 
     async def _revise(self, agent: int, round_: int, previous: Sequence[str], shared: Summary | None) -> None:
         others = self._others(agent, round_, previous)
@@ -113,6 +140,7 @@ class Question:
         parsed = self._setup.checker.find(self._problem, call.text, complete=not call.cut)
         # judged when the debate is over
         turns.append(Turn(fitted.turn, call, parsed, agrees=False, right=False, clipped=fitted.clipped))
+        self._listener(agent, turns[-1])
 
     def _ahead(self, turns: Sequence[Turn]) -> Ahead:
         """What the dialogue has to hold after this round, if the agent goes on to answer at such length."""
@@ -125,21 +153,11 @@ class Question:
         return self._rules.room(self._setup.contexts[self._setup.society.servers[agent]])
 
     async def _call(self, agent: int, model: str, prompt: Sequence[int], seed: int) -> Call:
-        server, template, debate = self._setup.society.servers[agent], self._setup.template, self._rules.debate
+        server, template = self._setup.society.servers[agent], self._setup.template
         room = self._setup.contexts[server] - len(prompt)
         if room < 1:  # said nothing: such an answer does not parse, and the question still counts
             return Call(model, seed, len(prompt), 0, "context", "")
-        request = Request(
-            model=model,
-            prompt=prompt,
-            seed=seed,
-            temperature=debate.temperature,
-            top_p=debate.top_p,
-            max_tokens=min(self._rules.new_tokens, room),
-            stop_token_ids=template.stops,
-            skip_special_tokens=not template.keeps_special,
-        )
-        call = await self._setup.engine.complete(server, request)
+        call = await self._setup.engine.complete(server, self._setup.request(model, prompt, room, seed))
         parts = template.split(call.text)
         return replace(call, text=parts.reply, thought=parts.thought)
 
