@@ -20,9 +20,10 @@ def later(seconds: float):
     return START + timedelta(seconds=seconds)
 
 
-def placed(child: str, phase: str = "Running", *, container: str = "trainer", number: int = 0):
+def placed(child: str, phase: str = "Running", *, container: str = "trainer", number: int = 0, limits: object = None):
     made = pod(child, phase, container=container, number=number)
-    return {**made, "spec": {**made["spec"], "nodeName": "n"}}
+    spec = {"containers": [{"name": container, "resources": {"limits": limits}}]} if limits else made["spec"]
+    return {**made, "spec": {**spec, "nodeName": "n"}}
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,10 @@ def placed(child: str, phase: str = "Running", *, container: str = "trainer", nu
         ([placed(SERVER, container="inference")], 4),  # its Deployment has gone
         ([job("r-1-debate"), placed("r-1-debate", container="debate")], 0),
         ([placed("r-1-train")], 0),  # of no Job of the run
+        ([job("r-1-train"), placed("r-1-train", limits={"nvidia.com/gpu": "8", "cpu": "9"})], 8),  # its podTemplate asks for more
+        ([job("r-1-debate"), placed("r-1-debate", container="debate", limits={"nvidia.com/mig-1g.10gb": 3})], 3),
+        ([job("r-1-train"), placed("r-1-train", limits={"amd.com/gpu": "all", "rdma/hca": 4, "x": "5"})], 2),
+        ([job("r-1-train"), placed("r-1-train", limits=["nvidia.com/gpu"])], 2),  # anybody may write there
     ],
 )
 def test_which_gpus_are_held(objects, gpus: int) -> None:

@@ -4,19 +4,22 @@ Servers and Jobs go when they are done, and what they took with them; so it is c
 the status, anew where the number of GPUs changes: whoever looks next counts on from there, also an operator that has just started.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from maft.spec import BudgetSpec
 from maft_operator.cluster.children import Child
-from maft_operator.cluster.fields import count, stamp, text, time
+from maft_operator.cluster.fields import count, part, parts, stamp, text, time
 from maft_operator.cluster.pods import is_active
+from maft_operator.cluster.quantities import amount
 from maft_operator.plan.graph import Graph, on_cluster
 from maft_operator.spec.schema import Json
 
 STEP = 300.0  # seconds between two records where nothing changes: for people to read, counting on needs none
 HOUR = 3600
+_GPU = re.compile(r"/(gpu|mig-)")  # nvidia.com/gpu, amd.com/gpu, nvidia.com/gpu.shared, nvidia.com/mig-1g.10gb
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,13 @@ def held(graph: Graph, children: Iterable[Child]) -> int:
     """Counts the GPUs of pods that have a node, also while they start or end."""
     each = {task.name: on_cluster(task).gpus or 0 for task in graph.tasks}
     each |= {server.name: on_cluster(server).gpus or 0 for server in graph.servers}
-    return sum(each.get(child.name, 0) * sum(map(_holds, child.pods)) for child in children)
+    return sum(max(each.get(child.name, 0), _named(pod)) for child in children for pod in child.pods if _holds(pod))
+
+
+def _named(pod: Json) -> int:
+    """GPUs that its containers name: podTemplates and webhooks may ask for more than the spec does."""
+    limits = [part(container, "resources", "limits") for container in parts(pod, "spec", "containers")]
+    return sum(int(amount(value) or 0) for each in limits for name, value in each.items() if _GPU.search(name))
 
 
 def _holds(pod: Json) -> bool:
