@@ -16,6 +16,7 @@ STRICT: Json = {
     "endpointHosts": ["s3", ".storage.svc"],
     "cacheClaims": ["models"],
     "workloadPriorityClasses": ["low"],
+    "secrets": [STORAGE["credentialsSecret"]["name"], "hub"],
     "podTemplate": {"annotations": ["description", "ml.r.io/"]},
 }
 OWN: Json = {
@@ -58,6 +59,7 @@ ALLOWED: dict[str, Json] = {
     ),
     "a GPU of another name": {"gpuResource": "amd.com/gpu"},
     "a claim": {"model": {"cacheClaim": "models"}},
+    "a token": {"model": {"tokenSecret": {"name": "hub", "key": "token"}}},
     "a priority": {"workloadPriorityClass": "low"},
     "an image of theirs": {"inference": {"image": "r.io/ml/vllm:1"}},
     "a host below": {"storage": {**STORAGE, "endpoint": "https://MinIO.storage.svc:9000"}},
@@ -69,6 +71,11 @@ ALLOWED: dict[str, Json] = {
     "flags": {"inference": {"extraArgs": ["--dtype", "float32", "--max-num-seqs=4"]}},
 }
 REFUSED: dict[str, tuple[Json, str]] = {
+    "keys of another": (
+        {"storage": {**STORAGE, "credentialsSecret": {"name": "payroll"}}},
+        "the Secret payroll may not be used here, only ",
+    ),
+    "a token of another": ({"model": {"tokenSecret": {"name": "a", "key": "b"}}}, "the Secret a may not be used here"),
     "the node's network": (pod(hostNetwork=True), "spec.podTemplate: hostNetwork may not be set here; leave it out"),
     "an account": (pod(serviceAccountName="admin"), "spec.podTemplate: serviceAccountName may not be set here"),
     "a volume": (pod(volumes=[{"name": "h", "hostPath": {"path": "/"}}]), "spec.podTemplate: volumes may not be set here"),
