@@ -1,6 +1,6 @@
 """A deterministic stand-in for vLLM at the Engine seam: `python mock_engine.py` with the flags of `maft.serve`.
 
-It answers by a hash of model, prompt and seed, so two runs of anything give equal bytes: what kill tests need. Base answers
+Streams give a word at a time. It answers by a hash of model, prompt and seed, so two runs of anything give equal bytes: what kill tests need. Base answers
 are right about half the time, adapters' more often. MOCK_LATENCY: seconds per answer; MOCK_SLOTS: answers at a time;
 MOCK_FAULTS: a folder whose files `die` or `hang` make it do so once; MOCK_TEXT: a fixed answer; MOCK_COUNT: a file that grows
 by a line per request, its model; MOCK_HOST: where it listens (pods need all addresses).
@@ -8,6 +8,7 @@ by a line per request, its model; MOCK_HOST: where it listens (pods need all add
 
 import argparse
 import asyncio
+import json
 import os
 import random
 import re
@@ -62,7 +63,7 @@ def application(model: str) -> web.Application:
     count = os.environ.get("MOCK_COUNT")
     faults = Path(os.environ.get("MOCK_FAULTS", "/nonexistent"))
 
-    async def completions(request: web.Request) -> web.Response:
+    async def completions(request: web.Request) -> web.StreamResponse:
         body = await request.json()
         if (faults / "die").exists():
             (faults / "die").unlink()
@@ -82,7 +83,19 @@ def application(model: str) -> web.Application:
         tokens = len(tokenizer(reply, add_special_tokens=False)["input_ids"]) + 1
         reason = "length" if tokens > body["max_tokens"] else "stop"
         usage = {"prompt_tokens": len(body["prompt"]), "completion_tokens": min(tokens, body["max_tokens"])}
+        if body.get("stream"):
+            return await streamed(request, reply, reason, usage)
         return web.json_response({"choices": [{"text": reply, "finish_reason": reason}], "usage": usage})
+
+    async def streamed(request: web.Request, reply: str, reason: str, usage: dict[str, int]) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        words = re.findall(r"\S+\s*", reply)
+        texts = [{"choices": [{"text": word, "finish_reason": None}]} for word in words]
+        for chunk in [*texts, {"choices": [{"text": "", "finish_reason": reason}]}, {"choices": [], "usage": usage}]:
+            await response.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+        await response.write(b"data: [DONE]\n\n")
+        return response
 
     async def listing(_: web.Request) -> web.Response:
         return web.json_response({"data": [{"id": "base", "max_model_len": 512}]})
@@ -107,7 +120,7 @@ def main() -> None:
     flags.add_argument("--spec", required=True)
     arguments, _ = flags.parse_known_args()
     model = models.local(decode_spec(arguments.spec).model.source)
-    web.run_app(application(model), host=arguments.host, port=arguments.port, print=None, shutdown_timeout=0.1)
+    web.run_app(application(model), host=arguments.host, port=arguments.port, print=None, shutdown_timeout=0.1, handler_cancellation=True)
 
 
 if __name__ == "__main__":

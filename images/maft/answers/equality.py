@@ -72,7 +72,10 @@ class Checker:
         return GENERATORS[problem.entry.generator].name if problem.entry else f"a {self.kind}"
 
     def right(self, problem: Problem, answer: str) -> bool:
-        """Tells whether an answer is right: to the scorer of the problem's generator, else by being the reference. May block."""
+        """Tells whether an answer is right: to the scorer of the problem's generator, else by being the reference. May block. To a
+        question that a user asked nobody knows it."""
+        if not problem.answer:
+            return False
         if problem.entry:
             return self._scorers.right(problem, problem.entry, answer)
         return self.equal(problem.answer, answer)

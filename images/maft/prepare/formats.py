@@ -3,16 +3,15 @@
 A new kind is a reader of rows and its line in FORMATS. Training never reads the answers.
 """
 
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
 
 import msgspec
 
 from maft.answers.boxes import last_boxed
 from maft.answers.extract import canonical
+from maft.asked import chat_text, question_id
 from maft.errors import BadInput, shown
 from maft.prepare.sources import HALF, HALF_FOUND, RawRow
 from maft.records import Message, Problem
@@ -29,13 +28,7 @@ def problem(question: str, answer: str, kind: AnswerKind, where: str) -> Problem
     reference = canonical(answer, kind)
     if reference is None:
         raise BadInput(f"{where}: answer {answer[:60]!r} is no {kind}; correct it or set task.answer")
-    return Problem(sha256(_normalised(question).encode()).hexdigest()[:16], question, reference)
-
-
-def _normalised(question: str) -> str:
-    """The question as its id sees it: case, space and how letters are composed do not count. Compatible signs do (2³ is not 23):
-    an id that two questions share loses one of them."""
-    return " ".join(unicodedata.normalize("NFC", unicodedata.normalize("NFD", question).casefold()).split())
+    return Problem(question_id(question), question, reference)
 
 
 def _text(row: RawRow, field: str, where: str) -> str:
@@ -56,11 +49,10 @@ def _plain(row: RawRow, where: str, questions: QuestionsSpec) -> tuple[Problem, 
 
 
 def _chat(row: RawRow, where: str, questions: QuestionsSpec) -> tuple[Problem, str]:
-    """The last turn asks, those before it are history; equal last turns of different chats are different questions."""
+    """The last turn asks, those before it are history."""
     *history, last = turns = _turns(row["question"], where)
-    text = "\n".join(f"{turn.role}: {turn.content}" for turn in turns) if history else last.content
     answer = _text(row, "answer", where)
-    asked = problem(text, answer, questions.answer_kind, where)
+    asked = problem(chat_text(turns), answer, questions.answer_kind, where)
     return msgspec.structs.replace(asked, question=last.content, history=tuple(history)), answer
 
 

@@ -9,6 +9,7 @@ COMPARE = "compare/"
 LOGS = "logs/"
 PREFLIGHT = "preflight/"
 CALLS = "calls/"
+ASKED = "asked/"
 LOCAL = "local/"  # logs and summaries of `maft run`, in a folder alone
 RUN = "run.json"
 TRANSCRIPTS = "part-0.jsonl"
@@ -17,7 +18,7 @@ EVALUATION = "evaluation.json"
 TIMING = "timing.json"
 DIVERSITY = "diversity.json"
 # All that lies below a run, beside run.json; anything else there is somebody else's.
-OF_A_RUN = (PROBLEMS, ITERATIONS, REPORT, COMPARE, LOGS, PREFLIGHT, CALLS, LOCAL)
+OF_A_RUN = (PROBLEMS, ITERATIONS, REPORT, COMPARE, LOGS, PREFLIGHT, CALLS, ASKED, LOCAL)
 
 
 def logs(run: str) -> str:
@@ -80,6 +81,11 @@ def meeting(run: str, iteration: int, role: Role, agent: int) -> str:
 def calls(group: str) -> str:
     """Names the prefix of the base model's calls, cached for the runs of a comparison."""
     return f"{group}/{CALLS}"
+
+
+def asked(run: str) -> str:
+    """Names the prefix of questions that users asked, in the format of `task.source`."""
+    return f"{run}/{ASKED}"
 
 
 def dataset_file(role: Role, agent: int) -> str:

@@ -1,0 +1,136 @@
+"""`python -m maft.endpoint`: the finetuned agents of a run behind one OpenAI-compatible URL, until it is told to end."""
+
+import argparse
+import asyncio
+import signal
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from aiohttp import web
+
+from maft import pod, program
+from maft.endpoint import agents, served
+from maft.endpoint.admission import Admission
+from maft.endpoint.app import Endpoint
+from maft.endpoint.kept import Kept
+from maft.endpoint.keys import Keys
+from maft.endpoint.measured import Measured
+from maft.errors import BadInput
+from maft.program import Assignment
+from maft.society_spec import SocietySpec, decode_society
+from maft.spec import UNREADABLE, immutable_spec_json
+from maft.store.urls import open_store
+from maft.summaries import BAD_INPUT
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where it listens, and for whom."""
+
+    host: str
+    port: int
+    keys: Keys | None
+    """Without them anybody may ask."""
+    grace: int
+    """Seconds in which requests still come after it was told to end."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Makes the command line."""
+    flags = program.parser("endpoint", "Answers questions with the finetuned agents of a run.", takes=("spec", "group"))
+    flags.add_argument("--iteration", default="0", help="whose adapters answer; 0: the last that has all of them")
+    flags.add_argument("--server", action="append", default=[], metavar="NAME=URL", help="the vLLM server of all agents")
+    flags.add_argument("--society", default="{}", metavar="JSON", help="how it answers; docs/serving.md has the fields")
+    flags.add_argument("--host", default=pod.everywhere(), help="address to listen on")
+    flags.add_argument("--port", default="8080")
+    flags.add_argument("--keys", default="", metavar="FOLDER", help="a file for each API key; empty: anybody may ask")
+    flags.add_argument("--grace", default="0", help="seconds in which requests are still taken after SIGTERM")
+    flags.add_argument("--facts", action="store_true", help="print what the run has to serve, as JSON, and end")
+    return flags
+
+
+def decode(given: argparse.Namespace) -> Assignment:
+    """Decodes what all programs take. A run says itself what it is, and how far, where that is not given."""
+    if given.spec is None:
+        given.spec = immutable_spec_json(served.begun(open_store(given.store), given.run))
+    assignment = program.pinned(program.decode(given))
+    if assignment.iteration:
+        return assignment
+    return replace(assignment, iteration=served.last_trained(assignment.store, assignment.run, assignment.spec))
+
+
+def decode_asked(text: str) -> SocietySpec:
+    """Decodes --society; BadInput naming the field that is wrong."""
+    try:
+        return decode_society(text)
+    except UNREADABLE as error:
+        raise BadInput(f"--society: {error}; docs/serving.md has the fields") from None
+
+
+def listens(given: argparse.Namespace) -> Listening:
+    """Decodes the flags about those who ask; BadInput for the first that cannot be read."""
+    port, grace = program.number("--port", given.port, most=program.PORTS), program.number("--grace", given.grace, most=3600)
+    return Listening(given.host, port, Keys(Path(given.keys)) if given.keys else None, grace)
+
+
+def main() -> None:
+    """Checks, then serves until SIGTERM or SIGINT. Exit code 0: told to end; 2: wrong input; 1: a fault that may pass."""
+    given = parser().parse_args()
+    try:
+        assignment, spec, listening = decode(given), decode_asked(given.society), listens(given)
+        if given.facts:
+            print(served.facts(assignment.store, assignment.run, assignment.spec, assignment.iteration))
+        elif not assignment.servers:
+            raise BadInput("--server: missing; give NAME=http://HOST:PORT of the vLLM server that has the adapters")
+        else:
+            asyncio.run(serve(assignment, spec, listening))
+    except BadInput as error:
+        program.fail(given.summary, error, BAD_INPUT)
+    except OSError as error:
+        program.fail(given.summary, error, 1)
+
+
+async def serve(assignment: Assignment, spec: SocietySpec, listening: Listening) -> None:
+    """Listens at once, answers as soon as all agents have, and ends when what is under way is done."""
+    names = tuple(assignment.servers)
+    society = served.load(assignment.store, assignment.run, assignment.spec, assignment.iteration, names, spec)
+    measured, told = Measured(), asyncio.Event()
+    kept = Kept(assignment.store, assignment.run, spec, measured)
+    endpoint = Endpoint(spec, society.models, listening.keys, kept, measured, Admission(spec, measured))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    runner = web.AppRunner(endpoint.application(), handler_cancellation=True, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        async with asyncio.TaskGroup() as group:
+            await _listen(runner, listening)
+            beside = [group.create_task(agents.answer(assignment, society, endpoint)), group.create_task(kept.keep())]
+            await told.wait()
+            await _finish(endpoint, listening.grace)
+            for task in beside:
+                task.cancel()
+    except ExceptionGroup as failed:  # one cause is enough for the reader
+        raise failed.exceptions[0] from None
+    finally:
+        await runner.cleanup()
+        await kept.flush()
+
+
+async def _listen(runner: web.AppRunner, listening: Listening) -> None:
+    site = web.TCPSite(runner, listening.host, listening.port, backlog=1024)
+    try:
+        await site.start()
+    except OSError as error:
+        raise BadInput(f"--port {listening.port}: {error.strerror}; choose another port or stop what listens there") from error
+
+
+async def _finish(endpoint: Endpoint, grace: int) -> None:
+    """Stops being ready; takes what still comes for a while, then waits for what is under way."""
+    endpoint.admission.ending = True
+    await asyncio.sleep(grace)
+    await endpoint.admission.idle()
+
+
+if __name__ == "__main__":
+    program.without_torch()
+    main()

@@ -1,0 +1,135 @@
+"""Answers requests: a debate of all, a vote of all, or one agent, each by the code and the prompts of the run."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from dataclasses import replace as changed
+
+from msgspec.structs import replace
+
+from maft.chat_template import ChatTemplate
+from maft.debate.prompts import Prompts
+from maft.debate.question import Listener, Question, Setup
+from maft.debate.society import Rules
+from maft.endpoint import answer
+from maft.endpoint.answer import Answer
+from maft.endpoint.refused import Refused
+from maft.endpoint.request import Asked
+from maft.endpoint.served import MAJORITY, Served
+from maft.endpoint.upstream import Piece, Upstream
+from maft.errors import BadInput
+from maft.records import Call, Message, Problem, Transcript
+from maft.spec import Spec
+
+_LONGEST = 100  # characters of a token, more than any has on the average: longer chats are refused uncounted
+
+
+@dataclass(frozen=True, slots=True)
+class Society:
+    """The agents, ready to be asked."""
+
+    spec: Spec
+    served: Served
+    setup: Setup
+    upstream: Upstream
+
+    def problem(self, asked: Asked) -> Problem:
+        """Makes the question of a request."""
+        return asked.problem(self.spec.task.generator if self.spec.task.kind == "reasoning-gym" else None)
+
+    def is_of_one_agent(self, asked: Asked) -> bool:
+        """Tells whether one agent is asked; Refused where the model is none of ours."""
+        if asked.model not in self.served.models:
+            known = ", ".join(self.served.models)
+            raise Refused(404, f"model: {asked.model!r} is not served; there are {known}", param="model", code="model_not_found")
+        return asked.model in self.served.agents
+
+    def prompt(self, asked: Asked, rules: Rules) -> list[int]:
+        """Makes the first prompt; Refused where it leaves no room for an answer."""
+        problem = self.problem(asked)
+        context = min(self.setup.contexts.values())
+        if problem.characters > _LONGEST * context:
+            raise _too_long(f"more than {context}", context)
+        chat = [*problem.opening(rules.debate.system), Message("user", rules.prompts.ask(problem.question))]
+        try:
+            ids = self.setup.template.prompt(chat)
+        except BadInput as error:
+            raise Refused(400, f"messages: {error}", param="messages") from None
+        if len(ids) >= context:
+            raise _too_long(str(len(ids)), context)
+        return ids
+
+    def rules(self, asked: Asked) -> Rules:
+        """Makes the rules of a request: the run's, where it says nothing."""
+        rules, one = self.served.rules, asked.model in self.served.agents
+        limit = {} if asked.most is None else {"max_tokens": asked.most, "thinking_tokens": 0}
+        given = {"temperature": asked.temperature, "top_p": asked.top_p, **limit}
+        debate = replace(rules.debate, **{name: value for name, value in given.items() if value is not None})
+        if asked.model == MAJORITY:
+            debate = replace(debate, rounds=1)
+        in_its_words = asked.maft.prompt if asked.maft.prompt is not None else not one
+        prompts = rules.prompts if in_its_words else Prompts("{question}", rules.prompts.later)
+        return changed(rules, debate=debate, prompts=prompts, seed=rules.seed if asked.seed is None else asked.seed)
+
+    async def debate(self, asked: Asked, listener: Listener = lambda agent, turn: None) -> Transcript:
+        """Debates the question; Refused where it is too long, or the servers say no."""
+        rules = self.rules(asked)
+        self.prompt(asked, rules)
+        try:
+            return await Question(changed(self.setup, rules=rules), 0, self.problem(asked), listener).run()
+        except BadInput as error:
+            raise Refused(502, f"the debate cannot go on: {error}") from None
+
+    def answer(self, asked: Asked, transcript: Transcript) -> Answer:
+        """Makes the answer of a debate."""
+        return answer.of_debate(transcript, self.spec.debate.min_agreement, asked.ends, whole=asked.maft.transcript)
+
+    async def one(self, asked: Asked) -> AsyncGenerator[Piece, None]:
+        """Yields what one agent says, as it says it."""
+        rules, (agent, model) = self.rules(asked), self.served.agents[asked.model]
+        prompt, server = self.prompt(asked, rules), self.setup.society.servers[agent]
+        seed = rules.key(self.problem(asked).id, agent, 1, "answer")
+        request = changed(self.setup, rules=rules).request(model, prompt, self.setup.contexts[server] - len(prompt), seed)
+        async with aclosing(self.upstream.stream(server, request, asked.ends)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+
+def _too_long(tokens: str, context: int) -> Refused:
+    text = f"messages: the prompt has {tokens} tokens, and the context has {context}; ask with less"
+    return Refused(400, text, param="messages", code="context_length_exceeded")
+
+
+@dataclass(slots=True)
+class Hearing:
+    """What one agent has said so far, as whoever asked hears it: the reply, once what it thinks first has ended."""
+
+    template: ChatTemplate
+    _text: str = ""
+    _told: str = ""
+    _end: Piece = field(default_factory=lambda: Piece(""))
+
+    def hear(self, piece: Piece) -> str:
+        """Takes in a piece; returns what is new for those who listen."""
+        self._text += piece.text
+        if piece.tokens is not None:
+            self._end = piece
+        if not self.template.thinks:
+            return piece.text
+        reply = self.template.split(self._text).reply if self._is_reply else ""
+        new = reply[len(self._told) :] if reply.startswith(self._told) else ""
+        self._told += new
+        return new
+
+    @property
+    def _is_reply(self) -> bool:
+        """A thought that has ended, or none at the end: before that, words may turn out to be a thought."""
+        said = self.template.split(self._text)
+        return bool(said.reply) and (bool(said.thought) or self._end.tokens is not None)
+
+    def answer(self) -> Answer:
+        """Makes the answer of all that was heard."""
+        prompt, completion = self._end.tokens or (0, 0)
+        said = self.template.split(self._text)
+        call = Call("", 0, prompt, completion, self._end.finish_reason or "stop", said.reply, said.thought)
+        return answer.of_call(call, ())

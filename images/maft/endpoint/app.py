@@ -1,0 +1,217 @@
+"""The routes: chat completions and models as OpenAI has them, health, readiness and metrics."""
+
+import asyncio
+import sys
+import time
+import traceback
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from maft.endpoint import answer
+from maft.endpoint.admission import AGAIN, Admission
+from maft.endpoint.answer import Answer, Writing
+from maft.endpoint.answering import Hearing, Society
+from maft.endpoint.kept import Kept
+from maft.endpoint.keys import Keys
+from maft.endpoint.measured import Measured
+from maft.endpoint.refused import Refused
+from maft.endpoint.request import Asked, read
+from maft.endpoint.stream import Events, with_silence
+from maft.errors import one_line
+from maft.records import Turn
+from maft.society_spec import SocietySpec
+
+BODY = 4 << 20  # bytes of a request
+GONE = 499  # the status, in metrics alone, of a request whose client went
+_KEY, _MODEL, _STATUS = web.RequestKey("key", str), web.RequestKey("model", str), web.RequestKey("status", int)
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """What answers. society: None until its agents have answered for the first time."""
+
+    spec: SocietySpec
+    models: tuple[str, ...]
+    keys: Keys | None
+    kept: Kept
+    measured: Measured
+    admission: Admission
+    society: Society | None = None
+    started: int = field(default_factory=lambda: int(time.time()))
+
+    def application(self) -> web.Application:
+        """Makes the routes."""
+        app = web.Application(middlewares=[self._explained, self._authenticated], client_max_size=BODY)
+        app.add_routes([web.post("/v1/chat/completions", self._chat), web.get("/v1/models", self._models)])
+        app.add_routes([web.get(r"/v1/models/{model:.+}", self._one_model), web.get("/health", self._health)])
+        app.add_routes([web.get("/ready", self._ready), web.get("/metrics", self._metrics)])
+        return app
+
+    # --- middleware ---
+
+    @web.middleware
+    async def _explained(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Errors as OpenAI's clients read them; counts requests of the API."""
+        try:
+            response = await handler(request)
+        except asyncio.CancelledError:
+            self._count(request, GONE)
+            raise
+        except Exception as error:
+            refusal = refused(error)
+            response = web.json_response(refusal.body, status=refusal.status, headers=refusal.headers, dumps=_dumps)
+        if self.admission.ending:  # clients that keep a connection go on elsewhere
+            response.force_close()
+        self._count(request, request.get(_STATUS, response.status))
+        return response
+
+    def _count(self, request: web.Request, status: int) -> None:
+        if request.path.startswith("/v1/"):
+            self.measured.requests.labels(request.get(_MODEL, ""), str(status)).inc()
+
+    @web.middleware
+    async def _authenticated(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if self.keys and request.path.startswith("/v1/"):
+            name = self.keys.name(request.headers.get("Authorization", ""))
+            if name is None:
+                text = "the API key is missing or none of this society's; send `Authorization: Bearer KEY`"
+                raise Refused(401, text, code="invalid_api_key")
+            request[_KEY] = name
+        return await handler(request)
+
+    # --- answers ---
+
+    async def _chat(self, http: web.Request) -> web.StreamResponse:
+        asked = read(await http.read())
+        if asked.model in self.models:
+            http[_MODEL] = asked.model
+        with self.admission.admitted(http.get(_KEY, "")):
+            assert self.society is not None, "ready"
+            one = self.society.is_of_one_agent(asked)
+            self.society.prompt(asked, self.society.rules(asked))  # what is refused is no stream
+            async with asyncio.timeout(self.spec.timeout_seconds):
+                if asked.stream:
+                    return await self._streamed(http, asked, one=one)
+                return await self._whole(asked, one=one)
+
+    async def _whole(self, asked: Asked, *, one: bool) -> web.Response:
+        started = time.monotonic()
+        result = await (self._heard(asked) if one else self._debated(asked, None))
+        self.measured.answered(asked.model, result, time.monotonic() - started)
+        return web.json_response(_writing(asked).whole(result), dumps=_dumps)
+
+    async def _heard(self, asked: Asked) -> Answer:
+        assert self.society is not None
+        hearing = Hearing(self.society.setup.template)
+        async for piece in self.society.one(asked):
+            hearing.hear(piece)
+        return hearing.answer()
+
+    async def _debated(self, asked: Asked, turns: "asyncio.Queue[Any] | None") -> Answer:
+        assert self.society is not None
+        rounds = [0] * self.society.served.players.size
+
+        def listen(agent: int, turn: Turn) -> None:
+            rounds[agent] += 1
+            if turns is not None:
+                turns.put_nowait(answer.turn(agent, turn, rounds[agent]))
+
+        transcript = await self.society.debate(asked, listen)
+        if asked.store:
+            self.kept.add(transcript)
+        return self.society.answer(asked, transcript)
+
+    async def _streamed(self, http: web.Request, asked: Asked, *, one: bool) -> web.StreamResponse:
+        """A stream: what goes wrong in it is its last event."""
+        events, writing, started = Events(http), _writing(asked), time.monotonic()
+        await events.begin()
+        try:
+            await events.send(writing.chunk({"role": "assistant", "content": ""}))
+            result = await (self._speak(events, writing, asked) if one else self._show(events, writing, asked))
+            await events.send(writing.last(result))
+            if asked.stream_options.include_usage:
+                await events.send(writing.used(result))
+        except Exception as error:
+            refusal = refused(error)
+            http[_STATUS] = refusal.status
+            await events.send(refusal.body)
+        else:
+            self.measured.answered(asked.model, result, time.monotonic() - started)
+        await events.end()
+        return events.response
+
+    async def _speak(self, events: Events, writing: Writing, asked: Asked) -> Answer:
+        assert self.society is not None
+        hearing = Hearing(self.society.setup.template)
+        async for piece in self.society.one(asked):
+            if new := hearing.hear(piece):
+                await events.send(writing.chunk({"content": new}))
+        return hearing.answer()
+
+    async def _show(self, events: Events, writing: Writing, asked: Asked) -> Answer:
+        turns: asyncio.Queue[Any] = asyncio.Queue()
+        debate = asyncio.create_task(self._debated(asked, turns))
+        debate.add_done_callback(lambda _: turns.put_nowait(None))
+        try:
+            async for turn in with_silence(turns):
+                if not turn:
+                    await events.still_there()
+                elif asked.maft.progress:
+                    await events.send(writing.chunk({}, maft={"turn": turn}))
+            result = await debate
+        finally:
+            debate.cancel()
+        await events.send(writing.chunk({"content": result.text}))
+        return result
+
+    # --- the rest ---
+
+    async def _models(self, _: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": [self._listed(model) for model in self.models]})
+
+    async def _one_model(self, http: web.Request) -> web.Response:
+        model = http.match_info["model"]
+        if model not in self.models:
+            raise Refused(404, f"model: {model!r} is not served; there are {', '.join(self.models)}", param="model")
+        return web.json_response(self._listed(model))
+
+    def _listed(self, model: str) -> dict[str, Any]:
+        return {"id": model, "object": "model", "created": self.started, "owned_by": "maft"}
+
+    async def _health(self, _: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _ready(self, _: web.Request) -> web.Response:
+        if self.admission.ready:
+            return web.Response(text="ready\n")
+        return web.Response(status=503, text=f"{self.admission.why_not or 'ending'}\n")
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        return web.Response(body=self.measured.text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+
+def refused(error: Exception) -> Refused:
+    """Says what whoever asked is told of an error."""
+    if isinstance(error, Refused):
+        return error
+    if isinstance(error, web.HTTPException):
+        return Refused(error.status, one_line(error.text or error.reason))
+    if isinstance(error, TimeoutError):
+        return Refused(408, "the answer took longer than timeoutSeconds allows", code="timeout")
+    if isinstance(error, OSError):  # of the servers: patience has ended
+        return Refused(503, one_line(error), after=AGAIN)
+    traceback.print_exception(error, file=sys.stderr)
+    return Refused(500, "an error that nobody foresaw; the log of the endpoint has it")
+
+
+def _writing(asked: Asked) -> Writing:
+    return Writing.begun(f"chatcmpl-{uuid4().hex}", asked.model)
+
+
+def _dumps(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,101 @@
+"""Questions that were asked, kept in the store for the next run: JSON lines as `task.source` takes them. Off unless asked for.
+
+Written in batches beside the answers, which wait for nothing of it. What cannot be written is lost and counted, never more than a
+batch's worth at a time.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+import time
+from typing import Any
+
+import msgspec
+
+from maft.endpoint.measured import Measured
+from maft.errors import BadInput, one_line
+from maft.records import Transcript
+from maft.society_spec import SocietySpec
+from maft.store import layout
+from maft.store.base import Store
+
+BATCH = 200  # questions of one object
+INTERVAL = 60.0  # seconds that a question waits for others
+MOST = 10 * BATCH  # that wait while the store is away
+DAY = 86_400.0
+
+
+class Kept:
+    """The batch that fills."""
+
+    def __init__(self, store: Store, run: str, spec: SocietySpec, measured: Measured, interval: float = INTERVAL) -> None:
+        self._store = store
+        self._prefix = layout.asked(run)
+        self._spec = spec
+        self._measured = measured
+        self._interval = interval
+        self._lines: list[bytes] = []
+        self._full = asyncio.Event()
+        self._batches = 0
+
+    def add(self, transcript: Transcript) -> None:
+        """Takes in a question with the answer of the vote; one without an answer is no row of a task."""
+        if not self._spec.keep_questions or transcript.vote.answer is None:
+            return
+        if len(self._lines) >= MOST:
+            self._measured.lost.inc()
+            return
+        self._lines.append(msgspec.json.encode(row(transcript)))
+        if len(self._lines) >= BATCH:
+            self._full.set()
+
+    async def keep(self) -> None:
+        """Writes batches until cancelled; once a day, what is older than it may be goes."""
+        tidied = 0.0
+        while self._spec.keep_questions:
+            if time.monotonic() - tidied > DAY or not tidied:
+                await asyncio.to_thread(self._tidy, time.time())
+                tidied = time.monotonic()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._full.wait(), self._interval)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Writes what there is."""
+        self._full.clear()
+        lines, self._lines = self._lines, []  # taken out first: a thread goes on with them where this is cancelled
+        if not lines:
+            return
+        if await asyncio.to_thread(self._write, lines):
+            self._measured.kept.inc(len(lines))
+        else:
+            self._lines = lines + self._lines
+
+    def _write(self, lines: list[bytes]) -> bool:
+        self._batches += 1
+        day = time.strftime("%Y-%m-%d", time.gmtime())
+        key = f"{self._prefix}{day}-{socket.gethostname()}-{os.getpid()}-{self._batches}.jsonl"
+        try:
+            self._store.write(key, b"\n".join(lines) + b"\n")
+        except (OSError, BadInput) as error:
+            print(f"warning: questions cannot be kept now: {one_line(error, 300)}", file=sys.stderr, flush=True)
+            return False
+        return True
+
+    def _tidy(self, now: float) -> None:
+        if not self._spec.keep_days:
+            return
+        try:
+            old = [e.key for e in self._store.entries(self._prefix) if now - e.modified > self._spec.keep_days * DAY]
+            self._store.delete(old)
+        except (OSError, BadInput) as error:
+            print(f"warning: old questions cannot be deleted now: {one_line(error, 300)}", file=sys.stderr, flush=True)
+
+
+def row(transcript: Transcript) -> dict[str, Any]:
+    """Makes the row: the question as it was asked, a text or a chat, and the answer of the vote, which nobody has checked."""
+    problem = transcript.problem
+    chat = [{"role": m.role, "content": m.content} for m in problem.history] + [{"role": "user", "content": problem.question}]
+    return {"question": chat if problem.history else problem.question, "answer": transcript.vote.answer}

@@ -1,0 +1,126 @@
+"""One agent's answer as its server writes it: the client of vLLM that streams, where a debate's takes answers whole.
+
+Who goes away closes the connection, and vLLM stops writing. A server that is away is told at once: nothing is asked again once a
+word of it may have been heard.
+"""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import msgspec
+
+from maft.debate.engine import Request
+from maft.debate.replica import keeps_alive
+from maft.endpoint.refused import Refused
+from maft.errors import one_line
+from maft.spec import UNREADABLE
+
+AGAIN = 2  # seconds after which a server that is away may be there
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of an answer. tokens: of prompt and answer, with the last piece."""
+
+    text: str
+    finish_reason: str | None = None
+    tokens: tuple[int, int] | None = None
+
+
+class _Choice(msgspec.Struct):
+    text: str = ""
+    finish_reason: str | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int
+    completion_tokens: int = 0
+
+
+class _Chunk(msgspec.Struct):
+    choices: tuple[_Choice, ...] = ()
+    usage: _Usage | None = None
+
+
+_CHUNK = msgspec.json.Decoder(_Chunk)
+
+
+class Upstream:
+    """The servers of the agents, over HTTP."""
+
+    def __init__(self, servers: Mapping[str, Sequence[str]], key: str, connections: int) -> None:
+        self._urls = {name: list(urls) for name, urls in servers.items()}
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._connections = connections
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        connector = aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=60, socket_factory=keeps_alive)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)  # the request has a limit of its own
+        self._session = aiohttp.ClientSession(timeout=timeout, connector=connector, headers=self._headers)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._session:
+            await self._session.close()
+
+    async def healthy(self) -> bool:
+        """Tells whether every server says that it is well."""
+        assert self._session is not None, "use `async with`"
+        try:
+            for url in (url for urls in self._urls.values() for url in urls):
+                async with self._session.get(f"{url.rstrip('/')}/health", timeout=aiohttp.ClientTimeout(total=5)) as response:
+                    if response.status != 200:
+                        return False
+        except (aiohttp.ClientError, TimeoutError, ConnectionError):
+            return False
+        return True
+
+    async def stream(self, server: str, request: Request, ends: Sequence[str]) -> AsyncGenerator[Piece, None]:
+        """Yields the answer piece by piece; Refused where the server is away or says that it will not."""
+        assert self._session is not None, "use `async with`"
+        urls = self._urls[server]
+        urls.append(urls.pop(0))  # of several replicas the next one
+        body = msgspec.to_builtins(request) | {"return_token_ids": False, "stream": True, "stream_options": {"include_usage": True}}
+        body |= {"stop": list(ends)} if ends else {}
+        try:
+            async with self._session.post(f"{urls[0].rstrip('/')}/v1/completions", json=body) as response:
+                if response.status != 200:
+                    raise _refused(response.status, await response.read())
+                async with aclosing(_pieces(response.content)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+        except (aiohttp.ClientError, ConnectionError) as error:
+            raise Refused(503, f"the server of the agents is away: {one_line(error)}", after=AGAIN) from None
+
+
+def _refused(status: int, data: bytes) -> Refused:
+    reason = one_line(data.decode(errors="replace"), 300)
+    return Refused(
+        503 if status in (408, 425, 429) or status >= 500 else 502, f"the server of the agents says {status}: {reason}", after=AGAIN
+    )
+
+
+async def _pieces(lines: Any) -> AsyncGenerator[Piece, None]:
+    """Reads the events. The chunk about tokens comes last, so the end is told with it."""
+    finish: str | None = None
+    async for line in lines:
+        event, _, data = line.strip().partition(b": ")
+        if event != b"data" or data == b"[DONE]":
+            continue
+        try:
+            chunk = _CHUNK.decode(data)
+        except UNREADABLE:
+            raise Refused(502, f"the server of the agents broke off: {one_line(data.decode(errors='replace'), 300)}") from None
+        for choice in chunk.choices:
+            finish = choice.finish_reason or finish
+            if choice.text:
+                yield Piece(choice.text)
+        if chunk.usage and not chunk.choices:
+            yield Piece("", finish or "stop", (chunk.usage.prompt_tokens, chunk.usage.completion_tokens))
+            return
+    raise Refused(503, "the server of the agents went away in the middle of an answer", after=AGAIN)
