@@ -20,6 +20,7 @@ SOURCES = {  # of each method; a test compares its keys with METHODS
     "majority": f"self-consistency, arXiv 2203.11171; {MAFT}",
     "equal-sample-majority": "ours, a control that the paper lacks",
     "debate": f"multiagent debate, arXiv 2305.14325; {MAFT}",
+    "reflection": "a control; as in multiagent debate, arXiv 2305.14325",
     "star": f"STaR, arXiv 2203.14465; {MAFT}",
     "majority-finetuning": MAFT,
     "single-agent": f"{MAFT}, ablation",
@@ -88,6 +89,8 @@ def models(one: Run) -> str:
 def evaluated(one: Run) -> str:
     """How held-out questions are answered."""
     spec = one.spec
+    if spec.agents == 1 and spec.debate.rounds > 1:
+        return "the last of its own answers"
     if one.spec.recipe.alone or spec.agents == 1:
         return "one answer"
     if spec.debate.rounds == 1:

@@ -116,6 +116,10 @@ class PromptsSpec(Section, frozen=True, kw_only=True):
     concatenate: str
     cooperate: str
     hint: str
+    reflect: str = (
+        "Go through your answer step by step. If you find a mistake, mend it; if not, keep the answer. Then answer again: {question} "
+        "Make sure to state your answer at the end of the response."
+    )
 
 
 class DebateSpec(Section, frozen=True, kw_only=True):

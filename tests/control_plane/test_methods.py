@@ -21,9 +21,10 @@ from maft.debate.engine import Request
 from maft.debate.question import Question, Setup
 from maft.debate.replica import Load
 from maft.debate.society import Society
+from maft.preflight import cost
 from maft.prepare import __main__ as prepare
 from maft.program import Assignment
-from maft.records import ROLES, Adapter, Call, Problem
+from maft.records import ROLES, Adapter, Call, Message, Problem, Transcript
 from maft.report import __main__ as report
 from maft.store import layout
 from maft.store.commits import publish
@@ -128,6 +129,7 @@ TABLE: dict[str, dict[str, Any]] = {
     "majority": UNTRAINED | {"rounds": 1, "held-out": (3, 1)},
     "equal-sample-majority": UNTRAINED | {"agents": 9, "rounds": 1, "held-out": (9, 1)},
     "debate": UNTRAINED,
+    "reflection": UNTRAINED | {"agents": 1, "held-out": (1, 2), "summaries": False},
     "star": ONE | {"agents": 1, "rounds": 1, "critics": False, "held-out": (1, 1), "examples": {"hinted"}, "labels": {True}},
     "majority-finetuning": ONE | {"rounds": 1, "critics": False, "held-out": (3, 1)},
     "single-agent": ONE | {"critics": False},
@@ -276,20 +278,26 @@ class Disagreeing:
 
 
 def calls(made: Graph) -> int:
-    """Requests of one held-out debate, held with the rules that the plan's own command line gives."""
+    """Requests of one held-out debate in which nobody agrees."""
+    engine = Disagreeing()
+    held_out(made, engine)
+    return len(engine.asked)
+
+
+def held_out(made: Graph, engine: Disagreeing) -> Transcript:
+    """One held-out debate, held with the rules that the plan's own command line gives."""
     assignment = assigned(next(t for t in made.tasks if t.kind == "evaluate" and t.iteration == 0))
     spec = assignment.spec
     players = Society(("base",) * spec.agents, ("base",) * spec.agents, ("s",) * spec.agents)
-    engine, template = Disagreeing(), load_chat_template(str(TINY), None)
+    template = load_chat_template(str(TINY), None)
 
-    async def one() -> None:
+    async def one() -> Transcript:
         with Checker("number") as checker, ThreadPoolExecutor(1) as judge:
             rules = society.held_out_rules(spec, assignment.iteration)
             table = Setup(rules, players, engine, template, checker, {"s": 1_000_000}, judge)
-            await Question(table, 0, Problem("id", "What is 2+3*4?", "14")).run()
+            return await Question(table, 0, Problem("id", "What is 2+3*4?", "14")).run()
 
-    asyncio.run(one())
-    return len(engine.asked)
+    return asyncio.run(one())
 
 
 @given(st.integers(2, 7), st.integers(2, 4), st.sampled_from(["paper", "fast"]), st.booleans(), st.booleans())
@@ -309,6 +317,37 @@ def test_equal_samples_are_as_many_as_a_debate_makes_calls(
 )
 def test_equal_samples_by_hand(debate: dict[str, Any], samples: int) -> None:
     assert run(method="equal-sample-majority", debate=debate).spec.agents == samples  # N + 2 N (M - 1), N = 3
+
+
+# --- the control that hears nobody ---
+
+
+class Alike(Disagreeing):
+    """Says the same every time: a society would end the debate at once."""
+
+    async def complete(self, server: str, request: Request) -> Call:
+        self.asked.append(request)
+        return Call(request.model, request.seed, 1, 1, "stop", "Answer: 14")
+
+
+@pytest.mark.parametrize("mode", ["paper", "fast"])
+@pytest.mark.parametrize("summarize", [True, False])
+def test_one_agent_revises_its_own_answer_in_every_round_and_hears_nobody(mode: str, summarize: bool) -> None:
+    debate = {"rounds": 3, "mode": mode, "summarize": summarize, "cooperative": True}
+    made = graph(run(method="reflection", agents=5, debate=debate), "s")
+    asked, template = Alike(), load_chat_template(str(TINY), None)
+    transcript = held_out(made, asked)
+    prompts = [turn.prompt for turn in transcript.turns[0]]
+    assert (len(asked.asked), len(transcript.turns), len(transcript.summaries)) == (3, 1, 0)
+    assert prompts[1] == prompts[2] != prompts[0]
+    assert prompts[1].startswith("Go through your answer step by step.") and "What is 2+3*4?" in prompts[1]
+    assert not any("agents" in prompt for prompt in prompts)
+    assert len(asked.asked[2].prompt) > len(asked.asked[1].prompt) > len(template.prompt([Message("user", prompts[0])]))
+
+
+def test_reflection_costs_as_many_calls_as_preflight_says() -> None:
+    spec = assigned(next(t for t in graph(run(method="reflection", debate={"rounds": 4}), "s").tasks if t.kind == "evaluate")).spec
+    assert cost.of_debates(spec).requests == 4 * spec.task.held_out
 
 
 def test_child_names_of_an_untrained_method_are_whole() -> None:

@@ -217,6 +217,7 @@ def test_a_spec_of_a_run_that_began_before_a_field_was_there_is_read() -> None:
         for name in names:
             whole[section].pop(name)
     del whole["training"]["lora"]["experts"]
+    del whole["debate"]["prompts"]["reflect"]
     assert immutable_spec_json(decode_spec(json.dumps(whole))) == immutable_spec_json(spec)
 
 
@@ -628,6 +629,10 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "debate.prompts.cooperate: must contain {summary} and {question}": (
         {"debate": {"prompts": {"cooperate": "{question}{summary}"}}},
         {"debate": {"prompts": {"cooperate": "{answers}{question}"}}},
+    ),
+    "debate.prompts.reflect: must contain {question}": (
+        {"debate": {"prompts": {"reflect": "again: {question}"}}},
+        {"debate": {"prompts": {"reflect": "again: {answers}"}}},
     ),
     "debate.prompts.hint: must contain {question} and {answer}": (
         {"debate": {"prompts": {"hint": "{answer}{question}"}}},

@@ -77,7 +77,7 @@ def test_no_table_names_more_runs_than_its_programs_argument_holds() -> None:
 def test_only_societies_are_measured_for_diversity_and_the_table_waits_for_it() -> None:
     made, runs = compared(iterations=1, evaluation={"diversity": 5})
     measured_ = {t.name.removesuffix("-diversity") for t in made.tasks if t.kind == "diversity"}
-    alone = {"base", "star", "single-agent-alone", "distill"}
+    alone = {"base", "reflection", "star", "single-agent-alone", "distill"}
     assert measured_ == {
         f"{one.name}-{i}" for (method, _), one in runs.items() for i in ({1} if one.spec.iterations else {0}) if method not in alone
     }

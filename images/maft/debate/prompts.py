@@ -39,7 +39,10 @@ class Prompts:
         return fill(self.later.summarize, answers=numbered(others))
 
     def again(self, question: str, *, summary: str | None, others: Sequence[str], cooperative: bool) -> str:
-        """Asks the question again, with what the others said: a summary where there is one, else their answers."""
+        """Asks the question again, with what the others said: a summary where there is one, else their answers. Who hears nobody is
+        asked to go through its own answer."""
+        if summary is None and not others:
+            return fill(self.later.reflect, question=question)
         context = summary if summary is not None else numbered(others)
         if cooperative:
             return fill(self.later.cooperate, question=question, summary=context)

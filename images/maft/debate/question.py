@@ -83,7 +83,8 @@ class Question:
         if self._rules.hinted:
             await _together(*(self._hint(n) for n in agents))
         for round_ in range(2, self._rules.debate.rounds + 1):
-            if self._rules.fast and await self._judged(self._unanimous):
+            # One agent always agrees with itself.
+            if self._rules.fast and len(self._turns) > 1 and await self._judged(self._unanimous):
                 break
             await self._round(round_)
         return await self._judged(self._finish)

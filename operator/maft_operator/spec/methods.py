@@ -49,6 +49,10 @@ METHODS: dict[str, Method] = {
         "majority of as many samples as the debate makes calls", lambda s: {**UNTRAINED, **ONE_ROUND, **SHARED, "agents": _calls(s)}
     ),
     "debate": Method("debate, untrained", lambda s: {**UNTRAINED, **SHARED}),
+    "reflection": Method(
+        "one agent, revises its own answer",
+        lambda s: {**UNTRAINED, **SHARED, "agents": 1, "debate": {"critics": False, "summarize": False, "cooperative": False}},
+    ),
     "star": Method(
         "STaR (uses labels)",
         lambda s: {**ONE_ROUND, **SHARED, "agents": 1},
