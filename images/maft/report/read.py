@@ -3,21 +3,21 @@
 Comes in: a store and a run, finished or not. Goes out: frozen records, nothing of the page. Called by `maft.report` alone.
 """
 
-import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from maft import adapters, records
+from maft import committed_run
+from maft.committed_run import IterationCommits, TrainedIteration
 from maft.errors import BadInput
-from maft.records import BASE, Adapter, Commit, DatasetCounts, Diversity, Evaluation, Transcript
+from maft.records import Commit, Diversity, Evaluation, Transcript
 from maft.report.cards import EMBEDDED, Card, Cards, card, categories, fit
 from maft.scores import Tally, accuracy
 from maft.spec import Spec
 from maft.store import layout
 from maft.store.base import Store
-from maft.store.commits import committed, fetch, fetch_record
+from maft.store.commits import fetch
 from maft.store.lines import iterate_lines
 from maft.store.timing import read_seconds
 from maft.summaries import Answers, Score, Usage
@@ -48,31 +48,6 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
-class TrainedIteration:
-    """What an iteration trained: nothing in iteration 0, nor before its datasets are committed."""
-
-    counts: tuple[DatasetCounts, ...] = ()
-    adapters: tuple[Adapter, ...] = ()
-    seconds: float | None = None  # summed over adapters; None if no adapter has a timing
-    versions: Mapping[str, str] = field(default_factory=dict)  # of the libraries that trained them
-
-    @property
-    def complete(self) -> bool:
-        """Tells whether every dataset has become an adapter."""
-        return bool(self.counts) and len(self.adapters) == len(self.counts)
-
-    @property
-    def trained(self) -> int:
-        """Counts adapters that were trained; the others stayed what they were."""
-        return sum(adapter.trained for adapter in self.adapters)
-
-    @property
-    def untrained(self) -> bool:
-        """Tells whether all is done, and that was nothing."""
-        return self.complete and not self.trained
-
-
-@dataclass(frozen=True, slots=True)
 class Iteration:
     """Whatever is there of an iteration; 0 has nothing but an evaluation."""
 
@@ -82,11 +57,6 @@ class Iteration:
     evaluation: Stage | None
     numbers: Evaluation | None
     diversity: Diversity | None = None
-
-    @property
-    def empty(self) -> bool:
-        """Tells whether nothing is committed."""
-        return not (self.debate or self.evaluation or self.training.counts or self.training.adapters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +87,7 @@ class CommittedRun:
     def still_base(self, iteration: int) -> bool:
         """Tells whether the agents after that iteration are the base model, since no iteration up to it trained anything."""
         training = next((i.training for i in self.iterations if i.number == iteration), TrainedIteration())
-        return training.complete and all(adapter.name == BASE for adapter in training.adapters)
+        return training.all_base
 
     @property
     def planned(self) -> int:
@@ -163,37 +133,23 @@ class CommittedRun:
 
 def read(store: Store, run: str) -> CommittedRun:
     """Reads everything committed; BadInput if that is nothing."""
-    problems = committed(store, f"{run}/{layout.PROBLEMS}")
-    iterations = tuple(i for i in _iterations(store, run) if not i.empty)
-    if problems is None and not iterations:
-        raise BadInput(f"{store.url}/{run}/: nothing committed there; check --store and --run, or start the run first")
-    meta = problems.meta if problems else {}
-    spec = records.described(problems, "spec", Spec) if problems and "spec" in meta else None
+    there = committed_run.read(store, run)
+    problems = there.problems
     names = [entry.name for entry in problems.files] if problems else []
     questions = {name: len(fetch(store, problems, name).splitlines()) for name in names} if problems else {}
-    return CommittedRun(run, meta, spec, questions, iterations)
+    iterations = tuple(_with_debates(store, iteration) for iteration in there.iterations)
+    return CommittedRun(run, there.meta, there.spec, questions, iterations)
 
 
-def _iterations(store: Store, run: str) -> Iterator[Iteration]:
-    """From 0 (evaluation only) up to the first that has nothing."""
-    for number in itertools.count():
-        iteration = _iteration(store, run, number)
-        if number and iteration.empty:
-            return
-        yield iteration
-
-
-def _iteration(store: Store, run: str, number: int) -> Iteration:
-    held_out = committed(store, layout.evaluation(run, number))
-    debate = committed(store, layout.debate(run, number)) if number else None
-    diversity = committed(store, layout.diversity(run, number))
+def _with_debates(store: Store, iteration: IterationCommits) -> Iteration:
+    held_out, debate, number = iteration.evaluation, iteration.debate, iteration.number
     return Iteration(
         number,
         _stage(store, debate, "training", number) if debate else None,
-        _training(store, run, number),
+        iteration.training,
         _stage(store, held_out, "held-out", number) if held_out else None,
-        fetch_record(store, held_out, layout.EVALUATION, Evaluation) if held_out else None,
-        fetch_record(store, diversity, layout.DIVERSITY, Diversity) if diversity else None,
+        iteration.numbers,
+        iteration.diversity,
     )
 
 
@@ -231,19 +187,3 @@ def _stage(store: Store, commit: Commit, part: Part, iteration: int) -> Stage:
 def _probe(store: Store, commit: Commit) -> Score | None:
     """How often the majority was right on the probe."""
     return accuracy(iterate_lines(store, commit, layout.PROBE, Transcript)) if commit.has(layout.PROBE) else None
-
-
-def _training(store: Store, run: str, number: int) -> TrainedIteration:
-    data = committed(store, layout.datasets(run, number)) if number else None
-    if data is None:
-        return TrainedIteration()
-    counts = records.described(data, "counts", tuple[DatasetCounts, ...])
-    commits = [commit for prefix in adapters.prefixes(store, run, number) if (commit := committed(store, prefix))]
-    seconds = [s for s in (read_seconds(store, commit.prefix) for commit in commits) if s is not None]
-    versions = {k: v for commit in commits for k, v in commit.meta.get("versions", {}).items()}
-    return TrainedIteration(
-        counts=counts,
-        adapters=tuple(records.described(commit, "adapter", Adapter) for commit in commits),
-        seconds=sum(seconds) if seconds else None,
-        versions=versions,
-    )
