@@ -18,7 +18,7 @@ from maft.endpoint.request import Asked
 from maft.endpoint.served import MAJORITY, Served
 from maft.endpoint.upstream import Piece, Upstream
 from maft.errors import BadInput
-from maft.records import Call, Message, Problem, Transcript
+from maft.records import Call, Problem, Transcript
 from maft.spec import Spec
 
 _LONGEST = 100  # characters of a token, more than any has on the average: longer chats are refused uncounted
@@ -48,11 +48,10 @@ class Society:
         """Makes the first prompt; Refused where it leaves no room for an answer."""
         problem = self.problem(asked)
         context = min(self.setup.contexts.values())
-        if problem.characters > _LONGEST * context:
+        if len(problem.text) > _LONGEST * context:
             raise _too_long(f"more than {context}", context)
-        chat = [*problem.opening(rules.debate.system), Message("user", rules.prompts.ask(problem.question))]
         try:
-            ids = self.setup.template.prompt(chat)
+            ids = self.setup.template.prompt(rules.opening(problem))
         except BadInput as error:
             raise Refused(400, f"messages: {error}", param="messages") from None
         if len(ids) >= context:
