@@ -69,4 +69,5 @@ def reference() -> str:
 if __name__ == "__main__":
     ROOT.joinpath("docs", "resource.md").write_text(reference())
     # Flux and other collectors of charts leave symbolic links out.
-    shutil.copyfile(ROOT / "crds" / "multiagentfinetunes.yaml", ROOT / "charts" / "maft" / "files" / "crd.yaml")
+    for definition in (ROOT / "crds").glob("*.yaml"):
+        shutil.copyfile(definition, ROOT / "charts" / "maft" / "files" / "crds" / definition.name)

@@ -14,7 +14,9 @@ import yaml
 from helm import CHART, IMAGES, PROMETHEUS, ROOT, Json, call, rendered, run
 
 from maft_operator import __version__
+from maft_operator.cluster import kinds as parents
 from maft_operator.cluster import manifests, pod_defaults, rbac
+from maft_operator.cluster.kinds import Kind
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
@@ -78,8 +80,14 @@ def triples(role: Json) -> set[tuple[str, str, str]]:
     }
 
 
-def on_runs(*verbs: str) -> set[tuple[str, str, str]]:
-    return {("maft.dev", "multiagentfinetunes", verb) for verb in verbs}
+def crd_of(kind: Kind) -> Json:
+    """A definition as it stands in crds/."""
+    return dict(yaml.safe_load((ROOT / "crds" / f"{kind.plural}.yaml").read_text()))
+
+
+def on_parents(*verbs: str, scale: tuple[str, ...]) -> set[tuple[str, str, str]]:
+    several = {(kind.group, kind.plural, verb) for kind in parents.PARENTS for verb in verbs}
+    return several | {("maft.dev", "societies/scale", verb) for verb in scale}
 
 
 def aggregated(role: Json) -> set[str]:
@@ -174,12 +182,13 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
     "crd": ({}, (), lambda o: o.one("CustomResourceDefinition", "multiagentfinetunes.maft.dev")),
     "crd stays": (
         {}, (),
-        lambda o: o.of("CustomResourceDefinition")[0]["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"},
+        lambda o: [crd["metadata"]["annotations"] for crd in o.of("CustomResourceDefinition")]
+        == [{"helm.sh/resource-policy": "keep"}] * len(parents.PARENTS),
     ),
     "crd is that of crds/": (
         {}, (),
-        lambda o: o.of("CustomResourceDefinition")[0]["spec"]
-        == yaml.safe_load((ROOT / "crds" / "multiagentfinetunes.yaml").read_text())["spec"],
+        lambda o: {crd["metadata"]["name"]: crd["spec"] for crd in o.of("CustomResourceDefinition")}
+        == {f"{kind.plural}.maft.dev": crd_of(kind)["spec"] for kind in parents.PARENTS},
     ),
     "crd as ever": ({"crds": {"install": True}}, (), lambda o: o.one("CustomResourceDefinition", "multiagentfinetunes.maft.dev")),
     "no crd": ({"crds": {"install": False}}, (), lacks("CustomResourceDefinition")),
@@ -391,8 +400,10 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
     ),
     "users": (
         {}, (),
-        lambda o: o.granted("ClusterRole", "maft-operator-view") == on_runs("get", "list", "watch")
-        and o.granted("ClusterRole", "maft-operator-edit") == on_runs("create", "update", "patch", "delete", "deletecollection"),
+        lambda o: o.granted("ClusterRole", "maft-operator-view")
+        == on_parents("get", "list", "watch", scale=("get", "list", "watch"))
+        and o.granted("ClusterRole", "maft-operator-edit")
+        == on_parents("create", "update", "patch", "delete", "deletecollection", scale=("update", "patch")),
     ),
     "view and edit": (
         {}, (),
@@ -557,7 +568,7 @@ def test_rendered(case):
 def test_names_after_the_release(release, name):
     objects = render({}, release=release)
     assert {o["metadata"]["name"] for o in objects.of("Deployment")} == {name}
-    assert all(o["metadata"]["name"].startswith((name, "multiagent")) for o in objects)
+    assert all(o["metadata"]["name"].startswith(name) for o in objects if o["kind"] != "CustomResourceDefinition")
 
 
 def test_names_of_long_releases_fit():
@@ -680,7 +691,9 @@ def test_the_package_has_all_files(tmp_path):
 def test_the_resource_has_one_source():
     """scripts/resource_reference.py copies it. Flux leaves out what is a symbolic link: an operator without its resource."""
     assert not [path for path in CHART.rglob("*") if path.is_symlink()]
-    assert (CHART / "files" / "crd.yaml").read_bytes() == (ROOT / "crds" / "multiagentfinetunes.yaml").read_bytes()
+    several = {path.name: path.read_bytes() for path in (ROOT / "crds").glob("*.yaml")}
+    assert several == {path.name: path.read_bytes() for path in (CHART / "files" / "crds").iterdir()}
+    assert several.keys() == {f"{kind.plural}.yaml" for kind in parents.PARENTS}
 
 
 def test_the_readme_is_made_from_the_values():

@@ -8,6 +8,8 @@ import pytest
 import yaml
 from helm import ROOT, Json
 
+from maft_operator.cluster import kinds
+
 pytestmark = pytest.mark.cluster  # for its kubectl
 PREFIX = "registry.example.com/maft"
 
@@ -28,7 +30,8 @@ def by_name(objects: list[Json]) -> dict[tuple[str, str], Json]:
 
 
 def test_the_base_is_the_resource_and_the_manifest() -> None:
-    plain = read(ROOT / "crds" / "multiagentfinetunes.yaml") + read(ROOT / "deploy" / "operator.yaml")
+    definitions = [body for path in (ROOT / "crds").glob("*.yaml") for body in read(path)]
+    plain = definitions + read(ROOT / "deploy" / "operator.yaml")
     assert by_name(built(ROOT / "deploy")) == by_name(plain)
 
 
@@ -53,4 +56,5 @@ def test_the_overlay_of_the_page_sets_all_images(tmp_path: Path) -> None:
 
 def test_kubectl_takes_no_kustomization_for_an_object() -> None:
     """`kubectl apply -f crds/` reads all files of that folder that end in .yaml, .yml or .json."""
-    assert [path.name for path in (ROOT / "crds").iterdir() if path.suffix] == ["multiagentfinetunes.yaml"]
+    named = sorted(path.name for path in (ROOT / "crds").iterdir() if path.suffix)
+    assert named == sorted(f"{kind.plural}.yaml" for kind in kinds.PARENTS)

@@ -124,7 +124,7 @@ def newer(tmp_path_factory) -> Path:
     """A later release of the chart, with a column more."""
     chart = tmp_path_factory.mktemp("newer") / "maft"
     shutil.copytree(helm.CHART, chart)
-    crd = chart / "files" / "crd.yaml"
+    crd = chart / "files" / "crds" / "multiagentfinetunes.yaml"
     column = "        - {name: Age, type: date"
     assert column in crd.read_text()
     crd.write_text(crd.read_text().replace(column, f"        - {{name: Agents, type: integer, jsonPath: .spec.agents}}\n{column}"))
@@ -285,7 +285,7 @@ def test_uninstalling_leaves_the_resource_and_the_runs(maft, space, prometheus):
     elsewhere = ["install", "other", str(helm.CHART), "--dry-run=server", "--set", f"images.prefix={maft.images}"]
     left_alone = helm_here(maft, *elsewhere, namespace=space)
     assert "kind: CustomResourceDefinition" not in left_alone
-    assert f"The CustomResourceDefinition belongs to {SYSTEM}/maft and was left as it is" in left_alone
+    assert f"The CustomResourceDefinitions belong to {SYSTEM}/maft and were left as they are" in left_alone
     elsewhere += ["--set", "crds.install=true"]
     refused = helm.call(*elsewhere, "--kubeconfig", str(kube.kubeconfig), "--namespace", space)
     assert refused.returncode == 1 and "invalid ownership metadata" in refused.stderr

@@ -17,7 +17,7 @@ from control_plane import control_plane
 pytestmark = pytest.mark.cluster
 NAME = "multiagentfinetunes.maft.dev"
 MADE = "kind: CustomResourceDefinition"
-LEFT = "The CustomResourceDefinition belongs to {} and was left as it is"
+LEFT = "The CustomResourceDefinitions belong to {} and were left as they are"
 NARROW = ("--set", "namespaces={default}")
 ALWAYS = ("--set", "crds.install=true")
 

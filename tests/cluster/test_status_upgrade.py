@@ -99,7 +99,7 @@ class Scene:
         self.api = Api(client, metrics)
         self.keys = Keys(queue, metrics)
         self.watched = Watched(self.keys, metrics)
-        self.controller = Controller(self.api, IMAGES, queue=queue, keys=self.keys, metrics=metrics)
+        self.controller = Controller(self.api, IMAGES, keys=self.keys, metrics=metrics)
 
     async def of_0_1(self, name: str, status: Json, **spec: Any) -> None:
         """A run that 0.1 has worked at."""

@@ -256,7 +256,7 @@ def look(server: Server) -> tuple[float | None, Keys, Watched]:
     async def scenario() -> tuple[float | None, Keys, Watched]:
         queue, metrics = Queue(), Metrics()
         keys = Keys(queue, metrics)
-        made = Controller(server, IMAGES, queue=queue, keys=keys, metrics=metrics)  # type: ignore[arg-type]
+        made = Controller(server, IMAGES, keys=keys, metrics=metrics)  # type: ignore[arg-type]
         return await made.reconcile(KEY, keys.state(KEY)), keys, Watched(keys, metrics)
 
     return asyncio.run(scenario())

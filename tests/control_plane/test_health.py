@@ -15,12 +15,13 @@ from conftest import free_port
 from kubernetes.aio.client import ApiClient, Configuration
 from prometheus_client import CollectorRegistry
 
-from maft_operator.cluster import health
+from maft_operator.cluster import health, kinds
 from maft_operator.cluster.api import Api
 from maft_operator.cluster.app import Options, _Operator
 from maft_operator.cluster.handlers import Watched
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.keys import Keys
+from maft_operator.cluster.kinds import Kind
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
 
@@ -31,7 +32,7 @@ class Lists:
     def __init__(self, *answers) -> None:
         self._answers = list(answers)
 
-    async def versions(self, namespace: str | None) -> dict[str, str]:
+    async def versions(self, kind: Kind, namespace: str | None) -> dict[str, str]:
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if isinstance(answer, Exception):
             raise answer
@@ -121,7 +122,7 @@ def test_a_dead_api_server_does_not_fail_liveness_and_a_stuck_loop_does():
         async with ApiClient(settings) as client:
             operator = _Operator(Api(client, metrics := Metrics()), metrics, OPTIONS)
             operator.queue.add("ns/run")
-            working = asyncio.create_task(operator.controller.run())
+            working = asyncio.create_task(operator.workers.run())
             for _ in range(4):
                 await operator.check.look()
             while not metrics.registry.get_sample_value("maft_reconcile_errors_total", {"kind": "unreachable"}):
@@ -194,7 +195,7 @@ def test_what_the_resync_lists(maft, namespace):
 
     async def versions(limit: int) -> dict[str, str]:
         async with api_of(maft.kube.kubeconfig) as api:
-            return await api.versions(namespace, page=limit)
+            return await api.versions(kinds.RUN, namespace, page=limit)
 
     assert asyncio.run(versions(500)) == {}
     for n in range(3):

@@ -59,6 +59,7 @@ def test_requests_go_to_each_kinds_own_address() -> None:
     assert paths["Job"] == "/apis/batch/v1/namespaces/n/jobs/x"
     assert paths["Pod"] == "/api/v1/namespaces/n/pods/x"
     assert paths["MultiAgentFinetune"] == "/apis/maft.dev/v1alpha1/namespaces/n/multiagentfinetunes/x"
+    assert paths["Society"] == "/apis/maft.dev/v1alpha1/namespaces/n/societies/x"
     assert paths["TokenReview"] == "/apis/authentication.k8s.io/v1/tokenreviews/x"
 
 
@@ -68,5 +69,7 @@ def test_rights() -> None:
     assert asked["batch", "jobs"].verbs == ("list", "watch", "create", "patch", "delete")
     assert asked["maft.dev", "multiagentfinetunes"].verbs == ("get", "list", "watch", "delete")
     assert asked["maft.dev", "multiagentfinetunes/status"].verbs == ("patch",)
-    assert [right.resource for right in rbac.WATCHED if right.optional] == ["events", "workloads"]
+    assert asked["maft.dev", "societies"].verbs == ("get", "list", "watch")
+    optional = [right.resource for right in rbac.WATCHED if right.optional]
+    assert optional == ["societies", "societies/status", "events", "workloads"]
     assert [right.resource for right in rbac.REVIEWING] == ["tokenreviews", "subjectaccessreviews"]

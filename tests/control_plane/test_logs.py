@@ -10,7 +10,7 @@ import pytest
 from kube_objects import IMAGES
 from test_cluster_backend import KEY, Server, resource
 
-from maft_operator.cluster import app
+from maft_operator.cluster import app, kinds
 from maft_operator.cluster.api import Refused
 from maft_operator.cluster.controller import Controller
 from maft_operator.cluster.images import Images
@@ -18,6 +18,7 @@ from maft_operator.cluster.keys import Keys
 from maft_operator.cluster.manifests import Json
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
+from maft_operator.cluster.workers import Workers
 
 NAMESPACE, NAME = KEY.split("/")
 OPTIONS = app.Options(Images("x/maft", "1"), (), "default", "maft-operator", elect=False, port=0, log_format="json", verbose=False)
@@ -43,8 +44,8 @@ def logged(lines: io.StringIO, server: Server) -> list[Json]:
     async def scenario() -> None:
         queue, metrics = Queue(), Metrics()
         keys = Keys(queue, metrics)
-        controller = Controller(server, IMAGES, queue=queue, keys=keys, metrics=metrics)  # type: ignore[arg-type]
-        await controller._attempt(KEY)
+        controller = Controller(server, IMAGES, keys=keys, metrics=metrics)  # type: ignore[arg-type]
+        await Workers({kinds.RUN.name: controller}, queue=queue, keys=keys, metrics=metrics).attempt(KEY)
 
     asyncio.run(scenario())
     return [line for line in map(json.loads, lines.getvalue().splitlines()) if line.get("run")]

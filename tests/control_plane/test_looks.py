@@ -11,13 +11,14 @@ from kube_objects import IMAGES, RUNNING, SERVER, condition, deployment, done, j
 from statuses import RUN, WRONG
 from test_cluster_backend import KEY, Asked, Server, resource
 
-from maft_operator.cluster import images, looks, manifests
+from maft_operator.cluster import images, kinds, looks, manifests
 from maft_operator.cluster.controller import Controller
 from maft_operator.cluster.handlers import Watched
 from maft_operator.cluster.keys import Keys
 from maft_operator.cluster.manifests import Json, Owner
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
+from maft_operator.cluster.workers import Workers
 from maft_operator.plan.reconcile import Outcome, Refusal
 from maft_operator.plan.step import step
 
@@ -96,8 +97,9 @@ def asked_by(server: Server, *wakes: Callable[[Keys, Queue], None]) -> list[list
     async def scenario() -> list[list[Asked]]:
         queue, metrics, each = Queue(), Metrics(), []
         keys = Keys(queue, metrics)
-        controller = Controller(server, IMAGES, queue=queue, keys=keys, metrics=metrics)  # type: ignore[arg-type]
-        working = asyncio.create_task(controller.run())
+        controller = Controller(server, IMAGES, keys=keys, metrics=metrics)  # type: ignore[arg-type]
+        workers = Workers({kinds.RUN.name: controller}, queue=queue, keys=keys, metrics=metrics)
+        working = asyncio.create_task(workers.run())
         for wake in wakes:
             before, count = len(server.asked), metrics.registry.get_sample_value("maft_reconcile_seconds_count") or 0
             wake(keys, queue)

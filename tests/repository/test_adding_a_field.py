@@ -21,7 +21,7 @@ def test_what_a_new_field_takes():
         "images/maft/train/course.py": "2",
         **{f"examples/{name}.plan": "1" for name in ("arithmetic", "arithmetic-cluster", "gsm8k")},
         "docs/resource.md": "1",
-        "charts/maft/files/crd.yaml": "1",
+        "charts/maft/files/crds/multiagentfinetunes.yaml": "1",
     }
     assert '"maxGradNorm": 1.0,' in done.stdout
     default, cut = re.findall(r"^weights with maxGradNorm \S+: (\w{16})$", done.stdout, re.MULTILINE)

@@ -37,10 +37,10 @@ def made(tmp_path_factory) -> Path:
 def test_the_wheel_holds_both_packages_and_the_schema(made):
     with zipfile.ZipFile(made / f"maft-{VERSION}-py3-none-any.whl") as wheel:
         names = set(wheel.namelist())
-        crd = wheel.read("maft_operator/crd.yaml")
+        crds = {Path(n).name: wheel.read(n) for n in names if n.startswith("maft_operator/crds/")}
     modules = {p.relative_to(root).as_posix() for root in (ROOT / "operator", ROOT / "images") for p in root.rglob("*.py")}
     assert modules <= names
-    assert crd == (ROOT / "crds" / "multiagentfinetunes.yaml").read_bytes()
+    assert crds == {path.name: path.read_bytes() for path in (ROOT / "crds").glob("*.yaml")}
 
 
 def test_the_wheel_runs_without_the_sources(made, tmp_path):
@@ -67,7 +67,8 @@ def test_the_packaged_chart_runs_the_images_of_its_release(made):
     (container,) = objects["Deployment", "maft-operator"]["spec"]["template"]["spec"]["containers"]
     assert container["image"] == f"{PREFIX}/operator:{VERSION}"
     assert f"--images={PREFIX}" in container["args"]
-    assert ("CustomResourceDefinition", "multiagentfinetunes.maft.dev") in objects
+    definitions = {("CustomResourceDefinition", f"{path.stem}.maft.dev") for path in (ROOT / "crds").glob("*.yaml")}
+    assert len(definitions) > 1 and definitions <= set(objects)
 
 
 def test_the_chart_comes_back_from_a_registry(made, tmp_path):

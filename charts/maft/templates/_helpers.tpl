@@ -11,26 +11,31 @@
 {{- end -}}
 {{- end }}
 
-{{/* NAMESPACE/RELEASE that the CustomResourceDefinition belongs to, `kubectl` where it is nobody's of Helm, or nothing where it is ours or
-not there. `helm template` sees none. */}}
+{{/* NAMESPACE/RELEASE that a CustomResourceDefinition belongs to, `kubectl` where it is nobody's of Helm, or nothing where it is ours or
+not there. `helm template` sees none. Takes root and name. */}}
 {{- define "maft.crd-owner" -}}
-{{- $crd := lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" "multiagentfinetunes.maft.dev" -}}
+{{- $crd := lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" .name -}}
 {{- if $crd -}}
 {{- $notes := dig "metadata" "annotations" dict $crd | default dict -}}
 {{- $name := get $notes "meta.helm.sh/release-name" -}}
 {{- $owner := printf "%s/%s" (get $notes "meta.helm.sh/release-namespace") $name -}}
 {{- if not $name -}}
 kubectl
-{{- else if ne $owner (printf "%s/%s" .Release.Namespace .Release.Name) -}}
+{{- else if ne $owner (printf "%s/%s" .root.Release.Namespace .root.Release.Name) -}}
 {{- $owner -}}
 {{- end -}}
 {{- end -}}
 {{- end }}
 
-{{/* `true`, or nothing: whether it is made. */}}
+{{/* The same of the definition of runs: who has that one has the others, too. */}}
+{{- define "maft.crds-owner" -}}
+{{- include "maft.crd-owner" (dict "root" . "name" "multiagentfinetunes.maft.dev") -}}
+{{- end }}
+
+{{/* `true`, or nothing: whether a definition is made. Takes root and name. */}}
 {{- define "maft.crd" -}}
-{{- $install := toString .Values.crds.install -}}
-{{- if or (eq $install "true") (and (eq $install "auto") (not (include "maft.crd-owner" .))) -}}true{{- end -}}
+{{- $install := toString .root.Values.crds.install -}}
+{{- if or (eq $install "true") (and (eq $install "auto") (not (include "maft.crds-owner" .root)) (not (include "maft.crd-owner" .))) -}}true{{- end -}}
 {{- end }}
 
 {{/* Where its metrics are. */}}
@@ -109,6 +114,12 @@ true
   verbs: [get, list, watch, delete]
 - apiGroups: [maft.dev]
   resources: [multiagentfinetunes/status]
+  verbs: [patch]
+- apiGroups: [maft.dev]
+  resources: [societies]
+  verbs: [get, list, watch]
+- apiGroups: [maft.dev]
+  resources: [societies/status]
   verbs: [patch]
 - apiGroups: [batch]
   resources: [jobs]

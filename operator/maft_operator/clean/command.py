@@ -86,6 +86,7 @@ def _by_now(run: str) -> str:
 async def _there(namespaces: Sequence[str]) -> list[str]:
     """Names the runs that the cluster has. Nothing is deleted that it could not be asked about."""
     try:
+        from maft_operator.cluster import kinds
         from maft_operator.cluster.api import FAULTS, Api, Refused
         from maft_operator.cluster.connection import NoCluster, connected
         from maft_operator.cluster.metrics import Metrics
@@ -94,9 +95,9 @@ async def _there(namespaces: Sequence[str]) -> list[str]:
     try:
         async with connected(in_cluster=False) as client:
             api = Api(client, Metrics())
-            if not await api.served(namespaces[0] if namespaces else None):
+            if not await api.served(kinds.RUN, namespaces[0] if namespaces else None):
                 raise BadSpec("the cluster does not know MultiAgentFinetune; is it the right one? --no-cluster asks none")
-            return [run for namespace in namespaces or (None,) for run in await api.versions(namespace)]
+            return [run for namespace in namespaces or (None,) for run in await api.versions(kinds.RUN, namespace)]
     except (NoCluster, Refused, *FAULTS) as error:
         what = "; with -n NAMESPACE it need not be all" if isinstance(error, Refused) and not namespaces else ""
         raise BadSpec(f"the cluster does not say which runs there are: {error}{what}; --no-cluster with --run asks none") from None

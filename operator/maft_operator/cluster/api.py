@@ -49,28 +49,29 @@ class Api:
         items: list[Json] = answer.get("items") or []
         return items
 
-    async def versions(self, namespace: str | None, page: int = 500) -> dict[str, str]:
-        """Lists the resourceVersion of every run by NAMESPACE/NAME, without the rest of the objects; so many to a request."""
+    async def versions(self, kind: Kind, namespace: str | None, page: int = 500) -> dict[str, str]:
+        """Lists the resourceVersion of every object of a parent kind by key, without the rest of it; so many to a request."""
         accept = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
         versions: dict[str, str] = {}
         token: str | None = ""
         while token is not None:
             answer = await self._ask(
                 "get",
-                kinds.RUN.name,
+                kind.name,
                 namespace=namespace,
                 header_params={"accept": accept},
                 limit=page,
                 **({"_continue": token} if token else {}),
             )
             items = (answer or {}).get("items") or []  # null where there are none
-            versions |= {f"{i['metadata']['namespace']}/{i['metadata']['name']}": i["metadata"]["resourceVersion"] for i in items}
+            about = [item["metadata"] for item in items]
+            versions |= {kinds.key(kind, each["namespace"], each["name"]): each["resourceVersion"] for each in about}
             token = (answer or {}).get("metadata", {}).get("continue") or None
         return versions
 
-    async def served(self, namespace: str | None) -> bool:
-        """Tells whether the API server knows our resource in our version."""
-        return await self._ask("get", kinds.RUN.name, namespace=namespace, limit=1) is not None
+    async def served(self, kind: Kind, namespace: str | None) -> bool:
+        """Tells whether the API server knows a kind of ours in our version."""
+        return await self._ask("get", kind.name, namespace=namespace, limit=1) is not None
 
     async def create(self, body: Json, namespace: str | None = None) -> Json:
         """Creates it, as it is."""

@@ -26,7 +26,9 @@ from maft_operator.cluster.keys import Keys
 from maft_operator.cluster.leader import Leadership
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
+from maft_operator.cluster.served import changed, served
 from maft_operator.cluster.tls import Certificate
+from maft_operator.cluster.workers import Workers
 
 log = logging.getLogger("maft")
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -86,11 +88,13 @@ class _Operator:
     """The parts of the control plane, put together."""
 
     def __init__(self, api: Api, metrics: Metrics, options: Options) -> None:
+        self.api = api
         self.options = options
         self.metrics = metrics
         self.queue = Queue()
         keys = Keys(self.queue, metrics)
-        self.controller = Controller(api, options.images, queue=self.queue, keys=keys, metrics=metrics)
+        runs = Controller(api, options.images, keys=keys, metrics=metrics)
+        self.workers = Workers({kinds.RUN.name: runs}, queue=self.queue, keys=keys, metrics=metrics)
         self.watched = Watched(keys, metrics)
         self.check = WatchCheck(api, keys, self.watched, options.namespaces)
 
@@ -101,13 +105,23 @@ class _Operator:
 
     async def control(self, stop: asyncio.Event) -> None:
         """Runs kopf's watches, our workers and the resync together until one of them ends or we are told to stop."""
-        namespaces = list(self.options.namespaces)
-        where: dict[str, Any] = {"namespaces": namespaces} if namespaces else {"clusterwide": True}
-        started = asyncio.Event()
-        watching = kopf.operator(registry=registry(self.watched), settings=settings(), standalone=True, ready_flag=started, **where)
         measuring = health.measure(self.metrics, self.queue, self.watched, self.check)
         self.metrics.leads()
-        await _first(watching, self.controller.run(), self.check.run(), measuring, _stopped(started, stop))
+        await _first(self._watch(stop), self.workers.run(), self.check.run(), measuring)
+
+    async def _watch(self, stop: asyncio.Event) -> None:
+        """Runs kopf's watches until we are told to stop; anew, where the cluster has come to know a kind that it lacked."""
+        namespaces = list(self.options.namespaces)
+        where: dict[str, Any] = {"namespaces": namespaces} if namespaces else {"clusterwide": True}
+        again = True
+        while again:
+            there, started = await served(self.api, self.workers.kinds, namespaces), asyncio.Event()
+            made = registry(self.watched, there)
+            watching = kopf.operator(registry=made, settings=settings(), standalone=True, ready_flag=started, **where)
+            newer = asyncio.create_task(changed(self.api, self.workers.kinds, namespaces, there))
+            await _first(watching, asyncio.wait([newer]), _stopped(started, stop))
+            again = newer.done() and not stop.is_set()
+            newer.cancel()
 
 
 async def _main(options: Options, *, in_cluster: bool) -> None:
@@ -192,7 +206,7 @@ async def _allowed(api: Api, options: Options) -> None:
             log.warning("%s; going on without", line)
         if lines := [line for right, line in lacking if not right.optional]:
             raise Stop("\n".join(lines))
-        if not await api.served(options.namespaces[0] if options.namespaces else None):
+        if not await api.served(kinds.RUN, options.namespaces[0] if options.namespaces else None):
             raise Stop(f"the cluster does not know {_CRD}; kubectl apply -f crds/multiagentfinetunes.yaml")
     except (Refused, *FAULTS) as error:
         raise Stop(f"the API server does not answer as it should: {type(error).__name__}: {error}") from None

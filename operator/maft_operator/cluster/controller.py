@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from maft_operator.cluster import conditions, kinds, looks, placement, reasons, spent, upgrade
-from maft_operator.cluster.api import FAULTS, Api, Refused
+from maft_operator.cluster.api import Api, Refused
 from maft_operator.cluster.backend import ClusterBackend
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.indexes import added_up
@@ -20,7 +20,6 @@ from maft_operator.cluster.looks import expiry, sooner
 from maft_operator.cluster.manifests import Owner
 from maft_operator.cluster.measured import measure
 from maft_operator.cluster.metrics import Metrics
-from maft_operator.cluster.queue import Queue
 from maft_operator.cluster.status import Reconciled, status
 from maft_operator.cluster.writing import Writer, key_of, own_status, slim
 from maft_operator.plan import graph as plan
@@ -32,74 +31,25 @@ from maft_operator.spec.schema import BadSpec, Json
 from maft_operator.spec.skew import Reading
 
 log = logging.getLogger("maft")
-BACKOFF = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)  # seconds before a reconcile that failed is tried again
 
 
 class Controller:
-    """Works off the queue. workers: reconciles at a time, one for each key."""
+    """The reconciler of runs (workers.py)."""
 
-    def __init__(
-        self,
-        api: Api,
-        images: Images,
-        *,
-        queue: Queue,
-        keys: Keys,
-        metrics: Metrics,
-        workers: int = 16,
-    ) -> None:
+    def __init__(self, api: Api, images: Images, *, keys: Keys, metrics: Metrics) -> None:
         self._api = api
         self._images = images
-        self._queue = queue
         self._keys = keys
-        self._metrics = metrics
         self._writer = Writer(api, metrics)
-        self._workers = workers
         self._since = _now()
 
-    async def run(self) -> None:
-        """Works until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self._workers):
-                group.create_task(self._work())
-
-    async def _work(self) -> None:
-        while True:
-            key = await self._queue.get()
-            try:
-                await self._attempt(key)
-            finally:
-                self._queue.done(key)
-
-    async def _attempt(self, key: str) -> None:
-        state = self._keys.state(key)
-        try:
-            with self._metrics.reconcile.time():
-                again = await self._looked(key, state)
-            state.failures = 0
-        except (Refused, *FAULTS) as error:
-            line = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-            log.warning("%s: will look again: %s", key, line, extra=about(key, _reason(error)))
-            again = self._later(state, "refused" if isinstance(error, Refused) else "unreachable")
-        except Exception:  # a fault of ours must not stop the other runs
-            log.exception("%s: reconcile failed", key, extra=about(key, "Fault"))
-            again = self._later(state, "fault")
-        if again is not None:
-            self._queue.add(key, again)
-
-    async def _looked(self, key: str, state: KeyState) -> float | None:
+    async def look(self, key: str, state: KeyState) -> float | None:
         """Glances where that will do, else looks."""
         woken, state.woken = state.woken, False  # before the look: what is told meanwhile may have come too late for it
         seen, clock = state.seen, asyncio.get_running_loop().time()
         if seen is None or woken or clock >= seen.until:
             return await self.reconcile(key, state)
         return await self._glance(seen, clock, state)
-
-    def _later(self, state: KeyState, fault: str) -> float:
-        state.seen = None
-        self._metrics.errors.labels(fault).inc()
-        state.failures += 1
-        return BACKOFF[min(state.failures, len(BACKOFF)) - 1]
 
     async def reconcile(self, key: str, state: KeyState) -> float | None:
         """Looks at one run and takes its next step; returns seconds until the next look, or None where an event will tell."""
@@ -223,11 +173,6 @@ def _parsed(resource: Json) -> Reading:
 def _begun(old: Json) -> bool:
     """Whether the run was accepted once, by whichever release."""
     return "startTime" in old
-
-
-def _reason(error: Exception) -> str:
-    """What the line of a failed look is found by: the condition's reason, where it has one."""
-    return reasons.refusal_reason(str(error)).name if isinstance(error, Refused) else "ApiUnreachable"
 
 
 def _now() -> datetime:

@@ -5,7 +5,7 @@ No change handlers (they annotate objects), no timers, daemons or indexes, no fi
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import kopf
@@ -13,37 +13,49 @@ import kopf
 from maft_operator.cluster import kinds
 from maft_operator.cluster.conditions import settled
 from maft_operator.cluster.keys import Keys
-from maft_operator.cluster.manifests import MANAGED_BY, MANAGER, RUN
+from maft_operator.cluster.kinds import Kind
+from maft_operator.cluster.manifests import MANAGED_BY, MANAGER
 from maft_operator.cluster.metrics import Metrics
 
 _AT_REST = ("Suspended", "Complete", "Failed", "Rejected")  # phases in which nothing is looked at again but for an event
 
 
+_SETTLED: Mapping[str, Callable[[Mapping[str, Any]], bool]] = {kinds.RUN.name: settled}  # of others nothing is ever over
+
+
 class Watched:
     """What the watches have delivered.
 
-    versions: resourceVersion of every run; settled: runs that nothing is left to do about; heard: when anything came last, on
-    the monotonic clock."""
+    kinds: parent kinds that are watched; versions: resourceVersion of each of their objects, by key; settled: those that nothing is
+    left to do about; heard: when anything came last, on the monotonic clock."""
 
     def __init__(self, keys: Keys, metrics: Metrics) -> None:
         self._keys = keys
         self._metrics = metrics
+        self.kinds: tuple[Kind, ...] = (kinds.RUN,)
         self.versions: dict[str, str] = {}
         self.settled: set[str] = set()
         self.heard = time.monotonic()
 
     def run(self, kind: str | None, body: Mapping[str, Any]) -> None:
         """Takes in an event of a MultiAgentFinetune. kind None: it was there when the watch began."""
+        key = kinds.key(kinds.RUN, body["metadata"]["namespace"], body["metadata"]["name"])
+        if kind != "DELETED":
+            self._metrics.seen(key, body)
+            self._keys.note(key, at_work=(body.get("status") or {}).get("phase") not in _AT_REST)
+        self.parent(kinds.RUN, kind, body)
+        self.child(body["metadata"])
+
+    def parent(self, of: Kind, kind: str | None, body: Mapping[str, Any]) -> None:
+        """Takes in an event of an object of a parent kind. kind: of the event, as above."""
         self.heard = time.monotonic()
         metadata = body["metadata"]
-        key = f"{metadata['namespace']}/{metadata['name']}"
+        key = kinds.key(of, metadata["namespace"], metadata["name"])
         if kind == "DELETED":
             self.gone(key)
             return
         self.versions[key] = metadata["resourceVersion"]
-        self._metrics.seen(key, body)
-        self._keys.note(key, at_work=(body.get("status") or {}).get("phase") not in _AT_REST)
-        if settled(body):
+        if of.name in _SETTLED and _SETTLED[of.name](body):
             self.settled.add(key)
             return
         self.settled.discard(key)
@@ -51,22 +63,24 @@ class Watched:
             self._keys.wake(key)
 
     def child(self, metadata: Mapping[str, Any]) -> None:
-        """Takes in an event of something that belongs to a run."""
+        """Takes in an event of something that belongs to an object of a parent kind, which may be one itself."""
         self.heard = time.monotonic()
-        run = metadata.get("labels", {}).get(RUN)
-        key = f"{metadata['namespace']}/{run}"
-        if run and key not in self.settled:
-            self._keys.wake(key)
+        for kind in self.kinds:
+            name = (metadata.get("labels") or {}).get(kind.label)
+            key = kinds.key(kind, metadata["namespace"], name or "")
+            if name and key not in self.settled:
+                self._keys.wake(key)
 
     def gone(self, key: str) -> None:
-        """Drops a run that has been deleted."""
+        """Drops what has been deleted."""
         self.versions.pop(key, None)
         self.settled.discard(key)
         self._keys.forget(key)
 
 
-def registry(watched: Watched) -> kopf.OperatorRegistry:
-    """Registers all handlers. Logins: the service account of the pod, else the kubeconfig."""
+def registry(watched: Watched, parents: Sequence[Kind] = (kinds.RUN,)) -> kopf.OperatorRegistry:
+    """Registers all handlers. Logins: the service account of the pod, else the kubeconfig. parents: kinds that the cluster has."""
+    watched.kinds = tuple(parents)
     made = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=made)
@@ -80,9 +94,22 @@ def registry(watched: Watched) -> kopf.OperatorRegistry:
     async def _child(event: Any, **_: Any) -> None:
         watched.child(event["object"]["metadata"])
 
+    for kind in parents:
+        if kind != kinds.RUN:
+            kopf.on.event(kind.group, kind.plural, registry=made, id=kind.plural)(_other(watched, kind))
+
     for kind in kinds.WATCHED_CHILDREN:
         kopf.on.event(kind.group, kind.version, kind.plural, registry=made, id=kind.plural)(_child)
     return made
+
+
+def _other(watched: Watched, kind: Kind) -> Any:
+    """Makes the handler of a kind; in a loop, all would hear of the last one."""
+
+    async def handle(event: Any, **_: Any) -> None:
+        watched.parent(kind, event["type"], event["object"])
+
+    return handle
 
 
 def settings() -> kopf.OperatorSettings:

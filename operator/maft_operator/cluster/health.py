@@ -82,7 +82,8 @@ class WatchCheck:
             self._keys.recall(key, within=RESYNC / 2)
 
     async def _listed(self) -> dict[str, str]:
-        lists = await asyncio.gather(*(self._api.versions(namespace) for namespace in self._namespaces))
+        asked = [(kind, namespace) for kind in self._watched.kinds for namespace in self._namespaces]
+        lists = await asyncio.gather(*(self._api.versions(kind, namespace) for kind, namespace in asked))
         return {key: version for versions in lists for key, version in versions.items()}
 
 

@@ -1,7 +1,8 @@
 """Kinds of objects that the operator deals with, in one table. Pure.
 
 Requests (api.py), watches (handlers.py), lists and deletion (backend.py) and rights (rbac.py) are made from it. A new kind of
-child is one line here, its manifest, and the same right in the chart, which a test compares with this table.
+child is one line here, its manifest, and the same right in the chart, which a test compares with this table. Parents are what users
+make: runs and, where the cluster knows them, others; CONTRIBUTING.md says what a new one takes.
 """
 
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ class Kind:
     """Without the right to it the operator does less, and goes on."""
     only_isolated: bool = False
     """Made only where the operator was told to isolate servers."""
+    label: str = ""
+    """Of a parent: what belongs to one of its objects has its name under this label."""
 
     @property
     def prefix(self) -> str:
@@ -40,7 +43,9 @@ class Kind:
         return f"{self.group}/{self.version}" if self.group else self.version
 
 
-RUN = Kind(KIND, "multiagentfinetunes", ("get", "list", "watch", "delete"), GROUP, VERSION)
+RUN = Kind(KIND, "multiagentfinetunes", ("get", "list", "watch", "delete"), GROUP, VERSION, label="maft.dev/run")
+# Optional: an operator may be newer than the definitions of its cluster, and then goes on without (served.py).
+SOCIETY = Kind("Society", "societies", ("get", "list", "watch"), GROUP, VERSION, optional=True, label="maft.dev/society")
 JOB = Kind("Job", "jobs", _EVERYTHING, "batch", child=True)
 DEPLOYMENT = Kind("Deployment", "deployments", _EVERYTHING, "apps", child=True)
 SERVICE = Kind("Service", "services", _EVERYTHING, child=True)
@@ -61,7 +66,9 @@ ACCESS_REVIEW = Kind("SubjectAccessReview", "subjectaccessreviews", ("create",),
 # Everybody may ask for their own rights, so it is in no role.
 SELF_REVIEW = Kind("SelfSubjectAccessReview", "selfsubjectaccessreviews", ("create",), "authorization.k8s.io", namespaced=False)
 
-ALL = (RUN, JOB, DEPLOYMENT, SERVICE, POD, NETWORK_POLICY, SECRET, EVENT, WORKLOAD, TOKEN_REVIEW, ACCESS_REVIEW, SELF_REVIEW)
+PARENTS = (RUN, SOCIETY)
+_CHILDREN = (JOB, DEPLOYMENT, SERVICE, POD, NETWORK_POLICY)
+ALL = (*PARENTS, *_CHILDREN, SECRET, EVENT, WORKLOAD, TOKEN_REVIEW, ACCESS_REVIEW, SELF_REVIEW)
 WATCHED_CHILDREN = tuple(kind for kind in ALL if kind.child and "watch" in kind.verbs)
 DELETED_CHILDREN = tuple(kind for kind in ALL if kind.child and "delete" in kind.verbs)
 
@@ -69,3 +76,24 @@ DELETED_CHILDREN = tuple(kind for kind in ALL if kind.child and "delete" in kind
 def children(*, isolated: bool) -> tuple[Kind, ...]:
     """Lists the kinds that a run has objects of."""
     return tuple(kind for kind in ALL if kind.child and (isolated or not kind.only_isolated))
+
+
+def named(kind: str) -> Kind:
+    """Finds the kind of that name."""
+    return next(each for each in ALL if each.name == kind)
+
+
+# --- keys: what the queue, the watches and the log know an object of a parent kind by ---
+
+
+def key(kind: Kind, namespace: str, name: str) -> str:
+    """Names one object: a run as NAMESPACE/NAME, others with the plural of their kind before it."""
+    own = f"{namespace}/{name}"
+    return own if kind == RUN else f"{kind.plural}/{own}"
+
+
+def addressed(key: str) -> tuple[Kind, str, str]:
+    """Reads a key: kind, namespace and name."""
+    plural, _, own = key.rpartition("/")[0].rpartition("/")
+    name = key.rpartition("/")[2]
+    return next((kind for kind in PARENTS if kind.plural == plural), RUN), own, name

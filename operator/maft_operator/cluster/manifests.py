@@ -18,7 +18,7 @@ from maft_operator.spec.schema import Json
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "maft"  # also the field manager of server-side apply
-RUN, CHILD, ITERATION, COMPONENT = "maft.dev/run", "maft.dev/child", "maft.dev/iteration", "app.kubernetes.io/component"
+RUN, CHILD, ITERATION, COMPONENT = kinds.RUN.label, "maft.dev/child", "maft.dev/iteration", "app.kubernetes.io/component"
 MEETING_PORT = 29400  # of the first pod of a task that has several
 
 

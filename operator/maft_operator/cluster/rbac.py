@@ -27,10 +27,14 @@ def _right(kind: Kind) -> Right:
     return Right(kind.group, kind.plural, kind.verbs, kind.optional)
 
 
+def of_parent(kind: Kind) -> tuple[Right, ...]:
+    """Lists what is needed on objects of a parent kind, its status included."""
+    return _right(kind), Right(kind.group, f"{kind.plural}/status", ("patch",), kind.optional)
+
+
 _CHILDREN = kinds.children(isolated=False)
 WATCHED = (  # in every namespace that the operator serves
-    _right(kinds.RUN),
-    Right(kinds.RUN.group, f"{kinds.RUN.plural}/status", ("patch",)),
+    *(right for kind in kinds.PARENTS for right in of_parent(kind)),
     *map(_right, _CHILDREN),
     _right(kinds.EVENT),
     _right(kinds.WORKLOAD),

@@ -18,7 +18,7 @@ WRITE = 5.0  # seconds between two status writes where only progress moved
 
 
 class Writer:
-    """Writes statuses of runs."""
+    """Writes statuses of runs, and of objects of other parent kinds."""
 
     def __init__(self, api: Api, metrics: Metrics) -> None:
         self._api = api
@@ -41,7 +41,7 @@ class Writer:
     async def apply(self, resource: Json, status: Json, state: KeyState) -> Json | None:
         """Applies the status; the resource as it is then, or None if it has gone."""
         metadata = {key: resource["metadata"][key] for key in ("name", "namespace", "uid")}
-        body = {"apiVersion": kinds.RUN.api_version, "kind": kinds.RUN.name, "metadata": metadata, "status": status}
+        body = {"apiVersion": resource["apiVersion"], "kind": resource["kind"], "metadata": metadata, "status": status}
         written = await self._api.apply_status(body)
         same = written is not None and written["metadata"].get("generation") == resource["metadata"].get("generation")
         # Where somebody has changed the spec meanwhile, what was decided is of the one before: it is looked at again.
@@ -73,8 +73,8 @@ class Writer:
 
 
 def key_of(resource: Json) -> str:
-    """Names the run as NAMESPACE/NAME."""
-    return f"{resource['metadata']['namespace']}/{resource['metadata']['name']}"
+    """Names the object as the queue does."""
+    return kinds.key(kinds.named(resource["kind"]), resource["metadata"]["namespace"], resource["metadata"]["name"])
 
 
 def own_status(resource: Json) -> Json:

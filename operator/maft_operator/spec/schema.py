@@ -1,4 +1,4 @@
-"""The resource's schema (crds/multiagentfinetunes.yaml): defaults, bounds and CEL rules, applied as the API server does.
+"""A resource's schema (crds/PLURAL.yaml): defaults, bounds and CEL rules, applied as the API server does.
 
 Order as there: unknown fields, defaults, types and bounds, then CEL. Rules about changes (oldSelf) have nothing to say here.
 """
@@ -22,6 +22,7 @@ from jsonschema.validators import extend
 from maft_operator.spec.scalars import HALF, HALF_FOUND
 
 GROUP, VERSION, KIND = "maft.dev", "v1alpha1", "MultiAgentFinetune"
+FILES = {KIND: "multiagentfinetunes", "Society": "societies"}  # of schemas, by kind: their plurals
 Json = dict[str, Any]
 _EXACT = 2**53  # a float below it is the only one of its value
 _LABEL, _NAME = re.compile("[a-z0-9]([-a-z0-9]*[a-z0-9])?"), re.compile("[a-z]([-a-z0-9]*[a-z0-9])?")
@@ -32,9 +33,9 @@ class BadSpec(Exception):
 
 
 @functools.cache
-def openapi() -> Json:
+def openapi(kind: str = KIND) -> Json:
     """Reads the openAPIV3Schema of the version that this release serves."""
-    crd = yaml.safe_load((resources.files("maft_operator") / "crd.yaml").read_text())
+    crd = yaml.safe_load((resources.files("maft_operator") / "crds" / f"{FILES[kind]}.yaml").read_text())
     schema: Json = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     return schema
 
