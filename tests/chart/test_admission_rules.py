@@ -15,8 +15,9 @@ Json = dict[str, Any]
 
 
 @functools.cache
-def policy(strict: bool) -> Json:
-    [policy] = [o for o in rendered({"admission": STRICT if strict else OWN}) if o["kind"] == "ValidatingAdmissionPolicy"]
+def policy(strict: bool, over: str = "runs") -> Json:
+    objects = rendered({"admission": STRICT if strict else OWN})
+    [policy] = [o for o in objects if o["kind"] == "ValidatingAdmissionPolicy" and o["metadata"]["name"].endswith(f"-{over}")]
     return policy
 
 
@@ -66,3 +67,38 @@ def test_a_change_is_looked_at_and_a_run_that_was_there_stays(changed: Json) -> 
     before = of(**changed)
     assert refusals(policy(True), of(**changed, suspend=True), before) == []
     assert refusals(policy(True), before, of()) != []
+
+
+# --- societies ---
+
+
+def society(**spec: Any) -> Json:
+    """As the API server has it when the policy sees it: no field of these has a default."""
+    return {"apiVersion": "maft.dev/v1alpha1", "kind": "Society", "metadata": {"name": "s"}, "spec": {"run": "r", **spec}}
+
+
+OF_PODS = [case for case in REFUSED if set(REFUSED[case][0]) == {"podTemplate"}]
+
+
+@pytest.mark.parametrize("case", [case for case in ALLOWED if set(ALLOWED[case]) <= {"podTemplate"}])
+def test_a_society_may_ask_for_the_same_of_its_pods(case: str) -> None:
+    assert refusals(policy(True, "societies"), society(**ALLOWED[case])) == []
+
+
+@pytest.mark.parametrize("case", OF_PODS)
+def test_and_not_for_more(case: str) -> None:
+    spec, line = REFUSED[case]
+    lines = refusals(policy(True, "societies"), society(**spec))
+    assert any(line in refusal for refusal in lines), lines
+
+
+def test_keys_of_a_society_are_of_a_secret_that_may_be_named() -> None:
+    [line] = refusals(policy(True, "societies"), society(apiKeysSecret={"name": "payroll"}))
+    assert "the Secret payroll may not be used here, only " in line
+    assert refusals(policy(True, "societies"), society(apiKeysSecret={"name": "hub"})) == []
+
+
+def test_a_society_that_was_there_can_be_scaled() -> None:
+    before = society(**container(command=["sh"]))
+    assert refusals(policy(True, "societies"), society(**container(command=["sh"]), replicas=0), before) == []
+    assert refusals(policy(True, "societies"), before, society()) != []
