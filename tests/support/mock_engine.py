@@ -1,7 +1,8 @@
 """A deterministic stand-in for vLLM at the Engine seam: `python mock_engine.py` with the flags of `maft.serve`.
 
-Streams give a word at a time. It answers by a hash of model, prompt and seed, so two runs of anything give equal bytes: what kill tests need. Base answers
-are right about half the time, adapters' more often. MOCK_LATENCY: seconds per answer; MOCK_SLOTS: answers at a time;
+It answers by a hash of model, prompt and seed, so two runs of anything give equal bytes: what kill tests need. Base answers
+are right about half the time, adapters' more often; streams give a word at a time. MOCK_LATENCY: seconds per answer; MOCK_SLOTS:
+answers at a time;
 MOCK_FAULTS: a folder whose files `die` or `hang` make it do so once; MOCK_TEXT: a fixed answer; MOCK_COUNT: a file that grows
 by a line per request, its model; MOCK_HOST: where it listens (pods need all addresses).
 """
@@ -54,6 +55,19 @@ def counted(file: Path, model: str) -> None:
         lines.write(f"{model}\n")
 
 
+async def answered(request: web.Request, reply: str, reason: str, usage: dict[str, int]) -> web.StreamResponse:
+    """The answer at once, or as a stream: word by word, then why it ended, then its tokens, as vLLM does."""
+    if not (await request.json()).get("stream"):
+        return web.json_response({"choices": [{"text": reply, "finish_reason": reason}], "usage": usage})
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await response.prepare(request)
+    words = [{"choices": [{"text": word, "finish_reason": None}]} for word in re.findall(r"\S+\s*", reply)]
+    for chunk in [*words, {"choices": [{"text": "", "finish_reason": reason}]}, {"choices": [], "usage": usage}]:
+        await response.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+    await response.write(b"data: [DONE]\n\n")
+    return response
+
+
 def application(model: str) -> web.Application:
     """The routes that the debate client and the backend use."""
     tokenizer = PreTrainedTokenizerFast.from_pretrained(model)
@@ -83,19 +97,7 @@ def application(model: str) -> web.Application:
         tokens = len(tokenizer(reply, add_special_tokens=False)["input_ids"]) + 1
         reason = "length" if tokens > body["max_tokens"] else "stop"
         usage = {"prompt_tokens": len(body["prompt"]), "completion_tokens": min(tokens, body["max_tokens"])}
-        if body.get("stream"):
-            return await streamed(request, reply, reason, usage)
-        return web.json_response({"choices": [{"text": reply, "finish_reason": reason}], "usage": usage})
-
-    async def streamed(request: web.Request, reply: str, reason: str, usage: dict[str, int]) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
-        words = re.findall(r"\S+\s*", reply)
-        texts = [{"choices": [{"text": word, "finish_reason": None}]} for word in words]
-        for chunk in [*texts, {"choices": [{"text": "", "finish_reason": reason}]}, {"choices": [], "usage": usage}]:
-            await response.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
-        await response.write(b"data: [DONE]\n\n")
-        return response
+        return await answered(request, reply, reason, usage)
 
     async def listing(_: web.Request) -> web.Response:
         return web.json_response({"data": [{"id": "base", "max_model_len": 512}]})
@@ -120,7 +122,8 @@ def main() -> None:
     flags.add_argument("--spec", required=True)
     arguments, _ = flags.parse_known_args()
     model = models.local(decode_spec(arguments.spec).model.source)
-    web.run_app(application(model), host=arguments.host, port=arguments.port, print=None, shutdown_timeout=0.1, handler_cancellation=True)
+    app, ends = application(model), {"shutdown_timeout": 0.1, "handler_cancellation": True}
+    web.run_app(app, host=arguments.host, port=arguments.port, print=None, **ends)
 
 
 if __name__ == "__main__":

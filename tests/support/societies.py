@@ -36,7 +36,8 @@ def trained(folder: Path, *, iterations: int = 1, unfinished: int = 0, untrained
         counts = [DatasetCounts(role, agent, 9, {}) for role, agent in of]
         publish(store, layout.datasets(RUN, iteration), {}, meta={"counts": records.plain(counts)})
         for role, agent in of if iteration != unfinished else of[:1]:
-            name = "base" if untrained else adapters.name(role, agent, iteration, f"{iteration}{agent}{ROLES.index(role)}" + "a" * 61)
+            digest = f"{iteration}{agent}{ROLES.index(role)}".ljust(64, "a")
+            name = "base" if untrained else adapters.name(role, agent, iteration, digest)
             made = Adapter(role, agent, iteration, name, not untrained, 9, 3, 1.0, 0.5)
             publish(store, layout.adapter(RUN, iteration, role, agent), {}, meta={"adapter": records.plain(made)})
     return asked
@@ -88,5 +89,3 @@ def metrics(url: str) -> str:
     """What Prometheus reads."""
     with urllib.request.urlopen(f"{url}/metrics", timeout=10) as response:
         return str(response.read().decode())
-
-

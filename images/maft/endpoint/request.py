@@ -35,7 +35,7 @@ _UNABLE: dict[str, tuple[Any, ...]] = {
 }
 # What says nothing about the answer.
 _PASSED_OVER = ("user", "metadata", "service_tier", "parallel_tool_calls", "safety_identifier", "prompt_cache_key")
-_PLACE = re.compile(r" - at `\$\.?(?P<path>[^`]+)`|field `(?P<field>[^`]+)`")
+_FIELD = re.compile(r"field `(?P<name>[^`]+)`")
 Tokens = Annotated[int, Meta(ge=1, le=2**31)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Stop = Annotated[str, Meta(min_length=1)]
@@ -124,7 +124,7 @@ def _check_unable(name: str, value: Any) -> None:
 
 def _explained(error: msgspec.ValidationError) -> Refused:
     """Names the field first: msgspec does it last."""
-    place = _PLACE.search(str(error))
-    path = (place["path"] or place["field"]) if place else None
-    text = str(error).partition(" - at `")[0]
-    return Refused(400, f"{path}: {text}" if path else text, param=path)
+    text, _, place = str(error).partition(" - at `$")
+    field = _FIELD.search(text)
+    path = ".".join(part for part in (place.rstrip("`").lstrip("."), field["name"] if field else "") if part)
+    return Refused(400, f"{path}: {text}" if path else text, param=path or None)
