@@ -631,6 +631,10 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"debate": {"prompts": {"cooperate": "{question}{summary}"}}},
         {"debate": {"prompts": {"cooperate": "{answers}{question}"}}},
     ),
+    "spec.group: is the run's own name; give the group a name that none of its runs has": (
+        {"group": "all"},
+        {"group": "r"},
+    ),
     "debate.prompts.reflect: must contain {question}": (
         {"debate": {"prompts": {"reflect": "again: {question}"}}},
         {"debate": {"prompts": {"reflect": "again: {answers}"}}},
@@ -809,6 +813,8 @@ CHANGES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("workloadPriorityClass", OK, {"workloadPriorityClass": "high"}),
     ("managedBy", OK, {"managedBy": "kueue.x-k8s.io/multikueue"}),
     ("gpuResource", OK, {"gpuResource": "amd.com/gpu"}),
+    ("group", OK, {"group": "other"}),
+    ("group", {"group": "one"}, {"group": "other"}),
     ("storage", OK, STORED),
     ("storage", STORED, {"storage": None}),
     ("storage", STORED, {"storage": {"bucket": "abcd"}}),

@@ -13,19 +13,15 @@ import msgspec
 
 from maft import __version__, models, program, records, revision
 from maft.errors import BadInput
-from maft.prepare import apart, earlier, sizes, tasks
+from maft.prepare import apart, earlier, group, same, sizes, tasks
 from maft.program import Assignment
 from maft.records import Commit, Formatted, Problem
-from maft.spec import FORMAT, TRAINING_PLACES, Spec, immutable_spec_json
+from maft.spec import FORMAT, Spec, immutable_spec_json
 from maft.store import layout
 from maft.store.base import Missing, Passing, Store
 from maft.store.check import check
 from maft.store.commits import committed, publish
 from maft.summaries import PrepareSummary, first_that_fits
-
-# Sections of the spec that decide what is computed, and what in them does not.
-_COMPUTING = ("model", "task", "method", "seed", "agents", "debate", "training", "evaluation")
-_PLACES = (*TRAINING_PLACES, "cacheClaim", "tokenSecret", "baselines", "every", "shards")
 
 
 def main(assignment: Assignment) -> PrepareSummary:
@@ -36,17 +32,9 @@ def main(assignment: Assignment) -> PrepareSummary:
     _same_format(store, f"{assignment.run}/{layout.RUN}")
     commit = committed(store, prefix)
     if commit is not None:
-        _same_run(commit, spec, f"{store.url}/{assignment.run}")
+        same.run(commit, spec, f"{store.url}/{assignment.run}")
     else:
-        resolved = revision.resolved(spec.model)
-        used = revision.with_revision(spec, resolved)
-        models.check(used.model)
-        _try_template(used)
-        split = draw(spec)
-        _disjoint(split.train, split.held_out, split.probe)
-        parts = {"train": split.train, "held-out": split.held_out, **({"probe": split.probe} if split.probe else {})}
-        files = {f"{part}.jsonl": records.encode_lines(problems) for part, problems in parts.items()}
-        commit = publish(store, prefix, files, meta=_meta(spec, resolved))
+        commit = _publish(assignment, prefix)
     store.write(f"{assignment.run}/{layout.RUN}", records.encode({"format": FORMAT, **commit.meta, "problems": _hashes(commit)}))
     pin = str(commit.meta.get(revision.META, ""))
     drawn = PrepareSummary(
@@ -57,6 +45,27 @@ def main(assignment: Assignment) -> PrepareSummary:
         revision=pin,
     )
     return first_that_fits(msgspec.structs.replace(drawn, earlier=e) for e in earlier.shorter(earlier.found(assignment)))
+
+
+def _publish(assignment: Assignment, prefix: str) -> Commit:
+    """Draws the questions, or takes those of the group, and commits them as the run's own."""
+    store, spec = assignment.store, assignment.spec
+    there = group.committed_questions(assignment)
+    resolved = there.revision if there else revision.resolved(spec.model)
+    used = revision.with_revision(spec, resolved)
+    models.check(used.model)
+    _try_template(used)
+    files = there.files if there else _files(draw(spec))
+    if assignment.group and not there:
+        shared = group.publish_questions(assignment, files, resolved)
+        files, resolved = shared.files, shared.revision
+    return publish(store, prefix, files, meta=_meta(spec, resolved))
+
+
+def _files(split: tasks.Split) -> dict[str, bytes]:
+    _disjoint(split.train, split.held_out, split.probe)
+    parts = {"train": split.train, "held-out": split.held_out, **({"probe": split.probe} if split.probe else {})}
+    return {f"{part}.jsonl": records.encode_lines(problems) for part, problems in parts.items()}
 
 
 def _probe(store: Store, prefix: str) -> None:
@@ -102,26 +111,6 @@ def _meta(spec: Spec, commit: str) -> dict[str, Any]:
     }
 
 
-def _same_run(commit: Commit, spec: Spec, where: str) -> None:
-    """BadInput if what lies there was made by another spec: its questions and adapters would be taken for this one's."""
-    before, now = commit.meta.get("spec", {}), records.plain(spec)
-    if not isinstance(before, dict):
-        raise BadInput(f"store {where}: its commit does not describe its spec; use another name or prefix")
-    for section in _COMPUTING:
-        if section not in before or section not in now:
-            continue
-        if different := _difference(before.get(section), now.get(section), section):
-            raise BadInput(f"store {where}: {different}; use another name or prefix, or remove what lies there")
-
-
-def _difference(before: Any, now: Any, path: str) -> str:
-    """The first field that differs. Where things run and how long (topology, GPUs, iterations) may change."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        names = [name for name in before if name in now and name not in _PLACES]
-        return next((d for name in names if (d := _difference(before[name], now[name], f"{path}.{name}"))), "")
-    return "" if before == now else f"made with spec.{path} {before!r}, this is {now!r}"
-
-
 def _disjoint(*parts: tuple[Problem, ...]) -> None:
     ids = [p.id for part in parts for p in part]
     assert len(set(ids)) == len(ids), "questions on two sides of the split"
@@ -131,7 +120,7 @@ def _hashes(commit: Commit) -> dict[str, str]:
     return {entry.name: entry.sha256 for entry in commit.files}
 
 
-PARSER = program.parser("prepare", "Draws the questions and checks store, model and task.", takes=("spec",))
+PARSER = program.parser("prepare", "Draws the questions and checks store, model and task.", takes=("spec", "group"))
 
 if __name__ == "__main__":
     program.without_torch()

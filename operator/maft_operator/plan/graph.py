@@ -135,7 +135,7 @@ def checks(run: Run, store: str) -> list[Task]:
     """Plans what comes before anything expensive: drawing the questions, then trying the model, which all others wait for.
 
     The model is tried on random weights and on the CPU, also where training has GPUs."""
-    prepare = Task(task_name(run, 0, "prepare"), "prepare", run, store, 0)
+    prepare = Task(task_name(run, 0, "prepare"), "prepare", run, store, 0, group=run.group)
     return [prepare, Task(task_name(run, 0, "preflight"), "preflight", run, store, 0, (prepare.name,))]
 
 
@@ -158,7 +158,7 @@ def _debate(run: Run, store: str, kind: Literal["debate", "evaluate"], iteration
     """Training questions are debated by last iteration's adapters, held-out questions by this one's."""
     models_from = iteration - 1 if kind == "debate" else iteration
     needs = tuple(train_tasks(run, models_from)) if models_from else (task_name(run, 0, "preflight"),)
-    return Task(task_name(run, iteration, kind), kind, run, store, iteration, needs, server_names(run))
+    return Task(task_name(run, iteration, kind), kind, run, store, iteration, needs, server_names(run), group=run.group)
 
 
 def _train(run: Run, store: str, iteration: int) -> list[Task]:

@@ -31,6 +31,11 @@ class Run:
         """Returns NAMESPACE/NAME, also the run's prefix in the store."""
         return f"{self.namespace}/{self.name}"
 
+    @property
+    def group(self) -> str:
+        """Returns NAMESPACE/NAME of the group whose questions and calls it shares; empty without one."""
+        return f"{self.namespace}/{self.spec.group}" if self.spec.group else ""
+
 
 def parse(resource: Mapping[str, Any]) -> Run:
     """Reads the resource; BadSpec with one line about the first thing wrong."""

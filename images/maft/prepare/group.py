@@ -1,0 +1,80 @@
+"""The questions of a group of runs (`spec.group`): whoever prepares first draws them, and all others take what lies there.
+
+They lie below the group's own prefix, where debates of the group read them, and once more below each run's, as if it stood alone:
+its report and whoever resumes it need not know of the group. Two that draw at once commit the same bytes; where the hub moved in
+between, the commit that was first counts for both.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from maft import records, revision
+from maft.errors import BadInput
+from maft.prepare import same
+from maft.program import Assignment
+from maft.records import Commit
+from maft.spec import Spec
+from maft.store import layout
+from maft.store.commits import committed, fetch, publish
+
+_SHARED = ("model", "task")  # sections of the spec that decide which questions there are, for which model
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """What the runs of a group ask. revision: of the model, where a hub has it."""
+
+    files: Mapping[str, bytes]
+    revision: str
+
+
+def committed_questions(assignment: Assignment) -> Questions | None:
+    """Reads the group's questions; None where there are none yet, or no group. BadInput if another spec drew them."""
+    if not assignment.group or (commit := committed(assignment.store, _prefix(assignment))) is None:
+        return None
+    return _read(assignment, commit)
+
+
+def publish_questions(assignment: Assignment, files: Mapping[str, bytes], resolved: str) -> Questions:
+    """Commits what was drawn as the group's, and returns what counts: these, or those of a run that was faster."""
+    store, prefix = assignment.store, _prefix(assignment)
+    try:
+        commit = publish(store, prefix, dict(files), meta=_meta(assignment.spec, resolved))
+    except BadInput:
+        first = committed(store, prefix)
+        if first is None:
+            raise
+        commit = first
+    return _read(assignment, commit)
+
+
+def _read(assignment: Assignment, commit: Commit) -> Questions:
+    store, spec = assignment.store, assignment.spec
+    where = f"{store.url}/{assignment.group}"
+    same.run(commit, spec, where, _SHARED)
+    before, now = _held_out(commit.meta.get("spec", {})), _held_out(_described(spec))
+    if before != now:
+        raise BadInput(f"store {where}: its held-out questions come from another evaluation.task; use another group or prefix")
+    pin = commit.meta.get(revision.META, "")
+    return Questions({entry.name: fetch(store, commit, entry.name) for entry in commit.files}, pin if isinstance(pin, str) else "")
+
+
+def _held_out(described: Any) -> Any:
+    evaluation = described.get("evaluation") if isinstance(described, dict) else None
+    return evaluation.get("task") if isinstance(evaluation, dict) else None
+
+
+def _meta(spec: Spec, resolved: str) -> dict[str, Any]:
+    """Says nothing of the run that drew them: two at once write the same."""
+    pin = {revision.META: resolved} if resolved else {}
+    return {"spec": _described(spec), "model": spec.model.source, "taskSeed": spec.task.seed, **pin}
+
+
+def _described(spec: Spec) -> dict[str, Any]:
+    plain = records.plain(spec)
+    return {**{name: plain[name] for name in _SHARED}, "evaluation": {"task": plain["evaluation"].get("task")}}
+
+
+def _prefix(assignment: Assignment) -> str:
+    return f"{assignment.group}/{layout.PROBLEMS}"
