@@ -269,6 +269,23 @@ class CompareSummary(ProgramSummary, frozen=True, kw_only=True, tag="compare"):
     """How many were compared."""
 
 
+class Exported(Numbers, frozen=True, kw_only=True):
+    """What one target has now."""
+
+    to: str
+    """Its kind."""
+    place: str
+    """Where it is, for people; no secrets."""
+    new: int = 0
+    """Parts that were sent this time."""
+
+
+class ExportSummary(ProgramSummary, frozen=True, kw_only=True, tag="export"):
+    """What was handed on."""
+
+    targets: tuple[Exported, ...]
+
+
 class Failure(ProgramSummary, frozen=True, kw_only=True, tag="failure"):
     """Why a program ended without its output."""
 
@@ -286,6 +303,7 @@ AnySummary = (
     | DiversitySummary
     | ReportSummary
     | CompareSummary
+    | ExportSummary
     | Failure
 )
 

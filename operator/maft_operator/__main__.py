@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from maft_operator import __version__
 from maft_operator.bundle import command as bundle
 from maft_operator.clean import command as clean
 from maft_operator.cluster import flags
+from maft_operator.local import stored_run
 from maft_operator.plan import graph as plan
 from maft_operator.plan import shards
 from maft_operator.plan.graph import Graph, Server, Task
@@ -52,9 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _command(commands, "validate", _validate, "check a resource as the API server would", _VALIDATE_HELP)
     flags.add(commands.add_parser("operator", help="run the operator of a cluster", description=flags.HELP))
-    report = commands.add_parser("report", help="make the report of a run again", description=_REPORT_HELP)
-    report.add_argument("run", metavar="RUN", help="folder or URL of the run: its store, then NAMESPACE/NAME")
-    report.set_defaults(call=_report)
+    stored_run.add(commands)
     bundle.add(commands)
     clean.add(commands)
     return parser
@@ -68,8 +66,6 @@ Ctrl-C stops cleanly; the same command goes on. What the base says once is not a
 _PLAN_HELP = """Prints every task with what it waits for, every server, and the command line of each. Nothing is started.
 With --preflight the checks that come first are made here, in a folder of their own: seconds, no GPU, no bucket."""
 _VALIDATE_HELP = "Checks fields, bounds and rules with the schema of the CustomResourceDefinition; names the first mistake."
-_REPORT_HELP = """Reads what a run has committed so far, also while it is unfinished, and writes report/index.html and report.json
-beside it: accuracy, agreement, kept examples, cost, and every debate. Example: maft report runs/default/arithmetic"""
 Commands = argparse._SubParsersAction  # argparse has no public name for it
 
 
@@ -197,19 +193,6 @@ def _validate(arguments: argparse.Namespace) -> int:
     run, _ = _load(arguments)
     print(f"{arguments.file}: {run.key} is valid")
     return 0
-
-
-def _report(arguments: argparse.Namespace) -> int:
-    url, _, options = arguments.run.rstrip("/").partition("?")
-    parts = url.rsplit("/", 2)
-    if len(parts) < 3:
-        raise BadSpec(f"RUN {arguments.run}: expected STORE/NAMESPACE/NAME, such as runs/default/arithmetic")
-    store = (parts[0] or "/") + (f"?{options}" if options else "")
-    command = [sys.executable, "-m", "maft.report", "--store", store, "--run", f"{parts[1]}/{parts[2]}"]
-    code = subprocess.run(command, check=False).returncode
-    if code == 0:
-        print(f"report: {url}/report/index.html")
-    return code
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ LOGS = "logs/"
 PREFLIGHT = "preflight/"
 CALLS = "calls/"
 ASKED = "asked/"
+EXPORT = "export/"
 LOCAL = "local/"  # logs and summaries of `maft run`, in a folder alone
 RUN = "run.json"
 TRANSCRIPTS = "part-0.jsonl"
@@ -19,6 +20,7 @@ TIMING = "timing.json"
 DIVERSITY = "diversity.json"
 # All that lies below a run, beside run.json; anything else there is somebody else's.
 OF_A_RUN = (PROBLEMS, ITERATIONS, REPORT, COMPARE, LOGS, PREFLIGHT, CALLS, ASKED, LOCAL)
+OF_A_RUN = (PROBLEMS, ITERATIONS, REPORT, COMPARE, LOGS, PREFLIGHT, CALLS, EXPORT, LOCAL)
 
 
 def logs(run: str) -> str:
@@ -30,6 +32,11 @@ def preflight(run: str, key: str) -> str:
     """Names the prefix of what was tried with the spec of that key (trials.py): a small model's configuration and the adapter that
     was trained on it."""
     return f"{run}/{PREFLIGHT}{key}/"
+
+
+def exported(run: str, target: str) -> str:
+    """Names the object that says what was sent to one target."""
+    return f"{run}/{EXPORT}{target}.json"
 
 
 def debate(run: str, iteration: int) -> str:

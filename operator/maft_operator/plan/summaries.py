@@ -11,6 +11,7 @@ from maft.summaries import (
     DebateSummary,
     DiversitySummary,
     EvaluateSummary,
+    ExportSummary,
     Failure,
     PreflightSummary,
     PrepareSummary,
@@ -55,10 +56,10 @@ def sentence(summary: AnySummary | None) -> str:
             return _debate(summary)
         case TrainSummary():
             return _training(summary)
-        case EvaluateSummary():
-            return f"{summary.questions} questions, {summary.debate.percent} % right{_how(summary)}{whole(summary.answers)}"
-        case DiversitySummary():
-            return f"{summary.nll} nats per token under the others' models, KL {summary.kl}"
+        case EvaluateSummary() | DiversitySummary():
+            return _measured(summary)
+        case ExportSummary():
+            return "; ".join(f"{one.to}: {one.place}" for one in summary.targets)
         case ReportSummary(report=text) | CompareSummary(report=text) | Failure(error=text):
             return text
     return ""
@@ -105,6 +106,12 @@ def _training(summary: TrainSummary) -> str:
     if not losses:
         return f"nothing trained{kept}{turns}{rows}"
     return f"{summary.trained} adapter{'s' if summary.trained > 1 else ''}{kept}{turns}{rows}; loss {', '.join(losses)}"
+
+
+def _measured(summary: EvaluateSummary | DiversitySummary) -> str:
+    if isinstance(summary, DiversitySummary):
+        return f"{summary.nll} nats per token under the others' models, KL {summary.kl}"
+    return f"{summary.questions} questions, {summary.debate.percent} % right{_how(summary)}{whole(summary.answers)}"
 
 
 def _how(summary: EvaluateSummary) -> str:

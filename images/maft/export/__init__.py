@@ -1,0 +1,1 @@
+"""The program that hands on what a run has made: to servers, trackers, registries and folders."""

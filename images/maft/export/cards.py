@@ -1,0 +1,74 @@
+"""Cards of adapters that leave the store: base model, what was learnt from, scores, license. In the form of Hugging Face."""
+
+import json
+from typing import Any, Literal
+
+import yaml
+
+from maft.export import society
+from maft.export.society import Agent
+from maft.export.target import Request
+from maft.records import Evaluation
+from maft.store import layout
+from maft.store.commits import fetch
+
+CARD = "README.md"
+Relation = Literal["adapter", "merged"]
+TAGS = ["lora", "maft", "multiagent-finetuning"]
+
+
+def card(request: Request, agent: Agent, relation: Relation = "adapter") -> str:
+    """Writes the card of one adapter, or of the base with it merged in: what training wrote of it, then what was measured."""
+    commit = agent.commit
+    trained = fetch(request.store, commit, CARD).decode() if commit.has(CARD) else f"# {agent.name}\n"
+    return f"---\n{_head(request, relation)}---\n{_body(trained)}\n{scores(request)}\n{_data(request)}\n{_license(request)}"
+
+
+def _head(request: Request, relation: Relation) -> str:
+    """The machine-readable part."""
+    spec = society.spec(request.run)
+    facts: dict[str, Any] = {
+        "base_model": spec.model.source,
+        "base_model_relation": "adapter" if relation == "adapter" else "finetune",  # the hub's words
+        "library_name": "peft" if relation == "adapter" else "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": TAGS,
+        **({"license": request.license} if request.license else {}),
+    }
+    return yaml.safe_dump(facts, sort_keys=False, allow_unicode=True)
+
+
+def _body(trained: str) -> str:
+    """A card without its machine-readable part."""
+    return (
+        trained.split("---\n", 2)[2].strip("\n") + "\n" if trained.startswith("---\n") and trained.count("---\n") > 1 else trained
+    )
+
+
+def scores(request: Request) -> str:
+    """Writes the held-out results as a table, the untrained model's first."""
+    rows = [_row(evaluation) for evaluation in request.run.evaluations]
+    if not rows:
+        return "## Scores\n\nNothing was evaluated.\n"
+    head = ["| iteration | questions | one first answer, % | majority of them, % | after the debate, % |", "|---|---|---|---|---|"]
+    return "\n".join(["## Scores on held-out questions", "", *head, *rows, ""])
+
+
+def _row(evaluation: Evaluation) -> str:
+    answer, majority, debate = evaluation.answers[0].percent, evaluation.votes[0].percent, evaluation.votes[-1].percent
+    return f"| {evaluation.iteration} | {evaluation.questions} | {answer} | {majority} | {debate} |"
+
+
+def _data(request: Request) -> str:
+    """Names the questions, and their hashes where the run has drawn its own."""
+    task = society.spec(request.run).task
+    files = request.run.problems.files if request.run.problems else ()
+    hashes = [f"| `{file.name}` | `{file.sha256}` |" for file in files]
+    where = json.dumps(task.source, ensure_ascii=False) if task.source else "made by rule"
+    table = ["", f"| file below `{layout.PROBLEMS}` | sha256 |", "|---|---|", *hashes] if hashes else []
+    return "\n".join(["## Questions", "", f"Kind `{task.kind}`, source {where}.", *table, ""])
+
+
+def _license(request: Request) -> str:
+    stated = f"`{request.license}`, as its publisher says" if request.license else "not stated"
+    return f"## License\n\nOf this adapter: {stated}. The base model keeps its own, which also binds who uses the adapter.\n"

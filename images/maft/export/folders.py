@@ -1,0 +1,61 @@
+"""Adapters as folders on this machine. What is there already, byte by byte, is not written again."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from maft.errors import BadInput
+from maft.export.cards import CARD, card
+from maft.export.society import Agent
+from maft.export.target import Request, Sent
+from maft.store.base import TEMPORARY, explained
+from maft.store.commits import fetch_file
+from maft.store.uploads import measured, plain_name
+
+
+def folder(request: Request, default: str) -> Path:
+    """Returns the folder that is written to; BadInput where a file is in its place."""
+    path = Path(request.to or default).absolute()
+    if path.exists() and not path.is_dir():
+        raise BadInput(f"--to {path}: a file; name a folder")
+    return path
+
+
+def put_adapters(request: Request, agents: Sequence[Agent], into: Path) -> int:
+    """Writes each adapter as a folder of its name with a card; returns how many files are new."""
+    return sum(put_adapter(request, agent, into / agent.name) for agent in agents)
+
+
+def put_adapter(request: Request, agent: Agent, into: Path) -> int:
+    """Writes one adapter; a file appears whole or not at all."""
+    new = write(into / CARD, card(request, agent).encode())
+    for entry in agent.commit.files:
+        path = into / plain_name(entry.name)
+        if entry.name == CARD or (path.is_file() and measured(path) == (entry.size, entry.sha256)):
+            continue
+        with explained(f"folder {into}"):
+            part = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+            fetch_file(request.store, agent.commit, entry.name, part)
+            os.replace(part, path)
+        new += 1
+    return new
+
+
+def write(path: Path, data: bytes) -> int:
+    """Writes a file, all or nothing; returns 0 where it is there with those bytes."""
+    with explained(f"folder {path.parent}"):
+        if path.is_file() and path.read_bytes() == data:
+            return 0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+        part.write_bytes(data)
+        os.replace(part, path)
+    return 1
+
+
+def send(request: Request) -> Sent:
+    """Writes every adapter as a PEFT directory, with a card of all of them beside."""
+    agents, into = request.agents(), folder(request, f"{request.name}-adapters")
+    new = put_adapters(request, agents, into)
+    lines = tuple(f"peft.PeftModel.from_pretrained(base, {str(into / agent.name)!r})" for agent in agents[:1])
+    return Sent(str(into), new, lines)

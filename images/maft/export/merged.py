@@ -1,0 +1,59 @@
+"""`--to merged`: whole models, the adapter's weights added to the base's, for what cannot load adapters."""
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from maft.errors import BadInput
+from maft.export import society
+from maft.export.cards import CARD, card
+from maft.export.folders import folder, put_adapter, write
+from maft.export.society import Agent
+from maft.export.target import Request, Sent
+from maft.spec import Spec
+from maft.store.base import explained
+
+MADE_OF = "maft_merged.json"  # written last: which weights the folder was made of
+
+
+def send(request: Request) -> Sent:
+    """Writes a model folder for each adapter; those that are whole already stay."""
+    agents, into = request.agents(), folder(request, f"{request.name}-merged")
+    spec = society.spec(request.run)
+    if spec.training.base == "nf4":
+        raise BadInput("training.base: nf4; adapters of a 4-bit base do not fit its full weights exactly; serve them as adapters")
+    todo = [agent for agent in agents if not _is_there(agent, into / agent.name)]
+    for agent in todo:
+        _merge(request, spec, agent, into / agent.name)
+    return Sent(str(into), len(todo))
+
+
+def _made_of(agent: Agent) -> bytes:
+    return json.dumps({"adapter": agent.adapter.name, "files": {f.name: f.sha256 for f in agent.commit.files}}).encode()
+
+
+def _is_there(agent: Agent, into: Path) -> bool:
+    note = into / MADE_OF
+    return note.is_file() and note.read_bytes() == _made_of(agent)
+
+
+def _merge(request: Request, spec: Spec, agent: Agent, into: Path) -> None:
+    from peft import PeftModel
+
+    from maft import models
+    from maft.device import choose, read
+    from maft.lora import load_base
+
+    with TemporaryDirectory() as scratch, explained(f"folder {into}"):
+        put_adapter(request, agent, Path(scratch))
+        # Added up in float32, on the CPU, and only then rounded to what the base is stored in.
+        base = load_base(spec.model, choose(0, read()))
+        merged: Any = PeftModel.from_pretrained(base, scratch).merge_and_unload()
+        stored = getattr(models.config(spec.model), "dtype", None)
+        into.mkdir(parents=True, exist_ok=True)
+        (into / MADE_OF).unlink(missing_ok=True)
+        (merged.to(stored) if stored else merged).save_pretrained(into)
+        models.chat_template(spec.model, spec.debate.thinking).tokenizer.save_pretrained(into)
+        write(into / CARD, card(request, agent, "merged").encode())
+        write(into / MADE_OF, _made_of(agent))

@@ -1,0 +1,57 @@
+"""The one signature of all targets: what a target is given, and what it says when it is done."""
+
+from dataclasses import dataclass
+
+from maft.committed_run import RunCommits
+from maft.export import society
+from maft.export.society import Agent
+from maft.store.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be handed on, and where to."""
+
+    store: Store
+    run: RunCommits
+    to: str
+    """What the user wrote after `--to KIND=`; empty: nothing."""
+    iteration: int | None = None
+    """Whose adapters; None: the last that has all of them."""
+    only: tuple[str, ...] = ()
+    """Names of adapters; none: all."""
+    license: str = ""
+    """Of the adapters, as an SPDX name; empty: nobody said."""
+
+    @property
+    def name(self) -> str:
+        """Returns the run's name without its namespace."""
+        return self.run.key.rpartition("/")[2]
+
+    def agents(self) -> tuple[Agent, ...]:
+        """Lists the adapters that are wanted."""
+        return society.agents(self.store, self.run, self.iteration, self.only)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a target has now."""
+
+    place: str
+    """Where it is, for people."""
+    new: int
+    """Parts that were sent or written this time; 0: all was there."""
+    lines: tuple[str, ...] = ()
+    """What to do with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Somewhere that results go."""
+
+    takes: str
+    """What stands after `=`, in words; in brackets where it may be left out."""
+    what: str
+    """What it gets."""
+    module: str
+    """Of this room; its `send` takes a Request and returns what was Sent."""

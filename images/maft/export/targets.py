@@ -1,0 +1,43 @@
+"""The table of targets. A target's module is imported when it is used: a tracker's library may take seconds."""
+
+from collections.abc import Mapping
+from importlib import import_module
+
+from maft.errors import BadInput
+from maft.export.target import Request, Sent, Target
+
+TARGETS: Mapping[str, Target] = {
+    "peft": Target("[FOLDER]", "adapters as PEFT folders, each with a card", "folders"),
+    "vllm": Target("[FOLDER]", "the same and the command with which vLLM serves them", "vllm_lines"),
+    "kserve": Target("[FILE]", "an LLMInferenceService of KServe, with adapters from the bucket", "kserve"),
+    "merged": Target("[FOLDER]", "whole models, one for each adapter", "merged"),
+}
+
+
+def parse(text: str) -> tuple[str, str]:
+    """Takes `KIND` or `KIND=WHERE` apart; BadInput, with the list, for a kind that there is not."""
+    kind, equals, where = text.partition("=")
+    if kind not in TARGETS:
+        raise BadInput(f"--to {kind}: no such target; there are {', '.join(TARGETS)}")
+    needed = not TARGETS[kind].takes.startswith("[")
+    if not where and (needed or equals):
+        raise BadInput(f"--to {text}: expected --to {kind}={TARGETS[kind].takes.strip('[]')}")
+    return kind, where
+
+
+def send(kind: str, request: Request) -> Sent:
+    """Hands the run on to a target of that kind; BadInput where a package for it is missing."""
+    try:
+        made: Sent = import_module(f"maft.export.{TARGETS[kind].module}").send(request)
+    except ModuleNotFoundError as error:
+        raise BadInput(
+            f"--to {kind}: needs the package {error.name}; install maft with the extra that has it (docs/exporting.md)"
+        ) from None
+    return made
+
+
+def described() -> str:
+    """Lists all kinds for the help."""
+    return "\n".join(
+        f"  {kind + ('=' + t.takes if t.takes[0] != '[' else '[=' + t.takes[1:]):<28} {t.what}" for kind, t in TARGETS.items()
+    )

@@ -1,0 +1,103 @@
+"""A finished run in a store, as its programs would have committed it, with real adapters of the tiny model on random weights."""
+
+import functools
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from small import TINY, a_spec
+
+from maft import adapters, records
+from maft.records import BASE, ROLES, Adapter, DatasetCounts, Evaluation, Problem, Role, Timing
+from maft.spec import RunSpec, immutable_spec_json
+from maft.store import layout
+from maft.store.base import Store
+from maft.store.commits import publish
+from maft.summaries import Score, Usage
+
+RUN = "default/demo"
+AGENTS = 2
+CARD = "---\nbase_model: tiny\n---\n\n# written by training\n"
+
+
+def put_run(store: Store, *, run: str = RUN, iterations: int = 1, trained: bool = True, **spec: Any) -> RunSpec:
+    """Commits a run of two agents. trained: else every agent is the base model to the end."""
+    made = a_spec(agents=AGENTS, iterations=max(1, iterations), **spec)
+    part = records.encode_lines([Problem("a", "2+2?", "4")] * 3)
+    meta = {"spec": json.loads(immutable_spec_json(made)), "version": "0.2.0", "model": str(TINY)}
+    publish(store, f"{run}/{layout.PROBLEMS}", {"train.jsonl": part, "held-out.jsonl": part}, meta=meta)
+    put_evaluation(store, 0, run)
+    for iteration in range(1, iterations + 1):
+        put_iteration(store, iteration, run, trained=trained)
+    return made
+
+
+def put_iteration(store: Store, iteration: int, run: str = RUN, *, trained: bool = True) -> None:
+    """Commits debate, datasets, adapters and evaluation of one iteration."""
+    debate = layout.debate(run, iteration)
+    publish(store, debate, {layout.TRANSCRIPTS: b"{}\n"}, meta={"seed": 7})
+    store.write(debate + layout.TIMING, records.encode(Timing(12.0)))
+    counts = [DatasetCounts(role, n, 11, {}) for role in ROLES for n in range(AGENTS)]
+    publish(store, layout.datasets(run, iteration), {}, meta={"counts": records.plain(counts)})
+    for role in ROLES:
+        for agent in range(AGENTS):
+            put_adapter(store, role, agent, iteration, run, trained=trained)
+    put_evaluation(store, iteration, run)
+
+
+def put_adapter(store: Store, role: Role, agent: int, iteration: int, run: str = RUN, *, trained: bool = True) -> None:
+    """Commits an adapter, or that the agent stays the base model."""
+    files = adapter_files(agent + 10 * (role == "critic") + 100 * iteration) if trained else {}
+    digest = hashlib.sha256(files[adapters.WEIGHTS]).hexdigest() if trained else ""
+    name = adapters.name(role, agent, iteration, digest) if trained else BASE
+    losses = (1.25, 0.5) if trained else (None, None)
+    made = Adapter(role, agent, iteration, name, trained, 11, 3 if trained else 0, *losses)
+    prefix = layout.adapter(run, iteration, role, agent)
+    publish(store, prefix, files, meta={"adapter": records.plain(made), "versions": {"peft": "0.21"}})
+    store.write(prefix + layout.TIMING, records.encode(Timing(2.5)))
+
+
+@functools.cache
+def adapter_files(seed: int) -> dict[str, bytes]:
+    """A LoRA of rank 4 with random weights, strong enough to change what the tiny model says."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_pretrained(TINY)
+    with tempfile.TemporaryDirectory() as folder:
+        get_peft_model(model, LoraConfig(r=4, lora_alpha=8, init_lora_weights=False, target_modules="all-linear")).save_pretrained(
+            folder
+        )
+        made = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+    return {**made, "README.md": CARD.encode()}
+
+
+def put_evaluation(store: Store, iteration: int, run: str = RUN) -> None:
+    """Commits what the held-out debate has given."""
+    prefix = layout.evaluation(run, iteration)
+    files = {layout.TRANSCRIPTS: b"{}\n", layout.EVALUATION: records.encode(evaluation(iteration))}
+    publish(store, prefix, files, meta={"seed": 7})
+    store.write(prefix + layout.TIMING, records.encode(Timing(75.0)))
+
+
+def evaluation(iteration: int) -> Evaluation:
+    """Numbers that differ by iteration."""
+    share = 0.25 + 0.125 * iteration
+    answers = (Score(share, 0.01), Score(share + 0.05, 0.02))
+    return Evaluation(
+        iteration=iteration,
+        questions=3,
+        answers=answers,
+        agents=(answers,) * AGENTS,
+        votes=(Score(share + 0.1, 0.03), Score(share + 0.15, 0.04)),
+        consensus=Score(0.9, 0.05),
+        wrong_to_right=12 + iteration,
+        right_to_wrong=7,
+        unparsed=5,
+        ties=1,
+        usage=Usage(10, 200, 30),
+    )
