@@ -117,8 +117,8 @@ class PromptsSpec(Section, frozen=True, kw_only=True):
     cooperate: str
     hint: str
     reflect: str = (
-        "Go through your answer step by step. If you find a mistake, mend it; if not, keep the answer. Then answer again: {question}"
-        " Make sure to state your answer at the end of the response."
+        "Go through your answer step by step. If you find a mistake, mend it; if not, keep the answer. Then answer again:"
+        " {question} Make sure to state your answer at the end of the response."
     )
 
 

@@ -19,8 +19,7 @@ EVALUATION = "evaluation.json"
 TIMING = "timing.json"
 DIVERSITY = "diversity.json"
 # All that lies below a run, beside run.json; anything else there is somebody else's.
-OF_A_RUN = (PROBLEMS, ITERATIONS, REPORT, COMPARE, LOGS, PREFLIGHT, CALLS, ASKED, LOCAL)
-OF_A_RUN = (PROBLEMS, ITERATIONS, REPORT, COMPARE, LOGS, PREFLIGHT, CALLS, EXPORT, LOCAL)
+OF_A_RUN = (PROBLEMS, ITERATIONS, REPORT, COMPARE, LOGS, PREFLIGHT, CALLS, ASKED, EXPORT, LOCAL)
 
 
 def logs(run: str) -> str:

@@ -4,25 +4,15 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import aiohttp
 from kubernetes.aio.client import ApiClient
 
 from maft_operator.bundle import questions, redaction
 from maft_operator.bundle.archive import Bundle, Missing, Part
 from maft_operator.bundle.questions import Log, Question
+from maft_operator.cluster.user_api import ANSWER, Unanswered, UserApi
 from maft_operator.spec.schema import BadSpec, Json
 
-ANSWER = 32 * 1024**2  # bytes of one answer at most; a longer one is left out
 LOG = 1024**2  # bytes of a log that are kept, from its end
-TIMEOUT = aiohttp.ClientTimeout(total=60, connect=10)  # seconds of one request
-
-
-class Unanswered(Exception):
-    """There is no answer, or none that can be used. One line."""
-
-    def __init__(self, why: str, code: int = 0) -> None:
-        super().__init__(why)
-        self.code = code
 
 
 async def collect(client: ApiClient, namespace: str, name: str, *, operator: str = "") -> Bundle:
@@ -51,7 +41,7 @@ class _Collector:
     """What has been collected so far."""
 
     def __init__(self, client: ApiClient) -> None:
-        self._client = client
+        self._api = UserApi(client)
         self.parts: list[Part] = []
         self.missing: list[Missing] = []
 
@@ -59,7 +49,7 @@ class _Collector:
         """Keeps the resource; without it there is no bundle."""
         question = questions.of_run(namespace, name)
         try:
-            answer: Json = json.loads(await self._get(question.path, {}, ANSWER))
+            answer: Json = json.loads(await self._api.get(question.path, {}, ANSWER))
         except Unanswered as error:
             where = f"run {namespace}/{name}: "
             what = "there is none of that name; give its namespace with -n" if error.code == 404 else str(error)
@@ -70,7 +60,7 @@ class _Collector:
     async def ask(self, question: Question) -> Any:
         """Keeps what the question asks for, and returns it as it came; None where it cannot be had."""
         try:
-            kept = question.keep(json.loads(await self._get(question.path, question.query, ANSWER)))
+            kept = question.keep(json.loads(await self._api.get(question.path, question.query, ANSWER)))
         except (Unanswered, ValueError) as error:
             self.missing.append(Missing(question.file, redaction.text(str(error))))
             return None
@@ -81,7 +71,7 @@ class _Collector:
         """Keeps the end of each log."""
         for log in wanted:
             try:
-                content = await self._get(log.path, log.query, None)
+                content = await self._api.get(log.path, log.query, None, keep=2 * LOG)
             except Unanswered as error:
                 self.missing.append(Missing(log.file, redaction.text(str(error))))
                 continue
@@ -89,40 +79,3 @@ class _Collector:
 
     def _keep(self, file: str, value: Any) -> None:
         self.parts.append(Part(file, json.dumps(redaction.thing(value), indent=1, sort_keys=True).encode()))
-
-    async def _get(self, path: str, query: Any, most: int | None) -> bytes:
-        """Reads an answer. most: bytes from which on it is refused; None: its end is wanted, whatever came before."""
-        request = await self._client.param_serialize(
-            "GET",
-            path,
-            query_params=list(query.items()),
-            header_params={"Accept": "application/json, text/plain"},
-            auth_settings=["BearerToken"],
-        )
-        try:
-            response = (await self._client.call_api(*request, _request_timeout=TIMEOUT)).response
-            data = await _read(response, most)
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise Unanswered(f"the API server does not answer: {type(error).__name__}: {error}") from None
-        if response.status != 200:
-            raise Unanswered(_refusal(response.status, data), response.status)
-        return data
-
-
-async def _read(response: aiohttp.ClientResponse, most: int | None) -> bytes:
-    data = bytearray()
-    async for chunk in response.content.iter_any():
-        data += chunk
-        if most is None:
-            del data[: -2 * LOG]
-        elif len(data) > most:
-            response.close()
-            raise Unanswered(f"more than {most // 1024**2} MiB")
-    return bytes(data)
-
-
-def _refusal(status: int, data: bytes) -> str:
-    try:
-        return f"{status}: {' '.join(str(json.loads(data)['message']).split())}"
-    except (ValueError, TypeError, KeyError):
-        return f"the API server answered {status}"

@@ -1,0 +1,207 @@
+"""The `kubectl-maft` command, which kubectl runs as `kubectl maft`."""
+
+import argparse
+import asyncio
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from maft.summaries import BAD_INPUT
+from maft_operator import __version__
+from maft_operator.spec.schema import BadSpec
+
+if TYPE_CHECKING:
+    from maft_operator.kubectl.asked import Where
+
+_HELP = """Runs of multiagent finetuning on the cluster of your kubeconfig, with your rights. Reads KUBECONFIG, contexts and their
+namespaces as kubectl does; flags may stand before the command or after it."""
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")  # of a run or a namespace: it becomes a part of a path
+TASKS = ("prepare", "preflight", "debate", "train", "evaluate", "diversity", "report", "compare", "serve")
+FAULT, INTERRUPTED = 1, 130
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs one command and exits with its code: 2 for wrong input and failed runs, 1 where the cluster does not answer."""
+    arguments = parser().parse_args(argv)
+    try:
+        code = asyncio.run(_called(arguments))
+    except BadSpec as error:
+        code = _told(error, BAD_INPUT)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BrokenPipeError:  # `| head` has seen enough
+        sys.stderr.close()
+        code = 0
+    raise SystemExit(code)
+
+
+def _told(error: Exception, code: int) -> int:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    return code
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with a command line, as kubectl does."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_INPUT, f"error: {message}; `{self.prog} -h` shows what it takes\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Makes the command line."""
+    whole = _Parser(prog="kubectl maft", description=_HELP)
+    whole.add_argument("--version", action="version", version=f"maft {__version__}")
+    _common(whole, None, "")
+    commands = whole.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name, add, call, text in _COMMANDS:
+        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}. {add.__doc__}")
+        _common(command, argparse.SUPPRESS, argparse.SUPPRESS)
+        add(command)
+        command.set_defaults(call=call)
+    return whole
+
+
+def _common(command: argparse.ArgumentParser, namespace: str | None, context: str) -> None:
+    command.add_argument("-n", "--namespace", default=namespace, metavar="NAMESPACE", help="of the runs [the context's]")
+    command.add_argument("--context", default=context, metavar="NAME", help="of the kubeconfig [its present one]")
+
+
+# --- what each takes ---
+
+
+def _several(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-A", "--all-namespaces", action="store_true", help="runs of all namespaces")
+    command.add_argument("-l", "--selector", default="", metavar="LABELS", help="runs with these labels only")
+
+
+def _list(command: argparse.ArgumentParser) -> None:
+    """The table is the API server's, as that of `kubectl get maft`."""
+    _several(command)
+    command.add_argument("-o", "--output", choices=("wide", "name"), default="", help="more columns, or names alone")
+
+
+def _watch(command: argparse.ArgumentParser) -> None:
+    """With a name: until that run has ended; exit code 0 if it completed, 2 if it failed, with the reason."""
+    command.add_argument("run", nargs="?", default="", metavar="RUN", help="this one only [all]")
+    _several(command)
+    command.add_argument("-o", "--output", choices=("wide",), default="", help="more columns")
+
+
+def _logs(command: argparse.ArgumentParser) -> None:
+    """Of the pods there are, oldest first; where none is left, what the bucket keeps, with your keys (the usual AWS places)."""
+    command.add_argument("run", metavar="RUN", help="name of the run")
+    command.add_argument(
+        "--task", default="", choices=TASKS, metavar="TASK", help=f"{', '.join(TASKS)} [all tasks; serve: servers]"
+    )
+    command.add_argument("--iteration", type=int, metavar="N", help="of this iteration only")
+    command.add_argument(
+        "-f", "--follow", action="store_true", help="go on until the run has ended, each line after its pod's name"
+    )
+    command.add_argument("-c", "--container", default="", metavar="NAME", help="another container of these pods [the program's]")
+    command.add_argument("--tail", type=int, metavar="LINES", help="the last lines of each [all]")
+    command.add_argument("-p", "--previous", action="store_true", help="of the containers' start before")
+    command.add_argument("--kept", action="store_true", help="what the bucket keeps, also where pods are left")
+    _secret(command)
+
+
+def _report(command: argparse.ArgumentParser) -> None:
+    """The report is made at the end; `maft report` with the store's URL makes one of an unfinished run."""
+    command.add_argument("run", metavar="RUN", help="name of the run")
+    command.add_argument(
+        "--to", type=Path, metavar="FOLDER", help="fetch it into this folder, with your keys (the usual AWS places)"
+    )
+    _secret(command)
+
+
+def _secret(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--secret", action="store_true", help="use the keys of the run's own Secret, if you may read it")
+
+
+# --- what each does ---
+
+
+async def _called(arguments: argparse.Namespace) -> int:
+    try:
+        from maft_operator.cluster.connection import NoCluster, chosen_namespace, connected
+        from maft_operator.cluster.user_api import Unanswered, UserApi
+        from maft_operator.kubectl.asked import Where
+    except ModuleNotFoundError as error:
+        raise BadSpec(f"the package {error.name} is missing; pip install 'maft[operator]'") from None
+    _checked(arguments)
+    try:
+        async with connected(in_cluster=False, context=arguments.context) as client:
+            everywhere = getattr(arguments, "all_namespaces", False)
+            namespace = "" if everywhere else arguments.namespace or chosen_namespace(arguments.context)
+            code: int = await arguments.call(Where(UserApi(client), namespace), arguments)
+            return code
+    except NoCluster as error:
+        raise BadSpec(str(error)) from None
+    except Unanswered as error:
+        return _told(error, FAULT)
+
+
+def _checked(arguments: argparse.Namespace) -> None:
+    run = getattr(arguments, "run", "")
+    for flag, name in (("RUN", run), ("-n", arguments.namespace or "")):
+        if name and not _NAME.fullmatch(name):
+            raise BadSpec(f"{flag} {name!r}: no name; expected small letters, digits and -")
+    if run and getattr(arguments, "all_namespaces", False):
+        raise BadSpec("-A: a run of a name is in one namespace; give it with -n")
+
+
+async def _show(where: "Where", arguments: argparse.Namespace) -> int:
+    from maft_operator.kubectl import watch
+
+    output = arguments.output
+    return await watch.show(where, wide=output == "wide", selector=arguments.selector, names=output == "name")
+
+
+async def _follow(where: "Where", arguments: argparse.Namespace) -> int:
+    from maft_operator.kubectl import watch
+
+    return await watch.follow(where, arguments.run, wide=arguments.output == "wide", selector=arguments.selector)
+
+
+async def _copy_logs(where: "Where", arguments: argparse.Namespace) -> int:
+    from maft_operator.kubectl import logs, stored
+
+    a = arguments
+    wanted = logs.Wanted(a.run, a.task, a.iteration, a.container, a.tail, a.previous)
+    if a.follow and not a.kept:
+        await logs.follow(where, wanted)
+        return 0
+    run = await where.run(a.run)
+    if not a.kept and (there := await logs.logs_of(where, run, wanted)):
+        await logs.copy(where, there, wanted)
+        return 0
+    place = f"{stored.prefix(run)}/logs/"
+    flags = ["--store", stored.store(run), "--prefix", place, "--name", wanted.kept]
+    flags += [] if a.tail is None else ["--tail", str(a.tail)]
+    print(f"no pod is left of it; from {stored.store(run).partition('?')[0]}/{place}:", file=sys.stderr, flush=True)
+    return stored.fetch(flags, await stored.credentials(where, run) if a.secret else {})
+
+
+async def _show_report(where: "Where", arguments: argparse.Namespace) -> int:
+    from maft_operator.cluster.fields import text
+    from maft_operator.kubectl import stored
+
+    run = await where.run(arguments.run)
+    url = text(run, "status", "artifacts", "report")
+    if not arguments.to:
+        print(url or f"{stored.store(run).partition('?')[0]}/{stored.prefix(run)}/report/index.html")
+        return 0
+    flags = ["--store", stored.store(run), "--prefix", f"{stored.prefix(run)}/report/", "--to", str(arguments.to)]
+    return stored.fetch(flags, await stored.credentials(where, run) if arguments.secret else {})
+
+
+_COMMANDS: tuple[tuple[str, Any, Any, str], ...] = (
+    ("list", _list, _show, "list runs: phase, iteration, progress, accuracy"),
+    ("watch", _watch, _follow, "list runs and go on with every change"),
+    ("logs", _logs, _copy_logs, "print the logs of a run's tasks"),
+    ("report", _report, _show_report, "say where a run's report lies, or fetch it"),
+)
+
+if __name__ == "__main__":
+    main()

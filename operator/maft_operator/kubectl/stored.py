@@ -1,0 +1,44 @@
+"""What a run keeps in its bucket, for whoever has a key to it: fetched by a program of `maft`, which knows stores."""
+
+import base64
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from maft.spec import StorageSpec
+from maft_operator.cluster.fields import part, text
+from maft_operator.kubectl.asked import Where
+from maft_operator.spec.parse import store_url
+from maft_operator.spec.schema import BadSpec, Json
+
+_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+
+
+def store(run: Json) -> str:
+    """Returns the URL of the run's store, as programs take it; BadSpec where the resource names none."""
+    try:
+        return store_url(msgspec.convert(part(run, "spec", "storage"), StorageSpec))
+    except msgspec.ValidationError as error:
+        raise BadSpec(f"spec.storage: {error}; the run has no bucket to look into") from None
+
+
+def prefix(run: Json) -> str:
+    """Returns the run's own prefix in its store."""
+    return f"{text(run, 'metadata', 'namespace')}/{text(run, 'metadata', 'name')}"
+
+
+async def credentials(where: Where, run: Json) -> Mapping[str, str]:
+    """Reads the keys of the Secret that the run's pods have (`spec.storage.credentialsSecret`), as variables."""
+    name = text(run, "spec", "storage", "credentialsSecret", "name")
+    if not name:
+        raise BadSpec("--secret: the run names no spec.storage.credentialsSecret; leave it out and use your own keys")
+    secret = await where.api.json(f"/api/v1/namespaces/{where.namespace}/secrets/{name}")
+    return {key: base64.b64decode(value).decode() for key in _KEYS if (value := text(secret, "data", key))}
+
+
+def fetch(flags: Sequence[str], variables: Mapping[str, str]) -> int:
+    """Runs `python -m maft.fetch`, whose words and exit code are ours. variables: credentials beside the environment's."""
+    return subprocess.run([sys.executable, "-m", "maft.fetch", *flags], env={**os.environ, **variables}, check=False).returncode
