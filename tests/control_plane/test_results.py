@@ -310,8 +310,8 @@ def test_what_each_program_says_reaches_the_status_and_the_metrics(name: str) ->
 
 
 def test_every_programs_summary_is_tried() -> None:
-    """Those of runs that say something of an iteration: a comparison is no resource, a part of a debate none of it yet, an export no
-    number."""
+    """Those of runs that say something of an iteration: a comparison is no resource, a part of a debate none of it yet, an export
+    no number."""
     kinds = {type(summary) for summary, _ in SUMMARIES.values()}
     assert kinds == set(get_args(AnySummary)) - {CompareSummary, ExportSummary, Failure, ShardSummary}
 
