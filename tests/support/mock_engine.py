@@ -2,9 +2,9 @@
 
 It answers by a hash of model, prompt and seed, so two runs of anything give equal bytes: what kill tests need. Base answers
 are right about half the time, adapters' more often; streams give a word at a time. MOCK_LATENCY: seconds per answer; MOCK_SLOTS:
-answers at a time;
-MOCK_FAULTS: a folder whose files `die` or `hang` make it do so once; MOCK_TEXT: a fixed answer; MOCK_COUNT: a file that grows
-by a line per request, its model; MOCK_HOST: where it listens (pods need all addresses).
+answers at a time; MOCK_FAULTS: a folder whose files `die` or `hang` make it do so once, and whose file `wait` keeps all
+answers back while it is there; MOCK_TEXT: a fixed answer; MOCK_COUNT: a
+file that grows by a line per request, its model; MOCK_HOST: where it listens (pods need all addresses).
 """
 
 import argparse
@@ -49,6 +49,12 @@ async def authenticated(request: web.Request, handler: Handler) -> web.StreamRes
     return await handler(request)
 
 
+async def gone(file: Path) -> None:
+    """Waits while the file is there."""
+    while os.path.exists(file):  # noqa: ASYNC240, PTH110 - a look at a local folder
+        await asyncio.sleep(0.02)
+
+
 def counted(file: Path, model: str) -> None:
     """A line more."""
     with file.open("a") as lines:
@@ -91,6 +97,7 @@ def application(model: str) -> web.Application:
         try:
             async with slots:
                 await asyncio.sleep(latency)
+                await gone(faults / "wait")
         finally:
             state["running"] -= 1
         reply = fixed if fixed is not None else answer(body["model"], tokenizer.decode(body["prompt"]), body["seed"])

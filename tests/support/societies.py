@@ -50,9 +50,9 @@ def endpoint(store: Path, port: int, server: str, society: SocietySpec | None = 
 
 
 @contextlib.contextmanager
-def mock_server(spec: Spec, folder: Path, **environment: str) -> Iterator[str]:
+def mock_server(spec: Spec, folder: Path, port: int = 0, **environment: str) -> Iterator[str]:
     """The stand-in for vLLM."""
-    port = free_port()
+    port = port or free_port()
     command = [sys.executable, str(MOCK), "--port", str(port), f"--spec={immutable_spec_json(spec)}"]
     with serving(command, port, folder / "mock.txt", 60, **environment) as url:
         yield url

@@ -94,14 +94,14 @@ class Endpoint:
             assert self.society is not None, "ready"
             one = self.society.is_of_one_agent(asked)
             self.society.prompt(asked, self.society.rules(asked))  # what is refused is no stream
-            async with asyncio.timeout(self.spec.timeout_seconds):
-                if asked.stream:
-                    return await self._streamed(http, asked, one=one)
-                return await self._whole(asked, one=one)
+            if asked.stream:
+                return await self._streamed(http, asked, one=one)
+            return await self._whole(asked, one=one)
 
     async def _whole(self, asked: Asked, *, one: bool) -> web.Response:
         started = time.monotonic()
-        result = await (self._heard(asked) if one else self._debated(asked, None))
+        async with asyncio.timeout(self.spec.timeout_seconds):
+            result = await (self._heard(asked) if one else self._debated(asked, None))
         self.measured.answered(asked.model, result, time.monotonic() - started)
         return web.json_response(_writing(asked).whole(result), dumps=_dumps)
 
@@ -132,10 +132,14 @@ class Endpoint:
         await events.begin()
         try:
             await events.send(writing.chunk({"role": "assistant", "content": ""}))
-            result = await (self._speak(events, writing, asked) if one else self._show(events, writing, asked))
+            async with asyncio.timeout(self.spec.timeout_seconds):
+                result = await (self._speak(events, writing, asked) if one else self._show(events, writing, asked))
             await events.send(writing.last(result))
             if asked.stream_options.include_usage:
                 await events.send(writing.used(result))
+        except ConnectionResetError:  # whoever asked went
+            http[_STATUS] = GONE
+            return events.response
         except Exception as error:
             refusal = refused(error)
             http[_STATUS] = refusal.status
