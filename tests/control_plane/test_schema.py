@@ -631,7 +631,7 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"debate": {"prompts": {"cooperate": "{question}{summary}"}}},
         {"debate": {"prompts": {"cooperate": "{answers}{question}"}}},
     ),
-    "spec.group: is the run's own name; give the group a name that none of its runs has": (
+    "metadata.name: is the run's group, too; give spec.group a name that none of its runs has": (
         {"group": "all"},
         {"group": "r"},
     ),

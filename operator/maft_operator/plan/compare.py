@@ -1,7 +1,7 @@
 """`maft compare`: many methods on the same questions and the same base, as one graph. Pure.
 
-The runs go one after the other behind one server. What the base model said once is not asked again (`--group`), so methods
-that begin alike share their first answers, or their whole first debate.
+On one machine the runs go one after the other behind one server; comparison.py has the same runs on a cluster. What the base model
+said once is not asked again (`--group`), so methods that begin alike share their first answers, or their whole first debate.
 """
 
 import math
@@ -9,14 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from maft.spec import Compared, RunSpec
+from maft.spec import RunSpec
 from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Graph, Server, Task
+from maft_operator.spec.comparison import MOST_RUNS, rows, run_spec
 from maft_operator.spec.methods import METHODS
 from maft_operator.spec.parse import Run, parse
 from maft_operator.spec.schema import BadSpec
-
-MOST_RUNS = 800  # of one table: with the longest names an argument of its program holds them (parse.py)
 
 
 def chosen(text: str) -> tuple[str, ...]:
@@ -42,10 +41,7 @@ def runs(resource: Mapping[str, Any], methods: Sequence[str], seeds: int) -> dic
     for method in methods:
         for k in range(seeds):
             seed = group.spec.seed + k
-            evaluation = {**resource["spec"].get("evaluation", {}), "baselines": []}
-            inference = {**resource["spec"].get("inference", {}), "topology": "Shared"}
-            spec = {**resource["spec"], "method": method, "seed": seed, "evaluation": evaluation, "inference": inference}
-            run = parse({**resource, "spec": spec})
+            run = parse({**resource, "spec": run_spec(resource["spec"], method, seed, {})})
             made[method, seed] = replace(run, name=f"{group.name}-{method}-{seed}")
     return made
 
@@ -65,8 +61,8 @@ def graph(group: Run, compared: Mapping[tuple[str, int], Run], store: str) -> Gr
         needed = {need for task in own for need in task.needs}
         tasks += own
         last = tuple(task.name for task in own if task.name not in needed)
-    table = _table(group, compared, store, measured=[t.name for t in tasks if t.kind in ("evaluate", "diversity")])
-    return Graph((*tasks, table), (server,), group.spec.inference.lifetime == "Phase", group.spec.backoff_limit)
+    last_task = table(group, compared, store, measured=[t.name for t in tasks if t.kind in ("evaluate", "diversity")])
+    return Graph((*tasks, last_task), (server,), group.spec.inference.lifetime == "Phase", group.spec.backoff_limit)
 
 
 def _widest(runs: Iterable[Run]) -> RunSpec:
@@ -84,11 +80,9 @@ def _heard(spec: RunSpec) -> int:
     return max(2 * before, others) if spec.debate.summarize else before * (1 + others)
 
 
-def _table(group: Run, compared: Mapping[tuple[str, int], Run], store: str, *, measured: Sequence[str]) -> Task:
-    rows = tuple(
-        Compared(method=method, seed=seed, run=run.name, iteration=run.spec.iterations) for (method, seed), run in compared.items()
-    )
-    return Task(f"{group.name}-compare", "compare", group, store, 0, needs=tuple(measured), compared=rows)
+def table(group: Run, compared: Mapping[tuple[str, int], Run], store: str, *, measured: Sequence[str] = ()) -> Task:
+    """Plans the table over these runs."""
+    return Task(f"{group.name}-compare", "compare", group, store, 0, needs=tuple(measured), compared=rows(compared))
 
 
 def _chained(run: Run, store: str, group: Run, server: str, *, after: tuple[str, ...]) -> list[Task]:

@@ -22,7 +22,12 @@ from jsonschema.validators import extend
 from maft_operator.spec.scalars import HALF, HALF_FOUND
 
 GROUP, VERSION, KIND = "maft.dev", "v1alpha1", "MultiAgentFinetune"
-FILES = {KIND: "multiagentfinetunes", "Society": "societies"}  # of schemas, by kind: their plurals
+COMPARISON = "MultiAgentComparison"
+FILES = {
+    KIND: "multiagentfinetunes",
+    COMPARISON: "multiagentcomparisons",
+    "Society": "societies",
+}  # of schemas, by kind: their plurals
 Json = dict[str, Any]
 _EXACT = 2**53  # a float below it is the only one of its value
 _LABEL, _NAME = re.compile("[a-z0-9]([-a-z0-9]*[a-z0-9])?"), re.compile("[a-z]([-a-z0-9]*[a-z0-9])?")
@@ -40,24 +45,24 @@ def openapi(kind: str = KIND) -> Json:
     return schema
 
 
-def checked(resource: Mapping[str, Any]) -> Json:
+def checked(resource: Mapping[str, Any], kind: str = KIND) -> Json:
     """Fills defaults in and checks the resource; BadSpec naming the first field that is wrong."""
     whole = _plain(resource)
     whole.pop("status", None)  # the operator's, and ignored where a resource is applied
-    _identity(whole)
-    _known(whole, openapi(), "")
-    whole = filled(whole)
-    if error := next(iter(sorted(_validator()(openapi()).iter_errors(whole), key=relevance)), None):
+    _identity(whole, kind)
+    _known(whole, openapi(kind), "")
+    whole = filled(whole, kind)
+    if error := next(iter(sorted(_validator()(openapi(kind)).iter_errors(whole), key=relevance)), None):
         raise BadSpec(_explain(error))
-    for path, rule, message in _violations(whole, openapi(), ""):
+    for path, rule, message in _violations(whole, openapi(kind), ""):
         raise BadSpec(message or f"{path}: breaks the rule {rule}")
     return whole
 
 
-def filled(resource: Json) -> Json:
+def filled(resource: Json, kind: str = KIND) -> Json:
     """Fills defaults in, in place, and checks nothing."""
-    _fill(resource, openapi())
-    return dict(_whole(resource, openapi()))
+    _fill(resource, openapi(kind))
+    return dict(_whole(resource, openapi(kind)))
 
 
 def _plain(resource: Mapping[str, Any]) -> Json:
@@ -69,12 +74,12 @@ def _plain(resource: Mapping[str, Any]) -> Json:
     return whole
 
 
-def _identity(resource: Json) -> None:
+def _identity(resource: Json, kind: str) -> None:
     wanted = f"{GROUP}/{VERSION}"
     if resource.get("apiVersion") != wanted:
         raise BadSpec(f"apiVersion: {resource.get('apiVersion')!r}; this release reads {wanted}")
-    if resource.get("kind") != KIND:
-        raise BadSpec(f"kind: {resource.get('kind')!r}; expected {KIND}")
+    if resource.get("kind") != kind:
+        raise BadSpec(f"kind: {resource.get('kind')!r}; expected {kind}")
     metadata = resource.get("metadata")
     if not isinstance(metadata, dict) or not metadata.get("name"):
         raise BadSpec("metadata.name: missing; give the run a name")

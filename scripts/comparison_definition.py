@@ -1,0 +1,236 @@
+"""Writes crds/multiagentcomparisons.yaml: the frame below, with the spec of a run as its template, as runs have it.
+
+Rules about changes stay out of the template: of a comparison all of it stays as it was.
+"""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+RUNS, COMPARISONS = (ROOT / "crds" / f"{name}.yaml" for name in ("multiagentfinetunes", "multiagentcomparisons"))
+HEAD = """\
+# A comparison of methods, made by scripts/comparison_definition.py: spec.template is the spec of a run (multiagentfinetunes.yaml).
+"""
+CHANGED = "spec.template is immutable; make a comparison with another name"
+SCORE = {
+    "type": "object",
+    "properties": {
+        "mean": {"type": "number", "description": "Share of the questions."},
+        "stderr": {"type": "number", "description": "Standard error over questions."},
+        "text": {"type": "string", "description": "Both in percent."},
+    },
+}
+
+
+def definition() -> dict[str, Any]:
+    """Makes the whole definition."""
+    runs = yaml.safe_load(RUNS.read_text())
+    run = runs["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+    columns = [("Phase", ".status.phase"), ("Runs", ".status.runs.text"), ("Best", ".status.best.text")]
+    return {
+        "apiVersion": runs["apiVersion"],
+        "kind": runs["kind"],
+        "metadata": {"name": "multiagentcomparisons.maft.dev"},
+        "spec": {
+            "group": "maft.dev",
+            "scope": "Namespaced",
+            "names": {
+                "kind": "MultiAgentComparison",
+                "listKind": "MultiAgentComparisonList",
+                "plural": "multiagentcomparisons",
+                "singular": "multiagentcomparison",
+                "shortNames": ["maftcompare"],
+                "categories": ["all"],
+            },
+            "versions": [
+                {
+                    "name": "v1alpha1",
+                    "served": True,
+                    "storage": True,
+                    "subresources": {"status": {}},
+                    "additionalPrinterColumns": [
+                        *({"name": name, "type": "string", "jsonPath": path} for name, path in columns),
+                        {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+                    ],
+                    "schema": {"openAPIV3Schema": schema(run)},
+                }
+            ],
+        },
+    }
+
+
+def schema(run: dict[str, Any]) -> dict[str, Any]:
+    """Makes the schema of the resource."""
+    return {
+        "type": "object",
+        "required": ["spec"],
+        "description": "Methods, seeds and a grid over one template: runs on the same questions, and the paper's table of them.",
+        "x-kubernetes-validations": [
+            {
+                "rule": "size(self.metadata.name) <= 40",
+                "message": "metadata.name is longer than 40 characters; names of runs are made from it, so choose a shorter one",
+            },
+            {
+                "rule": "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+                "message": "metadata.name: runs are named after it: small letters, digits and -, a letter first",
+            },
+        ],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": spec(run["spec"]),
+            "status": status(run["status"]["properties"]["conditions"]),
+        },
+    }
+
+
+def spec(run: dict[str, Any]) -> dict[str, Any]:
+    """Makes what users say. run: the schema of a run's spec."""
+    template = copy.deepcopy(run)
+    template["description"] = "Spec of the runs, as of a MultiAgentFinetune; method and baselines of it are not used. Immutable."
+    template["x-kubernetes-validations"] = [r for r in template["x-kubernetes-validations"] if "oldSelf" not in r["rule"]]
+    methods = run["properties"]["method"]["enum"]
+    return {
+        "type": "object",
+        "required": ["template", "methods"],
+        "description": "What is compared. template stays; methods, seeds and grid may change until the comparison is over.",
+        "x-kubernetes-validations": [{"rule": rule, "message": CHANGED} for rule in immutable(run)],
+        "properties": {
+            "template": template,
+            "methods": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": len(methods),
+                "x-kubernetes-list-type": "set",
+                "items": {"type": "string", "enum": methods},
+                "description": "Methods and baselines, in the order in which their runs are made (docs/methods.md).",
+            },
+            "seeds": {
+                "type": "integer",
+                "default": 3,
+                "minimum": 1,
+                "maximum": 100,
+                "description": "Runs of each method: with template.seed, then one more, and so on.",
+            },
+            "grid": {
+                "type": "object",
+                "default": {},
+                "maxProperties": 4,
+                "additionalProperties": {
+                    "type": "array",
+                    "minItems": 1,
+                    "maxItems": 20,
+                    "items": {"x-kubernetes-preserve-unknown-fields": True},
+                },
+                "description": "Values of fields below agents, iterations, debate and training, by path, such as"
+                " training.learningRate: [0.0001, 0.0003]; every method is run with every combination.",
+            },
+            "maxParallel": {
+                "type": "integer",
+                "default": 1,
+                "minimum": 1,
+                "maximum": 100,
+                "description": "Runs under way at a time, each with servers of its own. Runs that would ask the base the"
+                " same wait for each other.",
+            },
+            "suspend": {
+                "type": "boolean",
+                "default": False,
+                "description": "Stops all runs and makes no others; they go on from what is committed.",
+            },
+            "ttlSecondsAfterFinished": {
+                "type": "integer",
+                "minimum": 0,
+                "maximum": 315360000,
+                "description": "Seconds after the end until the comparison and its runs are deleted; the bucket stays.",
+            },
+        },
+    }
+
+
+def immutable(run: dict[str, Any]) -> list[str]:
+    """Makes a rule for each field of the template that rules can see."""
+    rules = []
+    for name, field in run["properties"].items():
+        new, old = f"self.template.{name}", f"oldSelf.template.{name}"
+        if field.get("x-kubernetes-preserve-unknown-fields"):
+            continue
+        known = "default" in field or name in run["required"]
+        rules.append(f"{new} == {old}" if known else f"has({new}) == has({old}) && (!has({new}) || {new} == {old})")
+    return rules
+
+
+def status(conditions: dict[str, Any]) -> dict[str, Any]:
+    """Makes what the operator says."""
+    whole = {"type": "integer"}
+    return {
+        "type": "object",
+        "description": "How far the comparison is. Written by the operator.",
+        "properties": {
+            "observedGeneration": {
+                "type": "integer",
+                "format": "int64",
+                "description": "Generation of the spec that this is about.",
+            },
+            "phase": {"type": "string", "description": "For people: Running, Comparing, Suspended, Complete, Failed, Rejected."},
+            "startTime": {"type": "string", "format": "date-time", "description": "When the first run was made."},
+            "completionTime": {"type": "string", "format": "date-time", "description": "When the comparison was over."},
+            "conditions": conditions,
+            "runs": {
+                "type": "object",
+                "description": "Runs by what became of them.",
+                "properties": {
+                    **{name: {**whole, "description": text} for name, text in COUNTS.items()},
+                    "text": {"type": "string", "description": "Those that are over, of how many."},
+                },
+            },
+            "rows": {
+                "type": "array",
+                "x-kubernetes-list-type": "atomic",
+                "description": "One for each run.",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "method": {"type": "string", "description": "With where it stands in the grid."},
+                        "seed": {"type": "integer", "format": "int64", "description": "Seed of the run."},
+                        "run": {"type": "string", "description": "Name of its resource."},
+                        "phase": {"type": "string", "description": "Of the run; Waiting before it is made."},
+                        "accuracy": {**SCORE, "description": "On the held-out questions, in the end."},
+                    },
+                },
+            },
+            "best": {
+                "type": "object",
+                "description": "The method with the best mean over its seeds.",
+                "properties": {
+                    "method": {"type": "string", "description": "With where it stands in the grid."},
+                    "mean": {"type": "number", "description": "Mean accuracy over its seeds."},
+                    "text": {"type": "string", "description": "Both, the mean in percent."},
+                },
+            },
+            "table": {"type": "string", "description": "The paper's table with paired p, as text."},
+            "report": {"type": "string", "description": "URL of its page in the bucket."},
+        },
+    }
+
+
+COUNTS = {
+    "total": "All that are compared.",
+    "active": "Under way.",
+    "complete": "Complete.",
+    "failed": "Failed or rejected.",
+}
+
+
+def written() -> str:
+    """Writes the file."""
+    body: str = yaml.safe_dump(definition(), sort_keys=False, width=140, allow_unicode=True)
+    return HEAD + body
+
+
+if __name__ == "__main__":
+    COMPARISONS.write_text(written())
