@@ -61,6 +61,17 @@ class Entry(Record, frozen=True):
     """Which of the questions of that seed."""
 
 
+class Cases(Record, frozen=True, omit_defaults=True):
+    """Of a question whose answer is a program: how programs are compared."""
+
+    function: str
+    """That the program defines."""
+    inputs: str
+    """A JSON list with a list of arguments for each call."""
+    solution: str = ""
+    """A program that is right, where the source has one."""
+
+
 class Problem(Record, frozen=True, omit_defaults=True):
     """One question."""
 
@@ -73,6 +84,13 @@ class Problem(Record, frozen=True, omit_defaults=True):
     """Turns before the question, where it is asked in the middle of a chat."""
     entry: Entry | None = None
     """Of reasoning-gym: how the question is made, for the generator's own scorer."""
+    cases: Cases | None = None
+    """Of kind code: what programs are run on. The answer is the outputs."""
+
+    @property
+    def solved(self) -> str:
+        """Returns the reference as an agent would give it."""
+        return fenced(self.cases.solution) if self.cases and self.cases.solution else self.answer
 
     @property
     def text(self) -> str:
@@ -335,6 +353,11 @@ def described(commit: Commit, key: str, kind: type[T]) -> T:
         return msgspec.convert(commit.meta[key], kind)
     except (KeyError, msgspec.ValidationError) as error:
         raise BadInput(f"{commit.prefix}: its commit does not describe its {key}: {error}") from None
+
+
+def fenced(program: str) -> str:
+    """Writes a program as a block of Markdown."""
+    return f"```python\n{program}\n```"
 
 
 def encode(record: Any) -> bytes:

@@ -14,7 +14,7 @@ FORMAT = 1  # of run.json, commits and transcripts; docs/formats.md says what ra
 UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 # Variable with the key of a run's servers, for them (vLLM reads it by this name) and for the programs that ask them.
 SERVER_KEY = "VLLM_API_KEY"
-AnswerKind = Literal["number", "choice", "text", "math"]
+AnswerKind = Literal["number", "choice", "text", "math", "code"]
 Examples = Literal["first", "last", "hinted", "pairs"]
 TaskKind = Literal["arithmetic", "jsonl", "gsm8k", "math", "mmlu", "reasoning-gym"]
 # Of kinds of tasks whose answers are no numbers; each generator of reasoning-gym has a form of its own (answers/generators.py).

@@ -307,7 +307,7 @@ def test_each_kind_of_task_has_its_kind_of_answer(kind: str) -> None:
         return
     assert parse(at("task", {"kind": kind, **more, "answer": answers})).spec.task.answer_kind == answers
     assert parse(at("evaluation.task", {"kind": kind, **more})).spec.held_out_task.answer_kind == answers
-    others = {"number", "math", "choice", "text"} - {answers}
+    others = {"number", "math", "choice", "text", "code"} - {answers}
     refused = {other for other in others if "task.answer" in refusal(at("task", {"kind": kind, **more, "answer": other}))}
     assert refused == (set() if kind == "jsonl" else others)
 

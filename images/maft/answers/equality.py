@@ -1,4 +1,5 @@
-"""Which answers are the same one. Mathematics goes to math-verify, in worker processes that are killed when they hang."""
+"""Which answers are the same one. Mathematics goes to math-verify, in worker processes that are killed when they hang; the
+answer of a program is what it gives (programs.py)."""
 
 import logging
 import multiprocessing
@@ -10,9 +11,11 @@ from typing import Any, Self
 
 from pebble import ProcessExpired, ProcessPool
 
+from maft.answers.blocks import program
 from maft.answers.extract import extract
 from maft.answers.generators import GENERATORS, find
 from maft.answers.mathematics import verify, warm
+from maft.answers.programs import Programs, joined
 from maft.answers.scorers import Scorers
 from maft.pod import processors
 from maft.records import Problem
@@ -51,6 +54,7 @@ class Checker:
         self._known: dict[tuple[str, str], bool] = {}
         self._pool: ProcessPool | None = None
         self._scorers = Scorers(limit)
+        self._programs = Programs()
 
     def __enter__(self) -> Self:
         return self
@@ -61,14 +65,26 @@ class Checker:
             self._pool.join()
         self._scorers.close()
 
+    @property
+    def runs_programs(self) -> bool:
+        """Tells whether finding an answer may block."""
+        return self.kind == "code"
+
     def find(self, problem: Problem, text: str, *, complete: bool) -> str | None:
-        """Finds the answer in a model's text, in canonical form; None if there is none."""
+        """Finds the answer in a model's text, in canonical form; None if there is none. Of a program it is what it gives on the
+        question's inputs, so that equality is one of texts and costs one run; without inputs the program itself."""
         if problem.entry:
             return find(text, GENERATORS[problem.entry.generator], complete=complete)
+        if self.kind == "code" and problem.cases:
+            code = program(text, problem.cases.function, complete=complete)
+            outputs = self._programs.result(problem.cases, code).outputs if code else ()
+            return joined(outputs) if outputs else None
         return extract(text, self.kind, complete=complete)
 
     def wanted(self, problem: Problem) -> str:
         """Says what an answer to the problem is."""
+        if problem.cases:
+            return f"a block of Python with a function {problem.cases.function} that gives a value for each input"
         return GENERATORS[problem.entry.generator].name if problem.entry else f"a {self.kind}"
 
     def right(self, problem: Problem, answer: str) -> bool:

@@ -2,7 +2,8 @@ r"""Finds an answer in what a model said. This room is the one place where it is
 
 thoughts.py parts thoughts from the reply, announced.py finds where the reply states its answer, and each kind reads what stands
 there: `number` (numbers.py), `choice` (choices.py: a letter A to J), `text` and `math` (texts.py; equality.py compares
-mathematics). A reader returns None for what is not of its kind, and an empty text for what is and gives no single answer.
+mathematics). `code` is the last block of Python (blocks.py). A reader returns None for what is not of its kind, and an empty text
+for what is and gives no single answer.
 Patterns give back nothing that they have taken (possessive quantifiers) or look no further than a bound, so that a hostile text
 costs linear time.
 """
@@ -11,6 +12,7 @@ import re
 
 from maft.answers import multiples
 from maft.answers.announced import Statement, mask, statements
+from maft.answers.blocks import program
 from maft.answers.boxes import Box, boxes
 from maft.answers.choices import choice_of, last_choice
 from maft.answers.numbers import exact, last_number, number_of, without_names
@@ -34,6 +36,8 @@ def extract(text: str, kind: AnswerKind, *, complete: bool = True) -> str | None
     was not cut off (`complete`), the last number or choice in it. What is announced as the answer and is no single one ("3 + 4",
     "12:30", "5 or 6", "A or C") is no answer, and nothing else is taken for it.
     """
+    if kind == "code":
+        return program(text, "", complete=complete)
     parts = split(text)
     reply = without_struck(plain(parts.reply))
     for masked in dict.fromkeys((mask(reply, ending=True), mask(reply, ending=False))):
@@ -49,6 +53,8 @@ def canonical(answer: str, kind: AnswerKind) -> str | None:
         return number_of(plain(answer), alone=True)
     if kind == "choice":
         return choice_of(plain(answer)) or None
+    if kind == "code":
+        return answer.strip("\n").rstrip() or None
     return text_of(answer) if kind == "text" else math_of(answer)
 
 

@@ -93,7 +93,7 @@ class Question:
         """Labels are read here, for this baseline alone: a wrong answer is followed by one that was told the right one."""
         parsed = self._turns[agent][0].parsed
         if parsed is None or not await self._judged(lambda: self._right(parsed)):
-            hinted = self._rules.prompts.hinted(self._problem.question, self._problem.answer)
+            hinted = self._rules.prompts.hinted(self._problem.question, self._problem.solved)
             await self._answer(agent, Heard(lambda _: hinted), afresh=True)
 
     async def _round(self, round_: int) -> None:
@@ -138,7 +138,8 @@ class Question:
         fitted = fit(self._setup.template, before, heard, self._room(agent), self._ahead(turns))
         seed = self._rules.key(self._problem.id, agent, round_, "answer")
         call = await self._call(agent, self._setup.society.model(agent, round_, self._rules), fitted.ids, seed)
-        parsed = self._setup.checker.find(self._problem, call.text, complete=not call.cut)
+        find = partial(self._setup.checker.find, self._problem, call.text, complete=not call.cut)
+        parsed = await self._judged(find) if self._setup.checker.runs_programs else find()
         # judged when the debate is over
         turns.append(Turn(fitted.turn, call, parsed, agrees=False, right=False, clipped=fitted.clipped))
         self._listener(agent, turns[-1])

@@ -13,7 +13,7 @@ import msgspec
 
 from maft import __version__, models, program, records, revision
 from maft.errors import BadInput
-from maft.prepare import apart, earlier, group, same, sizes, tasks
+from maft.prepare import apart, code, earlier, group, same, sizes, tasks
 from maft.program import Assignment
 from maft.records import Commit, Formatted, Problem
 from maft.spec import FORMAT, Spec, immutable_spec_json
@@ -55,7 +55,7 @@ def _publish(assignment: Assignment, prefix: str) -> Commit:
     used = revision.with_revision(spec, resolved)
     models.check(used.model)
     _try_template(used)
-    files = there.files if there else _files(draw(spec))
+    files = there.files if there else _files(code.worked(draw(spec)))
     if assignment.group and not there:
         shared = group.publish_questions(assignment, files, resolved)
         files, resolved = shared.files, shared.revision

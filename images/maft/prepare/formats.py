@@ -3,21 +3,26 @@
 A new kind is a reader of rows and its line in FORMATS. Training never reads the answers.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from keyword import iskeyword
 from typing import Any
 
 import msgspec
 
+from maft.answers.blocks import program
 from maft.answers.boxes import last_boxed
 from maft.answers.extract import canonical
+from maft.answers.programs import expected
 from maft.asked import chat_text, question_id
 from maft.errors import BadInput, shown
 from maft.prepare.sources import HALF, HALF_FOUND, RawRow
-from maft.records import Message, Problem
+from maft.records import Cases, Message, Problem, fenced
 from maft.spec import AnswerKind, QuestionsSpec, TaskKind
 
 LETTERS = "ABCDEFGHIJ"  # of choices, as answers/choices.py knows them
+INPUTS, WIDEST = 100, 100_000  # of a question of kind code: calls, and characters of all their arguments
 
 
 def problem(question: str, answer: str, kind: AnswerKind, where: str) -> Problem:
@@ -42,6 +47,8 @@ def _text(row: RawRow, field: str, where: str) -> str:
 
 def _plain(row: RawRow, where: str, questions: QuestionsSpec) -> tuple[Problem, str]:
     """The question is a text, or a chat that ends with it."""
+    if questions.answer_kind == "code":
+        return _code(row, where)
     if isinstance(row.get("question"), list):
         return _chat(row, where, questions)
     question, answer = (_text(row, field, where) for field in ("question", "answer"))
@@ -75,6 +82,30 @@ def _turn(turn: Any, where: str) -> Message:
     if not isinstance(content, str) or not content.strip():
         raise BadInput(f"{where}: content is {content!r:.60}; expected a text that is not empty")
     return Message(role, content)
+
+
+def _code(row: RawRow, where: str) -> tuple[Problem, str]:
+    """The answer is a program that is right, whose outputs `prepare` finds (code.py), or the outputs themselves."""
+    question, function = (_text(row, field, where) for field in ("question", "function"))
+    if not (function.isidentifier() and not iskeyword(function)):
+        raise BadInput(f"{where}: function is {shown(function)}; expected the name of a function in Python")
+    inputs, answer = row.get("inputs"), row.get("answer")
+    if not (isinstance(inputs, list) and 1 <= len(inputs) <= INPUTS and all(isinstance(each, list) for each in inputs)):
+        raise BadInput(f"{where}: inputs is {shown(inputs)}; expected 1 to {INPUTS} lists, each with the arguments of a call")
+    cases = Cases(function, json.dumps(inputs))
+    if len(cases.inputs) > WIDEST:
+        raise BadInput(f"{where}: inputs has {len(cases.inputs)} characters; expected at most {WIDEST}, make them fewer or smaller")
+    if isinstance(answer, list):
+        if len(answer) != len(inputs):
+            raise BadInput(f"{where}: answer has {len(answer)} outputs for {len(inputs)} inputs; expected as many")
+        return _with_cases(problem(question, expected(answer), "code", where), cases), ""
+    solution = _text(row, "answer", where)
+    cases = Cases(function, cases.inputs, program(solution, function, complete=True) or solution)
+    return _with_cases(problem(question, solution, "code", where), cases), fenced(cases.solution)
+
+
+def _with_cases(asked: Problem, cases: Cases) -> Problem:
+    return msgspec.structs.replace(asked, cases=cases)
 
 
 def _gsm8k(row: RawRow, where: str, questions: QuestionsSpec) -> tuple[Problem, str]:

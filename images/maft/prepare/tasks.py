@@ -94,6 +94,10 @@ def from_other_task(draw: Draw, taken: Split) -> tuple[Problem, ...]:
     examples = "".join(f"Question: {p.question}\nAnswer: {pool[p]}\n\n" for p in drawn.train)
     if not examples:
         return drawn.held_out
+    if not all(pool[p] for p in drawn.train):
+        raise BadInput(
+            "evaluation.task.shots: worked examples of code are programs; give one as `answer` of each row, or set it to 0"
+        )
     if any(p.history for p in (*drawn.train, *drawn.held_out)):
         raise BadInput("evaluation.task.shots: questions of several turns go without worked examples; set shots to 0")
     return tuple(msgspec.structs.replace(p, question=f"{examples}Question: {p.question}") for p in drawn.held_out)
