@@ -5,7 +5,8 @@ Names are those of the CustomResourceDefinition in snake case; defaults, bounds 
 that is newer than the first release with this format has its default here as well: what a run that began before it ran with.
 """
 
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -27,6 +28,9 @@ TRAINING_PLACES = ("gpus", "nodes", "topology", "parallelism", "checkpointMinute
 
 class Section(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """A part of the spec. camelCase in JSON, fields that this release does not know are passed over."""
+
+
+SectionT = TypeVar("SectionT", bound=Section)
 
 
 class SecretKey(Section, frozen=True, kw_only=True):
@@ -178,6 +182,27 @@ class TrainingSpec(Section, frozen=True, kw_only=True):
     checkpoint_minutes: int = 10
 
 
+class AgentOverride(Section, frozen=True, kw_only=True):
+    """What one agent has otherwise than the others; None: as they."""
+
+    agent: int
+    """From 0."""
+    system: str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    learning_rate: float | None = None
+
+    def over(self, section: SectionT) -> SectionT:
+        """Returns the section with the fields of it that this agent has otherwise."""
+        own = {name: value for name in section.__struct_fields__ if (value := getattr(self, name, None)) is not None}
+        return msgspec.structs.replace(section, **own)
+
+
+def of_agent(overrides: Iterable[AgentOverride], agent: int, section: SectionT) -> SectionT:
+    """Returns the section as that agent has it."""
+    return next((override.over(section) for override in overrides if override.agent == agent), section)
+
+
 class InferenceSpec(Section, frozen=True, kw_only=True):
     """The vLLM servers."""
 
@@ -250,7 +275,16 @@ class Spec(Section, frozen=True, kw_only=True):
     storage: StorageSpec | None = None
     group: str = ""
     """What it shares questions and the base's calls under, in its namespace; empty: nothing is shared."""
+    agent_overrides: tuple[AgentOverride, ...] = ()
     recipe: Recipe = Recipe()
+
+    def debate_of(self, agent: int) -> DebateSpec:
+        """Tells how that agent debates."""
+        return of_agent(self.agent_overrides, agent, self.debate)
+
+    def training_of(self, agent: int) -> TrainingSpec:
+        """Tells how that agent is trained."""
+        return of_agent(self.agent_overrides, agent, self.training)
 
     @property
     def held_out_task(self) -> QuestionsSpec:

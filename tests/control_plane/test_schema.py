@@ -219,6 +219,7 @@ def test_a_spec_of_a_run_that_began_before_a_field_was_there_is_read() -> None:
             whole[section].pop(name)
     del whole["training"]["lora"]["experts"]
     del whole["debate"]["prompts"]["reflect"]
+    del whole["agentOverrides"]
     assert immutable_spec_json(decode_spec(json.dumps(whole))) == immutable_spec_json(spec)
 
 
@@ -387,7 +388,7 @@ WRONG: list[tuple[str, Any, str]] = [  # field, value, beginning of the message
     ("debate.top_p", 1, "spec.debate.top_p: unknown field; did you mean topP?"),
     ("debate.max-tokens", 1, "spec.debate.max-tokens: unknown field; did you mean maxTokens?"),
     ("training.lora.r", 1, "spec.training.lora.r: unknown field; "),
-    ("zzz", 1, "spec.zzz: unknown field; known are activeDeadlineSeconds, agents, "),
+    ("zzz", 1, "spec.zzz: unknown field; known are activeDeadlineSeconds, agentOverrides, agents, "),
     ("1", 1, "spec.1: unknown field; known are "),
     ("model.tokenSecret", {"name": "s", "keys": "k"}, "spec.model.tokenSecret.keys: unknown field; did you mean key?"),
     # types
@@ -507,6 +508,14 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "debate.rounds: one agent has nobody to debate with; set rounds to 1 or agents to 2 or more": (
         {"agents": 1, "debate": {"rounds": 1, "critics": False}},
         {"agents": 1},
+    ),
+    "agentOverrides: names an agent that there is not; they count from 0 to agents - 1": (
+        {"agents": 2, "agentOverrides": [{"agent": 1, "temperature": 0.2}, {"agent": 0, "system": "Be brief."}]},
+        {"agents": 2, "agentOverrides": [{"agent": 2}]},
+    ),
+    "agentOverrides: names an agent twice; write all that it has otherwise into one entry": (
+        {"agentOverrides": [{"agent": 0, "topP": 0.5, "learningRate": 0.001}]},
+        {"agentOverrides": [{"agent": 0, "topP": 0.5}, {"agent": 0, "learningRate": 0.001}]},
     ),
     "debate.minAgreement: more agents than there are; set it to at most agents": (
         {"debate": {"minAgreement": 3}},
@@ -813,6 +822,8 @@ CHANGES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("workloadPriorityClass", OK, {"workloadPriorityClass": "high"}),
     ("managedBy", OK, {"managedBy": "kueue.x-k8s.io/multikueue"}),
     ("gpuResource", OK, {"gpuResource": "amd.com/gpu"}),
+    ("agentOverrides", OK, {"agentOverrides": [{"agent": 0, "temperature": 0.1}]}),
+    ("agentOverrides", {"agentOverrides": [{"agent": 0}]}, {"agentOverrides": None}),
     ("group", OK, {"group": "other"}),
     ("group", {"group": "one"}, {"group": "other"}),
     ("storage", OK, STORED),

@@ -2,6 +2,7 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace as change
 
 import pytest
 from conftest import TINY
@@ -14,6 +15,7 @@ from maft import program
 from maft.answers.equality import Checker
 from maft.chat_template import load_chat_template
 from maft.debate.clipping import MARK, shares
+from maft.debate.datasets import first_answer
 from maft.debate.engine import Request
 from maft.debate.journal import Journal
 from maft.debate.prompts import NOTHING, Prompts
@@ -23,6 +25,7 @@ from maft.debate.session import DebateProgress, debate_all
 from maft.debate.society import Rules, Society
 from maft.errors import BadInput
 from maft.records import Call, Message, Problem
+from maft.spec import AgentOverride
 from maft.store.files import FileStore
 
 DEBATE = a_spec().debate
@@ -69,6 +72,33 @@ def hold(template, engine, rules_, society=SOCIETY, context=512, problem=PROBLEM
             return await Question(table, 0, problem).run()
 
     return asyncio.run(one())
+
+
+def test_agents_that_differ_do_so_in_their_own_answers_alone(template):
+    engine = MemoryEngine(template)
+    overrides = (AgentOverride(agent=1, temperature=0.1, system="Be brief."), AgentOverride(agent=2, top_p=0.4))
+    transcript = hold(template, engine, change(rules(system="Be exact."), overrides=overrides))
+    asked = {
+        (model, request.temperature, request.top_p, "Be brief." in text, "Be exact." in text)
+        for request, text in engine.asked
+        for model in (request.model,)
+    }
+    assert asked == {
+        ("base", 1.0, 0.9, False, False),  # summaries
+        *((f"{role}0", 1.0, 0.9, False, True) for role in "gc"),
+        *((f"{role}1", 0.1, 0.9, True, False) for role in "gc"),
+        *((f"{role}2", 1.0, 0.4, False, True) for role in "gc"),
+    }
+    spec = a_spec(agents=3, debate={"system": "Be exact.", "minAgreement": 1}, agentOverrides=[{"agent": 1, "system": "Be brief."}])
+    examples = [first_answer(transcript, agent, spec) for agent in range(3)]
+    assert [e.messages[0].content for e in examples] == ["Be exact.", "Be brief.", "Be exact."]
+
+
+def test_without_overrides_no_seed_and_no_request_changes(template):
+    one, other = MemoryEngine(template), MemoryEngine(template)
+    hold(template, one, rules())
+    hold(template, other, change(rules(), overrides=(AgentOverride(agent=0), AgentOverride(agent=7, temperature=0.0))))
+    assert one.asked == other.asked
 
 
 def test_calls_of_the_paper(template):

@@ -200,8 +200,8 @@ def test_rows_keep_the_limit(examples):
 # --- the program ---
 
 
-def assigned(store, iteration: int = 1, *, critics: bool = True) -> Assignment:
-    spec = a_spec(seed=0, debate={"critics": critics}, training={"minExamples": 3, "lossOn": "last", "batchSize": 4})
+def assigned(store, iteration: int = 1, *, critics: bool = True, **more) -> Assignment:
+    spec = a_spec(seed=0, debate={"critics": critics}, training={"minExamples": 3, "lossOn": "last", "batchSize": 4}, **more)
     return Assignment(store=store, run="ns/run", given_spec=spec, iteration=iteration, agents=(0,))
 
 
@@ -228,6 +228,19 @@ def test_the_program_publishes_both_roles_with_a_card(tmp_path):
         card = (folder / "README.md").read_text()
         assert "base_model:" in card and "generator" in card if role == "generator" else "critic" in card
         assert str(tmp_path) not in card
+
+
+def test_an_agent_with_a_rate_of_its_own_trains_at_it(tmp_path):
+    """Rates of other agents change no byte."""
+    weights, cards = [], []
+    for number, rate in enumerate((None, {"agent": 1, "learningRate": 0.5}, {"agent": 0, "learningRate": 0.0123})):
+        store = FileStore(tmp_path / str(number))
+        datasets(store)
+        train.main(assigned(store, critics=False, agentOverrides=[rate] if rate else []))
+        commit = required(store, layout.adapter("ns/run", 1, "generator", 0), "test")
+        weights.append(commit.file(adapters.WEIGHTS).sha256)
+        cards.append("| 0.0123 |" in (fetch_folder(store, commit, tmp_path / f"of-{number}") / "README.md").read_text())
+    assert weights[0] == weights[1] != weights[2] and cards == [False, False, True]
 
 
 def test_committed_adapters_are_not_trained_again(tmp_path):

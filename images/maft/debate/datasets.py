@@ -68,7 +68,7 @@ class Place:
 def first_answer(transcript: Transcript, agent: int, spec: Spec) -> Lesson:
     """Makes what D_G[n] has: the question and the first answer, where that answer equals the majority of the debate."""
     reason = _no_label(transcript, spec) or _disagrees(transcript.turns[agent][0], OUTVOTED)
-    return reason or Example(transcript.problem.id, transcript.dialogue(agent, 1, system=spec.debate.system))
+    return reason or Example(transcript.problem.id, transcript.dialogue(agent, 1, system=spec.debate_of(agent).system))
 
 
 def last_answer(transcript: Transcript, agent: int, spec: Spec) -> Lesson:
@@ -101,7 +101,7 @@ def pair(transcript: Transcript, agent: int, spec: Spec) -> Lesson:
 def whole_dialogue(transcript: Transcript, agent: int, spec: Spec) -> Lesson:
     """Makes what D_C[n] is drawn from: a whole dialogue that ends with the majority."""
     reason = _no_label(transcript, spec) or _no_lesson(transcript, agent)
-    return reason or Example(transcript.problem.id, transcript.dialogue(agent, system=spec.debate.system))
+    return reason or Example(transcript.problem.id, transcript.dialogue(agent, system=spec.debate_of(agent).system))
 
 
 class Pupil:
@@ -158,7 +158,7 @@ def _taught(transcripts: Iterable[Transcript], pupils: Sequence[Pupil]) -> list[
 
 def _answered(transcript: Transcript, agent: int, answer: Turn, spec: Spec) -> Example:
     """The question as it was first asked, with that answer."""
-    *question, _ = transcript.dialogue(agent, 1, system=spec.debate.system)
+    *question, _ = transcript.dialogue(agent, 1, system=spec.debate_of(agent).system)
     return Example(transcript.problem.id, (*question, answer.message))
 
 

@@ -38,9 +38,9 @@ class Setup:
     judge: ThreadPoolExecutor
     """Comparing answers may block, the event loop may not. A thread for each worker of the checker."""
 
-    def request(self, model: str, prompt: Sequence[int], room: int, seed: int) -> Request:
-        """Makes the request for one answer. room: tokens that the context has left for it."""
-        debate = self.rules.debate
+    def request(self, model: str, prompt: Sequence[int], room: int, seed: int, agent: int | None = None) -> Request:
+        """Makes the request for one answer. room: tokens that the context has left for it; agent: whose it is, None: a summary."""
+        debate = self.rules.debate if agent is None else self.rules.of(agent).debate
         return Request(
             model=model,
             prompt=prompt,
@@ -126,7 +126,7 @@ class Question:
         # A shared summary may come from any server; the question decides, so that all have their part.
         host = seed % self._setup.society.size if agent is None else agent
         fitted = fit(self._setup.template, (), Heard(self._rules.prompts.summary, answers), self._room(host))
-        summary = Summary(agent, round_, fitted.turn, await self._call(host, BASE, fitted.ids, seed), fitted.clipped)
+        summary = Summary(agent, round_, fitted.turn, await self._call(host, BASE, fitted.ids, seed, summary=True), fitted.clipped)
         self._summaries.append(summary)
         return summary
 
@@ -134,7 +134,7 @@ class Question:
         turns = self._turns[agent]
         round_ = len(turns) + 1
         dialogue = [m for t in ([] if afresh else turns) for m in (Message("user", t.prompt), t.message)]
-        before = [*self._problem.opening(self._rules.debate.system), *dialogue]
+        before = [*self._problem.opening(self._rules.of(agent).debate.system), *dialogue]
         fitted = fit(self._setup.template, before, heard, self._room(agent), self._ahead(turns))
         seed = self._rules.key(self._problem.id, agent, round_, "answer")
         call = await self._call(agent, self._setup.society.model(agent, round_, self._rules), fitted.ids, seed)
@@ -154,12 +154,13 @@ class Question:
     def _room(self, agent: int) -> int:
         return self._rules.room(self._setup.contexts[self._setup.society.servers[agent]])
 
-    async def _call(self, agent: int, model: str, prompt: Sequence[int], seed: int) -> Call:
+    async def _call(self, agent: int, model: str, prompt: Sequence[int], seed: int, *, summary: bool = False) -> Call:
         server, template = self._setup.society.servers[agent], self._setup.template
         room = self._setup.contexts[server] - len(prompt)
         if room < 1:  # said nothing: such an answer does not parse, and the question still counts
             return Call(model, seed, len(prompt), 0, "context", "")
-        call = await self._setup.engine.complete(server, self._setup.request(model, prompt, room, seed))
+        request = self._setup.request(model, prompt, room, seed, None if summary else agent)
+        call = await self._setup.engine.complete(server, request)
         parts = template.split(call.text)
         return replace(call, text=parts.reply, thought=parts.thought)
 

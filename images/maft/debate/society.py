@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace as change
 from hashlib import sha256
 
 from msgspec.structs import replace
@@ -9,7 +10,7 @@ from msgspec.structs import replace
 from maft import adapters
 from maft.debate.prompts import Prompts
 from maft.records import BASE, Message, Problem, Role
-from maft.spec import AnswerKind, DebateSpec, Spec
+from maft.spec import AgentOverride, AnswerKind, DebateSpec, Spec, of_agent
 from maft.store.base import Store
 
 
@@ -26,6 +27,12 @@ class Rules:
     """Part of every seed."""
     hinted: bool = False
     """After a wrong answer the question is asked again with the right one, in place of debate (STaR)."""
+    overrides: tuple[AgentOverride, ...] = ()
+    """What some agents have otherwise."""
+
+    def of(self, agent: int) -> "Rules":
+        """Returns the rules for the answers of one agent."""
+        return change(self, debate=of_agent(self.overrides, agent, self.debate), overrides=()) if self.overrides else self
 
     @property
     def new_tokens(self) -> int:
@@ -38,8 +45,10 @@ class Rules:
         return max(context - self.new_tokens, context // 2)
 
     def opening(self, problem: Problem) -> tuple[Message, ...]:
-        """Returns the chat that the first answer answers: what stands before the question, and the question."""
-        return (*problem.opening(self.debate.system), Message("user", self.prompts.ask(problem.question)))
+        """Returns the chat that the first answer answers: what stands before the question, and the question. Where agents have
+        system turns of their own, that of the longest."""
+        system = max((self.debate.system, *(each.system or "" for each in self.overrides)), key=len)
+        return (*problem.opening(system), Message("user", self.prompts.ask(problem.question)))
 
     @property
     def fast(self) -> bool:
@@ -55,14 +64,17 @@ class Rules:
 def training_rules(spec: Spec, iteration: int) -> Rules:
     """Makes the rules for training questions: they alone may be asked again with a hint."""
     prompts = Prompts(spec.task.prompt, spec.debate.prompts)
-    return Rules(spec.debate, prompts, spec.task.answer_kind, spec.seed, iteration, spec.recipe.examples == "hinted")
+    hinted = spec.recipe.examples == "hinted"
+    return Rules(spec.debate, prompts, spec.task.answer_kind, spec.seed, iteration, hinted, spec.agent_overrides)
 
 
 def held_out_rules(spec: Spec, iteration: int) -> Rules:
     """Makes the rules for held-out questions: the same debate, or one answer where the trained model answers alone."""
     debate = replace(spec.debate, rounds=1) if spec.answers_alone(iteration) else spec.debate
     asked = spec.held_out_task
-    return Rules(debate, Prompts(asked.prompt, spec.debate.prompts), asked.answer_kind, spec.seed, iteration)
+    return Rules(
+        debate, Prompts(asked.prompt, spec.debate.prompts), asked.answer_kind, spec.seed, iteration, overrides=spec.agent_overrides
+    )
 
 
 @dataclass(frozen=True, slots=True)

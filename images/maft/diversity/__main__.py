@@ -130,7 +130,9 @@ def measure(assignment: Assignment, transcripts: Sequence[Transcript]) -> Divers
     with tempfile.TemporaryDirectory(prefix="maft-diversity-") as scratch:
         folders = [_folder(assignment, transcripts[0].turns[n][0].call.model, Path(scratch)) for n in agents]
         base = lora.load_base(spec.model, device.settled(assignment.gpus))
-        nll, kl = likelihoods(Generators(base, folders), [_answers(template, transcripts, n, spec.debate.system) for n in agents])
+        nll, kl = likelihoods(
+            Generators(base, folders), [_answers(template, transcripts, n, spec.debate_of(n).system) for n in agents]
+        )
     progress.done.inc()
     return Diversity(
         iteration=assignment.iteration,

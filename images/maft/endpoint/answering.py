@@ -62,13 +62,17 @@ class Society:
         """Makes the rules of a request: the run's, where it says nothing."""
         rules, one = self.served.rules, asked.model in self.served.agents
         limit = {} if asked.most is None else {"max_tokens": asked.most, "thinking_tokens": 0}
-        given = {"temperature": asked.temperature, "top_p": asked.top_p, **limit}
-        debate = replace(rules.debate, **{name: value for name, value in given.items() if value is not None})
+        sampling = {"temperature": asked.temperature, "top_p": asked.top_p}
+        given = {name: value for name, value in {**sampling, **limit}.items() if value is not None}
+        debate = replace(rules.debate, **given)
+        # What a request says is for all agents.
+        overrides = tuple(replace(each, **dict.fromkeys(sampling.keys() & given.keys())) for each in rules.overrides)
         if asked.model == MAJORITY:
             debate = replace(debate, rounds=1)
         in_its_words = asked.maft.prompt if asked.maft.prompt is not None else not one
         prompts = rules.prompts if in_its_words else Prompts("{question}", rules.prompts.later)
-        return changed(rules, debate=debate, prompts=prompts, seed=rules.seed if asked.seed is None else asked.seed)
+        seed = rules.seed if asked.seed is None else asked.seed
+        return changed(rules, debate=debate, prompts=prompts, overrides=overrides, seed=seed)
 
     async def debate(self, asked: Asked, listener: Listener = lambda agent, turn: None) -> Transcript:
         """Debates the question; Refused where it is too long, or the servers say no."""
@@ -85,7 +89,8 @@ class Society:
 
     async def one(self, asked: Asked) -> AsyncGenerator[Piece, None]:
         """Yields what one agent says, as it says it."""
-        rules, (agent, model) = self.rules(asked), self.served.agents[asked.model]
+        agent, model = self.served.agents[asked.model]
+        rules = self.rules(asked).of(agent)
         prompt, server = self.prompt(asked, rules), self.setup.society.servers[agent]
         seed = rules.key(self.problem(asked).id, agent, 1, "answer")
         request = changed(self.setup, rules=rules).request(model, prompt, self.setup.contexts[server] - len(prompt), seed)

@@ -178,19 +178,20 @@ def _start_ranks(started: Started, first: Place, here: int, step_done: Report, l
 
 
 def _train_here(assignment: Assignment, data: Commit, jobs: Sequence[Job], used: Device, step_done: Report) -> None:
-    training, objective = assignment.spec.training, _objective(assignment)
-    base = lora.load_base(assignment.spec.model, used, training.base)
+    objective = _objective(assignment)
+    base = lora.load_base(assignment.spec.model, used, assignment.spec.training.base)
     for job in jobs:
-        train_one(assignment, data, job, Trainer(base, training, step_done, objective))
+        train_one(assignment, data, job, Trainer(base, assignment.spec.training_of(job.agent), step_done, objective))
 
 
 def _train_together(
     assignment: Assignment, data: Commit, jobs: Sequence[Job], used: Device, step_done: Report, place: Place
 ) -> None:
-    training, objective = assignment.spec.training, _objective(assignment)
+    objective = _objective(assignment)
     with sharded.joined(place, cuda=used.kind == "cuda") as team:
         base = sharded.load_base(assignment.spec.model, team, used)
         for job in jobs:
+            training = assignment.spec.training_of(job.agent)
             trainer = ShardedTrainer(base, training, step_done if team.leads else _unseen, objective, team)
             train_one(assignment, data, job, trainer, leads=team.leads)
 

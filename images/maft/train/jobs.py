@@ -73,7 +73,7 @@ def _keeper(assignment: Assignment, job: Job, device: str, *, reads_only: bool) 
 
 def decided(assignment: Assignment, job: Job, device: str) -> dict[str, str]:
     """Lists what decides an adapter's weights, as its checkpoint names it. device: cuda or cpu."""
-    spec, training = assignment.spec, msgspec.to_builtins(assignment.spec.training)
+    spec, training = assignment.spec, msgspec.to_builtins(assignment.spec.training_of(job.agent))
     kept = {name: value for name, value in training.items() if name not in TRAINING_PLACES}
     return {
         "training": hashlib.sha256(records.encode(kept)).hexdigest(),
