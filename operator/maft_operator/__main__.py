@@ -18,6 +18,7 @@ from maft_operator import __version__
 from maft_operator.bundle import command as bundle
 from maft_operator.clean import command as clean
 from maft_operator.cluster import flags
+from maft_operator.local import place, society_command
 from maft_operator.plan import graph as plan
 from maft_operator.plan import shards
 from maft_operator.plan.graph import Graph, Server, Task
@@ -55,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="make the report of a run again", description=_REPORT_HELP)
     report.add_argument("run", metavar="RUN", help="folder or URL of the run: its store, then NAMESPACE/NAME")
     report.set_defaults(call=_report)
+    society_command.add(commands)
     bundle.add(commands)
     clean.add(commands)
     return parser
@@ -200,15 +202,11 @@ def _validate(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    url, _, options = arguments.run.rstrip("/").partition("?")
-    parts = url.rsplit("/", 2)
-    if len(parts) < 3:
-        raise BadSpec(f"RUN {arguments.run}: expected STORE/NAMESPACE/NAME, such as runs/default/arithmetic")
-    store = (parts[0] or "/") + (f"?{options}" if options else "")
-    command = [sys.executable, "-m", "maft.report", "--store", store, "--run", f"{parts[1]}/{parts[2]}"]
+    run = place.parse(arguments.run)
+    command = [sys.executable, "-m", "maft.report", "--store", run.store, "--run", run.key]
     code = subprocess.run(command, check=False).returncode
     if code == 0:
-        print(f"report: {url}/report/index.html")
+        print(f"report: {run.url}/report/index.html")
     return code
 
 
