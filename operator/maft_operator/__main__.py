@@ -17,7 +17,7 @@ from maft_operator import __version__
 from maft_operator.bundle import command as bundle
 from maft_operator.clean import command as clean
 from maft_operator.cluster import flags
-from maft_operator.local import stored_run
+from maft_operator.local import society_command, stored_run
 from maft_operator.plan import graph as plan
 from maft_operator.plan import shards
 from maft_operator.plan.graph import Graph, Server, Task
@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, "validate", _validate, "check a resource as the API server would", _VALIDATE_HELP)
     flags.add(commands.add_parser("operator", help="run the operator of a cluster", description=flags.HELP))
     stored_run.add(commands)
+    society_command.add(commands)
     bundle.add(commands)
     clean.add(commands)
     return parser

@@ -19,6 +19,7 @@ from maft.endpoint.refused import Refused
 from maft.errors import one_line
 from maft.spec import UNREADABLE
 
+LINE = 1 << 20  # bytes of an event
 AGAIN = 2  # seconds after which a server that is away may be there
 
 
@@ -61,7 +62,7 @@ class Upstream:
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=60, socket_factory=keeps_alive)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)  # the request has a limit of its own
-        self._session = aiohttp.ClientSession(timeout=timeout, connector=connector, headers=self._headers)
+        self._session = aiohttp.ClientSession(timeout=timeout, connector=connector, headers=self._headers, read_bufsize=LINE)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

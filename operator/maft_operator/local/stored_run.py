@@ -5,23 +5,22 @@ import subprocess
 import sys
 from typing import Any
 
-from maft_operator.spec.schema import BadSpec
+from maft_operator.local import place
 
 _REPORT_HELP = """Reads what a run has committed so far, also while it is unfinished, and writes report/index.html and report.json
 beside it: accuracy, agreement, kept examples, cost, and every debate. Example: maft report runs/default/arithmetic"""
 _EXPORT_HELP = """Hands on what a run has committed so far: adapters as folders, for vLLM or KServe, whole models, results in
 trackers and registries. What was sent is not sent again. Example: maft export runs/default/arithmetic --to vllm
 All targets, and where their secrets come from: docs/exporting.md"""
-RUN = "folder or URL of the run: its store, then NAMESPACE/NAME"
 
 
 def add(commands: Any) -> None:
     """Adds the subcommands."""
     report = commands.add_parser("report", help="make the report of a run again", description=_REPORT_HELP)
-    report.add_argument("run", metavar="RUN", help=RUN)
+    report.add_argument("run", metavar="RUN", help=place.HELP)
     report.set_defaults(call=_report)
     export = commands.add_parser("export", help="hand on a run's adapters and results", description=_EXPORT_HELP)
-    export.add_argument("run", metavar="RUN", help=RUN)
+    export.add_argument("run", metavar="RUN", help=place.HELP)
     export.add_argument("--to", action="append", required=True, metavar="KIND[=WHERE]", help="a target; may be repeated")
     export.add_argument("--iteration", metavar="N", help="whose adapters [the last that has all]")
     export.add_argument("--only", action="append", default=[], metavar="NAME", help="an adapter, such as generator-1 [all]")
@@ -29,25 +28,17 @@ def add(commands: Any) -> None:
     export.set_defaults(call=_export)
 
 
-def split(run: str) -> tuple[str, str]:
-    """Takes the store's URL and NAMESPACE/NAME out of what names a run in it."""
-    url, _, options = run.rstrip("/").partition("?")
-    parts = url.rsplit("/", 2)
-    if len(parts) < 3:
-        raise BadSpec(f"RUN {run}: expected STORE/NAMESPACE/NAME, such as runs/default/arithmetic")
-    return (parts[0] or "/") + (f"?{options}" if options else ""), f"{parts[1]}/{parts[2]}"
-
-
 def program(name: str, run: str, *more: str) -> int:
     """Starts a program on that run; its exit code."""
-    store, key = split(run)
-    return subprocess.run([sys.executable, "-m", f"maft.{name}", "--store", store, "--run", key, *more], check=False).returncode
+    where = place.parse(run)
+    command = [sys.executable, "-m", f"maft.{name}", "--store", where.store, "--run", where.key]
+    return subprocess.run([*command, *more], check=False).returncode
 
 
 def _report(arguments: argparse.Namespace) -> int:
     code = program("report", arguments.run)
     if code == 0:
-        print(f"report: {arguments.run.rstrip('/').partition('?')[0]}/report/index.html")
+        print(f"report: {place.parse(arguments.run).url}/report/index.html")
     return code
 
 

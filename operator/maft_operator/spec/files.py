@@ -20,7 +20,7 @@ def load(path: Path, settings: Sequence[str] = ()) -> dict[str, Any]:
         raise BadSpec(f"{path}: holds {len(documents)} documents, {len(ours)} of them runs; expected one MultiAgentFinetune")
     resource: dict[str, Any] = ours[0]
     for setting in settings:
-        _set(resource, setting)
+        change(resource, setting)
     _relocate(resource, path.parent)
     return resource
 
@@ -40,8 +40,9 @@ def _documents(path: Path) -> list[dict[str, Any]]:
     return documents
 
 
-def _set(resource: dict[str, Any], setting: str) -> None:
-    """`debate.rounds=3` sets spec.debate.rounds; `metadata.name=x` is meant as it stands."""
+def change(resource: dict[str, Any], setting: str) -> None:
+    """Changes a field: `debate.rounds=3` is spec.debate.rounds, `metadata.name=x` is meant as it stands. BadSpec where it is no
+    setting."""
     key, equals, text = setting.partition("=")
     where = f"--set {' '.join(setting.split())}"
     if not equals or not all(key.split(".")):

@@ -1,0 +1,82 @@
+"""`maft ask`: one question to a society, with the debate shown as it goes and the answer last."""
+
+import os
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from maft_operator.spec.schema import BadSpec
+
+KEY = "MAFT_API_KEY"  # the variable with the API key of a society that wants one
+LINE = 1 << 20  # bytes of an event: a turn
+
+
+class Unanswered(Exception):
+    """There is no answer, in one line."""
+
+
+async def ask(url: str, question: str, model: str, say: Callable[[str], None]) -> None:
+    """Asks, and says each turn and then the answer; Unanswered where there is none, BadSpec where the question is refused."""
+    body = {"model": model, "messages": [{"role": "user", "content": question}], "stream": True, "maft": {"progress": True}}
+    headers = {"Authorization": f"Bearer {os.environ[KEY]}"} if os.environ.get(KEY) else {}
+    text, vote, timeout = "", None, aiohttp.ClientTimeout(total=None, sock_connect=10)
+    try:
+        async with (
+            aiohttp.ClientSession(headers=headers, timeout=timeout, read_bufsize=LINE) as session,
+            session.post(f"{url}/v1/chat/completions", json=body) as response,
+        ):
+            if response.status != 200:
+                raise _refused(response.status, await response.read())
+            async for event in _events(response.content):
+                choice = event["choices"][0]
+                extra = choice.get("maft", {})
+                if "turn" in extra:
+                    say(turn(extra["turn"]))
+                text, vote = text + choice["delta"].get("content", ""), extra if "answer" in extra else vote
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise Unanswered(f"{url} does not answer: {error}") from None
+    say(text)
+    if vote is not None:
+        say(verdict(vote))
+
+
+def turn(said: dict[str, Any]) -> str:
+    """Writes a turn on one line."""
+    answer = said["answer"] if said["answer"] is not None else "no answer"
+    return f"round {said['round']}, agent {said['agent']}: {answer}   ({' '.join(said['text'].split())})"
+
+
+def verdict(vote: dict[str, Any]) -> str:
+    """Writes the vote on one line."""
+    agents = vote["agents"]
+    agreeing = [str(agent["agent"]) for agent in agents if agent["agrees"]]
+    if vote["answer"] is None:
+        return "nobody gave an answer that can be read"
+    who = f"agent{'s' if len(agreeing) > 1 else ''} {', '.join(agreeing)} agree{'' if len(agreeing) > 1 else 's'}"
+    if vote["abstained"]:
+        return f"no majority among {len(agents)} agents; the answer of {len(agreeing)} is {vote['answer']}"
+    return f"answer {vote['answer']}, margin {vote['margin']} of {len(agents)}; {who}"
+
+
+async def _events(lines: Any) -> AsyncIterator[dict[str, Any]]:
+    async for line in lines:
+        kind, _, data = line.strip().partition(b": ")
+        if kind != b"data" or data == b"[DONE]":
+            continue
+        event: dict[str, Any] = msgspec.json.decode(data)
+        if "error" in event:
+            raise Unanswered(event["error"]["message"])
+        if event["choices"]:
+            yield event
+
+
+def _refused(status: int, data: bytes) -> Exception:
+    try:
+        message = str(msgspec.json.decode(data)["error"]["message"])
+    except (msgspec.DecodeError, KeyError, TypeError):
+        message = data.decode(errors="replace")[:300]
+    if status == 401:
+        message += f"; set {KEY}"
+    return BadSpec(message) if status in (400, 401, 404, 413) else Unanswered(message)

@@ -1,0 +1,168 @@
+"""`maft serve`: a vLLM server with a run's adapters and the society before it, as processes of this machine."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from maft.society_spec import SocietySpec, encode_society
+from maft.spec import SERVER_KEY, RunSpec
+from maft.summaries import BAD_INPUT
+from maft_operator.local import gpus
+from maft_operator.local.backend import HOST, LocalBackend
+from maft_operator.local.place import Place
+from maft_operator.local.processes import Child, free_port, start
+from maft_operator.plan.graph import Graph, Server
+from maft_operator.spec.parse import Run
+from maft_operator.spec.schema import BadSpec
+
+SERVER = "society-server"
+LOOK = 0.5  # seconds between two looks
+TRIES = 3  # starts of a server that ends each time
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What a run has to serve, as the society's program says."""
+
+    spec: dict[str, Any]
+    iteration: int
+    adapters: int
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be served, and where."""
+
+    place: Place
+    iteration: int
+    """0: the last that has all its adapters."""
+    society: SocietySpec
+    folder: Path
+    """For logs and adapters."""
+    host: str = HOST
+    port: int = 0
+    """0: any that is free."""
+    keys: str = ""
+    serve: Sequence[str] = ()
+    """How the server is started in place of `python -m maft.serve` (tests)."""
+
+
+class Ended(Exception):
+    """A process that has to run has ended: the words and the exit code for the user."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def facts(wanted: Wanted) -> Facts:
+    """Asks what the run has to serve; BadSpec in the program's own words where it has nothing."""
+    place = wanted.place
+    command = [sys.executable, "-m", "maft.endpoint", f"--store={place.store}", f"--run={place.key}", "--facts"]
+    done = subprocess.run([*command, f"--iteration={wanted.iteration}"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BadSpec(done.stderr.strip().rpartition("\n")[2].removeprefix("error: "))
+    return msgspec.json.decode(done.stdout, type=Facts)
+
+
+def server(wanted: Wanted, known: Facts, devices: gpus.Found) -> Server:
+    """Plans the one server of all agents, on the GPUs that there are or the CPU; BadSpec if the run asks for more."""
+    spec = msgspec.convert({**known.spec, "suspend": False, "backoffLimit": 0}, RunSpec)
+    shared = msgspec.structs.replace(spec.inference, replicas=1, topology="Shared")
+    run = Run(wanted.place.namespace, wanted.place.name, msgspec.structs.replace(spec, inference=shared))
+    planned = Graph((), (Server(SERVER, run, wanted.place.store, known.adapters, shared.gpus),), False, 0)
+    planned = gpus.dealt(planned, devices)
+    gpus.fits(planned, devices)
+    return planned.servers[0]
+
+
+def command(wanted: Wanted, known: Facts, server_url: str, port: int) -> list[str]:
+    """Writes how the society is started."""
+    place = wanted.place
+    line = [sys.executable, "-m", "maft.endpoint", f"--store={place.store}", f"--run={place.key}"]
+    line += [f"--spec={msgspec.json.encode(known.spec).decode()}", f"--iteration={known.iteration}"]
+    line += [f"--server={SERVER}={server_url}", f"--society={encode_society(wanted.society)}"]
+    line += [f"--host={wanted.host}", f"--port={port}"]
+    return [*line, *([f"--keys={wanted.keys}"] if wanted.keys else [])]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The society as it runs. `watch` it: it raises Ended when something has gone for good."""
+
+    url: str
+    known: Facts
+    watch: Callable[[], Any]
+
+
+@contextlib.asynccontextmanager
+async def running(wanted: Wanted, known: Facts, say: Callable[[str], None]) -> AsyncIterator[Running]:
+    """Starts both, waits until the agents answer, and ends both with the block: the society first, so that it answers what is
+    under way."""
+    # The server wants a key, for anybody on this machine reaches loopback; both find it in the environment.
+    os.environ.setdefault(SERVER_KEY, secrets.token_urlsafe(32))
+    devices = gpus.find()
+    planned, port = server(wanted, known, devices), wanted.port or free_port()
+    async with LocalBackend(wanted.folder, gpus.Slots(devices.gpus), wanted.serve) as backend:
+        await backend.create(planned)
+        say(f"Starting the server of {planned.adapters} adapters of iteration {known.iteration}; logs in {wanted.folder}")
+        line = command(wanted, known, backend.urls(SERVER)[0], port)
+        environment = {"MAFT_SUMMARY": str(wanted.folder / "endpoint.json"), "TOKENIZERS_PARALLELISM": "false"}
+        child = await start(line, environment, wanted.folder / "endpoint.txt")
+
+        async def watch() -> None:
+            while True:
+                await _look(backend, planned, child)
+                await asyncio.sleep(LOOK)
+
+        url = f"http://{wanted.host}:{port}"
+        try:
+            await _ready(url, watch)
+            yield Running(url, known, watch)
+        finally:
+            await child.stop()
+
+
+async def _look(backend: LocalBackend, planned: Server, child: Child) -> None:
+    """Starts the server again where it has ended; Ended if that helps no more."""
+    if child.exit_code is not None:
+        raise Ended(next(iter(child.tail()[-1:]), "the society ended").removeprefix("error: "), child.exit_code)
+    state = (await backend.observe()).observed.servers[SERVER]
+    if state.failed and (state.exit_code == BAD_INPUT or state.failures >= TRIES):
+        raise Ended(state.message, state.exit_code)
+    await backend.create(planned)
+
+
+async def _ready(url: str, watch: Callable[[], Any]) -> None:
+    watching = asyncio.create_task(watch())
+    try:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+            while not await _is_ready(session, url):
+                await asyncio.wait([watching], timeout=LOOK)
+                if watching.done():
+                    watching.result()
+    finally:
+        watching.cancel()
+
+
+async def _is_ready(session: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with session.get(f"{url}/ready") as response:
+            return response.status == 200
+    except (aiohttp.ClientError, TimeoutError):
+        return False
+
+
+def folder(place: Place, top: Path) -> Path:
+    """Names the folder for logs of a run's society: the run's own where it lies in a folder, else one below `top`."""
+    return (top / place.key if "://" in place.store else Path(place.url)) / "local" / "society"

@@ -1,0 +1,150 @@
+"""`maft serve` and `maft ask` as a user has them, with the stand-in for vLLM."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import openai
+import psutil
+import pytest
+from conftest import MOCK, free_port, wait_until
+from societies import QUESTION, RUN, society, trained
+
+from maft.society_spec import SocietySpec
+from maft_operator.local import ask, place, society_command
+from maft_operator.spec.schema import BadSpec
+
+programs = pytest.mark.programs
+MAFT = [sys.executable, "-m", "maft_operator"]
+SERVE = ["--serve", f"{sys.executable} {MOCK}"]
+
+
+def maft(*words: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run([*MAFT, *words], capture_output=True, text=True, timeout=120, env={**os.environ, **environment})
+
+
+def started_by(process: psutil.Process) -> list[psutil.Process]:
+    return process.children(recursive=True)
+
+
+@programs
+def test_a_run_is_served_until_it_is_interrupted(tmp_path):
+    trained(tmp_path / "store")
+    port, log = free_port(), tmp_path / "log.txt"
+    with log.open("wb") as output:
+        command = [*MAFT, "serve", str(tmp_path / "store" / RUN), f"--port={port}", "--set", "mode=fast", *SERVE]
+        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+    children: list[psutil.Process] = []
+    try:
+        wait_until(lambda: process.poll() is not None or "Ready: " in log.read_text(), 90, log.read_text)
+        assert f"Ready: http://127.0.0.1:{port}/v1  (models: society, society/majority, society/generator-1" in log.read_text()
+        client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="any", max_retries=0)
+        answer = client.chat.completions.create(model="society", messages=[{"role": "user", "content": QUESTION}])
+        assert answer.choices[0].model_extra["maft"]["answer"]
+        children = started_by(psutil.Process(process.pid))
+        assert len(children) >= 2
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130, log.read_text()
+    finally:
+        process.kill()
+        process.wait()
+    wait_until(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children), 20)
+    logs = tmp_path / "store" / RUN / "local" / "society"
+    assert (logs / "endpoint.txt").exists() and (logs / "society-server" / "log-0.txt").exists()
+
+
+@programs
+def test_a_question_starts_a_society_for_itself(tmp_path):
+    trained(tmp_path / "store")
+    asked = maft("ask", str(tmp_path / "store" / RUN), QUESTION, *SERVE)
+    assert asked.returncode == 0, asked.stderr
+    lines = asked.stdout.splitlines()
+    assert sorted(line[:17] for line in lines[:6]) == [f"round {m}, agent {n}:" for m in (1, 2) for n in (1, 2, 3)]
+    assert lines[6].startswith("I work it out. Answer: ") and ", margin " in lines[7] and len(lines) == 8
+    assert lines[7].startswith(f"answer {lines[6].rpartition(' ')[2]}, ")
+
+
+@programs
+def test_a_running_society_is_asked(tmp_path):
+    spec = trained(tmp_path / "store")
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "me").write_text("my-key")
+    with society(tmp_path, spec, None, f"--keys={tmp_path / 'keys'}") as url:
+        answered = maft("ask", "--url", url, QUESTION, MAFT_API_KEY="my-key")
+        assert answered.returncode == 0 and ", margin " in answered.stdout.splitlines()[-1]
+        one = maft("ask", "--url", f"{url}/v1/", QUESTION, "--model=society/critic-3", MAFT_API_KEY="my-key")
+        assert one.stdout.startswith("I work it out.") and len(one.stdout.splitlines()) == 1
+        unknown = maft("ask", "--url", url, QUESTION, "--model=gpt-5", MAFT_API_KEY="my-key")
+        assert unknown.returncode == 2 and "there are society, society/majority" in unknown.stderr
+        assert unknown.stderr.startswith("error: ") and unknown.stderr.count("\n") == 1
+        keyless = maft("ask", "--url", url, QUESTION)
+        assert keyless.returncode == 2 and "set MAFT_API_KEY" in keyless.stderr
+    away = maft("ask", "--url", url, QUESTION)
+    assert away.returncode == 1 and away.stderr.startswith(f"error: {url} does not answer")
+
+
+WRONG = {
+    "no run": (["serve", "{store}/ns/other"], "no run is there"),
+    "no place": (["serve", "run"], "RUN run: expected STORE/NAMESPACE/NAME"),
+    "an iteration that is not there": (["serve", "{store}/ns/run", "--iteration", "4"], "the run has the iterations 1 to 1"),
+    "a field of nothing": (
+        ["serve", "{store}/ns/run", "--set", "modus=fast"],
+        "--set modus: no field of a society; there are mode",
+    ),
+    "a field that does not fit": (["ask", "{store}/ns/run", "?", "--set", "timeoutSeconds=0"], "--set: Expected `int` >= 1"),
+    "no setting": (["ask", "{store}/ns/run", "?", "--set", "mode"], "--set mode: expected KEY=VALUE"),
+    "nobody to ask": (["ask", "What is 1+1?"], "RUN: missing"),
+}
+
+
+@programs
+@pytest.mark.parametrize("case", WRONG)
+def test_what_cannot_be_served_is_said_in_a_line(tmp_path, case):
+    trained(tmp_path / "store")
+    words, message = WRONG[case]
+    ended = maft(*(word.format(store=tmp_path / "store") for word in words), *SERVE)
+    assert ended.returncode == 2 and ended.stderr.startswith("error: ") and message in ended.stderr, ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+@programs
+def test_a_server_that_cannot_start_is_said(tmp_path):
+    trained(tmp_path / "store")
+    broken = tmp_path / "broken.py"
+    broken.write_text("raise SystemExit('there is no such engine')")
+    ended = maft("ask", str(tmp_path / "store" / RUN), QUESTION, "--serve", f"{sys.executable} {broken}")
+    assert ended.returncode == 1 and "there is no such engine" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "store", "key", "url"),
+    [
+        ("runs/default/a", "runs", "default/a", "runs/default/a"),
+        ("/default/a/", "/", "default/a", "/default/a"),
+        ("s3://b/p/ns/n?endpoint=http://h:9", "s3://b/p?endpoint=http://h:9", "ns/n", "s3://b/p/ns/n"),
+    ],
+)
+def test_a_place(text, store, key, url):
+    found = place.parse(text)
+    assert (found.store, found.key, found.url) == (store, key, url)
+
+
+@pytest.mark.parametrize("text", ["", "a", "a/b", "a//b", "//", "s3://b"])
+def test_no_place(text):
+    with pytest.raises(BadSpec, match="expected STORE/NAMESPACE/NAME"):
+        place.parse(text)
+
+
+def test_settings_are_the_societys_fields():
+    settings = ["mode=fast", "maxConcurrentDebates=8", "keepQuestions=true"]
+    assert society_command.fields(settings) == SocietySpec(mode="fast", max_concurrent_debates=8, keep_questions=True)
+
+
+def test_words_about_a_vote():
+    agents = [{"agent": 1, "agrees": True, "answer": "4"}, {"agent": 2, "agrees": False, "answer": None}]
+    vote = {"answer": "4", "margin": 1, "abstained": False, "agents": agents}
+    assert ask.verdict(vote) == "answer 4, margin 1 of 2; agent 1 agrees"
+    assert ask.verdict({**vote, "abstained": True}) == "no majority among 2 agents; the answer of 1 is 4"
+    assert ask.verdict({"answer": None, "margin": 0, "abstained": True, "agents": []}) == "nobody gave an answer that can be read"
+    assert ask.turn({"round": 1, "agent": 2, "answer": None, "text": "I\nam lost"}) == "round 1, agent 2: no answer   (I am lost)"
