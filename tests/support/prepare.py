@@ -34,6 +34,8 @@ from settings import CACHE, KUBECONFIG  # noqa: E402
 LOGS = ROOT / ".cache" / "prepare"
 LOG_TAIL = 3000  # characters shown of what failed
 PATIENCE = 2.0  # seconds without a word
+LOCKED = str(ROOT / "tests" / "support" / "locked_tool.py")
+IN_PYTHON = {"moto": "s3", "mlflow": "tools"}  # servers of tests, and what needs them
 PYTHON = str(ROOT / ".venv" / "bin" / "python")
 # The project's environment; what tests of a marker need; the project's images; and that the cluster is up and has them.
 NEEDS = ("environment", "s3", "tools", "tokenizers", "pretrained", "cluster", "images", "up")
@@ -106,8 +108,7 @@ def downloads(needs: set[str]) -> list[Step]:
         steps.append(Step("packages", (sys.executable, str(CLUSTER / "host.py"), *packages)))
     if "environment" in needs:
         steps.append(Step("environment", ("make", "--no-print-directory", "env")))
-    if "s3" in needs:
-        steps.append(Step("moto", (PYTHON, str(ROOT / "tests" / "support" / "moto_server.py"))))
+    steps += [Step(tool, (PYTHON, LOCKED, tool)) for tool, need in IN_PYTHON.items() if need in needs]
     if "tokenizers" in needs:
         steps.append(Step("tokenizers", (sys.executable, str(ROOT / "tests" / "support" / "real_tokenizers.py"))))
     if "pretrained" in needs:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import moto_server
+import locked_tool
 from s3server import MOTO, VERSITYGW, Kind, S3Server, binary
 
 sys.path.append(str(Path(__file__).parent / "cluster"))
@@ -143,7 +143,7 @@ JAVA = 120.0  # seconds until it serves, on a busy machine
 TOOLS = "pinned by this repository, in `make prepare`"
 KINDS = (
     Had(VERSITYGW, "1.8.0", TOOLS, lambda folder: binary()),
-    Had(MOTO, "5.2.5", TOOLS, lambda folder: moto_server.install()),
+    Had(MOTO, "5.2.5", TOOLS, lambda folder: locked_tool.install("moto")),
     Had(Kind("rclone", _rclone), "v1.76.0", "Go", go("github.com/rclone/rclone", "v1.76.0")),
     Had(Kind("seaweedfs", _seaweedfs), SEAWEED, "Go", go("github.com/seaweedfs/seaweedfs/weed", SEAWEED)),
     Had(Kind("gofakes3", _gofakes3), "v1.2.0", "Go", go("github.com/johannesboyne/gofakes3/cmd/gofakes3", "v1.2.0")),

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import boto3
-import moto_server
+import locked_tool
 import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
@@ -97,7 +97,7 @@ VERSITYGW = Kind(
 MOTO = Kind(
     "moto",
     lambda folder, server: [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(server.port)],
-    lambda server: {"PYTHONPATH": str(moto_server.folder())},
+    lambda server: {"PYTHONPATH": str(locked_tool.folder("moto"))},
 )
 
 

@@ -20,7 +20,7 @@ def main(assignment: Assignment, given: argparse.Namespace) -> ExportSummary:
     """Hands it on to every target that is asked for, also where one of them fails."""
     asked = [targets.parse(text) for text in given.to]
     run = committed_run.read(assignment.store, assignment.run)
-    request = Request(assignment.store, run, "", assignment.iteration or None, tuple(given.only), given.license)
+    request = Request(assignment.store, run, "", assignment.iteration or None, tuple(given.only), given.license, assignment.group)
     sent, failures = [], []
     for kind, where in asked:
         try:
@@ -61,7 +61,7 @@ def summary(sent: Sequence[tuple[str, Sent]]) -> ExportSummary:
 
 def parser() -> argparse.ArgumentParser:
     """Makes the command line."""
-    flags = program.parser("export", "Hands on what a run has committed.")
+    flags = program.parser("export", "Hands on what a run has committed.", takes=("group",))
     flags.add_argument(
         "--to", action="append", required=True, metavar="KIND[=WHERE]", help="may be repeated: " + ", ".join(targets.TARGETS)
     )

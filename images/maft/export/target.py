@@ -23,6 +23,9 @@ class Request:
     license: str = ""
     """Of the adapters, as an SPDX name; empty: nobody said."""
 
+    group: str = ""
+    """NAMESPACE/NAME of the comparison that the run belongs to; empty: none."""
+
     @property
     def name(self) -> str:
         """Returns the run's name without its namespace."""

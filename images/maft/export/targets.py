@@ -10,6 +10,7 @@ TARGETS: Mapping[str, Target] = {
     "peft": Target("[FOLDER]", "adapters as PEFT folders, each with a card", "folders"),
     "vllm": Target("[FOLDER]", "the same and the command with which vLLM serves them", "vllm_lines"),
     "kserve": Target("[FILE]", "an LLMInferenceService of KServe, with adapters from the bucket", "kserve"),
+    "mlflow": Target("URL[#EXPERIMENT]", "parameters, metrics by iteration, the report, adapters", "mlflow"),
     "merged": Target("[FOLDER]", "whole models, one for each adapter", "merged"),
 }
 
@@ -34,10 +35,3 @@ def send(kind: str, request: Request) -> Sent:
             f"--to {kind}: needs the package {error.name}; install maft with the extra that has it (docs/exporting.md)"
         ) from None
     return made
-
-
-def described() -> str:
-    """Lists all kinds for the help."""
-    return "\n".join(
-        f"  {kind + ('=' + t.takes if t.takes[0] != '[' else '[=' + t.takes[1:]):<28} {t.what}" for kind, t in TARGETS.items()
-    )

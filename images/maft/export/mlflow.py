@@ -1,0 +1,158 @@
+"""`--to mlflow`: one MLflow run for each run of maft, over its REST API: parameters, metrics by iteration, files.
+
+Without MLflow's own client: it takes seconds to import and asks for versions of packages that others refuse. A comparison's runs
+are children of one that has its name. Source: MLflow's REST API reference.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from maft.export import folders, numbers
+from maft.export.ledger import Ledger, digest, stages
+from maft.export.reports import files_digest, report_files
+from maft.export.target import Request, Sent
+from maft.export.times import committed_at
+from maft.export.web import Client, authorization, server
+
+DEFAULT = "maft"  # the experiment where none is named
+RUN, PARENT = "maft.run", "mlflow.parentRunId"  # tags
+PROXIED = "mlflow-artifacts:"  # how artifact URIs begin that the server takes itself
+BATCH = 100  # parameters of one request
+ARTIFACTS = "artifacts"  # how parts of the ledger begin that are files
+
+
+@dataclass(frozen=True, slots=True)
+class Tracker:
+    """One experiment of an MLflow server."""
+
+    url: str
+    client: Client
+
+    def post(self, call: str, **body: Any) -> Any:
+        """Calls the API with a JSON body."""
+        url = f"{self.url}/api/2.0/mlflow/{call}"
+        return self.client.ask("POST", url, msgspec.json.encode(body), Content_Type="application/json").json(url)
+
+    def experiment(self, name: str) -> str:
+        """Returns the id of the experiment of that name, made where there is none."""
+        url = f"{self.url}/api/2.0/mlflow/experiments/get-by-name"
+        answer = self.client.ask("GET", f"{url}?{urlencode({'experiment_name': name})}", accept=(404,))
+        if answer.status == 404:
+            return str(self.post("experiments/create", name=name)["experiment_id"])
+        return str(answer.json(url)["experiment"]["experiment_id"])
+
+    def run(self, experiment: str, key: str, began: float, parent: str = "") -> str:
+        """Returns the id of the MLflow run of that run of maft, made where there is none. began: in seconds since 1970."""
+        query = f"tags.`{RUN}` = '{key}'"
+        there = self.post("runs/search", experiment_ids=[experiment], filter=query, max_results=1).get("runs", [])
+        if there:
+            return str(there[0]["info"]["run_id"])
+        pairs = {RUN: key, "mlflow.runName": key.rpartition("/")[2], **({PARENT: parent} if parent else {})}
+        tags = _pairs(pairs)
+        made = self.post(
+            "runs/create", experiment_id=experiment, run_name=pairs["mlflow.runName"], start_time=_ms(began), tags=tags
+        )
+        return str(made["run"]["info"]["run_id"])
+
+    def artifacts(self, run: str) -> str:
+        """Returns the URL below which the run's artifacts are put; empty where the server does not take them itself."""
+        url = f"{self.url}/api/2.0/mlflow/runs/get"
+        info = self.client.ask("GET", f"{url}?run_id={run}").json(url)["run"]["info"]
+        kind, _, path = str(info.get("artifact_uri", "")).partition(":")
+        return f"{self.url}/api/2.0/mlflow-artifacts/artifacts/{path.strip('/')}" if f"{kind}:" == PROXIED else ""
+
+
+def send(request: Request) -> Sent:
+    """Sends what the tracker does not have yet."""
+    url, _, name = request.to.partition("#")
+    url, experiment = server("mlflow", url), name or DEFAULT
+    headers = authorization("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+    ledger = Ledger(request.store, request.run.key, "mlflow", f"{url}#{experiment}")
+    parts = {**stages(request.run), **_files(request)}
+    missing = ledger.missing(parts)
+    if missing:
+        tracker = Tracker(url, Client("mlflow", headers))
+        number = tracker.experiment(experiment)
+        began = committed_at(request.store, f"{request.run.key}/problems/") or 0.0
+        parent = tracker.run(number, request.group, began) if request.group else ""
+        ledger.known_as(tracker.run(number, request.run.key, began, parent))
+        missing = ledger.missing(parts)
+        for part in missing:
+            _send(tracker, request, ledger.remote, part)
+            ledger.note(part, parts[part])
+        _finish(tracker, request, ledger.remote)
+    return Sent(f"{url} experiment {experiment} run {ledger.remote}", len(missing))
+
+
+def _files(request: Request) -> dict[str, str]:
+    """Parts that are files: the report, and the adapters of the newest iteration if it trained any."""
+    report = report_files(request.store, request.run.key)
+    parts = {f"{ARTIFACTS}/report": files_digest(report)} if report else {}
+    if any(i.training.complete and not i.training.all_base for i in request.run.iterations):
+        agents = request.agents()
+        parts[f"{ARTIFACTS}/adapters/{agents[0].adapter.iteration}"] = digest(*(agent.commit for agent in agents))
+    return parts
+
+
+def _send(tracker: Tracker, request: Request, run: str, part: str) -> None:
+    if part == "spec":
+        for batch in _batches(_pairs(numbers.parameters(request.run))):
+            tracker.post("runs/log-batch", run_id=run, params=batch)
+    elif part.startswith(f"{ARTIFACTS}/"):
+        _upload(tracker, request, run, part)
+    else:
+        step, values = numbers.of_stage(request.run, part)
+        tracker.post("runs/log-batch", run_id=run, metrics=list(_metrics(request, part, step, values)))
+
+
+def _batches(pairs: list[dict[str, str]]) -> list[list[dict[str, str]]]:
+    return [pairs[at : at + BATCH] for at in range(0, len(pairs), BATCH)]
+
+
+def _metrics(request: Request, part: str, step: int, values: Mapping[str, float]) -> Iterator[dict[str, Any]]:
+    kind = "evaluation" if part.startswith("evaluation") else "datasets"
+    when = _ms(committed_at(request.store, f"{request.run.key}/iterations/{step}/{kind}/") or 0.0)
+    yield from ({"key": name, "value": value, "timestamp": when, "step": step} for name, value in values.items())
+
+
+def _upload(tracker: Tracker, request: Request, run: str, part: str) -> None:
+    """Puts files below the run's artifacts; where the server keeps none, the run says where they lie."""
+    base = tracker.artifacts(run)
+    if not base:
+        tracker.post("runs/set-tag", run_id=run, key="maft.store", value=f"{request.store.url}/{request.run.key}/")
+        return
+    with TemporaryDirectory() as scratch:
+        top = Path(scratch)
+        for name, data in (report_files(request.store, request.run.key) if part.endswith("/report") else {}).items():
+            folders.write(top / "report" / name, data)
+        if not part.endswith("/report"):
+            folders.put_adapters(request, request.agents(), top / part.removeprefix(f"{ARTIFACTS}/"))
+        for path in _all(top):
+            tracker.client.ask("PUT", f"{base}/{quote(str(path.relative_to(top)))}", path, Content_Type="application/octet-stream")
+
+
+def _all(top: Path) -> Iterable[Path]:
+    return sorted(path for path in top.rglob("*") if path.is_file())
+
+
+def _finish(tracker: Tracker, request: Request, run: str) -> None:
+    """Says that the run has ended once its last iteration is evaluated."""
+    spec = request.run.spec
+    last = request.run.iterations[-1] if request.run.iterations else None
+    if spec and last and last.number == spec.iterations and last.evaluation:
+        when = committed_at(request.store, last.evaluation.prefix)
+        tracker.post("runs/update", run_id=run, status="FINISHED", end_time=_ms(when or 0.0))
+
+
+def _pairs(facts: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"key": key, "value": value} for key, value in facts.items()]
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

@@ -1,0 +1,226 @@
+"""A run in MLflow: on a real server, read back by MLflow's own client; nothing is there twice, nothing is missing."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import locked_tool
+import pytest
+from committed import RUN, adapter_files, evaluation, put_iteration, put_run
+from conftest import free_port, serving
+
+from maft import committed_run
+from maft.errors import BadInput
+from maft.export import numbers, targets
+from maft.export.target import Request, Sent
+from maft.store.base import Store
+from maft.store.files import FileStore
+
+READER = """
+import json, sys, mlflow
+client = mlflow.MlflowClient(sys.argv[1])
+experiment = client.get_experiment_by_name(sys.argv[2])
+def described(run):
+    history = {key: [[m.step, m.value] for m in client.get_metric_history(run.info.run_id, key)] for key in run.data.metrics}
+    facts = {"name": run.info.run_name, "id": run.info.run_id, "status": run.info.status, "params": run.data.params}
+    return {**facts, "metrics": history, "tags": run.data.tags, "files": files(run.info.run_id, None)}
+def files(run, folder):
+    listed = client.list_artifacts(run, folder)
+    return sorted(f for one in listed for f in (files(run, one.path) if one.is_dir else [one.path]))
+print(json.dumps([described(run) for run in client.search_runs([experiment.experiment_id])]))
+"""
+
+
+@pytest.fixture(scope="module", name="packages")
+def packages_fixture() -> dict[str, str]:
+    """The environment in which MLflow's packages come first."""
+    locked_tool.install("mlflow")
+    return {"PYTHONPATH": str(locked_tool.folder("mlflow"))}
+
+
+@pytest.fixture(scope="module", name="url")
+def url_fixture(tmp_path_factory, packages) -> Iterator[str]:
+    folder, port = tmp_path_factory.mktemp("mlflow"), free_port()
+    line = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"]
+    line += [f"--backend-store-uri=sqlite:///{folder}/db.sqlite", f"--artifacts-destination={folder}/artifacts"]
+    with serving(line, port, folder / "log.txt", 300, MLFLOW_DISABLE_TELEMETRY="true", **packages) as url:
+        yield url
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return FileStore(tmp_path / "runs")
+
+
+def hand_on(store: Store, to: str, run: str = RUN, **more: Any) -> Sent:
+    return targets.send("mlflow", Request(store, committed_run.read(store, run), to, **more))
+
+
+def read_back(url: str, experiment: str, packages: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Runs by name, as MLflow's client finds them."""
+    line = [sys.executable, "-c", READER, url, experiment]
+    done = subprocess.run(line, env={**os.environ, **packages}, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    runs = json.loads(done.stdout)
+    assert len({run["name"] for run in runs}) == len(runs)
+    return {run["name"]: run for run in runs}
+
+
+@pytest.mark.tools
+def test_a_run_grows_by_what_is_new_and_is_there_once(store, url, packages):
+    spec = put_run(store, iterations=1)
+    first = hand_on(store, f"{url}#grown")
+    assert first.new == len(["spec", "evaluation/0", "evaluation/1", "training/1", "adapters"])
+    assert hand_on(store, f"{url}#grown").new == 0
+    put_iteration(store, 2)
+    store.write(f"{RUN}/report/index.html", b"<p>report</p>")
+    store.write(f"{RUN}/report/report.json", b"{}")
+    assert hand_on(store, f"{url}#grown").new == len(["evaluation/2", "training/2", "adapters", "report"])
+
+    run = read_back(url, "grown", packages)["demo"]
+    assert run["metrics"]["accuracy/debate"] == [[i, evaluation(i).votes[-1].mean] for i in range(3)]
+    assert [step for step, _ in run["metrics"]["loss_last/critic-2"]] == [1, 2]
+    assert run["params"]["debate.rounds"] == str(spec.debate.rounds)
+    assert run["params"]["maft.run"] == RUN
+    names = {f"{role}-{n}" for role in ("generator", "critic") for n in (1, 2)}
+    kept = {f"adapters/{i}/{name}/{file}" for i in (1, 2) for name in names for file in adapter_files(100)}
+    assert set(run["files"]) == kept | {"report/index.html", "report/report.json"}
+    assert run["status"] == "FINISHED"
+
+
+@pytest.mark.tools
+def test_a_marker_that_was_lost_makes_no_second_run(store, url, packages):
+    put_run(store)
+    hand_on(store, f"{url}#lost")
+    store.delete(list(store.list(f"{RUN}/export/")))
+    assert hand_on(store, f"{url}#lost").new == 5
+    run = read_back(url, "lost", packages)["demo"]
+    assert {step for step, _ in run["metrics"]["accuracy/debate"]} == {0, 1}
+
+
+@pytest.mark.tools
+def test_runs_of_a_comparison_have_one_parent(store, url, packages):
+    for name in ("a", "b"):
+        put_run(store, run=f"default/{name}", trained=False)
+        hand_on(store, f"{url}#group", run=f"default/{name}", group="default/cmp")
+    runs = read_back(url, "group", packages)
+    assert set(runs) == {"a", "b", "cmp"}
+    assert {runs[name]["tags"]["mlflow.parentRunId"] for name in "ab"} == {runs["cmp"]["id"]}
+
+
+class Server(BaseHTTPRequestHandler):
+    """Answers what `answers` says, and keeps what it was asked."""
+
+    answers: Any
+    asked: list[tuple[str, str, str]]
+
+    def _answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.asked.append((self.command, self.path, self.headers.get("Authorization", "")))
+        status, body = self.answers(len(self.asked), self.path)
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Location", "http://127.0.0.1:1/elsewhere")
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = do_PUT = _answer
+
+    def log_message(self, *_: Any) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture(name="faulty")
+def faulty_fixture() -> Iterator[Any]:
+    """Starts a server that answers as it is told: its URL, and what it was asked."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def start(answers: Any) -> tuple[str, list[tuple[str, str, str]]]:
+        asked: list[tuple[str, str, str]] = []
+        handler = type("Handler", (Server,), {"answers": staticmethod(answers), "asked": asked})
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}", asked
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+RUNS = {"experiment": {"experiment_id": "1"}, "runs": [{"info": {"run_id": "r"}}], "run": {"info": {"artifact_uri": "s3://x"}}}
+
+
+def test_what_arrived_before_a_fault_is_not_sent_again(store, faulty):
+    put_run(store)
+    broken = [True]
+
+    def answers(count: int, path: str) -> tuple[int, bytes]:
+        return (503, b"busy") if broken[0] and path.endswith("log-batch") and count > 3 else (200, json.dumps(RUNS).encode())
+
+    url, asked = faulty(answers)
+    with pytest.raises(OSError, match="status 503: busy"):
+        hand_on(store, url)
+    broken[0] = False
+    sent = hand_on(store, url)
+    assert sent.new == 4  # all but the spec
+    assert hand_on(store, url).new == 0
+    assert sum(path.endswith("log-batch") for _, path, _ in asked) == 1 + 1 + 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "line"),
+    [
+        ((403, b"no\nthanks"), BadInput, "status 403: no thanks"),
+        ((302, b""), BadInput, "status 302"),
+        ((429, b""), OSError, "status 429"),
+        ((500, b""), OSError, "status 500"),
+        ((200, b"<html>login</html>"), OSError, "the answer is no JSON: <html>login</html>"),
+    ],
+)
+def test_a_server_that_refuses_is_one_line(store, faulty, answer, kind, line):
+    put_run(store)
+    url, asked = faulty(lambda count, path: answer)
+    with pytest.raises(kind, match=line) as error:
+        hand_on(store, url)
+    assert "\n" not in str(error.value)
+    assert len(asked) == 1
+
+
+def test_a_tracker_that_is_away(store):
+    put_run(store)
+    with pytest.raises(OSError, match=r"is away: .*Connection refused"):
+        hand_on(store, f"http://127.0.0.1:{free_port()}")
+
+
+@pytest.mark.parametrize("to", ["nowhere", "ftp://host", "http://", "http://host:port", "http://ho st", "file:///tmp/x"])
+def test_what_is_no_address(store, to):
+    put_run(store)
+    with pytest.raises(BadInput, match="expected http://HOST:PORT"):
+        hand_on(store, to)
+
+
+def test_secrets_are_in_no_line_and_no_marker(store, faulty, monkeypatch):
+    put_run(store)
+    with pytest.raises(BadInput, match="credentials in the address") as error:
+        hand_on(store, "http://user:hunter2@host:5000")
+    assert "hunter2" not in str(error.value)
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "hunter2")
+    url, asked = faulty(lambda count, path: (200, json.dumps(RUNS).encode()))
+    hand_on(store, url)
+    assert {secret for *_, secret in asked} == {"Bearer hunter2"}
+    assert not any(b"hunter2" in store.read(key) for key in store.list(""))
+
+
+def test_parameters_are_plain_and_short(store):
+    put_run(store, debate={"prompts": {"revise": "{summary} {question} " + "long " * 700}})
+    made = numbers.parameters(committed_run.read(store, RUN))
+    assert made["training.lora.rank"] == "4"
+    assert max(map(len, made.values())) <= numbers.LONGEST
+    assert "" not in made.values()
