@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace as dataclass_replace
 from hashlib import sha256
 
 from msgspec.structs import replace
@@ -63,6 +64,12 @@ def held_out_rules(spec: Spec, iteration: int) -> Rules:
     debate = replace(spec.debate, rounds=1) if spec.answers_alone(iteration) else spec.debate
     asked = spec.held_out_task
     return Rules(debate, Prompts(asked.prompt, spec.debate.prompts), asked.answer_kind, spec.seed, iteration)
+
+
+def validation_rules(spec: Spec, iteration: int) -> Rules:
+    """Makes the rules for validation questions: those of held-out ones, about the task that is trained on."""
+    prompts = Prompts(spec.task.prompt, spec.debate.prompts)
+    return dataclass_replace(held_out_rules(spec, iteration), prompts=prompts, answer=spec.task.answer_kind)
 
 
 @dataclass(frozen=True, slots=True)
