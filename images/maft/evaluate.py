@@ -1,13 +1,16 @@
-"""`python -m maft.evaluate`: the debate over held-out questions, in numbers. Labels are used here and nowhere else.
+"""`python -m maft.evaluate`: the debate over held-out or validation questions, in numbers. Labels are used here and nowhere else.
 
 Every question counts: an answer that does not parse is a wrong one. Standard errors are over questions.
 """
 
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from maft import program, records
+from msgspec.structs import replace
+
+from maft import program, records, validation
 from maft.debate import shards, society
 from maft.debate.journal import clear
 from maft.debate.session import debate_part
@@ -24,7 +27,7 @@ from maft.summaries import EvaluateSummary, ShardSummary
 
 
 def evaluate(transcripts: Sequence[Transcript], iteration: int) -> Evaluation:
-    """Computes the numbers of one held-out debate."""
+    """Computes the numbers of one debate."""
     agents, rounds = range(len(transcripts[0].turns)), range(max(len(t.votes) for t in transcripts))
     tally, counted = Tally(), Counter[tuple[bool, bool] | str]()
     answers, votes = [array("d") for _ in rounds], [array("d") for _ in rounds]
@@ -69,38 +72,51 @@ def _share(transcript: Transcript, m: int) -> float:
 def main(assignment: Assignment) -> EvaluateSummary | ShardSummary:
     """Publishes transcripts and numbers in one commit; of several programs the last one does."""
     store = assignment.store
-    prefix = layout.evaluation(assignment.run, assignment.iteration)
+    place = layout.validation if assignment.part == "validation" else layout.evaluation
+    prefix = place(assignment.run, assignment.iteration)
     if (commit := committed(store, prefix)) is None:
-        _held_out_is_new(store, assignment.questions)
+        _is_new(store, assignment)
         own = _debate(assignment, prefix)
         if (commit := committed(store, prefix)) is None:
             return ShardSummary(questions=own)
     clear(store, prefix)
     shards.clear(store, prefix)
-    return summary(fetch_record(store, commit, layout.EVALUATION, Evaluation))
+    numbers = summary(fetch_record(store, commit, layout.EVALUATION, Evaluation))
+    return replace(numbers, validation=validation.read(commit)) if assignment.part == "validation" else numbers
 
 
 def _debate(assignment: Assignment, prefix: str) -> int:
-    """Debates the held-out questions by this iteration's models, and commits transcripts and numbers once all are there; returns
-    how many questions were this program's."""
+    """Debates the questions by this iteration's models, and commits transcripts and numbers once all are there; returns how many
+    questions were this program's."""
     store, spec, iteration = assignment.store, assignment.spec, assignment.iteration
+    rules = society.validation_rules if assignment.part == "validation" else society.held_out_rules
     agents = spec.held_out_agents(iteration)
     players = society.load(store, assignment.run, spec, iteration, agents, tuple(assignment.servers))
-    debated = debate_part(assignment, society.held_out_rules(spec, iteration), players, prefix, "held-out")
+    debated = debate_part(assignment, rules(spec, iteration), players, prefix, assignment.part)
     if debated.transcripts:
         numbers = evaluate(debated.transcripts[layout.TRANSCRIPTS], iteration)
         with Files(debated.transcripts, {layout.EVALUATION: records.encode(numbers)}) as files:
-            publish(store, prefix, files, meta={"seed": spec.seed})
+            publish(store, prefix, files, meta={"seed": spec.seed, **_gain(assignment, numbers, debated.all)})
         write_seconds(store, prefix, debated.seconds)
     return debated.own
 
 
-def _held_out_is_new(store: Store, run: str) -> None:
-    commit = required(store, f"{run}/{layout.PROBLEMS}", "the task `prepare`")
-    train, held_out = ({p.id for p in iterate_lines(store, commit, f"{part}.jsonl", Problem)} for part in ("train", "held-out"))
-    if both := train & held_out:
+def _gain(assignment: Assignment, numbers: Evaluation, transcripts: Iterable[Transcript]) -> dict[str, Any]:
+    """What a commit of validation questions says of itself: whether the iteration is better than those before it."""
+    if assignment.part != "validation":
+        return {}
+    right, accuracy = {t.problem.id: float(t.vote.right) for t in transcripts}, rounded(numbers.votes[-1])
+    measured = validation.measured(assignment.store, assignment.run, assignment.iteration, accuracy, right)
+    return {validation.META: records.plain(measured)}
+
+
+def _is_new(store: Store, assignment: Assignment) -> None:
+    commit = required(store, f"{assignment.questions}/{layout.PROBLEMS}", "the task `prepare`")
+    parts = ("train", assignment.part)
+    train, asked = ({p.id for p in iterate_lines(store, commit, f"{part}.jsonl", Problem)} for part in parts)
+    if both := train & asked:
         raise BadInput(
-            f"{commit.prefix}held-out.jsonl: {len(both)} of its questions are training questions; make the problems anew"
+            f"{commit.prefix}{assignment.part}.jsonl: {len(both)} of its questions are training questions; make the problems anew"
         )
 
 
@@ -123,7 +139,9 @@ def summary(numbers: Evaluation) -> EvaluateSummary:
 
 
 PARSER = program.parser(
-    "evaluate", "Debates the held-out questions and scores the answers.", takes=("spec", "iteration", "servers", "group", "shard")
+    "evaluate",
+    "Debates the held-out questions, or those that choose the best iteration, and scores the answers.",
+    takes=("spec", "iteration", "servers", "group", "shard", "part"),
 )
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Literal, NoReturn, get_args
 from urllib.parse import urlsplit
 
 import msgspec
@@ -28,7 +28,8 @@ from maft.store.base import Store
 from maft.store.urls import open_store
 from maft.summaries import BAD_INPUT, PEER_LOST, Failure, ProgramSummary, encode_summary
 
-Takes = Literal["spec", "iteration", "agents", "servers", "group", "compared", "gpus", "shard"]
+Takes = Literal["spec", "iteration", "agents", "servers", "group", "compared", "gpus", "shard", "part"]
+Part = Literal["held-out", "validation"]
 ERROR_BYTES = 2000  # of a message in a summary
 MOST_GPUS = 8  # of one process, as in the schema
 MOST_SHARDS = 64  # of a debate, as in the schema
@@ -63,6 +64,8 @@ class Assignment:
     """What is binding; 0: the CPU; None: what is there."""
     shard: int | None = None
     """Which of the debate's shards this program has; None: all questions are its own."""
+    part: Part = "held-out"
+    """Which questions are debated, of those that train nothing."""
     metrics: tuple[str, int] = ("", 0)
     """Host (empty: all addresses) and port of the program's own metrics; port 0: none."""
     key: str = field(default="", repr=False)
@@ -147,6 +150,10 @@ def _shard(flags: argparse.ArgumentParser) -> None:
     flags.add_argument("--shard", help=text)
 
 
+def _part(flags: argparse.ArgumentParser) -> None:
+    flags.add_argument("--part", default="held-out", choices=get_args(Part), help="which questions are debated")
+
+
 _ADD: dict[Takes, Callable[[argparse.ArgumentParser], None]] = {
     "spec": _spec,
     "iteration": _iteration,
@@ -156,6 +163,7 @@ _ADD: dict[Takes, Callable[[argparse.ArgumentParser], None]] = {
     "compared": _compared,
     "gpus": _gpus,
     "shard": _shard,
+    "part": _part,
 }
 
 
@@ -174,6 +182,7 @@ def decode(arguments: argparse.Namespace) -> Assignment:
         compared=_decoded_compared(given["compared"]) if "compared" in given else (),
         gpus=number("--gpus", given["gpus"], most=MOST_GPUS) if given.get("gpus") is not None else None,
         shard=_decoded_shard(given["shard"], spec) if "shard" in given else None,
+        part=given.get("part", "held-out"),
         metrics=(arguments.metrics_host, number("--metrics-port", arguments.metrics_port, most=PORTS)),
         key=_server_key(os.environ.get(SERVER_KEY, "")) if "server" in given else "",
     )
@@ -293,6 +302,7 @@ def run(
     arguments = flags.parse_args()
     signal.signal(signal.SIGTERM, _stop)
     stage = f"-{arguments.iteration}" if str(getattr(arguments, "iteration", "")).isdecimal() else ""
+    stage += "-validation" if getattr(arguments, "part", "") == "validation" else ""
     with logs.kept(arguments.store, arguments.run, flags.prog.rpartition(".")[2] + stage):
         _ended(lambda: main(door(decode(arguments))), arguments.summary)
 

@@ -224,6 +224,7 @@ class EvaluationSpec(Section, frozen=True, kw_only=True):
     diversity: int
     embedder: str
     every: int
+    validation: int = 0
     task: EvaluationTaskSpec | None = None
 
 
@@ -242,6 +243,16 @@ class BudgetSpec(Section, frozen=True, kw_only=True):
 
     seconds: int | None = None
     gpu_hours: float | None = None
+    tokens: int | None = None
+
+
+class StopSpec(Section, frozen=True, kw_only=True):
+    """When the run ends before its last iteration."""
+
+    patience: int = 0
+    """Validated iterations in a row without gain; 0: it does not."""
+    min_gain: float = 0.0
+    """What is a gain: more than so many standard errors of the paired difference to the best iteration before."""
 
 
 class Recipe(Section, frozen=True, kw_only=True):
@@ -270,6 +281,7 @@ class Spec(Section, frozen=True, kw_only=True):
     training: TrainingSpec
     inference: InferenceSpec
     evaluation: EvaluationSpec
+    stop_when: StopSpec = StopSpec()
     queue_name: str
     active_deadline_seconds: int | None = None
     storage: StorageSpec | None = None
@@ -301,6 +313,10 @@ class Spec(Section, frozen=True, kw_only=True):
         if iteration == 0:  # an untrained method has nothing else
             return bool(self.evaluation.baselines) or self.iterations == 0
         return iteration % self.evaluation.every == 0 or iteration == self.iterations
+
+    def validated(self, iteration: int) -> bool:
+        """Tells whether the validation questions are debated after that iteration."""
+        return self.evaluation.validation > 0 and iteration > 0 and self.evaluated(iteration)
 
     def answers_alone(self, iteration: int) -> bool:
         """Tells whether one trained model answers held-out questions once, without debate."""
@@ -335,7 +351,7 @@ class Compared(Section, frozen=True, kw_only=True):
     run: str
     """Its name in the group's namespace."""
     iteration: int
-    """Whose held-out debate counts."""
+    """Whose held-out debate counts: the last one, unless validation questions chose a better one (evaluation.validation)."""
 
 
 class Head(msgspec.Struct, frozen=True):

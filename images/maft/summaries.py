@@ -54,6 +54,22 @@ class Usage(msgspec.Struct, frozen=True, rename="camel"):
     """Tokens written."""
 
 
+class Gain(Score, frozen=True):
+    """A paired difference of accuracies on the validation questions."""
+
+    over: int
+    """The iteration that was the best before."""
+
+
+class Validation(Numbers, frozen=True, kw_only=True):
+    """The validation questions, debated after an iteration."""
+
+    accuracy: Score
+    """Of the debate."""
+    gain: Gain | None = None
+    """None: the first iteration that was validated."""
+
+
 class ProgramSummary(Numbers, frozen=True, kw_only=True, tag_field="program"):
     """Any program's."""
 
@@ -73,6 +89,9 @@ class Earlier(Numbers, frozen=True, kw_only=True):
     scores: dict[str, tuple[float, ...]] = {}
     """By iteration, of held-out questions: accuracy of the debate and its standard error; where there is room, the same of one
     first answer and of the majority of first answers."""
+    validated: str = ""
+    validations: dict[str, Validation] = {}
+    """By iteration; of many the last ones."""
 
 
 class PrepareSummary(ProgramSummary, frozen=True, kw_only=True, tag="prepare"):
@@ -81,6 +100,7 @@ class PrepareSummary(ProgramSummary, frozen=True, kw_only=True, tag="prepare"):
     train: int
     held_out: int
     probe: int = 0
+    validation: int = 0
     model_bytes: int = 0
     """Of the base model's weights as they are stored; 0: not known."""
     revision: str = ""
@@ -195,7 +215,7 @@ class TrainSummary(ProgramSummary, frozen=True, kw_only=True, tag="train"):
 
 
 class EvaluateSummary(ProgramSummary, frozen=True, kw_only=True, tag="evaluate"):
-    """The held-out debate."""
+    """The debate of the held-out questions, or of the validation questions."""
 
     questions: int
     agents: int
@@ -216,6 +236,8 @@ class EvaluateSummary(ProgramSummary, frozen=True, kw_only=True, tag="evaluate")
     """Answers that did not parse."""
     answers: Answers = Answers()
     usage: Usage
+    validation: Validation | None = None
+    """None: they are held-out questions."""
 
 
 class DiversitySummary(ProgramSummary, frozen=True, kw_only=True, tag="diversity"):

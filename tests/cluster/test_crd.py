@@ -21,7 +21,7 @@ from installed import RESTRICTED, served
 from kube import Kube
 from kube_objects import IMAGES, START, a_run, done, made
 from kubernetes import client, config
-from statuses import ALL, CASES, DEBATING, MEASURED, SUMMARIZED, debated, preflight, state, summarized
+from statuses import ALL, CASES, DEBATING, MEASURED, SUMMARIZED, debated, preflight, state, summarized, validated
 from test_manifests import KINDS, VARIED, pods
 from test_schema import (
     CHANGES,
@@ -388,7 +388,14 @@ WHOLE = state(*ALL, *SUMMARIZED[::3], *NOT_WHOLE, *APART, WARNED, run=a_run(eval
 USED = Pins({role: Pin(IMAGES.of(role), f"sha256:{64 * 'a'}") for role in ROLES}).status
 UNDER_WAY = {"progress": state(*DEBATING, units={"r-1-debate": (12, 24)})["progress"], **placement.written(Pause(1, START, START))}
 SPENT = spent.written(Spent(7200, 3600, 2, START))
-EVERYTHING = {**WHOLE, "images": USED, "model": {"bytes": 3_396_032}, "serverKey": "r-key-uid", **UNDER_WAY, "spent": SPENT}
+CHOSEN = state(
+    *(done(f"r-{i}-validate") for i in (1, 2)),
+    *(summarized(f"r-{i}-validate", validated(0.6, *gain)) for i, gain in ((1, ()), (2, (0.1, 0.05, 1)))),
+    run=a_run(iterations=2, evaluation={"validation": 10}),
+)
+BEST = {"best": CHOSEN["best"], "iterations": [*WHOLE["iterations"], CHOSEN["iterations"][-1]]}
+OTHERS = {"images": USED, "model": {"bytes": 3_396_032}, "serverKey": "r-key-uid", "spent": SPENT}
+EVERYTHING = {**WHOLE, **BEST, **OTHERS, **UNDER_WAY}
 
 
 def paths(value: Any, path: str = "status") -> set[str]:

@@ -142,7 +142,7 @@ FUZZ = settings(max_examples=120, deadline=None, derandomize=True, suppress_heal
 def status_of(snapshot: Snapshot) -> Json:
     """The status that follows, if the API server would take it, and it stays the same at the next look."""
     seen = replace(snapshot.observed, done=found(GRAPH, snapshot.summaries.values()))
-    outcome = Outcome(step(GRAPH, seen), replace(snapshot, observed=seen), ())
+    outcome = Outcome(step(GRAPH, seen), replace(snapshot, observed=seen), (), GRAPH)
     made = status(Reconciled(RUN, GRAPH, outcome, {}), {}, 1, NOW)
     SCHEMA.validate(json.loads(json.dumps(made, allow_nan=False)))
     assert status(Reconciled(RUN, GRAPH, outcome, {}), made, 1, NOW) == made

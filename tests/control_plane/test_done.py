@@ -234,7 +234,7 @@ def state_of(run: Run, objects: Iterable[Json], old: Json | None = None) -> Json
     graph, seen = planned(run), snapshot(run, *objects)
     known = plan.recorded(graph, (old or {}).get("done", {})) | plan.found(graph, seen.summaries.values())
     seen = replace(seen, observed=replace(seen.observed, done=known), pins=images.pins(IMAGES, {}, {}, {}))
-    outcome = Outcome(step(graph, seen.observed), seen, ())
+    outcome = Outcome(step(graph, seen.observed), seen, (), graph)
     return status(Reconciled(run, graph, outcome, {}), old or {}, 1, START + timedelta(seconds=1000))
 
 

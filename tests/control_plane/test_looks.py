@@ -56,12 +56,12 @@ DEBATES = [
 )
 def test_where_nothing_waits_glances_will_do(objects: list[Json], calm: bool) -> None:
     seen = snapshot(RUN, *objects)
-    assert looks.is_calm(Outcome(step(planned(RUN), seen.observed), seen, ())) is calm
+    assert looks.is_calm(Outcome(step(planned(RUN), seen.observed), seen, (), planned(RUN))) is calm
 
 
 def test_not_where_something_was_refused() -> None:
     seen = snapshot(RUN, *DEBATES)
-    assert not looks.is_calm(Outcome(step(planned(RUN), seen.observed), seen, (Refusal("r-1-debate", "no"),)))
+    assert not looks.is_calm(Outcome(step(planned(RUN), seen.observed), seen, (Refusal("r-1-debate", "no"),), planned(RUN)))
 
 
 @pytest.mark.parametrize("runs", [1, 100, 1000, 5000])

@@ -652,6 +652,7 @@ ODD = "-- {question} 'x' \"y\" $HOME\n\t--seed 9 \\frac{1}{2} größer"
 SPECS: dict[str, dict[str, Any]] = {
     "default": {},
     "everything shared": SHARED | {"iterations": 2},
+    "the best is chosen": SHARED | {"iterations": 2, "evaluation": {"validation": 50}, "stopWhen": {"patience": 1}},
     "other values everywhere": {
         "model": {"source": "./model", "revision": "v1", "trustRemoteCode": True, "maxLength": 4096},
         "task": {
@@ -791,6 +792,7 @@ def test_every_program_gets_exactly_what_the_spec_says(
         agents = range(one.spec.agents) if one.spec.training.topology == "Shared" else task.agents
         assert given.agents == (tuple(agents) if task.kind == "train" else ())
         assert given.shard is None
+        assert given.part == ("validation" if task.validates else "held-out")
     trained = Counter(agent for task in tasks for agent in assignment(task, programs).agents)
     assert trained == dict.fromkeys(range(one.spec.agents), one.spec.iterations)
 

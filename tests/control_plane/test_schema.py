@@ -207,6 +207,7 @@ NEWER = {  # than the first files of this format
     "debate": ("system", "thinking", "thinkingTokens", "showThoughts", "shards"),
     "training": ("trainThoughts", "gpus", "nodes", "sharedMemory", "parallelism", "base", "checkpointMinutes"),
     "inference": ("startupSeconds", "placementSeconds", "sharedMemory"),
+    "evaluation": ("validation",),
 }
 
 
@@ -220,6 +221,7 @@ def test_a_spec_of_a_run_that_began_before_a_field_was_there_is_read() -> None:
     del whole["training"]["lora"]["experts"]
     del whole["debate"]["prompts"]["reflect"]
     del whole["agentOverrides"]
+    del whole["stopWhen"]
     assert immutable_spec_json(decode_spec(json.dumps(whole))) == immutable_spec_json(spec)
 
 
@@ -533,6 +535,14 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"debate": {"shards": 2}, "task": {"heldOut": 1}, "evaluation": {"task": {"kind": "gsm8k", "heldOut": 2}}},
         {"debate": {"shards": 2}, "evaluation": {"task": {"kind": "gsm8k", "heldOut": 1}}},
     ),
+    "debate.shards: more than there are validation questions; set it to at most evaluation.validation": (
+        {"debate": {"shards": 2}, "evaluation": {"validation": 2}},
+        {"debate": {"shards": 2}, "evaluation": {"validation": 1}},
+    ),
+    "stopWhen.patience: nothing tells a gain without validation questions; set evaluation.validation to 100 or more": (
+        {"evaluation": {"validation": 1}, "stopWhen": {"patience": 1}},
+        {"stopWhen": {"patience": 1}},
+    ),
     "inference.topology: PerAgent is for at most 8 agents; use Shared": ({"agents": 8}, {"agents": 9}),
     'task.source: kind jsonl needs a file with one {"question", "answer"} object a line': (
         {"task": JSONL},
@@ -816,6 +826,8 @@ CHANGES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("evaluation", OK, {"evaluation": {"every": 4}}),
     ("evaluation", OK, {"evaluation": {"baselines": ["base"]}}),
     ("evaluation", OK, {"evaluation": {"task": {"kind": "gsm8k"}}}),
+    ("evaluation", OK, {"evaluation": {"validation": 4}}),
+    ("stopWhen", OK, {"stopWhen": {"minGain": 1}}),
     ("task", OK, {"task": {"kind": "arithmetic", "probe": 7}}),
     ("queueName", OK, {"queueName": "q"}),
     ("queueName", {"queueName": "q"}, {"queueName": "other"}),
@@ -836,6 +848,7 @@ CHANGES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("suspend", OK, {"suspend": True}),
     ("backoffLimit", OK, {"backoffLimit": 9}),
     ("budget", OK, {"budget": {"gpuHours": 0.5}}),
+    ("budget", OK, {"budget": {"tokens": 1000000}}),
     ("budget", {"budget": {"seconds": 60}}, {"budget": {"seconds": 90}}),
     ("ttlSecondsAfterFinished", OK, {"ttlSecondsAfterFinished": 4}),
     ("ttlSecondsAfterFinished", {"ttlSecondsAfterFinished": 4}, {"ttlSecondsAfterFinished": None}),

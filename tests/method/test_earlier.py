@@ -14,7 +14,7 @@ from maft.store import layout
 from maft.store.base import Store
 from maft.store.commits import COMMIT, publish
 from maft.store.files import FileStore
-from maft.summaries import LIMIT, ROOM, Earlier, PrepareSummary, encode_summary, first_that_fits
+from maft.summaries import LIMIT, ROOM, Earlier, Gain, PrepareSummary, Validation, encode_summary, first_that_fits
 
 RUN = "ns/run"
 
@@ -46,7 +46,11 @@ def evaluation(iteration: int) -> Evaluation:
     )
 
 
-def put(store: Store, *, debates=(), evaluations=(), diversities=(), adapters=()) -> None:
+def put(store: Store, *, debates=(), evaluations=(), diversities=(), adapters=(), validations=()) -> None:
+    for iteration in validations:
+        gained = {} if iteration == 1 else {"gain": {"mean": -0.1, "stderr": 0.02, "over": 1}}
+        meta = {"validation": {"accuracy": {"mean": 0.5, "stderr": 0.1}, **gained}}
+        publish(store, layout.validation(RUN, iteration), {layout.EVALUATION: b"{}"}, meta=meta)
     for iteration in debates:
         publish(store, layout.debate(RUN, iteration), {layout.TRANSCRIPTS: b""})
         publish(store, layout.datasets(RUN, iteration), {layout.dataset_file("generator", 0): b""})
@@ -73,6 +77,23 @@ def test_every_stage_is_found(store):
     assert (found.debates, found.evaluations, found.diversities) == ("1-3", "0,2", "0")
     assert found.adapters == {"1": "0-2", "2": "0"}
     assert found.scores["2"] == (0.2446, 0.04, 0.01, 0.01, 0.11, 0.03)
+
+
+def test_what_validation_questions_said_is_found(store):
+    put(store, validations=(1, 2))
+    found = earlier.found(assigned(store))
+    assert found.validated == "1-2"
+    first, second = (Validation(accuracy=Score(0.5, 0.1), gain=gain) for gain in (None, Gain(-0.1, 0.02, 1)))
+    assert found.validations == {"1": first, "2": second}
+
+
+def test_of_many_validations_the_last_ones_fit(store):
+    validations = {str(i): Validation(accuracy=Score(0.1234, 0.0123), gain=Gain(-0.123456, 0.012345, 1)) for i in range(1, 101)}
+    whole = Earlier(evaluations="0", scores={"0": (0.5, 0.1, 0.4, 0.1)}, validated="1-100", validations=validations)
+    kept = told(whole).earlier
+    assert list(kept.validations) == [str(i) for i in range(101 - len(kept.validations), 101)]
+    assert len(kept.validations) > 20
+    assert (kept.validated, kept.scores) == (whole.validated, whole.scores)
 
 
 def test_an_agent_counts_with_all_its_roles(store):

@@ -18,16 +18,17 @@ from scipy.stats import binomtest
 from maft import __version__, charts, program, records
 from maft.compare import __main__ as compare
 from maft.compare import table
-from maft.compare.read import RunResult
+from maft.compare.__main__ import CHOSEN
+from maft.compare.read import RunResult, read
 from maft.errors import BadInput
 from maft.program import Assignment
-from maft.records import Adapter, Call, DatasetCounts, Diversity, Problem, Timing, Transcript, Turn, Vote
+from maft.records import Adapter, Call, DatasetCounts, Diversity, Evaluation, Problem, Timing, Transcript, Turn, Vote
 from maft.shortage import MORE_TOKENS
 from maft.spec import Compared
 from maft.store import layout
 from maft.store.commits import publish
 from maft.store.files import FileStore
-from maft.summaries import CompareSummary, Score, Usage
+from maft.summaries import CompareSummary, Gain, Score, Usage, Validation
 from maft_operator.spec.methods import METHODS
 
 # --- the table ---
@@ -224,6 +225,39 @@ def committed_run(
         meta = {"versions": {"peft": "0.21"}, "adapter": adapter}
         publish(store, layout.adapter(f"ns/{name}", i, "generator", 0), {}, meta=meta)
         store.write(layout.adapter(f"ns/{name}", i, "generator", 0) + layout.TIMING, records.encode(Timing(1000.0)))
+
+
+def choosing(store: FileStore, name: str, iteration: int, *gain: float) -> None:
+    """A debate of validation questions. gain: mean, standard error, over which iteration."""
+    accuracy, over = Score(0.5, 0.1), Gain(gain[0], gain[1], int(gain[2])) if gain else None
+    numbers = records.encode(replace(evaluation(iteration), usage=Usage(3, 1000, 500)))
+    meta = {"validation": records.plain(Validation(accuracy=accuracy, gain=over))}
+    publish(store, layout.validation(f"ns/{name}", iteration), {layout.EVALUATION: numbers}, meta=meta)
+
+
+def evaluation(iteration: int) -> Evaluation:
+    one = (Score(0.5, 0.1),)
+    values: dict[str, Any] = dict.fromkeys(("wrong_to_right", "right_to_wrong", "unparsed", "ties"), 0)
+    return Evaluation(
+        iteration=iteration, questions=4, answers=one, agents=(one,), votes=one, consensus=one[0], usage=Usage(0, 0, 0), **values
+    )
+
+
+def test_the_row_of_a_run_that_chose_is_its_best_iterations(tmp_path: Path) -> None:
+    """And it cost what all of its iterations took, with the debates that chose."""
+    store = FileStore(tmp_path / "store")
+    committed_run(store, "g-union-0", ["rr", "rr", "ww", "rr"], iteration=2)
+    for iteration, gain in ((1, ()), (2, (0.1, 0.05, 1)), (3, (-0.1, 0.05, 2))):
+        choosing(store, "g-union-0", iteration, *gain)
+    publish(store, layout.debate("ns/g-union-0", 3), {"part-0.jsonl": b""}, meta={"usage": records.plain(Usage(9, 100, 11))})
+    asked = Compared(method="union", seed=0, run="g-union-0", iteration=4)
+    compared(store, asked)
+    written = json.loads(store.read("ns/g/compare/compare.json"))
+    assert [one["iteration"] for one in written["runs"]] == [2]
+    assert written["rows"][0]["accuracy"]["mean"] == 0.75
+    result = read(store, "ns", asked)
+    assert (result.usage.prompt_tokens, result.usage.completion_tokens) == (4 * 2 * 30 + 3 * 100 + 3000, 4 * 2 * 10 + 33 + 1500)
+    assert CHOSEN in store.read("ns/g/compare/table.md").decode()
 
 
 def compared(store: FileStore, *runs: Compared) -> CompareSummary:

@@ -600,6 +600,37 @@ def test_too_few_questions_for_the_probe(tmp_path: Path) -> None:
         load(replace(JSONL, source=source, held_out_source=other, probe=3))
 
 
+# --- questions that choose the best iteration ---
+
+
+@pytest.mark.parametrize("own_source", [False, True])
+def test_validation_questions_are_disjoint_and_change_no_other_draw(tmp_path: Path, own_source: bool) -> None:
+    source = write(tmp_path / "q.jsonl", questions(40))
+    task = replace(JSONL, source=source, train=10, held_out=9, probe=5, held_out_source=source if own_source else "")
+    for seed in range(5):
+        without, split = load(replace(task, seed=seed)), load(replace(task, seed=seed, validation=7))
+        ids = [{p.id for p in part} for part in (split.train, split.held_out, split.probe, split.validation)]
+        assert [len(part) for part in ids] == [10, 9, 5, 7]
+        assert len(set.union(*ids)) == 31
+        assert (split.train, split.probe) == (without.train, without.probe)
+        assert own_source or split.held_out == without.held_out
+
+
+def test_validation_questions_of_expressions() -> None:
+    split = load(replace(ARITHMETIC, validation=7))
+    assert (len(split.train), len(split.held_out), len(split.validation)) == (20, 10, 7)
+    assert len({p.id for p in (*split.train, *split.held_out, *split.validation)}) == 37
+
+
+def test_too_few_questions_to_choose_by(tmp_path: Path) -> None:
+    source, other = write(tmp_path / "a.jsonl", questions(4)), write(tmp_path / "b.jsonl", questions(4, start=9))
+    says = r"task.train \+ task.heldOut \+ evaluation.validation: 5 questions asked for, .* has 4 different ones; ask for fewer"
+    with pytest.raises(BadInput, match=says):
+        load(replace(JSONL, source=source, validation=2))
+    with pytest.raises(BadInput, match=r"task.train \+ evaluation.validation: 5 questions asked for, .* has 4 different ones"):
+        load(replace(JSONL, source=source, held_out_source=other, validation=3))
+
+
 # --- another task's held-out questions ---
 
 OTHER = replace(MMLU, section="evaluation.task", train=0, held_out=3)
@@ -614,11 +645,11 @@ def test_another_tasks_questions_as_they_are(tmp_path: Path) -> None:
 
 def test_no_question_that_trains_or_probes_is_held_out(tmp_path: Path) -> None:
     source = write(tmp_path / "q.jsonl", questions(10))
-    own = load(replace(JSONL, source=source, train=4, held_out=0, probe=3))
+    own = load(replace(JSONL, source=source, train=3, held_out=0, probe=3, validation=1))
     other = replace(JSONL, source=source, section="evaluation.task", train=1, held_out=2)
     ids = {p.id for p in from_other_task(other, own)}
     assert len(ids) == 2
-    assert not ids & {p.id for p in (*own.train, *own.probe)}
+    assert not ids & {p.id for p in (*own.train, *own.probe, *own.validation)}
     with pytest.raises(
         BadInput, match=r"evaluation.task.shots \+ evaluation.task.heldOut: 4 questions asked for, .* has 3 different ones"
     ):

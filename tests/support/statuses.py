@@ -28,17 +28,20 @@ from maft.summaries import (
     DebateSummary,
     DiversitySummary,
     EvaluateSummary,
+    Gain,
     PreflightSummary,
     ProbeScore,
     ProgramSummary,
     Score,
     TrainSummary,
     Usage,
+    Validation,
     encode_summary,
 )
-from maft_operator.cluster import reasons, spent
+from maft_operator.cluster import earlier, reasons, spent
 from maft_operator.cluster.manifests import Json
 from maft_operator.cluster.status import Reconciled, status
+from maft_operator.plan.best import settled
 from maft_operator.plan.reconcile import Outcome, Refusal
 from maft_operator.plan.step import step
 from maft_operator.spec.parse import Run
@@ -65,8 +68,10 @@ def state(
     refusals: tuple[Refusal, ...] = (),
 ) -> Json:
     """The status that a reconcile would write, `now` seconds after START."""
-    graph, seen = planned(run), snapshot(run, *objects, now=now)
-    outcome = Outcome(step(graph, seen.observed), seen, refusals)
+    whole, seen = planned(run), snapshot(run, *objects, now=now)
+    seen = earlier.measured(run, whole, seen, (old or {}).get("iterations", ()))
+    graph = settled(whole, seen.observed)
+    outcome = Outcome(step(graph, seen.observed), seen, refusals, graph)
     moment = START + timedelta(seconds=now)
     work = Reconciled(run, graph, outcome, units or {}, spent=spent.read(old or {}, moment))
     return status(work, old or {}, generation, moment)
@@ -135,6 +140,13 @@ def evaluated(debate: float, answer: float, *, asked: Usage | None = None, **mor
         usage=asked or usage(0, 0),
         **values,
     )
+
+
+def validated(accuracy: float, *gain: float) -> EvaluateSummary:
+    """Of validation questions. gain: mean, standard error, over which iteration."""
+    over = Gain(gain[0], gain[1], int(gain[2])) if gain else None
+    measured = Validation(accuracy=Score(accuracy, 0.02), gain=over)
+    return evaluated(accuracy, 0.3, asked=usage(1000, 100), validation=measured)
 
 
 KEPT: dict[str, tuple[int, ...]] = {"generator": (5, 6), "critic": (4, 3)}

@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterable, Sequence
 from importlib import resources
 
+from msgspec.structs import replace
+
 from maft import __version__, program, records
 from maft.compare.read import RunResult, read
 from maft.compare.table import EXPLAINED, WORDS, MethodRow, Origin, as_csv, grid, markdown, notes, rows, text
@@ -17,6 +19,8 @@ from maft.store.base import Store
 from maft.store.commits import committed
 from maft.summaries import CompareSummary, first_that_fits
 
+CHOSEN = "Of each run its best iteration counts, chosen by validation questions that were neither trained on nor held out."
+
 
 def main(assignment: Assignment) -> CompareSummary:
     """Reads, compares, writes."""
@@ -25,8 +29,10 @@ def main(assignment: Assignment) -> CompareSummary:
     results = {(one.method, one.seed): read(store, namespace, one) for one in compared}
     methods = rows(results, list(dict.fromkeys(one.method for one in compared)))
     origin = _origin(store, group, compared, results.values())
-    footer = "\n\n".join(part for part in (notes(methods).strip(), EXPLAINED, origin.text()) if part)
-    data = {"format": FORMAT, "rows": methods, "runs": compared, "origin": origin}
+    chosen = CHOSEN if any(result.chosen for result in results.values()) else ""
+    footer = "\n\n".join(part for part in (notes(methods).strip(), chosen, EXPLAINED, origin.text()) if part)
+    runs = [replace(one, iteration=results[one.method, one.seed].iteration) for one in compared]
+    data = {"format": FORMAT, "rows": methods, "runs": runs, "origin": origin}
     outputs = {
         "table.txt": text(methods) + "\n" + footer + "\n",
         "table.md": markdown(methods, footer),

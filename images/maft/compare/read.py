@@ -1,4 +1,4 @@
-"""What `maft.compare` reads: the last held-out debate of each run, and what the run took to get there.
+"""What `maft.compare` reads: the held-out debate of each run's last or best iteration, and what the run took to get there.
 
 Comes in: a store and a run whose evaluation is committed. Goes out: one frozen record a run, nothing of the table.
 """
@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from maft import adapters, records, scores
-from maft.records import BASE, Adapter, DatasetCounts, Diversity, Transcript
+from maft import adapters, records, scores, stopping, validation
+from maft.records import BASE, Adapter, DatasetCounts, Diversity, Evaluation, Transcript
 from maft.shortage import Shortage, shortage
 from maft.spec import Compared
 from maft.store import layout
@@ -21,7 +21,7 @@ from maft.summaries import Score, Usage
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a run's last held-out debate was like, and what the whole run took."""
+    """What the held-out debate of a run's last or best iteration was like, and what the whole run took."""
 
     right: Mapping[str, float]  # by question id: 1 where the majority was right
     first: Score  # accuracy of single first answers
@@ -34,15 +34,22 @@ class RunResult:
     diversity: Diversity | None = None  # where it was measured (evaluation.diversity)
     versions: Mapping[str, str] = field(default_factory=dict)  # of what trained its adapters
     shortage: Shortage | None = None  # why nothing was trained, where that was asked for
+    iteration: int = 0  # whose agents held that debate
+    chosen: bool = False  # by validation questions
 
 
 def read(store: Store, namespace: str, compared: Compared) -> RunResult:
     """Reads the result of one run; BadInput if its evaluation is not committed."""
     run = f"{namespace}/{compared.run}"
-    evaluation = required(store, layout.evaluation(run, compared.iteration), f"the evaluation of {compared.run}")
+    validated = validation.known(store, run, range(1, compared.iteration + 1))
+    best = stopping.best(validated)
+    iteration = compared.iteration if best is None else best
+    evaluation = required(store, layout.evaluation(run, iteration), f"the evaluation of {compared.run}")
     transcripts = fetch_lines(store, evaluation, layout.TRANSCRIPTS, Transcript)
-    iterations = range(1, compared.iteration + 1)
+    iterations = range(1, max(validated, default=compared.iteration) + 1)  # all that it took to know which is the best
     debates = [layout.debate(run, i) for i in iterations]
+    choosing = [layout.validation(run, i) for i in validated]
+    usages = [*(_usage(store, prefix) for prefix in debates), *(_choosing(store, prefix) for prefix in choosing)]
     trained = [prefix for i in iterations for prefix in adapters.prefixes(store, run, i)]
     return RunResult(
         right={t.problem.id: float(t.vote.right) for t in transcripts},
@@ -50,12 +57,14 @@ def read(store: Store, namespace: str, compared: Compared) -> RunResult:
         consensus=scores.agreement(transcripts),
         distinct=scores.distinct(transcripts),
         entropy=scores.entropy(transcripts),
-        usage=_sum([scores.usage(transcripts), *(_usage(store, prefix) for prefix in debates)]),
-        seconds=_seconds(store, [evaluation.prefix, *debates, *trained]),
+        usage=_sum([scores.usage(transcripts), *usages]),
+        seconds=_seconds(store, [evaluation.prefix, *debates, *choosing, *trained]),
         adapters=_adapters_used(transcripts),
-        diversity=_diversity(store, run, compared.iteration),
+        diversity=_diversity(store, run, iteration),
         versions=_versions(store, trained),
         shortage=_shortage(store, run, iterations),
+        iteration=iteration,
+        chosen=best is not None,
     )
 
 
@@ -79,6 +88,11 @@ def _sum(usages: Sequence[Usage]) -> Usage:
 
 def _usage(store: Store, prefix: str) -> Usage:
     return records.described(required(store, prefix, "the debate"), "usage", Usage)
+
+
+def _choosing(store: Store, prefix: str) -> Usage:
+    """What a debate of validation questions asked."""
+    return fetch_record(store, required(store, prefix, "the debate"), layout.EVALUATION, Evaluation).usage
 
 
 def _seconds(store: Store, prefixes: Iterable[str]) -> float:

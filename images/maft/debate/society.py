@@ -77,6 +77,12 @@ def held_out_rules(spec: Spec, iteration: int) -> Rules:
     )
 
 
+def validation_rules(spec: Spec, iteration: int) -> Rules:
+    """Makes the rules for validation questions: those of held-out ones, about the task that is trained on."""
+    prompts = Prompts(spec.task.prompt, spec.debate.prompts)
+    return change(held_out_rules(spec, iteration), prompts=prompts, answer=spec.task.answer_kind)
+
+
 @dataclass(frozen=True, slots=True)
 class Society:
     """The agents: of each its models and its server."""

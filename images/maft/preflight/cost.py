@@ -6,7 +6,7 @@ known: the status counts them as they are spent.
 
 from dataclasses import dataclass
 
-from maft.debate.society import Rules, held_out_rules, training_rules
+from maft.debate.society import Rules, held_out_rules, training_rules, validation_rules
 from maft.records import trained_roles
 from maft.spec import Spec
 
@@ -30,9 +30,16 @@ def of_debates(spec: Spec) -> Cost:
     """Counts those of all debates of the run."""
     asked, held_out = spec.task.train + spec.task.probe, spec.held_out_task.held_out
     debates = [_debate(training_rules(spec, i), spec.agents, asked) for i in range(1, spec.iterations + 1)]
-    evaluated = [i for i in range(spec.iterations + 1) if spec.evaluated(i)]
-    debates += [_debate(held_out_rules(spec, i), spec.held_out_agents(i), held_out) for i in evaluated]
+    debates += [_debate(held_out_rules(spec, i), spec.held_out_agents(i), held_out) for i in _held_out(spec)]
+    validated, asked = [i for i in range(spec.iterations + 1) if spec.validated(i)], spec.evaluation.validation
+    debates += [_debate(validation_rules(spec, i), spec.held_out_agents(i), asked) for i in validated]
     return sum(debates, Cost())
+
+
+def _held_out(spec: Spec) -> list[int]:
+    """Iterations whose agents debate the held-out questions: with validation one alone, whichever is the best."""
+    evaluated = [i for i in range(spec.iterations + 1) if spec.evaluated(i)]
+    return [i for i in evaluated if not spec.validated(i) or i == spec.iterations]
 
 
 def _debate(rules: Rules, agents: int, questions: int) -> Cost:

@@ -41,6 +41,7 @@ def main(assignment: Assignment) -> PrepareSummary:
         train=spec.task.train,
         held_out=spec.held_out_task.held_out,
         probe=spec.task.probe,
+        validation=spec.evaluation.validation,
         model_bytes=sizes.weight_bytes(revision.with_revision(spec, pin).model),
         revision=pin,
     )
@@ -63,8 +64,9 @@ def _publish(assignment: Assignment, prefix: str) -> Commit:
 
 
 def _files(split: tasks.Split) -> dict[str, bytes]:
-    _disjoint(split.train, split.held_out, split.probe)
-    parts = {"train": split.train, "held-out": split.held_out, **({"probe": split.probe} if split.probe else {})}
+    _disjoint(split.train, split.held_out, split.probe, split.validation)
+    others = {part: some for part, some in (("probe", split.probe), ("validation", split.validation)) if some}
+    parts = {"train": split.train, "held-out": split.held_out, **others}
     return {f"{part}.jsonl": records.encode_lines(problems) for part, problems in parts.items()}
 
 
@@ -93,7 +95,7 @@ def _same_format(store: Store, key: str) -> None:
 
 def draw(spec: Spec) -> tasks.Split:
     """Draws all questions of a run; BadInput where a source is wrong or holds too few."""
-    drawn = tasks.of_task(spec.task)
+    drawn = tasks.of_task(spec.task, spec.evaluation.validation)
     if spec.evaluation.task is None:
         return tasks.load(drawn)
     own = tasks.load(replace(drawn, held_out=0))

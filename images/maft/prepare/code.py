@@ -14,7 +14,7 @@ from maft.records import Problem
 
 def worked(split: Split) -> Split:
     """Puts the outputs of each question's own program in the place of its answer. BadInput where one fails, or nothing can run."""
-    if not any(problem.cases for part in (split.train, split.held_out, split.probe) for problem in part):
+    if not any(problem.cases for part in _parts(split) for problem in part):
         return split
     programs.check()
     with ThreadPoolExecutor(processors()) as threads:
@@ -22,7 +22,11 @@ def worked(split: Split) -> Split:
         def of_part(problems: Iterable[Problem]) -> tuple[Problem, ...]:
             return tuple(threads.map(_worked, problems))
 
-        return Split(of_part(split.train), of_part(split.held_out), of_part(split.probe))
+        return Split(*map(of_part, _parts(split)))
+
+
+def _parts(split: Split) -> tuple[tuple[Problem, ...], ...]:
+    return split.train, split.held_out, split.probe, split.validation
 
 
 def _worked(problem: Problem) -> Problem:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from maft import validation
 from maft.program import Assignment
 from maft.records import Evaluation, trained_roles
 from maft.scores import rounded
@@ -16,7 +17,7 @@ from maft.store.base import Store
 from maft.store.commits import COMMIT, fetch_record, required
 from maft.summaries import Earlier, ranges
 
-_COMMITTED = re.compile(r"([0-9]+)/(datasets|evaluation|diversity|adapters)/(?:([a-z]+)-([0-9]+)/)?" + re.escape(COMMIT))
+_COMMITTED = re.compile(r"([0-9]+)/(datasets|evaluation|validation|diversity|adapters)/(?:([a-z]+)-([0-9]+)/)?" + re.escape(COMMIT))
 FEW, FEWER = 4, 2  # numbers of an evaluation where there is no room for all
 
 
@@ -24,14 +25,18 @@ def found(assignment: Assignment) -> Earlier:
     """Reads which stages are committed, and the scores of those that have some."""
     commits = list(_commits(assignment.store, assignment.run))
     done = {
-        stage: {iteration for iteration, kind, _ in commits if kind == stage} for stage in ("datasets", "evaluation", "diversity")
+        stage: {iteration for iteration, kind, _ in commits if kind == stage}
+        for stage in ("datasets", "evaluation", "validation", "diversity")
     }
+    validations = validation.known(assignment.store, assignment.run, sorted(done["validation"]))
     return Earlier(
         debates=ranges(done["datasets"]),
         evaluations=ranges(done["evaluation"]),
         diversities=ranges(done["diversity"]),
         adapters=_adapters(assignment, commits),
         scores={str(i): _scores(assignment.store, assignment.run, i) for i in sorted(done["evaluation"])},
+        validated=ranges(done["validation"]),
+        validations={str(i): numbers for i, numbers in validations.items()},
     )
 
 
@@ -41,8 +46,11 @@ def shorter(earlier: Earlier) -> Iterator[Earlier]:
     for others in (FEW, FEWER):
         yield msgspec.structs.replace(earlier, scores={i: s[: FEW if i == "0" else others] for i, s in earlier.scores.items()})
     ends = list(earlier.scores)[:1] + list(earlier.scores)[1:][-9:]
-    yield msgspec.structs.replace(earlier, scores={i: earlier.scores[i][:FEW] for i in ends})
-    yield msgspec.structs.replace(earlier, scores={})
+    few = msgspec.structs.replace(earlier, scores={i: earlier.scores[i][:FEW] for i in ends})
+    for first in range(len(earlier.validations)):  # what is decided from them needs the last ones
+        yield msgspec.structs.replace(few, validations=dict(list(earlier.validations.items())[first:]))
+    yield msgspec.structs.replace(few, validations={})
+    yield msgspec.structs.replace(earlier, scores={}, validations={})
 
 
 def _commits(store: Store, run: str) -> Iterator[tuple[int, str, tuple[str, int] | None]]:

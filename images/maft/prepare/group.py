@@ -53,16 +53,20 @@ def _read(assignment: Assignment, commit: Commit) -> Questions:
     store, spec = assignment.store, assignment.spec
     where = f"{store.url}/{assignment.group}"
     same.run(commit, spec, where, _SHARED)
-    before, now = _held_out(commit.meta.get("spec", {})), _held_out(_described(spec))
-    if before != now:
+    before, now = _evaluated(commit.meta.get("spec", {})), _evaluated(_described(spec))
+    if before.get("task") != now.get("task"):
         raise BadInput(f"store {where}: its held-out questions come from another evaluation.task; use another group or prefix")
+    if (drawn := before.get("validation", 0)) != (asked := spec.evaluation.validation):
+        raise BadInput(
+            f"store {where}: made with spec.evaluation.validation {drawn!r}, this is {asked}; use another group or prefix"
+        )
     pin = commit.meta.get(revision.META, "")
     return Questions({entry.name: fetch(store, commit, entry.name) for entry in commit.files}, pin if isinstance(pin, str) else "")
 
 
-def _held_out(described: Any) -> Any:
+def _evaluated(described: Any) -> dict[str, Any]:
     evaluation = described.get("evaluation") if isinstance(described, dict) else None
-    return evaluation.get("task") if isinstance(evaluation, dict) else None
+    return evaluation if isinstance(evaluation, dict) else {}
 
 
 def _meta(spec: Spec, resolved: str) -> dict[str, Any]:
@@ -73,7 +77,8 @@ def _meta(spec: Spec, resolved: str) -> dict[str, Any]:
 
 def _described(spec: Spec) -> dict[str, Any]:
     plain = records.plain(spec)
-    return {**{name: plain[name] for name in _SHARED}, "evaluation": {"task": plain["evaluation"].get("task")}}
+    chosen_by = {"validation": spec.evaluation.validation} if spec.evaluation.validation else {}
+    return {**{name: plain[name] for name in _SHARED}, "evaluation": {"task": plain["evaluation"].get("task"), **chosen_by}}
 
 
 def _prefix(assignment: Assignment) -> str:

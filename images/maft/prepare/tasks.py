@@ -7,7 +7,7 @@ after that is shared.
 import random
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import cycle, islice
 from typing import Literal
 
 import msgspec
@@ -37,10 +37,12 @@ class Draw:
     """Empty where held-out questions come from the source of the others, or from the test split of a hub dataset."""
     section: Literal["task", "evaluation.task"]
     """Where the spec says it."""
+    validation: int = 0
+    """Questions from the source of those for training, from which the best iteration is chosen."""
 
 
-def of_task(task: TaskSpec) -> Draw:
-    """Makes the draw that `task` asks for."""
+def of_task(task: TaskSpec, validation: int = 0) -> Draw:
+    """Makes the draw that `task` asks for. validation: as evaluation.validation says."""
     return Draw(
         questions=task,
         arithmetic=task.arithmetic,
@@ -50,6 +52,7 @@ def of_task(task: TaskSpec) -> Draw:
         seed=task.seed,
         held_out_source=task.held_out_source,
         section="task",
+        validation=validation,
     )
 
 
@@ -69,11 +72,12 @@ def of_evaluation_task(other: EvaluationTaskSpec, task: TaskSpec) -> Draw:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Questions for training, held-out questions and probe questions, disjoint by content."""
+    """Questions for training, held-out questions, probe and validation questions, disjoint by content."""
 
     train: tuple[Problem, ...]
     held_out: tuple[Problem, ...]
     probe: tuple[Problem, ...] = ()
+    validation: tuple[Problem, ...] = ()
 
 
 Pool = dict[Problem, str]  # problems, each with its answer in full: what an example shows
@@ -88,7 +92,7 @@ def load(draw: Draw) -> Split:
 def from_other_task(draw: Draw, taken: Split) -> tuple[Problem, ...]:
     """Draws held-out questions of another task than the one trained on, none of them `taken`. Its `train` questions are worked
     examples that stand before each question; a problem's id stays that of its question alone."""
-    ids = {p.id for p in (*taken.train, *taken.probe)}
+    ids = {p.id for p in (*taken.train, *taken.probe, *taken.validation)}
     pool, held_out_pool = _pools(draw, ids)
     drawn = split(list(pool), list(held_out_pool), draw)
     examples = "".join(f"Question: {p.question}\nAnswer: {pool[p]}\n\n" for p in drawn.train)
@@ -107,28 +111,33 @@ def split(pool: Sequence[Problem], held_out_pool: Sequence[Problem], draw: Draw)
     """Draws by the seed, without replacement; questions of equal text count once and never fall on two sides."""
     shuffled = list({p.id: p for p in pool}.values())
     random.Random(f"{draw.seed}/questions").shuffle(shuffled)
-    train, rest = tuple(shuffled[: draw.train]), shuffled[draw.train :]
+    rest = iter(shuffled)  # dealt out in this order: a further kind of questions changes none of those before
     if not held_out_pool:
-        _enough(shuffled, ("train", "held_out", "probe"), draw)
-        return Split(train, tuple(rest[: draw.held_out]), tuple(rest[draw.held_out : draw.held_out + draw.probe]))
-    _enough(shuffled, ("train", "probe"), draw)
-    probe = tuple(rest[: draw.probe])
-    taken = {p.id for p in (*train, *probe)}
+        _enough(shuffled, ("train", "held_out", "probe", "validation"), draw)
+        counts = (draw.train, draw.held_out, draw.probe, draw.validation)
+        return Split(*(tuple(islice(rest, count)) for count in counts))
+    _enough(shuffled, ("train", "probe", "validation"), draw)
+    train, probe, validation = (tuple(islice(rest, count)) for count in (draw.train, draw.probe, draw.validation))
+    taken = {p.id for p in (*train, *probe, *validation)}
     others = [p for p in {p.id: p for p in held_out_pool}.values() if p.id not in taken]
     random.Random(f"{draw.seed}/held-out").shuffle(others)
     _enough(others, ("held_out",), draw)
-    return Split(train, tuple(others[: draw.held_out]), probe)
+    return Split(train, tuple(others[: draw.held_out]), probe, validation)
 
 
 def _enough(pool: Sequence[Problem], parts: Iterable[str], draw: Draw) -> None:
     counts = {part: getattr(draw, part) for part in parts}
     wanted = sum(counts.values())
     if len(pool) < wanted:
-        names = {"train": "train" if draw.section == "task" else "shots", "held_out": "heldOut", "probe": "probe"}
-        fields = " + ".join(f"{draw.section}.{names[part]}" for part, count in counts.items() if count)
+        fields = " + ".join(_field(draw, part) for part, count in counts.items() if count)
         generator = draw.questions.generator
         source = generator.name if generator else draw.questions.source or draw.questions.kind
         raise BadInput(f"{fields}: {wanted} questions asked for, {source} has {len(pool)} different ones; ask for fewer")
+
+
+def _field(draw: Draw, part: str) -> str:
+    names = {"train": "train" if draw.section == "task" else "shots", "held_out": "heldOut"}
+    return "evaluation.validation" if part == "validation" else f"{draw.section}.{names.get(part, part)}"
 
 
 # --- arithmetic (paper, section 3.1) ---
@@ -170,14 +179,14 @@ def _arithmetic(draw: Draw, wanted: int) -> Pool:
 
 def _pools(draw: Draw, taken: Collection[str]) -> tuple[Pool, Pool]:
     """All questions to draw from, and those for held-out questions where they have a source of their own; without `taken`."""
-    wanted = draw.train + draw.held_out + draw.probe + len(taken)
+    wanted = draw.train + draw.held_out + draw.probe + draw.validation + len(taken)
     if draw.questions.kind == "arithmetic":
         return _without(taken, _arithmetic(draw, wanted)), Pool()
     if draw.questions.generator:
         made = generated.questions(draw.questions.generator, draw.seed, wanted, f"{draw.section}.generator")
         return _without(taken, made), Pool()
     source, held_out = draw.questions.source or FORMATS[draw.questions.kind].hub, _held_out_source(draw)
-    first_needed = draw.train or draw.probe or not held_out
+    first_needed = draw.train or draw.probe or draw.validation or not held_out
     pool = _pool(draw, source, 0) if first_needed else Pool()
     held_out_pool = _pool(draw, held_out, 1) if held_out else Pool()
     return _without(taken, pool), _without(taken, held_out_pool)

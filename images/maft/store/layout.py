@@ -48,6 +48,11 @@ def evaluation(run: str, iteration: int) -> str:
     return f"{run}/{ITERATIONS}{iteration}/evaluation/"
 
 
+def validation(run: str, iteration: int) -> str:
+    """Names the prefix of the transcripts of validation questions, and their scores."""
+    return f"{run}/{ITERATIONS}{iteration}/validation/"
+
+
 def shards(prefix: str) -> str:
     """Names the prefix of what several programs debated of the questions of one stage, until it is committed as a whole."""
     return f"{prefix}shards/"

@@ -6,7 +6,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from maft_operator.cluster import drift, images, kinds, manifests, observed, placement, resources, server_key, workloads
+from maft_operator.cluster import (
+    drift,
+    earlier,
+    images,
+    kinds,
+    manifests,
+    observed,
+    placement,
+    resources,
+    server_key,
+    workloads,
+)
 from maft_operator.cluster.api import Api, Refused
 from maft_operator.cluster.children import pods_in
 from maft_operator.cluster.drift import Sent
@@ -67,6 +78,7 @@ class ClusterBackend:
         snapshot = observed.read(self._graph, self._children, self._now, placement.read(self._status, self._now).since)
         done = plan.recorded(self._graph, self._status.get("done", {})) | plan.found(self._graph, snapshot.summaries.values())
         size = resources.model_bytes(self._status, snapshot.summaries.values())
+        snapshot = earlier.measured(self._owner.run, self._graph, snapshot, self._status.get("iterations", ()))
         snapshot = replace(snapshot, pins=self._pinned(), model_bytes=size, observed=replace(snapshot.observed, done=done))
         self._images = replace(self._images, model_bytes=size)
         snapshot = observed.explained(snapshot, await self._events(snapshot.unexplained))

@@ -6,6 +6,7 @@ Scripts and alerts read conditions, never the phase. `finished` and `settled` de
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
+from maft import stopping
 from maft.shortage import shortage
 from maft.summaries import HARMFUL, Answers, Score
 from maft_operator.cluster import reasons, upgrade
@@ -59,7 +60,7 @@ def wanted(outcome: Outcome[Snapshot], rows: Iterable[Json], stage: str) -> Want
         "Accepted": (True, reasons.ACCEPTED, "the spec is valid"),
         "Progressing": _progressing(outcome, failure, rows, stage),
         "Suspended": (suspended, reasons.SUSPENDED if suspended else reasons.RUNNING, reasons.SUSPENDED.hint if suspended else ""),
-        "Complete": (complete, reasons.COMPLETE if complete else reasons.UNFINISHED, _reservation(rows) if complete else ""),
+        "Complete": (complete, reasons.COMPLETE if complete else reasons.UNFINISHED, _ending(outcome, rows) if complete else ""),
         "Failed": (True, failure.reason, _message(failure)) if failure else (False, reasons.NO_FAILURE, ""),
     }
     return {**own, **_summaries(own["Progressing"], over=suspended or complete)}
@@ -135,8 +136,15 @@ def _answers_cut(row: Json) -> Trouble:
     return Trouble("", reasons.ANSWERS_CUT, message, blocking=False)
 
 
+def _ending(outcome: Outcome[Snapshot], rows: Iterable[Json]) -> str:
+    """What has to be known of a run that is complete: which iteration is the best, and in which nothing was trained."""
+    specs = {task.run.key: task.run.spec for task in outcome.graph.tasks}
+    chosen = [stopping.words(specs[run], decision) for run, decision in outcome.graph.decisions.items()]
+    return "; ".join(part for part in (*chosen, _reservation(rows)) if part)
+
+
 def _reservation(rows: Iterable[Json]) -> str:
-    """What has to be known of a run that is complete: iterations in which nothing was trained."""
+    """Iterations in which nothing was trained."""
     rows = list(rows)
     none, trained = _untrained(rows), _trained(rows)
     several = f"{len(none)} of {len(trained)} iterations trained nothing; " if len(trained) > 1 else ""

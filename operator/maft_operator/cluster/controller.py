@@ -94,6 +94,7 @@ class Controller:
         fresh = self._is_fresh(resource, state)
         backend = ClusterBackend(self._api, owner, graph, self._images, now=now, applied=state.applied, status=old, fresh=fresh)
         outcome = await reconcile(backend, graph)
+        graph = outcome.graph
         measured = await measure(outcome.snapshot.metrics, state.resting)
         pause = placement.decided(pause, graph, outcome.snapshot.observed, outcome.snapshot.places, owner.uid, now)
         troubles = (*placement.troubles(pause, graph, now), *measured.troubles)

@@ -1,10 +1,14 @@
 """What an earlier start of a run left, as `prepare` found it, in this one's status: its scores, and that there was one. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
-from maft.summaries import AnySummary, Earlier, PrepareSummary, numbers_in
+from maft.summaries import AnySummary, Earlier, PrepareSummary, Validation, numbers_in
+from maft_operator.cluster import results
 from maft_operator.cluster.images import Pins
-from maft_operator.plan.graph import Graph
+from maft_operator.cluster.observed import Snapshot
+from maft_operator.plan.graph import Graph, task_name
+from maft_operator.spec.parse import Run
 from maft_operator.spec.schema import Json
 from maft_operator.spec.skew import OPERATOR
 
@@ -19,9 +23,18 @@ def completed(rows: Sequence[Json], summaries: Iterable[AnySummary], graph: Grap
     made = {row["iteration"]: row for row in rows}
     for report in _reports(summaries):
         for iteration in _iterations(graph):
-            if numbers := report.scores.get(str(iteration)):
-                made[iteration] = {"iteration": iteration, **_scores(numbers), **made.get(iteration, {})}
+            numbers = {**_scores(report.scores.get(str(iteration), ())), **_validated(report.validations.get(str(iteration)))}
+            if numbers:
+                made[iteration] = {"iteration": iteration, **numbers, **made.get(iteration, {})}
     return [made[iteration] for iteration in sorted(made)]
+
+
+def measured(run: Run, graph: Graph, snapshot: Snapshot, old: Iterable[Json]) -> Snapshot:
+    """Adds what the next step is decided from: what is known of the run's debates. old: the status' rows before."""
+    rows = completed(results.rows(graph, snapshot, old), snapshot.summaries.values(), graph)
+    known = {task_name(run, iteration, "validate"): one for iteration, one in results.validations(rows).items()}
+    observed = replace(snapshot.observed, validations=known, tokens=results.tokens(rows))
+    return replace(snapshot, observed=observed)
 
 
 def with_adapters(rows: Iterable[Json], done: Mapping[str, str]) -> list[Json]:
@@ -46,6 +59,7 @@ def _stages(report: Earlier, own: frozenset[int]) -> tuple[str, str] | None:
         "debates": numbers_in(report.debates),
         "adapters": frozenset(i for text in report.adapters for i in numbers_in(text)),
         "evaluations": numbers_in(report.evaluations),
+        "validations": numbers_in(report.validated),
         "diversities": numbers_in(report.diversities),
     }
     there = {name: iterations & own for name, iterations in kinds.items() if iterations & own}
@@ -58,6 +72,10 @@ def _iterations(graph: Graph) -> frozenset[int]:
 
 def _reports(summaries: Iterable[AnySummary]) -> list[Earlier]:
     return [summary.earlier for summary in summaries if isinstance(summary, PrepareSummary)]
+
+
+def _validated(validation: Validation | None) -> Json:
+    return {"validation": results.validated(validation)} if validation else {}
 
 
 def _scores(numbers: Sequence[float]) -> Json:

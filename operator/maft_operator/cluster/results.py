@@ -6,9 +6,11 @@ Rows come from summaries of finished tasks. What is written once stays, also whe
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 
 import msgspec
 
+from maft import stopping
 from maft.summaries import (
     Answers,
     AnySummary,
@@ -18,8 +20,10 @@ from maft.summaries import (
     PreflightSummary,
     Score,
     TrainSummary,
+    Validation,
 )
 from maft_operator.cluster import reasons
+from maft_operator.cluster.fields import count, part
 from maft_operator.cluster.observed import Snapshot
 from maft_operator.plan.graph import Graph, Task, on_cluster
 from maft_operator.spec.parse import Run, store_url
@@ -57,6 +61,8 @@ def _measured(tasks: Iterable[Task], snapshot: Snapshot) -> Json:
 
 def _of_summary(summary: AnySummary | None) -> Json:
     match summary:
+        case EvaluateSummary(validation=Validation() as validation):
+            return {"validation": validated(validation)}
         case EvaluateSummary():
             return _evaluated(summary)
         case DebateSummary():
@@ -76,6 +82,12 @@ def _evaluated(summary: EvaluateSummary) -> Json:
         "wrongToRight": summary.wrong_to_right,
         "rightToWrong": summary.right_to_wrong,
     }
+
+
+def validated(validation: Validation) -> Json:
+    """Makes `validation` of a row: accuracy, and the gain where there was an iteration before."""
+    made: Json = msgspec.to_builtins(validation.accuracy)
+    return made if validation.gain is None else {**made, "gain": msgspec.to_builtins(validation.gain)}
 
 
 def _debated(summary: DebateSummary) -> Json:
@@ -152,6 +164,32 @@ def _not_trained(training: Iterable[Task], snapshot: Snapshot) -> dict[str, floa
 # --- of the whole run ---
 
 
+def tokens(made: Iterable[Json]) -> int:
+    """Counts the tokens that debates have read and written."""
+    return sum(count(row, name) for row in made for name in ("promptTokens", "completionTokens"))
+
+
+def validations(made: Iterable[Json]) -> dict[int, Validation]:
+    """Reads what rows say of validation questions, by iteration; a row that somebody spoilt says nothing."""
+    read = {}
+    for row in made:
+        written = part(row, "validation")
+        gain = {"gain": written["gain"]} if "gain" in written else {}
+        with suppress(msgspec.ValidationError):
+            read[row["iteration"]] = msgspec.convert({"accuracy": written, **gain}, Validation)
+    return read
+
+
+def best(made: Iterable[Json]) -> Json:
+    """Makes `best`: the iteration that validation questions have chosen by now, with its accuracy on them."""
+    known = validations(made)
+    chosen = stopping.best(known)
+    if chosen not in known:
+        return {}
+    accuracy = known[chosen].accuracy
+    return {"best": {"iteration": chosen, "accuracy": worded(_score(accuracy))}}
+
+
 def accuracies(run: Run, made: Iterable[Json]) -> Json:
     """Makes `accuracy`, of the last evaluated iteration, and `baseAccuracy`, of one answer of the untrained model."""
     made = list(made)
@@ -178,6 +216,8 @@ def warnings(snapshot: Snapshot, old: Sequence[str]) -> list[str]:
 def artifacts(run: Run, made: Iterable[Json]) -> Json:
     """Names where things lie, without the options of the store's URL: those are for programs."""
     top = f"{store_url(run.spec.storage).partition('?')[0]}/{run.key}"
-    trained = [row["iteration"] for row in made if "trained" in row]
+    rows = list(made)
+    trained = [row["iteration"] for row in rows if "trained" in row]
+    chosen = stopping.best(validations(rows)) or (trained[-1] if trained else None)
     places = {"store": top, "report": f"{top}/report/index.html"}
-    return {**places, "adapters": f"{top}/iterations/{trained[-1]}/adapters/"} if trained else places
+    return {**places, "adapters": f"{top}/iterations/{chosen}/adapters/"} if chosen else places

@@ -99,6 +99,7 @@ def status(work: Reconciled, old: Json, generation: int, now: datetime) -> Json:
         **({"images": images} if (images := work.snapshot.pins.status) else {}),
         **({server_key.STATUS: key} if (key := work.snapshot.server_key) else {}),
         **({"iterations": rows} if rows else {}),
+        **results.best(rows),
         **results.accuracies(work.run, rows),
         "artifacts": results.artifacts(work.run, earlier.with_adapters(rows, done)),
     }
@@ -119,9 +120,10 @@ def _warnings(work: Reconciled, old: Sequence[str]) -> list[str]:
 
 
 def _iteration(work: Reconciled) -> Json:
-    """The iteration of the first task that is not done, of how many."""
-    total = work.run.spec.iterations
+    """The iteration of the first task that is not done, of how many; once the best is chosen, the last one that was begun."""
+    total, decided = work.run.spec.iterations, work.graph.decisions.get(work.run.key)
     current = min((task.iteration for task in pending(work.graph, work.snapshot.observed)), default=total)
+    current = decided.last if decided else current
     return {"current": current, "total": total, "text": f"{current}/{total}"}
 
 

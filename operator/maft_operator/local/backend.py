@@ -22,6 +22,7 @@ from maft_operator import progress
 from maft_operator.local import gpus as devices
 from maft_operator.local.gpus import Slots
 from maft_operator.local.processes import Child, free_port, start
+from maft_operator.plan import best
 from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Server, Task
 from maft_operator.plan.reconcile import Refusal
@@ -103,7 +104,9 @@ class LocalBackend:
             name: TaskState("succeeded") for name, summary in summaries.items() if summary and not isinstance(summary, Failure)
         }
         tasks = {name: self._task_state(name, attempts) for name, attempts in self._tasks.items()}
-        return LocalSnapshot(Observed({**finished, **tasks}, {name: self._server_state(r) for name, r in self._servers.items()}))
+        servers = {name: self._server_state(r) for name, r in self._servers.items()}
+        measured = best.validations(summaries)
+        return LocalSnapshot(Observed({**finished, **tasks}, servers, validations=measured, tokens=best.tokens(summaries.values())))
 
     async def create(self, item: Task | Server) -> tuple[Refusal, ...]:
         await (self._create_task(item) if isinstance(item, Task) else self._create_server(item))

@@ -15,6 +15,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from maft import stopping
 from maft.summaries import AnySummary, ResultRow
 from maft_operator.plan.graph import Graph, Task
 from maft_operator.plan.step import Observed, ServerState, TaskState
@@ -59,6 +60,16 @@ class Display:
             self._failure(server.name, state)
         for task in self._graph.tasks:
             self._task(task, observed, done.get(task.name), summaries)
+
+    def decided(self, graph: Graph) -> None:
+        """Tells once what validation questions have decided."""
+        specs = {task.run.key: task.run.spec for task in graph.tasks}
+        for run, decision in graph.decisions.items():
+            name = f"{run}: " if graph.last.kind == "compare" else ""
+            if f"{run}/best" not in self._ended:
+                self._ended.add(f"{run}/best")
+                text = f"→ {name}{stopping.words(specs[run], decision)}"
+                self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _task(
         self, task: Task, observed: Observed, done: tuple[float, float] | None, summaries: Mapping[str, AnySummary | None]

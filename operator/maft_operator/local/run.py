@@ -61,7 +61,9 @@ async def _loop(backend: LocalBackend, graph: Graph, display: Display, stop: asy
     """The last step, or None where the user stopped it."""
     looks = 0
     while not stop.is_set():
-        decided = (await reconcile(backend, graph)).step
+        outcome = await reconcile(backend, graph)
+        decided = outcome.step
+        display.decided(outcome.graph)
         await _show(backend, graph, display, (await backend.observe()).observed)
         if decided.phase in ("Complete", "Failed"):
             return decided

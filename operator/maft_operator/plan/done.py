@@ -74,6 +74,6 @@ def _reported(graph: Graph, report: Earlier) -> list[Task]:
     return [
         task
         for task in _of_iterations(graph)
-        if task.iteration in by_kind.get(task.kind, ())
+        if task.iteration in (numbers_in(report.validated) if task.validates else by_kind.get(task.kind, ()))
         or (task.agents and agents.get(task.iteration, frozenset()) >= {*task.agents})
     ]

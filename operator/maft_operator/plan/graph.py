@@ -4,12 +4,13 @@ Fields say what a task is; they are written out as flags last, and nothing reads
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
 import msgspec
 
 from maft.spec import Compared, RunSpec, immutable_spec_json
+from maft.stopping import Decision
 from maft_operator.spec.parse import Run
 
 ProgramName = Literal["prepare", "preflight", "debate", "train", "evaluate", "report", "compare", "diversity"]
@@ -48,6 +49,8 @@ class Task:
     """The runs that it compares."""
     shard: int | None = None
     """Which of its programs this is; None: all of them, or the only one."""
+    validates: bool = False
+    """It debates the validation questions in place of the held-out ones."""
 
     @property
     def programs(self) -> int:
@@ -93,6 +96,8 @@ class Graph:
     """Servers stay away for a while, but for those that somebody asks."""
     spent: str = ""
     """Which budget is spent, in words: nothing goes on."""
+    decisions: Mapping[str, Decision] = field(default_factory=dict)
+    """By key of a run: what its validation questions have decided (best.py)."""
 
     @property
     def last(self) -> Task:
@@ -110,9 +115,9 @@ def graph(run: Run, store: str, *, suspended: bool = False, held: bool = False, 
     for iteration in range(1, spec.iterations + 1):
         tasks.append(_debate(run, store, "debate", iteration))
         tasks += _train(run, store, iteration)
-        if spec.evaluated(iteration):
-            tasks.append(_debate(run, store, "evaluate", iteration))
-    tasks += [_diversity(task) for task in tasks if task.kind == "evaluate" and _has_a_society(spec, task.iteration)]
+        tasks += _evaluations(run, store, iteration)
+    held_out = [task for task in tasks if task.kind == "evaluate" and not task.validates]
+    tasks += [_diversity(task) for task in held_out if _has_a_society(spec, task.iteration)]
     tasks.append(_report(run, store, tasks))
     return Graph(
         tuple(tasks),
@@ -158,13 +163,34 @@ def _debate(run: Run, store: str, kind: Literal["debate", "evaluate"], iteration
     """Training questions are debated by last iteration's adapters, held-out questions by this one's."""
     models_from = iteration - 1 if kind == "debate" else iteration
     needs = tuple(train_tasks(run, models_from)) if models_from else (task_name(run, 0, "preflight"),)
+    if kind == "debate" and run.spec.stop_when.patience:  # whether there is another iteration is decided first
+        needs += _validation_before(run, iteration)
     return Task(task_name(run, iteration, kind), kind, run, store, iteration, needs, server_names(run), group=run.group)
+
+
+def _evaluations(run: Run, store: str, iteration: int) -> list[Task]:
+    """The debates that measure an iteration. Where validation questions choose among iterations, held-out ones are for one of
+    them alone; until it is known, each may be it (best.py)."""
+    if not run.spec.evaluated(iteration):
+        return []
+    held_out = _debate(run, store, "evaluate", iteration)
+    if not run.spec.validated(iteration):
+        return [held_out]
+    needs = (*held_out.needs, *_validation_before(run, iteration))
+    return [replace(held_out, name=task_name(run, iteration, "validate"), needs=needs, validates=True), held_out]
+
+
+def _validation_before(run: Run, iteration: int) -> tuple[str, ...]:
+    """The last validation before that iteration: the next one is compared with it."""
+    before = [i for i in range(1, iteration) if run.spec.validated(i)][-1:]
+    return tuple(task_name(run, i, "validate") for i in before)
 
 
 def _train(run: Run, store: str, iteration: int) -> list[Task]:
     # Where servers make room for training, the held-out debate of the models they still have comes first.
     waits = run.spec.inference.lifetime == "Phase" and run.spec.evaluated(iteration - 1)
-    before = (task_name(run, iteration - 1, "evaluate"),) if waits else ()
+    measured = "validate" if run.spec.validated(iteration - 1) else "evaluate"
+    before = (task_name(run, iteration - 1, measured),) if waits else ()
     needs = (task_name(run, iteration, "debate"), *before)
     return [
         Task(
@@ -240,6 +266,7 @@ def command(task: Task, urls: Mapping[str, Iterable[str]], spec: str | None = No
     flags += [f"--agent={agent}" for agent in task.agents]
     flags += _gpus(task) if on_a_device(task) else []
     flags += [] if task.shard is None else [f"--shard={task.shard}"]
+    flags += ["--part=validation"] if task.validates else []
     flags += [f"--group={task.group}"] if task.group else []
     flags += [f"--compared={msgspec.json.encode(task.compared).decode()}"] if task.compared else []
     flags += [f"--server={name}={url}" for name in task.servers for url in urls[name]]

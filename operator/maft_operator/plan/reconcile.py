@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from maft_operator.plan.best import settled
 from maft_operator.plan.graph import Graph, Server, Task
 from maft_operator.plan.step import Observed, Step, step
 
@@ -49,13 +50,16 @@ class Outcome(Generic[Snapshot_co]):
     step: Step
     snapshot: Snapshot_co
     refusals: tuple[Refusal, ...]
+    graph: Graph
+    """What is to be done, as far as that is known by now."""
 
 
 async def reconcile(backend: Backend[Snapshot_co], graph: Graph) -> Outcome[Snapshot_co]:
     """Looks at everything that exists and takes the next step. Deleting first: what goes may hold what comes next needs."""
     snapshot = await backend.observe()
+    graph = settled(graph, snapshot.observed)
     decided = step(graph, snapshot.observed)
     for name in decided.delete:
         await backend.delete(name)
     refused = [await backend.create(item) for item in decided.create] + [await backend.keep(item) for item in decided.keep]
-    return Outcome(decided, snapshot, tuple(refusal for several in refused for refusal in several))
+    return Outcome(decided, snapshot, tuple(refusal for several in refused for refusal in several), graph)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from maft.summaries import BAD_INPUT
+from maft.summaries import BAD_INPUT, Validation
 from maft_operator.plan.graph import Graph, ProgramName, Server, Task
 
 Phase = Literal["Preparing", "Serving", "Debating", "Training", "Evaluating", "Reporting", "Suspended", "Complete", "Failed"]
@@ -51,6 +51,10 @@ class Observed:
     servers: Mapping[str, ServerState] = field(default_factory=dict)
     done: frozenset[str] = frozenset()
     """Tasks that are known to be done, whether anything of them is left or not."""
+    validations: Mapping[str, Validation] = field(default_factory=dict)
+    """By task: what it said of an iteration, whether anything of it is left or not."""
+    tokens: int = 0
+    """Read and written by debates so far."""
 
 
 @dataclass(frozen=True, slots=True)

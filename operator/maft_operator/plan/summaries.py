@@ -41,15 +41,17 @@ def title(task: Task) -> str:
     shard = "" if task.shard is None else f", part {task.shard + 1} of {task.programs}"
     untrained = " (untrained)" if task.kind == "evaluate" and task.iteration == 0 else ""
     prefix = f"iteration {task.iteration}: " if task.iteration and task.kind != "report" else ""
-    return f"{prefix}{_STAGES[task.kind]}{agent}{untrained}{shard}"
+    stage = "debate of the validation questions" if task.validates else _STAGES[task.kind]
+    return f"{prefix}{stage}{agent}{untrained}{shard}"
 
 
 def sentence(summary: AnySummary | None) -> str:
     """Tells a finished stage's numbers in a few words; nothing where there are none."""
     match summary:
         case PrepareSummary():
-            probe = f", {summary.probe} for the probe" if summary.probe else ""
-            return f"{summary.train} training and {summary.held_out} held-out questions{probe}"
+            others = (("probe", summary.probe), ("validation", summary.validation))
+            more = "".join(f", {count} for the {what}" for what, count in others if count)
+            return f"{summary.train} training and {summary.held_out} held-out questions{more}"
         case PreflightSummary():
             return _preflight(summary)
         case DebateSummary() | ShardSummary():
@@ -111,7 +113,15 @@ def _training(summary: TrainSummary) -> str:
 def _measured(summary: EvaluateSummary | DiversitySummary) -> str:
     if isinstance(summary, DiversitySummary):
         return f"{summary.nll} nats per token under the others' models, KL {summary.kl}"
-    return f"{summary.questions} questions, {summary.debate.percent} % right{_how(summary)}{whole(summary.answers)}"
+    return f"{summary.questions} questions, {summary.debate.percent} % right{_how(summary)}{_gain(summary)}{whole(summary.answers)}"
+
+
+def _gain(summary: EvaluateSummary) -> str:
+    gain = summary.validation.gain if summary.validation else None
+    if gain is None:
+        return ""
+    points = f"{100 * gain.mean:+.1f} ± {100 * gain.stderr:.1f}".replace("-", "−")
+    return f"; {points} points over iteration {gain.over}, the best before"
 
 
 def _how(summary: EvaluateSummary) -> str:
