@@ -32,6 +32,7 @@ OF_A_RUN = (
     COMMIT,
     "iterations/1/adapters/generator-0/adapter_model.safetensors",
     "report/index.html",
+    "asked/2026-01-01-host-1-1.jsonl",
 )
 OTHERS = (
     "models/tiny/config.json",  # no run.json: a model
@@ -80,16 +81,16 @@ def test_what_is_named_goes_and_nothing_else(store: tuple[str, Store]) -> None:
 
     shown = clean(url, *flags)
     assert shown.returncode == 0, shown.stderr
-    assert "gone  ns/gone: 4 KB, 5 objects, last written 20" in shown.stdout
+    assert "gone  ns/gone: 5 KB, 6 objects, last written 20" in shown.stdout
     assert "1 objects there that maft has not written stay" in shown.stdout
-    assert shown.stdout.endswith("would free 4 KB of 1 runs; --yes deletes it\n")
+    assert shown.stdout.endswith("would free 5 KB of 1 runs; --yes deletes it\n")
     assert set(made.list("")) == before
 
     young = clean(url, *flags[:-1], "1", "--yes")
     assert "kept  ns/gone: it was written to 0.0 days ago; --days 1" in young.stdout and set(made.list("")) == before
 
     done = clean(url, *flags, "--yes")
-    assert done.returncode == 0 and done.stdout.endswith("freed 4 KB of 1 runs\n"), done.stdout + done.stderr
+    assert done.returncode == 0 and done.stdout.endswith("freed 5 KB of 1 runs\n"), done.stdout + done.stderr
     assert set(made.list("")) == before - all_of("ns/gone")
     assert {f"ns/gone/{key}" for key in OF_A_RUN} & set(made.list("")) == set() and "ns/gone/notes.txt" in set(made.list(""))
 
@@ -172,7 +173,7 @@ def test_a_run_that_was_made_again_meanwhile_stays(store: tuple[str, Store], tmp
     answers = {ALL: listed("ns/there"), OF_NS: listed("ns/there", "ns/gone"), OF_OTHER: listed("other/go", "other/gone2")}
     done = asked(tmp_path, answers, url, "--days", "0", "--yes", "--only-this-cluster")
     assert done.returncode == 0, done.stderr
-    assert "kept  ns/gone: its resource is there by now\n" in done.stdout and done.stdout.endswith("freed 4 KB of 1 runs\n")
+    assert "kept  ns/gone: its resource is there by now\n" in done.stdout and done.stdout.endswith("freed 5 KB of 1 runs\n")
     assert set(made.list("")) == before - all_of("other/gone")
 
     unsure = asked(tmp_path, {ALL: listed("ns/there")}, url, "--days", "0", "--yes", "--only-this-cluster")

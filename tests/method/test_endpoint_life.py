@@ -230,7 +230,7 @@ def test_questions_are_kept_for_the_next_run(tmp_path, spec):
     (kept,) = old.parent.glob("*.jsonl")
     rows = [json.loads(line) for line in kept.read_text().splitlines()]
     assert [row["question"] for row in rows] == [*(f"What is {n}+3*4?" for n in range(5)), chat]
-    again = trained(tmp_path / "again", task={"source": str(kept), "train": 4, "heldOut": 2})
+    again = trained(tmp_path / "again", task={"source": str(kept.parent), "train": 4, "heldOut": 2})
     split = load(of_task(again.task))
     assert {p.question for p in (*split.train, *split.held_out)} == {*(f"What is {n}+3*4?" for n in range(5)), QUESTION}
 

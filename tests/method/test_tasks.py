@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maft.errors import BadInput
+from maft.prepare import sources
 from maft.prepare.formats import FORMATS, problem
 from maft.prepare.tasks import Draw, Split, expression, from_other_task, load, value
 from maft.spec import AnswerKind, ArithmeticSpec, QuestionsSpec, TaskKind
@@ -143,6 +145,25 @@ def test_ways_to_name_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fo
     assert len(load(replace(JSONL, source=form.format(folder=tmp_path))).train) == 2
 
 
+@pytest.mark.parametrize("form", ["{folder}", "{folder}/", "file://{folder}/", "./sub dir#"])
+def test_a_folder_is_all_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    """Also below it, by name; what ends otherwise is no questions; a wrong row is found by its file and line."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "sub dir#"
+    (folder / "below").mkdir(parents=True)
+    rows = questions(5)
+    write(folder / "b%20.jsonl", rows[:2])
+    write(folder / "a.jsonl", rows[2:4])
+    write(folder / "below" / "c.jsonl", rows[4:])
+    (folder / "notes.txt").write_text("no question")
+    source = form.format(folder=quote(str(folder)) if "://" in form else folder)
+    read = [row["question"] for _, row in sources.of_file(sources.Place(source, ("question", "answer"), "task"))]
+    assert read == [row["question"] for row in (*rows[2:4], *rows[:2], *rows[4:])]
+    (folder / "below" / "c.jsonl").write_text("{}\nno JSON\n")
+    with pytest.raises(BadInput, match=r"below/c\.jsonl line 2: not JSON"):
+        list(sources.of_file(sources.Place(source, ("question", "answer"), "task")))
+
+
 def test_blank_lines_carriage_returns_and_further_fields(tmp_path: Path) -> None:
     file = tmp_path / "q.jsonl"
     file.write_bytes(b'\r\n{"question": "a", "answer": 1, "source": "x"}\r\n\n  \n{"question": "b", "answer": 2.5}')
@@ -189,11 +210,12 @@ def test_a_wrong_line_is_named(tmp_path: Path, second_line: str, message: str) -
         ("q.jsonl", b"\n\n", "holds no questions"),
         ("absent.jsonl", b"", ": No such file or directory; give a jsonl file or an s3:// URL that can be read"),
         ("q.jsonl/below.jsonl", b"", ": Not a directory"),
-        ("", b"", ": Is a directory"),
+        ("../no-questions", b"", ": no file in it ends with .jsonl; give a jsonl file or a folder of them"),
     ],
 )
 def test_a_wrong_file_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / "q.jsonl").write_bytes(content)
+    (tmp_path.parent / "no-questions").mkdir(exist_ok=True)
     source = str(tmp_path / name)
     with pytest.raises(BadInput) as caught:
         load(replace(JSONL, source=source))

@@ -94,18 +94,18 @@ async def serve(assignment: Assignment, spec: SocietySpec, listening: Listening)
     """Listens at once, answers as soon as all agents have, and ends when what is under way is done."""
     names = tuple(assignment.servers)
     society = served.load(assignment.store, assignment.run, assignment.spec, assignment.iteration, names, spec)
-    measured, told = Measured(), asyncio.Event()
+    measured, ended = Measured(), asyncio.Event()
     kept = Kept(assignment.store, assignment.run, spec, measured)
     endpoint = Endpoint(spec, society.models, listening.keys, kept, measured, Admission(spec, measured))
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
     runner = web.AppRunner(endpoint.application(), handler_cancellation=True, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         async with asyncio.TaskGroup() as group:
             await _listen(runner, listening)
             beside = [group.create_task(agents.answer(assignment, society, endpoint)), group.create_task(kept.keep())]
-            await told.wait()
+            await ended.wait()
             await _finish(endpoint, listening.grace)
             for task in beside:
                 task.cancel()

@@ -61,8 +61,8 @@ class Admission:
         self._measured.active.set(self._active)
         (self._idle.clear if self._active else self._idle.set)()
 
-    def _too_many(self, found: str, field: str) -> Refused:
-        return Refused(429, f"{found}, as many as {field} allows; try again soon", code="rate_limit_exceeded", after=AGAIN)
+    def _too_many(self, state: str, field: str) -> Refused:
+        return Refused(429, f"{state}, as many as {field} allows; try again soon", code="rate_limit_exceeded", after=AGAIN)
 
     async def idle(self) -> None:
         """Waits until nothing is under way."""

@@ -74,9 +74,9 @@ def ended(text: str, ends: Iterable[str]) -> tuple[str, bool]:
     return (text[: min(places)], True) if places else (text, False)
 
 
-def turn(agent: int, said: Turn, round_: int) -> dict[str, Any]:
+def turn(agent: int, spoken: Turn, round_: int) -> dict[str, Any]:
     """Writes a turn for somebody who listens. agent: from 0."""
-    return {"agent": agent + 1, "round": round_, "text": said.call.text, "answer": said.parsed}
+    return {"agent": agent + 1, "round": round_, "text": spoken.call.text, "answer": spoken.parsed}
 
 
 def _without_tokens(value: Any) -> Any:

@@ -128,12 +128,12 @@ class Hearing:
     @property
     def _is_reply(self) -> bool:
         """A thought that has ended, or none at the end: before that, words may turn out to be a thought."""
-        said = self.template.split(self._text)
-        return bool(said.reply) and (bool(said.thought) or self._end.tokens is not None)
+        parts = self.template.split(self._text)
+        return bool(parts.reply) and (bool(parts.thought) or self._end.tokens is not None)
 
     def answer(self) -> Answer:
         """Makes the answer of all that was heard."""
         prompt, completion = self._end.tokens or (0, 0)
-        said = self.template.split(self._text)
-        call = Call("", 0, prompt, completion, self._end.finish_reason or "stop", said.reply, said.thought)
+        parts = self.template.split(self._text)
+        call = Call("", 0, prompt, completion, self._end.finish_reason or "stop", parts.reply, parts.thought)
         return answer.of_call(call, ())

@@ -5,10 +5,10 @@ import errno
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from maft.errors import BadInput, one_line, shown
 from maft.store.base import Missing
@@ -47,11 +47,31 @@ class Place:
 
 
 def of_file(place: Place) -> Iterator[tuple[str, RawRow]]:
-    """Yields every row with where it stands. BadInput for what cannot be read."""
-    for number, line in enumerate(_lines(place), 1):
-        if line.strip():
-            where = f"{place.source} line {number}"
-            yield where, _row(_parsed(line, where), where, place)
+    """Yields every row with where it stands; of a folder those of its files, by their names. BadInput for what cannot be read."""
+    for part in _files(place) if _is_folder(place.source) else (place,):
+        for number, line in enumerate(_lines(part), 1):
+            if line.strip():
+                where = f"{part.source} line {number}"
+                yield where, _row(_parsed(line, where), where, place)
+
+
+def _is_folder(source: str) -> bool:
+    """Tells whether it names a folder: a path to one, or a URL that ends as prefixes do."""
+    address = source.partition("?")[0]
+    try:
+        return address.endswith("/") if "://" in source else Path(source).is_dir()
+    except (OSError, ValueError):  # no path at all: whoever reads it says so
+        return False
+
+
+def _files(place: Place) -> list[Place]:
+    """The jsonl files of a folder or below a prefix, such as questions that a society kept."""
+    address, mark, query = place.source.partition("?")
+    names = [name for name in open_store(place.source).list("") if name.endswith(".jsonl")]
+    if not names:
+        raise BadInput(f"{place.field}: {place.source}: no file in it ends with .jsonl; give a jsonl file or a folder of them")
+    top = address if address.endswith("/") else f"{address}/"
+    return [replace(place, source=f"{top}{quote(name) if '://' in top else name}{mark}{query}") for name in names]
 
 
 def of_hub(place: Place, config: str, part: str) -> Iterator[tuple[str, RawRow]]:

@@ -42,10 +42,10 @@ async def ask(url: str, question: str, model: str, say: Callable[[str], None]) -
         say(verdict(vote))
 
 
-def turn(said: dict[str, Any]) -> str:
+def turn(spoken: dict[str, Any]) -> str:
     """Writes a turn on one line."""
-    answer = said["answer"] if said["answer"] is not None else "no answer"
-    return f"round {said['round']}, agent {said['agent']}: {answer}   ({' '.join(said['text'].split())})"
+    answer = spoken["answer"] if spoken["answer"] is not None else "no answer"
+    return f"round {spoken['round']}, agent {spoken['agent']}: {answer}   ({' '.join(spoken['text'].split())})"
 
 
 def verdict(vote: dict[str, Any]) -> str:
