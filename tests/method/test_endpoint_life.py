@@ -15,10 +15,16 @@ import pytest
 from conftest import answers, free_port, wait_until
 from societies import QUESTION, RUN, ask, endpoint, metrics, mock_server, post, society, trained
 
+from maft import records
+from maft.endpoint import served
 from maft.endpoint.keys import INTERVAL, Keys
 from maft.prepare.tasks import load, of_task
 from maft.society_spec import SocietySpec
 from maft.spec import immutable_spec_json
+from maft.store import layout
+from maft.store.commits import publish
+from maft.store.files import FileStore
+from maft.summaries import Gain, Score, Validation
 
 pytestmark = pytest.mark.programs
 
@@ -268,6 +274,16 @@ def test_what_cannot_be_served_is_said_in_a_line(tmp_path, case):
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 2 and message in ended.stderr and ended.stderr.count("\n") == 1, ended.stderr
     assert message in json.loads(summary.read_text())["error"]
+
+
+def test_the_best_iteration_is_served(tmp_path):
+    """Of three iterations the validation questions chose the second; its adapters answer, not the last ones."""
+    spec = trained(tmp_path / "store", iterations=3, evaluation={"validation": 4})
+    store, gains = FileStore(tmp_path / "store"), {1: None, 2: Gain(0.2, 0.1, 1), 3: Gain(-0.1, 0.1, 2)}
+    for iteration, gain in gains.items():
+        meta = {"validation": records.plain(Validation(accuracy=Score(0.5, 0.1), gain=gain))}
+        publish(store, layout.validation(RUN, iteration), {}, meta=meta)
+    assert served.chosen(store, RUN, spec) == 2
 
 
 def test_the_last_whole_iteration_is_served(tmp_path):

@@ -38,7 +38,7 @@ class Listening:
 def parser() -> argparse.ArgumentParser:
     """Makes the command line."""
     flags = program.parser("endpoint", "Answers questions with the finetuned agents of a run.", takes=("spec", "group"))
-    flags.add_argument("--iteration", default="0", help="whose adapters answer; 0: the last that has all of them")
+    flags.add_argument("--iteration", default="0", help="whose adapters answer; 0: the best, else the last that has all of them")
     flags.add_argument("--server", action="append", default=[], metavar="NAME=URL", help="the vLLM server of all agents")
     flags.add_argument("--society", default="{}", metavar="JSON", help="how it answers; docs/serving.md has the fields")
     flags.add_argument("--host", default=pod.everywhere(), help="address to listen on")
@@ -56,7 +56,7 @@ def decode(given: argparse.Namespace) -> Assignment:
     assignment = program.pinned(program.decode(given))
     if assignment.iteration:
         return assignment
-    return replace(assignment, iteration=served.last_trained(assignment.store, assignment.run, assignment.spec))
+    return replace(assignment, iteration=served.chosen(assignment.store, assignment.run, assignment.spec))
 
 
 def decode_asked(text: str) -> SocietySpec:

@@ -122,7 +122,7 @@ class Endpoint:
                 turns.put_nowait(answer.turn(agent, turn, rounds[agent]))
 
         transcript = await self.society.debate(asked, listen)
-        if asked.store:
+        if asked.store and not self.society.setup.checker.runs_programs:  # a row of programs has inputs
             self.kept.add(transcript)
         return self.society.answer(asked, transcript)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import msgspec
 from msgspec.structs import replace
 
-from maft import adapters, records
+from maft import adapters, records, stopping, validation
 from maft.debate import society
 from maft.debate.society import Rules, Society
 from maft.errors import BadInput
@@ -55,11 +55,13 @@ def begun(store: Store, run: str) -> Spec:
         raise BadInput(f"{store.url}/{run}: no run is there (no {layout.RUN}); name it as STORE/NAMESPACE/NAME") from None
 
 
-def last_trained(store: Store, run: str, spec: Spec) -> int:
-    """Finds the last iteration of which every adapter is committed; BadInput if there is none."""
+def chosen(store: Store, run: str, spec: Spec) -> int:
+    """Finds whose adapters answer where nobody says: the best iteration once validation questions have chosen one, else the last of
+    which every adapter is committed. BadInput if there is none."""
     if not spec.iterations:
         raise BadInput(f"{run}: iterations: 0, so the run trains no adapters; serve one that does")
-    for iteration in range(spec.iterations, 0, -1):
+    decided = stopping.decision(spec, validation.known(store, run, stopping.validated(spec)))
+    for iteration in (*((decided.best,) if decided else ()), *range(spec.iterations, 0, -1)):
         places = adapters.prefixes(store, run, iteration)
         if places and all(committed(store, place) for place in places):
             return iteration

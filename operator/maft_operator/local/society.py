@@ -45,7 +45,7 @@ class Wanted:
 
     place: Place
     iteration: int
-    """0: the last that has all its adapters."""
+    """0: the best, else the last that has all its adapters."""
     society: SocietySpec
     folder: Path
     """For logs and adapters."""

@@ -42,7 +42,9 @@ def add(commands: Any) -> None:
     ask.add_argument("--model", default="society", help="[society]")
     ask.set_defaults(call=_ask)
     for parser in (serve, ask):
-        parser.add_argument("--iteration", type=int, default=0, help="whose adapters answer [the last that has all of them]")
+        parser.add_argument(
+            "--iteration", type=int, default=0, help="whose adapters answer [the best, else the last that has all of them]"
+        )
         parser.add_argument(
             "--set", action="append", default=[], metavar="KEY=VALUE", help="of the society, such as mode=fast; docs/serving.md"
         )
