@@ -1,4 +1,4 @@
-"""Writes docs/resource.md from crds/multiagentfinetunes.yaml: every field with type, default, bounds and description."""
+"""Writes a page for each kind of resource from its file in crds/: every field with type, default, bounds and description."""
 
 import json
 import shutil
@@ -9,17 +9,25 @@ from typing import Any
 from maft_operator.spec.schema import openapi
 
 ROOT = Path(__file__).parents[1]
-HEAD = """# The resource: MultiAgentFinetune
+_TABLE = """
+| field | type | default | bounds | meaning |
+|---|---|---|---|---|
+"""
+_RUN = """# The resource: MultiAgentFinetune
 
 `apiVersion: maft.dev/v1alpha1`, `kind: MultiAgentFinetune`, short name `maft`. Made from `crds/multiagentfinetunes.yaml` by
 `scripts/resource_reference.py`; defaults, bounds and rules stand there and nowhere else. `maft validate FILE` checks a resource as
 the API server would, and every command reads files and `--set` as kubectl does: `1e3` and `1024.0` are whole numbers, `017` is
 15, `yes` is true, `1:30` a text. It refuses a key that is there twice, and `null` in place of a value. Fields used on a cluster
 only are accepted and ignored by `maft run`.
-
-| field | type | default | bounds | meaning |
-|---|---|---|---|---|
 """
+_SOCIETY = """# The resource: Society
+
+`apiVersion: maft.dev/v1alpha1`, `kind: Society`: the agents of a run behind one URL ([serving.md](serving.md)). Made from
+`crds/societies.yaml` by `scripts/resource_reference.py`; defaults, bounds and rules stand there and nowhere else.
+"""
+_HEADS = {"MultiAgentFinetune": _RUN, "Society": _SOCIETY}
+PAGES = {"MultiAgentFinetune": "resource.md", "Society": "society.md"}
 
 
 def rows(schema: dict[str, Any], path: str) -> Iterator[str]:
@@ -60,14 +68,17 @@ def text(field: dict[str, Any]) -> str:
     return " ".join([field.get("description", ""), *(f"*Refused:* {rule}." for rule in rules)]).strip()
 
 
-def reference() -> str:
+def reference(resource: str) -> str:
     """The whole page."""
-    spec = openapi()["properties"]["spec"]
-    return HEAD + "\n".join(rows(spec, "spec")) + "\n\n" + "Rules over the whole spec: " + text({**spec, "description": ""}) + "\n"
+    spec = openapi(resource)["properties"]["spec"]
+    rules = text({**spec, "description": ""})
+    below = f"\n\nRules over the whole spec: {rules}\n" if rules else "\n"
+    return _HEADS[resource] + _TABLE + "\n".join(rows(spec, "spec")) + below
 
 
 if __name__ == "__main__":
-    ROOT.joinpath("docs", "resource.md").write_text(reference())
+    for resource, name in PAGES.items():
+        ROOT.joinpath("docs", name).write_text(reference(resource))
     # Flux and other collectors of charts leave symbolic links out.
     for definition in (ROOT / "crds").glob("*.yaml"):
         shutil.copyfile(definition, ROOT / "charts" / "maft" / "files" / "crds" / definition.name)

@@ -18,6 +18,8 @@ CONTENT = {
     reasons.UNFINISHED,
     reasons.NO_FAILURE,
     reasons.NOT_STALLED,
+    reasons.SERVING,
+    reasons.STARTING,
 }
 
 
@@ -86,6 +88,15 @@ PRODUCED = {
     "BackoffLimitExceeded": "test_observed.py",
     "Suspended": "test_lifecycle.py test_suspending_five_times_changes_nothing",
     "NotSuspended": "test_lifecycle.py",
+    "Serving": "test_society.py test_what_the_status_says",
+    "Starting": "test_society.py test_what_the_status_says",
+    "ScaledToZero": "test_society.py test_what_the_status_says",
+    "RunMissing": "test_society.py test_a_run_that_is_not_there",
+    "RunUnusable": "test_society.py test_why_nothing_can_be_made",
+    "RunUnfinished": "test_society.py test_why_nothing_can_be_made",
+    "IterationUnfinished": "test_society.py test_why_nothing_can_be_made",
+    "IterationMissing": "test_society.py test_why_nothing_can_be_made",
+    "RunWithoutAdapters": "test_society.py test_why_nothing_can_be_made",
     "NotStalled": "test_conditions.py test_kstatus_tells_what_goes_on_from_what_failed_and_what_is_over",
     "AllIterationsDone": "test_on_cluster.py test_kubectl_shows_it",
     "Unfinished": "test_conditions.py",

@@ -26,7 +26,7 @@ from maft_operator.spec.parse import Run, parse
 from maft_operator.spec.schema import Json
 
 NAMED = ("cpu", "memory", "ephemeral-storage")
-EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.yaml"))
+EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.yaml") if "\nkind: MultiAgentFinetune\n" in path.read_text())
 CPU: Json = {"training": {"gpus": 0}, "inference": {"gpus": 0}}
 
 

@@ -15,10 +15,12 @@ import maft
 import maft_operator
 from maft.spec import TaskKind
 from maft_operator.__main__ import main
+from maft_operator.spec.schema import FILES, checked
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
-EXAMPLES = sorted(p.stem for p in (ROOT / "examples").glob("*.yaml"))
+RUNS = re.compile(r"^kind: MultiAgentFinetune$", re.MULTILINE)
+EXAMPLES = sorted(p.stem for p in (ROOT / "examples").glob("*.yaml") if RUNS.search(p.read_text()))
 
 
 def maft_says(capsys, *line):
@@ -42,10 +44,21 @@ def test_examples_are_valid(example, capsys, monkeypatch):
     assert maft_says(capsys, "validate", f"examples/{example}.yaml").endswith("is valid\n")
 
 
+def test_other_resources_of_the_examples_are_valid():
+    """Whatever is not a run."""
+    others = [p for p in (ROOT / "examples").glob("*.yaml") if not RUNS.search(p.read_text())]
+    assert ROOT / "examples" / "society.yaml" in others
+    for path in others:
+        for body in yaml.safe_load_all(path.read_text()):
+            assert checked(body, body["kind"])
+
+
 def test_the_reference_is_made_from_the_schema():
     import resource_reference
 
-    assert (ROOT / "docs" / "resource.md").read_text() == resource_reference.reference()
+    for kind, page in resource_reference.PAGES.items():
+        assert (ROOT / "docs" / page).read_text() == resource_reference.reference(kind), page
+    assert resource_reference.PAGES.keys() == FILES.keys()
 
 
 def test_the_table_of_methods_is_made_from_the_code():

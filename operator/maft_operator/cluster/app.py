@@ -27,8 +27,9 @@ from maft_operator.cluster.leader import Leadership
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
 from maft_operator.cluster.served import changed, served
+from maft_operator.cluster.society.controller import Societies
 from maft_operator.cluster.tls import Certificate
-from maft_operator.cluster.workers import Workers
+from maft_operator.cluster.workers import Reconciler, Workers
 
 log = logging.getLogger("maft")
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -94,7 +95,9 @@ class _Operator:
         self.queue = Queue()
         keys = Keys(self.queue, metrics)
         runs = Controller(api, options.images, keys=keys, metrics=metrics)
-        self.workers = Workers({kinds.RUN.name: runs}, queue=self.queue, keys=keys, metrics=metrics)
+        societies = Societies(api, options.images, keys=keys, metrics=metrics)
+        reconcilers: dict[str, Reconciler] = {kinds.RUN.name: runs, kinds.SOCIETY.name: societies}
+        self.workers = Workers(reconcilers, queue=self.queue, keys=keys, metrics=metrics)
         self.watched = Watched(keys, metrics)
         self.check = WatchCheck(api, keys, self.watched, options.namespaces)
 

@@ -2,13 +2,12 @@
 
 import asyncio
 import secrets
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
 from maft_operator.cluster import (
-    drift,
     earlier,
+    explaining,
     images,
     kinds,
     manifests,
@@ -19,11 +18,11 @@ from maft_operator.cluster import (
     workloads,
 )
 from maft_operator.cluster.api import Api, Refused
+from maft_operator.cluster.applying import Applier, passes
 from maft_operator.cluster.children import pods_in
 from maft_operator.cluster.drift import Sent
-from maft_operator.cluster.fields import parts
+from maft_operator.cluster.explaining import ASKED
 from maft_operator.cluster.images import Images, Pins
-from maft_operator.cluster.kinds import Kind
 from maft_operator.cluster.manifests import RUN, Owner
 from maft_operator.cluster.observed import Snapshot
 from maft_operator.cluster.pod_template import SERVE
@@ -31,9 +30,6 @@ from maft_operator.plan import done as plan
 from maft_operator.plan.graph import Graph, Server, Task
 from maft_operator.plan.reconcile import Refusal
 from maft_operator.spec.schema import Json
-
-_ASKED = 8  # children whose Events are asked for in one look
-_EVENTS = "100"  # of one child; Kubernetes writes a few, and counts those that repeat
 
 
 class ClusterBackend:
@@ -61,7 +57,7 @@ class ClusterBackend:
         self._graph = graph
         self._images = images
         self._now = now
-        self._applied = applied
+        self._applier = Applier(api, kinds.RUN, owner.run.namespace, owner.uid, now=now, applied=applied)
         self._status = status or {}
         self._fresh = fresh
         self._lacks_key = False  # whether the Secret of the run's servers has to be made
@@ -74,14 +70,14 @@ class ClusterBackend:
         run = self._owner.run
         wanted = kinds.children(isolated=self._images.isolated)
         lists = await asyncio.gather(*(self._api.list(k, run.namespace, label_selector=f"{RUN}={run.name}") for k in wanted))
-        self._children = {k.name: [c for c in items if self._ours(k, c)] for k, items in zip(wanted, lists, strict=True)}
+        self._children = {k.name: self._applier.ours(k, items) for k, items in zip(wanted, lists, strict=True)}
         snapshot = observed.read(self._graph, self._children, self._now, placement.read(self._status, self._now).since)
         done = plan.recorded(self._graph, self._status.get("done", {})) | plan.found(self._graph, snapshot.summaries.values())
         size = resources.model_bytes(self._status, snapshot.summaries.values())
         snapshot = earlier.measured(self._owner.run, self._graph, snapshot, self._status.get("iterations", ()))
         snapshot = replace(snapshot, pins=self._pinned(), model_bytes=size, observed=replace(snapshot.observed, done=done))
         self._images = replace(self._images, model_bytes=size)
-        snapshot = observed.explained(snapshot, await self._events(snapshot.unexplained))
+        snapshot = observed.explained(snapshot, await explaining.events(self._api, self._owner.run.namespace, snapshot.unexplained))
         return self._with_key(workloads.explained(snapshot, await self._workloads(snapshot)))
 
     async def create(self, item: Task | Server) -> tuple[Refusal, ...]:
@@ -99,21 +95,9 @@ class ClusterBackend:
                 if child["metadata"]["name"] == name and "deletionTimestamp" not in child["metadata"]:
                     await self._api.delete(kind, self._owner.run.namespace, name, child["metadata"]["uid"])
 
-    async def _events(self, unexplained: Mapping[str, str]) -> list[Json]:
-        """Lists Events about some of these objects; none without the right to, which is an optional one."""
-        selectors = [f"involvedObject.uid={uid}" for uid in list(unexplained)[:_ASKED]]
-        namespace = self._owner.run.namespace
-        try:
-            lists = await asyncio.gather(
-                *(self._api.list(kinds.EVENT, namespace, field_selector=s, limit=_EVENTS) for s in selectors)
-            )
-        except Refused:
-            return []
-        return [event for events in lists for event in events]
-
     async def _workloads(self, snapshot: Snapshot) -> dict[str, list[Json]]:
         """Lists Workloads by child that is queued; none without the right to, which is an optional one."""
-        asked = dict(list(workloads.selectors(snapshot, self._children, self._owner).items())[:_ASKED])
+        asked = dict(list(workloads.selectors(snapshot, self._children, self._owner).items())[:ASKED])
         several, namespace = list(dict.fromkeys(asked.values())), self._owner.run.namespace
         try:
             lists = await asyncio.gather(*(self._api.list(kinds.WORKLOAD, namespace, **dict([one])) for one in several))
@@ -150,7 +134,7 @@ class ClusterBackend:
         try:
             await self._api.create(made, self._owner.run.namespace)
         except Refused as error:
-            if error.code != 409 and not _passes(error):
+            if error.code != 409 and not passes(error):
                 return (Refusal(child, str(error)),)
         else:
             for kind, holder in server_key.holders(self._children):
@@ -167,9 +151,9 @@ class ClusterBackend:
         refusals = []
         for wanted in manifests.objects(item, *self._made_with(item)):
             try:
-                await self._ensure(wanted)
+                await self._applier.ensure(wanted, self._existing(wanted))
             except Refused as error:
-                refusals += [] if _passes(error) else [Refusal(item.name, str(error))]
+                refusals += [] if passes(error) else [Refusal(item.name, str(error))]
         return tuple(refusals)
 
     def _made_with(self, item: Task | Server) -> tuple[Owner, Images]:
@@ -179,29 +163,6 @@ class ClusterBackend:
         owner = replace(self._owner, inherited=self._images.pods.inherited(child)) if child else self._owner
         return owner, images.of_child(self._images, child)
 
-    async def _ensure(self, wanted: Json) -> None:
-        existing = self._existing(wanted)
-        if existing is None:
-            await self._make(wanted)
-            return
-        wanted = images.keeping(wanted, existing, drift.owned(existing))
-        before = self._applied.get(existing["metadata"]["uid"])
-        if drift.differs(wanted, existing) and not drift.is_settled(before, wanted, existing, self._now):
-            await self._apply(wanted, existing)
-
-    async def _make(self, wanted: Json) -> None:
-        """Applies an object that is missing, unless somebody else's has its name: to apply would be to take that over."""
-        kind, name = next(k for k in kinds.ALL if k.name == wanted["kind"]), wanted["metadata"]["name"]
-        there = await self._api.list(kind, self._owner.run.namespace, field_selector=f"metadata.name={name}")
-        if any(thing["metadata"]["name"] == name and not self._is_some_runs(thing) for thing in there):
-            raise Refused(422, f"the {kind.name} {name} exists and is not the run's")
-        await self._apply(wanted)
-
-    async def _apply(self, wanted: Json, existing: Json | None = None) -> None:
-        stored = await self._api.apply(wanted if existing is None else drift.to_apply(wanted, existing))
-        if stored:
-            self._applied[stored["metadata"]["uid"]] = drift.sent(wanted, existing, stored, self._now)
-
     def _existing(self, wanted: Json) -> Json | None:
         child = self._named(wanted["kind"], wanted["metadata"]["name"])
         # The items of a list lack what the list as a whole says.
@@ -209,19 +170,3 @@ class ClusterBackend:
 
     def _named(self, kind: str, name: str) -> Json | None:
         return next((c for c in self._children.get(kind, ()) if c["metadata"]["name"] == name), None)
-
-    def _ours(self, kind: Kind, child: Json) -> bool:
-        """Pods belong to Jobs and ReplicaSets; everything else to the resource itself, and not to one of that name before."""
-        owners = parts(child, "metadata", "ownerReferences")
-        return kind == kinds.POD or any(o.get("uid") == self._owner.uid for o in owners)
-
-    def _is_some_runs(self, thing: Json) -> bool:
-        """Whether it is the run's, or one's of its name before, which goes by itself."""
-        owners = parts(thing, "metadata", "ownerReferences")
-        return any(o.get("kind") == kinds.RUN.name or o.get("uid") == self._owner.uid for o in owners)
-
-
-def _passes(error: Refused) -> bool:
-    """The namespace or a namesake's child is going, or somebody was faster: its event wakes us."""
-    passing = ("being terminated", "Only one reference can have Controller set to true")
-    return error.code == 409 or any(words in str(error) for words in passing)

@@ -57,5 +57,8 @@ def _warns(condition: Json) -> bool:
         return True
     if condition["reason"] in (reasons.COMPLETE.name, reasons.SUSPENDED.name):
         return False
+    if condition["type"] == "Ready":  # of a society: not while it starts or nobody is asked for
+        usual = (reasons.STARTING.name, reasons.SCALED_TO_ZERO.name, reasons.RUN_UNFINISHED.name)
+        return bool(condition["status"] == "False" and condition["reason"] not in usual)
     bad = (("Accepted", "False"), ("Progressing", "False"), ("Failed", "True"))
     return (condition["type"], condition["status"]) in bad

@@ -12,6 +12,7 @@ import kopf
 
 from maft_operator.cluster import kinds
 from maft_operator.cluster.conditions import settled
+from maft_operator.cluster.following import Following
 from maft_operator.cluster.keys import Keys
 from maft_operator.cluster.kinds import Kind
 from maft_operator.cluster.manifests import MANAGED_BY, MANAGER
@@ -32,6 +33,7 @@ class Watched:
     def __init__(self, keys: Keys, metrics: Metrics) -> None:
         self._keys = keys
         self._metrics = metrics
+        self._following = Following()
         self.kinds: tuple[Kind, ...] = (kinds.RUN,)
         self.versions: dict[str, str] = {}
         self.settled: set[str] = set()
@@ -45,6 +47,8 @@ class Watched:
             self._keys.note(key, at_work=(body.get("status") or {}).get("phase") not in _AT_REST)
         self.parent(kinds.RUN, kind, body)
         self.child(body["metadata"])
+        for follower in self._following.woken(key, None if kind == "DELETED" else body):
+            self._keys.wake(follower)
 
     def parent(self, of: Kind, kind: str | None, body: Mapping[str, Any]) -> None:
         """Takes in an event of an object of a parent kind. kind: of the event, as above."""
@@ -55,6 +59,7 @@ class Watched:
             self.gone(key)
             return
         self.versions[key] = metadata["resourceVersion"]
+        self._following.note(of, key, body)
         if of.name in _SETTLED and _SETTLED[of.name](body):
             self.settled.add(key)
             return
@@ -74,6 +79,7 @@ class Watched:
     def gone(self, key: str) -> None:
         """Drops what has been deleted."""
         self.versions.pop(key, None)
+        self._following.forget(key)
         self.settled.discard(key)
         self._keys.forget(key)
 

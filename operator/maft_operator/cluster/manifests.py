@@ -187,13 +187,6 @@ def _object(kind: Kind, name: str, owner: Owner, component: str, spec: Json, ite
 
 
 def _metadata(kind: Kind, name: str, owner: Owner, component: str, iteration: int | None = None) -> Json:
-    reference = {
-        "apiVersion": kinds.RUN.api_version,
-        "kind": kinds.RUN.name,
-        "name": owner.run.name,
-        "uid": owner.uid,
-        "controller": True,
-    }
     works = kind in (kinds.JOB, kinds.DEPLOYMENT)
     inherited = owner.inherited if works else Inherited()  # others belong to several items, of which each was made at its time
     queued = kueue.labels(owner.run.spec) if works else {}
@@ -203,5 +196,10 @@ def _metadata(kind: Kind, name: str, owner: Owner, component: str, iteration: in
         "namespace": owner.run.namespace,
         "labels": {**inherited.labels, **labels(owner.run, name, component, iteration), **queued},
         **annotations,
-        "ownerReferences": [reference],
+        "ownerReferences": [reference(kinds.RUN, owner.run.name, owner.uid)],
     }
+
+
+def reference(kind: Kind, name: str, uid: str) -> Json:
+    """Makes the reference by which a child goes with its parent."""
+    return {"apiVersion": kind.api_version, "kind": kind.name, "name": name, "uid": uid, "controller": True}

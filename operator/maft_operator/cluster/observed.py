@@ -66,9 +66,7 @@ def read(graph: Graph, children: Mapping[str, Sequence[Json]], now: datetime, mi
     overdue = {s.name: end for s in servers if (end := _overdue(s, tasks, _limit(graph), now, missing))}
     server_states = {s.name: _server_state(s, overdue.get(s.name), graph.backoff_limit) for s in servers}
     running = [t for t in tasks if states[t.name].status == "running"]
-    waiting = [
-        *chain.from_iterable((*(_troubles_of_job(t, now) for t in running), *(_troubles_of_server(s, now) for s in servers)))
-    ]
+    waiting = [*chain.from_iterable((*(_troubles_of_job(t, now) for t in running), *(troubles_of_server(s, now) for s in servers)))]
     return Snapshot(
         observed=Observed(states, server_states),
         summaries={t.name: s for t in tasks if (s := indexes.summary(t.pods)) is not None},
@@ -76,7 +74,7 @@ def read(graph: Graph, children: Mapping[str, Sequence[Json]], now: datetime, mi
         ended={**ended, **{s.name: _end_of_server(s) for s in servers if _worst(s)}, **overdue},
         seconds={t.name: _seconds(t.object, now) for t in tasks if time(t.object, "status", "startTime")},
         metrics={name: url for t in running for name, url in indexes.metrics_urls(t.name, t.pods).items()},
-        unexplained=_silent(running, servers, waiting, now),
+        unexplained=silent(running, servers, waiting, now),
         places=placement.places((pod for server in servers for pod in server.pods), now),
         gpus=spent.held(graph, (*tasks, *servers)),
         passing=any(is_terminating(pod) or pods.runs_on(pod) for child in (*tasks, *servers) for pod in child.pods),
@@ -164,17 +162,17 @@ def _server_state(server: Child, overdue: Trouble | None, limit: int) -> ServerS
         return ServerState(False, True, limit + 1, 0, overdue.message)
     worst = _worst(server)
     if worst is None:
-        return ServerState(_is_ready(server.made), queued=not _is_ready(server.made) and _is_queued(server))
+        return ServerState(is_ready(server.made), queued=not is_ready(server.made) and _is_queued(server))
     message = pods.last_words(worst) or "its container ended"
-    return ServerState(_is_ready(server.made), True, pods.failures(worst), pods.exit_code(worst), message)
+    return ServerState(is_ready(server.made), True, pods.failures(worst), pods.exit_code(worst), message)
 
 
 def _is_queued(server: Child) -> bool:
     return any(pods.is_gated(pod) for pod in server.pods if not is_terminating(pod))
 
 
-def _is_ready(deployment: Json) -> bool:
-    """Whether all replicas are there and of the newest template."""
+def is_ready(deployment: Json) -> bool:
+    """Tells whether all replicas are there and of the newest template."""
     replicas = count(deployment, "spec", "replicas") if "replicas" in part(deployment, "spec") else 1
     current = count(deployment, "status", "observedGeneration") >= count(deployment, "metadata", "generation")
     return current and all(count(deployment, "status", key) >= replicas for key in ("updatedReplicas", "availableReplicas"))
@@ -194,9 +192,9 @@ def _overdue(server: Child, tasks: Iterable[Child], limit: int, now: datetime, m
     ends = [time(t.object, "status", "completionTime") or now for t in tasks]  # of one that runs: it begins to wait then
     began = [at for pod in server.pods if (at := time(pod, "status", "startTime"))]  # before that, a queue may have held them
     waited = (now - max([*([missing] if missing else [since, *sorted(began)[:1]]), *ends])).total_seconds()
-    if text(available, "status") == "True" or _is_ready(server.made) or waited <= limit:
+    if text(available, "status") == "True" or is_ready(server.made) or waited <= limit:
         return None
-    why_ = [t.message for t in _troubles_of_server(server, now)][:1]
+    why_ = [t.message for t in troubles_of_server(server, now)][:1]
     return Trouble(
         server.name, reasons.DEADLINE_EXCEEDED, ": ".join([f"not ready within spec.activeDeadlineSeconds ({limit} s)", *why_])
     )
@@ -235,10 +233,10 @@ def _suspended_for(job: Json, now: datetime) -> float:
     return (now - since).total_seconds() if since else 0.0
 
 
-def _troubles_of_server(server: Child, now: datetime) -> list[Trouble]:
-    """What its pods wait for or died of, and who does not let them end; failed pods count only until another one is ready."""
+def troubles_of_server(server: Child, now: datetime) -> list[Trouble]:
+    """Says what its pods wait for or died of, and who does not let them end; failed pods count only until another one is ready."""
     lost = [why.lost(server.name, pod) for pod in server.pods if pods.is_lost(pod, now)][-1:]
-    if server.made is None or _is_ready(server.made):
+    if server.made is None or is_ready(server.made):
         return [] if server.made else lost  # what is left of it goes
     if refused := _condition(server.made, "ReplicaFailure"):
         message = text(refused, "message")
@@ -251,9 +249,9 @@ def _troubles_of_server(server: Child, now: datetime) -> list[Trouble]:
     return troubles if troubles or ready or not failed else [why.rejected(server.name, failed)]
 
 
-def _silent(running: Sequence[Child], servers: Sequence[Child], troubles: Iterable[Trouble], now: datetime) -> dict[str, str]:
-    """Jobs and Deployments that should have a pod and have none, and pods that should have started; only where nothing else says
-    why."""
+def silent(running: Sequence[Child], servers: Sequence[Child], troubles: Iterable[Trouble], now: datetime) -> dict[str, str]:
+    """Lists Jobs and Deployments that should have a pod and have none, and pods that should have started; only where nothing else
+    says why."""
     troubled = {t.child for t in troubles if t.blocking or t.reason in (reasons.UNSCHEDULABLE, reasons.QUEUED)}
     made = [(t.object, t) for t in running if not is_true(t.object, "spec", "suspend") and not any(map(pods.is_active, t.pods))]
     made += [(s.made, s) for s in servers if s.made and not s.pods and _is_old(s.made, now)]

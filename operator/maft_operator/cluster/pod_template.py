@@ -5,7 +5,7 @@ say is merged into it, then the resource's podTemplate, so users have the last w
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,9 +129,22 @@ def template(
 ) -> Json:
     """Makes the pod template around our container; the operator's defaults are merged into it, then the run's podTemplate.
     spec: more of its fields."""
-    name, volumes = container["name"], size.volumes(run)
-    places = _with_theirs({"spec": {"containers": [container], "volumes": volumes}}, name, run, size.settings)
-    asked = size.resources(run, cached=_on_the_nodes_disk(places, name))
+    return of_several([(container, size)], run, size.volumes(run), labels, spec, annotations)
+
+
+def of_several(
+    sized: Sequence[tuple[Json, Size]],
+    run: Run,
+    volumes: list[Json],
+    labels: Mapping[str, str],
+    spec: Mapping[str, Any],
+    annotations: Mapping[str, str] | None = None,
+) -> Json:
+    """Makes the template of a pod with several of our containers, which share its volumes. sized: each with its size."""
+    containers, settings = [container for container, _ in sized], sized[0][1].settings
+    names = {container["name"] for container in containers}
+    places = _with_theirs({"spec": {"containers": containers, "volumes": volumes}}, names, run, settings)
+    asked = {c["name"]: size.resources(run, cached=_on_the_nodes_disk(places, c["name"])) for c, size in sized}
     ours = {
         "metadata": {"labels": dict(labels), **({"annotations": dict(annotations)} if annotations else {})},
         "spec": {
@@ -139,21 +152,21 @@ def template(
             "enableServiceLinks": False,
             "shareProcessNamespace": True,  # as PID 1 a program that still imports, and has no handler yet, would not hear SIGTERM
             "terminationGracePeriodSeconds": GRACE,
-            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}, **_ids(size.settings)},
-            "containers": [{**container, "resources": asked}],
+            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}, **_ids(settings)},
+            "containers": [{**container, "resources": asked[container["name"]]} for container in containers],
             "volumes": volumes,
             **spec,
         },
     }
-    return _reconciled(_with_theirs(ours, name, run, size.settings), name, asked)
+    return _reconciled(_with_theirs(ours, names, run, settings), asked)
 
 
-def _with_theirs(ours: Json, name: str, run: Run, settings: PodSettings) -> Json:
+def _with_theirs(ours: Json, names: Collection[str], run: Run, settings: PodSettings) -> Json:
     """Merges the operator's defaults into the template, then the run's own."""
     claim = run.spec.model.cache_claim
-    whole = merged(ours, _for_container(settings.defaults, name))
+    whole = merged(ours, _for_containers(settings.defaults, names))
     whole = merged(whole, {"spec": {"volumes": [_claimed(claim)]}} if claim else {})  # the run's own, whatever the defaults keep
-    whole = merged(whole, _for_container(run.spec.pod_template or {}, name))
+    whole = merged(whole, _for_containers(run.spec.pod_template or {}, names))
     return {**whole, "metadata": _metadata(ours.get("metadata", {}), whole.get("metadata"))}
 
 
@@ -188,22 +201,23 @@ def _ids(settings: PodSettings) -> Json:
     return {**ids, "fsGroupChangePolicy": "OnRootMismatch"}
 
 
-def _reconciled(template: Json, name: str, asked: Json) -> Json:
+def _reconciled(template: Json, asked: Mapping[str, Json]) -> Json:
     """A podTemplate may ask for more than our limit, or allow less than we ask for."""
     spec = template.get("spec")
     containers = spec.get("containers") if isinstance(spec, Mapping) else None
     for container in containers if isinstance(containers, list) else ():
-        if isinstance(container, dict) and container.get("name") == name and "resources" in container:
-            container["resources"] = resources.reconciled(container["resources"], asked)
+        ours = asked.get(str(container.get("name"))) if isinstance(container, dict) else None
+        if ours is not None and "resources" in container:
+            container["resources"] = resources.reconciled(container["resources"], ours)
     return template
 
 
-def _for_container(template: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def _for_containers(template: Mapping[str, Any], names: Collection[str]) -> Mapping[str, Any]:
     """The podTemplate without what it says about the containers of other kinds of pods."""
     spec = template.get("spec")
     containers = spec.get("containers") if isinstance(spec, Mapping) else None
     if not isinstance(spec, Mapping) or not isinstance(containers, list):
         return template
-    others = {DEBATE, TRAIN, SERVE} - {name}
+    others = {DEBATE, TRAIN, SERVE}.difference(names)
     mine = [c for c in containers if not (isinstance(c, Mapping) and c.get("name") in others)]
     return {**template, "spec": {**spec, "containers": mine}}

@@ -233,8 +233,10 @@ def ours(pod: Json) -> Json:
 
 
 def own(several: Iterable[Json]) -> Json:
-    """Finds our own container among several."""
-    return next((c for c in several if text(c, "name") in (DEBATE, TRAIN, SERVE)), {})
+    """Finds our own container among several; where two of ours stand in one pod, the one that has trouble."""
+    named = [c for c in several if text(c, "name") in (DEBATE, TRAIN, SERVE)]
+    troubled = (c for c in named if count(c, "restartCount") and not is_true(c, "ready"))
+    return next(troubled, named[0] if named else {})
 
 
 def ending(container: Json) -> Json:

@@ -31,6 +31,13 @@ def of_meeting(members: Labels) -> Json:
     return _ingress({"matchLabels": dict(members)}, [{"from": [_pods(members)]}])
 
 
+def of_society(society: Labels, port: int, scraped_from: Sequence[str], *, open_to_all: bool) -> Json:
+    """A society answers the pods of its namespace and those who read its metrics; open_to_all: whoever reaches the port."""
+    namespace: list[Json] = [{"podSelector": {}}, *_scrapers(scraped_from)]
+    rule = {"ports": [{"protocol": "TCP", "port": port}]} if open_to_all else _rule(namespace, port)
+    return _ingress({"matchLabels": dict(society)}, [rule])
+
+
 def _ingress(selected: Json, rules: list[Json]) -> Json:
     return {"podSelector": selected, "policyTypes": ["Ingress"], "ingress": rules}
 

@@ -11,8 +11,9 @@ from typing import Literal
 
 from maft.shortage import MORE_TOKENS
 
-Condition = Literal["Accepted", "Progressing", "Suspended", "Complete", "Failed", "Reconciling", "Stalled"]
+Condition = Literal["Accepted", "Progressing", "Suspended", "Complete", "Failed", "Ready", "Reconciling", "Stalled"]
 CONDITIONS: tuple[Condition, ...] = ("Accepted", "Progressing", "Suspended", "Complete", "Failed", "Reconciling", "Stalled")
+"""Of a run. A society has Ready in place of the first five."""
 SUMMARIES: tuple[Condition, ...] = ("Reconciling", "Stalled")
 """Follow from the others, for tools that read any resource alike (kstatus)."""
 MOST = 2000  # characters of what others said
@@ -112,6 +113,20 @@ RUNNING = Reason("NotSuspended")
 COMPLETE = Reason("AllIterationsDone")
 UNFINISHED = Reason("Unfinished")
 NO_FAILURE = Reason("NoFailure")
+# --- Ready: a society answers, starts, or waits for its run ---
+SERVING = Reason("Serving")
+STARTING = Reason("Starting")
+SCALED_TO_ZERO = Reason("ScaledToZero", "set spec.replicas of the society to 1 or more")
+RUN_MISSING = Reason("RunMissing", "apply the run, or correct spec.run; pods that are there go on answering as they are")
+RUN_UNUSABLE = Reason("RunUnusable", "correct the run, or name another one in spec.run")
+RUN_UNFINISHED = Reason(
+    "RunUnfinished", "the society starts by itself once the run has finished; spec.iteration may name one that is trained"
+)
+ITERATION_UNFINISHED = Reason(
+    "IterationUnfinished", "the society starts by itself once it is trained, or name another one in spec.iteration"
+)
+ITERATION_MISSING = Reason("IterationMissing", "name an iteration that is trained in spec.iteration, or leave it out")
+RUN_WITHOUT_ADAPTERS = Reason("RunWithoutAdapters", "name a run in spec.run that trains its agents")
 # --- Stalled ---
 NOT_STALLED = Reason("NotStalled")
 # --- Events alone: status.warnings ---
@@ -159,7 +174,7 @@ _BY_ERROR: tuple[tuple[re.Pattern[str], Reason], ...] = (
 )
 _BY_TEXT: tuple[tuple[re.Pattern[str], Reason], ...] = (  # the first that matches
     (re.compile(r"failed calling webhook"), WEBHOOK_AWAY),
-    (re.compile(r"exists and is not the run's"), NAME_TAKEN),
+    (re.compile(r"exists and is not the \w+'s"), NAME_TAKEN),
     (re.compile(r"objects with the run's label take more than"), TOO_MANY_OBJECTS),
     (re.compile(r"violates PodSecurity|is invalid:|denied the request"), POD_REFUSED),
     (re.compile(r"(exceeded|failed) quota"), QUOTA_EXCEEDED),  # failed: it counts what a pod does not name

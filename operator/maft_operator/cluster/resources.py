@@ -8,7 +8,7 @@ docs/operations.md has the table. What a podTemplate says of `resources` has the
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from maft.spec import RunSpec
@@ -109,6 +109,24 @@ def _of_model(item: Task | Server, model_bytes: int) -> Needs:
         shared=shared,
         bounded=model_bytes > 0,
     )
+
+
+def of_endpoint(concurrent: int) -> Needs:
+    """Decides what the program asks for that holds the debates of a society. concurrent: how many at a time."""
+    return Needs(
+        cpu=Range(250, 4000),  # one thread, and those that compare answers
+        memory=Range(512 * MIB, 2 * GIB + concurrent * 4 * MIB + _SHARED),  # transcripts of debates that are under way
+        cache=Range(0, 8 * GIB),  # tokenizers, configurations
+        scratch=GIB,
+        shared=of_bytes(_SHARED),
+    )
+
+
+def together(first: Needs, second: Needs) -> Needs:
+    """Adds up what two containers of a pod write to the volumes that they share."""
+    cache = Range(first.cache.request + second.cache.request, first.cache.limit + second.cache.limit)
+    bounded = first.bounded and second.bounded
+    return replace(first, cache=cache, scratch=first.scratch + second.scratch, bounded=bounded)
 
 
 def _sizes(model_bytes: int, gpus: int) -> Range:

@@ -40,9 +40,8 @@ class BadSpec(Exception):
 @functools.cache
 def openapi(kind: str = KIND) -> Json:
     """Reads the openAPIV3Schema of the version that this release serves."""
-    crd = yaml.safe_load((resources.files("maft_operator") / "crds" / f"{FILES[kind]}.yaml").read_text())
-    schema: Json = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    return schema
+    text = (resources.files("maft_operator") / "crds" / f"{FILES[kind]}.yaml").read_text()
+    return dict(yaml.safe_load(text)["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
 
 
 def checked(resource: Mapping[str, Any], kind: str = KIND) -> Json:

@@ -1,0 +1,35 @@
+"""Who looks at a run beside itself, and so is looked at when that changes of it which they see. Pure; in memory alone."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from maft_operator.cluster import kinds
+from maft_operator.cluster.fields import part, text
+
+
+class Following:
+    """Societies by the run that each names."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, str] = {}  # by key of who follows
+        self._seen: dict[str, Any] = {}  # by key of a run that is followed
+
+    def note(self, kind: kinds.Kind, key: str, body: Mapping[str, Any]) -> None:
+        """Takes in an object that may name a run."""
+        if kind == kinds.SOCIETY and (run := text(dict(body), "spec", "run")):
+            self._runs[key] = kinds.key(kinds.RUN, body["metadata"]["namespace"], run)
+
+    def forget(self, key: str) -> None:
+        """Drops one that has gone."""
+        self._runs.pop(key, None)
+
+    def woken(self, run: str, body: Mapping[str, Any] | None) -> list[str]:
+        """Lists who is to look at a run that was told of. body: None where it has gone."""
+        if body is not None and run not in self._runs.values():
+            return []  # whoever comes to follow it looks by itself
+        status = part(dict(body), "status") if body is not None else {}
+        telling = {"gone": body is None, **{name: status.get(name) for name in ("phase", "done", "best", "model")}}
+        if self._seen.get(run) == telling:
+            return []
+        self._seen[run] = telling
+        return [key for key, followed in self._runs.items() if followed == run]

@@ -1,0 +1,103 @@
+"""The reconciler of societies (workers.py): fetch, decide, act, one status write. Level-triggered, and nothing is remembered.
+
+A Society whose run has gone, or has no adapters to serve, is left as it is: pods that answer go on.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from maft_operator.cluster import explaining, images, kinds, observed
+from maft_operator.cluster.api import Api, Refused
+from maft_operator.cluster.applying import Applier, passes
+from maft_operator.cluster.children import servers_in
+from maft_operator.cluster.images import Images
+from maft_operator.cluster.keys import Keys, KeyState
+from maft_operator.cluster.metrics import Metrics
+from maft_operator.cluster.reasons import Trouble, refusal_reason
+from maft_operator.cluster.silent import troubles_in
+from maft_operator.cluster.society import objects, reading
+from maft_operator.cluster.society.reading import Asked, Obstacle, Wish
+from maft_operator.cluster.society.status import Seen, refused, status
+from maft_operator.cluster.writing import Writer, own_status
+from maft_operator.spec.schema import Json
+
+LOOK = 10.0  # seconds between two looks where something is waited for that no event tells of
+
+
+class Societies:
+    """Looks at one Society at a time. images: the operator's."""
+
+    def __init__(self, api: Api, images: Images, *, keys: Keys, metrics: Metrics) -> None:
+        self._api = api
+        self._images = images
+        self._keys = keys
+        self._writer = Writer(api, metrics)
+
+    async def look(self, key: str, state: KeyState) -> float | None:
+        """Looks at one Society and brings it to what it should be; see workers.py."""
+        woken, state.woken = state.woken, False
+        _, namespace, name = kinds.addressed(key)
+        resource = await self._api.get(kinds.SOCIETY, namespace, name)
+        if resource is None or "deletionTimestamp" in resource["metadata"]:
+            self._keys.forget(key, again=woken and state.woken)
+            return None
+        asked, generation = reading.asked(resource), resource["metadata"].get("generation", 0)
+        if isinstance(asked, Obstacle):
+            return await self._writer.write(resource, refused(asked, own_status(resource), generation, _now()), state)
+        wished = reading.wished(asked, await self._api.get(kinds.RUN, namespace, asked.served.run))
+        seen = await self._brought(asked, wished, resource, state)
+        delay = await self._writer.write(resource, status(asked, wished, seen, own_status(resource), generation, _now()), state)
+        return LOOK if seen.troubles else delay
+
+    async def _brought(self, asked: Asked, wished: Wish | Obstacle, resource: Json, state: KeyState) -> Seen:
+        """Makes what is missing, and says what is there."""
+        applier = Applier(self._api, kinds.SOCIETY, asked.namespace, asked.uid, now=_now(), applied=state.applied)
+        children = await self._children(asked, applier)
+        refusals = [
+            Trouble(asked.name, refusal_reason(str(e)), str(e))
+            for e in await self._made(asked, wished, resource, children, applier)
+        ]
+        child = next(iter(servers_in(children, [asked.name])), None)
+        troubles = observed.troubles_of_server(child, _now()) if child else []
+        unexplained = observed.silent([], [child], troubles, _now()) if child else {}
+        warned = troubles_in(await explaining.events(self._api, asked.namespace, unexplained), unexplained) if unexplained else ()
+        return Seen(child, (*refusals, *warned, *troubles))
+
+    async def _children(self, asked: Asked, applier: Applier) -> dict[str, list[Json]]:
+        listed = [k for k in kinds.children(isolated=self._images.isolated) if k != kinds.JOB]
+        label = f"{kinds.SOCIETY.label}={asked.name}"
+        lists = await asyncio.gather(*(self._api.list(k, asked.namespace, label_selector=label) for k in listed))
+        return {k.name: applier.ours(k, items) for k, items in zip(listed, lists, strict=True)}
+
+    async def _made(
+        self, asked: Asked, wished: Wish | Obstacle, resource: Json, children: dict[str, list[Json]], applier: Applier
+    ) -> Sequence[Refused]:
+        """Applies what differs; returns what was refused for good."""
+        refusals = []
+        for wanted in self._wanted(asked, wished, resource, children):
+            try:
+                await applier.ensure(wanted, _named(children, wanted))
+            except Refused as error:
+                refusals += [] if passes(error) else [error]
+        return refusals
+
+    def _wanted(self, asked: Asked, wished: Wish | Obstacle, resource: Json, children: dict[str, list[Json]]) -> Iterable[Json]:
+        deployment = next(iter(children[kinds.DEPLOYMENT.name]), None)
+        if isinstance(wished, Obstacle):
+            return [objects.scaled(asked, deployment)] if deployment else []
+        own = objects.own_images(wished, self._images)
+        made = objects.objects(wished, own, own.pods.inherited(resource))
+        if deployment and objects.is_made_for(made, deployment):  # by whichever release: nothing restarts for that
+            made = objects.objects(wished, images.of_child(own, deployment), own.pods.inherited(deployment))
+        return made
+
+
+def _named(children: dict[str, list[Json]], wanted: Json) -> Json | None:
+    child = next((c for c in children.get(wanted["kind"], ()) if c["metadata"]["name"] == wanted["metadata"]["name"]), None)
+    # The items of a list lack what the list as a whole says.
+    return {**child, "apiVersion": wanted["apiVersion"], "kind": wanted["kind"]} if child else None
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

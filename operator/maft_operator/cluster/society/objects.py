@@ -1,0 +1,205 @@
+"""What a Society is made of: a Deployment whose pods are each a vLLM server and the program that holds the debates, and a Service.
+Pure.
+
+The server listens on the pod's own loopback alone, so nobody but the program beside it asks it, and it needs no key. A pod that is
+to go stops being ready, answers what it has begun, and ends; its server waits for that.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from maft.society_spec import encode_society
+from maft.spec import immutable_spec_json
+from maft_operator.cluster import drift, kinds, manifests, policies, resources
+from maft_operator.cluster.fields import part, text
+from maft_operator.cluster.images import TEMPLATE, Images
+from maft_operator.cluster.kinds import Kind
+from maft_operator.cluster.manifests import CHILD, COMPONENT, MANAGED_BY, MANAGER
+from maft_operator.cluster.pod_settings import Inherited
+from maft_operator.cluster.pod_template import DEBATE, SERVE, Size, container, environment, of_several
+from maft_operator.cluster.society.reading import Asked, Wish
+from maft_operator.plan import graph as plan
+from maft_operator.plan.graph import Server
+from maft_operator.spec.parse import store_url
+from maft_operator.spec.schema import Json
+
+SOCIETY = kinds.SOCIETY.label
+NAME = "society"  # of the component, and of the server in the program's flags
+PORT, PUBLIC = 8080, 80  # of the program, and of the Service
+KEYS = "/keys"  # where the API keys are mounted
+DRAIN = 15  # seconds in which requests still come to a pod that is to go: until every node knows of it
+SPARE = 30  # seconds beside that, and beside the longest request, before a pod that is to go is killed
+_NOTE = ("metadata", "annotations", TEMPLATE)
+_HEALTHY = (
+    "import http.client, sys; c = http.client.HTTPConnection('127.0.0.1', {}, timeout=8); c.request('GET', '/health');"
+    " sys.exit(c.getresponse().status != 200)"
+)
+_UNTIL_IT_ENDS = "import socket, time\nwhile not socket.socket().connect_ex(('127.0.0.1', {})): time.sleep(0.5)"
+
+
+def objects(wish: Wish, images: Images, inherited: Inherited) -> list[Json]:
+    """Lists what has to exist. images: its own; inherited: of the Society's labels and annotations."""
+    asked = wish.asked
+    policy = [_object(kinds.NETWORK_POLICY, asked, network_policy(asked, images))] if images.isolated else []
+    made = images.noted_on(deployment(wish, images, inherited), _decisive(wish))
+    return [*policy, _object(kinds.SERVICE, asked, service(asked)), made]
+
+
+def own_images(wish: Wish, images: Images) -> Images:
+    """Settles which images its pods are made with now. images: the operator's."""
+    roles = {DEBATE: images.of(DEBATE), SERVE: images.of(SERVE, wish.run.spec.inference.image)}
+    return replace(images, pinned=roles, model_bytes=wish.model_bytes)
+
+
+def is_made_for(wanted: Iterable[Json], deployment: Json) -> bool:
+    """Tells whether a Deployment that is there was made for what is wanted, whichever release made it."""
+    [same] = (thing for thing in wanted if thing["kind"] == kinds.DEPLOYMENT.name)
+    return text(same, *_NOTE) == text(deployment, *_NOTE)
+
+
+def scaled(asked: Asked, deployment: Json) -> Json:
+    """Makes the Deployment as it is, with as many pods as are asked for now: all that is done where the run cannot be looked at."""
+    notes = {name: note for name, note in part(deployment, "metadata", "annotations").items() if name.startswith("maft.dev/")}
+    made = _object(kinds.DEPLOYMENT, asked, {**drift.owned(deployment), "replicas": asked.served.replicas})
+    return {**made, "metadata": {**made["metadata"], "annotations": notes}}
+
+
+def _decisive(wish: Wish) -> Mapping[str, Any]:
+    """What a pod is replaced for; another release of the operator alone replaces none (images.py)."""
+    return {
+        "run": wish.run_uid,
+        "iteration": wish.iteration,
+        "answers": encode_society(wish.asked.answers),
+        "gpus": wish.asked.served.gpus,
+        "keys": _secret(wish.asked),
+        "podTemplate": wish.run.spec.pod_template,
+    }
+
+
+def selector(asked: Asked) -> dict[str, str]:
+    """Finds the pods."""
+    return {SOCIETY: asked.name}
+
+
+def url(asked: Asked) -> str:
+    """Names what an OpenAI client takes as its base URL."""
+    return f"http://{asked.name}.{asked.namespace}.svc/v1"
+
+
+def service(asked: Asked) -> Json:
+    """Makes the one address of all pods."""
+    port = {"name": "http", "port": PUBLIC, "targetPort": "http", "protocol": "TCP"}
+    return {"selector": selector(asked), "ports": [port]}
+
+
+def network_policy(asked: Asked, images: Images) -> Json:
+    """Lets in who may ask: anybody where API keys tell who may, else the namespace's own pods, and those who read metrics."""
+    return policies.of_society(selector(asked), PORT, images.scraped_from, open_to_all=bool(_secret(asked)))
+
+
+def deployment(wish: Wish, images: Images, inherited: Inherited) -> Json:
+    """Makes the Deployment. A new pod is ready before an old one is told to go."""
+    asked = wish.asked
+    size, beside = _sizes(wish, images)
+    both = Size(resources.together(size.needs, beside.needs), size.gpus, images.pods)
+    volumes = [*both.volumes(wish.run), *_keys_volume(asked)]
+    pod = {"restartPolicy": "Always", "terminationGracePeriodSeconds": asked.answers.timeout_seconds + DRAIN + SPARE}
+    sized = [(_server(wish, images), size), (_program(wish, images), beside)]
+    about = {**inherited.labels, **_labels(asked)}
+    body = {
+        "replicas": asked.served.replicas,
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+        "progressDeadlineSeconds": wish.run.spec.inference.startup_seconds + 600,
+        "revisionHistoryLimit": 0,
+        "selector": {"matchLabels": selector(asked)},
+        "template": of_several(sized, wish.run, volumes, about, pod, inherited.annotations),
+    }
+    return _object(kinds.DEPLOYMENT, asked, body)
+
+
+def _sizes(wish: Wish, images: Images) -> tuple[Size, Size]:
+    server = plan.on_cluster(_planned(wish))
+    needs = resources.needs(server, wish.model_bytes)
+    concurrent = wish.asked.answers.max_concurrent_debates
+    return Size(needs, server.gpus or 0, images.pods), Size(resources.of_endpoint(concurrent), 0, images.pods)
+
+
+def _planned(wish: Wish) -> Server:
+    """The server as a run has it, of all agents."""
+    run, gpus = wish.run, wish.asked.served.gpus
+    adapters = max(1, plan.adapters_of(run, tuple(run.spec.trained_agents)))
+    return Server(wish.asked.name, run, store_url(run.spec.storage), adapters, run.spec.inference.gpus if gpus is None else gpus)
+
+
+def _server(wish: Wish, images: Images) -> Json:
+    """vLLM with the adapters of all agents. Its probes run in the container: the kubelet does not reach its loopback."""
+    run, server = wish.run, plan.on_cluster(_planned(wish))
+    line = plan.serve(server, "--host=127.0.0.1", f"--port={plan.PORT}")
+    made = container(SERVE, images.of(SERVE), images.policy, line)
+    made["env"] = environment(run)
+    health = {"exec": {"command": ["python3", "-S", "-c", _HEALTHY.format(plan.PORT)]}, "timeoutSeconds": 10}
+    made["startupProbe"] = {**health, "periodSeconds": 5, "failureThreshold": -(-run.spec.inference.startup_seconds // 5)}
+    made["livenessProbe"] = {**health, "periodSeconds": 30, "failureThreshold": 4}
+    made["lifecycle"] = {"preStop": {"exec": {"command": ["python3", "-S", "-c", _UNTIL_IT_ENDS.format(PORT)]}}}
+    return made
+
+
+def _program(wish: Wish, images: Images) -> Json:
+    """The program that answers."""
+    made = container(DEBATE, images.of(DEBATE), images.policy, command(wish))
+    made["env"] = environment(wish.run)
+    made["ports"] = [{"name": "http", "containerPort": PORT, "protocol": "TCP"}]
+    made["readinessProbe"] = {"httpGet": {"path": "/ready", "port": "http"}, "timeoutSeconds": 5, "periodSeconds": 2}
+    made["livenessProbe"] = {
+        "httpGet": {"path": "/health", "port": "http"},
+        "timeoutSeconds": 10,
+        "periodSeconds": 10,
+        "failureThreshold": 6,
+        "initialDelaySeconds": 30,
+    }
+    if _secret(wish.asked):
+        made["volumeMounts"] = [*made["volumeMounts"], {"name": "keys", "mountPath": KEYS, "readOnly": True}]
+    return made
+
+
+def command(wish: Wish) -> tuple[str, ...]:
+    """Writes the arguments after `python` of the program that answers; a test feeds them to its own parser."""
+    run, asked = wish.run, wish.asked
+    keys = (f"--keys={KEYS}",) if _secret(asked) else ()
+    return (
+        "-m",
+        "maft.endpoint",
+        f"--store={store_url(run.spec.storage)}",
+        f"--run={run.key}",
+        f"--spec={immutable_spec_json(run.spec)}",
+        f"--iteration={wish.iteration}",
+        f"--server={NAME}=http://127.0.0.1:{plan.PORT}",
+        f"--society={encode_society(asked.answers)}",
+        f"--port={PORT}",
+        f"--grace={DRAIN}",
+        *keys,
+    )
+
+
+def _secret(asked: Asked) -> str:
+    return asked.served.api_keys_secret.name if asked.served.api_keys_secret else ""
+
+
+def _keys_volume(asked: Asked) -> list[Json]:
+    return [{"name": "keys", "secret": {"secretName": _secret(asked)}}] if _secret(asked) else []
+
+
+def _labels(asked: Asked) -> dict[str, str]:
+    ours = {"app.kubernetes.io/name": MANAGER, MANAGED_BY: MANAGER, COMPONENT: NAME}
+    return {**ours, CHILD: asked.name, **selector(asked)}
+
+
+def _object(kind: Kind, asked: Asked, spec: Json) -> Json:
+    metadata = {
+        "name": asked.name,
+        "namespace": asked.namespace,
+        "labels": _labels(asked),
+        "ownerReferences": [manifests.reference(kinds.SOCIETY, asked.name, asked.uid)],
+    }
+    return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, "spec": spec}

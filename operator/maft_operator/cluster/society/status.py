@@ -1,0 +1,118 @@
+"""The status of a Society: phase, conditions, pods, what may be asked, from what was wanted and what is there. Pure."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from maft_operator.cluster import conditions, reasons
+from maft_operator.cluster.children import Child
+from maft_operator.cluster.conditions import Wanted
+from maft_operator.cluster.fields import count, parts, text
+from maft_operator.cluster.observed import is_ready
+from maft_operator.cluster.pod_template import DEBATE, SERVE
+from maft_operator.cluster.reasons import Reason, Trouble, sentence
+from maft_operator.cluster.society import objects
+from maft_operator.cluster.society.reading import Asked, Obstacle, Wish
+from maft_operator.spec.schema import Json
+
+_KEPT = ("url", "models", "iteration", "images")  # of a Society whose run cannot be looked at, while its pods go on
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is there of a Society."""
+
+    child: Child | None = None
+    """Its Deployment and pods."""
+    troubles: tuple[Trouble, ...] = ()
+    """Why pods do not answer, what the API server refused first."""
+
+    @property
+    def deployment(self) -> Json:
+        """Returns the Deployment; empty where there is none."""
+        return (self.child.made if self.child else None) or {}
+
+
+def status(asked: Asked, wished: Wish | Obstacle, seen: Seen, old: Json, generation: int, now: datetime) -> Json:
+    """Makes the whole status."""
+    made, replicas = seen.deployment, asked.served.replicas
+    wanted = _wanted(asked, wished, seen)
+    about = _about(wished, made) if isinstance(wished, Wish) else {name: old[name] for name in _KEPT if made and name in old}
+    answering = count(made, "status", "availableReplicas")
+    return {
+        "observedGeneration": generation,
+        "phase": _phase(wanted, replicas, made=bool(made) or isinstance(wished, Wish)),
+        "conditions": conditions.conditions(wanted, old.get("conditions", ()), generation, now),
+        "replicas": count(made, "status", "replicas"),
+        "readyReplicas": answering,
+        "ready": f"{answering}/{replicas}",
+        "selector": ",".join(f"{name}={value}" for name, value in objects.selector(asked).items()),
+        **about,
+    }
+
+
+def refused(obstacle: Obstacle, old: Json, generation: int, now: datetime) -> Json:
+    """Makes the status of a Society that cannot be read; what it had stays."""
+    wanted = _conditions(_told(obstacle), None, _told(obstacle))
+    made = conditions.conditions(wanted, old.get("conditions", ()), generation, now)
+    return {**old, "observedGeneration": generation, "phase": old.get("phase", "Waiting"), "conditions": made}
+
+
+def _about(wish: Wish, made: Json) -> Json:
+    pods = parts(made, "spec", "template", "spec", "containers")
+    used = {text(c, "name"): {"image": text(c, "image")} for c in pods if text(c, "name") in (DEBATE, SERVE)}
+    return {
+        "url": objects.url(wish.asked),
+        "models": list(wish.models),
+        "iteration": wish.iteration,
+        **({"images": used} if used else {}),
+    }
+
+
+# --- conditions ---
+
+_Said = tuple[Reason, str]
+
+
+def _wanted(asked: Asked, wished: Wish | Obstacle, seen: Seen) -> Wanted:
+    """Ready: a pod answers. Stalled: somebody has to change something; Reconciling: neither that nor all as it should be."""
+    made, reason = seen.deployment, _told(wished) if isinstance(wished, Obstacle) else None
+    blocking = next((t for t in seen.troubles if t.blocking), None)
+    stalled = reason if isinstance(wished, Obstacle) and not wished.passes else _of(blocking) if blocking else None
+    if not asked.served.replicas and made:
+        ready, moving = (reasons.SCALED_TO_ZERO, sentence(reasons.SCALED_TO_ZERO, ["no pods are asked for"])), None
+    elif count(made, "status", "availableReplicas"):
+        ready, moving = None, reason or (None if is_ready(made) else (reasons.STARTING, "pods are made or replaced"))
+    else:
+        waits = _of(seen.troubles[0]) if seen.troubles else (reasons.STARTING, "no pod answers yet")
+        ready = moving = reason or waits
+    return _conditions(ready, None if stalled else moving, stalled, _answering(asked, made))
+
+
+def _conditions(ready: _Said | None, moving: _Said | None, stalled: _Said | None, answering: str = "") -> Wanted:
+    serving = (True, reasons.SERVING, answering)
+    return {
+        "Ready": (False, *ready) if ready else serving,
+        "Reconciling": (True, *moving) if moving else (False, *(ready or (reasons.SERVING, ""))),
+        "Stalled": (True, *stalled) if stalled else (False, reasons.NOT_STALLED, ""),
+    }
+
+
+def _answering(asked: Asked, made: Json) -> str:
+    number = asked.served.replicas
+    return f"{count(made, 'status', 'availableReplicas')} of {number} pod{'s' * (number != 1)} answer{'s' * (number == 1)}"
+
+
+def _told(obstacle: Obstacle) -> _Said:
+    return obstacle.reason, sentence(obstacle.reason, [obstacle.message])
+
+
+def _of(trouble: Trouble) -> _Said:
+    return trouble.reason, sentence(trouble.reason, [trouble.message])
+
+
+def _phase(wanted: Wanted, replicas: int, *, made: bool) -> str:
+    if wanted["Ready"][0]:
+        return "Ready"
+    if not made:
+        return "Waiting"
+    return "Starting" if replicas else "Stopped"

@@ -1,0 +1,165 @@
+"""A Society on a real cluster: a run, its agents behind one URL, a real openai client, a rolling update under load, its end."""
+
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import openai
+import pytest
+from installed import Installed, make_namespace
+from kube import Json
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+LIMIT = 300.0  # seconds for a small run or a society's start, on two busy cores
+QUESTION: Json = {"role": "user", "content": "What is 2+3?"}
+
+
+@pytest.fixture(scope="module", name="place")
+def place_fixture(maft: Installed) -> Iterator[str]:
+    """A namespace with a run that is over, and a Society of it that answers, on the deterministic engine."""
+    namespace = f"e2e-{uuid.uuid4().hex[:8]}"
+    make_namespace(maft, namespace)
+    kube = maft.kube
+    kube.apply(a_society(namespace))  # before its run, as GitOps may
+    kube.wait(lambda: reason(maft, namespace) == "RunMissing", 60, lambda: explain(maft, namespace))
+    kube.apply(maft.resource("r", namespace, agents=2, iterations=1, **maft.mocked()))
+    kube.wait(lambda: reason(maft, namespace) == "RunUnfinished", 60, lambda: explain(maft, namespace))
+    assert not kube.list("Deployment", namespace, "maft.dev/society=s")
+    kube.wait_complete(namespace, "r", LIMIT)
+    answering(maft, namespace)
+    yield namespace
+    kube.delete("Namespace", None, namespace)
+
+
+def a_society(namespace: str, **spec: object) -> Json:
+    metadata = {"name": "s", "namespace": namespace}
+    return {"apiVersion": "maft.dev/v1alpha1", "kind": "Society", "metadata": metadata, "spec": {"run": "r", "gpus": 0, **spec}}
+
+
+def society(maft: Installed, namespace: str) -> Json:
+    return maft.kube.get("Society", namespace, "s") or {}
+
+
+def condition(maft: Installed, namespace: str, kind: str) -> Json:
+    conditions = society(maft, namespace).get("status", {}).get("conditions", ())
+    return next((c for c in conditions if c["type"] == kind), {})
+
+
+def reason(maft: Installed, namespace: str) -> str:
+    return str(condition(maft, namespace, "Ready").get("reason", ""))
+
+
+def explain(maft: Installed, namespace: str) -> str:
+    pods = maft.kube.list("Pod", namespace, "maft.dev/society=s")
+    return "\n".join(
+        [str(society(maft, namespace).get("status")), *(str(p["status"].get("containerStatuses"))[:2000] for p in pods)]
+    )
+
+
+def answering(maft: Installed, namespace: str) -> None:
+    """Waits until all pods answer, and are of the spec as it is."""
+
+    def so() -> bool:
+        thing = society(maft, namespace)
+        current = thing.get("status", {}).get("observedGeneration") == thing["metadata"]["generation"]
+        still = condition(maft, namespace, "Reconciling").get("status") == "False"
+        return current and still and condition(maft, namespace, "Ready").get("status") == "True"
+
+    maft.kube.wait(so, LIMIT, lambda: explain(maft, namespace))
+
+
+def pods(maft: Installed, namespace: str) -> set[str]:
+    return {p["metadata"]["uid"] for p in maft.kube.list("Pod", namespace, "maft.dev/society=s")}
+
+
+def client(maft: Installed, namespace: str) -> openai.OpenAI:
+    """A real client of the Service. Names of the cluster mean nothing on this machine; its addresses do."""
+    address = (maft.kube.get("Service", namespace, "s") or {})["spec"]["clusterIP"]
+    return openai.OpenAI(base_url=f"http://{address}/v1", api_key="none", max_retries=0, timeout=60)
+
+
+def kubectl(maft: Installed, *arguments: str) -> str:
+    command = [maft.cluster.kubectl, "--kubeconfig", str(maft.kube.kubeconfig), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_client_asks_the_agents_and_all_of_them(maft: Installed, place: str) -> None:
+    asking, status = client(maft, place), society(maft, place)["status"]
+    assert [model.id for model in asking.models.list().data] == status["models"]
+    assert status["models"][:3] == ["society", "society/majority", "society/generator-1"]
+    answer = asking.chat.completions.create(model="society", messages=[QUESTION])
+    assert answer.choices[0].message.content and len(answer.choices[0].maft["agents"]) == 2  # type: ignore[attr-defined]
+    streamed = asking.chat.completions.create(model="society/critic-2", messages=[QUESTION], stream=True)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in streamed if chunk.choices)
+    with pytest.raises(openai.NotFoundError):
+        asking.chat.completions.create(model="gpt-4", messages=[QUESTION])
+
+
+def test_kubectl_shows_it(maft: Installed, place: str) -> None:
+    header, line = kubectl(maft, "-n", place, "get", "societies").splitlines()
+    assert header.split() == ["NAME", "PHASE", "RUN", "ITERATION", "READY", "URL", "AGE"]
+    assert line.split()[:6] == ["s", "Ready", "r", "1", "1/1", f"http://s.{place}.svc/v1"]
+    assert "Serving" in kubectl(maft, "-n", place, "describe", "society", "s")
+    kubectl(maft, "-n", place, "wait", "--for=condition=Ready", "society/s", "--timeout=10s")
+
+
+@dataclass
+class Load:
+    """Clients that ask without a pause until they are told to stop."""
+
+    client: openai.OpenAI
+    answers: int = 0
+    failures: list[str] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def ask(self, model: str) -> None:
+        while not self.stop.is_set():
+            try:
+                self.client.chat.completions.create(model=model, messages=[QUESTION])
+                self.answers += 1
+            except openai.OpenAIError as error:
+                self.failures.append(f"{time.strftime('%H:%M:%S')} {type(error).__name__}: {error}")
+
+
+def test_a_rolling_update_under_load_drops_no_request(maft: Installed, place: str) -> None:
+    before, load = pods(maft, place), Load(client(maft, place))
+    with ThreadPoolExecutor(4) as pool:
+        for model in ("society", "society/majority", "society/generator-1", "society/critic-1"):
+            pool.submit(load.ask, model)
+        try:
+            maft.kube.wait(lambda: load.answers > 4, 60, lambda: str(load.failures))
+            maft.kube.merge("Society", place, "s", {"spec": {"timeoutSeconds": 120}})
+            maft.kube.wait(lambda: not before & pods(maft, place), LIMIT, lambda: explain(maft, place))
+            answering(maft, place)
+            answers = load.answers
+            maft.kube.wait(lambda: load.answers > answers + 4, 60, lambda: str(load.failures))
+        finally:
+            load.stop.set()
+    assert load.failures == []
+
+
+def test_it_is_scaled(maft: Installed, place: str) -> None:
+    before = pods(maft, place)
+    kubectl(maft, "-n", place, "scale", "society/s", "--replicas=2")
+    answering(maft, place)
+    assert len(pods(maft, place)) == 2 and before < pods(maft, place)
+    assert society(maft, place)["status"]["ready"] == "2/2"
+    kubectl(maft, "-n", place, "scale", "society/s", "--replicas=1")
+    maft.kube.wait(lambda: len(pods(maft, place)) == 1, LIMIT, lambda: explain(maft, place))
+
+
+def test_pods_go_on_where_the_run_is_deleted_and_go_with_the_society(maft: Installed, place: str) -> None:
+    kube, before = maft.kube, pods(maft, place)
+    kube.delete("MultiAgentFinetune", place, "r")
+    kube.wait(lambda: condition(maft, place, "Stalled").get("reason") == "RunMissing", 60, lambda: explain(maft, place))
+    assert reason(maft, place) == "Serving" and pods(maft, place) == before
+    assert client(maft, place).chat.completions.create(model="society/majority", messages=[QUESTION]).choices
+    kube.delete("Society", place, "s")
+    for kind in ("Deployment", "Service", "NetworkPolicy", "Pod"):
+        kube.wait(lambda kind=kind: not kube.list(kind, place, "maft.dev/society=s"), LIMIT, lambda kind=kind: kind)
