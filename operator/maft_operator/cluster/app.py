@@ -17,6 +17,7 @@ from kubernetes.aio.client import ApiClient
 
 from maft_operator.cluster import health, kinds, rbac
 from maft_operator.cluster.api import FAULTS, Api, Refused
+from maft_operator.cluster.comparison.controller import Comparisons
 from maft_operator.cluster.connection import NoCluster, connected
 from maft_operator.cluster.controller import Controller
 from maft_operator.cluster.handlers import Watched, quiet, registry, settings
@@ -94,7 +95,10 @@ class _Operator:
         self.queue = Queue()
         keys = Keys(self.queue, metrics)
         runs = Controller(api, options.images, keys=keys, metrics=metrics)
-        self.workers = Workers({kinds.RUN.name: runs}, queue=self.queue, keys=keys, metrics=metrics)
+        comparisons = Comparisons(api, options.images, keys=keys, metrics=metrics)
+        self.workers = Workers(
+            {kinds.RUN.name: runs, kinds.COMPARISON.name: comparisons}, queue=self.queue, keys=keys, metrics=metrics
+        )
         self.watched = Watched(keys, metrics)
         self.check = WatchCheck(api, keys, self.watched, options.namespaces)
 
