@@ -18,6 +18,7 @@ CONTENT = {
     reasons.UNFINISHED,
     reasons.NO_FAILURE,
     reasons.NOT_STALLED,
+    reasons.COMPARED,
 }
 
 
