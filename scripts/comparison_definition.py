@@ -212,6 +212,12 @@ def status(conditions: dict[str, Any]) -> dict[str, Any]:
                     "text": {"type": "string", "description": "Both, the mean in percent."},
                 },
             },
+            "warnings": {
+                "type": "array",
+                "x-kubernetes-list-type": "atomic",
+                "items": {"type": "string"},
+                "description": "What the operator makes less of than whoever wrote the resource.",
+            },
             "table": {"type": "string", "description": "The paper's table with paired p, as text."},
             "report": {"type": "string", "description": "URL of its page in the bucket."},
         },

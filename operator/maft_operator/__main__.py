@@ -21,9 +21,9 @@ from maft_operator.local import society_command, stored_run
 from maft_operator.plan import graph as plan
 from maft_operator.plan import shards
 from maft_operator.plan.graph import Graph, Server, Task
-from maft_operator.spec import files
+from maft_operator.spec import comparison, files
 from maft_operator.spec.parse import ARGUMENT_BYTES, Run, parse, store_url
-from maft_operator.spec.schema import BadSpec
+from maft_operator.spec.schema import COMPARISON, KIND, BadSpec
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -63,6 +63,7 @@ _RUN_HELP = """Runs a MultiAgentFinetune on this machine: vLLM servers, debates,
 Ctrl-C stops cleanly; the same command goes on from what is committed.
 Exit code 0: complete, 2: failed (the reason is the last line), 130: interrupted."""
 _COMPARE_HELP = """Runs methods and baselines of the paper on the same questions, base model and server, and prints their table.
+Of a MultiAgentComparison the file itself says which methods, seeds and fields.
 Ctrl-C stops cleanly; the same command goes on. What the base says once is not asked again."""
 _PLAN_HELP = """Prints every task with what it waits for, every server, and the command line of each. Nothing is started.
 With --preflight the checks that come first are made here, in a folder of their own: seconds, no GPU, no bucket."""
@@ -74,7 +75,8 @@ def _command(
     commands: "Commands[argparse.ArgumentParser]", name: str, call: object, text: str, description: str
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=text, description=description)
-    parser.add_argument("file", type=Path, metavar="FILE", help="a MultiAgentFinetune in YAML")
+    also = " or MultiAgentComparison" if name in ("compare", "validate", "plan") else ""
+    parser.add_argument("file", type=Path, metavar="FILE", help=f"a MultiAgentFinetune{also} in YAML")
     parser.add_argument(
         "--set",
         action="append",
@@ -103,8 +105,8 @@ def _plan_command(parser: argparse.ArgumentParser) -> None:
 
 def _compare_command(parser: argparse.ArgumentParser) -> None:
     _run_command(parser)
-    parser.add_argument("--methods", default="all", metavar="NAMES", help="all, or some with commas between; docs/methods.md [all]")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each method [3]")
+    parser.add_argument("--methods", metavar="NAMES", help="all, or some with commas between; docs/methods.md [all]")
+    parser.add_argument("--seeds", type=int, help="runs of each method [3]")
     parser.add_argument(
         "--precision", type=float, metavar="POINTS", help="refuse too few held-out questions for this standard error"
     )
@@ -114,11 +116,11 @@ def _compare(arguments: argparse.Namespace) -> int:
     from maft_operator.local.run import run_locally
     from maft_operator.plan import compare
 
-    group, store = _load(arguments)
-    if arguments.seeds < 1:
-        raise BadSpec(f"--seeds {arguments.seeds}: at least 1")
+    group, compared = compare.read(
+        files.load(arguments.file, arguments.set, (KIND, COMPARISON)), arguments.methods, arguments.seeds
+    )
+    store = arguments.store or store_url(group.spec.storage) or str(arguments.dir)
     compare.enough(group, arguments.precision)
-    compared = compare.runs(files.load(arguments.file, arguments.set), compare.chosen(arguments.methods), arguments.seeds)
     graph = compare.graph(group, compared, store)
     return asyncio.run(run_locally(group, store, arguments.dir, Console(), serve=shlex.split(arguments.serve), graph=graph))
 
@@ -136,6 +138,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
+    resource = files.load(arguments.file, arguments.set, (KIND, COMPARISON))
+    if resource.get("kind") == COMPARISON:
+        print("\n".join(comparison.listed(comparison.read(resource))))
+        return 0
     run, store = _load(arguments)
     if arguments.preflight:
         from maft_operator.local.preflight import tried
@@ -191,7 +197,12 @@ def _shown(command: Sequence[str]) -> str:
 
 
 def _validate(arguments: argparse.Namespace) -> int:
-    run, _ = _load(arguments)
+    resource = files.load(arguments.file, arguments.set, (KIND, COMPARISON))
+    if resource.get("kind") == COMPARISON:
+        one = comparison.read(resource)
+        print(f"{arguments.file}: {one.template.key}, a comparison of {len(one.children)} runs, is valid")
+        return 0
+    run = parse(resource)
     print(f"{arguments.file}: {run.key} is valid")
     return 0
 

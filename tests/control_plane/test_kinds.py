@@ -64,12 +64,17 @@ def test_requests_go_to_each_kinds_own_address() -> None:
 
 
 def test_rights() -> None:
-    asked = {(right.group, right.resource): right for right in rbac.WATCHED}
+    asked = {
+        (right.group, right.resource): right for right in rbac.WATCHED if "create" not in right.verbs or right.group != "maft.dev"
+    }
     assert asked["", "pods"].verbs == ("list", "watch")
     assert asked["batch", "jobs"].verbs == ("list", "watch", "create", "patch", "delete")
     assert asked["maft.dev", "multiagentfinetunes"].verbs == ("get", "list", "watch", "delete")
     assert asked["maft.dev", "multiagentfinetunes/status"].verbs == ("patch",)
     assert asked["maft.dev", "societies"].verbs == ("get", "list", "watch")
+    assert asked["maft.dev", "multiagentcomparisons"].verbs == ("get", "list", "watch", "delete")
     optional = [right.resource for right in rbac.WATCHED if right.optional]
-    assert optional == ["societies", "societies/status", "events", "workloads"]
+    comparisons = ["multiagentcomparisons", "multiagentcomparisons/status", "multiagentfinetunes"]  # which they make
+    assert optional == ["societies", "societies/status", *comparisons, "events", "workloads"]
+    assert [right.verbs for right in rbac.of_parent(kinds.COMPARISON)][2] == ("create", "patch")
     assert [right.resource for right in rbac.REVIEWING] == ["tokenreviews", "subjectaccessreviews"]

@@ -20,6 +20,7 @@ CONTENT = {
     reasons.NOT_STALLED,
     reasons.SERVING,
     reasons.STARTING,
+    reasons.COMPARED,
 }
 
 
@@ -48,6 +49,8 @@ def test_the_page_about_the_status_has_every_reason_with_its_hint() -> None:
 
 # Where each is produced: the file, and the tests or cases in it.
 PRODUCED = {
+    "TableMade": "test_comparison_controller.py test_from_the_first_run_to_the_table",
+    "RunsFailed": "test_comparison_controller.py test_where_all_runs_failed_so_has_the_comparison",
     "Accepted": "test_why.py",
     "InvalidSpec": "test_crd.py",
     "Working": "test_on_cluster.py",

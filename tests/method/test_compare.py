@@ -377,6 +377,59 @@ def test_again_with_other_methods_makes_another_table_and_nothing_else(finished:
     assert whole_compare(folder, CHOSEN) and result(folder) == rows
 
 
+@pytest.mark.run
+@pytest.mark.timeout(900)
+def test_a_comparison_as_a_resource_gives_the_table_of_the_same_methods_and_seeds(
+    finished: tuple[Path, str, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    """Row by row, all but what a clock says; of the grid the rows have their values in their names."""
+    whole_compare(finished[0], FEW)
+    chosen = {"methods": FEW.split(","), "seeds": 2, "grid": {"training.epochs": [1, 2]}}
+    one = {**SPEC, "kind": "MultiAgentComparison", "spec": {"template": SPEC["spec"], **chosen}}
+    line = [*MAFT, str(write(tmp_path / "c.yaml", one)), "--dir", str(tmp_path / "runs"), "--serve", f"{sys.executable} {MOCK}"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=LIMIT, env=environment(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = {row["method"]: row for row in result(tmp_path)}
+    assert {*rows} == {"base", "multiagent, training.epochs=1", "multiagent, training.epochs=2"}
+    for theirs in result(finished[0]):
+        ours = rows["base" if theirs["method"] == "base" else "multiagent, training.epochs=1"]  # as SPEC has it
+        comparable = ("seeds", "accuracy", "spread", "first", "consensus", "distinct", "entropy", "tokens", "adapters")
+        assert {name: ours[name] for name in comparable} == {name: theirs[name] for name in comparable}
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (
+            ["--methods", "base"],
+            "--methods base: a MultiAgentComparison says it in spec.methods; change it there, or with --set methods=…",
+        ),
+        (["--seeds", "2"], "--seeds 2: a MultiAgentComparison says it in spec.seeds"),
+        (["--set", "grid.agent=[2]"], "spec.grid[agent]: not of a grid"),
+        (["--set", "template.agents=0"], "spec.template.agents: 0; expected at least 1"),
+        (["--precision", "1"], "task.heldOut: 16 questions give a standard error of up to 12.5 points; for 1 ask for 2500"),
+    ],
+)
+def test_wrong_commands_about_a_comparison_are_one_line(
+    tmp_path: Path, more: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = {**SPEC, "kind": "MultiAgentComparison", "spec": {"template": SPEC["spec"], "methods": ["base", "debate"]}}
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", str(write(tmp_path / "c.yaml", one)), "--dir", str(tmp_path / "runs"), *more])
+    told = capsys.readouterr().err
+    assert ended.value.code == 2 and told.count("\n") == 1 and says in told
+
+
+def test_validate_counts_the_runs_of_a_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = {**SPEC, "kind": "MultiAgentComparison", "spec": {"template": SPEC["spec"], "methods": ["base", "debate"]}}
+    with pytest.raises(SystemExit) as ended:
+        main(["validate", str(write(tmp_path / "c.yaml", one))])
+    assert (ended.value.code, capsys.readouterr().out) == (
+        0,
+        f"{tmp_path / 'c.yaml'}: default/cmp, a comparison of 6 runs, is valid\n",
+    )
+
+
 @pytest.mark.nightly  # a comparison is one graph, resumed as a run is: test_run.py
 @pytest.mark.run
 @pytest.mark.timeout(900)

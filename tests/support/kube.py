@@ -21,6 +21,7 @@ _VERSIONS = {
     "Deployment": "apps/v1",
     "ReplicaSet": "apps/v1",
     RUNS: "maft.dev/v1alpha1",
+    "MultiAgentComparison": "maft.dev/v1alpha1",
     "PriorityClass": "scheduling.k8s.io/v1",
     "Workload": "kueue.x-k8s.io/v1beta2",
     "LocalQueue": "kueue.x-k8s.io/v1beta2",

@@ -49,7 +49,9 @@ def main(assignment: Assignment) -> CompareSummary:
 def summary(methods: Sequence[MethodRow], store: str, key: str) -> CompareSummary:
     """Picks what a terminal shows. Where the store's URL takes the table's room, the page's key alone; in the end without notes."""
     table, footnotes = text(methods), f"\n{notes(methods)}".rstrip("\n")
-    shown = ((table + footnotes, f"{store}/{key}"), (table + footnotes, key), (table, f"{store}/{key}"), (table, key))
+    shown = [(table + footnotes, f"{store}/{key}"), (table + footnotes, key), (table, f"{store}/{key}"), (table, key)]
+    # Of a large grid the best rows alone: the page and the files have all of them.
+    shown += [(f"{text(methods[:most])}… and {len(methods) - most} more\n", key) for most in range(len(methods) - 1, 0, -1)]
     return first_that_fits(CompareSummary(table=whole, report=place, methods=len(methods)) for whole, place in shown)
 
 

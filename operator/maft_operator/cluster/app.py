@@ -17,6 +17,7 @@ from kubernetes.aio.client import ApiClient
 
 from maft_operator.cluster import health, kinds, rbac
 from maft_operator.cluster.api import FAULTS, Api, Refused
+from maft_operator.cluster.comparison.controller import Comparisons
 from maft_operator.cluster.connection import NoCluster, connected
 from maft_operator.cluster.controller import Controller
 from maft_operator.cluster.handlers import Watched, quiet, registry, settings
@@ -95,8 +96,11 @@ class _Operator:
         self.queue = Queue()
         keys = Keys(self.queue, metrics)
         runs = Controller(api, options.images, keys=keys, metrics=metrics)
-        societies = Societies(api, options.images, keys=keys, metrics=metrics)
-        reconcilers: dict[str, Reconciler] = {kinds.RUN.name: runs, kinds.SOCIETY.name: societies}
+        reconcilers: dict[str, Reconciler] = {
+            kinds.RUN.name: runs,
+            kinds.SOCIETY.name: Societies(api, options.images, keys=keys, metrics=metrics),
+            kinds.COMPARISON.name: Comparisons(api, options.images, keys=keys, metrics=metrics),
+        }
         self.workers = Workers(reconcilers, queue=self.queue, keys=keys, metrics=metrics)
         self.watched = Watched(keys, metrics)
         self.check = WatchCheck(api, keys, self.watched, options.namespaces)

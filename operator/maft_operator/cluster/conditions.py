@@ -43,7 +43,7 @@ def summed(status: Json, now: datetime) -> Json:
     if by_type.keys() >= {*reasons.SUMMARIES} or "Progressing" not in by_type:
         return status
     last, complete = by_type["Progressing"], by_type.get("Complete", {}).get("status") == "True"
-    made = _summaries((False, Reason(last["reason"]), last["message"]), over=complete)
+    made = summaries((False, Reason(last["reason"]), last["message"]), over=complete)
     added = conditions(made, (), last.get("observedGeneration", 0), now)
     return {**status, "conditions": [*status["conditions"], *added]}
 
@@ -63,10 +63,10 @@ def wanted(outcome: Outcome[Snapshot], rows: Iterable[Json], stage: str) -> Want
         "Complete": (complete, reasons.COMPLETE if complete else reasons.UNFINISHED, _ending(outcome, rows) if complete else ""),
         "Failed": (True, failure.reason, _message(failure)) if failure else (False, reasons.NO_FAILURE, ""),
     }
-    return {**own, **_summaries(own["Progressing"], over=suspended or complete)}
+    return {**own, **summaries(own["Progressing"], over=suspended or complete)}
 
 
-def _summaries(decisive: tuple[bool, Reason, str], *, over: bool = False) -> Wanted:
+def summaries(decisive: tuple[bool, Reason, str], *, over: bool = False) -> Wanted:
     """Makes what kstatus reads of any resource (Flux, cli-utils): Stalled, because it failed or somebody has to change something;
     Reconciling, while it is neither that nor over. https://github.com/kubernetes-sigs/cli-utils/tree/master/pkg/kstatus"""
     true, reason, message = decisive
@@ -167,7 +167,7 @@ def _message(trouble: Trouble) -> str:
 def rejected(reason: Reason, message: str, old: Json, generation: int, now: datetime) -> Json:
     """Makes the status of a resource that cannot be read: Accepted is False, and nothing else is said about it."""
     refused = False, reason, sentence(reason, [message])
-    accepted: Wanted = {"Accepted": refused, **_summaries(refused)}
+    accepted: Wanted = {"Accepted": refused, **summaries(refused)}
     kept = {key: value for key, value in old.items() if key not in ("conditions", "phase", "observedGeneration")}
     made = conditions(accepted, old.get("conditions", ()), generation, now)
     return {**kept, "observedGeneration": generation, "phase": "Rejected", "conditions": made}
@@ -177,7 +177,7 @@ def blocked(reason: Reason, message: str, old: Json, generation: int, now: datet
     """Makes the old status with Progressing False, for a reason that is the operator's own."""
     before: Sequence[Json] = old.get("conditions", ())
     held = False, reason, sentence(reason, [message])
-    progressing: Wanted = {"Progressing": held, **_summaries(held)}
+    progressing: Wanted = {"Progressing": held, **summaries(held)}
     others = [c for c in before if c["type"] in reasons.CONDITIONS and c["type"] not in progressing]  # whoever else wrote there
     made = [*others, *conditions(progressing, before, generation, now)]
     ordered = sorted(made, key=lambda c: reasons.CONDITIONS.index(c["type"]))

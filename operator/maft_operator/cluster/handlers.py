@@ -21,7 +21,9 @@ from maft_operator.cluster.metrics import Metrics
 _AT_REST = ("Suspended", "Complete", "Failed", "Rejected")  # phases in which nothing is looked at again but for an event
 
 
-_SETTLED: Mapping[str, Callable[[Mapping[str, Any]], bool]] = {kinds.RUN.name: settled}  # of others nothing is ever over
+_SETTLED: Mapping[str, Callable[[Mapping[str, Any]], bool]] = {
+    kind.name: settled for kind in (kinds.RUN, kinds.COMPARISON)
+}  # of others nothing is ever over
 
 
 class Watched:

@@ -46,6 +46,15 @@ class Kind:
 RUN = Kind(KIND, "multiagentfinetunes", ("get", "list", "watch", "delete"), GROUP, VERSION, label="maft.dev/run")
 # Optional: an operator may be newer than the definitions of its cluster, and then goes on without (served.py).
 SOCIETY = Kind("Society", "societies", ("get", "list", "watch"), GROUP, VERSION, optional=True, label="maft.dev/society")
+COMPARISON = Kind(
+    "MultiAgentComparison",
+    "multiagentcomparisons",
+    ("get", "list", "watch", "delete"),
+    GROUP,
+    VERSION,
+    optional=True,
+    label="maft.dev/comparison",
+)
 JOB = Kind("Job", "jobs", _EVERYTHING, "batch", child=True)
 DEPLOYMENT = Kind("Deployment", "deployments", _EVERYTHING, "apps", child=True)
 SERVICE = Kind("Service", "services", _EVERYTHING, child=True)
@@ -66,7 +75,7 @@ ACCESS_REVIEW = Kind("SubjectAccessReview", "subjectaccessreviews", ("create",),
 # Everybody may ask for their own rights, so it is in no role.
 SELF_REVIEW = Kind("SelfSubjectAccessReview", "selfsubjectaccessreviews", ("create",), "authorization.k8s.io", namespaced=False)
 
-PARENTS = (RUN, SOCIETY)
+PARENTS = (RUN, SOCIETY, COMPARISON)
 _CHILDREN = (JOB, DEPLOYMENT, SERVICE, POD, NETWORK_POLICY)
 ALL = (*PARENTS, *_CHILDREN, SECRET, EVENT, WORKLOAD, TOKEN_REVIEW, ACCESS_REVIEW, SELF_REVIEW)
 WATCHED_CHILDREN = tuple(kind for kind in ALL if kind.child and "watch" in kind.verbs)

@@ -28,8 +28,9 @@ def _right(kind: Kind) -> Right:
 
 
 def of_parent(kind: Kind) -> tuple[Right, ...]:
-    """Lists what is needed on objects of a parent kind, its status included."""
-    return _right(kind), Right(kind.group, f"{kind.plural}/status", ("patch",), kind.optional)
+    """Lists what is needed on objects of a parent kind, its status included; comparisons also make runs."""
+    runs = (Right(kinds.RUN.group, kinds.RUN.plural, ("create", "patch"), optional=True),) if kind == kinds.COMPARISON else ()
+    return _right(kind), Right(kind.group, f"{kind.plural}/status", ("patch",), kind.optional), *runs
 
 
 _CHILDREN = kinds.children(isolated=False)

@@ -112,6 +112,10 @@ SUSPENDED = Reason("Suspended", "set spec.suspend to false to go on from the las
 RUNNING = Reason("NotSuspended")
 COMPLETE = Reason("AllIterationsDone")
 UNFINISHED = Reason("Unfinished")
+COMPARED = Reason("TableMade")
+RUNS_FAILED = Reason(
+    "RunsFailed", "see why: kubectl get maft -l maft.dev/comparison=NAME; correct it in a comparison with another name"
+)
 NO_FAILURE = Reason("NoFailure")
 # --- Ready: a society answers, starts, or waits for its run ---
 SERVING = Reason("Serving")

@@ -12,10 +12,11 @@ from typing import Any
 from maft.spec import RunSpec
 from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Graph, Server, Task
+from maft_operator.spec import comparison
 from maft_operator.spec.comparison import MOST_RUNS, rows, run_spec
 from maft_operator.spec.methods import METHODS
 from maft_operator.spec.parse import Run, parse
-from maft_operator.spec.schema import BadSpec
+from maft_operator.spec.schema import COMPARISON, BadSpec
 
 
 def chosen(text: str) -> tuple[str, ...]:
@@ -29,6 +30,19 @@ def chosen(text: str) -> tuple[str, ...]:
     if not names:
         raise BadSpec("--methods: names no method; all, or some of " + ", ".join(METHODS))
     return tuple(name for name in METHODS if name in names)
+
+
+def read(resource: Mapping[str, Any], methods: str | None, seeds: int | None) -> tuple[Run, dict[tuple[str, int], Run]]:
+    """Reads what is compared: of a run the methods and seeds that the flags name, a comparison says it itself."""
+    if resource.get("kind") != COMPARISON:
+        if seeds is not None and seeds < 1:
+            raise BadSpec(f"--seeds {seeds}: at least 1")
+        return parse(resource), runs(resource, chosen("all" if methods is None else methods), 3 if seeds is None else seeds)
+    for flag, value in (("methods", methods), ("seeds", seeds)):
+        if value is not None:
+            raise BadSpec(f"--{flag} {value}: a {COMPARISON} says it in spec.{flag}; change it there, or with --set {flag}=…")
+    one = comparison.read(resource)
+    return one.template, one.compared
 
 
 def runs(resource: Mapping[str, Any], methods: Sequence[str], seeds: int) -> dict[tuple[str, int], Run]:

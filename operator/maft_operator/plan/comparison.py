@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from maft.spec import DebateSpec
 from maft.summaries import numbers_in
 from maft_operator.plan.compare import table
 from maft_operator.plan.graph import Graph, Task
@@ -132,12 +133,21 @@ def _first_debate(run: Run) -> tuple[str, int]:
 def asked(run: Run) -> frozenset[str]:
     """Names what a run asks the base in its first debate: each agent's first answers, and each round after them. Equal names are
     equal calls, of runs of one group."""
-    debate: dict[str, Any] = msgspec.to_builtins(run.spec.debate)
-    first = [_first_debate(run), run.spec.seed, [debate[name] for name in _ANSWER]]
-    later = [first, run.spec.agents, run.spec.recipe.examples == "hinted", [debate[name] for name in _TURNS]]
-    answers = {_key(first, f"agent {n}") for n in range(run.spec.agents)}
-    rounds = range(2, run.spec.debate.rounds + 1 + (run.spec.recipe.examples == "hinted"))
-    return frozenset(answers | {_key(later, f"round {m}") for m in rounds})
+    spec = run.spec
+    debate = _plain(spec.debate)
+    first = (_first_debate(run), spec.seed)
+    answers = {n: [_plain(spec.debate_of(n))[name] for name in _ANSWER] for n in range(spec.agents)}
+    hinted = spec.recipe.examples == "hinted"
+    rounds = range(2, spec.debate.rounds + 1 + hinted)
+    later = (first, list(answers.values()), hinted, [debate[name] for name in _TURNS])
+    return frozenset(
+        {*(_key(first, n, answers[n]) for n in answers), *(_key(later, [debate[name] for name in _ANSWER], m) for m in rounds)}
+    )
+
+
+def _plain(debate: DebateSpec) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(debate)
+    return plain
 
 
 def _key(*parts: Any) -> str:

@@ -80,6 +80,16 @@ def read(resource: Mapping[str, Any]) -> Comparison:
     return Comparison(group, children, spec["maxParallel"], spec["suspend"], spec.get("ttlSecondsAfterFinished"))
 
 
+def listed(comparison: Comparison) -> list[str]:
+    """Writes a line for each run, as `maft plan` shows a comparison."""
+    several, width = comparison.children, max(len(child.run.name) for child in comparison.children)
+    lines = (f"{child.run.name.ljust(width)}  # {child.label}; seed {child.seed}" for child in several)
+    return [
+        f"# {comparison.template.key}: {len(several)} runs, {comparison.max_parallel} at a time at most, then their table",
+        *lines,
+    ]
+
+
 def run_spec(template: Json, method: str, seed: int, point: Point) -> Json:
     """Makes the spec of one run: no baselines of its own, for they are methods, and one server for all its agents."""
     spec = copy.deepcopy(template)

@@ -10,18 +10,19 @@ from maft_operator.spec.go_yaml import Unreadable
 from maft_operator.spec.schema import KIND, BadSpec
 
 
-def load(path: Path, settings: Sequence[str] = ()) -> dict[str, Any]:
-    """Reads the one resource in a file as kubectl does (dialect.py), with `key=value` settings applied; BadSpec naming the file and
-    line if it cannot be read."""
+def load(path: Path, settings: Sequence[str] = (), kinds: Sequence[str] = (KIND,)) -> dict[str, Any]:
+    """Reads the one resource of these kinds in a file as kubectl does (dialect.py), with `key=value` settings applied; BadSpec with
+    file and line if it cannot be read."""
     documents = _documents(path)
     # Secrets and the like may stand beside the run: they are for kubectl.
-    ours = [d for d in documents if d.get("kind") == KIND] if len(documents) > 1 else documents
+    ours = [d for d in documents if d.get("kind") in kinds] if len(documents) > 1 else documents
     if len(ours) != 1:
-        raise BadSpec(f"{path}: holds {len(documents)} documents, {len(ours)} of them runs; expected one MultiAgentFinetune")
+        what = " or ".join(kinds)
+        raise BadSpec(f"{path}: holds {len(documents)} documents, {len(ours)} of them runs; expected one {what}")
     resource: dict[str, Any] = ours[0]
     for setting in settings:
         change(resource, setting)
-    _relocate(resource, path.parent)
+    _relocate(resource.get("spec"), path.parent)
     return resource
 
 
@@ -60,11 +61,11 @@ def change(resource: dict[str, Any], setting: str) -> None:
         raise BadSpec(f"{where}: {text!r} is not a YAML value ({reason}); quote it") from None
 
 
-def _relocate(resource: dict[str, Any], folder: Path) -> None:
+def _relocate(spec: Any, folder: Path) -> None:
     """Folders and files beside the resource file are named from there, whatever the working directory."""
-    spec = resource.get("spec")
     if not isinstance(spec, dict):
         return
+    _relocate(spec.get("template"), folder)  # of a comparison
     evaluation = spec.get("evaluation")
     sections = {**spec, "evaluation.task": evaluation.get("task") if isinstance(evaluation, dict) else None}
     for section, field in (("model", "source"), ("task", "source"), ("task", "heldOutSource"), ("evaluation.task", "source")):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from maft_operator.spec.parse import Run, converted, parse
-from maft_operator.spec.schema import BadSpec, Json, filled, openapi
+from maft_operator.spec.schema import KIND, BadSpec, Json, filled, openapi
 
 OPERATOR = "operator: "  # how lines begin that are about its release, and not about the run
 TOLD = OPERATOR + "it does not know spec.{}, which a newer release has, and passes over it; upgrade it if the run needs that"
@@ -40,10 +40,10 @@ def read(resource: Mapping[str, Any], *, begun: bool) -> Reading:
         return Reading(converted(filled(known)), (*warnings, BEGUN.format(error)))
 
 
-def pruned(resource: Mapping[str, Any]) -> tuple[Json, list[str]]:
+def pruned(resource: Mapping[str, Any], kind: str = KIND) -> tuple[Json, list[str]]:
     """Leaves out of a copy what the schema of this release does not have below `spec`; the second: the paths of that."""
     known = {name: copy.deepcopy(resource[name]) for name in ("apiVersion", "kind", "metadata", "spec") if name in resource}
-    return known, sorted(set(_prune(known.get("spec"), openapi()["properties"]["spec"], "")))
+    return known, sorted(set(_prune(known.get("spec"), openapi(kind)["properties"]["spec"], "")))
 
 
 def _prune(value: Any, schema: Json, path: str) -> Iterator[str]:

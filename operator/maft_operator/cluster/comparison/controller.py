@@ -1,0 +1,196 @@
+"""The reconciler of comparisons (workers.py): fetch, return if finished, list its runs, decide, act, one status write.
+
+What is decided is plan/comparison.py's, as its first lines tell. Kept in memory is what was read of each one, for its generation:
+hundreds of runs are checked once and not at every look.
+"""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from maft.summaries import CompareSummary
+from maft_operator.cluster import conditions, images, kinds, observed, reasons
+from maft_operator.cluster.api import Api, Refused
+from maft_operator.cluster.comparison import objects
+from maft_operator.cluster.comparison.status import Compared, status
+from maft_operator.cluster.images import Images
+from maft_operator.cluster.keys import Keys, KeyState
+from maft_operator.cluster.logged import about
+from maft_operator.cluster.looks import CALM, expiry
+from maft_operator.cluster.metrics import Metrics
+from maft_operator.cluster.observed import Snapshot
+from maft_operator.cluster.reasons import Reason, Trouble, refusal_reason
+from maft_operator.cluster.writing import Writer, key_of, own_status
+from maft_operator.plan import step as plan
+from maft_operator.plan.comparison import ComparisonStep, RunState, step, table_graph
+from maft_operator.plan.graph import Graph, Task
+from maft_operator.spec import comparison as spec
+from maft_operator.spec import skew
+from maft_operator.spec.comparison import Comparison
+from maft_operator.spec.schema import COMPARISON, BadSpec, Json
+
+log = logging.getLogger("maft")
+TABLE = 10.0  # seconds between two looks at the table's Job, whose pod may wait for what no event tells of
+
+
+class Comparisons:
+    """Looks at one comparison at a time."""
+
+    def __init__(self, api: Api, images: Images, *, keys: Keys, metrics: Metrics) -> None:
+        self._api = api
+        self._images = images
+        self._keys = keys
+        self._writer = Writer(api, metrics)
+        self._read: dict[str, Reading] = {}  # by key
+
+    async def look(self, key: str, state: KeyState) -> float | None:
+        """Looks at one comparison and takes its next step; returns seconds until the next look, or None where events will tell."""
+        state.woken = False
+        _, namespace, name = kinds.addressed(key)
+        resource = await self._api.get(kinds.COMPARISON, namespace, name)
+        if resource is None or "deletionTimestamp" in resource["metadata"]:
+            self._read.pop(key, None)
+            self._keys.forget(key, again=state.woken)
+            return None
+        if conditions.finished(own_status(resource)):
+            return await self._finished(resource, state)
+        try:
+            reading = self._reading(key, resource)
+        except BadSpec as error:
+            await self._refuse(resource, str(error), state)
+            return None
+        try:
+            return await self._step(resource, reading.comparison, reading.notices, state)
+        except Refused as error:
+            await self._block(resource, refusal_reason(str(error)), str(error), state)
+            raise
+
+    def _reading(self, key: str, resource: Json) -> "Reading":
+        metadata = resource["metadata"]
+        before, version = self._read.get(key), (metadata["uid"], metadata.get("generation", 0))
+        if before is None or before.version != version:
+            self._read[key] = before = _read(resource, version)
+        return before
+
+    async def _step(self, resource: Json, one: Comparison, notices: tuple[str, ...], state: KeyState) -> float | None:
+        now, uid, old = datetime.now(UTC), resource["metadata"]["uid"], own_status(resource)
+        made = objects.owned(await self._labelled(kinds.RUN, one), uid)
+        seen = objects.states(made)
+        decided = step(one, seen)
+        refused = await self._act(one, decided, {run["metadata"]["name"]: run for run in made}, uid)
+        lacking = {trouble.child for trouble in refused}
+        seen |= {child.run.name: RunState() for child in decided.create if child.run.name not in lacking}
+        table, summary, failure, troubles = await self._table(one, decided, seen, uid, now)
+        if table:
+            decided = step(one, seen, table_done=True)
+        work = Compared(one, decided, seen, summary, (*refused, *troubles), failure, notices)
+        new = status(work, old, resource["metadata"]["generation"], now)
+        delay = await self._writer.write(resource, new, state)
+        if work.phase in ("Complete", "Failed"):
+            return expiry(new, one.ttl_seconds_after_finished, now)
+        return delay or (TABLE if decided.table or refused else CALM)
+
+    async def _labelled(self, kind: kinds.Kind, one: Comparison) -> list[Json]:
+        name, namespace = one.template.name, one.template.namespace
+        return await self._api.list(kind, namespace, label_selector=f"{kinds.COMPARISON.label}={name}")
+
+    # --- its runs ---
+
+    async def _act(self, one: Comparison, decided: ComparisonStep, made: dict[str, Json], uid: str) -> list[Trouble]:
+        """Removes, stops, resumes and makes runs; what the API server refuses is told, and does not stop the others."""
+        for name in decided.delete:
+            await self._api.delete(kinds.RUN, one.template.namespace, name, made[name]["metadata"]["uid"])
+        wanted = [objects.with_suspend(made[name], suspend=True) for name in decided.suspend]
+        wanted += [objects.with_suspend(made[name], suspend=False) for name in decided.resume]
+        new = [objects.run(child, one, uid) for child in decided.create]
+        return [*await self._applied(wanted), *await self._applied(new, uid)]
+
+    async def _applied(self, several: Iterable[Json], uid: str = "") -> list[Trouble]:
+        """uid: of the comparison, where the objects are new: somebody else's of that name is not taken over."""
+        troubles = []
+        for wanted in several:
+            try:
+                if uid:
+                    await self._is_free(wanted, uid)
+                await self._api.apply(wanted)
+            except Refused as error:
+                troubles.append(Trouble(wanted["metadata"]["name"], refusal_reason(str(error)), str(error)))
+        return troubles
+
+    async def _is_free(self, wanted: Json, uid: str) -> None:
+        kind, metadata = kinds.named(wanted["kind"]), wanted["metadata"]
+        there = await self._api.list(kind, metadata["namespace"], field_selector=f"metadata.name={metadata['name']}")
+        if [thing for thing in there if thing["metadata"]["name"] == metadata["name"]] and not objects.owned(there, uid):
+            raise Refused(422, f"the {kind.name} {metadata['name']} exists and is not the comparison's")
+
+    # --- its table ---
+
+    async def _table(
+        self, one: Comparison, decided: ComparisonStep, seen: objects.States, uid: str, now: datetime
+    ) -> tuple[bool, CompareSummary | None, Trouble | None, tuple[Trouble, ...]]:
+        """Makes the table's Job and looks at it: whether it is done, what it said, why it failed, what it waits for."""
+        if not decided.table:
+            return False, None, None, ()
+        graph = table_graph(one, [name for name, state in seen.items() if state.phase == "Complete"])
+        snapshot = await self._observed(one, graph, uid, now)
+        following = plan.step(graph, snapshot.observed)
+        jobs = [objects.table_job(item, one, uid, self._used()) for item in following.create if isinstance(item, Task)]
+        refused = await self._applied(jobs, uid)
+        if following.phase == "Failed":
+            child = following.failed_child
+            return False, None, snapshot.ended.get(child) or Trouble(child, reasons.ATTEMPTS_EXHAUSTED, following.message), ()
+        summary = snapshot.summaries.get(graph.last.name)
+        done = following.phase == "Complete"
+        return done, summary if isinstance(summary, CompareSummary) else None, None, (*refused, *snapshot.troubles)
+
+    async def _observed(self, one: Comparison, graph: Graph, uid: str, now: datetime) -> Snapshot:
+        jobs, pods = [await self._labelled(kind, one) for kind in (kinds.JOB, kinds.POD)]
+        return observed.read(graph, {kinds.JOB.name: objects.owned(jobs, uid), kinds.POD.name: pods}, now)
+
+    def _used(self) -> Images:
+        return images.pins(self._images, {}, {}, {}).used_by(self._images)
+
+    # --- comparisons that are not worked at ---
+
+    async def _finished(self, resource: Json, state: KeyState) -> float | None:
+        """Waits for it to expire, which is all that is left to do."""
+        metadata, old, now = resource["metadata"], own_status(resource), datetime.now(UTC)
+        await self._writer.write(resource, {**old, "observedGeneration": metadata.get("generation", 0)}, state)
+        left = expiry(old, resource.get("spec", {}).get("ttlSecondsAfterFinished"), now)
+        if left is None or left > 0:
+            return left
+        log.info("%s: removed, spec.ttlSecondsAfterFinished is over", key_of(resource), extra=about(key_of(resource), "Expired"))
+        await self._api.delete(kinds.COMPARISON, metadata["namespace"], metadata["name"], metadata["uid"])
+        return None
+
+    async def _refuse(self, resource: Json, message: str, state: KeyState) -> None:
+        """Rejects one that has not begun; of one that has, what was made stays until it can be read again."""
+        old, generation = own_status(resource), resource["metadata"].get("generation", 0)
+        if "startTime" in old:
+            await self._block(resource, reasons.INVALID_SPEC, message, state)
+            return
+        new = conditions.rejected(reasons.INVALID_SPEC, message, old, generation, datetime.now(UTC))
+        await self._writer.write(resource, new, state)
+
+    async def _block(self, resource: Json, reason: Reason, message: str, state: KeyState) -> None:
+        old, generation = own_status(resource), resource["metadata"].get("generation", 0)
+        await self._writer.write(resource, conditions.blocked(reason, message, old, generation, datetime.now(UTC)), state)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A comparison as it was read. version: uid and generation of its resource."""
+
+    version: tuple[str, int]
+    comparison: Comparison
+    notices: tuple[str, ...] = ()
+
+
+def _read(resource: Json, version: tuple[str, int]) -> Reading:
+    """Reads it without what a newer definition has, and what is not known here; BadSpec where it cannot be run."""
+    known, unknown = skew.pruned(resource, COMPARISON)
+    one = spec.read(known)
+    if one.template.spec.storage is None:
+        raise BadSpec("spec.template.storage: missing; runs on a cluster need an S3 bucket that their pods can reach")
+    return Reading(version, one, tuple(skew.TOLD.format(path) for path in unknown[: skew.SHOWN]))

@@ -1,0 +1,75 @@
+"""What a comparison has on a cluster, as objects: its runs, which are ordinary ones, and the Job of its table. Pure.
+
+And back: what its runs say of themselves, field by field.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from maft_operator.cluster import kinds, manifests
+from maft_operator.cluster.fields import is_true, part, text
+from maft_operator.cluster.images import Images
+from maft_operator.cluster.manifests import CHILD, MANAGED_BY, MANAGER, RUN, Owner
+from maft_operator.plan.comparison import RunState
+from maft_operator.plan.graph import Task
+from maft_operator.spec.comparison import Child, Comparison
+from maft_operator.spec.schema import Json
+
+LABEL = kinds.COMPARISON.label
+METHOD, SEED = "maft.dev/method", "maft.dev/seed"
+States = Mapping[str, RunState]
+
+
+def run(child: Child, comparison: Comparison, uid: str) -> Json:
+    """Makes the resource of a run. uid: the comparison's."""
+    name = comparison.template.name
+    labels = {"app.kubernetes.io/name": MANAGER, MANAGED_BY: MANAGER, LABEL: name, METHOD: child.method, SEED: str(child.seed)}
+    metadata = {"name": child.run.name, "namespace": child.run.namespace, "labels": labels, "ownerReferences": [_owner(name, uid)]}
+    return {"apiVersion": kinds.RUN.api_version, "kind": kinds.RUN.name, "metadata": metadata, "spec": child.spec}
+
+
+def with_suspend(made: Json, *, suspend: bool) -> Json:
+    """Makes what is applied to stop a run or to go on with it: all that it has, since to leave a field out would take it away."""
+    metadata = {key: made["metadata"][key] for key in ("name", "namespace", "labels", "ownerReferences")}
+    spec = {**part(made, "spec"), "suspend": suspend}
+    return {"apiVersion": kinds.RUN.api_version, "kind": kinds.RUN.name, "metadata": metadata, "spec": spec}
+
+
+def table_job(task: Task, comparison: Comparison, uid: str, images: Images) -> Json:
+    """Makes the Job of the table: as a run's, but the comparison's own."""
+    made = manifests.job(task, Owner(comparison.template, uid), images)
+    made["metadata"]["ownerReferences"] = [_owner(comparison.template.name, uid)]
+    for metadata in (made["metadata"], made["spec"]["template"]["metadata"]):
+        labels = {key: value for key, value in metadata["labels"].items() if key != RUN}
+        metadata["labels"] = {**labels, LABEL: comparison.template.name, CHILD: task.name}
+    return made
+
+
+def _owner(name: str, uid: str) -> Json:
+    kind = kinds.COMPARISON
+    return {"apiVersion": kind.api_version, "kind": kind.name, "name": name, "uid": uid, "controller": True}
+
+
+def owned(listed: Iterable[Json], uid: str) -> list[Json]:
+    """Leaves out what has the label and is somebody else's."""
+    return [thing for thing in listed if any(o.get("uid") == uid for o in thing["metadata"].get("ownerReferences") or ())]
+
+
+def states(runs: Iterable[Json]) -> dict[str, RunState]:
+    """Reads what became of each run, by name."""
+    return {made["metadata"]["name"]: _state(made) for made in runs}
+
+
+def _state(made: Json) -> RunState:
+    return RunState(
+        phase=text(made, "status", "phase"),
+        suspended=is_true(made, "spec", "suspend"),
+        done={stage: value for stage, value in part(made, "status", "done").items() if isinstance(value, str)},
+        accuracy=_accuracy(part(made, "status", "accuracy")),
+        going="deletionTimestamp" in made["metadata"],
+    )
+
+
+def _accuracy(score: Mapping[str, Any]) -> Json:
+    numbers = {name: score[name] for name in ("mean", "stderr") if isinstance(score.get(name), int | float)}
+    return {**numbers, "text": text(dict(score), "text")} if len(numbers) == 2 else {}

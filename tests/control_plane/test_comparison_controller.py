@@ -1,0 +1,304 @@
+"""A comparison from its resource to its table, against an API server in memory that keeps what is applied."""
+
+import asyncio
+import copy
+from datetime import UTC, datetime
+from typing import Any
+
+import jsonschema
+import pytest
+from kube_objects import IMAGES, STORAGE
+from test_comparison import resource
+
+from maft.summaries import CompareSummary, encode_summary
+from maft_operator.cluster import kinds
+from maft_operator.cluster.api import Refused
+from maft_operator.cluster.comparison.controller import Comparisons
+from maft_operator.cluster.fields import stamp
+from maft_operator.cluster.handlers import Watched
+from maft_operator.cluster.keys import Keys
+from maft_operator.cluster.kinds import Kind
+from maft_operator.cluster.manifests import Json
+from maft_operator.cluster.metrics import Metrics
+from maft_operator.cluster.queue import Queue
+from maft_operator.spec.schema import COMPARISON, checked, openapi
+
+KEY = "multiagentcomparisons/ns/arithmetic"
+TEMPLATE = {**resource()["spec"]["template"], "storage": STORAGE}
+
+
+class Server:
+    """Objects by kind and name. refuses: names of objects that it will not have."""
+
+    def __init__(self, **spec: Any) -> None:
+        self.objects: dict[str, dict[str, Json]] = {}
+        self.refuses: dict[str, Refused] = {}
+        self._version = 0
+        self.keys = Keys(Queue(), Metrics())
+        self.comparisons = Comparisons(self, IMAGES, keys=self.keys, metrics=Metrics())  # type: ignore[arg-type]
+        made = resource(**{"template": TEMPLATE, **spec})
+        made["metadata"] |= {"uid": "uid-of-comparison", "generation": 1, "creationTimestamp": stamp(datetime.now(UTC))}
+        self.put(made)
+
+    def put(self, thing: Json) -> Json:
+        self._version += 1
+        thing["metadata"]["resourceVersion"] = str(self._version)
+        self.objects.setdefault(thing["kind"], {})[thing["metadata"]["name"]] = thing
+        return thing
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
+        return copy.deepcopy(self.objects.get(kind.name, {}).get(name))
+
+    async def list(self, kind: Kind, namespace: str | None, *, label_selector: str = "", field_selector: str = "") -> list[Json]:
+        label, _, value = label_selector.partition("=")
+        name = field_selector.partition("=")[2]
+        several = [
+            thing
+            for thing in self.objects.get(kind.name, {}).values()
+            if (not label or thing["metadata"].get("labels", {}).get(label) == value) and name in ("", thing["metadata"]["name"])
+        ]
+        return [{key: copy.deepcopy(part) for key, part in thing.items() if key not in ("kind", "apiVersion")} for thing in several]
+
+    async def apply(self, body: Json) -> Json:
+        name = body["metadata"]["name"]
+        if name in self.refuses:
+            raise self.refuses[name]
+        before = self.objects.get(body["kind"], {}).get(name, {})
+        uid = {"uid": f"uid-of-{name}", "creationTimestamp": stamp(datetime.now(UTC)), "generation": 1}
+        status = {"status": before["status"]} if "status" in before else {}
+        return self.put({**copy.deepcopy(body), "metadata": {**uid, **body["metadata"]}, **status})
+
+    async def apply_status(self, body: Json) -> Json:
+        thing = self.objects[body["kind"]][body["metadata"]["name"]]
+        return copy.deepcopy(self.put({**thing, "status": body["status"]}))
+
+    async def create(self, body: Json, namespace: str | None = None) -> Json:
+        return body
+
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str = "") -> None:
+        del self.objects[kind.name][name]
+
+    # --- what tests do and see ---
+
+    @property
+    def runs(self) -> dict[str, Json]:
+        return self.objects.get(kinds.RUN.name, {})
+
+    @property
+    def status(self) -> Json:
+        status: Json = self.objects[COMPARISON]["arithmetic"]["status"]
+        return status
+
+    def condition(self, kind: str) -> Json:
+        return next(c for c in self.status["conditions"] if c["type"] == kind)
+
+    def change(self, **spec: Any) -> None:
+        comparison = self.objects[COMPARISON]["arithmetic"]
+        comparison["spec"] |= spec
+        comparison["metadata"]["generation"] += 1
+
+    def end(self, name: str, phase: str = "Complete", mean: float = 0.5) -> None:
+        score = {"mean": mean, "stderr": 0.01, "text": "x"}
+        self.runs[name]["status"] = {"phase": phase, **({"accuracy": score} if phase == "Complete" else {})}
+
+    def finish_job(self, summary: Any = None, code: int = 0) -> None:
+        """The table's pod ends: with what it says, or with that exit code."""
+        [job] = self.objects["Job"].values()
+        done = {"type": "Failed" if code else "Complete", "status": "True", "lastTransitionTime": stamp(datetime.now(UTC))}
+        job["status"] = {"conditions": [done], "succeeded": 0 if code else 1, "failed": 1 if code else 0}
+        message = encode_summary(summary).decode() if summary else "error: no evaluation"
+        ended = {"exitCode": code, "message": message, "finishedAt": stamp(datetime.now(UTC))}
+        container = {"name": job["spec"]["template"]["spec"]["containers"][0]["name"], "state": {"terminated": ended}}
+        reference = {"kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"], "controller": True}
+        labels = job["spec"]["template"]["metadata"]["labels"]
+        times = {"creationTimestamp": stamp(datetime.now(UTC))}
+        metadata = {"name": "table-pod", "namespace": "ns", "uid": "p", "labels": labels, "ownerReferences": [reference], **times}
+        status = {"phase": "Failed" if code else "Succeeded", "containerStatuses": [container]}
+        self.put({"kind": "Pod", "metadata": metadata, "spec": {}, "status": status})
+
+
+def looked(server: Server) -> float | None:
+    """One look; the status is one that the definition allows, all of it."""
+
+    again = asyncio.run(server.comparisons.look(KEY, server.keys.state(KEY)))
+    if "status" in server.objects.get(COMPARISON, {}).get("arithmetic", {}):
+        schema = openapi(COMPARISON)["properties"]["status"]
+        jsonschema.validate(server.status, {**schema, "additionalProperties": False})
+    return again
+
+
+def test_runs_are_ordinary_ones_that_belong_to_the_comparison() -> None:
+    server = Server(maxParallel=9)
+    looked(server)
+    assert len(server.runs) == 4  # one of each seed that asks questions, one that asks others
+    for name, run in server.runs.items():
+        checked({key: run[key] for key in ("apiVersion", "kind", "metadata", "spec")})
+        [owner] = run["metadata"]["ownerReferences"]
+        assert (owner["kind"], owner["name"], owner["uid"], owner["controller"]) == (
+            COMPARISON,
+            "arithmetic",
+            "uid-of-comparison",
+            True,
+        )
+        labels = run["metadata"]["labels"]
+        assert (labels["maft.dev/comparison"], labels["maft.dev/seed"]) == ("arithmetic", str(run["spec"]["seed"]))
+        assert name.startswith(f"arithmetic-{labels['maft.dev/method']}-")
+    assert [(row["phase"], row["run"] in server.runs) for row in server.status["rows"]] == [
+        ("Pending", True), ("Pending", True), ("Waiting", False), ("Waiting", False), ("Pending", True), ("Pending", True)
+    ]  # fmt: skip
+    assert (server.status["phase"], server.status["runs"]["text"]) == ("Running", "0/6")
+    assert server.condition("Reconciling")["status"] == "True"
+
+
+def test_from_the_first_run_to_the_table() -> None:
+    """A run at a time; the last one fails, and the table is over the others."""
+    server, order = Server(seeds=1), []
+    for mean in (0.25, 0.5, 0.75):
+        looked(server)
+        [name] = [name for name, run in server.runs.items() if "status" not in run]
+        order.append(name)
+        server.end(name, "Complete" if mean < 0.7 else "Failed", mean)
+    assert looked(server) == 10.0
+    [job] = server.objects["Job"].values()
+    assert (job["metadata"]["name"], server.status["phase"]) == ("arithmetic-compare", "Comparing")
+    assert "maft.dev/run" not in {**job["metadata"]["labels"], **job["spec"]["template"]["metadata"]["labels"]}
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    line = " ".join(container["args"] if "args" in container else container["command"])
+    assert [name in line for name in order] == [True, True, False]
+    server.finish_job(CompareSummary(table="method  accuracy\nmajority  50.0\n", report="there", methods=2))
+    assert looked(server) is None
+    assert server.status["phase"] == "Complete" and server.status["table"].startswith("method  accuracy")
+    assert server.status["report"].startswith("s3://") and server.status["report"].endswith("ns/arithmetic/compare/index.html")
+    assert server.status["best"] == {"method": "majority", "mean": 0.5, "text": "majority 50.0"}
+    assert server.condition("Complete")["message"] == "2 of 3 runs complete, 1 failed"
+    assert [server.condition(kind)["status"] for kind in ("Complete", "Reconciling", "Stalled")] == ["True", "False", "False"]
+
+
+def test_where_all_runs_failed_so_has_the_comparison() -> None:
+    server = Server(methods=["base"], seeds=1)
+    looked(server)
+    server.end(next(iter(server.runs)), "Failed")
+    looked(server)
+    assert (server.status["phase"], server.condition("Failed")["reason"]) == ("Failed", "RunsFailed")
+    assert server.condition("Stalled")["status"] == "True" and "Job" not in server.objects
+
+
+def test_a_table_that_fails_says_why() -> None:
+    server = Server(methods=["base"], seeds=1)
+    looked(server)
+    server.end(next(iter(server.runs)))
+    looked(server)
+    server.finish_job(code=2)
+    looked(server)
+    assert server.status["phase"] == "Failed" and "no evaluation" in server.condition("Failed")["message"]
+
+
+def test_suspend_and_resume_reach_the_runs_and_change_nothing_else_of_them() -> None:
+    server = Server(methods=["base"], seeds=2)
+    looked(server)
+    [name] = server.runs
+    before = copy.deepcopy(server.runs[name]["spec"])
+    server.change(suspend=True)
+    looked(server)
+    assert server.runs[name]["spec"] == {**before, "suspend": True}
+    assert (server.status["phase"], server.condition("Suspended")["status"]) == ("Suspended", "True")
+    server.change(suspend=False)
+    looked(server)
+    assert server.runs[name]["spec"] == {**before, "suspend": False} and len(server.runs) == 1
+
+
+def test_a_run_that_is_refused_is_told_and_does_not_stop_the_others() -> None:
+    server = Server(methods=["base"], seeds=2, maxParallel=2)
+    first = next(row["run"] for row in _rows(server) if row["seed"] == 0)
+    server.refuses[first] = Refused(403, "exceeded quota: runs, requested: count/multiagentfinetunes.maft.dev=1")
+    assert looked(server) == 10.0
+    assert len(server.runs) == 1 and first not in server.runs
+    assert server.condition("Progressing")["reason"] == "QuotaExceeded" and first in server.condition("Progressing")["message"]
+    assert server.condition("Stalled")["status"] == "True"
+
+
+def test_a_name_that_somebody_elses_run_has_is_not_taken_over() -> None:
+    server = Server(methods=["base"], seeds=1)
+    name = _rows(server)[0]["run"]
+    theirs = {"apiVersion": "maft.dev/v1alpha1", "kind": kinds.RUN.name, "metadata": {"name": name, "namespace": "ns"}, "spec": {}}
+    server.put(copy.deepcopy(theirs))
+    looked(server)
+    assert server.runs[name]["spec"] == {} and "exists and is not the comparison's" in server.condition("Progressing")["message"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"grid": {"debate.round": [2]}}, "spec.grid[debate.round]: no field of a run; did you mean debate.rounds?"),
+        ({"template": {**TEMPLATE, "storage": None}}, "storage"),
+        ({"template": resource()["spec"]["template"]}, "spec.template.storage: missing"),
+    ],
+)
+def test_what_cannot_be_run_is_rejected_before_any_run_is_made(spec: Json, words: str) -> None:
+    server = Server(**spec)
+    assert looked(server) is None
+    assert (server.status["phase"], server.condition("Accepted")["status"]) == ("Rejected", "False")
+    assert words in server.condition("Accepted")["message"] and not server.runs
+
+
+def test_one_that_has_begun_keeps_its_runs_when_it_can_no_longer_be_read() -> None:
+    server = Server(methods=["base"], seeds=1)
+    looked(server)
+    server.change(grid={"seed": [1]})
+    looked(server)
+    assert len(server.runs) == 1 and server.condition("Progressing")["reason"] == "InvalidSpec"
+
+
+def test_fields_of_a_newer_definition_are_passed_over_and_told() -> None:
+    server = Server(methods=["base"], seeds=1, template={**TEMPLATE, "novelty": 1})
+    looked(server)
+    assert len(server.runs) == 1 and "template.novelty" in server.status["warnings"][0]
+
+
+def test_it_expires_with_its_runs() -> None:
+    server = Server(methods=["base"], seeds=1, ttlSecondsAfterFinished=0)
+    looked(server)
+    server.end(next(iter(server.runs)), "Failed")
+    assert looked(server) is not None
+    assert looked(server) is None and "arithmetic" not in server.objects[COMPARISON]
+
+
+def test_looking_again_changes_nothing() -> None:
+    server = Server(maxParallel=2)
+    looked(server)
+    before = copy.deepcopy(server.objects)
+    looked(server)
+    assert server.objects == before
+
+
+def test_of_a_finished_one_nothing_is_looked_at_again() -> None:
+    server = Server(methods=["base"], seeds=1)
+    looked(server)
+    server.end(next(iter(server.runs)), "Failed")
+    looked(server)
+    watched = Watched(Keys(Queue(), Metrics()), Metrics())
+    watched.parent(kinds.COMPARISON, "MODIFIED", server.objects[COMPARISON]["arithmetic"])
+    assert watched.settled == {KEY}
+
+
+def test_the_largest_status_is_small_enough_for_an_object() -> None:
+    """Eight hundred runs: less than half of what etcd takes."""
+    server = Server(
+        methods=["majority", "multiagent"], seeds=100, grid={"debate.temperature": [0.7, 0.8, 0.9, 1.0]}, maxParallel=100
+    )
+    for _ in range(8):
+        looked(server)
+        for name, run in server.runs.items():
+            if "status" not in run:
+                server.end(name, mean=0.123456789)
+    looked(server)
+    assert server.status["runs"] == {"total": 800, "active": 0, "complete": 800, "failed": 0, "text": "800/800"}
+    assert len(str(server.status)) < 700_000
+
+
+def _rows(server: Server) -> list[Json]:
+    """The rows that the comparison will have, from another one like it."""
+    other = Server(**server.objects[COMPARISON]["arithmetic"]["spec"])
+    looked(other)
+    rows: list[Json] = other.status["rows"]
+    return rows
