@@ -21,7 +21,7 @@ def load(path: Path, settings: Sequence[str] = ()) -> dict[str, Any]:
     resource: dict[str, Any] = ours[0]
     for setting in settings:
         change(resource, setting)
-    _relocate(resource, path.parent)
+    relocate(resource, path.parent)
     return resource
 
 
@@ -60,8 +60,8 @@ def change(resource: dict[str, Any], setting: str) -> None:
         raise BadSpec(f"{where}: {text!r} is not a YAML value ({reason}); quote it") from None
 
 
-def _relocate(resource: dict[str, Any], folder: Path) -> None:
-    """Folders and files beside the resource file are named from there, whatever the working directory."""
+def relocate(resource: dict[str, Any], folder: Path, start: Path | None = None) -> None:
+    """Names folders and files that the resource names from `folder` from where we stand, or from `start`."""
     spec = resource.get("spec")
     if not isinstance(spec, dict):
         return
@@ -73,7 +73,7 @@ def _relocate(resource: dict[str, Any], folder: Path) -> None:
             continue
         source = part.get(field)
         if isinstance(source, str) and (source.startswith(("./", "../")) or (section != "model" and _is_file(source))):
-            part[field] = _dotted(os.path.relpath(folder / source))
+            part[field] = _dotted(os.path.relpath(folder / source, start))
 
 
 def _is_file(source: str) -> bool:
