@@ -13,6 +13,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY crds crds
 COPY operator operator
 COPY images/maft images/maft
+COPY client client
 RUN /tools/bin/python -m hatchling build --target wheel --directory /wheel \
     && uv pip install --quiet --python "$(command -v python3)" --target /opt/maft --no-deps --no-cache --compile-bytecode /wheel/*.whl
 

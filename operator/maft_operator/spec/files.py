@@ -22,7 +22,7 @@ def load(path: Path, settings: Sequence[str] = (), kinds: Sequence[str] = (KIND,
     resource: dict[str, Any] = ours[0]
     for setting in settings:
         change(resource, setting)
-    _relocate(resource.get("spec"), path.parent)
+    relocate(resource, path.parent)
     return resource
 
 
@@ -61,11 +61,15 @@ def change(resource: dict[str, Any], setting: str) -> None:
         raise BadSpec(f"{where}: {text!r} is not a YAML value ({reason}); quote it") from None
 
 
-def _relocate(spec: Any, folder: Path) -> None:
-    """Folders and files beside the resource file are named from there, whatever the working directory."""
+def relocate(resource: dict[str, Any], folder: Path, start: Path | None = None) -> None:
+    """Names folders and files that the resource names from `folder` from where we stand, or from `start`."""
+    _relocate(resource.get("spec"), folder, start)
+
+
+def _relocate(spec: Any, folder: Path, start: Path | None) -> None:
     if not isinstance(spec, dict):
         return
-    _relocate(spec.get("template"), folder)  # of a comparison
+    _relocate(spec.get("template"), folder, start)  # of a comparison
     evaluation = spec.get("evaluation")
     sections = {**spec, "evaluation.task": evaluation.get("task") if isinstance(evaluation, dict) else None}
     for section, field in (("model", "source"), ("task", "source"), ("task", "heldOutSource"), ("evaluation.task", "source")):
@@ -74,7 +78,7 @@ def _relocate(spec: Any, folder: Path) -> None:
             continue
         source = part.get(field)
         if isinstance(source, str) and (source.startswith(("./", "../")) or (section != "model" and _is_file(source))):
-            part[field] = _dotted(os.path.relpath(folder / source))
+            part[field] = _dotted(os.path.relpath(folder / source, start))
 
 
 def _is_file(source: str) -> bool:

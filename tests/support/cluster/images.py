@@ -24,7 +24,7 @@ from settings import IMAGES, OUTSIDE, REGISTRY, ROOT
 RESULT = ROOT / ".cache" / "images.json"
 LOG = ROOT / ".cache" / "images.log"
 NAMES = ("operator", "debate", "trainer", "inference")
-_SOURCES = ("Dockerfile", ".dockerignore", "pyproject.toml", "requirements", "crds", "images", "operator")
+_SOURCES = ("Dockerfile", ".dockerignore", "pyproject.toml", "requirements", "crds", "images", "operator", "client")
 _VARIABLES = re.compile("(PIP|UV)_(DEFAULT_INDEX|INDEX|INDEX_URL|EXTRA_INDEX_URL|TRUSTED_HOST|INSECURE_HOST)")
 _AUTHORITIES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE")
 

@@ -1,0 +1,76 @@
+"""The way in: `Client.local` and `Client.cluster` give a client each, with the same methods."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from maft_client.results import Event, MaftError, Results, RunFailed, Status
+
+LOOK = 1.0  # seconds between two looks of `wait`
+
+
+class Client(ABC):
+    """Runs of one place. A run is named NAME or NAMESPACE/NAME; wrong input and refusals are a MaftError of one line."""
+
+    @staticmethod
+    def local(store: str | Path = "runs", *, folder: str | Path | None = None) -> "Client":
+        """Opens runs of this machine. store: the folder of `maft run --dir`, or the s3:// URL of its `--store`; folder: where logs
+        lie, if the store is a URL [runs]."""
+        from maft_client.local import LocalClient
+
+        return LocalClient(str(store), Path(folder) if folder else None)
+
+    @staticmethod
+    def cluster(context: str | None = None, namespace: str | None = None) -> "Client":
+        """Opens runs of a cluster. context: of the kubeconfig [its present one; in a pod, the pod's account]; namespace: where runs
+        are that are named without one [the context's]."""
+        from maft_client.cluster import ClusterClient
+
+        return ClusterClient(context, namespace)
+
+    @abstractmethod
+    def submit(self, resource: Mapping[str, Any] | str | Path) -> str:
+        """Starts a run of a MultiAgentFinetune, a mapping or a YAML file, and returns NAMESPACE/NAME. One that was stopped goes on.
+        Refused where the resource is wrong."""
+
+    @abstractmethod
+    def status(self, run: str) -> Status:
+        """Reads how far it is. NoSuchRun where there is none."""
+
+    @abstractmethod
+    def events(self, run: str) -> Sequence[Event]:
+        """Reads what happened, the oldest first: Kubernetes' Events about it, or what `maft run` has said."""
+
+    @abstractmethod
+    def results(self, run: str) -> Results:
+        """Reads what was measured so far."""
+
+    @abstractmethod
+    def stop(self, run: str) -> None:
+        """Stops it after what is committed; `submit` goes on from there."""
+
+    def adapters(self, run: str) -> str:
+        """Says where the last iteration's adapters lie; empty before there are any."""
+        return self.status(run).adapters
+
+    def wait(self, run: str, timeout: float | None = None, *, check: bool = True) -> Status:
+        """Waits until the run is over, at most `timeout` seconds (TimeoutError). check: raise RunFailed where it failed or was
+        stopped."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not (status := self.status(run)).over:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"{status.run}: {status.phase} after {timeout:g} seconds")
+            time.sleep(LOOK)
+        if check and not status.phase == "Complete":
+            raise RunFailed(status)
+        return status
+
+
+def key(run: str, namespace: str) -> tuple[str, str]:
+    """Splits NAMESPACE/NAME. namespace: where the run is named without one."""
+    parts = run.split("/")
+    if len(parts) > 2 or "" in parts or any(part in (".", "..") for part in parts):
+        raise MaftError(f"run {run!r}: expected NAME or NAMESPACE/NAME")
+    return (parts[0], parts[1]) if len(parts) == 2 else (namespace, parts[0])

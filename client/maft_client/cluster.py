@@ -1,0 +1,174 @@
+"""Runs of a cluster: resources, and what their status says."""
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from maft_client.client import Client, key
+from maft_client.results import Event, Json, MaftError, NoSuchRun, Refused, Results, Status, flat, score
+from maft_operator.spec import files
+from maft_operator.spec.schema import GROUP, KIND, VERSION, BadSpec
+
+PLURAL = "multiagentfinetunes"
+MANAGER = "maft-client"  # field manager of what is applied
+APPLY = "application/apply-patch+yaml"
+TIMEOUT = 60.0  # seconds of one request
+_NOT_FOUND = 404
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+
+
+class ClusterClient(Client):
+    """Runs of the cluster of a kubeconfig's context, with that user's rights."""
+
+    def __init__(self, context: str | None, namespace: str | None) -> None:
+        try:
+            from kubernetes import client, config
+        except ModuleNotFoundError as error:
+            raise MaftError(f"the package {error.name} is missing; pip install 'maft[client]'") from None
+        self._errors = client.ApiException
+        try:
+            made, present = _connected(config, context)
+        except (config.ConfigException, OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
+            raise MaftError(f"no cluster: {' '.join(str(error).split())}; set KUBECONFIG, or run this in a pod") from None
+        self._namespace = namespace or present
+        self._runs, self._core = client.CustomObjectsApi(made), client.CoreV1Api(made)
+
+    def submit(self, resource: Mapping[str, Any] | str | Path) -> str:
+        """Applies it on the server; fields that the schema does not know are refused. One that is suspended goes on."""
+        body = _body(resource, self._namespace)
+        about = {"namespace": body["metadata"]["namespace"], "name": body["metadata"]["name"], "body": body}
+        options = {"field_manager": MANAGER, "force": True, "field_validation": "Strict", "_content_type": APPLY}
+        self._call(self._runs.patch_namespaced_custom_object, **about, **options)
+        return f"{about['namespace']}/{about['name']}"
+
+    def status(self, run: str) -> Status:
+        """Reads it from the resource."""
+        whole = self._get(run)
+        state = whole.get("status") or {}
+        conditions = {c["type"]: c for c in state.get("conditions") or ()}
+        told = next(
+            (conditions[t] for t in ("Failed", "Complete", "Suspended") if conditions.get(t, {}).get("status") == "True"), None
+        )
+        condition = told or conditions.get("Progressing") or {}
+        artifacts = state.get("artifacts") or {}
+        return Status(
+            f"{whole['metadata']['namespace']}/{whole['metadata']['name']}",
+            state.get("phase") or "Pending",
+            over=bool(state.get("completionTime")),
+            iteration=(state.get("iteration") or {}).get("text", ""),
+            progress=(state.get("progress") or {}).get("text", ""),
+            accuracy=score(state.get("accuracy")),
+            base=score(state.get("baseAccuracy")),
+            reason=condition.get("reason", ""),
+            message=" ".join(condition.get("message", "").split()),
+            report=artifacts.get("report", ""),
+            adapters=artifacts.get("adapters", ""),
+        )
+
+    def events(self, run: str) -> Sequence[Event]:
+        """Reads Kubernetes' Events about the resource."""
+        metadata = self._get(run)["metadata"]
+        selector = f"involvedObject.uid={metadata['uid']}"
+        answer = self._call(self._core.list_namespaced_event, namespace=metadata["namespace"], field_selector=selector)
+        events = [Event(_time(e), e.reason or "", e.message or "", e.type == "Warning") for e in answer.items]
+        return sorted(events, key=lambda event: event.time)
+
+    def results(self, run: str) -> Results:
+        """Reads the rows of the status."""
+        whole = self._get(run)
+        rows = (whole.get("status") or {}).get("iterations") or ()
+        return Results(f"{whole['metadata']['namespace']}/{whole['metadata']['name']}", tuple(flat(row) for row in rows))
+
+    def stop(self, run: str) -> None:
+        """Suspends it: its pods go, and what is committed stays."""
+        namespace, name = self._key(run)
+        body = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "spec": {"suspend": True}}
+        options = {"_content_type": "application/merge-patch+json", "field_manager": MANAGER}
+        self._call(self._runs.patch_namespaced_custom_object, namespace=namespace, name=name, body=body, **options)
+
+    def _get(self, run: str) -> Json:
+        namespace, name = self._key(run)
+        whole: Json = self._call(self._runs.get_namespaced_custom_object, namespace=namespace, name=name)
+        return whole
+
+    def _key(self, run: str) -> tuple[str, str]:
+        parts = key(run, self._namespace)
+        if not all(map(_NAME.fullmatch, parts)):  # they become a part of a path
+            raise MaftError(f"run {run!r}: no name; expected small letters, digits and -")
+        return parts
+
+    def _call(self, method: Any, **arguments: Any) -> Any:
+        ours = {} if method.__self__ is self._core else {"group": GROUP, "version": VERSION, "plural": PLURAL}
+        try:
+            return method(**ours, **arguments, _request_timeout=TIMEOUT)
+        except self._errors as error:
+            raise _raised(error, f"{arguments['namespace']}/{arguments.get('name', '')}") from None
+        except Exception as error:  # urllib3's, of a server that is away
+            raise MaftError(f"the API server does not answer: {type(error).__name__}: {' '.join(str(error).split())}") from None
+
+
+def _connected(config: Any, context: str | None) -> tuple[Any, str]:
+    """A client, and the namespace that its context names. The environment is read now: the library reads it once."""
+    paths = [Path(part).expanduser() for part in os.environ.get("KUBECONFIG", "~/.kube/config").split(os.pathsep) if part]
+    there = [path for path in paths if path.exists()]
+    if not there and not context:
+        config.load_incluster_config()
+        return None, _own_namespace()
+    files = [file for path in there if isinstance(file := yaml.safe_load(path.read_text()), dict)]
+    # As with kubectl, the first file that names a context decides; the library would take the last.
+    wanted = context or next((str(file["current-context"]) for file in files if file.get("current-context")), "")
+    contexts = [entry for file in files for entry in file.get("contexts") or ()]
+    active = next((entry for entry in contexts if entry["name"] == wanted), None)
+    if active is None:
+        names = ", ".join(entry["name"] for entry in contexts) or "none"
+        raise ValueError(f"the kubeconfig has no context {wanted!r}; there are: {names}")
+    namespace = (active.get("context") or {}).get("namespace") or "default"
+    return config.new_client_from_config(os.pathsep.join(map(str, there)), context=wanted), str(namespace)
+
+
+def _own_namespace() -> str:
+    try:
+        return Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace").read_text().strip()
+    except OSError:
+        return "default"
+
+
+def _body(resource: Mapping[str, Any] | str | Path, namespace: str) -> Json:
+    """Reads it as far as its place goes: the rest is the API server's to judge, whose release may be another."""
+    try:
+        made = json.loads(json.dumps(resource)) if isinstance(resource, Mapping) else files.load(Path(resource))
+        metadata = made["metadata"]
+        named = {**metadata, "name": str(metadata["name"]), "namespace": metadata.get("namespace") or namespace}
+    except (BadSpec, ValueError) as error:
+        raise Refused(" ".join(str(error).split())) from None
+    except (KeyError, TypeError, AttributeError):
+        raise Refused("metadata.name: missing; a run has a name") from None
+    if made.get("apiVersion") != f"{GROUP}/{VERSION}" or made.get("kind") != KIND:
+        raise Refused(f"kind: {made.get('apiVersion')} {made.get('kind')}; expected {GROUP}/{VERSION} {KIND}")
+    if not all(isinstance(name, str) and _NAME.fullmatch(name) for name in (named["name"], named["namespace"])):
+        raise Refused(f"metadata: {named['namespace']}/{named['name']}: no name; expected small letters, digits and -")
+    spec = {"suspend": False, **made["spec"]} if isinstance(made.get("spec"), dict) else made.get("spec")
+    return {**made, "metadata": named, "spec": spec}
+
+
+def _raised(error: Any, run: str) -> MaftError:
+    try:
+        message = " ".join(str(json.loads(error.body)["message"]).split())
+    except (ValueError, TypeError, KeyError):
+        message = f"{error.status} {error.reason}"
+    if error.status == _NOT_FOUND and f'"{run.partition("/")[2]}"' in message:
+        return NoSuchRun(f"{run}: there is none of that name")
+    # Server-side apply answers 500 where a field has a name that no schema knows.
+    if error.status in (400, 401, 403, 409, 422) or "not declared in schema" in message:
+        return Refused(message)
+    return MaftError(f"the API server answered {error.status}: {message}")
+
+
+def _time(event: Any) -> str:
+    moment = event.last_timestamp or event.event_time or event.metadata.creation_timestamp
+    return moment.isoformat() if moment else ""

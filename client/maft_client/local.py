@@ -1,0 +1,203 @@
+"""Runs of this machine: processes of `maft run`, and what they leave in a folder or a bucket."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from maft.errors import BadInput, one_line
+from maft.records import Evaluation
+from maft.store import commits, layout
+from maft.store.base import Missing, Store
+from maft.store.urls import open_store
+from maft_client.client import Client, key
+from maft_client.results import COMPLETE, FAILED, RUNNING, Event, Json, MaftError, NoSuchRun, Refused, Results, Score, Status
+from maft_operator.spec import files
+from maft_operator.spec.parse import Run, parse
+from maft_operator.spec.schema import BadSpec
+
+NAMESPACE = "default"
+STOPPED = "Stopped"
+LOG = "client.log"  # what `maft run` has said, in the run's folder of logs
+_MAFT = (sys.executable, "-m", "maft_operator")
+_ENDING = 60.0  # seconds that `maft run` may take to end its servers
+
+
+class LocalClient(Client):
+    """Runs below one store. folder: of their logs; None: the store's own."""
+
+    def __init__(self, store: str, folder: Path | None) -> None:
+        try:
+            self._store: Store = open_store(store)
+        except (BadInput, ModuleNotFoundError) as error:
+            raise MaftError(one_line(error)) from None
+        self._url = store
+        self._folder = (folder or Path("runs" if "://" in store else store)).absolute()
+        self._started: dict[str, subprocess.Popen[bytes]] = {}
+
+    def submit(self, resource: Mapping[str, Any] | str | Path) -> str:
+        """Starts `maft run` as a process that goes on when this one ends; what it says lies in the run's folder."""
+        whole = _read(resource)
+        run = whole.key
+        local = self._local(run)
+        if self._is_running(run):
+            raise Refused(f"{run}: is running already; wait for it, or give another metadata.name")
+        try:
+            local.mkdir(parents=True, exist_ok=True)
+            file = _written(local, resource) if isinstance(resource, Mapping) else Path(resource)
+            log = (local / LOG).open("wb")
+        except OSError as error:
+            raise MaftError(f"{local}: {error.strerror}; choose a folder that can be written") from None
+        line = [*_MAFT, "run", str(file), "--dir", str(self._folder), *(["--store", self._url] if "://" in self._url else [])]
+        with log:
+            self._started[run] = subprocess.Popen(
+                line, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        return run
+
+    def status(self, run: str) -> Status:
+        """Reads it from the process, its lock and what is committed."""
+        run = "/".join(key(run, NAMESPACE))
+        rows, runs_on = self._rows(run), self._is_running(run)
+        complete = not runs_on and self._is_reported(run)
+        if not (rows or runs_on or complete or self._local(run).is_dir() or self._has(f"{run}/{layout.RUN}")):
+            raise NoSuchRun(f"{run}: neither {self._store.url} nor {self._folder} has one of that name")
+        message = "" if runs_on or complete else self._failure(run)
+        phase = RUNNING if runs_on else COMPLETE if complete else FAILED if message else STOPPED
+        trained = [n for n in self._iterations(run) if self._is_committed(layout.adapter(run, n, "generator", 0))]
+        return Status(
+            run,
+            phase,
+            over=not runs_on,
+            iteration=str(rows[-1]["iteration"]) if rows else "",
+            accuracy=_score(rows[-1], "accuracy") if rows and rows[-1]["iteration"] else None,
+            base=_score(rows[0], "answer") if rows and not rows[0]["iteration"] else None,
+            message=message,
+            report=self._place(f"{run}/{layout.REPORT}index.html") if complete else "",
+            adapters=self._place(f"{run}/{layout.ITERATIONS}{max(trained)}/adapters/") if trained else "",
+        )
+
+    def events(self, run: str) -> Sequence[Event]:
+        """Reads what `maft run` has said, a line each."""
+        lines = self._log("/".join(key(run, NAMESPACE)))
+        return [Event("", "", line.strip(), line.startswith(("✗", "error:", "warning:"))) for line in lines if line.strip()]
+
+    def results(self, run: str) -> Results:
+        """Reads the committed evaluations."""
+        run = self.status(run).run
+        return Results(run, tuple(self._rows(run)))
+
+    def stop(self, run: str) -> None:
+        """Ends the process, if this client has started it."""
+        run = "/".join(key(run, NAMESPACE))
+        process = self._started.get(run)
+        if process is None:
+            raise MaftError(f"{run}: was not started here; press Ctrl-C where it was")
+        process.send_signal(signal.SIGINT)
+        process.wait(_ENDING)
+
+    # --- what lies there ---
+
+    def _local(self, run: str) -> Path:
+        return self._folder / run / layout.LOCAL
+
+    def _place(self, name: str) -> str:
+        bucket = self._url.partition("?")[0].rstrip("/")
+        return f"{bucket}/{name}" if "://" in self._url else str(self._folder / name) + ("/" if name.endswith("/") else "")
+
+    def _has(self, name: str) -> bool:
+        try:
+            return bool(self._store.read(name))
+        except Missing:
+            return False
+
+    def _is_committed(self, prefix: str) -> bool:
+        return commits.committed(self._store, prefix) is not None
+
+    def _is_reported(self, run: str) -> bool:
+        """Tells whether there is a report of a finished run: one of an unfinished run says that it is one."""
+        try:
+            report = json.loads(self._store.read(f"{run}/{layout.REPORT}report.json"))
+            return isinstance(report, dict) and not report.get("unfinished")
+        except (Missing, ValueError):
+            return False
+
+    def _iterations(self, run: str) -> list[int]:
+        top = f"{run}/{layout.ITERATIONS}"
+        numbers = {name.removeprefix(top).partition("/")[0] for name in self._store.list(top)}
+        return sorted(int(number) for number in numbers if number.isdecimal())
+
+    def _rows(self, run: str) -> list[Json]:
+        prefixes = [layout.evaluation(run, number) for number in self._iterations(run)]
+        there = [commit for prefix in prefixes if (commit := commits.committed(self._store, prefix))]
+        return [_row(commits.fetch_record(self._store, commit, layout.EVALUATION, Evaluation)) for commit in there]
+
+    def _is_running(self, run: str) -> bool:
+        process = self._started.get(run)
+        return (process is not None and process.poll() is None) or _is_locked(self._local(run))
+
+    def _failure(self, run: str) -> str:
+        """Why it ended: the last line of what it said, where it ended with an error."""
+        lines = self._log(run)
+        return lines[-1].removeprefix("error: ") if lines and lines[-1].startswith("error: ") else ""
+
+    def _log(self, run: str) -> list[str]:
+        try:
+            return (self._local(run) / LOG).read_text(errors="replace").splitlines()
+        except OSError:
+            return []
+
+
+def _read(resource: Mapping[str, Any] | str | Path) -> Run:
+    """Reads and checks it, as `maft validate` does."""
+    try:
+        whole = json.loads(json.dumps(resource)) if isinstance(resource, Mapping) else files.load(Path(resource))
+        return parse(whole)
+    except (BadSpec, ValueError, TypeError, RecursionError) as error:
+        raise Refused(one_line(error)) from None
+
+
+def _written(local: Path, resource: Mapping[str, Any]) -> Path:
+    """Writes it as JSON, which is YAML; files that it names from here are named from there."""
+    whole, file = json.loads(json.dumps(resource)), local / "client.yaml"
+    files.relocate(whole, Path.cwd(), local)
+    file.write_text(json.dumps(whole, indent=1))
+    return file
+
+
+def _is_locked(local: Path) -> bool:
+    """Tells whether `maft run` holds the run."""
+    try:
+        lock = os.open(local / "lock", os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except OSError:
+        return True
+    finally:
+        os.close(lock)
+
+
+def _row(evaluation: Evaluation) -> Json:
+    scores = {
+        "accuracy": evaluation.votes[-1],
+        "majority": evaluation.votes[0],
+        "answer": evaluation.answers[0],
+        "consensus": evaluation.consensus,
+    }
+    made: Json = {"iteration": evaluation.iteration, "questions": evaluation.questions}
+    for name, score in scores.items():
+        made |= {name: score.mean, f"{name}Stderr": score.stderr}
+    usage = {"promptTokens": evaluation.usage.prompt_tokens, "completionTokens": evaluation.usage.completion_tokens}
+    return {**made, "wrongToRight": evaluation.wrong_to_right, "rightToWrong": evaluation.right_to_wrong, **usage}
+
+
+def _score(row: Json, name: str) -> Score:
+    return Score(row[name], row[f"{name}Stderr"])

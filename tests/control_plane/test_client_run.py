@@ -1,0 +1,187 @@
+"""The Python client on this machine: a real run, submitted, waited for and read; what is refused, and how."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import MOCK, TINY, resource, write
+from s3server import S3Server, s3_fixture  # noqa: F401 - the fixture `s3`
+
+import maft
+import maft_client
+from maft_client import Client, MaftError, NoSuchRun, Refused, RunFailed
+from maft_client.results import flat
+
+LIMIT = 240.0
+MAFT = (sys.executable, "-m", "maft_operator")
+SERVE = {"MAFT_SERVE": f"{sys.executable} {MOCK}"}
+
+
+@pytest.fixture(name="home")
+def home_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory of its own, and the deterministic engine in place of vLLM."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MAFT_SERVE", SERVE["MAFT_SERVE"])
+    return tmp_path
+
+
+def small(name: str = "test", **spec: object) -> dict:
+    return resource(name, **{"iterations": 1, "agents": 2, **spec})
+
+
+@pytest.mark.run
+def test_a_run_from_the_first_line_to_the_last(home: Path) -> None:
+    (home / "own.jsonl").write_bytes((TINY / "questions.jsonl").read_bytes())
+    client = Client.local("runs")
+    run = client.submit(small(task={"source": "own.jsonl"}))  # named from here, not from where the client keeps the resource
+    assert run == "default/test" and client.status("test").phase == "Running"
+    with pytest.raises(Refused, match=r"default/test: is running already; wait for it"):
+        client.submit(small())
+    with pytest.raises(TimeoutError, match="default/test: Running after 0 seconds"):
+        client.wait(run, timeout=0)
+
+    assert subprocess.run([*MAFT, "report", "runs/default/test"], capture_output=True, timeout=60).returncode in (0, 2)
+    assert client.status(run).phase == "Running"  # whatever somebody has reported of it by the way
+
+    status = client.wait(run, timeout=LIMIT)
+    assert (status.phase, status.over, status.failed, status.iteration) == ("Complete", True, False, "1")
+    assert Path(status.report).is_file()
+    assert {p.name for p in Path(client.adapters(run)).iterdir()} >= {"generator-0", "generator-1"}
+
+    report = json.loads((Path(status.report).parent / "report.json").read_text())
+    results = client.results(run)
+    rows = {row["iteration"]: row for row in results}
+    for evaluation in report["evaluations"]:
+        row = rows[evaluation["iteration"]]
+        assert row["accuracy"] == pytest.approx(evaluation["votes"][-1]["mean"], abs=1e-6)
+        assert row["answerStderr"] == pytest.approx(evaluation["answers"][0]["stderr"], abs=1e-6)
+    assert status.accuracy is not None and status.accuracy.mean == rows[1]["accuracy"]
+    assert status.base is not None and status.base.mean == rows[0]["answer"]
+    frame = results.frame()
+    assert list(frame.index) == [0, 1] and frame.loc[1, "accuracy"] == rows[1]["accuracy"]
+    assert any("Report: " in event.message for event in client.events(run))
+
+    # Another process, the next day: nothing is done twice, and it is the same resource.
+    again = Client.local("runs")
+    assert again.status("default/test") == status
+    again.submit(small(task={"source": "own.jsonl"}))
+    assert again.wait("test", timeout=LIMIT).accuracy == status.accuracy
+    assert any("[from before]" in event.message for event in again.events("test"))
+
+
+@pytest.mark.run
+def test_a_run_that_fails_says_why(home: Path) -> None:
+    client = Client.local("runs")
+    run = client.submit(small("failing", model={"source": str(home / "nothing")}))
+    with pytest.raises(RunFailed, match=r"default/failing: .*nothing") as error:
+        client.wait(run, timeout=LIMIT)
+    assert error.value.status.failed and client.wait(run, check=False) == error.value.status
+    assert client.results(run).records == () and len(client.results(run).frame()) == 0
+
+
+@pytest.mark.run
+def test_stopped_and_gone_on_with(home: Path) -> None:
+    client = Client.local("runs")
+    run = client.submit(write(home / "run.yaml", small("halted")))
+    client.stop(run)
+    assert client.status(run).phase == "Stopped"
+    with pytest.raises(RunFailed):
+        client.wait(run)
+    with pytest.raises(MaftError, match="default/halted: was not started here"):
+        Client.local("runs").stop(run)
+
+
+@pytest.mark.s3
+@pytest.mark.run
+def test_in_a_bucket(home: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in s3.environment().items():
+        monkeypatch.setenv(name, value)
+    url = s3.url(f"client/{home.name}")
+    client = Client.local(url, folder=home / "logs")
+    run = client.submit(small("kept", method="majority"))
+    assert client.wait(run, timeout=LIMIT).report.startswith(f"s3://{s3.bucket}/client/")
+    elsewhere = Client.local(url)  # without the folder of its logs
+    assert elsewhere.status(run).phase == "Complete" and len(elsewhere.results(run)) == 1
+    assert elsewhere.adapters(run) == "" and elsewhere.events(run) == []
+
+
+# --- what is wrong ---
+
+
+def without(field: str) -> dict:
+    made = small()
+    del made["spec"][field]
+    return made
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (without("model"), r"spec\.model"),
+        (small(agents=0), r"spec\.agents"),
+        ({"kind": "Pod"}, "kind: 'Pod'; expected MultiAgentFinetune|apiVersion"),
+        ({}, "."),
+        ({"a": {1, 2}}, "."),
+        ("missing.yaml", "missing.yaml: No such file"),
+        (Path("broken.yaml"), "broken.yaml"),
+        (small("../../up"), "metadata.name"),
+    ],
+)
+def test_a_wrong_resource_is_one_line(given: object, words: str, home: Path) -> None:
+    (home / "broken.yaml").write_text("a: [")
+    with pytest.raises(Refused, match=words) as error:
+        Client.local("runs").submit(given)  # type: ignore[arg-type]
+    assert "\n" not in str(error.value) and not (home / "runs").exists()
+
+
+@pytest.mark.parametrize("run", ["none", "default/none", "elsewhere/none"])
+def test_a_run_that_is_not_there(run: str, home: Path) -> None:
+    for ask in (Client.local("runs").status, Client.local("runs").results, Client.local("runs").adapters):
+        with pytest.raises(NoSuchRun, match="none"):
+            ask(run)
+
+
+@pytest.mark.parametrize("run", ["", "a/b/c", "/a", "a/", "..", "../x"])
+def test_what_is_no_name(run: str, home: Path) -> None:
+    with pytest.raises(MaftError, match="expected NAME or NAMESPACE/NAME"):
+        Client.local("runs").status(run)
+
+
+@pytest.mark.parametrize("store", ["ftp://x/y", "", "s3://bucket/x?endpoint=a&endpoint=b"])
+def test_a_store_that_is_none(store: str) -> None:
+    with pytest.raises(MaftError, match="store"):
+        Client.local(store)
+
+
+def test_a_folder_that_cannot_be_written(home: Path) -> None:
+    (home / "file").write_text("")
+    with pytest.raises(MaftError, match="choose a folder that can be written"):
+        Client.local("file/runs").submit(small())
+
+
+def test_rows_are_flat() -> None:
+    row = {"iteration": 1, "accuracy": {"mean": 0.5, "stderr": 0.1}, "kept": {"generator": {"fewest": 3, "counts": [3]}}}
+    assert flat(row) == {
+        "iteration": 1,
+        "accuracy": 0.5,
+        "accuracyStderr": 0.1,
+        "kept.generator.fewest": 3,
+        "kept.generator.counts": [3],
+    }
+
+
+def test_it_is_also_maft_client() -> None:
+    assert maft.Client is Client and set(maft_client.__all__) == {n for n in dir(maft_client) if n[0].isupper()}
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        importlib.import_module("maft").Nothing  # noqa: B018
+
+
+@pytest.mark.programs
+def test_programs_do_not_pay_for_it() -> None:
+    code = "import maft, maft.spec, sys; print(any(name.startswith(('maft_client', 'maft_operator')) for name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ}, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "False\n", done.stderr
