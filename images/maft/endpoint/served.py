@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import msgspec
 from msgspec.structs import replace
@@ -61,8 +62,8 @@ def chosen(store: Store, run: str, spec: Spec) -> int:
     if not spec.iterations:
         raise BadInput(f"{run}: iterations: 0, so the run trains no adapters; serve one that does")
     decided = stopping.decision(spec, validation.known(store, run, stopping.validated(spec)))
-    best = [decided.best] if decided else []
-    for iteration in [*best, *range(spec.iterations, 0, -1)]:
+    best = (decided.best,) if decided else ()
+    for iteration in chain(best, range(spec.iterations, 0, -1)):
         places = adapters.prefixes(store, run, iteration)
         if places and all(committed(store, place) for place in places):
             return iteration
