@@ -328,12 +328,14 @@ RUNS_PAGE = Page(
                 Panel(
                     "columns", "Accuracy per iteration",
                     "Held-out questions that were answered right. One answer: a single agent alone. Majority: the agents' vote without a debate. "
-                    "Debate: the vote after it, which is the result. Iteration 0 is the untrained model.",
+                    "Debate: the vote after it, which is the result. Iteration 0 is the untrained model. Where validation questions choose the best "
+                    "iteration, it alone debates the held-out ones.",
                     (
                         Query(at_iteration("maft_run_answer_accuracy_ratio"), "one answer"),
                         Query(at_iteration("maft_run_majority_accuracy_ratio"), "majority"),
                         Query(at_iteration("maft_run_accuracy_ratio"), "debate"),
                         Query(at_iteration("maft_run_accuracy_stderr_ratio"), "± standard error"),
+                        Query(at_iteration("maft_run_validation_accuracy_ratio"), "debate, validation questions"),
                     ),
                     "percentunit", 12, 9, top=1,
                 ),
@@ -418,6 +420,10 @@ RUNS_PAGE = Page(
                 Panel(
                     "bars", "Diversity of the agents", "Negative log-likelihood of an agent's answers under the others' models, nats per token (evaluation.diversity). It should not fall towards 0.",
                     one(of_runs("maft_run_diversity_nats"), "{{run}}"), "none", 8, empty="not measured",
+                ),
+                Panel(
+                    "bars", "The best iteration", "The one that validation questions have chosen by now (evaluation.validation): status.artifacts.adapters points at it.",
+                    one(of_runs("maft_run_best_iteration"), "{{run}}"), "none", 8, empty="none is chosen",
                 ),
             ),
         ),

@@ -65,6 +65,12 @@ def accuracy(evaluations: Sequence[Evaluation]) -> str:
     return _lines("accuracy", ("Accuracy on held-out questions", LEARNT, "questions answered right (%)"), series)
 
 
+def validation(accuracies: Mapping[int, Score]) -> str:
+    """Draws the accuracy by which the best iteration is chosen."""
+    texts = ("Accuracy on validation questions", LEARNT, "questions answered right (%)")
+    return _lines("validation", texts, {"debate": accuracies})
+
+
 def consensus(held_out: Mapping[int, Score], training: Mapping[int, Score]) -> str:
     """Draws agreement with the final majority; both by the iterations that the debating agents have behind them."""
     series = {"held-out questions": held_out, "training questions": training}
@@ -102,7 +108,9 @@ def kept(role: Role, counts: Mapping[int, Sequence[DatasetCounts]]) -> str:
 
 def tokens(usage: Mapping[str, Mapping[int, Usage]]) -> str:
     """Draws tokens by kind of stage and iteration."""
-    groups = {kind: {i: Bar(u.completion_tokens, u.prompt_tokens) for i, u in usage.get(kind, {}).items()} for kind in KINDS}
+    groups = {
+        kind: {i: Bar(u.completion_tokens, u.prompt_tokens) for i, u in usage.get(kind, {}).items()} for kind in _kinds(usage)
+    }
     return _bars("tokens", ("Tokens written (solid) and read (pale)", "iteration (0: untrained)", "tokens"), groups)
 
 
@@ -110,8 +118,13 @@ def time(seconds: Mapping[str, Mapping[int, float]]) -> str:
     """Draws hours, minutes or seconds by kind of stage and iteration."""
     longest = max((s for by_iteration in seconds.values() for s in by_iteration.values()), default=0.0)
     unit, size = ("hours", 3600) if longest >= 7200 else ("minutes", 60) if longest >= 120 else ("seconds", 1)
-    groups = {kind: {i: Bar(s / size) for i, s in seconds.get(kind, {}).items()} for kind in KINDS}
+    groups = {kind: {i: Bar(s / size) for i, s in seconds.get(kind, {}).items()} for kind in _kinds(seconds)}
     return _bars("time", ("Time of the stages", "iteration (0: untrained)", unit), groups)
+
+
+def _kinds(stages: Mapping[str, object]) -> tuple[str, ...]:
+    """All of them; debates of validation questions are few runs' alone."""
+    return (*KINDS, *(kind for kind in ("validation",) if kind in stages))
 
 
 def compared(methods: Sequence[tuple[str, Score]]) -> str:

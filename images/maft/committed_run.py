@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from maft import adapters, records
+from maft import adapters, records, validation
 from maft.errors import BadInput
 from maft.records import BASE, Adapter, Commit, DatasetCounts, Diversity, Evaluation
 from maft.spec import Spec
@@ -16,6 +16,7 @@ from maft.store import layout
 from maft.store.base import Store
 from maft.store.commits import committed, fetch_record
 from maft.store.timing import read_seconds
+from maft.summaries import Validation
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,8 @@ class IterationCommits:
     evaluation: Commit | None
     numbers: Evaluation | None
     diversity: Diversity | None
+    validation: Commit | None = None
+    validated: Validation | None = None
 
     @property
     def empty(self) -> bool:
@@ -111,6 +114,7 @@ def _iterations(store: Store, run: str) -> Iterator[IterationCommits]:
 def _iteration(store: Store, run: str, number: int) -> IterationCommits:
     held_out = committed(store, layout.evaluation(run, number))
     diversity = committed(store, layout.diversity(run, number))
+    chosen_by = committed(store, layout.validation(run, number)) if number else None
     return IterationCommits(
         number,
         committed(store, layout.debate(run, number)) if number else None,
@@ -118,6 +122,8 @@ def _iteration(store: Store, run: str, number: int) -> IterationCommits:
         held_out,
         fetch_record(store, held_out, layout.EVALUATION, Evaluation) if held_out else None,
         fetch_record(store, diversity, layout.DIVERSITY, Diversity) if diversity else None,
+        chosen_by,
+        validation.read(chosen_by) if chosen_by else None,
     )
 
 

@@ -21,6 +21,7 @@ from statuses import by_type, evaluated, state, summarized, trained, validated
 from maft import stopping
 from maft.stopping import Decision
 from maft.summaries import Earlier, EvaluateSummary, Gain, PrepareSummary, Score, Validation, decode_summary
+from maft_operator.cluster import metrics
 from maft_operator.plan.best import settled
 from maft_operator.plan.graph import Graph, graph
 from maft_operator.plan.shards import spread
@@ -226,6 +227,18 @@ def test_the_status_names_the_best_by_now_and_its_adapters() -> None:
         "stderr": 0.02,
         "gain": {"over": 1, "mean": -0.05, "stderr": 0.02},
     }
+
+
+def test_metrics_have_the_best_and_the_curve_that_chose_it() -> None:
+    rows = [{"iteration": i, "validation": {"mean": 0.5 + i / 100, "stderr": 0.02}} for i in range(1, 20)]
+    rows[1]["accuracy"] = {"mean": 0.55, "stderr": 0.02}
+    status = {"iterations": [{"iteration": 0}, *rows], "best": {"iteration": 2}}
+    resource = {"metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"}, "spec": {}, "status": status}
+    found = [(s.name, (s.labels or {}).get("iteration"), s.value) for s in metrics.samples(resource)]
+    assert ("maft_run_best_iteration", None, 2) in found
+    assert ("maft_run_accuracy_ratio", "2", 0.55) in found
+    curve = [iteration for name, iteration, _ in found if name == "maft_run_validation_accuracy_ratio"]
+    assert curve == ["2", *(str(i) for i in range(15, 20))]
 
 
 def test_a_run_that_stopped_is_complete_and_says_why() -> None:

@@ -107,7 +107,8 @@ def test_a_long_run_has_few_series() -> None:
     pods = [summarized(t.name, records[t.kind]) for t in tasks]
     status_ = state(*[done(t.name) for t in tasks], *pods, run=run)
     samples = list(metrics.samples({"metadata": {"creationTimestamp": at(0)}, "spec": {"iterations": 30}, "status": status_}))
-    assert {s.name for s in samples} == set(metrics.FAMILIES)
+    chosen = {"maft_run_validation_accuracy_ratio", "maft_run_best_iteration"}  # of runs that choose: test_best.py
+    assert {s.name for s in samples} == set(metrics.FAMILIES) - chosen
     assert len(samples) <= 61
 
 

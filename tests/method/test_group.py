@@ -79,6 +79,7 @@ def test_of_two_that_draw_at_once_the_first_commit_counts_for_both(store: Store)
             {"evaluation": {"task": {"kind": "arithmetic", "heldOut": 4}}},
             "its held-out questions come from another evaluation.task; use another group or prefix",
         ),
+        ({"evaluation": {"validation": 4}}, "made with spec.evaluation.validation 0, this is 4; use another group or prefix"),
     ],
 )
 def test_a_run_with_other_questions_is_refused_in_one_line(store: Store, spec: dict[str, Any], line: str) -> None:

@@ -36,12 +36,12 @@ from maft.report import cards, sentences
 from maft.report import page as report_page
 from maft.report import read as report_read
 from maft.shortage import LEFT_OUT
-from maft.spec import FORMAT, immutable_spec_json
+from maft.spec import FORMAT, StopSpec, immutable_spec_json
 from maft.store import layout
 from maft.store.base import Store
 from maft.store.commits import publish
 from maft.store.urls import open_store
-from maft.summaries import ReportSummary, ResultRow, Score, Usage
+from maft.summaries import Gain, ReportSummary, ResultRow, Score, Usage, Validation
 
 RUN = "default/demo"
 HOSTILE = "</script><img src=x onerror=alert(1)><!-- {{ 7*7 }} ' \u2028"
@@ -617,3 +617,73 @@ def test_without_a_probe_there_is_no_warning(tmp_path: Path) -> None:
     run = report_read.read(store, RUN)
     assert (sentences.warning(run), sentences.probed(run)) == ("", [])
     assert "probe" not in sentences.details(run)
+
+
+# --- the best iteration ---
+
+
+def put_choice(store: Store, *gains: tuple[float, float, int] | None, patience: int = 1, evaluated: Sequence[int] = (0,)) -> None:
+    """A run of two agents whose iterations gained so much on validation questions. evaluated: which debated held-out questions."""
+    spec = replace(SPEC, iterations=4, stop_when=StopSpec(patience=patience))
+    spec = replace(spec, evaluation=replace(spec.evaluation, validation=3))
+    part = records.encode_lines([Problem("a", "?", "4")] * 3)
+    meta = {"spec": json.loads(immutable_spec_json(spec)), "version": "0.1.0", "model": "tiny", "taskSeed": 1}
+    files = dict.fromkeys(("train.jsonl", "held-out.jsonl", "validation.jsonl"), part)
+    publish(store, f"{RUN}/{layout.PROBLEMS}", files, meta=meta)
+    for iteration, gain in enumerate(gains, 1):
+        put_debate(store, iteration)
+        put_adapters(store, iteration)
+        one = Validation(accuracy=Score(0.5 + iteration / 100, 0.1), gain=Gain(*gain) if gain else None)
+        debated = {layout.TRANSCRIPTS: records.encode_lines(MIXED), layout.EVALUATION: records.encode(numbers(0))}
+        publish(store, layout.validation(RUN, iteration), debated, meta={"seed": 7, "validation": records.plain(one)})
+    for iteration in evaluated:
+        put_evaluation(store, iteration)
+
+
+def test_the_page_says_which_iteration_is_the_best_and_how_it_was_chosen(store: Store) -> None:
+    put_choice(store, None, (0.25, 0.125, 1), (-0.125, 0.0625, 2), evaluated=(0, 2))
+    summary, page, data = make(store)
+    says = (
+        "Iteration 2 is the best on the validation questions; stopped after iteration 3 of 4: 1 iteration without gain (stopWhen)"
+    )
+    assert [row.name for row in summary.results][-1] == "multiagent finetuning, iteration 2, chosen by validation"
+    assert f"{says}." in summary.remarks
+    assert f"{says}: right on 52.0 ± 10.0 % of 3. The held-out questions had no part in that choice." in data["details"]
+    assert (data["validation"]["best"], data["unfinished"]) == (2, "")
+    assert [one["gain"] for one in data["validation"]["curve"]][1:] == [
+        {"mean": 0.25, "stderr": 0.125, "over": 1},
+        {"mean": -0.125, "stderr": 0.0625, "over": 2},
+    ]
+    rows = Page(page).rows
+    assert ["2 (best)", "52.0 ± 10.0", "25.0 ± 12.5", "1"] in rows
+    assert ["1", "51.0 ± 10.0", "–", "–"] in rows
+    assert ["validation 2", "3", *rows_of_cost(rows, "validation 2")] in rows
+    assert data["facts"]["Iterations"] == "3 of 4, stopped"
+    assert data["facts"]["Questions"] == "3 for training, 3 held out, 3 for validation"
+    assert [stage["part"] for stage in data["stages"] if stage["iteration"] == 2] == ["training", "validation", "held-out"]
+
+
+def rows_of_cost(rows: list[list[str]], name: str) -> list[str]:
+    return next(row for row in rows if row[0] == name)[2:]
+
+
+@pytest.mark.parametrize(
+    ("gains", "evaluated", "says"),
+    [
+        ((None,), (0,), "This run is unfinished: 1 of 4 iterations have all their adapters."),
+        ((None, (-0.1, 0.1, 1)), (0,), "The held-out evaluation of iteration 1 is not finished."),
+        ((None, (-0.1, 0.1, 1)), (0, 1), ""),
+        ((None, (0.1, 0.1, 1), (0.1, 0.1, 2), (0.1, 0.1, 3)), (0, 1), "The held-out evaluation of iteration 4 is not finished."),
+    ],
+)
+def test_a_run_that_chooses_is_finished_with_its_best(
+    store: Store, gains: tuple[Any, ...], evaluated: tuple[int, ...], says: str
+) -> None:
+    put_choice(store, *gains, evaluated=evaluated)
+    assert report_json(store)["unfinished"] == says
+
+
+def test_without_validation_the_report_says_nothing_of_it(finished: Made) -> None:
+    summary, page, data = finished
+    assert "validation" not in data and "alidation" not in page
+    assert not any("validation" in remark for remark in summary.remarks)

@@ -56,7 +56,8 @@ def _read(assignment: Assignment, commit: Commit) -> Questions:
     before, now = _evaluated(commit.meta.get("spec", {})), _evaluated(_described(spec))
     if before.get("task") != now.get("task"):
         raise BadInput(f"store {where}: its held-out questions come from another evaluation.task; use another group or prefix")
-    if (drawn := before.get("validation", 0)) != (asked := spec.evaluation.validation):
+    drawn, asked = before.get("validation", 0), now.get("validation", 0)
+    if drawn != asked:
         raise BadInput(
             f"store {where}: made with spec.evaluation.validation {drawn!r}, this is {asked}; use another group or prefix"
         )

@@ -13,7 +13,7 @@ from maft.report.cards import CATEGORIES, EMBEDDED, Card, fit
 from maft.report.page import page
 from maft.report.read import CommittedRun, Stage, read
 from maft.report.remarks import cut, remarks, untrained
-from maft.report.sentences import AccuracyRow, details, facts, gain, headline, probed, rows, unfinished, warning
+from maft.report.sentences import AccuracyRow, chosen, details, facts, gain, headline, probed, rows, unfinished, warning
 from maft.scores import rounded
 from maft.spec import FORMAT
 from maft.store import layout
@@ -24,7 +24,7 @@ SUMMARY_ROWS, FEWEST_ROWS = 18, 6  # of the table in the summary, which holds 4 
 
 def data(run: CommittedRun, shown: Sequence[Sequence[Card]]) -> dict[str, Any]:
     """Collects the numbers of the page, for other programs."""
-    parts = {"train": "train.jsonl", "heldOut": "held-out.jsonl", "probe": "probe.jsonl"}
+    parts = {"train": "train.jsonl", "heldOut": "held-out.jsonl", "probe": "probe.jsonl", "validation": "validation.jsonl"}
     return {
         "format": FORMAT,
         "run": run.key,
@@ -47,12 +47,21 @@ def data(run: CommittedRun, shown: Sequence[Sequence[Card]]) -> dict[str, Any]:
         "gain": gain(run),
         "accuracy": [{"name": row.name, "accuracy": row.accuracy} for row in rows(run)],
         "evaluations": run.evaluations,
+        **_validation(run),
         "diversity": [i.diversity for i in run.iterations if i.diversity],
         "datasets": {str(i.number): i.training.counts for i in run.iterations if i.training.counts},
         "adapters": [a for i in run.iterations for a in i.training.adapters],
         "stages": [_numbers(stage, cards) for stage, cards in zip(run.stages, shown, strict=True)],
         "trainingSeconds": {str(i.number): i.training.seconds for i in run.iterations if i.training.seconds is not None},
     }
+
+
+def _validation(run: CommittedRun) -> dict[str, Any]:
+    """The curve by which the best iteration was chosen; nothing where none is chosen."""
+    if not run.validations:
+        return {}
+    curve = [{"iteration": number, "accuracy": one.accuracy, "gain": one.gain} for number, one in run.validations.items()]
+    return {"validation": {"best": run.best, "chosen": chosen(run), "curve": curve}}
 
 
 def _numbers(stage: Stage, cards: Sequence[Card]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
@@ -22,6 +22,8 @@ from maft.report.remarks import cut, untrained
 from maft.report.sentences import NAMES, details, facts, headline, method, rows, tight, unfinished, warning
 from maft.shortage import words
 from maft.summaries import Usage
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ def costs(run: CommittedRun) -> list[Cost]:
             lines.append(Cost(f"debate {i.number}", i.debate.questions, i.debate.usage, i.debate.seconds))
         if i.training.adapters:
             lines.append(Cost(f"training {i.number}", None, None, i.training.seconds))
+        if i.validation:
+            lines.append(Cost(f"validation {i.number}", i.validation.questions, i.validation.usage, i.validation.seconds))
         if i.evaluation:
             name = f"evaluation {i.number}" if i.number else "evaluation, untrained"
             lines.append(Cost(name, i.evaluation.questions, i.evaluation.usage, i.evaluation.seconds))
@@ -57,21 +61,28 @@ def drawings(run: CommittedRun) -> list[Markup]:
     """Draws the charts as SVG elements; those without data are left out."""
     debates = {i.number: i.debate for i in run.iterations if i.debate}
     held_out = {i.number: i.evaluation for i in run.iterations if i.evaluation}
+    chosen_by = {i.number: i.validation for i in run.iterations if i.validation}
     counts = {i.number: i.training.counts for i in run.iterations if i.training.counts}
     trained = {i.number: i.training.seconds for i in run.iterations if i.training.seconds is not None}
     drawn = (
         charts.accuracy(run.evaluations),
+        charts.validation({number: one.accuracy for number, one in run.validations.items()}),
         charts.consensus(*({s.learnt: s.agreement for s in stages.values()} for stages in (held_out, debates))),
         charts.diversity([i.diversity for i in run.iterations if i.diversity]),
         *(charts.kept(role, counts) for role in ROLES),
-        charts.tokens({"debate": _usages(debates), "evaluation": _usages(held_out)}),
-        charts.time({"debate": _times(debates), "training": trained, "evaluation": _times(held_out)}),
+        charts.tokens({"debate": _usages(debates), "evaluation": _usages(held_out), **_named(_usages(chosen_by))}),
+        charts.time({"debate": _times(debates), "training": trained, "evaluation": _times(held_out), **_named(_times(chosen_by))}),
     )
     return [Markup(svg) for svg in drawn if svg]
 
 
 def _usages(stages: Mapping[int, Stage]) -> dict[int, Usage]:
     return {number: stage.usage for number, stage in stages.items()}
+
+
+def _named(values: dict[int, T]) -> dict[str, dict[int, T]]:
+    """Those of validation questions, where there are any."""
+    return {"validation": values} if values else {}
 
 
 def _times(stages: Mapping[int, Stage]) -> dict[int, float]:
@@ -81,8 +92,8 @@ def _times(stages: Mapping[int, Stage]) -> dict[int, float]:
 def label(stage: Stage) -> str:
     """Names the stage for the list of stages."""
     agents = f"agents after iteration {stage.learnt}" if stage.learnt else "untrained agents"
-    if stage.part == "held-out":
-        return f"Held-out questions, {agents}"
+    if stage.part != "training":
+        return f"{stage.part.capitalize()} questions, {agents}"
     return f"Training questions of iteration {stage.iteration}, {agents}"
 
 
@@ -119,6 +130,7 @@ def page(run: CommittedRun, shown: Sequence[Sequence[Card]]) -> str:
         notices=[notice for notice in (untrained(run), warning(run), cut(run)) if notice],
         debated=[(label(stage), stage.whole) for stage in run.stages],
         rows=rows(run),
+        validations=list(run.validations.items()),
         charts=drawings(run),
         counts=counts,
         reasons=sorted({(words(reason), reason) for _, c in counts for reason in c.left_out}),

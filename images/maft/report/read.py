@@ -8,21 +8,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from maft import committed_run
+from maft import committed_run, stopping
 from maft.committed_run import IterationCommits, TrainedIteration
 from maft.errors import BadInput
 from maft.records import Commit, Diversity, Evaluation, Transcript
 from maft.report.cards import EMBEDDED, Card, Cards, card, categories, fit
 from maft.scores import Tally, accuracy
 from maft.spec import Spec
+from maft.stopping import Decision
 from maft.store import layout
 from maft.store.base import Store
 from maft.store.commits import fetch
 from maft.store.lines import iterate_lines
 from maft.store.timing import read_seconds
-from maft.summaries import Answers, Score, Usage
+from maft.summaries import Answers, Score, Usage, Validation
 
-Part = Literal["held-out", "training"]
+Part = Literal["held-out", "training", "validation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,8 @@ class Iteration:
     evaluation: Stage | None
     numbers: Evaluation | None
     diversity: Diversity | None = None
+    validation: Stage | None = None
+    validated: Validation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,22 @@ class CommittedRun:
     @property
     def stages(self) -> tuple[Stage, ...]:
         """Lists debates in the order in which they were held."""
-        return tuple(stage for i in self.iterations for stage in (i.debate, i.evaluation) if stage)
+        return tuple(stage for i in self.iterations for stage in (i.debate, i.validation, i.evaluation) if stage)
+
+    @property
+    def validations(self) -> dict[int, Validation]:
+        """Lists what validation questions said, by iteration."""
+        return {i.number: i.validated for i in self.iterations if i.validated}
+
+    @property
+    def decision(self) -> Decision | None:
+        """Returns what they have decided; None without them, and while it is not decided."""
+        return stopping.decision(self.spec, self.validations) if self.spec else None
+
+    @property
+    def best(self) -> int | None:
+        """Names the iteration that they have chosen by now."""
+        return self.decision.best if self.decision else stopping.best(self.validations)
 
     @property
     def trained(self) -> int:
@@ -143,6 +161,7 @@ def read(store: Store, run: str) -> CommittedRun:
 
 def _with_debates(store: Store, iteration: IterationCommits) -> Iteration:
     held_out, debate, number = iteration.evaluation, iteration.debate, iteration.number
+    chosen_by = iteration.validation
     return Iteration(
         number,
         _stage(store, debate, "training", number) if debate else None,
@@ -150,6 +169,8 @@ def _with_debates(store: Store, iteration: IterationCommits) -> Iteration:
         _stage(store, held_out, "held-out", number) if held_out else None,
         iteration.numbers,
         iteration.diversity,
+        _stage(store, chosen_by, "validation", number) if chosen_by else None,
+        iteration.validated,
     )
 
 
@@ -167,7 +188,7 @@ def _stage(store: Store, commit: Commit, part: Part, iteration: int) -> Stage:
     return Stage(
         part=part,
         iteration=iteration,
-        learnt=iteration if part == "held-out" else iteration - 1,
+        learnt=iteration - 1 if part == "training" else iteration,
         questions=tally.questions,
         agents=agents,
         rounds=rounds,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from maft import stopping
 from maft.report.read import CommittedRun, Iteration, Stage
 from maft.scores import left_out
 from maft.shortage import MORE_TOKENS, Shortage, shortage
@@ -40,7 +41,13 @@ def cut(run: CommittedRun) -> str:
 
 def remarks(run: CommittedRun) -> tuple[str, ...]:
     """Lists what stands below the table in a terminal."""
-    return tuple(remark for remark in (untrained(run), cut(run)) if remark)
+    return tuple(remark for remark in (untrained(run), cut(run), _choice(run)) if remark)
+
+
+def _choice(run: CommittedRun) -> str:
+    """What validation questions have decided."""
+    words = stopping.words(run.spec, run.decision) if run.spec and run.decision else ""
+    return f"{words[:1].upper()}{words[1:]}." if words else ""
 
 
 def _shortage(run: CommittedRun, iteration: Iteration) -> Shortage:
@@ -54,6 +61,8 @@ def _shortage(run: CommittedRun, iteration: Iteration) -> Shortage:
 def _where(stage: Stage) -> str:
     if stage.part == "training":
         return f"training questions of iteration {stage.iteration}"
+    if stage.part == "validation":
+        return f"validation questions after iteration {stage.iteration}"
     return f"held-out questions after iteration {stage.iteration}" if stage.iteration else "held-out questions, untrained"
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from maft import stopping
 from maft.records import Evaluation
 from maft.report.read import CommittedRun, Stage
 from maft.report.remarks import partly
@@ -38,7 +39,8 @@ def _name(run: CommittedRun, e: Evaluation) -> str:
     if run.still_base(e.iteration):
         return f"{who(e).removeprefix('the ')}, nothing was trained, iteration {e.iteration}"
     idle = any(i.training.untrained for i in run.iterations if i.number == e.iteration)
-    return f"{method(run)}, iteration {e.iteration}{' (nothing new was trained)' if idle else ''}"
+    chosen = ", chosen by validation" if e.iteration == run.best else ""
+    return f"{method(run)}, iteration {e.iteration}{chosen}{' (nothing new was trained)' if idle else ''}"
 
 
 def _untrained(run: CommittedRun, e: Evaluation) -> list[AccuracyRow]:
@@ -79,15 +81,16 @@ def gain(run: CommittedRun) -> Score | None:
 
 def facts(run: CommittedRun) -> dict[str, str]:
     """Lists what the head of the page shows, by its label."""
-    train, held_out = (run.questions.get(f"{part}.jsonl") for part in ("train", "held-out"))
+    train, held_out, validation = (run.questions.get(f"{part}.jsonl") for part in ("train", "held-out", "validation"))
+    chosen_by = f", {validation:,} for validation" if validation else ""
     values = {
         "Method": run.method,
         "Model": run.model,
         "Task": _task(run.spec.task) if run.spec else "",
-        "Questions": f"{train:,} for training, {held_out:,} held out" if train is not None and held_out is not None else "",
+        "Questions": f"{train:,} for training, {held_out:,} held out{chosen_by}" if None not in (train, held_out) else "",
         "Agents": _number(run.agents),
         "Rounds of debate": _number(run.rounds),
-        "Iterations": f"{run.trained} of {run.planned}",
+        "Iterations": f"{run.trained} of {run.planned}{', stopped' if run.decision and run.decision.early else ''}",
         "Seed": _number(run.seed),
         "Versions": ", ".join(f"{name} {number}" for name, number in sorted(run.versions.items())),
     }
@@ -155,6 +158,8 @@ def details(run: CommittedRun) -> str:
     if change := gain(run):
         points = f"{100 * change.mean:+.1f} ± {100 * change.stderr:.1f}".replace("-", "−")
         sentences.append(f"Question by question that is a difference of {points} percentage points.")
+    if sentence := chosen(run):
+        sentences.append(sentence)
     if run.evaluations and len(run.evaluations[-1].votes) > 1:
         sentences.append(_flips(run.evaluations[-1]))
     if sentence := partly(run):
@@ -165,6 +170,16 @@ def details(run: CommittedRun) -> str:
             f"Of the probe questions {percent(probe)} had a right majority when iteration {stage.iteration} was trained."
         )
     return " ".join(sentences)
+
+
+def chosen(run: CommittedRun) -> str:
+    """Says which iteration the validation questions have chosen; empty without them."""
+    known, decided = run.validations, run.decision
+    if not (run.spec and decided) or decided.best not in known:
+        return ""
+    text, share = stopping.words(run.spec, decided), percent(known[decided.best].accuracy)
+    choice = f"{text[0].upper()}{text[1:]}: right on {share} of {run.questions.get('validation.jsonl', 0):,}."
+    return f"{choice} The held-out questions had no part in that choice."
 
 
 def _flips(last: Evaluation) -> str:
@@ -191,10 +206,13 @@ def warning(run: CommittedRun) -> str:
 
 def unfinished(run: CommittedRun) -> str:
     """Says what is still missing; empty if nothing is."""
-    if not run.iterations or run.trained < run.planned:
-        return f"This run is unfinished: {run.trained} of {run.planned} iterations have all their adapters."
-    last = run.iterations[-1]
-    return "" if last.evaluation else f"The held-out evaluation of iteration {last.number} is not finished."
+    planned = run.decision.last if run.decision else run.planned
+    if not run.iterations or run.trained < planned:
+        return f"This run is unfinished: {run.trained} of {planned} iterations have all their adapters."
+    if run.spec and stopping.validated(run.spec) and not run.decision:
+        return f"The validation of iteration {run.iterations[-1].number} is not finished."
+    counts = next((i for i in run.iterations if i.number == run.best), run.iterations[-1])
+    return "" if counts.evaluation else f"The held-out evaluation of iteration {counts.number} is not finished."
 
 
 def percent(score: Score) -> str:

@@ -1,7 +1,7 @@
 """Prometheus metrics of the operator. Runs come from current state at scrape, so a deleted run is gone at the next one.
 
-No label has unbounded values: runs by name, and of their iterations the untrained one and the last few. docs/metrics.md is
-generated from here.
+No label has unbounded values: runs by name, and of their iterations the untrained one, the best and the last few.
+docs/metrics.md is generated from here.
 """
 
 import time
@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from maft_operator.cluster.upgrade import upgraded
 
-SHOWN = 7  # iterations of a run that have series of their own: the first, which is untrained, and the last ones
+SHOWN = 7  # iterations of a run that have series of their own: the first, which is untrained, the best and the last ones
 RECENT = 200  # finished runs that have all their series: those that finished last; of the others there is OLD alone
 OLD = "maft_run_info"
 _FAULTS = ("refused", "unreachable", "fault")  # of a reconcile
@@ -52,6 +52,10 @@ FAMILIES: dict[str, Family] = {
     "maft_run_accuracy_stderr_ratio": Family("Standard error of the held-out accuracy, over questions", ("iteration",)),
     "maft_run_majority_accuracy_ratio": Family("Held-out accuracy of the majority of first answers", ("iteration",)),
     "maft_run_answer_accuracy_ratio": Family("Held-out accuracy of one first answer", ("iteration",)),
+    "maft_run_validation_accuracy_ratio": Family(
+        "Accuracy on validation questions, which choose the best iteration", ("iteration",)
+    ),
+    "maft_run_best_iteration": Family("The iteration that validation questions have chosen by now"),
     "maft_run_consensus_ratio": Family("Held-out: share of agents behind the majority", ("iteration",)),
     "maft_run_agreement_ratio": Family("Training questions of the last debate: share of agents behind the majority"),
     "maft_run_diversity_nats": Family("Of an agent's answers under the others' models, negative log-likelihood per token"),
@@ -162,7 +166,10 @@ def samples(resource: Mapping[str, Any]) -> Iterator[Sample]:
     yield Sample("maft_run_iteration", state.get("iteration", {}).get("current", 0))
     yield Sample("maft_run_progress_ratio", state.get("progress", {}).get("percent", 0) / 100)
     rows: Sequence[Mapping[str, Any]] = state.get("iterations", ())
-    yield from _scores([*rows[:1], *rows[1:][1 - SHOWN :]])
+    best = state.get("best", {}).get("iteration")
+    if best is not None:
+        yield Sample("maft_run_best_iteration", best)
+    yield from _scores(_with_scores(rows, best))
     yield from _last(rows)
     yield from _whole(rows)
     yield from _sums(rows)
@@ -180,12 +187,20 @@ def reason(conditions: Iterable[Mapping[str, Any]]) -> str:
     return str(next((c["reason"] for c in (*true, *rest)), "Pending"))
 
 
+def _with_scores(rows: Sequence[Mapping[str, Any]], best: int | None) -> list[Mapping[str, Any]]:
+    """The first row, the last ones, and the best iteration's, which alone may have the held-out accuracy."""
+    last = rows[1:][1 - SHOWN :]
+    chosen = [row for row in rows[1:] if row["iteration"] == best and row not in last]
+    return [*rows[:1], *chosen, *last[len(chosen) :]]
+
+
 def _scores(rows: Iterable[Mapping[str, Any]]) -> Iterator[Sample]:
     names = {
         "accuracy": "maft_run_accuracy_ratio",
         "majority": "maft_run_majority_accuracy_ratio",
         "answer": "maft_run_answer_accuracy_ratio",
         "consensus": "maft_run_consensus_ratio",
+        "validation": "maft_run_validation_accuracy_ratio",
     }
     for row in rows:
         for field, name in names.items():
