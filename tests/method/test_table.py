@@ -185,6 +185,16 @@ def test_the_table_of_all_methods_fits_into_a_summary(tmp_path: Path) -> None:
     program.write_summary(str(tmp_path / "summary.json"), summary)
 
 
+def test_of_a_large_grid_the_summary_has_the_best_rows_that_fit(tmp_path: Path) -> None:
+    several = {(f"multiagent, training.learningRate={k}", 0): result_of("1" * k + "0" * (60 - k)) for k in range(60)}
+    methods = table.rows(several, [method for method, _ in several])
+    summary = compare.summary(methods, "s3://bucket", "ns/name/compare/index.html")
+    program.write_summary(str(tmp_path / "summary.json"), summary)
+    lines = summary.table.splitlines()
+    assert len(lines) > 10 and lines[1].split()[1] == "training.learningRate=59"
+    assert lines[-1] == f"… and {60 - (len(lines) - 2)} more" and summary.methods == 60
+
+
 def test_the_chart_names_every_method_and_keeps_within_its_axis() -> None:
     chart = charts.compared([("multiagent", Score(0.99, 0.02)), ("base", Score(0.02, 0.04)), ("<debate>", Score(0.5, 0.1))])
     assert all(f">{name}<" in chart for name in ("multiagent", "base", "&lt;debate&gt;"))
