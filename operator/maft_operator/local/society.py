@@ -53,6 +53,8 @@ class Wanted:
     port: int = 0
     """0: any that is free."""
     keys: str = ""
+    gpus: int | None = None
+    """Of the server; None: as many as the run's had where they are here, else what is there."""
     serve: Sequence[str] = ()
     """How the server is started in place of `python -m maft.serve` (tests)."""
 
@@ -76,11 +78,13 @@ def facts(wanted: Wanted) -> Facts:
 
 
 def server(wanted: Wanted, known: Facts, devices: gpus.Found) -> Server:
-    """Plans the one server of all agents, on the GPUs that there are or the CPU; BadSpec if the run asks for more."""
+    """Plans the one server of all agents, on the GPUs that there are or the CPU; BadSpec if more are asked for."""
     spec = msgspec.convert({**known.spec, "suspend": False, "backoffLimit": 0}, RunSpec)
     shared = msgspec.structs.replace(spec.inference, replicas=1, topology="Shared")
     run = Run(wanted.place.namespace, wanted.place.name, msgspec.structs.replace(spec, inference=shared))
-    planned = Graph((), (Server(SERVER, run, wanted.place.store, known.adapters, shared.gpus),), False, 0)
+    of_run = shared.gpus if (shared.gpus or 0) <= len(devices.gpus) else None  # it may have had another machine
+    asked = of_run if wanted.gpus is None else wanted.gpus
+    planned = Graph((), (Server(SERVER, run, wanted.place.store, known.adapters, asked),), False, 0)
     planned = gpus.dealt(planned, devices)
     gpus.fits(planned, devices)
     return planned.servers[0]

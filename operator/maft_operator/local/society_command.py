@@ -48,6 +48,7 @@ def add(commands: Any) -> None:
         parser.add_argument(
             "--set", action="append", default=[], metavar="KEY=VALUE", help="of the society, such as mode=fast; docs/serving.md"
         )
+        parser.add_argument("--gpus", type=int, help="of the server; 0: the CPU [as the run had, where they are here]")
         parser.add_argument("--dir", type=Path, default=Path("runs"), help="folder for logs, where the run lies in a bucket [runs]")
         parser.add_argument("--serve", default=os.environ.get("MAFT_SERVE", ""), help=argparse.SUPPRESS)
 
@@ -99,6 +100,7 @@ def _with_society(
         host,
         port,
         keys,
+        arguments.gpus,
         shlex.split(arguments.serve),
     )
     known = society.facts(wanted)
