@@ -470,7 +470,7 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
     "pod monitor names the run": (
         {}, PROMETHEUS,
         lambda o: o.one("PodMonitor", "maft-operator-runs")["spec"]["podTargetLabels"]
-        == [manifests.RUN, manifests.ITERATION, manifests.COMPONENT],
+        == [manifests.RUN, parents.SOCIETY.label, manifests.ITERATION, manifests.COMPONENT],
     ),
     "pod monitor in two namespaces": (
         TWO, PROMETHEUS,

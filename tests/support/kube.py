@@ -22,6 +22,7 @@ _VERSIONS = {
     "ReplicaSet": "apps/v1",
     RUNS: "maft.dev/v1alpha1",
     "MultiAgentComparison": "maft.dev/v1alpha1",
+    "Society": "maft.dev/v1alpha1",
     "PriorityClass": "scheduling.k8s.io/v1",
     "Workload": "kueue.x-k8s.io/v1beta2",
     "LocalQueue": "kueue.x-k8s.io/v1beta2",

@@ -1,4 +1,4 @@
-"""A resource's schema (crds/PLURAL.yaml): defaults, bounds and CEL rules, applied as the API server does.
+"""A resource's schema (a file of crds/): defaults, bounds and CEL rules, applied as the API server does.
 
 Order as there: unknown fields, defaults, types and bounds, then CEL. Rules about changes (oldSelf) have nothing to say here.
 """
