@@ -18,8 +18,8 @@ from maft_operator.bundle import command as bundle
 from maft_operator.clean import command as clean
 from maft_operator.cluster import flags
 from maft_operator.local import society_command, stored_run
+from maft_operator.plan import best, shards
 from maft_operator.plan import graph as plan
-from maft_operator.plan import shards
 from maft_operator.plan.graph import Graph, Server, Task
 from maft_operator.spec import comparison, files
 from maft_operator.spec.parse import ARGUMENT_BYTES, Run, parse, store_url
@@ -176,8 +176,12 @@ def described(run: Run, graph: Graph) -> str:
         waits = f", after {', '.join(task.needs)}" if task.needs else ""
         asks = f", asks {', '.join(task.servers)}" if task.servers else ""
         line = plan.command(task, urls, spec=f"${SHELL_VARIABLE}")
-        lines.append(f"{_shown(line)}  # task {task.name}{waits}{asks}{_open(task)}{_together(task)}")
+        lines.append(f"{_shown(line)}  # task {task.name}{waits}{asks}{_open(task)}{_together(task)}{_perhaps(task)}")
     return "\n".join(lines) + "\n"
+
+
+def _perhaps(task: Task) -> str:
+    return f", if iteration {task.iteration} is the best" if best.of_the_best(task) else ""
 
 
 def _open(item: Task | Server) -> str:

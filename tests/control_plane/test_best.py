@@ -16,12 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kube_objects import a_run
 from kube_objects import done as a_job_done
-from statuses import by_type, evaluated, state, summarized, trained, validated
+from statuses import by_type, evaluated, state, summarized, trained, usage, validated
 
 from maft import stopping
 from maft.stopping import Decision
 from maft.summaries import Earlier, EvaluateSummary, Gain, PrepareSummary, Score, Validation, decode_summary
 from maft_operator.cluster import metrics
+from maft_operator.plan import compare
 from maft_operator.plan.best import settled
 from maft_operator.plan.graph import Graph, graph
 from maft_operator.plan.shards import spread
@@ -31,6 +32,14 @@ from maft_operator.spec.schema import BadSpec, Json
 
 SHARED: dict[str, Any] = {"training": {"topology": "Shared"}, "inference": {"topology": "Shared"}}
 LIMIT = 500.0  # seconds for a whole small run on two busy cores
+
+
+MINIMAL: dict[str, Any] = {
+    "apiVersion": "maft.dev/v1alpha1",
+    "kind": "MultiAgentFinetune",
+    "metadata": {"name": "r"},
+    "spec": {"model": {"source": "org/model"}, "task": {"kind": "arithmetic"}},
+}
 
 
 def run(*, iterations: int = 4, validation: int = 50, patience: int = 1, **spec: Any) -> Run:
@@ -187,6 +196,27 @@ def test_programs_of_one_debate_decide_together() -> None:
     assert left(made, observed) == ["r-1-evaluate-0", "r-1-evaluate-1", "r-4-report"]
 
 
+def test_the_next_run_of_a_comparison_waits_for_the_best_of_the_one_before() -> None:
+    resource_ = {
+        **MINIMAL,
+        "spec": {**MINIMAL["spec"], "iterations": 3, "evaluation": {"validation": 9}, "stopWhen": {"patience": 1}},
+    }
+    runs = compare.runs(resource_, ("multiagent", "union"), 1)
+    made = compare.graph(parse(resource_), runs, "file:///store")
+    one, other = "r-multiagent-0", "r-union-0"
+    before = ["r-0-prepare", "r-0-preflight"]
+    before += [f"{one}-{i}-{stage}" for i in (1, 2) for stage in ("debate", "train-0", "train-1", "train-2", "validate")]
+    known = {f"{one}-1-validate": FIRST, f"{one}-2-validate": WORSE}
+    states = {name: TaskState("succeeded") for name in before}
+    first = left(made, Observed(states, validations=known))
+    assert first[:2] == [f"{one}-1-evaluate", f"{other}-1-debate"]
+    assert [t.name for t in _runnable(made, Observed(states, validations=known))] == [f"{one}-1-evaluate"]
+    states |= {f"{one}-1-evaluate": TaskState("succeeded")}
+    assert [t.name for t in _runnable(made, Observed(states, validations=known))] == [f"{other}-1-debate"]
+    ended = settled(made, Observed(states, validations=known))
+    assert ended.decisions == {f"default/{one}": Decision(1, 2, early=True)}
+
+
 def test_without_validation_the_graph_is_as_it_was() -> None:
     made = graph(run(validation=0, patience=0), "file:///store")
     assert settled(made, Observed()) == made
@@ -252,6 +282,16 @@ def test_a_run_that_stopped_is_complete_and_says_why() -> None:
     assert whole["accuracy"]["mean"] == 0.5  # the test row, as it falls
     assert whole["progress"]["percent"] == 100
     assert whole["done"] == {"debate": "1-2", "evaluate": "0-1", "train": "1-2", "validate": "1-2"}
+
+
+def test_what_the_held_out_debate_took_is_counted_though_jobs_of_its_iteration_have_gone() -> None:
+    before = state(*ended_jobs(2), *VALIDATED, run=a_run(**VALIDATING))
+    held_out = summarized("r-1-evaluate", evaluated(0.5, 0.4, asked=usage(70_000, 7)))
+    jobs = [a_job_done(name) for name in ("r-2-debate", "r-2-train", "r-2-validate", "r-1-evaluate")]
+    after = state(*jobs, VALIDATED[1], held_out, old=before, run=a_run(**VALIDATING))
+    assert [row["promptTokens"] for row in before["iterations"]] == [0, 1000, 1000]
+    assert [row["promptTokens"] for row in after["iterations"]] == [0, 1000, 71_000]
+    assert after["iterations"][1]["accuracy"]["mean"] == 0.5
 
 
 def test_what_the_status_has_decides_again_alike_without_jobs() -> None:

@@ -25,6 +25,7 @@ from maft.summaries import (
 from maft_operator.cluster import reasons
 from maft_operator.cluster.fields import count, part
 from maft_operator.cluster.observed import Snapshot
+from maft_operator.plan import best
 from maft_operator.plan.graph import Graph, Task, on_cluster
 from maft_operator.spec.parse import Run, store_url
 from maft_operator.spec.schema import Json
@@ -44,7 +45,7 @@ def rows(graph: Graph, snapshot: Snapshot, old: Iterable[Json]) -> list[Json]:
     for iteration in sorted({task.iteration for task in tasks}):
         own = [task for task in tasks if task.iteration == iteration]
         before = made.get(iteration, {})
-        if new := _measured(own, snapshot) | _sums(own, snapshot, before):
+        if new := _measured(own, snapshot) | _sums(_paid_for(iteration, tasks, graph), snapshot, before):
             made[iteration] = {**before, "iteration": iteration, **new}
     return [made[iteration] for iteration in sorted(made)]
 
@@ -111,6 +112,17 @@ def _kept(counts: Sequence[int]) -> Json:
 
 
 # --- what it took ---
+
+
+def _paid_for(iteration: int, tasks: Iterable[Task], graph: Graph) -> list[Task]:
+    """The tasks whose cost stands in that row. The best iteration debates the held-out questions when Jobs of its own may have
+    gone, and their sums with them: that stands in the row of the last one."""
+    return [task for task in tasks if (_last(task, graph) if best.of_the_best(task) else task.iteration) == iteration]
+
+
+def _last(task: Task, graph: Graph) -> int:
+    decided = graph.decisions.get(task.run.key)
+    return decided.last if decided else task.iteration
 
 
 def _sums(tasks: Sequence[Task], snapshot: Snapshot, before: Json) -> Json:
@@ -180,14 +192,13 @@ def validations(made: Iterable[Json]) -> dict[int, Validation]:
     return read
 
 
-def best(made: Iterable[Json]) -> Json:
+def chosen(made: Iterable[Json]) -> Json:
     """Makes `best`: the iteration that validation questions have chosen by now, with its accuracy on them."""
     known = validations(made)
-    chosen = stopping.best(known)
-    if chosen not in known:
+    iteration = stopping.best(known)
+    if iteration not in known:
         return {}
-    accuracy = known[chosen].accuracy
-    return {"best": {"iteration": chosen, "accuracy": worded(_score(accuracy))}}
+    return {"best": {"iteration": iteration, "accuracy": worded(_score(known[iteration].accuracy))}}
 
 
 def accuracies(run: Run, made: Iterable[Json]) -> Json:

@@ -99,7 +99,7 @@ def status(work: Reconciled, old: Json, generation: int, now: datetime) -> Json:
         **({"images": images} if (images := work.snapshot.pins.status) else {}),
         **({server_key.STATUS: key} if (key := work.snapshot.server_key) else {}),
         **({"iterations": rows} if rows else {}),
-        **results.best(rows),
+        **results.chosen(rows),
         **results.accuracies(work.run, rows),
         "artifacts": results.artifacts(work.run, earlier.with_adapters(rows, done)),
     }

@@ -16,8 +16,6 @@ from maft_operator.plan.graph import Graph, Task
 from maft_operator.plan.step import Observed
 from maft_operator.spec.parse import Run
 
-_OF_THE_BEST = ("evaluate", "diversity")
-
 
 def settled(graph: Graph, observed: Observed) -> Graph:
     """Leaves out what is not to be done, as far as that is known by now."""
@@ -53,11 +51,16 @@ def tokens(summaries: Iterable[AnySummary | None]) -> int:
     return sum(usage.prompt_tokens + usage.completion_tokens for usage in usages)
 
 
+def of_the_best(task: Task) -> bool:
+    """Tells whether it is done of one iteration alone, the one that validation questions choose."""
+    return task.kind in ("evaluate", "diversity") and not task.validates and task.run.spec.validated(task.iteration)
+
+
 def _is_left_out(task: Task, decided: Decision | None) -> bool:
-    one_alone = task.kind in _OF_THE_BEST and not task.validates and task.run.spec.validated(task.iteration)
     if decided is None:
-        return one_alone
-    return (one_alone and task.iteration != decided.best) or (task.iteration > decided.last and task.kind != "report")
+        return of_the_best(task)
+    other = of_the_best(task) and task.iteration != decided.best
+    return other or (task.iteration > decided.last and task.kind != "report")
 
 
 def _without(task: Task, names: Collection[str]) -> Task:
