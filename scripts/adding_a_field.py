@@ -51,6 +51,7 @@ def main() -> None:
             edit(copy / name, before, after)
         for example in GENERATED[1:]:
             (copy / example).write_text(python(copy, "-m", "maft_operator", "plan", example.replace(".plan", ".yaml")))
+        python(copy, "scripts/comparison_definition.py")
         python(copy, "scripts/resource_reference.py")
         print(run(copy, "git", "diff", "--stat"), end="")
         plan = (copy / "examples/arithmetic.plan").read_text().splitlines()

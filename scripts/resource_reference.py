@@ -1,5 +1,6 @@
 """Writes a page for each kind of resource from its file in crds/: every field with type, default, bounds and description."""
 
+import copy
 import json
 import shutil
 from collections.abc import Iterator
@@ -26,8 +27,15 @@ _SOCIETY = """# The resource: Society
 `apiVersion: maft.dev/v1alpha1`, `kind: Society`: the agents of a run behind one URL ([serving.md](serving.md)). Made from
 `crds/societies.yaml` by `scripts/resource_reference.py`; defaults, bounds and rules stand there and nowhere else.
 """
-_HEADS = {"MultiAgentFinetune": _RUN, "Society": _SOCIETY}
-PAGES = {"MultiAgentFinetune": "resource.md", "Society": "society.md"}
+_COMPARISON = """# The resource: MultiAgentComparison
+
+`apiVersion: maft.dev/v1alpha1`, `kind: MultiAgentComparison`: methods, seeds and a grid over one template
+([comparing.md](comparing.md)). Made from `crds/multiagentcomparisons.yaml` by `scripts/resource_reference.py`; that file is made by
+`scripts/comparison_definition.py` from the definition of runs, whose fields ([resource.md](resource.md)) stand below
+`spec.template`.
+"""
+_HEADS = {"MultiAgentFinetune": _RUN, "MultiAgentComparison": _COMPARISON, "Society": _SOCIETY}
+PAGES = {"MultiAgentFinetune": "resource.md", "MultiAgentComparison": "comparison.md", "Society": "society.md"}
 
 
 def rows(schema: dict[str, Any], path: str) -> Iterator[str]:
@@ -70,7 +78,9 @@ def text(field: dict[str, Any]) -> str:
 
 def reference(resource: str) -> str:
     """The whole page."""
-    spec = openapi(resource)["properties"]["spec"]
+    spec = copy.deepcopy(openapi(resource)["properties"]["spec"])
+    if template := spec["properties"].get("template"):
+        spec["properties"]["template"] = {"type": "object", "description": template["description"]}
     rules = text({**spec, "description": ""})
     below = f"\n\nRules over the whole spec: {rules}\n" if rules else "\n"
     return _HEADS[resource] + _TABLE + "\n".join(rows(spec, "spec")) + below

@@ -223,7 +223,10 @@ def test_a_name_that_somebody_elses_run_has_is_not_taken_over() -> None:
     theirs = {"apiVersion": "maft.dev/v1alpha1", "kind": kinds.RUN.name, "metadata": {"name": name, "namespace": "ns"}, "spec": {}}
     server.put(copy.deepcopy(theirs))
     looked(server)
-    assert server.runs[name]["spec"] == {} and "exists and is not the comparison's" in server.condition("Progressing")["message"]
+    assert (
+        server.runs[name]["spec"] == {}
+        and "exists and is not the multiagentcomparison's" in server.condition("Progressing")["message"]
+    )
 
 
 @pytest.mark.parametrize(

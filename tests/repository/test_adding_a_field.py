@@ -22,6 +22,7 @@ def test_what_a_new_field_takes():
         **{f"examples/{name}.plan": "1" for name in ("arithmetic", "arithmetic-cluster", "gsm8k")},
         "docs/resource.md": "1",
         "charts/maft/files/crds/multiagentfinetunes.yaml": "1",
+        **dict.fromkeys(("crds/multiagentcomparisons.yaml", "charts/maft/files/crds/multiagentcomparisons.yaml"), "7"),
     }
     assert '"maxGradNorm": 1.0,' in done.stdout
     default, cut = re.findall(r"^weights with maxGradNorm \S+: (\w{16})$", done.stdout, re.MULTILINE)

@@ -19,7 +19,7 @@ from maft_operator.spec.schema import FILES, checked
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
-RUNS = re.compile(r"^kind: MultiAgentFinetune$", re.MULTILINE)
+RUNS = re.compile(r"^kind: MultiAgent(Finetune|Comparison)$", re.MULTILINE)
 EXAMPLES = sorted(p.stem for p in (ROOT / "examples").glob("*.yaml") if RUNS.search(p.read_text()))
 
 
@@ -45,7 +45,7 @@ def test_examples_are_valid(example, capsys, monkeypatch):
 
 
 def test_other_resources_of_the_examples_are_valid():
-    """Whatever is not a run."""
+    """Whatever is no run and no comparison of runs."""
     others = [p for p in (ROOT / "examples").glob("*.yaml") if not RUNS.search(p.read_text())]
     assert ROOT / "examples" / "society.yaml" in others
     for path in others:
@@ -59,6 +59,12 @@ def test_the_reference_is_made_from_the_schema():
     for kind, page in resource_reference.PAGES.items():
         assert (ROOT / "docs" / page).read_text() == resource_reference.reference(kind), page
     assert resource_reference.PAGES.keys() == FILES.keys()
+
+
+def test_the_definition_of_comparisons_is_made_from_that_of_runs():
+    import comparison_definition
+
+    assert comparison_definition.COMPARISONS.read_text() == comparison_definition.written()
 
 
 def test_the_table_of_methods_is_made_from_the_code():

@@ -5,26 +5,27 @@ hundreds of runs are checked once and not at every look.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from maft.summaries import CompareSummary
 from maft_operator.cluster import conditions, images, kinds, observed, reasons
 from maft_operator.cluster.api import Api, Refused
+from maft_operator.cluster.applying import Applier, passes
 from maft_operator.cluster.comparison import objects
 from maft_operator.cluster.comparison.status import Compared, status
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.keys import Keys, KeyState
+from maft_operator.cluster.kinds import Kind
 from maft_operator.cluster.logged import about
 from maft_operator.cluster.looks import CALM, expiry
 from maft_operator.cluster.metrics import Metrics
-from maft_operator.cluster.observed import Snapshot
 from maft_operator.cluster.reasons import Reason, Trouble, refusal_reason
 from maft_operator.cluster.writing import Writer, key_of, own_status
 from maft_operator.plan import step as plan
 from maft_operator.plan.comparison import ComparisonStep, RunState, step, table_graph
-from maft_operator.plan.graph import Graph, Task
+from maft_operator.plan.graph import Task
 from maft_operator.spec import comparison as spec
 from maft_operator.spec import skew
 from maft_operator.spec.comparison import Comparison
@@ -74,82 +75,53 @@ class Comparisons:
         return before
 
     async def _step(self, resource: Json, one: Comparison, notices: tuple[str, ...], state: KeyState) -> float | None:
-        now, uid, old = datetime.now(UTC), resource["metadata"]["uid"], own_status(resource)
-        made = objects.owned(await self._labelled(kinds.RUN, one), uid)
+        now, old, uid = datetime.now(UTC), own_status(resource), resource["metadata"]["uid"]
+        applier = Applier(self._api, kinds.COMPARISON, one.template.namespace, uid, now=now, applied=state.applied)
+        made = applier.ours(kinds.RUN, await self._labelled(kinds.RUN, one))
         seen = objects.states(made)
         decided = step(one, seen)
-        refused = await self._act(one, decided, {run["metadata"]["name"]: run for run in made}, uid)
+        refused = await self._act(one, decided, {run["metadata"]["name"]: run for run in made}, uid, applier)
         lacking = {trouble.child for trouble in refused}
         seen |= {child.run.name: RunState() for child in decided.create if child.run.name not in lacking}
-        table, summary, failure, troubles = await self._table(one, decided, seen, uid, now)
-        if table:
-            decided = step(one, seen, table_done=True)
-        work = Compared(one, decided, seen, summary, (*refused, *troubles), failure, notices)
+        table = await self._table(one, decided, seen, uid, applier) if decided.table else Table()
+        decided = step(one, seen, table_done=table.done)
+        work = Compared(one, decided, seen, table.summary, (*refused, *table.troubles), table.failure, notices)
         new = status(work, old, resource["metadata"]["generation"], now)
         delay = await self._writer.write(resource, new, state)
         if work.phase in ("Complete", "Failed"):
             return expiry(new, one.ttl_seconds_after_finished, now)
         return delay or (TABLE if decided.table or refused else CALM)
 
-    async def _labelled(self, kind: kinds.Kind, one: Comparison) -> list[Json]:
+    async def _labelled(self, kind: Kind, one: Comparison) -> list[Json]:
         name, namespace = one.template.name, one.template.namespace
         return await self._api.list(kind, namespace, label_selector=f"{kinds.COMPARISON.label}={name}")
 
-    # --- its runs ---
-
-    async def _act(self, one: Comparison, decided: ComparisonStep, made: dict[str, Json], uid: str) -> list[Trouble]:
+    async def _act(
+        self, one: Comparison, decided: ComparisonStep, made: dict[str, Json], uid: str, applier: Applier
+    ) -> list[Trouble]:
         """Removes, stops, resumes and makes runs; what the API server refuses is told, and does not stop the others."""
         for name in decided.delete:
             await self._api.delete(kinds.RUN, one.template.namespace, name, made[name]["metadata"]["uid"])
-        wanted = [objects.with_suspend(made[name], suspend=True) for name in decided.suspend]
-        wanted += [objects.with_suspend(made[name], suspend=False) for name in decided.resume]
+        changed = [objects.with_suspend(made[name], suspend=True) for name in decided.suspend]
+        changed += [objects.with_suspend(made[name], suspend=False) for name in decided.resume]
         new = [objects.run(child, one, uid) for child in decided.create]
-        return [*await self._applied(wanted), *await self._applied(new, uid)]
+        return [*await _tried(self._api.apply, changed), *await _tried(lambda body: applier.ensure(body, None), new)]
 
-    async def _applied(self, several: Iterable[Json], uid: str = "") -> list[Trouble]:
-        """uid: of the comparison, where the objects are new: somebody else's of that name is not taken over."""
-        troubles = []
-        for wanted in several:
-            try:
-                if uid:
-                    await self._is_free(wanted, uid)
-                await self._api.apply(wanted)
-            except Refused as error:
-                troubles.append(Trouble(wanted["metadata"]["name"], refusal_reason(str(error)), str(error)))
-        return troubles
-
-    async def _is_free(self, wanted: Json, uid: str) -> None:
-        kind, metadata = kinds.named(wanted["kind"]), wanted["metadata"]
-        there = await self._api.list(kind, metadata["namespace"], field_selector=f"metadata.name={metadata['name']}")
-        if [thing for thing in there if thing["metadata"]["name"] == metadata["name"]] and not objects.owned(there, uid):
-            raise Refused(422, f"the {kind.name} {metadata['name']} exists and is not the comparison's")
-
-    # --- its table ---
-
-    async def _table(
-        self, one: Comparison, decided: ComparisonStep, seen: objects.States, uid: str, now: datetime
-    ) -> tuple[bool, CompareSummary | None, Trouble | None, tuple[Trouble, ...]]:
-        """Makes the table's Job and looks at it: whether it is done, what it said, why it failed, what it waits for."""
-        if not decided.table:
-            return False, None, None, ()
+    async def _table(self, one: Comparison, decided: ComparisonStep, seen: objects.States, uid: str, applier: Applier) -> "Table":
+        """Makes the table's Job and looks at it."""
         graph = table_graph(one, [name for name, state in seen.items() if state.phase == "Complete"])
-        snapshot = await self._observed(one, graph, uid, now)
+        jobs, pods = [applier.ours(kind, await self._labelled(kind, one)) for kind in (kinds.JOB, kinds.POD)]
+        snapshot = observed.read(graph, {kinds.JOB.name: jobs, kinds.POD.name: pods}, datetime.now(UTC))
         following = plan.step(graph, snapshot.observed)
-        jobs = [objects.table_job(item, one, uid, self._used()) for item in following.create if isinstance(item, Task)]
-        refused = await self._applied(jobs, uid)
+        used = images.pins(self._images, {}, {}, {}).used_by(self._images)
+        wanted = [objects.table_job(item, one, uid, used) for item in following.create if isinstance(item, Task)]
+        refused = await _tried(lambda body: applier.ensure(body, None), wanted)
         if following.phase == "Failed":
             child = following.failed_child
-            return False, None, snapshot.ended.get(child) or Trouble(child, reasons.ATTEMPTS_EXHAUSTED, following.message), ()
+            return Table(failure=snapshot.ended.get(child) or Trouble(child, reasons.ATTEMPTS_EXHAUSTED, following.message))
         summary = snapshot.summaries.get(graph.last.name)
-        done = following.phase == "Complete"
-        return done, summary if isinstance(summary, CompareSummary) else None, None, (*refused, *snapshot.troubles)
-
-    async def _observed(self, one: Comparison, graph: Graph, uid: str, now: datetime) -> Snapshot:
-        jobs, pods = [await self._labelled(kind, one) for kind in (kinds.JOB, kinds.POD)]
-        return observed.read(graph, {kinds.JOB.name: objects.owned(jobs, uid), kinds.POD.name: pods}, now)
-
-    def _used(self) -> Images:
-        return images.pins(self._images, {}, {}, {}).used_by(self._images)
+        done, known = following.phase == "Complete", summary if isinstance(summary, CompareSummary) else None
+        return Table(done, known, troubles=(*refused, *snapshot.troubles))
 
     # --- comparisons that are not worked at ---
 
@@ -176,6 +148,28 @@ class Comparisons:
     async def _block(self, resource: Json, reason: Reason, message: str, state: KeyState) -> None:
         old, generation = own_status(resource), resource["metadata"].get("generation", 0)
         await self._writer.write(resource, conditions.blocked(reason, message, old, generation, datetime.now(UTC)), state)
+
+
+async def _tried(apply: Callable[[Json], Awaitable[object]], several: Iterable[Json]) -> list[Trouble]:
+    """Applies each, and returns what was refused for good."""
+    troubles = []
+    for wanted in several:
+        try:
+            await apply(wanted)
+        except Refused as error:
+            if not passes(error):
+                troubles.append(Trouble(wanted["metadata"]["name"], refusal_reason(str(error)), str(error)))
+    return troubles
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What became of the table: whether its Job is done, what it said, why it failed, what it waits for."""
+
+    done: bool = False
+    summary: CompareSummary | None = None
+    failure: Trouble | None = None
+    troubles: tuple[Trouble, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

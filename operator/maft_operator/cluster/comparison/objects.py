@@ -24,7 +24,12 @@ def run(child: Child, comparison: Comparison, uid: str) -> Json:
     """Makes the resource of a run. uid: the comparison's."""
     name = comparison.template.name
     labels = {"app.kubernetes.io/name": MANAGER, MANAGED_BY: MANAGER, LABEL: name, METHOD: child.method, SEED: str(child.seed)}
-    metadata = {"name": child.run.name, "namespace": child.run.namespace, "labels": labels, "ownerReferences": [_owner(name, uid)]}
+    metadata = {
+        "name": child.run.name,
+        "namespace": child.run.namespace,
+        "labels": labels,
+        "ownerReferences": [manifests.reference(kinds.COMPARISON, name, uid)],
+    }
     return {"apiVersion": kinds.RUN.api_version, "kind": kinds.RUN.name, "metadata": metadata, "spec": child.spec}
 
 
@@ -38,21 +43,11 @@ def with_suspend(made: Json, *, suspend: bool) -> Json:
 def table_job(task: Task, comparison: Comparison, uid: str, images: Images) -> Json:
     """Makes the Job of the table: as a run's, but the comparison's own."""
     made = manifests.job(task, Owner(comparison.template, uid), images)
-    made["metadata"]["ownerReferences"] = [_owner(comparison.template.name, uid)]
+    made["metadata"]["ownerReferences"] = [manifests.reference(kinds.COMPARISON, comparison.template.name, uid)]
     for metadata in (made["metadata"], made["spec"]["template"]["metadata"]):
         labels = {key: value for key, value in metadata["labels"].items() if key != RUN}
         metadata["labels"] = {**labels, LABEL: comparison.template.name, CHILD: task.name}
     return made
-
-
-def _owner(name: str, uid: str) -> Json:
-    kind = kinds.COMPARISON
-    return {"apiVersion": kind.api_version, "kind": kind.name, "name": name, "uid": uid, "controller": True}
-
-
-def owned(listed: Iterable[Json], uid: str) -> list[Json]:
-    """Leaves out what has the label and is somebody else's."""
-    return [thing for thing in listed if any(o.get("uid") == uid for o in thing["metadata"].get("ownerReferences") or ())]
 
 
 def states(runs: Iterable[Json]) -> dict[str, RunState]:
