@@ -31,6 +31,12 @@ def best(known: Mapping[int, Validation]) -> int | None:
     return last if gain is None or gain.mean > 0 else gain.over
 
 
+def chosen(spec: Spec | None, known: Mapping[int, Validation]) -> int | None:
+    """Names the iteration that was decided for, or as long as nothing is decided the best so far. None: nothing is known."""
+    decided = decision(spec, known) if spec else None
+    return decided.best if decided else best(known)
+
+
 def gains(validation: Validation, stop: StopSpec) -> bool:
     """Tells whether the iteration is better than the best before it, by as much as is asked for."""
     gain = validation.gain

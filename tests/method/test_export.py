@@ -19,14 +19,17 @@ from safetensors.torch import load_file
 from small import TINY
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from maft import committed_run
+from maft import committed_run, records, validation
 from maft.errors import BadInput
 from maft.export import __main__ as export
-from maft.export import kserve, targets, vllm_lines
+from maft.export import kserve, society, targets, vllm_lines
 from maft.export.target import Request, Sent
 from maft.program import Assignment
+from maft.store import layout
 from maft.store.base import Store
+from maft.store.commits import publish
 from maft.store.files import FileStore
+from maft.summaries import Gain, Score, Validation
 from maft_operator import __main__ as command
 
 NAMES = {f"{role}-{n}" for role in ("generator", "critic") for n in range(1, AGENTS + 1)}
@@ -99,6 +102,16 @@ def test_an_agent_that_learnt_nothing_new_keeps_its_earlier_adapter(store, tmp_p
     )
 
 
+def test_the_best_iteration_is_what_others_get(store):
+    put_run(store, iterations=2, evaluation={"validation": 8})
+    assert society.iteration(committed_run.read(store, RUN), None).number == 2
+    for number, gain in ((1, None), (2, Gain(-0.25, 0.1, 1))):
+        meta = {validation.META: records.plain(Validation(accuracy=Score(0.5, 0.1), gain=gain))}
+        publish(store, layout.validation(RUN, number), {layout.TRANSCRIPTS: b"{}"}, meta=meta)
+    assert society.iteration(committed_run.read(store, RUN), None).number == 1
+    assert society.iteration(committed_run.read(store, RUN), 2).number == 2
+
+
 @pytest.mark.parametrize(
     ("prepare", "more", "line"),
     [
@@ -121,7 +134,7 @@ def test_what_is_not_there_is_one_line(store, tmp_path, kind, prepare, more, lin
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("nope", "--to nope: no such target; there are peft, vllm, kserve, merged"),
+        ("nope", "--to nope: no such target; there are peft, vllm, kserve, "),
         ("", "--to : no such target"),
         ("vllm=", r"--to vllm=: expected --to vllm=FOLDER"),
     ],

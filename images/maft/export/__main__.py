@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument(
         "--to", action="append", required=True, metavar="KIND[=WHERE]", help="may be repeated: " + ", ".join(targets.TARGETS)
     )
-    flags.add_argument("--iteration", default="0", help="whose adapters; 0: the last that has all")
+    flags.add_argument("--iteration", default="0", help="whose adapters; 0: the best, or the last that has all")
     flags.add_argument("--only", action="append", default=[], metavar="NAME", help="an adapter, such as generator-1 [all]")
     flags.add_argument("--license", default="", metavar="SPDX", help="of the adapters, for their cards [none is stated]")
     return flags

@@ -6,7 +6,7 @@ Names count from 1 and say no iteration, as those of a society that answers do: 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from maft import adapters
+from maft import adapters, stopping
 from maft.committed_run import IterationCommits, RunCommits
 from maft.errors import BadInput
 from maft.records import Adapter, Commit
@@ -33,10 +33,12 @@ def spec(run: RunCommits) -> Spec:
 
 
 def iteration(run: RunCommits, asked: int | None) -> IterationCommits:
-    """Finds the iteration whose adapters are wanted, by default the last that has all of them; BadInput if there is none."""
+    """Finds the iteration whose adapters are wanted, by default the best on the validation questions, and where there are none the
+    last that has all adapters; BadInput if there is none."""
     whole = [i for i in run.iterations if i.training.complete]
+    best = stopping.chosen(run.spec, {i.number: i.validated for i in run.iterations if i.validated})
     if asked is None and whole:
-        return whole[-1]
+        return next((i for i in whole if i.number == best), whole[-1])
     if match := [i for i in whole if i.number == asked]:
         return match[0]
     numbers = ", ".join(str(i.number) for i in whole) or "none"

@@ -17,7 +17,7 @@ class Request:
     to: str
     """What the user wrote after `--to KIND=`; empty: nothing."""
     iteration: int | None = None
-    """Whose adapters; None: the last that has all of them."""
+    """Whose adapters; None: the best, or the last that has all of them."""
     only: tuple[str, ...] = ()
     """Names of adapters; none: all."""
     license: str = ""

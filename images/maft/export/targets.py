@@ -11,6 +11,8 @@ TARGETS: Mapping[str, Target] = {
     "vllm": Target("[FOLDER]", "the same and the command with which vLLM serves them", "vllm_lines"),
     "kserve": Target("[FILE]", "an LLMInferenceService of KServe, with adapters from the bucket", "kserve"),
     "mlflow": Target("URL[#EXPERIMENT]", "parameters, metrics by iteration, the report, adapters", "mlflow"),
+    "otel": Target("URL", "the stages as one OpenTelemetry trace (OTLP over HTTP)", "traces"),
+    "oci": Target("HOST/NAME:TAG", "adapters as one ModelPack artifact of a registry", "oci"),
     "merged": Target("[FOLDER]", "whole models, one for each adapter", "merged"),
 }
 

@@ -95,7 +95,7 @@ class CommittedRun:
     @property
     def best(self) -> int | None:
         """Names the iteration that they have chosen by now."""
-        return self.decision.best if self.decision else stopping.best(self.validations)
+        return stopping.chosen(self.spec, self.validations)
 
     @property
     def trained(self) -> int:

@@ -22,7 +22,7 @@ def add(commands: Any) -> None:
     export = commands.add_parser("export", help="hand on a run's adapters and results", description=_EXPORT_HELP)
     export.add_argument("run", metavar="RUN", help=place.HELP)
     export.add_argument("--to", action="append", required=True, metavar="KIND[=WHERE]", help="a target; may be repeated")
-    export.add_argument("--iteration", metavar="N", help="whose adapters [the last that has all]")
+    export.add_argument("--iteration", metavar="N", help="whose adapters [the best, or the last that has all]")
     export.add_argument("--only", action="append", default=[], metavar="NAME", help="an adapter, such as generator-1 [all]")
     export.add_argument("--license", metavar="SPDX", help="of the adapters, for their cards [none is stated]")
     export.add_argument("--group", metavar="NAMESPACE/NAME", help="the comparison that the run belongs to [none]")

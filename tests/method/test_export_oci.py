@@ -1,0 +1,244 @@
+"""Adapters in an OCI registry: a real one, read back by another client and by plain HTTP, hash by hash."""
+
+import base64
+import hashlib
+import json
+import subprocess
+import threading
+import urllib.request
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import oras.client
+import pytest
+from committed import RUN, adapter_files, put_iteration, put_run
+from conftest import free_port, serving
+from peft import PeftModel
+from small import ROOT, TINY
+from transformers import AutoModelForCausalLM
+
+from maft import committed_run
+from maft.errors import BadInput
+from maft.export import oci, targets
+from maft.export.target import Request, Sent
+from maft.store.base import Store
+from maft.store.files import FileStore
+
+
+@pytest.fixture(scope="module", name="registry")
+def registry_fixture(tmp_path_factory) -> Iterator[str]:
+    """HOST:PORT of an empty registry."""
+    built = subprocess.run([str(ROOT / "scripts" / "build-tool.sh"), "registry"], capture_output=True, text=True, timeout=580)
+    assert built.returncode == 0, built.stderr
+    folder, port = tmp_path_factory.mktemp("registry"), free_port()
+    storage = {"filesystem": {"rootdirectory": str(folder / "data")}}
+    config = folder / "config.yaml"
+    config.write_text(json.dumps({"version": "0.1", "storage": storage, "http": {"addr": f"127.0.0.1:{port}"}}))
+    line = [f"{built.stdout.strip()}/registry", "serve", str(config)]
+    with serving(line, port, folder / "log.txt", 60, health="/v2/"):
+        yield f"127.0.0.1:{port}"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return FileStore(tmp_path / "runs")
+
+
+def hand_on(store: Store, to: str, **more: Any) -> Sent:
+    return targets.send("oci", Request(store, committed_run.read(store, RUN), to, **more))
+
+
+def get(registry: str, path: str, accept: str = "*/*") -> bytes:
+    with urllib.request.urlopen(urllib.request.Request(f"http://{registry}/v2/{path}", headers={"Accept": accept})) as answer:
+        return answer.read()
+
+
+@pytest.mark.tools
+def test_every_byte_is_in_the_registry_and_is_sent_once(store, registry):
+    put_run(store)
+    sent = hand_on(store, f"http://{registry}/team/demo:v1", license="apache-2.0")
+    raw = get(registry, "team/demo/manifests/v1", oci.MANIFEST)
+    manifest = json.loads(raw)
+    assert sent.place == f"{registry}/team/demo:v1@sha256:{hashlib.sha256(raw).hexdigest()}"
+    assert (manifest["artifactType"], manifest["config"]["mediaType"]) == (oci.ARTIFACT, oci.CONFIG)
+    layers = {layer["annotations"][oci.FILEPATH]: layer for layer in manifest["layers"]}
+    weights = layers["generator-1/adapter_model.safetensors"]
+    assert weights["mediaType"] == "application/vnd.cncf.model.weight.v1.raw"
+    assert get(registry, f"team/demo/blobs/{weights['digest']}") == adapter_files(100)["adapter_model.safetensors"]
+    for layer in layers.values():
+        assert f"sha256:{hashlib.sha256(get(registry, 'team/demo/blobs/' + layer['digest'])).hexdigest()}" == layer["digest"]
+    described = json.loads(get(registry, f"team/demo/blobs/{manifest['config']['digest']}"))
+    assert described["descriptor"]["licenses"] == ["apache-2.0"]
+    assert described["modelfs"]["diffIds"] == [layer["digest"] for layer in manifest["layers"]]
+    again = hand_on(store, f"http://{registry}/team/demo:v1", license="apache-2.0")
+    assert (again.new, again.place) == (0, sent.place)
+
+
+@pytest.mark.tools
+def test_another_client_pulls_what_peft_loads(store, registry, tmp_path):
+    put_run(store)
+    hand_on(store, f"http://{registry}/pulled:v1", only=("critic-1",))
+    client = oras.client.OrasClient(insecure=True)
+    manifest = client.get_manifest(f"{registry}/pulled:v1")
+    for layer in manifest["layers"]:
+        path = tmp_path / "pulled" / layer["annotations"][oci.FILEPATH]
+        client.download_blob(f"{registry}/pulled:v1", layer["digest"], str(path))
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(TINY), tmp_path / "pulled" / "critic-1")
+    assert model.peft_config["default"].r == 4
+
+
+@pytest.mark.tools
+def test_a_newer_iteration_moves_the_tag_and_the_older_stays_by_its_digest(store, registry):
+    put_run(store)
+    first = hand_on(store, f"http://{registry}/moved:latest").place.partition("@")[2]
+    put_iteration(store, 2)
+    second = hand_on(store, f"http://{registry}/moved:latest").place.partition("@")[2]
+    assert first != second
+    assert json.loads(get(registry, f"moved/manifests/{first}", oci.MANIFEST))["artifactType"] == oci.ARTIFACT
+    assert f"sha256:{hashlib.sha256(get(registry, 'moved/manifests/latest', oci.MANIFEST)).hexdigest()}" == second
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        "",
+        "demo:v1",
+        "host/demo",
+        "host/Demo:v1",
+        "host/demo:",
+        "ftp://host/demo:v1",
+        "host:port/demo:v1",
+        "host/../demo:v1",
+        "host/d/:v1",
+    ],
+)
+def test_what_names_no_place(store, to):
+    put_run(store)
+    with pytest.raises(BadInput, match="expected oci=HOST/NAME:TAG"):
+        hand_on(store, to)
+
+
+def test_credentials_in_an_address_are_not_repeated(store):
+    put_run(store)
+    with pytest.raises(BadInput, match="docker login") as error:
+        hand_on(store, "user:hunter2@host/demo:v1")
+    assert "hunter2" not in str(error.value)
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """A registry that answers everything alike."""
+
+    status = 0
+    headers_more: dict[str, str] = {}
+
+    def _answer(self) -> None:
+        body = b'{"errors": [{"message": "no\\nway"}]}'
+        self.send_response(self.status)
+        for name, value in {**self.headers_more, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_GET = do_HEAD = do_POST = do_PUT = _answer
+
+    def log_message(self, *_: Any) -> None:
+        """Says nothing."""
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "kind", "line"),
+    [
+        (403, {"WWW-Authenticate": 'Basic realm="r"'}, BadInput, "the registry wants a login; `docker login 127.0.0.1"),
+        (401, {}, BadInput, "the registry wants a login"),
+        (405, {}, BadInput, "status 405"),
+        (429, {}, OSError, "status 429"),
+        (503, {}, OSError, "status 503"),
+    ],
+)
+def test_a_registry_that_refuses_is_one_line(store, status, headers, kind, line):
+    put_run(store)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Refusing,), {"status": status, "headers_more": headers}))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with pytest.raises(kind, match=line) as error:
+            hand_on(store, f"http://127.0.0.1:{server.server_port}/demo:v1")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert "\n" not in str(error.value)
+
+
+class Guarded(BaseHTTPRequestHandler):
+    """A registry that takes what it is given from whoever has logged in."""
+
+    scheme = ""
+    taken: dict[str, bytes]
+
+    def _answer(self) -> None:
+        data, given = self.rfile.read(int(self.headers.get("Content-Length") or 0)), self.headers.get("Authorization", "")
+        port = self.server.server_address[1]
+        if self.path.startswith("/token"):
+            return self._send(200 if given == f"Basic {LOGIN}" else 401, body=b'{"token": "t0"}')
+        if given != ("Bearer t0" if self.scheme == "Bearer" else f"Basic {LOGIN}"):
+            realm = (
+                f'Bearer realm="http://127.0.0.1:{port}/token",service="s",scope="x"'
+                if self.scheme == "Bearer"
+                else 'Basic realm="r"'
+            )
+            return self._send(401, **{"WWW-Authenticate": realm})
+        if self.command == "PUT":
+            self.taken[self.path] = data
+            return self._send(201)
+        return self._send(202, Location="/upload") if self.command == "POST" else self._send(404)
+
+    def _send(self, status: int, body: bytes = b"", **headers: str) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_HEAD = do_POST = do_PUT = _answer
+
+    def log_message(self, *_: Any) -> None:
+        """Says nothing."""
+
+
+LOGIN = base64.b64encode(b"somebody:hunter2").decode()
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "Basic"])
+def test_the_login_is_that_of_docker(store, tmp_path, monkeypatch, scheme):
+    put_run(store)
+    taken: dict[str, bytes] = {}
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Guarded,), {"scheme": scheme, "taken": taken}))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    host = f"127.0.0.1:{server.server_port}"
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {host: {"auth": LOGIN}}}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    try:
+        sent = hand_on(store, f"http://{host}/demo:v1")
+    finally:
+        server.shutdown()
+        server.server_close()
+    for path, data in taken.items():
+        assert path == "/v2/demo/manifests/v1" or path.endswith(f"digest=sha256:{hashlib.sha256(data).hexdigest()}")
+    manifest = json.loads(taken["/v2/demo/manifests/v1"])
+    wanted = {layer["digest"] for layer in [manifest["config"], *manifest["layers"]]}
+    assert {path.partition("digest=")[2] for path in taken} - {""} == wanted
+    assert sent.new == len(manifest["layers"])
+
+
+def test_a_registry_that_is_away(store):
+    put_run(store)
+    with pytest.raises(OSError, match="is away"):
+        hand_on(store, f"http://127.0.0.1:{free_port()}/demo:v1")
+
+
+def test_a_run_that_trained_nothing_asks_no_registry(store):
+    put_run(store, trained=False)
+    with pytest.raises(BadInput, match="nothing was trained"):
+        hand_on(store, f"http://127.0.0.1:{free_port()}/demo:v1")

@@ -1,0 +1,143 @@
+"""The stages of a run as a trace, received as a collector does: by OTLP's own schema."""
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from committed import RUN, put_iteration, put_run
+from conftest import free_port
+from google.protobuf import json_format
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from maft import committed_run
+from maft.errors import BadInput
+from maft.export import targets, traces
+from maft.export.target import Request, Sent
+from maft.store.base import Store
+from maft.store.files import FileStore
+
+IDS = ("traceId", "spanId", "parentSpanId")
+
+
+class Collector(BaseHTTPRequestHandler):
+    """Takes traces: ids are hexadecimal in OTLP's JSON and base64 in protobuf's."""
+
+    spans: list[Any]
+    answer: tuple[int, bytes] = (200, b"{}")
+    seen: list[str]
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.seen.append(f"{self.path} {self.headers['Content-Type']} {self.headers.get('x-key', '')}")
+        for resource in body["resourceSpans"]:
+            for span in (span for scope in resource["scopeSpans"] for span in scope["spans"]):
+                span.update({key: base64.b64encode(bytes.fromhex(span[key])).decode() for key in IDS if key in span})
+        request = json_format.ParseDict(body, ExportTraceServiceRequest())
+        self.spans.extend(span for r in request.resource_spans for scope in r.scope_spans for span in scope.spans)
+        self.send_response(self.answer[0])
+        self.end_headers()
+        self.wfile.write(self.answer[1])
+
+    def log_message(self, *_: Any) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture(name="collector")
+def collector_fixture() -> Iterator[tuple[str, type[Collector]]]:
+    handler = type("Handler", (Collector,), {"spans": [], "seen": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", handler
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return FileStore(tmp_path / "runs")
+
+
+def hand_on(store: Store, to: str) -> Sent:
+    return targets.send("otel", Request(store, committed_run.read(store, RUN), to))
+
+
+def seconds(span: Any) -> float:
+    return (span.end_time_unix_nano - span.start_time_unix_nano) / 1e9
+
+
+def test_each_stage_is_a_span_of_one_trace_and_is_sent_once(store, collector):
+    url, handler = collector
+    put_run(store, iterations=1)
+    assert hand_on(store, url).new == len(handler.spans) == 1 + 1 + 4 + 1 + 1  # evaluation, debate, adapters, evaluation, run
+    spans = {span.name: span for span in handler.spans}
+    assert seconds(spans["debate, iteration 1"]) == pytest.approx(12.0)
+    assert seconds(spans["training of critic-1, iteration 1"]) == pytest.approx(2.5)
+    root = spans[f"maft run {RUN}"]
+    assert {span.parent_span_id for span in handler.spans if span is not root} == {root.span_id}
+    assert len({span.trace_id for span in handler.spans}) == 1
+    assert root.start_time_unix_nano == min(span.start_time_unix_nano for span in handler.spans)
+    assert hand_on(store, url).new == 0
+    assert handler.seen == ["/v1/traces application/json "]
+
+
+def test_an_unfinished_run_has_its_stages_and_no_whole(store, collector):
+    url, handler = collector
+    put_run(store, iterations=2)
+    store.delete(list(store.list(f"{RUN}/iterations/2/evaluation/")))
+    hand_on(store, url)
+    assert f"maft run {RUN}" not in {span.name for span in handler.spans}
+
+
+def test_a_marker_that_was_lost_gives_the_same_ids(store, collector):
+    url, handler = collector
+    put_run(store)
+    hand_on(store, url)
+    store.delete(list(store.list(f"{RUN}/export/")))
+    hand_on(store, url)
+    ids = [(span.trace_id, span.span_id) for span in handler.spans]
+    assert len(ids) == 2 * len(set(ids))
+
+
+def test_what_was_refused_is_sent_again(store, collector):
+    url, handler = collector
+    put_run(store)
+    handler.answer = (200, b'{"partialSuccess": {"rejectedSpans": "2", "errorMessage": "too old"}}')
+    with pytest.raises(BadInput, match="rejected 2 spans: too old"):
+        hand_on(store, url)
+    handler.answer = (503, b"")
+    with pytest.raises(OSError, match="status 503"):
+        hand_on(store, url)
+    handler.answer = (200, b"")
+    assert hand_on(store, url).new == 8
+
+
+def test_the_key_comes_from_the_usual_variable(store, collector, monkeypatch):
+    url, handler = collector
+    put_run(store)
+    monkeypatch.setenv(traces.HEADERS, "x-key=hun%20ter2, other=1")
+    hand_on(store, url)
+    assert handler.seen[0].endswith("hun ter2")
+    assert not any(b"ter2" in store.read(key) for key in store.list(""))
+    with pytest.raises(BadInput) as error:
+        traces.headers("hunter2")
+    assert "hunter2" not in str(error.value)
+
+
+def test_a_collector_that_is_away(store):
+    put_run(store)
+    with pytest.raises(OSError, match="is away"):
+        hand_on(store, f"http://127.0.0.1:{free_port()}")
+
+
+def test_a_newer_iteration_sends_what_is_new(store, collector):
+    url, handler = collector
+    put_run(store, iterations=1)
+    hand_on(store, url)
+    before = len(handler.spans)
+    put_iteration(store, 2)
+    assert hand_on(store, url).new == len(handler.spans) - before == 6
