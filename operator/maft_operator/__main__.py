@@ -13,7 +13,7 @@ from rich.console import Console
 
 from maft.spec import immutable_spec_json
 from maft.summaries import BAD_INPUT
-from maft_operator import __version__
+from maft_operator import __version__, completion
 from maft_operator.bundle import command as bundle
 from maft_operator.clean import command as clean
 from maft_operator.cluster import flags
@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     society_command.add(commands)
     bundle.add(commands)
     clean.add(commands)
+    completion.add(commands, _parser)
     return parser
 
 

@@ -303,3 +303,22 @@ def test_kubectl_takes_it_for_one_of_its_commands(scene: Scene, tmp_path: Path) 
         [scene.kubectl, "maft", "list", "-o", "name", "-n", "team"], env=environment, capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stdout) == (0, "maft/theirs\n"), done.stderr
+
+
+def test_kubectl_completes_its_words(scene: Scene, tmp_path: Path) -> None:
+    """kubectl asks `kubectl_complete-maft`, which knows the commands and asks the cluster for names."""
+    for name, module in (("kubectl-maft", "maft_operator.kubectl"), ("kubectl_complete-maft", "maft_operator.kubectl.complete")):
+        program = tmp_path / name
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -m {module} "$@"\n')
+        program.chmod(0o755)
+    environment = {**os.environ, "KUBECONFIG": str(scene.kubeconfig), "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+
+    def completed(*words: str) -> list[str]:
+        line = [scene.kubectl, "__complete", "maft", *words]
+        done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=60)
+        return [row.partition("\t")[0] for row in done.stdout.splitlines()]
+
+    assert completed("l") == ["list", "logs", ":4"]
+    assert completed("logs", "-n", "team", "") == ["theirs", ":4"]
+    assert completed("report", "a") == ["a-much-longer-name", ":4"]
+    assert completed("logs", "-n", "kube-system", "") == [":4"]
