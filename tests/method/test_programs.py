@@ -244,6 +244,12 @@ def test_a_reference_is_a_program_or_its_outputs(tmp_path: Path, answer: object)
     assert decode(encode(only), Problem, "here") == only
 
 
+def test_questions_of_all_parts_get_their_outputs(tmp_path: Path) -> None:
+    [only] = drawn(tmp_path, ROW).train
+    split = worked(Split((), (only,), (only,), (only,)))
+    assert [part[0].answer for part in (split.held_out, split.probe, split.validation)] == [PROBLEM.answer] * 3
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -12,7 +12,7 @@ from typing import Any, Self
 from pebble import ProcessExpired, ProcessPool
 
 from maft.answers.blocks import program
-from maft.answers.extract import extract
+from maft.answers.extract import FREE, extract
 from maft.answers.generators import GENERATORS, find
 from maft.answers.mathematics import verify, warm
 from maft.answers.programs import Programs, joined
@@ -85,6 +85,8 @@ class Checker:
         """Says what an answer to the problem is."""
         if problem.cases:
             return f"a block of Python with a function {problem.cases.function} that gives a value for each input"
+        if self.kind in FREE:
+            return "a reply that is not cut off"
         return GENERATORS[problem.entry.generator].name if problem.entry else f"a {self.kind}"
 
     def right(self, problem: Problem, answer: str) -> bool:
