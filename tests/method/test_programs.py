@@ -15,7 +15,7 @@ from test_tasks import JSONL, replace, write
 from maft.answers import blocks
 from maft.answers.confined.values import written
 from maft.answers.equality import Checker
-from maft.answers.programs import Programs, joined, run
+from maft.answers.programs import Programs, at_once, joined, run
 from maft.chat_template import load_chat_template
 from maft.debate.question import Question, Setup
 from maft.debate.society import Rules
@@ -187,6 +187,11 @@ def test_order_hashes_and_chance_are_the_same_in_every_process() -> None:
 def test_long_outputs_are_told_apart_by_their_hashes() -> None:
     one, other = joined(('"' + "a" * 9000 + '"',)), joined(('"' + "a" * 8999 + 'b"',))
     assert one != other and len(one) < 300 and "9002 characters" in one
+
+
+@pytest.mark.parametrize(("processors", "memory", "count"), [(8, 0, 8), (8, 4 << 30, 4), (2, 4 << 30, 2), (64, 256 << 20, 1)])
+def test_programs_leave_the_pod_its_memory(processors: int, memory: int, count: int) -> None:
+    assert at_once(processors, memory) == count
 
 
 def test_printing_and_asking_for_input_disturb_nothing() -> None:

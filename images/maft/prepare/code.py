@@ -7,7 +7,7 @@ import msgspec
 
 from maft.answers import programs
 from maft.errors import BadInput, shown
-from maft.pod import processors
+from maft.pod import memory, processors
 from maft.prepare.tasks import Split
 from maft.records import Problem
 
@@ -18,7 +18,7 @@ def worked(split: Split) -> Split:
     if not any(problem.cases for problems in parts.values() for problem in problems):
         return split
     programs.check()
-    with ThreadPoolExecutor(processors()) as threads:
+    with ThreadPoolExecutor(programs.at_once(processors(), memory()[0])) as threads:
         return Split(**{name: tuple(threads.map(_worked, problems)) for name, problems in parts.items()})
 
 
