@@ -169,6 +169,22 @@ class Summary(Record, frozen=True, omit_defaults=True):
     """Answers in the prompt that did not fit whole."""
 
 
+Place = tuple[int, int]  # where an answer was said: agent, from 0, and round, from 1
+
+
+class Judgement(Record, frozen=True, omit_defaults=True):
+    """Whether two answers mean the same, as the base model was asked."""
+
+    one: Place | None
+    """None: the reference."""
+    other: Place | None
+    same: bool
+    calls: tuple[Call, ...]
+    """One for each order of the two."""
+    clipped: int = 0
+    """Texts in the prompts that did not fit whole."""
+
+
 class Vote(Record, frozen=True):
     """Majority over the parsed answers of one round."""
 
@@ -194,6 +210,8 @@ class Transcript(Formatted, frozen=True):
     summaries: tuple[Summary, ...]
     votes: tuple[Vote, ...]
     """votes[m]: the majority in round m + 1."""
+    judgements: tuple[Judgement, ...] | msgspec.UnsetType = msgspec.UNSET
+    """Where a model decides which answers are the same."""
 
     @property
     def vote(self) -> Vote:
@@ -215,6 +233,7 @@ class Transcript(Formatted, frozen=True):
         """Yields every request made for this question, answers first."""
         yield from (turn.call for agent in self.turns for turn in agent)
         yield from (summary.call for summary in self.summaries)
+        yield from (call for judgement in self.judgements or () for call in judgement.calls)
 
 
 class Example(Record, frozen=True):

@@ -15,7 +15,7 @@ FORMAT = 1  # of run.json, commits and transcripts; docs/formats.md says what ra
 UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 # Variable with the key of a run's servers, for them (vLLM reads it by this name) and for the programs that ask them.
 SERVER_KEY = "VLLM_API_KEY"
-AnswerKind = Literal["number", "choice", "text", "math", "code"]
+AnswerKind = Literal["number", "choice", "text", "math", "code", "judge"]
 Examples = Literal["first", "last", "hinted", "pairs"]
 TaskKind = Literal["arithmetic", "jsonl", "gsm8k", "math", "mmlu", "reasoning-gym"]
 # Of kinds of tasks whose answers are no numbers; each generator of reasoning-gym has a form of its own (answers/generators.py).
@@ -123,6 +123,10 @@ class PromptsSpec(Section, frozen=True, kw_only=True):
     reflect: str = (
         "Go through your answer step by step. If you find a mistake, mend it; if not, keep the answer. Then answer again:"
         " {question} Make sure to state your answer at the end of the response."
+    )
+    judge: str = (
+        "Question: {question}\n\nAnswer A: {one}\n\nAnswer B: {other}\n\n"
+        "Do answers A and B say the same? Reply with one word, yes or no."
     )
 
 

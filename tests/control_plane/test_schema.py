@@ -222,6 +222,7 @@ def test_a_spec_of_a_run_that_began_before_a_field_was_there_is_read() -> None:
     del whole["debate"]["prompts"]["reflect"]
     del whole["agentOverrides"]
     del whole["stopWhen"]
+    del whole["debate"]["prompts"]["judge"]
     assert immutable_spec_json(decode_spec(json.dumps(whole))) == immutable_spec_json(spec)
 
 
@@ -310,7 +311,7 @@ def test_each_kind_of_task_has_its_kind_of_answer(kind: str) -> None:
         return
     assert parse(at("task", {"kind": kind, **more, "answer": answers})).spec.task.answer_kind == answers
     assert parse(at("evaluation.task", {"kind": kind, **more})).spec.held_out_task.answer_kind == answers
-    others = {"number", "math", "choice", "text", "code"} - {answers}
+    others = {"number", "math", "choice", "text", "code", "judge"} - {answers}
     refused = {other for other in others if "task.answer" in refusal(at("task", {"kind": kind, **more, "answer": other}))}
     assert refused == (set() if kind == "jsonl" else others)
 
@@ -657,6 +658,10 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "debate.prompts.reflect: must contain {question}": (
         {"debate": {"prompts": {"reflect": "again: {question}"}}},
         {"debate": {"prompts": {"reflect": "again: {answers}"}}},
+    ),
+    "debate.prompts.judge: must contain {one} and {other}": (
+        {"debate": {"prompts": {"judge": "{other} or {one}?"}}},
+        {"debate": {"prompts": {"judge": "{one} or {two}?"}}},
     ),
     "debate.prompts.hint: must contain {question} and {answer}": (
         {"debate": {"prompts": {"hint": "{answer}{question}"}}},

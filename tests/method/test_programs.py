@@ -15,7 +15,7 @@ from test_tasks import JSONL, replace, write
 from maft.answers import blocks
 from maft.answers.confined.values import written
 from maft.answers.equality import Checker
-from maft.answers.programs import Programs, joined, run
+from maft.answers.programs import Programs, at_once, joined, run
 from maft.chat_template import load_chat_template
 from maft.debate.question import Question, Setup
 from maft.debate.society import Rules
@@ -189,6 +189,11 @@ def test_long_outputs_are_told_apart_by_their_hashes() -> None:
     assert one != other and len(one) < 300 and "9002 characters" in one
 
 
+@pytest.mark.parametrize(("processors", "memory", "count"), [(8, 0, 8), (8, 4 << 30, 4), (2, 4 << 30, 2), (64, 256 << 20, 1)])
+def test_programs_leave_the_pod_its_memory(processors: int, memory: int, count: int) -> None:
+    assert at_once(processors, memory) == count
+
+
 def test_printing_and_asking_for_input_disturb_nothing() -> None:
     code = "print('hello')\nimport sys\nsys.stderr.write('x')\ndef f(x):\n    print(x, flush=True)\n    return x"
     assert outputs(code) == ("7",)
@@ -242,6 +247,12 @@ def test_a_reference_is_a_program_or_its_outputs(tmp_path: Path, answer: object)
     assert only.cases == Cases("double", "[[1], [2.5], [[1, 2]]]", "" if isinstance(answer, list) else DOUBLE)
     assert only.solved == (PROBLEM.answer if isinstance(answer, list) else f"```python\n{DOUBLE}\n```")
     assert decode(encode(only), Problem, "here") == only
+
+
+def test_questions_of_all_parts_get_their_outputs(tmp_path: Path) -> None:
+    [only] = drawn(tmp_path, ROW).train
+    split = worked(Split((), (only,), (only,), (only,)))
+    assert [part[0].answer for part in (split.held_out, split.probe, split.validation)] == [PROBLEM.answer] * 3
 
 
 @pytest.mark.parametrize(

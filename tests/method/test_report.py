@@ -516,6 +516,14 @@ def charted(method: str) -> str:
     return charts.accuracy(of(method, agents, rounds, iterations=1).evaluations)
 
 
+def test_a_card_about_programs_says_what_they_were_run_on() -> None:
+    plain = transcript(0, ["3"], ["4"])
+    cases = records.Cases("f", '[[0, "pear"], [[1, 2]], []]')
+    shown = json.loads(cards.card(replace(plain, problem=replace(plain.problem, cases=cases))).data)
+    assert shown["compared"] == 'f(0, "pear"), f([1, 2]), f()'
+    assert "compared" not in json.loads(cards.card(plain).data)
+
+
 def test_a_model_that_answers_alone_is_not_called_a_debate() -> None:
     before, after = of("distill", 2, 2), of("distill", 1, 1, iterations=1)
     run = dataclasses.replace(after, iterations=(before.iterations[0], after.iterations[1]))

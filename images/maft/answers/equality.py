@@ -11,13 +11,14 @@ from typing import Any, Self
 
 from pebble import ProcessExpired, ProcessPool
 
+from maft.answers import programs
 from maft.answers.blocks import program
-from maft.answers.extract import extract
+from maft.answers.extract import FREE, extract
 from maft.answers.generators import GENERATORS, find
 from maft.answers.mathematics import verify, warm
 from maft.answers.programs import Programs, joined
 from maft.answers.scorers import Scorers
-from maft.pod import processors
+from maft.pod import memory, processors
 from maft.records import Problem
 from maft.spec import AnswerKind
 
@@ -46,9 +47,9 @@ class Checker:
     comparison counts as unequal."""
 
     def __init__(self, kind: AnswerKind, limit: float = LIMIT, workers: int = 0) -> None:
-        """workers: processes that compare mathematics; 0: one for each processor."""
+        """workers: processes that compare mathematics, or programs at a time; 0: one for each processor, where memory allows."""
         self.kind = kind
-        self.workers = workers or processors()
+        self.workers = workers or (programs.at_once(processors(), memory()[0]) if kind == "code" else processors())
         self._limit = limit
         self._starting = threading.Lock()
         self._known: dict[tuple[str, str], bool] = {}
@@ -85,6 +86,8 @@ class Checker:
         """Says what an answer to the problem is."""
         if problem.cases:
             return f"a block of Python with a function {problem.cases.function} that gives a value for each input"
+        if self.kind in FREE:
+            return "a reply that is not cut off"
         return GENERATORS[problem.entry.generator].name if problem.entry else f"a {self.kind}"
 
     def right(self, problem: Problem, answer: str) -> bool:

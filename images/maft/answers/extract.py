@@ -2,8 +2,8 @@ r"""Finds an answer in what a model said. This room is the one place where it is
 
 thoughts.py parts thoughts from the reply, announced.py finds where the reply states its answer, and each kind reads what stands
 there: `number` (numbers.py), `choice` (choices.py: a letter A to J), `text` and `math` (texts.py; equality.py compares
-mathematics). `code` is the last block of Python (blocks.py). A reader returns None for what is not of its kind, and an empty text
-for what is and gives no single answer.
+mathematics). `code` is the last block of Python (blocks.py), of `judge` the whole reply counts. A reader returns None for what is
+not of its kind, and an empty text for what is and gives no single answer.
 Patterns give back nothing that they have taken (possessive quantifiers) or look no further than a bound, so that a hostile text
 costs linear time.
 """
@@ -28,6 +28,9 @@ _HEDGED = r"\(?(?:or|maybe|perhaps|possibly|alternatively)(?![^\W_])"  # 12 (or 
 _REMARK = re.compile(rf"{_REASON}|(?<=[\w$%}}*])\s\((?!{_HEDGED}|[A-J]\))", re.IGNORECASE)
 
 
+FREE: tuple[AnswerKind, ...] = ("judge",)  # kinds whose answer is the whole reply; debate/meaning.py says which mean the same
+
+
 def extract(text: str, kind: AnswerKind, *, complete: bool = True) -> str | None:
     """Finds the final answer in a model's text, in canonical form; None if there is none.
 
@@ -38,6 +41,8 @@ def extract(text: str, kind: AnswerKind, *, complete: bool = True) -> str | None
     """
     if kind == "code":
         return program(text, "", complete=complete)
+    if kind in FREE:
+        return (split(text).reply or None) if complete else None
     parts = split(text)
     reply = without_struck(plain(parts.reply))
     for masked in dict.fromkeys((mask(reply, ending=True), mask(reply, ending=False))):
@@ -53,6 +58,8 @@ def canonical(answer: str, kind: AnswerKind) -> str | None:
         return number_of(plain(answer), alone=True)
     if kind == "choice":
         return choice_of(plain(answer)) or None
+    if kind in FREE:
+        return answer.strip() or None
     if kind == "code":
         return answer.strip("\n").rstrip() or None
     return text_of(answer) if kind == "text" else math_of(answer)

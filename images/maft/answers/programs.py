@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 import maft
+from maft.answers.confined.lockdown import MEMORY
 from maft.answers.confined.values import written
 from maft.errors import BadInput, one_line
 from maft.records import Cases
@@ -56,6 +57,11 @@ class Programs:
                 self._known.clear()
             self._known[cases, program] = known
         return known
+
+
+def at_once(processors: int, memory: int) -> int:
+    """Computes how many programs may run at a time: together they get a quarter of the pod's memory. memory: bytes; 0: no limit."""
+    return max(1, min(processors, memory // (4 * MEMORY))) if memory else processors
 
 
 def check() -> None:

@@ -38,6 +38,10 @@ class Prompts:
         """Asks for a summary, in a fresh context; the question is not part of it (paper, section 2.2)."""
         return fill(self.later.summarize, answers=numbered(others))
 
+    def judged(self, question: str, one: str, other: str) -> str:
+        """Asks whether two answers mean the same."""
+        return fill(self.later.judge, question=question, one=one, other=other)
+
     def again(self, question: str, *, summary: str | None, others: Sequence[str], cooperative: bool) -> str:
         """Asks the question again, with what the others said: a summary where there is one, else their answers. Who hears nobody is
         asked to go through its own answer."""

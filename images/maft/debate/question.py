@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from maft.answers import voting
@@ -15,6 +16,8 @@ from maft.answers.equality import Checker
 from maft.chat_template import ChatTemplate
 from maft.debate.clipping import LAST, Ahead, Heard, fit
 from maft.debate.engine import Engine, Request
+from maft.debate.judge import Judge
+from maft.debate.meaning import Meaning
 from maft.debate.prompts import MAX_OTHERS, shown
 from maft.debate.society import Rules, Society
 from maft.records import BASE, Call, Message, Problem, Summary, Transcript, Turn, Vote
@@ -38,15 +41,18 @@ class Setup:
     judge: ThreadPoolExecutor
     """Comparing answers may block, the event loop may not. A thread for each worker of the checker."""
 
-    def request(self, model: str, prompt: Sequence[int], room: int, seed: int, agent: int | None = None) -> Request:
-        """Makes the request for one answer. room: tokens that the context has left for it; agent: whose it is, None: a summary."""
+    def request(
+        self, model: str, prompt: Sequence[int], room: int, seed: int, agent: int | None = None, *, greedy: bool = False
+    ) -> Request:
+        """Makes the request for one answer. room: tokens that the context has left for it; agent: whose it is, None: nobody's;
+        greedy: without chance."""
         debate = self.rules.debate if agent is None else self.rules.of(agent).debate
         return Request(
             model=model,
             prompt=prompt,
             seed=seed,
-            temperature=debate.temperature,
-            top_p=debate.top_p,
+            temperature=0.0 if greedy else debate.temperature,
+            top_p=1.0 if greedy else debate.top_p,
             max_tokens=min(self.rules.new_tokens, room),
             stop_token_ids=self.template.stops,
             skip_special_tokens=not self.template.keeps_special,
@@ -74,6 +80,11 @@ class Question:
         self._problem = problem
         self._turns: list[list[Turn]] = [[] for _ in range(setup.society.size)]
         self._summaries: list[Summary] = []
+        self._judge: Judge | None = None
+        self._meaning: Meaning | None = None
+        if self._rules.answer == "judge":
+            self._judge = self._make_judge()
+            self._meaning = Meaning(self._judge.same, problem.answer)
 
     async def run(self) -> Transcript:
         """Plays all rounds, then votes."""
@@ -81,13 +92,34 @@ class Question:
         question = self._rules.prompts.ask(self._problem.question)
         await _together(*(self._answer(n, Heard(lambda _: question)) for n in agents))
         if self._rules.hinted:
+            await self._settle()
             await _together(*(self._hint(n) for n in agents))
         for round_ in range(2, self._rules.debate.rounds + 1):
             # One agent always agrees with itself.
-            if self._rules.fast and len(self._turns) > 1 and await self._judged(self._unanimous):
+            if self._rules.fast and len(self._turns) > 1 and await self._agreed():
                 break
             await self._round(round_)
+        await self._settle()
         return await self._judged(self._finish)
+
+    async def _agreed(self) -> bool:
+        await self._settle()
+        return await self._judged(self._unanimous)
+
+    async def _settle(self) -> None:
+        """Before answers are compared: where texts do not tell which mean the same, somebody is asked."""
+        if self._meaning:
+            await self._meaning.settle(self._turns)
+
+    def _make_judge(self) -> Judge:
+        return Judge(
+            prompts=self._rules.prompts,
+            question=self._problem.text,
+            fit=lambda heard, host: fit(self._setup.template, (), heard, self._room(host)),
+            call=lambda host, ids, seed: self._call(host, BASE, ids, seed, greedy=True),
+            seed=partial(self._rules.key, self._problem.id),
+            agents=self._setup.society.size,
+        )
 
     async def _hint(self, agent: int) -> None:
         """Labels are read here, for this baseline alone: a wrong answer is followed by one that was told the right one."""
@@ -154,12 +186,14 @@ class Question:
     def _room(self, agent: int) -> int:
         return self._rules.room(self._setup.contexts[self._setup.society.servers[agent]])
 
-    async def _call(self, agent: int, model: str, prompt: Sequence[int], seed: int, *, summary: bool = False) -> Call:
+    async def _call(
+        self, agent: int, model: str, prompt: Sequence[int], seed: int, *, summary: bool = False, greedy: bool = False
+    ) -> Call:
         server, template = self._setup.society.servers[agent], self._setup.template
         room = self._setup.contexts[server] - len(prompt)
         if room < 1:  # said nothing: such an answer does not parse, and the question still counts
             return Call(model, seed, len(prompt), 0, "context", "")
-        request = self._setup.request(model, prompt, room, seed, None if summary else agent)
+        request = self._setup.request(model, prompt, room, seed, None if summary or greedy else agent, greedy=greedy)
         call = await self._setup.engine.complete(server, request)
         parts = template.split(call.text)
         return replace(call, text=parts.reply, thought=parts.thought)
@@ -176,7 +210,8 @@ class Question:
         turns = tuple(tuple(self._judge_turn(turn, votes[-1]) for turn in agent) for agent in self._turns)
         # By round and agent: the order of arrival would differ from run to run.
         summaries = sorted(self._summaries, key=lambda s: (s.round, -1 if s.agent is None else s.agent))
-        return Transcript(self._index, self._problem, turns, tuple(summaries), votes)
+        judgements = tuple(self._judge.judgements) if self._judge else UNSET
+        return Transcript(self._index, self._problem, turns, tuple(summaries), votes, judgements)
 
     def _vote(self, m: int) -> Vote:
         seed = self._rules.key(self._problem.id, m + 1, "tie")
@@ -191,4 +226,4 @@ class Question:
         return replace(turn, agrees=agrees, right=self._right(turn.parsed))
 
     def _right(self, answer: str) -> bool:
-        return self._setup.checker.right(self._problem, answer)
+        return self._meaning.right(answer) if self._meaning else self._setup.checker.right(self._problem, answer)

@@ -1,32 +1,25 @@
 """Questions of kind code, tried before anything starts: programs can be confined here, and the right ones give their outputs."""
 
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 
 import msgspec
 
 from maft.answers import programs
 from maft.errors import BadInput, shown
-from maft.pod import processors
+from maft.pod import memory, processors
 from maft.prepare.tasks import Split
 from maft.records import Problem
 
 
 def worked(split: Split) -> Split:
     """Puts the outputs of each question's own program in the place of its answer. BadInput where one fails, or nothing can run."""
-    if not any(problem.cases for part in _parts(split) for problem in part):
+    parts: dict[str, tuple[Problem, ...]] = {field.name: getattr(split, field.name) for field in fields(split)}
+    if not any(problem.cases for problems in parts.values() for problem in problems):
         return split
     programs.check()
-    with ThreadPoolExecutor(processors()) as threads:
-
-        def of_part(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-            return tuple(threads.map(_worked, problems))
-
-        return Split(*map(of_part, _parts(split)))
-
-
-def _parts(split: Split) -> tuple[tuple[Problem, ...], ...]:
-    return split.train, split.held_out, split.probe, split.validation
+    with ThreadPoolExecutor(programs.at_once(processors(), memory()[0])) as threads:
+        return Split(**{name: tuple(threads.map(_worked, problems)) for name, problems in parts.items()})
 
 
 def _worked(problem: Problem) -> Problem:

@@ -1,5 +1,6 @@
 """Debates as cards of the page: what is shown of each, by which filters it is found, and which of them fit into one page."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,11 +10,12 @@ import msgspec
 from markupsafe import Markup
 
 from maft import records
-from maft.records import Summary, Transcript, Turn
+from maft.records import Cases, Summary, Transcript, Turn
 from maft.store.lines import Lines
 
 CORRECTED, TALKED_OUT, NO_CONSENSUS = "corrected", "talkedOut", "noConsensus"
 CATEGORIES = (CORRECTED, TALKED_OUT, NO_CONSENSUS)
+_LONG = 80  # characters of a call of a program
 EMBEDDED = 8_000_000  # bytes of debates in a page: a browser still opens it at once
 
 
@@ -75,9 +77,16 @@ def card(transcript: Transcript) -> Card:
         "answer": transcript.problem.answer,
         "vote": transcript.vote,
         "tags": (tags := categories(transcript)),
+        **({"compared": _calls(cases)} if (cases := transcript.problem.cases) else {}),
         "agents": [[_turn(transcript, n, m) for m in range(len(transcript.turns[n]))] for n in agents],
     }
     return Card(tags, embeddable(records.encode(shown)).encode())
+
+
+def _calls(cases: Cases) -> str:
+    """The calls whose outputs are an answer, as one would write them."""
+    calls = (f"{cases.function}({json.dumps(arguments, ensure_ascii=False)[1:-1]})" for arguments in json.loads(cases.inputs))
+    return ", ".join(call if len(call) <= _LONG else f"{call[:_LONG]}…" for call in calls)
 
 
 def _turn(transcript: Transcript, agent: int, m: int) -> dict[str, Any]:

@@ -87,6 +87,7 @@
     const made = element("article", "card",
       element("header", "", element("h3", "", `Question ${card.number}`), ...card.tags.map(tag)),
       element("p", "question", card.question),
+      card.compared ? element("p", "note", `Programs count by what they give for ${card.compared}.`) : null,
       element("dl", "answers", element("div", "", element("dt", "", "Reference answer"), element("dd", "", element("b", "", card.answer))),
         element("div", "", element("dt", "", "Majority of the last round"), element("dd", "", ...majority(card)))),
       columns);
