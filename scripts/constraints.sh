@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 common=(--universal --python-version 3.11 --no-emit-index-url --no-annotate --quiet --custom-compile-command scripts/constraints.sh)
 extras=(--extra local --extra operator --extra s3 --extra debate --extra train --extra report --extra diversity --extra hub
-  --extra reasoning-gym --extra completion --group dev)
+  --extra reasoning-gym --extra completion --extra export --group dev)
 # The CPU build of vLLM asks for CPU builds of torch that registries do not carry; the plain builds run as well.
 plain=$(mktemp) unused=$(mktemp) optional=$(mktemp) loose=$(mktemp) there=$(mktemp)
 trap 'rm -f "$plain" "$unused" "$optional" "$loose" "$there"' EXIT
