@@ -34,8 +34,8 @@ Made by `scripts/metrics_reference.py` from the code. The operator serves them a
 - Only the replica that leads knows runs. Take its own labels away with `max by (namespace, run, …)`, so that a change of leader
   leaves no gap. Let the scrape keep the label `namespace` of runs (`honorLabels: true`, as the chart's ServiceMonitor has it).
 - The chart's PodMonitor gives pods' metrics the labels `maft_dev_run` or `maft_dev_society`, `maft_dev_iteration` and
-  `app_kubernetes_io_component` (`serve`, `debate`, `train`, `evaluate`, `prepare`, `preflight`, `report`, `society`) beside `namespace` and
-  `pod`.
+  `app_kubernetes_io_component` (`serve`, `debate`, `train`, `evaluate`, `prepare`, `preflight`, `report`, `society`) beside
+  `namespace` and `pod`.
 - `maft_run_gpu_seconds` is of training alone. What servers hold: running pods times `maft_run_pod_gpus`, as the dashboard
   `maft / runs` has it.
 """
