@@ -463,6 +463,14 @@ RUNS_PAGE = Page(
     ),
 )  # fmt: skip
 
+_BY_RUN, _WINDOW = "sum by (cluster, namespace, maft_dev_run)", f"{{{PODS}}}[$__rate_interval]"
+_mean_margin = (
+    f"{_BY_RUN} (rate(maft_society_margin_ratio_sum{_WINDOW})) / {_BY_RUN} (rate(maft_society_margin_ratio_count{_WINDOW}))"
+)
+_abstained = (
+    f"{_BY_RUN} (rate(maft_society_abstentions_total{_WINDOW})) / {_BY_RUN} (rate(maft_society_margin_ratio_count{_WINDOW}))"
+)
+
 SERVING = Page(
     "serving",
     "maft / serving",
@@ -529,6 +537,42 @@ SERVING = Page(
                 Panel(
                     "lines", "Requests put off", "Begun anew because the cache was full (preemptions), per second. More than now and then: give the server more memory.",
                     one(f"sum by (cluster, namespace, pod) (rate(vllm:num_preemptions_total{{{PODS}}}[$__rate_interval]))", "{{pod}}"), "ops", 12,
+                ),
+            ),
+        ),
+        (
+            "Societies that answer",
+            (
+                Panel(
+                    "stat", "Pods that answer", "Pods of societies whose agents have all answered.",
+                    one(f"sum(maft_society_ready{{{PODS}}}) or vector(0)"), "none", 4, 8, ((0, BLUE),),
+                ),
+                Panel(
+                    "stat", "Questions under way", "At all societies shown; each pod takes maxConcurrentDebates of them.",
+                    one(f"sum(maft_society_requests_active{{{PODS}}}) or vector(0)"), "none", 4, 8, ((0, BLUE),),
+                ),
+                Panel(
+                    "lines", "Questions by model and status", "200: answered. 429: beyond the cap. 408: too slow. 499: whoever asked went. 503: the agents' server is away.",
+                    one(f"sum by (cluster, namespace, maft_dev_run, model, status) (rate(maft_society_requests_total{{{PODS}}}[$__rate_interval]))", "{{maft_dev_run}} {{model}} {{status}}"),
+                    "ops", 16,
+                ),
+                Panel("lines", "Time of an answer", "From a question to the end of its answer.", quantiles("maft_society_request_seconds", PODS), "s", 8),
+                Panel("lines", "Tokens of an answer", "Written by all agents in all rounds, summaries included.", quantiles("maft_society_answer_tokens", PODS), "short", 8),
+                Panel(
+                    "lines", "How sure they are", "Mean margin of the vote, as a share of the agents, and the share of debates without a majority.",
+                    (
+                        Query(_mean_margin, "{{maft_dev_run}} margin"),
+                        Query(_abstained, "{{maft_dev_run}} no majority"),
+                    ),
+                    "percentunit", 8, top=1,
+                ),
+                Panel(
+                    "lines", "Questions kept", "Written to the bucket for a next run, where the society keeps questions; lost: the bucket was away for long.",
+                    (
+                        Query(f"sum by (cluster, namespace, maft_dev_run) (rate(maft_society_questions_kept_total{{{PODS}}}[$__rate_interval]))", "{{maft_dev_run}} kept"),
+                        Query(f"sum by (cluster, namespace, maft_dev_run) (rate(maft_society_questions_lost_total{{{PODS}}}[$__rate_interval]))", "{{maft_dev_run}} lost"),
+                    ),
+                    "ops", 12,
                 ),
             ),
         ),

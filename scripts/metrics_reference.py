@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Metric
 
 from maft import program
 from maft.debate import session as debate
+from maft.endpoint.measured import Measured
 from maft.train import __main__ as train
 from maft_operator.cluster.metrics import FAMILIES, OLD, RECENT, Metrics
 
@@ -39,6 +40,9 @@ Made by `scripts/metrics_reference.py` from the code. The operator serves them a
 - `maft_run_gpu_seconds` is of training alone. What servers hold: running pods times `maft_run_pod_gpus`, as the dashboard
   `maft / runs` has it.
 """
+SOCIETY = """Of `python -m maft.endpoint`, which answers users ([serving.md](serving.md)), at `/metrics` of its own port. `model`: as
+requests name it.
+"""
 TAIL = """
 ## vLLM's
 
@@ -57,8 +61,8 @@ def table(families: Iterator[Metric] | list[Metric], labels: Mapping[str, tuple[
     return "\n".join(rows) + "\n"
 
 
-def own(metrics: Metrics) -> dict[str, tuple[str, ...]]:
-    """Labels of the operator's own metrics."""
+def own(metrics: object) -> dict[str, tuple[str, ...]]:
+    """Labels of metrics that an object holds."""
     found = [value for value in vars(metrics).values() if hasattr(value, "_labelnames")]
     return {family.name + ("_total" if family.type == "counter" else ""): m._labelnames for m in found for family in m.describe()}
 
@@ -73,6 +77,12 @@ def programs() -> str:
         make(progress)
         parts.append(f"### Of {name}\n\n{table([f for f in progress.registry.collect() if f.name not in seen], {})}")
     return "\n".join(parts)
+
+
+def society() -> str:
+    """Metrics of the society that answers."""
+    measured = Measured()
+    return table([family for family in measured.registry.collect() if not family.name.endswith("_created")], own(measured))
 
 
 def operator() -> str:
@@ -98,7 +108,7 @@ def vllm() -> str:
 
 def reference() -> str:
     """The whole page."""
-    return f"{HEAD}\n{operator()}\n## Tasks\n\n{programs()}{TAIL}{vllm()}"
+    return f"{HEAD}\n{operator()}\n## Tasks\n\n{programs()}\n## Societies\n\n{SOCIETY}\n{society()}{TAIL}{vllm()}"
 
 
 def registries() -> list[CollectorRegistry]:
@@ -108,7 +118,7 @@ def registries() -> list[CollectorRegistry]:
         progress = program.Progress(NOWHERE)
         make(progress)
         found.append(progress.registry)
-    return found
+    return [*found, Measured().registry]
 
 
 if __name__ == "__main__":

@@ -105,6 +105,8 @@ class Running:
     """The society as it runs. `watch` it: it raises Ended when something has gone for good."""
 
     url: str
+    server: str
+    """URL of the server behind it."""
     known: Facts
     watch: Callable[[], Any]
 
@@ -132,7 +134,7 @@ async def running(wanted: Wanted, known: Facts, say: Callable[[str], None]) -> A
         url = f"http://{wanted.host}:{port}"
         try:
             await _ready(url, watch)
-            yield Running(url, known, watch)
+            yield Running(url, backend.urls(SERVER)[0], known, watch)
         finally:
             await child.stop()
 
