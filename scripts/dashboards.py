@@ -463,12 +463,12 @@ RUNS_PAGE = Page(
     ),
 )  # fmt: skip
 
-_BY_RUN, _WINDOW = "sum by (cluster, namespace, maft_dev_run)", f"{{{PODS}}}[$__rate_interval]"
-_mean_margin = (
-    f"{_BY_RUN} (rate(maft_society_margin_ratio_sum{_WINDOW})) / {_BY_RUN} (rate(maft_society_margin_ratio_count{_WINDOW}))"
+_BY_SOCIETY, _WINDOW = "sum by (cluster, namespace, maft_dev_society)", f"{{{PODS}}}[$__rate_interval]"
+_MARGIN = (
+    f"{_BY_SOCIETY} (rate(maft_society_margin_ratio_sum{_WINDOW})) / {_BY_SOCIETY} (rate(maft_society_margin_ratio_count{_WINDOW}))"
 )
-_abstained = (
-    f"{_BY_RUN} (rate(maft_society_abstentions_total{_WINDOW})) / {_BY_RUN} (rate(maft_society_margin_ratio_count{_WINDOW}))"
+_ABSTAINED = (
+    f"{_BY_SOCIETY} (rate(maft_society_abstentions_total{_WINDOW})) / {_BY_SOCIETY} (rate(maft_society_margin_ratio_count{_WINDOW}))"
 )
 
 SERVING = Page(
@@ -544,7 +544,7 @@ SERVING = Page(
             "Societies that answer",
             (
                 Panel(
-                    "stat", "Pods that answer", "Pods of societies whose agents have all answered.",
+                    "stat", "Pods that answer", "Pods of societies whose agents have all answered. Societies are of no run: choose all runs to see them.",
                     one(f"sum(maft_society_ready{{{PODS}}}) or vector(0)"), "none", 4, 8, ((0, BLUE),),
                 ),
                 Panel(
@@ -553,7 +553,7 @@ SERVING = Page(
                 ),
                 Panel(
                     "lines", "Questions by model and status", "200: answered. 429: beyond the cap. 408: too slow. 499: whoever asked went. 503: the agents' server is away.",
-                    one(f"sum by (cluster, namespace, maft_dev_run, model, status) (rate(maft_society_requests_total{{{PODS}}}[$__rate_interval]))", "{{maft_dev_run}} {{model}} {{status}}"),
+                    one(f"sum by (cluster, namespace, maft_dev_society, model, status) (rate(maft_society_requests_total{{{PODS}}}[$__rate_interval]))", "{{maft_dev_society}} {{model}} {{status}}"),
                     "ops", 16,
                 ),
                 Panel("lines", "Time of an answer", "From a question to the end of its answer.", quantiles("maft_society_request_seconds", PODS), "s", 8),
@@ -561,16 +561,16 @@ SERVING = Page(
                 Panel(
                     "lines", "How sure they are", "Mean margin of the vote, as a share of the agents, and the share of debates without a majority.",
                     (
-                        Query(_mean_margin, "{{maft_dev_run}} margin"),
-                        Query(_abstained, "{{maft_dev_run}} no majority"),
+                        Query(_MARGIN, "{{maft_dev_society}} margin"),
+                        Query(_ABSTAINED, "{{maft_dev_society}} no majority"),
                     ),
                     "percentunit", 8, top=1,
                 ),
                 Panel(
                     "lines", "Questions kept", "Written to the bucket for a next run, where the society keeps questions; lost: the bucket was away for long.",
                     (
-                        Query(f"sum by (cluster, namespace, maft_dev_run) (rate(maft_society_questions_kept_total{{{PODS}}}[$__rate_interval]))", "{{maft_dev_run}} kept"),
-                        Query(f"sum by (cluster, namespace, maft_dev_run) (rate(maft_society_questions_lost_total{{{PODS}}}[$__rate_interval]))", "{{maft_dev_run}} lost"),
+                        Query(f"sum by (cluster, namespace, maft_dev_society) (rate(maft_society_questions_kept_total{{{PODS}}}[$__rate_interval]))", "{{maft_dev_society}} kept"),
+                        Query(f"sum by (cluster, namespace, maft_dev_society) (rate(maft_society_questions_lost_total{{{PODS}}}[$__rate_interval]))", "{{maft_dev_society}} lost"),
                     ),
                     "ops", 12,
                 ),

@@ -40,8 +40,8 @@ Made by `scripts/metrics_reference.py` from the code. The operator serves them a
 - `maft_run_gpu_seconds` is of training alone. What servers hold: running pods times `maft_run_pod_gpus`, as the dashboard
   `maft / runs` has it.
 """
-SOCIETY = """Of `python -m maft.endpoint`, which answers users ([serving.md](serving.md)), at `/metrics` of its own port. `model`: as
-requests name it.
+SOCIETY = """Of `python -m maft.endpoint`, which answers users ([serving.md](serving.md)), at `/metrics` of its own port. `model`:
+as requests name it.
 """
 TAIL = """
 ## vLLM's
