@@ -36,7 +36,7 @@ from maft.asked import question_id  # noqa: E402
 from maft.debate import society as players  # noqa: E402
 from maft.debate.engine import HttpEngine  # noqa: E402
 from maft.debate.question import Question, Setup  # noqa: E402
-from maft.records import Message, Problem  # noqa: E402
+from maft.records import Problem  # noqa: E402
 from maft.society_spec import SocietySpec  # noqa: E402
 from maft.spec import SERVER_KEY, Spec, decode_spec  # noqa: E402
 from maft.store.urls import open_store  # noqa: E402
@@ -183,20 +183,17 @@ async def _at_once(ask: Callable[[str], Coroutine[Any, Any, None]], several: lis
 
 
 async def first_token(side: Side) -> Json:
-    """One request at a time: the adapter's first word through the society, and by vLLM's own route."""
+    """One request at a time: the adapter's first word through the society, and by vLLM's own route for chats."""
     spec, known = side.spec, side.running.known
     agents = players.load(open_store(side.where.store), side.where.key, spec, known.iteration, spec.agents, ["server"])
-    template = models.chat_template(spec.model, spec.debate.thinking)
     key, seconds = {"Authorization": f"Bearer {os.environ[SERVER_KEY]}"}, ([], [])
     common: Json = {"stream": True, "max_tokens": 16, "temperature": 1.0, "seed": 1}
     async with aiohttp.ClientSession() as session:
         for n, question in enumerate(questions(20 * PAIRS, 300)):
-            chat = [Message("user", question)]
-            ours: Json = {**common, "model": "society/generator-1", "messages": [{"role": "user", "content": question}]}
-            theirs = {**common, "model": agents.generators[0], "prompt": template.prompt(chat)}
+            chat: Json = {**common, "messages": [{"role": "user", "content": question}]}
             ways = [
-                (0, f"{side.running.url}/v1/chat/completions", ours, {}),
-                (1, f"{side.running.server}/v1/completions", theirs, key),
+                (0, side.running.url, {**chat, "model": "society/generator-1"}, {}),
+                (1, side.running.server, {**chat, "model": agents.generators[0]}, key),
             ]
             for number, url, body, headers in ways if n % 2 else ways[::-1]:
                 seconds[number].append(await _first(session, url, body, headers))
@@ -207,10 +204,10 @@ async def first_token(side: Side) -> Json:
 async def _first(session: aiohttp.ClientSession, url: str, body: Json, headers: Json) -> float:
     """Seconds to the first text; the rest is read to its end."""
     began, first = time.perf_counter(), 0.0
-    async with session.post(url, json=body, headers=headers) as response:
+    async with session.post(f"{url}/v1/chat/completions", json=body, headers=headers) as response:
         assert response.status == 200, await response.text()
         async for line in response.content:
-            if not first and (b'"content":"' in line or b'"text":"' in line) and b'"content":""' not in line:
+            if not first and b'"content":"' in line and b'"content":""' not in line:
                 first = time.perf_counter() - began
     return first
 

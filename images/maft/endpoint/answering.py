@@ -1,6 +1,6 @@
 """Answers requests: a debate of all, a vote of all, or one agent, each by the code and the prompts of the run."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
@@ -44,9 +44,9 @@ class Society:
             raise Refused(404, f"model: {asked.model!r} is not served; there are {known}", param="model", code="model_not_found")
         return asked.model in self.served.agents
 
-    def prompt(self, asked: Asked, rules: Rules) -> list[int]:
+    def prompt(self, asked: Asked) -> list[int]:
         """Makes the first prompt; Refused where it leaves no room for an answer."""
-        problem = self.problem(asked)
+        problem, rules = self.problem(asked), self.rules(asked)
         context = min(self.setup.contexts.values())
         if len(problem.text) > _LONGEST * context:
             raise _too_long(f"more than {context}", context)
@@ -72,14 +72,13 @@ class Society:
         in_its_words = asked.maft.prompt if asked.maft.prompt is not None else not one
         prompts = rules.prompts if in_its_words else Prompts("{question}", rules.prompts.later)
         seed = rules.seed if asked.seed is None else asked.seed
-        return changed(rules, debate=debate, prompts=prompts, overrides=overrides, seed=seed)
+        whole = changed(rules, debate=debate, prompts=prompts, overrides=overrides, seed=seed)
+        return whole.of(self.served.agents[asked.model][0]) if one else whole
 
     async def debate(self, asked: Asked, listener: Listener = lambda agent, turn: None) -> Transcript:
-        """Debates the question; Refused where it is too long, or the servers say no."""
-        rules = self.rules(asked)
-        self.prompt(asked, rules)
+        """Debates the question, once `prompt` has taken it; Refused where the servers say no."""
         try:
-            return await Question(changed(self.setup, rules=rules), 0, self.problem(asked), listener).run()
+            return await Question(changed(self.setup, rules=self.rules(asked)), 0, self.problem(asked), listener).run()
         except BadInput as error:
             raise Refused(502, f"the debate cannot go on: {error}") from None
 
@@ -87,12 +86,10 @@ class Society:
         """Makes the answer of a debate."""
         return answer.of_debate(transcript, self.spec.debate.min_agreement, asked.ends, whole=asked.maft.transcript)
 
-    async def one(self, asked: Asked) -> AsyncGenerator[Piece, None]:
-        """Yields what one agent says, as it says it."""
-        agent, model = self.served.agents[asked.model]
-        rules = self.rules(asked).of(agent)
-        prompt, server = self.prompt(asked, rules), self.setup.society.servers[agent]
-        seed = rules.key(self.problem(asked).id, agent, 1, "answer")
+    async def one(self, asked: Asked, prompt: Sequence[int]) -> AsyncGenerator[Piece, None]:
+        """Yields what one agent says, as it says it. prompt: as `prompt` made it."""
+        rules, (agent, model) = self.rules(asked), self.served.agents[asked.model]
+        server, seed = self.setup.society.servers[agent], rules.key(self.problem(asked).id, agent, 1, "answer")
         request = changed(self.setup, rules=rules).request(model, prompt, self.setup.contexts[server] - len(prompt), seed)
         async with aclosing(self.upstream.stream(server, request, asked.ends)) as pieces:
             async for piece in pieces:

@@ -93,22 +93,21 @@ class Endpoint:
         with self.admission.admitted(http.get(_KEY, "")):
             assert self.society is not None, "ready"
             one = self.society.is_of_one_agent(asked)
-            self.society.prompt(asked, self.society.rules(asked))  # what is refused is no stream
-            if asked.stream:
-                return await self._streamed(http, asked, one=one)
-            return await self._whole(asked, one=one)
+            prompt = self.society.prompt(asked)  # what is refused is no stream
+            alone = prompt if one else None
+            return await (self._streamed(http, asked, alone) if asked.stream else self._whole(asked, alone))
 
-    async def _whole(self, asked: Asked, *, one: bool) -> web.Response:
+    async def _whole(self, asked: Asked, alone: list[int] | None) -> web.Response:
         started = time.monotonic()
         async with asyncio.timeout(self.spec.timeout_seconds):
-            result = await (self._heard(asked) if one else self._debated(asked, None))
+            result = await (self._heard(asked, alone) if alone else self._debated(asked, None))
         self.measured.answered(asked.model, result, time.monotonic() - started)
         return web.json_response(_writing(asked).whole(result), dumps=_dumps)
 
-    async def _heard(self, asked: Asked) -> Answer:
+    async def _heard(self, asked: Asked, prompt: list[int]) -> Answer:
         assert self.society is not None
         hearing = Hearing(self.society.setup.template)
-        async for piece in self.society.one(asked):
+        async for piece in self.society.one(asked, prompt):
             hearing.hear(piece)
         return hearing.answer()
 
@@ -126,14 +125,14 @@ class Endpoint:
             self.kept.add(transcript)
         return self.society.answer(asked, transcript)
 
-    async def _streamed(self, http: web.Request, asked: Asked, *, one: bool) -> web.StreamResponse:
-        """A stream: what goes wrong in it is its last event."""
+    async def _streamed(self, http: web.Request, asked: Asked, alone: list[int] | None) -> web.StreamResponse:
+        """A stream: what goes wrong in it is its last event. alone: the prompt, where one agent is asked."""
         events, writing, started = Events(http), _writing(asked), time.monotonic()
         await events.begin()
         try:
             await events.send(writing.chunk({"role": "assistant", "content": ""}))
             async with asyncio.timeout(self.spec.timeout_seconds):
-                result = await (self._speak(events, writing, asked) if one else self._show(events, writing, asked))
+                result = await (self._speak(events, writing, asked, alone) if alone else self._show(events, writing, asked))
             await events.send(writing.last(result))
             if asked.stream_options.include_usage:
                 await events.send(writing.used(result))
@@ -149,10 +148,10 @@ class Endpoint:
         await events.end()
         return events.response
 
-    async def _speak(self, events: Events, writing: Writing, asked: Asked) -> Answer:
+    async def _speak(self, events: Events, writing: Writing, asked: Asked, prompt: list[int]) -> Answer:
         assert self.society is not None
         hearing = Hearing(self.society.setup.template)
-        async for piece in self.society.one(asked):
+        async for piece in self.society.one(asked, prompt):
             if new := hearing.hear(piece):
                 await events.send(writing.chunk({"content": new}))
         return hearing.answer()
