@@ -6,6 +6,7 @@ The server is one of our own, without controllers and nodes: no pod ever starts.
 import asyncio
 import contextlib
 import json
+import os
 import ssl
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -21,7 +22,7 @@ from kube_objects import STORAGE
 from kubernetes.aio.client import ApiClient, Configuration
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
-from control_plane import ControlPlane, control_plane
+from control_plane import ControlPlane, control_plane, process
 
 from maft_operator.cluster import kinds
 from maft_operator.cluster.api import Api
@@ -30,7 +31,7 @@ from maft_operator.cluster.keys import Keys
 from maft_operator.cluster.manifests import Json
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
-from maft_operator.cluster.served import served
+from maft_operator.cluster.served import AGAIN, served
 from maft_operator.cluster.society.controller import Societies
 
 pytestmark = pytest.mark.cluster
@@ -99,6 +100,10 @@ class Scene:
         await self.societies.look("societies/default/s", self.keys.state("societies/default/s"))
         return await self.done("GET", f"{SOCIETIES}/s")
 
+    async def reason(self) -> str:
+        conditions = (await self.done("GET", f"{SOCIETIES}/s")).get("status", {}).get("conditions", [])
+        return next((str(c["reason"]) for c in conditions if c["type"] == "Ready"), "")
+
     async def stored(self) -> dict[str, Json]:
         return {kind: await self.done("GET", path) for kind, path in OBJECTS.items()}
 
@@ -151,6 +156,36 @@ def test_a_kind_that_comes_later_is_served_from_then_on(plane: ControlPlane) -> 
         assert await served(stage.api, both, ()) == both
 
     play(plane, scenario)
+
+
+@pytest.mark.nightly
+def test_an_operator_that_runs_takes_up_a_kind_that_comes_later(tmp_path: Path) -> None:
+    """The whole process: it goes on without, begins to watch, and a run that comes wakes its society."""
+
+    async def scenario(stage: Scene) -> None:
+        await stage.install("crds/multiagentfinetunes.yaml", "deploy/operator.yaml")
+        await stage.known(RUNS)
+        line = [sys.executable, "-m", "maft_operator", "operator", "--images=x/maft", "--port=0", "--no-leader-election"]
+        environment = {**os.environ, "KUBECONFIG": str(tmp_path / "kubeconfig")}
+        with process(line, log := tmp_path / "operator.log", environment) as operator:
+            async with asyncio.timeout(60):
+                while "societies.maft.dev" not in log.read_text():
+                    await asyncio.sleep(0.2)
+            await stage.install("crds/societies.yaml")
+            await stage.known(SOCIETIES)
+            await stage.done("POST", SOCIETIES, a_society())
+            async with asyncio.timeout(2 * AGAIN):
+                while await stage.reason() != "RunMissing":
+                    assert operator.poll() is None, log.read_text()
+                    await asyncio.sleep(0.5)
+            run = small_resource("r", **{"agents": 2, "storage": STORAGE})
+            await stage.done("POST", RUNS, {**run, "metadata": {"name": "r"}})
+            async with asyncio.timeout(30):
+                while await stage.reason() != "RunUnfinished":
+                    await asyncio.sleep(0.2)
+
+    with control_plane(tmp_path) as own:
+        play(own, scenario)
 
 
 def test_what_is_made_is_stored_as_it_was_meant_and_not_written_again(plane: ControlPlane) -> None:

@@ -111,8 +111,10 @@ def test_without_a_cluster_nothing_goes_unnamed(store: tuple[str, Store]) -> Non
 def asked(folder: Path, answers: dict, url: str, *flags: str) -> "subprocess.CompletedProcess[str]":
     """`maft clean` with a cluster whose API server answers so."""
 
+    known = {path.replace("multiagentfinetunes", "societies"): listed() for path in answers} | answers
+
     async def scenario() -> "subprocess.CompletedProcess[str]":
-        async with api_server(answers, {}, []) as address:
+        async with api_server(known, {}, []) as address:
             config = str(kubeconfig(folder, address))
             return await asyncio.to_thread(lambda: clean(url, *flags, KUBECONFIG=config))
 
@@ -166,6 +168,19 @@ def test_a_cluster_says_which_runs_are_there(store: tuple[str, Store], tmp_path:
 @pytest.mark.programs
 @pytest.mark.s3
 @pytest.mark.parametrize("store", ["bucket"], indirect=True)
+def test_the_adapters_of_a_run_that_is_gone_stay_while_a_society_serves_them(store: tuple[str, Store], tmp_path: Path) -> None:
+    url, made = store
+    before = set(made.list(""))
+    society = {"metadata": {"namespace": "ns", "name": "s"}, "spec": {"run": "gone"}}
+    answers = {ALL: listed("ns/there", "other/gone"), ALL.replace("multiagentfinetunes", "societies"): {"items": [society]}}
+    done = asked(tmp_path, answers, url, "--days", "0", "--yes", "--only-this-cluster")
+    assert done.returncode == 0 and "kept  ns/gone: its resource is there, or a society serves it" in done.stdout, done.stderr
+    assert set(made.list("")) == before
+
+
+@pytest.mark.programs
+@pytest.mark.s3
+@pytest.mark.parametrize("store", ["bucket"], indirect=True)
 def test_a_run_that_was_made_again_meanwhile_stays(store: tuple[str, Store], tmp_path: Path) -> None:
     """The cluster is asked about each run right before it goes: one whose stages are all committed writes nothing new."""
     url, made = store
@@ -173,7 +188,9 @@ def test_a_run_that_was_made_again_meanwhile_stays(store: tuple[str, Store], tmp
     answers = {ALL: listed("ns/there"), OF_NS: listed("ns/there", "ns/gone"), OF_OTHER: listed("other/go", "other/gone2")}
     done = asked(tmp_path, answers, url, "--days", "0", "--yes", "--only-this-cluster")
     assert done.returncode == 0, done.stderr
-    assert "kept  ns/gone: its resource is there by now\n" in done.stdout and done.stdout.endswith("freed 5 KB of 1 runs\n")
+    assert "kept  ns/gone: its resource is there by now, or a society serves it\n" in done.stdout and done.stdout.endswith(
+        "freed 5 KB of 1 runs\n"
+    )
     assert set(made.list("")) == before - all_of("other/gone")
 
     unsure = asked(tmp_path, {ALL: listed("ns/there")}, url, "--days", "0", "--yes", "--only-this-cluster")

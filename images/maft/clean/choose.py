@@ -55,7 +55,7 @@ def stored(entries: Iterable[Entry]) -> Iterator[Stored]:
 def why_kept(run: Stored, kept: Kept, now: float) -> str:
     """Says why a run stays; empty where it is gone."""
     if kept.there is not None and run.name in kept.there:
-        return "its resource is there"
+        return "its resource is there, or a society serves it"
     if run.name not in kept.named and (kept.named or kept.there is None):
         return "it is not named; --run NAMESPACE/NAME names it"
     if kept.namespaces and run.name.split("/")[0] not in kept.namespaces:

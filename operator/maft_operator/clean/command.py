@@ -78,13 +78,13 @@ def _by_now(run: str) -> str:
     if not _NAME.fullmatch(namespace):
         return ""
     try:
-        return "its resource is there by now" if run in asyncio.run(_there([namespace])) else ""
+        return "its resource is there by now, or a society serves it" if run in asyncio.run(_there([namespace])) else ""
     except BadSpec as error:
         return " ".join(str(error).split())
 
 
 async def _there(namespaces: Sequence[str]) -> list[str]:
-    """Names the runs that the cluster has. Nothing is deleted that it could not be asked about."""
+    """Names the runs that the cluster has, or a society serves. Nothing is deleted that it could not be asked about."""
     try:
         from maft_operator.cluster import kinds
         from maft_operator.cluster.api import FAULTS, Api, Refused
@@ -97,7 +97,11 @@ async def _there(namespaces: Sequence[str]) -> list[str]:
             api = Api(client, Metrics())
             if not await api.served(kinds.RUN, namespaces[0] if namespaces else None):
                 raise BadSpec("the cluster does not know MultiAgentFinetune; is it the right one? --no-cluster asks none")
-            return [run for namespace in namespaces or (None,) for run in await api.versions(kinds.RUN, namespace)]
+            places = namespaces or (None,)
+            runs = [run for namespace in places for run in await api.versions(kinds.RUN, namespace)]
+            societies = [one for namespace in places for one in await api.list(kinds.SOCIETY, namespace)]
+            # A society that was made before its run was deleted still has the run's adapters to fetch when a pod of it starts.
+            return [*runs, *(kinds.key(kinds.RUN, s["metadata"]["namespace"], s["spec"]["run"]) for s in societies)]
     except (NoCluster, Refused, *FAULTS) as error:
         what = "; with -n NAMESPACE it need not be all" if isinstance(error, Refused) and not namespaces else ""
         raise BadSpec(f"the cluster does not say which runs there are: {error}{what}; --no-cluster with --run asks none") from None
