@@ -14,9 +14,11 @@ import pytest
 from conftest import MOCK, resource, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kube_objects import a_run
+from kube_objects import a_run, deployment
 from kube_objects import done as a_job_done
 from statuses import by_type, evaluated, state, summarized, trained, usage, validated
+from test_cluster_backend import Server, look, stored
+from test_cluster_backend import resource as on_server
 
 from maft import stopping
 from maft.stopping import Decision
@@ -299,6 +301,19 @@ def test_what_the_status_has_decides_again_alike_without_jobs() -> None:
     again = state(*ended_jobs(0), old=before, run=a_run(**VALIDATING))
     assert again["best"] == before["best"]
     assert again["iteration"] == before["iteration"]
+
+
+def test_an_operator_that_has_just_started_goes_on_with_the_best() -> None:
+    """All Jobs have gone. The held-out questions are for the best, and no third iteration begins."""
+    before = state(*ended_jobs(2), *VALIDATED, run=a_run(**VALIDATING))
+    server_of_run = stored(deployment(ready=1))
+    server_of_run["metadata"]["ownerReferences"] = [{"uid": "u"}]
+    server = Server(on_server(before, **VALIDATING), server_of_run)
+    look(server)
+    jobs = [name for verb, kind, name in server.wrote() if (verb, kind) == ("apply", "Job")]
+    assert jobs == ["r-1-evaluate"]
+    [resource_] = server.objects["MultiAgentFinetune"]
+    assert resource_["status"]["best"] == before["best"]
 
 
 def test_a_lost_status_comes_back_from_what_prepare_found() -> None:
