@@ -84,7 +84,7 @@ def _by_now(run: str) -> str:
 
 
 async def _there(namespaces: Sequence[str]) -> list[str]:
-    """Names the runs that the cluster has. Nothing is deleted that it could not be asked about."""
+    """Names the runs and comparisons that the cluster has. Nothing is deleted that it could not be asked about."""
     try:
         from maft_operator.cluster import kinds
         from maft_operator.cluster.api import FAULTS, Api, Refused
@@ -97,7 +97,9 @@ async def _there(namespaces: Sequence[str]) -> list[str]:
             api = Api(client, Metrics())
             if not await api.served(kinds.RUN, namespaces[0] if namespaces else None):
                 raise BadSpec("the cluster does not know MultiAgentFinetune; is it the right one? --no-cluster asks none")
-            return [run for namespace in namespaces or (None,) for run in await api.versions(kinds.RUN, namespace)]
+            asked = [(kind, namespace) for kind in (kinds.RUN, kinds.COMPARISON) for namespace in namespaces or (None,)]
+            lists = [await api.versions(kind, namespace) for kind, namespace in asked]
+            return ["/".join(kinds.addressed(key)[1:]) for keys in lists for key in keys]
     except (NoCluster, Refused, *FAULTS) as error:
         what = "; with -n NAMESPACE it need not be all" if isinstance(error, Refused) and not namespaces else ""
         raise BadSpec(f"the cluster does not say which runs there are: {error}{what}; --no-cluster with --run asks none") from None
