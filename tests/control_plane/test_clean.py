@@ -111,7 +111,8 @@ def test_without_a_cluster_nothing_goes_unnamed(store: tuple[str, Store]) -> Non
 def asked(folder: Path, answers: dict, url: str, *flags: str) -> "subprocess.CompletedProcess[str]":
     """`maft clean` with a cluster whose API server answers so."""
 
-    known = {path.replace("multiagentfinetunes", "societies"): listed() for path in answers} | answers
+    others = ("societies", "multiagentcomparisons")
+    known = {path.replace("multiagentfinetunes", kind): listed() for path in answers for kind in others} | answers
 
     async def scenario() -> "subprocess.CompletedProcess[str]":
         async with api_server(known, {}, []) as address:
@@ -196,6 +197,20 @@ def test_a_run_that_was_made_again_meanwhile_stays(store: tuple[str, Store], tmp
     unsure = asked(tmp_path, {ALL: listed("ns/there")}, url, "--days", "0", "--yes", "--only-this-cluster")
     assert unsure.returncode == 0 and "kept  ns/gone: the cluster does not say which runs there are: may not get" in unsure.stdout
     assert set(made.list("")) == before - all_of("other/gone")
+
+
+@pytest.mark.programs
+@pytest.mark.s3
+@pytest.mark.parametrize("store", ["bucket"], indirect=True)
+def test_what_a_comparison_shares_stays_as_long_as_it_is_there(store: tuple[str, Store], tmp_path: Path) -> None:
+    """Its name is that of its runs' group, below which questions, calls and table lie; no right to ask about it: nothing goes."""
+    url, made = store
+    before = set(made.list(""))
+    flags = ("--days", "0", "--yes", "--only-this-cluster")
+    there = {ALL: listed("ns/there", "other/gone"), ALL.replace("finetunes", "comparisons"): listed("ns/gone")}
+    done = asked(tmp_path, there, url, *flags)
+    assert done.returncode == 0 and "kept  ns/gone: its resource is there" in done.stdout, done.stdout + done.stderr
+    assert set(made.list("")) == before
 
 
 @pytest.mark.programs

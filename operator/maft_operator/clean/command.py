@@ -84,7 +84,8 @@ def _by_now(run: str) -> str:
 
 
 async def _there(namespaces: Sequence[str]) -> list[str]:
-    """Names the runs that the cluster has, or a society serves. Nothing is deleted that it could not be asked about."""
+    """Names the runs and comparisons that the cluster has, and runs that a society serves. Nothing is deleted that it could not be
+    asked about."""
     try:
         from maft_operator.cluster import kinds
         from maft_operator.cluster.api import FAULTS, Api, Refused
@@ -98,10 +99,11 @@ async def _there(namespaces: Sequence[str]) -> list[str]:
             if not await api.served(kinds.RUN, namespaces[0] if namespaces else None):
                 raise BadSpec("the cluster does not know MultiAgentFinetune; is it the right one? --no-cluster asks none")
             places = namespaces or (None,)
-            runs = [run for namespace in places for run in await api.versions(kinds.RUN, namespace)]
-            societies = [one for namespace in places for one in await api.list(kinds.SOCIETY, namespace)]
+            lists = [await api.versions(kind, place) for kind in (kinds.RUN, kinds.COMPARISON) for place in places]
+            societies = [one for place in places for one in await api.list(kinds.SOCIETY, place)]
             # A society that was made before its run was deleted still has the run's adapters to fetch when a pod of it starts.
-            return [*runs, *(kinds.key(kinds.RUN, s["metadata"]["namespace"], s["spec"]["run"]) for s in societies)]
+            served = [f"{s['metadata']['namespace']}/{s['spec']['run']}" for s in societies]
+            return [*("/".join(kinds.addressed(key)[1:]) for keys in lists for key in keys), *served]
     except (NoCluster, Refused, *FAULTS) as error:
         what = "; with -n NAMESPACE it need not be all" if isinstance(error, Refused) and not namespaces else ""
         raise BadSpec(f"the cluster does not say which runs there are: {error}{what}; --no-cluster with --run asks none") from None
