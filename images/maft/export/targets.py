@@ -12,6 +12,7 @@ TARGETS: Mapping[str, Target] = {
     "kserve": Target("[FILE]", "an LLMInferenceService of KServe, with adapters from the bucket", "kserve"),
     "mlflow": Target("URL[#EXPERIMENT]", "parameters, metrics by iteration, the report, adapters", "mlflow"),
     "otel": Target("URL", "the stages as one OpenTelemetry trace (OTLP over HTTP)", "traces"),
+    "hub": Target("OWNER/NAME", "adapters as a model repository of the Hugging Face hub", "hub"),
     "oci": Target("HOST/NAME:TAG", "adapters as one ModelPack artifact of a registry", "oci"),
     "merged": Target("[FOLDER]", "whole models, one for each adapter", "merged"),
 }
