@@ -43,3 +43,5 @@ printf 'moto\nflask\nflask-cors\npy-partiql-parser\npyyaml\n' | uv pip compile -
 # An MLflow server for tests: of what it asks for, what serving takes; the rest (half a gigabyte) is for what it trains and serves itself.
 printf 'pyarrow\nscikit-learn\nscipy\nmatplotlib\nskops\ndocker\ngunicorn\nwaitress\n' > "$optional"
 printf 'mlflow\n' | uv pip compile - "${common[@]}" --excludes "$optional" --generate-hashes --output-file requirements/mlflow.txt "$@"
+# What tests of the trackers write with and read; in no environment of the product, for trackio wants an older pillow than others.
+printf 'wandb\ntrackio\n' | uv pip compile - "${common[@]}" --generate-hashes --output-file requirements/trackers.txt "$@"

@@ -32,7 +32,16 @@ def test_every_tool_is_built_once_and_the_longest_first() -> None:
 
 
 def test_images_come_after_the_packages_and_the_environment() -> None:
-    assert what(prepare.downloads(ALL)) == ["packages", "environment", "moto", "mlflow", "tokenizers", "pretrained model", "images"]
+    assert what(prepare.downloads(ALL)) == [
+        "packages",
+        "environment",
+        "moto",
+        "mlflow",
+        "trackers",
+        "tokenizers",
+        "pretrained model",
+        "images",
+    ]
     assert what(prepare.downloads({"tokenizers"})) == ["tokenizers"]
     assert what(prepare.downloads({"s3"})) == ["moto"]
     assert what(prepare.downloads({"pretrained"})) == ["pretrained model"]

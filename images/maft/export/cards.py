@@ -1,6 +1,7 @@
 """Cards of adapters that leave the store: base model, what was learnt from, scores, license. In the form of Hugging Face."""
 
 import json
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import yaml
@@ -22,6 +23,21 @@ def card(request: Request, agent: Agent, relation: Relation = "adapter") -> str:
     commit = agent.commit
     trained = fetch(request.store, commit, CARD).decode() if commit.has(CARD) else f"# {agent.name}\n"
     return f"---\n{_head(request, relation)}---\n{_body(trained)}\n{scores(request)}\n{_data(request)}\n{_license(request)}"
+
+
+def overview(request: Request, agents: Sequence[Agent]) -> str:
+    """Writes the card of a place that holds all of them."""
+    spec = society.spec(request.run)
+    rows = [f"| `{a.name}` | iteration {a.adapter.iteration} | {a.adapter.examples} | {a.commit.prefix} |" for a in agents]
+    table = ["| folder | learnt in | examples | in the store |", "|---|---|---|---|", *rows]
+    text = f"""# {request.name}
+
+Adapters of `{spec.model.source}`, made by multiagent finetuning (arXiv 2501.05707) with {spec.agents} agents that debate over
+{spec.debate.rounds} rounds. Generators give first answers, critics revise them after hearing the others; the majority answers.
+"""
+    return "\n".join(
+        [f"---\n{_head(request, 'adapter')}---\n", text, *table, "", scores(request), _data(request), _license(request)]
+    )
 
 
 def _head(request: Request, relation: Relation) -> str:

@@ -1,6 +1,6 @@
 """A run's parameters and metrics under plain names, as every tracker takes them. Steps are iterations."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -75,3 +75,13 @@ def of_stage(run: RunCommits, part: str) -> tuple[int, dict[str, float]]:
     if kind == "training":
         return iteration.number, trained(iteration)
     return iteration.number, evaluated(iteration.numbers) if iteration.numbers else {}
+
+
+def by_step(run: RunCommits, parts: Iterable[str]) -> dict[int, dict[str, float]]:
+    """Collects the numbers of some parts by iteration, in order."""
+    steps: dict[int, dict[str, float]] = {}
+    for part in parts:
+        step, values = of_stage(run, part)
+        if values:
+            steps.setdefault(step, {}).update(values)
+    return dict(sorted(steps.items()))

@@ -11,7 +11,10 @@ TARGETS: Mapping[str, Target] = {
     "vllm": Target("[FOLDER]", "the same and the command with which vLLM serves them", "vllm_lines"),
     "kserve": Target("[FILE]", "an LLMInferenceService of KServe, with adapters from the bucket", "kserve"),
     "mlflow": Target("URL[#EXPERIMENT]", "parameters, metrics by iteration, the report, adapters", "mlflow"),
+    "wandb": Target("[FOLDER]", "a run of Weights & Biases in offline mode, for `wandb sync`", "wandb_runs"),
+    "trackio": Target("PROJECT", "a run of a trackio project", "trackio_runs"),
     "otel": Target("URL", "the stages as one OpenTelemetry trace (OTLP over HTTP)", "traces"),
+    "hub": Target("OWNER/NAME", "adapters as a model repository of the Hugging Face hub", "hub"),
     "oci": Target("HOST/NAME:TAG", "adapters as one ModelPack artifact of a registry", "oci"),
     "merged": Target("[FOLDER]", "whole models, one for each adapter", "merged"),
 }

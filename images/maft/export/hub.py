@@ -1,0 +1,70 @@
+"""`--to hub`: the adapters as one model repository of the Hugging Face hub: a folder each, a card above, a commit an iteration.
+
+A repository that is made is private: who wants it public says so there. The token is that of the hub's own library (`HF_TOKEN`,
+`hf auth login`), the hub that of `HF_ENDPOINT`.
+"""
+
+import contextlib
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from maft.errors import BadInput, one_line
+from maft.export import folders
+from maft.export.cards import CARD, overview
+from maft.export.ledger import Ledger, digest
+from maft.export.reports import files_digest
+from maft.export.target import Request, Sent
+
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+_MAY_PASS = (408, 425, 429)
+
+
+def send(request: Request) -> Sent:
+    """Uploads what is not there as it is now."""
+    repository = request.to
+    if not _NAME.fullmatch(repository):
+        raise BadInput(f"--to hub={repository}: expected OWNER/NAME")
+    agents = request.agents()
+    card = overview(request, agents).encode()
+    parts = {"adapters": digest(*(agent.commit for agent in agents)) + files_digest({CARD: card})}
+    from huggingface_hub import HfApi
+
+    api = HfApi(library_name="maft")
+    ledger = Ledger(request.store, request.run.key, "hub", f"{api.endpoint}/{repository}")
+    missing = ledger.missing(parts)
+    for part in missing:
+        with TemporaryDirectory() as scratch, explained(repository):
+            folders.put_adapters(request, agents, Path(scratch))
+            folders.write(Path(scratch) / CARD, card)
+            _upload(api, repository, scratch, f"{request.run.key}, iteration {agents[0].adapter.iteration}")
+        ledger.note(part, parts[part])
+    return Sent(f"{api.endpoint}/{repository}", len(missing))
+
+
+def _upload(api: Any, repository: str, folder: str, message: str) -> None:
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    api.create_repo(repository, private=True, exist_ok=True)
+    api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message)
+
+
+@contextlib.contextmanager
+def explained(repository: str) -> Iterator[None]:
+    """Turns the hub's refusals into BadInput, and what may pass into OSError, a line each."""
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+
+    try:
+        yield
+    except LocalTokenNotFoundError:
+        raise BadInput(f"--to hub={repository}: no token; set HF_TOKEN, or run `hf auth login`") from None
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else 503
+        line = f"--to hub={repository}: status {status}: {one_line(error, 300)}"
+        raise (OSError if status >= 500 or status in _MAY_PASS else BadInput)(line) from None
+    except (BadInput, ValueError) as error:
+        raise BadInput(f"--to hub={repository}: {one_line(error, 300)}") from None
+    except Exception as error:  # of its HTTP library, which is another one in each release
+        raise OSError(f"--to hub={repository}: the hub is away: {one_line(error, 300)}") from None
