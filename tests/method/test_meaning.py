@@ -80,7 +80,7 @@ def test_each_pair_is_asked_both_ways_round_and_once_without_chance(template) ->
     asked = [(ASKED.search(text).groups(), request) for request, text in engine.asked if ASKED.search(text)]
     pairs = [pair for pair, _ in asked]
     assert len(set(pairs)) == len(pairs) and {(b, a) for a, b in pairs} == set(pairs)
-    assert all((r.model, r.temperature, r.top_p) == ("base", 0.0, 1.0) for _, r in asked)
+    assert all((r.model, r.temperature, r.top_p, r.max_tokens) == ("base", 0.0, 1.0, 32) for _, r in asked)
     assert all(request.temperature == 1.0 for request, text in engine.asked if not ASKED.search(text))
     assert ("cold", "cold") not in pairs  # equal texts mean the same
     calls = list(transcript.calls())

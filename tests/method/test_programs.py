@@ -170,6 +170,16 @@ def test_a_program_without_an_output_for_each_input_is_no_answer(code: str) -> N
         assert checker.find(PROBLEM, block(code), complete=True) is None
 
 
+def test_without_inputs_the_program_itself_is_the_answer() -> None:
+    """Of what users ask a society nobody knows inputs."""
+    with Checker("code") as checker:
+        asked = Problem("id", "Double it.", "")
+        assert checker.find(asked, block(DOUBLE), complete=True) == DOUBLE
+        assert checker.find(asked, "I cannot.", complete=True) is None
+        assert checker.wanted(asked) == "a block of Python"
+        assert checker.wanted(PROBLEM) == "a block of Python with a function double that gives a value for each input"
+
+
 def test_a_program_runs_once_for_a_question() -> None:
     known = Programs()
     code = f"import time\n{DOUBLE}\ndef double(x, t=time.time_ns()):\n    return t"

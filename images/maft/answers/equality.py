@@ -86,6 +86,8 @@ class Checker:
         """Says what an answer to the problem is."""
         if problem.cases:
             return f"a block of Python with a function {problem.cases.function} that gives a value for each input"
+        if self.kind == "code":
+            return "a block of Python"
         if self.kind in FREE:
             return "a reply that is not cut off"
         return GENERATORS[problem.entry.generator].name if problem.entry else f"a {self.kind}"

@@ -23,6 +23,8 @@ from maft.debate.society import Rules, Society
 from maft.records import BASE, Call, Message, Problem, Summary, Transcript, Turn, Vote
 
 T = TypeVar("T")
+
+VERDICT = 32  # tokens of a yes or no, and of the words that small models put before it; one that thinks has as many as an answer
 Listener = Callable[[int, Turn], None]
 """Gets an agent and its turn as it comes; who agrees is not known before the vote."""
 
@@ -45,7 +47,8 @@ class Setup:
         self, model: str, prompt: Sequence[int], room: int, seed: int, agent: int | None = None, *, greedy: bool = False
     ) -> Request:
         """Makes the request for one answer. room: tokens that the context has left for it; agent: whose it is, None: nobody's;
-        greedy: without chance."""
+        greedy: a verdict, without chance, of which the first words count."""
+        most = VERDICT if greedy and not self.template.thinks else self.rules.new_tokens
         debate = self.rules.debate if agent is None else self.rules.of(agent).debate
         return Request(
             model=model,
@@ -53,7 +56,7 @@ class Setup:
             seed=seed,
             temperature=0.0 if greedy else debate.temperature,
             top_p=1.0 if greedy else debate.top_p,
-            max_tokens=min(self.rules.new_tokens, room),
+            max_tokens=min(most, room),
             stop_token_ids=self.template.stops,
             skip_special_tokens=not self.template.keeps_special,
         )
