@@ -115,6 +115,12 @@ def _report(command: argparse.ArgumentParser) -> None:
     _secret(command)
 
 
+def _page(command: argparse.ArgumentParser) -> None:
+    """Serves it to a browser of this machine until Ctrl-C; it shows what you may see."""
+    command.add_argument("-A", "--all-namespaces", action="store_true", help="runs of all namespaces")
+    command.add_argument("--port", type=int, default=8090, help="on the loopback address [8090]")
+
+
 def _secret(command: argparse.ArgumentParser) -> None:
     command.add_argument("--secret", action="store_true", help="use the keys of the run's own Secret, if you may read it")
 
@@ -196,11 +202,22 @@ async def _show_report(where: "Where", arguments: argparse.Namespace) -> int:
     return stored.fetch(flags, await stored.credentials(where, run) if arguments.secret else {})
 
 
+async def _serve_page(where: "Where", arguments: argparse.Namespace) -> int:
+    from maft_operator.page.__main__ import serve
+
+    try:
+        await serve([where.namespace] if where.namespace else [], arguments.port, None, arguments.context)
+    except (OSError, OverflowError) as error:
+        raise BadSpec(f"--port {arguments.port}: {error}; choose another port") from None
+    return 0
+
+
 _COMMANDS: tuple[tuple[str, Any, Any, str], ...] = (
     ("list", _list, _show, "list runs: phase, iteration, progress, accuracy"),
     ("watch", _watch, _follow, "list runs and go on with every change"),
     ("logs", _logs, _copy_logs, "print the logs of a run's tasks"),
     ("report", _report, _show_report, "say where a run's report lies, or fetch it"),
+    ("page", _page, _serve_page, "show runs in a browser, with their curves and costs"),
 )
 
 if __name__ == "__main__":
