@@ -28,6 +28,15 @@ ISOLATING = {(r.group, r.resource, v) for r in rbac.ISOLATING for v in r.verbs}
 REVIEWING = {(r.group, r.resource, v) for r in rbac.REVIEWING for v in r.verbs}
 
 
+PAGE = "maft-operator-page"
+
+
+def page_of(objects: "Objects") -> Json:
+    """The container of the live page."""
+    (container,) = objects.one("Deployment", PAGE)["spec"]["template"]["spec"]["containers"]
+    return container
+
+
 SET = ("--set", f"images.prefix={IMAGES}")
 
 
@@ -501,6 +510,29 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         {"metrics": {"rules": {"alerts": {"MaftAnswersCut": {"threshold": 0.25, "for": "7m", "severity": "page"}}}}}, PROMETHEUS,
         lambda o: (a := o.alerts["MaftAnswersCut"])["expr"].count("> 0.25") == 2 and "> 0.1" not in a["expr"]
         and (a["for"], a["labels"]["severity"]) == ("7m", "page"),
+    ),
+    # the page
+    "no page": ({}, (), lambda o: not [name for _, name in o.names if name.endswith("-page")]),
+    "a page that may read runs": (
+        {"page": {"enabled": True}}, (),
+        lambda o: o.granted("ClusterRole", PAGE) == {("maft.dev", "multiagentfinetunes", v) for v in ("get", "list", "watch")}
+        and o.one("ClusterRoleBinding", PAGE)["subjects"] == [{"kind": "ServiceAccount", "name": PAGE, "namespace": "maft-system"}]
+        and not o.of("Role", PAGE),
+    ),
+    "a page of two namespaces": (
+        {**TWO, "page": {"enabled": True}}, (),
+        lambda o: [r["metadata"]["namespace"] for r in o.of("Role", PAGE)] == TWO["namespaces"] and not o.of("ClusterRole", PAGE)
+        and {f"--namespace={n}" for n in TWO["namespaces"]} <= set(page_of(o)["args"]),
+    ),
+    "a page that only its own pod reaches": (
+        {"page": {"enabled": True}}, (),
+        lambda o: o.one("Service")["spec"]["selector"].items()
+        > o.one("Deployment", PAGE)["spec"]["template"]["metadata"]["labels"].items() - {("app.kubernetes.io/name", "maft-page")}
+        and [port["containerPort"] for port in page_of(o)["ports"]] == [8091] and len(o.of("Service")) == 1,
+    ),
+    "a page as restricted pods are": (
+        {"page": {"enabled": True}}, (),
+        lambda o: page_of(o)["securityContext"] == o.container["securityContext"] and page_of(o)["image"] == o.container["image"],
     ),
     # admission
     "no admission": ({}, (), lacks("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")),

@@ -115,6 +115,20 @@ def _report(command: argparse.ArgumentParser) -> None:
     _secret(command)
 
 
+def _ask(command: argparse.ArgumentParser) -> None:
+    """The debate is shown as it goes, the answer last. A society that wants a key gets that of the variable MAFT_API_KEY."""
+    command.add_argument("run", metavar="SOCIETY", help="name of the Society")
+    command.add_argument("question", metavar="QUESTION")
+    command.add_argument("--model", default="society", help="society, society/majority, society/generator-1, … [society]")
+    command.add_argument("--secret", action="store_true", help="use a key of the Society's own Secret, if you may read it")
+
+
+def _page(command: argparse.ArgumentParser) -> None:
+    """Serves it to a browser of this machine until Ctrl-C; it shows what you may see."""
+    command.add_argument("-A", "--all-namespaces", action="store_true", help="runs of all namespaces")
+    command.add_argument("--port", type=int, default=8090, help="on the loopback address [8090]")
+
+
 def _secret(command: argparse.ArgumentParser) -> None:
     command.add_argument("--secret", action="store_true", help="use the keys of the run's own Secret, if you may read it")
 
@@ -144,7 +158,7 @@ async def _called(arguments: argparse.Namespace) -> int:
 
 def _checked(arguments: argparse.Namespace) -> None:
     run = getattr(arguments, "run", "")
-    for flag, name in (("RUN", run), ("-n", arguments.namespace or "")):
+    for flag, name in (("RUN" if arguments.call is not _ask_society else "SOCIETY", run), ("-n", arguments.namespace or "")):
         if name and not _NAME.fullmatch(name):
             raise BadSpec(f"{flag} {name!r}: no name; expected small letters, digits and -")
     if run and getattr(arguments, "all_namespaces", False):
@@ -196,11 +210,30 @@ async def _show_report(where: "Where", arguments: argparse.Namespace) -> int:
     return stored.fetch(flags, await stored.credentials(where, run) if arguments.secret else {})
 
 
+async def _ask_society(where: "Where", arguments: argparse.Namespace) -> int:
+    from maft_operator.kubectl import ask
+
+    question = ask.Question(arguments.question, arguments.model)
+    return await ask.ask(where, arguments.run, question, arguments.context, secret=arguments.secret)
+
+
+async def _serve_page(where: "Where", arguments: argparse.Namespace) -> int:
+    from maft_operator.page.__main__ import serve
+
+    try:
+        await serve([where.namespace] if where.namespace else [], arguments.port, None, arguments.context)
+    except (OSError, OverflowError) as error:
+        raise BadSpec(f"--port {arguments.port}: {error}; choose another port") from None
+    return 0
+
+
 _COMMANDS: tuple[tuple[str, Any, Any, str], ...] = (
     ("list", _list, _show, "list runs: phase, iteration, progress, accuracy"),
     ("watch", _watch, _follow, "list runs and go on with every change"),
     ("logs", _logs, _copy_logs, "print the logs of a run's tasks"),
     ("report", _report, _show_report, "say where a run's report lies, or fetch it"),
+    ("ask", _ask, _ask_society, "ask a society a question"),
+    ("page", _page, _serve_page, "show runs in a browser, with their curves and costs"),
 )
 
 if __name__ == "__main__":

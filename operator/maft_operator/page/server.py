@@ -1,0 +1,98 @@
+"""Serves the page on the loopback address, and what tells a kubelet that it is there on another port.
+
+Who may look is the cluster's to decide: `kubectl port-forward` reaches this address through the API server, which knows the user
+and asks its rules (`create` on `pods/portforward`); nothing else does. Names of other hosts are refused: a web page of somebody
+else's may point one at the loopback address.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+from aiohttp import web
+
+from maft_operator.cluster import kinds
+from maft_operator.cluster.fields import parts, text
+from maft_operator.cluster.user_api import Unanswered, UserApi, place
+from maft_operator.page.shown import Shown, shown
+from maft_operator.page.view import HEADERS, page
+
+LOOPBACK = "127.0.0.1"
+PAGE = 250  # objects of one answer
+FRESH = 5.0  # seconds for which a list holds, however many look
+_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+
+
+class Runs:
+    """The runs of some namespaces, or of all, as they were at the last look. fault: why there was none since."""
+
+    def __init__(self, api: UserApi, namespaces: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
+        self._api, self._clock = api, clock
+        self._namespaces = namespaces or ("",)
+        self._lock = asyncio.Lock()
+        self._looked: float | None = None
+        self.runs: list[Shown] = []
+        self.fault = ""
+
+    async def look(self) -> None:
+        """Lists them, unless somebody did a moment ago."""
+        async with self._lock:
+            if self._looked is not None and self._clock() - self._looked < FRESH:
+                return
+            try:
+                self.runs = [run for namespace in self._namespaces for run in await self._list(namespace)]
+                self.fault = ""
+            except Unanswered as error:
+                self.fault = str(error)
+            self._looked = self._clock()
+
+    async def _list(self, namespace: str) -> list[Shown]:
+        runs: list[Shown] = []
+        query = {"limit": str(PAGE)}
+        while True:
+            answer = await self._api.json(place(kinds.RUN, namespace), query)
+            runs += map(shown, parts(answer, "items"))
+            if not (token := text(answer, "metadata", "continue")):
+                return runs
+            query = {"limit": str(PAGE), "continue": token}
+
+
+def app(runs: Runs) -> web.Application:
+    """Makes the server of the page: this one document, and nothing else."""
+
+    async def document(request: web.Request) -> web.Response:
+        if request.host.rpartition(":")[0] not in _HOSTS and request.host not in _HOSTS:
+            return web.Response(status=403, text="this page is for localhost, by kubectl port-forward\n", headers=HEADERS)
+        await runs.look()
+        status = 502 if runs.fault and not runs.runs else 200
+        body = page(runs.runs, runs.fault, datetime.now(UTC))
+        return web.Response(status=status, text=body, content_type="text/html", headers=HEADERS)
+
+    made = web.Application()
+    made.add_routes([web.get("/", document)])
+    return made
+
+
+def health() -> web.Application:
+    """Makes the server for probes: it says that the process is there, and nothing of any run."""
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    made = web.Application()
+    made.add_routes([web.get("/healthz", healthz)])
+    return made
+
+
+@asynccontextmanager
+async def listening(made: web.Application, host: str | None, port: int) -> AsyncIterator[int]:
+    """Serves it as long as the block lasts, and says on which port."""
+    runner = web.AppRunner(made, access_log=None, handle_signals=False)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        yield int(runner.addresses[0][1])
+    finally:
+        await runner.cleanup()
