@@ -20,6 +20,7 @@ from maft.serve import __main__ as serve
 from maft.society_spec import SocietySpec
 from maft_operator.cluster import kinds, reasons
 from maft_operator.cluster.api import Refused
+from maft_operator.cluster.following import Following
 from maft_operator.cluster.handlers import Watched, registry
 from maft_operator.cluster.images import TEMPLATE, Images
 from maft_operator.cluster.keys import Keys
@@ -611,6 +612,7 @@ def test_a_run_that_changes_wakes_the_societies_that_name_it() -> None:
             lambda: run("MODIFIED"),
             lambda: run("MODIFIED", progress={"percent": 50}),
             lambda: run("MODIFIED", done={"train": "1-2"}),
+            lambda: body["metadata"].update(generation=2) or run("MODIFIED", done={"train": "1-2"}),  # another podTemplate, say
             lambda: run("DELETED"),
             lambda: watched.parent(kinds.SOCIETY, "DELETED", a_society()),
             lambda: run("ADDED"),
@@ -623,4 +625,15 @@ def test_a_run_that_changes_wakes_the_societies_that_name_it() -> None:
 
     run, society = "default/r", KEY
     both = [run, society]
-    assert asyncio.run(scenario()) == [[society], both, [run], both, [society], [], [run]]
+    assert asyncio.run(scenario()) == [[society], both, [run], both, both, [society], [], [run]]
+
+
+def test_of_runs_that_nobody_follows_nothing_is_remembered() -> None:
+    """What stays would be as many entries as runs were ever deleted; who comes to follow one would not hear of the same again."""
+    following = Following()
+    for body in (None, a_run()):
+        assert following.woken("default/r", body) == []
+        following.note(kinds.SOCIETY, KEY, a_society())
+        assert following.woken("default/r", body) == [KEY]
+        following.forget(KEY)
+    assert following.woken("default/r", a_run()) == []
