@@ -283,6 +283,15 @@ def test_its_own_pod_template_takes_the_place_of_the_runs() -> None:
     assert [len([e for e in c["env"] if e["name"] == "A"]) for c in mixed["containers"]] == [0, 1]
 
 
+@pytest.mark.parametrize("value", [None, 1, "x", [], [1], [{}], {}])
+@pytest.mark.parametrize("field", ["spec", "metadata", "containers", "volumes", "name", "resources", "env"])
+def test_a_pod_template_of_no_shape_is_for_the_api_server_to_refuse(field: str, value: Any) -> None:
+    containers = {"name": [{"name": value}], "containers": value}.get(field, [{"name": "debate", field: value}])
+    inner = {"volumes": value} if field == "volumes" else {"containers": containers}
+    template = {field: value} if field in ("spec", "metadata") else {"spec": inner}
+    assert made("Deployment", podTemplate=template)["spec"]["template"]
+
+
 def test_the_operators_defaults_reach_both_containers() -> None:
     defaults = {
         "spec": {"containers": [{"name": n, "env": [{"name": "P", "value": n}]} for n in ("debate", "inference", "trainer")]}
