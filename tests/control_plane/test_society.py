@@ -338,6 +338,21 @@ def test_what_replaces_pods_and_what_does_not() -> None:
     assert objects.is_made_for(wanted, made("Deployment")) and not objects.is_made_for(wanted, made("Deployment", iteration=1))
 
 
+class Newer(SocietySpec, frozen=True, kw_only=True):
+    """With a field that a later release brings."""
+
+    language: str = "en"
+
+
+def test_a_field_that_a_newer_release_brings_replaces_no_pod() -> None:
+    def noted(answers: SocietySpec) -> str:
+        one = wish()
+        [made] = [o for o in made_of(replace(one, asked=replace(one.asked, answers=answers)), IMAGES) if o["kind"] == "Deployment"]
+        return str(made["metadata"]["annotations"][TEMPLATE])
+
+    assert noted(Newer()) == noted(SocietySpec()) != noted(Newer(language="de"))
+
+
 # --- status ---
 
 
