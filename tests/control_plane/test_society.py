@@ -20,6 +20,7 @@ from maft.serve import __main__ as serve
 from maft.society_spec import SocietySpec
 from maft_operator.cluster import kinds, reasons
 from maft_operator.cluster.api import Refused
+from maft_operator.cluster.following import Following
 from maft_operator.cluster.handlers import Watched, registry
 from maft_operator.cluster.images import TEMPLATE, Images
 from maft_operator.cluster.keys import Keys
@@ -282,6 +283,15 @@ def test_its_own_pod_template_takes_the_place_of_the_runs() -> None:
     assert [len([e for e in c["env"] if e["name"] == "A"]) for c in mixed["containers"]] == [0, 1]
 
 
+@pytest.mark.parametrize("value", [None, 1, "x", [], [1], [{}], {}])
+@pytest.mark.parametrize("field", ["spec", "metadata", "containers", "volumes", "name", "resources", "env"])
+def test_a_pod_template_of_no_shape_is_for_the_api_server_to_refuse(field: str, value: Any) -> None:
+    containers = {"name": [{"name": value}], "containers": value}.get(field, [{"name": "debate", field: value}])
+    inner = {"volumes": value} if field == "volumes" else {"containers": containers}
+    template = {field: value} if field in ("spec", "metadata") else {"spec": inner}
+    assert made("Deployment", podTemplate=template)["spec"]["template"]
+
+
 def test_the_operators_defaults_reach_both_containers() -> None:
     defaults = {
         "spec": {"containers": [{"name": n, "env": [{"name": "P", "value": n}]} for n in ("debate", "inference", "trainer")]}
@@ -326,6 +336,21 @@ def test_what_replaces_pods_and_what_does_not() -> None:
     newer = replace(IMAGES, tag="2", release="9.9.9")
     wanted = made_of(wish(), newer)
     assert objects.is_made_for(wanted, made("Deployment")) and not objects.is_made_for(wanted, made("Deployment", iteration=1))
+
+
+class Newer(SocietySpec, frozen=True, kw_only=True):
+    """With a field that a later release brings."""
+
+    language: str = "en"
+
+
+def test_a_field_that_a_newer_release_brings_replaces_no_pod() -> None:
+    def noted(answers: SocietySpec) -> str:
+        one = wish()
+        [made] = [o for o in made_of(replace(one, asked=replace(one.asked, answers=answers)), IMAGES) if o["kind"] == "Deployment"]
+        return str(made["metadata"]["annotations"][TEMPLATE])
+
+    assert noted(Newer()) == noted(SocietySpec()) != noted(Newer(language="de"))
 
 
 # --- status ---
@@ -611,6 +636,7 @@ def test_a_run_that_changes_wakes_the_societies_that_name_it() -> None:
             lambda: run("MODIFIED"),
             lambda: run("MODIFIED", progress={"percent": 50}),
             lambda: run("MODIFIED", done={"train": "1-2"}),
+            lambda: body["metadata"].update(generation=2) or run("MODIFIED", done={"train": "1-2"}),  # another podTemplate, say
             lambda: run("DELETED"),
             lambda: watched.parent(kinds.SOCIETY, "DELETED", a_society()),
             lambda: run("ADDED"),
@@ -623,4 +649,15 @@ def test_a_run_that_changes_wakes_the_societies_that_name_it() -> None:
 
     run, society = "default/r", KEY
     both = [run, society]
-    assert asyncio.run(scenario()) == [[society], both, [run], both, [society], [], [run]]
+    assert asyncio.run(scenario()) == [[society], both, [run], both, both, [society], [], [run]]
+
+
+def test_of_runs_that_nobody_follows_nothing_is_remembered() -> None:
+    """What stays would be as many entries as runs were ever deleted; who comes to follow one would not hear of the same again."""
+    following = Following()
+    for body in (None, a_run()):
+        assert following.woken("default/r", body) == []
+        following.note(kinds.SOCIETY, KEY, a_society())
+        assert following.woken("default/r", body) == [KEY]
+        following.forget(KEY)
+    assert following.woken("default/r", a_run()) == []

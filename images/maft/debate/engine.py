@@ -24,7 +24,7 @@ PATIENCE = 300.0  # seconds that a server may be away beside what it takes to st
 LOOK = 5.0  # seconds until a question about a server's state has to be answered
 _AWAY = {408, 425, 429, 500, 502, 503, 504}
 _KEYLESS = 401
-_UNFINISHED = {"abort", "error"}  # a server that ends says so, with the half of an answer
+UNFINISHED = {"abort", "error"}  # a server that ends says so, with the half of an answer
 _JSON = {"Content-Type": "application/json"}
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ class _Completion(msgspec.Struct):
     usage: _Usage
 
     def __post_init__(self) -> None:
-        if len(self.choices) != 1 or self.choices[0].finish_reason in _UNFINISHED:
+        if len(self.choices) != 1 or self.choices[0].finish_reason in UNFINISHED:
             raise ValueError("not a whole answer")
 
 

@@ -6,11 +6,10 @@ batch's worth at a time.
 
 import asyncio
 import contextlib
-import os
-import socket
 import sys
 import time
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 
@@ -38,7 +37,7 @@ class Kept:
         self._interval = interval
         self._lines: list[bytes] = []
         self._full = asyncio.Event()
-        self._batches = 0
+        self._batch = _batch()
 
     def add(self, transcript: Transcript) -> None:
         """Takes in a question with the answer of the vote; one without an answer is no row of a task."""
@@ -68,15 +67,14 @@ class Kept:
         lines, self._lines = self._lines, []  # taken out first: a thread goes on with them where this is cancelled
         if not lines:
             return
-        if await asyncio.to_thread(self._write, lines):
+        batch, self._batch = self._batch, _batch()
+        if await asyncio.to_thread(self._write, batch, lines):
             self._measured.kept.inc(len(lines))
-        else:
-            self._lines = lines + self._lines
+        else:  # under the same name again: a store may have taken it, and not have said so
+            self._lines, self._batch = lines + self._lines, batch
 
-    def _write(self, lines: list[bytes]) -> bool:
-        self._batches += 1
-        day = time.strftime("%Y-%m-%d", time.gmtime())
-        key = f"{self._prefix}{day}-{socket.gethostname()}-{os.getpid()}-{self._batches}.jsonl"
+    def _write(self, batch: str, lines: list[bytes]) -> bool:
+        key = f"{self._prefix}{batch}.jsonl"
         try:
             self._store.write(key, b"\n".join(lines) + b"\n")
         except (OSError, BadInput) as error:
@@ -92,6 +90,11 @@ class Kept:
             self._store.delete(old)
         except (OSError, BadInput) as error:
             print(f"warning: old questions cannot be deleted now: {one_line(error, 300)}", file=sys.stderr, flush=True)
+
+
+def _batch() -> str:
+    """A name that no other has: a container that starts anew has the host and often the number of the one before it."""
+    return f"{time.strftime('%Y-%m-%d', time.gmtime())}-{uuid4().hex}"
 
 
 def row(transcript: Transcript) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, Self
 import aiohttp
 import msgspec
 
-from maft.debate.engine import Request
+from maft.debate.engine import UNFINISHED, Request
 from maft.debate.replica import keeps_alive
 from maft.endpoint.refused import Refused
 from maft.errors import one_line
@@ -119,6 +119,8 @@ async def _pieces(lines: Any) -> AsyncGenerator[Piece, None]:
             raise Refused(502, f"the server of the agents broke off: {one_line(data.decode(errors='replace'), 300)}") from None
         for choice in chunk.choices:
             finish = choice.finish_reason or finish
+            if finish in UNFINISHED:
+                raise Refused(503, "the server of the agents ended in the middle of an answer", after=AGAIN)
             if choice.text:
                 yield Piece(choice.text)
         if chunk.usage and not chunk.choices:

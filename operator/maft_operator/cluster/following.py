@@ -25,10 +25,13 @@ class Following:
 
     def woken(self, run: str, body: Mapping[str, Any] | None) -> list[str]:
         """Lists who is to look at a run that was told of. body: None where it has gone."""
-        if body is not None and run not in self._runs.values():
+        if run not in self._runs.values():
+            self._seen.pop(run, None)
             return []  # whoever comes to follow it looks by itself
-        status = part(dict(body), "status") if body is not None else {}
-        telling = {"gone": body is None, **{name: status.get(name) for name in ("phase", "done", "best", "model")}}
+        whole = dict(body or {})
+        status, generation = part(whole, "status"), part(whole, "metadata").get("generation")
+        state = {name: status.get(name) for name in ("phase", "done", "best", "model")}
+        telling = {"gone": body is None, "generation": generation, **state}
         if self._seen.get(run) == telling:
             return []
         self._seen[run] = telling

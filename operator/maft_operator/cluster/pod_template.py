@@ -219,5 +219,5 @@ def _for_containers(template: Mapping[str, Any], names: Collection[str]) -> Mapp
     if not isinstance(spec, Mapping) or not isinstance(containers, list):
         return template
     others = {DEBATE, TRAIN, SERVE}.difference(names)
-    mine = [c for c in containers if not (isinstance(c, Mapping) and c.get("name") in others)]
+    mine = [c for c in containers if not (isinstance(c, Mapping) and str(c.get("name")) in others)]
     return {**template, "spec": {**spec, "containers": mine}}

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from msgspec.structs import fields
+
 from maft.society_spec import encode_society
 from maft.spec import immutable_spec_json
 from maft_operator.cluster import drift, kinds, manifests, policies, resources
@@ -67,10 +69,12 @@ def scaled(asked: Asked, deployment: Json) -> Json:
 
 def _decisive(wish: Wish) -> Mapping[str, Any]:
     """What a pod is replaced for; another release of the operator alone replaces none (images.py)."""
+    answers = wish.asked.answers
     return {
         "run": wish.run_uid,
         "iteration": wish.iteration,
-        "answers": encode_society(wish.asked.answers),
+        # Not the defaults: a field that a newer release knows would replace all pods.
+        "answers": {f.encode_name: asked for f in fields(answers) if (asked := getattr(answers, f.name)) != f.default},
         "gpus": wish.asked.served.gpus,
         "keys": _secret(wish.asked),
         "podTemplate": wish.run.spec.pod_template,
