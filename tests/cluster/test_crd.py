@@ -160,9 +160,9 @@ def test_what_kubectl_shows(server: Server, plain: str) -> None:
     assert isinstance(table, dict)
     columns = [(c["name"], c["priority"]) for c in table["columnDefinitions"]]
     shown = ("Name", "Phase", "Iteration", "Progress", "Accuracy")
-    assert columns == [*((name, 0) for name in shown), ("Base", 1), ("Spent", 1), ("Age", 0)]
+    assert columns == [*((name, 0) for name in shown), ("Base", 1), ("Best", 1), ("Spent", 1), ("Age", 0)]
     [row] = table["rows"]
-    assert row["cells"][:-1] == [plain, "Complete", "1/1", "100 %", "62.5 ± 2.0", "30.0 ± 3.0", "0:00 h"]
+    assert row["cells"][:-1] == [plain, "Complete", "1/1", "100 %", "62.5 ± 2.0", "30.0 ± 3.0", None, "0:00 h"]
 
 
 # --- what is accepted and what is refused ---
