@@ -467,9 +467,7 @@ _BY_SOCIETY, _WINDOW = "sum by (cluster, namespace, maft_dev_society)", f"{{{POD
 _MARGIN = (
     f"{_BY_SOCIETY} (rate(maft_society_margin_ratio_sum{_WINDOW})) / {_BY_SOCIETY} (rate(maft_society_margin_ratio_count{_WINDOW}))"
 )
-_ABSTAINED = (
-    f"{_BY_SOCIETY} (rate(maft_society_abstentions_total{_WINDOW})) / {_BY_SOCIETY} (rate(maft_society_margin_ratio_count{_WINDOW}))"
-)
+_ABSTAINED = f"{_BY_SOCIETY} (rate(maft_society_abstentions_total{_WINDOW})) / {_BY_SOCIETY} (rate(maft_society_margin_ratio_count{_WINDOW}))"
 
 SERVING = Page(
     "serving",
