@@ -1,7 +1,13 @@
 """A Society: what is made of it and its run, why nothing can be made, what its status says, how its reconciler goes about it."""
 
 import asyncio
+import contextlib
 import copy
+import http.server
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -661,3 +667,49 @@ def test_of_runs_that_nobody_follows_nothing_is_remembered() -> None:
         assert following.woken("default/r", body) == [KEY]
         following.forget(KEY)
     assert following.woken("default/r", a_run()) == []
+
+
+# --- what runs in the server's container beside the server ---
+
+
+@contextlib.contextmanager
+def answering(status: int) -> Iterator[int]:
+    """A server on this machine that answers so; its port."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        thread = threading.Thread(target=listening.serve_forever)
+        thread.start()
+        try:
+            yield listening.server_address[1]
+        finally:
+            listening.shutdown()
+            thread.join()
+
+
+def script(text: str, port: int) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([sys.executable, "-S", "-c", text.format(port)], stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
+def test_the_probe_of_the_server_asks_it(status: int, code: int) -> None:
+    with answering(status) as port:
+        assert script(objects._HEALTHY, port).wait(20) == code
+    assert script(objects._HEALTHY, port).wait(20) == 1  # nobody listens there any more
+
+
+@pytest.mark.programs
+def test_the_server_waits_for_the_program_beside_it() -> None:
+    with answering(200) as port:
+        waiting = script(objects._UNTIL_IT_ENDS, port)
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(1.5)
+    assert waiting.wait(20) == 0
