@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -58,6 +59,9 @@ class Server:
             if (not label or thing["metadata"].get("labels", {}).get(label) == value) and name in ("", thing["metadata"]["name"])
         ]
         return [{key: copy.deepcopy(part) for key, part in thing.items() if key not in ("kind", "apiVersion")} for thing in several]
+
+    async def list_all(self, kind: Kind, namespace: str | None, *, label_selector: str) -> Sequence[Json]:
+        return await self.list(kind, namespace, label_selector=label_selector)
 
     async def apply(self, body: Json) -> Json:
         name = body["metadata"]["name"]

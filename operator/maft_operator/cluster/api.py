@@ -1,6 +1,7 @@
 """The few requests to the API server that the operator makes, by kind (kinds.py)."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import aiohttp
@@ -47,6 +48,17 @@ class Api:
         """Lists objects; items of a list lack their kind."""
         answer = await self._ask("get", kind.name, namespace=namespace, **selectors) or {}
         items: list[Json] = answer.get("items") or []
+        return items
+
+    async def list_all(self, kind: Kind, namespace: str, page: int = 100, **selectors: str) -> Sequence[Json]:
+        """Lists objects that may be many and large, so many to a request."""
+        items: list[Json] = []
+        token: str | None = ""
+        while token is not None:
+            more = {"_continue": token} if token else {}
+            answer = await self._ask("get", kind.name, namespace=namespace, limit=page, **selectors, **more) or {}
+            items += answer.get("items") or []
+            token = answer.get("metadata", {}).get("continue") or None
         return items
 
     async def versions(self, kind: Kind, namespace: str | None, page: int = 500) -> dict[str, str]:

@@ -5,7 +5,7 @@ hundreds of runs are checked once and not at every look.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -92,9 +92,9 @@ class Comparisons:
             return expiry(new, one.ttl_seconds_after_finished, now)
         return delay or (TABLE if decided.table or refused else CALM)
 
-    async def _labelled(self, kind: Kind, one: Comparison) -> list[Json]:
+    async def _labelled(self, kind: Kind, one: Comparison) -> Sequence[Json]:
         name, namespace = one.template.name, one.template.namespace
-        return await self._api.list(kind, namespace, label_selector=f"{kinds.COMPARISON.label}={name}")
+        return await self._api.list_all(kind, namespace, label_selector=f"{kinds.COMPARISON.label}={name}")
 
     async def _act(
         self, one: Comparison, decided: ComparisonStep, made: dict[str, Json], uid: str, applier: Applier
