@@ -45,7 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"maft {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    _run_command(_command(commands, "run", _run, "run a resource on this machine", _RUN_HELP))
+    run = _command(commands, "run", _run, "run a resource on this machine", _RUN_HELP)
+    _run_command(run)
+    stored_run.add_export(run)
     _compare_command(_command(commands, "compare", _compare, "run many methods on the same questions", _COMPARE_HELP))
     _plan_command(
         _command(commands, "plan", _plan, "show the tasks and command lines of a resource, without running anything", _PLAN_HELP)
@@ -132,10 +134,14 @@ def _load(arguments: argparse.Namespace) -> tuple[Run, str]:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from maft_operator.local import exports
     from maft_operator.local.run import run_locally
 
     run, store = _load(arguments)
-    return asyncio.run(run_locally(run, store, arguments.dir, Console(), serve=shlex.split(arguments.serve)))
+    if exports.refused(arguments.export, store, run.key):
+        return BAD_INPUT
+    serve = shlex.split(arguments.serve)
+    return asyncio.run(run_locally(run, store, arguments.dir, Console(), serve=serve, export=arguments.export))
 
 
 def _plan(arguments: argparse.Namespace) -> int:

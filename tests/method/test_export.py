@@ -247,7 +247,7 @@ def test_a_merged_model_says_what_base_and_adapter_say(store, tmp_path):
 
 def test_one_target_that_fails_keeps_no_other_from_its_part(store, tmp_path, capsys):
     put_run(store)
-    given = argparse.Namespace(to=[f"kserve={tmp_path}/x.yaml", f"peft={tmp_path}/out"], only=[], license="")
+    given = argparse.Namespace(to=[f"kserve={tmp_path}/x.yaml", f"peft={tmp_path}/out"], only=[], license="", check=False)
     with pytest.raises(BadInput, match=r"^kserve: model\.source"):
         export.main(Assignment(store, RUN), given)
     assert (tmp_path / "out" / "generator-1").is_dir()

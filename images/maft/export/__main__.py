@@ -19,6 +19,8 @@ from maft.summaries import Exported, ExportSummary, first_that_fits
 def main(assignment: Assignment, given: argparse.Namespace) -> ExportSummary:
     """Hands it on to every target that is asked for, also where one of them fails."""
     asked = [targets.parse(text) for text in given.to]
+    if given.check:
+        return ExportSummary(targets=())
     run = committed_run.read(assignment.store, assignment.run)
     request = Request(assignment.store, run, "", assignment.iteration or None, tuple(given.only), given.license, assignment.group)
     sent, failures = [], []
@@ -67,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     )
     flags.add_argument("--iteration", default="0", help="whose adapters; 0: the best, or the last that has all")
     flags.add_argument("--only", action="append", default=[], metavar="NAME", help="an adapter, such as generator-1 [all]")
+    flags.add_argument("--check", action="store_true", help="refuse targets that there are not, and do nothing else")
     flags.add_argument("--license", default="", metavar="SPDX", help="of the adapters, for their cards [none is stated]")
     return flags
 

@@ -19,6 +19,7 @@ from maft.summaries import BAD_INPUT, AnySummary, CompareSummary, Failure, Repor
 from maft_operator.local import gpus
 from maft_operator.local.backend import LocalBackend, read_summary
 from maft_operator.local.display import Display, results
+from maft_operator.local.exports import Exports
 from maft_operator.plan import graph as plan
 from maft_operator.plan import shards
 from maft_operator.plan.graph import Graph
@@ -32,11 +33,18 @@ INTERRUPTED = 130
 
 
 async def run_locally(
-    run: Run, store: str, folder: Path, console: Console, *, serve: Sequence[str] = (), graph: Graph | None = None
+    run: Run,
+    store: str,
+    folder: Path,
+    console: Console,
+    *,
+    serve: Sequence[str] = (),
+    graph: Graph | None = None,
+    export: Sequence[str] = (),
 ) -> int:
     """Runs to the end. Exit code 0: complete; 2: failed, with the reason printed; 130: interrupted, to be resumed.
 
-    graph: what is done, if that is not the run alone (`maft compare`)."""
+    graph: what is done, if that is not the run alone (`maft compare`). export: targets of `maft export` that get what it makes."""
     graph = shards.spread(graph or plan.graph(run, store))
     devices = gpus.find()
     graph = gpus.dealt(graph, devices)
@@ -51,20 +59,27 @@ async def run_locally(
         console.print(gpus.said(graph, devices), highlight=False, markup=False, soft_wrap=True)
         async with LocalBackend(local, gpus.Slots(devices.gpus), serve) as backend:
             memory, display = PeakMemory(), Display(console, graph)
-            with display.progress if console.is_terminal else contextlib.nullcontext():
-                end = await _loop(backend, graph, display, stop, memory)
+            async with contextlib.aclosing(Exports(export, graph, local, console)) as exports:
+                with display.progress if console.is_terminal else contextlib.nullcontext():
+                    end = await _loop(backend, graph, display, stop, memory, exports)
+                if end and end.phase == "Complete":
+                    await exports.finish(stop)
             result = backend.summary(graph.last.name)
         return _ending(end, result, console, time.monotonic() - started, memory.peak)
 
 
-async def _loop(backend: LocalBackend, graph: Graph, display: Display, stop: asyncio.Event, memory: "PeakMemory") -> Step | None:
+async def _loop(
+    backend: LocalBackend, graph: Graph, display: Display, stop: asyncio.Event, memory: "PeakMemory", exports: Exports
+) -> Step | None:
     """The last step, or None where the user stopped it."""
     looks = 0
     while not stop.is_set():
         outcome = await reconcile(backend, graph)
         decided = outcome.step
         display.decided(outcome.graph)
-        await _show(backend, graph, display, (await backend.observe()).observed)
+        observed = (await backend.observe()).observed
+        await _show(backend, graph, display, observed)
+        await exports.look(graph, observed)
         if decided.phase in ("Complete", "Failed"):
             return decided
         if looks % 4 == 0:

@@ -29,6 +29,12 @@ def add(commands: Any) -> None:
     export.set_defaults(call=_export)
 
 
+def add_export(run: argparse.ArgumentParser) -> None:
+    """Adds to `maft run` what hands its results on as they come."""
+    text = "a target of `maft export` that gets what the run makes, after each evaluation and at the end; may be repeated"
+    run.add_argument("--export", action="append", default=[], metavar="KIND[=WHERE]", help=text)
+
+
 def program(name: str, run: str, *more: str) -> int:
     """Starts a program on that run; its exit code."""
     where = place.parse(run)

@@ -1,0 +1,74 @@
+"""Hands on what a run on this machine has committed while it goes on: `python -m maft.export` after each evaluated iteration.
+
+Nothing of the run waits for it, and its faults are none of the run's: what could not be sent goes with what comes next, or last.
+"""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from maft_operator.local.processes import Child, start
+from maft_operator.plan.graph import Graph
+from maft_operator.plan.step import Observed
+
+
+def flags(targets: Sequence[str], store: str, run: str) -> list[str]:
+    """Writes the command that hands that run on."""
+    return [sys.executable, "-m", "maft.export", "--store", store, "--run", run, *(f"--to={target}" for target in targets)]
+
+
+def refused(targets: Sequence[str], store: str, run: str) -> bool:
+    """Tells whether a target is none, which is then said: before a run of hours, not after it."""
+    return bool(targets) and subprocess.run([*flags(targets, store, run), "--check"], check=False).returncode != 0
+
+
+def evaluated(graph: Graph, observed: Observed) -> int:
+    """Counts the iterations that are evaluated."""
+    tasks = (observed.tasks.get(task.name) for task in graph.tasks if task.kind == "evaluate" and task.iteration)
+    return sum(state is not None and state.status == "succeeded" for state in tasks)
+
+
+class Exports:
+    """The exports of one run, one at a time. local: the folder for their log."""
+
+    def __init__(self, targets: Sequence[str], graph: Graph, local: Path, console: Console) -> None:
+        last = graph.last
+        self._targets, self._console, self._log = targets, console, local / "export" / "log.txt"
+        self._command = flags(targets, last.store, last.run.key)
+        self._child: Child | None = None
+        self._seen = 0
+
+    async def look(self, graph: Graph, observed: Observed) -> None:
+        """Starts one where more is evaluated than at the last start, unless one is under way."""
+        count = evaluated(graph, observed)
+        if self._targets and count > self._seen and (self._child is None or self._child.exit_code is not None):
+            self._seen = count
+            self._child = await start(self._command, {}, self._log)
+
+    async def finish(self, stop: asyncio.Event) -> None:
+        """Sends the rest once the run is complete, and says what came of it. stop: the user waits no longer."""
+        if not self._targets:
+            return
+        await self._end(stop)
+        self._child = await start(self._command, {}, self._log)
+        await self._end(stop)
+        code = self._child.exit_code
+        if code == 0:
+            self._console.print(f"Exported: {', '.join(self._targets)}", highlight=False, markup=False, soft_wrap=True)
+            return
+        why = "interrupted" if code is None or stop.is_set() else self._child.tail()[-1]
+        line = f"warning: not exported: {why} The run is complete; `maft export` sends what is missing later (log: {self._log})"
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    async def aclose(self) -> None:
+        """Ends the one that is under way."""
+        if self._child and self._child.exit_code is None:
+            await self._child.stop()
+
+    async def _end(self, stop: asyncio.Event) -> None:
+        while self._child and self._child.exit_code is None and not stop.is_set():
+            await asyncio.wait({asyncio.ensure_future(stop.wait())}, timeout=0.1)

@@ -1,0 +1,96 @@
+"""`maft run --export`: results reach their targets while the run goes on, and a target that is away is no fault of the run."""
+
+import asyncio
+import contextlib
+import io
+import json
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from committed import AGENTS, put_run
+from conftest import MOCK, resource, write
+from rich.console import Console
+
+from maft.store.files import FileStore
+from maft_operator.local.exports import Exports
+from maft_operator.plan import graph as plan
+from maft_operator.spec.parse import parse
+
+pytestmark = pytest.mark.run
+LIMIT = 300.0  # seconds for a whole small run on two busy cores
+
+
+def run(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    spec = write(folder / "run.yaml", resource(agents=2, iterations=2))
+    line = [sys.executable, "-m", "maft_operator", "run", str(spec), "--serve", f"{sys.executable} {MOCK}", *more]
+    return subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=LIMIT)
+
+
+class Collector(BaseHTTPRequestHandler):
+    """Refuses the first request and keeps names of spans of the others."""
+
+    requests: list[list[str]]
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        spans = [span["name"] for r in body["resourceSpans"] for scope in r["scopeSpans"] for span in scope["spans"]]
+        self.requests.append(spans)
+        self.send_response(503 if len(self.requests) == 1 else 200)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Says nothing."""
+
+
+def test_a_target_that_was_away_has_all_in_the_end(tmp_path):
+    handler = type("Handler", (Collector,), {"requests": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    done = run(tmp_path, f"--export=otel={url}", "--export=peft=adapters")
+    server.shutdown()
+    server.server_close()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"Exported: otel={url}, peft=adapters" in done.stdout
+    first, *later = handler.requests
+    names = [name for request in later for name in request]
+    assert len(names) == len(set(names))
+    assert {"evaluation, iteration 0", "evaluation, iteration 2", "maft run default/test", *first} <= set(names)
+    assert (tmp_path / "adapters" / "generator-1" / "adapter_model.safetensors").is_file()
+
+
+def finished(folder: Path, target: str, *, interrupted: bool = False) -> str:
+    """What is said at the end of a run whose results go to that target."""
+    put_run(FileStore(folder / "runs"))
+    graph = plan.graph(parse(resource("demo", agents=AGENTS, iterations=1)), str(folder / "runs"))
+
+    async def end() -> str:
+        output, stop = io.StringIO(), asyncio.Event()
+        async with contextlib.aclosing(Exports([target], graph, folder / "local", Console(file=output))) as exports:
+            if interrupted:
+                stop.set()
+            await asyncio.wait_for(exports.finish(stop), 120)
+        return output.getvalue()
+
+    return asyncio.run(end())
+
+
+def test_what_could_not_be_sent_is_said_with_what_to_do(tmp_path):
+    text = finished(tmp_path, "otel=http://127.0.0.1:9")
+    assert text.startswith("warning: not exported: error: --to otel: http://127.0.0.1:9/v1/traces is away")
+    assert "The run is complete; `maft export` sends what is missing later" in text
+
+
+def test_who_stops_the_last_export_is_told_so(tmp_path):
+    assert finished(tmp_path, f"peft={tmp_path}/out", interrupted=True).startswith("warning: not exported: interrupted")
+
+
+def test_a_target_that_there_is_not_is_refused_before_the_run(tmp_path):
+    done = run(tmp_path, "--export=nope")
+    assert (done.returncode, done.stderr[:35]) == (2, "error: --to nope: no such target; t")
+    assert not (tmp_path / "runs" / "default" / "test" / "local").exists()
