@@ -34,6 +34,11 @@ from maft_operator.cluster.events import event, warning
 from maft_operator.cluster.manifests import Json
 from maft_operator.plan.reconcile import Refusal
 
+OBJECT = {
+    "apiVersion": "maft.dev/v1alpha1",
+    "kind": "MultiAgentFinetune",
+    "metadata": {"name": "r", "namespace": "default", "uid": "u", "resourceVersion": "1"},
+}
 MAY_NOT = 'services is forbidden: User "maft" cannot create resource "services"'
 
 
@@ -213,8 +218,7 @@ def test_a_majority_that_is_mostly_wrong_is_told_and_stops_nothing(share: float,
 @pytest.mark.parametrize(("share", "kind"), [(0.2, "Warning"), (0.8, "Normal")])
 def test_the_event_of_a_wrong_majority_is_a_warning(share: float, kind: str) -> None:
     whole = state(PREPARED, TRIED, UNTRAINED, DEBATED, job("r-1-train"), probed(share))
-    metadata = {"name": "r", "namespace": "default", "uid": "u", "resourceVersion": "1"}
-    assert event({"metadata": metadata}, by_type(whole["conditions"])["Progressing"], START)["type"] == kind
+    assert event(OBJECT, by_type(whole["conditions"])["Progressing"], START)["type"] == kind
 
 
 def test_a_warning_yields_to_what_blocks_and_to_the_end() -> None:
@@ -253,8 +257,7 @@ def test_that_nothing_was_trained_is_told_with_the_reason_and_what_to_change() -
     message = by_type(whole["conditions"])["Progressing"]["message"]
     assert message.startswith(f"iteration 1: {WHY}lower debate.temperature")
     assert "training.minExamples" in message
-    metadata = {"name": "r", "namespace": "default", "uid": "u", "resourceVersion": "1"}
-    assert event({"metadata": metadata}, by_type(whole["conditions"])["Progressing"], START)["type"] == "Warning"
+    assert event(OBJECT, by_type(whole["conditions"])["Progressing"], START)["type"] == "Warning"
     later = state(PREPARED, TRIED, UNTRAINED, DEBATED, TRAINED, job("r-1-evaluate"), old=whole)  # its pods have gone
     assert conditions(later) == conditions(whole)
 
@@ -264,8 +267,7 @@ def test_a_run_is_complete_and_says_that_nothing_was_trained() -> None:
     assert conditions(whole)["Complete"] == ("True", "AllIterationsDone")
     complete = by_type(whole["conditions"])["Complete"]
     assert complete["message"].startswith(f"iteration 1: {WHY}")
-    metadata = {"name": "r", "namespace": "default", "uid": "u", "resourceVersion": "1"}
-    assert WHY in event({"metadata": metadata}, complete, START)["message"]
+    assert WHY in event(OBJECT, complete, START)["message"]
     assert by_type(state(*ALL, *SUMMARIZED)["conditions"])["Complete"]["message"] == ""
 
 
@@ -288,8 +290,7 @@ def test_too_many_answers_that_were_cut_off_are_told(cut: int, condition_: str) 
         message = by_type(whole["conditions"])["Progressing"]["message"]
         assert message.startswith(f"iteration 1: {cut} of 100 answers cut off, 7 of 100 to a clipped prompt. ")
         assert "debate.maxTokens" in message and "debate.thinkingTokens" in message and "model.maxLength" in message
-        metadata = {"name": "r", "namespace": "default", "uid": "u", "resourceVersion": "1"}
-        assert event({"metadata": metadata}, by_type(whole["conditions"])["Progressing"], START)["type"] == "Warning"
+        assert event(OBJECT, by_type(whole["conditions"])["Progressing"], START)["type"] == "Warning"
 
 
 # --- what preflight says ---
@@ -317,7 +318,7 @@ def test_each_warning_is_an_event_once() -> None:
     later = state(PREPARED, TRIED, UNTRAINED, old=first)  # its pod has gone
     assert decide.warned(first, later) == []
     assert conditions(first) == GOES_ON  # nothing stops
-    resource = {"metadata": {"name": "r", "namespace": "default", "uid": "u", "resourceVersion": "1"}}
+    resource = OBJECT
     one, other = (warning(resource, line, START) for line in first["warnings"])
     assert (one["type"], one["reason"]) == ("Warning", "ModelWarning")
     assert one["message"].startswith("the template knows no enable_thinking. The run goes on")
