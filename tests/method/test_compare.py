@@ -379,22 +379,18 @@ def test_again_with_other_methods_makes_another_table_and_nothing_else(finished:
 
 @pytest.mark.run
 @pytest.mark.timeout(900)
-def test_a_comparison_as_a_resource_gives_the_table_of_the_same_methods_and_seeds(
-    finished: tuple[Path, str, list[dict[str, Any]]], tmp_path: Path
-) -> None:
-    """Row by row, all but what a clock says; of the grid the rows have their values in their names."""
-    whole_compare(finished[0], FEW)
-    chosen = {"methods": FEW.split(","), "seeds": 2, "grid": {"training.epochs": [1, 2]}}
-    one = {**SPEC, "kind": "MultiAgentComparison", "spec": {"template": SPEC["spec"], **chosen}}
-    line = [*MAFT, str(write(tmp_path / "c.yaml", one)), "--dir", str(tmp_path / "runs"), "--serve", f"{sys.executable} {MOCK}"]
+def test_a_comparison_as_a_resource_gives_the_table_of_the_same_methods_and_seeds(tmp_path: Path) -> None:
+    """All but what a clock says. Methods that train nothing: the mock engine answers by the adapter's name, which has the run's."""
+    few = ["base", "majority"]
+    whole_compare(tmp_path, ",".join(few))
+    expected = result(tmp_path)
+    one = {**SPEC, "kind": "MultiAgentComparison"}
+    one["spec"] = {"template": SPEC["spec"], "methods": few, "seeds": 2, "grid": {"training.epochs": [1, 2]}}
+    line = [*MAFT, str(write(tmp_path / "c.yaml", one)), "--dir", str(tmp_path / "again" / "runs")]
+    line += ["--serve", f"{sys.executable} {MOCK}"]
     done = subprocess.run(line, capture_output=True, text=True, timeout=LIMIT, env=environment(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = {row["method"]: row for row in result(tmp_path)}
-    assert {*rows} == {"base", "multiagent, training.epochs=1", "multiagent, training.epochs=2"}
-    for theirs in result(finished[0]):
-        ours = rows["base" if theirs["method"] == "base" else "multiagent, training.epochs=1"]  # as SPEC has it
-        comparable = ("seeds", "accuracy", "spread", "first", "consensus", "distinct", "entropy", "tokens", "adapters")
-        assert {name: ours[name] for name in comparable} == {name: theirs[name] for name in comparable}
+    assert result(tmp_path / "again") == expected and {row["method"] for row in expected} == {*few}
 
 
 @pytest.mark.parametrize(
