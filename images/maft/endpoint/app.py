@@ -4,6 +4,7 @@ import asyncio
 import sys
 import time
 import traceback
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -130,30 +131,30 @@ class Endpoint:
         events, writing, started = Events(http), _writing(asked), time.monotonic()
         await events.begin()
         try:
-            await events.send(writing.chunk({"role": "assistant", "content": ""}))
-            async with asyncio.timeout(self.spec.timeout_seconds):
+            async with asyncio.timeout(self.spec.timeout_seconds):  # the sending too: who asked may not read
+                await events.send(writing.chunk({"role": "assistant", "content": ""}))
                 result = await (self._speak(events, writing, asked, alone) if alone else self._show(events, writing, asked))
-            await events.send(writing.last(result))
-            if asked.stream_options.include_usage:
-                await events.send(writing.used(result))
+                await events.send(writing.last(result))
+                if asked.stream_options.include_usage:
+                    await events.send(writing.used(result))
+                await events.end()
         except ConnectionResetError:  # whoever asked went
             http[_STATUS] = GONE
-            return events.response
         except Exception as error:
             refusal = refused(error)
             http[_STATUS] = refusal.status
-            await events.send(refusal.body)
+            await events.break_off(refusal.body)
         else:
             self.measured.answered(asked.model, result, time.monotonic() - started)
-        await events.end()
         return events.response
 
     async def _speak(self, events: Events, writing: Writing, asked: Asked, prompt: list[int]) -> Answer:
         assert self.society is not None
         hearing = Hearing(self.society.setup.template)
-        async for piece in self.society.one(asked, prompt):
-            if new := hearing.hear(piece):
-                await events.send(writing.chunk({"content": new}))
+        async with aclosing(self.society.one(asked, prompt)) as pieces:  # who went is nobody to write for, from this moment on
+            async for piece in pieces:
+                if new := hearing.hear(piece):
+                    await events.send(writing.chunk({"content": new}))
         return hearing.answer()
 
     async def _show(self, events: Events, writing: Writing, asked: Asked) -> Answer:

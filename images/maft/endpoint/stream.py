@@ -35,6 +35,15 @@ class Events:
         await self.response.write(b"data: [DONE]\n\n")
         await self.response.write_eof()
 
+    async def break_off(self, event: dict[str, Any]) -> None:
+        """Says why there is no more, and ends. Who does not read what there is gets no words, and is not waited for."""
+        transport = self._request.transport
+        if transport and transport.get_write_buffer_size() > transport.get_write_buffer_limits()[0]:
+            transport.abort()
+        elif transport:
+            await self.send(event)
+            await self.end()
+
 
 async def with_silence(queue: "asyncio.Queue[Any]", silence: float = KEEP_ALIVE) -> AsyncIterator[Any]:
     """Yields what the queue gets until it gets None itself; an empty tuple after each silence."""
