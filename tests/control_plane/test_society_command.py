@@ -10,9 +10,11 @@ import psutil
 import pytest
 from conftest import MOCK, free_port, wait_until
 from societies import QUESTION, RUN, society, trained
+from yarl import URL
 
 from maft.society_spec import SocietySpec
 from maft_operator.local import ask, place, society_command
+from maft_operator.local import society as local_society
 from maft_operator.spec.schema import BadSpec
 
 programs = pytest.mark.programs
@@ -134,6 +136,13 @@ def test_a_place(text, store, key, url):
 def test_no_place(text):
     with pytest.raises(BadSpec, match="expected STORE/NAMESPACE/NAME"):
         place.parse(text)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost", "::", "::1"])
+def test_a_client_can_ask_at_the_address(host):
+    """Of one that is none, `maft serve` would wait for ever until it is ready."""
+    url = URL(local_society.url_of(host, 8080))
+    assert (url.host, url.port) == (host, 8080)
 
 
 def test_settings_are_the_societys_fields():
