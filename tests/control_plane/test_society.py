@@ -394,6 +394,13 @@ SOON = replace(NO_NODE, blocking=False)
 ALL_WELL = {"Ready": ("True", "Serving"), "Reconciling": ("False", "Serving"), "Stalled": ("False", "NotStalled")}
 
 
+def test_the_definition_lists_the_phases() -> None:
+    words = openapi("Society")["properties"]["status"]["properties"]["phase"]["description"]
+    phases = [told(AWAY), told(wish(), a_deployment(0)), told(wish(), a_deployment(1))]
+    phases.append(told(wish(replicas=0), a_deployment(0, 0), replicas=0))
+    assert f"{', '.join(state['phase'] for state in phases)}." in words
+
+
 @pytest.mark.parametrize(
     ("arguments", "spec", "phase", "expected"),
     [
