@@ -1,9 +1,10 @@
-"""Streams whose readers do not read: they hold their place no longer than a request may take."""
+"""Streams that stand still: whose reader does not read, and whose agents say nothing yet."""
 
 import asyncio
 import json
 from types import SimpleNamespace
 
+import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
 from societies import ask
@@ -12,6 +13,7 @@ from maft.endpoint.admission import Admission
 from maft.endpoint.answer import Answer
 from maft.endpoint.app import Endpoint
 from maft.endpoint.measured import Measured
+from maft.endpoint.upstream import Piece
 from maft.society_spec import SocietySpec
 
 MODEL = "society"
@@ -60,3 +62,55 @@ def test_who_does_not_read_holds_its_place_no_longer_than_a_request_may_take(rea
     whole, metrics = asyncio.run(scenario())
     assert whole.count(b"[DONE]") == reads
     assert f'maft_society_requests_total{{model="{MODEL}",status="{200 if reads else 408}"}} 1.0' in metrics
+
+
+class Thinker(Debaters):
+    """An agent that says nothing until somebody has heard that it is there."""
+
+    setup = SimpleNamespace(template=SimpleNamespace(thinks=False))
+
+    def __init__(self) -> None:
+        self.heard = asyncio.Event()
+
+    def is_of_one_agent(self, asked) -> bool:
+        return True
+
+    async def debate(self, asked, listener) -> None:
+        await self.heard.wait()
+
+    async def one(self, asked, prompt):
+        await self.heard.wait()
+        yield Piece("7", "stop", (1, 1))
+
+
+class Slow(Thinker):
+    """Agents whose debate does."""
+
+    setup = Debaters.setup
+
+    def is_of_one_agent(self, asked) -> bool:
+        return False
+
+    def answer(self, asked, transcript) -> Answer:
+        return Answer("7", "stop", 1, 1)
+
+
+@pytest.mark.parametrize("kind", [Thinker, Slow])
+def test_a_silent_stream_says_that_somebody_is_at_work(kind) -> None:
+    """Proxies close what is silent for a minute, and a thought may take longer."""
+
+    async def scenario() -> bytes:
+        spec, measured, society = SocietySpec(timeout_seconds=30), Measured(), kind()
+        admission = Admission(spec, measured)
+        admission.set_ready()
+        endpoint = Endpoint(spec, (MODEL,), None, None, measured, admission, society=society, keep_alive=0.02)
+        async with TestServer(endpoint.application()) as server, aiohttp.ClientSession() as session:
+            url = server.make_url("/v1/chat/completions")
+            async with session.post(url, json=ask(MODEL, stream=True)) as response:
+                while not (await response.content.readline()).startswith(b": "):
+                    pass
+                society.heard.set()
+                return await response.read()
+
+    rest = asyncio.run(scenario())
+    assert b'"content":"7"' in rest and rest.endswith(b"data: [DONE]\n\n")
