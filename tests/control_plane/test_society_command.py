@@ -1,5 +1,6 @@
 """`maft serve` and `maft ask` as a user has them, with the stand-in for vLLM."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -84,6 +85,22 @@ def test_a_running_society_is_asked(tmp_path):
         assert keyless.returncode == 2 and "set MAFT_API_KEY" in keyless.stderr
     away = maft("ask", "--url", url, QUESTION)
     assert away.returncode == 1 and away.stderr.startswith(f"error: {url} does not answer")
+
+
+def test_a_society_that_is_silent_is_not_waited_for_for_ever():
+    """Its node is lost, say: nobody closes the connection then."""
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async def scenario() -> None:
+        async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            await asyncio.wait_for(ask.ask(f"http://127.0.0.1:{port}", QUESTION, "society", print, silence=0.1), 20)
+
+    with pytest.raises(ask.Unanswered, match="does not answer"):
+        asyncio.run(scenario())
 
 
 WRONG = {
