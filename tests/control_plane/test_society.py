@@ -284,6 +284,7 @@ def test_its_own_pod_template_takes_the_place_of_the_runs() -> None:
         }
     }
     assert pod(a_run(**theirs))["nodeSelector"] == {"pool": "train"}
+    assert "nodeSelector" not in pod(a_run(**theirs), podTemplate={})
     mixed = pod(a_run(**theirs), **own)
     assert "nodeSelector" not in mixed and mixed["serviceAccountName"] == "s"
     assert [len([e for e in c["env"] if e["name"] == "A"]) for c in mixed["containers"]] == [0, 1]
