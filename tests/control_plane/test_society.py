@@ -24,7 +24,7 @@ from maft.endpoint import __main__ as endpoint
 from maft.endpoint import served as endpoint_served
 from maft.serve import __main__ as serve
 from maft.society_spec import SocietySpec
-from maft_operator.cluster import kinds, reasons
+from maft_operator.cluster import drift, kinds, reasons
 from maft_operator.cluster.api import Refused
 from maft_operator.cluster.following import Following
 from maft_operator.cluster.handlers import Watched, registry
@@ -343,6 +343,16 @@ def test_what_replaces_pods_and_what_does_not() -> None:
     newer = replace(IMAGES, tag="2", release="9.9.9")
     wanted = made_of(wish(), newer)
     assert objects.is_made_for(wanted, made("Deployment")) and not objects.is_made_for(wanted, made("Deployment", iteration=1))
+
+
+def test_who_scales_the_deployment_itself_does_not_take_the_number_from_the_society() -> None:
+    """It would be so for ever: an autoscaler of the Society, and zero of it, would change nothing any more."""
+    scale = {"manager": "kubectl", "operation": "Update", "subresource": "scale", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+    stored = a_deployment(5, 5)
+    stored["metadata"]["managedFields"] = [scale]
+    wanted = made("Deployment", replicas=2)
+    assert drift.difference(wanted, stored) == {".spec.replicas": 5}
+    assert drift.to_apply(wanted, stored)["spec"]["replicas"] == 2
 
 
 class Newer(SocietySpec, frozen=True, kw_only=True):
