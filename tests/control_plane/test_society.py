@@ -24,7 +24,7 @@ from maft.endpoint import __main__ as endpoint
 from maft.endpoint import served as endpoint_served
 from maft.serve import __main__ as serve
 from maft.society_spec import SocietySpec
-from maft_operator.cluster import kinds, reasons
+from maft_operator.cluster import drift, kinds, reasons
 from maft_operator.cluster.api import Refused
 from maft_operator.cluster.following import Following
 from maft_operator.cluster.handlers import Watched, registry
@@ -284,6 +284,7 @@ def test_its_own_pod_template_takes_the_place_of_the_runs() -> None:
         }
     }
     assert pod(a_run(**theirs))["nodeSelector"] == {"pool": "train"}
+    assert "nodeSelector" not in pod(a_run(**theirs), podTemplate={})
     mixed = pod(a_run(**theirs), **own)
     assert "nodeSelector" not in mixed and mixed["serviceAccountName"] == "s"
     assert [len([e for e in c["env"] if e["name"] == "A"]) for c in mixed["containers"]] == [0, 1]
@@ -344,6 +345,16 @@ def test_what_replaces_pods_and_what_does_not() -> None:
     assert objects.is_made_for(wanted, made("Deployment")) and not objects.is_made_for(wanted, made("Deployment", iteration=1))
 
 
+def test_who_scales_the_deployment_itself_does_not_take_the_number_from_the_society() -> None:
+    """It would be so for ever: an autoscaler of the Society, and zero of it, would change nothing any more."""
+    scale = {"manager": "kubectl", "operation": "Update", "subresource": "scale", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+    stored = a_deployment(5, 5)
+    stored["metadata"]["managedFields"] = [scale]
+    wanted = made("Deployment", replicas=2)
+    assert drift.difference(wanted, stored) == {".spec.replicas": 5}
+    assert drift.to_apply(wanted, stored)["spec"]["replicas"] == 2
+
+
 class Newer(SocietySpec, frozen=True, kw_only=True):
     """With a field that a later release brings."""
 
@@ -392,6 +403,13 @@ LATER = Obstacle(reasons.RUN_UNFINISHED, "run r has not finished", passes=True)
 NO_NODE = reasons.Trouble("s", reasons.UNSCHEDULABLE, "0/3 nodes")
 SOON = replace(NO_NODE, blocking=False)
 ALL_WELL = {"Ready": ("True", "Serving"), "Reconciling": ("False", "Serving"), "Stalled": ("False", "NotStalled")}
+
+
+def test_the_definition_lists_the_phases() -> None:
+    words = openapi("Society")["properties"]["status"]["properties"]["phase"]["description"]
+    phases = [told(AWAY), told(wish(), a_deployment(0)), told(wish(), a_deployment(1))]
+    phases.append(told(wish(replicas=0), a_deployment(0, 0), replicas=0))
+    assert f"{', '.join(state['phase'] for state in phases)}." in words
 
 
 @pytest.mark.parametrize(

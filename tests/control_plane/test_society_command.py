@@ -1,5 +1,6 @@
 """`maft serve` and `maft ask` as a user has them, with the stand-in for vLLM."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -10,9 +11,11 @@ import psutil
 import pytest
 from conftest import MOCK, free_port, wait_until
 from societies import QUESTION, RUN, society, trained
+from yarl import URL
 
 from maft.society_spec import SocietySpec
 from maft_operator.local import ask, place, society_command
+from maft_operator.local import society as local_society
 from maft_operator.spec.schema import BadSpec
 
 programs = pytest.mark.programs
@@ -84,6 +87,22 @@ def test_a_running_society_is_asked(tmp_path):
     assert away.returncode == 1 and away.stderr.startswith(f"error: {url} does not answer")
 
 
+def test_a_society_that_is_silent_is_not_waited_for_for_ever():
+    """Its node is lost, say: nobody closes the connection then."""
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async def scenario() -> None:
+        async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            await asyncio.wait_for(ask.ask(f"http://127.0.0.1:{port}", QUESTION, "society", print, silence=0.1), 20)
+
+    with pytest.raises(ask.Unanswered, match="does not answer"):
+        asyncio.run(scenario())
+
+
 WRONG = {
     "no run": (["serve", "{store}/ns/other"], "no run is there"),
     "no place": (["serve", "run"], "RUN run: expected STORE/NAMESPACE/NAME"),
@@ -134,6 +153,13 @@ def test_a_place(text, store, key, url):
 def test_no_place(text):
     with pytest.raises(BadSpec, match="expected STORE/NAMESPACE/NAME"):
         place.parse(text)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost", "::", "::1"])
+def test_a_client_can_ask_at_the_address(host):
+    """Of one that is none, `maft serve` would wait for ever until it is ready."""
+    url = URL(local_society.url_of(host, 8080))
+    assert (url.host, url.port) == (host, 8080)
 
 
 def test_settings_are_the_societys_fields():

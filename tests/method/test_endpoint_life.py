@@ -241,6 +241,27 @@ def test_questions_are_kept_for_the_next_run(tmp_path, spec):
     assert {p.question for p in (*split.train, *split.held_out)} == {*(f"What is {n}+3*4?" for n in range(5)), QUESTION}
 
 
+def test_questions_are_kept_before_long_answers_are_waited_for(tmp_path, spec):
+    """Who ends it may kill it after a while: what was asked before is in the store by then."""
+    port = free_port()
+    with held(tmp_path) as (hold, environment), mock_server(spec, tmp_path, **environment) as server:
+        command = endpoint(tmp_path / "store", port, server, SocietySpec(keep_questions=True))
+        with started(command, tmp_path / "log.txt") as process, ThreadPoolExecutor(1) as threads:
+            url = f"http://127.0.0.1:{port}"
+            wait_until(lambda: answers(f"{url}/ready"), 60)
+            assert post(url, ask())[0] == 200
+            hold.touch()
+            late = threads.submit(post, url, ask(question="What is 1+2*3?"))
+            wait_until(lambda: at_work(url) == 1, 20)
+            process.terminate()
+            wait_until(lambda: list((tmp_path / "store" / RUN).glob("asked/*.jsonl")), 20)
+            assert at_work(url) == 1 and not late.done()
+            hold.unlink()
+            assert late.result()[0] == 200 and process.wait(20) == 0
+    rows = [file.read_text().count("\n") for file in (tmp_path / "store" / RUN).glob("asked/*.jsonl")]
+    assert rows == [1, 1]
+
+
 def test_nothing_is_kept_unless_it_is_asked_for(tmp_path, spec):
     with society(tmp_path, spec) as url:
         assert post(url, ask())[0] == 200

@@ -125,9 +125,10 @@ async def _listen(runner: web.AppRunner, listening: Listening) -> None:
 
 
 async def _finish(endpoint: Endpoint, grace: int) -> None:
-    """Stops being ready; takes what still comes for a while, then waits for what is under way."""
+    """Stops being ready; takes what still comes for a while, then waits for what is under way. Questions that wait to be kept do
+    not: whoever told it to end may not wait for long answers."""
     endpoint.admission.ending = True
-    await asyncio.sleep(grace)
+    await asyncio.gather(asyncio.sleep(grace), endpoint.kept.flush())
     await endpoint.admission.idle()
 
 

@@ -40,12 +40,12 @@ class Admission:
 
     @contextlib.contextmanager
     def admitted(self, key: str) -> Iterator[None]:
-        """Holds a place; Refused where there is none. key: the name of the API key that asks."""
+        """Holds a place; Refused where there is none. key: the name of the API key that asks; empty where none is asked for."""
         if self.why_not:
             raise Refused(503, self.why_not, after=STARTING)
         if self._active >= self._spec.max_concurrent_debates:
             raise self._too_many(f"{self._active} requests are under way", "maxConcurrentDebates")
-        if 0 < self._spec.max_concurrent_per_key <= self._by_key[key]:
+        if key and 0 < self._spec.max_concurrent_per_key <= self._by_key[key]:
             raise self._too_many(f"{self._by_key[key]} requests of this API key are under way", "maxConcurrentPerKey")
         self._change(key, 1)
         try:

@@ -4,6 +4,7 @@ import asyncio
 import sys
 import time
 import traceback
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -21,7 +22,7 @@ from maft.endpoint.keys import Keys
 from maft.endpoint.measured import Measured
 from maft.endpoint.refused import Refused
 from maft.endpoint.request import Asked, read
-from maft.endpoint.stream import Events, with_silence
+from maft.endpoint.stream import KEEP_ALIVE, Events
 from maft.errors import one_line
 from maft.records import Turn
 from maft.society_spec import SocietySpec
@@ -43,6 +44,8 @@ class Endpoint:
     admission: Admission
     society: Society | None = None
     started: int = field(default_factory=lambda: int(time.time()))
+    keep_alive: float = KEEP_ALIVE
+    """Seconds between two signs of life in a stream."""
 
     def application(self) -> web.Application:
         """Makes the routes."""
@@ -129,31 +132,34 @@ class Endpoint:
         """A stream: what goes wrong in it is its last event. alone: the prompt, where one agent is asked."""
         events, writing, started = Events(http), _writing(asked), time.monotonic()
         await events.begin()
+        alive = asyncio.create_task(events.keep_alive(self.keep_alive))
         try:
-            await events.send(writing.chunk({"role": "assistant", "content": ""}))
-            async with asyncio.timeout(self.spec.timeout_seconds):
+            async with asyncio.timeout(self.spec.timeout_seconds):  # the sending too: who asked may not read
+                await events.send(writing.chunk({"role": "assistant", "content": ""}))
                 result = await (self._speak(events, writing, asked, alone) if alone else self._show(events, writing, asked))
-            await events.send(writing.last(result))
-            if asked.stream_options.include_usage:
-                await events.send(writing.used(result))
+                await events.send(writing.last(result))
+                if asked.stream_options.include_usage:
+                    await events.send(writing.used(result))
+                await events.end()
         except ConnectionResetError:  # whoever asked went
             http[_STATUS] = GONE
-            return events.response
         except Exception as error:
             refusal = refused(error)
             http[_STATUS] = refusal.status
-            await events.send(refusal.body)
+            await events.break_off(refusal.body)
         else:
             self.measured.answered(asked.model, result, time.monotonic() - started)
-        await events.end()
+        finally:
+            alive.cancel()
         return events.response
 
     async def _speak(self, events: Events, writing: Writing, asked: Asked, prompt: list[int]) -> Answer:
         assert self.society is not None
         hearing = Hearing(self.society.setup.template)
-        async for piece in self.society.one(asked, prompt):
-            if new := hearing.hear(piece):
-                await events.send(writing.chunk({"content": new}))
+        async with aclosing(self.society.one(asked, prompt)) as pieces:  # who went is nobody to write for, from this moment on
+            async for piece in pieces:
+                if new := hearing.hear(piece):
+                    await events.send(writing.chunk({"content": new}))
         return hearing.answer()
 
     async def _show(self, events: Events, writing: Writing, asked: Asked) -> Answer:
@@ -161,10 +167,8 @@ class Endpoint:
         debate = asyncio.create_task(self._debated(asked, turns))
         debate.add_done_callback(lambda _: turns.put_nowait(None))
         try:
-            async for turn in with_silence(turns):
-                if not turn:
-                    await events.still_there()
-                elif asked.maft.progress:
+            while turn := await turns.get():
+                if asked.maft.progress:
                     await events.send(writing.chunk({}, maft={"turn": turn}))
             result = await debate
         finally:

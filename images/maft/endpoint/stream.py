@@ -1,13 +1,13 @@
 """Server-sent events: how a stream is written, and what keeps a silent one alive."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
-KEEP_ALIVE = 10.0  # seconds of silence after which proxies and clients hear that somebody is at work
+KEEP_ALIVE = 10.0  # seconds after which proxies and clients hear that somebody is at work
 _HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -16,6 +16,7 @@ class Events:
 
     def __init__(self, request: web.Request) -> None:
         self._request = request
+        self._ended = False
         self.response = web.StreamResponse(headers=_HEADERS)
 
     async def begin(self) -> None:
@@ -26,24 +27,25 @@ class Events:
         """Sends an event."""
         await self.response.write(b"data: " + msgspec.json.encode(event) + b"\n\n")
 
-    async def still_there(self) -> None:
-        """Sends a comment, which clients pass over."""
-        await self.response.write(b": debating\n\n")
+    async def keep_alive(self, silence: float = KEEP_ALIVE) -> None:
+        """Sends comments, which clients pass over, until cancelled or ended; none while others wait to be read."""
+        with contextlib.suppress(ConnectionError):
+            while not self._ended:
+                await asyncio.sleep(silence)
+                if not self._ended and (transport := self._request.transport) and not transport.get_write_buffer_size():
+                    await self.response.write(b": at work\n\n")
 
     async def end(self) -> None:
         """Says that all is sent."""
+        self._ended = True
         await self.response.write(b"data: [DONE]\n\n")
         await self.response.write_eof()
 
-
-async def with_silence(queue: "asyncio.Queue[Any]", silence: float = KEEP_ALIVE) -> AsyncIterator[Any]:
-    """Yields what the queue gets until it gets None itself; an empty tuple after each silence."""
-    while True:
-        try:
-            item = await asyncio.wait_for(queue.get(), silence)
-        except TimeoutError:
-            yield ()
-            continue
-        if item is None:
-            return
-        yield item
+    async def break_off(self, event: dict[str, Any]) -> None:
+        """Says why there is no more, and ends. Who does not read what there is gets no words, and is not waited for."""
+        transport = self._request.transport
+        if transport and transport.get_write_buffer_size() > transport.get_write_buffer_limits()[0]:
+            transport.abort()
+        elif transport:
+            await self.send(event)
+            await self.end()

@@ -132,8 +132,9 @@ def _unlike_item(item: Json, stored: Sequence[Json], path: str) -> Iterator[tupl
 
 def _left_to_others(wanted: Json, stored: Json) -> tuple[str, ...]:
     """A number of replicas that was set through `scale`, by an autoscaler or `kubectl scale` (zero would serve nobody), and what
-    others have set of resources."""
-    scaled = wanted["kind"] == kinds.DEPLOYMENT.name and (stored.get("spec") or {}).get("replicas")
+    others have set of resources. A Society has a scale of its own, and says the number itself."""
+    own = kinds.SOCIETY.label in part(wanted, "metadata", "labels")
+    scaled = wanted["kind"] == kinds.DEPLOYMENT.name and not own and (stored.get("spec") or {}).get("replicas")
     entries = [e for e in _entries(stored) if e.get("subresource") == "scale"] if scaled else []
     replicas = (".spec.replicas",) if any("f:replicas" in _fields(e).get("f:spec", {}) for e in entries) else ()
     return (*replicas, *_resources_of_others(wanted, stored))

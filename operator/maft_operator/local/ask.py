@@ -11,17 +11,18 @@ from maft_operator.spec.schema import BadSpec
 
 KEY = "MAFT_API_KEY"  # the variable with the API key of a society that wants one
 LINE = 1 << 20  # bytes of an event: a turn
+SILENCE = 60.0  # seconds without a word after which a society counts as gone: one at work says so every ten
 
 
 class Unanswered(Exception):
     """There is no answer, in one line."""
 
 
-async def ask(url: str, question: str, model: str, say: Callable[[str], None]) -> None:
+async def ask(url: str, question: str, model: str, say: Callable[[str], None], silence: float = SILENCE) -> None:
     """Asks, and says each turn and then the answer; Unanswered where there is none, BadSpec where the question is refused."""
     body = {"model": model, "messages": [{"role": "user", "content": question}], "stream": True, "maft": {"progress": True}}
     headers = {"Authorization": f"Bearer {os.environ[KEY]}"} if os.environ.get(KEY) else {}
-    text, vote, timeout = "", None, aiohttp.ClientTimeout(total=None, sock_connect=10)
+    text, vote, timeout = "", None, aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=silence)
     try:
         async with (
             aiohttp.ClientSession(headers=headers, timeout=timeout, read_bufsize=LINE) as session,

@@ -131,12 +131,17 @@ async def running(wanted: Wanted, known: Facts, say: Callable[[str], None]) -> A
                 await _look(backend, planned, child)
                 await asyncio.sleep(LOOK)
 
-        url = f"http://{wanted.host}:{port}"
+        url = url_of(wanted.host, port)
         try:
             await _ready(url, watch)
             yield Running(url, backend.urls(SERVER)[0], known, watch)
         finally:
             await child.stop()
+
+
+def url_of(host: str, port: int) -> str:
+    """Writes where it is asked; an address of IPv6 stands in brackets."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 async def _look(backend: LocalBackend, planned: Server, child: Child) -> None:

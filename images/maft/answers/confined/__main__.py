@@ -59,10 +59,10 @@ def _answered(request: dict[str, Any]) -> dict[str, Any]:
             outputs.append(values.written(call(*arguments)))
         return {"outputs": outputs}
     except BaseException as error:  # whatever it raises, SystemExit and KeyboardInterrupt included
-        return {"fault": f"{stage}: {type(error).__name__}{_said(error)}"}
+        return {"fault": f"{stage}: {type(error).__name__}{_words(error)}"}
 
 
-def _said(error: BaseException) -> str:
+def _words(error: BaseException) -> str:
     try:
         return f": {error!s:.200}"
     except BaseException:  # a program's own error may not even be written

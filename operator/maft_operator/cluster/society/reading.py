@@ -105,7 +105,8 @@ def wished(asked: Asked, run: Json | None) -> Wish | Obstacle:
     iteration = _iteration(served, read, part(run, "status"))
     if isinstance(iteration, Obstacle):
         return iteration
-    own = replace(read, spec=msgspec.structs.replace(read.spec, pod_template=served.pod_template or read.spec.pod_template))
+    template = read.spec.pod_template if served.pod_template is None else served.pod_template
+    own = replace(read, spec=msgspec.structs.replace(read.spec, pod_template=template))
     return Wish(asked, own, text(run, "metadata", "uid"), iteration, max(0, count(run, "status", "model", "bytes")))
 
 

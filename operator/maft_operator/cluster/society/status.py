@@ -52,7 +52,7 @@ def status(asked: Asked, wished: Wish | Obstacle, seen: Seen, old: Json, generat
 
 def refused(obstacle: Obstacle, old: Json, generation: int, now: datetime) -> Json:
     """Makes the status of a Society that cannot be read; what it had stays."""
-    wanted = _conditions(_told(obstacle), None, _told(obstacle))
+    wanted = _conditions(_cause(obstacle), None, _cause(obstacle))
     made = conditions.conditions(wanted, old.get("conditions", ()), generation, now)
     return {**old, "observedGeneration": generation, "phase": old.get("phase", "Waiting"), "conditions": made}
 
@@ -70,12 +70,12 @@ def _about(wish: Wish, made: Json) -> Json:
 
 # --- conditions ---
 
-_Said = tuple[Reason, str]
+_Cause = tuple[Reason, str]
 
 
 def _wanted(asked: Asked, wished: Wish | Obstacle, seen: Seen) -> Wanted:
     """Ready: a pod answers. Stalled: somebody has to change something; Reconciling: neither that nor all as it should be."""
-    made, reason = seen.deployment, _told(wished) if isinstance(wished, Obstacle) else None
+    made, reason = seen.deployment, _cause(wished) if isinstance(wished, Obstacle) else None
     blocking = next((t for t in seen.troubles if t.blocking), None)
     stalled = reason if isinstance(wished, Obstacle) and not wished.passes else _of(blocking) if blocking else None
     if not asked.served.replicas and made:
@@ -88,7 +88,7 @@ def _wanted(asked: Asked, wished: Wish | Obstacle, seen: Seen) -> Wanted:
     return _conditions(ready, None if stalled else moving, stalled, _answering(asked, made))
 
 
-def _conditions(ready: _Said | None, moving: _Said | None, stalled: _Said | None, answering: str = "") -> Wanted:
+def _conditions(ready: _Cause | None, moving: _Cause | None, stalled: _Cause | None, answering: str = "") -> Wanted:
     serving = (True, reasons.SERVING, answering)
     return {
         "Ready": (False, *ready) if ready else serving,
@@ -102,11 +102,11 @@ def _answering(asked: Asked, made: Json) -> str:
     return f"{count(made, 'status', 'availableReplicas')} of {number} pod{'s' * (number != 1)} answer{'s' * (number == 1)}"
 
 
-def _told(obstacle: Obstacle) -> _Said:
+def _cause(obstacle: Obstacle) -> _Cause:
     return obstacle.reason, sentence(obstacle.reason, [obstacle.message])
 
 
-def _of(trouble: Trouble) -> _Said:
+def _of(trouble: Trouble) -> _Cause:
     return trouble.reason, sentence(trouble.reason, [trouble.message])
 
 

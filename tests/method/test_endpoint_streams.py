@@ -1,0 +1,116 @@
+"""Streams that stand still: whose reader does not read, and whose agents say nothing yet."""
+
+import asyncio
+import json
+from types import SimpleNamespace
+
+import aiohttp
+import pytest
+from aiohttp.test_utils import TestServer
+from societies import ask
+
+from maft.endpoint.admission import Admission
+from maft.endpoint.answer import Answer
+from maft.endpoint.app import Endpoint
+from maft.endpoint.measured import Measured
+from maft.endpoint.upstream import Piece
+from maft.society_spec import SocietySpec
+
+MODEL = "society"
+VOTE = {"margin": 3, "abstained": False, "agents": [1, 2, 3], "transcript": "word " * 4_000_000}
+
+
+class Debaters:
+    """Agents whose debate is longer than what fits between two programs."""
+
+    setup = SimpleNamespace(checker=SimpleNamespace(runs_programs=True))
+    served = SimpleNamespace(players=SimpleNamespace(size=3))
+    debated = False
+
+    def is_of_one_agent(self, asked) -> bool:
+        return False
+
+    def prompt(self, asked) -> list[int]:
+        return [1]
+
+    async def debate(self, asked, listener) -> None:
+        self.debated = True
+
+    def answer(self, asked, transcript) -> Answer:
+        return Answer("7", "stop", 1, 1, debate=VOTE)
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_who_does_not_read_holds_its_place_no_longer_than_a_request_may_take(reads) -> None:
+    async def scenario() -> tuple[bytes, str]:
+        spec, measured, society = SocietySpec(timeout_seconds=3), Measured(), Debaters()
+        admission = Admission(spec, measured)
+        admission.set_ready()
+        endpoint = Endpoint(spec, (MODEL,), None, None, measured, admission, society=society)
+        async with TestServer(endpoint.application()) as server:
+            reader, writer = await asyncio.open_connection(server.host, server.port)
+            body = json.dumps(ask(MODEL, stream=True)).encode()
+            head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+            writer.write(head % len(body) + body)
+            while not society.debated:
+                await asyncio.sleep(0.01)
+            whole = await reader.read() if reads else b""
+            await asyncio.wait_for(admission.idle(), 20)
+            writer.close()
+        return whole, measured.text().decode()
+
+    whole, metrics = asyncio.run(scenario())
+    assert whole.count(b"[DONE]") == reads
+    assert f'maft_society_requests_total{{model="{MODEL}",status="{200 if reads else 408}"}} 1.0' in metrics
+
+
+class Thinker(Debaters):
+    """An agent that says nothing until somebody has heard that it is there."""
+
+    setup = SimpleNamespace(template=SimpleNamespace(thinks=False))
+
+    def __init__(self) -> None:
+        self.heard = asyncio.Event()
+
+    def is_of_one_agent(self, asked) -> bool:
+        return True
+
+    async def debate(self, asked, listener) -> None:
+        await self.heard.wait()
+
+    async def one(self, asked, prompt):
+        await self.heard.wait()
+        yield Piece("7", "stop", (1, 1))
+
+
+class Slow(Thinker):
+    """Agents whose debate does."""
+
+    setup = Debaters.setup
+
+    def is_of_one_agent(self, asked) -> bool:
+        return False
+
+    def answer(self, asked, transcript) -> Answer:
+        return Answer("7", "stop", 1, 1)
+
+
+@pytest.mark.parametrize("kind", [Thinker, Slow])
+def test_a_silent_stream_says_that_somebody_is_at_work(kind) -> None:
+    """Proxies close what is silent for a minute, and a thought may take longer."""
+
+    async def scenario() -> bytes:
+        spec, measured, society = SocietySpec(timeout_seconds=30), Measured(), kind()
+        admission = Admission(spec, measured)
+        admission.set_ready()
+        endpoint = Endpoint(spec, (MODEL,), None, None, measured, admission, society=society, keep_alive=0.02)
+        async with TestServer(endpoint.application()) as server, aiohttp.ClientSession() as session:
+            url = server.make_url("/v1/chat/completions")
+            async with session.post(url, json=ask(MODEL, stream=True)) as response:
+                while not (await response.content.readline()).startswith(b": "):
+                    pass
+                society.heard.set()
+                return await response.read()
+
+    rest = asyncio.run(scenario())
+    assert b'"content":"7"' in rest and rest.endswith(b"data: [DONE]\n\n")
