@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from maft import adapters, records, validation
+from maft import adapters, records, stopping, validation
 from maft.errors import BadInput
 from maft.records import BASE, Adapter, Commit, DatasetCounts, Diversity, Evaluation
 from maft.spec import Spec
@@ -91,6 +91,23 @@ class RunCommits:
     def evaluations(self) -> tuple[Evaluation, ...]:
         """Lists evaluations by iteration, the untrained one first."""
         return tuple(i.numbers for i in self.iterations if i.numbers)
+
+    @property
+    def validations(self) -> dict[int, Validation]:
+        """Lists what validation questions said, by iteration."""
+        return {i.number: i.validated for i in self.iterations if i.validated}
+
+    @property
+    def final(self) -> Commit | None:
+        """Returns the held-out debate that a run ends with: of the iteration that validation questions have chosen, and where there
+        are none of the last. None: it is not there yet."""
+        if self.spec is None:
+            return None
+        decided = stopping.decision(self.spec, self.validations)
+        if decided is None and stopping.validated(self.spec):
+            return None
+        number = decided.best if decided else max([self.spec.iterations, *(i.number for i in self.iterations)])
+        return next((i.evaluation for i in self.iterations if i.number == number), None)
 
 
 def read(store: Store, run: str) -> RunCommits:

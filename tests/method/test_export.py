@@ -12,22 +12,20 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from committed import AGENTS, CARD, RUN, adapter_files, evaluation, put_adapter, put_iteration, put_run
+from committed import AGENTS, CARD, RUN, adapter_files, evaluation, put_adapter, put_iteration, put_run, put_validations
 from conftest import free_port, serving
 from peft import PeftModel
 from safetensors.torch import load_file
 from small import TINY
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from maft import committed_run, records, validation
+from maft import committed_run
 from maft.errors import BadInput
 from maft.export import __main__ as export
 from maft.export import kserve, society, targets, vllm_lines
 from maft.export.target import Request, Sent
 from maft.program import Assignment
-from maft.store import layout
 from maft.store.base import Store
-from maft.store.commits import publish
 from maft.store.files import FileStore
 from maft.summaries import Gain, Score, Validation
 from maft_operator import __main__ as command
@@ -105,9 +103,7 @@ def test_an_agent_that_learnt_nothing_new_keeps_its_earlier_adapter(store, tmp_p
 def test_the_best_iteration_is_what_others_get(store):
     put_run(store, iterations=2, evaluation={"validation": 8})
     assert society.iteration(committed_run.read(store, RUN), None).number == 2
-    for number, gain in ((1, None), (2, Gain(-0.25, 0.1, 1))):
-        meta = {validation.META: records.plain(Validation(accuracy=Score(0.5, 0.1), gain=gain))}
-        publish(store, layout.validation(RUN, number), {layout.TRANSCRIPTS: b"{}"}, meta=meta)
+    put_validations(store, *(Validation(accuracy=Score(0.5, 0.1), gain=gain) for gain in (None, Gain(-0.25, 0.1, 1))))
     assert society.iteration(committed_run.read(store, RUN), None).number == 1
     assert society.iteration(committed_run.read(store, RUN), 2).number == 2
 

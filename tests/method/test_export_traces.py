@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from committed import RUN, put_iteration, put_run
+from committed import RUN, put_iteration, put_run, put_validations
 from conftest import free_port
 from google.protobuf import json_format
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -20,6 +20,7 @@ from maft.export import targets, traces
 from maft.export.target import Request, Sent
 from maft.store.base import Store
 from maft.store.files import FileStore
+from maft.summaries import Gain, Score, Validation
 
 IDS = ("traceId", "spanId", "parentSpanId")
 
@@ -93,6 +94,15 @@ def test_an_unfinished_run_has_its_stages_and_no_whole(store, collector):
     assert f"maft run {RUN}" not in {span.name for span in handler.spans}
 
 
+def test_a_run_that_stopped_at_its_best_is_whole(store, collector):
+    url, handler = collector
+    put_run(store, iterations=2, evaluation={"validation": 8}, stopWhen={"patience": 1})
+    put_validations(store, Validation(accuracy=Score(0.5, 0.1)), Validation(accuracy=Score(0.5, 0.1), gain=Gain(0.0, 0.1, 1)))
+    store.delete(list(store.list(f"{RUN}/iterations/2/evaluation/")))  # held-out questions are the best iteration's
+    hand_on(store, url)
+    assert f"maft run {RUN}" in {span.name for span in handler.spans}
+
+
 def test_a_marker_that_was_lost_gives_the_same_ids(store, collector):
     url, handler = collector
     put_run(store)
@@ -140,4 +150,4 @@ def test_a_newer_iteration_sends_what_is_new(store, collector):
     hand_on(store, url)
     before = len(handler.spans)
     put_iteration(store, 2)
-    assert hand_on(store, url).new == len(handler.spans) - before == 6
+    assert hand_on(store, url).new == len(handler.spans) - before == 6 + 1  # and the whole, which is longer now

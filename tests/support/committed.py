@@ -9,13 +9,13 @@ from typing import Any
 
 from small import TINY, a_spec
 
-from maft import adapters, records
+from maft import adapters, records, validation
 from maft.records import BASE, ROLES, Adapter, DatasetCounts, Evaluation, Problem, Role, Timing
 from maft.spec import RunSpec, immutable_spec_json
 from maft.store import layout
 from maft.store.base import Store
 from maft.store.commits import publish
-from maft.summaries import Score, Usage
+from maft.summaries import Score, Usage, Validation
 
 RUN = "default/demo"
 AGENTS = 2
@@ -82,6 +82,13 @@ def put_evaluation(store: Store, iteration: int, run: str = RUN) -> None:
     files = {layout.TRANSCRIPTS: b"{}\n", layout.EVALUATION: records.encode(evaluation(iteration))}
     publish(store, prefix, files, meta={"seed": 7})
     store.write(prefix + layout.TIMING, records.encode(Timing(75.0)))
+
+
+def put_validations(store: Store, *several: Validation, run: str = RUN) -> None:
+    """Commits what validation questions have said of iterations 1, 2 and so on."""
+    for number, one in enumerate(several, start=1):
+        meta = {validation.META: records.plain(one)}
+        publish(store, layout.validation(run, number), {layout.TRANSCRIPTS: b"{}\n"}, meta=meta)
 
 
 def evaluation(iteration: int) -> Evaluation:

@@ -142,11 +142,9 @@ def _all(top: Path) -> Iterable[Path]:
 
 
 def _finish(tracker: Tracker, request: Request, run: str) -> None:
-    """Says that the run has ended once its last iteration is evaluated."""
-    spec = request.run.spec
-    last = request.run.iterations[-1] if request.run.iterations else None
-    if spec and last and last.number == spec.iterations and last.evaluation:
-        when = committed_at(request.store, last.evaluation.prefix)
+    """Says that the run has ended once it has the held-out debate that it ends with."""
+    if final := request.run.final:
+        when = committed_at(request.store, final.prefix)
         tracker.post("runs/update", run_id=run, status="FINISHED", end_time=_ms(when or 0.0))
 
 

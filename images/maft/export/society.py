@@ -36,7 +36,7 @@ def iteration(run: RunCommits, asked: int | None) -> IterationCommits:
     """Finds the iteration whose adapters are wanted, by default the best on the validation questions, and where there are none the
     last that has all adapters; BadInput if there is none."""
     whole = [i for i in run.iterations if i.training.complete]
-    best = stopping.chosen(run.spec, {i.number: i.validated for i in run.iterations if i.validated})
+    best = stopping.chosen(run.spec, run.validations)
     if asked is None and whole:
         return next((i for i in whole if i.number == best), whole[-1])
     if match := [i for i in whole if i.number == asked]:

@@ -66,7 +66,7 @@ def send(request: Request) -> Sent:
     url = server("otel", request.to)
     spans = {stage.part: stage for stage in stages(request.store, request.run)}
     parts = {part: digest(stage.commit) for part, stage in spans.items()}
-    if spans and _ended(request.run):
+    if spans and request.run.final:
         parts[RUN] = digest(*(stage.commit for stage in spans.values()))
     ledger = Ledger(request.store, request.run.key, "otel", url)
     if missing := ledger.missing(parts):
@@ -77,11 +77,6 @@ def send(request: Request) -> Sent:
         for part in missing:
             ledger.note(part, parts[part])
     return Sent(f"{url} trace {ledger.remote}", len(missing))
-
-
-def _ended(run: RunCommits) -> bool:
-    last = run.iterations[-1] if run.iterations else None
-    return bool(run.spec and last and last.evaluation and last.number == run.spec.iterations)
 
 
 def _post(url: str, request: Request, spans: list[dict[str, Any]]) -> None:
