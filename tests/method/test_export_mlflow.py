@@ -211,7 +211,11 @@ def test_secrets_are_in_no_line_and_no_marker(store, faulty, monkeypatch):
     with pytest.raises(BadInput, match="credentials in the address") as error:
         hand_on(store, "http://user:hunter2@host:5000")
     assert "hunter2" not in str(error.value)
-    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "hunter2")
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "hun\nter2\n")  # no header: the library's words for it would have it whole
+    with pytest.raises(BadInput, match="MLFLOW_TRACKING_TOKEN: ") as error:
+        hand_on(store, "http://127.0.0.1:1")
+    assert "ter2" not in str(error.value)
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "hunter2\n")  # of a file
     url, asked = faulty(lambda count, path: (200, json.dumps(RUNS).encode()))
     hand_on(store, url)
     assert {secret for *_, secret in asked} == {"Bearer hunter2"}

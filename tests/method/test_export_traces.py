@@ -100,7 +100,10 @@ def test_a_run_that_stopped_at_its_best_is_whole(store, collector):
     put_validations(store, Validation(accuracy=Score(0.5, 0.1)), Validation(accuracy=Score(0.5, 0.1), gain=Gain(0.0, 0.1, 1)))
     store.delete(list(store.list(f"{RUN}/iterations/2/evaluation/")))  # held-out questions are the best iteration's
     hand_on(store, url)
-    assert f"maft run {RUN}" in {span.name for span in handler.spans}
+    spans = {span.name: span for span in handler.spans}
+    assert f"maft run {RUN}" in spans
+    facts = {attribute.key: attribute.value.double_value for attribute in spans["validation, iteration 2"].attributes}
+    assert (facts["validation/accuracy"], facts["validation/gain_stderr"]) == (0.5, 0.1)
 
 
 def test_a_marker_that_was_lost_gives_the_same_ids(store, collector):
@@ -133,9 +136,10 @@ def test_the_key_comes_from_the_usual_variable(store, collector, monkeypatch):
     hand_on(store, url)
     assert handler.seen[0].endswith("hun ter2")
     assert not any(b"ter2" in store.read(key) for key in store.list(""))
-    with pytest.raises(BadInput) as error:
-        traces.headers("hunter2")
-    assert "hunter2" not in str(error.value)
+    for wrong in ("hunter2", "x-key=hunter2%0Ax", "x-key=hunter2\N{LOCK}"):
+        with pytest.raises(BadInput, match=traces.HEADERS) as error:
+            traces.headers(wrong)
+        assert "hunter2" not in str(error.value)
 
 
 def test_a_collector_that_is_away(store):

@@ -76,6 +76,8 @@ def stages(run: RunCommits) -> dict[str, str]:
     for i in run.iterations:
         if i.evaluation:
             parts[f"evaluation/{i.number}"] = digest(i.evaluation)
+        if i.validation:
+            parts[f"validation/{i.number}"] = digest(i.validation)
         if i.training.complete:
             parts[f"training/{i.number}"] = digest(*i.training.commits)
     return parts

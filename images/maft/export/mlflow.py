@@ -116,7 +116,8 @@ def _batches(pairs: list[dict[str, str]]) -> list[list[dict[str, str]]]:
 
 
 def _metrics(request: Request, part: str, step: int, values: Mapping[str, float]) -> Iterator[dict[str, Any]]:
-    kind = "evaluation" if part.startswith("evaluation") else "datasets"
+    stage = part.partition("/")[0]
+    kind = "datasets" if stage == "training" else stage
     when = _ms(committed_at(request.store, f"{request.run.key}/iterations/{step}/{kind}/") or 0.0)
     yield from ({"key": name, "value": value, "timestamp": when, "step": step} for name, value in values.items())
 

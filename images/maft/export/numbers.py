@@ -7,7 +7,7 @@ import msgspec
 
 from maft.committed_run import IterationCommits, RunCommits
 from maft.records import Evaluation
-from maft.summaries import Score
+from maft.summaries import Score, Validation
 
 LONGEST = 500  # characters of a parameter: MLflow's older servers take no more
 
@@ -66,6 +66,12 @@ def trained(iteration: IterationCommits) -> dict[str, float]:
     return made
 
 
+def validated(validation: Validation) -> dict[str, float]:
+    """Names the numbers of a debate of validation questions."""
+    gain = dict(_score("validation/gain", validation.gain)) if validation.gain else {}
+    return {**dict(_score("validation/accuracy", validation.accuracy)), **gain}
+
+
 def of_stage(run: RunCommits, part: str) -> tuple[int, dict[str, float]]:
     """Finds the step and the numbers of one part of `ledger.stages`; none for the spec."""
     kind, _, number = part.partition("/")
@@ -74,6 +80,8 @@ def of_stage(run: RunCommits, part: str) -> tuple[int, dict[str, float]]:
         return 0, {}
     if kind == "training":
         return iteration.number, trained(iteration)
+    if kind == "validation":
+        return iteration.number, validated(iteration.validated) if iteration.validated else {}
     return iteration.number, evaluated(iteration.numbers) if iteration.numbers else {}
 
 

@@ -20,7 +20,7 @@ from maft.export import numbers
 from maft.export.ledger import Ledger, digest
 from maft.export.target import Request, Sent
 from maft.export.times import committed_at
-from maft.export.web import Client, server
+from maft.export.web import Client, sendable, server
 from maft.records import Commit
 from maft.store.base import Store
 from maft.store.timing import read_seconds
@@ -50,6 +50,9 @@ def stages(store: Store, run: RunCommits) -> Iterator[Stage]:
         for commit in i.training.commits:
             name = commit.prefix.rstrip("/").rpartition("/")[2]
             yield from _stage(store, f"training/{i.number}/{name}", f"training of {name}, {numbered}", commit)
+        if i.validation:
+            facts = numbers.validated(i.validated) if i.validated else {}
+            yield from _stage(store, f"validation/{i.number}", f"validation, {numbered}", i.validation, facts)
         if i.evaluation:
             facts = numbers.evaluated(i.numbers) if i.numbers else {}
             yield from _stage(store, f"evaluation/{i.number}", f"evaluation, {numbered}", i.evaluation, facts)
@@ -98,7 +101,7 @@ def headers(text: str) -> dict[str, str]:
         name, equals, value = pair.partition("=")
         if not (equals and name.strip()):
             raise BadInput(f"{HEADERS}: expected name=value, with commas between")
-        made[unquote(name.strip())] = unquote(value.strip())
+        made[sendable(HEADERS, unquote(name.strip()))] = sendable(HEADERS, unquote(value.strip()))
     return made
 
 

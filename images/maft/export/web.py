@@ -106,10 +106,17 @@ def server(what: str, url: str) -> str:
     return url.rstrip("/")
 
 
+def sendable(variable: str, value: str) -> str:
+    """Returns what can be a header; BadInput, without the value, for what cannot: the library's own words would show it."""
+    if not (value.isascii() and value.isprintable()):
+        raise BadInput(f"{variable}: holds what no header takes; expected letters, digits and signs on one line")
+    return value
+
+
 def authorization(token: str, user: str, password: str) -> dict[str, str]:
     """Makes the header of a token, else of a user and a password, which are names of variables; none where none is set."""
-    if given := os.environ.get(token):
-        return {"Authorization": f"Bearer {given}"}
+    if given := os.environ.get(token, "").strip():
+        return {"Authorization": f"Bearer {sendable(token, given)}"}
     if name := os.environ.get(user):
         pair = f"{name}:{os.environ.get(password, '')}"
         return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
