@@ -1,10 +1,13 @@
 """`maft serve` and `maft ask` as a user has them, with the stand-in for vLLM."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import openai
 import psutil
@@ -174,3 +177,63 @@ def test_words_about_a_vote():
     assert ask.verdict({**vote, "abstained": True}) == "no majority among 2 agents; the answer of 1 is 4"
     assert ask.verdict({"answer": None, "margin": 0, "abstained": True, "agents": []}) == "nobody gave an answer that can be read"
     assert ask.turn({"round": 1, "agent": 2, "answer": None, "text": "I\nam lost"}) == "round 1, agent 2: no answer   (I am lost)"
+
+
+class Answers(BaseHTTPRequestHandler):
+    """A server that is no society of ours."""
+
+    body = b""
+    status = 200
+
+    def do_POST(self) -> None:
+        self.send_response(self.status)
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+def asked(body: bytes, status: int = 200) -> list[str]:
+    """What is shown of such an answer."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Answers,), {"body": body, "status": status}))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    lines: list[str] = []
+    try:
+        asyncio.run(ask.ask(f"http://127.0.0.1:{server.server_port}", QUESTION, "society", lines.append))
+    finally:
+        server.shutdown()
+        server.server_close()
+    return lines
+
+
+STEERING = "a\x1b]0;x\x07\r\x9b2J\nb"
+
+
+def test_what_a_model_says_steers_no_terminal():
+    turn = {"round": 1, "agent": 1, "answer": STEERING, "text": STEERING}
+    delta, vote = {"delta": {}, "maft": {"turn": turn}}, {"answer": STEERING, "margin": 1, "abstained": False, "agents": []}
+    events = [delta, {"delta": {"content": STEERING}}, {"delta": {}, "maft": vote}]
+    body = b"".join(b"data: " + json.dumps({"choices": [event]}).encode() + b"\n\n" for event in events)
+    shown = asked(body)
+    assert len(shown) == 3 and shown[1].splitlines()[-1] == "b"
+    assert all(sign.isprintable() or sign == "\n" for sign in "".join(shown))
+
+
+@pytest.mark.parametrize("body", [b'data: {"choices": [\n\n', b"data: x\n", b"data: " + b"x" * 5_000_000])
+def test_what_is_no_event_is_one_line(body):
+    with pytest.raises(ask.Unanswered, match="answers what is no event of a society"):
+        asked(body)
+
+
+def test_a_refusal_steers_no_terminal():
+    with pytest.raises(BadSpec) as error:
+        asked(json.dumps({"error": {"message": STEERING}}).encode(), 404)
+    assert "\x1b" not in str(error.value)
+
+
+def test_a_key_that_no_header_takes_is_not_shown(monkeypatch):
+    monkeypatch.setenv(ask.KEY, "hun\nter2")
+    with pytest.raises(BadSpec, match="MAFT_API_KEY: holds what no header takes") as error:
+        asked(b"")
+    assert "ter2" not in str(error.value)

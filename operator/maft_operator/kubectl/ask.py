@@ -65,7 +65,7 @@ async def _key(where: Where, society: Json) -> str:
     data = part(await where.api.json(f"/api/v1/namespaces/{where.namespace}/secrets/{name}"), "data")
     if not data:
         raise BadSpec(f"--secret: the Secret {where.namespace}/{name} holds no key")
-    return base64.b64decode(data[min(data)]).decode().strip()
+    return base64.b64decode(data[min(data)]).decode(errors="replace")
 
 
 @contextlib.asynccontextmanager

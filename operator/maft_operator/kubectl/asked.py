@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from maft_operator.cluster import kinds
 from maft_operator.cluster.fields import part, parts, text
+from maft_operator.cluster.reasons import line
 from maft_operator.cluster.user_api import TABLE, Unanswered, UserApi, place
 from maft_operator.spec.schema import BadSpec, Json
 
@@ -102,5 +103,5 @@ def failure(run: Json) -> str:
     """Says why it failed; empty where it did not."""
     conditions = [c for c in parts(run, "status", "conditions") if text(c, "type") == "Failed" and text(c, "status") == "True"]
     with contextlib.suppress(IndexError):
-        return " ".join(f"{text(conditions[0], 'reason')}: {text(conditions[0], 'message')}".split())
+        return line(f"{text(conditions[0], 'reason')}: {text(conditions[0], 'message')}")
     return ""

@@ -6,6 +6,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
+from aiohttp.http_exceptions import HttpProcessingError
 
 from maft_operator.spec.schema import BadSpec
 
@@ -21,7 +22,7 @@ class Unanswered(Exception):
 async def ask(url: str, question: str, model: str, say: Callable[[str], None], silence: float = SILENCE) -> None:
     """Asks, and says each turn and then the answer; Unanswered where there is none, BadSpec where the question is refused."""
     body = {"model": model, "messages": [{"role": "user", "content": question}], "stream": True, "maft": {"progress": True}}
-    headers = {"Authorization": f"Bearer {os.environ[KEY]}"} if os.environ.get(KEY) else {}
+    headers = _key()
     text, vote, timeout = "", None, aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=silence)
     try:
         async with (
@@ -34,13 +35,28 @@ async def ask(url: str, question: str, model: str, say: Callable[[str], None], s
                 choice = event["choices"][0]
                 extra = choice.get("maft", {})
                 if "turn" in extra:
-                    say(turn(extra["turn"]))
+                    say(printable(turn(extra["turn"])))
                 text, vote = text + choice["delta"].get("content", ""), extra if "answer" in extra else vote
     except (aiohttp.ClientError, TimeoutError) as error:
-        raise Unanswered(f"{url} does not answer: {error}") from None
-    say(text)
+        raise Unanswered(f"{url} does not answer: {error or type(error).__name__}") from None
+    except (ValueError, HttpProcessingError) as error:  # half an event of a stream that was cut, or one without an end
+        raise Unanswered(f"{url} answers what is no event of a society: {type(error).__name__}") from None
+    say(printable(text))
     if vote is not None:
-        say(verdict(vote))
+        say(printable(verdict(vote)))
+
+
+def printable(text: str) -> str:
+    """Replaces what steers terminals: models say whatever they learnt, and another's society whatever it likes."""
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else "\N{REPLACEMENT CHARACTER}" for sign in text)
+
+
+def _key() -> dict[str, str]:
+    """Makes the header of the key, where there is one; BadSpec, without the key, for what no header takes."""
+    key = os.environ.get(KEY, "").strip()
+    if not (key.isascii() and (key.isprintable() or not key)):
+        raise BadSpec(f"{KEY}: holds what no header takes; expected letters, digits and signs on one line")
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def turn(spoken: dict[str, Any]) -> str:
@@ -68,7 +84,7 @@ async def _events(lines: Any) -> AsyncIterator[dict[str, Any]]:
             continue
         event: dict[str, Any] = msgspec.json.decode(data)
         if "error" in event:
-            raise Unanswered(event["error"]["message"])
+            raise Unanswered(printable(event["error"]["message"]))
         if event["choices"]:
             yield event
 
@@ -80,4 +96,5 @@ def _refused(status: int, data: bytes) -> Exception:
         message = data.decode(errors="replace")[:300]
     if status == 401:
         message += f"; set {KEY}"
+    message = printable(message)
     return BadSpec(message) if status in (400, 401, 404, 413) else Unanswered(message)
