@@ -75,6 +75,7 @@ def finished(folder: Path, target: str, *, interrupted: bool = False) -> str:
             if interrupted:
                 stop.set()
             await asyncio.wait_for(exports.finish(stop), 120)
+            assert asyncio.all_tasks() == {asyncio.current_task()}  # of hundreds of looks nothing is left
         return output.getvalue()
 
     return asyncio.run(end())

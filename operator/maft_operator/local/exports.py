@@ -4,6 +4,7 @@ Nothing of the run waits for it, and its faults are none of the run's: what coul
 """
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from rich.console import Console
 from maft_operator.local.processes import Child, start
 from maft_operator.plan.graph import Graph
 from maft_operator.plan.step import Observed
+
+LOOK = 0.1  # seconds between two looks at an export that is waited for
 
 
 def flags(targets: Sequence[str], store: str, run: str) -> list[str]:
@@ -54,13 +57,15 @@ class Exports:
         if not self._targets:
             return
         await self._end(stop)
-        self._child = await start(self._command, {}, self._log)
-        await self._end(stop)
-        code = self._child.exit_code
+        if not stop.is_set():  # else one may be under way, and no two write one marker
+            self._child = await start(self._command, {}, self._log)
+            await self._end(stop)
+        code = None if self._child is None or stop.is_set() else self._child.exit_code
         if code == 0:
             self._console.print(f"Exported: {', '.join(self._targets)}", highlight=False, markup=False, soft_wrap=True)
             return
-        why = "interrupted" if code is None or stop.is_set() else self._child.tail()[-1]
+        words = self._child.tail()[-1:] if self._child else []
+        why = "interrupted;" if code is None else next(iter(words), f"exit code {code};")
         line = f"warning: not exported: {why} The run is complete; `maft export` sends what is missing later (log: {self._log})"
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
@@ -71,4 +76,5 @@ class Exports:
 
     async def _end(self, stop: asyncio.Event) -> None:
         while self._child and self._child.exit_code is None and not stop.is_set():
-            await asyncio.wait({asyncio.ensure_future(stop.wait())}, timeout=0.1)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), LOOK)
