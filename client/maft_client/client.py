@@ -52,7 +52,7 @@ class Client(ABC):
         """Stops it after what is committed; `submit` goes on from there."""
 
     def adapters(self, run: str) -> str:
-        """Says where the last iteration's adapters lie; empty before there are any."""
+        """Says where the adapters lie that count: of the best iteration, else of the last; empty before there are any."""
         return self.status(run).adapters
 
     def wait(self, run: str, timeout: float | None = None, *, check: bool = True) -> Status:

@@ -1,15 +1,17 @@
 """Runs of this machine: processes of `maft run`, and what they leave in a folder or a bucket."""
 
+import contextlib
 import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from maft import stopping, validation
 from maft.errors import BadInput, one_line
 from maft.records import Evaluation
 from maft.store import commits, layout
@@ -26,6 +28,15 @@ STOPPED = "Stopped"
 LOG = "client.log"  # what `maft run` has said, in the run's folder of logs
 _MAFT = (sys.executable, "-m", "maft_operator")
 _ENDING = 60.0  # seconds that `maft run` may take to end its servers
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Turns what a store says into a MaftError of one line."""
+    try:
+        yield
+    except (BadInput, OSError) as error:
+        raise MaftError(one_line(error)) from None
 
 
 class LocalClient(Client):
@@ -60,6 +71,7 @@ class LocalClient(Client):
             )
         return run
 
+    @_explained()
     def status(self, run: str) -> Status:
         """Reads it from the process, its lock and what is committed."""
         run = "/".join(key(run, NAMESPACE))
@@ -69,7 +81,7 @@ class LocalClient(Client):
             raise NoSuchRun(f"{run}: neither {self._store.url} nor {self._folder} has one of that name")
         message = "" if runs_on or complete else self._failure(run)
         phase = RUNNING if runs_on else COMPLETE if complete else FAILED if message else STOPPED
-        trained = [n for n in self._iterations(run) if self._is_committed(layout.adapter(run, n, "generator", 0))]
+        adapters = self._adapters(run)
         return Status(
             run,
             phase,
@@ -79,7 +91,7 @@ class LocalClient(Client):
             base=_score(rows[0], "answer") if rows and not rows[0]["iteration"] else None,
             message=message,
             report=self._place(f"{run}/{layout.REPORT}index.html") if complete else "",
-            adapters=self._place(f"{run}/{layout.ITERATIONS}{max(trained)}/adapters/") if trained else "",
+            adapters=self._place(f"{run}/{layout.ITERATIONS}{adapters}/adapters/") if adapters else "",
         )
 
     def events(self, run: str) -> Sequence[Event]:
@@ -87,6 +99,7 @@ class LocalClient(Client):
         lines = self._log("/".join(key(run, NAMESPACE)))
         return [Event("", "", line.strip(), line.startswith(("✗", "error:", "warning:"))) for line in lines if line.strip()]
 
+    @_explained()
     def results(self, run: str) -> Results:
         """Reads the committed evaluations."""
         run = self.status(run).run
@@ -99,7 +112,10 @@ class LocalClient(Client):
         if process is None:
             raise MaftError(f"{run}: was not started here; press Ctrl-C where it was")
         process.send_signal(signal.SIGINT)
-        process.wait(_ENDING)
+        try:
+            process.wait(_ENDING)
+        except subprocess.TimeoutExpired:
+            raise MaftError(f"{run}: is still ending after {_ENDING:g} seconds; wait, or end process {process.pid}") from None
 
     # --- what lies there ---
 
@@ -131,6 +147,11 @@ class LocalClient(Client):
         top = f"{run}/{layout.ITERATIONS}"
         numbers = {name.removeprefix(top).partition("/")[0] for name in self._store.list(top)}
         return sorted(int(number) for number in numbers if number.isdecimal())
+
+    def _adapters(self, run: str) -> int | None:
+        """Names the iteration whose adapters count: the best on the validation questions, else the last; None without any."""
+        trained = [n for n in self._iterations(run) if self._is_committed(layout.adapter(run, n, "generator", 0))]
+        return stopping.best(validation.known(self._store, run, trained)) or max(trained, default=None)
 
     def _rows(self, run: str) -> list[Json]:
         prefixes = [layout.evaluation(run, number) for number in self._iterations(run)]

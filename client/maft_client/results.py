@@ -64,7 +64,7 @@ class Status:
     report: str = ""
     """Where the page lies: a path or a URL."""
     adapters: str = ""
-    """Where the last iteration's PEFT adapter directories lie."""
+    """Where the PEFT adapter directories lie that count: of the best iteration on the validation questions, else of the last."""
 
     @property
     def failed(self) -> bool:

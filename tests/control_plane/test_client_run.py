@@ -8,11 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from committed import RUN, put_run, put_validations
 from conftest import MOCK, TINY, resource, write
 from s3server import S3Server, s3_fixture  # noqa: F401 - the fixture `s3`
 
 import maft
 import maft_client
+from maft.store import layout
+from maft.store.files import FileStore
+from maft.summaries import Gain, Score, Validation
 from maft_client import Client, MaftError, NoSuchRun, Refused, RunFailed
 from maft_client.results import flat
 
@@ -109,7 +113,25 @@ def test_in_a_bucket(home: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch) 
     assert elsewhere.adapters(run) == "" and elsewhere.events(run) == []
 
 
+def test_adapters_are_those_of_the_best_iteration(home: Path) -> None:
+    store, client = FileStore(home / "runs"), Client.local("runs")
+    put_run(store, iterations=2, evaluation={"validation": 8})
+    assert client.adapters("demo").endswith("/iterations/2/adapters/")
+    put_validations(store, *(Validation(accuracy=Score(0.5, 0.1), gain=gain) for gain in (None, Gain(-0.25, 0.1, 1))))
+    assert client.adapters("demo").endswith("/iterations/1/adapters/")
+
+
 # --- what is wrong ---
+
+
+def test_what_lies_there_and_cannot_be_read_is_one_line(home: Path) -> None:
+    store = FileStore(home / "runs")
+    put_run(store, iterations=0)
+    store.write(f"{layout.evaluation(RUN, 0)}_COMMIT.json", b"half of")
+    for ask in (Client.local("runs").status, Client.local("runs").results, Client.local("runs").wait):
+        with pytest.raises(MaftError, match="_COMMIT") as error:
+            ask("demo")
+        assert "\n" not in str(error.value)
 
 
 def without(field: str) -> dict:
