@@ -70,6 +70,32 @@ def test_a_method_that_sets_the_field_itself_has_one_row() -> None:
     ]
 
 
+def every_field() -> dict[str, list[Any]]:
+    """Two values for fields of each kind, the default in no case."""
+    return {
+        "agents": [4, 5],
+        "debate.cooperative": [True],
+        "debate.temperature": [0.5, 2],
+        "debate.system": ["a\n\x1b[2Jb", "c"],
+        "training.lora.targetModules": [["q_proj"], ["q_proj", "v_proj"]],
+        "training.checkpointMinutes": [7, 9],
+    }
+
+
+@pytest.mark.parametrize("path", every_field())
+def test_every_value_is_a_run_with_that_value(path: str) -> None:
+    """Lists and texts of several lines, too."""
+    values = every_field()[path]
+    one = made(methods=["multiagent"], seeds=1, grid={path: values})
+    assert [child.point[path] for child in one.children] == values
+    for child in one.children:
+        assert (
+            structs.replace(child.run.spec, group="")
+            == parse(a_run("r", spec.run_spec(TEMPLATE, "multiagent", 0, child.point))).spec
+        )
+        assert child.label.startswith(f"multiagent, {path}=") and child.label.isprintable()
+
+
 def test_maft_compare_has_the_same_runs_of_a_run_with_these_methods() -> None:
     """Apart from their names, and from the group, which its graph sets."""
     run = a_run("arithmetic", {**TEMPLATE, "seed": 3})

@@ -137,7 +137,7 @@ def _counts(run: Run, path: str, value: Any) -> bool:
     """Whether the field decides anything: a method may set it itself, and what is not trained knows no way of training."""
     if path.startswith("training.") and not run.spec.iterations:
         return False
-    plain: Any = msgspec.to_builtins(run.spec)
+    plain: Any = msgspec.json.decode(msgspec.json.encode(run.spec))  # as the value came: with lists, where records have tuples
     for part in path.split("."):
         plain = plain[part]
     return bool(plain == value)
@@ -216,4 +216,5 @@ def _fit_an_argument(children: Iterable[Child]) -> None:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    """Writes a value on one line, as a row's name has it."""
+    return value if isinstance(value, str) and value.isprintable() else json.dumps(value)
