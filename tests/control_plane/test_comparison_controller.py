@@ -197,6 +197,25 @@ def test_a_table_that_fails_says_why() -> None:
     assert server.status["phase"] == "Failed" and "no evaluation" in server.condition("Failed")["message"]
 
 
+def test_runs_that_are_added_while_the_table_is_made_are_in_it() -> None:
+    server = Server(methods=["base"], seeds=1)
+    looked(server)
+    server.end(next(iter(server.runs)))
+    looked(server)
+    server.finish_job(CompareSummary(table="of one\n", report="there", methods=1))
+    server.change(methods=["base", "majority"])
+    looked(server)
+    added = next(name for name, run in server.runs.items() if "status" not in run)
+    server.end(added)
+    looked(server)
+    assert (server.status["phase"], server.objects["Job"]) == ("Comparing", {})
+    server.objects["Pod"].clear()  # with its Job
+    looked(server)
+    server.finish_job(CompareSummary(table="of both\n", report="there", methods=2))
+    looked(server)
+    assert (server.status["phase"], server.status["table"]) == ("Complete", "of both\n")
+
+
 def test_suspend_and_resume_reach_the_runs_and_change_nothing_else_of_them() -> None:
     server = Server(methods=["base"], seeds=2)
     looked(server)

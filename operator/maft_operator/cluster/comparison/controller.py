@@ -55,6 +55,7 @@ class Comparisons:
             self._keys.forget(key, again=state.woken)
             return None
         if conditions.finished(own_status(resource)):
+            self._read.pop(key, None)
             return await self._finished(resource, state)
         try:
             reading = self._reading(key, resource)
@@ -111,6 +112,11 @@ class Comparisons:
         """Makes the table's Job and looks at it."""
         graph = table_graph(one, [name for name, state in seen.items() if state.phase == "Complete"])
         jobs, pods = [applier.ours(kind, await self._labelled(kind, one)) for kind in (kinds.JOB, kinds.POD)]
+        others = [job["metadata"] for job in jobs if objects.is_of_others(job, graph.last)]
+        for metadata in others:
+            await self._api.delete(kinds.JOB, metadata["namespace"], metadata["name"], metadata["uid"])
+        if others:
+            return Table()
         snapshot = observed.read(graph, {kinds.JOB.name: jobs, kinds.POD.name: pods}, datetime.now(UTC))
         following = plan.step(graph, snapshot.observed)
         used = images.pins(self._images, {}, {}, {}).used_by(self._images)

@@ -3,8 +3,11 @@
 And back: what its runs say of themselves, field by field.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+import msgspec
 
 from maft_operator.cluster import kinds, manifests
 from maft_operator.cluster.fields import is_true, part, text
@@ -17,6 +20,7 @@ from maft_operator.spec.schema import Json
 
 LABEL = kinds.COMPARISON.label
 METHOD, SEED = "maft.dev/method", "maft.dev/seed"
+COMPARED = "maft.dev/compared"  # of the table's Job: a hash of the runs that it compares
 States = Mapping[str, RunState]
 
 
@@ -43,11 +47,21 @@ def with_suspend(made: Json, *, suspend: bool) -> Json:
 def table_job(task: Task, comparison: Comparison, uid: str, images: Images) -> Json:
     """Makes the Job of the table: as a run's, but the comparison's own."""
     made = manifests.job(task, Owner(comparison.template, uid), images)
+    made["metadata"]["annotations"] = {**part(made, "metadata", "annotations"), COMPARED: _hash(task)}
     made["metadata"]["ownerReferences"] = [manifests.reference(kinds.COMPARISON, comparison.template.name, uid)]
     for metadata in (made["metadata"], made["spec"]["template"]["metadata"]):
         labels = {key: value for key, value in metadata["labels"].items() if key != RUN}
         metadata["labels"] = {**labels, LABEL: comparison.template.name, CHILD: task.name}
     return made
+
+
+def is_of_others(job: Json, task: Task) -> bool:
+    """Tells whether a Job that there is makes the table of other runs: some were added since, or made again."""
+    return text(job, "metadata", "annotations", COMPARED) not in ("", _hash(task)) and "deletionTimestamp" not in job["metadata"]
+
+
+def _hash(task: Task) -> str:
+    return hashlib.sha256(msgspec.json.encode(task.compared)).hexdigest()[:16]
 
 
 def states(runs: Iterable[Json]) -> dict[str, RunState]:
