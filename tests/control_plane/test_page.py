@@ -199,18 +199,18 @@ def test_it_needs_no_other_host_and_allows_none() -> None:
 
 
 class World:
-    """An API server: its runs in pages of two, or a refusal."""
+    """An API server: its runs in pages of two, or of as many as are asked for, or a refusal."""
 
-    def __init__(self, *runs: Json) -> None:
-        self.runs, self.refusal, self.asked = list(runs), 0, 0
+    def __init__(self, *runs: Json, page: int = 2) -> None:
+        self.runs, self.refusal, self.asked, self.page = list(runs), 0, 0, page
 
     async def answer(self, request: web.Request) -> web.Response:
         self.asked += 1
         if self.refusal:
             return web.json_response({"message": "may not list"}, status=self.refusal)
-        start = int(request.query.get("continue", "0"))
-        more = {"continue": str(start + 2)} if start + 2 < len(self.runs) else {}
-        return web.json_response({"metadata": more, "items": self.runs[start : start + 2]})
+        start, page = int(request.query.get("continue", "0")), min(self.page, int(request.query["limit"]))
+        more = {"continue": str(start + page)} if start + page < len(self.runs) else {}
+        return web.json_response({"metadata": more, "items": self.runs[start : start + page]})
 
 
 @contextlib.asynccontextmanager
@@ -241,6 +241,12 @@ def test_all_pages_of_the_list_are_shown_with_its_headers() -> None:
     ((status, text, headers),) = asked(World(WORKING, COMPLETE, FAILED, run("a"), run("b")), {})
     assert status == 200 and "5 runs" in text
     assert view.HEADERS.items() <= headers.items() and headers["Content-Type"].startswith("text/html")
+
+
+def test_runs_as_large_as_etcd_takes_them_are_shown() -> None:
+    long = {"iterations": [{"iteration": 1, "words": "x" * (3 << 19)}]}
+    ((status, text, _),) = asked(World(*(run(f"r{number}", **long) for number in range(25)), page=1000), {})
+    assert status == 200 and "25 runs" in text and "MiB" not in text
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8090", "127.0.0.1.evil.example:1", "localhost.evil:1", ""])

@@ -20,7 +20,7 @@ from maft_operator.page.shown import Shown, shown
 from maft_operator.page.view import HEADERS, page
 
 LOOPBACK = "127.0.0.1"
-PAGE = 250  # objects of one answer
+PAGE = 20  # objects of one answer, which may have the 1.5 MiB that etcd takes: UserApi reads no more than 32 MiB
 FRESH = 5.0  # seconds for which a list holds, however many look
 _HOSTS = ("localhost", "127.0.0.1", "[::1]")
 
