@@ -296,6 +296,15 @@ def test_what_the_held_out_debate_took_is_counted_though_jobs_of_its_iteration_h
     assert after["iterations"][1]["accuracy"]["mean"] == 0.5
 
 
+def test_the_held_out_debate_counts_once_for_the_budget() -> None:
+    """Not in the row of its iteration and again in the last one's, which the status has by then."""
+    spec = {**VALIDATING, "budget": {"tokens": 100_000}}
+    held_out = summarized("r-1-evaluate", evaluated(0.5, 0.4, asked=usage(70_000, 7)))
+    jobs = ended_jobs(2, "r-1-evaluate")
+    first = state(*jobs, *VALIDATED, held_out, run=a_run(**spec))
+    assert state(*jobs, *VALIDATED, held_out, old=first, run=a_run(**spec))["phase"] == first["phase"] == "Reporting"
+
+
 def test_what_the_status_has_decides_again_alike_without_jobs() -> None:
     before = state(*ended_jobs(2), *VALIDATED, run=a_run(**VALIDATING))
     again = state(*ended_jobs(0), old=before, run=a_run(**VALIDATING))

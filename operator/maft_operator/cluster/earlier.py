@@ -7,6 +7,7 @@ from maft.summaries import AnySummary, Earlier, PrepareSummary, Validation, numb
 from maft_operator.cluster import results
 from maft_operator.cluster.images import Pins
 from maft_operator.cluster.observed import Snapshot
+from maft_operator.plan import best
 from maft_operator.plan.graph import Graph, task_name
 from maft_operator.spec.parse import Run
 from maft_operator.spec.schema import Json
@@ -31,10 +32,12 @@ def completed(rows: Sequence[Json], summaries: Iterable[AnySummary], graph: Grap
 
 def measured(run: Run, graph: Graph, snapshot: Snapshot, old: Iterable[Json]) -> Snapshot:
     """Adds what the next step is decided from: what is known of the run's debates. old: the status' rows before."""
-    rows = completed(results.rows(graph, snapshot, old), snapshot.summaries.values(), graph)
+    before = list(old)
+    rows = completed(results.rows(graph, snapshot, before), snapshot.summaries.values(), graph)
     known = {task_name(run, iteration, "validate"): one for iteration, one in results.validations(rows).items()}
-    observed = replace(snapshot.observed, validations=known, tokens=results.tokens(rows))
-    return replace(snapshot, observed=observed)
+    observed = replace(snapshot.observed, validations=known)
+    spent = results.rows(best.settled(graph, observed), snapshot, before)  # in the rows where the status has it, or it counts twice
+    return replace(snapshot, observed=replace(observed, tokens=results.tokens(spent)))
 
 
 def with_adapters(rows: Iterable[Json], done: Mapping[str, str]) -> list[Json]:
