@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from maft_client.client import Client, key
-from maft_client.results import Event, Json, MaftError, NoSuchRun, Refused, Results, Status, flat, score
+from maft_client.results import REJECTED, Event, Json, MaftError, NoSuchRun, Refused, Results, Status, flat, score
 from maft_operator.spec import files
 from maft_operator.spec.schema import GROUP, KIND, VERSION, BadSpec
 
@@ -51,15 +51,14 @@ class ClusterClient(Client):
         whole = self._get(run)
         state = whole.get("status") or {}
         conditions = {c["type"]: c for c in state.get("conditions") or ()}
-        told = next(
-            (conditions[t] for t in ("Failed", "Complete", "Suspended") if conditions.get(t, {}).get("status") == "True"), None
-        )
-        condition = told or conditions.get("Progressing") or {}
+        telling = (("Accepted", "False"), ("Failed", "True"), ("Complete", "True"), ("Suspended", "True"))
+        chosen = next((conditions[kind] for kind, value in telling if conditions.get(kind, {}).get("status") == value), None)
+        condition = chosen or conditions.get("Progressing") or {}
         artifacts = state.get("artifacts") or {}
         return Status(
             f"{whole['metadata']['namespace']}/{whole['metadata']['name']}",
             state.get("phase") or "Pending",
-            over=bool(state.get("completionTime")),
+            over=bool(state.get("completionTime")) or _is_rejected(whole),
             iteration=(state.get("iteration") or {}).get("text", ""),
             progress=(state.get("progress") or {}).get("text", ""),
             accuracy=score(state.get("accuracy")),
@@ -129,6 +128,12 @@ def _connected(config: Any, context: str | None) -> tuple[Any, str]:
         raise ValueError(f"the kubeconfig has no context {wanted!r}; there are: {names}")
     namespace = (active.get("context") or {}).get("namespace") or "default"
     return config.new_client_from_config(os.pathsep.join(map(str, there)), context=wanted), str(namespace)
+
+
+def _is_rejected(whole: Json) -> bool:
+    """Tells whether the operator will not begin it as it is now."""
+    state = whole.get("status") or {}
+    return state.get("phase") == REJECTED and state.get("observedGeneration", 0) >= whole["metadata"].get("generation", 0)
 
 
 def _own_namespace() -> str:

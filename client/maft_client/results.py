@@ -6,6 +6,7 @@ from typing import Any
 
 Json = dict[str, Any]
 RUNNING, COMPLETE, FAILED = "Running", "Complete", "Failed"
+REJECTED = "Rejected"  # by the operator, which has not begun it and looks again when it is changed
 
 
 class MaftError(Exception):
@@ -69,7 +70,7 @@ class Status:
     @property
     def failed(self) -> bool:
         """Tells whether it ended without a result."""
-        return self.phase == FAILED
+        return self.phase in (FAILED, REJECTED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from test_bundle import NS, kubeconfig
 from maft.store.urls import open_store
 from maft_operator.cluster.manifests import CHILD, COMPONENT, ITERATION
 from maft_operator.cluster.manifests import RUN as LABEL
-from maft_operator.kubectl import tables
+from maft_operator.kubectl import asked, tables
 from maft_operator.kubectl.logs import Wanted
 from maft_operator.spec.schema import Json
 
@@ -194,6 +194,31 @@ def test_followed_until_the_run_has_ended_with_pods_that_come_later(tmp_path: Pa
         b"[r-1-train-x] step 1",
     ]
     assert sorted(done.stdout.strip(b"\n").split(b"\n")) == sorted(lines)
+
+
+def rejected(generation: int) -> Json:
+    """A run whose spec of generation 1 was refused."""
+    conditions = [{"type": "Accepted", "status": "False", "reason": "InvalidSpec", "message": "spec.agents: \x1b[2J-1"}]
+    made = run()
+    status = {"phase": "Rejected", "observedGeneration": 1, "conditions": conditions}
+    return {**made, "metadata": {**made["metadata"], "generation": generation}, "status": status}
+
+
+@pytest.mark.programs
+def test_nobody_waits_for_a_run_that_was_rejected(tmp_path: Path) -> None:
+    assert called(World(rejected(1)), tmp_path, "logs", "r", "-f").returncode == 0
+    assert asked.failure(rejected(1)) == "InvalidSpec: spec.agents: [2J-1"
+    assert not asked.is_over(rejected(2))  # changed since, and not looked at yet
+
+    async def scenario() -> None:
+        async with served(World(rejected(1))) as url:
+            context = {"KUBECONFIG": str(kubeconfig(tmp_path, url))}
+            code = "from maft import Client; s = Client.cluster().wait('r', 30, check=False); print(s.phase, s.failed, s.reason)"
+            line = [sys.executable, "-c", code]
+            done = await asyncio.to_thread(subprocess.run, line, env={**os.environ, **context}, capture_output=True, timeout=60)
+            assert done.stdout == b"Rejected True InvalidSpec\n", done.stderr
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.programs

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from maft_operator.cluster import kinds
-from maft_operator.cluster.fields import part, parts, text
+from maft_operator.cluster.fields import count, part, parts, text
 from maft_operator.cluster.reasons import line
 from maft_operator.cluster.user_api import TABLE, Unanswered, UserApi, place
 from maft_operator.spec.schema import BadSpec, Json
@@ -95,13 +95,16 @@ def _version(table: Json) -> str:
 
 
 def is_over(run: Json) -> bool:
-    """Tells whether the run has ended."""
-    return bool(text(run, "status", "completionTime"))
+    """Tells whether nothing more comes of the run by itself: it has ended, or it was rejected."""
+    current = count(run, "status", "observedGeneration") >= count(run, "metadata", "generation")
+    rejected = current and text(run, "status", "phase") == "Rejected"  # it may have been changed since
+    return bool(text(run, "status", "completionTime")) or rejected
 
 
 def failure(run: Json) -> str:
-    """Says why it failed; empty where it did not."""
-    conditions = [c for c in parts(run, "status", "conditions") if text(c, "type") == "Failed" and text(c, "status") == "True"]
+    """Says why it failed or was rejected; empty where it was not."""
+    telling = (("Failed", "True"), ("Accepted", "False"))
+    conditions = [c for c in parts(run, "status", "conditions") if (text(c, "type"), text(c, "status")) in telling]
     with contextlib.suppress(IndexError):
         return line(f"{text(conditions[0], 'reason')}: {text(conditions[0], 'message')}")
     return ""
