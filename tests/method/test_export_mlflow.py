@@ -12,7 +12,7 @@ from typing import Any
 
 import locked_tool
 import pytest
-from committed import RUN, adapter_files, evaluation, put_iteration, put_run
+from committed import RUN, adapter_files, evaluation, put_iteration, put_run, put_validations
 from conftest import free_port, serving
 
 from maft import committed_run
@@ -21,6 +21,7 @@ from maft.export import numbers, targets
 from maft.export.target import Request, Sent
 from maft.store.base import Store
 from maft.store.files import FileStore
+from maft.summaries import Gain, Score, Validation
 
 READER = """
 import json, sys, mlflow
@@ -104,6 +105,29 @@ def test_a_marker_that_was_lost_makes_no_second_run(store, url, packages):
     assert {step for step, _ in run["metrics"]["accuracy/debate"]} == {0, 1}
 
 
+def test_another_run_of_that_name_is_another_run(tmp_path, faulty):
+    """In another bucket, or made anew with other questions: its numbers do not come between the first one's."""
+    filters: list[str] = []
+
+    def answers(count: int, path: str) -> tuple[int, bytes]:
+        return 200, json.dumps(RUNS).encode()
+
+    for folder, spec in (("a", {}), ("b", {}), ("c", {"seed": 5})):
+        store, (url, asked) = FileStore(tmp_path / folder), faulty(answers)
+        put_run(store, **spec)
+        hand_on(store, url)
+        filters += [json.loads(body)["filter"] for _, path, body in asked if path.endswith("runs/search")]
+    assert len(set(filters)) == len(filters) == 3
+
+
+def test_a_best_iteration_that_is_the_base_model_has_no_adapters(store, faulty):
+    put_run(store, iterations=1, trained=False, evaluation={"validation": 8})
+    put_iteration(store, 2)
+    put_validations(store, *(Validation(accuracy=Score(0.5, 0.1), gain=gain) for gain in (None, Gain(-0.25, 0.1, 1))))
+    url, _ = faulty(lambda count, path: (200, json.dumps(RUNS).encode()))
+    assert hand_on(store, url).new == len(["spec", "evaluation", "evaluation", "evaluation", "training", "training"]) + 2
+
+
 @pytest.mark.tools
 def test_runs_of_a_comparison_have_one_parent(store, url, packages):
     for name in ("a", "b"):
@@ -121,8 +145,8 @@ class Server(BaseHTTPRequestHandler):
     asked: list[tuple[str, str, str]]
 
     def _answer(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.asked.append((self.command, self.path, self.headers.get("Authorization", "")))
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode(errors="replace")
+        self.asked.append((self.headers.get("Authorization", ""), self.path, body))
         status, body = self.answers(len(self.asked), self.path)
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
@@ -218,7 +242,7 @@ def test_secrets_are_in_no_line_and_no_marker(store, faulty, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "hunter2\n")  # of a file
     url, asked = faulty(lambda count, path: (200, json.dumps(RUNS).encode()))
     hand_on(store, url)
-    assert {secret for *_, secret in asked} == {"Bearer hunter2"}
+    assert {secret for secret, *_ in asked} == {"Bearer hunter2"}
     assert not any(b"hunter2" in store.read(key) for key in store.list(""))
 
 

@@ -4,6 +4,7 @@ Without MLflow's own client: it takes seconds to import and asks for versions of
 are children of one that has its name. Source: MLflow's REST API reference.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from maft.export import folders, numbers
+from maft.export import folders, numbers, society
 from maft.export.ledger import Ledger, digest, stages
 from maft.export.reports import files_digest, report_files
 from maft.export.target import Request, Sent
@@ -21,7 +22,7 @@ from maft.export.times import committed_at
 from maft.export.web import Client, authorization, server
 
 DEFAULT = "maft"  # the experiment where none is named
-RUN, PARENT = "maft.run", "mlflow.parentRunId"  # tags
+RUN, ORIGIN, PARENT = "maft.run", "maft.origin", "mlflow.parentRunId"  # tags
 PROXIED = "mlflow-artifacts:"  # how artifact URIs begin that the server takes itself
 BATCH = 100  # parameters of one request
 ARTIFACTS = "artifacts"  # how parts of the ledger begin that are files
@@ -47,14 +48,16 @@ class Tracker:
             return str(self.post("experiments/create", name=name)["experiment_id"])
         return str(answer.json(url)["experiment"]["experiment_id"])
 
-    def run(self, experiment: str, key: str, began: float, parent: str = "") -> str:
-        """Returns the id of the MLflow run of that run of maft, made where there is none. began: in seconds since 1970."""
-        query = f"tags.`{RUN}` = '{key}'"
+    def run(self, experiment: str, key: str, began: float, parent: str = "", origin: str = "") -> str:
+        """Returns the id of the MLflow run of that run of maft, made where there is none. began: in seconds since 1970; origin:
+        what tells it from another one of its name, such as one in another bucket."""
+        same = f" AND tags.`{ORIGIN}` = '{origin}'" if origin else ""
+        query = f"tags.`{RUN}` = '{key}'{same}"
         there = self.post("runs/search", experiment_ids=[experiment], filter=query, max_results=1).get("runs", [])
         if there:
             return str(there[0]["info"]["run_id"])
-        pairs = {RUN: key, "mlflow.runName": key.rpartition("/")[2], **({PARENT: parent} if parent else {})}
-        tags = _pairs(pairs)
+        pairs = {RUN: key, ORIGIN: origin, "mlflow.runName": key.rpartition("/")[2], PARENT: parent}
+        tags = _pairs({name: value for name, value in pairs.items() if value})
         made = self.post(
             "runs/create", experiment_id=experiment, run_name=pairs["mlflow.runName"], start_time=_ms(began), tags=tags
         )
@@ -81,7 +84,8 @@ def send(request: Request) -> Sent:
         number = tracker.experiment(experiment)
         began = committed_at(request.store, f"{request.run.key}/problems/") or 0.0
         parent = tracker.run(number, request.group, began) if request.group else ""
-        ledger.known_as(tracker.run(number, request.run.key, began, parent))
+        origin = hashlib.sha256(f"{request.store.url} {digest(request.run.problems)}".encode()).hexdigest()[:16]
+        ledger.known_as(tracker.run(number, request.run.key, began, parent, origin))
         missing = ledger.missing(parts)
         for part in missing:
             _send(tracker, request, ledger.remote, part)
@@ -91,10 +95,11 @@ def send(request: Request) -> Sent:
 
 
 def _files(request: Request) -> dict[str, str]:
-    """Parts that are files: the report, and the adapters of the newest iteration if it trained any."""
+    """Parts that are files: the report, and the adapters that count if they are no longer the base model."""
     report = report_files(request.store, request.run.key)
     parts = {f"{ARTIFACTS}/report": files_digest(report)} if report else {}
-    if any(i.training.complete and not i.training.all_base for i in request.run.iterations):
+    trained = any(i.training.complete for i in request.run.iterations)
+    if trained and not society.iteration(request.run, request.iteration).training.all_base:
         agents = request.agents()
         parts[f"{ARTIFACTS}/adapters/{agents[0].adapter.iteration}"] = digest(*(agent.commit for agent in agents))
     return parts
