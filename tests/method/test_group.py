@@ -15,7 +15,7 @@ from maft.program import Assignment
 from maft.records import Problem
 from maft.store import layout
 from maft.store.base import Store
-from maft.store.commits import committed, fetch, required
+from maft.store.commits import committed, fetch, publish, required
 from maft.store.urls import open_store
 from maft_operator.plan import graph as plan
 from maft_operator.spec.parse import parse
@@ -88,6 +88,17 @@ def test_a_run_with_other_questions_is_refused_in_one_line(store: Store, spec: d
         prepare.main(assigned(store, "two", **spec))
     assert line in str(caught.value) and "\n" not in str(caught.value)
     assert committed(store, f"default/two/{layout.PROBLEMS}") is None
+
+
+def test_questions_of_an_older_release_have_none_for_validation(store: Store) -> None:
+    """Its commit does not know the field, so no difference of the two specs tells."""
+    prepare.main(assigned(store, "one", group=""))
+    commit = required(store, f"default/one/{layout.PROBLEMS}", "the test")
+    spec = {**commit.meta["spec"], "evaluation": {k: v for k, v in commit.meta["spec"]["evaluation"].items() if k != "validation"}}
+    publish(store, f"default/old/{layout.PROBLEMS}", drawn(store, "one"), meta={**commit.meta, "spec": spec})
+    prepare.main(assigned(store, "old", group=""))
+    with pytest.raises(BadInput, match=r"evaluation\.validation: default/old/problems/ was drawn without such questions"):
+        prepare.main(assigned(store, "old", group="", evaluation={"validation": 4}))
 
 
 def test_without_a_group_nothing_is_shared(store: Store) -> None:

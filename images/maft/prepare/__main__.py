@@ -33,6 +33,7 @@ def main(assignment: Assignment) -> PrepareSummary:
     commit = committed(store, prefix)
     if commit is not None:
         same.run(commit, spec, f"{store.url}/{assignment.run}")
+        _validates(commit, spec)
     else:
         commit = _publish(assignment, prefix)
     store.write(f"{assignment.run}/{layout.RUN}", records.encode({"format": FORMAT, **commit.meta, "problems": _hashes(commit)}))
@@ -46,6 +47,12 @@ def main(assignment: Assignment) -> PrepareSummary:
         revision=pin,
     )
     return first_that_fits(msgspec.structs.replace(drawn, earlier=e) for e in earlier.shorter(earlier.found(assignment)))
+
+
+def _validates(commit: Commit, spec: Spec) -> None:
+    """BadInput where an older release drew the questions, which knew none for validation: a whole iteration later is late."""
+    if spec.evaluation.validation and not commit.has("validation.jsonl"):
+        raise BadInput(f"evaluation.validation: {commit.prefix} was drawn without such questions; use another name or prefix, or 0")
 
 
 def _publish(assignment: Assignment, prefix: str) -> Commit:
