@@ -200,17 +200,23 @@ def test_rows_with_strange_values(tmp_path: Path, kind: str) -> None:
                 assert "\n" not in str(error) and len(str(error)) < 600
 
 
-NOWHERE = ["a\0b.jsonl", "q.jsonl/x.jsonl", "x" * 300 + ".jsonl", "loop.jsonl", "folder.jsonl", "nothing.jsonl"]
+NOWHERE = ["a\0b.jsonl", "q.jsonl/x.jsonl", "x" * 300 + ".jsonl", "loop.jsonl", "nothing.jsonl"]
 
 
 @pytest.mark.parametrize("name", NOWHERE)
 def test_a_source_that_is_no_file(tmp_path: Path, name: str) -> None:
     (tmp_path / "q.jsonl").touch()
-    (tmp_path / "folder.jsonl").mkdir()
     (tmp_path / "loop.jsonl").symlink_to(tmp_path / "loop.jsonl")
     said = prepared(tmp_path, task={"source": f"{tmp_path}/{name}"})
     assert said.startswith(f"task.source: {tmp_path}/{name}: ")
     assert said.endswith("; give a jsonl file or an s3:// URL that can be read")
+
+
+def test_a_folder_without_files_of_questions(tmp_path: Path) -> None:
+    (tmp_path / "folder.jsonl").mkdir()
+    line = prepared(tmp_path, task={"source": f"{tmp_path}/folder.jsonl"})
+    where = f"task.source: {tmp_path}/folder.jsonl"
+    assert line == f"{where}: no file in it ends with .jsonl; give a jsonl file or a folder of them"
 
 
 # --- I2: models ---
