@@ -35,7 +35,7 @@ def test_all_kinds_of_records_are_looked_at() -> None:
 
 
 def says_something(record: Any, name: str) -> bool:
-    """Whether the field is written: kinds that leave defaults out do so for fields that have one, and all leave out what is unset."""
+    """Whether the field is written: kinds that leave defaults out do so for fields that have one, all leave out what is unset."""
     if getattr(record, name) is msgspec.UNSET:
         return False
     info = {field.name: field for field in msgspec.structs.fields(type(record))}[name]
