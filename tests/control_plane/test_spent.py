@@ -137,6 +137,13 @@ def test_not_a_run_that_is_done_or_that_somebody_has_suspended() -> None:
     assert step(replace(whole, spent=OVER, suspended=True), snapshot(RUN, *DEBATING).observed).phase == "Suspended"
 
 
+def test_what_is_paid_for_is_reported() -> None:
+    whole = planned(RUN)
+    measured = snapshot(RUN, *(done(task.name) for task in whole.tasks[:-1])).observed
+    decided = step(replace(whole, spent=OVER), measured)
+    assert [item.name for item in decided.create] == [whole.last.name] and decided.phase == "Reporting"
+
+
 def test_a_cause_of_its_own_comes_first() -> None:
     wrong = [job("r-0-prepare"), pod("r-0-prepare", "Failed")]
     wrong[0]["status"]["conditions"] = [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "x"}]

@@ -82,7 +82,7 @@ def step(graph: Graph, observed: Observed) -> Step:
         return Step(everything, (), "Complete")
     if graph.suspended:
         return Step(everything, (), "Suspended")
-    if graph.spent:
+    if graph.spent and unfinished != (graph.last,):  # the report of what was paid for costs next to nothing
         return Step(everything, (), "Failed", message=graph.spent)
     runnable = [t for t in unfinished if _begun(observed, t) or all(_succeeded(observed, need) for need in t.needs)]
     if any(t.kind in CHECKS for t in runnable):
