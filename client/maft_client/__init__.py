@@ -4,6 +4,6 @@ Thin: a run of this machine is a process of `maft run`, one of a cluster a resou
 """
 
 from maft_client.client import Client
-from maft_client.results import Event, MaftError, NoSuchRun, Refused, Results, RunFailed, Score, Status
+from maft_client.results import Event, MaftError, NoSuchRun, Refused, Results, RunFailed, Score, Status, Unreachable
 
-__all__ = ["Client", "Event", "MaftError", "NoSuchRun", "Refused", "Results", "RunFailed", "Score", "Status"]
+__all__ = ["Client", "Event", "MaftError", "NoSuchRun", "Refused", "Results", "RunFailed", "Score", "Status", "Unreachable"]

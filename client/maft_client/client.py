@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from maft_client.results import Event, MaftError, Results, RunFailed, Status
+from maft_client.results import Event, MaftError, Results, RunFailed, Status, Unreachable
 
 LOOK = 1.0  # seconds between two looks of `wait`
+PATIENCE = 300.0  # seconds for which `wait` goes on without an answer: an API server that is upgraded is away for a while
 
 
 class Client(ABC):
@@ -57,12 +58,18 @@ class Client(ABC):
 
     def wait(self, run: str, timeout: float | None = None, *, check: bool = True) -> Status:
         """Waits until the run is over, at most `timeout` seconds (TimeoutError). check: raise RunFailed where it failed or was
-        stopped."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not (status := self.status(run)).over:
-            if deadline is not None and time.monotonic() >= deadline:
+        stopped. Whoever knows may be away for a while, but not at first (Unreachable)."""
+        begun = heard = time.monotonic()
+        status = self.status(run)
+        while not status.over:
+            if timeout is not None and time.monotonic() >= begun + timeout:
                 raise TimeoutError(f"{status.run}: {status.phase} after {timeout:g} seconds")
             time.sleep(LOOK)
+            try:
+                status, heard = self.status(run), time.monotonic()
+            except Unreachable:
+                if time.monotonic() >= heard + PATIENCE:
+                    raise
         if check and not status.phase == "Complete":
             raise RunFailed(status)
         return status

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from maft_client.client import Client, key
-from maft_client.results import REJECTED, Event, Json, MaftError, NoSuchRun, Refused, Results, Status, flat, score
+from maft_client.results import REJECTED, Event, Json, MaftError, NoSuchRun, Refused, Results, Status, Unreachable, flat, score
 from maft_operator.spec import files
 from maft_operator.spec.schema import GROUP, KIND, VERSION, BadSpec
 
@@ -108,7 +108,7 @@ class ClusterClient(Client):
         except self._errors as error:
             raise _raised(error, f"{arguments['namespace']}/{arguments.get('name', '')}") from None
         except Exception as error:  # urllib3's, of a server that is away
-            raise MaftError(f"the API server does not answer: {type(error).__name__}: {' '.join(str(error).split())}") from None
+            raise Unreachable(f"the API server does not answer: {type(error).__name__}: {' '.join(str(error).split())}") from None
 
 
 def _connected(config: Any, context: str | None) -> tuple[Any, str]:
@@ -171,7 +171,7 @@ def _raised(error: Any, run: str) -> MaftError:
     # Server-side apply answers 500 where a field has a name that no schema knows.
     if error.status in (400, 401, 403, 409, 422) or "not declared in schema" in message:
         return Refused(message)
-    return MaftError(f"the API server answered {error.status}: {message}")
+    return Unreachable(f"the API server answered {error.status}: {message}")
 
 
 def _time(event: Any) -> str:

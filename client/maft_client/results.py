@@ -21,6 +21,10 @@ class NoSuchRun(MaftError):
     """There is no run of that name."""
 
 
+class Unreachable(MaftError):
+    """Whoever knows does not answer now, or not as it should: another try may."""
+
+
 class RunFailed(MaftError):
     """The run has ended without a result."""
 

@@ -17,7 +17,7 @@ import maft_client
 from maft.store import layout
 from maft.store.files import FileStore
 from maft.summaries import Gain, Score, Validation
-from maft_client import Client, MaftError, NoSuchRun, Refused, RunFailed
+from maft_client import Client, MaftError, NoSuchRun, Refused, RunFailed, Status, Unreachable
 from maft_client.results import flat
 
 LIMIT = 240.0
@@ -183,6 +183,32 @@ def test_a_folder_that_cannot_be_written(home: Path) -> None:
     (home / "file").write_text("")
     with pytest.raises(MaftError, match="choose a folder that can be written"):
         Client.local("file/runs").submit(small())
+
+
+class Told(Client):
+    """Runs whose statuses are known beforehand; an error is raised."""
+
+    def __init__(self, *statuses: Status | MaftError) -> None:
+        self.statuses = list(statuses)
+
+    def status(self, run: str) -> Status:
+        answer = self.statuses.pop(0)
+        if isinstance(answer, MaftError):
+            raise answer
+        return answer
+
+    submit = events = results = stop = None  # type: ignore[assignment]
+
+
+def test_wait_passes_over_a_server_that_is_away_for_a_while() -> None:
+    away, over = Unreachable("the API server answered 503: x"), Status("ns/r", "Complete", over=True)
+    assert Told(Status("ns/r", "Training", over=False), away, away, over).wait("r") == over
+    with pytest.raises(Unreachable):  # at first it may be the wrong one
+        Told(away, over).wait("r")
+    with pytest.raises(MaftError, match="none of that name"):
+        Told(Status("ns/r", "Training", over=False), NoSuchRun("ns/r: there is none of that name"), over).wait("r")
+    with pytest.raises(TimeoutError, match="ns/r: Training after 0.1 seconds"):
+        Told(*[Status("ns/r", "Training", over=False)] * 3).wait("r", timeout=0.1)
 
 
 def test_rows_are_flat() -> None:
