@@ -207,7 +207,7 @@ def test_wait_passes_over_a_server_that_is_away_for_a_while() -> None:
         Told(away, over).wait("r")
     with pytest.raises(MaftError, match="none of that name"):
         Told(Status("ns/r", "Training", over=False), NoSuchRun("ns/r: there is none of that name"), over).wait("r")
-    with pytest.raises(TimeoutError, match="ns/r: Training after 0.1 seconds"):
+    with pytest.raises(TimeoutError, match=r"ns/r: Training after 0\.1 seconds"):
         Told(*[Status("ns/r", "Training", over=False)] * 3).wait("r", timeout=0.1)
 
 
