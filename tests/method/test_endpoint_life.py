@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from conftest import answers, free_port, wait_until
 from societies import QUESTION, RUN, ask, endpoint, metrics, mock_server, post, society, trained
 
-from maft import records
+from maft import pod, records
 from maft.endpoint import served
 from maft.endpoint.keys import INTERVAL, Keys
 from maft.prepare.tasks import load, of_task
@@ -104,6 +105,14 @@ def test_keys_of_a_mounted_secret(tmp_path):
     assert keys.name("Bearer first") is None
     (tmp_path / "team").unlink()
     wait_until(lambda: keys.name("Bearer second") is None, 5 * INTERVAL)
+
+
+def test_where_it_is_not_told_it_listens_for_both_families(tmp_path, spec):
+    """As in a pod, where kubelets and Services come by either; asyncio leaves IPv4 out at ::."""
+    with society(tmp_path, spec, None, f"--host={pod.everywhere()}") as url:
+        port = url.rpartition(":")[2]
+        hosts = ["127.0.0.1", *(["[::1]"] if pod.everywhere() == "::" else [])]
+        assert [urllib.request.urlopen(f"http://{host}:{port}/ready").status for host in hosts] == [200] * len(hosts)
 
 
 def test_requests_beyond_the_cap_are_refused(tmp_path, spec):

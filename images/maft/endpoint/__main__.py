@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import signal
+import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from maft.society_spec import SocietySpec, decode_society
 from maft.spec import UNREADABLE, immutable_spec_json
 from maft.store.urls import open_store
 from maft.summaries import BAD_INPUT
+
+BACKLOG = 1024  # connections that wait to be taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +120,17 @@ async def serve(assignment: Assignment, spec: SocietySpec, listening: Listening)
 
 
 async def _listen(runner: web.AppRunner, listening: Listening) -> None:
-    site = web.TCPSite(runner, listening.host, listening.port, backlog=1024)
     try:
-        await site.start()
+        there = await asyncio.to_thread(_socket, listening.host, listening.port)
     except OSError as error:
         raise BadInput(f"--port {listening.port}: {error.strerror}; choose another port or stop what listens there") from error
+    await web.SockSite(runner, there, backlog=BACKLOG).start()
+
+
+def _socket(host: str, port: int) -> socket.socket:
+    """Listens at the address; at :: for IPv4 as well, which asyncio would leave out: kubelets and Services come by either."""
+    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=host == "::")
 
 
 async def _finish(endpoint: Endpoint, grace: int) -> None:
