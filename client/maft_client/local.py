@@ -111,7 +111,7 @@ class LocalClient(Client):
         process = self._started.get(run)
         if process is None:
             raise MaftError(f"{run}: was not started here; press Ctrl-C where it was")
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)  # one that was started from a shell's background does not hear SIGINT before it asks to
         try:
             process.wait(_ENDING)
         except subprocess.TimeoutExpired:

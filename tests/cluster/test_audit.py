@@ -22,6 +22,7 @@ WRITES = ("create", "update", "patch", "delete")
 CREATED = 201
 # Rights that a healthy session need not use, each with why it is there all the same.
 RARE = {
+    ("maft.dev", "multiagentcomparisons", "delete"): "a comparison that expires",
     ("kueue.x-k8s.io", "workloads", "list"): "where something is queued",
     ("coordination.k8s.io", "leases", "create"): "the chart's Lease is there; where it is left out, the operator makes one",
     ("coordination.k8s.io", "leases", "patch"): "a leader that ends gives its lease back; one that is killed does not",

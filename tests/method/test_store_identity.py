@@ -28,7 +28,11 @@ class Issuer(ThreadingHTTPServer):
 
 class _Answers(BaseHTTPRequestHandler):
     server: Issuer
-    until = (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    @property
+    def until(self) -> str:
+        """From now on, however long ago the session began: keys that are about to expire are asked for again."""
+        return (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def do_POST(self) -> None:
         asked = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
