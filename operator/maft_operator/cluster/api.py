@@ -1,7 +1,7 @@
 """The few requests to the API server that the operator makes, by kind (kinds.py)."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import aiohttp
@@ -52,34 +52,25 @@ class Api:
 
     async def list_all(self, kind: Kind, namespace: str, page: int = 100, **selectors: str) -> Sequence[Json]:
         """Lists objects that may be many and large, so many to a request."""
-        items: list[Json] = []
-        token: str | None = ""
-        while token is not None:
-            more = {"_continue": token} if token else {}
-            answer = await self._ask("get", kind.name, namespace=namespace, limit=page, **selectors, **more) or {}
-            items += answer.get("items") or []
-            token = answer.get("metadata", {}).get("continue") or None
-        return items
+        return [item async for item in self._paged(kind, namespace, page, **selectors)]
 
     async def versions(self, kind: Kind, namespace: str | None, page: int = 500) -> dict[str, str]:
         """Lists the resourceVersion of every object of a parent kind by key, without the rest of it; so many to a request."""
         accept = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
         versions: dict[str, str] = {}
+        async for item in self._paged(kind, namespace, page, header_params={"accept": accept}):
+            about = item["metadata"]
+            versions[kinds.key(kind, about["namespace"], about["name"])] = about["resourceVersion"]
+        return versions
+
+    async def _paged(self, kind: Kind, namespace: str | None, page: int, **arguments: Any) -> AsyncIterator[Json]:
         token: str | None = ""
         while token is not None:
-            answer = await self._ask(
-                "get",
-                kind.name,
-                namespace=namespace,
-                header_params={"accept": accept},
-                limit=page,
-                **({"_continue": token} if token else {}),
-            )
-            items = (answer or {}).get("items") or []  # null where there are none
-            about = [item["metadata"] for item in items]
-            versions |= {kinds.key(kind, each["namespace"], each["name"]): each["resourceVersion"] for each in about}
-            token = (answer or {}).get("metadata", {}).get("continue") or None
-        return versions
+            more = {"_continue": token} if token else {}
+            answer = await self._ask("get", kind.name, namespace=namespace, limit=page, **arguments, **more) or {}
+            for item in answer.get("items") or []:  # null where there are none
+                yield item
+            token = answer.get("metadata", {}).get("continue") or None
 
     async def served(self, kind: Kind, namespace: str | None) -> bool:
         """Tells whether the API server knows a kind of ours in our version."""

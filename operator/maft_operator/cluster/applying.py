@@ -2,7 +2,7 @@
 they are somebody else's. What is decided here for one look is drift.py's.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from maft_operator.cluster import drift, images, kinds
@@ -61,6 +61,13 @@ class Applier:
     def _is_a_namesakes(self, thing: Json) -> bool:
         """Whether it is the parent's, or one's of its name before, which goes by itself."""
         return self._uid in _owners(thing, "uid") or self._parent.name in _owners(thing, "kind")
+
+
+def listed(children: Mapping[str, Sequence[Json]], wanted: Json) -> Json | None:
+    """Finds the object among those that were listed, by kind; None where it is missing. The items of a list lack what the list as a
+    whole says."""
+    child = next((c for c in children.get(wanted["kind"], ()) if c["metadata"]["name"] == wanted["metadata"]["name"]), None)
+    return {**child, "apiVersion": wanted["apiVersion"], "kind": wanted["kind"]} if child else None
 
 
 def passes(error: Refused) -> bool:

@@ -18,7 +18,7 @@ from maft_operator.cluster import (
     workloads,
 )
 from maft_operator.cluster.api import Api, Refused
-from maft_operator.cluster.applying import Applier, passes
+from maft_operator.cluster.applying import Applier, listed, passes
 from maft_operator.cluster.children import pods_in
 from maft_operator.cluster.drift import Sent
 from maft_operator.cluster.explaining import ASKED
@@ -151,7 +151,7 @@ class ClusterBackend:
         refusals = []
         for wanted in manifests.objects(item, *self._made_with(item)):
             try:
-                await self._applier.ensure(wanted, self._existing(wanted))
+                await self._applier.ensure(wanted, listed(self._children, wanted))
             except Refused as error:
                 refusals += [] if passes(error) else [Refusal(item.name, str(error))]
         return tuple(refusals)
@@ -162,11 +162,6 @@ class ClusterBackend:
         child = self._named(kind.name, item.name)
         owner = replace(self._owner, inherited=self._images.pods.inherited(child)) if child else self._owner
         return owner, images.of_child(self._images, child)
-
-    def _existing(self, wanted: Json) -> Json | None:
-        child = self._named(wanted["kind"], wanted["metadata"]["name"])
-        # The items of a list lack what the list as a whole says.
-        return {**child, "apiVersion": wanted["apiVersion"], "kind": wanted["kind"]} if child else None
 
     def _named(self, kind: str, name: str) -> Json | None:
         return next((c for c in self._children.get(kind, ()) if c["metadata"]["name"] == name), None)

@@ -4,7 +4,6 @@ Level-triggered: whoever wakes a key only says that something may have changed. 
 """
 
 import asyncio
-import logging
 import math
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,13 +14,12 @@ from maft_operator.cluster.backend import ClusterBackend
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.indexes import added_up
 from maft_operator.cluster.keys import Keys, KeyState, Seen
-from maft_operator.cluster.logged import about
-from maft_operator.cluster.looks import expiry, sooner
+from maft_operator.cluster.looks import sooner
 from maft_operator.cluster.manifests import Owner
 from maft_operator.cluster.measured import measure
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.status import Reconciled, status
-from maft_operator.cluster.writing import Writer, key_of, own_status, slim
+from maft_operator.cluster.writing import Writer, own_status, slim
 from maft_operator.plan import graph as plan
 from maft_operator.plan.done import left_over
 from maft_operator.plan.reconcile import reconcile
@@ -29,8 +27,6 @@ from maft_operator.spec import skew
 from maft_operator.spec.parse import store_url
 from maft_operator.spec.schema import BadSpec, Json
 from maft_operator.spec.skew import Reading
-
-log = logging.getLogger("maft")
 
 
 class Controller:
@@ -70,7 +66,7 @@ class Controller:
         try:
             return await self._step(resource, reading, state)
         except Refused as error:
-            await self._block(resource, error, state)
+            await self._writer.block(resource, reasons.refusal_reason(str(error)), str(error), state)
             raise
 
     # --- the ways that a reconcile goes ---
@@ -142,26 +138,13 @@ class Controller:
         await self._writer.write(
             resource, {**conditions.summed(resource["status"], _now()), "observedGeneration": generation}, state
         )
-        left = expiry(resource["status"], resource.get("spec", {}).get("ttlSecondsAfterFinished"), _now())
-        if left is not None and left <= 0:
-            metadata = resource["metadata"]
-            key = key_of(resource)
-            log.info("%s: removed, spec.ttlSecondsAfterFinished is over", key, extra=about(key, "Expired"))
-            await self._api.delete(kinds.RUN, metadata["namespace"], metadata["name"], metadata["uid"])
-            return None
-        return left
+        return await self._writer.expire(resource)
 
     async def _refuse(self, resource: Json, message: str, state: KeyState) -> None:
         """Rejects a run that has not begun; one that has waits for a release that understands it, and what it has stays."""
         old, generation = own_status(resource), resource["metadata"].get("generation", 0)
         decide, reason = (conditions.blocked, reasons.NEWER_SPEC) if _begun(old) else (conditions.rejected, reasons.INVALID_SPEC)
         await self._writer.write(resource, decide(reason, message, old, generation, _now()), state)
-
-    async def _block(self, resource: Json, error: Refused, state: KeyState) -> None:
-        """Writes into the status, if that at least is allowed, that the API server does not let us look or act."""
-        old, generation = own_status(resource), resource["metadata"].get("generation", 0)
-        reason = reasons.refusal_reason(str(error))
-        await self._writer.write(resource, conditions.blocked(reason, str(error), old, generation, _now()), state)
 
 
 def _parsed(resource: Json) -> Reading:

@@ -10,7 +10,9 @@ from maft_operator.cluster.api import FAULTS, Api, Refused
 from maft_operator.cluster.events import event, warning
 from maft_operator.cluster.keys import KeyState
 from maft_operator.cluster.logged import about
+from maft_operator.cluster.looks import expiry
 from maft_operator.cluster.metrics import Metrics
+from maft_operator.cluster.reasons import Reason
 from maft_operator.spec.schema import Json
 
 log = logging.getLogger("maft")
@@ -48,6 +50,21 @@ class Writer:
         state.written = written["metadata"]["resourceVersion"] if written and same else ""
         state.seen = replace(state.seen, resource=slim(written)) if written and same and state.seen else None
         return written
+
+    async def block(self, resource: Json, reason: Reason, message: str, state: KeyState) -> None:
+        """Writes, if that at least is allowed, that nothing goes on, and why."""
+        old, generation = own_status(resource), resource["metadata"].get("generation", 0)
+        await self.write(resource, conditions.blocked(reason, message, old, generation, datetime.now(UTC)), state)
+
+    async def expire(self, resource: Json) -> float | None:
+        """Removes an object that has ended once its spec.ttlSecondsAfterFinished is over; returns seconds until then, or None."""
+        left = expiry(own_status(resource), resource.get("spec", {}).get("ttlSecondsAfterFinished"), datetime.now(UTC))
+        if left is None or left > 0:
+            return left
+        metadata, key = resource["metadata"], key_of(resource)
+        log.info("%s: removed, spec.ttlSecondsAfterFinished is over", key, extra=about(key, "Expired"))
+        await self._api.delete(kinds.named(resource["kind"]), metadata["namespace"], metadata["name"], metadata["uid"])
+        return None
 
     async def _tell(self, resource: Json, old: Json, new: Json) -> None:
         """Says what changed: in the log, in the metrics, as Events."""

@@ -10,6 +10,7 @@ from maft_operator.cluster.children import servers_in, tasks_in
 from maft_operator.cluster.fields import count, part, parts, text
 from maft_operator.cluster.manifests import COMPONENT, ITERATION, RUN
 from maft_operator.cluster.pod_template import DEBATE, SERVE, TRAIN
+from maft_operator.cluster.pods import containers
 from maft_operator.cluster.user_api import Unanswered, place
 from maft_operator.kubectl.asked import Where, is_over
 from maft_operator.spec.schema import Json
@@ -73,9 +74,8 @@ def _owned(thing: Json, uid: str) -> bool:
 
 
 def _logs(pod: Json, wanted: Wanted) -> list[Log]:
-    several = [*parts(pod, "status", "initContainerStatuses"), *parts(pod, "status", "containerStatuses")]
     chosen = (wanted.container,) if wanted.container else _OURS
-    started = [status for status in several if text(status, "name") in chosen and _has_log(status, wanted)]
+    started = [status for status in containers(pod) if text(status, "name") in chosen and _has_log(status, wanted)]
     return [Log(text(pod, "metadata", "name"), text(status, "name"), count(status, "restartCount")) for status in started]
 
 

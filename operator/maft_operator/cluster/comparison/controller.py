@@ -4,7 +4,6 @@ What is decided is plan/comparison.py's, as its first lines tell. Kept in memory
 hundreds of runs are checked once and not at every look.
 """
 
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,11 +17,10 @@ from maft_operator.cluster.comparison.status import Compared, status
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.keys import Keys, KeyState
 from maft_operator.cluster.kinds import Kind
-from maft_operator.cluster.logged import about
 from maft_operator.cluster.looks import CALM, expiry
 from maft_operator.cluster.metrics import Metrics
-from maft_operator.cluster.reasons import Reason, Trouble, refusal_reason
-from maft_operator.cluster.writing import Writer, key_of, own_status
+from maft_operator.cluster.reasons import Trouble, refusal_reason
+from maft_operator.cluster.writing import Writer, own_status
 from maft_operator.plan import step as plan
 from maft_operator.plan.comparison import ComparisonStep, RunState, step, table_graph
 from maft_operator.plan.graph import Task
@@ -31,7 +29,6 @@ from maft_operator.spec import skew
 from maft_operator.spec.comparison import Comparison
 from maft_operator.spec.schema import COMPARISON, BadSpec, Json
 
-log = logging.getLogger("maft")
 TABLE = 10.0  # seconds between two looks at the table's Job, whose pod may wait for what no event tells of
 
 
@@ -65,7 +62,7 @@ class Comparisons:
         try:
             return await self._step(resource, reading.comparison, reading.notices, state)
         except Refused as error:
-            await self._block(resource, refusal_reason(str(error)), str(error), state)
+            await self._writer.block(resource, refusal_reason(str(error)), str(error), state)
             raise
 
     def _reading(self, key: str, resource: Json) -> "Reading":
@@ -133,27 +130,18 @@ class Comparisons:
 
     async def _finished(self, resource: Json, state: KeyState) -> float | None:
         """Waits for it to expire, which is all that is left to do."""
-        metadata, old, now = resource["metadata"], own_status(resource), datetime.now(UTC)
-        await self._writer.write(resource, {**old, "observedGeneration": metadata.get("generation", 0)}, state)
-        left = expiry(old, resource.get("spec", {}).get("ttlSecondsAfterFinished"), now)
-        if left is None or left > 0:
-            return left
-        log.info("%s: removed, spec.ttlSecondsAfterFinished is over", key_of(resource), extra=about(key_of(resource), "Expired"))
-        await self._api.delete(kinds.COMPARISON, metadata["namespace"], metadata["name"], metadata["uid"])
-        return None
+        generation = resource["metadata"].get("generation", 0)
+        await self._writer.write(resource, {**own_status(resource), "observedGeneration": generation}, state)
+        return await self._writer.expire(resource)
 
     async def _refuse(self, resource: Json, message: str, state: KeyState) -> None:
         """Rejects one that has not begun; of one that has, what was made stays until it can be read again."""
         old, generation = own_status(resource), resource["metadata"].get("generation", 0)
         if "startTime" in old:
-            await self._block(resource, reasons.INVALID_SPEC, message, state)
+            await self._writer.block(resource, reasons.INVALID_SPEC, message, state)
             return
         new = conditions.rejected(reasons.INVALID_SPEC, message, old, generation, datetime.now(UTC))
         await self._writer.write(resource, new, state)
-
-    async def _block(self, resource: Json, reason: Reason, message: str, state: KeyState) -> None:
-        old, generation = own_status(resource), resource["metadata"].get("generation", 0)
-        await self._writer.write(resource, conditions.blocked(reason, message, old, generation, datetime.now(UTC)), state)
 
 
 async def _tried(apply: Callable[[Json], Awaitable[object]], several: Iterable[Json]) -> list[Trouble]:

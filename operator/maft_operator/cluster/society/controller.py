@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from maft_operator.cluster import explaining, images, kinds, observed
 from maft_operator.cluster.api import Api, Refused
-from maft_operator.cluster.applying import Applier, passes
+from maft_operator.cluster.applying import Applier, listed, passes
 from maft_operator.cluster.children import servers_in
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.keys import Keys, KeyState
@@ -36,11 +36,11 @@ class Societies:
 
     async def look(self, key: str, state: KeyState) -> float | None:
         """Looks at one Society and brings it to what it should be; see workers.py."""
-        woken, state.woken = state.woken, False
+        state.woken = False
         _, namespace, name = kinds.addressed(key)
         resource = await self._api.get(kinds.SOCIETY, namespace, name)
         if resource is None or "deletionTimestamp" in resource["metadata"]:
-            self._keys.forget(key, again=woken and state.woken)
+            self._keys.forget(key, again=state.woken)
             return None
         asked, generation = reading.asked(resource), resource["metadata"].get("generation", 0)
         if isinstance(asked, Obstacle):
@@ -77,7 +77,7 @@ class Societies:
         refusals = []
         for wanted in self._wanted(asked, wished, resource, children):
             try:
-                await applier.ensure(wanted, _named(children, wanted))
+                await applier.ensure(wanted, listed(children, wanted))
             except Refused as error:
                 refusals += [] if passes(error) else [error]
         return refusals
@@ -91,12 +91,6 @@ class Societies:
         if deployment and objects.is_made_for(made, deployment):  # by whichever release: nothing restarts for that
             made = objects.objects(wished, images.of_child(own, deployment), own.pods.inherited(deployment))
         return made
-
-
-def _named(children: dict[str, list[Json]], wanted: Json) -> Json | None:
-    child = next((c for c in children.get(wanted["kind"], ()) if c["metadata"]["name"] == wanted["metadata"]["name"]), None)
-    # The items of a list lack what the list as a whole says.
-    return {**child, "apiVersion": wanted["apiVersion"], "kind": wanted["kind"]} if child else None
 
 
 def _now() -> datetime:

@@ -12,23 +12,15 @@ import msgspec
 from msgspec import Meta
 
 from maft.society_spec import SocietySpec
-from maft.spec import Section
+from maft.spec import SecretName, Section
 from maft.summaries import numbers_in
-from maft_operator.cluster import conditions, reasons
+from maft_operator.cluster import conditions, kinds, reasons
 from maft_operator.cluster.fields import count, part, parts, text
 from maft_operator.cluster.reasons import Reason
 from maft_operator.plan import graph as plan
 from maft_operator.spec import skew
 from maft_operator.spec.parse import Run
 from maft_operator.spec.schema import BadSpec, Json, filled
-
-KIND = "Society"
-
-
-class Named(Section, frozen=True, kw_only=True):
-    """Names a Secret of the namespace."""
-
-    name: str
 
 
 class Served(Section, frozen=True, kw_only=True):
@@ -37,7 +29,7 @@ class Served(Section, frozen=True, kw_only=True):
     run: str
     iteration: Annotated[int, Meta(ge=1)] | None = None
     replicas: Annotated[int, Meta(ge=0)] = 1
-    api_keys_secret: Named | None = None
+    api_keys_secret: SecretName | None = None
     gpus: Annotated[int, Meta(ge=0)] | None = None
     pod_template: dict[str, Any] | None = None
 
@@ -85,7 +77,7 @@ class Obstacle:
 
 def asked(resource: Mapping[str, Any]) -> Asked | Obstacle:
     """Reads a Society; fields that this release does not know are passed over."""
-    whole = filled({"metadata": dict(resource["metadata"]), "spec": dict(part(resource, "spec"))}, KIND)
+    whole = filled({"metadata": dict(resource["metadata"]), "spec": dict(part(resource, "spec"))}, kinds.SOCIETY.name)
     metadata, spec = whole["metadata"], whole["spec"]
     try:
         served, answers = msgspec.convert(spec, Served), msgspec.convert(spec, SocietySpec)
