@@ -75,13 +75,14 @@ class LocalClient(Client):
     def status(self, run: str) -> Status:
         """Reads it from the process, its lock and what is committed."""
         run = "/".join(key(run, NAMESPACE))
-        rows, runs_on = self._rows(run), self._is_running(run)
+        numbers, runs_on = self._iterations(run), self._is_running(run)
+        rows = self._rows(run, numbers)
         complete = not runs_on and self._is_reported(run)
         if not (rows or runs_on or complete or self._local(run).is_dir() or self._has(f"{run}/{layout.RUN}")):
             raise NoSuchRun(f"{run}: neither {self._store.url} nor {self._folder} has one of that name")
         message = "" if runs_on or complete else self._failure(run)
         phase = RUNNING if runs_on else COMPLETE if complete else FAILED if message else STOPPED
-        adapters = self._adapters(run)
+        adapters = self._adapters(run, numbers)
         return Status(
             run,
             phase,
@@ -102,8 +103,9 @@ class LocalClient(Client):
     @_explained()
     def results(self, run: str) -> Results:
         """Reads the committed evaluations."""
-        run = self.status(run).run
-        return Results(run, tuple(self._rows(run)))
+        run = "/".join(key(run, NAMESPACE))
+        rows = self._rows(run, self._iterations(run))
+        return Results(run if rows else self.status(run).run, tuple(rows))  # without any there may be no such run
 
     def stop(self, run: str) -> None:
         """Ends the process, if this client has started it."""
@@ -148,13 +150,13 @@ class LocalClient(Client):
         numbers = {name.removeprefix(top).partition("/")[0] for name in self._store.list(top)}
         return sorted(int(number) for number in numbers if number.isdecimal())
 
-    def _adapters(self, run: str) -> int | None:
+    def _adapters(self, run: str, numbers: Sequence[int]) -> int | None:
         """Names the iteration whose adapters count: the best on the validation questions, else the last; None without any."""
-        trained = [n for n in self._iterations(run) if self._is_committed(layout.adapter(run, n, "generator", 0))]
+        trained = [n for n in numbers if self._is_committed(layout.adapter(run, n, "generator", 0))]
         return stopping.best(validation.known(self._store, run, trained)) or max(trained, default=None)
 
-    def _rows(self, run: str) -> list[Json]:
-        prefixes = [layout.evaluation(run, number) for number in self._iterations(run)]
+    def _rows(self, run: str, numbers: Sequence[int]) -> list[Json]:
+        prefixes = [layout.evaluation(run, number) for number in numbers]
         there = [commit for prefix in prefixes if (commit := commits.committed(self._store, prefix))]
         return [_row(commits.fetch_record(self._store, commit, layout.EVALUATION, Evaluation)) for commit in there]
 

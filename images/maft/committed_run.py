@@ -101,12 +101,13 @@ class RunCommits:
     def final(self) -> Commit | None:
         """Returns the held-out debate that a run ends with: of the iteration that validation questions have chosen, and where there
         are none of the last. None: it is not there yet."""
-        if self.spec is None:
+        spec = self.spec
+        if spec is None:
             return None
-        decided = stopping.decision(self.spec, self.validations)
-        if decided is None and stopping.validated(self.spec):
+        decided = stopping.decision(spec, self.validations)
+        if decided is None and stopping.validated(spec):
             return None
-        number = decided.best if decided else max([self.spec.iterations, *(i.number for i in self.iterations)])
+        number = decided.best if decided else max([spec.iterations, *(i.number for i in self.iterations)])
         return next((i.evaluation for i in self.iterations if i.number == number), None)
 
 

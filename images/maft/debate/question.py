@@ -161,7 +161,7 @@ class Question:
         # A shared summary may come from any server; the question decides, so that all have their part.
         host = seed % self._setup.society.size if agent is None else agent
         fitted = fit(self._setup.template, (), Heard(self._rules.prompts.summary, answers), self._room(host))
-        summary = Summary(agent, round_, fitted.turn, await self._call(host, BASE, fitted.ids, seed, summary=True), fitted.clipped)
+        summary = Summary(agent, round_, fitted.turn, await self._call(host, BASE, fitted.ids, seed), fitted.clipped)
         self._summaries.append(summary)
         return summary
 
@@ -172,7 +172,8 @@ class Question:
         before = [*self._problem.opening(self._rules.of(agent).debate.system), *dialogue]
         fitted = fit(self._setup.template, before, heard, self._room(agent), self._ahead(turns))
         seed = self._rules.key(self._problem.id, agent, round_, "answer")
-        call = await self._call(agent, self._setup.society.model(agent, round_, self._rules), fitted.ids, seed)
+        model = self._setup.society.model(agent, round_, self._rules)
+        call = await self._call(agent, model, fitted.ids, seed, speaker=agent)
         find = partial(self._setup.checker.find, self._problem, call.text, complete=not call.cut)
         parsed = await self._judged(find) if self._setup.checker.runs_programs else find()
         # judged when the debate is over
@@ -190,13 +191,14 @@ class Question:
         return self._rules.room(self._setup.contexts[self._setup.society.servers[agent]])
 
     async def _call(
-        self, agent: int, model: str, prompt: Sequence[int], seed: int, *, summary: bool = False, greedy: bool = False
+        self, host: int, model: str, prompt: Sequence[int], seed: int, *, speaker: int | None = None, greedy: bool = False
     ) -> Call:
-        server, template = self._setup.society.servers[agent], self._setup.template
+        """Asks a model at the server of agent `host`. speaker: whose answer it is; None: nobody's, as a summary or a verdict."""
+        server, template = self._setup.society.servers[host], self._setup.template
         room = self._setup.contexts[server] - len(prompt)
         if room < 1:  # said nothing: such an answer does not parse, and the question still counts
             return Call(model, seed, len(prompt), 0, "context", "")
-        request = self._setup.request(model, prompt, room, seed, None if summary or greedy else agent, greedy=greedy)
+        request = self._setup.request(model, prompt, room, seed, speaker, greedy=greedy)
         call = await self._setup.engine.complete(server, request)
         parts = template.split(call.text)
         return replace(call, text=parts.reply, thought=parts.thought)

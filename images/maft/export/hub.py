@@ -18,9 +18,9 @@ from maft.export.cards import CARD, overview
 from maft.export.ledger import Ledger, digest
 from maft.export.reports import files_digest
 from maft.export.target import Request, Sent
+from maft.export.web import may_pass
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
-_MAY_PASS = (408, 425, 429)
 
 
 def send(request: Request) -> Sent:
@@ -63,7 +63,7 @@ def explained(repository: str) -> Iterator[None]:
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else 503
         line = f"--to hub={repository}: status {status}: {one_line(error, 300)}"
-        raise (OSError if status >= 500 or status in _MAY_PASS else BadInput)(line) from None
+        raise (OSError if may_pass(status) else BadInput)(line) from None
     except (BadInput, ValueError) as error:
         raise BadInput(f"--to hub={repository}: {one_line(error, 300)}") from None
     except Exception as error:  # of its HTTP library, which is another one in each release

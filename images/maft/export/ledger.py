@@ -1,6 +1,7 @@
 """What was sent to one target, kept in the store beside the run: a second start sends the rest, or nothing.
 
-One object for each target, named by its kind and a hash of its place. Written after each part that has arrived.
+One object for each target, named by its kind and a hash of its place. Written after each part that has arrived, or what arrives
+together.
 """
 
 import hashlib
@@ -59,6 +60,11 @@ class Ledger:
     def note(self, part: str, digest: str) -> None:
         """Keeps that the part has arrived."""
         self._write(replace(self._marker, sent={**self._marker.sent, part: digest}))
+
+    def arrived(self, remote: str, parts: Mapping[str, str]) -> None:
+        """Keeps that these parts have arrived together, and what the target calls the run, in one write."""
+        before = self._marker.sent if remote == self._marker.remote else {}
+        self._write(replace(self._marker, remote=remote, sent={**before, **parts}))
 
     def _write(self, marker: Marker) -> None:
         self._store.write(self._key, records.encode(marker))

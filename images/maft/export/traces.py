@@ -76,9 +76,7 @@ def send(request: Request) -> Sent:
         trace = _hash(request.run, "")[:32]
         body = [_whole(request, trace, list(spans.values())) if p == RUN else _span(request, trace, spans[p]) for p in missing]
         _post(url, request, body)
-        ledger.known_as(trace)
-        for part in missing:
-            ledger.note(part, parts[part])
+        ledger.arrived(trace, {part: parts[part] for part in missing})
     return Sent(f"{url} trace {ledger.remote}", len(missing))
 
 

@@ -38,7 +38,5 @@ def send(request: Request) -> Sent:
             for step, values in numbers.by_step(request.run, missing).items():
                 run.log(values, step=step)
             trackio.finish()
-        ledger.known_as(request.run.key)
-        for part in missing:
-            ledger.note(part, parts[part])
+        ledger.arrived(request.run.key, {part: parts[part] for part in missing})
     return Sent(f"{TRACKIO_DIR} project {project} run {request.run.key}", len(missing), (f"trackio show --project {project}",))

@@ -29,9 +29,7 @@ def send(request: Request) -> Sent:
         with explained(f"folder {into}"):
             into.mkdir(parents=True, exist_ok=True)
         _write(request, str(into), identity, missing)
-        ledger.known_as(identity)
-        for part in missing:
-            ledger.note(part, parts[part])
+        ledger.arrived(identity, {part: parts[part] for part in missing})
     return Sent(str(into), len(missing), (f"wandb sync {into}/wandb/offline-run-*-{identity}",))
 
 

@@ -82,7 +82,12 @@ class Client:
     def _refused(self, method: str, url: str, answer: Answer) -> BadInput | OSError:
         text = one_line(answer.body[:SHOWN].decode(errors="replace"))
         line = f"--to {self.what}: {method} {public(url)}: status {answer.status}" + (f": {text}" if text else "")
-        return OSError(line) if answer.status >= 500 or answer.status in _MAY_PASS else BadInput(line)
+        return (OSError if may_pass(answer.status) else BadInput)(line)
+
+
+def may_pass(status: int) -> bool:
+    """Tells whether trying again may help against a refusal of that status."""
+    return status >= 500 or status in _MAY_PASS
 
 
 def public(url: str) -> str:
