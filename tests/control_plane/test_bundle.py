@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 from aiohttp import web
+from answering import answering
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -296,16 +297,8 @@ async def api_server(answers, logs, asked) -> AsyncIterator[str]:
             return web.Response(body=logs[key]) if key in logs else _refused(400, "previous terminated container not found")
         return web.json_response(answers[request.path]) if request.path in answers else _refused(403, f"may not get {request.path}")
 
-    app = web.Application()
-    app.router.add_get("/{path:.*}", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
-    finally:
-        await runner.cleanup()
+    async with answering(answer) as url:
+        yield url
 
 
 def _refused(code: int, message: str) -> web.Response:

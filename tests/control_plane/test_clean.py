@@ -25,6 +25,7 @@ from maft.store.urls import open_store
 from maft_operator.clean import command
 
 RUN = json.dumps({"format": FORMAT, "spec": {}}).encode()
+FORGET = ("--days", "0", "--yes")  # delete at once, however lately it was written
 COMMIT = "iterations/1/adapters/generator-0/_COMMIT.json"
 OF_A_RUN = (
     "run.json",
@@ -103,7 +104,7 @@ def test_what_is_named_goes_and_nothing_else(store: tuple[str, Store]) -> None:
 def test_without_a_cluster_nothing_goes_unnamed(store: tuple[str, Store]) -> None:
     url, made = store
     before = set(made.list(""))
-    done = clean(url, "--no-cluster", "--days", "0", "--yes")
+    done = clean(url, "--no-cluster", *FORGET)
     assert done.returncode == 0 and "kept  ns/gone: it is not named; --run NAMESPACE/NAME names it" in done.stdout
     assert done.stdout.endswith("freed 0 bytes of 0 runs\n") and set(made.list("")) == before
 
@@ -139,21 +140,21 @@ def test_a_cluster_says_which_runs_are_there(store: tuple[str, Store], tmp_path:
     url, made = store
     before = set(made.list(""))
 
-    unsure = asked(tmp_path, {ALL: listed("ns/there")}, url, "--days", "0", "--yes")
+    unsure = asked(tmp_path, {ALL: listed("ns/there")}, url, *FORGET)
     assert (unsure.returncode, unsure.stdout) == (2, "") and set(made.list("")) == before
     assert unsure.stderr.endswith("name runs with --run, or say --only-this-cluster\n")
 
     shown = asked(tmp_path, {ALL: listed("ns/there")}, url, "--days", "0")
     assert shown.returncode == 0 and f"warning: {url.partition('?')[0]}: runs of other clusters" in shown.stderr
 
-    refused = asked(tmp_path, {}, url, "--days", "0", "--yes", "--only-this-cluster")
+    refused = asked(tmp_path, {}, url, *FORGET, "--only-this-cluster")
     assert refused.returncode == 2 and "error: the cluster does not say which runs there are: may not get" in refused.stderr
     assert "with -n NAMESPACE it need not be all" in refused.stderr and set(made.list("")) == before
 
-    named = asked(tmp_path, {ALL: listed("ns/there")}, url, "--run", "ns/there", "--days", "0", "--yes")
+    named = asked(tmp_path, {ALL: listed("ns/there")}, url, "--run", "ns/there", *FORGET)
     assert "kept  ns/there: its resource is there" in named.stdout and set(made.list("")) == before
 
-    one = asked(tmp_path, {OF_NS: listed("ns/there")}, url, "-n", "ns", "--days", "0", "--yes", "--only-this-cluster")
+    one = asked(tmp_path, {OF_NS: listed("ns/there")}, url, "-n", "ns", *FORGET, "--only-this-cluster")
     assert "warning: s3://" in one.stderr
     assert one.returncode == 0, one.stderr
     assert "kept  other/gone: its namespace was not asked for" in one.stdout
@@ -161,7 +162,7 @@ def test_a_cluster_says_which_runs_are_there(store: tuple[str, Store], tmp_path:
     assert "kept  ns/odd: its run.json is none of maft's" in one.stdout
     assert set(made.list("")) == before - all_of("ns/gone")
 
-    rest = asked(tmp_path, {ALL: listed("ns/there"), OF_OTHER: listed()}, url, "--days", "0", "--yes", "--only-this-cluster")
+    rest = asked(tmp_path, {ALL: listed("ns/there"), OF_OTHER: listed()}, url, *FORGET, "--only-this-cluster")
     assert rest.stdout.startswith("the cluster of the kubeconfig has 1 runs\n")
     assert set(made.list("")) == before - all_of("ns/gone") - all_of("other/gone")
 
@@ -174,7 +175,7 @@ def test_the_adapters_of_a_run_that_is_gone_stay_while_a_society_serves_them(sto
     before = set(made.list(""))
     society = {"metadata": {"namespace": "ns", "name": "s"}, "spec": {"run": "gone"}}
     answers = {ALL: listed("ns/there", "other/gone"), ALL.replace("multiagentfinetunes", "societies"): {"items": [society]}}
-    done = asked(tmp_path, answers, url, "--days", "0", "--yes", "--only-this-cluster")
+    done = asked(tmp_path, answers, url, *FORGET, "--only-this-cluster")
     assert done.returncode == 0 and "kept  ns/gone: its resource is there, or a society serves it" in done.stdout, done.stderr
     assert set(made.list("")) == before
 
@@ -187,14 +188,14 @@ def test_a_run_that_was_made_again_meanwhile_stays(store: tuple[str, Store], tmp
     url, made = store
     before = set(made.list(""))
     answers = {ALL: listed("ns/there"), OF_NS: listed("ns/there", "ns/gone"), OF_OTHER: listed("other/go", "other/gone2")}
-    done = asked(tmp_path, answers, url, "--days", "0", "--yes", "--only-this-cluster")
+    done = asked(tmp_path, answers, url, *FORGET, "--only-this-cluster")
     assert done.returncode == 0, done.stderr
     assert "kept  ns/gone: its resource is there by now, or a society serves it\n" in done.stdout and done.stdout.endswith(
         "freed 5 KB of 1 runs\n"
     )
     assert set(made.list("")) == before - all_of("other/gone")
 
-    unsure = asked(tmp_path, {ALL: listed("ns/there")}, url, "--days", "0", "--yes", "--only-this-cluster")
+    unsure = asked(tmp_path, {ALL: listed("ns/there")}, url, *FORGET, "--only-this-cluster")
     assert unsure.returncode == 0 and "kept  ns/gone: the cluster does not say which runs there are: may not get" in unsure.stdout
     assert set(made.list("")) == before - all_of("other/gone")
 
@@ -206,7 +207,7 @@ def test_what_a_comparison_shares_stays_as_long_as_it_is_there(store: tuple[str,
     """Its name is that of its runs' group, below which questions, calls and table lie; no right to ask about it: nothing goes."""
     url, made = store
     before = set(made.list(""))
-    flags = ("--days", "0", "--yes", "--only-this-cluster")
+    flags = (*FORGET, "--only-this-cluster")
     there = {ALL: listed("ns/there", "other/gone"), ALL.replace("finetunes", "comparisons"): listed("ns/gone")}
     done = asked(tmp_path, there, url, *flags)
     assert done.returncode == 0 and "kept  ns/gone: its resource is there" in done.stdout, done.stdout + done.stderr
@@ -222,7 +223,7 @@ def test_what_no_resource_can_be_called_is_asked_about_nowhere(store: tuple[str,
     for run in ("n s/a\nb", "ns/x?y"):
         made.write(f"{run}/run.json", RUN)
     answers = {ALL: listed("ns/there", "ns/gone", "other/gone"), OF_NS: listed("ns/there")}
-    done = asked(tmp_path, answers, url, "--days", "0", "--yes", "--only-this-cluster")
+    done = asked(tmp_path, answers, url, *FORGET, "--only-this-cluster")
     assert done.returncode == 0 and set(made.list("")) == before, done.stdout + done.stderr
 
 
@@ -263,7 +264,7 @@ def working(folder: Path) -> Iterator[None]:
 @pytest.mark.parametrize("store", ["folder"], indirect=True)
 def test_a_run_of_this_machine_that_is_under_way_stays(store: tuple[str, Store], tmp_path: Path) -> None:
     url, made = store
-    flags = ("--run", "other/gone", "--days", "0", "--yes")
+    flags = ("--run", "other/gone", *FORGET)
     with working(tmp_path / "store" / "other" / "gone"):
         assert "kept  other/gone: `maft run` works at it" in clean(url, *flags).stdout
     assert all_of("other/gone") <= set(made.list(""))

@@ -2,16 +2,16 @@
 
 import asyncio
 import base64
-import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from aiohttp import web
+from answering import answering
 from hypothesis import given
 from hypothesis import strategies as st
 from s3server import S3Server, s3_fixture  # noqa: F401 - the fixture `s3`
@@ -84,23 +84,9 @@ def _matches(thing: Json, selector: str) -> bool:
     return all(thing["metadata"]["labels"].get(key) == value for key, _, value in (s.partition("=") for s in selector.split(",")))
 
 
-@contextlib.asynccontextmanager
-async def served(world: World) -> AsyncIterator[str]:
-    app = web.Application()
-    app.router.add_get("/{path:.*}", world.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
-    finally:
-        await runner.cleanup()
-
-
 def called(world: World, folder: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[bytes]":
     async def scenario() -> "subprocess.CompletedProcess[bytes]":
-        async with served(world) as url:
+        async with answering(world.answer) as url:
             variables = {**os.environ, "KUBECONFIG": str(kubeconfig(folder, url)), **environment}
             line = [sys.executable, "-m", "maft_operator.kubectl", *arguments]
             return await asyncio.to_thread(subprocess.run, line, env=variables, capture_output=True, timeout=60)
@@ -211,7 +197,7 @@ def test_nobody_waits_for_a_run_that_was_rejected(tmp_path: Path) -> None:
     assert not asked.is_over(rejected(2))  # changed since, and not looked at yet
 
     async def scenario() -> None:
-        async with served(World(rejected(1))) as url:
+        async with answering(World(rejected(1)).answer) as url:
             context = {"KUBECONFIG": str(kubeconfig(tmp_path, url))}
             code = "from maft import Client; s = Client.cluster().wait('r', 30, check=False); print(s.phase, s.failed, s.reason)"
             line = [sys.executable, "-c", code]
