@@ -46,10 +46,10 @@ def table(maft: Installed, namespace: str) -> list[Json]:
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
 
-def compared_here(maft: Installed, folder: Path) -> tuple[list[Json], str]:
+def compared_here(maft: Installed, folder: Path, **spec: Any) -> tuple[list[Json], str]:
     """What `maft compare` makes of the same file on this machine, into the same bucket."""
     namespace = f"compared-{maft.tag.rpartition('-')[2]}"
-    (folder / "comparison.yaml").write_text(yaml.safe_dump(comparison(maft, namespace)))
+    (folder / "comparison.yaml").write_text(yaml.safe_dump(comparison(maft, namespace, **spec)))
     keys = {"AWS_ACCESS_KEY_ID": maft.cluster.s3_access_key, "AWS_SECRET_ACCESS_KEY": maft.cluster.s3_secret_key}
     command = [sys.executable, "-m", "maft_operator", "compare", "comparison.yaml", "--serve", f"{sys.executable} {MOCK}"]
     done = subprocess.run(command, cwd=folder, env={**os.environ, **keys}, capture_output=True, text=True, timeout=LIMIT)
@@ -57,9 +57,13 @@ def compared_here(maft: Installed, folder: Path) -> tuple[list[Json], str]:
     return table(maft, namespace), done.stdout
 
 
-def test_three_methods_and_two_seeds_as_a_resource_equal_maft_compare(maft: Installed, namespace: str, tmp_path: Path) -> None:
-    maft.kube.apply(comparison(maft, namespace))
-    expected, printed = compared_here(maft, tmp_path)
+@pytest.mark.parametrize(("methods", "seeds"), [(METHODS[:2], 1), pytest.param(METHODS, 2, marks=pytest.mark.nightly)])
+def test_methods_and_seeds_as_a_resource_equal_maft_compare(
+    maft: Installed, namespace: str, tmp_path: Path, methods: list[str], seeds: int
+) -> None:
+    asked: Json = {"methods": methods, "seeds": seeds}
+    maft.kube.apply(comparison(maft, namespace, **asked))
+    expected, printed = compared_here(maft, tmp_path, **asked)
     maft.kube.wait(
         lambda: condition(maft, namespace, "Complete").get("status") == "True",
         LIMIT,
@@ -67,22 +71,23 @@ def test_three_methods_and_two_seeds_as_a_resource_equal_maft_compare(maft: Inst
     )
     ended = status(maft, namespace)
     assert table(maft, namespace) == expected
-    assert [row["phase"] for row in ended["rows"]] == ["Complete"] * 6 and ended["runs"]["text"] == "6/6"
-    lines = [line.split()[:2] for line in ended["table"].splitlines()[1:4]]
+    runs = len(methods) * seeds
+    assert [row["phase"] for row in ended["rows"]] == ["Complete"] * runs and ended["runs"]["text"] == f"{runs}/{runs}"
+    lines = [line.split()[:2] for line in ended["table"].splitlines()[1 : 1 + len(methods)]]
     assert all(any(other.split()[:2] == line for other in printed.splitlines()) for line in lines)
     page = maft.read(ended["report"].removeprefix(f"s3://{BUCKET}/")).decode()
-    assert all(f'<td class="words">{method}</td>' in page for method in METHODS)
-    nothing_was_asked_twice(maft, namespace)
+    assert all(f'<td class="words">{method}</td>' in page for method in methods)
+    nothing_was_asked_twice(maft, namespace, runs)
 
 
-def nothing_was_asked_twice(maft: Installed, namespace: str) -> None:
+def nothing_was_asked_twice(maft: Installed, namespace: str, runs: int) -> None:
     """Runs of one group save the calls that they made; each is there once, and the questions are all runs' own."""
     saved = [key for key in maft.keys(namespace, NAME) if "/calls/" in key]
     calls = Counter(json.loads(line)["key"] for key in saved for line in maft.read(key).decode().splitlines())
     assert calls and set(calls.values()) == {1}
     names = [run["metadata"]["name"] for run in maft.kube.list(RUNS, namespace, f"maft.dev/comparison={NAME}")]
     drawn = {maft.read(f"runs/{namespace}/{name}/problems/held-out.jsonl") for name in (*names, NAME)}
-    assert len(names) == 6 and len(drawn) == 1
+    assert len(names) == runs and len(drawn) == 1
 
 
 def test_it_is_stopped_resumed_and_deleted_with_its_runs(maft: Installed, namespace: str) -> None:
