@@ -20,12 +20,18 @@ from maft.template_facts import Options
 
 _DESCRIBING = (".json", ".jinja", ".model", ".txt", ".tiktoken", ".py")
 _WANTED = (*_DESCRIBING, ".safetensors")
+_WHOLE = ".complete"
 AT_A_TIME = 4  # files of a model that are fetched together, each in several ranges
 
 
 def is_path(source: str) -> bool:
     """Tells whether the source names a folder rather than a model on the hub."""
     return source.startswith(("/", "./", "../"))
+
+
+def is_stored(source: str) -> bool:
+    """Tells whether the source names a model that lies in a bucket."""
+    return source.startswith("s3://")
 
 
 def cache() -> Path:
@@ -36,7 +42,7 @@ def cache() -> Path:
 def local(source: str) -> str:
     """Returns a folder or hub id that transformers and vLLM take. An s3:// model is downloaded once; BadInput if it is not
     there."""
-    if source.startswith("s3://"):
+    if is_stored(source):
         return str(_download(source))
     if is_path(source) and not _is_file(Path(source) / model_files.CONFIG) and not _is_file(Path(source) / model_files.ADAPTER):
         raise BadInput(f"model.source: {source} is no model folder (it has no {model_files.CONFIG})")
@@ -50,12 +56,29 @@ def _is_file(path: Path) -> bool:
         return False
 
 
+def stored_state(source: str) -> str:
+    """Names the files of an s3:// model as they lie there now: another name once one of them was written anew, even if its size
+    is the same. OSError and BadInput of the store."""
+    entries = open_store(source).entries("")
+    files = sorted((entry.key, entry.size, entry.tag) for entry in entries if _is_wanted(entry.key))
+    return f"files-{hashlib.sha256(repr(files).encode()).hexdigest()[:16]}"
+
+
+def _is_wanted(key: str) -> bool:
+    return key.endswith(_WANTED) and "/" not in key
+
+
 def _download(source: str) -> Path:
-    folder = cache() / "models" / _plain(source)
-    if not _is_here(source):
+    folder = _folder("models", source)
+    if not _is_whole(folder):
         _fetch(source, folder, _WANTED)
-        (folder / ".complete").touch()
+        (folder / _WHOLE).touch()
     return folder
+
+
+def _folder(kind: str, source: str) -> Path:
+    """One for each state of the model in its store: what was fetched of an earlier one is not what lies there now."""
+    return cache() / kind / f"{_plain(source)}-{stored_state(source)}"
 
 
 def _fetch(source: str, folder: Path, wanted: tuple[str, ...]) -> None:
@@ -72,7 +95,7 @@ def _fetch(source: str, folder: Path, wanted: tuple[str, ...]) -> None:
 
 def _stored(store: Store) -> dict[str, int]:
     """The files of a model that lie in a store, with their bytes."""
-    return {key: size for key, size in store.sizes("") if key.endswith(_WANTED) and "/" not in key}
+    return {key: size for key, size in store.sizes("") if _is_wanted(key)}
 
 
 def _fetch_file(store: Store, name: str, folder: Path, size: int) -> None:
@@ -90,9 +113,9 @@ def _size(path: Path) -> int | None:
     return path.stat().st_size if path.is_file() else None
 
 
-def _is_here(source: str) -> bool:
-    """Tells whether an s3:// model was downloaded."""
-    return (cache() / "models" / _plain(source) / ".complete").exists()
+def _is_whole(folder: Path) -> bool:
+    """Tells whether the whole of an s3:// model was downloaded there."""
+    return (folder / _WHOLE).exists()
 
 
 def _plain(source: str) -> str:
@@ -103,9 +126,11 @@ def _plain(source: str) -> str:
 
 def described(source: str) -> str:
     """Returns a folder or hub id as `local` does; of an s3:// model that is not here yet, only what describes it, no weights."""
-    if not source.startswith("s3://") or _is_here(source):
+    if not is_stored(source):
         return local(source)
-    folder = cache() / "described" / _plain(source)
+    if _is_whole(whole := _folder("models", source)):
+        return str(whole)
+    folder = _folder("described", source)
     _fetch(source, folder, _DESCRIBING)
     return str(folder)
 
@@ -135,7 +160,7 @@ def check(model: ModelSpec) -> None:
     if config.is_encoder_decoder or (config.model_type not in known and not remote):
         raise BadInput(f"model.source: {source} is a {config.model_type} model, not a causal language model")
     quantised.check(config, source)
-    if source.startswith("s3://") and not _is_here(source):
+    if is_stored(source) and not _is_whole(Path(path)):
         store = open_store(source)
         model_files.check_stored(_stored(store), store.read, store.read_part, source)
     elif Path(path).is_dir():

@@ -1,13 +1,16 @@
-"""Which revision of a hub's model a run uses: the commit that `prepare` finds, to the run's end, however its branch moves.
+"""Which revision of its model a run uses: the one that `prepare` finds, to the run's end.
 
-`prepare` asks the hub and writes the commit beside the questions; every later program reads it there. Folders have none; of models
-in a bucket none is kept. A run that began before there was this goes on as it began.
+Of a hub's model it is the commit, however its branch moves: `prepare` writes it beside the questions, and every later program reads
+it there. A model in a bucket is used as it lies there, so the state of its files is kept, and a program that finds another says so
+and ends. Folders have none. A run that began before there was this goes on as it began.
 """
 
 from pathlib import Path
 
 import msgspec
 
+from maft import models
+from maft.errors import BadInput
 from maft.spec import ModelSpec, Spec
 from maft.store import layout
 from maft.store.base import Store
@@ -19,12 +22,14 @@ _CONFIG = "config.json"
 
 def is_hub(source: str) -> bool:
     """Tells whether the source names a model of a hub."""
-    return not source.startswith(("/", "./", "../", "s3://"))
+    return not models.is_path(source) and not models.is_stored(source)
 
 
 def resolved(model: ModelSpec) -> str:
     """Asks the hub which commit the model's branch or tag is now. Without an answer it is the one that lies in the cache; where
-    none does, nothing: whoever loads the model says why."""
+    none does, nothing: whoever loads the model says why. Of a model in a bucket: the state of its files."""
+    if models.is_stored(model.source):
+        return models.stored_state(model.source)
     if not is_hub(model.source):
         return ""
     from huggingface_hub import hf_hub_download
@@ -38,14 +43,27 @@ def resolved(model: ModelSpec) -> str:
 
 
 def with_revision(spec: Spec, revision: str) -> Spec:
-    """Returns the spec with that revision of the model; as it is where there is none."""
-    return msgspec.structs.replace(spec, model=msgspec.structs.replace(spec.model, revision=revision)) if revision else spec
+    """Returns the spec with that commit of a hub's model; as it is where there is none."""
+    if not revision or not is_hub(spec.model.source):
+        return spec
+    return msgspec.structs.replace(spec, model=msgspec.structs.replace(spec.model, revision=revision))
 
 
 def pinned(store: Store, questions: str, spec: Spec) -> Spec:
-    """Returns the spec with the revision that `prepare` found. questions: the run whose questions are asked."""
-    if not is_hub(spec.model.source):
+    """Returns the spec with the revision that `prepare` found; BadInput where a model in a bucket is another one by now.
+    questions: the run whose questions are asked."""
+    if models.is_path(spec.model.source):
         return spec
     commit = committed(store, f"{questions}/{layout.PROBLEMS}")
-    revision = commit.meta.get(META) if commit else ""
-    return with_revision(spec, revision if isinstance(revision, str) else "")
+    revision = str(commit.meta.get(META) or "") if commit else ""
+    if revision and models.is_stored(spec.model.source):
+        _check_unchanged(spec.model.source, revision)
+    return with_revision(spec, revision)
+
+
+def _check_unchanged(source: str, revision: str) -> None:
+    if models.stored_state(source) != revision:
+        raise BadInput(
+            f"model.source: the files of {source} are no longer those that the run began with; put them back, or make a run of"
+            " another name (a model that changes wants a prefix for each version)"
+        )

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from conftest import TINY
+from s3server import S3Server, s3_fixture  # noqa: F401 - the fixture `s3`
 from small import a_spec
 from test_serve import CPU
 
-from maft import program, revision
+from maft import models, program, revision
+from maft.errors import BadInput
 from maft.program import Assignment
 from maft.serve import __main__ as serve
 from maft.spec import Spec, immutable_spec_json
@@ -137,6 +139,34 @@ def test_servers_are_told_and_so_is_a_run_of_a_comparison(tmp_path: Path) -> Non
     assert (own.spec.model.revision, grouped.spec.model.revision) == (FIRST, SECOND)
     line = serve.command(own, serve.Listening("h", 1, 1, "f"), CPU)
     assert line[line.index("--revision") + 1] == FIRST
+
+
+@pytest.mark.s3
+def test_a_model_in_a_bucket_is_the_one_that_the_run_began_with(
+    s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One of the same sizes is another model; what lies beside a model is none of it; put back, the run goes on."""
+    for name, value in {**s3.environment(), "MAFT_CACHE": str(tmp_path / "cache")}.items():
+        monkeypatch.setenv(name, value)
+    objects, prefix, weights = s3.client(), tmp_path.name, "model.safetensors"
+    changed = FILES[weights][:-1] + bytes([FILES[weights][-1] ^ 1])
+    for name, body in FILES.items():
+        objects.put_object(Bucket=s3.bucket, Key=f"{prefix}/{name}", Body=body)
+    store, source = FileStore(tmp_path / "store"), s3.url(prefix)
+    began = revision.resolved(spec(source=source).model)
+    questions(store, RUN, revision=began)
+    objects.put_object(Bucket=s3.bucket, Key=f"{prefix}/README.md", Body=b"# Tiny")
+    assignment = Assignment(store, RUN, spec(source=source))
+    assert program.pinned(assignment) == assignment
+    first = Path(models.local(source))
+    objects.put_object(Bucket=s3.bucket, Key=f"{prefix}/{weights}", Body=changed)
+    with pytest.raises(BadInput) as caught:
+        program.pinned(assignment)
+    assert str(caught.value).startswith(f"model.source: the files of {source} are no longer those that the run began with; ")
+    other = Path(models.local(source))  # of a run that begins now
+    assert [(folder / weights).read_bytes() for folder in (first, other)] == [FILES[weights], changed]
+    objects.put_object(Bucket=s3.bucket, Key=f"{prefix}/{weights}", Body=FILES[weights])
+    assert program.pinned(assignment) == assignment and Path(models.local(source)) == first
 
 
 @pytest.mark.parametrize("source", ["org/tiny", str(TINY), "s3://bucket/tiny"])

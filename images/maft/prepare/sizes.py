@@ -34,7 +34,7 @@ def loaded(sizes: Mapping[str, int | None]) -> int:
 
 
 def _files(model: ModelSpec, hub: Any) -> Mapping[str, int | None]:
-    if model.source.startswith("s3://"):
+    if models.is_stored(model.source):
         return dict(open_store(model.source).sizes(""))
     if models.is_path(model.source):
         return {path.name: path.stat().st_size for path in Path(model.source).iterdir() if path.is_file()}

@@ -25,11 +25,13 @@ class Passing(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An object of a listing. size: bytes; modified: when it was written, in seconds since 1970."""
+    """An object of a listing. size: bytes; modified: when it was written, in seconds since 1970; tag: another one where the bytes
+    are others, if the store has such a thing (the ETag of S3)."""
 
     key: str
     size: int
     modified: float
+    tag: str = ""
 
 
 class Store(Protocol):

@@ -101,7 +101,7 @@ class S3Store:
         while True:
             page = self._try(prefix, lambda: self._page(prefix, asked))
             yield from (
-                Entry(entry["Key"].removeprefix(self._prefix), entry["Size"], entry["LastModified"].timestamp())
+                Entry(entry["Key"].removeprefix(self._prefix), entry["Size"], entry["LastModified"].timestamp(), entry["ETag"])
                 for entry in page.get("Contents", [])
             )
             if not page["IsTruncated"]:
