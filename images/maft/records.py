@@ -157,7 +157,7 @@ class Turn(Record, frozen=True, omit_defaults=True):
 
 
 class Summary(Record, frozen=True, omit_defaults=True):
-    """A summary of answers, by the base model."""
+    """A summary of answers, by the base model or the agent that the spec names."""
 
     agent: int | None
     """For whom; None: for all of them (fast mode)."""

@@ -130,11 +130,19 @@ class PromptsSpec(Section, frozen=True, kw_only=True):
     )
 
 
+class SummarizerSpec(Section, frozen=True, kw_only=True):
+    """Who summarizes in place of the base model."""
+
+    agent: int
+    """From 0; its generator, as it answers in the same debate."""
+
+
 class DebateSpec(Section, frozen=True, kw_only=True):
     """How the agents debate."""
 
     rounds: int
     summarize: bool
+    summarizer: SummarizerSpec | None = None
     critics: bool
     cooperative: bool
     temperature: float
@@ -186,8 +194,27 @@ class TrainingSpec(Section, frozen=True, kw_only=True):
     checkpoint_minutes: int = 10
 
 
-class AgentOverride(Section, frozen=True, kw_only=True):
-    """What one agent has otherwise than the others; None: as they."""
+class Override(Section, frozen=True, kw_only=True, omit_defaults=True):
+    """Fields of a section that are otherwise; None: as there."""
+
+    def over(self, section: SectionT) -> SectionT:
+        """Returns the section with the fields of it that are otherwise."""
+        own = {name: value for name in section.__struct_fields__ if (value := getattr(self, name, None)) is not None}
+        whole = {n: v.over(getattr(section, n)) if isinstance(v, Override) else v for n, v in own.items()}
+        return msgspec.structs.replace(section, **whole)
+
+
+class LoraOverride(Override, frozen=True, kw_only=True):
+    """What one agent's adapters have otherwise."""
+
+    rank: int | None = None
+    alpha: int | None = None
+    dropout: float | None = None
+    target_modules: tuple[str, ...] | None = None
+
+
+class AgentOverride(Override, frozen=True, kw_only=True):
+    """What one agent has otherwise than the others."""
 
     agent: int
     """From 0."""
@@ -195,11 +222,7 @@ class AgentOverride(Section, frozen=True, kw_only=True):
     temperature: float | None = None
     top_p: float | None = None
     learning_rate: float | None = None
-
-    def over(self, section: SectionT) -> SectionT:
-        """Returns the section with the fields of it that this agent has otherwise."""
-        own = {name: value for name in section.__struct_fields__ if (value := getattr(self, name, None)) is not None}
-        return msgspec.structs.replace(section, **own)
+    lora: LoraOverride | None = None
 
 
 def of_agent(overrides: Iterable[AgentOverride], agent: int, section: SectionT) -> SectionT:
@@ -301,6 +324,11 @@ class Spec(Section, frozen=True, kw_only=True):
     def training_of(self, agent: int) -> TrainingSpec:
         """Tells how that agent is trained."""
         return of_agent(self.agent_overrides, agent, self.training)
+
+    @property
+    def largest_rank(self) -> int:
+        """Finds the largest rank of an adapter: servers keep room for it."""
+        return max((self.training_of(n).lora.rank for n in self.trained_agents), default=self.training.lora.rank)
 
     @property
     def held_out_task(self) -> QuestionsSpec:

@@ -204,7 +204,7 @@ specs = st.fixed_dictionaries(
 
 NEWER = {  # than the first files of this format
     "model": ("chatTemplateArguments", "date"),
-    "debate": ("system", "thinking", "thinkingTokens", "showThoughts", "shards"),
+    "debate": ("system", "thinking", "thinkingTokens", "showThoughts", "shards", "summarizer"),
     "training": ("trainThoughts", "gpus", "nodes", "sharedMemory", "parallelism", "base", "checkpointMinutes"),
     "inference": ("startupSeconds", "placementSeconds", "sharedMemory"),
     "evaluation": ("validation",),
@@ -520,6 +520,10 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"agentOverrides": [{"agent": 0, "topP": 0.5, "learningRate": 0.001}]},
         {"agentOverrides": [{"agent": 0, "topP": 0.5}, {"agent": 0, "learningRate": 0.001}]},
     ),
+    "agentOverrides: all-linear stands alone among the targetModules of an agent": (
+        {"agentOverrides": [{"agent": 0, "lora": {"rank": 4}}, {"agent": 1, "lora": {"targetModules": ["all-linear"]}}]},
+        {"agentOverrides": [{"agent": 0}, {"agent": 1, "lora": {"targetModules": ["all-linear", "q_proj"]}}]},
+    ),
     "debate.minAgreement: more agents than there are; set it to at most agents": (
         {"debate": {"minAgreement": 3}},
         {"debate": {"minAgreement": 4}},
@@ -654,6 +658,14 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "metadata.name: is the run's group, too; give spec.group a name that none of its runs has": (
         {"group": "all"},
         {"group": "r"},
+    ),
+    "debate.summarizer.agent: names an agent that there is not; they count from 0 to agents - 1": (
+        {"debate": {"summarizer": {"agent": 2}}},
+        {"debate": {"summarizer": {"agent": 3}}},
+    ),
+    "debate.summarizer: nobody summarizes; set debate.summarize to true, or leave it out": (
+        {"debate": {"summarizer": {"agent": 0}}},
+        {"debate": {"summarizer": {"agent": 0}, "summarize": False}},
     ),
     "debate.prompts.reflect: must contain {question}": (
         {"debate": {"prompts": {"reflect": "again: {question}"}}},

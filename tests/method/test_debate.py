@@ -25,7 +25,7 @@ from maft.debate.session import DebateProgress, debate_all
 from maft.debate.society import Rules, Society
 from maft.errors import BadInput
 from maft.records import Call, Message, Problem
-from maft.spec import AgentOverride
+from maft.spec import AgentOverride, SummarizerSpec
 from maft.store.files import FileStore
 
 DEBATE = a_spec().debate
@@ -40,10 +40,12 @@ class MemoryEngine:
     def __init__(self, template, say=lambda model, text: "Answer: 14"):
         self._template, self._say = template, say
         self.asked: list[tuple[Request, str]] = []
+        self.servers: list[str] = []
 
     async def complete(self, server: str, request: Request) -> Call:
         text = self._template._tokenizer.decode(request.prompt)
         self.asked.append((request, text))
+        self.servers.append(server)
         await asyncio.sleep(0)
         said = self._say(request.model, text)
         if asyncio.iscoroutine(said):
@@ -68,7 +70,8 @@ def rules(*, seed=0, iteration=1, **debate) -> Rules:
 def hold(template, engine, rules_, society=SOCIETY, context=512, problem=PROBLEM):
     async def one():
         with Checker("number") as checker, ThreadPoolExecutor(1) as judge:
-            table = Setup(rules_, society, engine, template, checker, {"s": context}, judge)
+            contexts = dict.fromkeys(society.servers, context)
+            table = Setup(rules_, society, engine, template, checker, contexts, judge)
             return await Question(table, 0, problem).run()
 
     return asyncio.run(one())
@@ -92,6 +95,25 @@ def test_agents_that_differ_do_so_in_their_own_answers_alone(template):
     spec = a_spec(agents=3, debate={"system": "Be exact.", "minAgreement": 1}, agentOverrides=[{"agent": 1, "system": "Be brief."}])
     examples = [first_answer(transcript, agent, spec) for agent in range(3)]
     assert [e.messages[0].content for e in examples] == ["Be exact.", "Be brief.", "Be exact."]
+
+
+@pytest.mark.parametrize("mode", ["paper", "fast"])
+def test_the_agent_that_is_named_summarizes_for_all(mode, template):
+    """By the debate's own sampling, and nothing else that is asked is changed."""
+
+    def say(model, text):
+        return "They disagree." if "Summarize" in text else f"Answer: {model[-1]}"
+
+    society = Society(SOCIETY.generators, SOCIETY.critics, ("s0", "s1", "s2"))
+    plain = change(rules(mode=mode), overrides=(AgentOverride(agent=1, temperature=0.1),))
+    engines = MemoryEngine(template, say), MemoryEngine(template, say)
+    base = hold(template, engines[0], plain, society)
+    named = hold(template, engines[1], change(plain, debate=replace(plain.debate, summarizer=SummarizerSpec(agent=1))), society)
+    assert len(named.summaries) == (1 if mode == "fast" else 3)
+    assert {summary.call.model for summary in named.summaries} == {"g1"}
+    asked = zip(engines[1].servers, engines[1].asked, strict=True)
+    assert {(server, request.temperature) for server, (request, text) in asked if "Summarize" in text} == {("s1", 1.0)}
+    assert named.turns == base.turns and [s.call.seed for s in named.summaries] == [s.call.seed for s in base.summaries]
 
 
 def test_without_overrides_no_seed_and_no_request_changes(template):

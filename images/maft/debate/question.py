@@ -158,12 +158,18 @@ class Question:
 
     async def _summarize(self, agent: int | None, round_: int, answers: Sequence[str]) -> Summary:
         seed = self._rules.key(self._problem.id, agent, round_, "summary")
-        # A shared summary may come from any server; the question decides, so that all have their part.
-        host = seed % self._setup.society.size if agent is None else agent
+        host, model = self._summarizer(agent, seed)
         fitted = fit(self._setup.template, (), Heard(self._rules.prompts.summary, answers), self._room(host))
-        summary = Summary(agent, round_, fitted.turn, await self._call(host, BASE, fitted.ids, seed), fitted.clipped)
+        summary = Summary(agent, round_, fitted.turn, await self._call(host, model, fitted.ids, seed), fitted.clipped)
         self._summaries.append(summary)
         return summary
+
+    def _summarizer(self, agent: int | None, seed: int) -> tuple[int, str]:
+        """At whose server which model is asked: the one that is named, else the base. agent: for whom; None: for all."""
+        if named := self._rules.debate.summarizer:
+            return named.agent, self._setup.society.generators[named.agent]
+        # A shared summary may come from any server; the question decides, so that all have their part.
+        return (seed % self._setup.society.size if agent is None else agent), BASE
 
     async def _answer(self, agent: int, heard: Heard, *, afresh: bool = False) -> None:
         turns = self._turns[agent]

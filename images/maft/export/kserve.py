@@ -21,7 +21,7 @@ def manifest(request: Request, agents: Sequence[Agent]) -> dict[str, Any]:
     """Makes the resource; BadInput where its pods could not reach what it names."""
     spec, (namespace, _, name) = society.spec(request.run), request.run.key.partition("/")
     model = {"uri": _base(spec), "name": name, "lora": {"adapters": [_adapter(request, agent) for agent in agents]}}
-    rank = vllm_rules.served_rank(spec.training.lora.rank)
+    rank = vllm_rules.served_rank(spec.largest_rank)
     arguments = f"--max-lora-rank={rank} --max-loras={len(agents)} --generation-config=vllm"
     container = {"name": "main", "env": [{"name": "VLLM_ADDITIONAL_ARGS", "value": arguments}]}
     return {

@@ -18,7 +18,7 @@ COMMAND = "serve.sh"
 def flags(spec: Spec, agents: Sequence[Agent], into: Path) -> list[str]:
     """Writes what `vllm serve MODEL` is told so that each adapter is a model of its own name."""
     modules = [f"{agent.name}={into / agent.name}" for agent in agents]
-    rank = vllm_rules.served_rank(spec.training.lora.rank)
+    rank = vllm_rules.served_rank(spec.largest_rank)
     line = ["--served-model-name", BASE, "--generation-config", "vllm"]
     line += ["--revision", spec.model.revision] if spec.model.revision else []
     line += ["--trust-remote-code"] if spec.model.trust_remote_code else []

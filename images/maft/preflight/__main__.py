@@ -8,6 +8,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from maft.store import layout, trials
 from maft.store.commits import committed, fetch_records, publish
 from maft.summaries import PreflightSummary, decode_summary, first_that_fits
 from maft.train import memory
+from maft.variants import Variant, named, variants
 
 Parts = list[tuple[str, Rules, Problem]]  # name, rules, and the longest question
 PLAIN = Problem("", "What is 2 + 5?", "7")
@@ -32,20 +34,78 @@ PLAIN = Problem("", "What is 2 + 5?", "7")
 
 def main(assignment: Assignment) -> PreflightSummary:
     """Tries everything once; BadInput for the first that does not work."""
-    prefix = trials.prefix(assignment.run, assignment.spec)
     done = trials.found(assignment.store, assignment.run, assignment.spec)
     if done and isinstance(known := decode_summary(json.dumps(done.meta.get("summary"))), PreflightSummary):
         return known
     with tempfile.TemporaryDirectory(prefix="maft-preflight-") as scratch:
-        folder = Path(scratch)
-        summary = _summary(assignment, folder)
+        looks = [_named(assignment, each, Path(scratch) / str(each.agents[0])) for each in variants(assignment.spec)]
+        summary = _summary(assignment.spec, looks)
         if not done:
-            meta = {"summary": records.plain(summary), "targets": trial.targets_of(folder), "vllm": vllm_rules.askable()}
-            publish(assignment.store, prefix, {name: file for name in trial.FILES if (file := folder / name).exists()}, meta=meta)
+            meta = {"summary": records.plain(summary)}
+            for look in reversed(looks):  # the first one last: with it all are there
+                _publish(assignment, look, meta if look is looks[0] else {})
         return summary
 
 
-def _summary(assignment: Assignment, folder: Path) -> PreflightSummary:
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was seen of one variant of the agents."""
+
+    variant: Variant
+    folder: Path
+    """Of the small model and its adapter."""
+    tried: trial.Tried
+    context: int
+    longest_prompt: int
+    thinks: bool
+    training_bytes: int
+    adapter: int
+    """Parameters of one; 0: not known."""
+    warnings: list[str]
+
+
+def _publish(assignment: Assignment, look: Look, meta: dict[str, Any]) -> None:
+    prefix = trials.prefix(assignment.run, assignment.spec, look.variant.agents[0])
+    files = {name: file for name in trial.FILES if (file := look.folder / name).exists()}
+    about = {"targets": trial.targets_of(look.folder), "vllm": vllm_rules.askable()}
+    publish(assignment.store, prefix, files, meta={**meta, **about})
+
+
+def _summary(spec: Spec, looks: Sequence[Look]) -> PreflightSummary:
+    """Adds up what was seen; of several variants the architecture of the first."""
+    debates = cost.of_debates(spec)
+    kept = [cost.stored(spec, look.adapter, len(look.variant.agents)) for look in looks if look.adapter]
+    lines = [one_line(line, 400) for line in _warnings(looks)]
+    return first_that_fits(
+        PreflightSummary(
+            architecture=looks[0].tried.architecture,
+            modules=max(look.tried.modules for look in looks),
+            context=min(look.context for look in looks),
+            longest_prompt=max(look.longest_prompt for look in looks),
+            thinks=any(look.thinks for look in looks),
+            training_bytes=max(look.training_bytes for look in looks),
+            requests=debates.requests,
+            tokens=debates.tokens,
+            stored_bytes=sum(kept) + cost.said(debates) if len(kept) == len(looks) else 0,
+            warnings=tuple(lines[:count]),
+        )
+        for count in range(len(lines), -1, -1)
+    )
+
+
+def _warnings(looks: Sequence[Look]) -> list[str]:
+    """Those of the first, and of each other one what is said of it alone."""
+    first, *others = looks
+    own = [f"agent {look.variant.agents[0]}: {line}" for look in others for line in look.warnings if line not in first.warnings]
+    return [*first.warnings, *own]
+
+
+def _named(assignment: Assignment, variant: Variant, folder: Path) -> Look:
+    with named(assignment.spec, variant):
+        return _look(replace(assignment, given_spec=variant.spec), variant, folder)
+
+
+def _look(assignment: Assignment, variant: Variant, folder: Path) -> Look:
     """Asks one after the other what takes least time first."""
     spec, model = assignment.spec, assignment.spec.model
     config = models.config(model)
@@ -65,23 +125,17 @@ def _summary(assignment: Assignment, folder: Path) -> PreflightSummary:
     counts = None if tried.untried else room.parameters(config, spec)
     example = min(longest_prompt + room.longest_answer(spec), context or sys.maxsize)
     needs = room.expected(config, spec, counts, example, packs=tried.packs) if counts else None
-    debates = cost.of_debates(spec)
     more += room.check(needs, room.found(spec), example) if needs else []
-    lines = [one_line(line, 400) for line in (*warnings, *more)]
-    return first_that_fits(
-        PreflightSummary(
-            architecture=tried.architecture,
-            modules=tried.modules,
-            context=context,
-            longest_prompt=longest_prompt,
-            thinks=template.thinks,
-            training_bytes=memory.peak(needs) if needs else 0,
-            requests=debates.requests,
-            tokens=debates.tokens,
-            stored_bytes=cost.stored(spec, counts[1], debates) if counts else 0,
-            warnings=tuple(lines[:count]),
-        )
-        for count in range(len(lines), -1, -1)
+    return Look(
+        variant,
+        folder,
+        tried,
+        context=context,
+        longest_prompt=longest_prompt,
+        thinks=template.thinks,
+        training_bytes=memory.peak(needs) if needs else 0,
+        adapter=counts[1] if counts else 0,
+        warnings=[*warnings, *more],
     )
 
 

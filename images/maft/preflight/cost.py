@@ -51,7 +51,11 @@ def _debate(rules: Rules, agents: int, questions: int) -> Cost:
     return Cost(requests, requests * rules.new_tokens)
 
 
-def stored(spec: Spec, adapter: int, debates: Cost) -> int:
-    """Estimates the bytes that the run keeps: adapters of all iterations, and what was said. adapter: the parameters of one."""
-    trained = spec.iterations * len(spec.trained_agents) * len(trained_roles(spec.debate))
-    return trained * adapter * NUMBER + debates.tokens * TOKEN
+def stored(spec: Spec, adapter: int, agents: int) -> int:
+    """Estimates the bytes of the adapters of so many agents in all iterations. adapter: the parameters of one."""
+    return spec.iterations * min(agents, len(spec.trained_agents)) * len(trained_roles(spec.debate)) * adapter * NUMBER
+
+
+def said(debates: Cost) -> int:
+    """Estimates the bytes of transcripts."""
+    return debates.tokens * TOKEN

@@ -9,7 +9,7 @@ from maft.records import Commit
 from maft.spec import TRAINING_PLACES, Spec
 
 # Sections of the spec that decide what is computed, and what in them does not.
-_COMPUTING = ("model", "task", "method", "seed", "agents", "debate", "training", "evaluation")
+_COMPUTING = ("model", "task", "method", "seed", "agents", "debate", "training", "evaluation", "agentOverrides")
 _PLACES = (*TRAINING_PLACES, "cacheClaim", "tokenSecret", "baselines", "every", "shards")
 
 

@@ -33,7 +33,7 @@ def command(assignment: Assignment, listening: Listening, platform: Platform, ta
     targets: layers with adapters; of a mixture of experts vLLM would otherwise keep room for adapters of all experts.
     """
     spec = assignment.spec
-    rank = vllm_rules.served_rank(spec.training.lora.rank)
+    rank = vllm_rules.served_rank(spec.largest_rank)
     source = models.local(spec.model.source)
     parts = Parts.of(source)
     each = 4 if platform.on_cpu else 2

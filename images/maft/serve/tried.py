@@ -9,8 +9,11 @@ from pathlib import Path
 
 from maft import vllm_rules
 from maft.program import Assignment
+from maft.records import Commit
+from maft.spec import Spec
 from maft.store import trials
 from maft.store.commits import fetch_folder
+from maft.variants import named, variants
 
 
 def targets(assignment: Assignment) -> tuple[str, ...]:
@@ -18,15 +21,26 @@ def targets(assignment: Assignment) -> tuple[str, ...]:
 
     Where vLLM has not seen the small adapter, asks it: BadInput if it refuses.
     """
-    commit = trials.found(assignment.store, assignment.run, assignment.spec)
-    if commit is None:
-        return ()
+    layers: set[str] = set()
+    for variant in variants(assignment.spec):
+        commit = trials.found(assignment.store, assignment.run, assignment.spec, variant.agents[0])
+        if commit is None:
+            return ()
+        with named(assignment.spec, variant):
+            _check(assignment, commit, variant.spec)
+        listed = commit.meta.get("targets", ())
+        if not isinstance(listed, (list, tuple)):
+            return ()
+        layers |= {str(name) for name in listed}
+    return tuple(sorted(layers))
+
+
+def _check(assignment: Assignment, commit: Commit, spec: Spec) -> None:
+    """Asks vLLM unless somebody did."""
     if commit.files and not commit.meta.get("vllm"):
         with tempfile.TemporaryDirectory(prefix="maft-serve-") as scratch:
             folder = fetch_folder(assignment.store, commit, Path(scratch) / "tried")
-            _ask(folder, assignment.spec.training.lora.rank, assignment.spec.model.source)
-    named = commit.meta.get("targets", ())
-    return tuple(str(name) for name in named) if isinstance(named, (list, tuple)) else ()
+            _ask(folder, spec.training.lora.rank, spec.model.source)
 
 
 def _ask(folder: Path, rank: int, source: str) -> None:

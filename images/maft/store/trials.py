@@ -17,13 +17,15 @@ from maft.store.base import Store
 from maft.store.commits import committed
 
 
-def prefix(run: str, spec: Spec) -> str:
-    """Names the prefix of what was tried with that spec."""
-    return layout.preflight(run, key(spec))
+def prefix(run: str, spec: Spec, agent: int = 0) -> str:
+    """Names the prefix of what was tried with that spec. agent: the first of those that are alike, where they differ."""
+    return layout.preflight(run, f"{key(spec)}-{agent}" if agent else key(spec))
 
 
-def found(store: Store, run: str, spec: Spec) -> Commit | None:
+def found(store: Store, run: str, spec: Spec, agent: int = 0) -> Commit | None:
     """Finds what was tried with that spec, by this release or, under the hash of all fields, by one before it."""
+    if agent:
+        return committed(store, prefix(run, spec, agent))
     older = hashlib.sha256(immutable_spec_json(spec).encode()).hexdigest()[:12]
     places = (prefix(run, spec), layout.preflight(run, older))
     return next((commit for place in places if (commit := committed(store, place))), None)

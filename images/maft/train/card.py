@@ -16,7 +16,8 @@ LEARNT = {  # by what an example is (datasets.Examples): what the card says it l
 
 def card(assignment: Assignment, made: Adapter, data: Mapping[str, Any]) -> str:
     """Writes the adapter's model card. data: the meta of its datasets' commit."""
-    model, training, lora_ = assignment.spec.model, assignment.spec.training_of(made.agent), assignment.spec.training.lora
+    model, training = assignment.spec.model, assignment.spec.training_of(made.agent)
+    adapter = training.lora
     whose = "all agents" if data.get("pooled") else "this agent"
     return f"""---
 base_model: {model.source}
@@ -32,7 +33,7 @@ It was trained on {made.examples} outputs of {whose} {LEARNT[data.get("examples"
 
 | steps | epochs | batch | learning rate | rank | alpha | loss, first tenth | loss, last tenth |
 |---|---|---|---|---|---|---|---|
-| {made.steps} | {training.epochs} | {training.batch_size} | {training.learning_rate} | {lora_.rank} | {lora_.alpha} \
+| {made.steps} | {training.epochs} | {training.batch_size} | {training.learning_rate} | {adapter.rank} | {adapter.alpha} \
 | {made.loss_first} | {made.loss_last} |
 
 Load it with `peft.PeftModel.from_pretrained(base, "<this folder>")`, or name it in a request to a vLLM server with LoRA enabled.

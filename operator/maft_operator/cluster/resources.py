@@ -169,7 +169,7 @@ def _fetched(server: Server, size: int) -> int:
 
 def _adapter(spec: RunSpec, size: int) -> int:
     """Bytes that one is smaller than: its rank's share of the model."""
-    return _rounded(size * spec.training.lora.rank // 256)
+    return _rounded(size * spec.largest_rank // 256)
 
 
 def _reads_a_source(spec: RunSpec) -> bool:
