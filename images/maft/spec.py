@@ -22,6 +22,7 @@ TaskKind = Literal["arithmetic", "jsonl", "gsm8k", "math", "mmlu", "reasoning-gy
 ANSWERS: dict[TaskKind, AnswerKind] = {"math": "math", "mmlu": "choice", "reasoning-gym": "text"}
 Thinking = Literal["Auto", "Enabled", "Disabled"]
 Topology = Literal["PerAgent", "Shared"]
+PREFERENCES = ("dpo",)  # ways of training that learn what is better than something else, at a lower rate
 # Of `training`: where it runs, no matter what comes out.
 TRAINING_PLACES = ("gpus", "nodes", "topology", "parallelism", "checkpointMinutes", "sharedMemory")
 
@@ -167,6 +168,8 @@ class TrainingSpec(Section, frozen=True, kw_only=True):
     beta: float
     lora: LoraSpec
     learning_rate: float
+    preference_rate: float = 0.1
+    """Factor on it where preferences are learned."""
     warmup: float
     weight_decay: float
     epochs: int
@@ -184,6 +187,11 @@ class TrainingSpec(Section, frozen=True, kw_only=True):
     parallelism: Literal["Adapters", "Sharded"] = "Adapters"
     base: Literal["full", "nf4"] = "full"
     checkpoint_minutes: int = 10
+
+    @property
+    def peak_rate(self) -> float:
+        """Computes the highest learning rate of the schedule."""
+        return self.learning_rate * (self.preference_rate if self.method in PREFERENCES else 1.0)
 
 
 class AgentOverride(Section, frozen=True, kw_only=True):

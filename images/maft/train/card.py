@@ -32,7 +32,7 @@ It was trained on {made.examples} outputs of {whose} {LEARNT[data.get("examples"
 
 | steps | epochs | batch | learning rate | rank | alpha | loss, first tenth | loss, last tenth |
 |---|---|---|---|---|---|---|---|
-| {made.steps} | {training.epochs} | {training.batch_size} | {training.learning_rate} | {lora_.rank} | {lora_.alpha} \
+| {made.steps} | {training.epochs} | {training.batch_size} | {training.peak_rate:g} | {lora_.rank} | {lora_.alpha} \
 | {made.loss_first} | {made.loss_last} |
 
 Load it with `peft.PeftModel.from_pretrained(base, "<this folder>")`, or name it in a request to a vLLM server with LoRA enabled.
