@@ -11,6 +11,7 @@ LEARNT = {  # by what an example is (datasets.Examples): what the card says it l
     "last": "at the end of the debate that agree with its majority; no reference answers were used",
     "hinted": "that equal the reference answers, some of them after a hint",
     "pairs": "that agree with the majority of the debate, preferred to others that do not; no reference answers were used",
+    "graded": "graded by whether they agree with the majority of the debate; no reference answers were used",
 }
 
 
