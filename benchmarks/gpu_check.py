@@ -29,8 +29,9 @@ from maft.train import forward, memory, sharded
 from maft.train.checkpoints import Keeper
 from maft.train.forward import Forward
 from maft.train.loss import head_of, log_probabilities
+from maft.train.objectives import NextToken
 from maft.train.sharded_trainer import ShardedTrainer
-from maft.train.trainer import NextToken, Trainer
+from maft.train.trainer import Trainer
 from maft.train.workers import HOST, Place
 
 LOOSE = {torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 1e-2}  # relative norm of a difference of gradients

@@ -172,7 +172,7 @@ def bare(job: Job, scratch: Path) -> Result:
     from maft import lora
     from maft.packing import split_batch
     from maft.train import forward
-    from maft.train.trainer import NextToken
+    from maft.train.objectives import NextToken
 
     base, objective, spec = lora.load_base(model_spec(job.model)), NextToken(), training(job)
     loaded, examples = in_use(), made_examples(job, job.examples, job.seed)

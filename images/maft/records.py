@@ -245,6 +245,8 @@ class Example(Record, frozen=True):
     """A chat that ends with the assistant."""
     rejected: Message | None = None
     """For preferences: the last answer that should have been less likely."""
+    desirable: bool | msgspec.UnsetType = msgspec.UNSET
+    """For grades: whether the last answer should have been more likely, or less."""
 
 
 class Timing(Record, frozen=True):
@@ -324,7 +326,7 @@ class Adapter(Record, frozen=True):
     examples: int
     steps: int
     loss_first: float | None
-    """Mean of the first tenth of the steps, in nats per token (dpo: per pair)."""
+    """Mean of the first tenth of the steps, in nats per token (dpo, kto: per example)."""
     loss_last: float | None
     """The same of the last tenth."""
     turns_left_out: int = 0

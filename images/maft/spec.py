@@ -16,12 +16,13 @@ UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 # Variable with the key of a run's servers, for them (vLLM reads it by this name) and for the programs that ask them.
 SERVER_KEY = "VLLM_API_KEY"
 AnswerKind = Literal["number", "choice", "text", "math", "code", "judge"]
-Examples = Literal["first", "last", "hinted", "pairs"]
+Examples = Literal["first", "last", "hinted", "pairs", "graded"]
 TaskKind = Literal["arithmetic", "jsonl", "gsm8k", "math", "mmlu", "reasoning-gym"]
 # Of kinds of tasks whose answers are no numbers; each generator of reasoning-gym has a form of its own (answers/generators.py).
 ANSWERS: dict[TaskKind, AnswerKind] = {"math": "math", "mmlu": "choice", "reasoning-gym": "text"}
 Thinking = Literal["Auto", "Enabled", "Disabled"]
 Topology = Literal["PerAgent", "Shared"]
+PREFERENCES = ("dpo", "kto")  # ways of training that learn what is better than something else, at a lower rate
 # Of `training`: where it runs, no matter what comes out.
 TRAINING_PLACES = ("gpus", "nodes", "topology", "parallelism", "checkpointMinutes", "sharedMemory")
 
@@ -171,10 +172,12 @@ class LoraSpec(Section, frozen=True, kw_only=True):
 class TrainingSpec(Section, frozen=True, kw_only=True):
     """How adapters are trained."""
 
-    method: Literal["sft", "dpo", "distill"]
+    method: Literal["sft", "dpo", "kto", "distill"]
     beta: float
     lora: LoraSpec
     learning_rate: float
+    preference_rate: float = 0.1
+    """Factor on it where preferences are learned."""
     warmup: float
     weight_decay: float
     epochs: int
@@ -192,6 +195,11 @@ class TrainingSpec(Section, frozen=True, kw_only=True):
     parallelism: Literal["Adapters", "Sharded"] = "Adapters"
     base: Literal["full", "nf4"] = "full"
     checkpoint_minutes: int = 10
+
+    @property
+    def peak_rate(self) -> float:
+        """Computes the highest learning rate of the schedule."""
+        return self.learning_rate * (self.preference_rate if self.method in PREFERENCES else 1.0)
 
 
 class Override(Section, frozen=True, kw_only=True, omit_defaults=True):
@@ -290,7 +298,7 @@ class Recipe(Section, frozen=True, kw_only=True):
     examples: Examples = "first"
     """What an example is. first: a first answer that equals the vote (and whole dialogues for critics); last: a last answer that
     does; hinted: a right answer, given after a hint where the first was wrong (reads labels); pairs: of first answers, one that
-    equals the vote and one that does not."""
+    equals the vote and one that does not; graded: a first answer, and whether it equals the vote."""
     alone: bool = False
     """A trained model answers the held-out questions once, without debate."""
 

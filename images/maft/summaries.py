@@ -195,7 +195,7 @@ class AdapterSummary(Numbers, frozen=True, kw_only=True):
     examples: int
     steps: int
     loss_first: float | None = None
-    """Mean of the first tenth of the steps, in nats per token (dpo: per pair); None: not trained."""
+    """Mean of the first tenth of the steps, in nats per token (dpo, kto: per example); None: not trained."""
     loss_last: float | None = None
     """The same of the last tenth."""
 

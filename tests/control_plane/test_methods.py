@@ -26,6 +26,7 @@ from maft.prepare import __main__ as prepare
 from maft.program import Assignment
 from maft.records import ROLES, Adapter, Call, Message, Problem, Transcript
 from maft.report import __main__ as report
+from maft.spec import PREFERENCES
 from maft.store import layout
 from maft.store.commits import publish
 from maft.store.files import FileStore
@@ -85,7 +86,7 @@ def facts(made: Run) -> dict[str, Any]:
         "servers": len(graph(made, "s").servers),
         "examples": {d.recipe.examples for d in debates},
         "pooled": {d.recipe.one_model for d in debates},
-        "loss": {"dpo" if t.spec.training.method == "dpo" else "sft" for t in training},
+        "loss": {t.spec.training.method if t.spec.training.method in PREFERENCES else "sft" for t in training},
         "held-out": (answering, held_out.rounds),
         "one model": last.recipe.one_model,
         "summaries": held_out.summarize,
@@ -139,6 +140,7 @@ TABLE: dict[str, dict[str, Any]] = {
     "without-critics": {"critics": False},
     "cooperative": {"cooperative": True},
     "dpo": {"critics": False, "examples": {"pairs"}, "loss": {"dpo"}},
+    "kto": {"critics": False, "examples": {"graded"}, "loss": {"kto"}},
     "distill": ONE | {"critics": False, "examples": {"last"}, "held-out": (1, 1)},
 }
 
@@ -177,7 +179,7 @@ def test_every_program_takes_its_command(method: str) -> None:
         assert society.training_rules(one.spec, one.iteration).hinted == (method == "star")
     assert not society.held_out_rules(evaluated.spec, evaluated.iteration).hinted
     for one in by_kind.get("train", []):
-        assert (one.spec.training.method == "dpo", one.spec.training.beta) == (method == "dpo", 0.1)
+        assert (one.spec.training.method in PREFERENCES, one.spec.training.beta) == (method in PREFERENCES, 0.1)
         assert one.spec.debate.critics == made.spec.debate.critics
 
 
@@ -210,7 +212,7 @@ def test_methods_about_debate_want_one(method: str) -> None:
 
 def test_methods_that_need_no_debate() -> None:
     alone = [method for method in METHODS if not METHODS[method].needs_rounds]
-    assert alone == ["multiagent", "base", "majority", "star", "majority-finetuning", "dpo"]
+    assert alone == ["multiagent", "base", "majority", "star", "majority-finetuning", "dpo", "kto"]
 
 
 @pytest.mark.parametrize(
@@ -225,6 +227,11 @@ def test_methods_that_need_no_debate() -> None:
             {"agents": 1, "debate": {"rounds": 1, "critics": False}, "training": {"method": "dpo"}},
             "training.method: dpo prefers one agent's answer to another's, and agents is 1",
         ),
+        (
+            {"agents": 1, "debate": {"rounds": 1, "critics": False}, "training": {"method": "kto"}},
+            "training.method: kto grades an agent's answers by the others' vote, and agents is 1",
+        ),
+        ({"method": "star", "training": {"method": "kto"}}, "training.method: star finetunes on right answers"),
         ({"method": "stars"}, "spec.method"),
     ],
 )
@@ -240,7 +247,7 @@ def test_an_untrained_method_does_not_mind_how_others_are_trained() -> None:
 
 
 def test_a_way_of_training_is_the_method_of_that_name() -> None:
-    for way in ("dpo", "distill"):
+    for way in ("dpo", "kto", "distill"):
         assert facts(run(training={"method": way}, agents=3)) == facts(run(method=way, agents=3))
 
 

@@ -205,7 +205,7 @@ specs = st.fixed_dictionaries(
 NEWER = {  # than the first files of this format
     "model": ("chatTemplateArguments", "date"),
     "debate": ("system", "thinking", "thinkingTokens", "showThoughts", "shards", "summarizer"),
-    "training": ("trainThoughts", "gpus", "nodes", "sharedMemory", "parallelism", "base", "checkpointMinutes"),
+    "training": ("trainThoughts", "gpus", "nodes", "sharedMemory", "parallelism", "base", "checkpointMinutes", "preferenceRate"),
     "inference": ("startupSeconds", "placementSeconds", "sharedMemory"),
     "evaluation": ("validation",),
 }

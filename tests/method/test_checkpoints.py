@@ -29,7 +29,8 @@ from maft.train.dpo import Pair, Preferences
 from maft.train.examples import Examples
 from maft.train.interruption import Interruption
 from maft.train.jobs import Job, decided
-from maft.train.trainer import NextToken, Trainer, steps
+from maft.train.objectives import NextToken
+from maft.train.trainer import Trainer, steps
 from maft.train.workers import Started
 
 SPEC = a_spec(training={"batchSize": 2, "batchTokens": 64, "epochs": 2, "lora": {"rank": 4, "dropout": 0.2}})
@@ -94,6 +95,8 @@ class Ended:
 
     def __init__(self, objective, calls: int) -> None:
         self._objective, self._left = objective, calls
+
+    follows = False
 
     def prepare(self, *arguments):
         return self._objective.prepare(*arguments)

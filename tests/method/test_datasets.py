@@ -401,6 +401,28 @@ def test_the_other_side_of_a_pair_is_drawn_by_the_seed() -> None:
     assert set(drawn) == {"agent 1", "agent 2", "agent 3"} and min(drawn.values()) >= 3
 
 
+def test_grades_by_hand(small: list[Transcript]) -> None:
+    """Every first answer of a question with a label, desirable where it equals the vote; one that does not parse does not."""
+    made = made_by("graded", small)
+    for dataset in made:
+        agent = dataset.counts.agent
+        assert names(dataset.examples) == "abcd"
+        assert dataset.counts.left_out == {NO_CONSENSUS: 1}
+        for example, row in zip(dataset.examples, small, strict=False):
+            first = row.turns[agent][0]
+            assert example.messages[-1] == first.message and example.rejected is None
+            assert example.desirable is first.agrees
+    assert {e.desirable for d in made for e in d.examples} == {True, False}
+    [unparsed] = made_by("graded", [transcript("z", "-x", "xx", "xx")])[:1]
+    assert [e.desirable for e in unparsed.examples] == [False]
+
+
+def test_only_grades_are_written_with_a_grade(small: list[Transcript]) -> None:
+    for kind in ("first", "last", "pairs", "graded"):
+        lines = [records.encode(e) for e in made_by(kind, small)[0].examples]
+        assert all((b"desirable" in line) == (kind == "graded") for line in lines)
+
+
 def test_hinted_answers_by_hand() -> None:
     """STaR: one agent; its right first answer, or what came out right after a hint, as an answer to the bare question."""
     rows = [
@@ -422,12 +444,12 @@ def test_hinted_answers_follow_the_labels_and_no_others_do(small: list[Transcrip
         return replace(row, problem=replace(row.problem, answer="other"), turns=turns)
 
     changed = [relabelled(row) for row in small]
-    for examples in ("first", "last", "pairs"):
+    for examples in ("first", "last", "pairs", "graded"):
         assert made_by(examples, changed) == made_by(examples, small)
     assert made_by("hinted", changed) != made_by("hinted", small)
 
 
-@pytest.mark.parametrize("examples", ["first", "last", "pairs"])
+@pytest.mark.parametrize("examples", ["first", "last", "pairs", "graded"])
 def test_a_pool_is_everybodys_examples_by_question(small: list[Transcript], examples: str) -> None:
     apart, [pooled] = made_by(examples, small), made_by(examples, small, pooled=True)
     assert (pooled.counts.role, pooled.counts.agent) == ("generator", 0)
@@ -480,7 +502,7 @@ def test_an_answer_that_was_cut_votes_and_never_trains() -> None:
     assert not any(m.cut for d in sets.values() for example in d.examples for m in example.messages[-1:])
 
 
-@pytest.mark.parametrize("examples", ["first", "last", "hinted", "pairs"])
+@pytest.mark.parametrize("examples", ["first", "last", "hinted", "pairs", "graded"])
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_no_kind_of_example_ends_with_a_cut_answer(examples: str, seed: int) -> None:
     draw = random.Random(seed)

@@ -187,6 +187,24 @@ def test_equal_seeds_give_equal_bytes(base, pairs, tmp_path):
     assert a == b != c
 
 
+@pytest.mark.parametrize(("method", "rate"), [("sft", 0.004), ("distill", 0.004), ("dpo", 0.001)])
+def test_preferences_have_a_rate_of_their_own(method, rate):
+    assert a_spec(training={"method": method, "learningRate": 0.004, "preferenceRate": 0.25}).training.peak_rate == rate
+
+
+def test_the_rate_of_an_agent_is_scaled_too():
+    spec = a_spec(training={"method": "dpo"}, agentOverrides=[{"agent": 1, "learningRate": 0.5}])
+    assert spec.training_of(1).peak_rate == pytest.approx(0.05)
+
+
+def test_a_scaled_rate_trains_as_that_rate(base, pairs, tmp_path):
+    scaled = replace(TRAINING, method="dpo", learning_rate=0.004, preference_rate=0.25)
+    for name, training in (("a", scaled), ("b", replace(scaled, learning_rate=0.001, preference_rate=1.0)), ("c", TRAINING)):
+        trained(base, pairs, tmp_path / name, training=training)
+    a, b, c = ((tmp_path / name / adapters.WEIGHTS).read_bytes() for name in "abc")
+    assert a == b != c
+
+
 def test_the_previous_adapter_is_the_reference_of_the_next_iteration(base, pairs, tmp_path):
     trained(base, pairs, tmp_path / "a", training=replace(TRAINING, epochs=4))
     curve = trained(base, pairs, tmp_path / "b", training=replace(TRAINING, batch_size=6), previous=tmp_path / "a")
@@ -227,6 +245,7 @@ def test_the_program_trains_on_pairs_and_its_card_says_so(tmp_path):
     assert made.loss_first == pytest.approx(math.log(2), abs=2e-3) and made.examples == 5
     card = store.read(layout.adapter("ns/run", 1, "generator", 0) + "README.md").decode()
     assert "preferred to others that do not; no reference answers were used" in card
+    assert f"| {assigned(store, method='dpo').spec.training.peak_rate:g} |" in card
 
 
 def test_a_card_does_not_hide_that_labels_were_read(tmp_path):

@@ -305,7 +305,7 @@ def test_what_was_tried_is_not_tried_again(tmp_path):
 
 def test_dpo_and_every_turn_are_tried_as_they_train(tmp_path):
     folder = write(config("qwen3"), tmp_path / "model")
-    for number, training in enumerate(({"method": "dpo"}, {"lossOn": "all"})):
+    for number, training in enumerate(({"method": "dpo"}, {"method": "kto"}, {"lossOn": "all"})):
         assert tried(folder, tmp_path / str(number), training=training).modules
 
 

@@ -27,7 +27,8 @@ from maft.train import attention, forward, memory
 from maft.train.forward import Forward
 from maft.train.loss import Head, log_probabilities
 from maft.train.memory import Needs
-from maft.train.trainer import NextToken, Trainer
+from maft.train.objectives import NextToken
+from maft.train.trainer import Trainer
 
 SPEC = a_spec(training={"batchSize": 8})
 # Of models whose attention is not torch's own, or that mix a row's examples: by a mask, or one by one.

@@ -98,6 +98,13 @@ def pair(transcript: Transcript, agent: int, spec: Spec) -> Lesson:
     return replace(_answered(transcript, agent, chosen, spec), rejected=rejected.message)
 
 
+def graded_answer(transcript: Transcript, agent: int, spec: Spec) -> Lesson:
+    """Makes a grade: the first answer, and whether it equals the majority, which one that does not parse does not."""
+    first = transcript.turns[agent][0]
+    reason = _no_label(transcript, spec) or (CUT if first.call.cut else "")
+    return reason or replace(_answered(transcript, agent, first, spec), desirable=first.agrees)
+
+
 def whole_dialogue(transcript: Transcript, agent: int, spec: Spec) -> Lesson:
     """Makes what D_C[n] is drawn from: a whole dialogue that ends with the majority."""
     reason = _no_label(transcript, spec) or _no_lesson(transcript, agent)
@@ -195,7 +202,13 @@ def _dataset(role: Role, agent: int, kept: Lines[Example], left_out: Counter[str
     return Dataset(kept, DatasetCounts(role, agent, len(kept), dict(sorted(left_out.items()))))
 
 
-_GENERATOR: dict[Examples, Learn] = {"first": first_answer, "last": last_answer, "hinted": hinted_answer, "pairs": pair}
+_GENERATOR: dict[Examples, Learn] = {
+    "first": first_answer,
+    "last": last_answer,
+    "hinted": hinted_answer,
+    "pairs": pair,
+    "graded": graded_answer,
+}
 
 
 def build(transcripts: Sequence[Transcript], spec: Spec) -> list[Dataset]:

@@ -16,9 +16,9 @@ from maft.errors import BadInput, one_line
 from maft.preflight.shrink import shrunk, unquantised
 from maft.records import Example, Message
 from maft.spec import Spec, TrainingSpec
-from maft.train.dpo import Preferences
-from maft.train.samples import sample
-from maft.train.trainer import NextToken, Trainer
+from maft.train.objectives import objective_of
+from maft.train.samples import samples
+from maft.train.trainer import Trainer
 
 FILES = ("config.json", "adapter_config.json", "adapter_model.safetensors")  # what servers are asked about
 ANSWERS = ("So it is 7. Answer: 7", "2 and 5 make 7.\n\nAnswer: 7", "Answer: 12")
@@ -57,9 +57,8 @@ def try_training(config: Any, spec: Spec, examples: Sequence[Any], folder: Path)
 
 def _train(base: Any, spec: Spec, examples: Sequence[Any], folder: Path) -> bool:
     """Trains a step, and another one from the adapter that came out. Tells whether the model packs."""
-    objective = Preferences(spec.training.beta) if spec.training.method == "dpo" else NextToken()
     training = replace(spec.training, epochs=1, batch_size=len(examples))
-    trainer = Trainer(base, training, _unseen, objective)
+    trainer = Trainer(base, training, _unseen, objective_of(training))
     trainer.train(examples, folder, seed=spec.seed, previous=None)
     trainer.train(examples, folder / "next", seed=spec.seed, previous=folder)
     return trainer.packs
@@ -112,7 +111,7 @@ def targets_of(folder: Path) -> list[str]:
 
 
 def dialogues(template: ChatTemplate, training: TrainingSpec, question: str, system: str) -> list[Any]:
-    """Makes examples as training gets them: of one turn and of two, or pairs for dpo."""
+    """Makes examples as training gets them: of one turn and of two, pairs for dpo, or graded answers for kto."""
     user = Message("user", question)
     opening = [*([Message("system", system)] if system else []), user]
     chats = [[*opening, Message("assistant", answer)] for answer in ANSWERS]
@@ -120,4 +119,6 @@ def dialogues(template: ChatTemplate, training: TrainingSpec, question: str, sys
     examples = [Example("", tuple(chat)) for chat in chats]
     if training.method == "dpo":
         examples = [replace(example, rejected=chats[2][-1]) for example in examples[:2]]
-    return [sample(training, template, example) for example in examples]
+    if training.method == "kto":
+        examples = [replace(example, desirable=not number) for number, example in enumerate(examples[:3])]
+    return list(samples(training, template, examples))

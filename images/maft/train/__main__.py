@@ -25,14 +25,14 @@ from maft.store.commits import committed, required
 from maft.store.lines import iterate_lines
 from maft.summaries import AdapterSummary, TrainSummary
 from maft.train import nodes, processes, sharded, workers
-from maft.train.dpo import Preferences
 from maft.train.examples import Examples
 from maft.train.jobs import Job, keep, train_one
 from maft.train.links import Link, Told
 from maft.train.nodes import Node
-from maft.train.samples import sample
+from maft.train.objectives import objective_of
+from maft.train.samples import samples
 from maft.train.sharded_trainer import ShardedTrainer
-from maft.train.trainer import NextToken, Objective, Trainer, steps
+from maft.train.trainer import Trainer, steps
 from maft.train.workers import Place, Report, Started
 
 SHOWN = 20  # adapters in a summary, which holds 4 KiB
@@ -82,7 +82,7 @@ def _workers(assignment: Assignment, started: Started, used: Device, wanted: int
 def _job(assignment: Assignment, data: Commit, template: ChatTemplate, role: Role, agent: int) -> Job:
     store, run, training = assignment.store, assignment.run, assignment.spec.training
     read = iterate_lines(store, data, layout.dataset_file(role, agent), Example)
-    examples = Examples(sample(training, template, example) for example in read)
+    examples = Examples(samples(training, template, read))
     return Job(role, agent, examples, adapters.current(store, run, assignment.iteration - 1, role, agent))
 
 
@@ -178,7 +178,7 @@ def _start_ranks(started: Started, first: Place, here: int, step_done: Report, l
 
 
 def _train_here(assignment: Assignment, data: Commit, jobs: Sequence[Job], used: Device, step_done: Report) -> None:
-    objective = _objective(assignment)
+    objective = objective_of(assignment.spec.training)
     base = lora.load_base(assignment.spec.model, used, assignment.spec.training.base)
     for job in jobs:
         train_one(assignment, data, job, Trainer(base, assignment.spec.training_of(job.agent), step_done, objective))
@@ -187,7 +187,7 @@ def _train_here(assignment: Assignment, data: Commit, jobs: Sequence[Job], used:
 def _train_together(
     assignment: Assignment, data: Commit, jobs: Sequence[Job], used: Device, step_done: Report, place: Place
 ) -> None:
-    objective = _objective(assignment)
+    objective = objective_of(assignment.spec.training)
     with sharded.joined(place, cuda=used.kind == "cuda") as team:
         base = sharded.load_base(assignment.spec.model, team, used)
         for job in jobs:
@@ -196,18 +196,13 @@ def _train_together(
             train_one(assignment, data, job, trainer, leads=team.leads)
 
 
-def _objective(assignment: Assignment) -> Objective:
-    training = assignment.spec.training
-    return Preferences(training.beta) if training.method == "dpo" else NextToken()
-
-
 def _unseen(loss: float) -> None:
     """Leaves it to the first rank to say."""
 
 
 def loss_gauge(progress: program.Progress) -> Gauge:
     """Makes the gauge of the loss; not a number until the first step is done."""
-    made = progress.gauge("train_loss", "Loss of the last step, nats per completion token (dpo: per pair)")
+    made = progress.gauge("train_loss", "Loss of the last step, nats per completion token (dpo, kto: per example)")
     made.set(float("nan"))
     return made
 

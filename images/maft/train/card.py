@@ -11,6 +11,7 @@ LEARNT = {  # by what an example is (datasets.Examples): what the card says it l
     "last": "at the end of the debate that agree with its majority; no reference answers were used",
     "hinted": "that equal the reference answers, some of them after a hint",
     "pairs": "that agree with the majority of the debate, preferred to others that do not; no reference answers were used",
+    "graded": "graded by whether they agree with the majority of the debate; no reference answers were used",
 }
 
 
@@ -33,7 +34,7 @@ It was trained on {made.examples} outputs of {whose} {LEARNT[data.get("examples"
 
 | steps | epochs | batch | learning rate | rank | alpha | loss, first tenth | loss, last tenth |
 |---|---|---|---|---|---|---|---|
-| {made.steps} | {training.epochs} | {training.batch_size} | {training.learning_rate} | {adapter.rank} | {adapter.alpha} \
+| {made.steps} | {training.epochs} | {training.batch_size} | {training.peak_rate:g} | {adapter.rank} | {adapter.alpha} \
 | {made.loss_first} | {made.loss_last} |
 
 Load it with `peft.PeftModel.from_pretrained(base, "<this folder>")`, or name it in a request to a vLLM server with LoRA enabled.

@@ -37,7 +37,7 @@ class Course:
         self._named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._parameters = list(self._named.values())
         self._device: torch.device = self._parameters[0].device
-        self._optimizer = torch.optim.AdamW(self._parameters, lr=training.learning_rate, weight_decay=training.weight_decay)
+        self._optimizer = torch.optim.AdamW(self._parameters, lr=training.peak_rate, weight_decay=training.weight_decay)
         warmup = min(math.ceil(training.warmup * total), total - 1)  # it begins at a rate of 0: a single step would learn nothing
         self._schedule = get_cosine_schedule_with_warmup(self._optimizer, warmup, total)
         self.scaler = torch.amp.GradScaler(self._device.type, enabled=model.dtype == torch.float16)

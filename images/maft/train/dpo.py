@@ -3,7 +3,6 @@
 The reference is the policy where training starts (the previous adapter, or the base), so its log-probabilities are computed once.
 """
 
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -43,24 +42,34 @@ class Preferences:
     def __init__(self, beta: float) -> None:
         self._beta = beta
 
-    prepares = True
+    prepares, follows = True, False
 
     def prepare(self, model: Any, examples: Sequence[Any], forward: Forward, max_tokens: int) -> Examples:
         """Adds to the pairs the margins that the model gives them before it learns: those of the reference."""
         return self.knowing(examples, self.known(model, examples, forward, max_tokens))
 
-    def known(self, model: Any, examples: Sequence[Any], forward: Forward, max_tokens: int) -> Sequence[float]:
-        """Computes those margins, in nats."""
+    def known(self, model: Any, examples: Sequence[Any], forward: Forward, max_tokens: int) -> torch.Tensor:
+        """Computes those margins, in nats: [pairs, 1]."""
         model.eval()
-        margins = array("d")
         with torch.no_grad():
-            for part in split_batch(examples, max_tokens):
-                margins.extend(self._margins(*forward.log_probabilities(model, self.sequences(part)), part).tolist())
-        return margins
+            rows = [
+                self._margins(*forward.log_probabilities(model, self.sequences(part)), part)
+                for part in split_batch(examples, max_tokens)
+            ]
+        return torch.cat(rows).double().cpu()[:, None]
 
-    def knowing(self, examples: Sequence[Any], known: Sequence[float]) -> Examples:
+    def knowing(self, examples: Sequence[Any], known: torch.Tensor) -> Examples:
         """Adds such margins to the pairs, one after the other."""
-        return Examples(replace(pair, reference_margin=margin) for pair, margin in zip(examples, known, strict=True))
+        margins = known[:, 0].tolist()
+        return Examples(replace(pair, reference_margin=margin) for pair, margin in zip(examples, margins, strict=True))
+
+    def followed(self, model: Any, part: Sequence[Any], forward: Forward) -> torch.Tensor:
+        """Computes nothing: the reference stays."""
+        return torch.zeros(len(part))
+
+    def following(self, batch: Sequence[Any], mean: float) -> Sequence[Any]:
+        """Adds nothing."""
+        return batch
 
     def sequences(self, part: Sequence[Any]) -> list[Tokens]:
         """Lists chosen and rejected answers in turn."""

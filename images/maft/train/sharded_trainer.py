@@ -3,8 +3,7 @@
 All ranks go through the same steps and have the same weights after each, so that whatever one of them does to the base, all do.
 """
 
-from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,8 +16,9 @@ from maft.spec import TrainingSpec
 from maft.train import memory
 from maft.train.checkpoints import Keeper
 from maft.train.examples import lengths
+from maft.train.objectives import Objective
 from maft.train.sharded import Team
-from maft.train.trainer import Objective, Trainer
+from maft.train.trainer import Trainer
 
 T = TypeVar("T")
 
@@ -63,17 +63,18 @@ class ShardedTrainer(Trainer):
         """Has each rank compute what has to be known of its part of the examples, and tells all of it to all."""
         if not self._objective.prepares:
             return examples
-        known = array("d", bytes(8 * len(examples)))
+        known: torch.Tensor | None = None
         for own in self._dealt(examples):
             row = [examples[number] for number in own or [0]]
             with self._autocast():
                 numbers = self._fitted(model, row, partial(self._known, model, row))
-            for number, value in zip(own, numbers, strict=False):  # an empty row has one example all the same
-                known[number] = value
-        of_all = self._team.sum(torch.tensor(known, dtype=torch.float64, device=self._team.device))
-        return self._objective.knowing(examples, of_all.tolist())
+            if known is None:
+                known = torch.zeros(len(examples), numbers.shape[1], dtype=torch.float64)
+            known[own] = numbers[: len(own)]  # an empty row has one example all the same
+        assert known is not None, "no rank is dealt nothing"
+        return self._objective.knowing(examples, self._team.sum(known.to(self._team.device)).cpu())
 
-    def _known(self, model: Any, row: list[Any]) -> Sequence[float]:
+    def _known(self, model: Any, row: list[Any]) -> torch.Tensor:
         return self._objective.known(model, row, self._forward, self.batch_tokens)
 
     def _dealt(self, examples: Sequence[Any]) -> list[list[int]]:
@@ -93,10 +94,8 @@ class ShardedTrainer(Trainer):
     def _in_rows(self, model: Any, batch: Sequence[Any], scaler: Any) -> float:
         # Dropout differs by rank, and a training that goes on draws what it would have drawn.
         torch.manual_seed((self._seed * 1_000_003 + self._steps) * self._team.ranks + self._team.rank)
-        loss = torch.zeros((), device=self._team.device)
-        shortest = min(batch, key=lambda example: len(example.ids))
-        for own in self._dealt(batch):
-            part = [batch[number] for number in own] or [shortest]
+        loss, batch = torch.zeros((), device=self._team.device), self._followed(model, batch)
+        for own, part in self._rows(batch):
             with self._autocast():
                 row, each = self._forward.log_probabilities(model, self._objective.sequences(part))
                 part_loss = self._objective.loss(each, row, part, batch) * float(bool(own))
@@ -104,6 +103,18 @@ class ShardedTrainer(Trainer):
             loss += part_loss.detach()
         self._sum_gradients(model)
         return float(self._team.sum(loss))
+
+    def _rows(self, batch: Sequence[Any]) -> Iterator[tuple[list[int], list[Any]]]:
+        """Yields this rank's rows, by number and as examples; one that is empty has an example that does not count."""
+        shortest = min(batch, key=lambda example: len(example.ids))
+        for own in self._dealt(batch):
+            yield own, [batch[number] for number in own] or [shortest]
+
+    def _sum_followed(self, model: Any, batch: Sequence[Any]) -> float:
+        total = torch.zeros((), device=self._team.device)
+        for own, part in self._rows(batch):
+            total += self._objective.followed(model, part, self._forward).sum() * float(bool(own))
+        return float(self._team.sum(total))
 
     def _sum_gradients(self, model: Any) -> None:
         parameters = [p for p in model.parameters() if p.requires_grad]

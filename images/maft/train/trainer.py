@@ -1,7 +1,7 @@
 """Trains LoRA adapters on one device: tokens in, a PEFT directory out (paper, appendix on finetuning; LoRA in place of full
 weights).
 
-One copy of the base serves all adapters, one after the other. What is minimised is an objective: NextToken, or dpo.py's.
+One copy of the base serves all adapters, one after the other. What is minimised is an objective (objectives.py).
 """
 
 import contextlib
@@ -14,73 +14,23 @@ from collections.abc import Callable, Iterator, Sequence
 from heapq import nlargest
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file
 
 from maft import lora
-from maft.chat_template import Tokens
 from maft.errors import BadInput, one_line
-from maft.packing import PackedRow, split_batch
+from maft.packing import split_batch
 from maft.spec import TrainingSpec
 from maft.train import forward, memory
 from maft.train.checkpoints import Keeper, kept
 from maft.train.course import Course, random_states, set_random_states
 from maft.train.examples import lengths
-from maft.train.forward import Forward
 from maft.train.memory import Needs
+from maft.train.objectives import NextToken, Objective
 
 T = TypeVar("T")
-
-
-class Objective(Protocol):
-    """What training minimises. Its examples have `ids`, by which tokens are counted."""
-
-    prepares: bool
-    """Whether `prepare` changes anything."""
-
-    def prepare(self, model: Any, examples: Sequence[Any], forward: Forward, max_tokens: int) -> Sequence[Any]:
-        """Adds to the examples what has to be known before the model learns."""
-
-    def known(self, model: Any, examples: Sequence[Any], forward: Forward, max_tokens: int) -> Sequence[float]:
-        """Computes that alone: of each example a number."""
-
-    def knowing(self, examples: Sequence[Any], known: Sequence[float]) -> Sequence[Any]:
-        """Adds it to the examples."""
-
-    def sequences(self, part: Sequence[Any]) -> list[Tokens]:
-        """Lists what is packed into a row, in the order that `loss` expects."""
-
-    def loss(self, each: torch.Tensor, row: PackedRow, part: Sequence[Any], batch: Sequence[Any]) -> torch.Tensor:
-        """Computes the part's share of the batch's loss. each: [k], log-probabilities of the targets."""
-
-
-class NextToken:
-    """The objective of training.method sft: mean loss over the batch's completion tokens."""
-
-    prepares = False
-
-    def prepare(self, model: Any, examples: Sequence[Any], forward: Forward, max_tokens: int) -> Sequence[Any]:
-        """Changes nothing."""
-        return examples
-
-    def known(self, model: Any, examples: Sequence[Any], forward: Forward, max_tokens: int) -> Sequence[float]:
-        """Computes nothing."""
-        return ()
-
-    def knowing(self, examples: Sequence[Any], known: Sequence[float]) -> Sequence[Any]:
-        """Adds nothing."""
-        return examples
-
-    def sequences(self, part: Sequence[Any]) -> list[Tokens]:
-        """Lists the examples themselves."""
-        return list(part)
-
-    def loss(self, each: torch.Tensor, row: PackedRow, part: Sequence[Any], batch: Sequence[Any]) -> torch.Tensor:
-        """Computes the part's share of the batch's loss, in nats per token. each: [k], log-probabilities of the targets."""
-        counted = sum(sum(e.completion) for e in batch)
-        return -each.sum() / counted
 
 
 def _batches(examples: int, order: random.Random, training: TrainingSpec) -> Iterator["array[int]"]:
@@ -192,7 +142,7 @@ class Trainer:
         return self._fitted(model, batch, lambda: self._in_rows(model, batch, scaler))
 
     def _in_rows(self, model: Any, batch: Sequence[Any], scaler: Any) -> float:
-        loss = 0.0
+        loss, batch = 0.0, self._followed(model, batch)
         for part in split_batch(batch, self.batch_tokens):
             with self._autocast():
                 row, each = self._forward.log_probabilities(model, self._objective.sequences(part))
@@ -200,6 +150,20 @@ class Trainer:
             scaler.scale(part_loss).backward()
             loss += part_loss.item()
         return loss
+
+    def _followed(self, model: Any, batch: Sequence[Any]) -> Sequence[Any]:
+        """Adds to the batch what the objective has to know of the model as it is now."""
+        if not self._objective.follows:
+            return batch
+        model.eval()
+        with torch.no_grad(), self._autocast():
+            total = self._sum_followed(model, batch)
+        model.train()
+        return self._objective.following(batch, total / len(batch))
+
+    def _sum_followed(self, model: Any, batch: Sequence[Any]) -> float:
+        parts = split_batch(batch, self.batch_tokens)
+        return sum(float(self._objective.followed(model, part, self._forward).sum()) for part in parts)
 
     def _fitted(self, model: Any, batch: Sequence[Any], work: Callable[[], T]) -> T:
         """Does the work over the batch; where memory runs out, anew from its start in smaller rows."""

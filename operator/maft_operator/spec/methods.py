@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from maft.spec import Recipe, RunSpec
+from maft.spec import Examples, Recipe, RunSpec
 from maft_operator.spec.schema import BadSpec
 
 T = TypeVar("T")
@@ -73,7 +73,14 @@ METHODS: dict[str, Method] = {
     "without-critics": Method("multiagent without critics", lambda s: {"debate": {"critics": False}}),
     "cooperative": Method("multiagent, cooperative", lambda s: {"debate": {"cooperative": True}}),
     "dpo": Method("multiagent, preferences (DPO)", lambda s: {"training": {"method": "dpo"}}, needs_rounds=False),
+    "kto": Method("multiagent, graded answers (KTO)", lambda s: {"training": {"method": "kto"}}, needs_rounds=False),
     "distill": Method("the society distilled into one model, alone", lambda s: {"training": {"method": "distill"}}),
+}
+
+
+_PREFERENCES: dict[str, tuple[Examples, str]] = {  # what they learn from, and why that takes several agents
+    "dpo": ("pairs", "prefers one agent's answer to another's"),
+    "kto": ("graded", "grades an agent's answers by the others' vote"),
 }
 
 
@@ -92,16 +99,18 @@ def applied(spec: RunSpec) -> RunSpec:
 
 
 def _trained(spec: RunSpec) -> RunSpec:
-    """training.method: dpo trains generators on pairs; distill trains one model on last answers, and it answers alone."""
+    """training.method: dpo trains generators on pairs, kto on graded answers; distill trains one model on last answers, and it
+    answers alone."""
     if spec.training.method == "sft" or not spec.iterations:
         return spec
     if spec.recipe.examples == "hinted":
         raise BadSpec(f"training.method: {spec.method} finetunes on right answers; set sft in place of {spec.training.method}")
-    if spec.training.method == "dpo" and spec.agents < 2:
-        raise BadSpec("training.method: dpo prefers one agent's answer to another's, and agents is 1; set it to 2 or more")
+    preference = _PREFERENCES.get(spec.training.method)
+    if preference and spec.agents < 2:
+        raise BadSpec(f"training.method: {spec.training.method} {preference[1]}, and agents is 1; set it to 2 or more")
     spec = _changed(spec, {"debate": {"critics": False}})
-    if spec.training.method == "dpo":
-        return replace(spec, recipe=replace(spec.recipe, examples="pairs"))
+    if preference:
+        return replace(spec, recipe=replace(spec.recipe, examples=preference[0]))
     return replace(_changed(spec, SHARED), recipe=replace(spec.recipe, one_model=True, examples="last", alone=True))
 
 
