@@ -307,6 +307,61 @@ def test_of_a_finished_one_nothing_is_looked_at_again() -> None:
     assert watched.settled == {KEY}
 
 
+def told(*events: tuple[str, dict[str, Any]]) -> list[int]:
+    """Which of these events about one of its runs make the comparison due: 1 where it is, by event."""
+
+    async def scenario() -> list[int]:
+        queue = Queue()
+        watched, due = Watched(Keys(queue, Metrics()), Metrics()), []
+        watched.kinds = (kinds.RUN, kinds.COMPARISON)
+        for number, (kind, body) in enumerate(events):
+            metadata = {"name": "r", "namespace": "ns", "uid": "u", "generation": 1, "resourceVersion": str(number)}
+            labels = {"creationTimestamp": stamp(datetime.now(UTC)), "labels": {"maft.dev/comparison": "arithmetic"}}
+            watched.run(kind, {**body, "metadata": {**metadata, **labels, **body.get("metadata", {})}})
+            keys = [await queue.get() for _ in range(len(queue))]
+            due.append(keys.count(KEY))
+            for key in keys:
+                queue.done(key)
+        return due
+
+    return asyncio.run(scenario())
+
+
+def test_how_far_a_run_is_by_itself_is_nothing_to_its_comparison() -> None:
+    at_work = {"phase": "Training", "done": {"debate": "1"}}
+    assert told(
+        ("ADDED", {"status": at_work}),
+        ("MODIFIED", {"status": {**at_work, "progress": {"percent": 50}, "spent": {"seconds": 9}}}),
+        ("MODIFIED", {"status": {**at_work, "done": {"debate": "1-2"}}}),
+        ("MODIFIED", {"status": {**at_work, "done": {"debate": "1-2"}, "conditions": []}}),
+        ("MODIFIED", {"status": {"phase": "Complete"}}),
+        ("MODIFIED", {"status": {"phase": "Complete"}, "metadata": {"generation": 2}}),
+        ("MODIFIED", {"status": {"phase": "Complete"}, "metadata": {"generation": 2, "deletionTimestamp": "now"}}),
+        ("DELETED", {"status": {"phase": "Complete"}}),
+        ("ADDED", {"status": {"phase": "Complete"}}),
+    ) == [1, 0, 1, 0, 1, 1, 1, 1, 1]
+
+
+def test_what_changes_of_its_runs_waits_until_a_look_at_them_all_is_affordable() -> None:
+    """And what is said of the comparison itself, such as suspend, does not."""
+
+    async def scenario() -> tuple[list[float], bool]:
+        server, queue = Server(methods=["base"], seeds=100, maxParallel=100), Queue()
+        keys, loop = Keys(queue, Metrics()), asyncio.get_running_loop()
+        await server.comparisons.look(KEY, keys.state(KEY))  # makes them
+        rests = []
+        for _ in range(2):
+            await server.comparisons.look(KEY, keys.state(KEY))
+            rests.append(keys.state(KEY).rests - loop.time())
+        keys.stir(KEY)
+        waits = queue.late() == 0.0 and KEY in queue
+        keys.wake(KEY)
+        return rests, waits and await asyncio.wait_for(queue.get(), 1) == KEY
+
+    rests, waits = asyncio.run(scenario())
+    assert waits and all(1.0 < rest <= 2.5 for rest in rests)
+
+
 def test_the_largest_status_is_small_enough_for_an_object() -> None:
     """Eight hundred runs: less than half of what etcd takes."""
     server = Server(

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,9 +60,9 @@ def task(store: Store, counting: Counting, name: str, *requests: Request, group:
     """What a task is answered, one request after the other; it saves what is new."""
 
     async def all_() -> list[str]:
-        engine = CachingEngine(counting, store, group)
+        engine = CachingEngine(counting, store, group, name)
         texts = [(await engine.complete("s", request)).text for request in requests]
-        engine.save(name)
+        engine.save()
         return texts
 
     return asyncio.run(all_())
@@ -101,7 +102,7 @@ def test_another_server_gives_the_same_answer(store: Store) -> None:
     counting = Counting()
 
     async def both() -> tuple[Call, Call]:
-        engine = CachingEngine(counting, store, GROUP)
+        engine = CachingEngine(counting, store, GROUP, "one")
         return await engine.complete("s", ONE), await engine.complete("t", ONE)
 
     one, two = asyncio.run(both())
@@ -119,9 +120,9 @@ def test_adapters_are_asked_every_time_and_nothing_of_them_is_left(store: Store)
 
 def test_a_call_comes_back_as_it_was(store: Store) -> None:
     async def one(counting: Counting) -> Call:
-        engine = CachingEngine(counting, store, GROUP)
+        engine = CachingEngine(counting, store, GROUP, "one")
         call = await engine.complete("s", ONE)
-        engine.save("one")
+        engine.save()
         return call
 
     first, second = asyncio.run(one(Counting())), asyncio.run(one(Counting()))
@@ -160,10 +161,119 @@ def test_groups_do_not_share(store: Store) -> None:
 def test_what_cannot_be_read_is_named(store: Store) -> None:
     store.write(f"{layout.calls(GROUP)}one.jsonl", b'{"key": 3}\n')
     with pytest.raises(BadInput, match=r"ns/group/calls/one\.jsonl line 1: not a CachedCall record"):
-        CachingEngine(Counting(), store, GROUP)
+        CachingEngine(Counting(), store, GROUP, "one")
 
 
 def test_everything_else_is_the_engines(store: Store) -> None:
-    engine = CachingEngine(Counting(), store, GROUP)
+    engine = CachingEngine(Counting(), store, GROUP, "one")
     assert asyncio.run(engine.ready("server", ["a", "b"])) == 108
     assert asyncio.run(engine.load()) == Load(3, 4)
+
+
+# --- a task that is killed ---
+
+
+def interrupted(store: Store, counting: Counting, name: str, *rounds: list[Request]) -> list[str]:
+    """A task that is flushed after each of these, and never comes to `save`."""
+
+    async def all_() -> list[str]:
+        engine, texts = CachingEngine(counting, store, GROUP, name), []
+        for requests in rounds:
+            texts += [(await engine.complete("s", request)).text for request in requests]
+            await engine.flush()
+        return texts
+
+    return asyncio.run(all_())
+
+
+def left(store: Store) -> dict[str, int]:
+    """Lines by object."""
+    prefix = layout.calls(GROUP)
+    return {key.removeprefix(prefix): store.read(key).count(b"\n") for key in store.list(prefix)}
+
+
+def test_what_was_flushed_is_asked_by_nobody_again(store: Store) -> None:
+    """Neither by the task that was killed, nor by those that came to ask meanwhile; in the end one object has all of it."""
+    counting = Counting()
+    first = interrupted(store, counting, "one", [ONE, OTHERS["seed"]], [OTHERS["prompt"]], [])
+    assert left(store) == {"one/000000.jsonl": 2, "one/000001.jsonl": 1}
+    assert task(store, counting, "two", OTHERS["seed"]) == [first[1]]
+    again = task(store, counting, "one", ONE, OTHERS["seed"], OTHERS["prompt"], OTHERS["top-p"])
+    assert again == [*first, "answer 4, ½\n"] and len(counting.asked) == 4
+    assert left(store) == {"one.jsonl": 4}
+
+
+def test_one_that_is_killed_again_and_again_writes_over_nothing(store: Store) -> None:
+    counting = Counting()
+    for request in OTHERS.values():
+        interrupted(store, counting, "one", [request])
+        if len(counting.asked) == 3:
+            store.delete([f"{layout.calls(GROUP)}one/000001.jsonl"])  # a gap in their numbers
+    assert len(left(store)) == len(OTHERS) - 1
+    task(store, counting, "one", *OTHERS.values())
+    assert left(store) == {"one.jsonl": len(OTHERS)} and len(counting.asked) == len(OTHERS) + 1
+
+
+def test_one_that_was_killed_between_its_object_and_the_parts_is_no_other(store: Store) -> None:
+    counting = Counting()
+    interrupted(store, counting, "one", [ONE], [OTHERS["seed"]])
+    parts = {key: store.read(key) for key in store.list(layout.calls(GROUP))}
+    task(store, counting, "one", ONE)
+    for key, content in parts.items():
+        store.write(key, content)
+    assert task(store, counting, "one", ONE, OTHERS["seed"]) == ["answer 1, ½\n", "answer 2, ½\n"]
+    assert left(store) == {"one.jsonl": 2}
+
+
+def test_parts_that_another_task_puts_into_one_meanwhile_are_read_from_there(store: Store) -> None:
+    counting = Counting()
+    interrupted(store, counting, "one", [ONE], [OTHERS["seed"]])
+
+    class Meanwhile:
+        """The store as somebody sees it whose listing is older than what the other one does."""
+
+        def __init__(self) -> None:
+            self.done = False
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(store, name)
+
+        def list(self, prefix: str) -> list[str]:
+            names = list(store.list(prefix))
+            if not self.done:
+                self.done = True
+                store.write(f"{prefix}one.jsonl", b"".join(store.read(name) for name in names))
+                store.delete(names)
+            return names
+
+    seen: Any = Meanwhile()
+    assert task(seen, counting, "two", ONE, OTHERS["seed"]) == ["answer 1, ½\n", "answer 2, ½\n"]
+    assert len(counting.asked) == 2
+
+
+def test_what_could_not_be_written_is_written_with_the_next(store: Store) -> None:
+    class Away:
+        def __init__(self) -> None:
+            self.away = True
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(store, name)
+
+        def write(self, key: str, data: bytes) -> None:
+            if self.away:
+                raise OSError("away")
+            store.write(key, data)
+
+    faulty: Any = Away()
+
+    async def twice() -> None:
+        engine = CachingEngine(Counting(), faulty, GROUP, "one")
+        await engine.complete("s", ONE)
+        with pytest.raises(OSError, match="away"):
+            await engine.flush()
+        faulty.away = False
+        await engine.complete("s", OTHERS["seed"])
+        await engine.flush()
+
+    asyncio.run(twice())
+    assert list(left(store).values()) == [2]

@@ -14,6 +14,7 @@ from small import a_spec
 from maft import program
 from maft.answers.equality import Checker
 from maft.chat_template import load_chat_template
+from maft.debate.cache import CachingEngine
 from maft.debate.clipping import MARK, shares
 from maft.debate.datasets import first_answer
 from maft.debate.engine import Request
@@ -415,6 +416,46 @@ def test_finished_questions_are_not_asked_again(template, tmp_path):
     after = run_all(template, second, tmp_path, problems(8))
     assert after[:6] == before
     assert len(second.asked) == 2 * 9
+
+
+def test_of_a_debate_that_is_killed_the_group_knows_what_its_journal_rests_on(template, tmp_path):
+    """What was answered by then is asked again neither by the same debate nor by another run's."""
+    store, society = FileStore(tmp_path), Society(("base",) * 3, ("base",) * 3, ("s",) * 3)
+    journalled = asyncio.Event()
+
+    class Killed(Exception):
+        pass
+
+    def debated(task, engine):
+        async def all_():
+            caching = CachingEngine(engine, store, "ns/group", task)
+
+            async def flushed():
+                await caching.flush()
+                journalled.set()
+
+            with Checker("number") as checker, ThreadPoolExecutor(1) as judge:
+                table = Setup(rules(), society, caching, template, checker, {"s": 512}, judge)
+                progress = DebateProgress(program.Progress(("", 0)))
+                transcripts = list(await debate_all(table, problems(6), Journal(store, f"{task}/", flushed), progress))
+            caching.save()
+            return transcripts
+
+        return asyncio.run(all_())
+
+    async def killed():
+        await journalled.wait()
+        raise Killed
+
+    first = MemoryEngine(template, lambda model, text: killed() if "What is 0+1?" in text else "Answer: 1")
+    with pytest.raises(ExceptionGroup):
+        debated("one", first)
+    kept = {transcript.index for transcript in Journal(store, "one/").read()}
+    second, third = MemoryEngine(template), MemoryEngine(template)
+    transcripts = debated("one", second)
+    assert kept <= set(range(1, 6)) and [t.index for t in transcripts] == list(range(6))
+    assert not [text for _, text in second.asked if any(f"What is {index}+1?" in text for index in kept)]
+    assert debated("two", third) == transcripts and third.asked == []
 
 
 def test_what_other_models_said_is_not_taken_over(template, tmp_path):

@@ -7,7 +7,7 @@ debate that it was: each has a checksum.
 
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import msgspec
 
@@ -23,11 +23,12 @@ LONGEST = 5.0  # seconds
 
 
 class Journal:
-    """The journal below one prefix of a store."""
+    """The journal below one prefix of a store. before: writes what a debate rests on, and is called ahead of each write."""
 
-    def __init__(self, store: Store, prefix: str) -> None:
+    def __init__(self, store: Store, prefix: str, before: Callable[[], Awaitable[None]] | None = None) -> None:
         self._store = store
         self._prefix = prefix
+        self._before = before
         self._keys: list[str] = []
         self._next = 0  # number of the next object
         self._pending: list[bytes] = []
@@ -63,6 +64,7 @@ class Journal:
         """Writes what was added and not written yet, as one object."""
         if batch := self._pending:
             self._pending = []
+            await self._prepared(batch)
             key, self._next = self._key(self._next), self._next + 1
             write = asyncio.ensure_future(asyncio.to_thread(self._store.write, key, b"".join(seal(line) + b"\n" for line in batch)))
             try:
@@ -75,6 +77,14 @@ class Journal:
                 self._pending, self._next = [*batch, *self._pending], self._next - 1
                 raise
             self._keys.append(key)
+
+    async def _prepared(self, batch: list[bytes]) -> None:
+        try:
+            if self._before:
+                await self._before()
+        except BaseException:  # also where it is cancelled
+            self._pending = [*batch, *self._pending]
+            raise
 
     def remove(self) -> None:
         """Deletes what was read and written; its content is committed."""

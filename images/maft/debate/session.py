@@ -96,19 +96,22 @@ async def _with_servers(
     connections = limits.connections(limits.open_files(), society.size, Share.assigned(assignment).of)
     patience = PATIENCE + spec.inference.startup_seconds
     async with HttpEngine(assignment.servers, patience, owner, key=assignment.key, connections=connections) as server_engine:
-        engine: Engine = server_engine
-        if assignment.group:
-            engine = caching = CachingEngine(server_engine, assignment.store, assignment.group)
+        caching = _cache(server_engine, assignment, prefix) if assignment.group else None
+        engine: Engine = caching or server_engine
         contexts = {name: await engine.ready(name, society.on(name)) for name in dict.fromkeys(society.servers)}
         _room_for_questions(rules, template, min(contexts.values()), problems)
         with Checker(rules.answer) as checker, ThreadPoolExecutor(checker.workers) as judge:
             setup = Setup(rules, society, engine, template, checker, contexts, judge)
             window = Window(engine.load, most=limits.questions(connections, society.size))
-            journal = Journal(assignment.store, prefix)
+            journal = Journal(assignment.store, prefix, caching.flush if caching else None)
             transcripts = await debate_all(setup, problems, journal, progress, window, numbers)
-        if assignment.group:
-            caching.save(prefix.strip("/").replace("/", "-"))
+        if caching:
+            caching.save()
         return transcripts
+
+
+def _cache(engine: Engine, assignment: Assignment, prefix: str) -> CachingEngine:
+    return CachingEngine(engine, assignment.store, assignment.group, prefix.strip("/").replace("/", "-"))
 
 
 def _room_for_questions(rules: Rules, template: ChatTemplate, context: int, problems: Sequence[Problem]) -> None:

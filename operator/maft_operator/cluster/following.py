@@ -8,9 +8,10 @@ from maft_operator.cluster.fields import part, text
 
 
 class Following:
-    """Societies by the run that each names."""
+    """Societies by the run that each names, and what comparisons see of their runs."""
 
     def __init__(self) -> None:
+        self._compared: dict[str, Any] = {}  # by key of a run of a comparison
         self._runs: dict[str, str] = {}  # by key of who follows
         self._seen: dict[str, Any] = {}  # by key of a run that is followed
 
@@ -36,3 +37,18 @@ class Following:
             return []
         self._seen[run] = telling
         return [key for key, followed in self._runs.items() if followed == run]
+
+    def tells(self, run: str, body: Mapping[str, Any], *, gone: bool) -> bool:
+        """Tells whether a run of a comparison has changed in what the comparison sees: how far it is by itself is nothing of that,
+        and eight hundred runs say it again and again."""
+        if gone:
+            self._compared.pop(run, None)
+            return True
+        whole = dict(body)
+        metadata, status = part(whole, "metadata"), part(whole, "status")
+        state = {name: status.get(name) for name in ("phase", "done", "accuracy", "best")}
+        seen = {"uid": metadata.get("uid"), "going": "deletionTimestamp" in metadata, "spec": metadata.get("generation"), **state}
+        if self._compared.get(run) == seen:
+            return False
+        self._compared[run] = seen
+        return True

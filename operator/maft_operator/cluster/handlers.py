@@ -48,7 +48,9 @@ class Watched:
             self._metrics.seen(key, body)
             self._keys.note(key, at_work=(body.get("status") or {}).get("phase") not in _AT_REST)
         self.parent(kinds.RUN, kind, body)
-        self.child(body["metadata"])
+        compared = kinds.COMPARISON.label in (body["metadata"].get("labels") or {})
+        if compared and self._following.tells(key, body, gone=kind == "DELETED"):
+            self.child(body["metadata"])
         for follower in self._following.woken(key, None if kind == "DELETED" else body):
             self._keys.wake(follower)
 
@@ -76,7 +78,7 @@ class Watched:
             name = (metadata.get("labels") or {}).get(kind.label)
             key = kinds.key(kind, metadata["namespace"], name or "")
             if name and key not in self.settled:
-                self._keys.wake(key)
+                self._keys.stir(key)
 
     def gone(self, key: str) -> None:
         """Drops what has been deleted."""

@@ -3,6 +3,7 @@
 Watches (handlers.py) and the resync (health.py) wake runs through it; the controller works off its queue.
 """
 
+import asyncio
 import random
 from dataclasses import dataclass, field
 
@@ -37,6 +38,8 @@ class KeyState:
     """A watch told of the run since a look at it began."""
     seen: Seen | None = None
     """The last look, where glances will do after it."""
+    rests: float = float("-inf")
+    """Until when nothing that belongs to it makes it due, on the event loop's clock: a look at it lists hundreds of objects."""
     failures: int = 0
     """Reconciles that failed in a row."""
     applied: dict[str, Sent] = field(default_factory=dict)
@@ -58,6 +61,12 @@ class Keys:
         """Makes the run due: something about it may have changed."""
         self.state(key).woken = True
         self._queue.add(key)
+
+    def stir(self, key: str) -> None:
+        """Makes the run due, once it has rested: something that belongs to it may have changed."""
+        state = self.state(key)
+        state.woken = True
+        self._queue.add(key, max(0.0, state.rests - asyncio.get_running_loop().time()))
 
     def forget(self, key: str, *, again: bool = False) -> None:
         """Drops everything about a run that has gone. again: one of its name was told of meanwhile, and stays due."""

@@ -15,6 +15,7 @@ from maft_operator.spec.schema import Json
 
 LOOK = 10.0  # seconds between two looks at what no event tells of: a running stage's metrics, a quota, a Secret
 CALM = 60.0  # the same where events will tell
+_LISTED = 40.0  # runs of comparisons that are listed in a second at most, for what changes of them
 _GLANCES, _LOOKS = 50.0, 14.0  # a second, of all runs together, at most; a look takes seven requests
 
 
@@ -31,6 +32,11 @@ def looks(runs: int) -> float:
 def trusted(runs: int) -> float:
     """Returns the seconds for which a look at one of so many runs may be followed by glances."""
     return max(CALM, 4 * runs / _LOOKS)
+
+
+def rest(runs: int) -> float:
+    """Returns the seconds from a look at a comparison of so many runs to the next one for what changes of these."""
+    return runs / _LISTED
 
 
 def is_calm(outcome: Outcome[Snapshot]) -> bool:

@@ -4,11 +4,11 @@ How runs that know nothing of each other share their work:
 
 1. Every run has `spec.group`, the comparison's name. Whoever's `prepare` comes first draws the questions and commits them below the
    group's prefix; all others take what lies there (maft/prepare/group.py). Commits are made once, so two at a time do no harm.
-2. Debates and evaluations of a group read the base's calls that earlier ones saved below the group's prefix, and save their own new
-   ones when they end (maft/debate/cache.py). Two at a time that ask the same would ask twice, and on a real server be answered
-   differently. So it is decided here: a run is made only while nobody is asking what it will ask. `asked` names what a run asks
-   the base in its first debate; what an ended debate asked is saved. Runs of different seeds share nothing and never wait for each
-   other; of one seed the first run asks, and once its first debate is done those that ask nothing more may follow at once.
+2. Debates and evaluations of a group read, when they begin, the base's calls that earlier ones saved below the group's prefix, and
+   save their own new ones with their journal (maft/debate/cache.py). Two at a time that ask the same would ask twice, and on a real
+   server be answered differently. So it is decided here: a run is made only while nobody is asking what it will ask. `asked` names
+   what a run asks the base in its first debate; what an ended debate asked is saved. Runs of different seeds share nothing and
+   never wait for each other; of one seed the first run asks, and once its first debate is done those that ask nothing more follow.
 3. Servers are each run's own: they hold its adapters, come and go with its phases, and queues count them. A run whose first debate
    is known asks its server for nothing in that time.
 4. Once all runs are over, a Job of the comparison reads their evaluations and makes the table of those that are complete.

@@ -4,6 +4,7 @@ What is decided is plan/comparison.py's, as its first lines tell. Kept in memory
 hundreds of runs are checked once and not at every look.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from maft_operator.cluster.comparison.status import Compared, status
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.keys import Keys, KeyState
 from maft_operator.cluster.kinds import Kind
-from maft_operator.cluster.looks import CALM, expiry
+from maft_operator.cluster.looks import CALM, expiry, rest
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.reasons import Trouble, refusal_reason
 from maft_operator.cluster.writing import Writer, own_status
@@ -76,6 +77,7 @@ class Comparisons:
         now, old, uid = datetime.now(UTC), own_status(resource), resource["metadata"]["uid"]
         applier = Applier(self._api, kinds.COMPARISON, one.template.namespace, uid, now=now, applied=state.applied)
         made = applier.ours(kinds.RUN, await self._labelled(kinds.RUN, one))
+        state.rests = asyncio.get_running_loop().time() + rest(len(made))
         seen = objects.states(made)
         decided = step(one, seen)
         refused = await self._act(one, decided, {run["metadata"]["name"]: run for run in made}, uid, applier)
