@@ -146,7 +146,7 @@ def test_a_file_in_the_folders_place(store, tmp_path):
     put_run(store)
     (tmp_path / "out").write_text("mine")
     for kind in ("peft", "vllm", "merged"):
-        with pytest.raises(BadInput, match="^--to: .*/out is a file; name a folder"):
+        with pytest.raises(BadInput, match=r"^--to: .*/out is a file; name a folder"):
             hand_on(store, kind, tmp_path / "out")
     assert (tmp_path / "out").read_text() == "mine"
 
