@@ -116,7 +116,7 @@ def read(store: Store, run: str) -> RunCommits:
     problems = committed(store, f"{run}/{layout.PROBLEMS}")
     iterations = tuple(i for i in _iterations(store, run) if not i.empty)
     if problems is None and not iterations:
-        raise BadInput(f"{store.url}/{run}/: nothing committed there; check --store and --run, or start the run first")
+        raise BadInput(f"{store.url}/{run}/: nothing committed there; check store, namespace and name, or start the run first")
     return RunCommits(run, problems, iterations)
 
 

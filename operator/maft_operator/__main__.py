@@ -23,7 +23,7 @@ from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Graph, Server, Task
 from maft_operator.spec import comparison, files
 from maft_operator.spec.parse import ARGUMENT_BYTES, Run, parse, store_url
-from maft_operator.spec.schema import COMPARISON, KIND, BadSpec
+from maft_operator.spec.schema import COMPARISON, KIND, SOCIETY, BadSpec, checked
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -78,8 +78,9 @@ def _command(
     commands: "Commands[argparse.ArgumentParser]", name: str, call: object, text: str, description: str
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=text, description=description)
-    also = " or MultiAgentComparison" if name in ("compare", "validate", "plan") else ""
-    parser.add_argument("file", type=Path, metavar="FILE", help=f"a MultiAgentFinetune{also} in YAML")
+    also = {"compare": " or MultiAgentComparison", "validate": ", MultiAgentComparison or Society"}
+    also["plan"] = also["compare"]
+    parser.add_argument("file", type=Path, metavar="FILE", help=f"a MultiAgentFinetune{also.get(name, '')} in YAML")
     parser.add_argument(
         "--set",
         action="append",
@@ -208,7 +209,11 @@ def _shown(command: Sequence[str]) -> str:
 
 
 def _validate(arguments: argparse.Namespace) -> int:
-    resource = files.load(arguments.file, arguments.set, (KIND, COMPARISON))
+    resource = files.load(arguments.file, arguments.set, (KIND, COMPARISON, SOCIETY))
+    if resource.get("kind") == SOCIETY:
+        metadata = checked(resource, SOCIETY)["metadata"]
+        print(f"{arguments.file}: {metadata.get('namespace') or 'default'}/{metadata['name']}, a society, is valid")
+        return 0
     if resource.get("kind") == COMPARISON:
         one = comparison.read(resource)
         print(f"{arguments.file}: {one.template.key}, a comparison of {len(one.children)} runs, is valid")

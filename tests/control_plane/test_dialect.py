@@ -11,7 +11,7 @@ from test_schema import MINIMAL, at
 from maft_operator.__main__ import main
 from maft_operator.spec import dialect, files
 from maft_operator.spec.go_yaml import Unreadable
-from maft_operator.spec.schema import BadSpec, checked
+from maft_operator.spec.schema import COMPARISON, KIND, BadSpec, checked
 
 # What stands behind `v: `, and what kubectl makes of it.
 # fmt: off
@@ -227,6 +227,27 @@ def test_files_that_are_refused(tmp_path: Path, data: bytes, says: str) -> None:
     assert str(caught.value).startswith(f"{tmp_path}/r.yaml")
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("before", [b"", b"kind: Secret\n---\n"])
+def test_a_resource_of_ours_says_who_takes_it(tmp_path: Path, before: bytes) -> None:
+    """Not how many documents there are: the file is right, the command is not."""
+    path = tmp_path / "r.yaml"
+    path.write_bytes(before + b"kind: MultiAgentComparison")
+    with pytest.raises(BadSpec, match=rf"^{path}: kind: MultiAgentComparison; `maft compare` runs it here"):
+        files.load(path)
+    path.write_bytes(before + b"kind: Society")
+    with pytest.raises(BadSpec, match=rf"^{path}: kind: Society; .* `maft serve RUN`"):
+        files.load(path, kinds=(KIND, COMPARISON))
+
+
+def test_validate_takes_a_society(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "s.yaml").write_text("apiVersion: maft.dev/v1alpha1\nkind: Society\nmetadata: {name: s}\nspec: {run: r}")
+    for more, code, says in ([], 0, "s.yaml: default/s, a society, is valid"), (["--set", "run=[]"], 2, "error: spec.run: "):
+        with pytest.raises(SystemExit) as ended:
+            main(["validate", str(tmp_path / "s.yaml"), *more])
+        output = capsys.readouterr()
+        assert (ended.value.code, says in output.out + output.err) == (code, True)
 
 
 # --- a run ---

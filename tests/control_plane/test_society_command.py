@@ -114,9 +114,16 @@ WRONG = {
         ["serve", "{store}/ns/run", "--set", "modus=fast"],
         "--set modus: no field of a society; there are mode",
     ),
-    "a field that does not fit": (["ask", "{store}/ns/run", "?", "--set", "timeoutSeconds=0"], "--set: Expected `int` >= 1"),
+    "a field that does not fit": (
+        ["ask", "{store}/ns/run", "?", "--set", "timeoutSeconds=0"],
+        "--set timeoutSeconds: 0; expected at least 1",
+    ),
     "no setting": (["ask", "{store}/ns/run", "?", "--set", "mode"], "--set mode: expected KEY=VALUE"),
-    "nobody to ask": (["ask", "What is 1+1?"], "RUN: missing"),
+    "a kind that does not fit": (["serve", "{store}/ns/run", "--set", "mode=faster"], "--set mode: 'faster'; expected one of "),
+    "nobody to ask": (["ask", "What is 1+1?"], "RUN, QUESTION: one is missing"),
+    "two to ask": (["ask", "--url", "http://127.0.0.1:9", "{store}/ns/run", "?"], "not with --url"),
+    "no address": (["ask", "--url", "127.0.0.1:8080", "?"], "--url 127.0.0.1:8080: expected http://HOST:PORT"),
+    "no question": (["ask", "--url", "http://127.0.0.1:9", " "], "QUESTION: is empty"),
 }
 
 

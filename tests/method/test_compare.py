@@ -70,7 +70,7 @@ def test_no_table_names_more_runs_than_its_programs_argument_holds() -> None:
         Compared(method=longest, seed=seed + k, run=f"{name}-{longest}-{seed + k}", iteration=100) for k in range(planned.MOST_RUNS)
     )
     assert len(msgspec.json.encode(rows)) <= 128 * 1024 - 1 - len("--compared=")
-    with pytest.raises(BadSpec, match=r"^--seeds 401: with 2 methods 802 runs; one table holds 800$"):
+    with pytest.raises(BadSpec, match=r"^--seeds 401: makes 802 runs of 2 methods; one table holds 800; ask for fewer$"):
         compared("base,debate", seeds=401)
 
 
@@ -398,7 +398,7 @@ def test_a_comparison_as_a_resource_gives_the_table_of_the_same_methods_and_seed
     [
         (
             ["--methods", "base"],
-            "--methods base: a MultiAgentComparison says it in spec.methods; change it there, or with --set methods=…",
+            "--methods base: a MultiAgentComparison says it in spec.methods; change it there, or with --set 'methods=[base]'",
         ),
         (["--seeds", "2"], "--seeds 2: a MultiAgentComparison says it in spec.seeds"),
         (["--set", "grid.agent=[2]"], "spec.grid[agent]: not of a grid"),
@@ -456,7 +456,7 @@ def test_kill_9_then_the_same_command_ends_with_the_same_table(
     ("more", "says"),
     [
         (["--methods", "debates"], "--methods debates: no such method; known are"),
-        (["--seeds", "0"], "--seeds 0: at least 1"),
+        (["--seeds", "0"], "--seeds 0: expected at least 1"),
         (["--precision", "1"], "task.heldOut: 16 questions give a standard error of up to 12.5 points; for 1 ask for 2500"),
         (["--set", "debate.rounds=1", "--set", "debate.critics=false"], "is about debate, and debate.rounds is 1"),
     ],

@@ -77,7 +77,8 @@ def test_cards_say_base_data_scores_and_license(store, tmp_path):
     card = (tmp_path / "out" / "generator-1" / "README.md").read_text()
     head = yaml.safe_load(card.split("---\n")[1])
     assert (head["base_model"], head["license"], head["library_name"]) == (str(TINY), "apache-2.0", "peft")
-    assert CARD.split("---\n\n")[1].strip() in card
+    assert CARD.partition("iteration 1\n")[2] in card
+    assert card.split("\n---\n")[1].startswith("# generator-1, iteration 1\n") and "of agent 0" not in card
     problems = committed_run.read(store, RUN).problems
     assert problems and all(file.sha256 in card for file in problems.files)
     assert all(evaluation(i).votes[-1].percent in card for i in (0, 1))
@@ -132,7 +133,8 @@ def test_what_is_not_there_is_one_line(store, tmp_path, kind, prepare, more, lin
     [
         ("nope", "--to nope: no such target; there are peft, vllm, kserve, "),
         ("", "--to : no such target"),
-        ("vllm=", r"--to vllm=: expected --to vllm=FOLDER"),
+        ("vllm=", r"--to vllm=: expected --to vllm=FOLDER$"),
+        ("mlflow", r"--to mlflow: expected --to mlflow=URL\[#EXPERIMENT\]$"),
     ],
 )
 def test_targets_that_cannot_be(text, line):
@@ -144,7 +146,7 @@ def test_a_file_in_the_folders_place(store, tmp_path):
     put_run(store)
     (tmp_path / "out").write_text("mine")
     for kind in ("peft", "vllm", "merged"):
-        with pytest.raises(BadInput, match="a file; name a folder"):
+        with pytest.raises(BadInput, match=r"^--to: .*/out is a file; name a folder"):
             hand_on(store, kind, tmp_path / "out")
     assert (tmp_path / "out").read_text() == "mine"
 
@@ -158,6 +160,15 @@ def test_vllms_own_parser_takes_the_line(store, tmp_path):
     parsed = make_arg_parser(FlexibleArgumentParser()).parse_args(vllm_lines.flags(spec, agents, tmp_path / "a b"))
     assert {module.name: module.path for module in parsed.lora_modules} == {n: str(tmp_path / "a b" / n) for n in NAMES}
     assert (parsed.enable_lora, parsed.max_lora_rank, parsed.max_loras) == (True, 8, len(NAMES))
+
+
+def test_the_script_starts_from_anywhere(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(TINY.parent)
+    put_run(store, model={"source": f"./{TINY.name}"})
+    hand_on(store, "vllm", tmp_path / "out")
+    script = tmp_path / "out" / "serve.sh"
+    assert os.access(script, os.X_OK)
+    assert f"exec vllm serve {TINY} --served-model-name base " in script.read_text()
 
 
 @pytest.mark.engine
@@ -236,6 +247,10 @@ def test_a_merged_model_says_what_base_and_adapter_say(store, tmp_path):
     stored = load_file(TINY / "model.safetensors")
     kept = load_file(tmp_path / "out" / "generator-2" / "model.safetensors")
     assert {tensor.dtype for tensor in kept.values()} == {tensor.dtype for tensor in stored.values()}
+    folder = tmp_path / "out" / "generator-2"
+    assert len({(folder / name).stat().st_mode for name in ("config.json", "model.safetensors")}) == 1
+    card = (folder / "README.md").read_text()
+    assert "A whole model: " in card and "Load it with" not in card
     before = times(tmp_path / "out")
     assert hand_on(store, "merged", tmp_path / "out", only=("generator-2",)).new == 0
     assert times(tmp_path / "out") == before

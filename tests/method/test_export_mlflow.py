@@ -202,6 +202,7 @@ def test_what_arrived_before_a_fault_is_not_sent_again(store, faulty):
     ("answer", "kind", "line"),
     [
         ((403, b"no\nthanks"), BadInput, "status 403: no thanks"),
+        ((404, b"<!doctype html> <title>404 Not Found</title>"), BadInput, "status 404$"),
         ((302, b""), BadInput, "status 302"),
         ((429, b""), OSError, "status 429"),
         ((500, b""), OSError, "status 500"),

@@ -108,4 +108,4 @@ def test_a_package_that_is_not_there_is_one_line(tmp_path):
     put_run(FileStore(tmp_path / "runs"))
     line = [sys.executable, "-m", "maft.export", "--store", str(tmp_path / "runs"), "--run", RUN, "--to=trackio=demo"]
     done = subprocess.run(line, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stderr.startswith("error: --to trackio: needs the package trackio; ")) == (2, True)
+    assert (done.returncode, done.stderr) == (2, "error: --to trackio: needs the package trackio; pip install 'maft[trackio]'\n")

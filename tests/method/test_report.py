@@ -575,7 +575,7 @@ def test_chance_is_no_rise(change: Score | None, expected: tuple[str, str]) -> N
 
 def test_nothing_committed_is_bad_input(store: Store) -> None:
     store.write(f"{RUN}/run.json", b"{}")
-    with pytest.raises(BadInput, match="nothing committed there; check --store and --run") as error:
+    with pytest.raises(BadInput, match="nothing committed there; check store, namespace and name") as error:
         make(store)
     assert "\n" not in str(error.value)
 

@@ -19,7 +19,7 @@ from maft.summaries import Score, Usage, Validation
 
 RUN = "default/demo"
 AGENTS = 2
-CARD = "---\nbase_model: tiny\n---\n\n# written by training\n"
+CARD = "---\nbase_model: tiny\n---\n\n# generator of agent 0, iteration 1\n\nWritten by training.\n\nLoad it with PEFT.\n"
 
 
 def put_run(store: Store, *, run: str = RUN, iterations: int = 1, trained: bool = True, **spec: Any) -> RunSpec:

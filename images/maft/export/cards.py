@@ -21,8 +21,9 @@ TAGS = ["lora", "maft", "multiagent-finetuning"]
 def card(request: Request, agent: Agent, relation: Relation = "adapter") -> str:
     """Writes the card of one adapter, or of the base with it merged in: what training wrote of it, then what was measured."""
     commit = agent.commit
-    trained = fetch(request.store, commit, CARD).decode() if commit.has(CARD) else f"# {agent.name}\n"
-    return f"---\n{_head(request, relation)}---\n{_body(trained)}\n{scores(request)}\n{_data(request)}\n{_license(request)}"
+    trained = _body(fetch(request.store, commit, CARD).decode(), relation) if commit.has(CARD) else ""
+    parts = (_title(agent, relation), trained, scores(request), _data(request), _license(request))
+    return f"---\n{_head(request, relation)}---\n" + "\n".join(part for part in parts if part)
 
 
 def overview(request: Request, agents: Sequence[Agent]) -> str:
@@ -54,11 +55,20 @@ def _head(request: Request, relation: Relation) -> str:
     return yaml.safe_dump(facts, sort_keys=False, allow_unicode=True)
 
 
-def _body(trained: str) -> str:
-    """A card without its machine-readable part."""
-    return (
-        trained.split("---\n", 2)[2].strip("\n") + "\n" if trained.startswith("---\n") and trained.count("---\n") > 1 else trained
-    )
+def _title(agent: Agent, relation: Relation) -> str:
+    """Names the agent as vLLM and the folders do, from 1; the store counts from 0."""
+    name = f"# {agent.name}, iteration {agent.adapter.iteration}\n"
+    if relation == "adapter":
+        return name
+    return f"{name}\nA whole model: the base with this adapter added to its weights. It loads as any other, without PEFT.\n"
+
+
+def _body(trained: str, relation: Relation) -> str:
+    """Takes from the card that training wrote its machine-readable part, its title, and of a merged model how adapters load."""
+    front = trained.startswith("---\n") and trained.count("---\n") > 1
+    text = trained.split("---\n", 2)[2] if front else trained
+    dropped = ("# ",) if relation == "adapter" else ("# ", "Load it with ")
+    return "\n\n".join(part for part in text.strip("\n").split("\n\n") if not part.startswith(dropped)) + "\n"
 
 
 def scores(request: Request) -> str:

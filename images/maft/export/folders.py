@@ -17,7 +17,7 @@ def folder(request: Request, default: str) -> Path:
     """Returns the folder that is written to; BadInput where a file is in its place."""
     path = Path(request.to or default).absolute()
     if path.exists() and not path.is_dir():
-        raise BadInput(f"--to {path}: a file; name a folder")
+        raise BadInput(f"--to: {request.to or default} is a file; name a folder")
     return path
 
 
@@ -54,7 +54,7 @@ def write(path: Path, data: bytes) -> int:
 
 
 def send(request: Request) -> Sent:
-    """Writes every adapter as a PEFT directory, with a card of all of them beside."""
+    """Writes every adapter as a PEFT directory with its card."""
     agents, into = request.agents(), folder(request, f"{request.name}-adapters")
     new = put_adapters(request, agents, into)
     lines = tuple(f"peft.PeftModel.from_pretrained(base, {str(into / agent.name)!r})" for agent in agents[:1])

@@ -40,11 +40,13 @@ def _is_there(agent: Agent, into: Path) -> bool:
 
 def _merge(request: Request, spec: Spec, agent: Agent, into: Path) -> None:
     from peft import PeftModel
+    from transformers.utils import logging
 
     from maft import models
     from maft.device import choose, read
     from maft.lora import load_base
 
+    logging.disable_progress_bar()  # a bar for each file of each model says nothing
     with TemporaryDirectory() as scratch, explained(f"folder {into}"):
         put_adapter(request, agent, Path(scratch))
         # Added up in float32, on the CPU, and only then rounded to what the base is stored in.
@@ -55,5 +57,7 @@ def _merge(request: Request, spec: Spec, agent: Agent, into: Path) -> None:
         (into / MADE_OF).unlink(missing_ok=True)
         (merged.to(stored) if stored else merged).save_pretrained(into)
         models.chat_template(spec.model, spec.debate.thinking).tokenizer.save_pretrained(into)
+        for weights in into.glob("*.safetensors"):  # written for their owner alone
+            weights.chmod((into / "config.json").stat().st_mode)
         write(into / CARD, card(request, agent, "merged").encode())
         write(into / MADE_OF, _made_of(agent))

@@ -58,3 +58,5 @@ class Target:
     """What it gets."""
     module: str
     """Of this room; its `send` takes a Request and returns what was Sent."""
+    extra: str = ""
+    """Of the package maft, with what the module imports; empty: it needs nothing more."""

@@ -11,12 +11,12 @@ TARGETS: Mapping[str, Target] = {
     "vllm": Target("[FOLDER]", "the same and the command with which vLLM serves them", "vllm_lines"),
     "kserve": Target("[FILE]", "an LLMInferenceService of KServe, with adapters from the bucket", "kserve"),
     "mlflow": Target("URL[#EXPERIMENT]", "parameters, metrics by iteration, the report, adapters", "mlflow"),
-    "wandb": Target("[FOLDER]", "a run of Weights & Biases in offline mode, for `wandb sync`", "wandb_runs"),
-    "trackio": Target("PROJECT", "a run of a trackio project", "trackio_runs"),
+    "wandb": Target("[FOLDER]", "a run of Weights & Biases in offline mode, for `wandb sync`", "wandb_runs", "wandb"),
+    "trackio": Target("PROJECT", "a run of a trackio project", "trackio_runs", "trackio"),
     "otel": Target("URL", "the stages as one OpenTelemetry trace (OTLP over HTTP)", "traces"),
-    "hub": Target("OWNER/NAME", "adapters as a model repository of the Hugging Face hub", "hub"),
-    "oci": Target("HOST/NAME:TAG", "adapters as one ModelPack artifact of a registry", "oci"),
-    "merged": Target("[FOLDER]", "whole models, one for each adapter", "merged"),
+    "hub": Target("OWNER/NAME", "adapters as a model repository of the Hugging Face hub", "hub", "export"),
+    "oci": Target("HOST/NAME:TAG", "adapters as one ModelPack artifact of a registry", "oci", "export"),
+    "merged": Target("[FOLDER]", "whole models, one for each adapter", "merged", "train"),
 }
 
 
@@ -27,8 +27,13 @@ def parse(text: str) -> tuple[str, str]:
         raise BadInput(f"--to {kind}: no such target; there are {', '.join(TARGETS)}")
     needed = not TARGETS[kind].takes.startswith("[")
     if not where and (needed or equals):
-        raise BadInput(f"--to {text}: expected --to {kind}={TARGETS[kind].takes.strip('[]')}")
+        raise BadInput(f"--to {text}: expected --to {kind}={_asked(TARGETS[kind].takes)}")
     return kind, where
+
+
+def _asked(takes: str) -> str:
+    """Writes what has to stand after `=`, also where all of it may be left out."""
+    return takes[1:-1] if takes.startswith("[") else takes
 
 
 def send(kind: str, request: Request) -> Sent:
@@ -36,7 +41,8 @@ def send(kind: str, request: Request) -> Sent:
     try:
         made: Sent = import_module(f"maft.export.{TARGETS[kind].module}").send(request)
     except ModuleNotFoundError as error:
+        extra = TARGETS[kind].extra
         raise BadInput(
-            f"--to {kind}: needs the package {error.name}; install maft with the extra that has it (docs/exporting.md)"
+            f"--to {kind}: needs the package {error.name}" + (f"; pip install 'maft[{extra}]'" if extra else "; install maft anew")
         ) from None
     return made

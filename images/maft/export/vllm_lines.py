@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from maft import vllm_rules
+from maft import models, vllm_rules
 from maft.export import society
 from maft.export.folders import folder, put_adapters, write
 from maft.export.society import Agent
@@ -26,11 +26,17 @@ def flags(spec: Spec, agents: Sequence[Agent], into: Path) -> list[str]:
     return [*line, "--enable-lora", "--max-lora-rank", str(rank), "--max-loras", str(len(agents)), "--lora-modules", *modules]
 
 
+def _base(source: str) -> str:
+    """Names a folder that is here so that the script starts from anywhere; a hub's name stays one."""
+    return str(Path(source).absolute()) if models.is_path(source) and Path(source).is_dir() else source
+
+
 def send(request: Request) -> Sent:
     """Writes the folders and a script that starts the server."""
     agents, into = request.agents(), folder(request, f"{request.name}-vllm")
     new = put_adapters(request, agents, into)
     spec = society.spec(request.run)
-    line = shlex.join(["vllm", "serve", spec.model.source, *flags(spec, agents, into)])
+    line = shlex.join(["vllm", "serve", _base(spec.model.source), *flags(spec, agents, into)])
     new += write(into / COMMAND, f'#!/bin/sh\nexec {line} "$@"\n'.encode())
+    (into / COMMAND).chmod(0o755)
     return Sent(str(into), new, (line,))

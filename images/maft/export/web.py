@@ -81,7 +81,8 @@ class Client:
 
     def _refused(self, method: str, url: str, answer: Answer) -> BadInput | OSError:
         text = one_line(answer.body[:SHOWN].decode(errors="replace"))
-        line = f"--to {self.what}: {method} {public(url)}: status {answer.status}" + (f": {text}" if text else "")
+        shown = f": {text}" if text and not text.startswith("<") else ""  # a page for browsers says nothing in one line
+        line = f"--to {self.what}: {method} {public(url)}: status {answer.status}{shown}"
         return (OSError if may_pass(answer.status) else BadInput)(line)
 
 

@@ -16,7 +16,7 @@ import msgspec
 from maft.society_spec import SocietySpec
 from maft_operator.local.place import HELP, parse
 from maft_operator.spec import files
-from maft_operator.spec.schema import BadSpec
+from maft_operator.spec.schema import GROUP, SOCIETY, VERSION, BadSpec, checked
 
 _SERVE = """Serves the finetuned agents of a run behind one OpenAI-compatible URL on this machine, until Ctrl-C. Models: society
 (they debate, and vote), society/majority (they vote), society/generator-1 and so on (one agent).
@@ -70,8 +70,7 @@ def _ask(arguments: argparse.Namespace) -> int:
     async def asked(society: Any) -> None:
         await once(society.url)
 
-    if not (arguments.run or arguments.url):
-        raise BadSpec('RUN: missing; `maft ask RUN "question"`, or --url of a society that runs')
+    _one_place(arguments)
     try:
         if not arguments.url:
             return _with_society(arguments, asked)
@@ -79,6 +78,19 @@ def _ask(arguments: argparse.Namespace) -> int:
     except Unanswered as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+
+
+def _one_place(arguments: argparse.Namespace) -> None:
+    """Raises BadSpec unless exactly one society is named, and the question is one."""
+    run, url, question = arguments.run, arguments.url, arguments.question
+    if not (run or url):
+        raise BadSpec('RUN, QUESTION: one is missing; `maft ask RUN "question"`, or `maft ask --url URL "question"`')
+    if run and url:
+        raise BadSpec(f"RUN {run}: not with --url, whose society answers; leave one of them out")
+    if url and not url.startswith(("http://", "https://")):
+        raise BadSpec(f"--url {url}: expected http://HOST:PORT, as `maft serve` prints it")
+    if not question.strip():
+        raise BadSpec("QUESTION: is empty; ask something")
 
 
 def _with_society(
@@ -125,10 +137,12 @@ def fields(settings: list[str]) -> SocietySpec:
     for name in given:
         if name not in known:
             raise BadSpec(f"--set {name}: no field of a society; there are {', '.join(known)}")
+    head = {"apiVersion": f"{GROUP}/{VERSION}", "kind": SOCIETY, "metadata": {"name": "asked"}}
     try:
-        return msgspec.convert(given, SocietySpec)
-    except msgspec.ValidationError as error:
-        raise BadSpec(f"--set: {error}") from None
+        checked({**head, "spec": {"run": "asked", **given}}, SOCIETY)  # in a cluster's words
+    except BadSpec as error:
+        raise BadSpec(f"--set {str(error).removeprefix('spec.')}") from None
+    return msgspec.convert(given, SocietySpec)
 
 
 def _until_interrupted(work: Coroutine[Any, Any, None]) -> int:

@@ -10,7 +10,7 @@ from maft_operator.local import place
 _REPORT_HELP = """Reads what a run has committed so far, also while it is unfinished, and writes report/index.html and report.json
 beside it: accuracy, agreement, kept examples, cost, and every debate. Example: maft report runs/default/arithmetic"""
 _EXPORT_HELP = """Hands on what a run has committed so far: adapters as folders, for vLLM or KServe, whole models, results in
-trackers and registries. What was sent is not sent again. Example: maft export runs/default/arithmetic --to vllm
+trackers and registries. What was sent is not sent again. Example: maft export runs/default/arithmetic --to vllm.
 All targets, and where their secrets come from: docs/exporting.md"""
 
 

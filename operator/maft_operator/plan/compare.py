@@ -36,11 +36,12 @@ def read(resource: Mapping[str, Any], methods: str | None, seeds: int | None) ->
     """Reads what is compared: of a run the methods and seeds that the flags name, a comparison says it itself."""
     if resource.get("kind") != COMPARISON:
         if seeds is not None and seeds < 1:
-            raise BadSpec(f"--seeds {seeds}: at least 1")
+            raise BadSpec(f"--seeds {seeds}: expected at least 1")
         return parse(resource), runs(resource, chosen("all" if methods is None else methods), 3 if seeds is None else seeds)
-    for flag, value in (("methods", methods), ("seeds", seeds)):
+    for flag, value, field in (("methods", methods, f"[{methods}]"), ("seeds", seeds, seeds)):
         if value is not None:
-            raise BadSpec(f"--{flag} {value}: a {COMPARISON} says it in spec.{flag}; change it there, or with --set {flag}=…")
+            change = f"change it there, or with --set '{flag}={field}'"
+            raise BadSpec(f"--{flag} {value}: a {COMPARISON} says it in spec.{flag}; {change}")
     one = comparison.read(resource)
     return one.template, one.compared
 
@@ -50,7 +51,8 @@ def runs(resource: Mapping[str, Any], methods: Sequence[str], seeds: int) -> dic
     same."""
     group = parse(resource)
     if len(methods) * seeds > MOST_RUNS:
-        raise BadSpec(f"--seeds {seeds}: with {len(methods)} methods {len(methods) * seeds} runs; one table holds {MOST_RUNS}")
+        names = f"{len(methods)} method" + ("s" if len(methods) > 1 else "")
+        raise BadSpec(f"--seeds {seeds}: makes {len(methods) * seeds} runs of {names}; one table holds {MOST_RUNS}; ask for fewer")
     made = {}
     for method in methods:
         for k in range(seeds):

@@ -7,7 +7,12 @@ from typing import Any
 
 from maft_operator.spec import dialect
 from maft_operator.spec.go_yaml import Unreadable
-from maft_operator.spec.schema import KIND, BadSpec
+from maft_operator.spec.schema import COMPARISON, KIND, SOCIETY, BadSpec
+
+_TAKEN_BY = {  # resources of ours, by who takes them
+    COMPARISON: "`maft compare` runs it here, `kubectl apply` on a cluster",
+    SOCIETY: "`kubectl apply` takes it to a cluster; on this machine `maft serve RUN` does the same",
+}
 
 
 def load(path: Path, settings: Sequence[str] = (), kinds: Sequence[str] = (KIND,)) -> dict[str, Any]:
@@ -16,6 +21,8 @@ def load(path: Path, settings: Sequence[str] = (), kinds: Sequence[str] = (KIND,
     documents = _documents(path)
     # Secrets and the like may stand beside the run: they are for kubectl.
     ours = [d for d in documents if d.get("kind") in kinds] if len(documents) > 1 else documents
+    if not any(d.get("kind") in kinds for d in documents):
+        _refuse_others(path, documents)
     if len(ours) != 1:
         what = " or ".join(kinds)
         raise BadSpec(f"{path}: holds {len(documents)} documents, {len(ours)} of them runs; expected one {what}")
@@ -24,6 +31,13 @@ def load(path: Path, settings: Sequence[str] = (), kinds: Sequence[str] = (KIND,
         change(resource, setting)
     relocate(resource, path.parent)
     return resource
+
+
+def _refuse_others(path: Path, documents: Sequence[dict[str, Any]]) -> None:
+    """Says who takes a resource of ours that the command does not take; of strangers it says nothing."""
+    for kind, hint in _TAKEN_BY.items():
+        if any(d.get("kind") == kind for d in documents):
+            raise BadSpec(f"{path}: kind: {kind}; {hint}")
 
 
 def _documents(path: Path) -> list[dict[str, Any]]:

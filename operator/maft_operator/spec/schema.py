@@ -22,11 +22,11 @@ from jsonschema.validators import extend
 from maft_operator.spec.scalars import HALF, HALF_FOUND
 
 GROUP, VERSION, KIND = "maft.dev", "v1alpha1", "MultiAgentFinetune"
-COMPARISON = "MultiAgentComparison"
+COMPARISON, SOCIETY = "MultiAgentComparison", "Society"
 FILES = {
     KIND: "multiagentfinetunes",
     COMPARISON: "multiagentcomparisons",
-    "Society": "societies",
+    SOCIETY: "societies",
 }  # of schemas, by kind: their plurals
 Json = dict[str, Any]
 _EXACT = 2**53  # a float below it is the only one of its value
