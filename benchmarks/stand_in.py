@@ -21,6 +21,8 @@ from control_plane import ControlPlane
 from maft.summaries import (
     DebateSummary,
     EvaluateSummary,
+    Exported,
+    ExportSummary,
     PreflightSummary,
     PrepareSummary,
     ProgramSummary,
@@ -69,6 +71,7 @@ _SUMMARIES: dict[str, ProgramSummary] = {  # as the programs of the method leave
         unparsed=0,
         usage=_USAGE,
     ),
+    "export": ExportSummary(targets=(Exported(to="mlflow", place="experiment maft", new=4),)),
     "report": ReportSummary(report="report/index.html", results=(), debates=3, in_page=3),
 }
 
@@ -166,6 +169,12 @@ class Cluster:
         await self.set_status("Job", name, _complete())
         return moment
 
+    async def fail(self, job: Json, message: str, code: int = 1) -> None:
+        """Ends its pod with that exit code, one attempt of those that the Job has; the program said so."""
+        name = job["metadata"]["name"]
+        await self.set_status("Pod", f"{name}-x", _ended(job["spec"]["template"]["spec"]["containers"][0], message, code))
+        await self.set_status("Job", name, {"active": 1, "failed": 1})
+
     async def make_available(self, deployment: str) -> float:
         """Its replica answers; the moment at which it was said."""
         counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "observedGeneration")
@@ -239,10 +248,14 @@ def _pod(job: Json) -> Json:
 
 
 def _succeeded(container: Json, stage: str) -> Json:
-    message = encode_summary(_SUMMARIES[stage]).decode()
-    ended = {"exitCode": 0, "reason": "Completed", "message": message, "startedAt": _now(), "finishedAt": _now()}
+    return _ended(container, encode_summary(_SUMMARIES[stage]).decode(), 0)
+
+
+def _ended(container: Json, message: str, code: int) -> Json:
+    reason, phase = ("Error", "Failed") if code else ("Completed", "Succeeded")
+    ended = {"exitCode": code, "reason": reason, "message": message, "startedAt": _now(), "finishedAt": _now()}
     state = {"name": container["name"], "image": container["image"], "imageID": "sha256:0", "ready": False, "restartCount": 0}
-    return {"phase": "Succeeded", "startTime": _now(), "containerStatuses": [{**state, "state": {"terminated": ended}}]}
+    return {"phase": phase, "startTime": _now(), "containerStatuses": [{**state, "state": {"terminated": ended}}]}
 
 
 def _complete() -> Json:

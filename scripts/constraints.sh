@@ -27,7 +27,7 @@ image() { # image NAME EXTRA...: what the image NAME installs
     --excludes "$unused" --output-file "images/requirements/$1.txt" $(printf -- '--extra %s ' "${@:2}")
 }
 image operator operator
-image debate s3 debate hub report reasoning-gym
+image debate s3 debate hub report reasoning-gym export
 image trainer s3 train diversity
 image inference-cpu s3 serve-cpu
 # On an image that has vLLM, with all that vLLM asks for: what else servers and trainers need. One image for both: a node fetches it once.

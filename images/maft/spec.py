@@ -281,6 +281,20 @@ class BudgetSpec(Section, frozen=True, kw_only=True):
     tokens: int | None = None
 
 
+class ExportSpec(Section, frozen=True, kw_only=True):
+    """A target that gets what the run makes."""
+
+    to: Literal["mlflow", "otel", "hub", "oci"]
+    address: str
+    license: str
+    token_secret: SecretKey | None = None
+
+    @property
+    def target(self) -> str:
+        """Writes it as the command line does: KIND=WHERE."""
+        return f"{self.to}={self.address}"
+
+
 class StopSpec(Section, frozen=True, kw_only=True):
     """When the run ends before its last iteration."""
 
@@ -373,6 +387,7 @@ class RunSpec(Spec, frozen=True, kw_only=True):
     suspend: bool
     backoff_limit: int
     budget: BudgetSpec = BudgetSpec()
+    export: tuple[ExportSpec, ...] = ()
     workload_priority_class: str = ""
     managed_by: str = ""
     gpu_resource: str = ""

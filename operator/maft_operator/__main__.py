@@ -139,10 +139,11 @@ def _run(arguments: argparse.Namespace) -> int:
     from maft_operator.local.run import run_locally
 
     run, store = _load(arguments)
-    if exports.refused(arguments.export, store, run.key):
+    targets = exports.wanted(arguments.export, run)
+    if exports.refused(targets, store, run):
         return BAD_INPUT
     serve = shlex.split(arguments.serve)
-    return asyncio.run(run_locally(run, store, arguments.dir, Console(), serve=serve, export=arguments.export))
+    return asyncio.run(run_locally(run, store, arguments.dir, Console(), serve=serve, export=targets))
 
 
 def _plan(arguments: argparse.Namespace) -> int:

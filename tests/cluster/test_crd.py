@@ -20,6 +20,7 @@ from conftest import ROOT, wait_until
 from installed import RESTRICTED, served
 from kube import Kube
 from kube_objects import IMAGES, START, a_run, done, made
+from kube_objects import at as moment
 from kubernetes import client, config
 from statuses import ALL, CASES, DEBATING, MEASURED, SUMMARIZED, debated, preflight, state, summarized, validated
 from test_manifests import KINDS, VARIED, pods
@@ -395,7 +396,8 @@ CHOSEN = state(
 )
 BEST = {"best": CHOSEN["best"], "iterations": [*WHOLE["iterations"], CHOSEN["iterations"][-1]]}
 OTHERS = {"images": USED, "model": {"bytes": 3_396_032}, "serverKey": "r-key-uid", "spent": SPENT}
-EVERYTHING = {**WHOLE, **BEST, **OTHERS, **UNDER_WAY}
+SENT = {"to": "hub", "address": "a/b", "phase": "Sent", "iteration": 1, "last": True, "message": "there", "time": moment(0)}
+EVERYTHING = {**WHOLE, **BEST, **OTHERS, **UNDER_WAY, "exports": [SENT]}
 
 
 def paths(value: Any, path: str = "status") -> set[str]:

@@ -25,8 +25,8 @@ pytestmark = pytest.mark.run
 LIMIT = 300.0  # seconds for a whole small run on two busy cores
 
 
-def run(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    spec = write(folder / "run.yaml", resource(agents=2, iterations=2))
+def run(folder: Path, *more: str, **spec_: Any) -> subprocess.CompletedProcess[str]:
+    spec = write(folder / "run.yaml", resource(agents=2, iterations=2, **spec_))
     line = [sys.executable, "-m", "maft_operator", "run", str(spec), "--serve", f"{sys.executable} {MOCK}", *more]
     return subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=LIMIT)
 
@@ -52,11 +52,11 @@ def test_a_target_that_was_away_has_all_in_the_end(tmp_path):
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}"
-    done = run(tmp_path, f"--export=otel={url}", "--export=peft=adapters")
+    done = run(tmp_path, "--export=peft=adapters", export=[{"to": "otel", "address": url}])
     server.shutdown()
     server.server_close()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"Exported: otel={url}, peft=adapters" in done.stdout
+    assert f"Exported: peft=adapters, otel={url}" in done.stdout
     first, *later = handler.requests
     names = [name for request in later for name in request]
     assert len(names) == len(set(names))
@@ -95,3 +95,19 @@ def test_a_target_that_there_is_not_is_refused_before_the_run(tmp_path):
     done = run(tmp_path, "--export=nope")
     assert (done.returncode, done.stderr[:35]) == (2, "error: --to nope: no such target; t")
     assert not (tmp_path / "runs" / "default" / "test" / "local").exists()
+
+
+@pytest.mark.parametrize(
+    ("targets", "error"),
+    [
+        ([{"to": "hub", "address": "agents"}], "error: export: the address of hub must be OWNER/NAME"),
+        (
+            [{"to": "hub", "address": "a/b", "license": "MIT"}, {"to": "hub", "address": "a/c", "license": "Apache-2.0"}],
+            "error: spec.export[].license: Apache-2.0 and MIT; on one machine all targets get the same: name one",
+        ),
+    ],
+)
+def test_a_field_that_cannot_be_followed_is_refused_before_the_run(tmp_path, targets, error):
+    done = run(tmp_path, export=targets)
+    assert (done.returncode, done.stderr.strip()) == (2, error)
+    assert not (tmp_path / "runs").exists()

@@ -197,6 +197,14 @@ specs = st.fixed_dictionaries(
         "training": st.fixed_dictionaries({}, optional={"lossOn": st.sampled_from(["last", "all"]), "gpus": st.integers(0, 2)}),
         "inference": st.fixed_dictionaries({}, optional={"extraArgs": st.lists(st.text(min_size=1, max_size=5), max_size=3)}),
         "storage": st.fixed_dictionaries({"bucket": st.just("abc")}, optional={"endpoint": st.just("http://h:1")}),
+        "export": st.lists(
+            st.fixed_dictionaries(
+                {"to": st.just("hub"), "address": st.from_regex("[a-z]{1,9}/[a-z]{1,9}", fullmatch=True)},
+                optional={"license": st.sampled_from(["", "Apache-2.0"]), "tokenSecret": st.just({"name": "s"})},
+            ),
+            max_size=3,
+            unique_by=lambda target: target["address"],
+        ),
         "podTemplate": st.dictionaries(st.text(), st.none() | st.integers() | st.text(), max_size=3),
     },
 )
@@ -241,6 +249,8 @@ def test_the_records_say_what_the_resource_says(spec: dict[str, Any]) -> None:
 
 
 def without_none(value: Any) -> Any:
+    if isinstance(value, list):
+        return [without_none(item) for item in value]
     return {k: without_none(v) for k, v in value.items() if v is not None} if isinstance(value, dict) else value
 
 
@@ -423,6 +433,9 @@ WRONG: list[tuple[str, Any, str]] = [  # field, value, beginning of the message
     ("training.lora.targetModules", [], "spec.training.lora.targetModules: has 0 items; expected at least 1"),
     ("inference.extraArgs", ["x"] * 65, "spec.inference.extraArgs: has more than 64 items"),
     # choices
+    ("export", [{"to": "wandb", "address": "x"}], "spec.export[0].to: 'wandb'; expected one of mlflow, otel, hub, oci"),
+    ("export", [{"to": "hub"}], "spec.export[0].address: missing; see its description"),
+    ("export", [{"to": "hub", "address": ""}], "spec.export[0].address: is empty"),
     ("task.kind", "jsnl", "spec.task.kind: 'jsnl'; expected one of arithmetic, jsonl, gsm8k"),
     ("evaluation.baselines", ["debate", "bas"], "spec.evaluation.baselines[1]: 'bas'; expected one of base, majority, debate"),
     ("evaluation.baselines", ["base", "debate", "base"], "spec.evaluation.baselines[2]: 'base' is there twice"),
@@ -506,6 +519,11 @@ def _source(field: str, value: str) -> dict[str, Any]:
     return {"evaluation": {"task": section}} if path.startswith("evaluation") else {path: section}
 
 
+def to(kind: str, address: str, **more: Any) -> dict[str, Any]:
+    """A target of spec.export."""
+    return {"to": kind, "address": address, **more}
+
+
 # The message of each rule: a spec that keeps it, one that breaks it.
 RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "debate.rounds: one agent has nobody to debate with; set rounds to 1 or agents to 2 or more": (
@@ -523,6 +541,26 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "agentOverrides: all-linear stands alone among the targetModules of an agent": (
         {"agentOverrides": [{"agent": 0, "lora": {"rank": 4}}, {"agent": 1, "lora": {"targetModules": ["all-linear"]}}]},
         {"agentOverrides": [{"agent": 0}, {"agent": 1, "lora": {"targetModules": ["all-linear", "q_proj"]}}]},
+    ),
+    "export: names a target twice; take one of both out": (
+        {"export": [to("hub", "a/b"), to("hub", "a/c"), to("mlflow", "http://h")]},
+        {"export": [to("hub", "a/b"), to("hub", "a/b", license="MIT")]},
+    ),
+    "export: the address of mlflow must be http://HOST[:PORT] or https://HOST, without credentials; #EXPERIMENT may follow": (
+        {"export": [to("mlflow", "https://mlflow.team/at/path#my runs")]},
+        {"export": [to("mlflow", "http://me:secret@mlflow:5000")]},
+    ),
+    "export: the address of otel must be http://HOST[:PORT] or https://HOST, without credentials": (
+        {"export": [to("otel", "http://collector:4318")]},
+        {"export": [to("otel", "collector:4318")]},
+    ),
+    "export: the address of hub must be OWNER/NAME": (
+        {"export": [to("hub", "my-team/a.b_c")]},
+        {"export": [to("hub", "https://hub/my-team/name")]},
+    ),
+    "export: the address of oci must be HOST/NAME:TAG in small letters, without credentials; http:// before it if without TLS": (
+        {"export": [to("oci", "http://registry:5000/team/agents:v1.0"), to("oci", "r.io/a:latest")]},
+        {"export": [to("oci", "r.io/team/agents")]},
     ),
     "debate.minAgreement: more agents than there are; set it to at most agents": (
         {"debate": {"minAgreement": 3}},
@@ -866,6 +904,8 @@ CHANGES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("backoffLimit", OK, {"backoffLimit": 9}),
     ("budget", OK, {"budget": {"gpuHours": 0.5}}),
     ("budget", OK, {"budget": {"tokens": 1000000}}),
+    ("export", OK, {"export": [{"to": "hub", "address": "a/b"}]}),
+    ("export", {"export": [{"to": "hub", "address": "a/b"}]}, {"export": None}),
     ("budget", {"budget": {"seconds": 60}}, {"budget": {"seconds": 90}}),
     ("ttlSecondsAfterFinished", OK, {"ttlSecondsAfterFinished": 4}),
     ("ttlSecondsAfterFinished", {"ttlSecondsAfterFinished": 4}, {"ttlSecondsAfterFinished": None}),

@@ -16,6 +16,7 @@ STRICT: Json = {
     "endpointHosts": ["s3", ".storage.svc"],
     "cacheClaims": ["models"],
     "workloadPriorityClasses": ["low"],
+    "exportHosts": ["mlflow.ml.svc", ".r.io", "huggingface.co"],
     "secrets": [STORAGE["credentialsSecret"]["name"], "hub"],
     "podTemplate": {"annotations": ["description", "ml.r.io/"]},
 }
@@ -60,6 +61,13 @@ ALLOWED: dict[str, Json] = {
     "a GPU of another name": {"gpuResource": "amd.com/gpu"},
     "a claim": {"model": {"cacheClaim": "models"}},
     "a token": {"model": {"tokenSecret": {"name": "hub", "key": "token"}}},
+    "targets": {
+        "export": [
+            {"to": "mlflow", "address": "https://MLflow.ml.svc:5000/at#a/b", "tokenSecret": {"name": "hub"}},
+            {"to": "hub", "address": "team/agents"},
+            {"to": "oci", "address": "eu.r.io:5000/team/agents:v1"},
+        ]
+    },
     "a priority": {"workloadPriorityClass": "low"},
     "an image of theirs": {"inference": {"image": "r.io/ml/vllm:1"}},
     "a host below": {"storage": {**STORAGE, "endpoint": "https://MinIO.storage.svc:9000"}},
@@ -76,6 +84,23 @@ REFUSED: dict[str, tuple[Json, str]] = {
         "the Secret payroll may not be used here, only ",
     ),
     "a token of another": ({"model": {"tokenSecret": {"name": "a", "key": "b"}}}, "the Secret a may not be used here"),
+    "a target's secret of another": (
+        {"export": [{"to": "hub", "address": "a/b", "tokenSecret": {"name": "payroll"}}]},
+        "the Secret payroll may not be used here",
+    ),
+    **{
+        f"a target elsewhere: {address}": (
+            {"export": [{"to": to, "address": address}]},
+            "spec.export: " + host + " may not get what runs make, only mlflow.ml.svc",
+        )
+        for to, address, host in (
+            ("otel", "http://evil:4318", "evil"),
+            ("mlflow", "http://evil#x.r.io", "evil"),
+            ("mlflow", "http://xr.io", "xr.io"),
+            ("oci", "http://evil.org:80/eu.r.io/a:v1", "evil.org"),
+            ("oci", "[::1]:5000/a:v1", "::1"),
+        )
+    },
     "the node's network": (pod(hostNetwork=True), "spec.podTemplate: hostNetwork may not be set here; leave it out"),
     "an account": (pod(serviceAccountName="admin"), "spec.podTemplate: serviceAccountName may not be set here"),
     "a volume": (pod(volumes=[{"name": "h", "hostPath": {"path": "/"}}]), "spec.podTemplate: volumes may not be set here"),

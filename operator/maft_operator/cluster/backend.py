@@ -146,7 +146,8 @@ class ClusterBackend:
 
     async def _ensured(self, item: Task | Server) -> tuple[Refusal, ...]:
         """Applies each object of the item that is missing or differs, and tells which were refused for good."""
-        if refused := await self._made_key(item.name):
+        beside = isinstance(item, Task) and item.export is not None  # asks no server, also when all of them have gone
+        if refused := () if beside else await self._made_key(item.name):
             return refused
         refusals = []
         for wanted in manifests.objects(item, *self._made_with(item)):

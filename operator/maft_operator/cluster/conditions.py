@@ -9,7 +9,7 @@ from datetime import datetime
 from maft import stopping
 from maft.shortage import shortage
 from maft.summaries import HARMFUL, Answers, Score
-from maft_operator.cluster import reasons, upgrade
+from maft_operator.cluster import exporting, reasons, upgrade
 from maft_operator.cluster.fields import stamp
 from maft_operator.cluster.observed import Snapshot
 from maft_operator.cluster.reasons import Condition, Reason, Trouble, refusal_reason, sentence
@@ -197,7 +197,8 @@ def settled(resource: Mapping[str, Json]) -> bool:
     status, spec = resource.get("status") or {}, resource.get("spec") or {}
     current = status.get("observedGeneration") == resource["metadata"].get("generation")
     whole = {c["type"] for c in status.get("conditions", ())} >= {*reasons.SUMMARIES}
-    return finished(status) and current and whole and "ttlSecondsAfterFinished" not in spec and not upgrade.is_old(status)
+    rests = "ttlSecondsAfterFinished" not in spec and not upgrade.is_old(status) and not exporting.is_pending(resource)
+    return finished(status) and current and whole and rests
 
 
 def transitions(old: Json, new: Json) -> list[Json]:

@@ -8,7 +8,7 @@ import math
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from maft_operator.cluster import conditions, kinds, looks, placement, reasons, spent, upgrade
+from maft_operator.cluster import conditions, exporting, exports, kinds, looks, placement, reasons, spent, upgrade
 from maft_operator.cluster.api import Api, Refused
 from maft_operator.cluster.backend import ClusterBackend
 from maft_operator.cluster.images import Images
@@ -18,11 +18,15 @@ from maft_operator.cluster.looks import sooner
 from maft_operator.cluster.manifests import Owner
 from maft_operator.cluster.measured import measure
 from maft_operator.cluster.metrics import Metrics
+from maft_operator.cluster.observed import Snapshot
 from maft_operator.cluster.status import Reconciled, status
 from maft_operator.cluster.writing import Writer, own_status, slim
+from maft_operator.plan import exports as plan_exports
 from maft_operator.plan import graph as plan
+from maft_operator.plan.best import settled
 from maft_operator.plan.done import left_over
-from maft_operator.plan.reconcile import reconcile
+from maft_operator.plan.graph import Graph
+from maft_operator.plan.reconcile import Outcome, reconcile
 from maft_operator.spec import skew
 from maft_operator.spec.parse import store_url
 from maft_operator.spec.schema import BadSpec, Json
@@ -81,29 +85,34 @@ class Controller:
         return await self._writer.apply(resource, new, state) or {**resource, "status": new}
 
     async def _step(self, resource: Json, reading: Reading, state: KeyState) -> float | None:
-        now, old, run = _now(), own_status(resource), reading.run
+        now, old, run, uid = _now(), own_status(resource), reading.run, resource["metadata"]["uid"]
         pause = placement.read(old, now)
-        owner = Owner(run, resource["metadata"]["uid"], self._images.pods.inherited(resource))
         taken = spent.read(old, now)
         over = spent.exceeded(run.spec.budget, taken, now)
         graph = plan.graph(run, store_url(run.spec.storage), suspended=run.spec.suspend, held=pause.holds(now), spent=over)
-        fresh = self._is_fresh(resource, state)
-        backend = ClusterBackend(self._api, owner, graph, self._images, now=now, applied=state.applied, status=old, fresh=fresh)
+        backend = self._backend(resource, graph, state, now)
         outcome = await reconcile(backend, graph)
         graph = outcome.graph
         measured = await measure(outcome.snapshot.metrics, state.resting)
-        pause = placement.decided(pause, graph, outcome.snapshot.observed, outcome.snapshot.places, owner.uid, now)
+        pause = placement.decided(pause, graph, outcome.snapshot.observed, outcome.snapshot.places, uid, now)
         troubles = (*placement.troubles(pause, graph, now), *measured.troubles)
         outcome = replace(outcome, snapshot=outcome.snapshot.with_troubles(troubles))
         done = added_up(measured.done, graph, outcome.snapshot.summaries)
-        work = Reconciled(run, graph, outcome, done, reading.warnings, pause, taken)
+        sent = await exports.advance(backend, graph, outcome.snapshot, old, now, over=_has_ended(outcome))
+        work = Reconciled(run, graph, outcome, done, reading.warnings, pause, taken, sent)
         new = status(work, old, resource["metadata"]["generation"], now)
         again = sooner(pause.next_look(graph, now), spent.next_look(run.spec.budget, spent.read(new, now), now))
         state.seen = self._calm(resource, work, again)
         delay = await self._writer.write(resource, new, state)
         for name in left_over(graph, outcome.snapshot.observed, old.get("done", {})):
             await backend.delete(name)
-        return sooner(delay, looks.next_look(outcome, new, run, now, self._keys.at_work), again)
+        sends = conditions.finished(new) and exporting.is_pending({**resource, "status": new})  # it does not expire before
+        return sooner(delay, looks.CALM if sends else looks.next_look(outcome, new, run, now, self._keys.at_work), again)
+
+    def _backend(self, resource: Json, graph: Graph, state: KeyState, now: datetime) -> ClusterBackend:
+        owner = Owner(graph.last.run, resource["metadata"]["uid"], self._images.pods.inherited(resource))
+        old, fresh = own_status(resource), self._is_fresh(resource, state)
+        return ClusterBackend(self._api, owner, graph, self._images, now=now, applied=state.applied, status=old, fresh=fresh)
 
     def _calm(self, resource: Json, work: Reconciled, again: float | None) -> Seen | None:
         """Remembers a look after which glances will do. again: seconds until another one is due, whatever happens."""
@@ -133,12 +142,22 @@ class Controller:
         return not own_status(resource) and not state.written and made > self._since
 
     async def _finished(self, resource: Json, state: KeyState) -> float | None:
-        """Waits for the run to expire, which is all that is left to do."""
+        """Sends what targets still lack, then waits for the run to expire, which is all that is left to do."""
         generation = resource["metadata"].get("generation", 0)
-        await self._writer.write(
-            resource, {**conditions.summed(resource["status"], _now()), "observedGeneration": generation}, state
-        )
-        return await self._writer.expire(resource)
+        new = {**conditions.summed(resource["status"], _now()), **await self._sent(resource, state)}
+        await self._writer.write(resource, {**new, "observedGeneration": generation}, state)
+        return looks.CALM if exporting.is_pending({**resource, "status": new}) else await self._writer.expire(resource)
+
+    async def _sent(self, resource: Json, state: KeyState) -> Json:
+        """Makes `exports` of a run that has ended; nothing where all of it is sent or given up."""
+        if not exporting.is_pending(resource):
+            return {}
+        now, old, run = _now(), own_status(resource), skew.read(resource, begun=True).run
+        graph = plan.graph(run, store_url(run.spec.storage))
+        backend = self._backend(resource, graph, state, now)
+        snapshot = await backend.observe()
+        rows = await exports.advance(backend, settled(graph, snapshot.observed), snapshot, old, now, over=True)
+        return {"exports": rows} if rows else {}
 
     async def _refuse(self, resource: Json, message: str, state: KeyState) -> None:
         """Rejects a run that has not begun; one that has waits for a release that understands it, and what it has stays."""
@@ -152,6 +171,12 @@ def _parsed(resource: Json) -> Reading:
     if reading.run.spec.storage is None:
         raise BadSpec("spec.storage: missing; a run on a cluster needs an S3 bucket that its pods can reach")
     return reading
+
+
+def _has_ended(outcome: Outcome[Snapshot]) -> bool:
+    """Whether nothing of the run follows, and it has made something."""
+    ended, evaluated = outcome.step.phase, plan_exports.evaluated(outcome.graph, outcome.snapshot.observed)
+    return ended == "Complete" or (ended == "Failed" and evaluated > 0)
 
 
 def _begun(old: Json) -> bool:

@@ -6,12 +6,13 @@ What their pods have in common is pod_template.py's.
 from dataclasses import dataclass, field
 
 from maft.summaries import BAD_INPUT, PEER_LOST
-from maft_operator.cluster import kinds, kueue, policies, resources, server_key
+from maft_operator.cluster import export_pod, kinds, kueue, policies, resources, server_key
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.kinds import Kind
 from maft_operator.cluster.pod_settings import Inherited
 from maft_operator.cluster.pod_template import DEBATE, METRICS_PORT, SERVE, TRAIN, Size, container, environment, template
 from maft_operator.plan import graph as plan
+from maft_operator.plan.exports import ATTEMPTS
 from maft_operator.plan.graph import Server, Task
 from maft_operator.spec.parse import Run
 from maft_operator.spec.schema import Json
@@ -58,13 +59,15 @@ def _policies(item: Task | Server, owner: Owner, images: Images) -> list[Json]:
 
 def job(task: Task, owner: Owner, images: Images) -> Json:
     """Makes the Job of a task. Kubernetes counts the attempts: exit code 2 ends the Job at once, disruptions do not count."""
-    spec = owner.run.spec
+    spec, size = owner.run.spec, _size(plan.on_cluster(task), images)
     made = _task_container(task, owner, images)
-    deadline = {} if spec.active_deadline_seconds is None else {"activeDeadlineSeconds": spec.active_deadline_seconds}
-    place = {"subdomain": meeting_name(owner.run)} if task.nodes > 1 else {}
+    limited = spec.active_deadline_seconds is not None and task.export is None  # an export waits for its target as long as it may
+    deadline = {"activeDeadlineSeconds": spec.active_deadline_seconds} if limited else {}
+    place: Json = {"subdomain": meeting_name(owner.run)} if task.nodes > 1 else {}
+    place |= export_pod.volumes(task.export, size.volumes(owner.run)) if task.export else {}
     about = {**owner.inherited.labels, **labels(owner.run, task.name, task.kind, task.iteration)}
     body = {
-        **_pods(task, spec.backoff_limit),
+        **_pods(task, ATTEMPTS if task.export else spec.backoff_limit),
         "podReplacementPolicy": "Failed",  # never two programs at one task
         "podFailurePolicy": {"rules": _failure_rules(made["name"], task.nodes)},
         **({"managedBy": spec.managed_by} if spec.managed_by else {}),
@@ -72,7 +75,7 @@ def job(task: Task, owner: Owner, images: Images) -> Json:
         "template": template(
             made,
             owner.run,
-            _size(plan.on_cluster(task), images),
+            size,
             about,
             {"restartPolicy": "Never", **place},
             owner.inherited.annotations,
@@ -99,7 +102,7 @@ def _task_container(task: Task, owner: Owner, images: Images) -> Json:
     made["env"] += _of_nodes(task, owner.run) if task.nodes > 1 else []
     made["env"] += server_key.variable(images.key) if task.servers else []
     made["ports"] = [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}]
-    return made
+    return export_pod.of_target(made, task.export) if task.export else made
 
 
 def _size(item: Task | Server, images: Images) -> Size:

@@ -8,18 +8,18 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import chain
 
-from maft.summaries import BAD_INPUT, AnySummary
-from maft_operator.cluster import indexes, placement, pods, reasons, spent, why
+from maft.summaries import AnySummary
+from maft_operator.cluster import exporting, indexes, jobs, placement, pods, reasons, spent, why
 from maft_operator.cluster.children import Child, servers_in, tasks_in
+from maft_operator.cluster.exporting import Export
 from maft_operator.cluster.fields import count, is_true, part, parts, seconds, text, time
 from maft_operator.cluster.images import Pins
-from maft_operator.cluster.kueue import QUEUE
 from maft_operator.cluster.placement import Places
 from maft_operator.cluster.pods import is_terminating
 from maft_operator.cluster.reasons import Trouble
 from maft_operator.cluster.silent import troubles_in
 from maft_operator.plan.graph import Graph
-from maft_operator.plan.step import Observed, ServerState, TaskState
+from maft_operator.plan.step import Observed, ServerState
 from maft_operator.spec.schema import Json
 
 
@@ -50,6 +50,8 @@ class Snapshot:
     """How servers stand with nodes."""
     gpus: int = 0
     """Held by its pods."""
+    exports: Mapping[str, Export] = field(default_factory=dict)
+    """By task: what became of exports, which stand beside all else."""
     passing: bool = False
     """Something should end soon. No event tells that it does not."""
 
@@ -60,23 +62,25 @@ class Snapshot:
 
 def read(graph: Graph, children: Mapping[str, Sequence[Json]], now: datetime, missing: datetime | None = None) -> Snapshot:
     """Reads a run from its objects by kind, Pods included. missing: since when servers that were given back lack nodes."""
-    tasks, servers = tasks_in(children), servers_in(children, (server.name for server in graph.servers))
-    ended = {t.name: _end_of_job(t, now) for t in tasks if _has_failed(t, now)}
-    states = {t.name: _task_state(t, ended.get(t.name), now) for t in tasks}
+    tasks, beside = exporting.apart(tasks_in(children), graph)
+    servers = servers_in(children, (server.name for server in graph.servers))
+    ended = {t.name: jobs.end(t, now) for t in tasks if jobs.has_failed(t, now)}
+    states = {t.name: jobs.state(t, ended.get(t.name), now) for t in tasks}
     overdue = {s.name: end for s in servers if (end := _overdue(s, tasks, _limit(graph), now, missing))}
     server_states = {s.name: _server_state(s, overdue.get(s.name), graph.backoff_limit) for s in servers}
     running = [t for t in tasks if states[t.name].status == "running"]
-    waiting = [*chain.from_iterable((*(_troubles_of_job(t, now) for t in running), *(troubles_of_server(s, now) for s in servers)))]
+    waiting = [*chain.from_iterable((*(jobs.troubles(t, now) for t in running), *(troubles_of_server(s, now) for s in servers)))]
     return Snapshot(
         observed=Observed(states, server_states),
         summaries={t.name: s for t in tasks if (s := indexes.summary(t.pods)) is not None},
-        troubles=(*waiting, *(why.runs_on(t.name, pod) for t in tasks if (pod := _running_on(t, now)))),
+        troubles=(*waiting, *(why.runs_on(t.name, pod) for t in tasks if (pod := jobs.running_on(t, now)))),
         ended={**ended, **{s.name: _end_of_server(s) for s in servers if _worst(s)}, **overdue},
-        seconds={t.name: _seconds(t.object, now) for t in tasks if time(t.object, "status", "startTime")},
+        seconds={t.name: jobs.taken(t.object, now) for t in tasks if time(t.object, "status", "startTime")},
         metrics={name: url for t in running for name, url in indexes.metrics_urls(t.name, t.pods).items()},
         unexplained=silent(running, servers, waiting, now),
         places=placement.places((pod for server in servers for pod in server.pods), now),
         gpus=spent.held(graph, (*tasks, *servers)),
+        exports=exporting.read(beside, now),
         passing=any(is_terminating(pod) or pods.runs_on(pod) for child in (*tasks, *servers) for pod in child.pods),
     )
 
@@ -84,71 +88,6 @@ def read(graph: Graph, children: Mapping[str, Sequence[Json]], now: datetime, mi
 def explained(snapshot: Snapshot, events: Iterable[Json]) -> Snapshot:
     """Adds what Events say about objects that say nothing themselves."""
     return replace(snapshot, troubles=(*troubles_in(events, snapshot.unexplained), *snapshot.troubles))
-
-
-# --- tasks ---
-
-
-def _condition(thing: Json, kind: str) -> Json:
-    """The condition of that kind, if it is true."""
-    conditions = parts(thing, "status", "conditions")
-    return next((c for c in conditions if text(c, "type") == kind and text(c, "status") == "True"), {})
-
-
-def _task_state(task: Child, end: Trouble | None, now: datetime) -> TaskState:
-    job = task.object
-    if _condition(job, "Complete") or _condition(job, "SuccessCriteriaMet"):
-        return TaskState("succeeded")
-    if _has_done_its_work(task, now):
-        return TaskState("succeeded", lingers=not _condition(job, "Failed"))
-    failures = count(job, "status", "failed")
-    if end is None:
-        return TaskState("running", failures)
-    # A Job that Kubernetes calls failed has used up what spec.backoffLimit granted, or may not be tried again.
-    limit = count(job, "spec", "backoffLimit")
-    code = BAD_INPUT if end.reason in reasons.OF_INPUT else pods.exit_code(task.pods[-1]) if task.pods else 0
-    return TaskState("failed", max(failures, limit + 1), code, end.message, lingers=not _condition(job, "Failed"))
-
-
-def _has_done_its_work(task: Child, now: datetime) -> bool:
-    """Whether its programs ended well, though a pod has failed or does not end, for what stands beside the program."""
-    stuck = [pod for pod in task.pods if pods.ended_well(pod) and (pods.has_failed(pod) or _is_held(pod, now))]
-    well = indexes.distinct([*stuck, *(pod for pod in task.pods if pods.phase(pod) == "Succeeded")])
-    return bool(stuck) and len(well) >= count(task.object, "spec", "completions")
-
-
-def _is_held(pod: Json, now: datetime) -> bool:
-    return bool(pods.runs_on(pod)) and pods.has_settled(pod, now)
-
-
-def _running_on(task: Child, now: datetime) -> Json | None:
-    """The pod whose program has ended and that does not end."""
-    return next((pod for pod in task.pods if _is_held(pod, now)), None)
-
-
-def _has_failed(task: Child, now: datetime) -> bool:
-    """Whether the Job has failed, or will as soon as what stands beside the program ends."""
-    if _condition(task.object, "Failed"):
-        return True
-    held = _running_on(task, now)
-    return held is not None and pods.exit_code(held) == BAD_INPUT
-
-
-def _end_of_job(task: Child, now: datetime) -> Trouble:
-    job = task.object
-    condition = _condition(job, "Failed")
-    if text(condition, "reason") == "DeadlineExceeded":
-        limit = count(job, "spec", "activeDeadlineSeconds")
-        return Trouble(task.name, reasons.DEADLINE_EXCEEDED, f"not done within spec.activeDeadlineSeconds ({limit} s)")
-    failed = indexes.by_themselves([pod for pod in task.pods if pods.has_failed(pod) or _is_held(pod, now)])
-    if not failed:
-        return Trouble(task.name, reasons.ATTEMPTS_EXHAUSTED, text(condition, "message") or "its pods are gone")
-    return why.failure(task.name, failed[-1], reasons.exhausted(pods.last_words(failed[-1])))
-
-
-def _seconds(job: Json, now: datetime) -> float:
-    end = time(job, "status", "completionTime") or time(_condition(job, "Failed"), "lastTransitionTime") or now
-    return max(0.0, seconds(job, "status", "startTime", until=end))
 
 
 # --- servers ---
@@ -213,32 +152,12 @@ def _end_of_server(server: Child) -> Trouble:
 # --- why something does not go on ---
 
 
-def _troubles_of_job(task: Child, now: datetime) -> list[Trouble]:
-    """Of a Job that has not ended: who does not let it end, what its newest pods wait for, what its last failed pod died of."""
-    job = task.object
-    if is_true(job, "spec", "suspend"):
-        queue = text(job, "metadata", "labels", QUEUE)
-        message = f"waits in queue {queue}" if queue else "another than maft has suspended the Job"
-        return [why.queued(task.name, message, _suspended_for(job, now))]
-    if lost := [why.lost(task.name, pod) for pod in task.pods if pods.is_lost(pod, now)]:
-        return lost[-1:]
-    if waits := [t for pod in indexes.newest(task.pods) if (t := why.waiting(task.name, pod, now))]:
-        return waits
-    failed = indexes.by_themselves([pod for pod in task.pods if pods.has_failed(pod)])
-    return [why.failure(task.name, failed[-1], reasons.RETRYING)] if failed else []
-
-
-def _suspended_for(job: Json, now: datetime) -> float:
-    since = time(_condition(job, "Suspended"), "lastTransitionTime") or time(job, "metadata", "creationTimestamp")
-    return (now - since).total_seconds() if since else 0.0
-
-
 def troubles_of_server(server: Child, now: datetime) -> list[Trouble]:
     """Says what its pods wait for or died of, and who does not let them end; failed pods count only until another one is ready."""
     lost = [why.lost(server.name, pod) for pod in server.pods if pods.is_lost(pod, now)][-1:]
     if server.made is None or is_ready(server.made):
         return [] if server.made else lost  # what is left of it goes
-    if refused := _condition(server.made, "ReplicaFailure"):
+    if refused := jobs.condition(server.made, "ReplicaFailure"):
         message = text(refused, "message")
         return [Trouble(server.name, reasons.text_reason(message), message)]
     there = [pod for pod in server.pods if not is_terminating(pod)]

@@ -107,14 +107,15 @@ def environment(run: Run) -> list[Json]:
     variables = [{"name": name, "value": value} for name, value in fixed.items()]
     if spec.storage and spec.storage.credentials_secret:
         secret = spec.storage.credentials_secret.name
-        variables += [_from_secret(name, secret, name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
-        variables.append(_from_secret("AWS_SESSION_TOKEN", secret, "AWS_SESSION_TOKEN", optional=True))
+        variables += [from_secret(name, secret, name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
+        variables.append(from_secret("AWS_SESSION_TOKEN", secret, "AWS_SESSION_TOKEN", optional=True))
     if spec.model.token_secret:
-        variables.append(_from_secret("HF_TOKEN", spec.model.token_secret.name, spec.model.token_secret.key))
+        variables.append(from_secret("HF_TOKEN", spec.model.token_secret.name, spec.model.token_secret.key))
     return variables
 
 
-def _from_secret(variable: str, secret: str, key: str, *, optional: bool = False) -> Json:
+def from_secret(variable: str, secret: str, key: str, *, optional: bool = False) -> Json:
+    """Makes a variable that has the value of a Secret's key."""
     reference: Json = {"name": secret, "key": key, **({"optional": True} if optional else {})}
     return {"name": variable, "valueFrom": {"secretKeyRef": reference}}
 

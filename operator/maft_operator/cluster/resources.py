@@ -66,6 +66,7 @@ _PROGRAMS: dict[ProgramName, Range] = {
     "evaluate": Range(256 * MIB, 4 * GIB),
     "report": Range(256 * MIB, 4 * GIB),
     "compare": Range(256 * MIB, 4 * GIB),
+    "export": Range(256 * MIB, 4 * GIB),
 }
 
 

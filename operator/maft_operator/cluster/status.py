@@ -51,6 +51,8 @@ class Reconciled:
     """Servers that were given back."""
     spent: Spent = field(default_factory=Spent)
     """What the run had taken at the look before."""
+    exports: Sequence[Json] = ()
+    """A row for each target that something was done for."""
 
     @property
     def step(self) -> Step:
@@ -98,6 +100,7 @@ def status(work: Reconciled, old: Json, generation: int, now: datetime) -> Json:
         **({"model": {"bytes": work.snapshot.model_bytes}} if work.snapshot.model_bytes else {}),
         **({"images": images} if (images := work.snapshot.pins.status) else {}),
         **({server_key.STATUS: key} if (key := work.snapshot.server_key) else {}),
+        **({"exports": [*work.exports]} if work.exports else {}),
         **({"iterations": rows} if rows else {}),
         **results.chosen(rows),
         **results.accuracies(work.run, rows),

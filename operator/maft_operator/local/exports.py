@@ -15,16 +15,29 @@ from rich.console import Console
 from maft_operator.local.processes import Child, start
 from maft_operator.plan.graph import Graph
 from maft_operator.plan.step import Observed
+from maft_operator.spec.parse import Run
+from maft_operator.spec.schema import BadSpec
 
 LOOK = 0.1  # seconds between two looks at an export that is waited for
 
 
-def flags(targets: Sequence[str], store: str, run: str) -> list[str]:
+def wanted(targets: Sequence[str], run: Run) -> list[str]:
+    """Lists the targets of the command line and of the run's spec, each once; BadSpec where it has several licenses: cards are
+    written by one program for all."""
+    licenses = sorted({target.license for target in run.spec.export if target.license})
+    if len(licenses) > 1:
+        raise BadSpec(f"spec.export[].license: {' and '.join(licenses)}; on one machine all targets get the same: name one")
+    return list(dict.fromkeys([*targets, *(target.target for target in run.spec.export)]))
+
+
+def flags(targets: Sequence[str], store: str, run: Run) -> list[str]:
     """Writes the command that hands that run on."""
-    return [sys.executable, "-m", "maft.export", "--store", store, "--run", run, *(f"--to={target}" for target in targets)]
+    command = [sys.executable, "-m", "maft.export", "--store", store, "--run", run.key]
+    licenses = {f"--license={target.license}" for target in run.spec.export if target.license}
+    return [*command, *(f"--to={target}" for target in targets), *licenses]
 
 
-def refused(targets: Sequence[str], store: str, run: str) -> bool:
+def refused(targets: Sequence[str], store: str, run: Run) -> bool:
     """Tells whether a target is none, which is then said: before a run of hours, not after it."""
     return bool(targets) and subprocess.run([*flags(targets, store, run), "--check"], check=False).returncode != 0
 
@@ -41,7 +54,7 @@ class Exports:
     def __init__(self, targets: Sequence[str], graph: Graph, local: Path, console: Console) -> None:
         last = graph.last
         self._targets, self._console, self._log = targets, console, local / "export" / "log.txt"
-        self._command = flags(targets, last.store, last.run.key)
+        self._command = flags(targets, last.store, last.run)
         self._child: Child | None = None
         self._seen = 0
 

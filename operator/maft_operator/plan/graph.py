@@ -9,11 +9,11 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from maft.spec import Compared, RunSpec, immutable_spec_json
+from maft.spec import Compared, ExportSpec, RunSpec, immutable_spec_json
 from maft.stopping import Decision
 from maft_operator.spec.parse import Run
 
-ProgramName = Literal["prepare", "preflight", "debate", "train", "evaluate", "report", "compare", "diversity"]
+ProgramName = Literal["prepare", "preflight", "debate", "train", "evaluate", "report", "compare", "diversity", "export"]
 PORT = 8000  # of servers on a cluster, where each has an address of its own
 Flags = tuple[str, ...]
 # What a program's command line has beside store and run; a test feeds every one to the program's own parser.
@@ -51,6 +51,8 @@ class Task:
     """Which of its programs this is; None: all of them, or the only one."""
     validates: bool = False
     """It debates the validation questions in place of the held-out ones."""
+    export: ExportSpec | None = None
+    """The target that gets what the run has made."""
 
     @property
     def programs(self) -> int:
@@ -269,6 +271,7 @@ def command(task: Task, urls: Mapping[str, Iterable[str]], spec: str | None = No
     flags += ["--part=validation"] if task.validates else []
     flags += [f"--group={task.group}"] if task.group else []
     flags += [f"--compared={msgspec.json.encode(task.compared).decode()}"] if task.compared else []
+    flags += _target(task.export) if task.export else []
     flags += [f"--server={name}={url}" for name in task.servers for url in urls[name]]
     return ("-m", f"maft.{task.kind}", *flags)
 
@@ -284,6 +287,10 @@ def serve_flags(server: Server, *where: str, spec: str | None = None) -> Flags:
     text = immutable_spec_json(server.run.spec) if spec is None else spec
     flags = (f"--store={server.store}", f"--run={server.run.key}", f"--spec={text}", f"--adapters={server.adapters}")
     return (*flags, *_gpus(server), *where)
+
+
+def _target(export: ExportSpec) -> list[str]:
+    return [f"--to={export.target}", *([f"--license={export.license}"] if export.license else [])]
 
 
 def _gpus(item: Task | Server) -> list[str]:

@@ -31,6 +31,7 @@ _STAGES: dict[ProgramName, str] = {
     "report": "report",
     "compare": "the table",
     "diversity": "diversity of the agents",
+    "export": "export",
 }
 
 

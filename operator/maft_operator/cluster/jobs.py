@@ -1,0 +1,97 @@
+"""What became of a task, from its Job and the pods of it: its state, why it failed or does not go on, how long it took. Pure."""
+
+from datetime import datetime
+
+from maft.summaries import BAD_INPUT
+from maft_operator.cluster import indexes, pods, reasons, why
+from maft_operator.cluster.children import Child
+from maft_operator.cluster.fields import count, is_true, parts, seconds, text, time
+from maft_operator.cluster.kueue import QUEUE
+from maft_operator.cluster.reasons import Trouble
+from maft_operator.plan.step import TaskState
+from maft_operator.spec.schema import Json
+
+
+def condition(thing: Json, kind: str) -> Json:
+    """Returns the condition of that kind, if it is true; else an empty one."""
+    conditions = parts(thing, "status", "conditions")
+    return next((c for c in conditions if text(c, "type") == kind and text(c, "status") == "True"), {})
+
+
+def state(task: Child, end: Trouble | None, now: datetime) -> TaskState:
+    """Reads the state. end: why it failed, where it did."""
+    job = task.object
+    if condition(job, "Complete") or condition(job, "SuccessCriteriaMet"):
+        return TaskState("succeeded")
+    if _has_done_its_work(task, now):
+        return TaskState("succeeded", lingers=not condition(job, "Failed"))
+    failures = count(job, "status", "failed")
+    if end is None:
+        return TaskState("running", failures)
+    # A Job that Kubernetes calls failed has used up what spec.backoffLimit granted, or may not be tried again.
+    limit = count(job, "spec", "backoffLimit")
+    code = BAD_INPUT if end.reason in reasons.OF_INPUT else pods.exit_code(task.pods[-1]) if task.pods else 0
+    return TaskState("failed", max(failures, limit + 1), code, end.message, lingers=not condition(job, "Failed"))
+
+
+def _has_done_its_work(task: Child, now: datetime) -> bool:
+    """Whether its programs ended well, though a pod has failed or does not end, for what stands beside the program."""
+    stuck = [pod for pod in task.pods if pods.ended_well(pod) and (pods.has_failed(pod) or _is_held(pod, now))]
+    well = indexes.distinct([*stuck, *(pod for pod in task.pods if pods.phase(pod) == "Succeeded")])
+    return bool(stuck) and len(well) >= count(task.object, "spec", "completions")
+
+
+def _is_held(pod: Json, now: datetime) -> bool:
+    return bool(pods.runs_on(pod)) and pods.has_settled(pod, now)
+
+
+def running_on(task: Child, now: datetime) -> Json | None:
+    """Finds the pod whose program has ended and that does not end."""
+    return next((pod for pod in task.pods if _is_held(pod, now)), None)
+
+
+def has_failed(task: Child, now: datetime) -> bool:
+    """Tells whether the Job has failed, or will as soon as what stands beside the program ends."""
+    if condition(task.object, "Failed"):
+        return True
+    held = running_on(task, now)
+    return held is not None and pods.exit_code(held) == BAD_INPUT
+
+
+def end(task: Child, now: datetime) -> Trouble:
+    """Says why a Job failed."""
+    job = task.object
+    failed_with = condition(job, "Failed")
+    if text(failed_with, "reason") == "DeadlineExceeded":
+        limit = count(job, "spec", "activeDeadlineSeconds")
+        return Trouble(task.name, reasons.DEADLINE_EXCEEDED, f"not done within spec.activeDeadlineSeconds ({limit} s)")
+    failed = indexes.by_themselves([pod for pod in task.pods if pods.has_failed(pod) or _is_held(pod, now)])
+    if not failed:
+        return Trouble(task.name, reasons.ATTEMPTS_EXHAUSTED, text(failed_with, "message") or "its pods are gone")
+    return why.failure(task.name, failed[-1], reasons.exhausted(pods.last_words(failed[-1])))
+
+
+def taken(job: Json, now: datetime) -> float:
+    """Counts the seconds that it took, or has been running."""
+    end = time(job, "status", "completionTime") or time(condition(job, "Failed"), "lastTransitionTime") or now
+    return max(0.0, seconds(job, "status", "startTime", until=end))
+
+
+def troubles(task: Child, now: datetime) -> list[Trouble]:
+    """Says of a Job that has not ended who does not let it end, what its newest pods wait for, what its last failed pod died of."""
+    job = task.object
+    if is_true(job, "spec", "suspend"):
+        queue = text(job, "metadata", "labels", QUEUE)
+        message = f"waits in queue {queue}" if queue else "another than maft has suspended the Job"
+        return [why.queued(task.name, message, _suspended_for(job, now))]
+    if lost := [why.lost(task.name, pod) for pod in task.pods if pods.is_lost(pod, now)]:
+        return lost[-1:]
+    if waits := [t for pod in indexes.newest(task.pods) if (t := why.waiting(task.name, pod, now))]:
+        return waits
+    failed = indexes.by_themselves([pod for pod in task.pods if pods.has_failed(pod)])
+    return [why.failure(task.name, failed[-1], reasons.RETRYING)] if failed else []
+
+
+def _suspended_for(job: Json, now: datetime) -> float:
+    since = time(condition(job, "Suspended"), "lastTransitionTime") or time(job, "metadata", "creationTimestamp")
+    return (now - since).total_seconds() if since else 0.0
