@@ -22,8 +22,10 @@ from maft.answers.equality import Checker
 from maft.chat_template import ChatTemplate
 from maft.debate.engine import Engine, Load, Request
 from maft.debate.journal import Journal
-from maft.debate.question import Question, Setup
-from maft.debate.session import DebateProgress, debate_all
+from maft.debate.progress import DebateProgress
+from maft.debate.question import Question
+from maft.debate.session import debate_all
+from maft.debate.setup import Setup
 from maft.debate.society import Society, training_rules
 from maft.records import BASE, Call, Problem, Transcript
 from maft.spec import RunSpec

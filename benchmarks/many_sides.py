@@ -277,8 +277,9 @@ def memory(questions: str) -> Json:
     from maft.debate import __main__ as debate
     from maft.debate import limits, society
     from maft.debate.journal import Journal
-    from maft.debate.question import Setup
-    from maft.debate.session import DebateProgress, debate_all
+    from maft.debate.progress import DebateProgress
+    from maft.debate.session import debate_all
+    from maft.debate.setup import Setup
     from maft.debate.window import Window
     from maft.records import BASE, Problem, Transcript
     from maft.scores import usage

@@ -35,7 +35,8 @@ from maft.answers.equality import Checker  # noqa: E402
 from maft.asked import question_id  # noqa: E402
 from maft.debate import society as players  # noqa: E402
 from maft.debate.engine import HttpEngine  # noqa: E402
-from maft.debate.question import Question, Setup  # noqa: E402
+from maft.debate.question import Question  # noqa: E402
+from maft.debate.setup import Setup  # noqa: E402
 from maft.records import Problem  # noqa: E402
 from maft.society_spec import SocietySpec  # noqa: E402
 from maft.spec import SERVER_KEY, Spec, decode_spec  # noqa: E402

@@ -8,16 +8,16 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Metric
 
 from maft import program
-from maft.debate import session as debate
+from maft.debate.progress import DebateProgress
 from maft.endpoint.measured import Measured
-from maft.train import __main__ as train
+from maft.train.shown import loss_gauge
 from maft_operator.cluster.metrics import FAMILIES, OLD, RECENT, Metrics
 
 ROOT = Path(__file__).parents[1]
 NOWHERE = ("", 0)  # metrics are made, not served
 PROGRAMS: Mapping[str, Callable[[program.Progress], object]] = {
-    "debate, evaluate": debate.DebateProgress,
-    "train": train.loss_gauge,
+    "debate, evaluate": DebateProgress,
+    "train": loss_gauge,
 }
 HEAD = f"""# Metrics
 

@@ -81,12 +81,13 @@ def diversity(measured: Sequence[Diversity]) -> str:
     """Draws how far agents are from each other, in nats; see Diversity for the formulas."""
     series = {
         "likelihood of the others' answers (NLL)": {d.iteration: d.cross for d in measured},
-        "KL between agents": {d.iteration: d.kl for d in measured},
+        "KL between agents": {d.iteration: d.kl for d in measured if d.kl is not None},
     }
+    series = {label: points for label, points in series.items() if points}
     if not measured:
         return ""
     with matplotlib.rc_context(_STYLE):
-        figure, axes = _axes(("Diversity of first answers", LEARNT, "nats per token"))
+        figure, axes = _axes(("Diversity of first answers", LEARNT, f"nats per {measured[0].per or 'token'}"))
         for k, (label, points) in enumerate(series.items()):
             axes.plot(*zip(*sorted(points.items()), strict=True), label=label, color=SERIES[k], marker=MARKS[k], linestyle=LINES[k])
         axes.set_ylim(0, None)

@@ -12,7 +12,7 @@ from typing import Any
 from maft import model_files, quantised
 from maft.chat_template import ChatTemplate, load_chat_template
 from maft.errors import BadInput, one_line
-from maft.spec import ModelSpec, Thinking
+from maft.spec import ModelSpec, Spec, Thinking
 from maft.store.base import Store
 from maft.store.uploads import plain_name
 from maft.store.urls import open_store
@@ -140,6 +140,17 @@ def chat_template(model: ModelSpec, thinking: Thinking) -> ChatTemplate:
     options = Options(model.chat_template_arguments, model.date, thinking)
     path, trust = described(model.source), model.trust_remote_code
     return load_chat_template(path, model.revision or None, trust_remote_code=trust, options=options)
+
+
+def template_of(spec: Spec, agent: int) -> ChatTemplate:
+    """Loads the chat template that one agent's prompts are written by."""
+    return chat_template(spec.model_of(agent), spec.debate_of(agent).thinking)
+
+
+def own_templates(spec: Spec, agents: int) -> dict[int, ChatTemplate]:
+    """Loads the chat templates of those agents, of so many, that have another one than the base."""
+    own = [n for n in range(agents) if spec.has_own_model(n) or spec.debate_of(n).thinking != spec.debate.thinking]
+    return {n: template_of(spec, n) for n in own}
 
 
 def check(model: ModelSpec) -> None:

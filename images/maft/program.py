@@ -290,7 +290,8 @@ def pinned(assignment: Assignment) -> Assignment:
     """Returns it with the revision of the model that `prepare` found."""
     if assignment.given_spec is None:
         return assignment
-    return replace(assignment, given_spec=revision.pinned(assignment.store, assignment.questions, assignment.given_spec))
+    known = revision.pinned(assignment.store, assignment.questions, assignment.run, assignment.given_spec)
+    return replace(assignment, given_spec=known)
 
 
 def run(

@@ -287,11 +287,13 @@ class Diversity(Record, frozen=True):
     iteration: int
     questions: int
     nll: tuple[tuple[float, ...], ...]
-    """nll[i][j]: mean negative log-likelihood of agent i's answers under agent j's model, nats per token."""
+    """nll[i][j]: mean negative log-likelihood of agent i's answers under agent j's model, nats per token; where agents have several
+    base models, nats per byte."""
     cross: float
     """Mean of nll over i ≠ j, the paper's measure; higher: more diverse."""
-    kl: float
-    """Mean over i ≠ j of KL(i ‖ j) at every token of agent i's answers, in nats."""
+    kl: float | None
+    """Mean over i ≠ j of KL(i ‖ j) at every token of agent i's answers, in nats, among agents of one base model; None: no two have
+    the same."""
     dissimilarity: Score | None
     """1 - cosine of the embeddings of two agents' answers to a question, among those that equal the vote; None: no such pair."""
     distinct: Score
@@ -300,6 +302,8 @@ class Diversity(Record, frozen=True):
     """Of the values of the answers to a question, in bits."""
     consensus: Score
     """Share of agents behind the last vote."""
+    per: Literal["byte"] | msgspec.UnsetType = msgspec.UNSET
+    """What nll and cross are per, where that is no token."""
 
 
 class DatasetCounts(Record, frozen=True):

@@ -6,17 +6,19 @@ and ends. Folders have none. A run that began before there was this goes on as i
 """
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from maft import models
 from maft.errors import BadInput
-from maft.spec import ModelSpec, Spec
+from maft.spec import AgentOverride, ModelSpec, Spec
 from maft.store import layout
 from maft.store.base import Store
 from maft.store.commits import committed
 
 META = "revision"  # in the meta of the questions' commit
+OWN = "revisions"  # there, by agent: of those that have another model
 _CONFIG = "config.json"
 
 
@@ -49,16 +51,50 @@ def with_revision(spec: Spec, revision: str) -> Spec:
     return msgspec.structs.replace(spec, model=msgspec.structs.replace(spec.model, revision=revision))
 
 
-def pinned(store: Store, questions: str, spec: Spec) -> Spec:
-    """Returns the spec with the revision that `prepare` found; BadInput where a model in a bucket is another one by now.
+def resolved_own(spec: Spec) -> dict[str, str]:
+    """Asks the hub for the commits of the models that agents have beside the spec's, by agent."""
+    own = {str(each.agent): spec.model_of(each.agent) for each in spec.agent_overrides if spec.has_own_model(each.agent)}
+    return {agent: commit for agent, model in own.items() if (commit := resolved(model))}
+
+
+def with_own(spec: Spec, revisions: Any) -> Spec:
+    """Returns the spec with those revisions of agents' own models. revisions: by agent, as a commit's meta has them."""
+    if not isinstance(revisions, dict) or not revisions:
+        return spec
+    return msgspec.structs.replace(spec, agent_overrides=tuple(_with_own(each, revisions) for each in spec.agent_overrides))
+
+
+def _with_own(override: AgentOverride, revisions: dict[str, Any]) -> AgentOverride:
+    revision = revisions.get(str(override.agent))
+    if override.model is None or not isinstance(revision, str) or not is_hub(override.model.source):
+        return override
+    return msgspec.structs.replace(override, model=msgspec.structs.replace(override.model, revision=revision))
+
+
+def pinned(store: Store, questions: str, run: str, spec: Spec) -> Spec:
+    """Returns the spec with the revisions that `prepare` found; BadInput where a model in a bucket is another one by now.
     questions: the run whose questions are asked."""
+    if spec.bases_differ:
+        spec = _with_own_checked(spec, _meta(store, run).get(OWN))
     if models.is_path(spec.model.source):
         return spec
-    commit = committed(store, f"{questions}/{layout.PROBLEMS}")
-    revision = str(commit.meta.get(META) or "") if commit else ""
+    revision = str(_meta(store, questions).get(META) or "")
     if revision and models.is_stored(spec.model.source):
         _check_unchanged(spec.model.source, revision)
     return with_revision(spec, revision)
+
+
+def _meta(store: Store, run: str) -> dict[str, Any]:
+    commit = committed(store, f"{run}/{layout.PROBLEMS}")
+    return commit.meta if commit else {}
+
+
+def _with_own_checked(spec: Spec, revisions: Any) -> Spec:
+    for override in spec.agent_overrides:
+        revision = revisions.get(str(override.agent)) if isinstance(revisions, dict) else None
+        if override.model and isinstance(revision, str) and models.is_stored(override.model.source):
+            _check_unchanged(override.model.source, revision)
+    return with_own(spec, revisions)
 
 
 def _check_unchanged(source: str, revision: str) -> None:

@@ -6,7 +6,7 @@ that is newer than the first release with this format has its default here as we
 """
 
 from collections.abc import Iterable
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import msgspec
 
@@ -221,12 +221,28 @@ class LoraOverride(Override, frozen=True, kw_only=True):
     target_modules: tuple[str, ...] | None = None
 
 
+class ModelOverride(Override, frozen=True, kw_only=True):
+    """The base model of one agent. What belongs to a model and is not said is not the other one's either."""
+
+    source: str
+    revision: str | None = None
+    trust_remote_code: bool | None = None
+    max_length: int | None = None
+    chat_template_arguments: dict[str, Any] | None = None
+
+    def over(self, section: SectionT) -> SectionT:
+        """Returns that model, with where models are kept and how long they may be as in the section."""
+        return super().over(msgspec.structs.replace(section, revision="", trust_remote_code=False, chat_template_arguments={}))
+
+
 class AgentOverride(Override, frozen=True, kw_only=True):
     """What one agent has otherwise than the others."""
 
     agent: int
     """From 0."""
+    model: ModelOverride | None = None
     system: str | None = None
+    thinking: Thinking | None = None
     temperature: float | None = None
     top_p: float | None = None
     learning_rate: float | None = None
@@ -346,6 +362,25 @@ class Spec(Section, frozen=True, kw_only=True):
     def training_of(self, agent: int) -> TrainingSpec:
         """Tells how that agent is trained."""
         return of_agent(self.agent_overrides, agent, self.training)
+
+    def model_of(self, agent: int) -> ModelSpec:
+        """Tells which base model that agent has."""
+        own = next((each.model for each in self.agent_overrides if each.agent == agent), None)
+        return own.over(self.model) if own else self.model
+
+    def as_agent(self, agent: int) -> Self:
+        """Returns the spec of a run whose agents are all like that one."""
+        own = {"model": self.model_of(agent), "debate": self.debate_of(agent), "training": self.training_of(agent)}
+        return msgspec.structs.replace(self, **own, agent_overrides=())
+
+    def has_own_model(self, agent: int) -> bool:
+        """Tells whether that agent's base is another one than the spec's."""
+        return self.model_of(agent) != self.model
+
+    @property
+    def bases_differ(self) -> bool:
+        """Tells whether any agent has another base than the spec's."""
+        return any(self.has_own_model(each.agent) for each in self.agent_overrides)
 
     @property
     def largest_rank(self) -> int:

@@ -245,15 +245,17 @@ class DiversitySummary(ProgramSummary, frozen=True, kw_only=True, tag="diversity
 
     questions: int
     nll: float
-    """Of an agent's answers under the others' models, in nats per token."""
-    kl: float
-    """Between two agents, in nats per token."""
+    """Of an agent's answers under the others' models, in nats per token, or per byte where agents have several base models."""
+    kl: float | None
+    """Between two agents of one base, in nats per token; None: no two have the same."""
     distinct: float
     """Different first answers to a question."""
     entropy: float
     """Of the first answers to a question, in bits."""
     dissimilarity: float | None = None
     """1 - cosine of the embeddings of answers; None: not measured."""
+    per_byte: bool = False
+    """What nll is per."""
 
 
 class ResultRow(Numbers, frozen=True, kw_only=True):

@@ -4,7 +4,6 @@ A run whose agents are alike is one variant: its spec. What loads a model or mak
 """
 
 import contextlib
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,12 +12,13 @@ import msgspec
 from maft.errors import BadInput
 from maft.spec import Spec
 
-_OVERRIDDEN = re.compile(r"training\.(?=lora\b)")
+# How what is refused begins, and the field of the override that it is about.
+_FIELDS = {"model.": "model", "training.lora": "lora", "debate.thinking:": "thinking"}
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """Agents that have the same model and adapters of the same kind."""
+    """Agents that have the same model, asked the same way, and adapters of the same kind."""
 
     spec: Spec
     """Of a run whose agents were all like these."""
@@ -26,9 +26,9 @@ class Variant:
 
 
 def variants(spec: Spec) -> list[Variant]:
-    """Sorts the agents that are trained, or the first where none is, by what they are made of."""
+    """Sorts the agents, or the one whose copies they are, by what they are made of."""
     groups: list[tuple[Spec, list[int]]] = []
-    for agent in spec.trained_agents or (0,):
+    for agent in range(1 if spec.recipe.one_model else spec.agents):
         own = _made_of(spec, agent)
         alike = next((agents for other, agents in groups if other == own), None)
         if alike is None:
@@ -39,9 +39,15 @@ def variants(spec: Spec) -> list[Variant]:
 
 
 def _made_of(spec: Spec, agent: int) -> Spec:
-    """The spec with that agent's model and adapters, and nothing else of its own."""
-    training = msgspec.structs.replace(spec.training, lora=spec.training_of(agent).lora)
-    return msgspec.structs.replace(spec, training=training, agent_overrides=())
+    """The spec with that agent's model and adapters, where it has some, and nothing else of its own."""
+    lora = spec.training_of(agent).lora if spec.iterations else spec.training.lora
+    return msgspec.structs.replace(
+        spec,
+        model=spec.model_of(agent),
+        debate=msgspec.structs.replace(spec.debate, thinking=spec.debate_of(agent).thinking),
+        training=msgspec.structs.replace(spec.training, lora=lora),
+        agent_overrides=(),
+    )
 
 
 def _with_overrides(own: Spec, spec: Spec, agents: list[int]) -> Spec:
@@ -59,6 +65,8 @@ def named(spec: Spec, variant: Variant) -> Iterator[None]:
         yield
     except BadInput as error:
         override = next((each for each in spec.agent_overrides if each.agent == variant.agents[0]), None)
-        if override is None or override.lora is None:
+        place = next((of for field, of in _FIELDS.items() if str(error).startswith(field)), None)
+        if override is None or place is None or getattr(override, place) is None:
             raise
-        raise BadInput(_OVERRIDDEN.sub(f"agentOverrides[agent={override.agent}].", str(error), count=1)) from error
+        own = str(error).removeprefix("training.").removeprefix("debate.")
+        raise BadInput(f"agentOverrides[agent={override.agent}].{own}") from error

@@ -18,8 +18,9 @@ from maft.chat_template import load_chat_template
 from maft.debate import __main__ as debate_program
 from maft.debate import society
 from maft.debate.engine import Request
-from maft.debate.question import Question, Setup
+from maft.debate.question import Question
 from maft.debate.replica import Load
+from maft.debate.setup import Setup
 from maft.debate.society import Society
 from maft.preflight import cost
 from maft.prepare import __main__ as prepare

@@ -524,6 +524,7 @@ def to(kind: str, address: str, **more: Any) -> dict[str, Any]:
     return {"to": kind, "address": address, **more}
 
 
+OWN = {"agent": 1, "model": {"source": "org/other"}}
 # The message of each rule: a spec that keeps it, one that breaks it.
 RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "debate.rounds: one agent has nobody to debate with; set rounds to 1 or agents to 2 or more": (
@@ -538,6 +539,32 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"agentOverrides": [{"agent": 0, "topP": 0.5, "learningRate": 0.001}]},
         {"agentOverrides": [{"agent": 0, "topP": 0.5}, {"agent": 0, "learningRate": 0.001}]},
     ),
+    "agentOverrides: an agent with a model of its own needs a server of its own; set inference.topology to PerAgent": (
+        {"agentOverrides": [OWN]},
+        {"agentOverrides": [OWN], "inference": {"topology": "Shared"}},
+    ),
+    "agentOverrides: every agent has a model of its own, and model answers nothing; make it the model of one of them": (
+        {"agents": 2, "agentOverrides": [OWN]},
+        {"agents": 2, "agentOverrides": [OWN, {**OWN, "agent": 0}]},
+    ),
+    "agentOverrides: models of agents share no base to shard; set training.topology to PerAgent, or parallelism to Adapters": (
+        {"agentOverrides": [OWN], "training": {"parallelism": "Sharded", "gpus": 2}},
+        {"agentOverrides": [OWN], "training": {"parallelism": "Sharded", "gpus": 2, "topology": "Shared"}},
+    ),
+    **{
+        f"agentOverrides.model.source: {line}": (
+            {"agentOverrides": [OWN]},
+            {"agentOverrides": [{"agent": 1, "model": {"source": source}}]},
+        )
+        for line, source in (
+            (UNCLEAR, "s3 ://bucket/a"),
+            ("~ stands for nothing here; write the folder's whole path", "~/model"),
+            (
+                "this kind of URL is not read; name a model of the hub as org/name, put it into an S3 bucket, or into a folder",
+                "gs://bucket/a",
+            ),
+        )
+    },
     "agentOverrides: all-linear stands alone among the targetModules of an agent": (
         {"agentOverrides": [{"agent": 0, "lora": {"rank": 4}}, {"agent": 1, "lora": {"targetModules": ["all-linear"]}}]},
         {"agentOverrides": [{"agent": 0}, {"agent": 1, "lora": {"targetModules": ["all-linear", "q_proj"]}}]},

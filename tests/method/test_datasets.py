@@ -29,9 +29,9 @@ from maft.debate.datasets import (
     build,
     critic_set,
     generator_set,
-    mix,
     write,
 )
+from maft.debate.mixing import mix
 from maft.records import Call, Commit, DatasetCounts, Example, Message, Problem, Transcript, Turn
 from maft.spec import Spec
 from maft.store.commits import committed, fetch

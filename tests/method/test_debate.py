@@ -19,10 +19,12 @@ from maft.debate.clipping import MARK, shares
 from maft.debate.datasets import first_answer
 from maft.debate.engine import Request
 from maft.debate.journal import Journal
+from maft.debate.progress import DebateProgress
 from maft.debate.prompts import NOTHING, Prompts
-from maft.debate.question import Question, Setup
+from maft.debate.question import Question
 from maft.debate.replica import Load
-from maft.debate.session import DebateProgress, debate_all
+from maft.debate.session import debate_all
+from maft.debate.setup import Setup
 from maft.debate.society import Rules, Society
 from maft.errors import BadInput
 from maft.records import Call, Message, Problem

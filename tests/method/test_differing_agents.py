@@ -1,24 +1,50 @@
 """Agents that differ in what they are made of: their adapters, who summarizes, their models."""
 
+import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from small import a_spec
+from msgspec.structs import replace as change
+from other_model import other_model
+from safetensors.torch import load_file
+from small import TINY, a_spec, resource
 
-from maft import adapters, records
+from maft import adapters, lora, models, program, records, revision
+from maft.answers.equality import Checker
+from maft.debate import datasets, society
+from maft.debate.cache import CachingEngine
+from maft.debate.engine import Request
+from maft.debate.question import Question
+from maft.debate.replica import Load
+from maft.debate.setup import Setup
+from maft.debate.society import Society, training_rules
+from maft.device import Device
+from maft.diversity import bases
+from maft.diversity.likelihoods import Generators, likelihoods
+from maft.endpoint import served
 from maft.errors import BadInput
 from maft.preflight import __main__ as preflight
+from maft.prepare import __main__ as prepare
 from maft.program import Assignment
-from maft.records import Example, Message
+from maft.records import Call, Example, Message, Problem
 from maft.serve import __main__ as serve
 from maft.serve import tried
 from maft.serve.platform import Platform
+from maft.society_spec import SocietySpec
 from maft.spec import LoraSpec
 from maft.store import layout, trials
 from maft.store.commits import fetch_folder, publish, required
 from maft.store.files import FileStore
 from maft.train import __main__ as train
 from maft.variants import variants
+from maft_operator.plan import compare
+from maft_operator.plan import graph as plan
+from maft_operator.spec.files import relocate
+from maft_operator.spec.parse import parse
+from maft_operator.spec.schema import BadSpec
 
 WIDE = {"agent": 1, "lora": {"rank": 12, "alpha": 24, "targetModules": ["q_proj"]}}
 
@@ -112,3 +138,256 @@ def test_an_adapter_that_does_not_fit_is_refused_by_its_field(override, line, tm
     assert "\n" not in str(caught.value)
     with pytest.raises(BadInput, match=r"^training\.lora\.targetModules"):
         preflight.main(assigned(tmp_path, training={"lora": override}, agentOverrides=[{"agent": 1, "lora": {"rank": 8}}]))
+
+
+# --- models ---
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    return str(other_model(tmp_path_factory.mktemp("other") / "model"))
+
+
+def several(other, **spec) -> dict:
+    """Agent 2 has another model."""
+    return {"inference": {"topology": "PerAgent"}, "agentOverrides": [{"agent": 2, "model": {"source": other}}], **spec}
+
+
+def test_what_belongs_to_a_model_is_not_another_ones():
+    first = {"source": "org/a", "revision": "v1", "trustRemoteCode": True, "maxLength": 512, "chatTemplateArguments": {"a": 1}}
+    own = {"agent": 1, "model": {"source": "org/b", "revision": "v2"}}
+    spec = a_spec(model=first, inference={"topology": "PerAgent"}, agentOverrides=[own, {"agent": 2, "model": {"source": "org/b"}}])
+    assert spec.model_of(0) is spec.model and spec.bases_differ and [spec.has_own_model(n) for n in range(3)] == [False, True, True]
+    for agent, tag in ((1, "v2"), (2, "")):
+        model = spec.model_of(agent)
+        assert (model.source, model.revision, model.trust_remote_code) == ("org/b", tag, False)
+        assert (model.max_length, model.chat_template_arguments, model.date) == (512, {}, spec.model.date)
+    assert spec.as_agent(1).model == spec.model_of(1) and not spec.as_agent(1).agent_overrides
+    same = a_spec(model=first, inference={"topology": "PerAgent"}, agentOverrides=[{"agent": 1, "model": first}])
+    assert not same.bases_differ
+
+
+@pytest.mark.parametrize(
+    ("method", "topology", "own"),
+    [
+        ("multiagent", "PerAgent", True),
+        ("debate", "PerAgent", True),
+        ("majority", "PerAgent", True),
+        ("without-summary", "PerAgent", True),
+        ("dpo", "PerAgent", True),
+        ("base", "Shared", False),
+        ("equal-sample-majority", "Shared", False),
+        ("reflection", "Shared", False),
+        ("star", "Shared", False),
+        ("single-agent", "Shared", False),
+        ("union", "Shared", False),
+        ("distill", "Shared", False),
+    ],
+)
+def test_copies_of_one_model_are_the_specs(method, topology, own):
+    spec = a_spec(**several("org/other"), method=method)
+    assert (spec.inference.topology, spec.bases_differ) == (topology, own)
+
+
+def test_a_server_has_the_base_of_its_agent(other):
+    run = parse(resource(**several(other)))
+    servers = plan.graph(run, "file:///s").servers
+    assert [server.agent for server in servers] == [None, None, 2]
+    assert [[flag for flag in plan.serve(server) if flag.startswith("--agent")] for server in servers] == [[], [], ["--agent=2"]]
+    plain = plan.graph(parse(resource(inference={"topology": "PerAgent"})), "file:///s").servers
+    assert not [server for server in plain if server.agent is not None]
+
+
+class Bases:
+    """Servers with a base each: what they were asked, with the words of their own tokenizer."""
+
+    def __init__(self, tokenizers):
+        self.tokenizers, self.asked = tokenizers, []
+
+    async def complete(self, server, request):
+        text = self.tokenizers[server].decode(request.prompt)
+        self.asked.append((server, request, text))
+        say = "They disagree." if "Summarize" in text else f"Answer: {server[-1]}"
+        ids = tuple(self.tokenizers[server](say, add_special_tokens=False)["input_ids"])
+        return Call(request.model, request.seed, len(request.prompt), len(ids), "stop", say, ids=ids)
+
+    async def load(self):
+        return Load(0, 0)
+
+
+def debated(spec, society, *, contexts=512):
+    template, own = models.template_of(spec, 0), models.own_templates(spec, 3)
+    engine = Bases({server: own.get(n, template).tokenizer for n, server in enumerate(society.servers)})
+    with Checker("number") as checker, ThreadPoolExecutor(1) as judge:
+        rules = training_rules(spec, 1)
+        setup = Setup(rules, society, engine, template, checker, dict.fromkeys(society.servers, contexts), judge, own)
+        problem = Problem("id", "What is 2+3*4?", "14")
+        return engine, asyncio.run(Question(setup, 0, problem).run())
+
+
+def a_society(spec, generators=("g0", "g1", "g2")) -> Society:
+    loaded = society.load(FileStore(Path("/nowhere")), "ns/run", spec, 0, 3, ("s0", "s1", "s2"))
+    return replace(loaded, generators=generators, critics=("c0", "c1", "c2"))
+
+
+def test_each_agent_is_asked_in_its_own_words(other):
+    spec = a_spec(**several(other))
+    engine, transcript = debated(spec, a_society(spec))
+    for server, request, text in engine.asked:
+        foreign = server == "s2"
+        assert ("[user]" in text) == foreign and ("<|user|>" in text) != foreign
+        assert request.stop_token_ids == models.own_templates(spec, 3).get(int(server[-1]), models.template_of(spec, 0)).stops
+    assert {(server, request.model) for server, request, _ in engine.asked if request.model[0] in "gc"} == {
+        (f"s{n}", f"{role}{n}") for n in range(3) for role in "gc"
+    }
+    assert [turns[0].parsed for turns in transcript.turns] == ["0", "1", "2"]
+
+
+def test_the_base_that_summarizes_is_the_specs(other):
+    """For an agent of another base it is asked at the server of one that has it."""
+    spec = a_spec(**several(other))
+    engine, _ = debated(spec, a_society(spec))
+    summaries = [server for server, request, text in engine.asked if request.model == "base"]
+    assert len(summaries) == 3 and set(summaries) <= {"s0", "s1"}
+    named = a_spec(**several(other, debate={"summarizer": {"agent": 2}}))
+    engine, _ = debated(named, a_society(named))
+    assert [(s, "[user]" in text) for s, request, text in engine.asked if "Summarize" in text] == [("s2", True)] * 3
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_verdicts_and_shared_summaries_are_the_specs_bases(seed, other):
+    players = a_society(a_spec(**several(other)))
+    assert (
+        players.host(seed) == seed % 2 and [players.host(seed, n) for n in range(2)] == [0, 1] and players.host(seed, 2) == seed % 2
+    )
+    alike = a_society(a_spec(inference={"topology": "PerAgent"}))
+    assert alike.host(seed) == seed % 3 and [alike.host(seed, n) for n in range(3)] == [0, 1, 2]
+
+
+def test_tokens_of_another_model_train_nobody(other):
+    """Of a pair the other's answer is learnt by its text."""
+    spec = a_spec(**several(other, debate={"minAgreement": 1, "critics": False}, training={"method": "dpo"}))
+    _, transcript = debated(spec, a_society(spec))
+    votes = tuple(change(vote, answer="0", votes=2, runner_up=1, tied=False) for vote in transcript.votes)
+    turns = tuple(tuple(change(turn, agrees=n == 0) for turn in own) for n, own in enumerate(transcript.turns))
+    decided = change(transcript, votes=votes, turns=turns)
+    lesson = datasets.pair(decided, 2, spec)
+    assert isinstance(lesson, Example) and lesson.messages[-1].content == "Answer: 0" and not lesson.messages[-1].ids
+    assert lesson.rejected and lesson.rejected.ids == transcript.turns[2][0].call.ids
+    alike = datasets.pair(decided, 1, spec)
+    assert isinstance(alike, Example) and alike.messages[-1].ids == transcript.turns[0][0].call.ids
+
+
+def test_calls_of_several_bases_are_kept_apart(tmp_path):
+    class Engine:
+        def __init__(self):
+            self.asked = []
+
+        async def complete(self, server, request):
+            self.asked.append(server)
+            return Call(request.model, request.seed, 1, 1, "stop", server)
+
+    request = Request("base", [1, 2], 3, 1.0, 1.0, 8)
+    engine = Engine()
+    cache = CachingEngine(engine, FileStore(tmp_path), "ns/group", "task", {"s2": "org/other v1"})
+    texts = [asyncio.run(cache.complete(server, request)).text for server in ("s0", "s1", "s2", "s2")]
+    assert texts == ["s0", "s0", "s2", "s2"] and engine.asked == ["s0", "s2"]
+
+
+def test_each_base_trains_its_own_agents(tmp_path, other):
+    """The others' weights are those of a run without it."""
+    hashes = []
+    for n, overrides in enumerate(({}, several(other, inference={"topology": "PerAgent"}))):
+        given = assigned(tmp_path / str(n), debate={"critics": False}, **overrides)
+        some_data(given.store)
+        train.main(given)
+        commits = [required(given.store, layout.adapter("ns/run", 1, "generator", n), "test") for n in range(3)]
+        hashes.append([commit.file(adapters.WEIGHTS).sha256 for commit in commits])
+    assert [one == two for one, two in zip(*hashes, strict=True)] == [True, True, False]
+    folder = fetch_folder(given.store, commits[2], tmp_path / "fetched")
+    assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == other
+    assert f"base_model: {other}" in (folder / "README.md").read_text() and commits[2].meta["model"] == other
+    widths = {tensor.shape[1] for name, tensor in load_file(folder / adapters.WEIGHTS).items() if "q_proj.lora_A" in name}
+    assert widths == {32}
+
+
+def test_likelihoods_of_several_bases_are_per_byte(tmp_path, other):
+    spec = a_spec(**several(other))
+    _, transcript = debated(spec, a_society(spec))
+    one = Device("cpu", 0, "float32", "")
+    nll, kl = bases.measured(spec, [transcript], [None, None, None], one)
+    assert kl == 0.0  # agents 0 and 1 are one base
+    assert nll[0][0] == nll[0][1] and nll[0][2] > 0 and nll[2][0] == nll[2][1] > 0
+    only = a_spec(agents=2, **{**several(other), "agentOverrides": [{"agent": 1, "model": {"source": other}}]})
+    pair = change(transcript, turns=(transcript.turns[0], transcript.turns[2]))
+    assert bases.measured(only, [pair], [None, None], one)[1] is None
+    tokens = models.template_of(spec, 2).tokens(transcript.dialogue(2, 1), every_turn=False)
+    counted = sum(tokens.completion)
+    alone, _ = likelihoods(Generators(lora.load_base(spec.model_of(2), one), [None]), [[tokens]])
+    assert nll[2][2] * len("Answer: 2") == pytest.approx(alone[0][0] * counted)
+
+
+@pytest.mark.models
+def test_preflight_tries_each_model(tmp_path, other):
+    given = assigned(tmp_path, **several(other))
+    summary = preflight.main(given)
+    assert summary.architecture == "LlamaForCausalLM" and summary.context == 512
+    assert trials.found(given.store, "ns/run", given.spec, 2) and not trials.found(given.store, "ns/run", given.spec, 1)
+
+
+@pytest.mark.models
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ({"maxLength": 5000}, r"agentOverrides\[agent=2\]\.model\.maxLength: 5000 is more than the 1024 positions of "),
+        ({"source": "./nowhere"}, r"agentOverrides\[agent=2\]\.model\.source: \./nowhere is no model folder"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_refused_by_its_field(override, line, tmp_path, other):
+    own = {"agent": 2, "model": {"source": other, **override}}
+    with pytest.raises(BadInput, match=rf"^{line}") as caught:
+        preflight.main(assigned(tmp_path, inference={"topology": "PerAgent"}, agentOverrides=[own]))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_cannot_think_is_refused_by_its_field(tmp_path):
+    with pytest.raises(BadInput, match=r"^agentOverrides\[agent=1\]\.thinking: "):
+        preflight.main(assigned(tmp_path, agentOverrides=[{"agent": 1, "thinking": "Enabled"}]))
+
+
+def test_prepare_looks_at_each_model(tmp_path, other):
+    given = assigned(tmp_path, **several(str(tmp_path / "gone")))
+    with pytest.raises(BadInput, match=r"^agentOverrides\[agent=2\]\.model\.source: .* is no model folder"):
+        prepare.main(given)
+    drawn = prepare.main(assigned(tmp_path, **several(other)))
+    assert drawn.model_bytes == max((Path(folder) / "model.safetensors").stat().st_size for folder in (TINY, other))
+
+
+def test_prepare_finds_each_revision_once(tmp_path, other):
+    spec = a_spec(**several("org/other"))
+    pinned = revision.with_own(spec, {"2": "abc", "1": "def"})
+    assert (pinned.model_of(2).revision, pinned.model_of(1)) == ("abc", spec.model)
+    store = FileStore(tmp_path)
+    publish(store, f"ns/run/{layout.PROBLEMS}", {}, meta={revision.OWN: {"2": "abc"}})
+    assert program.pinned(Assignment(store, "ns/run", spec)).spec.model_of(2).revision == "abc"
+    assert program.pinned(Assignment(store, "ns/run", a_spec())).spec == a_spec()
+    for strange in (None, [], "2", {"2": 7}, {"x": "abc"}):
+        assert revision.with_own(spec, strange) == spec
+
+
+def test_a_society_of_several_bases_is_not_served(tmp_path, other):
+    spec = a_spec(**several(other))
+    with pytest.raises(BadInput, match=r"^ns/run: its agents have several base models"):
+        served.load(FileStore(tmp_path), "ns/run", spec, 1, ["s"], SocietySpec())
+
+
+def test_a_comparison_on_one_machine_has_one_base(other):
+    whole = resource(**several(other))
+    with pytest.raises(BadSpec, match=r"^agentOverrides: on one machine a comparison has one server"):
+        compare.graph(parse(whole), compare.runs(whole, ["multiagent"], 1), "file:///s")
+
+
+def test_folders_are_named_from_where_we_stand(tmp_path):
+    whole = resource(**several("./other"))
+    relocate(whole, tmp_path / "there", tmp_path)
+    assert whole["spec"]["agentOverrides"][0]["model"]["source"] == "./there/other"

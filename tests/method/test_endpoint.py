@@ -15,7 +15,8 @@ from maft.answers.equality import Checker
 from maft.asked import question_id
 from maft.debate import society as players
 from maft.debate.engine import HttpEngine
-from maft.debate.question import Question, Setup
+from maft.debate.question import Question
+from maft.debate.setup import Setup
 from maft.endpoint import request
 from maft.endpoint.refused import Refused
 from maft.records import Problem

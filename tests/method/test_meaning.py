@@ -20,7 +20,8 @@ from maft.chat_template import load_chat_template
 from maft.debate.judge import yes
 from maft.debate.meaning import Meaning
 from maft.debate.prompts import Prompts
-from maft.debate.question import Question, Setup
+from maft.debate.question import Question
+from maft.debate.setup import Setup
 from maft.debate.society import Rules
 from maft.preflight.cost import of_debates
 from maft.records import Call, Problem, Transcript, Turn

@@ -17,7 +17,8 @@ from maft.answers.confined.values import written
 from maft.answers.equality import Checker
 from maft.answers.programs import Programs, at_once, joined, run
 from maft.chat_template import load_chat_template
-from maft.debate.question import Question, Setup
+from maft.debate.question import Question
+from maft.debate.setup import Setup
 from maft.debate.society import Rules
 from maft.errors import BadInput
 from maft.prepare.code import worked

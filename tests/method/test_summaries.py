@@ -38,7 +38,7 @@ from maft.summaries import (
     decode_summary,
     encode_summary,
 )
-from maft.train import __main__ as train
+from maft.train import shown
 from maft_operator.spec.methods import METHODS
 
 KINDS = subclasses(ProgramSummary)
@@ -169,7 +169,7 @@ def adapter(role: Any, agent: int) -> Adapter:
 
 def test_the_largest_training() -> None:
     """Some adapters stand for all of them; how many there are is said."""
-    said = train.summary([adapter(role, agent) for agent in reversed(range(AGENTS)) for role in ROLES])
+    said = shown.summary([adapter(role, agent) for agent in reversed(range(AGENTS)) for role in ROLES])
     kept_as_message(said)
     assert isinstance(said, TrainSummary)
     assert said.trained == 2 * AGENTS

@@ -12,7 +12,7 @@ from test_report import MIXED, RIGHT, WRONG, Page, make, numbers, put_adapters, 
 from test_report import RUN as REPORTED
 
 from maft import program, records, scores
-from maft.debate import session
+from maft.debate.progress import DebateProgress
 from maft.records import (
     BASE,
     ROLES,
@@ -139,7 +139,7 @@ def test_an_evaluation_of_an_older_file_has_no_counts() -> None:
 
 def test_a_running_debate_shows_the_share_that_was_cut_or_clipped() -> None:
     progress = program.Progress(("", 0))
-    shown = session.DebateProgress(progress)
+    shown = DebateProgress(progress)
     assert b"maft_cut_ratio NaN" in generate_latest(progress.registry)
     shown.start(3)
     shown.add(debated((said("length"), said(clipped=1))))

@@ -127,8 +127,10 @@ def main() -> None:
     flags.add_argument("--host", default=os.environ.get("MOCK_HOST", "127.0.0.1"))
     flags.add_argument("--port", type=int, default=8000)
     flags.add_argument("--spec", required=True)
+    flags.add_argument("--agent", type=int)
     arguments, _ = flags.parse_known_args()
-    model = models.local(decode_spec(arguments.spec).model.source)
+    spec = decode_spec(arguments.spec)
+    model = models.local((spec.model if arguments.agent is None else spec.model_of(arguments.agent)).source)
     app, ends = application(model), {"shutdown_timeout": 0.1, "handler_cancellation": True}
     web.run_app(app, host=arguments.host, port=arguments.port, print=None, **ends)
 

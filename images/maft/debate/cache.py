@@ -8,7 +8,7 @@ what it had not been answered for a moment.
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from io import BytesIO
 
@@ -25,8 +25,10 @@ class CachingEngine:
     """Caches calls of the base alone: adapters are each run's own. Prompts begin alike in all runs, so equal seeds make equal
     calls. task: whose own calls `save` puts into one object of that name."""
 
-    def __init__(self, engine: Engine, store: Store, group: str, task: str) -> None:
+    def __init__(self, engine: Engine, store: Store, group: str, task: str, bases: Mapping[str, str] | None = None) -> None:
+        """Reads what is there. bases: by server, the base where it is another one than the spec's."""
         self._engine = engine
+        self._bases = bases or {}
         self._store = store
         self._prefix = layout.calls(group)
         self._whole, self._shards, self._folder = (f"{self._prefix}{task}{end}" for end in (".jsonl", ".part-", "/"))
@@ -43,7 +45,7 @@ class CachingEngine:
         """Answers from the cache, or asks the server."""
         if request.model != BASE:
             return await self._engine.complete(server, request)
-        key = _key(request)
+        key = _key(request, self._bases.get(server, ""))
         place = self._places.get(key)
         if place is not None:
             return self._calls[place].call
@@ -122,6 +124,6 @@ def _number(part: str) -> int:
     return int(number) if number.isdecimal() else -1
 
 
-def _key(request: Request) -> str:
-    """A hash of everything that decides the answer; the server does not, as all have the same base."""
-    return hashlib.sha256(records.encode(replace(request, model=BASE))).hexdigest()[:32]
+def _key(request: Request, base: str) -> str:
+    """A hash of everything that decides the answer; the server does not, as all have the same base, or it is named."""
+    return hashlib.sha256(records.encode(replace(request, model=BASE)) + base.encode()).hexdigest()[:32]

@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Protocol, TypeVar
 
 from msgspec.structs import replace
 
 from maft import records, scores
 from maft.answers import voting
-from maft.records import Commit, DatasetCounts, Example, Role, Transcript, Turn, trained_roles
+from maft.debate.mixing import mix
+from maft.records import Commit, DatasetCounts, Example, Message, Role, Transcript, Turn, trained_roles
 from maft.shortage import (
     CUT,
     MIX,
@@ -36,17 +36,6 @@ from maft.store.lines import Files, Lines
 
 Lesson = Example | str  # what an agent learns from a debate, or the reason for which it is nothing
 Learn = Callable[[Transcript, int, Spec], Lesson]
-
-
-class HasProblem(Protocol):
-    """What knows its problem's id."""
-
-    @property
-    def problem(self) -> str:
-        """Returns the id."""
-
-
-Placed = TypeVar("Placed", bound=HasProblem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +84,7 @@ def pair(transcript: Transcript, agent: int, spec: Spec) -> Lesson:
         return reason
     other = random.Random(f"{spec.seed}/{agent}/{transcript.problem.id}/pair").choice(others)
     chosen, rejected = (own, other) if own.agrees else (other, own)
-    return replace(_answered(transcript, agent, chosen, spec), rejected=rejected.message)
+    return replace(_answered(transcript, agent, chosen, spec), rejected=_as_of(agent, rejected, transcript, spec))
 
 
 def graded_answer(transcript: Transcript, agent: int, spec: Spec) -> Lesson:
@@ -166,20 +155,15 @@ def _taught(transcripts: Iterable[Transcript], pupils: Sequence[Pupil]) -> list[
 def _answered(transcript: Transcript, agent: int, answer: Turn, spec: Spec) -> Example:
     """The question as it was first asked, with that answer."""
     *question, _ = transcript.dialogue(agent, 1, system=spec.debate_of(agent).system)
-    return Example(transcript.problem.id, (*question, answer.message))
+    return Example(transcript.problem.id, (*question, _as_of(agent, answer, transcript, spec)))
 
 
-def mix(corrected: Sequence[Placed], kept: Sequence[Placed], share: float, seed: int) -> list[Placed]:
-    """Draws the largest seeded sample in which `share` (w) comes from `corrected` and the rest from `kept`, by problem id."""
-    size = min(
-        len(corrected) / share if share > 0 else float("inf"),
-        len(kept) / (1 - share) if share < 1 else float("inf"),
-    )
-    generator = random.Random(f"{seed}/mix")
-    from_corrected = generator.sample(range(len(corrected)), min(len(corrected), round(size * share)))
-    from_kept = generator.sample(range(len(kept)), min(len(kept), round(size * (1 - share))))
-    chosen = [corrected[i] for i in from_corrected] + [kept[i] for i in from_kept]
-    return sorted(chosen, key=lambda one: one.problem)
+def _as_of(agent: int, answer: Turn, transcript: Transcript, spec: Spec) -> Message:
+    """An answer as the agent learns it: by its text alone where the tokens are of another agent's model."""
+    if not spec.bases_differ:
+        return answer.message
+    whose = next(n for n, turns in enumerate(transcript.turns) if any(turn is answer for turn in turns))
+    return answer.message if spec.model_of(whose) == spec.model_of(agent) else replace(answer.message, ids=())
 
 
 def _no_label(transcript: Transcript, spec: Spec) -> str:

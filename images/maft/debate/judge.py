@@ -24,7 +24,8 @@ class Judge:
     call: Callable[[int, Sequence[int], int], Awaitable[Call]]
     """Asks the base at the server of an agent, with a seed."""
     seed: Callable[..., int]
-    agents: int
+    host: Callable[[int], int]
+    """Chooses by a seed at which agent's server."""
     judgements: list[Judgement] = field(default_factory=list)
 
     async def same(self, one: str, other: str, place: Place | None, place_of_other: Place | None) -> bool:
@@ -38,7 +39,7 @@ class Judge:
 
     async def _ask(self, one: str, other: str, place: Place | None, place_of_other: Place | None) -> tuple[Call, int]:
         seed = self.seed("judge", place, place_of_other)
-        host = seed % self.agents  # any server has the base; the pair decides, so that all have their part
+        host = self.host(seed)  # the pair decides, so that all that have the base have their part
         fitted = self.fit(Heard(lambda texts: self.prompts.judged(self.question, *texts), [one, other]), host)
         return await self.call(host, fitted.ids, seed), fitted.clipped
 

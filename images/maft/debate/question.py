@@ -2,9 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -12,54 +10,18 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from maft.answers import voting
-from maft.answers.equality import Checker
 from maft.chat_template import ChatTemplate
 from maft.debate.clipping import LAST, Ahead, Heard, fit
-from maft.debate.engine import Engine, Request
 from maft.debate.judge import Judge
 from maft.debate.meaning import Meaning
 from maft.debate.prompts import MAX_OTHERS, shown
-from maft.debate.society import Rules, Society
+from maft.debate.setup import Setup
 from maft.records import BASE, Call, Message, Problem, Summary, Transcript, Turn, Vote
 
 T = TypeVar("T")
 
-VERDICT = 32  # tokens of a yes or no, and of the words that small models put before it; one that thinks has as many as an answer
 Listener = Callable[[int, Turn], None]
 """Gets an agent and its turn as it comes; who agrees is not known before the vote."""
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What all debates of one program share."""
-
-    rules: Rules
-    society: Society
-    engine: Engine
-    template: ChatTemplate
-    checker: Checker
-    contexts: Mapping[str, int]
-    """Tokens, by server."""
-    judge: ThreadPoolExecutor
-    """Comparing answers may block, the event loop may not. A thread for each worker of the checker."""
-
-    def request(
-        self, model: str, prompt: Sequence[int], room: int, seed: int, agent: int | None = None, *, greedy: bool = False
-    ) -> Request:
-        """Makes the request for one answer. room: tokens that the context has left for it; agent: whose it is, None: nobody's;
-        greedy: a verdict, without chance, of which the first words count."""
-        most = VERDICT if greedy and not self.template.thinks else self.rules.new_tokens
-        debate = self.rules.debate if agent is None else self.rules.of(agent).debate
-        return Request(
-            model=model,
-            prompt=prompt,
-            seed=seed,
-            temperature=0.0 if greedy else debate.temperature,
-            top_p=1.0 if greedy else debate.top_p,
-            max_tokens=min(most, room),
-            stop_token_ids=self.template.stops,
-            skip_special_tokens=not self.template.keeps_special,
-        )
 
 
 async def _together(*parts: Coroutine[Any, Any, None]) -> None:
@@ -121,7 +83,7 @@ class Question:
             fit=lambda heard, host: fit(self._setup.template, (), heard, self._room(host)),
             call=lambda host, ids, seed: self._call(host, BASE, ids, seed, greedy=True),
             seed=partial(self._rules.key, self._problem.id),
-            agents=self._setup.society.size,
+            host=self._setup.society.host,
         )
 
     async def _hint(self, agent: int) -> None:
@@ -158,25 +120,22 @@ class Question:
 
     async def _summarize(self, agent: int | None, round_: int, answers: Sequence[str]) -> Summary:
         seed = self._rules.key(self._problem.id, agent, round_, "summary")
-        host, model = self._summarizer(agent, seed)
-        fitted = fit(self._setup.template, (), Heard(self._rules.prompts.summary, answers), self._room(host))
-        summary = Summary(agent, round_, fitted.turn, await self._call(host, model, fitted.ids, seed), fitted.clipped)
-        self._summaries.append(summary)
-        return summary
-
-    def _summarizer(self, agent: int | None, seed: int) -> tuple[int, str]:
-        """At whose server which model is asked: the one that is named, else the base. agent: for whom; None: for all."""
-        if named := self._rules.debate.summarizer:
-            return named.agent, self._setup.society.generators[named.agent]
-        # A shared summary may come from any server; the question decides, so that all have their part.
-        return (seed % self._setup.society.size if agent is None else agent), BASE
+        named, society = self._rules.debate.summarizer, self._setup.society
+        asked = named.agent if named else None
+        host, model = (asked, society.generators[asked]) if asked is not None else (society.host(seed, agent), BASE)
+        template, heard = self._setup.template_of(asked), Heard(self._rules.prompts.summary, answers)
+        fitted = fit(template, (), heard, self._room(host))
+        call = await self._call(host, model, fitted.ids, seed, asked=asked)
+        self._summaries.append(Summary(agent, round_, fitted.turn, call, fitted.clipped))
+        return self._summaries[-1]
 
     async def _answer(self, agent: int, heard: Heard, *, afresh: bool = False) -> None:
         turns = self._turns[agent]
         round_ = len(turns) + 1
         dialogue = [m for t in ([] if afresh else turns) for m in (Message("user", t.prompt), t.message)]
         before = [*self._problem.opening(self._rules.of(agent).debate.system), *dialogue]
-        fitted = fit(self._setup.template, before, heard, self._room(agent), self._ahead(turns))
+        template = self._setup.template_of(agent)
+        fitted = fit(template, before, heard, self._room(agent, agent), self._ahead(turns, template))
         seed = self._rules.key(self._problem.id, agent, round_, "answer")
         model = self._setup.society.model(agent, round_, self._rules)
         call = await self._call(agent, model, fitted.ids, seed, speaker=agent)
@@ -186,25 +145,34 @@ class Question:
         turns.append(Turn(fitted.turn, call, parsed, agrees=False, right=False, clipped=fitted.clipped))
         self._listener(agent, turns[-1])
 
-    def _ahead(self, turns: Sequence[Turn]) -> Ahead:
+    def _ahead(self, turns: Sequence[Turn], template: ChatTemplate) -> Ahead:
         """What the dialogue has to hold after this round, if the agent goes on to answer at such length."""
         rounds = self._rules.debate.rounds - len(turns) - 1
         if rounds < 1 or not turns:
             return LAST
-        return Ahead(rounds, max(self._setup.template.count(turn.call.text) for turn in turns))
+        return Ahead(rounds, max(template.count(turn.call.text) for turn in turns))
 
-    def _room(self, agent: int) -> int:
-        return self._rules.room(self._setup.contexts[self._setup.society.servers[agent]])
+    def _room(self, host: int, speaker: int | None = None) -> int:
+        return self._setup.rules_of(speaker).room(self._setup.contexts[self._setup.society.servers[host]])
 
     async def _call(
-        self, host: int, model: str, prompt: Sequence[int], seed: int, *, speaker: int | None = None, greedy: bool = False
+        self,
+        host: int,
+        model: str,
+        prompt: Sequence[int],
+        seed: int,
+        *,
+        speaker: int | None = None,
+        asked: int | None = None,
+        greedy: bool = False,
     ) -> Call:
-        """Asks a model at the server of agent `host`. speaker: whose answer it is; None: nobody's, as a summary or a verdict."""
-        server, template = self._setup.society.servers[host], self._setup.template
+        """Asks a model at the server of agent `host`. speaker: whose answer it is; None: nobody's, as a summary or a verdict;
+        asked: whose model it is then, None: the base."""
+        server, template = self._setup.society.servers[host], self._setup.template_of(asked if speaker is None else speaker)
         room = self._setup.contexts[server] - len(prompt)
         if room < 1:  # said nothing: such an answer does not parse, and the question still counts
             return Call(model, seed, len(prompt), 0, "context", "")
-        request = self._setup.request(model, prompt, room, seed, speaker, greedy=greedy)
+        request = self._setup.request(model, prompt, room, seed, speaker, asked=asked, greedy=greedy)
         call = await self._setup.engine.complete(server, request)
         parts = template.split(call.text)
         return replace(call, text=parts.reply, thought=parts.thought)

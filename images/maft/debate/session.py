@@ -19,19 +19,20 @@ from maft.debate import limits, shards
 from maft.debate.cache import CachingEngine
 from maft.debate.engine import PATIENCE, Engine, HttpEngine
 from maft.debate.journal import Journal
+from maft.debate.progress import DebateProgress
 from maft.debate.prompts import longest
-from maft.debate.question import Question, Setup
+from maft.debate.question import Question
+from maft.debate.setup import Setup
 from maft.debate.shards import Share
 from maft.debate.society import Rules, Society
 from maft.debate.window import Window
 from maft.errors import BadInput, one_line
 from maft.program import Assignment
 from maft.records import Problem, Transcript
-from maft.scores import whole
+from maft.spec import Spec
 from maft.store import layout
 from maft.store.commits import required
 from maft.store.lines import Lines, fetch_lines
-from maft.summaries import Answers
 
 EARLY = 20  # finished questions after which "no answer parses" ends the program
 
@@ -91,17 +92,19 @@ async def _with_servers(
     """Debates once every server has answered for every model that it is asked for."""
     spec = assignment.spec
     template = models.chat_template(spec.model, spec.debate.thinking)
+    own = models.own_templates(spec, society.size)
     progress = DebateProgress(program.Progress(assignment.metrics))
     owner = assignment.run.partition("/")[2] if assignment.group else ""
     connections = limits.connections(limits.open_files(), society.size, Share.assigned(assignment).of)
     patience = PATIENCE + spec.inference.startup_seconds
     async with HttpEngine(assignment.servers, patience, owner, key=assignment.key, connections=connections) as server_engine:
-        caching = _cache(server_engine, assignment, prefix) if assignment.group else None
+        caching = _cache(server_engine, assignment, prefix, _own_bases(spec, society)) if assignment.group else None
         engine: Engine = caching or server_engine
         contexts = {name: await engine.ready(name, society.on(name)) for name in dict.fromkeys(society.servers)}
-        _room_for_questions(rules, template, min(contexts.values()), problems)
+        for each, agents in _written_alike(society, template, own):
+            _room_for_questions(rules, each, min(contexts[society.servers[n]] for n in agents), problems)
         with Checker(rules.answer) as checker, ThreadPoolExecutor(checker.workers) as judge:
-            setup = Setup(rules, society, engine, template, checker, contexts, judge)
+            setup = Setup(rules, society, engine, template, checker, contexts, judge, own)
             window = Window(engine.load, most=limits.questions(connections, society.size))
             journal = Journal(assignment.store, prefix, caching.flush if caching else None)
             transcripts = await debate_all(setup, problems, journal, progress, window, numbers)
@@ -110,8 +113,22 @@ async def _with_servers(
         return transcripts
 
 
-def _cache(engine: Engine, assignment: Assignment, prefix: str) -> CachingEngine:
-    return CachingEngine(engine, assignment.store, assignment.group, prefix.strip("/").replace("/", "-"))
+def _cache(engine: Engine, assignment: Assignment, prefix: str, bases: Mapping[str, str]) -> CachingEngine:
+    return CachingEngine(engine, assignment.store, assignment.group, prefix.strip("/").replace("/", "-"), bases)
+
+
+def _own_bases(spec: Spec, society: Society) -> dict[str, str]:
+    """By server: the base of those that have another one than the spec's."""
+    own = {society.servers[n]: spec.model_of(n) for n in range(society.size) if spec.has_own_model(n)}
+    return {server: f"{model.source} {model.revision}" for server, model in own.items()}
+
+
+def _written_alike(
+    society: Society, template: ChatTemplate, own: Mapping[int, ChatTemplate]
+) -> list[tuple[ChatTemplate, list[int]]]:
+    """The templates, and the agents of each."""
+    common = [n for n in range(society.size) if n not in own]
+    return [*([(template, common)] if common else []), *((each, [n]) for n, each in own.items())]
 
 
 def _room_for_questions(rules: Rules, template: ChatTemplate, context: int, problems: Sequence[Problem]) -> None:
@@ -132,7 +149,7 @@ async def debate_all(
     setup: Setup,
     problems: Sequence[Problem],
     journal: Journal,
-    progress: "DebateProgress",
+    progress: DebateProgress,
     window: Window | None = None,
     numbers: range | None = None,
 ) -> Lines[Transcript]:
@@ -167,7 +184,7 @@ async def debate_all(
 class _Finished:
     """Finished debates, on disk, by index."""
 
-    def __init__(self, progress: "DebateProgress", first: "_First") -> None:
+    def __init__(self, progress: DebateProgress, first: "_First") -> None:
         self.lines = Lines(Transcript)
         self._progress = progress
         self._first = first
@@ -214,37 +231,3 @@ class _First:
             f"task.answer: none of the answers to the first {self._shown} questions holds {wanted}, e.g. {answer!r}; "
             "change task.prompt, task.answer or debate.maxTokens"
         )
-
-
-class DebateProgress:
-    """Questions, tokens, agreement and lack of it in a debate, for Prometheus."""
-
-    def __init__(self, progress: program.Progress) -> None:
-        self._progress = progress
-        self._tokens = progress.counter("completion_tokens", "Tokens written by the models")
-        self._agreement = progress.gauge("agreement_ratio", "Share of agents that agree with the majority, over questions so far")
-        self._undecided = progress.gauge("no_consensus_ratio", "Share of questions so far whose last vote was tied or empty")
-        self._cut = progress.gauge("cut_ratio", "Share of answers so far that a limit of tokens cut off")
-        self._clipped = progress.gauge("clipped_ratio", "Share of answers so far to a prompt into which not all fitted")
-        for share in (self._agreement, self._undecided, self._cut, self._clipped):
-            share.set(float("nan"))  # of no question
-        self._agreeing, self._answers, self._tied, self._questions = 0, 0, 0, 0
-        self._whole = Answers()
-
-    def start(self, total: int) -> None:
-        """Sets the number of questions."""
-        self._progress.total.set(total)
-
-    def add(self, transcript: Transcript) -> None:
-        """Counts one more finished question."""
-        self._progress.done.inc()
-        self._tokens.inc(sum(c.completion_tokens for c in transcript.calls()))
-        self._agreeing += transcript.agreeing
-        self._answers += len(transcript.turns)
-        self._agreement.set(self._agreeing / self._answers)
-        self._tied += transcript.vote.tied or transcript.vote.answer is None
-        self._questions += 1
-        self._undecided.set(self._tied / self._questions)
-        self._whole += whole([transcript])
-        self._cut.set(self._whole.cut / self._whole.asked)
-        self._clipped.set(self._whole.clipped / self._whole.asked)

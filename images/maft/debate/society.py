@@ -90,7 +90,9 @@ class Society:
     generators: tuple[str, ...]
     critics: tuple[str, ...]
     servers: tuple[str, ...]
-    """servers[n]: where the models of agent n are served, beside the base model."""
+    """servers[n]: where the models of agent n are served, beside its base model."""
+    based: tuple[int, ...] = ()
+    """Agents whose base is the spec's model, where others have one of their own; empty: all."""
 
     @property
     def size(self) -> int:
@@ -100,6 +102,12 @@ class Society:
     def model(self, agent: int, round_: int, rules: Rules) -> str:
         """Names the model of a turn: the generator in round 1, later the critic, or the generator where there are no critics."""
         return self.critics[agent] if round_ > 1 and rules.debate.critics else self.generators[agent]
+
+    def host(self, seed: int, agent: int | None = None) -> int:
+        """Tells at which agent's server the base is asked: the agent's own if that has it, else whichever the seed decides, so that
+        all have their part."""
+        based = self.based or tuple(range(self.size))
+        return based[seed % len(based)] if agent is None or agent not in based else agent
 
     def models(self) -> set[str]:
         """Lists every model that may be asked."""
@@ -122,7 +130,8 @@ def load(store: Store, run: str, spec: Spec, models_from: int, agents: int, serv
         return tuple(adapters.current(store, run, models_from, role, 0 if one_model else n).name for n in range(agents))
 
     critics = names("critic") if spec.debate.critics else (BASE,) * agents
-    return Society(names("generator"), critics, assign_servers(servers, agents))
+    based = tuple(n for n in range(agents) if not spec.has_own_model(n)) if spec.bases_differ else ()
+    return Society(names("generator"), critics, assign_servers(servers, agents), based)
 
 
 def assign_servers(names: Sequence[str], agents: int) -> tuple[str, ...]:

@@ -4,80 +4,29 @@ In: the held-out debate of an iteration and the adapters that played it. Out: `d
 are about first answers, whose models are the generators; nats are natural logarithms.
 """
 
-import contextlib
 import itertools
 import math
 import random
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from peft import PeftModel
-from torch.nn.functional import cosine_similarity, log_softmax
+from msgspec import UNSET
+from torch.nn.functional import cosine_similarity
 
 from maft import adapters, device, lora, models, program, records, scores
 from maft.chat_template import ChatTemplate, Tokens
-from maft.diversity import embeddings
-from maft.packing import pack
+from maft.device import Device
+from maft.diversity import bases, embeddings
+from maft.diversity.likelihoods import Generators, likelihoods
 from maft.program import Assignment
 from maft.records import BASE, Diversity, Transcript
+from maft.spec import Spec
 from maft.store import layout
 from maft.store.commits import committed, fetch_folder, fetch_record, publish, required
 from maft.store.lines import fetch_lines
 from maft.summaries import DiversitySummary, Score
-
-
-class Generators:
-    """The agents' generators on one copy of the base."""
-
-    def __init__(self, base: Any, folders: Sequence[Path | None]) -> None:
-        self._names = [None if folder is None else f"agent-{n}" for n, folder in enumerate(folders)]
-        self._model = base
-        for name, folder in zip(self._names, folders, strict=True):
-            if folder is not None and isinstance(self._model, PeftModel):
-                self._model.load_adapter(str(folder), adapter_name=name)
-            elif folder is not None:
-                self._model = PeftModel.from_pretrained(self._model, str(folder), adapter_name=name)
-        self._model.eval()
-
-    def log_probabilities(self, agent: int, tokens: Tokens) -> torch.Tensor:
-        """Computes [answer tokens, vocabulary] by one agent's model, for a dialogue that may be another agent's."""
-        row = pack([tokens]).to(self._model.device)
-        with torch.no_grad(), self._active(agent):
-            return log_softmax(lora.logits(self._model, row).float(), dim=-1)
-
-    def _active(self, agent: int) -> contextlib.AbstractContextManager[Any]:
-        """Lets the agent's adapter work, or none for the base."""
-        name = self._names[agent]
-        if name is not None:
-            self._model.set_adapter(name)
-        elif isinstance(self._model, PeftModel):
-            return self._model.disable_adapter()  # type: ignore[no-any-return]
-        return contextlib.nullcontext()
-
-
-def likelihoods(generators: Generators, answers: Sequence[Sequence[Tokens]]) -> tuple[list[list[float]], float]:
-    """Computes the matrix nll[i][j], and the mean KL over i ≠ j, in nats per token.
-
-    answers[i]: agent i's first answers as tokens."""
-    agents = range(len(answers))
-    nll = [[0.0 for _ in agents] for _ in agents]
-    divergence, pairs = 0.0, 0
-    for i in agents:
-        counted = 0
-        for tokens in answers[i]:
-            labels = pack([tokens]).labels
-            counted += len(labels)
-            each = [generators.log_probabilities(j, tokens) for j in agents]
-            for j in agents:
-                nll[i][j] -= float(each[j].gather(1, labels[:, None].to(each[j].device)).sum())
-                if i != j:
-                    divergence += float((each[i].exp() * (each[i] - each[j])).sum(-1).mean())
-                    pairs += 1
-        nll[i] = [value / max(1, counted) for value in nll[i]]
-    return nll, divergence / max(1, pairs)
 
 
 def cross(nll: Sequence[Sequence[float]]) -> float:
@@ -123,16 +72,12 @@ def sample(transcripts: Sequence[Transcript], questions: int, seed: int) -> list
 def measure(assignment: Assignment, transcripts: Sequence[Transcript]) -> Diversity:
     """Measures everything that Diversity has."""
     spec = assignment.spec
-    template = models.chat_template(spec.model, spec.debate.thinking)
     agents = range(len(transcripts[0].turns))
     progress = program.Progress(assignment.metrics)
     progress.total.set(1)
     with tempfile.TemporaryDirectory(prefix="maft-diversity-") as scratch:
         folders = [_folder(assignment, transcripts[0].turns[n][0].call.model, Path(scratch)) for n in agents]
-        base = lora.load_base(spec.model, device.settled(assignment.gpus))
-        nll, kl = likelihoods(
-            Generators(base, folders), [_answers(template, transcripts, n, spec.debate_of(n).system) for n in agents]
-        )
+        nll, kl = _likelihoods(spec, transcripts, folders, device.settled(assignment.gpus))
     progress.done.inc()
     return Diversity(
         iteration=assignment.iteration,
@@ -144,7 +89,18 @@ def measure(assignment: Assignment, transcripts: Sequence[Transcript]) -> Divers
         distinct=scores.distinct(transcripts),
         entropy=scores.entropy(transcripts),
         consensus=scores.agreement(transcripts),
+        per="byte" if spec.bases_differ else UNSET,
     )
+
+
+def _likelihoods(
+    spec: Spec, transcripts: Sequence[Transcript], folders: Sequence[Path | None], used: Device
+) -> tuple[list[list[float]], float | None]:
+    if spec.bases_differ:
+        return bases.measured(spec, transcripts, folders, used)
+    template = models.chat_template(spec.model, spec.debate.thinking)
+    answers = [_answers(template, transcripts, n, spec.debate_of(n).system) for n in range(len(folders))]
+    return likelihoods(Generators(lora.load_base(spec.model, used), folders), answers)
 
 
 def _answers(template: ChatTemplate, transcripts: Sequence[Transcript], agent: int, system: str) -> list[Tokens]:
@@ -165,10 +121,11 @@ def summary(measured: Diversity) -> DiversitySummary:
     return DiversitySummary(
         questions=measured.questions,
         nll=round(measured.cross, 4),
-        kl=round(measured.kl, 4),
+        kl=None if measured.kl is None else round(measured.kl, 4),
         distinct=round(measured.distinct.mean, 4),
         entropy=round(measured.entropy.mean, 4),
         dissimilarity=round(measured.dissimilarity.mean, 4) if measured.dissimilarity else None,
+        per_byte=measured.per == "byte",
     )
 
 

@@ -7,7 +7,7 @@ from maft import models
 from maft.answers.equality import Checker
 from maft.debate import limits
 from maft.debate.engine import HttpEngine
-from maft.debate.question import Setup
+from maft.debate.setup import Setup
 from maft.endpoint.admission import Admission
 from maft.endpoint.answering import Society
 from maft.endpoint.app import Endpoint

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from maft.chat_template import ChatTemplate
 from maft.debate.prompts import Prompts
-from maft.debate.question import Listener, Question, Setup
+from maft.debate.question import Listener, Question
+from maft.debate.setup import Setup
 from maft.debate.society import Rules
 from maft.endpoint import answer
 from maft.endpoint.answer import Answer

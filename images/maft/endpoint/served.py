@@ -76,6 +76,11 @@ def load(store: Store, run: str, spec: Spec, iteration: int, servers: Sequence[s
     """Loads the society after that iteration; BadInput if its training has not finished, or trained nothing."""
     if not 1 <= iteration <= spec.iterations:
         raise BadInput(f"--iteration {iteration}: the run has the iterations 1 to {spec.iterations}")
+    if spec.bases_differ:
+        raise BadInput(
+            f"{run}: its agents have several base models, and a society is served by one server, of one base; export the adapters"
+            " (`maft export`) and serve them by base"
+        )
     players = society.load(store, run, spec, iteration, spec.held_out_agents(iteration), servers)
     if players.models() == {BASE}:
         raise BadInput(

@@ -20,32 +20,40 @@ TAGS = ["lora", "maft", "multiagent-finetuning"]
 
 def card(request: Request, agent: Agent, relation: Relation = "adapter") -> str:
     """Writes the card of one adapter, or of the base with it merged in: what training wrote of it, then what was measured."""
-    commit = agent.commit
+    commit, source = agent.commit, society.spec(request.run).model_of(agent.adapter.agent).source
     trained = _body(fetch(request.store, commit, CARD).decode(), relation) if commit.has(CARD) else ""
     parts = (_title(agent, relation), trained, scores(request), _data(request), _license(request))
-    return f"---\n{_head(request, relation)}---\n" + "\n".join(part for part in parts if part)
+    return f"---\n{_head(request, relation, source)}---\n" + "\n".join(part for part in parts if part)
 
 
 def overview(request: Request, agents: Sequence[Agent]) -> str:
     """Writes the card of a place that holds all of them."""
     spec = society.spec(request.run)
+    sources = society.sources(spec)
     rows = [f"| `{a.name}` | iteration {a.adapter.iteration} | {a.adapter.examples} | {a.commit.prefix} |" for a in agents]
     table = ["| folder | learnt in | examples | in the store |", "|---|---|---|---|", *rows]
     text = f"""# {request.name}
 
-Adapters of `{spec.model.source}`, made by multiagent finetuning (arXiv 2501.05707) with {spec.agents} agents that debate over
+Adapters of `{"`, `".join(sources)}`, made by multiagent finetuning (arXiv 2501.05707) with {spec.agents} agents that debate over
 {spec.debate.rounds} rounds. Generators give first answers, critics revise them after hearing the others; the majority answers.
 """
     return "\n".join(
-        [f"---\n{_head(request, 'adapter')}---\n", text, *table, "", scores(request), _data(request), _license(request)]
+        [
+            f"---\n{_head(request, 'adapter', *sources)}---\n",
+            text,
+            *table,
+            "",
+            scores(request),
+            _data(request),
+            _license(request),
+        ]
     )
 
 
-def _head(request: Request, relation: Relation) -> str:
+def _head(request: Request, relation: Relation, *sources: str) -> str:
     """The machine-readable part."""
-    spec = society.spec(request.run)
     facts: dict[str, Any] = {
-        "base_model": spec.model.source,
+        "base_model": sources[0] if len(sources) == 1 else list(sources),
         "base_model_relation": "adapter" if relation == "adapter" else "finetune",  # the hub's words
         "library_name": "peft" if relation == "adapter" else "transformers",
         "pipeline_tag": "text-generation",

@@ -12,7 +12,7 @@ from maft.export import society
 from maft.export.folders import write
 from maft.export.society import Agent
 from maft.export.target import Request, Sent
-from maft.spec import Spec
+from maft.spec import ModelSpec
 
 API = "serving.kserve.io/v1alpha1"
 
@@ -20,7 +20,11 @@ API = "serving.kserve.io/v1alpha1"
 def manifest(request: Request, agents: Sequence[Agent]) -> dict[str, Any]:
     """Makes the resource; BadInput where its pods could not reach what it names."""
     spec, (namespace, _, name) = society.spec(request.run), request.run.key.partition("/")
-    model = {"uri": _base(spec), "name": name, "lora": {"adapters": [_adapter(request, agent) for agent in agents]}}
+    model = {
+        "uri": _base(society.base(spec, agents)),
+        "name": name,
+        "lora": {"adapters": [_adapter(request, agent) for agent in agents]},
+    }
     rank = vllm_rules.served_rank(spec.largest_rank)
     arguments = f"--max-lora-rank={rank} --max-loras={len(agents)} --generation-config=vllm"
     container = {"name": "main", "env": [{"name": "VLLM_ADDITIONAL_ARGS", "value": arguments}]}
@@ -37,13 +41,13 @@ def manifest(request: Request, agents: Sequence[Agent]) -> dict[str, Any]:
     }
 
 
-def _base(spec: Spec) -> str:
-    source = spec.model.source
+def _base(model: ModelSpec) -> str:
+    source = model.source
     if models.is_path(source):
         raise BadInput(f"model.source {source}: a folder of this machine, which pods of KServe cannot reach; put it into a bucket")
     if source.startswith("s3://"):
         return source.partition("?")[0]
-    return f"hf://{source}" + (f":{spec.model.revision}" if spec.model.revision else "")
+    return f"hf://{source}" + (f":{model.revision}" if model.revision else "")
 
 
 def _adapter(request: Request, agent: Agent) -> dict[str, str]:

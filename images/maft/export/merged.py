@@ -50,13 +50,14 @@ def _merge(request: Request, spec: Spec, agent: Agent, into: Path) -> None:
     with TemporaryDirectory() as scratch, explained(f"folder {into}"):
         put_adapter(request, agent, Path(scratch))
         # Added up in float32, on the CPU, and only then rounded to what the base is stored in.
-        base = load_base(spec.model, choose(0, read()))
+        model = spec.model_of(agent.adapter.agent)
+        base = load_base(model, choose(0, read()))
         merged: Any = PeftModel.from_pretrained(base, scratch).merge_and_unload()
-        stored = getattr(models.config(spec.model), "dtype", None)
+        stored = getattr(models.config(model), "dtype", None)
         into.mkdir(parents=True, exist_ok=True)
         (into / MADE_OF).unlink(missing_ok=True)
         (merged.to(stored) if stored else merged).save_pretrained(into)
-        models.chat_template(spec.model, spec.debate.thinking).tokenizer.save_pretrained(into)
+        models.template_of(spec, agent.adapter.agent).tokenizer.save_pretrained(into)
         for weights in into.glob("*.safetensors"):  # written for their owner alone
             weights.chmod((into / "config.json").stat().st_mode)
         write(into / CARD, card(request, agent, "merged").encode())

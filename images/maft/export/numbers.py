@@ -62,7 +62,8 @@ def trained(iteration: IterationCommits) -> dict[str, float]:
     if iteration.training.seconds is not None:
         made["seconds/training"] = iteration.training.seconds
     if iteration.diversity:
-        made |= {"diversity/nll": iteration.diversity.cross, "diversity/kl": iteration.diversity.kl}
+        made["diversity/nll"] = iteration.diversity.cross
+        made |= {} if iteration.diversity.kl is None else {"diversity/kl": iteration.diversity.kl}
     return made
 
 

@@ -170,12 +170,12 @@ def _layer(path: Path, top: Path) -> dict[str, Any]:
 def _config(request: Request, layers: list[dict[str, Any]]) -> bytes:
     """What ModelPack says of a model. No times: equal commits give equal bytes."""
     licenses = {"licenses": [request.license]} if request.license else {}
-    spec = society.spec(request.run)
+    sources = ", ".join(society.sources(society.spec(request.run)))
     facts: Mapping[str, Any] = {
         "descriptor": {
             "name": request.name,
-            "title": f"Adapters of {spec.model.source}",
-            "baseModel": spec.model.source,
+            "title": f"Adapters of {sources}",
+            "baseModel": sources,
             **licenses,
         },
         "modelfs": {"type": "layers", "diffIds": [layer["digest"] for layer in layers]},

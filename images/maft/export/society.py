@@ -10,7 +10,7 @@ from maft import adapters, stopping
 from maft.committed_run import IterationCommits, RunCommits
 from maft.errors import BadInput
 from maft.records import Adapter, Commit
-from maft.spec import Spec
+from maft.spec import ModelSpec, Spec
 from maft.store.base import Store
 from maft.store.commits import required
 
@@ -30,6 +30,22 @@ def spec(run: RunCommits) -> Spec:
     if run.spec is None:
         raise BadInput(f"run {run.key}: its questions are those of a comparison, and it has no spec of its own; export another run")
     return run.spec
+
+
+def base(spec: Spec, agents: Sequence[Agent]) -> ModelSpec:
+    """Returns the base of these agents; BadInput where they have several, for a server has one."""
+    first, *others = [spec.model_of(agent.adapter.agent) for agent in agents]
+    if other := next((model for model in others if model != first), None):
+        raise BadInput(
+            f"agentOverrides: the agents' base models are {first.source} and {other.source}, and one server has one; name agents"
+            " of one of them with --only"
+        )
+    return first
+
+
+def sources(spec: Spec) -> list[str]:
+    """Names the base models of a run."""
+    return list(dict.fromkeys(spec.model_of(n).source for n in (spec.trained_agents or (0,))))
 
 
 def iteration(run: RunCommits, asked: int | None) -> IterationCommits:

@@ -18,11 +18,12 @@ COMMAND = "serve.sh"
 def flags(spec: Spec, agents: Sequence[Agent], into: Path) -> list[str]:
     """Writes what `vllm serve MODEL` is told so that each adapter is a model of its own name."""
     modules = [f"{agent.name}={into / agent.name}" for agent in agents]
+    model = society.base(spec, agents)
     rank = vllm_rules.served_rank(spec.largest_rank)
     line = ["--served-model-name", BASE, "--generation-config", "vllm"]
-    line += ["--revision", spec.model.revision] if spec.model.revision else []
-    line += ["--trust-remote-code"] if spec.model.trust_remote_code else []
-    line += ["--max-model-len", str(spec.model.max_length)] if spec.model.max_length else []
+    line += ["--revision", model.revision] if model.revision else []
+    line += ["--trust-remote-code"] if model.trust_remote_code else []
+    line += ["--max-model-len", str(model.max_length)] if model.max_length else []
     return [*line, "--enable-lora", "--max-lora-rank", str(rank), "--max-loras", str(len(agents)), "--lora-modules", *modules]
 
 
@@ -36,7 +37,7 @@ def send(request: Request) -> Sent:
     agents, into = request.agents(), folder(request, f"{request.name}-vllm")
     new = put_adapters(request, agents, into)
     spec = society.spec(request.run)
-    line = shlex.join(["vllm", "serve", _base(spec.model.source), *flags(spec, agents, into)])
+    line = shlex.join(["vllm", "serve", _base(society.base(spec, agents).source), *flags(spec, agents, into)])
     new += write(into / COMMAND, f'#!/bin/sh\nexec {line} "$@"\n'.encode())
     (into / COMMAND).chmod(0o755)
     return Sent(str(into), new, (line,))

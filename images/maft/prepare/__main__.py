@@ -6,6 +6,7 @@ template, that the source holds enough questions; then publishes `problems/` and
 
 import contextlib
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from maft.store.base import Missing, Passing, Store
 from maft.store.check import check
 from maft.store.commits import committed, publish
 from maft.summaries import PrepareSummary, first_that_fits
+from maft.variants import named, variants
 
 
 def main(assignment: Assignment) -> PrepareSummary:
@@ -43,7 +45,7 @@ def main(assignment: Assignment) -> PrepareSummary:
         held_out=spec.held_out_task.held_out,
         probe=spec.task.probe,
         validation=spec.evaluation.validation,
-        model_bytes=sizes.weight_bytes(revision.with_revision(spec, pin).model),
+        model_bytes=_largest(revision.with_own(revision.with_revision(spec, pin), commit.meta.get(revision.OWN))),
         revision=pin,
     )
     return first_that_fits(msgspec.structs.replace(drawn, earlier=e) for e in earlier.shorter(earlier.found(assignment)))
@@ -60,14 +62,24 @@ def _publish(assignment: Assignment, prefix: str) -> Commit:
     store, spec = assignment.store, assignment.spec
     there = group.committed_questions(assignment)
     resolved = there.revision if there else revision.resolved(spec.model)
-    used = revision.with_revision(spec, resolved)
-    models.check(used.model)
-    _try_template(used)
+    own = revision.resolved_own(spec)
+    used = revision.with_own(revision.with_revision(spec, resolved), own)
+    for each in variants(used):
+        with named(used, each):
+            models.check(each.spec.model)
+            _try_template(each.spec)
     files = there.files if there else _files(code.worked(draw(spec)))
     if assignment.group and not there:
         shared = group.publish_questions(assignment, files, resolved)
         files, resolved = shared.files, shared.revision
-    return publish(store, prefix, files, meta=_meta(spec, resolved))
+    return publish(store, prefix, files, meta=_meta(spec, resolved, own))
+
+
+def _largest(spec: Spec) -> int:
+    """Bytes of the largest base: 0 where one of them cannot be seen."""
+    sources = {each.spec.model.source: each.spec.model for each in variants(spec)}
+    known = [sizes.weight_bytes(model) for model in sources.values()]
+    return max(known) if all(known) else 0
 
 
 def _files(split: tasks.Split) -> dict[str, bytes]:
@@ -109,13 +121,14 @@ def draw(spec: Spec) -> tasks.Split:
     return replace(own, held_out=tasks.from_other_task(tasks.of_evaluation_task(spec.evaluation.task, spec.task), own))
 
 
-def _meta(spec: Spec, commit: str) -> dict[str, Any]:
-    """What run.json says: the spec as it was when the run began, by which release, and the commit of a hub's model."""
+def _meta(spec: Spec, commit: str, own: Mapping[str, str]) -> dict[str, Any]:
+    """What run.json says: the spec as it was when the run began, by which release, and the commits of a hub's models."""
     return {
         "spec": msgspec.json.decode(immutable_spec_json(spec)),
         "version": __version__,
         "model": spec.model.source,
         **({revision.META: commit} if commit else {}),
+        **({revision.OWN: dict(own)} if own else {}),
         "taskSeed": spec.task.seed,
     }
 

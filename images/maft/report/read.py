@@ -114,8 +114,9 @@ class CommittedRun:
 
     @property
     def model(self) -> str:
-        """Names the base model; empty where nothing says it."""
-        return str(self.meta.get("model", ""))
+        """Names the base model, and those that agents have beside it; empty where nothing says it."""
+        own = [self.spec.model_of(n).source for n in range(self.spec.agents)] if self.spec else []
+        return ", ".join(dict.fromkeys([str(self.meta.get("model", "")), *own]))
 
     @property
     def agents(self) -> int | None:

@@ -4,7 +4,7 @@ import argparse
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from maft import models, pod, program, vllm_rules
 from maft.errors import BadInput, with_kind
@@ -91,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
     flags = program.parser("serve", "Serves the base model and the run's adapters with vLLM.", takes=("spec", "gpus"))
     flags.add_argument("--host", default=pod.everywhere(), help="address to listen on")
     flags.add_argument("--port", default="8000")
+    flags.add_argument("--agent", help="whose base is served, from 0, where agents have several [the spec's model]")
     flags.add_argument("--adapters", required=True, help="adapters that are asked for at a time")
     flags.add_argument(
         "--adapter-folder", default=str(models.cache() / "adapters"), help="folder for fetched adapters; it only grows"
@@ -111,8 +112,10 @@ def main() -> None:
     try:
         assignment = program.pinned(program.decode(given))
         listening = listens(given)
+        agent = None if given.agent is None else program.number("--agent", given.agent, most=program.MOST)
         check_free(listening.host, listening.port)
-        targets = tried.targets(assignment)
+        targets = tried.targets(assignment, agent)
+        assignment = assignment if agent is None else replace(assignment, given_spec=assignment.spec.as_agent(agent))
         os.environ |= environment(assignment, given.store, listening.folder, os.environ)
         platform = find()
         check_device(assignment, platform)

@@ -16,13 +16,16 @@ from maft.store.commits import fetch_folder
 from maft.variants import named, variants
 
 
-def targets(assignment: Assignment) -> tuple[str, ...]:
-    """Reads which layers have adapters, as vLLM's --lora-target-modules takes them; empty: nobody tried.
+def targets(assignment: Assignment, agent: int | None = None) -> tuple[str, ...]:
+    """Reads which layers have adapters, as vLLM's --lora-target-modules takes them; empty: nobody tried. agent: whose base is
+    served; None: the spec's model.
 
     Where vLLM has not seen the small adapter, asks it: BadInput if it refuses.
     """
     layers: set[str] = set()
-    for variant in variants(assignment.spec):
+    spec = assignment.spec
+    served = spec.model if agent is None else spec.model_of(agent)
+    for variant in (each for each in variants(spec) if each.spec.model == served and (agent is None or agent in each.agents)):
         commit = trials.found(assignment.store, assignment.run, assignment.spec, variant.agents[0])
         if commit is None:
             return ()

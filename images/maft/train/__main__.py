@@ -5,13 +5,13 @@ examples keeps what it had.
 """
 
 import contextlib
+import gc
 import os
 import sys
 from collections.abc import Sequence
 from functools import partial
 
 import msgspec
-from prometheus_client import Gauge
 from torch.distributed import TCPStore
 
 from maft import adapters, device, lora, models, program
@@ -19,11 +19,12 @@ from maft.chat_template import ChatTemplate
 from maft.device import Device
 from maft.pod import processors
 from maft.program import Assignment
-from maft.records import Adapter, Commit, Example, Role, trained_roles
+from maft.records import Commit, Example, Role, trained_roles
+from maft.spec import ModelSpec
 from maft.store import layout
 from maft.store.commits import committed, required
 from maft.store.lines import iterate_lines
-from maft.summaries import AdapterSummary, TrainSummary
+from maft.summaries import TrainSummary
 from maft.train import nodes, processes, sharded, workers
 from maft.train.examples import Examples
 from maft.train.jobs import Job, keep, train_one
@@ -32,10 +33,10 @@ from maft.train.nodes import Node
 from maft.train.objectives import objective_of
 from maft.train.samples import samples
 from maft.train.sharded_trainer import ShardedTrainer
+from maft.train.shown import loss_gauge, summary
 from maft.train.trainer import Trainer, steps
 from maft.train.workers import Place, Report, Started
 
-SHOWN = 20  # adapters in a summary, which holds 4 KiB
 ALONE = Started()
 
 
@@ -53,10 +54,11 @@ def main(assignment: Assignment, started: Started = ALONE) -> TrainSummary:
         return summary([])
     data = required(store, layout.datasets(run, iteration), "the debate of this iteration")
     template = models.chat_template(assignment.spec.model, assignment.spec.debate.thinking)
+    own = models.own_templates(assignment.spec, assignment.spec.agents)
     missing = [(role, agent) for role, agent in wanted if committed(store, layout.adapter(run, iteration, role, agent)) is None]
     # A program that was lost between a commit and the end of its checkpoint left it.
     store.delete([layout.checkpoint(run, iteration, *other) for other in wanted if other not in missing])
-    jobs = [_job(assignment, data, template, role, agent) for role, agent in missing]
+    jobs = [_job(assignment, data, own.get(agent, template), role, agent) for role, agent in missing]
     _train_all(assignment, data, jobs, started, several, used, node)
     if node:
         store.delete([_meeting(assignment)])
@@ -116,10 +118,16 @@ def _train_all(
     elif training.parallelism == "Sharded":
         _lead(assignment, tuple(job.name for job in enough), started, several, step_done, node)
     elif several > 1 and len(enough) > 1:
-        models.local(assignment.spec.model.source)  # fetched once, and not once by each
+        _fetch(assignment, enough)
         _deal(enough, started, several, used, step_done)
     else:
         _train_here(assignment, data, enough, used, step_done)
+
+
+def _fetch(assignment: Assignment, jobs: Sequence[Job]) -> None:
+    """Has each base here before workers look for it: fetched once, and not once by each."""
+    for source in dict.fromkeys(assignment.spec.model_of(job.agent).source for job in jobs):
+        models.local(source)
 
 
 def _deal(jobs: Sequence[Job], started: Started, several: int, used: Device, step_done: Report) -> None:
@@ -178,8 +186,19 @@ def _start_ranks(started: Started, first: Place, here: int, step_done: Report, l
 
 
 def _train_here(assignment: Assignment, data: Commit, jobs: Sequence[Job], used: Device, step_done: Report) -> None:
+    """One base after the other, where agents have several."""
+    waiting = list(jobs)
+    while waiting:
+        model = assignment.spec.model_of(waiting[0].agent)
+        alike = [job for job in waiting if assignment.spec.model_of(job.agent) == model]
+        _train_on(model, assignment, data, alike, used, step_done)
+        waiting = [job for job in waiting if job not in alike]
+        gc.collect()  # PEFT's models hold themselves: the next base needs their memory
+
+
+def _train_on(model: ModelSpec, assignment: Assignment, data: Commit, jobs: Sequence[Job], used: Device, step_done: Report) -> None:
     objective = objective_of(assignment.spec.training)
-    base = lora.load_base(assignment.spec.model, used, assignment.spec.training.base)
+    base = lora.load_base(model, used, assignment.spec.training.base)
     for job in jobs:
         train_one(assignment, data, job, Trainer(base, assignment.spec.training_of(job.agent), step_done, objective))
 
@@ -189,7 +208,7 @@ def _train_together(
 ) -> None:
     objective = objective_of(assignment.spec.training)
     with sharded.joined(place, cuda=used.kind == "cuda") as team:
-        base = sharded.load_base(assignment.spec.model, team, used)
+        base = sharded.load_base(assignment.spec.model_of(jobs[0].agent), team, used)
         for job in jobs:
             training = assignment.spec.training_of(job.agent)
             trainer = ShardedTrainer(base, training, step_done if team.leads else _unseen, objective, team)
@@ -198,36 +217,6 @@ def _train_together(
 
 def _unseen(loss: float) -> None:
     """Leaves it to the first rank to say."""
-
-
-def loss_gauge(progress: program.Progress) -> Gauge:
-    """Makes the gauge of the loss; not a number until the first step is done."""
-    made = progress.gauge("train_loss", "Loss of the last step, nats per completion token (dpo, kto: per example)")
-    made.set(float("nan"))
-    return made
-
-
-def summary(made: Sequence[Adapter]) -> TrainSummary:
-    """Picks what status and tables show; of many adapters the first."""
-    rows = tuple(
-        AdapterSummary(
-            role=a.role,
-            agent=a.agent,
-            name=a.name,
-            examples=a.examples,
-            steps=a.steps,
-            loss_first=a.loss_first,
-            loss_last=a.loss_last,
-        )
-        for a in made[:SHOWN]
-    )
-    return TrainSummary(
-        adapters=rows,
-        trained=sum(a.trained for a in made),
-        kept=sum(not a.trained for a in made),
-        turns_left_out=sum(a.turns_left_out for a in made),
-        batch_tokens=min((a.batch_tokens for a in made if a.batch_tokens), default=0),
-    )
 
 
 PARSER = program.parser(

@@ -17,7 +17,7 @@ LEARNT = {  # by what an example is (datasets.Examples): what the card says it l
 
 def card(assignment: Assignment, made: Adapter, data: Mapping[str, Any]) -> str:
     """Writes the adapter's model card. data: the meta of its datasets' commit."""
-    model, training = assignment.spec.model, assignment.spec.training_of(made.agent)
+    model, training = assignment.spec.model_of(made.agent), assignment.spec.training_of(made.agent)
     adapter = training.lora
     whose = "all agents" if data.get("pooled") else "this agent"
     return f"""---

@@ -55,7 +55,7 @@ def train_one(assignment: Assignment, data: Commit, job: Job, trainer: Trainer, 
             return
         made = _described(assignment, job, curve, (folder / adapters.WEIGHTS).read_bytes())
         made = msgspec.structs.replace(made, batch_tokens=trainer.lowered_to)
-        lora.tidy(folder, assignment.spec.model, card(assignment, made, data.meta))
+        lora.tidy(folder, assignment.spec.model_of(job.agent), card(assignment, made, data.meta))
         prefix = _publish(assignment, data, made, {path.name: path for path in folder.iterdir()})
     write_seconds(assignment.store, prefix, keeper.seconds if keeper else time.monotonic() - started)
     if keeper:
@@ -73,13 +73,13 @@ def _keeper(assignment: Assignment, job: Job, device: str, *, reads_only: bool) 
 
 def decided(assignment: Assignment, job: Job, device: str) -> dict[str, str]:
     """Lists what decides an adapter's weights, as its checkpoint names it. device: cuda or cpu."""
-    spec, training = assignment.spec, msgspec.to_builtins(assignment.spec.training_of(job.agent))
+    model, training = assignment.spec.model_of(job.agent), msgspec.to_builtins(assignment.spec.training_of(job.agent))
     kept = {name: value for name, value in training.items() if name not in TRAINING_PLACES}
     return {
         "training": hashlib.sha256(records.encode(kept)).hexdigest(),
         "seed": str(_seed(assignment, job)),
         "dataset": job.examples.sha256(),  # as tokens, so by template and lossOn, too
-        "model": f"{spec.model.source} {spec.model.revision}".strip(),
+        "model": f"{model.source} {model.revision}".strip(),
         "previous adapter": job.previous.name,
         "device": device,
         **_versions(),
@@ -117,7 +117,7 @@ def keep(assignment: Assignment, data: Commit, job: Job) -> None:
 def _publish(assignment: Assignment, data: Commit, made: Adapter, files: dict[str, Path]) -> str:
     spec = assignment.spec
     prefix = layout.adapter(assignment.run, assignment.iteration, made.role, made.agent)
-    meta = {"adapter": records.plain(made), "seed": spec.seed, "versions": _versions(), "model": spec.model.source}
+    meta = {"adapter": records.plain(made), "seed": spec.seed, "versions": _versions(), "model": spec.model_of(made.agent).source}
     publish(assignment.store, prefix, files, parents=[data.prefix], meta=meta)
     return prefix
 

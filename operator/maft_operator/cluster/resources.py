@@ -152,9 +152,17 @@ def _of_training_on_cpu(size: Range) -> Range:
 
 
 def _cached(item: Task | Server, size: int) -> Range:
-    """The model, another file of the same weights, what is compiled; adapters. Of a model that is mounted nothing is fetched."""
-    model = 0 if mounted(item.run.spec.model.source) else size
+    """The models, another file of the same weights, what is compiled; adapters. Of a model that is mounted nothing is fetched."""
+    model = size * sum(not mounted(source) for source in _loaded(item))
     return Range(model, 2 * model + 10 * GIB + (_fetched(item, size) if isinstance(item, Server) else 0))
+
+
+def _loaded(item: Task | Server) -> set[str]:
+    """The sources of the base models that it loads: of a server one, of a task those of its agents."""
+    spec = item.run.spec
+    if isinstance(item, Server):
+        return {spec.model.source if item.agent is None else spec.model_of(item.agent).source}
+    return {spec.model_of(agent).source for agent in item.agents or range(spec.agents)}
 
 
 def mounted(source: str) -> bool:

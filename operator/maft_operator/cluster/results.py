@@ -69,8 +69,8 @@ def _of_summary(summary: AnySummary | None) -> Json:
         case DebateSummary():
             return _debated(summary)
         case DiversitySummary():
-            dissimilarity = {} if summary.dissimilarity is None else {"dissimilarity": summary.dissimilarity}
-            return {"nll": summary.nll, "kl": summary.kl, **dissimilarity}
+            measured = {"nll": summary.nll, "kl": summary.kl, "dissimilarity": summary.dissimilarity}
+            return {name: value for name, value in measured.items() if value is not None}
     return {}
 
 

@@ -64,6 +64,11 @@ def runs(resource: Mapping[str, Any], methods: Sequence[str], seeds: int) -> dic
 
 def graph(group: Run, compared: Mapping[tuple[str, int], Run], store: str) -> Graph:
     """Plans one set of questions, all runs in a row behind one server, and the table at the end."""
+    if group.spec.bases_differ:
+        raise BadSpec(
+            "agentOverrides: on one machine a comparison has one server, of one base; compare agents with models of their own on a"
+            " cluster (a MultiAgentComparison), or leave their models out"
+        )
     prepare, preflight = plan.checks(group, store)
     widest = replace(group, spec=_widest(compared.values()))
     preflight = replace(preflight, run=widest)

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from maft.spec import DebateSpec
+from maft.spec import DebateSpec, ModelSpec
 from maft.summaries import numbers_in
 from maft_operator.plan.compare import table
 from maft_operator.plan.graph import Graph, Task
@@ -136,17 +136,18 @@ def asked(run: Run) -> frozenset[str]:
     spec = run.spec
     debate = _plain(spec.debate)
     first = (_first_debate(run), spec.seed)
-    answers = {n: [_plain(spec.debate_of(n))[name] for name in _ANSWER] for n in range(spec.agents)}
+    own = {n: _plain(spec.model_of(n)) for n in range(spec.agents) if spec.has_own_model(n)}
+    answers = {n: [*(_plain(spec.debate_of(n))[name] for name in _ANSWER), own.get(n)] for n in range(spec.agents)}
     hinted = spec.recipe.examples == "hinted"
     rounds = range(2, spec.debate.rounds + 1 + hinted)
-    later = (first, list(answers.values()), hinted, [debate[name] for name in _TURNS])
+    later = (first, list(answers.values()), hinted, [debate[name] for name in _TURNS], own and debate["summarizer"])
     return frozenset(
         {*(_key(first, n, answers[n]) for n in answers), *(_key(later, [debate[name] for name in _ANSWER], m) for m in rounds)}
     )
 
 
-def _plain(debate: DebateSpec) -> dict[str, Any]:
-    plain: dict[str, Any] = msgspec.to_builtins(debate)
+def _plain(section: DebateSpec | ModelSpec) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(section)
     return plain
 
 

@@ -71,6 +71,8 @@ class Server:
     """Adapters that are asked for at a time."""
     gpus: int | None = None
     """Of each replica; None: what is there."""
+    agent: int | None = None
+    """Whose base it serves, where agents have several; None: the spec's model."""
 
     @property
     def replicas(self) -> int:
@@ -110,7 +112,10 @@ class Graph:
 def graph(run: Run, store: str, *, suspended: bool = False, held: bool = False, spent: str = "") -> Graph:
     """Plans all tasks and servers of a run whose objects lie at `store`."""
     spec = run.spec
-    servers = tuple(Server(name, run, store, adapters(run), spec.inference.gpus) for name in server_names(run))
+    servers = tuple(
+        Server(name, run, store, adapters(run), spec.inference.gpus, agent=n if spec.has_own_model(n) else None)
+        for n, name in enumerate(server_names(run))
+    )
     tasks = checks(run, store)
     if spec.evaluated(0):
         tasks.append(_debate(run, store, "evaluate", 0))
@@ -286,7 +291,8 @@ def serve_flags(server: Server, *where: str, spec: str | None = None) -> Flags:
     """Writes the flags alone, for a server that is started by another command."""
     text = immutable_spec_json(server.run.spec) if spec is None else spec
     flags = (f"--store={server.store}", f"--run={server.run.key}", f"--spec={text}", f"--adapters={server.adapters}")
-    return (*flags, *_gpus(server), *where)
+    own = () if server.agent is None else (f"--agent={server.agent}",)
+    return (*flags, *own, *_gpus(server), *where)
 
 
 def _target(export: ExportSpec) -> list[str]:

@@ -113,7 +113,8 @@ def _training(summary: TrainSummary) -> str:
 
 def _measured(summary: EvaluateSummary | DiversitySummary) -> str:
     if isinstance(summary, DiversitySummary):
-        return f"{summary.nll} nats per token under the others' models, KL {summary.kl}"
+        kl = "" if summary.kl is None else f", KL {summary.kl}"
+        return f"{summary.nll} nats per {'byte' if summary.per_byte else 'token'} under the others' models{kl}"
     return f"{summary.questions} questions, {summary.debate.percent} % right{_how(summary)}{_gain(summary)}{whole(summary.answers)}"
 
 

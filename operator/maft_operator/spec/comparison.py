@@ -91,11 +91,13 @@ def listed(comparison: Comparison) -> list[str]:
 
 
 def run_spec(template: Json, method: str, seed: int, point: Point) -> Json:
-    """Makes the spec of one run: no baselines of its own, for they are methods, and one server for all its agents."""
+    """Makes the spec of one run: no baselines of its own, for they are methods, and one server for all its agents, unless some
+    have models of their own."""
     spec = copy.deepcopy(template)
     evaluation, inference = (dict(spec.get(name) or {}) for name in ("evaluation", "inference"))
     spec |= {"method": method, "seed": seed}
-    spec["evaluation"], spec["inference"] = {**evaluation, "baselines": []}, {**inference, "topology": "Shared"}
+    together = {} if any(each.get("model") for each in spec.get("agentOverrides") or ()) else {"topology": "Shared"}
+    spec["evaluation"], spec["inference"] = {**evaluation, "baselines": []}, {**inference, **together}
     for path, value in point.items():
         *sections, name = path.split(".")
         place = spec

@@ -86,8 +86,11 @@ def _relocate(spec: Any, folder: Path, start: Path | None) -> None:
     _relocate(spec.get("template"), folder, start)  # of a comparison
     evaluation = spec.get("evaluation")
     sections = {**spec, "evaluation.task": evaluation.get("task") if isinstance(evaluation, dict) else None}
-    for section, field in (("model", "source"), ("task", "source"), ("task", "heldOutSource"), ("evaluation.task", "source")):
-        part = sections.get(section)
+    named = [("model", "source"), ("task", "source"), ("task", "heldOutSource"), ("evaluation.task", "source")]
+    overrides = spec.get("agentOverrides")
+    own = [each.get("model") for each in overrides if isinstance(each, dict)] if isinstance(overrides, list) else []
+    places = [(section, sections.get(section), field) for section, field in named]
+    for section, part, field in [*places, *(("model", model, "source") for model in own)]:
         if not isinstance(part, dict):
             continue
         source = part.get(field)

@@ -41,14 +41,20 @@ UNTRAINED: dict[str, Any] = {"iterations": 0, "debate": {"critics": False}}
 ONE_ROUND: dict[str, Any] = {"debate": {"rounds": 1, "critics": False, "cooperative": False}}
 SHARED: dict[str, Any] = {"inference": {"topology": "Shared"}, "training": {"topology": "Shared"}}
 
+
+def _together(spec: RunSpec) -> dict[str, Any]:
+    """One server for all agents, unless they have several base models."""
+    return {"training": SHARED["training"]} if spec.bases_differ else SHARED
+
+
 METHODS: dict[str, Method] = {
     "multiagent": Method("multiagent finetuning", lambda s: {}, needs_rounds=False),
     "base": Method("base, one answer", lambda s: {**UNTRAINED, **ONE_ROUND, **SHARED, "agents": 1}, needs_rounds=False),
-    "majority": Method("majority of N", lambda s: {**UNTRAINED, **ONE_ROUND, **SHARED}, needs_rounds=False),
+    "majority": Method("majority of N", lambda s: {**UNTRAINED, **ONE_ROUND, **_together(s)}, needs_rounds=False),
     "equal-sample-majority": Method(
         "majority of as many samples as the debate makes calls", lambda s: {**UNTRAINED, **ONE_ROUND, **SHARED, "agents": _calls(s)}
     ),
-    "debate": Method("debate, untrained", lambda s: {**UNTRAINED, **SHARED}),
+    "debate": Method("debate, untrained", lambda s: {**UNTRAINED, **_together(s)}),
     "reflection": Method(
         "one agent, revises its own answer",
         lambda s: {**UNTRAINED, **SHARED, "agents": 1, "debate": {"critics": False, "summarize": False, "cooperative": False}},
@@ -93,6 +99,7 @@ def applied(spec: RunSpec) -> RunSpec:
     if method.needs_rounds and spec.debate.rounds < 2:
         raise BadSpec(f"method: {spec.method} is about debate, and debate.rounds is {spec.debate.rounds}; set it to 2 or more")
     changed = _changed(spec, {**method.change(spec), "recipe": method.recipe})
+    changed = _of_one_base(changed)
     if changed.debate.min_agreement > changed.agents:
         changed = _changed(changed, {"debate": {"min_agreement": changed.agents}})
     return _trained(changed)
@@ -111,7 +118,14 @@ def _trained(spec: RunSpec) -> RunSpec:
     spec = _changed(spec, {"debate": {"critics": False}})
     if preference:
         return replace(spec, recipe=replace(spec.recipe, examples=preference[0]))
-    return replace(_changed(spec, SHARED), recipe=replace(spec.recipe, one_model=True, examples="last", alone=True))
+    return replace(_of_one_base(_changed(spec, SHARED)), recipe=replace(spec.recipe, one_model=True, examples="last", alone=True))
+
+
+def _of_one_base(spec: RunSpec) -> RunSpec:
+    """Where a method has one server for all agents, or copies of one model, that is the spec's model."""
+    if spec.inference.topology != "Shared":
+        return spec
+    return replace(spec, agent_overrides=tuple(replace(each, model=None) for each in spec.agent_overrides))
 
 
 def _changed(part: T, changes: dict[str, Any]) -> T:

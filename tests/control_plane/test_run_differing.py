@@ -1,0 +1,45 @@
+"""`maft run` with agents of two base models: real programs, a deterministic engine for each server."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from other_model import other_model
+from safetensors.torch import load_file
+from test_run import resource, run
+
+from maft.records import Diversity, Transcript, decode
+
+pytestmark = pytest.mark.run
+
+
+def lines(path: Path) -> list[str]:
+    return [line for file in sorted(path.glob("part-*.jsonl")) for line in file.read_text().splitlines()]
+
+
+def test_a_run_of_two_base_models(tmp_path: Path) -> None:
+    other_model(tmp_path / "other")
+    spec = resource(
+        iterations=1,
+        debate={"minAgreement": 1},
+        inference={"topology": "PerAgent"},
+        evaluation={"diversity": 4, "embedder": "", "baselines": []},
+        agentOverrides=[{"agent": 2, "model": {"source": "./other"}, "lora": {"rank": 8}, "temperature": 0.7}],
+    )
+    done = run(tmp_path, spec)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"nats per byte under the others' models, KL ", done.stdout)
+    top = tmp_path / "runs/default/test"
+    debated = [decode(line.encode(), Transcript, "debate") for line in lines(top / "iterations/1/debate")]
+    assert len(debated) == 24
+    for transcript in debated:
+        lengths = [turns[0].call.prompt_tokens for turns in transcript.turns]
+        assert lengths[0] == lengths[1] and lengths[2] == len(f"[user]{transcript.turns[2][0].prompt}[/user]")
+    weights = {n: load_file(top / f"iterations/1/adapters/generator-{n}/adapter_model.safetensors") for n in range(3)}
+    shapes = [next(t.shape for name, t in sorted(weights[n].items()) if "q_proj.lora_A" in name) for n in range(3)]
+    assert shapes[0] == shapes[1] != shapes[2] == (8, 32)
+    measured = decode((top / "iterations/1/diversity/diversity.json").read_bytes(), Diversity, "diversity")
+    assert measured.per == "byte" and measured.kl is not None and len(measured.nll) == 3
+    began = json.loads((top / "run.json").read_text())["spec"]["agentOverrides"][0]
+    assert Path(began["model"]["source"]).name == "other"
