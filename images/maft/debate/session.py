@@ -15,7 +15,7 @@ from itertools import chain
 from maft import models, program, records
 from maft.answers.equality import Checker
 from maft.chat_template import ChatTemplate
-from maft.debate import limits, shards
+from maft.debate import limits, shards, vectors
 from maft.debate.cache import CachingEngine
 from maft.debate.engine import PATIENCE, Engine, HttpEngine
 from maft.debate.journal import Journal
@@ -101,7 +101,8 @@ async def _with_servers(
         contexts = {name: await engine.ready(name, society.on(name)) for name in dict.fromkeys(society.servers)}
         _room_for_questions(rules, template, min(contexts.values()), problems)
         with Checker(rules.answer) as checker, ThreadPoolExecutor(checker.workers) as judge:
-            setup = Setup(rules, society, engine, template, checker, contexts, judge)
+            alike = vectors.likeness(assignment, rules.answer)
+            setup = Setup(rules, society, engine, template, checker, contexts, judge, alike)
             window = Window(engine.load, most=limits.questions(connections, society.size))
             journal = Journal(assignment.store, prefix, caching.flush if caching else None)
             transcripts = await debate_all(setup, problems, journal, progress, window, numbers)

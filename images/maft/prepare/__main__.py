@@ -13,7 +13,7 @@ import msgspec
 
 from maft import __version__, models, program, records, revision
 from maft.errors import BadInput
-from maft.prepare import apart, code, earlier, group, same, sizes, tasks
+from maft.prepare import alike, apart, code, earlier, group, same, sizes, tasks
 from maft.program import Assignment
 from maft.records import Commit, Formatted, Problem
 from maft.spec import FORMAT, Spec, immutable_spec_json
@@ -37,7 +37,7 @@ def main(assignment: Assignment) -> PrepareSummary:
     else:
         commit = _publish(assignment, prefix)
     store.write(f"{assignment.run}/{layout.RUN}", records.encode({"format": FORMAT, **commit.meta, "problems": _hashes(commit)}))
-    pin = str(commit.meta.get(revision.META, ""))
+    pin, threshold = str(commit.meta.get(revision.META, "")), alike.committed(commit)
     drawn = PrepareSummary(
         train=spec.task.train,
         held_out=spec.held_out_task.held_out,
@@ -45,6 +45,8 @@ def main(assignment: Assignment) -> PrepareSummary:
         validation=spec.evaluation.validation,
         model_bytes=sizes.weight_bytes(revision.with_revision(spec, pin).model),
         revision=pin,
+        semantic=threshold,
+        warnings=alike.warnings(threshold),
     )
     return first_that_fits(msgspec.structs.replace(drawn, earlier=e) for e in earlier.shorter(earlier.found(assignment)))
 
@@ -63,11 +65,16 @@ def _publish(assignment: Assignment, prefix: str) -> Commit:
     used = revision.with_revision(spec, resolved)
     models.check(used.model)
     _try_template(used)
-    files = there.files if there else _files(code.worked(draw(spec)))
+    questions = there or _drawn(used, resolved)
     if assignment.group and not there:
-        shared = group.publish_questions(assignment, files, resolved)
-        files, resolved = shared.files, shared.revision
-    return publish(store, prefix, files, meta=_meta(spec, resolved))
+        questions = group.publish_questions(assignment, questions)
+    return publish(store, prefix, questions.files, meta=_meta(spec, questions))
+
+
+def _drawn(spec: Spec, resolved: str) -> group.Questions:
+    """Draws the questions, and finds what has to be known of them before they are asked."""
+    files = _files(alike.on_the_probe_alone(code.worked(draw(spec))))
+    return group.Questions(files, resolved, alike.chosen(spec, files))
 
 
 def _files(split: tasks.Split) -> dict[str, bytes]:
@@ -109,13 +116,13 @@ def draw(spec: Spec) -> tasks.Split:
     return replace(own, held_out=tasks.from_other_task(tasks.of_evaluation_task(spec.evaluation.task, spec.task), own))
 
 
-def _meta(spec: Spec, commit: str) -> dict[str, Any]:
-    """What run.json says: the spec as it was when the run began, by which release, and the commit of a hub's model."""
+def _meta(spec: Spec, questions: group.Questions) -> dict[str, Any]:
+    """What run.json says: the spec as it was when the run began, by which release, and what was found beside the questions."""
     return {
         "spec": msgspec.json.decode(immutable_spec_json(spec)),
         "version": __version__,
         "model": spec.model.source,
-        **({revision.META: commit} if commit else {}),
+        **questions.meta,
         "taskSeed": spec.task.seed,
     }
 

@@ -14,6 +14,14 @@ _TAKEN_BY = {  # resources of ours, by who takes them
     SOCIETY: "`kubectl apply` takes it to a cluster; on this machine `maft serve RUN` does the same",
 }
 
+_PLACES = (  # fields that may name a folder or a file
+    ("model", "source"),
+    ("task", "source"),
+    ("task", "heldOutSource"),
+    ("task", "semantic", "embedder"),
+    ("evaluation", "task", "source"),
+)
+
 
 def load(path: Path, settings: Sequence[str] = (), kinds: Sequence[str] = (KIND,)) -> dict[str, Any]:
     """Reads the one resource of these kinds in a file as kubectl does (dialect.py), with `key=value` settings applied; BadSpec with
@@ -84,14 +92,12 @@ def _relocate(spec: Any, folder: Path, start: Path | None) -> None:
     if not isinstance(spec, dict):
         return
     _relocate(spec.get("template"), folder, start)  # of a comparison
-    evaluation = spec.get("evaluation")
-    sections = {**spec, "evaluation.task": evaluation.get("task") if isinstance(evaluation, dict) else None}
-    for section, field in (("model", "source"), ("task", "source"), ("task", "heldOutSource"), ("evaluation.task", "source")):
-        part = sections.get(section)
-        if not isinstance(part, dict):
-            continue
-        source = part.get(field)
-        if isinstance(source, str) and (source.startswith(("./", "../")) or (section != "model" and _is_file(source))):
+    for *sections, field in _PLACES:
+        part = spec
+        for section in sections:
+            part = part.get(section) if isinstance(part, dict) else None
+        source = part.get(field) if isinstance(part, dict) else None
+        if isinstance(source, str) and (source.startswith(("./", "../")) or ("task" in sections and _is_file(source))):
             part[field] = _dotted(os.path.relpath(folder / source, start))
 
 
