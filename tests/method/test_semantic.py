@@ -1,8 +1,11 @@
-"""Answers compared by their vectors: the encoder, the threshold and its error, whole debates, what `prepare` commits and refuses."""
+"""Answers compared by their vectors: the encoder, the threshold and its error, debates, what `prepare` commits and refuses."""
 
 import asyncio
 import json
+import os
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -298,7 +301,7 @@ def test_without_labels_the_default_counts_and_people_are_told(tmp_path: Path) -
     summary = prepare(assignment(tmp_path, rows(40)))
     assert summary.semantic == Threshold(cosine=DEFAULT, source="default")
     [line] = summary.warnings
-    assert line.startswith("task.semantic.threshold: no threshold was fitted") and "0 labelled pairs" in line
+    assert line.startswith("task.semantic.threshold: none was fitted") and "0 labelled pairs" in line
 
 
 def test_an_encoder_that_cannot_tell_is_warned_of(tmp_path: Path) -> None:
@@ -334,3 +337,10 @@ def test_vectors_of_another_threshold_are_another_run(tmp_path: Path) -> None:
     prepare(assignment(tmp_path, rows(40), threshold=0.5))
     with pytest.raises(BadInput, match=r"made with spec\.task\.semantic"):
         prepare(assignment(tmp_path, rows(40), threshold=0.6))
+
+
+@pytest.mark.programs
+def test_programs_choose_their_threads_before_numpy_is_there() -> None:
+    programs = ("debate.__main__", "evaluate", "prepare.__main__", "endpoint.__main__")
+    line = f"import {', '.join(f'maft.{name}' for name in programs)}, sys; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", line], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}).returncode == 0

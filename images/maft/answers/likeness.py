@@ -1,18 +1,19 @@
 """From which cosine on two answers are the same: fitted on pairs that people have labelled, and how often that is wrong.
 
-Comes in: pairs of the probe. Goes out: a threshold with its error, which `prepare` commits and every debate of the run goes by. Pure
-but for the encoder.
+Comes in: pairs of the probe. Goes out: a threshold with its error, which `prepare` commits and every debate of the run goes by.
+Pure but for the encoder.
 """
 
+import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
+from operator import attrgetter
+from typing import Any
 
-import numpy as np
 from msgspec.structs import replace
-from numpy.typing import NDArray
 
-from maft.answers.encoder import Vector
 from maft.records import Problem
 from maft.scores import rounded, score
 from maft.summaries import Threshold
@@ -24,8 +25,7 @@ FOLDS = 50  # parts into which questions are put, each to be judged by what the 
 POOR = 0.25  # error from which on people are warned
 _PLACES = 4  # digits of a cosine that count: the last ones differ between processors
 
-Embed = Callable[[str], Vector]
-Verdicts = NDArray[np.bool_]
+Embed = Callable[[str], Any]  # a text as a vector of unit length; the encoder and numpy are imported where they are used
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,21 +83,17 @@ def threshold(labelled: Sequence[Pair], given: float | None) -> Threshold:
 def fitted(labelled: Sequence[Pair]) -> float:
     """Finds the cosine at which the share of the same that falls below and the share of the different above it are least, both
     together; of equal ones the middle of the widest gap. There are pairs of both kinds."""
-    cosines, same = _columns(labelled)
-    order = np.argsort(cosines, kind="stable")
-    cosines, same = cosines[order], same[order]
-    # wrong[i]: with the threshold between the pairs i - 1 and i
-    parted = np.concatenate([[0], np.cumsum(same)]) / same.sum()
-    joined = 1 - np.concatenate([[0], np.cumsum(~same)]) / (~same).sum()
-    bounds = np.concatenate([[-1.0], cosines, [1.0]])
-    gaps = np.diff(bounds)
-    wrong = np.where(gaps > 0, (parted + joined).round(9), np.inf)
-    best = int(max(np.flatnonzero(wrong == wrong.min()), key=lambda i: gaps[i]))
-    return round(float(bounds[best] + bounds[best + 1]) / 2, _PLACES)
-
-
-def _columns(labelled: Sequence[Pair]) -> tuple[NDArray[np.float64], Verdicts]:
-    return np.array([pair.cosine for pair in labelled]), np.array([pair.same for pair in labelled], dtype=bool)
+    ordered = sorted(labelled, key=attrgetter("cosine"))
+    total = Counter(pair.same for pair in ordered)
+    below, best = Counter[bool](), (math.inf, 0.0, 0.0)
+    for under, over in pairwise([-1.0, *(pair.cosine for pair in ordered), 1.0]):
+        # of pairs below the gap the same are parted, of those above it the different are joined
+        wrong = round(below[True] / total[True] + 1 - below[False] / total[False], 9)
+        if over > under:
+            best = min(best, (wrong, under - over, (under + over) / 2))
+        if below.total() < len(ordered):
+            below[ordered[below.total()].same] += 1
+    return round(best[2], _PLACES)
 
 
 def _left_out(labelled: Sequence[Pair]) -> list[float]:

@@ -4,10 +4,9 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 
 from maft import records
-from maft.answers.encoder import load
 from maft.answers.likeness import META, Likeness
 from maft.program import Assignment
 from maft.records import Judgement, Place
@@ -15,8 +14,6 @@ from maft.spec import AnswerKind
 from maft.store import layout
 from maft.store.commits import required
 from maft.summaries import Threshold
-
-_KEPT = 4096  # vectors of texts that agents often say; one takes 1.5 KB
 
 
 @dataclass(slots=True)
@@ -39,9 +36,12 @@ class Vectors:
 
 
 def likeness(assignment: Assignment, answer: AnswerKind) -> Likeness | None:
-    """Loads what the run's answers are compared by; None where they are of another kind. BadInput if `prepare` left no threshold."""
+    """Loads what the run's answers are compared by; None where they are of another kind. BadInput without what
+    `prepare` leaves."""
     if answer != "semantic":
         return None
+    from maft.answers.encoder import load
+
     problems = required(assignment.store, f"{assignment.questions}/{layout.PROBLEMS}", "the task `prepare`")
     threshold = records.described(problems, META, Threshold)
-    return Likeness(lru_cache(_KEPT)(load(assignment.spec.task.semantic.embedder)), threshold.cosine)
+    return Likeness(load(assignment.spec.task.semantic.embedder), threshold.cosine)

@@ -74,7 +74,7 @@ def _publish(assignment: Assignment, prefix: str) -> Commit:
 def _drawn(spec: Spec, resolved: str) -> group.Questions:
     """Draws the questions, and finds what has to be known of them before they are asked."""
     files = _files(alike.on_the_probe_alone(code.worked(draw(spec))))
-    return group.Questions(files, resolved, alike.chosen(spec, files))
+    return group.Questions(files, resolved, alike.fitted(spec, files))
 
 
 def _files(split: tasks.Split) -> dict[str, bytes]:

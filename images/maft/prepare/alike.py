@@ -27,7 +27,7 @@ def compared(spec: Spec) -> bool:
     return "semantic" in (spec.task.answer_kind, spec.held_out_task.answer_kind)
 
 
-def chosen(spec: Spec, files: Mapping[str, bytes]) -> Threshold | None:
+def fitted(spec: Spec, files: Mapping[str, bytes]) -> Threshold | None:
     """Chooses the threshold of a run; None where it compares otherwise. files: its questions. BadInput if its encoder cannot be
     read."""
     if not compared(spec):
@@ -44,19 +44,19 @@ def committed(questions: Commit) -> Threshold | None:
     return records.described(questions, META, Threshold) if META in questions.meta else None
 
 
-def warnings(found: Threshold | None) -> tuple[str, ...]:
+def warnings(chosen: Threshold | None) -> tuple[str, ...]:
     """Says what people have to know of it."""
-    if found is None:
+    if chosen is None:
         return ()
     lines = []
-    if found.source == "default":
+    if chosen.source == "default":
         lines.append(
-            f"task.semantic.threshold: no threshold was fitted, so that of the packaged encoder counts ({found.cosine}): the probe has"
-            f" {found.pairs} labelled pairs, and it takes {PAIRS}, of both kinds; give rows same and different, or ask for more task.probe"
+            f"task.semantic.threshold: none was fitted, so {chosen.cosine} counts, measured elsewhere: the probe has {chosen.pairs}"
+            f" labelled pairs, and {PAIRS} of both kinds are needed; give rows same and different, and ask for a larger task.probe"
         )
-    if found.error and found.error.mean > POOR:
+    if chosen.error and chosen.error.mean > POOR:
         lines.append(
-            f"task.semantic.embedder: its vectors put {found.error.percent} % of labelled pairs wrongly, so votes say little;"
+            f"task.semantic.embedder: its vectors put {chosen.error.percent} % of labelled pairs wrongly, so votes say little;"
             " take another encoder, or answer: judge"
         )
     return tuple(lines)

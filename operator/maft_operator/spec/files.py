@@ -93,7 +93,7 @@ def _relocate(spec: Any, folder: Path, start: Path | None) -> None:
         return
     _relocate(spec.get("template"), folder, start)  # of a comparison
     for *sections, field in _PLACES:
-        part = spec
+        part: Any = spec
         for section in sections:
             part = part.get(section) if isinstance(part, dict) else None
         source = part.get(field) if isinstance(part, dict) else None
