@@ -1,6 +1,7 @@
 """Answers compared by their vectors: the encoder, the threshold and its error, debates, what `prepare` commits and refuses."""
 
 import asyncio
+import dataclasses
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from msgspec.structs import replace
 from small import a_spec
 from test_debate import DEBATE, SOCIETY, MemoryEngine
 
-from maft import records
+from maft import evaluate, records
 from maft.answers import encoder
 from maft.answers.equality import Checker
 from maft.answers.extract import extract
@@ -161,7 +162,7 @@ def test_a_given_threshold_counts_and_is_measured() -> None:
     assert threshold([], 0.9) == Threshold(cosine=0.9, source="given")
 
 
-cosines = st.floats(-1, 1).map(lambda value: round(value, 4))
+cosines = st.floats(-0.99, 0.99).map(lambda value: round(value, 4))
 
 
 @settings(max_examples=200)
@@ -344,3 +345,16 @@ def test_programs_choose_their_threads_before_numpy_is_there() -> None:
     programs = ("debate.__main__", "evaluate", "prepare.__main__", "endpoint.__main__")
     line = f"import {', '.join(f'maft.{name}' for name in programs)}, sys; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", line], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}).returncode == 0
+
+
+@pytest.mark.programs
+def test_a_whole_debate_goes_by_the_threshold_that_prepare_left(tmp_path: Path, mock_url: str) -> None:
+    assigned = assignment(tmp_path, rows(40, **ALIKE))
+    summary = prepare(assigned)
+    debated = evaluate.main(dataclasses.replace(assigned, servers={"society": [mock_url]}))
+    commit = committed(assigned.store, layout.evaluation("ns/run", 0))
+    assert commit and summary.semantic and debated.questions == 3
+    transcripts = fetch_records(assigned.store, commit, layout.TRANSCRIPTS, Transcript)
+    judged = [judgement for transcript in transcripts for judgement in transcript.judgements or ()]
+    assert judged and all(judgement.same == (judgement.cosine >= summary.semantic.cosine) for judgement in judged)
+    assert debated.usage.calls == sum(1 for transcript in transcripts for _ in transcript.calls())

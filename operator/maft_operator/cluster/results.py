@@ -225,7 +225,8 @@ def warnings(snapshot: Snapshot, old: Sequence[str]) -> list[str]:
     not heard."""
     heard = [summary for summary in snapshot.summaries.values() if isinstance(summary, _WARNING)]
     lines = [reasons.line(text, WARNING) for summary in heard for text in summary.warnings]
-    return list(dict.fromkeys([*(old if len(heard) < len(_WARNING) else ()), *lines]))[:WARNINGS]
+    before = [line for line in old if line not in lines] if len(heard) < len(_WARNING) else []
+    return [*before, *lines][:WARNINGS]
 
 
 def artifacts(run: Run, made: Iterable[Json]) -> Json:
