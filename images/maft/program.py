@@ -277,7 +277,9 @@ class Progress:
 
 def without_torch() -> None:
     """Hides torch from programs that read configurations and tokenizers, no weights: transformers imports it where there is one,
-    which takes seconds. It asks once whether there is, and remembers; what a model's own code imports is left alone."""
+    which takes seconds. It asks once whether there is, and remembers; what a model's own code imports is left alone. What they
+    compute with numpy is small and done in threads of their own, each on one processor: more would wait for each other."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is imported
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # it would say that it found none
     sys.modules["torch"] = None  # type: ignore[assignment] # importing it fails now
     from transformers.utils import is_torch_available

@@ -72,6 +72,13 @@ class Cases(Record, frozen=True, omit_defaults=True):
     """A program that is right, where the source has one."""
 
 
+class Alike(Record, frozen=True):
+    """Labels of a question whose answers are compared by vectors: what says the same as the reference, and what does not."""
+
+    same: tuple[str, ...]
+    different: tuple[str, ...]
+
+
 class Problem(Record, frozen=True, omit_defaults=True):
     """One question."""
 
@@ -86,6 +93,8 @@ class Problem(Record, frozen=True, omit_defaults=True):
     """Of reasoning-gym: how the question is made, for the generator's own scorer."""
     cases: Cases | None = None
     """Of kind code: what programs are run on. The answer is the outputs."""
+    alike: Alike | None = None
+    """Of kind semantic, on the probe alone: what the threshold is fitted on."""
 
     @property
     def solved(self) -> str:
@@ -173,16 +182,18 @@ Place = tuple[int, int]  # where an answer was said: agent, from 0, and round, f
 
 
 class Judgement(Record, frozen=True, omit_defaults=True):
-    """Whether two answers mean the same, as the base model was asked."""
+    """Whether two answers mean the same, as the base model was asked or their vectors tell."""
 
     one: Place | None
     """None: the reference."""
     other: Place | None
     same: bool
     calls: tuple[Call, ...]
-    """One for each order of the two."""
+    """One for each order of the two; of vectors none."""
     clipped: int = 0
     """Texts in the prompts that did not fit whole."""
+    cosine: float | None = None
+    """Of their vectors, where these tell."""
 
 
 class Vote(Record, frozen=True):
@@ -211,7 +222,7 @@ class Transcript(Formatted, frozen=True):
     votes: tuple[Vote, ...]
     """votes[m]: the majority in round m + 1."""
     judgements: tuple[Judgement, ...] | msgspec.UnsetType = msgspec.UNSET
-    """Where a model decides which answers are the same."""
+    """Where a model or vectors decide which answers are the same."""
 
     @property
     def vote(self) -> Vote:

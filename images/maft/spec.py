@@ -15,7 +15,7 @@ FORMAT = 1  # of run.json, commits and transcripts; docs/formats.md says what ra
 UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 # Variable with the key of a run's servers, for them (vLLM reads it by this name) and for the programs that ask them.
 SERVER_KEY = "VLLM_API_KEY"
-AnswerKind = Literal["number", "choice", "text", "math", "code", "judge"]
+AnswerKind = Literal["number", "choice", "text", "math", "code", "judge", "semantic"]
 Examples = Literal["first", "last", "hinted", "pairs", "graded"]
 TaskKind = Literal["arithmetic", "jsonl", "gsm8k", "math", "mmlu", "reasoning-gym"]
 # Of kinds of tasks whose answers are no numbers; each generator of reasoning-gym has a form of its own (answers/generators.py).
@@ -77,6 +77,15 @@ class GeneratorSpec(Section, frozen=True, kw_only=True):
     """Its arguments, in its own words."""
 
 
+class SemanticSpec(Section, frozen=True, kw_only=True):
+    """Where the vectors of answers tell which are the same."""
+
+    embedder: str = "package"
+    """`package`, or a folder."""
+    threshold: float | None = None
+    """Cosine from which on two answers are the same; None: fitted on the labelled pairs of the probe."""
+
+
 class QuestionsSpec(Section, frozen=True, kw_only=True):
     """What is asked and how an answer is found."""
 
@@ -105,6 +114,7 @@ class TaskSpec(QuestionsSpec, frozen=True, kw_only=True):
     probe: int
     seed: int
     arithmetic: ArithmeticSpec
+    semantic: SemanticSpec = SemanticSpec()
 
 
 class EvaluationTaskSpec(QuestionsSpec, frozen=True, kw_only=True):

@@ -394,3 +394,22 @@ def test_a_whole_number_with_a_point_is_an_integer(value: float, whole: int) -> 
 def test_other_numbers_with_a_point_are_none(value: float) -> None:
     with pytest.raises(BadSpec, match=r"^spec\.seed: .*expected (an integer|at most)"):
         checked(at("seed", value))
+
+
+def test_folders_and_files_are_named_from_where_we_stand(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").mkdir()
+    task = {"source": "./q.jsonl", "heldOutSource": "h.jsonl", "semantic": {"embedder": "../encoder"}}
+    spec = {"model": {"source": "../m"}, "task": task, "evaluation": {"task": {"source": "./other.jsonl"}}}
+    resource = {"kind": "MultiAgentFinetune", "spec": spec}
+    (tmp_path / "examples" / "run.yaml").write_text(json.dumps(resource))
+    named = files.load(tmp_path / "examples" / "run.yaml")["spec"]
+    assert named["model"]["source"] == "./m" and named["evaluation"]["task"]["source"] == "./examples/other.jsonl"
+    assert named["task"] == {
+        "source": "./examples/q.jsonl",
+        "heldOutSource": "./examples/h.jsonl",
+        "semantic": {"embedder": "./encoder"},
+    }
+    resource["spec"] = {"model": {"source": "org/m"}, "task": {"source": "s3://b/q.jsonl", "semantic": {"embedder": "package"}}}
+    (tmp_path / "run.yaml").write_text(json.dumps(resource))
+    assert files.load(tmp_path / "run.yaml")["spec"] == resource["spec"]

@@ -186,6 +186,13 @@ def test_a_program_that_says_too_much_is_cut_short() -> None:
     assert (len(lines), lines[0], len(lines[1])) == (20, "a b [0m", 600)
 
 
+def test_what_prepare_warns_of_stands_before_what_preflight_does() -> None:
+    prepared = summarized("r-0-prepare", PrepareSummary(train=9, held_out=9, warnings=("no threshold was fitted",)))
+    whole = state(PREPARED, TRIED, prepared, summarized("r-0-preflight", preflight("dates are fixed"), "trainer"))
+    assert whole["warnings"] == ["no threshold was fitted", "dates are fixed"]
+    assert state(PREPARED, TRIED, prepared, old=whole)["warnings"] == whole["warnings"]
+
+
 def test_names_that_no_release_has_are_left_out() -> None:
     summary = debated(kept={"critic": (1, 2), "a b": (3,), "x" * 99: (4,)}, left_out={"cut": 1, "no such reason": 9})
     row = state(*TRAINING, summarized("r-1-debate", summary))["iterations"][-1]

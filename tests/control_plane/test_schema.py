@@ -212,6 +212,7 @@ specs = st.fixed_dictionaries(
 
 NEWER = {  # than the first files of this format
     "model": ("chatTemplateArguments", "date"),
+    "task": ("semantic",),
     "debate": ("system", "thinking", "thinkingTokens", "showThoughts", "shards", "summarizer"),
     "training": ("trainThoughts", "gpus", "nodes", "sharedMemory", "parallelism", "base", "checkpointMinutes", "preferenceRate"),
     "inference": ("startupSeconds", "placementSeconds", "sharedMemory"),
@@ -321,7 +322,7 @@ def test_each_kind_of_task_has_its_kind_of_answer(kind: str) -> None:
         return
     assert parse(at("task", {"kind": kind, **more, "answer": answers})).spec.task.answer_kind == answers
     assert parse(at("evaluation.task", {"kind": kind, **more})).spec.held_out_task.answer_kind == answers
-    others = {"number", "math", "choice", "text", "code", "judge"} - {answers}
+    others = {"number", "math", "choice", "text", "code", "judge", "semantic"} - {answers}
     refused = {other for other in others if "task.answer" in refusal(at("task", {"kind": kind, **more, "answer": other}))}
     assert refused == (set() if kind == "jsonl" else others)
 

@@ -6,7 +6,7 @@ import pytest
 from statuses import debated, evaluated, preflight
 
 from maft.shortage import MORE_TOKENS
-from maft.summaries import Answers, PreflightSummary, ProbeScore, TrainSummary
+from maft.summaries import Answers, PreflightSummary, PrepareSummary, ProbeScore, Score, Threshold, TrainSummary
 from maft_operator.plan.summaries import sentence
 
 
@@ -86,3 +86,15 @@ def test_an_evaluation_warns_of_answers_that_were_cut_off() -> None:
 )
 def test_a_training_in_words(more: dict[str, Any], text: str) -> None:
     assert sentence(TrainSummary(adapters=(), trained=0, **more)) == text
+
+
+def test_prepare_tells_from_when_on_answers_are_the_same() -> None:
+    chosen = Threshold(cosine=0.84, source="fitted", pairs=90, error=Score(0.15, 0.022))
+    text = "8 training and 4 held-out questions, 30 for the probe; answers the same from a cosine of 0.84 on, fitted; "
+    assert (
+        sentence(PrepareSummary(train=8, held_out=4, probe=30, semantic=chosen)) == f"{text}15.0 ± 2.2 % of 90 labelled pairs wrong"
+    )
+    told = sentence(
+        PrepareSummary(train=8, held_out=4, semantic=Threshold(cosine=0.84, source="default"), warnings=("none fitted",))
+    )
+    assert told.endswith("answers the same from a cosine of 0.84 on, default - WARNING: none fitted")

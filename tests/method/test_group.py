@@ -11,12 +11,14 @@ from maft import program, records
 from maft.errors import BadInput
 from maft.prepare import __main__ as prepare
 from maft.prepare import group
+from maft.prepare.group import Questions
 from maft.program import Assignment
 from maft.records import Problem
 from maft.store import layout
 from maft.store.base import Store
 from maft.store.commits import committed, fetch, publish, required
 from maft.store.urls import open_store
+from maft.summaries import Threshold
 from maft_operator.plan import graph as plan
 from maft_operator.spec.parse import parse
 
@@ -64,10 +66,11 @@ def test_of_two_that_draw_at_once_the_first_commit_counts_for_both(store: Store)
     """Also where the hub moved in between: the other one takes what was committed, and the revision that it was drawn with."""
     one, two = (assigned(store, name, seed=number) for number, name in enumerate(("one", "two")))
     assert group.committed_questions(two) is None
-    first = group.publish_questions(one, {"train.jsonl": b"1", "held-out.jsonl": b"2"}, "aaa")
-    late = group.publish_questions(two, {"train.jsonl": b"3", "held-out.jsonl": b"4"}, "bbb")
+    chosen = [Threshold(cosine=cosine, source="given") for cosine in (0.5, 0.6)]
+    first = group.publish_questions(one, Questions({"train.jsonl": b"1", "held-out.jsonl": b"2"}, "aaa", chosen[0]))
+    late = group.publish_questions(two, Questions({"train.jsonl": b"3", "held-out.jsonl": b"4"}, "bbb", chosen[1]))
     assert first == late == group.committed_questions(one)
-    assert (late.files["train.jsonl"], late.revision) == (b"1", "aaa")
+    assert (late.files["train.jsonl"], late.revision, late.threshold) == (b"1", "aaa", chosen[0])
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ from maft.store import layout
 from maft.store.base import Store
 from maft.store.commits import publish
 from maft.store.urls import open_store
-from maft.summaries import Gain, ReportSummary, ResultRow, Score, Usage, Validation
+from maft.summaries import Gain, ReportSummary, ResultRow, Score, Threshold, Usage, Validation
 
 RUN = "default/demo"
 HOSTILE = "</script><img src=x onerror=alert(1)><!-- {{ 7*7 }} ' \u2028"
@@ -646,6 +646,15 @@ def put_choice(store: Store, *gains: tuple[float, float, int] | None, patience: 
         publish(store, layout.validation(RUN, iteration), debated, meta={"seed": 7, "validation": records.plain(one)})
     for iteration in evaluated:
         put_evaluation(store, iteration)
+
+
+def test_the_page_says_from_when_on_answers_count_as_the_same(store: Store) -> None:
+    chosen = Threshold(cosine=0.84, source="fitted", pairs=90, error=Score(0.15, 0.022))
+    publish(store, f"{RUN}/{layout.PROBLEMS}", {}, meta={"semantic": records.plain(chosen)})
+    put_debate(store, 1)
+    summary, page, _ = make(store)
+    [remark] = [remark for remark in summary.remarks if "cosine" in remark]
+    assert remark == f"Votes and accuracies are the encoder's opinion: {chosen.text}." and remark in page
 
 
 def test_the_page_says_which_iteration_is_the_best_and_how_it_was_chosen(store: Store) -> None:

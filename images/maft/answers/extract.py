@@ -2,7 +2,8 @@ r"""Finds an answer in what a model said. This room is the one place where it is
 
 thoughts.py parts thoughts from the reply, announced.py finds where the reply states its answer, and each kind reads what stands
 there: `number` (numbers.py), `choice` (choices.py: a letter A to J), `text` and `math` (texts.py; equality.py compares
-mathematics). `code` is the last block of Python (blocks.py), of `judge` the whole reply counts. A reader returns None for what is
+mathematics). `code` is the last block of Python (blocks.py), of `judge` and
+`semantic` the whole reply counts. A reader returns None for what is
 not of its kind, and an empty text for what is and gives no single answer.
 Patterns give back nothing that they have taken (possessive quantifiers) or look no further than a bound, so that a hostile text
 costs linear time.
@@ -28,7 +29,8 @@ _HEDGED = r"\(?(?:or|maybe|perhaps|possibly|alternatively)(?![^\W_])"  # 12 (or 
 _REMARK = re.compile(rf"{_REASON}|(?<=[\w$%}}*])\s\((?!{_HEDGED}|[A-J]\))", re.IGNORECASE)
 
 
-FREE: tuple[AnswerKind, ...] = ("judge",)  # kinds whose answer is the whole reply; debate/meaning.py says which mean the same
+# Kinds whose answer is the whole reply; debate/meaning.py says which mean the same.
+FREE: tuple[AnswerKind, ...] = ("judge", "semantic")
 
 
 def extract(text: str, kind: AnswerKind, *, complete: bool = True) -> str | None:

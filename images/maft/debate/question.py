@@ -16,6 +16,7 @@ from maft.debate.judge import Judge
 from maft.debate.meaning import Meaning
 from maft.debate.prompts import MAX_OTHERS, shown
 from maft.debate.setup import Setup
+from maft.debate.vectors import Vectors
 from maft.records import BASE, Call, Message, Problem, Summary, Transcript, Turn, Vote
 
 T = TypeVar("T")
@@ -45,11 +46,8 @@ class Question:
         self._problem = problem
         self._turns: list[list[Turn]] = [[] for _ in range(setup.society.size)]
         self._summaries: list[Summary] = []
-        self._judge: Judge | None = None
-        self._meaning: Meaning | None = None
-        if self._rules.answer == "judge":
-            self._judge = self._make_judge()
-            self._meaning = Meaning(self._judge.same, problem.answer)
+        self._judge = self._make_judge()
+        self._meaning = Meaning(self._judge.same, problem.answer) if self._judge else None
 
     async def run(self) -> Transcript:
         """Plays all rounds, then votes."""
@@ -76,7 +74,12 @@ class Question:
         if self._meaning:
             await self._meaning.settle(self._turns)
 
-    def _make_judge(self) -> Judge:
+    def _make_judge(self) -> Judge | Vectors | None:
+        """Whoever tells which answers mean the same; None where texts tell."""
+        if self._setup.likeness:
+            return Vectors(self._setup.likeness, self._problem.text, self._setup.judge)
+        if self._rules.answer != "judge":
+            return None
         return Judge(
             prompts=self._rules.prompts,
             question=self._problem.text,

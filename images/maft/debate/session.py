@@ -15,7 +15,7 @@ from itertools import chain
 from maft import models, program, records
 from maft.answers.equality import Checker
 from maft.chat_template import ChatTemplate
-from maft.debate import limits, shards
+from maft.debate import limits, shards, vectors
 from maft.debate.cache import CachingEngine
 from maft.debate.engine import PATIENCE, Engine, HttpEngine
 from maft.debate.journal import Journal
@@ -104,7 +104,8 @@ async def _with_servers(
         for each, agents in _written_alike(society, template, own):
             _room_for_questions(rules, each, min(contexts[society.servers[n]] for n in agents), problems)
         with Checker(rules.answer) as checker, ThreadPoolExecutor(checker.workers) as judge:
-            setup = Setup(rules, society, engine, template, checker, contexts, judge, own)
+            alike = vectors.likeness(assignment, rules.answer)
+            setup = Setup(rules, society, engine, template, checker, contexts, judge, own, alike)
             window = Window(engine.load, most=limits.questions(connections, society.size))
             journal = Journal(assignment.store, prefix, caching.flush if caching else None)
             transcripts = await debate_all(setup, problems, journal, progress, window, numbers)

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from maft.answers.equality import Checker
+from maft.answers.likeness import Likeness
 from maft.chat_template import ChatTemplate
 from maft.debate.engine import Engine, Request
 from maft.debate.society import Rules, Society
@@ -27,6 +28,8 @@ class Setup:
     """Comparing answers may block, the event loop may not. A thread for each worker of the checker."""
     own: Mapping[int, ChatTemplate] = field(default_factory=dict)
     """By agent: the templates of those that have another one than the base."""
+    likeness: Likeness | None = None
+    """Where vectors of answers are compared."""
 
     def template_of(self, agent: int | None) -> ChatTemplate:
         """Returns the template by which that agent's models are asked; None: the base."""

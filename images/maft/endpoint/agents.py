@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from maft import models
 from maft.answers.equality import Checker
-from maft.debate import limits
+from maft.debate import limits, vectors
 from maft.debate.engine import HttpEngine
 from maft.debate.setup import Setup
 from maft.endpoint.admission import Admission
@@ -27,6 +27,7 @@ async def answer(assignment: Assignment, served: Served, endpoint: Endpoint) -> 
     BadInput if a server refuses an adapter for good."""
     spec, players = assignment.spec, served.players
     template = await asyncio.to_thread(models.chat_template, spec.model, spec.debate.thinking)
+    alike = await asyncio.to_thread(vectors.likeness, assignment, served.rules.answer)
     clients = 2 * endpoint.spec.max_concurrent_debates  # connections that are open while their requests are answered, and idle ones
     connections = limits.connections(limits.open_files() - clients, players.size)
     async with (
@@ -36,7 +37,7 @@ async def answer(assignment: Assignment, served: Served, endpoint: Endpoint) -> 
         with Checker(served.rules.answer) as checker, ThreadPoolExecutor(checker.workers) as judge:
             while True:
                 contexts = await _ready(engine, served, endpoint.admission)
-                setup = Setup(served.rules, players, engine, template, checker, contexts, judge)
+                setup = Setup(served.rules, players, engine, template, checker, contexts, judge, likeness=alike)
                 endpoint.society = Society(spec, served, setup, upstream)
                 endpoint.admission.set_ready()
                 await _away(upstream)

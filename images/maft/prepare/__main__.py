@@ -14,7 +14,7 @@ import msgspec
 
 from maft import __version__, models, program, records, revision
 from maft.errors import BadInput
-from maft.prepare import apart, code, earlier, group, same, sizes, tasks
+from maft.prepare import alike, apart, code, earlier, group, same, sizes, tasks
 from maft.program import Assignment
 from maft.records import Commit, Formatted, Problem
 from maft.spec import FORMAT, Spec, immutable_spec_json
@@ -39,7 +39,7 @@ def main(assignment: Assignment) -> PrepareSummary:
     else:
         commit = _publish(assignment, prefix)
     store.write(f"{assignment.run}/{layout.RUN}", records.encode({"format": FORMAT, **commit.meta, "problems": _hashes(commit)}))
-    pin = str(commit.meta.get(revision.META, ""))
+    pin, threshold = str(commit.meta.get(revision.META, "")), alike.committed(commit)
     drawn = PrepareSummary(
         train=spec.task.train,
         held_out=spec.held_out_task.held_out,
@@ -47,6 +47,8 @@ def main(assignment: Assignment) -> PrepareSummary:
         validation=spec.evaluation.validation,
         model_bytes=_largest(revision.with_own(revision.with_revision(spec, pin), commit.meta.get(revision.OWN))),
         revision=pin,
+        semantic=threshold,
+        warnings=alike.warnings(threshold),
     )
     return first_that_fits(msgspec.structs.replace(drawn, earlier=e) for e in earlier.shorter(earlier.found(assignment)))
 
@@ -68,11 +70,16 @@ def _publish(assignment: Assignment, prefix: str) -> Commit:
         with named(used, each):
             models.check(each.spec.model)
             _try_template(each.spec)
-    files = there.files if there else _files(code.worked(draw(spec)))
+    questions = there or _drawn(used, resolved)
     if assignment.group and not there:
-        shared = group.publish_questions(assignment, files, resolved)
-        files, resolved = shared.files, shared.revision
-    return publish(store, prefix, files, meta=_meta(spec, resolved, own))
+        questions = group.publish_questions(assignment, questions)
+    return publish(store, prefix, questions.files, meta=_meta(spec, questions, own))
+
+
+def _drawn(spec: Spec, resolved: str) -> group.Questions:
+    """Draws the questions, and finds what has to be known of them before they are asked."""
+    files = _files(alike.on_the_probe_alone(code.worked(draw(spec))))
+    return group.Questions(files, resolved, alike.fitted(spec, files))
 
 
 def _largest(spec: Spec) -> int:
@@ -121,13 +128,13 @@ def draw(spec: Spec) -> tasks.Split:
     return replace(own, held_out=tasks.from_other_task(tasks.of_evaluation_task(spec.evaluation.task, spec.task), own))
 
 
-def _meta(spec: Spec, commit: str, own: Mapping[str, str]) -> dict[str, Any]:
-    """What run.json says: the spec as it was when the run began, by which release, and the commits of a hub's models."""
+def _meta(spec: Spec, questions: group.Questions, own: Mapping[str, str]) -> dict[str, Any]:
+    """What run.json says: the spec as it was when the run began, by which release, and what was found beside the questions."""
     return {
         "spec": msgspec.json.decode(immutable_spec_json(spec)),
         "version": __version__,
         "model": spec.model.source,
-        **({revision.META: commit} if commit else {}),
+        **questions.meta,
         **({revision.OWN: dict(own)} if own else {}),
         "taskSeed": spec.task.seed,
     }

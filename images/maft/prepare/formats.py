@@ -17,6 +17,7 @@ from maft.answers.extract import canonical
 from maft.answers.programs import expected
 from maft.asked import chat_text, question_id
 from maft.errors import BadInput, shown
+from maft.prepare.labels import labelled
 from maft.prepare.sources import HALF, HALF_FOUND, RawRow
 from maft.records import Cases, Message, Problem, fenced
 from maft.spec import AnswerKind, QuestionsSpec, TaskKind
@@ -52,14 +53,14 @@ def _plain(row: RawRow, where: str, questions: QuestionsSpec) -> tuple[Problem, 
     if isinstance(row.get("question"), list):
         return _chat(row, where, questions)
     question, answer = (_text(row, field, where) for field in ("question", "answer"))
-    return problem(question, answer, questions.answer_kind, where), answer
+    return labelled(problem(question, answer, questions.answer_kind, where), row, where, questions), answer
 
 
 def _chat(row: RawRow, where: str, questions: QuestionsSpec) -> tuple[Problem, str]:
     """The last turn asks, those before it are history."""
     *history, last = turns = _turns(row["question"], where)
     answer = _text(row, "answer", where)
-    asked = problem(chat_text(turns), answer, questions.answer_kind, where)
+    asked = labelled(problem(chat_text(turns), answer, questions.answer_kind, where), row, where, questions)
     return msgspec.structs.replace(asked, question=last.content, history=tuple(history)), answer
 
 

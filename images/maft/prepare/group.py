@@ -10,23 +10,34 @@ from dataclasses import dataclass
 from typing import Any
 
 from maft import records, revision
+from maft.answers.likeness import META
 from maft.errors import BadInput
-from maft.prepare import same
+from maft.prepare import alike, same
 from maft.program import Assignment
 from maft.records import Commit
 from maft.spec import Spec
 from maft.store import layout
 from maft.store.commits import committed, fetch, publish
+from maft.summaries import Threshold
 
 _SHARED = ("model", "task")  # sections of the spec that decide which questions there are, for which model
 
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """What the runs of a group ask. revision: of the model, where a hub has it."""
+    """What the runs of a group ask."""
 
     files: Mapping[str, bytes]
     revision: str
+    """Of the model, where a hub has it."""
+    threshold: Threshold | None
+    """From which on answers are the same; None: they are compared otherwise."""
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Returns what a commit says of them."""
+        pin = {revision.META: self.revision} if self.revision else {}
+        return {**pin, **({META: records.plain(self.threshold)} if self.threshold else {})}
 
 
 def committed_questions(assignment: Assignment) -> Questions | None:
@@ -36,11 +47,11 @@ def committed_questions(assignment: Assignment) -> Questions | None:
     return _read(assignment, commit)
 
 
-def publish_questions(assignment: Assignment, files: Mapping[str, bytes], resolved: str) -> Questions:
+def publish_questions(assignment: Assignment, drawn: Questions) -> Questions:
     """Commits what was drawn as the group's, and returns what counts: these, or those of a run that was faster."""
     store, prefix = assignment.store, _prefix(assignment)
     try:
-        commit = publish(store, prefix, dict(files), meta=_meta(assignment.spec, resolved))
+        commit = publish(store, prefix, dict(drawn.files), meta=_meta(assignment.spec, drawn))
     except BadInput:
         first = committed(store, prefix)
         if first is None:
@@ -61,8 +72,8 @@ def _read(assignment: Assignment, commit: Commit) -> Questions:
         raise BadInput(
             f"store {where}: made with spec.evaluation.validation {drawn!r}, this is {asked}; use another group or prefix"
         )
-    pin = commit.meta.get(revision.META, "")
-    return Questions({entry.name: fetch(store, commit, entry.name) for entry in commit.files}, pin if isinstance(pin, str) else "")
+    pin, files = commit.meta.get(revision.META, ""), {entry.name: fetch(store, commit, entry.name) for entry in commit.files}
+    return Questions(files, pin if isinstance(pin, str) else "", alike.committed(commit))
 
 
 def _evaluated(described: Any) -> dict[str, Any]:
@@ -70,10 +81,9 @@ def _evaluated(described: Any) -> dict[str, Any]:
     return evaluation if isinstance(evaluation, dict) else {}
 
 
-def _meta(spec: Spec, resolved: str) -> dict[str, Any]:
+def _meta(spec: Spec, drawn: Questions) -> dict[str, Any]:
     """Says nothing of the run that drew them: two at once write the same."""
-    pin = {revision.META: resolved} if resolved else {}
-    return {"spec": _described(spec), "model": spec.model.source, "taskSeed": spec.task.seed, **pin}
+    return {"spec": _described(spec), "model": spec.model.source, "taskSeed": spec.task.seed, **drawn.meta}
 
 
 def _described(spec: Spec) -> dict[str, Any]:

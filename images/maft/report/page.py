@@ -18,7 +18,7 @@ from maft import __version__, charts, records
 from maft.records import BASE, ROLES
 from maft.report.cards import CATEGORIES, Card, embeddable
 from maft.report.read import CommittedRun, Stage
-from maft.report.remarks import cut, untrained
+from maft.report.remarks import alike, cut, untrained
 from maft.report.sentences import NAMES, details, facts, headline, method, rows, tight, unfinished, warning
 from maft.shortage import words
 from maft.summaries import Usage
@@ -127,7 +127,7 @@ def page(run: CommittedRun, shown: Sequence[Sequence[Card]]) -> str:
         headline=headline(run),
         details=details(run),
         unfinished=unfinished(run),
-        notices=[notice for notice in (untrained(run), warning(run), cut(run)) if notice],
+        notices=[notice for notice in (untrained(run), warning(run), cut(run), alike(run)) if notice],
         debated=[(label(stage), stage.whole) for stage in run.stages],
         rows=rows(run),
         validations=list(run.validations.items()),

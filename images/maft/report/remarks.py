@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 
+import msgspec
+
 from maft import stopping
+from maft.answers.likeness import META
 from maft.report.read import CommittedRun, Iteration, Stage
 from maft.scores import left_out
 from maft.shortage import MORE_TOKENS, Shortage, shortage
+from maft.summaries import Threshold
 
 NAMED = 3  # iterations or debates in a sentence
 
@@ -41,7 +45,15 @@ def cut(run: CommittedRun) -> str:
 
 def remarks(run: CommittedRun) -> tuple[str, ...]:
     """Lists what stands below the table in a terminal."""
-    return tuple(remark for remark in (untrained(run), cut(run), _choice(run)) if remark)
+    return tuple(remark for remark in (untrained(run), cut(run), _choice(run), alike(run)) if remark)
+
+
+def alike(run: CommittedRun) -> str:
+    """Says from which cosine on answers count as the same; empty where they are compared otherwise."""
+    if META not in run.meta:
+        return ""
+    text = msgspec.convert(run.meta[META], Threshold).text
+    return f"Votes and accuracies are the encoder's opinion: {text}."
 
 
 def _choice(run: CommittedRun) -> str:

@@ -18,6 +18,7 @@ from maft.summaries import (
     DiversitySummary,
     EvaluateSummary,
     PreflightSummary,
+    PrepareSummary,
     Score,
     TrainSummary,
     Validation,
@@ -31,7 +32,8 @@ from maft_operator.spec.parse import Run, store_url
 from maft_operator.spec.schema import Json
 
 COUNTED = 8  # agents up to which the status has the examples of each: it has to stay small
-WARNINGS = 20  # of what preflight says; each becomes an Event
+_WARNING = (PrepareSummary, PreflightSummary)  # who says what works and may surprise
+WARNINGS = 20  # of what they say; each becomes an Event
 REASONS = 2  # the commonest, for which questions gave no example
 WARNING = 600  # characters of one of them
 _NAME = re.compile("[A-Za-z]{1,40}")  # of roles, and of reasons why a question gave no example
@@ -219,9 +221,12 @@ def worded(score: Json) -> Json:
 
 
 def warnings(snapshot: Snapshot, old: Sequence[str]) -> list[str]:
-    """Lists what works and may surprise, as preflight said it. old: the lines before."""
-    lists = (summary.warnings for summary in snapshot.summaries.values() if isinstance(summary, PreflightSummary))
-    return [reasons.line(text, WARNING) for text in next(lists, old)][:WARNINGS]
+    """Lists what works and may surprise, as prepare and preflight said it. old: the lines before, which stay where one of them is
+    not heard."""
+    heard = [summary for summary in snapshot.summaries.values() if isinstance(summary, _WARNING)]
+    lines = [reasons.line(text, WARNING) for summary in heard for text in summary.warnings]
+    before = [line for line in old if line not in lines] if len(heard) < len(_WARNING) else []
+    return [*before, *lines][:WARNINGS]
 
 
 def artifacts(run: Run, made: Iterable[Json]) -> Json:

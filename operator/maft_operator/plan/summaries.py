@@ -52,7 +52,7 @@ def sentence(summary: AnySummary | None) -> str:
         case PrepareSummary():
             others = (("probe", summary.probe), ("validation", summary.validation))
             more = "".join(f", {count} for the {what}" for what, count in others if count)
-            return f"{summary.train} training and {summary.held_out} held-out questions{more}"
+            return f"{summary.train} training and {summary.held_out} held-out questions{more}{_alike(summary)}{_warned(summary)}"
         case PreflightSummary():
             return _preflight(summary)
         case DebateSummary() | ShardSummary():
@@ -73,8 +73,16 @@ def _preflight(summary: PreflightSummary) -> str:
     context = f" of {summary.context}" if summary.context else ""
     prompts = f"prompts of up to {summary.longest_prompt}{context} tokens"
     memory = f", training needs about {summary.training_bytes / 2**30:.1f} GiB" if summary.training_bytes else ""
-    warnings = f" - WARNING: {'; '.join(summary.warnings)}" if summary.warnings else ""
-    return f"{summary.architecture}{thinks}, {summary.modules} layers with adapters, {prompts}{memory}{_cost(summary)}{warnings}"
+    asks = f"{prompts}{memory}{_cost(summary)}"
+    return f"{summary.architecture}{thinks}, {summary.modules} layers with adapters, {asks}{_warned(summary)}"
+
+
+def _warned(summary: PrepareSummary | PreflightSummary) -> str:
+    return f" - WARNING: {'; '.join(summary.warnings)}" if summary.warnings else ""
+
+
+def _alike(summary: PrepareSummary) -> str:
+    return f"; {summary.semantic.text}" if summary.semantic else ""
 
 
 def _cost(summary: PreflightSummary) -> str:

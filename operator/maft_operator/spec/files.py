@@ -14,6 +14,14 @@ _TAKEN_BY = {  # resources of ours, by who takes them
     SOCIETY: "`kubectl apply` takes it to a cluster; on this machine `maft serve RUN` does the same",
 }
 
+_PLACES = (  # fields that may name a folder or a file
+    ("model", "source"),
+    ("task", "source"),
+    ("task", "heldOutSource"),
+    ("task", "semantic", "embedder"),
+    ("evaluation", "task", "source"),
+)
+
 
 def load(path: Path, settings: Sequence[str] = (), kinds: Sequence[str] = (KIND,)) -> dict[str, Any]:
     """Reads the one resource of these kinds in a file as kubectl does (dialect.py), with `key=value` settings applied; BadSpec with
@@ -84,18 +92,19 @@ def _relocate(spec: Any, folder: Path, start: Path | None) -> None:
     if not isinstance(spec, dict):
         return
     _relocate(spec.get("template"), folder, start)  # of a comparison
-    evaluation = spec.get("evaluation")
-    sections = {**spec, "evaluation.task": evaluation.get("task") if isinstance(evaluation, dict) else None}
-    named = [("model", "source"), ("task", "source"), ("task", "heldOutSource"), ("evaluation.task", "source")]
     overrides = spec.get("agentOverrides")
-    own = [each.get("model") for each in overrides if isinstance(each, dict)] if isinstance(overrides, list) else []
-    places = [(section, sections.get(section), field) for section, field in named]
-    for section, part, field in [*places, *(("model", model, "source") for model in own)]:
-        if not isinstance(part, dict):
-            continue
-        source = part.get(field)
-        if isinstance(source, str) and (source.startswith(("./", "../")) or (section != "model" and _is_file(source))):
+    parts = [(sections, _part(spec, sections), field) for *sections, field in _PLACES]
+    parts += [(["model"], _part(each, ["model"]), "source") for each in (overrides if isinstance(overrides, list) else [])]
+    for sections, part, field in parts:
+        source = part.get(field) if isinstance(part, dict) else None
+        if isinstance(source, str) and (source.startswith(("./", "../")) or ("task" in sections and _is_file(source))):
             part[field] = _dotted(os.path.relpath(folder / source, start))
+
+
+def _part(spec: Any, sections: list[str]) -> Any:
+    for section in sections:
+        spec = spec.get(section) if isinstance(spec, dict) else None
+    return spec
 
 
 def _is_file(source: str) -> bool:

@@ -1,0 +1,62 @@
+"""The threshold from which on the vectors of two answers count as the same, as the labels of the probe give it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import msgspec
+
+from maft import records
+from maft.answers.likeness import META, PAIRS, POOR, pairs, threshold
+from maft.prepare.tasks import Split
+from maft.records import Commit, Problem
+from maft.spec import Spec
+from maft.summaries import Threshold
+
+
+def on_the_probe_alone(split: Split) -> Split:
+    """Takes the labels away from all other questions: nobody who trains or is scored sees them."""
+    return replace(split, train=_bare(split.train), held_out=_bare(split.held_out), validation=_bare(split.validation))
+
+
+def _bare(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    return tuple(msgspec.structs.replace(problem, alike=None) for problem in problems)
+
+
+def compared(spec: Spec) -> bool:
+    """Tells whether any answers of the run are compared by vectors."""
+    return "semantic" in (spec.task.answer_kind, spec.held_out_task.answer_kind)
+
+
+def fitted(spec: Spec, files: Mapping[str, bytes]) -> Threshold | None:
+    """Chooses the threshold of a run; None where it compares otherwise. files: its questions. BadInput if its encoder cannot be
+    read."""
+    if not compared(spec):
+        return None
+    from maft.answers.encoder import load
+
+    probe = records.decode_lines(files.get("probe.jsonl", b""), Problem, "probe.jsonl")
+    embed = load(spec.task.semantic.embedder)
+    return threshold(list(pairs(probe, embed)), spec.task.semantic.threshold)
+
+
+def committed(questions: Commit) -> Threshold | None:
+    """Reads what the commit of questions has."""
+    return records.described(questions, META, Threshold) if META in questions.meta else None
+
+
+def warnings(chosen: Threshold | None) -> tuple[str, ...]:
+    """Says what people have to know of it."""
+    if chosen is None:
+        return ()
+    lines = []
+    if chosen.source == "default":
+        lines.append(
+            f"task.semantic.threshold: none was fitted, so {chosen.cosine} counts, measured elsewhere: the probe has {chosen.pairs}"
+            f" labelled pairs, and {PAIRS} of both kinds are needed; give rows same and different, and ask for a larger task.probe"
+        )
+    if chosen.error and chosen.error.mean > POOR:
+        lines.append(
+            f"task.semantic.embedder: its vectors put {chosen.error.percent} % of labelled pairs wrongly, so votes say little;"
+            " take another encoder, or answer: judge"
+        )
+    return tuple(lines)
