@@ -205,7 +205,17 @@ specs = st.fixed_dictionaries(
 NEWER = {  # than the first files of this format
     "model": ("chatTemplateArguments", "date"),
     "debate": ("system", "thinking", "thinkingTokens", "showThoughts", "shards", "summarizer"),
-    "training": ("trainThoughts", "gpus", "nodes", "sharedMemory", "parallelism", "base", "checkpointMinutes", "preferenceRate"),
+    "training": (
+        "trainThoughts",
+        "gpus",
+        "nodes",
+        "sharedMemory",
+        "parallelism",
+        "base",
+        "checkpointMinutes",
+        "preferenceRate",
+        "distillFrom",
+    ),
     "inference": ("startupSeconds", "placementSeconds", "sharedMemory"),
     "evaluation": ("validation",),
 }
