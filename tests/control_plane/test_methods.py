@@ -252,7 +252,9 @@ def test_a_way_of_training_is_the_method_of_that_name() -> None:
 
 
 def test_what_distillation_learns_is_a_choice() -> None:
-    of = {way: facts(run(method="distill", training={"distillFrom": way}, **EVERYTHING)) for way in ("reworked", "first", "last")}
+    of = {}
+    for way in ("reworked", "first", "last"):
+        of[way] = facts(run(**EVERYTHING | {"method": "distill", "training": {**EVERYTHING["training"], "distillFrom": way}}))
     assert {way: made["examples"] for way, made in of.items()} == {way: {way} for way in of}
     assert of["first"] == facts(run(method="single-agent-alone", **EVERYTHING))
 
