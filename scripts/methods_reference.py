@@ -31,7 +31,7 @@ SOURCES = {  # of each method; a test compares its keys with METHODS
     "cooperative": f"{MAFT}, ablation",
     "dpo": "loss: arXiv 2305.18290, equation 7; pairs from debates: MACA, arXiv 2509.15172",
     "kto": "loss: arXiv 2402.01306, section 4.2; grades by the vote: MACA, arXiv 2509.15172",
-    "distill": "after DTE, arXiv 2505.15734, and arXiv 2604.24881",
+    "distill": "after DTE, arXiv 2505.15734, and arXiv 2604.24881; hints: STaR, arXiv 2203.14465",
 }
 # The defaults, but for topologies: those are no part of what a method is.
 EXAMPLE: dict[str, Any] = {
@@ -44,6 +44,7 @@ SHARED: dict[str, Any] = {"training": {"topology": "Shared"}, "inference": {"top
 LEARNS = {
     "first": "first answers that equal the vote",
     "last": "last answers that equal the vote",
+    "reworked": "first answers that equal the vote, reworked with the vote as a hint where the first did not",
     "hinted": "right answers, hinted where the first was wrong",
     "pairs": "pairs of first answers that do and do not equal the vote",
     "graded": "first answers, graded by whether they equal the vote",

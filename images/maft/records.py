@@ -325,7 +325,7 @@ class DatasetCounts(Record, frozen=True):
     kept: int
     """Examples."""
     left_out: dict[str, int]
-    """Questions that gave none, by reason (debate/datasets.py)."""
+    """Questions that gave none, by reason (debate/lessons.py)."""
 
 
 class Adapter(Record, frozen=True):

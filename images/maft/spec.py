@@ -16,7 +16,7 @@ UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 # Variable with the key of a run's servers, for them (vLLM reads it by this name) and for the programs that ask them.
 SERVER_KEY = "VLLM_API_KEY"
 AnswerKind = Literal["number", "choice", "text", "math", "code", "judge", "semantic"]
-Examples = Literal["first", "last", "hinted", "pairs", "graded"]
+Examples = Literal["first", "last", "hinted", "pairs", "graded", "reworked"]
 TaskKind = Literal["arithmetic", "jsonl", "gsm8k", "math", "mmlu", "reasoning-gym"]
 # Of kinds of tasks whose answers are no numbers; each generator of reasoning-gym has a form of its own (answers/generators.py).
 ANSWERS: dict[TaskKind, AnswerKind] = {"math": "math", "mmlu": "choice", "reasoning-gym": "text"}
@@ -184,6 +184,8 @@ class TrainingSpec(Section, frozen=True, kw_only=True):
 
     method: Literal["sft", "dpo", "kto", "distill"]
     beta: float
+    distill_from: Literal["reworked", "first", "last"] = "reworked"
+    """Answers that distillation learns."""
     lora: LoraSpec
     learning_rate: float
     preference_rate: float = 0.1
@@ -338,7 +340,8 @@ class Recipe(Section, frozen=True, kw_only=True):
     examples: Examples = "first"
     """What an example is. first: a first answer that equals the vote (and whole dialogues for critics); last: a last answer that
     does; hinted: a right answer, given after a hint where the first was wrong (reads labels); pairs: of first answers, one that
-    equals the vote and one that does not; graded: a first answer, and whether it equals the vote."""
+    equals the vote and one that does not; graded: a first answer, and whether it equals the vote; reworked: a first
+    answer that equals the vote, or one that does after the vote's was given as a hint."""
     alone: bool = False
     """A trained model answers the held-out questions once, without debate."""
 

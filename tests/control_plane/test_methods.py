@@ -142,7 +142,7 @@ TABLE: dict[str, dict[str, Any]] = {
     "cooperative": {"cooperative": True},
     "dpo": {"critics": False, "examples": {"pairs"}, "loss": {"dpo"}},
     "kto": {"critics": False, "examples": {"graded"}, "loss": {"kto"}},
-    "distill": ONE | {"critics": False, "examples": {"last"}, "held-out": (1, 1)},
+    "distill": ONE | {"critics": False, "examples": {"reworked"}, "held-out": (1, 1)},
 }
 
 
@@ -250,6 +250,22 @@ def test_an_untrained_method_does_not_mind_how_others_are_trained() -> None:
 def test_a_way_of_training_is_the_method_of_that_name() -> None:
     for way in ("dpo", "kto", "distill"):
         assert facts(run(training={"method": way}, agents=3)) == facts(run(method=way, agents=3))
+
+
+def test_what_distillation_learns_is_a_choice() -> None:
+    of = {}
+    for way in ("reworked", "first", "last"):
+        of[way] = facts(run(**EVERYTHING | {"method": "distill", "training": {**EVERYTHING["training"], "distillFrom": way}}))
+    assert {way: made["examples"] for way, made in of.items()} == {way: {way} for way in of}
+    assert of["first"] == facts(run(method="single-agent-alone", **EVERYTHING))
+
+
+def test_a_program_is_not_reworked_from_what_it_gives() -> None:
+    task = {"kind": "jsonl", "source": "x.jsonl", "answer": "code"}
+    with pytest.raises(BadSpec, match=r"^training\.distillFrom: reworked shows the vote's answer"):
+        run(task=task, method="distill")
+    assert run(task=task, method="distill", training={"distillFrom": "first"}).spec.recipe.examples == "first"
+    assert run(task=task).spec.recipe.examples == "first"
 
 
 def test_a_minimum_agreement_is_at_most_the_agents_there_are() -> None:

@@ -214,7 +214,17 @@ NEWER = {  # than the first files of this format
     "model": ("chatTemplateArguments", "date"),
     "task": ("semantic",),
     "debate": ("system", "thinking", "thinkingTokens", "showThoughts", "shards", "summarizer"),
-    "training": ("trainThoughts", "gpus", "nodes", "sharedMemory", "parallelism", "base", "checkpointMinutes", "preferenceRate"),
+    "training": (
+        "trainThoughts",
+        "gpus",
+        "nodes",
+        "sharedMemory",
+        "parallelism",
+        "base",
+        "checkpointMinutes",
+        "preferenceRate",
+        "distillFrom",
+    ),
     "inference": ("startupSeconds", "placementSeconds", "sharedMemory"),
     "evaluation": ("validation",),
 }

@@ -29,6 +29,7 @@ from maft.train.dpo import Pair, Preferences
 from maft.train.examples import Examples
 from maft.train.interruption import Interruption
 from maft.train.jobs import Job, decided
+from maft.train.kto import Graded, Grades
 from maft.train.objectives import NextToken
 from maft.train.trainer import Trainer, steps
 from maft.train.workers import Started
@@ -61,6 +62,13 @@ def pairs(template):
         return template.tokens((*dialogue(i)[:1], dialogue(answer)[1]), every_turn=False)
 
     return [Pair(said(i, i), said(i, i + 1)) for i in range(5)]
+
+
+@pytest.fixture(scope="module")
+def examples(tokens, pairs):
+    """What each way of training takes."""
+    graded = [Graded(pair.chosen, pair.rejected, bool(i % 2)) for i, pair in enumerate(pairs)]
+    return {"sft": tokens, "dpo": pairs, "kto": graded}
 
 
 @dataclass
@@ -96,13 +104,8 @@ class Ended:
     def __init__(self, objective, calls: int) -> None:
         self._objective, self._left = objective, calls
 
-    follows = False
-
-    def prepare(self, *arguments):
-        return self._objective.prepare(*arguments)
-
-    def sequences(self, part):
-        return self._objective.sequences(part)
+    def __getattr__(self, name: str):
+        return getattr(self._objective, name)
 
     def loss(self, *arguments):
         self._left -= 1
@@ -133,12 +136,12 @@ def ended_at(step: int, number: int = signal.SIGTERM) -> Callable[[float], None]
 
 
 def objective_of(method: str):
-    return Preferences(0.1) if method == "dpo" else NextToken()
+    return {"sft": NextToken(), "dpo": Preferences(0.1), "kto": Grades(0.1)}[method]
 
 
-@pytest.mark.parametrize("method", ["sft", "dpo"])
-def test_sigterm_after_any_step_loses_nothing(base, tokens, pairs, tmp_path, method):
-    examples = pairs if method == "dpo" else tokens
+@pytest.mark.parametrize("method", ["sft", "dpo", "kto"])
+def test_sigterm_after_any_step_loses_nothing(base, examples, tmp_path, method):
+    examples = examples[method]
     whole = trained(base, examples, tmp_path / "whole", objective=objective_of(method))
     for step in range(1, steps(len(examples), TRAINING) + 1):
         with pytest.raises(SystemExit) as ended:
@@ -154,9 +157,9 @@ def test_sigterm_after_any_step_loses_nothing(base, tokens, pairs, tmp_path, met
         assert shown == whole[0]  # progress counts the steps of before, too
 
 
-@pytest.mark.parametrize("method", ["sft", "dpo"])
-def test_sigterm_within_any_step_loses_that_step_alone(base, tokens, pairs, tmp_path, method):
-    examples = pairs if method == "dpo" else tokens
+@pytest.mark.parametrize("method", ["sft", "dpo", "kto"])
+def test_sigterm_within_any_step_loses_that_step_alone(base, examples, tmp_path, method):
+    examples = examples[method]
     whole = trained(base, examples, tmp_path / "whole", objective=objective_of(method))
     call, ended = 0, True
     while ended:

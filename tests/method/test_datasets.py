@@ -14,7 +14,10 @@ from small import a_spec
 
 from maft import records
 from maft.answers.voting import vote
-from maft.debate.datasets import (
+from maft.debate.datasets import Dataset, build, critic_set, generator_set, write
+from maft.debate.mixing import mix
+from maft.records import Call, Commit, DatasetCounts, Example, Message, Problem, Transcript, Turn
+from maft.shortage import (
     CUT,
     MIX,
     NO_CONSENSUS,
@@ -25,14 +28,7 @@ from maft.debate.datasets import (
     UNANIMOUS,
     UNPARSED,
     WRONG,
-    Dataset,
-    build,
-    critic_set,
-    generator_set,
-    write,
 )
-from maft.debate.mixing import mix
-from maft.records import Call, Commit, DatasetCounts, Example, Message, Problem, Transcript, Turn
 from maft.spec import Spec
 from maft.store.commits import committed, fetch
 from maft.store.urls import open_store
@@ -418,7 +414,7 @@ def test_grades_by_hand(small: list[Transcript]) -> None:
 
 
 def test_only_grades_are_written_with_a_grade(small: list[Transcript]) -> None:
-    for kind in ("first", "last", "pairs", "graded"):
+    for kind in ("first", "last", "pairs", "graded", "reworked"):
         lines = [records.encode(e) for e in made_by(kind, small)[0].examples]
         assert all((b"desirable" in line) == (kind == "graded") for line in lines)
 
@@ -438,18 +434,52 @@ def test_hinted_answers_by_hand() -> None:
     assert all("0.1" not in m.content for e in made.examples for m in e.messages), "the hint is no part of an example"
 
 
+def reworked(row: Transcript, **answers: str) -> Transcript:
+    """The debate with what some agents said after the vote; a capital letter was cut."""
+    turns = [list(own) for own in row.turns]
+    for agent, answer in ((int(name[1:]), text) for name, text in answers.items()):
+        letter, finish = answer.lower(), "length" if answer.isupper() else "stop"
+        call = Call("base", 0, 5, 7, finish, said(row.problem.id, agent, letter, 2))
+        parsed = None if letter == "-" else letter
+        turns[agent].append(Turn("hint", call, parsed, agrees=parsed == row.vote.answer, right=parsed == "r"))
+    return replace(row, turns=tuple(map(tuple, turns)))
+
+
+def test_reworked_answers_by_hand() -> None:
+    """Distillation: first answers that equal the vote, or what was said once the vote was known; never the short last ones."""
+    rows = [
+        transcript("a", "xx", "xx", "xx"),
+        reworked(transcript("b", "xx", "yx", "-x"), a1="x", a2="x"),
+        reworked(transcript("c", "xx", "yx", "yx"), a1="y", a2="-"),  # the hint did not help
+        reworked(transcript("d", "xx", "yx", "Xx"), a1="X", a2="x"),  # cut with the hint; cut at first
+        transcript("e", "xx", "yy", "zz"),
+    ]
+    made = made_by("reworked", rows)
+    assert [list(d.examples) for d in made] == [
+        [asked(name, 0, "x") for name in "abcd"],
+        [asked("a", 1, "x"), asked("b", 1, "x", 2)],
+        [asked("a", 2, "x"), asked("b", 2, "x", 2), asked("d", 2, "x", 2)],
+    ]
+    assert [d.counts.left_out for d in made] == [
+        {NO_CONSENSUS: 1},
+        {OUTVOTED: 1, CUT: 1, NO_CONSENSUS: 1},
+        {UNPARSED: 1, NO_CONSENSUS: 1},
+    ]
+    assert "hint" not in repr([list(d.examples) for d in made])
+
+
 def test_hinted_answers_follow_the_labels_and_no_others_do(small: list[Transcript]) -> None:
     def relabelled(row: Transcript) -> Transcript:
         turns = tuple(tuple(replace(t, right=not t.right) for t in agent) for agent in row.turns)
         return replace(row, problem=replace(row.problem, answer="other"), turns=turns)
 
     changed = [relabelled(row) for row in small]
-    for examples in ("first", "last", "pairs", "graded"):
+    for examples in ("first", "last", "pairs", "graded", "reworked"):
         assert made_by(examples, changed) == made_by(examples, small)
     assert made_by("hinted", changed) != made_by("hinted", small)
 
 
-@pytest.mark.parametrize("examples", ["first", "last", "pairs", "graded"])
+@pytest.mark.parametrize("examples", ["first", "last", "pairs", "graded", "reworked"])
 def test_a_pool_is_everybodys_examples_by_question(small: list[Transcript], examples: str) -> None:
     apart, [pooled] = made_by(examples, small), made_by(examples, small, pooled=True)
     assert (pooled.counts.role, pooled.counts.agent) == ("generator", 0)
@@ -502,7 +532,7 @@ def test_an_answer_that_was_cut_votes_and_never_trains() -> None:
     assert not any(m.cut for d in sets.values() for example in d.examples for m in example.messages[-1:])
 
 
-@pytest.mark.parametrize("examples", ["first", "last", "hinted", "pairs", "graded"])
+@pytest.mark.parametrize("examples", ["first", "last", "hinted", "pairs", "graded", "reworked"])
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_no_kind_of_example_ends_with_a_cut_answer(examples: str, seed: int) -> None:
     draw = random.Random(seed)

@@ -16,9 +16,9 @@ from maft.answers.equality import Checker
 from maft.chat_template import load_chat_template
 from maft.debate.cache import CachingEngine
 from maft.debate.clipping import MARK, shares
-from maft.debate.datasets import first_answer
 from maft.debate.engine import Request
 from maft.debate.journal import Journal
+from maft.debate.lessons import first_answer
 from maft.debate.progress import DebateProgress
 from maft.debate.prompts import NOTHING, Prompts
 from maft.debate.question import Question
@@ -124,6 +124,66 @@ def test_without_overrides_no_seed_and_no_request_changes(template):
     hold(template, one, rules())
     hold(template, other, change(rules(), overrides=(AgentOverride(agent=0), AgentOverride(agent=7, temperature=0.0))))
     assert one.asked == other.asked
+
+
+# --- answers reworked with the vote as a hint, for distillation ---
+
+
+def telling(*firsts: str, told: str = "2+12=14. Answer: 14"):
+    """First answers by agent; what all say after the hint; else 14."""
+
+    def say(model: str, text: str) -> str:
+        if "Hint" in text:
+            return told
+        return firsts[int(model[1])] if model != "base" and "Other agents" not in text else "Answer: 14"
+
+    return say
+
+
+def rework(template, say, **debate):
+    engine = MemoryEngine(template, say)
+    revise = replace(DEBATE.prompts, revise="Other agents said: {summary} {question}")
+    made = change(rules(critics=False, **debate), reworked=True, prompts=Prompts("{question}", revise))
+    return engine, hold(template, engine, made)
+
+
+def test_whose_first_answer_differs_from_the_vote_is_told_it(template):
+    engine, made = rework(template, telling("Answer: 14", "Answer: 9", "I do not know"))
+    assert [len(turns) for turns in made.turns] == [2, 3, 3]
+    assert len(made.votes) == 2 and (made.vote.answer, made.vote.votes) == ("14", 3)
+    hints = [(request.model, text) for request, text in engine.asked if "Hint" in text]
+    assert sorted(model for model, _ in hints) == ["g1", "g2"]  # whoever gave the first answer
+    assert all("the right answer is 14" in text and "Answer: 9" not in text for _, text in hints)  # the question afresh
+    assert all(turns[2].agrees and turns[2].call.text == "2+12=14. Answer: 14" for turns in made.turns[1:])
+
+
+def test_what_was_said_after_the_hint_does_not_vote(template):
+    _, made = rework(template, telling("Answer: 14", "Answer: 9", "Answer: 9", told="Answer: 3"))
+    assert (made.vote.answer, made.vote.votes) == ("14", 3) and made.agreeing == 3
+    assert [turns[-1].agrees for turns in made.turns] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("firsts", "debate"),
+    [
+        (("Answer: 14",) * 3, {}),
+        (("Answer: 1", "Answer: 2", "Answer: 3"), {"rounds": 1}),  # no label
+        (("Answer: 1", "Answer: 1", "Answer: 3"), {"rounds": 1, "min_agreement": 3}),
+        (("Answer: 14",) * 3, {"mode": "fast"}),
+    ],
+)
+def test_without_a_label_or_a_difference_nobody_is_told(template, firsts, debate):
+    engine, made = rework(template, telling(*firsts), **debate)
+    assert not [text for _, text in engine.asked if "Hint" in text]
+    assert {len(turns) for turns in made.turns} == {len(made.votes)}
+
+
+def test_the_debate_before_the_hints_is_as_without_them(template):
+    engine, _ = rework(template, telling("Answer: 14", "Answer: 9", "Answer: 9"))
+    plain = MemoryEngine(template, telling("Answer: 14", "Answer: 9", "Answer: 9"))
+    revise = replace(DEBATE.prompts, revise="Other agents said: {summary} {question}")
+    hold(template, plain, change(rules(critics=False), prompts=Prompts("{question}", revise)))
+    assert engine.asked[: len(plain.asked)] == plain.asked and len(engine.asked) == len(plain.asked) + 2
 
 
 def test_calls_of_the_paper(template):

@@ -145,15 +145,17 @@ def assigned(folder: Path, **training) -> Assignment:
     return Assignment(store=FileStore(folder), run="ns/run", given_spec=spec, iteration=1, agents=(0,))
 
 
-def questions(folder: Path, *, pairs: bool) -> None:
-    if not pairs:
+def questions(folder: Path, method: str = "sft") -> None:
+    if method == "sft":
         return datasets(FileStore(folder), generator=7)
 
-    def pair(i: int) -> Example:
+    def example(i: int) -> Example:
         asked, right, wrong = (Message("user", f"What is {i}+2?"), *(Message("assistant", f"Answer: {i + n}") for n in (2, 3)))
+        if method == "kto":
+            return Example(str(i), (asked, wrong if i % 3 else right), desirable=not i % 3)
         return Example(str(i), (asked, right), rejected=wrong)
 
-    publish(FileStore(folder), layout.datasets("ns/run", 1), {"generator-0.jsonl": encode_lines(pair(i) for i in range(7))})
+    publish(FileStore(folder), layout.datasets("ns/run", 1), {"generator-0.jsonl": encode_lines(example(i) for i in range(7))})
 
 
 def started(assignment: Assignment, ranks: int, report: workers.Report) -> Started:
@@ -164,12 +166,12 @@ def started(assignment: Assignment, ranks: int, report: workers.Report) -> Start
 
 
 @pytest.mark.programs
-@pytest.mark.parametrize(("method", "ranks"), [("sft", 2), ("dpo", 3)])
+@pytest.mark.parametrize(("method", "ranks"), [("sft", 2), ("dpo", 3), ("kto", 3)])
 def test_several_ranks_have_the_loss_curve_of_one_process(tmp_path: Path, method: str, ranks: int) -> None:
     """Three ranks divide neither the batch nor the model's widths."""
     curves: list[list[float]] = []
     for folder, training in ((tmp_path / "one", {}), (tmp_path / "several", {"parallelism": "Sharded", "gpus": 2})):
-        questions(folder, pairs=method == "dpo")
+        questions(folder, method)
         assignment = assigned(folder, method=method, **training)
         curves.append([])
         train.main(assignment, started(assignment, ranks if training else 1, curves[-1].append))
@@ -187,7 +189,7 @@ def test_ranks_that_are_told_to_end_go_on_to_the_same_bytes(tmp_path: Path, capf
     """With dropout: each rank draws in every step what it would have drawn."""
     training = {"parallelism": "Sharded", "gpus": 2, "epochs": 20, "lora": {"rank": 4, "dropout": 0.2}}
     for name in ("whole", "ended"):
-        questions(tmp_path / name, pairs=False)
+        questions(tmp_path / name)
     whole, ended = (assigned(tmp_path / name, **training) for name in ("whole", "ended"))
     curve: list[float] = []
     train.main(whole, started(whole, 2, curve.append))
@@ -225,7 +227,7 @@ def follower(first: Started) -> "subprocess.Popen[bytes]":
 def test_two_pods_have_the_loss_curve_of_one_process(tmp_path: Path) -> None:
     one, several = [], []
     for name in ("one", "several"):
-        questions(tmp_path / name, pairs=False)
+        questions(tmp_path / name)
     alone = assigned(tmp_path / "one")
     train.main(alone, started(alone, 1, one.append))
     assignment, first = over_pods(tmp_path / "several")
@@ -252,7 +254,7 @@ def test_a_pod_that_is_lost_takes_the_other_along_and_both_go_on_to_the_same_byt
     tmp_path: Path, lost: str, ends: int, capfd
 ) -> None:
     for name in ("whole", "ended"):
-        questions(tmp_path / name, pairs=False)
+        questions(tmp_path / name)
     training = {"epochs": 20, "lora": {"rank": 4, "dropout": 0.2}}
     whole, first = over_pods(tmp_path / "whole", **training)
     second, curve = follower(first), []
@@ -281,7 +283,7 @@ def test_a_pod_that_is_lost_takes_the_other_along_and_both_go_on_to_the_same_byt
 
 @pytest.mark.programs
 def test_what_all_ranks_refuse_is_one_line(tmp_path: Path) -> None:
-    questions(tmp_path, pairs=False)
+    questions(tmp_path)
     refused = assigned(tmp_path, parallelism="Sharded", gpus=2, lora={"targetModules": ["no_such"]})
     with pytest.raises(BadInput, match=r"training\.lora\.targetModules: "):
         train.main(refused, started(refused, 2, lambda loss: None))

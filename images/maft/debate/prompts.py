@@ -31,7 +31,7 @@ class Prompts:
         return fill(self.first, question=question)
 
     def hinted(self, question: str, answer: str) -> str:
-        """Asks again with the right answer (STaR, arXiv 2203.14465, "rationalization")."""
+        """Asks again with the answer (STaR, arXiv 2203.14465, "rationalization")."""
         return fill(self.later.hint, question=question, answer=answer)
 
     def summary(self, others: Sequence[str]) -> str:

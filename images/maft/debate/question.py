@@ -46,6 +46,7 @@ class Question:
         self._problem = problem
         self._turns: list[list[Turn]] = [[] for _ in range(setup.society.size)]
         self._summaries: list[Summary] = []
+        self._voted = 0  # rounds whose answers vote: hinted ones know the label, and do not
         self._judge = self._make_judge()
         self._meaning = Meaning(self._judge.same, problem.answer) if self._judge else None
 
@@ -63,6 +64,9 @@ class Question:
                 break
             await self._round(round_)
         await self._settle()
+        self._voted = 1 if self._rules.hinted else len(self._turns[0])
+        if self._rules.reworked:
+            await self._rework()
         return await self._judged(self._finish)
 
     async def _agreed(self) -> bool:
@@ -95,6 +99,19 @@ class Question:
         if parsed is None or not await self._judged(lambda: self._right(parsed)):
             hinted = self._rules.prompts.hinted(self._problem.question, self._problem.solved)
             await self._answer(agent, Heard(lambda _: hinted), afresh=True)
+
+    async def _rework(self) -> None:
+        """Whose first answer is no example of the vote is told the vote's, and gives the work that leads there."""
+        vote = await self._judged(lambda: self._vote(self._voted - 1))
+        if (label := vote.answer) is None or not voting.trains(vote, self._rules.debate.min_agreement):
+            return
+        hinted = self._rules.prompts.hinted(self._problem.question, label)
+        others = [n for n, turns in enumerate(self._turns) if not await self._judged(partial(self._teaches, turns[0], label))]
+        await _together(*(self._answer(n, Heard(lambda _: hinted), afresh=True) for n in others))
+        await self._settle()
+
+    def _teaches(self, turn: Turn, label: str) -> bool:
+        return turn.parsed is not None and not turn.call.cut and self._setup.checker.equal(label, turn.parsed)
 
     async def _round(self, round_: int) -> None:
         previous = [shown(turns[-1].call, thoughts=self._rules.debate.show_thoughts) for turns in self._turns]
@@ -187,8 +204,7 @@ class Question:
         return voting.unanimous([turns[-1].parsed for turns in self._turns], self._setup.checker.equal)
 
     def _finish(self) -> Transcript:
-        # Hinted answers are no round: they know the label, and do not vote.
-        votes = tuple(self._vote(m) for m in range(1 if self._rules.hinted else len(self._turns[0])))
+        votes = tuple(self._vote(m) for m in range(self._voted))
         turns = tuple(tuple(self._judge_turn(turn, votes[-1]) for turn in agent) for agent in self._turns)
         # By round and agent: the order of arrival would differ from run to run.
         summaries = sorted(self._summaries, key=lambda s: (s.round, -1 if s.agent is None else s.agent))

@@ -29,6 +29,8 @@ class Rules:
     """After a wrong answer the question is asked again with the right one, in place of debate (STaR)."""
     overrides: tuple[AgentOverride, ...] = ()
     """What some agents have otherwise."""
+    reworked: bool = False
+    """After the debate, whose first answer differs from the vote is asked again with the vote's."""
 
     def of(self, agent: int) -> "Rules":
         """Returns the rules for the answers of one agent."""
@@ -65,7 +67,8 @@ def training_rules(spec: Spec, iteration: int) -> Rules:
     """Makes the rules for training questions: they alone may be asked again with a hint."""
     prompts = Prompts(spec.task.prompt, spec.debate.prompts)
     hinted = spec.recipe.examples == "hinted"
-    return Rules(spec.debate, prompts, spec.task.answer_kind, spec.seed, iteration, hinted, spec.agent_overrides)
+    reworked = spec.recipe.examples == "reworked"
+    return Rules(spec.debate, prompts, spec.task.answer_kind, spec.seed, iteration, hinted, spec.agent_overrides, reworked)
 
 
 def held_out_rules(spec: Spec, iteration: int) -> Rules:

@@ -45,7 +45,7 @@ def _held_out(spec: Spec) -> list[int]:
 def _debate(rules: Rules, agents: int, questions: int) -> Cost:
     later = rules.debate.rounds - 1
     summaries = later * (1 if rules.fast else agents) if rules.debate.summarize and not rules.hinted else 0
-    answers = agents * (2 if rules.hinted else 1 + later)
+    answers = agents * (2 if rules.hinted else 1 + later + rules.reworked)
     pairs = answers * (answers - 1) // 2 + answers if rules.answer == "judge" else 0  # with each other, and with the reference
     requests = questions * (answers + summaries + 2 * pairs)
     return Cost(requests, requests * rules.new_tokens)

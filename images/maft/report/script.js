@@ -51,7 +51,7 @@
   const clipped = (turn) => (turn.clipped ?? []).map((c) =>
     folded("heard", `${c.texts === 1 ? "1 text" : `${c.texts} texts`} of the others did not fit: the prompt with what was clipped`, c.prompt));
   const heard = (turn) => {
-    if (turn.hinted) return element("p", "note", "Was asked again with the right answer as a hint.");
+    if (turn.hinted) return element("p", "note", "Was asked again with the answer as a hint.");
     if (turn.summary === null) return element("p", "note", "Saw the other answers themselves.");
     const details = element("details", "heard", element("summary", "", "Summary it saw"), element("div", "model-text", turn.summary));
     details.open = turn.summary.length <= SHORT;

@@ -6,9 +6,10 @@ from typing import Any
 from maft.program import Assignment
 from maft.records import Adapter
 
-LEARNT = {  # by what an example is (datasets.Examples): what the card says it learnt from
+LEARNT = {  # by what an example is (maft.spec.Examples): what the card says it learnt from
     "first": "that agree with the majority of the debate; no reference answers were used",
     "last": "at the end of the debate that agree with its majority; no reference answers were used",
+    "reworked": "that agree with the majority of the debate, some of them given with it as a hint; no reference answers were used",
     "hinted": "that equal the reference answers, some of them after a hint",
     "pairs": "that agree with the majority of the debate, preferred to others that do not; no reference answers were used",
     "graded": "graded by whether they agree with the majority of the debate; no reference answers were used",

@@ -141,9 +141,10 @@ def asked(run: Run) -> frozenset[str]:
     hinted = spec.recipe.examples == "hinted"
     rounds = range(2, spec.debate.rounds + 1 + hinted)
     later = (first, list(answers.values()), hinted, [debate[name] for name in _TURNS], own and debate["summarizer"])
-    return frozenset(
-        {*(_key(first, n, answers[n]) for n in answers), *(_key(later, [debate[name] for name in _ANSWER], m) for m in rounds)}
-    )
+    names = {*(_key(first, n, answers[n]) for n in answers), *(_key(later, [debate[name] for name in _ANSWER], m) for m in rounds)}
+    if spec.recipe.examples == "reworked":
+        names.add(_key(later, "reworked", spec.debate.min_agreement))
+    return frozenset(names)
 
 
 def _plain(section: DebateSpec | ModelSpec) -> dict[str, Any]:

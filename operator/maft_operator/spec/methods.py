@@ -106,8 +106,8 @@ def applied(spec: RunSpec) -> RunSpec:
 
 
 def _trained(spec: RunSpec) -> RunSpec:
-    """training.method: dpo trains generators on pairs, kto on graded answers; distill trains one model on last answers, and it
-    answers alone."""
+    """training.method: dpo trains generators on pairs, kto on graded answers; distill trains one model on the society's
+    answers (training.distillFrom), and it answers alone."""
     if spec.training.method == "sft" or not spec.iterations:
         return spec
     if spec.recipe.examples == "hinted":
@@ -118,7 +118,10 @@ def _trained(spec: RunSpec) -> RunSpec:
     spec = _changed(spec, {"debate": {"critics": False}})
     if preference:
         return replace(spec, recipe=replace(spec.recipe, examples=preference[0]))
-    return replace(_of_one_base(_changed(spec, SHARED)), recipe=replace(spec.recipe, one_model=True, examples="last", alone=True))
+    examples = spec.training.distill_from
+    if examples == "reworked" and spec.task.answer_kind == "code":
+        raise BadSpec("training.distillFrom: reworked shows the vote's answer, of a program what it gives; set first or last")
+    return replace(_of_one_base(_changed(spec, SHARED)), recipe=replace(spec.recipe, one_model=True, examples=examples, alone=True))
 
 
 def _of_one_base(spec: RunSpec) -> RunSpec:
