@@ -79,7 +79,8 @@ class LocalClient(Client):
         rows = self._rows(run, numbers)
         complete = not runs_on and self._is_reported(run)
         if not (rows or runs_on or complete or self._local(run).is_dir() or self._has(f"{run}/{layout.RUN}")):
-            raise NoSuchRun(f"{run}: neither {self._store.url} nor {self._folder} has one of that name")
+            also = f", nor has {self._folder}" if "://" in self._url else ""
+            raise NoSuchRun(f"{run}: {self._store.url} has no run of that name{also}")
         message = "" if runs_on or complete else self._failure(run)
         phase = RUNNING if runs_on else COMPLETE if complete else FAILED if message else STOPPED
         adapters = self._adapters(run, numbers)

@@ -36,7 +36,8 @@ def script(parser: argparse.ArgumentParser, shell: str) -> str:
         if action.type is Path or action.dest in _FOLDERS:
             action.complete = shtab.DIRECTORY if action.dest in _FOLDERS else shtab.FILE  # type: ignore[attr-defined]
     made: str = shtab.complete(parser, shell)
-    return made
+    # Of the ways in which a script is read by hand it knows one; by the other, `source`, it would complete at once and fail.
+    return made.replace("$zsh_eval_context[-1] == eval ", "$zsh_eval_context[-1] == (eval|file) ")
 
 
 def actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:

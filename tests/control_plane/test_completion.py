@@ -89,6 +89,17 @@ def test_other_shells_read_their_scripts(shell: str, scripts: dict[str, Path]) -
         assert {line.split("\t")[0] for line in done.stdout.splitlines()} == {"--set", "--seeds"}, done.stderr
 
 
+@pytest.mark.parametrize("line", ["source {path}", 'eval "$(< {path})"', "fpath=({path.parent} $fpath); compinit -u -D"])
+def test_zsh_takes_the_script_however_it_is_read(line: str, tmp_path: Path, scripts: dict[str, Path]) -> None:
+    if not shutil.which("zsh"):
+        pytest.skip("no zsh on this machine")
+    path = tmp_path / "_maft"  # the name by which zsh finds it in a folder
+    path.write_text(scripts["zsh"].read_text())
+    lines = f"autoload -U compinit; compinit -u -D; {line.format(path=path)}; print $_comps[maft]"
+    done = subprocess.run(["zsh", "-fc", lines], capture_output=True, text=True, timeout=60)
+    assert done.stderr == "" and done.stdout in ("_shtab_maft\n", "_maft\n")
+
+
 @pytest.mark.programs
 def test_as_a_command() -> None:
     maft = [sys.executable, "-m", "maft_operator", "completion"]

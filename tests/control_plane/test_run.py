@@ -338,6 +338,19 @@ def test_what_is_noted_when_a_run_begins_is_written_once(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"run.json", "lock", "prepare"}
 
 
+def test_a_folder_has_many_names(tmp_path, monkeypatch):
+    """Whoever began a run with `--dir runs` goes on with it by its whole path, as the Python client does, and by a link."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "my runs")
+    one, local = parse(resource()), tmp_path / "local"
+    with exclusive(local, one, "my runs"):
+        pass
+    ended(local, "prepare", PrepareSummary(train=1, held_out=1))
+    for name in ("./my runs", str(tmp_path / "my runs"), f"file://{tmp_path}/my%20runs", "link"):
+        with exclusive(local, one, name):
+            pass
+
+
 def ended(local: Path, task: str, summary: ProgramSummary) -> None:
     (local / task).mkdir()
     (local / task / "summary.json").write_bytes(encode_summary(summary))

@@ -123,6 +123,10 @@ WRONG = {
     "nobody to ask": (["ask", "What is 1+1?"], "RUN, QUESTION: one is missing"),
     "two to ask": (["ask", "--url", "http://127.0.0.1:9", "{store}/ns/run", "?"], "not with --url"),
     "no address": (["ask", "--url", "127.0.0.1:8080", "?"], "--url 127.0.0.1:8080: expected http://HOST:PORT"),
+    "settings of one that runs": (["ask", "--url", "http://127.0.0.1:9", "--set", "mode=fast", "?"], "--set: not with --url"),
+    "GPUs of one that runs": (["ask", "--url", "http://127.0.0.1:9", "--gpus", "0", "?"], "--gpus: not with --url"),
+    "fewer GPUs than none": (["serve", "{store}/ns/run", "--gpus", "-1"], "--gpus -1: expected a whole number from 0 to 8"),
+    "no port": (["serve", "{store}/ns/run", "--port", "99999"], "--port 99999: expected a whole number from 0 to 65535"),
     "no question": (["ask", "--url", "http://127.0.0.1:9", " "], "QUESTION: is empty"),
 }
 

@@ -245,9 +245,25 @@ def test_what_a_society_does_not_take_is_refused_by_its_field(case):
     assert field in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"temperature": -1}, "temperature: -1; expected float >= 0.0"),
+        ({"max_tokens": "ten"}, "max_tokens: 'ten'; expected int | null"),
+        ({"maft": {"transcript": "yes"}}, "maft.transcript: 'yes'; expected bool"),
+        ({"stop": ["a", ""]}, "stop[1]: expected str of length >= 1"),
+        ({"maft": {"votes": 3}}, "maft.votes: no field that the society knows; leave it out"),
+    ],
+)
+def test_a_refusal_says_what_the_field_holds_and_what_to_do(changes, line):
+    with pytest.raises(Refused) as refused:
+        request.read(json.dumps({**ask(), **changes}).encode())
+    assert str(refused.value) == line
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"\xff"', b'{"model": "\\ud800"}', b"[" * 100_000, b"{}"])
 def test_what_is_no_request_is_refused(body):
-    with pytest.raises(Refused, match=r"JSON|missing required field"):
+    with pytest.raises(Refused, match=r"JSON|model: missing; give it"):
         request.read(body)
 
 

@@ -289,6 +289,8 @@ WRONG = {
     "a mode that is none": ({}, ['--society={"mode": "slow"}'], "--society: Invalid enum value 'slow' - at `$.mode`"),
     "a cap of nothing": ({}, ['--society={"maxConcurrentDebates": 0}'], "--society: Expected `int` >= 1"),
     "no folder of keys": ({}, ["--keys=/nowhere"], "--keys /nowhere"),
+    "an address of nobody here": ({}, ["--host=192.0.2.1"], "--host 192.0.2.1: Cannot assign requested address"),
+    "an address that is none": ({}, ["--host=300.1.1.1"], "--host 300.1.1.1: "),
     "a port that is none": ({}, ["--port=70000"], "--port '70000'"),
     "grace in words": ({}, ["--grace=long"], "--grace 'long'"),
     "a server that is none": ({}, ["--server=there"], "--server there: expected NAME=http://HOST:PORT"),

@@ -29,6 +29,7 @@ from maft.store.base import Store
 from maft.store.files import FileStore
 from maft.summaries import Gain, Score, Validation
 from maft_operator import __main__ as command
+from maft_operator.local import stored_run
 
 NAMES = {f"{role}-{n}" for role in ("generator", "critic") for n in range(1, AGENTS + 1)}
 
@@ -140,6 +141,10 @@ def test_what_is_not_there_is_one_line(store, tmp_path, kind, prepare, more, lin
 def test_targets_that_cannot_be(text, line):
     with pytest.raises(BadInput, match=line):
         targets.parse(text)
+
+
+def test_the_help_names_every_target():
+    assert tuple(targets.TARGETS) == stored_run.KINDS
 
 
 def test_a_file_in_the_folders_place(store, tmp_path):

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import errno
 import signal
 import socket
 from dataclasses import dataclass, replace
@@ -123,8 +124,15 @@ async def _listen(runner: web.AppRunner, listening: Listening) -> None:
     try:
         there = await asyncio.to_thread(_socket, listening.host, listening.port)
     except OSError as error:
-        raise BadInput(f"--port {listening.port}: {error.strerror}; choose another port or stop what listens there") from error
+        raise BadInput(_unheard(listening, error)) from error
     await web.SockSite(runner, there, backlog=BACKLOG).start()
+
+
+def _unheard(listening: Listening, error: OSError) -> str:
+    """Says which of the two it is: an address may be none, or another machine's."""
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return f"--host {listening.host}: {error.strerror}; give an address of this machine, such as 127.0.0.1"
+    return f"--port {listening.port}: {error.strerror}; choose another port or stop what listens there"
 
 
 def _socket(host: str, port: int) -> socket.socket:

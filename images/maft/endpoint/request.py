@@ -113,7 +113,7 @@ def read(body: bytes) -> Asked:
     try:
         asked = msgspec.convert(given, Asked)
     except msgspec.ValidationError as error:
-        raise _explained(error) from None
+        raise _explained(error, given) from None
     return msgspec.structs.replace(asked, turns=chat.turns(asked.messages), messages=None)
 
 
@@ -122,9 +122,22 @@ def _check_unable(name: str, value: Any) -> None:
         raise Refused(400, f"{name}: {shown(value)}; the society cannot do this, leave it out", param=name)
 
 
-def _explained(error: msgspec.ValidationError) -> Refused:
-    """Names the field first: msgspec does it last."""
+def _explained(error: msgspec.ValidationError, given: dict[str, Any]) -> Refused:
+    """Names the field first and what it holds: msgspec names it last, and shows types alone."""
     text, _, place = str(error).partition(" - at `$")
     field = _FIELD.search(text)
     path = ".".join(part for part in (place.rstrip("`").lstrip("."), field["name"] if field else "") if part)
+    if field:
+        text = "missing; give it" if "missing" in text else "no field that the society knows; leave it out"
+    else:
+        text = f"{_held(given, path)}{text.partition(', got ')[0].replace('`', '').replace('Expected', 'expected')}"
     return Refused(400, f"{path}: {text}" if path else text, param=path or None)
+
+
+def _held(given: Any, path: str) -> str:
+    """Shows the value there; nothing where the way leads through a list."""
+    for name in path.split("."):
+        if not isinstance(given, dict) or name not in given:
+            return ""
+        given = given[name]
+    return f"{shown(given)}; "

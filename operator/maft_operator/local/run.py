@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import fcntl
 import json
+import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 import psutil
@@ -147,7 +149,7 @@ def _same_as_before(path: Path, now: dict[str, Any]) -> None:
     """A run keeps what it began with, once anything of it is done: what was refused at once may be corrected."""
     if path.exists():
         before = msgspec.to_builtins(_read(path))
-        different = _difference(before, {name: now[name] for name in before})
+        different = _difference(_placed(before), _placed({name: now[name] for name in before}))
         if different and _is_begun(path.parent):
             raise BadSpec(f"{different}; a run keeps its spec: set metadata.name=another, or remove {path.parent.parent}")
         if not different:
@@ -155,6 +157,15 @@ def _same_as_before(path: Path, now: dict[str, Any]) -> None:
     temporary = path.with_suffix(".tmp")  # a kill in between leaves no half of it
     temporary.write_text(json.dumps(now, indent=1, sort_keys=True))
     temporary.replace(path)
+
+
+def _placed(began: dict[str, Any]) -> dict[str, Any]:
+    """Names a folder in one way: `runs`, `./runs` and the whole path are one store."""
+    store = str(began["store"])
+    if store.startswith("s3://"):
+        return began
+    path = unquote(store.removeprefix("file://")) if store.startswith("file://") else store
+    return {**began, "store": os.path.realpath(path)}
 
 
 def _is_begun(local: Path) -> bool:

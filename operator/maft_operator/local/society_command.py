@@ -25,6 +25,7 @@ _ASK = """Asks the society of a run one question, shows the debate as it goes, a
 and the society are started for it, and ended. Example: maft ask runs/default/arithmetic "What is 7+3*4?"
 A society that wants an API key gets that of the variable MAFT_API_KEY."""
 INTERRUPTED = 130
+MOST_GPUS = 8  # of a server, as in inference.gpus
 
 
 def add(commands: Any) -> None:
@@ -65,7 +66,12 @@ def _ask(arguments: argparse.Namespace) -> int:
     from maft_operator.local.ask import Unanswered, ask
 
     async def once(url: str) -> None:
-        await ask(url.rstrip("/").removesuffix("/v1"), arguments.question, arguments.model, lambda line: print(line, flush=True))
+        await ask(
+            url.rstrip("/").removesuffix("/chat/completions").removesuffix("/v1"),
+            arguments.question,
+            arguments.model,
+            lambda line: print(line, flush=True),
+        )
 
     async def asked(society: Any) -> None:
         await once(society.url)
@@ -87,6 +93,9 @@ def _one_place(arguments: argparse.Namespace) -> None:
         raise BadSpec('RUN, QUESTION: one is missing; `maft ask RUN "question"`, or `maft ask --url URL "question"`')
     if run and url:
         raise BadSpec(f"RUN {run}: not with --url, whose society answers; leave one of them out")
+    for flag, given in (("set", arguments.set), ("iteration", arguments.iteration), ("gpus", arguments.gpus is not None)):
+        if url and given:
+            raise BadSpec(f"--{flag}: not with --url; it is for the society's own start, see `maft serve -h`")
     if url and not url.startswith(("http://", "https://")):
         raise BadSpec(f"--url {url}: expected http://HOST:PORT, as `maft serve` prints it")
     if not question.strip():
@@ -103,6 +112,8 @@ def _with_society(
     """Starts the society, uses it, and ends it."""
     from maft_operator.local import society
 
+    _within("port", port, 65535)
+    _within("gpus", arguments.gpus or 0, MOST_GPUS)
     place = parse(arguments.run)
     wanted = society.Wanted(
         place,
@@ -126,6 +137,12 @@ def _with_society(
     except society.Ended as error:
         print(f"error: {error}", file=sys.stderr)
         return error.code if error.code > 0 else 1
+
+
+def _within(flag: str, value: int, most: int) -> None:
+    """Raises BadSpec before a server is started whose first word it would be."""
+    if not 0 <= value <= most:
+        raise BadSpec(f"--{flag} {value}: expected a whole number from 0 to {most}")
 
 
 def fields(settings: list[str]) -> SocietySpec:

@@ -13,6 +13,9 @@ _EXPORT_HELP = """Hands on what a run has committed so far: adapters as folders,
 trackers and registries. What was sent is not sent again. Example: maft export runs/default/arithmetic --to vllm.
 All targets, and where their secrets come from: docs/exporting.md"""
 
+KINDS = ("peft", "vllm", "kserve", "mlflow", "wandb", "trackio", "otel", "hub", "oci", "merged")  # as in maft/export/targets.py
+_TARGETS = f"a target: {', '.join(KINDS)}; may be repeated"
+
 
 def add(commands: Any) -> None:
     """Adds the subcommands."""
@@ -21,7 +24,7 @@ def add(commands: Any) -> None:
     report.set_defaults(call=_report)
     export = commands.add_parser("export", help="hand on a run's adapters and results", description=_EXPORT_HELP)
     export.add_argument("run", metavar="RUN", help=place.HELP)
-    export.add_argument("--to", action="append", required=True, metavar="KIND[=WHERE]", help="a target; may be repeated")
+    export.add_argument("--to", action="append", required=True, metavar="KIND[=WHERE]", help=_TARGETS)
     export.add_argument("--iteration", metavar="N", help="whose adapters [the best, or the last that has all]")
     export.add_argument("--only", action="append", default=[], metavar="NAME", help="an adapter, such as generator-1 [all]")
     export.add_argument("--license", metavar="SPDX", help="of the adapters, for their cards [none is stated]")
