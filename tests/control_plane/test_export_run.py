@@ -83,7 +83,7 @@ def finished(folder: Path, target: str, *, interrupted: bool = False) -> str:
 
 def test_what_could_not_be_sent_is_said_with_what_to_do(tmp_path):
     text = finished(tmp_path, "otel=http://127.0.0.1:9")
-    assert text.startswith("warning: not exported: error: --to otel: http://127.0.0.1:9/v1/traces is away")
+    assert text.startswith("warning: not exported: --to otel: http://127.0.0.1:9/v1/traces is away")
     assert "The run is complete; `maft export` sends what is missing later" in text
 
 

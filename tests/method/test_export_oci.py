@@ -234,8 +234,16 @@ def test_the_login_is_that_of_docker(store, tmp_path, monkeypatch, scheme):
 
 def test_a_registry_that_is_away(store):
     put_run(store)
-    with pytest.raises(OSError, match="is away"):
-        hand_on(store, f"http://127.0.0.1:{free_port()}/demo:v1")
+    port = free_port()
+    with pytest.raises(OSError, match=rf"^--to oci: 127\.0\.0\.1:{port} is away: \[Errno 111\] Connection refused$"):
+        hand_on(store, f"http://127.0.0.1:{port}/demo:v1")
+
+
+@pytest.mark.tools
+def test_a_registry_without_tls_that_was_meant_with_it(store, registry):
+    put_run(store)
+    with pytest.raises(OSError, match=r"; http:// before HOST for a registry without TLS$"):
+        hand_on(store, f"{registry}/demo:v1")
 
 
 def test_a_run_that_trained_nothing_asks_no_registry(store):

@@ -142,6 +142,13 @@ def test_the_key_comes_from_the_usual_variable(store, collector, monkeypatch):
         assert "hunter2" not in str(error.value)
 
 
+def test_the_whole_address_is_the_same_collector(store, collector):
+    url, _ = collector
+    put_run(store)
+    assert hand_on(store, f"{url}/v1/traces").new
+    assert hand_on(store, url).new == 0
+
+
 def test_a_collector_that_is_away(store):
     put_run(store)
     with pytest.raises(OSError, match="is away"):

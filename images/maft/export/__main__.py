@@ -46,7 +46,8 @@ def _raise(failures: Sequence[tuple[str, BadInput | OSError]], *, several: bool)
         return
     if not several:
         raise failures[0][1]
-    line = "; ".join(f"{kind}: {one_line(error)}" for kind, error in failures)
+    lines = ((kind, one_line(error)) for kind, error in failures)
+    line = "; ".join(text if text.startswith("--to ") else f"{kind}: {text}" for kind, text in lines)
     raise BadInput(line) if all(isinstance(error, BadInput) for _, error in failures) else OSError(line)
 
 

@@ -104,7 +104,7 @@ class Registry:
         except ValueError:  # oras has no answer to what it is asked for
             raise BadInput(f"--to oci: {where.reference}: the registry wants a login; `docker login {where.host}`") from None
         except OSError as error:  # of requests, too
-            raise OSError(f"--to oci: {where.host} is away: {one_line(error, 200)}") from None
+            raise OSError(f"--to oci: {where.host} is away: {_reason(error)}") from None
         if answer.status_code < 300 or answer.status_code in accept:
             return answer
         text = one_line(answer.text, 200)
@@ -132,6 +132,13 @@ class Registry:
         if not changed:
             raise ValueError("no credentials")
         return dict(named)
+
+
+def _reason(error: OSError) -> str:
+    """Says why without the names of the libraries around it."""
+    inner = getattr(error.args[0], "reason", error) if error.args else error
+    text = one_line(inner, 200).rpartition(": Failed to establish a new connection: ")[2]
+    return f"{text}; http:// before HOST for a registry without TLS" if "WRONG_VERSION_NUMBER" in text else text
 
 
 def send(request: Request) -> Sent:

@@ -78,8 +78,8 @@ class Exports:
             self._console.print(f"Exported: {', '.join(self._targets)}", highlight=False, markup=False, soft_wrap=True)
             return
         words = self._child.tail()[-1:] if self._child else []
-        why = "interrupted;" if code is None else next(iter(words), f"exit code {code};")
-        line = f"warning: not exported: {why} The run is complete; `maft export` sends what is missing later (log: {self._log})"
+        why = "interrupted" if code is None else next(iter(words), f"exit code {code}").removeprefix("error: ")
+        line = f"warning: not exported: {why}. The run is complete; `maft export` sends what is missing later (log: {self._log})"
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     async def aclose(self) -> None:
