@@ -1,6 +1,7 @@
 """What a run has made, handed on as folders and resources: complete, never written twice, refused in one line."""
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -268,6 +269,17 @@ def test_one_target_that_fails_keeps_no_other_from_its_part(store, tmp_path, cap
         export.main(Assignment(store, RUN), given)
     assert (tmp_path / "out" / "generator-1").is_dir()
     assert f"peft: {tmp_path}/out" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "fine"), [("apache-2.0", True), ("MIT OR (Apache-2.0 WITH LLVM-exception)", True), ("Apache 2.0", False)]
+)
+def test_a_license_is_an_spdx_name(store, tmp_path, text, fine):
+    put_run(store)
+    given = argparse.Namespace(to=[f"peft={tmp_path}/out"], only=[], license=text, check=False)
+    with contextlib.nullcontext() if fine else pytest.raises(BadInput, match=r"^--license 'Apache 2\.0': expected an SPDX name"):
+        export.main(Assignment(store, RUN), given)
+    assert (tmp_path / "out").is_dir() == fine
 
 
 def test_the_summary_of_very_many_targets_fits(store, tmp_path):

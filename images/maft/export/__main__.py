@@ -4,6 +4,7 @@ Reads commits and nothing else, so an unfinished run gives what is there. What w
 """
 
 import argparse
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,10 +16,13 @@ from maft.export.target import Request, Sent
 from maft.program import Assignment
 from maft.summaries import Exported, ExportSummary, first_that_fits
 
+_SPDX = re.compile(r"\(*[\w.+-]+\)*( (OR|AND|WITH) \(*[\w.+-]+\)*)*", re.ASCII)
+
 
 def main(assignment: Assignment, given: argparse.Namespace) -> ExportSummary:
     """Hands it on to every target that is asked for, also where one of them fails."""
     asked = [targets.parse(text) for text in given.to]
+    _is_license(given.license)
     if given.check:
         return ExportSummary(targets=())
     run = committed_run.read(assignment.store, assignment.run)
@@ -33,6 +37,11 @@ def main(assignment: Assignment, given: argparse.Namespace) -> ExportSummary:
         _say(kind, made)
     _raise(failures, several=len(asked) > 1)
     return summary(sent)
+
+
+def _is_license(text: str) -> None:
+    if text and not _SPDX.fullmatch(text):
+        raise BadInput(f"--license {text!r}: expected an SPDX name, such as apache-2.0, or several with OR, AND or WITH between")
 
 
 def _say(kind: str, sent: Sent) -> None:
