@@ -91,7 +91,8 @@ def parser() -> argparse.ArgumentParser:
     flags = program.parser("serve", "Serves the base model and the run's adapters with vLLM.", takes=("spec", "gpus"))
     flags.add_argument("--host", default=pod.everywhere(), help="address to listen on")
     flags.add_argument("--port", default="8000")
-    flags.add_argument("--agent", help="whose base is served, from 0, where agents have several [the spec's model]")
+    # Of its own name inside: where it is left out, it is no list of agents, as other programs have it.
+    flags.add_argument("--agent", dest="base_of", help="whose base is served, from 0, where agents have several [the spec's model]")
     flags.add_argument("--adapters", required=True, help="adapters that are asked for at a time")
     flags.add_argument(
         "--adapter-folder", default=str(models.cache() / "adapters"), help="folder for fetched adapters; it only grows"
@@ -112,7 +113,7 @@ def main() -> None:
     try:
         assignment = program.pinned(program.decode(given))
         listening = listens(given)
-        agent = None if given.agent is None else program.number("--agent", given.agent, most=program.MOST)
+        agent = None if given.base_of is None else program.number("--agent", given.base_of, most=program.MOST)
         check_free(listening.host, listening.port)
         targets = tried.targets(assignment, agent)
         assignment = assignment if agent is None else replace(assignment, given_spec=assignment.spec.as_agent(agent))
