@@ -4,7 +4,7 @@ import functools
 from typing import Any
 
 import pytest
-from admission_cases import ALLOWED, HERE, OWN, REFUSED, STRICT, container, pod
+from admission_cases import ALLOWED, HERE, OWN, REFUSED, SOCIETIES_ALLOWED, SOCIETIES_REFUSED, STRICT, container, opened, pod
 from helm import rendered
 from policy import refusals
 from small import resource
@@ -96,6 +96,23 @@ def test_keys_of_a_society_are_of_a_secret_that_may_be_named() -> None:
     [line] = refusals(policy(True, "societies"), society(apiKeysSecret={"name": "payroll"}))
     assert "the Secret payroll may not be used here, only " in line
     assert refusals(policy(True, "societies"), society(apiKeysSecret={"name": "hub"})) == []
+
+
+@pytest.mark.parametrize("case", SOCIETIES_ALLOWED)
+def test_what_a_society_may_name(case: str) -> None:
+    assert refusals(policy(True, "societies"), society(**SOCIETIES_ALLOWED[case])) == []
+
+
+@pytest.mark.parametrize("case", SOCIETIES_REFUSED)
+def test_what_it_may_not_name(case: str) -> None:
+    spec, line = SOCIETIES_REFUSED[case]
+    assert any(line in refusal for refusal in refusals(policy(True, "societies"), society(**spec)))
+
+
+@pytest.mark.parametrize("changed", [{"tls": {"secretName": "payroll"}}, opened("bank.io")])
+def test_what_opens_a_society_is_looked_at_when_it_changes(changed: Json) -> None:
+    assert refusals(policy(True, "societies"), society(**changed), society()) != []
+    assert refusals(policy(True, "societies"), society(**changed, replicas=0), society(**changed)) == []
 
 
 def test_a_society_that_was_there_can_be_scaled() -> None:

@@ -474,7 +474,8 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
     "pod monitor": (
         {}, PROMETHEUS,
         lambda o: (s := o.one("PodMonitor", "maft-operator-runs")["spec"])["namespaceSelector"] == {"any": True}
-        and [e["port"] for e in s["podMetricsEndpoints"]] == ["metrics", "http"],
+        and [(e["port"], e.get("scheme")) for e in s["podMetricsEndpoints"]]
+        == [("metrics", None), ("http", None), ("https", "https")],
     ),
     "pod monitor names the run": (
         {}, PROMETHEUS,

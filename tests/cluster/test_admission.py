@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from admission_cases import ALLOWED, HERE, OWN, REFUSED, STRICT, pod
+from admission_cases import ALLOWED, HERE, OWN, REFUSED, SOCIETIES_ALLOWED, SOCIETIES_REFUSED, STRICT, opened, pod
 from conftest import ROOT
 from helm import rendered
 from kube_objects import STORAGE
@@ -54,6 +54,16 @@ class Server:
         code, answer = self.ask("POST", f"{runs(namespace)}?dryRun=All&fieldValidation=Strict", whole)
         return "" if code == 201 else str(answer["message"])
 
+    def society(self, namespace: str = "default", **spec: Any) -> str:
+        """The same of a Society."""
+        whole = {"apiVersion": "maft.dev/v1alpha1", "kind": "Society", "metadata": {"name": "s"}, "spec": {"run": "r", **spec}}
+        code, answer = self.ask("POST", f"{societies(namespace)}?dryRun=All&fieldValidation=Strict", whole)
+        return "" if code == 201 else str(answer["message"])
+
+
+def societies(namespace: str) -> str:
+    return f"/apis/maft.dev/v1alpha1/namespaces/{namespace}/societies"
+
 
 def runs(namespace: str) -> str:
     return f"/apis/maft.dev/v1alpha1/namespaces/{namespace}/multiagentfinetunes"
@@ -67,14 +77,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         found = Server(plane)
         for name in ("free", "own"):
             found.make("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-        crd = yaml.safe_load((ROOT / "crds" / "multiagentfinetunes.yaml").read_text())
-        found.make("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd)
+        for kind in ("multiagentfinetunes", "societies"):
+            crd = yaml.safe_load((ROOT / "crds" / f"{kind}.yaml").read_text())
+            found.make("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd)
         wait(lambda: not found.create(namespace="free"), found.create("free"))
+        wait(lambda: not found.society(namespace="free"), found.society("free"))
         for release, values in (("maft", {"admission": STRICT}), ("own", {"admission": OWN, "namespaces": ["own"]})):
             for made in rendered(values, release=release):
                 if made["kind"].startswith("ValidatingAdmissionPolicy"):
                     found.make(POLICIES + ("ybindings" if made["kind"].endswith("Binding") else "ies"), made)
         wait(lambda: found.create(model={"trustRemoteCode": True}), "the policy is not in force")
+        wait(lambda: found.society(**pod(hostPID=True)), "the policy over societies is not in force")
         wait(lambda: found.create("own", podTemplate={"spec": {"hostPID": True}}), "the other policy is not in force")
         yield found
 
@@ -98,6 +111,42 @@ def test_what_is_not_is_refused_in_one_line_that_says_what_and_whom_to_ask(serve
     assert line in said and "\n" not in said
     assert "or ask who installed maft (admission." in said
     assert server.create("free", **spec) == ""  # exempt
+
+
+@pytest.mark.parametrize("case", SOCIETIES_ALLOWED)
+def test_what_a_society_may_name_passes(server: Server, case: str) -> None:
+    assert server.society(**SOCIETIES_ALLOWED[case]) == ""
+
+
+@pytest.mark.parametrize("case", SOCIETIES_REFUSED)
+def test_what_a_society_may_not_name_is_refused_in_one_line(server: Server, case: str) -> None:
+    spec, line = SOCIETIES_REFUSED[case]
+    refusal = server.society(**spec)
+    assert line in refusal and "\n" not in refusal and "or ask who installed maft (admission." in refusal
+    assert server.society("free", **spec) == ""  # exempt
+
+
+def test_a_society_that_was_there_can_be_scaled_and_not_opened(server: Server) -> None:
+    spec = {"run": "r", **pod(hostNetwork=True)}
+    whole = {"apiVersion": "maft.dev/v1alpha1", "kind": "Society", "metadata": {"name": "before"}, "spec": spec}
+    code, made = server.ask("POST", societies("free"), whole)
+    assert code == 201, made
+    path = POLICIES + "ybindings/maft-operator-societies"
+    _, binding = server.ask("GET", path)
+    whole_world = binding["spec"].pop("matchResources")
+    assert server.ask("PUT", path, binding)[0] == 200
+    wait(lambda: server.society("free", **pod(hostNetwork=True)), "not in force")
+    try:
+        made["spec"]["replicas"] = 3
+        code, scaled = server.ask("PUT", f"{societies('free')}/before", made)
+        assert code == 200, scaled
+        scaled["spec"] |= opened("bank.io")
+        code, answer = server.ask("PUT", f"{societies('free')}/before", scaled)
+        assert code == 422 and "may not be" in answer["message"]
+    finally:
+        _, binding = server.ask("GET", path)
+        assert server.ask("PUT", path, {**binding, "spec": {**binding["spec"], "matchResources": whole_world}})[0] == 200
+        assert server.ask("DELETE", f"{societies('free')}/before")[0] == 200
 
 
 def test_of_another_release_in_its_namespaces_other_things_are_allowed(server: Server) -> None:

@@ -23,6 +23,9 @@ CREATED = 201
 # Rights that a healthy session need not use, each with why it is there all the same.
 RARE = {
     ("maft.dev", "multiagentcomparisons", "delete"): "a comparison that expires",
+    ("networking.k8s.io", "ingresses", "create"): "a Society that is reached from outside; test_society_api makes one",
+    ("networking.k8s.io", "ingresses", "patch"): "the same, where it changes",
+    ("networking.k8s.io", "ingresses", "delete"): "and where it is reached from outside no more",
     ("kueue.x-k8s.io", "workloads", "list"): "where something is queued",
     ("coordination.k8s.io", "leases", "create"): "the chart's Lease is there; where it is left out, the operator makes one",
     ("coordination.k8s.io", "leases", "patch"): "a leader that ends gives its lease back; one that is killed does not",

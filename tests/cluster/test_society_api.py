@@ -43,6 +43,7 @@ OBJECTS = {
     "Service": "/api/v1/namespaces/default/services/s",
     "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies/s",
 }
+INGRESS = "/apis/networking.k8s.io/v1/namespaces/default/ingresses/s"
 HOMES = {
     "CustomResourceDefinition": "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
     "ClusterRole": "/apis/rbac.authorization.k8s.io/v1/clusterroles",
@@ -240,6 +241,47 @@ def test_a_change_by_hand_is_taken_back(plane: ControlPlane) -> None:
     play(plane, scenario)
 
 
+def test_an_ingress_is_stored_as_it_was_meant_changed_and_taken_away(plane: ControlPlane) -> None:
+    """What is taken out of the field goes from the Ingress; what its controller adds stays."""
+    outside = {"host": "s.example.com", "className": "c", "tlsSecretName": "t", "annotations": {"mine": "1"}}
+
+    async def scenario(stage: Scene) -> None:
+        await prepared(stage)
+        await stage.ask("POST", SOCIETIES, a_society())
+        opened = {"apiKeysSecret": {"name": "k"}, "ingress": outside}
+        await stage.done("PATCH", f"{SOCIETIES}/s", {"spec": opened}, MERGE)
+        assert (await stage.look())["status"]["url"] == "https://s.example.com/v1"
+        await stage.done("PATCH", INGRESS, {"metadata": {"annotations": {"theirs": "2"}}}, MERGE)
+        before = await stage.done("GET", INGRESS)
+        await stage.look()
+        assert (await stage.done("GET", INGRESS))["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+        less = {"className": None, "tlsSecretName": None, "annotations": None}
+        await stage.done("PATCH", f"{SOCIETIES}/s", {"spec": {"ingress": less}}, MERGE)
+        assert (await stage.look())["status"]["url"] == "http://s.example.com/v1"
+        after = await stage.done("GET", INGRESS)
+        assert after["metadata"]["annotations"].keys() == {"theirs", "maft.dev/ingress"} and after["spec"].keys() == {"rules"}
+        await stage.done("PATCH", f"{SOCIETIES}/s", {"spec": {"ingress": None}}, MERGE)
+        await stage.look()
+        assert (await stage.ask("GET", INGRESS))[0] == 404
+        await stage.done("PATCH", f"{SOCIETIES}/s", {"spec": {"apiKeysSecret": None}}, MERGE)
+
+    play(plane, scenario)
+
+
+def test_the_service_changes_its_port_with_the_certificate(plane: ControlPlane) -> None:
+    async def scenario(stage: Scene) -> None:
+        await prepared(stage)
+        await stage.ask("POST", SOCIETIES, a_society())
+        for tls, ports in (({"secretName": "c"}, [("https", 443)]), (None, [("http", 80)])):
+            await stage.done("PATCH", f"{SOCIETIES}/s", {"spec": {"tls": tls}}, MERGE)
+            await stage.look()
+            stored = await stage.stored()
+            assert [(port["name"], port["port"]) for port in stored["Service"]["spec"]["ports"]] == ports
+            assert stored["Deployment"]["spec"]["template"]["spec"]["containers"][1]["ports"][0]["name"] == ports[0][0]
+
+    play(plane, scenario)
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [
@@ -248,6 +290,10 @@ def test_a_change_by_hand_is_taken_back(plane: ControlPlane) -> None:
         (a_society("x", mode="slow"), 'supported values: "paper", "fast"'),
         (a_society("x", maxConcurrentDebates=0), "should be greater than or equal to 1"),
         (a_society("x", apiKeysSecret={}), "apiKeysSecret.name"),
+        (a_society("x", tls={}), "tls.secretName"),
+        (a_society("x", ingress={"host": "a.example.com"}), "spec.ingress without spec.apiKeysSecret"),
+        (a_society("x", apiKeysSecret={"name": "k"}, ingress={"host": "http://a"}), "ingress.host"),
+        (a_society("x", apiKeysSecret={"name": "k"}, ingress={"host": "*.a.com"}), "ingress.host"),
         (a_society("x" * 41), "longer than 40 characters"),
         (a_society("1x"), "a letter first"),
         (a_society("x", colour="red"), 'unknown field "spec.colour"'),

@@ -1,5 +1,6 @@
 """A Society on a real cluster: a run, its agents behind one URL, a real openai client, a rolling update under load, its end."""
 
+import re
 import subprocess
 import threading
 import time
@@ -8,13 +9,17 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import metering
 import openai
 import pytest
+import yaml
 from installed import Installed, make_namespace
 from kube import Json
+from small import ROOT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 LIMIT = 300.0  # seconds for a small run or a society's start, on two busy cores
+SERVING = ROOT / "docs" / "serving.md"
 QUESTION: Json = {"role": "user", "content": "What is 2+3?"}
 
 
@@ -152,6 +157,43 @@ def test_it_is_scaled(maft: Installed, place: str) -> None:
     assert society(maft, place)["status"]["ready"] == "2/2"
     kubectl(maft, "-n", place, "scale", "society/s", "--replicas=1")
     maft.kube.wait(lambda: len(pods(maft, place)) == 1, LIMIT, lambda: explain(maft, place))
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1500)
+def test_an_autoscaler_makes_pods_for_a_load_and_takes_them_back(maft: Installed, place: str) -> None:
+    """The one of docs/serving.md, with the real metrics-server. An idle pod takes some thousandths of a processor."""
+    kube, load = maft.kube, Load(client(maft, place))
+    example = yaml.safe_load(re.findall(r"```yaml\n(apiVersion: autoscaling.*?)```", SERVING.read_text(), re.DOTALL)[0])
+    example["metadata"] = {"name": "s", "namespace": place}
+    example["spec"] |= {"scaleTargetRef": {**example["spec"]["scaleTargetRef"], "name": "s"}, "maxReplicas": 2}
+    # Utilization is of what pods ask for, which on this cluster may be more than there is: here in thousandths of a processor.
+    resource = {"name": "cpu", "target": {"type": "AverageValue", "averageValue": "60m"}}
+    example["spec"] |= {
+        "metrics": [{"type": "Resource", "resource": resource}],
+        "behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}},
+    }
+
+    def number() -> int:
+        return int(society(maft, place)["spec"]["replicas"])
+
+    def why() -> str:
+        return f"{kube.get('HorizontalPodAutoscaler', place, 's')} {explain(maft, place)} {load.failures}"
+
+    with metering.metrics_server(maft.cluster, kube), ThreadPoolExecutor(4) as pool:
+        kube.apply(example)
+        try:
+            for _ in range(4):
+                pool.submit(load.ask, "society/majority")
+            kube.wait(lambda: number() == 2, LIMIT, why)
+            answering(maft, place)
+            load.stop.set()
+            kube.wait(lambda: number() == 1, LIMIT, why)
+            kube.wait(lambda: len(pods(maft, place)) == 1, LIMIT, why)
+        finally:
+            load.stop.set()
+            kube.delete("HorizontalPodAutoscaler", place, "s")
+    assert load.answers and load.failures == []
 
 
 def test_pods_go_on_where_the_run_is_deleted_and_go_with_the_society(maft: Installed, place: str) -> None:

@@ -75,6 +75,6 @@ def test_rights() -> None:
     assert asked["maft.dev", "multiagentcomparisons"].verbs == ("get", "list", "watch", "delete")
     optional = [right.resource for right in rbac.WATCHED if right.optional]
     comparisons = ["multiagentcomparisons", "multiagentcomparisons/status", "multiagentfinetunes"]  # which they make
-    assert optional == ["societies", "societies/status", *comparisons, "events", "workloads"]
+    assert optional == ["societies", "societies/status", *comparisons, "ingresses", "events", "workloads"]
     assert [right.verbs for right in rbac.of_parent(kinds.COMPARISON)][2] == ("create", "patch")
     assert [right.resource for right in rbac.REVIEWING] == ["tokenreviews", "subjectaccessreviews"]

@@ -314,6 +314,24 @@ def test_api_keys_are_mounted_where_they_are_asked_for() -> None:
     assert "--keys=/keys" in body["containers"][1]["args"] and not any("--keys" in a for a in pod()["containers"][1]["args"])
 
 
+def test_a_certificate_encrypts_what_reaches_the_pod() -> None:
+    secured = {"tls": {"secretName": "c"}}
+    assert {"name": "tls", "secret": {"secretName": "c"}} in pod(**secured)["volumes"]
+    _, beside = containers(**secured)
+    assert {"name": "tls", "mountPath": "/tls", "readOnly": True} in beside["volumeMounts"]
+    given = decoded(beside["args"], endpoint.parser())
+    assert (given.tls_cert, given.tls_key) == ("/tls/tls.crt", "/tls/tls.key")
+    for probe in (beside["readinessProbe"], beside["livenessProbe"]):
+        assert (probe["httpGet"]["scheme"], probe["httpGet"]["port"]) == ("HTTPS", "https")
+    assert made("Service", **secured)["spec"]["ports"] == [{"name": "https", "port": 443, "targetPort": "https", "protocol": "TCP"}]
+    assert made("NetworkPolicy", **secured) == made("NetworkPolicy")
+    asked = reading.asked(a_society(**secured))
+    assert not isinstance(asked, Obstacle)
+    state = status(asked, wish(**secured), Seen(), {}, 1, START)
+    assert state["url"] == "https://s.default.svc/v1"
+    assert not objects.is_made_for(made_of(wish(**secured), IMAGES), made("Deployment"))  # pods are replaced
+
+
 def test_without_keys_only_the_namespace_may_ask() -> None:
     [closed] = made("NetworkPolicy")["spec"]["ingress"]
     [opened] = made("NetworkPolicy", apiKeysSecret={"name": "k"})["spec"]["ingress"]
@@ -368,6 +386,31 @@ def test_a_field_that_a_newer_release_brings_replaces_no_pod() -> None:
         return str(made["metadata"]["annotations"][TEMPLATE])
 
     assert noted(Newer()) == noted(SocietySpec()) != noted(Newer(language="de"))
+
+
+OUTSIDE = {"apiKeysSecret": {"name": "k"}, "ingress": {"host": "society.example.com"}}
+
+
+def test_an_ingress_leads_to_what_clients_ask_and_to_nothing_else() -> None:
+    asked = made("Ingress", **OUTSIDE)
+    [rule] = asked["spec"]["rules"]
+    backend = {"service": {"name": "s", "port": {"name": "http"}}}
+    assert rule["host"] == "society.example.com"
+    assert rule["http"]["paths"] == [{"path": "/v1", "pathType": "Prefix", "backend": backend}]  # not /metrics
+    assert asked["spec"].keys() == {"rules"} and asked["metadata"]["ownerReferences"][0]["kind"] == "Society"
+    whole = {"className": "nginx", "tlsSecretName": "c", "annotations": {"a": "b"}}
+    full = {**OUTSIDE, "ingress": {**OUTSIDE["ingress"], **whole}, "tls": {"secretName": "own"}}
+    asked = made("Ingress", **full)
+    assert asked["spec"]["ingressClassName"] == "nginx" and asked["metadata"]["annotations"]["a"] == "b"
+    assert asked["spec"]["tls"] == [{"hosts": ["society.example.com"], "secretName": "c"}]
+    assert asked["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]["port"] == {"name": "https"}
+    urls = [told(wish(**spec), a_deployment(1), **spec)["url"] for spec in (OUTSIDE, full)]
+    assert urls == ["http://society.example.com/v1", "https://society.example.com/v1"]
+
+
+def test_an_ingress_replaces_no_pod() -> None:
+    keyed = {"apiKeysSecret": {"name": "k"}}
+    assert objects.is_made_for(made_of(wish(**OUTSIDE), IMAGES), made("Deployment", **keyed))
 
 
 # --- status ---
@@ -487,11 +530,15 @@ class Server:
         self.refuses = refuses or {}
         self.written: list[str] = []
         self.states: list[Json] = []
+        self.unlisted = ""
+        """A kind that may not be listed."""
 
     async def get(self, kind: kinds.Kind, namespace: str, name: str) -> Json | None:
         return copy.deepcopy(self.objects.get((kind.name, name)))
 
     async def list(self, kind: kinds.Kind, namespace: str | None, **selectors: str) -> list[Json]:
+        if kind.name == self.unlisted:
+            raise Refused(403, f"{kind.plural} is forbidden")
         items = [o for (k, _), o in self.objects.items() if k == kind.name]
         if "label_selector" in selectors:
             label, _, value = selectors["label_selector"].partition("=")
@@ -526,6 +573,9 @@ class Server:
 
     async def create(self, body: Json, namespace: str | None = None) -> Json:
         return body
+
+    async def delete(self, kind: kinds.Kind, namespace: str, name: str, uid: str = "") -> None:
+        assert self.objects.pop((kind.name, name))["metadata"]["uid"] == uid
 
     def available(self, number: int = 1) -> None:
         thing = self.objects["Deployment", "s"]
@@ -614,6 +664,25 @@ def test_what_cannot_be_read_is_told() -> None:
     server = Server(a_society(replicas="many"))
     looked(server)
     assert server.written == [] and conditions(server.states[-1])["Stalled"] == ("True", "InvalidSpec")
+
+
+def test_an_ingress_changes_with_its_field_and_goes_with_it() -> None:
+    server = Server(a_society(**OUTSIDE), a_run())
+    host = OUTSIDE["ingress"]
+    looked(
+        server, Server.available, lambda s: spec(s, ingress={**host, "annotations": {"a": "b"}}), lambda s: spec(s, ingress=host)
+    )
+    assert server.written == ["NetworkPolicy", "Service", "Ingress", "Deployment", "Ingress", "Ingress"]
+    looked(server, lambda s: s.objects["Society", "s"]["spec"].pop("ingress"))
+    assert ("Ingress", "s") not in server.objects and ("Service", "s") in server.objects
+    assert server.states[-1]["url"] == "http://s.default.svc/v1"
+
+
+def test_an_operator_that_may_not_list_ingresses_serves_societies_all_the_same() -> None:
+    server = Server(a_society(), a_run())
+    server.unlisted = kinds.INGRESS.name
+    looked(server, Server.available)
+    assert server.written == ["NetworkPolicy", "Service", "Deployment"] and server.states[-1]["phase"] == "Ready"
 
 
 def test_somebody_elses_service_is_not_taken_over() -> None:

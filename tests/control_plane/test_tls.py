@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import logging
-import os
 import ssl
 import subprocess
 import sys
@@ -11,24 +10,12 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from certified import certified, fingerprint
 from conftest import free_port
 from prometheus_client import CollectorRegistry
 
+from maft.certificate import Certificate
 from maft_operator.cluster import health
-from maft_operator.cluster.tls import Certificate
-
-
-def certified(folder: Path, name: str = "localhost") -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 and its key, as a mounted Secret has them; written anew where they are."""
-    folder.mkdir(exist_ok=True)
-    files = folder / "tls.crt", folder / "tls.key"
-    fresh = folder / "new.crt", folder / "new.key"
-    line = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-    line += ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1", "-out", str(fresh[0]), "-keyout", str(fresh[1])]
-    subprocess.run(line, check=True, capture_output=True)
-    for new, old in zip(fresh, files, strict=True):
-        os.replace(new, old)
-    return files
 
 
 async def read(port: int, authority: Path) -> tuple[int, str]:
@@ -40,10 +27,6 @@ async def read(port: int, authority: Path) -> tuple[int, str]:
     status = int((await reader.readline()).split()[1])
     writer.close()
     return status, hashlib.sha256(shown).hexdigest()
-
-
-def fingerprint(certificate: Path) -> str:
-    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate.read_text())).hexdigest()
 
 
 def test_metrics_are_read_by_who_trusts_the_certificate_and_a_new_one_is_taken_up(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from maft.endpoint.admission import Admission
 from maft.endpoint.answer import Answer
 from maft.endpoint.app import Endpoint
 from maft.endpoint.measured import Measured
+from maft.endpoint.refused import Refused
 from maft.endpoint.upstream import Piece
 from maft.society_spec import SocietySpec
 
@@ -114,3 +115,37 @@ def test_a_silent_stream_says_that_somebody_is_at_work(kind) -> None:
 
     rest = asyncio.run(scenario())
     assert b'"content":"7"' in rest and rest.endswith(b"data: [DONE]\n\n")
+
+
+class Away(Thinker):
+    """An agent whose server goes: at once, or after a word."""
+
+    def __init__(self, words: int) -> None:
+        self.words = words
+
+    async def one(self, asked, prompt):
+        for _ in range(self.words):
+            yield Piece("7")
+        raise Refused(503, "the server of the agents is away", after=2)
+
+
+@pytest.mark.parametrize(("words", "status"), [(0, 503), (1, 200)])
+def test_a_server_that_goes_before_the_first_word_is_a_status_and_later_an_event(words, status) -> None:
+    """Clients try again by themselves where the status says so."""
+
+    async def scenario() -> tuple[int, str | None, str, str]:
+        spec, measured = SocietySpec(), Measured()
+        admission = Admission(spec, measured)
+        admission.set_ready()
+        endpoint = Endpoint(spec, (MODEL,), None, None, measured, admission, society=Away(words))
+        async with (
+            TestServer(endpoint.application()) as server,
+            aiohttp.ClientSession() as session,
+            session.post(server.make_url("/v1/chat/completions"), json=ask(MODEL, stream=True)) as response,
+        ):
+            return response.status, response.headers.get("Retry-After"), await response.text(), measured.text().decode()
+
+    got, again, text, metrics = asyncio.run(scenario())
+    assert (got, again) == (status, None if words else "2") and "is away" in text
+    assert text.endswith("data: [DONE]\n\n") == bool(words)
+    assert f'maft_society_requests_total{{model="{MODEL}",status="503"}} 1.0' in metrics

@@ -19,6 +19,7 @@ STRICT: Json = {
     "exportHosts": ["mlflow.ml.svc", ".r.io", "huggingface.co"],
     "secrets": [STORAGE["credentialsSecret"]["name"], "hub"],
     "podTemplate": {"annotations": ["description", "ml.r.io/"]},
+    "ingress": {"hosts": ["ask.r.io", ".ml.r.io"], "annotations": ["timeout", "ml.r.io/"]},
 }
 OWN: Json = {
     "enabled": True,
@@ -228,4 +229,31 @@ REFUSED: dict[str, tuple[Json, str]] = {
     "in another spelling": ({"inference": {"extraArgs": ["--trust_remote_code"]}}, "--trust_remote_code may not be given here"),
     "code by a flag": ({"inference": {"extraArgs": ["--middleware=os.system"]}}, "--middleware=os.system may not be given here"),
     "a flag that begins as one": ({"inference": {"extraArgs": ["--dtypes"]}}, "--dtypes may not be given here"),
+}
+
+
+def opened(host: str = "ask.r.io", **fields: Any) -> Json:
+    """A Society that is reached from outside."""
+    return {"apiKeysSecret": {"name": "hub"}, "ingress": {"host": host, **fields}}
+
+
+SOCIETIES_ALLOWED: dict[str, Json] = {
+    "nothing special": {},
+    "a template": container(resources={"requests": {"cpu": "1"}}, env=ENV),
+    "keys and a certificate": {"apiKeysSecret": {"name": "hub"}, "tls": {"secretName": "hub"}},
+    "a host": opened(className="c", tlsSecretName="hub", annotations={"timeout": "1", "ml.r.io/a": "b"}),
+    "a host below": opened("a.b.ml.r.io"),
+}
+SOCIETIES_REFUSED: dict[str, tuple[Json, str]] = {
+    "an account": (pod(serviceAccountName="admin"), "spec.podTemplate: serviceAccountName may not be set here"),
+    "an image of others": (container(image="r.io/mlx/x:1"), "image may not be set of a container here"),
+    "another's keys": ({"apiKeysSecret": {"name": "payroll"}}, "the Secret payroll may not be used here, only "),
+    "another's certificate": ({"tls": {"secretName": "payroll"}}, "the Secret payroll may not be used here, only "),
+    "another's certificate of a host": (opened(tlsSecretName="payroll"), "the Secret payroll may not be used here, only "),
+    "another's host": (opened("bank.io"), "spec.ingress.host: bank.io may not be used here; leave it out"),
+    "a host that only looks so": (opened("xml.r.io"), "spec.ingress.host: xml.r.io may not be used here"),
+    "an annotation that runs code": (
+        opened(annotations={"nginx.ingress.kubernetes.io/configuration-snippet": "x", "timeout": "1"}),
+        "spec.ingress: the annotation nginx.ingress.kubernetes.io/configuration-snippet may not be set here; leave it out",
+    ),
 }

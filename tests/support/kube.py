@@ -34,6 +34,8 @@ _VERSIONS = {
     "RoleBinding": "rbac.authorization.k8s.io/v1",
     "ClusterRoleBinding": "rbac.authorization.k8s.io/v1",
     "NetworkPolicy": "networking.k8s.io/v1",
+    "HorizontalPodAutoscaler": "autoscaling/v2",
+    "APIService": "apiregistration.k8s.io/v1",
     "Lease": "coordination.k8s.io/v1",
     "Role": "rbac.authorization.k8s.io/v1",
     "ClusterRole": "rbac.authorization.k8s.io/v1",

@@ -54,6 +54,7 @@ TOOLS = {
         "pause",
         "prometheus-operator",
         "kueue-chart",
+        "metrics-server",
     ),
     "tools": ("helm", "helm-docs", "registry", "actionlint"),
     "s3": ("versitygw",),

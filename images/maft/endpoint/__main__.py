@@ -11,13 +11,14 @@ from pathlib import Path
 from aiohttp import web
 
 from maft import pod, program
+from maft.certificate import Certificate
 from maft.endpoint import agents, served
 from maft.endpoint.admission import Admission
 from maft.endpoint.app import Endpoint
 from maft.endpoint.kept import Kept
 from maft.endpoint.keys import Keys
 from maft.endpoint.measured import Measured
-from maft.errors import BadInput
+from maft.errors import BadInput, one_line
 from maft.program import Assignment
 from maft.society_spec import SocietySpec, decode_society
 from maft.spec import UNREADABLE, immutable_spec_json
@@ -37,6 +38,8 @@ class Listening:
     """Without them anybody may ask."""
     grace: int
     """Seconds in which requests still come after it was told to end."""
+    certificate: Certificate | None = None
+    """Without it connections are not encrypted."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,6 +51,10 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--host", default=pod.everywhere(), help="address to listen on")
     flags.add_argument("--port", default="8080")
     flags.add_argument("--keys", default="", metavar="FOLDER", help="a file for each API key; empty: anybody may ask")
+    flags.add_argument(
+        "--tls-cert", default="", metavar="FILE", help="its certificate (PEM), read anew when it changes; then https"
+    )
+    flags.add_argument("--tls-key", default="", metavar="FILE", help="the certificate's key")
     flags.add_argument("--grace", default="0", help="seconds in which requests are still taken after SIGTERM")
     flags.add_argument("--facts", action="store_true", help="print what the run has to serve, as JSON, and end")
     return flags
@@ -74,7 +81,19 @@ def decode_asked(text: str) -> SocietySpec:
 def listens(given: argparse.Namespace) -> Listening:
     """Decodes the flags about those who ask; BadInput for the first that cannot be read."""
     port, grace = program.number("--port", given.port, most=program.PORTS), program.number("--grace", given.grace, most=3600)
-    return Listening(given.host, port, Keys(Path(given.keys)) if given.keys else None, grace)
+    keys = Keys(Path(given.keys)) if given.keys else None
+    return Listening(given.host, port, keys, grace, _certificate(given.tls_cert, given.tls_key))
+
+
+def _certificate(file: str, key: str) -> Certificate | None:
+    if not (file or key):
+        return None
+    if not (file and key):
+        raise BadInput("--tls-cert, --tls-key: one without the other; give both")
+    try:
+        return Certificate(Path(file), Path(key))
+    except OSError as error:  # SSLError is one
+        raise BadInput(f"--tls-cert {file}: {one_line(error)}; give a certificate and its key as PEM files") from None
 
 
 def main() -> None:
@@ -108,7 +127,9 @@ async def serve(assignment: Assignment, spec: SocietySpec, listening: Listening)
     try:
         async with asyncio.TaskGroup() as group:
             await _listen(runner, listening)
-            beside = [group.create_task(agents.answer(assignment, society, endpoint)), group.create_task(kept.keep())]
+            always = [agents.answer(assignment, society, endpoint), kept.keep()]
+            always += [listening.certificate.follow()] if listening.certificate else []
+            beside = [group.create_task(each) for each in always]
             await ended.wait()
             await _finish(endpoint, listening.grace)
             for task in beside:
@@ -125,7 +146,8 @@ async def _listen(runner: web.AppRunner, listening: Listening) -> None:
         there = await asyncio.to_thread(_socket, listening.host, listening.port)
     except OSError as error:
         raise BadInput(_unheard(listening, error)) from error
-    await web.SockSite(runner, there, backlog=BACKLOG).start()
+    context = listening.certificate.context if listening.certificate else None
+    await web.SockSite(runner, there, ssl_context=context, backlog=BACKLOG).start()
 
 
 def _unheard(listening: Listening, error: OSError) -> str:

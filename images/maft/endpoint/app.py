@@ -129,21 +129,22 @@ class Endpoint:
         return self.society.answer(asked, transcript)
 
     async def _streamed(self, http: web.Request, asked: Asked, alone: list[int] | None) -> web.StreamResponse:
-        """A stream: what goes wrong in it is its last event. alone: the prompt, where one agent is asked."""
-        events, writing, started = Events(http), _writing(asked), time.monotonic()
-        await events.begin()
+        """A stream: what goes wrong in it is its last event. alone: the prompt of one agent, whose first word begins it."""
+        writing, started = _writing(asked), time.monotonic()
+        events = Events(http, writing.chunk({"role": "assistant", "content": ""}))
         alive = asyncio.create_task(events.keep_alive(self.keep_alive))
         try:
             async with asyncio.timeout(self.spec.timeout_seconds):  # the sending too: who asked may not read
-                await events.send(writing.chunk({"role": "assistant", "content": ""}))
+                if not alone:
+                    await events.send()
                 result = await (self._speak(events, writing, asked, alone) if alone else self._show(events, writing, asked))
-                await events.send(writing.last(result))
-                if asked.stream_options.include_usage:
-                    await events.send(writing.used(result))
+                await events.send(writing.last(result), *([writing.used(result)] if asked.stream_options.include_usage else []))
                 await events.end()
         except ConnectionResetError:  # whoever asked went
             http[_STATUS] = GONE
         except Exception as error:
+            if not events.begun:
+                raise
             refusal = refused(error)
             http[_STATUS] = refusal.status
             await events.break_off(refusal.body)

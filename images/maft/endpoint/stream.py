@@ -12,20 +12,28 @@ _HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control":
 
 
 class Events:
-    """The stream of one request."""
+    """The stream of one request. opening: its first event, sent with whatever comes first: each write wakes a client."""
 
-    def __init__(self, request: web.Request) -> None:
+    def __init__(self, request: web.Request, opening: dict[str, Any]) -> None:
         self._request = request
+        self._unsent = _written(opening)
         self._ended = False
         self.response = web.StreamResponse(headers=_HEADERS)
 
-    async def begin(self) -> None:
-        """Sends the head: from here on errors are events, too."""
-        await self.response.prepare(self._request)
+    @property
+    def begun(self) -> bool:
+        """Tells whether the head is sent: from there on errors are events, too."""
+        return self.response.prepared
 
-    async def send(self, event: dict[str, Any]) -> None:
-        """Sends an event."""
-        await self.response.write(b"data: " + msgspec.json.encode(event) + b"\n\n")
+    async def send(self, *events: dict[str, Any]) -> None:
+        """Sends events, all at once."""
+        await self._write(b"".join(map(_written, events)))
+
+    async def _write(self, data: bytes) -> None:
+        await self.response.prepare(self._request)
+        data, self._unsent = self._unsent + data, b""
+        if data:
+            await self.response.write(data)
 
     async def keep_alive(self, silence: float = KEEP_ALIVE) -> None:
         """Sends comments, which clients pass over, until cancelled or ended; none while others wait to be read."""
@@ -33,12 +41,12 @@ class Events:
             while not self._ended:
                 await asyncio.sleep(silence)
                 if not self._ended and (transport := self._request.transport) and not transport.get_write_buffer_size():
-                    await self.response.write(b": at work\n\n")
+                    await self._write(b": at work\n\n")
 
     async def end(self) -> None:
         """Says that all is sent."""
         self._ended = True
-        await self.response.write(b"data: [DONE]\n\n")
+        await self._write(b"data: [DONE]\n\n")
         await self.response.write_eof()
 
     async def break_off(self, event: dict[str, Any]) -> None:
@@ -49,3 +57,7 @@ class Events:
         elif transport:
             await self.send(event)
             await self.end()
+
+
+def _written(event: dict[str, Any]) -> bytes:
+    return b"data: " + msgspec.json.encode(event) + b"\n\n"

@@ -4,6 +4,8 @@ Who goes away closes the connection, and vLLM stops writing. A server that is aw
 word of it may have been heard.
 """
 
+import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -19,7 +21,9 @@ from maft.endpoint.refused import Refused
 from maft.errors import one_line
 from maft.spec import UNREADABLE
 
+_JSON = {"Content-Type": "application/json"}
 LINE = 1 << 20  # bytes of an event
+REST = 1.0  # seconds in which a stream has to end once all is said
 AGAIN = 2  # seconds after which a server that is away may be there
 
 
@@ -89,12 +93,15 @@ class Upstream:
         body = msgspec.to_builtins(request) | {"return_token_ids": False, "stream": True, "stream_options": {"include_usage": True}}
         body |= {"stop": list(ends)} if ends else {}
         try:
-            async with self._session.post(f"{urls[0].rstrip('/')}/v1/completions", json=body) as response:
+            async with self._session.post(
+                f"{urls[0].rstrip('/')}/v1/completions", data=msgspec.json.encode(body), headers=_JSON
+            ) as response:
                 if response.status != 200:
                     raise _refused(response.status, await response.read())
                 async with aclosing(_pieces(response.content)) as pieces:
                     async for piece in pieces:
                         yield piece
+                await _read_out(response)
         except (aiohttp.ClientError, ConnectionError) as error:
             raise Refused(503, f"the server of the agents is away: {one_line(error)}", after=AGAIN) from None
 
@@ -104,6 +111,14 @@ def _refused(status: int, data: bytes) -> Refused:
     return Refused(
         503 if status in (408, 425, 429) or status >= 500 else 502, f"the server of the agents says {status}: {reason}", after=AGAIN
     )
+
+
+async def _read_out(response: aiohttp.ClientResponse) -> None:
+    """Reads what is left after the answer: only a connection that was read to its end is used again."""
+    with contextlib.suppress(aiohttp.ClientError, TimeoutError, ConnectionError):  # the answer is there already
+        async with asyncio.timeout(REST):
+            while await response.content.readany():
+                pass
 
 
 async def _pieces(lines: Any) -> AsyncGenerator[Piece, None]:

@@ -15,6 +15,7 @@ from typing import Any
 import kopf
 from kubernetes.aio.client import ApiClient
 
+from maft.certificate import Certificate
 from maft_operator.cluster import health, kinds, rbac
 from maft_operator.cluster.api import FAULTS, Api, Refused
 from maft_operator.cluster.comparison.controller import Comparisons
@@ -29,7 +30,6 @@ from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
 from maft_operator.cluster.served import changed, served
 from maft_operator.cluster.society.controller import Societies
-from maft_operator.cluster.tls import Certificate
 from maft_operator.cluster.workers import Reconciler, Workers
 
 log = logging.getLogger("maft")

@@ -67,6 +67,8 @@ NETWORK_POLICY = Kind(
     child=True,
     only_isolated=True,
 )
+# A Society's alone, and only where it asks for one. Optional: an operator's role may be older.
+INGRESS = Kind("Ingress", "ingresses", ("list", "create", "patch", "delete"), "networking.k8s.io", optional=True)
 SECRET = Kind("Secret", "secrets", ("create",))  # the key of a run's servers: made once, never read
 EVENT = Kind("Event", "events", ("list", "create"), optional=True)
 WORKLOAD = Kind("Workload", "workloads", ("list",), "kueue.x-k8s.io", "v1beta2", optional=True)  # there with Kueue alone
@@ -77,7 +79,7 @@ SELF_REVIEW = Kind("SelfSubjectAccessReview", "selfsubjectaccessreviews", ("crea
 
 PARENTS = (RUN, SOCIETY, COMPARISON)
 _CHILDREN = (JOB, DEPLOYMENT, SERVICE, POD, NETWORK_POLICY)
-ALL = (*PARENTS, *_CHILDREN, SECRET, EVENT, WORKLOAD, TOKEN_REVIEW, ACCESS_REVIEW, SELF_REVIEW)
+ALL = (*PARENTS, *_CHILDREN, INGRESS, SECRET, EVENT, WORKLOAD, TOKEN_REVIEW, ACCESS_REVIEW, SELF_REVIEW)
 WATCHED_CHILDREN = tuple(kind for kind in ALL if kind.child and "watch" in kind.verbs)
 DELETED_CHILDREN = tuple(kind for kind in ALL if kind.child and "delete" in kind.verbs)
 

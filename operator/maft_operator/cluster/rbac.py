@@ -37,6 +37,7 @@ _CHILDREN = kinds.children(isolated=False)
 WATCHED = (  # in every namespace that the operator serves
     *(right for kind in kinds.PARENTS for right in of_parent(kind)),
     *map(_right, _CHILDREN),
+    _right(kinds.INGRESS),
     _right(kinds.EVENT),
     _right(kinds.WORKLOAD),
 )

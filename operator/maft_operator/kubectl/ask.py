@@ -16,7 +16,7 @@ from maft_operator.kubectl.asked import Where
 from maft_operator.local import ask as local
 from maft_operator.spec.schema import BadSpec, Json
 
-PORT = 80  # of a Society's Service
+PORT, SECURED = 80, 443  # of a Society's Service
 PATIENCE = 30.0  # seconds until a port-forward stands
 _STANDS = re.compile(rb"Forwarding from 127\.0\.0\.1:(\d+) ")
 _NOT_FOUND = 404
@@ -35,9 +35,11 @@ async def ask(where: Where, name: str, question: Question, context: str, *, secr
     society = await _society(where, name)
     if secret:
         os.environ[local.KEY] = await _key(where, society)
-    async with _forwarded(where.namespace, name, context) as url:
-        try:
-            await local.ask(url, question.text, question.model, lambda line: print(line, flush=True))
+    secured = bool(part(society, "spec", "tls"))
+    async with _forwarded(where.namespace, name, context, SECURED if secured else PORT) as address:
+        url = f"https://{address}" if secured else f"http://{address}"
+        try:  # the API server led us to the pod, by a name that no certificate has
+            await local.ask(url, question.text, question.model, lambda line: print(line, flush=True), anybody=secured)
         except local.Unanswered as error:
             raise Unanswered(str(error)) from None
     return 0
@@ -69,12 +71,12 @@ async def _key(where: Where, society: Json) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _forwarded(namespace: str, name: str, context: str) -> AsyncIterator[str]:
+async def _forwarded(namespace: str, name: str, context: str, port: int) -> AsyncIterator[str]:
     """A port of this machine that leads to the Society, as long as the block lasts."""
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         raise BadSpec("kubectl: not on the PATH; `kubectl maft ask` reaches the society by its port-forward")
-    line = _command(kubectl, namespace, name, context)
+    line = _command(kubectl, namespace, name, context, port)
     process = await asyncio.create_subprocess_exec(*line, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
     try:
         assert process.stdout is not None and process.stderr is not None
@@ -86,7 +88,7 @@ async def _forwarded(namespace: str, name: str, context: str) -> AsyncIterator[s
         if stands is None:
             _end(process)
             raise Unanswered(f"kubectl port-forward: {' '.join((await process.stderr.read()).decode(errors='replace').split())}")
-        yield f"http://127.0.0.1:{stands[1].decode()}"
+        yield f"127.0.0.1:{stands[1].decode()}"
     finally:
         _end(process)
         await process.wait()
@@ -97,6 +99,6 @@ def _end(process: asyncio.subprocess.Process) -> None:
         process.terminate()
 
 
-def _command(kubectl: str, namespace: str, name: str, context: str) -> Sequence[str]:
+def _command(kubectl: str, namespace: str, name: str, context: str, port: int = PORT) -> Sequence[str]:
     chosen = [f"--context={context}"] if context else []
-    return [kubectl, *chosen, "--namespace", namespace, "port-forward", "--address=127.0.0.1", f"service/{name}", f":{PORT}"]
+    return [kubectl, *chosen, "--namespace", namespace, "port-forward", "--address=127.0.0.1", f"service/{name}", f":{port}"]

@@ -53,6 +53,8 @@ class Wanted:
     port: int = 0
     """0: any that is free."""
     keys: str = ""
+    tls: tuple[str, str] | None = None
+    """Files of the certificate and its key; None: http."""
     gpus: int | None = None
     """Of the server; None: as many as the run's had where they are here, else what is there."""
     serve: Sequence[str] = ()
@@ -97,6 +99,7 @@ def command(wanted: Wanted, known: Facts, server_url: str, port: int) -> list[st
     line += [f"--spec={msgspec.json.encode(known.spec).decode()}", f"--iteration={known.iteration}"]
     line += [f"--server={SERVER}={server_url}", f"--society={encode_society(wanted.society)}"]
     line += [f"--host={wanted.host}", f"--port={port}"]
+    line += [f"--tls-cert={wanted.tls[0]}", f"--tls-key={wanted.tls[1]}"] if wanted.tls else []
     return [*line, *([f"--keys={wanted.keys}"] if wanted.keys else [])]
 
 
@@ -131,7 +134,7 @@ async def running(wanted: Wanted, known: Facts, say: Callable[[str], None]) -> A
                 await _look(backend, planned, child)
                 await asyncio.sleep(LOOK)
 
-        url = url_of(wanted.host, port)
+        url = url_of(wanted.host, port, secured=wanted.tls is not None)
         try:
             await _ready(url, watch)
             yield Running(url, backend.urls(SERVER)[0], known, watch)
@@ -139,9 +142,10 @@ async def running(wanted: Wanted, known: Facts, say: Callable[[str], None]) -> A
             await child.stop()
 
 
-def url_of(host: str, port: int) -> str:
+def url_of(host: str, port: int, *, secured: bool = False) -> str:
     """Writes where it is asked; an address of IPv6 stands in brackets."""
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if secured else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 async def _look(backend: LocalBackend, planned: Server, child: Child) -> None:
@@ -168,7 +172,7 @@ async def _ready(url: str, watch: Callable[[], Any]) -> None:
 
 async def _is_ready(session: aiohttp.ClientSession, url: str) -> bool:
     try:
-        async with session.get(f"{url}/ready") as response:
+        async with session.get(f"{url}/ready", ssl=False) as response:  # whose certificate it is, we know: our own child's
             return response.status == 200
     except (aiohttp.ClientError, TimeoutError):
         return False

@@ -35,6 +35,10 @@ def add(commands: Any) -> None:
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on [127.0.0.1: this machine alone]")
     serve.add_argument("--port", type=int, default=8080, help="[8080]")
     serve.add_argument("--keys", default="", metavar="FOLDER", help="a file for each API key [anybody may ask]")
+    serve.add_argument(
+        "--tls-cert", default="", metavar="FILE", help="a certificate (PEM), read anew when it changes: https [http]"
+    )
+    serve.add_argument("--tls-key", default="", metavar="FILE", help="its key")
     serve.set_defaults(call=_serve)
     ask = commands.add_parser("ask", help="ask the society of a run a question", description=_ASK)
     ask.add_argument("run", metavar="RUN", nargs="?", help="as of maft serve; not with --url")
@@ -59,7 +63,10 @@ def _serve(arguments: argparse.Namespace) -> int:
         print(f"Ready: {society.url}/v1  (models: {', '.join(society.known.models)}); Ctrl-C ends it", flush=True)
         await society.watch()
 
-    return _with_society(arguments, hold, arguments.host, arguments.port, arguments.keys)
+    if bool(arguments.tls_cert) != bool(arguments.tls_key):
+        raise BadSpec("--tls-cert, --tls-key: one without the other; give both")
+    tls = (arguments.tls_cert, arguments.tls_key) if arguments.tls_cert else None
+    return _with_society(arguments, hold, arguments.host, arguments.port, arguments.keys, tls)
 
 
 def _ask(arguments: argparse.Namespace) -> int:
@@ -108,6 +115,7 @@ def _with_society(
     host: str = "127.0.0.1",
     port: int = 0,
     keys: str = "",
+    tls: tuple[str, str] | None = None,
 ) -> int:
     """Starts the society, uses it, and ends it."""
     from maft_operator.local import society
@@ -123,6 +131,7 @@ def _with_society(
         host,
         port,
         keys,
+        tls,
         arguments.gpus,
         shlex.split(arguments.serve),
     )

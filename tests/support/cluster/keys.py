@@ -14,6 +14,7 @@ _SANS = (
     f"IP:{s.NODE},IP:{s.FIRST_SERVICE},IP:127.0.0.1,DNS:localhost,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc"
 )
 
+FRONT_PROXY = "front-proxy-client"
 # Users of the API server with the groups that its built-in roles know.
 _USERS = {
     "admin": ("admin", "system:masters"),
@@ -31,6 +32,8 @@ class Keys:
     authority: Path = s.ETC / "ca.crt"
     api: Path = s.ETC / "api.crt"
     kubelet_client: Path = s.ETC / "kubelet-client.crt"
+    front_proxy: Path = s.ETC / "front-proxy.crt"
+    """By it the API server shows servers of other APIs, such as metrics-server, on whose behalf it asks."""
     service_accounts: Path = s.ETC / "service-accounts.key"
     tokens: Path = s.ETC / "tokens.csv"
 
@@ -49,6 +52,7 @@ def make() -> Keys:
     )
     _leaf(keys.authority, keys.api, "/CN=kube-apiserver", f"subjectAltName={_SANS}")
     _leaf(keys.authority, keys.kubelet_client, "/O=system:masters/CN=kube-apiserver-kubelet-client", "extendedKeyUsage=clientAuth")
+    _leaf(keys.authority, keys.front_proxy, f"/CN={FRONT_PROXY}", "extendedKeyUsage=clientAuth")
     _openssl("genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", keys.service_accounts)
     tokens = {user: secrets.token_hex(16) for user in _USERS}
     lines = [f'{tokens[user]},{name},{name},"{groups}"\n' for user, (name, groups) in _USERS.items()]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import configs
 import settings as s
-from keys import Keys, kubeconfig
+from keys import FRONT_PROXY, Keys, kubeconfig
 from sandbox import PATH, Sandbox
 
 PROGRAMS = ("etcd", "kubectl", "kubelet", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy")
@@ -171,6 +171,15 @@ def _api(program: str, keys: Keys) -> Part:
     line += [
         f"--kubelet-client-certificate={keys.kubelet_client}",
         f"--kubelet-client-key={keys.kubelet_client.with_suffix('.key')}",
+    ]
+    line += [
+        f"--proxy-client-cert-file={keys.front_proxy}",
+        f"--proxy-client-key-file={keys.front_proxy.with_suffix('.key')}",
+        f"--requestheader-client-ca-file={keys.authority}",
+        f"--requestheader-allowed-names={FRONT_PROXY}",
+        "--requestheader-username-headers=X-Remote-User",
+        "--requestheader-group-headers=X-Remote-Group",
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-",
     ]
     line += ["--kubelet-preferred-address-types=InternalIP", "--authorization-mode=Node,RBAC", f"--token-auth-file={keys.tokens}"]
     line += ["--service-account-issuer=https://kubernetes.default.svc", f"--service-account-key-file={keys.service_accounts}"]

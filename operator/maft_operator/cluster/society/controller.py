@@ -13,6 +13,7 @@ from maft_operator.cluster.applying import Applier, listed, passes
 from maft_operator.cluster.children import servers_in
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.keys import Keys, KeyState
+from maft_operator.cluster.kinds import Kind
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.reasons import Trouble, refusal_reason
 from maft_operator.cluster.silent import troubles_in
@@ -65,16 +66,26 @@ class Societies:
         return Seen(child, (*refusals, *warned, *troubles))
 
     async def _children(self, asked: Asked, applier: Applier) -> dict[str, list[Json]]:
-        listed = [k for k in kinds.children(isolated=self._images.isolated) if k != kinds.JOB]
-        label = f"{kinds.SOCIETY.label}={asked.name}"
-        lists = await asyncio.gather(*(self._api.list(k, asked.namespace, label_selector=label) for k in listed))
+        listed = [*(k for k in kinds.children(isolated=self._images.isolated) if k != kinds.JOB), kinds.INGRESS]
+        lists = await asyncio.gather(*(self._list(k, asked) for k in listed))
         return {k.name: applier.ours(k, items) for k, items in zip(listed, lists, strict=True)}
+
+    async def _list(self, kind: Kind, asked: Asked) -> list[Json]:
+        try:
+            return await self._api.list(kind, asked.namespace, label_selector=f"{kinds.SOCIETY.label}={asked.name}")
+        except Refused:
+            if not kind.optional:
+                raise
+            return []  # without the right to it there is none of ours either
 
     async def _made(
         self, asked: Asked, wished: Wish | Obstacle, resource: Json, children: dict[str, list[Json]], applier: Applier
     ) -> Sequence[Refused]:
         """Applies what differs; returns what was refused for good."""
         refusals = []
+        if not asked.served.ingress:
+            for left in children[kinds.INGRESS.name]:
+                await self._api.delete(kinds.INGRESS, asked.namespace, left["metadata"]["name"], left["metadata"]["uid"])
         for wanted in self._wanted(asked, wished, resource, children):
             try:
                 await applier.ensure(wanted, listed(children, wanted))

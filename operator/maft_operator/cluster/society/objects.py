@@ -13,23 +13,23 @@ from msgspec.structs import fields
 
 from maft.society_spec import encode_society
 from maft.spec import immutable_spec_json
-from maft_operator.cluster import drift, kinds, manifests, policies, resources
+from maft_operator.cluster import drift, kinds, manifests, resources
 from maft_operator.cluster.fields import part, text
 from maft_operator.cluster.images import TEMPLATE, Images
 from maft_operator.cluster.kinds import Kind
 from maft_operator.cluster.manifests import CHILD, COMPONENT, MANAGED_BY, MANAGER
 from maft_operator.cluster.pod_settings import Inherited
 from maft_operator.cluster.pod_template import DEBATE, SERVE, Size, container, environment, of_several
+from maft_operator.cluster.society import reached
+from maft_operator.cluster.society.reached import PORT, port_name
 from maft_operator.cluster.society.reading import Asked, Wish
 from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Server
 from maft_operator.spec.parse import store_url
 from maft_operator.spec.schema import Json
 
-SOCIETY = kinds.SOCIETY.label
 NAME = "society"  # of the component, and of the server in the program's flags
-PORT, PUBLIC = 8080, 80  # of the program, and of the Service
-KEYS = "/keys"  # where the API keys are mounted
+KEYS, CERTIFICATE = "/keys", "/tls"  # where the API keys and the certificate are mounted
 DRAIN = 15  # seconds in which requests still come to a pod that is to go: until every node knows of it
 SPARE = 30  # seconds beside that, and beside the longest request, before a pod that is to go is killed
 _NOTE = ("metadata", "annotations", TEMPLATE)
@@ -43,9 +43,14 @@ _UNTIL_IT_ENDS = "import socket, time\nwhile not socket.socket().connect_ex(('12
 def objects(wish: Wish, images: Images, inherited: Inherited) -> list[Json]:
     """Lists what has to exist. images: its own; inherited: of the Society's labels and annotations."""
     asked = wish.asked
-    policy = [_object(kinds.NETWORK_POLICY, asked, network_policy(asked, images))] if images.isolated else []
+    policy = [_object(kinds.NETWORK_POLICY, asked, reached.network_policy(asked, images))] if images.isolated else []
     made = images.noted_on(deployment(wish, images, inherited), _decisive(wish))
-    return [*policy, _object(kinds.SERVICE, asked, service(asked)), made]
+    return [*policy, _object(kinds.SERVICE, asked, reached.service(asked)), *_ingress(asked), made]
+
+
+def _ingress(asked: Asked) -> list[Json]:
+    wanted = reached.ingress(asked)
+    return [_object(kinds.INGRESS, asked, wanted["spec"], wanted["annotations"])] if wanted else []
 
 
 def own_images(wish: Wish, images: Images) -> Images:
@@ -78,28 +83,8 @@ def _decisive(wish: Wish) -> Mapping[str, Any]:
         "gpus": wish.asked.served.gpus,
         "keys": _secret(wish.asked),
         "podTemplate": wish.run.spec.pod_template,
+        **({"tls": tls.secret_name} if (tls := wish.asked.served.tls) else {}),  # where there is none, as before there were any
     }
-
-
-def selector(asked: Asked) -> dict[str, str]:
-    """Finds the pods."""
-    return {SOCIETY: asked.name}
-
-
-def url(asked: Asked) -> str:
-    """Names what an OpenAI client takes as its base URL."""
-    return f"http://{asked.name}.{asked.namespace}.svc/v1"
-
-
-def service(asked: Asked) -> Json:
-    """Makes the one address of all pods."""
-    port = {"name": "http", "port": PUBLIC, "targetPort": "http", "protocol": "TCP"}
-    return {"selector": selector(asked), "ports": [port]}
-
-
-def network_policy(asked: Asked, images: Images) -> Json:
-    """Lets in who may ask: anybody where API keys tell who may, else the namespace's own pods, and those who read metrics."""
-    return policies.of_society(selector(asked), PORT, images.scraped_from, open_to_all=bool(_secret(asked)))
 
 
 def deployment(wish: Wish, images: Images, inherited: Inherited) -> Json:
@@ -107,7 +92,7 @@ def deployment(wish: Wish, images: Images, inherited: Inherited) -> Json:
     asked = wish.asked
     size, beside = _sizes(wish, images)
     both = Size(resources.together(size.needs, beside.needs), size.gpus, images.pods)
-    volumes = [*both.volumes(wish.run), *_keys_volume(asked)]
+    volumes = [*both.volumes(wish.run), *({"name": name, "secret": {"secretName": secret}} for name, secret, _ in _mounted(asked))]
     pod = {"restartPolicy": "Always", "terminationGracePeriodSeconds": asked.answers.timeout_seconds + DRAIN + SPARE}
     sized = [(_server(wish, images), size), (_program(wish, images), beside)]
     about = {**inherited.labels, **_labels(asked)}
@@ -116,7 +101,7 @@ def deployment(wish: Wish, images: Images, inherited: Inherited) -> Json:
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
         "progressDeadlineSeconds": wish.run.spec.inference.startup_seconds + 600,
         "revisionHistoryLimit": 0,
-        "selector": {"matchLabels": selector(asked)},
+        "selector": {"matchLabels": reached.selector(asked)},
         "template": of_several(sized, wish.run, volumes, about, pod, inherited.annotations),
     }
     return _object(kinds.DEPLOYMENT, asked, body)
@@ -153,17 +138,19 @@ def _program(wish: Wish, images: Images) -> Json:
     """The program that answers."""
     made = container(DEBATE, images.of(DEBATE), images.policy, command(wish))
     made["env"] = environment(wish.run)
-    made["ports"] = [{"name": "http", "containerPort": PORT, "protocol": "TCP"}]
-    made["readinessProbe"] = {"httpGet": {"path": "/ready", "port": "http"}, "timeoutSeconds": 5, "periodSeconds": 2}
+    name = port_name(wish.asked)
+    made["ports"] = [{"name": name, "containerPort": PORT, "protocol": "TCP"}]
+    scheme = {"scheme": "HTTPS"} if wish.asked.served.tls else {}  # kubelets look at no certificate
+    made["readinessProbe"] = {"httpGet": {"path": "/ready", "port": name, **scheme}, "timeoutSeconds": 5, "periodSeconds": 2}
     made["livenessProbe"] = {
-        "httpGet": {"path": "/health", "port": "http"},
+        "httpGet": {"path": "/health", "port": name, **scheme},
         "timeoutSeconds": 10,
         "periodSeconds": 10,
         "failureThreshold": 6,
         "initialDelaySeconds": 30,
     }
-    if _secret(wish.asked):
-        made["volumeMounts"] = [*made["volumeMounts"], {"name": "keys", "mountPath": KEYS, "readOnly": True}]
+    mounts = [{"name": name, "mountPath": place, "readOnly": True} for name, _, place in _mounted(wish.asked)]
+    made["volumeMounts"] = [*made["volumeMounts"], *mounts]
     return made
 
 
@@ -171,6 +158,7 @@ def command(wish: Wish) -> tuple[str, ...]:
     """Writes the arguments after `python` of the program that answers; a test feeds them to its own parser."""
     run, asked = wish.run, wish.asked
     keys = (f"--keys={KEYS}",) if _secret(asked) else ()
+    tls = (f"--tls-cert={CERTIFICATE}/tls.crt", f"--tls-key={CERTIFICATE}/tls.key") if asked.served.tls else ()
     return (
         "-m",
         "maft.endpoint",
@@ -183,6 +171,7 @@ def command(wish: Wish) -> tuple[str, ...]:
         f"--port={PORT}",
         f"--grace={DRAIN}",
         *keys,
+        *tls,
     )
 
 
@@ -190,20 +179,24 @@ def _secret(asked: Asked) -> str:
     return asked.served.api_keys_secret.name if asked.served.api_keys_secret else ""
 
 
-def _keys_volume(asked: Asked) -> list[Json]:
-    return [{"name": "keys", "secret": {"secretName": _secret(asked)}}] if _secret(asked) else []
+def _mounted(asked: Asked) -> list[tuple[str, str, str]]:
+    """The Secrets that the program reads as files: the volume's name, the Secret's, and where."""
+    tls = asked.served.tls
+    keys = [("keys", _secret(asked), KEYS)] if _secret(asked) else []
+    return [*keys, *([("tls", tls.secret_name, CERTIFICATE)] if tls else [])]
 
 
 def _labels(asked: Asked) -> dict[str, str]:
     ours = {"app.kubernetes.io/name": MANAGER, MANAGED_BY: MANAGER, COMPONENT: NAME}
-    return {**ours, CHILD: asked.name, **selector(asked)}
+    return {**ours, CHILD: asked.name, **reached.selector(asked)}
 
 
-def _object(kind: Kind, asked: Asked, spec: Json) -> Json:
+def _object(kind: Kind, asked: Asked, spec: Json, annotations: Json | None = None) -> Json:
     metadata = {
         "name": asked.name,
         "namespace": asked.namespace,
         "labels": _labels(asked),
+        **({"annotations": annotations} if annotations else {}),
         "ownerReferences": [manifests.reference(kinds.SOCIETY, asked.name, asked.uid)],
     }
     return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, "spec": spec}

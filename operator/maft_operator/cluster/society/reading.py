@@ -23,6 +23,21 @@ from maft_operator.spec.parse import Run
 from maft_operator.spec.schema import BadSpec, Json, filled
 
 
+class Tls(Section, frozen=True, kw_only=True):
+    """How connections are encrypted."""
+
+    secret_name: str
+
+
+class IngressSpec(Section, frozen=True, kw_only=True):
+    """How clients from outside the cluster come in."""
+
+    host: str
+    class_name: str = ""
+    tls_secret_name: str = ""
+    annotations: dict[str, str] = msgspec.field(default_factory=dict)
+
+
 class Served(Section, frozen=True, kw_only=True):
     """What a Society says beside how it answers (SocietySpec)."""
 
@@ -30,6 +45,8 @@ class Served(Section, frozen=True, kw_only=True):
     iteration: Annotated[int, Meta(ge=1)] | None = None
     replicas: Annotated[int, Meta(ge=0)] = 1
     api_keys_secret: SecretName | None = None
+    tls: Tls | None = None
+    ingress: IngressSpec | None = None
     gpus: Annotated[int, Meta(ge=0)] | None = None
     pod_template: dict[str, Any] | None = None
 

@@ -10,7 +10,7 @@ from maft_operator.cluster.fields import count, parts, text
 from maft_operator.cluster.observed import is_ready
 from maft_operator.cluster.pod_template import DEBATE, SERVE
 from maft_operator.cluster.reasons import Reason, Trouble, sentence
-from maft_operator.cluster.society import objects
+from maft_operator.cluster.society import reached
 from maft_operator.cluster.society.reading import Asked, Obstacle, Wish
 from maft_operator.spec.schema import Json
 
@@ -45,7 +45,7 @@ def status(asked: Asked, wished: Wish | Obstacle, seen: Seen, old: Json, generat
         "replicas": count(made, "status", "replicas"),
         "readyReplicas": answering,
         "ready": f"{answering}/{replicas}",
-        "selector": ",".join(f"{name}={value}" for name, value in objects.selector(asked).items()),
+        "selector": ",".join(f"{name}={value}" for name, value in reached.selector(asked).items()),
         **about,
     }
 
@@ -61,7 +61,7 @@ def _about(wish: Wish, made: Json) -> Json:
     pods = parts(made, "spec", "template", "spec", "containers")
     used = {text(c, "name"): {"image": text(c, "image")} for c in pods if text(c, "name") in (DEBATE, SERVE)}
     return {
-        "url": objects.url(wish.asked),
+        "url": reached.url(wish.asked),
         "models": list(wish.models),
         "iteration": wish.iteration,
         **({"images": used} if used else {}),

@@ -1,4 +1,4 @@
-"""The certificate of the operator's own port: read at the start, and again whenever its files change.
+"""The certificate of a port, the operator's or a society's: read at the start, and again whenever its files change.
 
 A Secret that is mounted changes its files within a minute; connections that are open keep the certificate that they began with.
 """
