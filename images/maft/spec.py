@@ -390,6 +390,17 @@ class Spec(Section, frozen=True, kw_only=True):
         """Tells whether that agent's base is another one than the spec's."""
         return self.model_of(agent) != self.model
 
+    def by_base(self, agents: int) -> list[list[int]]:
+        """Sorts the agents, of so many, by their base models; in the order of the first of each."""
+        groups: list[list[int]] = []
+        for agent in range(agents):
+            alike = next((group for group in groups if self.model_of(group[0]) == self.model_of(agent)), None)
+            if alike is None:
+                groups.append([agent])
+            else:
+                alike.append(agent)
+        return groups
+
     @property
     def bases_differ(self) -> bool:
         """Tells whether any agent has another base than the spec's."""

@@ -2,16 +2,18 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 from other_model import other_model
 from safetensors.torch import load_file
-from test_run import resource, run
+from test_run import command, resource
 
 from maft.records import Diversity, Transcript, decode
 
-pytestmark = pytest.mark.run
+pytestmark = [pytest.mark.run, pytest.mark.timeout(900)]
+LIMIT = 800.0  # seconds for a whole small run with three servers, on two cores that others use as well
 
 
 def lines(path: Path) -> list[str]:
@@ -27,7 +29,7 @@ def test_a_run_of_two_base_models(tmp_path: Path) -> None:
         evaluation={"diversity": 4, "embedder": "", "baselines": []},
         agentOverrides=[{"agent": 2, "model": {"source": "./other"}, "lora": {"rank": 8}, "temperature": 0.7}],
     )
-    done = run(tmp_path, spec)
+    done = subprocess.run(command(tmp_path, spec), capture_output=True, text=True, timeout=LIMIT, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"nats per byte under the others' models, KL ", done.stdout)
     top = tmp_path / "runs/default/test"

@@ -59,6 +59,12 @@ def a_society(**spec: Any) -> Json:
     return {"apiVersion": "maft.dev/v1alpha1", "kind": "Society", "metadata": metadata, "spec": {"run": "r", **spec}}
 
 
+OF_TWO_BASES: Json = {
+    "inference": {"topology": "PerAgent"},
+    "agentOverrides": [{"agent": 1, "model": {"source": "org/other"}}],
+}
+
+
 def wished(run: Json | None = None, **spec: Any) -> Wish | Obstacle:
     asked = reading.asked(a_society(**spec))
     assert not isinstance(asked, Obstacle)
@@ -154,6 +160,7 @@ NOTHING = [{"iteration": 1, "trained": 0}, {"iteration": 2, "trained": 0}]
         (a_run({**DONE, "done": {"train": "1-2"}, "iterations": NOTHING}), {}, reasons.RUN_WITHOUT_ADAPTERS, False, "no iteration"),
         (a_run(storage=None), {}, reasons.RUN_UNUSABLE, False, "spec.storage: missing"),
         ({**a_run(), "spec": {"model": 7}}, {}, reasons.RUN_UNUSABLE, False, "spec"),
+        (a_run(**OF_TWO_BASES), {}, reasons.RUN_UNUSABLE, False, "spec.agentOverrides: the agents have several base models"),
     ],
 )
 def test_why_nothing_can_be_made(run: Json, spec: Json, reason: reasons.Reason, passes: bool, words: str) -> None:

@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import free_port, serving
 from msgspec.structs import replace as change
 from other_model import other_model
 from safetensors.torch import load_file
 from small import TINY, a_spec, resource
+from societies import QUESTION, ask, endpoint, mock_server, post, trained
 
 from maft import adapters, lora, models, program, records, revision
 from maft.answers.equality import Checker
@@ -34,12 +36,15 @@ from maft.serve import __main__ as serve
 from maft.serve import tried
 from maft.serve.platform import Platform
 from maft.society_spec import SocietySpec
-from maft.spec import LoraSpec
+from maft.spec import LoraSpec, immutable_spec_json
 from maft.store import layout, trials
 from maft.store.commits import fetch_folder, publish, required
 from maft.store.files import FileStore
 from maft.train import __main__ as train
 from maft.variants import variants
+from maft_operator.local import gpus
+from maft_operator.local import society as local_society
+from maft_operator.local.place import Place
 from maft_operator.plan import compare
 from maft_operator.plan import graph as plan
 from maft_operator.spec.files import relocate
@@ -375,10 +380,53 @@ def test_prepare_finds_each_revision_once(tmp_path, other):
         assert revision.with_own(spec, strange) == spec
 
 
-def test_a_society_of_several_bases_is_not_served(tmp_path, other):
-    spec = a_spec(**several(other))
-    with pytest.raises(BadInput, match=r"^ns/run: its agents have several base models"):
+def test_a_society_of_several_bases_wants_a_server_for_each_agent(tmp_path, other):
+    spec = trained(tmp_path, **several(other))
+    with pytest.raises(BadInput, match=r"^--server: 1 given; the 3 agents of ns/run have several base models"):
         served.load(FileStore(tmp_path), "ns/run", spec, 1, ["s"], SocietySpec())
+    loaded = served.load(FileStore(tmp_path), "ns/run", spec, 1, ["a", "b", "c"], SocietySpec())
+    assert loaded.players.servers == ("a", "b", "c") and loaded.players.based == (0, 1)
+    assert json.loads(served.facts(FileStore(tmp_path), "ns/run", spec, 1))["adapters"] == 6
+
+
+@pytest.mark.programs
+def test_a_society_of_several_bases_answers(tmp_path, other):
+    """All agents debate, and each answers alone, in its model's own tokens."""
+    spec = trained(tmp_path / "store", **several(other))
+    one, port = replace_model(spec, spec.model_of(2)), free_port()
+    with mock_server(spec, tmp_path) as base, mock_server(one, tmp_path) as own:
+        more = [f"--server=s{n}={url}" for n, url in enumerate((base, base, own))]
+        command = [part for part in endpoint(tmp_path / "store", port, base) if not part.startswith("--server=")]
+        with serving([*command, *more], port, tmp_path / "endpoint.txt", 120, health="/ready") as url:
+            status, whole, _ = post(url, ask(maft={"transcript": True}))
+            alone = {n: post(url, ask(f"society/generator-{n}")) for n in (1, 3)}
+    transcript = whole["choices"][0]["maft"]["transcript"]
+    assert status == 200 and len(transcript["turns"]) == 3
+    assert [turns[0]["call"]["promptTokens"] for turns in transcript["turns"]][2] == len(f"[user]{QUESTION}[/user]")
+    for code, body, _ in alone.values():
+        assert code == 200 and body["choices"][0]["message"]["content"].startswith("I work it out. Answer: ")
+    assert alone[3][1]["usage"]["prompt_tokens"] == len(f"[user]{QUESTION}[/user]") > alone[1][1]["usage"]["prompt_tokens"]
+
+
+def replace_model(spec, model):
+    return change(spec, model=model, agent_overrides=())
+
+
+def test_a_society_on_one_machine_has_a_server_for_each_base(tmp_path, other):
+    spec = a_spec(**several(other))
+    where = Place(str(tmp_path), "ns", "run", str(tmp_path))
+    wanted = local_society.Wanted(where, 0, SocietySpec(), tmp_path)
+    for asked, names in ((spec, {(0, 1): ("society-server", None, 4), (2,): ("society-server-2", 2, 2)}), (a_spec(), ONE)):
+        known = local_society.Facts(json.loads(immutable_spec_json(asked)), 1, 6, ())
+        servers = local_society.servers(wanted, known, gpus.Found(()))
+        assert {agents: (each.name, each.agent, each.adapters) for agents, each in servers.items()} == names
+        urls = {agents: f"http://{each.name}" for agents, each in servers.items()}
+        line = [flag for flag in local_society.command(wanted, known, urls, 80) if flag.startswith("--server=")]
+        own = [f"--server=society-server-{n}=http://society-server{'-2' * (n == 2)}" for n in range(3)]
+        assert line == (own if asked.bases_differ else ["--server=society-server=http://society-server"])
+
+
+ONE = {(0, 1, 2): ("society-server", None, 6)}
 
 
 def test_a_comparison_on_one_machine_has_one_base(other):

@@ -48,7 +48,7 @@ def measured(
     said = [_answers(spec, transcripts, n) for n in agents]
     nll = [[0.0 for _ in agents] for _ in agents]
     divergence, pairs = 0.0, 0
-    for alike in _by_base(spec, len(folders)):
+    for alike in spec.by_base(len(folders)):
         generators = Generators(lora.load_base(spec.model_of(alike[0]), device), [folders[n] for n in alike])
         templates = [models.template_of(spec, n) for n in alike]
         for place, j in enumerate(alike):
@@ -61,18 +61,6 @@ def measured(
         del generators
         gc.collect()  # PEFT's models hold themselves: the next base needs their memory
     return nll, divergence / pairs if pairs else None
-
-
-def _by_base(spec: Spec, agents: int) -> list[list[int]]:
-    """The agents of each base model."""
-    groups: list[list[int]] = []
-    for agent in range(agents):
-        alike = next((group for group in groups if spec.model_of(group[0]) == spec.model_of(agent)), None)
-        if alike is None:
-            groups.append([agent])
-        else:
-            alike.append(agent)
-    return groups
 
 
 def _answers(spec: Spec, transcripts: Sequence[Transcript], agent: int) -> Answers:

@@ -27,6 +27,7 @@ async def answer(assignment: Assignment, served: Served, endpoint: Endpoint) -> 
     BadInput if a server refuses an adapter for good."""
     spec, players = assignment.spec, served.players
     template = await asyncio.to_thread(models.chat_template, spec.model, spec.debate.thinking)
+    own = await asyncio.to_thread(models.own_templates, spec, players.size)
     alike = await asyncio.to_thread(vectors.likeness, assignment, served.rules.answer)
     clients = 2 * endpoint.spec.max_concurrent_debates  # connections that are open while their requests are answered, and idle ones
     connections = limits.connections(limits.open_files() - clients, players.size)
@@ -37,7 +38,7 @@ async def answer(assignment: Assignment, served: Served, endpoint: Endpoint) -> 
         with Checker(served.rules.answer) as checker, ThreadPoolExecutor(checker.workers) as judge:
             while True:
                 contexts = await _ready(engine, served, endpoint.admission)
-                setup = Setup(served.rules, players, engine, template, checker, contexts, judge, likeness=alike)
+                setup = Setup(served.rules, players, engine, template, checker, contexts, judge, own, alike)
                 endpoint.society = Society(spec, served, setup, upstream)
                 endpoint.admission.set_ready()
                 await _away(upstream)

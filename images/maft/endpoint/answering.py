@@ -52,12 +52,23 @@ class Society:
         if len(problem.text) > _LONGEST * context:
             raise _too_long(f"more than {context}", context)
         try:
-            ids = self.setup.template.prompt(rules.opening(problem))
+            ways = [template.prompt(rules.opening(problem)) for template in self._templates(asked)]
         except BadInput as error:
             raise Refused(400, f"messages: {error}", param="messages") from None
-        if len(ids) >= context:
-            raise _too_long(str(len(ids)), context)
-        return ids
+        longest = max(ways, key=len)
+        if len(longest) >= context:
+            raise _too_long(str(len(longest)), context)
+        return longest
+
+    def _templates(self, asked: Asked) -> list[ChatTemplate]:
+        """Lists those by which the agents that are asked are: one's own, or all."""
+        if asked.model in self.served.agents:
+            return [self.setup.template_of(self.served.agents[asked.model][0])]
+        return [self.setup.template, *self.setup.own.values()]
+
+    def hearing(self, asked: Asked) -> "Hearing":
+        """Makes the ears for the one agent that is asked."""
+        return Hearing(self._templates(asked)[0])
 
     def rules(self, asked: Asked) -> Rules:
         """Makes the rules of a request: the run's, where it says nothing."""
@@ -91,7 +102,8 @@ class Society:
         """Yields what one agent says, as it says it. prompt: as `prompt` made it."""
         rules, (agent, model) = self.rules(asked), self.served.agents[asked.model]
         server, seed = self.setup.society.servers[agent], rules.key(self.problem(asked).id, agent, 1, "answer")
-        request = changed(self.setup, rules=rules).request(model, prompt, self.setup.contexts[server] - len(prompt), seed)
+        setup, room = changed(self.setup, rules=rules), self.setup.contexts[server] - len(prompt)
+        request = setup.request(model, prompt, room, seed, asked=agent)
         async with aclosing(self.upstream.stream(server, request, asked.ends)) as pieces:
             async for piece in pieces:
                 yield piece

@@ -16,7 +16,7 @@ from aiohttp.typedefs import Handler
 from maft.endpoint import answer
 from maft.endpoint.admission import AGAIN, Admission
 from maft.endpoint.answer import Answer, Writing
-from maft.endpoint.answering import Hearing, Society
+from maft.endpoint.answering import Society
 from maft.endpoint.kept import Kept
 from maft.endpoint.keys import Keys
 from maft.endpoint.measured import Measured
@@ -109,7 +109,7 @@ class Endpoint:
 
     async def _heard(self, asked: Asked, prompt: list[int]) -> Answer:
         assert self.society is not None
-        hearing = Hearing(self.society.setup.template)
+        hearing = self.society.hearing(asked)
         async for piece in self.society.one(asked, prompt):
             hearing.hear(piece)
         return hearing.answer()
@@ -156,7 +156,7 @@ class Endpoint:
 
     async def _speak(self, events: Events, writing: Writing, asked: Asked, prompt: list[int]) -> Answer:
         assert self.society is not None
-        hearing = Hearing(self.society.setup.template)
+        hearing = self.society.hearing(asked)
         async with aclosing(self.society.one(asked, prompt)) as pieces:  # who went is nobody to write for, from this moment on
             async for piece in pieces:
                 if new := hearing.hear(piece):

@@ -76,12 +76,12 @@ def load(store: Store, run: str, spec: Spec, iteration: int, servers: Sequence[s
     """Loads the society after that iteration; BadInput if its training has not finished, or trained nothing."""
     if not 1 <= iteration <= spec.iterations:
         raise BadInput(f"--iteration {iteration}: the run has the iterations 1 to {spec.iterations}")
-    if spec.bases_differ:
+    agents = spec.held_out_agents(iteration)
+    if spec.bases_differ and len(servers) != agents:
         raise BadInput(
-            f"{run}: its agents have several base models, and a society is served by one server, of one base; export the adapters"
-            " (`maft export`) and serve them by base"
+            f"--server: {len(servers)} given; the {agents} agents of {run} have several base models, so give each its own"
         )
-    players = society.load(store, run, spec, iteration, spec.held_out_agents(iteration), servers)
+    players = society.load(store, run, spec, iteration, agents, servers)
     if players.models() == {BASE}:
         raise BadInput(
             f"{run}: iteration {iteration} trained no adapter, every agent had too few examples; lower training.minExamples, or ask"
@@ -105,6 +105,6 @@ def _agents(players: Society, *, critics: bool) -> dict[str, tuple[int, str]]:
 
 def facts(store: Store, run: str, spec: Spec, iteration: int) -> str:
     """Writes what somebody who starts a server for the society has to know, as JSON."""
-    served = load(store, run, spec, iteration, ["society"], SocietySpec())
+    served = load(store, run, spec, iteration, ["society"] * spec.held_out_agents(iteration), SocietySpec())
     known = {"spec": spec, "iteration": iteration, "adapters": served.adapters, "models": served.models}
     return msgspec.json.encode(known).decode()

@@ -6,7 +6,7 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,25 +79,36 @@ def facts(wanted: Wanted) -> Facts:
     return msgspec.json.decode(done.stdout, type=Facts)
 
 
-def server(wanted: Wanted, known: Facts, devices: gpus.Found) -> Server:
-    """Plans the one server of all agents, on the GPUs that there are or the CPU; BadSpec if more are asked for."""
+def servers(wanted: Wanted, known: Facts, devices: gpus.Found) -> dict[tuple[int, ...], Server]:
+    """Plans the server of all agents, or one of each base with its agents, on the GPUs that there are or the CPU; BadSpec if more
+    are asked for."""
     spec = msgspec.convert({**known.spec, "suspend": False, "backoffLimit": 0}, RunSpec)
     shared = msgspec.structs.replace(spec.inference, replicas=1, topology="Shared")
     run = Run(wanted.place.namespace, wanted.place.name, msgspec.structs.replace(spec, inference=shared))
     of_run = shared.gpus if (shared.gpus or 0) <= len(devices.gpus) else None  # it may have had another machine
     asked = of_run if wanted.gpus is None else wanted.gpus
-    planned = Graph((), (Server(SERVER, run, wanted.place.store, known.adapters, asked),), False, 0)
-    planned = gpus.dealt(planned, devices)
+    groups = [tuple(group) for group in spec.by_base(spec.held_out_agents(known.iteration))]
+    several = [_server(run, wanted.place.store, known, group, asked) for group in groups]
+    planned = gpus.dealt(Graph((), tuple(several), False, 0), devices)
     gpus.fits(planned, devices)
-    return planned.servers[0]
+    return dict(zip(groups, planned.servers, strict=True))
 
 
-def command(wanted: Wanted, known: Facts, server_url: str, port: int) -> list[str]:
-    """Writes how the society is started."""
+def _server(run: Run, store: str, known: Facts, agents: tuple[int, ...], asked: int | None) -> Server:
+    own = agents[0] if run.spec.has_own_model(agents[0]) else None
+    name = SERVER if own is None else f"{SERVER}-{own}"
+    return Server(name, run, store, min(known.adapters, len(agents) * (2 if run.spec.debate.critics else 1)), asked, agent=own)
+
+
+def command(wanted: Wanted, known: Facts, urls: Mapping[tuple[int, ...], str], port: int) -> list[str]:
+    """Writes how the society is started. urls: of the servers, by their agents."""
     place = wanted.place
     line = [sys.executable, "-m", "maft.endpoint", f"--store={place.store}", f"--run={place.key}"]
     line += [f"--spec={msgspec.json.encode(known.spec).decode()}", f"--iteration={known.iteration}"]
-    line += [f"--server={SERVER}={server_url}", f"--society={encode_society(wanted.society)}"]
+    named = {n: url for agents, url in urls.items() for n in agents}
+    one = next(iter(urls.values())) if len(urls) == 1 else ""
+    line += [f"--server={SERVER}={one}"] if one else [f"--server={SERVER}-{n}={url}" for n, url in sorted(named.items())]
+    line += [f"--society={encode_society(wanted.society)}"]
     line += [f"--host={wanted.host}", f"--port={port}"]
     line += [f"--tls-cert={wanted.tls[0]}", f"--tls-key={wanted.tls[1]}"] if wanted.tls else []
     return [*line, *([f"--keys={wanted.keys}"] if wanted.keys else [])]
@@ -108,8 +119,6 @@ class Running:
     """The society as it runs. `watch` it: it raises Ended when something has gone for good."""
 
     url: str
-    server: str
-    """URL of the server behind it."""
     known: Facts
     watch: Callable[[], Any]
 
@@ -121,23 +130,24 @@ async def running(wanted: Wanted, known: Facts, say: Callable[[str], None]) -> A
     # The server wants a key, for anybody on this machine reaches loopback; both find it in the environment.
     os.environ.setdefault(SERVER_KEY, secrets.token_urlsafe(32))
     devices = gpus.find()
-    planned, port = server(wanted, known, devices), wanted.port or free_port()
+    planned, port = servers(wanted, known, devices), wanted.port or free_port()
     async with LocalBackend(wanted.folder, gpus.Slots(devices.gpus), wanted.serve) as backend:
-        await backend.create(planned)
-        say(f"Starting the server of {planned.adapters} adapters of iteration {known.iteration}; logs in {wanted.folder}")
-        line = command(wanted, known, backend.urls(SERVER)[0], port)
+        for each in planned.values():
+            await backend.create(each)
+            say(f"Starting the server of {each.adapters} adapters of iteration {known.iteration}; logs in {wanted.folder}")
+        line = command(wanted, known, {agents: backend.urls(each.name)[0] for agents, each in planned.items()}, port)
         environment = {"MAFT_SUMMARY": str(wanted.folder / "endpoint.json"), "TOKENIZERS_PARALLELISM": "false"}
         child = await start(line, environment, wanted.folder / "endpoint.txt")
 
         async def watch() -> None:
             while True:
-                await _look(backend, planned, child)
+                await _look(backend, planned.values(), child)
                 await asyncio.sleep(LOOK)
 
         url = url_of(wanted.host, port, secured=wanted.tls is not None)
         try:
             await _ready(url, watch)
-            yield Running(url, backend.urls(SERVER)[0], known, watch)
+            yield Running(url, known, watch)
         finally:
             await child.stop()
 
@@ -148,14 +158,16 @@ def url_of(host: str, port: int, *, secured: bool = False) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-async def _look(backend: LocalBackend, planned: Server, child: Child) -> None:
-    """Starts the server again where it has ended; Ended if that helps no more."""
+async def _look(backend: LocalBackend, planned: Iterable[Server], child: Child) -> None:
+    """Starts a server again where it has ended; Ended if that helps no more."""
     if child.exit_code is not None:
         raise Ended(next(iter(child.tail()[-1:]), "the society ended").removeprefix("error: "), child.exit_code)
-    state = (await backend.observe()).observed.servers[SERVER]
-    if state.failed and (state.exit_code == BAD_INPUT or state.failures >= TRIES):
-        raise Ended(state.message, state.exit_code)
-    await backend.create(planned)
+    states = (await backend.observe()).observed.servers
+    for server in planned:
+        state = states[server.name]
+        if state.failed and (state.exit_code == BAD_INPUT or state.failures >= TRIES):
+            raise Ended(state.message, state.exit_code)
+        await backend.create(server)
 
 
 async def _ready(url: str, watch: Callable[[], Any]) -> None:
