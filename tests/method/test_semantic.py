@@ -212,7 +212,7 @@ def debate(template, embed, says=SAID, problem=PROBLEM, **changes) -> tuple[Tran
 
     async def debated():
         with Checker("semantic") as checker, ThreadPoolExecutor(2) as threads:
-            setup = Setup(rules, SOCIETY, engine, template, checker, {"s": 512}, threads, Likeness(embed, 0.8))
+            setup = Setup(rules, SOCIETY, engine, template, checker, {"s": 512}, threads, likeness=Likeness(embed, 0.8))
             return await Question(setup, 0, problem).run()
 
     return asyncio.run(debated()), engine
