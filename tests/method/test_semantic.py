@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from small import a_spec
+from societies import RUN, ask, post, society, trained
 from test_debate import DEBATE, SOCIETY, MemoryEngine
 
 from maft import evaluate, records
@@ -35,7 +36,7 @@ from maft.prepare.__main__ import main as prepare
 from maft.program import Assignment
 from maft.records import Alike, Problem, Transcript
 from maft.store import layout
-from maft.store.commits import committed, fetch_records
+from maft.store.commits import committed, fetch_records, publish
 from maft.store.files import FileStore
 from maft.summaries import Threshold
 
@@ -211,7 +212,7 @@ def debate(template, embed, says=SAID, problem=PROBLEM, **changes) -> tuple[Tran
 
     async def debated():
         with Checker("semantic") as checker, ThreadPoolExecutor(2) as threads:
-            setup = Setup(rules, SOCIETY, engine, template, checker, {"s": 512}, threads, Likeness(embed, 0.8))
+            setup = Setup(rules, SOCIETY, engine, template, checker, {"s": 512}, threads, likeness=Likeness(embed, 0.8))
             return await Question(setup, 0, problem).run()
 
     return asyncio.run(debated()), engine
@@ -358,3 +359,21 @@ def test_a_whole_debate_goes_by_the_threshold_that_prepare_left(tmp_path: Path, 
     judged = [judgement for transcript in transcripts for judgement in transcript.judgements or ()]
     assert judged and all(judgement.same == (judgement.cosine >= summary.semantic.cosine) for judgement in judged)
     assert debated.usage.calls == sum(1 for transcript in transcripts for _ in transcript.calls())
+
+
+@pytest.mark.programs
+def test_a_society_compares_answers_as_its_run_did(tmp_path: Path) -> None:
+    """With a threshold that nothing reaches but equal texts, and one that everything does."""
+    votes = []
+    for bound in (1.0, -1.0):
+        folder = tmp_path / str(bound)
+        spec = trained(folder / "store", task={"answer": "semantic", "semantic": {"threshold": bound}})
+        chosen = {META: records.plain(Threshold(cosine=bound, source="given"))}
+        publish(FileStore(folder / "store"), f"{RUN}/{layout.PROBLEMS}", {}, meta=chosen)
+        with society(folder, spec) as url:
+            bodies = [post(url, ask(question=f"What is {n}+3*4?", maft={"transcript": True}))[1] for n in range(4)]
+        debates = [body["choices"][0]["maft"] for body in bodies]
+        assert all("cosine" in judged for debate in debates for judged in debate["transcript"]["judgements"])
+        votes.append([debate["transcript"]["votes"][-1]["votes"] for debate in debates])
+    apart, together = votes
+    assert min(apart) < 3 and set(together) == {3}

@@ -223,10 +223,10 @@ def worded(score: Json) -> Json:
 def warnings(snapshot: Snapshot, old: Sequence[str]) -> list[str]:
     """Lists what works and may surprise, as prepare and preflight said it. old: the lines before, which stay where one of them is
     not heard."""
-    heard = [summary for summary in snapshot.summaries.values() if isinstance(summary, _WARNING)]
+    heard = [summary for kind in _WARNING for summary in snapshot.summaries.values() if isinstance(summary, kind)]
     lines = [reasons.line(text, WARNING) for summary in heard for text in summary.warnings]
-    before = [line for line in old if line not in lines] if len(heard) < len(_WARNING) else []
-    return [*before, *lines][:WARNINGS]
+    before = old if len(heard) < len(_WARNING) else ()
+    return [*before, *(line for line in lines if line not in before)][:WARNINGS]
 
 
 def artifacts(run: Run, made: Iterable[Json]) -> Json:
