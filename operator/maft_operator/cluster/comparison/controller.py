@@ -81,7 +81,7 @@ class Comparisons:
         made = applier.ours(kinds.RUN, await self._labelled(kinds.RUN, one))
         state.rests = asyncio.get_running_loop().time() + rest(len(made))
         seen = objects.states(made)
-        one = growing.grown(seen)
+        one = await asyncio.to_thread(growing.grown, seen)  # the next wave of a long search takes its sampler seconds
         decided = step(one, seen)
         refused = await self._act(one, decided, {run["metadata"]["name"]: run for run in made}, uid, applier)
         lacking = {trouble.child for trouble in refused}
