@@ -129,6 +129,7 @@ def spec(run: dict[str, Any]) -> dict[str, Any]:
                 "description": "Values of fields below agents, iterations, debate and training, by path, such as"
                 " training.learningRate: [0.0001, 0.0003]; every method is run with every combination.",
             },
+            "search": search(),
             "maxParallel": {
                 "type": "integer",
                 "default": 1,
@@ -147,6 +148,50 @@ def spec(run: dict[str, Any]) -> dict[str, Any]:
                 "minimum": 0,
                 "maximum": 315360000,
                 "description": "Seconds after the end until the comparison and its runs are deleted; the bucket stays.",
+            },
+        },
+    }
+
+
+def search() -> dict[str, Any]:
+    """Makes what is said of a search in place of a grid."""
+    ends = {name: {"type": "number", "description": f"{word} value."} for name, word in (("low", "Lowest"), ("high", "Highest"))}
+    parameter = {
+        "type": "object",
+        "description": "low and high, or values.",
+        "properties": {
+            **ends,
+            "log": {"type": "boolean", "default": False, "description": "Drawn by its logarithm, as suits learning rates."},
+            "values": {
+                "type": "array",
+                "minItems": 2,
+                "maxItems": 20,
+                "items": {"x-kubernetes-preserve-unknown-fields": True},
+                "description": "Values to choose from.",
+            },
+        },
+    }
+    return {
+        "type": "object",
+        "required": ["trials", "parameters"],
+        "description": "In place of grid: Optuna chooses values of fields from what trials before were on the validation questions"
+        " (template.evaluation.validation). Each method that trains has its own trials; the best of each is in the table.",
+        "properties": {
+            "trials": {"type": "integer", "minimum": 1, "maximum": 400, "description": "Of each method, each with all seeds."},
+            "seed": {"type": "integer", "default": 0, "minimum": 0, "maximum": 2147483647, "description": "Of the sampler."},
+            "sampler": {
+                "type": "string",
+                "default": "tpe",
+                "enum": ["tpe", "random"],
+                "description": "tpe learns from the trials before, after a first half (10 at most) by chance; random does not.",
+            },
+            "parameters": {
+                "type": "object",
+                "minProperties": 1,
+                "maxProperties": 8,
+                "additionalProperties": parameter,
+                "description": "By path of a field below agents, iterations, debate and training: low and high (with log: true by"
+                " the logarithm), or values.",
             },
         },
     }
@@ -199,6 +244,8 @@ def status(conditions: dict[str, Any]) -> dict[str, Any]:
                         "seed": {"type": "integer", "format": "int64", "description": "Seed of the run."},
                         "run": {"type": "string", "description": "Name of its resource."},
                         "phase": {"type": "string", "description": "Of the run; Waiting before it is made."},
+                        "trial": {"type": "integer", "description": "Its number in a search, from 0."},
+                        "validated": {"type": "number", "description": "Accuracy on the validation questions, of a trial."},
                         "accuracy": {**SCORE, "description": "On the held-out questions, in the end."},
                     },
                 },
@@ -210,6 +257,21 @@ def status(conditions: dict[str, Any]) -> dict[str, Any]:
                     "method": {"type": "string", "description": "With where it stands in the grid."},
                     "mean": {"type": "number", "description": "Mean accuracy over its seeds."},
                     "text": {"type": "string", "description": "Both, the mean in percent."},
+                },
+            },
+            "search": {
+                "type": "array",
+                "x-kubernetes-list-type": "atomic",
+                "description": "How far the search is, for each method that trains.",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "method": {"type": "string", "description": "Whose trials."},
+                        "trials": {"type": "integer", "description": "Trials that are over."},
+                        "trial": {"type": "integer", "description": "The best of them, by validation questions."},
+                        "row": {"type": "string", "description": "Its row, with its values."},
+                        "validated": {"type": "number", "description": "Its accuracy on the validation questions."},
+                    },
                 },
             },
             "warnings": {

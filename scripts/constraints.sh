@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 common=(--universal --python-version 3.11 --no-emit-index-url --no-annotate --quiet --custom-compile-command scripts/constraints.sh)
 extras=(--extra local --extra operator --extra s3 --extra debate --extra train --extra report --extra diversity --extra semantic --extra hub
-  --extra reasoning-gym --extra completion --extra export --group dev)
+  --extra reasoning-gym --extra completion --extra export --extra search --group dev)
 # The CPU build of vLLM asks for CPU builds of torch that registries do not carry; the plain builds run as well.
 plain=$(mktemp) unused=$(mktemp) optional=$(mktemp) loose=$(mktemp) there=$(mktemp)
 trap 'rm -f "$plain" "$unused" "$optional" "$loose" "$there"' EXIT
@@ -26,7 +26,7 @@ image() { # image NAME EXTRA...: what the image NAME installs
   uv pip compile pyproject.toml "${common[@]}" --constraints requirements/constraints.txt --overrides "$plain" --overrides "$loose" \
     --excludes "$unused" --output-file "images/requirements/$1.txt" $(printf -- '--extra %s ' "${@:2}")
 }
-image operator operator
+image operator operator search
 image debate s3 debate semantic hub report reasoning-gym export
 image trainer s3 train diversity
 image inference-cpu s3 serve-cpu

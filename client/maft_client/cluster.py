@@ -10,7 +10,9 @@ from typing import Any
 import yaml
 
 from maft_client.client import Client, key
-from maft_client.results import REJECTED, Event, Json, MaftError, NoSuchRun, Refused, Results, Status, Unreachable, flat, score
+from maft_client.results import Event, Json, MaftError, NoSuchRun, Refused, Results, Status, Unreachable, flat, score
+from maft_operator import kubeconfig
+from maft_operator.ended import is_over
 from maft_operator.spec import files
 from maft_operator.spec.schema import GROUP, KIND, VERSION, BadSpec
 
@@ -58,7 +60,7 @@ class ClusterClient(Client):
         return Status(
             f"{whole['metadata']['namespace']}/{whole['metadata']['name']}",
             state.get("phase") or "Pending",
-            over=bool(state.get("completionTime")) or _is_rejected(whole),
+            over=is_over(whole),
             iteration=(state.get("iteration") or {}).get("text", ""),
             progress=(state.get("progress") or {}).get("text", ""),
             accuracy=score(state.get("accuracy")),
@@ -113,27 +115,17 @@ class ClusterClient(Client):
 
 def _connected(config: Any, context: str | None) -> tuple[Any, str]:
     """A client, and the namespace that its context names. The environment is read now: the library reads it once."""
-    paths = [Path(part).expanduser() for part in os.environ.get("KUBECONFIG", "~/.kube/config").split(os.pathsep) if part]
-    there = [path for path in paths if path.exists()]
+    there = [path for path in kubeconfig.paths() if path.exists()]
     if not there and not context:
         config.load_incluster_config()
         return None, _own_namespace()
-    files = [file for path in there if isinstance(file := yaml.safe_load(path.read_text()), dict)]
-    # As with kubectl, the first file that names a context decides; the library would take the last.
-    wanted = context or next((str(file["current-context"]) for file in files if file.get("current-context")), "")
-    contexts = [entry for file in files for entry in file.get("contexts") or ()]
-    active = next((entry for entry in contexts if entry["name"] == wanted), None)
-    if active is None:
-        names = ", ".join(entry["name"] for entry in contexts) or "none"
-        raise ValueError(f"the kubeconfig has no context {wanted!r}; there are: {names}")
-    namespace = (active.get("context") or {}).get("namespace") or "default"
-    return config.new_client_from_config(os.pathsep.join(map(str, there)), context=wanted), str(namespace)
-
-
-def _is_rejected(whole: Json) -> bool:
-    """Tells whether the operator will not begin it as it is now."""
-    state = whole.get("status") or {}
-    return state.get("phase") == REJECTED and state.get("observedGeneration", 0) >= whole["metadata"].get("generation", 0)
+    for path in there:
+        yaml.safe_load(path.read_text())  # what cannot be read is told
+    wanted, names = context or kubeconfig.present(), kubeconfig.contexts()
+    if wanted not in names:
+        raise ValueError(f"the kubeconfig has no context {wanted!r}; there are: {', '.join(names) or 'none'}")
+    client = config.new_client_from_config(os.pathsep.join(map(str, there)), context=wanted)
+    return client, kubeconfig.namespace(wanted)
 
 
 def _own_namespace() -> str:

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from maft_operator.ended import REJECTED
+
 Json = dict[str, Any]
 RUNNING, COMPLETE, FAILED = "Running", "Complete", "Failed"
-REJECTED = "Rejected"  # by the operator, which has not begun it and looks again when it is changed
 
 
 class MaftError(Exception):

@@ -119,14 +119,18 @@ def _compare_command(parser: argparse.ArgumentParser) -> None:
 def _compare(arguments: argparse.Namespace) -> int:
     from maft_operator.local.run import run_locally
     from maft_operator.plan import compare
+    from maft_operator.plan.step import Observed
+    from maft_operator.plan.trials import Trials
 
-    group, compared = compare.read(
-        files.load(arguments.file, arguments.set, (KIND, COMPARISON)), arguments.methods, arguments.seeds
-    )
+    resource = files.load(arguments.file, arguments.set, (KIND, COMPARISON))
+    group, compared = compare.read(resource, arguments.methods, arguments.seeds)
     store = arguments.store or store_url(group.spec.storage) or str(arguments.dir)
     compare.enough(group, arguments.precision)
-    graph = compare.graph(group, compared, store)
-    return asyncio.run(run_locally(group, store, arguments.dir, Console(), serve=shlex.split(arguments.serve), graph=graph))
+    searched = compare.searched(resource)
+    trials = Trials(searched, store) if searched else None
+    graph = trials.graph(Observed()) if trials else compare.graph(group, compared, store)
+    serve = shlex.split(arguments.serve)
+    return asyncio.run(run_locally(group, store, arguments.dir, Console(), serve=serve, graph=graph, trials=trials))
 
 
 def _load(arguments: argparse.Namespace) -> tuple[Run, str]:
@@ -217,7 +221,7 @@ def _validate(arguments: argparse.Namespace) -> int:
         return 0
     if resource.get("kind") == COMPARISON:
         one = comparison.read(resource)
-        print(f"{arguments.file}: {one.template.key}, a comparison of {len(one.children)} runs, is valid")
+        print(f"{arguments.file}: {one.template.key}, a comparison of {comparison.number(one)}, is valid")
         return 0
     run = parse(resource)
     print(f"{arguments.file}: {run.key} is valid")

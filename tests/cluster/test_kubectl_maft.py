@@ -22,7 +22,11 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from control_plane import ControlPlane, control_plane
 
 pytestmark = pytest.mark.cluster
-CRD: Json = yaml.safe_load((ROOT / "crds" / "multiagentfinetunes.yaml").read_text())
+CRDS: list[Json] = [
+    yaml.safe_load((ROOT / "crds" / f"{name}.yaml").read_text())
+    for name in ("multiagentfinetunes", "multiagentcomparisons", "societies")
+]
+COMPARISON = "MultiAgentComparison"
 WORKING: Json = {
     "phase": "Debating",
     "iteration": {"current": 1, "total": 2, "text": "1/2"},
@@ -49,6 +53,13 @@ class Scene:
         if status:
             self.kube.merge_status(RUNS, namespace, name, {"status": status})
 
+    def comparison(self, name: str, status: Json) -> None:
+        template = resource(name, storage=STORAGE)["spec"]
+        spec = {"template": template, "methods": ["base", "multiagent"], "seeds": 1}
+        made = {"apiVersion": "maft.dev/v1alpha1", "kind": COMPARISON, "metadata": {"name": name, "namespace": "default"}}
+        self.kube.apply({**made, "spec": spec})
+        self.kube.merge_status(COMPARISON, "default", name, {"status": status})
+
     def command(self, *arguments: str, maft: bool = True) -> list[str]:
         return [*([sys.executable, "-m", "maft_operator.kubectl"] if maft else [self.kubectl]), *arguments]
 
@@ -72,11 +83,12 @@ def scene_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     with control_plane(folder) as plane:
         path = kubeconfig(plane, folder / "admin", plane.token)
         kube = Kube(path)
-        kube.apply(CRD, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}})
+        kube.apply(*CRDS, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}})
 
         def served() -> bool:
-            crd = kube.get("CustomResourceDefinition", None, CRD["metadata"]["name"]) or {}
-            return any(c["type"] == "Established" and c["status"] == "True" for c in crd.get("status", {}).get("conditions") or ())
+            made = [kube.get("CustomResourceDefinition", None, crd["metadata"]["name"]) or {} for crd in CRDS]
+            conditions = [crd.get("status", {}).get("conditions") or () for crd in made]
+            return all(any(c["type"] == "Established" and c["status"] == "True" for c in several) for several in conditions)
 
         wait_until(served, 60)
         kubectl = folder / "kubectl"
@@ -285,6 +297,40 @@ def test_a_watched_run_that_is_deleted_is_told(scene: Scene) -> None:
         assert watching.process.wait(30) == 2
         assert watching.process.stderr is not None
         assert watching.process.stderr.read() == "error: run default/going: was deleted\n"
+
+
+COMPARED: Json = {
+    **COMPLETE,
+    "table": "method  accuracy\nbase  \x1b[2J41.0\n",
+    "report": "s3://bucket/runs/default/methods/compare/index.html",
+}
+
+
+def test_comparisons_and_societies_are_listed_as_kubectl_lists_them(scene: Scene) -> None:
+    """And a watch of one comparison ends with its table."""
+    scene.comparison("methods", {"phase": "Running", "runs": {"text": "1/2"}})
+    society = {"apiVersion": "maft.dev/v1alpha1", "kind": "Society", "metadata": {"name": "asked", "namespace": "default"}}
+    scene.kube.apply({**society, "spec": {"run": "one"}})
+    try:
+        for kind, plural, name in (("comparisons", "multiagentcomparisons", "methods"), ("societies", "societies", "asked")):
+            ours, real = scene.call("list", "--kind", kind), scene.call("get", plural, maft=False)
+            assert (ours.returncode, ours.stderr) == (0, "")
+            rows = [line.split()[:-1] for line in ours.stdout.splitlines()]
+            assert rows == [line.split()[:-1] for line in real.stdout.splitlines()] and rows[1][0] == name
+            assert scene.call("list", "--kind", kind, "-o", "name").stdout == f"{plural}/{name}\n"
+        with Watching(scene, "methods", "--kind", "comparisons") as watching:
+            watching.until("1/2")
+            scene.kube.merge_status(COMPARISON, "default", "methods", {"status": COMPARED})
+            assert watching.process.wait(30) == 0
+            watching.until("Report: s3://bucket/runs/default/methods/compare/index.html")
+        assert any("base" in line and "41.0" in line for line in watching.lines)
+        assert not any("\x1b" in line for line in watching.lines)
+        missing = scene.call("watch", "none", "--kind", "comparisons")
+        hint = "there is none of that name; `kubectl maft list -A --kind comparisons` shows all"
+        assert (missing.returncode, missing.stderr) == (2, f"error: comparison default/none: {hint}\n")
+    finally:
+        scene.kube.delete(COMPARISON, "default", "methods")
+        scene.kube.delete("Society", "default", "asked")
 
 
 def test_where_the_report_lies(scene: Scene) -> None:

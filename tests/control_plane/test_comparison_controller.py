@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -305,6 +306,69 @@ def test_of_a_finished_one_nothing_is_looked_at_again() -> None:
     watched = Watched(Keys(Queue(), Metrics()), Metrics())
     watched.parent(kinds.COMPARISON, "MODIFIED", server.objects[COMPARISON]["arithmetic"])
     assert watched.settled == {KEY}
+
+
+# --- a search ---
+
+SEARCHED: dict[str, Any] = {
+    "template": {**TEMPLATE, "evaluation": {"validation": 20}},
+    "methods": ["base", "multiagent"],
+    "seeds": 1,
+    "maxParallel": 2,
+    "search": {"trials": 4, "parameters": {"training.learningRate": {"low": 0.0001, "high": 0.01, "log": True}}},
+}
+
+
+def end_trials(server: Server, held_out: float) -> list[str]:
+    """Ends what is there; the fewer validation questions a trial has right, the more held-out ones. Returns its names."""
+    ended = []
+    for number, (name, run) in enumerate(server.runs.items()):
+        if "status" not in run:
+            server.end(name, mean=held_out)
+            run["status"]["best"] = {"iteration": 1, "accuracy": {"mean": 0.9 - number / 10, "stderr": 0.01, "text": "x"}}
+            ended.append(name)
+    return ended
+
+
+def test_a_search_from_its_first_wave_to_the_table_of_what_validation_chose() -> None:
+    server = Server(**SEARCHED)
+    looked(server)
+    assert len(server.runs) == 2  # the base, and the first trial of two
+    assert server.status["search"] == [{"method": "multiagent", "trials": 0}]
+    for mean in (0.2, 0.4, 0.6, 0.8):
+        end_trials(server, mean)
+        looked(server)
+    rows = server.status["rows"]
+    trials = [row for row in rows if "trial" in row]
+    assert [row["trial"] for row in trials] == [0, 1, 2, 3] and len({row["run"] for row in rows}) == 5
+    best = max(trials, key=lambda row: row["validated"])
+    assert best["accuracy"]["mean"] < max(row["accuracy"]["mean"] for row in trials)
+    told = {"method": "multiagent", "trials": 4, "trial": best["trial"], "row": best["method"], "validated": best["validated"]}
+    assert server.status["search"] == [told]
+    assert server.status["best"]["method"] in ("base", best["method"])
+    [job] = server.objects["Job"].values()
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    line = " ".join(container["args"] if "args" in container else container["command"])
+    assert {row["run"] for row in rows if row["run"] in line} == {rows[0]["run"], best["run"]}
+    server.finish_job(CompareSummary(table="of two\n", report="there", methods=2))
+    looked(server)
+    assert server.status["phase"] == "Complete"
+
+
+def test_another_operator_goes_on_with_the_trials_that_were_made_also_after_they_were_stopped() -> None:
+    server = Server(**SEARCHED)
+    looked(server)
+    server.change(suspend=True)
+    looked(server)
+    kept = {name: run["metadata"]["annotations"] for name, run in server.runs.items() if "annotations" in run["metadata"]}
+    assert [json.loads(one["maft.dev/trial"])["number"] for one in kept.values()] == [0]
+    server.comparisons = Comparisons(server, IMAGES, keys=server.keys, metrics=Metrics())  # type: ignore[arg-type]
+    server.change(suspend=False, maxParallel=1)
+    looked(server)
+    assert {name: server.runs[name]["metadata"]["annotations"] for name in kept} == kept
+    end_trials(server, 0.5)
+    looked(server)
+    assert [row["trial"] for row in server.status["rows"] if "trial" in row] == [0, 1]
 
 
 def told(*events: tuple[str, dict[str, Any]]) -> list[int]:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from maft_operator import kubeconfig
 from maft_operator.bundle import archive
 from maft_operator.bundle.archive import Bundle
 from maft_operator.spec.schema import BadSpec
@@ -56,12 +57,12 @@ def _local(arguments: argparse.Namespace) -> Bundle:
 async def _remote(arguments: argparse.Namespace) -> Bundle:
     try:
         from maft_operator.bundle import cluster
-        from maft_operator.cluster.connection import NoCluster, chosen_namespace, connected
+        from maft_operator.cluster.connection import NoCluster, connected
     except ModuleNotFoundError as error:
         raise BadSpec(f"the package {error.name} is missing; pip install 'maft[operator]'") from None
     try:
         async with connected(in_cluster=False) as client:
-            namespace = arguments.namespace or chosen_namespace()
+            namespace = arguments.namespace or kubeconfig.namespace()
             return await cluster.collect(client, namespace, arguments.run, operator=arguments.operator_namespace)
     except NoCluster as error:
         raise BadSpec(f"{error}") from None

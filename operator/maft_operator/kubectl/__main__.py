@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from maft.summaries import BAD_INPUT
-from maft_operator import __version__
+from maft_operator import __version__, kubeconfig
 from maft_operator.spec.schema import BadSpec
 
 if TYPE_CHECKING:
@@ -72,8 +72,9 @@ def _common(command: argparse.ArgumentParser, namespace: str | None, context: st
 
 
 def _several(command: argparse.ArgumentParser) -> None:
-    command.add_argument("-A", "--all-namespaces", action="store_true", help="runs of all namespaces")
-    command.add_argument("-l", "--selector", default="", metavar="LABELS", help="runs with these labels only")
+    command.add_argument("-A", "--all-namespaces", action="store_true", help="those of all namespaces")
+    command.add_argument("-l", "--selector", default="", metavar="LABELS", help="those with these labels only")
+    command.add_argument("--kind", default="runs", choices=("runs", "comparisons", "societies"), help="what to list [runs]")
 
 
 def _list(command: argparse.ArgumentParser) -> None:
@@ -83,8 +84,8 @@ def _list(command: argparse.ArgumentParser) -> None:
 
 
 def _watch(command: argparse.ArgumentParser) -> None:
-    """With a name: until that run has ended; exit code 0 if it completed, 2 if it failed, with the reason."""
-    command.add_argument("run", nargs="?", default="", metavar="RUN", help="this one only [all]")
+    """With a name: until that run or comparison has ended; exit code 0 if it completed, 2 if it failed, with the reason."""
+    command.add_argument("run", nargs="?", default="", metavar="NAME", help="this one only [all]")
     _several(command)
     command.add_argument("-o", "--output", choices=("wide",), default="", help="more columns")
 
@@ -138,17 +139,18 @@ def _secret(command: argparse.ArgumentParser) -> None:
 
 async def _called(arguments: argparse.Namespace) -> int:
     try:
-        from maft_operator.cluster.connection import NoCluster, chosen_namespace, connected
+        from maft_operator.cluster.connection import NoCluster, connected
         from maft_operator.cluster.user_api import Unanswered, UserApi
-        from maft_operator.kubectl.asked import Where
+        from maft_operator.kubectl.asked import KINDS, Where
     except ModuleNotFoundError as error:
         raise BadSpec(f"the package {error.name} is missing; pip install 'maft[operator]'") from None
     _checked(arguments)
     try:
         async with connected(in_cluster=False, context=arguments.context) as client:
             everywhere = getattr(arguments, "all_namespaces", False)
-            namespace = "" if everywhere else arguments.namespace or chosen_namespace(arguments.context)
-            code: int = await arguments.call(Where(UserApi(client), namespace), arguments)
+            namespace = "" if everywhere else arguments.namespace or kubeconfig.namespace(arguments.context)
+            kind = KINDS[getattr(arguments, "kind", "runs")]
+            code: int = await arguments.call(Where(UserApi(client), namespace, kind), arguments)
             return code
     except NoCluster as error:
         raise BadSpec(str(error)) from None
@@ -228,8 +230,8 @@ async def _serve_page(where: "Where", arguments: argparse.Namespace) -> int:
 
 
 _COMMANDS: tuple[tuple[str, Any, Any, str], ...] = (
-    ("list", _list, _show, "list runs: phase, iteration, progress, accuracy"),
-    ("watch", _watch, _follow, "list runs and go on with every change"),
+    ("list", _list, _show, "list runs, comparisons or societies: phase, progress, accuracy"),
+    ("watch", _watch, _follow, "list runs, comparisons or societies and go on with every change"),
     ("logs", _logs, _copy_logs, "print the logs of a run's tasks"),
     ("report", _report, _show_report, "say where a run's report lies, or fetch it"),
     ("ask", _ask, _ask_society, "ask a society a question"),

@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from maft_operator.cluster import kinds
-from maft_operator.cluster.fields import count, part, parts, text
+from maft_operator.cluster.fields import part, parts, text
 from maft_operator.cluster.reasons import line
 from maft_operator.cluster.user_api import TABLE, Unanswered, UserApi, place
 from maft_operator.spec.schema import BadSpec, Json
 
+KINDS = {"runs": kinds.RUN, "comparisons": kinds.COMPARISON, "societies": kinds.SOCIETY}  # by what `--kind` calls them
+CHOSEN = {kind.plural: name for name, kind in KINDS.items()}
+WORDS = {kinds.RUN.plural: "run", kinds.COMPARISON.plural: "comparison", kinds.SOCIETY.plural: "society"}
 PAGE = 500  # objects of one answer, as kubectl asks
 AGAIN = 1.0  # seconds before a watch that ended is opened again
 _GONE = 410  # the watch knows nothing that old any more
@@ -20,19 +23,27 @@ _NOT_FOUND = 404
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Which runs. namespace: empty for all."""
+    """Which runs, or objects of another kind. namespace: empty for all."""
 
     api: UserApi
     namespace: str
+    kind: kinds.Kind = kinds.RUN
+
+    @property
+    def word(self) -> str:
+        """Names the kind as people say it."""
+        return WORDS[self.kind.plural]
 
     async def run(self, name: str) -> Json:
-        """Reads one run; BadSpec where there is none."""
+        """Reads one by its name; BadSpec where there is none."""
         try:
-            return await self.api.json(place(kinds.RUN, self.namespace, name))
+            return await self.api.json(place(self.kind, self.namespace, name))
         except Unanswered as error:
             if error.code != _NOT_FOUND:
                 raise
-            raise BadSpec(f"run {self.namespace}/{name}: there is none of that name; `kubectl maft list -A` shows all") from None
+            flag = "" if self.kind == kinds.RUN else f" --kind {CHOSEN[self.kind.plural]}"
+            hint = f"`kubectl maft list -A{flag}` shows all"
+            raise BadSpec(f"{self.word} {self.namespace}/{name}: there is none of that name; {hint}") from None
 
     async def pages(self, selector: str) -> AsyncIterator[Json]:
         """Yields the list as tables, page by page."""
@@ -40,7 +51,7 @@ class Where:
         token = ""
         while True:
             table = await self.api.json(
-                place(kinds.RUN, self.namespace), {**query, **({"continue": token} if token else {})}, TABLE
+                place(self.kind, self.namespace), {**query, **({"continue": token} if token else {})}, TABLE
             )
             yield table
             if not (token := text(table, "metadata", "continue")):
@@ -53,7 +64,7 @@ class Where:
         version = ""
         while True:
             if not version:
-                listed = await self.api.json(place(kinds.RUN, self.namespace), query, TABLE)
+                listed = await self.api.json(place(self.kind, self.namespace), query, TABLE)
                 version = text(listed, "metadata", "resourceVersion")
                 yield "LISTED", listed
             async for kind, table in self._watch({**query, "resourceVersion": version}):
@@ -69,7 +80,7 @@ class Where:
         opened = False
         try:
             async for line in self.api.lines(
-                place(kinds.RUN, self.namespace), {**query, "watch": "true", "allowWatchBookmarks": "true"}, TABLE
+                place(self.kind, self.namespace), {**query, "watch": "true", "allowWatchBookmarks": "true"}, TABLE
             ):
                 opened = True
                 event = json.loads(line)
@@ -92,13 +103,6 @@ class Where:
 def _version(table: Json) -> str:
     rows = parts(table, "rows")
     return text(table, "metadata", "resourceVersion") or (text(rows[-1], "object", "metadata", "resourceVersion") if rows else "")
-
-
-def is_over(run: Json) -> bool:
-    """Tells whether nothing more comes of the run by itself: it has ended, or it was rejected."""
-    current = count(run, "status", "observedGeneration") >= count(run, "metadata", "generation")
-    rejected = current and text(run, "status", "phase") == "Rejected"  # it may have been changed since
-    return bool(text(run, "status", "completionTime")) or rejected
 
 
 def failure(run: Json) -> str:

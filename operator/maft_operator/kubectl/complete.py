@@ -8,6 +8,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from maft_operator import kubeconfig
 from maft_operator.completion import subcommands
 from maft_operator.kubectl.__main__ import parser
 
@@ -85,13 +86,14 @@ def names(given: argparse.Namespace) -> list[str]:
 
 
 async def _names(given: argparse.Namespace) -> list[str]:
-    from maft_operator.cluster.connection import chosen_namespace, connected
+    from maft_operator.cluster.connection import connected
     from maft_operator.cluster.user_api import UserApi
     from maft_operator.kubectl import tables
-    from maft_operator.kubectl.asked import Where
+    from maft_operator.kubectl.asked import KINDS, Where
 
     async with asyncio.timeout(PATIENCE), connected(in_cluster=False, context=given.context) as client:
-        where = Where(UserApi(client), given.namespace or chosen_namespace(given.context))
+        namespace, kind = given.namespace or kubeconfig.namespace(given.context), KINDS[getattr(given, "kind", None) or "runs"]
+        where = Where(UserApi(client), namespace, kind)
         return [row.name async for page in where.pages("") for row in tables.read(page).rows]
 
 

@@ -12,7 +12,8 @@ from maft_operator.cluster.manifests import COMPONENT, ITERATION, RUN
 from maft_operator.cluster.pod_template import DEBATE, SERVE, TRAIN
 from maft_operator.cluster.pods import containers
 from maft_operator.cluster.user_api import Unanswered, place
-from maft_operator.kubectl.asked import Where, is_over
+from maft_operator.ended import is_over
+from maft_operator.kubectl.asked import Where
 from maft_operator.spec.schema import Json
 
 SERVERS = "serve"  # in place of a task: the run's vLLM servers

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from maft_operator.cluster.fields import count, part, parts, text
+from maft_operator.printable import on_one_line
 from maft_operator.spec.schema import Json
 
 _GAP = 3  # spaces between two columns
@@ -72,4 +73,4 @@ class Printed:
 
 def _cell(value: object) -> str:
     """One line of what can be printed: whoever writes a status does not move another's cursor."""
-    return "" if value is None else "".join(sign if sign.isprintable() else "?" for sign in str(value).partition("\n")[0])
+    return "" if value is None else on_one_line(str(value))

@@ -2,35 +2,38 @@
 
 import sys
 
+from maft_operator.cluster import kinds
 from maft_operator.cluster.fields import part, text
+from maft_operator.ended import is_over
 from maft_operator.kubectl import tables
-from maft_operator.kubectl.asked import Where, failure, is_over
+from maft_operator.kubectl.asked import Where, failure
 from maft_operator.kubectl.tables import Printed, Row, Table
+from maft_operator.printable import printable
 from maft_operator.spec.schema import BadSpec, Json
 
 FAILED = 2  # exit code, as of `maft run`
 
 
 async def show(where: Where, *, wide: bool, selector: str, names: bool) -> int:
-    """Prints the runs there are. names: only those, one a line."""
+    """Prints what there is. names: only those, one a line."""
     printed, rows = Printed(wide, not where.namespace), 0
     async for page in where.pages(selector):
         table = tables.read(page)
         rows += len(table.rows)
-        _print(table, printed, names=names)
+        _print(table, printed, "maft" if where.kind == kinds.RUN else where.kind.plural, names=names)
     if not rows:
         print(f"No resources found{f' in {where.namespace} namespace' if where.namespace else ''}.", file=sys.stderr)
     return 0
 
 
-def _print(table: Table, printed: Printed, *, names: bool) -> None:
-    lines = [f"maft/{row.name}" for row in table.rows] if names else printed.lines(table) if table.rows else ()
+def _print(table: Table, printed: Printed, prefix: str, *, names: bool) -> None:
+    lines = [f"{prefix}/{row.name}" for row in table.rows] if names else printed.lines(table) if table.rows else ()
     for line in lines:
         print(line, flush=True)
 
 
 async def follow(where: Where, name: str, *, wide: bool, selector: str) -> int:
-    """Prints the runs there are, then a row for each that changes; of one run until it has ended. name: empty for all."""
+    """Prints what there is, then a row for each that changes; of one until it has ended. name: empty for all."""
     if name:
         await where.run(name)
     query = {"includeObject": "Object"} if name else {}
@@ -40,7 +43,7 @@ async def follow(where: Where, name: str, *, wide: bool, selector: str) -> int:
     async for kind, answer in where.changes(query):
         table = tables.read(answer)
         if kind == "DELETED" and name:
-            raise BadSpec(f"run {where.namespace}/{name}: was deleted")
+            raise BadSpec(f"{where.word} {where.namespace}/{name}: was deleted")
         fresh = tuple(row for row in table.rows if kind == "DELETED" or _news(row, last))
         for line in printed.lines(Table(table.columns, fresh)) if fresh else ():
             print(line, flush=True)
@@ -60,6 +63,8 @@ def _ending(run: Json) -> int:
     if why := failure(run):
         print(f"error: {why}", file=sys.stderr)
         return FAILED
-    if report := text(part(run, "status", "artifacts"), "report"):
+    if table := text(run, "status", "table"):  # of a comparison
+        print(printable(table))
+    if report := text(part(run, "status", "artifacts"), "report") or text(run, "status", "report"):
         print(f"Report: {report}")
     return 0

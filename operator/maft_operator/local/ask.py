@@ -8,6 +8,7 @@ import aiohttp
 import msgspec
 from aiohttp.http_exceptions import HttpProcessingError
 
+from maft_operator.printable import printable
 from maft_operator.spec.schema import BadSpec
 
 KEY = "MAFT_API_KEY"  # the variable with the API key of a society that wants one
@@ -48,11 +49,6 @@ async def ask(
     say(printable(text))
     if vote is not None:
         say(printable(verdict(vote)))
-
-
-def printable(text: str) -> str:
-    """Replaces what steers terminals: models say whatever they learnt, and another's society whatever it likes."""
-    return "".join(sign if sign.isprintable() or sign in "\n\t" else "\N{REPLACEMENT CHARACTER}" for sign in text)
 
 
 def _key() -> dict[str, str]:

@@ -61,6 +61,10 @@ class Display:
         for task in self._graph.tasks:
             self._task(task, observed, done.get(task.name), summaries)
 
+    def follow(self, graph: Graph) -> None:
+        """Takes in what is to be done by now."""
+        self._graph = graph
+
     def decided(self, graph: Graph) -> None:
         """Tells once what validation questions have decided."""
         specs = {task.run.key: task.run.spec for task in graph.tasks}

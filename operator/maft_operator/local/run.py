@@ -27,6 +27,7 @@ from maft_operator.plan import shards
 from maft_operator.plan.graph import Graph
 from maft_operator.plan.reconcile import reconcile
 from maft_operator.plan.step import Observed, Step
+from maft_operator.plan.trials import Trials
 from maft_operator.spec.parse import Run
 from maft_operator.spec.schema import BadSpec
 
@@ -42,14 +43,16 @@ async def run_locally(
     *,
     serve: Sequence[str] = (),
     graph: Graph | None = None,
+    trials: Trials | None = None,
     export: Sequence[str] = (),
 ) -> int:
     """Runs to the end. Exit code 0: complete; 2: failed, with the reason printed; 130: interrupted, to be resumed.
 
-    graph: what is done, if that is not the run alone (`maft compare`). export: targets of `maft export` that get what it makes."""
-    graph = shards.spread(graph or plan.graph(run, store))
+    graph: what is done, if that is not the run alone (`maft compare`); trials: by which it grows. export: targets of `maft export`
+    that get what it makes."""
     devices = gpus.find()
-    graph = gpus.dealt(graph, devices)
+    growth = Growth(graph or plan.graph(run, store), trials, devices)
+    graph = growth.graph
     gpus.fits(graph, devices)
     local = folder / run.key / "local"
     started, stop = time.monotonic(), asyncio.Event()
@@ -63,21 +66,43 @@ async def run_locally(
             memory, display = PeakMemory(), Display(console, graph)
             async with contextlib.aclosing(Exports(export, graph, local, console)) as exports:
                 with display.progress if console.is_terminal else contextlib.nullcontext():
-                    end = await _loop(backend, graph, display, stop, memory, exports)
+                    end = await _loop(backend, growth, display, stop, memory, exports)
                 if end and end.phase == "Complete":
                     await exports.finish(stop)
             result = backend.summary(graph.last.name)
+        for line in trials.told() if trials else ():
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
         return _ending(end, result, console, time.monotonic() - started, memory.peak)
 
 
+class Growth:
+    """The graph as this machine does it: with more runs once trials of a search are over."""
+
+    def __init__(self, graph: Graph, trials: Trials | None, devices: gpus.Found) -> None:
+        self._planned, self._trials, self._devices = graph, trials, devices
+        self.graph = self._dealt(graph)
+
+    def look(self, observed: Observed) -> None:
+        """Adds what is to be done by now."""
+        planned = self._trials.graph(observed) if self._trials else self._planned
+        if planned is not self._planned:
+            self._planned, self.graph = planned, self._dealt(planned)
+
+    def _dealt(self, graph: Graph) -> Graph:
+        return gpus.dealt(graph if self._trials else shards.spread(graph), self._devices)
+
+
 async def _loop(
-    backend: LocalBackend, graph: Graph, display: Display, stop: asyncio.Event, memory: "PeakMemory", exports: Exports
+    backend: LocalBackend, growth: Growth, display: Display, stop: asyncio.Event, memory: "PeakMemory", exports: Exports
 ) -> Step | None:
     """The last step, or None where the user stopped it."""
     looks = 0
     while not stop.is_set():
+        growth.look((await backend.observe()).observed)
+        graph = growth.graph
         outcome = await reconcile(backend, graph)
         decided = outcome.step
+        display.follow(graph)
         display.decided(outcome.graph)
         observed = (await backend.observe()).observed
         await _show(backend, graph, display, observed)

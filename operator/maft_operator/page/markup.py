@@ -2,6 +2,8 @@
 
 from html import escape
 
+from maft_operator.printable import printable
+
 
 class Markup(str):
     """HTML that this module has made."""
@@ -28,4 +30,4 @@ def joined(*parts: Part) -> Markup:
 
 
 def _text(text: str) -> str:
-    return escape("".join(sign if sign.isprintable() or sign == "\n" else "\N{REPLACEMENT CHARACTER}" for sign in text))
+    return escape(printable(text))

@@ -13,7 +13,7 @@ from maft.spec import RunSpec
 from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Graph, Server, Task
 from maft_operator.spec import comparison
-from maft_operator.spec.comparison import MOST_RUNS, rows, run_spec
+from maft_operator.spec.comparison import MOST_RUNS, Comparison, rows, run_spec
 from maft_operator.spec.methods import METHODS
 from maft_operator.spec.parse import Run, parse
 from maft_operator.spec.schema import COMPARISON, BadSpec
@@ -46,6 +46,13 @@ def read(resource: Mapping[str, Any], methods: str | None, seeds: int | None) ->
     return one.template, one.compared
 
 
+def searched(resource: Mapping[str, Any]) -> Comparison | None:
+    """Reads a comparison that searches; None where what is compared is known from the start."""
+    if resource.get("kind") != COMPARISON or "search" not in (resource.get("spec") or {}):
+        return None
+    return comparison.read(resource)
+
+
 def runs(resource: Mapping[str, Any], methods: Sequence[str], seeds: int) -> dict[tuple[str, int], Run]:
     """Makes a run per method and seed: the resource with that method, its own name and seed, one server. The questions stay the
     same."""
@@ -62,17 +69,26 @@ def runs(resource: Mapping[str, Any], methods: Sequence[str], seeds: int) -> dic
     return made
 
 
-def graph(group: Run, compared: Mapping[tuple[str, int], Run], store: str) -> Graph:
-    """Plans one set of questions, all runs in a row behind one server, and the table at the end."""
+def graph(
+    group: Run,
+    compared: Mapping[tuple[str, int], Run],
+    store: str,
+    *,
+    tried: Sequence[Run] = (),
+    shown: Mapping[tuple[str, int], Run] | None = None,
+) -> Graph:
+    """Plans one set of questions, all runs in a row behind one server, and the table at the end. tried: runs that may come;
+    shown: those of the table, if not all."""
     if group.spec.bases_differ:
         raise BadSpec(
             "agentOverrides: on one machine a comparison has one server, of one base; compare agents with models of their own on a"
             " cluster (a MultiAgentComparison), or leave their models out"
         )
     prepare, preflight = plan.checks(group, store)
-    widest = replace(group, spec=_widest(compared.values()))
+    several = [*tried, *compared.values()]
+    widest = replace(group, spec=_widest(several))
     preflight = replace(preflight, run=widest)
-    most = max(plan.adapters(run) for run in compared.values())  # what the most demanding run wants
+    most = max(plan.adapters(run) for run in several)  # what the most demanding run wants
     # It finds by its spec what preflight tried.
     server = Server(f"{group.name}-server", widest, store, most, group.spec.inference.gpus)
     tasks = [prepare, preflight]
@@ -82,7 +98,8 @@ def graph(group: Run, compared: Mapping[tuple[str, int], Run], store: str) -> Gr
         needed = {need for task in own for need in task.needs}
         tasks += own
         last = tuple(task.name for task in own if task.name not in needed)
-    last_task = table(group, compared, store, measured=[t.name for t in tasks if t.kind in ("evaluate", "diversity")])
+    measured = [t.name for t in tasks if t.kind in ("evaluate", "diversity")]
+    last_task = table(group, compared if shown is None else shown, store, measured=measured)
     return Graph((*tasks, last_task), (server,), group.spec.inference.lifetime == "Phase", group.spec.backoff_limit)
 
 

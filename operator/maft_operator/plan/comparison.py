@@ -46,6 +46,10 @@ class RunState:
     accuracy: Mapping[str, Any] = field(default_factory=dict)
     going: bool = False
     """It is being deleted."""
+    validated: float | None = None
+    """Accuracy of its best iteration on validation questions."""
+    trial: str = ""
+    """Which trial of a search it is, as JSON (search.py)."""
 
     @property
     def ended(self) -> bool:

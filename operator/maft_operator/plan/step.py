@@ -186,6 +186,8 @@ def _phase(runnable: Iterable[Task], observed: Observed) -> Phase:
     }
     order: tuple[ProgramName, ...] = ("prepare", "preflight", "debate", "evaluate", "train", "diversity", "report", "compare")
     tasks = sorted(runnable, key=lambda t: order.index(t.kind))
+    if not tasks:  # all waits for trials of a search that are about to be added
+        return "Evaluating"
     first = tasks[0]
     waiting = any(s not in observed.servers or not observed.servers[s].ready for s in first.servers)
     return "Serving" if waiting else phases[first.kind]

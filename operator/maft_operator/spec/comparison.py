@@ -1,28 +1,28 @@
-"""A comparison as a resource: methods, seeds and a grid over one template become ordinary runs. Pure.
+"""A comparison as a resource: methods, seeds and a grid, or a search, over one template become ordinary runs. Pure.
 
 Each run is checked by the schema of runs, as if it stood alone, before any is made; what is wrong is one line that names the field
 of the comparison. `maft compare` and the operator make the same runs of the same file.
 """
 
 import copy
-import difflib
 import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 
 from maft.spec import Compared
+from maft_operator.spec import search as searched
 from maft_operator.spec.parse import ARGUMENT_BYTES, Run, parse
-from maft_operator.spec.schema import COMPARISON, GROUP, KIND, VERSION, BadSpec, Json, checked, openapi
+from maft_operator.spec.schema import COMPARISON, GROUP, KIND, VERSION, BadSpec, Json, checked
+from maft_operator.spec.search import Search
+from maft_operator.spec.varied import Point, counts, placed, points, text, worded
 
 MOST_RUNS = 800  # of one table: with the longest names an argument of its program holds them
 NAME = 40  # characters of a run's name, as in its schema
-VARIED = ("agents", "iterations", "debate", "training")  # what a grid may change: questions and model stay the same
-Point = Mapping[str, Any]  # values by the path of their field
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,13 @@ class Child:
     run: Run
     spec: Json = field(repr=False)
     """As its resource says it."""
+    trial: int | None = None
+    """Its number in a search, from 0."""
 
     @property
     def label(self) -> str:
         """Names its row: the method, and where it stands in the grid."""
-        return ", ".join([self.method, *(f"{path}={_text(value)}" for path, value in self.point.items())])
+        return ", ".join([self.method, *worded(self.point)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +54,31 @@ class Comparison:
     max_parallel: int
     suspend: bool
     ttl_seconds_after_finished: int | None = None
+    origin: "Origin | None" = field(default=None, repr=False)
+    """What trials of a search are made from; None where nothing is searched."""
 
     @property
     def compared(self) -> dict[tuple[str, int], Run]:
         """Returns the runs by row and seed, as the plan takes them."""
         return {(child.label, child.seed): child.run for child in self.children}
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What the runs of a search are made from."""
+
+    search: Search
+    base: Json
+    template: Json
+    methods: tuple[str, ...]
+    """Those that train."""
+    seeds: tuple[int, ...]
+    corners: tuple[Run, ...]
+    """Runs at the ends of every parameter: what fits these fits all."""
+
+    def trial(self, method: str, number: int, point: Point) -> tuple[Child, ...]:
+        """Makes the runs of one trial, one for each seed."""
+        return tuple(replace(_made(self.base, self.template, method, point, seed), trial=number) for seed in self.seeds)
 
 
 def read(resource: Mapping[str, Any]) -> Comparison:
@@ -71,23 +93,67 @@ def read(resource: Mapping[str, Any]) -> Comparison:
         "metadata": {k: metadata[k] for k in ("name", "namespace") if k in metadata},
     }
     group = _parsed({**base, "spec": template}, "spec.template")
-    points = list(_points(spec.get("grid") or {}))
     seeds = [group.spec.seed + k for k in range(spec["seeds"])]
-    _few_enough(len(spec["methods"]) * len(points) * len(seeds))
-    wanted = itertools.product(spec["methods"], points, seeds)
-    children = _apart(_child(base, template, *one) for one in wanted)
+    origin = _origin(spec, base, seeds)
+    plain = [method for method in spec["methods"] if origin is None or method not in origin.methods]
+    places = list(points(spec.get("grid") or {}))
+    trials = len(origin.methods) * origin.search.trials if origin else 0
+    _few_enough((len(plain) * len(places) + trials) * len(seeds), "search" if origin else "grid")
+    children = _apart(_child(base, template, *one) for one in itertools.product(plain, places, seeds))
     _fit_an_argument(children)
-    return Comparison(group, children, spec["maxParallel"], spec["suspend"], spec.get("ttlSecondsAfterFinished"))
+    ttl = spec.get("ttlSecondsAfterFinished")
+    return Comparison(group, children, spec["maxParallel"], spec["suspend"], ttl, origin)
+
+
+def _origin(spec: Json, base: Json, seeds: Sequence[int]) -> Origin | None:
+    """Reads what is searched; BadSpec where a value does not fit, or decides nothing."""
+    search = searched.read(spec)
+    if search is None:
+        return None
+    template, seed = spec["template"], seeds[0]
+    trained = [method for method in spec["methods"] if _made(base, template, method, {}, seed).run.spec.iterations]
+    if not trained:
+        raise BadSpec("spec.methods: none of them trains, so nothing chooses among trials; add multiagent, say")
+    corners = [_corner(base, template, method, point, seed) for method in trained for point in search.corners()]
+    return Origin(search, base, template, tuple(trained), tuple(seeds), tuple(corners))
+
+
+def _corner(base: Json, template: Json, method: str, point: Point, seed: int) -> Run:
+    run = _made(base, template, method, point, seed).run
+    for path, value in point.items():
+        if not counts(run, path, value):
+            raise BadSpec(f"spec.search.parameters[{path}]: {method} sets it itself; leave it out, or the method")
+    return run
 
 
 def listed(comparison: Comparison) -> list[str]:
     """Writes a line for each run, as `maft plan` shows a comparison."""
-    several, width = comparison.children, max(len(child.run.name) for child in comparison.children)
+    several, width = comparison.children, max((len(child.run.name) for child in comparison.children), default=0)
     lines = (f"{child.run.name.ljust(width)}  # {child.label}; seed {child.seed}" for child in several)
     return [
-        f"# {comparison.template.key}: {len(several)} runs, {comparison.max_parallel} at a time at most, then their table",
+        f"# {comparison.template.key}: {number(comparison)}, {comparison.max_parallel} at a time at most, then their table",
         *lines,
+        *(_trials(comparison.origin) if comparison.origin else ()),
     ]
+
+
+def number(comparison: Comparison) -> str:
+    """Says how many runs it has, or will have."""
+    origin, plain = comparison.origin, f"{len(comparison.children)} runs"
+    if origin is None:
+        return plain
+    trials = f"{origin.search.trials} trials of {', '.join(origin.methods)}"
+    more = f", each with {len(origin.seeds)} seeds" if len(origin.seeds) > 1 else ""
+    return f"{plain} and {trials}{more}" if comparison.children else f"{trials}{more}"
+
+
+def _trials(origin: Origin) -> Iterator[str]:
+    search = origin.search
+    for method in origin.methods:
+        yield f"# {search.trials} trials of {method} ({search.sampler}), by what those before them were on validation questions:"
+        for one in search.parameters:
+            ends = [text(value) for value in one.ends]
+            yield f"#   {one.path}: {', '.join(ends) if one.values else ' to '.join(ends)}{', by its logarithm' if one.log else ''}"
 
 
 def run_spec(template: Json, method: str, seed: int, point: Point) -> Json:
@@ -98,13 +164,7 @@ def run_spec(template: Json, method: str, seed: int, point: Point) -> Json:
     spec |= {"method": method, "seed": seed}
     together = {} if any(each.get("model") for each in spec.get("agentOverrides") or ()) else {"topology": "Shared"}
     spec["evaluation"], spec["inference"] = {**evaluation, "baselines": []}, {**inference, **together}
-    for path, value in point.items():
-        *sections, name = path.split(".")
-        place = spec
-        for section in sections:
-            place = place.setdefault(section, {})
-        place[name] = copy.deepcopy(value)
-    return spec
+    return placed(spec, point)
 
 
 def rows(compared: Mapping[tuple[str, int], Run]) -> tuple[Compared, ...]:
@@ -123,7 +183,7 @@ def name(comparison: str, method: str, seed: int, point: Point) -> str:
 
 def _child(base: Json, template: Json, method: str, point: Point, seed: int) -> Child:
     made = _made(base, template, method, point, seed)
-    kept = {path: value for path, value in point.items() if _counts(made.run, path, value)}
+    kept = {path: value for path, value in point.items() if counts(made.run, path, value)}
     return made if kept == point else _made(base, template, method, kept, seed)
 
 
@@ -131,18 +191,8 @@ def _made(base: Json, template: Json, method: str, point: Point, seed: int) -> C
     group = base["metadata"]["name"]
     own = {**base["metadata"], "name": name(group, method, seed, point)}
     spec = {**run_spec(template, method, seed, point), "group": group}
-    where = ", ".join([f"run {method}", *(f"{path}={_text(value)}" for path, value in point.items())])
+    where = ", ".join([f"run {method}", *worded(point)])
     return Child(method, seed, point, _parsed({**base, "metadata": own, "spec": spec}, where), spec)
-
-
-def _counts(run: Run, path: str, value: Any) -> bool:
-    """Whether the field decides anything: a method may set it itself, and what is not trained knows no way of training."""
-    if path.startswith("training.") and not run.spec.iterations:
-        return False
-    plain: Any = msgspec.json.decode(msgspec.json.encode(run.spec))  # as the value came: with lists, where records have tuples
-    for part in path.split("."):
-        plain = plain[part]
-    return bool(plain == value)
 
 
 def _parsed(resource: Json, where: str) -> Run:
@@ -163,44 +213,12 @@ def _only_here(template: Json) -> None:
         "ttlSecondsAfterFinished": "set spec.ttlSecondsAfterFinished in its place; runs go with their comparison",
     }.items():
         if template.get(name):
-            raise BadSpec(f"spec.template.{name}: {_text(template[name])}; {hint}")
+            raise BadSpec(f"spec.template.{name}: {text(template[name])}; {hint}")
 
 
-def _points(grid: Mapping[str, Sequence[Any]]) -> Iterator[Point]:
-    for path, values in grid.items():
-        _is_varied(path)
-        if twice := [value for i, value in enumerate(values) if value in values[:i]]:
-            raise BadSpec(f"spec.grid[{path}]: {_text(twice[0])} is there twice")
-    for values in itertools.product(*grid.values()):
-        yield dict(zip(grid, values, strict=True))
-
-
-def _is_varied(path: str) -> None:
-    """BadSpec where the path is no field of a run that a grid may change."""
-    where = f"spec.grid[{path}]"
-    if path.split(".", maxsplit=1)[0] not in VARIED:
-        lists = {"method": "methods", "seed": "seeds"}
-        hint = (
-            f"set spec.{lists[path]}" if path in lists else f"a grid changes {', '.join(VARIED)}: questions and model stay the same"
-        )
-        raise BadSpec(f"{where}: not of a grid; {hint}")
-    known = list(_leaves({name: openapi()["properties"]["spec"]["properties"][name] for name in VARIED}))
-    if path not in known:
-        near = difflib.get_close_matches(path, known, n=1, cutoff=0.5)
-        raise BadSpec(f"{where}: no field of a run; {f'did you mean {near[0]}?' if near else 'docs/resource.md lists them'}")
-
-
-def _leaves(properties: Mapping[str, Json], above: str = "") -> Iterator[str]:
-    for name, schema in properties.items():
-        if inner := schema.get("properties"):
-            yield from _leaves(inner, f"{above}{name}.")
-        else:
-            yield f"{above}{name}"
-
-
-def _few_enough(runs: int) -> None:
+def _few_enough(runs: int, varied: str) -> None:
     if runs > MOST_RUNS:
-        raise BadSpec(f"spec.methods, seeds and grid: {runs} runs; one table holds {MOST_RUNS}")
+        raise BadSpec(f"spec.methods, seeds and {varied}: {runs} runs; one table holds {MOST_RUNS}")
 
 
 def _apart(children: Iterable[Child]) -> tuple[Child, ...]:
@@ -215,8 +233,3 @@ def _fit_an_argument(children: Iterable[Child]) -> None:
         raise BadSpec(
             f"spec.grid: the list of runs has {size} bytes, and an argument of a program holds {ARGUMENT_BYTES}; compare fewer"
         )
-
-
-def _text(value: Any) -> str:
-    """Writes a value on one line, as a row's name has it."""
-    return value if isinstance(value, str) and value.isprintable() else json.dumps(value)

@@ -25,6 +25,7 @@ from maft_operator.cluster.writing import Writer, own_status
 from maft_operator.plan import step as plan
 from maft_operator.plan.comparison import ComparisonStep, RunState, step, table_graph
 from maft_operator.plan.graph import Task
+from maft_operator.plan.search import Growing
 from maft_operator.spec import comparison as spec
 from maft_operator.spec import skew
 from maft_operator.spec.comparison import Comparison
@@ -61,7 +62,7 @@ class Comparisons:
             await self._refuse(resource, str(error), state)
             return None
         try:
-            return await self._step(resource, reading.comparison, reading.notices, state)
+            return await self._step(resource, reading, state)
         except Refused as error:
             await self._writer.block(resource, refusal_reason(str(error)), str(error), state)
             raise
@@ -73,19 +74,23 @@ class Comparisons:
             self._read[key] = before = _read(resource, version)
         return before
 
-    async def _step(self, resource: Json, one: Comparison, notices: tuple[str, ...], state: KeyState) -> float | None:
+    async def _step(self, resource: Json, reading: "Reading", state: KeyState) -> float | None:
+        one, growing = reading.growing.said, reading.growing
         now, old, uid = datetime.now(UTC), own_status(resource), resource["metadata"]["uid"]
         applier = Applier(self._api, kinds.COMPARISON, one.template.namespace, uid, now=now, applied=state.applied)
         made = applier.ours(kinds.RUN, await self._labelled(kinds.RUN, one))
         state.rests = asyncio.get_running_loop().time() + rest(len(made))
         seen = objects.states(made)
+        one = await asyncio.to_thread(growing.grown, seen)  # the next wave of a long search takes its sampler seconds
         decided = step(one, seen)
         refused = await self._act(one, decided, {run["metadata"]["name"]: run for run in made}, uid, applier)
         lacking = {trouble.child for trouble in refused}
         seen |= {child.run.name: RunState() for child in decided.create if child.run.name not in lacking}
-        table = await self._table(one, decided, seen, uid, applier) if decided.table else Table()
+        table = await self._table(growing.compared(seen), seen, uid, applier) if decided.table else Table()
         decided = step(one, seen, table_done=table.done)
-        work = Compared(one, decided, seen, table.summary, (*refused, *table.troubles), table.failure, notices)
+        trials = growing.trials(seen)
+        troubles = (*refused, *table.troubles)
+        work = Compared(one, decided, seen, table.summary, troubles, table.failure, reading.notices, trials)
         new = status(work, old, resource["metadata"]["generation"], now)
         delay = await self._writer.write(resource, new, state)
         if work.phase in ("Complete", "Failed"):
@@ -107,7 +112,7 @@ class Comparisons:
         new = [objects.run(child, one, uid) for child in decided.create]
         return [*await _tried(self._api.apply, changed), *await _tried(lambda body: applier.ensure(body, None), new)]
 
-    async def _table(self, one: Comparison, decided: ComparisonStep, seen: objects.States, uid: str, applier: Applier) -> "Table":
+    async def _table(self, one: Comparison, seen: objects.States, uid: str, applier: Applier) -> "Table":
         """Makes the table's Job and looks at it."""
         graph = table_graph(one, [name for name, state in seen.items() if state.phase == "Complete"])
         jobs, pods = [applier.ours(kind, await self._labelled(kind, one)) for kind in (kinds.JOB, kinds.POD)]
@@ -173,7 +178,7 @@ class Reading:
     """A comparison as it was read. version: uid and generation of its resource."""
 
     version: tuple[str, int]
-    comparison: Comparison
+    growing: Growing
     notices: tuple[str, ...] = ()
 
 
@@ -183,4 +188,4 @@ def _read(resource: Json, version: tuple[str, int]) -> Reading:
     one = spec.read(known)
     if one.template.spec.storage is None:
         raise BadSpec("spec.template.storage: missing; runs on a cluster need an S3 bucket that their pods can reach")
-    return Reading(version, one, tuple(skew.TOLD.format(path) for path in unknown[: skew.SHOWN]))
+    return Reading(version, Growing(one), tuple(skew.TOLD.format(path) for path in unknown[: skew.SHOWN]))

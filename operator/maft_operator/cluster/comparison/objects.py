@@ -13,6 +13,7 @@ from maft_operator.cluster import kinds, manifests
 from maft_operator.cluster.fields import is_true, part, text
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.manifests import CHILD, MANAGED_BY, MANAGER, RUN, Owner
+from maft_operator.plan import search
 from maft_operator.plan.comparison import RunState
 from maft_operator.plan.graph import Task
 from maft_operator.spec.comparison import Child, Comparison
@@ -21,6 +22,7 @@ from maft_operator.spec.schema import Json
 LABEL = kinds.COMPARISON.label
 METHOD, SEED = "maft.dev/method", "maft.dev/seed"
 COMPARED = "maft.dev/compared"  # of the table's Job: a hash of the runs that it compares
+TRIAL = "maft.dev/trial"  # annotation of a run of a search: which trial it is, as plan/search.py notes it
 States = Mapping[str, RunState]
 
 
@@ -33,6 +35,7 @@ def run(child: Child, comparison: Comparison, uid: str) -> Json:
         "namespace": child.run.namespace,
         "labels": labels,
         "ownerReferences": [manifests.reference(kinds.COMPARISON, name, uid)],
+        **({} if child.trial is None else {"annotations": {TRIAL: search.note(child)}}),
     }
     return {"apiVersion": kinds.RUN.api_version, "kind": kinds.RUN.name, "metadata": metadata, "spec": child.spec}
 
@@ -40,6 +43,8 @@ def run(child: Child, comparison: Comparison, uid: str) -> Json:
 def with_suspend(made: Json, *, suspend: bool) -> Json:
     """Makes what is applied to stop a run or to go on with it: all that it has, since to leave a field out would take it away."""
     metadata = {key: made["metadata"][key] for key in ("name", "namespace", "labels", "ownerReferences")}
+    if trial := text(made, "metadata", "annotations", TRIAL):
+        metadata["annotations"] = {TRIAL: trial}
     spec = {**part(made, "spec"), "suspend": suspend}
     return {"apiVersion": kinds.RUN.api_version, "kind": kinds.RUN.name, "metadata": metadata, "spec": spec}
 
@@ -76,6 +81,8 @@ def _state(made: Json) -> RunState:
         done={stage: value for stage, value in part(made, "status", "done").items() if isinstance(value, str)},
         accuracy=_accuracy(part(made, "status", "accuracy")),
         going="deletionTimestamp" in made["metadata"],
+        validated=_accuracy(part(made, "status", "best", "accuracy")).get("mean"),
+        trial=text(made, "metadata", "annotations", TRIAL),
     )
 
 

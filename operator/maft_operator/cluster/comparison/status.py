@@ -11,6 +11,7 @@ from maft_operator.cluster.conditions import Wanted
 from maft_operator.cluster.fields import stamp
 from maft_operator.cluster.reasons import Reason, Trouble, sentence
 from maft_operator.plan.comparison import ComparisonStep, RunState
+from maft_operator.plan.search import Trial, chosen
 from maft_operator.spec.comparison import Comparison
 from maft_operator.spec.parse import store_url
 from maft_operator.spec.schema import Json
@@ -32,6 +33,8 @@ class Compared:
     failure: Trouble | None = None
     """Why there will be no table."""
     notices: Sequence[str] = field(default_factory=tuple)
+    trials: Sequence[Trial] = ()
+    """Of a search."""
 
     @property
     def phase(self) -> str:
@@ -43,7 +46,7 @@ def status(work: Compared, old: Json, generation: int, now: datetime) -> Json:
     """Makes the whole status. old: the one before, whose times and table are kept."""
     over = work.phase in ("Complete", "Failed")
     made = rows(work)
-    best = _best(made)
+    best = _best(work, made)
     table = {"table": work.table.table, "report": _report(work)} if work.table else _kept(old, "table", "report")
     return {
         "observedGeneration": generation,
@@ -54,6 +57,7 @@ def status(work: Compared, old: Json, generation: int, now: datetime) -> Json:
         "runs": counts(work),
         "rows": made,
         **({"best": best} if best else {}),
+        **({"search": searched(work)} if work.trials else {}),
         **({"warnings": list(work.notices)} if work.notices else {}),
         **table,
     }
@@ -66,8 +70,27 @@ def rows(work: Compared) -> list[Json]:
         state = work.runs.get(child.run.name)
         phase = WAITING if state is None else state.phase or PENDING
         accuracy = {"accuracy": dict(state.accuracy)} if state and state.accuracy else {}
-        made.append({"method": child.label, "seed": child.seed, "run": child.run.name, "phase": phase, **accuracy})
+        trial = {} if child.trial is None else {"trial": child.trial}
+        validated = {"validated": state.validated} if trial and state and state.validated is not None else {}
+        own = {**trial, **validated, **accuracy}
+        made.append({"method": child.label, "seed": child.seed, "run": child.run.name, "phase": phase, **own})
     return made
+
+
+def searched(work: Compared) -> list[Json]:
+    """Says for each method how far its search is, and which trial is the best by its validation questions."""
+    best, methods = chosen(work.trials), dict.fromkeys(trial.method for trial in work.trials)
+    return [{"method": method, "trials": _over(work, method), **_chosen(best.get(method))} for method in methods]
+
+
+def _over(work: Compared, method: str) -> int:
+    return sum(trial.over for trial in work.trials if trial.method == method)
+
+
+def _chosen(trial: Trial | None) -> Json:
+    if trial is None or trial.value is None:
+        return {}
+    return {"trial": trial.number, "row": trial.children[0].label, "validated": round(trial.value, 6)}
 
 
 def counts(work: Compared) -> Json:
@@ -79,10 +102,13 @@ def counts(work: Compared) -> Json:
     return {"total": total, "active": active, "complete": complete, "failed": ended - complete, "text": f"{ended}/{total}"}
 
 
-def _best(made: Sequence[Json]) -> Json | None:
-    """The method with the best mean over seeds, once a run of it is complete."""
+def _best(work: Compared, made: Sequence[Json]) -> Json | None:
+    """The method with the best mean over seeds, once a run of it is complete. Of a search those that validation questions chose."""
     by_method: dict[str, list[float]] = {}
+    best = {trial.children[0].label for trial in chosen(work.trials).values()}
     for row in made:
+        if "trial" in row and row["method"] not in best:
+            continue
         if row["phase"] == "Complete" and "accuracy" in row:
             by_method.setdefault(row["method"], []).append(row["accuracy"]["mean"])
     if not by_method:

@@ -1,0 +1,58 @@
+"""Which context of the kubeconfig counts, as kubectl takes it: of several files the first that names one decides.
+
+Libraries would take the last. The environment is read at each question: a process may change it.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+DEFAULT = "~/.kube/config"
+
+
+def paths() -> list[Path]:
+    """Lists the files of KUBECONFIG, whether they are there or not."""
+    said = os.environ.get("KUBECONFIG") or DEFAULT
+    return [Path(part).expanduser() for part in said.split(os.pathsep) if part]
+
+
+def present() -> str:
+    """Names the present context; empty where no file does."""
+    return next((name for file in _files() if (name := _text(file.get("current-context")))), "")
+
+
+def contexts() -> list[str]:
+    """Lists the names of all contexts."""
+    return [name for name, _ in _contexts()]
+
+
+def namespace(context: str = "") -> str:
+    """Reads the namespace of that context, else of the present one."""
+    wanted = context or present()
+    return next((space for name, space in _contexts() if name == wanted), "") or "default"
+
+
+def _contexts() -> Iterator[tuple[str, str]]:
+    """The name of each context, with its namespace."""
+    for file in _files():
+        for entry in file.get("contexts") or ():
+            if isinstance(entry, dict) and (name := _text(entry.get("name"))):
+                inner = entry.get("context")
+                yield name, _text(inner.get("namespace")) if isinstance(inner, dict) else ""
+
+
+def _files() -> list[dict[str, Any]]:
+    """The files that are there; what cannot be read is told when a client is made of them."""
+    files = []
+    for path in paths():
+        with contextlib.suppress(OSError, ValueError, yaml.YAMLError):
+            files.append(yaml.safe_load(path.read_text()))
+    return [file for file in files if isinstance(file, dict)]
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
