@@ -233,6 +233,8 @@ def rules(schema: Json | None = None, path: str = "") -> Iterator[tuple[str, Jso
         yield path, rule
     for name, child in schema.get("properties", {}).items():
         yield from rules(child, f"{path}.{name}".lstrip("."))
+    if items := schema.get("items"):
+        yield from rules(items, f"{path}[]")
 
 
 def _violations(value: Any, schema: Json, path: str) -> Iterator[tuple[str, str, str]]:
@@ -242,10 +244,14 @@ def _violations(value: Any, schema: Json, path: str) -> Iterator[tuple[str, str,
     for name, child in schema.get("properties", {}).items():
         if isinstance(value, dict) and name in value:
             yield from _violations(value[name], child, f"{path}.{name}".lstrip("."))
+    for i, item in enumerate(value if isinstance(value, list) else ()):
+        yield from _violations(item, schema.get("items", {}), f"{path}[{i}]")
 
 
 def _visible(value: Any, schema: Json) -> Any:
     """What rules may see: not what the schema leaves open."""
+    if isinstance(value, list):
+        return [_visible(item, schema.get("items", {})) for item in value]
     if not isinstance(value, dict) or "properties" not in schema:
         return value
     known = {name: child for name, child in schema["properties"].items() if not child.get("x-kubernetes-preserve-unknown-fields")}
