@@ -18,7 +18,7 @@ from maft_operator.bundle import command as bundle
 from maft_operator.clean import command as clean
 from maft_operator.cluster import flags
 from maft_operator.local import society_command, stored_run
-from maft_operator.plan import best, shards
+from maft_operator.plan import best, exports, shards
 from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Graph, Server, Task
 from maft_operator.spec import comparison, files
@@ -139,12 +139,12 @@ def _load(arguments: argparse.Namespace) -> tuple[Run, str]:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from maft_operator.local import exports
+    from maft_operator.local import exports as local_exports
     from maft_operator.local.run import run_locally
 
     run, store = _load(arguments)
-    targets = exports.wanted(arguments.export, run)
-    if exports.refused(targets, store, run):
+    targets = local_exports.wanted(arguments.export, run)
+    if local_exports.refused(targets, store, run):
         return BAD_INPUT
     serve = shlex.split(arguments.serve)
     return asyncio.run(run_locally(run, store, arguments.dir, Console(), serve=serve, export=targets))
@@ -190,7 +190,13 @@ def described(run: Run, graph: Graph) -> str:
         asks = f", asks {', '.join(task.servers)}" if task.servers else ""
         line = plan.command(task, urls, spec=f"${SHELL_VARIABLE}")
         lines.append(f"{_shown(line)}  # task {task.name}{waits}{asks}{_open(task)}{_together(task)}{_perhaps(task)}")
+    lines += [_beside(exports.last(graph, target)) for target in run.spec.export]
     return "\n".join(lines) + "\n"
+
+
+def _beside(task: Task) -> str:
+    when = "after each evaluated iteration and at the end, beside the run"
+    return f"{_shown(plan.command(task, {}))}  # export, {when}"
 
 
 def _perhaps(task: Task) -> str:

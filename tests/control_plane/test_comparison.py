@@ -153,6 +153,10 @@ def test_every_name_is_one_that_a_run_may_have(several: list[tuple[str, str, int
         ({"template": {**TEMPLATE, "group": "all"}}, "spec.template.group: all; the comparison's own name is its runs' group"),
         ({"template": {**TEMPLATE, "suspend": True}}, "spec.template.suspend: true; set spec.suspend in its place"),
         ({"template": {**TEMPLATE, "ttlSecondsAfterFinished": 9}}, "spec.template.ttlSecondsAfterFinished: 9; set spec.ttl"),
+        (
+            {"template": {**TEMPLATE, "export": [{"to": "otel", "address": "http://h"}, {"to": "oci", "address": "r.io/a:1"}]}},
+            "spec.template.export[1]: oci has one place for all runs",
+        ),
         ({"template": {**TEMPLATE, "agent": 3}}, "spec.template.agent: unknown field; did you mean agents?"),
         ({"template": {"task": {"kind": "arithmetic"}}}, "spec.template.model: missing"),
         ({"template": ALONE, "methods": ["debate"]}, "run debate: method: debate is about debate"),

@@ -12,6 +12,7 @@ from test_cluster_backend import Server, look, resource, stored
 
 from maft.export import __main__ as program
 from maft.summaries import Exported, ExportSummary
+from maft_operator.__main__ import described
 from maft_operator.cluster import conditions, exporting, manifests
 from maft_operator.cluster.api import Refused
 from maft_operator.cluster.looks import CALM
@@ -113,6 +114,15 @@ def test_no_export_is_a_task_of_the_run() -> None:
     without, having = planned(a_run(iterations=3)), planned(a_sender())
     assert [task.name for task in without.tasks] == [task.name for task in having.tasks]
     assert step(having, seen(*iteration(1))).create == step(planned(a_sender()), seen(*iteration(1))).create
+
+
+def test_the_plan_shows_them_with_their_command() -> None:
+    run = a_sender(MLFLOW, HUB)
+    whole, without = described(run, planned(run)), described(a_run(iterations=3), planned(a_run(iterations=3)))
+    lines = whole.removeprefix(without).splitlines()
+    assert len(lines) == 2 and whole.startswith(without)
+    assert all(line.endswith("# export, after each evaluated iteration and at the end, beside the run") for line in lines)
+    assert "--to=hub=team/agents --license=MIT" in lines[1]
 
 
 # --- what is read ---

@@ -37,10 +37,8 @@ class Exports:
 def task(graph: Graph, target: ExportSpec, iteration: int) -> Task:
     """Makes the task that sends a target what is there after an iteration. Its name goes by the target, not by its place in the
     list, which may change."""
-    run, last = graph.last.run, graph.last
-    needs = tuple(t.name for t in graph.tasks if t.kind == _MEASURES and t.iteration == iteration)
-    name = task_name(run, iteration, f"export-{_digest(target)}")
-    return Task(name, "export", run, last.store, iteration, needs, group=run.group, export=target)
+    run, name = graph.last.run, task_name(graph.last.run, iteration, f"export-{_digest(target)}")
+    return Task(name, "export", run, graph.last.store, iteration, group=run.group, export=target)
 
 
 def last(graph: Graph, target: ExportSpec) -> Task:

@@ -23,6 +23,7 @@ from maft_operator.spec.varied import Point, counts, placed, points, text, worde
 
 MOST_RUNS = 800  # of one table: with the longest names an argument of its program holds them
 NAME = 40  # characters of a run's name, as in its schema
+_ONE_PLACE = ("hub", "oci")  # targets whose address is that of one run's adapters
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +215,10 @@ def _only_here(template: Json) -> None:
     }.items():
         if template.get(name):
             raise BadSpec(f"spec.template.{name}: {text(template[name])}; {hint}")
+    for at, target in enumerate(template.get("export", ())):
+        if target["to"] in _ONE_PLACE:
+            where, hint = f"spec.template.export[{at}]", "hand the best run on with `maft export` once all are done"
+            raise BadSpec(f"{where}: {target['to']} has one place for all runs, and the last would replace the others; {hint}")
 
 
 def _few_enough(runs: int, varied: str) -> None:
