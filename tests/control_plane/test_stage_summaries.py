@@ -94,7 +94,7 @@ def test_prepare_tells_from_when_on_answers_are_the_same() -> None:
     assert (
         sentence(PrepareSummary(train=8, held_out=4, probe=30, semantic=chosen)) == f"{text}15.0 ± 2.2 % of 90 labelled pairs wrong"
     )
-    told = sentence(
+    whole = sentence(
         PrepareSummary(train=8, held_out=4, semantic=Threshold(cosine=0.84, source="default"), warnings=("none fitted",))
     )
-    assert told.endswith("answers the same from a cosine of 0.84 on, default - WARNING: none fitted")
+    assert whole.endswith("answers the same from a cosine of 0.84 on, default - WARNING: none fitted")
