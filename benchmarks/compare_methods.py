@@ -94,13 +94,17 @@ def later(kept: dict[str, Any]) -> str:
     measured = kept["later"]
     rows = sorted((row(values) for one in measured.values() for values in one["rows"]), key=lambda one: -one.accuracy.mean)
     seeds = ", ".join(f"`{name}` {one['seeds']}" for name, one in measured.items())
-    return table.markdown(rows, f"The same questions as above ({_questions(measured)}); seeds, from 0: {seeds}.")
+    return table.markdown(
+        rows,
+        f"The same questions as above ({_questions(measured)}); seeds, from 0: {seeds}. "
+        "Seconds of all but `dpo` are those of a machine that was busy with other work.",
+    )
 
 
 def _questions(measured: dict[str, Any]) -> str:
     """Their hashes, which are the same for all."""
-    [line] = {json.dumps(one["origin"]["problems"]) for one in measured.values()}
-    return ", ".join(f"{name} {sha256[:12]}" for name, sha256 in json.loads(line).items())
+    [line] = {", ".join(f"{name} {sha256[:12]}" for name, sha256 in one["origin"]["problems"].items()) for one in measured.values()}
+    return line
 
 
 def minutes(seconds: float) -> str:
