@@ -16,7 +16,7 @@ from societies import QUESTION, ask, endpoint, mock_server, post, trained
 
 from maft import adapters, lora, models, program, records, revision
 from maft.answers.equality import Checker
-from maft.debate import datasets, society
+from maft.debate import lessons, society
 from maft.debate.cache import CachingEngine
 from maft.debate.engine import Request
 from maft.debate.question import Question
@@ -203,6 +203,16 @@ def test_a_server_has_the_base_of_its_agent(other):
     assert not [server for server in plain if server.agent is not None]
 
 
+def test_what_servers_are_told_their_program_takes(other, tmp_path):
+    """With and without an agent's base."""
+    for asked in (several(other), {"inference": {"topology": "PerAgent"}}):
+        for server in plan.graph(parse(resource(**asked)), tmp_path.as_uri()).servers:
+            given = serve.parser().parse_args(plan.serve(server, "--port=8000")[2:])
+            assignment = program.decode(given)
+            assert assignment.agents == () and given.base_of == (None if server.agent is None else str(server.agent))
+            assert assignment.spec.bases_differ == ("agentOverrides" in asked)
+
+
 class Bases:
     """Servers with a base each: what they were asked, with the words of their own tokenizer."""
 
@@ -276,10 +286,10 @@ def test_tokens_of_another_model_train_nobody(other):
     votes = tuple(change(vote, answer="0", votes=2, runner_up=1, tied=False) for vote in transcript.votes)
     turns = tuple(tuple(change(turn, agrees=n == 0) for turn in own) for n, own in enumerate(transcript.turns))
     decided = change(transcript, votes=votes, turns=turns)
-    lesson = datasets.pair(decided, 2, spec)
+    lesson = lessons.pair(decided, 2, spec)
     assert isinstance(lesson, Example) and lesson.messages[-1].content == "Answer: 0" and not lesson.messages[-1].ids
     assert lesson.rejected and lesson.rejected.ids == transcript.turns[2][0].call.ids
-    alike = datasets.pair(decided, 1, spec)
+    alike = lessons.pair(decided, 1, spec)
     assert isinstance(alike, Example) and alike.messages[-1].ids == transcript.turns[0][0].call.ids
 
 
