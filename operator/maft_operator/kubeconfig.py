@@ -16,8 +16,8 @@ DEFAULT = "~/.kube/config"
 
 def paths() -> list[Path]:
     """Lists the files of KUBECONFIG, whether they are there or not."""
-    said = os.environ.get("KUBECONFIG") or DEFAULT
-    return [Path(part).expanduser() for part in said.split(os.pathsep) if part]
+    given = os.environ.get("KUBECONFIG") or DEFAULT
+    return [Path(part).expanduser() for part in given.split(os.pathsep) if part]
 
 
 def present() -> str:

@@ -22,7 +22,7 @@ from maft_operator.spec.search import Parameter, Search
 from maft_operator.spec.varied import Point
 
 FIRST = 10  # trials at most that are drawn by chance before values are learnt from, and half of all where that is less
-Told = tuple[tuple[str, float | None], ...]  # points as JSON, each with its value; None: nothing came of it
+Known = tuple[tuple[str, float | None], ...]  # points as JSON, each with its value; None: nothing came of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Growing:
             _optuna()
 
     @property
-    def said(self) -> Comparison:
+    def alone(self) -> Comparison:
         """Returns the comparison without the trials."""
         return self._comparison
 
@@ -88,15 +88,15 @@ class Growing:
         self, origin: Origin, method: str, kept: Mapping[tuple[str, int], Point], observed: Mapping[str, RunState]
     ) -> Iterator[Trial]:
         """Where a wave is not over, later trials are those alone that were made already."""
-        told: list[tuple[str, float | None]] = []
+        known: list[tuple[str, float | None]] = []
         size, waits = self._comparison.max_parallel, False
         for first in range(0, origin.search.trials, size):
-            before, wave = tuple(told), list[Trial]()
+            before, wave = tuple(known), list[Trial]()
             for number in range(first, min(first + size, origin.search.trials)):
                 point = kept.get((method, number)) or (None if waits else proposed(origin.search, method, before, number))
                 if point is not None:
                     wave.append(self._trial(origin, method, number, point, observed))
-            told += [(_written(trial.point), trial.value) for trial in wave if trial.over]
+            known += [(_written(trial.point), trial.value) for trial in wave if trial.over]
             waits = waits or not all(trial.over for trial in wave)
             yield from wave
 
@@ -127,7 +127,7 @@ def note(child: Child) -> str:
 
 
 @functools.lru_cache(maxsize=4096)
-def _proposed(search: Search, method: str, told: Told, number: int) -> str:
+def _proposed(search: Search, method: str, known: Known, number: int) -> str:
     optuna = _optuna()
     seed = int.from_bytes(hashlib.sha256(f"{search.seed}/{method}/{number}".encode()).digest()[:4])
     first = min(FIRST, search.trials // 2)
@@ -135,7 +135,7 @@ def _proposed(search: Search, method: str, told: Told, number: int) -> str:
     sampler = samplers.TPESampler(seed=seed, n_startup_trials=first) if search.sampler == "tpe" else samplers.RandomSampler(seed)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     distributions = {one.path: _distribution(optuna.distributions, one) for one in search.parameters}
-    for point, value in told:
+    for point, value in known:
         params = {one.path: _inner(one, json.loads(point)[one.path]) for one in search.parameters}
         state = optuna.trial.TrialState.FAIL if value is None else optuna.trial.TrialState.COMPLETE
         made = optuna.trial.create_trial(state=state, value=value, params=params, distributions=distributions)
@@ -144,9 +144,9 @@ def _proposed(search: Search, method: str, told: Told, number: int) -> str:
     return _written({one.path: _outer(one, drawn[one.path]) for one in search.parameters})
 
 
-def proposed(search: Search, method: str, told: Told, number: int) -> Point:
-    """Asks for the values of a trial. told: points of the waves before, in their order, with their values."""
-    point: Point = json.loads(_proposed(search, method, told, number))
+def proposed(search: Search, method: str, known: Known, number: int) -> Point:
+    """Asks for the values of a trial. known: points of the waves before, in their order, with their values."""
+    point: Point = json.loads(_proposed(search, method, known, number))
     return point
 
 

@@ -75,8 +75,8 @@ class Search:
 
 def read(spec: Json) -> Search | None:
     """Reads it; None where nothing is searched. BadSpec where it does not fit the rest of the comparison."""
-    said = spec.get("search")
-    if said is None:
+    section = spec.get("search")
+    if section is None:
         return None
     if spec.get("grid"):
         raise BadSpec("spec.grid: set beside spec.search, which chooses values itself; leave one of them out")
@@ -85,20 +85,20 @@ def read(spec: Json) -> Search | None:
             "spec.template.evaluation.validation: 0; a search chooses by validation questions, which are neither trained on nor"
             " held out: set how many"
         )
-    parameters = tuple(_parameter(path, one) for path, one in said["parameters"].items())
-    return Search(said["trials"], said["seed"], said["sampler"], parameters)
+    parameters = tuple(_parameter(path, one) for path, one in section["parameters"].items())
+    return Search(section["trials"], section["seed"], section["sampler"], parameters)
 
 
-def _parameter(path: str, said: Mapping[str, Any]) -> Parameter:
+def _parameter(path: str, section: Mapping[str, Any]) -> Parameter:
     where = f"spec.search.parameters[{path}]"
     schema = schema_of(path, where, "a search")
-    if "values" in said:
-        if others := [name for name in ("low", "high", "log") if said.get(name)]:
+    if "values" in section:
+        if others := [name for name in ("low", "high", "log") if section.get(name)]:
             raise BadSpec(f"{where}: {' and '.join(others)} beside values; set values, or low and high")
-        return Parameter(path, values=tuple(_apart(where, said["values"])))
-    if missing := [name for name in ("low", "high") if name not in said]:
+        return Parameter(path, values=tuple(_apart(where, section["values"])))
+    if missing := [name for name in ("low", "high") if name not in section]:
         raise BadSpec(f"{where}: {' and '.join(missing)} missing; set values, or low and high")
-    low, high, log, whole = said["low"], said["high"], said.get("log", False), schema.get("type") == "integer"
+    low, high, log, whole = section["low"], section["high"], section.get("log", False), schema.get("type") == "integer"
     if schema.get("type") not in ("integer", "number"):
         raise BadSpec(f"{where}: is no number; set values in place of low and high")
     if whole and not all(float(end).is_integer() for end in (low, high)):

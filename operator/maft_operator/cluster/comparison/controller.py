@@ -75,7 +75,7 @@ class Comparisons:
         return before
 
     async def _step(self, resource: Json, reading: "Reading", state: KeyState) -> float | None:
-        one, growing = reading.growing.said, reading.growing
+        one, growing = reading.growing.alone, reading.growing
         now, old, uid = datetime.now(UTC), own_status(resource), resource["metadata"]["uid"]
         applier = Applier(self._api, kinds.COMPARISON, one.template.namespace, uid, now=now, applied=state.applied)
         made = applier.ours(kinds.RUN, await self._labelled(kinds.RUN, one))
