@@ -45,7 +45,7 @@ def measured(
 
     folders: of each agent's adapter; None: its base."""
     agents = range(len(folders))
-    said = [_answers(spec, transcripts, n) for n in agents]
+    answers = [_answers(spec, transcripts, n) for n in agents]
     nll = [[0.0 for _ in agents] for _ in agents]
     divergence, pairs = 0.0, 0
     for alike in spec.by_base(len(folders)):
@@ -53,9 +53,9 @@ def measured(
         templates = [models.template_of(spec, n) for n in alike]
         for place, j in enumerate(alike):
             for i in agents:
-                read = said[i].as_read(templates[place], spec.model_of(j))
-                nll[i][j] = surprise(generators, place, read) / max(1, said[i].bytes)
-        own = [said[n].as_read(template, spec.model_of(n)) for n, template in zip(alike, templates, strict=True)]
+                read = answers[i].as_read(templates[place], spec.model_of(j))
+                nll[i][j] = surprise(generators, place, read) / max(1, answers[i].bytes)
+        own = [answers[n].as_read(template, spec.model_of(n)) for n, template in zip(alike, templates, strict=True)]
         count = len(alike) * (len(alike) - 1)
         divergence, pairs = divergence + count * likelihoods(generators, own)[1], pairs + count
         del generators
