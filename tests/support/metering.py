@@ -75,7 +75,8 @@ def _rights() -> list[Json]:
 
 
 def _program(image: str) -> list[Json]:
-    flags = ["--cert-dir=/tmp", "--secure-port=10250", "--kubelet-preferred-address-types=InternalIP", "--metric-resolution=10s"]
+    flags = ["--cert-dir=/tmp", "--secure-port=10250", "--kubelet-preferred-address-types=InternalIP"]
+    flags += ["--metric-resolution=10s", "--kubelet-request-timeout=5s"]  # it ends at once where the second is not the smaller
     container = {
         "name": NAME,
         "image": image,
