@@ -33,7 +33,7 @@ prepare: ## all that tests need, built, installed and running: tools, images, a 
 	@$(PREPARE)
 
 test: ## prepares, then style, types and the tests: real vLLM servers, a real S3 server, a real cluster
-	@$(PREPARE) -- bash -c '$(LINT) && $(TESTS) -m "not nightly"'
+	@$(PREPARE) environment s3 tools tokenizers pretrained cluster images up -- bash -c '$(LINT) && $(TESTS) -m "not nightly"'
 
 nightly: ## the same with all tests, also those that take long by nature, and runs on vLLM under chaos
 	@$(PREPARE) -- bash -c '$(LINT) && $(TESTS) && $(CHAOS) --runs 5 --engine vllm --at-once 1'

@@ -37,9 +37,10 @@ PATIENCE = 2.0  # seconds without a word
 LOCKED = str(ROOT / "tests" / "support" / "locked_tool.py")
 IN_PYTHON = {"moto": "s3", "mlflow": "tools", "trackers": "tools"}  # servers of tests, and what needs them
 PYTHON = str(ROOT / ".venv" / "bin" / "python")
-# The project's environment; what tests of a marker need; the project's images; and that the cluster is up and has them.
-NEEDS = ("environment", "s3", "tools", "tokenizers", "pretrained", "cluster", "images", "up")
-OWN = {"cluster", "images", "up"}  # of the project's own cluster
+# The project's environment; what tests of a marker need; the project's images; that the cluster is up and has them; and what its
+# nightly tests need.
+NEEDS = ("environment", "s3", "tools", "tokenizers", "pretrained", "cluster", "images", "up", "nightly")
+OWN = {"cluster", "images", "up", "nightly"}  # of the project's own cluster
 # Each group first that takes longest: the others' steps fill the time beside it.
 TOOLS = {
     "cluster": (
@@ -54,8 +55,8 @@ TOOLS = {
         "pause",
         "prometheus-operator",
         "kueue-chart",
-        "metrics-server",
     ),
+    "nightly": ("metrics-server",),
     "tools": ("helm", "helm-docs", "registry", "actionlint"),
     "s3": ("versitygw",),
 }

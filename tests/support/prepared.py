@@ -16,6 +16,8 @@ MARKERS = ("s3", "tools", "tokenizers", "pretrained", "cluster")  # and what pre
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     needs = [marker for marker in MARKERS if any(item.get_closest_marker(marker) for item in session.items)]
+    if any({"cluster", "nightly"} <= {mark.name for mark in item.iter_markers()} for item in session.items):
+        needs.append("nightly")
     if any("pushed" in getattr(item, "fixturenames", ()) for item in session.items):
         needs.append("images")
     if not needs or session.config.option.collectonly or os.environ.get("MAFT_PREPARED"):
