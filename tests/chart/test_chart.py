@@ -516,7 +516,8 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
     "no page": ({}, (), lambda o: not [name for _, name in o.names if name.endswith("-page")]),
     "a page that may read runs": (
         {"page": {"enabled": True}}, (),
-        lambda o: o.granted("ClusterRole", PAGE) == {("maft.dev", "multiagentfinetunes", v) for v in ("get", "list", "watch")}
+        lambda o: o.granted("ClusterRole", PAGE)
+        == {("maft.dev", kind.plural, verb) for kind in parents.PARENTS for verb in ("get", "list", "watch")}
         and o.one("ClusterRoleBinding", PAGE)["subjects"] == [{"kind": "ServiceAccount", "name": PAGE, "namespace": "maft-system"}]
         and not o.of("Role", PAGE),
     ),

@@ -14,6 +14,8 @@ import pytest
 from helm import rendered
 from test_kubectl_maft import Scene, kubeconfig, scene_fixture  # noqa: F401 - the fixture `scene`
 
+from maft_operator.cluster import kinds
+
 pytestmark = [pytest.mark.cluster, pytest.mark.tools]
 SYSTEM, PAGE = "maft-system", "maft-operator-page"
 
@@ -53,7 +55,8 @@ def test_the_charts_rights_are_enough_and_no_more(scene: Scene, account: Path) -
         assert "a-much-longer-name</th>" in text and "team/</span>theirs" in text and "50.0 ± 1.0" in text
     rights = scene.call("auth", "can-i", "--list", "-n", "default", maft=False, kubeconfig=str(account)).stdout
     ours = [line.split() for line in rights.splitlines() if "maft.dev" in line]
-    assert [(line[0], line[-3:]) for line in ours] == [("multiagentfinetunes.maft.dev", ["[get", "list", "watch]"])]
+    assert {line[0] for line in ours} == {f"{kind.plural}.maft.dev" for kind in kinds.PARENTS}
+    assert all(line[-3:] == ["[get", "list", "watch]"] for line in ours)
     for verb, what in (("list", "pods"), ("get", "secrets"), ("get", "pods/log"), ("patch", "multiagentfinetunes.maft.dev")):
         assert scene.call("auth", "can-i", verb, what, "-A", maft=False, kubeconfig=str(account)).stdout.strip() == "no"
 

@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from kubernetes.aio.client import ApiClient, Configuration
 from PIL import Image
 
+from maft_operator.cluster import kinds
 from maft_operator.cluster.user_api import UserApi
-from maft_operator.page import server, view
+from maft_operator.page import others, server, view
 from maft_operator.page.curve import MOST, Point, curve
 from maft_operator.page.shown import Shown, shown
 from maft_operator.spec.schema import Json
@@ -199,18 +200,27 @@ def test_it_needs_no_other_host_and_allows_none() -> None:
 
 
 class World:
-    """An API server: its runs in pages of two, or of as many as are asked for, or a refusal."""
+    """An API server: its runs in pages of two, or of as many as are asked for, or a refusal. asked: how often for runs;
+    others: what it has of other kinds, by plural, or the code that it answers."""
 
     def __init__(self, *runs: Json, page: int = 2) -> None:
         self.runs, self.refusal, self.asked, self.page = list(runs), 0, 0, page
+        self.others: dict[str, list[Json] | int] = {}
 
     async def answer(self, request: web.Request) -> web.Response:
+        if (plural := request.path.rpartition("/")[2]) != kinds.RUN.plural:
+            return self._others(self.others.get(plural, 404))
         self.asked += 1
         if self.refusal:
             return web.json_response({"message": "may not list"}, status=self.refusal)
         start, page = int(request.query.get("continue", "0")), min(self.page, int(request.query["limit"]))
         more = {"continue": str(start + page)} if start + page < len(self.runs) else {}
         return web.json_response({"metadata": more, "items": self.runs[start : start + page]})
+
+    def _others(self, there: list[Json] | int) -> web.Response:
+        if isinstance(there, int):
+            return web.json_response({"message": "may not list these"}, status=there)
+        return web.json_response({"metadata": {}, "items": there})
 
 
 @contextlib.asynccontextmanager
@@ -220,7 +230,7 @@ async def served(world: World, clock=None) -> AsyncIterator[str]:
     async with contextlib.AsyncExitStack() as stack:
         behind = await stack.enter_async_context(server.listening(api, "127.0.0.1", 0))
         client = await stack.enter_async_context(ApiClient(Configuration(host=f"http://127.0.0.1:{behind}")))
-        runs = server.Runs(UserApi(client), ("default",), *([clock] if clock else []))
+        runs = server.Looked(UserApi(client), ("default",), *([clock] if clock else []))
         port = await stack.enter_async_context(server.listening(server.app(runs), server.LOOPBACK, 0))
         yield f"http://127.0.0.1:{port}"
 
@@ -282,6 +292,68 @@ def test_a_cluster_that_refuses_is_told_and_what_was_there_stays() -> None:
 
     _, (status, text, _) = asked(later, {}, {}, clock=clock)
     assert status == 200 and "503: may not list" in text and "working" in text
+
+
+COMPARISON = {
+    "metadata": {"name": "methods", "namespace": "team"},
+    "spec": {"template": {"storage": {"endpoint": "http://s3.example:9000"}}},
+    "status": {
+        "phase": "Complete",
+        "runs": {"text": "6/6"},
+        "best": {"text": "multiagent 91.0"},
+        "table": "method       accuracy\nmultiagent   91.0 ± 1.7\n",
+        "report": "s3://bucket/runs/team/methods/compare/index.html",
+    },
+}
+WAITING = {"type": "Ready", "status": "False", "reason": "RunUnfinished", "message": "run r goes on"}
+SOCIETY = {
+    "metadata": {"name": "s", "namespace": "team"},
+    "spec": {"run": "arithmetic"},
+    "status": {"phase": "Waiting", "iteration": 2, "ready": "0/1", "url": "http://s.team.svc/v1", "conditions": [WAITING]},
+}
+
+
+def test_comparisons_and_societies_have_their_own_tables() -> None:
+    world = World(WORKING)
+    world.others = {kinds.COMPARISON.plural: [COMPARISON], kinds.SOCIETY.plural: [SOCIETY]}
+    ((status, text, _),) = asked(world, {})
+    read = Read(text)
+    assert status == 200 and "1 runs" in text
+    for part in ("team/methods", "6/6", "multiagent 91.0", "multiagent   91.0 ± 1.7\n", "RunUnfinished: run r goes on", "0/1"):
+        assert part in read.words, part
+    (link,) = [attributes for tag, attributes in read.elements if tag == "a"]
+    assert link["href"] == "http://s3.example:9000/bucket/runs/team/methods/compare/index.html"
+
+
+@pytest.mark.parametrize("code", [403, 404])
+def test_kinds_that_the_cluster_does_not_know_or_show_are_left_out(code: int) -> None:
+    world = World(WORKING)
+    world.others = {kinds.COMPARISON.plural: code, kinds.SOCIETY.plural: [SOCIETY]}
+    ((status, text, _),) = asked(world, {})
+    assert status == 200 and "Comparisons" not in text and "Societies" in text and "alert" not in text
+
+
+def test_another_fault_of_theirs_is_said() -> None:
+    world = World(WORKING)
+    world.others = {kinds.COMPARISON.plural: 500}
+    ((status, text, _),) = asked(world, {})
+    assert status == 200 and "500: may not list these" in text and "working" in text
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda s: st.lists(s) | st.dictionaries(st.text(), s)))
+def test_any_status_of_theirs_gives_a_page(status: object) -> None:
+    for read in (others.comparison, others.society):
+        read({"status": status, "metadata": status, "spec": status})
+    view.page([], "", NOW, [others.comparison({"status": status})], [others.society({"status": {"conditions": status}})])
+
+
+def test_what_users_write_of_them_is_text() -> None:
+    words = {"text": HOSTILE}
+    status = dict.fromkeys(("phase", "table", "report", "ready", "url"), HOSTILE) | {"runs": words, "best": words}
+    thing = {"metadata": hostile()["metadata"], "spec": {"run": HOSTILE}, "status": status}
+    text = view.page([], "", NOW, [others.comparison(thing)], [others.society(thing)])
+    assert not {"script", "img"} & {tag for tag, _ in Read(text).elements}
+    assert "\u202e" not in text and "\x1b" not in text
 
 
 def test_the_page_for_probes_says_nothing_of_runs() -> None:

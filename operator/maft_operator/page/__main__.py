@@ -12,7 +12,7 @@ from maft.summaries import BAD_INPUT
 from maft_operator.cluster.connection import NoCluster, connected
 from maft_operator.cluster.user_api import UserApi
 from maft_operator.page import server
-from maft_operator.page.server import LOOPBACK, Runs
+from maft_operator.page.server import LOOPBACK, Looked
 
 PORT = 8090
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
@@ -46,7 +46,7 @@ async def serve(namespaces: Sequence[str], port: int, health: int | None, contex
         client = await stack.enter_async_context(connected(in_cluster=_in_a_pod() and not context, context=context))
         if health is not None:
             await stack.enter_async_context(server.listening(server.health(), None, health))
-        chosen = await stack.enter_async_context(server.listening(server.app(Runs(UserApi(client), namespaces)), LOOPBACK, port))
+        chosen = await stack.enter_async_context(server.listening(server.app(Looked(UserApi(client), namespaces)), LOOPBACK, port))
         print(f"http://localhost:{chosen}/", flush=True)
         await stop.wait()
 

@@ -10,23 +10,29 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from aiohttp import web
 
 from maft_operator.cluster import kinds
 from maft_operator.cluster.fields import parts, text
 from maft_operator.cluster.user_api import Unanswered, UserApi, place
+from maft_operator.page import others
+from maft_operator.page.others import ShownComparison, ShownSociety
 from maft_operator.page.shown import Shown, shown
 from maft_operator.page.view import HEADERS, page
+from maft_operator.spec.schema import Json
 
 LOOPBACK = "127.0.0.1"
 PAGE = 20  # objects of one answer, which may have the 1.5 MiB that etcd takes: UserApi reads no more than 32 MiB
 FRESH = 5.0  # seconds for which a list holds, however many look
+_NOT_SHOWN = (403, 404)
+T = TypeVar("T")
 _HOSTS = ("localhost", "127.0.0.1", "[::1]")
 
 
-class Runs:
-    """The runs of some namespaces, or of all, as they were at the last look. fault: why there was none since."""
+class Looked:
+    """What lies in some namespaces, or in all, as it was at the last look. fault: why there was none since."""
 
     def __init__(self, api: UserApi, namespaces: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._api, self._clock = api, clock
@@ -34,6 +40,8 @@ class Runs:
         self._lock = asyncio.Lock()
         self._looked: float | None = None
         self.runs: list[Shown] = []
+        self.comparisons: list[ShownComparison] = []
+        self.societies: list[ShownSociety] = []
         self.fault = ""
 
     async def look(self) -> None:
@@ -42,32 +50,46 @@ class Runs:
             if self._looked is not None and self._clock() - self._looked < FRESH:
                 return
             try:
-                self.runs = [run for namespace in self._namespaces for run in await self._list(namespace)]
+                self.runs = await self._all(kinds.RUN, shown)
+                self.comparisons = await self._known(kinds.COMPARISON, others.comparison)
+                self.societies = await self._known(kinds.SOCIETY, others.society)
                 self.fault = ""
             except Unanswered as error:
                 self.fault = str(error)
             self._looked = self._clock()
 
-    async def _list(self, namespace: str) -> list[Shown]:
-        runs: list[Shown] = []
+    async def _known(self, kind: kinds.Kind, read: Callable[[Json], T]) -> list[T]:
+        """Those that the cluster knows and shows: definitions may be older, and not everybody may list all kinds."""
+        try:
+            return await self._all(kind, read)
+        except Unanswered as error:
+            if error.code in _NOT_SHOWN:
+                return []
+            raise
+
+    async def _all(self, kind: kinds.Kind, read: Callable[[Json], T]) -> list[T]:
+        return [thing for namespace in self._namespaces for thing in await self._list(kind, namespace, read)]
+
+    async def _list(self, kind: kinds.Kind, namespace: str, read: Callable[[Json], T]) -> list[T]:
+        things: list[T] = []
         query = {"limit": str(PAGE)}
         while True:
-            answer = await self._api.json(place(kinds.RUN, namespace), query)
-            runs += map(shown, parts(answer, "items"))
+            answer = await self._api.json(place(kind, namespace), query)
+            things += map(read, parts(answer, "items"))
             if not (token := text(answer, "metadata", "continue")):
-                return runs
+                return things
             query = {"limit": str(PAGE), "continue": token}
 
 
-def app(runs: Runs) -> web.Application:
+def app(looked: Looked) -> web.Application:
     """Makes the server of the page: this one document, and nothing else."""
 
     async def document(request: web.Request) -> web.Response:
         if request.host.rpartition(":")[0] not in _HOSTS and request.host not in _HOSTS:
             return web.Response(status=403, text="this page is for localhost, by kubectl port-forward\n", headers=HEADERS)
-        await runs.look()
-        status = 502 if runs.fault and not runs.runs else 200
-        body = page(runs.runs, runs.fault, datetime.now(UTC))
+        await looked.look()
+        status = 502 if looked.fault and not looked.runs else 200
+        body = page(looked.runs, looked.fault, datetime.now(UTC), looked.comparisons, looked.societies)
         return web.Response(status=status, text=body, content_type="text/html", headers=HEADERS)
 
     made = web.Application()

@@ -62,7 +62,7 @@ def shown(run: Json) -> Shown:
         sum(count(row, kind) for row in rows for kind in ("promptTokens", "completionTokens")),
         _message(status),
         report,
-        _link(report, text(run, "spec", "storage", "endpoint")) if text(status, "completionTime") else "",
+        report_link(report, text(run, "spec", "storage", "endpoint")) if text(status, "completionTime") else "",
         text(run, "metadata", "creationTimestamp"),
         text(status, "completionTime"),
     )
@@ -90,8 +90,8 @@ def _message(status: Json) -> str:
     return words[:LONGEST] if not text(status, "completionTime") or ended else ""
 
 
-def _link(report: str, endpoint: str) -> str:
-    """A report in an S3 server that has an address: whoever follows it needs a right there."""
+def report_link(report: str, endpoint: str) -> str:
+    """Writes the address of a report in an S3 server that has one: whoever follows it needs a right there."""
     if not (_ENDPOINT.fullmatch(endpoint) and _BUCKET.fullmatch(report)):
         return ""
     return f"{endpoint.rstrip('/')}/{report.removeprefix('s3://')}"

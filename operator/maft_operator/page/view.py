@@ -9,10 +9,13 @@ from importlib.resources import files
 
 from maft_operator.page.curve import curve
 from maft_operator.page.markup import Markup, joined, tag
+from maft_operator.page.others import ShownComparison, ShownSociety
 from maft_operator.page.shown import Shown
 
 REFRESH = 10  # seconds
+_KINDS = {"Complete": "good", "Ready": "good", "Failed": "bad", "Rejected": "bad", "Suspended": "still"}  # style of a phase
 MOST = 300  # runs
+MOST_OTHERS = 100  # comparisons, and societies
 STYLE = files("maft_operator.page").joinpath("style.css").read_text()
 _HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 _NOTHING = "; ".join(f"{what} 'none'" for what in ("default-src", "base-uri", "form-action", "frame-ancestors"))
@@ -25,17 +28,27 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 COLUMNS = ("Run", "Phase", "Iteration", "Progress", "Accuracy by iteration", "Accuracy", "Base", "Cost", "Report")
+OF_COMPARISONS = ("Comparison", "Phase", "Runs", "Best", "Table", "Report")
+OF_SOCIETIES = ("Society", "Phase", "Run", "Iteration", "Ready", "URL")
 
 
-def page(runs: Sequence[Shown], fault: str, now: datetime) -> str:
+def page(
+    runs: Sequence[Shown],
+    fault: str,
+    now: datetime,
+    comparisons: Sequence[ShownComparison] = (),
+    societies: Sequence[ShownSociety] = (),
+) -> str:
     """Writes it. fault: why the list may be old or empty, in a line."""
     ordered = sorted(runs, key=lambda run: run.order, reverse=True)
     more = f"{len(ordered) - MOST} older runs are not shown." if len(ordered) > MOST else None
     body = joined(
         tag("header", tag("h1", "maft"), tag("p", _counts(runs))),
         tag("p", fault, class_="fault", role="alert") if fault else None,
-        tag("div", _table(ordered[:MOST]), class_="wide") if ordered else tag("p", "No runs."),
+        _table(COLUMNS, [_row(run) for run in ordered[:MOST]]) if ordered else tag("p", "No runs."),
         tag("p", more) if more else None,
+        _section("Comparisons", OF_COMPARISONS, [_comparison(one) for one in comparisons[:MOST_OTHERS]], len(comparisons)),
+        _section("Societies", OF_SOCIETIES, [_society(one) for one in societies[:MOST_OTHERS]], len(societies)),
         tag("footer", f"As of {now:%Y-%m-%d %H:%M:%S} UTC; loaded anew every {REFRESH} seconds."),
     )
     head = joined(
@@ -54,38 +67,67 @@ def _counts(runs: Sequence[Shown]) -> str:
     return f"{len(runs)} runs" + (": " + ", ".join(f"{number} {phase}" for phase, number in phases) if phases else "")
 
 
-def _table(runs: Sequence[Shown]) -> Markup:
-    head = tag("tr", *(tag("th", name, scope="col") for name in COLUMNS))
-    return tag("table", tag("thead", head), tag("tbody", *(_row(run) for run in runs)))
+def _section(title: str, columns: Sequence[str], rows: Sequence[Markup], number: int) -> Markup | None:
+    """Other kinds than runs; nothing where there are none."""
+    more = tag("p", f"{number - len(rows)} more are not shown.") if number > len(rows) else None
+    return tag("section", tag("h2", title), _table(columns, rows), more) if rows else None
+
+
+def _table(columns: Sequence[str], rows: Sequence[Markup]) -> Markup:
+    head = tag("tr", *(tag("th", name, scope="col") for name in columns))
+    return tag("div", tag("table", tag("thead", head), tag("tbody", *rows)), class_="wide")
 
 
 def _row(run: Shown) -> Markup:
     tokens = f"{run.tokens:,} tokens" if run.tokens else ""
     return tag(
         "tr",
-        tag("th", tag("span", f"{run.namespace}/", class_="namespace"), run.name, scope="row"),
-        tag("td", tag("span", run.phase, class_=f"phase {_kind(run)}"), _small(run.message)),
+        *_named(run),
         tag("td", run.iteration),
         tag("td", tag("progress", run.progress, value=run.percent, max=100), _small(run.progress), _small(run.stage)),
         tag("td", curve(run.points)),
         tag("td", run.accuracy, class_="number"),
         tag("td", run.base, class_="number"),
         tag("td", run.spent, _small(tokens)),
-        tag("td", _report(run)),
+        tag("td", _report(run.report, run.link) if run.ended else None),
     )
 
 
-def _kind(run: Shown) -> str:
-    return {"Complete": "good", "Failed": "bad", "Suspended": "still"}.get(run.phase, "on")
+def _comparison(one: ShownComparison) -> Markup:
+    return tag(
+        "tr",
+        *_named(one),
+        tag("td", one.runs),
+        tag("td", one.best),
+        tag("td", tag("pre", *_lines(one.table)) if one.table else None),
+        tag("td", _report(one.report, one.link)),
+    )
+
+
+def _lines(table: str) -> list[Markup]:
+    """Line by line: within a line, what moves a reader's cursor is replaced."""
+    return [joined(line, Markup("\n")) for line in table.splitlines()]
+
+
+def _society(one: ShownSociety) -> Markup:
+    cells = (one.run, str(one.iteration or ""), one.ready)
+    return tag("tr", *_named(one), *(tag("td", cell) for cell in cells), tag("td", tag("code", one.url) if one.url else None))
+
+
+def _named(thing: Shown | ShownComparison | ShownSociety) -> tuple[Markup, Markup]:
+    name = tag("th", tag("span", f"{thing.namespace}/", class_="namespace"), thing.name, scope="row")
+    return name, tag("td", tag("span", thing.phase, class_=f"phase {_kind(thing.phase)}"), _small(thing.message))
+
+
+def _kind(phase: str) -> str:
+    return _KINDS.get(phase, "on")
 
 
 def _small(words: str) -> Markup | None:
     return tag("small", words) if words else None
 
 
-def _report(run: Shown) -> Markup | None:
-    if not run.ended:
-        return None
-    if run.link:
-        return tag("a", run.link, href=run.link, rel="noreferrer noopener", target="_blank")
-    return tag("code", run.report) if run.report else None
+def _report(report: str, link: str) -> Markup | None:
+    if link:
+        return tag("a", link, href=link, rel="noreferrer noopener", target="_blank")
+    return tag("code", report) if report else None

@@ -1,0 +1,77 @@
+"""What the page shows of comparisons and societies, read from their resources as `shown.py` reads runs. Pure."""
+
+from dataclasses import dataclass
+
+from maft_operator.cluster.fields import count, part, parts, text
+from maft_operator.page.shown import LONGEST, SHORT, report_link
+from maft_operator.spec.schema import Json
+
+TABLE = 8000  # characters: a row for each method, and as many columns as the paper has
+_WHY_NOT = (("Accepted", "False"), ("Failed", "True"), ("Stalled", "True"), ("Suspended", "True"), ("Ready", "False"))
+
+
+@dataclass(frozen=True, slots=True)
+class ShownComparison:
+    """One comparison. table: the paper's, as lines; report and link as of a run."""
+
+    namespace: str
+    name: str
+    phase: str
+    message: str
+    runs: str
+    best: str
+    table: str
+    report: str
+    link: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShownSociety:
+    """One society: the agents of `run` after `iteration` (0: not known yet). ready: pods that answer, of how many."""
+
+    namespace: str
+    name: str
+    phase: str
+    message: str
+    run: str
+    iteration: int
+    ready: str
+    url: str
+
+
+def comparison(thing: Json) -> ShownComparison:
+    """Reads what the page shows of a comparison."""
+    status, report = part(thing, "status"), text(thing, "status", "report")
+    return ShownComparison(
+        text(thing, "metadata", "namespace"),
+        text(thing, "metadata", "name"),
+        text(status, "phase")[:SHORT] or "Pending",
+        _why_not(status),
+        text(status, "runs", "text")[:SHORT],
+        text(status, "best", "text")[:LONGEST],
+        text(status, "table")[:TABLE].rstrip(),
+        report,
+        report_link(report, text(thing, "spec", "template", "storage", "endpoint")),
+    )
+
+
+def society(thing: Json) -> ShownSociety:
+    """Reads what the page shows of a society."""
+    status = part(thing, "status")
+    return ShownSociety(
+        text(thing, "metadata", "namespace"),
+        text(thing, "metadata", "name"),
+        text(status, "phase")[:SHORT] or "Pending",
+        _why_not(status),
+        text(thing, "spec", "run")[:SHORT],
+        count(status, "iteration"),
+        text(status, "ready")[:SHORT],
+        text(status, "url")[:LONGEST],
+    )
+
+
+def _why_not(status: Json) -> str:
+    """Why it failed, was suspended or does not answer."""
+    conditions = {text(c, "type"): c for c in parts(status, "conditions")}
+    chosen = next((conditions[kind] for kind, value in _WHY_NOT if text(conditions.get(kind), "status") == value), None)
+    return f"{text(chosen, 'reason')}: {text(chosen, 'message')}"[:LONGEST] if chosen else ""
