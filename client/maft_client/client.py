@@ -31,6 +31,12 @@ class Client(ABC):
 
         return ClusterClient(context, namespace)
 
+    @property
+    @abstractmethod
+    def comparisons(self) -> "Client":
+        """Returns a client of this place's comparisons (MultiAgentComparison), with the same methods: `results` has a record for
+        each of its runs, `report` is its table's page."""
+
     @abstractmethod
     def submit(self, resource: Mapping[str, Any] | str | Path) -> str:
         """Starts a run of a MultiAgentFinetune, a mapping or a YAML file, and returns NAMESPACE/NAME. One that was stopped goes on.

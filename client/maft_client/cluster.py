@@ -1,5 +1,7 @@
 """Runs of a cluster: resources, and what their status says."""
 
+import copy
+import functools
 import json
 import os
 import re
@@ -14,9 +16,9 @@ from maft_client.results import Event, Json, MaftError, NoSuchRun, Refused, Resu
 from maft_operator import kubeconfig
 from maft_operator.ended import is_over
 from maft_operator.spec import files
-from maft_operator.spec.schema import GROUP, KIND, VERSION, BadSpec
+from maft_operator.spec.schema import COMPARISON, GROUP, KIND, VERSION, BadSpec
 
-PLURAL = "multiagentfinetunes"
+PLURALS = {KIND: "multiagentfinetunes", COMPARISON: "multiagentcomparisons"}
 MANAGER = "maft-client"  # field manager of what is applied
 APPLY = "application/apply-patch+yaml"
 TIMEOUT = 60.0  # seconds of one request
@@ -38,11 +40,19 @@ class ClusterClient(Client):
         except (config.ConfigException, OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
             raise MaftError(f"no cluster: {' '.join(str(error).split())}; set KUBECONFIG, or run this in a pod") from None
         self._namespace = namespace or present
+        self._kind = KIND
         self._runs, self._core = client.CustomObjectsApi(made), client.CoreV1Api(made)
+
+    @functools.cached_property
+    def comparisons(self) -> Client:
+        """Opens the comparisons of this cluster."""
+        made = copy.copy(self)
+        made._kind = COMPARISON
+        return made
 
     def submit(self, resource: Mapping[str, Any] | str | Path) -> str:
         """Applies it on the server; fields that the schema does not know are refused. One that is suspended goes on."""
-        body = _body(resource, self._namespace)
+        body = _body(resource, self._namespace, self._kind)
         about = {"namespace": body["metadata"]["namespace"], "name": body["metadata"]["name"], "body": body}
         options = {"field_manager": MANAGER, "force": True, "field_validation": "Strict", "_content_type": APPLY}
         self._call(self._runs.patch_namespaced_custom_object, **about, **options)
@@ -62,12 +72,12 @@ class ClusterClient(Client):
             state.get("phase") or "Pending",
             over=is_over(whole),
             iteration=(state.get("iteration") or {}).get("text", ""),
-            progress=(state.get("progress") or {}).get("text", ""),
+            progress=(state.get("progress") or state.get("runs") or {}).get("text", ""),
             accuracy=score(state.get("accuracy")),
             base=score(state.get("baseAccuracy")),
             reason=condition.get("reason", ""),
             message=" ".join(condition.get("message", "").split()),
-            report=artifacts.get("report", ""),
+            report=artifacts.get("report", "") or state.get("report", ""),
             adapters=artifacts.get("adapters", ""),
         )
 
@@ -80,15 +90,16 @@ class ClusterClient(Client):
         return sorted(events, key=lambda event: event.time)
 
     def results(self, run: str) -> Results:
-        """Reads the rows of the status."""
+        """Reads the rows of the status: of a run its iterations, of a comparison its runs."""
         whole = self._get(run)
-        rows = (whole.get("status") or {}).get("iterations") or ()
+        status = whole.get("status") or {}
+        rows = status.get("iterations" if self._kind == KIND else "rows") or ()
         return Results(f"{whole['metadata']['namespace']}/{whole['metadata']['name']}", tuple(flat(row) for row in rows))
 
     def stop(self, run: str) -> None:
         """Suspends it: its pods go, and what is committed stays."""
         namespace, name = self._key(run)
-        body = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "spec": {"suspend": True}}
+        body = {"apiVersion": f"{GROUP}/{VERSION}", "kind": self._kind, "spec": {"suspend": True}}
         options = {"_content_type": "application/merge-patch+json", "field_manager": MANAGER}
         self._call(self._runs.patch_namespaced_custom_object, namespace=namespace, name=name, body=body, **options)
 
@@ -104,7 +115,7 @@ class ClusterClient(Client):
         return parts
 
     def _call(self, method: Any, **arguments: Any) -> Any:
-        ours = {} if method.__self__ is self._core else {"group": GROUP, "version": VERSION, "plural": PLURAL}
+        ours = {} if method.__self__ is self._core else {"group": GROUP, "version": VERSION, "plural": PLURALS[self._kind]}
         try:
             return method(**ours, **arguments, _request_timeout=TIMEOUT)
         except self._errors as error:
@@ -135,18 +146,18 @@ def _own_namespace() -> str:
         return "default"
 
 
-def _body(resource: Mapping[str, Any] | str | Path, namespace: str) -> Json:
+def _body(resource: Mapping[str, Any] | str | Path, namespace: str, kind: str) -> Json:
     """Reads it as far as its place goes: the rest is the API server's to judge, whose release may be another."""
     try:
-        made = json.loads(json.dumps(resource)) if isinstance(resource, Mapping) else files.load(Path(resource))
+        made = json.loads(json.dumps(resource)) if isinstance(resource, Mapping) else files.load(Path(resource), kinds=(kind,))
         metadata = made["metadata"]
         named = {**metadata, "name": str(metadata["name"]), "namespace": metadata.get("namespace") or namespace}
     except (BadSpec, ValueError) as error:
         raise Refused(" ".join(str(error).split())) from None
     except (KeyError, TypeError, AttributeError):
         raise Refused("metadata.name: missing; a run has a name") from None
-    if made.get("apiVersion") != f"{GROUP}/{VERSION}" or made.get("kind") != KIND:
-        raise Refused(f"kind: {made.get('apiVersion')} {made.get('kind')}; expected {GROUP}/{VERSION} {KIND}")
+    if made.get("apiVersion") != f"{GROUP}/{VERSION}" or made.get("kind") != kind:
+        raise Refused(f"kind: {made.get('apiVersion')} {made.get('kind')}; expected {GROUP}/{VERSION} {kind}")
     if not all(isinstance(name, str) and _NAME.fullmatch(name) for name in (named["name"], named["namespace"])):
         raise Refused(f"metadata: {named['namespace']}/{named['name']}: no name; expected small letters, digits and -")
     spec = {"suspend": False, **made["spec"]} if isinstance(made.get("spec"), dict) else made.get("spec")

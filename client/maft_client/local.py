@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import signal
@@ -18,20 +19,32 @@ from maft.store import commits, layout
 from maft.store.base import Missing, Store
 from maft.store.urls import open_store
 from maft_client.client import Client, key
-from maft_client.results import COMPLETE, FAILED, RUNNING, Event, Json, MaftError, NoSuchRun, Refused, Results, Score, Status
+from maft_client.evaluated import row_of, score_in
+from maft_client.results import (
+    COMPLETE,
+    FAILED,
+    RUNNING,
+    STOPPED,
+    Event,
+    Json,
+    MaftError,
+    NoSuchRun,
+    Refused,
+    Results,
+    Status,
+)
 from maft_operator.spec import files
-from maft_operator.spec.parse import Run, parse
-from maft_operator.spec.schema import BadSpec
+from maft_operator.spec.parse import parse
+from maft_operator.spec.schema import KIND, BadSpec
 
 NAMESPACE = "default"
-STOPPED = "Stopped"
 LOG = "client.log"  # what `maft run` has said, in the run's folder of logs
 _MAFT = (sys.executable, "-m", "maft_operator")
 _ENDING = 60.0  # seconds that `maft run` may take to end its servers
 
 
 @contextlib.contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
     """Turns what a store says into a MaftError of one line."""
     try:
         yield
@@ -42,6 +55,8 @@ def _explained() -> Iterator[None]:
 class LocalClient(Client):
     """Runs below one store. folder: of their logs; None: the store's own."""
 
+    command, kind = "run", KIND
+
     def __init__(self, store: str, folder: Path | None) -> None:
         try:
             self._store: Store = open_store(store)
@@ -51,10 +66,16 @@ class LocalClient(Client):
         self._folder = (folder or Path("runs" if "://" in store else store)).absolute()
         self._started: dict[str, subprocess.Popen[bytes]] = {}
 
+    @functools.cached_property
+    def comparisons(self) -> Client:
+        """Opens the comparisons of this store."""
+        from maft_client.compared import LocalComparisons
+
+        return LocalComparisons(self._url, self._folder)
+
     def submit(self, resource: Mapping[str, Any] | str | Path) -> str:
-        """Starts `maft run` as a process that goes on when this one ends; what it says lies in the run's folder."""
-        whole = _read(resource)
-        run = whole.key
+        """Starts `maft run` or `maft compare`, a process that goes on when this one ends; what it says lies in the run's folder."""
+        run = self._read(resource)
         local = self._local(run)
         if self._is_running(run):
             raise Refused(f"{run}: is running already; wait for it, or give another metadata.name")
@@ -64,14 +85,21 @@ class LocalClient(Client):
             log = (local / LOG).open("wb")
         except OSError as error:
             raise MaftError(f"{local}: {error.strerror}; choose a folder that can be written") from None
-        line = [*_MAFT, "run", str(file), "--dir", str(self._folder), *(["--store", self._url] if "://" in self._url else [])]
+        line = [
+            *_MAFT,
+            self.command,
+            str(file),
+            "--dir",
+            str(self._folder),
+            *(["--store", self._url] if "://" in self._url else []),
+        ]
         with log:
             self._started[run] = subprocess.Popen(
                 line, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
         return run
 
-    @_explained()
+    @explained()
     def status(self, run: str) -> Status:
         """Reads it from the process, its lock and what is committed."""
         run = "/".join(key(run, NAMESPACE))
@@ -89,8 +117,8 @@ class LocalClient(Client):
             phase,
             over=not runs_on,
             iteration=str(rows[-1]["iteration"]) if rows else "",
-            accuracy=_score(rows[-1], "accuracy") if rows and rows[-1]["iteration"] else None,
-            base=_score(rows[0], "answer") if rows and not rows[0]["iteration"] else None,
+            accuracy=score_in(rows[-1], "accuracy") if rows and rows[-1]["iteration"] else None,
+            base=score_in(rows[0], "answer") if rows and not rows[0]["iteration"] else None,
             message=message,
             report=self._place(f"{run}/{layout.REPORT}index.html") if complete else "",
             adapters=self._place(f"{run}/{layout.ITERATIONS}{adapters}/adapters/") if adapters else "",
@@ -101,7 +129,7 @@ class LocalClient(Client):
         lines = self._log("/".join(key(run, NAMESPACE)))
         return [Event("", "", line.strip(), line.startswith(("✗", "error:", "warning:"))) for line in lines if line.strip()]
 
-    @_explained()
+    @explained()
     def results(self, run: str) -> Results:
         """Reads the committed evaluations."""
         run = "/".join(key(run, NAMESPACE))
@@ -119,6 +147,21 @@ class LocalClient(Client):
             process.wait(_ENDING)
         except subprocess.TimeoutExpired:
             raise MaftError(f"{run}: is still ending after {_ENDING:g} seconds; wait, or end process {process.pid}") from None
+
+    def _read(self, resource: Mapping[str, Any] | str | Path) -> str:
+        """Reads and checks it, as `maft validate` does; returns NAMESPACE/NAME."""
+        try:
+            whole = (
+                json.loads(json.dumps(resource))
+                if isinstance(resource, Mapping)
+                else files.load(Path(resource), kinds=(self.kind,))
+            )
+            return self._checked(whole)
+        except (BadSpec, ValueError, TypeError, RecursionError) as error:
+            raise Refused(one_line(error)) from None
+
+    def _checked(self, whole: Json) -> str:
+        return parse(whole).key
 
     # --- what lies there ---
 
@@ -159,7 +202,7 @@ class LocalClient(Client):
     def _rows(self, run: str, numbers: Sequence[int]) -> list[Json]:
         prefixes = [layout.evaluation(run, number) for number in numbers]
         there = [commit for prefix in prefixes if (commit := commits.committed(self._store, prefix))]
-        return [_row(commits.fetch_record(self._store, commit, layout.EVALUATION, Evaluation)) for commit in there]
+        return [row_of(commits.fetch_record(self._store, commit, layout.EVALUATION, Evaluation)) for commit in there]
 
     def _is_running(self, run: str) -> bool:
         process = self._started.get(run)
@@ -175,15 +218,6 @@ class LocalClient(Client):
             return (self._local(run) / LOG).read_text(errors="replace").splitlines()
         except OSError:
             return []
-
-
-def _read(resource: Mapping[str, Any] | str | Path) -> Run:
-    """Reads and checks it, as `maft validate` does."""
-    try:
-        whole = json.loads(json.dumps(resource)) if isinstance(resource, Mapping) else files.load(Path(resource))
-        return parse(whole)
-    except (BadSpec, ValueError, TypeError, RecursionError) as error:
-        raise Refused(one_line(error)) from None
 
 
 def _written(local: Path, resource: Mapping[str, Any]) -> Path:
@@ -207,21 +241,3 @@ def _is_locked(local: Path) -> bool:
         return True
     finally:
         os.close(lock)
-
-
-def _row(evaluation: Evaluation) -> Json:
-    scores = {
-        "accuracy": evaluation.votes[-1],
-        "majority": evaluation.votes[0],
-        "answer": evaluation.answers[0],
-        "consensus": evaluation.consensus,
-    }
-    made: Json = {"iteration": evaluation.iteration, "questions": evaluation.questions}
-    for name, score in scores.items():
-        made |= {name: score.mean, f"{name}Stderr": score.stderr}
-    usage = {"promptTokens": evaluation.usage.prompt_tokens, "completionTokens": evaluation.usage.completion_tokens}
-    return {**made, "wrongToRight": evaluation.wrong_to_right, "rightToWrong": evaluation.right_to_wrong, **usage}
-
-
-def _score(row: Json, name: str) -> Score:
-    return Score(row[name], row[f"{name}Stderr"])

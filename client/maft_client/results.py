@@ -7,7 +7,7 @@ from typing import Any
 from maft_operator.ended import REJECTED
 
 Json = dict[str, Any]
-RUNNING, COMPLETE, FAILED = "Running", "Complete", "Failed"
+RUNNING, COMPLETE, FAILED, STOPPED = "Running", "Complete", "Failed", "Stopped"
 
 
 class MaftError(Exception):
@@ -91,7 +91,8 @@ class Event:
 @dataclass(frozen=True, slots=True)
 class Results:
     """A run's iterations in numbers, one record each: `iteration` (0: untrained), as shares `accuracy` of the debate, `majority`
-    and `answer` of the first round, `consensus`, each with its `…Stderr`; more where it is known."""
+    and `answer` of the first round, `consensus`, each with its `…Stderr`; more where it is known. A comparison's runs, one record
+    each: `method`, `seed`, `run`, `phase`, `accuracy` with its error."""
 
     run: str
     records: Sequence[Mapping[str, Any]]
@@ -103,12 +104,13 @@ class Results:
         return len(self.records)
 
     def frame(self) -> Any:
-        """Makes a pandas DataFrame with a row an iteration; MaftError where there is no pandas."""
+        """Makes a pandas DataFrame with a row an iteration, or a run; MaftError where there is no pandas."""
         try:
             import pandas
         except ModuleNotFoundError:
             raise MaftError("the package pandas is missing; pip install pandas, or take .records") from None
-        return pandas.DataFrame.from_records([dict(record) for record in self.records], index="iteration" if self.records else None)
+        index = "iteration" if self.records and all("iteration" in record for record in self.records) else None
+        return pandas.DataFrame.from_records([dict(record) for record in self.records], index=index)
 
 
 def flat(row: Mapping[str, Any]) -> Json:

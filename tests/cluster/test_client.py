@@ -11,6 +11,7 @@ from kube_objects import STORAGE
 from test_kubectl_maft import COMPLETE, FAILED, WORKING, Scene, kubeconfig, scene_fixture  # noqa: F401 - the fixture `scene`
 
 from maft_client import Client, MaftError, NoSuchRun, Refused, RunFailed, Score
+from maft_operator.spec.schema import COMPARISON
 
 pytestmark = pytest.mark.cluster
 ROWS = [
@@ -53,6 +54,37 @@ def test_submitted_followed_and_read(scene: Scene, client: Client, tmp_path: Pat
     assert scene.kube.get(RUNS, "default", "asked")["spec"]["suspend"] is False
     client.stop("asked")
     assert scene.kube.get(RUNS, "default", "asked")["spec"]["suspend"] is True
+
+
+def test_a_comparison_submitted_followed_and_read(scene: Scene, client: Client) -> None:
+    run = small("compared")
+    whole = {**run, "kind": COMPARISON, "spec": {"template": run["spec"], "methods": ["base", "multiagent"], "seeds": 1}}
+    with pytest.raises(Refused, match=r"MultiAgentComparison; expected maft.dev/v1alpha1 MultiAgentFinetune"):
+        client.submit(whole)
+    name = client.comparisons.submit(whole)
+    assert name == "default/compared" and client.comparisons.status(name).phase == "Pending"
+    rows = [
+        {
+            "method": "base",
+            "seed": 0,
+            "run": "c-base-0",
+            "phase": "Complete",
+            "accuracy": {"mean": 0.25, "stderr": 0.05, "text": "25"},
+        },
+        {"method": "multiagent", "seed": 0, "run": "c-multiagent-0", "phase": "Debating"},
+    ]
+    status = {"phase": "Running", "runs": {"total": 2, "complete": 1, "text": "1/2"}, "rows": rows}
+    scene.kube.merge_status(COMPARISON, "default", "compared", {"status": status})
+    assert client.comparisons.status(name).progress == "1/2"
+    frame = client.comparisons.results("compared").frame()
+    assert list(frame["method"]) == ["base", "multiagent"] and frame.loc[0, "accuracyStderr"] == 0.05
+    client.comparisons.stop(name)
+    assert scene.kube.get(COMPARISON, "default", "compared")["spec"]["suspend"] is True
+    over = {"phase": "Complete", "completionTime": "2026-01-01T00:00:00Z", "report": "s3://b/compare/index.html"}
+    scene.kube.merge_status(COMPARISON, "default", "compared", {"status": over})
+    assert client.comparisons.wait(name, timeout=30).report == "s3://b/compare/index.html"
+    with pytest.raises(NoSuchRun):
+        client.status("compared")  # no run is called so
 
 
 def test_a_failed_run(scene: Scene, client: Client) -> None:

@@ -78,6 +78,32 @@ def test_a_run_from_the_first_line_to_the_last(home: Path) -> None:
 
 
 @pytest.mark.run
+def test_a_comparison_from_the_first_line_to_the_last(home: Path) -> None:
+    run = small("methods")
+    run["spec"]["task"]["source"] = str(TINY / "questions.jsonl")
+    whole = {**run, "kind": "MultiAgentComparison", "spec": {"template": run["spec"], "methods": ["base", "majority"], "seeds": 1}}
+    client = Client.local("runs").comparisons
+    with pytest.raises(NoSuchRun, match=r"default/methods: .* has no comparison of that name"):
+        client.status("methods")
+    with pytest.raises(Refused, match="expected"):
+        client.submit(run)
+    name = client.submit(whole)
+    assert name == "default/methods" and client.status(name).phase == "Running"
+    status = client.wait(name, timeout=LIMIT)
+    assert status.phase == "Complete" and Path(status.report).is_file()
+    table = json.loads((Path(status.report).parent / "compare.json").read_text())
+    assert status.accuracy is not None and status.accuracy.mean == table["rows"][0]["accuracy"]["mean"]
+    frame = Client.local("runs").comparisons.results("methods").frame()
+    assert list(frame["method"]) == ["base", "majority"] and set(frame["phase"]) == {"Complete"}
+    assert list(frame["accuracy"]) == [row["accuracy"] for row in map(_evaluated, frame["run"])]
+
+
+def _evaluated(run: str) -> dict:
+    (row,) = Client.local("runs").results(run)
+    return dict(row)
+
+
+@pytest.mark.run
 def test_a_run_that_fails_says_why(home: Path) -> None:
     client = Client.local("runs")
     run = client.submit(small("failing", model={"source": str(home / "nothing")}))
