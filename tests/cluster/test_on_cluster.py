@@ -5,6 +5,7 @@ import re
 import subprocess
 import uuid
 
+import openai
 import pytest
 import yaml
 from conftest import ROOT, TINY
@@ -141,6 +142,30 @@ def test_a_settled_run_is_left_alone(maft, shared):
     changed = {key for key in after if before.get(key) != after[key]}
     assert changed == {("MultiAgentFinetune", "arithmetic")}
     assert [entry["subresource"] for entry in written] == ["status"]
+
+
+@pytest.mark.nightly  # what a society does beside answering: test_society_on_cluster.py, on the deterministic engine
+def test_its_agents_answer_as_a_society(maft, shared):
+    """Real vLLM behind one URL, asked by a real client: a debate with its vote, and one agent's words as they come."""
+    namespace, _ = shared
+    kube, name = maft.kube, "answers"
+    metadata, spec = {"name": name, "namespace": namespace}, {"run": "arithmetic", "gpus": 0}
+    kube.apply({"apiVersion": "maft.dev/v1alpha1", "kind": "Society", "metadata": metadata, "spec": spec})
+
+    def conditions():
+        status = (kube.get("Society", namespace, name) or {}).get("status", {})
+        return {c["type"]: c for c in status.get("conditions", ())}
+
+    kube.wait(lambda: conditions().get("Ready", {}).get("status") == "True", LIMIT, lambda: str(conditions()))
+    address = kube.get("Service", namespace, name)["spec"]["clusterIP"]
+    client = openai.OpenAI(base_url=f"http://{address}/v1", api_key="none", max_retries=0, timeout=120)
+    question = [{"role": "user", "content": "What is 12+34?"}]
+    answer = client.chat.completions.create(model="society", messages=question).choices[0]
+    assert answer.message.content and len(answer.maft["agents"]) == 3 and 0 <= answer.maft["margin"] <= 3
+    streamed = client.chat.completions.create(model="society/generator-1", messages=question, stream=True)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in streamed if chunk.choices)
+    kube.delete("Society", namespace, name)
+    kube.wait(lambda: not kube.list("Deployment", namespace) and not kube.list("Service", namespace), 120)
 
 
 def test_a_damaged_adapter_fails_the_run_with_its_name(maft, shared):
