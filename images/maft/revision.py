@@ -45,10 +45,12 @@ def resolved(model: ModelSpec) -> str:
 
 
 def with_revision(spec: Spec, revision: str) -> Spec:
-    """Returns the spec with that commit of a hub's model; as it is where there is none."""
+    """Returns the spec with that commit of a hub's model, also where an agent names that model once more; as it is where there is
+    none."""
     if not revision or not is_hub(spec.model.source):
         return spec
-    return msgspec.structs.replace(spec, model=msgspec.structs.replace(spec.model, revision=revision))
+    again = {str(each.agent): revision for each in spec.agent_overrides if not spec.has_own_model(each.agent)}
+    return with_own(msgspec.structs.replace(spec, model=msgspec.structs.replace(spec.model, revision=revision)), again)
 
 
 def resolved_own(spec: Spec) -> dict[str, str]:

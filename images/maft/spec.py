@@ -381,10 +381,13 @@ class Spec(Section, frozen=True, kw_only=True):
         own = next((each.model for each in self.agent_overrides if each.agent == agent), None)
         return own.over(self.model) if own else self.model
 
-    def as_agent(self, agent: int) -> Self:
-        """Returns the spec of a run whose agents are all like that one."""
-        own = {"model": self.model_of(agent), "debate": self.debate_of(agent), "training": self.training_of(agent)}
-        return msgspec.structs.replace(self, **own, agent_overrides=())
+    def of_base(self, agent: int) -> Self:
+        """Returns the spec as a server of that agent's base takes it: with that model, and the largest rank of all who have it."""
+        model = self.model_of(agent)
+        rank = max(self.training_of(n).lora.rank for n in range(self.agents) if self.model_of(n) == model)
+        lora = msgspec.structs.replace(self.training.lora, rank=rank)
+        training = msgspec.structs.replace(self.training, lora=lora)
+        return msgspec.structs.replace(self, model=model, training=training, agent_overrides=())
 
     def has_own_model(self, agent: int) -> bool:
         """Tells whether that agent's base is another one than the spec's."""

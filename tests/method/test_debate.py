@@ -119,6 +119,20 @@ def test_the_agent_that_is_named_summarizes_for_all(mode, template):
     assert named.turns == base.turns and [s.call.seed for s in named.summaries] == [s.call.seed for s in base.summaries]
 
 
+@pytest.mark.parametrize(("thinking", "tokens"), [("Enabled", 180), ("Disabled", 80)])
+def test_a_summarizer_that_thinks_has_room_for_its_thought(thinking, tokens, template):
+    """Whether it does is its own, and not the debate's."""
+
+    def say(model, text):
+        return "They disagree." if "Summarize" in text else f"Answer: {model[-1]}"
+
+    others = "Disabled" if thinking == "Enabled" else "Enabled"
+    asked = rules(summarizer=SummarizerSpec(agent=1), thinking=others, thinking_tokens=100)
+    engine = MemoryEngine(template, say)
+    hold(template, engine, change(asked, overrides=(AgentOverride(agent=1, thinking=thinking),)))
+    assert {request.max_tokens for request, text in engine.asked if "Summarize" in text} == {tokens}
+
+
 def test_without_overrides_no_seed_and_no_request_changes(template):
     one, other = MemoryEngine(template), MemoryEngine(template)
     hold(template, one, rules())

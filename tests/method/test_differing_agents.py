@@ -167,9 +167,25 @@ def test_what_belongs_to_a_model_is_not_another_ones():
         model = spec.model_of(agent)
         assert (model.source, model.revision, model.trust_remote_code) == ("org/b", tag, False)
         assert (model.max_length, model.chat_template_arguments, model.date) == (512, {}, spec.model.date)
-    assert spec.as_agent(1).model == spec.model_of(1) and not spec.as_agent(1).agent_overrides
+    assert spec.of_base(1).model == spec.model_of(1) and not spec.of_base(1).agent_overrides
     same = a_spec(model=first, inference={"topology": "PerAgent"}, agentOverrides=[{"agent": 1, "model": first}])
     assert not same.bases_differ
+
+
+def test_a_model_that_is_named_twice_is_one_base_also_when_its_commit_is_known():
+    """An agent may be given the spec's model by name; else it would be loaded as the branch is by then."""
+    own = [{"agent": 0, "model": {"source": "org/a", "maxLength": 0}}, {"agent": 2, "model": {"source": "org/b"}}]
+    spec = a_spec(model={"source": "org/a", "maxLength": 0}, inference={"topology": "PerAgent"}, agentOverrides=own)
+    pinned = revision.with_own(revision.with_revision(spec, "abc"), {"2": "def"})
+    assert [pinned.model_of(n).revision for n in range(3)] == ["abc", "abc", "def"]
+    assert [pinned.has_own_model(n) for n in range(3)] == [spec.has_own_model(n) for n in range(3)] == [False, False, True]
+
+
+def test_a_server_of_a_base_has_room_for_the_adapters_of_all_who_have_it():
+    """`maft serve` starts one for each base, whose first agent names it."""
+    own = [{"agent": n, "model": {"source": "org/b"}, "lora": {"rank": rank}} for n, rank in ((1, 2), (2, 64))]
+    spec = a_spec(inference={"topology": "PerAgent"}, agentOverrides=own)
+    assert spec.of_base(1).largest_rank == 64 and spec.of_base(0).largest_rank == 4
 
 
 @pytest.mark.parametrize(

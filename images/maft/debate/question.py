@@ -144,7 +144,7 @@ class Question:
         asked = named.agent if named else None
         host, model = (asked, society.generators[asked]) if asked is not None else (society.host(seed, agent), BASE)
         template, heard = self._setup.template_of(asked), Heard(self._rules.prompts.summary, answers)
-        fitted = fit(template, (), heard, self._room(host))
+        fitted = fit(template, (), heard, self._room(host, asked))
         call = await self._call(host, model, fitted.ids, seed, asked=asked)
         self._summaries.append(Summary(agent, round_, fitted.turn, call, fitted.clipped))
         return self._summaries[-1]

@@ -53,9 +53,9 @@ class Setup:
         """Makes the request for one answer. room: tokens that the context has left for it; agent: whose it is, None: nobody's;
         asked: whose model it is that answers then, None: the base; greedy: a verdict, without chance, of which the first words
         count."""
-        template, rules = self.template_of(asked if agent is None else agent), self.rules_of(agent)
-        most = VERDICT if greedy and not template.thinks else rules.new_tokens
-        debate = rules.debate
+        whose = asked if agent is None else agent  # whether it thinks goes with its template, how it is sampled does not
+        template, debate = self.template_of(whose), self.rules_of(agent).debate
+        most = VERDICT if greedy and not template.thinks else self.rules_of(whose).new_tokens
         return Request(
             model=model,
             prompt=prompt,

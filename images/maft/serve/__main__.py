@@ -116,7 +116,7 @@ def main() -> None:
         agent = None if given.base_of is None else program.number("--agent", given.base_of, most=program.MOST)
         check_free(listening.host, listening.port)
         targets = tried.targets(assignment, agent)
-        assignment = assignment if agent is None else replace(assignment, given_spec=assignment.spec.as_agent(agent))
+        assignment = assignment if agent is None else replace(assignment, given_spec=assignment.spec.of_base(agent))
         os.environ |= environment(assignment, given.store, listening.folder, os.environ)
         platform = find()
         check_device(assignment, platform)

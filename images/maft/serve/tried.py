@@ -25,7 +25,7 @@ def targets(assignment: Assignment, agent: int | None = None) -> tuple[str, ...]
     layers: set[str] = set()
     spec = assignment.spec
     served = spec.model if agent is None else spec.model_of(agent)
-    for variant in (each for each in variants(spec) if each.spec.model == served and (agent is None or agent in each.agents)):
+    for variant in (each for each in variants(spec) if each.spec.model == served):
         commit = trials.found(assignment.store, assignment.run, assignment.spec, variant.agents[0])
         if commit is None:
             return ()
