@@ -101,6 +101,15 @@ def test_a_suspended_run_begins_no_export_and_one_that_is_over_does() -> None:
     assert [task.name for task in plan.decide(graph, seen(*iteration(1)), {}, {}, over=True).create] == [LAST]
 
 
+def test_a_suspended_run_frees_the_pods_of_its_exports_too() -> None:
+    graph = planned(a_sender(suspend=True))
+    assert plan.decide(graph, seen(*iteration(1)), {FIRST: RUNNING}, {}, over=False).delete == (FIRST,)
+    assert plan.decide(graph, seen(*iteration(1)), {FIRST: SENT}, {}, over=False).delete == ()
+    assert plan.decide(graph, seen(*iteration(1)), {LAST: RUNNING}, {}, over=True).delete == ()
+    sending = exporting.rows(graph, seen(*iteration(1)), {FIRST: exporting.Export(RUNNING)}, {}, START)
+    assert exporting.rows(graph, seen(*iteration(1)), {}, {"exports": sending}, START) == []  # nobody sends
+
+
 def test_a_place_in_the_list_names_nothing() -> None:
     one, other = a_sender(MLFLOW, OTEL), a_sender(OTEL, MLFLOW)
     assert {*names(one)} == {t.name for t in plan.tasks(planned(other), other.spec.export[1])}
@@ -312,6 +321,21 @@ def test_a_target_that_is_added_to_a_run_that_is_over_gets_all() -> None:
     server, _, status, settled = looked(ALL, plain)
     assert ("apply", "Job", ONLY) in server.wrote() and not settled
     assert status["phase"] == "Complete" and status["exports"][0]["phase"] == "Sending"
+
+
+def test_a_target_that_is_taken_out_of_a_run_that_is_over_is_tried_no_more() -> None:
+    _, _, complete, _ = looked(ALL, None)
+    server, _, status, settled = looked([*ALL, export_job(ONLY, failed=1), away(ONLY)], complete, export=[])
+    assert ("delete", "Job", ONLY) in server.wrote() and settled
+    assert "exports" not in status and status["phase"] == "Complete"
+
+
+def test_a_run_that_is_over_and_sends_where_only_another_release_can_stays_as_it_is() -> None:
+    _, _, complete, _ = looked(ALL, None)
+    newer = {"to": "elsewhere", "address": "there", "license": ""}
+    server, delay, status, settled = looked(ALL, complete, export=[MLFLOW, newer])
+    assert (server.wrote(), delay, settled) == ([], CALM, False)
+    assert status["exports"] == complete["exports"]
 
 
 def test_a_run_that_failed_sends_what_it_has_evaluated_and_nothing_else() -> None:

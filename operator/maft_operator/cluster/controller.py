@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from maft_operator.cluster import conditions, exporting, exports, kinds, looks, placement, reasons, spent, upgrade
 from maft_operator.cluster.api import Api, Refused
 from maft_operator.cluster.backend import ClusterBackend
+from maft_operator.cluster.fields import parts
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.indexes import added_up
 from maft_operator.cluster.keys import Keys, KeyState, Seen
@@ -144,20 +145,25 @@ class Controller:
     async def _finished(self, resource: Json, state: KeyState) -> float | None:
         """Sends what targets still lack, then waits for the run to expire, which is all that is left to do."""
         generation = resource["metadata"].get("generation", 0)
-        new = {**conditions.summed(resource["status"], _now()), **await self._sent(resource, state)}
+        new = conditions.summed(resource["status"], _now())
+        if exporting.is_pending(resource):
+            rows = await self._sent(resource, state)
+            new = {**{name: value for name, value in new.items() if name != "exports"}, **({"exports": rows} if rows else {})}
         await self._writer.write(resource, {**new, "observedGeneration": generation}, state)
         return looks.CALM if exporting.is_pending({**resource, "status": new}) else await self._writer.expire(resource)
 
-    async def _sent(self, resource: Json, state: KeyState) -> Json:
-        """Makes `exports` of a run that has ended; nothing where all of it is sent or given up."""
-        if not exporting.is_pending(resource):
-            return {}
-        now, old, run = _now(), own_status(resource), skew.read(resource, begun=True).run
+    async def _sent(self, resource: Json, state: KeyState) -> list[Json]:
+        """Makes `exports` of a run that has ended; those that there are where only another release can read the run."""
+        now, old = _now(), own_status(resource)
+        try:
+            run = skew.read(resource, begun=True).run
+        except BadSpec:
+            return parts(old, "exports")
         graph = plan.graph(run, store_url(run.spec.storage))
         backend = self._backend(resource, graph, state, now)
         snapshot = await backend.observe()
-        rows = await exports.advance(backend, settled(graph, snapshot.observed), snapshot, old, now, over=True)
-        return {"exports": rows} if rows else {}
+        over = exporting.has_results(old)
+        return await exports.advance(backend, settled(graph, snapshot.observed), snapshot, old, now, over=over)
 
     async def _refuse(self, resource: Json, message: str, state: KeyState) -> None:
         """Rejects a run that has not begun; one that has waits for a release that understands it, and what it has stays."""

@@ -82,10 +82,10 @@ def rows(graph: Graph, observed: Observed, exports: Mapping[str, Export], status
 
 
 def _row(graph: Graph, target: ExportSpec, exports: Mapping[str, Export], reached: int, old: Json, now: datetime) -> Json:
-    """Of the newest export; where none is left, the row before."""
+    """Of the newest export; where none is left, the row before, if it says how one has ended."""
     task = next((t for t in reversed(plan.tasks(graph, target)) if t.name in exports), None)
     if task is None:
-        return old
+        return old if text(old, "phase") in _ENDED else {}
     export, last = exports[task.name], plan.is_last(graph, task)
     about = {
         "to": target.to,
@@ -113,10 +113,13 @@ def begun(created: Iterable[Task], refusals: Iterable[Refusal]) -> dict[str, Exp
 
 
 def is_pending(resource: Mapping[str, Json]) -> bool:
-    """Tells whether a run that is over still has something to send. One that failed before anything was evaluated has nothing."""
+    """Tells whether a run that is over still has something to send, or an export of a target that it has no more. One that failed
+    before anything was evaluated sends nothing."""
     status, spec = resource.get("status") or {}, resource.get("spec") or {}
-    ended = past(status)
-    return has_results(status) and any(not ended.get(_target(target), Past()).last for target in parts(spec, "export"))
+    ended, targets = past(status), {_target(target) for target in parts(spec, "export")}
+    if {_target(row) for row in parts(status, "exports")} - targets:
+        return True
+    return has_results(status) and not all(ended.get(target, Past()).last for target in targets)
 
 
 def has_results(status: Json) -> bool:

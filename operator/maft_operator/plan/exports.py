@@ -2,6 +2,7 @@
 
 A target gets what is there after each evaluated iteration, and all of it once the run is over. Each export sends whatever its
 target lacks, so one at a time is enough: what is evaluated meanwhile goes with the next one, and so does what could not be sent.
+A run that is suspended frees all pods, these too.
 """
 
 import hashlib
@@ -82,8 +83,10 @@ def decide(graph: Graph, observed: Observed, states: Mapping[str, TaskState], pa
     for target in graph.last.run.spec.export:
         own = {t.name: states[t.name] for t in tasks(graph, target) if t.name in states}
         running = {name for name, state in own.items() if state.status == "running"}
-        wanted = due(graph, observed, target, over=over)
-        free = not running and (over or not graph.suspended)  # one at a time: two would write one marker
+        if graph.suspended and not over:
+            kept |= own.keys() - running
+            continue
+        wanted, free = due(graph, observed, target, over=over), not running  # one at a time: two would write one marker
         if wanted and free and wanted.name not in own and not _is_done(wanted, past.get(target.target, Past()), over=over):
             create.append(wanted)
         else:
