@@ -12,6 +12,7 @@ from maft.debate.progress import DebateProgress
 from maft.endpoint.measured import Measured
 from maft.train.shown import loss_gauge
 from maft_operator.cluster.metrics import FAMILIES, OLD, RECENT, Metrics
+from maft_operator.cluster.other_metrics import OF_COMPARISONS, OF_SOCIETIES
 
 ROOT = Path(__file__).parents[1]
 NOWHERE = ("", 0)  # metrics are made, not served
@@ -90,11 +91,14 @@ def operator() -> str:
     metrics = Metrics()
     families = {family.name: family for family in metrics.registry.collect()}
     runs = [families[name] for name in FAMILIES] + [families["maft_runs"]]
-    rest = [f for name, f in families.items() if name.startswith("maft_") and f not in runs]
+    others = OF_COMPARISONS | OF_SOCIETIES
+    rest = [f for name, f in families.items() if name.startswith("maft_") and f not in runs and name not in others]
     process = [f for name, f in families.items() if name.startswith("process_")]
     labels = {name: ("namespace", "run", *family.labels) for name, family in FAMILIES.items()} | {"maft_runs": ("phase", "reason")}
     return (
-        f"## Runs\n\n{table(runs, labels)}\n## The operator\n\n{table(rest, own(metrics))}\n### Its process\n\n{table(process, {})}"
+        f"## Runs\n\n{table(runs, labels)}\n## Comparisons and societies\n\n"
+        f"{table([families[name] for name in others], {name: labels for name, (_, labels) in others.items()})}\n"
+        f"## The operator\n\n{table(rest, own(metrics))}\n### Its process\n\n{table(process, {})}"
     )
 
 

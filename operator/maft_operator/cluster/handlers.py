@@ -62,6 +62,8 @@ class Watched:
         if kind == "DELETED":
             self.gone(key)
             return
+        if of != kinds.RUN:
+            self._metrics.seen(key, body)
         self.versions[key] = metadata["resourceVersion"]
         self._following.note(of, key, body)
         if of.name in _SETTLED and _SETTLED[of.name](body):

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from maft_operator.cluster import other_metrics
 from maft_operator.cluster.upgrade import upgraded
 
 SHOWN = 7  # iterations of a run that have series of their own: the first, which is untrained, the best and the last ones
@@ -60,9 +61,7 @@ FAMILIES: dict[str, Family] = {
     "maft_run_agreement_ratio": Family("Training questions of the last debate: share of agents behind the majority"),
     "maft_run_diversity_nats": Family("Of an agent's answers under the others' models, negative log-likelihood per token"),
     "maft_run_probe_accuracy_ratio": Family("Probe questions of the last debate: majority right; below 0.5 training is harmful"),
-    "maft_run_abstained_questions": Family(
-        "Training questions of the last debate without a label: no majority, or too small a one"
-    ),
+    "maft_run_abstained_questions": Family("Training questions of the last debate without a label: no majority, or too small"),
     "maft_run_cut_ratio": Family("Answers of the last iteration that a limit of tokens cut off; above 0.1 is too many"),
     "maft_run_clipped_ratio": Family("Answers of the last iteration to a prompt into which not all fitted that the others said"),
     "maft_run_kept_examples": Family("Training examples of the agent with the fewest and with the most", ("role", "agent")),
@@ -84,6 +83,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._runs: dict[str, _Seen] = {}
+        self._others: dict[str, tuple[other_metrics.Sample, ...]] = {}
         own: dict[str, Any] = {"registry": self.registry}
         buckets = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
         self.reconcile = Histogram("maft_reconcile_seconds", "Time of one reconcile", buckets=buckets, **own)
@@ -100,6 +100,7 @@ class Metrics:
         self.blind = Gauge("maft_watch_blind", "1 if the watches do not deliver what a list shows", **own)
         self.watch = Gauge("maft_watch_event_age_seconds", "Since the watches last delivered anything", **own)
         self.registry.register(_Runs(self._runs))
+        self.registry.register(other_metrics.Others(self._others))
 
     def leads(self) -> None:
         """Notes that this process has taken the lease. One that loses it ends, and with it these."""
@@ -107,12 +108,16 @@ class Metrics:
         self.since.set(time.time())
 
     def seen(self, key: str, resource: Mapping[str, Any]) -> None:
-        """Takes in what a run looks like now."""
+        """Takes in what a run, a comparison or a society looks like now."""
+        if others := other_metrics.samples(key, resource):
+            self._others[key] = others
+            return
         self._runs[key] = _Seen(tuple(samples(resource)), str((resource.get("status") or {}).get("completionTime") or ""))
 
     def gone(self, key: str) -> None:
-        """Drops a run that has been deleted."""
+        """Drops what has been deleted."""
         self._runs.pop(key, None)
+        self._others.pop(key, None)
 
 
 @dataclass(frozen=True, slots=True)
