@@ -86,7 +86,8 @@ def test_what_an_agent_said_stands_behind_the_prompt_that_it_saw(tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(TINY, folder)
     jinja = folder / "chat_template.jinja"
-    begins, switch = "%}<|assistant|>{% endif", "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}"
+    begins = "%}<|assistant|>{% endif"
+    switch = "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}"
     jinja.write_text(jinja.read_text().replace(begins, f"%}}<|assistant|>{switch}{{% endif"))
     spec = a_spec(
         agents=2,
