@@ -26,9 +26,9 @@ class Variant:
 
 
 def variants(spec: Spec) -> list[Variant]:
-    """Sorts the agents, or the one whose copies they are, by what they are made of."""
+    """Sorts the agents by what they are made of. Copies of one model have its adapters, and may be asked differently."""
     groups: list[tuple[Spec, list[int]]] = []
-    for agent in range(1 if spec.recipe.one_model else spec.agents):
+    for agent in range(spec.agents):
         own = _made_of(spec, agent)
         alike = next((agents for other, agents in groups if other == own), None)
         if alike is None:
@@ -40,7 +40,7 @@ def variants(spec: Spec) -> list[Variant]:
 
 def _made_of(spec: Spec, agent: int) -> Spec:
     """The spec with that agent's model and adapters, where it has some, and nothing else of its own."""
-    lora = spec.training_of(agent).lora if spec.iterations else spec.training.lora
+    lora = spec.training_of(0 if spec.recipe.one_model else agent).lora if spec.iterations else spec.training.lora
     return msgspec.structs.replace(
         spec,
         model=spec.model_of(agent),

@@ -95,6 +95,7 @@ def test_only_societies_are_measured_for_diversity_and_the_table_waits_for_it() 
         ("multiagent,star", {"debate": {"rounds": 1, "critics": False}}, "multiagent"),
         ("base,majority", {}, "base"),
         ("multiagent,cooperative", {"method": "star", "agents": 5}, "multiagent"),
+        ("union,multiagent", {"agentOverrides": [{"agent": 1, "lora": {"rank": 64}}]}, "multiagent"),  # union has agent 0's
     ],
 )
 def test_the_model_is_tried_once_with_the_widest_of_the_specs(methods: str, spec: dict[str, Any], widest: str) -> None:

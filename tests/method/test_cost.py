@@ -5,8 +5,10 @@ from small import a_spec
 
 from maft.preflight import cost
 from maft.preflight.cost import Cost
+from maft.variants import variants
 
 PAPER = {"agents": 3, "iterations": 2, "evaluation": {"baselines": [], "every": 2}}  # 24 questions twice, 16 once
+ONE_THINKS = [{"agent": 1, "thinking": "Enabled"}]
 
 
 @pytest.mark.parametrize(
@@ -29,6 +31,12 @@ def test_thoughts_and_the_probe_count():
     assert found == Cost((2 * 30 + 16) * 9, (2 * 30 + 16) * 9 * 100)
 
 
+def test_thoughts_of_one_agent_count_where_the_others_have_none():
+    debate = {"thinkingTokens": 20, "thinking": "Disabled"}
+    found = [cost.of_debates(a_spec(**PAPER, debate=debate, agentOverrides=o)).tokens for o in ([], ONE_THINKS)]
+    assert found == [(2 * 24 + 16) * 9 * 80, (2 * 24 + 16) * 9 * 100]
+
+
 def test_the_untrained_models_debate_counts():
     more = cost.of_debates(a_spec(**{**PAPER, "evaluation": {"every": 2}})).requests
     assert more - cost.of_debates(a_spec(**PAPER)).requests == 16 * 9
@@ -42,6 +50,8 @@ def test_a_hint_asks_once_more_and_one_model_answers_alone():
 
 def test_what_is_kept():
     spec = a_spec(**PAPER)
-    assert cost.stored(spec, 1000, 3) == 2 * 3 * 2 * 1000 * cost.NUMBER
+    assert cost.stored(spec, 1000, range(3)) == 2 * 3 * 2 * 1000 * cost.NUMBER
     generators = a_spec(**PAPER, debate={"critics": False})
-    assert cost.stored(generators, 1000, 3) + cost.said(Cost(5, 7)) == 2 * 3 * 1000 * cost.NUMBER + 7 * cost.TOKEN
+    union = a_spec(**PAPER, method="union", agentOverrides=ONE_THINKS)
+    assert sum(cost.stored(union, 1000, each.agents) for each in variants(union)) == 2 * 2 * 1000 * cost.NUMBER
+    assert cost.stored(generators, 1000, range(3)) + cost.said(Cost(5, 7)) == 2 * 3 * 1000 * cost.NUMBER + 7 * cost.TOKEN

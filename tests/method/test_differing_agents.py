@@ -89,6 +89,14 @@ def test_agents_that_are_alike_are_one_variant():
     assert [override.system for override in several[1].spec.agent_overrides] == [None, "Be brief."]
 
 
+def test_copies_of_one_model_are_tried_as_each_is_asked():
+    """They have the adapters of agent 0, and their own prompts: what no template can do is known before anybody debates."""
+    thinks = {**WIDE, "thinking": "Enabled"}
+    several = variants(a_spec(method="union", agentOverrides=[thinks]))
+    assert [(each.agents, each.spec.debate.thinking) for each in several] == [((0, 2), "Auto"), ((1,), "Enabled")]
+    assert {each.spec.training.lora.rank for each in several} == {4}
+
+
 def some_data(store: FileStore, agents=3):
     chats = [(Message("user", f"What is {i}+2*3?"), Message("assistant", f"Answer: {i + 6}")) for i in range(8)]
     rows = records.encode_lines(Example(str(i), chat) for i, chat in enumerate(chats))
@@ -208,6 +216,17 @@ def test_a_server_of_a_base_has_room_for_the_adapters_of_all_who_have_it():
 def test_copies_of_one_model_are_the_specs(method, topology, own):
     spec = a_spec(**several("org/other"), method=method)
     assert (spec.inference.topology, spec.bases_differ) == (topology, own)
+
+
+def test_what_goes_with_a_model_goes_where_it_does_not():
+    """Layers and thoughts of another model would be refused as the spec's model's."""
+    own = {"agent": 0, "model": {"source": "org/b"}, "thinking": "Enabled", "lora": {"targetModules": ["c_attn"]}, "topP": 0.5}
+    plain = {"agent": 1, "thinking": "Disabled", "lora": {"rank": 2}}
+    spec = a_spec(inference={"topology": "PerAgent"}, agentOverrides=[own, plain], method="union")
+    assert (spec.training_of(0).lora, spec.debate_of(0).thinking) == (spec.training.lora, "Auto")
+    assert (spec.debate_of(0).top_p, spec.debate_of(1).thinking, spec.training_of(1).lora.rank) == (0.5, "Disabled", 2)
+    kept = a_spec(inference={"topology": "PerAgent"}, agentOverrides=[own, plain])
+    assert (kept.training_of(0).lora.target_modules, kept.debate_of(0).thinking) == (("c_attn",), "Enabled")
 
 
 def test_a_server_has_the_base_of_its_agent(other):

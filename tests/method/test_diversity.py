@@ -1,6 +1,7 @@
 """How far agents are from each other: against plain computation, against vLLM's own prompt log-probabilities, and its limits."""
 
 import json
+import shutil
 import urllib.request
 
 import pytest
@@ -12,10 +13,11 @@ from small import a_spec
 from test_resolver import publish_adapter
 from transformers import AutoModelForCausalLM
 
-from maft import lora
+from maft import lora, models
 from maft.chat_template import load_chat_template
 from maft.diversity import __main__ as diversity
 from maft.diversity import embeddings
+from maft.program import Assignment
 from maft.records import Call, Message, Problem, Transcript, Turn, Vote
 from maft.store.files import FileStore
 
@@ -77,6 +79,28 @@ def test_agents_that_are_the_same_model_do_not_diverge(template, folders):
     assert kl == pytest.approx(0, abs=1e-6) and nll[0][1] == pytest.approx(nll[0][0])
     _, mixed = diversity.likelihoods(diversity.Generators(base(), [None, folders[0]]), [tokens(template)] * 2)
     assert mixed > 0.01
+
+
+def test_what_an_agent_said_stands_behind_the_prompt_that_it_saw(tmp_path):
+    """One that does not think is asked otherwise than the others, by the same model."""
+    folder = tmp_path / "model"
+    shutil.copytree(TINY, folder)
+    jinja = folder / "chat_template.jinja"
+    begins = "%}<|assistant|>{% endif"
+    switch = "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}"
+    jinja.write_text(jinja.read_text().replace(begins, f"%}}<|assistant|>{switch}{{% endif"))
+    spec = a_spec(
+        agents=2,
+        model={"source": str(folder)},
+        evaluation={"embedder": ""},
+        agentOverrides=[{"agent": 1, "thinking": "Disabled"}],
+    )
+    debated = transcript(("Answer: 1", True), ("Answer: 1", True))
+    nll = diversity.measure(Assignment(FileStore(tmp_path), "ns/run", spec, gpus=0), [debated]).nll
+    ways = [[models.template_of(spec, n).tokens(debated.dialogue(n, 1), every_turn=False)] for n in range(2)]
+    assert ways[0] != ways[1]
+    expected, _ = diversity.likelihoods(diversity.Generators(base(), [None, None]), ways)
+    assert [nll[n] == pytest.approx(expected[n]) for n in range(2)] == [True, True] and nll[0][0] != nll[1][1]
 
 
 def test_the_mean_leaves_out_what_agents_think_of_themselves():

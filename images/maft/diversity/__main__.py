@@ -98,8 +98,8 @@ def _likelihoods(
 ) -> tuple[list[list[float]], float | None]:
     if spec.bases_differ:
         return bases.measured(spec, transcripts, folders, used)
-    template = models.chat_template(spec.model, spec.debate.thinking)
-    answers = [_answers(template, transcripts, n, spec.debate_of(n).system) for n in range(len(folders))]
+    template, own = models.chat_template(spec.model, spec.debate.thinking), models.own_templates(spec, len(folders))
+    answers = [_answers(own.get(n, template), transcripts, n, spec.debate_of(n).system) for n in range(len(folders))]
     return likelihoods(Generators(lora.load_base(spec.model, used), folders), answers)
 
 

@@ -74,7 +74,7 @@ def _publish(assignment: Assignment, look: Look, meta: dict[str, Any]) -> None:
 def _summary(spec: Spec, looks: Sequence[Look]) -> PreflightSummary:
     """Adds up what was seen; of several variants the architecture of the first."""
     debates = cost.of_debates(spec)
-    kept = [cost.stored(spec, look.adapter, len(look.variant.agents)) for look in looks if look.adapter]
+    kept = [cost.stored(spec, look.adapter, look.variant.agents) for look in looks if look.adapter]
     lines = [one_line(line, 400) for line in _warnings(looks)]
     return first_that_fits(
         PreflightSummary(

@@ -4,6 +4,7 @@ Debates that end early ask less; answers that end early write less. Hours of GPU
 known: the status counts them as they are spent.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from maft.debate.society import Rules, held_out_rules, training_rules, validation_rules
@@ -48,12 +49,13 @@ def _debate(rules: Rules, agents: int, questions: int) -> Cost:
     answers = agents * (2 if rules.hinted else 1 + later + rules.reworked)
     pairs = answers * (answers - 1) // 2 + answers if rules.answer == "judge" else 0  # with each other, and with the reference
     requests = questions * (answers + summaries + 2 * pairs)
-    return Cost(requests, requests * rules.new_tokens)
+    return Cost(requests, requests * max(each.new_tokens for each in (rules, *map(rules.of, range(agents)))))
 
 
-def stored(spec: Spec, adapter: int, agents: int) -> int:
-    """Estimates the bytes of the adapters of so many agents in all iterations. adapter: the parameters of one."""
-    return spec.iterations * min(agents, len(spec.trained_agents)) * len(trained_roles(spec.debate)) * adapter * NUMBER
+def stored(spec: Spec, adapter: int, agents: Iterable[int]) -> int:
+    """Estimates the bytes of the adapters of these agents in all iterations. adapter: the parameters of one."""
+    trained = sum(agent in spec.trained_agents for agent in agents)
+    return spec.iterations * trained * len(trained_roles(spec.debate)) * adapter * NUMBER
 
 
 def said(debates: Cost) -> int:

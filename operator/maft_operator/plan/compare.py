@@ -104,10 +104,11 @@ def graph(
 
 
 def _widest(runs: Iterable[Run]) -> RunSpec:
-    """The spec that a comparison's model is tried with: that of a run that trains, and has the longest prompts.
+    """The spec that a comparison's model is tried with, and its server keeps room for: that of a run that trains, has the largest
+    adapters and, of those, the longest prompts.
 
-    One try is enough: the model, its template and its adapters are the same in all runs, and what fits there fits everywhere."""
-    return max((run.spec for run in runs), key=lambda spec: (spec.iterations > 0, _heard(spec)))
+    One try is enough: the model and its template are the same in all runs, and what fits there fits everywhere."""
+    return max((run.spec for run in runs), key=lambda spec: (spec.iterations > 0, spec.largest_rank, _heard(spec)))
 
 
 def _heard(spec: RunSpec) -> int:

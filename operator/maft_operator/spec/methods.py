@@ -125,10 +125,12 @@ def _trained(spec: RunSpec) -> RunSpec:
 
 
 def _of_one_base(spec: RunSpec) -> RunSpec:
-    """Where a method has one server for all agents, or copies of one model, that is the spec's model."""
+    """Where a method has one server for all agents, or copies of one model, that is the spec's model. Whether another model thinks,
+    and which of its layers have adapters, goes with it."""
     if spec.inference.topology != "Shared":
         return spec
-    return replace(spec, agent_overrides=tuple(replace(each, model=None) for each in spec.agent_overrides))
+    alike = (replace(o, model=None, thinking=None, lora=None) if o.model else o for o in spec.agent_overrides)
+    return replace(spec, agent_overrides=tuple(alike))
 
 
 def _changed(part: T, changes: dict[str, Any]) -> T:
