@@ -75,7 +75,7 @@ def step(comparison: Comparison, observed: Mapping[str, RunState], *, table_done
     wanted = {child.run.name: child for child in comparison.children}
     there = {name: state for name, state in observed.items() if name in wanted}
     delete = tuple(name for name, state in observed.items() if name not in wanted and not state.going)
-    if len(there) == len(wanted) and all(state.ended for state in there.values()):
+    if len(there) == len(wanted) and all(state.ended and not state.going for state in there.values()):  # one that goes is made anew
         complete = any(state.phase == "Complete" for state in there.values())
         phase: Phase = "Failed" if not complete else "Complete" if table_done else "Comparing"
         return ComparisonStep(phase, delete=delete, table=complete)
