@@ -405,6 +405,12 @@ class Spec(Section, frozen=True, kw_only=True):
         return groups
 
     @property
+    def examples(self) -> Examples:
+        """Tells what an example is. Programs of release 0.1, which a run that began with them keeps, distill last answers alone and
+        read the recipe: so it says those of every distillation, and the spec which."""
+        return self.training.distill_from if self.recipe.examples == "last" else self.recipe.examples
+
+    @property
     def bases_differ(self) -> bool:
         """Tells whether any agent has another base than the spec's."""
         return any(self.has_own_model(each.agent) for each in self.agent_overrides)

@@ -371,6 +371,51 @@ def test_another_operator_goes_on_with_the_trials_that_were_made_also_after_they
     assert [row["trial"] for row in server.status["rows"] if "trial" in row] == [0, 1]
 
 
+def test_a_trial_that_is_being_deleted_is_made_anew_before_there_is_a_table() -> None:
+    server = Server(**SEARCHED)
+    for _ in range(3):  # the base and a trial, the rest of the first wave, the second
+        looked(server)
+        end_trials(server, 0.5)
+    [last] = [row["run"] for row in server.status["rows"] if row.get("trial") == 3]
+    server.runs[last]["metadata"]["deletionTimestamp"] = stamp(datetime.now(UTC))  # its children go first
+    looked(server)
+    assert server.status["phase"] == "Running" and "Job" not in server.objects
+    del server.runs[last]
+    looked(server)
+    assert server.status["phase"] == "Running" and last in server.runs
+
+
+def test_a_search_without_a_trial_that_has_a_value_says_so() -> None:
+    server = Server(**{**SEARCHED, "methods": ["multiagent"], "search": {**SEARCHED["search"], "trials": 2}})
+    for _ in range(2):
+        looked(server)
+        for name in server.runs:
+            server.end(name)  # complete, and without a word about validation questions
+    looked(server)
+    assert (server.status["phase"], "Job" in server.objects) == ("Failed", False)
+    assert "spec.search: no trial has a value" in server.condition("Failed")["message"]
+
+
+def test_a_comparison_does_not_expire_while_a_run_of_it_sends() -> None:
+    target = {"to": "mlflow", "address": "http://mlflow:5000"}
+    template = {**TEMPLATE, "export": [target]}
+    server = Server(template=template, methods=["base"], seeds=1, ttlSecondsAfterFinished=0)
+    looked(server)
+    [name] = server.runs
+    server.end(name)
+    complete = {"type": "Complete", "status": "True"}
+    sending = {**target, "phase": "Sending", "iteration": 0, "last": True}
+    server.runs[name]["status"] |= {"conditions": [complete], "exports": [sending]}
+    looked(server)
+    server.finish_job(CompareSummary(table="of one\n", report="there", methods=1))
+    for _ in range(2):
+        again = looked(server)
+    assert again and server.objects[COMPARISON]
+    server.runs[name]["status"]["exports"] = [{**sending, "phase": "Failed"}]
+    looked(server)
+    assert not server.objects[COMPARISON]
+
+
 def told(*events: tuple[str, dict[str, Any]]) -> list[int]:
     """Which of these events about one of its runs make the comparison due: 1 where it is, by event."""
 

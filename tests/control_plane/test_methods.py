@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import copy
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from maft.prepare import __main__ as prepare
 from maft.program import Assignment
 from maft.records import ROLES, Adapter, Call, Message, Problem, Transcript
 from maft.report import __main__ as report
-from maft.spec import PREFERENCES
+from maft.spec import PREFERENCES, decode_spec, immutable_spec_json
 from maft.store import layout
 from maft.store.commits import publish
 from maft.store.files import FileStore
@@ -85,7 +86,7 @@ def facts(made: Run) -> dict[str, Any]:
         "critics": last.debate.critics,
         "models": len({n for t in training for n in t.agents}),
         "servers": len(graph(made, "s").servers),
-        "examples": {d.recipe.examples for d in debates},
+        "examples": {d.examples for d in debates},
         "pooled": {d.recipe.one_model for d in debates},
         "loss": {t.spec.training.method if t.spec.training.method in PREFERENCES else "sft" for t in training},
         "held-out": (answering, held_out.rounds),
@@ -260,12 +261,20 @@ def test_what_distillation_learns_is_a_choice() -> None:
     assert of["first"] == facts(run(method="single-agent-alone", **EVERYTHING))
 
 
+@pytest.mark.parametrize("way", ["reworked", "first", "last"])
+def test_programs_of_the_release_before_read_what_distillation_learned_then(way: str) -> None:
+    """A run under way keeps its images; a word that they do not know would end it."""
+    spec = run(method="distill", training={"distillFrom": way}).spec
+    assert json.loads(immutable_spec_json(spec))["recipe"]["examples"] == "last"
+    assert decode_spec(immutable_spec_json(spec)).examples == way
+
+
 def test_a_program_is_not_reworked_from_what_it_gives() -> None:
     task = {"kind": "jsonl", "source": "x.jsonl", "answer": "code"}
     with pytest.raises(BadSpec, match=r"^training\.distillFrom: reworked shows the vote's answer"):
         run(task=task, method="distill")
-    assert run(task=task, method="distill", training={"distillFrom": "first"}).spec.recipe.examples == "first"
-    assert run(task=task).spec.recipe.examples == "first"
+    assert run(task=task, method="distill", training={"distillFrom": "first"}).spec.examples == "first"
+    assert run(task=task).spec.examples == "first"
 
 
 def test_a_minimum_agreement_is_at_most_the_agents_there_are() -> None:

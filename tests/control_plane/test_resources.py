@@ -22,6 +22,7 @@ from maft_operator.cluster.images import Images
 from maft_operator.cluster.pod_settings import PodSettings
 from maft_operator.cluster.quantities import amount, of_bytes, of_thousandths
 from maft_operator.cluster.resources import GIB, MIB
+from maft_operator.plan import exports
 from maft_operator.spec.parse import Run, parse
 from maft_operator.spec.schema import Json
 
@@ -417,3 +418,20 @@ def test_amounts_are_written_as_they_are_read(count: int) -> None:
 )
 def test_the_largest_unit_is_written(count: int, text: str) -> None:
     assert of_bytes(count) == text
+
+
+def test_the_disk_of_an_export_holds_the_adapters_that_it_hands_on() -> None:
+    """They lie in /tmp while they are sent; a pod that writes more than its limit is ended, and so would be each one after it."""
+    run = a_run(training={"lora": {"rank": 64}}, export=[{"to": "hub", "address": "team/agents"}])
+
+    def disk(model_bytes: int) -> tuple[Decimal | None, Any]:
+        images = Images("p", "1", model_bytes=model_bytes)
+        objects = manifests.objects(exports.last(planned(run), run.spec.export[0]), owner(run), images)
+        [template] = [thing["spec"]["template"] for thing in objects if thing["kind"] == "Job"]
+        return amount(asked(template)["limits"].get("ephemeral-storage")), dict(volumes(template))["tmp"].get("sizeLimit")
+
+    unknown, small, large = disk(0), disk(GIB), disk(64 * GIB)
+    assert unknown == (None, None)
+    adapters = run.spec.agents * 2 * 63 * GIB // 4
+    assert large[0] is not None and small[0] is not None and large[0] - small[0] >= adapters
+    assert (amount(large[1]) or 0) - (amount(small[1]) or 0) >= adapters

@@ -15,7 +15,7 @@ from maft.spec import RunSpec
 from maft.summaries import AnySummary, PrepareSummary
 from maft_operator.cluster.fields import count
 from maft_operator.cluster.quantities import amount, of_bytes, of_thousandths
-from maft_operator.plan.graph import ProgramName, Server, Task, on_a_device
+from maft_operator.plan.graph import ProgramName, Server, Task, adapters_of, on_a_device
 from maft_operator.spec.schema import Json
 
 MIB, GIB = 2**20, 2**30
@@ -85,12 +85,14 @@ def _of_program(item: Task | Server, model_bytes: int) -> Needs:
         source = 12 * GIB if _reads_a_source(spec) else 0
         memory = Range(memory.request, memory.limit + source + _rounded(_questions(spec) * _QUESTION))
     reads = item.kind in ("report", "compare")  # files of 64 MB (store/lines.py), one at a time; those of 0.1 are larger
+    handed_on = adapters_of(item.run, tuple(spec.trained_agents)) if item.kind == "export" else 0  # by way of /tmp
     return Needs(
         cpu=Range(100, 2000),  # one thread, and those that talk to the store
         memory=Range(memory.request, memory.limit + _SHARED),
         cache=Range(0, 8 * GIB),  # questions, tokenizers, configurations
-        scratch=GIB + (min(_written(spec), 4 * GIB) if reads else _written(spec)),
+        scratch=GIB + (min(_written(spec), 4 * GIB) if reads else _written(spec)) + handed_on * _adapter(spec, model_bytes),
         shared=of_bytes(_SHARED),
+        bounded=not handed_on or model_bytes > 0,
     )
 
 

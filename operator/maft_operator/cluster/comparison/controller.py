@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from maft.summaries import CompareSummary
-from maft_operator.cluster import conditions, images, kinds, observed, reasons
+from maft_operator.cluster import conditions, exporting, images, kinds, observed, reasons
 from maft_operator.cluster.api import Api, Refused
 from maft_operator.cluster.applying import Applier, passes
 from maft_operator.cluster.comparison import objects
 from maft_operator.cluster.comparison.status import Compared, status
+from maft_operator.cluster.fields import part, parts
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.keys import Keys, KeyState
 from maft_operator.cluster.kinds import Kind
@@ -32,6 +33,7 @@ from maft_operator.spec.comparison import Comparison
 from maft_operator.spec.schema import COMPARISON, BadSpec, Json
 
 TABLE = 10.0  # seconds between two looks at the table's Job, whose pod may wait for what no event tells of
+UNCHOSEN = "spec.search: no trial has a value, for of each a run failed or has no validation questions, so there is none to show"
 
 
 class Comparisons:
@@ -78,7 +80,7 @@ class Comparisons:
         one, growing = reading.growing.alone, reading.growing
         now, old, uid = datetime.now(UTC), own_status(resource), resource["metadata"]["uid"]
         applier = Applier(self._api, kinds.COMPARISON, one.template.namespace, uid, now=now, applied=state.applied)
-        made = applier.ours(kinds.RUN, await self._labelled(kinds.RUN, one))
+        made = await self._labelled(kinds.RUN, one.template.namespace, one.template.name, applier)
         state.rests = asyncio.get_running_loop().time() + rest(len(made))
         seen = objects.states(made)
         one = await asyncio.to_thread(growing.grown, seen)  # the next wave of a long search takes its sampler seconds
@@ -97,9 +99,9 @@ class Comparisons:
             return expiry(new, one.ttl_seconds_after_finished, now)
         return delay or (TABLE if decided.table or refused else CALM)
 
-    async def _labelled(self, kind: Kind, one: Comparison) -> Sequence[Json]:
-        name, namespace = one.template.name, one.template.namespace
-        return await self._api.list_all(kind, namespace, label_selector=f"{kinds.COMPARISON.label}={name}")
+    async def _labelled(self, kind: Kind, namespace: str, name: str, applier: Applier) -> Sequence[Json]:
+        """Lists what is the comparison's own: anybody may write its label."""
+        return applier.ours(kind, await self._api.list_all(kind, namespace, label_selector=f"{kinds.COMPARISON.label}={name}"))
 
     async def _act(
         self, one: Comparison, decided: ComparisonStep, made: dict[str, Json], uid: str, applier: Applier
@@ -115,7 +117,10 @@ class Comparisons:
     async def _table(self, one: Comparison, seen: objects.States, uid: str, applier: Applier) -> "Table":
         """Makes the table's Job and looks at it."""
         graph = table_graph(one, [name for name, state in seen.items() if state.phase == "Complete"])
-        jobs, pods = [applier.ours(kind, await self._labelled(kind, one)) for kind in (kinds.JOB, kinds.POD)]
+        if not graph.last.compared:
+            return Table(failure=Trouble("", reasons.RUNS_FAILED, UNCHOSEN))
+        namespace, name = one.template.namespace, one.template.name
+        jobs, pods = [await self._labelled(kind, namespace, name, applier) for kind in (kinds.JOB, kinds.POD)]
         others = [job["metadata"] for job in jobs if objects.is_of_others(job, graph.last)]
         for metadata in others:
             await self._api.delete(kinds.JOB, metadata["namespace"], metadata["name"], metadata["uid"])
@@ -136,10 +141,20 @@ class Comparisons:
     # --- comparisons that are not worked at ---
 
     async def _finished(self, resource: Json, state: KeyState) -> float | None:
-        """Waits for it to expire, which is all that is left to do."""
+        """Waits for it to expire, which is all that is left to do; its runs go with it, so not before these have sent all."""
         generation = resource["metadata"].get("generation", 0)
         await self._writer.write(resource, {**own_status(resource), "observedGeneration": generation}, state)
-        return await self._writer.expire(resource)
+        return CALM if await self._sends(resource, state) else await self._writer.expire(resource)
+
+    async def _sends(self, resource: Json, state: KeyState) -> bool:
+        """Whether it is due to expire and a run of it is still sending."""
+        now, spec = datetime.now(UTC), part(resource, "spec")
+        left = expiry(own_status(resource), spec.get("ttlSecondsAfterFinished"), now)
+        if left is None or left > 0 or not parts(spec, "template", "export"):
+            return False
+        namespace, name, uid = (resource["metadata"][field] for field in ("namespace", "name", "uid"))
+        applier = Applier(self._api, kinds.COMPARISON, namespace, uid, now=now, applied=state.applied)
+        return any(map(exporting.is_pending, await self._labelled(kinds.RUN, namespace, name, applier)))
 
     async def _refuse(self, resource: Json, message: str, state: KeyState) -> None:
         """Rejects one that has not begun; of one that has, what was made stays until it can be read again."""
