@@ -19,7 +19,7 @@ class Certificate:
         self._files = certificate, key
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._read = self._stamps()
-        self.context.load_cert_chain(certificate, key)
+        _load(self.context, certificate, key)
 
     async def follow(self, pause: float = LOOK) -> None:
         """Reads the files again when they have changed, until cancelled."""
@@ -32,8 +32,8 @@ class Certificate:
         try:
             if (stamps := self._stamps()) == self._read:
                 return
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*self._files)  # a key of another certificate would stay in ours
-            self.context.load_cert_chain(*self._files)
+            _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), *self._files)  # a key of another certificate would stay in ours
+            _load(self.context, *self._files)
         except OSError as error:  # SSLError is one
             log.warning("the certificate %s cannot be used, and the one before stays: %s", self._files[0], error)
             return
@@ -42,3 +42,12 @@ class Certificate:
 
     def _stamps(self) -> list[tuple[int, int]]:
         return [(stat.st_mtime_ns, stat.st_ino) for stat in (file.stat() for file in self._files)]
+
+
+def _load(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    """Reads both; OSError where they cannot be used, also for a passphrase, which OpenSSL would wait for at a terminal."""
+    context.load_cert_chain(certificate, key, password=_refuse)
+
+
+def _refuse() -> str:
+    raise OSError("the key is behind a passphrase; write it without one, with `openssl pkey`")

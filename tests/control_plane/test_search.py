@@ -24,6 +24,8 @@ from maft_operator.spec.schema import BadSpec
 VALIDATED = {**TEMPLATE, "evaluation": {"validation": 20}}
 RATE = {"training.learningRate": {"low": 1e-5, "high": 1e-2, "log": True}}
 PARAMETERS: dict[str, Any] = {**RATE, "debate.rounds": {"low": 2, "high": 4}, "training.lora.rank": {"values": [8, 16]}}
+ALONE = {**VALIDATED, "debate": {**TEMPLATE.get("debate", {}), "critics": False}}
+SIZES: dict[str, Any] = {"agents": {"values": [4, 1, 5]}, "debate.rounds": {"values": [1, 2, 4]}}  # one agent has one round
 
 
 def searching(**changes: Any) -> dict[str, Any]:
@@ -239,12 +241,24 @@ def test_two_trials_of_one_point_are_one_run() -> None:
             "run multiagent, iterations=0: iterations: 0; expected at least 1",
         ),
         ({"search": {"parameters": RATE, "trial": 3}}, "spec.search.trial: unknown field; did you mean trials?"),
+        (
+            {"template": ALONE, "search": {"parameters": SIZES}},
+            "run multiagent, agents=1, debate.rounds=2: debate.rounds: one agent has nobody to debate with",
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_line_that_names_the_field(changes: dict[str, Any], line: str) -> None:
     with pytest.raises(BadSpec) as caught:
         read(**changes)
     assert str(caught.value).startswith(line) and "\n" not in str(caught.value)
+
+
+def test_a_trial_whose_values_do_not_fit_each_other_is_passed_over_and_the_search_goes_on() -> None:
+    many = {"training.lora.rank": {"values": [4, 8, 12, 16, 20, 24, 28, 32]}}  # too many points to try all of them before
+    growing, seen = carried_out(read(template=ALONE, search={"trials": 20, "sampler": "random", "parameters": {**SIZES, **many}}))
+    alone = [trial for trial in growing.trials(seen) if trial.point["agents"] == 1 and trial.point["debate.rounds"] > 1]
+    assert alone and not any(trial.children or trial.value is not None for trial in alone)
+    assert growing.is_over(seen) and {trial.number for trial in growing.trials(seen)} == {*range(20)}
 
 
 def test_a_plan_says_what_is_searched() -> None:

@@ -83,6 +83,14 @@ def test_a_certificate_that_cannot_be_used_leaves_the_one_before(tmp_path: Path,
     asyncio.run(scenario())
 
 
+def test_a_key_behind_a_passphrase_is_refused_and_nobody_is_asked_for_it(tmp_path: Path) -> None:
+    certificate, key = certified(tmp_path)
+    hidden = tmp_path / "hidden.key"
+    subprocess.run(["openssl", "pkey", "-in", key, "-aes256", "-passout", "pass:secret", "-out", hidden], check=True)
+    with pytest.raises(OSError, match="the key is behind a passphrase; write it without one"):
+        Certificate(certificate, hidden)
+
+
 @pytest.mark.programs
 @pytest.mark.parametrize(
     ("flags", "code", "line"),

@@ -31,14 +31,11 @@ class Trial:
 
     method: str
     number: int
+    point: Point
     children: tuple[Child, ...]
+    """Empty where the values do not fit each other."""
     over: bool
     value: float | None = None
-
-    @property
-    def point(self) -> Point:
-        """Returns its values."""
-        return self.children[0].point
 
 
 class Growing:
@@ -103,13 +100,23 @@ class Growing:
     def _trial(self, origin: Origin, method: str, number: int, point: Point, observed: Mapping[str, RunState]) -> Trial:
         key = (method, number, _written(point))
         if key not in self._made:
-            self._made[key] = origin.trial(method, number, point)
+            self._made[key] = _runs(origin, method, number, point)
         children = self._made[key]
         states = [observed.get(child.run.name, RunState()) for child in children]
         if not all(state.ended and not state.going for state in states):
-            return Trial(method, number, children, over=False)
+            return Trial(method, number, point, children, over=False)
         values = [state.validated for state in states if state.validated is not None and state.phase == "Complete"]
-        return Trial(method, number, children, True, statistics.fmean(values) if len(values) == len(states) else None)
+        value = statistics.fmean(values) if values and len(values) == len(states) else None
+        return Trial(method, number, point, children, over=True, value=value)
+
+
+def _runs(origin: Origin, method: str, number: int, point: Point) -> tuple[Child, ...]:
+    """Makes the runs of a trial. Of many values not all together were tried before (`Search.corners`): such as do not fit each
+    other are a trial of which nothing came, and the search goes on."""
+    try:
+        return origin.trial(method, number, point)
+    except BadSpec:
+        return ()
 
 
 def chosen(trials: Sequence[Trial]) -> dict[str, Trial]:

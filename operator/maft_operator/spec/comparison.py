@@ -75,7 +75,7 @@ class Origin:
     """Those that train."""
     seeds: tuple[int, ...]
     corners: tuple[Run, ...]
-    """Runs at the ends of every parameter: what fits these fits all."""
+    """Runs at the ends of the parameters (`Search.corners`), tried before any is made."""
 
     def trial(self, method: str, number: int, point: Point) -> tuple[Child, ...]:
         """Makes the runs of one trial, one for each seed."""

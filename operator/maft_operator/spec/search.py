@@ -3,6 +3,7 @@
 Whoever asks for the next trial is plan/search.py. Records are hashable, so that what was asked once can be kept: values are JSON.
 """
 
+import itertools
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,6 +14,7 @@ from maft_operator.spec.schema import BadSpec, Json
 from maft_operator.spec.varied import Point, schema_of, text
 
 DIGITS = 3  # significant ones of a number that is drawn: names of rows stay short
+TRIED = 64  # points at most that are all tried for whether they fit; each takes milliseconds, for every method
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +67,17 @@ class Search:
         return isinstance(point, dict) and {*point} == {*by_path} and all(by_path[path].has(point[path]) for path in point)
 
     def corners(self) -> Iterator[Point]:
-        """Lists points so that each end of each parameter is in one of them, and all the highest ones together in the last."""
-        first = {parameter.path: parameter.ends[0] for parameter in self.parameters}
+        """Lists points that have to fit: where they are few, all of the ends of every parameter; else some with each end in one of
+        them, and all the highest ones together in the last."""
+        paths, ends = [one.path for one in self.parameters], [one.ends for one in self.parameters]
+        if math.prod(map(len, ends)) <= TRIED:
+            yield from (dict(zip(paths, values, strict=True)) for values in itertools.product(*ends))
+            return
+        first = {path: values[0] for path, values in zip(paths, ends, strict=True)}
         yield first
-        for parameter in self.parameters:
-            yield from ({**first, parameter.path: value} for value in parameter.ends[1:])
-        yield {parameter.path: parameter.ends[-1] for parameter in self.parameters}
+        for path, values in zip(paths, ends, strict=True):
+            yield from ({**first, path: value} for value in values[1:])
+        yield {path: values[-1] for path, values in zip(paths, ends, strict=True)}
 
 
 def read(spec: Json) -> Search | None:
