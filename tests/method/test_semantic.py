@@ -337,6 +337,14 @@ def test_labels_of_another_shape_are_refused(tmp_path: Path, column: str, value:
         prepare(assignment(tmp_path, rows(40, **{column: value})))
 
 
+@pytest.mark.parametrize(
+    "labels", [{"same": ["It is grey."], "different": ["It  is Grey."]}, {"different": ["Thing 0 is a pear."]}]
+)
+def test_what_says_the_same_and_does_not_is_refused(tmp_path: Path, labels: dict[str, list[str]]) -> None:
+    with pytest.raises(BadInput, match=r"questions\.jsonl line 1: '.*' is among different, and is the answer or among same"):
+        prepare(assignment(tmp_path, [{"question": "What is thing 0?", "answer": "Thing 0 is a pear.", **labels}, *rows(40)[1:]]))
+
+
 def test_other_kinds_have_no_labels_and_no_threshold(tmp_path: Path) -> None:
     source = tmp_path / "questions.jsonl"
     source.write_text("".join(json.dumps({"question": f"{i}?", "answer": "7", "same": 7}) + "\n" for i in range(10)))
