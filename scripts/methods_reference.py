@@ -83,7 +83,7 @@ def models(one: Run) -> str:
     if not spec.iterations:
         return "none"
     roles = "generator and critic" if spec.debate.critics else "generator"
-    learns = LEARNS[one.spec.recipe.examples] + (", and corrections" if spec.debate.critics else "")
+    learns = LEARNS[one.spec.examples] + (", and corrections" if spec.debate.critics else "")
     return f"{'one' if one.spec.recipe.one_model else 'each agent its'} {roles}: {learns}" + (
         " (of all agents)" if one.spec.recipe.one_model and spec.agents > 1 else ""
     )
@@ -103,7 +103,7 @@ def evaluated(one: Run) -> str:
 
 def labels(one: Run) -> str:
     """Whether training reads reference answers."""
-    return "**yes**" if one.spec.recipe.examples == "hinted" else "no"
+    return "**yes**" if one.spec.examples == "hinted" else "no"
 
 
 def table() -> str:

@@ -339,9 +339,9 @@ class Recipe(Section, frozen=True, kw_only=True):
     """All agents are copies of one model, trained on everybody's examples."""
     examples: Examples = "first"
     """What an example is. first: a first answer that equals the vote (and whole dialogues for critics); last: a last answer that
-    does; hinted: a right answer, given after a hint where the first was wrong (reads labels); pairs: of first answers, one that
-    equals the vote and one that does not; graded: a first answer, and whether it equals the vote; reworked: a first
-    answer that equals the vote, or one that does after the vote's was given as a hint."""
+    does (of distillation, see Spec.examples); hinted: a right answer, given after a hint where the first was wrong (reads labels);
+    pairs: of first answers, one that equals the vote and one that does not; graded: a first answer, and whether it equals the vote;
+    reworked: a first answer that equals the vote, or one that does after the vote's was given as a hint."""
     alone: bool = False
     """A trained model answers the held-out questions once, without debate."""
 
@@ -367,6 +367,13 @@ class Spec(Section, frozen=True, kw_only=True):
     """What it shares questions and the base's calls under, in its namespace; empty: nothing is shared."""
     agent_overrides: tuple[AgentOverride, ...] = ()
     recipe: Recipe = Recipe()
+
+    @property
+    def examples(self) -> Examples:
+        """Tells what an example is: as the recipe says it, but for what distillation learns. Programs that a run began with may be
+        older than that choice: they go by the recipe, whose `last` is what they know."""
+        distilled = self.training.method == "distill" and self.recipe.examples == "last"
+        return self.training.distill_from if distilled else self.recipe.examples
 
     def debate_of(self, agent: int) -> DebateSpec:
         """Tells how that agent debates."""

@@ -85,7 +85,7 @@ def facts(made: Run) -> dict[str, Any]:
         "critics": last.debate.critics,
         "models": len({n for t in training for n in t.agents}),
         "servers": len(graph(made, "s").servers),
-        "examples": {d.recipe.examples for d in debates},
+        "examples": {d.examples for d in debates},
         "pooled": {d.recipe.one_model for d in debates},
         "loss": {t.spec.training.method if t.spec.training.method in PREFERENCES else "sft" for t in training},
         "held-out": (answering, held_out.rounds),
@@ -260,11 +260,18 @@ def test_what_distillation_learns_is_a_choice() -> None:
     assert of["first"] == facts(run(method="single-agent-alone", **EVERYTHING))
 
 
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"kto"}))
+def test_programs_that_a_run_began_with_know_its_recipe(method: str) -> None:
+    """Those of 0.1 finish such a run under a newer operator, and refuse what they cannot read: distillation goes on as it began."""
+    made = run(**EVERYTHING | {"method": method}).spec.recipe.examples
+    assert made in ("first", "last", "hinted", "pairs") and (made == "last") == (method == "distill")
+
+
 def test_a_program_is_not_reworked_from_what_it_gives() -> None:
     task = {"kind": "jsonl", "source": "x.jsonl", "answer": "code"}
     with pytest.raises(BadSpec, match=r"^training\.distillFrom: reworked shows the vote's answer"):
         run(task=task, method="distill")
-    assert run(task=task, method="distill", training={"distillFrom": "first"}).spec.recipe.examples == "first"
+    assert run(task=task, method="distill", training={"distillFrom": "first"}).spec.examples == "first"
     assert run(task=task).spec.recipe.examples == "first"
 
 

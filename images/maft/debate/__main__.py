@@ -64,7 +64,7 @@ def summary(
         agreement=rounded(tally.agreement).mean,
         margins=tuple(tally.margins),
         kept={role: tuple(c.kept for c in counts if c.role == role) for role in records.ROLES},
-        abstained=None if spec.recipe.examples == "hinted" else undecided,
+        abstained=None if spec.examples == "hinted" else undecided,
         left_out=left_out(counts),
         probe=probe,
         answers=tally.whole,

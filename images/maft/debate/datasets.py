@@ -44,7 +44,7 @@ class Pupil:
         self._role = role
         self._agent = agent
         self._spec = spec
-        self._learn = whole_dialogue if role == "critic" else OF_GENERATORS[spec.recipe.examples]
+        self._learn = whole_dialogue if role == "critic" else OF_GENERATORS[spec.examples]
         self._examples = Lines(Example)
         self._sides: tuple[list[Place], list[Place]] = ([], [])  # of a critic: corrected on the way, right from the start
         self._left_out: Counter[str] = Counter()
@@ -125,7 +125,7 @@ def write(
     """Publishes the datasets and returns their counts."""
     made = build(transcripts, spec)
     counts = [d.counts for d in made]
-    meta = {"counts": records.plain(counts), "examples": spec.recipe.examples, "pooled": spec.recipe.one_model}
+    meta = {"counts": records.plain(counts), "examples": spec.examples, "pooled": spec.recipe.one_model}
     with Files({layout.dataset_file(d.counts.role, d.counts.agent): d.examples for d in made}) as files:
         publish(store, layout.datasets(run, iteration), files, parents=[parent.prefix], meta=meta)
     return counts

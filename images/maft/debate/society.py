@@ -66,8 +66,8 @@ class Rules:
 def training_rules(spec: Spec, iteration: int) -> Rules:
     """Makes the rules for training questions: they alone may be asked again with a hint."""
     prompts = Prompts(spec.task.prompt, spec.debate.prompts)
-    hinted = spec.recipe.examples == "hinted"
-    reworked = spec.recipe.examples == "reworked"
+    hinted = spec.examples == "hinted"
+    reworked = spec.examples == "reworked"
     return Rules(spec.debate, prompts, spec.task.answer_kind, spec.seed, iteration, hinted, spec.agent_overrides, reworked)
 
 

@@ -142,11 +142,11 @@ def asked(run: Run) -> frozenset[str]:
     first = (_first_debate(run), spec.seed)
     own = {n: _plain(spec.model_of(n)) for n in range(spec.agents) if spec.has_own_model(n)}
     answers = {n: [*(_plain(spec.debate_of(n))[name] for name in _ANSWER), own.get(n)] for n in range(spec.agents)}
-    hinted = spec.recipe.examples == "hinted"
+    hinted = spec.examples == "hinted"
     rounds = range(2, spec.debate.rounds + 1 + hinted)
     later = (first, list(answers.values()), hinted, [debate[name] for name in _TURNS], own and debate["summarizer"])
     names = {*(_key(first, n, answers[n]) for n in answers), *(_key(later, [debate[name] for name in _ANSWER], m) for m in rounds)}
-    if spec.recipe.examples == "reworked":
+    if spec.examples == "reworked":
         names.add(_key(later, "reworked", spec.debate.min_agreement))
     return frozenset(names)
 

@@ -118,10 +118,9 @@ def _trained(spec: RunSpec) -> RunSpec:
     spec = _changed(spec, {"debate": {"critics": False}})
     if preference:
         return replace(spec, recipe=replace(spec.recipe, examples=preference[0]))
-    examples = spec.training.distill_from
-    if examples == "reworked" and spec.task.answer_kind == "code":
+    if spec.training.distill_from == "reworked" and spec.task.answer_kind == "code":
         raise BadSpec("training.distillFrom: reworked shows the vote's answer, of a program what it gives; set first or last")
-    return replace(_of_one_base(_changed(spec, SHARED)), recipe=replace(spec.recipe, one_model=True, examples=examples, alone=True))
+    return replace(_of_one_base(_changed(spec, SHARED)), recipe=replace(spec.recipe, one_model=True, examples="last", alone=True))
 
 
 def _of_one_base(spec: RunSpec) -> RunSpec:
