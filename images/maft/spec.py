@@ -391,7 +391,8 @@ class Spec(Section, frozen=True, kw_only=True):
     def of_base(self, agent: int) -> Self:
         """Returns the spec as a server of that agent's base takes it: with that model, and the largest rank of all who have it."""
         model = self.model_of(agent)
-        rank = max(self.training_of(n).lora.rank for n in range(self.agents) if self.model_of(n) == model)
+        ranks = (self.training_of(n).lora.rank for n in range(self.agents) if self.model_of(n) == model)
+        rank = max(ranks, default=self.training.lora.rank)
         lora = msgspec.structs.replace(self.training.lora, rank=rank)
         training = msgspec.structs.replace(self.training, lora=lora)
         return msgspec.structs.replace(self, model=model, training=training, agent_overrides=())
