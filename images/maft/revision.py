@@ -55,8 +55,10 @@ def with_revision(spec: Spec, revision: str) -> Spec:
 
 def resolved_own(spec: Spec) -> dict[str, str]:
     """Asks the hub for the commits of the models that agents have beside the spec's, by agent."""
-    own = {str(each.agent): spec.model_of(each.agent) for each in spec.agent_overrides if spec.has_own_model(each.agent)}
-    return {agent: commit for agent, model in own.items() if (commit := resolved(model))}
+    own = {each.agent: spec.model_of(each.agent) for each in spec.agent_overrides if spec.has_own_model(each.agent)}
+    places = {(model.source, model.revision): model for model in own.values()}
+    commits = {place: resolved(model) for place, model in places.items()}  # once: those of one base stay so, whatever moves
+    return {str(agent): commit for agent, model in own.items() if (commit := commits[model.source, model.revision])}
 
 
 def with_own(spec: Spec, revisions: Any) -> Spec:
@@ -95,13 +97,13 @@ def _with_own_checked(spec: Spec, revisions: Any) -> Spec:
     for override in spec.agent_overrides:
         revision = revisions.get(str(override.agent)) if isinstance(revisions, dict) else None
         if override.model and isinstance(revision, str) and models.is_stored(override.model.source):
-            _check_unchanged(override.model.source, revision)
+            _check_unchanged(override.model.source, revision, f"agentOverrides[agent={override.agent}].")
     return with_own(spec, revisions)
 
 
-def _check_unchanged(source: str, revision: str) -> None:
+def _check_unchanged(source: str, revision: str, section: str = "") -> None:
     if models.stored_state(source) != revision:
         raise BadInput(
-            f"model.source: the files of {source} are no longer those that the run began with; put them back, or make a run of"
-            " another name (a model that changes wants a prefix for each version)"
+            f"{section}model.source: the files of {source} are no longer those that the run began with; put them back, or make a"
+            " run of another name (a model that changes wants a prefix for each version)"
         )

@@ -339,9 +339,9 @@ class Recipe(Section, frozen=True, kw_only=True):
     """All agents are copies of one model, trained on everybody's examples."""
     examples: Examples = "first"
     """What an example is. first: a first answer that equals the vote (and whole dialogues for critics); last: a last answer that
-    does; hinted: a right answer, given after a hint where the first was wrong (reads labels); pairs: of first answers, one that
-    equals the vote and one that does not; graded: a first answer, and whether it equals the vote; reworked: a first
-    answer that equals the vote, or one that does after the vote's was given as a hint."""
+    does (of distillation, see Spec.examples); hinted: a right answer, given after a hint where the first was wrong (reads labels);
+    pairs: of first answers, one that equals the vote and one that does not; graded: a first answer, and whether it equals the vote;
+    reworked: a first answer that equals the vote, or one that does after the vote's was given as a hint."""
     alone: bool = False
     """A trained model answers the held-out questions once, without debate."""
 
@@ -368,6 +368,13 @@ class Spec(Section, frozen=True, kw_only=True):
     agent_overrides: tuple[AgentOverride, ...] = ()
     recipe: Recipe = Recipe()
 
+    @property
+    def examples(self) -> Examples:
+        """Tells what an example is: as the recipe says it, but for what distillation learns. Programs that a run began with may be
+        older than that choice: they go by the recipe, whose `last` is what they know."""
+        distilled = self.training.method == "distill" and self.recipe.examples == "last"
+        return self.training.distill_from if distilled else self.recipe.examples
+
     def debate_of(self, agent: int) -> DebateSpec:
         """Tells how that agent debates."""
         return of_agent(self.agent_overrides, agent, self.debate)
@@ -384,7 +391,8 @@ class Spec(Section, frozen=True, kw_only=True):
     def of_base(self, agent: int) -> Self:
         """Returns the spec as a server of that agent's base takes it: with that model, and the largest rank of all who have it."""
         model = self.model_of(agent)
-        rank = max(self.training_of(n).lora.rank for n in range(self.agents) if self.model_of(n) == model)
+        ranks = (self.training_of(n).lora.rank for n in range(self.agents) if self.model_of(n) == model)
+        rank = max(ranks, default=self.training.lora.rank)
         lora = msgspec.structs.replace(self.training.lora, rank=rank)
         training = msgspec.structs.replace(self.training, lora=lora)
         return msgspec.structs.replace(self, model=model, training=training, agent_overrides=())
@@ -403,12 +411,6 @@ class Spec(Section, frozen=True, kw_only=True):
             else:
                 alike.append(agent)
         return groups
-
-    @property
-    def examples(self) -> Examples:
-        """Tells what an example is. Programs of release 0.1, which a run that began with them keeps, distill last answers alone and
-        read the recipe: so it says those of every distillation, and the spec which."""
-        return self.training.distill_from if self.recipe.examples == "last" else self.recipe.examples
 
     @property
     def bases_differ(self) -> bool:

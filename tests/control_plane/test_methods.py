@@ -269,6 +269,13 @@ def test_programs_of_the_release_before_read_what_distillation_learned_then(way:
     assert decode_spec(immutable_spec_json(spec)).examples == way
 
 
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"kto"}))
+def test_programs_that_a_run_began_with_know_its_recipe(method: str) -> None:
+    """Those of 0.1 finish such a run under a newer operator, and refuse what they cannot read: distillation goes on as it began."""
+    made = run(**EVERYTHING | {"method": method}).spec.recipe.examples
+    assert made in ("first", "last", "hinted", "pairs") and (made == "last") == (method == "distill")
+
+
 def test_a_program_is_not_reworked_from_what_it_gives() -> None:
     task = {"kind": "jsonl", "source": "x.jsonl", "answer": "code"}
     with pytest.raises(BadSpec, match=r"^training\.distillFrom: reworked shows the vote's answer"):

@@ -194,6 +194,7 @@ def test_a_server_of_a_base_has_room_for_the_adapters_of_all_who_have_it():
     own = [{"agent": n, "model": {"source": "org/b"}, "lora": {"rank": rank}} for n, rank in ((1, 2), (2, 64))]
     spec = a_spec(inference={"topology": "PerAgent"}, agentOverrides=own)
     assert spec.of_base(1).largest_rank == 64 and spec.of_base(0).largest_rank == 4
+    assert spec.of_base(9).model == spec.model  # none of ours: as the others
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from committed import AGENTS, CARD, RUN, adapter_files, evaluation, put_adapter,
 from conftest import free_port, serving
 from peft import PeftModel
 from safetensors.torch import load_file
-from small import TINY
+from small import TINY, a_spec
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from maft import committed_run
@@ -26,6 +26,8 @@ from maft.export import __main__ as export
 from maft.export import kserve, society, targets, vllm_lines
 from maft.export.target import Request, Sent
 from maft.program import Assignment
+from maft.records import Commit
+from maft.spec import immutable_spec_json
 from maft.store.base import Store
 from maft.store.files import FileStore
 from maft.summaries import Gain, Score, Validation
@@ -109,6 +111,15 @@ def test_the_best_iteration_is_what_others_get(store):
     put_validations(store, *(Validation(accuracy=Score(0.5, 0.1), gain=gain) for gain in (None, Gain(-0.25, 0.1, 1))))
     assert society.iteration(committed_run.read(store, RUN), None).number == 1
     assert society.iteration(committed_run.read(store, RUN), 2).number == 2
+
+
+def test_others_load_the_commits_of_the_models_that_the_adapters_were_trained_on():
+    """A branch may have moved since."""
+    own = [{"agent": 1, "model": {"source": "org/other"}}]
+    began = a_spec(model={"source": "org/model", "revision": "main"}, inference={"topology": "PerAgent"}, agentOverrides=own)
+    meta = {"spec": json.loads(immutable_spec_json(began)), "revision": "c0ffee", "revisions": {"1": "beef"}}
+    spec = society.spec(committed_run.RunCommits(RUN, Commit(f"{RUN}/problems/", (), (), meta), ()))
+    assert [spec.model_of(n).revision for n in range(3)] == ["c0ffee", "beef", "c0ffee"]
 
 
 @pytest.mark.parametrize(

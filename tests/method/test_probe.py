@@ -232,6 +232,20 @@ def test_a_run_that_would_compute_something_else_is_refused(
     assert message in str(caught.value)
 
 
+def test_what_nobody_says_of_an_agent_is_no_difference(tmp_path: Path, mock_url: str) -> None:
+    """Releases before wrote `null` for it."""
+    warm = {"agentOverrides": [{"agent": 1, "temperature": 0.5}]}
+    World(tmp_path, mock_url, **warm).run("prepare")
+    [commit] = tmp_path.rglob("problems/_COMMIT.json")
+    whole = json.loads(commit.read_text())
+    whole["meta"]["spec"]["agentOverrides"] = [{"agent": 1, "temperature": 0.5, "system": None, "topP": None, "learningRate": None}]
+    commit.write_text(json.dumps(whole))
+    World(tmp_path, mock_url, **warm).run("prepare")
+    for other in ([], [{"agent": 1, "temperature": 0.6}], [{"agent": 1, "temperature": 0.5, "topP": 0.1}]):
+        with pytest.raises(BadInput, match=r"made with spec\.agentOverrides "):
+            World(tmp_path, mock_url, agentOverrides=other).run("prepare")
+
+
 @pytest.mark.parametrize("spec", ['"model task method"', "[]", "null", "1"])
 def test_a_commit_that_describes_no_spec_is_refused_in_one_line(tmp_path: Path, mock_url: str, spec: str) -> None:
     World(tmp_path, mock_url).run("prepare")

@@ -126,7 +126,7 @@ def test_a_commit_that_the_run_names_is_that(hub: Hub, tmp_path: Path) -> None:
     assert prepared is not None and prepared.revision == SECOND and set(hub.asked) == {SECOND}
 
 
-def questions(store: FileStore, run: str, **meta: str) -> None:
+def questions(store: FileStore, run: str, **meta: Any) -> None:
     publish(store, f"{run}/{layout.PROBLEMS}", {}, meta={"spec": {}, **meta})
 
 
@@ -163,6 +163,10 @@ def test_a_model_in_a_bucket_is_the_one_that_the_run_began_with(
     with pytest.raises(BadInput) as caught:
         program.pinned(assignment)
     assert str(caught.value).startswith(f"model.source: the files of {source} are no longer those that the run began with; ")
+    own = a_spec(inference={"topology": "PerAgent"}, agentOverrides=[{"agent": 1, "model": {"source": source}}])
+    questions(store, "ns/own", revisions={"1": began})
+    with pytest.raises(BadInput, match=r"^agentOverrides\[agent=1\]\.model\.source: the files of"):
+        program.pinned(Assignment(store, "ns/own", own))
     other = Path(models.local(source))  # of a run that begins now
     assert [(folder / weights).read_bytes() for folder in (first, other)] == [FILES[weights], changed]
     objects.put_object(Bucket=s3.bucket, Key=f"{prefix}/{weights}", Body=FILES[weights])

@@ -16,6 +16,7 @@ from conftest import TINY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from safetensors.numpy import load_file, save_file
 from small import a_spec
 from societies import RUN, ask, post, society, trained
 from test_debate import DEBATE, SOCIETY, MemoryEngine
@@ -97,6 +98,16 @@ def cut(folder: Path) -> None:
     file.write_bytes(begin)
 
 
+def nowhere(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    file.unlink()
+    save_file({**weights, "embeddings.LayerNorm.bias": weights["embeddings.LayerNorm.bias"] * np.nan}, file)
+
+
+LONGER = (("config.json", {"max_position_embeddings": 4096}), ("sentence_bert_config.json", {"max_seq_length": 4096}))
+
+
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
@@ -112,6 +123,11 @@ def cut(folder: Path) -> None:
         (lambda folder: (folder / "config.json").write_text("[]"), "no JSON object"),
         (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors cannot be read"),
         (cut, "model.safetensors cannot be read"),
+        (change("sentence_bert_config.json", max_seq_length="256"), "max_seq_length '256'; expected a whole number above 2"),
+        (change("sentence_bert_config.json", max_seq_length=2), "max_seq_length 2; expected"),
+        (change("config.json", num_attention_heads=7), "do not fit together"),
+        (lambda f: [change(n, **v)(f) for n, v in LONGER], "do not fit together"),
+        (nowhere, "gives numbers that are none"),
         (shutil.rmtree, r"config\.json is missing"),
     ],
 )
@@ -319,6 +335,14 @@ def test_an_encoder_that_cannot_tell_is_warned_of(tmp_path: Path) -> None:
 def test_labels_of_another_shape_are_refused(tmp_path: Path, column: str, value: object) -> None:
     with pytest.raises(BadInput, match=rf"questions\.jsonl line 1: {column} is .*; expected at most 20 texts"):
         prepare(assignment(tmp_path, rows(40, **{column: value})))
+
+
+@pytest.mark.parametrize(
+    "labels", [{"same": ["It is grey."], "different": ["It  is Grey."]}, {"different": ["Thing 0 is a pear."]}]
+)
+def test_what_says_the_same_and_does_not_is_refused(tmp_path: Path, labels: dict[str, list[str]]) -> None:
+    with pytest.raises(BadInput, match=r"questions\.jsonl line 1: '.*' is among different, and is the answer or among same"):
+        prepare(assignment(tmp_path, [{"question": "What is thing 0?", "answer": "Thing 0 is a pear.", **labels}, *rows(40)[1:]]))
 
 
 def test_other_kinds_have_no_labels_and_no_threshold(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_the_table_as_text_markdown_and_csv() -> None:
     assert None not in first and None not in first.values()
 
 
-def measured(cross: float, kl: float, dissimilarity: float | None, agents: int = 2) -> Diversity:
+def measured(cross: float, kl: float | None, dissimilarity: float | None, agents: int = 2) -> Diversity:
     one = Score(1.0, 0.0)
     embedded = None if dissimilarity is None else Score(dissimilarity, 0.0)
     return Diversity(1, 4, ((0.0,) * agents,) * agents, cross, kl, embedded, one, one, one)
@@ -176,8 +176,20 @@ def test_diversity_has_columns_where_somebody_measured_it() -> None:
     assert "NLL" not in table.text(table.rows({("base", 0): result_of("10")}, ["base"])).split()
 
 
+def test_a_likelihood_per_byte_says_so_beside_those_per_token() -> None:
+    """Agents of several base models stand in one table with copies of one."""
+    per_byte = replace(measured(0.2, None, None), per="byte")
+    several = {
+        ("multiagent", 0): result_of("11", diversity=per_byte),
+        ("union", 0): result_of("10", diversity=measured(0.9, 0.1, 0.5)),
+    }
+    heads, *lines = table.grid(table.rows(several, ["multiagent", "union"]))
+    assert [line[heads.index("NLL")] for line in lines] == ["0.200 per byte", "0.900"]
+
+
 def test_the_table_of_all_methods_fits_into_a_summary(tmp_path: Path) -> None:
-    large: dict[str, Any] = {"usage": Usage(9, 90_000_000, 0), "seconds": 99_999.0, "diversity": measured(10.0, 10.0, 0.5)}
+    most = replace(measured(10.0, 10.0, 0.5), per="byte")
+    large: dict[str, Any] = {"usage": Usage(9, 90_000_000, 0), "seconds": 99_999.0, "diversity": most}
     everything = {(m, s): result_of("10" * 150, **large) for m in METHODS for s in range(3)}
     everything["star", 0] = result_of("01" * 150)
     text = table.text(table.rows(everything, list(METHODS)))

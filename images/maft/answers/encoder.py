@@ -40,8 +40,8 @@ class Encoder:
         self._first_alone = _takes_first(_json(folder / POOLING), folder)
         self._tokenizer = _tokenizer(folder / TOKENIZER)
         self._weights = _weights(folder / WEIGHTS, self._config)
-        window = _json(folder / WINDOW).get("max_seq_length") if (folder / WINDOW).exists() else None
-        self._window = min(window or math.inf, self._config["max_position_embeddings"])
+        self._window = _window(folder, self._config["max_position_embeddings"])
+        self._try(folder)
 
     def __call__(self, text: str) -> Vector:
         """Computes the vector of a text."""
@@ -49,10 +49,19 @@ class Encoder:
         mean = np.concatenate(pooled).mean(axis=0)
         return np.asarray(mean / np.linalg.norm(mean), dtype=np.float32)
 
+    def _try(self, folder: Path) -> None:
+        """Computes the largest window once: files that do not belong together fail here, and not in the middle of a debate."""
+        try:
+            states = self._states([self._tokenizer.get_vocab_size() - 1] * self._window)
+        except (ValueError, IndexError) as error:
+            raise BadInput(f"{_FIELD}: the files of {folder} do not fit together: {one_line(error, 200)}") from error
+        if not np.isfinite(states).all():
+            raise BadInput(f"{_FIELD}: {folder}/{WEIGHTS} gives numbers that are none; copy the folder anew")
+
     def _windows(self, text: str) -> Iterator[list[int]]:
         """The ids of a text, each window with the tokens that begin and end one."""
         first, last = self._tokenizer.encode("").ids
-        ids, room = self._tokenizer.encode(text, add_special_tokens=False).ids, int(self._window) - 2
+        ids, room = self._tokenizer.encode(text, add_special_tokens=False).ids, self._window - 2
         for start in range(0, max(1, len(ids)), room):
             yield [first, *ids[start : start + room], last]
 
@@ -143,6 +152,15 @@ def _checked(config: dict[str, Any], folder: Path) -> dict[str, Any]:
         if not isinstance(config.get(name), int) or config[name] < 1:
             raise BadInput(f"{_FIELD}: {folder}/{CONFIG} has {name} {config.get(name)!r}; expected a whole number above 0")
     return {"layer_norm_eps": 1e-12, **config}
+
+
+def _window(folder: Path, most: int) -> int:
+    """Tokens that are read at a time."""
+    given = _json(folder / WINDOW).get("max_seq_length") if (folder / WINDOW).exists() else None
+    window = most if given is None else given
+    if not isinstance(window, int) or min(window, most) < 3:  # one, and those that begin and end it
+        raise BadInput(f"{_FIELD}: {folder}/{WINDOW} has max_seq_length {given!r}; expected a whole number above 2")
+    return min(window, most)
 
 
 def _takes_first(pooling: dict[str, Any], folder: Path) -> bool:

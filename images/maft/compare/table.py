@@ -89,6 +89,7 @@ class MethodRow(Record, frozen=True):
     adapters: int  # served at the end
     untrained: int = 0  # seeds in which nothing was trained, though the method trains
     why: str = ""  # that was so in the first of them, and what to change
+    per_byte: bool = False  # what nll is per: agents have several base models; else per token, which no other unit compares with
 
     @property
     def name(self) -> str:
@@ -133,6 +134,7 @@ def _row(method: str, by_method: Mapping[str, Sequence[RunResult]], better: str,
         adapters=max(result.adapters for result in results),
         untrained=len(untrained),
         why=f"{untrained[0].why}. To change that, {untrained[0].change}." if untrained else "",
+        per_byte=any(d.per == "byte" for d in measured),
     )
 
 
@@ -182,7 +184,8 @@ def cells(row: MethodRow) -> tuple[str, ...]:
         f"{100 * row.consensus:.1f}",
         f"{row.distinct:.2f}",
         f"{row.entropy:.2f}",
-        *("" if value is None else f"{value:.3f}" for value in (row.nll, row.kl, row.dissimilarity)),
+        "" if row.nll is None else f"{row.nll:.3f}{' per byte' if row.per_byte else ''}",
+        *("" if value is None else f"{value:.3f}" for value in (row.kl, row.dissimilarity)),
         f"{row.tokens / 1000:.0f}k",
         f"{row.seconds:.0f}",
         str(row.adapters),

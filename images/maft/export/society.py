@@ -6,7 +6,7 @@ Names count from 1 and say no iteration, as those of a society that answers do: 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from maft import adapters, stopping
+from maft import adapters, revision, stopping
 from maft.committed_run import IterationCommits, RunCommits
 from maft.errors import BadInput
 from maft.records import Adapter, Commit
@@ -26,10 +26,12 @@ class Agent:
 
 
 def spec(run: RunCommits) -> Spec:
-    """Returns the run's spec; BadInput where it has none of its own."""
+    """Returns the run's spec with the commits of its models, however their branches moved since; BadInput where it has none of its
+    own."""
     if run.spec is None:
         raise BadInput(f"run {run.key}: its questions are those of a comparison, and it has no spec of its own; export another run")
-    return run.spec
+    pinned = revision.with_revision(run.spec, str(run.meta.get(revision.META) or ""))
+    return revision.with_own(pinned, run.meta.get(revision.OWN))
 
 
 def base(spec: Spec, agents: Sequence[Agent]) -> ModelSpec:

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from maft.answers.texts import text_of
 from maft.errors import BadInput, shown
 from maft.prepare.sources import RawRow
 from maft.records import Alike, Problem
@@ -16,7 +17,11 @@ def labelled(problem: Problem, row: RawRow, where: str, questions: QuestionsSpec
     shape."""
     if questions.answer_kind != "semantic" or not any(row.get(name) for name in LABELS):
         return problem
-    return msgspec.structs.replace(problem, alike=Alike(*(_texts(row, name, where) for name in LABELS)))
+    alike = Alike(*(_texts(row, name, where) for name in LABELS))
+    same = {text_of(text) for text in (problem.answer, *alike.same)} - {None}
+    if both := next((text for text in alike.different if text_of(text) in same), None):
+        raise BadInput(f"{where}: {shown(both)} is among different, and is the answer or among same; take it out of one of them")
+    return msgspec.structs.replace(problem, alike=alike)
 
 
 def _texts(row: RawRow, name: str, where: str) -> tuple[str, ...]:

@@ -30,4 +30,11 @@ def _difference(before: Any, now: Any, path: str) -> str:
     if isinstance(before, dict) and isinstance(now, dict):
         names = [name for name in before if name in now and name not in _PLACES]
         return next((d for name in names if (d := _difference(before[name], now[name], f"{path}.{name}"))), "")
-    return "" if before == now else f"made with spec.{path} {before!r}, this is {now!r}"
+    return "" if _said(before) == _said(now) else f"made with spec.{path} {before!r}, this is {now!r}"
+
+
+def _said(value: Any) -> Any:
+    """Leaves out of a list's items what they do not say: a release may write that down, another one not."""
+    if isinstance(value, dict):
+        return {name: _said(one) for name, one in value.items() if one is not None}
+    return [_said(one) for one in value] if isinstance(value, list) else value
