@@ -171,6 +171,7 @@ READ: dict[str, tuple[tuple[Json, ...], str, str]] = {  # objects; phase and mes
         "Failed",
         "--to mlflow: status 403",
     ),
+    "could not begin for a day": ((labelled(failed(FIRST, "DeadlineExceeded")),), "Failed", "not done within 24 hours"),
     "was tried for long": ((labelled(failed(FIRST)), away(FIRST)), "Failed", "--to mlflow: http://mlflow:5000 is away: refused"),
 }
 
@@ -287,7 +288,8 @@ def test_no_other_pod_has_the_secrets_of_targets() -> None:
 
 def test_an_export_is_tried_for_long_and_ends_at_once_where_that_is_of_no_use() -> None:
     spec = made(MLFLOW, activeDeadlineSeconds=60, backoffLimit=0)["spec"]
-    assert "activeDeadlineSeconds" not in spec and spec["backoffLimit"] == plan.ATTEMPTS
+    assert spec["backoffLimit"] == plan.ATTEMPTS
+    assert {made(MLFLOW, **own)["spec"]["activeDeadlineSeconds"] for own in ({"activeDeadlineSeconds": 60}, {})} == {plan.DEADLINE}
     assert spec["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == [2]
 
 
