@@ -308,6 +308,22 @@ def test_of_a_finished_one_nothing_is_looked_at_again() -> None:
     assert watched.settled == {KEY}
 
 
+def test_runs_of_a_comparison_that_only_a_newer_release_knows_whole_stay() -> None:
+    """Taken back to this release, an operator passes over what says that they are wanted."""
+    server = Server(methods=["base"], seeds=1)
+    looked(server)
+    [name] = server.runs
+    other = copy.deepcopy(server.runs[name])
+    server.put({**other, "metadata": {**other["metadata"], "name": "of-a-newer-release", "uid": "n"}})
+    server.change(sweep={"trials": 3})
+    looked(server)
+    assert {*server.runs} == {name, "of-a-newer-release"} and "spec.sweep" in server.status["warnings"][0]
+    del server.objects[COMPARISON]["arithmetic"]["spec"]["sweep"]
+    server.change()
+    looked(server)
+    assert {*server.runs} == {name}
+
+
 # --- a search ---
 
 SEARCHED: dict[str, Any] = {

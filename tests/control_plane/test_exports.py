@@ -1,15 +1,17 @@
 """`spec.export`: which exports are begun when, what their pods get, what the status says; and that none of it is the run's."""
 
+import contextlib
 import copy
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from kube_objects import IMAGES, START, a_run, at, done, ended, failed, job, owner, planned, pod, snapshot, waiting
 from statuses import ALL, PREPARED, TRIED, UNTRAINED, state, summarized
 from test_cluster_backend import Server, look, resource, stored
 
+from maft.errors import BadInput
 from maft.export import __main__ as program
 from maft.summaries import Exported, ExportSummary
 from maft_operator.__main__ import described
@@ -21,6 +23,7 @@ from maft_operator.plan import exports as plan
 from maft_operator.plan.exports import Past
 from maft_operator.plan.step import Observed, TaskState, step
 from maft_operator.spec.parse import Run
+from maft_operator.spec.schema import BadSpec
 
 MLFLOW = {"to": "mlflow", "address": "http://mlflow:5000#ours"}
 HUB = {"to": "hub", "address": "team/agents", "license": "MIT", "tokenSecret": {"name": "hub"}}
@@ -168,6 +171,7 @@ READ: dict[str, tuple[tuple[Json, ...], str, str]] = {  # objects; phase and mes
         "Failed",
         "--to mlflow: status 403",
     ),
+    "could not begin for a day": ((labelled(failed(FIRST, "DeadlineExceeded")),), "Failed", "not done within 24 hours"),
     "was tried for long": ((labelled(failed(FIRST)), away(FIRST)), "Failed", "--to mlflow: http://mlflow:5000 is away: refused"),
 }
 
@@ -223,6 +227,30 @@ def variables(job: Json) -> dict[str, Any]:
     return {pair["name"]: pair.get("value", pair.get("valueFrom", {}).get("secretKeyRef")) for pair in pairs}
 
 
+LICENSES = (
+    "",
+    "MIT",
+    "Apache-2.0 WITH LLVM-exception",
+    "(MIT OR Apache-2.0) AND BSD-3-Clause",
+    "Apache 2.0",
+    "MIT OR",
+    "(",
+    " MIT",
+)
+
+
+@pytest.mark.parametrize("text", LICENSES)
+def test_a_license_that_cards_do_not_take_is_refused_before_the_run_begins(text: str) -> None:
+    given = program.parser().parse_args(["--store=s", "--run=ns/r", "--to=hub=team/agents", f"--license={text}", "--check"])
+    taken = []
+    for decide in (lambda: program.main(cast(Any, None), given), lambda: a_sender({**HUB, "license": text})):
+        with contextlib.suppress(BadInput, BadSpec):
+            decide()
+            taken.append(True)
+    assert len(taken) in (0, 2), text
+    assert bool(taken) == (text in LICENSES[:4])
+
+
 @pytest.mark.parametrize("target", [MLFLOW, HUB, OTEL, OCI], ids=lambda target: target["to"])
 def test_the_program_takes_what_the_plan_writes(target: Json) -> None:
     minus_m, module, *line = container(made(target, group="g"))["args"]
@@ -260,7 +288,8 @@ def test_no_other_pod_has_the_secrets_of_targets() -> None:
 
 def test_an_export_is_tried_for_long_and_ends_at_once_where_that_is_of_no_use() -> None:
     spec = made(MLFLOW, activeDeadlineSeconds=60, backoffLimit=0)["spec"]
-    assert "activeDeadlineSeconds" not in spec and spec["backoffLimit"] == plan.ATTEMPTS
+    assert spec["backoffLimit"] == plan.ATTEMPTS
+    assert {made(MLFLOW, **own)["spec"]["activeDeadlineSeconds"] for own in ({"activeDeadlineSeconds": 60}, {})} == {plan.DEADLINE}
     assert spec["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == [2]
 
 

@@ -45,6 +45,11 @@ def named(**metadata: Any) -> Json:
     return {"podTemplate": {"metadata": metadata}}
 
 
+def apart(**model: Any) -> Json:
+    """A run with an agent that has a model of its own."""
+    return {"agentOverrides": [{"agent": 1, "model": model}], "inference": {"topology": "PerAgent"}}
+
+
 LIBRARIES = ["NCCL_NET_PLUGIN", "NCCL_TUNER_PLUGIN", "OMP_TOOL_LIBRARIES", "CUDA_INJECTION64_PATH", "NCCL_DEBUGX"]
 QUESTIONS = {"kind": "jsonl", "prompt": "{question}"}
 ENV = [{"name": "NCCL_DEBUG", "value": "INFO"}]
@@ -73,6 +78,8 @@ ALLOWED: dict[str, Json] = {
     "an image of theirs": {"inference": {"image": "r.io/ml/vllm:1"}},
     "a host below": {"storage": {**STORAGE, "endpoint": "https://MinIO.storage.svc:9000"}},
     "a model in a bucket": {"model": {"source": "s3://b/m?endpoint=http://s3:9000&region=x"}},
+    "an agent's model": apart(source="s3://b/m?endpoint=http://s3", trustRemoteCode=False),
+    "an agent that has none of its own": {"agentOverrides": [{"agent": 0, "temperature": 0.5}]},
     "the region first": {"model": {"source": "s3://b/m?region=x&endpoint=http://s3"}},
     "an endpoint as programs write it": {"model": {"source": "s3://b/m?endpoint=http%3A%2F%2Fs3%3a9000"}},
     "a dataset of the hub": {"task": {"kind": "gsm8k", "source": "org/data", "prompt": "{question}"}},
@@ -167,6 +174,11 @@ REFUSED: dict[str, tuple[Json, str]] = {
         "https://amazonaws.com may not be used",
     ),
     "a model elsewhere": ({"model": {"source": "s3://b/m?endpoint=http://evil"}}, "http://evil may not be used here"),
+    "an agent's model elsewhere": (apart(source="s3://b/m?endpoint=http://evil"), "http://evil may not be used here"),
+    "an agent's remote code": (
+        apart(source="org/other", trustRemoteCode=True),
+        "spec.agentOverrides.model.trustRemoteCode: may not be true here; leave it out",
+    ),
     "a bucket in capitals": ({"task": {**QUESTIONS, "source": "S3://b/q?endpoint=http://evil"}}, "may not be used here"),
     "a model of Amazon's": ({"model": {"source": "s3://b/m"}}, "https://amazonaws.com may not be used here"),
     "two endpoints": ({"model": {"source": "s3://b/m?endpoint=http://s3&endpoint=http://evil"}}, "may not be used here"),

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from maft.spec import ExportSpec
 from maft.summaries import ExportSummary, numbers_in
-from maft_operator.cluster import indexes, jobs
+from maft_operator.cluster import indexes, jobs, reasons
 from maft_operator.cluster.children import Child
 from maft_operator.cluster.fields import count, is_true, part, parts, stamp, text
 from maft_operator.cluster.manifests import COMPONENT
@@ -21,6 +21,7 @@ from maft_operator.plan.step import Observed, TaskState
 from maft_operator.spec.schema import Json
 
 WORDS = 1000  # characters of a message
+LATE = f"not done within {plan.DEADLINE // 3600} hours"
 _KIND = "export"
 _ENDED = ("Sent", "Failed")  # phases
 
@@ -53,7 +54,8 @@ def _read(task: Child, now: datetime) -> Export:
         summary = indexes.summary(task.pods)
         return Export(state, summary.targets[0].place if isinstance(summary, ExportSummary) and summary.targets else "")
     troubles = [ended] if ended else jobs.troubles(task, now)
-    return Export(state, troubles[0].message if troubles else "")
+    late = ended is not None and ended.reason == reasons.DEADLINE_EXCEEDED
+    return Export(state, LATE if late else troubles[0].message if troubles else "")
 
 
 # --- in the status ---

@@ -12,7 +12,7 @@ from maft_operator.cluster.kinds import Kind
 from maft_operator.cluster.pod_settings import Inherited
 from maft_operator.cluster.pod_template import DEBATE, METRICS_PORT, SERVE, TRAIN, Size, container, environment, template
 from maft_operator.plan import graph as plan
-from maft_operator.plan.exports import ATTEMPTS
+from maft_operator.plan.exports import ATTEMPTS, DEADLINE
 from maft_operator.plan.graph import Server, Task
 from maft_operator.spec.parse import Run
 from maft_operator.spec.schema import Json
@@ -61,8 +61,8 @@ def job(task: Task, owner: Owner, images: Images) -> Json:
     """Makes the Job of a task. Kubernetes counts the attempts: exit code 2 ends the Job at once, disruptions do not count."""
     spec, size = owner.run.spec, _size(plan.on_cluster(task), images)
     made = _task_container(task, owner, images)
-    limited = spec.active_deadline_seconds is not None and task.export is None  # an export waits for its target as long as it may
-    deadline = {"activeDeadlineSeconds": spec.active_deadline_seconds} if limited else {}
+    limit = DEADLINE if task.export else spec.active_deadline_seconds
+    deadline = {} if limit is None else {"activeDeadlineSeconds": limit}
     place: Json = {"subdomain": meeting_name(owner.run)} if task.nodes > 1 else {}
     place |= export_pod.volumes(task.export, size.volumes(owner.run)) if task.export else {}
     about = {**owner.inherited.labels, **labels(owner.run, task.name, task.kind, task.iteration)}

@@ -14,6 +14,7 @@ from maft_operator.plan.graph import Graph, Task, task_name
 from maft_operator.plan.step import Observed, TaskState, pending
 
 ATTEMPTS = 20  # of one export after its first: with Kubernetes' growing waits about an hour and a half
+DEADLINE = 24 * 3600  # seconds of one export: one whose pod cannot start, for a Secret that there is not, would be for ever
 _MEASURES = "evaluate"  # kind of the tasks after which there is something to show
 
 

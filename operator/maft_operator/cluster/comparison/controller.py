@@ -6,7 +6,7 @@ hundreds of runs are checked once and not at every look.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from maft.summaries import CompareSummary
@@ -85,6 +85,8 @@ class Comparisons:
         seen = objects.states(made)
         one = await asyncio.to_thread(growing.grown, seen)  # the next wave of a long search takes its sampler seconds
         decided = step(one, seen)
+        if reading.notices:  # a newer release may have made what is not known here
+            decided = replace(decided, delete=())
         refused = await self._act(one, decided, {run["metadata"]["name"]: run for run in made}, uid, applier)
         lacking = {trouble.child for trouble in refused}
         seen |= {child.run.name: RunState() for child in decided.create if child.run.name not in lacking}
