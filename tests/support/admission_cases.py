@@ -45,6 +45,11 @@ def named(**metadata: Any) -> Json:
     return {"podTemplate": {"metadata": metadata}}
 
 
+def an_agent(**model: Any) -> Json:
+    """A run of which one agent has a model of its own."""
+    return {"inference": {"topology": "PerAgent"}, "agentOverrides": [{"agent": 0, "model": model}]}
+
+
 LIBRARIES = ["NCCL_NET_PLUGIN", "NCCL_TUNER_PLUGIN", "OMP_TOOL_LIBRARIES", "CUDA_INJECTION64_PATH", "NCCL_DEBUGX"]
 QUESTIONS = {"kind": "jsonl", "prompt": "{question}"}
 ENV = [{"name": "NCCL_DEBUG", "value": "INFO"}]
@@ -74,6 +79,7 @@ ALLOWED: dict[str, Json] = {
     "a host below": {"storage": {**STORAGE, "endpoint": "https://MinIO.storage.svc:9000"}},
     "a model in a bucket": {"model": {"source": "s3://b/m?endpoint=http://s3:9000&region=x"}},
     "the region first": {"model": {"source": "s3://b/m?region=x&endpoint=http://s3"}},
+    "an agent's model in a bucket": an_agent(source="s3://b/m?endpoint=http://s3:9000", trustRemoteCode=False),
     "an endpoint as programs write it": {"model": {"source": "s3://b/m?endpoint=http%3A%2F%2Fs3%3a9000"}},
     "a dataset of the hub": {"task": {"kind": "gsm8k", "source": "org/data", "prompt": "{question}"}},
     "a file": {"task": {"kind": "jsonl", "source": "file:///q.jsonl", "prompt": "{question}"}},
@@ -222,6 +228,11 @@ REFUSED: dict[str, tuple[Json, str]] = {
     ),
     "a user in the address": ({"model": {"source": "s3://b/m?endpoint=http://s3@evil"}}, "may not be used here"),
     "remote code": ({"model": {"trustRemoteCode": True}}, "spec.model.trustRemoteCode: may not be true here; leave it out"),
+    "remote code of an agent's model": (
+        an_agent(source="org/other", trustRemoteCode=True),
+        "spec.agentOverrides: model.trustRemoteCode may not be true here; leave it out",
+    ),
+    "an agent's model elsewhere": (an_agent(source="s3://b/m?endpoint=http://evil"), "http://evil may not be used here"),
     "remote code by a flag": (
         {"inference": {"extraArgs": ["--trust-remote-code", "--dtype=auto"]}},
         "spec.inference.extraArgs: --trust-remote-code may not be given here",
