@@ -91,9 +91,13 @@ def test_who_stops_the_last_export_is_told_so(tmp_path):
     assert finished(tmp_path, f"peft={tmp_path}/out", interrupted=True).startswith("warning: not exported: interrupted")
 
 
-def test_a_target_that_there_is_not_is_refused_before_the_run(tmp_path):
-    done = run(tmp_path, "--export=nope")
-    assert (done.returncode, done.stderr[:35]) == (2, "error: --to nope: no such target; t")
+@pytest.mark.parametrize(
+    ("target", "line"),
+    [("nope", "error: --to nope: no such target; t"), ("hub=agents", "error: --to hub=agents: expected OWNER/NAME\n")],
+)
+def test_a_target_that_there_is_not_is_refused_before_the_run(tmp_path, target, line):
+    done = run(tmp_path, f"--export={target}")
+    assert done.returncode == 2 and done.stderr.startswith(line)
     assert not (tmp_path / "runs" / "default" / "test" / "local").exists()
 
 
