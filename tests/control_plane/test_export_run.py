@@ -17,6 +17,7 @@ from conftest import MOCK, resource, write
 from rich.console import Console
 
 from maft.store.files import FileStore
+from maft_operator.__main__ import main
 from maft_operator.local.exports import Exports
 from maft_operator.plan import graph as plan
 from maft_operator.spec.parse import parse
@@ -79,6 +80,16 @@ def finished(folder: Path, target: str, *, interrupted: bool = False) -> str:
         return output.getvalue()
 
     return asyncio.run(end())
+
+
+def test_a_comparison_on_one_machine_sends_nothing_and_says_so(tmp_path, capsys):
+    spec = write(tmp_path / "run.yaml", resource(export=[{"to": "otel", "address": "http://127.0.0.1:9"}]))
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as ended:  # before anything is begun: there is no place for it
+        main(["compare", str(spec), "--methods=base", "--seeds=1", f"--dir={tmp_path / 'file'}"])
+    printed = capsys.readouterr()
+    assert (ended.value.code, printed.err[:12]) == (2, "error: --dir")
+    assert printed.out.startswith("warning: spec.export: `maft compare` sends nothing; ")
 
 
 def test_what_could_not_be_sent_is_said_with_what_to_do(tmp_path):
