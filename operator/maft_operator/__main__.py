@@ -126,11 +126,15 @@ def _compare(arguments: argparse.Namespace) -> int:
     group, compared = compare.read(resource, arguments.methods, arguments.seeds)
     store = arguments.store or store_url(group.spec.storage) or str(arguments.dir)
     compare.enough(group, arguments.precision)
+    console = Console()
+    if group.spec.export:
+        line = "warning: spec.export: `maft compare` sends nothing; `maft export RUN --to KIND=WHERE` does, run by run"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     searched = compare.searched(resource)
     trials = Trials(searched, store) if searched else None
     graph = trials.graph(Observed()) if trials else compare.graph(group, compared, store)
     serve = shlex.split(arguments.serve)
-    return asyncio.run(run_locally(group, store, arguments.dir, Console(), serve=serve, graph=graph, trials=trials))
+    return asyncio.run(run_locally(group, store, arguments.dir, console, serve=serve, graph=graph, trials=trials))
 
 
 def _load(arguments: argparse.Namespace) -> tuple[Run, str]:

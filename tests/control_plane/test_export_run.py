@@ -17,6 +17,7 @@ from conftest import MOCK, resource, write
 from rich.console import Console
 
 from maft.store.files import FileStore
+from maft_operator.__main__ import main
 from maft_operator.local.exports import Exports
 from maft_operator.plan import graph as plan
 from maft_operator.spec.parse import parse
@@ -81,6 +82,16 @@ def finished(folder: Path, target: str, *, interrupted: bool = False) -> str:
     return asyncio.run(end())
 
 
+def test_a_comparison_on_one_machine_sends_nothing_and_says_so(tmp_path, capsys):
+    spec = write(tmp_path / "run.yaml", resource(export=[{"to": "otel", "address": "http://127.0.0.1:9"}]))
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as ended:  # before anything is begun: there is no place for it
+        main(["compare", str(spec), "--methods=base", "--seeds=1", f"--dir={tmp_path / 'file'}"])
+    printed = capsys.readouterr()
+    assert (ended.value.code, printed.err[:12]) == (2, "error: --dir")
+    assert printed.out.startswith("warning: spec.export: `maft compare` sends nothing; ")
+
+
 def test_what_could_not_be_sent_is_said_with_what_to_do(tmp_path):
     text = finished(tmp_path, "otel=http://127.0.0.1:9")
     assert text.startswith("warning: not exported: --to otel: http://127.0.0.1:9/v1/traces is away")
@@ -91,9 +102,13 @@ def test_who_stops_the_last_export_is_told_so(tmp_path):
     assert finished(tmp_path, f"peft={tmp_path}/out", interrupted=True).startswith("warning: not exported: interrupted")
 
 
-def test_a_target_that_there_is_not_is_refused_before_the_run(tmp_path):
-    done = run(tmp_path, "--export=nope")
-    assert (done.returncode, done.stderr[:35]) == (2, "error: --to nope: no such target; t")
+@pytest.mark.parametrize(
+    ("target", "line"),
+    [("nope", "error: --to nope: no such target; t"), ("hub=agents", "error: --to hub=agents: expected OWNER/NAME\n")],
+)
+def test_a_target_that_there_is_not_is_refused_before_the_run(tmp_path, target, line):
+    done = run(tmp_path, f"--export={target}")
+    assert done.returncode == 2 and done.stderr.startswith(line)
     assert not (tmp_path / "runs" / "default" / "test" / "local").exists()
 
 

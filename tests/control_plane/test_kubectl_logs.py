@@ -142,6 +142,13 @@ def test_of_its_own_pods_the_oldest_first(flags: tuple[str, ...], printed: bytes
 
 
 @pytest.mark.programs
+def test_of_exports(tmp_path: Path) -> None:
+    there = World(run(), [job("export", "1")], [pod("export", "1")], logs={("r-1-export-x", "debate", False): b"refused\n"})
+    done = called(there, tmp_path, "logs", "r", "--task", "export")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"refused\n", b"")
+
+
+@pytest.mark.programs
 def test_lines_from_the_end_are_the_servers_to_count(tmp_path: Path) -> None:
     there = world()
     called(there, tmp_path, "logs", "r", "--tail", "5")

@@ -22,7 +22,7 @@ from maft_operator.__main__ import described
 from maft_operator.plan.graph import command, graph
 from maft_operator.spec import schema
 from maft_operator.spec.parse import ARGUMENT_BYTES, parse
-from maft_operator.spec.schema import FILES, BadSpec, checked, openapi, rules
+from maft_operator.spec.schema import FILES, SOCIETY, BadSpec, checked, openapi, rules
 
 MINIMAL: dict[str, Any] = {
     "apiVersion": "maft.dev/v1alpha1",
@@ -702,6 +702,11 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"task": JSONL, "evaluation": {"task": {"kind": "gsm8k"}}},
         {"task": JSONL | {"heldOutSource": "h.jsonl"}, "evaluation": {"task": {"kind": "gsm8k"}}},
     ),
+    "task.semantic.embedder: neither package nor a folder; models of the hub and of buckets are not read, so write "
+    "a folder's path, with /, ./ or ../ at its front": (
+        {"task": {"semantic": {"embedder": "../encoder"}}},
+        {"task": {"semantic": {"embedder": "sentence-transformers/all-MiniLM-L6-v2"}}},
+    ),
     "task.prompt: must contain {question}": ({"task": {"prompt": "{question}!"}}, {"task": {"prompt": "{questions}"}}),
     "task.arithmetic.minimum: larger than maximum": (
         {"task": {"arithmetic": {"minimum": 5, "maximum": 5}}},
@@ -844,6 +849,27 @@ def test_no_source_is_read_as_another_than_it_looks(field: str, source: str) -> 
 @pytest.mark.parametrize("source", ["s3://b/my data/q.jsonl", "s3://b/x?endpoint=http://s3:9000", "data/my questions.jsonl"])
 def test_names_of_files_may_have_spaces(source: str) -> None:
     checked(resource(task={**JSONL, "source": source}))
+
+
+@pytest.mark.parametrize(
+    ("ingress", "line"),
+    [
+        ({"host": "10.0.0.1"}, "spec.ingress.host: an address, and an Ingress wants a name"),
+        ({"host": "https://a.example.com"}, "spec.ingress.host: 'https://a.example.com'; expected to match"),
+        ({"host": "a.example.com", "className": "NGINX"}, "spec.ingress.className: 'NGINX'; expected to match"),
+        ({"host": "a.example.com", "tlsSecretName": "a/b"}, "spec.ingress.tlsSecretName: 'a/b'; expected to match"),
+        (
+            {"host": "a.example.com", "annotations": {f"a{n}": "" for n in range(65)}},
+            "spec.ingress.annotations: has more than 64 entries",
+        ),
+    ],
+)
+def test_what_no_ingress_can_have_is_refused_before_one_is_made(ingress: dict[str, Any], line: str) -> None:
+    society = {**MINIMAL, "kind": SOCIETY, "spec": {"run": "r", "apiKeysSecret": {"name": "keys"}}}
+    checked(society | {"spec": society["spec"] | {"ingress": {"host": "a.example.com", "className": "nginx"}}}, SOCIETY)
+    with pytest.raises(BadSpec) as caught:
+        checked(society | {"spec": society["spec"] | {"ingress": ingress}}, SOCIETY)
+    assert str(caught.value).startswith(line)
 
 
 @pytest.mark.parametrize("rule", NAME_RULES)

@@ -190,7 +190,7 @@ def test_two_trials_of_one_point_are_one_run() -> None:
         ({"search": {"trials": 0}}, "spec.search.trials: 0; expected at least 1"),
         ({"search": {"trials": 400}, "seeds": 3}, "spec.methods, seeds and search: 1203 runs; one table holds 800"),
         ({"search": {"sampler": "best"}}, "spec.search.sampler: 'best'; expected one of tpe, random"),
-        ({"search": {"parameters": {}}}, "spec.search.parameters: "),
+        ({"search": {"parameters": {}}}, "spec.search.parameters: has 0 entries; expected at least 1"),
         (
             {"search": {"parameters": {"seed": {"low": 0, "high": 9}}}},
             "spec.search.parameters[seed]: not of a search; set spec.seeds",

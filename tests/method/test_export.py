@@ -33,6 +33,7 @@ from maft.store.files import FileStore
 from maft.summaries import Gain, Score, Validation
 from maft_operator import __main__ as command
 from maft_operator.local import stored_run
+from maft_operator.spec.schema import BadSpec, checked
 
 NAMES = {f"{role}-{n}" for role in ("generator", "critic") for n in range(1, AGENTS + 1)}
 
@@ -153,6 +154,36 @@ def test_what_is_not_there_is_one_line(store, tmp_path, kind, prepare, more, lin
 def test_targets_that_cannot_be(text, line):
     with pytest.raises(BadInput, match=line):
         targets.parse(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["wandb", "peft=out", "trackio=ours", "mlflow=https://ml#a b", "hub=ours/a.b", "oci=[::1]:5000/a/b:v1"]
+)
+def test_an_address_that_may_be_one(text):
+    targets.check(*targets.parse(text))
+
+
+@pytest.mark.parametrize(
+    ("kind", "address"),
+    [
+        *(("mlflow", address) for address in ("ml:5000", "ftp://ml", "http://u:p@ml", "http://ml?x=1", "http://[1]:5000")),
+        *(("otel", address) for address in ("grpc://c:4317", "http://c:4318#x", "http://c d", "http://[::::]:4318")),
+        *(
+            ("hub", address)
+            for address in ("name", "o/n/x", "o/..", "o/a..b", "o/a--b", "o/n.git", "o/n.", "-o/n", "https://hub/o/n")
+        ),
+        *(("oci", address) for address in ("r/name", "r/Name:v", "u:p@r/n:v", "oci://r/n:v", "r/n@sha256:ab")),
+    ],
+)
+def test_an_address_that_is_none_is_refused_by_the_field_and_the_flag_alike(kind, address):
+    """Before a run of hours: its exports are of what it has made."""
+    with pytest.raises(BadInput, match=f"^--to {kind}.*(expected|credentials)"):
+        targets.check(kind, address)
+    spec = {"model": {"source": "org/model"}, "task": {"kind": "arithmetic"}, "export": [{"to": kind, "address": address}]}
+    run = {"apiVersion": "maft.dev/v1alpha1", "kind": "MultiAgentFinetune", "metadata": {"name": "r"}, "spec": spec}
+    if not address.startswith("http://["):  # the rule has no list of all addresses of IPv6
+        with pytest.raises(BadSpec, match=f"^export: the address of {kind} must be"):
+            checked(run)
 
 
 def test_the_help_names_every_target():

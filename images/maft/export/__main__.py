@@ -24,6 +24,8 @@ def main(assignment: Assignment, given: argparse.Namespace) -> ExportSummary:
     asked = [targets.parse(text) for text in given.to]
     _is_license(given.license)
     if given.check:
+        for kind, where in asked:
+            targets.check(kind, where)
         return ExportSummary(targets=())
     run = committed_run.read(assignment.store, assignment.run)
     request = Request(assignment.store, run, "", assignment.iteration or None, tuple(given.only), given.license, assignment.group)

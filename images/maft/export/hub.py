@@ -20,14 +20,20 @@ from maft.export.reports import files_digest
 from maft.export.target import Request, Sent
 from maft.export.web import may_pass
 
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+_PART = r"[A-Za-z0-9](?:[\w.-]{0,94}\w)?"
+_NAME = re.compile(rf"(?!.*(?:--|\.\.)){_PART}/{_PART}(?<!\.git)", re.ASCII)  # as the hub has it
+
+
+def check(where: str) -> str:
+    """Reads the name of a repository; BadInput for what the hub takes for none."""
+    if not _NAME.fullmatch(where):
+        raise BadInput(f"--to hub={where}: expected OWNER/NAME")
+    return where
 
 
 def send(request: Request) -> Sent:
     """Uploads what is not there as it is now."""
-    repository = request.to
-    if not _NAME.fullmatch(repository):
-        raise BadInput(f"--to hub={repository}: expected OWNER/NAME")
+    repository = check(request.to)
     agents = request.agents()
     card = overview(request, agents).encode()
     parts = {"adapters": digest(*(agent.commit for agent in agents)) + files_digest({CARD: card})}

@@ -71,10 +71,15 @@ class Tracker:
         return f"{self.url}/api/2.0/mlflow-artifacts/artifacts/{path.strip('/')}" if f"{kind}:" == PROXIED else ""
 
 
+def check(where: str) -> tuple[str, str]:
+    """Reads the address: the server and the experiment. BadInput for what is none."""
+    url, _, name = where.partition("#")
+    return server("mlflow", url), name or DEFAULT
+
+
 def send(request: Request) -> Sent:
     """Sends what the tracker does not have yet."""
-    url, _, name = request.to.partition("#")
-    url, experiment = server("mlflow", url), name or DEFAULT
+    url, experiment = check(request.to)
     headers = authorization("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
     ledger = Ledger(request.store, request.run.key, "mlflow", f"{url}#{experiment}")
     parts = {**stages(request.run), **_files(request)}

@@ -46,7 +46,7 @@ class Place:
         return f"{self.host}/{self.name}:{self.tag}"
 
 
-def place(to: str) -> Place:
+def check(to: str) -> Place:
     """Reads `[http://]HOST[:PORT]/NAME:TAG`; BadInput for anything else."""
     whole = to if "://" in to else f"https://{to}"
     try:
@@ -143,7 +143,7 @@ def _reason(error: OSError) -> str:
 
 def send(request: Request) -> Sent:
     """Pushes the artifact unless the registry has it."""
-    where = place(request.to)
+    where = check(request.to)
     ledger = Ledger(request.store, request.run.key, "oci", where.reference)
     registry = Registry(where)
     with TemporaryDirectory() as scratch:

@@ -19,6 +19,8 @@ TARGETS: Mapping[str, Target] = {
     "merged": Target("[FOLDER]", "whole models, one for each adapter", "merged", "train"),
 }
 
+_ADDRESSED = ("mlflow", "otel", "hub", "oci")  # those of spec.export
+
 
 def parse(text: str) -> tuple[str, str]:
     """Takes `KIND` or `KIND=WHERE` apart; BadInput, with the list, for a kind that there is not."""
@@ -29,6 +31,12 @@ def parse(text: str) -> tuple[str, str]:
     if not where and (needed or equals):
         raise BadInput(f"--to {text}: expected --to {kind}={_asked(TARGETS[kind].takes)}")
     return kind, where
+
+
+def check(kind: str, where: str) -> None:
+    """Refuses an address that no target of that kind has; BadInput. Where folders can be made, only making them tells."""
+    if kind in _ADDRESSED:
+        import_module(f"maft.export.{TARGETS[kind].module}").check(where)
 
 
 def _asked(takes: str) -> str:

@@ -64,9 +64,14 @@ def _stage(store: Store, part: str, name: str, commit: Commit, facts: Mapping[st
         yield Stage(part, name, commit, facts or {}, end - (read_seconds(store, commit.prefix) or 0.0), end)
 
 
+def check(where: str) -> str:
+    """Reads the address of the collector; BadInput for what is none."""
+    return server("otel", where.rstrip("/").removesuffix("/v1/traces"))  # some copy the whole address
+
+
 def send(request: Request) -> Sent:
     """Sends the spans that were not sent; that of the whole run once it has ended."""
-    url = server("otel", request.to.rstrip("/").removesuffix("/v1/traces"))  # some copy the whole address
+    url = check(request.to)
     spans = {stage.part: stage for stage in stages(request.store, request.run)}
     parts = {part: digest(stage.commit) for part, stage in spans.items()}
     if spans and request.run.final:

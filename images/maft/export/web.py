@@ -103,6 +103,7 @@ def server(what: str, url: str) -> str:
     try:
         parts = urlsplit(url)
         fine = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        fine = fine and not parts.query and not parts.fragment  # paths of the API come behind it
     except ValueError:
         fine = False
     if not fine or not url.isascii() or not url.isprintable() or " " in url:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _HELP = """Runs of multiagent finetuning on the cluster of your kubeconfig, with your rights. Reads KUBECONFIG, contexts and their
 namespaces as kubectl does; flags may stand before the command or after it."""
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")  # of a run or a namespace: it becomes a part of a path
-TASKS = ("prepare", "preflight", "debate", "train", "evaluate", "diversity", "report", "compare", "serve")
+TASKS = ("prepare", "preflight", "debate", "train", "evaluate", "diversity", "report", "compare", "export", "serve")
 FAULT, INTERRUPTED = 1, 130
 
 

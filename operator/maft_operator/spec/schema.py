@@ -195,6 +195,8 @@ def _explain(error: ValidationError) -> str:
         "maxLength": f"longer than {limit} characters",
         "minItems": f"has {len(value) if isinstance(value, list) else 0} items; expected at least {limit}",
         "maxItems": f"has more than {limit} items",
+        "minProperties": f"has {len(value) if isinstance(value, dict) else 0} entries; expected at least {limit}",
+        "maxProperties": f"has more than {limit} entries",
         "pattern": f"{value!r}; expected to match {limit}",
     }
     return f"{path}: {texts.get(str(error.validator)) or error.message}"

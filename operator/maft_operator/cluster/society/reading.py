@@ -128,8 +128,8 @@ def _run(resource: Json) -> Run | Obstacle:
     if run.spec.storage is None:
         return Obstacle(reasons.RUN_UNUSABLE, "spec.storage: missing; without a bucket no pod reaches its adapters")
     if run.spec.bases_differ:
-        line = "spec.agentOverrides: the agents have several base models, and the pods of a Society have one server, of one base"
-        return Obstacle(reasons.RUN_UNUSABLE, line)
+        line = "spec.agentOverrides: the agents have several base models, and a Society's pods have one server, of one base;"
+        return Obstacle(reasons.RUN_UNUSABLE, f"{line} `maft serve` on one machine starts one for each")
     return run
 
 
