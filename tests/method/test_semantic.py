@@ -22,7 +22,7 @@ from societies import RUN, ask, post, society, trained
 from test_debate import DEBATE, SOCIETY, MemoryEngine
 
 from maft import evaluate, records
-from maft.answers import encoder
+from maft.answers import encoder, likeness
 from maft.answers.equality import Checker
 from maft.answers.extract import extract
 from maft.answers.likeness import DEFAULT, META, PAIRS, Likeness, Pair, fitted, pairs, threshold
@@ -343,6 +343,19 @@ def test_labels_of_another_shape_are_refused(tmp_path: Path, column: str, value:
 def test_what_says_the_same_and_does_not_is_refused(tmp_path: Path, labels: dict[str, list[str]]) -> None:
     with pytest.raises(BadInput, match=r"questions\.jsonl line 1: '.*' is among different, and is the answer or among same"):
         prepare(assignment(tmp_path, [{"question": "What is thing 0?", "answer": "Thing 0 is a pear.", **labels}, *rows(40)[1:]]))
+
+
+def test_worked_examples_would_make_all_answers_the_same(embed, tmp_path: Path) -> None:
+    """Each answer is read behind its question, and examples are most of that text."""
+    question, *answers = "What do bees make?", "Bees make honey.", "They make wax figures of kings."
+    shots = "".join(f"Question: What is thing {i}?\nAnswer: Thing {i} is a pear.\n\n" for i in range(4))
+    near, far = (likeness.cosine(embed, asked, *answers) for asked in (f"{shots}Question: {question}", question))
+    assert far < DEFAULT < near
+    given = assignment(tmp_path, rows(40))
+    other = {"kind": "jsonl", "source": given.spec.task.source, "answer": "semantic", "heldOut": 2, "shots": 2}
+    asked = a_spec(evaluation={"task": other})
+    with pytest.raises(BadInput, match=r"^evaluation\.task\.shots: worked examples stand before both answers"):
+        prepare(dataclasses.replace(given, given_spec=asked))
 
 
 def test_other_kinds_have_no_labels_and_no_threshold(tmp_path: Path) -> None:

@@ -102,6 +102,8 @@ def from_other_task(draw: Draw, taken: Split) -> tuple[Problem, ...]:
         raise BadInput(
             "evaluation.task.shots: worked examples of code are programs; give one as `answer` of each row, or set it to 0"
         )
+    if draw.questions.answer_kind == "semantic":
+        raise BadInput("evaluation.task.shots: worked examples stand before both answers, whose vectors are then near; set it to 0")
     if any(p.history for p in (*drawn.train, *drawn.held_out)):
         raise BadInput("evaluation.task.shots: questions of several turns go without worked examples; set shots to 0")
     return tuple(msgspec.structs.replace(p, question=f"{examples}Question: {p.question}") for p in drawn.held_out)
