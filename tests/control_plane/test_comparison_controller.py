@@ -282,6 +282,13 @@ def test_fields_of_a_newer_definition_are_passed_over_and_told() -> None:
     assert len(server.runs) == 1 and "template.novelty" in server.status["warnings"][0]
 
 
+def test_fields_of_a_newer_definition_are_passed_over_in_what_is_searched_too() -> None:
+    path, newer = "training.learningRate", {"low": 0.001, "high": 0.01, "step": 0.001}
+    server = Server(**{**SEARCHED, "search": {"trials": 2, "parameters": {path: newer}}})
+    looked(server)
+    assert server.runs and f"search.parameters.{path}.step" in server.status["warnings"][0]
+
+
 def test_it_expires_with_its_runs() -> None:
     server = Server(methods=["base"], seeds=1, ttlSecondsAfterFinished=0)
     looked(server)

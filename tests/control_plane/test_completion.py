@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -14,8 +15,10 @@ from hypothesis import strategies as st
 
 from maft_operator import completion
 from maft_operator.__main__ import _parser
+from maft_operator.kubectl.__main__ import TASKS
 from maft_operator.kubectl.__main__ import parser as of_kubectl
 from maft_operator.kubectl.complete import FILES, NO_FILES, candidates
+from maft_operator.plan.graph import ProgramName
 
 COMPLETED = """
 source "$1"; shift
@@ -124,6 +127,7 @@ def offered(*words: str) -> set[str]:
         (("-n", "team", "re"), {"report"}),
         (("logs", "--ta"), {"--task", "--tail"}),
         (("logs", "one", "--task", "pre"), {"prepare", "preflight"}),
+        (("logs", "one", "--task", "ex"), {"export"}),
         (("logs", ""), {"present-one", "two"}),
         (("logs", "-n", "team", ""), {"team-one", "two"}),
         (("--namespace=team", "watch", "te"), {"team-one"}),
@@ -136,6 +140,23 @@ def offered(*words: str) -> set[str]:
 )
 def test_what_may_follow(words: tuple[str, ...], expected: set[str]) -> None:
     assert offered(*words) == expected
+
+
+def test_the_logs_of_every_program_can_be_asked_for() -> None:
+    assert {*get_args(ProgramName)} == {*TASKS} - {"serve"}
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        (("logs", ""), "runs"),
+        (("watch", "--kind", "comparisons", ""), "comparisons"),
+        (("watch", "--kind=societies", ""), "societies"),
+        (("ask", ""), "societies"),
+    ],
+)
+def test_names_are_those_of_the_kind_that_the_command_takes(words: tuple[str, ...], kind: str) -> None:
+    assert candidates(of_kubectl(), words, lambda given: [given.kind])[0] == [(kind, "")]
 
 
 def test_kubectl_learns_every_flag_and_what_it_means() -> None:

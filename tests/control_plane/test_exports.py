@@ -376,6 +376,29 @@ def test_a_run_that_failed_sends_what_it_has_evaluated_and_nothing_else() -> Non
     assert (status["exports"][0]["last"], settled) == (True, False)
 
 
+def test_exports_are_of_the_operators_release_and_the_run_keeps_its_own() -> None:
+    """A run that began before there were exports has images without their program; what they read is any release's."""
+    older = {"debate": {"image": "r.io/maft/debate:0.1.0"}}
+    _, _, plain, _ = looked(ALL, None, export=[])
+    server, applied = Server(resource({**plain, "images": older}, export=[MLFLOW]), *map(kept, ALL)), dict[str, Json]()
+
+    async def apply(body: Json) -> Json:
+        applied[body["metadata"]["name"]] = body
+        return {**body, "metadata": {**body["metadata"], "uid": "new", "generation": 1}}
+
+    server.apply = apply  # type: ignore[method-assign]
+    look(server)
+    assert container(applied[ONLY])["image"] == IMAGES.of("debate") != older["debate"]["image"]
+
+
+def test_what_an_export_runs_says_nothing_of_the_runs_images() -> None:
+    newer = export_job(FIRST)
+    newer["spec"]["template"] = {"spec": {"containers": [{"name": "debate", "image": "r.io/maft/debate:newer"}]}}
+    newer["metadata"].pop("annotations", None)
+    _, _, status, _ = looked([*WORKING, newer], None, iterations=3)
+    assert status["images"]["debate"]["image"] == IMAGES.of("debate")
+
+
 def test_a_job_that_is_refused_is_told_in_its_row_alone() -> None:
     server = Server(resource(None, export=[MLFLOW]), *map(kept, ALL))
 

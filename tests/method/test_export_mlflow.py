@@ -181,6 +181,38 @@ def faulty_fixture() -> Iterator[Any]:
 RUNS = {"experiment": {"experiment_id": "1"}, "runs": [{"info": {"run_id": "r"}}], "run": {"info": {"artifact_uri": "s3://x"}}}
 
 
+def test_runs_of_a_comparison_that_begin_at_a_time_have_one_experiment_and_one_parent(store, faulty):
+    """Each finds none and makes one; the tracker has room for one experiment of a name, and for many runs."""
+    there: dict[str, Any] = {"experiment": False, "runs": []}
+
+    def answers(count: int, path: str) -> tuple[int, bytes]:
+        if "get-by-name" in path:
+            return (200, json.dumps(RUNS).encode()) if there["experiment"] else (404, b"none")
+        if path.endswith("experiments/create"):  # another run was faster by a moment
+            there["experiment"] = True
+            return 400, b"RESOURCE_ALREADY_EXISTS"
+        if path.endswith("runs/search"):
+            return 200, json.dumps({"runs": there["runs"]}).encode()
+        if path.endswith("runs/create"):
+            there["runs"] = [{"info": {"run_id": name}} for name in ("mine", "another")]
+        return 200, json.dumps({"run": {"info": {"run_id": "mine", "artifact_uri": "s3://x"}}}).encode()
+
+    put_run(store)
+    url, asked = faulty(answers)
+    hand_on(store, url, group="default/cmp")
+    tags = [json.loads(body) for _, path, body in asked if path.endswith("set-tag")]
+    assert {tag["value"] for tag in tags if tag["key"] == "mlflow.parentRunId"} == {"another"}
+
+
+def test_an_experiment_that_cannot_be_made_is_said(store, faulty):
+    def answers(count: int, path: str) -> tuple[int, bytes]:
+        return (404, b"none") if "get-by-name" in path else (400, b"no such place")
+
+    put_run(store)
+    with pytest.raises(BadInput, match="experiments/create: status 400: no such place"):
+        hand_on(store, faulty(answers)[0])
+
+
 def test_what_arrived_before_a_fault_is_not_sent_again(store, faulty):
     put_run(store)
     broken = [True]
@@ -215,7 +247,7 @@ def test_a_server_that_refuses_is_one_line(store, faulty, answer, kind, line):
     with pytest.raises(kind, match=line) as error:
         hand_on(store, url)
     assert "\n" not in str(error.value)
-    assert len(asked) == 1
+    assert len(asked) == (2 if answer[0] == 404 else 1)  # an experiment that is not there is made
 
 
 def test_a_tracker_that_is_away(store):

@@ -25,6 +25,8 @@ DEFAULT = "maft"  # the experiment where none is named
 RUN, ORIGIN, PARENT = "maft.run", "maft.origin", "mlflow.parentRunId"  # tags
 PROXIED = "mlflow-artifacts:"  # how artifact URIs begin that the server takes itself
 BATCH = 100  # parameters of one request
+SEVERAL = 100  # runs of one name that may have been made at a time
+_EXISTS = 400  # status, among others of what cannot be made
 ARTIFACTS = "artifacts"  # how parts of the ledger begin that are files
 
 
@@ -41,27 +43,40 @@ class Tracker:
         return self.client.ask("POST", url, msgspec.json.encode(body), Content_Type="application/json").json(url)
 
     def experiment(self, name: str) -> str:
-        """Returns the id of the experiment of that name, made where there is none."""
+        """Returns the id of the experiment of that name, made where there is none. Runs of a comparison may make it at a time, and
+        one is told that it is there."""
+        if there := self._experiment(name):
+            return there
+        url = f"{self.url}/api/2.0/mlflow/experiments/create"
+        body = msgspec.json.encode({"name": name})
+        made = self.client.ask("POST", url, body, accept=(_EXISTS,), Content_Type="application/json")
+        if made.status != _EXISTS:
+            return str(made.json(url)["experiment_id"])
+        return self._experiment(name) or str(self.post("experiments/create", name=name)["experiment_id"])  # which says why not
+
+    def _experiment(self, name: str) -> str:
         url = f"{self.url}/api/2.0/mlflow/experiments/get-by-name"
         answer = self.client.ask("GET", f"{url}?{urlencode({'experiment_name': name})}", accept=(404,))
-        if answer.status == 404:
-            return str(self.post("experiments/create", name=name)["experiment_id"])
-        return str(answer.json(url)["experiment"]["experiment_id"])
+        return "" if answer.status == 404 else str(answer.json(url)["experiment"]["experiment_id"])
 
     def run(self, experiment: str, key: str, began: float, parent: str = "", origin: str = "") -> str:
         """Returns the id of the MLflow run of that run of maft, made where there is none. began: in seconds since 1970; origin:
         what tells it from another one of its name, such as one in another bucket."""
-        same = f" AND tags.`{ORIGIN}` = '{origin}'" if origin else ""
-        query = f"tags.`{RUN}` = '{key}'{same}"
-        there = self.post("runs/search", experiment_ids=[experiment], filter=query, max_results=1).get("runs", [])
-        if there:
-            return str(there[0]["info"]["run_id"])
+        if there := self._run(experiment, key, origin):
+            return there
         pairs = {RUN: key, ORIGIN: origin, "mlflow.runName": key.rpartition("/")[2], PARENT: parent}
         tags = _pairs({name: value for name, value in pairs.items() if value})
         made = self.post(
             "runs/create", experiment_id=experiment, run_name=pairs["mlflow.runName"], start_time=_ms(began), tags=tags
         )
-        return str(made["run"]["info"]["run_id"])
+        return self._run(experiment, key, origin) or str(made["run"]["info"]["run_id"])
+
+    def _run(self, experiment: str, key: str, origin: str) -> str:
+        """The id of the run that counts, of several that were made at a time; empty where there is none."""
+        same = f" AND tags.`{ORIGIN}` = '{origin}'" if origin else ""
+        query = f"tags.`{RUN}` = '{key}'{same}"
+        there = self.post("runs/search", experiment_ids=[experiment], filter=query, max_results=SEVERAL).get("runs", [])
+        return min((str(run["info"]["run_id"]) for run in there), default="")
 
     def artifacts(self, run: str) -> str:
         """Returns the URL below which the run's artifacts are put; empty where the server does not take them itself."""
@@ -91,6 +106,8 @@ def send(request: Request) -> Sent:
         parent = tracker.run(number, request.group, began) if request.group else ""
         origin = hashlib.sha256(f"{request.store.url} {digest(request.run.problems)}".encode()).hexdigest()[:16]
         ledger.known_as(tracker.run(number, request.run.key, began, parent, origin))
+        if parent:  # another one than the run was made with counts where several were made at a time
+            tracker.post("runs/set-tag", run_id=ledger.remote, key=PARENT, value=parent)
         missing = ledger.missing(parts)
         for part in missing:
             _send(tracker, request, ledger.remote, part)

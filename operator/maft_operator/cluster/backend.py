@@ -8,6 +8,7 @@ from datetime import datetime
 from maft_operator.cluster import (
     earlier,
     explaining,
+    exporting,
     images,
     kinds,
     manifests,
@@ -110,7 +111,9 @@ class ClusterBackend:
         """Settles which images the run uses, also for what is made after this look."""
         asked = {SERVE: self._owner.run.spec.inference.image}
         own = pods_in(self._children, (server.name for server in self._graph.servers))
-        pins = images.pins(self._images, asked, self._status.get("images", {}), {**self._children, kinds.POD.name: own})
+        jobs = [job for job in self._children.get(kinds.JOB.name, ()) if not exporting.is_of_one(job)]
+        made = {**self._children, kinds.POD.name: own, kinds.JOB.name: jobs}
+        pins = images.pins(self._images, asked, self._status.get("images", {}), made)
         self._images = pins.used_by(self._images)
         return pins
 
@@ -162,6 +165,8 @@ class ClusterBackend:
         kind = kinds.JOB if isinstance(item, Task) else kinds.DEPLOYMENT
         child = self._named(kind.name, item.name)
         owner = replace(self._owner, inherited=self._images.pods.inherited(child)) if child else self._owner
+        if isinstance(item, Task) and item.export:  # by the operator's own release: that of the run may know no exports
+            return owner, replace(self._images, pinned={})
         return owner, images.of_child(self._images, child)
 
     def _named(self, kind: str, name: str) -> Json | None:

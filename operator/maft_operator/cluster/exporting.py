@@ -38,8 +38,13 @@ class Export:
 def apart(tasks: Iterable[Child], graph: Graph) -> tuple[list[Child], list[Child]]:
     """Tells the Jobs of the run's tasks from those of its exports, also of targets that it has no more."""
     names = {task.name for task in graph.tasks}
-    beside = [t for t in tasks if t.name not in names and text(t.object, "metadata", "labels", COMPONENT) == _KIND]
+    beside = [t for t in tasks if t.name not in names and is_of_one(t.object)]
     return [t for t in tasks if t not in beside], beside
+
+
+def is_of_one(job: Json) -> bool:
+    """Tells whether the Job says that it is an export's: anybody may write labels."""
+    return text(job, "metadata", "labels", COMPONENT) == _KIND
 
 
 def read(tasks: Iterable[Child], now: datetime) -> dict[str, Export]:

@@ -35,7 +35,9 @@ def candidates(whole: argparse.ArgumentParser, words: Sequence[str], runs: Names
     if last.startswith("-"):
         return _fitting(_flags(command), last), NO_FILES
     offered = [pair for action in command._actions for pair in _commands(action)]
-    if not offered and any(action.dest == "run" for action in command._actions) and not given.run:
+    named = next((action for action in command._actions if action.dest == "run"), None)
+    if not offered and named and not given.run:
+        given.kind = given.kind or ("societies" if named.metavar == "SOCIETY" else "runs")
         offered = [(name, "") for name in runs(given)]
     return _fitting(offered, last), NO_FILES
 
@@ -44,7 +46,7 @@ def _walked(
     whole: argparse.ArgumentParser, words: Sequence[str]
 ) -> tuple[argparse.ArgumentParser, argparse.Namespace, argparse.Action | None]:
     """The command that the words have come to, the flags that they give, and the flag whose value is next."""
-    command, given, waiting = whole, argparse.Namespace(run="", namespace="", context=""), None
+    command, given, waiting = whole, argparse.Namespace(run="", namespace="", context="", kind=""), None
     for word in words:
         flag, _, value = word.partition("=")
         action = command._option_string_actions.get(flag)
@@ -92,8 +94,8 @@ async def _names(given: argparse.Namespace) -> list[str]:
     from maft_operator.kubectl.asked import KINDS, Where
 
     async with asyncio.timeout(PATIENCE), connected(in_cluster=False, context=given.context) as client:
-        namespace, kind = given.namespace or kubeconfig.namespace(given.context), KINDS[getattr(given, "kind", None) or "runs"]
-        where = Where(UserApi(client), namespace, kind)
+        namespace = given.namespace or kubeconfig.namespace(given.context)
+        where = Where(UserApi(client), namespace, KINDS[given.kind])
         return [row.name async for page in where.pages("") for row in tables.read(page).rows]
 
 

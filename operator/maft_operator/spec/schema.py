@@ -110,7 +110,7 @@ def _known(value: Any, schema: Json, path: str) -> None:
                 raise BadSpec(f"{path}[{i}]: {item!r} is there twice")
     if wrong := _no_json(value):
         raise BadSpec(f"{path}: {wrong}")
-    properties = _properties(value, schema)
+    properties = properties_of(value, schema)
     if not isinstance(value, dict) or not properties or schema.get("x-kubernetes-preserve-unknown-fields"):
         return
     for name, child in value.items():
@@ -142,14 +142,14 @@ def _fill(value: Any, schema: Json) -> None:
             _fill(item, schema.get("items", {}))
     if not isinstance(value, dict):
         return
-    for name, child in _properties(value, schema).items():
+    for name, child in properties_of(value, schema).items():
         if name not in value and "default" in child:
             value[name] = copy.deepcopy(child["default"])
         if name in value:
             _fill(value[name], child)
 
 
-def _properties(value: Any, schema: Json) -> Json:
+def properties_of(value: Any, schema: Json) -> Json:
     """Returns the schema of each property; of a map, of those that are there."""
     each = schema.get("additionalProperties")
     return dict.fromkeys(value, each) if isinstance(value, dict) and isinstance(each, dict) else schema.get("properties", {})

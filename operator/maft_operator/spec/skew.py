@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from maft_operator.spec.parse import Run, converted, parse
-from maft_operator.spec.schema import KIND, BadSpec, Json, filled, openapi
+from maft_operator.spec.schema import KIND, BadSpec, Json, filled, openapi, properties_of
 
 OPERATOR = "operator: "  # how lines begin that are about its release, and not about the run
 TOLD = OPERATOR + "it does not know spec.{}, which a newer release has, and passes over it; upgrade it if the run needs that"
@@ -50,7 +50,7 @@ def _prune(value: Any, schema: Json, path: str) -> Iterator[str]:
     if isinstance(value, list):
         for item in value:
             yield from _prune(item, schema.get("items", {}), f"{path}[]")
-    properties = schema.get("properties")
+    properties = properties_of(value, schema)
     if not isinstance(value, dict) or not properties or schema.get("x-kubernetes-preserve-unknown-fields"):
         return
     for name in list(value):
