@@ -367,6 +367,14 @@ def test_other_kinds_have_no_labels_and_no_threshold(tmp_path: Path) -> None:
     assert vectors.likeness(assigned, "number") is None
 
 
+@pytest.mark.parametrize("answer", ["เพราะทะเลสะท้อนขึ้นไป {}", "因为海水反射到天上。{}"])
+def test_answers_that_the_encoder_cannot_read_end_prepare(tmp_path: Path, answer: str) -> None:
+    """One unknown word is like the other: everybody would agree with everybody."""
+    foreign = [{"question": f"{i}?", "answer": answer.format(i)} for i in range(40)]
+    with pytest.raises(BadInput, match=r"^task\.semantic\.embedder: has no word or letter for \d+% of the answers in \S+\.jsonl"):
+        prepare(assignment(tmp_path, foreign))
+
+
 def test_an_encoder_that_is_not_there_ends_prepare(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"^task\.semantic\.embedder: .*config\.json is missing"):
         prepare(assignment(tmp_path, rows(40), embedder=str(tmp_path / "none")))

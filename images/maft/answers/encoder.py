@@ -6,7 +6,7 @@ so that its vector is the same in whatever company, and all of it: where it is l
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib import resources
 from importlib.util import find_spec
@@ -27,6 +27,7 @@ CONFIG, POOLING, TOKENIZER, WEIGHTS = "config.json", "1_Pooling/config.json", "t
 WINDOW = "sentence_bert_config.json"  # says how many tokens are read at a time, where it is there
 KEPT = 4096  # vectors of texts; one takes 1.5 KB
 _FIELD = "task.semantic.embedder"
+_UNKNOWN = "[UNK]"  # of BERT's vocabularies
 # erf by Abramowitz and Stegun, 7.1.26: within 1.5e-7, which single precision does not tell from it; numpy has none.
 _ERF = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
 
@@ -105,7 +106,18 @@ class Encoder:
 def load(source: str) -> Callable[[str], Vector]:
     """Loads an encoder: `package` for the one that comes as a Python package, else a folder. Texts that come again are not computed
     again. BadInput if there is none."""
-    return lru_cache(KEPT)(Encoder(_packaged() if source == PACKAGED else Path(source)))
+    return lru_cache(KEPT)(Encoder(_folder(source)))
+
+
+def unknown(source: str, texts: Sequence[str]) -> float:
+    """Computes the share of the texts' tokens that the encoder has neither a word nor a letter for: all of them are one to it."""
+    tokenizer = _tokenizer(_folder(source) / TOKENIZER)
+    ids = [number for encoded in tokenizer.encode_batch(texts, add_special_tokens=False) for number in encoded.ids]
+    return ids.count(tokenizer.token_to_id(_UNKNOWN)) / max(1, len(ids))
+
+
+def _folder(source: str) -> Path:
+    return _packaged() if source == PACKAGED else Path(source)
 
 
 def _packaged() -> Path:

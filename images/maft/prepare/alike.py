@@ -7,10 +7,13 @@ import msgspec
 
 from maft import records
 from maft.answers.likeness import META, PAIRS, POOR, pairs, threshold
+from maft.errors import BadInput
 from maft.prepare.tasks import Split
 from maft.records import Commit, Problem
 from maft.spec import Spec
 from maft.summaries import Threshold
+
+FOREIGN = 0.25  # share of unknown words and letters from which on an encoder does not read a language
 
 
 def on_the_probe_alone(split: Split) -> Split:
@@ -34,9 +37,22 @@ def fitted(spec: Spec, files: Mapping[str, bytes]) -> Threshold | None:
         return None
     from maft.answers.encoder import load
 
-    probe = records.decode_lines(files.get("probe.jsonl", b""), Problem, "probe.jsonl")
-    embed = load(spec.task.semantic.embedder)
-    return threshold(list(pairs(probe, embed)), spec.task.semantic.threshold)
+    embedder = spec.task.semantic.embedder
+    embed, several = load(embedder), {name: records.decode_lines(data, Problem, name) for name, data in files.items()}
+    for name, problems in several.items():
+        _in_its_language(embedder, name, problems)
+    return threshold(list(pairs(several.get("probe.jsonl", []), embed)), spec.task.semantic.threshold)
+
+
+def _in_its_language(embedder: str, name: str, problems: Iterable[Problem]) -> None:
+    """BadInput where the encoder cannot read the answers: those in a script that it does not know are all the same to it."""
+    from maft.answers.encoder import unknown
+
+    if (share := unknown(embedder, [problem.answer for problem in problems])) > FOREIGN:
+        raise BadInput(
+            f"task.semantic.embedder: has no word or letter for {share:.0%} of the answers in {name}, so they look the same; take"
+            " an encoder of their language, or answer: judge"
+        )
 
 
 def committed(questions: Commit) -> Threshold | None:

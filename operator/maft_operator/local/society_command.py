@@ -104,7 +104,7 @@ def _one_place(arguments: argparse.Namespace) -> None:
         if url and given:
             raise BadSpec(f"--{flag}: not with --url; it is for the society's own start, see `maft serve -h`")
     if url and not url.startswith(("http://", "https://")):
-        raise BadSpec(f"--url {url}: expected http://HOST:PORT, as `maft serve` prints it")
+        raise BadSpec(f"--url {url}: expected http://HOST:PORT or https://HOST:PORT, as `maft serve` prints it")
     if not question.strip():
         raise BadSpec("QUESTION: is empty; ask something")
 

@@ -59,7 +59,7 @@ class Comparisons:
             self._read.pop(key, None)
             return await self._finished(resource, state)
         try:
-            reading = self._reading(key, resource)
+            reading = await asyncio.to_thread(self._reading, key, resource)  # to check hundreds of runs takes seconds
         except BadSpec as error:
             await self._refuse(resource, str(error), state)
             return None
