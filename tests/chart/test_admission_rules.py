@@ -54,6 +54,16 @@ def test_white_space_hides_no_server(source: str) -> None:
     assert "may not be used here" in line
 
 
+def test_the_policy_holds_where_the_definition_is_older() -> None:
+    """It may be installed by somebody else, and later: nobody could begin a run, otherwise."""
+    whole = of()
+    for name in ("export", "agentOverrides"):
+        del whole["spec"][name]
+    assert refusals(policy(True), whole) == []
+    whole["spec"]["model"]["trustRemoteCode"] = True
+    assert len(refusals(policy(True), whole)) == 1
+
+
 def test_with_other_values_other_things_pass() -> None:
     assert (
         refusals(policy(False), of(storage={**HERE["storage"], "endpoint": "http://evil"}, model={"trustRemoteCode": True})) == []
