@@ -161,6 +161,11 @@ def away(name: str) -> Json:
 NO_SECRET = pod(FIRST, "Pending", waiting("CreateContainerConfigError", 'secret "tokens" not found'))
 WORKING = (PREPARED, TRIED, UNTRAINED, done("r-1-debate"), done("r-1-train"), done("r-1-evaluate"))
 READ: dict[str, tuple[tuple[Json, ...], str, str]] = {  # objects; phase and message
+    "has said what steers terminals": (  # the tracker's words, and longer than a status takes
+        (labelled(done(FIRST)), summarized(FIRST, ExportSummary(targets=(Exported(to="mlflow", place="a\x1b[2Jb\nc", new=1),)))),
+        "Sent",
+        "a [2Jb c",
+    ),
     "has just begun": ((export_job(),), "Sending", ""),
     "failed once": ((export_job(failed=1), away(FIRST)), "Retrying", "--to mlflow: http://mlflow:5000 is away: refused"),
     "failed, and its pod has gone": ((export_job(failed=2),), "Retrying", ""),

@@ -102,7 +102,7 @@ def _row(graph: Graph, target: ExportSpec, exports: Mapping[str, Export], reache
         "last": last,
     }
     same = all(old.get(name) == value for name, value in about.items())
-    message = export.message[:WORDS] or (text(old, "message") if same else "")  # its pod may have gone
+    message = reasons.line(export.message, WORDS) or (text(old, "message") if same else "")  # its pod may have gone
     since = text(old, "time") if same else ""
     return {**about, **({"message": message} if message else {}), "time": since or stamp(now)}
 
