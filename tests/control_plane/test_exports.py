@@ -364,6 +364,17 @@ def test_a_target_that_is_taken_out_of_a_run_that_is_over_is_tried_no_more() -> 
     assert "exports" not in status and status["phase"] == "Complete"
 
 
+def test_a_target_that_was_given_up_is_tried_again_once_it_is_taken_out_and_put_in() -> None:
+    _, _, complete, _ = looked(ALL, None)
+    given_up = [*ALL, labelled(failed(ONLY)), away(ONLY)]
+    _, _, status, settled = looked(given_up, complete)
+    assert status["exports"][0]["phase"] == "Failed" and settled
+    server, _, status, _ = looked(given_up, status, export=[])
+    assert ("delete", "Job", ONLY) in server.wrote() and "exports" not in status
+    server, _, status, _ = looked(ALL, status)
+    assert ("apply", "Job", ONLY) in server.wrote() and status["exports"][0]["phase"] == "Sending"
+
+
 def test_a_run_that_is_over_and_sends_where_only_another_release_can_stays_as_it_is() -> None:
     _, _, complete, _ = looked(ALL, None)
     newer = {"to": "elsewhere", "address": "there", "license": ""}
