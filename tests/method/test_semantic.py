@@ -322,6 +322,14 @@ def test_without_labels_the_default_counts_and_people_are_told(tmp_path: Path) -
     assert line.startswith("task.semantic.threshold: none was fitted") and "0 labelled pairs" in line
 
 
+@pytest.mark.parametrize(("words", "warned"), [(20, 0), (31, 1)])
+def test_long_questions_are_warned_of(tmp_path: Path, words: int, warned: int) -> None:
+    """Behind them even a threshold that somebody gave joins all answers."""
+    long = [{**row, "question": f"{'so ' * (words - 4)}{row['question']}"} for row in rows(40)]
+    lines = prepare(assignment(tmp_path, long, threshold=0.9)).warnings
+    assert len(lines) == warned and all(f"these have {words} words" in line for line in lines)
+
+
 def test_an_encoder_that_cannot_tell_is_warned_of(tmp_path: Path) -> None:
     same = {"same": ["The moon is far away."], "different": ["Thing is a pear."]}
     summary = prepare(assignment(tmp_path, rows(40, **same)))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from statistics import median
 
 import msgspec
 
@@ -11,9 +12,12 @@ from maft.errors import BadInput
 from maft.prepare.tasks import Split
 from maft.records import Commit, Problem
 from maft.spec import Spec
+from maft.store.base import Store
+from maft.store.lines import iterate_lines
 from maft.summaries import Threshold
 
 FOREIGN = 0.25  # share of unknown words and letters from which on an encoder does not read a language
+LONG = 30  # words of a question behind which people are warned (docs/answers.md)
 
 
 def on_the_probe_alone(split: Split) -> Split:
@@ -60,11 +64,22 @@ def committed(questions: Commit) -> Threshold | None:
     return records.described(questions, META, Threshold) if META in questions.meta else None
 
 
-def warnings(chosen: Threshold | None) -> tuple[str, ...]:
-    """Says what people have to know of it."""
+def usual_words(store: Store, questions: Commit) -> int:
+    """Counts the words of a training question, the median of all."""
+    problems = iterate_lines(store, questions, "train.jsonl", Problem)
+    return round(median(len(problem.text.split()) for problem in problems))
+
+
+def warnings(chosen: Threshold | None, words: int) -> tuple[str, ...]:
+    """Says what people have to know of it. words: of a question, as `usual_words` counts them."""
     if chosen is None:
         return ()
     lines = []
+    if words > LONG:
+        lines.append(
+            f"task.answer: semantic reads each answer behind its question, and these have {words} words: behind many, all"
+            " answers are near each other, whatever they say (docs/answers.md); ask in fewer words, or take answer: judge"
+        )
     if chosen.source == "default":
         lines.append(
             f"task.semantic.threshold: none was fitted, so {chosen.cosine} counts, measured elsewhere: the probe has {chosen.pairs}"
