@@ -16,6 +16,7 @@ import yaml
 from committed import AGENTS, CARD, RUN, adapter_files, evaluation, put_adapter, put_iteration, put_run, put_validations
 from conftest import free_port, serving
 from peft import PeftModel
+from s3server import S3Server, s3_fixture  # noqa: F401 - the fixture `s3`
 from safetensors.torch import load_file
 from small import TINY, a_spec
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -277,6 +278,17 @@ def test_kserve_is_not_told_of_folders_of_this_machine(store, tmp_path):
     put_run(bucket)
     with pytest.raises(BadInput, match=r"model.source .*pods of KServe cannot reach; put it into a bucket"):
         kserve.manifest(request(bucket), request(bucket).agents())
+
+
+@pytest.mark.s3
+def test_a_base_that_is_another_one_by_now_is_not_merged(s3: S3Server, store, monkeypatch, tmp_path):
+    for name, value in {**s3.environment(), "MAFT_CACHE": str(tmp_path / "cache")}.items():
+        monkeypatch.setenv(name, value)
+    for file in (p for p in TINY.iterdir() if p.suffix in (".json", ".jinja", ".safetensors")):
+        s3.client().put_object(Bucket=s3.bucket, Key=f"{tmp_path.name}/{file.name}", Body=file.read_bytes())
+    put_run(store, model={"source": s3.url(tmp_path.name)}, revision="files-0123456789abcdef")
+    with pytest.raises(BadInput, match=r"^model\.source: the files of s3://\S+ are no longer those that the run began with"):
+        hand_on(store, "merged", tmp_path / "out", only=("generator-2",))
 
 
 def test_a_merged_model_says_what_base_and_adapter_say(store, tmp_path):

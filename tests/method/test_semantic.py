@@ -383,6 +383,18 @@ def test_answers_that_the_encoder_cannot_read_end_prepare(tmp_path: Path, answer
         prepare(assignment(tmp_path, foreign))
 
 
+def test_only_what_is_compared_has_to_suit_the_encoder(tmp_path: Path) -> None:
+    """Held-out questions may be of another task than those that are trained on."""
+    source = tmp_path / "foreign.jsonl"
+    source.write_text("".join(json.dumps({"question": f"{i}?", "answer": f"เพราะทะเลสะท้อนขึ้นไป {i}"}) + "\n" for i in range(10)))
+    long = [{**row, "question": f"{'so ' * 40}{row['question']}"} for row in rows(40)]
+    given = assignment(tmp_path, long)
+    task = {"kind": "jsonl", "source": str(source), "answer": "text", "train": 3}
+    other = {"kind": "jsonl", "source": given.spec.task.source, "answer": "semantic", "heldOut": 3}
+    summary = prepare(dataclasses.replace(given, given_spec=a_spec(task=task, evaluation={"task": other})))
+    assert summary.semantic and [line.split(":")[0] for line in summary.warnings] == ["task.answer", "task.semantic.threshold"]
+
+
 def test_an_encoder_that_is_not_there_ends_prepare(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"^task\.semantic\.embedder: .*config\.json is missing"):
         prepare(assignment(tmp_path, rows(40), embedder=str(tmp_path / "none")))

@@ -22,11 +22,12 @@ AGENTS = 2
 CARD = "---\nbase_model: tiny\n---\n\n# generator of agent 0, iteration 1\n\nWritten by training.\n\nLoad it with PEFT.\n"
 
 
-def put_run(store: Store, *, run: str = RUN, iterations: int = 1, trained: bool = True, **spec: Any) -> RunSpec:
-    """Commits a run of two agents. trained: else every agent is the base model to the end."""
+def put_run(store: Store, *, run: str = RUN, iterations: int = 1, trained: bool = True, revision: str = "", **spec: Any) -> RunSpec:
+    """Commits a run of two agents. trained: else every agent is the base model to the end; revision: of its model."""
     made = a_spec(agents=AGENTS, iterations=max(1, iterations), **spec)
     part = records.encode_lines([Problem("a", "2+2?", "4")] * 3)
     meta = {"spec": json.loads(immutable_spec_json(made)), "version": "0.2.0", "model": str(TINY)}
+    meta |= {"revision": revision} if revision else {}
     publish(store, f"{run}/{layout.PROBLEMS}", {"train.jsonl": part, "held-out.jsonl": part}, meta=meta)
     put_evaluation(store, 0, run)
     for iteration in range(1, iterations + 1):

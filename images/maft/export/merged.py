@@ -5,6 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from maft import revision
 from maft.errors import BadInput
 from maft.export import society
 from maft.export.cards import CARD, card
@@ -20,9 +21,10 @@ MADE_OF = "maft_merged.json"  # written last: which weights the folder was made 
 def send(request: Request) -> Sent:
     """Writes a model folder for each adapter; those that are whole already stay."""
     agents, into = request.agents(), folder(request, f"{request.name}-merged")
-    spec = society.spec(request.run)
+    spec, run = society.spec(request.run), request.run.key
     if spec.training.base == "nf4":
         raise BadInput("training.base: nf4; adapters of a 4-bit base do not fit its full weights exactly; serve them as adapters")
+    spec = revision.pinned(request.store, run, run, spec)  # adapters added to other weights would make nobody's model
     todo = [agent for agent in agents if not _is_there(agent, into / agent.name)]
     for agent in todo:
         _merge(request, spec, agent, into / agent.name)

@@ -48,7 +48,7 @@ def main(assignment: Assignment) -> PrepareSummary:
         model_bytes=_largest(revision.with_own(revision.with_revision(spec, pin), commit.meta.get(revision.OWN))),
         revision=pin,
         semantic=threshold,
-        warnings=alike.warnings(threshold, alike.usual_words(store, commit) if threshold else 0),
+        warnings=alike.warnings(threshold, alike.usual_words(store, commit, spec) if threshold else 0),
     )
     return first_that_fits(msgspec.structs.replace(drawn, earlier=e) for e in earlier.shorter(earlier.found(assignment)))
 
