@@ -223,7 +223,7 @@ class Told(Client):
             raise answer
         return answer
 
-    submit = events = results = stop = None  # type: ignore[assignment]
+    submit = events = results = stop = comparisons = None  # type: ignore[assignment]
 
 
 def test_wait_passes_over_a_server_that_is_away_for_a_while() -> None:

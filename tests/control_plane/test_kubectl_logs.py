@@ -20,6 +20,7 @@ from test_bundle import NS, kubeconfig
 from maft.store.urls import open_store
 from maft_operator.cluster.manifests import CHILD, COMPONENT, ITERATION
 from maft_operator.cluster.manifests import RUN as LABEL
+from maft_operator.ended import is_over
 from maft_operator.kubectl import asked, tables
 from maft_operator.kubectl.logs import Wanted
 from maft_operator.spec.schema import Json
@@ -201,7 +202,7 @@ def rejected(generation: int) -> Json:
 def test_nobody_waits_for_a_run_that_was_rejected(tmp_path: Path) -> None:
     assert called(World(rejected(1)), tmp_path, "logs", "r", "-f").returncode == 0
     assert asked.failure(rejected(1)) == "InvalidSpec: spec.agents: [2J-1"
-    assert not asked.is_over(rejected(2))  # changed since, and not looked at yet
+    assert not is_over(rejected(2))  # changed since, and not looked at yet
 
     async def scenario() -> None:
         async with answering(World(rejected(1)).answer) as url:

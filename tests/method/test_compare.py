@@ -355,15 +355,17 @@ def test_it_asks_at_least_40_percent_less_than_the_methods_one_by_one(finished: 
     """A transcript has every call that its run would have made alone."""
     folder, _, _ = finished
     alone: Counter[str] = Counter()
+    reworked = 0  # answers to a hint, of distillation: as many as first answers differ from the vote
     for path in (folder / "runs/default").glob("cmp-*/iterations/*/*/part-0.jsonl"):
         for one in records.decode_lines(path.read_bytes(), Transcript, str(path)):
             alone.update("base" if call.model == "base" else "adapter" for call in one.calls())
+            reworked += sum(len(turns) - 2 for turns in one.turns if len(turns) > 2)
     reached = Counter("base" if line == "base" else "adapter" for line in (folder / "requests").read_text().split())
     probes = 2 * (1 + 6 + 3 + 1) + 2 * 8  # every debate asks each of its models once whether it is there
     assert alone["adapter"] <= reached["adapter"] <= alone["adapter"] + probes, "adapters' answers are each run's own"
     assert reached.total() <= 0.6 * alone.total(), (reached, alone)
     calls = 24 * 9 * 3 + 16 * (1 + 9 + 9 + 1)
-    assert alone.total() == 2 * calls
+    assert alone.total() == 2 * calls + reworked
 
 
 @pytest.mark.run

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from maft import evaluate, program, records
 from maft.debate import __main__ as debate
-from maft.debate import datasets, society
+from maft.debate import society
 from maft.errors import BadInput
 from maft.prepare import __main__ as prepare
 from maft.prepare import formats
@@ -20,6 +20,7 @@ from maft.records import Example, Problem, Transcript
 from maft.report import __main__ as report
 from maft.report import read as report_read
 from maft.scores import margins
+from maft.shortage import NO_CONSENSUS
 from maft.spec import immutable_spec_json
 from maft.store import layout
 from maft.store.commits import fetch, publish, required
@@ -117,7 +118,7 @@ def test_what_the_debate_says_of_its_majority(probed: Probed) -> None:
     assert sum(said.margins) == 24
     counts = required(world.store, layout.datasets(RUN, 1), "the test").meta["counts"]
     generators = [c for c in counts if c["role"] == "generator"]
-    assert {c["leftOut"].get(datasets.NO_CONSENSUS, 0) for c in generators} == {said.abstained}
+    assert {c["leftOut"].get(NO_CONSENSUS, 0) for c in generators} == {said.abstained}
     assert said.abstained == sum(t.vote.votes < 2 for t in transcripts) > 0
     calls = sum(
         len(list(t.calls()))
