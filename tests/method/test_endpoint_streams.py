@@ -11,6 +11,7 @@ from societies import ask
 
 from maft.endpoint.admission import Admission
 from maft.endpoint.answer import Answer
+from maft.endpoint.answering import Hearing
 from maft.endpoint.app import Endpoint
 from maft.endpoint.measured import Measured
 from maft.endpoint.refused import Refused
@@ -75,6 +76,9 @@ class Thinker(Debaters):
 
     def is_of_one_agent(self, asked) -> bool:
         return True
+
+    def hearing(self, asked) -> Hearing:
+        return Hearing(self.setup.template)
 
     async def debate(self, asked, listener) -> None:
         await self.heard.wait()

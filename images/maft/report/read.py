@@ -115,7 +115,8 @@ class CommittedRun:
     @property
     def model(self) -> str:
         """Names the base model, and those that agents have beside it; empty where nothing says it."""
-        own = [self.spec.model_of(n).source for n in range(self.spec.agents)] if self.spec else []
+        spec = self.spec if self.spec and self.spec.bases_differ else None
+        own = [spec.model_of(n).source for n in range(spec.agents)] if spec else []
         return ", ".join(dict.fromkeys([str(self.meta.get("model", "")), *own]))
 
     @property
