@@ -9,6 +9,7 @@ import hashlib
 import math
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
 from typing import Literal
@@ -29,6 +30,7 @@ LIMITS: dict[Engine, float] = {"mock": 1500.0, "vllm": 3000.0}  # seconds to the
 GAPS: dict[Engine, tuple[float, float]] = {"mock": (3.0, 25.0), "vllm": (10.0, 60.0)}  # seconds between two disturbances of a run
 DISTURBED = (3, 6)  # times that a run is disturbed
 CLOCKS = {"mock": (*[""] * 6, "+4m", "+4m", "-9m", "-9m", "+2h"), "vllm": ("",)}  # of all pods of a run; drawn
+EVICTED = "task: pod evicted"  # as disturbances.py names it
 WRONG_CLOCK = "+2h"  # a store refuses what is signed a quarter of an hour off
 # What Python sleeps by (clock_nanosleep until a moment), that library refuses with EINVAL; it lets select be.
 _SLEEP = "import select, time\ntime.sleep = lambda seconds: select.select([], [], [], seconds) and None\n"
@@ -95,7 +97,7 @@ def _run(
     done = disturb(target, plan)
     try:
         kube.wait(lambda: _ended(target), LIMITS[engine])
-        end, right = _end(target, engine, clock, expected)
+        end, right = _end(target, engine, clock, expected, done)
     except AssertionError:
         end, right = f"no end within {LIMITS[engine]:.0f} s: {kube.explain(target.namespace, NAME)}", False
     kube.delete("Namespace", None, target.namespace)
@@ -161,12 +163,14 @@ def _ended(target: Target) -> bool:
     return any(target.maft.kube.is_true(target.namespace, target.name, kind) for kind in ("Complete", "Failed"))
 
 
-def _end(target: Target, engine: Engine, clock: str, expected: dict[str, str]) -> tuple[str, bool]:
-    """In words, and whether it is right."""
+def _end(target: Target, engine: Engine, clock: str, expected: dict[str, str], done: Sequence[str]) -> tuple[str, bool]:
+    """In words, and whether it is right. done: what was done to it."""
     failed = target.maft.kube.condition(target.namespace, target.name, "Failed")
     if failed.get("status") == "True":
-        named = clock == WRONG_CLOCK and failed["reason"] == "StoreUnusable" and "clocks" in failed["message"]
-        return f"failed, {failed['reason']}: {failed['message']}", named
+        named = failed["reason"] == "StoreUnusable" and "clocks" in failed["message"]
+        # A pod that is evicted right after it failed takes its words along: what its Job knows is the exit code, for wrong input.
+        unread = EVICTED in done and "exit code 2" in failed["message"]
+        return f"failed, {failed['reason']}: {failed['message']}", clock == WRONG_CLOCK and (named or unread)
     if clock == WRONG_CLOCK:
         return f"complete, with clocks {clock}", False
     with _ALONE:
