@@ -7,7 +7,6 @@ import base64
 import contextlib
 import json
 import secrets
-import socket
 import ssl
 import subprocess
 import time
@@ -17,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+
+from maft_operator.local.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 ADMIN, OPERATOR = "admin", "system:serviceaccount:maft-system:maft-operator"
@@ -73,13 +74,6 @@ def process(command: list[str], log: Path, environment: dict[str, str] | None = 
             except subprocess.TimeoutExpired:
                 started.kill()
                 started.wait()
-
-
-def free_port() -> int:
-    """Free at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _programs(folder: Path) -> dict[str, str]:

@@ -24,8 +24,10 @@ from typing import Any
 import page
 import psutil
 import yaml
-from control_plane import ROOT, ControlPlane, control_plane, free_port, process
+from control_plane import ROOT, ControlPlane, control_plane, process
 from stand_in import NAMESPACE, Cluster, Json, connected
+
+from maft_operator.local.ports import free_port
 
 OUTPUT = Path(__file__).with_suffix(".json")
 PATTERN = "pattern-0"  # the run that settled runs are copies of

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from control_plane import free_port, process
+from control_plane import process
 from debates import World
 
 from maft import adapters, records
@@ -21,6 +21,7 @@ from maft.spec import immutable_spec_json
 from maft.store import layout
 from maft.store.commits import publish
 from maft.store.files import FileStore
+from maft_operator.local.ports import free_port
 
 RUN = "bench/run"
 START = 600.0  # seconds

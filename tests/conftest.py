@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from installed import maft_fixture, namespace_fixture, pushed_fixture  # noqa: F
 from small import MOCK, ROOT, TINY, a_spec, resource  # noqa: F401 - tests take them from here
 
 from maft.spec import immutable_spec_json
+from maft_operator.local.ports import free_port
 
 if not os.environ.get("CI"):  # there hypothesis has a profile of its own, without limits of time too
     settings.register_profile("here", deadline=None)
@@ -30,12 +30,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as maft.local sets it: se
 def pytest_configure(config: pytest.Config) -> None:
     for hooks in (prepared, groups):
         config.pluginmanager.register(hooks)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextlib.contextmanager

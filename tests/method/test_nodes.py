@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import msgspec
 import pytest
+from conftest import free_port
 
 from maft.errors import BadInput, PeerLost
 from maft.store.files import FileStore
@@ -16,11 +17,6 @@ from maft.train.nodes import INDEX, MEETING, Node, found, gathered, joined, made
 TASK = "ns/run 1 [0]"
 SECRET = "5e" * 32
 TOLD = Told(("generator-0", "critic-0"), 4321)
-
-
-def free_port() -> int:
-    with socket.create_server(("", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def never() -> bool:

@@ -24,6 +24,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from maft_operator.local.ports import free_port
+
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "scripts" / "build-tool.sh"
 SERVER = "MAFT_S3_SERVER"  # JSON of the fields of an S3Server that runs already
@@ -104,7 +106,7 @@ MOTO = Kind(
 @contextlib.contextmanager
 def running(folder: Path, kind: Kind = VERSITYGW) -> Iterator[S3Server]:
     """A server over `folder` with an empty bucket. RuntimeError with its output if it does not start."""
-    server = S3Server(f"http://127.0.0.1:{_free_port()}", *(kind.keys or ("maft-test", secrets.token_hex(16))), "maft")
+    server = S3Server(f"http://127.0.0.1:{free_port()}", *(kind.keys or ("maft-test", secrets.token_hex(16))), "maft")
     folder.mkdir(parents=True, exist_ok=True)
     command = ["setpriv", "--pdeathsig", "KILL", *kind.command(folder, server)]
     log, environment = folder.with_name(f"{folder.name}.log"), {**os.environ, **kind.environment(server)}
@@ -115,12 +117,6 @@ def running(folder: Path, kind: Kind = VERSITYGW) -> Iterator[S3Server]:
         yield server
     finally:
         _stop(process)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait(process: "subprocess.Popen[bytes]", server: S3Server, seconds: float, log: Path) -> None:

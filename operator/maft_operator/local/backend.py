@@ -21,7 +21,8 @@ from maft.summaries import BAD_INPUT, AnySummary, Failure, decode_summary
 from maft_operator import progress
 from maft_operator.local import gpus as devices
 from maft_operator.local.gpus import Slots
-from maft_operator.local.processes import Child, free_port, start
+from maft_operator.local.ports import free_port
+from maft_operator.local.processes import Child, start
 from maft_operator.plan import best
 from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Server, Task

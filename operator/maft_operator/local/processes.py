@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -69,10 +68,3 @@ async def start(command: Sequence[str], environment: Mapping[str, str], log: Pat
             start_new_session=True,  # Ctrl-C in the terminal reaches us alone, and we end the children in order
         )
     return Child(process, log)
-
-
-def free_port() -> int:
-    """Finds a TCP port on loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -20,7 +20,8 @@ from maft.summaries import BAD_INPUT
 from maft_operator.local import gpus
 from maft_operator.local.backend import HOST, LocalBackend
 from maft_operator.local.place import Place
-from maft_operator.local.processes import Child, free_port, start
+from maft_operator.local.ports import free_port
+from maft_operator.local.processes import Child, start
 from maft_operator.plan.graph import Graph, Server
 from maft_operator.spec.parse import Run
 from maft_operator.spec.schema import BadSpec
