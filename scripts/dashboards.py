@@ -83,6 +83,11 @@ def of_runs(metric: str, by: str = "", more: str = "") -> str:
     return f"max by (cluster, namespace, run{by}) ({metric}{{{RUNS}{more}}})"
 
 
+def of_kind(kind: str, metric: str, by: str = "", more: str = "") -> str:
+    """The same of comparisons and societies, which carry the kind's name as the label of theirs."""
+    return f"max by (cluster, namespace, {kind}{by}) (maft_{kind}_{metric}{{{OWN}{more}}})"
+
+
 def at_iteration(metric: str) -> str:
     """The same with the label `at`: run and iteration in one, for the axis of a chart."""
     return f'label_join({of_runs(metric, ", iteration")}, "at", " · ", "run", "iteration")'
@@ -225,6 +230,14 @@ _TABLE = {
     "Value #B": "Done", "Value #C": "Iteration", "Value #D": "of", "Value #E": "Best accuracy", "Value #F": "Untrained, one answer",
     "Value #G": "Tokens written", "Value #H": "Age", "cluster": "Cluster",
 }  # fmt: skip
+_COMPARISONS = {
+    "namespace": "Namespace", "comparison": "Comparison", "phase": "Phase", "Value #B": "Runs", "Value #C": "under way",
+    "Value #D": "complete", "Value #E": "failed", "Value #F": "Best accuracy", "cluster": "Cluster",
+}  # fmt: skip
+_SOCIETIES = {
+    "namespace": "Namespace", "society": "Society", "phase": "Phase", "run": "Of run", "Value #B": "Iteration", "Value #C": "Pods asked for",
+    "Value #D": "that answer", "cluster": "Cluster",
+}  # fmt: skip
 RUNS_PAGE = Page(
     "runs",
     "maft / runs",
@@ -282,6 +295,30 @@ RUNS_PAGE = Page(
                     ),
                     width=24, height=7, columns=_TABLE,
                     units={"Done": "percentunit", "Best accuracy": "percentunit", "Untrained, one answer": "percentunit", "Age": "dtdurations"},
+                ),
+                Panel(
+                    "table", "Comparisons", "Of all runs, whichever are chosen above. Best accuracy: the method's with the highest mean over its seeds.",
+                    tuple(
+                        Query(expression)
+                        for expression in (
+                            of_kind("comparison", "info", ", phase"),
+                            *(of_kind("comparison", "runs", more=f', state="{state}"') for state in ("total", "active", "complete", "failed")),
+                            of_kind("comparison", "best_accuracy_ratio"),
+                        )
+                    ),
+                    height=6, columns=_COMPARISONS, units={"Best accuracy": "percentunit"}, empty="none",
+                ),
+                Panel(
+                    "table", "Societies", "Which answer, and whose agents they are. What they are asked: maft / serving.",
+                    tuple(
+                        Query(expression)
+                        for expression in (
+                            of_kind("society", "info", ", phase, run"),
+                            of_kind("society", "iteration"),
+                            *(of_kind("society", "replicas", more=f', state="{state}"') for state in ("wanted", "ready")),
+                        )
+                    ),
+                    height=6, columns=_SOCIETIES, empty="none",
                 ),
             ),
         ),

@@ -358,6 +358,8 @@ def watched(maft: Installed, tmp_path_factory):
         kube.apply(maft.resource("no-field", namespace, **unknown))
         kube.apply(maft.resource("no-node", namespace, podTemplate={"spec": {"nodeSelector": {"no-such-label": "x"}}}))
         kube.apply(maft.resource("arithmetic", namespace, **SPEC))
+        kube.apply(a_society(namespace))
+        kube.apply(a_comparison(maft, namespace))
         kube.wait_complete(namespace, "arithmetic", 600)
         kube.wait(lambda: found.query(f'maft_run_info{{namespace="{namespace}", run="arithmetic", phase="Complete"}}'), 30)
         ended = float(found.query("time()")[1])
@@ -366,9 +368,22 @@ def watched(maft: Installed, tmp_path_factory):
     kube.delete("Namespace", None, namespace)
 
 
-def of_societies(panel) -> bool:
-    """Whether it shows what societies answer: here there are runs alone."""
-    return all("maft_society_" in target["expr"] for target in panel["targets"])
+def a_society(namespace: str) -> Json:
+    """One that waits: its run never completes."""
+    metadata = {"name": "answers", "namespace": namespace}
+    return {"apiVersion": "maft.dev/v1alpha1", "kind": "Society", "metadata": metadata, "spec": {"run": "no-node"}}
+
+
+def a_comparison(maft: Installed, namespace: str) -> Json:
+    """One that makes no run: it is suspended."""
+    metadata = {"name": "methods", "namespace": namespace}
+    spec = {"suspend": True, "methods": ["debate"], "seeds": 1, "template": maft.resource("one", namespace)["spec"]}
+    return {"apiVersion": "maft.dev/v1alpha1", "kind": "MultiAgentComparison", "metadata": metadata, "spec": spec}
+
+
+def of_others(panel) -> bool:
+    """Whether it shows societies and comparisons: of those here none answers and none runs."""
+    return all(re.search("maft_(society|comparison)_", target["expr"]) for target in panel["targets"])
 
 
 def span(watched: Watched, name: str, end: float | None = None):
@@ -382,11 +397,19 @@ def span(watched: Watched, name: str, end: float | None = None):
 class TestOverARealRun:
     @pytest.mark.parametrize(
         ("name", "title"),
-        [(name, p["title"]) for name, document in documents().items() for p in panels.panels(document) if not of_societies(p)],
+        [(name, p["title"]) for name, document in documents().items() for p in panels.panels(document) if not of_others(p)],
     )
     def test_no_panel_is_empty(self, watched, name, title):
         panel = next(p for p in panels.panels(documents()[name]) if p["title"] == title)
         assert all(panels.answers(watched.prometheus.url, panel, span(watched, name))), panel["targets"]
+
+    @pytest.mark.parametrize(
+        ("title", "kind", "name"), [("Comparisons", "comparison", "methods"), ("Societies", "society", "answers")]
+    )
+    def test_what_waits_is_listed_whatever_its_kind(self, watched, title, kind, name):
+        panel = next(p for p in panels.panels(documents()["runs"]) if p["title"] == title)
+        listed, *_ = panels.answers(watched.prometheus.url, panel, span(watched, "runs"))
+        assert [name] == [row["metric"][kind] for row in listed], listed
 
     def test_variables_find_what_is_there(self, watched):
         for name, document in documents().items():
