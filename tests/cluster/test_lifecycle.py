@@ -38,6 +38,7 @@ def test_a_run_on_the_cluster_equals_the_same_file_on_one_machine(maft, namespac
     assert products(maft, namespace, "same") == reference
 
 
+@pytest.mark.nightly  # the programs: test_shards.py; their Jobs: test_manifests.py
 def test_debates_of_several_programs_equal_those_of_one(maft, namespace, reference):
     """One pod is killed in the middle: it goes on from its journal, and the other one is left alone. In the last iteration: Jobs of
     those before are tidied up."""

@@ -30,6 +30,7 @@ def begin(maft: Installed, namespace: str, name: str, servers: int, **inference:
     maft.kube.apply(maft.resource(name, namespace, iterations=1, agents=servers, **mocked))
 
 
+@pytest.mark.nightly  # the two runs below give back and come again too
 def test_servers_that_do_not_all_find_a_node_make_room(maft: Installed, node: str, namespace: str) -> None:
     """Three servers on two places: they go, a run that waited behind them ends, and with a third place they come again."""
     kube = maft.kube
