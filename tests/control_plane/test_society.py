@@ -24,7 +24,7 @@ from maft.endpoint import __main__ as endpoint
 from maft.endpoint import served as endpoint_served
 from maft.serve import __main__ as serve
 from maft.society_spec import SocietySpec
-from maft_operator.cluster import drift, kinds, reasons
+from maft_operator.cluster import drift, kinds, pods, reasons
 from maft_operator.cluster.api import Refused
 from maft_operator.cluster.following import Following
 from maft_operator.cluster.handlers import Watched, registry
@@ -33,6 +33,7 @@ from maft_operator.cluster.keys import Keys
 from maft_operator.cluster.manifests import Json
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.pod_settings import Inherited, PodSettings
+from maft_operator.cluster.quantities import amount
 from maft_operator.cluster.queue import Queue
 from maft_operator.cluster.society import objects, reading
 from maft_operator.cluster.society.controller import Societies
@@ -160,7 +161,6 @@ NOTHING = [{"iteration": 1, "trained": 0}, {"iteration": 2, "trained": 0}]
         (a_run({**DONE, "done": {"train": "1-2"}, "iterations": NOTHING}), {}, reasons.RUN_WITHOUT_ADAPTERS, False, "no iteration"),
         (a_run(storage=None), {}, reasons.RUN_UNUSABLE, False, "spec.storage: missing"),
         ({**a_run(), "spec": {"model": 7}}, {}, reasons.RUN_UNUSABLE, False, "spec"),
-        (a_run(**OF_TWO_BASES), {}, reasons.RUN_UNUSABLE, False, "spec.agentOverrides: the agents have several base models"),
     ],
 )
 def test_why_nothing_can_be_made(run: Json, spec: Json, reason: reasons.Reason, passes: bool, words: str) -> None:
@@ -312,6 +312,51 @@ def test_the_operators_defaults_reach_both_containers() -> None:
     }
     body = pod(images=replace(IMAGES, pods=PodSettings(defaults=defaults)))
     assert [next(e["value"] for e in c["env"] if e["name"] == "P") for c in body["containers"]] == ["inference", "debate"]
+
+
+def test_agents_of_several_bases_have_a_server_for_each_in_every_pod() -> None:
+    body = pod(a_run(**OF_TWO_BASES), gpus=2)
+    assert [c["name"] for c in body["containers"]] == ["inference", "inference-1", "debate"]
+    *servers, beside = body["containers"]
+    lines = [decoded(server["args"], serve.parser()) for server in servers]
+    assert [(serve.listens(line).port, serve.listens(line).adapters) for line in lines] == [(8000, 2), (8001, 2)]
+    assert [line.base_of for line in lines] == [None, "1"]
+    assert all(server["resources"]["limits"]["nvidia.com/gpu"] == "2" for server in servers)
+    assert len({server["image"] for server in servers}) == 1
+    for server, port in zip(servers, (8000, 8001), strict=True):
+        assert all(f"'127.0.0.1', {port}," in server[probe]["exec"]["command"][-1] for probe in ("startupProbe", "livenessProbe"))
+        assert "8080" in server["lifecycle"]["preStop"]["exec"]["command"][-1]
+    asked = program.decode(decoded(beside["args"], endpoint.parser()))
+    assert asked.servers == {"society-0": ["http://127.0.0.1:8000"], "society-1": ["http://127.0.0.1:8001"]}
+
+
+def test_several_servers_share_a_pods_volumes() -> None:
+    one, two = (pod(a_run(**spec), gpus=2)["volumes"] for spec in ({}, OF_TWO_BASES))
+    sizes = [{v["name"]: amount(v["emptyDir"]["sizeLimit"]) for v in volumes} for volumes in (one, two)]
+    assert sizes[1]["shm"] == 2 * sizes[0]["shm"]
+    assert sizes[0]["cache"] < sizes[1]["cache"] < 2 * sizes[0]["cache"]  # the program's part is there once
+
+
+def test_what_is_said_of_servers_is_said_of_each() -> None:
+    theirs = {"containers": [{"name": "inference", "env": [{"name": "A", "value": "b"}]}, {"name": "beside", "image": "x"}]}
+    body = pod(a_run(**OF_TWO_BASES, podTemplate={"spec": theirs}))
+    said = {c["name"]: [e for e in c.get("env", []) if e["name"] == "A"] for c in body["containers"]}
+    assert {name: len(variables) for name, variables in said.items()} == {
+        "inference": 1,
+        "inference-1": 1,
+        "debate": 0,
+        "beside": 0,
+    }
+
+
+def test_the_server_that_has_trouble_is_the_one_that_is_told() -> None:
+    ready = {"ready": True, "restartCount": 0}
+    several = [
+        {"name": "inference", **ready},
+        {"name": "inference-1", "ready": False, "restartCount": 3},
+        {"name": "debate", **ready},
+    ]
+    assert pods.own(several)["name"] == "inference-1"
 
 
 def test_api_keys_are_mounted_where_they_are_asked_for() -> None:

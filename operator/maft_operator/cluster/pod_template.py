@@ -213,12 +213,17 @@ def _reconciled(template: Json, asked: Mapping[str, Json]) -> Json:
     return template
 
 
+def role(container: str) -> str:
+    """Tells the image of one of our containers by its name: beside `inference` others of its kind carry a number."""
+    return SERVE if container.startswith(f"{SERVE}-") else container
+
+
 def _for_containers(template: Mapping[str, Any], names: Collection[str]) -> Mapping[str, Any]:
-    """The podTemplate without what it says about the containers of other kinds of pods."""
+    """The podTemplate without what it says about the containers of other kinds of pods; what it says about a kind goes to all."""
     spec = template.get("spec")
     containers = spec.get("containers") if isinstance(spec, Mapping) else None
     if not isinstance(spec, Mapping) or not isinstance(containers, list):
         return template
-    others = {DEBATE, TRAIN, SERVE}.difference(names)
-    mine = [c for c in containers if not (isinstance(c, Mapping) and str(c.get("name")) in others)]
-    return {**template, "spec": {**spec, "containers": mine}}
+    named = [c for c in containers if isinstance(c, Mapping) and str(c.get("name")) in (DEBATE, TRAIN, SERVE)]
+    of_names = [{**c, "name": name} for c in named for name in sorted(names) if role(name) == c["name"]]
+    return {**template, "spec": {**spec, "containers": [*of_names, *(c for c in containers if c not in named)]}}

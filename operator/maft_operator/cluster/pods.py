@@ -11,7 +11,7 @@ import msgspec
 from maft.summaries import LIMIT, AnySummary, Failure, decode_summary
 from maft_operator.cluster import kinds
 from maft_operator.cluster.fields import count, is_true, part, parts, seconds, text, time
-from maft_operator.cluster.pod_template import DEBATE, METRICS_PORT, SERVE, TRAIN
+from maft_operator.cluster.pod_template import DEBATE, METRICS_PORT, SERVE, TRAIN, role
 from maft_operator.spec.schema import Json
 
 LONG = 600.0  # seconds that a container has to live for its end to count as the first
@@ -234,7 +234,7 @@ def ours(pod: Json) -> Json:
 
 def own(several: Iterable[Json]) -> Json:
     """Finds our own container among several; where two of ours stand in one pod, the one that has trouble."""
-    named = [c for c in several if text(c, "name") in (DEBATE, TRAIN, SERVE)]
+    named = [c for c in several if role(text(c, "name")) in (DEBATE, TRAIN, SERVE)]
     troubled = (c for c in named if count(c, "restartCount") and not is_true(c, "ready"))
     return next(troubled, named[0] if named else {})
 

@@ -7,7 +7,7 @@ have fixed figures, which were measured; those that do have theirs from the mode
 docs/operations.md has the table. What a podTemplate says of `resources` has the last word, name by name.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -125,11 +125,13 @@ def of_endpoint(concurrent: int) -> Needs:
     )
 
 
-def together(first: Needs, second: Needs) -> Needs:
-    """Adds up what two containers of a pod write to the volumes that they share."""
-    cache = Range(first.cache.request + second.cache.request, first.cache.limit + second.cache.limit)
-    bounded = first.bounded and second.bounded
-    return replace(first, cache=cache, scratch=first.scratch + second.scratch, bounded=bounded)
+def together(servers: Sequence[Needs], program: Needs) -> Needs:
+    """Adds up what the containers of a pod write to the volumes that they share. In /dev/shm the program writes little."""
+    all_of_them = (*servers, program)
+    cache = Range(sum(each.cache.request for each in all_of_them), sum(each.cache.limit for each in all_of_them))
+    shared = servers[0].shared if len(servers) == 1 else of_bytes(sum(int(amount(each.shared) or 0) for each in servers))
+    scratch, bounded = sum(each.scratch for each in all_of_them), all(each.bounded for each in all_of_them)
+    return replace(servers[0], cache=cache, scratch=scratch, shared=shared, bounded=bounded)
 
 
 def _sizes(model_bytes: int, gpus: int) -> Range:

@@ -22,6 +22,7 @@ from maft_operator.local.backend import HOST, LocalBackend
 from maft_operator.local.place import Place
 from maft_operator.local.ports import free_port
 from maft_operator.local.processes import Child, start
+from maft_operator.plan import society
 from maft_operator.plan.graph import Graph, Server
 from maft_operator.spec.parse import Run
 from maft_operator.spec.schema import BadSpec
@@ -88,17 +89,10 @@ def servers(wanted: Wanted, known: Facts, devices: gpus.Found) -> dict[tuple[int
     run = Run(wanted.place.namespace, wanted.place.name, msgspec.structs.replace(spec, inference=shared))
     of_run = shared.gpus if (shared.gpus or 0) <= len(devices.gpus) else None  # it may have had another machine
     asked = of_run if wanted.gpus is None else wanted.gpus
-    groups = [tuple(group) for group in spec.by_base(spec.held_out_agents(known.iteration))]
-    several = [_server(run, wanted.place.store, known, group, asked) for group in groups]
-    planned = gpus.dealt(Graph((), tuple(several), False, 0), devices)
+    by_agents = society.servers(run, wanted.place.store, SERVER, known.iteration, asked)
+    planned = gpus.dealt(Graph((), tuple(by_agents.values()), False, 0), devices)
     gpus.fits(planned, devices)
-    return dict(zip(groups, planned.servers, strict=True))
-
-
-def _server(run: Run, store: str, known: Facts, agents: tuple[int, ...], asked: int | None) -> Server:
-    own = agents[0] if run.spec.has_own_model(agents[0]) else None
-    name = SERVER if own is None else f"{SERVER}-{own}"
-    return Server(name, run, store, min(known.adapters, len(agents) * (2 if run.spec.debate.critics else 1)), asked, agent=own)
+    return dict(zip(by_agents, planned.servers, strict=True))
 
 
 def command(wanted: Wanted, known: Facts, urls: Mapping[tuple[int, ...], str], port: int) -> list[str]:
@@ -106,10 +100,7 @@ def command(wanted: Wanted, known: Facts, urls: Mapping[tuple[int, ...], str], p
     place = wanted.place
     line = [sys.executable, "-m", "maft.endpoint", f"--store={place.store}", f"--run={place.key}"]
     line += [f"--spec={msgspec.json.encode(known.spec).decode()}", f"--iteration={known.iteration}"]
-    named = {n: url for agents, url in urls.items() for n in agents}
-    one = next(iter(urls.values())) if len(urls) == 1 else ""
-    line += [f"--server={SERVER}={one}"] if one else [f"--server={SERVER}-{n}={url}" for n, url in sorted(named.items())]
-    line += [f"--society={encode_society(wanted.society)}"]
+    line += [*society.server_flags(SERVER, urls), f"--society={encode_society(wanted.society)}"]
     line += [f"--host={wanted.host}", f"--port={port}"]
     line += [f"--tls-cert={wanted.tls[0]}", f"--tls-key={wanted.tls[1]}"] if wanted.tls else []
     return [*line, *([f"--keys={wanted.keys}"] if wanted.keys else [])]

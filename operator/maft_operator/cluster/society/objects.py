@@ -1,12 +1,13 @@
-"""What a Society is made of: a Deployment whose pods are each a vLLM server and the program that holds the debates, and a Service.
-Pure.
+"""What a Society is made of: a Deployment whose pods are each the vLLM servers and the program that holds the debates, and a
+Service. Pure.
 
-The server listens on the pod's own loopback alone, so nobody but the program beside it asks it, and it needs no key. A pod that is
-to go stops being ready, answers what it has begun, and ends; its server waits for that.
+There is a server for each base model of the agents, mostly one. They listen on the pod's own loopback alone, so nobody but the
+program beside them asks them, and they need no key. A pod that is to go stops being ready, answers what it has begun, and ends; its
+servers wait for that.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from msgspec.structs import fields
@@ -24,6 +25,7 @@ from maft_operator.cluster.society import reached
 from maft_operator.cluster.society.reached import PORT, port_name
 from maft_operator.cluster.society.reading import Asked, Wish
 from maft_operator.plan import graph as plan
+from maft_operator.plan import society
 from maft_operator.plan.graph import Server
 from maft_operator.spec.parse import store_url
 from maft_operator.spec.schema import Json
@@ -90,11 +92,14 @@ def _decisive(wish: Wish) -> Mapping[str, Any]:
 def deployment(wish: Wish, images: Images, inherited: Inherited) -> Json:
     """Makes the Deployment. A new pod is ready before an old one is told to go."""
     asked = wish.asked
-    size, beside = _sizes(wish, images)
-    both = Size(resources.together(size.needs, beside.needs), size.gpus, images.pods)
-    volumes = [*both.volumes(wish.run), *({"name": name, "secret": {"secretName": secret}} for name, secret, _ in _mounted(asked))]
+    sized = _sized(wish, images)
+    *servers, program = (size.needs for _, size in sized)
+    together = replace(sized[0][1], needs=resources.together(servers, program))
+    volumes = [
+        *together.volumes(wish.run),
+        *({"name": name, "secret": {"secretName": secret}} for name, secret, _ in _mounted(asked)),
+    ]
     pod = {"restartPolicy": "Always", "terminationGracePeriodSeconds": asked.answers.timeout_seconds + DRAIN + SPARE}
-    sized = [(_server(wish, images), size), (_program(wish, images), beside)]
     about = {**inherited.labels, **_labels(asked)}
     body = {
         "replicas": asked.served.replicas,
@@ -107,27 +112,43 @@ def deployment(wish: Wish, images: Images, inherited: Inherited) -> Json:
     return _object(kinds.DEPLOYMENT, asked, body)
 
 
-def _sizes(wish: Wish, images: Images) -> tuple[Size, Size]:
-    server = plan.on_cluster(_planned(wish))
-    needs = resources.needs(server, wish.model_bytes)
-    concurrent = wish.asked.answers.max_concurrent_debates
-    return Size(needs, server.gpus or 0, images.pods), Size(resources.of_endpoint(concurrent), 0, images.pods)
+def _sized(wish: Wish, images: Images) -> list[tuple[Json, Size]]:
+    """The servers and the program, each with its size."""
+    made = [(_server(wish, images, each), each.server) for each in _serving(wish)]
+    servers = [(c, Size(resources.needs(s, wish.model_bytes), s.gpus or 0, images.pods)) for c, s in made]
+    needs = resources.of_endpoint(wish.asked.answers.max_concurrent_debates)
+    return [*servers, (_program(wish, images), Size(needs, 0, images.pods))]
 
 
-def _planned(wish: Wish) -> Server:
-    """The server as a run has it, of all agents."""
+@dataclass(frozen=True, slots=True)
+class _Serving:
+    """A server in its pod. container: its name; port: on the pod's loopback."""
+
+    server: Server
+    agents: tuple[int, ...]
+    container: str
+    port: int
+
+
+def _serving(wish: Wish) -> list[_Serving]:
+    """The servers as a run has them, that of the first agent first. Of several the others are named by their first agent."""
     run, gpus = wish.run, wish.asked.served.gpus
-    adapters = max(1, plan.adapters_of(run, tuple(run.spec.trained_agents)))
-    return Server(wish.asked.name, run, store_url(run.spec.storage), adapters, run.spec.inference.gpus if gpus is None else gpus)
+    asked = run.spec.inference.gpus if gpus is None else gpus
+    planned = society.servers(run, store_url(run.spec.storage), wish.asked.name, wish.iteration, asked)
+    return [
+        _Serving(plan.on_cluster(server), agents, f"{SERVE}-{agents[0]}" if number else SERVE, plan.PORT + number)
+        for number, (agents, server) in enumerate(planned.items())
+    ]
 
 
-def _server(wish: Wish, images: Images) -> Json:
-    """vLLM with the adapters of all agents. Its probes run in the container: the kubelet does not reach its loopback."""
-    run, server = wish.run, plan.on_cluster(_planned(wish))
-    line = plan.serve(server, "--host=127.0.0.1", f"--port={plan.PORT}")
-    made = container(SERVE, images.of(SERVE), images.policy, line)
+def _server(wish: Wish, images: Images, serving: _Serving) -> Json:
+    """vLLM with the adapters of its agents. Its probes run in the container: the kubelet does not reach its loopback."""
+    run, port = wish.run, serving.port
+    made = container(
+        serving.container, images.of(SERVE), images.policy, plan.serve(serving.server, "--host=127.0.0.1", f"--port={port}")
+    )
     made["env"] = environment(run)
-    health = {"exec": {"command": ["python3", "-S", "-c", _HEALTHY.format(plan.PORT)]}, "timeoutSeconds": 10}
+    health = {"exec": {"command": ["python3", "-S", "-c", _HEALTHY.format(port)]}, "timeoutSeconds": 10}
     made["startupProbe"] = {**health, "periodSeconds": 5, "failureThreshold": -(-run.spec.inference.startup_seconds // 5)}
     made["livenessProbe"] = {**health, "periodSeconds": 30, "failureThreshold": 4}
     made["lifecycle"] = {"preStop": {"exec": {"command": ["python3", "-S", "-c", _UNTIL_IT_ENDS.format(PORT)]}}}
@@ -166,7 +187,7 @@ def command(wish: Wish) -> tuple[str, ...]:
         f"--run={run.key}",
         f"--spec={immutable_spec_json(run.spec)}",
         f"--iteration={wish.iteration}",
-        f"--server={NAME}=http://127.0.0.1:{plan.PORT}",
+        *society.server_flags(NAME, {each.agents: f"http://127.0.0.1:{each.port}" for each in _serving(wish)}),
         f"--society={encode_society(asked.answers)}",
         f"--port={PORT}",
         f"--grace={DRAIN}",

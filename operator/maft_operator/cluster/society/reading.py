@@ -127,9 +127,6 @@ def _run(resource: Json) -> Run | Obstacle:
         return Obstacle(reasons.RUN_UNUSABLE, str(error))
     if run.spec.storage is None:
         return Obstacle(reasons.RUN_UNUSABLE, "spec.storage: missing; without a bucket no pod reaches its adapters")
-    if run.spec.bases_differ:
-        line = "spec.agentOverrides: the agents have several base models, and a Society's pods have one server, of one base;"
-        return Obstacle(reasons.RUN_UNUSABLE, f"{line} `maft serve` on one machine starts one for each")
     return run
 
 
