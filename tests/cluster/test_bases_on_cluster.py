@@ -1,4 +1,4 @@
-"""A run whose agents have two base models, as pods on a real cluster, equal to `maft run` of the same file.
+"""A run whose agents have two base models, as pods on a real cluster, equal to `maft run` of the same file; and its Society.
 
 What such a run is made of: test_differing_agents.py. The same on one machine: test_run_differing.py. The engine is deterministic.
 """
@@ -10,6 +10,7 @@ import pytest
 from installed import BUCKET, Installed
 from other_model import other_model
 from products import made_here, products
+from test_society_on_cluster import QUESTION, answering, client
 
 pytestmark = [pytest.mark.cluster, pytest.mark.nightly, pytest.mark.timeout(1500)]
 LIMIT = 900.0  # seconds for a small run with three servers, on two cores that others use as well
@@ -44,6 +45,22 @@ def test_a_run_of_two_bases_equals_the_same_file_on_one_machine(
     assert {name: made_for(maft, namespace, name) for name in adapters} == {
         name: second if name.endswith("-2") else first for name in adapters
     }
+    its_agents_answer(maft, namespace)
+
+
+def its_agents_answer(maft: Installed, namespace: str) -> None:
+    """A pod has a server for each base."""
+    metadata = {"name": "s", "namespace": namespace}
+    spec = {"run": "bases", "gpus": 0}
+    maft.kube.apply({"apiVersion": "maft.dev/v1alpha1", "kind": "Society", "metadata": metadata, "spec": spec})
+    answering(maft, namespace)
+    [pod] = maft.kube.list("Pod", namespace, "maft.dev/society=s")
+    assert {c["name"] for c in pod["spec"]["containers"]} == {"inference", "inference-2", "debate"}
+    asking = client(maft, namespace)
+    answer = asking.chat.completions.create(model="society", messages=[QUESTION])
+    assert len(answer.choices[0].maft["agents"]) == 3  # type: ignore[attr-defined]
+    for model in ("society/generator-1", "society/generator-3"):
+        assert asking.chat.completions.create(model=model, messages=[QUESTION]).choices[0].message.content
 
 
 def made_for(maft: Installed, namespace: str, adapter: str) -> tuple[str, int]:
