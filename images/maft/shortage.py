@@ -17,6 +17,7 @@ WRONG = "wrong"
 SAME = "same"
 UNANIMOUS = "unanimous"
 CUT = "cut"
+ONLY_WRONG = "onlyWrong"
 
 MORE_TOKENS = "raise debate.maxTokens, for thoughts debate.thinkingTokens, or model.maxLength"  # so that answers are not cut
 
@@ -42,6 +43,10 @@ LEFT_OUT = {
     SAME: Cause("equal to another agent's example", "raise debate.temperature or task.train"),
     UNANIMOUS: Cause("no answer to prefer it to, or none to prefer", "raise debate.temperature, or take harder questions"),
     CUT: Cause("answer was cut off", MORE_TOKENS),
+    ONLY_WRONG: Cause(
+        "differs from the majority, as all answers of the agent do",
+        "lower debate.temperature, take easier questions or a stronger model, or raise task.train",
+    ),
 }
 
 

@@ -43,6 +43,7 @@ OBJECTS = {
     "Service": "/api/v1/namespaces/default/services/s",
     "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies/s",
 }
+PODS = "/api/v1/namespaces/default/pods"
 INGRESS = "/apis/networking.k8s.io/v1/namespaces/default/ingresses/s"
 HOMES = {
     "CustomResourceDefinition": "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
@@ -264,6 +265,32 @@ def test_an_ingress_is_stored_as_it_was_meant_changed_and_taken_away(plane: Cont
         await stage.look()
         assert (await stage.ask("GET", INGRESS))[0] == 404
         await stage.done("PATCH", f"{SOCIETIES}/s", {"spec": {"apiKeysSecret": None}}, MERGE)
+
+    play(plane, scenario)
+
+
+def test_the_old_port_is_there_as_long_as_pods_that_speak_it(plane: ControlPlane) -> None:
+    """As a ReplicaSet's controller would, we make the pod of the Deployment as it is: this server has none."""
+
+    async def scenario(stage: Scene) -> None:
+        await prepared(stage)
+        await stage.ask("POST", SOCIETIES, a_society())
+        await stage.done("PATCH", f"{SOCIETIES}/s", {"spec": {"tls": None}}, MERGE)
+        await stage.look()
+        template = (await stage.stored())["Deployment"]["spec"]["template"]
+        labels = {**template["metadata"]["labels"], "pod-template-hash": "old"}
+        owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "s-old", "uid": "u", "controller": True}
+        about = {**template["metadata"], "name": "s-old-1", "labels": labels, "ownerReferences": [owner]}
+        await stage.done("POST", PODS, {"kind": "Pod", "metadata": about, "spec": template["spec"]})
+        await stage.done("PATCH", f"{SOCIETIES}/s", {"spec": {"tls": {"secretName": "c"}}}, MERGE)
+        for ports in ([("http", 80), ("https", 443)], [("https", 443)]):
+            await stage.look()
+            stored = (await stage.stored())["Service"]
+            assert [(port["name"], port["port"]) for port in stored["spec"]["ports"]] == ports
+            await stage.look()
+            assert (await stage.stored())["Service"]["metadata"]["resourceVersion"] == stored["metadata"]["resourceVersion"]
+            await stage.ask("DELETE", f"{PODS}/s-old-1", {"gracePeriodSeconds": 0})
+        await stage.done("PATCH", f"{SOCIETIES}/s", {"spec": {"tls": None}}, MERGE)
 
     play(plane, scenario)
 

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import tempfile
 import threading
 import time
 import uuid
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import httpx
 import metering
 import openai
 import pytest
@@ -147,6 +149,39 @@ def test_a_rolling_update_under_load_drops_no_request(maft: Installed, place: st
         finally:
             load.stop.set()
     assert load.failures == []
+
+
+@pytest.mark.nightly
+def test_clients_are_answered_while_pods_are_replaced_for_a_certificate(maft: Installed, place: str) -> None:
+    """By the old protocol until the last old pod is to go, by the new one from the first new pod on."""
+    kube, before, load = maft.kube, pods(maft, place), Load(client(maft, place))
+    with tempfile.TemporaryDirectory() as folder:
+        names = ["-keyout", f"{folder}/tls.key", "-out", f"{folder}/tls.crt", "-subj", "/CN=s"]
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *names], check=True, capture_output=True)
+        kubectl(maft, "-n", place, "create", "secret", "tls", "c", f"--cert={folder}/tls.crt", f"--key={folder}/tls.key")
+
+    def url() -> str:
+        return str(society(maft, place)["status"]["url"])
+
+    with ThreadPoolExecutor(2) as pool:
+        for model in ("society/majority", "society/critic-1"):
+            pool.submit(load.ask, model)
+        try:
+            kube.wait(lambda: load.answers > 4, 60, lambda: str(load.failures))
+            kube.merge("Society", place, "s", {"spec": {"tls": {"secretName": "c"}}})
+            kube.wait(lambda: url().startswith("https:"), LIMIT, lambda: explain(maft, place))
+        finally:
+            load.stop.set()
+    assert load.failures == []
+    address = (kube.get("Service", place, "s") or {})["spec"]["clusterIP"]
+    with httpx.Client(verify=False) as asking:
+        assert asking.get(f"https://{address}/v1/models", timeout=60).status_code == 200
+    answering(maft, place)
+    kube.wait(lambda: not before & pods(maft, place), LIMIT, lambda: explain(maft, place))
+    kube.merge("Society", place, "s", {"spec": {"tls": None}})
+    kube.wait(lambda: url().startswith("http:"), LIMIT, lambda: explain(maft, place))
+    answering(maft, place)
+    kube.wait(lambda: len(pods(maft, place)) == 1, LIMIT, lambda: explain(maft, place))
 
 
 def test_it_is_scaled(maft: Installed, place: str) -> None:

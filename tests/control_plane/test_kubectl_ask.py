@@ -61,6 +61,23 @@ def port_fixture(tmp_path: Path) -> Iterator[int]:
         yield port
 
 
+@pytest.mark.parametrize(
+    ("spec", "url", "port"),
+    [
+        ({"tls": {"secretName": "c"}}, "https://s.team.svc/v1", ":443"),
+        ({"tls": {"secretName": "c"}}, "http://s.team.svc/v1", ":80"),  # pods of before the certificate answer as yet
+        ({}, "https://s.team.svc/v1", ":443"),
+        ({"tls": {"secretName": "c"}, "ingress": {"host": "h"}}, "http://h/v1", ":443"),
+        ({"ingress": {"host": "h"}}, "https://h/v1", ":80"),
+    ],
+)  # fmt: skip
+def test_it_takes_the_port_of_those_that_answer(spec: dict[str, object], url: str, port: str, tmp_path: Path) -> None:
+    made = society(**spec)
+    made["status"]["url"] = url
+    called(Societies(made), tmp_path, "ask", "s", QUESTION, **kubectl(tmp_path, *stands(1)))
+    assert (tmp_path / "called").read_text().split()[-1] == port
+
+
 def stands(port: int) -> tuple[str, ...]:
     return (f'echo "Forwarding from 127.0.0.1:{port} -> 8080"', "exec sleep 600")
 

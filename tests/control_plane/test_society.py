@@ -384,6 +384,47 @@ def test_a_certificate_encrypts_what_reaches_the_pod() -> None:
     assert not objects.is_made_for(made_of(wish(**secured), IMAGES), made("Deployment"))  # pods are replaced
 
 
+def a_pod(protocol: str, name: str = "p", ready: str = "True", **state: Any) -> Json:
+    """A pod of the Deployment that was made with or without a certificate."""
+    body = pod(**({"tls": {"secretName": "c"}} if protocol == "https" else {}))
+    owner = {"kind": "ReplicaSet", "name": f"s-{protocol}", "controller": True, "uid": protocol}
+    labels = {"maft.dev/society": "s", "maft.dev/child": "s", "pod-template-hash": protocol}
+    metadata = {"name": name, "namespace": "default", "uid": name, "creationTimestamp": at(0), "labels": labels}
+    status = {"phase": "Running", "conditions": [{"type": "Ready", "status": ready}]}
+    return {"kind": "Pod", "metadata": {**metadata, "ownerReferences": [owner], **state}, "spec": body, "status": status}
+
+
+@pytest.mark.parametrize(("before", "after"), [("http", "https"), ("https", "http")])
+def test_while_pods_are_replaced_for_a_certificate_each_port_leads_to_those_that_speak_its_protocol(
+    before: str, after: str
+) -> None:
+    of = {"http": {}, "https": {"tls": {"secretName": "c"}}}
+    old, starting, ready = a_pod(before, "a"), a_pod(after, "b", ready="False"), a_pod(after, "b")
+    ending, ended = a_pod(before, "a", deletionTimestamp=at(1)), {**old, "status": {"phase": "Succeeded"}}
+    seen = [([old], before), ([old, starting], before), ([old, ready], after), ([ending, ready], after), ([ended, ready], after)]
+    for there, expected in [*seen, ([starting], after), ([], after)]:
+        wanted = wish(**OUTSIDE, **of[after])
+        things = {o["kind"]: o for o in objects.objects(wanted, objects.own_images(wanted, IMAGES), Inherited(), there)}
+        ports = {p["name"]: (p["port"], p["targetPort"]) for p in things["Service"]["spec"]["ports"]}
+        left = {before} if old in there or ending in there else set()
+        assert ports == {n: ({"http": 80, "https": 443}[n], n) for n in left | {after}}
+        assert ("Ingress" in things) == (expected == after)
+        state = told_of(wish(**of[after]), there, **of[after])
+        assert state["url"] == f"{expected}://s.default.svc/v1"
+        moving = by_type(state["conditions"])["Reconciling"]["message"]
+        assert (f"by {before} until" in moving) == (expected == before)
+
+
+def told_of(wished: Wish, there: list[Json], **spec: Any) -> Json:
+    """The status where those pods are there and not all are as they should be."""
+    from maft_operator.cluster.children import Child
+
+    asked = reading.asked(a_society(**spec))
+    assert not isinstance(asked, Obstacle)
+    rolling = a_deployment(1, 2)
+    return status(asked, wished, Seen(Child("s", rolling, tuple(there))), {}, 3, START)
+
+
 def test_without_keys_only_the_namespace_may_ask() -> None:
     [closed] = made("NetworkPolicy")["spec"]["ingress"]
     [opened] = made("NetworkPolicy", apiKeysSecret={"name": "k"})["spec"]["ingress"]
@@ -735,6 +776,33 @@ def test_an_operator_that_may_not_list_ingresses_serves_societies_all_the_same()
     server.unlisted = kinds.INGRESS.name
     looked(server, Server.available)
     assert server.written == ["NetworkPolicy", "Service", "Deployment"] and server.states[-1]["phase"] == "Ready"
+
+
+def test_the_old_port_and_the_ingress_stay_until_a_pod_with_the_certificate_is_ready() -> None:
+    """The pod of before is a stranger's to nobody: it carries its ReplicaSet's name, as the API server has it."""
+    server = Server(a_society(**OUTSIDE), a_run(), a_pod("http", "old"))
+    ports, backends = [], []
+
+    def noted(server: Server) -> None:
+        ports.append([p["name"] for p in server.objects["Service", "s"]["spec"]["ports"]])
+        rule = server.objects["Ingress", "s"]["spec"]["rules"][0]["http"]["paths"][0]
+        backends.append(rule["backend"]["service"]["port"]["name"])
+
+    def pods_are(server: Server, *those: Json) -> None:
+        noted(server)
+        server.objects = {key: o for key, o in server.objects.items() if key[0] != "Pod"}
+        server.objects |= {("Pod", p["metadata"]["name"]): p for p in those}
+
+    new = a_pod("https", "new")
+    looked(
+        server,
+        lambda s: spec(s, tls={"secretName": "c"}),
+        lambda s: pods_are(s, a_pod("http", "old"), new),
+        lambda s: pods_are(s, new),
+        noted,
+    )
+    assert ports == [["http", "https"], ["http", "https"], ["https"]]
+    assert backends == ["http", "https", "https"]
 
 
 def test_somebody_elses_service_is_not_taken_over() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import openai
 import psutil
@@ -248,3 +249,12 @@ def test_a_key_that_no_header_takes_is_not_shown(monkeypatch):
     with pytest.raises(BadSpec, match="MAFT_API_KEY: holds what no header takes") as error:
         asked(b"")
     assert "ter2" not in str(error.value)
+
+
+def test_societies_of_one_run_at_the_same_time_have_a_folder_each(tmp_path: Path) -> None:
+    """And what one has left the next one takes."""
+    first = tmp_path / "local" / "society"
+    with local_society.claimed(first) as one, local_society.claimed(first) as two, local_society.claimed(first) as three:
+        assert [one, two.name, three.name] == [first, "society-2", "society-3"]
+    with local_society.claimed(first) as again:
+        assert again == first

@@ -22,12 +22,14 @@ from maft.shortage import (
     MIX,
     NO_CONSENSUS,
     ONE_ROUND,
+    ONLY_WRONG,
     OUTVOTED,
     SAME,
     STAYED_WRONG,
     UNANIMOUS,
     UNPARSED,
     WRONG,
+    shortage,
 )
 from maft.spec import Spec
 from maft.store.commits import committed, fetch
@@ -409,8 +411,23 @@ def test_grades_by_hand(small: list[Transcript]) -> None:
             assert example.messages[-1] == first.message and example.rejected is None
             assert example.desirable is first.agrees
     assert {e.desirable for d in made for e in d.examples} == {True, False}
-    [unparsed] = made_by("graded", [transcript("z", "-x", "xx", "xx")])[:1]
-    assert [e.desirable for e in unparsed.examples] == [False]
+    [unparsed] = made_by("graded", [transcript("z", "-x", "xx", "xx"), transcript("y", "xx", "xx", "xx")])[:1]
+    assert [e.desirable for e in unparsed.examples] == [False, True]
+
+
+def test_an_agent_of_which_every_answer_is_wrong_learns_none_of_them() -> None:
+    """There would be nothing to become likelier. Others learn as before, and so does one model that pools them."""
+    debates = [transcript(name, "xr", "rr", "rr") for name in "ab"] + [transcript("c", "x", "y", "z")]
+    wrong, *others = made_by("graded", debates)
+    assert len(wrong.examples) == wrong.counts.kept == 0
+    assert wrong.counts.left_out == {NO_CONSENSUS: 1, ONLY_WRONG: 2}
+    assert all(d.counts.kept == 2 and ONLY_WRONG not in d.counts.left_out for d in others)
+    why, change = shortage(wrong.counts.kept, wrong.counts.left_out, 4)
+    assert "as all answers of the agent do (2 of 3)" in why and "stronger model" in change
+    [pooled] = made_by("graded", debates, pooled=True)
+    assert {e.desirable for e in pooled.examples} == {True, False} and ONLY_WRONG not in pooled.counts.left_out
+    for kind in ("first", "last", "pairs", "reworked"):
+        assert all(ONLY_WRONG not in d.counts.left_out for d in made_by(kind, debates))
 
 
 def test_only_grades_are_written_with_a_grade(small: list[Transcript]) -> None:

@@ -13,7 +13,7 @@ from maft import records, scores
 from maft.debate.lessons import OF_GENERATORS, whole_dialogue
 from maft.debate.mixing import mix
 from maft.records import Commit, DatasetCounts, Example, Role, Transcript, trained_roles
-from maft.shortage import MIX, SAME
+from maft.shortage import MIX, ONLY_WRONG, SAME
 from maft.spec import Spec
 from maft.store import layout
 from maft.store.base import Store
@@ -97,9 +97,19 @@ def build(transcripts: Sequence[Transcript], spec: Spec) -> list[Dataset]:
     """Makes all datasets of an iteration, generators first; no critic sets where no critic is trained. Reads debates once."""
     agents, roles = range(len(transcripts[0].turns)), trained_roles(spec.debate)
     sets = _taught(transcripts, [Pupil(role, agent, spec) for role in roles for agent in agents])
-    if not spec.recipe.one_model:
-        return sets
-    return [pool([one for one in sets if one.counts.role == role]) for role in roles]
+    if spec.recipe.one_model:
+        sets = [pool([one for one in sets if one.counts.role == role]) for role in roles]
+    return [without_wrong_alone(one) for one in sets]
+
+
+def without_wrong_alone(made: Dataset) -> Dataset:
+    """Leaves out undesirable answers where no desirable one is among them: to learn what not to say, and nothing to say, only takes
+    the model away from what it was. Other datasets stay as they are."""
+    numbers = range(len(made.examples))
+    if not numbers or not all(made.examples[number].desirable is False for number in numbers):  # the first other one ends it
+        return made
+    left_out = Counter(made.counts.left_out) + Counter({ONLY_WRONG: len(made.examples)})
+    return _dataset(made.counts.role, made.counts.agent, made.examples.chosen(()), left_out)
 
 
 def pool(sets: Sequence[Dataset]) -> Dataset:

@@ -69,6 +69,11 @@ def is_active(pod: Json) -> bool:
     return phase(pod) in ("Pending", "Running")
 
 
+def is_ready(pod: Json) -> bool:
+    """Tells whether it takes requests."""
+    return text(_condition(pod, "Ready"), "status") == "True"
+
+
 def is_evicted(pod: Json) -> bool:
     """Tells whether its node needed the room."""
     return text(pod, "status", "reason") == "Evicted"

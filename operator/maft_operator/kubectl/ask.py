@@ -35,7 +35,7 @@ async def ask(where: Where, name: str, question: Question, context: str, *, secr
     society = await _society(where, name)
     if secret:
         os.environ[local.KEY] = await _key(where, society)
-    secured = bool(part(society, "spec", "tls"))
+    secured = _is_secured(society)
     async with _forwarded(where.namespace, name, context, SECURED if secured else PORT) as address:
         url = f"https://{address}" if secured else f"http://{address}"
         try:  # the API server led us to the pod, by a name that no certificate has
@@ -43,6 +43,13 @@ async def ask(where: Where, name: str, question: Question, context: str, *, secr
         except local.Unanswered as error:
             raise Unanswered(str(error)) from None
     return 0
+
+
+def _is_secured(society: Json) -> bool:
+    """Whether its pods speak HTTPS: while they are replaced for spec.tls its own URL says what those speak that answer."""
+    if part(society, "spec", "ingress"):
+        return bool(part(society, "spec", "tls"))  # the URL is that of what stands before them
+    return text(society, "status", "url").startswith("https:")
 
 
 async def _society(where: Where, name: str) -> Json:

@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import fcntl
+import itertools
 import os
 import secrets
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +121,13 @@ class Running:
 async def running(wanted: Wanted, known: Facts, say: Callable[[str], None]) -> AsyncIterator[Running]:
     """Starts both, waits until the agents answer, and ends both with the block: the society first, so that it answers what is
     under way."""
+    with claimed(wanted.folder) as own:
+        async with _running(replace(wanted, folder=own), known, say) as started:
+            yield started
+
+
+@contextlib.asynccontextmanager
+async def _running(wanted: Wanted, known: Facts, say: Callable[[str], None]) -> AsyncIterator[Running]:
     # The server wants a key, for anybody on this machine reaches loopback; both find it in the environment.
     os.environ.setdefault(SERVER_KEY, secrets.token_urlsafe(32))
     devices = gpus.find()
@@ -180,6 +189,22 @@ async def _is_ready(session: aiohttp.ClientSession, url: str) -> bool:
             return response.status == 200
     except (aiohttp.ClientError, TimeoutError):
         return False
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[Path]:
+    """Takes the folder for this block alone, or where another process has it, the next one: society, society-2 and so on. A lock
+    goes with its process, however that ends."""
+    for number in itertools.count(1):
+        own = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        own.mkdir(parents=True, exist_ok=True)
+        with (own / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield own
+            return
 
 
 def folder(place: Place, top: Path) -> Path:

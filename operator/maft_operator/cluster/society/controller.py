@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from maft_operator.cluster import explaining, images, kinds, observed
 from maft_operator.cluster.api import Api, Refused
 from maft_operator.cluster.applying import Applier, listed, passes
-from maft_operator.cluster.children import servers_in
+from maft_operator.cluster.children import pods_in, servers_in
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.keys import Keys, KeyState
 from maft_operator.cluster.kinds import Kind
@@ -95,12 +95,13 @@ class Societies:
 
     def _wanted(self, asked: Asked, wished: Wish | Obstacle, resource: Json, children: dict[str, list[Json]]) -> Iterable[Json]:
         deployment = next(iter(children[kinds.DEPLOYMENT.name]), None)
+        there = pods_in({kinds.POD.name: children[kinds.POD.name]}, [asked.name])
         if isinstance(wished, Obstacle):
             return [objects.scaled(asked, deployment)] if deployment else []
         own = objects.own_images(wished, self._images)
-        made = objects.objects(wished, own, own.pods.inherited(resource))
+        made = objects.objects(wished, own, own.pods.inherited(resource), there)
         if deployment and objects.is_made_for(made, deployment):  # by whichever release: nothing restarts for that
-            made = objects.objects(wished, images.of_child(own, deployment), own.pods.inherited(deployment))
+            made = objects.objects(wished, images.of_child(own, deployment), own.pods.inherited(deployment), there)
         return made
 
 

@@ -6,7 +6,7 @@ program beside them asks them, and they need no key. A pod that is to go stops b
 servers wait for that.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,16 +42,18 @@ _HEALTHY = (
 _UNTIL_IT_ENDS = "import socket, time\nwhile not socket.socket().connect_ex(('127.0.0.1', {})): time.sleep(0.5)"
 
 
-def objects(wish: Wish, images: Images, inherited: Inherited) -> list[Json]:
-    """Lists what has to exist. images: its own; inherited: of the Society's labels and annotations."""
+def objects(wish: Wish, images: Images, inherited: Inherited, there: Sequence[Json] = ()) -> list[Json]:
+    """Lists what has to exist. images: its own; inherited: of the Society's labels and annotations; there: the pods that it has."""
     asked = wish.asked
     policy = [_object(kinds.NETWORK_POLICY, asked, reached.network_policy(asked, images))] if images.isolated else []
     made = images.noted_on(deployment(wish, images, inherited), _decisive(wish))
-    return [*policy, _object(kinds.SERVICE, asked, reached.service(asked)), *_ingress(asked), made]
+    service = reached.service(asked, there)
+    return [*policy, _object(kinds.SERVICE, asked, service["spec"], service["annotations"]), *_ingress(asked, there), made]
 
 
-def _ingress(asked: Asked) -> list[Json]:
-    wanted = reached.ingress(asked)
+def _ingress(asked: Asked, there: Sequence[Json]) -> list[Json]:
+    """None to be made or changed before a pod speaks what it leads to: its annotations say so as well, so it changes as a whole."""
+    wanted = reached.ingress(asked) if reached.answered(asked, there) == port_name(asked) else None
     return [_object(kinds.INGRESS, asked, wanted["spec"], wanted["annotations"])] if wanted else []
 
 

@@ -31,12 +31,17 @@ class Seen:
         """Returns the Deployment; empty where there is none."""
         return (self.child.made if self.child else None) or {}
 
+    @property
+    def pods(self) -> tuple[Json, ...]:
+        """Returns its pods."""
+        return self.child.pods if self.child else ()
+
 
 def status(asked: Asked, wished: Wish | Obstacle, seen: Seen, old: Json, generation: int, now: datetime) -> Json:
     """Makes the whole status."""
     made, replicas = seen.deployment, asked.served.replicas
     wanted = _wanted(asked, wished, seen)
-    about = _about(wished, made) if isinstance(wished, Wish) else {name: old[name] for name in _KEPT if made and name in old}
+    about = _about(wished, seen) if isinstance(wished, Wish) else {name: old[name] for name in _KEPT if made and name in old}
     answering = count(made, "status", "availableReplicas")
     return {
         "observedGeneration": generation,
@@ -57,11 +62,11 @@ def refused(obstacle: Obstacle, old: Json, generation: int, now: datetime) -> Js
     return {**old, "observedGeneration": generation, "phase": old.get("phase", "Waiting"), "conditions": made}
 
 
-def _about(wish: Wish, made: Json) -> Json:
-    pods = parts(made, "spec", "template", "spec", "containers")
+def _about(wish: Wish, seen: Seen) -> Json:
+    pods = parts(seen.deployment, "spec", "template", "spec", "containers")
     used = {text(c, "name"): {"image": text(c, "image")} for c in pods if text(c, "name") in (DEBATE, SERVE)}
     return {
-        "url": reached.url(wish.asked),
+        "url": reached.url(wish.asked, seen.pods),
         "models": list(wish.models),
         "iteration": wish.iteration,
         **({"images": used} if used else {}),
@@ -81,7 +86,7 @@ def _wanted(asked: Asked, wished: Wish | Obstacle, seen: Seen) -> Wanted:
     if not asked.served.replicas and made:
         ready, moving = (reasons.SCALED_TO_ZERO, sentence(reasons.SCALED_TO_ZERO, ["no pods are asked for"])), None
     elif count(made, "status", "availableReplicas"):
-        ready, moving = None, reason or (None if is_ready(made) else (reasons.STARTING, "pods are made or replaced"))
+        ready, moving = None, reason or (None if is_ready(made) else (reasons.STARTING, _replaced(asked, seen)))
     else:
         waits = _of(seen.troubles[0]) if seen.troubles else (reasons.STARTING, "no pod answers yet")
         ready = moving = reason or waits
@@ -95,6 +100,12 @@ def _conditions(ready: _Cause | None, moving: _Cause | None, stalled: _Cause | N
         "Reconciling": (True, *moving) if moving else (False, *(ready or (reasons.SERVING, ""))),
         "Stalled": (True, *stalled) if stalled else (False, reasons.NOT_STALLED, ""),
     }
+
+
+def _replaced(asked: Asked, seen: Seen) -> str:
+    wanted, answered = reached.port_name(asked), reached.answered(asked, seen.pods)
+    until = "" if answered == wanted else f"; clients are answered by {answered} until a pod that speaks {wanted} is ready"
+    return f"pods are made or replaced{until}"
 
 
 def _answering(asked: Asked, made: Json) -> str:
