@@ -131,7 +131,7 @@ def _connected(config: Any, context: str | None) -> tuple[Any, str]:
         config.load_incluster_config()
         return None, _own_namespace()
     for path in there:
-        yaml.safe_load(path.read_text())  # what cannot be read is told
+        kubeconfig.read(path)  # what cannot be read is told
     wanted, names = context or kubeconfig.present(), kubeconfig.contexts()
     if wanted not in names:
         raise ValueError(f"the kubeconfig has no context {wanted!r}; there are: {', '.join(names) or 'none'}")

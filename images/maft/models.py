@@ -69,16 +69,16 @@ def _is_wanted(key: str) -> bool:
 
 
 def _download(source: str) -> Path:
-    folder = _folder("models", source)
+    folder = _folder("models", source, stored_state(source))
     if not _is_whole(folder):
         _fetch(source, folder, _WANTED)
         (folder / _WHOLE).touch()
     return folder
 
 
-def _folder(kind: str, source: str) -> Path:
+def _folder(kind: str, source: str, state: str) -> Path:
     """One for each state of the model in its store: what was fetched of an earlier one is not what lies there now."""
-    return cache() / kind / f"{_plain(source)}-{stored_state(source)}"
+    return cache() / kind / f"{_plain(source)}-{state}"
 
 
 def _fetch(source: str, folder: Path, wanted: tuple[str, ...]) -> None:
@@ -128,9 +128,10 @@ def described(source: str) -> str:
     """Returns a folder or hub id as `local` does; of an s3:// model that is not here yet, only what describes it, no weights."""
     if not is_stored(source):
         return local(source)
-    if _is_whole(whole := _folder("models", source)):
+    state = stored_state(source)
+    if _is_whole(whole := _folder("models", source, state)):
         return str(whole)
-    folder = _folder("described", source)
+    folder = _folder("described", source, state)
     _fetch(source, folder, _DESCRIBING)
     return str(folder)
 

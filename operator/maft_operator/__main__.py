@@ -123,16 +123,16 @@ def _compare(arguments: argparse.Namespace) -> int:
     from maft_operator.plan.trials import Trials
 
     resource = files.load(arguments.file, arguments.set, (KIND, COMPARISON))
-    group, compared = compare.read(resource, arguments.methods, arguments.seeds)
+    wanted = compare.read(resource, arguments.methods, arguments.seeds)
+    group = wanted.group
     store = arguments.store or store_url(group.spec.storage) or str(arguments.dir)
     compare.enough(group, arguments.precision)
     console = Console()
     if group.spec.export:
         line = "warning: spec.export: `maft compare` sends nothing; `maft export RUN --to KIND=WHERE` does, run by run"
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    searched = compare.searched(resource)
-    trials = Trials(searched, store) if searched else None
-    graph = trials.graph(Observed()) if trials else compare.graph(group, compared, store)
+    trials = Trials(wanted.searched, store) if wanted.searched else None
+    graph = trials.graph(Observed()) if trials else compare.graph(group, wanted.compared, store)
     serve = shlex.split(arguments.serve)
     return asyncio.run(run_locally(group, store, arguments.dir, console, serve=serve, graph=graph, trials=trials))
 

@@ -1,9 +1,10 @@
 """Which context of the kubeconfig counts, as kubectl takes it: of several files the first that names one decides.
 
-Libraries would take the last. The environment is read at each question: a process may change it.
+Libraries would take the last. The environment is read at each question, for a process may change it; a file once, until it changes.
 """
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,17 @@ def paths() -> list[Path]:
     """Lists the files of KUBECONFIG, whether they are there or not."""
     given = os.environ.get("KUBECONFIG") or DEFAULT
     return [Path(part).expanduser() for part in given.split(os.pathsep) if part]
+
+
+def read(path: Path) -> Any:
+    """Reads one file, nothing of which is to be changed; OSError, ValueError or YAMLError where it cannot be read."""
+    now = path.stat()
+    return _read(path, (now.st_dev, now.st_ino, now.st_mtime_ns, now.st_size))
+
+
+@functools.lru_cache(maxsize=16)
+def _read(path: Path, _state: tuple[int, ...]) -> Any:
+    return yaml.safe_load(path.read_text())
 
 
 def present() -> str:
@@ -50,7 +62,7 @@ def _files() -> list[dict[str, Any]]:
     files = []
     for path in paths():
         with contextlib.suppress(OSError, ValueError, yaml.YAMLError):
-            files.append(yaml.safe_load(path.read_text()))
+            files.append(read(path))
     return [file for file in files if isinstance(file, dict)]
 
 

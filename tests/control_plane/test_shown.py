@@ -59,6 +59,8 @@ def test_of_several_files_the_first_that_names_a_context_decides(tmp_path: Path,
     assert spaces == ["of-b", "of-a", "default", "default"]
     monkeypatch.setenv("KUBECONFIG", one)
     assert (kubeconfig.present(), kubeconfig.namespace()) == ("", "default")
+    config(tmp_path / "one", "d", d="of-d")
+    assert (kubeconfig.present(), kubeconfig.namespace()) == ("d", "of-d"), "a file that has changed is read anew"
 
 
 def test_without_a_variable_it_is_the_file_in_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from maft_operator.cluster.measured import measure
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.observed import Snapshot
 from maft_operator.cluster.status import Reconciled, status
-from maft_operator.cluster.writing import Writer, own_status, slim
+from maft_operator.cluster.writing import Writer, has_begun, own_status, slim
 from maft_operator.plan import exports as plan_exports
 from maft_operator.plan import graph as plan
 from maft_operator.plan.best import settled
@@ -66,7 +66,7 @@ class Controller:
         try:
             reading = _parsed(resource)
         except BadSpec as error:
-            await self._refuse(resource, str(error), state)
+            await self._writer.refuse(resource, str(error), state, begun=reasons.NEWER_SPEC)
             return None
         try:
             return await self._step(resource, reading, state)
@@ -165,15 +165,9 @@ class Controller:
         over = exporting.has_results(old)
         return await exports.advance(backend, settled(graph, snapshot.observed), snapshot, old, now, over=over)
 
-    async def _refuse(self, resource: Json, message: str, state: KeyState) -> None:
-        """Rejects a run that has not begun; one that has waits for a release that understands it, and what it has stays."""
-        old, generation = own_status(resource), resource["metadata"].get("generation", 0)
-        decide, reason = (conditions.blocked, reasons.NEWER_SPEC) if _begun(old) else (conditions.rejected, reasons.INVALID_SPEC)
-        await self._writer.write(resource, decide(reason, message, old, generation, _now()), state)
-
 
 def _parsed(resource: Json) -> Reading:
-    reading = skew.read(resource, begun=_begun(own_status(resource)))
+    reading = skew.read(resource, begun=has_begun(own_status(resource)))
     if reading.run.spec.storage is None:
         raise BadSpec("spec.storage: missing; a run on a cluster needs an S3 bucket that its pods can reach")
     return reading
@@ -183,11 +177,6 @@ def _has_ended(outcome: Outcome[Snapshot]) -> bool:
     """Whether nothing of the run follows, and it has made something."""
     ended, evaluated = outcome.step.phase, plan_exports.evaluated(outcome.graph, outcome.snapshot.observed)
     return ended == "Complete" or (ended == "Failed" and evaluated > 0)
-
-
-def _begun(old: Json) -> bool:
-    """Whether the run was accepted once, by whichever release."""
-    return "startTime" in old
 
 
 def _now() -> datetime:

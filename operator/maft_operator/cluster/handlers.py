@@ -45,7 +45,6 @@ class Watched:
         """Takes in an event of a MultiAgentFinetune. kind None: it was there when the watch began."""
         key = kinds.key(kinds.RUN, body["metadata"]["namespace"], body["metadata"]["name"])
         if kind != "DELETED":
-            self._metrics.seen(key, body)
             self._keys.note(key, at_work=(body.get("status") or {}).get("phase") not in _AT_REST)
         self.parent(kinds.RUN, kind, body)
         compared = kinds.COMPARISON.label in (body["metadata"].get("labels") or {})
@@ -62,8 +61,7 @@ class Watched:
         if kind == "DELETED":
             self.gone(key)
             return
-        if of != kinds.RUN:
-            self._metrics.seen(key, body)
+        self._metrics.seen(key, body)
         self.versions[key] = metadata["resourceVersion"]
         self._following.note(of, key, body)
         if of.name in _SETTLED and _SETTLED[of.name](body):

@@ -5,7 +5,7 @@ import logging
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from maft_operator.cluster import conditions, kinds
+from maft_operator.cluster import conditions, kinds, reasons
 from maft_operator.cluster.api import FAULTS, Api, Refused
 from maft_operator.cluster.events import event, warning
 from maft_operator.cluster.keys import KeyState
@@ -56,6 +56,15 @@ class Writer:
         old, generation = own_status(resource), resource["metadata"].get("generation", 0)
         await self.write(resource, conditions.blocked(reason, message, old, generation, datetime.now(UTC)), state)
 
+    async def refuse(self, resource: Json, message: str, state: KeyState, *, begun: Reason) -> None:
+        """Rejects what cannot be read and has not begun; what has keeps all it has, and waits. begun: for what reason."""
+        old, generation = own_status(resource), resource["metadata"].get("generation", 0)
+        if has_begun(old):
+            await self.block(resource, begun, message, state)
+            return
+        new = conditions.rejected(reasons.INVALID_SPEC, message, old, generation, datetime.now(UTC))
+        await self.write(resource, new, state)
+
     async def expire(self, resource: Json) -> float | None:
         """Removes an object that has ended once its spec.ttlSecondsAfterFinished is over; returns seconds until then, or None."""
         left = expiry(own_status(resource), resource.get("spec", {}).get("ttlSecondsAfterFinished"), datetime.now(UTC))
@@ -92,6 +101,11 @@ class Writer:
 def key_of(resource: Json) -> str:
     """Names the object as the queue does."""
     return kinds.key(kinds.named(resource["kind"]), resource["metadata"]["namespace"], resource["metadata"]["name"])
+
+
+def has_begun(old: Json) -> bool:
+    """Tells from the status whether the object was accepted once, by whichever release."""
+    return "startTime" in old
 
 
 def own_status(resource: Json) -> Json:

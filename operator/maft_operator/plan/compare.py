@@ -6,7 +6,7 @@ said once is not asked again (`--group`), so methods that begin alike share thei
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from maft.spec import RunSpec
@@ -32,25 +32,31 @@ def chosen(text: str) -> tuple[str, ...]:
     return tuple(name for name in METHODS if name in names)
 
 
-def read(resource: Mapping[str, Any], methods: str | None, seeds: int | None) -> tuple[Run, dict[tuple[str, int], Run]]:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is compared."""
+
+    group: Run
+    """What all runs are made from."""
+    compared: Mapping[tuple[str, int], Run]
+    """Runs by row and seed, as far as they are known from the start."""
+    searched: Comparison | None = None
+    """A comparison that searches."""
+
+
+def read(resource: Mapping[str, Any], methods: str | None, seeds: int | None) -> Wanted:
     """Reads what is compared: of a run the methods and seeds that the flags name, a comparison says it itself."""
     if resource.get("kind") != COMPARISON:
         if seeds is not None and seeds < 1:
             raise BadSpec(f"--seeds {seeds}: expected at least 1")
-        return parse(resource), runs(resource, chosen("all" if methods is None else methods), 3 if seeds is None else seeds)
+        group = parse(resource)
+        return Wanted(group, runs(resource, chosen("all" if methods is None else methods), 3 if seeds is None else seeds))
     for flag, value, field in (("methods", methods, f"[{methods}]"), ("seeds", seeds, seeds)):
         if value is not None:
             change = f"change it there, or with --set '{flag}={field}'"
             raise BadSpec(f"--{flag} {value}: a {COMPARISON} says it in spec.{flag}; {change}")
     one = comparison.read(resource)
-    return one.template, one.compared
-
-
-def searched(resource: Mapping[str, Any]) -> Comparison | None:
-    """Reads a comparison that searches; None where what is compared is known from the start."""
-    if resource.get("kind") != COMPARISON or "search" not in (resource.get("spec") or {}):
-        return None
-    return comparison.read(resource)
+    return Wanted(one.template, one.compared, one if one.origin else None)
 
 
 def runs(resource: Mapping[str, Any], methods: Sequence[str], seeds: int) -> dict[tuple[str, int], Run]:

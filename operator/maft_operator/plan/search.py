@@ -11,12 +11,12 @@ import functools
 import hashlib
 import json
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from maft_operator.plan.comparison import RunState
-from maft_operator.spec.comparison import Child, Comparison, Origin
+from maft_operator.spec.comparison import Child, Comparison, Origin, apart
 from maft_operator.spec.schema import BadSpec
 from maft_operator.spec.search import Parameter, Search
 from maft_operator.spec.varied import Point
@@ -55,11 +55,7 @@ class Growing:
     def grown(self, observed: Mapping[str, RunState]) -> Comparison:
         """Adds the trials that there are by now."""
         trials = self.trials(observed)
-        if not trials:
-            return self._comparison
-        several = [*self._comparison.children, *(child for trial in trials for child in trial.children)]
-        apart = {child.run.name: child for child in reversed(several)}  # two trials may be one point, and then are one run
-        return replace(self._comparison, children=tuple(apart[name] for name in dict.fromkeys(child.run.name for child in several)))
+        return self._with(trials) if trials else self._comparison
 
     def trials(self, observed: Mapping[str, RunState]) -> list[Trial]:
         """Lists them, of each method in their order."""
@@ -76,10 +72,11 @@ class Growing:
 
     def compared(self, observed: Mapping[str, RunState]) -> Comparison:
         """Leaves of each method's trials the best one: that is what the table is about."""
-        best = {child.run.name for trial in chosen(self.trials(observed)).values() for child in trial.children}
-        grown = self.grown(observed)
-        plain = {child.run.name for child in self._comparison.children}
-        return replace(grown, children=tuple(child for child in grown.children if child.run.name in best | plain))
+        return self._with(chosen(self.trials(observed)).values())
+
+    def _with(self, trials: Iterable[Trial]) -> Comparison:
+        children = (child for trial in trials for child in trial.children)
+        return replace(self._comparison, children=apart((*self._comparison.children, *children)))
 
     def _of(
         self, origin: Origin, method: str, kept: Mapping[tuple[str, int], Point], observed: Mapping[str, RunState]

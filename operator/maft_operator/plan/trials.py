@@ -4,6 +4,7 @@ Pure but for its memory of the last graph. The table is the last task all along;
 task.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from maft_operator.plan import best, compare, shards
@@ -24,12 +25,13 @@ class Trials:
         self._growing = Growing(comparison)
         self._store = store
         self._seen: dict[str, RunState] = {}
+        self._one = self._growing.grown({})
         self._graph = self._made()
 
     def graph(self, observed: Observed) -> Graph:
         """Returns the graph as it is now; the same object as long as nothing is added."""
         while (now := self._states(observed)) != self._seen:
-            self._seen = now
+            self._seen, self._one = now, self._growing.grown(now)
             self._graph = self._made()
         return self._graph
 
@@ -40,7 +42,7 @@ class Trials:
         return [_line(trial, marked=(trial.method, trial.number) in best_ones) for trial in trials]
 
     def _made(self) -> Graph:
-        one, over = self._growing.grown(self._seen), self._growing.is_over(self._seen)
+        one, over = self._one, self._growing.is_over(self._seen)
         shown = self._growing.compared(self._seen) if over else one
         tried = one.origin.corners if one.origin else ()
         graph = shards.spread(compare.graph(one.template, one.compared, self._store, tried=tried, shown=shown.compared))
@@ -49,13 +51,17 @@ class Trials:
 
     def _states(self, observed: Observed) -> dict[str, RunState]:
         """Finds the runs that are over, with what they were on validation questions."""
-        settled, one = best.settled(self._graph, observed), self._growing.grown(self._seen)
-        states = {child.run.name: _state(child, settled, observed) for child in one.children}
+        settled = best.settled(self._graph, observed)
+        tasks: dict[str, list[str]] = {}
+        for task in settled.tasks:
+            tasks.setdefault(task.run.key, []).append(task.name)
+        several = self._one.children
+        states = {child.run.name: _state(child, tasks.get(child.run.key, ()), settled, observed) for child in several}
         return {name: state for name, state in states.items() if state}
 
 
-def _state(child: Child, graph: Graph, observed: Observed) -> RunState | None:
-    own = [task.name for task in graph.tasks if task.run.key == child.run.key]
+def _state(child: Child, own: Sequence[str], graph: Graph, observed: Observed) -> RunState | None:
+    """own: names of the run's tasks in the graph."""
     if not own or not all(name in observed.tasks and observed.tasks[name].status == "succeeded" for name in own):
         return None
     decided, known = graph.decisions.get(child.run.key), best.known(graph, child.run, observed)

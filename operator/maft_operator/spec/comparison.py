@@ -100,7 +100,7 @@ def read(resource: Mapping[str, Any]) -> Comparison:
     places = list(points(spec.get("grid") or {}))
     trials = len(origin.methods) * origin.search.trials if origin else 0
     _few_enough((len(plain) * len(places) + trials) * len(seeds), "search" if origin else "grid")
-    children = _apart(_child(base, template, *one) for one in itertools.product(plain, places, seeds))
+    children = apart(_child(base, template, *one) for one in itertools.product(plain, places, seeds))
     _fit_an_argument(children)
     ttl = spec.get("ttlSecondsAfterFinished")
     return Comparison(group, children, spec["maxParallel"], spec["suspend"], ttl, origin)
@@ -125,6 +125,15 @@ def _corner(base: Json, template: Json, method: str, point: Point, seed: int) ->
         if not counts(run, path, value):
             raise BadSpec(f"spec.search.parameters[{path}]: {method} sets it itself; leave it out, or the method")
     return run
+
+
+def apart(children: Iterable[Child]) -> tuple[Child, ...]:
+    """Lists each run once, as it comes first: where a method sets what a grid changes, several of its places are one run, and two
+    trials of a search may be one point."""
+    first: dict[str, Child] = {}
+    for child in children:
+        first.setdefault(child.run.name, child)
+    return tuple(first.values())
 
 
 def listed(comparison: Comparison) -> list[str]:
@@ -224,12 +233,6 @@ def _only_here(template: Json) -> None:
 def _few_enough(runs: int, varied: str) -> None:
     if runs > MOST_RUNS:
         raise BadSpec(f"spec.methods, seeds and {varied}: {runs} runs; one table holds {MOST_RUNS}")
-
-
-def _apart(children: Iterable[Child]) -> tuple[Child, ...]:
-    """Each run once: where a method sets what the grid changes, several places of the grid are one run."""
-    apart = {child.run.name: child for child in children}
-    return tuple(apart.values())
 
 
 def _fit_an_argument(children: Iterable[Child]) -> None:

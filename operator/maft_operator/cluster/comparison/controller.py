@@ -61,7 +61,7 @@ class Comparisons:
         try:
             reading = await asyncio.to_thread(self._reading, key, resource)  # to check hundreds of runs takes seconds
         except BadSpec as error:
-            await self._refuse(resource, str(error), state)
+            await self._writer.refuse(resource, str(error), state, begun=reasons.INVALID_SPEC)
             return None
         try:
             return await self._step(resource, reading, state)
@@ -157,15 +157,6 @@ class Comparisons:
         namespace, name, uid = (resource["metadata"][field] for field in ("namespace", "name", "uid"))
         applier = Applier(self._api, kinds.COMPARISON, namespace, uid, now=now, applied=state.applied)
         return any(map(exporting.is_pending, await self._labelled(kinds.RUN, namespace, name, applier)))
-
-    async def _refuse(self, resource: Json, message: str, state: KeyState) -> None:
-        """Rejects one that has not begun; of one that has, what was made stays until it can be read again."""
-        old, generation = own_status(resource), resource["metadata"].get("generation", 0)
-        if "startTime" in old:
-            await self._writer.block(resource, reasons.INVALID_SPEC, message, state)
-            return
-        new = conditions.rejected(reasons.INVALID_SPEC, message, old, generation, datetime.now(UTC))
-        await self._writer.write(resource, new, state)
 
 
 async def _tried(apply: Callable[[Json], Awaitable[object]], several: Iterable[Json]) -> list[Trouble]:
