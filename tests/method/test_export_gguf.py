@@ -100,8 +100,8 @@ def both(store: Store, tmp_path: Path, base: Path) -> Any:
 
 
 def base_of(folder: Path, tokenizer: Path = TINY, **changes: Any) -> Path:
-    """A small model of random weights with that tokenizer: larger ones than usual, and of a seed with which no answer of these tests
-    has two tokens that are about as likely, for kernels differ."""
+    """A small model of random weights with that tokenizer: larger ones than usual, and of a seed with which no two tokens are about
+    as likely in any answer of these tests, for kernels differ."""
     torch.manual_seed(2)
     tokens = AutoTokenizer.from_pretrained(tokenizer)
     sizes = {**SMALL, "vocab_size": len(tokens) + 8, "eos_token_id": tokens.eos_token_id, "bos_token_id": tokens.bos_token_id}

@@ -1,7 +1,7 @@
 """Asks llama.cpp about a GGUF file: `llama_reader.py FILE` takes questions as JSON and writes what it has for each.
 
 `texts` and, by the file's own template, `chats` become tokens; `prompts` (tokens) are gone on with, greedily, for
-`COUNT` tokens. Runs with the packages of requirements/llama.txt alone.
+`COUNT` tokens or until the model ends. Runs with the packages of requirements/llama.txt alone.
 """
 
 import json
@@ -27,9 +27,7 @@ def post(path: str, **body: Any) -> Any:
 
 
 def said(prompt: list[int]) -> list[int]:
-    made: list[int] = post("/completion", prompt=prompt, n_predict=COUNT, temperature=0, return_tokens=True, ignore_eos=True)[
-        "tokens"
-    ]
+    made: list[int] = post("/completion", prompt=prompt, n_predict=COUNT, temperature=0, return_tokens=True)["tokens"]
     return made
 
 
