@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 common=(--universal --python-version 3.11 --no-emit-index-url --no-annotate --quiet --custom-compile-command scripts/constraints.sh)
 extras=(--extra local --extra operator --extra s3 --extra debate --extra train --extra report --extra diversity --extra semantic --extra hub
-  --extra reasoning-gym --extra completion --extra export --extra search --group dev)
+  --extra reasoning-gym --extra completion --extra export --extra gguf --extra search --group dev)
 # The CPU build of vLLM asks for CPU builds of torch that registries do not carry; the plain builds run as well.
 plain=$(mktemp) unused=$(mktemp) optional=$(mktemp) loose=$(mktemp) there=$(mktemp)
 trap 'rm -f "$plain" "$unused" "$optional" "$loose" "$there"' EXIT
@@ -45,3 +45,5 @@ printf 'pyarrow\nscikit-learn\nscipy\nmatplotlib\nskops\ndocker\ngunicorn\nwaitr
 printf 'mlflow\n' | uv pip compile - "${common[@]}" --excludes "$optional" --generate-hashes --output-file requirements/mlflow.txt "$@"
 # What tests of the trackers write with and read; in no environment of the product, for trackio wants an older pillow than others.
 printf 'wandb\ntrackio\n' | uv pip compile - "${common[@]}" --generate-hashes --output-file requirements/trackers.txt "$@"
+# llama.cpp for tests of `--to gguf`, with which they compare what it reads; in no environment of the product.
+printf 'xllamacpp\n' | uv pip compile - "${common[@]}" --generate-hashes --output-file requirements/llama.txt "$@"

@@ -42,6 +42,13 @@ def check_weights(folder: Path) -> None:
     _check_whole(names, read, lambda name: _tensors(folder / name), str(folder))
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """Lists the files that hold a folder's weights, as transformers chooses them; BadInput for what `check_weights` refuses."""
+    check_weights(folder)
+    shards = [WEIGHTS] if (folder / WEIGHTS).is_file() else sorted(set(_weight_map(_inside(folder)[1], str(folder)).values()))
+    return [folder / shard for shard in shards]
+
+
 def check_stored(sizes: Mapping[str, int], read: Read, part: ReadPart, where: str) -> None:
     """Raises BadInput as `check_weights` does, for files of those bytes in a store: of weights only headers are read."""
     _check_whole(sizes.keys(), read, lambda name: _stored_tensors(name, sizes[name], part, where), where)

@@ -134,7 +134,7 @@ def test_others_load_the_commits_of_the_models_that_the_adapters_were_trained_on
         (lambda store: put_adapter(store, "generator", 0, 1), {}, "nothing committed there"),
     ],
 )
-@pytest.mark.parametrize("kind", ["peft", "vllm", "kserve", "merged"])
+@pytest.mark.parametrize("kind", ["peft", "vllm", "kserve", "merged", "gguf"])
 def test_what_is_not_there_is_one_line(store, tmp_path, kind, prepare, more, line):
     prepare(store)
     with pytest.raises(BadInput, match=line) as error:
@@ -194,7 +194,7 @@ def test_the_help_names_every_target():
 def test_a_file_in_the_folders_place(store, tmp_path):
     put_run(store)
     (tmp_path / "out").write_text("mine")
-    for kind in ("peft", "vllm", "merged"):
+    for kind in ("peft", "vllm", "merged", "gguf"):
         with pytest.raises(BadInput, match=r"^--to: .*/out is a file; name a folder"):
             hand_on(store, kind, tmp_path / "out")
     assert (tmp_path / "out").read_text() == "mine"

@@ -38,6 +38,7 @@ def test_images_come_after_the_packages_and_the_environment() -> None:
         "moto",
         "mlflow",
         "trackers",
+        "llama",
         "tokenizers",
         "pretrained model",
         "images",

@@ -22,20 +22,30 @@ AGENTS = 2
 CARD = "---\nbase_model: tiny\n---\n\n# generator of agent 0, iteration 1\n\nWritten by training.\n\nLoad it with PEFT.\n"
 
 
-def put_run(store: Store, *, run: str = RUN, iterations: int = 1, trained: bool = True, revision: str = "", **spec: Any) -> RunSpec:
-    """Commits a run of two agents. trained: else every agent is the base model to the end; revision: of its model."""
-    made = a_spec(agents=AGENTS, iterations=max(1, iterations), **spec)
+def put_run(
+    store: Store,
+    *,
+    run: str = RUN,
+    iterations: int = 1,
+    trained: bool = True,
+    revision: str = "",
+    base: Path = TINY,
+    **spec: Any,
+) -> RunSpec:
+    """Commits a run of two agents. trained: else every agent is the base model to the end; revision: of its model; base: the folder
+    of the model that its adapters fit."""
+    made = a_spec(agents=AGENTS, iterations=max(1, iterations), **{"model": {"source": str(base)}, **spec})
     part = records.encode_lines([Problem("a", "2+2?", "4")] * 3)
     meta = {"spec": json.loads(immutable_spec_json(made)), "version": "0.2.0", "model": str(TINY)}
     meta |= {"revision": revision} if revision else {}
     publish(store, f"{run}/{layout.PROBLEMS}", {"train.jsonl": part, "held-out.jsonl": part}, meta=meta)
     put_evaluation(store, 0, run)
     for iteration in range(1, iterations + 1):
-        put_iteration(store, iteration, run, trained=trained)
+        put_iteration(store, iteration, run, trained=trained, base=base)
     return made
 
 
-def put_iteration(store: Store, iteration: int, run: str = RUN, *, trained: bool = True) -> None:
+def put_iteration(store: Store, iteration: int, run: str = RUN, *, trained: bool = True, base: Path = TINY) -> None:
     """Commits debate, datasets, adapters and evaluation of one iteration."""
     debate = layout.debate(run, iteration)
     publish(store, debate, {layout.TRANSCRIPTS: b"{}\n"}, meta={"seed": 7})
@@ -44,13 +54,15 @@ def put_iteration(store: Store, iteration: int, run: str = RUN, *, trained: bool
     publish(store, layout.datasets(run, iteration), {}, meta={"counts": records.plain(counts)})
     for role in ROLES:
         for agent in range(AGENTS):
-            put_adapter(store, role, agent, iteration, run, trained=trained)
+            put_adapter(store, role, agent, iteration, run, trained=trained, base=base)
     put_evaluation(store, iteration, run)
 
 
-def put_adapter(store: Store, role: Role, agent: int, iteration: int, run: str = RUN, *, trained: bool = True) -> None:
+def put_adapter(
+    store: Store, role: Role, agent: int, iteration: int, run: str = RUN, *, trained: bool = True, base: Path = TINY
+) -> None:
     """Commits an adapter, or that the agent stays the base model."""
-    files = adapter_files(agent + 10 * (role == "critic") + 100 * iteration) if trained else {}
+    files = adapter_files(agent + 10 * (role == "critic") + 100 * iteration, base) if trained else {}
     digest = hashlib.sha256(files[adapters.WEIGHTS]).hexdigest() if trained else ""
     name = adapters.name(role, agent, iteration, digest) if trained else BASE
     losses = (1.25, 0.5) if trained else (None, None)
@@ -61,14 +73,14 @@ def put_adapter(store: Store, role: Role, agent: int, iteration: int, run: str =
 
 
 @functools.cache
-def adapter_files(seed: int) -> dict[str, bytes]:
+def adapter_files(seed: int, base: Path = TINY) -> dict[str, bytes]:
     """A LoRA of rank 4 with random weights, strong enough to change what the tiny model says."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_pretrained(TINY)
+    model = AutoModelForCausalLM.from_pretrained(base)
     with tempfile.TemporaryDirectory() as folder:
         get_peft_model(model, LoraConfig(r=4, lora_alpha=8, init_lora_weights=False, target_modules="all-linear")).save_pretrained(
             folder

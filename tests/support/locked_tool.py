@@ -1,7 +1,7 @@
-"""Servers in Python that tests ask, each in a folder of its own in the tests' cache: `locked_tool.py NAME...` installs them.
+"""Packages that tests ask, each in a folder of its own in the tests' cache: `locked_tool.py NAME...` installs them.
 
-moto is an S3 server unlike the first one, mlflow a tracker, trackers has clients of others. Exactly as their lists in requirements/
-say (hashes checked), with uv where there is one. They run under the Python that the tests run under.
+moto is an S3 server unlike the first one, mlflow a tracker, trackers has clients of others, llama is llama.cpp. Exactly as their
+lists in requirements/ say (hashes checked), with uv where there is one. They run under the Python that the tests run under.
 """
 
 import hashlib

@@ -35,7 +35,7 @@ LOGS = ROOT / ".cache" / "prepare"
 LOG_TAIL = 3000  # characters shown of what failed
 PATIENCE = 2.0  # seconds without a word
 LOCKED = str(ROOT / "tests" / "support" / "locked_tool.py")
-IN_PYTHON = {"moto": "s3", "mlflow": "tools", "trackers": "tools"}  # servers of tests, and what needs them
+IN_PYTHON = {"moto": "s3", "mlflow": "tools", "trackers": "tools", "llama": "tools"}  # servers of tests, and what needs them
 PYTHON = str(ROOT / ".venv" / "bin" / "python")
 # The project's environment; what tests of a marker need; the project's images; that the cluster is up and has them; and what its
 # nightly tests need.

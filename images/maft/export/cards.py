@@ -1,7 +1,7 @@
 """Cards of adapters that leave the store: base model, what was learnt from, scores, license. In the form of Hugging Face."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import yaml
@@ -14,7 +14,12 @@ from maft.store import layout
 from maft.store.commits import fetch
 
 CARD = "README.md"
-Relation = Literal["adapter", "merged"]
+Relation = Literal["adapter", "merged", "gguf"]
+LIBRARIES: Mapping[Relation, str] = {"adapter": "peft", "merged": "transformers", "gguf": "gguf"}
+_WHOLE: Mapping[Relation, str] = {
+    "merged": "A whole model: the base with this adapter added to its weights. It loads as any other, without PEFT.",
+    "gguf": "A whole model as one GGUF file, for llama.cpp and programs built on it: the base with this adapter added up.",
+}
 TAGS = ["lora", "maft", "multiagent-finetuning"]
 
 
@@ -55,7 +60,7 @@ def _head(request: Request, relation: Relation, *sources: str) -> str:
     facts: dict[str, Any] = {
         "base_model": sources[0] if len(sources) == 1 else list(sources),
         "base_model_relation": "adapter" if relation == "adapter" else "finetune",  # the hub's words
-        "library_name": "peft" if relation == "adapter" else "transformers",
+        "library_name": LIBRARIES[relation],
         "pipeline_tag": "text-generation",
         "tags": TAGS,
         **({"license": request.license} if request.license else {}),
@@ -66,13 +71,11 @@ def _head(request: Request, relation: Relation, *sources: str) -> str:
 def _title(agent: Agent, relation: Relation) -> str:
     """Names the agent as vLLM and the folders do, from 1; the store counts from 0."""
     name = f"# {agent.name}, iteration {agent.adapter.iteration}\n"
-    if relation == "adapter":
-        return name
-    return f"{name}\nA whole model: the base with this adapter added to its weights. It loads as any other, without PEFT.\n"
+    return f"{name}\n{_WHOLE[relation]}\n" if relation in _WHOLE else name
 
 
 def _body(trained: str, relation: Relation) -> str:
-    """Takes from the card that training wrote its machine-readable part, its title, and of a merged model how adapters load."""
+    """Takes from the card that training wrote its machine-readable part, its title, and of a whole model how adapters load."""
     front = trained.startswith("---\n") and trained.count("---\n") > 1
     text = trained.split("---\n", 2)[2] if front else trained
     dropped = ("# ",) if relation == "adapter" else ("# ", "Load it with ")

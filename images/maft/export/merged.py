@@ -1,13 +1,10 @@
 """`--to merged`: whole models, the adapter's weights added to the base's, for what cannot load adapters."""
 
-import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from maft import revision
-from maft.errors import BadInput
-from maft.export import society
+from maft.export import whole
 from maft.export.cards import CARD, card
 from maft.export.folders import folder, put_adapter, write
 from maft.export.society import Agent
@@ -21,23 +18,11 @@ MADE_OF = "maft_merged.json"  # written last: which weights the folder was made 
 def send(request: Request) -> Sent:
     """Writes a model folder for each adapter; those that are whole already stay."""
     agents, into = request.agents(), folder(request, f"{request.name}-merged")
-    spec, run = society.spec(request.run), request.run.key
-    if spec.training.base == "nf4":
-        raise BadInput("training.base: nf4; adapters of a 4-bit base do not fit its full weights exactly; serve them as adapters")
-    spec = revision.pinned(request.store, run, run, spec)  # adapters added to other weights would make nobody's model
-    todo = [agent for agent in agents if not _is_there(agent, into / agent.name)]
+    spec = whole.spec(request)
+    todo = [agent for agent in agents if not whole.is_there(agent, into / agent.name / MADE_OF)]
     for agent in todo:
         _merge(request, spec, agent, into / agent.name)
     return Sent(str(into), len(todo))
-
-
-def _made_of(agent: Agent) -> bytes:
-    return json.dumps({"adapter": agent.adapter.name, "files": {f.name: f.sha256 for f in agent.commit.files}}).encode()
-
-
-def _is_there(agent: Agent, into: Path) -> bool:
-    note = into / MADE_OF
-    return note.is_file() and note.read_bytes() == _made_of(agent)
 
 
 def _merge(request: Request, spec: Spec, agent: Agent, into: Path) -> None:
@@ -63,4 +48,4 @@ def _merge(request: Request, spec: Spec, agent: Agent, into: Path) -> None:
         for weights in into.glob("*.safetensors"):  # written for their owner alone
             weights.chmod((into / "config.json").stat().st_mode)
         write(into / CARD, card(request, agent, "merged").encode())
-        write(into / MADE_OF, _made_of(agent))
+        write(into / MADE_OF, whole.made_of(agent))

@@ -17,6 +17,7 @@ TARGETS: Mapping[str, Target] = {
     "hub": Target("OWNER/NAME", "adapters as a model repository of the Hugging Face hub", "hub", "export"),
     "oci": Target("HOST/NAME:TAG", "adapters as one ModelPack artifact of a registry", "oci", "export"),
     "merged": Target("[FOLDER]", "whole models, one for each adapter", "merged", "train"),
+    "gguf": Target("[FOLDER]", "the same as GGUF files, for llama.cpp, Ollama and LM Studio", "gguf_files", "gguf"),
 }
 
 _ADDRESSED = ("mlflow", "otel", "hub", "oci")  # those of spec.export

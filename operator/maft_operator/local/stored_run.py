@@ -13,7 +13,8 @@ _EXPORT_HELP = """Hands on what a run has committed so far: adapters as folders,
 trackers and registries. What was sent is not sent again. Example: maft export runs/default/arithmetic --to vllm.
 All targets, and where their secrets come from: docs/exporting.md"""
 
-KINDS = ("peft", "vllm", "kserve", "mlflow", "wandb", "trackio", "otel", "hub", "oci", "merged")  # as in maft/export/targets.py
+# As in maft/export/targets.py.
+KINDS = ("peft", "vllm", "kserve", "mlflow", "wandb", "trackio", "otel", "hub", "oci", "merged", "gguf")
 _TARGETS = f"a target: {', '.join(KINDS)}; may be repeated"
 
 
