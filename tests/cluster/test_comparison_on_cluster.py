@@ -1,111 +1,112 @@
-"""A comparison on the real cluster: three methods with two seeds as one resource, equal to `maft compare` of the same file."""
+"""Comparisons on the real cluster as one resource, equal to `maft compare` of the same file: methods with seeds, and a search."""
 
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
+from comparisons import KIND, LIMIT, METHODS, Compared
 from installed import BUCKET, Installed
-from kube import RUNS, Json
+from kube import Json
 from kubernetes.dynamic.exceptions import UnprocessibleEntityError
-from small import MOCK
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
-LIMIT = 900.0  # seconds for six small runs, three at a time, on two busy cores
-KIND, NAME = "MultiAgentComparison", "methods"
-METHODS = ["base", "debate", "multiagent"]
 
 
-def comparison(maft: Installed, namespace: str, *, latency: float = 0.0, template: Json | None = None, **spec: Any) -> Json:
-    run = maft.resource(NAME, namespace, iterations=1, agents=2, **maft.mocked(latency), **(template or {}))
-    whole = {"template": run["spec"], "methods": METHODS, "seeds": 2, "maxParallel": 3, **spec}
-    return {**run, "kind": KIND, "spec": whole}
-
-
-def status(maft: Installed, namespace: str) -> Json:
-    return (maft.kube.get(KIND, namespace, NAME) or {}).get("status") or {}
-
-
-def condition(maft: Installed, namespace: str, kind: str) -> Json:
-    return next((c for c in status(maft, namespace).get("conditions", ()) if c["type"] == kind), {})
-
-
-def explained(maft: Installed, namespace: str) -> str:
-    runs = {run["metadata"]["name"]: run.get("status", {}).get("conditions") for run in maft.kube.list(RUNS, namespace)}
-    return yaml.safe_dump([status(maft, namespace), runs]) + maft.operator_log()
-
-
-def table(maft: Installed, namespace: str) -> list[Json]:
-    """The rows without what a clock says."""
-    rows = json.loads(maft.read(f"runs/{namespace}/{NAME}/compare/compare.json"))["rows"]
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
-
-
-def compared_here(maft: Installed, folder: Path, **spec: Any) -> tuple[list[Json], str]:
-    """What `maft compare` makes of the same file on this machine, into the same bucket."""
-    namespace = f"compared-{maft.tag.rpartition('-')[2]}"
-    (folder / "comparison.yaml").write_text(yaml.safe_dump(comparison(maft, namespace, **spec)))
-    keys = {"AWS_ACCESS_KEY_ID": maft.cluster.s3_access_key, "AWS_SECRET_ACCESS_KEY": maft.cluster.s3_secret_key}
-    command = [sys.executable, "-m", "maft_operator", "compare", "comparison.yaml", "--serve", f"{sys.executable} {MOCK}"]
-    done = subprocess.run(command, cwd=folder, env={**os.environ, **keys}, capture_output=True, text=True, timeout=LIMIT)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return table(maft, namespace), done.stdout
+@pytest.fixture(name="compared")
+def compared_fixture(maft: Installed, namespace: str) -> Compared:
+    return Compared(maft, namespace)
 
 
 @pytest.mark.parametrize(("methods", "seeds"), [(METHODS[:2], 1), pytest.param(METHODS, 2, marks=pytest.mark.nightly)])
 def test_methods_and_seeds_as_a_resource_equal_maft_compare(
-    maft: Installed, namespace: str, tmp_path: Path, methods: list[str], seeds: int
+    compared: Compared, tmp_path: Path, methods: list[str], seeds: int
 ) -> None:
     asked: Json = {"methods": methods, "seeds": seeds}
-    maft.kube.apply(comparison(maft, namespace, **asked))
-    expected, printed = compared_here(maft, tmp_path, **asked)
-    maft.kube.wait(
-        lambda: condition(maft, namespace, "Complete").get("status") == "True",
-        LIMIT,
-        lambda: explained(maft, namespace),
-    )
-    ended = status(maft, namespace)
-    assert table(maft, namespace) == expected
+    compared.apply(**asked)
+    expected, printed = compared.made_here(tmp_path, **asked)
+    ended = compared.completed()
+    assert compared.table() == expected
     runs = len(methods) * seeds
     assert [row["phase"] for row in ended["rows"]] == ["Complete"] * runs and ended["runs"]["text"] == f"{runs}/{runs}"
     lines = [line.split()[:2] for line in ended["table"].splitlines()[1 : 1 + len(methods)]]
     assert all(any(other.split()[:2] == line for other in printed.splitlines()) for line in lines)
-    page = maft.read(ended["report"].removeprefix(f"s3://{BUCKET}/")).decode()
+    page = compared.maft.read(ended["report"].removeprefix(f"s3://{BUCKET}/")).decode()
     assert all(f'<td class="words">{method}</td>' in page for method in methods)
-    nothing_was_asked_twice(maft, namespace, runs)
+    nothing_was_asked_twice(compared, runs)
 
 
-def nothing_was_asked_twice(maft: Installed, namespace: str, runs: int) -> None:
+def nothing_was_asked_twice(compared: Compared, runs: int) -> None:
     """Runs of one group save the calls that they made; each is there once, and the questions are all runs' own."""
-    saved = [key for key in maft.keys(namespace, NAME) if "/calls/" in key]
+    maft, namespace = compared.maft, compared.namespace
+    saved = [key for key in maft.keys(namespace, compared.name) if "/calls/" in key]
     calls = Counter(json.loads(line)["key"] for key in saved for line in maft.read(key).decode().splitlines())
     assert calls and set(calls.values()) == {1}
-    names = [run["metadata"]["name"] for run in maft.kube.list(RUNS, namespace, f"maft.dev/comparison={NAME}")]
-    drawn = {maft.read(f"runs/{namespace}/{name}/problems/held-out.jsonl") for name in (*names, NAME)}
+    names = [run["metadata"]["name"] for run in compared.runs()]
+    drawn = {maft.read(f"runs/{namespace}/{name}/problems/held-out.jsonl") for name in (*names, compared.name)}
     assert len(names) == runs and len(drawn) == 1
 
 
-def test_it_is_stopped_resumed_and_deleted_with_its_runs(maft: Installed, namespace: str) -> None:
-    kube = maft.kube
-    kube.apply(comparison(maft, namespace, latency=0.3, methods=["multiagent"]))
-    kube.wait(
-        lambda: [p for p in kube.list("Pod", namespace) if p["status"]["phase"] == "Running"],
-        LIMIT / 3,
-        lambda: explained(maft, namespace),
-    )
-    kube.merge(KIND, namespace, NAME, {"spec": {"suspend": True}})
-    kube.wait(lambda: condition(maft, namespace, "Suspended").get("status") == "True", 60, lambda: explained(maft, namespace))
-    kube.wait(lambda: all(run["status"]["phase"] == "Suspended" for run in kube.list(RUNS, namespace)), 90)
-    kube.wait(lambda: not kube.list("Pod", namespace), 90, lambda: explained(maft, namespace))
-    kube.merge(KIND, namespace, NAME, {"spec": {"suspend": False}})
-    kube.wait(lambda: not any(run["spec"]["suspend"] for run in kube.list(RUNS, namespace)), 60)
-    kube.delete(KIND, namespace, NAME)
-    kube.wait(lambda: not kube.list(RUNS, namespace) and not kube.list("Job", namespace), 120, lambda: explained(maft, namespace))
+SEARCH: Json = {
+    "trials": 4,
+    "parameters": {"training.learningRate": {"low": 0.0003, "high": 0.03, "log": True}, "debate.rounds": {"low": 2, "high": 3}},
+}
+
+
+@pytest.mark.nightly  # which trials there are, and when: test_search.py
+@pytest.mark.timeout(3000)
+def test_a_search_equals_maft_compare_also_when_the_operator_is_killed(maft: Installed, namespace: str, tmp_path: Path) -> None:
+    """Two waves of two trials; killed where the first has just made the second, which the next operator finds in the cluster."""
+    compared = Compared(maft, namespace, "searched")
+    asked: Json = {
+        "methods": ["base", "multiagent"],
+        "seeds": 1,
+        "maxParallel": 2,
+        "search": SEARCH,
+        "template": {"evaluation": {"validation": 16}},
+    }
+    compared.apply(**asked)
+    maft.kube.wait(lambda: 3 in trials(compared), 2 * LIMIT, compared.explained)  # a wave takes what a comparison takes
+    before = uids(compared)
+    assert compared.condition("Complete").get("status") == "False"
+    maft.kill_operator()
+    expected, printed = compared.made_here(tmp_path, **asked)
+    ended = compared.completed()
+    assert uids(compared) == before, "a run was made again"
+    made = trials(compared)
+    assert {*made} == {*range(SEARCH["trials"])} and {row["phase"] for row in ended["rows"]} == {"Complete"}
+    first, second = ([made[n] for n in wave] for wave in ((0, 1), (2, 3)))
+    assert max(run["status"]["completionTime"] for run in first) <= min(run["metadata"]["creationTimestamp"] for run in second)
+    [told], table = ended["search"], compared.table()
+    best = made[told["trial"]]["status"]["best"]["accuracy"]["mean"]
+    assert told["trials"] == SEARCH["trials"] and best == max(run["status"]["best"]["accuracy"]["mean"] for run in made.values())
+    assert table == expected and {row["method"] for row in table} == {"base", told["row"]}
+    assert f"→ multiagent, trial {told['trial']}: {told['row'].removeprefix('multiagent, ')}: {100 * best:.1f} on" in printed
+
+
+def uids(compared: Compared) -> dict[str, str]:
+    return {run["metadata"]["name"]: run["metadata"]["uid"] for run in compared.runs()}
+
+
+def trials(compared: Compared) -> dict[int, Json]:
+    """The runs of a search by the number of their trial."""
+    notes = [(run["metadata"].get("annotations", {}).get("maft.dev/trial"), run) for run in compared.runs()]
+    return {json.loads(note)["number"]: run for note, run in notes if note}
+
+
+def test_it_is_stopped_resumed_and_deleted_with_its_runs(compared: Compared) -> None:
+    kube, namespace = compared.maft.kube, compared.namespace
+    compared.apply(latency=0.3, methods=["multiagent"])
+    running = lambda: [p for p in kube.list("Pod", namespace) if p["status"]["phase"] == "Running"]  # noqa: E731
+    kube.wait(running, LIMIT / 3, compared.explained)
+    kube.merge(KIND, namespace, compared.name, {"spec": {"suspend": True}})
+    kube.wait(lambda: compared.condition("Suspended").get("status") == "True", 60, compared.explained)
+    kube.wait(lambda: all(run["status"]["phase"] == "Suspended" for run in compared.runs()), 90)
+    kube.wait(lambda: not kube.list("Pod", namespace), 90, compared.explained)
+    kube.merge(KIND, namespace, compared.name, {"spec": {"suspend": False}})
+    kube.wait(lambda: not any(run["spec"]["suspend"] for run in compared.runs()), 60)
+    kube.delete(KIND, namespace, compared.name)
+    kube.wait(lambda: not compared.runs() and not kube.list("Job", namespace), 120, compared.explained)
 
 
 @pytest.mark.parametrize(
@@ -119,15 +120,15 @@ def test_it_is_stopped_resumed_and_deleted_with_its_runs(maft: Installed, namesp
         ({"maxParallel": 0}, "should be greater than or equal to 1"),
     ],
 )
-def test_the_api_server_refuses_what_may_not_change(maft: Installed, namespace: str, change: Json, words: str) -> None:
-    maft.kube.apply(comparison(maft, namespace, suspend=True))
+def test_the_api_server_refuses_what_may_not_change(compared: Compared, change: Json, words: str) -> None:
+    compared.apply(suspend=True)
     with pytest.raises(UnprocessibleEntityError) as caught:
-        maft.kube.merge(KIND, namespace, NAME, {"spec": change})
+        compared.maft.kube.merge(KIND, compared.namespace, compared.name, {"spec": change})
     assert words in str(caught.value.body)
 
 
-def test_what_no_rule_of_the_api_server_sees_is_rejected_with_its_field(maft: Installed, namespace: str) -> None:
-    maft.kube.apply(comparison(maft, namespace, grid={"debate.round": [2, 3]}))
-    told = maft.kube.wait(lambda: condition(maft, namespace, "Accepted").get("message"), 60, lambda: explained(maft, namespace))
+def test_what_no_rule_of_the_api_server_sees_is_rejected_with_its_field(compared: Compared) -> None:
+    compared.apply(grid={"debate.round": [2, 3]})
+    told = compared.maft.kube.wait(lambda: compared.condition("Accepted").get("message"), 60, compared.explained)
     assert "spec.grid[debate.round]: no field of a run; did you mean debate.rounds?" in told
-    assert not maft.kube.list(RUNS, namespace)
+    assert not compared.runs()
