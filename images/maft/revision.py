@@ -5,6 +5,7 @@ it there. A model in a bucket is used as it lies there, so the state of its file
 and ends. Folders have none. A run that began before there was this goes on as it began.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,11 @@ def with_revision(spec: Spec, revision: str) -> Spec:
     return with_own(msgspec.structs.replace(spec, model=msgspec.structs.replace(spec.model, revision=revision)), again)
 
 
-def resolved_own(spec: Spec) -> dict[str, str]:
-    """Asks the hub for the commits of the models that agents have beside the spec's, by agent."""
+def resolved_own(spec: Spec, find: Callable[[ModelSpec], str] = resolved) -> dict[str, str]:
+    """Asks for the commits of the models that agents have beside the spec's, by agent. find: whom it asks, once for each model."""
     own = {each.agent: spec.model_of(each.agent) for each in spec.agent_overrides if spec.has_own_model(each.agent)}
     places = {(model.source, model.revision): model for model in own.values()}
-    commits = {place: resolved(model) for place, model in places.items()}  # once: those of one base stay so, whatever moves
+    commits = {place: find(model) for place, model in places.items()}  # once: those of one base stay so, whatever moves
     return {str(agent): commit for agent, model in own.items() if (commit := commits[model.source, model.revision])}
 
 

@@ -77,10 +77,12 @@ def spec(**model: Any) -> Spec:
     return a_spec(model={"source": "org/tiny", **model})
 
 
-def ran(hub: Hub, folder: Path, name: str, *flags: str, spec: Spec, offline: bool = False) -> PrepareSummary | None:
+def ran(
+    hub: Hub, folder: Path, name: str, *flags: str, spec: Spec, offline: bool = False, run: str = RUN
+) -> PrepareSummary | None:
     """A program at its end, with a cache of its own; its summary."""
     summary = folder / "summary.json"
-    command = [sys.executable, "-m", f"maft.{name}", "--store", str(folder / "store"), "--run", RUN]
+    command = [sys.executable, "-m", f"maft.{name}", "--store", str(folder / "store"), "--run", run]
     command += [f"--spec={immutable_spec_json(spec)}", "--summary", str(summary), *flags]
     variables = {
         "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}",
@@ -124,6 +126,23 @@ def test_without_the_hub_the_commit_in_the_cache_counts(hub: Hub, tmp_path: Path
 def test_a_commit_that_the_run_names_is_that(hub: Hub, tmp_path: Path) -> None:
     prepared = ran(hub, tmp_path, "prepare", spec=spec(revision=SECOND))
     assert prepared is not None and prepared.revision == SECOND and set(hub.asked) == {SECOND}
+
+
+@pytest.mark.programs
+def test_runs_of_a_comparison_have_the_agents_own_models_in_common(hub: Hub, tmp_path: Path) -> None:
+    """Also where the branch has moved between them, and where one has an agent more of that model."""
+    one, two = ({"agent": n, "model": {"source": "org/tiny"}} for n in (1, 2))
+    alike = {"inference": {"topology": "PerAgent"}, "training": {"topology": "PerAgent"}}
+    ran(hub, tmp_path, "prepare", "--group=ns/group", spec=a_spec(agentOverrides=[one], **alike), run="ns/one")
+    hub.main = SECOND
+    ran(hub, tmp_path, "prepare", "--group=ns/group", spec=a_spec(agentOverrides=[one, two], **alike), run="ns/two")
+    ran(hub, tmp_path, "prepare", spec=a_spec(agentOverrides=[one], **alike), run="ns/alone")
+    found = {run: committed(FileStore(tmp_path / "store"), f"ns/{run}/{layout.PROBLEMS}") for run in ("one", "two", "alone")}
+    assert {run: commit and commit.meta["revisions"] for run, commit in found.items()} == {
+        "one": {"1": FIRST},
+        "two": {"1": FIRST, "2": FIRST},
+        "alone": {"1": SECOND},
+    }
 
 
 def questions(store: FileStore, run: str, **meta: Any) -> None:

@@ -64,7 +64,7 @@ def _publish(assignment: Assignment, prefix: str) -> Commit:
     store, spec = assignment.store, assignment.spec
     there = group.committed_questions(assignment)
     resolved = there.revision if there else revision.resolved(spec.model)
-    own = revision.resolved_own(spec)
+    own = revision.resolved_own(spec, lambda model: group.revision_of(assignment, model))
     used = revision.with_own(revision.with_revision(spec, resolved), own)
     for each in variants(used):
         with named(used, each):

@@ -7,6 +7,7 @@ between, the commit that was first counts for both.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from maft import records, revision
@@ -15,8 +16,9 @@ from maft.errors import BadInput
 from maft.prepare import alike, same
 from maft.program import Assignment
 from maft.records import Commit
-from maft.spec import Spec
+from maft.spec import ModelSpec, Spec
 from maft.store import layout
+from maft.store.base import Store
 from maft.store.commits import committed, fetch, publish
 from maft.summaries import Threshold
 
@@ -49,15 +51,29 @@ def committed_questions(assignment: Assignment) -> Questions | None:
 
 def publish_questions(assignment: Assignment, drawn: Questions) -> Questions:
     """Commits what was drawn as the group's, and returns what counts: these, or those of a run that was faster."""
-    store, prefix = assignment.store, _prefix(assignment)
+    return _read(assignment, _first(assignment.store, _prefix(assignment), drawn.files, _meta(assignment.spec, drawn)))
+
+
+def revision_of(assignment: Assignment, model: ModelSpec) -> str:
+    """Finds which commit an agent's own model is: for all runs of a group the one that the first of them found."""
+    if not assignment.group:
+        return revision.resolved(model)
+    store, asked = assignment.store, {"source": model.source, "asked": model.revision}
+    prefix = layout.model(assignment.group, sha256(records.encode(asked)).hexdigest()[:12])
+    first = committed(store, prefix)
+    if first is None and (now := revision.resolved(model)):
+        first = _first(store, prefix, {}, {**asked, revision.META: now})
+    return str(first.meta[revision.META]) if first else ""
+
+
+def _first(store: Store, prefix: str, files: Mapping[str, bytes], meta: Mapping[str, Any]) -> Commit:
+    """Commits that, or returns what a run that was faster has committed there."""
     try:
-        commit = publish(store, prefix, dict(drawn.files), meta=_meta(assignment.spec, drawn))
+        return publish(store, prefix, files, meta=meta)
     except BadInput:
-        first = committed(store, prefix)
-        if first is None:
+        if (first := committed(store, prefix)) is None:
             raise
-        commit = first
-    return _read(assignment, commit)
+        return first
 
 
 def _read(assignment: Assignment, commit: Commit) -> Questions:

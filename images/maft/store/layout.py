@@ -8,6 +8,7 @@ REPORT = "report/"
 COMPARE = "compare/"
 LOGS = "logs/"
 PREFLIGHT = "preflight/"
+MODELS = "models/"  # of a comparison alone
 CALLS = "calls/"
 ASKED = "asked/"
 EXPORT = "export/"
@@ -19,7 +20,7 @@ EVALUATION = "evaluation.json"
 TIMING = "timing.json"
 DIVERSITY = "diversity.json"
 # All that lies below a run, beside run.json; anything else there is somebody else's.
-OF_A_RUN = (PROBLEMS, ITERATIONS, REPORT, COMPARE, LOGS, PREFLIGHT, CALLS, ASKED, EXPORT, LOCAL)
+OF_A_RUN = (PROBLEMS, ITERATIONS, REPORT, COMPARE, LOGS, PREFLIGHT, MODELS, CALLS, ASKED, EXPORT, LOCAL)
 
 
 def logs(run: str) -> str:
@@ -31,6 +32,11 @@ def preflight(run: str, key: str) -> str:
     """Names the prefix of what was tried with the spec of that key (trials.py): a small model's configuration and the adapter that
     was trained on it."""
     return f"{run}/{PREFLIGHT}{key}/"
+
+
+def model(group: str, key: str) -> str:
+    """Names the prefix of what the runs of a comparison know of a model that single agents have."""
+    return f"{group}/{MODELS}{key}/"
 
 
 def exported(run: str, target: str) -> str:
