@@ -30,6 +30,7 @@ COMMIT = "iterations/1/adapters/generator-0/_COMMIT.json"
 OF_A_RUN = (
     "run.json",
     "problems/train.jsonl",
+    "models/0123456789ab/_COMMIT.json",
     COMMIT,
     "iterations/1/adapters/generator-0/adapter_model.safetensors",
     "report/index.html",

@@ -77,9 +77,7 @@ def spec(**model: Any) -> Spec:
     return a_spec(model={"source": "org/tiny", **model})
 
 
-def ran(
-    hub: Hub, folder: Path, name: str, *flags: str, spec: Spec, offline: bool = False, run: str = RUN
-) -> PrepareSummary | None:
+def ran(hub: Hub, folder: Path, name: str, *flags: str, spec: Spec, offline: bool = False, run: str = RUN) -> PrepareSummary | None:
     """A program at its end, with a cache of its own; its summary."""
     summary = folder / "summary.json"
     command = [sys.executable, "-m", f"maft.{name}", "--store", str(folder / "store"), "--run", run]
