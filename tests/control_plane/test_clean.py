@@ -83,16 +83,16 @@ def test_what_is_named_goes_and_nothing_else(store: tuple[str, Store]) -> None:
 
     shown = clean(url, *flags)
     assert shown.returncode == 0, shown.stderr
-    assert "gone  ns/gone: 5 KB, 6 objects, last written 20" in shown.stdout
+    assert "gone  ns/gone: 6 KB, 7 objects, last written 20" in shown.stdout
     assert "1 objects there that maft has not written stay" in shown.stdout
-    assert shown.stdout.endswith("would free 5 KB of 1 runs; --yes deletes it\n")
+    assert shown.stdout.endswith("would free 6 KB of 1 runs; --yes deletes it\n")
     assert set(made.list("")) == before
 
     young = clean(url, *flags[:-1], "1", "--yes")
     assert "kept  ns/gone: it was written to 0.0 days ago; --days 1" in young.stdout and set(made.list("")) == before
 
     done = clean(url, *flags, "--yes")
-    assert done.returncode == 0 and done.stdout.endswith("freed 5 KB of 1 runs\n"), done.stdout + done.stderr
+    assert done.returncode == 0 and done.stdout.endswith("freed 6 KB of 1 runs\n"), done.stdout + done.stderr
     assert set(made.list("")) == before - all_of("ns/gone")
     assert {f"ns/gone/{key}" for key in OF_A_RUN} & set(made.list("")) == set() and "ns/gone/notes.txt" in set(made.list(""))
 
@@ -192,7 +192,7 @@ def test_a_run_that_was_made_again_meanwhile_stays(store: tuple[str, Store], tmp
     done = asked(tmp_path, answers, url, *FORGET, "--only-this-cluster")
     assert done.returncode == 0, done.stderr
     assert "kept  ns/gone: its resource is there by now, or a society serves it\n" in done.stdout and done.stdout.endswith(
-        "freed 5 KB of 1 runs\n"
+        "freed 6 KB of 1 runs\n"
     )
     assert set(made.list("")) == before - all_of("other/gone")
 
