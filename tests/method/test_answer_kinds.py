@@ -799,4 +799,4 @@ def test_hostile_text_is_read_in_linear_time(name: str) -> None:
     for kind in ("number", "choice", "text", "math"):
         extract(HOSTILE[name], kind)
         canonical(HOSTILE[name], kind)
-    assert time.process_time() - started < 3  # the slowest takes 0.5 s; quadratic ones take minutes
+    assert time.process_time() - started < 10  # the slowest takes 0.5 s, a quadratic one minutes

@@ -419,4 +419,4 @@ def test_hostile_text_takes_linear_time(name: str) -> None:
     for kind in KINDS:
         extract(text, kind)
         canonical(text, kind)
-    assert time.process_time() - started < 1.5  # the slowest takes 0.3 s; quadratic ones take minutes
+    assert time.process_time() - started < 10  # the slowest takes 0.3 s, a quadratic one minutes

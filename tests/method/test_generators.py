@@ -306,7 +306,7 @@ def test_hostile_texts_cost_linear_time(piece: str) -> None:
     for form in {*GENERATORS.values()}:
         started = time.process_time()
         find(piece * (50_000 // len(piece)), form)
-        assert time.process_time() - started < 1  # the slowest takes 0.1 s; quadratic ones take minutes
+        assert time.process_time() - started < 10  # the slowest takes 0.1 s, a quadratic one minutes
 
 
 def test_decimals_have_no_exponent() -> None:

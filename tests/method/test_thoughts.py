@@ -161,4 +161,4 @@ HOSTILE = {
 def test_hostile_text_is_split_in_linear_time(name: str, opened: bool) -> None:
     started = time.process_time()
     split(HOSTILE[name], opened=opened)
-    assert time.process_time() - started < 2.5  # the slowest takes 0.4 s; quadratic ones take minutes
+    assert time.process_time() - started < 10  # the slowest takes 0.4 s, a quadratic one minutes
