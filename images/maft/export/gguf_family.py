@@ -45,9 +45,9 @@ def of(config: Any, source: str) -> Family:
     if name not in FAMILIES:
         raise _refused(source, f"is a {name}, and --to gguf knows {', '.join(FAMILIES)}")
     family, rope = FAMILIES[name], _rope(config)
-    found = {key: getattr(config, key, wanted) for key, wanted in _FIXED.items()}
-    if other := next((key for key, wanted in _FIXED.items() if found[key] != wanted), ""):
-        raise _refused(source, f"has {other}: {found[other]}, which --to gguf does not know")
+    facts = {key: getattr(config, key, wanted) for key, wanted in _FIXED.items()}
+    if other := next((key for key, wanted in _FIXED.items() if facts[key] != wanted), ""):
+        raise _refused(source, f"has {other}: {facts[other]}, which --to gguf does not know")
     if rope["rope_type"] not in family.ropes or rope.get("partial_rotary_factor", 1.0) != 1.0:
         raise _refused(source, f"has positions of type {rope['rope_type']} (rope_parameters), which --to gguf does not know")
     return family
