@@ -72,6 +72,11 @@ def one(expression: str, legend: str = "") -> tuple[Query, ...]:
     return (Query(expression, legend),)
 
 
+def several(*expressions: str) -> tuple[Query, ...]:
+    """A table with a column for each expression."""
+    return tuple(Query(expression) for expression in expressions)
+
+
 def quantiles(metric: str, where: str) -> tuple[Query, ...]:
     """Median and 95th percentile of a histogram."""
     rate = f"sum by (le) (rate({metric}_bucket{{{where}}}[$__rate_interval]))"
@@ -280,43 +285,34 @@ RUNS_PAGE = Page(
                     "table", "Runs",
                     "Phase: what happens now. Why: the reason of the condition that counts (docs/status.md). Accuracy: over held-out questions, "
                     "after the debate; compare it with one answer of the untrained model.",
-                    tuple(
-                        Query(expression)
-                        for expression in (
-                            of_runs("maft_run_info", ", phase, reason"),
-                            of_runs("maft_run_progress_ratio"),
-                            of_runs("maft_run_iteration"),
-                            of_runs("maft_run_iterations"),
-                            f'max by (cluster, namespace, run) (maft_run_accuracy_ratio{{{RUNS}, iteration!="0"}})',
-                            f'max by (cluster, namespace, run) (maft_run_answer_accuracy_ratio{{{RUNS}, iteration="0"}})',
-                            f'max by (cluster, namespace, run) (maft_run_tokens{{{RUNS}, kind="completion"}})',
-                            f"time() - {of_runs('maft_run_created_timestamp_seconds')}",
-                        )
+                    several(
+                        of_runs("maft_run_info", ", phase, reason"),
+                        of_runs("maft_run_progress_ratio"),
+                        of_runs("maft_run_iteration"),
+                        of_runs("maft_run_iterations"),
+                        f'max by (cluster, namespace, run) (maft_run_accuracy_ratio{{{RUNS}, iteration!="0"}})',
+                        f'max by (cluster, namespace, run) (maft_run_answer_accuracy_ratio{{{RUNS}, iteration="0"}})',
+                        f'max by (cluster, namespace, run) (maft_run_tokens{{{RUNS}, kind="completion"}})',
+                        f"time() - {of_runs('maft_run_created_timestamp_seconds')}",
                     ),
                     width=24, height=7, columns=_TABLE,
                     units={"Done": "percentunit", "Best accuracy": "percentunit", "Untrained, one answer": "percentunit", "Age": "dtdurations"},
                 ),
                 Panel(
                     "table", "Comparisons", "Of all runs, whichever are chosen above. Best accuracy: the method's with the highest mean over its seeds.",
-                    tuple(
-                        Query(expression)
-                        for expression in (
-                            of_kind("comparison", "info", ", phase"),
-                            *(of_kind("comparison", "runs", more=f', state="{state}"') for state in ("total", "active", "complete", "failed")),
-                            of_kind("comparison", "best_accuracy_ratio"),
-                        )
+                    several(
+                        of_kind("comparison", "info", ", phase"),
+                        *(of_kind("comparison", "runs", more=f', state="{state}"') for state in ("total", "active", "complete", "failed")),
+                        of_kind("comparison", "best_accuracy_ratio"),
                     ),
                     height=6, columns=_COMPARISONS, units={"Best accuracy": "percentunit"}, empty="none",
                 ),
                 Panel(
                     "table", "Societies", "Which answer, and whose agents they are. What they are asked: maft / serving.",
-                    tuple(
-                        Query(expression)
-                        for expression in (
-                            of_kind("society", "info", ", phase, run"),
-                            of_kind("society", "iteration"),
-                            *(of_kind("society", "replicas", more=f', state="{state}"') for state in ("wanted", "ready")),
-                        )
+                    several(
+                        of_kind("society", "info", ", phase, run"),
+                        of_kind("society", "iteration"),
+                        *(of_kind("society", "replicas", more=f', state="{state}"') for state in ("wanted", "ready")),
                     ),
                     height=6, columns=_SOCIETIES, empty="none",
                 ),

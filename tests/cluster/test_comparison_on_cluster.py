@@ -97,8 +97,7 @@ def trials(compared: Compared) -> dict[int, Json]:
 def test_it_is_stopped_resumed_and_deleted_with_its_runs(compared: Compared) -> None:
     kube, namespace = compared.maft.kube, compared.namespace
     compared.apply(latency=0.3, methods=["multiagent"])
-    running = lambda: [p for p in kube.list("Pod", namespace) if p["status"]["phase"] == "Running"]  # noqa: E731
-    kube.wait(running, LIMIT / 3, compared.explained)
+    kube.wait(lambda: any(p["status"]["phase"] == "Running" for p in kube.list("Pod", namespace)), LIMIT / 3, compared.explained)
     kube.merge(KIND, namespace, compared.name, {"spec": {"suspend": True}})
     kube.wait(lambda: compared.condition("Suspended").get("status") == "True", 60, compared.explained)
     kube.wait(lambda: all(run["status"]["phase"] == "Suspended" for run in compared.runs()), 90)

@@ -1,11 +1,11 @@
 """Answers found in models' texts: a table per kind, what must not be found, and hostile input."""
 
-import time
 from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from linear import within
 
 from maft.answers.boxes import last_boxed
 from maft.answers.extract import canonical, extract
@@ -415,8 +415,7 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_text_takes_linear_time(name: str) -> None:
     text = HOSTILE[name]
-    started = time.process_time()
-    for kind in KINDS:
-        extract(text, kind)
-        canonical(text, kind)
-    assert time.process_time() - started < 10  # the slowest takes 0.3 s, a quadratic one minutes
+    with within(1.5):  # the slowest takes 0.3 s; quadratic ones take minutes
+        for kind in KINDS:
+            extract(text, kind)
+            canonical(text, kind)

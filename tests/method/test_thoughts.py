@@ -1,10 +1,9 @@
 """What a model said, split into thoughts and reply: the tags of families, who opened them, what only talks about them."""
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from linear import within
 
 from maft.answers.extract import extract
 from maft.answers.thoughts import ENDS, PAIRS, WRAPPERS, Said, split
@@ -159,6 +158,5 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("opened", [False, True])
 def test_hostile_text_is_split_in_linear_time(name: str, opened: bool) -> None:
-    started = time.process_time()
-    split(HOSTILE[name], opened=opened)
-    assert time.process_time() - started < 10  # the slowest takes 0.4 s, a quadratic one minutes
+    with within(2.5):  # the slowest takes 0.4 s; quadratic ones take minutes
+        split(HOSTILE[name], opened=opened)
