@@ -20,7 +20,7 @@ from maft import model_files, models
 from maft.export import gguf_family, gguf_tokens, whole
 from maft.export.added import Added, added
 from maft.export.cards import CARD, card
-from maft.export.folders import folder, put_adapter, write
+from maft.export.folders import put_adapter, write
 from maft.export.gguf_family import Family
 from maft.export.society import Agent
 from maft.export.target import Request, Sent
@@ -38,13 +38,7 @@ _WANTED = ["*.safetensors", "*.json"]
 
 def send(request: Request) -> Sent:
     """Writes a folder with one file for each adapter; those that are whole already stay."""
-    agents, into = request.agents(), folder(request, f"{request.name}-gguf")
-    spec = whole.spec(request)
-    todo = [agent for agent in agents if not whole.is_there(agent, into / agent.name / MADE_OF)]
-    for agent in todo:
-        _put(request, spec, agent, into / agent.name)
-    lines = tuple(f"llama-server -m {path(into / agent.name)}" for agent in agents[:1])
-    return Sent(str(into), len(todo), lines)
+    return whole.send(request, "gguf", MADE_OF, _put, lambda into: f"llama-server -m {path(into)}")
 
 
 def path(into: Path) -> Path:

@@ -6,7 +6,7 @@ from typing import Any
 
 from maft.export import whole
 from maft.export.cards import CARD, card
-from maft.export.folders import folder, put_adapter, write
+from maft.export.folders import put_adapter, write
 from maft.export.society import Agent
 from maft.export.target import Request, Sent
 from maft.spec import Spec
@@ -17,12 +17,7 @@ MADE_OF = "maft_merged.json"  # written last: which weights the folder was made 
 
 def send(request: Request) -> Sent:
     """Writes a model folder for each adapter; those that are whole already stay."""
-    agents, into = request.agents(), folder(request, f"{request.name}-merged")
-    spec = whole.spec(request)
-    todo = [agent for agent in agents if not whole.is_there(agent, into / agent.name / MADE_OF)]
-    for agent in todo:
-        _merge(request, spec, agent, into / agent.name)
-    return Sent(str(into), len(todo))
+    return whole.send(request, "merged", MADE_OF, _merge)
 
 
 def _merge(request: Request, spec: Spec, agent: Agent, into: Path) -> None:
