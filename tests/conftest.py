@@ -18,7 +18,7 @@ from hypothesis import settings
 from installed import maft_fixture, namespace_fixture, pushed_fixture  # noqa: F401 - `maft`, `namespace`, `pushed`
 from small import MOCK, ROOT, TINY, a_spec, resource  # noqa: F401 - tests take them from here
 
-from maft.spec import immutable_spec_json
+from maft.spec import SERVER_KEY, immutable_spec_json
 from maft_operator.local.ports import free_port
 
 if not os.environ.get("CI"):  # there hypothesis has a profile of its own, without limits of time too
@@ -30,6 +30,18 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as maft.local sets it: se
 def pytest_configure(config: pytest.Config) -> None:
     for hooks in (prepared, groups):
         config.pluginmanager.register(hooks)
+
+
+@pytest.fixture(autouse=True)
+def _environment_stays() -> Iterator[None]:
+    """What a test leaves in the variables that programs read, the next test's programs would find."""
+    before = _variables()
+    yield
+    assert _variables() == before
+
+
+def _variables() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith(("MAFT_", "AWS_", SERVER_KEY))}
 
 
 @contextlib.contextmanager

@@ -79,7 +79,8 @@ class LocalBackend:
         self._slots = slots
         self._serve = tuple(serve)
         # Anybody on this machine reaches loopback. Servers that were started otherwise may want a key of their own.
-        self._key = {SERVER_KEY: os.environ.get(SERVER_KEY) or secrets.token_urlsafe(32)}
+        self.key = {SERVER_KEY: os.environ.get(SERVER_KEY) or secrets.token_urlsafe(32)}
+        """What the servers want of whoever asks them, as programs find it in their environment."""
         self._tasks: dict[str, _Attempts] = {}
         self._servers: dict[str, list[_Replica]] = {}
         self._session: aiohttp.ClientSession | None = None
@@ -143,7 +144,7 @@ class LocalBackend:
             "MAFT_WATCHED": "1",  # somebody waits for us, and can start us again
             # Threads that wait must sleep: spinning beside a server on the same cores makes training ten times slower.
             "OMP_WAIT_POLICY": "PASSIVE",
-            **(self._key if task.servers else {}),
+            **(self.key if task.servers else {}),
             **_environment(task, gpus),
         }
         attempts.started = _now()
@@ -201,7 +202,7 @@ class LocalBackend:
         line = [*self._serve, *plan.serve_flags(server, *where)] if self._serve else [sys.executable, *plan.serve(server, *where)]
         replica.started = replica.answered = _now()
         replica.ready, replica.exit_code = False, 0
-        environment = {"MAFT_DIE_WITH_PARENT": "1", **self._key, **_environment(server, gpus)}
+        environment = {"MAFT_DIE_WITH_PARENT": "1", **self.key, **_environment(server, gpus)}
         replica.child = await start(line, environment, folder / f"log-{i}.txt")
 
     def _server_state(self, replicas: Sequence[_Replica]) -> ServerState:

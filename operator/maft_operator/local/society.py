@@ -5,7 +5,6 @@ import contextlib
 import fcntl
 import itertools
 import os
-import secrets
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ import aiohttp
 import msgspec
 
 from maft.society_spec import SocietySpec, encode_society
-from maft.spec import SERVER_KEY, RunSpec
+from maft.spec import RunSpec
 from maft.summaries import BAD_INPUT
 from maft_operator.local import gpus
 from maft_operator.local.backend import HOST, LocalBackend
@@ -128,8 +127,6 @@ async def running(wanted: Wanted, known: Facts, say: Callable[[str], None]) -> A
 
 @contextlib.asynccontextmanager
 async def _running(wanted: Wanted, known: Facts, say: Callable[[str], None]) -> AsyncIterator[Running]:
-    # The server wants a key, for anybody on this machine reaches loopback; both find it in the environment.
-    os.environ.setdefault(SERVER_KEY, secrets.token_urlsafe(32))
     devices = gpus.find()
     planned, port = servers(wanted, known, devices), wanted.port or free_port()
     async with LocalBackend(wanted.folder, gpus.Slots(devices.gpus), wanted.serve) as backend:
@@ -137,7 +134,8 @@ async def _running(wanted: Wanted, known: Facts, say: Callable[[str], None]) -> 
             await backend.create(each)
             say(f"Starting the server of {each.adapters} adapters of iteration {known.iteration}; logs in {wanted.folder}")
         line = command(wanted, known, {agents: backend.urls(each.name)[0] for agents, each in planned.items()}, port)
-        environment = {"MAFT_SUMMARY": str(wanted.folder / "endpoint.json"), "TOKENIZERS_PARALLELISM": "false"}
+        summary = str(wanted.folder / "endpoint.json")
+        environment = {"MAFT_SUMMARY": summary, "TOKENIZERS_PARALLELISM": "false", **backend.key}
         child = await start(line, environment, wanted.folder / "endpoint.txt")
 
         async def watch() -> None:
