@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import fcntl
 import itertools
-import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
