@@ -5,7 +5,8 @@ import disturbed
 import pytest
 from products import made_here
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
+# The operator killed in each phase: test_lifecycle.py; a program anywhere: test_run.py; pods evicted: test_why.py.
+pytestmark = [pytest.mark.cluster, pytest.mark.nightly, pytest.mark.timeout(1800)]
 
 
 def test_runs_that_are_disturbed_end_as_if_nothing_had_been(maft, tmp_path):

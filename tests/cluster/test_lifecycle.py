@@ -55,6 +55,7 @@ def test_debates_of_several_programs_equal_those_of_one(maft, namespace, referen
     assert [row["iteration"] for row in status["iterations"]] == [0, 1, 2]
 
 
+@pytest.mark.nightly  # one beside the method: test_comparison_on_cluster.py
 def test_a_baseline_is_a_resource_like_any_other(maft, namespace, tmp_path):
     """One generator for all agents, a vote in place of a debate; the same as on one machine, and called by its name."""
     spec = {"method": "majority-finetuning", "iterations": 1, "evaluation": {"diversity": 6, "embedder": "package"}}

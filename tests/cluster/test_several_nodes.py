@@ -17,7 +17,8 @@ from maft.store.files import FileStore
 from maft.train import __main__ as train
 from maft.train.workers import Started
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+# The programs: test_sharded.py; their Jobs: test_manifests.py.
+pytestmark = [pytest.mark.cluster, pytest.mark.nightly, pytest.mark.timeout(900)]
 LIMIT = 400.0  # seconds, on two busy cores
 SPEC: Json = {"agents": 2, "iterations": 1, "debate": {"critics": False}, "evaluation": {"baselines": []}}
 TRAINING: Json = {"epochs": 6, "gpus": 0}

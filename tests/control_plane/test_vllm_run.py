@@ -8,13 +8,14 @@ import sys
 import pytest
 from conftest import resource, write
 
-pytestmark = pytest.mark.engine
+# A pretrained model on vLLM: test_pretrained_run.py; on a cluster: test_on_cluster.py.
+pytestmark = [pytest.mark.engine, pytest.mark.nightly]
 
 
 @pytest.mark.parametrize(
     ("topology", "lifetime", "agents"),
     [
-        pytest.param("Shared", "Run", 3, id="shared-run", marks=pytest.mark.nightly),  # on a cluster: test_on_cluster.py
+        pytest.param("Shared", "Run", 3, id="shared-run"),
         pytest.param("PerAgent", "Phase", 2, id="per-agent-phase"),
     ],
 )
