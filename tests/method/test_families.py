@@ -32,7 +32,7 @@ from maft.store.files import FileStore
 
 MIXTURES = {"qwen3_moe", "mixtral", "gpt_oss", "glm4_moe"}  # vLLM's CPU build serves none of them with adapters
 ATTENTION = ("k_proj", "o_proj", "q_proj", "v_proj")
-IN_THE_GATE = ("qwen3", "gemma3")  # a Llama: test_pretrained_run.py
+IN_THE_GATE = ("llama3_1", "qwen3", "gemma3")
 # What else vLLM's CPU build does not serve as transformers does, in float32: linear attention, and (0.32, other logits) LFM2.
 NOT_ON_A_CPU = {"qwen3_5_think": "in bfloat16 alone on a CPU, not tried", "lfm2": "other logits than transformers' on a CPU"}
 SERVED = [key for key in ARCHITECTURES if key not in MIXTURES and key not in NOT_ON_A_CPU]
