@@ -121,13 +121,14 @@ def test_installing_again_changes_nothing(maft):
 
 @pytest.fixture(scope="module")
 def newer(tmp_path_factory) -> Path:
-    """A later release of the chart, with a column more."""
+    """A later release of the chart, with a column more; a wide one: tests beside this one look at the others."""
     chart = tmp_path_factory.mktemp("newer") / "maft"
     shutil.copytree(helm.CHART, chart)
     crd = chart / "files" / "crds" / "multiagentfinetunes.yaml"
     column = "        - {name: Age, type: date"
     assert column in crd.read_text()
-    crd.write_text(crd.read_text().replace(column, f"        - {{name: Agents, type: integer, jsonPath: .spec.agents}}\n{column}"))
+    another = "        - {name: Agents, type: integer, jsonPath: .spec.agents, priority: 1}"
+    crd.write_text(crd.read_text().replace(column, f"{another}\n{column}"))
     return chart
 
 

@@ -25,7 +25,7 @@ from maft import evaluate, records
 from maft.answers import encoder, likeness
 from maft.answers.equality import Checker
 from maft.answers.extract import extract
-from maft.answers.likeness import DEFAULT, META, PAIRS, Likeness, Pair, fitted, pairs, threshold
+from maft.answers.likeness import DEFAULT, LONG, META, PAIRS, Likeness, Pair, fitted, pairs, threshold
 from maft.chat_template import load_chat_template
 from maft.debate import vectors
 from maft.debate.prompts import Prompts
@@ -327,7 +327,7 @@ def test_long_questions_are_warned_of(tmp_path: Path, words: int, warned: int) -
     """Behind them even a threshold that somebody gave joins all answers."""
     long = [{**row, "question": f"{'so ' * (words - 4)}{row['question']}"} for row in rows(40)]
     lines = prepare(assignment(tmp_path, long, threshold=0.9)).warnings
-    assert len(lines) == warned and all(f"these have {words} words" in line for line in lines)
+    assert len(lines) == warned and all(f" behind {words} words " in line for line in lines)
 
 
 def test_an_encoder_that_cannot_tell_is_warned_of(tmp_path: Path) -> None:
@@ -437,7 +437,10 @@ def test_a_society_compares_answers_as_its_run_did(tmp_path: Path) -> None:
         publish(FileStore(folder / "store"), f"{RUN}/{layout.PROBLEMS}", {}, meta=chosen)
         with society(folder, spec) as url:
             bodies = [post(url, ask(question=f"What is {n}+3*4?", maft={"transcript": True}))[1] for n in range(4)]
+            long = post(url, ask(question=f"{'please ' * LONG}What is 2+3*4?"))[1]
         debates = [body["choices"][0]["maft"] for body in bodies]
+        assert f" behind {LONG + 3} words " in long["choices"][0]["maft"]["warning"]
+        assert not [debate for debate in debates if "warning" in debate]
         assert all("cosine" in judged for debate in debates for judged in debate["transcript"]["judgements"])
         votes.append([debate["transcript"]["votes"][-1]["votes"] for debate in debates])
     apart, together = votes

@@ -23,6 +23,7 @@ PAIRS = 50  # labelled ones at least: with fewer, a threshold says more of the p
 DEFAULT = 0.84  # of all-MiniLM-L6-v2, on the example's pairs (docs/answers.md)
 FOLDS = 50  # parts into which questions are put, each to be judged by what the others give
 POOR = 0.25  # error from which on people are warned
+LONG = 30  # words of a question from which on they are (docs/answers.md)
 _PLACES = 4  # digits of a cosine that count: the last ones differ between processors
 
 Embed = Callable[[str], Any]  # a text as a vector of unit length; the encoder and numpy are imported where they are used
@@ -56,6 +57,13 @@ def cosine(embed: Embed, question: str, one: str, other: str) -> float:
     Each is read behind its question: alone, one that repeats the question's words is near to all that do, whatever they say, and
     far from one that says "it" (docs/answers.md has what that costs)."""
     return round(float(embed(f"{question} {one}") @ embed(f"{question} {other}")), _PLACES)
+
+
+def drowned(words: int) -> str:
+    """Says what a question of so many words does to the vectors of its answers; nothing of a short one."""
+    if words <= LONG:
+        return ""
+    return f"vectors read each answer behind its question; behind {words} words all answers are near each other, whatever they say"
 
 
 def pairs(problems: Iterable[Problem], embed: Embed) -> Iterator[Pair]:

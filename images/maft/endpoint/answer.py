@@ -39,8 +39,9 @@ def abstains(transcript: Transcript, minimum: int) -> bool:
     return not voting.trains(transcript.vote, minimum)
 
 
-def of_debate(transcript: Transcript, minimum: int, ends: Sequence[str], *, whole: bool) -> Answer:
-    """Makes the answer. minimum: agents that have to agree, as debate.minAgreement has it; whole: with the transcript."""
+def of_debate(transcript: Transcript, minimum: int, ends: Sequence[str], *, whole: bool, warning: str = "") -> Answer:
+    """Makes the answer. minimum: agents that have to agree, as debate.minAgreement has it; whole: with the transcript; warning: of
+    the vote, for whoever reads it."""
     last = [turns[-1] for turns in transcript.turns]
     speaker = next((turn for turn in last if turn.agrees), last[0])
     text, cut = ended(speaker.call.text, ends)
@@ -50,6 +51,8 @@ def of_debate(transcript: Transcript, minimum: int, ends: Sequence[str], *, whol
         "abstained": abstains(transcript, minimum),
         "agents": [{"agent": n, "agrees": turn.agrees, "answer": turn.parsed} for n, turn in enumerate(last, 1)],
     }
+    if warning:
+        debate["warning"] = warning
     if whole:
         debate["transcript"] = _without_tokens(records.plain(transcript))
     calls = list(transcript.calls())

@@ -7,6 +7,7 @@ from dataclasses import replace as changed
 
 from msgspec.structs import replace
 
+from maft.answers.likeness import drowned
 from maft.chat_template import ChatTemplate
 from maft.debate.prompts import Prompts
 from maft.debate.question import Listener, Question
@@ -96,7 +97,10 @@ class Society:
 
     def answer(self, asked: Asked, transcript: Transcript) -> Answer:
         """Makes the answer of a debate."""
-        return answer.of_debate(transcript, self.spec.debate.min_agreement, asked.ends, whole=asked.maft.transcript)
+        by_vectors = self.served.rules.answer == "semantic"
+        warning = drowned(len(transcript.problem.text.split())) if by_vectors else ""
+        minimum, whole = self.spec.debate.min_agreement, asked.maft.transcript
+        return answer.of_debate(transcript, minimum, asked.ends, whole=whole, warning=warning)
 
     async def one(self, asked: Asked, prompt: Sequence[int]) -> AsyncGenerator[Piece, None]:
         """Yields what one agent says, as it says it. prompt: as `prompt` made it."""

@@ -7,7 +7,7 @@ from statistics import median
 import msgspec
 
 from maft import records
-from maft.answers.likeness import META, PAIRS, POOR, pairs, threshold
+from maft.answers.likeness import META, PAIRS, POOR, drowned, pairs, threshold
 from maft.errors import BadInput
 from maft.prepare.tasks import Split
 from maft.records import Commit, Problem
@@ -18,7 +18,6 @@ from maft.summaries import Threshold
 
 _HELD_OUT = "held-out.jsonl"
 FOREIGN = 0.25  # share of unknown words and letters from which on an encoder does not read a language
-LONG = 30  # words of a question behind which people are warned (docs/answers.md)
 
 
 def on_the_probe_alone(split: Split) -> Split:
@@ -83,11 +82,8 @@ def warnings(chosen: Threshold | None, words: int) -> tuple[str, ...]:
     if chosen is None:
         return ()
     lines = []
-    if words > LONG:
-        lines.append(
-            f"task.answer: semantic reads each answer behind its question, and these have {words} words: behind many, all"
-            " answers are near each other, whatever they say (docs/answers.md); ask in fewer words, or take answer: judge"
-        )
+    if trouble := drowned(words):
+        lines.append(f"task.answer: {trouble} (docs/answers.md); ask in fewer words, or take answer: judge")
     if chosen.source == "default":
         lines.append(
             f"task.semantic.threshold: none was fitted, so {chosen.cosine} counts, measured elsewhere: the probe has {chosen.pairs}"

@@ -49,6 +49,8 @@ async def ask(
     say(printable(text))
     if vote is not None:
         say(printable(verdict(vote)))
+        if vote.get("warning"):
+            say(printable(f"warning: {vote['warning']}"))
 
 
 def _key() -> dict[str, str]:
