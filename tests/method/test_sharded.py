@@ -245,7 +245,7 @@ def test_two_pods_have_the_loss_curve_of_one_process(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lost", "ends"),
     [
-        pytest.param("first", PEER_LOST, marks=pytest.mark.nightly),
+        pytest.param("first", PEER_LOST, marks=pytest.mark.nightly),  # the next, the other way round
         ("second", -signal.SIGKILL),
         pytest.param("second", 128 + signal.SIGTERM, marks=pytest.mark.nightly),  # its node is drained
     ],

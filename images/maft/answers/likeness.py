@@ -23,7 +23,7 @@ PAIRS = 50  # labelled ones at least: with fewer, a threshold says more of the p
 DEFAULT = 0.84  # of all-MiniLM-L6-v2, on the example's pairs (docs/answers.md)
 FOLDS = 50  # parts into which questions are put, each to be judged by what the others give
 POOR = 0.25  # error from which on people are warned
-LONG = 30  # words of a question from which on they are (docs/answers.md)
+LONG = 30  # words of a question above which they are (docs/answers.md)
 _PLACES = 4  # digits of a cosine that count: the last ones differ between processors
 
 Embed = Callable[[str], Any]  # a text as a vector of unit length; the encoder and numpy are imported where they are used
