@@ -211,6 +211,31 @@ def test_what_is_made_is_stored_as_it_was_meant_and_not_written_again(plane: Con
     play(plane, scenario)
 
 
+def test_a_society_is_not_well_by_what_it_was_before_a_change(plane: ControlPlane) -> None:
+    """The look that applies a change writes the generation of that change, too; who waits for both takes it for done."""
+
+    async def scenario(stage: Scene) -> None:
+        await prepared(stage)
+        await stage.ask("POST", SOCIETIES, a_society())  # one of another test may be there
+        await stage.look()
+        made = (await stage.stored())["Deployment"]
+        numbers = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), 1)
+        answering = {"status": {"observedGeneration": made["metadata"]["generation"], **numbers}}
+        await stage.done("PATCH", f"{OBJECTS['Deployment']}/status", answering, MERGE)
+        assert moving(await stage.look()) == "False"
+        await stage.done("PATCH", f"{SOCIETIES}/s/scale", {"spec": {"replicas": 2}}, MERGE)
+        assert moving(await stage.look()) == "True"
+        await stage.done("PATCH", f"{SOCIETIES}/s/scale", {"spec": {"replicas": 1}}, MERGE)
+        await stage.done("PATCH", f"{SOCIETIES}/s", {"spec": {"timeoutSeconds": 77}}, MERGE)
+        assert moving(await stage.look()) == "True"
+
+    def moving(thing: Json) -> str:
+        assert thing["status"]["observedGeneration"] == thing["metadata"]["generation"]
+        return next(str(c["status"]) for c in thing["status"]["conditions"] if c["type"] == "Reconciling")
+
+    play(plane, scenario)
+
+
 def test_an_autoscaler_sets_the_number_of_pods_and_nobody_takes_it_back(plane: ControlPlane) -> None:
     async def scenario(stage: Scene) -> None:
         await prepared(stage)

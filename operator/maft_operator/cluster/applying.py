@@ -33,30 +33,31 @@ class Applier:
         one of that name before."""
         return [child for child in listed if kind == kinds.POD or self._uid in _owners(child, "uid")]
 
-    async def ensure(self, wanted: Json, existing: Json | None) -> None:
-        """Applies the object where it is missing or differs. existing: it as it was listed. Refused where the API server will not
-        have it, or the name is taken."""
+    async def ensure(self, wanted: Json, existing: Json | None) -> Json | None:
+        """Applies the object where it is missing or differs, and returns it as it is now. existing: it as it was listed. Refused
+        where the API server will not have it, or the name is taken."""
         if existing is None:
-            await self._make(wanted)
-            return
+            return await self._make(wanted)
         wanted = images.keeping(wanted, existing, drift.owned(existing))
         before = self._applied.get(existing["metadata"]["uid"])
         if drift.differs(wanted, existing) and not drift.is_settled(before, wanted, existing, self._now):
-            await self._apply(wanted, existing)
+            return await self._apply(wanted, existing) or existing
+        return existing
 
-    async def _make(self, wanted: Json) -> None:
+    async def _make(self, wanted: Json) -> Json | None:
         """Applies an object that is missing, unless somebody else's has its name: to apply would be to take that over."""
         kind, name = kinds.named(wanted["kind"]), wanted["metadata"]["name"]
         there = await self._api.list(kind, self._namespace, field_selector=f"metadata.name={name}")
         if any(thing["metadata"]["name"] == name and not self._is_a_namesakes(thing) for thing in there):
             whose = "run" if self._parent == kinds.RUN else self._parent.name.lower()
             raise Refused(422, f"the {kind.name} {name} exists and is not the {whose}'s")
-        await self._apply(wanted)
+        return await self._apply(wanted)
 
-    async def _apply(self, wanted: Json, existing: Json | None = None) -> None:
+    async def _apply(self, wanted: Json, existing: Json | None = None) -> Json | None:
         stored = await self._api.apply(wanted if existing is None else drift.to_apply(wanted, existing))
         if stored:
             self._applied[stored["metadata"]["uid"]] = drift.sent(wanted, existing, stored, self._now)
+        return stored
 
     def _is_a_namesakes(self, thing: Json) -> bool:
         """Whether it is the parent's, or one's of its name before, which goes by itself."""

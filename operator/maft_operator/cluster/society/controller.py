@@ -81,14 +81,16 @@ class Societies:
     async def _made(
         self, asked: Asked, wished: Wish | Obstacle, resource: Json, children: dict[str, list[Json]], applier: Applier
     ) -> Sequence[Refused]:
-        """Applies what differs; returns what was refused for good."""
+        """Applies what differs, and takes it into the children as it is now: one that has changed is not ready by its old status.
+        Returns what was refused for good."""
         refusals = []
         if not asked.served.ingress:
             for left in children[kinds.INGRESS.name]:
                 await self._api.delete(kinds.INGRESS, asked.namespace, left["metadata"]["name"], left["metadata"]["uid"])
         for wanted in self._wanted(asked, wished, resource, children):
             try:
-                await applier.ensure(wanted, listed(children, wanted))
+                now = await applier.ensure(wanted, listed(children, wanted))
+                children[wanted["kind"]] = _with(children[wanted["kind"]], now)
             except Refused as error:
                 refusals += [] if passes(error) else [error]
         return refusals
@@ -103,6 +105,11 @@ class Societies:
         if deployment and objects.is_made_for(made, deployment):  # by whichever release: nothing restarts for that
             made = objects.objects(wished, images.of_child(own, deployment), own.pods.inherited(deployment), there)
         return made
+
+
+def _with(children: list[Json], now: Json | None) -> list[Json]:
+    """Replaces the object that was listed; one that was missing is seen at the next look, with what became of it."""
+    return [now if now and now["metadata"]["uid"] == child["metadata"]["uid"] else child for child in children]
 
 
 def _now() -> datetime:
