@@ -1,6 +1,7 @@
 """A Society on a real cluster: a run, its agents behind one URL, a real openai client, a rolling update under load, its end."""
 
 import re
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -9,7 +10,9 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import entrance
 import httpx
 import metering
 import openai
@@ -151,14 +154,22 @@ def test_a_rolling_update_under_load_drops_no_request(maft: Installed, place: st
     assert load.failures == []
 
 
+def certified(maft: Installed, namespace: str, secret: str, host: str) -> str:
+    """Makes a Secret with a certificate of that name, which signs itself; returns the certificate."""
+    with tempfile.TemporaryDirectory() as folder:
+        names = ["-subj", f"/CN={host}", "-addext", f"subjectAltName=DNS:{host}"]
+        files = ["-keyout", f"{folder}/tls.key", "-out", f"{folder}/tls.crt"]
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *names, *files]
+        subprocess.run(command, check=True, capture_output=True)
+        kubectl(maft, "-n", namespace, "create", "secret", "tls", secret, f"--cert={folder}/tls.crt", f"--key={folder}/tls.key")
+        return Path(f"{folder}/tls.crt").read_text()
+
+
 @pytest.mark.nightly
 def test_clients_are_answered_while_pods_are_replaced_for_a_certificate(maft: Installed, place: str) -> None:
     """By the old protocol until the last old pod is to go, by the new one from the first new pod on."""
     kube, before, load = maft.kube, pods(maft, place), Load(client(maft, place))
-    with tempfile.TemporaryDirectory() as folder:
-        names = ["-keyout", f"{folder}/tls.key", "-out", f"{folder}/tls.crt", "-subj", "/CN=s"]
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *names], check=True, capture_output=True)
-        kubectl(maft, "-n", place, "create", "secret", "tls", "c", f"--cert={folder}/tls.crt", f"--key={folder}/tls.key")
+    certified(maft, place, "c", "s")
 
     def url() -> str:
         return str(society(maft, place)["status"]["url"])
@@ -229,6 +240,69 @@ def test_an_autoscaler_makes_pods_for_a_load_and_takes_them_back(maft: Installed
             load.stop.set()
             kube.delete("HorizontalPodAutoscaler", place, "s")
     assert load.answers and load.failures == []
+
+
+HOST = "society.example.com"
+
+
+def named(address: str, certificate: str, key: str) -> openai.OpenAI:
+    """A client of https://HOST/v1, which no name server of this machine knows, at that address."""
+
+    def ask_for(request: httpx.Request) -> None:
+        request.headers["Host"] = HOST
+        request.extensions["sni_hostname"] = HOST.encode()
+
+    trusted = ssl.create_default_context(cadata=certificate)
+    http = httpx.Client(verify=trusted, event_hooks={"request": [ask_for]}, timeout=60)
+    return openai.OpenAI(base_url=f"https://{address}/v1", api_key=key, max_retries=0, http_client=http)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("encrypted_inside", [False, True])
+def test_clients_from_outside_come_in_by_a_real_ingress_controller(maft: Installed, place: str, *, encrypted_inside: bool) -> None:
+    """It ends TLS with the Secret's certificate; where pods want HTTPS as well, it is told so. Streams arrive as they are made."""
+    kube, certificate = maft.kube, certified(maft, place, f"outside-{encrypted_inside}".lower(), HOST)
+    kube.apply(secret(place, "keys", {"alice": "k1"}))
+    outside = {"host": HOST, "className": entrance.CLASS, "tlsSecretName": f"outside-{encrypted_inside}".lower()}
+    inside = {}
+    if encrypted_inside:
+        certified(maft, place, "inside", "s")
+        outside["annotations"] = {"zalando.org/skipper-backend-protocol": "https"}
+        inside = {"tls": {"secretName": "inside"}}
+    with entrance.ingress_controller(maft.cluster, kube) as address:
+        kube.merge("Society", place, "s", {"spec": {"apiKeysSecret": {"name": "keys"}, "ingress": outside, **inside}})
+        answering(maft, place)
+        assert society(maft, place)["status"]["url"] == f"https://{HOST}/v1"
+        client = named(address, certificate, "k1")
+        kube.wait(lambda: reaches(client), 60, lambda: explain(maft, place))
+        assert [model.id for model in client.models.list().data] == society(maft, place)["status"]["models"]
+        streamed = client.chat.completions.create(model="society", messages=[QUESTION], stream=True)
+        assert len([chunk for chunk in streamed if chunk.choices]) > 1
+        with pytest.raises(openai.AuthenticationError):
+            named(address, certificate, "other").models.list()
+        with pytest.raises(openai.NotFoundError):
+            client.with_options(base_url=f"https://{address}").get("/metrics", cast_to=str)
+        kube.merge("Society", place, "s", {"spec": {"apiKeysSecret": None, "ingress": None, "tls": None}})
+        answering(maft, place)
+        kube.wait(lambda: len(pods(maft, place)) == 1, LIMIT, lambda: explain(maft, place))
+        kube.wait(lambda: not reaches(client), 60, lambda: explain(maft, place))
+
+
+def reaches(client: openai.OpenAI) -> bool:
+    """Whether the controller knows of the Ingress by now."""
+    try:
+        client.models.list()
+    except openai.APIConnectionError:
+        return False
+    except openai.APIStatusError as error:
+        if error.status_code in (404, 502, 503):
+            return False
+        raise
+    return True
+
+
+def secret(namespace: str, name: str, entries: dict[str, str]) -> Json:
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace}, "stringData": entries}
 
 
 def test_pods_go_on_where_the_run_is_deleted_and_go_with_the_society(maft: Installed, place: str) -> None:

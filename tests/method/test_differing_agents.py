@@ -49,7 +49,6 @@ from maft_operator.plan import compare
 from maft_operator.plan import graph as plan
 from maft_operator.spec.files import relocate
 from maft_operator.spec.parse import parse
-from maft_operator.spec.schema import BadSpec
 
 WIDE = {"agent": 1, "lora": {"rank": 12, "alpha": 24, "targetModules": ["q_proj"]}}
 
@@ -475,10 +474,30 @@ def test_a_society_on_one_machine_has_a_server_for_each_base(tmp_path, other):
 ONE = {(0, 1, 2): ("society-server", None, 6)}
 
 
-def test_a_comparison_on_one_machine_has_one_base(other):
-    whole = resource(**several(other))
-    with pytest.raises(BadSpec, match=r"^agentOverrides: on one machine a comparison has one server"):
-        compare.graph(parse(whole), compare.runs(whole, ["multiagent"], 1), "file:///s")
+@pytest.mark.parametrize(
+    ("own", "servers", "shared"),
+    [
+        ((), {"test-server": (None, 6)}, "test-server"),
+        ((2,), {"test-server-0": (None, 2), "test-server-1": (None, 2), "test-server-2": (2, 2)}, "test-server-0"),
+        ((0,), {"test-server-0": (0, 2), "test-server-1": (None, 2), "test-server-2": (None, 2)}, "test-server-1"),
+    ],
+)
+def test_a_comparison_on_one_machine_has_the_servers_that_its_runs_ask(other, own, servers, shared):
+    """Runs of several models one for each agent; runs of the spec's model alone the first that serves it."""
+    whole = resource(inference={"topology": "PerAgent"}, agentOverrides=[{"agent": n, "model": {"source": other}} for n in own])
+    runs = compare.runs(whole, ["base", "majority", "union", "multiagent"], 1)
+    made = compare.graph(parse(whole), runs, "file:///s")
+    assert {one.name: (one.agent, one.adapters) for one in made.servers} == servers
+    of_agents = tuple(f"test-server-{n}" for n in range(3)) if own else (shared,)
+    asked = {task.run.name: task.servers for task in made.tasks if task.servers}
+    assert asked == {
+        "test-base-0": (shared,),
+        "test-majority-0": of_agents,
+        "test-union-0": (shared,),
+        "test-multiagent-0": of_agents,
+    }
+    [tried] = [task for task in made.tasks if task.kind == "preflight"]
+    assert tried.run.spec.bases_differ == bool(own) and all(one.run == tried.run for one in made.servers)
 
 
 def test_folders_are_named_from_where_we_stand(tmp_path):

@@ -56,7 +56,7 @@ TOOLS = {
         "prometheus-operator",
         "kueue-chart",
     ),
-    "nightly": ("metrics-server",),
+    "nightly": ("metrics-server", "skipper"),
     "tools": ("helm", "helm-docs", "registry", "actionlint"),
     "s3": ("versitygw",),
 }

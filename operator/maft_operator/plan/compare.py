@@ -1,7 +1,7 @@
 """`maft compare`: many methods on the same questions and the same base, as one graph. Pure.
 
-On one machine the runs go one after the other behind one server; comparison.py has the same runs on a cluster. What the base model
-said once is not asked again (`--group`), so methods that begin alike share their first answers, or their whole first debate.
+On one machine the runs go one after the other behind the same servers; comparison.py has the same runs on a cluster. What the base
+model said once is not asked again (`--group`), so methods that begin alike share their first answers, or their whole first debate.
 """
 
 import math
@@ -83,38 +83,64 @@ def graph(
     tried: Sequence[Run] = (),
     shown: Mapping[tuple[str, int], Run] | None = None,
 ) -> Graph:
-    """Plans one set of questions, all runs in a row behind one server, and the table at the end. tried: runs that may come;
+    """Plans one set of questions, all runs in a row behind the same servers, and the table at the end. tried: runs that may come;
     shown: those of the table, if not all."""
-    if group.spec.bases_differ:
-        raise BadSpec(
-            "agentOverrides: on one machine a comparison has one server, of one base; compare agents with models of their own on a"
-            " cluster (a MultiAgentComparison), or leave their models out"
-        )
     prepare, preflight = plan.checks(group, store)
     several = [*tried, *compared.values()]
     widest = replace(group, spec=_widest(several))
-    preflight = replace(preflight, run=widest)
-    most = max(plan.adapters(run) for run in several)  # what the most demanding run wants
-    # It finds by its spec what preflight tried.
-    server = Server(f"{group.name}-server", widest, store, most, group.spec.inference.gpus)
-    tasks = [prepare, preflight]
+    tasks = [prepare, replace(preflight, run=widest)]
     last: tuple[str, ...] = ()
     for run in compared.values():
-        own = _chained(run, store, group, server.name, after=(preflight.name, *last))
+        own = _chained(run, store, widest, after=(preflight.name, *last))
         needed = {need for task in own for need in task.needs}
         tasks += own
         last = tuple(task.name for task in own if task.name not in needed)
     measured = [t.name for t in tasks if t.kind in ("evaluate", "diversity")]
     last_task = table(group, compared if shown is None else shown, store, measured=measured)
-    return Graph((*tasks, last_task), (server,), group.spec.inference.lifetime == "Phase", group.spec.backoff_limit)
+    servers = _servers(widest, several, store)
+    return Graph((*tasks, last_task), servers, group.spec.inference.lifetime == "Phase", group.spec.backoff_limit)
+
+
+_Places = tuple[int | None, ...]  # the agents whose servers a run asks, one after the other; None: the one for all
+
+
+def _servers(widest: Run, several: Sequence[Run], store: str) -> tuple[Server, ...]:
+    """One for all, or one for each agent where some have models of their own. Each has room for the most demanding of the runs that
+    ask it, and finds by its spec what preflight tried."""
+    rooms: dict[int | None, int] = {}
+    for run in several:
+        rooms |= {place: max(rooms.get(place, 0), plan.adapters(run)) for place in _places(run, widest)}
+    own = widest.spec.has_own_model
+    return tuple(
+        Server(_name(widest, n), widest, store, most, widest.spec.inference.gpus, agent=n if n is not None and own(n) else None)
+        for n, most in rooms.items()
+    )
+
+
+def _places(run: Run, widest: Run) -> _Places:
+    """Where agents have several models, a run of the spec's model alone asks the first agent that has it, too."""
+    if run.spec.bases_differ:
+        return tuple(range(run.spec.agents))
+    if not widest.spec.bases_differ:
+        return (None,)
+    return (next(n for n in range(widest.spec.agents) if not widest.spec.has_own_model(n)),)  # a spec has one
+
+
+def _name(group: Run, place: int | None) -> str:
+    return f"{group.name}-server" if place is None else f"{group.name}-server-{place}"
 
 
 def _widest(runs: Iterable[Run]) -> RunSpec:
-    """The spec that a comparison's model is tried with, and its server keeps room for: that of a run that trains, has the largest
-    adapters and, of those, the longest prompts.
+    """The spec that a comparison's models are tried with, and its servers keep room for: that of a run that has all the models,
+    trains, has the largest adapters and, of those, the longest prompts.
 
-    One try is enough: the model and its template are the same in all runs, and what fits there fits everywhere."""
-    return max((run.spec for run in runs), key=lambda spec: (spec.iterations > 0, spec.largest_rank, _heard(spec)))
+    One try is enough: a model and its template are the same in all runs, and what fits there fits everywhere."""
+    return max((run.spec for run in runs), key=lambda spec: (_models(spec), spec.iterations > 0, spec.largest_rank, _heard(spec)))
+
+
+def _models(spec: RunSpec) -> int:
+    """Agents, where some have models of their own."""
+    return spec.agents if spec.bases_differ else 0
 
 
 def _heard(spec: RunSpec) -> int:
@@ -130,14 +156,15 @@ def table(group: Run, compared: Mapping[tuple[str, int], Run], store: str, *, me
     return Task(f"{group.name}-compare", "compare", group, store, 0, needs=tuple(measured), compared=rows(compared))
 
 
-def _chained(run: Run, store: str, group: Run, server: str, *, after: tuple[str, ...]) -> list[Task]:
-    """The run's debates, trainings and evaluations, which start when what is before them has ended."""
+def _chained(run: Run, store: str, group: Run, *, after: tuple[str, ...]) -> list[Task]:
+    """The run's debates, trainings and evaluations, which start when what is before them has ended. group: with the widest spec."""
+    servers = tuple(_name(group, place) for place in _places(run, group))
     before = {task.name: after for task in plan.checks(run, store)}  # the group's questions and model in place of its own
     return [
         replace(
             task,
             group=group.key if task.servers else "",
-            servers=(server,) if task.servers else (),
+            servers=servers if task.servers else (),
             needs=tuple(dict.fromkeys(name for need in task.needs for name in before.get(need, (need,)))),
         )
         for task in plan.graph(run, store).tasks
