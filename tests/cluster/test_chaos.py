@@ -5,7 +5,7 @@ import disturbed
 import pytest
 from products import made_here
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800), pytest.mark.nightly]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 
 def test_runs_that_are_disturbed_end_as_if_nothing_had_been(maft, tmp_path):

@@ -260,7 +260,7 @@ def named(address: str, certificate: str, key: str) -> openai.OpenAI:
 @pytest.mark.nightly
 @pytest.mark.parametrize("encrypted_inside", [False, True])
 def test_clients_from_outside_come_in_by_a_real_ingress_controller(maft: Installed, place: str, *, encrypted_inside: bool) -> None:
-    """It ends TLS with the Secret's certificate; where pods want HTTPS as well, it is told so. Streams arrive as they are made."""
+    """It ends TLS with the Secret's certificate; where pods want HTTPS as well, it is told so."""
     kube, certificate = maft.kube, certified(maft, place, f"outside-{encrypted_inside}".lower(), HOST)
     kube.apply(secret(place, "keys", {"alice": "k1"}))
     outside = {"host": HOST, "className": entrance.CLASS, "tlsSecretName": f"outside-{encrypted_inside}".lower()}
@@ -276,8 +276,8 @@ def test_clients_from_outside_come_in_by_a_real_ingress_controller(maft: Install
         client = named(address, certificate, "k1")
         kube.wait(lambda: reaches(client), 60, lambda: explain(maft, place))
         assert [model.id for model in client.models.list().data] == society(maft, place)["status"]["models"]
-        streamed = client.chat.completions.create(model="society", messages=[QUESTION], stream=True)
-        assert len([chunk for chunk in streamed if chunk.choices]) > 1
+        streamed = client.chat.completions.create(model="society/critic-1", messages=[QUESTION], stream=True)
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in streamed if chunk.choices)
         with pytest.raises(openai.AuthenticationError):
             named(address, certificate, "other").models.list()
         with pytest.raises(openai.NotFoundError):

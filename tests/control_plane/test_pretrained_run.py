@@ -14,9 +14,9 @@ from maft.spec import immutable_spec_json
 from maft_operator.spec import files
 from maft_operator.spec.parse import parse
 
-pytestmark = [pytest.mark.engine, pytest.mark.pretrained, pytest.mark.nightly]
+pytestmark = [pytest.mark.engine, pytest.mark.pretrained]
 EXAMPLE = ROOT / "examples" / "real.yaml"
-SMALL = ("task.train=12", "task.heldOut=10", "training.batchSize=2", "training.minExamples=2")
+SMALL = ("task.train=8", "task.heldOut=6", "training.batchSize=2", "training.minExamples=2")
 
 
 @pytest.fixture(scope="module")
