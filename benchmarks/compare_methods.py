@@ -82,9 +82,9 @@ def sharing(kept: dict[str, Any]) -> str:
     alone, seconds, seeds = kept["alone"], kept["seconds"], kept["seeds"]
     apart = sum(alone.values()) * seeds
     return (
-        f"What sharing saves was measured with {len(alone)} methods: one by one, each a run with its own server, they took "
-        f"{minutes(sum(alone.values()))} for one seed; for {seeds} that is {minutes(apart)}, and their comparison took "
-        f"{minutes(seconds)}: {100 * (1 - seconds / apart):.0f} % less."
+        f"What sharing saves was measured by {kept['version']} with {len(alone)} methods, on another day: one by one, each a run "
+        f"with its own server, they took {minutes(sum(alone.values()))} for one seed; for {seeds} that is {minutes(apart)}, and "
+        f"their comparison took {minutes(seconds)}: {100 * (1 - seconds / apart):.0f} % less."
     )
 
 
@@ -116,7 +116,14 @@ def measure(kept: dict[str, Any], folder: Path, seeds: int) -> None:
         kept["compared"] = compared(folder, seeds)
         keep()
     shared = kept.setdefault(
-        "sharing", {"seeds": seeds, "seconds": kept["compared"]["seconds"], "methods": list(METHODS), "alone": {}}
+        "sharing",
+        {
+            "seeds": seeds,
+            "seconds": kept["compared"]["seconds"],
+            "methods": list(METHODS),
+            "alone": {},
+            "version": f"maft {importlib.metadata.version('maft')}",
+        },
     )
     for method in [name for name in shared["methods"] if name not in shared["alone"]]:
         shared["alone"][method] = round(one_by_one(folder, method), 1)

@@ -78,9 +78,9 @@ def _with_own(override: AgentOverride, revisions: dict[str, Any]) -> AgentOverri
 
 def pinned(store: Store, questions: str, run: str, spec: Spec) -> Spec:
     """Returns the spec with the revisions that `prepare` found; BadInput where a model in a bucket is another one by now.
-    questions: the run whose questions are asked."""
+    questions: the run whose questions are asked, which on one machine are prepared once for a whole comparison."""
     if spec.bases_differ:
-        spec = _with_own_checked(spec, _meta(store, run).get(OWN))
+        spec = _with_own_checked(spec, _meta(store, run).get(OWN) or _meta(store, questions).get(OWN))
     if models.is_path(spec.model.source):
         return spec
     revision = str(_meta(store, questions).get(META) or "")

@@ -199,6 +199,7 @@ def serving(maft: Installed, space: str) -> list[str]:
     return [pod["metadata"]["uid"] for pod in maft.kube.list("Pod", space, "app.kubernetes.io/component=serve")]
 
 
+@pytest.mark.nightly
 def test_a_run_that_is_made_again_does_nothing_twice(maft, space):
     """Its status and all its Jobs are lost; prepare finds what is committed, and no server starts."""
     kube = maft.kube

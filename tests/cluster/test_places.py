@@ -49,6 +49,7 @@ def test_servers_that_do_not_all_find_a_node_make_room(maft: Installed, node: st
     assert "servers" not in status and status["phase"] == "Complete"
 
 
+@pytest.mark.nightly
 def test_two_runs_that_hold_half_of_the_slots_each_both_finish(maft: Installed, node: str, namespace: str) -> None:
     """Three servers each, four places for both."""
     has(maft, node, 4)

@@ -218,16 +218,14 @@ def test_a_society_is_not_well_by_what_it_was_before_a_change(plane: ControlPlan
         await prepared(stage)
         await stage.ask("POST", SOCIETIES, a_society())  # one of another test may be there
         await stage.look()
-        made = (await stage.stored())["Deployment"]
-        numbers = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), 1)
-        answering = {"status": {"observedGeneration": made["metadata"]["generation"], **numbers}}
-        await stage.done("PATCH", f"{OBJECTS['Deployment']}/status", answering, MERGE)
-        assert moving(await stage.look()) == "False"
-        await stage.done("PATCH", f"{SOCIETIES}/s/scale", {"spec": {"replicas": 2}}, MERGE)
-        assert moving(await stage.look()) == "True"
-        await stage.done("PATCH", f"{SOCIETIES}/s/scale", {"spec": {"replicas": 1}}, MERGE)
-        await stage.done("PATCH", f"{SOCIETIES}/s", {"spec": {"timeoutSeconds": 77}}, MERGE)
-        assert moving(await stage.look()) == "True"
+        for path, change in ((f"{SOCIETIES}/s/scale", {"replicas": 2}), (f"{SOCIETIES}/s", {"timeoutSeconds": 77})):
+            made = (await stage.stored())["Deployment"]
+            numbers = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), made["spec"]["replicas"])
+            answering = {"status": {"observedGeneration": made["metadata"]["generation"], **numbers}}
+            await stage.done("PATCH", f"{OBJECTS['Deployment']}/status", answering, MERGE)
+            assert moving(await stage.look()) == "False"
+            await stage.done("PATCH", path, {"spec": change}, MERGE)
+            assert moving(await stage.look()) == "True"
 
     def moving(thing: Json) -> str:
         assert thing["status"]["observedGeneration"] == thing["metadata"]["generation"]

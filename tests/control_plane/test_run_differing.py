@@ -47,7 +47,7 @@ def of_two_bases(top: Path) -> None:
 
 
 def test_a_comparison_of_two_base_models(tmp_path: Path) -> None:
-    """What has the spec's model alone asks the server of an agent that has it."""
+    """Rows of two base models and of one, in one table."""
     other_model(tmp_path / "other")
     file, runs = str(write(tmp_path / "run.yaml", two_bases())), tmp_path / "runs"
     line = [*MAFT, "compare", file, "--methods", "base,union,multiagent", "--seeds", "1", "--dir", str(runs), *SERVE]

@@ -118,8 +118,8 @@ def test_tasks_that_ask_know_the_group_and_the_one_server() -> None:
         if task.servers:
             given_ = assignment(task, {"debate": debate, "evaluate": evaluate})
             assert (given_.group, given_.questions, given_.run.startswith("ns/r-")) == ("ns/r", "ns/r", True)
-        elif task.kind == "train":
-            assert not any(flag.startswith("--group") for flag in plan.command(task, {}))
+        elif task.kind in ("train", "diversity"):  # by it they find the revision of the model
+            assert "--group=ns/r" in plan.command(task, {})
 
 
 @pytest.mark.parametrize("topology", ["Shared", "PerAgent"])
@@ -380,6 +380,7 @@ def test_again_with_other_methods_makes_another_table_and_nothing_else(finished:
     assert whole_compare(folder, CHOSEN) and result(folder) == rows
 
 
+@pytest.mark.nightly
 @pytest.mark.run
 @pytest.mark.timeout(900)
 def test_a_comparison_as_a_resource_gives_the_table_of_the_same_methods_and_seeds(tmp_path: Path) -> None:

@@ -500,6 +500,41 @@ def test_a_comparison_on_one_machine_has_the_servers_that_its_runs_ask(other, ow
     assert tried.run.spec.bases_differ == bool(own) and all(one.run == tried.run for one in made.servers)
 
 
+@pytest.mark.parametrize(
+    ("methods", "own", "rank", "served"),
+    [
+        (["majority", "union"], [{"agent": 0, "lora": {"rank": 64}}], 16, 64),  # what has both models trains nothing
+        (["majority", "union"], [], 32, 32),
+        (["multiagent", "union"], [{"agent": n, "lora": {"rank": 8}} for n in (1,)], 16, 16),
+    ],
+)
+def test_a_comparison_of_several_bases_has_room_for_the_largest_adapters_of_any_row(other, methods, own, rank, served):
+    overrides = [*own, {"agent": 2, "model": {"source": other}, "lora": {"rank": 8}}]
+    whole = resource(inference={"topology": "PerAgent"}, training={"lora": {"rank": rank}}, agentOverrides=overrides)
+    made = compare.graph(parse(whole), compare.runs(whole, methods, 1), "file:///s")
+    [tried] = [task.run.spec for task in made.tasks if task.kind == "preflight"]
+    assert tried.bases_differ and tried.iterations and tried.debate.rounds == 2
+    assert {one.run.spec.largest_rank for one in made.servers} == {served}
+
+
+def test_what_each_agent_has_of_its_own_makes_no_server_smaller_than_the_spec(other):
+    """Of agents that all have adapters of their own, whose first has another model: a row of the spec's model has the spec's."""
+    overrides = [{"agent": n, "lora": {"rank": 8}, **({"model": {"source": other}} if n == 0 else {})} for n in range(3)]
+    whole = resource(inference={"topology": "PerAgent"}, training={"lora": {"rank": 16}}, agentOverrides=overrides)
+    runs = compare.runs(whole, ["union", "multiagent"], 1)
+    assert [run.spec.largest_rank for run in runs.values()] == [16, 8]
+    made = compare.graph(parse(whole), runs, "file:///s")
+    assert {one.run.spec.largest_rank for one in made.servers} == {16}
+
+
+def test_what_comparisons_prepare_once_pins_the_models_of_all_rows(tmp_path):
+    spec = a_spec(**several("org/b"))
+    store = FileStore(tmp_path)
+    publish(store, f"ns/group/{layout.PROBLEMS}", {}, meta={revision.OWN: {"2": "abc"}})
+    assert revision.pinned(store, "ns/group", "ns/row", spec).model_of(2).revision == "abc"
+    assert revision.pinned(store, "ns/row", "ns/row", spec).model_of(2).revision == ""
+
+
 def test_folders_are_named_from_where_we_stand(tmp_path):
     whole = resource(**several("./other"))
     relocate(whole, tmp_path / "there", tmp_path)

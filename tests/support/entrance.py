@@ -69,6 +69,7 @@ def _program(image: str) -> list[Json]:
         f"-insecure-address=:{_PORTS['http']}",
         "-wait-first-route-load",
         "-source-poll-timeout=1000",
+        "-insecure",  # it asks pods by their addresses, which no certificate of a Service names
     ]
     container = {
         "name": NAME,

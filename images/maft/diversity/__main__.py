@@ -130,7 +130,7 @@ def summary(measured: Diversity) -> DiversitySummary:
 
 
 PARSER = program.parser(
-    "diversity", "Measures how far the agents of an iteration are from each other.", takes=("spec", "iteration", "gpus")
+    "diversity", "Measures how far the agents of an iteration are from each other.", takes=("spec", "iteration", "gpus", "group")
 )
 
 if __name__ == "__main__":

@@ -220,7 +220,7 @@ def _unseen(loss: float) -> None:
 
 
 PARSER = program.parser(
-    "train", "Trains the LoRA adapters of one or several agents.", takes=("spec", "iteration", "agents", "gpus")
+    "train", "Trains the LoRA adapters of one or several agents.", takes=("spec", "iteration", "agents", "gpus", "group")
 )
 
 if __name__ == "__main__":

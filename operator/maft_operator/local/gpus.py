@@ -111,9 +111,11 @@ def fits(graph: Graph, devices: Found) -> None:
         field, asked = ("inference.gpus", max(s.gpus or 0 for s in graph.servers)) if servers else ("training.gpus", training)
         raise BadSpec(f"{field}: {asked} asked for, this machine has {devices}; leave it out to use the CPU")
     if servers > total:
+        own = any(server.run.spec.bases_differ for server in graph.servers)
+        instead = "fewer agents, or leave their models out (agentOverrides)" if own else "Shared"
         raise BadSpec(
             f"inference.topology: the servers need {servers} GPUs, this machine has {devices};"
-            " use Shared, or fewer gpus or replicas"
+            f" use {instead}, or fewer gpus or replicas"
         )
     if training > total:
         raise BadSpec(f"training.gpus: {training} asked for, this machine has {devices}")

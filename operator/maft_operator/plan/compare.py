@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from msgspec import structs
+
 from maft.spec import RunSpec
 from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Graph, Server, Task
@@ -60,8 +62,8 @@ def read(resource: Mapping[str, Any], methods: str | None, seeds: int | None) ->
 
 
 def runs(resource: Mapping[str, Any], methods: Sequence[str], seeds: int) -> dict[tuple[str, int], Run]:
-    """Makes a run per method and seed: the resource with that method, its own name and seed, one server. The questions stay the
-    same."""
+    """Makes a run per method and seed: the resource with that method, its own name and seed and, unless agents have models of
+    their own, one server. The questions stay the same."""
     group = parse(resource)
     if len(methods) * seeds > MOST_RUNS:
         names = f"{len(methods)} method" + ("s" if len(methods) > 1 else "")
@@ -131,11 +133,31 @@ def _name(group: Run, place: int | None) -> str:
 
 
 def _widest(runs: Iterable[Run]) -> RunSpec:
-    """The spec that a comparison's models are tried with, and its servers keep room for: that of a run that has all the models,
-    trains, has the largest adapters and, of those, the longest prompts.
+    """The spec that a comparison's models are tried with, and its servers keep room for: all the models that any run has, trained
+    where any run trains, with the largest adapters and the longest prompts.
 
     One try is enough: a model and its template are the same in all runs, and what fits there fits everywhere."""
-    return max((run.spec for run in runs), key=lambda spec: (_models(spec), spec.iterations > 0, spec.largest_rank, _heard(spec)))
+    specs = [run.spec for run in runs]
+    most = max(map(_models, specs))
+    widest, trained = max((spec for spec in specs if _models(spec) == most), key=_width), max(specs, key=_width)
+    if trained.iterations and not widest.iterations:  # what has all the models trains nothing
+        debate = max(widest, trained, key=_heard).debate
+        widest = structs.replace(widest, iterations=trained.iterations, training=trained.training, debate=debate)
+    return _of_rank(widest, trained.largest_rank) if trained.iterations else widest
+
+
+def _width(spec: RunSpec) -> tuple[bool, int, int]:
+    return (spec.iterations > 0, spec.largest_rank, _heard(spec))
+
+
+def _of_rank(spec: RunSpec, rank: int) -> RunSpec:
+    """With adapters of that rank at least, agents' own ones as well."""
+    if spec.largest_rank >= rank:
+        return spec
+    training = structs.replace(spec.training, lora=structs.replace(spec.training.lora, rank=rank))
+    own = ((each, each.lora) for each in spec.agent_overrides)
+    alike = tuple(structs.replace(each, lora=structs.replace(lora, rank=rank)) if lora else each for each, lora in own)
+    return structs.replace(spec, training=training, agent_overrides=alike)
 
 
 def _models(spec: RunSpec) -> int:
@@ -163,7 +185,7 @@ def _chained(run: Run, store: str, group: Run, *, after: tuple[str, ...]) -> lis
     return [
         replace(
             task,
-            group=group.key if task.servers else "",
+            group=group.key,
             servers=servers if task.servers else (),
             needs=tuple(dict.fromkeys(name for need in task.needs for name in before.get(need, (need,)))),
         )
