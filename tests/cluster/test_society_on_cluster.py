@@ -261,7 +261,8 @@ def named(address: str, certificate: str, key: str) -> openai.OpenAI:
 @pytest.mark.parametrize("encrypted_inside", [False, True])
 def test_clients_from_outside_come_in_by_a_real_ingress_controller(maft: Installed, place: str, *, encrypted_inside: bool) -> None:
     """It ends TLS with the Secret's certificate; where pods want HTTPS as well, it is told so."""
-    kube, certificate = maft.kube, certified(maft, place, f"outside-{encrypted_inside}".lower(), HOST)
+    kube, before = maft.kube, pods(maft, place)
+    certificate = certified(maft, place, f"outside-{encrypted_inside}".lower(), HOST)
     kube.apply(secret(place, "keys", {"alice": "k1"}))
     outside = {"host": HOST, "className": entrance.CLASS, "tlsSecretName": f"outside-{encrypted_inside}".lower()}
     inside = {}
@@ -272,6 +273,7 @@ def test_clients_from_outside_come_in_by_a_real_ingress_controller(maft: Install
     with entrance.ingress_controller(maft.cluster, kube) as address:
         kube.merge("Society", place, "s", {"spec": {"apiKeysSecret": {"name": "keys"}, "ingress": outside, **inside}})
         answering(maft, place)
+        kube.wait(lambda: not before & pods(maft, place), LIMIT, lambda: explain(maft, place))  # which want no keys
         assert society(maft, place)["status"]["url"] == f"https://{HOST}/v1"
         client = named(address, certificate, "k1")
         kube.wait(lambda: reaches(client), 60, lambda: explain(maft, place))

@@ -35,6 +35,7 @@ def ingress_controller(cluster: Cluster, kube: Kube) -> Iterator[str]:
         for part in reversed(parts):
             kube.delete(part["kind"], part["metadata"].get("namespace"), part["metadata"]["name"])
         kube.delete("Namespace", None, SYSTEM)
+        kube.wait(lambda: kube.get("Namespace", None, SYSTEM) is None, LIMIT, lambda: str(kube.get("Namespace", None, SYSTEM)))
 
 
 def _is_available(kube: Kube) -> bool:
