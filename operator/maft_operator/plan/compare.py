@@ -155,9 +155,9 @@ def _of_rank(spec: RunSpec, rank: int) -> RunSpec:
     if spec.largest_rank >= rank:
         return spec
     training = structs.replace(spec.training, lora=structs.replace(spec.training.lora, rank=rank))
-    own = ((each, each.lora) for each in spec.agent_overrides)
-    alike = tuple(structs.replace(each, lora=structs.replace(lora, rank=rank)) if lora else each for each, lora in own)
-    return structs.replace(spec, training=training, agent_overrides=alike)
+    overrides = spec.agent_overrides
+    alike = (structs.replace(o, lora=structs.replace(o.lora, rank=rank)) if o.lora else o for o in overrides)
+    return structs.replace(spec, training=training, agent_overrides=tuple(alike))
 
 
 def _models(spec: RunSpec) -> int:
