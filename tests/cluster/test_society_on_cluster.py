@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import certified as certificates
 import entrance
 import httpx
 import metering
@@ -157,12 +158,9 @@ def test_a_rolling_update_under_load_drops_no_request(maft: Installed, place: st
 def certified(maft: Installed, namespace: str, secret: str, host: str) -> str:
     """Makes a Secret with a certificate of that name, which signs itself; returns the certificate."""
     with tempfile.TemporaryDirectory() as folder:
-        names = ["-subj", f"/CN={host}", "-addext", f"subjectAltName=DNS:{host}"]
-        files = ["-keyout", f"{folder}/tls.key", "-out", f"{folder}/tls.crt"]
-        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *names, *files]
-        subprocess.run(command, check=True, capture_output=True)
-        kubectl(maft, "-n", namespace, "create", "secret", "tls", secret, f"--cert={folder}/tls.crt", f"--key={folder}/tls.key")
-        return Path(f"{folder}/tls.crt").read_text()
+        certificate, key = certificates.certified(Path(folder), host)
+        kubectl(maft, "-n", namespace, "create", "secret", "tls", secret, f"--cert={certificate}", f"--key={key}")
+        return certificate.read_text()
 
 
 @pytest.mark.nightly

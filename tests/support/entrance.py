@@ -16,7 +16,11 @@ SYSTEM = NAME = "skipper"
 CLASS = "skipper"  # spec.ingress.className of those that it serves
 LIMIT = 120.0  # seconds until it has read the Ingresses for the first time
 _LABELS = {"app": NAME}
-_READS = {"": ["namespaces", "services", "endpoints", "secrets"], "discovery.k8s.io": ["endpointslices"]}
+_READS = {
+    "": ["namespaces", "services", "endpoints", "secrets"],
+    "discovery.k8s.io": ["endpointslices"],
+    "networking.k8s.io": ["ingresses", "ingressclasses"],
+}
 _PORTS = {"http": 9999, "https": 9443}
 
 
@@ -27,25 +31,21 @@ def ingress_controller(cluster: Cluster, kube: Kube) -> Iterator[str]:
     image = f"{cluster.registry}/skipper:{program.parent.name}"  # the folder is named by what it was made of
     registry.push(image, program, "/skipper")
     parts = [*_rights(), *_program(image)]
-    try:
-        kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}}, *parts)
-        kube.wait(lambda: _is_available(kube), LIMIT, lambda: str([pod["status"] for pod in kube.list("Pod", SYSTEM)]))
+    with kube.with_parts(SYSTEM, parts, lambda: _is_available(kube), LIMIT, lambda: _explained(kube)):
         yield (kube.get("Service", SYSTEM, NAME) or {})["spec"]["clusterIP"]
-    finally:
-        for part in reversed(parts):
-            kube.delete(part["kind"], part["metadata"].get("namespace"), part["metadata"]["name"])
-        kube.delete("Namespace", None, SYSTEM)
-        kube.wait(lambda: kube.get("Namespace", None, SYSTEM) is None, LIMIT, lambda: str(kube.get("Namespace", None, SYSTEM)))
 
 
 def _is_available(kube: Kube) -> bool:
     return bool((kube.get("Deployment", SYSTEM, NAME) or {}).get("status", {}).get("availableReplicas"))
 
 
+def _explained(kube: Kube) -> str:
+    return str([pod["status"] for pod in kube.list("Pod", SYSTEM)])
+
+
 def _rights() -> list[Json]:
     rbac = "rbac.authorization.k8s.io"
-    reads = {**_READS, "networking.k8s.io": ["ingresses", "ingressclasses"]}
-    rules = [{"apiGroups": [group], "resources": kinds, "verbs": ["get", "list"]} for group, kinds in reads.items()]
+    rules = [{"apiGroups": [group], "resources": kinds, "verbs": ["get", "list"]} for group, kinds in _READS.items()]
     reference = {"apiGroup": rbac, "kind": "ClusterRole", "name": NAME}
     subjects = [{"kind": "ServiceAccount", "name": NAME, "namespace": SYSTEM}]
     about = {"metadata": {"name": NAME}}

@@ -1,9 +1,10 @@
 """What end-to-end tests do to a cluster: a thin layer over the official client, and waiting that explains itself."""
 
+import contextlib
 import functools
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,21 @@ class Kube:
             assert time.monotonic() < deadline, f"not within {limit:.0f} s: {explain()}"
             time.sleep(0.2)
         return value
+
+    @contextlib.contextmanager
+    def with_parts(
+        self, namespace: str, parts: Sequence[Json], ready: Callable[[], Any], limit: float, explain: Callable[[], str]
+    ) -> Iterator[None]:
+        """These objects and a namespace for them, from when they are ready to the end of the block; then none of them is left."""
+        try:
+            self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}, *parts)
+            self.wait(ready, limit, explain)
+            yield
+        finally:
+            for part in reversed(parts):
+                self.delete(part["kind"], part["metadata"].get("namespace"), part["metadata"]["name"])
+            self.delete("Namespace", None, namespace)
+            self.wait(lambda: self.get("Namespace", None, namespace) is None, limit, explain)
 
     def explain(self, namespace: str, name: str) -> str:
         """The status of a run, its pods and what the last of them said."""

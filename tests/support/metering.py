@@ -29,14 +29,8 @@ def metrics_server(cluster: Cluster, kube: Kube) -> Iterator[None]:
     image = f"{cluster.registry}/metrics-server:{version()}"
     registry.push(image, helm.folder("metrics-server") / "metrics-server", "/metrics-server")
     parts = [*_rights(), *_program(image)]
-    try:
-        kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}}, *parts)
-        kube.wait(lambda: _is_available(kube), LIMIT, lambda: _explained(kube))
+    with kube.with_parts(SYSTEM, parts, lambda: _is_available(kube), LIMIT, lambda: _explained(kube)):
         yield
-    finally:
-        for part in reversed(parts):
-            kube.delete(part["kind"], part["metadata"].get("namespace"), part["metadata"]["name"])
-        kube.delete("Namespace", None, SYSTEM)
 
 
 def _is_available(kube: Kube) -> bool:
