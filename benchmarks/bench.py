@@ -37,6 +37,8 @@ class Entry:
     rows: str
     quick: bool = True
     """It is a part of the quick look."""
+    asked: bool = False
+    """It is measured where it is named alone: it wants a GPU."""
 
     def measure(self) -> Measure:
         """Imports it: some parts need packages that others do not."""
@@ -58,6 +60,7 @@ PARTS = {
     "barrier": Entry("served", "barrier", "5", quick=False),
     "prefix": Entry("served", "prefix", "6", quick=False),
     "fast": Entry("served", "fast", "7", quick=False),
+    "gpu": Entry("served", "large", "1, 4, 5, 7", quick=False, asked=True),
     "iteration": Entry("iteration", "iteration", "12", quick=False),
     "iterations": Entry("iteration", "iterations", "13", quick=False),
 }
@@ -121,7 +124,7 @@ def write() -> None:
 def main() -> int:
     """Measures the parts that were asked for; 1 where a quick look found a gross loss."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--part", action="append", choices=PARTS, help="may be repeated; default: all")
+    parser.add_argument("--part", action="append", choices=PARTS, help="may be repeated; default: all that needs no GPU")
     parser.add_argument("--runs", type=int, default=0, help=f"pairs of runs (default {RUNS}; quick: 2)")
     parser.add_argument("--quick", action="store_true", help="small samples, nothing kept, failing on gross loss alone")
     parser.add_argument(
@@ -129,7 +132,7 @@ def main() -> int:
     )
     parser.add_argument("--no-measure", action="store_true", help="with --write: measure nothing before")
     given = parser.parse_args()
-    asked = given.part or [name for name, entry in PARTS.items() if entry.quick or not given.quick]
+    asked = given.part or [n for n, entry in PARTS.items() if not entry.asked and (entry.quick or not given.quick)]
     lost: list[Ratio] = []
     for name in () if given.no_measure else asked:
         print(f"== bench: {name}", flush=True)

@@ -33,11 +33,13 @@ from maft.store.files import FileStore
 from maft_operator.spec.parse import parse
 
 ROOT = Path(__file__).parents[1]
-WorldName = Literal["tiny", "real"]
+WorldName = Literal["tiny", "real", "large"]
+LARGE = ROOT / ".cache" / "models" / "shape-8b"
 # The example, its questions, its model: all of them are there, or made by a script of this repository.
 _WORLDS = {
     "tiny": ("examples/arithmetic.yaml", "examples/tiny/questions.jsonl", "examples/tiny"),
     "real": ("examples/real.yaml", "examples/real/sums-train.jsonl", ".cache/models/smollm2-135m-instruct"),
+    "large": ("examples/arithmetic.yaml", "examples/tiny/questions.jsonl", str(LARGE)),
 }
 Json = dict[str, Any]
 
@@ -58,8 +60,10 @@ class World:
 
 @cache
 def world(name: WorldName) -> World:
-    """Reads one of the two worlds. FileNotFoundError where scripts/real_model.py was not run."""
+    """Reads one of the worlds. FileNotFoundError where scripts/real_model.py was not run."""
     file, questions, model = _WORLDS[name]
+    if name == "large":
+        make_large(LARGE)
     resource = yaml.safe_load((ROOT / file).read_text())
     if not (ROOT / model / "config.json").exists():
         raise FileNotFoundError(f"{model} is missing; run: .venv/bin/python scripts/real_model.py")
@@ -67,9 +71,35 @@ def world(name: WorldName) -> World:
     for key in ("source", "heldOutSource"):
         if key in resource["spec"]["task"]:
             resource["spec"]["task"][key] = str(ROOT / questions)
+    if name == "large":
+        resource["spec"]["debate"]["maxTokens"] = 256
+        resource["spec"]["inference"]["extraArgs"] = ["--load-format=dummy"]
     rows = [json.loads(line) for line in (ROOT / questions).read_text().splitlines()]
     problems = tuple(Problem(f"{i:06d}", row["question"], str(row["answer"])) for i, row in enumerate(rows))
     return World(name, parse(resource).spec, problems)
+
+
+def make_large(folder: Path) -> None:
+    """Describes a model of Llama 3.1's 8B sizes with the tiny model's words; vLLM gives it random weights, so that answers end by
+    chance, after 344 tokens in the mean, or at the limit."""
+    tiny = ROOT / "examples" / "tiny"
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in ("tokenizer.json", "chat_template.jinja", "generation_config.json"):
+        (folder / file).write_bytes((tiny / file).read_bytes())
+    sizes = {
+        "hidden_size": 4096,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "intermediate_size": 14336,
+        "max_position_embeddings": 8192,
+        "tie_word_embeddings": False,
+        "dtype": "bfloat16",
+    }
+    words = json.loads((tiny / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**words, "model_max_length": sizes["max_position_embeddings"]}))
+    (folder / "config.json").write_text(json.dumps({**json.loads((tiny / "config.json").read_text()), **sizes}))
 
 
 @cache

@@ -148,7 +148,7 @@ def curve(base: Any, scratch: Path, **changes: Any) -> tuple[list[float], Traine
 
 
 def checkpointing(scratch: Path) -> str:
-    """Activations computed anew change no gradient; equal seeds give equal losses."""
+    """Activations computed anew change no gradient, but for the order in which kernels add up; nor does the same seed again."""
     base = lora.load_base(model_spec(folder(scratch, config())))
     one, two = (curve(base, scratch)[0] for _ in range(2))
     model, examples = adapted(base), made_examples(JOB, 8, 3)
@@ -157,8 +157,9 @@ def checkpointing(scratch: Path) -> str:
     memory.save_activations(model)
     found = apart(gradient(model, way, [examples]), plain)
     memory.keep_activations(model)
-    text = f"gradients {found:.1e} apart; equal seeds give equal losses: {one == two}"
-    return require(found < LOOSE[base.dtype] and one == two and not base.is_gradient_checkpointing, text)
+    far = max(abs(a - b) / a for a, b in zip(one, two, strict=True))
+    text = f"gradients {found:.1e} apart; losses of the same seed {far:.1e} apart"
+    return require(found < LOOSE[base.dtype] and far < 1e-2 and not base.is_gradient_checkpointing, text)
 
 
 def resumed(scratch: Path) -> str:
@@ -317,7 +318,7 @@ CHECKS: dict[str, Check] = {
     "gradients of a packed row, sliding window": same_gradients("mistral", torch.float32, sliding_window=64),
     "gradients of a packed row, capped logits": same_gradients("gemma2", torch.float32, final_logit_softcapping=30.0),
     "loss in chunks": chunks,
-    "activations computed anew, equal seeds": checkpointing,
+    "activations computed anew, the same seed": checkpointing,
     "a training that was ended": resumed,
     "one base held in parts": one_rank,
     "attention": speed,

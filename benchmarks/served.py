@@ -1,4 +1,5 @@
-"""Parts on a real vLLM server: rows 1, 4, 5, 6, 7. The tiny model, and the pretrained one of scripts/real_model.py.
+"""Parts on a real vLLM server: rows 1, 4, 5, 6, 7. The tiny model, the pretrained one of scripts/real_model.py, and on a GPU one of
+8B shape on random weights.
 
 Before each measurement the server's prefix cache is emptied. Both sides have the same questions, seeds and adapters.
 """
@@ -16,7 +17,8 @@ from vllm_side import vllm_rate
 from maft.debate.engine import Engine, HttpEngine, Load, Request
 from maft.records import Call
 
-MODELS = {"tiny": "tiny model", "real": "SmolLM2-135M"}
+MODELS = {"tiny": "tiny model", "real": "SmolLM2-135M", "large": "8B shape"}
+WRITING = {"tiny": 0.9, "real": 0.95, "large": 0.97}  # goals of row 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,74 +71,74 @@ class OneAtATime:
 # --- row 1 ---
 
 
-def throughput(name: WorldName, runs: int, questions: int) -> list[Ratio]:
+def throughput(bench: Bench, runs: int) -> Ratio:
     """Debate ÷ vLLM's own serving benchmark, on the prompts, lengths, adapters and sampling that the debate had."""
-    with running(world(name)) as server:
-        bench = Bench.of(name, server, questions)
-        recorded = bench.held(keep=True).counted.kept
-        limits = {limit: vllm_rate(server, recorded, limit) for limit in (None, 128)}
-        best = max(limits, key=lambda limit: limits[limit])
-        pairs = alternate(lambda: bench.held().rate, lambda: vllm_rate(server, recorded, best), runs, warm_up=False)
-    goal = Goal("at least", 0.9 if name == "tiny" else 0.95)
+    name = bench.plan.world.name
+    recorded = bench.held(keep=True).counted.kept
+    limits = {limit: vllm_rate(bench.server, recorded, limit) for limit in (None, 128)}
+    best = max(limits, key=lambda limit: limits[limit])
+    pairs = alternate(lambda: bench.held().rate, lambda: vllm_rate(bench.server, recorded, best), runs, warm_up=False)
     tokens = sum(call.completion_tokens for _, call in recorded)
     how = "all at once" if best is None else f"{best} at once, which was faster than all"
-    return [
-        Ratio(
-            1,
-            f"debate's tokens/s ÷ vLLM's serving benchmark, {MODELS[name]}",
-            "tokens a second",
-            pairs.first,
-            pairs.second,
-            goal,
-            f"{questions} questions, {len(recorded):,} calls, {tokens:,} tokens written",
-            f"vLLM's: {how}",
-        )
-    ]
+    return Ratio(
+        1,
+        f"debate's tokens/s ÷ vLLM's serving benchmark, {MODELS[name]}",
+        "tokens a second",
+        pairs.first,
+        pairs.second,
+        Goal("at least", WRITING[name]),
+        f"{bench.plan.questions} questions, {len(recorded):,} calls, {tokens:,} tokens written",
+        f"vLLM's: {how}",
+    )
 
 
 def tiny_throughput(runs: int = RUNS, *, quick: bool = False) -> list[Ratio]:
     """Row 1, tiny."""
-    return throughput("tiny", runs, 60 if quick else 300)
+    with running(world("tiny")) as server:
+        return [throughput(Bench.of("tiny", server, 60 if quick else 300), runs)]
 
 
 def real_throughput(runs: int = RUNS, *, quick: bool = False) -> list[Ratio]:
     """Row 1, pretrained."""
-    return throughput("real", runs, 10 if quick else 40)
+    with running(world("real")) as server:
+        return [throughput(Bench.of("real", server, 10 if quick else 40), runs)]
 
 
 # --- row 4 ---
 
 
-def serial(runs: int = RUNS, *, quick: bool = False) -> list[Ratio]:
+def one_at_a_time(bench: Bench, runs: int, few: int, goal: float) -> Ratio:
     """Debate ÷ one prompt at a time, in tokens a second."""
+    bench.held(questions=few)
+    pairs = alternate(lambda: bench.held().rate, lambda: bench.held(questions=few, serial=True).rate, runs, warm_up=False)
+    sample = f"{bench.plan.questions} questions ÷ {few} of them one call after the other, three agents, two rounds"
+    name = f"debate's tokens/s ÷ one prompt at a time on the same server, {MODELS[bench.plan.world.name]}"
+    return Ratio(4, name, "tokens a second", pairs.first, pairs.second, Goal("at least", goal), sample)
+
+
+def serial(runs: int = RUNS, *, quick: bool = False) -> list[Ratio]:
+    """Row 4, tiny."""
     many, few = (60, 6) if quick else (300, 20)
     with running(world("tiny")) as server:
-        bench = Bench.of("tiny", server, many)
-        bench.held(questions=few)
-        pairs = alternate(lambda: bench.held().rate, lambda: bench.held(questions=few, serial=True).rate, runs, warm_up=False)
-    sample = f"{many} questions ÷ {few} of them one call after the other, three agents, two rounds"
-    name = "debate's tokens/s ÷ one prompt at a time on the same server, tiny model"
-    return [Ratio(4, name, "tokens a second", pairs.first, pairs.second, Goal("at least", 4), sample)]
+        return [one_at_a_time(Bench.of("tiny", server, many), runs, few, 4)]
 
 
 # --- row 5 ---
 
 
+def barred(bench: Bench, runs: int, load: str, goal: float) -> Ratio:
+    """Barrier after every round ÷ streaming, in seconds."""
+    pairs = alternate(lambda: bench.held(barred=True, rounds=3).seconds, lambda: bench.held(rounds=3).seconds, runs)
+    name = f"barrier after every round ÷ streaming, {load} load, {MODELS[bench.plan.world.name]}"
+    sample = f"{bench.plan.questions} questions, three agents, three rounds"
+    return Ratio(5, name, "s", pairs.first, pairs.second, Goal("at least", goal), sample)
+
+
 def barrier(runs: int = RUNS, *, quick: bool = False) -> list[Ratio]:
-    """Barrier after every round ÷ streaming, in seconds, on the tiny model's server."""
-    rows = []
+    """Row 5, tiny."""
     with running(world("tiny")) as server:
-        for load, questions, goal in (("full", 60 if quick else 300, 1.03), ("small", 12, 1.25)):
-            bench = Bench.of("tiny", server, questions)
-            pairs = alternate(
-                lambda bench=bench: bench.held(barred=True, rounds=3).seconds,  # type: ignore[misc]
-                lambda bench=bench: bench.held(rounds=3).seconds,  # type: ignore[misc]
-                runs,
-            )
-            name = f"barrier after every round ÷ streaming, {load} load, tiny model"
-            sample = f"{questions} questions, three agents, three rounds"
-            rows.append(Ratio(5, name, "s", pairs.first, pairs.second, Goal("at least", goal), sample))
-    return rows
+        full, small = (Bench.of("tiny", server, questions) for questions in (60 if quick else 300, 12))
+        return [barred(full, runs, "full", 1.03), barred(small, runs, "small", 1.25)]
 
 
 # --- row 6 ---
@@ -171,20 +173,23 @@ def _prompt_tokens(bench: Bench, **changes: Any) -> tuple[float, float]:
 # --- row 7 ---
 
 
-def fast(runs: int = RUNS, *, quick: bool = False) -> list[Ratio]:
+def modes(bench: Bench, runs: int) -> Ratio:
     """Paper mode ÷ fast mode, in seconds; and whether the labels are as good."""
-    questions = 60 if quick else 300
-    with running(world("tiny")) as server:
-        bench = Bench.of("tiny", server, questions)
-        modes = {mode: _Mode(bench, mode) for mode in ("paper", "fast")}
-        pairs = alternate(modes["paper"], modes["fast"], runs)
-    (one, error), (other, other_error) = (share_right(modes[mode].transcripts) for mode in ("paper", "fast"))
+    held = {mode: _Mode(bench, mode) for mode in ("paper", "fast")}
+    pairs = alternate(held["paper"], held["fast"], runs)
+    (one, error), (other, other_error) = (share_right(held[mode].transcripts) for mode in ("paper", "fast"))
     apart = abs(one - other) / max((error**2 + other_error**2) ** 0.5, 1e-9)
     note = f"Labels right: paper {100 * one:.1f} ± {100 * error:.1f} %, fast {100 * other:.1f} ± {100 * other_error:.1f} %: "
     note += f"{apart:.1f} standard errors of the difference apart"
-    sample = f"{questions} questions, three agents, two rounds, the same seeds"
-    name = "paper mode ÷ fast mode, tiny model"
-    return [Ratio(7, name, "s", pairs.first, pairs.second, Goal("at least", 1.3), sample, note)]
+    sample = f"{bench.plan.questions} questions, three agents, two rounds, the same seeds"
+    name = f"paper mode ÷ fast mode, {MODELS[bench.plan.world.name]}"
+    return Ratio(7, name, "s", pairs.first, pairs.second, Goal("at least", 1.3), sample, note)
+
+
+def fast(runs: int = RUNS, *, quick: bool = False) -> list[Ratio]:
+    """Row 7, tiny."""
+    with running(world("tiny")) as server:
+        return [modes(Bench.of("tiny", server, 60 if quick else 300), runs)]
 
 
 class _Mode:
@@ -199,3 +204,19 @@ class _Mode:
         self._seed += 1
         self.transcripts += held.transcripts
         return held.seconds
+
+
+# --- on a GPU ---
+
+
+def large(runs: int = RUNS, *, quick: bool = False) -> list[Ratio]:
+    """Rows 1, 4, 5 and 7 on one server of a model that keeps a GPU busy; its answers mean nothing, only their seconds do."""
+    with running(world("large")) as server:
+        bench, small = (Bench.of("large", server, questions) for questions in (60, 12))
+        return [
+            throughput(bench, runs),
+            barred(bench, runs, "full", 1.03),
+            barred(small, runs, "small", 1.25),
+            replace(modes(bench, runs), note=""),
+            one_at_a_time(bench, min(runs, 3), 1, 20),
+        ]

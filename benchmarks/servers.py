@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import forgetful
 from control_plane import process
 from debates import World
 
@@ -47,7 +48,7 @@ class Server:
 
     def forget(self) -> None:
         """Empties the prefix cache, so that no side finds what the other left."""
-        request = urllib.request.Request(f"{self.url}/reset_prefix_cache", method="POST")
+        request = urllib.request.Request(f"{self.url}{forgetful.ROUTE}", method="POST")
         urllib.request.urlopen(request, timeout=30).close()
 
 
@@ -59,6 +60,7 @@ def running(world: World, agents: int = 3, extra: Sequence[str] = ()) -> Iterato
         names = _adapters(world, FileStore(folder / "store"), folder / "made", agents)
         line = _command(world, folder, port, 2 * agents, extra)
         environment = {**os.environ, "VLLM_SERVER_DEV_MODE": "1", "OMP_WAIT_POLICY": "PASSIVE", "MAFT_DIE_WITH_PARENT": "1"}
+        environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), environment.get("PYTHONPATH", "")])
         with process(line, folder / "log.txt", environment) as started:
             _wait(started, f"http://127.0.0.1:{port}", folder / "log.txt")
             yield Server(f"http://127.0.0.1:{port}", *names)
@@ -67,7 +69,8 @@ def running(world: World, agents: int = 3, extra: Sequence[str] = ()) -> Iterato
 def _command(world: World, folder: Path, port: int, adapters_: int, extra: Sequence[str]) -> list[str]:
     from msgspec import structs
 
-    inference = structs.replace(world.spec.inference, extra_args=(*world.spec.inference.extra_args, *extra))
+    forgetting = ("--middleware", "forgetful.Forgetful")
+    inference = structs.replace(world.spec.inference, extra_args=(*world.spec.inference.extra_args, *forgetting, *extra))
     spec = immutable_spec_json(structs.replace(world.spec, inference=inference))
     line = [sys.executable, "-m", "maft.serve", f"--store={folder / 'store'}"]
     line += [f"--run={RUN}", f"--spec={spec}", f"--adapters={adapters_}", f"--adapter-folder={folder / 'fetched'}"]
@@ -87,22 +90,24 @@ def _wait(server: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
 def _adapters(world: World, store: FileStore, folder: Path, agents: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Commits an adapter for each role and agent: random A, B of zeros, so texts are the base's and the work is an adapter's."""
     import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
+    from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+    from safetensors.torch import save
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     lora = world.spec.training.lora
-    model = AutoModelForCausalLM.from_pretrained(world.spec.model.source)
-    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+    with torch.device("meta"):  # shapes alone: the base may be large
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(world.spec.model.source))
+        config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+        shapes = {name: weight.shape for name, weight in get_peft_model_state_dict(get_peft_model(model, config)).items()}
+    config.save_pretrained(str(folder))
     names: dict[str, list[str]] = {role: [] for role in ROLES}
     for number, (role, agent) in enumerate((role, agent) for role in ROLES for agent in range(agents)):
-        torch.manual_seed(number)
-        target = folder / f"{role}-{agent}"
-        adapted = get_peft_model(model, config)
-        adapted.save_pretrained(str(target))
-        model = adapted.unload()
-        files = {path.name: path for path in target.iterdir() if path.name in (adapters.WEIGHTS, "adapter_config.json")}
-        commit_files = {name: path.read_bytes() for name, path in files.items()}
-        names[role].append(_commit(store, role, agent, commit_files))
+        draw = torch.Generator().manual_seed(number)
+        weights = {
+            n: torch.randn(s, generator=draw) * s[-1] ** -0.5 if "lora_A" in n else torch.zeros(s) for n, s in shapes.items()
+        }
+        described = (folder / "adapter_config.json").read_bytes()
+        names[role].append(_commit(store, role, agent, {adapters.WEIGHTS: save(weights), "adapter_config.json": described}))
     return tuple(names["generator"]), tuple(names["critic"])
 
 

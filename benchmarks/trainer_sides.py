@@ -169,6 +169,8 @@ def bare(job: Job, scratch: Path) -> Result:
     """The least that a step takes: forward, backward and optimizer over the same rows, and nothing around them."""
     import contextlib
 
+    from peft.helpers import disable_input_dtype_casting
+
     from maft import lora
     from maft.packing import split_batch
     from maft.train import forward
@@ -192,7 +194,7 @@ def bare(job: Job, scratch: Path) -> Result:
         optimizer.zero_grad(set_to_none=True)
 
     batches = [examples[start : start + job.batch] for start in range(0, len(examples), job.batch)]
-    with way.attending(base):
+    with way.attending(base), disable_input_dtype_casting(model, active=half):
         step(batches[0])
         begun = synchronised()
         for _ in range(job.epochs):

@@ -212,11 +212,51 @@ def test_every_family_trains_as_by_the_plain_way(family, families):
 
 def test_a_layout_finds_every_token_again():
     lengths = [9, 200, 31, 1, 300, 65]
-    made = attention.layout(lengths, "cpu")
+    made = attention.SideBySide.of(lengths, "cpu")
     laid = torch.cat([group.places for group in made.groups])
     assert laid[made.order].tolist() == list(range(sum(lengths)))
     assert len(laid) <= 2 * sum(max(length, 64) for length in lengths)
     assert sum(group.examples for group in made.groups) == len(lengths)
+
+
+H100, BFLOAT = (9, 0), torch.bfloat16
+TOLD = {
+    "a GPU, half precision": (H100, BFLOAT, {64}, 0.0, True),
+    "float16 on the first one that has it": ((8, 0), torch.float16, {128}, 0.0, True),
+    "the CPU, or ROCm": (None, BFLOAT, {64}, 0.0, False),
+    "a GPU before Ampere": ((7, 5), torch.float16, {64}, 0.0, False),
+    "single precision": (H100, torch.float32, {64}, 0.0, False),
+    "keys wider than values": (H100, BFLOAT, {192, 128}, 0.0, False),
+    "wide heads": (H100, BFLOAT, {512}, 0.0, False),
+    "odd heads": (H100, BFLOAT, {20}, 0.0, False),
+    "dropout": (H100, BFLOAT, {64}, 0.1, False),
+}
+
+
+@pytest.mark.parametrize("case", TOLD)
+def test_attention_is_told_where_examples_end_where_torchs_kernel_takes_it(case):
+    capability, dtype, widths, dropout, expected = TOLD[case]
+    assert attention.knows_ends(capability, dtype, widths, dropout) is expected
+
+
+def test_a_layout_says_where_examples_end():
+    made = attention.Layout([3, 1, 4], "cpu")
+    assert (made.ends.tolist(), made.ends.dtype, made.longest, made.capability) == ([0, 3, 4, 8], torch.int32, 4, None)
+
+
+def test_adapters_of_a_base_in_half_precision_are_given_what_it_computes(tmp_path):
+    """PEFT makes single precision of an adapter's input, which autocast halves again: two copies of every activation."""
+    base, seen = lora.load_base(SPEC.model).to(torch.bfloat16), set()
+
+    class Looking(Trainer):
+        def _save_memory(self, model, examples):
+            for name, module in model.named_modules():
+                if name.endswith("lora_A.default"):
+                    module.register_forward_pre_hook(lambda module, given: seen.add((given[0].dtype, module.weight.dtype)))
+            super()._save_memory(model, examples)
+
+    Looking(base, SPEC.training, lambda loss: None).train(EXAMPLES, tmp_path, seed=0, previous=None)
+    assert seen == {(torch.bfloat16, torch.float32)}
 
 
 def test_the_base_attends_as_before_when_training_is_over(tmp_path):
@@ -233,7 +273,7 @@ def test_the_base_attends_as_before_when_training_is_over(tmp_path):
 def test_a_long_row_makes_no_mask():
     """A mask over this row would be 36 million numbers for each layer; by example it is none."""
     base, examples = tiny_model(), [example(60, 20, seed) for seed in range(100)]
-    row, given = pack(examples), attention.layout([60] * 100, "cpu")
+    row, given = pack(examples), attention.Layout([60] * 100, "cpu")
     seen = []
     base.model.layers[0].self_attn.register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(kwargs["attention_mask"]), with_kwargs=True

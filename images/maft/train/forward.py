@@ -46,14 +46,14 @@ class Forward:
     def _of(self, model: Any, row: PackedRow) -> torch.Tensor:
         if self.head is not None:
             return log_probabilities(self.head, hidden(model, row, by_example=self.by_example), row.labels)
-        given = {"examples": attention.layout(row.lengths, row.ids.device)} if self.by_example else {}
+        given = {"examples": attention.Layout(row.lengths, row.ids.device)} if self.by_example else {}
         return torch.log_softmax(lora.logits(model, row, **given).float(), -1).gather(1, row.labels[:, None])[:, 0]
 
 
 def hidden(model: Any, row: PackedRow, *, by_example: bool) -> torch.Tensor:
     """Computes [k, hidden], what the head is given at the targets."""
     inner = model.get_base_model() if isinstance(model, PeftModel) else model
-    given = {"examples": attention.layout(row.lengths, row.ids.device)} if by_example else {}
+    given = {"examples": attention.Layout(row.lengths, row.ids.device)} if by_example else {}
     output = inner.base_model(input_ids=row.ids, position_ids=row.positions, use_cache=False, **given)
     at_targets: torch.Tensor = output.last_hidden_state[0].index_select(0, row.target_positions)
     return at_targets
@@ -80,7 +80,7 @@ def _agrees(base: Any, examples: Sequence[Tokens], expected: torch.Tensor, head:
     try:
         with attention.by_example(base) if by_example else contextlib.nullcontext():
             if head is None:
-                made = lora.logits(base, row, examples=attention.layout(row.lengths, row.ids.device))
+                made = lora.logits(base, row, examples=attention.Layout(row.lengths, row.ids.device))
             else:
                 made = head.logits(hidden(base, row, by_example=by_example))
     except (MemoryError, torch.OutOfMemoryError):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from peft.helpers import disable_input_dtype_casting
 from safetensors.torch import load_file
 
 from maft import lora
@@ -87,7 +88,7 @@ class Trainer:
         self.batch_tokens = self._training.batch_tokens if self._forward.packs else lora.ALONE
         model = lora.adapt(self._base, self._training.lora, previous)
         try:
-            with self._forward.attending(self._base):
+            with self._forward.attending(self._base), disable_input_dtype_casting(model, active=self._halved):
                 self._save_memory(model, examples)
                 prepared = self._prepare(model, examples)
                 curve = self._run(model, prepared, random.Random(seed), keeper)
@@ -193,9 +194,15 @@ class Trainer:
         if self._base.device.type == "cuda":
             torch.cuda.empty_cache()
 
+    @property
+    def _halved(self) -> bool:
+        """Tells whether the base is in half precision, to which autocast then brings the adapters' part of the work.
+
+        What adapters are given has that precision already; PEFT would double it, for autocast to halve it again."""
+        return bool(self._base.dtype != torch.float32)
+
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        dtype = self._base.dtype
-        return contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(self._base.device.type, dtype)
+        return torch.autocast(self._base.device.type, self._base.dtype) if self._halved else contextlib.nullcontext()
 
 
 def _check_finite(folder: Path, curve: Sequence[float]) -> None:
