@@ -585,6 +585,13 @@ def test_the_definition_lists_the_phases() -> None:
             {"Ready": ("False", "Unschedulable"), "Reconciling": ("True", "Unschedulable"), "Stalled": ("False", "NotStalled")},
         ),
         ((wish(), a_deployment(1), NO_NODE), {}, "Ready", {**ALL_WELL, "Stalled": ("True", "Unschedulable")}),
+        ((wish(), a_deployment(1, 1, total=2)), {}, "Ready", {**ALL_WELL, "Reconciling": ("True", "Starting")}),
+        (
+            (wish(), a_deployment(1, 0, total=1)),
+            {"replicas": 0},
+            "Stopped",
+            {"Ready": ("False", "ScaledToZero"), "Reconciling": ("True", "ScaledToZero"), "Stalled": ("False", "NotStalled")},
+        ),
         (
             (wish(), a_deployment(0, 0)),
             {"replicas": 0},

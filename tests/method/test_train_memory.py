@@ -227,7 +227,7 @@ TOLD = {
     "a GPU before Ampere": ((7, 5), torch.float16, {64}, 0.0, False),
     "single precision": (H100, torch.float32, {64}, 0.0, False),
     "keys wider than values": (H100, BFLOAT, {192, 128}, 0.0, False),
-    "wide heads": (H100, BFLOAT, {512}, 0.0, False),
+    "wide heads": (H100, BFLOAT, {256}, 0.0, False),
     "odd heads": (H100, BFLOAT, {20}, 0.0, False),
     "dropout": (H100, BFLOAT, {64}, 0.1, False),
 }

@@ -21,7 +21,7 @@ from transformers.integrations.sdpa_attention import repeat_kv, use_gqa_in_sdpa
 NAME = "maft_by_example"  # not among transformers' masks: under this name it makes none
 SHORT = 64  # tokens: examples up to this length are of like lengths
 AMPERE = (8, 0)  # compute capability that torch's flash attention asks for
-WIDEST = 256  # heads that it takes
+WIDEST = 128  # heads: the backward pass of wider ones asks some GPUs for more than they have
 HALF = (torch.bfloat16, torch.float16)
 
 

@@ -84,13 +84,19 @@ def _wanted(asked: Asked, wished: Wish | Obstacle, seen: Seen) -> Wanted:
     blocking = next((t for t in seen.troubles if t.blocking), None)
     stalled = reason if isinstance(wished, Obstacle) and not wished.passes else _of(blocking) if blocking else None
     if not asked.served.replicas and made:
-        ready, moving = (reasons.SCALED_TO_ZERO, sentence(reasons.SCALED_TO_ZERO, ["no pods are asked for"])), None
+        ready = (reasons.SCALED_TO_ZERO, sentence(reasons.SCALED_TO_ZERO, ["no pods are asked for"]))
+        moving = None if _is_settled(made) else (reasons.SCALED_TO_ZERO, "the last pods end")
     elif count(made, "status", "availableReplicas"):
-        ready, moving = None, reason or (None if is_ready(made) else (reasons.STARTING, _replaced(asked, seen)))
+        ready, moving = None, reason or (None if _is_settled(made) else (reasons.STARTING, _replaced(asked, seen)))
     else:
         waits = _of(seen.troubles[0]) if seen.troubles else (reasons.STARTING, "no pod answers yet")
         ready = moving = reason or waits
     return _conditions(ready, None if stalled else moving, stalled, _answering(asked, made))
+
+
+def _is_settled(deployment: Json) -> bool:
+    """Tells whether its pods are those that are wanted, and no more; as kstatus has it, one that is being ended is none."""
+    return is_ready(deployment) and count(deployment, "status", "replicas") <= count(deployment, "spec", "replicas")
 
 
 def _conditions(ready: _Cause | None, moving: _Cause | None, stalled: _Cause | None, answering: str = "") -> Wanted:
@@ -105,7 +111,7 @@ def _conditions(ready: _Cause | None, moving: _Cause | None, stalled: _Cause | N
 def _replaced(asked: Asked, seen: Seen) -> str:
     wanted, answered = reached.port_name(asked), reached.answered(asked, seen.pods)
     until = "" if answered == wanted else f"; clients are answered by {answered} until a pod that speaks {wanted} is ready"
-    return f"pods are made or replaced{until}"
+    return f"pods are made, replaced or ended{until}"
 
 
 def _answering(asked: Asked, made: Json) -> str:
