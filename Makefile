@@ -7,10 +7,11 @@ PREPARE := $(or $(PYTHON),python3) tests/support/prepare.py
 LINT := echo "== lint, types, layers" && $(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && .venv/bin/lint-imports
 # Two workers take group by group, in the order of conftest.py: what takes longest begins.
 PYTEST := $(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+GPU_TRAINING := --model random:896x24x49152 --inside --batch 16 --lengths 600 300
 CHAOS := echo "== chaos" && $(PY) benchmarks/chaos.py
 TESTS := echo "== tests" && $(PYTEST)
 
-.PHONY: help env demo demo-real prepare test nightly chaos unit lint release-check images cluster cluster-down cluster-status bench bench-quick tiny clean
+.PHONY: help env demo demo-real prepare test nightly chaos unit lint release-check images cluster cluster-down cluster-status bench bench-gpu bench-quick tiny clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -49,6 +50,11 @@ lint: env ## style, types, layers
 
 bench: env ## speed as ratios, into docs/performance.md (hours; PART=client or several: one part, at most a quarter of an hour each)
 	@$(PY) benchmarks/bench.py --write $(PART:%=--part %)
+
+bench-gpu: env ## on a machine with a GPU: what training does there, beside TRL, and the rows on a server, into docs/performance.md
+	@$(PY) benchmarks/gpu_check.py
+	@for part in trl adapters memory; do $(PY) benchmarks/trainer.py --part $$part $(GPU_TRAINING) --write || exit 1; done
+	@$(PY) benchmarks/bench.py --part gpu --write
 
 bench-quick: env ## the same with small samples, in under three minutes: fails on gross loss alone
 	@$(PY) benchmarks/bench.py --quick $(PART:%=--part %)

@@ -37,8 +37,8 @@ class Entry:
     rows: str
     quick: bool = True
     """It is a part of the quick look."""
-    asked: bool = False
-    """It is measured where it is named alone: it wants a GPU."""
+    gpu: bool = False
+    """It wants one, so it is measured where it is named alone."""
 
     def measure(self) -> Measure:
         """Imports it: some parts need packages that others do not."""
@@ -60,7 +60,7 @@ PARTS = {
     "barrier": Entry("served", "barrier", "5", quick=False),
     "prefix": Entry("served", "prefix", "6", quick=False),
     "fast": Entry("served", "fast", "7", quick=False),
-    "gpu": Entry("served", "large", "1, 4, 5, 7", quick=False, asked=True),
+    "gpu": Entry("served", "large", "1, 4, 5, 7", quick=False, gpu=True),
     "iteration": Entry("iteration", "iteration", "12", quick=False),
     "iterations": Entry("iteration", "iterations", "13", quick=False),
 }
@@ -132,7 +132,7 @@ def main() -> int:
     )
     parser.add_argument("--no-measure", action="store_true", help="with --write: measure nothing before")
     given = parser.parse_args()
-    asked = given.part or [n for n, entry in PARTS.items() if not entry.asked and (entry.quick or not given.quick)]
+    asked = given.part or [n for n, entry in PARTS.items() if not entry.gpu and (entry.quick or not given.quick)]
     lost: list[Ratio] = []
     for name in () if given.no_measure else asked:
         print(f"== bench: {name}", flush=True)

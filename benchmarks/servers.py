@@ -59,7 +59,7 @@ def running(world: World, agents: int = 3, extra: Sequence[str] = ()) -> Iterato
         port, folder = free_port(), Path(scratch)
         names = _adapters(world, FileStore(folder / "store"), folder / "made", agents)
         line = _command(world, folder, port, 2 * agents, extra)
-        environment = {**os.environ, "VLLM_SERVER_DEV_MODE": "1", "OMP_WAIT_POLICY": "PASSIVE", "MAFT_DIE_WITH_PARENT": "1"}
+        environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "MAFT_DIE_WITH_PARENT": "1"}
         environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), environment.get("PYTHONPATH", "")])
         with process(line, folder / "log.txt", environment) as started:
             _wait(started, f"http://127.0.0.1:{port}", folder / "log.txt")

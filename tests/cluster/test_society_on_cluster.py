@@ -35,15 +35,17 @@ def place_fixture(maft: Installed) -> Iterator[str]:
     namespace = f"e2e-{uuid.uuid4().hex[:8]}"
     make_namespace(maft, namespace)
     kube = maft.kube
-    kube.apply(a_society(namespace))  # before its run, as GitOps may
-    kube.wait(lambda: reason(maft, namespace) == "RunMissing", 60, lambda: explain(maft, namespace))
-    kube.apply(maft.resource("r", namespace, agents=2, iterations=1, **maft.mocked()))
-    kube.wait(lambda: reason(maft, namespace) == "RunUnfinished", 60, lambda: explain(maft, namespace))
-    assert not kube.list("Deployment", namespace, "maft.dev/society=s")
-    kube.wait_complete(namespace, "r", LIMIT)
-    answering(maft, namespace)
-    yield namespace
-    kube.delete("Namespace", None, namespace)
+    try:
+        kube.apply(a_society(namespace))  # before its run, as GitOps may
+        kube.wait(lambda: reason(maft, namespace) == "RunMissing", 60, lambda: explain(maft, namespace))
+        kube.apply(maft.resource("r", namespace, agents=2, iterations=1, **maft.mocked()))
+        kube.wait(lambda: reason(maft, namespace) == "RunUnfinished", 60, lambda: explain(maft, namespace))
+        assert not kube.list("Deployment", namespace, "maft.dev/society=s")
+        kube.wait_complete(namespace, "r", LIMIT)
+        answering(maft, namespace)
+        yield namespace
+    finally:
+        kube.delete("Namespace", None, namespace)
 
 
 def a_society(namespace: str, **spec: object) -> Json:
