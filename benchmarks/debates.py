@@ -62,18 +62,17 @@ class World:
 def world(name: WorldName) -> World:
     """Reads one of the worlds. FileNotFoundError where scripts/real_model.py was not run."""
     file, questions, model = _WORLDS[name]
+    resource = yaml.safe_load((ROOT / file).read_text())
     if name == "large":
         make_large(LARGE)
-    resource = yaml.safe_load((ROOT / file).read_text())
+        resource["spec"]["debate"]["maxTokens"] = 256
+        resource["spec"]["inference"]["extraArgs"] = ["--load-format=dummy"]
     if not (ROOT / model / "config.json").exists():
         raise FileNotFoundError(f"{model} is missing; run: .venv/bin/python scripts/real_model.py")
     resource["spec"]["model"]["source"] = str(ROOT / model)
     for key in ("source", "heldOutSource"):
         if key in resource["spec"]["task"]:
             resource["spec"]["task"][key] = str(ROOT / questions)
-    if name == "large":
-        resource["spec"]["debate"]["maxTokens"] = 256
-        resource["spec"]["inference"]["extraArgs"] = ["--load-format=dummy"]
     rows = [json.loads(line) for line in (ROOT / questions).read_text().splitlines()]
     problems = tuple(Problem(f"{i:06d}", row["question"], str(row["answer"])) for i, row in enumerate(rows))
     return World(name, parse(resource).spec, problems)

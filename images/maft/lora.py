@@ -30,8 +30,7 @@ def load_base(model_spec: ModelSpec, device: Device | None = None, base: Literal
     base: of the spec's training."""
     device = device or choose(None, read())
     torch.set_num_threads(pod.threads(torch.get_num_threads()))
-    # On a GPU attention's backward pass adds up in any order all the same, unless every operation is held to one.
-    torch.use_deterministic_algorithms(device.kind == "cpu", warn_only=True)
+    in_one_order(cuda=device.kind == "cuda")
     torch.utils.deterministic.fill_uninitialized_memory = False  # only finds faults, and writes all memory twice
     path, config = models.local(model_spec.source), models.config(model_spec)
     if base == "nf4":
@@ -50,6 +49,12 @@ def load_base(model_spec: ModelSpec, device: Device | None = None, base: Literal
             **(quantised.nf4(device.dtype) if base == "nf4" else quantised.loading(config)),
         )
         return _ready(model)
+
+
+def in_one_order(*, cuda: bool) -> None:
+    """Has operations on the CPU add up in one order. On a GPU attention's backward pass does not, unless every operation is held
+    to it."""
+    torch.use_deterministic_algorithms(not cuda, warn_only=True)
 
 
 def new_base(config: Any, model_spec: ModelSpec) -> Any:
