@@ -28,7 +28,7 @@ def storage(maft: Installed, **changes) -> Json:
     return {"storage": {"endpoint": maft.cluster.s3_endpoint, "credentialsSecret": {"name": "s3"}, "bucket": BUCKET, **changes}}
 
 
-FILL = "import time; open('/tmp/fill', 'wb').write(bytes(30_000_000)); time.sleep(600)"
+FILL = "import time; open('/small/fill', 'wb').write(bytes(30_000_000)); time.sleep(600)"
 
 # name: (spec, condition, reason, words that its message has)
 WAITING = {
@@ -179,15 +179,27 @@ def test_quota(maft):
         maft.kube.delete("Namespace", None, "why-quota")
 
 
+def overfilled(container: str) -> Json:
+    """A podTemplate by which that container takes more than a volume of its own has, and goes on until it is evicted for it."""
+    volume = {"name": "small", "emptyDir": {"sizeLimit": "1Mi"}}
+    filling = {"name": container, "command": ["python3", "-c", FILL], "volumeMounts": [{"name": "small", "mountPath": "/small"}]}
+    return {"podTemplate": {"spec": {"containers": [filling], "volumes": [volume]}}}
+
+
 def test_a_pod_that_takes_more_than_its_volume_has_is_an_attempt(maft, runs):
     """The kubelet evicts it, and not for others' sake: it gives no DisruptionTarget, and the next pod would fare no better."""
-    filler = {"name": "filler", "image": f"{maft.images}/debate:{maft.tag}", "command": ["python3", "-c", FILL]}
-    filler["volumeMounts"] = [{"name": "tmp", "mountPath": "/tmp"}]
-    filler["securityContext"] = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-    spec = {"containers": [filler], "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "1Mi"}}]}
-    maft.kube.apply(maft.resource("evicted", runs, backoffLimit=0, podTemplate={"spec": spec}))
-    expect(maft, runs, "evicted", "Failed", reasons.EVICTED, "tmp", LIMIT + 60)
+    maft.kube.apply(maft.resource("evicted", runs, backoffLimit=0, **overfilled("debate")))
+    expect(maft, runs, "evicted", "Failed", reasons.EVICTED, "small", LIMIT + 60)
     maft.kube.delete("MultiAgentFinetune", runs, "evicted")
+
+
+@pytest.mark.nightly
+def test_a_server_that_takes_more_than_its_volume_has(maft, runs):
+    """Its Deployment would make pods for ever."""
+    maft.kube.apply(maft.resource("crowded", runs, backoffLimit=0, **overfilled("inference")))
+    expect(maft, runs, "crowded", "Failed", reasons.EVICTED, "small", SERVER)
+    maft.kube.wait(lambda: not maft.kube.list("Deployment", runs, "maft.dev/run=crowded"), 60)
+    maft.kube.delete("MultiAgentFinetune", runs, "crowded")
 
 
 SLOT = "maft.dev/test-slot"  # the node has one

@@ -813,6 +813,37 @@ def test_when_a_crash_loop_fails_the_run(restarts: int, code: int, phase: str) -
     assert decided.delete == ((SERVER,) if phase == "Failed" else ())
 
 
+NODE_SHORT = {"conditions": [condition("DisruptionTarget", reason="TerminationByKubelet")]}
+OVER_LIMIT = {"reason": "Evicted", "message": 'Usage of EmptyDir volume "tmp" exceeds the limit "1Mi".'}
+
+
+def evicted(number: int, **more: object) -> Json:
+    end = ended(137)
+    end["terminated"]["finishedAt"] = at(100)
+    return pod(SERVER, "Failed", end, container="inference", number=number, **{**OVER_LIMIT, **more})
+
+
+@pytest.mark.parametrize(
+    ("objects", "fails"),
+    [
+        ([deployment(), *map(evicted, range(3))], False),  # spec.backoffLimit is 3
+        ([deployment(), *map(evicted, range(4))], True),
+        ([deployment(condition("Available", "False", seconds=100)), *map(evicted, range(4))], True),
+        ([deployment(condition("Available", "False", seconds=101)), *map(evicted, range(4))], False),  # it was there since
+        ([deployment(ready=1), *map(evicted, range(4))], False),
+        ([deployment(), *(evicted(n, **NODE_SHORT) for n in range(4))], False),  # for the node's sake
+        ([deployment(), *(evicted(n, **REJECTED) for n in range(4))], False),
+        ([*map(evicted, range(4))], False),  # its Deployment is gone
+    ],
+)
+def test_a_server_whose_pods_take_more_than_their_limits_is_not_tried_for_ever(objects: list[Json], fails: bool) -> None:
+    snapshot = observed(RUN, done("r-0-prepare"), done("r-0-preflight"), *objects)
+    decided = step(planned(RUN), snapshot.observed)
+    assert (decided.phase == "Failed", decided.failed_child) == (fails, SERVER if fails else "")
+    if fails:
+        is_like(snapshot.ended[SERVER], SERVER, (reasons.EVICTED, False, "4 pods failed, the last: Usage of EmptyDir"))
+
+
 def test_training_waits_for_pods_whose_deployment_has_gone() -> None:
     run = a_run(inference={"lifetime": "Phase"})
     before = [done("r-0-prepare"), done("r-0-preflight"), done("r-0-evaluate"), done(TASK)]

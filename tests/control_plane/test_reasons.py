@@ -84,7 +84,7 @@ PRODUCED = {
     "ModelUnusable": "test_why.py [model], [vision]",
     "AdapterUnusable": "test_on_cluster.py test_a_damaged_adapter_fails_the_run_with_its_name",
     "OutOfMemory": "test_why.py [memory], test_memory_runs_out_for_good",
-    "Evicted": "test_why.py test_eviction_does_not_count",
+    "Evicted": "test_why.py test_a_pod_that_takes_more_than_its_volume_has_is_an_attempt",
     "DeadlineExceeded": "test_why.py [deadline]",
     "BudgetSpent": "test_why.py [budget]",
     "CrashLoop": "test_why.py test_a_server_that_keeps_ending",

@@ -66,15 +66,17 @@ def read(graph: Graph, children: Mapping[str, Sequence[Json]], now: datetime, mi
     servers = servers_in(children, (server.name for server in graph.servers))
     ended = {t.name: jobs.end(t, now) for t in tasks if jobs.has_failed(t, now)}
     states = {t.name: jobs.state(t, ended.get(t.name), now) for t in tasks}
-    overdue = {s.name: end for s in servers if (end := _overdue(s, tasks, _limit(graph), now, missing))}
-    server_states = {s.name: _server_state(s, overdue.get(s.name), graph.backoff_limit) for s in servers}
+    over = {
+        s.name: end for s in servers if (end := _overdue(s, tasks, _limit(graph), now, missing) or _evicted(s, graph.backoff_limit))
+    }
+    server_states = {s.name: _server_state(s, over.get(s.name), graph.backoff_limit) for s in servers}
     running = [t for t in tasks if states[t.name].status == "running"]
     waiting = [*chain.from_iterable((*(jobs.troubles(t, now) for t in running), *(troubles_of_server(s, now) for s in servers)))]
     return Snapshot(
         observed=Observed(states, server_states),
         summaries={t.name: s for t in tasks if (s := indexes.summary(t.pods)) is not None},
         troubles=(*waiting, *(why.runs_on(t.name, pod) for t in tasks if (pod := jobs.running_on(t, now)))),
-        ended={**ended, **{s.name: _end_of_server(s) for s in servers if _worst(s)}, **overdue},
+        ended={**ended, **{s.name: _end_of_server(s) for s in servers if _worst(s)}, **over},
         seconds={t.name: jobs.taken(t.object, now) for t in tasks if time(t.object, "status", "startTime")},
         metrics={name: url for t in running for name, url in indexes.metrics_urls(t.name, t.pods).items()},
         unexplained=silent(running, servers, waiting, now),
@@ -93,12 +95,14 @@ def explained(snapshot: Snapshot, events: Iterable[Json]) -> Snapshot:
 # --- servers ---
 
 
-def _server_state(server: Child, overdue: Trouble | None, limit: int) -> ServerState:
-    """Without a Deployment the server counts as there, and as to be created anew. limit: of failures."""
+def _server_state(server: Child, over: Trouble | None, limit: int) -> ServerState:
+    """Without a Deployment the server counts as there, and as to be created anew.
+
+    over: why it is not waited for any longer. limit: of failures."""
     if server.made is None:
         return ServerState(ready=False, failed=True)
-    if overdue:
-        return ServerState(False, True, limit + 1, 0, overdue.message)
+    if over:
+        return ServerState(False, True, limit + 1, 0, over.message)
     worst = _worst(server)
     if worst is None:
         return ServerState(is_ready(server.made), queued=not is_ready(server.made) and _is_queued(server))
@@ -126,7 +130,7 @@ def _overdue(server: Child, tasks: Iterable[Child], limit: int, now: datetime, m
     """Whether a stage waits for its servers longer than it may take: without a Job there is none whose time runs."""
     if not limit or server.made is None or any(map(pods.is_gated, server.pods)):  # what a queue holds back, a Job may wait for, too
         return None
-    available = next((c for c in parts(server.made, "status", "conditions") if text(c, "type") == "Available"), {})
+    available = _available(server.made)
     since = time(available, "lastTransitionTime") or time(server.made, "metadata", "creationTimestamp") or now
     ends = [time(t.object, "status", "completionTime") or now for t in tasks]  # of one that runs: it begins to wait then
     began = [at for pod in server.pods if (at := time(pod, "status", "startTime"))]  # before that, a queue may have held them
@@ -137,6 +141,24 @@ def _overdue(server: Child, tasks: Iterable[Child], limit: int, now: datetime, m
     return Trouble(
         server.name, reasons.DEADLINE_EXCEEDED, ": ".join([f"not ready within spec.activeDeadlineSeconds ({limit} s)", *why_])
     )
+
+
+def _available(deployment: Json) -> Json:
+    return next((c for c in parts(deployment, "status", "conditions") if text(c, "type") == "Available"), {})
+
+
+def _evicted(server: Child, limit: int) -> Trouble | None:
+    """Whether more of its pods took more than their own limits than attempts are left: in their place others come, for ever. Those
+    before it was available last do not count, as ends after a long life do not. limit: of failures."""
+    since = time(_available(server.made or {}), "lastTransitionTime")
+    too_much = [pod for pod in server.pods if pods.took_too_much(pod) and not is_terminating(pod) and not _ended_before(pod, since)]
+    over = server.made is not None and not is_ready(server.made) and len(too_much) > limit
+    return why.rejected(server.name, too_much) if over else None
+
+
+def _ended_before(pod: Json, since: datetime | None) -> bool:
+    end = time(pods.ending(pods.ours(pod)), "finishedAt")
+    return bool(since and end and end < since)
 
 
 def _worst(server: Child) -> Json | None:

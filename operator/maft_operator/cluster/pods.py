@@ -75,8 +75,13 @@ def is_ready(pod: Json) -> bool:
 
 
 def is_evicted(pod: Json) -> bool:
-    """Tells whether its node needed the room."""
+    """Tells whether its node needed the room, or it took more than its own limit."""
     return text(pod, "status", "reason") == "Evicted"
+
+
+def took_too_much(pod: Json) -> bool:
+    """Tells whether it was evicted for its own limit: only for the node's sake does the kubelet speak of a disruption."""
+    return is_evicted(pod) and not _condition(pod, "DisruptionTarget")
 
 
 def is_silent(pod: Json, now: datetime) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
@@ -102,8 +103,10 @@ async def _forwarded(namespace: str, name: str, context: str, port: int) -> Asyn
 
 
 def _end(process: asyncio.subprocess.Process) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.terminate()
+    """Not with terminate(): that collects a process that has just ended, and asyncio warns that somebody took its child away."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGTERM)
 
 
 def _command(kubectl: str, namespace: str, name: str, context: str, port: int = PORT) -> Sequence[str]:
