@@ -4,7 +4,19 @@ import functools
 from typing import Any
 
 import pytest
-from admission_cases import ALLOWED, HERE, OWN, REFUSED, SOCIETIES_ALLOWED, SOCIETIES_REFUSED, STRICT, container, opened, pod
+from admission_cases import (
+    ALLOWED,
+    HERE,
+    OWN,
+    REFUSED,
+    SOCIETIES_ALLOWED,
+    SOCIETIES_REFUSED,
+    STRICT,
+    container,
+    of_template,
+    opened,
+    pod,
+)
 from helm import rendered
 from policy import refusals
 from small import resource
@@ -28,16 +40,27 @@ def of(**spec: Any) -> Json:
     return schema.checked(whole)
 
 
+def compared(**spec: Any) -> Json:
+    """The same as the template of a comparison."""
+    whole = {**of(), "kind": schema.COMPARISON, "spec": {"template": of(**spec)["spec"], "methods": ["base"]}}
+    return schema.checked(whole, schema.COMPARISON)
+
+
+OVER = {"runs": of, "comparisons": compared}
+
+
+@pytest.mark.parametrize("over", OVER)
 @pytest.mark.parametrize("case", ALLOWED)
-def test_what_is_allowed_passes(case: str) -> None:
-    assert refusals(policy(True), of(**ALLOWED[case])) == []
+def test_what_is_allowed_passes(case: str, over: str) -> None:
+    assert refusals(policy(True, over), OVER[over](**ALLOWED[case])) == []
 
 
+@pytest.mark.parametrize("over", OVER)
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_is_not_is_refused_in_one_line(case: str) -> None:
+def test_what_is_not_is_refused_in_one_line(case: str, over: str) -> None:
     spec, line = REFUSED[case]
-    lines = refusals(policy(True), of(**spec))
-    assert any(line in refusal for refusal in lines), lines
+    lines = refusals(policy(True, over), OVER[over](**spec))
+    assert any(of_template(line, over) in refusal for refusal in lines), lines
     assert not any("\n" in refusal for refusal in lines) and all(
         "or ask who installed maft (admission." in refusal for refusal in lines
     )
@@ -72,11 +95,12 @@ def test_with_other_values_other_things_pass() -> None:
     assert refusals(policy(False), of(**pod(volumes=[volume], containers=[{"name": "proxy", "image": "x"}]))) == []
 
 
+@pytest.mark.parametrize("over", OVER)
 @pytest.mark.parametrize("changed", [{"gpuResource": "r.io/kvm"}, {"model": {"cacheClaim": "payroll"}}, container(command=["sh"])])
-def test_a_change_is_looked_at_and_a_run_that_was_there_stays(changed: Json) -> None:
-    before = of(**changed)
-    assert refusals(policy(True), of(**changed, suspend=True), before) == []
-    assert refusals(policy(True), before, of()) != []
+def test_a_change_is_looked_at_and_what_was_there_stays(changed: Json, over: str) -> None:
+    before = OVER[over](**changed)
+    assert refusals(policy(True, over), OVER[over](**changed, suspend=True), before) == []
+    assert refusals(policy(True, over), before, OVER[over]()) != []
 
 
 # --- societies ---

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from admission_cases import ALLOWED, HERE, OWN, REFUSED, SOCIETIES_ALLOWED, SOCIETIES_REFUSED, STRICT, opened, pod
+from admission_cases import ALLOWED, HERE, OWN, REFUSED, SOCIETIES_ALLOWED, SOCIETIES_REFUSED, STRICT, of_template, opened, pod
 from conftest import ROOT
 from helm import rendered
 from kube_objects import STORAGE
@@ -54,6 +54,14 @@ class Server:
         code, answer = self.ask("POST", f"{runs(namespace)}?dryRun=All&fieldValidation=Strict", whole)
         return "" if code == 201 else str(answer["message"])
 
+    def comparison(self, namespace: str = "default", **spec: Any) -> str:
+        """The same of a comparison, of which that is the template."""
+        template = resource("r", **{**HERE, **spec})["spec"]
+        whole = {"apiVersion": "maft.dev/v1alpha1", "kind": "MultiAgentComparison", "metadata": {"name": "c"}}
+        body = {**whole, "spec": {"template": template, "methods": ["base"]}}
+        code, answer = self.ask("POST", f"{comparisons(namespace)}?dryRun=All&fieldValidation=Strict", body)
+        return "" if code == 201 else str(answer["message"])
+
     def society(self, namespace: str = "default", **spec: Any) -> str:
         """The same of a Society."""
         whole = {"apiVersion": "maft.dev/v1alpha1", "kind": "Society", "metadata": {"name": "s"}, "spec": {"run": "r", **spec}}
@@ -63,6 +71,10 @@ class Server:
 
 def societies(namespace: str) -> str:
     return f"/apis/maft.dev/v1alpha1/namespaces/{namespace}/societies"
+
+
+def comparisons(namespace: str) -> str:
+    return f"/apis/maft.dev/v1alpha1/namespaces/{namespace}/multiagentcomparisons"
 
 
 def runs(namespace: str) -> str:
@@ -77,16 +89,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         found = Server(plane)
         for name in ("free", "own"):
             found.make("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-        for kind in ("multiagentfinetunes", "societies"):
+        for kind in ("multiagentfinetunes", "multiagentcomparisons", "societies"):
             crd = yaml.safe_load((ROOT / "crds" / f"{kind}.yaml").read_text())
             found.make("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd)
         wait(lambda: not found.create(namespace="free"), found.create("free"))
+        wait(lambda: not found.comparison(namespace="free"), found.comparison("free"))
         wait(lambda: not found.society(namespace="free"), found.society("free"))
         for release, values in (("maft", {"admission": STRICT}), ("own", {"admission": OWN, "namespaces": ["own"]})):
             for made in rendered(values, release=release):
                 if made["kind"].startswith("ValidatingAdmissionPolicy"):
                     found.make(POLICIES + ("ybindings" if made["kind"].endswith("Binding") else "ies"), made)
         wait(lambda: found.create(model={"trustRemoteCode": True}), "the policy is not in force")
+        wait(lambda: found.comparison(**pod(hostPID=True)), "the policy over comparisons is not in force")
         wait(lambda: found.society(**pod(hostPID=True)), "the policy over societies is not in force")
         wait(lambda: found.create("own", podTemplate={"spec": {"hostPID": True}}), "the other policy is not in force")
         yield found
@@ -101,7 +115,7 @@ def wait(condition: Any, what: str) -> None:
 
 @pytest.mark.parametrize("case", ALLOWED)
 def test_what_is_allowed_passes(server: Server, case: str) -> None:
-    assert server.create(**ALLOWED[case]) == ""
+    assert server.create(**ALLOWED[case]) == server.comparison(**ALLOWED[case]) == ""
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -110,7 +124,8 @@ def test_what_is_not_is_refused_in_one_line_that_says_what_and_whom_to_ask(serve
     said = server.create(**spec)
     assert line in said and "\n" not in said
     assert "or ask who installed maft (admission." in said
-    assert server.create("free", **spec) == ""  # exempt
+    assert of_template(line, "comparisons") in server.comparison(**spec)
+    assert server.create("free", **spec) == server.comparison("free", **spec) == ""  # exempt
 
 
 @pytest.mark.parametrize("case", SOCIETIES_ALLOWED)

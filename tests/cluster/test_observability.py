@@ -252,6 +252,8 @@ def test_waiting_reasons_are_those_of_the_operator():
         for reason in found.split("|")
     }
     assert "Unschedulable" in used and used <= names, used - names
+    [waiting] = [re.findall(r'reason=~"([^"]+)"', r["expr"]) for r in ALERTS if r["alert"] == "MaftRunWaiting"]
+    assert waiting == ["|".join(reason.name for reason in reasons.WAITING if reason != reasons.QUEUED)]
 
 
 def test_the_chart_copies_the_labels_that_queries_use():

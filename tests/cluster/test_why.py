@@ -156,6 +156,18 @@ def test_a_run_that_waited_goes_on_when_the_secret_is_there(maft, runs):
     maft.kube.delete("MultiAgentFinetune", runs, "why-key")
 
 
+def test_a_run_that_waited_goes_on_when_its_pod_template_is_corrected(maft, runs):
+    """Its Job, whose template Kubernetes lets nobody change, is made anew."""
+    expect(maft, runs, "why-unschedulable", "Progressing", reasons.UNSCHEDULABLE, "node", LIMIT + STARTUP)
+    maft.kube.merge("MultiAgentFinetune", runs, "why-unschedulable", {"spec": {"podTemplate": {"spec": {"nodeSelector": None}}}})
+    maft.kube.wait(
+        lambda: maft.kube.status(runs, "why-unschedulable").get("model"),  # `prepare` has told its size
+        120,
+        lambda: maft.kube.explain(runs, "why-unschedulable"),
+    )
+    maft.kube.delete("MultiAgentFinetune", runs, "why-unschedulable")
+
+
 def test_memory_runs_out_for_good(maft, runs):
     """After spec.backoffLimit attempts the run fails with the same reason; its failed pods stay, its servers go."""
     kube = maft.kube

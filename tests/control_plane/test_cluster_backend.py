@@ -8,7 +8,24 @@ from typing import Any
 
 import pytest
 from conftest import resource as small_resource
-from kube_objects import IMAGES, START, STORAGE, a_run, at, deployment, event, job, owner, planned
+from kube_objects import (
+    IMAGES,
+    RUNNING,
+    START,
+    STORAGE,
+    a_run,
+    at,
+    deployment,
+    ended,
+    event,
+    job,
+    owner,
+    planned,
+    pod,
+    terminating,
+    unscheduled,
+    waiting,
+)
 from statuses import ALL, PREPARED, state, summarized
 from test_upgrade import NEW, OLD
 
@@ -132,6 +149,50 @@ def test_what_is_as_wanted_is_left_alone_and_what_differs_is_taken_back() -> Non
         outcome = asyncio.run(reconcile(backend(server), planned(RUN)))
         assert [item.name for item in outcome.step.keep] == ["r-0-prepare"]
         assert [w for w in server.wrote() if w[1] == "Job"] == writes
+
+
+def under_another_template(*pods: Json, note: str | None = "") -> list[Asked]:
+    """What is done about a Job under way when its run has got a podTemplate since. note: of the one that it was made with."""
+    run = a_run(podTemplate={"spec": {"nodeSelector": {"gpu": "a"}}})
+    graph, used = planned(run), images.pins(IMAGES, {}, {}, {}).used_by(IMAGES)
+    [made] = [stored(o) for o in manifests.objects(graph.tasks[0], owner(RUN), used) if o["kind"] == "Job"]
+    made["metadata"]["annotations"][images.TEMPLATE] = note
+    if note is None:
+        del made["metadata"]["annotations"][images.TEMPLATE]
+    for pod_ in pods:
+        pod_["metadata"]["ownerReferences"] = [{"kind": "Job", "uid": made["metadata"]["uid"], "controller": True}]
+    server, moment = Server(made, *pods), START + timedelta(seconds=1000)
+    work = ClusterBackend(server, owner(run), graph, IMAGES, now=moment, applied={})  # type: ignore[arg-type]
+    asyncio.run(reconcile(work, graph))
+    return [asked for asked in server.wrote() if asked[1] == "Job"]
+
+
+def of_first(phase: str, state: Json | None = None, **more: Any) -> Json:
+    return pod("r-0-prepare", phase, state, **more)
+
+
+ANEW = [("delete", "Job", "r-0-prepare")]
+
+
+@pytest.mark.parametrize(
+    ("pods", "writes"),
+    [
+        ([], ANEW),  # a quota, or a queue
+        ([unscheduled("r-0-prepare", "0/3 nodes")], ANEW),
+        ([of_first("Pending", waiting("ErrImagePull", "no such host"))], ANEW),
+        ([of_first("Failed", ended(137, reason="OOMKilled"))], ANEW),  # the next attempt comes
+        ([of_first("Running", RUNNING)], []),
+        ([of_first("Failed", ended(1)), of_first("Running", RUNNING, number=1)], []),
+        ([of_first("Unknown", RUNNING)], []),
+        ([terminating(of_first("Pending", waiting("ContainerCreating")), 900)], []),  # its node is lost
+    ],
+)
+def test_a_job_that_stands_still_is_made_anew_for_another_pod_template(pods: list[Json], writes: list[Asked]) -> None:
+    """Kubernetes lets no template of a Job be changed: what it waits for may be what was corrected."""
+    assert under_another_template(*pods) == writes
+    own = manifests.objects(planned(RUN).tasks[0], owner(a_run(podTemplate={"spec": {"nodeSelector": {"gpu": "a"}}})), IMAGES)
+    [same] = [o["metadata"]["annotations"][images.TEMPLATE] for o in own if o["kind"] == "Job"]
+    assert under_another_template(*pods, note=same) == under_another_template(*pods, note=None) == []
 
 
 def test_what_the_server_writes_in_other_words_is_sent_once() -> None:

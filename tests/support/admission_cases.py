@@ -244,6 +244,11 @@ REFUSED: dict[str, tuple[Json, str]] = {
 }
 
 
+def of_template(line: str, over: str) -> str:
+    """The line as it is of what has the spec as its template, where that is what is looked at."""
+    return line.replace("spec.", "spec.template.", 1) if over == "comparisons" and line.startswith("spec.") else line
+
+
 def opened(host: str = "ask.r.io", **fields: Any) -> Json:
     """A Society that is reached from outside."""
     return {"apiKeysSecret": {"name": "hub"}, "ingress": {"host": host, **fields}}

@@ -1,5 +1,5 @@
-{{- /* What the policies over runs and over societies have in common: their podTemplate, and where they hold. The dot is
-.Values.admission of the chart, with `gpus`: what a GPU may be called. */ -}}
+{{- /* What the policies over runs, comparisons and societies have in common: their podTemplate, and where they hold. The dot is
+.Values.admission of the chart, with `gpus`, what a GPU may be called, and `at`: spec, or spec.template. */ -}}
 {{- define "maft.admission.ask" -}}
 leave it out, or ask who installed maft
 {{- end }}
@@ -7,7 +7,7 @@ leave it out, or ask who installed maft
 {{- define "maft.admission.variables" -}}
 {{- $template := .podTemplate }}
 - name: template
-  expression: "has(object.spec.podTemplate) ? dyn(object.spec.podTemplate) : dyn({})"
+  expression: "has(object.{{ .at }}.podTemplate) ? dyn(object.{{ .at }}.podTemplate) : dyn({})"
 - name: metadata
   expression: "has(variables.template.metadata) && variables.template.metadata != null ? dyn(variables.template.metadata) : dyn({})"
 - name: pod
@@ -49,33 +49,33 @@ leave it out, or ask who installed maft
 {{- $template := .podTemplate }}
 - expression: size(variables.otherFields) == 0
   messageExpression: >-
-    'spec.podTemplate: ' + variables.otherFields.join(', ') + ' may not be set here; {{ include "maft.admission.ask" . }} (admission.podTemplate.specFields)'
+    '{{ $.at }}.podTemplate: ' + variables.otherFields.join(', ') + ' may not be set here; {{ include "maft.admission.ask" . }} (admission.podTemplate.specFields)'
 {{- if not $template.sidecars }}
 - expression: variables.containers.all(c, c.name in variables.ours)
   messageExpression: >-
-    'spec.podTemplate: the container ' + variables.containers.filter(c, !(c.name in variables.ours)).map(c, string(c.name)).join(', ')
+    '{{ $.at }}.podTemplate: the container ' + variables.containers.filter(c, !(c.name in variables.ours)).map(c, string(c.name)).join(', ')
     + ' is none of ' + variables.ours.join(', ') + '; {{ include "maft.admission.ask" . }} (admission.podTemplate.sidecars)'
 {{- end }}
 {{- range $part := list "labels" "annotations" }}
 - expression: size(variables.{{ $part }}) == 0
   messageExpression: >-
-    'spec.podTemplate: the {{ trimSuffix "s" $part }} ' + variables.{{ $part }}.join(', ')
+    '{{ $.at }}.podTemplate: the {{ trimSuffix "s" $part }} ' + variables.{{ $part }}.join(', ')
     + ' may not be set here; {{ include "maft.admission.ask" $ }} (admission.podTemplate.{{ $part }})'
 {{- end }}
 - expression: size(variables.otherContainerFields) == 0
   messageExpression: >-
-    'spec.podTemplate: ' + variables.otherContainerFields[0].join(', ')
+    '{{ $.at }}.podTemplate: ' + variables.otherContainerFields[0].join(', ')
     + ' may not be set of a container here; {{ include "maft.admission.ask" . }} (admission.podTemplate.containerFields)'
 - expression: size(variables.environment) == 0
   messageExpression: >-
-    'spec.podTemplate: the variable ' + variables.environment[0].join(', ')
+    '{{ $.at }}.podTemplate: the variable ' + variables.environment[0].join(', ')
     + ' may not be set here; {{ include "maft.admission.ask" . }} (admission.podTemplate.environment)'
 - expression: size(variables.resources) == 0
   messageExpression: >-
-    'spec.podTemplate: ' + variables.resources[0][0].join(', ') + ' may not be asked for here; {{ include "maft.admission.ask" . }} (admission.gpuResources)'
+    '{{ $.at }}.podTemplate: ' + variables.resources[0][0].join(', ') + ' may not be asked for here; {{ include "maft.admission.ask" . }} (admission.gpuResources)'
 - expression: size(variables.volumes) == 0
   messageExpression: >-
-    'spec.podTemplate: the volume ' + variables.volumes.join(', ')
+    '{{ $.at }}.podTemplate: the volume ' + variables.volumes.join(', ')
     + ' is of a type that is not allowed here; {{ include "maft.admission.ask" . }} (admission.podTemplate.volumeTypes)'
 {{- with .imagePrefixes }}
 - expression: variables.images.all(i, {{ . | toJson }}.exists(p, i.startsWith(p)))

@@ -10,6 +10,7 @@ from maft_operator.cluster import (
     explaining,
     exporting,
     images,
+    jobs,
     kinds,
     manifests,
     observed,
@@ -20,7 +21,7 @@ from maft_operator.cluster import (
 )
 from maft_operator.cluster.api import Api, Refused
 from maft_operator.cluster.applying import Applier, listed, passes
-from maft_operator.cluster.children import pods_in
+from maft_operator.cluster.children import pods_in, tasks_in
 from maft_operator.cluster.drift import Sent
 from maft_operator.cluster.explaining import ASKED
 from maft_operator.cluster.images import Images, Pins
@@ -87,6 +88,9 @@ class ClusterBackend:
 
     async def keep(self, item: Task | Server) -> tuple[Refusal, ...]:
         """Makes objects again that somebody deleted, and takes back what somebody changed."""
+        if isinstance(item, Task) and self._waits_with_another_template(item):
+            await self.delete(item.name)  # the next look makes it anew
+            return ()
         return await self._ensured(item)
 
     async def delete(self, name: str) -> None:
@@ -95,6 +99,13 @@ class ClusterBackend:
             for child in self._children.get(kind.name, ()):
                 if child["metadata"]["name"] == name and "deletionTimestamp" not in child["metadata"]:
                     await self._api.delete(kind, self._owner.run.namespace, name, child["metadata"]["uid"])
+
+    def _waits_with_another_template(self, item: Task) -> bool:
+        """Whether the podTemplate has changed since the Job was made, whose template never does, and nothing of it is at work:
+        what it waits for, or dies of, may be what was changed."""
+        own = [task for task in tasks_in(self._children) if task.name == item.name]
+        changed = [task for task in own if images.has_another_template(task.object, self._owner.run.spec.pod_template)]
+        return any(jobs.stands_still(task, self._now) for task in changed)
 
     async def _workloads(self, snapshot: Snapshot) -> dict[str, list[Json]]:
         """Lists Workloads by child that is queued; none without the right to, which is an optional one."""
@@ -111,8 +122,8 @@ class ClusterBackend:
         """Settles which images the run uses, also for what is made after this look."""
         asked = {SERVE: self._owner.run.spec.inference.image}
         own = pods_in(self._children, (server.name for server in self._graph.servers))
-        jobs = [job for job in self._children.get(kinds.JOB.name, ()) if not exporting.is_of_one(job)]
-        made = {**self._children, kinds.POD.name: own, kinds.JOB.name: jobs}
+        of_run = [job for job in self._children.get(kinds.JOB.name, ()) if not exporting.is_of_one(job)]
+        made = {**self._children, kinds.POD.name: own, kinds.JOB.name: of_run}
         pins = images.pins(self._images, asked, self._status.get("images", {}), made)
         self._images = pins.used_by(self._images)
         return pins

@@ -46,7 +46,7 @@ def differs(wanted: Json, stored: Json) -> bool:
 def difference(wanted: Json, stored: Json) -> Json:
     """Finds which of our fields are otherwise: by path, what stands there instead."""
     if wanted["kind"] == kinds.JOB.name:
-        wanted = {**wanted, "spec": {k: v for k, v in wanted["spec"].items() if k not in _FIXED}}
+        wanted = {**_noted_as_made(wanted, stored), "spec": {k: v for k, v in wanted["spec"].items() if k not in _FIXED}}
     left = _left_to_others(wanted, stored)
     return {path: value for path, value in _unlike(wanted, stored, "") if path not in left}
 
@@ -75,7 +75,15 @@ def to_apply(wanted: Json, stored: Json) -> Json:
         ours = owned(stored)
         spec = {key: value for key, value in spec.items() if key not in _FIXED}
         spec |= {key: ours[key] for key in _FIXED if key in ours}
+        wanted = _noted_as_made(wanted, stored)
     return {**wanted, "spec": spec}
+
+
+def _noted_as_made(wanted: Json, stored: Json) -> Json:
+    """A Job keeps its template, and the note with which podTemplate that was made."""
+    notes = {key: value for key, value in part(wanted, "metadata", "annotations").items() if key != TEMPLATE}
+    notes |= {TEMPLATE: note} if (note := _template_of(stored)) or TEMPLATE in part(stored, "metadata", "annotations") else {}
+    return {**wanted, "metadata": {**wanted["metadata"], **({"annotations": notes} if notes else {})}}
 
 
 def version(stored: Json) -> str:

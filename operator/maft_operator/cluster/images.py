@@ -65,10 +65,9 @@ class Images:
 
     def noted_on(self, child: Json, template: Mapping[str, Any] | None) -> Json:
         """Adds the annotations to a child that is made with them. template: the user's podTemplate."""
-        digest = hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:12] if template else ""
         built = self.release if self.tag == self.release else f"{self.release}+{self.tag}"  # two builds of one version differ, too
         built += f"~{self.pods.digest}" if self.pods.digest else ""  # other settings restart no server, either
-        notes = {IMAGES: json.dumps(dict(self.pinned), sort_keys=True), RELEASE: built, TEMPLATE: digest}
+        notes = {IMAGES: json.dumps(dict(self.pinned), sort_keys=True), RELEASE: built, TEMPLATE: _digest(template)}
         notes[MODEL] = str(self.model_bytes)
         notes |= {server_key.NOTE: self.key} if self.key else {}
         return {**child, "metadata": {**child["metadata"], "annotations": {**child["metadata"].get("annotations", {}), **notes}}}
@@ -166,6 +165,16 @@ def of_child(images: Images, child: Json | None) -> Images:
 def _noted_size(child: Json) -> int:
     text = fields.text(child, "metadata", "annotations", MODEL)
     return min(int(text), LARGEST) if re.fullmatch("[0-9]{1,20}", text) else 0
+
+
+def has_another_template(child: Json, template: Mapping[str, Any] | None) -> bool:
+    """Tells whether a child notes that it was made with another podTemplate than that."""
+    notes = fields.part(child, "metadata", "annotations")
+    return TEMPLATE in notes and bool(notes[TEMPLATE] != _digest(template))
+
+
+def _digest(template: Mapping[str, Any] | None) -> str:
+    return hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:12] if template else ""
 
 
 def keeping(wanted: Json, stored: Json, owned: Json) -> Json:

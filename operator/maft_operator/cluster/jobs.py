@@ -92,6 +92,11 @@ def troubles(task: Child, now: datetime) -> list[Trouble]:
     return [why.failure(task.name, failed[-1], reasons.RETRYING)] if failed else []
 
 
+def stands_still(task: Child, now: datetime) -> bool:
+    """Tells whether no program of it is at work, nor could be: a pod of which nobody hears may be."""
+    return not any(pods.phase(pod) in ("Running", "Succeeded", "Unknown") or pods.is_lost(pod, now) for pod in task.pods)
+
+
 def _suspended_for(job: Json, now: datetime) -> float:
     since = time(condition(job, "Suspended"), "lastTransitionTime") or time(job, "metadata", "creationTimestamp")
     return (now - since).total_seconds() if since else 0.0

@@ -57,7 +57,8 @@ METRICS_UNREADABLE = Reason(
 )
 SERVERS_GIVEN_BACK = Reason(
     "ServersGivenBack",
-    "add nodes, let a queue admit servers together (docs/kueue.md), or raise inference.placementSeconds where nodes take longer",
+    "add nodes, let a queue admit servers together (docs/kueue.md), or, where nodes take longer, "
+    "raise inference.placementSeconds in a resource with another name",
 )
 RETRYING = Reason("Retrying", "it is tried again within spec.backoffLimit; `kubectl logs` of the failed pod says more")
 # --- Progressing: something outside the run has to change first ---
