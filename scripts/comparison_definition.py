@@ -91,7 +91,9 @@ def schema(run: dict[str, Any]) -> dict[str, Any]:
 def spec(run: dict[str, Any]) -> dict[str, Any]:
     """Makes what users say. run: the schema of a run's spec."""
     template = copy.deepcopy(run)
-    template["description"] = "Spec of the runs, as of a MultiAgentFinetune; method and baselines of it are not used. Immutable."
+    template["description"] = (
+        "Spec of the runs, as of a MultiAgentFinetune; method and baselines of it are not used. Immutable, but for podTemplate, which runs have that are made later."
+    )
     template["x-kubernetes-validations"] = [r for r in template["x-kubernetes-validations"] if "oldSelf" not in r["rule"]]
     methods = run["properties"]["method"]["enum"]
     return {
@@ -215,6 +217,7 @@ def status(conditions: dict[str, Any]) -> dict[str, Any]:
     return {
         "type": "object",
         "description": "How far the comparison is. Written by the operator.",
+        "default": {"observedGeneration": -1},  # as runs have it
         "properties": {
             "observedGeneration": {
                 "type": "integer",

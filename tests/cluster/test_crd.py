@@ -173,6 +173,7 @@ def test_a_minimal_resource_comes_back_with_all_defaults(server: Server) -> None
     found = server.create(MINIMAL)
     assert isinstance(found, dict)
     assert found["spec"] == checked(MINIMAL)["spec"]
+    assert found["status"] == {"observedGeneration": -1}  # nobody has looked yet
 
 
 @pytest.mark.parametrize("message", RULES)

@@ -1,10 +1,14 @@
 """Conditions with reasons that people can act on; which changes are told, and which statuses are the last ones."""
 
 import json
+import re
 from datetime import timedelta
 
 import pytest
+from cel_expr_python import cel
+from cel_expr_python.ext import ext_optional
 from kube_objects import START, a_run, at, by_type, condition, deployment, done, ended, failed, job, planned, pod, unscheduled
+from small import ROOT
 from statuses import (
     ALL,
     CASES,
@@ -32,7 +36,9 @@ from maft_operator.cluster import conditions as decide
 from maft_operator.cluster import reasons
 from maft_operator.cluster.events import event, warning
 from maft_operator.cluster.manifests import Json
+from maft_operator.cluster.writing import own_status
 from maft_operator.plan.reconcile import Refusal
+from maft_operator.spec import schema
 
 OBJECT = {
     "apiVersion": "maft.dev/v1alpha1",
@@ -113,8 +119,8 @@ def test_an_equal_world_gives_an_equal_status(name: str) -> None:
 
 def kstatus(whole: Json, generation: int = 1) -> str:
     """What kstatus makes of a resource with such conditions (cli-utils, pkg/kstatus/status/generic.go)."""
-    statuses = {c["type"]: c["status"] for c in whole["conditions"]}
-    if whole["observedGeneration"] != generation or statuses.get("Reconciling") == "True":
+    statuses = {c["type"]: c["status"] for c in whole.get("conditions", ())}
+    if whole.get("observedGeneration", generation) != generation or statuses.get("Reconciling") == "True":
         return "InProgress"
     return "Failed" if statuses.get("Stalled") == "True" else "Current"
 
@@ -128,6 +134,31 @@ def test_kstatus_tells_what_goes_on_from_what_failed_and_what_is_over(name: str)
     assert kstatus(whole) == ("Failed" if failed or waits else "Current" if over else "InProgress")
     messages = {kind: c["message"] for kind, c in by_type(whole["conditions"]).items()}
     assert messages["Stalled"] == (messages["Progressing"] if kstatus(whole) == "Failed" else "")
+
+
+@pytest.mark.parametrize("kind", schema.FILES)
+def test_what_no_operator_has_looked_at_goes_on(kind: str) -> None:
+    """Without a status kstatus says Current: the default of the definition says otherwise, and is no status for us."""
+    default = schema.openapi(kind)["properties"]["status"]["default"]
+    assert kstatus({}) == "Current" and kstatus(default) == "InProgress"
+    assert own_status({"status": default}) == own_status({}) == {}
+
+
+FLUX = re.compile(r"^    (current|failed): (.+)$", re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", [*CASES, ""])
+def test_the_expressions_for_flux_in_the_docs_know_the_end_of_a_run(name: str) -> None:
+    """They are given the object's fields as variables. Source: Flux, Kustomization, `.spec.healthCheckExprs`."""
+    expressions = dict(FLUX.findall((ROOT / "docs" / "operations.md").read_text()))
+    environment = cel.NewEnv(variables={"status": cel.Type.DYN}, extensions=[ext_optional.ExtOptional()])
+    status = CASES[name][0] if name else schema.openapi()["properties"]["status"]["default"]
+    verdict = {key: environment.compile(text).eval(data={"status": status}).plain_value() for key, text in expressions.items()}
+    values = conditions(status) if name else {}
+    assert verdict == {
+        "current": values.get("Complete", ("",))[0] == "True",
+        "failed": bool(name) and kstatus(status) == "Failed",
+    }
 
 
 def test_a_rejected_run_and_one_that_may_not_be_worked_at_have_stalled() -> None:

@@ -98,6 +98,9 @@ class Writer:
             log.debug("%s: no Event: %s", metadata["name"], error)
 
 
+UNSEEN = -1  # observedGeneration in that default
+
+
 def key_of(resource: Json) -> str:
     """Names the object as the queue does."""
     return kinds.key(kinds.named(resource["kind"]), resource["metadata"]["namespace"], resource["metadata"]["name"])
@@ -109,8 +112,9 @@ def has_begun(old: Json) -> bool:
 
 
 def own_status(resource: Json) -> Json:
-    """Reads the status; empty where there is none yet."""
-    return resource.get("status") or {}
+    """Reads the status; empty where no operator has written one yet: the definition has a default for it, for kstatus."""
+    status = resource.get("status") or {}
+    return {} if status.get("observedGeneration") == UNSEEN else status
 
 
 def slim(resource: Json) -> Json:

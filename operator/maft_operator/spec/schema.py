@@ -59,9 +59,11 @@ def checked(resource: Mapping[str, Any], kind: str = KIND) -> Json:
 
 
 def filled(resource: Json, kind: str = KIND) -> Json:
-    """Fills defaults in, in place, and checks nothing."""
-    _fill(resource, openapi(kind))
-    return dict(_whole(resource, openapi(kind)))
+    """Fills defaults in, in place, and checks nothing. A status is the operator's to give."""
+    whole = openapi(kind)
+    schema = {**whole, "properties": {name: field for name, field in whole["properties"].items() if name != "status"}}
+    _fill(resource, schema)
+    return dict(_whole(resource, schema))
 
 
 def _plain(resource: Mapping[str, Any]) -> Json:
