@@ -46,12 +46,43 @@ def candidates() -> Iterator[Candidate]:
     distinct = [draw.sample(range(1, 21), 2) for _ in range(QUESTIONS)]
     for ask in (f"Which number is larger, {{}} or {{}}? {end}" for end in ENDS):
         yield Candidate(ask.format("a", "b"), "number", [(ask.format(*pair), str(max(pair))) for pair in distinct])
+    yield from _later(random.Random(2))
     steps = [(draw.randint(1, 20), draw.randint(1, 9)) for _ in range(QUESTIONS)]
     following = [(f"What is the next number: {a}, {a + d}, {a + 2 * d}, {a + 3 * d}?", str(a + 4 * d)) for a, d in steps]
     yield Candidate("the next number of a sequence", "number", following)
     for choices in (2, 3):
         rows = [_category(draw, choices) for _ in range(QUESTIONS)]
         yield Candidate(f"which of {choices} words is an animal, a fruit, ...", "choice", rows)
+
+
+def _later(draw: random.Random) -> Iterator[Candidate]:
+    """Kinds that were thought of once the larger of two numbers had shown nothing: it is right no more often than guessing."""
+
+    def pairs(largest: int) -> list[tuple[int, int]]:
+        return [(draw.randint(1, largest), draw.randint(1, largest)) for _ in range(QUESTIONS)]
+
+    kinds = {
+        "products of two numbers from 1 to 9": [(f"What is {a} * {b}?", a * b) for a, b in pairs(9)],
+        "products of two numbers from 1 to 13": [(f"What is {a} * {b}?", a * b) for a, b in pairs(13)],
+        "differences of two numbers up to 18": [(f"What is {a + b} - {b}?", a) for a, b in pairs(9)],
+        "half of an even number up to 60": [(f"What is half of {2 * n}?", n) for n, _ in pairs(30)],
+        "days of 1 to 12 weeks": [(f"How many days are {n} weeks?", 7 * n) for n, _ in pairs(12)],
+        "the last of three numbers": [(f"What is the last number of {a}, {b}, {a + b}?", a + b) for a, b in pairs(15)],
+        "Tom has 7 apples and gets 2 more, up to 9 each": [(_gets(a, b), a + b) for a, b in pairs(9)],
+        "Tom has 9 apples and eats 2, up to 9 eaten and left": [(_eats(a, b), a) for a, b in pairs(9)],
+        "Tom has 9 apples and eats 2, up to 13 eaten and left": [(_eats(a, b), a) for a, b in pairs(13)],
+    }
+    for name, rows in kinds.items():
+        for end in ENDS:
+            yield Candidate(f"{name}: {end}", "number", [(f"{question} {end}", str(answer)) for question, answer in rows])
+
+
+def _gets(has: int, gets: int) -> str:
+    return f"Tom has {has} apples and gets {gets} more. How many apples does he have?"
+
+
+def _eats(left: int, eats: int) -> str:
+    return f"Tom has {left + eats} apples and eats {eats}. How many apples are left?"
 
 
 def _category(draw: random.Random, choices: int) -> Row:
@@ -91,12 +122,13 @@ class Model:
 def main() -> None:
     """Prints a line for each kind as it is measured."""
     model = Model()
-    print(f"| kind of question | right of {QUESTIONS}, % |\n|---|---:|", flush=True)
+    print(f"| kind of question | right of {QUESTIONS}, % | readable, % |\n|---|---:|---:|", flush=True)
     for candidate in candidates():
         said = model.answers([question for question, _ in candidate.rows])
         found = [extract(text, candidate.kind) for text in said]
         right = sum(f == canonical(answer, candidate.kind) for f, (_, answer) in zip(found, candidate.rows, strict=True))
-        print(f"| {candidate.name} | {100 * right / QUESTIONS:.0f} |", flush=True)
+        readable = sum(f is not None for f in found)
+        print(f"| {candidate.name} | {100 * right / QUESTIONS:.0f} | {100 * readable / QUESTIONS:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -92,7 +92,8 @@ def spec(run: dict[str, Any]) -> dict[str, Any]:
     """Makes what users say. run: the schema of a run's spec."""
     template = copy.deepcopy(run)
     template["description"] = (
-        "Spec of the runs, as of a MultiAgentFinetune; method and baselines of it are not used. Immutable, but for podTemplate, which runs have that are made later."
+        "Spec of the runs, as of a MultiAgentFinetune; method and baselines of it are not used. Immutable, but for podTemplate, "
+        "which runs have that are made later."
     )
     template["x-kubernetes-validations"] = [r for r in template["x-kubernetes-validations"] if "oldSelf" not in r["rule"]]
     methods = run["properties"]["method"]["enum"]
