@@ -21,7 +21,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import operator_scale as scale
 import page
 import psutil
@@ -100,7 +99,7 @@ class Active(scale.Benchmark):
         before, begun, used = await self._requests(), time.perf_counter(), scale.cpu_seconds(operator)
         async with cluster.watching(), asyncio.TaskGroup() as group:
             group.create_task(self._creations(cluster, operator))
-            scrapes = [await self._scrape() for _ in range(int(self._asked.over // 15)) if not await asyncio.sleep(15)]
+            scrapes = [await self.scrape() for _ in range(int(self._asked.over // 15)) if not await asyncio.sleep(15)]
         passed, after = time.perf_counter() - begun, await self._requests()
         asked = {f"{verb} {kind}": round((after[verb, kind] - before[verb, kind]) / passed, 2) for verb, kind in sorted(after)}
         return {
@@ -122,19 +121,10 @@ class Active(scale.Benchmark):
             await asyncio.sleep(2)
         return names
 
-    async def _scrape(self) -> float:
-        begun = time.perf_counter()
-        await self._metrics()
-        return time.perf_counter() - begun
-
-    async def _metrics(self) -> str:
-        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{self._port}/metrics") as answer:
-            return await answer.text()
-
     async def _requests(self) -> Counter[tuple[str, str]]:
         """How many the operator has sent, by verb and kind."""
         counts: Counter[tuple[str, str]] = Counter()
-        for family in text_string_to_metric_families(await self._metrics()):
+        for family in text_string_to_metric_families(await self.metrics()):
             for sample in family.samples:
                 if sample.name == "maft_api_requests_total":
                     counts[sample.labels["verb"], sample.labels["kind"]] += int(sample.value)

@@ -13,6 +13,7 @@ import json
 import math
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import page
 import psutil
 import yaml
@@ -144,7 +146,19 @@ class Benchmark:
         peak = memory(operator)["peak"]
         say(f"start took {start:.1f} s; at rest for {self._options.rest:.0f} s")
         share = await cpu_share(operator, self._options.rest)
-        return {"startSettled": start, "peakStart": peak, "rss": memory(operator)["now"], "cpuPercent": 100 * share}
+        rest = {"startSettled": start, "peakStart": peak, "rss": memory(operator)["now"], "cpuPercent": 100 * share}
+        return {**rest, "scrape": statistics.median([await self.scrape() for _ in range(5) if not await asyncio.sleep(5)])}
+
+    async def scrape(self) -> float:
+        """Seconds that a scrape of the operator's metrics takes."""
+        begun = time.perf_counter()
+        await self.metrics()
+        return time.perf_counter() - begun
+
+    async def metrics(self) -> str:
+        """The operator's metrics, as Prometheus gets them."""
+        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{self._port}/metrics") as answer:
+            return await answer.text()
 
     async def _creations(self, cluster: Cluster, operator: psutil.Process) -> list[str]:
         """Runs at a fixed rate, whatever the operator does; their first Jobs stay unfinished."""
@@ -220,6 +234,7 @@ class Benchmark:
             "operator",
             "--images=maft",
             f"--port={self._port}",
+            "--network-policies",  # as deploy/operator.yaml and the chart have it
             "--lease-namespace=maft-system",
         ]
         with process(command, self._log, environment) as started:
@@ -299,6 +314,7 @@ ROWS = (  # what, key, unit, target
     ("… most under load", "peakBusy", "MiB", None),
     ("… most at the restart", "peakRestart", "MiB", None),
     ("CPU at rest", "cpuPercent", "% of a core", 5),
+    ("a scrape of its metrics", "scrape", "s", 0.3),
     ("start → at rest", "startSettled", "s", 60),
     ("restart → all unfinished runs reconciled", "restart", "s", 60),
 )
@@ -309,7 +325,8 @@ def markdown(results: dict[str, Any]) -> str:
     lines = ["| settled runs | target | " + " | ".join(f"{int(runs):,}" for runs in results) + " |"]
     lines.append("|---" * (len(results) + 2) + "|")
     for what, key, unit, most in ROWS:
-        values = " | ".join(f"{result['measured'][key]:.1f} {unit}" for result in results.values())
+        digits = 3 if what == "a scrape of its metrics" else 1
+        values = " | ".join(f"{result['measured'][key]:.{digits}f} {unit}" for result in results.values())
         lines.append(f"| {what} | {'' if most is None else f'≤ {most} {unit}'} | {values} |")
     for what in next(iter(results.values()))["measured"]["latency"]:
         target = "p95 ≤ 1 s" if what in ("spec → first Job", "Job done → next Job") else ""

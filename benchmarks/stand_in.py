@@ -40,8 +40,15 @@ _HOME = {
     "Job": f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs",
     "Deployment": f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments",
     "Pod": f"/api/v1/namespaces/{NAMESPACE}/pods",
+    "NetworkPolicy": f"/apis/networking.k8s.io/v1/namespaces/{NAMESPACE}/networkpolicies",
 }
-_STORED = {"MultiAgentFinetune": "maft.dev/multiagentfinetunes", "Job": "jobs", "Pod": "pods"}
+_STORED = {
+    "MultiAgentFinetune": "maft.dev/multiagentfinetunes",
+    "Job": "jobs",
+    "Pod": "pods",
+    "NetworkPolicy": "networkpolicies",
+}
+_VERSIONS = {"MultiAgentFinetune": "maft.dev/v1alpha1", "Job": "batch/v1", "Pod": "v1", "NetworkPolicy": "networking.k8s.io/v1"}
 WATCHED = ("Job", "Deployment", "MultiAgentFinetune")
 _TOGETHER = 4  # runs written to etcd in one transaction: below its limits of operations (128) and bytes (1.5 MiB)
 _USAGE = Usage(1000, 1_000_000, 200_000)
@@ -185,11 +192,10 @@ class Cluster:
     # --- many copies of one run ---
 
     async def copy(self, run: str, names: Iterable[str]) -> None:
-        """Copies of a run with its Jobs and pods, byte by byte but for names and uids, into etcd: 22 requests each otherwise."""
+        """Copies of a run with all that it has, byte by byte but for names and uids, into etcd: 23 requests each otherwise."""
         found = {"MultiAgentFinetune": [await self.get("MultiAgentFinetune", run)]}
-        found |= {kind: await self.labelled(kind, run) for kind in ("Job", "Pod")}
-        versions = {"MultiAgentFinetune": "maft.dev/v1alpha1", "Job": "batch/v1", "Pod": "v1"}
-        objects = [{**body, "apiVersion": versions[kind], "kind": kind} for kind, bodies in found.items() for body in bodies]
+        found |= {kind: await self.labelled(kind, run) for kind in ("Job", "Pod", "NetworkPolicy")}
+        objects = [{**body, "apiVersion": _VERSIONS[kind], "kind": kind} for kind, bodies in found.items() for body in bodies]
         for body in objects:
             del body["metadata"]["resourceVersion"]
         texts = [(f"/registry/{_STORED[o['kind']]}/{NAMESPACE}/{o['metadata']['name']}", json.dumps(o)) for o in objects]
