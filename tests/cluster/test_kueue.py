@@ -181,13 +181,32 @@ def test_servers_start_together_or_not_at_all(maft: Installed, namespace: str) -
 
 @pytest.mark.nightly
 def test_two_runs_that_do_not_fit_beside_each_other_both_end(maft: Installed, namespace: str) -> None:
-    """Two servers each, and room for three pods: neither holds half of what both need."""
+    """Three servers each, and room for four pods: neither holds half of what both need. The one that waits says for what."""
     kube = maft.kube
-    queueing.queue(kube, namespace, "gpus", cpu=slots(3))
+    queueing.queue(kube, namespace, "gpus", cpu=slots(4))
     for name in ("one", "two"):
-        begin(maft, namespace, name, queueName="gpus", inference={"topology": "PerAgent"})
+        begin(maft, namespace, name, 0.3, agents=3, queueName="gpus", inference={"topology": "PerAgent"})
+    kube.wait(lambda: waiting(kube, namespace, ("one", "two"), "insufficient unused quota for cpu"), LIMIT)
     for name in ("one", "two"):
         kube.wait_complete(namespace, name, LIMIT)
+
+
+def waiting(kube: Kube, namespace: str, names: tuple[str, ...], words: str) -> list[str]:
+    """Which of the runs wait in a queue, with these words of Kueue's."""
+    conditions = {name: why(kube, namespace, name) for name in names}
+    return [name for name, found in conditions.items() if found.get("reason") == "Queued" and words in found["message"]]
+
+
+@pytest.mark.nightly
+def test_quota_counts_what_pods_ask_for_by_themselves(maft: Installed, namespace: str) -> None:
+    """No request is named in the run: each pod has the defaults of its role."""
+    kube = maft.kube
+    queueing.queue(kube, namespace, "gpus", cpu="4")
+    kube.apply(maft.resource("plain", namespace, **{**SPEC, **maft.mocked(), "queueName": "gpus"}))
+    job = kube.wait(lambda: kube.get("Job", namespace, "plain-0-prepare"), 60)
+    asked = [container["resources"]["requests"]["cpu"] for container in job["spec"]["template"]["spec"]["containers"]]
+    assert len(asked) == 1
+    kube.wait(lambda: used(kube, namespace, "gpus") == asked[0], 30, lambda: used(kube, namespace, "gpus"))
 
 
 def used(kube: Kube, namespace: str, name: str) -> str:
