@@ -20,6 +20,12 @@ def pair(question: str) -> str:
     return " ".join(sorted(numbers)) or question
 
 
+def parts(question: str) -> str:
+    """Names a question of how much is left by what is taken away and what is left: who knows 9 - 2 = 7 likely knows 9 - 7 = 2."""
+    total, taken = map(int, re.findall(r"\d+", question))
+    return " ".join(map(str, sorted((taken, total - taken))))
+
+
 def over_seeds(runs: Sequence[Right]) -> dict[str, float]:
     """Averages a question's results; all runs have the same questions."""
     return {question: sum(run[question] for run in runs) / len(runs) for question in runs[0]}

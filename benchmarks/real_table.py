@@ -34,7 +34,8 @@ Json = dict[str, Any]
 
 QUESTIONS = ("task.train=60", "task.heldOut=100")
 # By name of the files that scripts/real_questions.py makes: how questions end (real_candidates.py says why).
-TASKS = {"wide": "Answer in one line.", "larger": "Answer with a number."}
+TASKS = {"wide": "Answer in one line.", "larger": "Answer with a number.", "left": "Answer in one line."}
+CLUSTERS = {"left": clustered.parts}  # how questions that are one fact are known; else by their numbers
 
 
 def measure(task: str, first: int, seeds: int, folder: Path) -> dict[str, Json]:
@@ -103,11 +104,11 @@ def _result(namespace: Path, run: Json, row: Json) -> Json:
 # --- the tables ---
 
 
-def table(measured: dict[str, Json]) -> str:
-    """Makes a task's table over the seeds that were measured, worst first; each row against the last."""
+def table(measured: dict[str, Json], task: str) -> str:
+    """Makes a task's table over the seeds that were measured, worst first; each row against multiagent finetuning."""
     runs = [seed["methods"] for seed in measured.values()]
     right = {method: clustered.over_seeds([run[method]["right"] for run in runs]) for method in METHODS}
-    cluster = {question: clustered.pair(question) for question in right["base"]}
+    cluster = {question: CLUSTERS.get(task, clustered.pair)(question) for question in right["base"]}
     order = sorted(METHODS, key=lambda method: clustered.mean(right[method]))
     heads = [
         "method",
@@ -158,7 +159,7 @@ def _when(one: Json) -> str:
 def write(kept: dict[str, dict[str, Json]]) -> None:
     """Puts the table of every task that was measured into its page."""
     for task, measured in kept.items():
-        page.put("results.md", f"real_table_{task}", table(measured))
+        page.put("results.md", f"real_table_{task}", table(measured, task))
 
 
 def main() -> None:
@@ -179,7 +180,7 @@ def main() -> None:
         found = measure(arguments.task, arguments.first, arguments.seeds, arguments.dir)
         kept[arguments.task] = dict(sorted({**found, **measured}.items()))
         OUTPUT.write_text(json.dumps(kept, indent=1) + "\n")
-    print(table(kept[arguments.task]))
+    print(table(kept[arguments.task], arguments.task))
     return None
 
 

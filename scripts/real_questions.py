@@ -29,10 +29,12 @@ class Task:
     """Questions with two equal numbers in each of the two files."""
 
 
+LEFT = "Tom has {total} apples and eats {1}. How many apples are left?"
 TASKS = (
     Task("sums", "What is {} + {}?", sum, largest=9, train=40, held_out=40, equal=4),
     Task("wide", "What is {} + {}?", sum, largest=15, train=60, held_out=100, equal=4),
     Task("larger", "Which number is larger, {} or {}?", max, largest=20, train=60, held_out=100, equal=0),
+    Task("left", LEFT, lambda pair: pair[0], largest=13, train=60, held_out=100, equal=4),
 )
 
 
@@ -69,7 +71,7 @@ def asked(mixed: Sequence[Pair], equal: Sequence[Pair]) -> list[Pair]:
 
 def row(task: Task, pair: Pair) -> dict[str, str]:
     """Writes one line of a task of kind jsonl."""
-    return {"question": task.ask.format(*pair), "answer": str(task.answer(pair))}
+    return {"question": task.ask.format(*pair, total=sum(pair)), "answer": str(task.answer(pair))}
 
 
 if __name__ == "__main__":

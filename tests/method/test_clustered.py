@@ -17,6 +17,7 @@ from maft import scores
 def test_a_sum_and_its_mirror_are_one_cluster():
     assert clustered.pair("What is 3 + 14?") == clustered.pair("What is 14 + 3?") != clustered.pair("What is 3 + 15?")
     assert clustered.pair("Which is a fruit?") != clustered.pair("Which is a tool?")
+    assert clustered.parts("Of 9 he eats 2") == clustered.parts("Of 9 he eats 7") != clustered.parts("Of 8 he eats 2")
 
 
 def test_questions_that_are_each_their_own_cluster_have_the_usual_error():
