@@ -13,6 +13,7 @@ from maft.endpoint.measured import Measured
 from maft.train.shown import loss_gauge
 from maft_operator.cluster.metrics import FAMILIES, OLD, RECENT, Metrics
 from maft_operator.cluster.other_metrics import OF_COMPARISONS, OF_SOCIETIES
+from maft_operator.cluster.scrapes import FRESH
 
 ROOT = Path(__file__).parents[1]
 NOWHERE = ("", 0)  # metrics are made, not served
@@ -31,7 +32,8 @@ Made by `scripts/metrics_reference.py` from the code. The operator serves them a
 - Of finished runs the last {RECENT} have all of them, older ones `{OLD}` alone; `maft_runs` counts all. A scrape of 5,000 finished
   runs takes a tenth of a second and goes beside the operator's work.
 - Metrics of runs are made from the runs as they are when Prometheus asks: they are gone at the first scrape after a run was
-  deleted. Counters are of one operator process and begin at zero with it; `maft_run_transitions_total` counts each change of a
+  deleted. Who asks within {FRESH:.0f} s of another is given the same text, and who asks while it is made waits for it.
+  Counters are of one operator process and begin at zero with it; `maft_run_transitions_total` counts each change of a
   condition once.
 - Only the replica that leads knows runs. Take its own labels away with `max by (namespace, run, …)`, so that a change of leader
   leaves no gap. Let the scrape keep the label `namespace` of runs (`honorLabels: true`, as the chart's ServiceMonitor has it).

@@ -24,6 +24,7 @@ from maft_operator.cluster.keys import Keys
 from maft_operator.cluster.kinds import Kind
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
+from maft_operator.cluster.scrapes import MetricsAuth
 
 
 class Lists:
@@ -230,7 +231,7 @@ def test_metrics_only_for_those_who_may_get_them(maft):
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     async def scenario(tokens: dict[str, str]) -> dict[str, int]:
-        async with api_of(kube.kubeconfig) as api, served(auth=health.MetricsAuth(api)) as url:
+        async with api_of(kube.kubeconfig) as api, served(auth=MetricsAuth(api)) as url:
             return {name: (await answer(f"{url}/metrics", token_))[0] for name, token_ in tokens.items()}
 
     codes = asyncio.run(scenario({"none": "", "wrong": os.urandom(8).hex(), "nobody": token("nobody"), "reader": token("reader")}))

@@ -1,5 +1,7 @@
 """The few requests to the API server that the operator makes, by kind (kinds.py)."""
 
+import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -18,7 +20,10 @@ from maft_operator.cluster.metrics import Metrics
 from maft_operator.spec.schema import Json
 
 TIMEOUT = aiohttp.ClientTimeout(total=20, connect=5)  # seconds of one request
-MOST = 32 * 1024 * 1024  # bytes of one answer: a run of a thousand Jobs and pods has a third of it
+MOST = (
+    16 * 1024 * 1024
+)  # bytes of one answer, which takes up to ten times of that; a run of a thousand Jobs and pods has two thirds
+FREE = 256 * 1024  # bytes of an answer that are read beside others; one that goes on is the only one that does
 FAULTS = (aiohttp.ClientError, OSError, TimeoutError)
 
 
@@ -33,12 +38,14 @@ class Refused(Exception):
 class Api:
     """Requests by kind. Faults of the network and 5xx come out as FAULTS, refusals (400, 403, 409, 422) as Refused.
 
-    Writes are server-side apply with our own field manager."""
+    Writes are server-side apply with our own field manager. Of large answers one at a time is read and decoded, so those under way
+    together take the memory of one, and of the first FREE bytes of the others."""
 
     def __init__(self, client: ApiClient, metrics: Metrics) -> None:
         self._dynamic = DynamicClient(client)
         self._requests = metrics.requests
         self._resources = {kind.name: _resource(kind, self._dynamic) for kind in kinds.ALL}
+        self._large = asyncio.Lock()  # of the one answer that may have more than FREE bytes
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
         """Gets the object, or None."""
@@ -129,7 +136,7 @@ class Api:
             response = await getattr(self._dynamic, verb)(
                 self._resources[kind], serialize=False, _request_timeout=TIMEOUT, **arguments
             )
-            answer: Json = json.loads(await _body(response, kind))
+            answer = await self._decoded(response, kind)
             self._requests.labels(verb, kind, str(response.status)).inc()
             return answer
         except FAULTS as error:
@@ -141,16 +148,22 @@ class Api:
                 return None
             raise _raised(error) from error
 
+    async def _decoded(self, response: aiohttp.ClientResponse, kind: str) -> Json:
+        """Reads the answer. Whoever may make objects with a run's label decides how long a list of them is.
 
-async def _body(response: aiohttp.ClientResponse, kind: str) -> bytes:
-    """Reads the answer. Whoever may make objects with a run's label decides how long a list of them is."""
-    data = bytearray()
-    async for chunk in response.content.iter_any():
-        data += chunk
-        if len(data) > MOST:
-            response.close()
-            raise Refused(413, f"{kind} objects with the run's label take more than {MOST // 1024**2} MiB")
-    return bytes(data)
+        One that is large waits for its turn and holds nothing that others wait for; its TIMEOUT goes on meanwhile."""
+        data = bytearray()
+        async with contextlib.AsyncExitStack() as turn:
+            turn.callback(response.close)
+            turn.callback(data.clear)  # an exception would keep it for as long as somebody keeps that
+            async for chunk in response.content.iter_any():
+                data += chunk
+                if len(data) - len(chunk) <= FREE < len(data):
+                    await turn.enter_async_context(self._large)
+                if len(data) > MOST:
+                    raise Refused(413, f"{kind} objects with the run's label take more than {MOST // 1024**2} MiB")
+            answer: Json = json.loads(data)
+        return answer
 
 
 def _resource(kind: Kind, client: DynamicClient) -> Resource:

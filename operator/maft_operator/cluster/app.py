@@ -22,12 +22,13 @@ from maft_operator.cluster.comparison.controller import Comparisons
 from maft_operator.cluster.connection import NoCluster, connected
 from maft_operator.cluster.controller import Controller
 from maft_operator.cluster.handlers import Watched, quiet, registry, settings
-from maft_operator.cluster.health import MetricsAuth, WatchCheck
+from maft_operator.cluster.health import WatchCheck
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.keys import Keys
 from maft_operator.cluster.leader import Leadership
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
+from maft_operator.cluster.scrapes import MetricsAuth
 from maft_operator.cluster.served import changed, served
 from maft_operator.cluster.society.controller import Societies
 from maft_operator.cluster.workers import Reconciler, Workers

@@ -25,6 +25,7 @@ from maft_operator.cluster.children import pods_in, tasks_in
 from maft_operator.cluster.drift import Sent
 from maft_operator.cluster.explaining import ASKED
 from maft_operator.cluster.images import Images, Pins
+from maft_operator.cluster.kinds import Kind
 from maft_operator.cluster.manifests import RUN, Owner
 from maft_operator.cluster.observed import Snapshot
 from maft_operator.cluster.pod_template import SERVE
@@ -69,10 +70,9 @@ class ClusterBackend:
         """Looks at all children of the run, and at Events of those that nothing else explains."""
         if self._fresh:
             return self._with_key(Snapshot(pins=self._pinned()))
-        run = self._owner.run
         wanted = kinds.children(isolated=self._images.isolated)
-        lists = await asyncio.gather(*(self._api.list(k, run.namespace, label_selector=f"{RUN}={run.name}") for k in wanted))
-        self._children = {k.name: self._applier.ours(k, items) for k, items in zip(wanted, lists, strict=True)}
+        lists = await asyncio.gather(*(self._listed(kind) for kind in wanted))
+        self._children = {kind.name: items for kind, items in zip(wanted, lists, strict=True)}
         snapshot = observed.read(self._graph, self._children, self._now, placement.read(self._status, self._now).since)
         done = plan.recorded(self._graph, self._status.get("done", {})) | plan.found(self._graph, snapshot.summaries.values())
         size = resources.model_bytes(self._status, snapshot.summaries.values())
@@ -106,6 +106,11 @@ class ClusterBackend:
         own = [task for task in tasks_in(self._children) if task.name == item.name]
         changed = [task for task in own if images.has_another_template(task.object, self._owner.run.spec.pod_template)]
         return any(jobs.stands_still(task, self._now) for task in changed)
+
+    async def _listed(self, kind: Kind) -> list[Json]:
+        """Lists the run's own; what only has its label goes before the next list comes, for it may be large."""
+        run = self._owner.run
+        return self._applier.ours(kind, await self._api.list(kind, run.namespace, label_selector=f"{RUN}={run.name}"))
 
     async def _workloads(self, snapshot: Snapshot) -> dict[str, list[Json]]:
         """Lists Workloads by child that is queued; none without the right to, which is an optional one."""

@@ -5,7 +5,6 @@ server that does not answer makes the operator blind, which an alert tells; star
 """
 
 import asyncio
-import hashlib
 import logging
 import random
 import ssl
@@ -14,16 +13,13 @@ from collections.abc import Callable, Sequence
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 
-from maft_operator.cluster import kinds
 from maft_operator.cluster.api import FAULTS, Api, Refused
 from maft_operator.cluster.handlers import Watched
 from maft_operator.cluster.keys import Keys
-from maft_operator.cluster.kinds import Kind
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
-from maft_operator.spec.schema import Json
+from maft_operator.cluster.scrapes import REFUSALS, Exposition, MetricsAuth
 
 log = logging.getLogger("maft")
 RESYNC = 300.0  # seconds between two resyncs, a tenth more or less
@@ -100,40 +96,6 @@ async def measure(metrics: Metrics, queue: Queue, watched: Watched, check: Watch
         metrics.watch.set(time.monotonic() - watched.heard)
 
 
-class MetricsAuth:
-    """Decides who may read /metrics: bearer tokens that the API server knows (TokenReview), of users who may get the URL
-    (SubjectAccessReview). Answers hold for a minute."""
-
-    def __init__(self, api: Api) -> None:
-        self._api = api
-        self._known: dict[str, tuple[float, int]] = {}
-
-    async def refusal(self, header: str) -> int:
-        """Returns 0, or the HTTP status that says why not."""
-        token = header.removeprefix("Bearer ")
-        if not header.startswith("Bearer ") or not token:
-            return 401
-        key, now = hashlib.sha256(token.encode()).hexdigest(), time.monotonic()
-        self._known = {k: v for k, v in self._known.items() if now - v[0] < GRACE}
-        if key not in self._known:
-            self._known[key] = now, await self._ask(token)
-        return self._known[key][1]
-
-    async def _ask(self, token: str) -> int:
-        known = await self._review(kinds.TOKEN_REVIEW, {"token": token})
-        if not known.get("authenticated"):
-            return 401
-        user = {"user": known["user"]["username"], "groups": known["user"].get("groups", [])}
-        wish = {"nonResourceAttributes": {"path": "/metrics", "verb": "get"}}
-        answer = await self._review(kinds.ACCESS_REVIEW, {**user, **wish})
-        return 0 if answer.get("allowed") else 403
-
-    async def _review(self, kind: Kind, spec: Json) -> Json:
-        answer = await self._api.create({"apiVersion": kind.api_version, "kind": kind.name, "spec": spec})
-        status: Json = answer.get("status", {})
-        return status
-
-
 async def serve(
     port: int,
     alive: Callable[[], str],
@@ -142,6 +104,7 @@ async def serve(
     tls: ssl.SSLContext | None = None,
 ) -> web.AppRunner:
     """Serves: /healthz answers 503 where `alive` says why; /readyz 200 as long as we answer at all; /metrics for Prometheus."""
+    exposition = Exposition(registry)
 
     async def healthz(_: web.Request) -> web.Response:
         reason = alive()
@@ -152,9 +115,8 @@ async def serve(
 
     async def metrics(request: web.Request) -> web.Response:
         if auth and (status := await auth.refusal(request.headers.get("Authorization", ""))):
-            return web.Response(status=status, text="a bearer token that may get /metrics is needed\n")
-        encode, kind = choose_encoder(request.headers.get("Accept", ""))
-        body = await asyncio.to_thread(encode, registry)  # of thousands of runs it takes a while, and the loop goes on meanwhile
+            return web.Response(status=status, text=f"{REFUSALS[status]}\n")
+        body, kind = await exposition.text(request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": kind})
 
     app = web.Application()

@@ -67,12 +67,14 @@ class Societies:
 
     async def _children(self, asked: Asked, applier: Applier) -> dict[str, list[Json]]:
         listed = [*(k for k in kinds.children(isolated=self._images.isolated) if k != kinds.JOB), kinds.INGRESS]
-        lists = await asyncio.gather(*(self._list(k, asked) for k in listed))
-        return {k.name: applier.ours(k, items) for k, items in zip(listed, lists, strict=True)}
+        lists = await asyncio.gather(*(self._list(k, asked, applier) for k in listed))
+        return {k.name: items for k, items in zip(listed, lists, strict=True)}
 
-    async def _list(self, kind: Kind, asked: Asked) -> list[Json]:
+    async def _list(self, kind: Kind, asked: Asked, applier: Applier) -> list[Json]:
+        """Lists the society's own; what only has its label goes before the next list comes, for it may be large."""
         try:
-            return await self._api.list(kind, asked.namespace, label_selector=f"{kinds.SOCIETY.label}={asked.name}")
+            listed = await self._api.list(kind, asked.namespace, label_selector=f"{kinds.SOCIETY.label}={asked.name}")
+            return applier.ours(kind, listed)
         except Refused:
             if not kind.optional:
                 raise
