@@ -382,6 +382,8 @@ def test_a_run_that_never_began_is_rejected() -> None:
     look(server)
     [run] = server.objects["MultiAgentFinetune"]
     assert run["status"]["phase"] == "Rejected"
+    [accepted] = [c for c in run["status"]["conditions"] if c["type"] == "Accepted"]
+    assert (accepted["status"], accepted["reason"]) == ("False", "InvalidSpec")
 
 
 def test_a_field_that_is_not_known_is_told_once_and_the_run_begins() -> None:
