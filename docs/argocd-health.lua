@@ -1,4 +1,5 @@
--- Argo CD: resource.customizations.health.maft.dev_MultiAgentFinetune
+-- Argo CD: resource.customizations.health.maft.dev_MultiAgentFinetune, and the same under
+-- resource.customizations.health.maft.dev_MultiAgentComparison and resource.customizations.health.maft.dev_Society
 local health = { status = "Progressing", message = "waiting for the operator" }
 if obj.status == nil or obj.status.conditions == nil then
   return health
@@ -12,6 +13,15 @@ local function is(kind, value)
 end
 if obj.metadata.generation ~= nil and obj.status.observedGeneration ~= nil and obj.status.observedGeneration < obj.metadata.generation then
   return health
+end
+if found.Ready ~= nil then -- a Society: it is never over
+  if is("Stalled", "True") then
+    return { status = "Degraded", message = found.Stalled.message }
+  end
+  if is("Reconciling", "True") then
+    return { status = "Progressing", message = found.Reconciling.message }
+  end
+  return { status = is("Ready", "True") and "Healthy" or "Suspended", message = found.Ready.message }
 end
 if is("Accepted", "False") then
   return { status = "Degraded", message = found.Accepted.message }

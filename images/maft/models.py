@@ -13,6 +13,7 @@ from maft import model_files, quantised
 from maft.chat_template import ChatTemplate, load_chat_template
 from maft.errors import BadInput, one_line
 from maft.spec import ModelSpec, Spec, Thinking
+from maft.store import unfinished
 from maft.store.base import Store
 from maft.store.uploads import plain_name
 from maft.store.urls import open_store
@@ -70,6 +71,7 @@ def _is_wanted(key: str) -> bool:
 
 def _download(source: str) -> Path:
     folder = _folder("models", source, stored_state(source))
+    _remove_stale(folder)
     if not _is_whole(folder):
         _fetch(source, folder, _WANTED)
         (folder / _WHOLE).touch()
@@ -99,14 +101,15 @@ def _stored(store: Store) -> dict[str, int]:
 
 
 def _fetch_file(store: Store, name: str, folder: Path, size: int) -> None:
-    part = folder / f"{plain_name(name)}.{os.getpid()}.part"
-    try:
+    with unfinished.appearing(folder / plain_name(name)) as part:
         store.fetch(name, part)
         if (received := _size(part)) != size:
             raise OSError(f"store {store.url}: {name} has {size} bytes in the listing, and {received} came; is it written anew?")
-        os.replace(part, folder / name)
-    finally:
-        part.unlink(missing_ok=True)
+
+
+def _remove_stale(folder: Path) -> None:
+    """Removes what downloads that were killed have left, up to the size of the model each."""
+    unfinished.remove_stale(folder, "", unfinished.NUMBERED)
 
 
 def _size(path: Path) -> int | None:
@@ -132,6 +135,7 @@ def described(source: str) -> str:
     if _is_whole(whole := _folder("models", source, state)):
         return str(whole)
     folder = _folder("described", source, state)
+    _remove_stale(folder)
     _fetch(source, folder, _DESCRIBING)
     return str(folder)
 

@@ -201,7 +201,7 @@ def serving(maft: Installed, space: str) -> list[str]:
 
 @pytest.mark.nightly
 def test_a_run_that_is_made_again_does_nothing_twice(maft, space):
-    """Its status and all its Jobs are lost; prepare finds what is committed, and no server starts."""
+    """Deleted and applied anew it has no status and no Jobs; prepare finds what is committed, and no server starts."""
     kube = maft.kube
     resource = maft.resource("again", space, **{**SMALL, **maft.mocked()})
     kube.apply(resource)

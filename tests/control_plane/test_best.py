@@ -316,7 +316,7 @@ def test_an_operator_that_has_just_started_goes_on_with_the_best() -> None:
     """All Jobs have gone. The held-out questions are for the best, and no third iteration begins."""
     before = state(*ended_jobs(2), *VALIDATED, run=a_run(**VALIDATING))
     server_of_run = stored(deployment(ready=1))
-    server_of_run["metadata"]["ownerReferences"] = [{"uid": "u"}]
+    server_of_run["metadata"]["ownerReferences"] = [{"uid": "u", "controller": True}]
     server = Server(on_server(before, **VALIDATING), server_of_run)
     look(server)
     jobs = [name for verb, kind, name in server.wrote() if (verb, kind) == ("apply", "Job")]

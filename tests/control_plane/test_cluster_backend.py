@@ -16,8 +16,10 @@ from kube_objects import (
     a_run,
     at,
     deployment,
+    done,
     ended,
     event,
+    failed,
     job,
     owner,
     planned,
@@ -101,6 +103,18 @@ class Server:
         return [asked for asked in self.asked if asked[0] not in ("get", "list")]
 
 
+class Sending(Server):
+    """sent: what was applied."""
+
+    def __init__(self, *objects: Json) -> None:
+        super().__init__(*objects)
+        self.sent: list[Json] = []
+
+    async def apply(self, body: Json) -> Json:
+        self.sent.append(body)
+        return await super().apply(body)
+
+
 def backend(server: Server, images: Images = IMAGES, *, fresh: bool = False) -> ClusterBackend:
     moment = START + timedelta(seconds=1000)
     return ClusterBackend(server, owner(RUN), planned(RUN), images, now=moment, applied={}, fresh=fresh)  # type: ignore[arg-type]
@@ -110,7 +124,7 @@ def stored(thing: Json) -> Json:
     """As a child of the run on a server."""
     child = copy.deepcopy(thing)
     child["metadata"] |= {"uid": f"uid-{thing['metadata']['name']}", "generation": 1, "creationTimestamp": at(0)}
-    child["metadata"].setdefault("ownerReferences", [{"uid": "uid-of-run"}])
+    child["metadata"].setdefault("ownerReferences", [{"uid": "uid-of-run", "controller": True}])
     return child
 
 
@@ -262,8 +276,56 @@ def test_events_explain_what_nothing_else_does_and_may_be_forbidden() -> None:
 
 def test_children_of_a_namesake_are_not_ours() -> None:
     other = stored(job("r-0-prepare"))
-    other["metadata"]["ownerReferences"] = [{"uid": "of another"}]
+    other["metadata"]["ownerReferences"] = [{"uid": "of another", "controller": True}]
     assert asyncio.run(backend(Server(other)).observe()).observed.tasks == {}
+
+
+def test_what_the_run_only_owns_and_does_not_control_is_somebody_elses() -> None:
+    """Whoever wants an object to go with a run may name it as an owner."""
+    other = stored(deployment())
+    other["metadata"]["ownerReferences"] = [{"kind": kinds.RUN.name, "uid": "uid-of-run"}]
+    server = Server(other)
+    assert asyncio.run(backend(server).observe()).observed.servers == {}
+    [item] = planned(RUN).servers
+    assert asyncio.run(backend(server).create(item)) == (
+        Refusal("r-server", "the Deployment r-server exists and is not the run's"),
+    )
+
+
+def copied(thing: Json, name: str = "a-copy") -> Json:
+    """With its labels and its owner under another name, as `kubectl get -o yaml` and an editor leave it."""
+    return {**thing, "metadata": {**thing["metadata"], "name": name, "uid": f"uid-{name}"}}
+
+
+@pytest.mark.parametrize("first", ["the copy", "the child"])
+def test_a_copy_of_a_child_under_another_name_is_nobodys(first: str) -> None:
+    """Whatever has become of it: it would speak for the real one, and nothing would ever delete it."""
+    children = [stored(job("r-0-prepare")), stored(deployment(ready=1)), *map(stored, wanted("Service", "NetworkPolicy"))]
+    copies = [copied(stored(failed("r-0-prepare"))), copied(stored(deployment())), *map(copied, children[2:])]
+    server = Server(*(copies + children if first == "the copy" else children + copies))
+    snapshot = asyncio.run(backend(server).observe())
+    assert {name: task.status for name, task in snapshot.observed.tasks.items()} == {"r-0-prepare": "running"}
+    assert {name: one.ready for name, one in snapshot.observed.servers.items()} == {"r-server": True}
+    assert (snapshot.ended, snapshot.troubles) == ({}, ())
+
+
+def test_a_copy_alone_is_no_child() -> None:
+    alone = Server(copied(stored(done("r-0-prepare"))), copied(stored(deployment(ready=1))))
+    outcome = asyncio.run(reconcile(backend(alone), planned(RUN)))
+    assert (outcome.snapshot.observed.tasks, outcome.snapshot.observed.servers) == ({}, {})
+    assert [item.name for item in outcome.step.create] == ["r-0-prepare"]
+
+
+def test_a_child_whose_label_was_changed_gets_it_back() -> None:
+    """Only what differs is sent: the template of a Job cannot be changed, and queues fill it in."""
+    [child] = map(stored, wanted("Job"))
+    child["metadata"]["labels"] |= {manifests.CHILD: "r-9-debate"}
+    child["spec"]["template"]["spec"]["nodeSelector"] = {"pool": "of-a-queue"}
+    server = Sending(child, *map(stored, wanted("NetworkPolicy")))
+    assert asyncio.run(reconcile(backend(server), planned(RUN))).refusals == ()
+    [sent] = server.sent
+    assert (sent["metadata"]["name"], sent["metadata"]["labels"][manifests.CHILD]) == ("r-0-prepare", "r-0-prepare")
+    assert sent["spec"]["template"] == child["spec"]["template"]
 
 
 def test_what_is_somebody_elses_is_not_taken_over() -> None:
@@ -274,7 +336,8 @@ def test_what_is_somebody_elses_is_not_taken_over() -> None:
     assert refusal == Refusal("r-server", "the Deployment r-server exists and is not the run's")
     assert reasons.refusal_reason(refusal.message) == reasons.NAME_TAKEN
     assert ("apply", "Deployment", "r-server") not in server.asked
-    namesakes = {**theirs, "metadata": {**theirs["metadata"], "ownerReferences": [{"kind": kinds.RUN.name, "uid": "before"}]}}
+    before = {"kind": kinds.RUN.name, "uid": "before", "controller": True}
+    namesakes = {**theirs, "metadata": {**theirs["metadata"], "ownerReferences": [before]}}
     server = Server(namesakes)  # of a run that was deleted: the API server says for itself that it is not ready
     assert asyncio.run(backend(server).create(item)) == ()
     assert ("apply", "Deployment", "r-server") in server.asked
@@ -382,6 +445,8 @@ def test_a_run_that_never_began_is_rejected() -> None:
     look(server)
     [run] = server.objects["MultiAgentFinetune"]
     assert run["status"]["phase"] == "Rejected"
+    [accepted] = [c for c in run["status"]["conditions"] if c["type"] == "Accepted"]
+    assert (accepted["status"], accepted["reason"]) == ("False", "InvalidSpec")
 
 
 def test_a_field_that_is_not_known_is_told_once_and_the_run_begins() -> None:
@@ -465,7 +530,7 @@ def test_when_a_finished_run_expires(ended: str, ttl: int | None, left: float | 
 def test_the_models_size_is_kept_when_the_pod_that_told_it_has_gone() -> None:
     summary = PrepareSummary(train=24, held_out=16, model_bytes=3_396_032)
     prepared = stored(PREPARED)
-    prepared["metadata"]["ownerReferences"] = [{"uid": "u"}]
+    prepared["metadata"]["ownerReferences"] = [{"uid": "u", "controller": True}]
     server = Server(resource(None), prepared, stored(summarized("r-0-prepare", summary)))
     look(server)
     [run] = server.objects["MultiAgentFinetune"]

@@ -179,6 +179,18 @@ def test_from_the_first_run_to_the_table() -> None:
     assert [server.condition(kind)["status"] for kind in ("Complete", "Reconciling", "Stalled")] == ["True", "False", "False"]
 
 
+def test_a_copy_of_the_tables_job_is_not_taken_for_it() -> None:
+    server = Server(methods=["base"], seeds=1)
+    looked(server)
+    server.end(next(iter(server.runs)))
+    looked(server)
+    [job] = server.objects["Job"].values()
+    failed = {"conditions": [{"type": "Failed", "status": "True", "lastTransitionTime": stamp(datetime.now(UTC))}], "failed": 9}
+    server.put({**job, "metadata": {**job["metadata"], "name": "a-copy", "uid": "c"}, "status": failed})
+    looked(server)
+    assert server.status["phase"] == "Comparing" and {*server.objects["Job"]} == {job["metadata"]["name"], "a-copy"}
+
+
 def test_where_all_runs_failed_so_has_the_comparison() -> None:
     server = Server(methods=["base"], seeds=1)
     looked(server)

@@ -56,6 +56,19 @@ def test_conditions(name: str) -> None:
     assert [c["type"] for c in whole["conditions"]] == list(reasons.CONDITIONS)
 
 
+def test_a_run_that_nothing_is_wrong_with_has_a_reason_in_every_condition() -> None:
+    whole = by_type(state(job("r-0-prepare"))["conditions"])
+    assert {kind: (c["status"], c["reason"]) for kind, c in whole.items()} == {
+        "Accepted": ("True", "Accepted"),
+        "Progressing": ("True", "Working"),
+        "Suspended": ("False", "NotSuspended"),
+        "Complete": ("False", "Unfinished"),
+        "Failed": ("False", "NoFailure"),
+        "Reconciling": ("True", "Working"),
+        "Stalled": ("False", "NotStalled"),
+    }
+
+
 @pytest.mark.parametrize(
     ("whole", "kind", "message"),
     [

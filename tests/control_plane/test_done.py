@@ -278,7 +278,7 @@ def test_the_operator_passes_over_what_is_committed_and_starts_no_server_for_it(
 def mine(thing: Json) -> Json:
     child = stored(thing)
     if thing["kind"] != "Pod":
-        child["metadata"]["ownerReferences"] = [{"uid": "u"}]  # of `resource`
+        child["metadata"]["ownerReferences"] = [{"uid": "u", "controller": True}]  # of `resource`
     return child
 
 

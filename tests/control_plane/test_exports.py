@@ -313,7 +313,7 @@ ONLY = plan.last(planned(a_run(export=[MLFLOW])), a_run(export=[MLFLOW]).spec.ex
 def kept(thing: Json) -> Json:
     """As a child of the resource on a server."""
     whole = stored(thing)
-    owners = whole["metadata"]["ownerReferences"] if thing["kind"] == "Pod" else [{"uid": "u"}]
+    owners = whole["metadata"]["ownerReferences"] if thing["kind"] == "Pod" else [{"uid": "u", "controller": True}]
     return {**whole, "metadata": {**whole["metadata"], "ownerReferences": owners}}
 
 

@@ -51,13 +51,13 @@ def test_the_page_about_the_status_has_every_reason_with_its_hint() -> None:
 PRODUCED = {
     "TableMade": "test_comparison_controller.py test_from_the_first_run_to_the_table",
     "RunsFailed": "test_comparison_controller.py test_where_all_runs_failed_so_has_the_comparison",
-    "Accepted": "test_why.py",
-    "InvalidSpec": "test_crd.py",
-    "Working": "test_on_cluster.py",
+    "Accepted": "test_conditions.py test_a_run_that_nothing_is_wrong_with_has_a_reason_in_every_condition",
+    "InvalidSpec": "test_cluster_backend.py test_a_run_that_never_began_is_rejected",
+    "Working": "test_conditions.py test_a_run_that_nothing_is_wrong_with_has_a_reason_in_every_condition",
     "WrongMajority": "test_conditions.py test_a_majority_that_is_mostly_wrong_is_told_and_stops_nothing",
     "NothingTrained": "test_conditions.py test_that_nothing_was_trained_is_told_with_the_reason_and_what_to_change",
     "AnswersCut": "test_conditions.py test_too_many_answers_that_were_cut_off_are_told",
-    "Retrying": "test_observed.py",
+    "Retrying": "test_observed.py [an attempt failed], [two attempts failed]",
     "Unschedulable": "test_why.py [unschedulable]",
     "QuotaExceeded": "test_why.py test_quota",
     "ImagePullFailed": "test_why.py [image]",
@@ -67,7 +67,7 @@ PRODUCED = {
     "PodRefused": "test_why.py [refused], [malformed]",
     "OperatorForbidden": "test_why.py test_a_right_that_is_missing_meanwhile",
     "NewerSpec": "test_cluster_backend.py test_a_run_that_cannot_be_read_keeps_what_it_had_in_the_new_shape",
-    "Queued": "test_observed.py",
+    "Queued": "test_observed.py [a queue holds the pod], [a queue holds the Job]",
     "QueueUnusable": "test_workloads.py test_a_queue_that_will_never_admit_it_is_told_apart",
     "WebhookUnavailable": "test_workloads.py test_a_webhook_that_is_away_is_told",
     "MetricsUnreadable": "test_measured.py test_what_metrics_say",
@@ -88,9 +88,9 @@ PRODUCED = {
     "DeadlineExceeded": "test_why.py [deadline]",
     "BudgetSpent": "test_why.py [budget]",
     "CrashLoop": "test_why.py test_a_server_that_keeps_ending",
-    "BackoffLimitExceeded": "test_observed.py",
+    "BackoffLimitExceeded": "test_observed.py [too many attempts]",
     "Suspended": "test_lifecycle.py test_suspending_five_times_changes_nothing",
-    "NotSuspended": "test_lifecycle.py",
+    "NotSuspended": "test_conditions.py test_a_run_that_nothing_is_wrong_with_has_a_reason_in_every_condition",
     "Serving": "test_society.py test_what_the_status_says",
     "Starting": "test_society.py test_what_the_status_says",
     "ScaledToZero": "test_society.py test_what_the_status_says",
@@ -102,8 +102,8 @@ PRODUCED = {
     "RunWithoutAdapters": "test_society.py test_why_nothing_can_be_made",
     "NotStalled": "test_conditions.py test_kstatus_tells_what_goes_on_from_what_failed_and_what_is_over",
     "AllIterationsDone": "test_on_cluster.py test_kubectl_shows_it",
-    "Unfinished": "test_conditions.py",
-    "NoFailure": "test_conditions.py",
+    "Unfinished": "test_conditions.py test_a_run_that_nothing_is_wrong_with_has_a_reason_in_every_condition",
+    "NoFailure": "test_conditions.py test_a_run_that_nothing_is_wrong_with_has_a_reason_in_every_condition",
     "ModelWarning": "test_conditions.py test_each_warning_is_an_event_once",
     "OperatorWarning": "test_cluster_backend.py test_a_field_that_is_not_known_is_told_once_and_the_run_begins",
 }
@@ -112,9 +112,9 @@ PRODUCED = {
 def test_every_reason_is_produced_in_some_test() -> None:
     assert set(PRODUCED) == {reason.name for reason in reasons.ALL}
     texts = {path.name: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
-    for file, _, cases in (where.partition(" ") for where in PRODUCED.values()):
-        assert file in texts
-        for case in filter(None, cases.split(", ")):
+    for reason, (file, _, cases) in ((reason, where.partition(" ")) for reason, where in PRODUCED.items()):
+        assert file in texts and cases, f"{reason}: a file by itself produces nothing, name a test or a case of it"
+        for case in cases.split(", "):
             assert f"def {case}(" in texts[file] or f'"{case.strip("[]")}": (' in texts[file], case
 
 

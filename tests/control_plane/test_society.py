@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import copy
 import http.server
+import json
 import subprocess
 import sys
 import threading
@@ -704,6 +705,25 @@ def test_a_society_comes_and_nothing_is_written_twice() -> None:
     looked(server, Server.available, lambda s: None)
     assert server.written == ["NetworkPolicy", "Service", "Deployment"]
     assert [conditions(state)["Ready"][1] for state in server.states] == ["Starting", "Serving"]
+
+
+def test_a_copy_of_its_deployment_is_not_taken_for_it() -> None:
+    """Also one without the label that names the child, and one that the API server lists first."""
+
+    def copied(server: Server) -> None:
+        copy_ = copy.deepcopy(server.objects["Deployment", "s"])
+        copy_["metadata"] |= {"name": "a-copy", "uid": "uid-c", "labels": {"maft.dev/society": "s"}}
+        copy_["metadata"]["annotations"]["maft.dev/images"] = json.dumps({"inference": "elsewhere:1"})
+        other = copy.deepcopy(copy_)
+        other["metadata"] |= {"name": "another", "labels": server.objects["Deployment", "s"]["metadata"]["labels"]}
+        server.objects = {("Deployment", "a-copy"): copy_, ("Deployment", "another"): other, **server.objects}
+
+    server = Server(a_society(), a_run())
+    looked(server, Server.available, copied)
+    assert server.written == ["NetworkPolicy", "Service", "Deployment"]
+    assert (
+        server.states[-1]["phase"] == "Ready" and server.states[-1]["images"]["inference"]["image"] == "registry/maft/inference:1"
+    )
 
 
 def spec(server: Server, **change: Any) -> None:

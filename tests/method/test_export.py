@@ -29,6 +29,7 @@ from maft.export.target import Request, Sent
 from maft.program import Assignment
 from maft.records import Commit
 from maft.spec import immutable_spec_json
+from maft.store import unfinished
 from maft.store.base import Store
 from maft.store.files import FileStore
 from maft.summaries import Gain, Score, Validation
@@ -75,6 +76,28 @@ def test_what_was_damaged_is_written_again_and_nothing_else(store, tmp_path):
     weights.write_bytes(b"half")
     assert hand_on(store, "peft", tmp_path / "out").new == 1
     assert weights.read_bytes() == adapter_files(100)["adapter_model.safetensors"]
+
+
+def test_what_a_killed_start_left_goes_and_what_another_one_writes_stays(store, tmp_path):
+    put_run(store)
+    hand_on(store, "peft", tmp_path / "out")
+    folder = tmp_path / "out" / "generator-1"
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    killed, another = (folder / f".tmp-{number:032x}-adapter_model.safetensors.part" for number in (1, 2))
+    for part in (killed, another):
+        part.write_bytes(b"half")
+    os.utime(killed, (time.time(), time.time() - unfinished.STALE - 60))
+    assert hand_on(store, "peft", tmp_path / "out").new == 0
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {**whole, another.name: b"half"}
+
+
+def test_nothing_is_left_of_a_file_that_could_not_be_written(store, tmp_path):
+    put_run(store)
+    for weights in (tmp_path / "runs").rglob("adapter_model.safetensors"):
+        weights.write_bytes(b"half")
+    with pytest.raises(BadInput, match="damaged"):
+        hand_on(store, "peft", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").rglob(".tmp-*")] == []
 
 
 def test_cards_say_base_data_scores_and_license(store, tmp_path):

@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from maft.errors import BadInput
 from maft.export import gguf_files, targets
 from maft.export.gguf_family import FAMILIES
 from maft.export.target import Request, Sent
+from maft.store import unfinished
 from maft.store.base import Store
 from maft.store.files import FileStore
 
@@ -150,10 +153,14 @@ def test_a_second_start_writes_nothing_and_what_is_not_whole_is_written_again(st
     made = file.read_bytes()
     (file.parent / gguf_files.MADE_OF).unlink()
     file.write_bytes(b"half")
-    (file.parent / f".tmp-1-{file.name}").write_bytes(b"of a start that was killed")
+    killed = [f".tmp-1-{file.name}", f".tmp-{uuid.uuid4().hex}-{file.name}.part"]
+    for name in (*killed, another := f".tmp-{uuid.uuid4().hex}-{file.name}.part"):
+        (file.parent / name).write_bytes(b"half")
+    for name in killed:
+        os.utime(file.parent / name, (time.time(), time.time() - unfinished.STALE - 60))
     assert hand_on(store, tmp_path / "out").new == 1
     assert file.read_bytes() == made
-    assert {path.name for path in file.parent.iterdir()} == set(before)
+    assert {path.name for path in file.parent.iterdir()} == {*before, another}
 
 
 def test_weights_keep_the_bases_precision_and_vectors_are_in_single(store, tmp_path):

@@ -1,9 +1,13 @@
 """What a model folder names is there and whole: in a folder, and in a bucket before anything is downloaded."""
 
 import json
+import os
 import re
 import struct
+import threading
+import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,9 @@ from test_bad_input import CONFIGS, changed
 from maft import model_files, models
 from maft.errors import BadInput
 from maft.spec import ModelSpec
+from maft.store import unfinished
 from maft.store.files import FileStore
+from maft.store.s3 import S3Store
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 INDEX = "model.safetensors.index.json"
@@ -224,6 +230,66 @@ def test_a_download_goes_on_file_by_file(sharded: Path, s3: S3Server, monkeypatc
     assert Path(models.local(s3.url(tmp_path.name))) == folder
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
     assert (folder / "config.json").stat().st_mtime_ns == kept
+
+
+@pytest.fixture
+def stored(sharded: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """The URL of a model in a bucket, which is not in the cache yet."""
+    for name, value in {**s3.environment(), "MAFT_CACHE": str(tmp_path / "cache")}.items():
+        monkeypatch.setenv(name, value)
+    for path in sharded.iterdir():
+        s3.client().upload_file(str(path), s3.bucket, f"{tmp_path.name}/{path.name}")
+    return s3.url(tmp_path.name)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.s3
+def test_two_that_download_one_model_at_a_time_both_end_well(sharded: Path, stored: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As two pods with one volume, whose ids of processes are equal. Both are at each file at the same time."""
+    meetings = {path.name: threading.Barrier(2) for path in sharded.iterdir()}
+    fetch = S3Store.fetch
+
+    def met(store: S3Store, key: str, path: Path) -> None:
+        meetings[key].wait(30)
+        fetch(store, key, path)
+        meetings[key].wait(30)
+
+    monkeypatch.setattr(S3Store, "fetch", met)
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(models.local, (stored, stored))
+    assert first == second
+    assert content(Path(first)) == {**content(sharded), ".complete": b""}
+
+
+@pytest.mark.s3
+def test_what_a_killed_download_left_goes_and_what_another_one_writes_stays(stored: str) -> None:
+    """Also where the model is whole by then: whoever came after the killed one has not waited a day."""
+    folder = Path(models.local(stored))
+    whole = content(folder)
+    killed, another = (f".tmp-{number:032x}-{SHARDS[0]}.part" for number in (1, 2))
+    old = (killed, f"{killed}.0aF3b9C1", f".tmp-{3:032x}-config.json.part", f"{SHARDS[0]}.7.part", f"{SHARDS[0]}.7.part.0aF3b9C1")
+    fresh = {another: b"half", f"{another}.0aF3b9C1": b"half", f"{SHARDS[0]}.8.part": b"half"}
+    for missing in ((), (SHARDS[0], ".complete")):
+        for name in (*old, *fresh):
+            (folder / name).write_bytes(b"half")
+        for name in old:
+            os.utime(folder / name, (time.time(), time.time() - unfinished.STALE - 60))
+        for name in missing:
+            (folder / name).unlink()
+        assert Path(models.local(stored)) == folder
+        assert content(folder) == {**whole, **fresh}
+
+
+def test_of_a_download_that_fails_nothing_is_left_and_another_ones_part_stays(sharded: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    another = tmp_path / "cache" / f".tmp-{1:032x}-config.json.part"
+    another.write_bytes(b"half")
+    with pytest.raises(OSError, match=r"config\.json has 5 bytes in the listing, and \d+ came"):
+        models._fetch_file(FileStore(sharded), "config.json", tmp_path / "cache", 5)
+    assert content(tmp_path / "cache") == {another.name: b"half"}
 
 
 @pytest.mark.parametrize(("change", "says"), [*BY_NAME, *BY_HEADER])

@@ -1,6 +1,5 @@
 """Adapters as folders on this machine. What is there already, byte by byte, is not written again."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +7,8 @@ from maft.errors import BadInput
 from maft.export.cards import CARD, card
 from maft.export.society import Agent
 from maft.export.target import Request, Sent
-from maft.store.base import TEMPORARY, explained
+from maft.store import unfinished
+from maft.store.base import explained
 from maft.store.commits import fetch_file
 from maft.store.uploads import measured, plain_name
 
@@ -28,15 +28,14 @@ def put_adapters(request: Request, agents: Sequence[Agent], into: Path) -> int:
 
 def put_adapter(request: Request, agent: Agent, into: Path) -> int:
     """Writes one adapter; a file appears whole or not at all."""
+    unfinished.remove_stale(into)
     new = write(into / CARD, card(request, agent).encode())
     for entry in agent.commit.files:
         path = into / plain_name(entry.name)
         if entry.name == CARD or (path.is_file() and measured(path) == (entry.size, entry.sha256)):
             continue
-        with explained(f"folder {into}"):
-            part = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+        with explained(f"folder {into}"), unfinished.appearing(path) as part:
             fetch_file(request.store, agent.commit, entry.name, part)
-            os.replace(part, path)
         new += 1
     return new
 
@@ -47,9 +46,8 @@ def write(path: Path, data: bytes) -> int:
         if path.is_file() and path.read_bytes() == data:
             return 0
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
-        part.write_bytes(data)
-        os.replace(part, path)
+        with unfinished.appearing(path) as part:
+            part.write_bytes(data)
     return 1
 
 

@@ -6,7 +6,6 @@ them, and none quantises them along with the base.
 
 import contextlib
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,7 +24,8 @@ from maft.export.gguf_family import Family
 from maft.export.society import Agent
 from maft.export.target import Request, Sent
 from maft.spec import ModelSpec, Spec
-from maft.store.base import TEMPORARY, explained
+from maft.store import unfinished
+from maft.store.base import explained
 
 MADE_OF = "maft_gguf.json"  # written last: which weights the folder was made of
 _FILE_TYPES = {
@@ -79,18 +79,14 @@ def _folder(model: ModelSpec) -> Path:
 @contextlib.contextmanager
 def _writer(family: Family, target: Path) -> Iterator[gguf.GGUFWriter]:
     """Writes beside the target, which appears whole or not at all."""
-    for left in target.parent.glob(f"{TEMPORARY}*-{target.name}"):  # by a start that was killed; it may be large
-        left.unlink(missing_ok=True)
-    part = target.with_name(f"{TEMPORARY}{os.getpid()}-{target.name}")
-    writer = gguf.GGUFWriter(part, gguf.MODEL_ARCH_NAMES[family.arch])
-    try:
-        yield writer
-        writer.close()
+    unfinished.remove_stale(target.parent, target.name)  # they may be large
+    with unfinished.appearing(target) as part:
+        writer = gguf.GGUFWriter(part, gguf.MODEL_ARCH_NAMES[family.arch])
+        try:
+            yield writer
+        finally:
+            writer.close()
         (target.parent / MADE_OF).unlink(missing_ok=True)
-        os.replace(part, target)
-    finally:
-        writer.close()
-        part.unlink(missing_ok=True)
 
 
 def _describe(writer: gguf.GGUFWriter, request: Request, agent: Agent, model: ModelSpec) -> None:

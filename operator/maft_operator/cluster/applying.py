@@ -7,8 +7,9 @@ from datetime import datetime
 
 from maft_operator.cluster import drift, images, kinds
 from maft_operator.cluster.api import Api, Refused
+from maft_operator.cluster.children import has_its_name, is_controlled_by
 from maft_operator.cluster.drift import Sent
-from maft_operator.cluster.fields import parts
+from maft_operator.cluster.fields import controller, text
 from maft_operator.cluster.kinds import Kind
 from maft_operator.spec.schema import Json
 
@@ -30,8 +31,8 @@ class Applier:
 
     def ours(self, kind: Kind, listed: Iterable[Json]) -> list[Json]:
         """Leaves out what only has the label. Pods belong to Jobs and ReplicaSets; everything else to the parent itself, and not to
-        one of that name before."""
-        return [child for child in listed if kind == kinds.POD or self._uid in _owners(child, "uid")]
+        one of that name before, and has the name that we gave it."""
+        return [child for child in listed if kind == kinds.POD or (self._is_ours(child) and has_its_name(child))]
 
     async def ensure(self, wanted: Json, existing: Json | None) -> Json | None:
         """Applies the object where it is missing or differs, and returns it as it is now. existing: it as it was listed. Refused
@@ -45,10 +46,14 @@ class Applier:
         return existing
 
     async def _make(self, wanted: Json) -> Json | None:
-        """Applies an object that is missing, unless somebody else's has its name: to apply would be to take that over."""
+        """Applies an object that is missing, unless somebody else's has its name: to apply would be to take that over. One of ours
+        that was not listed has lost its labels, and differs."""
         kind, name = kinds.named(wanted["kind"]), wanted["metadata"]["name"]
         there = await self._api.list(kind, self._namespace, field_selector=f"metadata.name={name}")
-        if any(thing["metadata"]["name"] == name and not self._is_a_namesakes(thing) for thing in there):
+        existing = listed({kind.name: there}, wanted)
+        if existing and self._is_ours(existing):
+            return await self.ensure(wanted, existing)
+        if existing and not self._is_a_namesakes(existing):
             whose = "run" if self._parent == kinds.RUN else self._parent.name.lower()
             raise Refused(422, f"the {kind.name} {name} exists and is not the {whose}'s")
         return await self._apply(wanted)
@@ -59,9 +64,12 @@ class Applier:
             self._applied[stored["metadata"]["uid"]] = drift.sent(wanted, existing, stored, self._now)
         return stored
 
+    def _is_ours(self, thing: Json) -> bool:
+        return is_controlled_by(thing, self._uid)
+
     def _is_a_namesakes(self, thing: Json) -> bool:
-        """Whether it is the parent's, or one's of its name before, which goes by itself."""
-        return self._uid in _owners(thing, "uid") or self._parent.name in _owners(thing, "kind")
+        """Whether it is one's of the parent's name before, which goes by itself."""
+        return text(controller(thing), "kind") == self._parent.name
 
 
 def listed(children: Mapping[str, Sequence[Json]], wanted: Json) -> Json | None:
@@ -75,7 +83,3 @@ def passes(error: Refused) -> bool:
     """Tells whether a refusal passes: the namespace or a namesake's child is going, or somebody was faster; its event wakes us."""
     passing = ("being terminated", "Only one reference can have Controller set to true")
     return error.code == 409 or any(words in str(error) for words in passing)
-
-
-def _owners(thing: Json, field: str) -> list[str]:
-    return [str(owner.get(field)) for owner in parts(thing, "metadata", "ownerReferences")]

@@ -39,6 +39,11 @@ def is_true(thing: Any, *path: str) -> bool:
     return _at(thing, path) is True
 
 
+def controller(thing: Any) -> Json:
+    """Reads the reference to what controls the object, of which there is one at most; empty where nothing does."""
+    return next((owner for owner in parts(thing, "metadata", "ownerReferences") if is_true(owner, "controller")), {})
+
+
 def time(thing: Any, *path: str) -> datetime | None:
     """Reads a time; None where there is none. The API has the year 0, which Python lacks."""
     try:

@@ -10,7 +10,7 @@ import msgspec
 
 from maft.summaries import LIMIT, AnySummary, Failure, decode_summary
 from maft_operator.cluster import kinds
-from maft_operator.cluster.fields import count, is_true, part, parts, seconds, text, time
+from maft_operator.cluster.fields import controller, count, is_true, part, parts, seconds, text, time
 from maft_operator.cluster.pod_template import DEBATE, METRICS_PORT, SERVE, TRAIN, role
 from maft_operator.spec.schema import Json
 
@@ -36,19 +36,15 @@ def is_terminating(thing: Json) -> bool:
 
 def is_of_job(pod: Json, job: Json) -> bool:
     """Tells whether that Job made the pod: labels can be anybody's, and a Job of the same name may have been there before."""
-    owner, uid = _controller(pod), text(job, "metadata", "uid")
+    owner, uid = controller(pod), text(job, "metadata", "uid")
     return text(owner, "kind") == kinds.JOB.name and bool(uid) and text(owner, "uid") == uid
 
 
 def is_of_server(pod: Json, server: str) -> bool:
     """Tells whether a Deployment of that name made the pod. Its ReplicaSet is not looked up (no right to them is asked for): it
     is known by its name, which ends with the template's hash that its pods carry."""
-    owner, template = _controller(pod), text(pod, "metadata", "labels", "pod-template-hash")
+    owner, template = controller(pod), text(pod, "metadata", "labels", "pod-template-hash")
     return text(owner, "kind") == "ReplicaSet" and bool(template) and text(owner, "name") == f"{server}-{template}"
-
-
-def _controller(thing: Json) -> Json:
-    return next((owner for owner in parts(thing, "metadata", "ownerReferences") if is_true(owner, "controller")), {})
 
 
 # --- states ---

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from maft_operator.cluster import kinds, kueue, reasons
-from maft_operator.cluster.manifests import CHILD, Owner
+from maft_operator.cluster.manifests import Owner
 from maft_operator.cluster.observed import Snapshot
 from maft_operator.cluster.reasons import Trouble
 from maft_operator.spec.schema import Json
@@ -23,7 +23,7 @@ _NEVER = re.compile(r"doesn't exist|is (inactive|stopped)|unavailable in Cluster
 def selectors(snapshot: Snapshot, children: Mapping[str, Sequence[Json]], owner: Owner) -> dict[str, Selector]:
     """Finds the Workloads to ask for, by child that is queued. The servers of a run share one."""
     queued = {trouble.child for trouble in snapshot.troubles if trouble.reason is reasons.QUEUED}
-    jobs = {job["metadata"].get("labels", {}).get(CHILD): job for job in children.get(kinds.JOB.name, ())}
+    jobs = {job["metadata"]["name"]: job for job in children.get(kinds.JOB.name, ())}
     servers = ("field_selector", f"metadata.name={kueue.group(owner.run, owner.uid)}")
     return {c: ("label_selector", f"{_OF_JOB}={jobs[c]['metadata']['uid']}") if c in jobs else servers for c in sorted(queued)}
 

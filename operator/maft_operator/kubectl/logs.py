@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from maft_operator.cluster import kinds
-from maft_operator.cluster.children import servers_in, tasks_in
-from maft_operator.cluster.fields import count, part, parts, text
+from maft_operator.cluster.children import is_controlled_by, servers_in, tasks_in
+from maft_operator.cluster.fields import count, part, text
 from maft_operator.cluster.manifests import COMPONENT, ITERATION, RUN
 from maft_operator.cluster.pod_template import DEBATE, SERVE, TRAIN
 from maft_operator.cluster.pods import containers
@@ -62,16 +62,12 @@ async def logs_of(where: Where, run: Json, wanted: Wanted) -> list[Log]:
     """Lists the logs there are, those of the oldest pod first. Pods that only carry the labels are left out."""
     kind = kinds.DEPLOYMENT if wanted.task == SERVERS else kinds.JOB
     uid = text(run, "metadata", "uid")
-    made = [thing for thing in await where.children(kind, f"{RUN}={wanted.run}") if _owned(thing, uid)]
+    made = [thing for thing in await where.children(kind, f"{RUN}={wanted.run}") if is_controlled_by(thing, uid)]
     children = {kind.name: made, kinds.POD.name: await where.children(kinds.POD, wanted.selector)}
     names = [text(thing, "metadata", "name") for thing in made]
     owners = servers_in(children, names) if kind == kinds.DEPLOYMENT else tasks_in(children)
     pods = sorted((pod for owner in owners for pod in owner.pods), key=lambda pod: text(pod, "metadata", "creationTimestamp"))
     return [log for pod in pods for log in _logs(pod, wanted)]
-
-
-def _owned(thing: Json, uid: str) -> bool:
-    return any(text(owner, "uid") == uid for owner in parts(thing, "metadata", "ownerReferences"))
 
 
 def _logs(pod: Json, wanted: Wanted) -> list[Log]:

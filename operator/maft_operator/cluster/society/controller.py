@@ -98,7 +98,7 @@ class Societies:
         return refusals
 
     def _wanted(self, asked: Asked, wished: Wish | Obstacle, resource: Json, children: dict[str, list[Json]]) -> Iterable[Json]:
-        deployment = next(iter(children[kinds.DEPLOYMENT.name]), None)
+        deployment = next((d for d in children[kinds.DEPLOYMENT.name] if d["metadata"]["name"] == asked.name), None)
         there = pods_in({kinds.POD.name: children[kinds.POD.name]}, [asked.name])
         if isinstance(wished, Obstacle):
             return [objects.scaled(asked, deployment)] if deployment else []
