@@ -85,7 +85,7 @@ def writes(maft: Installed, namespace: str, resource: str) -> dict[str, int]:
     for line in Path(maft.cluster.audit_log).read_text().splitlines():
         entry = json.loads(line)
         about = entry.get("objectRef", {})
-        ours = entry["user"]["username"] == user and entry["verb"] == "patch" and entry["stage"] == "ResponseComplete"
+        ours = entry["user"].get("username") == user and entry["verb"] == "patch" and entry["stage"] == "ResponseComplete"
         if ours and (about.get("resource"), about.get("namespace")) == (resource, namespace):
             found[about["name"]] = found.get(about["name"], 0) + 1
     return found
