@@ -331,7 +331,7 @@ def test_two_namespaces_and_no_other(maft):
         kube.wait_complete(served, "run", LIMIT)
         assert "Succeeded" in helm_here(maft, "test", release, namespace=home)
         assert kube.status(served, "run")["serverKey"] and kube.list("NetworkPolicy", served, "maft.dev/run=run")
-        assert not kube.status(third, "run") and not kube.list("Job", third)
+        assert kube.status(third, "run") == {"observedGeneration": -1} and not kube.list("Job", third)
     finally:
         helm_here(maft, "uninstall", release, "--wait", namespace=home)
         for name in names:

@@ -20,9 +20,7 @@ from maft_operator.cluster.metrics import Metrics
 from maft_operator.spec.schema import Json
 
 TIMEOUT = aiohttp.ClientTimeout(total=20, connect=5)  # seconds of one request
-MOST = (
-    16 * 1024 * 1024
-)  # bytes of one answer, which takes up to ten times of that; a run of a thousand Jobs and pods has two thirds
+MOST = 16 * 1024 * 1024  # bytes of one answer, decoded up to ten times of that: a run of a thousand Jobs and pods has two thirds
 FREE = 256 * 1024  # bytes of an answer that are read beside others; one that goes on is the only one that does
 FAULTS = (aiohttp.ClientError, OSError, TimeoutError)
 
