@@ -155,6 +155,8 @@ def test_what_no_operator_has_looked_at_goes_on(kind: str) -> None:
     default = schema.openapi(kind)["properties"]["status"]["default"]
     assert kstatus({}) == "Current" and kstatus(default) == "InProgress"
     assert own_status({"status": default}) == own_status({}) == {}
+    begun = {**default, "phase": "Training"}  # of a release that named no generation
+    assert own_status({"status": begun}) == begun
 
 
 FLUX = re.compile(r"^    (current|failed): (.+)$", re.MULTILINE)

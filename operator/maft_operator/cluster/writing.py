@@ -17,6 +17,7 @@ from maft_operator.spec.schema import Json
 
 log = logging.getLogger("maft")
 WRITE = 5.0  # seconds between two status writes where only progress moved
+_UNSEEN = {"observedGeneration": -1}  # the definition's default, for kstatus
 
 
 class Writer:
@@ -98,9 +99,6 @@ class Writer:
             log.debug("%s: no Event: %s", metadata["name"], error)
 
 
-UNSEEN = -1  # observedGeneration in that default
-
-
 def key_of(resource: Json) -> str:
     """Names the object as the queue does."""
     return kinds.key(kinds.named(resource["kind"]), resource["metadata"]["namespace"], resource["metadata"]["name"])
@@ -112,9 +110,9 @@ def has_begun(old: Json) -> bool:
 
 
 def own_status(resource: Json) -> Json:
-    """Reads the status; empty where no operator has written one yet: the definition has a default for it, for kstatus."""
+    """Reads the status; empty where no operator has written one yet."""
     status = resource.get("status") or {}
-    return {} if status.get("observedGeneration") == UNSEEN else status
+    return {} if status == _UNSEEN else status
 
 
 def slim(resource: Json) -> Json:
