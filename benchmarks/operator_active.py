@@ -39,7 +39,7 @@ def main() -> None:
     """One measurement, or only the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000)
-    parser.add_argument("--settle", type=float, default=60.0, help="seconds before it is measured")
+    parser.add_argument("--settle", type=float, default=120.0, help="seconds before it is measured: until all have been looked at")
     parser.add_argument("--over", type=float, default=120.0, help="seconds over which it is measured")
     parser.add_argument("--created", type=int, default=20, help="runs that are made meanwhile, one in two seconds")
     parser.add_argument("--write", action="store_true", help="only write what was measured before into docs/performance.md")

@@ -325,8 +325,8 @@ def markdown(results: dict[str, Any]) -> str:
     lines = ["| settled runs | target | " + " | ".join(f"{int(runs):,}" for runs in results) + " |"]
     lines.append("|---" * (len(results) + 2) + "|")
     for what, key, unit, most in ROWS:
-        digits = 3 if what == "a scrape of its metrics" else 1
-        values = " | ".join(f"{result['measured'][key]:.{digits}f} {unit}" for result in results.values())
+        digits, found = 3 if key == "scrape" else 1, [result["measured"].get(key) for result in results.values()]
+        values = " | ".join("not measured" if one is None else f"{one:.{digits}f} {unit}" for one in found)
         lines.append(f"| {what} | {'' if most is None else f'≤ {most} {unit}'} | {values} |")
     for what in next(iter(results.values()))["measured"]["latency"]:
         target = "p95 ≤ 1 s" if what in ("spec → first Job", "Job done → next Job") else ""
