@@ -262,6 +262,19 @@ def scrape(address: str, token: str) -> int:
         return 0
 
 
+@pytest.mark.nightly
+def test_helm_test_asks_over_tls(maft, tmp_path):
+    """With a certificate for the Service's name, as cert-manager makes one."""
+    certificate, key = certified(tmp_path, f"maft-operator.{SYSTEM}.svc")
+    kubectl(maft, "-n", SYSTEM, "create", "secret", "tls", "served", f"--cert={certificate}", f"--key={key}")
+    try:
+        install(maft, metrics={"tls": {"secretName": "served"}})
+        assert "Succeeded" in helm_here(maft, "test", "maft")
+    finally:
+        install(maft)
+        kubectl(maft, "-n", SYSTEM, "delete", "secret", "served")
+
+
 def test_kubernetes_own_roles_reach_runs(maft, space):
     """Who may view or edit a namespace may view or edit its runs."""
     for role in ("view", "edit"):
@@ -293,19 +306,6 @@ def test_uninstalling_leaves_the_resource_and_the_runs(maft, space, prometheus):
     refused = helm.call(*elsewhere, "--kubeconfig", str(kube.kubeconfig), "--namespace", space)
     assert refused.returncode == 1 and "invalid ownership metadata" in refused.stderr
     helm_here(maft, *elsewhere, "--take-ownership", namespace=space)
-
-
-@pytest.mark.nightly
-def test_helm_test_asks_over_tls(maft, tmp_path):
-    """With a certificate for the Service's name, as cert-manager makes one."""
-    certificate, key = certified(tmp_path, f"maft-operator.{SYSTEM}.svc")
-    kubectl(maft, "-n", SYSTEM, "create", "secret", "tls", "served", f"--cert={certificate}", f"--key={key}")
-    try:
-        install(maft, metrics={"tls": {"secretName": "served"}})
-        assert "Succeeded" in helm_here(maft, "test", "maft")
-    finally:
-        install(maft)
-        kubectl(maft, "-n", SYSTEM, "delete", "secret", "served")
 
 
 def test_two_namespaces_and_no_other(maft):
