@@ -46,6 +46,7 @@ from maft_operator.cluster.manifests import Json
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
 from maft_operator.plan.reconcile import Refusal, reconcile
+from maft_operator.spec.parse import Run
 
 RUN = a_run()
 KEY = "default/r"
@@ -115,9 +116,9 @@ class Sending(Server):
         return await super().apply(body)
 
 
-def backend(server: Server, images: Images = IMAGES, *, fresh: bool = False) -> ClusterBackend:
+def backend(server: Server, images: Images = IMAGES, *, run: Run = RUN, fresh: bool = False) -> ClusterBackend:
     moment = START + timedelta(seconds=1000)
-    return ClusterBackend(server, owner(RUN), planned(RUN), images, now=moment, applied={}, fresh=fresh)  # type: ignore[arg-type]
+    return ClusterBackend(server, owner(run), planned(run), images, now=moment, applied={}, fresh=fresh)  # type: ignore[arg-type]
 
 
 def stored(thing: Json) -> Json:
@@ -175,9 +176,8 @@ def under_another_template(*pods: Json, note: str | None = "") -> list[Asked]:
         del made["metadata"]["annotations"][images.TEMPLATE]
     for pod_ in pods:
         pod_["metadata"]["ownerReferences"] = [{"kind": "Job", "uid": made["metadata"]["uid"], "controller": True}]
-    server, moment = Server(made, *pods), START + timedelta(seconds=1000)
-    work = ClusterBackend(server, owner(run), graph, IMAGES, now=moment, applied={})  # type: ignore[arg-type]
-    asyncio.run(reconcile(work, graph))
+    server = Server(made, *pods)
+    asyncio.run(reconcile(backend(server, run=run), graph))
     return [asked for asked in server.wrote() if asked[1] == "Job"]
 
 

@@ -103,9 +103,10 @@ class ClusterBackend:
     def _waits_with_another_template(self, item: Task) -> bool:
         """Whether the podTemplate has changed since the Job was made, whose template never does, and nothing of it is at work:
         what it waits for, or dies of, may be what was changed."""
-        own = [task for task in tasks_in(self._children) if task.name == item.name]
-        changed = [task for task in own if images.has_another_template(task.object, self._owner.run.spec.pod_template)]
-        return any(jobs.stands_still(task, self._now) for task in changed)
+        job = self._named(kinds.JOB.name, item.name)
+        if job is None or not images.has_another_template(job, self._owner.run.spec.pod_template):
+            return False
+        return any(jobs.stands_still(task, self._now) for task in tasks_in(self._children) if task.name == item.name)
 
     async def _listed(self, kind: Kind) -> list[Json]:
         """Lists the run's own; what only has its label goes before the next list comes, for it may be large."""

@@ -81,9 +81,11 @@ def to_apply(wanted: Json, stored: Json) -> Json:
 
 def _noted_as_made(wanted: Json, stored: Json) -> Json:
     """A Job keeps its template, and the note with which podTemplate that was made."""
-    notes = {key: value for key, value in part(wanted, "metadata", "annotations").items() if key != TEMPLATE}
-    notes |= {TEMPLATE: note} if (note := _template_of(stored)) or TEMPLATE in part(stored, "metadata", "annotations") else {}
-    return {**wanted, "metadata": {**wanted["metadata"], **({"annotations": notes} if notes else {})}}
+    notes, there = dict(part(wanted, "metadata", "annotations")), part(stored, "metadata", "annotations")
+    if notes.pop(TEMPLATE, None) is None:
+        return wanted
+    notes |= {key: value for key, value in there.items() if key == TEMPLATE}
+    return {**wanted, "metadata": {**wanted["metadata"], "annotations": notes}}
 
 
 def version(stored: Json) -> str:

@@ -44,6 +44,11 @@ def controller(thing: Any) -> Json:
     return next((owner for owner in parts(thing, "metadata", "ownerReferences") if is_true(owner, "controller")), {})
 
 
+def condition(thing: Any, kind: str) -> Json:
+    """Reads the condition of that kind, true or not; empty where there is none."""
+    return next((c for c in parts(thing, "status", "conditions") if text(c, "type") == kind), {})
+
+
 def time(thing: Any, *path: str) -> datetime | None:
     """Reads a time; None where there is none. The API has the year 0, which Python lacks."""
     try:

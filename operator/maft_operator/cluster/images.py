@@ -169,8 +169,8 @@ def _noted_size(child: Json) -> int:
 
 def has_another_template(child: Json, template: Mapping[str, Any] | None) -> bool:
     """Tells whether a child notes that it was made with another podTemplate than that."""
-    notes = fields.part(child, "metadata", "annotations")
-    return TEMPLATE in notes and bool(notes[TEMPLATE] != _digest(template))
+    now = _digest(template)
+    return bool(fields.part(child, "metadata", "annotations").get(TEMPLATE, now) != now)
 
 
 def _digest(template: Mapping[str, Any] | None) -> str:

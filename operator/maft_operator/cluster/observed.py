@@ -12,7 +12,7 @@ from maft.summaries import AnySummary
 from maft_operator.cluster import exporting, indexes, jobs, placement, pods, reasons, spent, why
 from maft_operator.cluster.children import Child, servers_in, tasks_in
 from maft_operator.cluster.exporting import Export
-from maft_operator.cluster.fields import count, is_true, part, parts, seconds, text, time
+from maft_operator.cluster.fields import condition, count, is_true, part, seconds, text, time
 from maft_operator.cluster.images import Pins
 from maft_operator.cluster.placement import Places
 from maft_operator.cluster.pods import is_terminating
@@ -130,7 +130,7 @@ def _overdue(server: Child, tasks: Iterable[Child], limit: int, now: datetime, m
     """Whether a stage waits for its servers longer than it may take: without a Job there is none whose time runs."""
     if not limit or server.made is None or any(map(pods.is_gated, server.pods)):  # what a queue holds back, a Job may wait for, too
         return None
-    available = _available(server.made)
+    available = condition(server.made, "Available")
     since = time(available, "lastTransitionTime") or time(server.made, "metadata", "creationTimestamp") or now
     ends = [time(t.object, "status", "completionTime") or now for t in tasks]  # of one that runs: it begins to wait then
     began = [at for pod in server.pods if (at := time(pod, "status", "startTime"))]  # before that, a queue may have held them
@@ -143,14 +143,10 @@ def _overdue(server: Child, tasks: Iterable[Child], limit: int, now: datetime, m
     )
 
 
-def _available(deployment: Json) -> Json:
-    return next((c for c in parts(deployment, "status", "conditions") if text(c, "type") == "Available"), {})
-
-
 def _evicted(server: Child, limit: int) -> Trouble | None:
     """Whether more of its pods took more than their own limits than attempts are left: in their place others come, for ever. Those
     before it was available last do not count, as ends after a long life do not. limit: of failures."""
-    since = time(_available(server.made or {}), "lastTransitionTime")
+    since = time(condition(server.made, "Available"), "lastTransitionTime")
     too_much = [pod for pod in server.pods if pods.took_too_much(pod) and not is_terminating(pod) and not _ended_before(pod, since)]
     over = server.made is not None and not is_ready(server.made) and len(too_much) > limit
     return why.rejected(server.name, too_much) if over else None

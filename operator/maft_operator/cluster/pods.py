@@ -10,7 +10,7 @@ import msgspec
 
 from maft.summaries import LIMIT, AnySummary, Failure, decode_summary
 from maft_operator.cluster import kinds
-from maft_operator.cluster.fields import controller, count, is_true, part, parts, seconds, text, time
+from maft_operator.cluster.fields import condition, controller, count, is_true, part, parts, seconds, text, time
 from maft_operator.cluster.pod_template import DEBATE, METRICS_PORT, SERVE, TRAIN, role
 from maft_operator.spec.schema import Json
 
@@ -67,7 +67,7 @@ def is_active(pod: Json) -> bool:
 
 def is_ready(pod: Json) -> bool:
     """Tells whether it takes requests."""
-    return text(_condition(pod, "Ready"), "status") == "True"
+    return text(condition(pod, "Ready"), "status") == "True"
 
 
 def is_evicted(pod: Json) -> bool:
@@ -77,7 +77,7 @@ def is_evicted(pod: Json) -> bool:
 
 def took_too_much(pod: Json) -> bool:
     """Tells whether it was evicted for its own limit: only for the node's sake does the kubelet speak of a disruption."""
-    return is_evicted(pod) and not _condition(pod, "DisruptionTarget")
+    return is_evicted(pod) and not condition(pod, "DisruptionTarget")
 
 
 def is_silent(pod: Json, now: datetime) -> bool:
@@ -96,19 +96,15 @@ def is_lost(pod: Json, now: datetime) -> bool:
 
 def _was_made_unready(pod: Json) -> bool:
     """Whether the control plane took its readiness, as it does for a silent node, and not the kubelet, which says why."""
-    ready, containers = (_condition(pod, name) for name in ("Ready", "ContainersReady"))
+    ready, containers = (condition(pod, name) for name in ("Ready", "ContainersReady"))
     taken = text(ready, "status") == "False" and not text(ready, "reason")
     return phase(pod) == "Running" and taken and text(containers, "status") == "True"
 
 
-def _condition(pod: Json, kind: str) -> Json:
-    return next((c for c in parts(pod, "status", "conditions") if text(c, "type") == kind), {})
-
-
 def unscheduled(pod: Json) -> Json:
     """Returns the condition that says why it has no node; empty where it has one."""
-    condition = _condition(pod, "PodScheduled")
-    return condition if text(condition, "status") == "False" else {}
+    scheduled = condition(pod, "PodScheduled")
+    return scheduled if text(scheduled, "status") == "False" else {}
 
 
 def is_gated(pod: Json) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from maft_operator.cluster import kinds
-from maft_operator.cluster.fields import part, parts, text
+from maft_operator.cluster.fields import condition, part, text
 from maft_operator.cluster.user_api import Unanswered, place
 from maft_operator.kubectl.asked import Where
 from maft_operator.local import ask as local
@@ -60,7 +60,7 @@ async def _society(where: Where, name: str) -> Json:
         if error.code != _NOT_FOUND:
             raise
         raise BadSpec(f"society {where.namespace}/{name}: there is none of that name; docs/serving.md makes one of a run") from None
-    ready = next((c for c in parts(society, "status", "conditions") if text(c, "type") == "Ready"), {})
+    ready = condition(society, "Ready")
     if text(ready, "status") != "True":
         why = f"{text(ready, 'reason') or 'Pending'}: {text(ready, 'message')}"
         raise BadSpec(f"society {where.namespace}/{name}: does not answer yet: {why}")
