@@ -5,15 +5,17 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Metric
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
 from maft import program
 from maft.debate.progress import DebateProgress
 from maft.endpoint.measured import Measured
 from maft.train.shown import loss_gauge
-from maft_operator.cluster.metrics import FAMILIES, OLD, RECENT, Metrics
+from maft_operator.cluster.metrics import FAMILIES, Metrics
 from maft_operator.cluster.other_metrics import OF_COMPARISONS, OF_SOCIETIES
 from maft_operator.cluster.scrapes import FRESH
+from maft_operator.cluster.series import OLD, RECENT
 
 ROOT = Path(__file__).parents[1]
 NOWHERE = ("", 0)  # metrics are made, not served
@@ -91,7 +93,8 @@ def society() -> str:
 def operator() -> str:
     """Runs as the operator knows them, the operator's own, its process."""
     metrics = Metrics()
-    families = {family.name: family for family in metrics.registry.collect()}
+    text = metrics.encoded(generate_latest).decode()
+    families = {family.name: family for family in text_string_to_metric_families(text)}
     runs = [families[name] for name in FAMILIES] + [families["maft_runs"]]
     others = OF_COMPARISONS | OF_SOCIETIES
     rest = [f for name, f in families.items() if name.startswith("maft_") and f not in runs and name not in others]

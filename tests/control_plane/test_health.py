@@ -156,7 +156,7 @@ def asked(url: str, limit: float = 5.0) -> int:
 async def served(alive: str | Callable[[], str] = "", auth=None) -> AsyncIterator[str]:
     registry = CollectorRegistry()
     port = free_port()
-    runner = await health.serve(port, alive if callable(alive) else lambda: alive, registry, auth)
+    runner = await health.serve(port, alive if callable(alive) else lambda: alive, lambda encode: encode(registry), auth)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:

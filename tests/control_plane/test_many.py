@@ -4,20 +4,22 @@ import asyncio
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import aiohttp
 from conftest import free_port
 from kube_objects import a_run, at, done, planned
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from statuses import MEASURED, debated, evaluated, state, summarized, trained, usage
 
 from maft.summaries import Answers, ProbeScore, ProgramSummary
 from maft_operator.cluster import health
 from maft_operator.cluster.manifests import Json
-from maft_operator.cluster.metrics import OLD, RECENT, Metrics
+from maft_operator.cluster.metrics import Metrics
+from maft_operator.cluster.series import OLD, RECENT
 
 LARGEST = 100_000  # bytes of a status, of the 1.5 MB that etcd takes for an object
 BIG = usage(10**9, 10**8)
@@ -65,19 +67,23 @@ def finished(number: int) -> Json:
     return {"metadata": {"name": "r", "creationTimestamp": at(0)}, "spec": {}, "status": status}
 
 
+def collected(metrics: Metrics) -> Iterable[Metric]:
+    return text_string_to_metric_families(metrics.encoded(generate_latest).decode())
+
+
 def test_of_runs_that_finished_long_ago_one_series_is_left() -> None:
     metrics, many = Metrics(), RECENT + 50
     for number in range(many):
         metrics.seen(f"ns/r{number}", finished(number))
     for number in range(5):
         metrics.seen(f"ns/working{number}", finished(-1))
-    series = Counter(s.labels["run"] for f in metrics.registry.collect() for s in f.samples if "run" in s.labels)
+    series = Counter(s.labels["run"] for f in collected(metrics) for s in f.samples if "run" in s.labels)
     assert [series[f"r{number}"] for number in range(50)] == [1] * 50
     assert len({series[f"r{number}"] for number in range(50, many)} | {series[f"working{number}"] for number in range(5)}) == 1
     assert series["working0"] > 1
-    [of_all] = [s.value for f in metrics.registry.collect() if f.name == "maft_runs" for s in f.samples]
+    [of_all] = [s.value for f in collected(metrics) if f.name == "maft_runs" for s in f.samples]
     assert of_all == many + 5  # they are counted all the same
-    old = [f.name for f in metrics.registry.collect() for s in f.samples if s.labels.get("run") == "r0"]
+    old = [f.name for f in collected(metrics) for s in f.samples if s.labels.get("run") == "r0"]
     assert old == [OLD]
 
 
@@ -85,7 +91,7 @@ def test_a_run_that_is_deleted_makes_room_for_another() -> None:
     metrics = Metrics()
     for number in range(RECENT + 1):
         metrics.seen(f"ns/r{number}", finished(number))
-    count = lambda: sum(s.labels.get("run") == "r0" for f in metrics.registry.collect() for s in f.samples)  # noqa: E731
+    count = lambda: sum(s.labels.get("run") == "r0" for f in collected(metrics) for s in f.samples)  # noqa: E731
     assert count() == 1
     metrics.gone(f"ns/r{RECENT}")
     assert count() > 1
@@ -111,7 +117,7 @@ def test_a_scrape_that_takes_long_stops_nobody() -> None:
     slow.others.clear()
 
     async def scenario() -> tuple[str, str]:
-        runner = await health.serve(port, lambda: "", registry, None)
+        runner = await health.serve(port, lambda: "", lambda encode: encode(registry), None)
         address = f"http://127.0.0.1:{port}"
         try:
             async with aiohttp.ClientSession() as session:

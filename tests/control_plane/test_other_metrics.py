@@ -31,7 +31,7 @@ def scraped(*events: tuple[kinds.Kind, str | None, Json]) -> set[str]:
             watched.parent(kind, event, body)
 
     asyncio.run(deliver())
-    lines = generate_latest(metrics.registry).decode().splitlines()
+    lines = metrics.encoded(generate_latest).decode().splitlines()
     return {line for line in lines if line.startswith(("maft_comparison", "maft_society"))}
 
 

@@ -49,7 +49,7 @@ def counted() -> tuple[CollectorRegistry, Counting]:
 @contextlib.asynccontextmanager
 async def serving(registry: CollectorRegistry, auth: MetricsAuth | None = None) -> AsyncIterator[str]:
     port = free_port()
-    runner = await health.serve(port, lambda: "", registry, auth)
+    runner = await health.serve(port, lambda: "", lambda encode: encode(registry), auth)
     try:
         yield f"http://127.0.0.1:{port}/metrics"
     finally:
@@ -105,7 +105,7 @@ def test_what_is_no_longer_fresh_is_encoded_anew() -> None:
     registry, counting = counted()
 
     async def scenario() -> list[tuple[bytes, str]]:
-        exposition = Exposition(registry, fresh=0.0)
+        exposition = Exposition(lambda encode: encode(registry), fresh=0.0)
         return [await exposition.text(TEXT) for _ in range(3)]
 
     texts = asyncio.run(scenario())
@@ -126,7 +126,7 @@ def test_an_encoding_that_fails_leaves_the_turn_to_the_next() -> None:
     registry.register(broken)
 
     async def scenario() -> bytes:
-        exposition = Exposition(registry)
+        exposition = Exposition(lambda encode: encode(registry))
         broken.fails = True
         with pytest.raises(ValueError):
             await exposition.text(TEXT)

@@ -141,7 +141,7 @@ async def _main(options: Options, *, in_cluster: bool) -> None:
         auth, certificate = MetricsAuth(api) if options.metrics_auth else None, _certificate(options)
         try:
             runner = await health.serve(
-                options.port, operator.alive, metrics.registry, auth, certificate.context if certificate else None
+                options.port, operator.alive, metrics.encoded, auth, certificate.context if certificate else None
             )
         except OSError as error:
             raise Stop(f"--port {options.port}: {error.strerror}; choose another port") from None

@@ -12,14 +12,13 @@ import time
 from collections.abc import Callable, Sequence
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
 
 from maft_operator.cluster.api import FAULTS, Api, Refused
 from maft_operator.cluster.handlers import Watched
 from maft_operator.cluster.keys import Keys
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
-from maft_operator.cluster.scrapes import REFUSALS, Exposition, MetricsAuth
+from maft_operator.cluster.scrapes import REFUSALS, Encoded, Exposition, MetricsAuth
 
 log = logging.getLogger("maft")
 RESYNC = 300.0  # seconds between two resyncs, a tenth more or less
@@ -99,12 +98,12 @@ async def measure(metrics: Metrics, queue: Queue, watched: Watched, check: Watch
 async def serve(
     port: int,
     alive: Callable[[], str],
-    registry: CollectorRegistry,
+    encoded: Encoded,
     auth: MetricsAuth | None,
     tls: ssl.SSLContext | None = None,
 ) -> web.AppRunner:
     """Serves: /healthz answers 503 where `alive` says why; /readyz 200 as long as we answer at all; /metrics for Prometheus."""
-    exposition = Exposition(registry)
+    exposition = Exposition(encoded)
 
     async def healthz(_: web.Request) -> web.Response:
         reason = alive()

@@ -1,45 +1,24 @@
-"""Prometheus metrics of the operator. Runs come from current state at scrape, so a deleted run is gone at the next one.
+"""Prometheus metrics of the operator. Runs are shown as they are at a scrape, so a deleted run is gone at the next one.
 
 No label has unbounded values: runs by name, and of their iterations the untrained one, the best and the last few.
 docs/metrics.md is generated from here.
 """
 
 import time
-from collections import Counter as Tally
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
-from maft_operator.cluster import other_metrics
+from maft_operator.cluster import other_metrics, series
+from maft_operator.cluster.series import Family, Sample, Seen
 from maft_operator.cluster.upgrade import upgraded
 
 SHOWN = 7  # iterations of a run that have series of their own: the first, which is untrained, the best and the last ones
-RECENT = 200  # finished runs that have all their series: those that finished last; of the others there is OLD alone
-OLD = "maft_run_info"
+_END = b"# EOF\n"  # of OpenMetrics, after the last series
 _FAULTS = ("refused", "unreachable", "fault")  # of a reconcile
 _IF_TRUE, _ELSE = ("Failed", "Complete", "Suspended"), ("Progressing", "Accepted")  # conditions, the one that counts first
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One value of a run. labels: beside namespace and run."""
-
-    name: str
-    value: float
-    labels: Mapping[str, str] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """A metric of runs: its help text and the labels beside namespace and run."""
-
-    text: str
-    labels: tuple[str, ...] = ()
 
 
 FAMILIES: dict[str, Family] = {
@@ -82,7 +61,7 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, which nobody asks for
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self._runs: dict[str, _Seen] = {}
+        self._runs: dict[str, Seen] = {}
         self._others: dict[str, tuple[other_metrics.Sample, ...]] = {}
         own: dict[str, Any] = {"registry": self.registry}
         buckets = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -99,7 +78,6 @@ class Metrics:
         self.lag = Gauge("maft_loop_lag_seconds", "How late the event loop was at its last look, once a second", **own)
         self.blind = Gauge("maft_watch_blind", "1 if the watches do not deliver what a list shows", **own)
         self.watch = Gauge("maft_watch_event_age_seconds", "Since the watches last delivered anything", **own)
-        self.registry.register(_Runs(self._runs))
         self.registry.register(other_metrics.Others(self._others))
 
     def leads(self) -> None:
@@ -112,51 +90,19 @@ class Metrics:
         if others := other_metrics.samples(key, resource):
             self._others[key] = others
             return
-        self._runs[key] = _Seen(tuple(samples(resource)), str((resource.get("status") or {}).get("completionTime") or ""))
+        ended = str((resource.get("status") or {}).get("completionTime") or "")
+        self._runs[key] = series.seen(key, samples(resource), ended)
 
     def gone(self, key: str) -> None:
         """Drops what has been deleted."""
         self._runs.pop(key, None)
         self._others.pop(key, None)
 
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """A run as the watches last delivered it. ended: when it finished, as the API writes times; empty while it has not."""
-
-    samples: tuple[Sample, ...]
-    ended: str
-
-
-class _Runs(Collector):
-    def __init__(self, runs: Mapping[str, _Seen]) -> None:
-        self._runs = runs
-
-    def collect(self) -> Iterator[Metric]:
-        """Yields all runs, family by family."""
-        families = {n: GaugeMetricFamily(n, f.text, labels=["namespace", "run", *f.labels]) for n, f in FAMILIES.items()}
-        tally: Tally[tuple[str, str]] = Tally()
-        for key, several in _shown(list(self._runs.items())):
-            namespace, _, run = key.partition("/")
-            for sample in several:
-                labels = sample.labels or {}
-                families[sample.name].add_metric([namespace, run, *labels.values()], sample.value)
-                if sample.name == OLD:
-                    tally[labels["phase"], labels["reason"]] += 1
-        yield from families.values()
-        total = GaugeMetricFamily("maft_runs", "Runs by phase and reason", labels=["phase", "reason"])
-        for labels_, count in sorted(tally.items()):
-            total.add_metric(list(labels_), count)
-        yield total
-
-
-def _shown(runs: Sequence[tuple[str, _Seen]]) -> Iterator[tuple[str, Iterable[Sample]]]:
-    """All series of runs that are not over or finished lately; one of each of the others, so that a scrape stays short."""
-    ended = sorted(seen.ended for _, seen in runs if seen.ended)
-    since = ended[-RECENT] if len(ended) > RECENT else ""
-    for key, seen in runs:
-        recent = not seen.ended or seen.ended >= since
-        yield key, seen.samples if recent else (sample for sample in seen.samples if sample.name == OLD)
+    def encoded(self, encode: Callable[[CollectorRegistry], bytes]) -> bytes:
+        """Returns all series. encode: of Prometheus' client, either format; of runs, which may be thousands, the text is there."""
+        own = encode(self.registry)
+        end = _END if own.endswith(_END) else b""
+        return own.removesuffix(end) + series.text(FAMILIES, list(self._runs.values())).encode() + end
 
 
 def samples(resource: Mapping[str, Any]) -> Iterator[Sample]:

@@ -6,7 +6,7 @@ In: requests of anybody who reaches the port (health.py). Out: the metrics as te
 import asyncio
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import inf
 
 from prometheus_client import CollectorRegistry
@@ -32,13 +32,15 @@ REFUSALS: Mapping[int, str] = {
     503: "the API server does not say whether this token may get /metrics; ask again later",
 }
 
+Encoded = Callable[[Callable[[CollectorRegistry], bytes]], bytes]  # given an encoder of one registry: all series
+
 
 class Exposition:
     """The metrics as text. One encoding at a time, in a thread, for of thousands of runs it takes a while; whoever asks meanwhile
     waits for it and gets the same."""
 
-    def __init__(self, registry: CollectorRegistry, fresh: float = FRESH) -> None:
-        self._registry = registry
+    def __init__(self, encoded: Encoded, fresh: float = FRESH) -> None:
+        self._encoded = encoded
         self._fresh = fresh
         self._turn = asyncio.Lock()
         self._made: dict[str, tuple[float, bytes]] = {}  # by content type, of which there are two: when it was done, and the text
@@ -50,7 +52,7 @@ class Exposition:
         async with self._turn:
             done, body = self._made.get(kind, (-inf, b""))
             if time.monotonic() - done >= self._fresh:
-                body = await asyncio.to_thread(encode, self._registry)
+                body = await asyncio.to_thread(self._encoded, encode)
                 self._made[kind] = time.monotonic(), body
         return body, kind
 
