@@ -257,7 +257,9 @@ class Progress:
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.registry = CollectorRegistry()
-        self.done = Gauge("maft_progress_done", "Units of work finished", registry=self.registry)
+        self.done = Gauge(
+            "maft_progress_done", "Units of work finished; of a question under way the share of its answers", registry=self.registry
+        )
         self.total = Gauge("maft_progress_expected", "Units of work in all", registry=self.registry)
         host, port = address
         if port:

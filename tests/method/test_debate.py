@@ -449,18 +449,32 @@ def test_seeds_differ_between_iterations_questions_and_agents():
     assert rules().key("a") == rules().key("a")
 
 
-def run_all(template, engine, tmp_path, problems):
+def run_all(template, engine, tmp_path, problems, progress=None):
     async def all_():
         with Checker("number") as checker, ThreadPoolExecutor(1) as judge:
             table = Setup(rules(), SOCIETY, engine, template, checker, {"s": 512}, judge)
             journal = Journal(FileStore(tmp_path), "debate/")
-            return list(await debate_all(table, problems, journal, DebateProgress(program.Progress(("", 0)))))
+            shown = DebateProgress(progress or program.Progress(("", 0)))
+            return list(await debate_all(table, problems, journal, shown))
 
     return asyncio.run(all_())
 
 
 def problems(count):
     return [Problem(str(i), f"What is {i}+1?", str(i + 1)) for i in range(count)]
+
+
+def test_progress_moves_before_the_first_question_has_ended(template, tmp_path):
+    """Questions are debated side by side: all may be in their second round before one has ended."""
+    progress, seen = program.Progress(("", 0)), []
+
+    def reply(model, text):
+        seen.append(progress.registry.get_sample_value("maft_progress_done"))
+        return "Answer: 1"
+
+    run_all(template, MemoryEngine(template, reply), tmp_path, problems(2), progress)
+    assert any(0 < done < 1 for done in seen) and seen == sorted(seen)
+    assert progress.registry.get_sample_value("maft_progress_done") == 2.0
 
 
 def test_a_slow_question_holds_nobody_up(template, tmp_path):

@@ -393,3 +393,18 @@ def test_a_prompt_with_clipped_texts_is_shown_as_it_was(summary: Summary | None,
 def test_an_agent_whose_summary_said_nothing_saw_the_answers_themselves() -> None:
     transcript = debated((said(), said()), summaries=(summarized(0, 2, text=" "),))
     assert json.loads(cards.card(transcript).data)["agents"][0][1]["summary"] is None
+
+
+def test_a_running_debate_counts_answers_before_its_first_question_ends() -> None:
+    progress = program.Progress(("", 0))
+    shown, done = DebateProgress(progress), lambda: progress.registry.get_sample_value("maft_progress_done")
+    shown.start(2)
+    for _ in range(3):
+        shown.said(0, answers=4)
+    shown.said(1, answers=4)
+    assert done() == 1.0
+    shown.add(debated((said(), said())))  # the first question, whose debate ended early
+    assert done() == 1.25
+    for _ in range(9):  # hints beside its rounds are no more than the question
+        shown.said(1, answers=4)
+    assert done() == 2.0

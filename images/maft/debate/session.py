@@ -161,10 +161,12 @@ async def debate_all(
     finished = _Finished(progress, _First(setup, min(EARLY, len(numbers))))
     finished.recover(journal.read(), numbers, setup.society.models())
     window = window or Window(setup.engine.load)
+    answers = setup.society.size * setup.rules.debate.rounds
 
     async def one(index: int) -> None:
         try:
-            journal.add(finished.add(await Question(setup, index, problems[index]).run()))
+            question = Question(setup, index, problems[index], lambda *_: progress.said(index, answers))
+            journal.add(finished.add(await question.run()))
         finally:
             await window.release()
 

@@ -180,7 +180,7 @@ def _stage(work: Reconciled) -> str:
 
 def _units(work: Reconciled) -> str:
     parts = [work.done[t.name] for t in work.tasks("running") if t.name in work.done]
-    return f" ({sum(p[0] for p in parts):.0f} of {sum(p[1] for p in parts):.0f})" if parts else ""
+    return f" ({int(sum(p[0] for p in parts))} of {int(sum(p[1] for p in parts))})" if parts else ""
 
 
 def _clock(seconds: float) -> str:

@@ -96,8 +96,8 @@ class Display:
         if name not in self._bars:
             self._bars[name] = self.progress.add_task(text, total=None, numbers="", eta="")
         if done:
-            numbers = f"{done[0]:.0f}/{done[1]:.0f}"
-            self.progress.update(self._bars[name], completed=int(done[0]), total=int(done[1]), numbers=numbers, eta="ETA")
+            numbers = f"{int(done[0])}/{int(done[1])}"
+            self.progress.update(self._bars[name], completed=done[0], total=done[1], numbers=numbers, eta="ETA")
         if not self._console.is_terminal:
             self._line(name, text, done)
 
@@ -109,7 +109,7 @@ class Display:
         elif done and done[0] and now - self._last_line[name] >= QUIET:
             self._last_line[name] = now
             left = (now - since) * (done[1] - done[0]) / done[0]
-            self._console.print(f"  {text}: {done[0]:.0f} of {done[1]:.0f}, ETA {_clock(left)}", highlight=False, soft_wrap=True)
+            self._console.print(f"  {text}: {int(done[0])} of {int(done[1])}, ETA {_clock(left)}", highlight=False, soft_wrap=True)
 
     def _finished(self, name: str, text: str, details: str) -> None:
         if name in self._ended:
