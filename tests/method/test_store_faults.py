@@ -506,6 +506,15 @@ def test_reads_that_no_tag_vouches_for_are_made_twice(answers: Answers, answered
     assert len(answers.requests) - before == 1
 
 
+def test_a_list_need_not_have_tags(answers: Answers, answered: S3Store) -> None:
+    """S3Proxy gives none for an object that is being written."""
+    listed = b"<Contents><Key>x</Key><Size>4</Size><LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
+    whole = b"<ListBucketResult><IsTruncated>false</IsTruncated>" + listed + b"</ListBucketResult>"
+    answers.answers = {"": [answer("200 OK", whole)]}
+    [entry] = answered.entries("")
+    assert (entry.key, entry.size, entry.tag) == ("x", 4, "")
+
+
 def test_files_go_side_by_side(store: Store, proxy: Unreliable, tmp_path: Path) -> None:
     """Of a store whose every answer takes a second, a publication of many files takes about as long as one of one file."""
     most = Together(proxy)
