@@ -4,7 +4,6 @@ What is fetched and built lies in the tests' cache. Versions are exact; what the
 needs them.
 """
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -149,17 +148,11 @@ def _s3rver(folder: Path, server: S3Server) -> list[str]:
     return [program, "-d", str(folder), "-a", "127.0.0.1", "-p", str(server.port), "--no-vhost-buckets"]
 
 
-def _java() -> str:
-    """The one of JAVA_HOME, if it is set."""
-    home = os.environ.get("JAVA_HOME")
-    return str(Path(home, "bin", "java")) if home else "java"
-
-
 def _s3mock(folder: Path, server: S3Server) -> list[str]:
     jar = _at("s3mock", "4.9.1", "s3mock-4.9.1-exec.jar")
     own = "com.adobe.testing.s3mock"
     properties = {f"{own}.httpPort": server.port, "server.port": 0, f"{own}.store.root": folder}
-    return [_java(), "-jar", jar, *(f"--{name}={value}" for name, value in properties.items())]
+    return ["java", "-jar", jar, *(f"--{name}={value}" for name, value in properties.items())]
 
 
 def _s3proxy(name: str, version: str, provider: str) -> Kind:
@@ -173,7 +166,7 @@ def _s3proxy(name: str, version: str, provider: str) -> Kind:
         settings, log = folder.parent / "s3proxy.conf", folder.parent / "logback.xml"
         settings.write_text("".join(f"{key}={value}\n" for key, value in lines.items()))
         log.write_text(WARNINGS)
-        line = [_java(), f"-Dlogback.configurationFile={log}", "-cp", _at(name, version, "*")]
+        line = ["java", f"-Dlogback.configurationFile={log}", "-cp", _at(name, version, "*")]
         return [*line, "org.gaul.s3proxy.Main", "--properties", str(settings)]
 
     return Kind(name, command, seconds=SLOW)
@@ -227,7 +220,7 @@ KINDS = (
     Had(Kind("s3rver", _s3rver, keys=("S3RVER", "S3RVER")), "3.7.1", "npm", npm("s3rver@3.7.1")),
     Had(Kind("s3mock", _s3mock, seconds=SLOW), "4.9.1", "Maven", maven("com.adobe.testing:s3mock:4.9.1:jar:exec")),
     Had(_s3proxy("s3proxy", "2.6.0", "filesystem"), "2.6.0", "Maven", maven_with_all("org.gaul:s3proxy:2.6.0")),
-    Had(_s3proxy("s3proxy-4", "4.1.0", "filesystem-nio2"), "4.1.0", "Maven, Java 25", maven_with_all(*S3PROXY_4)),
+    Had(_s3proxy("s3proxy-4", "4.1.0", "filesystem-nio2"), "4.1.0", "Maven", maven_with_all(*S3PROXY_4)),
     Had(Kind("localstack", _localstack, seconds=SLOW), LOCALSTACK, "PyPI", pypi(*LOCALSTACK_PACKAGES)),
     Had(Kind("ceph-rgw", _ceph, seconds=SLOW), CEPH, "Debian 12", debian(*(f"{name}={CEPH}" for name in CEPH_PACKAGES))),
 )

@@ -107,7 +107,7 @@ class S3Store:
 
     def _entry(self, listed: Any) -> Entry:
         key = listed["Key"].removeprefix(self._prefix)
-        tag = listed.get("ETag", "")  # S3Proxy lists an object before it knows its tag
+        tag = listed.get("ETag", "")  # S3Proxy gives none for what is being written
         return Entry(key, listed["Size"], listed["LastModified"].timestamp(), tag)
 
     def read_part(self, key: str, start: int, length: int) -> bytes:
