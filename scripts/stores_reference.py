@@ -107,8 +107,8 @@ def table() -> str:
 
 
 def _is_unsafe(found: dict[str, Any]) -> bool:
-    """Whether two writers may both win, or it fails what a run does. That a folder can be read like an object harms no run: it asks
-    for no such key."""
+    """Whether two writers may both win, or it fails what a run does. No run asks for a folder as if it were an object, or for what
+    would lie below an object."""
     return found["races"] != FAIR or bool({*found["failed"]} - {"test_there_is_no_other_object"})
 
 

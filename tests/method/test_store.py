@@ -172,11 +172,14 @@ def test_an_object_is_what_was_written_last(store: Store) -> None:
 
 @pytest.mark.parametrize("key", ["nothing", "a", "a/", "a/nothing", "a/b/c"])
 def test_there_is_no_other_object(store: Store, tmp_path: Path, key: str) -> None:
+    """Servers over folders may think that there is: a run asks for no key that is a folder's or below an object's."""
     store.write("a/b", b"1")
     with pytest.raises(Missing):
         store.read(key)
     with pytest.raises(Missing):
         store.download(key, tmp_path / "target")
+    store.delete(["a/b/nothing"])
+    assert keys(store) == ["a/b"]
 
 
 def test_download_returns_the_hash(store: Store, tmp_path: Path) -> None:
@@ -224,7 +227,7 @@ def test_delete(store: Store) -> None:
     there = [f"a/{i}" for i in (0, 1, 998, 999, 1000, 1001, 1100)]
     for key in [*there, "a/kept"]:
         store.write(key, b"1")
-    store.delete([*(f"a/{i}" for i in range(1101)), "a/kept/no", "no/no"])
+    store.delete([*(f"a/{i}" for i in range(1101)), "a/no", "no/no"])
     store.delete([])
     assert keys(store) == ["a/kept"]
 

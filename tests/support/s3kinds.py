@@ -69,21 +69,50 @@ def maven(artifact: str) -> Callable[[Path], None]:
     return lambda folder: _run("mvn", "-q", "dependency:copy", f"-Dartifact={artifact}", f"-DoutputDirectory={folder}", cwd=folder)
 
 
-def maven_with_all(group: str, name: str, version: str) -> Callable[[Path], None]:
-    """Fetches a jar and those that it needs."""
+def maven_with_all(*artifacts: str) -> Callable[[Path], None]:
+    """Fetches jars and those that they need; one that is named is of that version, whatever the others ask for."""
 
     def install(folder: Path) -> None:
-        wanted = f"<dependency><groupId>{group}</groupId><artifactId>{name}</artifactId><version>{version}</version></dependency>"
         own = "<modelVersion>4.0.0</modelVersion><groupId>x</groupId><artifactId>x</artifactId><version>1</version>"
+        wanted = "".join(_dependency(*artifact.split(":")) for artifact in artifacts)
         (folder / "pom.xml").write_text(f"<project>{own}<dependencies>{wanted}</dependencies></project>")
         _run("mvn", "-q", "dependency:copy-dependencies", f"-DoutputDirectory={folder}", cwd=folder)
 
     return install
 
 
+def _dependency(group: str, name: str, version: str) -> str:
+    return f"<dependency><groupId>{group}</groupId><artifactId>{name}</artifactId><version>{version}</version></dependency>"
+
+
 def npm(package: str) -> Callable[[Path], None]:
     """Installs a package of npm and those that it needs."""
     return lambda folder: _run("npm", "install", "--silent", "--prefix", str(folder), package, cwd=folder)
+
+
+def pypi(*packages: str) -> Callable[[Path], None]:
+    """Installs packages of PyPI and those that they need into an environment of their own."""
+
+    def install(folder: Path) -> None:
+        _run(sys.executable, "-m", "venv", str(folder), cwd=folder)
+        _run(f"{folder}/bin/python", "-m", "pip", "install", "--quiet", *packages, cwd=folder)
+
+    return install
+
+
+def debian(*packages: str) -> Callable[[Path], None]:
+    """Unpacks packages of Debian, and those that they need and this machine lacks; installs none."""
+
+    def install(folder: Path) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            (Path(scratch) / "partial").mkdir()
+            options = ["-o", "Debug::NoLocking=1", "-o", f"Dir::Cache::archives={scratch}/"]
+            flags = ["-q", "-y", "--download-only", "--no-install-recommends"]
+            _run("apt-get", "install", *flags, *options, *packages, cwd=folder)
+            for package in sorted(Path(scratch).glob("*.deb")):
+                _run("dpkg", "-x", str(package), str(folder), cwd=folder)
+
+    return install
 
 
 def _at(name: str, version: str, path: str) -> str:
@@ -126,20 +155,61 @@ def _s3mock(folder: Path, server: S3Server) -> list[str]:
     return ["java", "-jar", jar, *(f"--{name}={value}" for name, value in properties.items())]
 
 
-def _s3proxy(folder: Path, server: S3Server) -> list[str]:
-    lines = {
-        "s3proxy.endpoint": f"http://127.0.0.1:{server.port}",
-        "s3proxy.authorization": "none",
-        "jclouds.provider": "filesystem",
-        "jclouds.filesystem.basedir": folder,
+def _s3proxy(name: str, version: str, provider: str) -> Kind:
+    def command(folder: Path, server: S3Server) -> list[str]:
+        lines = {
+            "s3proxy.endpoint": f"http://127.0.0.1:{server.port}",
+            "s3proxy.authorization": "none",
+            "jclouds.provider": provider,
+            "jclouds.filesystem.basedir": folder,
+        }
+        settings, log = folder.parent / "s3proxy.conf", folder.parent / "logback.xml"
+        settings.write_text("".join(f"{key}={value}\n" for key, value in lines.items()))
+        log.write_text(WARNINGS)
+        line = ["java", f"-Dlogback.configurationFile={log}", "-cp", _at(name, version, "*")]
+        return [*line, "org.gaul.s3proxy.Main", "--properties", str(settings)]
+
+    return Kind(name, command, seconds=SLOW)
+
+
+def _localstack(folder: Path, server: S3Server) -> list[str]:
+    settings = {
+        "GATEWAY_LISTEN": f"127.0.0.1:{server.port}",
+        "FILESYSTEM_ROOT": folder,
+        "SERVICES": "s3",
+        "DNS_ADDRESS": 0,  # no name server
+        "DISABLE_EVENTS": 1,  # asks nobody outside, as the next
+        "SKIP_SSL_CERT_DOWNLOAD": 1,
     }
-    (folder.parent / "s3proxy.conf").write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
-    jars = _at("s3proxy", "2.6.0", "*")
-    return ["java", "-cp", jars, "org.gaul.s3proxy.Main", "--properties", str(folder.parent / "s3proxy.conf")]
+    program = [_at("localstack", LOCALSTACK, "bin/python"), "-I", "-m", "localstack.runtime.main"]
+    return ["env", *(f"{name}={value}" for name, value in settings.items()), *program]
+
+
+def _ceph(folder: Path, server: S3Server) -> list[str]:
+    line = [sys.executable, str(Path(__file__).with_name("ceph.py")), _at("ceph-rgw", CEPH, ""), str(folder)]
+    return [*line, str(server.port), server.access_key, server.secret_key]
 
 
 SEAWEED = "v0.0.0-20261109003541-7506e5f91cd6"
-JAVA = 120.0  # seconds until it serves, on a busy machine
+# without it, S3Proxy logs each part of each body
+WARNINGS = """<configuration>
+<appender name="out" class="ch.qos.logback.core.ConsoleAppender"><encoder><pattern>%level %msg%n</pattern></encoder></appender>
+<root level="WARN"><appender-ref ref="out"/></root>
+</configuration>"""
+LOCALSTACK = "4.9.2"
+CEPH = "16.2.15+ds-0+deb12u2"
+SLOW = 120.0  # seconds until it serves, on a busy machine
+S3PROXY_4 = ("org.gaul:s3proxy:4.1.0", "com.fasterxml.jackson.core:jackson-annotations:2.21")  # it asks for one too old for it
+LOCALSTACK_PACKAGES = (
+    f"localstack-core[base-runtime]=={LOCALSTACK}",
+    "moto-ext[all]==5.1.12.post22",
+    "pyopenssl==25.3.0",
+    "cryptography==46.0.7",
+    "cbor2==5.7.1",
+    "psutil==7.0.0",
+    "service-identity==24.2.0",
+)
+CEPH_PACKAGES = ("ceph-mon", "ceph-osd", "radosgw")
 TOOLS = "pinned by this repository, in `make prepare`"
 KINDS = (
     Had(VERSITYGW, "1.8.0", TOOLS, lambda folder: binary()),
@@ -148,6 +218,9 @@ KINDS = (
     Had(Kind("seaweedfs", _seaweedfs), SEAWEED, "Go", go("github.com/seaweedfs/seaweedfs/weed", SEAWEED)),
     Had(Kind("gofakes3", _gofakes3), "v1.2.0", "Go", go("github.com/johannesboyne/gofakes3/cmd/gofakes3", "v1.2.0")),
     Had(Kind("s3rver", _s3rver, keys=("S3RVER", "S3RVER")), "3.7.1", "npm", npm("s3rver@3.7.1")),
-    Had(Kind("s3mock", _s3mock, seconds=JAVA), "4.9.1", "Maven", maven("com.adobe.testing:s3mock:4.9.1:jar:exec")),
-    Had(Kind("s3proxy", _s3proxy, seconds=JAVA), "2.6.0", "Maven", maven_with_all("org.gaul", "s3proxy", "2.6.0")),
+    Had(Kind("s3mock", _s3mock, seconds=SLOW), "4.9.1", "Maven", maven("com.adobe.testing:s3mock:4.9.1:jar:exec")),
+    Had(_s3proxy("s3proxy", "2.6.0", "filesystem"), "2.6.0", "Maven", maven_with_all("org.gaul:s3proxy:2.6.0")),
+    Had(_s3proxy("s3proxy-4", "4.1.0", "filesystem-nio2"), "4.1.0", "Maven", maven_with_all(*S3PROXY_4)),
+    Had(Kind("localstack", _localstack, seconds=SLOW), LOCALSTACK, "PyPI", pypi(*LOCALSTACK_PACKAGES)),
+    Had(Kind("ceph-rgw", _ceph, seconds=SLOW), CEPH, "Debian 12", debian(*(f"{name}={CEPH}" for name in CEPH_PACKAGES))),
 )

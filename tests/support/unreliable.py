@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 PAGE = b"<!DOCTYPE html><html><body><h1>502</h1><br>nobody is <b>here</body></html>"
 END = (http.client.HTTPException, OSError)
+KINDS = ("slow_down", "page", "reset", "late", "lost", "cut", "flipped")
+REFUSALS = ("slow_down", "page", "reset", "down")  # the server does not see the request
 HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "expect"}
 
 
@@ -33,14 +35,19 @@ class Faults:
     cut: float = 0
     """The answer's body breaks off."""
     late: float = 0
+    late_seconds: float = 0.05
+    """As long as an answer is late; ten where it was seen."""
     flipped: float = 0
     """One bit of a body that is read."""
     lost: float = 0
     """Of conditional writes: done, but the answer does not come."""
 
+    def names(self) -> set[str]:
+        """Returns those that requests are to meet."""
+        return {name for name in KINDS if getattr(self, name)}
 
-AS_OFTEN_AS_SEEN = Faults(slow_down=5, page=1, reset=1, cut=1, late=1, lost=20)
-LATE = 0.05  # seconds; ten where it was seen
+
+AS_OFTEN_AS_SEEN = Faults(slow_down=5, page=1, reset=1, cut=1, late=1, flipped=1, lost=20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,7 @@ class Request:
 
 
 class Unreliable(socketserver.ThreadingTCPServer):
-    """The proxy. `faults` and `down` may be changed while it runs; `met` counts what happened."""
+    """The proxy. `faults` and `down` may be changed while it runs; `met` counts what happened, not what was only chosen."""
 
     daemon_threads = True
     request_queue_size = 64
@@ -89,14 +96,20 @@ class Unreliable(socketserver.ThreadingTCPServer):
         """Decides what happens to the request; empty: nothing."""
         with self._lock:
             down, chosen = self.down(request), self._random.random() * 100
-            met = "down" if down else self._chosen(request, chosen)
-            self.met[met] += 1
-            return met
+            return "down" if down else self._chosen(request, chosen)
+
+    def count(self, fault: str) -> None:
+        """Notes that it happened."""
+        with self._lock:
+            self.met[fault] += 1
+
+    def unmet(self) -> set[str]:
+        """Names the faults that were to happen and did not."""
+        return {name for name in self.faults.names() if not self.met[name]}
 
     def _chosen(self, request: Request, chosen: float) -> str:
-        possible = {"slow_down": True, "page": True, "reset": True, "late": True, "lost": request.conditional}
-        possible |= {"cut": request.reads, "flipped": request.reads}
-        for name in (name for name, applies in possible.items() if applies):
+        impossible = {"lost": not request.conditional, "cut": not request.reads, "flipped": not request.reads}
+        for name in (name for name in KINDS if not impossible.get(name)):
             chosen -= getattr(self.faults, name)
             if chosen < 0:
                 return name
@@ -130,21 +143,29 @@ class _Connection(socketserver.StreamRequestHandler):
 
     def _serve(self, request: Request, fault: str) -> bool:
         """Whether the connection goes on."""
-        if fault in ("reset", "down"):
-            return False
-        if fault == "slow_down":
-            return self._answer(503, {"content-type": "application/xml"}, SLOW_DOWN)
-        if fault == "page":
-            return self._answer(502, {"content-type": "text/html"}, PAGE)
+        if fault in REFUSALS:
+            self.server.count(fault)
+            return self._refuse(fault)
         status, headers, body = self._forward(request)
+        if fault in ("cut", "flipped") and not body:
+            fault = ""
+        self.server.count(fault)
         if fault == "lost":
             return False
         if fault == "late":
-            threading.Event().wait(LATE)
-        if fault == "flipped" and body:
-            at = int(self.server.share() * len(body))
-            body = body[:at] + bytes([body[at] ^ 1 << int(self.server.share() * 8)]) + body[at + 1 :]
-        return self._answer(status, headers, body, cut=fault == "cut" and len(body) > 0, head=request.line.startswith("HEAD "))
+            threading.Event().wait(self.server.faults.late_seconds)
+        if fault == "flipped":
+            body = self._flipped(body)
+        return self._answer(status, headers, body, cut=fault == "cut", head=request.line.startswith("HEAD "))
+
+    def _refuse(self, fault: str) -> bool:
+        if fault == "slow_down":
+            return self._answer(503, {"content-type": "application/xml"}, SLOW_DOWN)
+        return fault == "page" and self._answer(502, {"content-type": "text/html"}, PAGE)
+
+    def _flipped(self, body: bytes) -> bytes:
+        at = int(self.server.share() * len(body))
+        return body[:at] + bytes([body[at] ^ 1 << int(self.server.share() * 8)]) + body[at + 1 :]
 
     def _forward(self, request: Request) -> tuple[int, dict[str, str], bytes]:
         self.server.before()

@@ -100,13 +100,15 @@ class S3Store:
         asked = {"Bucket": self._bucket, "Prefix": self._key(prefix)}
         while True:
             page = self._try(prefix, lambda: self._page(prefix, asked))
-            yield from (
-                Entry(entry["Key"].removeprefix(self._prefix), entry["Size"], entry["LastModified"].timestamp(), entry["ETag"])
-                for entry in page.get("Contents", [])
-            )
+            yield from (self._entry(listed) for listed in page.get("Contents", []))
             if not page["IsTruncated"]:
                 return
             asked["ContinuationToken"] = page["NextContinuationToken"]
+
+    def _entry(self, listed: Any) -> Entry:
+        key = listed["Key"].removeprefix(self._prefix)
+        tag = listed.get("ETag", "")  # S3Proxy gives none for what is being written
+        return Entry(key, listed["Size"], listed["LastModified"].timestamp(), tag)
 
     def read_part(self, key: str, start: int, length: int) -> bytes:
         def part() -> bytes:
