@@ -104,7 +104,11 @@ def test_who_stops_the_last_export_is_told_so(tmp_path):
 
 @pytest.mark.parametrize(
     ("target", "line"),
-    [("nope", "error: --to nope: no such target; t"), ("hub=agents", "error: --to hub=agents: expected OWNER/NAME\n")],
+    [
+        ("nope", "error: --to nope: no such target; t"),
+        ("hub=agents", "error: --to hub=agents: expected OWNER/NAME\n"),
+        ("trackio=a/b", "error: --to trackio=a/b: expected a project's name"),
+    ],
 )
 def test_a_target_that_there_is_not_is_refused_before_the_run(tmp_path, target, line):
     done = run(tmp_path, f"--export={target}")
