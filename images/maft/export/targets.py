@@ -38,13 +38,16 @@ def parse(text: str) -> tuple[str, str]:
 
 
 def check(kind: str, where: str) -> None:
-    """Refuses an address that no target of that kind has, and a kind whose package is missing here; BadInput. Where folders can be
-    made, only making them tells."""
+    """Refuses an address that no target of that kind has; BadInput. Where folders can be made, only making them tells."""
+    if kind in _ADDRESSED:
+        import_module(f"maft.export.{TARGETS[kind].module}").check(where)
+
+
+def check_installed(kind: str) -> None:
+    """BadInput where a package that the target needs is missing here."""
     for package in TARGETS[kind].packages:
         if find_spec(package) is None:
             raise _lacking(kind, package)
-    if kind in _ADDRESSED:
-        import_module(f"maft.export.{TARGETS[kind].module}").check(where)
 
 
 def _asked(takes: str) -> str:
