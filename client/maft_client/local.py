@@ -127,6 +127,8 @@ class LocalClient(Client):
     def events(self, run: str) -> Sequence[Event]:
         """Reads what `maft run` has said, a line each."""
         lines = self._log("/".join(key(run, NAMESPACE)))
+        if not lines:
+            self.status(run)  # NoSuchRun where there is none
         return [Event("", "", line.strip(), line.startswith(("✗", "error:", "warning:"))) for line in lines if line.strip()]
 
     @explained()

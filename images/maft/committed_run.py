@@ -84,7 +84,7 @@ class RunCommits:
 
     @property
     def spec(self) -> Spec | None:
-        """Returns the spec; None for the runs of a comparison, which have none of their own."""
+        """Returns the spec; None where no `prepare` has ended, and for runs of comparisons by releases up to 0.1."""
         return records.described(self.problems, "spec", Spec) if self.problems and "spec" in self.meta else None
 
     @property

@@ -11,8 +11,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import helm
 import pytest
 import yaml
+from committed import put_run
 from conftest import ROOT
 from conftest import resource as small_resource
 from kube_objects import STORAGE
@@ -22,6 +24,10 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from control_plane import ControlPlane, control_plane
 from stand_in import NAMESPACE, Cluster, connected
 
+from maft import committed_run
+from maft.export import kserve
+from maft.export.target import Request
+from maft.store.files import FileStore
 from maft_operator.cluster import conditions
 from maft_operator.cluster.api import Api
 from maft_operator.cluster.controller import Controller
@@ -207,3 +213,55 @@ def test_a_target_that_can_be_none_is_refused_at_once(plane: ControlPlane, targe
             await stage.cluster.create("MultiAgentFinetune", a_run("w", export=[target]))
 
     play(plane, scenario)
+
+
+# --- what others take ---
+
+SERVICES = f"/apis/serving.kserve.io/v1alpha1/namespaces/{NAMESPACE}/llminferenceservices"
+STRICTLY = "?dryRun=All&fieldValidation=Strict"
+
+
+class Bucket(FileStore):
+    """A folder that says it is a bucket: the resource names its objects, nobody asks them here."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.url = "s3://bucket/prefix"
+
+
+def service(folder: Path) -> Json:
+    """What `--to kserve` writes for a run."""
+    store = Bucket(folder)
+    put_run(store, model={"source": "org/model", "revision": "abc"})
+    made = Request(store, committed_run.read(store, "default/demo"), "")
+    return kserve.manifest(made, made.agents())
+
+
+def test_the_definition_of_kserve_takes_what_is_written_for_it(plane: ControlPlane, tmp_path: Path) -> None:
+    """The published one, at a real API server, without KServe's webhooks."""
+    folder = helm.folder("kserve") / "config" / "crd" / "full" / "llmisvc"
+    definition = yaml.safe_load((folder / "serving.kserve.io_llminferenceservices.yaml").read_text())
+    definition["spec"].pop("conversion", None)  # by a webhook of theirs
+    made = service(tmp_path)
+    made["metadata"]["namespace"] = NAMESPACE
+
+    async def scenario(stage: Scene) -> None:
+        with contextlib.suppress(RuntimeError):  # another test may have made it
+            await stage.cluster.ask("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
+        await stage.cluster.ask("POST", HOMES["CustomResourceDefinition"], definition)
+        async with asyncio.timeout(60):
+            while True:
+                with contextlib.suppress(RuntimeError):
+                    await stage.cluster.ask("GET", SERVICES)
+                    break
+                await asyncio.sleep(0.1)
+        answer = await stage.cluster.ask("POST", SERVICES + STRICTLY, made)
+        assert answer["spec"]["model"]["lora"]["adapters"] == made["spec"]["model"]["lora"]["adapters"]
+        with pytest.raises(RuntimeError, match="strict decoding error"):  # it does look
+            await stage.cluster.ask("POST", SERVICES + STRICTLY, {**made, "spec": {**made["spec"], "adapters": []}})
+
+    async def all_() -> None:
+        async with scene(plane) as stage:
+            await scenario(stage)
+
+    asyncio.run(all_())

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from daemons import Daemons
 from installed import BUCKET, Installed, make_namespace
 from kube import Json
 from kubernetes.dynamic.exceptions import UnprocessibleEntityError
@@ -372,3 +373,30 @@ def test_node_loss_does_not_count(maft, runs, lost):
     assert not kube.is_true(runs, "lost", "Failed")
     (job,) = kube.list("Job", runs, "maft.dev/run=lost")
     assert not job["status"].get("failed")
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1200)
+def test_a_node_that_is_not_heard_of_is_named_and_the_run_goes_on_once_it_is_back(maft, namespace):
+    """Its pods may still work, so nothing takes their place. The kubelet of the whole cluster stands still: no test of the gate."""
+    kube = maft.kube
+    kube.apply(maft.resource("silent", namespace, **maft.mocked()))
+
+    def serving() -> list[str]:
+        pods = kube.list("Pod", namespace, "maft.dev/run=silent,app.kubernetes.io/component=serve")
+        return [pod["metadata"]["uid"] for pod in pods if pods_ready(pod)]
+
+    there = kube.wait(serving, SERVER, lambda: kube.explain(namespace, "silent"))
+    with Daemons().paused("kubelet"):
+        expect(maft, namespace, "silent", "Progressing", reasons.NODE_LOST, "is not heard of", 240.0)
+        assert serving() == [] and not kube.is_true(namespace, "silent", "Failed")
+    status = kube.wait_complete(namespace, "silent", 600.0)
+    assert status["phase"] == "Complete"
+    servers = {
+        pod["metadata"]["uid"] for pod in kube.list("Pod", namespace, "maft.dev/run=silent,app.kubernetes.io/component=serve")
+    }
+    assert servers <= {*there}, "nothing took its place"
+
+
+def pods_ready(pod: Json) -> bool:
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", ()))

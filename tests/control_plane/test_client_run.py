@@ -188,7 +188,8 @@ def test_a_wrong_resource_is_one_line(given: object, words: str, home: Path) -> 
 
 @pytest.mark.parametrize("run", ["none", "default/none", "elsewhere/none"])
 def test_a_run_that_is_not_there(run: str, home: Path) -> None:
-    for ask in (Client.local("runs").status, Client.local("runs").results, Client.local("runs").adapters):
+    own = Client.local("runs")
+    for ask in (own.status, own.results, own.adapters, own.events):
         with pytest.raises(NoSuchRun, match="none"):
             ask(run)
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,16 @@ def test_who_stops_the_last_export_is_told_so(tmp_path):
 
 @pytest.mark.parametrize(
     ("target", "line"),
-    [("nope", "error: --to nope: no such target; t"), ("hub=agents", "error: --to hub=agents: expected OWNER/NAME\n")],
+    [
+        ("nope", "error: --to nope: no such target; t"),
+        ("hub=agents", "error: --to hub=agents: expected OWNER/NAME\n"),
+        ("trackio=a/b", "error: --to trackio=a/b: expected a project's name"),
+        pytest.param(
+            "trackio=ours",
+            "error: --to trackio: needs the package trackio; pip install 'maft[trackio]'\n",
+            marks=pytest.mark.skipif(find_spec("trackio") is not None, reason="trackio is installed"),
+        ),
+    ],
 )
 def test_a_target_that_there_is_not_is_refused_before_the_run(tmp_path, target, line):
     done = run(tmp_path, f"--export={target}")

@@ -62,6 +62,40 @@ def test_a_run_is_served_until_it_is_interrupted(tmp_path):
 
 
 @programs
+def test_a_port_on_which_another_society_answers_is_refused_before_anything_starts(tmp_path):
+    """Whoever waits for `Ready` would ask the other one."""
+    spec = trained(tmp_path / "store")
+    with society(tmp_path, spec) as url:
+        port = URL(url).port
+        done = maft("serve", str(tmp_path / "store" / RUN), f"--port={port}", *SERVE)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: --port {port}: Address already in use; choose another port\n"
+
+
+@programs
+@pytest.mark.parametrize(
+    ("flag", "line"),
+    [
+        ("--host=no.such.host.invalid", "--host no.such.host.invalid: "),
+        ("--host=203.0.113.7", "--port 8080: Cannot assign requested"),
+    ],
+)
+def test_an_address_that_is_not_of_this_machine_is_refused_before_anything_starts(tmp_path, flag, line):
+    trained(tmp_path / "store")
+    done = maft("serve", str(tmp_path / "store" / RUN), flag, *SERVE)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {line}") and done.stderr.count("\n") == 1
+
+
+def test_a_debate_without_an_answer_ends_the_command_with_an_error():
+    lines: list[str] = []
+    vote = {"answer": None, "margin": 0, "abstained": True, "agents": [], "warning": "a warning"}
+    with pytest.raises(ask.Unanswered, match="nobody gave an answer"):
+        ask._say_vote(vote, lines.append)
+    assert lines == ["warning: a warning"]
+
+
+@programs
 def test_a_question_starts_a_society_for_itself(tmp_path):
     trained(tmp_path / "store")
     asked = maft("ask", str(tmp_path / "store" / RUN), QUESTION, *SERVE)

@@ -17,11 +17,14 @@ from hypothesis import strategies as st
 from test_plan import BASE as RESOURCE
 from test_plan import World, assignment, merged, run, vllm_flags
 
-from maft import adapters, evaluate, program, records
+from maft import adapters, committed_run, evaluate, program, records
 from maft.compare import __main__ as compare
 from maft.debate import __main__ as debate
+from maft.endpoint import served
+from maft.errors import BadInput
 from maft.records import Transcript
 from maft.spec import Compared
+from maft.store.files import FileStore
 from maft_operator.__main__ import main
 from maft_operator.local import gpus
 from maft_operator.plan import compare as planned
@@ -378,6 +381,26 @@ def test_again_with_other_methods_makes_another_table_and_nothing_else(finished:
     assert not re.search(r"^(dpo|distill) ", out, re.MULTILINE)
     assert (folder / "requests").stat().st_size == requests
     assert whole_compare(folder, CHOSEN) and result(folder) == rows
+
+
+@pytest.mark.run
+@pytest.mark.timeout(900)
+def test_its_runs_are_served_exported_and_reported_as_any_other(
+    finished: tuple[Path, str, list[dict[str, Any]]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder, _, _ = finished
+    store, name = FileStore(folder / "runs"), "default/cmp-multiagent-1"
+    own, group = committed_run.read(store, name), committed_run.read(store, "default/cmp")
+    assert own.spec and (own.spec.seed, own.spec.training.method) == (1, "sft") and own.final
+    assert own.problems and group.problems and own.problems.files == group.problems.files
+    assert served.chosen(store, name, served.begun(store, name)) == 1
+    run = str(folder / "runs" / name)
+    for line in (["export", run, f"--to=vllm={folder / 'vllm'}"], ["export", run, f"--to=peft={folder / 'peft'}"], ["report", run]):
+        with pytest.raises(SystemExit) as ended:
+            main(line)
+        assert ended.value.code == 0, capfd.readouterr().err
+    with pytest.raises(BadInput, match=r"is a comparison; name one of its runs, such as cmp-multiagent-0"):
+        served.chosen(store, "default/cmp", served.begun(store, "default/cmp"))
 
 
 @pytest.mark.nightly

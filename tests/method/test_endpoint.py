@@ -4,11 +4,13 @@ import asyncio
 import json
 import shutil
 import subprocess
+import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
-from societies import QUESTION, ask, metrics, mock_server, post, society, trained
+from societies import QUESTION, RUN, ask, metrics, mock_server, post, society, trained
 
 from maft import models, records
 from maft.answers.equality import Checker
@@ -17,7 +19,8 @@ from maft.debate import society as players
 from maft.debate.engine import HttpEngine
 from maft.debate.question import Question
 from maft.debate.setup import Setup
-from maft.endpoint import request
+from maft.endpoint import request, served
+from maft.endpoint.answering import Society
 from maft.endpoint.refused import Refused
 from maft.records import Problem
 from maft.society_spec import SocietySpec
@@ -41,6 +44,14 @@ def url(tmp_path_factory, spec):
 @pytest.fixture(scope="module")
 def client(url):
     return openai.OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0)
+
+
+def encoded(url: str, body: bytes, coding: str) -> int:
+    """The status of a body that says of itself how it is compressed."""
+    headers = {"Content-Type": "application/json", "Content-Encoding": coding}
+    with pytest.raises(urllib.error.HTTPError) as error:
+        urllib.request.urlopen(urllib.request.Request(f"{url}/v1/chat/completions", body, headers), timeout=20)
+    return error.value.code
 
 
 def said(text: str = QUESTION) -> list[dict]:
@@ -302,8 +313,42 @@ def test_a_question_beyond_the_context_is_refused(client, model, stream, words):
     assert refused.value.code == "context_length_exceeded" and refused.value.param == "messages"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("words", [52, 60, 75, 95])
+def test_a_question_whose_debate_has_no_room_is_refused_and_may_be_voted_on(client, words, stream):
+    """It stands in each round's prompt again, so what fits once may not fit twice."""
+    question = said("word " * words + QUESTION)
+    with pytest.raises(openai.APIError, match=r"the last prompt of the debate.*the context has 512") as refused:
+        answer = client.chat.completions.create(model="society", messages=question, stream=stream)
+        list(answer)
+    assert refused.value.code == "context_length_exceeded"
+    assert client.chat.completions.create(model="society/majority", messages=question).choices[0].model_extra["maft"]["answer"]
+
+
+@pytest.mark.parametrize("words", range(1, 110, 3))
+def test_whatever_its_length_a_question_is_answered_or_refused(url, words):
+    status, body, _ = post(url, ask(question="word " * words + QUESTION))
+    assert status == 400 if "error" in body else body["choices"][0]["maft"]["answer"] is not None, body
+
+
+def test_a_prompt_is_measured_by_the_context_of_those_who_are_asked(spec, tmp_path):
+    """Servers of agents with several bases have contexts of their own."""
+    trained(tmp_path)
+    there = served.load(FileStore(tmp_path), RUN, spec, 1, ["a", "b", "c"], SocietySpec())
+    template = models.chat_template(spec.model, "Auto")
+    setup = Setup(there.rules, there.players, None, template, None, {"a": 4096, "b": 40, "c": 4096}, None)
+    asked = {n: request.read(json.dumps(ask(f"society/generator-{n}", "word " * 20)).encode()) for n in (1, 2)}
+    made = Society(spec, there, setup, None)
+    assert len(made.prompt(asked[1])) > 40
+    with pytest.raises(Refused, match="the context has 40"):
+        made.prompt(asked[2])
+
+
 def test_other_paths_and_bodies(url):
-    assert post(url, ask(), path="/v1/embeddings")[:2] == (404, post(url, b"", path="/nothing")[1])
+    status, body, _ = post(url, ask(), path="/v1/embeddings")
+    assert status == 404 and body["error"]["message"].endswith("there are POST /v1/chat/completions and GET /v1/models")
+    assert post(url, ask(), path="/v1/models")[0] == 405
+    assert encoded(url, b"no gzip", "gzip") == 400
     status, body, _ = post(url, b"x" * (5 << 20))
     assert status == 413 and body["error"]["type"] == "invalid_request_error"
     assert post(url, b"{")[0] == 400

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from types import SimpleNamespace
 
 import aiohttp
@@ -153,3 +154,86 @@ def test_a_server_that_goes_before_the_first_word_is_a_status_and_later_an_event
     assert (got, again) == (status, None if words else "2") and "is away" in text
     assert text.endswith("data: [DONE]\n\n") == bool(words)
     assert f'maft_society_requests_total{{model="{MODEL}",status="503"}} 1.0' in metrics
+
+
+class Counting(Debaters):
+    """Agents whose prompt takes as long as nobody else has been answered."""
+
+    def __init__(self) -> None:
+        self.counting, self.others = threading.Event(), threading.Event()
+
+    def prompt(self, asked) -> list[int]:
+        self.counting.set()
+        assert self.others.wait(20), "nobody else was answered meanwhile"
+        return [1]
+
+
+def test_a_prompt_that_takes_long_holds_nobody_up() -> None:
+    """The tokens of a megabyte take seconds."""
+
+    async def scenario() -> tuple[int, int]:
+        spec, measured, society = SocietySpec(), Measured(), Counting()
+        admission = Admission(spec, measured)
+        admission.set_ready()
+        endpoint = Endpoint(spec, (MODEL,), None, None, measured, admission, society=society)
+        async with TestServer(endpoint.application()) as server, aiohttp.ClientSession() as session:
+            asking = asyncio.create_task(status(session.post(server.make_url("/v1/chat/completions"), json=ask(MODEL))))
+            await asyncio.to_thread(society.counting.wait, 20)
+            healthy = await status(session.get(server.make_url("/health")))
+            society.others.set()
+            return healthy, await asking
+
+    assert asyncio.run(scenario()) == (200, 200)
+
+
+async def status(request) -> int:
+    async with request as response:
+        return response.status
+
+
+@pytest.mark.parametrize("abstained", [False, True])
+def test_a_question_without_a_majority_is_not_kept(abstained) -> None:
+    """The next run would take one side of a tie for the truth."""
+
+    class Voters(Slow):
+        setup = SimpleNamespace(checker=SimpleNamespace(runs_programs=False))
+
+        async def debate(self, asked, listener) -> str:
+            return "the debate"
+
+        def answer(self, asked, transcript) -> Answer:
+            return Answer("7", "stop", 1, 1, debate={**VOTE, "abstained": abstained, "transcript": ""})
+
+    async def scenario() -> list[str]:
+        rows: list[str] = []
+        spec, measured = SocietySpec(), Measured()
+        admission = Admission(spec, measured)
+        admission.set_ready()
+        endpoint = Endpoint(spec, (MODEL,), None, SimpleNamespace(add=rows.append), measured, admission, society=Voters())
+        async with TestServer(endpoint.application()) as server, aiohttp.ClientSession() as session:
+            assert await status(session.post(server.make_url("/v1/chat/completions"), json=ask(MODEL))) == 200
+        return rows
+
+    assert asyncio.run(scenario()) == ([] if abstained else ["the debate"])
+
+
+class Thinking:
+    """A template that opens a thought."""
+
+    thinks = True
+
+    def split(self, text: str) -> SimpleNamespace:
+        thought, closed, reply = text.partition("</think>")
+        return SimpleNamespace(thought=thought, reply=reply if closed else "")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+@pytest.mark.parametrize(
+    ("ends", "expected"), [((), "It is 12. Answer: 12\n\nQ"), (("\n\n", "zz"), "It is 12. Answer: 12"), (("I",), "")]
+)
+def test_a_text_that_ends_the_answer_ends_no_thought(size, ends, expected) -> None:
+    """A thought has paragraphs of its own; pieces are as the server sends them."""
+    text, hearing = "First this.\n\nI see.</think>It is 12. Answer: 12\n\nQ", Hearing(Thinking(), ends)
+    pieces = [Piece(text[at : at + size]) for at in range(0, len(text), size)]
+    streamed = "".join(hearing.hear(piece) for piece in [*pieces, Piece("", "stop", (1, 9))])
+    assert (streamed, hearing.answer().text) == (expected, expected)

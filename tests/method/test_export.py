@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -208,6 +209,19 @@ def test_an_address_that_is_none_is_refused_by_the_field_and_the_flag_alike(kind
     if not address.startswith("http://["):  # the rule has no list of all addresses of IPv6
         with pytest.raises(BadSpec, match=f"^export: the address of {kind} must be"):
             checked(run)
+
+
+@pytest.mark.parametrize("project", ["a/b", "-p", "p" * 200])
+def test_a_project_of_trackio_that_cannot_be_is_refused_before_a_run(project):
+    with pytest.raises(BadInput, match=r"^--to trackio=.*expected a project's name"):
+        targets.check("trackio", project)
+
+
+def test_a_target_whose_package_is_missing_is_refused_before_a_run(monkeypatch):
+    lacking = replace(targets.TARGETS["wandb"], packages=("no_such_package",))
+    monkeypatch.setattr(targets, "TARGETS", {**targets.TARGETS, "wandb": lacking})
+    with pytest.raises(BadInput, match=r"^--to wandb: needs the package no_such_package; pip install 'maft\[wandb\]'$"):
+        targets.check_installed("wandb")
 
 
 def test_the_help_names_every_target():

@@ -54,6 +54,7 @@ TOOLS = {
         "helm",
         "pause",
         "prometheus-operator",
+        "kserve",
         "kueue-chart",
     ),
     "nightly": ("metrics-server", "skipper"),

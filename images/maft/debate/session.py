@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 
-from maft import models, program, records
+from maft import begun, models, program, records
 from maft.answers.equality import Checker
 from maft.chat_template import ChatTemplate
 from maft.debate import limits, shards, vectors
@@ -59,6 +59,8 @@ def debate_part(assignment: Assignment, rules: Rules, society: Society, prefix: 
     The journal below `prefix` is `clear`'s."""
     store, share = assignment.store, Share.assigned(assignment)
     commit = required(store, f"{assignment.questions}/{layout.PROBLEMS}", "the task `prepare`")
+    if assignment.group:
+        begun.adopt(store, assignment.run, assignment.spec, commit)
     problems = fetch_lines(store, commit, f"{part}.jsonl", Problem)
     trained = len(problems)
     if part == "train" and commit.has(layout.PROBE):

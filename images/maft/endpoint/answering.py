@@ -1,6 +1,6 @@
 """Answers requests: a debate of all, a vote of all, or one agent, each by the code and the prompts of the run."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from maft.answers.likeness import drowned
 from maft.chat_template import ChatTemplate
-from maft.debate.prompts import Prompts
+from maft.debate.clipping import MARK
+from maft.debate.prompts import NOTHING, Prompts
 from maft.debate.question import Listener, Question
 from maft.debate.setup import Setup
 from maft.debate.society import Rules
@@ -19,11 +20,12 @@ from maft.endpoint.refused import Refused
 from maft.endpoint.request import Asked
 from maft.endpoint.served import MAJORITY, Served
 from maft.endpoint.upstream import Piece, Upstream
-from maft.errors import BadInput
-from maft.records import Call, Problem, Transcript
+from maft.errors import BadInput, shown
+from maft.records import Call, Message, Problem, Transcript
 from maft.spec import Spec
 
-_LONGEST = 100  # characters of a token, more than any has on the average: longer chats are refused uncounted
+_LONGEST = 16  # characters of a token, more than any text has on the average: longer chats are refused uncounted
+_Way = tuple[ChatTemplate, int]  # by which an agent is asked, and the tokens that its context has
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,34 +44,32 @@ class Society:
     def is_of_one_agent(self, asked: Asked) -> bool:
         """Tells whether one agent is asked; Refused where the model is none of ours."""
         if asked.model not in self.served.models:
-            known = ", ".join(self.served.models)
-            raise Refused(404, f"model: {asked.model!r} is not served; there are {known}", param="model", code="model_not_found")
+            raise unknown(asked.model, self.served.models)
         return asked.model in self.served.agents
 
     def prompt(self, asked: Asked) -> list[int]:
-        """Makes the first prompt; Refused where it leaves no room for an answer."""
-        problem, rules = self.problem(asked), self.rules(asked)
-        context = min(self.setup.contexts.values())
+        """Makes the first prompt, which takes a while for a long one; Refused where it, or the least that a debate adds to it,
+        leaves no room for an answer."""
+        problem, rules, ways = self.problem(asked), self.rules(asked), self._ways(asked)
+        context = min(context for _, context in ways)
         if len(problem.text) > _LONGEST * context:
             raise _too_long(f"more than {context}", context)
+        later = [] if asked.model in self.served.agents else list(_later(rules, problem, self.setup.society.size))
         try:
-            ways = [template.prompt(rules.opening(problem)) for template in self._templates(asked)]
+            return max((_fitting(rules.opening(problem), later, way) for way in ways), key=len)
         except BadInput as error:
             raise Refused(400, f"messages: {error}", param="messages") from None
-        longest = max(ways, key=len)
-        if len(longest) >= context:
-            raise _too_long(str(len(longest)), context)
-        return longest
 
-    def _templates(self, asked: Asked) -> list[ChatTemplate]:
-        """Lists those by which the agents that are asked are: one's own, or all."""
-        if asked.model in self.served.agents:
-            return [self.setup.template_of(self.served.agents[asked.model][0])]
-        return [self.setup.template, *self.setup.own.values()]
+    def _ways(self, asked: Asked) -> list[_Way]:
+        """Lists how those are asked who are: one agent, or all."""
+        players = self.setup.society
+        agents = [self.served.agents[asked.model][0]] if asked.model in self.served.agents else range(players.size)
+        ways = [(self.setup.template_of(n), self.setup.contexts[players.servers[n]]) for n in agents]
+        return list({(id(template), context): (template, context) for template, context in ways}.values())
 
     def hearing(self, asked: Asked) -> "Hearing":
         """Makes the ears for the one agent that is asked."""
-        return Hearing(self._templates(asked)[0])
+        return Hearing(self._ways(asked)[0][0], asked.ends)
 
     def rules(self, asked: Asked) -> Rules:
         """Makes the rules of a request: the run's, where it says nothing."""
@@ -89,11 +89,16 @@ class Society:
         return whole.of(self.served.agents[asked.model][0]) if one else whole
 
     async def debate(self, asked: Asked, listener: Listener = lambda agent, turn: None) -> Transcript:
-        """Debates the question, once `prompt` has taken it; Refused where the servers say no."""
+        """Debates the question, once `prompt` has taken it; Refused where the servers say no, or what was said has left nobody room
+        for a last answer."""
         try:
-            return await Question(changed(self.setup, rules=self.rules(asked)), 0, self.problem(asked), listener).run()
+            debated = await Question(changed(self.setup, rules=self.rules(asked)), 0, self.problem(asked), listener).run()
         except BadInput as error:
             raise Refused(502, f"the debate cannot go on: {error}") from None
+        if all(turns[-1].call.finish_reason == "context" for turns in debated.turns):
+            least = min(turns[-1].call.prompt_tokens for turns in debated.turns)
+            raise _too_long(str(least), min(context for _, context in self._ways(asked)), _IN_THE_END)
+        return debated
 
     def answer(self, asked: Asked, transcript: Transcript) -> Answer:
         """Makes the answer of a debate."""
@@ -108,21 +113,60 @@ class Society:
         server, seed = self.setup.society.servers[agent], rules.key(self.problem(asked).id, agent, 1, "answer")
         setup, room = changed(self.setup, rules=rules), self.setup.contexts[server] - len(prompt)
         request = setup.request(model, prompt, room, seed, asked=agent)
-        async with aclosing(self.upstream.stream(server, request, asked.ends)) as pieces:
+        ends = () if setup.template_of(agent).thinks else asked.ends  # a thought may have them, too: `Hearing` cuts
+        async with aclosing(self.upstream.stream(server, request, ends)) as pieces:
             async for piece in pieces:
                 yield piece
 
 
-def _too_long(tokens: str, context: int) -> Refused:
-    text = f"messages: the prompt has {tokens} tokens, and the context has {context}; ask with less"
+_IN_THE_END = "the last prompt of the debate, in which the question stands again,"
+
+
+def _later(rules: Rules, problem: Problem, agents: int) -> Iterator[Message]:
+    """Writes the turns after the first answer, with as little in them as there can be."""
+    summarized = rules.debate.summarize and agents > 1
+    others = [] if summarized else [MARK] * (agents - 1)
+    again = rules.prompts.again(
+        problem.question, summary=MARK if summarized else None, others=others, cooperative=rules.debate.cooperative
+    )
+    for _ in range(1, rules.debate.rounds):
+        yield from (Message("assistant", NOTHING), Message("user", again))
+
+
+def _fitting(first: Sequence[Message], later: Sequence[Message], way: _Way) -> list[int]:
+    """Makes the first prompt; Refused where it, or the last one, is too long."""
+    template, context = way
+    made = template.prompt(first)
+    if len(made) >= context:
+        raise _too_long(str(len(made)), context)
+    if later and not _is_short(len(made), context, later) and (least := len(template.prompt([*first, *later]))) >= context:
+        raise _too_long(f"at least {least}", context, _IN_THE_END)
+    return made
+
+
+def _is_short(tokens: int, context: int, later: Sequence[Message]) -> bool:
+    """Tells whether nothing has to be counted: later turns that have the question again are about as long as the first."""
+    return tokens * (1 + len(later)) < context // 2
+
+
+def unknown(model: str, models: Sequence[str]) -> Refused:
+    """Says that a model is none of ours."""
+    text = f"model: {shown(model)} is not served; there are {', '.join(models)}"
+    return Refused(404, text, param="model", code="model_not_found")
+
+
+def _too_long(tokens: str, context: int, what: str = "the prompt") -> Refused:
+    text = f"messages: {what} has {tokens} tokens, and the context has {context}; ask with less"
     return Refused(400, text, param="messages", code="context_length_exceeded")
 
 
 @dataclass(slots=True)
 class Hearing:
-    """What one agent has said so far, as whoever asked hears it: the reply, once what it thinks first has ended."""
+    """What one agent has said so far, as whoever asked hears it: the reply, once what it thinks first has ended, up to a text of
+    `ends`."""
 
     template: ChatTemplate
+    ends: Sequence[str] = ()
     _text: str = ""
     _told: str = ""
     _end: Piece = field(default_factory=lambda: Piece(""))
@@ -134,10 +178,18 @@ class Hearing:
             self._end = piece
         if not self.template.thinks:
             return piece.text
-        reply = self.template.split(self._text).reply if self._is_reply else ""
+        reply = self._heard() if self._is_reply else ""
         new = reply[len(self._told) :] if reply.startswith(self._told) else ""
         self._told += new
         return new
+
+    def _heard(self) -> str:
+        """The reply up to an end; what may become one waits for the next piece."""
+        reply, cut = answer.ended(self.template.split(self._text).reply, self.ends)
+        if cut or self._end.tokens is not None:
+            return reply
+        starts = [end[:length] for end in self.ends for length in range(1, len(end))]
+        return reply[: len(reply) - max((len(start) for start in starts if reply.endswith(start)), default=0)]
 
     @property
     def _is_reply(self) -> bool:
@@ -150,4 +202,4 @@ class Hearing:
         prompt, completion = self._end.tokens or (0, 0)
         parts = self.template.split(self._text)
         call = Call("", 0, prompt, completion, self._end.finish_reason or "stop", parts.reply, parts.thought)
-        return answer.of_call(call, ())
+        return answer.of_call(call, self.ends if self.template.thinks else ())

@@ -16,7 +16,7 @@ from aiohttp.typedefs import Handler
 from maft.endpoint import answer
 from maft.endpoint.admission import AGAIN, Admission
 from maft.endpoint.answer import Answer, Writing
-from maft.endpoint.answering import Society
+from maft.endpoint.answering import Society, unknown
 from maft.endpoint.kept import Kept
 from maft.endpoint.keys import Keys
 from maft.endpoint.measured import Measured
@@ -28,6 +28,7 @@ from maft.records import Turn
 from maft.society_spec import SocietySpec
 
 BODY = 4 << 20  # bytes of a request
+_ROUTES = "POST /v1/chat/completions and GET /v1/models"
 GONE = 499  # the status, in metrics alone, of a request whose client went
 _KEY, _MODEL, _STATUS = web.RequestKey("key", str), web.RequestKey("model", str), web.RequestKey("status", int)
 
@@ -96,7 +97,8 @@ class Endpoint:
         with self.admission.admitted(http.get(_KEY, "")):
             assert self.society is not None, "ready"
             one = self.society.is_of_one_agent(asked)
-            prompt = self.society.prompt(asked)  # what is refused is no stream
+            # What is refused is no stream. In a thread: the tokens of a long prompt take seconds, in which others are answered.
+            prompt = await asyncio.to_thread(self.society.prompt, asked)
             alone = prompt if one else None
             return await (self._streamed(http, asked, alone) if asked.stream else self._whole(asked, alone))
 
@@ -124,9 +126,11 @@ class Endpoint:
                 turns.put_nowait(answer.turn(agent, turn, rounds[agent]))
 
         transcript = await self.society.debate(asked, listen)
-        if asked.store and not self.society.setup.checker.runs_programs:  # a row of programs has inputs
+        result = self.society.answer(asked, transcript)
+        decided = result.debate is not None and not result.debate["abstained"]  # else nobody may learn it
+        if asked.store and decided and not self.society.setup.checker.runs_programs:  # a row of programs has inputs
             self.kept.add(transcript)
-        return self.society.answer(asked, transcript)
+        return result
 
     async def _streamed(self, http: web.Request, asked: Asked, alone: list[int] | None) -> web.StreamResponse:
         """A stream: what goes wrong in it is its last event. alone: the prompt of one agent, whose first word begins it."""
@@ -185,7 +189,7 @@ class Endpoint:
     async def _one_model(self, http: web.Request) -> web.Response:
         model = http.match_info["model"]
         if model not in self.models:
-            raise Refused(404, f"model: {model!r} is not served; there are {', '.join(self.models)}", param="model")
+            raise unknown(model, self.models)
         return web.json_response(self._listed(model))
 
     def _listed(self, model: str) -> dict[str, Any]:
@@ -207,6 +211,10 @@ def refused(error: Exception) -> Refused:
     """Says what whoever asked is told of an error."""
     if isinstance(error, Refused):
         return error
+    if isinstance(error, web.HTTPNotFound | web.HTTPMethodNotAllowed):
+        return Refused(error.status, f"no such route ({error.reason}); there are {_ROUTES}")
+    if isinstance(error, web.RequestPayloadError):
+        return Refused(400, f"the body of the request cannot be read: {one_line(error)}")
     if isinstance(error, web.HTTPException):
         return Refused(error.status, one_line(error.text or error.reason))
     if isinstance(error, TimeoutError):

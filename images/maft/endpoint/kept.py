@@ -40,7 +40,8 @@ class Kept:
         self._batch = _batch()
 
     def add(self, transcript: Transcript) -> None:
-        """Takes in a question with the answer of the vote; one without an answer is no row of a task."""
+        """Takes in a question with the answer of the vote; one without an answer is no row of a task. Whoever calls leaves out
+        votes that abstain."""
         if not self._spec.keep_questions or transcript.vote.answer is None:
             return
         if len(self._lines) >= MOST:

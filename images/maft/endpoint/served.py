@@ -67,6 +67,9 @@ def chosen(store: Store, run: str, spec: Spec) -> int:
         places = adapters.prefixes(store, run, iteration)
         if places and all(committed(store, place) for place in places):
             return iteration
+    if any(any(True for _ in store.entries(f"{run}/{part}")) for part in (layout.CALLS, layout.COMPARE)):
+        example = f"{run.rpartition('/')[2]}-multiagent-{spec.seed}"
+        raise BadInput(f"{store.url}/{run}: is a comparison; name one of its runs, such as {example}")
     raise BadInput(
         f"{store.url}/{run}: no adapters yet; the training of iteration 1 has to finish first (`maft run` goes on with it)"
     )

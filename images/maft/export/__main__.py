@@ -26,6 +26,7 @@ def main(assignment: Assignment, given: argparse.Namespace) -> ExportSummary:
     if given.check:
         for kind, where in asked:
             targets.check(kind, where)
+            targets.check_installed(kind)
         return ExportSummary(targets=())
     run = committed_run.read(assignment.store, assignment.run)
     request = Request(assignment.store, run, "", assignment.iteration or None, tuple(given.only), given.license, assignment.group)

@@ -29,7 +29,7 @@ def spec(run: RunCommits) -> Spec:
     """Returns the run's spec with the commits of its models, however their branches moved since; BadInput where it has none of its
     own."""
     if run.spec is None:
-        raise BadInput(f"run {run.key}: its questions are those of a comparison, and it has no spec of its own; export another run")
+        raise BadInput(f"run {run.key}: it has no spec of its own; `maft compare`, which has made it, gives it one when it goes on")
     pinned = revision.with_revision(run.spec, str(run.meta.get(revision.META) or ""))
     return revision.with_own(pinned, run.meta.get(revision.OWN))
 

@@ -60,3 +60,5 @@ class Target:
     """Of this room; its `send` takes a Request and returns what was Sent."""
     extra: str = ""
     """Of the package maft, with what the module imports; empty: it needs nothing more."""
+    packages: tuple[str, ...] = ()
+    """That the module imports when it sends."""

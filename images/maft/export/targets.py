@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.util import find_spec
 
 from maft.errors import BadInput
 from maft.export.target import Request, Sent, Target
@@ -11,16 +12,18 @@ TARGETS: Mapping[str, Target] = {
     "vllm": Target("[FOLDER]", "the same and the command with which vLLM serves them", "vllm_lines"),
     "kserve": Target("[FILE]", "an LLMInferenceService of KServe, with adapters from the bucket", "kserve"),
     "mlflow": Target("URL[#EXPERIMENT]", "parameters, metrics by iteration, the report, adapters", "mlflow"),
-    "wandb": Target("[FOLDER]", "a run of Weights & Biases in offline mode, for `wandb sync`", "wandb_runs", "wandb"),
-    "trackio": Target("PROJECT", "a run of a trackio project", "trackio_runs", "trackio"),
+    "wandb": Target("[FOLDER]", "a run of Weights & Biases in offline mode, for `wandb sync`", "wandb_runs", "wandb", ("wandb",)),
+    "trackio": Target("PROJECT", "a run of a trackio project", "trackio_runs", "trackio", ("trackio",)),
     "otel": Target("URL", "the stages as one OpenTelemetry trace (OTLP over HTTP)", "traces"),
-    "hub": Target("OWNER/NAME", "adapters as a model repository of the Hugging Face hub", "hub", "export"),
+    "hub": Target("OWNER/NAME", "adapters as a model repository of the Hugging Face hub", "hub", "export", ("huggingface_hub",)),
     "oci": Target("HOST/NAME:TAG", "adapters as one ModelPack artifact of a registry", "oci", "export"),
-    "merged": Target("[FOLDER]", "whole models, one for each adapter", "merged", "train"),
-    "gguf": Target("[FOLDER]", "the same as GGUF files, for llama.cpp, Ollama and LM Studio", "gguf_files", "gguf"),
+    "merged": Target("[FOLDER]", "whole models, one for each adapter", "merged", "train", ("torch", "peft")),
+    "gguf": Target(
+        "[FOLDER]", "the same as GGUF files, for llama.cpp, Ollama and LM Studio", "gguf_files", "gguf", ("gguf", "torch")
+    ),
 }
 
-_ADDRESSED = ("mlflow", "otel", "hub", "oci")  # those of spec.export
+_ADDRESSED = ("mlflow", "otel", "hub", "oci", "trackio")  # those of spec.export, and one whose project has a name
 
 
 def parse(text: str) -> tuple[str, str]:
@@ -40,6 +43,13 @@ def check(kind: str, where: str) -> None:
         import_module(f"maft.export.{TARGETS[kind].module}").check(where)
 
 
+def check_installed(kind: str) -> None:
+    """BadInput where a package that the target needs is missing here."""
+    for package in TARGETS[kind].packages:
+        if find_spec(package) is None:
+            raise _lacking(kind, package)
+
+
 def _asked(takes: str) -> str:
     """Writes what has to stand after `=`, also where all of it may be left out."""
     return takes[1:-1] if takes.startswith("[") else takes
@@ -50,8 +60,11 @@ def send(kind: str, request: Request) -> Sent:
     try:
         made: Sent = import_module(f"maft.export.{TARGETS[kind].module}").send(request)
     except ModuleNotFoundError as error:
-        extra = TARGETS[kind].extra
-        raise BadInput(
-            f"--to {kind}: needs the package {error.name}" + (f"; pip install 'maft[{extra}]'" if extra else "; install maft anew")
-        ) from None
+        raise _lacking(kind, str(error.name)) from None
     return made
+
+
+def _lacking(kind: str, package: str) -> BadInput:
+    extra = TARGETS[kind].extra
+    how = f"pip install 'maft[{extra}]'" if extra else "install maft anew"
+    return BadInput(f"--to {kind}: needs the package {package}; {how}")

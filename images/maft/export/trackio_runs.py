@@ -12,11 +12,16 @@ from maft.export.target import Request, Sent
 _PROJECT = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 
 
+def check(project: str) -> None:
+    """BadInput where no project has that name."""
+    if not _PROJECT.fullmatch(project):
+        raise BadInput(f"--to trackio={project}: expected a project's name: letters, digits, _ - and .")
+
+
 def send(request: Request) -> Sent:
     """Logs what the project does not have yet."""
     project = request.to
-    if not _PROJECT.fullmatch(project):
-        raise BadInput(f"--to trackio={project}: expected a project's name: letters, digits, _ - and .")
+    check(project)
     import trackio
     from trackio.utils import TRACKIO_DIR
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import msgspec
 
-from maft import __version__, models, program, records, revision
+from maft import __version__, begun, models, program, records, revision
 from maft.errors import BadInput
 from maft.prepare import alike, apart, code, earlier, group, same, sizes, tasks
 from maft.program import Assignment
 from maft.records import Commit, Formatted, Problem
-from maft.spec import FORMAT, Spec, immutable_spec_json
+from maft.spec import Spec
 from maft.store import layout
 from maft.store.base import Missing, Passing, Store
 from maft.store.check import check
@@ -38,7 +38,7 @@ def main(assignment: Assignment) -> PrepareSummary:
         _validates(commit, spec)
     else:
         commit = _publish(assignment, prefix)
-    store.write(f"{assignment.run}/{layout.RUN}", records.encode({"format": FORMAT, **commit.meta, "problems": _hashes(commit)}))
+    begun.write(store, assignment.run, commit)
     pin, threshold = str(commit.meta.get(revision.META, "")), alike.committed(commit)
     drawn = PrepareSummary(
         train=spec.task.train,
@@ -131,7 +131,7 @@ def draw(spec: Spec) -> tasks.Split:
 def _meta(spec: Spec, questions: group.Questions, own: Mapping[str, str]) -> dict[str, Any]:
     """What run.json says: the spec as it was when the run began, by which release, and what was found beside the questions."""
     return {
-        "spec": msgspec.json.decode(immutable_spec_json(spec)),
+        "spec": begun.described(spec),
         "version": __version__,
         "model": spec.model.source,
         **questions.meta,
@@ -143,10 +143,6 @@ def _meta(spec: Spec, questions: group.Questions, own: Mapping[str, str]) -> dic
 def _disjoint(*parts: tuple[Problem, ...]) -> None:
     ids = [p.id for part in parts for p in part]
     assert len(set(ids)) == len(ids), "questions on two sides of the split"
-
-
-def _hashes(commit: Commit) -> dict[str, str]:
-    return {entry.name: entry.sha256 for entry in commit.files}
 
 
 PARSER = program.parser("prepare", "Draws the questions and checks store, model and task.", takes=("spec", "group"))

@@ -48,9 +48,16 @@ async def ask(
         raise Unanswered(f"{url} answers what is no event of a society: {type(error).__name__}") from None
     say(printable(text))
     if vote is not None:
-        say(printable(verdict(vote)))
-        if vote.get("warning"):
-            say(printable(f"warning: {vote['warning']}"))
+        _say_vote(vote, say)
+
+
+def _say_vote(vote: dict[str, Any], say: Callable[[str], None]) -> None:
+    """Says who is behind the answer; Unanswered where there is none."""
+    if vote.get("warning"):
+        say(printable(f"warning: {vote['warning']}"))
+    if vote["answer"] is None:
+        raise Unanswered(printable(verdict(vote)))
+    say(printable(verdict(vote)))
 
 
 def _key() -> dict[str, str]:

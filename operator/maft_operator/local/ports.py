@@ -49,3 +49,11 @@ _here = Ports()
 def free_port() -> int:
     """Finds a TCP port on loopback that nobody listens on, and keeps other processes that ask this way from it for a while."""
     return _here.free()
+
+
+def check_free(host: str, port: int) -> None:
+    """Raises OSError where nobody could listen there: somebody does, who asks may not, or the host is none of this machine's."""
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE):
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what has just ended holds nobody up
+            probe.bind(address)

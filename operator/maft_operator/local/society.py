@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import fcntl
 import itertools
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from maft.summaries import BAD_INPUT
 from maft_operator.local import gpus
 from maft_operator.local.backend import HOST, LocalBackend
 from maft_operator.local.place import Place
-from maft_operator.local.ports import free_port
+from maft_operator.local.ports import check_free, free_port
 from maft_operator.local.processes import Child, start
 from maft_operator.plan import society
 from maft_operator.plan.graph import Graph, Server
@@ -119,6 +120,7 @@ class Running:
 async def running(wanted: Wanted, known: Facts, say: Callable[[str], None]) -> AsyncIterator[Running]:
     """Starts both, waits until the agents answer, and ends both with the block: the society first, so that it answers what is
     under way."""
+    _check_address(wanted)
     with claimed(wanted.folder) as own:
         async with _running(replace(wanted, folder=own), known, say) as started:
             yield started
@@ -148,6 +150,19 @@ async def _running(wanted: Wanted, known: Facts, say: Callable[[str], None]) -> 
             yield Running(url, known, watch)
         finally:
             await child.stop()
+
+
+def _check_address(wanted: Wanted) -> None:
+    """BadSpec, before a model is loaded, where the society could not listen: another one may answer there, and would be taken for
+    this one."""
+    if not wanted.port:
+        return
+    try:
+        check_free(wanted.host, wanted.port)
+    except OSError as error:
+        where, other = ("--host", "address") if isinstance(error, socket.gaierror) else ("--port", "port")
+        given = wanted.host if where == "--host" else wanted.port
+        raise BadSpec(f"{where} {given}: {error.strerror}; choose another {other}") from None
 
 
 def url_of(host: str, port: int, *, secured: bool = False) -> str:
