@@ -17,6 +17,7 @@ import helm
 import pytest
 import yaml
 from certified import certified
+from comparisons import Compared
 from installed import RESTRICTED, SYSTEM, Installed, helm_here, install, make_namespace
 from kube import Json
 from test_chart import TABLE, TWO
@@ -27,6 +28,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 LIMIT = 300.0  # seconds for a small run, on two busy cores
 SMALL = {"iterations": 1, "agents": 2}
 CRD = "CustomResourceDefinition"
+API = "maft.dev/v1alpha1"
 RUNS_CRD = "multiagentfinetunes.maft.dev"
 LEFT = {f"going-1-{stage}" for stage in ("debate", "train", "evaluate", "report")}  # Jobs: those of iteration 0 have gone
 MONITORING = ("podmonitors", "prometheusrules", "servicemonitors")
@@ -308,19 +310,31 @@ def test_uninstalling_leaves_the_resource_and_the_runs(maft, space, prometheus):
     helm_here(maft, *elsewhere, "--take-ownership", namespace=space)
 
 
+def a_team(maft: Installed, *places: str) -> list[str]:
+    """Namespaces for a release of a team, its own one the last."""
+    release = f"team-{uuid.uuid4().hex[:6]}"
+    names = [f"{release}-{place}" for place in (*places, "home")]
+    for name in names:
+        make_namespace(maft, name)
+    return [release, *names]
+
+
+def of_a_team(maft: Installed, *namespaces: str) -> Json:
+    """Values of its release."""
+    return {
+        "namespaces": [*namespaces],
+        "images": {"prefix": maft.images, "tag": maft.tag},
+        "metrics": {k: {"enabled": False} for k in ("serviceMonitor", "podMonitor", "rules", "dashboards")},
+    }
+
+
 def test_two_namespaces_and_no_other(maft):
     """Roles in two namespaces, nothing of the whole cluster; a run in a third namespace is nobody's. The resource's definition is
     another release's, and stays so."""
     kube = maft.kube
-    release = f"team-{uuid.uuid4().hex[:6]}"
-    served, other, third, home = names = [f"{release}-{n}" for n in ("a", "b", "c", "home")]
-    for name in names:
-        make_namespace(maft, name)
-    values: Json = {
-        "namespaces": [served, other],
-        "images": {"prefix": maft.images, "tag": maft.tag},
-        "metrics": {k: {"enabled": False} for k in ("serviceMonitor", "podMonitor", "rules", "dashboards")},
-    }
+    release, *names = a_team(maft, "a", "b", "c")
+    served, other, third, home = names
+    values = of_a_team(maft, served, other)
     helm_here(maft, "install", release, str(helm.CHART), "--wait", "--timeout", "120s", namespace=home, values=values)
     try:
         mine = f"app.kubernetes.io/instance={release}"
@@ -336,3 +350,40 @@ def test_two_namespaces_and_no_other(maft):
         helm_here(maft, "uninstall", release, "--wait", namespace=home)
         for name in names:
             kube.delete("Namespace", None, name)
+
+
+@pytest.mark.nightly
+def test_societies_comparisons_and_the_page_in_one_namespace(maft):
+    """What a team has without any right in the whole cluster: all kinds of resources, and the page of its own runs."""
+    kube = maft.kube
+    release, served, home = a_team(maft, "a")
+    values = of_a_team(maft, served) | {"page": {"enabled": True}}
+    helm_here(maft, "install", release, str(helm.CHART), "--wait", "--timeout", "120s", namespace=home, values=values)
+    try:
+        mine = f"app.kubernetes.io/instance={release}"
+        assert not kubectl(maft, "get", "clusterroles,clusterrolebindings,crd", "-l", mine, "-o", "name")
+        compared = Compared(maft, served)
+        compared.apply(methods=["base", "multiagent"], seeds=1)
+        assert [row["phase"] for row in compared.completed()["rows"]] == ["Complete"] * 2
+        run = f"{compared.name}-multiagent-0"
+        society: Json = {"run": run, "gpus": 0}
+        kube.apply({"apiVersion": API, "kind": "Society", "metadata": {"name": "s", "namespace": served}, "spec": society})
+        kube.wait(lambda: is_ready(maft, served, "s"), LIMIT, lambda: str(kube.get("Society", served, "s")))
+        page = maft.kube.wait(lambda: shown(maft, home, f"{release}-operator-page"), 60)
+        assert all(f"{served}/</span>{name}<" in page for name in (run, compared.name, "s")), page[:4000]
+    finally:
+        helm_here(maft, "uninstall", release, "--wait", namespace=home)
+        for name in (served, home):
+            kube.delete("Namespace", None, name)
+
+
+def is_ready(maft: Installed, namespace: str, name: str) -> bool:
+    conditions = (maft.kube.get("Society", namespace, name) or {}).get("status", {}).get("conditions", ())
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def shown(maft: Installed, namespace: str, deployment: str) -> str:
+    """What the page says to its own pod; empty while it does not answer."""
+    ask = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8090/', timeout=10).read().decode())"
+    command = [maft.cluster.kubectl, "--kubeconfig", str(maft.kube.kubeconfig), "-n", namespace, "exec", f"deploy/{deployment}"]
+    return subprocess.run([*command, "--", "python3", "-c", ask], capture_output=True, text=True, timeout=60).stdout

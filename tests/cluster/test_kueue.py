@@ -180,6 +180,23 @@ def test_servers_start_together_or_not_at_all(maft: Installed, namespace: str) -
 
 
 @pytest.mark.nightly
+def test_the_programs_of_one_debate_are_admitted_together(maft: Installed, namespace: str) -> None:
+    """An indexed Job is one Workload: beside the server there is room for one of its two pods, so none is made; with room for both
+    it ends, and was counted twice."""
+    kube = maft.kube
+    queueing.queue(kube, namespace, "gpus", cpu=slots(2))
+    begin(maft, namespace, "shards", 0.3, queueName="gpus", debate={"shards": 2}, iterations=0)
+    waits_for(kube, namespace, "shards", "Queued", "insufficient unused quota for cpu")
+    job = kube.get("Job", namespace, "shards-0-evaluate")
+    assert (job["spec"]["completionMode"], job["spec"]["parallelism"], job["spec"]["suspend"]) == ("Indexed", 2, True)
+    assert kube.list("Pod", namespace, "maft.dev/child=shards-0-evaluate") == []
+    queueing.queue(kube, namespace, "gpus", cpu=slots(3))
+    kube.wait(lambda: used(kube, namespace, "gpus") == slots(3), LIMIT, lambda: kube.explain(namespace, "shards"))
+    kube.wait_complete(namespace, "shards", LIMIT)
+    assert kube.get("Job", namespace, "shards-0-evaluate")["status"]["completedIndexes"] == "0,1"
+
+
+@pytest.mark.nightly
 def test_two_runs_that_do_not_fit_beside_each_other_both_end(maft: Installed, namespace: str) -> None:
     """Three servers each, and room for four pods: neither holds half of what both need. The one that waits says for what."""
     kube = maft.kube

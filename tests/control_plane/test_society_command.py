@@ -18,6 +18,7 @@ from societies import QUESTION, RUN, society, trained
 from yarl import URL
 
 from maft.society_spec import SocietySpec
+from maft_operator.__main__ import main
 from maft_operator.local import ask, place, society_command
 from maft_operator.local import society as local_society
 from maft_operator.spec.schema import BadSpec
@@ -85,6 +86,14 @@ def test_an_address_that_is_not_of_this_machine_is_refused_before_anything_start
     done = maft("serve", str(tmp_path / "store" / RUN), flag, *SERVE)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"error: {line}") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("url", ["http://", "localhost:8080", "ftp://here", "http://here:99999", "http://[::1", "/v1"])
+def test_what_is_no_url_of_a_society_is_refused_by_the_flag(url, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["ask", f"--url={url}", "hi"])
+    line = capsys.readouterr().err
+    assert ended.value.code == 2 and line.startswith(f"error: --url {url}: expected http://HOST") and line.count("\n") == 1
 
 
 def test_a_debate_without_an_answer_ends_the_command_with_an_error():

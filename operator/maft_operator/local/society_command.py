@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -93,6 +94,14 @@ def _ask(arguments: argparse.Namespace) -> int:
         return 1
 
 
+def _is_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:  # brackets without an end, a port that is none
+        return False
+
+
 def _one_place(arguments: argparse.Namespace) -> None:
     """Raises BadSpec unless exactly one society is named, and the question is one."""
     run, url, question = arguments.run, arguments.url, arguments.question
@@ -103,7 +112,7 @@ def _one_place(arguments: argparse.Namespace) -> None:
     for flag, given in (("set", arguments.set), ("iteration", arguments.iteration), ("gpus", arguments.gpus is not None)):
         if url and given:
             raise BadSpec(f"--{flag}: not with --url; it is for the society's own start, see `maft serve -h`")
-    if url and not url.startswith(("http://", "https://")):
+    if url and not _is_url(url):
         raise BadSpec(f"--url {url}: expected http://HOST:PORT or https://HOST:PORT, as `maft serve` prints it")
     if not question.strip():
         raise BadSpec("QUESTION: is empty; ask something")
