@@ -1,9 +1,10 @@
-"""The society that answers: `python benchmarks/society.py [--part clients|overhead|first-token] [--run STORE/NAMESPACE/NAME]`.
+"""The society that answers: `python benchmarks/society.py [--part NAME] [--run STORE/NAMESPACE/NAME]`.
 
 clients: 200 clients ask for two minutes without a pause: errors, answers, memory of the society's process. overhead: questions to
 the society ÷ the same debates by the code of a run, equally many at a time. first-token: of one agent through the society ÷ by
-vLLM itself. Without --run the stand-in for vLLM answers, after a time of its own; first-token needs a run, and with it vLLM.
-Numbers are kept in benchmarks/society.json; `--write` puts them into docs/performance.md.
+vLLM itself. export: the program that hands a run on. Without --run the stand-in for vLLM answers, after a time of its own;
+first-token needs a run, and with it vLLM. Numbers are kept in benchmarks/society.json; `--write` puts them into
+docs/performance.md.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
+from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -27,6 +29,7 @@ import psutil
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "support")]
+from committed import put_run  # noqa: E402
 from conftest import MOCK, free_port, serving  # noqa: E402
 from societies import RUN, trained  # noqa: E402
 
@@ -40,12 +43,14 @@ from maft.debate.setup import Setup  # noqa: E402
 from maft.records import Problem  # noqa: E402
 from maft.society_spec import SocietySpec  # noqa: E402
 from maft.spec import SERVER_KEY, Spec, decode_spec  # noqa: E402
+from maft.store.files import FileStore  # noqa: E402
 from maft.store.urls import open_store  # noqa: E402
 from maft_operator.local import place, society  # noqa: E402
 
 Json = dict[str, Any]
 OUTPUT = Path(__file__).with_suffix(".json")
 CLIENTS, SECONDS = 200, 120
+EXPORTS = 9
 AT_ONCE, QUESTIONS, PAIRS = 16, 64, 5
 LATENCY = 0.3  # seconds of the stand-in for an answer
 _ONE = "society/generator-1"
@@ -212,6 +217,20 @@ async def first_token(side: Side) -> Json:
     return {"requests": count, "processor": cpu, **{name: _compared(several, seconds["vLLM"]) for name, several in seconds.items()}}
 
 
+async def export(side: Side) -> Json:
+    """A run of the tests, handed on as folders: small adapters, so that it is the program's start that takes its time."""
+    seconds = []
+    with tempfile.TemporaryDirectory() as folder:
+        put_run(FileStore(Path(folder) / "store"))
+        for number in range(EXPORTS):
+            line = [f"--store=file://{folder}/store", "--run=default/demo", f"--to=vllm={folder}/{number}"]
+            began = time.perf_counter()
+            process = await asyncio.create_subprocess_exec(sys.executable, "-m", "maft.export", *line, stdout=DEVNULL)
+            assert await process.wait() == 0
+            seconds.append(round(time.perf_counter() - began, 2))
+    return {"exports": EXPORTS, "median": statistics.median(seconds), "most": max(seconds)}
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """Where one agent is asked."""
@@ -265,7 +284,7 @@ async def _first(session: aiohttp.ClientSession, url: str, body: Json, headers: 
     return first
 
 
-PARTS: dict[str, Part] = {"clients": clients, "overhead": overhead, "first-token": first_token}
+PARTS: dict[str, Part] = {"clients": clients, "export": export, "overhead": overhead, "first-token": first_token}
 
 
 def markdown(results: Json) -> str:
@@ -277,6 +296,10 @@ def markdown(results: Json) -> str:
             memory = f"{m['mebibytes']['half']} MiB in the first half, {m['mebibytes']['end']} MiB in the second"
             words = f"{m['answers']} answers, {m['errors']} errors; {memory}", "no error, memory flat"
             rows.append(f"| {m['clients']} clients for {m['seconds']} s | {engine} | {words[0]} | {words[1]} |")
+        elif part == "export":
+            rows.append(
+                f"| seconds of an export, from the program's start | none | {m['median']:.1f} ({m['most']:.1f} at most) | ≤ 2 |"
+            )
         elif part == "overhead":
             several = f"{m['median']:.3f} ({min(m['ratios']):.3f} to {max(m['ratios']):.3f})"
             rows.append(f"| seconds of the society ÷ of a run's debates, {m['atOnce']} at a time | {engine} | {several} | ≤ 1.05 |")

@@ -177,7 +177,8 @@ def test_a_prompt_that_takes_long_holds_nobody_up() -> None:
         admission.set_ready()
         endpoint = Endpoint(spec, (MODEL,), None, None, measured, admission, society=society)
         async with TestServer(endpoint.application()) as server, aiohttp.ClientSession() as session:
-            asking = asyncio.create_task(status(session.post(server.make_url("/v1/chat/completions"), json=ask(MODEL))))
+            long = ask(MODEL, "7" * 50_000)
+            asking = asyncio.create_task(status(session.post(server.make_url("/v1/chat/completions"), json=long)))
             await asyncio.to_thread(society.counting.wait, 20)
             healthy = await status(session.get(server.make_url("/health")))
             society.others.set()

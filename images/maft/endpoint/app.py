@@ -28,6 +28,7 @@ from maft.records import Turn
 from maft.society_spec import SocietySpec
 
 BODY = 4 << 20  # bytes of a request
+_LONG = 10_000  # characters, whose tokens are counted within a few milliseconds
 _ROUTES = "POST /v1/chat/completions and GET /v1/models"
 GONE = 499  # the status, in metrics alone, of a request whose client went
 _KEY, _MODEL, _STATUS = web.RequestKey("key", str), web.RequestKey("model", str), web.RequestKey("status", int)
@@ -97,10 +98,17 @@ class Endpoint:
         with self.admission.admitted(http.get(_KEY, "")):
             assert self.society is not None, "ready"
             one = self.society.is_of_one_agent(asked)
-            # What is refused is no stream. In a thread: the tokens of a long prompt take seconds, in which others are answered.
-            prompt = await asyncio.to_thread(self.society.prompt, asked)
+            prompt = await self._prompt(asked)  # what is refused is no stream
             alone = prompt if one else None
             return await (self._streamed(http, asked, alone) if asked.stream else self._whole(asked, alone))
+
+    async def _prompt(self, asked: Asked) -> list[int]:
+        """Makes the prompt. The tokens of a long one take seconds, in which others are answered; a short one is not worth a
+        thread."""
+        assert self.society is not None
+        if asked.characters < _LONG:
+            return self.society.prompt(asked)
+        return await asyncio.to_thread(self.society.prompt, asked)
 
     async def _whole(self, asked: Asked, alone: list[int] | None) -> web.Response:
         started = time.monotonic()

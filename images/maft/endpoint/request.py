@@ -90,6 +90,11 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Lists the texts before which the answer ends."""
         return (self.stop,) if isinstance(self.stop, str) else self.stop
 
+    @property
+    def characters(self) -> int:
+        """Counts those of all messages."""
+        return sum(len(turn.content) for turn in self.turns)
+
     def problem(self, generator: GeneratorSpec | None) -> Problem:
         """Makes the question that is debated: named as the run would name it."""
         entry = Entry(generator.name, msgspec.json.encode(generator.config).decode(), 0, 0) if generator else None
