@@ -365,7 +365,7 @@ def test_societies_comparisons_and_the_page_in_one_namespace(maft):
         compared = Compared(maft, served)
         compared.apply(methods=["base", "multiagent"], seeds=1)
         assert [row["phase"] for row in compared.completed()["rows"]] == ["Complete"] * 2
-        run = f"{compared.name}-multiagent-0"
+        [run] = [name for one in compared.runs() if "-multiagent-" in (name := one["metadata"]["name"])]
         society: Json = {"run": run, "gpus": 0}
         kube.apply({"apiVersion": API, "kind": "Society", "metadata": {"name": "s", "namespace": served}, "spec": society})
         kube.wait(lambda: is_ready(maft, served, "s"), LIMIT, lambda: str(kube.get("Society", served, "s")))

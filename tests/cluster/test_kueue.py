@@ -186,10 +186,15 @@ def test_the_programs_of_one_debate_are_admitted_together(maft: Installed, names
     kube = maft.kube
     queueing.queue(kube, namespace, "gpus", cpu=slots(2))
     begin(maft, namespace, "shards", 0.3, queueName="gpus", debate={"shards": 2})
+
+    def indexed() -> list[Json]:
+        return [job for job in kube.list("Job", namespace, "maft.dev/run=shards") if job["spec"]["completionMode"] == "Indexed"]
+
+    jobs = kube.wait(indexed, LIMIT, lambda: kube.explain(namespace, "shards"))
     waits_for(kube, namespace, "shards", "Queued", "insufficient unused quota for cpu")
-    [job] = [job for job in kube.list("Job", namespace, "maft.dev/run=shards") if job["spec"]["completionMode"] == "Indexed"]
-    assert (job["spec"]["parallelism"], job["spec"]["suspend"]) == (2, True)
-    assert kube.list("Pod", namespace, f"maft.dev/child={job['metadata']['name']}") == []
+    assert {(job["spec"]["parallelism"], job["spec"]["suspend"]) for job in jobs} == {(2, True)}
+    names = ",".join(job["metadata"]["name"] for job in jobs)
+    assert kube.list("Pod", namespace, f"maft.dev/child in ({names})") == []
     queueing.queue(kube, namespace, "gpus", cpu=slots(3))
     kube.wait(lambda: used(kube, namespace, "gpus") == slots(3), LIMIT, lambda: kube.explain(namespace, "shards"))
     kube.wait_complete(namespace, "shards", LIMIT)
