@@ -6,7 +6,9 @@ one elsewhere; a quotation that ends the reply may be its answer.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from maft.answers.whose import is_of_before, is_of_others, is_upheld
 
 # --- announcements ---
 
@@ -29,20 +31,6 @@ _MARKER = re.compile(
     rf"<answer>\s*+ | {_HASHES} | {_SUBJECT} {_PART} (?: {_COLON} | {_VERB} | {_NEWLINE} ) [\s*_]*+", re.VERBOSE | re.IGNORECASE
 )
 _TAG_END = re.compile(r"</answer>", re.IGNORECASE)
-
-# Whose answer it is that stands before "answer": of others, of before, or supposed.
-_OTHER = r"(?:(?:the\s)?(?:other|first|second|third|next)\s)?(?:agents?|models?|students?|solutions?|others?|responses?|one)"
-_SAYS = r"(?:says?|said|claims?|claimed|writes?|wrote|thinks?|thought|believes?|suggests?|states?|stated|argues?|argued)"
-_NOT_MINE = re.compile(
-    rf"""(?: (?<![^\W_]){_OTHER}(?:\s(?:\d{{1,3}}|[A-Z]))?['’]s?\s(?:\w+\s)?
-      | (?<![^\W_])according\sto\s{_OTHER}(?:\s(?:\d{{1,3}}|[A-Z]))?,?\s(?:the\s)?
-      | (?<![^\W_])(?:their|his|her)\s(?:\w+\s)?
-      | (?<![^\W_])(?:previous|earlier|initial|original|prior|old|former|wrong|incorrect)\s
-      | (?<![^\W_])(?<!I\s)(?<!we\s)(?<!I\sstill\s)(?<!We\s){_SAYS}(?:\sthat)?:?\s["“'‘]?(?:(?:the|its|their)\s)?(?:\w+\s)?
-      | (?<![^\W_])(?:if|suppose|assume|assuming|whether)(?:\sthat)?\s(?:the|my)\s(?:\w+\s)?
-    )$""",
-    re.VERBOSE | re.IGNORECASE,
-)
 
 _SOMETHING = re.compile(r"[^\W_]|[½⅓⅔¼¾⅕-⅞⅐-⅒]")
 
@@ -107,14 +95,19 @@ class Statement:
     """What it says the answer is instead; where it denies nothing: what takes its line back."""
     end: int
     """Where its first sentence ends, in the reply."""
+    before: bool = False
+    """It is what the reply once answered ("Earlier I wrote: Answer: 7")."""
 
 
 def statements(reply: str, masked: str) -> Iterator[Statement]:
     """Finds the reply's own announcements, last one first. masked: the same without its asides, where what is announced may lie."""
     end = len(reply)
     for marker in reversed(list(_MARKER.finditer(masked))):
-        if not _NOT_MINE.search(masked[max(0, marker.start() - 60) : marker.start()]):
-            yield _statement(marker, _TAG_END.split(reply[marker.end() : end], maxsplit=1)[0])
+        before = is_of_before(masked, marker.start())
+        if before or not is_of_others(masked, marker.start()):
+            statement = _statement(marker, _TAG_END.split(reply[marker.end() : end], maxsplit=1)[0])
+            if not before or statement.denied or is_upheld(masked, "before", marker.end(), end):
+                yield replace(statement, before=before and not statement.denied)
         end = marker.start()
 
 

@@ -69,19 +69,32 @@ def canonical(answer: str, kind: AnswerKind) -> str | None:
 
 def _announced(reply: str, masked: str, kind: AnswerKind) -> tuple[str | None, int]:
     """The announced answer, empty if what is announced is none; and from where on a last number or choice may be it."""
-    after, weak = 0, None
+    after, weak, once = 0, None, None
     for box in boxes(masked):
-        if (answer := _boxed(_multiplied(box, masked, kind), kind)) is not None:
-            other = None if box.beside is None else _boxed(box.beside, kind)
-            return ("" if other not in (None, answer) else answer), 0
-        after = after or (box.end if kind == "choice" else len(reply))
+        answer = _in_box(box, masked, kind)
+        if answer is None:
+            after = after or (box.end if kind == "choice" else len(reply))
+        elif box.own:
+            return answer, 0
+        elif box.upheld:
+            once = once or answer
     for statement in statements(reply, masked):
         answer = _stated(statement, kind)
+        if statement.before:
+            once = once or answer
+            continue
         if answer is not None and not statement.doubted:
             return answer, 0
         weak = weak or (answer if kind in ("text", "math") else None)
         after = max(after, statement.end) if statement.denied else after
-    return weak, after
+    return weak if once is None else once, after
+
+
+def _in_box(box: Box, masked: str, kind: AnswerKind) -> str | None:
+    """What a box gives; empty where it offers another one beside it."""
+    answer = _boxed(_multiplied(box, masked, kind), kind)
+    other = None if box.beside is None or answer is None else _boxed(box.beside, kind)
+    return "" if other not in (None, answer) else answer
 
 
 def _multiplied(box: Box, text: str, kind: AnswerKind) -> str:
