@@ -74,6 +74,7 @@ _EMPTY = re.compile(
 _AHEAD = re.compile(r"[\s*_]*(?:as follows|the following|below|here|this|given by)?[\s*_]*:?[\s*_]*", re.IGNORECASE)
 _OFFERED = re.compile(r"[\s*_$(]*(?:or|nor)(?![^\W_])", re.IGNORECASE)  # begins a line that belongs to the one before it
 _SENTENCE = re.compile(r"[.!?;](?=\s|$)|\n")
+_ITEM = re.compile(r"^\s{0,8}[-*+•]\s{1,4}(?=\S)")  # "- 12 apples" of a list; "-12" is a number
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,8 @@ def statements(reply: str, masked: str) -> Iterator[Statement]:
 
 def _statement(marker: re.Match[str], text: str) -> Statement:
     first, *others = text.split("\n")
+    if "\n" in marker[0].rstrip(" *_"):
+        first = _unmarked(first)
     lines = [part for part in (first, *map(_unmarked, others)) if _SOMETHING.search(part)] or [""]
     if len(lines) > 1 and _AHEAD.fullmatch(lines[0]):
         lines = lines[1:]
@@ -134,8 +137,9 @@ def _statement(marker: re.Match[str], text: str) -> Statement:
 
 
 def _unmarked(line: str) -> str:
-    """A line without the mark of a quotation; empty for the fence of a block."""
-    return "" if _BLOCK.match(line) else line.lstrip("> ") if line.lstrip().startswith(">") else line
+    """A line without the mark of a quotation or of a list's item; empty for the fence of a block."""
+    line = "" if _BLOCK.match(line) else line.lstrip("> ") if line.lstrip().startswith(">") else line
+    return _ITEM.sub("", line, count=1)
 
 
 # --- asides ---
