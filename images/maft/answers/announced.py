@@ -20,11 +20,18 @@ _HASHES = r"""
 """
 _SUBJECT = r"(?<![^\W_])(?:answer|correct\s(?:choice|option))(?![^\W_])"
 _QUESTION = r"""[^\n.:="“]{0,30}+["“][^\n"“”]{0,300}+["”]"""  # the answer to the question "What is 9 + 5?"
-_PART = rf"(?:\s(?:to|of|for|in)\s(?:{_QUESTION}|[^\n.:=]{{0,60}}?))?"  # the answer to the second part
+_GIVEN = r"[^\n.:=]{0,40}?\w\s?=\s?-?\d[\d.,/]{0,12}+(?=\s(?:is|was|equals)\s)"  # the answer for x = 3 is 7
+_PART = (
+    rf"(?:\s(?:to|of|for|in)\s(?:{_QUESTION}|{_GIVEN}|[^\n.:=]{{0,60}}?)|\s(?:when|if|at|with)\s{_GIVEN})?"  # to the second part
+)
 _COLON = r"""(?P<colon>[\s*_"']*+ [:=])"""  # Answer: 12  **Answer**: 12  answer = 12
 _MODAL = r"(?:does|would|will|should|must|can|could)"
 _DENIAL = rf"""(?P<denial>(?:(?:is|was|wo|ca|{_MODAL})n['’]t | {_MODAL}\s?(?:not|never))(?:\s(?:be|equal))?)"""  # cannot be 12
-_IS = r"(?:is|was|remains|stays|(?:would|will|should|must)\sbe|equals|becomes|comes\s(?:out\s)?to)"
+_BE = r"(?:would|will|should|must|(?:has|had|needs)\s(?:got\s)?to|ought\sto|can\sonly)\sbe"  # has to be 12
+_COMES = (
+    r"(?:(?:comes|came)(?:\sout)?\s(?:to|as|at)|(?:turns|turned|works|worked)\sout\s(?:to\sbe|to|as|at)|ends\sup\s(?:being|as|at))"
+)
+_IS = rf"(?:is|was|remains|stays|{_BE}|equals|becomes|{_COMES}|amounts\sto|evaluates\sto)"
 _VERB = rf"\s++ (?:{_DENIAL}|{_IS})(?![^\W_]) (?:\s*+:)?+"  # the answer is 12  the answer would be: 12
 _NEWLINE = r"(?P<newline>[*_ \t]*+ \n)"  # **Answer** alone on its line
 _MARKER = re.compile(
@@ -36,8 +43,11 @@ _SOMETHING = re.compile(r"[^\W_]|[½⅓⅔¼¾⅕-⅞⅐-⅒]")
 
 # --- what an announcement denies, and what it puts in its place ---
 
+_REMOTE = r"(?:hardly|far from)(?=\s[$\\(*]*(?:[-\d]|[A-J]\b))"  # hardly 5, but "far from home" is a text
 _NOT = re.compile(
-    r"[\s*_]*+(?:\w+ly\s)?(?P<word>not|never|neither|nor|no longer|anything but)(?![^\W_])(?P<only>\s(?:only|just|merely))?", re.I
+    rf"[\s*_]*+(?:\w+ly\s)?(?P<word>not|never|neither|nor|no longer|anything but|unlikely to be|{_REMOTE})"
+    r"(?![^\W_])(?P<only>\s(?:only|just|merely))?",
+    re.IGNORECASE,
 )
 _INSTEAD = re.compile(
     r"(?<![^\W_])(?:but(?:\s(?:rather|instead))?|rather|instead|(?:it|that|this)(?:['’]s|\s(?:is|was|equals|must\sbe|should\sbe|would\sbe)))"
