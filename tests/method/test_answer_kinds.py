@@ -57,6 +57,16 @@ A1: list[Row] = [
     ("<think>the answer is Rome</think>The answer is Paris.", "text", "paris"),
     ("Agent 2's answer is Rome. My answer is Paris.", "text", "paris"),
     ("<think>$\\boxed{5}$</think> $\\boxed{6}$", "math", "6"),
+    # Names that thoughts have beside those of families.
+    ("<thought_process>\nSo \\boxed{7}?\n</thought_process>\nIt is 8.", "number", "8"),
+    ("<thinking_process>\nA?\n</thinking_process>\nSo (B).", "choice", "B"),
+    ("<reason>The answer is Rome.</reason>Answer: Paris", "text", "paris"),
+    ("<cot>\nThe answer is 7\n</cot >\nIt is 8.", "number", "8"),
+    ("<scratch_pad>$\\boxed{5}$</scratch_pad> $\\boxed{6}$", "math", "6"),
+    ("<inner_monologue>\nThe answer is 7, I", "number", None),
+    ("[thinking]\nThe answer is 7.\n[/thinking]\nIt is 8.", "number", "8"),
+    ("Thinking...\nThe answer is 7.\n...done thinking.\nIt is 8.", "number", "8"),
+    ("[Reasoning]\n3 + 4 = 7\n[Answer]\n7", "number", "7"),
     # Boxes and announcements of other agents, and of the reply's own earlier rounds.
     ("Agent 1 got \\boxed{7} but that forgets a carry, so the answer is 8.", "number", "8"),
     ("\\boxed{8}. Agent 1's \\boxed{7} forgot the carry.", "number", "8"),

@@ -47,7 +47,7 @@ _SAID = re.compile(
 # 1,000  1{,}000  1'000  1_000, the spaces that are not as wide as one, and LaTeX's, with or without a comma: 1\,000  1,\! 000
 _NARROW = r"[\u00a0\u2002-\u200a\u202f\u205f]"
 _TEX_SPACE = r"(?:\\[,!;:>\ ]|\\thinspace(?![A-Za-z])|~)"
-_BRACED = rf"\{{(?:,|{_TEX_SPACE})\}}"
+_BRACED = rf"(?:\\(?:text|mathrm|mbox))?+\{{(?:,|{_TEX_SPACE})\}}"  # {{,}}  \text{{,}}
 _TEX = rf"{_BRACED}\ ?+{_TEX_SPACE}?+\ ?+|,?+(?:\\[!]\ ?+)++|(?:{_TEX_SPACE}\ ?+){{1,3}}+|{_NARROW}"  # no comma of a list
 _ANY = rf",?+(?:{_TEX_SPACE}\ ?+){{1,3}}+|{_TEX}|[,'’ʼ_]"
 
