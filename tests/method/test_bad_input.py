@@ -158,7 +158,7 @@ def test_a_model_from_windows(model: Path) -> None:
         ('{"question": "2+3?", "answer": ' + "[" * 9000 + "]" * 9000 + "}", ""),
         ('{"question": "2+3?", "answer": ' + json.dumps(["x" * 10] * 10_000) + "}", "answer is ['xxxxxxxxxx', "),
         ('{"question": "2+3?", "answer": {"a": 5}}', "answer is {'a': 5}; expected"),
-        ('{"question": "2+3?", "answer": 1e400}', "answer 'inf' is no number"),
+        ('{"question": "2+3?", "answer": 1e400}', "answer is inf, as Python writes a missing value; "),
         ('{"question": "2+3?", "answer": ' + "9" * 5000 + "}", "JSON that cannot be read"),
         ('{"question": "2+3?", "answer": "' + "错" * 5000 + '"}', "answer '错错错"),
         ('{"question": 5, "answer": true}', "answer 'True' is no number"),
