@@ -220,6 +220,17 @@ def is_taken(folder: Path, kind: str, field: str, value: Any) -> bool:
     return True
 
 
+def test_references_that_only_a_quotation_meets_are_counted(tmp_path: Path) -> None:
+    answers = ["life or death", "Paris (France)", "either/or", *"stuvw"]
+    lines = [json.dumps({"question": f"{i}?", "answer": answer}) for i, answer in enumerate(answers)]
+    (tmp_path / "q.jsonl").write_text("\n".join(lines))
+    task = {"source": f"{tmp_path}/q.jsonl", "train": 4, "heldOut": 4, "answer": "text"}
+    asked = Assignment(store=FileStore(tmp_path / "store"), run="ns/run", given_spec=a_spec(task=task))
+    [line] = prepare.main(asked).warnings
+    assert line.startswith("task.answer: 2 of 8 reference answers offer alternatives, such as ")
+    assert "'life or death' of the question '0?'" in line or "'either/or' of the question '2?'" in line
+
+
 NOWHERE = ["a\0b.jsonl", "q.jsonl/x.jsonl", "x" * 300 + ".jsonl", "loop.jsonl", "nothing.jsonl"]
 
 
