@@ -789,6 +789,77 @@ PLAIN: list[Row] = [
     ("Answer: $\\{1,2\\}$", "math", "\\{1,2\\}"),
 ]
 
+# What looks like the kinds above and is none of them, or is in another way.
+NEAR: list[Row] = [
+    ("Agent 1's answer was \\boxed{7}. After checking, I also get \\boxed{7}.", "number", "7"),
+    ("I compared with Agent 2 and got \\boxed{8}.", "number", "8"),
+    ("After reading the other agents' solutions, my answer is \\boxed{8}.", "number", "8"),
+    ("Based on the responses of the other agents, the answer is \\boxed{8}.", "number", "8"),
+    ("Considering Agent 1's reasoning, we find $x = \\boxed{8}$.", "number", "8"),
+    ("Using Agent 1's method gives \\boxed{8}.", "math", "8"),
+    ("The other agents found 7, and the correct answer is \\boxed{8}.", "math", "8"),
+    ("Agent 1 and Agent 2 have the answer \\boxed{8}, which is correct.", "math", "8"),
+    ("The solutions from other agents all give \\boxed{8}.", "math", "8"),
+    ("Given the answers of the agents, the final answer is: $\\boxed{8}$", "math", "8"),
+    ("Agent 3 has the right approach. Final: \\boxed{8}", "math", "8"),
+    ("Agent 2's approach shows that the answer is \\boxed{8}.", "math", "8"),
+    ("Combining agent 1's and agent 2's steps: \\boxed{8}", "math", "8"),
+    ("My previous answer was wrong. \\boxed{8}", "math", "8"),
+    ("I would like to revise my previous answer to \\boxed{8}.", "math", "8"),
+    ("Updating my previous answer: \\boxed{8}", "math", "8"),
+    ("Correcting my earlier answer, I get \\boxed{8}", "math", "8"),
+    ("At first I got 7, then \\boxed{8}.", "math", "8"),
+    ("First, I found that the total is \\boxed{8}.", "math", "8"),
+    ("First we found x = 3. So \\boxed{8}", "math", "8"),
+    ("First, we got that the answer is 8.", "number", "8"),
+    ("Originally I thought the answer is 7. The answer is 8.", "number", "8"),
+    ("First I get the answer is 5", "number", "5"),
+    ("The answer is 12 pounds 5.", "number", None),
+    ("Answer: 5 tons", "number", "5"),
+    ("Answer: 3 t", "number", "3"),
+    ("Answer: 16 GB", "number", "16"),
+    ("The total is 12 tons and 5 trucks", "number", None),
+    ("She has 3 pints and a half", "number", None),
+    ("The answer is 7 with a remainder.", "number", "7"),
+    ("The base 5 is wide, so 10", "number", "10"),
+    ("Answer: 10 over the limit", "number", "10"),
+    ("The train travels 120 km over 3 hours, so 40", "number", "40"),
+    ("Answer: 12 with 3 remaining", "number", "12"),
+    ("He could also be 6 years old", "number", None),
+    ("The answer at x = 2 is 9.", "number", "9"),
+    ("Answer = 7", "number", "7"),
+    ("The answer in base 10 = 7", "number", "7"),
+    ("Answer: 7 = 7", "number", "7"),
+    ("The correct answer is a) because it fits.", "choice", "A"),
+    ("The answer is a.", "choice", "A"),
+    ("Answer: A is right since B fails", "choice", "A"),
+    ("Answer:\n1) 12", "number", None),
+    ("Answer:\n- 3 + 4", "number", None),
+    ("Answer:\n-x + 3", "math", "-x + 3"),
+    ("Answer:\n* Paris *", "text", "paris"),
+    ("The answer is\n**12**", "number", "12"),
+    ("Answer:\n*12*", "number", "12"),
+    ("Answer:\n+ 12", "number", "12"),
+    ("I choose B because C is wrong and D is wrong.", "choice", "B"),
+    ("C over D", "choice", "C"),
+    ("The agent is option B", "choice", "B"),
+    ("Answer: Agent B", "choice", "B"),
+    ("The answer has to be not 5 but 6", "number", "6"),
+    ("The answer must be 7.", "number", "7"),
+    ("The answer turns out to be Paris.", "text", "paris"),
+    ("The answer comes out as $x+1$.", "math", "x+1"),
+    ("The answer must not be 5.", "number", None),
+    ("The answer needs to be simplified: 4/8 = 1/2", "number", "1/2"),
+    ("The answer has to be an integer. So 6", "number", "6"),
+    ("The answer needs to be rounded to 2 decimals. So it is 3.14", "number", "157/50"),
+    ("The answer has to be in cm. There are 6 of them.", "number", "6"),
+    ("I checked what the agents wrote and got \\boxed{8}.", "math", "8"),
+    ("Agent 1 got \\boxed{x}. I disagree.", "math", None),
+    ("Agent 1's answer, \\boxed{7}, is off by 1. The answer is 8.", "number", "8"),
+    ("Agent 1's solution of \\boxed{7} skipped a step. The answer is 8.", "number", "8"),
+    ("Agent 1 arrived at $\\boxed{7}$; the answer is 8.", "number", "8"),
+]
+
 SEPARATORS = [
     ",",
     "{,}",
@@ -813,7 +884,7 @@ SEPARATORS = [
 ]
 
 
-@pytest.mark.parametrize(("text", "kind", "expected"), [*A1, *A2, *A3, *A4, *A5, *A7, *PLAIN])
+@pytest.mark.parametrize(("text", "kind", "expected"), [*A1, *A2, *A3, *A4, *A5, *A7, *PLAIN, *NEAR])
 def test_a_careful_reader(text: str, kind: AnswerKind, expected: str | None) -> None:
     assert extract(text, kind) == expected
 

@@ -27,7 +27,9 @@ _PART = (
 _COLON = r"""(?P<colon>[\s*_"']*+ [:=])"""  # Answer: 12  **Answer**: 12  answer = 12
 _MODAL = r"(?:does|would|will|should|must|can|could)"
 _DENIAL = rf"""(?P<denial>(?:(?:is|was|wo|ca|{_MODAL})n['’]t | {_MODAL}\s?(?:not|never))(?:\s(?:be|equal))?)"""  # cannot be 12
-_BE = r"(?:would|will|should|must|(?:has|had|needs)\s(?:got\s)?to|ought\sto|can\sonly)\sbe"  # has to be 12
+_NO_RULE = r"(?!\s(?:\w+(?:ed|en)\s|(?:between|within|in|an?|at|less|more|greater)(?![^\W_])))"  # needs to be rounded to 2 digits
+_OUGHT = rf"(?:(?:has|had|needs)\s(?:got\s)?to|ought\sto|can\sonly)\sbe{_NO_RULE}"  # has to be 12
+_BE = rf"(?:(?:would|will|should|must)\sbe|{_OUGHT})"
 _COMES = (
     r"(?:(?:comes|came)(?:\sout)?\s(?:to|as|at)|(?:turns|turned|works|worked)\sout\s(?:to\sbe|to|as|at)|ends\sup\s(?:being|as|at))"
 )

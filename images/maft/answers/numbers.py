@@ -125,7 +125,7 @@ _REST = re.compile(r"(?<![^\W_])(?<!\^)(?<!\^\{)(?<!\^-)(?<!\^\{-)\d|\\(?:[dtc]?
 
 # Numbers that are names, and counts of those who agree: Agent 2  Response 2 is correct  All 3 agents agree
 _WHO = r"(?:agent|solution|response|student|model)"
-_FINDS = r"(?:agree|concur|say|said|think|thought|claim|get|got|have|reach|arrive|answered|are\s(?:right|wrong|correct))"
+_FINDS = r"(?:agree|concur|say|said|claim|answered|are\s(?:right|wrong|correct))"
 _COUNTED = rf"(?:agents|(?:{_WHO}|answer)s(?=\s(?:all\s)?{_FINDS}(?![^\W_])))"
 _NAME = re.compile(
     rf"""(?<![^\W_])(?:

@@ -34,20 +34,24 @@ _SOME = r"(?:one|an?other|the\s(?:other|first|second)|both|all)"
 _AGENT = rf"(?<![^\W_])(?:{_SOME}\s(?:\w+\s)?agents?|agents?{_NAME})"
 _SPEAKER = r"(?<![^\W_])(?:(?:students?|models?|solutions?|responses?)\s(?:\d{1,3}|[A-Z])|the\sothers)"
 _OPINES = rf"(?:{_SAYS}|answered|proposes?|proposed|concludes?|concluded|agrees\swith)"
-_GETS = rf"(?:{_OPINES}|answers?|gets?|got|finds?|found|gives?|gave|has|have|had)"
+_REACHES = r"(?:arrive[sd]?\sat|reach(?:es|ed)?|(?:comput|deriv|obtain)e?[sd])"
+_GETS = rf"(?:{_OPINES}|{_REACHES}|answers?|gets?|got|finds?|found|gives?|gave|has|have|had)"
 # Begins the reply's own words: Agent 1 says 7 but it is | 8
 _TURNS = r"(?:I|me|my|we|our|but|so|hence|thus|therefore|yet|while|whereas|however|which|it|this|giving|making)"
 _WORDS = rf"(?:\s(?!{_TURNS}(?![^\W_]))[^\s.,;:!?\d\\$]{{1,20}}){{0,6}}?"
-_HELD = r"""(?:\s(?:=|[a-z]\s=))?[:\s]\s?["“'‘*_$(\\\[]{0,6}$"""  # up to the box
+_THEIR = r"(?:\w+\s)?(?:answers?|results?|box(?:es)?|replies|reply|responses?|conclusions?|solutions?(?=\s(?:of|is|was)\s))"
+_THEIRS = rf"(?:\s{_THEIR}{_WORDS})?"  # Agent 1's | 7  Agent 1's final answer is | 7, but "Agent 1's method gives" is the reply's
+_HELD = r"""(?:\s(?:=|[a-z]\s=))?(?:[:,]\s?|\s)\s?["“'‘*_$(\\\[]{0,6}$"""  # up to the box
 _BOX_OF_OTHERS = re.compile(
-    rf"""(?: {_AGENT}(?: ['’]s?{_WORDS} | {_WORDS}\s{_GETS}(?:\sthat)?(?:\sit\sis)?{_WORDS} | (?=:\s|\s\() )
-      | {_SPEAKER}(?: ['’]s?\s(?:\w+\s)?(?:answers?|results?|box(?:es)?){_WORDS} | {_WORDS}\s{_OPINES}{_WORDS} | (?=:\s|\s\() )
+    rf"""(?: {_AGENT}(?: ['’]s?{_THEIRS} | {_WORDS}\s{_GETS}(?:\sthat)?(?:\sit\sis)?{_WORDS} | (?=:\s|\s\() )
+      | {_SPEAKER}(?: ['’]s?\s{_THEIR}{_WORDS} | {_WORDS}\s{_OPINES}{_WORDS} | (?=:\s|\s\() )
       | (?<![^\W_])according\sto\s{_OTHER}{_NAME},?(?:\s(?:it|the\sanswer)\s(?:is|was))?
     ){_HELD}""",
     re.VERBOSE | re.IGNORECASE,
 )
 _AND_THE_OTHER = re.compile(
-    rf"\sagents?(?![^\W_]).{{1,120}}(?<![^\W_])(?:and|the\sother|another|the\ssecond|the\sthird)(?:\sone)?(?:\s{_GETS})?{_HELD}",
+    r"\sagents?(?![^\W_])(?:(?!\s(?:I|my|we)\s).){1,120}(?<![^\W_])"
+    rf"(?:(?<=\}}\s)and|(?<=\}}\$\s)and|the\sother|another|the\ssecond|the\sthird)(?:\sone)?(?:\s{_GETS})?{_HELD}",
     re.IGNORECASE | re.DOTALL,
 )
 _BOX_OF_BEFORE = re.compile(
@@ -64,6 +68,7 @@ _DROPPED = re.compile(
     r"(?<![^\W_])(?:but|now|however|wrong|incorrect|instead|mistaken?|changed?|I\s(?:get|find))(?![^\W_])", re.IGNORECASE
 )
 _LABEL = re.compile(r"\W*agent\s\w{1,3}:\W*", re.IGNORECASE)  # a reply that calls itself by its name
+_ANYTHING = re.compile(r"[^\W_]")
 _SENTENCE = re.compile(r"[.!?;]\s|\n")
 _BACK, _ON = 160, 160  # characters before and behind a box that tell whose it is, and whether the reply stands by it
 
@@ -97,4 +102,6 @@ def _is_labelled(text: str, start: int) -> bool:
 def is_upheld(text: str, whose: str, end: int, until: int) -> bool:
     """Tells whether the reply stands by such an answer, by what it says between its end and the next one."""
     behind = text[end : min(until, end + _ON)]
-    return not _DROPPED.search(behind) if whose == "before" else bool(_UPHELD.search(behind))
+    if whose == "before":
+        return not _DROPPED.search(behind)
+    return bool(_UPHELD.search(behind)) or not _ANYTHING.search(text, end, end + _ON)
