@@ -115,6 +115,9 @@ PAIRS = [
     ("1\\text{,}234\\text{,}567", "1234567", True),
     ("A3_{16}", "a3_{16}", True),
     ("\\log_2 9", "2\\log_2 3", True),
+    ("1\\text{ and }2", "2, 1", True),
+    ("4\\text{ feet and }3\\text{ inches}", "4", False),
+    ("4\\,\\mathrm{ft}\\,3\\,\\mathrm{in}", "4", False),
     ("\ud800", "1", False),
 ]
 

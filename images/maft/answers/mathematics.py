@@ -31,8 +31,11 @@ _OF_BASE = re.compile(
     re.VERBOSE,
 )
 _BASES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10"}
-_UNIT = r"\\(?:text|mathrm|mbox)\s*\{[^{}]*[A-Za-z][^{}]*\}"
-_TWO_UNITS = re.compile(rf"\d\s*(?:\\[,;: ])?\s*{_UNIT}\s*(?:\\[,;: ]|,)?\s*\d")  # 4\text{ feet } 3\text{ inches}
+_SPACE = r"\s*(?:\\[,;: ]\s*)?"
+_UNIT = r"\\(?:text|mathrm|mbox)\s*\{\s*(?P<%s>[A-Za-z]+)[\s.]*(?:and\s*)?\}"
+# 4\text{ feet } 3\text{ inches}, but 4\text{ cm and } 3\text{ cm} are two lengths
+_AND = r"(?:\\text\s*\{\s*and\s*\}\s*)?"
+_TWO_UNITS = re.compile(rf"\d{_SPACE}{_UNIT % 'large'}{_SPACE}{_AND}\d++(?:\.\d++)?{_SPACE}{_UNIT % 'small'}")
 _EMPTY = re.compile(r"\\(?:emptyset|varnothing)(?![A-Za-z])|\\\{\s*\\\}|∅")
 _LOG_BASE = r"(?:(?P<short>\d)|\{\s*(?P<base>\d{1,4})\s*\})"
 _LOGARITHM = re.compile(rf"\\log\s*_\s*{_LOG_BASE}\s*[({{]?\s*(?P<of>\d{{1,9}})\s*[)}}]?(?!\s*[\d.,^!/A-Za-z\\({{])")  # \log_2 8
@@ -93,7 +96,8 @@ def _logarithm(log: re.Match[str]) -> str:
 
 def _is_literal(text: str) -> bool:
     """Whether math-verify would drop a part of it: the base of digits, the second of two quantities."""
-    return bool(_OF_BASE.search(text) or _TWO_UNITS.search(text))
+    units = _TWO_UNITS.search(text)
+    return bool(_OF_BASE.search(text) or (units and not {"and", "or"} & set(units.groups()) and units["large"] != units["small"]))
 
 
 def _spelled(text: str) -> str:
