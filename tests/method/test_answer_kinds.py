@@ -858,6 +858,20 @@ NEAR: list[Row] = [
     ("Agent 1's answer, \\boxed{7}, is off by 1. The answer is 8.", "number", "8"),
     ("Agent 1's solution of \\boxed{7} skipped a step. The answer is 8.", "number", "8"),
     ("Agent 1 arrived at $\\boxed{7}$; the answer is 8.", "number", "8"),
+    ("He gave the agents 5 apples", "number", "5"),
+    ("b. Paris", "choice", "B"),
+    ("Answer: b - Paris", "choice", "B"),
+    ("Answer: b: Paris", "choice", "B"),
+    ("a. Add.\nb. Divide.", "choice", None),
+    ("The answer is nowhere near 5. It is 6", "number", "6"),
+    ("Answer: 3 weeks and two days", "number", None),
+    ("Answer: 1011 (binary)", "number", None),
+    ("Both responses 1 and 2 are correct.", "number", None),
+    ("I agree with responses 1, 2 and 3.", "number", None),
+    ("I agree with Agent #2.", "number", None),
+    ("Rounds 1 and 2 agree.", "number", None),
+    ("In step 3, 5 are left", "number", "5"),
+    ("The numbers 3 and 5 are right, so 8", "number", "8"),
 ]
 
 SEPARATORS = [
@@ -1036,6 +1050,7 @@ HOSTILE = {
     "items": "Answer:\n- - - " * 8_000,
     "conditions": "the answer for x = 3 " * 8_000,
     "sums that are computed": "Answer: 5" + " = 1 + 2 + 3" * 10_000,
+    "names": "agents 1 and 2, 3 and " * 6_000,
     "counts": "2 of the 3 of all 3 students " * 6_000,
     "remainders": "Answer: 7" + " (rem" * 20_000,
     "bases": "Answer: 7 (base " * 8_000,

@@ -45,7 +45,7 @@ _SOMETHING = re.compile(r"[^\W_]|[½⅓⅔¼¾⅕-⅞⅐-⅒]")
 
 # --- what an announcement denies, and what it puts in its place ---
 
-_REMOTE = r"(?:hardly|far from)(?=\s[$\\(*]*(?:[-\d]|[A-J]\b))"  # hardly 5, but "far from home" is a text
+_REMOTE = r"(?:hardly|far from|nowhere near)(?=\s[$\\(*]*(?:[-\d]|[A-J]\b))"  # hardly 5, but "far from home" is a text
 _NOT = re.compile(
     rf"[\s*_]*+(?:\w+ly\s)?(?P<word>not|never|neither|nor|no longer|anything but|unlikely to be|{_REMOTE})"
     r"(?![^\W_])(?P<only>\s(?:only|just|merely))?",

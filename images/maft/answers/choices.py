@@ -24,9 +24,9 @@ _TOGETHER = re.compile(
 )
 # A small letter is a choice where it begins what is announced, or a line: b) Paris  option b
 _OPTION = r"(?:the\s)?(?:option|choice|letter)\s(?P<named>[a-j])(?=[\s*_]*(?:[.,;:)!]|$))"
-_SMALL = re.compile(rf"[\s*_\"']*+(?:{_OPTION}|(?P<listed>[a-j])\))", re.IGNORECASE)
+_SMALL = re.compile(rf"[\s*_\"']*+(?:{_OPTION}|(?P<listed>[a-j])(?:\)|:\s|\s[-–—]\s))", re.IGNORECASE)
 _SMALL_OFFERED = re.compile(r"[)\s*_,]*+(?:or|and|nor|[/&])\s?(?:(?:option|choice)\s)?\(?[a-j](?![^\W_])", re.IGNORECASE)
-_SMALL_LINE = re.compile(r"^[ \t*_>-]*+(?P<listed>[a-j])\)", re.MULTILINE)
+_SMALL_LINE = re.compile(r"^[ \t*_>-]*+(?P<listed>[a-j])(?:\)|\.(?=\s))", re.MULTILINE)
 # No choices: agents whose name is a letter, a reason behind a choice, what it is preferred to.
 _AGENT = re.compile(r"(?<![^\W_])agents?\s[A-J](?:(?:,|\sand|\sor|,\sand)\s[A-J])*(?![^\W_])", re.IGNORECASE)
 _REASON = re.compile(

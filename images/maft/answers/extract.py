@@ -26,7 +26,7 @@ _SENTENCE = re.compile(r"(?<!!)\.(?=[\s*_\"')]|$)")  # leaves "3.5" whole, and "
 # What follows explains the answer: "12 because ...", "12 (see above)"; after "not" stands what is not the answer.
 _REASON = r"(?<![^\W_])(?:because|since|where|which|given|when|if|not|rather|instead)(?![^\W_])"
 _HEDGED = r"\(?(?:or|maybe|perhaps|possibly|alternatively)(?![^\W_])"  # 12 (or 13) is no remark
-_PARTED = r"(?:with\s|a\s){0,2}rem(?:ainder|\.)|(?:in\s)?base\s"  # nor is 7 (remainder 2), or 101 (base 2)
+_PARTED = r"(?:with\s|a\s){0,2}rem(?:ainder|\.)|(?:in\s)?(?:base|binary|octal|hex)"  # nor is 7 (remainder 2), or 101 (base 2)
 _REMARK = re.compile(rf"{_REASON}|(?<=[\w$%}}*])\s\((?!{_HEDGED}|{_PARTED}|[A-J]\))", re.IGNORECASE)
 
 

@@ -69,13 +69,14 @@ _AFTER = rf"""
       | (?:,?\swith\sa?\s?|,\s|\s\(|\s)?(?:R|[Rr]em(?:\.|ainder)?)(?:\sof|\sis|:)?\s?(?!0(?!\d))\d # 3 R 2  7 (remainder 2)
       | (?:\s[A-Za-z]{{1,12}}){{1,2}}\sand\s(?:a|one)[\s-](?:half|quarter|third)(?![^\W_])  # 3 hours and a half
       | \s\(?(?:in\s)?base[\s-]?(?:{_BASE})  # 101 base 2
-      | \s(?:in|as)\s(?:binary|octal|hex(?:adecimal)?)(?![^\W_]) | _\{{?\\text
+      | \s(?:\(|\(?(?:in|as)\s)(?:binary|octal|hex(?:adecimal)?)(?![^\W_]) | _\{{?\\text
       | \s?(?:\\?%|percent)\sof\s[$(]?\d   # 5% of 200
       | \s?/\s?[exyπ](?![A-Za-z])         # 2/x
       | \s(?:squared|cubed|factorial|to\sthe\spower|to\sthe\s\d)(?![^\W_])
       | \s(?:in|per|over|out\sof)\s\d++(?!\s?[A-Za-z%.,]\w)  # 1 in 6
       | ['’′″"]\d | [€£¥₹]\d              # 5'3"
       | \s*+\}}\s?\{{                     # the first argument of a command
+      | \s{_LARGE},?\s(?:and\s)?(?!an?\s){multiples.NUMERAL}\s{_SMALL}  # 3 weeks and two days
       | \s?{_LARGE}(?:\s|\sand\s)\s?\d | \s?[h°'′]\d
       | \s?{_LARGE},\s(?:and\s)?\d++(?:\.\d++)?+\s?{_SMALL}
       | \^(?!\s*+\{{?+\\circ)            # 2^n, though not 90^\circ
@@ -126,12 +127,14 @@ _REST = re.compile(r"(?<![^\W_])(?<!\^)(?<!\^\{)(?<!\^-)(?<!\^\{-)\d|\\(?:[dtc]?
 # Numbers that are names, and counts of those who agree: Agent 2  Response 2 is correct  All 3 agents agree
 _WHO = r"(?:agent|solution|response|student|model)"
 _FINDS = r"(?:agree|concur|say|said|claim|answered|are\s(?:right|wrong|correct))"
+_SEVERAL = r"\#?\d++(?:(?:,?\s(?:and|or|&)|,)\s\#?\d++)++"  # 1 and 2  1, 2 and 3
 _COUNTED = rf"(?:agents|(?:{_WHO}|answer)s(?=\s(?:all\s)?{_FINDS}(?![^\W_])))"
 _NAME = re.compile(
     rf"""(?<![^\W_])(?:
-        (?:agent|round|step)\s\d++
-      | (?<=with\s){_WHO}\s\d++
-      | (?<!the\s)(?<!my\s)(?<!our\s){_WHO}\s\d++(?=['’]s\s(?:answer|solution|reasoning|result)
+        (?:agent|round|step)\s\#?\d++ | (?:agents|rounds|steps)\s{_SEVERAL}
+      | (?<=with\s)(?:{_WHO}\s\#?\d++ | {_WHO}s\s{_SEVERAL})
+      | {_WHO}s\s{_SEVERAL}(?=\s(?:are\s(?:\w+ly\s)?(?:correct|right|wrong|incorrect)|agree)(?![^\W_]))
+      | (?<!the\s)(?<!my\s)(?<!our\s){_WHO}\s\#?\d++(?=['’]s\s(?:answer|solution|reasoning|result)
           |\s(?:is|was|seems|looks)\s(?:\w+ly\s)?(?:correct|right|wrong|incorrect|mistaken|best|better)(?![^\W_]))
       | (?:\d++\s(?:out\s)?of\s)?(?:(?:all|both|the|these|other)\s){{1,2}}+\d++\s(?:other\s)?{_COUNTED}
       | \d++\s(?:other\s)?{_WHO}s(?=\s(?:all\s)?{_FINDS}(?![^\W_]))
