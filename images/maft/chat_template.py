@@ -139,8 +139,10 @@ class ChatTemplate:
         """An answer as models write it."""
         if not message.thought:
             return message.content
+        if self._facts.closing:
+            return f"\n{message.thought}\n{self._facts.closing}\n\n{message.content}"
         opening, closing = next((pair for pair in PAIRS if pair[1] in self._text()), PAIRS[0])
-        return f"{'' if self._facts.opened else opening}\n{message.thought}\n{closing}\n\n{message.content}"
+        return f"{opening}\n{message.thought}\n{closing}\n\n{message.content}"
 
     def _thought_tokens(self, answer: Sequence[int]) -> int:
         """How many tokens of an answer are its thought, tags included."""

@@ -55,6 +55,8 @@ class Facts:
     """What stands behind the last answer: the end of its turn and what follows."""
     between: str
     """What stands between an answer and the words of the next user turn."""
+    closing: str = ""
+    """Ends the thought that prompts open; empty where they open none."""
 
 
 def known_arguments(template: str) -> frozenset[str]:
@@ -125,6 +127,7 @@ def facts(template: str, known: frozenset[str], render: Render, options: Options
         suffix=f"\n{closing}\n\n" if closing and off else "",
         tail=render([user, answer], False).rpartition(PROBE)[2],
         between=between.rpartition(PROBE)[2].partition(NEXT)[0],
+        closing="" if off else closing,
     )
 
 

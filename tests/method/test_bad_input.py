@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 from small import TINY, a_spec
 
+from maft.chat_template import load_chat_template
 from maft.errors import BadInput
 from maft.prepare import __main__ as prepare
 from maft.prepare import apart
 from maft.prepare.formats import problem
 from maft.program import Assignment
+from maft.records import Message
 from maft.spec import AnswerKind
 from maft.store.files import FileStore
 
@@ -158,7 +160,7 @@ def test_a_model_from_windows(model: Path) -> None:
         ('{"question": "2+3?", "answer": ' + "[" * 9000 + "]" * 9000 + "}", ""),
         ('{"question": "2+3?", "answer": ' + json.dumps(["x" * 10] * 10_000) + "}", "answer is ['xxxxxxxxxx', "),
         ('{"question": "2+3?", "answer": {"a": 5}}', "answer is {'a': 5}; expected"),
-        ('{"question": "2+3?", "answer": 1e400}', "answer 'inf' is no number"),
+        ('{"question": "2+3?", "answer": 1e400}', "answer is 1e400: no value (Python writes a missing one as NaN); "),
         ('{"question": "2+3?", "answer": ' + "9" * 5000 + "}", "JSON that cannot be read"),
         ('{"question": "2+3?", "answer": "' + "错" * 5000 + '"}', "answer '错错错"),
         ('{"question": 5, "answer": true}', "answer 'True' is no number"),
@@ -186,18 +188,47 @@ COLUMNS = {"question": "q", "problem": "p", "level": "Level 1", "solution": "\\b
 ANSWERS = {"jsonl": "5", "gsm8k": "#### 5", "math": "", "mmlu": 1}
 
 
+STRANGE = [*VALUES, [[[]]], [None, None], [{}, {}], ["a", "\udfff"], ["a"] * 99]
+# Of the fields that a kind reads, the strange values that it takes; what no kind reads may be anything of whole characters.
+TAKEN: dict[str, dict[str, list[Any]]] = {
+    "jsonl": {"question": [5, -1, True, "x"], "answer": [5, -1]},
+    "gsm8k": {"question": [5, -1, True, "x"], "answer": [5, -1]},
+    "math": {"problem": [5, -1, True, "x"], "level": [5, -1, True, "x"], "solution": []},
+    "mmlu": {"question": [5, -1, True, "x"], "answer": [], "choices": []},
+}
+
+
 @pytest.mark.parametrize("kind", ANSWERS)
 def test_rows_with_strange_values(tmp_path: Path, kind: str) -> None:
-    for value in [*VALUES, [[[]]], [None, None], [{}, {}], ["a", "\udfff"], ["a"] * 99]:
-        for field in (*COLUMNS, "answer"):
-            rows = [{**COLUMNS, "answer": ANSWERS[kind], "question": f"{i}?", "problem": f"{i}?"} for i in range(9)]
-            rows[3][field] = value
-            (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows)))
-            try:
-                prepare.draw(a_spec(task={"kind": kind, "source": f"{tmp_path}/q.jsonl", "train": 4, "heldOut": 4}))
-            except BadInput as error:
-                assert str(error).startswith(f"{tmp_path}/q.jsonl line 4: ")
-                assert "\n" not in str(error) and len(str(error)) < 600
+    whole = [value for value in STRANGE if "\\ud" not in json.dumps(value)]
+    for field in (*COLUMNS, "answer"):
+        taken = [value for value in STRANGE if is_taken(tmp_path, kind, field, value)]
+        assert list(map(repr, taken)) == list(map(repr, TAKEN[kind].get(field, whole))), field
+
+
+def is_taken(folder: Path, kind: str, field: str, value: Any) -> bool:
+    """Whether a row with that value in that field is; if not, the line that says so names the row."""
+    rows = [{**COLUMNS, "answer": ANSWERS[kind], "question": f"{i}?", "problem": f"{i}?"} for i in range(9)]
+    rows[3][field] = value
+    (folder / "q.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    try:
+        prepare.draw(a_spec(task={"kind": kind, "source": f"{folder}/q.jsonl", "train": 4, "heldOut": 4}))
+    except BadInput as error:
+        assert str(error).startswith(f"{folder}/q.jsonl line 4: ")
+        assert "\n" not in str(error) and len(str(error)) < 600
+        return False
+    return True
+
+
+def test_references_that_only_a_quotation_meets_are_counted(tmp_path: Path) -> None:
+    answers = ["life or death", "Paris (France)", "either/or", *"stuvw"]
+    lines = [json.dumps({"question": f"{i}?", "answer": answer}) for i, answer in enumerate(answers)]
+    (tmp_path / "q.jsonl").write_text("\n".join(lines))
+    task = {"source": f"{tmp_path}/q.jsonl", "train": 4, "heldOut": 4, "answer": "text"}
+    asked = Assignment(store=FileStore(tmp_path / "store"), run="ns/run", given_spec=a_spec(task=task))
+    [line] = prepare.main(asked).warnings
+    assert line.startswith("task.answer: 2 of 8 reference answers offer alternatives, such as ")
+    assert "'life or death' of the question '0?'" in line or "'either/or' of the question '2?'" in line
 
 
 NOWHERE = ["a\0b.jsonl", "q.jsonl/x.jsonl", "x" * 300 + ".jsonl", "loop.jsonl", "nothing.jsonl"]
@@ -258,26 +289,40 @@ def test_a_configuration_that_is_damaged(model: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", [*CONFIGS, "chat_template.jinja"])
 def test_a_file_with_other_bytes(model: Path, name: str) -> None:
-    """It may still be sound; if not, that is one line."""
+    """It may still be sound, and then a prompt can be made; if not, that is one line."""
     for data in noisy((model / name).read_bytes()):
         (model / name).write_bytes(data)
-        with_model(model)
-        shutil.rmtree(model.parent / "store")
+        is_refused_or_works(model)
 
 
-def with_fields(model: Path, name: str, values: Callable[[int], list[Any]]) -> None:
-    before = (model / name).read_bytes()
+def is_refused_or_works(model: Path) -> bool:
+    """Whether `prepare` refuses the model; one that passes makes a prompt of a question, with its words in it."""
+    refused = bool(with_model(model))
+    shutil.rmtree(model.parent / "store")
+    if not refused:
+        template = load_chat_template(str(model), None)
+        assert "3" in template.tokenizer.decode(template.prompt([Message("user", "3+4?")]))
+    return refused
+
+
+def with_fields(model: Path, name: str, values: Callable[[int], list[Any]]) -> int:
+    """Changes each field of a file by itself, and counts the changes that were refused."""
+    before, refused = (model / name).read_bytes(), 0
     for number, field in enumerate(json.loads(before)):
         for value in values(number):
             (model / name).write_bytes(before)
             changed(name, **{field: value})(model)
-            with_model(model)
-            shutil.rmtree(model.parent / "store")
+            refused += is_refused_or_works(model)
+    return refused
+
+
+# Fields at least that are refused: of the generation's nothing is read but numbers of tokens, which may be any.
+REFUSED = {"config.json": 5, "generation_config.json": 0, "tokenizer.json": 5, "tokenizer_config.json": 3}
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_fields_of_another_type(model: Path, name: str) -> None:
-    with_fields(model, name, lambda number: [VALUES[number % len(VALUES)]])
+    assert with_fields(model, name, lambda number: [VALUES[number % len(VALUES)]]) >= REFUSED[name]
 
 
 @pytest.mark.nightly
@@ -313,23 +358,26 @@ def test_a_template_that_fails(model: Path, template: str, says: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "template",
+    ("template", "says"),
     [
-        [{"name": "a", "template": "x"}, {"name": "b", "template": "y"}],
-        {"a": "x", "b": "y"},
-        5,
-        ["x"],
-        [{"name": "a"}],
-        [{}],
-        {"default": 5},
-        {},
+        (
+            [{"name": "a", "template": "x"}, {"name": "b", "template": "y"}],
+            "the chat templates of {model} are named a, b, and none",
+        ),
+        ({"a": "x", "b": "y"}, "the chat templates of {model} are named a, b, and none is the default; name the one"),
+        (5, "the chat template of {model} fails: "),
+        (["x"], "{model} has no usable tokenizer: "),
+        ([{"name": "a"}], "{model} has no usable tokenizer: 'template'"),
+        ([{}], "{model} has no usable tokenizer: 'name'"),
+        ({"default": 5}, "the chat template of {model} fails: "),
+        ({}, "{model} has no chat template; use an instruction-tuned model or add a template to it"),
     ],
     ids=str,
 )
-def test_templates_by_name_and_of_other_types(model: Path, template: Any) -> None:
+def test_templates_by_name_and_of_other_types(model: Path, template: Any, says: str) -> None:
     (model / "chat_template.jinja").unlink()
     changed("tokenizer_config.json", chat_template=template)(model)
-    assert with_model(model)
+    assert with_model(model).startswith(f"model.source: {says.format(model=model)}")
 
 
 @pytest.mark.parametrize(("names", "listed"), [(["tool_use"], "tool_use"), (["rag", "tool_use"], "rag, tool_use")])

@@ -158,6 +158,13 @@ SAID: dict[str, Template] = {
     "what is now": lambda n: f"{STORY}The answer was 99 but is now {n}.",
     "taken back": lambda n: f"{STORY}The answer is 99? No, {n}.",
     "box, not another box": lambda n: f"{STORY}It is $\\boxed{{{n}}}$, not $\\boxed{{99}}$.",
+    "box of another agent": lambda n: f"Agent 1 got $\\boxed{{99}}$ but forgot a carry, so the answer is {n}.",
+    "answered before": lambda n: f"{STORY}The answer is {n}. Earlier I wrote: Answer: 99.",
+    "item of a list": lambda n: f"{STORY}The answer is:\n- {n} pears",
+    "with a condition": lambda n: f"{STORY}The answer for x = 99 is {n}.",
+    "has to be": lambda n: f"{STORY}The answer has to be {n}, from 48 and 17.",
+    "unlikely to be": lambda n: f"{STORY}The answer is unlikely to be 99; it is {n}.",
+    "all agents agree": lambda n: f"{STORY}It is {n}. All 3 agents agree.",
     "box of another kind": lambda n: f"{STORY}That is option $\\boxed{{\\text{{B}}}}$. The answer is {n}.",
 }
 # Other ways to write a number: what stands there, and the same as a reference.
@@ -240,6 +247,17 @@ WRONG: dict[str, list[tuple[str, str]]] = {
     "questions, either": [("Answer: 5? or 6?", "5"), ("Answer: 5? or 6?", "6")],
     "raised exponent": [("The answer is 10².", "10"), ("The answer is 10².", "2"), ("The answer is 10².", "102")],
     "digits of a base": [("The answer is 101₂.", "101"), ("The answer is $101_2$.", "101")],
+    "base in words": [
+        ("The answer is 101 base 2.", "101"),
+        ("Answer: 101 (base 2)", "101"),
+        ("The answer is 101 in binary.", "101"),
+    ],
+    "remainder": [("Answer: 7 (remainder 2)", "7"), ("The answer is 7, remainder 2.", "7")],
+    "quantity of two metric units": [("Answer: 5 liters 300 ml", "5"), ("Answer: 1 GB 200 MB", "1"), ("It is 2 L 500 mL.", "500")],
+    "quotient in words": [("Answer: 12 over 5", "12"), ("Answer: 3 quarters of an hour", "3")],
+    "and a half": [("Answer: 3 hours and a half", "3")],
+    "could also be": [("The answer could be 5, but it could also be 6.", "6")],
+    "name of an agent": [("I agree with solution 2.", "2"), ("Response 2 is correct.", "2"), ("All 3 agents agree.", "3")],
     "part of a root": [("The answer is √2.", "2"), ("The answer is $\\sqrt[3]{7}$.", "3")],
     "both signs": [("The answer is ±5.", "5"), ("The answer is $\\pm 5$.", "5")],
     "decimal that goes on": [("The answer is 0.333...", "0.333"), ("Answer: 0.\\overline{3}", "0.3")],
@@ -303,6 +321,11 @@ BOXED: dict[str, list[tuple[str, str, bool]]] = {
     "choice in mathematics": [("\\text{(B)}", "\\text{(B)}", True), ("\\text{(A)}", "\\text{(B)}", False)],
     "complex": [("3+4i", "4i+3", True), ("-i", "i", False)],
     "base": [("1011_2", "1011_2", True), ("52_8", "52_{8}", True)],
+    "base, another": [("1011_2", "1011_3", False), ("1011_2", "1011", False), ("12_3", "12", False)],
+    "two units in mathematics": [("4\\text{ feet } 3\\text{ inches}", "4", False)],
+    "empty set": [("\\emptyset", "\\varnothing", True)],
+    "logarithm": [("\\log_2 8", "3", True), ("\\log_2 8", "\\log_3 8", False)],
+    "thousands in text": [("10\\text{,}000", "10000", True)],
     "trigonometry": [("\\sin^2 x + \\cos^2 x", "1", True), ("\\tan x", "\\frac{\\sin x}{\\cos x}", True)],
     "rounded in mathematics": [("0.333", "\\frac{1}{3}", False), ("1.41", "\\sqrt{2}", False)],
     "share for percent in mathematics": [("0.5", "50\\%", False), ("\\frac{1}{4}", "25\\%", False)],
@@ -362,6 +385,10 @@ LETTERED: dict[str, Template] = {
     "letter, another is wrong": lambda c: f"The answer is {c}, {'B' if c != 'B' else 'A'} is wrong.",
     "letter after a box of another kind": lambda c: f"We get $\\boxed{{x = 4}}$, so the answer is {c}.",
     "letter after a thought": lambda c: f"<think>The answer is {'B' if c != 'B' else 'A'}.</think>The answer is {c}.",
+    "small letter and its text": lambda c: f"Answer: {c.lower()}) Paris",
+    "small letter of an option": lambda c: f"The answer is option {c.lower()}.",
+    "letter over another": lambda c: f"I choose option {c} over {'B' if c != 'B' else 'A'}.",
+    "letter, then why no other": lambda c: f"I would go with {c}, since {'B' if c != 'B' else 'A'} is a trap.",
     "letter, and what it says": lambda c: f"The answer is {c}) Paris or Rome.",
 }
 # Two letters, or none.
@@ -371,6 +398,8 @@ UNDECIDED: dict[str, Template] = {
     "letter, maybe another": lambda c: f"The answer is ({c}), maybe ({'B' if c != 'B' else 'A'}).",
     "letter? or another?": lambda c: f"Answer: {c}? or {'B' if c != 'B' else 'A'}?",
     "letter, denied": lambda c: f"The answer is not {c}.",
+    "letter of an agent": lambda c: f"I agree with Agent {c}.",
+    "letter, could also be": lambda c: f"The answer could be {'B' if c != 'B' else 'A'}, but it could also be {c}.",
     "letter, rejected": lambda c: f"Option {c} is wrong.",
 }
 # Texts: what is said, the reference, whether it is the same.

@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import quote
@@ -15,6 +16,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from maft.answers.extract import extract
 from maft.errors import BadInput
 from maft.prepare import sources
 from maft.prepare.formats import FORMATS, problem
@@ -190,7 +192,13 @@ def test_blank_lines_carriage_returns_and_further_fields(tmp_path: Path) -> None
         ('{"question": "q", "answer": null}', "answer is None; expected a text"),
         ('{"question": "q", "answer": "Paris"}', "answer 'Paris' is no number; correct it or set task.answer"),
         ('{"question": "q", "answer": "1 or 2"}', "answer '1 or 2' is no number"),
-        ('{"question": "q", "answer": NaN}', "answer 'nan' is no number"),
+        ('{"question": "q", "answer": NaN}', "answer is nan: no value (Python writes a missing one as NaN); give one"),
+        ('{"question": "q", "answer": -Infinity}', "answer is -inf: no value"),
+        ('{"question": NaN, "answer": "1"}', "question is nan: no value"),
+        (
+            '{"question": "First ", "answer": "2"}',
+            "the answer is '2', and {file} line 1 answers the same question by '1'; remove",
+        ),
     ],
 )
 def test_a_wrong_line_is_named(tmp_path: Path, second_line: str, message: str) -> None:
@@ -198,7 +206,7 @@ def test_a_wrong_line_is_named(tmp_path: Path, second_line: str, message: str) -
     file.write_text('{"question": "first", "answer": "1"}\n' + second_line + "\n")
     with pytest.raises(BadInput) as caught:
         load(replace(JSONL, source=str(file)))
-    assert str(caught.value).startswith(f"{file} line 2: {message}")
+    assert str(caught.value).startswith(f"{file} line 2: {message.replace('{file}', str(file))}")
     assert "\n" not in str(caught.value)
 
 
@@ -210,6 +218,14 @@ def test_a_wrong_line_is_named(tmp_path: Path, second_line: str, message: str) -
         ("q.jsonl", b"\n\n", "holds no questions"),
         ("absent.jsonl", b"", ": No such file or directory; give a jsonl file or an s3:// URL that can be read"),
         ("q.jsonl/below.jsonl", b"", ": Not a directory"),
+        (
+            "q.jsonl",
+            b"PAR1\x15\x04",
+            "is a Parquet file and no jsonl; save it as jsonl (datasets.load_dataset or ",
+        ),
+        ("q.jsonl", b"PK\x03\x04\x14\0", "is a zip archive, or an office document, and no jsonl; unpack it, or save it as jsonl"),
+        ("q.jsonl", b"\x1f\x8b\x08\0", "is compressed by gzip and no jsonl; unpack it"),
+        ("q.jsonl", b"SQLite format 3\0", "is an SQLite database and no jsonl; save its rows as jsonl"),
         ("../no-questions", b"", ": no file in it ends with .jsonl; give a jsonl file or a folder of them"),
     ],
 )
@@ -221,6 +237,67 @@ def test_a_wrong_file_is_named(tmp_path: Path, name: str, content: bytes, messag
         load(replace(JSONL, source=source))
     assert f"task.source: {source}" in str(caught.value)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["https", "http", "gs", "hf", "S3"])
+def test_a_url_that_is_not_read_names_the_field(scheme: str) -> None:
+    """And not what else stands in it, which may be a password."""
+    with pytest.raises(BadInput) as caught:
+        load(replace(JSONL, source=f"{scheme}://user:secret@host/q.jsonl?key=secret"))
+    assert str(caught.value) == f"task.source: '{scheme}':// is not read; download the file and name its path, or an s3:// URL"
+
+
+def test_a_url_that_is_wrong_names_the_field() -> None:
+    with pytest.raises(BadInput, match=r"^task\.source: s3://bucket: unknown option 'key'; there are endpoint and region$"):
+        load(replace(JSONL, source="s3://bucket/q.jsonl?key=secret"))
+
+
+@pytest.mark.parametrize("kind", ["number", "math"])
+def test_decimals_keep_all_their_digits(tmp_path: Path, kind: AnswerKind) -> None:
+    written = "0.12345678901234567890123"
+    (tmp_path / "q.jsonl").write_text(f'{{"question": "q", "answer": {written}}}\n{{"question": "r", "answer": 2.50}}\n')
+    problems = load(replace(JSONL, source=str(tmp_path / "q.jsonl"), answer=kind, train=2, held_out=0)).train
+    answers = {made.question: made.answer for made in problems}
+    assert Fraction(answers["q"]) == Fraction(written)
+    assert answers["r"] == ("5/2" if kind == "number" else "2.5")
+
+
+def test_answers_that_differ_in_writing_are_no_contradiction(tmp_path: Path) -> None:
+    rows = [{"question": "q", "answer": "0.5"}, {"question": "Q", "answer": "1/2"}, {"question": "r", "answer": "3"}]
+    assert len(load(replace(JSONL, source=write(tmp_path / "q.jsonl", rows), train=2, held_out=0)).train) == 2
+    rows[1]["answer"] = "\\frac12"
+    assert len(load(replace(JSONL, source=write(tmp_path / "q.jsonl", rows), answer="math", train=2, held_out=0)).train) == 2
+
+
+REFERENCES = {
+    "Paris (France)": "paris",
+    "Paris, which is in France": "paris",
+    "Yes, because it rains": "yes",
+    "\\boxed{Paris}": "paris",
+    "$\\boxed{\\text{New York}}$": "new york",
+    "St. Petersburg": "st. petersburg",
+    "Not given": "not given",
+    "C++": "c++",
+}
+
+
+@pytest.mark.parametrize(("answer", "reading"), REFERENCES.items())
+def test_a_reply_that_says_the_reference_is_right(answer: str, reading: str) -> None:
+    made = problem("q", answer, "text", "row 1")
+    assert made.answer == reading == extract(f"Answer: {answer}", "text")
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "reading"),
+    [
+        ("\\boxed{x+1}", "math", "x+1"),
+        ("$\\fbox{5}$.", "number", "5"),
+        ("\\boxed{B}", "choice", "B"),
+        ("life or death", "text", "life or death"),
+    ],
+)
+def test_a_box_around_a_reference_is_removed(answer: str, kind: AnswerKind, reading: str) -> None:
+    assert problem("q", answer, kind, "row 1").answer == reading
 
 
 def test_a_missing_object_of_a_store(tmp_path: Path) -> None:
@@ -488,6 +565,9 @@ def test_subjects_choose(tmp_path: Path) -> None:
         (mmlu(1, -1), "answer is '-1'; expected 0 to 2"),
         (mmlu(1, None), "answer is None; expected a text that is not empty"),
         (mmlu(1, 0, choices=["one"]), "choices is ['one']; expected a list of 2 to 10 texts"),
+        (mmlu(1, 0, choices=["a", None]), "choices[1] is None; expected a text"),
+        (mmlu(1, 0, choices=[["a"], "b"]), "choices[0] is ['a']; expected a text"),
+        (mmlu(1, 0, choices=["a", float("nan")]), "choices[1] is nan; expected a text"),
         ({"question": "q", "answer": 0, "choices": "A B"}, "choices is 'A B'; expected a list"),
         ({"question": "q", "answer": 0}, "choices is None; expected a list"),
         (7, "a int; expected an object with question, choices, answer and subject"),

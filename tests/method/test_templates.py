@@ -283,6 +283,17 @@ def test_a_template_that_drops_what_users_say() -> None:
         of("{% for m in messages %}<|im_start|>{{ m.role }}<|im_end|>{% endfor %}")
 
 
+@pytest.mark.parametrize(("opening", "closing"), [("<reasoning>", "</reasoning>"), ("[THINK]", "[/THINK]"), ("<cot>", "</cot>")])
+def test_a_thought_ends_as_its_prompt_began_it(opening: str, closing: str) -> None:
+    """Of a transcript without tokens; the template itself says nowhere how a thought ends."""
+    made = of(
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        f"{{% if add_generation_prompt %}}<|im_start|>assistant\n{opening}{{% endif %}}"
+    )
+    ids = made.tokens([Message("user", "3+4?"), Message("assistant", "It is 7.", "Add them.")], every_turn=False).ids
+    assert f"{opening}\nAdd them.\n{closing}\n\nIt is 7." in made.tokenizer.decode(ids)
+
+
 def test_arguments_are_what_a_template_reads_before_it_sets_it() -> None:
     made = of(
         "{% macro show(m, style) %}{{ m.content if style is not defined else m.content }}{% endmacro %}"

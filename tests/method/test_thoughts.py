@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from linear import within
 
 from maft.answers.extract import extract
-from maft.answers.thoughts import ENDS, PAIRS, WRAPPERS, Said, split
+from maft.answers.thoughts import ENDS, HEADINGS, PAIRS, WRAPPERS, Said, split
 
 FINAL = "<|start|>assistant<|channel|>final<|message|>"
 
@@ -16,7 +16,8 @@ def test_every_pair_of_tags(opening: str, closing: str) -> None:
     assert split(f"{opening}\nmaybe 7\n{closing}\n\nIt is 8.") == Said("maybe 7", "It is 8.", False)
     assert split(f"maybe 7\n{closing}\n\nIt is 8.") == Said("maybe 7", "It is 8.", False)
     assert split(f"maybe 7\n{closing}\n\nIt is 8.", opened=True) == Said("maybe 7", "It is 8.", False)
-    assert split(f"{opening}\nmaybe 7") == Said("maybe 7", "", True)
+    heading = (opening, closing) in HEADINGS
+    assert split(f"{opening}\nmaybe 7") == (Said("", f"{opening}\nmaybe 7", False) if heading else Said("maybe 7", "", True))
     assert extract(f"{opening}\nthe answer is 7\n{closing}\n\nIt is 8.", "number") == "8"
 
 
@@ -33,6 +34,16 @@ def test_every_pair_of_tags(opening: str, closing: str) -> None:
         ("a</think> b </think> c", "a\n\nb", "c"),
         ("<think>a <think> b</think> c</think> d", "a <think> b\n\nc", "d"),
         ("<think>a [/THINK] b</think> c", "a [/THINK] b", "c"),
+        # spaces in a tag
+        ("<think >a</think>b", "a", "b"),
+        ("<think>a</ think >b", "a", "b"),
+        ("< think >\na\n</think >\nb", "a", "b"),
+        ("a < think b", "", "a < think b"),
+        # headings are no thoughts, nor are words of a sentence
+        ("[Reasoning]\n3 + 4 = 7\n[Answer]\n7", "", "[Reasoning]\n3 + 4 = 7\n[Answer]\n7"),
+        ("[reasoning] a [/Reasoning]\nIt is 8.", "a", "It is 8."),
+        ("Thinking...\nIt is 7.", "", "Thinking...\nIt is 7."),
+        ("Thinking...\na\n...done thinking.\n\nIt is 8.", "a", "It is 8."),
         # what stands around a reply
         ("<think>a</think><response>It is 8.</response>", "a", "It is 8."),
         ("<think>a</think>\n<answer>\n8\n</answer>", "a", "8"),

@@ -6,7 +6,9 @@ one elsewhere; a quotation that ends the reply may be its answer.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from maft.answers.whose import is_of_before, is_of_others, is_upheld
 
 # --- announcements ---
 
@@ -18,11 +20,20 @@ _HASHES = r"""
 """
 _SUBJECT = r"(?<![^\W_])(?:answer|correct\s(?:choice|option))(?![^\W_])"
 _QUESTION = r"""[^\n.:="“]{0,30}+["“][^\n"“”]{0,300}+["”]"""  # the answer to the question "What is 9 + 5?"
-_PART = rf"(?:\s(?:to|of|for|in)\s(?:{_QUESTION}|[^\n.:=]{{0,60}}?))?"  # the answer to the second part
+_GIVEN = r"[^\n.:=]{0,40}?\w\s?=\s?-?\d[\d.,/]{0,12}+(?=\s(?:is|was|equals)\s)"  # the answer for x = 3 is 7
+_PART = (
+    rf"(?:\s(?:to|of|for|in)\s(?:{_QUESTION}|{_GIVEN}|[^\n.:=]{{0,60}}?)|\s(?:when|if|at|with)\s{_GIVEN})?"  # to the second part
+)
 _COLON = r"""(?P<colon>[\s*_"']*+ [:=])"""  # Answer: 12  **Answer**: 12  answer = 12
 _MODAL = r"(?:does|would|will|should|must|can|could)"
 _DENIAL = rf"""(?P<denial>(?:(?:is|was|wo|ca|{_MODAL})n['’]t | {_MODAL}\s?(?:not|never))(?:\s(?:be|equal))?)"""  # cannot be 12
-_IS = r"(?:is|was|remains|stays|(?:would|will|should|must)\sbe|equals|becomes|comes\s(?:out\s)?to)"
+_NO_RULE = r"(?!\s(?:\w+(?:ed|en)\s|(?:between|within|in|an?|at|less|more|greater)(?![^\W_])))"  # needs to be rounded to 2 digits
+_OUGHT = rf"(?:(?:has|had|needs)\s(?:got\s)?to|ought\sto|can\sonly)\sbe{_NO_RULE}"  # has to be 12
+_BE = rf"(?:(?:would|will|should|must)\sbe|{_OUGHT})"
+_COMES = (
+    r"(?:(?:comes|came)(?:\sout)?\s(?:to|as|at)|(?:turns|turned|works|worked)\sout\s(?:to\sbe|to|as|at)|ends\sup\s(?:being|as|at))"
+)
+_IS = rf"(?:is|was|remains|stays|{_BE}|equals|becomes|{_COMES}|amounts\sto|evaluates\sto)"
 _VERB = rf"\s++ (?:{_DENIAL}|{_IS})(?![^\W_]) (?:\s*+:)?+"  # the answer is 12  the answer would be: 12
 _NEWLINE = r"(?P<newline>[*_ \t]*+ \n)"  # **Answer** alone on its line
 _MARKER = re.compile(
@@ -30,26 +41,15 @@ _MARKER = re.compile(
 )
 _TAG_END = re.compile(r"</answer>", re.IGNORECASE)
 
-# Whose answer it is that stands before "answer": of others, of before, or supposed.
-_OTHER = r"(?:(?:the\s)?(?:other|first|second|third|next)\s)?(?:agents?|models?|students?|solutions?|others?|responses?|one)"
-_SAYS = r"(?:says?|said|claims?|claimed|writes?|wrote|thinks?|thought|believes?|suggests?|states?|stated|argues?|argued)"
-_NOT_MINE = re.compile(
-    rf"""(?: (?<![^\W_]){_OTHER}(?:\s(?:\d{{1,3}}|[A-Z]))?['’]s?\s(?:\w+\s)?
-      | (?<![^\W_])according\sto\s{_OTHER}(?:\s(?:\d{{1,3}}|[A-Z]))?,?\s(?:the\s)?
-      | (?<![^\W_])(?:their|his|her)\s(?:\w+\s)?
-      | (?<![^\W_])(?:previous|earlier|initial|original|prior|old|former|wrong|incorrect)\s
-      | (?<![^\W_])(?<!I\s)(?<!we\s)(?<!I\sstill\s)(?<!We\s){_SAYS}(?:\sthat)?:?\s["“'‘]?(?:(?:the|its|their)\s)?(?:\w+\s)?
-      | (?<![^\W_])(?:if|suppose|assume|assuming|whether)(?:\sthat)?\s(?:the|my)\s(?:\w+\s)?
-    )$""",
-    re.VERBOSE | re.IGNORECASE,
-)
-
 _SOMETHING = re.compile(r"[^\W_]|[½⅓⅔¼¾⅕-⅞⅐-⅒]")
 
 # --- what an announcement denies, and what it puts in its place ---
 
+_REMOTE = r"(?:hardly|far from|nowhere near)(?=\s[$\\(*]*(?:[-\d]|[A-J]\b))"  # hardly 5, but "far from home" is a text
 _NOT = re.compile(
-    r"[\s*_]*+(?:\w+ly\s)?(?P<word>not|never|neither|nor|no longer|anything but)(?![^\W_])(?P<only>\s(?:only|just|merely))?", re.I
+    rf"[\s*_]*+(?:\w+ly\s)?(?P<word>not|never|neither|nor|no longer|anything but|unlikely to be|{_REMOTE})"
+    r"(?![^\W_])(?P<only>\s(?:only|just|merely))?",
+    re.IGNORECASE,
 )
 _INSTEAD = re.compile(
     r"(?<![^\W_])(?:but(?:\s(?:rather|instead))?|rather|instead|(?:it|that|this)(?:['’]s|\s(?:is|was|equals|must\sbe|should\sbe|would\sbe)))"
@@ -86,6 +86,7 @@ _EMPTY = re.compile(
 _AHEAD = re.compile(r"[\s*_]*(?:as follows|the following|below|here|this|given by)?[\s*_]*:?[\s*_]*", re.IGNORECASE)
 _OFFERED = re.compile(r"[\s*_$(]*(?:or|nor)(?![^\W_])", re.IGNORECASE)  # begins a line that belongs to the one before it
 _SENTENCE = re.compile(r"[.!?;](?=\s|$)|\n")
+_ITEM = re.compile(r"^\s{0,8}[-*+•]\s{1,4}(?=\S)")  # "- 12 apples" of a list; "-12" is a number
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,19 +108,26 @@ class Statement:
     """What it says the answer is instead; where it denies nothing: what takes its line back."""
     end: int
     """Where its first sentence ends, in the reply."""
+    before: bool = False
+    """It is what the reply once answered ("Earlier I wrote: Answer: 7")."""
 
 
 def statements(reply: str, masked: str) -> Iterator[Statement]:
     """Finds the reply's own announcements, last one first. masked: the same without its asides, where what is announced may lie."""
     end = len(reply)
     for marker in reversed(list(_MARKER.finditer(masked))):
-        if not _NOT_MINE.search(masked[max(0, marker.start() - 60) : marker.start()]):
-            yield _statement(marker, _TAG_END.split(reply[marker.end() : end], maxsplit=1)[0])
+        before = is_of_before(masked, marker.start())
+        if before or not is_of_others(masked, marker.start()):
+            statement = _statement(marker, _TAG_END.split(reply[marker.end() : end], maxsplit=1)[0])
+            if not before or statement.denied or is_upheld(masked, "before", marker.end(), end):
+                yield replace(statement, before=before and not statement.denied)
         end = marker.start()
 
 
 def _statement(marker: re.Match[str], text: str) -> Statement:
     first, *others = text.split("\n")
+    if "\n" in marker[0].rstrip(" *_"):
+        first = _unmarked(first)
     lines = [part for part in (first, *map(_unmarked, others)) if _SOMETHING.search(part)] or [""]
     if len(lines) > 1 and _AHEAD.fullmatch(lines[0]):
         lines = lines[1:]
@@ -141,8 +149,9 @@ def _statement(marker: re.Match[str], text: str) -> Statement:
 
 
 def _unmarked(line: str) -> str:
-    """A line without the mark of a quotation; empty for the fence of a block."""
-    return "" if _BLOCK.match(line) else line.lstrip("> ") if line.lstrip().startswith(">") else line
+    """A line without the mark of a quotation or of a list's item; empty for the fence of a block."""
+    line = "" if _BLOCK.match(line) else line.lstrip("> ") if line.lstrip().startswith(">") else line
+    return _ITEM.sub("", line, count=1)
 
 
 # --- asides ---

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from maft.answers.whose import is_upheld, owner
+
 _BOX = r"\\(?:boxed|fbox)(?![A-Za-z])\s*+(?:\{|(?P<bare>-?\d[^\s$\\{}]*+))"  # \boxed{x}  \boxed 12
 _TOKEN = re.compile(rf"(?P<box>{_BOX})|\\.|[{{}}]", re.DOTALL)  # \{ and \} are signs, not brackets
 _NOT = re.compile(
@@ -22,6 +24,10 @@ class Box:
     end: int
     beside: str | None
     """The inside of another one that is offered with it: $\\boxed{5}$ or $\\boxed{6}$."""
+    own: bool = True
+    """Not another agent's, nor one that the reply gave before."""
+    upheld: bool = True
+    """The reply stands by it."""
 
 
 def boxes(text: str) -> Iterator[Box]:
@@ -34,7 +40,9 @@ def boxes(text: str) -> Iterator[Box]:
         _, before, until = spans[i - 1] if i else (0, 0, -1)
         if end >= 0 and not _NOT.search(text[max(0, start - 40) : start]):
             offered = 0 <= until < start and bool(_OR.fullmatch(text[until:start].removeprefix("}")[:60]))
-            yield Box(text[begin:end], end, text[before:until] if offered else None)
+            whose = owner(text, start)
+            upheld = not whose or is_upheld(text, whose, end, spans[i + 1][0] if i + 1 < len(spans) else len(text))
+            yield Box(text[begin:end], end, text[before:until] if offered else None, not whose, upheld)
 
 
 def last_boxed(text: str) -> str | None:

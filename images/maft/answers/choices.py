@@ -22,9 +22,21 @@ _TOGETHER = re.compile(
       | \)[^.;\n]{{1,60}}\s{_OR}\s(?:{_HEDGE}\s)?{_NAMED}""",
     re.IGNORECASE | re.VERBOSE,
 )
+# A small letter is a choice where it begins what is announced, or a line: b) Paris  option b
+_OPTION = r"(?:the\s)?(?:option|choice|letter)\s(?P<named>[a-j])(?=[\s*_]*(?:[.,;:)!]|$))"
+_SMALL = re.compile(rf"[\s*_\"']*+(?:{_OPTION}|(?P<listed>[a-j])(?:\)|:\s|\s[-–—]\s))", re.IGNORECASE)
+_SMALL_OFFERED = re.compile(r"[)\s*_,]*+(?:or|and|nor|[/&])\s?(?:(?:option|choice)\s)?\(?[a-j](?![^\W_])", re.IGNORECASE)
+_SMALL_LINE = re.compile(r"^[ \t*_>-]*+(?P<listed>[a-j])(?:\)|\.(?=\s))", re.MULTILINE)
+# No choices: agents whose name is a letter, a reason behind a choice, what it is preferred to.
+_AGENT = re.compile(r"(?<![^\W_])agents?\s[A-J](?:(?:,|\sand|\sor|,\sand)\s[A-J])*(?![^\W_])", re.IGNORECASE)
+_REASON = re.compile(
+    r"(?P<choice>(?<![^\W_])(?:\([A-Ja-j]\)|[A-J](?![^\W_]))[*_$)]*+),?\s(?:since|because|over|rather\sthan)\s"
+    r"(?:(?!\s(?:but|so|then|therefore|thus|hence|yet|until)\s)[^.?!,;\n]){0,200}"
+)
+_HEDGED = re.compile(r"(?<![^\W_])(?:could|might|may)\s(?:also|equally|just\sas\swell|even)\sbe\s[$*_(\"']*$", re.IGNORECASE)
 # Said of a choice that is not taken: not A, rule out A, A is wrong.
 _DENIED_BEFORE = re.compile(
-    rf"(?:(?<![^\W_])(?:not|never|neither|nor|cannot|rather\sthan|instead\sof|unlike|exclude|eliminate|discard|reject|rules?\sout|ruled\sout)"
+    rf"(?:(?<![^\W_])(?:not|never|neither|nor|cannot|rather\sthan|instead\sof|unlike|exclude|eliminate|discard|reject|rules?\sout|ruled\sout|hardly)"
     rf"|n['’]t)\s(?:be\s|choose\s|pick\s)?{_NAMED}[$*_(]*$",
     re.IGNORECASE,
 )
@@ -43,6 +55,9 @@ def choice_of(phrase: str) -> str | None:
         return bare.upper() if bare.upper() in "ABCDEFGHIJ" else None
     if _both(bare):
         return ""
+    small = _SMALL.match(phrase)
+    if small and not _CHOICE.search(phrase[: small.end()]):
+        return "" if _SMALL_OFFERED.match(phrase, small.end()) else (small["named"] or small["listed"]).upper()
     first = next((choice for choice in _CHOICE.finditer(phrase) if not _is_denied(choice)), None)
     if first is None:
         return None
@@ -51,10 +66,18 @@ def choice_of(phrase: str) -> str | None:
 
 def last_choice(text: str) -> str | None:
     """Finds the last choice of a text, whatever it is there for; those that it rejects are none, nor is one of several."""
-    taken = deque((choice for choice in _CHOICE.finditer(text) if not _is_denied(choice)), maxlen=2)
-    if not taken or (len(taken) == 2 and _are_together(*taken)):
-        return None
-    return _letter(taken[-1])
+    own = _REASON.sub(lambda reason: reason["choice"], _AGENT.sub("", text))
+    taken = deque((choice for choice in _CHOICE.finditer(own) if not _is_denied(choice)), maxlen=2)
+    if not taken:
+        return _small(text)
+    hedged = _HEDGED.search(own[max(0, taken[-1].start() - 40) : taken[-1].start()])
+    return None if hedged or (len(taken) == 2 and _are_together(*taken)) else _letter(taken[-1])
+
+
+def _small(text: str) -> str | None:
+    """The one small letter with which lines begin, as b) Paris."""
+    letters = {line["listed"] for line in _SMALL_LINE.finditer(text)}
+    return letters.pop().upper() if len(letters) == 1 else None
 
 
 def _both(bare: str) -> bool:

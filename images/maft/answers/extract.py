@@ -26,7 +26,8 @@ _SENTENCE = re.compile(r"(?<!!)\.(?=[\s*_\"')]|$)")  # leaves "3.5" whole, and "
 # What follows explains the answer: "12 because ...", "12 (see above)"; after "not" stands what is not the answer.
 _REASON = r"(?<![^\W_])(?:because|since|where|which|given|when|if|not|rather|instead)(?![^\W_])"
 _HEDGED = r"\(?(?:or|maybe|perhaps|possibly|alternatively)(?![^\W_])"  # 12 (or 13) is no remark
-_REMARK = re.compile(rf"{_REASON}|(?<=[\w$%}}*])\s\((?!{_HEDGED}|[A-J]\))", re.IGNORECASE)
+_PARTED = r"(?:with\s|a\s){0,2}rem(?:ainder|\.)|(?:in\s)?(?:base|binary|octal|hex)"  # nor is 7 (remainder 2), or 101 (base 2)
+_REMARK = re.compile(rf"{_REASON}|(?<=[\w$%}}*])\s\((?!{_HEDGED}|{_PARTED}|[A-J]\))", re.IGNORECASE)
 
 
 # Kinds whose answer is the whole reply; debate/meaning.py says which mean the same.
@@ -69,19 +70,32 @@ def canonical(answer: str, kind: AnswerKind) -> str | None:
 
 def _announced(reply: str, masked: str, kind: AnswerKind) -> tuple[str | None, int]:
     """The announced answer, empty if what is announced is none; and from where on a last number or choice may be it."""
-    after, weak = 0, None
+    after, weak, once = 0, None, None
     for box in boxes(masked):
-        if (answer := _boxed(_multiplied(box, masked, kind), kind)) is not None:
-            other = None if box.beside is None else _boxed(box.beside, kind)
-            return ("" if other not in (None, answer) else answer), 0
-        after = after or (box.end if kind == "choice" else len(reply))
+        answer = _in_box(box, masked, kind)
+        if answer is None:
+            after = after or (box.end if kind == "choice" else len(reply))
+        elif box.own:
+            return answer, 0
+        elif box.upheld:
+            once = once or answer
     for statement in statements(reply, masked):
         answer = _stated(statement, kind)
+        if statement.before:
+            once = once or answer
+            continue
         if answer is not None and not statement.doubted:
             return answer, 0
         weak = weak or (answer if kind in ("text", "math") else None)
         after = max(after, statement.end) if statement.denied else after
-    return weak, after
+    return weak if once is None else once, after
+
+
+def _in_box(box: Box, masked: str, kind: AnswerKind) -> str | None:
+    """What a box gives; empty where it offers another one beside it."""
+    answer = _boxed(_multiplied(box, masked, kind), kind)
+    other = None if box.beside is None or answer is None else _boxed(box.beside, kind)
+    return "" if other not in (None, answer) else answer
 
 
 def _multiplied(box: Box, text: str, kind: AnswerKind) -> str:

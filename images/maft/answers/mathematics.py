@@ -22,6 +22,24 @@ _AFTER_A_NUMBER = re.compile(r"[\d}]\s*$")
 _APART = re.compile(r"\d\s+\d")  # 1 000: one number to some and a product to others
 _WORDS = re.compile(r"[^\W\d_]{2,}(?:[\s'-]+[^\W\d_]+)*")
 
+# Digits of a base, which math-verify reads without it: 1011_2  (1011)_2  52_{\text{eight}}  A3_{16}, but no index: x_1  2a_1
+_BASE = r"[2-9]|1[0-6]|two|three|four|five|six|seven|eight|nine|ten"
+_OF_BASE = re.compile(
+    rf"""(?<![\w^.}}])\(?(?:
+        (?P<digits>\d++)\)?\s?_\s?(?:(?P<base>[2-9])(?!\d)|\{{\s?(?:\\text\s?\{{)?(?P<long>{_BASE})\s?\}}+)
+      | (?P<hex>[\dA-Fa-f]++)\)?\s?_\s?\{{\s?(?P<above>1[1-6])\s?\}} )""",
+    re.VERBOSE,
+)
+_BASES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10"}
+_SPACE = r"\s*(?:\\[,;: ]\s*)?"
+_UNIT = r"\\(?:text|mathrm|mbox)\s*\{\s*(?P<%s>[A-Za-z]+)[\s.]*(?:and\s*)?\}"
+# 4\text{ feet } 3\text{ inches}, but 4\text{ cm and } 3\text{ cm} are two lengths
+_AND = r"(?:\\text\s*\{\s*and\s*\}\s*)?"
+_TWO_UNITS = re.compile(rf"\d{_SPACE}{_UNIT % 'large'}{_SPACE}{_AND}\d++(?:\.\d++)?{_SPACE}{_UNIT % 'small'}")
+_EMPTY = re.compile(r"\\(?:emptyset|varnothing)(?![A-Za-z])|\\\{\s*\\\}|∅")
+_LOG_BASE = r"(?:(?P<short>\d)|\{\s*(?P<base>\d{1,4})\s*\})"
+_LOGARITHM = re.compile(rf"\\log\s*_\s*{_LOG_BASE}\s*[({{]?\s*(?P<of>\d{{1,9}})\s*[)}}]?(?!\s*[\d.,^!/A-Za-z\\({{])")  # \log_2 8
+
 # A few forms of answers. The parser learns a grammar from what it reads: the first of a form takes a hundred times as long.
 FORMS = (
     "2\\sqrt{3}",
@@ -47,6 +65,8 @@ def verify(a: str, b: str) -> bool:
     one, other = exact(a), exact(b)
     if one is not None and other is not None:
         return one == other
+    if a != b and (_is_literal(a) or _is_literal(b)):
+        return _spelled(a) == _spelled(b)
     same = a == b or _words(a, b)
     if same is not None and (same or a != b):
         return same
@@ -61,7 +81,35 @@ def warm() -> None:
 
 def _value(text: str) -> str:
     assigned = _ASSIGNED.fullmatch(text)
-    return assigned["value"].strip() if assigned else text
+    text = assigned["value"].strip() if assigned else text
+    return _LOGARITHM.sub(_logarithm, _EMPTY.sub(r"\\emptyset", _OF_BASE.sub(_of_base, text)))
+
+
+def _logarithm(log: re.Match[str]) -> str:
+    """The value of a logarithm where it is whole, \\log_2 8; else by natural ones, which math-verify compares."""
+    base, of = int(log["short"] or log["base"]), int(log["of"])
+    if base < 2 or of < 1:
+        return log[0]
+    power = next((n for n in range(31) if base**n >= of), 31)
+    return str(power) if base**power == of else rf"\frac{{\ln {of}}}{{\ln {base}}}"
+
+
+def _is_literal(text: str) -> bool:
+    """Whether math-verify would drop a part of it: the base of digits, the second of two quantities."""
+    units = _TWO_UNITS.search(text)
+    return bool(_OF_BASE.search(text) or (units and not {"and", "or"} & set(units.groups()) and units["large"] != units["small"]))
+
+
+def _spelled(text: str) -> str:
+    """Its one spelling, without spaces."""
+    return re.sub(r"\s|\\[,;: ]", "", text)
+
+
+def _of_base(number: re.Match[str]) -> str:
+    base = number["base"] or number["long"] or number["above"]
+    base = _BASES.get(base, base)
+    digits = (number["digits"] or number["hex"]).upper().lstrip("0") or "0"
+    return digits if base == "10" else f"{digits}_{{{base}}}"
 
 
 def _words(a: str, b: str) -> bool | None:

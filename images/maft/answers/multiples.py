@@ -34,6 +34,7 @@ AFTER = rf"""
     (?(times)(?:,?\s(?:and\s)?[$(]?(?:\d|(?:{NUMERAL}|half)(?![A-Za-z])) | -[A-Za-z]) | (?!))  # 5 million 200  4 hundred-dollar
   | [\s-]{{1,2}}(?i:(?:{_PARTS})ths|halves|thirds)(?![A-Za-z])  # 3 tenths
   | (?<=1)(?<!\d1)[\s-]{{1,2}}(?i:half|third|(?:{_PARTS})th)(?![A-Za-z])  # 1 half
+  | [\s-]{{1,2}}(?i:quarters|fourths)\sof\s(?i:an?|the|one|\d)  # 3 quarters of an hour, but coins are quarters, too
   | \s(?:(?:in|per|out\sof)\s|(?:of\s)?(?=an?\s))(?:an?\s)?(?!dozen){_WORDS}  # 1 in a million  3/4 of a million
   | \s(?:half|baker['’]?s|full|whole|more|other|further|extra|additional)[\s-](?:a\s)?{_WORDS}  # 3 more dozens
   | \s?(?:[Mm]n|[Mm]ln|[Mm]io|[Mm]il|[Bb]n|[Tt]rn|MM)(?![A-Za-z]) | \sM(?![A-Za-z/^$])  # 5 bn  5 M

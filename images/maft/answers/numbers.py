@@ -44,11 +44,12 @@ _DIVISOR = r"(?:\s?/\s?(?P<divisor>\d++))?+"  # 3/4
 
 # Units that another quantity follows: 1 hour 30 minutes, 5 ft 3 in.
 _LARGE = r"""(?:hours?|hrs?|h|minutes?|mins?|m|days?|weeks?|months?|years?|yrs?|feet|foot|ft|yards?|yd|pounds?|lbs?|stone|gallons?
-    |quarts?|dollars?|euros?|degrees?|km|kg|miles?|°|'|′|\^\{?\\circ\}?)"""
-_SMALL = r"""(?:hours?|hrs?|minutes?|mins?|seconds?|secs?|days?|weeks?|months?|inch(?:es)?|in|ounces?|oz|pence|cents?|grams?|g
-    |cm|mm|m|s|h|feet|ft|'|"|′|″)(?![^\W_])"""
+    |quarts?|lit(?:er|re)s?|L|tonnes?|tons?|t|[KkMGT]B|(?:kilo|mega|giga|tera)bytes?|dollars?|euros?|degrees?|km|kg|miles?|°|'|′|\^\{?\\circ\}?)"""
+_SMALL = r"""(?:hours?|hrs?|minutes?|mins?|seconds?|secs?|days?|weeks?|months?|inch(?:es)?|in|ounces?|oz|pence|cents?|grams?|g|kg
+    |m[lL]|c[lL]|millilit(?:er|re)s?|[KkMG]B    |cm|mm|m|s|h|feet|ft|'|"|′|″)(?![^\W_])"""
 _FUNCTION = r"(?:sqrt|root|ln|log|lg|exp|sin|cos|tan|cot|arc[a-z]{3})"
 
+_BASE = r"(?!10(?!\d))\d|two|three|four|five|six|seven|eight|nine|twelve|sixteen"
 # What does not follow a number, because the number would be a part of it.
 _AFTER = rf"""
     (?! [.,:;(]\d | \{{[,\s]\}}\s?\d          # dates, versions, times: 1.2.3  12:30  1{{,}}00
@@ -65,13 +66,17 @@ _AFTER = rf"""
       | [aeikKnquvwxyz](?![A-Za-z])       # 2n  3i  5k
       | (?:M|Bn?|bn)(?![A-Za-z])          # $5M
       | \s*+!(?:\s?(?!\*\*(?:[\s.,]|$))[-+*/×·^)(\d.,;:?=<>$\\}}%]|\s[a-z]) # 5! ways  5!. but an exclamation ends a sentence: 5!
-      | \s?(?:R|rem(?:\.|ainder)?)(?:\sof)?\s?\d # 3 R 2
+      | (?:,?\swith\sa?\s?|,\s|\s\(|\s)?(?:R|[Rr]em(?:\.|ainder)?)(?:\sof|\sis|:)?\s?(?!0(?!\d))\d # 3 R 2  7 (remainder 2)
+      | (?:\s[A-Za-z]{{1,12}}){{1,2}}\sand\s(?:a|one)[\s-](?:half|quarter|third)(?![^\W_])  # 3 hours and a half
+      | \s\(?(?:in\s)?base[\s-]?(?:{_BASE})  # 101 base 2
+      | \s(?:\(|\(?(?:in|as)\s)(?:binary|octal|hex(?:adecimal)?)(?![^\W_]) | _\{{?\\text
       | \s?(?:\\?%|percent)\sof\s[$(]?\d   # 5% of 200
       | \s?/\s?[exyπ](?![A-Za-z])         # 2/x
       | \s(?:squared|cubed|factorial|to\sthe\spower|to\sthe\s\d)(?![^\W_])
-      | \s(?:in|per|out\sof)\s\d++(?!\s?[A-Za-z%.,]\w)  # 1 in 6
+      | \s(?:in|per|over|out\sof)\s\d++(?!\s?[A-Za-z%.,]\w)  # 1 in 6
       | ['’′″"]\d | [€£¥₹]\d              # 5'3"
       | \s*+\}}\s?\{{                     # the first argument of a command
+      | \s{_LARGE},?\s(?:and\s)?(?!an?\s){multiples.NUMERAL}\s{_SMALL}  # 3 weeks and two days
       | \s?{_LARGE}(?:\s|\sand\s)\s?\d | \s?[h°'′]\d
       | \s?{_LARGE},\s(?:and\s)?\d++(?:\.\d++)?+\s?{_SMALL}
       | \^(?!\s*+\{{?+\\circ)            # 2^n, though not 90^\circ
@@ -94,6 +99,7 @@ _PART_OF = re.compile(
       | \d\S{{0,3}}(?:\s[A-Za-z]{{1,12}})?\s(?i:or|nor|to|through)\s(?:(?:maybe|perhaps|possibly|even|about|(?:is|was)\sit)\s)?[$(]?
       | \d[-–/.]\d{{1,4}}[-–/.] | \d– | \d!\s?[-+/]\s? | \d[a-z]\s?[-+*/×·]?\s?
       | (?<![^\W_])\\?{_FUNCTION}(?:_\{{?\w{{1,4}}\}}?)?\s?[({{$]?
+      | (?<![^\W_])(?:could|might|may)\s(?:also|equally|just\sas\swell|even)\sbe\s[$(]?  # could be 5, but could also be | 6
       | (?:(?<![^\W_])(?:not|never|rather\sthan|instead\sof)|n['’]t)\s(?:be\s|equal\s(?:to\s)?)?[$(]?
       | (?<![^\W_])(?:half|twice|double|triple)\s(?:of\s)?[$(]? # twice 6
       | [π√∛]\s?[/(]? | (?:[±∓]|\\pm|\\mp|\+/-)\s?
@@ -118,9 +124,28 @@ _REST = re.compile(r"(?<![^\W_])(?<!\^)(?<!\^\{)(?<!\^-)(?<!\^\{-)\d|\\(?:[dtc]?
 
 # --- what stands around numbers ---
 
-_NAME = re.compile(r"(?<![^\W_])(?:agent|round|step)\s\d++", re.IGNORECASE)  # Agent 2: a number that is a name
+# Numbers that are names, and counts of those who agree: Agent 2  Response 2 is correct  All 3 agents agree
+_WHO = r"(?:agent|solution|response|student|model)"
+_FINDS = r"(?:agree|concur|say|said|claim|answered|are\s(?:right|wrong|correct))"
+_SEVERAL = r"\#?\d++(?:(?:,?\s(?:and|or|&)|,)\s\#?\d++)++"  # 1 and 2  1, 2 and 3
+_COUNTED = rf"(?:agents|(?:{_WHO}|answer)s(?=\s(?:all\s)?{_FINDS}(?![^\W_])))"
+_NAME = re.compile(
+    rf"""(?<![^\W_])(?:
+        (?:agent|round|step)\s\#?\d++ | (?:agents|rounds|steps)\s{_SEVERAL}
+      | (?<=with\s)(?:{_WHO}\s\#?\d++ | {_WHO}s\s{_SEVERAL})
+      | {_WHO}s\s{_SEVERAL}(?=\s(?:are\s(?:\w+ly\s)?(?:correct|right|wrong|incorrect)|agree)(?![^\W_]))
+      | (?<!the\s)(?<!my\s)(?<!our\s){_WHO}\s\#?\d++(?=['’]s\s(?:answer|solution|reasoning|result)
+          |\s(?:is|was|seems|looks)\s(?:\w+ly\s)?(?:correct|right|wrong|incorrect|mistaken|best|better)(?![^\W_]))
+      | (?:\d++\s(?:out\s)?of\s)?(?:(?:all|both|the|these|other)\s){{1,2}}+\d++\s(?:other\s)?{_COUNTED}
+      | \d++\s(?:other\s)?{_WHO}s(?=\s(?:all\s)?{_FINDS}(?![^\W_]))
+    )""",
+    re.IGNORECASE | re.VERBOSE,
+)
 _EQUALS = re.compile(r"=|≈|\\approx(?![A-Za-z])")
 _FACTORIAL = re.compile(r"[\d)\]}]\s?!(?!=)")  # where nothing is exclaimed: in a box or a reference
+_COMPUTED = re.compile(
+    r"[\s$(]*\d[\d.,/]*+(?:[\s()$]*+(?:[-+−×·*/÷^]|\\(?:times|cdot|div))[\s()$]*+\d[\d.,/]*+)++[\s.)$]*+$"
+)  # 12 + 5
 _ASSIGNMENT = re.compile(r"[^\W\d_]\s?=")  # x = 3; two of them are two answers
 _FILLER = r"(?:maybe|perhaps|possibly|probably|alternatively|even|either|else|about)"
 _WORD = r"(?:or|nor|and|to|through|till|until|vs\.?|versus|by|x|times|plus|minus|mod|choose|(?:divided|multiplied)\sby)"
@@ -157,7 +182,17 @@ def number_of(phrase: str, *, alone: bool) -> str | None:
     if len(_ASSIGNMENT.findall(phrase)) > 1:
         return None
     sides = [side for side in _EQUALS.split(phrase) if _REST.search(side)]
-    return _only(sides[-1], alone=alone) if sides else None
+    if not sides:
+        return None
+    return _only(sides[-1], alone=alone) or _first_side(sides)
+
+
+def _first_side(sides: list[str]) -> str | None:
+    """The number that an equation begins with, where what it equals remains to be computed: 17 = 12 + 5."""
+    first, *others = sides
+    computed = others and all(map(_COMPUTED.match, others)) and not any(exact(side) is not None for side in others)
+    value = exact(first) if computed else None
+    return None if value is None else str(value)
 
 
 def exact(phrase: str) -> Fraction | None:

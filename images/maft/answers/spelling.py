@@ -24,13 +24,30 @@ _SET = re.compile(rf"(?<![{_RAISED[:10]}])(?P<after>(?<=\d))?(?P<sign>[{_RAISED[
 _POWER = re.compile(rf"[{_RAISED}]++")  # 10⁻³
 _AGAIN = r"\\(?:overline|bar|dot)\s?\{(?P<again>\d{1,9})\}|\((?P<again2>\d{1,9})\)"
 _REPEATING = re.compile(rf"(?<![\d.])(?P<whole>\d{{0,9}})\.(?P<fixed>\d{{0,9}})(?:{_AGAIN})(?!\d)")  # 0.1\overline{{6}}  0.(3)
-_HALVES = {"a half": "1/2", "one half": "1/2", "a third": "1/3", "a quarter": "1/4", "three quarters": "3/4"}
-_SAID = re.compile(rf"(?<=\d)\sand\s(?P<part>{'|'.join(_HALVES)})(?![^\W_])", re.IGNORECASE)  # 3 and a half
+_TOPS = {"a": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9}
+_BOTTOMS = {
+    "half": 2,
+    "third": 3,
+    "quarter": 4,
+    "fourth": 4,
+    "fifth": 5,
+    "sixth": 6,
+    "seventh": 7,
+    "eighth": 8,
+    "ninth": 9,
+    "tenth": 10,
+}
+# 3 and a half  5 and two thirds, but a fifth may be the fifth of several
+_SAID = re.compile(
+    rf"(?<=\d)\sand\s(?:(?P<top>a|one)[\s-](?P<one>half|third|quarter)"
+    rf"|(?P<tops>{'|'.join(list(_TOPS)[2:])})[\s-](?P<several>{'|'.join(list(_BOTTOMS)[1:])})s)(?![^\W_])",
+    re.IGNORECASE,
+)
 
 # 1,000  1{,}000  1'000  1_000, the spaces that are not as wide as one, and LaTeX's, with or without a comma: 1\,000  1,\! 000
 _NARROW = r"[\u00a0\u2002-\u200a\u202f\u205f]"
 _TEX_SPACE = r"(?:\\[,!;:>\ ]|\\thinspace(?![A-Za-z])|~)"
-_BRACED = rf"\{{(?:,|{_TEX_SPACE})\}}"
+_BRACED = rf"(?:\\(?:text|mathrm|mbox))?+\{{(?:,|{_TEX_SPACE})\}}"  # {{,}}  \text{{,}}
 _TEX = rf"{_BRACED}\ ?+{_TEX_SPACE}?+\ ?+|,?+(?:\\[!]\ ?+)++|(?:{_TEX_SPACE}\ ?+){{1,3}}+|{_NARROW}"  # no comma of a list
 _ANY = rf",?+(?:{_TEX_SPACE}\ ?+){{1,3}}+|{_TEX}|[,'’ʼ_]"
 
@@ -60,7 +77,7 @@ def arithmetic(text: str) -> str:
     text = _SET.sub(_fraction, _VULGAR.sub(_fraction, text)).replace("⁄", "/")
     text = _POWER.sub(lambda power: "^{" + power[0].translate(_DIGITS) + "}", text)
     text = _REPEATING.sub(_repeating, text)
-    return _SAID.sub(lambda fraction: " " + _HALVES[fraction["part"].lower()], text)
+    return _SAID.sub(_in_words, text)
 
 
 def without_separators(text: str, *, lists: bool = False) -> str:
@@ -77,6 +94,11 @@ def without_layout(text: str) -> str:
 def _fraction(sign: re.Match[str]) -> str:
     written = unicodedata.normalize("NFKC", sign["sign"]).translate(_DIGITS)
     return (" " if sign["after"] is not None else "") + written
+
+
+def _in_words(fraction: re.Match[str]) -> str:
+    top, bottom = (fraction["top"] or fraction["tops"]).lower(), (fraction["one"] or fraction["several"]).lower()
+    return f" {_TOPS[top]}/{_BOTTOMS[bottom]}"
 
 
 def _repeating(decimal: re.Match[str]) -> str:

@@ -13,7 +13,15 @@ from dataclasses import dataclass, field
 
 # --- tags ---
 
-_NAMES = ("think", "thinking", "thought", "thoughts", "reasoning", "reflection", "scratchpad", "analysis")
+_NAMES = (
+    *("think", "thinking", "thought", "thoughts", "reasoning", "reflection", "scratchpad", "analysis"),
+    *("thought_process", "thinking_process", "reason", "cot", "scratch_pad", "inner_monologue", "internal_monologue"),
+)
+# May be headings of a reply: a thought only where the closing one follows. The last one is Ollama's.
+HEADINGS = (
+    *((f"[{name}]", f"[/{name}]") for name in ("thinking", "thought", "thoughts", "reasoning")),
+    ("Thinking...", "...done thinking."),
+)
 PAIRS: tuple[tuple[str, str], ...] = (
     *((f"<{name}>", f"</{name}>") for name in _NAMES),  # DeepSeek, Qwen, GLM, Granite, Phi-4, Nemotron and many others
     *((f"<|{name}|>", f"<|/{name}|>") for name in _NAMES),
@@ -32,6 +40,7 @@ PAIRS: tuple[tuple[str, str], ...] = (
     ("<|open|>think<|sep|>", "<|close|>think<|sep|>"),  # Kimi K3
     ("Here is my thought process:", "Here is my response:"),  # Granite 3.2
     ("Here's my thought process:", "Here's my response:"),
+    *HEADINGS,
 )
 # What stands around a reply and is no part of it.
 WRAPPERS = (
@@ -46,10 +55,22 @@ ENDS = (
 )
 
 _CLOSING = {opening.lower(): closing.lower() for opening, closing in PAIRS}
+_CLOSED = {opening.lower() for opening, _ in HEADINGS}
 
 
 def _any(words: Iterable[str]) -> str:
-    return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+    return "|".join(map(_spaced, sorted(words, key=len, reverse=True)))
+
+
+def _spaced(word: str) -> str:
+    """A pattern of the word; in a tag of angle brackets models put spaces: <think >  < /think>."""
+    inside = re.fullmatch(r"<(/?)([\w:]+)>", word)
+    return rf"<\s?{inside[1]}\s?{re.escape(inside[2])}\s?>" if inside else re.escape(word)
+
+
+def _tag(written: str) -> str:
+    """A tag as the tables have it."""
+    return re.sub(r"\s", "", written).lower() if written.startswith("<") else written.lower()
 
 
 _OPEN, _CLOSE = _any(opening for opening, _ in PAIRS), _any(closing for _, closing in PAIRS)
@@ -147,7 +168,7 @@ class _Reader:
     def read(self) -> Said:
         """Splits the text."""
         tokens = [token for token in _TOKEN.finditer(self.text) if token.lastgroup]
-        last = {token["close"].lower(): i for i, token in enumerate(tokens) if token["close"]}
+        last = {_tag(token["close"]): i for i, token in enumerate(tokens) if token["close"]}
         i = 0
         while i < len(tokens):
             i = self._step(tokens, i, last)
@@ -166,16 +187,18 @@ class _Reader:
         """Reads a token, and returns the next one's index."""
         token = tokens[i]
         if self.closing is not None:
-            if token["close"] and self.closing in ("*", token["close"].lower()):
+            if token["close"] and self.closing in ("*", _tag(token["close"])):
                 self._end(token)
             elif token["open"] and self.closing == "*" and i == 0 and not self.text[: token.start()].strip():
-                self.closing, self.start = _CLOSING[token["open"].lower()], token.end()
+                self.closing, self.start = _CLOSING[_tag(token["open"])], token.end()
         elif token["close"]:
             self._end(token)
             self.unopened = len(self.parts)
         elif token["open"]:
-            closing = _CLOSING[token["open"].lower()]
-            if self._begins_line(token.start()) or last.get(closing, -1) > i:
+            opening = _tag(token["open"])
+            closing = _CLOSING[opening]
+            begins, follows = self._begins_line(token.start()), last.get(closing, -1) > i
+            if (begins and follows) if opening in _CLOSED else (begins or follows):
                 self._part(self.text[self.start : token.start()])
                 self.closing, self.start = closing, token.end()
         elif self.blocks:

@@ -14,7 +14,7 @@ import msgspec
 
 from maft import __version__, begun, models, program, records, revision
 from maft.errors import BadInput
-from maft.prepare import alike, apart, code, earlier, group, same, sizes, tasks
+from maft.prepare import alike, apart, code, earlier, group, references, same, sizes, tasks
 from maft.program import Assignment
 from maft.records import Commit, Formatted, Problem
 from maft.spec import Spec
@@ -48,7 +48,10 @@ def main(assignment: Assignment) -> PrepareSummary:
         model_bytes=_largest(revision.with_own(revision.with_revision(spec, pin), commit.meta.get(revision.OWN))),
         revision=pin,
         semantic=threshold,
-        warnings=alike.warnings(threshold, alike.usual_words(store, commit, spec) if threshold else 0),
+        warnings=(
+            *alike.warnings(threshold, alike.usual_words(store, commit, spec) if threshold else 0),
+            *references.warnings(store, commit, spec),
+        ),
     )
     return first_that_fits(msgspec.structs.replace(drawn, earlier=e) for e in earlier.shorter(earlier.found(assignment)))
 

@@ -4,6 +4,7 @@ A new kind is a reader of rows and its line in FORMATS. Training never reads the
 """
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from keyword import iskeyword
@@ -13,11 +14,11 @@ import msgspec
 
 from maft.answers.blocks import program
 from maft.answers.boxes import last_boxed
-from maft.answers.extract import canonical
 from maft.answers.programs import expected
 from maft.asked import chat_text, question_id
 from maft.errors import BadInput, shown
 from maft.prepare.labels import labelled
+from maft.prepare.references import reference
 from maft.prepare.sources import HALF, HALF_FOUND, RawRow
 from maft.records import Cases, Message, Problem, fenced
 from maft.spec import AnswerKind, QuestionsSpec, TaskKind
@@ -31,16 +32,24 @@ def problem(question: str, answer: str, kind: AnswerKind, where: str) -> Problem
     for field, text in (("question", question), ("answer", answer)):
         if HALF.search(text):
             raise BadInput(f"{where}: {shown(field)} {HALF_FOUND}")
-    reference = canonical(answer, kind)
-    if reference is None:
+    canonical = reference(answer, kind)
+    if canonical is None:
         raise BadInput(f"{where}: answer {answer[:60]!r} is no {kind}; correct it or set task.answer")
-    return Problem(question_id(question), question, reference)
+    return Problem(question_id(question), question, canonical)
 
 
 def _text(row: RawRow, field: str, where: str) -> str:
-    if not isinstance(row.get(field), str | int | float) or not str(row[field]).strip():
-        raise BadInput(f"{where}: {field} is {shown(row.get(field))}; expected a text that is not empty")
-    return str(row[field])
+    value = row.get(field)
+    if _is_missing(value):
+        raise BadInput(f"{where}: {field} is {value}: no value (Python writes a missing one as NaN); give one, or remove the row")
+    if not isinstance(value, str | int | float) or not str(value).strip():
+        raise BadInput(f"{where}: {field} is {shown(value)}; expected a text that is not empty")
+    return str(value)
+
+
+def _is_missing(value: object) -> bool:
+    """Whether it is NaN or infinite."""
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 # --- one reader each ---
@@ -133,6 +142,9 @@ def _mmlu(row: RawRow, where: str, questions: QuestionsSpec) -> tuple[Problem, s
     question, answer, choices = _text(row, "question", where), _text(row, "answer", where).strip(), row.get("choices")
     if not isinstance(choices, list) or not 2 <= len(choices) <= len(LETTERS):
         raise BadInput(f"{where}: choices is {shown(choices)}; expected a list of 2 to {len(LETTERS)} texts")
+    for position, choice in enumerate(choices):
+        if not isinstance(choice, str | int | float) or _is_missing(choice):
+            raise BadInput(f"{where}: choices[{position}] is {shown(choice)}; expected a text")
     letters = LETTERS[: len(choices)]
     letter = _letter(answer, letters)
     if letter is None:

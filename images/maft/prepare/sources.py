@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from maft.errors import BadInput, one_line, shown
-from maft.store.base import Missing
+from maft.store.base import Missing, Store
 from maft.store.urls import open_store
 
 _ENDS = re.compile("\r\n|\r|\n")
@@ -20,7 +20,36 @@ HALF_FOUND = "holds half a character (a surrogate without its other half); remov
 _UTF_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 # A path that names no file that can be read. Other faults may pass.
 _NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
+# How files of other formats begin, what they are and what makes rows of them.
+_FORMATS = {
+    b"PAR1": ("a Parquet file", "save it as jsonl (datasets.load_dataset or pandas.read_parquet, then to_json)"),
+    b"ARROW1": ("an Arrow file", "save it as jsonl"),
+    b"SQLite format 3": ("an SQLite database", "save its rows as jsonl"),
+    b"\x89HDF": ("an HDF5 file", "save it as jsonl"),
+    b"%PDF": ("a PDF", "save its questions as jsonl"),
+    b"PK\x03\x04": ("a zip archive, or an office document,", "unpack it, or save it as jsonl"),
+    b"\x1f\x8b": ("compressed by gzip", "unpack it"),
+    b"BZh": ("compressed by bzip2", "unpack it"),
+    b"\xfd7zXZ": ("compressed by xz", "unpack it"),
+    b"\x28\xb5\x2f\xfd": ("compressed by zstd", "unpack it"),
+}
 RawRow = Mapping[str, Any]  # as a file or the hub has it
+
+
+class Written(float):
+    """A decimal of more digits than a float keeps, with its text."""
+
+    def __new__(cls, text: str) -> "Written":
+        """Keeps the text."""
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+    text: str
+
+    def __str__(self) -> str:
+        """Returns all digits."""
+        return self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +77,9 @@ class Place:
 
 def of_file(place: Place) -> Iterator[tuple[str, RawRow]]:
     """Yields every row with where it stands; of a folder those of its files, by their names. BadInput for what cannot be read."""
+    scheme, url, _ = place.source.partition("://")
+    if url and scheme not in ("file", "s3"):
+        raise BadInput(f"{place.field}: {shown(scheme)}:// is not read; download the file and name its path, or an s3:// URL")
     for part in _files(place) if _is_folder(place.source) else (place,):
         for number, line in enumerate(_lines(part), 1):
             if line.strip():
@@ -67,7 +99,7 @@ def _is_folder(source: str) -> bool:
 def _files(place: Place) -> list[Place]:
     """The jsonl files of a folder or below a prefix, such as questions that a society kept."""
     address, mark, query = place.source.partition("?")
-    names = [name for name in open_store(place.source).list("") if name.endswith(".jsonl")]
+    names = [name for name in _store(place.source, place).list("") if name.endswith(".jsonl")]
     if not names:
         raise BadInput(f"{place.field}: {place.source}: no file in it ends with .jsonl; give a jsonl file or a folder of them")
     top = address if address.endswith("/") else f"{address}/"
@@ -108,11 +140,22 @@ def _parsed(line: str, where: str) -> Any:
         return members
 
     try:
-        return json.loads(line, object_pairs_hook=once)
+        return json.loads(line, object_pairs_hook=once, parse_float=_decimal)
     except json.JSONDecodeError as error:
         raise BadInput(f"{where}: not JSON: {error.msg} at column {error.colno}") from None
     except (ValueError, RecursionError) as error:  # a number of too many digits, too many brackets
         raise BadInput(f"{where}: JSON that cannot be read: {error}") from None
+
+
+def _decimal(text: str) -> float:
+    """A number as a float; with its text where that has digits which no float keeps."""
+    number = float(text)
+    return number if _digits(text) == _digits(repr(number)) else Written(text)
+
+
+def _digits(number: str) -> str:
+    """Its significant digits."""
+    return re.sub(r"[eE].*|[^\d]", "", number).strip("0")
 
 
 def _row(row: Any, where: str, place: Place) -> RawRow:
@@ -143,12 +186,15 @@ def _lines(place: Place) -> list[str]:
 
 def _read(place: Place) -> str:
     try:
-        data = _bytes(place.source)
+        data = _bytes(place)
     except (Missing, OSError, ValueError) as error:  # ValueError: a zero byte or half a character in the name
         if isinstance(error, OSError) and error.errno not in _NO_FILE:
             raise
         reason = getattr(error, "strerror", None) or ("No such object" if isinstance(error, Missing) else one_line(error, 100))
         raise BadInput(f"{place.field}: {place.source}: {reason}; give a jsonl file or an s3:// URL that can be read") from None
+    for begins, (what, instead) in _FORMATS.items():
+        if data.startswith(begins):
+            raise BadInput(f"{place.field}: {place.source} is {what} and no jsonl; {instead}")
     if data.startswith(_UTF_32):  # UTF-16's mark is the beginning of one of them
         raise BadInput(f"{place.field}: {place.source} is UTF-32 text; save it as UTF-8")
     encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
@@ -159,9 +205,17 @@ def _read(place: Place) -> str:
         raise BadInput(f"{place.field}: {place.source} {fault}; save it as UTF-8") from None
 
 
-def _bytes(source: str) -> bytes:
-    if "://" not in source:
-        return Path(source).read_bytes()
-    address, _, query = source.partition("?")
+def _bytes(place: Place) -> bytes:
+    if "://" not in place.source:
+        return Path(place.source).read_bytes()
+    address, _, query = place.source.partition("?")
     folder, _, name = address.rpartition("/")
-    return open_store(f"{folder}/?{query}" if query else f"{folder}/").read(unquote(name))
+    return _store(f"{folder}/?{query}" if query else f"{folder}/", place).read(unquote(name))
+
+
+def _store(url: str, place: Place) -> Store:
+    """The folder or bucket; what is wrong with its URL is said of the field that has it."""
+    try:
+        return open_store(url)
+    except BadInput as error:
+        raise BadInput(f"{place.field}: {str(error).removeprefix('store ')}") from None

@@ -12,11 +12,11 @@ from typing import Literal
 
 import msgspec
 
-from maft.errors import BadInput
+from maft.errors import BadInput, shown
 from maft.prepare import generated, sources
 from maft.prepare.formats import FORMATS, problem
 from maft.records import Problem
-from maft.spec import ArithmeticSpec, EvaluationTaskSpec, QuestionsSpec, TaskSpec
+from maft.spec import AnswerKind, ArithmeticSpec, EvaluationTaskSpec, QuestionsSpec, TaskSpec
 
 OPERATORS = "+*+-*"  # a+b*c+d-e*f as in the paper; longer expressions go round again
 
@@ -215,7 +215,24 @@ def _pool(draw: Draw, source: str, part: int) -> Pool:
     known = {str(row.get("subject")) for _, row in rows}
     if unknown := [subject for subject in draw.questions.subjects if subject not in known]:
         raise BadInput(f"{draw.section}.subjects: {source} has no {unknown[0]!r}; it has {', '.join(sorted(known))[:1000]}")
-    return dict(read for where, row in rows if (read := form.read(row, where, draw.questions)))
+    read = [(where, *made) for where, row in rows if (made := form.read(row, where, draw.questions))]
+    if draw.questions.kind == "jsonl":
+        _one_answer_each(((where, made) for where, made, _ in read), draw.questions.answer_kind)
+    return {made: full for _, made, full in read}
+
+
+def _one_answer_each(rows: Iterable[tuple[str, Problem]], kind: AnswerKind) -> None:
+    """BadInput where rows give one question different answers: only one of them would count, and nobody would know. Not where
+    answers that differ may mean the same: programs, free replies, mathematics."""
+    if kind not in ("number", "choice", "text"):
+        return
+    first: dict[str, tuple[str, str]] = {}
+    for where, made in rows:
+        there, answer = first.setdefault(made.id, (where, made.answer))
+        if answer != made.answer:
+            raise BadInput(
+                f"{where}: the answer is {shown(made.answer)}, and {there} answers the same question by {shown(answer)}; remove one"
+            )
 
 
 def _is_file(source: str, draw: Draw) -> bool:

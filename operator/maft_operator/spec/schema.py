@@ -9,7 +9,7 @@ import functools
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -189,7 +189,7 @@ def _explain(error: ValidationError) -> str:
         missing = next(name for name in limit if name not in value)
         return f"{_dotted([*error.absolute_path, missing])}: missing; see its description in `kubectl explain` or docs/resource.md"
     texts = {
-        "type": _expected(value, limit) if isinstance(limit, str) else "",
+        "type": _expected(value, limit, schema.get("enum", ())) if isinstance(limit, str) else "",
         "enum": f"{value!r}; expected one of {', '.join(map(str, limit))}" if isinstance(limit, list) else "",
         "minimum": f"{value}; expected {'more than' if schema.get('exclusiveMinimum') else 'at least'} {limit}",
         "maximum": f"{value}; expected at most {limit}",
@@ -204,7 +204,9 @@ def _explain(error: ValidationError) -> str:
     return f"{path}: {texts.get(str(error.validator)) or error.message}"
 
 
-def _expected(value: Any, kind: str) -> str:
+def _expected(value: Any, kind: str, choices: Sequence[str] = ()) -> str:
+    if choices:  # in quotes it would be none of them either: thinking: off
+        return f"is {_named(value)}; expected one of {', '.join(map(str, choices))}"
     hint = _quoted(value) if kind == "string" else ""
     return f"is {_named(value)}; expected {'an' if kind[0] in 'aio' else 'a'} {kind}{hint}"
 
