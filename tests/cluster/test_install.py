@@ -369,7 +369,7 @@ def test_societies_comparisons_and_the_page_in_one_namespace(maft):
         society: Json = {"run": run, "gpus": 0}
         kube.apply({"apiVersion": API, "kind": "Society", "metadata": {"name": "s", "namespace": served}, "spec": society})
         kube.wait(lambda: is_ready(maft, served, "s"), LIMIT, lambda: str(kube.get("Society", served, "s")))
-        page = maft.kube.wait(lambda: shown(maft, home, f"{release}-operator-page"), 60)
+        page = maft.kube.wait(lambda: shown(maft, home, f"{release}-maft-operator-page"), 60)
         assert all(f"{served}/</span>{name}<" in page for name in (run, compared.name, "s")), page[:4000]
     finally:
         helm_here(maft, "uninstall", release, "--wait", namespace=home)
