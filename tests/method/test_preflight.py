@@ -24,6 +24,7 @@ from maft.store.urls import open_store
 from maft.summaries import PreflightSummary
 
 pytestmark = pytest.mark.models
+ALTERED = ("glm", "phi", "starcoder2", "seed_oss", "arcee", "nemotron", "gpt_neox")  # and olmo3, smollm3
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 
 
@@ -35,7 +36,21 @@ def tried(folder, store, **spec) -> PreflightSummary:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_trains_and_vllm_takes_its_adapter(family, tmp_path):
     summary = tried(write(config(family), tmp_path / "model"), tmp_path / "store")
-    assert summary.modules >= 2
+    assert summary.modules >= 2 and summary.training_bytes > 0
+    assert not [line for line in summary.warnings if "could not be asked" in line], summary.warnings
+
+
+# Over these vLLM alters transformers' own classes in this process: each goes through one test alone.
+@pytest.mark.parametrize("family", ALTERED)
+def test_memory_is_predicted_where_vllm_alters_the_classes_of_transformers(family, tmp_path):
+    folder = write(config(family, num_key_value_heads=8), tmp_path / "model")
+    assert tried(folder, tmp_path / "store").training_bytes > 0
+
+
+def test_two_kinds_of_adapters_are_tried_where_vllm_alters_the_classes_of_transformers(tmp_path):
+    override = [{"agent": 1, "lora": {"rank": 8, "alpha": 16}}]
+    summary = tried(write(config("olmo3"), tmp_path / "model"), tmp_path / "store", agentOverrides=override)
+    assert summary.training_bytes > 0
     assert not [line for line in summary.warnings if "could not be asked" in line], summary.warnings
 
 

@@ -52,7 +52,7 @@ def config(family: str, **changes: Any) -> Any:
     text = made.get_text_config()
     tokenizer = AutoTokenizer.from_pretrained(TINY)
     ids = {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id, "pad_token_id": None, "bos_token_id": None}
-    for name, value in {**FAMILIES[family], **ids, **changes}.items():
+    for name, value in {**FAMILIES.get(family, {}), **ids, **changes}.items():
         setattr(text, name, value)
     names = auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES if text is not made else auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     made.architectures = [names[family]]
