@@ -2,15 +2,22 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+from functools import partial
+from pathlib import Path
 
 import pytest
-from families import COMPOSITE, FAMILIES, MIXTURES, config, write
+import torch
+from families import COMPOSITE, FAMILIES, MIXTURES, config, write, write_weights
 from s3server import s3_fixture  # noqa: F401 - the fixture `s3`
-from small import a_spec
+from safetensors.torch import load_file, save_file
+from small import TINY, a_spec
+from transformers import AutoModelForCausalLM
 
-from maft import lora, targets
+from maft import lora, models, targets
 from maft.debate.society import training_rules
 from maft.errors import BadInput
 from maft.preflight import __main__ as preflight
@@ -110,6 +117,58 @@ def test_experts_get_adapters_where_the_server_takes_them(family, tmp_path):
 def test_adapters_that_cannot_be_had_are_refused(family, fields, said, tmp_path):
     with pytest.raises(BadInput, match=said):
         tried(write(config(family), tmp_path / "model"), tmp_path / "store", training={"lora": {"rank": 4, "alpha": 8, **fields}})
+
+
+# --- weights of another model ---
+
+
+def without_half(folder):
+    tensors = load_file(folder / "model.safetensors")
+    save_file(dict(list(tensors.items())[:3]), folder / "model.safetensors", {"format": "pt"})
+
+
+def of_other_names(folder):
+    tensors = load_file(folder / "model.safetensors")
+    save_file({f"other.{name}": tensor for name, tensor in tensors.items()}, folder / "model.safetensors", {"format": "pt"})
+
+
+def configured(folder, **fields):
+    made = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**made, **fields}))
+
+
+UNFIT = {
+    "half": (without_half, r"\S+ and \d+ more are missing"),
+    "names": (of_other_names, r"\S+ and \d+ more are missing"),
+    "deeper": (partial(configured, num_hidden_layers=99), r"\S+ and \d+ more are missing"),
+    "wider": (partial(configured, hidden_size=512), r"model.embed_tokens.weight is \(344, 128\), not \(344, 512\)"),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_weights_of_another_configuration_are_refused(case, tmp_path):
+    """transformers makes up what is missing, and says so in a log: training would learn from noise."""
+    change, says = UNFIT[case]
+    folder = Path(shutil.copytree(TINY, tmp_path / "model"))
+    change(folder)
+    with pytest.raises(BadInput, match=rf"^model\.source: the weights of .* do not fit its config.json, .*: {says}$"):
+        tried(folder, tmp_path / "store")
+    with pytest.raises(BadInput, match=r"^model\.source: .*"):
+        lora.load_base(a_spec(model={"source": str(folder)}).model)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_weights_as_they_are_published_fit(family, tmp_path, capsys):
+    """Tied weights, experts one by one, towers and prefixes: as transformers itself writes and reads them."""
+    spec = a_spec(model={"source": str(write_weights(family, tmp_path / "model", None))}).model
+    lora.check_fit(models.config(spec), spec)
+    assert "not compared" not in capsys.readouterr().out
+    weights = tmp_path / "model" / "model.safetensors"
+    tensors = load_file(weights)
+    lacking = next(name for name in tensors if "layers.1." in name and not re.search(r"vision|visual|experts", name))
+    save_file({name: tensor for name, tensor in tensors.items() if name != lacking}, weights, {"format": "pt"})
+    with pytest.raises(BadInput, match=r"do not fit its config\.json"):
+        lora.check_fit(models.config(spec), spec)
 
 
 # --- M5: attention ---
@@ -324,6 +383,12 @@ def test_dpo_and_every_turn_are_tried_as_they_train(tmp_path):
         assert tried(folder, tmp_path / str(number), training=training).modules
 
 
+def meta_shapes(made):
+    """Of the whole model."""
+    with torch.device("meta"):
+        return {name: list(tensor.shape) for name, tensor in AutoModelForCausalLM.from_config(made).state_dict().items()}
+
+
 @pytest.mark.s3
 def test_of_a_model_in_a_bucket_no_weights_are_fetched(s3, tmp_path, monkeypatch):
     for name, value in {**s3.environment(), "MAFT_CACHE": str(tmp_path / "cache")}.items():
@@ -331,10 +396,18 @@ def test_of_a_model_in_a_bucket_no_weights_are_fetched(s3, tmp_path, monkeypatch
     url = s3.url("preflight-model")
     for file in write(config("llama"), tmp_path / "model").iterdir():
         open_store(url).write(file.name, file.read_bytes())
-    open_store(url).write("model.safetensors", b"never read")
+    shapes = meta_shapes(config("llama"))
+    header = json.dumps(
+        {name: {"dtype": "BF16", "shape": shape, "data_offsets": [0, 0]} for name, shape in shapes.items()}
+    ).encode()
+    open_store(url).write("model.safetensors", len(header).to_bytes(8, "little") + header)  # and no tensor
     spec = a_spec(model={"source": url})
     assert preflight.main(Assignment(store=FileStore(tmp_path / "store"), run="ns/run", given_spec=spec)).modules
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
+    header = header.replace(b"layers.31.", b"layers.99.")
+    open_store(url).write("model.safetensors", len(header).to_bytes(8, "little") + header)
+    with pytest.raises(BadInput, match=r"do not fit its config\.json"):
+        preflight.main(Assignment(store=FileStore(tmp_path / "other"), run="ns/run", given_spec=spec))
 
 
 CODE = """

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from maft import models, program, quantised, records, vllm_rules
+from maft import lora, models, program, quantised, records, vllm_rules
 from maft.chat_template import ChatTemplate
 from maft.debate import prompts
 from maft.debate.society import Rules, held_out_rules, training_rules
@@ -39,7 +39,7 @@ def main(assignment: Assignment) -> PreflightSummary:
         return known
     with tempfile.TemporaryDirectory(prefix="maft-preflight-") as scratch:
         made = [_named(assignment, each, Path(scratch) / str(each.agents[0])) for each in variants(assignment.spec)]
-        # Once all are made: over some families vLLM alters the classes of transformers themselves, of which nothing is made after that.
+        # Once all are made: over some families vLLM alters transformers' own classes, of which no model can be made after that.
         looks = [_judged(assignment, look) for look in made]
         summary = _summary(assignment.spec, looks)
         if not done:
@@ -130,6 +130,7 @@ def _look(assignment: Assignment, variant: Variant, folder: Path) -> Look:
     lengths = [(part, rules, _lengths(rules, spec, problem, template)) for part, rules, problem in asked]
     context = facts.context(config, model)
     warnings += [line for part, rules, each in lengths for line in longest.warnings(rules, each, context, part)]
+    lora.check_fit(config, model)
     tried, more = _tried(config, spec, template, folder)
     longest_prompt = max(each.longest for _, _, each in lengths)
     counts = None if tried.untried else room.parameters(config, spec)
