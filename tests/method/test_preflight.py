@@ -2,22 +2,17 @@
 
 import json
 import os
-import re
-import shutil
 import subprocess
 import sys
-from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
-from families import COMPOSITE, FAMILIES, MIXTURES, config, write, write_weights
+from families import COMPOSITE, FAMILIES, MIXTURES, config, write
 from s3server import s3_fixture  # noqa: F401 - the fixture `s3`
-from safetensors.torch import load_file, save_file
-from small import TINY, a_spec
+from small import a_spec
 from transformers import AutoModelForCausalLM
 
-from maft import lora, models, targets
+from maft import lora, targets
 from maft.debate.society import training_rules
 from maft.errors import BadInput
 from maft.preflight import __main__ as preflight
@@ -119,56 +114,36 @@ def test_adapters_that_cannot_be_had_are_refused(family, fields, said, tmp_path)
         tried(write(config(family), tmp_path / "model"), tmp_path / "store", training={"lora": {"rank": 4, "alpha": 8, **fields}})
 
 
-# --- weights of another model ---
+# --- what vLLM says ---
 
 
-def without_half(folder):
-    tensors = load_file(folder / "model.safetensors")
-    save_file(dict(list(tensors.items())[:3]), folder / "model.safetensors", {"format": "pt"})
+@pytest.mark.parametrize(
+    ("family", "says"),
+    [
+        ("mamba", "MambaForCausalLM, which vLLM serves without adapters; use another model"),
+        ("mamba2", "Mamba2ForCausalLM, which vLLM serves without adapters"),
+        ("codegen", "CodeGenForCausalLM, which vLLM does not serve"),
+    ],
+)
+def test_of_a_model_of_which_there_is_no_small_copy_vllm_is_asked_all_the_same(family, says, tmp_path):
+    with pytest.raises(BadInput, match=rf"^model\.source: \S+ is a {says}"):
+        tried(write(config(family), tmp_path / "model"), tmp_path / "store")
 
 
-def of_other_names(folder):
-    tensors = load_file(folder / "model.safetensors")
-    save_file({f"other.{name}": tensor for name, tensor in tensors.items()}, folder / "model.safetensors", {"format": "pt"})
+def test_a_class_that_vllm_takes_from_transformers_is_served(tmp_path):
+    summary = tried(write(config("helium"), tmp_path / "model"), tmp_path / "store")
+    assert [line for line in summary.warnings if "training was not tried" in line]
+    assert not [line for line in summary.warnings if "could not be asked" in line], summary.warnings
 
 
-def configured(folder, **fields):
-    made = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**made, **fields}))
-
-
-UNFIT = {
-    "half": (without_half, r"\S+ and \d+ more are missing"),
-    "names": (of_other_names, r"\S+ and \d+ more are missing"),
-    "deeper": (partial(configured, num_hidden_layers=99), r"\S+ and \d+ more are missing"),
-    "wider": (partial(configured, hidden_size=512), r"model.embed_tokens.weight is \(344, 128\), not \(344, 512\)"),
-}
-
-
-@pytest.mark.parametrize("case", UNFIT)
-def test_weights_of_another_configuration_are_refused(case, tmp_path):
-    """transformers makes up what is missing, and says so in a log: training would learn from noise."""
-    change, says = UNFIT[case]
-    folder = Path(shutil.copytree(TINY, tmp_path / "model"))
-    change(folder)
-    with pytest.raises(BadInput, match=rf"^model\.source: the weights of .* do not fit its config.json, .*: {says}$"):
+def test_where_vllm_takes_no_adapter_of_a_layer_it_is_said_what_to_set(tmp_path):
+    """GLM-4's projections in one, which vLLM has apart."""
+    folder = write(config("glm4"), tmp_path / "model")
+    says = r"^training\.lora\.targetModules: vLLM takes no adapter of gate_up_proj in this model; set it to "
+    with pytest.raises(BadInput, match=says) as refused:
         tried(folder, tmp_path / "store")
-    with pytest.raises(BadInput, match=r"^model\.source: .*"):
-        lora.load_base(a_spec(model={"source": str(folder)}).model)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_weights_as_they_are_published_fit(family, tmp_path, capsys):
-    """Tied weights, experts one by one, towers and prefixes: as transformers itself writes and reads them."""
-    spec = a_spec(model={"source": str(write_weights(family, tmp_path / "model", None))}).model
-    lora.check_fit(models.config(spec), spec)
-    assert "not compared" not in capsys.readouterr().out
-    weights = tmp_path / "model" / "model.safetensors"
-    tensors = load_file(weights)
-    lacking = next(name for name in tensors if "layers.1." in name and not re.search(r"vision|visual|experts", name))
-    save_file({name: tensor for name, tensor in tensors.items() if name != lacking}, weights, {"format": "pt"})
-    with pytest.raises(BadInput, match=r"do not fit its config\.json"):
-        lora.check_fit(models.config(spec), spec)
+    taken = str(refused.value).partition("set it to ")[2].split(", ")
+    tried(folder, tmp_path / "store", training={"lora": {"rank": 4, "alpha": 8, "targetModules": taken}})
 
 
 # --- M5: attention ---
