@@ -16,6 +16,8 @@ from maft.errors import BadInput, one_line
 from maft.records import Message
 from maft.template_facts import MESSAGE, Chat, Options, facts, known_arguments, switched, takes_parts
 
+_TAGS = frozenset((MESSAGE, *(tag for pair in PAIRS for tag in pair)))
+
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
@@ -51,7 +53,9 @@ class ChatTemplate:
         self._parts = False
         self._parts = takes_parts(self._render)
         self._facts = facts(text, self.arguments_known, self._render, options, source)
-        self._special, self._added = _special_tokens(tokenizer), frozenset(_added_tokens(tokenizer))
+        self._special = _special_tokens(tokenizer)
+        self._added = frozenset(i for i, token in _added_tokens(tokenizer).items() if str(token).strip())
+        """Without white space in rows, which some have as tokens."""
         self._channels = MESSAGE in text
         self.thinks = self._facts.thinks
         """Answers may begin with a thought."""
@@ -59,9 +63,9 @@ class ChatTemplate:
         """What ends an answer, as the template writes it: tokens, of which a server stops at the last."""
         self.stops = tuple(dict.fromkeys((self.turn_end[-1], int(tokenizer.eos_token_id))))
         """Tokens at which a server stops, beside those that it knows of itself."""
-        self.keeps_special = not self._special.isdisjoint(map(tokenizer.convert_tokens_to_ids, self._tags(text)))
+        self.keeps_special = not _TAGS.isdisjoint(map(str, tokenizer.convert_ids_to_tokens(sorted(self._special))))
         """Thoughts can be told from the reply by special tokens alone, so the server has to leave them in its text: also where
-        none are asked for, for a model may think all the same, or say that it does not."""
+        none are asked for and where the template knows of none, for a model may think all the same, or say that it does not."""
 
     @property
     def tokenizer(self) -> Any:
@@ -157,14 +161,14 @@ class ChatTemplate:
         return bisect_left(range(len(answer) + 1), True, key=complete)
 
     def _turn_end(self) -> tuple[int, ...]:
-        """The tail's tokens up to the tokenizer's end token where all turns have it, else the first special one: of the tail, or
-        of what begins the next turn (GLM says it instead of an end)."""
+        """The tail's tokens up to the tokenizer's end token where all turns have it, else the first one that was added to the
+        tokenizer, special or not; else the first special one of what begins the next turn (GLM says it instead of an end)."""
         eos, tail, between = int(self._tokenizer.eos_token_id), *map(self._encode, (self._facts.tail, self._facts.between))
         if eos in tail and eos in between:
             return tuple(i for i in tail[: tail.index(eos) + 1] if i in self._added or i == eos)
         begins = self._tokenizer.bos_token_id
-        ends = (i for i in (*tail, *between) if i in self._special and i != begins)
-        return (next(ends, eos),)
+        ends = (*(i for i in tail if i in self._special or i in self._added), *(i for i in between if i in self._special))
+        return (next((i for i in ends if i != begins), eos),)
 
     def _chat(self, messages: Sequence[Message]) -> Chat:
         """Messages as templates take them; without system turns the first one begins the first user turn."""
@@ -201,9 +205,6 @@ class ChatTemplate:
                 f"model.source: the chat templates of {self._source} are named {names}, and none is the default; "
                 "name the one to use `default` in tokenizer_config.json"
             ) from error
-
-    def _tags(self, text: str) -> list[str]:
-        return [tag for tag in (MESSAGE, *(tag for pair in PAIRS for tag in pair)) if tag in text]
 
 
 def _added_tokens(tokenizer: Any) -> dict[int, Any]:

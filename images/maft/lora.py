@@ -6,7 +6,7 @@ get one example at a time.
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -14,11 +14,12 @@ from typing import Any, Literal
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
+from transformers.utils import logging
 
 from maft import models, pod, quantised, targets
 from maft.chat_template import Tokens
 from maft.device import Device, choose, read
-from maft.errors import BadInput, one_line
+from maft.errors import BadInput, one_line, with_kind
 from maft.packing import PackedRow, pack
 from maft.spec import LoraSpec, ModelSpec
 
@@ -38,17 +39,73 @@ def load_base(model_spec: ModelSpec, device: Device | None = None, base: Literal
     quantised.check_packages(config, model_spec.source)
     auto = _auto_class(config)
     with _refusing(f"model.source: {path} cannot be loaded"):
-        model = auto.from_pretrained(
+        model, report = auto.from_pretrained(
             path,
             revision=model_spec.revision or None,
             trust_remote_code=model_spec.trust_remote_code,
             use_safetensors=True,
+            output_loading_info=True,
             dtype=getattr(torch, device.dtype),
             device_map={"": device.kind} if device.kind != "cpu" else None,  # a host need not hold what a GPU will
             **_attention(auto, config, device),
             **(quantised.nf4(device.dtype) if base == "nf4" else quantised.loading(config)),
         )
-        return _ready(model)
+        model = _ready(model)
+    if not quantised.method(config):  # what is dequantised has other names on its way in
+        _refuse_unfit(model, report, model_spec.source)
+    return model
+
+
+def check_fit(config: Any, model_spec: ModelSpec) -> None:
+    """Raises BadInput where weights that are at hand are not those of the configuration, by names and shapes. Their headers are
+    read."""
+    known = _auto_class(config)._model_mapping
+    made: Any = known[type(config)] if type(config) in known and not quantised.method(config) else None
+    shapes = models.shapes(model_spec) if isinstance(made, type) else {}  # a model's own code may load as it likes
+    if not shapes:
+        return
+    try:
+        with _quiet():
+            model, report = made.from_pretrained(
+                None,
+                config=config,
+                state_dict={name: torch.empty(shape, device="meta") for name, shape in shapes.items()},
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # to be named with what is missing
+                device_map={"": "meta"},
+                dtype=torch.float32,
+            )
+    except Exception as error:  # over tensors that hold nothing
+        print(f"weights were not compared with the configuration: {with_kind(error, 200)}", flush=True)
+        return
+    _refuse_unfit(_ready(model), report, model_spec.source)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the bar and the table that transformers writes of what it loads."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _refuse_unfit(model: Any, report: Mapping[str, Any], source: str) -> None:
+    """Raises BadInput for what transformers had to make up. Parts that were taken out, as towers are, may lack anything."""
+    kept = model.state_dict().keys()
+    shapes = sorted((name, tuple(stored), tuple(wanted)) for name, stored, wanted in report["mismatched_keys"] if name in kept)
+    missing = sorted(name for name in report["missing_keys"] if name in kept)
+    unfit = f"model.source: the weights of {source} do not fit its config.json, they are another model's"
+    if shapes:
+        name, stored, wanted = shapes[0]
+        raise BadInput(f"{unfit}: {name} is {stored}, not {wanted}")
+    if missing:
+        raise BadInput(f"{unfit}, or not all of one's: {missing[0]} and {len(missing) - 1} more are missing")
 
 
 def in_one_order(*, cuda: bool) -> None:

@@ -49,6 +49,27 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / shard for shard in shards]
 
 
+def shapes(sizes: Mapping[str, int], read: Read, part: ReadPart, where: str) -> dict[str, tuple[int, ...]]:
+    """Reads the shape of each tensor, by name, from the headers of what transformers would load; empty: there are no weights."""
+    indexed = sorted(set(_weight_map(read, where).values())) if INDEX in sizes else []
+    files = [WEIGHTS] if WEIGHTS in sizes else indexed
+    headers = [_header(name, sizes.get(name, 0), part, where)[0] for name in files]
+    return {name: tuple(entry["shape"]) for header in headers for name, entry in header.items()}
+
+
+def folder_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Reads them in a folder."""
+    names, read = _inside(folder)
+    sizes = {name: (folder / name).stat().st_size for name in names}
+    return shapes(sizes, read, lambda name, first, count: _part(folder / name, first, count), str(folder))
+
+
+def _part(file: Path, first: int, count: int) -> bytes:
+    with file.open("rb") as opened:
+        opened.seek(first)
+        return opened.read(count)
+
+
 def check_stored(sizes: Mapping[str, int], read: Read, part: ReadPart, where: str) -> None:
     """Raises BadInput as `check_weights` does, for files of those bytes in a store: of weights only headers are read."""
     _check_whole(sizes.keys(), read, lambda name: _stored_tensors(name, sizes[name], part, where), where)
@@ -122,15 +143,10 @@ def _is_plain(shard: Any) -> bool:
 
 def _stored_tensors(name: str, size: int, part: ReadPart, where: str) -> frozenset[str]:
     """The names in a header, whose offsets tell how long the file has to be."""
-    begin = part(name, 0, 8)
-    _no_pointer(part(name, 0, len(_POINTER)), f"{where}/{name}")
-    length = int.from_bytes(begin, "little")
+    header, begins = _header(name, size, part, where)
     damaged = f"model.source: {where}/{name} is damaged"
-    if len(begin) < 8 or not 0 < length <= min(_HEADER, size):
-        raise BadInput(f"{damaged}: it does not begin as safetensors do")
-    header = {key: value for key, value in _object(part(name, 8, length), f"{where}/{name}").items() if key != "__metadata__"}
     try:
-        whole = 8 + length + max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
+        whole = begins + max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
     except (TypeError, KeyError, IndexError, ValueError):
         raise BadInput(f"{damaged}: its header names no offsets") from None
     if not header:
@@ -138,6 +154,17 @@ def _stored_tensors(name: str, size: int, part: ReadPart, where: str) -> frozens
     if whole != size:
         raise BadInput(f"{damaged}: it has {size} bytes, and its header says {whole}; copy it again")
     return frozenset(header)
+
+
+def _header(name: str, size: int, part: ReadPart, where: str) -> tuple[dict[str, Any], int]:
+    """What is said of each tensor of a file of that size, and the byte at which tensors begin."""
+    begin = part(name, 0, 8)
+    _no_pointer(part(name, 0, len(_POINTER)), f"{where}/{name}")
+    length = int.from_bytes(begin, "little")
+    if len(begin) < 8 or not 0 < length <= min(_HEADER, size):
+        raise BadInput(f"model.source: {where}/{name} is damaged: it does not begin as safetensors do")
+    header = _object(part(name, 8, length), f"{where}/{name}")
+    return {key: value for key, value in header.items() if key != "__metadata__"}, 8 + length
 
 
 def _tensors(file: Path) -> frozenset[str]:

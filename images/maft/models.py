@@ -6,6 +6,7 @@ Only safetensors and JSON are read; pickled weights are refused.
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,15 @@ def described(source: str) -> str:
     return str(folder)
 
 
+def shapes(model: ModelSpec) -> dict[str, tuple[int, ...]]:
+    """Reads the shape of each tensor of weights that lie in a folder or in a store; empty: they are not here yet."""
+    path = Path(described(model.source))
+    if is_stored(model.source) and not _is_whole(path):
+        store = open_store(model.source)
+        return model_files.shapes(_stored(store), store.read, store.read_part, model.source)
+    return model_files.folder_shapes(path) if path.is_dir() else {}
+
+
 def chat_template(model: ModelSpec, thinking: Thinking) -> ChatTemplate:
     """Loads the chat template of the base model; BadInput if it has none that works, or none that thinks as asked."""
     options = Options(model.chat_template_arguments, model.date, thinking)
@@ -192,7 +202,7 @@ def _config(path: str, revision: str, *, trust_remote_code: bool) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(path, revision=revision or None, trust_remote_code=trust_remote_code)
+        read = AutoConfig.from_pretrained(path, revision=revision or None, trust_remote_code=trust_remote_code)
     except Exception as error:  # a damaged configuration ends in any exception
         if not trust_remote_code and "trust_remote_code" in str(error):
             raise BadInput(
@@ -200,3 +210,15 @@ def _config(path: str, revision: str, *, trust_remote_code: bool) -> Any:
                 " take another model"
             ) from error
         raise BadInput(f"model.source: {path} cannot be read as a model: {one_line(error, 300)}") from error
+    quantised.mark(read, partial(_has_file, path, revision))
+    return read
+
+
+def _has_file(path: str, revision: str, name: str) -> bool:
+    """Tells whether a model has a file beside those that every one has; of one on the hub that cannot be asked: no."""
+    if Path(path).is_dir():
+        return _is_file(Path(path) / name)
+    from transformers.utils import cached_file
+
+    quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+    return cached_file(path, name, revision=revision or None, **quiet) is not None

@@ -31,6 +31,24 @@ METHODS = {
 }
 
 
+# Files that say it beside a configuration that does not; neither transformers nor vLLM loads such weights as what they are.
+BESIDE = {
+    "quantize_config.json": "GPTQ as of old (quantize_config.json)",
+    "hf_quant_config.json": "ModelOpt (hf_quant_config.json)",
+}
+
+
+def mark(config: Any, has: Callable[[str], object]) -> None:
+    """Notes in the configuration what is said of quantisation beside it, or by MLX in its own field. has: whether the model has a
+    file of that name."""
+    if given(config):
+        return
+    mlx = getattr(config, "quantization", None)
+    name = "MLX" if isinstance(mlx, dict) and "bits" in mlx else next((kind for file, kind in BESIDE.items() if has(file)), "")
+    if name:
+        config.quantization_config = {"quant_method": name}
+
+
 def given(config: Any) -> dict[str, Any]:
     """Returns what the configuration says about quantisation; empty where it says nothing."""
     parts = (config, config.get_text_config())

@@ -116,7 +116,12 @@ def facts(template: str, known: frozenset[str], render: Render, options: Options
     """Finds out what there is to know; BadInput where the template fails, or where thinking is asked for and there is none."""
     user, answer = {"role": "user", "content": "?"}, {"role": "assistant", "content": PROBE}
     between = render([user, answer, {"role": "user", "content": NEXT}], True)  # what fails, fails here
-    closing = _left_open(render([user], True))
+    prompt, whole = render([user], True), render([user, answer], False)
+    if PROBE not in between or PROBE not in whole:
+        raise BadInput(f"model.source: the chat template of {source} drops what assistants say; use an instruction-tuned model")
+    if prompt == render([user], False):
+        _check_header(prompt, whole.partition(PROBE)[0], source)
+    closing = _left_open(prompt)
     knows = any(tag in template for _, tag in PAIRS) or MESSAGE in template
     _possible(template, known, options, source, knows=knows, opens=bool(closing))
     off = options.thinking == "Disabled"
@@ -125,10 +130,21 @@ def facts(template: str, known: frozenset[str], render: Render, options: Options
         thinks=(knows or bool(closing)) and not off,
         opened=bool(closing) and not off,
         suffix=f"\n{closing}\n\n" if closing and off else "",
-        tail=render([user, answer], False).rpartition(PROBE)[2],
+        tail=whole.rpartition(PROBE)[2],
         between=between.rpartition(PROBE)[2].partition(NEXT)[0],
         closing="" if off else closing,
     )
+
+
+def _check_header(prompt: str, before: str, source: str) -> None:
+    """Raises BadInput where a template begins an assistant's turn once there is one, and not where it is asked to: training would
+    see answers behind what no prompt ended with. before: what stands before an answer."""
+    header = before.removeprefix(prompt).strip()
+    if before.startswith(prompt) and header:
+        raise BadInput(
+            f"model.source: the chat template of {source} does not write {header!r} where an answer begins, for it passes over"
+            " add_generation_prompt; add it there"
+        )
 
 
 def _possible(template: str, known: frozenset[str], options: Options, source: str, *, knows: bool, opens: bool) -> None:

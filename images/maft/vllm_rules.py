@@ -54,9 +54,9 @@ def served_rank(rank: int) -> int:
 
 
 def ask(folder: Path, rank: int, source: str, *, on_cpu: bool = False) -> list[str]:
-    """Asks vLLM, where it can be asked. Its refusals are BadInput; where it fails over the question, that is a warning. on_cpu: the
-    servers are to have no GPU, wherever this is."""
-    if not askable():
+    """Asks vLLM, where it can be asked and there is a model in the folder. Its refusals are BadInput; where it fails over the
+    question, that is a warning. on_cpu: the servers are to have no GPU, wherever this is."""
+    if not (folder / "config.json").exists() or not askable():
         return []
     try:
         return check(folder, rank, source, on_cpu=on_cpu)
@@ -100,12 +100,14 @@ def _nearest(message: str, parser: ArgumentParser) -> str:
 
 
 def check(folder: Path, rank: int, source: str, *, on_cpu: bool = False) -> list[str]:
-    """Raises BadInput where vLLM would refuse the model in the folder, or its adapter, or pass over a part of the adapter.
-    Returns warnings."""
+    """Raises BadInput where vLLM would refuse the model in the folder, or its adapter, or pass over a part of the adapter; without
+    an adapter its class alone is asked. Returns warnings."""
     from vllm.lora.utils import is_moe_model
     from vllm.platforms import current_platform
 
     model_class(folder, source)
+    if not (folder / "adapter_config.json").exists():
+        return []
     with _built(folder, served_rank(rank), source) as (model, lora_config):
         _check_adapter(folder, model, lora_config)
         if not current_platform.is_cpu() or not is_moe_model(model):
@@ -122,7 +124,7 @@ def model_class(folder: Path, source: str) -> Any:
     from vllm.transformers_utils.config import get_config
 
     names = get_config(str(folder), trust_remote_code=False).architectures or []
-    known = next((name for name in names if name in ModelRegistry.models), None)
+    known = next((name for name in names if name in ModelRegistry.models), None) or _around_transformers(names)
     if known is None:
         raise BadInput(f"model.source: {source} is a {', '.join(names) or 'model of no named class'}, which vLLM does not serve")
     loaded = ModelRegistry.models[known].load_model_cls()
@@ -130,6 +132,15 @@ def model_class(folder: Path, source: str) -> Any:
         raise BadInput(f"model.source: {source} is a {known}, which vLLM serves without adapters; use another model")
     ModelRegistry.register_model(known, loaded)  # it would look at the class in a process of its own, which takes seconds
     return loaded
+
+
+def _around_transformers(names: Sequence[str]) -> str | None:
+    """Names vLLM's class for models that it has none of: around transformers' own, where that takes another attention."""
+    import transformers
+
+    own: Any = getattr(transformers, names[0], None) if names else None
+    taken = hasattr(own, "is_backend_compatible") and (own.is_backend_compatible() or own._can_set_attn_implementation())
+    return "TransformersForCausalLM" if taken else None
 
 
 @contextlib.contextmanager
@@ -171,6 +182,7 @@ def _check_adapter(folder: Path, model: Any, lora_config: Any) -> None:
     try:
         helper = PEFTHelper.from_local_dir(str(folder), None)
         helper.validate_legal(lora_config)
+        _check_targets(helper.target_modules, expected)
         loaded = LoRAModel.from_local_checkpoint(
             str(folder),
             expected,
@@ -180,9 +192,22 @@ def _check_adapter(folder: Path, model: Any, lora_config: Any) -> None:
             skip_prefixes=getattr(model, "lora_skip_prefixes", None),
         )
     except ValueError as error:
-        raise BadInput(f"training.lora: vLLM refuses the adapter: {one_line(error, 400)}") from error
+        raise BadInput(
+            f"training.lora: vLLM refuses the adapter: {one_line(str(error).replace(str(folder), 'it'), 400)}"
+        ) from error
     if lost := unplaced(list(loaded.loras), {name for name, _ in model.named_modules()}, packed):
         raise BadInput(f"training.lora.targetModules: vLLM passes over {lost[0]} and {len(lost) - 1} more; name other layers")
+
+
+def _check_targets(targets: Any, expected: set[str]) -> None:
+    """Raises BadInput with what to set where vLLM takes no adapter of some of the layers: of GLM-4's two projections in one, which
+    it has apart."""
+    named = sorted(targets) if isinstance(targets, (list, set, tuple)) else []
+    taken = [name for name in named if name.rpartition(".")[2] in expected]
+    others = [name for name in named if name not in taken]
+    if others and "experts" not in expected:
+        todo = f"set it to {', '.join(taken)}" if taken else f"it takes those of {', '.join(sorted(expected))}"
+        raise BadInput(f"training.lora.targetModules: vLLM takes no adapter of {', '.join(others)} in this model; {todo}")
 
 
 def unplaced(adapted: Sequence[str], modules: set[str], packed: Mapping[str, Sequence[str]]) -> list[str]:

@@ -6,9 +6,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from families import COMPOSITE, FAMILIES, MIXTURES, config, write
 from s3server import s3_fixture  # noqa: F401 - the fixture `s3`
 from small import a_spec
+from transformers import AutoModelForCausalLM
 
 from maft import lora, targets
 from maft.debate.society import training_rules
@@ -24,6 +26,7 @@ from maft.store.urls import open_store
 from maft.summaries import PreflightSummary
 
 pytestmark = pytest.mark.models
+ALTERED = ("glm", "phi", "starcoder2", "seed_oss", "arcee", "nemotron", "gpt_neox")  # and olmo3, smollm3
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 
 
@@ -35,7 +38,21 @@ def tried(folder, store, **spec) -> PreflightSummary:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_trains_and_vllm_takes_its_adapter(family, tmp_path):
     summary = tried(write(config(family), tmp_path / "model"), tmp_path / "store")
-    assert summary.modules >= 2
+    assert summary.modules >= 2 and summary.training_bytes > 0
+    assert not [line for line in summary.warnings if "could not be asked" in line], summary.warnings
+
+
+# Over these vLLM alters transformers' own classes in this process: each goes through one test alone.
+@pytest.mark.parametrize("family", ALTERED)
+def test_memory_is_predicted_where_vllm_alters_the_classes_of_transformers(family, tmp_path):
+    folder = write(config(family, num_key_value_heads=8), tmp_path / "model")
+    assert tried(folder, tmp_path / "store").training_bytes > 0
+
+
+def test_two_kinds_of_adapters_are_tried_where_vllm_alters_the_classes_of_transformers(tmp_path):
+    override = [{"agent": 1, "lora": {"rank": 8, "alpha": 16}}]
+    summary = tried(write(config("olmo3"), tmp_path / "model"), tmp_path / "store", agentOverrides=override)
+    assert summary.training_bytes > 0
     assert not [line for line in summary.warnings if "could not be asked" in line], summary.warnings
 
 
@@ -95,6 +112,38 @@ def test_experts_get_adapters_where_the_server_takes_them(family, tmp_path):
 def test_adapters_that_cannot_be_had_are_refused(family, fields, said, tmp_path):
     with pytest.raises(BadInput, match=said):
         tried(write(config(family), tmp_path / "model"), tmp_path / "store", training={"lora": {"rank": 4, "alpha": 8, **fields}})
+
+
+# --- what vLLM says ---
+
+
+@pytest.mark.parametrize(
+    ("family", "says"),
+    [
+        ("mamba", "MambaForCausalLM, which vLLM serves without adapters; use another model"),
+        ("mamba2", "Mamba2ForCausalLM, which vLLM serves without adapters"),
+        ("codegen", "CodeGenForCausalLM, which vLLM does not serve"),
+    ],
+)
+def test_of_a_model_of_which_there_is_no_small_copy_vllm_is_asked_all_the_same(family, says, tmp_path):
+    with pytest.raises(BadInput, match=rf"^model\.source: \S+ is a {says}"):
+        tried(write(config(family), tmp_path / "model"), tmp_path / "store")
+
+
+def test_a_class_that_vllm_takes_from_transformers_is_served(tmp_path):
+    summary = tried(write(config("helium"), tmp_path / "model"), tmp_path / "store")
+    assert [line for line in summary.warnings if "training was not tried" in line]
+    assert not [line for line in summary.warnings if "could not be asked" in line], summary.warnings
+
+
+def test_where_vllm_takes_no_adapter_of_a_layer_it_is_said_what_to_set(tmp_path):
+    """GLM-4's projections in one, which vLLM has apart."""
+    folder = write(config("glm4"), tmp_path / "model")
+    says = r"^training\.lora\.targetModules: vLLM takes no adapter of gate_up_proj in this model; set it to "
+    with pytest.raises(BadInput, match=says) as refused:
+        tried(folder, tmp_path / "store")
+    taken = str(refused.value).partition("set it to ")[2].split(", ")
+    tried(folder, tmp_path / "store", training={"lora": {"rank": 4, "alpha": 8, "targetModules": taken}})
 
 
 # --- M5: attention ---
@@ -309,6 +358,12 @@ def test_dpo_and_every_turn_are_tried_as_they_train(tmp_path):
         assert tried(folder, tmp_path / str(number), training=training).modules
 
 
+def meta_shapes(made):
+    """Of the whole model."""
+    with torch.device("meta"):
+        return {name: list(tensor.shape) for name, tensor in AutoModelForCausalLM.from_config(made).state_dict().items()}
+
+
 @pytest.mark.s3
 def test_of_a_model_in_a_bucket_no_weights_are_fetched(s3, tmp_path, monkeypatch):
     for name, value in {**s3.environment(), "MAFT_CACHE": str(tmp_path / "cache")}.items():
@@ -316,10 +371,18 @@ def test_of_a_model_in_a_bucket_no_weights_are_fetched(s3, tmp_path, monkeypatch
     url = s3.url("preflight-model")
     for file in write(config("llama"), tmp_path / "model").iterdir():
         open_store(url).write(file.name, file.read_bytes())
-    open_store(url).write("model.safetensors", b"never read")
+    shapes = meta_shapes(config("llama"))
+    header = json.dumps(
+        {name: {"dtype": "BF16", "shape": shape, "data_offsets": [0, 0]} for name, shape in shapes.items()}
+    ).encode()
+    open_store(url).write("model.safetensors", len(header).to_bytes(8, "little") + header)  # and no tensor
     spec = a_spec(model={"source": url})
     assert preflight.main(Assignment(store=FileStore(tmp_path / "store"), run="ns/run", given_spec=spec)).modules
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
+    header = header.replace(b"layers.31.", b"layers.99.")
+    open_store(url).write("model.safetensors", len(header).to_bytes(8, "little") + header)
+    with pytest.raises(BadInput, match=r"do not fit its config\.json"):
+        preflight.main(Assignment(store=FileStore(tmp_path / "other"), run="ns/run", given_spec=spec))
 
 
 CODE = """

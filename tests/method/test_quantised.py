@@ -1,9 +1,12 @@
 """Bases in 4 bits: refused in one line where they cannot be had. That they train is for a GPU to show (benchmarks/gpu_check.py)."""
 
+import json
+
 import pytest
+from small import a_spec
 from transformers import LlamaConfig
 
-from maft import lora, quantised
+from maft import lora, models, quantised
 from maft.device import Device
 from maft.errors import BadInput
 from maft.spec import ModelSpec
@@ -51,3 +54,28 @@ def test_how_it_is_held() -> None:
     held = quantised.nf4("bfloat16")["quantization_config"]
     assert (held.load_in_4bit, held.bnb_4bit_quant_type, held.bnb_4bit_use_double_quant) == (True, "nf4", True)
     assert str(held.bnb_4bit_compute_dtype) == "torch.bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "named"),
+    [
+        ("config.json", {"quantization": {"group_size": 64, "bits": 4}}, "MLX"),
+        ("quantize_config.json", {"bits": 4, "group_size": 128}, r"GPTQ as of old \(quantize_config\.json\)"),
+        ("hf_quant_config.json", {"quantization": {"quant_algo": "FP8"}}, r"ModelOpt \(hf_quant_config\.json\)"),
+    ],
+)
+def test_what_is_said_elsewhere_than_in_quantization_config_is_read(file, content, named, tmp_path) -> None:
+    LlamaConfig(hidden_size=64, num_hidden_layers=1, num_attention_heads=2).save_pretrained(tmp_path)
+    path = tmp_path / file
+    path.write_text(json.dumps({**(json.loads(path.read_text()) if path.exists() else {}), **content}))
+    spec = a_spec(model={"source": str(tmp_path)}).model
+    with pytest.raises(BadInput, match=rf"^model\.source: \S+ is quantised with {named}, which does not train; use one"):
+        lora.load_base(spec, CPU)
+    with pytest.raises(BadInput, match=named):
+        models.check(spec)
+
+
+def test_a_file_of_old_beside_a_configuration_that_says_more_changes_nothing(tmp_path) -> None:
+    LlamaConfig(hidden_size=64, quantization_config={"quant_method": "gptq", "bits": 4}).save_pretrained(tmp_path)
+    (tmp_path / "quantize_config.json").write_text('{"bits": 4}')
+    assert quantised.method(models.config(a_spec(model={"source": str(tmp_path)}).model)) == "gptq"

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import family_templates
 import pytest
@@ -292,6 +294,55 @@ def test_a_thought_ends_as_its_prompt_began_it(opening: str, closing: str) -> No
     )
     ids = made.tokens([Message("user", "3+4?"), Message("assistant", "It is 7.", "Add them.")], every_turn=False).ids
     assert f"{opening}\nAdd them.\n{closing}\n\nIt is 7." in made.tokenizer.decode(ids)
+
+
+CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+BEGINS = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+
+
+def plain(*names: str, special: tuple[str, ...] = ()) -> Any:
+    """A tokenizer that ends with </s>, with these tokens added as plain ones."""
+    return family_templates.of_bytes(replace(FAMILIES["lfm2"], bos="", eos="</s>", end=(), special=special, plain=names))
+
+
+def test_an_end_that_was_added_as_a_plain_token() -> None:
+    """Finetunes of Llama and Mistral say <|im_end|>, never the tokenizer's own end."""
+    tokens = plain("<|im_start|>", "<|im_end|>", "\n")
+    tokens.chat_template = CHATML + BEGINS
+    made = ChatTemplate(tokens, "org/model")
+    assert tokens.convert_ids_to_tokens(made.turn_end) == ["<|im_end|>"]
+    assert tokens.convert_ids_to_tokens(made.stops) == ["<|im_end|>", "</s>"]
+    text = tokens.decode(made.tokens([Message("user", "?"), Message("assistant", "7")], every_turn=False).ids)
+    assert text.endswith("<|im_start|>assistant\n7<|im_end|>")
+
+
+def test_white_space_is_no_end() -> None:
+    tokens = plain("\n\n")
+    tokens.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n\n{% endfor %}assistant: "
+    assert tokens.convert_ids_to_tokens(ChatTemplate(tokens, "org/model").stops) == ["</s>"]
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_tags_that_the_tokenizer_has_and_the_template_does_not_name(special: bool) -> None:
+    """A server would leave out special ones, and the thought would be voted for."""
+    tags = ("<think>", "</think>")
+    tokens = plain(*(() if special else tags), special=("<|im_start|>", "<|im_end|>", *(tags if special else ())))
+    tokens.chat_template = CHATML + BEGINS
+    made = ChatTemplate(tokens, "org/model")
+    ids = tokens("<think>Maybe 7.</think>It is 8.", add_special_tokens=False)["input_ids"]
+    assert made.keeps_special == special
+    assert made.split(tokens.decode(ids, skip_special_tokens=not made.keeps_special)).reply == "It is 8."
+
+
+def test_a_template_that_never_begins_an_answer() -> None:
+    with pytest.raises(BadInput, match=r"org/model does not write '<\|im_start\|>assistant' where an answer begins"):
+        of(CHATML)
+
+
+@pytest.mark.parametrize("turns", ["messages | selectattr('role', 'ne', 'assistant')", "messages[:1] + messages[2:]"])
+def test_a_template_that_drops_what_assistants_say(turns: str) -> None:
+    with pytest.raises(BadInput, match=r"the chat template of org/model drops what assistants say"):
+        of(CHATML.replace("messages", turns) + BEGINS)
 
 
 def test_arguments_are_what_a_template_reads_before_it_sets_it() -> None:

@@ -423,6 +423,13 @@ def test_what_more_memory_is_predicted_for():
     assert memory.rows_that_fit(needs(), 2**20) == 0 and memory.rows_that_fit(needs(), 2**50) == 4096
 
 
+def test_layers_that_differ_count_as_the_widest():
+    """Gemma 4's heads are larger in every sixth layer; its configuration refuses to tell one size for all."""
+    config = CONFIG_MAPPING["gemma4_text"]()
+    needs = Needs.of(config, base=10**9, adapter=10**6, tokens=4096, targets=1000)
+    assert needs.query == config.num_attention_heads * max(each.head_dim for each in config.per_layer_config) == 8 * 512
+
+
 @pytest.mark.parametrize(
     ("files", "expected"),
     [

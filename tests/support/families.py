@@ -22,6 +22,7 @@ FAMILIES: Mapping[str, Mapping[str, Any]] = {
     "gemma2": {},
     "gemma3_text": {},
     "gemma3": {},
+    "gemma4_text": {"pad_token_id": 0},
     "phi3": {},
     "gpt_oss": {},
     "granite": {},
@@ -52,7 +53,7 @@ def config(family: str, **changes: Any) -> Any:
     text = made.get_text_config()
     tokenizer = AutoTokenizer.from_pretrained(TINY)
     ids = {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id, "pad_token_id": None, "bos_token_id": None}
-    for name, value in {**FAMILIES[family], **ids, **changes}.items():
+    for name, value in {**ids, **FAMILIES.get(family, {}), **changes}.items():
         setattr(text, name, value)
     names = auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES if text is not made else auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     made.architectures = [names[family]]

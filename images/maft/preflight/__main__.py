@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from maft import models, program, quantised, records, vllm_rules
+from maft import lora, models, program, quantised, records, vllm_rules
 from maft.chat_template import ChatTemplate
 from maft.debate import prompts
 from maft.debate.society import Rules, held_out_rules, training_rules
@@ -38,7 +38,9 @@ def main(assignment: Assignment) -> PreflightSummary:
     if done and isinstance(known := decode_summary(json.dumps(done.meta.get("summary"))), PreflightSummary):
         return known
     with tempfile.TemporaryDirectory(prefix="maft-preflight-") as scratch:
-        looks = [_named(assignment, each, Path(scratch) / str(each.agents[0])) for each in variants(assignment.spec)]
+        made = [_named(assignment, each, Path(scratch) / str(each.agents[0])) for each in variants(assignment.spec)]
+        # Once all are made: over some families vLLM alters transformers' own classes, of which no model can be made after that.
+        looks = [_judged(assignment, look) for look in made]
         summary = _summary(assignment.spec, looks)
         if not done:
             meta = {"summary": records.plain(summary)}
@@ -105,6 +107,14 @@ def _named(assignment: Assignment, variant: Variant, folder: Path) -> Look:
         return _look(replace(assignment, given_spec=variant.spec), variant, folder)
 
 
+def _judged(assignment: Assignment, look: Look) -> Look:
+    """Asks vLLM about the model and its adapter, where it is installed."""
+    spec = look.variant.spec
+    with named(assignment.spec, look.variant):
+        lines = vllm_rules.ask(look.folder, spec.training.lora.rank, spec.model.source, on_cpu=spec.inference.gpus == 0)
+    return replace(look, warnings=[*look.warnings, *lines])
+
+
 def _look(assignment: Assignment, variant: Variant, folder: Path) -> Look:
     """Asks one after the other what takes least time first."""
     spec, model = assignment.spec, assignment.spec.model
@@ -120,6 +130,7 @@ def _look(assignment: Assignment, variant: Variant, folder: Path) -> Look:
     lengths = [(part, rules, _lengths(rules, spec, problem, template)) for part, rules, problem in asked]
     context = facts.context(config, model)
     warnings += [line for part, rules, each in lengths for line in longest.warnings(rules, each, context, part)]
+    lora.check_fit(config, model)
     tried, more = _tried(config, spec, template, folder)
     longest_prompt = max(each.longest for _, _, each in lengths)
     counts = None if tried.untried else room.parameters(config, spec)
@@ -166,7 +177,7 @@ def _lengths(rules: Rules, spec: Spec, problem: Problem, template: ChatTemplate)
 
 
 def _tried(config: Any, spec: Spec, template: ChatTemplate, folder: Path) -> tuple[trial.Tried, list[str]]:
-    """Trains on a small copy, and asks vLLM about its flags and the adapter where it is installed."""
+    """Trains on a small copy, and asks vLLM about its flags where it is installed."""
     vllm_rules.check_flags(spec.inference.extra_args)
     question = training_rules(spec, 1).prompts.ask(PLAIN.question)
     examples = trial.dialogues(template, spec.training, question, spec.debate.system)
@@ -179,9 +190,9 @@ def _tried(config: Any, spec: Spec, template: ChatTemplate, folder: Path) -> tup
         tried = trial.Tried(next(iter(config.architectures or ()), "unknown"), 0, packs=True, untried="its code is its makers' own")
     if tried.untried:
         return tried, [f"model.source: training was not tried, for no small copy can be made: {tried.untried}"]
-    alone = [] if tried.packs else ["training.batchTokens: this model mixes examples in one row, so they train one by one: slower"]
-    on_cpu = spec.inference.gpus == 0
-    return tried, alone + vllm_rules.ask(folder, spec.training.lora.rank, spec.model.source, on_cpu=on_cpu)
+    return tried, [] if tried.packs else [
+        "training.batchTokens: this model mixes examples in one row, so they train one by one: slower"
+    ]
 
 
 def _ids(examples: Sequence[Any]) -> list[int]:

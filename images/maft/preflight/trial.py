@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ def try_training(config: Any, spec: Spec, examples: Sequence[Any], folder: Path)
     except Exception as error:  # a model's own code may raise anything over a copy that is smaller than any real one
         if isinstance(error, BadInput) and str(error).startswith("training."):
             raise
-        return _on_no_device(config, spec, f"{type(error).__name__}: {one_line(error, 200)}")
+        return _on_no_device(config, spec, folder, f"{type(error).__name__}: {one_line(error, 200)}")
     lora.tidy(folder, spec.model, "")
     small.architectures = config.architectures or [type(base).__name__]
     small.save_pretrained(folder)
@@ -86,10 +87,16 @@ def without_weights(config: Any, spec: Spec) -> Any:
         return lora.adapt(lora.new_base(whole, spec.model), spec.training.lora, None)
 
 
-def _on_no_device(config: Any, spec: Spec, why: str) -> Tried:
-    """Its classes are there and take an adapter."""
+def _on_no_device(config: Any, spec: Spec, folder: Path, why: str) -> Tried:
+    """Its classes are there and take an adapter. The folder gets the configuration alone: vLLM is asked about the class."""
     adapted = without_weights(config, spec)
-    return Tried(type(adapted.get_base_model()).__name__, len(adapted.targeted_module_names), packs=True, untried=why)
+    name = type(adapted.get_base_model()).__name__
+    whole = copy.deepcopy(config)
+    unquantised(whole)
+    whole.architectures = config.architectures or [name]
+    shutil.rmtree(folder, ignore_errors=True)  # of a training that failed half-way
+    whole.save_pretrained(folder)
+    return Tried(name, len(adapted.targeted_module_names), packs=True, untried=why)
 
 
 def _modules(folder: Path, small: Any, config: Any) -> int:

@@ -64,10 +64,10 @@ class Needs:
     def of(cls, config: Any, *, base: int, adapter: int, tokens: int, targets: int, **more: Any) -> Self:
         """Reads sizes from a configuration; more: fields with defaults."""
         text = config.get_text_config()
+        layers = list(text.per_layer_config) if getattr(text, "is_heterogeneous", False) else [text]
 
         def number(*names: str, default: float) -> int:
-            value = next((v for name in names if isinstance(v := getattr(text, name, None), int) and v), default)
-            return int(value)
+            return int(next((most for name in names if (most := _most(layers, name))), default))
 
         heads = number("num_attention_heads", default=1)
         width = number("head_dim", default=text.hidden_size / heads)
@@ -86,6 +86,11 @@ class Needs:
             targets=targets,
             **more,
         )
+
+
+def _most(layers: list[Any], name: str) -> int:
+    """The largest of a number in the layers; 0 where they have none. Of layers that differ, the configuration of all tells none."""
+    return max(value if isinstance(value := getattr(layer, name, None), int) else 0 for layer in layers)
 
 
 def weights(needs: Needs) -> int:
