@@ -35,7 +35,7 @@ def test_metrics_are_read_by_who_trusts_the_certificate_and_a_new_one_is_taken_u
     own, port = Certificate(*files), free_port()
 
     async def scenario() -> None:
-        runner = await health.serve(port, lambda: "", CollectorRegistry(), None, own.context)
+        runner = await health.serve(port, lambda: "", lambda encode: encode(CollectorRegistry()), None, own.context)
         follows = asyncio.create_task(own.follow(pause=0.01))
         try:
             assert await read(port, files[0]) == (200, before)
@@ -74,7 +74,7 @@ def test_a_certificate_that_cannot_be_used_leaves_the_one_before(tmp_path: Path,
 
     async def scenario() -> None:
         port = free_port()
-        runner = await health.serve(port, lambda: "", CollectorRegistry(), None, own.context)
+        runner = await health.serve(port, lambda: "", lambda encode: encode(CollectorRegistry()), None, own.context)
         try:
             assert await read(port, authority) == (200, before)
         finally:

@@ -234,9 +234,12 @@ def test_questions_are_kept_for_the_next_run(tmp_path, spec):
     old.parent.mkdir()
     old.write_text("{}\n")
     os.utime(old, (1e9, 1e9))
+    decided = []
     with society(tmp_path, spec, asked) as url:
-        for n in range(5):
-            assert post(url, ask(question=f"What is {n}+3*4?"))[0] == 200
+        for question in (f"What is {n}+3*4?" for n in range(9)):
+            status, body, _ = post(url, ask(question=question))
+            assert status == 200
+            decided += [] if body["choices"][0]["maft"]["abstained"] else [question]
         chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}, {"role": "user", "content": QUESTION}]
         assert post(url, {"model": "society/majority", "messages": chat})[0] == 200
         assert post(url, ask(question="What is 50+1*1?", store=False))[0] == 200
@@ -244,10 +247,11 @@ def test_questions_are_kept_for_the_next_run(tmp_path, spec):
         wait_until(lambda: not old.exists(), 20)
     (kept,) = old.parent.glob("*.jsonl")
     rows = [json.loads(line) for line in kept.read_text().splitlines()]
-    assert [row["question"] for row in rows] == [*(f"What is {n}+3*4?" for n in range(5)), chat]
-    again = trained(tmp_path / "again", task={"source": str(kept.parent), "train": 4, "heldOut": 2})
+    assert 4 < len(decided) < 9, "some have a majority, and some have none"
+    assert [row["question"] for row in rows] == [*decided, chat]
+    again = trained(tmp_path / "again", task={"source": str(kept.parent), "train": len(decided) - 1, "heldOut": 2})
     split = load(of_task(again.task))
-    assert {p.question for p in (*split.train, *split.held_out)} == {*(f"What is {n}+3*4?" for n in range(5)), QUESTION}
+    assert {p.question for p in (*split.train, *split.held_out)} == {*decided, QUESTION}
 
 
 def test_questions_are_kept_before_long_answers_are_waited_for(tmp_path, spec):
