@@ -7,6 +7,7 @@ from conftest import resource
 from rich.console import Console
 
 from maft.summaries import ReportSummary, ResultRow, Score
+from maft_operator.local import display
 from maft_operator.local.display import Display, results
 from maft_operator.local.run import _ending
 from maft_operator.plan import graph as plan
@@ -70,3 +71,16 @@ def test_each_failure_is_said(graph):
     server = graph.servers[0].name
     states = [Observed({}, {server: ServerState(False, True, n, 1, f"end {n}")}) for n in (1, 2)]
     assert "failed (1): end 1" in (text := shown(graph, *states)) and "failed (2): end 2" in text
+
+
+@pytest.mark.parametrize(
+    ("done", "line"), [(0.1, "evaluate: 0 of 40\n"), (1.1, "evaluate: 1 of 40\n"), (20.5, "evaluate: 20 of 40, ETA 0:00\n")]
+)
+def test_the_time_that_is_left_is_told_once_some_of_a_stage_is_done(graph, monkeypatch, done, line):
+    """The first answer of a debate of hundreds says nothing of the others."""
+    monkeypatch.setattr(display, "QUIET", 0.0)
+    console = Console(file=StringIO(), force_terminal=False)
+    followed = Display(console, graph)
+    for _ in range(2):  # the first line names the stage
+        followed._follow("t", "evaluate", True, (done, 40.0))
+    assert console.file.getvalue().endswith(line)

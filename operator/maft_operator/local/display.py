@@ -21,6 +21,7 @@ from maft_operator.plan.graph import Graph, Task
 from maft_operator.plan.step import Observed, ServerState, TaskState
 from maft_operator.plan.summaries import sentence, title
 
+GUESS = 0.03  # share of a stage from which on its first part says how long the rest will take
 QUIET = 15.0  # seconds between two lines about a stage where there is no terminal to draw bars on
 
 
@@ -109,7 +110,8 @@ class Display:
         elif done and done[0] and now - self._last_line[name] >= QUIET:
             self._last_line[name] = now
             left = (now - since) * (done[1] - done[0]) / done[0]
-            self._console.print(f"  {text}: {int(done[0])} of {int(done[1])}, ETA {_clock(left)}", highlight=False, soft_wrap=True)
+            eta = f", ETA {_clock(left)}" if done[0] >= GUESS * done[1] else ""
+            self._console.print(f"  {text}: {int(done[0])} of {int(done[1])}{eta}", highlight=False, soft_wrap=True)
 
     def _finished(self, name: str, text: str, details: str) -> None:
         if name in self._ended:
