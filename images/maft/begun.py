@@ -17,10 +17,15 @@ def described(spec: Spec) -> Any:
     return msgspec.json.decode(immutable_spec_json(spec))
 
 
-def write(store: Store, run: str, questions: Commit) -> None:
-    """Writes run.json. questions: the run's own, or those that it is about to adopt."""
-    hashes = {entry.name: entry.sha256 for entry in questions.files}
-    store.write(f"{run}/{layout.RUN}", records.encode({"format": FORMAT, **questions.meta, "problems": hashes}))
+def hashes(questions: Commit | None) -> dict[str, str]:
+    """Lists the hashes of the questions' files, by name; none where there are no questions."""
+    return {entry.name: entry.sha256 for entry in questions.files} if questions else {}
+
+
+def run_json(questions: Commit | None) -> bytes:
+    """Makes the content of run.json. questions: the run's own, or those that it is about to adopt."""
+    meta = questions.meta if questions else {}
+    return records.encode({"format": FORMAT, **meta, "problems": hashes(questions)})
 
 
 def adopt(store: Store, run: str, spec: Spec, questions: Commit) -> None:
@@ -32,5 +37,5 @@ def adopt(store: Store, run: str, spec: Spec, questions: Commit) -> None:
     if committed(store, prefix) is not None:
         return
     own = msgspec.structs.replace(questions, meta={**questions.meta, "spec": described(spec)})
-    write(store, run, own)  # first: what is committed is not looked at again
+    store.write(f"{run}/{layout.RUN}", run_json(own))  # first: what is committed is not looked at again
     publish(store, prefix, {entry.name: fetch(store, questions, entry.name) for entry in questions.files}, meta=own.meta)

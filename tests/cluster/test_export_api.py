@@ -14,7 +14,7 @@ from typing import Any
 import helm
 import pytest
 import yaml
-from committed import put_run
+from committed import Bucket, put_run
 from conftest import ROOT
 from conftest import resource as small_resource
 from kube_objects import STORAGE
@@ -27,7 +27,6 @@ from stand_in import NAMESPACE, Cluster, connected
 from maft import committed_run
 from maft.export import kserve
 from maft.export.target import Request
-from maft.store.files import FileStore
 from maft_operator.cluster import conditions
 from maft_operator.cluster.api import Api
 from maft_operator.cluster.controller import Controller
@@ -68,10 +67,14 @@ class Scene:
             for body in yaml.safe_load_all((ROOT / file).read_text()):
                 if body["kind"] in HOMES and (body["kind"] != "CustomResourceDefinition" or file.startswith("crds")):
                     await self.cluster.ask("POST", HOMES[body["kind"]], body)
+        await self.served(RUNS)
+
+    async def served(self, path: str) -> None:
+        """Waits until the API server knows a kind that it has been given."""
         async with asyncio.timeout(60):
             while True:
                 with contextlib.suppress(RuntimeError):
-                    await self.cluster.ask("GET", RUNS)
+                    await self.cluster.ask("GET", path)
                     return
                 await asyncio.sleep(0.1)
 
@@ -221,14 +224,6 @@ SERVICES = f"/apis/serving.kserve.io/v1alpha1/namespaces/{NAMESPACE}/llminferenc
 STRICTLY = "?dryRun=All&fieldValidation=Strict"
 
 
-class Bucket(FileStore):
-    """A folder that says it is a bucket: the resource names its objects, nobody asks them here."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.url = "s3://bucket/prefix"
-
-
 def service(folder: Path) -> Json:
     """What `--to kserve` writes for a run."""
     store = Bucket(folder)
@@ -249,19 +244,10 @@ def test_the_definition_of_kserve_takes_what_is_written_for_it(plane: ControlPla
         with contextlib.suppress(RuntimeError):  # another test may have made it
             await stage.cluster.ask("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
         await stage.cluster.ask("POST", HOMES["CustomResourceDefinition"], definition)
-        async with asyncio.timeout(60):
-            while True:
-                with contextlib.suppress(RuntimeError):
-                    await stage.cluster.ask("GET", SERVICES)
-                    break
-                await asyncio.sleep(0.1)
+        await stage.served(SERVICES)
         answer = await stage.cluster.ask("POST", SERVICES + STRICTLY, made)
         assert answer["spec"]["model"]["lora"]["adapters"] == made["spec"]["model"]["lora"]["adapters"]
         with pytest.raises(RuntimeError, match="strict decoding error"):  # it does look
             await stage.cluster.ask("POST", SERVICES + STRICTLY, {**made, "spec": {**made["spec"], "adapters": []}})
 
-    async def all_() -> None:
-        async with scene(plane) as stage:
-            await scenario(stage)
-
-    asyncio.run(all_())
+    play(plane, scenario)

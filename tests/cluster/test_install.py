@@ -19,7 +19,7 @@ import yaml
 from certified import certified
 from comparisons import Compared
 from installed import RESTRICTED, SYSTEM, Installed, helm_here, install, make_namespace
-from kube import Json
+from kube import Json, holds
 from test_chart import TABLE, TWO
 
 from maft_operator.cluster import images
@@ -368,18 +368,13 @@ def test_societies_comparisons_and_the_page_in_one_namespace(maft):
         [run] = [name for one in compared.runs() if "-multiagent-" in (name := one["metadata"]["name"])]
         society: Json = {"run": run, "gpus": 0}
         kube.apply({"apiVersion": API, "kind": "Society", "metadata": {"name": "s", "namespace": served}, "spec": society})
-        kube.wait(lambda: is_ready(maft, served, "s"), LIMIT, lambda: str(kube.get("Society", served, "s")))
+        kube.wait(lambda: holds(kube.get("Society", served, "s"), "Ready"), LIMIT, lambda: str(kube.get("Society", served, "s")))
         page = maft.kube.wait(lambda: shown(maft, home, f"{release}-maft-operator-page"), 60)
         assert all(f"{served}/</span>{name}<" in page for name in (run, compared.name, "s")), page[:4000]
     finally:
         helm_here(maft, "uninstall", release, "--wait", namespace=home)
         for name in (served, home):
             kube.delete("Namespace", None, name)
-
-
-def is_ready(maft: Installed, namespace: str, name: str) -> bool:
-    conditions = (maft.kube.get("Society", namespace, name) or {}).get("status", {}).get("conditions", ())
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
 def shown(maft: Installed, namespace: str, deployment: str) -> str:

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from daemons import Daemons
 from installed import BUCKET, Installed, make_namespace
-from kube import Json
+from kube import Json, holds
 from kubernetes.dynamic.exceptions import UnprocessibleEntityError
 
 from maft_operator.cluster import reasons
@@ -384,7 +384,7 @@ def test_a_node_that_is_not_heard_of_is_named_and_the_run_goes_on_once_it_is_bac
 
     def serving() -> list[str]:
         pods = kube.list("Pod", namespace, "maft.dev/run=silent,app.kubernetes.io/component=serve")
-        return [pod["metadata"]["uid"] for pod in pods if pods_ready(pod)]
+        return [pod["metadata"]["uid"] for pod in pods if holds(pod, "Ready")]
 
     there = kube.wait(serving, SERVER, lambda: kube.explain(namespace, "silent"))
     with Daemons().paused("kubelet"):
@@ -396,7 +396,3 @@ def test_a_node_that_is_not_heard_of_is_named_and_the_run_goes_on_once_it_is_bac
         pod["metadata"]["uid"] for pod in kube.list("Pod", namespace, "maft.dev/run=silent,app.kubernetes.io/component=serve")
     }
     assert servers <= {*there}, "nothing took its place"
-
-
-def pods_ready(pod: Json) -> bool:
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", ()))

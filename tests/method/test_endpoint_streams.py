@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from types import SimpleNamespace
+from typing import Any
 
 import aiohttp
 import pytest
@@ -43,13 +44,19 @@ class Debaters:
         return Answer("7", "stop", 1, 1, debate=VOTE)
 
 
+def ready(society: Any, spec: SocietySpec | None = None, kept: Any = None, **more: Any) -> Endpoint:
+    """The endpoint before these agents, who have answered for the first time."""
+    spec, measured = spec or SocietySpec(), Measured()
+    admission = Admission(spec, measured)
+    admission.set_ready()
+    return Endpoint(spec, (MODEL,), None, kept, measured, admission, society=society, **more)
+
+
 @pytest.mark.parametrize("reads", [False, True])
 def test_who_does_not_read_holds_its_place_no_longer_than_a_request_may_take(reads) -> None:
     async def scenario() -> tuple[bytes, str]:
-        spec, measured, society = SocietySpec(timeout_seconds=3), Measured(), Debaters()
-        admission = Admission(spec, measured)
-        admission.set_ready()
-        endpoint = Endpoint(spec, (MODEL,), None, None, measured, admission, society=society)
+        society = Debaters()
+        endpoint = ready(society, SocietySpec(timeout_seconds=3))
         async with TestServer(endpoint.application()) as server:
             reader, writer = await asyncio.open_connection(server.host, server.port)
             body = json.dumps(ask(MODEL, stream=True)).encode()
@@ -58,9 +65,9 @@ def test_who_does_not_read_holds_its_place_no_longer_than_a_request_may_take(rea
             while not society.debated:
                 await asyncio.sleep(0.01)
             whole = await reader.read() if reads else b""
-            await asyncio.wait_for(admission.idle(), 20)
+            await asyncio.wait_for(endpoint.admission.idle(), 20)
             writer.close()
-        return whole, measured.text().decode()
+        return whole, endpoint.measured.text().decode()
 
     whole, metrics = asyncio.run(scenario())
     assert whole.count(b"[DONE]") == reads
@@ -106,10 +113,8 @@ def test_a_silent_stream_says_that_somebody_is_at_work(kind) -> None:
     """Proxies close what is silent for a minute, and a thought may take longer."""
 
     async def scenario() -> bytes:
-        spec, measured, society = SocietySpec(timeout_seconds=30), Measured(), kind()
-        admission = Admission(spec, measured)
-        admission.set_ready()
-        endpoint = Endpoint(spec, (MODEL,), None, None, measured, admission, society=society, keep_alive=0.02)
+        society = kind()
+        endpoint = ready(society, SocietySpec(timeout_seconds=30), keep_alive=0.02)
         async with TestServer(endpoint.application()) as server, aiohttp.ClientSession() as session:
             url = server.make_url("/v1/chat/completions")
             async with session.post(url, json=ask(MODEL, stream=True)) as response:
@@ -139,16 +144,13 @@ def test_a_server_that_goes_before_the_first_word_is_a_status_and_later_an_event
     """Clients try again by themselves where the status says so."""
 
     async def scenario() -> tuple[int, str | None, str, str]:
-        spec, measured = SocietySpec(), Measured()
-        admission = Admission(spec, measured)
-        admission.set_ready()
-        endpoint = Endpoint(spec, (MODEL,), None, None, measured, admission, society=Away(words))
+        endpoint = ready(Away(words))
         async with (
             TestServer(endpoint.application()) as server,
             aiohttp.ClientSession() as session,
             session.post(server.make_url("/v1/chat/completions"), json=ask(MODEL, stream=True)) as response,
         ):
-            return response.status, response.headers.get("Retry-After"), await response.text(), measured.text().decode()
+            return response.status, response.headers.get("Retry-After"), await response.text(), endpoint.measured.text().decode()
 
     got, again, text, metrics = asyncio.run(scenario())
     assert (got, again) == (status, None if words else "2") and "is away" in text
@@ -172,11 +174,8 @@ def test_a_prompt_that_takes_long_holds_nobody_up() -> None:
     """The tokens of a megabyte take seconds."""
 
     async def scenario() -> tuple[int, int]:
-        spec, measured, society = SocietySpec(), Measured(), Counting()
-        admission = Admission(spec, measured)
-        admission.set_ready()
-        endpoint = Endpoint(spec, (MODEL,), None, None, measured, admission, society=society)
-        async with TestServer(endpoint.application()) as server, aiohttp.ClientSession() as session:
+        society = Counting()
+        async with TestServer(ready(society).application()) as server, aiohttp.ClientSession() as session:
             long = ask(MODEL, "7" * 50_000)
             asking = asyncio.create_task(status(session.post(server.make_url("/v1/chat/completions"), json=long)))
             await asyncio.to_thread(society.counting.wait, 20)
@@ -207,10 +206,7 @@ def test_a_question_without_a_majority_is_not_kept(abstained) -> None:
 
     async def scenario() -> list[str]:
         rows: list[str] = []
-        spec, measured = SocietySpec(), Measured()
-        admission = Admission(spec, measured)
-        admission.set_ready()
-        endpoint = Endpoint(spec, (MODEL,), None, SimpleNamespace(add=rows.append), measured, admission, society=Voters())
+        endpoint = ready(Voters(), kept=SimpleNamespace(add=rows.append))
         async with TestServer(endpoint.application()) as server, aiohttp.ClientSession() as session:
             assert await status(session.post(server.make_url("/v1/chat/completions"), json=ask(MODEL))) == 200
         return rows

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from committed import AGENTS, CARD, RUN, adapter_files, evaluation, put_adapter, put_iteration, put_run, put_validations
+from committed import AGENTS, CARD, RUN, Bucket, adapter_files, evaluation, put_adapter, put_iteration, put_run, put_validations
 from conftest import free_port, serving
 from peft import PeftModel
 from s3server import S3Server, s3_fixture  # noqa: F401 - the fixture `s3`
@@ -282,14 +282,6 @@ def said(url: str, model: str) -> str:
     asked = urllib.request.Request(f"{url}/v1/completions", body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(asked) as answer:
         return json.load(answer)["choices"][0]["text"]
-
-
-class Bucket(FileStore):
-    """A folder that says it is a bucket: resources name its objects, nobody asks them here."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.url = "s3://bucket/prefix"
 
 
 def test_kserve_gets_every_adapter_from_the_bucket(tmp_path):

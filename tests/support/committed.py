@@ -15,11 +15,21 @@ from maft.spec import RunSpec, immutable_spec_json
 from maft.store import layout
 from maft.store.base import Store
 from maft.store.commits import publish
+from maft.store.files import FileStore
 from maft.summaries import Score, Usage, Validation
 
 RUN = "default/demo"
+
 AGENTS = 2
 CARD = "---\nbase_model: tiny\n---\n\n# generator of agent 0, iteration 1\n\nWritten by training.\n\nLoad it with PEFT.\n"
+
+
+class Bucket(FileStore):
+    """A folder that says it is a bucket: resources name its objects, nobody asks them here."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.url = "s3://bucket/prefix"
 
 
 def put_run(

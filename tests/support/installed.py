@@ -18,7 +18,7 @@ import pytest
 import small
 from botocore.config import Config
 from clusters import Cluster, own
-from kube import Json, Kube
+from kube import Json, Kube, holds
 from small import MOCK, ROOT, TINY
 
 SYSTEM = "maft-system"
@@ -197,9 +197,7 @@ def _first_worker() -> Iterator[bool]:
 
 
 def served(kube: Kube) -> bool:
-    crd = kube.get("CustomResourceDefinition", None, "multiagentfinetunes.maft.dev") or {}
-    conditions = crd.get("status", {}).get("conditions") or []  # null at first
-    return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
+    return holds(kube.get("CustomResourceDefinition", None, "multiagentfinetunes.maft.dev"), "Established")
 
 
 def upload(installed: Installed) -> None:

@@ -44,6 +44,16 @@ _VERSIONS = {
 }
 
 
+def condition_of(thing: Json | None, kind: str) -> Json:
+    """An object's condition of that type; empty while it has none."""
+    conditions = ((thing or {}).get("status") or {}).get("conditions") or ()  # a definition's are null at first
+    return next((c for c in conditions if c["type"] == kind), {})
+
+
+def holds(thing: Json | None, kind: str) -> bool:
+    return condition_of(thing, kind).get("status") == "True"
+
+
 class Kube:
     """Requests by kind and namespace; objects are plain dicts."""
 
@@ -118,7 +128,7 @@ class Kube:
         return (resource or {}).get("status") or {}
 
     def condition(self, namespace: str, name: str, kind: str) -> Json:
-        return next((c for c in self.status(namespace, name).get("conditions", ()) if c["type"] == kind), {})
+        return condition_of({"status": self.status(namespace, name)}, kind)
 
     def is_true(self, namespace: str, name: str, kind: str) -> bool:
         return self.condition(namespace, name, kind).get("status") == "True"

@@ -12,7 +12,7 @@ import helm
 import registry
 import yaml
 from clusters import Cluster
-from kube import Json, Kube
+from kube import Json, Kube, holds
 from kubernetes.dynamic.exceptions import DynamicApiError
 
 SYSTEM = "kueue-system"
@@ -115,9 +115,7 @@ def _looked_at(kube: Kube) -> bool:
 
 
 def _is_established(kube: Kube, kind: Json) -> bool:
-    crd = kube.get("CustomResourceDefinition", None, kind["metadata"]["name"]) or {}
-    conditions = crd.get("status", {}).get("conditions") or []
-    return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
+    return holds(kube.get("CustomResourceDefinition", None, kind["metadata"]["name"]), "Established")
 
 
 def _cleared(kube: Kube) -> None:
@@ -163,5 +161,4 @@ def priority(kube: Kube, name: str, value: int) -> None:
 
 def is_active(kube: Kube, name: str) -> bool:
     """Whether that ClusterQueue admits."""
-    conditions = ((kube.get("ClusterQueue", None, name) or {}).get("status") or {}).get("conditions") or []
-    return any(c["type"] == "Active" and c["status"] == "True" for c in conditions)
+    return holds(kube.get("ClusterQueue", None, name), "Active")

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from maft.answers.whose import is_upheld, owner
 
-_BOX = r"\\(?:boxed|fbox)(?![A-Za-z])\s*+(?:\{|(?P<bare>-?\d[^\s$\\{}]*+))"  # \boxed{x}  \boxed 12
+_COMMAND = r"\\(?:boxed|fbox)(?![A-Za-z])"
+_BOX = rf"{_COMMAND}\s*+(?:\{{|(?P<bare>-?\d[^\s$\\{{}}]*+))"  # \boxed{x}  \boxed 12
 _TOKEN = re.compile(rf"(?P<box>{_BOX})|\\.|[{{}}]", re.DOTALL)  # \{ and \} are signs, not brackets
+_ALONE = re.compile(rf"[\s$]*+{_COMMAND}\s*+\{{.*\}}[\s$.]*+", re.DOTALL)
 _NOT = re.compile(
     r"(?:(?<![^\W_])(?:not|never|rather than|instead of)|n['’]t)\s(?:be\s|equal\s(?:to\s)?)?[$\\(\[\s]*$", re.IGNORECASE
 )
@@ -49,6 +51,12 @@ def last_boxed(text: str) -> str | None:
     """Finds the inside of the last \\boxed{...} (or \\fbox{...}) with balanced braces, or the number after a bare \\boxed."""
     spans = _spans(text)
     return text[spans[-1][1] : spans[-1][2]] if spans and spans[-1][2] >= 0 else None
+
+
+def unboxed(text: str) -> str:
+    """Takes the box away from a text that is one and nothing else."""
+    alone = _ALONE.fullmatch(text) and len(re.findall(_COMMAND, text)) == 1
+    return (last_boxed(text) or text) if alone else text
 
 
 def _spans(text: str) -> list[tuple[int, int, int]]:

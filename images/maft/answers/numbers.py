@@ -46,7 +46,7 @@ _DIVISOR = r"(?:\s?/\s?(?P<divisor>\d++))?+"  # 3/4
 _LARGE = r"""(?:hours?|hrs?|h|minutes?|mins?|m|days?|weeks?|months?|years?|yrs?|feet|foot|ft|yards?|yd|pounds?|lbs?|stone|gallons?
     |quarts?|lit(?:er|re)s?|L|tonnes?|tons?|t|[KkMGT]B|(?:kilo|mega|giga|tera)bytes?|dollars?|euros?|degrees?|km|kg|miles?|°|'|′|\^\{?\\circ\}?)"""
 _SMALL = r"""(?:hours?|hrs?|minutes?|mins?|seconds?|secs?|days?|weeks?|months?|inch(?:es)?|in|ounces?|oz|pence|cents?|grams?|g|kg
-    |m[lL]|c[lL]|millilit(?:er|re)s?|[KkMG]B    |cm|mm|m|s|h|feet|ft|'|"|′|″)(?![^\W_])"""
+    |m[lL]|c[lL]|millilit(?:er|re)s?|[KkMG]B|cm|mm|m|s|h|feet|ft|'|"|′|″)(?![^\W_])"""
 _FUNCTION = r"(?:sqrt|root|ln|log|lg|exp|sin|cos|tan|cot|arc[a-z]{3})"
 
 _BASE = r"(?!10(?!\d))\d|two|three|four|five|six|seven|eight|nine|twelve|sixteen"

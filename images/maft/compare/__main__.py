@@ -9,7 +9,7 @@ from importlib import resources
 
 from msgspec.structs import replace
 
-from maft import __version__, program, records
+from maft import __version__, begun, program, records
 from maft.compare.read import RunResult, read
 from maft.compare.table import EXPLAINED, WORDS, MethodRow, Origin, as_csv, grid, markdown, notes, rows, text
 from maft.program import Assignment
@@ -49,10 +49,7 @@ def main(assignment: Assignment) -> CompareSummary:
 
 def _named(store: Store, group: str) -> None:
     """Leaves the group a run.json, where none of its runs has: by it `maft clean` finds what lies there once nobody needs it."""
-    commit = committed(store, f"{group}/{layout.PROBLEMS}")
-    hashes = {file.name: file.sha256 for file in commit.files} if commit else {}
-    meta = commit.meta if commit else {}
-    store.create(f"{group}/{layout.RUN}", records.encode({"format": FORMAT, **meta, "problems": hashes}))
+    store.create(f"{group}/{layout.RUN}", begun.run_json(committed(store, f"{group}/{layout.PROBLEMS}")))
 
 
 def summary(methods: Sequence[MethodRow], store: str, key: str) -> CompareSummary:
@@ -70,7 +67,7 @@ def _origin(store: Store, group: str, compared: Sequence[Compared], results: Ite
         group=group,
         model=str(commit.meta.get("model", "")) if commit else "",
         seeds=tuple(sorted({one.seed for one in compared})),
-        problems={file.name: file.sha256 for file in commit.files} if commit else {},
+        problems=begun.hashes(commit),
         versions={"maft": __version__} | {name: number for result in results for name, number in result.versions.items()},
     )
 

@@ -67,7 +67,7 @@ def chosen(store: Store, run: str, spec: Spec) -> int:
         places = adapters.prefixes(store, run, iteration)
         if places and all(committed(store, place) for place in places):
             return iteration
-    if any(any(True for _ in store.entries(f"{run}/{part}")) for part in (layout.CALLS, layout.COMPARE)):
+    if any(True for part in (layout.CALLS, layout.COMPARE) for _ in store.list(f"{run}/{part}")):
         example = f"{run.rpartition('/')[2]}-multiagent-{spec.seed}"
         raise BadInput(f"{store.url}/{run}: is a comparison; name one of its runs, such as {example}")
     raise BadInput(

@@ -38,7 +38,7 @@ def main(assignment: Assignment) -> PrepareSummary:
         _validates(commit, spec)
     else:
         commit = _publish(assignment, prefix)
-    begun.write(store, assignment.run, commit)
+    store.write(f"{assignment.run}/{layout.RUN}", begun.run_json(commit))
     pin, threshold = str(commit.meta.get(revision.META, "")), alike.committed(commit)
     drawn = PrepareSummary(
         train=spec.task.train,

@@ -1,10 +1,9 @@
 """Reference answers: read as replies are, so that a reply which says one in its own words is right. What no reply can say plainly
 is told people (`warnings`)."""
 
-import re
 from collections.abc import Iterator
 
-from maft.answers.boxes import last_boxed
+from maft.answers.boxes import unboxed
 from maft.answers.extract import canonical, extract
 from maft.errors import shown
 from maft.records import Commit, Problem
@@ -12,15 +11,13 @@ from maft.spec import AnswerKind, Spec
 from maft.store.base import Store
 from maft.store.lines import iterate_lines
 
-_BOX = re.compile(r"[\s$]*+\\(?:boxed|fbox)\s*+\{.*\}[\s$.]*+", re.DOTALL)
-_ANY_BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])")
 _HELD_OUT = "held-out.jsonl"
 
 
 def reference(answer: str, kind: AnswerKind) -> str | None:
     """Gives a reference its canonical form; None if it is not of the kind. A box around it is removed, and of a text counts what is
     read of a reply: "Paris (France)" is "paris" on both sides."""
-    bare = _unboxed(answer)
+    bare = unboxed(answer)
     return (_said(bare) if kind == "text" else None) or canonical(bare, kind)
 
 
@@ -47,8 +44,3 @@ def _texts(store: Store, questions: Commit, spec: Spec) -> Iterator[Problem]:
 
 def _said(answer: str) -> str | None:
     return extract(f"Answer: {answer}", "text")
-
-
-def _unboxed(answer: str) -> str:
-    alone = _BOX.fullmatch(answer) and len(_ANY_BOX.findall(answer)) == 1
-    return (last_boxed(answer) or answer) if alone else answer

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import keys
 import parts
+import psutil
 import settings as s
 from sandbox import Sandbox
 
@@ -53,8 +54,10 @@ class Daemons:
         try:
             yield
         finally:
-            for one in (pid, *_entered(pid)):
-                os.kill(one, signal.SIGCONT)
+            os.kill(pid, signal.SIGCONT)
+            # It stops with what it waits for (nsenter(1)): left so, it would take in nobody's end, and the cluster's never come.
+            if (before := psutil.Process(pid).parent()) and before.name() == "nsenter":
+                before.send_signal(signal.SIGCONT)
 
     def well(self) -> bool:
         """Whether all of them run and answer."""
@@ -90,14 +93,6 @@ def _processes() -> list[int]:
 
 def _line(pid: int) -> list[str]:
     return [part.decode(errors="replace") for part in _read(pid, "cmdline").split(b"\0")[:-1]]
-
-
-def _entered(pid: int) -> list[int]:
-    """The nsenter that waits for a program. It stops when that does (nsenter(1)) and goes on when it is told to: left as it is it
-    would take in nobody's end, and the cluster's would never come."""
-    fields = _read(pid, "stat").rpartition(b")")[2].split()
-    parent = int(fields[1]) if fields else 0
-    return [parent] if parent and Path(next(iter(_line(parent)), "")).name == "nsenter" else []
 
 
 def _cgroup(pid: int) -> str:
