@@ -34,7 +34,12 @@ Json = dict[str, Any]
 
 QUESTIONS = ("task.train=60", "task.heldOut=100")
 # By name of the files that scripts/real_questions.py makes: how questions end (real_candidates.py says why).
-TASKS = {"wide": "Answer in one line.", "larger": "Answer with a number.", "left": "Answer in one line."}
+TASKS = {
+    "wide": "Answer in one line.",
+    "larger": "Answer with a number.",
+    "left": "Answer in one line.",
+    "product": "Answer in one line.",
+}
 CLUSTERS = {"left": clustered.parts}  # how questions that are one fact are known; else by their numbers
 
 

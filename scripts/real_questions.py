@@ -5,6 +5,7 @@ into training and held-out questions is by unordered pair. Pairs of equal number
 """
 
 import json
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ TASKS = (
     Task("sums", "What is {} + {}?", sum, largest=9, train=40, held_out=40, equal=4),
     Task("wide", "What is {} + {}?", sum, largest=15, train=60, held_out=100, equal=4),
     Task("larger", "Which number is larger, {} or {}?", max, largest=20, train=60, held_out=100, equal=0),
+    Task("product", "What is {} * {}?", math.prod, largest=13, train=60, held_out=100, equal=4),
     Task("left", LEFT, lambda pair: pair[0], largest=13, train=60, held_out=100, equal=4),
 )
 

@@ -22,6 +22,7 @@ from maft_operator.cluster.manifests import CHILD, COMPONENT, ITERATION
 from maft_operator.cluster.manifests import RUN as LABEL
 from maft_operator.ended import is_over
 from maft_operator.kubectl import asked, tables
+from maft_operator.kubectl.__main__ import main
 from maft_operator.kubectl.logs import Wanted
 from maft_operator.spec.schema import Json
 
@@ -121,6 +122,20 @@ def world() -> World:
         ("r-1-evaluate-x", "debate", False): b"another's\n",
     }
     return World(run(), jobs, pods, logs=logs)
+
+
+@pytest.mark.parametrize(
+    ("flag", "says"),
+    [
+        ("--tail=-1", "argument --tail: '-1' is no whole number of 0 or more"),
+        ("--iteration=-2", "argument --iteration: '-2' is no whole number of 0 or more"),
+        ("--iteration=last", "argument --iteration: 'last' is no whole number of 0 or more"),
+    ],
+)
+def test_numbers_that_count_nothing_are_refused_before_the_cluster_is_asked(flag: str, says: str, capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["logs", "r", flag])
+    assert ended.value.code == 2 and says in capsys.readouterr().err
 
 
 @pytest.mark.programs

@@ -37,7 +37,9 @@ def tried(folder, store, **spec) -> PreflightSummary:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_trains_and_vllm_takes_its_adapter(family, tmp_path):
+    threads = torch.get_num_threads()
     summary = tried(write(config(family), tmp_path / "model"), tmp_path / "store")
+    assert torch.get_num_threads() == threads  # the trial takes one; what comes after it in the program may want all
     assert summary.modules >= 2 and summary.training_bytes > 0
     assert not [line for line in summary.warnings if "could not be asked" in line], summary.warnings
 
@@ -128,6 +130,24 @@ def test_adapters_that_cannot_be_had_are_refused(family, fields, said, tmp_path)
 def test_of_a_model_of_which_there_is_no_small_copy_vllm_is_asked_all_the_same(family, says, tmp_path):
     with pytest.raises(BadInput, match=rf"^model\.source: \S+ is a {says}"):
         tried(write(config(family), tmp_path / "model"), tmp_path / "store")
+
+
+@pytest.mark.parametrize(
+    ("family", "fields", "says"),
+    [
+        ("whisper", {}, r"encoder with a decoder \(whisper\), which serves no chat; take a causal language model"),
+        ("bart", {}, r"encoder with a decoder \(bart\)"),
+        ("bert", {"architectures": ["BertForMaskedLM"]}, "BertForMaskedLM, which writes no answers; take a causal language model"),
+        ("qwen2", {"architectures": ["Qwen2ForRewardModel"]}, "Qwen2ForRewardModel, which writes no answers"),
+        ("llama", {"architectures": ["LlamaForSequenceClassification"]}, "LlamaForSequenceClassification, which writes"),
+    ],
+)
+def test_models_that_write_no_answers_are_refused(family, fields, says, tmp_path):
+    """Of all of these transformers makes a causal model, and vLLM serves most of them, as something else."""
+    made = config(family)
+    made.update(fields)
+    with pytest.raises(BadInput, match=rf"^model\.source: \S+ is an? {says}"):
+        tried(write(made, tmp_path / "model"), tmp_path / "store")
 
 
 def test_a_class_that_vllm_takes_from_transformers_is_served(tmp_path):

@@ -16,8 +16,21 @@ def _positions(config: Any) -> int:
     return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 0)
 
 
+_TAKE = "take a causal language model"
+_WRITES_NOT = ("MaskedLM", "SequenceClassification", "TokenClassification", "QuestionAnswering", "RewardModel")
+
+
+def _check_writes(config: Any, source: str) -> None:
+    """Raises BadInput for models that answer no chat, though their layers are those of one: readers, graders, transcribers."""
+    if getattr(config, "is_encoder_decoder", False):
+        raise BadInput(f"model.source: {source} is an encoder with a decoder ({config.model_type}), which serves no chat; {_TAKE}")
+    if named := next((name for name in config.architectures or () if name.endswith(_WRITES_NOT)), ""):
+        raise BadInput(f"model.source: {source} is a {named}, which writes no answers; {_TAKE}")
+
+
 def check(config: Any, spec: Spec) -> None:
     """Raises BadInput for what no server would do."""
+    _check_writes(config, spec.model.source)
     text, gpus = config.get_text_config(), spec.inference.gpus
     heads = int(getattr(text, "num_attention_heads", None) or 0)
     if heads and gpus and heads % gpus:  # 0: a CPU, which shards nothing

@@ -1,9 +1,10 @@
 """A small copy of the model with random weights goes through the run's own functions: made, adapted, trained for a step, saved."""
 
+import contextlib
 import copy
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ def try_training(config: Any, spec: Spec, examples: Sequence[Any], folder: Path)
     """Trains an adapter of the small model into the folder, beside the model's configuration."""
     try:
         small, base = _small_base(config, spec)
-        packs = _train(base, spec, examples, folder)
+        with _one_thread():
+            packs = _train(base, spec, examples, folder)
     except MemoryError:
         raise
     except Exception as error:  # a model's own code may raise anything over a copy that is smaller than any real one
@@ -54,6 +56,17 @@ def try_training(config: Any, spec: Spec, examples: Sequence[Any], folder: Path)
     small.architectures = config.architectures or [type(base).__name__]
     small.save_pretrained(folder)
     return Tried(type(base).__name__, _modules(folder, small, config), packs)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Over matrices this small several threads mostly wait for each other: up to forty times as long where others compute too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _train(base: Any, spec: Spec, examples: Sequence[Any], folder: Path) -> bool:

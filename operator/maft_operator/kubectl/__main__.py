@@ -90,18 +90,24 @@ def _watch(command: argparse.ArgumentParser) -> None:
     command.add_argument("-o", "--output", choices=("wide",), default="", help="more columns")
 
 
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 0 or more")
+    return int(text)
+
+
 def _logs(command: argparse.ArgumentParser) -> None:
     """Of the pods there are, oldest first; where none is left, what the bucket keeps, with your keys (the usual AWS places)."""
     command.add_argument("run", metavar="RUN", help="name of the run")
     command.add_argument(
         "--task", default="", choices=TASKS, metavar="TASK", help=f"{', '.join(TASKS)} [all tasks; serve: servers]"
     )
-    command.add_argument("--iteration", type=int, metavar="N", help="of this iteration only")
+    command.add_argument("--iteration", type=_count, metavar="N", help="of this iteration only")
     command.add_argument(
         "-f", "--follow", action="store_true", help="go on until the run has ended, each line after its pod's name"
     )
     command.add_argument("-c", "--container", default="", metavar="NAME", help="another container of these pods [the program's]")
-    command.add_argument("--tail", type=int, metavar="LINES", help="the last lines of each [all]")
+    command.add_argument("--tail", type=_count, metavar="LINES", help="the last lines of each [all]")
     command.add_argument("-p", "--previous", action="store_true", help="of the containers' start before")
     command.add_argument("--kept", action="store_true", help="what the bucket keeps, also where pods are left")
     _secret(command)
