@@ -7,6 +7,8 @@
 | base, in training and diversity | bfloat16 | float16 | float32 |
 | adapters, optimizer, loss | float32 | float32 | float32 |
 | servers (serve/platform.py) | as the model says | float16 | float32 |
+
+What float16 does not hold (Gemma 2 and 3, GLM-4) is in float32 there, in training (lora.py) and as vLLM serves it.
 """
 
 import os

@@ -11,6 +11,16 @@ class PeerLost(OSError):
     """Another pod of the same task is gone. This program did nothing wrong; the work goes on when both are there again."""
 
 
+def passing(error: BaseException | None) -> bool:
+    """Tells whether a server that was busy or unwell (429, 5xx) is behind an error: the same request may do later."""
+    while error is not None:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if isinstance(status, int) and (status == 429 or status >= 500):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def one_line(text: object, limit: int | None = None) -> str:
     """Writes an error or a text on one line, cut off after `limit` characters. An error that says nothing is named."""
     line = " ".join(str(text).split()) or (type(text).__name__ if isinstance(text, BaseException) else "")

@@ -7,22 +7,22 @@ get one example at a time.
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
-from transformers.utils import logging
+from transformers.utils import is_flash_attn_2_available, logging
 
 from maft import models, pod, quantised, targets
 from maft.chat_template import Tokens
 from maft.device import Device, choose, read
-from maft.errors import BadInput, one_line, with_kind
+from maft.errors import BadInput, one_line, passing, with_kind
 from maft.packing import PackedRow, pack
 from maft.spec import LoraSpec, ModelSpec
 
+_NOT_IN_FLOAT16 = {"gemma2", "gemma3", "gemma3_text", "glm4"}  # as vLLM has it (config/model.py), which serves them in float32
 ALONE = 1  # as the most tokens of a forward pass: every example gets one of its own
 
 
@@ -34,6 +34,7 @@ def load_base(model_spec: ModelSpec, device: Device | None = None, base: Literal
     in_one_order(cuda=device.kind == "cuda")
     torch.utils.deterministic.fill_uninitialized_memory = False  # only finds faults, and writes all memory twice
     path, config = models.local(model_spec.source), models.config(model_spec)
+    dtype = precision(config, device)
     if base == "nf4":
         quantised.check_nf4(config, model_spec.source, device.kind)
     quantised.check_packages(config, model_spec.source)
@@ -45,10 +46,10 @@ def load_base(model_spec: ModelSpec, device: Device | None = None, base: Literal
             trust_remote_code=model_spec.trust_remote_code,
             use_safetensors=True,
             output_loading_info=True,
-            dtype=getattr(torch, device.dtype),
+            dtype=getattr(torch, dtype),
             device_map={"": device.kind} if device.kind != "cpu" else None,  # a host need not hold what a GPU will
             **_attention(auto, config, device),
-            **(quantised.nf4(device.dtype) if base == "nf4" else quantised.loading(config)),
+            **(quantised.nf4(dtype) if base == "nf4" else quantised.loading(config)),
         )
         model = _ready(model)
     if not quantised.method(config):  # what is dequantised has other names on its way in
@@ -127,9 +128,11 @@ def _refusing(message: str) -> Iterator[None]:
     """What goes wrong in a model's own code, or in a library over its files, may raise anything."""
     try:
         yield
-    except (BadInput, MemoryError):
+    except (BadInput, MemoryError, torch.OutOfMemoryError, torch.AcceleratorError):  # another try may find the device free, or well
         raise
     except Exception as error:
+        if passing(error):
+            raise OSError(f"{message}: {one_line(error, 300)}") from error
         raise BadInput(f"{message}: {type(error).__name__}: {one_line(error, 300)}") from error
 
 
@@ -139,9 +142,16 @@ def _auto_class(config: Any) -> Any:
     return AutoModelForImageTextToText if several else AutoModelForCausalLM
 
 
+def precision(config: Any, device: Device) -> str:
+    """Names the precision of a base on the device: that of the device, but for models that compute what float16 does not hold."""
+    types = {config.model_type, config.get_text_config().model_type}
+    return "float32" if device.dtype == "float16" and types & _NOT_IN_FLOAT16 else device.dtype
+
+
 def _attention(auto: Any, config: Any, device: Device) -> dict[str, str]:
-    """Flash attention where it is installed and the model has it; else what transformers takes for the model."""
-    flash = device.count > 0 and find_spec("flash_attn") is not None and type(config) in auto._model_mapping
+    """Flash attention where it is installed and model and GPU have it (no GPU without bfloat16 does); else what transformers takes
+    for the model."""
+    flash = device.count > 0 and device.dtype == "bfloat16" and is_flash_attn_2_available() and type(config) in auto._model_mapping
     supported = flash and getattr(auto._model_mapping[type(config)], "_supports_flash_attn", False)
     return {"attn_implementation": "flash_attention_2"} if supported else {}
 
@@ -170,7 +180,7 @@ def adapt(base: Any, spec: LoraSpec, previous: Path | None) -> Any:
     )
     if previous:
         with _refusing("model.source: the previous adapter does not fit this model"):
-            return PeftModel.from_pretrained(base, str(previous), is_trainable=True)
+            return PeftModel.from_pretrained(base, str(previous), is_trainable=True, torch_device=str(base.device))
     with _refusing("training.lora.targetModules"):
         return get_peft_model(base, config)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from maft import model_files, quantised
 from maft.chat_template import ChatTemplate, load_chat_template
-from maft.errors import BadInput, one_line
+from maft.errors import BadInput, one_line, passing
 from maft.spec import ModelSpec, Spec, Thinking
 from maft.store import unfinished
 from maft.store.base import Store
@@ -204,6 +204,8 @@ def _config(path: str, revision: str, *, trust_remote_code: bool) -> Any:
     try:
         read = AutoConfig.from_pretrained(path, revision=revision or None, trust_remote_code=trust_remote_code)
     except Exception as error:  # a damaged configuration ends in any exception
+        if passing(error):
+            raise OSError(f"model.source: {path}: {one_line(error, 300)}") from error
         if not trust_remote_code and "trust_remote_code" in str(error):
             raise BadInput(
                 f"model.trustRemoteCode: {path} comes with Python code of its own, and that is off; read the code and set true, or"
@@ -216,9 +218,23 @@ def _config(path: str, revision: str, *, trust_remote_code: bool) -> Any:
 
 def _has_file(path: str, revision: str, name: str) -> bool:
     """Tells whether a model has a file beside those that every one has; of one on the hub that cannot be asked: no."""
-    if Path(path).is_dir():
-        return _is_file(Path(path) / name)
+    return _is_file(Path(path) / name) if Path(path).is_dir() else _of_hub(path, revision, name) is not None
+
+
+def _of_hub(source: str, revision: str, name: str) -> str | None:
+    """Fetches one file; None where there is none, or nobody who answers."""
     from transformers.utils import cached_file
 
     quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
-    return cached_file(path, name, revision=revision or None, **quiet) is not None
+    found: str | None = cached_file(source, name, revision=revision or None, **quiet)
+    return found
+
+
+def folder_of_config(model: ModelSpec) -> str:
+    """Finds the folder with the model's config.json: of a model of the hub that file is fetched, and no weights. Empty where it
+    cannot be had."""
+    path = described(model.source)
+    if Path(path).is_dir():
+        return path
+    found = _of_hub(path, model.revision, "config.json")
+    return str(Path(found).parent) if found else ""

@@ -4,7 +4,7 @@ Comes in: what chat_template.py made of dialogues. Goes out: the tensors of one 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -64,6 +64,14 @@ def pack(examples: Sequence[Tokens]) -> PackedRow:
         example_index=torch.tensor(example_index),
         lengths=tuple(len(example.ids) for example in examples),
     )
+
+
+def in_parts(example: Tokens, targets: int) -> Iterator[Tokens]:
+    """Yields the example again and again, with the next so many targets counting and no others: logits of all take memory."""
+    counting = [position for position, counts in enumerate(example.completion) if counts and position > 0]
+    for start in range(0, len(counting), targets):
+        part = frozenset(counting[start : start + targets])
+        yield replace(example, completion=tuple(position in part for position in range(len(example.ids))))
 
 
 def _tokens(example: Any) -> int:

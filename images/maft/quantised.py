@@ -63,6 +63,13 @@ def method(config: Any) -> str:
     return str(getattr(name, "value", name)) or ("of no known kind" if settings else "")
 
 
+def trains_in_four_bits(config: Any) -> bool:
+    """Tells whether the base stays in 4 bits while adapters are trained on it."""
+    settings, name = given(config), method(config)
+    of_four = settings.get("load_in_4bit") or settings.get("bits") == 4 or settings.get("w_bit") == 4
+    return bool(of_four and name in METHODS and not METHODS[name].dequantised)
+
+
 def check(config: Any, source: str) -> None:
     """Raises BadInput for a model whose kind of quantisation does not train."""
     if (name := method(config)) and name not in METHODS:

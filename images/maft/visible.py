@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 CUDA = "CUDA_VISIBLE_DEVICES"  # torch and vLLM read it on ROCm, too
-VARIABLES = (CUDA, "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+ROCR = "ROCR_VISIBLE_DEVICES"
+VARIABLES = (CUDA, "HIP_VISIBLE_DEVICES", ROCR)
 _ENTRY = re.compile(r"\d+|(GPU|MIG)-[\w./-]+", re.ASCII)  # an index, or the UUID of a GPU or of a part of one
 _AMD = "sys/class/kfd/kfd/topology/nodes/*/gpu_id"  # 0: a processor
 _WITHOUT_FILES = ("usr/lib/wsl/lib/libcuda.so.1", "dev/nvhost-gpu")  # Windows' subsystem for Linux, Jetson: one GPU

@@ -21,6 +21,7 @@ from comparisons import Compared
 from installed import RESTRICTED, SYSTEM, Installed, helm_here, install, make_namespace
 from kube import Json, holds
 from test_chart import TABLE, TWO
+from watching import prometheus as scraping
 
 from maft_operator.cluster import images
 
@@ -265,14 +266,31 @@ def scrape(address: str, token: str) -> int:
 
 
 @pytest.mark.nightly
-def test_helm_test_asks_over_tls(maft, tmp_path):
-    """With a certificate for the Service's name, as cert-manager makes one."""
-    certificate, key = certified(tmp_path, f"maft-operator.{SYSTEM}.svc")
-    kubectl(maft, "-n", SYSTEM, "create", "secret", "tls", "served", f"--cert={certificate}", f"--key={key}")
+def test_metrics_over_tls_are_read_as_the_service_monitor_says(maft, space, prometheus, tmp_path):
+    """With a certificate for the Service's name, as cert-manager makes one, and a token: by `helm test` and a real Prometheus."""
+    host = f"maft-operator.{SYSTEM}.svc"
+    certificate, key = certified(tmp_path, host)
+    files = (f"--from-file=tls.crt={certificate}", f"--from-file=tls.key={key}", f"--from-file=ca.crt={certificate}")
+    kubectl(maft, "-n", SYSTEM, "create", "secret", "generic", "served", *files)
+    kubectl(maft, "-n", space, "create", "serviceaccount", "scraper")
+    flags = ["--clusterrole=maft-operator-metrics-reader", f"--serviceaccount={space}:scraper"]
     try:
-        install(maft, metrics={"tls": {"secretName": "served"}})
+        install(maft, metrics={"tls": {"secretName": "served"}, "auth": True})
+        kubectl(maft, "create", "clusterrolebinding", space, *flags)
         assert "Succeeded" in helm_here(maft, "test", "maft")
+        monitor = json.loads(kubectl(maft, "-n", SYSTEM, "get", "servicemonitor", "maft-operator", "-o", "json"))
+        [endpoint] = monitor["spec"]["endpoints"]
+        assert endpoint["tlsConfig"] == {"ca": {"secret": {"name": "served", "key": "ca.crt"}}, "serverName": host}
+        asked = {
+            "scheme": endpoint["scheme"],
+            "tls_config": {"ca_file": str(certificate), "server_name": endpoint["tlsConfig"]["serverName"]},
+            "authorization": {"credentials": kubectl(maft, "-n", space, "create", "token", "scraper").strip()},
+        }
+        with scraping(tmp_path, maft.kube, [], SYSTEM, **asked) as found:
+            maft.kube.wait(lambda: found.query('up{job="maft-operator"} == 1'), 60, lambda: str(found.targets()))
+            assert found.query('maft_leader{job="maft-operator"} == 1')
     finally:
+        kubectl(maft, "delete", "clusterrolebinding", space, "--ignore-not-found")
         install(maft)
         kubectl(maft, "-n", SYSTEM, "delete", "secret", "served")
 

@@ -4,6 +4,8 @@ import json
 import re
 import subprocess
 import uuid
+from collections.abc import Iterator
+from pathlib import Path
 
 import openai
 import pytest
@@ -13,17 +15,32 @@ from installed import BUCKET, Installed, make_namespace
 from kube import Json
 
 pytestmark = [pytest.mark.cluster, pytest.mark.engine, pytest.mark.timeout(1500)]
+PHASES = ("Pending", "Preparing", "Serving", "Debating", "Evaluating", "Training", "Reporting", "Complete")
 LIMIT = 900.0  # seconds for a run with vLLM on two cores
 
 
-def example(maft: Installed, namespace: str) -> Json:
-    """examples/arithmetic-cluster.yaml with this cluster's bucket, and fewer questions."""
+def filled(maft: Installed) -> str:
+    """examples/arithmetic-cluster.yaml with this cluster's bucket, endpoint and keys, as docs/operations.md has users fill it in;
+    and fewer questions."""
     text = (ROOT / "examples" / "arithmetic-cluster.yaml").read_text()
-    text = text.replace("http://minio.minio:9000", maft.cluster.s3_endpoint).replace("s3://maft/models/tiny", f"s3://{BUCKET}/tiny")
-    run = next(d for d in yaml.safe_load_all(text) if d["kind"] == "MultiAgentFinetune")
+    for given, ours in (
+        ("http://minio.minio:9000", maft.cluster.s3_endpoint),
+        ("s3://maft/models/tiny", f"s3://{BUCKET}/tiny"),
+        ("bucket: maft", f"bucket: {BUCKET}"),
+        ("AWS_ACCESS_KEY_ID: replace-me", f"AWS_ACCESS_KEY_ID: {maft.cluster.s3_access_key}"),
+        ("AWS_SECRET_ACCESS_KEY: replace-me", f"AWS_SECRET_ACCESS_KEY: {maft.cluster.s3_secret_key}"),
+        ("train: 300", "train: 90"),
+        ("heldOut: 300", "heldOut: 60"),
+    ):
+        assert given in text, f"the example has no {given}"
+        text = text.replace(given, ours)
+    return text
+
+
+def example(maft: Installed, namespace: str) -> Json:
+    """The run in that file."""
+    run = next(d for d in yaml.safe_load_all(filled(maft)) if d["kind"] == "MultiAgentFinetune")
     run["metadata"]["namespace"] = namespace
-    run["spec"]["task"] |= {"train": 90, "heldOut": 60}
-    run["spec"]["storage"] |= {"bucket": BUCKET, "credentialsSecret": {"name": "s3"}}
     return run
 
 
@@ -35,14 +52,25 @@ def kubectl(maft: Installed, *arguments: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def shared(maft: Installed):
-    """The example, from apply to Complete: Shared, three agents, two iterations."""
+def watched(maft: Installed, tmp_path_factory) -> Iterator[tuple[str, Path]]:
+    """A namespace, and the file in which `kubectl get maft -w` writes what happens there."""
     namespace = f"e2e-{uuid.uuid4().hex[:8]}"  # what a bucket has of a run of that name is used again
     make_namespace(maft, namespace)
-    maft.kube.apply(example(maft, namespace))
-    status = maft.kube.wait_complete(namespace, "arithmetic", LIMIT)
-    yield namespace, status
+    lines = tmp_path_factory.mktemp("watched") / "lines"
+    command = [maft.cluster.kubectl, "--kubeconfig", str(maft.kube.kubeconfig), "-n", namespace, "get", "maft", "-w"]
+    with lines.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
+        yield namespace, lines
+        process.terminate()
     maft.kube.delete("Namespace", None, namespace)
+
+
+@pytest.fixture(scope="module")
+def shared(maft: Installed, watched: tuple[str, Path]) -> tuple[str, Json]:
+    """The first run of docs/operations.md, from `kubectl apply -f` of the file with its Secret to Complete."""
+    namespace, lines = watched
+    (file := lines.with_name("arithmetic-cluster.yaml")).write_text(filled(maft))
+    kubectl(maft, "-n", namespace, "apply", "-f", str(file))
+    return namespace, maft.kube.wait_complete(namespace, "arithmetic", LIMIT)
 
 
 def enough(row: Json, least: int) -> int:
@@ -73,6 +101,17 @@ def test_kubectl_shows_it(maft, shared):
     kubectl(maft, "-n", namespace, "wait", "--for=condition=Complete", "maft/arithmetic", "--timeout=10s")
     described = kubectl(maft, "-n", namespace, "describe", "maft", "arithmetic")
     assert "AllIterationsDone" in described and "Events:" in described
+
+
+def test_a_watch_shows_phase_after_phase(maft, watched, shared):
+    """The listing of docs/operations.md's first run: a run may pass through a short phase between two lines."""
+    _, lines = watched
+    maft.kube.wait(lambda: " Complete " in lines.read_text(), 30, lines.read_text)
+    header, *rows = lines.read_text().splitlines()
+    assert header.split() == ["NAME", "PHASE", "ITERATION", "PROGRESS", "ACCURACY", "AGE"]
+    phases = [row.split()[1] for row in rows if row.split()[1] in PHASES]
+    assert {"Preparing", "Serving", "Debating", "Training", "Complete"} <= set(phases)
+    assert phases[-1] == "Complete" and rows[-1].split()[2:5] == ["2/2", "100", "%"]
 
 
 def test_the_servers_are_gone_and_the_jobs_are_there(maft, shared):

@@ -143,6 +143,8 @@ def test_a_program_sees_the_gpus_that_it_holds_and_no_other() -> None:
     assert gpus.environment(train, (), {"CUDA_VISIBLE_DEVICES": "0,1"}) == {"CUDA_VISIBLE_DEVICES": ""}
     assert gpus.environment(debate, (), {}) == {}
     assert gpus.environment(server, ("1",), {"HIP_VISIBLE_DEVICES": "1,2"}) == {"HIP_VISIBLE_DEVICES": "1"}
+    both = {"ROCR_VISIBLE_DEVICES": "2,3", "HIP_VISIBLE_DEVICES": "0,1"}  # as Slurm sets them: the second counts in the first
+    assert gpus.environment(server, ("1",), both) == {"HIP_VISIBLE_DEVICES": "1"}
     [open_] = graph().servers
     assert gpus.environment(open_, (), {"CUDA_VISIBLE_DEVICES": "7"}) == {}
 

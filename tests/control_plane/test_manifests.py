@@ -489,6 +489,19 @@ def test_secrets_are_named_not_read(kind: str) -> None:
         assert not any("valueFrom" in entry for entry in container["env"])
 
 
+def test_a_pod_without_gpus_is_shown_none() -> None:
+    """Images of CUDA ask for all of a node's, and a runtime class for GPUs gives them."""
+
+    def shown(gpus: int) -> dict[str, str]:
+        jobs = made(a_run(training={"gpus": gpus}), "Job")
+        pods = {job["metadata"]["labels"]["app.kubernetes.io/component"]: job["spec"]["template"]["spec"] for job in jobs}
+        variables = {kind: environment(pod["containers"][0]).get("NVIDIA_VISIBLE_DEVICES") for kind, pod in pods.items()}
+        return {kind: variable["value"] for kind, variable in variables.items() if variable}
+
+    none = dict.fromkeys(("prepare", "preflight", "debate", "evaluate", "report"), "void")
+    assert shown(1) == none and shown(0) == {**none, "train": "void"}
+
+
 def test_models_are_kept_in_a_claim_where_there_is_one() -> None:
     for template in pods(a_run(model={"cacheClaim": "models"})):
         assert {"name": "cache", "persistentVolumeClaim": {"claimName": "models"}} in template["spec"]["volumes"]

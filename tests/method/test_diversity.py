@@ -4,6 +4,7 @@ import json
 import shutil
 import urllib.request
 
+import numpy as np
 import pytest
 import torch
 from conftest import KEY, TINY
@@ -16,7 +17,7 @@ from transformers import AutoModelForCausalLM
 from maft import lora, models
 from maft.chat_template import load_chat_template
 from maft.diversity import __main__ as diversity
-from maft.diversity import embeddings
+from maft.diversity import embeddings, likelihoods
 from maft.program import Assignment
 from maft.records import Call, Message, Problem, Transcript, Turn, Vote
 from maft.store.files import FileStore
@@ -72,6 +73,16 @@ def test_likelihoods_and_divergence_equal_plain_computation(template, folders):
     pairs = [(0, 1, 0), (0, 1, 1), (1, 0, 0)]
     expected = [float((each[i, k].exp() * (each[i, k] - each[j, k])).sum(-1).mean()) for i, j, k in pairs]
     assert kl == pytest.approx(sum(expected) / 3, rel=1e-4)
+
+
+def test_long_answers_go_through_the_models_in_parts(template, folders, monkeypatch):
+    answers = [tokens(template), tokens(template)[:1]]
+    whole = diversity.likelihoods(diversity.Generators(base(), folders), answers)
+    monkeypatch.setattr(likelihoods, "LOGITS", 3 * 300)  # three targets of a vocabulary of some 300
+    in_parts = diversity.Generators(base(), folders)
+    assert max(sum(part.completion) for part in in_parts.parts(answers[0][0])) <= 3
+    nll, kl = diversity.likelihoods(in_parts, answers)
+    assert kl == pytest.approx(whole[1], rel=1e-4) and np.array(nll) == pytest.approx(np.array(whole[0]), rel=1e-4)
 
 
 def test_agents_that_are_the_same_model_do_not_diverge(template, folders):

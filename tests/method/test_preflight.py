@@ -16,7 +16,7 @@ from maft import lora, targets
 from maft.debate.society import training_rules
 from maft.errors import BadInput
 from maft.preflight import __main__ as preflight
-from maft.preflight import longest, room
+from maft.preflight import facts, longest, room
 from maft.preflight.shrink import shrunk
 from maft.program import Assignment
 from maft.spec import immutable_spec_json
@@ -230,6 +230,22 @@ def test_what_no_server_would_do_is_refused(fields, said, tmp_path):
     with pytest.raises(BadInput, match=said):
         spec = a_spec(**{**fields, "model": model})
         preflight.main(Assignment(store=FileStore(tmp_path / "store"), run="ns/run", given_spec=spec))
+
+
+@pytest.mark.parametrize(("keys", "gpus", "fits"), [(10, 4, "1, 2"), (8, 4, ""), (2, 4, ""), (1, 8, ""), (10, 2, "")])
+def test_key_value_heads_are_shared_out_as_well(keys, gpus, fits, tmp_path):
+    """Phi-4 has 40 heads and 10 of keys: vLLM would end with an assertion on four GPUs."""
+    made, spec = config("llama", num_attention_heads=40, num_key_value_heads=keys), a_spec(inference={"gpus": gpus})
+    if not fits:
+        return facts.check(made, spec)
+    with pytest.raises(BadInput, match=rf"^inference\.gpus: {gpus} GPUs cannot share the {keys} key-value heads .* one of {fits}$"):
+        facts.check(made, spec)
+
+
+def test_a_base_in_parts_is_not_measured_as_a_whole():
+    spec = a_spec(evaluation={"diversity": 4}, training={"parallelism": "Sharded", "gpus": 2})
+    with pytest.raises(BadInput, match=r"^evaluation\.diversity: .* training\.parallelism Sharded"):
+        facts.check(config("llama"), spec)
 
 
 @pytest.mark.parametrize("rounds", [2, 4])

@@ -37,6 +37,22 @@ def test_what_cannot_be_held_in_4_bits(told: dict[str, object], device: str, ins
     assert str(refused.value).startswith(said)
 
 
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"quant_method": "awq", "bits": 4}, True),
+        ({"quant_method": "gptq", "bits": 4}, True),
+        ({"quant_method": "gptq", "bits": 8}, False),
+        ({"load_in_4bit": True}, True),
+        ({"load_in_8bit": True}, False),
+        ({"quant_method": "mxfp4"}, False),
+        ({}, False),
+    ],
+)
+def test_memory_is_predicted_for_bases_that_stay_in_4_bits(told: dict[str, object], expected: bool) -> None:
+    assert quantised.trains_in_four_bits(LlamaConfig(quantization_config=told) if told else LlamaConfig()) is expected
+
+
 def test_what_can() -> None:
     quantised.check_nf4(LlamaConfig(), "org/model", "cuda", lambda package: package == "bitsandbytes")
     quantised.check_nf4(LlamaConfig(quantization_config={}), "org/model", "cuda", lambda package: True)

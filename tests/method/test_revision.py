@@ -1,5 +1,6 @@
 """The commit of a hub's model: found once, by the real client at a hub of our own, and used to the run's end."""
 
+import json
 import subprocess
 import sys
 import threading
@@ -8,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from conftest import TINY
 from s3server import S3Server, s3_fixture  # noqa: F401 - the fixture `s3`
@@ -15,7 +17,7 @@ from small import a_spec
 from test_serve import CPU
 
 from maft import models, program, revision
-from maft.errors import BadInput
+from maft.errors import BadInput, passing
 from maft.program import Assignment
 from maft.serve import __main__ as serve
 from maft.spec import Spec, immutable_spec_json
@@ -36,6 +38,9 @@ class Hub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Requests)
         self.main = FIRST
         self.asked: list[str] = []
+        self.files = dict(FILES)
+        self.busy = 0
+        """A status that it answers everybody; 0: it is well."""
 
 
 class Requests(BaseHTTPRequestHandler):
@@ -44,9 +49,11 @@ class Requests(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         parts = self.path.partition("?")[0].strip("/").split("/")
         known = {"main": self.server.main, FIRST: FIRST, SECOND: SECOND}
-        if parts[2:3] == ["resolve"] and (commit := known.get(parts[3])) and parts[4] in FILES:
+        if self.server.busy:
+            self._answer(self.server.busy, b"")
+        elif parts[2:3] == ["resolve"] and (commit := known.get(parts[3])) and parts[4] in self.server.files:
             self.server.asked.append(parts[3])
-            self._answer(200, FILES[parts[4]], **{"X-Repo-Commit": commit, "ETag": f'"{commit[:8]}-{parts[4]}"'})
+            self._answer(200, self.server.files[parts[4]], **{"X-Repo-Commit": commit, "ETag": f'"{commit[:8]}-{parts[4]}"'})
         else:
             self._answer(404, b"", **{"X-Error-Code": "EntryNotFound"})
 
@@ -202,3 +209,60 @@ def test_a_run_that_began_before_or_needs_none_goes_on_as_it_began(source: str, 
 def test_only_a_hub_has_commits() -> None:
     assert [revision.is_hub(s) for s in ("org/m", "gpt2", "/m", "./m", "../m", "s3://b/m")] == [True, True, *[False] * 4]
     assert revision.resolved(spec(source=str(TINY)).model) == ""
+
+
+def asked(hub: Hub, folder: Path, code: str) -> "subprocess.CompletedProcess[str]":
+    """Some lines of Python about `spec` beside that hub, with a cache of their own."""
+    variables = {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_HOME": str(folder / "hub"), "HF_HUB_DISABLE_XET": "1"}
+    command = ["env", *(f"{k}={v}" for k, v in variables.items()), sys.executable, "-c"]
+    begun = "import sys\nfrom maft.spec import decode_spec\nspec = decode_spec(sys.argv[1])\n"
+    command += [begun + code, immutable_spec_json(spec())]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.programs
+def test_a_server_knows_a_models_parts_before_its_weights(hub: Hub, tmp_path: Path) -> None:
+    """Of a mixture of experts vLLM would keep room for adapters of all experts; it is told which layers have some."""
+    hub.files["config.json"] = json.dumps({**json.loads(FILES["config.json"]), "num_experts": 8}).encode()
+    code = """
+from maft import models
+from maft.serve.parts import Parts
+print(Parts.of(models.folder_of_config(spec.model)))
+"""
+    done = asked(hub, tmp_path, code)
+    assert "experts=True" in done.stdout and "sizes=Sizes(" in done.stdout, done.stderr[-2000:]
+    assert not list((tmp_path / "hub").rglob("*.safetensors"))
+
+
+def test_what_may_pass_is_told_from_what_stays() -> None:
+    """By the status of the server that stands behind an error, which libraries wrap in others."""
+
+    def wrapped(status: int) -> Exception:
+        answer = httpx.Response(status, request=httpx.Request("GET", "http://hub/model"))
+        try:
+            try:
+                answer.raise_for_status()
+            except httpx.HTTPStatusError as error:
+                raise OSError("cannot reach it") from error
+        except OSError as error:
+            return error
+        raise AssertionError(status)
+
+    assert [passing(wrapped(status)) for status in (429, 500, 503, 400, 401, 404)] == [True, True, True, False, False, False]
+    assert not passing(ValueError("no server at all"))
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize(("status", "raised"), [pytest.param(503, "OSError", marks=pytest.mark.nightly), (401, "BadInput")])
+def test_a_hub_that_is_busy_is_asked_again_and_one_that_refuses_is_not(hub: Hub, status: int, raised: str, tmp_path: Path) -> None:
+    """OSError is tried again by whoever started the program; BadInput ends the run."""
+    hub.busy = status
+    code = """
+from maft import models
+try:
+    models.config(spec.model)
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    done = asked(hub, tmp_path, code)
+    assert done.stdout.startswith(f"{raised} model.source: org/tiny"), done.stdout + done.stderr[-2000:]

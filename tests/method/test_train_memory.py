@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,8 +21,9 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
 
 from maft import lora, pod
 from maft.chat_template import Tokens
+from maft.device import Device
 from maft.errors import BadInput
-from maft.packing import pack
+from maft.packing import in_parts, pack
 from maft.preflight import room
 from maft.preflight.room import Limit
 from maft.train import attention, forward, memory
@@ -132,6 +135,57 @@ def test_gradients_of_a_packed_row_are_those_of_each_example_alone(kind, changes
     expected = gradient(model, Forward(packs=False), [[each] for each in EXAMPLES])
     assert apart(gradient(model, way, [EXAMPLES]), expected) < 1e-5
     assert apart(gradient(model, way, [EXAMPLES[:4], EXAMPLES[4:]]), expected) < 1e-5
+
+
+def test_what_a_model_allows_is_tried_with_few_logits_however_long_answers_are():
+    base, most = tiny_model(), []
+    base.lm_head.register_forward_hook(lambda _, given, made: most.append(made.shape[-2]))
+    way = forward.fitting(base, [example(400, 300, 1), example(500, 450, 2)])
+    assert way.packs and way.head is not None and 0 < max(most) <= 2 * forward.TRIED
+
+
+def test_an_example_in_parts_counts_each_target_once():
+    whole = example(40, 25, 3)
+    parts = list(in_parts(whole, 10))
+    assert [sum(part.completion) for part in parts] == [10, 10, 5] and all(part.ids == whole.ids for part in parts)
+    assert [any(counts) for counts in zip(*(part.completion for part in parts), strict=True)] == list(whole.completion)
+    assert list(in_parts(Tokens((1, 2), (True, False)), 10)) == []  # nothing predicts a first token
+
+
+def test_a_base_that_float16_does_not_hold_trains_nothing_and_says_so(tmp_path):
+    """Steps whose gradients are not finite are left out, so that weights alone would show nothing."""
+    base = tiny_model().half()
+    base.model.layers[0].mlp.down_proj.weight.mul_(1e7)
+    with pytest.raises(BadInput, match=r"^model\.source: the loss is nan: .* float16 does not hold; train on a GPU with bfloat16"):
+        Trainer(base, SPEC.training, lambda loss: None).train(EXAMPLES, tmp_path / "adapter", seed=1, previous=None)
+
+
+def test_steps_that_float16_leaves_out_are_counted(tmp_path, capsys):
+    """The scaler starts too high for this loss, and says so by its first steps."""
+    base = tiny_model().half()
+    curve = Trainer(base, SPEC.training, lambda loss: None, Steep()).train(EXAMPLES, tmp_path / "a", seed=1, previous=None)
+    assert all(map(math.isfinite, curve))
+    assert re.search(r"^[1-9]\d* of \d+ steps changed nothing: gradients were larger than float16", capsys.readouterr().err, re.M)
+
+
+class Steep(NextToken):
+    """The same loss in units so small that its gradients are large."""
+
+    def loss(self, each, row, part, batch):
+        return super().loss(each, row, part, batch) * 100.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "expected"),
+    [
+        ("gemma2", "float16", "float32"),
+        ("gemma3", "float16", "float32"),
+        ("gemma2", "bfloat16", "bfloat16"),
+        ("llama", "float16", "float16"),
+    ],
+)
+def test_models_that_overflow_float16_are_in_single_precision(kind, dtype, expected):
+    assert lora.precision(CONFIG_MAPPING[kind](), Device("cuda", 1, dtype, "")) == expected
 
 
 class OwnHead(torch.nn.Linear):

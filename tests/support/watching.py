@@ -74,12 +74,13 @@ class Prometheus:
 
 
 @contextlib.contextmanager
-def prometheus(folder: Path, kube: Kube, namespaces: list[str], system: str) -> Iterator[Prometheus]:
-    """Scrapes the operator in `system` and the runs in `namespaces` as long as the block lasts."""
+def prometheus(folder: Path, kube: Kube, namespaces: list[str], system: str, **operator: Any) -> Iterator[Prometheus]:
+    """Scrapes the operator in `system` and the runs in `namespaces` as long as the block lasts. operator: how its own metrics are
+    asked for, in Prometheus' words (scheme, tls_config, authorization)."""
     require_prometheus()
     config, targets = folder / "prometheus.yml", folder / "pods.json"
     targets.write_text("[]")
-    config.write_text(yaml.safe_dump(configuration(targets, namespaces, system)))
+    config.write_text(yaml.safe_dump(configuration(targets, namespaces, system, operator)))
     port = free_port()
     command = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}", "--log.level=warn"]
     command += [f"--web.listen-address=127.0.0.1:{port}"]
@@ -136,7 +137,7 @@ def _ports(pod: Json) -> Iterator[Json]:
             yield {"targets": [f"{address}:{port['containerPort']}"], "labels": common | own}
 
 
-def configuration(targets: Path, namespaces: list[str], system: str) -> Json:
+def configuration(targets: Path, namespaces: list[str], system: str, asked: Json) -> Json:
     """What prometheus-operator would make of the chart's ServiceMonitor and PodMonitor."""
 
     def job(name: str, where: list[str], keep: dict[str, str], labels: tuple[str, ...] = ()) -> Json:
@@ -161,7 +162,7 @@ def configuration(targets: Path, namespaces: list[str], system: str) -> Json:
         "global": {"scrape_interval": SCRAPE, "scrape_timeout": SCRAPE, "evaluation_interval": SCRAPE},
         "rule_files": [str(RULES)],
         "scrape_configs": [
-            job("maft-operator", [system], operator),
+            job("maft-operator", [system], operator) | asked,
             job("maft-pods", namespaces, pods, POD_TARGET_LABELS),
         ],
     }

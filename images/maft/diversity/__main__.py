@@ -100,7 +100,7 @@ def _likelihoods(
         return bases.measured(spec, transcripts, folders, used)
     template, own = models.chat_template(spec.model, spec.debate.thinking), models.own_templates(spec, len(folders))
     answers = [_answers(own.get(n, template), transcripts, n, spec.debate_of(n).system) for n in range(len(folders))]
-    return likelihoods(Generators(lora.load_base(spec.model, used), folders), answers)
+    return likelihoods(Generators(lora.load_base(spec.model, used, spec.training.base), folders), answers)
 
 
 def _answers(template: ChatTemplate, transcripts: Sequence[Transcript], agent: int, system: str) -> list[Tokens]:

@@ -49,7 +49,7 @@ def measured(
     nll = [[0.0 for _ in agents] for _ in agents]
     divergence, pairs = 0.0, 0
     for alike in spec.by_base(len(folders)):
-        generators = Generators(lora.load_base(spec.model_of(alike[0]), device), [folders[n] for n in alike])
+        generators = Generators(lora.load_base(spec.model_of(alike[0]), device, spec.training.base), [folders[n] for n in alike])
         templates = [models.template_of(spec, n) for n in alike]
         for place, j in enumerate(alike):
             for i in agents:

@@ -1,7 +1,7 @@
 """How likely what one agent said is to another, on one base model."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ from torch.nn.functional import log_softmax
 
 from maft import lora
 from maft.chat_template import Tokens
-from maft.packing import pack
+from maft.packing import in_parts, pack
+
+LOGITS = 2**26  # of a forward pass, 4 bytes each: those of every agent are in memory at a time, of a long answer gigabytes
 
 
 class Generators:
@@ -22,10 +24,15 @@ class Generators:
         self._model = base
         for name, folder in zip(self._names, folders, strict=True):
             if folder is not None and isinstance(self._model, PeftModel):
-                self._model.load_adapter(str(folder), adapter_name=name)
+                self._model.load_adapter(str(folder), adapter_name=name, torch_device=str(base.device))
             elif folder is not None:
-                self._model = PeftModel.from_pretrained(self._model, str(folder), adapter_name=name)
+                self._model = PeftModel.from_pretrained(self._model, str(folder), adapter_name=name, torch_device=str(base.device))
         self._model.eval()
+        self._targets = max(1, LOGITS // int(base.config.get_text_config().vocab_size))
+
+    def parts(self, tokens: Tokens) -> Iterator[Tokens]:
+        """Yields the dialogue again and again, with as many of its targets as go through a model at a time."""
+        return in_parts(tokens, self._targets)
 
     def log_probabilities(self, agent: int, tokens: Tokens) -> torch.Tensor:
         """Computes [answer tokens, vocabulary] by one agent's model, for a dialogue that may be another agent's."""
@@ -53,22 +60,24 @@ def likelihoods(generators: Generators, answers: Sequence[Sequence[Tokens]]) -> 
     for i in agents:
         counted = 0
         for tokens in answers[i]:
-            labels = pack([tokens]).labels
-            counted += len(labels)
-            each = [generators.log_probabilities(j, tokens) for j in agents]
-            for j in agents:
-                nll[i][j] -= float(each[j].gather(1, labels[:, None].to(each[j].device)).sum())
-                if i != j:
-                    divergence += float((each[i].exp() * (each[i] - each[j])).sum(-1).mean())
-                    pairs += 1
+            counted += (targets := len(pack([tokens]).labels))
+            for part in generators.parts(tokens):
+                each = [generators.log_probabilities(j, part) for j in agents]
+                for j in agents:
+                    nll[i][j] -= _of_labels(each[j], part)
+                    divergence += 0.0 if i == j else float((each[i].exp() * (each[i] - each[j])).sum()) / targets
+            pairs += len(agents) - 1
         nll[i] = [value / max(1, counted) for value in nll[i]]
     return nll, divergence / max(1, pairs)
 
 
 def surprise(generators: Generators, agent: int, answers: Sequence[Tokens]) -> float:
     """Adds up the negative log-likelihood of all answers under one agent's model, in nats."""
-    total = 0.0
-    for tokens in answers:
-        each = generators.log_probabilities(agent, tokens)
-        total -= float(each.gather(1, pack([tokens]).labels[:, None].to(each.device)).sum())
-    return total
+    parts = (part for tokens in answers for part in generators.parts(tokens))
+    return -sum(_of_labels(generators.log_probabilities(agent, part), part) for part in parts)
+
+
+def _of_labels(log_probabilities: torch.Tensor, tokens: Tokens) -> float:
+    """Adds up those of what was said. log_probabilities: [targets, vocabulary]."""
+    labels = pack([tokens]).labels.to(log_probabilities.device)
+    return float(log_probabilities.gather(1, labels[:, None]).sum())

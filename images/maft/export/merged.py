@@ -34,7 +34,7 @@ def _merge(request: Request, spec: Spec, agent: Agent, into: Path) -> None:
         # Added up in float32, on the CPU, and only then rounded to what the base is stored in.
         model = spec.model_of(agent.adapter.agent)
         base = load_base(model, choose(0, read()))
-        merged: Any = PeftModel.from_pretrained(base, scratch).merge_and_unload()
+        merged: Any = PeftModel.from_pretrained(base, scratch, torch_device="cpu").merge_and_unload()
         stored = getattr(models.config(model), "dtype", None)
         into.mkdir(parents=True, exist_ok=True)
         (into / MADE_OF).unlink(missing_ok=True)

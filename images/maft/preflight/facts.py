@@ -38,6 +38,17 @@ def check(config: Any, spec: Spec) -> None:
         raise BadInput(
             f"inference.gpus: {gpus} does not divide the {heads} attention heads of {spec.model.source}; set one of {possible}"
         )
+    keys = int(getattr(text, "num_key_value_heads", None) or 0)
+    if keys and gpus and keys % gpus and gpus % keys:  # vLLM gives each GPU some of them, or several the same one
+        possible = ", ".join(str(n) for n in range(1, gpus) if heads % n == 0 and (keys % n == 0 or n % keys == 0))
+        raise BadInput(
+            f"inference.gpus: {gpus} GPUs cannot share the {keys} key-value heads of {spec.model.source}; set one of {possible}"
+        )
+    if spec.evaluation.diversity and spec.training.parallelism == "Sharded":
+        raise BadInput(
+            "evaluation.diversity: is measured with the whole base on one GPU, where training.parallelism Sharded says that it does"
+            " not fit; set it to 0, or parallelism to Adapters"
+        )
     vllm_rules.served_rank(spec.training.lora.rank)
     limit, asked = _positions(config), spec.model.max_length
     if limit and asked > limit and not _stretched(text):

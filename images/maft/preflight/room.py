@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import torch
 
-from maft import pod
+from maft import pod, quantised
 from maft.debate.society import training_rules
 from maft.errors import BadInput, with_kind
 from maft.preflight.trial import without_weights
@@ -66,7 +66,7 @@ def expected(config: Any, spec: Spec, counts: tuple[int, int], each: int, *, pac
         targets=-(-tokens * answer // each),
         value=2 if on_gpu else 4,
         device="cuda" if on_gpu else "cpu",
-        nf4=training.base == "nf4",
+        nf4=training.base == "nf4" or quantised.trains_in_four_bits(config),
     )
 
 

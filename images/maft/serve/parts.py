@@ -16,7 +16,7 @@ _STATES = ("mamba_", "ssm_", "state_size", "hybrid_override_pattern")  # how nam
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Of a model of the hub nothing is known before it is fetched: neither towers nor experts."""
+    """Of a model whose config.json cannot be had nothing is known: neither towers nor experts."""
 
     towers: bool = False
     """Models beside the text part, which see or hear."""
@@ -28,10 +28,10 @@ class Parts:
 
     @classmethod
     def of(cls, path: str) -> "Parts":
-        """Reads them from the folder's config.json."""
+        """Reads them from the folder's config.json; path: empty where there is none."""
         file = Path(path) / "config.json"
         try:
-            content = json.loads(file.read_bytes()) if file.is_file() else None
+            content = json.loads(file.read_bytes()) if path and file.is_file() else None
         except ValueError:  # vLLM says what is wrong with it
             content = None
         config = content if isinstance(content, dict) else {}

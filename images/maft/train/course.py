@@ -42,6 +42,8 @@ class Course:
         self._schedule = get_cosine_schedule_with_warmup(self._optimizer, warmup, total)
         self.scaler = torch.amp.GradScaler(self._device.type, enabled=model.dtype == torch.float16)
         self.curve: list[float] = []
+        self.left_out = 0
+        """Steps since this program began whose gradients half precision could not hold, and that changed nothing."""
         self.batch_tokens = batch_tokens
         """Most tokens of a row; fewer after memory ran out."""
         self._random = random_states(self._device)
@@ -51,8 +53,12 @@ class Course:
         self.scaler.unscale_(self._optimizer)
         torch.nn.utils.clip_grad_norm_(self._parameters, CLIP)
         self.scaler.step(self._optimizer)
+        scale = self.scaler.get_scale()
         self.scaler.update()
-        self._schedule.step()
+        if self.scaler.get_scale() < scale:  # so it says that it made no step
+            self.left_out += 1
+        else:
+            self._schedule.step()
         self._optimizer.zero_grad(set_to_none=True)
         self.curve.append(loss)
         self.batch_tokens = batch_tokens

@@ -16,9 +16,11 @@ from peft import PeftModel
 from maft import lora
 from maft.chat_template import Tokens
 from maft.errors import with_kind
-from maft.packing import PackedRow, pack
+from maft.packing import PackedRow, in_parts, pack
 from maft.train import attention
 from maft.train.loss import Head, head_of, log_probabilities
+
+TRIED = 32  # targets of an example whose logits are compared; with a large vocabulary those of whole answers are gigabytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,9 @@ def hidden(model: Any, row: PackedRow, *, by_example: bool) -> torch.Tensor:
 
 
 def fitting(base: Any, examples: Sequence[Tokens]) -> Forward:
-    """Finds the way that the base allows, by trying the first and the last example."""
-    pair = [examples[0], examples[-1]]
+    """Finds the way that the base allows, by trying the first targets of the first and the last example: where one example runs
+    into the next, they are the nearest."""
+    pair = [next(in_parts(example, TRIED), example) for example in (examples[0], examples[-1])]
     with torch.no_grad():
         alone = lora.logits_alone(base, pair)
         by_example = attention.suits(base) and _agrees(base, pair, alone, None, by_example=True)

@@ -26,6 +26,8 @@ SHORTAGES = (
     "bad_alloc",
     "could not create a memory object",
     "could not create a primitive",
+    "status_alloc_failed",  # cuBLAS and cuDNN, beside what torch holds
+    "cublas_status_not_initialized",  # its handle is made late, by the first backward pass
 )
 PROGRAM = {"cpu": 850 * 2**20, "cuda": 0}  # Python with torch, transformers and PEFT; CUDA's own is not torch's to count
 HEAP = {"cpu": 1.7, "cuda": 1.0}  # glibc keeps what is freed between tensors that stay: measured, unless `return_freed`
@@ -145,9 +147,11 @@ def rows_that_fit(needs: Needs, limit: int) -> int:
 
 
 def free(device: torch.device) -> int:
-    """Measures the free memory of the device, in bytes; of the host what the pod's limit leaves of it."""
+    """Measures the free memory of the device, in bytes, with what torch holds of it and does not use; of the host what the pod's
+    limit leaves of it."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0] + held)
     limit, used = pod.memory()
     available = int(psutil.virtual_memory().available)
     return min(available, limit - used) if limit else available

@@ -116,6 +116,7 @@ def load_base(spec: ModelSpec, team: Team, device: Device) -> Any:
     if name := quantised.method(config):
         raise BadInput(f"training.parallelism: Sharded cannot hold a base that is quantised with {name}; use Adapters")
     source = lora.load_base(spec, replace(device, kind="cpu", count=0)) if team.leads else None
+    lora.in_one_order(cuda=team.device.type == "cuda")  # the first rank loaded on the CPU, where another order holds
     with torch.device("meta"):
         base = lora.new_base(config, spec)
     _as_loaded(base, msgspec.json.decode(team.from_leader(_described(source)), type=Loaded))

@@ -136,6 +136,8 @@ class Trainer:
                 with undisturbed():
                     course.step(loss, self.batch_tokens)
                 self._step_done(loss)
+        if course.left_out:
+            print(f"{course.left_out} of {len(course.curve)} steps changed nothing: {_OVERFLOW}", file=sys.stderr, flush=True)
         return course.curve
 
     def _accumulate(self, model: Any, batch: Sequence[Any], scaler: Any) -> float:
@@ -205,7 +207,15 @@ class Trainer:
         return torch.autocast(self._base.device.type, self._base.dtype) if self._halved else contextlib.nullcontext()
 
 
+_OVERFLOW = "gradients were larger than float16 holds"
+
+
 def _check_finite(folder: Path, curve: Sequence[float]) -> None:
     weights = load_file(folder / "adapter_model.safetensors")
     if not all(bool(torch.isfinite(w).all()) for w in weights.values()):
         raise BadInput(f"training.learningRate: the adapter's weights are not finite (last loss {curve[-1]}); lower the rate")
+    if not math.isfinite(curve[-1]):  # in float16 steps without finite gradients are left out, so that weights stay finite
+        raise BadInput(
+            f"model.source: the loss is {curve[-1]}: the model computes numbers that float16 does not hold; train on a GPU with"
+            " bfloat16 (NVIDIA's from compute capability 8.0 on), or use another model"
+        )

@@ -99,6 +99,7 @@ def _task_container(task: Task, owner: Owner, images: Images) -> Json:
     task = plan.on_cluster(task)
     made = container(name, images.of(name), images.policy, plan.command(task, urls))
     made["env"] = [*environment(owner.run), {"name": "MAFT_METRICS_PORT", "value": str(METRICS_PORT)}]
+    made["env"] += [] if task.gpus else [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}]  # images of CUDA ask for all
     made["env"] += _of_nodes(task, owner.run) if task.nodes > 1 else []
     made["env"] += server_key.variable(images.key) if task.servers else []
     made["ports"] = [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}]
