@@ -789,6 +789,75 @@ PLAIN: list[Row] = [
     ("Answer: $\\{1,2\\}$", "math", "\\{1,2\\}"),
 ]
 
+# Forms that a further trial with new texts found unread: tags of an answer alone, scripts without spaces, a choice on a line of
+# its own, announcements of others, the next question, what is rounded, data in blocks, displayed mathematics, what was cut.
+LATER: list[Row] = [
+    ("<think>hm</think>\n<answer>x+1</answer>", "math", "x+1"),
+    ("<answer>Paris</answer>", "text", "paris"),
+    ("<answer>b</answer>", "choice", "B"),
+    ("<answer>B. A is too small</answer>", "choice", "B"),
+    ("<answer>8 (3 + 5)</answer>", "number", "8"),
+    ("<answer>3+5</answer>", "number", None),
+    ("因此，一共有42个。", "number", "42"),
+    ("所以，小明有5个苹果。", "number", "5"),
+    ("答案是42", "number", "42"),
+    ("答えは42です。", "number", "42"),
+    ("합계는42입니다", "number", "42"),
+    ("选B。", "choice", "B"),
+    ("正确选项是B", "choice", "B"),
+    ("答案是B。", "choice", "B"),
+    ("\\boxed{B项}", "choice", "B"),
+    ("The answer is 巴黎。", "text", "巴黎"),
+    ("B\n\nExplanation: Option A is too small, C is too large, and D is irrelevant.", "choice", "B"),
+    ("**B**\n\nA would need more energy.", "choice", "B"),
+    ("b", "choice", "B"),
+    ("b.", "choice", "B"),
+    ("option b", "choice", "B"),
+    ("Agent 1 concluded the answer is 7. I get 8.", "number", "8"),
+    ("Agents 1 and 2 agree that the answer is 7. I get 8.", "number", "8"),
+    ("Agent 1: The answer is 7.\nAgent 2: The answer is 9.\n\nI get 8.", "number", "8"),
+    ("Per Agent 1, the answer is 7. I get 8.", "number", "8"),
+    ("According to Agent 1's solution, the answer is 7. I get 8.", "number", "8"),
+    ("Agent 1: The answer is 7.", "number", "7"),
+    ("Agent 2 found the answer is 7, and I agree.", "number", "7"),
+    ("I agree with Agent 1: the answer is 7. There were 3 steps", "number", "7"),
+    ("Both agents agree that the answer is 7.", "number", "7"),
+    ("All agents agree: the answer is 7. That took 2 steps", "number", "7"),
+    ("Agent 1 is right, the answer is 7. It took 2 steps.", "number", "7"),
+    ("#### 8\n\nQuestion: What is 3+4?\nAnswer: 3+4=7\n#### 7", "number", "8"),
+    ("Answer: Paris\n\nQuestion: What is the capital of Italy?\nAnswer: Rome", "text", "paris"),
+    ("The answer is 8.\n\nHuman: What is 3+4?\n\nAssistant: The answer is 7.", "number", "8"),
+    ("Question: What is 3+5?\nAnswer: 8", "number", "8"),
+    ("Answer: Yes. It is.", "text", "yes"),
+    ("The answer is no, it isn't.", "text", "no"),
+    ("The answer is **Yes**, it can.", "text", "yes"),
+    ("Answer: Yes - it is possible", "text", "yes"),
+    ("Answer: True, the statement holds", "text", "true"),
+    ("Answer: No. 10 Downing Street", "text", "no. 10 downing street"),
+    ("Answer: No one knows", "text", "no one knows"),
+    ("The probability is 1/6 ≈ 0.167.", "number", "1/6"),
+    ("The answer is $\\frac{1}{6} \\approx 0.167$.", "number", "1/6"),
+    ("\\boxed{\\frac{1}{6} \\approx 0.167}", "number", "1/6"),
+    ("The probability is 1/6 (about 0.167).", "number", "1/6"),
+    ("The answer is 1/6, or about 16.7%.", "number", "1/6"),
+    ("x ≈ 3.14", "number", "157/50"),
+    ("The answer is about 16.7", "number", "167/10"),
+    ('```json\n{"answer": 7}\n```', "number", "7"),
+    ('Here is the JSON:\n```json\n{"steps": 3, "answer": 7}\n```', "number", "7"),
+    ("```yaml\nanswer: 7\n```", "number", "7"),
+    ("```xml\n<answer>7</answer>\n```", "number", "7"),
+    ("\\boxed{7} is wrong; the answer is 8.", "number", "8"),
+    ("$\\boxed{7}$ is incorrect. The correct answer is $8$.", "math", "8"),
+    ("<think>\n```python\nprint(7)\n```</think>\n8", "number", "8"),
+    ("So the answer is $\\frac{1}{", "math", None),
+    ("The answer is \\frac{1}{2", "math", None),
+    ("Answer: ‒42", "number", "-42"),
+    ("The answer is\n$$\n\\begin{pmatrix}\n1 \\\\\n2\n\\end{pmatrix}\n$$", "math", "\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}"),
+    ("The answer is $\\text{5}$.", "math", "5"),
+    ("<think>a</think><answer>8</answer>", "text", "8"),
+]
+
+
 # What looks like the kinds above and is none of them, or is in another way.
 NEAR: list[Row] = [
     ("Agent 1's answer was \\boxed{7}. After checking, I also get \\boxed{7}.", "number", "7"),
@@ -898,7 +967,7 @@ SEPARATORS = [
 ]
 
 
-@pytest.mark.parametrize(("text", "kind", "expected"), [*A1, *A2, *A3, *A4, *A5, *A7, *PLAIN, *NEAR])
+@pytest.mark.parametrize(("text", "kind", "expected"), [*A1, *A2, *A3, *A4, *A5, *A7, *LATER, *PLAIN, *NEAR])
 def test_a_careful_reader(text: str, kind: AnswerKind, expected: str | None) -> None:
     assert extract(text, kind) == expected
 

@@ -19,6 +19,7 @@ from maft.errors import BadInput
 from maft.prepare import __main__ as prepare
 from maft.prepare import apart
 from maft.prepare.formats import problem
+from maft.prepare.references import reference
 from maft.program import Assignment
 from maft.records import Message
 from maft.spec import AnswerKind
@@ -218,6 +219,22 @@ def is_taken(folder: Path, kind: str, field: str, value: Any) -> bool:
         assert "\n" not in str(error) and len(str(error)) < 600
         return False
     return True
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("We get $x=1$. So \\boxed{2}.", "2"),
+        ("1 + 3 = 4\n#### 4", "4"),
+        ("<answer>4</answer>", "4"),
+        ("The answer is $x^2$.", "x^2"),
+        ("x^2+1", "x^2+1"),
+        ("\\boxed{\\frac12}", "\\frac12"),
+    ],
+)
+def test_a_whole_solution_as_a_reference_is_the_mathematics_that_it_announces(answer: str, expected: str) -> None:
+    """Of columns of that sort no reply was ever right: each was compared with all of the text."""
+    assert reference(answer, "math") == expected
 
 
 def test_references_that_only_a_quotation_meets_are_counted(tmp_path: Path) -> None:

@@ -75,7 +75,8 @@ def test_every_pair_of_tags(opening: str, closing: str) -> None:
     ],
 )
 def test_thoughts_and_replies(text: str, thought: str, reply: str) -> None:
-    assert split(text) == Said(thought, reply, False)
+    said = split(text)
+    assert (said.thought, said.reply, said.open) == (thought, reply, False)
 
 
 @pytest.mark.parametrize(

@@ -124,8 +124,15 @@ def statements(reply: str, masked: str) -> Iterator[Statement]:
         end = marker.start()
 
 
+# Mathematics over several lines, with which an announcement begins: $$...$$  \[...\]  \begin{pmatrix}...\end{pmatrix}
+_DISPLAYED = re.compile(
+    r"\A[\s:*_]{0,9}(?:\$\$[^$]{0,2000}\$\$|\\\[(?:(?!\\\])[\s\S]){0,2000}\\\]"
+    r"|\\begin\{(\w{1,12}\*?)\}[\s\S]{0,2000}?\\end\{\1\})"
+)
+
+
 def _statement(marker: re.Match[str], text: str) -> Statement:
-    first, *others = text.split("\n")
+    first, *others = _DISPLAYED.sub(lambda shown: shown[0].replace("\n", " "), text, count=1).split("\n")
     if "\n" in marker[0].rstrip(" *_"):
         first = _unmarked(first)
     lines = [part for part in (first, *map(_unmarked, others)) if _SOMETHING.search(part)] or [""]
@@ -157,7 +164,20 @@ def _unmarked(line: str) -> str:
 # --- asides ---
 
 _BLOCK = re.compile(r"\s*+(?P<fence>`{3,}+|~{3,}+)[ \t]*+(?P<language>\w*+)")
-_SHOWN = ("", "text", "txt", "plaintext", "markdown", "md", "latex", "tex", "math")  # not code, so it may show the answer
+_SHOWN = (
+    "",
+    "text",
+    "txt",
+    "plaintext",
+    "markdown",
+    "md",
+    "latex",
+    "tex",
+    "math",
+    "json",
+    "yaml",
+    "xml",
+)  # not code, so it may show the answer
 
 
 def mask(reply: str, *, ending: bool) -> str:

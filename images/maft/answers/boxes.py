@@ -13,6 +13,10 @@ _ALONE = re.compile(rf"[\s$]*+{_COMMAND}\s*+\{{.*\}}[\s$.]*+", re.DOTALL)
 _NOT = re.compile(
     r"(?:(?<![^\W_])(?:not|never|rather than|instead of)|n['’]t)\s(?:be\s|equal\s(?:to\s)?)?[$\\(\[\s]*$", re.IGNORECASE
 )
+_DENIED = re.compile(
+    r"\}?[$\\)\]\s*]{0,6}(?:is|was|seems|looks)\s(?:\w+ly\s)?(?:not\s(?:right|correct)|wrong|incorrect|mistaken)(?![^\W_])",
+    re.IGNORECASE,
+)
 _OR = re.compile(r"[$\\)\]\s]*,?\s*(?:or|and|nor|or\s(?:maybe|perhaps|possibly|even))[$\\(\[\s]*", re.IGNORECASE)
 
 FEW = 8  # boxes of a reply that are looked at, from its end
@@ -40,7 +44,7 @@ def boxes(text: str) -> Iterator[Box]:
     for i in range(len(spans) - 1, max(-1, len(spans) - 1 - FEW), -1):
         start, begin, end = spans[i]
         _, before, until = spans[i - 1] if i else (0, 0, -1)
-        if end >= 0 and not _NOT.search(text[max(0, start - 40) : start]):
+        if end >= 0 and not _NOT.search(text[max(0, start - 40) : start]) and not _DENIED.match(text, end):
             offered = 0 <= until < start and bool(_OR.fullmatch(text[until:start].removeprefix("}")[:60]))
             whose = owner(text, start)
             upheld = not whose or is_upheld(text, whose, end, spans[i + 1][0] if i + 1 < len(spans) else len(text))

@@ -3,14 +3,15 @@ r"""Choices in a text: a letter A to J that stands for an answer, and not for it
 import re
 from collections import deque
 
+from maft.answers.spelling import CJK
 from maft.answers.texts import unwrapped, without_commands
 
 _IN_PARENTHESES = r"\((?P<enclosed>[A-Ja-j])\)"  # (b)
-_BARE = r"(?P<bare>[A-J])(?![^\W_]|['’])"  # B, but not "Bob" or "I'm"
+_BARE = rf"(?P<bare>[A-J])(?![^\W_{CJK}]|['’])"  # B, but not "Bob" or "I'm"
 _NO_PRONOUN = r"(?!(?<=I)\s[a-z])"  # I think
 _PREDICATE = r"(?:is|was|and|or|nor|to|through|vs|as|but|because|since|would|must|should|seems|not|rather)"
 _NO_ARTICLE = rf"(?!(?<=A)\s(?!{_PREDICATE}\b)[a-z])"  # A train, but "A is right" is a choice
-_CHOICE = re.compile(rf"(?<![^\W_])(?:{_IN_PARENTHESES}|{_BARE}{_NO_PRONOUN}{_NO_ARTICLE})")
+_CHOICE = re.compile(rf"(?<![^\W_{CJK}])(?:{_IN_PARENTHESES}|{_BARE}{_NO_PRONOUN}{_NO_ARTICLE})")
 
 _NAMED = r"(?:(?:the\s)?(?:option|choice|answer|letter)\s)?"
 _OR = r"(?:or|nor|and|and/or|vs\.?|to|through)"
@@ -44,6 +45,8 @@ _DENIED_AFTER = re.compile(
     r"[)\]$*_}]*+\s(?:is|are|was|seems|looks|would\sbe|can|could)\s?(?:n['’]t|not|wrong|incorrect|false|out|impossible|eliminated|excluded|clearly\swrong)(?![^\W_])",
     re.IGNORECASE,
 )
+# A line that is a choice and nothing else: **B**  (b)  Option B.
+_ALONE = re.compile(r"[\s*_$`(\"']*+(?:(?:option|choice)\s)?\(?(?P<letter>[A-Ja-j])[\s*_$`).:!\"']*+", re.IGNORECASE)
 _SENTENCE = re.compile(r"[.?!](?=\s|$)|\n")
 
 
@@ -66,12 +69,21 @@ def choice_of(phrase: str) -> str | None:
 
 def last_choice(text: str) -> str | None:
     """Finds the last choice of a text, whatever it is there for; those that it rejects are none, nor is one of several."""
+    if first := _first_line(text):
+        return first
     own = _REASON.sub(lambda reason: reason["choice"], _AGENT.sub("", text))
     taken = deque((choice for choice in _CHOICE.finditer(own) if not _is_denied(choice)), maxlen=2)
     if not taken:
         return _small(text)
     hedged = _HEDGED.search(own[max(0, taken[-1].start() - 40) : taken[-1].start()])
     return None if hedged or (len(taken) == 2 and _are_together(*taken)) else _letter(taken[-1])
+
+
+def _first_line(text: str) -> str | None:
+    """The letter that a text begins with, alone on its line, where no other line is one: what follows explains it."""
+    first, *others = text.strip().split("\n")
+    alone = _ALONE.fullmatch(first)
+    return alone["letter"].upper() if alone and not any(map(_ALONE.fullmatch, others)) else None
 
 
 def _small(text: str) -> str | None:

@@ -30,6 +30,11 @@ _PARTED = r"(?:with\s|a\s){0,2}rem(?:ainder|\.)|(?:in\s)?(?:base|binary|octal|he
 _REMARK = re.compile(rf"{_REASON}|(?<=[\w$%}}*])\s\((?!{_HEDGED}|{_PARTED}|[A-J]\))", re.IGNORECASE)
 
 
+# Another question: Question: ...  Q2:  Human: ...  and what tells that an answer stands before it.
+_NEXT = re.compile(r"\n\s*[*_#]{0,4}(?:Question|Q|Human|User|Problem)[*_ ]{0,3}\d{0,3}[*_ ]{0,3}:|<\|endoftext\|>")
+_SETTLED = re.compile(r"answer|\\boxed|####", re.IGNORECASE)
+
+
 # Kinds whose answer is the whole reply; debate/meaning.py says which mean the same.
 FREE: tuple[AnswerKind, ...] = ("judge", "semantic")
 
@@ -47,12 +52,21 @@ def extract(text: str, kind: AnswerKind, *, complete: bool = True) -> str | None
     if kind in FREE:
         return (split(text).reply or None) if complete else None
     parts = split(text)
-    reply = without_struck(plain(parts.reply))
+    reply = _without_next(without_struck(plain(parts.reply)))
+    if parts.answer and "\n" not in reply:
+        reply = f"<answer>{reply}</answer>"
     for masked in dict.fromkeys((mask(reply, ending=True), mask(reply, ending=False))):
         answer, after = _announced(reply, masked, kind)
         if answer is not None:
             return answer or None
     return _last(masked[after:], kind) or None if complete else None
+
+
+def _without_next(reply: str) -> str:
+    """Cuts off the next question that small models go on with behind their answer, as worked examples had it."""
+    settled = _SETTLED.search(reply)
+    turn = _NEXT.search(reply, settled.end()) if settled else None
+    return reply[: turn.start()] if turn else reply
 
 
 def canonical(answer: str, kind: AnswerKind) -> str | None:

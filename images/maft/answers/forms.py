@@ -19,6 +19,7 @@ Read = Callable[[str], str | None]
 _FENCE = re.compile(r"^```[^\n]*\n|\n?```\s*$")  # of Markdown, around an answer
 _MARKS = " \t\r\n*`\"'$“”‘’"
 _NUMBER = re.compile(r"[+-]?\d{1,40}(?:\.\d{1,40})?")
+_FIRST = re.compile(r"[,;.]\s")  # "No, it does not follow": what comes after explains
 _NOT = re.compile(r"\b(?:not|never|neither|isn't|or)\b", re.IGNORECASE)  # what follows, or one of two, is no answer
 _LATEX_FRACTION = re.compile(r"\\[dtc]?frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s*\}")
 _DIGITS = Context(prec=40)
@@ -119,7 +120,7 @@ def one_of(*words: str) -> Read:
         if whole in folded:
             return folded[whole]
         named = {word for word in folded if re.search(rf"(?<!\w){re.escape(word)}(?!\w)", whole)}
-        return folded[named.pop()] if len(named) == 1 and not _NOT.search(whole) else None
+        return folded[named.pop()] if len(named) == 1 and not _NOT.search(_FIRST.split(whole)[0]) else None
 
     return read
 

@@ -10,22 +10,22 @@ from collections import deque
 from fractions import Fraction
 
 from maft.answers import multiples
-from maft.answers.spelling import arithmetic, without_layout, without_separators
+from maft.answers.spelling import CJK, arithmetic, without_layout, without_separators
 
 # --- one number ---
 
 _ARGUMENT = r"-?(?:\d++(?:\.\d++)?+|\.\d++)"  # of \frac
 
 # What a number does not follow, because it would be a part of something else.
-_BEFORE = r"""
-    (?<![^\W_])          # a word: x2
+_BEFORE = rf"""
+    (?<![^\W_{CJK}])     # a word: x2
     (?<![^\W_]_)         # an index: a_2
     (?<![.^√∛±∓])        # decimals: 3.5, exponents: 2^3
     (?<!\d[,:/'’])       # lists, times, quotients: 1,2  12:30  1/2  5'3"
-    (?<!\^\{)(?<!_\{)(?<!\}\{)(?<!\]\{)  # LaTeX's arguments: 2^{3}  \binom{5}{2}
-    (?<!frac\{)(?<!sqrt\{)(?<!sqrt\[)
+    (?<!\^\{{)(?<!_\{{)(?<!\}}\{{)(?<!\]\{{)  # LaTeX's arguments: 2^{{3}}  \binom{{5}}{{2}}
+    (?<!frac\{{)(?<!sqrt\{{)(?<!sqrt\[)
 """
-_SIGN = r"(?P<sign>[-+−–‐‑－]\s?+|(?:minus|negative)\s)?+"  # -5  - 5  minus 5
+_SIGN = r"(?P<sign>[-+−–‐‑‒－]\s?+|(?:minus|negative)\s)?+"  # -5  - 5  minus 5
 _MONEY = r"(?P<money>[$€£¥₹]\s?+(?P<inner>[-−])?+)?+"  # $5  $-5
 
 _FRACTION = rf"""
@@ -141,6 +141,11 @@ _NAME = re.compile(
     )""",
     re.IGNORECASE | re.VERBOSE,
 )
+# What is rounded from a number that stands before it: 1/6 ≈ 0.167  1/6 (about 0.167)  1/6, or about 16.7%
+_ABOUT = r"(?:about|approximately|roughly)"
+_ROUNDED = re.compile(
+    rf"(?<=[\d}}])\s?\$?(?:\s?(?:≈|\\approx(?![A-Za-z]))|\s\((?:{_ABOUT}|≈)|,?\sor\s{_ABOUT})\s?\$?\d[\d.,]*+\\?%?\)?"
+)
 _EQUALS = re.compile(r"=|≈|\\approx(?![A-Za-z])")
 _FACTORIAL = re.compile(r"[\d)\]}]\s?!(?!=)")  # where nothing is exclaimed: in a box or a reference
 _COMPUTED = re.compile(
@@ -166,7 +171,7 @@ def without_names(text: str) -> str:
 
 def last_number(text: str) -> str | None:
     """Finds the last number of a text, whatever it is there for; None if the last one is a part of something else."""
-    text = _NOT_THIS.sub(lambda taken: taken["unit"], without_names(text))
+    text = _NOT_THIS.sub(lambda taken: taken["unit"], _ROUNDED.sub("", without_names(text)))
     last = deque(_NUMBER.finditer(text), maxlen=1)
     if not last or _REST.search(text, last[0].end()) or _is_part(last[0]):
         return None
@@ -176,7 +181,7 @@ def last_number(text: str) -> str | None:
 def number_of(phrase: str, *, alone: bool) -> str | None:
     """Finds the number that a phrase gives, after its last equals sign. None if it gives an expression or several; `alone`:
     numbers that follow have to be the same one."""
-    phrase = without_names(phrase)
+    phrase = _ROUNDED.sub("", without_names(phrase))
     if alone and _FACTORIAL.search(phrase):
         return None
     if len(_ASSIGNMENT.findall(phrase)) > 1:

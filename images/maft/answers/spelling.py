@@ -7,9 +7,15 @@ import re
 import unicodedata
 from fractions import Fraction
 
+# Of scripts that write no spaces between words: 一共有42个
+CJK = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+
 # Read by nobody: zero-width space, joiner and byte order mark, soft hyphen, marks of direction, variation selectors.
 _UNSEEN = [0x200B, 0x2060, 0xFEFF, 0xAD, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFE0E, 0xFE0F]
-_FULL_WIDTH = {0xFEE0 + code: code for code in range(0x21, 0x7F)} | {0x3000: 0x20, 0x066B: 0x2E, 0x066C: 0x2C}
+_FULL_WIDTH: dict[int, int | str] = {
+    **{0xFEE0 + code: code for code in range(0x21, 0x7F)},
+    **{0x3000: " ", 0x3002: ". ", 0x066B: ".", 0x066C: ","},
+}
 _CIRCLED = {0x24B6 + n: f"({letter})" for n, letter in enumerate("ABCDEFGHIJ")} | {
     0x24D0 + n: f"({letter})" for n, letter in enumerate("abcdefghij")
 }

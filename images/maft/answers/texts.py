@@ -12,6 +12,7 @@ _MARKS = " \t.,;:!?*_`\"'$()[]{}"
 _SIGNS = str.maketrans(
     {"‘": "'", "’": "'", "ʼ": "'", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"'} | dict.fromkeys("‐‑‒–—−", "-")
 )
+_NUMBER_AS_WORD = re.compile(r"\\(?:text\w*+|math(?:bf|rm|it)|mbox)\s?\{\s?(-?\d[\d.,/]*+)\s?\}")  # \text{5}
 _POWER = re.compile(r"\^\{([-+]?\d++)\}")
 
 # What ends a text: a reason, a remark, another one that it is not.
@@ -20,6 +21,10 @@ _REMARK = re.compile(
     re.I,
 )
 _LONG_SENTENCE = re.compile(r"(?<=[a-z0-9)\]*\"'}]{3})\.\s++(?=[A-Z])")  # leaves "St. Petersburg" whole
+_SAYS_WHY = r"(?:it|this|that|they|the|there|he|she|we|you|I)(?![^\W_])"
+_TRUTH = re.compile(  # Yes. It is.  No, it is not.
+    rf"[\s*_\"']*+(?P<word>yes|no|true|false)[*_\"']*+(?:[.;!]\s(?!\d)|\s?[–—]\s?|\s-\s|,\s{_SAYS_WHY})", re.IGNORECASE
+)
 _QUOTED = re.compile(r"""[\s*_]*+["“«]([^"”»\n]++)["”»](?!\W*(?:or|nor)(?![^\W_]))""")  # "Life or Death"
 _MAYBE = r"(?:maybe|perhaps|possibly|probably|alternatively)"
 _SEVERAL = re.compile(rf"(?<![^\W_])(?:or|nor|either|neither)(?![^\W_])|\s/\s|(?<=\w),\s(?:but\s)?{_MAYBE}\s", re.I)
@@ -45,6 +50,8 @@ def text_of(answer: str) -> str | None:
 
 def text_said(line: str) -> str | None:
     """Finds the text that a line gives; empty if it offers several."""
+    if truth := _TRUTH.match(line):
+        return text_of(truth["word"])
     line = _HEDGE.sub("", line, count=1) if _HEDGE.match(line) else line
     if quoted := _QUOTED.match(line):
         return text_of(quoted[1])
@@ -55,10 +62,18 @@ def text_said(line: str) -> str | None:
 def math_of(answer: str) -> str | None:
     """Gives LaTeX its canonical form: composed letters, no layout, no units that graders of MATH drop, plain separators."""
     answer = re.sub(r"\\\$|\\?%", "", unicodedata.normalize("NFC", plain(answer)))  # 50\% is 50 and not 0.5
+    answer = _NUMBER_AS_WORD.sub(r"\1", answer)
     answer = (
         without_layout(without_separators(arithmetic(answer), lists=True)).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
     )
-    return " ".join(answer.split()).strip("$* ").rstrip(".").strip("$* ") or None
+    answer = " ".join(answer.split()).strip("$* ").rstrip(".").strip("$* ")
+    return answer if answer and _is_balanced(answer) else None
+
+
+def _is_balanced(latex: str) -> bool:
+    """Whether its braces are; one that is not was cut off."""
+    braces = re.sub(r"\\[\\{}]", "", latex)
+    return braces.count("{") == braces.count("}")
 
 
 def math_said(line: str) -> str | None:

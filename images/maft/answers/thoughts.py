@@ -76,7 +76,7 @@ def _tag(written: str) -> str:
 _OPEN, _CLOSE = _any(opening for opening, _ in PAIRS), _any(closing for _, closing in PAIRS)
 _TAG = f"(?:{_OPEN}|{_CLOSE})"
 _QUOTED = rf"(?<![\w.,!?])[`\"'“‘]{_TAG}(?:[^`\"'“”‘’\n]{{0,200}}?{_TAG})?+[`\"'”’]"  # `<think>`  "<think>...</think>"
-_FENCE = r"^[ \t]*+(?P<fence>`{3,}+|~{3,}+)(?P<info>[^\n`]*+)$"
+_FENCE = r"^[ \t]*+(?P<fence>`{3,}+|~{3,}+)(?P<info>(?:(?!</)[^\n`])*+)(?=$|</)"
 _TOKEN = re.compile(f"{_QUOTED}|{_FENCE}|(?P<open>{_OPEN})|(?P<close>{_CLOSE})", re.IGNORECASE | re.MULTILINE | re.ASCII)
 _LABEL = re.compile(r"thought\s*\n")  # of Gemma's channel
 _AROUND = re.compile(_any(WRAPPERS), re.IGNORECASE)
@@ -100,6 +100,8 @@ class Said:
     reply: str
     open: bool
     """The last thought never closed; then there is no reply."""
+    answer: bool = False
+    """The reply is what stood between the tags of an answer, and nothing else."""
 
 
 def split(text: str, *, opened: bool = False) -> Said:
@@ -116,15 +118,17 @@ def _said(thoughts: Iterable[str], replies: Iterable[str], *, open_: bool) -> Sa
     """Said, of the parts in their order."""
     thought = "\n\n".join(part for part in map(str.strip, thoughts) if part)
     reply = "\n".join(part for part in map(str.strip, replies) if part)
-    return Said(thought, "" if open_ else _without_ends(_unwrapped(reply)), open_)
+    unwrapped, answer = _unwrapped(reply)
+    return Said(thought, "" if open_ else _without_ends(unwrapped), open_, answer and not open_)
 
 
-def _unwrapped(reply: str) -> str:
-    """Removes tags around replies; those of an answer that stands among other words stay, for they say where it is."""
+def _unwrapped(reply: str) -> tuple[str, bool]:
+    """Removes tags around replies; those of an answer that stands among other words stay, for they say where it is. Tells whether
+    an answer's were taken away."""
     before, opened, rest = reply.lower().partition("<answer>")
     _, closed, after = rest.partition("</answer>")
     among = opened and (_AROUND.sub("", before).strip() or (closed and _AROUND.sub("", after).strip()) or "<answer>" in rest)
-    return (_AROUND_REPLIES if among else _AROUND).sub("", reply)
+    return (_AROUND_REPLIES if among else _AROUND).sub("", reply), bool(opened and not among)
 
 
 def _without_ends(reply: str) -> str:

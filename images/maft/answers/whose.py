@@ -63,6 +63,10 @@ _KEPT = re.compile(
     rf"(?<![^\W_])(?:{_HOLDS}|like|as|keep|keeping|maintain|stand|stick|repeat|remains?|stays?|unchanged|still)(?![^\W_])",
     re.IGNORECASE,
 )
+_STANDS = re.compile(
+    r"(?<![^\W_])(?:correct|right|confirm(?:s|ed)?|accept|trust|keep(?:ing)?|maintain|stand|stick|repeat|still)(?![^\W_])",
+    re.IGNORECASE,
+)
 _UPHELD = re.compile(rf"(?<!not\s)(?<!n['’]t\s)(?<!never\s)(?<!not\sbe\s)(?<![^\W_]){_HOLDS}(?![^\W_])", re.IGNORECASE)
 _DROPPED = re.compile(
     r"(?<![^\W_])(?:but|now|however|wrong|incorrect|instead|mistaken?|changed?|I\s(?:get|find))(?![^\W_])", re.IGNORECASE
@@ -73,9 +77,28 @@ _SENTENCE = re.compile(r"[.!?;]\s|\n")
 _BACK, _ON = 160, 160  # characters before and behind a box that tell whose it is, and whether the reply stands by it
 
 
+# Whose announcement it is: Agent 1 concluded the | answer is 7  Agent 1: The | answer ...  Per Agent 1, the | answer ...
+_TELLS = rf"(?:{_GETS}|determine[sd]?|calculate[sd]?|reports?|reported|insists?|agrees?|agreed)"
+_TOLD = re.compile(
+    rf"""(?: (?:{_AGENT}|{_SPEAKER}|the\s(?:first|second|third|other)\s(?:solution|response|agent)){_WORDS}\s{_TELLS}(?:\sthat)?
+      | {_AGENT}(?:\s(?:final\s)?(?=answer)|\**\s?[:(]\**)
+      | (?:per|for|according\sto|in)\s{_AGENT}(?:['’]s?\s\w+)?,?
+    )\s?["“'‘*]{{0,3}}(?:(?:the|its|their)\s)?(?:\w+\s)?$""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_OWN = re.compile(r"(?<![^\W_])(?:I|[Mm]y)(?![^\W_])")
+_THE = re.compile(r"the\s$", re.IGNORECASE)
+
+
 def is_of_others(text: str, at: int) -> bool:
     """Tells whether what is announced there is another's answer, one of before, or supposed."""
-    return bool(_NOT_MINE.search(text[max(0, at - 60) : at]))
+    if _NOT_MINE.search(text[max(0, at - 60) : at]):
+        return True
+    clause = _SENTENCE.split(text[max(0, at - _BACK) : at])[-1]
+    if not _TOLD.search(clause) or _OWN.search(clause) or _STANDS.search(clause):
+        return False
+    name = _THE.sub("", text[:at]) if at <= 30 else text  # Agent 1: The answer is ...
+    return not _UPHELD.search(text[at : at + _ON]) and not _is_labelled(text, len(name))
 
 
 def is_of_before(text: str, at: int) -> bool:

@@ -1,6 +1,7 @@
 """Reference answers: read as replies are, so that a reply which says one in its own words is right. What no reply can say plainly
 is told people (`warnings`)."""
 
+import re
 from collections.abc import Iterator
 
 from maft.answers.boxes import unboxed
@@ -11,13 +12,16 @@ from maft.spec import AnswerKind, Spec
 from maft.store.base import Store
 from maft.store.lines import iterate_lines
 
+_ANNOUNCED = re.compile(r"\\boxed|^####|<answer>|answer\sis", re.IGNORECASE | re.MULTILINE)
 _HELD_OUT = "held-out.jsonl"
 
 
 def reference(answer: str, kind: AnswerKind) -> str | None:
     """Gives a reference its canonical form; None if it is not of the kind. A box around it is removed, and of a text counts what is
-    read of a reply: "Paris (France)" is "paris" on both sides."""
+    read of a reply: "Paris (France)" is "paris" on both sides. Of a whole solution counts the mathematics that it announces."""
     bare = unboxed(answer)
+    if kind == "math" and _ANNOUNCED.search(bare):
+        return extract(bare, kind)
     return (_said(bare) if kind == "text" else None) or canonical(bare, kind)
 
 
