@@ -58,7 +58,8 @@ _INSTEAD = re.compile(
 )
 # "5. No, 6": the first is taken back. "5 is wrong": so is this.
 _TAKEN_BACK = re.compile(
-    r"(?:[.?!,;:…–—-]|\s)\s*+(?:(?:(?:oh|ah|hmm+),?\s)?(?:no|wait|sorry|oops|correction|scratch\sthat|actually)[,.;:!…–—-]+(?:\sno[,.;:])?"
+    r"(?:[.?!,;:…–—-]|\s)\s*+(?:(?:(?:oh|ah|hmm+),?\s)?(?:no|wait|sorry|oops|correction|scratch\sthat|actually"
+    r"|hold\son|on\ssecond\sthought|let\sme\scorrect\sthat)[,.;:!…–—-]+(?:\sno[,.;:])?"
     r"|I\smean|make\sthat|or\srather)\s++",
     re.IGNORECASE,
 )

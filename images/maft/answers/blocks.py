@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from maft.answers.thoughts import split
 
-_PYTHON = ("", "python", "python3", "py")
+_PYTHON = ("", "python", "python3", "py", "tool_code")
 _FENCE = re.compile(r"[ \t]*+(?P<fence>`{3,}+|~{3,}+)[ \t]*+(?P<info>[^`\n]*+)")
 
 
@@ -52,5 +52,5 @@ def _blocks(reply: str) -> Iterator[_Block]:
 
 
 def _block(opened: re.Match[str], lines: list[str], *, closed: bool) -> _Block:
-    words = opened["info"].strip().lower().replace("{", " ").split()
+    words = re.split(r"[\s{}.:=]+", opened["info"].strip(" \t{.").lower())  # {.python}  python:main.py
     return _Block(words[0] if words else "", textwrap.dedent("\n".join(lines)).strip("\n").rstrip(), closed)

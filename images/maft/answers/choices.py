@@ -47,12 +47,20 @@ _DENIED_AFTER = re.compile(
 )
 # A line that is a choice and nothing else: **B**  (b)  Option B.
 _ALONE = re.compile(r"[\s*_$`(\"']*+(?:(?:option|choice)\s)?\(?(?P<letter>[A-Ja-j])[\s*_$`).:!\"']*+", re.IGNORECASE)
+# A text that begins with its verdict: B is the correct answer because ...
+_VERDICT = re.compile(
+    r"[\s*_]*+(?:the\s)?(?:(?:option|choice)\s)?\(?(?P<letter>[A-J])[)*_]*+\s(?:is|must\sbe)\s(?:the\s)?(?:only\s)?(?:correct|right|best)(?![^\W_])",
+    re.IGNORECASE,
+)
+_ITEM = re.compile(r"[\s*_]*\(?(?P<letter>[A-J])(?:\)|:)\s+(?!(?:or|and|nor|&)(?![^\W_])|\(?[A-J][):])(?=\S)")  # C) A and B
 _SENTENCE = re.compile(r"[.?!](?=\s|$)|\n")
 
 
 def choice_of(phrase: str) -> str | None:
     """Finds the choice that a phrase takes; None if there is none, empty if it takes several."""
     phrase = " ".join(without_commands(phrase).split())
+    if (item := _ITEM.match(phrase)) and not re.search(r"(?<![^\W_])[A-J][):]", phrase[item.end() :]):
+        return item["letter"]
     bare = unwrapped(phrase)
     if len(bare) == 1:
         return bare.upper() if bare.upper() in "ABCDEFGHIJ" else None
@@ -80,10 +88,14 @@ def last_choice(text: str) -> str | None:
 
 
 def _first_line(text: str) -> str | None:
-    """The letter that a text begins with, alone on its line, where no other line is one: what follows explains it."""
+    """The letter that a text begins with, alone on its line, where no other line is one, or as its verdict: what follows explains
+    it."""
     first, *others = text.strip().split("\n")
     alone = _ALONE.fullmatch(first)
-    return alone["letter"].upper() if alone and not any(map(_ALONE.fullmatch, others)) else None
+    if alone and not any(map(_ALONE.fullmatch, others)):
+        return alone["letter"].upper()
+    verdict = _VERDICT.match(first)
+    return verdict["letter"].upper() if verdict else None
 
 
 def _small(text: str) -> str | None:

@@ -30,6 +30,10 @@ _PARTED = r"(?:with\s|a\s){0,2}rem(?:ainder|\.)|(?:in\s)?(?:base|binary|octal|he
 _REMARK = re.compile(rf"{_REASON}|(?<=[\w$%}}*])\s\((?!{_HEDGED}|{_PARTED}|[A-J]\))", re.IGNORECASE)
 
 
+# An answer that is none, and no number of what explains it: none, because 5 is odd
+_NONE = re.compile(
+    r"[\s*_]*(?:none|no\ssuch|there\s(?:is|are)\sno|undefined|impossible|(?:cannot|can['’]t)\sbe)(?![^\W_])", re.IGNORECASE
+)
 # Another question: Question: ...  Q2:  Human: ...  and what tells that an answer stands before it.
 _NEXT = re.compile(r"\n\s*[*_#]{0,4}(?:Question|Q|Human|User|Problem)[*_ ]{0,3}\d{0,3}[*_ ]{0,3}:|<\|endoftext\|>")
 _SETTLED = re.compile(r"answer|\\boxed|####", re.IGNORECASE)
@@ -150,6 +154,8 @@ def _read(line: str, kind: AnswerKind) -> str | None:
     clause = _REMARK.split(_SENTENCE.split(without_names(line) if kind == "number" else line, maxsplit=1)[0], maxsplit=1)[0]
     if kind == "choice":
         return choice_of(clause)
+    if _NONE.match(line):
+        return ""
     return number_of(clause, alone=False) or "" if any(c.isdigit() for c in clause) else None
 
 

@@ -63,14 +63,15 @@ def _grouped(separator: str) -> re.Pattern[str]:
 
 
 _THOUSANDS, _IN_LISTS = _grouped(_ANY), _grouped(_TEX)
+_STYLED = re.compile(r"<(b|strong|i|em|u)>([^<>\n]{0,200})</\1>", re.IGNORECASE)  # <b>7</b>
 _STRUCK = re.compile(r"(?<!~)~~(?!~)[^~\n]{1,200}~~(?!~)")  # ~~5~~ 6
 _SPACES = re.compile(rf"(?<!\\){_TEX_SPACE}")
 _FENCE = re.compile(r"\\(?:left|right)(?![A-Za-z])")  # \left( \right)
 
 
 def plain(text: str) -> str:
-    """Replaces full-width and circled signs, and removes those that nobody sees."""
-    return text.translate(_PLAIN)
+    """Replaces full-width and circled signs, and removes those that nobody sees, and HTML's around what is emphasised."""
+    return _STYLED.sub(r"\2", text.translate(_PLAIN))
 
 
 def without_struck(text: str) -> str:

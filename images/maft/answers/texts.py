@@ -7,17 +7,25 @@ from maft.answers import multiples
 from maft.answers.numbers import exact
 from maft.answers.spelling import arithmetic, plain, without_layout, without_separators
 
-_WRAPPED = re.compile(r"\\(?:text\w*+|math\w++|mbox)\s?\{([^{}]*+)\}")  # \text{B}  \mathrm{B}
+_WRAPPED = re.compile(r"\\(?:text\w*+|math\w++|mbox|emph|operatorname)\s?\{([^{}]*+)\}")  # \text{B}  \mathrm{B}
+_ESCAPED = re.compile(r"\\([%&_$#])")  # 50\%
+_AROUND = '$*`" '  # mathematics
 _MARKS = " \t.,;:!?*_`\"'$()[]{}"
 _SIGNS = str.maketrans(
     {"‘": "'", "’": "'", "ʼ": "'", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"'} | dict.fromkeys("‐‑‒–—−", "-")
 )
 _NUMBER_AS_WORD = re.compile(r"\\(?:text\w*+|math(?:bf|rm|it)|mbox)\s?\{\s?(-?\d[\d.,/]*+)\s?\}")  # \text{5}
+_ROOT = re.compile(r"(?:√|(?<![\\A-Za-z])sqrt)\s?(?:[({](?P<of>[^(){}]{1,40})[)}]|(?P<number>\d++|(?<=√)[a-z](?![a-z])))")
+_TYPED = re.compile(r"(?<![\\A-Za-z])(?:pi|infty)(?![A-Za-z])")
+_RAISED = re.compile(r"(?<=[\w)\]])\*\*(?=[\d({-])")  # x**2, but no bold type
+_AS_LATEX = {"∞": "\\infty", "π": "\\pi", "·": "\\cdot", "×": "\\times"}
+_SIGN = re.compile(r"([∞π·×])(?P<more>(?=[A-Za-z]))?")  # 2πr: a command ends before a letter
 _POWER = re.compile(r"\^\{([-+]?\d++)\}")
 
 # What ends a text: a reason, a remark, another one that it is not.
 _REMARK = re.compile(
-    r",?\s(?:because|rather\sthan|instead\sof)\s|,\s(?:since|as|which|where|and\snot|but\snot|not|given)\s|\s(?:and|but)\snot\s|\s\((?!\w{1,3}\))",
+    r",?\s(?:because|rather\sthan|instead\sof|since(?=\s(?:it|the|this|that)\s))\s|[;!]\s(?=(?:it|this|that|they|the|there)\s)"
+    r"|,\s(?:but\sI|although|while|so|since|as|which|where|and\snot|but\snot|not|given)\s|\s(?:and|but)\snot\s|\s\((?!\w{1,3}\))",
     re.I,
 )
 _LONG_SENTENCE = re.compile(r"(?<=[a-z0-9)\]*\"'}]{3})\.\s++(?=[A-Z])")  # leaves "St. Petersburg" whole
@@ -42,7 +50,7 @@ _GOES_ON = re.compile(r"\s(?:is|are|was|has|means|stands)(?![^\W_])")  # $5$, an
 
 def text_of(answer: str) -> str | None:
     """Gives a text its canonical form: compatible letters, case, quotation marks, dashes and spaces made alike."""
-    answer = _WRAPPED.sub(r"\1", plain(answer))
+    answer = _ESCAPED.sub(r"\1", _WRAPPED.sub(r"\1", without_layout(plain(answer))))
     answer = _POWER.sub(r"^\1", arithmetic(answer))  # 10² is not 102
     folded = " ".join(_compatible(_compatible(answer).translate(_SIGNS).casefold()).split())
     return folded.strip(_MARKS) or folded or None
@@ -62,12 +70,20 @@ def text_said(line: str) -> str | None:
 def math_of(answer: str) -> str | None:
     """Gives LaTeX its canonical form: composed letters, no layout, no units that graders of MATH drop, plain separators."""
     answer = re.sub(r"\\\$|\\?%", "", unicodedata.normalize("NFC", plain(answer)))  # 50\% is 50 and not 0.5
-    answer = _NUMBER_AS_WORD.sub(r"\1", answer)
+    answer = _in_latex(_NUMBER_AS_WORD.sub(r"\1", answer.strip('`" ')))
     answer = (
         without_layout(without_separators(arithmetic(answer), lists=True)).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
     )
-    answer = " ".join(answer.split()).strip("$* ").rstrip(".").strip("$* ")
+    answer = " ".join(answer.split()).strip(_AROUND).rstrip(".").strip(_AROUND)
     return answer if answer and _is_balanced(answer) else None
+
+
+def _in_latex(answer: str) -> str:
+    """Writes what people type in place of LaTeX as LaTeX: √2, [0,∞), pi/2, sqrt(2), x**2."""
+    answer = _ROOT.sub(lambda root: "\\sqrt{" + (root["of"] or root["number"]) + "}", answer)
+    answer = _TYPED.sub(lambda typed: f"\\{typed[0]}", answer)
+    answer = _SIGN.sub(lambda sign: _AS_LATEX[sign[1]] + (" " if sign["more"] is not None else ""), answer)
+    return _RAISED.sub("^", answer)
 
 
 def _is_balanced(latex: str) -> bool:

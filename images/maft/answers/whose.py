@@ -86,6 +86,7 @@ _TOLD = re.compile(
     )\s?["“'‘*]{{0,3}}(?:(?:the|its|their)\s)?(?:\w+\s)?$""",
     re.VERBOSE | re.IGNORECASE,
 )
+_SOMEBODY = re.compile(r"agent|student|model|solution|response|others", re.IGNORECASE)  # without whom the slow part need not look
 _OWN = re.compile(r"(?<![^\W_])(?:I|[Mm]y)(?![^\W_])")
 _THE = re.compile(r"the\s$", re.IGNORECASE)
 
@@ -95,7 +96,7 @@ def is_of_others(text: str, at: int) -> bool:
     if _NOT_MINE.search(text[max(0, at - 60) : at]):
         return True
     clause = _SENTENCE.split(text[max(0, at - _BACK) : at])[-1]
-    if not _TOLD.search(clause) or _OWN.search(clause) or _STANDS.search(clause):
+    if not _SOMEBODY.search(clause) or not _TOLD.search(clause) or _OWN.search(clause) or _STANDS.search(clause):
         return False
     name = _THE.sub("", text[:at]) if at <= 30 else text  # Agent 1: The answer is ...
     return not _UPHELD.search(text[at : at + _ON]) and not _is_labelled(text, len(name))
