@@ -877,6 +877,15 @@ LATER: list[Row] = [
     ("```python:main.py\ndef f(n):\n    return n\n```", "code", "def f(n):\n    return n"),
     ("```{.python}\ndef f(n):\n    return n\n```", "code", "def f(n):\n    return n"),
     ("```tool_code\ndef f(n):\n    return n\n```", "code", "def f(n):\n    return n"),
+    ("La réponse est Paris.", "text", "paris"),
+    ("Antwort: 42 (in 3 Schritten)", "number", "42"),
+    ("答案：巴黎", "text", "巴黎"),
+    ("答案是B", "choice", "B"),
+    ("Respuesta: París", "text", "parís"),
+    ("Ответ: 42 (3 шага)", "number", "42"),
+    ("I think the answer is Paris, but I'm not sure.", "text", "paris"),
+    ("The answer is Apple Inc. It makes phones.", "text", "apple inc"),
+    ("The answer is 「Paris」.", "text", "paris"),
 ]
 
 

@@ -36,8 +36,13 @@ _COMES = (
 _IS = rf"(?:is|was|remains|stays|{_BE}|equals|becomes|{_COMES}|amounts\sto|evaluates\sto)"
 _VERB = rf"\s++ (?:{_DENIAL}|{_IS})(?![^\W_]) (?:\s*+:)?+"  # the answer is 12  the answer would be: 12
 _NEWLINE = r"(?P<newline>[*_ \t]*+ \n)"  # **Answer** alone on its line
+# The same in other languages: Antwort: 12  La réponse est 12  答案是12
+_ABROAD = r"""(?P<abroad>
+    (?: (?<![^\W_])(?:Antwort|Lösung|réponse|respuesta|resposta|risposta|ответ)(?![^\W_]) | 答案 | 答え | 정답 )
+    [\s*_]*+ (?: : | (?:ist|lautet|est|es|é|è)(?![^\W_])(?:\s*+:)?+ | 是 | は | は、 | 은 ) )"""
 _MARKER = re.compile(
-    rf"<answer>\s*+ | {_HASHES} | {_SUBJECT} {_PART} (?: {_COLON} | {_VERB} | {_NEWLINE} ) [\s*_]*+", re.VERBOSE | re.IGNORECASE
+    rf"<answer>\s*+ | {_HASHES} | {_ABROAD}[\s*_]*+ | {_SUBJECT} {_PART} (?: {_COLON} | {_VERB} | {_NEWLINE} ) [\s*_]*+",
+    re.VERBOSE | re.IGNORECASE,
 )
 _TAG_END = re.compile(r"</answer>", re.IGNORECASE)
 
@@ -141,7 +146,7 @@ def _statement(marker: re.Match[str], text: str) -> Statement:
         lines = lines[1:]
     goes_on = len(lines) > 1 and (_OFFERED.match(lines[1]) or lines[0].rstrip().endswith((" or", " nor", " but")))
     line = f"{lines[0]} {lines[1]}" if goes_on else lines[0]
-    colon = bool(marker["colon"] or marker["newline"]) or marker[0].startswith(("#", "<"))
+    colon = bool(marker["colon"] or marker["newline"] or marker["abroad"]) or marker[0].startswith(("#", "<"))
     not_ = _NOT.match(line)
     past = bool(_WAS.search(marker[0]) and _SINCE.search(line[:400]))
     denied = bool(marker["denial"] or not_ or past or _WRONG.match(line))

@@ -12,7 +12,8 @@ _ESCAPED = re.compile(r"\\([%&_$#])")  # 50\%
 _AROUND = '$*`" '  # mathematics
 _MARKS = " \t.,;:!?*_`\"'$()[]{}"
 _SIGNS = str.maketrans(
-    {"‘": "'", "’": "'", "ʼ": "'", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"'} | dict.fromkeys("‐‑‒–—−", "-")
+    {"‘": "'", "’": "'", "ʼ": "'", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "「": '"', "」": '"'}
+    | dict.fromkeys("‐‑‒–—−", "-")
 )
 _NUMBER_AS_WORD = re.compile(r"\\(?:text\w*+|math(?:bf|rm|it)|mbox)\s?\{\s?(-?\d[\d.,/]*+)\s?\}")  # \text{5}
 _ROOT = re.compile(r"(?:√|(?<![\\A-Za-z])sqrt)\s?(?:[({](?P<of>[^(){}]{1,40})[)}]|(?P<number>\d++|(?<=√)[a-z](?![a-z])))")
@@ -25,10 +26,12 @@ _POWER = re.compile(r"\^\{([-+]?\d++)\}")
 # What ends a text: a reason, a remark, another one that it is not.
 _REMARK = re.compile(
     r",?\s(?:because|rather\sthan|instead\sof|since(?=\s(?:it|the|this|that)\s))\s|[;!]\s(?=(?:it|this|that|they|the|there)\s)"
-    r"|,\s(?:but\sI|although|while|so|since|as|which|where|and\snot|but\snot|not|given)\s|\s(?:and|but)\snot\s|\s\((?!\w{1,3}\))",
+    r"|,\s(?:but\sI(?:['’]m)?|although|while|so|since|as|which|where|and\snot|but\snot|not|given)\s|\s(?:and|but)\snot\s|\s\((?!\w{1,3}\))",
     re.I,
 )
-_LONG_SENTENCE = re.compile(r"(?<=[a-z0-9)\]*\"'}]{3})\.\s++(?=[A-Z])")  # leaves "St. Petersburg" whole
+_LONG_SENTENCE = re.compile(
+    r"(?<=[a-z0-9)\]*\"'}]{3})\.\s++(?=[A-Z])|\.\s++(?=(?:It|He|She|They|This|That|There|I|We)\s)"
+)  # leaves "St. Petersburg" whole
 _SAYS_WHY = r"(?:it|this|that|they|the|there|he|she|we|you|I)(?![^\W_])"
 _TRUTH = re.compile(  # Yes. It is.  No, it is not.
     rf"[\s*_\"']*+(?P<word>yes|no|true|false)[*_\"']*+(?:[.;!]\s(?!\d)|\s?[–—]\s?|\s-\s|,\s{_SAYS_WHY})", re.IGNORECASE
