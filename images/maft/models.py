@@ -226,8 +226,8 @@ def _of_hub(source: str, revision: str, name: str) -> str | None:
     from transformers.utils import cached_file
 
     quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
-    found: str | None = cached_file(source, name, revision=revision or None, **quiet)
-    return found
+    file: str | None = cached_file(source, name, revision=revision or None, **quiet)
+    return file
 
 
 def folder_of_config(model: ModelSpec) -> str:
@@ -236,5 +236,5 @@ def folder_of_config(model: ModelSpec) -> str:
     path = described(model.source)
     if Path(path).is_dir():
         return path
-    found = _of_hub(path, model.revision, "config.json")
-    return str(Path(found).parent) if found else ""
+    file = _of_hub(path, model.revision, "config.json")
+    return str(Path(file).parent) if file else ""
