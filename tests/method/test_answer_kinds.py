@@ -886,6 +886,10 @@ LATER: list[Row] = [
     ("I think the answer is Paris, but I'm not sure.", "text", "paris"),
     ("The answer is Apple Inc. It makes phones.", "text", "apple inc"),
     ("The answer is 「Paris」.", "text", "paris"),
+    ("42\n\nExplanation: 40 and 2 are added, which uses 2 numbers.", "number", "42"),
+    ("42\nConfidence: 95%", "number", "42"),
+    ("3 + 4\nExplanation: 7", "number", "7"),
+    ("12\n+5\n17", "number", "17"),
 ]
 
 

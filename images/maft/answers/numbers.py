@@ -147,6 +147,12 @@ _ROUNDED = re.compile(
     rf"(?<=[\d}}])\s?\$?(?:\s?(?:≈|\\approx(?![A-Za-z]))|\s\((?:{_ABOUT}|≈)|,?\sor\s{_ABOUT})\s?\$?\d[\d.,]*+\\?%?\)?"
 )
 _EQUALS = re.compile(r"=|≈|\\approx(?![A-Za-z])")
+# 42\n\nExplanation: 40 and 2 are added, which takes 1 step.
+_EXPLAINED = re.compile(
+    r"[\s*_`]*+(?P<number>[-−$]?[\d][^\n*_`]{0,40}?)[*_`.]*+[ \t]*+\n\W{0,20}"
+    r"(?:explanation|reason(?:ing)?|because|note|solution|confidence|to\s(?:find|solve|get))(?![^\W_])",
+    re.IGNORECASE,
+)
 _FACTORIAL = re.compile(r"[\d)\]}]\s?!(?!=)")  # where nothing is exclaimed: in a box or a reference
 _COMPUTED = re.compile(
     r"[\s$(]*\d[\d.,/]*+(?:[\s()$]*+(?:[-+−×·*/÷^]|\\(?:times|cdot|div))[\s()$]*+\d[\d.,/]*+)++[\s.)$]*+$"
@@ -170,7 +176,10 @@ def without_names(text: str) -> str:
 
 
 def last_number(text: str) -> str | None:
-    """Finds the last number of a text, whatever it is there for; None if the last one is a part of something else."""
+    """Finds the last number of a text, whatever it is there for, or the one that stands alone above what explains it; None if the
+    last one is a part of something else."""
+    if (above := _EXPLAINED.match(text)) and (value := exact(above["number"])) is not None:
+        return str(value)
     text = _NOT_THIS.sub(lambda taken: taken["unit"], _ROUNDED.sub("", without_names(text)))
     last = deque(_NUMBER.finditer(text), maxlen=1)
     if not last or _REST.search(text, last[0].end()) or _is_part(last[0]):

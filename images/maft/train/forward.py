@@ -6,7 +6,7 @@ mask (attention.py), and whether its head is all that makes its logits (loss.py)
 
 import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,16 +61,16 @@ def hidden(model: Any, row: PackedRow, *, by_example: bool) -> torch.Tensor:
     return at_targets
 
 
-def fitting(base: Any, examples: Sequence[Tokens]) -> Forward:
+def fitting(base: Any, examples: Sequence[Tokens], agree: Callable[[bool], bool] = bool) -> Forward:
     """Finds the way that the base allows, by trying the first targets of the first and the last example: where one example runs
-    into the next, they are the nearest."""
+    into the next, they are the nearest. agree: has ranks that hold the base together go the same way at each turn."""
     pair = [next(in_parts(example, TRIED), example) for example in (examples[0], examples[-1])]
     with torch.no_grad():
         alone = lora.logits_alone(base, pair)
-        by_example = attention.suits(base) and _agrees(base, pair, alone, None, by_example=True)
-        packs = by_example or lora.supports_packing(base, pair, alone)
+        by_example = agree(attention.suits(base)) and agree(_agrees(base, pair, alone, None, by_example=True))
+        packs = by_example or agree(lora.supports_packing(base, pair, alone))
         head = head_of(base)
-        if head is not None and not _agrees(base, pair if packs else pair[:1], alone, head, by_example=by_example):
+        if head is not None and not agree(_agrees(base, pair if packs else pair[:1], alone, head, by_example=by_example)):
             head = None
     if head is None:
         print("the loss is computed from all logits at once: more memory, this model's are not its head's alone", file=sys.stderr)

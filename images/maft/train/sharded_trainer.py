@@ -54,6 +54,9 @@ class ShardedTrainer(Trainer):
         self._steps += 1
         self._told(loss)
 
+    def _agreed(self, value: bool) -> bool:
+        return not self._team.agreed(not value)
+
     def _save_memory(self, model: Any, examples: Sequence[Any]) -> None:
         super()._save_memory(model, examples)
         if self._team.agreed(self._saves_memory) and not self._saves_memory:

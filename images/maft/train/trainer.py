@@ -84,7 +84,7 @@ class Trainer:
     def _train(self, examples: Sequence[Any], folder: Path, seed: int, previous: Path | None, keeper: Keeper | None) -> list[float]:
         torch.manual_seed(seed)
         with self._autocast():
-            self._forward = forward.fitting(self._base, self._objective.sequences([examples[0], examples[-1]]))
+            self._forward = forward.fitting(self._base, self._objective.sequences([examples[0], examples[-1]]), self._agreed)
         self.batch_tokens = self._training.batch_tokens if self._forward.packs else lora.ALONE
         model = lora.adapt(self._base, self._training.lora, previous)
         try:
@@ -100,6 +100,10 @@ class Trainer:
             self._base, self._saves_memory = model.unload(), False
         _check_finite(folder, curve)
         return curve
+
+    def _agreed(self, value: bool) -> bool:
+        """Tells what all who hold the base together go by."""
+        return value
 
     @property
     def device(self) -> str:
