@@ -60,7 +60,7 @@ def try_training(config: Any, spec: Spec, examples: Sequence[Any], folder: Path)
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Over matrices this small several threads mostly wait for each other: up to forty times as long where others compute too."""
+    """Over matrices this small several threads mostly wait for each other: many times as long where others compute too."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
