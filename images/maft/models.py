@@ -230,11 +230,10 @@ def _of_hub(source: str, revision: str, name: str) -> str | None:
     return file
 
 
-def folder_of_config(model: ModelSpec) -> str:
-    """Finds the folder with the model's config.json: of a model of the hub that file is fetched, and no weights. Empty where it
-    cannot be had."""
-    path = described(model.source)
+def folder_of_config(path: str, revision: str) -> str:
+    """Finds the folder with the config.json of what `local` or `described` returned: of a model of the hub that file is fetched,
+    and no weights. Empty where it cannot be had."""
     if Path(path).is_dir():
         return path
-    file = _of_hub(path, model.revision, "config.json")
+    file = _of_hub(path, revision, "config.json")
     return str(Path(file).parent) if file else ""

@@ -227,7 +227,7 @@ def test_a_server_knows_a_models_parts_before_its_weights(hub: Hub, tmp_path: Pa
     code = """
 from maft import models
 from maft.serve.parts import Parts
-print(Parts.of(models.folder_of_config(spec.model)))
+print(Parts.of(models.folder_of_config(spec.model.source, spec.model.revision)))
 """
     done = asked(hub, tmp_path, code)
     assert "experts=True" in done.stdout and "sizes=Sizes(" in done.stdout, done.stderr[-2000:]

@@ -170,20 +170,8 @@ def _unmarked(line: str) -> str:
 # --- asides ---
 
 _BLOCK = re.compile(r"\s*+(?P<fence>`{3,}+|~{3,}+)[ \t]*+(?P<language>\w*+)")
-_SHOWN = (
-    "",
-    "text",
-    "txt",
-    "plaintext",
-    "markdown",
-    "md",
-    "latex",
-    "tex",
-    "math",
-    "json",
-    "yaml",
-    "xml",
-)  # not code, so it may show the answer
+# Languages of blocks that are no code, so they may show the answer.
+_SHOWN = ("", "text", "txt", "plaintext", "markdown", "md", "latex", "tex", "math", "json", "yaml", "xml")
 
 
 def mask(reply: str, *, ending: bool) -> str:

@@ -59,14 +59,9 @@ _BOX_OF_BEFORE = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _HOLDS = r"(?:agreed?|agreeing|concur|confirm(?:s|ed)?|correct|right|holds|accept|trust|go\swith|support|same)"
-_KEPT = re.compile(
-    rf"(?<![^\W_])(?:{_HOLDS}|like|as|keep|keeping|maintain|stand|stick|repeat|remains?|stays?|unchanged|still)(?![^\W_])",
-    re.IGNORECASE,
-)
-_STANDS = re.compile(
-    r"(?<![^\W_])(?:correct|right|confirm(?:s|ed)?|accept|trust|keep(?:ing)?|maintain|stand|stick|repeat|still)(?![^\W_])",
-    re.IGNORECASE,
-)
+_KEEPS = r"confirm(?:s|ed)?|correct|right|accept|trust|keep(?:ing)?|maintain|stand|stick|repeat|still"
+_STANDS = re.compile(rf"(?<![^\W_])(?:{_KEEPS})(?![^\W_])", re.IGNORECASE)
+_KEPT = re.compile(rf"(?<![^\W_])(?:{_HOLDS}|{_KEEPS}|like|as|remains?|stays?|unchanged)(?![^\W_])", re.IGNORECASE)
 _UPHELD = re.compile(rf"(?<!not\s)(?<!n['’]t\s)(?<!never\s)(?<!not\sbe\s)(?<![^\W_]){_HOLDS}(?![^\W_])", re.IGNORECASE)
 _DROPPED = re.compile(
     r"(?<![^\W_])(?:but|now|however|wrong|incorrect|instead|mistaken?|changed?|I\s(?:get|find))(?![^\W_])", re.IGNORECASE
@@ -74,9 +69,6 @@ _DROPPED = re.compile(
 _LABEL = re.compile(r"\W*agent\s\w{1,3}:\W*", re.IGNORECASE)  # a reply that calls itself by its name
 _ANYTHING = re.compile(r"[^\W_]")
 _SENTENCE = re.compile(r"[.!?;]\s|\n")
-_BACK, _ON = 160, 160  # characters before and behind a box that tell whose it is, and whether the reply stands by it
-
-
 # Whose announcement it is: Agent 1 concluded the | answer is 7  Agent 1: The | answer ...  Per Agent 1, the | answer ...
 _TELLS = rf"(?:{_GETS}|determine[sd]?|calculate[sd]?|reports?|reported|insists?|agrees?|agreed)"
 _TOLD = re.compile(
@@ -89,6 +81,7 @@ _TOLD = re.compile(
 _SOMEBODY = re.compile(r"agent|student|model|solution|response|others", re.IGNORECASE)  # without whom the slow part need not look
 _OWN = re.compile(r"(?<![^\W_])(?:I|[Mm]y)(?![^\W_])")
 _THE = re.compile(r"the\s$", re.IGNORECASE)
+_BACK, _ON = 160, 160  # characters before and behind a box that tell whose it is, and whether the reply stands by it
 
 
 def is_of_others(text: str, at: int) -> bool:

@@ -28,9 +28,8 @@ def _check_writes(config: Any, source: str) -> None:
         raise BadInput(f"model.source: {source} is a {named}, which writes no answers; {_TAKE}")
 
 
-def check(config: Any, spec: Spec) -> None:
-    """Raises BadInput for what no server would do."""
-    _check_writes(config, spec.model.source)
+def _check_heads(config: Any, spec: Spec) -> None:
+    """Raises BadInput where a server's GPUs cannot share out the attention heads."""
     text, gpus = config.get_text_config(), spec.inference.gpus
     heads = int(getattr(text, "num_attention_heads", None) or 0)
     if heads and gpus and heads % gpus:  # 0: a CPU, which shards nothing
@@ -44,6 +43,12 @@ def check(config: Any, spec: Spec) -> None:
         raise BadInput(
             f"inference.gpus: {gpus} GPUs cannot share the {keys} key-value heads of {spec.model.source}; set one of {possible}"
         )
+
+
+def check(config: Any, spec: Spec) -> None:
+    """Raises BadInput for what no server would do."""
+    _check_writes(config, spec.model.source)
+    _check_heads(config, spec)
     if spec.evaluation.diversity and spec.training.parallelism == "Sharded":
         raise BadInput(
             "evaluation.diversity: is measured with the whole base on one GPU, where training.parallelism Sharded says that it does"
@@ -51,7 +56,7 @@ def check(config: Any, spec: Spec) -> None:
         )
     vllm_rules.served_rank(spec.training.lora.rank)
     limit, asked = _positions(config), spec.model.max_length
-    if limit and asked > limit and not _stretched(text):
+    if limit and asked > limit and not _stretched(config.get_text_config()):
         raise BadInput(f"model.maxLength: {asked} is more than the {limit} positions of {spec.model.source}; set {limit} or less")
 
 

@@ -35,7 +35,7 @@ def command(assignment: Assignment, listening: Listening, platform: Platform, ta
     spec = assignment.spec
     rank = vllm_rules.served_rank(spec.largest_rank)
     source = models.local(spec.model.source)
-    parts = Parts.of(models.folder_of_config(spec.model))
+    parts = Parts.of(models.folder_of_config(source, spec.model.revision))
     each = 4 if platform.on_cpu else 2
     batched = room.batched(listening.adapters, rank, parts.sizes, platform.memory, bytes_each=each)
     line = [source, "--served-model-name", BASE, "--generation-config", "vllm"]
@@ -57,7 +57,7 @@ def check_device(assignment: Assignment, platform: Platform) -> None:
     """Raises BadInput where what was asked for is not there, or does not serve the model."""
     check(assignment.gpus, platform)
     model = assignment.spec.model
-    check_model(platform, Parts.of(models.folder_of_config(model)), model.source)
+    check_model(platform, Parts.of(models.folder_of_config(models.described(model.source), model.revision)), model.source)
 
 
 def environment(assignment: Assignment, store: str, folder: str, inherited: Mapping[str, str]) -> dict[str, str]:

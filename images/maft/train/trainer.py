@@ -141,7 +141,11 @@ class Trainer:
                     course.step(loss, self.batch_tokens)
                 self._step_done(loss)
         if course.left_out:
-            print(f"{course.left_out} of {len(course.curve)} steps changed nothing: {_OVERFLOW}", file=sys.stderr, flush=True)
+            print(
+                f"{course.left_out} of {len(course.curve)} steps changed nothing: gradients were larger than float16 holds",
+                file=sys.stderr,
+                flush=True,
+            )
         return course.curve
 
     def _accumulate(self, model: Any, batch: Sequence[Any], scaler: Any) -> float:
@@ -209,9 +213,6 @@ class Trainer:
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         return torch.autocast(self._base.device.type, self._base.dtype) if self._halved else contextlib.nullcontext()
-
-
-_OVERFLOW = "gradients were larger than float16 holds"
 
 
 def _check_finite(folder: Path, curve: Sequence[float]) -> None:
