@@ -242,6 +242,17 @@ def test_how_often_kubernetes_tries_a_task(name: str) -> None:
     assert (disrupted["action"], disrupted["onPodConditions"][0]["type"]) == ("Ignore", "DisruptionTarget")
 
 
+def test_training_has_time_for_a_checkpoint_as_it_ends() -> None:
+    """No less than the run's own podTemplate says, where it says something."""
+
+    def grace(run: Run) -> dict[str, int]:
+        pods = {job["metadata"]["name"]: job["spec"]["template"]["spec"] for job in made(run, "Job")}
+        return {name: pod["terminationGracePeriodSeconds"] for name, pod in pods.items()}
+
+    assert {name: seconds for name, seconds in grace(a_run()).items() if seconds != 20} == {"r-1-train": manifests.TRAINING_GRACE}
+    assert set(grace(a_run(podTemplate={"spec": {"terminationGracePeriodSeconds": 110}})).values()) == {110}
+
+
 NODES = {"training": {"parallelism": "Sharded", "nodes": 3, "gpus": 2, "topology": "PerAgent"}}
 
 

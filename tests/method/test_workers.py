@@ -22,7 +22,7 @@ from maft.spec import immutable_spec_json
 from maft.store.files import FileStore
 from maft.summaries import TrainSummary, decode_summary
 from maft.train import __main__ as train
-from maft.train import workers
+from maft.train import processes, workers
 from maft.train.workers import PLACE, Started, count, dealt, device, environments
 
 OURS = {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
@@ -187,6 +187,33 @@ def test_an_end_of_one_is_the_end_of_all_and_nothing_is_lost(tmp_path: Path, cap
         assert "checkpoint.safetensors: goes on after step" in capsys.readouterr().out
     train.main(assigned(tmp_path / "one", **LONG))
     assert listed(tmp_path / "one") == listed(tmp_path / "two")
+
+
+SLOW = r"""
+import os, pathlib, signal, sys, time
+from maft.train.workers import PLACE, started
+def checkpoint(number, frame):
+    time.sleep(0.5)
+    pathlib.Path(sys.argv[1]).touch()
+    sys.exit()
+signal.signal(signal.SIGTERM, checkpoint)
+started([], os.environ).report(1.0)
+signal.pause()
+"""
+
+
+@pytest.mark.programs
+def test_who_is_told_to_end_gives_its_workers_all_the_time_that_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod's, which the run sets; another one that failed costs them no more than GRACE."""
+    monkeypatch.setattr(processes, "GRACE", 0.0)
+    command = [sys.executable, "-c", SLOW, str(tmp_path / "checkpoint")]
+
+    def told(loss: float) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit):
+        processes.run(command, [workers.Place(("critic-0",))], [OURS], told)
+    assert (tmp_path / "checkpoint").exists()
 
 
 def test_a_worker_reads_its_place() -> None:

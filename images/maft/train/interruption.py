@@ -45,6 +45,11 @@ class Interruption:
         if self._code:
             raise SystemExit(self._code)
 
+    @property
+    def came(self) -> bool:
+        """Tells whether the signal has been there."""
+        return bool(self._code)
+
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._code = 128 + number
         if not self._holding:

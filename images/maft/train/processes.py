@@ -23,7 +23,7 @@ from maft.summaries import BAD_INPUT, PEER_LOST, Failure, decode_summary
 from maft.train.interruption import Interruption
 from maft.train.workers import PLACE, Place, Report
 
-GRACE = 15.0  # seconds that workers have to write their checkpoints when they are told to end; the task itself has 20
+GRACE = 45.0  # seconds that workers have to write their checkpoints when one of them has failed
 # A worker that ends so has lost another one, here or elsewhere: seconds until it has to be known elsewhere that one is lost.
 LOOK = {PEER_LOST: 10.0, -signal.SIGABRT: 10.0}  # NCCL's watchdog ends a process by abort()
 
@@ -67,7 +67,7 @@ def run(
                 _raise_lost(others, LOOK.get(failed.process.returncode, 0.0))
         finally:
             with interruption.held():
-                _end(workers, places[0])
+                _end(workers, places[0], GRACE if not interruption.came else None)
         if failed:
             _raise(failed, workers)
 
@@ -130,16 +130,16 @@ def _raise_lost(others: Sequence[Other], within: float) -> None:
         others = [other for other in others if other not in readable or other.heard()] if readable else []
 
 
-def _end(workers: Sequence[_Worker], place: Place) -> None:
-    """Ends those that are left: asked first, then killed. place: of the first. Of ranks only the one that keeps checkpoints is
-    waited for."""
+def _end(workers: Sequence[_Worker], place: Place, within: float | None) -> None:
+    """Ends those that are left: asked first, then killed. place: of the first. within: seconds for their checkpoints; None: as
+    long as whoever ends this program waits for it. Of ranks only the one that keeps checkpoints is waited for."""
     for worker in workers:
         worker.process.terminate()
-    until = time.monotonic() + GRACE
+    until = None if within is None else time.monotonic() + within
     waited = len(workers) if place.ranks == 1 else int(place.leads)
     for worker in workers[:waited]:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            worker.process.wait(max(0.0, until - time.monotonic()))
+            worker.process.wait(None if until is None else max(0.0, until - time.monotonic()))
     for worker in workers:
         worker.process.kill()
         worker.process.wait()

@@ -21,6 +21,7 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "maft"  # also the field manager of server-side apply
 RUN, CHILD, ITERATION, COMPONENT = kinds.RUN.label, "maft.dev/child", "maft.dev/iteration", "app.kubernetes.io/component"
 MEETING_PORT = 29400  # of the first pod of a task that has several
+TRAINING_GRACE = 60  # seconds: a checkpoint may be of gigabytes; one that is written sooner ends the pod sooner
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ def job(task: Task, owner: Owner, images: Images) -> Json:
     deadline = {} if limit is None else {"activeDeadlineSeconds": limit}
     place: Json = {"subdomain": meeting_name(owner.run)} if task.nodes > 1 else {}
     place |= export_pod.volumes(task.export, size.volumes(owner.run)) if task.export else {}
+    place |= {"terminationGracePeriodSeconds": TRAINING_GRACE} if task.kind == "train" else {}
     about = {**owner.inherited.labels, **labels(owner.run, task.name, task.kind, task.iteration)}
     body = {
         **_pods(task, ATTEMPTS if task.export else spec.backoff_limit),

@@ -22,7 +22,7 @@ from maft_operator import progress
 from maft_operator.local import gpus as devices
 from maft_operator.local.gpus import Slots
 from maft_operator.local.ports import free_port
-from maft_operator.local.processes import Child, start
+from maft_operator.local.processes import TASK_GRACE, Child, start
 from maft_operator.plan import best
 from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Server, Task
@@ -120,8 +120,8 @@ class LocalBackend:
     async def delete(self, name: str) -> None:
         attempts = self._tasks.pop(name, None)
         replicas = self._servers.pop(name, [])
-        children = [a.child for a in (attempts, *replicas) if a and a.child]
-        await asyncio.gather(*(child.stop() for child in children))
+        task = [attempts.child.stop(TASK_GRACE)] if attempts and attempts.child else []
+        await asyncio.gather(*task, *(replica.child.stop() for replica in replicas if replica.child))
         for holder in (name, *(f"{name}/{i}" for i in range(len(replicas)))):
             self._slots.release(holder)
 

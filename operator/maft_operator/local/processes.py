@@ -9,7 +9,8 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-GRACE = 20.0  # seconds between SIGTERM and SIGKILL, as pods have; vLLM needs about one, training writes a checkpoint
+GRACE = 20.0  # seconds between SIGTERM and SIGKILL, as pods have; vLLM needs about one
+TASK_GRACE = 60.0  # the same of a task, as training pods have: it may write a checkpoint of gigabytes
 TAIL = 6  # lines of a log that a failure shows
 _ERROR = re.compile(r"\b\w*(Error|Exception): ")
 
@@ -31,11 +32,11 @@ class Child:
         """Returns the process id, also of its session."""
         return self._process.pid
 
-    async def stop(self) -> None:
-        """Ends the process and all it started: asked first, then killed."""
+    async def stop(self, grace: float = GRACE) -> None:
+        """Ends the process and all it started: asked first, then killed. grace: seconds in between."""
         self._signal(signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._process.wait(), GRACE)
+            await asyncio.wait_for(self._process.wait(), grace)
         # What it started may still be there after it went.
         self._signal(signal.SIGKILL)
         await self._process.wait()
