@@ -1002,7 +1002,33 @@ SEPARATORS = [
 ]
 
 
-@pytest.mark.parametrize(("text", "kind", "expected"), [*A1, *A2, *A3, *A4, *A5, *A7, *LATER, *PLAIN, *NEAR])
+# A reply that takes its answer back in a sentence of its own, and one that does not.
+RETRACTED: list[Row] = [
+    ("The answer is 7. Wait, that's wrong. It's 8.", "number", "8"),
+    ("It is 7. Wait, that's wrong. It's 8.", "number", "8"),
+    ("The answer is B. Wait, that's wrong. It's C.", "choice", "C"),
+    ("The answer is Paris. No, that's wrong. It is London.", "text", "london"),
+    ("\\boxed{7}. Wait, that's wrong. It's 8.", "number", "8"),
+    ("\\boxed{x+1}. Hmm, wait, that's incorrect. It's $x+2$.", "math", "x+2"),
+    ("\\boxed{5}. Oops, I made an error: \\boxed{6}", "number", "6"),
+    ("The answer is 7. Wait, that's not right. 3 + 5 makes 8.", "number", "8"),
+    ("The answer is 7.\n\nWait, I miscounted the boxes. There are 4 of 2, so 8.", "number", "8"),
+    ("The answer is 7. No, that can't be right.", "number", None),
+    ("The answer is 7. Wait, that's wrong. Let me see. No, it still holds.", "number", "7"),
+    ("The answer is 7. Some say 8, but that's wrong.", "number", "7"),
+    ("The answer is 7. Agent 2's answer is 8. Wait, that's wrong: he used 9.", "number", "7"),
+    ("The answer is 8. Sorry, I was wrong before.", "number", "8"),
+    ("The answer is \\boxed{8}. Oops, I made a mistake in the first round: I took 3.", "number", "8"),
+    ("> Wait, that's wrong. It's 9.\n\nThe answer is 8.", "number", "8"),
+    ("B. Because the sum is 5, A is too small.", "choice", "B"),
+    ("B - since C does not apply here", "choice", "B"),
+    ("(A), given that D needs light.", "choice", "A"),
+    ("The final result is 42, after 3 steps.", "number", "42"),
+    ("The final result is $x + 1$.", "math", "x + 1"),
+]
+
+
+@pytest.mark.parametrize(("text", "kind", "expected"), [*A1, *A2, *A3, *A4, *A5, *A7, *LATER, *RETRACTED, *PLAIN, *NEAR])
 def test_a_careful_reader(text: str, kind: AnswerKind, expected: str | None) -> None:
     assert extract(text, kind) == expected
 

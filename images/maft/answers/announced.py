@@ -18,7 +18,7 @@ _HASHES = r"""
     (?! \# | \d++[.):]\s )
     (?= [^\s\w]{0,9}+[\d½⅓⅔¼¾⅕-⅞⅐-⅒] | \S{1,60}+[ \t]*+(?:\n|$) )
 """
-_SUBJECT = r"(?<![^\W_])(?:answer|correct\s(?:choice|option))(?![^\W_])"
+_SUBJECT = r"(?<![^\W_])(?:answer|correct\s(?:choice|option)|final\sresult)(?![^\W_])"
 _QUESTION = r"""[^\n.:="“]{0,30}+["“][^\n"“”]{0,300}+["”]"""  # the answer to the question "What is 9 + 5?"
 _GIVEN = r"[^\n.:=]{0,40}?\w\s?=\s?-?\d[\d.,/]{0,12}+(?=\s(?:is|was|equals)\s)"  # the answer for x = 3 is 7
 _PART = (

@@ -47,9 +47,10 @@ _DENIED_AFTER = re.compile(
 )
 # A line that is a choice and nothing else: **B**  (b)  Option B.
 _ALONE = re.compile(r"[\s*_$`(\"']*+(?:(?:option|choice)\s)?\(?(?P<letter>[A-Ja-j])[\s*_$`).:!\"']*+", re.IGNORECASE)
-# A text that begins with its verdict: B is the correct answer because ...
+# A text that begins with its verdict: B is the correct answer because ...  B. Because ...  (B) - since ...
 _VERDICT = re.compile(
-    r"[\s*_]*+(?:the\s)?(?:(?:option|choice)\s)?\(?(?P<letter>[A-J])[)*_]*+\s(?:is|must\sbe)\s(?:the\s)?(?:only\s)?(?:correct|right|best)(?![^\W_])",
+    r"[\s*_]*+(?:the\s)?(?:(?:option|choice)\s)?\(?(?P<letter>[A-J])(?:[)*_]*+\s(?:is|must\sbe)\s(?:the\s)?(?:only\s)?(?:correct|right|best)"
+    r"|[).:,*_]*+\s(?:[-–—]\s)?(?:because|since|given\sthat|due\sto))(?![^\W_])",
     re.IGNORECASE,
 )
 _ITEM = re.compile(r"[\s*_]*\(?(?P<letter>[A-J])(?:\)|:)\s+(?!(?:or|and|nor|&)(?![^\W_])|\(?[A-J][):])(?=\S)")  # C) A and B

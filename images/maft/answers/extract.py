@@ -1,6 +1,7 @@
 r"""Finds an answer in what a model said. This room is the one place where it is decided.
 
-thoughts.py parts thoughts from the reply, announced.py finds where the reply states its answer, and each kind reads what stands
+thoughts.py parts thoughts from the reply, announced.py finds where the reply states its answer, retracted.py where it takes it
+back, and each kind reads what stands
 there: `number` (numbers.py), `choice` (choices.py: a letter A to J), `text` and `math` (texts.py; equality.py compares
 mathematics). `code` is the last block of Python (blocks.py), of `judge` and
 `semantic` the whole reply counts. A reader returns None for what is
@@ -11,7 +12,7 @@ costs linear time.
 
 import re
 
-from maft.answers import multiples
+from maft.answers import multiples, retracted
 from maft.answers.announced import Statement, mask, statements
 from maft.answers.blocks import program
 from maft.answers.boxes import Box, boxes
@@ -59,11 +60,21 @@ def extract(text: str, kind: AnswerKind, *, complete: bool = True) -> str | None
     reply = _without_next(without_struck(plain(parts.reply)))
     if parts.answer and "\n" not in reply:
         reply = f"<answer>{reply}</answer>"
+    back = retracted.place(mask(reply, ending=True))
+    if back is None:
+        return _searched(reply, kind, complete) or None
+    rest = reply[back:]
+    instead = _searched(retracted.in_its_place(rest), kind, complete)
+    return (_searched(reply, kind, complete) if instead is None and retracted.is_held(rest) else instead) or None
+
+
+def _searched(reply: str, kind: AnswerKind, complete: bool) -> str | None:
+    """The answer of a reply, or of what is left of one; empty where it gives no single one."""
     for masked in dict.fromkeys((mask(reply, ending=True), mask(reply, ending=False))):
         answer, after = _announced(reply, masked, kind)
         if answer is not None:
-            return answer or None
-    return _last(masked[after:], kind) or None if complete else None
+            return answer
+    return _last(masked[after:], kind) if complete else None
 
 
 def _without_next(reply: str) -> str:

@@ -95,6 +95,12 @@ def is_of_others(text: str, at: int) -> bool:
     return not _UPHELD.search(text[at : at + _ON]) and not _is_labelled(text, len(name))
 
 
+def is_somebodys(text: str, at: int) -> bool:
+    """Tells whether the sentence before that place speaks of another agent."""
+    sentences = [part for part in _SENTENCE.split(text[max(0, at - _BACK) : at]) if part.strip()]
+    return bool(sentences and _SOMEBODY.search(sentences[-1]))
+
+
 def is_of_before(text: str, at: int) -> bool:
     """Tells whether the reply announces there what it once answered."""
     return bool(_MINE_BEFORE.search(text[max(0, at - 100) : at]))
