@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from maft import stopping, validation
+from maft import adapters, stopping, validation
 from maft.errors import BadInput, one_line
 from maft.records import Evaluation
 from maft.store import commits, layout
@@ -40,7 +40,7 @@ from maft_operator.spec.schema import KIND, BadSpec
 NAMESPACE = "default"
 LOG = "client.log"  # what `maft run` has said, in the run's folder of logs
 _MAFT = (sys.executable, "-m", "maft_operator")
-_ENDING = 60.0  # seconds that `maft run` may take to end its servers
+_ENDING = 90.0  # seconds that `maft run` may take to end its servers, and training that writes a checkpoint
 
 
 @contextlib.contextmanager
@@ -198,7 +198,8 @@ class LocalClient(Client):
 
     def _adapters(self, run: str, numbers: Sequence[int]) -> int | None:
         """Names the iteration whose adapters count: the best on the validation questions, else the last; None without any."""
-        trained = [n for n in numbers if self._is_committed(layout.adapter(run, n, "generator", 0))]
+        places = {n: adapters.prefixes(self._store, run, n) for n in numbers}
+        trained = [n for n, prefixes in places.items() if prefixes and all(map(self._is_committed, prefixes))]
         return stopping.best(validation.known(self._store, run, trained)) or max(trained, default=None)
 
     def _rows(self, run: str, numbers: Sequence[int]) -> list[Json]:

@@ -62,6 +62,7 @@ class IterationCommits:
     diversity: Diversity | None
     validation: Commit | None = None
     validated: Validation | None = None
+    diversity_commit: Commit | None = None
 
     @property
     def empty(self) -> bool:
@@ -142,6 +143,7 @@ def _iteration(store: Store, run: str, number: int) -> IterationCommits:
         fetch_record(store, diversity, layout.DIVERSITY, Diversity) if diversity else None,
         chosen_by,
         validation.read(chosen_by) if chosen_by else None,
+        diversity,
     )
 
 

@@ -22,7 +22,7 @@ from maft.store.urls import open_store
 
 KEPT = 1 << 20  # characters of one log, from its end
 SHORTEST = 8  # characters of a secret: shorter values stand in many words
-PATIENCE = 3.0  # seconds that a log is worth: a pod has 20 to end in, and a checkpoint may have needed most of them
+PATIENCE = 3.0  # seconds that a log is worth: a pod has 20 to end in, of training 60, and a checkpoint may have needed most of them
 
 
 class Tail:

@@ -1,6 +1,7 @@
 """What this pod, container or process may use: processors and memory, as the kernel's control groups (cgroups, both versions) have
 it; and the addresses that it has."""
 
+import errno
 import math
 import os
 import socket
@@ -59,3 +60,10 @@ def everywhere() -> str:
     except OSError:  # a kernel without it
         return "0.0.0.0"
     return "0.0.0.0" if alone else "::"
+
+
+def unheard(host: str, port: int, error: OSError) -> str:
+    """Says why nobody can listen there: an address may be none, or another machine's; a port may be taken."""
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return f"--host {host}: {error.strerror}; give an address of this machine, such as 127.0.0.1"
+    return f"--port {port}: {error.strerror}; choose another port or stop what listens there"

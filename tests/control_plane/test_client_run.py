@@ -8,13 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from committed import RUN, put_run, put_validations
+from committed import RUN, put_adapter, put_run, put_validations
 from conftest import MOCK, TINY, resource, write
 from s3server import S3Server, s3_fixture  # noqa: F401 - the fixture `s3`
 
 import maft
 import maft_client
+from maft import records
+from maft.records import DatasetCounts
 from maft.store import layout
+from maft.store.commits import publish
 from maft.store.files import FileStore
 from maft.summaries import Gain, Score, Validation
 from maft_client import Client, MaftError, NoSuchRun, Refused, RunFailed, Status, Unreachable
@@ -145,6 +148,17 @@ def test_adapters_are_those_of_the_best_iteration(home: Path) -> None:
     assert client.adapters("demo").endswith("/iterations/2/adapters/")
     put_validations(store, *(Validation(accuracy=Score(0.5, 0.1), gain=gain) for gain in (None, Gain(-0.25, 0.1, 1))))
     assert client.adapters("demo").endswith("/iterations/1/adapters/")
+
+
+def test_adapters_are_those_of_an_iteration_that_has_them_all(home: Path) -> None:
+    store = FileStore(home / "runs")
+    put_run(store)
+    counts = [DatasetCounts("generator", n, 11, {}) for n in range(2)]
+    publish(store, layout.datasets(RUN, 2), {}, meta={"counts": records.plain(counts)})
+    put_adapter(store, "generator", 0, 2)
+    assert Client.local("runs").adapters("demo").endswith("/iterations/1/adapters/")
+    put_adapter(store, "generator", 1, 2)
+    assert Client.local("runs").adapters("demo").endswith("/iterations/2/adapters/")
 
 
 # --- what is wrong ---

@@ -404,11 +404,12 @@ def test_folders_and_files_are_named_from_where_we_stand(tmp_path, monkeypatch) 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").mkdir()
     task = {"source": "./q.jsonl", "heldOutSource": "h.jsonl", "semantic": {"embedder": "../encoder"}}
-    spec = {"model": {"source": "../m"}, "task": task, "evaluation": {"task": {"source": "./other.jsonl"}}}
+    spec = {"model": {"source": "../m"}, "task": task, "evaluation": {"task": {"source": "./other.jsonl"}, "embedder": "./e"}}
     resource = {"kind": "MultiAgentFinetune", "spec": spec}
     (tmp_path / "examples" / "run.yaml").write_text(json.dumps(resource))
     named = files.load(tmp_path / "examples" / "run.yaml")["spec"]
-    assert named["model"]["source"] == "./m" and named["evaluation"]["task"]["source"] == "./examples/other.jsonl"
+    assert named["model"]["source"] == "./m"
+    assert named["evaluation"] == {"task": {"source": "./examples/other.jsonl"}, "embedder": "./examples/e"}
     assert named["task"] == {
         "source": "./examples/q.jsonl",
         "heldOutSource": "./examples/h.jsonl",

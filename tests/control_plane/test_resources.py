@@ -247,6 +247,12 @@ def test_many_questions_have_room_for_their_scratch_files() -> None:
         assert more > 100_000 * 2 * 2 * 1000 * 31 * 3  # agents, rounds, tokens, bytes each, three times
 
 
+def test_many_validation_questions_have_room_for_theirs() -> None:
+    few, many = (a_run(evaluation={"validation": count}, debate={"maxTokens": 1000}) for count in (20, 100_000))
+    sizes = [number(of(run, "r-1-validate", GIB)["limits"], "ephemeral-storage") for run in (few, many)]
+    assert sizes[1] - sizes[0] > 100_000 * 2 * 2 * 1000 * 31 * 3
+
+
 def test_a_token_takes_as_much_disk_as_room_in_the_store() -> None:
     assert resources.TOKEN == cost.TOKEN
 

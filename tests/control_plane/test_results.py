@@ -216,6 +216,17 @@ def test_where_the_results_lie() -> None:
     assert state(run=plain)["artifacts"]["store"] == "s3://bucket/default/r"
 
 
+def test_adapters_are_those_of_an_iteration_that_has_trained_them_all() -> None:
+    """One of two tasks of the second iteration has ended: that is no society."""
+    run = a_run(iterations=2, agents=2, training={"topology": "PerAgent"})
+    first = [done(f"r-1-train-{n}") for n in range(2)]
+    half = [*TRAINING, *first, done("r-2-debate"), done("r-2-train-0"), summarized("r-2-train-0", trained(2))]
+    whole = state(*half, run=run)
+    assert whole["iterations"][-1]["trained"] == 2
+    assert whole["artifacts"]["adapters"].endswith("/iterations/1/adapters/")
+    assert state(*half, done("r-2-train-1"), run=run)["artifacts"]["adapters"].endswith("/iterations/2/adapters/")
+
+
 def longest(agents: int, kept: dict[str, tuple[int, ...]], **spec: Any) -> Json:
     """The status of a finished run of a hundred iterations, all of its summaries there."""
     run = a_run(agents=agents, iterations=100, debate={"critics": True}, inference={"topology": "Shared"}, **spec)

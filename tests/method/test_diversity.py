@@ -3,6 +3,7 @@
 import json
 import shutil
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from maft import lora, models
 from maft.chat_template import load_chat_template
 from maft.diversity import __main__ as diversity
 from maft.diversity import embeddings, likelihoods
+from maft.errors import BadInput
 from maft.program import Assignment
 from maft.records import Call, Message, Problem, Transcript, Turn, Vote
 from maft.store.files import FileStore
@@ -165,3 +167,8 @@ def test_a_sample_of_questions_is_seeded_and_in_order():
     assert one == again != other
     assert [t.index for t in one] == sorted(t.index for t in one)
     assert diversity.sample(many, 99, 1) == many
+
+
+def test_an_encoder_that_is_none_is_told_by_its_field(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"^evaluation\.embedder: "):
+        embeddings.load(str(tmp_path))

@@ -22,16 +22,17 @@ from safetensors.torch import load_file
 from small import TINY, a_spec
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from maft import committed_run
+from maft import committed_run, records
 from maft.errors import BadInput
 from maft.export import __main__ as export
-from maft.export import kserve, society, targets, vllm_lines
+from maft.export import kserve, ledger, numbers, society, targets, vllm_lines
 from maft.export.target import Request, Sent
 from maft.program import Assignment
-from maft.records import Commit
+from maft.records import Commit, Diversity
 from maft.spec import immutable_spec_json
-from maft.store import unfinished
+from maft.store import layout, unfinished
 from maft.store.base import Store
+from maft.store.commits import publish
 from maft.store.files import FileStore
 from maft.summaries import Gain, Score, Validation
 from maft_operator import __main__ as command
@@ -401,3 +402,23 @@ def test_a_run_that_is_named_badly():
     with pytest.raises(SystemExit) as ended:
         command.main(["export", "demo", "--to", "vllm"])
     assert ended.value.code == 2
+
+
+def test_what_is_measured_after_a_part_was_sent_goes_as_a_part_of_its_own(store) -> None:
+    """Trackers are fed after each evaluation; how far agents are apart is known later, of the untrained ones, too."""
+    put_run(store)
+    before = ledger.stages(committed_run.read(store, RUN))
+    one = Score(1.0, 0.0)
+    for iteration, kl in ((0, None), (1, 0.5)):
+        measured = Diversity(iteration, 3, ((0.0, 1.5), (2.5, 0.0)), 2.0 + iteration, kl, None, one, one, one)
+        publish(store, layout.diversity(RUN, iteration), {layout.DIVERSITY: records.encode(measured)})
+    run = committed_run.read(store, RUN)
+    after = ledger.stages(run)
+    new = [part for part in after if part not in before]
+    assert after.items() >= before.items() and new == ["diversity/0", "diversity/1"]
+    assert numbers.by_step(run, new) == {0: {"diversity/nll": 2.0}, 1: {"diversity/nll": 3.0, "diversity/kl": 0.5}}
+
+
+def test_gguf_needs_no_torch() -> None:
+    """What the extra installs: docs/exporting.md."""
+    assert targets.TARGETS["gguf"].packages == ("gguf",)

@@ -95,6 +95,7 @@ SAME = [
     ({1: 2}, {"1": 2}),
     ({3, 1}, frozenset([1, 3])),
     (-0.0, 0),
+    (1548008755920.0, 1548008755920),  # of more digits than count of others
     (float("nan"), float("nan")),
 ]
 OTHERS = [1, True, "1", None, [1], [], "", {1}, {"1": 1}, 1.5, float("inf"), "[1]", {"set": [2]}, 10**400, "Genève", [[1], []]]

@@ -296,6 +296,11 @@ def test_refused_before_vllm_starts(model, says):
     assert says in done.stderr and done.stderr.count("\n") == 1
 
 
+def test_an_address_that_is_none_is_no_taken_port() -> None:
+    with pytest.raises(BadInput, match=r"^--host no\.such\.host\.invalid: .*; give an address of this machine"):
+        serve.check_free("no.such.host.invalid", 8000)
+
+
 def test_the_plugin_does_nothing_in_other_vllm_servers(monkeypatch):
     monkeypatch.delenv(resolver.STORE, raising=False)
     before = set(sys.modules)

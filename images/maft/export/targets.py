@@ -18,9 +18,7 @@ TARGETS: Mapping[str, Target] = {
     "hub": Target("OWNER/NAME", "adapters as a model repository of the Hugging Face hub", "hub", "export", ("huggingface_hub",)),
     "oci": Target("HOST/NAME:TAG", "adapters as one ModelPack artifact of a registry", "oci", "export"),
     "merged": Target("[FOLDER]", "whole models, one for each adapter", "merged", "train", ("torch", "peft")),
-    "gguf": Target(
-        "[FOLDER]", "the same as GGUF files, for llama.cpp, Ollama and LM Studio", "gguf_files", "gguf", ("gguf", "torch")
-    ),
+    "gguf": Target("[FOLDER]", "the same as GGUF files, for llama.cpp, Ollama and LM Studio", "gguf_files", "gguf", ("gguf",)),
 }
 
 _ADDRESSED = ("mlflow", "otel", "hub", "oci", "trackio")  # those of spec.export, and one whose project has a name

@@ -16,7 +16,7 @@ from typing import Any
 from maft import lora, models, program, quantised, records, vllm_rules
 from maft.chat_template import ChatTemplate
 from maft.debate import prompts
-from maft.debate.society import Rules, held_out_rules, training_rules
+from maft.debate.society import Rules, held_out_rules, training_rules, validation_rules
 from maft.errors import BadInput, one_line
 from maft.preflight import cost, facts, longest, room, tokens, trial
 from maft.program import Assignment
@@ -28,6 +28,7 @@ from maft.summaries import PreflightSummary, decode_summary, first_that_fits
 from maft.train import memory
 from maft.variants import Variant, named, variants
 
+_ALWAYS = ("train", "held-out")  # parts of the questions that all runs have
 Parts = list[tuple[str, Rules, Problem]]  # name, rules, and the longest question
 PLAIN = Problem("", "What is 2 + 5?", "7")
 
@@ -151,14 +152,20 @@ def _look(assignment: Assignment, variant: Variant, folder: Path) -> Look:
 
 
 def _asked(assignment: Assignment, template: ChatTemplate) -> Parts:
-    """The longest question of each part, as `prepare` drew them; before that a plain one stands in."""
+    """The longest question of each part, as `prepare` drew them; before that a plain one stands in for those that all runs have."""
     store, spec = assignment.store, assignment.spec
     commit = committed(store, f"{assignment.questions}/{layout.PROBLEMS}")
     parts: Parts = []
-    for part, rules in (("train", training_rules(spec, 1)), ("held-out", held_out_rules(spec, 0))):
+    for part, rules in (
+        ("train", training_rules(spec, 1)),
+        ("held-out", held_out_rules(spec, 0)),
+        ("probe", training_rules(spec, 1)),
+        ("validation", validation_rules(spec, 0)),
+    ):
         name = f"{part}.jsonl"
         problems = fetch_records(store, commit, name, Problem) if commit and commit.has(name) else []
-        parts.append((part, rules, prompts.longest(problems, partial(_first, rules, template)) or PLAIN))
+        if problems or part in _ALWAYS:
+            parts.append((part, rules, prompts.longest(problems, partial(_first, rules, template)) or PLAIN))
     return parts
 
 

@@ -60,13 +60,8 @@ class Place:
     """A path, a URL, or a dataset of the hub."""
     columns: tuple[str, ...]
     """Of a row."""
-    section: str
+    field: str
     """Of the spec that names the source."""
-
-    @property
-    def field(self) -> str:
-        """Names the field that errors are about."""
-        return f"{self.section}.source"
 
     @property
     def expected(self) -> str:

@@ -162,13 +162,14 @@ def value(numbers: Sequence[int]) -> int:
     return total + sign * product
 
 
-def _arithmetic(draw: Draw, wanted: int) -> Pool:
-    space = max(0, draw.arithmetic.maximum - draw.arithmetic.minimum + 1) ** draw.arithmetic.operands
+def _arithmetic(draw: Draw, most: int, taken: int) -> Pool:
+    """Draws `most` questions, or all that there are; so many of them may be taken."""
+    space, wanted = max(0, draw.arithmetic.maximum - draw.arithmetic.minimum + 1) ** draw.arithmetic.operands, most - taken
     if space < wanted:
         raise BadInput(f"task.arithmetic: {wanted} questions asked for, the operands allow {space}; widen them or ask for fewer")
     generator = random.Random(f"{draw.seed}/arithmetic")
     drawn: dict[tuple[int, ...], None] = {}
-    while len(drawn) < wanted:
+    while len(drawn) < min(most, space):
         drawn[
             tuple(generator.randint(draw.arithmetic.minimum, draw.arithmetic.maximum) for _ in range(draw.arithmetic.operands))
         ] = None
@@ -183,7 +184,7 @@ def _pools(draw: Draw, taken: Collection[str]) -> tuple[Pool, Pool]:
     """All questions to draw from, and those for held-out questions where they have a source of their own; without `taken`."""
     wanted = draw.train + draw.held_out + draw.probe + draw.validation + len(taken)
     if draw.questions.kind == "arithmetic":
-        return _without(taken, _arithmetic(draw, wanted)), Pool()
+        return _without(taken, _arithmetic(draw, wanted, len(taken))), Pool()
     if draw.questions.generator:
         made = generated.questions(draw.questions.generator, draw.seed, wanted, f"{draw.section}.generator")
         return _without(taken, made), Pool()
@@ -208,10 +209,11 @@ def _without(taken: Collection[str], pool: Pool) -> Pool:
 
 def _pool(draw: Draw, source: str, part: int) -> Pool:
     form = FORMATS[draw.questions.kind]
-    place = sources.Place(source, form.columns, draw.section)
+    field = f"{draw.section}.{'heldOutSource' if part and draw.held_out_source else 'source'}"
+    place = sources.Place(source, form.columns, field)
     rows = list(sources.of_file(place) if _is_file(source, draw) else sources.of_hub(place, form.config, form.parts[part]))
     if not rows:
-        raise BadInput(f"{draw.section}.source: {source} holds no questions")
+        raise BadInput(f"{field}: {source} holds no questions")
     known = {str(row.get("subject")) for _, row in rows}
     if unknown := [subject for subject in draw.questions.subjects if subject not in known]:
         raise BadInput(f"{draw.section}.subjects: {source} has no {unknown[0]!r}; it has {', '.join(sorted(known))[:1000]}")

@@ -83,7 +83,7 @@ def check_free(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise BadInput(f"--port {port}: {error.strerror}; choose another port or stop what listens there") from error
+            raise BadInput(pod.unheard(host, port, error)) from error
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,6 +1,6 @@
 """What an earlier start of a run left, as `prepare` found it, in this one's status: its scores, and that there was one. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from maft.summaries import AnySummary, Earlier, PrepareSummary, Validation, numbers_in
@@ -38,15 +38,6 @@ def measured(run: Run, graph: Graph, snapshot: Snapshot, old: Iterable[Json]) ->
     observed = replace(snapshot.observed, validations=known)
     spent = results.rows(best.settled(graph, observed), snapshot, before)  # in the rows where the status has it, or it counts twice
     return replace(snapshot, observed=replace(observed, tokens=results.tokens(spent)))
-
-
-def with_adapters(rows: Iterable[Json], done: Mapping[str, str]) -> list[Json]:
-    """Adds to what rows say of trained iterations those of which the record alone knows."""
-    trained = [numbers_in(text) for stage, text in done.items() if stage == "train" or stage.startswith("train-")]
-    known = {row["iteration"]: row for row in rows}
-    for iteration in sorted(frozenset.intersection(*trained) if trained else ()):
-        known[iteration] = {"trained": 0, **known.get(iteration, {"iteration": iteration})}
-    return [known[iteration] for iteration in sorted(known)]
 
 
 def notices(summaries: Iterable[AnySummary], pins: Pins, graph: Graph) -> tuple[str, ...]:

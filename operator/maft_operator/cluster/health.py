@@ -5,7 +5,6 @@ server that does not answer makes the operator blind, which an alert tells; star
 """
 
 import asyncio
-import logging
 import random
 import ssl
 import time
@@ -20,7 +19,6 @@ from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
 from maft_operator.cluster.scrapes import REFUSALS, Encoded, Exposition, MetricsAuth
 
-log = logging.getLogger("maft")
 RESYNC = 300.0  # seconds between two resyncs, a tenth more or less
 GRACE = 60.0  # seconds that a watch may be behind a list, and between two tries at a list that failed
 STUCK = 300.0  # seconds for which no look at any run ends, though some are due

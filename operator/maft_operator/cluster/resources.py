@@ -191,12 +191,12 @@ def _reads_a_source(spec: RunSpec) -> bool:
 
 
 def _questions(spec: RunSpec) -> int:
-    return spec.task.train + spec.task.probe + spec.held_out_task.held_out
+    return spec.task.train + spec.task.probe + spec.held_out_task.held_out + spec.evaluation.validation
 
 
 def _written(spec: RunSpec) -> int:
     """Bytes of scratch that a debate may need, when every answer has as many tokens as it may have."""
-    questions = max(spec.task.train + spec.task.probe, spec.held_out_task.held_out)
+    questions = max(spec.task.train + spec.task.probe, spec.held_out_task.held_out, spec.evaluation.validation)
     requests = questions * spec.agents * spec.debate.rounds * 2  # answers, and summaries or hints
     return _rounded(requests * (spec.debate.max_tokens + spec.debate.thinking_tokens) * TOKEN * _COPIES)
 

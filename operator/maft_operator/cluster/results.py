@@ -5,7 +5,7 @@ Rows come from summaries of finished tasks. What is written once stays, also whe
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -229,11 +229,10 @@ def warnings(snapshot: Snapshot, old: Sequence[str]) -> list[str]:
     return [*before, *(line for line in lines if line not in before)][:WARNINGS]
 
 
-def artifacts(run: Run, made: Iterable[Json]) -> Json:
-    """Names where things lie, without the options of the store's URL: those are for programs."""
+def artifacts(run: Run, made: Iterable[Json], trained: Collection[int]) -> Json:
+    """Names where things lie, without the options of the store's URL: those are for programs. trained: iterations all of whose
+    adapters are there."""
     top = f"{store_url(run.spec.storage).partition('?')[0]}/{run.key}"
-    rows = list(made)
-    trained = [row["iteration"] for row in rows if "trained" in row]
-    chosen = stopping.best(validations(rows)) or (trained[-1] if trained else None)
+    chosen = stopping.best(validations(made)) or max(trained, default=None)
     places = {"store": top, "report": f"{top}/report/index.html"}
     return {**places, "adapters": f"{top}/iterations/{chosen}/adapters/"} if chosen else places

@@ -104,7 +104,7 @@ def status(work: Reconciled, old: Json, generation: int, now: datetime) -> Json:
         **({"iterations": rows} if rows else {}),
         **results.chosen(rows),
         **results.accuracies(work.run, rows),
-        "artifacts": results.artifacts(work.run, earlier.with_adapters(rows, done)),
+        "artifacts": results.artifacts(work.run, rows, plan.trained(work.run, done)),
     }
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from maft_operator.local.processes import Child, start
+from maft_operator.plan.exports import evaluated
 from maft_operator.plan.graph import Graph
 from maft_operator.plan.step import Observed
 from maft_operator.spec.parse import Run
@@ -42,12 +43,6 @@ def refused(targets: Sequence[str], store: str, run: Run) -> bool:
     return bool(targets) and subprocess.run([*flags(targets, store, run), "--check"], check=False).returncode != 0
 
 
-def evaluated(graph: Graph, observed: Observed) -> int:
-    """Counts the iterations that are evaluated."""
-    tasks = (observed.tasks.get(task.name) for task in graph.tasks if task.kind == "evaluate" and task.iteration)
-    return sum(state is not None and state.status == "succeeded" for state in tasks)
-
-
 class Exports:
     """The exports of one run, one at a time. local: the folder for their log."""
 
@@ -60,9 +55,9 @@ class Exports:
 
     async def look(self, graph: Graph, observed: Observed) -> None:
         """Starts one where more is evaluated than at the last start, unless one is under way."""
-        count = evaluated(graph, observed)
-        if self._targets and count > self._seen and (self._child is None or self._child.exit_code is not None):
-            self._seen = count
+        last = evaluated(graph, observed)
+        if self._targets and last > self._seen and (self._child is None or self._child.exit_code is not None):
+            self._seen = last
             self._child = await start(self._command, {}, self._log)
 
     async def finish(self, stop: asyncio.Event) -> None:

@@ -6,8 +6,9 @@ They come from the status, which outlives Jobs, and from what `prepare` found co
 from collections.abc import Collection, Iterable, Mapping
 
 from maft.summaries import AnySummary, Earlier, PrepareSummary, numbers_in, ranges
-from maft_operator.plan.graph import Graph, ProgramName, Task
+from maft_operator.plan.graph import Graph, ProgramName, Task, task_name, train_tasks
 from maft_operator.plan.step import Observed
+from maft_operator.spec.parse import Run
 
 _KINDS: tuple[ProgramName, ...] = ("debate", "train", "evaluate", "diversity")  # whose outputs are committed by iteration
 
@@ -36,6 +37,12 @@ def record(graph: Graph, done: Collection[str], before: Mapping[str, str]) -> di
         if task.name in done:
             numbers.setdefault(stage(task), set()).add(task.iteration)
     return {name: ranges(iterations) for name, iterations in sorted(numbers.items()) if iterations}
+
+
+def trained(run: Run, record: Mapping[str, str]) -> frozenset[int]:
+    """Lists the iterations all of whose adapters are done, as the record says."""
+    stages = [name.removeprefix(task_name(run, 1, "")) for name in train_tasks(run, 1)]
+    return frozenset.intersection(*(numbers_in(record.get(name, "")) for name in stages))
 
 
 def left_over(graph: Graph, observed: Observed, recorded_before: Mapping[str, str]) -> tuple[str, ...]:

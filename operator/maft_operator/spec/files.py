@@ -20,6 +20,7 @@ _PLACES = (  # fields that may name a folder or a file
     ("task", "heldOutSource"),
     ("task", "semantic", "embedder"),
     ("evaluation", "task", "source"),
+    ("evaluation", "embedder"),
 )
 
 

@@ -42,5 +42,7 @@ def _text(value: str) -> str:
 def _number(value: float) -> str:
     if value != value or value in (float("inf"), float("-inf")):
         return f'{{"float": "{value}"}}'
+    if value.is_integer() and abs(value) < _EXACT:
+        return str(int(value))
     rounded = float(format(value, f".{DIGITS}g"))
     return str(int(rounded)) if rounded.is_integer() and abs(rounded) < _EXACT else repr(rounded)
