@@ -16,9 +16,8 @@ from maft_client.results import Event, Json, MaftError, NoSuchRun, Refused, Resu
 from maft_operator import kubeconfig
 from maft_operator.ended import is_over
 from maft_operator.spec import files
-from maft_operator.spec.schema import COMPARISON, GROUP, KIND, VERSION, BadSpec
+from maft_operator.spec.schema import COMPARISON, GROUP, KIND, PLURALS, VERSION, BadSpec
 
-PLURALS = {KIND: "multiagentfinetunes", COMPARISON: "multiagentcomparisons"}
 MANAGER = "maft-client"  # field manager of what is applied
 APPLY = "application/apply-patch+yaml"
 TIMEOUT = 60.0  # seconds of one request

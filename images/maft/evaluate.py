@@ -113,10 +113,11 @@ def _gain(assignment: Assignment, numbers: Evaluation, transcripts: Iterable[Tra
 def _is_new(store: Store, assignment: Assignment) -> None:
     commit = required(store, f"{assignment.questions}/{layout.PROBLEMS}", "the task `prepare`")
     parts = ("train", assignment.part)
-    train, asked = ({p.id for p in iterate_lines(store, commit, f"{part}.jsonl", Problem)} for part in parts)
+    train, asked = ({p.id for p in iterate_lines(store, commit, layout.questions(part), Problem)} for part in parts)
     if both := train & asked:
         raise BadInput(
-            f"{commit.prefix}{assignment.part}.jsonl: {len(both)} of its questions are training questions; make the problems anew"
+            f"{commit.prefix}{layout.questions(assignment.part)}: {len(both)} of its questions are training questions;"
+            " make the problems anew"
         )
 
 

@@ -1,13 +1,16 @@
 """What this pod, container or process may use: processors and memory, as the kernel's control groups (cgroups, both versions) have
-it; and the addresses that it has."""
+it; the addresses that it has; whose child it is."""
 
+import ctypes
 import errno
 import math
 import os
+import signal
 import socket
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")  # in a container its own
+_PDEATHSIG = 1  # of prctl(2)
 _UNLIMITED = 2**60  # bytes; what version 1 writes where there is no limit
 
 
@@ -67,3 +70,8 @@ def unheard(host: str, port: int, error: OSError) -> str:
     if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
         return f"--host {host}: {error.strerror}; give an address of this machine, such as 127.0.0.1"
     return f"--port {port}: {error.strerror}; choose another port or stop what listens there"
+
+
+def die_with_parent() -> None:
+    """Has the kernel kill this process when its parent goes, however that goes (prctl(2), PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

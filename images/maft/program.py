@@ -245,7 +245,8 @@ def parse_servers(flags: Sequence[str]) -> dict[str, list[str]]:
 def _is_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        return bool(_URL.fullmatch(url) and parts.hostname and (parts.port is None or parts.port))
+        host = (parts.hostname or "").encode("idna")  # UnicodeError, a ValueError: a label that is empty or too long
+        return bool(_URL.fullmatch(url) and host and (parts.port is None or parts.port))
     except ValueError:  # brackets without an end, a port that is none
         return False
 

@@ -210,6 +210,11 @@ class Vote(Record, frozen=True):
     right: bool
     """Equals the reference answer."""
 
+    @property
+    def margin(self) -> int:
+        """Counts how many more agents are behind the answer than behind the next one."""
+        return self.votes - self.runner_up
+
 
 class Transcript(Formatted, frozen=True):
     """One debate over one question."""
@@ -325,7 +330,7 @@ class DatasetCounts(Record, frozen=True):
     kept: int
     """Examples."""
     left_out: dict[str, int]
-    """Questions that gave none, by reason (debate/lessons.py)."""
+    """Questions that gave none, by reason (shortage.py)."""
 
 
 class Adapter(Record, frozen=True):

@@ -45,7 +45,7 @@ class Tally:
         """Counts one more."""
         self._agreeing.append(transcript.agreeing / len(transcript.turns))
         self._right.append(transcript.vote.right)
-        self._margins[_margin(transcript)] += 1
+        self._margins[transcript.vote.margin] += 1
         for call in transcript.calls():
             self._calls["calls"] += 1
             self._calls["prompt_tokens"] += call.prompt_tokens
@@ -114,15 +114,6 @@ def _groups(transcript: Transcript) -> Counter[str]:
 def accuracy(transcripts: Iterable[Transcript]) -> Score:
     """Measures the share of questions whose final majority is right."""
     return Tally.of(transcripts).accuracy
-
-
-def margins(transcripts: Iterable[Transcript]) -> list[int]:
-    """Counts questions by margin of the final vote."""
-    return _listed(Counter(map(_margin, transcripts)))
-
-
-def _margin(transcript: Transcript) -> int:
-    return transcript.vote.votes - transcript.vote.runner_up
 
 
 def _listed(counted: Counter[int]) -> list[int]:

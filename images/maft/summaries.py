@@ -199,7 +199,7 @@ class DebateSummary(ProgramSummary, frozen=True, kw_only=True, tag="debate"):
     abstained: int | None = None
     """Questions whose vote is no label; None where labels are read instead (STaR)."""
     left_out: dict[str, int] = {}
-    """Questions that gave no example, by reason, over all datasets (debate/lessons.py)."""
+    """Questions that gave no example, by reason, over all datasets (shortage.py)."""
     probe: ProbeScore | None = None
     answers: Answers = Answers()
     usage: Usage

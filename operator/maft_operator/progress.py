@@ -52,7 +52,7 @@ def parsed(answer: bytes) -> Units | Unreadable | None:
     try:
         response.begin()
         return _refused(response) or units(response.read())
-    except (http.client.HTTPException, ValueError) as error:
+    except (http.client.HTTPException, ValueError, OverflowError) as error:
         return Unreadable(f"are no answer of HTTP ({type(error).__name__})")
 
 

@@ -253,7 +253,7 @@ def test_a_suspended_run_still_stands_for_what_it_is_to_ask() -> None:
 
 def test_runs_that_are_no_longer_asked_for_go_and_one_that_was_deleted_is_made_again() -> None:
     one = made(methods=["base"], seeds=2)
-    seen = {**states(one, COMPLETE), "arithmetic-older-1": COMPLETE, "arithmetic-going-1": RunState("Complete", going=True)}
+    seen = {**states(one, COMPLETE), "arithmetic-older-1": COMPLETE, "arithmetic-going-1": RunState("Complete", terminating=True)}
     decided = step(one, seen)
     assert decided.delete == ("arithmetic-older-1",) and labels(decided.create) == [("base", 1)]
 

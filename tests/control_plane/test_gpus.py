@@ -131,7 +131,7 @@ CPUS = "a server uses the CPU, a training process uses the CPU"
     ],
 )
 def test_one_line_says_what_is_used(spec, total, says) -> None:
-    assert gpus.said(gpus.dealt(graph(**spec), of(total)), of(total)) == says
+    assert gpus.device_line(gpus.dealt(graph(**spec), of(total)), of(total)) == says
 
 
 def test_a_program_sees_the_gpus_that_it_holds_and_no_other() -> None:

@@ -83,7 +83,7 @@ def test_runs_that_went_while_the_watch_was_away_are_forgotten():
 
 
 def seen_by(lists: Lists, times: int) -> tuple[str, str, bool]:
-    """stale, unanswered and blind, after so many looks at a watch that has delivered nothing."""
+    """stale, unanswered and whether changes may be missed, after so many looks at a watch that has delivered nothing."""
 
     async def scenario():
         queue, metrics = Queue(), Metrics()
@@ -91,7 +91,7 @@ def seen_by(lists: Lists, times: int) -> tuple[str, str, bool]:
         check = health.WatchCheck(lists, keys, Watched(keys, metrics), [], grace=0.0)  # type: ignore[arg-type]
         for _ in range(times):
             await check.look()
-        return check.stale, check.unanswered, check.blind
+        return check.stale, check.unanswered, check.may_miss_changes
 
     return asyncio.run(scenario())
 

@@ -29,10 +29,10 @@ from kube_objects import (
 
 from maft.summaries import PEER_LOST, DebateSummary, Failure, ProgramSummary, ShardSummary, TrainSummary, Usage, encode_summary
 from maft_operator.cluster import indexes, reasons
+from maft_operator.cluster.event_troubles import troubles_in
 from maft_operator.cluster.manifests import Json
 from maft_operator.cluster.observed import explained, read
 from maft_operator.cluster.reasons import Reason, Trouble
-from maft_operator.cluster.silent import troubles_in
 from maft_operator.plan.step import ServerState, TaskState, step
 
 RUN = a_run()
@@ -48,6 +48,17 @@ Expected = tuple[Reason, bool, str]  # a trouble: its reason, whether it blocks,
 
 REJECTED = {"reason": "UnexpectedAdmissionError", "message": "Pod was rejected: no healthy devices"}
 BACK_OFF = waiting("CrashLoopBackOff", "back-off 10s")
+
+
+PREEMPTED = condition("DisruptionTarget", reason="PreemptionByScheduler", message="preempting to accommodate a higher priority pod")
+
+
+def unready(reason: str, message: str, seconds: float = 900) -> Json:
+    return condition("Ready", "False", reason=reason, message=message, seconds=seconds)
+
+
+def finalized(thing: Json) -> Json:
+    return {**thing, "metadata": {**thing["metadata"], "finalizers": ["example.org/x"]}}
 
 
 def on_node(thing: Json) -> Json:
@@ -200,6 +211,31 @@ UNDER_WAY: dict[str, tuple[list[Json], int, Expected | None]] = {
         0,
         (reasons.NODE_LOST, True, "node gpu-7"),
     ),
+    "a finalizer keeps a pod that never had a node": (
+        [job(TASK), terminating(finalized(unscheduled(TASK, "0/3 nodes are available")), 980)],
+        0,
+        (reasons.POD_STUCK, True, f"the pod r-1-debate-0 should have ended at {at(980)}; its finalizers keep it: example.org/x"),
+    ),
+    "a sidecar is in back-off beside a program at work": (
+        [job(TASK), with_sidecar(pod(TASK, "Running", RUNNING), {"state": BACK_OFF, "lastState": ended(1, "no certificate")})],
+        0,
+        (reasons.CRASH_LOOP, False, "container proxy: no certificate"),
+    ),
+    "an init container runs for long": (
+        [job(TASK), pod(TASK, "Pending", waiting("PodInitializing"), init={"running": {"startedAt": at(300)}})],
+        0,
+        (reasons.POD_STUCK, False, f"the init container init runs since {at(300)}"),
+    ),
+    "an init container has been running for more than an hour": (
+        [job(TASK), pod(TASK, "Pending", waiting("PodInitializing"), init={"running": {"startedAt": at(-2700)}})],
+        0,
+        (reasons.POD_STUCK, True, f"the init container init runs since {at(-2700)}"),
+    ),
+    "an init container runs": (
+        [job(TASK), pod(TASK, "Pending", waiting("PodInitializing"), init={"running": {"startedAt": at(900)}})],
+        0,
+        None,
+    ),
     "a gate of somebody else's is closed": (
         [job(TASK), pod(TASK, "Running", RUNNING, conditions=[condition("Ready", "False", reason="ReadinessGatesNotReady")])],
         0,
@@ -245,6 +281,21 @@ UNDER_WAY: dict[str, tuple[list[Json], int, Expected | None]] = {
         [job(TASK, failed=1), pod(TASK, "Failed", OUT_OF_MEMORY)],
         1,
         (reasons.OUT_OF_MEMORY, False, "r-1-debate-0 needed more memory than its limit"),
+    ),
+    "a pod was preempted": (
+        [job(TASK), pod(TASK, "Failed", ended(143, "debate 12/100 questions"), conditions=[PREEMPTED])],
+        0,
+        (reasons.DISRUPTED, False, "the pod r-1-debate-0: PreemptionByScheduler: preempting to accommodate a higher priority pod"),
+    ),
+    "its node shuts down": (
+        [job(TASK), pod(TASK, "Failed", ended(143, "step 3"), reason="Terminated", message="imminent node shutdown.")],
+        0,
+        (reasons.DISRUPTED, False, "the pod r-1-debate-0: Terminated: imminent node shutdown."),
+    ),
+    "wrong input of a pod that was to go anyway": (
+        [job(TASK), pod(TASK, "Failed", ended(2, error("task.source: q.jsonl holds no questions")), conditions=[PREEMPTED])],
+        0,
+        (reasons.INPUT_INVALID, True, "holds no questions"),
     ),
     "a pod was evicted": (
         [job(TASK), pod(TASK, "Failed", ended(137), **EVICTED)],
@@ -314,6 +365,15 @@ GONE: dict[str, tuple[list[Json], tuple[int, int], Expected]] = {
         [failed(TASK, failed=4), *(pod(TASK, "Failed", ended(1, f"try {n}"), number=n) for n in range(4))],
         (4, 1),
         (reasons.ATTEMPTS_EXHAUSTED, False, "try 3"),
+    ),
+    "too many attempts, and a preemption": (
+        [
+            failed(TASK, failed=4),
+            pod(TASK, "Failed", ended(1, "lost")),
+            pod(TASK, "Failed", ended(143, "x"), conditions=[PREEMPTED], number=1),
+        ],
+        (4, 143),
+        (reasons.ATTEMPTS_EXHAUSTED, False, "lost"),
     ),
     "the store stayed away": (
         [failed(TASK, failed=4), pod(TASK, "Failed", ended(1, "store s3://b: unreachable"))],
@@ -693,6 +753,26 @@ SERVERS: dict[str, tuple[list[Json], ServerState | None, Expected | None]] = {
         ServerState(ready=False),
         (reasons.POD_REJECTED, False, "no healthy devices"),
     ),
+    "it works, and another container is not ready": (
+        [deployment(), replica(RUNNING, ready=True, conditions=[unready("ContainersNotReady", "unready status: [proxy]")])],
+        ServerState(ready=False),
+        (reasons.POD_STUCK, True, "r-server-0 works and is not ready: ContainersNotReady: unready status: [proxy]"),
+    ),
+    "it works, and a gate of somebody else's is closed": (
+        [deployment(), replica(RUNNING, ready=True, conditions=[unready("ReadinessGatesNotReady", "the gate x is False")])],
+        ServerState(ready=False),
+        (reasons.POD_STUCK, True, "ReadinessGatesNotReady: the gate x"),
+    ),
+    "it has just become ready": (
+        [deployment(), replica(RUNNING, ready=True, conditions=[unready("ContainersNotReady", "x", seconds=998)])],
+        ServerState(ready=False),
+        None,
+    ),
+    "its Deployment is paused": (
+        [{**deployment(), "spec": {"replicas": 1, "paused": True}}],
+        ServerState(ready=False),
+        (reasons.POD_STUCK, True, "Deployment r-server is paused: kubectl rollout resume"),
+    ),
     "a sidecar of the user's is in back-off": (
         [deployment(), with_sidecar(replica(RUNNING), {"state": BACK_OFF, "lastState": ended(1, "no certificate")})],
         ServerState(ready=False),
@@ -980,3 +1060,23 @@ def test_progress_is_that_of_all_parts(
 
 def test_nothing_is_known_where_no_part_says_anything() -> None:
     assert indexes.added_up({}, planned(SHARDS), {TASK: ShardSummary(questions=20)}) == {}
+
+
+SCC = 'unable to validate against any security context constraint: [spec.volumes[3]: Invalid value: "hostPath": not allowed]'
+
+
+@pytest.mark.parametrize(
+    ("event", "message", "reason"),
+    [
+        ("FailedCreate", f'pods "x" is forbidden: {SCC}', reasons.POD_REFUSED),
+        ("FailedCreate", "ValidatingAdmissionPolicy 'p' denied request: volumes must be readOnly", reasons.POD_REFUSED),
+        ("FailedAttachVolume", 'Multi-Attach error for volume "pvc-1" Volume is already used by pod(s) other', reasons.POD_STUCK),
+        ("FailedMount", 'MountVolume.SetUp failed for volume "nfs": mount.nfs: access denied by server', reasons.POD_STUCK),
+        ("FailedMount", 'MountVolume.SetUp failed for volume "c": failed to sync configmap cache: timed out', reasons.POD_STUCK),
+        ("FailedMount", 'MountVolume.SetUp failed for volume "c": configmap "c" not found', reasons.VOLUME_MISSING),
+        ("FailedMount", 'MountVolume.SetUp failed for volume "k": secret "k" not found', reasons.SECRET_MISSING),
+        ("FailedMount", 'references non-existent config key: x (configmap "c")', reasons.VOLUME_MISSING),
+    ],
+)
+def test_a_volume_is_missing_where_something_says_so(event: str, message: str, reason: Reason) -> None:
+    assert reasons.event_reason(event, message) == reason

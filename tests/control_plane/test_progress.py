@@ -98,6 +98,9 @@ def test_a_redirect_is_not_followed() -> None:
         (b"HTTP/1.1 200 OK\r\nA: " + b"x" * 70_000 + b"\r\n\r\n", "64 KiB"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nmaft_progress_done 1", "no answer of HTTP"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "no answer of HTTP"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFFFFF\r\n", "no answer of HTTP"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-FFFFFFFFFFFFFFFFFFFF\r\n", "no answer of HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\nx", "no answer of HTTP"),
     ],
 )
 def test_what_is_no_answer_says_why(data: bytes, words: str) -> None:

@@ -58,6 +58,7 @@ PRODUCED = {
     "NothingTrained": "test_conditions.py test_that_nothing_was_trained_is_told_with_the_reason_and_what_to_change",
     "AnswersCut": "test_conditions.py test_too_many_answers_that_were_cut_off_are_told",
     "Retrying": "test_observed.py [an attempt failed], [two attempts failed]",
+    "Disrupted": "test_observed.py [a pod was preempted]",
     "Unschedulable": "test_why.py [unschedulable]",
     "QuotaExceeded": "test_why.py test_quota",
     "ImagePullFailed": "test_why.py [image]",

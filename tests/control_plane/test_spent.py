@@ -49,25 +49,25 @@ def test_which_gpus_are_held(objects, gpus: int) -> None:
 
 
 def test_it_is_counted_from_look_to_look() -> None:
-    first = spent.counted(Spent(), 2, later(0.5), going=True)
+    first = spent.counted(Spent(), 2, later(0.5), counts=True)
     assert first == Spent(0, 0, 2, START)
-    assert spent.counted(first, 2, later(100), going=True) == first  # nothing changed: no write
-    more = spent.counted(first, 8, later(100), going=True)
+    assert spent.counted(first, 2, later(100), counts=True) == first  # nothing changed: no write
+    more = spent.counted(first, 8, later(100), counts=True)
     assert more == Spent(100, 200, 8, later(100))
-    assert spent.counted(more, 8, later(100 + spent.STEP), going=True) == Spent(400, 2600, 8, later(400))
-    assert spent.counted(more, 8, later(130), going=False) == Spent(130, 440)
+    assert spent.counted(more, 8, later(100 + spent.STEP), counts=True) == Spent(400, 2600, 8, later(400))
+    assert spent.counted(more, 8, later(130), counts=False) == Spent(130, 440)
 
 
 def test_what_passes_while_it_is_suspended_does_not_count() -> None:
-    paused = spent.counted(Spent(100, 200, 2, later(100)), 2, later(110), going=False)
-    assert spent.counted(paused, 0, later(9000), going=False) == paused
-    assert spent.counted(paused, 2, later(9010), going=True) == Spent(110, 220, 2, later(9010))
+    paused = spent.counted(Spent(100, 200, 2, later(100)), 2, later(110), counts=False)
+    assert spent.counted(paused, 0, later(9000), counts=False) == paused
+    assert spent.counted(paused, 2, later(9010), counts=True) == Spent(110, 220, 2, later(9010))
 
 
 def test_many_short_looks_lose_nothing() -> None:
     record = Spent()
     for number in range(1001):
-        record = spent.counted(record, 1 + number // 50 % 2, later(0.3 * number), going=True)
+        record = spent.counted(record, 1 + number // 50 % 2, later(0.3 * number), counts=True)
     assert (record.seconds, record.gpu_seconds) == (300, pytest.approx(450, abs=10))
 
 

@@ -54,4 +54,6 @@ def test_what_is_kept():
     generators = a_spec(**PAPER, debate={"critics": False})
     union = a_spec(**PAPER, method="union", agentOverrides=ONE_THINKS)
     assert sum(cost.stored(union, 1000, each.agents) for each in variants(union)) == 2 * 2 * 1000 * cost.NUMBER
-    assert cost.stored(generators, 1000, range(3)) + cost.said(Cost(5, 7)) == 2 * 3 * 1000 * cost.NUMBER + 7 * cost.TOKEN
+    assert (
+        cost.stored(generators, 1000, range(3)) + cost.transcript_bytes(Cost(5, 7)) == 2 * 3 * 1000 * cost.NUMBER + 7 * cost.TOKEN
+    )

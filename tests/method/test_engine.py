@@ -1,6 +1,7 @@
 """The Engine seam: one contract for the mock server and for real vLLM, and what the client does when a server is away."""
 
 import asyncio
+import gzip
 import sys
 import urllib.error
 import urllib.request
@@ -12,8 +13,10 @@ from aiohttp import web
 from conftest import KEY, MOCK, TINY, a_spec, free_port, serving
 
 from maft.chat_template import load_chat_template
+from maft.debate import engine as debate_engine
+from maft.debate import replica
 from maft.debate.engine import HttpEngine, Request
-from maft.debate.replica import Replica, is_lost
+from maft.debate.replica import Load, Replica, addresses, is_lost
 from maft.errors import BadInput
 from maft.program import parse_servers
 from maft.records import BASE, Message
@@ -219,6 +222,19 @@ ENDING = {
     "a page": web.Response(text="<html>welcome to nginx</html>", content_type="text/html"),
     "no UTF-8": web.Response(body=b"\xff\xfe{"),
     "nothing": web.Response(),
+    "an error beside it": answer("half an") | {"error": {"message": "engine dead", "code": 500}},
+    "another choice": {"choices": [{"text": "x", "index": 1, "finish_reason": "stop"}], "usage": answer()["usage"]},
+    "a token that is none": {"choices": [{"text": "x", "token_ids": [-1]}], "usage": answer()["usage"]},
+    "fewer tokens than none": answer() | {"usage": {"prompt_tokens": -1, "completion_tokens": 1}},
+    "deeper than anybody reads": web.Response(body=b'{"more": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"),
+    "a gateway without a route": web.Response(status=404),
+    "a router's words": web.Response(status=404, text="404 page not found"),
+    "a page that is not there": web.Response(status=404, text="<html>nginx</html>", content_type="text/html"),
+    "a proxy's own status": web.Response(status=520),
+    "not implemented": web.Response(status=501, text='{"error": "no"}', content_type="application/json"),
+    "accepted": web.Response(status=202),
+    "elsewhere": web.Response(status=307, headers={"Location": "http://127.0.0.1:9/v1/completions"}),
+    "compressed": web.Response(body=gzip.compress(b" " * 1_000_000), headers={"Content-Encoding": "gzip"}),
 }
 
 
@@ -235,9 +251,78 @@ def test_an_answer_that_is_none_is_asked_for_again(prompt, first):
             return await engine.complete("s", request(prompt))
 
     if isinstance(first, web.Response):
-        first = web.Response(body=first.body, content_type=first.content_type)
+        headers = {name: first.headers[name] for name in ("Location", "Content-Encoding") if name in first.headers}
+        first = web.Response(body=first.body, status=first.status, content_type=first.content_type, headers=headers)
         asked.append(1)  # a response is sent once
     assert (asyncio.run(scenario()).text, len(asked)) == ("Answer: 1", 3)
+
+
+@pytest.mark.parametrize("refusal", [{"error": {"message": "no", "code": 400}}, {"object": "error"}, {"detail": "Not Found"}])
+def test_what_the_server_itself_refuses_is_final(prompt, refusal):
+    async def complete():
+        return web.json_response(refusal, status=404)
+
+    async def scenario():
+        async with served(complete) as url, HttpEngine({"s": [url]}) as engine:
+            await engine.complete("s", request(prompt))
+
+    with pytest.raises(BadInput, match=r"refused a request \(404\)"):
+        asyncio.run(scenario())
+
+
+def test_an_answer_has_no_more_bytes_than_an_answer_can_have(prompt, monkeypatch):
+    monkeypatch.setattr(debate_engine, "MOST", 1000)
+    asked = []
+
+    async def complete():
+        asked.append(1)
+        return answer("x" * 5000) if len(asked) == 1 else answer()
+
+    async def scenario():
+        async with served(complete) as url, HttpEngine({"s": [url]}) as engine:
+            return await engine.complete("s", request(prompt))
+
+    assert (asyncio.run(scenario()).text, len(asked)) == ("Answer: 1", 2)
+
+
+@pytest.mark.parametrize("hangs", ["/v1/models", "/v1/completions"])
+def test_a_server_that_hangs_at_its_first_answer_is_given_up(hangs, monkeypatch):
+    """Before any question, when nobody looks at the load yet."""
+    monkeypatch.setattr(replica, "SLOWEST", 0.1)
+    let_go = asyncio.Event()
+
+    async def handler(asked):
+        if asked.path == hangs:
+            await let_go.wait()
+        return web.json_response({"data": [{"id": BASE, "max_model_len": 512}]})
+
+    async def scenario():
+        app, port = web.Application(), free_port()
+        app.add_routes([web.get("/v1/models", handler), web.post("/v1/completions", handler)])
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        try:
+            async with HttpEngine({"s": [f"http://127.0.0.1:{port}"]}, patience=0.2, hang=0.1) as engine:
+                with pytest.raises(OSError, match="away for more than"):
+                    await engine.ready("s", [BASE])
+        finally:
+            let_go.set()
+            await runner.cleanup()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("value", ["+Inf", "-Inf", "NaN", "9e999", "1e-05", "1.2.3", "-4", "e", "1e+"])
+def test_metrics_that_are_no_numbers_count_for_nothing(value):
+    lines = f'vllm:num_requests_running{{engine="0"}} {value}\nvllm:num_requests_running{{engine="1"}} 2.0\n'
+    lines += f'vllm:generation_tokens_total{{engine="0"}} {value}\nvllm:num_requests_waiting{{engine="0"}} 1e+03\n'
+    assert Replica("http://a", "http://a").read(lines.encode(), 1.0) == Load(2, 1000)
+
+
+def test_an_encrypted_server_keeps_its_name_and_a_path_its_place():
+    assert addresses("https://localhost/pre/") == ["https://localhost/pre"]
+    assert addresses("http://localhost:81/pre") == ["http://127.0.0.1:81/pre"]
 
 
 def test_patience_begins_with_the_first_failure_and_not_with_the_question(prompt):

@@ -11,12 +11,12 @@ from conftest import free_port
 
 from maft.errors import BadInput, PeerLost
 from maft.store.files import FileStore
-from maft.train.links import Hello, Link, Told
+from maft.train.links import Assigned, Hello, Link
 from maft.train.nodes import INDEX, MEETING, Node, found, gathered, joined, made_secret, read_secret
 
 TASK = "ns/run 1 [0]"
 SECRET = "5e" * 32
-TOLD = Told(("generator-0", "critic-0"), 4321)
+TOLD = Assigned(("generator-0", "critic-0"), 4321)
 
 
 def never() -> bool:
@@ -42,11 +42,11 @@ def pool():
         yield made
 
 
-def following(pool: ThreadPoolExecutor, first: Node, index: int) -> "Future[tuple[Link, Told] | None]":
+def following(pool: ThreadPoolExecutor, first: Node, index: int) -> "Future[tuple[Link, Assigned] | None]":
     return pool.submit(joined, replace(first, index=index), TASK, told_secret, never)
 
 
-def met(future: "Future[tuple[Link, Told] | None]") -> tuple[Link, Told]:
+def met(future: "Future[tuple[Link, Assigned] | None]") -> tuple[Link, Assigned]:
     made = future.result(30)
     assert made
     return made
@@ -165,7 +165,7 @@ def test_who_is_silent_keeps_nobody_out(first, pool):
 
     thread = threading.Thread(target=come)
     thread.start()
-    others: list[Future[tuple[Link, Told] | None]] = []
+    others: list[Future[tuple[Link, Assigned] | None]] = []
     late = pool.submit(lambda: (thread.join(30), others.extend(following(pool, first, index) for index in (1, 2))))
     with gathered(hasty, TASK, SECRET, TOLD) as links:
         assert sorted(link.who for link in links) == ["node 1", "node 2"]
@@ -180,7 +180,7 @@ def test_who_is_silent_keeps_nobody_out(first, pool):
 
 def test_who_takes_a_pods_place_has_to_know_its_secret(first, pool):
     """It came before the pod, was told where the ranks meet, and had a part of the base."""
-    others: list[Future[tuple[Link, Told] | None]] = []
+    others: list[Future[tuple[Link, Assigned] | None]] = []
 
     def come() -> None:
         stranger = raw(first)

@@ -19,7 +19,7 @@ from maft.program import Assignment
 from maft.records import Example, Problem, Transcript
 from maft.report import __main__ as report
 from maft.report import read as report_read
-from maft.scores import margins
+from maft.scores import Tally
 from maft.shortage import NO_CONSENSUS
 from maft.spec import immutable_spec_json
 from maft.store import layout
@@ -114,7 +114,7 @@ def test_what_the_debate_says_of_its_majority(probed: Probed) -> None:
     assert said.probe
     assert (said.probe.mean, said.probe.questions) == (share, 10)
     assert said.probe.stderr == pytest.approx((share * (1 - share) / 9) ** 0.5, abs=1e-4)
-    assert said.margins == tuple(margins(transcripts))
+    assert said.margins == tuple(Tally.of(transcripts).margins)
     assert sum(said.margins) == 24
     counts = required(world.store, layout.datasets(RUN, 1), "the test").meta["counts"]
     generators = [c for c in counts if c["role"] == "generator"]
@@ -162,8 +162,8 @@ def test_margins() -> None:
     def vote(votes: int, runner_up: int) -> Any:
         return SimpleNamespace(vote=SimpleNamespace(votes=votes, runner_up=runner_up))
 
-    assert margins([vote(3, 0), vote(2, 1), vote(1, 1), vote(0, 0), vote(3, 0)]) == [2, 1, 0, 2]
-    assert margins([]) == [0]
+    assert Tally.of([vote(3, 0), vote(2, 1), vote(1, 1), vote(0, 0), vote(3, 0)]).margins == [2, 1, 0, 2]
+    assert Tally.of([]).margins == [0]
 
 
 # --- another task's held-out questions ---

@@ -803,7 +803,8 @@ def fault(status: str, code: str) -> bytes:
     return answer(status, f"<Error><Code>{code}</Code><Message>two\nlines</Message></Error>".encode())
 
 
-DONE, MAFT = answer("200 OK"), answer("200 OK", b"maft")
+DONE, MAFT, NONE = answer("200 OK"), answer("200 OK", b"maft"), fault("404 Not Found", "NoSuchKey")
+CONDITIONAL = [DONE, MAFT, fault("412 No", "412"), MAFT]  # answers to what a probe asks first
 
 
 @pytest.fixture(scope="module")
@@ -835,11 +836,9 @@ def answered(answers: Answers) -> Store:
         ([fault("501 Not Implemented", "NotImplemented")], ["conditional writes"]),
         ([fault("400 Bad Request", "Strange")], ["Strange", "check the storage settings"]),
         ([DONE, MAFT, DONE, answer("204 No Content")], ["ignores conditional writes"]),
-        (
-            [DONE, MAFT, fault("412 No", "412"), MAFT, answer("200 OK", b"<a><IsTruncated>false</IsTruncated></a>")],
-            ["does not list"],
-        ),
-        ([DONE, MAFT, fault("412 No", "412"), MAFT, fault("400 No", "Odd"), DONE], ["ListMultipartUploads"]),
+        ([*CONDITIONAL, NONE, answer("200 OK", b"<a><IsTruncated>false</IsTruncated></a>")], ["does not list"]),
+        ([*CONDITIONAL, NONE, fault("400 No", "Odd"), DONE], ["ListMultipartUploads"]),
+        ([*CONDITIONAL, DONE], ["for an object that is not there", "use another store"]),
     ],
 )
 def test_probe_of_servers_that_are_no_such_store(answers: Answers, answered: Store, replies: list[bytes], words: list[str]) -> None:

@@ -27,7 +27,7 @@ from maft.store.base import Missing, Passing, Store
 from maft.store.check import PATIENCE, check
 from maft.store.commits import COMMIT, committed, fetch, fetch_folder, publish, required
 from maft.store.patience import FIRST, LONGEST, Patience
-from maft.store.s3 import S3Store
+from maft.store.s3 import PARTS, S3Store
 from maft.store.s3_client import ONCE, Requests
 from maft.store.urls import open_store
 from maft.summaries import BAD_INPUT
@@ -513,6 +513,92 @@ def test_a_list_need_not_have_tags(answers: Answers, answered: S3Store) -> None:
     answers.answers = {"": [answer("200 OK", whole)]}
     [entry] = answered.entries("")
     assert (entry.key, entry.size, entry.tag) == ("x", 4, "")
+
+
+LISTED = b"<Contents><Key>x</Key><Size>4</Size><LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
+
+
+def listing(truncated: str, token: str = "", entries: bytes = LISTED) -> bytes:
+    more = f"<NextContinuationToken>{token}</NextContinuationToken>" if token else ""
+    page = f"<ListBucketResult><IsTruncated>{truncated}</IsTruncated>{more}".encode()
+    return answer("200 OK", page + entries + b"</ListBucketResult>")
+
+
+@pytest.mark.parametrize(
+    ("reply", "error", "words"),
+    [
+        (listing("true", "same"), BadInput, ["ListObjectsV2", "every page is the first one"]),
+        (listing("true"), Passing, ["ListObjectsV2", "does not say how"]),
+        (listing("false", entries=LISTED.replace(b"<Size>4</Size>", b"")), Passing, ["none of an S3 server", "Size"]),
+        (listing("false", entries=LISTED.replace(b"2026-01-01T00:00:00.000Z", b"soon")), Passing, ["none of an S3 server"]),
+    ],
+    ids=["the same page for ever", "no token", "no size", "no date"],
+)
+def test_a_list_that_is_none_is_told(
+    answers: Answers, answered: S3Store, reply: bytes, error: type[Exception], words: list[str]
+) -> None:
+    answers.answers = {"": [reply]}
+    with pytest.raises(error) as caught:
+        list(answered.list(""))
+    assert [word for word in ["s3://bucket", *words] if word not in str(caught.value)] == []
+
+
+def test_a_full_page_goes_on_also_where_that_is_said_oddly(answers: Answers, answered: S3Store) -> None:
+    full = b"".join(LISTED.replace(b"<Key>x", b"<Key>%04d" % n) for n in range(1000))
+    answers.answers = {"": [listing("True", "more", full), listing("False")]}
+    assert len(list(answered.list(""))) == 1001
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n4\r\nmaft\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "whole", [CHUNKED, answer("200 OK", b"maft"), answer("206 Partial", b"maft", "Content-Range: bytes 0-3/*")]
+)
+def test_a_store_without_ranges_gives_files_as_wholes(answers: Answers, answered: S3Store, tmp_path: Path, whole: bytes) -> None:
+    """Within the time of a test: boto3 waits for ever for what these answers do not say."""
+    answers.answers = {"": [whole]}
+    answered.fetch("x", tmp_path / "x")
+    assert (tmp_path / "x").read_bytes() == b"maft"
+
+
+def test_an_upload_in_parts_is_looked_for_when_it_has_ended(answers: Answers, answered: S3Store, tmp_path: Path) -> None:
+    """Completing one is answered by 200, and by nothing more where it fails late."""
+    large = tmp_path / "large"
+    with large.open("wb") as file:
+        file.truncate(PARTS.multipart_threshold)
+    begun = answer("200 OK", b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>")
+    five = answer("206 Partial", b"m", "Content-Range: bytes 0-0/5")
+    answers.answers = {"POST /bucket/x?uploads": [begun], "GET": [five], "": [DONE]}
+    for there, said in ((answers.answers["GET"][0], "5 bytes"), (fault("404 Not Found", "NoSuchKey"), "0 bytes")):
+        answers.answers["GET"] = [there]
+        with pytest.raises(Passing, match=rf"CompleteMultipartUpload: {said} are there of {PARTS.multipart_threshold}"):
+            answered.write("x", large)
+
+
+def test_uploads_of_others_are_left_alone(answers: Answers, answered: S3Store) -> None:
+    """Some servers list all of a bucket's, whatever prefix is asked for."""
+    uploads = b"".join(b"<Upload><Key>%s</Key><UploadId>u</UploadId></Upload>" % key for key in (b"other/x", b"run/x"))
+    page = b"<ListMultipartUploadsResult><IsTruncated>false</IsTruncated>" + uploads + b"</ListMultipartUploadsResult>"
+    answered._lists_uploads, before = True, len(answers.requests)
+    answers.answers = {"GET": [answer("200 OK", page)], "DELETE": [answer("204 No Content")]}
+    answered.clean("run/")
+    assert [line.split(" ")[1] for line in answers.requests[before:] if line.startswith("DELETE")] == ["/bucket/run/x?uploadId=u"]
+
+
+@pytest.mark.parametrize("code", ["IfNoneMatchFailed", "ConditionNotMet", "PreconditionFailed"])
+def test_what_is_there_is_there_in_any_words(answers: Answers, answered: S3Store, code: str) -> None:
+    answers.answers = {"": [fault("412 Precondition Failed", code)]}
+    assert answered.create("x", b"1") is False
+    answers.answers = {"": [fault("409 Conflict", "BlobAlreadyExists")]}
+    assert answered.create("x", b"1") is False
+
+
+def test_a_store_that_gives_what_is_not_there_is_refused(answers: Answers, answered: S3Store) -> None:
+    puts = [DONE, fault("412 Precondition Failed", "PreconditionFailed")]
+    mine = [answer("200 OK", b"maft"), answer("200 OK", b"maft"), answer("200 OK")]
+    answers.answers = {"PUT": puts, "GET": mine, "": [answer("204 No Content")]}
+    refusal(lambda: check(answered, "run/"), "not there", "GetObject")
 
 
 def test_files_go_side_by_side(store: Store, proxy: Unreliable, tmp_path: Path) -> None:

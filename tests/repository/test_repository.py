@@ -15,7 +15,7 @@ import maft
 import maft_operator
 from maft.spec import TaskKind
 from maft_operator.__main__ import main
-from maft_operator.spec.schema import FILES, checked
+from maft_operator.spec.schema import PLURALS, checked
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
@@ -58,7 +58,7 @@ def test_the_reference_is_made_from_the_schema():
 
     for kind, page in resource_reference.PAGES.items():
         assert (ROOT / "docs" / page).read_text() == resource_reference.reference(kind), page
-    assert resource_reference.PAGES.keys() == FILES.keys()
+    assert resource_reference.PAGES.keys() == PLURALS.keys()
 
 
 def test_the_definition_of_comparisons_is_made_from_that_of_runs():

@@ -1,18 +1,20 @@
 """The client of the inference servers: token ids in, one recorded call out, over the OpenAI-compatible completions API.
 
 Aiohttp sessions for the whole program; no per-call objects beyond the request itself. A server that is away (restarting,
-overloaded, ending) is waited for; what it refuses for good (4xx) is BadInput. Answers come whole and not as streams: a stream
-costs the client a piece of work for every token (docs/performance.md).
+overloaded, ending) is waited for, and so is one in whose place somebody else answers: a gateway without a route yet, a mesh that
+is not ready. What it refuses for good (4xx, in JSON) is BadInput. Answers come whole and not as streams: a stream costs the client
+a piece of work for every token (docs/performance.md).
 """
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import Annotated, Any, Protocol, Self, TypeVar
 
 import aiohttp
 import msgspec
+from msgspec import Meta
 
 from maft.debate import limits
 from maft.debate.replica import HANG, Load, Replica, Waiting, addresses, keeps_alive
@@ -22,10 +24,15 @@ from maft.spec import SERVER_KEY
 
 PATIENCE = 300.0  # seconds that a server may be away beside what it takes to start: until that is noticed, and another is made
 LOOK = 5.0  # seconds until a question about a server's state has to be answered
-_AWAY = {408, 425, 429, 500, 502, 503, 504}
+_PASSING = {408, 409, 425, 429}  # what the server itself may answer, and otherwise the next time
 _KEYLESS = 401
+MOST = 64 << 20  # bytes of an answer: a hundred thousand tokens with their ids are one or two million
 UNFINISHED = {"abort", "error"}  # a server that ends says so, with the half of an answer
-_JSON = {"Content-Type": "application/json"}
+# Compressed, a few kilobytes of a stranger's would be gigabytes here.
+_JSON = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+_Token = Annotated[int, Meta(ge=0, lt=2**31)]
+_Count = Annotated[int, Meta(ge=0)]
+_UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 T = TypeVar("T")
 
 
@@ -59,21 +66,25 @@ class Engine(Protocol):
 
 class _Choice(msgspec.Struct):
     text: str
+    index: int = 0
     finish_reason: str | None = None
-    token_ids: tuple[int, ...] | None = None
+    token_ids: tuple[_Token, ...] | None = None
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: _Count
+    completion_tokens: _Count
 
 
 class _Completion(msgspec.Struct):
     choices: tuple[_Choice, ...]
     usage: _Usage
+    error: Any = None
+    """What broke off the answer beside it, from proxies."""
 
     def __post_init__(self) -> None:
-        if len(self.choices) != 1 or self.choices[0].finish_reason in UNFINISHED:
+        only = self.choices[0] if len(self.choices) == 1 and not self.error else None
+        if only is None or only.index or only.finish_reason in UNFINISHED:
             raise ValueError("not a whole answer")
 
 
@@ -127,10 +138,13 @@ class HttpEngine:
         connector = aiohttp.TCPConnector(limit=0, limit_per_host=each, keepalive_timeout=60, socket_factory=keeps_alive)
         # No limit of time: an answer may take hours. Who waits in vain is found by `load`.
         self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10), connector=connector, headers=self._headers
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
+            connector=connector,
+            headers=self._headers,
+            auto_decompress=False,
         )
         looking = aiohttp.TCPConnector(limit=0, limit_per_host=1, keepalive_timeout=60)
-        self._looks = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=LOOK), connector=looking)
+        self._looks = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=LOOK), connector=looking, auto_decompress=False)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -148,12 +162,21 @@ class HttpEngine:
             replica.busy -= 1
 
     async def ready(self, server: str, models: Iterable[str]) -> int:
-        contexts = [await self._ready(replica, server, list(models)) for replica in self._replicas[server]]
-        return min(contexts)
+        watching = asyncio.create_task(self._watch())  # the window, which looks at the load later, has not begun yet
+        try:
+            return min([await self._ready(replica, server, list(models)) for replica in self._replicas[server]])
+        finally:
+            watching.cancel()
 
     async def load(self) -> Load:
         loads = await asyncio.gather(*(self._load(r) for replicas in self._replicas.values() for r in replicas))
         return Load(sum(load.running for load in loads), sum(load.waiting for load in loads))
+
+    async def _watch(self) -> None:
+        """Gives up requests that hang, until cancelled."""
+        while True:
+            await asyncio.sleep(min(LOOK, self._hang))
+            await self.load()
 
     async def _ready(self, replica: Replica, server: str, models: list[str]) -> int:
         """Asks for one token of every model: the first request for an adapter is what makes the replica fetch it."""
@@ -192,7 +215,11 @@ class HttpEngine:
             if status == 200:
                 try:
                     answer = kind.decode(data)
-                except (msgspec.DecodeError, UnicodeError) as error:  # of a server that ends, or of somebody else in its place
+                except (
+                    msgspec.DecodeError,
+                    UnicodeError,
+                    RecursionError,
+                ) as error:  # of a server that ends, or of somebody else in its place
                     data = f"no answer of vLLM ({one_line(error)}): ".encode() + data[:300]
                 else:
                     replica.succeeded()
@@ -200,7 +227,7 @@ class HttpEngine:
             reason = one_line(data.decode(errors="replace"), 300)
             if status == _KEYLESS:  # servers or this program are older than the key: another pod of it has the present one
                 raise OSError(f"server {server}: {url} wants another key than {SERVER_KEY} gives ({status}): {reason}")
-            if status != 200 and status not in _AWAY:
+            if _is_refusal(status, data):
                 raise BadInput(f"server {server}: {url} refused a request ({status}): {reason}")
             if replica.failed(asyncio.get_running_loop().time()) > self._patience:
                 raise OSError(f"server {server}: {url} away for more than {self._patience:.0f} s: {reason}")
@@ -225,8 +252,8 @@ class HttpEngine:
                 replica.waiting.add(waiting)
                 try:
                     method = "POST" if body else "GET"
-                    async with self._session.request(method, url, data=body, headers=_JSON) as response:
-                        return response.status, await response.read()
+                    async with self._session.request(method, url, data=body, headers=_JSON, allow_redirects=False) as response:
+                        return response.status, await _body(response)
                 finally:
                     replica.waiting.discard(waiting)
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
@@ -236,11 +263,33 @@ class HttpEngine:
         assert self._looks is not None, "use `async with`"
         data = b""
         try:
-            async with self._looks.get(f"{replica.url}/metrics") as response:
-                data = await response.read() if response.status == 200 else b""
+            async with self._looks.get(f"{replica.url}/metrics", headers=_JSON, allow_redirects=False) as response:
+                data = await _body(response) if response.status == 200 else b""
         except (aiohttp.ClientError, TimeoutError, ConnectionError):
             pass  # who asks it for an answer says so
         now = asyncio.get_running_loop().time()
         load = replica.read(data, now) if data else Load(0, 0)
         replica.give_up(now, self._hang)
         return load
+
+
+def _is_refusal(status: int, data: bytes) -> bool:
+    """Whether the server itself will not have it: its words are JSON, those of gateways and other strangers are not."""
+    if not 400 <= status < 500 or status in _PASSING:
+        return False
+    try:
+        return isinstance(msgspec.json.decode(data), dict)
+    except _UNREADABLE:
+        return False
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    """Reads the answer, as far as one of a server can go."""
+    if response.content_length is not None and response.content_length <= MOST:
+        return await response.read()
+    data = bytearray()
+    async for part in response.content.iter_chunked(1 << 16):
+        data += part
+        if len(data) > MOST:
+            raise aiohttp.ClientPayloadError(f"an answer of more than {MOST >> 20} MiB")
+    return bytes(data)

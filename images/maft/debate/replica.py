@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 HANG = 900.0  # seconds in which a server that has requests writes no token: it hangs
 SLOWEST = 10.0  # seconds for a token, above which a request counts as lost: in line behind many, on a CPU
-_GAUGE = re.compile(rb"^vllm:num_requests_(running|waiting)\{[^}]*\} ([0-9.e+]+)", re.MULTILINE)
-_TOKENS = re.compile(rb"^vllm:(?:prompt|generation)_tokens(?:_total)?\{[^}]*\} ([0-9.e+]+)", re.MULTILINE)
+_GAUGE = re.compile(rb"^vllm:num_requests_(running|waiting)\{[^}]*\} (\S{1,40})", re.MULTILINE)
+_TOKENS = re.compile(rb"^vllm:(?:prompt|generation)_tokens(?:_total)?\{[^}]*\} (\S{1,40})", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,8 @@ class Replica:
         """Reads vLLM's metrics: the load, and whether it works."""
         gauges = {b"running": 0, b"waiting": 0}
         for name, value in _GAUGE.findall(metrics):  # one line per model
-            gauges[name] += int(float(value))
-        if (tokens := sum(map(float, _TOKENS.findall(metrics)))) != self._tokens:
+            gauges[name] += int(_number(value))
+        if (tokens := sum(map(_number, _TOKENS.findall(metrics)))) != self._tokens:
             self._tokens, self._moved = tokens, now
         return Load(gauges[b"running"], gauges[b"waiting"])
 
@@ -66,6 +66,15 @@ class Replica:
         for one in list(self.waiting):
             if is_lost(now - one.since, silent, one.tokens, hang):
                 one.timeout.reschedule(now)
+
+
+def _number(text: bytes) -> float:
+    """A value of metrics; what is no count of anything counts for nothing."""
+    try:
+        value = float(text)
+    except ValueError:
+        return 0.0
+    return value if 0.0 <= value < 2**53 else 0.0
 
 
 def is_lost(waited: float, silent: float, tokens: int, hang: float = HANG) -> bool:
@@ -90,9 +99,12 @@ def keeps_alive(info: tuple[int, int, int, str, object]) -> socket.socket:
 
 def addresses(url: str) -> list[str]:
     """Resolves a URL to one per address. A headless Service has one for every replica; each has to answer before it is used. Of
-    IPv6 only where there is no other: of a host that has both each replica would count twice."""
+    IPv6 only where there is no other: of a host that has both each replica would count twice. Encrypted ones keep their name, by
+    which they are known."""
     url = url.rstrip("/")
     parts = urlsplit(url)
+    if parts.scheme.lower() == "https":
+        return [url]
     try:
         entries = socket.getaddrinfo(parts.hostname, parts.port or 80, socket.AF_UNSPEC, socket.SOCK_STREAM)
     except OSError:
@@ -100,4 +112,4 @@ def addresses(url: str) -> list[str]:
     family = min((entry[0] for entry in entries), key=lambda family: family != socket.AF_INET)
     chosen = [str(entry[4][0]) for entry in entries if entry[0] == family]
     hosts = sorted({f"[{host}]" if family == socket.AF_INET6 else host for host in chosen})
-    return [f"{parts.scheme}://{host}:{parts.port or 80}" for host in hosts]
+    return [f"{parts.scheme}://{host}:{parts.port or 80}{parts.path}" for host in hosts]

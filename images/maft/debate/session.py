@@ -61,7 +61,7 @@ def debate_part(assignment: Assignment, rules: Rules, society: Society, prefix: 
     commit = required(store, f"{assignment.questions}/{layout.PROBLEMS}", "the task `prepare`")
     if assignment.group:
         begun.adopt(store, assignment.run, assignment.spec, commit)
-    problems = fetch_lines(store, commit, f"{part}.jsonl", Problem)
+    problems = fetch_lines(store, commit, layout.questions(part), Problem)
     trained = len(problems)
     if part == "train" and commit.has(layout.PROBE):
         for problem in fetch_lines(store, commit, layout.PROBE, Problem):

@@ -18,7 +18,7 @@ from maft.store.commits import committed, publish
 from maft.store.lines import Files, Lines, fetch_lines
 from maft.store.timing import read_seconds, write_seconds
 
-Debated = tuple[Lines[Transcript], float]  # by number, and how many seconds it took
+Gathered = tuple[Lines[Transcript], float]  # by number, and how many seconds it took
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Share:
         return (Share(number, self.of) for number in range(self.of))
 
 
-def debated(store: Store, stage: str, share: Share, questions: int, work: Callable[[], Debated]) -> Debated | None:
+def debated(store: Store, stage: str, share: Share, questions: int, work: Callable[[], Gathered]) -> Gathered | None:
     """Has `work` debate this program's share and commits it, unless that is done. Returns the transcripts of all programs, by
     number; None while some are missing, and where they are gone because the whole is committed."""
     own = share.prefix(stage)
@@ -83,7 +83,7 @@ def _keep(store: Store, prefix: str, transcripts: Lines[Transcript], seconds: fl
     write_seconds(store, prefix, seconds)
 
 
-def _gathered(store: Store, stage: str, share: Share, questions: int) -> Debated | None:
+def _gathered(store: Store, stage: str, share: Share, questions: int) -> Gathered | None:
     """The transcripts of all programs in the order of the questions, with the seconds of the slowest."""
     prefixes = {each: each.prefix(stage) for each in share.all()}
     commits = {each: commit for each, prefix in prefixes.items() if (commit := committed(store, prefix))}

@@ -137,7 +137,7 @@ async def serve(assignment: Assignment, spec: SocietySpec, listening: Listening)
         raise failed.exceptions[0] from None
     finally:
         await runner.cleanup()
-        await kept.flush()
+        await kept.finish()
 
 
 async def _listen(runner: web.AppRunner, listening: Listening) -> None:

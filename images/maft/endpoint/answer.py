@@ -29,11 +29,6 @@ class Answer:
         return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
-def margin(transcript: Transcript) -> int:
-    """Counts how many more agents are behind the answer than behind the next one."""
-    return transcript.vote.votes - transcript.vote.runner_up
-
-
 def abstains(transcript: Transcript, minimum: int) -> bool:
     """Tells whether the vote is none: the rule by which a run would not train on it."""
     return not voting.trains(transcript.vote, minimum)
@@ -47,7 +42,7 @@ def of_debate(transcript: Transcript, minimum: int, ends: Sequence[str], *, whol
     text, cut = ended(speaker.call.text, ends)
     debate: dict[str, Any] = {
         "answer": transcript.vote.answer,
-        "margin": margin(transcript),
+        "margin": transcript.vote.margin,
         "abstained": abstains(transcript, minimum),
         "agents": [{"agent": n, "agrees": turn.agrees, "answer": turn.parsed} for n, turn in enumerate(last, 1)],
     }

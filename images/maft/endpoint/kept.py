@@ -1,7 +1,7 @@
 """Questions that were asked, kept in the store for the next run: JSON lines as `task.source` takes them. Off unless asked for.
 
-Written in batches beside the answers, which wait for nothing of it. What cannot be written is lost and counted, never more than a
-batch's worth at a time.
+Written in batches beside the answers, which wait for nothing of it. While they cannot be written, MOST of them wait; what
+comes beyond is lost and counted, what still waits at the end is lost and said.
 """
 
 import asyncio
@@ -73,6 +73,12 @@ class Kept:
             self._measured.kept.inc(len(lines))
         else:  # under the same name again: a store may have taken it, and not have said so
             self._lines, self._batch = lines + self._lines, batch
+
+    async def finish(self) -> None:
+        """Writes what there is for the last time."""
+        await self.flush()
+        if self._lines:
+            print(f"warning: {len(self._lines)} questions are lost: they could not be kept to the end", file=sys.stderr, flush=True)
 
     def _write(self, batch: str, lines: list[bytes]) -> bool:
         key = f"{self._prefix}{batch}.jsonl"

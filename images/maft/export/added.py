@@ -16,6 +16,7 @@ from gguf import GGMLQuantizationType as Kind
 from gguf import dequantize
 from gguf.utility import LocalTensor, SafetensorsLocal
 
+from maft.adapters import WEIGHTS
 from maft.errors import BadInput
 
 KINDS = {"F32": Kind.F32, "F16": Kind.F16, "BF16": Kind.BF16}
@@ -57,7 +58,7 @@ def added(bases: list[Path], adapter: Path) -> Added:
     config = json.loads((adapter / "adapter_config.json").read_text())
     if other := [name for name in _OTHER if config.get(name)]:
         raise BadInput(f"adapter {adapter.name}: made with {', '.join(other)}, which --to gguf does not add up; use --to merged")
-    pairs = _pairs(SafetensorsLocal(adapter / "adapter_model.safetensors").tensors, tensors, adapter.name)
+    pairs = _pairs(SafetensorsLocal(adapter / WEIGHTS).tensors, tensors, adapter.name)
     return Added(tensors, pairs, config["lora_alpha"] / config["r"])
 
 

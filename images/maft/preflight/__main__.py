@@ -89,7 +89,7 @@ def _summary(spec: Spec, looks: Sequence[Look]) -> PreflightSummary:
             training_bytes=max(look.training_bytes for look in looks),
             requests=debates.requests,
             tokens=debates.tokens,
-            stored_bytes=sum(kept) + cost.said(debates) if len(kept) == len(looks) else 0,
+            stored_bytes=sum(kept) + cost.transcript_bytes(debates) if len(kept) == len(looks) else 0,
             warnings=tuple(lines[:count]),
         )
         for count in range(len(lines), -1, -1)
@@ -162,7 +162,7 @@ def _asked(assignment: Assignment, template: ChatTemplate) -> Parts:
         ("probe", training_rules(spec, 1)),
         ("validation", validation_rules(spec, 0)),
     ):
-        name = f"{part}.jsonl"
+        name = layout.questions(part)
         problems = fetch_records(store, commit, name, Problem) if commit and commit.has(name) else []
         if problems or part in _ALWAYS:
             parts.append((part, rules, prompts.longest(problems, partial(_first, rules, template)) or PLAIN))

@@ -58,6 +58,6 @@ def stored(spec: Spec, adapter: int, agents: Iterable[int]) -> int:
     return spec.iterations * trained * len(trained_roles(spec.debate)) * adapter * NUMBER
 
 
-def said(debates: Cost) -> int:
+def transcript_bytes(debates: Cost) -> int:
     """Estimates the bytes of transcripts."""
     return debates.tokens * TOKEN

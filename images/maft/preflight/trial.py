@@ -13,6 +13,7 @@ import torch
 from msgspec.structs import replace
 
 from maft import lora
+from maft.adapters import WEIGHTS
 from maft.chat_template import ChatTemplate
 from maft.errors import BadInput, one_line
 from maft.preflight.shrink import shrunk, unquantised
@@ -22,7 +23,7 @@ from maft.train.objectives import objective_of
 from maft.train.samples import samples
 from maft.train.trainer import Trainer
 
-FILES = ("config.json", "adapter_config.json", "adapter_model.safetensors")  # what servers are asked about
+FILES = ("config.json", "adapter_config.json", WEIGHTS)  # what servers are asked about
 ANSWERS = ("So it is 7. Answer: 7", "2 and 5 make 7.\n\nAnswer: 7", "Answer: 12")
 
 
@@ -116,7 +117,7 @@ def _modules(folder: Path, small: Any, config: Any) -> int:
     """Layers with an adapter in the small model, as many more as the whole one is deeper."""
     from safetensors import safe_open
 
-    with safe_open(folder / "adapter_model.safetensors", framework="pt") as opened:
+    with safe_open(folder / WEIGHTS, framework="pt") as opened:
         adapted = sum("lora_A" in name for name in opened.keys())  # noqa: SIM118 - it is no dict
     layers, tried = (int(each.get_text_config().num_hidden_layers) for each in (config, small))
     return round(adapted * layers / tried)

@@ -58,7 +58,7 @@ def main(assignment: Assignment) -> PrepareSummary:
 
 def _validates(commit: Commit, spec: Spec) -> None:
     """BadInput where an older release drew the questions, which knew none for validation: a whole iteration later is late."""
-    if spec.evaluation.validation and not commit.has("validation.jsonl"):
+    if spec.evaluation.validation and not commit.has(layout.VALIDATION):
         raise BadInput(f"evaluation.validation: {commit.prefix} was drawn without such questions; use another name or prefix, or 0")
 
 
@@ -96,7 +96,7 @@ def _files(split: tasks.Split) -> dict[str, bytes]:
     _disjoint(split.train, split.held_out, split.probe, split.validation)
     others = {part: some for part, some in (("probe", split.probe), ("validation", split.validation)) if some}
     parts = {"train": split.train, "held-out": split.held_out, **others}
-    return {f"{part}.jsonl": records.encode_lines(problems) for part, problems in parts.items()}
+    return {layout.questions(part): records.encode_lines(problems) for part, problems in parts.items()}
 
 
 def _probe(store: Store, prefix: str) -> None:

@@ -12,11 +12,11 @@ from maft.errors import BadInput
 from maft.prepare.tasks import Split
 from maft.records import Commit, Problem
 from maft.spec import Spec
+from maft.store import layout
 from maft.store.base import Store
 from maft.store.lines import iterate_lines
 from maft.summaries import Threshold
 
-_HELD_OUT = "held-out.jsonl"
 FOREIGN = 0.25  # share of unknown words and letters from which on an encoder does not read a language
 
 
@@ -45,13 +45,13 @@ def fitted(spec: Spec, files: Mapping[str, bytes]) -> Threshold | None:
     embed, several = load(embedder), {name: records.decode_lines(data, Problem, name) for name, data in files.items()}
     for name in _files_compared(spec, several):
         _in_its_language(embedder, name, several[name])
-    return threshold(list(pairs(several.get("probe.jsonl", []), embed)), spec.task.semantic.threshold)
+    return threshold(list(pairs(several.get(layout.PROBE, []), embed)), spec.task.semantic.threshold)
 
 
 def _files_compared(spec: Spec, files: Iterable[str]) -> list[str]:
     """Those of the files whose answers are compared by vectors: held-out questions may be of another task."""
     own, other = (asked.answer_kind == "semantic" for asked in (spec.task, spec.held_out_task))
-    return [name for name in files if (other if name == _HELD_OUT else own)]
+    return [name for name in files if (other if name == layout.HELD_OUT else own)]
 
 
 def _in_its_language(embedder: str, name: str, problems: Iterable[Problem]) -> None:
@@ -72,7 +72,7 @@ def committed(questions: Commit) -> Threshold | None:
 
 def usual_words(store: Store, questions: Commit, spec: Spec) -> int:
     """Counts the words of a question whose answers are compared, the median of all; 0: there are none."""
-    names = _files_compared(spec, ("train.jsonl", _HELD_OUT))[:1]
+    names = _files_compared(spec, (layout.questions("train"), layout.HELD_OUT))[:1]
     problems = (problem for name in names for problem in iterate_lines(store, questions, name, Problem))
     return round(median([len(problem.text.split()) for problem in problems] or [0]))
 

@@ -9,11 +9,11 @@ from maft.answers.extract import canonical, extract
 from maft.errors import shown
 from maft.records import Commit, Problem
 from maft.spec import AnswerKind, Spec
+from maft.store import layout
 from maft.store.base import Store
 from maft.store.lines import iterate_lines
 
 _ANNOUNCED = re.compile(r"\\boxed|^####|<answer>|answer\sis", re.IGNORECASE | re.MULTILINE)
-_HELD_OUT = "held-out.jsonl"
 
 
 def reference(answer: str, kind: AnswerKind) -> str | None:
@@ -42,7 +42,7 @@ def _texts(store: Store, questions: Commit, spec: Spec) -> Iterator[Problem]:
     """Questions whose answers are texts: held-out ones may be of another task."""
     own, other = (task.answer_kind == "text" for task in (spec.task, spec.held_out_task))
     for entry in questions.files:
-        if other if entry.name == _HELD_OUT else own:
+        if other if entry.name == layout.HELD_OUT else own:
             yield from iterate_lines(store, questions, entry.name, Problem)
 
 

@@ -24,7 +24,8 @@ SUMMARY_ROWS, FEWEST_ROWS = 18, 6  # of the table in the summary, which holds 4 
 
 def data(run: CommittedRun, shown: Sequence[Sequence[Card]]) -> dict[str, Any]:
     """Collects the numbers of the page, for other programs."""
-    parts = {"train": "train.jsonl", "heldOut": "held-out.jsonl", "probe": "probe.jsonl", "validation": "validation.jsonl"}
+    names = {"train": "train", "heldOut": "held-out", "probe": "probe", "validation": "validation"}
+    parts = {name: layout.questions(part) for name, part in names.items()}
     return {
         "format": FORMAT,
         "run": run.key,

@@ -8,6 +8,7 @@ from maft.report.read import CommittedRun, Stage
 from maft.report.remarks import partly
 from maft.scores import score
 from maft.spec import TaskSpec
+from maft.store import layout
 from maft.summaries import HARMFUL, Score
 
 NOISE = 2.0  # standard errors within which a difference is called no difference
@@ -81,7 +82,7 @@ def gain(run: CommittedRun) -> Score | None:
 
 def facts(run: CommittedRun) -> dict[str, str]:
     """Lists what the head of the page shows, by its label."""
-    train, held_out, validation = (run.questions.get(f"{part}.jsonl") for part in ("train", "held-out", "validation"))
+    train, held_out, validation = (run.questions.get(layout.questions(part)) for part in ("train", "held-out", "validation"))
     chosen_by = f", {validation:,} for validation" if validation else ""
     values = {
         "Method": run.method,
@@ -178,7 +179,7 @@ def chosen(run: CommittedRun) -> str:
     if not (run.spec and decided) or decided.best not in known:
         return ""
     text, share = stopping.words(run.spec, decided), percent(known[decided.best].accuracy)
-    choice = f"{text[0].upper()}{text[1:]}: right on {share} of {run.questions.get('validation.jsonl', 0):,}."
+    choice = f"{text[0].upper()}{text[1:]}: right on {share} of {run.questions.get(layout.VALIDATION, 0):,}."
     return f"{choice} The held-out questions had no part in that choice."
 
 

@@ -7,9 +7,7 @@ Source: vLLM, "LoRA resolver plugins" (docs, design section).
 """
 
 import asyncio
-import ctypes
 import os
-import signal
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -23,7 +21,6 @@ STORE, RUN, FOLDER = "MAFT_STORE", "MAFT_RUN", "MAFT_ADAPTERS"
 _GUARDED = "/v1/"  # vLLM wants its key there
 _CLOSED = ("/v1/load_lora_adapter", "/v1/unload_lora_adapter")  # they accept any local path
 _OPEN = ("/health", "/ping", "/version", "/load", "/metrics")  # to everybody; what else there is (/invocations) asks the model
-_PDEATHSIG = 1  # prctl(2)
 
 
 def register() -> None:
@@ -31,15 +28,12 @@ def register() -> None:
     if STORE not in os.environ:
         return
     if os.environ.get("MAFT_DIE_WITH_PARENT"):
-        die_with_parent()
+        from maft import pod
+
+        pod.die_with_parent()  # no engine outlives its API server
     from vllm.lora.resolver import LoRAResolverRegistry
 
     LoRAResolverRegistry.register_resolver("maft", make_resolver(os.environ[STORE], os.environ[RUN], Path(os.environ[FOLDER])))
-
-
-def die_with_parent() -> None:
-    """Has the kernel kill this process when its parent goes, however that goes: no engine outlives its API server."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def make_resolver(store_url: str, run: str, folder: Path) -> Any:

@@ -52,13 +52,15 @@ class _Probe:
 
     def compare(self, now: int) -> None:
         """BadInput where the store does not do what it says. Removes what probes left that could not tidy up."""
-        if self._read() != b"maft":
+        if self._read(self.key) != b"maft":
             raise BadInput(f"{self._what}: does not give back what was written; is it an S3 server? check the storage settings")
-        if self._try.call(lambda: self._store.create(self.key, b"other")) or self._read() != b"maft":
+        if self._try.call(lambda: self._store.create(self.key, b"other")) or self._read(self.key) != b"maft":
             raise BadInput(
                 f"{self._what}: ignores conditional writes (PutObject with If-None-Match: *), so two writers could mix; "
                 "use another store"
             )
+        if self._read(f"{self.key}-none") is not None:
+            raise BadInput(f"{self._what}: gives something for an object that is not there (GetObject); use another store")
         self._try.call(lambda: self._store.clean(self.key))
         there = self._try.call(lambda: list(self._store.list(self._stem)))
         if self.key not in there:
@@ -72,8 +74,8 @@ class _Probe:
     def _what(self) -> str:
         return f"store {self._store.url}"
 
-    def _read(self) -> bytes:
+    def _read(self, key: str) -> bytes | None:
         try:
-            return self._try.call(lambda: self._store.read(self.key))
+            return self._try.call(lambda: self._store.read(key))
         except Missing:
-            return b""
+            return None

@@ -16,6 +16,7 @@ LOCAL = "local/"  # logs and summaries of `maft run`, in a folder alone
 RUN = "run.json"
 TRANSCRIPTS = "part-0.jsonl"
 PROBE = "probe.jsonl"
+HELD_OUT, VALIDATION = "held-out.jsonl", "validation.jsonl"  # files of PROBLEMS, as `questions` names them
 EVALUATION = "evaluation.json"
 TIMING = "timing.json"
 DIVERSITY = "diversity.json"
@@ -42,6 +43,11 @@ def model(group: str, key: str) -> str:
 def exported(run: str, target: str) -> str:
     """Names the object that says what was sent to one target."""
     return f"{run}/{EXPORT}{target}.json"
+
+
+def questions(part: str) -> str:
+    """Names the file of a part of the questions below PROBLEMS: train, held-out, probe or validation."""
+    return f"{part}.jsonl"
 
 
 def debate(run: str, iteration: int) -> str:

@@ -7,6 +7,7 @@ is too busy, an answer that breaks off. What is read is compared with its ETag, 
 import contextlib
 import hashlib
 import mimetypes
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ from maft.store.s3_faults import DISTURBED, code, explained, is_lacking, is_ther
 
 PATIENCE = Patience(30.0)
 PARTS = TransferConfig(multipart_threshold=1 << 26, multipart_chunksize=1 << 25)  # bytes; ten at a time
+PAGE = 1000  # entries of a full page of a list
+_FIRST_BYTE = re.compile(r"bytes 0-0/(\d{1,18})")
 T = TypeVar("T")
 
 
@@ -97,13 +100,16 @@ class S3Store:
         yield from ((entry.key, entry.size) for entry in self.entries(prefix))
 
     def entries(self, prefix: str) -> Iterator[Entry]:
-        asked = {"Bucket": self._bucket, "Prefix": self._key(prefix)}
+        asked: dict[str, str] = {"Bucket": self._bucket, "Prefix": self._key(prefix)}
+        before: Sequence[Entry] = ()
         while True:
-            page = self._try(prefix, lambda: self._page(prefix, asked))
-            yield from (self._entry(listed) for listed in page.get("Contents", []))
-            if not page["IsTruncated"]:
+            page, token = self._try(prefix, lambda: self._page(prefix, asked))
+            if page and page == before:
+                raise BadInput(f"store {self.url}: {prefix}: ListObjectsV2: every page is the first one; use another store")
+            yield from page
+            if not token:
                 return
-            asked["ContinuationToken"] = page["NextContinuationToken"]
+            asked["ContinuationToken"], before = token, page
 
     def _entry(self, listed: Any) -> Entry:
         key = listed["Key"].removeprefix(self._prefix)
@@ -124,11 +130,15 @@ class S3Store:
 
     def fetch(self, key: str, path: Path) -> None:
         def whole() -> None:
+            if self._size(key) is None:  # boto3 would wait for ever for a part whose answer does not say which it is
+                with path.open("wb") as target:
+                    copy_hashed(self._get(key)["Body"].iter_chunks(1 << 20), target)
+                return
             try:
                 self._client.download_file(self._bucket, self._key(key), str(path), Config=PARTS)
             except ClientError as error:
                 if code(error) == "404":  # of a request without a body: is it the object or a gateway that is missing?
-                    self._get(key, Range="bytes=0-0")["Body"].close()
+                    self._size(key)
                 raise
 
         self._try(key, whole)
@@ -153,11 +163,28 @@ class S3Store:
     def _key(self, key: str) -> str:
         return self._prefix + relative(key, self.url)
 
-    def _page(self, prefix: str, asked: dict[str, str]) -> Any:
+    def _page(self, prefix: str, asked: dict[str, str]) -> tuple[Sequence[Entry], str]:
+        """A page of a list, and the token of the next one; empty: there is none."""
         page = self._client.list_objects_v2(**asked)
         if "IsTruncated" not in page:  # an empty answer, or a page of somebody else: no list that has nothing in it
             raise Passing(f"store {self.url}: {prefix}: ListObjectsV2: the answer is no list")
-        return page
+        entries, token = [self._entry(listed) for listed in page.get("Contents", [])], str(page.get("NextContinuationToken") or "")
+        if page["IsTruncated"] and not token:
+            raise Passing(f"store {self.url}: {prefix}: ListObjectsV2: the list goes on, and the answer does not say how")
+        more = page["IsTruncated"] or len(entries) >= PAGE  # some write it in a way of their own: True
+        return entries, token if more else ""
+
+    def _size(self, key: str) -> int | None:
+        """The size of an object; None where the store gives it as a whole alone."""
+        try:
+            answer = self._get(key, Range="bytes=0-0")
+        except ClientError as error:
+            if code(error) == "InvalidRange":  # it is empty
+                return None
+            raise
+        answer["Body"].close()
+        said = _FIRST_BYTE.fullmatch(str(answer.get("ContentRange", "")))
+        return int(said[1]) if said else None
 
     def _get(self, key: str, **more: str) -> Any:
         answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key), **more)
@@ -186,6 +213,18 @@ class S3Store:
             self._client.upload_file(str(data), self._bucket, self._key(key), Config=PARTS)
         except S3UploadFailedError as error:
             raise error.__context__ or error from None  # the ClientError
+        self._check_whole(key, data.stat().st_size)
+
+    def _check_whole(self, key: str, size: int) -> None:
+        """Passing where an upload in parts is not there: its end is answered by 200 also where it fails."""
+        try:
+            there = self._size(key)
+        except ClientError as error:
+            if code(error) != "NoSuchKey":
+                raise
+            there = 0
+        if there not in (None, size):
+            raise Passing(f"store {self.url}: {key}: CompleteMultipartUpload: {there} bytes are there of {size}")
 
     def _put_whole(self, key: str, data: bytes | Path, **condition: str) -> None:
         # A browser shows report/index.html only if it is told that it is a page.
@@ -216,7 +255,8 @@ class S3Store:
             return []
         try:
             pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=self._key(prefix))
-            return [upload for page in pages for upload in page.get("Uploads", [])]
+            uploads = [upload for page in pages for upload in page.get("Uploads", []) if upload.get("UploadId")]
+            return [one for one in uploads if str(one.get("Key", "")).startswith(self._key(prefix))]  # others' are not ours to end
         except ClientError as error:
             if code(error) == "NoSuchUpload":  # rclone, before its first one
                 return []

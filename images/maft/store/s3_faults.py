@@ -28,7 +28,7 @@ from maft.store.base import Missing, Passing
 
 # Another conditional write is under way, or another process has cleaned up: write again.
 DISTURBED = {"ConditionalRequestConflict", "OperationAborted", "409", "NoSuchUpload", "InvalidPart"}
-_EXISTS = {"PreconditionFailed", "412"}
+_EXISTS = {"PreconditionFailed", "FileAlreadyExists", "BlobAlreadyExists"}
 _LACKING = {"NotImplemented", "MethodNotAllowed", "405", "501"}
 _PASSING_STATUS = {404, 408, 425, 429}  # 404 without a code of S3: no page of that name, a gateway says while it is replaced
 _PASSING_CODES = {
@@ -81,7 +81,7 @@ def code(error: ClientError) -> str:
 
 def is_there(error: ClientError) -> bool:
     """Tells whether a conditional write found its object."""
-    return code(error) in _EXISTS
+    return code(error) in _EXISTS or _status(error) == http.HTTPStatus.PRECONDITION_FAILED
 
 
 def is_lacking(error: ClientError) -> bool:
@@ -138,9 +138,9 @@ def explained(url: str, key: str, *, conditional: bool = False) -> Iterator[None
         raise Passing(f"store {url}: unreachable: {one_line(error)}") from error
     except (IncompleteReadError, ChecksumError, FlexibleChecksumError, HTTPError) as error:
         raise Passing(f"store {url}: {key}: the answer broke off or came damaged: {with_kind(error)}") from error
-    except ResponseParserError as error:
-        raise Passing(f"store {url}: {key}: the answer is none of an S3 server: {one_line(error, 200)}") from error
     except Boto3Error as error:  # a transfer in parts that was tried several times
         raise Passing(f"store {url}: {key}: {one_line(error)}") from error
     except BotoCoreError as error:
         raise BadInput(f"store {url}: {one_line(error)}; check the storage settings and the AWS credentials") from error
+    except (ResponseParserError, KeyError, ValueError) as error:  # boto3 reads what is not there, and dates that are none
+        raise Passing(f"store {url}: {key}: the answer is none of an S3 server: {with_kind(error)[:300]}") from error

@@ -28,7 +28,7 @@ from maft.summaries import TrainSummary
 from maft.train import nodes, processes, sharded, workers
 from maft.train.examples import Examples
 from maft.train.jobs import Job, keep, train_one
-from maft.train.links import Link, Told
+from maft.train.links import Assigned, Link
 from maft.train.nodes import Node
 from maft.train.objectives import objective_of
 from maft.train.samples import samples
@@ -146,7 +146,7 @@ def _lead(
     if node is None:
         return _start_ranks(started, first, ranks, step_done)
     secret = nodes.made_secret(assignment.store, _meeting(assignment))
-    with nodes.gathered(node, _task(assignment), secret, Told(names, meeting.port)) as links:
+    with nodes.gathered(node, _task(assignment), secret, Assigned(names, meeting.port)) as links:
         _start_ranks(started, msgspec.structs.replace(first, ranks=ranks * node.nodes), ranks, step_done, links)
 
 

@@ -23,7 +23,7 @@ class Hello(msgspec.Struct, frozen=True):
     """That which the first pod wrote into the run's store."""
 
 
-class Told(msgspec.Struct, frozen=True):
+class Assigned(msgspec.Struct, frozen=True):
     """What it is told when all are there; at the end the same, with nothing to train."""
 
     adapters: tuple[str, ...] = ()

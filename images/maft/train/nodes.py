@@ -20,7 +20,7 @@ import msgspec
 from maft.errors import BadInput, PeerLost
 from maft.program import INDEX, number
 from maft.store.base import Missing, Store
-from maft.train.links import ASK, Hello, Link, Told
+from maft.train.links import ASK, Assigned, Hello, Link
 
 MEETING = "MAFT_TRAIN_MEETING"  # HOST:PORT at which the first pod listens
 PATIENCE = 1800.0  # seconds that pods wait for each other: the last one's node may have to be started first
@@ -81,7 +81,7 @@ def read_secret(store: Store, key: str) -> str | None:
 
 
 @contextlib.contextmanager
-def gathered(node: Node, task: str, secret: str, message: Told) -> Iterator[Sequence[Link]]:
+def gathered(node: Node, task: str, secret: str, message: Assigned) -> Iterator[Sequence[Link]]:
     """Waits for all others and tells them what is trained; at the end of the block, that all is done. OSError where some do not
     come."""
     there: dict[int, Link] = {}
@@ -92,7 +92,7 @@ def gathered(node: Node, task: str, secret: str, message: Told) -> Iterator[Sequ
         print(f"nodes: all {node.nodes} are here", flush=True)
         yield list(there.values())
         for link in there.values():
-            link.say(Told())
+            link.say(Assigned())
     finally:
         for link in there.values():
             link.close()
@@ -174,7 +174,7 @@ def _too_few(node: Node, there: int) -> str:
 # --- the others ---
 
 
-def joined(node: Node, task: str, secret: Callable[[], str | None], all_done: Callable[[], bool]) -> tuple[Link, Told] | None:
+def joined(node: Node, task: str, secret: Callable[[], str | None], all_done: Callable[[], bool]) -> tuple[Link, Assigned] | None:
     """Goes to the first pod and waits until all are there; None where there is nothing left to train. OSError where they do not
     come. secret: reads it, once it is there. all_done: whether everything is committed, as it is when this pod was lost at the very
     end."""
@@ -184,7 +184,7 @@ def joined(node: Node, task: str, secret: Callable[[], str | None], all_done: Ca
             return None
         shared_secret = secret()
         if shared_secret and (link := _connected(node, Hello(task, node.index, shared_secret))):
-            if message := _told(node, link, until, all_done):
+            if message := _assigned(node, link, until, all_done):
                 print(f"nodes: this is {node.index}, all {node.nodes} are here", flush=True)
                 return link, message
             link.close()
@@ -205,12 +205,12 @@ def _connected(node: Node, hello: Hello) -> Link | None:
     return link
 
 
-def _told(node: Node, link: Link, until: float, all_done: Callable[[], bool]) -> Told | None:
+def _assigned(node: Node, link: Link, until: float, all_done: Callable[[], bool]) -> Assigned | None:
     """Waits for what is trained; None where the first pod is lost before, or all is done."""
     try:
         while time.monotonic() < until and not all_done():
             if line := link.line(node.ask):
-                return msgspec.json.decode(line, type=Told)
+                return msgspec.json.decode(line, type=Assigned)
     except (PeerLost, msgspec.DecodeError, UnicodeError):
         pass
     return None

@@ -62,7 +62,7 @@ def run(
                 with interruption.held():
                     workers.append(_start(command, place, environment, Path(folder) / f"{index}.json"))
             first = next((worker for worker in _ending(workers, report, others) if worker.process.wait()), None)
-            failed = _culprit(first, workers) if first else None
+            failed = _first_failed(first, workers) if first else None
             if failed and failed.process.returncode != BAD_INPUT:
                 _raise_lost(others, LOOK.get(failed.process.returncode, 0.0))
         finally:
@@ -116,7 +116,7 @@ def _told(pipe: int, rest: dict[int, bytes], report: Report) -> bool:
     return not data
 
 
-def _culprit(first: _Worker, workers: Sequence[_Worker]) -> _Worker:
+def _first_failed(first: _Worker, workers: Sequence[_Worker]) -> _Worker:
     """Finds who ended for a reason of its own, and not by losing another one."""
     ended = [worker for worker in (first, *workers) if worker.process.poll() not in (None, 0)]
     return min(ended, key=lambda worker: (worker.process.returncode != BAD_INPUT, worker.process.returncode == PEER_LOST))

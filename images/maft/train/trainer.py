@@ -21,6 +21,7 @@ from peft.helpers import disable_input_dtype_casting
 from safetensors.torch import load_file
 
 from maft import lora
+from maft.adapters import WEIGHTS
 from maft.errors import BadInput, one_line
 from maft.packing import split_batch
 from maft.spec import TrainingSpec
@@ -216,7 +217,7 @@ class Trainer:
 
 
 def _check_finite(folder: Path, curve: Sequence[float]) -> None:
-    weights = load_file(folder / "adapter_model.safetensors")
+    weights = load_file(folder / WEIGHTS)
     if not all(bool(torch.isfinite(w).all()) for w in weights.values()):
         raise BadInput(f"training.learningRate: the adapter's weights are not finite (last loss {curve[-1]}); lower the rate")
     if not math.isfinite(curve[-1]):  # in float16 steps without finite gradients are left out, so that weights stay finite

@@ -4,21 +4,18 @@ A worker is the same program once more, with a GPU of its own. It is told its pl
 every step through a pipe.
 """
 
-import ctypes
 import os
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
-from maft import visible
+from maft import pod, visible
 from maft.errors import BadInput
 
 HOST = "127.0.0.1"
 PLACE = "MAFT_TRAIN_PLACE"
 WORKERS = "MAFT_TRAIN_WORKERS"
-_PDEATHSIG = 1  # prctl(2)
 Report = Callable[[float], None]
 
 
@@ -63,7 +60,7 @@ def started(command: Sequence[str], environment: Mapping[str, str]) -> Started:
     """Reads the place of a worker, if this is one; it ends when the program that started it does."""
     if PLACE not in environment:
         return Started(tuple(command), dict(environment))
-    ctypes.CDLL(None, use_errno=True).prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    pod.die_with_parent()
     place = msgspec.json.decode(environment[PLACE], type=Place)
 
     def report(loss: float) -> None:
@@ -75,7 +72,7 @@ def started(command: Sequence[str], environment: Mapping[str, str]) -> Started:
 def count(asked: int | None, visible: int, adapters: int, environment: Mapping[str, str]) -> int:
     """Decides how many workers a task of so many adapters gets. asked: training.gpus; visible: GPUs that are there; BadInput for
     more than there is work for. MAFT_TRAIN_WORKERS, of tests and of machines without a GPU, stands above both."""
-    if workers := _said(environment):
+    if workers := _asked_workers(environment):
         asked = visible = workers
     if asked is not None and asked > adapters:
         here = f"{asked} GPUs and {adapters} adapter{'s' * (adapters != 1)} in this task"
@@ -83,7 +80,7 @@ def count(asked: int | None, visible: int, adapters: int, environment: Mapping[s
     return max(1, min(visible, adapters if asked is None else asked))
 
 
-def _said(environment: Mapping[str, str]) -> int:
+def _asked_workers(environment: Mapping[str, str]) -> int:
     value = environment.get(WORKERS, "")
     if value and not (value.isdecimal() and int(value)):
         raise BadInput(f"{WORKERS}={value!r}: expected a number of workers, 1 or more")
@@ -93,7 +90,7 @@ def _said(environment: Mapping[str, str]) -> int:
 def count_ranks(asked: int | None, visible: int, environment: Mapping[str, str], nodes: int = 1) -> int:
     """Decides how many processes of this pod hold one base together with those of others; BadInput for fewer than 2 in all. nodes:
     pods, of which each has one process where there is no GPU."""
-    ranks = _said(environment) or (visible if asked is None else min(asked, visible))
+    ranks = _asked_workers(environment) or (visible if asked is None else min(asked, visible))
     if ranks < 2 and nodes == 1:
         raise BadInput(f"training.parallelism: Sharded is for 2 GPUs or more, and {ranks} can be used here; use Adapters")
     return max(1, ranks)

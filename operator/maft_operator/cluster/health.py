@@ -40,7 +40,7 @@ class WatchCheck:
         self.unanswered = ""
 
     @property
-    def blind(self) -> bool:
+    def may_miss_changes(self) -> bool:
         """Whether changes may be missed, for either reason."""
         return bool(self.stale or self.unanswered)
 
@@ -49,7 +49,7 @@ class WatchCheck:
         while True:
             await asyncio.sleep(RESYNC * random.uniform(0.9, 1.1))
             await self.look()
-            while self.blind:
+            while self.may_miss_changes:
                 await asyncio.sleep(self._grace)
                 await self.look()
 
@@ -89,7 +89,7 @@ async def measure(metrics: Metrics, queue: Queue, watched: Watched, check: Watch
         metrics.lag.set(max(0.0, loop.time() - before - 1))
         metrics.depth.set(len(queue))
         metrics.age.set(queue.late())
-        metrics.blind.set(check.blind)
+        metrics.blind.set(check.may_miss_changes)
         metrics.watch.set(time.monotonic() - watched.heard)
 
 

@@ -1,11 +1,12 @@
 """What became of a task, from its Job and the pods of it: its state, why it failed or does not go on, how long it took. Pure."""
 
+from dataclasses import replace
 from datetime import datetime
 
 from maft.summaries import BAD_INPUT
 from maft_operator.cluster import indexes, pods, reasons, why
 from maft_operator.cluster.children import Child
-from maft_operator.cluster.fields import count, is_true, parts, seconds, text, time
+from maft_operator.cluster.fields import count, is_true, part, parts, seconds, text, time
 from maft_operator.cluster.kueue import QUEUE
 from maft_operator.cluster.reasons import Trouble
 from maft_operator.plan.step import TaskState
@@ -68,7 +69,10 @@ def end(task: Child, now: datetime) -> Trouble:
     failed = indexes.by_themselves([pod for pod in task.pods if pods.has_failed(pod) or _is_held(pod, now)])
     if not failed:
         return Trouble(task.name, reasons.ATTEMPTS_EXHAUSTED, text(failed_with, "message") or "its pods are gone")
-    return why.failure(task.name, failed[-1], reasons.exhausted(pods.last_words(failed[-1])))
+    own = [pod for pod in failed if not pods.disruption(pod)]  # what counted, if any did
+    if not own:
+        return replace(why.failure(task.name, failed[-1], reasons.ATTEMPTS_EXHAUSTED), reason=reasons.ATTEMPTS_EXHAUSTED)
+    return why.failure(task.name, own[-1], reasons.exhausted(pods.last_words(own[-1])))
 
 
 def taken(job: Json, now: datetime) -> float:
@@ -86,10 +90,15 @@ def troubles(task: Child, now: datetime) -> list[Trouble]:
         return [why.queued(task.name, message, _suspended_for(job, now))]
     if lost := [why.lost(task.name, pod) for pod in task.pods if pods.is_lost(pod, now)]:
         return lost[-1:]
-    if waits := [t for pod in indexes.newest(task.pods) if (t := why.waiting(task.name, pod, now))]:
+    if waits := [_passing(t, pod) for pod in indexes.newest(task.pods) if (t := why.waiting(task.name, pod, now))]:
         return waits
     failed = indexes.by_themselves([pod for pod in task.pods if pods.has_failed(pod)])
     return [why.failure(task.name, failed[-1], reasons.RETRYING)] if failed else []
+
+
+def _passing(trouble: Trouble, pod: Json) -> Trouble:
+    """Whatever others in the pod wait for, a program that is at work stops nobody."""
+    return replace(trouble, blocking=False) if part(pods.ours(pod), "state", "running") else trouble
 
 
 def stands_still(task: Child, now: datetime) -> bool:

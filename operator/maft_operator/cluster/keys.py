@@ -49,7 +49,7 @@ class KeyState:
 
 
 class Keys:
-    """Runs by NAMESPACE/NAME: those that are due, and what is remembered of all."""
+    """Runs, societies and comparisons by their keys (kinds.key): those that are due, and what is remembered of all."""
 
     def __init__(self, queue: Queue, metrics: Metrics) -> None:
         self._queue = queue

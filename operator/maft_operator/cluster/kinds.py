@@ -7,7 +7,8 @@ make: runs and, where the cluster knows them, others; CONTRIBUTING.md says what 
 
 from dataclasses import dataclass
 
-from maft_operator.spec.schema import GROUP, KIND, VERSION
+from maft_operator.spec import schema
+from maft_operator.spec.schema import GROUP, KIND, PLURALS, VERSION
 
 _EVERYTHING = ("list", "watch", "create", "patch", "delete")
 
@@ -43,12 +44,14 @@ class Kind:
         return f"{self.group}/{self.version}" if self.group else self.version
 
 
-RUN = Kind(KIND, "multiagentfinetunes", ("get", "list", "watch", "delete"), GROUP, VERSION, label="maft.dev/run")
+RUN = Kind(KIND, PLURALS[KIND], ("get", "list", "watch", "delete"), GROUP, VERSION, label="maft.dev/run")
 # Optional: an operator may be newer than the definitions of its cluster, and then goes on without (served.py).
-SOCIETY = Kind("Society", "societies", ("get", "list", "watch"), GROUP, VERSION, optional=True, label="maft.dev/society")
+SOCIETY = Kind(
+    schema.SOCIETY, PLURALS[schema.SOCIETY], ("get", "list", "watch"), GROUP, VERSION, optional=True, label="maft.dev/society"
+)
 COMPARISON = Kind(
-    "MultiAgentComparison",
-    "multiagentcomparisons",
+    schema.COMPARISON,
+    PLURALS[schema.COMPARISON],
     ("get", "list", "watch", "delete"),
     GROUP,
     VERSION,

@@ -11,13 +11,13 @@ from itertools import chain
 from maft.summaries import AnySummary
 from maft_operator.cluster import exporting, indexes, jobs, placement, pods, reasons, spent, why
 from maft_operator.cluster.children import Child, servers_in, tasks_in
+from maft_operator.cluster.event_troubles import troubles_in
 from maft_operator.cluster.exporting import Export
 from maft_operator.cluster.fields import condition, count, is_true, part, seconds, text, time
 from maft_operator.cluster.images import Pins
 from maft_operator.cluster.placement import Places
 from maft_operator.cluster.pods import is_terminating
 from maft_operator.cluster.reasons import Trouble
-from maft_operator.cluster.silent import troubles_in
 from maft_operator.plan.graph import Graph
 from maft_operator.plan.step import Observed, ServerState
 from maft_operator.spec.schema import Json
@@ -79,7 +79,7 @@ def read(graph: Graph, children: Mapping[str, Sequence[Json]], now: datetime, mi
         ended={**ended, **{s.name: _end_of_server(s) for s in servers if _worst(s)}, **over},
         seconds={t.name: jobs.taken(t.object, now) for t in tasks if time(t.object, "status", "startTime")},
         metrics={name: url for t in running for name, url in indexes.metrics_urls(t.name, t.pods).items()},
-        unexplained=silent(running, servers, waiting, now),
+        unexplained=unexplained(running, servers, waiting, now),
         places=placement.places((pod for server in servers for pod in server.pods), now),
         gpus=spent.held(graph, (*tasks, *servers)),
         exports=exporting.read(beside, now),
@@ -181,18 +181,21 @@ def troubles_of_server(server: Child, now: datetime) -> list[Trouble]:
     there = [pod for pod in server.pods if not is_terminating(pod)]
     troubles = [*lost, *(t for pod in there if (t := why.waiting(server.name, pod, now)))]
     troubles += [why.failure(server.name, pod, reasons.CRASH_LOOP) for pod in there if pods.is_broken(pod)]
+    troubles += [t for pod in there if not troubles and (t := why.unready(server.name, pod, now))]
+    if is_true(server.made, "spec", "paused") and not there:
+        troubles.append(Trouble(server.name, reasons.POD_STUCK, f"Deployment {server.name} is paused: kubectl rollout resume"))
     failed = [pod for pod in there if pods.has_failed(pod)]
     ready = count(server.made, "status", "availableReplicas")
     return troubles if troubles or ready or not failed else [why.rejected(server.name, failed)]
 
 
-def silent(running: Sequence[Child], servers: Sequence[Child], troubles: Iterable[Trouble], now: datetime) -> dict[str, str]:
+def unexplained(running: Sequence[Child], servers: Sequence[Child], troubles: Iterable[Trouble], now: datetime) -> dict[str, str]:
     """Lists Jobs and Deployments that should have a pod and have none, and pods that should have started; only where nothing else
     says why."""
     troubled = {t.child for t in troubles if t.blocking or t.reason in (reasons.UNSCHEDULABLE, reasons.QUEUED)}
     made = [(t.object, t) for t in running if not is_true(t.object, "spec", "suspend") and not any(map(pods.is_active, t.pods))]
     made += [(s.made, s) for s in servers if s.made and not s.pods and _is_old(s.made, now)]
-    made += [(pod, c) for c in (*running, *servers) for pod in c.pods if pods.is_silent(pod, now) and not is_terminating(pod)]
+    made += [(pod, c) for c in (*running, *servers) for pod in c.pods if pods.is_unexplained(pod, now) and not is_terminating(pod)]
     return {uid: child.name for thing, child in made if child.name not in troubled and (uid := text(thing, "metadata", "uid"))}
 
 

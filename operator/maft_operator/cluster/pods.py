@@ -18,6 +18,7 @@ LONG = 600.0  # seconds that a container has to live for its end to count as the
 PATIENCE = 5.0  # seconds that a container may take to start, and the others of its pod to end with it, before somebody asks why
 SCALED = 600.0  # seconds in which an autoscaler has made a node
 LATE = 10.0  # seconds that a pod may exist after its grace period
+_SHUTDOWN = ("Terminated", "NodeShutdown", "Shutdown", "Preempting")  # kubelets' words for pods whose node goes, or that yield
 _GREATEST = 2**53  # of numbers in a summary; JSON has no greater ones that everybody reads alike
 
 
@@ -80,7 +81,20 @@ def took_too_much(pod: Json) -> bool:
     return is_evicted(pod) and not condition(pod, "DisruptionTarget")
 
 
-def is_silent(pod: Json, now: datetime) -> bool:
+def disruption(pod: Json) -> str:
+    """Says by whom it was ended for the sake of others: preemption, a drain, a node that shuts down. Empty: by nobody."""
+    target, reason = condition(pod, "DisruptionTarget"), text(pod, "status", "reason")
+    if text(target, "status") == "True":
+        return both(text(target, "reason"), text(target, "message")) or "DisruptionTarget"
+    return both(reason, text(pod, "status", "message")) if reason in _SHUTDOWN else ""
+
+
+def both(reason: str, message: str) -> str:
+    """Writes a reason and what is said of it, or the one that there is."""
+    return ": ".join(part for part in (reason, message) if part)
+
+
+def is_unexplained(pod: Json, now: datetime) -> bool:
     """Tells whether it should have started more than `PATIENCE` seconds ago."""
     return phase(pod) == "Pending" and seconds(pod, "metadata", "creationTimestamp", until=now) > PATIENCE
 

@@ -61,6 +61,7 @@ SERVERS_GIVEN_BACK = Reason(
     "raise inference.placementSeconds in a resource with another name",
 )
 RETRYING = Reason("Retrying", "it is tried again within spec.backoffLimit; `kubectl logs` of the failed pod says more")
+DISRUPTED = Reason("Disrupted", "another pod goes on where it was; such an end does not count against spec.backoffLimit")
 # --- Progressing: something outside the run has to change first ---
 UNSCHEDULABLE = Reason("Unschedulable", "free or add nodes, or change resources, nodeSelector and tolerations in spec.podTemplate")
 QUOTA_EXCEEDED = Reason("QuotaExceeded", "raise the namespace's ResourceQuota or ask for less in spec.podTemplate")
@@ -177,15 +178,17 @@ _BY_ERROR: tuple[tuple[re.Pattern[str], Reason], ...] = (
     (re.compile(r"\badapter\b.*(sha256|damaged|differs|does not fit|refused)|refused a request .*\badapter\b"), ADAPTER_UNUSABLE),
     (re.compile(r"^model\."), MODEL_UNUSABLE),
 )
+_VOLUME = "MountVolume|volume|configmap|persistentvolumeclaim"
+_GONE = "not found|non-?existent|does(?: not|n't) exist|no such"  # not one that another pod holds, or whose server refuses
 _BY_TEXT: tuple[tuple[re.Pattern[str], Reason], ...] = (  # the first that matches
     (re.compile(r"failed calling webhook"), WEBHOOK_AWAY),
     (re.compile(r"exists and is not the \w+'s"), NAME_TAKEN),
     (re.compile(r"objects with the run's label take more than"), TOO_MANY_OBJECTS),
-    (re.compile(r"violates PodSecurity|is invalid:|denied the request"), POD_REFUSED),
+    (re.compile(r"violates PodSecurity|is invalid:|denied (?:the )?request|security context constraint"), POD_REFUSED),
     (re.compile(r"(exceeded|failed) quota"), QUOTA_EXCEEDED),  # failed: it counts what a pod does not name
     (re.compile(r"couldn't find key"), SECRET_KEY_MISSING),
-    (re.compile(r"MountVolume|volume|configmap|persistentvolumeclaim"), VOLUME_MISSING),
     (re.compile(r'secret "[^"]*" not found', re.IGNORECASE), SECRET_MISSING),
+    (re.compile(rf"(?:{_VOLUME})[^\n]{{0,300}}(?:{_GONE})|(?:{_GONE})[^\n]{{0,300}}(?:{_VOLUME})", re.IGNORECASE), VOLUME_MISSING),
 )
 
 

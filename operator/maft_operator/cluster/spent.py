@@ -60,10 +60,10 @@ def _holds(pod: Json) -> bool:
     return is_active(pod) and bool(text(pod, "spec", "nodeName"))
 
 
-def counted(before: Spent, gpus: int, now: datetime, *, going: bool) -> Spent:
-    """Makes the record of a look. gpus: held now; going: neither suspended nor over."""
+def counted(before: Spent, gpus: int, now: datetime, *, counts: bool) -> Spent:
+    """Makes the record of a look. gpus: held now; counts: neither suspended nor over."""
     current = before.until(now)
-    if not going:
+    if not counts:
         return replace(current, gpus=0, at=None)
     if current.at is None:
         return replace(current, gpus=gpus, at=now.replace(microsecond=0))

@@ -84,7 +84,7 @@ def status(work: Reconciled, old: Json, generation: int, now: datetime) -> Json:
     wanted = conditions.wanted(work.outcome, rows, _stage(work))
     warnings = _warnings(work, old.get("warnings", ()))
     over = work.step.phase in ("Complete", "Failed")
-    taken = spent.counted(work.spent, work.snapshot.gpus, now, going=not over and work.step.phase != "Suspended")
+    taken = spent.counted(work.spent, work.snapshot.gpus, now, counts=not over and work.step.phase != "Suspended")
     return {
         "observedGeneration": generation,
         "phase": work.step.phase,

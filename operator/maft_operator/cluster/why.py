@@ -9,7 +9,7 @@ from datetime import datetime
 
 from maft.summaries import BAD_INPUT
 from maft_operator.cluster import pods, reasons
-from maft_operator.cluster.fields import parts, seconds, text
+from maft_operator.cluster.fields import condition, is_true, part, parts, seconds, text
 from maft_operator.cluster.reasons import Reason, Trouble
 from maft_operator.spec.schema import Json
 
@@ -25,7 +25,7 @@ _IMAGE = {
 }
 _CONFIG = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"}
 _BACK_OFF = "CrashLoopBackOff"
-ADMITTED = 3600.0  # seconds that anybody may have to wait in a queue
+ADMITTED = 3600.0  # seconds that anybody may have to wait in a queue, and that an init container may take to fetch things
 
 
 # --- waiting ---
@@ -33,7 +33,19 @@ ADMITTED = 3600.0  # seconds that anybody may have to wait in a queue
 
 def waiting(child: str, pod: Json, now: datetime) -> Trouble | None:
     """Says why a pod has not started."""
-    return _unscheduled(child, pod, now) or next((t for c in pods.containers(pod) if (t := _held(child, pod, c))), None)
+    held = next((t for c in pods.containers(pod) if (t := _held(child, pod, c))), None)
+    return _unscheduled(child, pod, now) or held or _initializes(child, pod, now)
+
+
+def unready(child: str, pod: Json, now: datetime) -> Trouble | None:
+    """Says of a server's pod what keeps requests from it where its own container takes them: another one, or somebody's gate."""
+    ready = condition(pod, "Ready")
+    waited = seconds(ready, "lastTransitionTime", until=now)
+    own = pods.phase(pod) == "Running" and is_true(pods.ours(pod), "ready")
+    if not own or text(ready, "status") != "False" or waited <= pods.PATIENCE:
+        return None
+    why = pods.both(text(ready, "reason"), text(ready, "message")) or "its condition Ready is False"
+    return Trouble(child, reasons.POD_STUCK, f"the pod {text(pod, 'metadata', 'name')} works and is not ready: {why}")
 
 
 def queued(child: str, message: str, seconds: float) -> Trouble:
@@ -54,6 +66,18 @@ def _unscheduled(child: str, pod: Json, now: datetime) -> Trouble | None:
     return Trouble(child, reasons.UNSCHEDULABLE, message, blocking=waited > pods.SCALED)
 
 
+def _initializes(child: str, pod: Json, now: datetime) -> Trouble | None:
+    """Of an init container that runs so long that somebody may want to look."""
+    sidecars = {text(c, "name") for c in parts(pod, "spec", "initContainers") if text(c, "restartPolicy") == "Always"}
+    for container in parts(pod, "status", "initContainerStatuses"):
+        begun, name = part(container, "state", "running"), text(container, "name")
+        taken = seconds(begun, "startedAt", until=now)
+        if begun and name not in sidecars and taken > pods.SCALED:
+            line = f"the init container {name} runs since {text(begun, 'startedAt')}"
+            return Trouble(child, reasons.POD_STUCK, line, blocking=taken > ADMITTED)
+    return None
+
+
 def _held(child: str, pod: Json, container: Json) -> Trouble | None:
     reason, message = text(container, "state", "waiting", "reason"), text(container, "state", "waiting", "message")
     if reason in _STARTS:
@@ -64,7 +88,7 @@ def _held(child: str, pod: Json, container: Json) -> Trouble | None:
         return Trouble(child, reasons.IMAGE_PULL, f"image {text(container, 'image')}: {message or reason}")
     if reason in _CONFIG:
         return Trouble(child, reasons.text_reason(message), message or reason)
-    return Trouble(child, reasons.POD_STUCK, f"container {text(container, 'name')}: {_both(reason, message)}")
+    return Trouble(child, reasons.POD_STUCK, f"container {text(container, 'name')}: {pods.both(reason, message)}")
 
 
 def _backs_off(child: str, pod: Json, container: Json) -> Trouble | None:
@@ -88,6 +112,8 @@ def failure(child: str, pod: Json, otherwise: Reason) -> Trouble:
     message = pods.last_words(pod) or _without_words(pod)
     if pods.exit_code(pod) == BAD_INPUT:
         return Trouble(child, reasons.of_input(message), message)
+    if disruption := pods.disruption(pod):
+        return Trouble(child, reasons.DISRUPTED, f"the pod {text(pod, 'metadata', 'name')}: {disruption}", blocking=False)
     return Trouble(child, otherwise, message, blocking=False)
 
 
@@ -96,10 +122,10 @@ def _without_words(pod: Json) -> str:
     own = pods.ours(pod)
     if pods.exit_code(pod):
         return text(pod, "status", "message") or f"exit code {pods.exit_code(pod)}"
-    culprit = next((c for c in pods.containers(pod) if c != own and pods.ending(c).get("exitCode")), None)
-    if culprit:
-        return _how_it_ended(culprit)
-    line = _both(text(pod, "status", "reason"), text(pod, "status", "message"))
+    failed = next((c for c in pods.containers(pod) if c != own and pods.ending(c).get("exitCode")), None)
+    if failed:
+        return _how_it_ended(failed)
+    line = pods.both(text(pod, "status", "reason"), text(pod, "status", "message"))
     return line or f"exit code {pods.ending(own).get('exitCode', '?')}"
 
 
@@ -135,15 +161,16 @@ def runs_on(child: str, pod: Json) -> Trouble:
 
 def lost(child: str, pod: Json) -> Trouble:
     """Says which node does not let a pod end."""
-    name, node = text(pod, "metadata", "name"), text(pod, "spec", "nodeName") or "(unknown)"
+    name, node = text(pod, "metadata", "name"), text(pod, "spec", "nodeName")
     until = text(pod, "metadata", "deletionTimestamp")
+    if not node:  # no kubelet has ever had it: whoever set a finalizer keeps it
+        finalizers = ", ".join(text({"name": each}, "name") for each in part(pod, "metadata").get("finalizers") or ())
+        return Trouble(
+            child, reasons.POD_STUCK, f"the pod {name} should have ended at {until}; its finalizers keep it: {finalizers}"
+        )
     what = f"should have ended at {until} and has not" if until else "is not heard of"
     return Trouble(child, reasons.NODE_LOST, f"node {node}: the pod {name} {what}")
 
 
 def _named(kind: str, names: Sequence[str]) -> str:
     return f"{kind}{'s' if len(names) > 1 else ''} {', '.join(names)}"
-
-
-def _both(reason: str, message: str) -> str:
-    return ": ".join(part for part in (reason, message) if part)

@@ -126,7 +126,7 @@ def fits(graph: Graph, devices: Found) -> None:
     )
 
 
-def said(graph: Graph, devices: Found) -> str:
+def device_line(graph: Graph, devices: Found) -> str:
     """Writes in a line what servers and training use."""
     server = next(iter(graph.servers), None)
     training = max((t for t in graph.tasks if t.kind == "train"), key=lambda t: t.gpus or 0, default=None)

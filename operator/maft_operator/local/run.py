@@ -61,7 +61,7 @@ async def run_locally(
     with exclusive(local, run, store):
         if graph.last.kind == "compare":  # the table is made anew: other methods or seeds may be asked for than before
             (local / graph.last.name / "summary.json").unlink(missing_ok=True)
-        console.print(gpus.said(graph, devices), highlight=False, markup=False, soft_wrap=True)
+        console.print(gpus.device_line(graph, devices), highlight=False, markup=False, soft_wrap=True)
         async with LocalBackend(local, gpus.Slots(devices.gpus), serve) as backend:
             memory, display = PeakMemory(), Display(console, graph)
             async with contextlib.aclosing(Exports(export, graph, local, console)) as exports:

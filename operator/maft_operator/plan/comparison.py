@@ -44,7 +44,7 @@ class RunState:
     done: Mapping[str, str] = field(default_factory=dict)
     """Iterations by stage, as its status has them."""
     accuracy: Mapping[str, Any] = field(default_factory=dict)
-    going: bool = False
+    terminating: bool = False
     """It is being deleted."""
     validated: float | None = None
     """Accuracy of its best iteration on validation questions."""
@@ -74,12 +74,13 @@ def step(comparison: Comparison, observed: Mapping[str, RunState], *, table_done
     """Decides from the runs that there are, by name. table_done: the table has been made."""
     wanted = {child.run.name: child for child in comparison.children}
     there = {name: state for name, state in observed.items() if name in wanted}
-    delete = tuple(name for name, state in observed.items() if name not in wanted and not state.going)
-    if len(there) == len(wanted) and all(state.ended and not state.going for state in there.values()):  # one that goes is made anew
+    delete = tuple(name for name, state in observed.items() if name not in wanted and not state.terminating)
+    ended = all(state.ended and not state.terminating for state in there.values())  # one that terminates is made anew
+    if ended and len(there) == len(wanted):
         complete = any(state.phase == "Complete" for state in there.values())
         phase: Phase = "Failed" if not complete else "Complete" if table_done else "Comparing"
         return ComparisonStep(phase, delete=delete, table=complete)
-    open_ = {name: state for name, state in there.items() if not state.ended and not state.going}
+    open_ = {name: state for name, state in there.items() if not state.ended and not state.terminating}
     if comparison.suspend:
         return ComparisonStep("Suspended", suspend=tuple(n for n, s in open_.items() if not s.suspended), delete=delete)
     resumed = _resumed(comparison, open_)

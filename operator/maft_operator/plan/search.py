@@ -100,7 +100,7 @@ class Growing:
             self._made[key] = _runs(origin, method, number, point)
         children = self._made[key]
         states = [observed.get(child.run.name, RunState()) for child in children]
-        if not all(state.ended and not state.going for state in states):
+        if not all(state.ended and not state.terminating for state in states):
             return Trial(method, number, point, children, over=False)
         values = [state.validated for state in states if state.validated is not None and state.phase == "Complete"]
         value = statistics.fmean(values) if values and len(values) == len(states) else None

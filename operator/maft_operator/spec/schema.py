@@ -23,11 +23,7 @@ from maft_operator.spec.scalars import HALF, HALF_FOUND
 
 GROUP, VERSION, KIND = "maft.dev", "v1alpha1", "MultiAgentFinetune"
 COMPARISON, SOCIETY = "MultiAgentComparison", "Society"
-FILES = {
-    KIND: "multiagentfinetunes",
-    COMPARISON: "multiagentcomparisons",
-    SOCIETY: "societies",
-}  # of schemas, by kind: their plurals
+PLURALS = {KIND: "multiagentfinetunes", COMPARISON: "multiagentcomparisons", SOCIETY: "societies"}  # by kind; names of crds/, too
 Json = dict[str, Any]
 _EXACT = 2**53  # a float below it is the only one of its value
 _LABEL, _NAME = re.compile("[a-z0-9]([-a-z0-9]*[a-z0-9])?"), re.compile("[a-z]([-a-z0-9]*[a-z0-9])?")
@@ -40,7 +36,7 @@ class BadSpec(Exception):
 @functools.cache
 def openapi(kind: str = KIND) -> Json:
     """Reads the openAPIV3Schema of the version that this release serves."""
-    text = (resources.files("maft_operator") / "crds" / f"{FILES[kind]}.yaml").read_text()
+    text = (resources.files("maft_operator") / "crds" / f"{PLURALS[kind]}.yaml").read_text()
     return dict(yaml.safe_load(text)["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
 
 

@@ -80,7 +80,7 @@ def _state(made: Json) -> RunState:
         suspended=is_true(made, "spec", "suspend"),
         done={stage: value for stage, value in part(made, "status", "done").items() if isinstance(value, str)},
         accuracy=_accuracy(part(made, "status", "accuracy")),
-        going="deletionTimestamp" in made["metadata"],
+        terminating="deletionTimestamp" in made["metadata"],
         validated=_accuracy(part(made, "status", "best", "accuracy")).get("mean"),
         trial=text(made, "metadata", "annotations", TRIAL),
     )

@@ -11,12 +11,12 @@ from maft_operator.cluster import explaining, images, kinds, observed
 from maft_operator.cluster.api import Api, Refused
 from maft_operator.cluster.applying import Applier, listed, passes
 from maft_operator.cluster.children import pods_in, servers_in
+from maft_operator.cluster.event_troubles import troubles_in
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.keys import Keys, KeyState
 from maft_operator.cluster.kinds import Kind
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.reasons import Trouble, refusal_reason
-from maft_operator.cluster.silent import troubles_in
 from maft_operator.cluster.society import objects, reading
 from maft_operator.cluster.society.reading import Asked, Obstacle, Wish
 from maft_operator.cluster.society.status import Seen, refused, status
@@ -61,7 +61,7 @@ class Societies:
         ]
         child = next(iter(servers_in(children, [asked.name])), None)
         troubles = observed.troubles_of_server(child, _now()) if child else []
-        unexplained = observed.silent([], [child], troubles, _now()) if child else {}
+        unexplained = observed.unexplained([], [child], troubles, _now()) if child else {}
         warned = troubles_in(await explaining.events(self._api, asked.namespace, unexplained), unexplained) if unexplained else ()
         return Seen(child, (*refusals, *warned, *troubles))
 
