@@ -14,7 +14,7 @@ from typing import Any
 from maft.answers.thoughts import PAIRS, Said, split
 from maft.errors import BadInput, one_line
 from maft.records import Message
-from maft.template_facts import MESSAGE, Chat, Options, facts, known_arguments, switched, takes_parts
+from maft.template_facts import MESSAGE, NEXT, PROBE, Chat, Options, facts, known_arguments, switched, takes_parts
 
 _TAGS = frozenset((MESSAGE, *(tag for pair in PAIRS for tag in pair)))
 
@@ -45,11 +45,11 @@ class ChatTemplate:
         options = options or Options()
         self._tokenizer = tokenizer
         self._source = source
-        self._today = date.fromisoformat(options.date)
+        self._today = _day(options.date)
         text = self._text()
         self.arguments_known = known_arguments(text)
         """What the template reads beside what every one is given."""
-        self._arguments = switched(self.arguments_known, options)
+        self._arguments, options = switched(self.arguments_known, options)
         self._parts = False
         self._parts = takes_parts(self._render)
         self._facts = facts(text, self.arguments_known, self._render, options, source)
@@ -71,6 +71,23 @@ class ChatTemplate:
     def tokenizer(self) -> Any:
         """Returns the tokenizer that the template belongs to."""
         return self._tokenizer
+
+    def check_rounds(self, rounds: int) -> None:
+        """BadInput for the first round whose prompt the template does not write, or from which it leaves out what was said."""
+        chat: Chat = [{"role": "user", "content": PROBE}]
+        for number in range(2, rounds + 1):
+            chat += [{"role": "assistant", "content": "?"}, {"role": "user", "content": NEXT}]
+            try:
+                prompt = self._render(chat, True)
+            except BadInput as error:
+                why = str(error).removeprefix("model.source: ")
+            else:
+                if PROBE in prompt and prompt.count(NEXT) == number - 1:
+                    continue
+                why = f"the chat template of {self._source} leaves out what was said before"
+            raise BadInput(
+                f"debate.rounds: {rounds}, and in round {number} {why}; set it to {number - 1}, or take another template"
+            )
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """Tokenizes up to where the assistant's next answer begins. shape: [prompt tokens]."""
@@ -205,6 +222,13 @@ class ChatTemplate:
                 f"model.source: the chat templates of {self._source} are named {names}, and none is the default; "
                 "name the one to use `default` in tokenizer_config.json"
             ) from error
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise BadInput(f"model.date: {text!r} is no day ({error}); give one such as 2026-01-31") from None
 
 
 def _added_tokens(tokenizer: Any) -> dict[int, Any]:

@@ -91,8 +91,15 @@ def check_names(names: Collection[str], read: Read, where: str) -> None:
     if INDEX in names:
         for shard in sorted(set(_weight_map(read, where).values()).difference(names)):
             raise BadInput(f"model.source: {where}/{shard} is missing, and {INDEX} names it; copy the whole folder")
+        if WEIGHTS in names and WEIGHTS not in _weight_map(read, where).values():
+            raise BadInput(
+                f"model.source: {where} has two models: {WEIGHTS}, which training would read, and shards with an index, which"
+                " servers would; move one of them away"
+            )
     elif WEIGHTS not in names:
         raise BadInput(_no_weights(names, where))
+    elif others := sorted(name for name in names if name.endswith(".safetensors") and name != WEIGHTS):
+        raise BadInput(f"model.source: {where} has {others[0]} beside {WEIGHTS}: servers read both, training one; move it away")
     if not any(_TOKENIZERS.fullmatch(name) for name in names):
         raise BadInput(f"model.source: {where} has no tokenizer: tokenizer.json is missing; copy the whole folder")
     if "vocab.json" in names and not {"tokenizer.json", "merges.txt"}.intersection(names):

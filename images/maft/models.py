@@ -5,6 +5,7 @@ Only safetensors and JSON are read; pickled weights are refused.
 
 import hashlib
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -15,8 +16,8 @@ from maft.chat_template import ChatTemplate, load_chat_template
 from maft.errors import BadInput, one_line, passing
 from maft.spec import ModelSpec, Spec, Thinking
 from maft.store import unfinished
-from maft.store.base import Store
-from maft.store.uploads import plain_name
+from maft.store.base import Entry, Store, explained
+from maft.store.uploads import is_plain_name
 from maft.store.urls import open_store
 from maft.template_facts import Options
 
@@ -61,22 +62,37 @@ def _is_file(path: Path) -> bool:
 def stored_state(source: str) -> str:
     """Names the files of an s3:// model as they lie there now: another name once one of them was written anew, even if its size
     is the same. OSError and BadInput of the store."""
-    entries = open_store(source).entries("")
-    files = sorted((entry.key, entry.size, entry.tag) for entry in entries if _is_wanted(entry.key))
+    return _state(_listed(source))
+
+
+def _listed(source: str) -> list[Entry]:
+    """The files of an s3:// model."""
+    return sorted((e for e in open_store(source).entries("") if _is_wanted(e.key)), key=lambda e: e.key)
+
+
+def _state(entries: Sequence[Entry]) -> str:
+    files = [(entry.key, entry.size, entry.tag) for entry in entries]
     return f"files-{hashlib.sha256(repr(files).encode()).hexdigest()[:16]}"
 
 
 def _is_wanted(key: str) -> bool:
-    return key.endswith(_WANTED) and "/" not in key
+    """Whether a model has files of that name; what systems put beside them (._config.json) is none of it."""
+    return key.endswith(_WANTED) and is_plain_name(key)
 
 
 def _download(source: str) -> Path:
-    folder = _folder("models", source, stored_state(source))
+    entries = _listed(source)
+    folder = _folder("models", source, _state(entries))
     _remove_stale(folder)
-    if not _is_whole(folder):
+    if not _is_kept(folder, entries):
         _fetch(source, folder, _WANTED)
         (folder / _WHOLE).touch()
     return folder
+
+
+def _is_kept(folder: Path, entries: Sequence[Entry]) -> bool:
+    """Whether the whole of a model is there: caches are tidied by others, too."""
+    return _is_whole(folder) and all(_size(folder / entry.key) == entry.size for entry in entries)
 
 
 def _folder(kind: str, source: str, state: str) -> Path:
@@ -89,11 +105,12 @@ def _fetch(source: str, folder: Path, wanted: tuple[str, ...]) -> None:
     store = open_store(source)
     sizes = _stored(store)
     model_files.check_names(sizes, store.read, source)
-    folder.mkdir(parents=True, exist_ok=True)
-    missing = [name for name in sizes if name.endswith(wanted) and _size(folder / plain_name(name)) != sizes[name]]
-    with ThreadPoolExecutor(AT_A_TIME) as threads:
-        for fetched in [threads.submit(_fetch_file, store, name, folder, sizes[name]) for name in missing]:
-            fetched.result()
+    with explained(f"model.source: {folder}, where {source} is kept"):
+        folder.mkdir(parents=True, exist_ok=True)
+        missing = [name for name in sizes if name.endswith(wanted) and _size(folder / name) != sizes[name]]
+        with ThreadPoolExecutor(AT_A_TIME) as threads:
+            for fetched in [threads.submit(_fetch_file, store, name, folder, sizes[name]) for name in missing]:
+                fetched.result()
 
 
 def _stored(store: Store) -> dict[str, int]:
@@ -102,7 +119,7 @@ def _stored(store: Store) -> dict[str, int]:
 
 
 def _fetch_file(store: Store, name: str, folder: Path, size: int) -> None:
-    with unfinished.appearing(folder / plain_name(name)) as part:
+    with unfinished.appearing(folder / name) as part:
         store.fetch(name, part)
         if (received := _size(part)) != size:
             raise OSError(f"store {store.url}: {name} has {size} bytes in the listing, and {received} came; is it written anew?")
@@ -132,10 +149,10 @@ def described(source: str) -> str:
     """Returns a folder or hub id as `local` does; of an s3:// model that is not here yet, only what describes it, no weights."""
     if not is_stored(source):
         return local(source)
-    state = stored_state(source)
-    if _is_whole(whole := _folder("models", source, state)):
+    entries = _listed(source)
+    if _is_kept(whole := _folder("models", source, _state(entries)), entries):
         return str(whole)
-    folder = _folder("described", source, state)
+    folder = _folder("described", source, _state(entries))
     _remove_stale(folder)
     _fetch(source, folder, _DESCRIBING)
     return str(folder)
@@ -212,6 +229,9 @@ def _config(path: str, revision: str, *, trust_remote_code: bool) -> Any:
                 " take another model"
             ) from error
         raise BadInput(f"model.source: {path} cannot be read as a model: {one_line(error, 300)}") from error
+    named = read.architectures or []
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        raise BadInput(f"model.source: {path}: the architectures of its config.json are {named!r:.100}; expected names of classes")
     quantised.mark(read, partial(_has_file, path, revision))
     return read
 

@@ -60,7 +60,7 @@ def method(config: Any) -> str:
     """Names the way in which the model is quantised; empty: it is not."""
     settings = given(config)
     name = settings.get("quant_method") or ("bitsandbytes" if settings.get("load_in_4bit") or settings.get("load_in_8bit") else "")
-    return str(getattr(name, "value", name)) or ("of no known kind" if settings else "")
+    return str(getattr(name, "value", name)) or ("a method that is not named" if settings else "")
 
 
 def trains_in_four_bits(config: Any) -> bool:
@@ -72,6 +72,8 @@ def trains_in_four_bits(config: Any) -> bool:
 
 def check(config: Any, source: str) -> None:
     """Raises BadInput for a model whose kind of quantisation does not train."""
+    if any(getattr(part, "quantization_config", None) == {} for part in (config, config.get_text_config())):
+        raise BadInput(f"model.source: {source}: the quantization_config of its config.json is empty; take it out of the file")
     if (name := method(config)) and name not in METHODS:
         raise BadInput(f"model.source: {source} is quantised with {name}, which does not train; use one that is not quantised")
 

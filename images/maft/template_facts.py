@@ -5,7 +5,7 @@ Pure: templates come as text, their renderings through a function.
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jinja2 import Environment, TemplateSyntaxError, nodes
@@ -26,6 +26,14 @@ _ASKED_TWICE: Chat = [
 SWITCHES = ("enable_thinking", "thinking")  # of Qwen, GLM, SmolLM, Gemma, Nemotron and of DeepSeek, Granite
 MESSAGE = "<|message|>"  # begins a message of harmony (gpt-oss) and its kin, whose thoughts have no tags but headers
 _GIVEN = frozenset(("messages", "tools", "documents", "add_generation_prompt", "raise_exception", "strftime_now", "loop"))
+# What a template is given by us, or by transformers (apply_chat_template).
+_OURS = frozenset(
+    (
+        *("messages", "conversation", "self", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize"),
+        *("padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask"),
+        *("tokenizer_kwargs", "strftime_now", "raise_exception"),
+    )
+)
 _GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")  # marks what transformers trains on; jinja knows no such tag
 
 
@@ -86,11 +94,22 @@ def _is_set_by(node: nodes.Node, child: nodes.Node) -> bool:
     return isinstance(node, (nodes.Assign, nodes.AssignBlock)) and child is node.target
 
 
-def switched(known: frozenset[str], options: Options) -> dict[str, Any]:
-    """Makes the arguments: those of the run, and the switch of thinking where it is `known` and the run sets it."""
+def switched(known: frozenset[str], options: Options) -> tuple[dict[str, Any], Options]:
+    """Makes the arguments: those of the run, and the switch of thinking where it is `known` and the run sets it; and the options
+    with the thinking that comes of both. BadInput for arguments that are not the run's to give, or that contradict the rest."""
+    if own := next((name for name in options.arguments if name in _OURS), ""):
+        raise BadInput(f"model.chatTemplateArguments.{own}: is set by maft; leave it out")
     switch = next((name for name in SWITCHES if name in known), None)
-    asked = {switch: options.thinking == "Enabled"} if switch and options.thinking != "Auto" else {}
-    return {**asked, **options.arguments}
+    if switch is None or switch not in options.arguments:
+        asked = {switch: options.thinking == "Enabled"} if switch and options.thinking != "Auto" else {}
+        return {**asked, **options.arguments}, options
+    given = options.arguments[switch]
+    field = f"model.chatTemplateArguments.{switch}"
+    if not isinstance(given, bool):
+        raise BadInput(f"{field}: {given!r}; expected true or false, or leave it out and set debate.thinking")
+    if options.thinking != "Auto" and given != (options.thinking == "Enabled"):
+        raise BadInput(f"{field}: {str(given).lower()}, and debate.thinking is {options.thinking}; leave the argument out")
+    return dict(options.arguments), options if given else replace(options, thinking="Disabled")
 
 
 def takes_parts(render: Render) -> bool:

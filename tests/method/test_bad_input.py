@@ -121,6 +121,13 @@ def test_questions_of_other_systems(tmp_path: Path, data: bytes) -> None:
         (TEXT.replace("\n", " ").encode(), "{file} line 1: not JSON: Extra data"),
         (b"question,answer\n1+1,2\n", "{file} line 1: not JSON: Expecting value"),
         (b"\x1f\x8b\x08\x00rest", "task.source: {file} "),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "task.source: {file} is a pointer of Git LFS and no jsonl; run `git lfs pull`",
+        ),
+        (b"7z\xbc\xaf\x27\x1crest", "task.source: {file} is a 7z archive and no jsonl; unpack it"),
+        (b"q.jsonl" + bytes(250) + b"ustar\x0000", "task.source: {file} is a tar archive and no jsonl; unpack it"),
+        (b"\x00\x05\x16\x07rest", "task.source: {file} is what macOS keeps beside a file and no jsonl; name the file itself"),
     ],
 )
 def test_questions_that_nobody_can_read(tmp_path: Path, data: bytes, says: str) -> None:

@@ -131,6 +131,15 @@ BY_NAME: list[tuple[Callable[[Path], object], str]] = [
         both(remove("tokenizer.json"), write("vocab.json", {})),
         "/merges.txt is missing, which belongs to vocab.json; copy the whole folder",
     ),
+    (weights("model.safetensors", "a"), " has two models: model.safetensors, which training would read, and shards with an index"),
+    (
+        both(in_place_of_shards("model.safetensors"), weights("consolidated.safetensors", "a")),
+        " has consolidated.safetensors beside model.safetensors: servers read both, training one; move it away",
+    ),
+    (
+        both(in_place_of_shards("model.safetensors"), weights(SHARDS[1], "a")),
+        f" has {SHARDS[1]} beside model.safetensors: servers read both",
+    ),
     (remove("config.json"), " is no model folder (it has no config.json)"),
     (write(INDEX, {}), f"/{INDEX} is damaged: its weight_map names no shards"),
     (write(INDEX, {"weight_map": {}}), f"/{INDEX} is damaged: its weight_map names no shards"),
@@ -152,7 +161,7 @@ BY_HEADER: list[tuple[Callable[[Path], object], str]] = [
         write(SHARDS[0], b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
         f"/{SHARDS[0]} is a pointer of Git LFS, not the file",
     ),
-    (weights("model.safetensors", "a", cut=1), "/model.safetensors is damaged: "),
+    (both(in_place_of_shards("model.safetensors"), weights("model.safetensors", "a", cut=1)), "/model.safetensors is damaged: "),
 ]
 
 
@@ -230,6 +239,42 @@ def test_a_download_goes_on_file_by_file(sharded: Path, s3: S3Server, monkeypatc
     assert Path(models.local(s3.url(tmp_path.name))) == folder
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
     assert (folder / "config.json").stat().st_mtime_ns == kept
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("change", [remove(SHARDS[0]), weights(SHARDS[0], "cut"), write("config.json", b"{}")])
+def test_what_others_have_tidied_up_is_fetched_again(stored: str, change: Callable[[Path], object]) -> None:
+    """Though it says that it is whole."""
+    folder = Path(models.local(stored))
+    whole = content(folder)
+    change(folder)
+    assert Path(models.described(stored)) != folder
+    assert Path(models.local(stored)) == folder
+    assert content(folder) == whole
+
+
+@pytest.mark.s3
+def test_names_that_no_model_has_are_left_where_they_are(stored: str, s3: S3Server, tmp_path: Path) -> None:
+    for name in ("._config.json", "README copy.txt", "a+b.json"):
+        s3.client().put_object(Bucket=s3.bucket, Key=f"{tmp_path.name}/{name}", Body=b"{}")
+    folder = Path(models.local(stored))
+    assert {path.name for path in folder.iterdir()} == {path.name for path in (tmp_path / "model").iterdir()} | {".complete"}
+
+
+@pytest.mark.s3
+def test_a_cache_that_takes_nothing_is_told_with_what_to_do(stored: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MAFT_CACHE", str(tmp_path / "file"))
+    with pytest.raises(
+        BadInput, match=rf"model\.source: {tmp_path}/file/\S+, where s3://\S+ is kept: a part of the path is a file"
+    ):
+        models.local(stored)
+
+
+def test_shards_beside_another_form_of_the_same_weights_are_a_model(sharded: Path) -> None:
+    """As Mistral publishes them: the index says what is read."""
+    weights("consolidated.safetensors", "a")(sharded)
+    check(sharded)
 
 
 @pytest.fixture

@@ -198,7 +198,8 @@ BNB = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_typ
         ({"load_in_8bit": True}, "is quantised with bitsandbytes"),
         ({"quant_method": "aqlm"}, "is quantised with aqlm, which does not train"),
         ({"quant_method": "of-tomorrow"}, "is quantised with of-tomorrow, which does not train"),
-        ({"bits": 4}, "is quantised with of no known kind"),
+        ({"bits": 4}, "is quantised with a method that is not named, which does not train"),
+        ({}, "the quantization_config of its config.json is empty; take it out of the file"),
     ],
 )
 def test_a_quantised_base_is_said_in_one_line(told, said, tmp_path):
@@ -479,3 +480,14 @@ def test_where_vllm_sees_no_device_its_servers_ask_it_later(tmp_path):
     assert done.returncode == 0, done.stderr
     commit = trials.found(FileStore(tmp_path), "ns/run", spec)
     assert commit and commit.files and commit.meta["vllm"] is False  # serve/tried.py asks then
+
+
+@pytest.mark.parametrize("named", [[5], "LlamaForCausalLM", {"a": 1}])
+def test_architectures_that_are_no_names_are_told(named, tmp_path):
+    folder = write(config("llama"), tmp_path / "model")
+    made = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**made, "architectures": named}))
+    with pytest.raises(
+        BadInput, match=r"^model\.source: .*: the architectures of its config\.json are .*; expected names of classes"
+    ):
+        tried(folder, tmp_path / "store")

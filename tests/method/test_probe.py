@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from maft.errors import BadInput
 from maft.prepare import __main__ as prepare
 from maft.prepare import formats
 from maft.program import Assignment
-from maft.records import Example, Problem, Transcript
+from maft.records import Example, Problem, Transcript, Vote
 from maft.report import __main__ as report
 from maft.report import read as report_read
 from maft.scores import Tally
@@ -159,10 +159,8 @@ def test_without_a_probe_nothing_is_said_of_it(tmp_path: Path, mock_url: str) ->
 
 
 def test_margins() -> None:
-    def vote(votes: int, runner_up: int) -> Any:
-        return SimpleNamespace(vote=SimpleNamespace(votes=votes, runner_up=runner_up))
-
-    assert Tally.of([vote(3, 0), vote(2, 1), vote(1, 1), vote(0, 0), vote(3, 0)]).margins == [2, 1, 0, 2]
+    margins = [Vote("1", votes, next_, tied=False, right=True).margin for votes, next_ in ((3, 0), (2, 1), (1, 1), (0, 0))]
+    assert margins == [3, 1, 0, 0]
     assert Tally.of([]).margins == [0]
 
 

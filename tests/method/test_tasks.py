@@ -172,7 +172,9 @@ def test_a_folder_is_all_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     read = [row["question"] for _, row in sources.of_file(sources.Place(source, ("question", "answer"), "task.source"))]
     assert read == [row["question"] for row in (*rows[2:4], *rows[:2], *rows[4:])]
     (folder / "below" / "c.jsonl").write_text("{}\nno JSON\n")
-    with pytest.raises(BadInput, match=r"below/c\.jsonl line 2: not JSON"):
+    (folder / "below" / ".ipynb_checkpoints").mkdir()
+    (folder / "below" / ".ipynb_checkpoints" / "c.jsonl").write_text("not for reading")
+    with pytest.raises(BadInput, match=r"below/c\.jsonl line 2: not JSON: .*; each line has to be one object, \{\.\.\.\}"):
         list(sources.of_file(sources.Place(source, ("question", "answer"), "task.source")))
 
 

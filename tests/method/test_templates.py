@@ -365,3 +365,63 @@ def test_a_template_beside_a_processor(tmp_path: Path) -> None:
     (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": (tmp_path / "kept").read_text()}))
     messages = [Message("user", QUESTIONS[0])]
     assert load_chat_template(str(tmp_path), None).prompt(messages) == template("smolvlm").prompt(messages)
+
+
+# --- what a run says, and what a debate asks of a template ---
+
+
+@pytest.mark.parametrize(("thinking", "argument"), [("Disabled", True), ("Enabled", False)])
+def test_an_argument_that_contradicts_the_spec(thinking: Thinking, argument: bool) -> None:
+    options = Options(arguments={"enable_thinking": argument}, thinking=thinking)
+    with pytest.raises(BadInput, match=rf"^model\.chatTemplateArguments\.enable_thinking: \w+, and debate\.thinking is {thinking}"):
+        ChatTemplate(tokenizer("qwen3"), "x", options)
+
+
+def test_an_argument_that_switches_thoughts_off_is_the_spec_that_does() -> None:
+    made = ChatTemplate(tokenizer("qwen3"), "x", Options(arguments={"enable_thinking": False}))
+    assert template("qwen3").thinks and not made.thinks
+    asked = [Message("user", "?")]
+    assert made.prompt(asked) == template("qwen3", "Disabled").prompt(asked)
+    on = ChatTemplate(tokenizer("qwen3"), "x", Options(arguments={"enable_thinking": True}))
+    assert on.thinks and on.prompt(asked) == template("qwen3", "Enabled").prompt(asked)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (
+            Options(arguments={"enable_thinking": "false"}),
+            r"model\.chatTemplateArguments\.enable_thinking: 'false'; expected true or",
+        ),
+        (Options(arguments={"tokenize": True}), r"model\.chatTemplateArguments\.tokenize: is set by maft; leave it out"),
+        (Options(arguments={"messages": []}), r"model\.chatTemplateArguments\.messages: is set by maft"),
+        (Options(arguments={"chat_template": "x"}), r"model\.chatTemplateArguments\.chat_template: is set by maft"),
+        (Options(date="2026-02-30"), r"model\.date: '2026-02-30' is no day"),
+        (Options(date="0000-01-01"), r"model\.date: '0000-01-01' is no day"),
+    ],
+)
+def test_what_cannot_be_said_to_a_template_is_told_by_its_field(options: Options, says: str) -> None:
+    with pytest.raises(BadInput, match=f"^{says}"):
+        ChatTemplate(tokenizer("qwen3"), "x", options)
+
+
+@pytest.mark.parametrize("key", FAMILIES)
+def test_published_templates_write_debates_of_many_rounds(key: str) -> None:
+    template(key).check_rounds(6)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            "{% if messages|length > 4 %}{{ raise_exception('at most two turns') }}{% endif %}" + CHATML,
+            r"in round 3 the chat template of org/model fails: at most two turns; set it to 2",
+        ),
+        (CHATML.replace("in messages", "in messages[-3:]"), r"in round 3 .* leaves out what was said before; set it to 2, or take"),
+    ],
+)
+def test_a_template_that_ends_before_the_debate_does(change: str, says: str) -> None:
+    made = of(change + BEGINS)
+    made.check_rounds(2)
+    with pytest.raises(BadInput, match=rf"^debate\.rounds: 4, and {says}"):
+        made.check_rounds(4)

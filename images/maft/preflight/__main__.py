@@ -125,6 +125,7 @@ def _look(assignment: Assignment, variant: Variant, folder: Path) -> Look:
     if spec.training.base == "nf4":
         quantised.check_nf4(config, model.source, "cuda")  # the GPU is training's, and not here yet
     template = models.chat_template(model, spec.debate.thinking)
+    template.check_rounds(spec.debate.rounds)
     asked = _asked(assignment, template)
     warnings = tokens.unknown_arguments(model.chat_template_arguments, template.arguments_known)
     warnings += tokens.check_round_trip(template.tokenizer, model.source, _texts(spec, asked))

@@ -100,7 +100,9 @@ def _shrink_alike(text: Any) -> None:
         _set(text, name, text.hidden_size)
     if isinstance(getattr(text, "mamba_n_heads", None), int):
         text.mamba_d_head = 16
-        text.mamba_n_heads = int(getattr(text, "mamba_expand", 2)) * text.hidden_size // text.mamba_d_head
+        inner = int(getattr(text, "mamba_expand", 2)) * text.hidden_size
+        _set(text, "mamba_d_ssm", inner)  # of Falcon-H1: the same again
+        text.mamba_n_heads = inner // text.mamba_d_head
     _set(text, "block_ff_dim", SMALL["intermediate_size"])
 
 

@@ -17,6 +17,7 @@ from maft.store.urls import open_store
 _ENDS = re.compile("\r\n|\r|\n")
 HALF = re.compile("[\ud800-\udfff]")
 HALF_FOUND = "holds half a character (a surrogate without its other half); remove it"
+_HIDDEN = re.compile(r"(?:^|/)\.")  # .ipynb_checkpoints/q.jsonl
 _UTF_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 # A path that names no file that can be read. Other faults may pass.
 _NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
@@ -27,6 +28,11 @@ _FORMATS = {
     b"SQLite format 3": ("an SQLite database", "save its rows as jsonl"),
     b"\x89HDF": ("an HDF5 file", "save it as jsonl"),
     b"%PDF": ("a PDF", "save its questions as jsonl"),
+    b"version https://git-lfs": ("a pointer of Git LFS", "run `git lfs pull`"),
+    b"Rar!": ("a rar archive", "unpack it"),
+    b"7z\xbc\xaf": ("a 7z archive", "unpack it"),
+    b"\xd0\xcf\x11\xe0": ("a document of an old office program", "save its rows as jsonl"),
+    b"\x00\x05\x16\x07": ("what macOS keeps beside a file", "name the file itself"),
     b"PK\x03\x04": ("a zip archive, or an office document,", "unpack it, or save it as jsonl"),
     b"\x1f\x8b": ("compressed by gzip", "unpack it"),
     b"BZh": ("compressed by bzip2", "unpack it"),
@@ -94,7 +100,7 @@ def _is_folder(source: str) -> bool:
 def _files(place: Place) -> list[Place]:
     """The jsonl files of a folder or below a prefix, such as questions that a society kept."""
     address, mark, query = place.source.partition("?")
-    names = [name for name in _store(place.source, place).list("") if name.endswith(".jsonl")]
+    names = [name for name in _store(place.source, place).list("") if name.endswith(".jsonl") and not _HIDDEN.search(name)]
     if not names:
         raise BadInput(f"{place.field}: {place.source}: no file in it ends with .jsonl; give a jsonl file or a folder of them")
     top = address if address.endswith("/") else f"{address}/"
@@ -137,7 +143,7 @@ def _parsed(line: str, where: str) -> Any:
     try:
         return json.loads(line, object_pairs_hook=once, parse_float=_decimal)
     except json.JSONDecodeError as error:
-        raise BadInput(f"{where}: not JSON: {error.msg} at column {error.colno}") from None
+        raise BadInput(f"{where}: not JSON: {error.msg} at column {error.colno}; each line has to be one object, {{...}}") from None
     except (ValueError, RecursionError) as error:  # a number of too many digits, too many brackets
         raise BadInput(f"{where}: JSON that cannot be read: {error}") from None
 
@@ -190,6 +196,8 @@ def _read(place: Place) -> str:
     for begins, (what, instead) in _FORMATS.items():
         if data.startswith(begins):
             raise BadInput(f"{place.field}: {place.source} is {what} and no jsonl; {instead}")
+    if data[257:262] == b"ustar":
+        raise BadInput(f"{place.field}: {place.source} is a tar archive and no jsonl; unpack it")
     if data.startswith(_UTF_32):  # UTF-16's mark is the beginning of one of them
         raise BadInput(f"{place.field}: {place.source} is UTF-32 text; save it as UTF-8")
     encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"

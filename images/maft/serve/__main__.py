@@ -44,6 +44,7 @@ def command(assignment: Assignment, listening: Listening, platform: Platform, ta
     # Twice as many in memory: while new adapters arrive, the previous iteration's are still asked for.
     line += ["--max-cpu-loras", str(2 * listening.adapters), "--middleware", "maft.serve.resolver.Closed"]
     line += ["--disable-uvicorn-access-log"]
+    line += ["--load-format", "safetensors"]  # what training reads, also of models that bring Mistral's own form of weights along
     line += ["--revision", spec.model.revision] if spec.model.revision else []
     line += ["--trust-remote-code"] if spec.model.trust_remote_code else []
     line += ["--max-model-len", str(spec.model.max_length or "auto")]  # auto: the model's context, as far as the memory reaches

@@ -84,8 +84,13 @@ def measured(content: bytes | Path) -> tuple[int, str]:
         return content.stat().st_size, hashlib.file_digest(source, "sha256").hexdigest()
 
 
+def is_plain_name(name: str) -> bool:
+    """Tells whether it is a file name without path parts, of letters that every system has."""
+    return bool(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name))
+
+
 def plain_name(name: str) -> str:
     """Returns `name` if it is a file name without path parts; a commit that says otherwise is not followed."""
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
+    if not is_plain_name(name):
         raise BadInput(f"commit file {name!r}: not a plain file name")
     return name
