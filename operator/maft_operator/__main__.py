@@ -88,10 +88,13 @@ def _command(
         metavar="KEY=VALUE",
         help="change a field of the spec, such as iterations=2 or debate.rounds=3; may be repeated",
     )
-    parser.add_argument("--store", metavar="URL", help="file:///folder or s3://bucket/prefix?endpoint=URL [spec.storage, or --dir]")
-    parser.add_argument(
-        "--dir", type=Path, default=Path("runs"), help="folder for logs and, without a store, everything else [runs]"
-    )
+    if call is not _validate:
+        parser.add_argument(
+            "--store", metavar="URL", help="file:///folder or s3://bucket/prefix?endpoint=URL [spec.storage, --dir]"
+        )
+        parser.add_argument(
+            "--dir", type=Path, default=Path("runs"), help="folder for logs and, without a store, everything else [runs]"
+        )
     parser.set_defaults(call=call)
     return parser
 
