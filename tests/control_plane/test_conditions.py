@@ -149,7 +149,7 @@ def test_kstatus_tells_what_goes_on_from_what_failed_and_what_is_over(name: str)
     assert messages["Stalled"] == (messages["Progressing"] if kstatus(whole) == "Failed" else "")
 
 
-@pytest.mark.parametrize("kind", schema.FILES)
+@pytest.mark.parametrize("kind", schema.PLURALS)
 def test_what_no_operator_has_looked_at_goes_on(kind: str) -> None:
     """Without a status kstatus says Current: the default of the definition says otherwise, and is no status for us."""
     default = schema.openapi(kind)["properties"]["status"]["default"]

@@ -22,7 +22,7 @@ from maft_operator.__main__ import described
 from maft_operator.plan.graph import command, graph
 from maft_operator.spec import schema
 from maft_operator.spec.parse import ARGUMENT_BYTES, parse
-from maft_operator.spec.schema import FILES, SOCIETY, BadSpec, checked, openapi, rules
+from maft_operator.spec.schema import PLURALS, SOCIETY, BadSpec, checked, openapi, rules
 
 MINIMAL: dict[str, Any] = {
     "apiVersion": "maft.dev/v1alpha1",
@@ -126,7 +126,7 @@ def test_every_number_and_text_has_bounds() -> None:
 
 def test_small_enough_for_kubectl_apply() -> None:
     several = [file.read_bytes() for file in (resources.files("maft_operator") / "crds").iterdir()]
-    assert len(several) == len(FILES) and all(len(text) < 100_000 for text in several)
+    assert len(several) == len(PLURALS) and all(len(text) < 100_000 for text in several)
 
 
 def test_a_minimal_resource_gets_every_default() -> None:
