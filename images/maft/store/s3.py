@@ -183,8 +183,8 @@ class S3Store:
                 return None
             raise
         answer["Body"].close()
-        said = _FIRST_BYTE.fullmatch(str(answer.get("ContentRange", "")))
-        return int(said[1]) if said else None
+        whole = _FIRST_BYTE.fullmatch(str(answer.get("ContentRange", "")))
+        return int(whole[1]) if whole else None
 
     def _get(self, key: str, **more: str) -> Any:
         answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key), **more)
