@@ -1017,6 +1017,7 @@ RETRACTED: list[Row] = [
     ("The answer is 7. Wait, that's wrong. Let me see. No, it still holds.", "number", "7"),
     ("The answer is 7. Some say 8, but that's wrong.", "number", "7"),
     ("The answer is 7. Agent 2's answer is 8. Wait, that's wrong: he used 9.", "number", "7"),
+    ("The answer is 7. Is it 9? No, that's wrong. 9 would be too many.", "number", "7"),
     ("The answer is 8. Sorry, I was wrong before.", "number", "8"),
     ("The answer is \\boxed{8}. Oops, I made a mistake in the first round: I took 3.", "number", "8"),
     ("> Wait, that's wrong. It's 9.\n\nThe answer is 8.", "number", "8"),

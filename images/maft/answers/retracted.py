@@ -6,7 +6,7 @@ further than a bound, so that time stays linear.
 
 import re
 
-from maft.answers.whose import is_somebodys
+from maft.answers.whose import is_somebodys, sentence_before
 
 _HALT = r"(?:wait|no|oops|sorry|actually|hold\son|hang\son|on\ssecond\sthought)[,.;:!…–—-]{1,3}\s?"
 _HALTS = rf"(?:(?:oh|ah|hmm+|uh|but)[,.…]{{0,3}}\s)?(?:{_HALT}){{1,2}}"
@@ -26,6 +26,7 @@ _BACK = re.compile(rf"(?<![^\W_]){_HALTS}(?:{_IT}|{_SLIP}(?!{_ONCE}))(?![^\W_])[
 _IT_IS = re.compile(
     r"\s*(?:so\s|then\s)?(?:it|that|this)(?:['’]s|\s(?:is|should\sbe|must\sbe|would\sbe|equals))(?:\sactually)?\s", re.IGNORECASE
 )
+_NO = re.compile(r"no(?![^\W_])", re.IGNORECASE)
 _SETTLED = re.compile(r"answer|\\boxed|####", re.IGNORECASE)
 _HELD = re.compile(r"(?<![^\W_])(?:still|correct|right|holds|confirm(?:s|ed)?|after\sall|fine)(?![^\W_])", re.IGNORECASE)
 
@@ -35,7 +36,13 @@ def place(masked: str) -> int | None:
     back. masked: the reply without its asides."""
     settled = _SETTLED.search(masked)
     back = next(reversed([*_BACK.finditer(masked, settled.end())]), None) if settled else None
-    return None if back is None or is_somebodys(masked, back.start()) else back.end()
+    return back.end() if back and _is_own(masked, back) else None
+
+
+def _is_own(masked: str, back: re.Match[str]) -> bool:
+    """Whether it is the answer that is taken back: not another agent's, nor a doubt of its own (Is it 9? No, that's wrong)."""
+    before = sentence_before(masked, back.start())
+    return not is_somebodys(before) and bool(_SETTLED.search(before) or not _NO.match(back[0]))
 
 
 def in_its_place(rest: str) -> str:

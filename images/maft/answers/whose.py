@@ -95,10 +95,14 @@ def is_of_others(text: str, at: int) -> bool:
     return not _UPHELD.search(text[at : at + _ON]) and not _is_labelled(text, len(name))
 
 
-def is_somebodys(text: str, at: int) -> bool:
-    """Tells whether the sentence before that place speaks of another agent."""
-    sentences = [part for part in _SENTENCE.split(text[max(0, at - _BACK) : at]) if part.strip()]
-    return bool(sentences and _SOMEBODY.search(sentences[-1]))
+def sentence_before(text: str, at: int) -> str:
+    """Returns the sentence that ends there, as far as it tells whose it is."""
+    return next((part for part in reversed(_SENTENCE.split(text[max(0, at - _BACK) : at])) if part.strip()), "")
+
+
+def is_somebodys(sentence: str) -> bool:
+    """Tells whether a sentence speaks of another agent."""
+    return bool(_SOMEBODY.search(sentence))
 
 
 def is_of_before(text: str, at: int) -> bool:

@@ -215,11 +215,7 @@ class HttpEngine:
             if status == 200:
                 try:
                     answer = kind.decode(data)
-                except (
-                    msgspec.DecodeError,
-                    UnicodeError,
-                    RecursionError,
-                ) as error:  # of a server that ends, or of somebody else in its place
+                except _UNREADABLE as error:  # of a server that ends, or of somebody else in its place
                     data = f"no answer of vLLM ({one_line(error)}): ".encode() + data[:300]
                 else:
                     replica.succeeded()

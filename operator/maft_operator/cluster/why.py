@@ -164,10 +164,9 @@ def lost(child: str, pod: Json) -> Trouble:
     name, node = text(pod, "metadata", "name"), text(pod, "spec", "nodeName")
     until = text(pod, "metadata", "deletionTimestamp")
     if not node:  # no kubelet has ever had it: whoever set a finalizer keeps it
-        finalizers = ", ".join(text({"name": each}, "name") for each in part(pod, "metadata").get("finalizers") or ())
-        return Trouble(
-            child, reasons.POD_STUCK, f"the pod {name} should have ended at {until}; its finalizers keep it: {finalizers}"
-        )
+        finalizers = ", ".join(map(str, part(pod, "metadata").get("finalizers") or ("none",)))
+        message = f"the pod {name} should have ended at {until}; its finalizers keep it: {finalizers}"
+        return Trouble(child, reasons.POD_STUCK, message)
     what = f"should have ended at {until} and has not" if until else "is not heard of"
     return Trouble(child, reasons.NODE_LOST, f"node {node}: the pod {name} {what}")
 
