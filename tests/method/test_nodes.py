@@ -98,7 +98,10 @@ def test_a_pod_that_comes_anew_takes_its_own_place(first, pool):
     thread.start()
     early = [connected(first, Hello(TASK, 1, SECRET)) for _ in range(2)]
     early[0].close()
-    late = [following(pool, first, index) for index in (1, 2)]
+    late = [following(pool, first, 1)]
+    with pytest.raises(PeerLost):  # sent away for the one that came anew; whoever comes last makes the group whole
+        early[1].line(30)
+    late.append(following(pool, first, 2))
     for other in late:
         met(other)[0].close()
     thread.join(30)
