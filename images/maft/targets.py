@@ -101,11 +101,12 @@ def _in_any(name: str, blocks: frozenset[str]) -> bool:
 
 
 def _leaves(model: Any, names: list[str]) -> list[str]:
-    """The last words of the names, where they mean these layers and no others; else the whole names."""
+    """The last words of the names, where they mean these layers and no others; else the whole names. A number (of a list of layers)
+    means a whole block elsewhere."""
     inside = set(names)
     everywhere = [name for name, module in model.named_modules() if isinstance(module, _LINEAR)]
     shared = {name.rpartition(".")[2] for name in everywhere if name not in inside}
-    return sorted({name if (leaf := name.rpartition(".")[2]) in shared else leaf for name in names})
+    return sorted({name if (leaf := name.rpartition(".")[2]) in shared or leaf.isdecimal() else leaf for name in names})
 
 
 def _refuse_ends(model: Any, modules: list[str]) -> None:

@@ -10,7 +10,7 @@ import torch
 from families import COMPOSITE, FAMILIES, MIXTURES, config, write
 from s3server import s3_fixture  # noqa: F401 - the fixture `s3`
 from small import a_spec
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from maft import lora, targets
 from maft.debate.society import training_rules
@@ -491,3 +491,13 @@ def test_architectures_that_are_no_names_are_told(named, tmp_path):
         BadInput, match=r"^model\.source: .*: the architectures of its config\.json are .*; expected names of classes"
     ):
         tried(folder, tmp_path / "store")
+
+
+def test_layers_of_a_list_are_named_as_wholes():
+    """PEFT would take `0` for the first block of the model, too."""
+    model = LlamaForCausalLM(
+        LlamaConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, vocab_size=9)
+    )
+    model.model.layers[0].mlp.adapters = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 8))
+    made = targets.chosen(model, a_spec().training.lora)["target_modules"]
+    assert {f"model.layers.0.mlp.adapters.{n}" for n in range(2)} < set(made) and not {"0", "1"} & set(made)
