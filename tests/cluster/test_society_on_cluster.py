@@ -200,7 +200,7 @@ def test_it_is_scaled(maft: Installed, place: str) -> None:
     kubectl(maft, "-n", place, "scale", "society/s", "--replicas=2")
     answering(maft, place)
     assert len(pods(maft, place)) == 2 and before < pods(maft, place)
-    assert society(maft, place)["status"]["ready"] == "2/2"
+    maft.kube.wait(lambda: society(maft, place)["status"]["ready"] == "2/2", LIMIT, lambda: explain(maft, place))
     kubectl(maft, "-n", place, "scale", "society/s", "--replicas=1")
     maft.kube.wait(lambda: len(pods(maft, place)) == 1, LIMIT, lambda: explain(maft, place))
 

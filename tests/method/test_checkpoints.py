@@ -196,7 +196,7 @@ for step in (1, 3, 4, 0):
     if not os.fork():
         t.trained(base, tokens, folder / "a", t.keeper(folder / "s", every=0.0), step_done=t.ended_at(step, signal.SIGKILL))
         os._exit(0)
-    print(os.waitstatus_to_exitcode(os.wait()[1]))
+    print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)  # the next one would say it again
 t.trained(base, tokens, folder / "whole")
 """
 
