@@ -198,8 +198,7 @@ class LocalClient(Client):
 
     def _adapters(self, run: str, numbers: Sequence[int]) -> int | None:
         """Names the iteration whose adapters count: the best on the validation questions, else the last; None without any."""
-        places = {n: adapters.prefixes(self._store, run, n) for n in numbers}
-        trained = [n for n, prefixes in places.items() if prefixes and all(map(self._is_committed, prefixes))]
+        trained = [n for n in numbers if adapters.are_all_there(self._store, run, n)]
         return stopping.best(validation.known(self._store, run, trained)) or max(trained, default=None)
 
     def _rows(self, run: str, numbers: Sequence[int]) -> list[Json]:

@@ -42,6 +42,12 @@ def prefixes(store: Store, run: str, iteration: int) -> list[str]:
     return [layout.adapter(run, iteration, count.role, count.agent) for count in counts]
 
 
+def are_all_there(store: Store, run: str, iteration: int) -> bool:
+    """Tells whether the iteration has datasets, and an adapter is committed for each."""
+    places = prefixes(store, run, iteration)
+    return bool(places) and all(committed(store, place) for place in places)
+
+
 def current(store: Store, run: str, iteration: int, role: Role, agent: int) -> Adapter:
     """Reads what the agent uses in that role after `iteration` (0: the base model)."""
     if iteration == 0:

@@ -85,7 +85,7 @@ def _download(source: str) -> Path:
     folder = _folder("models", source, _state(entries))
     _remove_stale(folder)
     if not _is_kept(folder, entries):
-        _fetch(source, folder, _WANTED)
+        _fetch(source, folder, _WANTED, entries)
         (folder / _WHOLE).touch()
     return folder
 
@@ -100,10 +100,9 @@ def _folder(kind: str, source: str, state: str) -> Path:
     return cache() / kind / f"{_plain(source)}-{state}"
 
 
-def _fetch(source: str, folder: Path, wanted: tuple[str, ...]) -> None:
+def _fetch(source: str, folder: Path, wanted: tuple[str, ...], entries: Sequence[Entry]) -> None:
     """Fetches those files of a model that end so, several at a time; each appears whole. What is here already stays."""
-    store = open_store(source)
-    sizes = _stored(store)
+    store, sizes = open_store(source), {entry.key: entry.size for entry in entries}
     model_files.check_names(sizes, store.read, source)
     with explained(f"model.source: {folder}, where {source} is kept"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -154,7 +153,7 @@ def described(source: str) -> str:
         return str(whole)
     folder = _folder("described", source, _state(entries))
     _remove_stale(folder)
-    _fetch(source, folder, _DESCRIBING)
+    _fetch(source, folder, _DESCRIBING, entries)
     return str(folder)
 
 

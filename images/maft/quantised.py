@@ -3,7 +3,7 @@
 Without torch: `prepare` asks as well. What is dequantised trains in full precision beside a server that keeps it quantised.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -51,9 +51,15 @@ def mark(config: Any, has: Callable[[str], object]) -> None:
 
 def given(config: Any) -> dict[str, Any]:
     """Returns what the configuration says about quantisation; empty where it says nothing."""
-    parts = (config, config.get_text_config())
-    settings: Any = next((q for part in parts if (q := getattr(part, "quantization_config", None)) is not None), {})
+    settings: Any = next(_settings(config), {})
     return dict(settings if isinstance(settings, dict) else settings.to_dict())
+
+
+def _settings(config: Any) -> Iterator[Any]:
+    """What the configuration, and its text part, have under that name."""
+    for part in (config, config.get_text_config()):
+        if (settings := getattr(part, "quantization_config", None)) is not None:
+            yield settings
 
 
 def method(config: Any) -> str:
@@ -72,7 +78,7 @@ def trains_in_four_bits(config: Any) -> bool:
 
 def check(config: Any, source: str) -> None:
     """Raises BadInput for a model whose kind of quantisation does not train."""
-    if any(getattr(part, "quantization_config", None) == {} for part in (config, config.get_text_config())):
+    if {} in _settings(config):
         raise BadInput(f"model.source: {source}: the quantization_config of its config.json is empty; take it out of the file")
     if (name := method(config)) and name not in METHODS:
         raise BadInput(f"model.source: {source} is quantised with {name}, which does not train; use one that is not quantised")

@@ -129,65 +129,56 @@ def test_a_server_that_stays_away_is_an_error_after_the_patience(prompt):
         ask(f"http://127.0.0.1:{free_port()}", request(prompt), patience=1.0)
 
 
-def test_a_server_that_comes_back_is_used(prompt, mock_url):
-    port, state = free_port(), {"asked": 0}
+def test_a_server_that_comes_back_is_used(prompt):
+    asked = []
 
-    async def flaky(_):
-        state["asked"] += 1
-        if state["asked"] < 3:
-            return web.Response(status=503)
-        choices = [{"text": "Answer: 1", "finish_reason": "stop"}]
-        return web.json_response({"choices": choices, "usage": {"prompt_tokens": 1, "completion_tokens": 1}})
+    async def flaky():
+        asked.append(1)
+        return answer() if len(asked) == 3 else web.Response(status=503)
 
     async def scenario():
-        app = web.Application()
-        app.add_routes([web.post("/v1/completions", flaky)])
-        runner = web.AppRunner(app)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        try:
-            async with HttpEngine({"s": [f"http://127.0.0.1:{port}"]}) as engine:
-                return await engine.complete("s", request(prompt))
-        finally:
-            await runner.cleanup()
+        async with served(flaky) as url, HttpEngine({"s": [url]}) as engine:
+            return await engine.complete("s", request(prompt))
 
     assert asyncio.run(scenario()).text == "Answer: 1"
-    assert state["asked"] == 3
+    assert len(asked) == 3
 
 
 def test_requests_go_to_the_least_busy_replica(prompt):
-    asked = {}
+    asked = [0, 0]
+
+    def replica_of(number):
+        async def complete():
+            asked[number] += 1
+            await asyncio.sleep(0.01)
+            return answer("x")
+
+        return complete
 
     async def scenario():
-        runners, urls = [], []
-        for _ in range(2):
-            port = free_port()
-
-            async def answer(_, port=port):
-                asked[port] = asked.get(port, 0) + 1
-                await asyncio.sleep(0.01)
-                choices = [{"text": "x", "finish_reason": "stop"}]
-                return web.json_response({"choices": choices, "usage": {"prompt_tokens": 1, "completion_tokens": 1}})
-
-            app = web.Application()
-            app.add_routes([web.post("/v1/completions", answer)])
-            runner = web.AppRunner(app)
-            await runner.setup()
-            await web.TCPSite(runner, "127.0.0.1", port).start()
-            runners.append(runner)
-            urls.append(f"http://127.0.0.1:{port}")
-        async with HttpEngine({"s": urls}) as engine:
+        async with served(replica_of(0)) as one, served(replica_of(1)) as other, HttpEngine({"s": [one, other]}) as engine:
             await asyncio.gather(*(engine.complete("s", request(prompt)) for _ in range(20)))
-        for runner in runners:
-            await runner.cleanup()
 
     asyncio.run(scenario())
-    assert sorted(asked.values()) == [10, 10]
+    assert asked == [10, 10]
 
 
 @asynccontextmanager
-async def served(complete, metrics=lambda: ""):
-    """A server that answers requests for completions as `complete` does: a dict, or a response. Yields its URL."""
+async def running(*routes):
+    """A server with these routes. Yields its URL."""
+    app, port = web.Application(), free_port()
+    app.add_routes(routes)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        await runner.cleanup()
+
+
+def served(complete, metrics=lambda: ""):
+    """A server that answers requests for completions as `complete` does: a dict, or a response."""
 
     async def completions(_):
         said = await complete()
@@ -196,15 +187,7 @@ async def served(complete, metrics=lambda: ""):
     async def numbers(_):
         return web.Response(text=metrics())
 
-    app, port = web.Application(), free_port()
-    app.add_routes([web.post("/v1/completions", completions), web.get("/metrics", numbers)])
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        await runner.cleanup()
+    return running(web.post("/v1/completions", completions), web.get("/metrics", numbers))
 
 
 def answer(text="Answer: 1", reason="stop", **more):
@@ -297,18 +280,11 @@ def test_a_server_that_hangs_at_its_first_answer_is_given_up(hangs, monkeypatch)
         return web.json_response({"data": [{"id": BASE, "max_model_len": 512}]})
 
     async def scenario():
-        app, port = web.Application(), free_port()
-        app.add_routes([web.get("/v1/models", handler), web.post("/v1/completions", handler)])
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        try:
-            async with HttpEngine({"s": [f"http://127.0.0.1:{port}"]}, patience=0.2, hang=0.1) as engine:
-                with pytest.raises(OSError, match="away for more than"):
-                    await engine.ready("s", [BASE])
-        finally:
+        routes = (web.get("/v1/models", handler), web.post("/v1/completions", handler))
+        async with running(*routes) as url, HttpEngine({"s": [url]}, patience=0.2, hang=0.1) as engine:
+            with pytest.raises(OSError, match="away for more than"):
+                await engine.ready("s", [BASE])
             let_go.set()
-            await runner.cleanup()
 
     asyncio.run(scenario())
 

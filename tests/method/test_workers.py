@@ -193,7 +193,7 @@ SLOW = r"""
 import os, pathlib, signal, sys, time
 from maft.train.workers import PLACE, started
 def checkpoint(number, frame):
-    time.sleep(0.5)
+    time.sleep(0.5)  # a checkpoint that takes longer than GRACE, here 0
     pathlib.Path(sys.argv[1]).touch()
     sys.exit()
 signal.signal(signal.SIGTERM, checkpoint)

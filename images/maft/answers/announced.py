@@ -46,6 +46,8 @@ _MARKER = re.compile(
 )
 _TAG_END = re.compile(r"</answer>", re.IGNORECASE)
 
+SETTLED = re.compile(r"answer|\\boxed|####", re.IGNORECASE)
+"""Tells that an answer may stand before what follows."""
 _SOMETHING = re.compile(r"[^\W_]|[½⅓⅔¼¾⅕-⅞⅐-⅒]")
 
 # --- what an announcement denies, and what it puts in its place ---

@@ -1,9 +1,8 @@
 r"""Finds an answer in what a model said. This room is the one place where it is decided.
 
 thoughts.py parts thoughts from the reply, announced.py finds where the reply states its answer, retracted.py where it takes it
-back, and each kind reads what stands
-there: `number` (numbers.py), `choice` (choices.py: a letter A to J), `text` and `math` (texts.py; equality.py compares
-mathematics). `code` is the last block of Python (blocks.py), of `judge` and
+back, and each kind reads what stands there: `number` (numbers.py), `choice` (choices.py: a letter A to J), `text` and `math`
+(texts.py; equality.py compares mathematics). `code` is the last block of Python (blocks.py), of `judge` and
 `semantic` the whole reply counts. A reader returns None for what is
 not of its kind, and an empty text for what is and gives no single answer.
 Patterns give back nothing that they have taken (possessive quantifiers) or look no further than a bound, so that a hostile text
@@ -11,9 +10,10 @@ costs linear time.
 """
 
 import re
+from collections.abc import Iterable
 
 from maft.answers import multiples, retracted
-from maft.answers.announced import Statement, mask, statements
+from maft.answers.announced import SETTLED, Statement, mask, statements
 from maft.answers.blocks import program
 from maft.answers.boxes import Box, boxes
 from maft.answers.choices import choice_of, last_choice
@@ -35,9 +35,8 @@ _REMARK = re.compile(rf"{_REASON}|(?<=[\w$%}}*])\s\((?!{_HEDGED}|{_PARTED}|[A-J]
 _NONE = re.compile(
     r"[\s*_]*(?:none|no\ssuch|there\s(?:is|are)\sno|undefined|impossible|(?:cannot|can['’]t)\sbe)(?![^\W_])", re.IGNORECASE
 )
-# Another question: Question: ...  Q2:  Human: ...  and what tells that an answer stands before it.
+# Another question: Question: ...  Q2:  Human: ...
 _NEXT = re.compile(r"\n\s*[*_#]{0,4}(?:Question|Q|Human|User|Problem)[*_ ]{0,3}\d{0,3}[*_ ]{0,3}:|<\|endoftext\|>")
-_SETTLED = re.compile(r"answer|\\boxed|####", re.IGNORECASE)
 
 
 # Kinds whose answer is the whole reply; debate/meaning.py says which mean the same.
@@ -60,17 +59,23 @@ def extract(text: str, kind: AnswerKind, *, complete: bool = True) -> str | None
     reply = _without_next(without_struck(plain(parts.reply)))
     if parts.answer and "\n" not in reply:
         reply = f"<answer>{reply}</answer>"
-    back = retracted.place(mask(reply, ending=True))
+    masks = _masks(reply)
+    back = retracted.place(masks[0])
     if back is None:
-        return _searched(reply, kind, complete) or None
-    rest = reply[back:]
-    instead = _searched(retracted.in_its_place(rest), kind, complete)
-    return (_searched(reply, kind, complete) if instead is None and retracted.is_held(rest) else instead) or None
+        return _searched(reply, masks, kind, complete) or None
+    rest = retracted.in_its_place(reply[back:])
+    instead = _searched(rest, _masks(rest), kind, complete)
+    return (_searched(reply, masks, kind, complete) if instead is None and retracted.is_held(rest) else instead) or None
 
 
-def _searched(reply: str, kind: AnswerKind, complete: bool) -> str | None:
+def _masks(reply: str) -> tuple[str, str]:
+    """The reply without its asides; and with the one that ends it."""
+    return mask(reply, ending=True), mask(reply, ending=False)
+
+
+def _searched(reply: str, masks: Iterable[str], kind: AnswerKind, complete: bool) -> str | None:
     """The answer of a reply, or of what is left of one; empty where it gives no single one."""
-    for masked in dict.fromkeys((mask(reply, ending=True), mask(reply, ending=False))):
+    for masked in dict.fromkeys(masks):
         answer, after = _announced(reply, masked, kind)
         if answer is not None:
             return answer
@@ -79,7 +84,7 @@ def _searched(reply: str, kind: AnswerKind, complete: bool) -> str | None:
 
 def _without_next(reply: str) -> str:
     """Cuts off the next question that small models go on with behind their answer, as worked examples had it."""
-    settled = _SETTLED.search(reply)
+    settled = SETTLED.search(reply)
     turn = _NEXT.search(reply, settled.end()) if settled else None
     return reply[: turn.start()] if turn else reply
 

@@ -6,6 +6,7 @@ further than a bound, so that time stays linear.
 
 import re
 
+from maft.answers.announced import SETTLED
 from maft.answers.whose import is_somebodys, sentence_before
 
 _HALT = r"(?:wait|no|oops|sorry|actually|hold\son|hang\son|on\ssecond\sthought)[,.;:!…–—-]{1,3}\s?"
@@ -24,17 +25,16 @@ _ONCE = (
 # Up to the end of the sentence: Wait, that's wrong.  Oops, I made a mistake in the second step:
 _BACK = re.compile(rf"(?<![^\W_]){_HALTS}(?:{_IT}|{_SLIP}(?!{_ONCE}))(?![^\W_])[^.!?;:\n–—]{{0,60}}[.!;:–—\n]", re.IGNORECASE)
 _IT_IS = re.compile(
-    r"\s*(?:so\s|then\s)?(?:it|that|this)(?:['’]s|\s(?:is|should\sbe|must\sbe|would\sbe|equals))(?:\sactually)?\s", re.IGNORECASE
+    r"\A\s*(?:so\s|then\s)?(?:it|that|this)(?:['’]s|\s(?:is|should\sbe|must\sbe|would\sbe|equals))(?:\sactually)?\s", re.IGNORECASE
 )
 _NO = re.compile(r"no(?![^\W_])", re.IGNORECASE)
-_SETTLED = re.compile(r"answer|\\boxed|####", re.IGNORECASE)
 _HELD = re.compile(r"(?<![^\W_])(?:still|correct|right|holds|confirm(?:s|ed)?|after\sall|fine)(?![^\W_])", re.IGNORECASE)
 
 
 def place(masked: str) -> int | None:
     """Finds where the last sentence ends by which a reply takes back an answer that it has announced; None where it takes none
     back. masked: the reply without its asides."""
-    settled = _SETTLED.search(masked)
+    settled = SETTLED.search(masked)
     back = next(reversed([*_BACK.finditer(masked, settled.end())]), None) if settled else None
     return back.end() if back and _is_own(masked, back) else None
 
@@ -42,12 +42,12 @@ def place(masked: str) -> int | None:
 def _is_own(masked: str, back: re.Match[str]) -> bool:
     """Whether it is the answer that is taken back: not another agent's, nor a doubt of its own (Is it 9? No, that's wrong)."""
     before = sentence_before(masked, back.start())
-    return not is_somebodys(before) and bool(_SETTLED.search(before) or not _NO.match(back[0]))
+    return not is_somebodys(before) and bool(SETTLED.search(before) or not _NO.match(back[0]))
 
 
 def in_its_place(rest: str) -> str:
     """Has what follows announce what it says instead: It's 8."""
-    return _IT_IS.sub("The answer is ", rest, count=1) if _IT_IS.match(rest) else rest
+    return _IT_IS.sub("The answer is ", rest)
 
 
 def is_held(rest: str) -> bool:

@@ -28,8 +28,8 @@ _PASSING = {408, 409, 425, 429}  # what the server itself may answer, and otherw
 _KEYLESS = 401
 MOST = 64 << 20  # bytes of an answer: a hundred thousand tokens with their ids are one or two million
 UNFINISHED = {"abort", "error"}  # a server that ends says so, with the half of an answer
-# Compressed, a few kilobytes of a stranger's would be gigabytes here.
-_JSON = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+_PLAIN = {"Accept-Encoding": "identity"}  # compressed, a few kilobytes of a stranger's would be gigabytes here
+_JSON = {"Content-Type": "application/json", **_PLAIN}
 _Token = Annotated[int, Meta(ge=0, lt=2**31)]
 _Count = Annotated[int, Meta(ge=0)]
 _UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
@@ -140,11 +140,13 @@ class HttpEngine:
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
             connector=connector,
-            headers=self._headers,
+            headers={**_JSON, **self._headers},
             auto_decompress=False,
         )
         looking = aiohttp.TCPConnector(limit=0, limit_per_host=1, keepalive_timeout=60)
-        self._looks = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=LOOK), connector=looking, auto_decompress=False)
+        self._looks = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=LOOK), connector=looking, headers=_PLAIN, auto_decompress=False
+        )
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -248,7 +250,7 @@ class HttpEngine:
                 replica.waiting.add(waiting)
                 try:
                     method = "POST" if body else "GET"
-                    async with self._session.request(method, url, data=body, headers=_JSON, allow_redirects=False) as response:
+                    async with self._session.request(method, url, data=body, allow_redirects=False) as response:
                         return response.status, await _body(response)
                 finally:
                     replica.waiting.discard(waiting)
@@ -259,7 +261,7 @@ class HttpEngine:
         assert self._looks is not None, "use `async with`"
         data = b""
         try:
-            async with self._looks.get(f"{replica.url}/metrics", headers=_JSON, allow_redirects=False) as response:
+            async with self._looks.get(f"{replica.url}/metrics", allow_redirects=False) as response:
                 data = await _body(response) if response.status == 200 else b""
         except (aiohttp.ClientError, TimeoutError, ConnectionError):
             pass  # who asks it for an answer says so

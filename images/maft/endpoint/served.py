@@ -16,7 +16,6 @@ from maft.society_spec import SocietySpec
 from maft.spec import Spec
 from maft.store import layout
 from maft.store.base import Missing, Store
-from maft.store.commits import committed
 
 SOCIETY, MAJORITY = "society", "society/majority"
 
@@ -64,8 +63,7 @@ def chosen(store: Store, run: str, spec: Spec) -> int:
     decided = stopping.decision(spec, validation.known(store, run, stopping.validated(spec)))
     best = (decided.best,) if decided else ()
     for iteration in chain(best, range(spec.iterations, 0, -1)):
-        places = adapters.prefixes(store, run, iteration)
-        if places and all(committed(store, place) for place in places):
+        if adapters.are_all_there(store, run, iteration):
             return iteration
     if any(True for part in (layout.CALLS, layout.COMPARE) for _ in store.list(f"{run}/{part}")):
         example = f"{run.rpartition('/')[2]}-multiagent-{spec.seed}"

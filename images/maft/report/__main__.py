@@ -24,8 +24,8 @@ SUMMARY_ROWS, FEWEST_ROWS = 18, 6  # of the table in the summary, which holds 4 
 
 def data(run: CommittedRun, shown: Sequence[Sequence[Card]]) -> dict[str, Any]:
     """Collects the numbers of the page, for other programs."""
-    names = {"train": "train", "heldOut": "held-out", "probe": "probe", "validation": "validation"}
-    parts = {name: layout.questions(part) for name, part in names.items()}
+    train = layout.questions("train")
+    parts = {"train": train, "heldOut": layout.HELD_OUT, "probe": layout.PROBE, "validation": layout.VALIDATION}
     return {
         "format": FORMAT,
         "run": run.key,

@@ -67,12 +67,7 @@ class S3Store:
         return self._try(key, checked)
 
     def download(self, key: str, path: Path) -> str:
-        def whole() -> str:
-            body = self._get(key)["Body"]
-            with path.open("wb") as target:
-                return copy_hashed(body.iter_chunks(1 << 20), target)
-
-        return self._try(key, whole)
+        return self._try(key, lambda: self._save(key, path))
 
     def write(self, key: str, data: bytes | Path) -> None:
         self._try(key, lambda: self._undisturbed(key, lambda: self._put(key, data)))
@@ -131,15 +126,9 @@ class S3Store:
     def fetch(self, key: str, path: Path) -> None:
         def whole() -> None:
             if self._size(key) is None:  # boto3 would wait for ever for a part whose answer does not say which it is
-                with path.open("wb") as target:
-                    copy_hashed(self._get(key)["Body"].iter_chunks(1 << 20), target)
-                return
-            try:
+                self._save(key, path)
+            else:
                 self._client.download_file(self._bucket, self._key(key), str(path), Config=PARTS)
-            except ClientError as error:
-                if code(error) == "404":  # of a request without a body: is it the object or a gateway that is missing?
-                    self._size(key)
-                raise
 
         self._try(key, whole)
 
@@ -192,6 +181,12 @@ class S3Store:
         if "content-length" not in headers and headers.get("transfer-encoding") != "chunked":
             raise Passing(f"store {self.url}: {key}: GetObject: an answer without a length, so it may have broken off")
         return answer
+
+    def _save(self, key: str, path: Path) -> str:
+        """Writes an object to a file, in one stream; its sha256."""
+        body = self._get(key)["Body"]
+        with path.open("wb") as target:
+            return copy_hashed(body.iter_chunks(1 << 20), target)
 
     def _body(self, key: str) -> tuple[bytes, str]:
         answer = self._get(key)
