@@ -65,6 +65,14 @@ async def finished(backend, name: str, exit_code: int = 0, message: str = "") ->
     return seen.tasks[name]
 
 
+async def started(backend: LocalBackend, item: Task | Server) -> psutil.Process:
+    """Creates it. Its process is the new one; what has just begun may have no command line yet to be told by (proc(5))."""
+    others = set(psutil.Process().children())
+    await backend.create(item)
+    (child,) = set(psutil.Process().children()) - others
+    return child
+
+
 def test_a_task_runs_once_however_often_it_is_created(backend, tmp_path):
     item = task(tmp_path)
 
@@ -158,9 +166,8 @@ def test_a_server_that_hangs_is_ended_and_said_to_have_failed(tmp_path):
     backend = LocalBackend(tmp_path / "local", Slots(), [sys.executable, str(MOCK)], hang_limit=1.0)
 
     async def scenario(backend):
-        await backend.create(item)
+        child = await started(backend, item)
         await until(lambda o: o.servers[item.name].ready, backend)
-        (child,) = [p for p in psutil.Process().children() if str(MOCK) in " ".join(p.cmdline())]
         child.suspend()
         seen = await until(lambda o: o.servers[item.name].failed, backend)
         await until(lambda o: o.servers[item.name].failures == 1, backend)
@@ -210,9 +217,7 @@ def test_an_end_that_nobody_saw_is_counted_before_the_server_starts_again(tmp_pa
     backend = LocalBackend(tmp_path / "local", Slots(), [sys.executable, str(MOCK)])
 
     async def scenario(backend):
-        await backend.create(item)
-        (child,) = [p for p in psutil.Process().children() if str(MOCK) in " ".join(p.cmdline())]
-        child.kill()
+        (await started(backend, item)).kill()
         while not (seen := (await backend.observe()).observed.servers[item.name]).failed:
             await asyncio.sleep(0)  # gives the watch, which looks once a second, the smallest chance
         await backend.create(item)
@@ -227,10 +232,9 @@ def test_a_task_that_is_killed_says_by_what_and_what_it_said_last(tmp_path):
     backend = LocalBackend(tmp_path / "local", Slots())
 
     async def scenario(backend):
-        await backend.create(item)
+        child = await started(backend, item)
         log = tmp_path / "local" / item.name / "log.txt"
         log.write_text("almost there\n")  # it appends
-        (child,) = [p for p in psutil.Process().children() if "maft.prepare" in p.cmdline()]
         child.kill()
         return await finished(backend, item.name)
 

@@ -4,7 +4,6 @@ import ast
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, free_port
 from safetensors.torch import load_file
 from small import a_spec
 from test_checkpoints import ended_at, listed
@@ -212,8 +211,7 @@ FOLLOWS = {"JOB_COMPLETION_INDEX": "1"}
 def over_pods(folder: Path, **training) -> tuple[Assignment, Started]:
     """A training of two pods with a rank each, and how the first one is started."""
     assignment = assigned(folder, parallelism="Sharded", gpus=0, nodes=2, **training)
-    with socket.create_server(("", 0)) as server:
-        meeting = {"MAFT_TRAIN_MEETING": f"localhost:{server.getsockname()[1]}"}
+    meeting = {"MAFT_TRAIN_MEETING": f"localhost:{free_port()}"}  # connections of others never get it, as they may a port 0
     first = started(assignment, 1, lambda loss: None)
     return assignment, replace(first, environment={**first.environment, **meeting, **LEADS})
 
