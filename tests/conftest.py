@@ -25,6 +25,7 @@ if not os.environ.get("CI"):  # there hypothesis has a profile of its own, witho
     settings.register_profile("here", deadline=None)
     settings.load_profile("here")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as maft.local sets it: servers and tests share the cores
+os.environ["HF_HUB_OFFLINE"] = "1"  # nothing comes from the real hub: where it is not reached, each look waits for 20 s
 
 
 def pytest_configure(config: pytest.Config) -> None:

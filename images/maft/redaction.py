@@ -106,7 +106,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
     ),
     (re.compile(r"(?<![\w-])((?:-u|--user|--proxy-user)[ =])(?!\d+:\d+\b)[^\s:\"']{1,64}:[^\s\"']{1,256}"), rf"\1{REMOVED}"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), rf"\1 {REMOVED}"),
-    (re.compile(r"(?<![\w-])((?:[\w-]{0,40}?-)?)eyJ[\w-]{8,}+\.[\w-]{4,}+(?:\.[\w-]*+)*+"), rf"\1{REMOVED}"),
+    (re.compile(r"(?<![\w-])((?:[\w-]{0,40}?-)?)eyJ[\w-]{8,}+\.[\w-]{4,}+(?>(?:\.[\w-]*+)*)"), rf"\1{REMOVED}"),
     (
         re.compile(r"\b(?:hf_|gh[oprsu]_|github_pat_|glpat-|sk-|xox[abeprs]-|xapp-|nvapi-|npm_|dckr_pat_|pypi-|ya29\.)[\w-]{16,}"),
         REMOVED,
@@ -123,23 +123,23 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
 )
 # A name and what says that its value follows: name=, "name": , name["x"] =, API key:, name%3D, --name VALUE, "--name", "VALUE".
 _NAMED = re.compile(
-    r"(?<![\w.-])(?P<name>(?P<flag>-)?(?:(?:api|access|private|secret|auth|account|license|encryption|signing|session)[ ])?+"
+    r"(?<![\w.-])(?P<name>(?P<flag>-)?(?>(?:(?:api|access|private|secret|auth|account|license|encryption|signing|session)[ ])?)"
     r"[\w.-]++)"
-    r"(?:(?:\\*[\"'])?+\]?+[ \t]*+(?:=>|:=|=|:(?!//)|%3[AD])\s*+|(?(flag)(?:[ \t]++|\\*[\"'],\s*+)(?!\\*[\"']?-)|(?!)))",
+    r"(?:(?>(?:\\*[\"'])?)\]?+[ \t]*+(?:=>|:=|=|:(?!//)|%3[AD])\s*+|(?(flag)(?:[ \t]++|\\*[\"'],\s*+)(?!\\*[\"']?-)|(?!)))",
     re.IGNORECASE,
 )
 _END = r"[^\s&\"',;}\])\\]"  # what a value without quotes goes on with
 _VALUE = re.compile(
     rf"(?P<none>(?:(?:null|true|false|none)|\$[({{]\w+[)}}])(?!{_END})|\[removed\]|\{{)"  # nothing, a reference, an object
-    r"|(?P<quote>[bru]?(?P<mark>\\*[\"']))(?:(?!(?<!\\)(?P=mark))[^\n])*+"
-    r"|[\[(](?:\s*[\[(])*+(?!\s*\{)(?:\"[^\"\n]*+\"|'[^'\n]*+'|[^\])\n])*+[\])]*+"  # several
-    rf"|(?:(?:token|basic|bearer|digest|apikey|key)[ \t]++)?+(?:{_END}|\\(?!\\{{0,8}}[\"']))++",
+    r"|(?P<quote>[bru]?(?P<mark>\\*[\"']))(?>(?:(?!(?<!\\)(?P=mark))[^\n])*)"
+    r"|[\[(](?>(?:\s*[\[(])*)(?!\s*\{)(?>(?:\"[^\"\n]*+\"|'[^'\n]*+'|[^\])\n])*)[\])]*+"  # several
+    rf"|(?>(?:(?:token|basic|bearer|digest|apikey|key)[ \t]++)?)(?>(?:{_END}|\\(?!\\{{0,8}}[\"']))+)",
     re.IGNORECASE,
 )
 _HEADER = re.compile(r"authorization|cookie", re.IGNORECASE)  # goes on to the end of its line
-_LINE = re.compile(r"(?:[^\r\n\"'\\]|(?<==)\"[^\"\r\n]*+\")++")
+_LINE = re.compile(r"(?>(?:[^\r\n\"'\\]|(?<==)\"[^\"\r\n]*+\")+)")
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*=")  # of a shell or `env`: no separator ends its value
-_WORD = re.compile(r"(?:[^\s\"'\\]|\\(?!\\{0,8}[\"']))++")
+_WORD = re.compile(r"(?>(?:[^\s\"'\\]|\\(?!\\{0,8}[\"']))+)")
 
 
 def text(value: str) -> str:

@@ -101,7 +101,13 @@ def hub_fixture() -> Iterator[tuple[str, type[Hub]]]:
 
 def export(tmp_path: Path, url: str, to: str = "team/demo", token: str = TOKEN) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "maft.export", "--store", str(tmp_path / "runs"), "--run", RUN, f"--to=hub={to}"]
-    variables = {"HF_ENDPOINT": url, "HF_TOKEN": token, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path / "hf")}
+    variables = {
+        "HF_ENDPOINT": url,
+        "HF_TOKEN": token,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_OFFLINE": "0",
+    }
     return subprocess.run(line, env={**os.environ, **variables}, capture_output=True, text=True, timeout=120)
 
 

@@ -214,7 +214,7 @@ def test_only_a_hub_has_commits() -> None:
 def asked(hub: Hub, folder: Path, code: str) -> "subprocess.CompletedProcess[str]":
     """Some lines of Python about `spec` beside that hub, with a cache of their own."""
     variables = {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_HOME": str(folder / "hub"), "HF_HUB_DISABLE_XET": "1"}
-    command = ["env", *(f"{k}={v}" for k, v in variables.items()), sys.executable, "-c"]
+    command = ["env", "HF_HUB_OFFLINE=0", *(f"{k}={v}" for k, v in variables.items()), sys.executable, "-c"]
     begun = "import sys\nfrom maft.spec import decode_spec\nspec = decode_spec(sys.argv[1])\n"
     command += [begun + code, immutable_spec_json(spec())]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)

@@ -8,7 +8,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants
 from s3server import S3Server, s3_fixture  # noqa: F401 - the fixture `s3`
 from small import TINY
 
@@ -66,8 +66,9 @@ def test_what_cannot_be_seen_is_no_mistake(source: str, capsys: pytest.CaptureFi
 
 
 @pytest.fixture(name="hub")
-def hub_fixture() -> Iterator[HfApi]:
+def hub_fixture(monkeypatch: pytest.MonkeyPatch) -> Iterator[HfApi]:
     """A hub with one model, of two revisions."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
 
     class Hub(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

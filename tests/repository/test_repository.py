@@ -53,6 +53,17 @@ def test_other_resources_of_the_examples_are_valid():
             assert checked(body, body["kind"])
 
 
+POSSESSIVE = re.compile(r"(?:(?<!\\)\)|[A-Z]\})(?:[?*+]|\{\{?\d*,?\d*\}?\})\+")
+
+
+def test_patterns_mean_the_same_to_every_python():
+    """`(?>(?:ab)?)` in place of `(?:ab)?+`: before 3.11.5 groups of the latter lose ways to match (CPython issue 106052)."""
+    assert POSSESSIVE.search(r"(?:ab)?+") and POSSESSIVE.search(r"(a|b){1,3}+") and POSSESSIVE.search("{_PART}*+")
+    assert not POSSESSIVE.search(r"[ab]?+\d{1,3}+\)?+(?>(?:ab)?)")
+    sources = [path for package in ("images", "operator", "client") for path in (ROOT / package).rglob("*.py")]
+    assert not [(path.name, line) for path in sources for line in path.read_text().splitlines() if POSSESSIVE.search(line)]
+
+
 def test_the_reference_is_made_from_the_schema():
     import resource_reference
 

@@ -34,12 +34,12 @@ _COMES = (
     r"(?:(?:comes|came)(?:\sout)?\s(?:to|as|at)|(?:turns|turned|works|worked)\sout\s(?:to\sbe|to|as|at)|ends\sup\s(?:being|as|at))"
 )
 _IS = rf"(?:is|was|remains|stays|{_BE}|equals|becomes|{_COMES}|amounts\sto|evaluates\sto)"
-_VERB = rf"\s++ (?:{_DENIAL}|{_IS})(?![^\W_]) (?:\s*+:)?+"  # the answer is 12  the answer would be: 12
+_VERB = rf"\s++ (?:{_DENIAL}|{_IS})(?![^\W_]) (?>(?:\s*+:)?)"  # the answer is 12  the answer would be: 12
 _NEWLINE = r"(?P<newline>[*_ \t]*+ \n)"  # **Answer** alone on its line
 # The same in other languages: Antwort: 12  La réponse est 12  答案是12
 _ABROAD = r"""(?P<abroad>
     (?: (?<![^\W_])(?:Antwort|Lösung|réponse|respuesta|resposta|risposta|ответ)(?![^\W_]) | 答案 | 答え | 정답 )
-    [\s*_]*+ (?: : | (?:ist|lautet|est|es|é|è)(?![^\W_])(?:\s*+:)?+ | 是 | は | は、 | 은 ) )"""
+    [\s*_]*+ (?: : | (?:ist|lautet|est|es|é|è)(?![^\W_])(?>(?:\s*+:)?) | 是 | は | は、 | 은 ) )"""
 _MARKER = re.compile(
     rf"<answer>\s*+ | {_HASHES} | {_ABROAD}[\s*_]*+ | {_SUBJECT} {_PART} (?: {_COLON} | {_VERB} | {_NEWLINE} ) [\s*_]*+",
     re.VERBOSE | re.IGNORECASE,

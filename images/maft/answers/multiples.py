@@ -25,9 +25,9 @@ NUMERAL = rf"(?i:{_ONES}|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety)"
 _PARTS = "four|fif|six|seven|eigh|nin|ten|hundred|thousand|million|billion"
 
 # On one line: 2 dozen  1.5-million  3 hundred thousand  $5$ million  **5** million  5\,\text{ million}
-_END = r"(?:\$|\\\)|\*{1,2})?+"
-_TEX = r"(?:\\(?:text(?:rm|bf|it)?|mathrm|mbox)\s?\{\s?)?+"
-TIMES = rf"(?P<times>(?:{_END}(?:[^\S\n]|[~-]){{0,3}}\*{{0,2}}+{_TEX}{_WORDS}(?:\s?\}}(?!\s?\{{))?+){{1,3}}+)?+"
+_END = r"(?>(?:\$|\\\)|\*{1,2})?)"
+_TEX = r"(?>(?:\\(?:text(?:rm|bf|it)?|mathrm|mbox)\s?\{\s?)?)"
+TIMES = rf"(?>(?P<times>(?>(?:{_END}(?:[^\S\n]|[~-]){{0,3}}\*{{0,2}}+{_TEX}{_WORDS}(?>(?:\s?\}}(?!\s?\{{))?)){{1,3}}))?)"
 
 # What does not follow a number, because the number would be a part of it.
 AFTER = rf"""

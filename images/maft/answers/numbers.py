@@ -14,7 +14,7 @@ from maft.answers.spelling import CJK, arithmetic, without_layout, without_separ
 
 # --- one number ---
 
-_ARGUMENT = r"-?(?:\d++(?:\.\d++)?+|\.\d++)"  # of \frac
+_ARGUMENT = r"-?(?:\d++(?>(?:\.\d++)?)|\.\d++)"  # of \frac
 
 # What a number does not follow, because it would be a part of something else.
 _BEFORE = rf"""
@@ -25,22 +25,22 @@ _BEFORE = rf"""
     (?<!\^\{{)(?<!_\{{)(?<!\}}\{{)(?<!\]\{{)  # LaTeX's arguments: 2^{{3}}  \binom{{5}}{{2}}
     (?<!frac\{{)(?<!sqrt\{{)(?<!sqrt\[)
 """
-_SIGN = r"(?P<sign>[-+−–‐‑‒－]\s?+|(?:minus|negative)\s)?+"  # -5  - 5  minus 5
-_MONEY = r"(?P<money>[$€£¥₹]\s?+(?P<inner>[-−])?+)?+"  # $5  $-5
+_SIGN = r"(?>(?P<sign>[-+−–‐‑‒－]\s?+|(?:minus|negative)\s)?)"  # -5  - 5  minus 5
+_MONEY = r"(?>(?P<money>[$€£¥₹]\s?+(?>(?P<inner>[-−])?))?)"  # $5  $-5
 
 _FRACTION = rf"""
-    (?:(?P<ones>\d++)\s*+)?+                                          # 2\frac{{1}}{{2}}
+    (?>(?:(?P<ones>\d++)\s*+)?)                                          # 2\frac{{1}}{{2}}
     \\[dtc]?frac\s*+(?:\{{\s*+(?P<top>{_ARGUMENT})\s*+\}}|(?P<top1>\d))  # \frac{{1}}{{2}}  \frac12  \dfrac{{1}}2
                 \s*+(?:\{{\s*+(?P<bottom>{_ARGUMENT})\s*+\}}|(?P<bottom1>\d))
 """
 _MIXED = r"(?P<mixed>\d++)\s(?P<over>\d++)\s?/\s?(?P<under>\d++)"  # 2 1/2
 
 _LONGER = r"(?!\.\.|…)"  # 0.333...
-_WHOLE = rf"(?P<whole>\d++(?:\.\d++{_LONGER})?+|\.\d++{_LONGER})"  # 1234.5  .5
-_EXPONENT = r"(?P<exponent>[eE][+-]?+\d{1,3}+(?!\w))?+"  # 1e6
+_WHOLE = rf"(?P<whole>\d++(?>(?:\.\d++{_LONGER})?)|\.\d++{_LONGER})"  # 1234.5  .5
+_EXPONENT = r"(?>(?P<exponent>[eE][+-]?+\d{1,3}+(?!\w))?)"  # 1e6
 _POWER = r"\^(?:\{\s?(?P<power>[-+]?\d{1,3})\s?\}|(?P<power1>-?\d{1,3}+(?!\d)))"  # ^{-3}  ^6
-_TEN_TO_THE = rf"(?:\s?(?:\\times|\\cdot|[×·⋅*x])\s?10\s?{_POWER})?+"  # 3 \times 10^6
-_DIVISOR = r"(?:\s?/\s?(?P<divisor>\d++))?+"  # 3/4
+_TEN_TO_THE = rf"(?>(?:\s?(?:\\times|\\cdot|[×·⋅*x])\s?10\s?{_POWER})?)"  # 3 \times 10^6
+_DIVISOR = r"(?>(?:\s?/\s?(?P<divisor>\d++))?)"  # 3/4
 
 # Units that another quantity follows: 1 hour 30 minutes, 5 ft 3 in.
 _LARGE = r"""(?:hours?|hrs?|h|minutes?|mins?|m|days?|weeks?|months?|years?|yrs?|feet|foot|ft|yards?|yd|pounds?|lbs?|stone|gallons?
@@ -78,7 +78,7 @@ _AFTER = rf"""
       | \s*+\}}\s?\{{                     # the first argument of a command
       | \s{_LARGE},?\s(?:and\s)?(?!an?\s){multiples.NUMERAL}\s{_SMALL}  # 3 weeks and two days
       | \s?{_LARGE}(?:\s|\sand\s)\s?\d | \s?[h°'′]\d
-      | \s?{_LARGE},\s(?:and\s)?\d++(?:\.\d++)?+\s?{_SMALL}
+      | \s?{_LARGE},\s(?:and\s)?\d++(?>(?:\.\d++)?)\s?{_SMALL}
       | \^(?!\s*+\{{?+\\circ)            # 2^n, though not 90^\circ
       | {multiples.AFTER} )
 """
@@ -127,7 +127,7 @@ _REST = re.compile(r"(?<![^\W_])(?<!\^)(?<!\^\{)(?<!\^-)(?<!\^\{-)\d|\\(?:[dtc]?
 # Numbers that are names, and counts of those who agree: Agent 2  Response 2 is correct  All 3 agents agree
 _WHO = r"(?:agent|solution|response|student|model)"
 _FINDS = r"(?:agree|concur|say|said|claim|answered|are\s(?:right|wrong|correct))"
-_SEVERAL = r"\#?\d++(?:(?:,?\s(?:and|or|&)|,)\s\#?\d++)++"  # 1 and 2  1, 2 and 3
+_SEVERAL = r"\#?\d++(?>(?:(?:,?\s(?:and|or|&)|,)\s\#?\d++)+)"  # 1 and 2  1, 2 and 3
 _COUNTED = rf"(?:agents|(?:{_WHO}|answer)s(?=\s(?:all\s)?{_FINDS}(?![^\W_])))"
 _NAME = re.compile(
     rf"""(?<![^\W_])(?:
@@ -136,7 +136,7 @@ _NAME = re.compile(
       | {_WHO}s\s{_SEVERAL}(?=\s(?:are\s(?:\w+ly\s)?(?:correct|right|wrong|incorrect)|agree)(?![^\W_]))
       | (?<!the\s)(?<!my\s)(?<!our\s){_WHO}\s\#?\d++(?=['’]s\s(?:answer|solution|reasoning|result)
           |\s(?:is|was|seems|looks)\s(?:\w+ly\s)?(?:correct|right|wrong|incorrect|mistaken|best|better)(?![^\W_]))
-      | (?:\d++\s(?:out\s)?of\s)?(?:(?:all|both|the|these|other)\s){{1,2}}+\d++\s(?:other\s)?{_COUNTED}
+      | (?:\d++\s(?:out\s)?of\s)?(?>(?:(?:all|both|the|these|other)\s){{1,2}})\d++\s(?:other\s)?{_COUNTED}
       | \d++\s(?:other\s)?{_WHO}s(?=\s(?:all\s)?{_FINDS}(?![^\W_]))
     )""",
     re.IGNORECASE | re.VERBOSE,
@@ -155,7 +155,7 @@ _EXPLAINED = re.compile(
 )
 _FACTORIAL = re.compile(r"[\d)\]}]\s?!(?!=)")  # where nothing is exclaimed: in a box or a reference
 _COMPUTED = re.compile(
-    r"[\s$(]*\d[\d.,/]*+(?:[\s()$]*+(?:[-+−×·*/÷^]|\\(?:times|cdot|div))[\s()$]*+\d[\d.,/]*+)++[\s.)$]*+$"
+    r"[\s$(]*\d[\d.,/]*+(?>(?:[\s()$]*+(?:[-+−×·*/÷^]|\\(?:times|cdot|div))[\s()$]*+\d[\d.,/]*+)+)[\s.)$]*+$"
 )  # 12 + 5
 _ASSIGNMENT = re.compile(r"[^\W\d_]\s?=")  # x = 3; two of them are two answers
 _FILLER = r"(?:maybe|perhaps|possibly|probably|alternatively|even|either|else|about)"

@@ -53,13 +53,13 @@ _SAID = re.compile(
 # 1,000  1{,}000  1'000  1_000, the spaces that are not as wide as one, and LaTeX's, with or without a comma: 1\,000  1,\! 000
 _NARROW = r"[\u00a0\u2002-\u200a\u202f\u205f]"
 _TEX_SPACE = r"(?:\\[,!;:>\ ]|\\thinspace(?![A-Za-z])|~)"
-_BRACED = rf"(?:\\(?:text|mathrm|mbox))?+\{{(?:,|{_TEX_SPACE})\}}"  # {{,}}  \text{{,}}
-_TEX = rf"{_BRACED}\ ?+{_TEX_SPACE}?+\ ?+|,?+(?:\\[!]\ ?+)++|(?:{_TEX_SPACE}\ ?+){{1,3}}+|{_NARROW}"  # no comma of a list
-_ANY = rf",?+(?:{_TEX_SPACE}\ ?+){{1,3}}+|{_TEX}|[,'’ʼ_]"
+_BRACED = rf"(?>(?:\\(?:text|mathrm|mbox))?)\{{(?:,|{_TEX_SPACE})\}}"  # {{,}}  \text{{,}}
+_TEX = rf"{_BRACED}\ ?+(?>{_TEX_SPACE}?)\ ?+|,?+(?>(?:\\[!]\ ?+)+)|(?>(?:{_TEX_SPACE}\ ?+){{1,3}})|{_NARROW}"  # no comma of a list
+_ANY = rf",?+(?>(?:{_TEX_SPACE}\ ?+){{1,3}})|{_TEX}|[,'’ʼ_]"
 
 
 def _grouped(separator: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<![^\W_])(?<!\d[.,:'’_])\d{{1,3}}+(?:(?:{separator})\d{{3}}(?!\d))++(?!(?:{separator})?\d)")
+    return re.compile(rf"(?<![^\W_])(?<!\d[.,:'’_])\d{{1,3}}+(?>(?:(?:{separator})\d{{3}}(?!\d))+)(?!(?:{separator})?\d)")
 
 
 _THOUSANDS, _IN_LISTS = _grouped(_ANY), _grouped(_TEX)

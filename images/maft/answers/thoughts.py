@@ -75,8 +75,8 @@ def _tag(written: str) -> str:
 
 _OPEN, _CLOSE = _any(opening for opening, _ in PAIRS), _any(closing for _, closing in PAIRS)
 _TAG = f"(?:{_OPEN}|{_CLOSE})"
-_QUOTED = rf"(?<![\w.,!?])[`\"'“‘]{_TAG}(?:[^`\"'“”‘’\n]{{0,200}}?{_TAG})?+[`\"'”’]"  # `<think>`  "<think>...</think>"
-_FENCE = r"^[ \t]*+(?P<fence>`{3,}+|~{3,}+)(?P<info>(?:(?!</)[^\n`])*+)(?=$|</)"
+_QUOTED = rf"(?<![\w.,!?])[`\"'“‘]{_TAG}(?>(?:[^`\"'“”‘’\n]{{0,200}}?{_TAG})?)[`\"'”’]"  # `<think>`  "<think>...</think>"
+_FENCE = r"^[ \t]*+(?P<fence>`{3,}+|~{3,}+)(?P<info>(?>(?:(?!</)[^\n`])*))(?=$|</)"
 _TOKEN = re.compile(f"{_QUOTED}|{_FENCE}|(?P<open>{_OPEN})|(?P<close>{_CLOSE})", re.IGNORECASE | re.MULTILINE | re.ASCII)
 _LABEL = re.compile(r"thought\s*\n")  # of Gemma's channel
 _AROUND = re.compile(_any(WRAPPERS), re.IGNORECASE)
@@ -84,7 +84,7 @@ _AROUND_REPLIES = re.compile(_any([tag for tag in WRAPPERS if "answer" not in ta
 
 # --- harmony ---
 
-_HEADER = re.compile(r"(?:<\|(?:start|channel|constrain)\|>[^<]{0,99}+){1,4}+<\|message\|>|\A\s*+to=[^\s<]{1,99}+<\|message\|>")
+_HEADER = re.compile(r"(?>(?:<\|(?:start|channel|constrain)\|>[^<]{0,99}+){1,4})<\|message\|>|\A\s*+to=[^\s<]{1,99}+<\|message\|>")
 _STOP = re.compile(r"<\|(?:end|return|call|eom|eot|start|channel)\|>")
 _SPOKEN = re.compile(r"<\|channel\|>\s*final\b|to=user\b|<\|start\|>assistant\s*<\|message\|>")
 # The same without its special tokens: analysisWe need ...assistantfinalIt is 8.

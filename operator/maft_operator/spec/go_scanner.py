@@ -56,6 +56,24 @@ class Events(yaml.SafeLoader):
             self.forward()
         return keep, indent
 
+    def scan_block_scalar_indentation(self) -> tuple[list[str], int, yaml.Mark]:
+        """Looks for the first line's indentation; a tab is none."""
+        scanned: tuple[list[str], int, yaml.Mark] = super().scan_block_scalar_indentation()
+        self._check_indentation()
+        return scanned
+
+    def scan_block_scalar_breaks(self, indent: int) -> tuple[list[str], yaml.Mark]:
+        """Reads line breaks and the next line's indentation; a tab is none."""
+        scanned: tuple[list[str], yaml.Mark] = super().scan_block_scalar_breaks(indent)
+        if self.column < indent:
+            self._check_indentation()
+        return scanned
+
+    def _check_indentation(self) -> None:
+        if self.peek() == "\t":
+            where = self.get_mark()
+            raise ScannerError("while scanning a block scalar", where, "found a tab where indentation by spaces is expected", where)
+
     def scan_plain(self) -> ScalarToken:
         """Reads a plain scalar over all its lines. A tab is a blank in it, and a colon ends it only before a blank."""
         start = end = self.get_mark()
