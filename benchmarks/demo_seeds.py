@@ -18,34 +18,41 @@ HERE = Path(__file__).parent
 OUTPUT = HERE / "demo_seeds.json"
 
 
-def run(seed: int, folder: Path) -> list[dict[str, Any]]:
-    """The evaluations of one run, iteration 0 first."""
+def run(seed: int, folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """What one run measured: on held-out questions the untrained society, then the best iteration; on validation questions each."""
     name = f"arithmetic-{seed}"
     command = [sys.executable, "-m", "maft_operator", "run", "examples/arithmetic.yaml", "--dir", str(folder)]
     command += ["--set", f"metadata.name={name}", "--set", f"seed={seed}", "--set", f"task.seed={seed}"]
     subprocess.run(command, check=True, cwd=HERE.parent)
-    files = sorted((folder / "default" / name / "iterations").glob("*/evaluation/evaluation.json"))
-    return [json.loads(file.read_text()) for file in files]
+    iterations = folder / "default" / name / "iterations"
+    return {
+        on: [json.loads(file.read_text()) for file in sorted(iterations.glob(f"*/{on}/evaluation.json"))]
+        for on in ("evaluation", "validation")
+    }
 
 
-def rows(evaluations: list[dict[str, Any]]) -> dict[str, float]:
-    """Accuracy in percent by row of the table."""
-    base = evaluations[0]
+def rows(base: dict[str, Any], best: dict[str, Any]) -> dict[str, float]:
+    """Accuracy on held-out questions in percent by row of the table."""
     table = {
         "base, one answer": base["answers"][0],
         "majority of first answers": base["votes"][0],
         "debate, untrained": base["votes"][-1],
+        "multiagent finetuning, best iteration": best["votes"][-1],
+        "… one first answer": best["answers"][0],
     }
-    for evaluation in evaluations[1:]:
-        table[f"multiagent finetuning, iteration {evaluation['iteration']}"] = evaluation["votes"][-1]
-        table[f"… one first answer, iteration {evaluation['iteration']}"] = evaluation["answers"][0]
     return {name: 100 * score["mean"] for name, score in table.items()}
 
 
-def markdown(results: dict[str, list[dict[str, Any]]]) -> str:
+def chosen(measured: dict[str, list[dict[str, Any]]]) -> str:
+    """What the validation questions said of each iteration, and which one they chose."""
+    votes = ", ".join(f"{100 * each['votes'][-1]['mean']:.0f}" for each in measured["validation"])
+    return f"{measured['evaluation'][-1]['iteration']} ({votes})"
+
+
+def markdown(results: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
     """One column per seed, the mean over seeds with its standard error last."""
-    tables = {seed: rows(evaluations) for seed, evaluations in results.items()}
-    questions = next(iter(results.values()))[0]["questions"]
+    tables = {seed: rows(*measured["evaluation"]) for seed, measured in results.items()}
+    best = [measured["evaluation"][-1] for measured in results.values()]
     lines = ["| accuracy % | " + " | ".join(f"seed {seed}" for seed in tables) + " | mean ± s.e. over seeds |"]
     lines.append("|---" * (len(tables) + 2) + "|")
     for name in next(iter(tables.values())):
@@ -53,11 +60,11 @@ def markdown(results: dict[str, list[dict[str, Any]]]) -> str:
         spread = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
         cells = " | ".join(f"{value:.1f}" for value in values)
         lines.append(f"| {name} | {cells} | {statistics.mean(values):.1f} ± {spread:.1f} |")
-    last = [evaluations[-1] for evaluations in results.values()]
-    flips = ", ".join(f"{e['wrongToRight']} / {e['rightToWrong']}" for e in last)
-    return "\n".join(
-        [*lines, "", f"{questions} held-out questions each; wrong→right / right→wrong flips of the last iteration: {flips}."]
-    )
+    choices = [chosen(measured) for measured in results.values()]
+    lines.append("| the best iteration (validation questions right after 1, 2, …) | " + " | ".join(choices) + " | |")
+    flips = ", ".join(f"{e['wrongToRight']} / {e['rightToWrong']}" for e in best)
+    questions = f"{best[0]['questions']} held-out questions each"
+    return "\n".join([*lines, "", f"{questions}; wrong→right / right→wrong flips of the best iteration's debate: {flips}."])
 
 
 def main() -> None:
@@ -67,7 +74,7 @@ def main() -> None:
     parser.add_argument("--dir", type=Path, default=Path("runs"))
     parser.add_argument("--write", action="store_true", help="only write what was measured before into docs/results.md")
     arguments = parser.parse_args()
-    results: dict[str, list[dict[str, Any]]] = json.loads(OUTPUT.read_text()) if OUTPUT.exists() else {}
+    results: dict[str, dict[str, list[dict[str, Any]]]] = json.loads(OUTPUT.read_text()) if OUTPUT.exists() else {}
     for seed in range(0 if arguments.write else arguments.seeds):
         if str(seed) not in results:
             results[str(seed)] = run(seed, arguments.dir)

@@ -3,9 +3,10 @@
 Generation and training both go through `ChatTemplate`, so a model is trained on exactly the tokens that it saw and said.
 """
 
+import contextlib
 import json
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -49,6 +50,7 @@ class ChatTemplate:
         text = self._text()
         self.arguments_known = known_arguments(text)
         """What the template reads beside what every one is given."""
+        self._given = tuple(options.arguments)
         self._arguments, options = switched(self.arguments_known, options)
         self._parts = False
         self._parts = takes_parts(self._render)
@@ -196,15 +198,27 @@ class ChatTemplate:
             user["content"] = f"{system['content']}\n\n{user['content']}"
         return chat
 
+    def _apply(self, chat: Chat, generation: bool, arguments: Mapping[str, Any]) -> Any:
+        return self._tokenizer.apply_chat_template(
+            chat, tokenize=False, add_generation_prompt=generation, strftime_now=self._today.strftime, **arguments
+        )
+
+    def _culprit(self, chat: Chat, generation: bool) -> str:
+        """Names the field of the argument without which a template that fails would not; else the model's."""
+        for name in self._given:
+            with contextlib.suppress(Exception):
+                self._apply(chat, generation, {other: value for other, value in self._arguments.items() if other != name})
+                return f"model.chatTemplateArguments.{name}: {json.dumps(self._arguments[name])}"
+        return "model.source"
+
     def _render(self, chat: Chat, generation: bool) -> str:
         if self._parts:
             chat = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in chat]
         try:
-            rendered = self._tokenizer.apply_chat_template(
-                chat, tokenize=False, add_generation_prompt=generation, strftime_now=self._today.strftime, **self._arguments
-            )
+            rendered = self._apply(chat, generation, self._arguments)
         except Exception as error:  # a template is code of its model's makers: it may raise anything
-            raise BadInput(f"model.source: the chat template of {self._source} fails: {one_line(error, 300)}") from error
+            field = self._culprit(chat, generation)
+            raise BadInput(f"{field}: the chat template of {self._source} fails: {one_line(error, 300)}") from error
         return str(rendered)
 
     def _encode(self, text: str) -> list[int]:

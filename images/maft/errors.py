@@ -1,5 +1,6 @@
 """Errors that end a program with an exit code of their own, of which one is for the user to mend; and how errors are written."""
 
+import json
 import reprlib
 
 
@@ -33,7 +34,9 @@ def with_kind(error: BaseException, limit: int | None = None) -> str:
 
 
 def shown(value: object, limit: int = 60) -> str:
-    """Writes any value as Python does, in a short form: of deep and long ones the beginning."""
+    """Writes any value as Python does, null and truth as JSON does, in a short form: of deep and long ones the beginning."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
     short = reprlib.Repr()
     short.maxstring = short.maxother = short.maxlong = limit
     return one_line(short.repr(value), 4 * limit)

@@ -221,7 +221,7 @@ def _config(path: str, revision: str, *, trust_remote_code: bool) -> Any:
         read = AutoConfig.from_pretrained(path, revision=revision or None, trust_remote_code=trust_remote_code)
     except Exception as error:  # a damaged configuration ends in any exception
         if passing(error):
-            raise OSError(f"model.source: {path}: {one_line(error, 300)}") from error
+            raise OSError(f"model.source: {path}: {one_line(error, 300)}; a folder or an s3:// URL needs no hub") from error
         if not trust_remote_code and "trust_remote_code" in str(error):
             raise BadInput(
                 f"model.trustRemoteCode: {path} comes with Python code of its own, and that is off; read the code and set true, or"

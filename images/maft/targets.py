@@ -6,6 +6,7 @@ because servers take adapters of experts for few models, and of the router for n
 
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import Any
 
 from torch import nn
@@ -41,6 +42,8 @@ def chosen(model: Any, spec: LoraSpec) -> dict[str, list[str]]:
         modules = list(spec.target_modules)
         _refuse_ends(model, modules)
         _refuse_experts(model, modules, asked=spec.experts)
+        if not experts:
+            _refuse_unknown(model, modules)
     else:
         modules = _leaves(model, _all_linear(model, experts))
     if not modules:
@@ -117,6 +120,21 @@ def _refuse_ends(model: Any, modules: list[str]) -> None:
             raise BadInput(
                 f"training.lora.targetModules: {name} reads or writes tokens: servers want no adapter there; leave it out"
             )
+
+
+def _refuse_unknown(model: Any, modules: list[str]) -> None:
+    """PEFT passes over names of nothing, and takes none of a block. One with a number may be a layer that a small copy lacks."""
+    known = [name for name, _ in model.named_modules() if name]
+    leaves = sorted({name.rpartition(".")[2] for name in _linear(model)})
+    for name in (n for n in modules if not re.search(r"\d", n)):
+        meant = [one for one in known if one == name or one.endswith(f".{name}")]
+        if not meant:
+            near = get_close_matches(name, leaves, 1)
+            what = f"did you mean {near[0]}?" if near else f"there is {', '.join(leaves)}"
+            raise BadInput(f"training.lora.targetModules: no layer of this model is named {name}; {what}")
+        inside = sorted({one.rpartition(".")[2] for one in _linear(model) if one.startswith(f"{meant[0]}.")})
+        if inside:
+            raise BadInput(f"training.lora.targetModules: {name} is a block of layers; name those in it: {', '.join(inside)}")
 
 
 def _refuse_experts(model: Any, modules: list[str], *, asked: bool) -> None:

@@ -33,6 +33,14 @@ _SET_BY_US = (
     "headless",
 )
 
+# Those that a field says, by which more is planned than the server: prompts that fit, what training loads.
+_FIELDS = {
+    "max_model_len": "model.maxLength",
+    "max_lora_rank": "training.lora.rank",
+    "revision": "model.revision",
+    "trust_remote_code": "model.trustRemoteCode",
+}
+
 NO_EXPERTS = "is a mixture of experts, which vLLM's CPU build does not serve with adapters; its servers need a GPU"
 
 
@@ -85,11 +93,10 @@ def check_flags(flags: Sequence[str]) -> None:
     if (parsed := made.parse_args(list(flags))).model_tag:
         raise BadInput(f"inference.extraArgs: {parsed.model_tag!r} is no flag of vLLM; write --name=value in one line")
     usual = made.parse_args([])
-    for name in _SET_BY_US:
+    for name in (*_SET_BY_US, *_FIELDS):
         if getattr(parsed, name, None) != getattr(usual, name, None):
-            raise BadInput(
-                f"inference.extraArgs: --{name.replace('_', '-')} is set by maft, which asks the server by it; leave it out"
-            )
+            why = f"from {_FIELDS[name]}; set that" if name in _FIELDS else "which asks the server by it; leave it out"
+            raise BadInput(f"inference.extraArgs: --{name.replace('_', '-')} is set by maft, {why}")
 
 
 def _nearest(message: str, parser: ArgumentParser) -> str:

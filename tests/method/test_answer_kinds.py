@@ -314,6 +314,20 @@ A3: list[Row] = [
 ]
 # A part of a number is not the number.
 A4: list[Row] = [
+    ("It is 20 - 8", "number", None),
+    ("1 + 7 is a classic math problem that requires a simple answer.", "number", None),
+    ("A doublet: 5 + 3.", "number", None),
+    ("7+1 equals eight", "number", None),
+    ("1 + 7 = eight.", "number", None),
+    ("The numbers are 22 and 23.\n\nWhat is 3 + 9?  Answer in one line.", "number", None),
+    ("I have 12 (3 + 9)", "number", None),
+    ("It is x + 3", "number", None),
+    ("It is 3 + -5", "number", None),
+    ("It is $5 - $3", "number", None),
+    ("It is 17 - 9, so 8", "number", "8"),
+    ("I get\n- 3\n- 5", "number", "5"),
+    ("The answer is 2 + 9, which is 11.", "number", "11"),
+    ("The answer is 5, which is 3 more than 2.", "number", "5"),
     ("Answer: 5k", "number", None),
     ("The answer is an hour and 30 minutes.", "number", None),
     ("Answer: $5M", "number", None),
@@ -702,7 +716,6 @@ PLAIN: list[Row] = [
     ("5 (five)", "number", "5"),
     ("The answer is 2 dozen eggs", "number", "24"),
     ("The answer is 4 or four", "number", "4"),
-    ("It is 20 - 8", "number", "8"),
     ("The answer is 12; that is 3 dozens", "number", "12"),
     ("1. First 2. Second\nThe answer is 12.", "number", "12"),
     ("Answer: 12 (see [3])", "number", "12"),

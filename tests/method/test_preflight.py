@@ -106,7 +106,9 @@ def test_experts_get_adapters_where_the_server_takes_them(family, tmp_path):
         ("gpt_oss", {"experts": True, "dropout": 0.1}, "training.lora.dropout: 0.1 is not possible with training.lora.experts"),
         ("qwen3_moe", {"targetModules": ["q_proj", "down_proj"]}, "training.lora.targetModules: down_proj is no attention layer"),
         ("mixtral", {"targetModules": ["w1", "w2", "w3"]}, "training.lora.targetModules: w1 is no attention layer"),
-        ("qwen3", {"targetModules": ["no_such"]}, "training.lora.targetModules: .*no_such"),
+        ("qwen3", {"targetModules": ["no_such"]}, "targetModules: no layer of this model is named no_such; there is .*q_proj"),
+        ("qwen3", {"targetModules": ["q_proj", "q_projj"]}, "targetModules: no layer .* named q_projj; did you mean q_proj"),
+        ("qwen3", {"targetModules": ["mlp"]}, "targetModules: mlp is a block of layers; name those in it: down_proj, gate_"),
         ("qwen3", {"targetModules": ["lm_head"]}, "training.lora.targetModules: .*lm_head"),
         ("qwen3", {"targetModules": ["embed_tokens"]}, "training.lora.targetModules: .*embed_tokens"),
     ],
@@ -262,8 +264,19 @@ def test_the_limit_that_is_advised_goes_all_the_way(rounds, tmp_path):
 
 def test_where_no_limit_would_do_other_questions_are_advised(tmp_path):
     folder = write(config("llama", max_position_embeddings=64), tmp_path / "model")
-    with pytest.raises(BadInput, match="take shorter questions or fewer rounds"):
+    with pytest.raises(BadInput, match="take shorter questions or prompts, or fewer rounds"):
         tried(folder, tmp_path / "store", debate={"maxTokens": 60, "rounds": 4})
+
+
+def test_words_of_later_rounds_alone_that_leave_no_room_are_refused(tmp_path):
+    folder = write(config("llama", max_position_embeddings=256), tmp_path / "model")
+    says = r"^debate\.maxTokens: the longest of .* takes .*, \d+ with what debate\.prompts says in round 2, an answer 1; .* 256: "
+    with pytest.raises(BadInput, match=says + "take shorter questions or prompts, or fewer rounds, or set model.maxLength"):
+        tried(
+            folder,
+            tmp_path / "store",
+            debate={"maxTokens": 1, "rounds": 2, "prompts": {"revise": "{summary} {question}" + " word" * 300}},
+        )
 
 
 @pytest.mark.parametrize(
@@ -276,6 +289,8 @@ def test_where_no_limit_would_do_other_questions_are_advised(tmp_path):
         (["--served-model", "x"], "--served-model-name is set by maft"),
         (["--api_key=secret"], "--api-key is set by maft"),
         (["--headless"], "--headless is set by maft"),
+        (["--max-model-len=32"], r"--max-model-len is set by maft, from model\.maxLength; set that"),
+        (["--max-lora-rank", "8"], r"--max-lora-rank is set by maft, from training\.lora\.rank; set that"),
         (["--dtype=half", "another"], "'another' is no flag of vLLM; write --name=value in one line"),
     ],
 )
@@ -287,7 +302,7 @@ def test_flags_that_vllm_does_not_take_are_said_before_a_server_starts(flags, sa
 
 def test_flags_that_it_takes_pass(tmp_path):
     folder = write(config("llama"), tmp_path / "model")
-    flags = ["--max-num-seqs=12", "--enable-prefix-caching", "--gpu_memory_utilization=0.7", "--max-model-len", "1k"]
+    flags = ["--max-num-seqs=12", "--enable-prefix-caching", "--gpu_memory_utilization=0.7", "--max-num-batched-tokens", "1k"]
     assert tried(folder, tmp_path / "store", inference={"extraArgs": flags}).architecture == "LlamaForCausalLM"
 
 
@@ -300,6 +315,12 @@ def test_a_mixture_of_experts_whose_servers_are_to_have_no_gpu_is_refused(gpus, 
             tried(folder, tmp_path / "store", **asked)
     else:
         assert any("mixture of experts" in line for line in tried(folder, tmp_path / "store", **asked).warnings)
+
+
+def test_a_mixture_of_experts_is_refused_where_the_servers_would_start_beside(tmp_path, monkeypatch):
+    monkeypatch.setenv("MAFT_WATCHED", "1")
+    with pytest.raises(BadInput, match=r"is a mixture of experts.*; its servers need a GPU; set inference\.gpus, or take another"):
+        tried(write(config("mixtral"), tmp_path / "model"), tmp_path / "store")
 
 
 def test_code_that_comes_with_a_model_is_named_by_its_field(tmp_path):

@@ -272,8 +272,8 @@ def test_questions_of_all_parts_get_their_outputs(tmp_path: Path) -> None:
     [
         ({"function": "a b"}, "function is 'a b'; expected the name of a function in Python"),
         ({"function": "lambda"}, "function is 'lambda'; expected the name of a function in Python"),
-        ({"function": None}, "function is None; expected a text that is not empty"),
-        ({"inputs": None}, "inputs is None; expected 1 to 100 lists, each with the arguments of a call"),
+        ({"function": None}, "function is null; expected a text that is not empty"),
+        ({"inputs": None}, "inputs is null; expected 1 to 100 lists, each with the arguments of a call"),
         ({"inputs": []}, "inputs is []; expected 1 to 100 lists"),
         ({"inputs": [1, 2]}, "inputs is [1, 2]; expected 1 to 100 lists"),
         ({"inputs": [[1]] * 101}, "inputs is [[1], [1], [1], [1], [1], [1], ...]; expected 1 to 100 lists"),

@@ -20,6 +20,7 @@ from maft.debate.prompts import Prompts, fill, longest, numbered
 from maft.errors import BadInput
 from maft.records import Message, Problem
 from maft.spec import PromptsSpec
+from maft.template_facts import Options
 
 PROMPTS = Prompts(
     first="Q: {question}",
@@ -243,6 +244,13 @@ def test_a_model_without_a_chat_template(template: str | None) -> None:
 def test_a_chat_template_that_fails(template: str, message: str) -> None:
     with pytest.raises(BadInput, match=rf"model\.source: the chat template of org/base fails: .*{message}"):
         ChatTemplate(tokenizer(template), "org/base").prompt(chat("7+3?"))
+
+
+def test_a_chat_template_that_fails_for_an_argument() -> None:
+    template = tokenizer("{{ 'Effort: ' + (effort or '') }}" + LINES)
+    says = r"model\.chatTemplateArguments\.effort: 3: the chat template of org/base fails: can only concatenate"
+    with pytest.raises(BadInput, match=says):
+        ChatTemplate(template, "org/base", Options(arguments={"other": 1, "effort": 3}))
 
 
 def test_a_tokenizer_without_an_end_token() -> None:

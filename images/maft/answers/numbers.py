@@ -120,6 +120,11 @@ _BOUND = re.compile(  # x > 3, at least 3: a bound is no value
     re.IGNORECASE,
 )
 _TERM = re.compile(r"(?<![A-Za-z])(?:\d|(?<![^\W\d_])[A-Za-z])\)?\s?[-+*/×·^]\s?$")  # x + | 3
+# What makes a number an operand of what nobody has worked out: 1 + | 7, x + | 3. A line's own sign begins an item of a list.
+_OPERAND = re.compile(r"(?:\d[%)$°]{0,3}[^\S\n]?[-+−–]|(?<![^\W_])[A-Za-z]\)?[^\S\n]?\+)[^\S\n]?[-−]?$")
+_WORKED_OUT = re.compile(  # 2 + 9, which is | 11
+    r"(?P<term>\d[)$]?\s?[-+−×*·÷/]\s?[$(]?\d[\d.,]*+\)?),?\swhich\s(?:is|equals|makes|gives)\s(?=[-$]?\d)"
+)
 _REST = re.compile(r"(?<![^\W_])(?<!\^)(?<!\^\{)(?<!\^-)(?<!\^\{-)\d|\\(?:[dtc]?frac|sqrt|binom)(?![A-Za-z])")  # a number left over
 
 # --- what stands around numbers ---
@@ -172,7 +177,7 @@ _GOES_ON = re.compile(  # after a number: 3 + 4  5 or 6  5 6  5 cm or 6 cm
 def without_names(text: str) -> str:
     """Puts numbers into one spelling, and removes the numbers that agents and steps have for names."""
     text = without_separators(arithmetic(text.replace("\\$", "$").replace("\\%", "%")))
-    return _NAME.sub("", without_layout(text))
+    return _WORKED_OUT.sub(r"\g<term> = ", _NAME.sub("", without_layout(text)))
 
 
 def last_number(text: str) -> str | None:
@@ -182,7 +187,7 @@ def last_number(text: str) -> str | None:
         return str(value)
     text = _NOT_THIS.sub(lambda taken: taken["unit"], _ROUNDED.sub("", without_names(text)))
     last = deque(_NUMBER.finditer(text), maxlen=1)
-    if not last or _REST.search(text, last[0].end()) or _is_part(last[0]):
+    if not last or _REST.search(text, last[0].end()) or _is_part(last[0]) or _OPERAND.search(_before(last[0])):
         return None
     return _value(last[0])
 
@@ -238,9 +243,13 @@ def _is_said_twice(number: re.Match[str], other: re.Match[str]) -> bool:
 def _is_of_more(number: re.Match[str]) -> bool:
     """Whether it belongs to what stands before it: a term, a bound, a part, one of several."""
     start = number.start()
-    before = number.string[max(0, start - 40) : start]
-    term = _TERM.search(before + (number["sign"] or ""))
-    return bool(term or _BOUND.search(before) or _is_part(number) or _REST.search(number.string[:start]))
+    bound = _BOUND.search(number.string[max(0, start - 40) : start])
+    return bool(_TERM.search(_before(number)) or bound or _is_part(number) or _REST.search(number.string[:start]))
+
+
+def _before(number: re.Match[str]) -> str:
+    """What stands before it, with its sign, which may be an operator."""
+    return number.string[max(0, number.start() - 40) : number.start()] + (number["sign"] or "")
 
 
 def _are_one(numbers: list[re.Match[str]]) -> bool:

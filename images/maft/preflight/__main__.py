@@ -5,6 +5,7 @@ read.
 """
 
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -111,8 +112,9 @@ def _named(assignment: Assignment, variant: Variant, folder: Path) -> Look:
 def _judged(assignment: Assignment, look: Look) -> Look:
     """Asks vLLM about the model and its adapter, where it is installed."""
     spec = look.variant.spec
+    on_cpu = spec.inference.gpus == 0 or "MAFT_WATCHED" in os.environ  # `maft run` starts servers where it starts us
     with named(assignment.spec, look.variant):
-        lines = vllm_rules.ask(look.folder, spec.training.lora.rank, spec.model.source, on_cpu=spec.inference.gpus == 0)
+        lines = vllm_rules.ask(look.folder, spec.training.lora.rank, spec.model.source, on_cpu=on_cpu)
     return replace(look, warnings=[*look.warnings, *lines])
 
 
@@ -128,6 +130,7 @@ def _look(assignment: Assignment, variant: Variant, folder: Path) -> Look:
     template.check_rounds(spec.debate.rounds)
     asked = _asked(assignment, template)
     warnings = tokens.unknown_arguments(model.chat_template_arguments, template.arguments_known)
+    warnings += tokens.unused_thoughts(spec.debate, thinks=template.thinks)
     warnings += tokens.check_round_trip(template.tokenizer, model.source, _texts(spec, asked))
     lengths = [(part, rules, _lengths(rules, spec, problem, template)) for part, rules, problem in asked]
     context = facts.context(config, model)

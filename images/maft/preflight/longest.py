@@ -53,11 +53,13 @@ def warnings(rules: Rules, lengths: Lengths, context: int, part: str) -> list[st
     if not context:
         return []
     debate = rules.debate
-    if lengths.first + debate.max_tokens > context:
+    if max(lengths.first, lengths.turns) + debate.max_tokens > context:
+        fixed = f"the longest of the {part} questions takes {lengths.first} tokens"
+        if lengths.first + debate.max_tokens <= context:
+            fixed += f", {lengths.turns} with what debate.prompts says in round {debate.rounds}"
         raise BadInput(
-            f"debate.maxTokens: the longest of the {part} questions takes {lengths.first} tokens, an answer {debate.max_tokens};"
-            f" the model's context holds {context}: {_shorter(rules, lengths, context)}, or set model.maxLength higher where the"
-            " model allows it"
+            f"debate.maxTokens: {fixed}, an answer {debate.max_tokens}; the model's context holds {context}:"
+            f" {_shorter(rules, lengths, context)}, or set model.maxLength higher where the model allows it"
         )
     room, left = rules.room(context), context - lengths.first
     cut = (
@@ -71,14 +73,15 @@ def _shorter(rules: Rules, lengths: Lengths, context: int) -> str:
     """Says which answers fit all rounds, or that none do. Thoughts, which may go again, have what answers leave."""
     rounds = 1 if not lengths.turns else rules.debate.rounds
     fits = (context - max(lengths.turns, lengths.first)) // rounds
-    return f"set debate.maxTokens to {fits} or less" if fits > 0 else "take shorter questions or fewer rounds"
+    return f"set debate.maxTokens to {fits} or less" if fits > 0 else "take shorter questions or prompts, or fewer rounds"
 
 
 def _clipped(rules: Rules, lengths: Lengths, context: int, room: int, part: str) -> list[str]:
     debate = rules.debate
     if lengths.own > room:
+        own = "answer" if debate.rounds == 2 else f"{debate.rounds - 1} answers"
         return [
-            f"debate.rounds: in the last round an agent's own {debate.rounds - 1} answers can fill the context of {context} tokens,"
+            f"debate.rounds: in the last round an agent's own {own} can fill the context of {context} tokens,"
             f" and the {part} questions get cut answers or none; lower debate.maxTokens or debate.rounds"
         ]
     if lengths.longest > room:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from maft.errors import BadInput
+from maft.spec import DebateSpec
 
 SAMPLES = (
     "What is 12 + 3 * 45? Answer: 147",
@@ -71,6 +72,17 @@ def unknown_arguments(given: Iterable[str], known: frozenset[str]) -> list[str]:
         f"model.chatTemplateArguments: the chat template does not read {name}{_nearest(name, known)}"
         for name in given
         if name not in known
+    ]
+
+
+def unused_thoughts(debate: DebateSpec, *, thinks: bool) -> list[str]:
+    """Warns of room for thoughts that the template does not tell from answers, which get it."""
+    if thinks or debate.thinking == "Disabled" or not debate.thinking_tokens:
+        return []
+    most = debate.max_tokens + debate.thinking_tokens
+    return [
+        f"debate.thinkingTokens: the chat template knows no thoughts, so answers may have {most} tokens; leave it out, or set"
+        " debate.maxTokens alone"
     ]
 
 

@@ -16,7 +16,7 @@ from maft.answers.blocks import program
 from maft.answers.boxes import last_boxed
 from maft.answers.programs import expected
 from maft.asked import chat_text, question_id
-from maft.errors import BadInput, shown
+from maft.errors import BadInput, one_line, shown
 from maft.prepare.labels import labelled
 from maft.prepare.references import reference
 from maft.prepare.sources import HALF, HALF_FOUND, RawRow
@@ -42,9 +42,15 @@ def _text(row: RawRow, field: str, where: str) -> str:
     value = row.get(field)
     if _is_missing(value):
         raise BadInput(f"{where}: {field} is {value}: no value (Python writes a missing one as NaN); give one, or remove the row")
+    if field not in row:
+        raise BadInput(f"{where}: {field} is missing; expected a text that is not empty; there is {_names(row)}")
     if not isinstance(value, str | int | float) or not str(value).strip():
         raise BadInput(f"{where}: {field} is {shown(value)}; expected a text that is not empty")
     return str(value)
+
+
+def _names(row: RawRow) -> str:
+    return one_line(", ".join(map(str, row)), 100) or "nothing"
 
 
 def _is_missing(value: object) -> bool:

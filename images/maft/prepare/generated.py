@@ -104,7 +104,8 @@ def _draw(origin: Entry, where: str) -> Drawn:
         entry = made(origin)
         question, answer = str(entry["question"]), entry["answer"]
     except Exception as error:
-        raise BadInput(f"{where}: {name} cannot make a question of {origin.config:.200} ({with_kind(error, 200)})") from None
+        lacks = f"; pip install {error.name}" if isinstance(error, ModuleNotFoundError) and error.name else ""
+        raise BadInput(f"{where}: {name} cannot make a question of {origin.config:.200} ({with_kind(error, 200)}){lacks}") from None
     reference = GENERATORS[name].read(str(answer))
     if reference is not None and _marks(origin, reference, where) == FULL_MARKS:
         return Drawn(origin, question, str(answer), reference)

@@ -82,7 +82,8 @@ def _identity(resource: Json, kind: str) -> None:
         raise BadSpec("metadata.name: missing; give the run a name")
     name, namespace = metadata["name"], metadata.get("namespace") or "default"
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise BadSpec(f"metadata.name: {name!r}; Services are named after it: small letters, digits and -, a letter first")
+        rule = "Services are named after it: small letters, digits and -, a letter first"
+        raise BadSpec(f"metadata.name: {name!r}; {rule}{_quoted(name)}")
     if not isinstance(namespace, str) or not _LABEL.fullmatch(namespace):
         raise BadSpec(f"metadata.namespace: {namespace!r}; expected small letters, digits and -")
     for section in ("labels", "annotations"):
