@@ -70,7 +70,7 @@ def words(spec: Spec, decided: Decision) -> str:
         return chosen
     several, least = spec.stop_when.patience, spec.stop_when.min_gain
     waited = "1 iteration" if several == 1 else f"{several} iterations in a row"
-    gain = f" of more than {least:g} standard errors" if least else ""
+    gain = f" of more than {least:g} standard error{'s' if least != 1 else ''}" if least else ""
     return f"{chosen}; stopped after iteration {decided.last} of {spec.iterations}: {waited} without gain{gain} (stopWhen)"
 
 

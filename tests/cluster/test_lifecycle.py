@@ -105,6 +105,7 @@ def working(maft: Installed, namespace: str) -> list[str]:
     return [p["metadata"]["name"] for p in pods if p["status"]["phase"] in ("Pending", "Running")]
 
 
+@pytest.mark.nightly  # at random moments: test_chaos.py
 def test_an_operator_killed_in_each_phase_changes_nothing(maft, namespace, reference):
     """kill -9 as soon as the phase shows; the next operator goes on from what it sees."""
     kube = maft.kube

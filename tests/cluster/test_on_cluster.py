@@ -207,6 +207,7 @@ def test_its_agents_answer_as_a_society(maft, shared):
     kube.wait(lambda: not kube.list("Deployment", namespace) and not kube.list("Service", namespace), 120)
 
 
+@pytest.mark.nightly  # on one machine: test_run.py
 def test_a_damaged_adapter_fails_the_run_with_its_name(maft, shared):
     """The evaluation is asked for again, and finds an adapter of other bytes than were committed."""
     namespace, _ = shared

@@ -46,6 +46,7 @@ def of_two_bases(top: Path) -> None:
     assert measured.per == "byte" and measured.kl is not None and len(measured.nll) == 3
 
 
+@pytest.mark.nightly  # its programs one by one: test_differing_agents.py
 def test_a_comparison_of_two_base_models(tmp_path: Path) -> None:
     """Rows of two base models and of one, in one table."""
     other_model(tmp_path / "other")
