@@ -667,7 +667,10 @@ def test_the_page_says_which_iteration_is_the_best_and_how_it_was_chosen(store: 
     )
     assert [row.name for row in summary.results][-1] == "multiagent finetuning, iteration 2, chosen by validation"
     assert f"{says}." in summary.remarks
-    assert f"{says}. Of these 3 questions it answers 52.0 ± 10.0 % right. The held-out questions had no part in that choice." in data["details"]
+    assert (
+        f"{says}. Of these 3 questions it answers 52.0 ± 10.0 % right. The held-out questions had no part in that choice."
+        in data["details"]
+    )
     assert (data["validation"]["best"], data["unfinished"]) == (2, "")
     assert [one["gain"] for one in data["validation"]["curve"]][1:] == [
         {"mean": 0.25, "stderr": 0.125, "over": 1},

@@ -179,8 +179,8 @@ def chosen(run: CommittedRun) -> str:
     if not (run.spec and decided) or decided.best not in known:
         return ""
     text, share = stopping.words(run.spec, decided), percent(known[decided.best].accuracy)
-    choice = f"{text[0].upper()}{text[1:]}. Of these {run.questions.get(layout.VALIDATION, 0):,} questions it answers {share} right."
-    return f"{choice} The held-out questions had no part in that choice."
+    right = f"Of these {run.questions.get(layout.VALIDATION, 0):,} questions it answers {share} right."
+    return f"{text[0].upper()}{text[1:]}. {right} The held-out questions had no part in that choice."
 
 
 def _flips(last: Evaluation) -> str:
