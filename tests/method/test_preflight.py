@@ -270,7 +270,7 @@ def test_where_no_limit_would_do_other_questions_are_advised(tmp_path):
 
 def test_words_of_later_rounds_alone_that_leave_no_room_are_refused(tmp_path):
     folder = write(config("llama", max_position_embeddings=256), tmp_path / "model")
-    says = r"^debate\.maxTokens: the longest of .* takes .*, \d+ with what debate\.prompts says in round 2, an answer 1; .* 256: "
+    says = r"^debate\.prompts: the longest of .* takes .*, \d+ with what debate\.prompts says in round 2, an answer 1; .* 256: "
     with pytest.raises(BadInput, match=says + "take shorter questions or prompts, or fewer rounds, or set model.maxLength"):
         tried(
             folder,

@@ -54,11 +54,12 @@ def warnings(rules: Rules, lengths: Lengths, context: int, part: str) -> list[st
         return []
     debate = rules.debate
     if max(lengths.first, lengths.turns) + debate.max_tokens > context:
-        fixed = f"the longest of the {part} questions takes {lengths.first} tokens"
+        field, fixed = "debate.maxTokens", f"the longest of the {part} questions takes {lengths.first} tokens"
         if lengths.first + debate.max_tokens <= context:
+            field = "debate.prompts" if lengths.turns >= context else field
             fixed += f", {lengths.turns} with what debate.prompts says in round {debate.rounds}"
         raise BadInput(
-            f"debate.maxTokens: {fixed}, an answer {debate.max_tokens}; the model's context holds {context}:"
+            f"{field}: {fixed}, an answer {debate.max_tokens}; the model's context holds {context}:"
             f" {_shorter(rules, lengths, context)}, or set model.maxLength higher where the model allows it"
         )
     room, left = rules.room(context), context - lengths.first
