@@ -131,15 +131,15 @@ _NAMED = re.compile(
 _END = r"[^\s&\"',;}\])\\]"  # what a value without quotes goes on with
 _VALUE = re.compile(
     rf"(?P<none>(?:(?:null|true|false|none)|\$[({{]\w+[)}}])(?!{_END})|\[removed\]|\{{)"  # nothing, a reference, an object
-    r"|(?P<quote>[bru]?(?P<mark>\\*[\"']))(?>(?:(?!(?<!\\)(?P=mark))[^\n])*)"
-    r"|[\[(](?>(?:\s*[\[(])*)(?!\s*\{)(?>(?:\"[^\"\n]*+\"|'[^'\n]*+'|[^\])\n])*)[\])]*+"  # several
-    rf"|(?>(?:(?:token|basic|bearer|digest|apikey|key)[ \t]++)?)(?>(?:{_END}|\\(?!\\{{0,8}}[\"']))+)",
+    r"|(?P<quote>[bru]?(?P<mark>\\*[\"']))(?>(?:[^\n\"'\\]++|(?!(?<!\\)(?P=mark))[^\n])*)"
+    r"|[\[(](?>(?:\s*[\[(])*)(?!\s*\{)(?>(?:\"[^\"\n]*+\"|'[^'\n]*+'|[^\])\n\"']++|[^\])\n])*)[\])]*+"  # several
+    rf"|(?>(?:(?:token|basic|bearer|digest|apikey|key)[ \t]++)?)(?>(?:{_END}+|\\(?!\\{{0,8}}[\"']))+)",
     re.IGNORECASE,
 )
 _HEADER = re.compile(r"authorization|cookie", re.IGNORECASE)  # goes on to the end of its line
-_LINE = re.compile(r"(?>(?:[^\r\n\"'\\]|(?<==)\"[^\"\r\n]*+\")+)")
+_LINE = re.compile(r"(?>(?:[^\r\n\"'\\]++|(?<==)\"[^\"\r\n]*+\")+)")
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*=")  # of a shell or `env`: no separator ends its value
-_WORD = re.compile(r"(?>(?:[^\s\"'\\]|\\(?!\\{0,8}[\"']))+)")
+_WORD = re.compile(r"(?>(?:[^\s\"'\\]++|\\(?!\\{0,8}[\"']))+)")
 
 
 def text(value: str) -> str:

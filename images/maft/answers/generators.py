@@ -165,14 +165,14 @@ REFUSED: dict[str, str] = {
 
 # --- where an answer stands in a text ---
 
-_TAGGED = re.compile(r"<answer>((?>(?:(?!</?answer>).)*))(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
+_TAGGED = re.compile(r"<answer>((?>(?:[^<]++|<(?!/?answer>))*))(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
 _MARKER = re.compile(
     r"""(?<![^\W_])answer(?![^\W_]) [*_"']{0,4}
         (?: \s{0,4}: | \s{1,4}(?:is|would\sbe)(?![^\W_])\s{0,4}:? )
         [* \t]{0,8}""",
     re.VERBOSE | re.IGNORECASE,
 )
-_BLOCK = re.compile(r"```[^\n]*\n((?>(?:(?!```).)*))```", re.DOTALL)  # of Markdown
+_BLOCK = re.compile(r"```[^\n]*\n((?>(?:[^`]++|`(?!``))*))```", re.DOTALL)  # of Markdown
 _REMARK = re.compile(r"(?<=\w)[.,;]?\s+(?:because|since|as|which)\s|(?<=[\w\"'`*])\s+\((?=[a-z])")
 _EMPTY_LINE = re.compile(r"\n[ \t]*\n")
 

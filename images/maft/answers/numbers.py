@@ -29,7 +29,7 @@ _SIGN = r"(?>(?P<sign>[-+−–‐‑‒－]\s?+|(?:minus|negative)\s)?)"  # -5 
 _MONEY = r"(?>(?P<money>[$€£¥₹]\s?+(?>(?P<inner>[-−])?))?)"  # $5  $-5
 
 _FRACTION = rf"""
-    (?>(?:(?P<ones>\d++)\s*+)?)                                          # 2\frac{{1}}{{2}}
+    (?>(?:(?P<ones>\d++)\s*+)?)                                      # 2\frac{{1}}{{2}}
     \\[dtc]?frac\s*+(?:\{{\s*+(?P<top>{_ARGUMENT})\s*+\}}|(?P<top1>\d))  # \frac{{1}}{{2}}  \frac12  \dfrac{{1}}2
                 \s*+(?:\{{\s*+(?P<bottom>{_ARGUMENT})\s*+\}}|(?P<bottom1>\d))
 """

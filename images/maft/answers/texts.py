@@ -41,9 +41,9 @@ _MAYBE = r"(?:maybe|perhaps|possibly|probably|alternatively)"
 _SEVERAL = re.compile(rf"(?<![^\W_])(?:or|nor|either|neither)(?![^\W_])|\s/\s|(?<=\w),\s(?:but\s)?{_MAYBE}\s", re.I)
 _HEDGE = re.compile(rf"[\s*_]*(?:{_MAYBE}|definitely|clearly|simply|likely)\s(?=\S)", re.IGNORECASE)
 
-_DOLLARS = r"(?<!\\)\$\$?+\s*+((?>(?:[^$\\]|\\.)+))\$\$?"  # $x+1$  $$x+1$
-_PARENTHESES = r"\\\(((?>(?:[^\\]|\\[^()])+))\\\)"  # \(x+1\)
-_BRACKETS = r"\\\[((?>(?:[^\\]|\\[^\[\]])+))\\\]"  # \[x+1\]
+_DOLLARS = r"(?<!\\)\$\$?+\s*+((?>(?:[^$\\]++|\\.)+))\$\$?"  # $x+1$  $$x+1$
+_PARENTHESES = r"\\\(((?>(?:[^\\]++|\\[^()])+))\\\)"  # \(x+1\)
+_BRACKETS = r"\\\[((?>(?:[^\\]++|\\[^\[\]])+))\\\]"  # \[x+1\]
 _MATH = re.compile(f"{_DOLLARS}|{_PARENTHESES}|{_BRACKETS}")
 _MORE = re.compile(
     r"\s*+\??+\s*+(?P<comma>,)?\s*(?P<word>(?:or|and|nor|to|/|vs\.?)(?![^\W_])\s*)?(?:(?:maybe|perhaps|possibly|even)\s*)?", re.I

@@ -76,7 +76,7 @@ def _tag(written: str) -> str:
 _OPEN, _CLOSE = _any(opening for opening, _ in PAIRS), _any(closing for _, closing in PAIRS)
 _TAG = f"(?:{_OPEN}|{_CLOSE})"
 _QUOTED = rf"(?<![\w.,!?])[`\"'“‘]{_TAG}(?>(?:[^`\"'“”‘’\n]{{0,200}}?{_TAG})?)[`\"'”’]"  # `<think>`  "<think>...</think>"
-_FENCE = r"^[ \t]*+(?P<fence>`{3,}+|~{3,}+)(?P<info>(?>(?:(?!</)[^\n`])*))(?=$|</)"
+_FENCE = r"^[ \t]*+(?P<fence>`{3,}+|~{3,}+)(?P<info>(?>(?:[^\n`<]++|<(?!/))*))(?=$|</)"
 _TOKEN = re.compile(f"{_QUOTED}|{_FENCE}|(?P<open>{_OPEN})|(?P<close>{_CLOSE})", re.IGNORECASE | re.MULTILINE | re.ASCII)
 _LABEL = re.compile(r"thought\s*\n")  # of Gemma's channel
 _AROUND = re.compile(_any(WRAPPERS), re.IGNORECASE)
