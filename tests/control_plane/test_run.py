@@ -423,7 +423,7 @@ def copy_of_tiny(tmp_path: Path) -> Path:
     ("text", "says"),
     [
         ('{"question": "1+1?", "answer": "2"}\n{"question": \n', "questions.jsonl line 2: not JSON"),
-        ('{"question": "1+1?"}\n', "questions.jsonl line 1: answer is None"),
+        ('{"question": "1+1?"}\n', "questions.jsonl line 1: answer is missing"),
         ("", "questions.jsonl holds no questions"),
     ],
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import TINY
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from safetensors.numpy import load_file, save_file
@@ -183,6 +183,7 @@ cosines = st.floats(-0.99, 0.99).map(lambda value: round(value, 4))
 
 
 @settings(max_examples=200)
+@example([(0.5, False), (-0.8757, True), (-0.8758, False)])
 @given(st.lists(st.tuples(cosines, st.booleans()), min_size=2, max_size=30))
 def test_no_other_threshold_errs_less(drawn: list[tuple[float, bool]]) -> None:
     drawn = [*drawn, (0.3, True), (0.2, False)]

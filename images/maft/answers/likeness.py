@@ -93,15 +93,18 @@ def fitted(labelled: Sequence[Pair]) -> float:
     together; of equal ones the middle of the widest gap. There are pairs of both kinds."""
     ordered = sorted(labelled, key=attrgetter("cosine"))
     total = Counter(pair.same for pair in ordered)
-    below, best = Counter[bool](), (math.inf, 0.0, 0.0)
+    below, best = Counter[bool](), (math.inf, 0.0, 0.0, 0.0)
     for under, over in pairwise([-1.0, *(pair.cosine for pair in ordered), 1.0]):
         # of pairs below the gap the same are parted, of those above it the different are joined
         wrong = round(below[True] / total[True] + 1 - below[False] / total[False], 9)
         if over > under:
-            best = min(best, (wrong, under - over, (under + over) / 2))
+            best = min(best, (wrong, under - over, under, over))
         if below.total() < len(ordered):
             below[ordered[below.total()].same] += 1
-    return round(best[2], _PLACES)
+    *_, under, over = best
+    middle = (under + over) / 2
+    short = round(middle, _PLACES)
+    return short if under < short <= over else middle  # of a gap that is narrower than the last place
 
 
 def _left_out(labelled: Sequence[Pair]) -> list[float]:

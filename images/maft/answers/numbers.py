@@ -121,7 +121,7 @@ _BOUND = re.compile(  # x > 3, at least 3: a bound is no value
 )
 _TERM = re.compile(r"(?<![A-Za-z])(?:\d|(?<![^\W\d_])[A-Za-z])\)?\s?[-+*/×·^]\s?$")  # x + | 3
 # What makes a number an operand of what nobody has worked out: 1 + | 7, x + | 3. A line's own sign begins an item of a list.
-_OPERAND = re.compile(r"(?:\d[%)$°]{0,3}[^\S\n]?[-+−–]|(?<![^\W_])[A-Za-z]\)?[^\S\n]?\+)[^\S\n]?[-−]?$")
+_OPERAND = re.compile(r"(?:\d[%)$°]{0,3}[^\S\n]?(?:[-+−–]|plus|minus)|(?<![^\W_])[A-Za-z]\)?[^\S\n]?\+)[^\S\n]?[-−]?$")
 _WORKED_OUT = re.compile(  # 2 + 9, which is | 11
     r"(?P<term>\d[)$]?\s?[-+−×*·÷/]\s?[$(]?\d[\d.,]*+\)?),?\swhich\s(?:is|equals|makes|gives)\s(?=[-$]?\d)"
 )
