@@ -4,7 +4,6 @@ Both orders of a pair of numbers are one fact, so errors are clustered by pair (
 """
 
 import argparse
-from functools import partial
 from pathlib import Path
 
 import clustered
@@ -37,21 +36,19 @@ def votes(transcripts: list[Transcript], round_: int) -> dict[str, float]:
 def text(run: Path) -> str:
     """Makes the table, and the sentence that says what training gained."""
     untrained, trained = held_out(run, 0), held_out(run, 1)
+    first, debate = [first_answers(each) for each in (untrained, trained)], [votes(each, -1) for each in (untrained, trained)]
     rows = {
-        "base, one answer": first_answers(untrained),
+        "base, one answer": first[0],
         f"majority of {len(untrained[0].turns)}": votes(untrained, 0),
-        "debate, untrained": votes(untrained, -1),
-        "multiagent finetuning, debate after one iteration": votes(trained, -1),
-        "… one first answer": first_answers(trained),
+        "debate, untrained": debate[0],
+        "multiagent finetuning, debate after one iteration": debate[1],
+        "… one first answer": first[1],
     }
-    cluster = {question: clustered.pair(question) for question in rows["base, one answer"]}
+    cluster = {question: clustered.pair(question) for question in first[0]}
     lines = [f"| {len(untrained)} held-out questions, one seed | right, % ± standard error, clustered by pair |", "|---|---:|"]
     for name, right in rows.items():
         lines.append(f"| {name} | {100 * clustered.mean(right):.1f} ± {100 * clustered.stderr(right, cluster):.1f} |")
-    gains = [
-        "{} points (p = {})".format(*against(right(untrained), right(trained), cluster))
-        for right in (first_answers, partial(votes, round_=-1))
-    ]
+    gains = ["{} points (p = {})".format(*against(*both, cluster)) for both in (first, debate)]
     return "\n".join([*lines, "", f"Training gains one first answer {gains[0]}, and the debate {gains[1]}."])
 
 

@@ -124,15 +124,15 @@ def _refuse_ends(model: Any, modules: list[str]) -> None:
 
 def _refuse_unknown(model: Any, modules: list[str]) -> None:
     """PEFT passes over names of nothing, and takes none of a block. One with a number may be a layer that a small copy lacks."""
-    known = [name for name, _ in model.named_modules() if name]
-    leaves = sorted({name.rpartition(".")[2] for name in _linear(model)})
+    known, layers = [name for name, _ in model.named_modules() if name], _linear(model)
+    leaves = sorted({name.rpartition(".")[2] for name in layers})
     for name in (n for n in modules if not re.search(r"\d", n)):
         meant = [one for one in known if one == name or one.endswith(f".{name}")]
         if not meant:
             near = get_close_matches(name, leaves, 1)
             what = f"did you mean {near[0]}?" if near else f"there is {', '.join(leaves)}"
             raise BadInput(f"training.lora.targetModules: no layer of this model is named {name}; {what}")
-        inside = sorted({one.rpartition(".")[2] for one in _linear(model) if one.startswith(f"{meant[0]}.")})
+        inside = sorted({one.rpartition(".")[2] for one in layers if one.startswith(f"{meant[0]}.")})
         if inside:
             raise BadInput(f"training.lora.targetModules: {name} is a block of layers; name those in it: {', '.join(inside)}")
 

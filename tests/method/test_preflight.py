@@ -268,6 +268,14 @@ def test_where_no_limit_would_do_other_questions_are_advised(tmp_path):
         tried(folder, tmp_path / "store", debate={"maxTokens": 60, "rounds": 4})
 
 
+@pytest.mark.parametrize(("tokens", "warned"), [(0, False), (64, True)])
+def test_room_for_thoughts_that_a_template_does_not_know_is_warned_of(tokens, warned, tmp_path):
+    folder = write(config("llama"), tmp_path / "model")
+    summary = tried(folder, tmp_path / "store", debate={"maxTokens": 32, "thinkingTokens": tokens})
+    says = "debate.thinkingTokens: the chat template knows no thoughts, so answers may have 96 tokens; leave it out"
+    assert any(line.startswith(says) for line in summary.warnings) == warned
+
+
 def test_words_of_later_rounds_alone_that_leave_no_room_are_refused(tmp_path):
     folder = write(config("llama", max_position_embeddings=256), tmp_path / "model")
     says = r"^debate\.prompts: the longest of .* takes .*, \d+ with what debate\.prompts says in round 2, an answer 1; .* 256: "

@@ -5,8 +5,8 @@ back, and each kind reads what stands there: `number` (numbers.py), `choice` (ch
 (texts.py; equality.py compares mathematics). `code` is the last block of Python (blocks.py), of `judge` and
 `semantic` the whole reply counts. A reader returns None for what is
 not of its kind, and an empty text for what is and gives no single answer.
-Patterns give back nothing that they have taken (possessive quantifiers) or look no further than a bound, so that a hostile text
-costs linear time.
+Patterns give back nothing that they have taken (possessive quantifiers, atomic groups) or look no further than a bound, so
+that a hostile text costs linear time.
 """
 
 import re

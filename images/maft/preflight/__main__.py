@@ -130,7 +130,7 @@ def _look(assignment: Assignment, variant: Variant, folder: Path) -> Look:
     template.check_rounds(spec.debate.rounds)
     asked = _asked(assignment, template)
     warnings = tokens.unknown_arguments(model.chat_template_arguments, template.arguments_known)
-    warnings += tokens.unused_thoughts(spec.debate, thinks=template.thinks)
+    warnings += tokens.unused_thoughts(training_rules(spec, 1), thinks=template.thinks)
     warnings += tokens.check_round_trip(template.tokenizer, model.source, _texts(spec, asked))
     lengths = [(part, rules, _lengths(rules, spec, problem, template)) for part, rules, problem in asked]
     context = facts.context(config, model)

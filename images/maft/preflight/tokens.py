@@ -5,8 +5,8 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from maft.debate.society import Rules
 from maft.errors import BadInput
-from maft.spec import DebateSpec
 
 SAMPLES = (
     "What is 12 + 3 * 45? Answer: 147",
@@ -75,14 +75,13 @@ def unknown_arguments(given: Iterable[str], known: frozenset[str]) -> list[str]:
     ]
 
 
-def unused_thoughts(debate: DebateSpec, *, thinks: bool) -> list[str]:
+def unused_thoughts(rules: Rules, *, thinks: bool) -> list[str]:
     """Warns of room for thoughts that the template does not tell from answers, which get it."""
-    if thinks or debate.thinking == "Disabled" or not debate.thinking_tokens:
+    if thinks or rules.new_tokens == rules.debate.max_tokens:
         return []
-    most = debate.max_tokens + debate.thinking_tokens
     return [
-        f"debate.thinkingTokens: the chat template knows no thoughts, so answers may have {most} tokens; leave it out, or set"
-        " debate.maxTokens alone"
+        f"debate.thinkingTokens: the chat template knows no thoughts, so answers may have {rules.new_tokens} tokens; leave it out,"
+        " or set debate.maxTokens alone"
     ]
 
 
