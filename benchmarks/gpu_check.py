@@ -1,6 +1,7 @@
 """What training does on a GPU, checked: `python benchmarks/gpu_check.py`. A line for each fact; exit code 1 if one does not hold.
 
-Models are small and random, made here. `--device cpu` tries what needs no CUDA.
+Models are small and random, made here. `--device cpu` tries what needs no CUDA. With several GPUs the whole training program runs
+on one and on all of them (elsewhere by two processes).
 """
 
 import argparse
@@ -17,14 +18,21 @@ from typing import Any, Literal
 
 import msgspec
 import torch
+from safetensors.torch import load_file
 from torch.distributed import TCPStore
 from trainer_sides import Job, made_examples, model_spec, training
 
-from maft import lora
+from maft import adapters, lora
 from maft.chat_template import Tokens
 from maft.device import choose, read
 from maft.errors import BadInput, with_kind
+from maft.program import Assignment
+from maft.records import Example, Message, encode_lines
+from maft.spec import immutable_spec_json
+from maft.store import layout
+from maft.store.commits import publish
 from maft.store.files import FileStore
+from maft.train import __main__ as program
 from maft.train import forward, memory, sharded
 from maft.train.checkpoints import Keeper
 from maft.train.forward import Forward
@@ -32,7 +40,10 @@ from maft.train.loss import head_of, log_probabilities
 from maft.train.objectives import NextToken
 from maft.train.sharded_trainer import ShardedTrainer
 from maft.train.trainer import Trainer
-from maft.train.workers import HOST, Place
+from maft.train.workers import HOST, WORKERS, Place, Started
+
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
+from small import a_spec
 
 LOOSE = {torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 1e-2}  # relative norm of a difference of gradients
 JOB = Job("ours", "")
@@ -203,6 +214,45 @@ def one_rank(scratch: Path) -> str:
     return require(far < 1e-2, f"{text}, losses {far:.1e} apart")
 
 
+def dialogues(turns: int) -> bytes:
+    """A dataset of two dozen sums; a critic's have a turn more."""
+
+    def example(number: int) -> Example:
+        asked, said = Message("user", f"What is {number}+2?"), Message("assistant", f"{number + 2} it is. Answer: {number + 2}")
+        return Example(str(number), (asked, said) * turns)
+
+    return encode_lines(example(number) for number in range(24))
+
+
+def by_the_program(folder: Path, processes: int, **training: Any) -> tuple[list[float], torch.Tensor]:
+    """Trains a generator and a critic of the demo's model; the losses as they came, and all weights as one vector."""
+    store, run, losses = FileStore(folder), "check/run", list[float]()
+    publish(store, layout.datasets(run, 1), {"generator-0.jsonl": dialogues(1), "critic-0.jsonl": dialogues(2)})
+    spec = a_spec(training={"batchSize": 8, "epochs": 2, "lora": {"rank": 8, "dropout": 0}, **training})
+    line = (f"--store={store.url}", f"--run={run}", f"--spec={immutable_spec_json(spec)}", "--iteration=1", "--agent=0")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment |= {} if torch.cuda.is_available() else {WORKERS: str(processes)}
+    started = Started((sys.executable, "-m", "maft.train", *line), environment, report=losses.append)
+    program.main(Assignment(store=store, run=run, given_spec=spec, iteration=1, agents=(0,)), started)
+    paths = [folder / layout.adapter(run, 1, role, 0) / adapters.WEIGHTS for role in ("generator", "critic")]
+    return losses, torch.cat([weight.flatten().float() for path in paths for _, weight in sorted(load_file(path).items())])
+
+
+def several(parallelism: str) -> Check:
+    """Adapters dealt to processes with a GPU each, or one base held by all of them, against one process."""
+
+    def check(scratch: Path) -> str:
+        there = torch.cuda.device_count() or 2
+        processes = there if parallelism == "Sharded" else 2
+        losses, one = by_the_program(scratch / "one", 1, gpus=1)
+        curve, weights = by_the_program(scratch / "several", processes, gpus=processes, parallelism=parallelism)
+        far = max(abs(a - b) / a for a, b in zip(sorted(losses), sorted(curve), strict=True))
+        text = f"{processes} processes, losses {far:.1e}, weights {apart(weights, one):.1e} apart"
+        return require(far < 1e-2 and apart(weights, one) < 0.1, text)
+
+    return check
+
+
 def halving(scratch: Path) -> str:
     """A real shortage on the GPU: rows are halved, and the losses stay."""
     base = lora.load_base(model_spec(folder(scratch, config(num_hidden_layers=8))))
@@ -323,6 +373,10 @@ CHECKS: dict[str, Check] = {
     "one base held in parts": one_rank,
     "attention": speed,
 }
+TOGETHER: dict[str, Check] = {
+    "adapters dealt to several GPUs": several("Adapters"),
+    "one base on several GPUs": several("Sharded"),
+}
 ON_CUDA: dict[str, Check] = {
     "gradients of a packed row, bfloat16": same_gradients("llama", torch.bfloat16),
     "out of memory": halving,
@@ -341,7 +395,7 @@ def main() -> None:
     on_cuda = torch.cuda.is_available() and given.device == "auto"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     failed = 0
-    checks = {**CHECKS, **(ON_CUDA if on_cuda else {})}
+    checks = {**CHECKS, **(ON_CUDA if on_cuda else {}), **(TOGETHER if torch.cuda.device_count() != 1 else {})}
     for name, check in ((n, c) for n, c in checks.items() if any(part in n for part in given.only.split(","))):
         try:
             with tempfile.TemporaryDirectory(prefix="maft-check-") as scratch:

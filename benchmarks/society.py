@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import json
 import os
+import secrets
 import statistics
 import sys
 import tempfile
@@ -67,6 +68,12 @@ class Side:
     flags: argparse.Namespace
 
     @property
+    def server(self) -> str:
+        """Tells vLLM's URL; all agents share one server here."""
+        [url] = self.running.servers.values()
+        return url
+
+    @property
     def process(self) -> psutil.Process:
         """Finds the society's process."""
         children = psutil.Process().children(recursive=True)
@@ -80,6 +87,7 @@ async def started(flags: argparse.Namespace) -> AsyncIterator[Side]:
         if not flags.run:
             trained(Path(folder) / "store")
             os.environ["MOCK_LATENCY"] = str(LATENCY)
+        os.environ.setdefault(SERVER_KEY, secrets.token_urlsafe(32))  # vLLM is asked beside the society, with its key
         where = place.parse(flags.run or f"{folder}/store/{RUN}")
         serve = () if flags.run else (sys.executable, str(MOCK))
         wanted = society.Wanted(where, 0, SocietySpec(), Path(folder) / "logs", serve=serve)
@@ -166,7 +174,7 @@ async def by_run(side: Side, several: list[str]) -> float:
     spec, iteration = side.spec, side.running.known.iteration
     agents = players.load(open_store(side.where.store), side.where.key, spec, iteration, spec.agents, ["server"])
     rules, template = players.held_out_rules(spec, iteration), models.chat_template(spec.model, spec.debate.thinking)
-    async with HttpEngine({"server": [side.running.server]}, key=os.environ[SERVER_KEY]) as engine:
+    async with HttpEngine({"server": [side.server]}, key=os.environ[SERVER_KEY]) as engine:
         contexts = {"server": await engine.ready("server", agents.on("server"))}
         with Checker(rules.answer) as checker, ThreadPoolExecutor(checker.workers) as judge:
             setup = Setup(rules, agents, engine, template, checker, contexts, judge)
@@ -197,7 +205,7 @@ async def first_token(side: Side) -> Json:
     agents = players.load(open_store(side.where.store), side.where.key, spec, known.iteration, spec.agents, ["server"])
     key = {"Authorization": f"Bearer {os.environ[SERVER_KEY]}"}
     async with another(side) as before, aiohttp.ClientSession() as session:
-        ways = [Way("vLLM", side.running.server, agents.generators[0], key), Way("society", side.running.url, _ONE)]
+        ways = [Way("vLLM", side.server, agents.generators[0], key), Way("society", side.running.url, _ONE)]
         ways += [Way("before", before, _ONE)] if before else []
         seconds: dict[str, list[float]] = {way.name: [] for way in ways}
         worked = {way.name: -way.worked() for way in ways}
@@ -255,7 +263,7 @@ async def another(side: Side) -> AsyncIterator[str]:
         return
     port = free_port()
     wanted = society.Wanted(side.where, 0, SocietySpec(), Path())
-    line = society.command(wanted, side.running.known, side.running.server, port)
+    line = society.command(wanted, side.running.known, side.running.servers, port)
     with (
         tempfile.TemporaryDirectory() as folder,
         serving(line, port, Path(folder) / "log.txt", 120, health="/ready", PYTHONPATH=f"{side.flags.before}/images") as url,
@@ -323,7 +331,7 @@ async def measured(flags: argparse.Namespace, results: Json) -> None:
     parts = flags.part or [part for part in PARTS if flags.run or part != "first-token"]
     async with started(flags) as side:
         for part in parts:
-            engine = "vLLM" if flags.run else "stand-in"
+            engine = f"vLLM, {Path(side.spec.model.source).name}" if flags.run else "stand-in"
             load = os.getloadavg()[0]
             results[f"{part}/{engine}"] = {**await PARTS[part](side), "load": round(load, 1), "processors": os.cpu_count()}
             OUTPUT.write_text(json.dumps(dict(sorted(results.items())), indent=1) + "\n")

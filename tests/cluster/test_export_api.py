@@ -35,6 +35,8 @@ from maft_operator.cluster.keys import Keys
 from maft_operator.cluster.manifests import COMPONENT, Json
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
+from maft_operator.cluster.recorder import Recorder
+from maft_operator.cluster.writing import Writer
 
 pytestmark = pytest.mark.cluster
 HOMES = {
@@ -82,7 +84,8 @@ class Scene:
         """By an operator that has just started: it remembers nothing."""
         metrics = Metrics()
         keys = Keys(Queue(), metrics)
-        made = Controller(Api(self._client, metrics), Images("r.io/maft", "1"), keys=keys, metrics=metrics)
+        api = Api(self._client, metrics)
+        made = Controller(api, Images("r.io/maft", "1"), keys=keys, writer=Writer(api, metrics, Recorder(api)))
         return await made.reconcile(f"{NAMESPACE}/{name}", keys.state(f"{NAMESPACE}/{name}"))
 
     async def run(self, name: str) -> Json:

@@ -31,8 +31,10 @@ from maft_operator.cluster.keys import Keys
 from maft_operator.cluster.manifests import Json
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
+from maft_operator.cluster.recorder import Recorder
 from maft_operator.cluster.served import AGAIN, served
 from maft_operator.cluster.society.controller import Societies
+from maft_operator.cluster.writing import Writer
 
 pytestmark = pytest.mark.cluster
 IMAGES = Images("r.io/maft", "1", isolated=True)
@@ -75,7 +77,7 @@ class Scene:
         metrics = Metrics()
         self.api = Api(client, metrics)
         self.keys = Keys(Queue(), metrics)
-        self.societies = Societies(self.api, IMAGES, keys=self.keys, metrics=metrics)
+        self.societies = Societies(self.api, IMAGES, keys=self.keys, writer=Writer(self.api, metrics, Recorder(self.api)))
 
     async def ask(self, method: str, path: str, body: Json | None = None, kind: str = "application/json") -> tuple[int, Json]:
         async with self._session.request(method, self._url + path, json=body, headers={"Content-Type": kind}) as response:

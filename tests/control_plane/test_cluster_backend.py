@@ -45,6 +45,8 @@ from maft_operator.cluster.looks import expiry, sooner
 from maft_operator.cluster.manifests import Json
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
+from maft_operator.cluster.recorder import Recorder
+from maft_operator.cluster.writing import Writer
 from maft_operator.plan.reconcile import Refusal, reconcile
 from maft_operator.spec.parse import Run
 
@@ -380,8 +382,11 @@ def look(server: Server) -> tuple[float | None, Keys, Watched]:
     async def scenario() -> tuple[float | None, Keys, Watched]:
         queue, metrics = Queue(), Metrics()
         keys = Keys(queue, metrics)
-        made = Controller(server, IMAGES, keys=keys, metrics=metrics)  # type: ignore[arg-type]
-        return await made.reconcile(KEY, keys.state(KEY)), keys, Watched(keys, metrics)
+        recorder = Recorder(server)  # type: ignore[arg-type]
+        made = Controller(server, IMAGES, keys=keys, writer=Writer(server, metrics, recorder))  # type: ignore[arg-type]
+        again = await made.reconcile(KEY, keys.state(KEY))
+        await recorder.send()
+        return again, keys, Watched(keys, metrics)
 
     return asyncio.run(scenario())
 

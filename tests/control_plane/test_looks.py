@@ -14,13 +14,16 @@ from test_cluster_backend import KEY, Asked, Server, resource
 from maft_operator.cluster import images, kinds, looks, manifests
 from maft_operator.cluster.controller import Controller
 from maft_operator.cluster.handlers import Watched
-from maft_operator.cluster.keys import Keys
+from maft_operator.cluster.keys import Keys, Read
 from maft_operator.cluster.manifests import Json, Owner
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
+from maft_operator.cluster.recorder import Recorder
 from maft_operator.cluster.workers import Workers
+from maft_operator.cluster.writing import Writer
 from maft_operator.plan.reconcile import Outcome, Refusal
 from maft_operator.plan.step import step
+from maft_operator.spec.skew import Reading
 
 PREPARE = "r-0-prepare"
 
@@ -97,7 +100,7 @@ def asked_by(server: Server, *wakes: Callable[[Keys, Queue], None]) -> list[list
     async def scenario() -> list[list[Asked]]:
         queue, metrics, each = Queue(), Metrics(), []
         keys = Keys(queue, metrics)
-        controller = Controller(server, IMAGES, keys=keys, metrics=metrics)  # type: ignore[arg-type]
+        controller = Controller(server, IMAGES, keys=keys, writer=Writer(server, metrics, Recorder(server)))  # type: ignore[arg-type]
         workers = Workers({kinds.RUN.name: controller}, queue=queue, keys=keys, metrics=metrics)
         working = asyncio.create_task(workers.run())
         for wake in wakes:
@@ -209,3 +212,39 @@ def test_a_recall_leaves_those_alone_that_are_due_anyhow_and_is_no_crowd() -> No
 
     count, late = asyncio.run(scenario())
     assert (count, late) == (101, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("was_begun", "begun", "changed", "same"),
+    [
+        (False, False, False, True),
+        (False, True, False, True),  # it was read more strictly
+        (True, True, False, True),
+        (True, False, False, False),  # its status was lost: what was passed over then may be refused now
+        (True, True, True, False),
+    ],
+)
+def test_when_a_spec_has_to_be_read_again(was_begun: bool, begun: bool, changed: bool, same: bool) -> None:
+    known = Read({"agents": 2}, was_begun, Reading(RUN))
+    assert known.is_of({"agents": 3 if changed else 2}, begun=begun) is same
+
+
+def test_a_spec_that_changes_is_read_anew() -> None:
+    """What a look reads is kept for the next one, by the spec itself."""
+    server = on_the_cluster()
+
+    async def scenario() -> list[tuple[int | None, bool]]:
+        queue, metrics, found, before = Queue(), Metrics(), [], None
+        keys = Keys(queue, metrics)
+        state = keys.state(KEY)
+        controller = Controller(server, IMAGES, keys=keys, writer=Writer(server, metrics, Recorder(server)))  # type: ignore[arg-type]
+        for budget in ({}, {}, {"budget": {"seconds": 86400}}):
+            [run] = server.objects[kinds.RUN.name]
+            run["spec"] = {**copy.deepcopy(run["spec"]), **budget}
+            await controller.reconcile(KEY, state)
+            assert state.read is not None
+            found.append((state.read.reading.run.spec.budget.seconds, state.read is before))
+            before = state.read
+        return found
+
+    assert asyncio.run(scenario()) == [(None, False), (None, True), (86400, False)]

@@ -13,11 +13,12 @@ from maft.store.commits import fetch_file
 from maft.store.uploads import measured, plain_name
 
 
-def folder(request: Request, default: str) -> Path:
-    """Returns the folder that is written to; BadInput where a file is in its place."""
-    path = Path(request.to or default).absolute()
+def folder(request: Request, kind: str, default: str = "") -> Path:
+    """Returns the folder that is written to, RUN-KIND if the user named none and it has no other default; BadInput where
+    something else is in its place."""
+    path = Path(request.to or default or f"{request.name}-{kind}").absolute()
     if path.exists() and not path.is_dir():
-        raise BadInput(f"--to: {request.to or default} is a file; name a folder")
+        raise BadInput(f"--to {kind}={request.to or path.name}: no folder; name one, or a place where one can be made")
     return path
 
 
@@ -53,7 +54,7 @@ def write(path: Path, data: bytes) -> int:
 
 def send(request: Request) -> Sent:
     """Writes every adapter as a PEFT directory with its card."""
-    agents, into = request.agents(), folder(request, f"{request.name}-adapters")
+    agents, into = request.agents(), folder(request, "peft", f"{request.name}-adapters")
     new = put_adapters(request, agents, into)
     lines = tuple(f"peft.PeftModel.from_pretrained(base, {str(into / agent.name)!r})" for agent in agents[:1])
     return Sent(str(into), new, lines)

@@ -34,7 +34,7 @@ def _base(source: str) -> str:
 
 def send(request: Request) -> Sent:
     """Writes the folders and a script that starts the server."""
-    agents, into = request.agents(), folder(request, f"{request.name}-vllm")
+    agents, into = request.agents(), folder(request, "vllm")
     new = put_adapters(request, agents, into)
     spec = society.spec(request.run)
     line = shlex.join(["vllm", "serve", _base(society.base(spec, agents).source), *flags(spec, agents, into)])

@@ -18,7 +18,7 @@ STEP = "iteration"  # the axis; W&B's own steps only grow, and an iteration may 
 
 def send(request: Request) -> Sent:
     """Writes what is not in the folder yet."""
-    into = folder(request, f"{request.name}-wandb")
+    into = folder(request, "wandb")
     ledger = Ledger(request.store, request.run.key, "wandb", str(into))
     parts = stages(request.run)
     if not into.is_dir():  # somebody has taken it away

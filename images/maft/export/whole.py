@@ -31,7 +31,7 @@ def send(
 ) -> Sent:
     """Has a folder made for each adapter; those that are whole already stay. kind: how the folder of all is named where the user
     names none; note: the file that says what a folder was made of; put: makes one; line: what to do with one."""
-    agents, into = request.agents(), folder(request, f"{request.name}-{kind}")
+    agents, into = request.agents(), folder(request, kind)
     made = spec(request)
     todo = [agent for agent in agents if not is_there(agent, into / agent.name / note)]
     for agent in todo:

@@ -28,10 +28,12 @@ from maft_operator.cluster.keys import Keys
 from maft_operator.cluster.leader import Leadership
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
+from maft_operator.cluster.recorder import Recorder
 from maft_operator.cluster.scrapes import MetricsAuth
 from maft_operator.cluster.served import changed, served
 from maft_operator.cluster.society.controller import Societies
 from maft_operator.cluster.workers import Reconciler, Workers
+from maft_operator.cluster.writing import Writer
 
 log = logging.getLogger("maft")
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -95,12 +97,13 @@ class _Operator:
         self.options = options
         self.metrics = metrics
         self.queue = Queue()
-        keys = Keys(self.queue, metrics)
-        runs = Controller(api, options.images, keys=keys, metrics=metrics)
+        keys, self.recorder = Keys(self.queue, metrics), Recorder(api)
+        writer = Writer(api, metrics, self.recorder)
+        runs = Controller(api, options.images, keys=keys, writer=writer)
         reconcilers: dict[str, Reconciler] = {
             kinds.RUN.name: runs,
-            kinds.SOCIETY.name: Societies(api, options.images, keys=keys, metrics=metrics),
-            kinds.COMPARISON.name: Comparisons(api, options.images, keys=keys, metrics=metrics),
+            kinds.SOCIETY.name: Societies(api, options.images, keys=keys, writer=writer),
+            kinds.COMPARISON.name: Comparisons(api, options.images, keys=keys, writer=writer),
         }
         self.workers = Workers(reconcilers, queue=self.queue, keys=keys, metrics=metrics)
         self.watched = Watched(keys, metrics)
@@ -115,7 +118,7 @@ class _Operator:
         """Runs kopf's watches, our workers and the resync together until one of them ends or we are told to stop."""
         measuring = health.measure(self.metrics, self.queue, self.watched, self.check)
         self.metrics.leads()
-        await _first(self._watch(stop), self.workers.run(), self.check.run(), measuring)
+        await _first(self._watch(stop), self.workers.run(), self.check.run(), self.recorder.run(), measuring)
 
     async def _watch(self, stop: asyncio.Event) -> None:
         """Runs kopf's watches until we are told to stop; anew, where the cluster has come to know a kind that it lacked."""

@@ -4,6 +4,7 @@ import contextlib
 import os
 import warnings
 from collections.abc import AsyncIterator
+from urllib.request import getproxies_environment
 
 import yaml
 from kubernetes.aio import config
@@ -34,6 +35,8 @@ async def connected(*, in_cluster: bool, context: str = "") -> AsyncIterator[Api
     except _UNREADABLE as error:
         why = " ".join(str(error).split()) or type(error).__name__
         raise NoCluster(f"no cluster: {why}; run this in a pod, or set KUBECONFIG") from None
+    # Where no proxy is set there is nothing to look for in the environment; aiohttp would read ~/.netrc at each request.
+    settings.client_session_kwargs = {"trust_env": bool(getproxies_environment())}
     async with ApiClient(settings) as client:
         yield client
 

@@ -14,11 +14,10 @@ from maft_operator.cluster.backend import ClusterBackend
 from maft_operator.cluster.fields import parts
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.indexes import added_up
-from maft_operator.cluster.keys import Keys, KeyState, Seen
+from maft_operator.cluster.keys import Keys, KeyState, Read, Seen
 from maft_operator.cluster.looks import sooner
 from maft_operator.cluster.manifests import Owner
 from maft_operator.cluster.measured import measure
-from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.observed import Snapshot
 from maft_operator.cluster.status import Reconciled, status
 from maft_operator.cluster.writing import Writer, has_begun, own_status, slim
@@ -37,11 +36,11 @@ from maft_operator.spec.skew import Reading
 class Controller:
     """The reconciler of runs (workers.py)."""
 
-    def __init__(self, api: Api, images: Images, *, keys: Keys, metrics: Metrics) -> None:
+    def __init__(self, api: Api, images: Images, *, keys: Keys, writer: Writer) -> None:
         self._api = api
         self._images = images
         self._keys = keys
-        self._writer = Writer(api, metrics)
+        self._writer = writer
         self._since = _now()
 
     async def look(self, key: str, state: KeyState) -> float | None:
@@ -64,7 +63,7 @@ class Controller:
         if conditions.finished(own_status(resource)):
             return await self._finished(resource, state)
         try:
-            reading = _parsed(resource)
+            reading = _parsed(resource, state)
         except BadSpec as error:
             await self._writer.refuse(resource, str(error), state, begun=reasons.NEWER_SPEC)
             return None
@@ -144,6 +143,7 @@ class Controller:
 
     async def _finished(self, resource: Json, state: KeyState) -> float | None:
         """Sends what targets still lack, then waits for the run to expire, which is all that is left to do."""
+        state.read = None
         generation = resource["metadata"].get("generation", 0)
         new = conditions.summed(resource["status"], _now())
         if exporting.is_pending(resource):
@@ -166,8 +166,16 @@ class Controller:
         return await exports.advance(backend, settled(graph, snapshot.observed), snapshot, old, now, over=over)
 
 
-def _parsed(resource: Json) -> Reading:
-    reading = skew.read(resource, begun=has_begun(own_status(resource)))
+def _parsed(resource: Json, state: KeyState) -> Reading:
+    begun, spec = has_begun(own_status(resource)), resource.get("spec", {})
+    if state.read is None or not state.read.is_of(spec, begun=begun):
+        state.read = None
+        state.read = Read(spec, begun, _read(resource, begun=begun))
+    return state.read.reading
+
+
+def _read(resource: Json, *, begun: bool) -> Reading:
+    reading = skew.read(resource, begun=begun)
     if reading.run.spec.storage is None:
         raise BadSpec("spec.storage: missing; a run on a cluster needs an S3 bucket that its pods can reach")
     return reading

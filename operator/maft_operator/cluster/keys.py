@@ -12,6 +12,7 @@ from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
 from maft_operator.cluster.status import Reconciled
 from maft_operator.spec.schema import Json
+from maft_operator.spec.skew import Reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,19 @@ class Seen:
     """For so long glances will do."""
 
 
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A run's spec, and what was read from it: all rules of the definition take a third of a look's processor time."""
+
+    spec: Json
+    begun: bool
+    reading: Reading
+
+    def is_of(self, spec: Json, *, begun: bool) -> bool:
+        """Tells whether reading that spec again would give the same: one that had not begun was read more strictly."""
+        return (begun or not self.begun) and spec == self.spec
+
+
 @dataclass(slots=True)
 class KeyState:
     """Of one run."""
@@ -38,6 +52,8 @@ class KeyState:
     """A watch told of the run since a look at it began."""
     seen: Seen | None = None
     """The last look, where glances will do after it."""
+    read: Read | None = None
+    """The spec as it was read last, while the run is under way."""
     rests: float = float("-inf")
     """Until when nothing that belongs to it makes it due, on the event loop's clock: a look at it lists hundreds of objects."""
     failures: int = 0

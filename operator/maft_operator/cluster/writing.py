@@ -6,13 +6,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from maft_operator.cluster import conditions, kinds, reasons
-from maft_operator.cluster.api import FAULTS, Api, Refused
+from maft_operator.cluster.api import Api
 from maft_operator.cluster.events import event, warning
 from maft_operator.cluster.keys import KeyState
 from maft_operator.cluster.logged import about
 from maft_operator.cluster.looks import expiry
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.reasons import Reason
+from maft_operator.cluster.recorder import Recorder
 from maft_operator.spec.schema import Json
 
 log = logging.getLogger("maft")
@@ -23,9 +24,10 @@ _UNSEEN = {"observedGeneration": -1}  # the definition's default, for kstatus
 class Writer:
     """Writes statuses of runs, and of objects of other parent kinds."""
 
-    def __init__(self, api: Api, metrics: Metrics) -> None:
+    def __init__(self, api: Api, metrics: Metrics, recorder: Recorder) -> None:
         self._api = api
         self._metrics = metrics
+        self._recorder = recorder
 
     async def write(self, resource: Json, new: Json, state: KeyState) -> float | None:
         """Writes the status once, if anything changed; returns seconds to wait where only progress did, and too soon."""
@@ -38,7 +40,7 @@ class Writer:
         written = await self.apply(resource, new, state)
         state.written_at = clock
         if written:
-            await self._tell(resource, old, new)
+            self._tell(resource, old, new)
         return None
 
     async def apply(self, resource: Json, status: Json, state: KeyState) -> Json | None:
@@ -76,7 +78,7 @@ class Writer:
         await self._api.delete(kinds.named(resource["kind"]), metadata["namespace"], metadata["name"], metadata["uid"])
         return None
 
-    async def _tell(self, resource: Json, old: Json, new: Json) -> None:
+    def _tell(self, resource: Json, old: Json, new: Json) -> None:
         """Says what changed: in the log, in the metrics, as Events."""
         key = key_of(resource)
         for condition in conditions.transitions(old, new):
@@ -84,19 +86,11 @@ class Writer:
             values = [condition[key] for key in ("type", "status", "reason", "message")]
             fields = about(key, condition["reason"], condition=condition["type"], status=condition["status"])
             log.info("%s: %s=%s %s: %s", key, *values, extra=fields)
-            await self._create(event(resource, condition, datetime.now(UTC)))
+            self._recorder.record(event(resource, condition, datetime.now(UTC)))
         for line in conditions.warned(old, new):
             made = warning(resource, line, datetime.now(UTC))
             log.info("%s: warning: %s", key, line, extra=about(key, made["reason"]))
-            await self._create(made)
-
-    async def _create(self, event: Json) -> None:
-        """Creates an Event, best effort: the status is the truth."""
-        metadata = event["metadata"]
-        try:
-            await self._api.create(event, metadata["namespace"])
-        except (Refused, *FAULTS) as error:
-            log.debug("%s: no Event: %s", metadata["name"], error)
+            self._recorder.record(made)
 
 
 def key_of(resource: Json) -> str:

@@ -112,6 +112,8 @@ class Running:
     """The society as it runs. `watch` it: it raises Ended when something has gone for good."""
 
     url: str
+    servers: Mapping[tuple[int, ...], str]
+    """URLs of the vLLM servers behind it, by their agents (to ask them beside it)."""
     known: Facts
     watch: Callable[[], Any]
 
@@ -134,7 +136,8 @@ async def _running(wanted: Wanted, known: Facts, say: Callable[[str], None]) -> 
         for each in planned.values():
             await backend.create(each)
             say(f"Starting the server of {each.adapters} adapters of iteration {known.iteration}; logs in {wanted.folder}")
-        line = command(wanted, known, {agents: backend.urls(each.name)[0] for agents, each in planned.items()}, port)
+        urls = {agents: backend.urls(each.name)[0] for agents, each in planned.items()}
+        line = command(wanted, known, urls, port)
         summary = str(wanted.folder / "endpoint.json")
         environment = {"MAFT_SUMMARY": summary, "TOKENIZERS_PARALLELISM": "false", **backend.key}
         child = await start(line, environment, wanted.folder / "endpoint.txt")
@@ -147,7 +150,7 @@ async def _running(wanted: Wanted, known: Facts, say: Callable[[str], None]) -> 
         url = url_of(wanted.host, port, secured=wanted.tls is not None)
         try:
             await _ready(url, watch)
-            yield Running(url, known, watch)
+            yield Running(url, urls, known, watch)
         finally:
             await child.stop()
 

@@ -241,8 +241,10 @@ def rules(schema: Json | None = None, path: str = "") -> Iterator[tuple[str, Jso
 
 
 def _violations(value: Any, schema: Json, path: str) -> Iterator[tuple[str, str, str]]:
-    for rule in schema.get("x-kubernetes-validations", ()):
-        if "oldSelf" not in rule["rule"] and not _holds(rule["rule"], _visible(value, schema)):
+    rules = [rule for rule in schema.get("x-kubernetes-validations", ()) if "oldSelf" not in rule["rule"]]
+    seen = _visible(value, schema) if rules else None
+    for rule in rules:
+        if not _holds(rule["rule"], seen):
             yield path, rule["rule"], rule.get("message", "")
     for name, child in schema.get("properties", {}).items():
         if isinstance(value, dict) and name in value:

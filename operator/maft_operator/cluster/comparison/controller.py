@@ -20,7 +20,6 @@ from maft_operator.cluster.images import Images
 from maft_operator.cluster.keys import Keys, KeyState
 from maft_operator.cluster.kinds import Kind
 from maft_operator.cluster.looks import CALM, expiry, rest
-from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.reasons import Trouble, refusal_reason
 from maft_operator.cluster.writing import Writer, own_status
 from maft_operator.plan import step as plan
@@ -39,11 +38,11 @@ UNCHOSEN = "spec.search: no trial has a value, for of each a run failed or has n
 class Comparisons:
     """Looks at one comparison at a time."""
 
-    def __init__(self, api: Api, images: Images, *, keys: Keys, metrics: Metrics) -> None:
+    def __init__(self, api: Api, images: Images, *, keys: Keys, writer: Writer) -> None:
         self._api = api
         self._images = images
         self._keys = keys
-        self._writer = Writer(api, metrics)
+        self._writer = writer
         self._read: dict[str, Reading] = {}  # by key
 
     async def look(self, key: str, state: KeyState) -> float | None:

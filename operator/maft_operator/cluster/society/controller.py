@@ -15,7 +15,6 @@ from maft_operator.cluster.event_troubles import troubles_in
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.keys import Keys, KeyState
 from maft_operator.cluster.kinds import Kind
-from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.reasons import Trouble, refusal_reason
 from maft_operator.cluster.society import objects, reading
 from maft_operator.cluster.society.reading import Asked, Obstacle, Wish
@@ -29,11 +28,11 @@ LOOK = 10.0  # seconds between two looks where something is waited for that no e
 class Societies:
     """Looks at one Society at a time. images: the operator's."""
 
-    def __init__(self, api: Api, images: Images, *, keys: Keys, metrics: Metrics) -> None:
+    def __init__(self, api: Api, images: Images, *, keys: Keys, writer: Writer) -> None:
         self._api = api
         self._images = images
         self._keys = keys
-        self._writer = Writer(api, metrics)
+        self._writer = writer
 
     async def look(self, key: str, state: KeyState) -> float | None:
         """Looks at one Society and brings it to what it should be; see workers.py."""
