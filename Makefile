@@ -36,8 +36,8 @@ prepare: ## all that tests need, built, installed and running: tools, images, a 
 test: ## prepares, then style, types and the tests: real vLLM servers, a real S3 server, a real cluster
 	@$(PREPARE) environment s3 tools tokenizers pretrained cluster images up -- bash -c '$(LINT) && $(TESTS) -m "not nightly"'
 
-nightly: ## the same with all tests, also those that take long by nature, and runs on vLLM under chaos
-	@$(PREPARE) -- bash -c '$(LINT) && $(TESTS) && $(CHAOS) --runs 5 --engine vllm --at-once 1'
+nightly: ## the same with all tests, also those that take long by nature, what benchmarks use, and runs on vLLM under chaos
+	@$(PREPARE) -- bash -c '$(LINT) && $(PY) -m mypy --config-file benchmarks/mypy.ini && $(TESTS) && $(CHAOS) --runs 5 --engine vllm --at-once 1'
 
 chaos: ## runs whose pods, operator, node, store and API server are killed, stopped and filled up at random (RUNS=50 SEED=0)
 	@$(PREPARE) -- bash -c '$(CHAOS) --runs $(or $(RUNS),50) --seed $(or $(SEED),0)'
