@@ -160,6 +160,7 @@ SHOWN = (
         ]
     },
     {"volumes": [{"secret": {"secretName": "x", "defaultMode": 420, "items": [{"key": "a", "path": "b"}]}}]},
+    {"metadata": {"annotations": {"maft.dev/server-key": "r-key-0123abcd"}}},
     {"status": {"serverKey": "r-1-server", "promptTokens": 12, "completionTokens": 3}},
     {"topologySpreadConstraints": [{"topologyKey": "kubernetes.io/hostname"}], "tolerations": [{"key": "x", "value": "y"}]},
     {"message": "image registry:5000/maft:1.0@sha256:abcd and oci://registry:5000/maft@sha256:abcd"},

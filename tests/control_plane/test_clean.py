@@ -156,7 +156,7 @@ def test_a_cluster_says_which_runs_are_there(store: tuple[str, Store], tmp_path:
     assert "kept  ns/there: its resource is there" in named.stdout and set(made.list("")) == before
 
     one = asked(tmp_path, {OF_NS: listed("ns/there")}, url, "-n", "ns", *FORGET, "--only-this-cluster")
-    assert "warning: s3://" in one.stderr
+    assert "warning: " not in one.stderr  # who says so has answered it
     assert one.returncode == 0, one.stderr
     assert "kept  other/gone: its namespace was not asked for" in one.stdout
     assert "kept  ns/newer: is of format 99, this release reads" in one.stdout
@@ -164,7 +164,7 @@ def test_a_cluster_says_which_runs_are_there(store: tuple[str, Store], tmp_path:
     assert set(made.list("")) == before - all_of("ns/gone")
 
     rest = asked(tmp_path, {ALL: listed("ns/there"), OF_OTHER: listed()}, url, *FORGET, "--only-this-cluster")
-    assert rest.stdout.startswith("the cluster of the kubeconfig has 1 runs\n")
+    assert rest.stdout.startswith("the cluster of the kubeconfig has 1 run\n")
     assert set(made.list("")) == before - all_of("ns/gone") - all_of("other/gone")
 
 

@@ -40,7 +40,7 @@ _REFERENCE = frozenset(
         "expirationSeconds",
     }
 )
-_NAMES_A_SECRET = frozenset({"serverKey"})  # of a run's status
+_NAMES_A_SECRET = frozenset({"serverKey", "maft.dev/server-key"})  # of a run's status, and of its children
 
 
 def end(data: bytes, most: int) -> bytes:

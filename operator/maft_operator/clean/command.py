@@ -47,8 +47,10 @@ def _clean(arguments: argparse.Namespace) -> int:
         raise BadSpec(f"--yes: {_OTHERS}; name runs with --run, or say --only-this-cluster")
     there = asyncio.run(_there(arguments.namespace)) if asks else None
     if there is not None:
-        print(f"the cluster of the kubeconfig has {len(there)} runs{' there' if arguments.namespace else ''}", flush=True)
-        print(f"warning: {arguments.store.partition('?')[0]}: {_OTHERS}", file=sys.stderr, flush=True)
+        where = " there" if arguments.namespace else ""
+        print(f"the cluster of the kubeconfig has {len(there)} {'run' if len(there) == 1 else 'runs'}{where}", flush=True)
+        if not (arguments.run or arguments.only_this_cluster):
+            print(f"warning: {arguments.store.partition('?')[0]}: {_OTHERS}", file=sys.stderr, flush=True)
     given = {"there": there, "named": arguments.run, "namespaces": arguments.namespace}
     command = [sys.executable, "-m", "maft.clean", "--store", arguments.store, "--days", str(arguments.days)]
     command += ["--yes"] if arguments.yes else []
