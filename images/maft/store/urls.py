@@ -46,9 +46,11 @@ def _open_file(shown: str, path: str, query: Mapping[str, str]) -> Store:
 
 
 def _open_s3(bucket: str, path: str, query: Mapping[str, str]) -> Store:
+    if "@" in bucket:
+        raise BadInput(f"store s3://{_without_user(bucket)}: credentials in the URL; write s3://BUCKET/PREFIX, without credentials")
     if not _BUCKET.fullmatch(bucket):
-        name = f"{_without_user(bucket)!r} is no name of a bucket" if bucket else "the name of a bucket is missing"
-        raise BadInput(f"store s3://{_without_user(bucket)}: {name}; write s3://BUCKET/PREFIX, without credentials")
+        wrong = f"{bucket!r} is no name of a bucket" if bucket else "the name of a bucket is missing"
+        raise BadInput(f"store s3://{bucket}: {wrong}; write s3://BUCKET/PREFIX")
     if unknown := set(query) - {"endpoint", "region"}:
         raise BadInput(f"store s3://{bucket}: unknown option {min(unknown)!r}; there are endpoint and region")
     if "@" in query.get("endpoint", ""):
