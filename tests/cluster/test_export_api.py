@@ -17,7 +17,7 @@ import yaml
 from committed import Bucket, put_run
 from conftest import ROOT
 from conftest import resource as small_resource
-from kube_objects import STORAGE
+from kube_objects import STORAGE, writer
 from kubernetes.aio.client import ApiClient, Configuration
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -35,8 +35,6 @@ from maft_operator.cluster.keys import Keys
 from maft_operator.cluster.manifests import COMPONENT, Json
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
-from maft_operator.cluster.recorder import Recorder
-from maft_operator.cluster.writing import Writer
 
 pytestmark = pytest.mark.cluster
 HOMES = {
@@ -85,7 +83,7 @@ class Scene:
         metrics = Metrics()
         keys = Keys(Queue(), metrics)
         api = Api(self._client, metrics)
-        made = Controller(api, Images("r.io/maft", "1"), keys=keys, writer=Writer(api, metrics, Recorder(api)))
+        made = Controller(api, Images("r.io/maft", "1"), keys=keys, writer=writer(api, metrics))
         return await made.reconcile(f"{NAMESPACE}/{name}", keys.state(f"{NAMESPACE}/{name}"))
 
     async def run(self, name: str) -> Json:

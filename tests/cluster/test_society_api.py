@@ -18,7 +18,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from conftest import resource as small_resource
-from kube_objects import STORAGE
+from kube_objects import STORAGE, writer
 from kubernetes.aio.client import ApiClient, Configuration
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -31,10 +31,8 @@ from maft_operator.cluster.keys import Keys
 from maft_operator.cluster.manifests import Json
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
-from maft_operator.cluster.recorder import Recorder
 from maft_operator.cluster.served import AGAIN, served
 from maft_operator.cluster.society.controller import Societies
-from maft_operator.cluster.writing import Writer
 
 pytestmark = pytest.mark.cluster
 IMAGES = Images("r.io/maft", "1", isolated=True)
@@ -77,7 +75,7 @@ class Scene:
         metrics = Metrics()
         self.api = Api(client, metrics)
         self.keys = Keys(Queue(), metrics)
-        self.societies = Societies(self.api, IMAGES, keys=self.keys, writer=Writer(self.api, metrics, Recorder(self.api)))
+        self.societies = Societies(self.api, IMAGES, keys=self.keys, writer=writer(self.api, metrics))
 
     async def ask(self, method: str, path: str, body: Json | None = None, kind: str = "application/json") -> tuple[int, Json]:
         async with self._session.request(method, self._url + path, json=body, headers={"Content-Type": kind}) as response:

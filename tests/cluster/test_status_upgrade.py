@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 import yaml
 from conftest import ROOT, resource
-from kube_objects import IMAGES, STORAGE
+from kube_objects import IMAGES, STORAGE, writer
 from kubernetes.aio.client import ApiClient, Configuration
 from test_upgrade import NEW, OLD
 
@@ -27,8 +27,6 @@ from maft_operator.cluster.keys import Keys
 from maft_operator.cluster.manifests import Json
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
-from maft_operator.cluster.recorder import Recorder
-from maft_operator.cluster.writing import Writer
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 from control_plane import ControlPlane, control_plane
@@ -101,7 +99,7 @@ class Scene:
         self.api = Api(client, metrics)
         self.keys = Keys(queue, metrics)
         self.watched = Watched(self.keys, metrics)
-        self.controller = Controller(self.api, IMAGES, keys=self.keys, writer=Writer(self.api, metrics, Recorder(self.api)))
+        self.controller = Controller(self.api, IMAGES, keys=self.keys, writer=writer(self.api, metrics))
 
     async def of_0_1(self, name: str, status: Json, **spec: Any) -> None:
         """A run that 0.1 has worked at."""

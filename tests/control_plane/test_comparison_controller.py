@@ -9,7 +9,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from kube_objects import IMAGES, STORAGE
+from kube_objects import IMAGES, STORAGE, writer
 from test_comparison import resource
 
 from maft.summaries import CompareSummary, encode_summary
@@ -23,8 +23,6 @@ from maft_operator.cluster.kinds import Kind
 from maft_operator.cluster.manifests import Json
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
-from maft_operator.cluster.recorder import Recorder
-from maft_operator.cluster.writing import Writer
 from maft_operator.spec.schema import COMPARISON, checked, openapi
 
 KEY = "multiagentcomparisons/ns/arithmetic"
@@ -39,7 +37,7 @@ class Server:
         self.refuses: dict[str, Refused] = {}
         self._version = 0
         self.keys = Keys(Queue(), Metrics())
-        self.comparisons = Comparisons(self, IMAGES, keys=self.keys, writer=Writer(self, Metrics(), Recorder(self)))  # type: ignore[arg-type]
+        self.comparisons = Comparisons(self, IMAGES, keys=self.keys, writer=writer(self, Metrics()))  # type: ignore[arg-type]
         made = resource(**{"template": TEMPLATE, **spec})
         made["metadata"] |= {"uid": "uid-of-comparison", "generation": 1, "creationTimestamp": stamp(datetime.now(UTC))}
         self.put(made)
@@ -399,7 +397,7 @@ def test_another_operator_goes_on_with_the_trials_that_were_made_also_after_they
     looked(server)
     kept = {name: run["metadata"]["annotations"] for name, run in server.runs.items() if "annotations" in run["metadata"]}
     assert [json.loads(one["maft.dev/trial"])["number"] for one in kept.values()] == [0]
-    server.comparisons = Comparisons(server, IMAGES, keys=server.keys, writer=Writer(server, Metrics(), Recorder(server)))  # type: ignore[arg-type]
+    server.comparisons = Comparisons(server, IMAGES, keys=server.keys, writer=writer(server, Metrics()))  # type: ignore[arg-type]
     server.change(suspend=False, maxParallel=1)
     looked(server)
     assert {name: server.runs[name]["metadata"]["annotations"] for name in kept} == kept

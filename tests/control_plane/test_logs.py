@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-from kube_objects import IMAGES
+from kube_objects import IMAGES, writer
 from test_cluster_backend import KEY, Server, resource
 
 from maft_operator.cluster import app, kinds
@@ -18,9 +18,7 @@ from maft_operator.cluster.keys import Keys
 from maft_operator.cluster.manifests import Json
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
-from maft_operator.cluster.recorder import Recorder
 from maft_operator.cluster.workers import Workers
-from maft_operator.cluster.writing import Writer
 
 NAMESPACE, NAME = KEY.split("/")
 OPTIONS = app.Options(Images("x/maft", "1"), (), "default", "maft-operator", elect=False, port=0, log_format="json", verbose=False)
@@ -46,7 +44,7 @@ def logged(lines: io.StringIO, server: Server) -> list[Json]:
     async def scenario() -> None:
         queue, metrics = Queue(), Metrics()
         keys = Keys(queue, metrics)
-        controller = Controller(server, IMAGES, keys=keys, writer=Writer(server, metrics, Recorder(server)))  # type: ignore[arg-type]
+        controller = Controller(server, IMAGES, keys=keys, writer=writer(server, metrics))  # type: ignore[arg-type]
         await Workers({kinds.RUN.name: controller}, queue=queue, keys=keys, metrics=metrics).attempt(KEY)
 
     asyncio.run(scenario())

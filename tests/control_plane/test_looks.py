@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from kube_objects import IMAGES, RUNNING, SERVER, condition, deployment, done, job, planned, pod, snapshot, terminating
+from kube_objects import IMAGES, RUNNING, SERVER, condition, deployment, done, job, planned, pod, snapshot, terminating, writer
 from statuses import RUN, WRONG
 from test_cluster_backend import KEY, Asked, Server, resource
 
@@ -18,9 +18,7 @@ from maft_operator.cluster.keys import Keys, Read
 from maft_operator.cluster.manifests import Json, Owner
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
-from maft_operator.cluster.recorder import Recorder
 from maft_operator.cluster.workers import Workers
-from maft_operator.cluster.writing import Writer
 from maft_operator.plan.reconcile import Outcome, Refusal
 from maft_operator.plan.step import step
 from maft_operator.spec.skew import Reading
@@ -100,7 +98,7 @@ def asked_by(server: Server, *wakes: Callable[[Keys, Queue], None]) -> list[list
     async def scenario() -> list[list[Asked]]:
         queue, metrics, each = Queue(), Metrics(), []
         keys = Keys(queue, metrics)
-        controller = Controller(server, IMAGES, keys=keys, writer=Writer(server, metrics, Recorder(server)))  # type: ignore[arg-type]
+        controller = Controller(server, IMAGES, keys=keys, writer=writer(server, metrics))  # type: ignore[arg-type]
         workers = Workers({kinds.RUN.name: controller}, queue=queue, keys=keys, metrics=metrics)
         working = asyncio.create_task(workers.run())
         for wake in wakes:
@@ -237,7 +235,7 @@ def test_a_spec_that_changes_is_read_anew() -> None:
         queue, metrics, found, before = Queue(), Metrics(), [], None
         keys = Keys(queue, metrics)
         state = keys.state(KEY)
-        controller = Controller(server, IMAGES, keys=keys, writer=Writer(server, metrics, Recorder(server)))  # type: ignore[arg-type]
+        controller = Controller(server, IMAGES, keys=keys, writer=writer(server, metrics))  # type: ignore[arg-type]
         for budget in ({}, {}, {"budget": {"seconds": 86400}}):
             [run] = server.objects[kinds.RUN.name]
             run["spec"] = {**copy.deepcopy(run["spec"]), **budget}

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import pytest
 from conftest import resource as small_resource
-from kube_objects import START, STORAGE, at, by_type
+from kube_objects import START, STORAGE, at, by_type, writer
 
 from maft import program
 from maft.debate import society as debated
@@ -36,12 +36,10 @@ from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.pod_settings import Inherited, PodSettings
 from maft_operator.cluster.quantities import amount
 from maft_operator.cluster.queue import Queue
-from maft_operator.cluster.recorder import Recorder
 from maft_operator.cluster.society import objects, reading
 from maft_operator.cluster.society.controller import Societies
 from maft_operator.cluster.society.reading import Obstacle, Wish
 from maft_operator.cluster.society.status import Seen, status
-from maft_operator.cluster.writing import Writer
 from maft_operator.spec.schema import openapi
 
 IMAGES = Images("registry/maft", "1", isolated=True, scraped_from=("monitoring",))
@@ -692,7 +690,7 @@ def looked(server: Server, *changes: Any, images: Images = IMAGES) -> list[float
     async def scenario() -> list[float | None]:
         queue, metrics = Queue(), Metrics()
         keys = Keys(queue, metrics)
-        known = Societies(server, images, keys=keys, writer=Writer(server, metrics, Recorder(server)))  # type: ignore[arg-type]
+        known = Societies(server, images, keys=keys, writer=writer(server, metrics))  # type: ignore[arg-type]
         again = [await known.look(KEY, keys.state(KEY))]
         for change in changes:
             change(server)

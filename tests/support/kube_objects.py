@@ -9,7 +9,10 @@ from conftest import resource
 from maft_operator.cluster import kinds, kueue, manifests, observed
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.manifests import Json, Owner
+from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.observed import Snapshot
+from maft_operator.cluster.recorder import Recorder
+from maft_operator.cluster.writing import Writer
 from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Graph
 from maft_operator.spec.parse import Run, parse, store_url
@@ -172,3 +175,8 @@ def event(uid: str, reason: str, message: str, *, seconds: float = 0, kind: str 
 
 def by_type(conditions: list[Json]) -> Mapping[str, Json]:
     return {c["type"]: c for c in conditions}
+
+
+def writer(api: Any, metrics: Metrics) -> Writer:
+    """What a controller writes statuses with; nobody sends its Events."""
+    return Writer(api, metrics, Recorder(api))

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from maft.redaction import REMOVED, is_secret, text
+from maft_operator.cluster import server_key
 
 __all__ = ["REMOVED", "SHOWN", "end", "text", "thing"]
 
@@ -40,7 +41,7 @@ _REFERENCE = frozenset(
         "expirationSeconds",
     }
 )
-_NAMES_A_SECRET = frozenset({"serverKey", "maft.dev/server-key"})  # of a run's status, and of its children
+_NAMES_A_SECRET = frozenset({server_key.STATUS, server_key.NOTE})  # of a run's status, and of its children
 
 
 def end(data: bytes, most: int) -> bytes:

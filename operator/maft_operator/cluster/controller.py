@@ -169,7 +169,6 @@ class Controller:
 def _parsed(resource: Json, state: KeyState) -> Reading:
     begun, spec = has_begun(own_status(resource)), resource.get("spec", {})
     if state.read is None or not state.read.is_of(spec, begun=begun):
-        state.read = None
         state.read = Read(spec, begun, _read(resource, begun=begun))
     return state.read.reading
 
