@@ -24,7 +24,7 @@ Thinking = Literal["Auto", "Enabled", "Disabled"]
 Topology = Literal["PerAgent", "Shared"]
 PREFERENCES = ("dpo", "kto")  # ways of training that learn what is better than something else, at a lower rate
 # Of `training`: where it runs, no matter what comes out.
-TRAINING_PLACES = ("gpus", "nodes", "topology", "parallelism", "checkpointMinutes", "sharedMemory")
+TRAINING_PLACES = ("gpus", "nodes", "topology", "parallelism", "checkpointMinutes", "sharedMemory", "nccl")
 
 
 class Section(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
@@ -179,6 +179,14 @@ class LoraSpec(Section, frozen=True, kw_only=True):
     experts: bool = False
 
 
+class NcclSpec(Section, frozen=True, kw_only=True):
+    """How GPUs that hold one base together talk to each other."""
+
+    interface: str = ""
+    infini_band: bool = True
+    debug: Literal["VERSION", "WARN", "INFO", "TRACE"] = "WARN"
+
+
 class TrainingSpec(Section, frozen=True, kw_only=True):
     """How adapters are trained."""
 
@@ -203,6 +211,7 @@ class TrainingSpec(Section, frozen=True, kw_only=True):
     gpus: int | None = None
     nodes: int = 1
     shared_memory: str = ""
+    nccl: NcclSpec = NcclSpec()
     topology: Topology
     parallelism: Literal["Adapters", "Sharded"] = "Adapters"
     base: Literal["full", "nf4"] = "full"

@@ -270,11 +270,47 @@ def test_nodes_are_the_pods_of_one_job_that_begin_and_end_together() -> None:
         assert lost == {"action": "Ignore", "onExitCodes": {"containerName": "trainer", "operator": "In", "values": [PEER_LOST]}}
         [container] = spec["template"]["spec"]["containers"]
         assert accelerators(container) == {"nvidia.com/gpu": "2"} and "--gpus=2" in container["args"]
-        assert environment(container)["NCCL_DEBUG"]["value"] == "WARN"
     others = [job["spec"] for name, job in jobs.items() if name not in several]
     assert all((spec["parallelism"], spec["completions"]) == (1, 1) and "completionMode" not in spec for spec in others)
     assert all(len(spec["podFailurePolicy"]["rules"]) == 2 for spec in others)
     assert not any("subdomain" in spec["template"]["spec"] for spec in others)
+
+
+NETWORK = ("NCCL_DEBUG", "NCCL_IB_DISABLE", "NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME")
+
+
+@pytest.mark.parametrize(
+    ("training", "variables"),
+    [
+        ({}, {}),
+        ({"nccl": {"debug": "INFO"}}, {}),
+        ({"parallelism": "Sharded", "gpus": 2}, {"NCCL_DEBUG": "WARN"}),
+        (
+            {**NODES["training"], "nccl": {"interface": "eth0,eth1", "infiniBand": False, "debug": "INFO"}},
+            {
+                "NCCL_DEBUG": "INFO",
+                "NCCL_IB_DISABLE": "1",
+                "NCCL_SOCKET_IFNAME": "=eth0,eth1",
+                "GLOO_SOCKET_IFNAME": "eth0,eth1",
+            },
+        ),
+    ],
+)
+def test_how_ranks_talk_is_told_to_them_alone(training: Json, variables: dict[str, str]) -> None:
+    seen: dict[bool, list[dict[str, str]]] = {True: [], False: []}
+    for template in pods(a_run(training=training)):
+        given = environment(template["spec"]["containers"][0])
+        trains = template["metadata"]["labels"][manifests.COMPONENT] == "train"
+        seen[trains].append({name: given[name]["value"] for name in NETWORK if name in given})
+    assert seen[True] and all(each == variables for each in seen[True])
+    assert seen[False] and not any(seen[False])
+
+
+def test_what_a_pod_template_says_of_the_network_stands() -> None:
+    container = {"name": "trainer", "env": [{"name": "NCCL_DEBUG", "value": "TRACE"}]}
+    run = a_run(**NODES, podTemplate={"spec": {"containers": [container]}})
+    trains = [pod for pod in pods(run) if pod["metadata"]["labels"][manifests.COMPONENT] == "train"]
+    assert trains and all(environment(pod["spec"]["containers"][0])["NCCL_DEBUG"]["value"] == "TRACE" for pod in trains)
 
 
 def test_nodes_meet_at_the_first_ones_name() -> None:

