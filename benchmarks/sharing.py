@@ -1,8 +1,8 @@
-"""What sharing saves on the test cluster: `python benchmarks/sharing.py` (as root, with the cluster of `make cluster`; half an hour).
+"""What sharing saves on the test cluster: `python benchmarks/sharing.py` (as root, with the cluster up; half an hour).
 
-One comparison, one run at a time, against the same runs one after the other, each alone: the example's settings, real vLLM, the same
-node, and the same seed. Both sides have the operator and its images at hand. Numbers are kept in benchmarks/sharing.json; `--write`
-puts the table into docs/performance.md.
+One comparison, one run at a time, against the same runs one after the other, each alone: the example's settings, real vLLM, the
+same node, and the same seed. Both sides have the operator and its images at hand. Numbers are kept in benchmarks/sharing.json;
+`--write` puts the table into docs/performance.md.
 """
 
 import argparse

@@ -191,6 +191,21 @@ def test_ctrl_c_stops_cleanly_and_can_be_resumed(whole, tmp_path):
     assert products(tmp_path) == products(whole[0])
 
 
+def test_a_budget_of_seconds_is_over_all_runs_of_the_command(tmp_path):
+    spec = resource(budget={"seconds": 2})
+    ended = run(tmp_path, spec)
+    assert ended.returncode == 2
+    assert ended.stdout.splitlines()[-1] == (
+        "error: spec.budget.seconds (2) are over: 0:00 h; to go on from what is committed, raise it"
+    )
+    assert not children_of(tmp_path)
+    local = tmp_path / "runs" / "default" / "test" / "local"
+    began = {file: file.stat().st_mtime_ns for file in local.glob("*/log.txt")}
+    assert run(tmp_path, spec).returncode == 2  # nothing is left, so nothing is started
+    assert {file: file.stat().st_mtime_ns for file in local.glob("*/log.txt")} == began
+    assert json.loads((local / "spent.json").read_text())["seconds"] < 30
+
+
 def test_a_server_that_dies_is_started_again(tmp_path):
     (tmp_path / "faults").mkdir()
     (tmp_path / "faults" / "die").touch()

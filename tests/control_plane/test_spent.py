@@ -9,7 +9,10 @@ from statuses import DEBATING, state
 
 from maft.spec import BudgetSpec
 from maft_operator.cluster import reasons, spent
-from maft_operator.cluster.spent import Spent
+from maft_operator.local.gpus import Slots
+from maft_operator.local.meter import PERIOD, Meter
+from maft_operator.plan import budget as plan
+from maft_operator.plan.budget import Spent
 from maft_operator.plan.step import step
 
 RUN = a_run(training={"gpus": 2}, inference={"gpus": 4, "replicas": 2})
@@ -49,25 +52,25 @@ def test_which_gpus_are_held(objects, gpus: int) -> None:
 
 
 def test_it_is_counted_from_look_to_look() -> None:
-    first = spent.counted(Spent(), 2, later(0.5), counts=True)
+    first = plan.counted(Spent(), 2, later(0.5), counts=True)
     assert first == Spent(0, 0, 2, START)
-    assert spent.counted(first, 2, later(100), counts=True) == first  # nothing changed: no write
-    more = spent.counted(first, 8, later(100), counts=True)
+    assert plan.counted(first, 2, later(100), counts=True) == first  # nothing changed: no write
+    more = plan.counted(first, 8, later(100), counts=True)
     assert more == Spent(100, 200, 8, later(100))
-    assert spent.counted(more, 8, later(100 + spent.STEP), counts=True) == Spent(400, 2600, 8, later(400))
-    assert spent.counted(more, 8, later(130), counts=False) == Spent(130, 440)
+    assert plan.counted(more, 8, later(100 + plan.STEP), counts=True) == Spent(400, 2600, 8, later(400))
+    assert plan.counted(more, 8, later(130), counts=False) == Spent(130, 440)
 
 
 def test_what_passes_while_it_is_suspended_does_not_count() -> None:
-    paused = spent.counted(Spent(100, 200, 2, later(100)), 2, later(110), counts=False)
-    assert spent.counted(paused, 0, later(9000), counts=False) == paused
-    assert spent.counted(paused, 2, later(9010), counts=True) == Spent(110, 220, 2, later(9010))
+    paused = plan.counted(Spent(100, 200, 2, later(100)), 2, later(110), counts=False)
+    assert plan.counted(paused, 0, later(9000), counts=False) == paused
+    assert plan.counted(paused, 2, later(9010), counts=True) == Spent(110, 220, 2, later(9010))
 
 
 def test_many_short_looks_lose_nothing() -> None:
     record = Spent()
     for number in range(1001):
-        record = spent.counted(record, 1 + number // 50 % 2, later(0.3 * number), counts=True)
+        record = plan.counted(record, 1 + number // 50 % 2, later(0.3 * number), counts=True)
     assert (record.seconds, record.gpu_seconds) == (300, pytest.approx(450, abs=10))
 
 
@@ -117,8 +120,8 @@ def test_a_clock_that_ran_ahead_takes_nothing_back() -> None:
     ],
 )
 def test_when_a_budget_is_spent(budget: BudgetSpec, record: Spent, over: str, left: float | None) -> None:
-    assert spent.exceeded(budget, record, NOW) == over
-    assert spent.next_look(budget, record, NOW) == left
+    assert plan.exceeded(budget, record, NOW) == over
+    assert plan.next_look(budget, record, NOW) == left
 
 
 OVER = "spec.budget.seconds (9) are over: 0:16 h"
@@ -160,3 +163,54 @@ def test_the_status_says_what_was_taken() -> None:
 
 def test_what_to_do_stands_in_the_reason() -> None:
     assert "spec.budget" in reasons.BUDGET_SPENT.hint
+
+
+# --- on one machine ---
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_machine_counts_while_the_command_runs_and_the_next_one_counts_on(tmp_path) -> None:
+    clock, file = Clock(), tmp_path / "spent.json"
+    first = Meter(file, clock)
+    assert first.look(2) == Spent()
+    clock.now += 10.75
+    assert first.look(2) == Spent(10, 21)
+    clock.now += 0.5
+    assert first.look(0) == Spent(11, 21)
+    first.keep()
+    clock.now += 9000
+    second = Meter(file, clock)
+    clock.now += 0.75
+    assert second.look(4) == Spent(12, 24)
+
+
+def test_a_killed_command_loses_a_few_seconds_at_most(tmp_path) -> None:
+    clock, file = Clock(), tmp_path / "spent.json"
+    killed = Meter(file, clock)
+    for _ in range(100):
+        clock.now += 0.5
+        counted = killed.look(1)
+    assert counted.seconds - Meter(file, clock).look(1).seconds <= PERIOD
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{", b'{"seconds": "x"}', b"\xff"])
+def test_a_record_that_cannot_be_read_counts_nothing(tmp_path, data: bytes) -> None:
+    (file := tmp_path / "spent.json").write_bytes(data)
+    assert Meter(file, Clock()).look(0) == Spent()
+
+
+def test_gpus_that_are_handed_out_are_held() -> None:
+    slots = Slots(("0", "1", "2"))
+    assert slots.held == 0
+    slots.acquire("a", 2)
+    slots.acquire("b", 2)  # waits
+    assert slots.held == 2
+    slots.release("a")
+    assert slots.held == 0

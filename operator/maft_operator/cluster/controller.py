@@ -21,6 +21,7 @@ from maft_operator.cluster.measured import measure
 from maft_operator.cluster.observed import Snapshot
 from maft_operator.cluster.status import Reconciled, status
 from maft_operator.cluster.writing import Writer, has_begun, own_status, slim
+from maft_operator.plan import budget
 from maft_operator.plan import exports as plan_exports
 from maft_operator.plan import graph as plan
 from maft_operator.plan.best import settled
@@ -88,7 +89,7 @@ class Controller:
         now, old, run, uid = _now(), own_status(resource), reading.run, resource["metadata"]["uid"]
         pause = placement.read(old, now)
         taken = spent.read(old, now)
-        over = spent.exceeded(run.spec.budget, taken, now)
+        over = budget.exceeded(run.spec.budget, taken, now)
         graph = plan.graph(run, store_url(run.spec.storage), suspended=run.spec.suspend, held=pause.holds(now), spent=over)
         backend = self._backend(resource, graph, state, now)
         outcome = await reconcile(backend, graph)
@@ -101,7 +102,7 @@ class Controller:
         sent = await exports.advance(backend, graph, outcome.snapshot, old, now, over=_has_ended(outcome))
         work = Reconciled(run, graph, outcome, done, reading.warnings, pause, taken, sent)
         new = status(work, old, resource["metadata"]["generation"], now)
-        again = sooner(pause.next_look(graph, now), spent.next_look(run.spec.budget, spent.read(new, now), now))
+        again = sooner(pause.next_look(graph, now), budget.next_look(run.spec.budget, spent.read(new, now), now))
         state.seen = self._calm(resource, work, again)
         delay = await self._writer.write(resource, new, state)
         for name in left_over(graph, outcome.snapshot.observed, old.get("done", {})):

@@ -13,8 +13,9 @@ from maft_operator.cluster.fields import stamp
 from maft_operator.cluster.images import PRESUMED
 from maft_operator.cluster.observed import Snapshot
 from maft_operator.cluster.placement import Pause
-from maft_operator.cluster.spent import Spent
+from maft_operator.plan import budget
 from maft_operator.plan import done as plan
+from maft_operator.plan.budget import Spent
 from maft_operator.plan.graph import Graph, ProgramName, Task
 from maft_operator.plan.reconcile import Outcome
 from maft_operator.plan.step import Step, pending
@@ -84,7 +85,7 @@ def status(work: Reconciled, old: Json, generation: int, now: datetime) -> Json:
     wanted = conditions.wanted(work.outcome, rows, _stage(work))
     warnings = _warnings(work, old.get("warnings", ()))
     over = work.step.phase in ("Complete", "Failed")
-    taken = spent.counted(work.spent, work.snapshot.gpus, now, counts=not over and work.step.phase != "Suspended")
+    taken = budget.counted(work.spent, work.snapshot.gpus, now, counts=not over and work.step.phase != "Suspended")
     return {
         "observedGeneration": generation,
         "phase": work.step.phase,

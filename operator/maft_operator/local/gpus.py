@@ -47,6 +47,11 @@ class Slots:
         self._held[holder] = tuple(free[:wanted])
         return self._held[holder]
 
+    @property
+    def held(self) -> int:
+        """Counts the GPUs that are handed out."""
+        return sum(map(len, self._held.values()))
+
     def release(self, holder: str) -> None:
         """Takes back what the holder has."""
         self._held.pop(holder, None)

@@ -8,6 +8,8 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -22,8 +24,10 @@ from maft_operator.local import gpus
 from maft_operator.local.backend import LocalBackend, read_summary
 from maft_operator.local.display import Display, results
 from maft_operator.local.exports import Exports
+from maft_operator.local.meter import Meter
 from maft_operator.plan import graph as plan
 from maft_operator.plan import shards
+from maft_operator.plan.budget import exceeded
 from maft_operator.plan.graph import Graph
 from maft_operator.plan.reconcile import reconcile
 from maft_operator.plan.step import Observed, Step
@@ -62,11 +66,12 @@ async def run_locally(
         if graph.last.kind == "compare":  # the table is made anew: other methods or seeds may be asked for than before
             (local / graph.last.name / "summary.json").unlink(missing_ok=True)
         console.print(gpus.device_line(graph, devices), highlight=False, markup=False, soft_wrap=True)
-        async with LocalBackend(local, gpus.Slots(devices.gpus), serve) as backend:
-            memory, display = PeakMemory(), Display(console, graph)
+        slots = gpus.Slots(devices.gpus)
+        async with LocalBackend(local, slots, serve) as backend:
+            memory, display, budget = PeakMemory(), Display(console, graph), Budget(run, local, slots)
             async with contextlib.aclosing(Exports(export, graph, local, console)) as exports:
                 with display.progress if console.is_terminal else contextlib.nullcontext():
-                    end = await _loop(backend, growth, display, stop, memory, exports)
+                    end = await _loop(backend, growth, display, stop, memory, exports, budget)
                 if end and end.phase == "Complete":
                     await exports.finish(stop)
             result = backend.summary(graph.last.name)
@@ -92,14 +97,35 @@ class Growth:
         return gpus.dealt(graph if self._trials else shards.spread(graph), self._devices)
 
 
+class Budget:
+    """What `spec.budget` grants the run on this machine."""
+
+    def __init__(self, run: Run, local: Path, slots: gpus.Slots) -> None:
+        self._budget, self._meter, self._slots = run.spec.budget, Meter(local / "spent.json"), slots
+
+    def spent(self) -> str:
+        """Says which budget of time is spent; nothing where there is some left."""
+        return exceeded(self._budget, self._meter.look(self._slots.held), datetime.now(UTC))
+
+    def keep(self) -> None:
+        """Keeps what was taken for the next time."""
+        self._meter.keep()
+
+
 async def _loop(
-    backend: LocalBackend, growth: Growth, display: Display, stop: asyncio.Event, memory: "PeakMemory", exports: Exports
+    backend: LocalBackend,
+    growth: Growth,
+    display: Display,
+    stop: asyncio.Event,
+    memory: "PeakMemory",
+    exports: Exports,
+    budget: Budget,
 ) -> Step | None:
     """The last step, or None where the user stopped it."""
     looks = 0
     while not stop.is_set():
         growth.look((await backend.observe()).observed)
-        graph = growth.graph
+        graph = replace(growth.graph, spent=budget.spent())
         outcome = await reconcile(backend, graph)
         decided = outcome.step
         display.follow(graph)
@@ -108,12 +134,14 @@ async def _loop(
         await _show(backend, graph, display, observed)
         await exports.look(graph, observed)
         if decided.phase in ("Complete", "Failed"):
+            budget.keep()
             return decided
         if looks % 4 == 0:
             await asyncio.to_thread(memory.sample)
         looks += 1
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), LOOK)
+    budget.keep()
     return None
 
 
@@ -131,7 +159,8 @@ def _ending(end: Step | None, result: AnySummary | None, console: Console, secon
         console.print("Stopped. The same command goes on from what is committed.", highlight=False)
         return INTERRUPTED
     if end.phase == "Failed":
-        console.print(f"error: {end.message}", highlight=False, markup=False, soft_wrap=True)
+        todo = "" if end.failed_child else "; to go on from what is committed, raise it"
+        console.print(f"error: {end.message}{todo}", highlight=False, markup=False, soft_wrap=True)
         return BAD_INPUT
     if isinstance(result, CompareSummary):
         console.print(result.table, highlight=False, markup=False, soft_wrap=True)

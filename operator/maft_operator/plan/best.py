@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from maft import stopping
-from maft.spec import BudgetSpec
 from maft.stopping import Decision
 from maft.summaries import AnySummary, DebateSummary, EvaluateSummary, Validation
+from maft_operator.plan.budget import tokens_spent
 from maft_operator.plan.graph import Graph, Task
 from maft_operator.plan.step import Observed
 from maft_operator.spec.parse import Run
@@ -23,7 +23,7 @@ def settled(graph: Graph, observed: Observed) -> Graph:
     decisions = {key: decided for key, run in runs.items() if (decided := decision(graph, run, observed))}
     names = {task.name for task in graph.tasks if task.run.key in runs and _is_left_out(task, decisions.get(task.run.key))}
     tasks = tuple(_without(task, names) for task in graph.tasks if task.name not in names) if names else graph.tasks
-    spent = graph.spent or _spent(graph, observed.tokens)
+    spent = graph.spent or tokens_spent(graph.last.run.spec.budget, observed.tokens)
     return replace(graph, tasks=tasks, decisions=decisions, spent=spent)
 
 
@@ -65,10 +65,3 @@ def _is_left_out(task: Task, decided: Decision | None) -> bool:
 
 def _without(task: Task, names: Collection[str]) -> Task:
     return replace(task, needs=tuple(need for need in task.needs if need not in names))
-
-
-def _spent(graph: Graph, taken: int) -> str:
-    budget: BudgetSpec = graph.last.run.spec.budget
-    if budget.tokens is None or taken < budget.tokens:
-        return ""
-    return f"spec.budget.tokens ({budget.tokens:,}) are spent: {taken:,} read and written"
