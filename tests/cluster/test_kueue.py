@@ -212,6 +212,23 @@ def test_two_runs_that_do_not_fit_beside_each_other_both_end(maft: Installed, na
         kube.wait_complete(namespace, name, LIMIT)
 
 
+@pytest.mark.nightly
+def test_servers_make_room_where_no_debate_finds_any_beside_them(maft: Installed, namespace: str) -> None:
+    """Room for a server, and none for the debate beside it: the server goes and says why. Two such runs on two places hold one each,
+    and both end."""
+    kube, impatient = maft.kube, {"placementSeconds": 5}
+    queueing.queue(kube, namespace, "one", cpu=slots(1))
+    begin(maft, namespace, "alone", queueName="one", inference=impatient)
+    waits_for(kube, namespace, "alone", "DebatesLackRoom", "no debate found room beside its servers within 5 s")
+    kube.wait(lambda: not of_server(kube, namespace, "alone"), 60)
+    queueing.queue(kube, namespace, "two", cpu=slots(2))
+    for name in ("first", "second"):
+        begin(maft, namespace, name, 0.3, queueName="two", inference=impatient)
+    queueing.queue(kube, namespace, "one", cpu=slots(2))
+    for name in ("alone", "first", "second"):
+        assert "servers" not in kube.wait_complete(namespace, name, LIMIT)
+
+
 def waiting(kube: Kube, namespace: str, names: tuple[str, ...], words: str) -> list[str]:
     """Which of the runs wait in a queue, with these words of Kueue's."""
     conditions = {name: why(kube, namespace, name) for name in names}

@@ -73,7 +73,7 @@ class ClusterBackend:
         wanted = kinds.children(isolated=self._images.isolated)
         lists = await asyncio.gather(*(self._listed(kind) for kind in wanted))
         self._children = {kind.name: items for kind, items in zip(wanted, lists, strict=True)}
-        snapshot = observed.read(self._graph, self._children, self._now, placement.read(self._status, self._now).since)
+        snapshot = observed.read(self._graph, self._children, self._now, placement.read(self._status, self._now).missing)
         done = plan.recorded(self._graph, self._status.get("done", {})) | plan.found(self._graph, snapshot.summaries.values())
         size = resources.model_bytes(self._status, snapshot.summaries.values())
         snapshot = replace(snapshot, pins=self._pinned(), model_bytes=size, observed=replace(snapshot.observed, done=done))

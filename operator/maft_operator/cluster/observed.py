@@ -80,7 +80,7 @@ def read(graph: Graph, children: Mapping[str, Sequence[Json]], now: datetime, mi
         seconds={t.name: jobs.taken(t.object, now) for t in tasks if time(t.object, "status", "startTime")},
         metrics={name: url for t in running for name, url in indexes.metrics_urls(t.name, t.pods).items()},
         unexplained=unexplained(running, servers, waiting, now),
-        places=placement.places((pod for server in servers for pod in server.pods), now),
+        places=placement.places(chain.from_iterable(s.pods for s in servers), _waited(graph, running, now), now),
         gpus=spent.held(graph, (*tasks, *servers)),
         exports=exporting.read(beside, now),
         passing=any(is_terminating(pod) or pods.runs_on(pod) for child in (*tasks, *servers) for pod in child.pods),
@@ -119,6 +119,12 @@ def is_ready(deployment: Json) -> bool:
     replicas = count(deployment, "spec", "replicas") if "replicas" in part(deployment, "spec") else 1
     current = count(deployment, "status", "observedGeneration") >= count(deployment, "metadata", "generation")
     return current and all(count(deployment, "status", key) >= replicas for key in ("updatedReplicas", "availableReplicas"))
+
+
+def _waited(graph: Graph, running: Iterable[Child], now: datetime) -> list[float | None]:
+    """Seconds that each that asks servers has waited for room; None: it has some."""
+    asking = {task.name for task in graph.tasks if task.servers}
+    return [jobs.waited(task, now) for task in running if task.name in asking]
 
 
 def _limit(graph: Graph) -> int:

@@ -1,18 +1,19 @@
-"""Servers that do not all find a node are given back, so that two runs never hold half of what each needs for ever. Pure.
+"""Servers that hold half of what their run needs are given back, so that two runs never wait for each other for ever. Pure.
 
-A run's servers are of use together alone. Where some have a node and others have waited for one longer than
-inference.placementSeconds, all of them go, and come again after a pause that grows, and differs from run to run. The record of it
-stands in the status. Where a queue admits servers together (kueue.py) there is nothing to do: what waits has no node at all.
+A run's servers are of use together alone, and with debates that ask them. Where some have a node and others have waited for one longer
+than inference.placementSeconds, all of them go, and come again after a pause that grows, and differs from run to run. So they do
+where all are there and no debate has found room beside them for as long: on a node, in a quota, in a queue, which admits servers
+together (kueue.py) and knows nothing of what will ask them. The record of it stands in the status.
 """
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from maft_operator.cluster import reasons
-from maft_operator.cluster.fields import count, seconds, stamp, text, time
+from maft_operator.cluster.fields import count, is_true, seconds, stamp, text, time
 from maft_operator.cluster.pods import SCALED, is_active, is_terminating, unscheduled
 from maft_operator.cluster.reasons import Trouble
 from maft_operator.plan.graph import Graph
@@ -25,12 +26,14 @@ _DOUBLED = 5  # times, after which a pause is as long as any
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """How the pods of a run's servers stand with nodes."""
+    """How the pods of a run's servers stand with nodes, and those of its debates."""
 
     held: int = 0
-    """Pods that have one."""
+    """Pods of servers that have one."""
     waited: float = 0.0
     """Seconds that the one that has waited longest for one has."""
+    debates: float | None = 0.0
+    """Seconds for which no debate has found room, though there are some; None: one has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,14 @@ class Pause:
     until: datetime | None = None
     """When they come again; None: they may be there."""
     since: datetime | None = None
-    """Since when nodes are missing: new Deployments and pods know nothing of it."""
+    """Since when nodes or room are missing: new Deployments and pods know nothing of it."""
+    debates: bool = False
+    """Not a server found no room, but a debate beside them."""
+
+    @property
+    def missing(self) -> datetime | None:
+        """Since when nodes are missing for servers; None: they are not."""
+        return None if self.debates else self.since
 
     def holds(self, now: datetime) -> bool:
         """Tells whether servers stay away."""
@@ -55,11 +65,14 @@ class Pause:
         return (self.until - now).total_seconds() if graph.held else 0.0
 
 
-def places(pods: Iterable[Json], now: datetime) -> Places:
-    """Counts the pods of servers by whether a scheduler has found a node."""
+def places(pods: Iterable[Json], debates: Collection[float | None], now: datetime) -> Places:
+    """Counts the pods of servers by whether a scheduler has found a node. debates: seconds that each that is under way has waited for
+    room; None: it has some."""
     there = [pod for pod in pods if not is_terminating(pod) and is_active(pod)]
     held = sum(bool(text(pod, "spec", "nodeName")) for pod in there)
-    return Places(held, max((_waited(pod, now) for pod in there), default=0.0))
+    waiting = [seconds for seconds in debates if seconds is not None]
+    least = min(waiting, default=0.0) if len(waiting) == len(debates) else None
+    return Places(held, max((_waited(pod, now) for pod in there), default=0.0), least)
 
 
 def _waited(pod: Json, now: datetime) -> float:
@@ -70,16 +83,17 @@ def _waited(pod: Json, now: datetime) -> float:
 
 def decided(before: Pause, graph: Graph, observed: Observed, places: Places, run: str, now: datetime) -> Pause:
     """Decides whether servers go back now. run: its uid, from which the length of the pause is drawn."""
-    patience = graph.patience
     if before.holds(now):
         return before
-    if observed.servers and all(server.ready for server in observed.servers.values()):
-        return Pause()
-    if not patience or places.waited < patience or not places.held or _asked(graph, observed):
+    ready = bool(observed.servers) and all(server.ready for server in observed.servers.values())
+    waited = (places.debates or 0.0) if ready else places.waited
+    if ready and waited < (graph.patience or math.inf):
+        return replace(before, until=None) if before.debates and places.debates is not None else Pause()
+    if not graph.patience or waited < graph.patience or not places.held or (not ready and _asked(graph, observed)):
         return replace(before, until=None)
-    times, since = before.times + 1, before.since or now.replace(microsecond=0) - timedelta(seconds=int(places.waited))
+    times, since = before.times + 1, before.since or now.replace(microsecond=0) - timedelta(seconds=int(waited))
     until = now.replace(microsecond=0) + timedelta(seconds=math.ceil(pause(run, times)))  # whole seconds, as the API writes times
-    return Pause(times, until, since)
+    return Pause(times, until, since, debates=ready)
 
 
 def pause(run: str, times: int) -> float:
@@ -90,7 +104,7 @@ def pause(run: str, times: int) -> float:
 
 def _asked(graph: Graph, observed: Observed) -> bool:
     """Whether a debate is under way: it waits for a server that was lost, and the others have what it asked them."""
-    running = {name for name, state in observed.tasks.items() if state.status == "running"}
+    running = {name for name, state in observed.tasks.items() if state.status == "running" and not state.waits}
     return any(task.servers for task in graph.tasks if task.name in running)
 
 
@@ -101,15 +115,16 @@ def read(status: Json, now: datetime) -> Pause:
     """Reads the record. An end later than any pause has counts as none: a clock that ran ahead wrote it, or somebody else."""
     until, since = (time(status, "servers", name) for name in ("until", "since"))
     ours = until is not None and (until - now).total_seconds() <= MOST * 1.5
-    return Pause(count(status, "servers", "givenBack"), until if ours else None, min(since, now) if since else None)
+    times, debates = count(status, "servers", "givenBack"), is_true(status, "servers", "debates")
+    return Pause(times, until if ours else None, min(since, now) if since else None, debates)
 
 
 def written(pause: Pause) -> Json:
     """Makes the record; nothing where there is nothing to say."""
     if not pause.times:
         return {}
-    times = {"until": pause.until, "since": pause.since}
-    return {"servers": {"givenBack": pause.times, **{name: stamp(moment) for name, moment in times.items() if moment}}}
+    times = {name: stamp(moment) for name, moment in (("until", pause.until), ("since", pause.since)) if moment}
+    return {"servers": {"givenBack": pause.times, **times, **({"debates": True} if pause.debates else {})}}
 
 
 def troubles(pause: Pause, graph: Graph, now: datetime) -> tuple[Trouble, ...]:
@@ -117,6 +132,8 @@ def troubles(pause: Pause, graph: Graph, now: datetime) -> tuple[Trouble, ...]:
     if not pause.times:
         return ()
     again = f"; they come again at {pause.until:%H:%M:%S} UTC" if pause.holds(now) else "; they are tried again"
-    message = f"not all servers found a node within {graph.patience} s, {pause.times} times in a row{again}"
+    what = "no debate found room beside its servers" if pause.debates else "not all servers found a node"
+    message = f"{what} within {graph.patience} s, {pause.times} times in a row{again}"
     for_long = pause.since is not None and (now - pause.since).total_seconds() > SCALED
-    return (Trouble("", reasons.SERVERS_GIVEN_BACK, message, blocking=pause.times > 1 and for_long),)
+    reason = reasons.DEBATES_LACK_ROOM if pause.debates else reasons.SERVERS_GIVEN_BACK
+    return (Trouble("", reason, message, blocking=pause.times > 1 and for_long),)

@@ -60,6 +60,11 @@ SERVERS_GIVEN_BACK = Reason(
     "add nodes, let a queue admit servers together (docs/kueue.md), or, where nodes take longer, "
     "raise inference.placementSeconds in a resource with another name",
 )
+DEBATES_LACK_ROOM = Reason(
+    "DebatesLackRoom",
+    "leave room beside servers for the debates that ask them: more quota or nodes, or fewer runs at a time; "
+    "a debate asks for processors and memory, not for a GPU (docs/kueue.md)",
+)
 RETRYING = Reason("Retrying", "it is tried again within spec.backoffLimit; `kubectl logs` of the failed pod says more")
 DISRUPTED = Reason("Disrupted", "another pod goes on where it was; such an end does not count against spec.backoffLimit")
 # --- Progressing: something outside the run has to change first ---
@@ -152,6 +157,7 @@ WAITING = (
     FORBIDDEN,
     NEWER_SPEC,
     SERVERS_GIVEN_BACK,
+    DEBATES_LACK_ROOM,
     QUEUED,
     QUEUE_UNUSABLE,
     WEBHOOK_AWAY,

@@ -27,6 +27,8 @@ class TaskState:
     message: str = ""
     lingers: bool = False
     """Its program has ended, and something is left of it that does not end by itself."""
+    waits: bool = False
+    """No program of it has found room yet: no node, or no place in a quota or a queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def step(graph: Graph, observed: Observed) -> Step:
         runnable = [t for t in runnable if t.kind in CHECKS or t.name in observed.tasks]
         unfinished = tuple(runnable)
     wanted = _wanted(graph, observed, runnable, unfinished)
-    delete = (*_in_vain(runnable, observed), *(name for name in observed.servers if name not in wanted))
+    delete = (*_in_vain(graph, runnable, observed), *(name for name in observed.servers if name not in wanted))
     create: tuple[Task | Server, ...] = (
         *(s for s in graph.servers if s.name in wanted and (s.name not in observed.servers or observed.servers[s.name].failed)),
         *(t for t in runnable if _may_start(graph, t, observed)),
@@ -115,13 +117,12 @@ def _begun(observed: Observed, task: Task) -> bool:
     return task.name in observed.tasks or task.name in observed.done
 
 
-def _in_vain(tasks: Iterable[Task], observed: Observed) -> tuple[str, ...]:
-    """Tasks that run and ask servers that wait in a queue: they would give up, and hold what the servers may need. They go on from
-    what they had finished."""
+def _in_vain(graph: Graph, tasks: Iterable[Task], observed: Observed) -> tuple[str, ...]:
+    """Tasks that run and ask servers that wait in a queue, or wait themselves while servers stay away: they would give up, and hold
+    what the servers may need. They go on from what they had finished."""
     queued = {name for name, server in observed.servers.items() if server.queued}
-    return tuple(
-        t.name for t in tasks if _begun(observed, t) and observed.tasks[t.name].status == "running" and queued & {*t.servers}
-    )
+    running = [(t, state) for t in tasks if (state := observed.tasks.get(t.name)) and state.status == "running"]
+    return tuple(t.name for t, state in running if queued & {*t.servers} or (graph.held and t.servers and state.waits))
 
 
 def _kept(graph: Graph, observed: Observed, others: set[str]) -> tuple[Task | Server, ...]:
@@ -159,7 +160,8 @@ def _for_good(graph: Graph, state: TaskState | ServerState) -> bool:
 def _wanted(graph: Graph, observed: Observed, runnable: Iterable[Task], unfinished: Iterable[Task]) -> set[str]:
     """Servers to have: those that something runnable asks, and with lifetime Run also those that something will ask."""
     if graph.held:
-        runnable = unfinished = [t for t in runnable if t.name in observed.tasks and observed.tasks[t.name].status == "running"]
+        running = {name for name, state in observed.tasks.items() if state.status == "running" and not state.waits}
+        runnable = unfinished = [t for t in runnable if t.name in running]
     askers = runnable if graph.servers_release_gpus else unfinished
     return {server for task in askers for server in task.servers}
 
