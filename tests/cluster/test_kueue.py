@@ -214,8 +214,8 @@ def test_two_runs_that_do_not_fit_beside_each_other_both_end(maft: Installed, na
 
 @pytest.mark.nightly
 def test_servers_make_room_where_no_debate_finds_any_beside_them(maft: Installed, namespace: str) -> None:
-    """Room for a server, and none for the debate beside it: the server goes and says why. Two such runs on two places hold one each,
-    and both end."""
+    """Room for a server, and none for the debate beside it: the server goes and says why. Two such runs on two places may hold one
+    each, and both end."""
     kube, impatient = maft.kube, {"placementSeconds": 5}
     queueing.queue(kube, namespace, "one", cpu=slots(1))
     begin(maft, namespace, "alone", queueName="one", inference=impatient)

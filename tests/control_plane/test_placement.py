@@ -53,7 +53,9 @@ def test_pods_that_go_hold_nothing() -> None:
     assert placement.places([going], [], later(100)) == Places()
 
 
-@pytest.mark.parametrize(("waited", "debates"), [([], 0.0), ([70.0], 70.0), ([70.0, 5.0], 5.0), ([None], None), ([70.0, None], None)])
+@pytest.mark.parametrize(
+    ("waited", "debates"), [([], 0.0), ([70.0], 70.0), ([70.0, 5.0], 5.0), ([None], None), ([70.0, None], None)]
+)
 def test_how_long_no_debate_has_found_room(waited: list[float | None], debates: float | None) -> None:
     assert placement.places([placed("a")], waited, later(100)) == Places(1, 0.0, debates)
 
@@ -137,7 +139,17 @@ def test_servers_may_be_given_back_for_weeks(times: int) -> None:
     assert placement.MOST / 2 <= min(seconds) < max(seconds) <= placement.MOST * 1.5
 
 
-@pytest.mark.parametrize("pause", [Pause(), Pause(2), Pause(3, START), Pause(3, START, later(-60)), Pause(3, None, START), Pause(2, START, START, debates=True)])
+@pytest.mark.parametrize(
+    "pause",
+    [
+        Pause(),
+        Pause(2),
+        Pause(3, START),
+        Pause(3, START, later(-60)),
+        Pause(3, None, START),
+        Pause(2, START, START, debates=True),
+    ],
+)
 def test_the_record_in_the_status(pause: Pause) -> None:
     assert placement.read(placement.written(pause), START) == pause
 

@@ -124,7 +124,8 @@ def _of_ranks(training: TrainingSpec) -> list[Json]:
     """How ranks talk to each other, as NCCL and gloo read it. NCCL takes the beginning of a name unless "=" comes before it."""
     if training.parallelism != "Sharded":
         return []
-    nccl, variables = training.nccl, {"NCCL_DEBUG": training.nccl.debug}
+    nccl = training.nccl
+    variables: dict[str, str] = {"NCCL_DEBUG": nccl.debug}
     variables |= {} if nccl.infini_band else {"NCCL_IB_DISABLE": "1"}
     variables |= {"NCCL_SOCKET_IFNAME": f"={nccl.interface}", "GLOO_SOCKET_IFNAME": nccl.interface} if nccl.interface else {}
     return [{"name": name, "value": value} for name, value in variables.items()]

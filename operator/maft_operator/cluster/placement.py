@@ -1,9 +1,9 @@
 """Servers that hold half of what their run needs are given back, so that two runs never wait for each other for ever. Pure.
 
-A run's servers are of use together alone, and with debates that ask them. Where some have a node and others have waited for one longer
-than inference.placementSeconds, all of them go, and come again after a pause that grows, and differs from run to run. So they do
-where all are there and no debate has found room beside them for as long: on a node, in a quota, in a queue, which admits servers
-together (kueue.py) and knows nothing of what will ask them. The record of it stands in the status.
+A run's servers are of use together alone, and with debates that ask them. Where some have a node and others have waited for one
+longer than inference.placementSeconds, all of them go, and come again after a pause that grows, and differs from run to run. So
+they do where all are there and no debate has found room beside them for as long: on a node, in a quota, in a queue, which admits
+servers together (kueue.py) and knows nothing of what will ask them. The record of it stands in the status.
 """
 
 import hashlib
@@ -66,8 +66,8 @@ class Pause:
 
 
 def places(pods: Iterable[Json], debates: Collection[float | None], now: datetime) -> Places:
-    """Counts the pods of servers by whether a scheduler has found a node. debates: seconds that each that is under way has waited for
-    room; None: it has some."""
+    """Counts the pods of servers by whether a scheduler has found a node. debates: seconds that each that is under way has waited
+    for room; None: it has some."""
     there = [pod for pod in pods if not is_terminating(pod) and is_active(pod)]
     held = sum(bool(text(pod, "spec", "nodeName")) for pod in there)
     waiting = [seconds for seconds in debates if seconds is not None]

@@ -1,6 +1,6 @@
 """What a run has taken (plan/budget.py) as the cluster has it: the GPUs that its pods hold, and the record in the status. Pure.
 
-It is written anew where the number of GPUs changes; whoever looks next counts on from there, also an operator that has just started.
+It is written anew where the number of GPUs changes; whoever looks next counts on from there, also an operator that has just begun.
 """
 
 import re
