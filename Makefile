@@ -54,7 +54,7 @@ bench: env ## speed as ratios, into docs/performance.md (hours; PART=client or s
 bench-gpu: env ## on a machine with a GPU: what training does there, beside TRL, and the rows on a server, into docs/performance.md
 	@$(PY) benchmarks/gpu_check.py
 	@for part in trl adapters memory; do $(PY) benchmarks/trainer.py --part $$part $(GPU_TRAINING) --write || exit 1; done
-	@$(PY) benchmarks/bench.py --part gpu --write
+	@$(PY) benchmarks/bench.py --part gpu --part warm-start-gpu --write
 
 bench-quick: env ## the same with small samples, in under three minutes: fails on gross loss alone
 	@$(PY) benchmarks/bench.py --quick $(PART:%=--part %)

@@ -61,6 +61,8 @@ PARTS = {
     "prefix": Entry("served", "prefix", "6", quick=False),
     "fast": Entry("served", "fast", "7", quick=False),
     "gpu": Entry("served", "large", "1, 4, 5, 7", quick=False, gpu=True),
+    "warm-start": Entry("warm", "warm", "15", quick=False),
+    "warm-start-gpu": Entry("warm", "warm_large", "15", quick=False, gpu=True),
     "iteration": Entry("iteration", "iteration", "12", quick=False),
     "iterations": Entry("iteration", "iterations", "13", quick=False),
 }

@@ -22,6 +22,7 @@ from maft.spec import immutable_spec_json
 from maft.store import layout
 from maft.store.commits import publish
 from maft.store.files import FileStore
+from maft_operator.local.gpus import compiled
 from maft_operator.local.ports import free_port
 
 RUN = "bench/run"
@@ -53,13 +54,15 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(world: World, agents: int = 3, extra: Sequence[str] = ()) -> Iterator[Server]:
-    """The world's server, ready, as long as the block lasts. extra: vLLM's flags, after those of the example."""
+def running(world: World, agents: int = 3, extra: Sequence[str] = (), caches: Path | None = None) -> Iterator[Server]:
+    """The world's server, ready, as long as the block lasts. extra: vLLM's flags, after those of the example. caches: where it
+    keeps what it compiles, in place of the user's."""
     with TemporaryDirectory(prefix="maft-bench-") as scratch:
         port, folder = free_port(), Path(scratch)
         names = _adapters(world, FileStore(folder / "store"), folder / "made", agents)
         line = _command(world, folder, port, 2 * agents, extra)
         environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "MAFT_DIE_WITH_PARENT": "1"}
+        environment |= compiled({"MAFT_CACHE": str(caches)}) if caches else {}
         environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), environment.get("PYTHONPATH", "")])
         with process(line, folder / "log.txt", environment) as started:
             _wait(started, f"http://127.0.0.1:{port}", folder / "log.txt")
