@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +98,8 @@ def together(maft: Any, methods: list[str]) -> tuple[float, dict[str, float]]:
 
 def _seconds(run: Json) -> float:
     ends = (run["metadata"]["creationTimestamp"], run["status"]["completionTime"])
-    begun, ended = (time.mktime(time.strptime(moment[:19], "%Y-%m-%dT%H:%M:%S")) for moment in ends)
-    return ended - begun
+    begun, ended = map(datetime.fromisoformat, ends)
+    return (ended - begun).total_seconds()
 
 
 def measured(methods: list[str]) -> Json:

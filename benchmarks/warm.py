@@ -1,8 +1,8 @@
 """Warm starts: from "train done" to the next debate's first token, with empty caches and with those of the start before.
 
 With lifetime Phase a server starts when training has ended: that is its whole way, from the process to the first token of an
-adapter. What it finds again is what vLLM, Triton, Inductor and FlashInfer keep (`cacheClaim`, or the user's cache folder); the model
-is there on both sides.
+adapter. What it finds again is what vLLM, Triton, Inductor and FlashInfer keep (`cacheClaim`, or the user's cache folder); the
+model is there on both sides.
 """
 
 import asyncio

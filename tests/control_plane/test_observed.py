@@ -306,34 +306,12 @@ UNDER_WAY: dict[str, tuple[list[Json], int, Expected | None]] = {
 }
 
 
-SCHEDULED = {"spec": {"nodeName": "n"}}
-ROOM = {
-    "a queue holds it back since it was made": ([job(TASK, start=None, suspend=True)], 1000),
-    "… since it made room for others": ([job(TASK, condition("Suspended", seconds=400), suspend=True)], 600),
-    "no node has it": ([job(TASK), unscheduled(TASK, "0/3 nodes", since=250)], 750),
-    "a scheduler has not looked yet": ([job(TASK), pod(TASK, "Pending")], 0),
-    "a quota refuses its pods": ([job(TASK)], 1000),
-    "its image is pulled": ([job(TASK), {**pod(TASK, "Pending"), **SCHEDULED}], None),
-    "it is at work": ([job(TASK), pod(TASK, "Running", RUNNING)], None),
-    "the next attempt is about to begin": ([job(TASK, failed=1), pod(TASK, "Failed", ended(1))], None),
-}
-
-
-@pytest.mark.parametrize("name", ROOM)
-def test_how_long_a_task_has_waited_for_room(name: str) -> None:
-    objects, seconds = ROOM[name]
-    seen = observed(RUN, *objects)
-    assert seen.places.debates == seconds
-    assert seen.observed.tasks[TASK].waits == (seconds is not None)
-
-
 @pytest.mark.parametrize("name", UNDER_WAY)
 def test_a_task_that_is_under_way(name: str) -> None:
     objects, failures, expected = UNDER_WAY[name]
     snapshot = observed(RUN, *objects)
-    assert {name: replace(state, waits=False) for name, state in snapshot.observed.tasks.items()} == {
-        TASK: TaskState("running", failures)
-    }
+    [state] = snapshot.observed.tasks.values()  # whether it waits for room: test_room.py
+    assert replace(state, waits=False) == TaskState("running", failures)
     assert snapshot.ended == {}
     assert len(snapshot.troubles) == (expected is not None)
     if expected:
@@ -505,7 +483,7 @@ def test_many_programs_that_all_ended_by_themselves_are_done_when_the_job_says_s
     both = beside_sidecars(0, 1)
     for one in both:
         one["status"] |= {"phase": "Succeeded"}
-    assert observed(RUN, BOTH, *both).observed.tasks == {TASK: TaskState("running")}
+    assert observed(RUN, BOTH, *both).observed.tasks == {TASK: TaskState("running", waits=True)}
 
 
 STRANGERS: dict[str, dict[str, Json]] = {

@@ -7,15 +7,14 @@ from datetime import timedelta
 import pytest
 from kube_objects import START, a_run, at, condition, pod
 
-from maft_operator.cluster import placement, reasons
+from maft_operator.cluster import placement
 from maft_operator.cluster.placement import Pause, Places
 from maft_operator.plan.graph import graph
-from maft_operator.plan.step import Observed, ServerState, TaskState, step
+from maft_operator.plan.step import Observed, ServerState, TaskState
 
 GRAPH = replace(graph(a_run(), "s3://b"), patience=300)
 SERVER = GRAPH.servers[0].name
 WAITS = Observed({}, {SERVER: ServerState(ready=False)})
-READY = Observed({}, {SERVER: ServerState(ready=True)})
 HALF = Places(held=2, waited=400)
 
 
@@ -44,20 +43,13 @@ def placed(child: str, phase: str = "Running"):
     ],
 )
 def test_who_has_a_node(pods, expected) -> None:
-    assert placement.places(pods, [], later(100)) == expected
+    assert placement.places(pods, later(100)) == expected
 
 
 def test_pods_that_go_hold_nothing() -> None:
     going = placed("a")
     going["metadata"]["deletionTimestamp"] = at(0)
-    assert placement.places([going], [], later(100)) == Places()
-
-
-@pytest.mark.parametrize(
-    ("waited", "debates"), [([], 0.0), ([70.0], 70.0), ([70.0, 5.0], 5.0), ([None], None), ([70.0, None], None)]
-)
-def test_how_long_no_debate_has_found_room(waited: list[float | None], debates: float | None) -> None:
-    assert placement.places([placed("a")], waited, later(100)) == Places(1, 0.0, debates)
+    assert placement.places([going], later(100)) == Places()
 
 
 @pytest.mark.parametrize(
@@ -68,11 +60,6 @@ def test_how_long_no_debate_has_found_room(waited: list[float | None], debates: 
         (WAITS, Places(held=0, waited=4000), False),  # nothing to give back
         (Observed({}, {SERVER: ServerState(ready=True)}), HALF, False),
         (Observed({"r-1-debate": TaskState("running")}, WAITS.servers), HALF, False),  # it would lose what it asked
-        (Observed({"r-1-debate": TaskState("running", waits=True)}, WAITS.servers), HALF, True),  # it has asked nothing yet
-        (READY, Places(held=3, debates=300), True),
-        (READY, Places(held=3, debates=299), False),
-        (READY, Places(held=3, debates=None), False),
-        (READY, Places(held=0, debates=4000), False),
         (Observed({"r-1-train-0": TaskState("running")}, WAITS.servers), HALF, True),
     ],
 )
@@ -109,47 +96,13 @@ def test_how_long_nodes_are_missing_outlasts_the_pods() -> None:
     assert placement.troubles(Pause(), GRAPH, START) == ()
 
 
-def test_pauses_for_debates_end_when_one_has_found_room() -> None:
-    """Servers that come again are ready each time, which says nothing yet."""
-    first = placement.decided(Pause(), GRAPH, READY, Places(held=3, debates=300), "uid", START)
-    assert first.debates and first.since == later(-300) and first.until and first.missing is None
-    again = first.until
-    for observed, places in ((Observed(), Places()), (WAITS, Places(3)), (READY, Places(3)), (READY, Places(3, debates=20))):
-        assert placement.decided(first, GRAPH, observed, places, "uid", again) == replace(first, until=None)
-    second = placement.decided(first, GRAPH, READY, Places(held=3, debates=300), "uid", again)
-    assert (second.times, second.since) == (2, first.since)
-    assert placement.decided(second, GRAPH, READY, Places(3, debates=None), "uid", second.until) == Pause()
-    [told] = placement.troubles(second, GRAPH, later(10_000))
-    assert told.reason is reasons.DEBATES_LACK_ROOM and told.blocking
-    assert told.message == "no debate found room beside its servers within 300 s, 2 times in a row; they are tried again"
-
-
-def test_what_waits_itself_goes_with_its_servers() -> None:
-    """A debate that waits for room is no reason to keep what it would ask, and would hold what that needs."""
-    checked = {name: TaskState("succeeded") for name in ("r-0-prepare", "r-0-preflight")}
-    for state, gone in ((TaskState("running", waits=True), {SERVER, "r-1-debate"}), (TaskState("running"), set())):
-        observed = Observed({**checked, "r-1-debate": state}, READY.servers)
-        assert {*step(replace(GRAPH, held=True), observed).delete} == gone
-        assert not step(GRAPH, observed).delete
-
-
 @pytest.mark.parametrize("times", [7, 1025, 2**53])
 def test_servers_may_be_given_back_for_weeks(times: int) -> None:
     seconds = [placement.pause(f"run-{number}", times) for number in range(100)]
     assert placement.MOST / 2 <= min(seconds) < max(seconds) <= placement.MOST * 1.5
 
 
-@pytest.mark.parametrize(
-    "pause",
-    [
-        Pause(),
-        Pause(2),
-        Pause(3, START),
-        Pause(3, START, later(-60)),
-        Pause(3, None, START),
-        Pause(2, START, START, debates=True),
-    ],
-)
+@pytest.mark.parametrize("pause", [Pause(), Pause(2), Pause(3, START), Pause(3, START, later(-60)), Pause(3, None, START)])
 def test_the_record_in_the_status(pause: Pause) -> None:
     assert placement.read(placement.written(pause), START) == pause
 

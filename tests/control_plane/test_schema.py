@@ -774,9 +774,9 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"training": {"nodes": 2, "parallelism": "Sharded", "gpus": 0}},
         {"training": {"nodes": 2, "gpus": 1}},
     ),
-    "training.nccl.interface: only GPUs that hold one base talk over a network; leave it out, or set parallelism to Sharded": (
+    "training.nccl: only GPUs that hold one base talk over a network; leave it out, or set parallelism to Sharded": (
         {"training": {"parallelism": "Sharded", "gpus": 2, "nccl": {"interface": "eth0"}}},
-        {"training": {"gpus": 2, "nccl": {"interface": "eth0"}}},
+        {"training": {"gpus": 2, "nccl": {"infiniBand": False}}},
     ),
     "training.gpus: more than a training task has adapters; set fewer, topology to Shared, or parallelism to Sharded": (
         {"training": {"topology": "Shared", "gpus": 6}},

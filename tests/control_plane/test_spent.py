@@ -1,5 +1,6 @@
 """What a run has taken, and its budget: counted over looks, restarts, pauses and clocks; then it fails, and says of what."""
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 
@@ -183,12 +184,22 @@ def test_a_machine_counts_while_the_command_runs_and_the_next_one_counts_on(tmp_
     clock.now += 10.75
     assert first.look(2) == Spent(10, 21)
     clock.now += 0.5
-    assert first.look(0) == Spent(11, 21)
+    assert first.look(0) == Spent(11, 22)  # given back at the end of it
+    clock.now += 100
+    assert first.look(0) == Spent(111, 22)
     first.keep()
+    assert json.loads(file.read_text()) == {"seconds": 111.25, "gpuSeconds": 22.5}
     clock.now += 9000
     second = Meter(file, clock)
     clock.now += 0.75
-    assert second.look(4) == Spent(12, 24)
+    assert second.look(4) == Spent(112, 25)
+
+
+def test_a_record_that_cannot_be_written_ends_no_run(tmp_path) -> None:
+    clock = Clock()
+    meter = Meter(tmp_path / "gone" / "spent.json", clock)
+    clock.now += 2 * PERIOD
+    assert meter.look(1).seconds == 2 * PERIOD
 
 
 def test_a_killed_command_loses_a_few_seconds_at_most(tmp_path) -> None:

@@ -16,6 +16,7 @@ from maft_operator.cluster import (
     observed,
     placement,
     resources,
+    room,
     server_key,
     workloads,
 )
@@ -73,7 +74,8 @@ class ClusterBackend:
         wanted = kinds.children(isolated=self._images.isolated)
         lists = await asyncio.gather(*(self._listed(kind) for kind in wanted))
         self._children = {kind.name: items for kind, items in zip(wanted, lists, strict=True)}
-        snapshot = observed.read(self._graph, self._children, self._now, placement.read(self._status, self._now).missing)
+        missing, crowded = (record.read(self._status, self._now).since for record in (placement, room))
+        snapshot = observed.read(self._graph, self._children, self._now, missing, crowded)
         done = plan.recorded(self._graph, self._status.get("done", {})) | plan.found(self._graph, snapshot.summaries.values())
         size = resources.model_bytes(self._status, snapshot.summaries.values())
         snapshot = replace(snapshot, pins=self._pinned(), model_bytes=size, observed=replace(snapshot.observed, done=done))

@@ -8,7 +8,7 @@ import math
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from maft_operator.cluster import conditions, exporting, exports, kinds, looks, placement, reasons, spent, upgrade
+from maft_operator.cluster import conditions, exporting, exports, kinds, looks, placement, reasons, room, spent, upgrade
 from maft_operator.cluster.api import Api, Refused
 from maft_operator.cluster.backend import ClusterBackend
 from maft_operator.cluster.fields import parts
@@ -87,22 +87,25 @@ class Controller:
 
     async def _step(self, resource: Json, reading: Reading, state: KeyState) -> float | None:
         now, old, run, uid = _now(), own_status(resource), reading.run, resource["metadata"]["uid"]
-        pause = placement.read(old, now)
+        pause, crowd = placement.read(old, now), room.read(old, now)
         taken = spent.read(old, now)
         over = budget.exceeded(run.spec.budget, taken, now)
-        graph = plan.graph(run, store_url(run.spec.storage), suspended=run.spec.suspend, held=pause.holds(now), spent=over)
+        held = pause.holds(now) or crowd.holds(now)
+        graph = plan.graph(run, store_url(run.spec.storage), suspended=run.spec.suspend, held=held, spent=over)
         backend = self._backend(resource, graph, state, now)
         outcome = await reconcile(backend, graph)
         graph = outcome.graph
         measured = await measure(outcome.snapshot.metrics, state.resting)
         pause = placement.decided(pause, graph, outcome.snapshot.observed, outcome.snapshot.places, uid, now)
-        troubles = (*placement.troubles(pause, graph, now), *measured.troubles)
+        crowd = room.decided(crowd, graph, outcome.snapshot.observed, outcome.snapshot.troubles, uid, now)
+        troubles = (*placement.troubles(pause, graph, now), *room.troubles(crowd, graph, now), *measured.troubles)
         outcome = replace(outcome, snapshot=outcome.snapshot.with_troubles(troubles))
         done = added_up(measured.done, graph, outcome.snapshot.summaries)
         sent = await exports.advance(backend, graph, outcome.snapshot, old, now, over=_has_ended(outcome))
-        work = Reconciled(run, graph, outcome, done, reading.warnings, pause, taken, sent)
+        work = Reconciled(run, graph, outcome, done, reading.warnings, pause, crowd, taken, sent)
         new = status(work, old, resource["metadata"]["generation"], now)
-        again = sooner(pause.next_look(graph, now), budget.next_look(run.spec.budget, spent.read(new, now), now))
+        over_at = budget.next_look(run.spec.budget, spent.read(new, now), now)
+        again = sooner(pause.next_look(graph, now), crowd.next_look(graph, now), over_at)
         state.seen = self._calm(resource, work, again)
         delay = await self._writer.write(resource, new, state)
         for name in left_over(graph, outcome.snapshot.observed, old.get("done", {})):
@@ -117,7 +120,7 @@ class Controller:
 
     def _calm(self, resource: Json, work: Reconciled, again: float | None) -> Seen | None:
         """Remembers a look after which glances will do. again: seconds until another one is due, whatever happens."""
-        if not looks.is_calm(work.outcome) or work.pause.times:
+        if not looks.is_calm(work.outcome) or work.pause.times or work.crowd.since:
             return None
         clock = asyncio.get_running_loop().time()
         until = clock + min(looks.trusted(self._keys.at_work), again if again is not None else math.inf)

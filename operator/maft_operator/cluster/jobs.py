@@ -28,11 +28,18 @@ def state(task: Child, end: Trouble | None, now: datetime) -> TaskState:
         return TaskState("succeeded", lingers=not condition(job, "Failed"))
     failures = count(job, "status", "failed")
     if end is None:
-        return TaskState("running", failures, waits=waited(task, now) is not None)
+        return TaskState("running", failures, waits=_waits(task))
     # A Job that Kubernetes calls failed has used up what spec.backoffLimit granted, or may not be tried again.
     limit = count(job, "spec", "backoffLimit")
     code = BAD_INPUT if end.reason in reasons.OF_INPUT else pods.exit_code(task.pods[-1]) if task.pods else 0
     return TaskState("failed", max(failures, limit + 1), code, end.message, lingers=not condition(job, "Failed"))
+
+
+def _waits(task: Child) -> bool:
+    """Whether no pod of it has a node. What somebody else suspended, or another cluster runs, waits for no room here."""
+    job = task.object
+    others = text(job, "spec", "managedBy") or (is_true(job, "spec", "suspend") and not text(job, "metadata", "labels", QUEUE))
+    return not others and not any(pods.has_node(pod) for pod in task.pods)
 
 
 def _has_done_its_work(task: Child, now: datetime) -> bool:
@@ -104,19 +111,6 @@ def _passing(trouble: Trouble, pod: Json) -> Trouble:
 def stands_still(task: Child, now: datetime) -> bool:
     """Tells whether no program of it is at work, nor could be: a pod of which nobody hears may be."""
     return not any(pods.phase(pod) in ("Running", "Succeeded", "Unknown") or pods.is_lost(pod, now) for pod in task.pods)
-
-
-def waited(task: Child, now: datetime) -> float | None:
-    """Counts the seconds for which no pod of it has found room: a queue holds it back, a quota refuses its pods, or no node has it.
-    None where one has, or the next attempt is about to begin."""
-    there = [pod for pod in task.pods if not pods.is_terminating(pod) and pods.is_active(pod)]
-    if any(pods.phase(pod) == "Running" or text(pod, "spec", "nodeName") for pod in there):
-        return None
-    if is_true(task.object, "spec", "suspend"):
-        return max(0.0, _suspended_for(task.object, now))
-    if there:
-        return max(0.0, *(seconds(pods.unscheduled(pod), "lastTransitionTime", until=now) for pod in there))
-    return None if task.pods else max(0.0, seconds(task.object, "metadata", "creationTimestamp", until=now))
 
 
 def _suspended_for(job: Json, now: datetime) -> float:

@@ -3,7 +3,7 @@
 In: a run's children by kind and, for those that nothing else explains, Events. Nothing is remembered. pods.py reads single pods.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import chain
@@ -60,15 +60,23 @@ class Snapshot:
         return replace(self, troubles=(*self.troubles, *more))
 
 
-def read(graph: Graph, children: Mapping[str, Sequence[Json]], now: datetime, missing: datetime | None = None) -> Snapshot:
-    """Reads a run from its objects by kind, Pods included. missing: since when servers that were given back lack nodes."""
+def read(
+    graph: Graph,
+    children: Mapping[str, Sequence[Json]],
+    now: datetime,
+    missing: datetime | None = None,
+    crowded: datetime | None = None,
+) -> Snapshot:
+    """Reads a run from its objects by kind, Pods included. missing: since when servers that were given back lack nodes; crowded:
+    since when debates lack room beside them."""
     tasks, beside = exporting.apart(tasks_in(children), graph)
     servers = servers_in(children, (server.name for server in graph.servers))
     ended = {t.name: jobs.end(t, now) for t in tasks if jobs.has_failed(t, now)}
     states = {t.name: jobs.state(t, ended.get(t.name), now) for t in tasks}
-    over = {
-        s.name: end for s in servers if (end := _overdue(s, tasks, _limit(graph), now, missing) or _evicted(s, graph.backoff_limit))
-    }
+    limit = _limit(graph)
+    alone = _alone(tasks, limit, now, crowded)
+    ends = {s.name: _overdue(s, tasks, limit, now, missing) or alone or _evicted(s, graph.backoff_limit) for s in servers}
+    over = {name: replace(end, child=name) for name, end in ends.items() if end}
     server_states = {s.name: _server_state(s, over.get(s.name), graph.backoff_limit) for s in servers}
     running = [t for t in tasks if states[t.name].status == "running"]
     waiting = [*chain.from_iterable((*(jobs.troubles(t, now) for t in running), *(troubles_of_server(s, now) for s in servers)))]
@@ -80,7 +88,7 @@ def read(graph: Graph, children: Mapping[str, Sequence[Json]], now: datetime, mi
         seconds={t.name: jobs.taken(t.object, now) for t in tasks if time(t.object, "status", "startTime")},
         metrics={name: url for t in running for name, url in indexes.metrics_urls(t.name, t.pods).items()},
         unexplained=unexplained(running, servers, waiting, now),
-        places=placement.places(chain.from_iterable(s.pods for s in servers), _waited(graph, running, now), now),
+        places=placement.places((pod for server in servers for pod in server.pods), now),
         gpus=spent.held(graph, (*tasks, *servers)),
         exports=exporting.read(beside, now),
         passing=any(is_terminating(pod) or pods.runs_on(pod) for child in (*tasks, *servers) for pod in child.pods),
@@ -121,12 +129,6 @@ def is_ready(deployment: Json) -> bool:
     return current and all(count(deployment, "status", key) >= replicas for key in ("updatedReplicas", "availableReplicas"))
 
 
-def _waited(graph: Graph, running: Iterable[Child], now: datetime) -> list[float | None]:
-    """Seconds that each that asks servers has waited for room; None: it has some."""
-    asking = {task.name for task in graph.tasks if task.servers}
-    return [jobs.waited(task, now) for task in running if task.name in asking]
-
-
 def _limit(graph: Graph) -> int:
     """Seconds that a stage may take; 0: for ever."""
     return graph.tasks[0].run.spec.active_deadline_seconds or 0
@@ -147,6 +149,16 @@ def _overdue(server: Child, tasks: Iterable[Child], limit: int, now: datetime, m
     return Trouble(
         server.name, reasons.DEADLINE_EXCEEDED, ": ".join([f"not ready within spec.activeDeadlineSeconds ({limit} s)", *why_])
     )
+
+
+def _alone(tasks: Collection[Child], limit: int, now: datetime, crowded: datetime | None) -> Trouble | None:
+    """Whether no debate has found room beside the servers for longer than a stage may take, and no queue holds it back: its Job is
+    made anew each time that they are."""
+    if not limit or crowded is None or (now - crowded).total_seconds() <= limit:
+        return None
+    if any(is_true(t.object, "spec", "suspend") or any(map(pods.has_node, t.pods)) for t in tasks):
+        return None
+    return Trouble("", reasons.DEADLINE_EXCEEDED, f"no debate found room beside it within spec.activeDeadlineSeconds ({limit} s)")
 
 
 def _evicted(server: Child, limit: int) -> Trouble | None:

@@ -1,19 +1,19 @@
-"""Servers that hold half of what their run needs are given back, so that two runs never wait for each other for ever. Pure.
+"""Servers that do not all find a node are given back, so that two runs never hold half of what each needs for ever. Pure.
 
-A run's servers are of use together alone, and with debates that ask them. Where some have a node and others have waited for one
-longer than inference.placementSeconds, all of them go, and come again after a pause that grows, and differs from run to run. So
-they do where all are there and no debate has found room beside them for as long: on a node, in a quota, in a queue, which admits
-servers together (kueue.py) and knows nothing of what will ask them. The record of it stands in the status.
+A run's servers are of use together alone. Where some have a node and others have waited for one longer than
+inference.placementSeconds, all of them go, and come again after a pause that grows, and differs from run to run. The record of it
+stands in the status. Where a queue admits servers together (kueue.py) there is nothing to do: what waits has no node at all.
+room.py does the same where it is debates that wait.
 """
 
 import hashlib
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from maft_operator.cluster import reasons
-from maft_operator.cluster.fields import count, is_true, seconds, stamp, text, time
+from maft_operator.cluster.fields import count, seconds, stamp, text, time
 from maft_operator.cluster.pods import SCALED, is_active, is_terminating, unscheduled
 from maft_operator.cluster.reasons import Trouble
 from maft_operator.plan.graph import Graph
@@ -26,14 +26,12 @@ _DOUBLED = 5  # times, after which a pause is as long as any
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """How the pods of a run's servers stand with nodes, and those of its debates."""
+    """How the pods of a run's servers stand with nodes."""
 
     held: int = 0
-    """Pods of servers that have one."""
+    """Pods that have one."""
     waited: float = 0.0
     """Seconds that the one that has waited longest for one has."""
-    debates: float | None = 0.0
-    """Seconds for which no debate has found room, though there are some; None: one has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +43,7 @@ class Pause:
     until: datetime | None = None
     """When they come again; None: they may be there."""
     since: datetime | None = None
-    """Since when nodes or room are missing: new Deployments and pods know nothing of it."""
-    debates: bool = False
-    """Not a server found no room, but a debate beside them."""
-
-    @property
-    def missing(self) -> datetime | None:
-        """Since when nodes are missing for servers; None: they are not."""
-        return None if self.debates else self.since
+    """Since when nodes are missing: new Deployments and pods know nothing of it."""
 
     def holds(self, now: datetime) -> bool:
         """Tells whether servers stay away."""
@@ -65,14 +56,11 @@ class Pause:
         return (self.until - now).total_seconds() if graph.held else 0.0
 
 
-def places(pods: Iterable[Json], debates: Collection[float | None], now: datetime) -> Places:
-    """Counts the pods of servers by whether a scheduler has found a node. debates: seconds that each that is under way has waited
-    for room; None: it has some."""
+def places(pods: Iterable[Json], now: datetime) -> Places:
+    """Counts the pods of servers by whether a scheduler has found a node."""
     there = [pod for pod in pods if not is_terminating(pod) and is_active(pod)]
     held = sum(bool(text(pod, "spec", "nodeName")) for pod in there)
-    waiting = [seconds for seconds in debates if seconds is not None]
-    least = min(waiting, default=0.0) if len(waiting) == len(debates) else None
-    return Places(held, max((_waited(pod, now) for pod in there), default=0.0), least)
+    return Places(held, max((_waited(pod, now) for pod in there), default=0.0))
 
 
 def _waited(pod: Json, now: datetime) -> float:
@@ -83,17 +71,16 @@ def _waited(pod: Json, now: datetime) -> float:
 
 def decided(before: Pause, graph: Graph, observed: Observed, places: Places, run: str, now: datetime) -> Pause:
     """Decides whether servers go back now. run: its uid, from which the length of the pause is drawn."""
+    patience = graph.patience
     if before.holds(now):
         return before
-    ready = bool(observed.servers) and all(server.ready for server in observed.servers.values())
-    waited = (places.debates or 0.0) if ready else places.waited
-    if ready and waited < (graph.patience or math.inf):
-        return replace(before, until=None) if before.debates and places.debates is not None else Pause()
-    if not graph.patience or waited < graph.patience or not places.held or (not ready and _asked(graph, observed)):
+    if observed.servers and all(server.ready for server in observed.servers.values()):
+        return Pause()
+    if not patience or places.waited < patience or not places.held or _asked(graph, observed):
         return replace(before, until=None)
-    times, since = before.times + 1, before.since or now.replace(microsecond=0) - timedelta(seconds=int(waited))
+    times, since = before.times + 1, before.since or now.replace(microsecond=0) - timedelta(seconds=int(places.waited))
     until = now.replace(microsecond=0) + timedelta(seconds=math.ceil(pause(run, times)))  # whole seconds, as the API writes times
-    return Pause(times, until, since, debates=ready)
+    return Pause(times, until, since)
 
 
 def pause(run: str, times: int) -> float:
@@ -115,16 +102,15 @@ def read(status: Json, now: datetime) -> Pause:
     """Reads the record. An end later than any pause has counts as none: a clock that ran ahead wrote it, or somebody else."""
     until, since = (time(status, "servers", name) for name in ("until", "since"))
     ours = until is not None and (until - now).total_seconds() <= MOST * 1.5
-    times, debates = count(status, "servers", "givenBack"), is_true(status, "servers", "debates")
-    return Pause(times, until if ours else None, min(since, now) if since else None, debates)
+    return Pause(count(status, "servers", "givenBack"), until if ours else None, min(since, now) if since else None)
 
 
 def written(pause: Pause) -> Json:
     """Makes the record; nothing where there is nothing to say."""
     if not pause.times:
         return {}
-    times = {name: stamp(moment) for name, moment in (("until", pause.until), ("since", pause.since)) if moment}
-    return {"servers": {"givenBack": pause.times, **times, **({"debates": True} if pause.debates else {})}}
+    times = {"until": pause.until, "since": pause.since}
+    return {"servers": {"givenBack": pause.times, **{name: stamp(moment) for name, moment in times.items() if moment}}}
 
 
 def troubles(pause: Pause, graph: Graph, now: datetime) -> tuple[Trouble, ...]:
@@ -132,8 +118,6 @@ def troubles(pause: Pause, graph: Graph, now: datetime) -> tuple[Trouble, ...]:
     if not pause.times:
         return ()
     again = f"; they come again at {pause.until:%H:%M:%S} UTC" if pause.holds(now) else "; they are tried again"
-    what = "no debate found room beside its servers" if pause.debates else "not all servers found a node"
-    message = f"{what} within {graph.patience} s, {pause.times} times in a row{again}"
+    message = f"not all servers found a node within {graph.patience} s, {pause.times} times in a row{again}"
     for_long = pause.since is not None and (now - pause.since).total_seconds() > SCALED
-    reason = reasons.DEBATES_LACK_ROOM if pause.debates else reasons.SERVERS_GIVEN_BACK
-    return (Trouble("", reason, message, blocking=pause.times > 1 and for_long),)
+    return (Trouble("", reasons.SERVERS_GIVEN_BACK, message, blocking=pause.times > 1 and for_long),)

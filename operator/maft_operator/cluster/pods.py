@@ -66,6 +66,11 @@ def is_active(pod: Json) -> bool:
     return phase(pod) in ("Pending", "Running")
 
 
+def has_node(pod: Json) -> bool:
+    """Tells whether it takes room on a node."""
+    return phase(pod) not in ("Succeeded", "Failed") and (phase(pod) != "Pending" or bool(text(pod, "spec", "nodeName")))
+
+
 def is_ready(pod: Json) -> bool:
     """Tells whether it takes requests."""
     return text(condition(pod, "Ready"), "status") == "True"

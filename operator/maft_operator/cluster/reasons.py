@@ -62,8 +62,8 @@ SERVERS_GIVEN_BACK = Reason(
 )
 DEBATES_LACK_ROOM = Reason(
     "DebatesLackRoom",
-    "leave room beside servers for the debates that ask them: more quota or nodes, or fewer runs at a time; "
-    "a debate asks for processors and memory, not for a GPU (docs/kueue.md)",
+    "leave room for debates beside the servers that they ask, more quota or nodes: the run goes on by itself. Where waiting is "
+    "usual, raise inference.placementSeconds in a resource with another name (docs/kueue.md)",
 )
 RETRYING = Reason("Retrying", "it is tried again within spec.backoffLimit; `kubectl logs` of the failed pod says more")
 DISRUPTED = Reason("Disrupted", "another pod goes on where it was; such an end does not count against spec.backoffLimit")

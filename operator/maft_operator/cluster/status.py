@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from maft_operator.cluster import conditions, earlier, placement, results, server_key, spent
+from maft_operator.cluster import conditions, earlier, placement, results, room, server_key, spent
 from maft_operator.cluster.fields import stamp
 from maft_operator.cluster.images import PRESUMED
 from maft_operator.cluster.observed import Snapshot
 from maft_operator.cluster.placement import Pause
+from maft_operator.cluster.room import Crowd
 from maft_operator.plan import budget
 from maft_operator.plan import done as plan
 from maft_operator.plan.budget import Spent
@@ -49,6 +50,7 @@ class Reconciled:
     notices: tuple[str, ...] = ()
     """What the operator makes less of than whoever wrote the resource, a line each."""
     pause: Pause = field(default_factory=Pause)
+    crowd: Crowd = field(default_factory=Crowd)
     """Servers that were given back."""
     spent: Spent = field(default_factory=Spent)
     """What the run had taken at the look before."""
@@ -97,7 +99,7 @@ def status(work: Reconciled, old: Json, generation: int, now: datetime) -> Json:
         **({"warnings": warnings} if warnings else {}),
         **({"done": done} if done else {}),
         "spent": spent.written(taken),
-        **({} if over else placement.written(work.pause)),
+        **({} if over else placement.written(work.pause) | room.written(work.crowd)),
         **({"model": {"bytes": work.snapshot.model_bytes}} if work.snapshot.model_bytes else {}),
         **({"images": images} if (images := work.snapshot.pins.status) else {}),
         **({server_key.STATUS: key} if (key := work.snapshot.server_key) else {}),

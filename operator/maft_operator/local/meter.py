@@ -1,5 +1,6 @@
 """What a run takes on this machine, over all its `maft run`s: seconds, and GPUs held times seconds. It stands beside the logs."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from maft_operator.plan.budget import Spent
 PERIOD = 5.0  # seconds between two records: so much is not counted where the program is killed
 
 
-class Record(msgspec.Struct, frozen=True):
+class Record(msgspec.Struct, frozen=True, rename="camel"):
     """As the file has it."""
 
     seconds: float = 0.0
@@ -23,22 +24,24 @@ class Meter:
 
     def __init__(self, file: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._file, self._clock = file, clock
-        self._record, self._at, self._kept = _read(file), clock(), clock()
+        self._record, self._gpus, self._at, self._kept = _read(file), 0, clock(), clock()
 
     def look(self, gpus: int) -> Spent:
-        """Counts until now, with so many GPUs held since the look before."""
+        """Counts until now. gpus: held now; what was given back since the last look counts until now, too."""
         now, before = self._clock(), self._record
-        passed = now - self._at
-        self._record, self._at = Record(before.seconds + passed, before.gpu_seconds + gpus * passed), now
+        passed, held = now - self._at, max(gpus, self._gpus)
+        self._record = Record(before.seconds + passed, before.gpu_seconds + held * passed)
+        self._gpus, self._at = gpus, now
         if now - self._kept >= PERIOD:
             self.keep()
         return Spent(int(self._record.seconds), int(self._record.gpu_seconds))
 
     def keep(self) -> None:
-        """Writes the record, whole or not at all."""
+        """Writes the record, whole or not at all. A full disk ends no run: programs that have to write say so themselves."""
         temporary = self._file.with_suffix(".tmp")
-        temporary.write_bytes(msgspec.json.encode(self._record))
-        temporary.replace(self._file)
+        with contextlib.suppress(OSError):
+            temporary.write_bytes(msgspec.json.encode(self._record))
+            temporary.replace(self._file)
         self._kept = self._at
 
 

@@ -71,7 +71,7 @@ async def run_locally(
             memory, display, budget = PeakMemory(), Display(console, graph), Budget(run, local, slots)
             async with contextlib.aclosing(Exports(export, graph, local, console)) as exports:
                 with display.progress if console.is_terminal else contextlib.nullcontext():
-                    end = await _loop(backend, growth, display, stop, memory, exports, budget)
+                    end = await _loop(backend, growth, stop, display=display, memory=memory, exports=exports, budget=budget)
                 if end and end.phase == "Complete":
                     await exports.finish(stop)
             result = backend.summary(graph.last.name)
@@ -115,8 +115,9 @@ class Budget:
 async def _loop(
     backend: LocalBackend,
     growth: Growth,
-    display: Display,
     stop: asyncio.Event,
+    *,
+    display: Display,
     memory: "PeakMemory",
     exports: Exports,
     budget: Budget,

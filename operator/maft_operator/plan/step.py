@@ -28,7 +28,7 @@ class TaskState:
     lingers: bool = False
     """Its program has ended, and something is left of it that does not end by itself."""
     waits: bool = False
-    """No program of it has found room yet: no node, or no place in a quota or a queue."""
+    """No program of it has room: no node, or no place in a quota or a queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +86,18 @@ def step(graph: Graph, observed: Observed) -> Step:
         return Step(everything, (), "Suspended")
     if graph.spent and unfinished != (graph.last,):  # the report of what was paid for costs next to nothing
         return Step(everything, (), "Failed", message=graph.spent)
-    runnable = [t for t in unfinished if _begun(observed, t) or all(_succeeded(observed, need) for need in t.needs)]
-    if any(t.kind in CHECKS for t in runnable):
+    now = runnable(graph, observed)
+    if any(t.kind in CHECKS for t in now):
         # Nothing expensive before the input and the model are known to be good; what works already goes on.
-        runnable = [t for t in runnable if t.kind in CHECKS or t.name in observed.tasks]
-        unfinished = tuple(runnable)
-    wanted = _wanted(graph, observed, runnable, unfinished)
-    delete = (*_in_vain(graph, runnable, observed), *(name for name in observed.servers if name not in wanted))
+        now = [t for t in now if t.kind in CHECKS or t.name in observed.tasks]
+        unfinished = tuple(now)
+    wanted = _wanted(graph, observed, now, unfinished)
+    delete = (*_in_vain(graph, now, observed), *(name for name in observed.servers if name not in wanted))
     create: tuple[Task | Server, ...] = (
         *(s for s in graph.servers if s.name in wanted and (s.name not in observed.servers or observed.servers[s.name].failed)),
-        *(t for t in runnable if _may_start(graph, t, observed)),
+        *(t for t in now if _may_start(graph, t, observed)),
     )
-    return Step(delete, create, _phase(runnable, observed), _kept(graph, observed, {*delete, *(item.name for item in create)}))
+    return Step(delete, create, _phase(now, observed), _kept(graph, observed, {*delete, *(item.name for item in create)}))
 
 
 def pending(graph: Graph, observed: Observed) -> tuple[Task, ...]:
@@ -111,6 +111,11 @@ def pending(graph: Graph, observed: Observed) -> tuple[Task, ...]:
             remaining.append(task)
             awaited.update(() if _begun(observed, task) else task.needs)
     return tuple(reversed(remaining))
+
+
+def runnable(graph: Graph, observed: Observed) -> list[Task]:
+    """Lists those of them that wait for no other one."""
+    return [t for t in pending(graph, observed) if _begun(observed, t) or all(_succeeded(observed, need) for need in t.needs)]
 
 
 def _begun(observed: Observed, task: Task) -> bool:
@@ -171,6 +176,8 @@ def _may_start(graph: Graph, task: Task, observed: Observed) -> bool:
     if state and state.status != "failed":
         return False
     if graph.servers_release_gpus and task.kind in ("train", "diversity") and observed.servers:
+        return False
+    if graph.held and task.servers:  # those that are still there, for what asks them, go after it
         return False
     return all(server in observed.servers and observed.servers[server].ready for server in task.servers)
 
