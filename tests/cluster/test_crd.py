@@ -41,11 +41,12 @@ from test_schema import (
 
 from maft.spec import MUTABLE
 from maft.summaries import Answers, ProbeScore, TrainSummary
-from maft_operator.cluster import drift, merge, placement, spent
+from maft_operator.cluster import drift, merge, placement, room, spent
 from maft_operator.cluster.images import ROLES, Pin, Pins
 from maft_operator.cluster.manifests import MANAGER, Json
 from maft_operator.cluster.placement import Pause
-from maft_operator.cluster.spent import Spent
+from maft_operator.cluster.room import Crowd
+from maft_operator.plan.budget import Spent
 from maft_operator.spec.schema import GROUP, VERSION, BadSpec, checked, filled, openapi
 
 pytestmark = pytest.mark.cluster
@@ -398,7 +399,11 @@ NOT_WHOLE = (
 )
 WHOLE = state(*ALL, *SUMMARIZED[::3], *NOT_WHOLE, *APART, WARNED, run=a_run(evaluation={"diversity": 10}))
 USED = Pins({role: Pin(IMAGES.of(role), f"sha256:{64 * 'a'}") for role in ROLES}).status
-UNDER_WAY = {"progress": state(*DEBATING, units={"r-1-debate": (12, 24)})["progress"], **placement.written(Pause(1, START, START))}
+UNDER_WAY = {
+    "progress": state(*DEBATING, units={"r-1-debate": (12, 24)})["progress"],
+    **placement.written(Pause(1, START, START)),
+    **room.written(Crowd(1, START, START, START, "0/3 nodes")),
+}
 SPENT = spent.written(Spent(7200, 3600, 2, START))
 CHOSEN = state(
     *(done(f"r-{i}-validate") for i in (1, 2)),
