@@ -219,7 +219,7 @@ def test_servers_make_room_where_no_debate_finds_any_beside_them(maft: Installed
     kube, impatient = maft.kube, {"placementSeconds": 5}
     queueing.queue(kube, namespace, "one", cpu=slots(1))
     begin(maft, namespace, "alone", queueName="one", inference=impatient)
-    waits_for(kube, namespace, "alone", "DebatesLackRoom", "no debate found room beside its servers within 5 s")
+    waits_for(kube, namespace, "alone", "DebatesLackRoom", "no debate found room beside them (waits in queue one: ")
     kube.wait(lambda: not of_server(kube, namespace, "alone"), 60)
     queueing.queue(kube, namespace, "two", cpu=slots(2))
     for name in ("first", "second"):
