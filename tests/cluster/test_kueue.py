@@ -226,7 +226,7 @@ def test_servers_make_room_where_no_debate_finds_any_beside_them(maft: Installed
         begin(maft, namespace, name, 0.3, queueName="two", inference=impatient)
     queueing.queue(kube, namespace, "one", cpu=slots(2))
     for name in ("alone", "first", "second"):
-        assert "servers" not in kube.wait_complete(namespace, name, LIMIT)
+        assert "room" not in kube.wait_complete(namespace, name, LIMIT)
 
 
 def waiting(kube: Kube, namespace: str, names: tuple[str, ...], words: str) -> list[str]:

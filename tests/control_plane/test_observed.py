@@ -201,6 +201,11 @@ UNDER_WAY: dict[str, tuple[list[Json], int, Expected | None]] = {
         0,
         (reasons.NODE_LOST, True, f"node gpu-7: the pod r-1-debate-0 should have ended at {at(980)} and has not"),
     ),
+    "its node is lost, and a queue has taken its place back": (
+        [job(TASK, suspend=True, queue="gpus"), terminating(on_node(pod(TASK, "Running", RUNNING)), 980)],
+        0,
+        (reasons.NODE_LOST, True, f"node gpu-7: the pod r-1-debate-0 should have ended at {at(980)} and has not"),
+    ),
     "its node has just told it to end": ([job(TASK), terminating(on_node(pod(TASK, "Running", RUNNING)), 995)], 0, None),
     "its node is silent": (
         [job(TASK), on_node(pod(TASK, "Running", RUNNING, conditions=[condition("Ready", "False"), condition("ContainersReady")]))],
@@ -477,6 +482,15 @@ def test_many_programs_work_as_long_as_one_of_them_does() -> None:
     assert observed(RUN, BOTH, *beside_sidecars(1, 1)).observed.tasks == {TASK: running}  # two attempts of one of them
     [first], [second] = beside_sidecars(0), beside_sidecars(1, ago=2)  # of which one may end with its program yet
     assert observed(RUN, BOTH, first, second).observed.tasks == {TASK: running}
+
+
+@pytest.mark.parametrize(("finished", "done"), [(990, True), (997, False), (1003, False), (4600, True)])
+def test_a_clock_that_is_ahead_keeps_no_program_at_work(finished: float, done: bool) -> None:
+    """Of its node: 1000 is now."""
+    end = {"terminated": {**ended(0, SAID)["terminated"], "finishedAt": at(finished)}}
+    program = pod(TASK, "Running", end)
+    program["status"]["containerStatuses"].append({"name": "proxy", "state": RUNNING, "restartCount": 0, "ready": True})
+    assert observed(RUN, job(TASK), program).observed.tasks[TASK].status == ("succeeded" if done else "running")
 
 
 def test_many_programs_that_all_ended_by_themselves_are_done_when_the_job_says_so() -> None:

@@ -2,7 +2,7 @@
 
 import random
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from kube_objects import (
@@ -43,8 +43,9 @@ def seen(servers=READY, **tasks: TaskState) -> Observed:
     return Observed({**CHECKED, **{name.replace("_", "-"): state for name, state in tasks.items()}}, servers)
 
 
-def look(before: Crowd, now: float, observed: Observed | None = None, *troubles: Trouble, graph=GRAPH) -> Crowd:
-    return room.decided(before, graph, observed or seen(r_1_debate=WAITS), troubles or (QUEUED,), "uid", later(now))
+def look(before: Crowd, now: float, observed: Observed | None = None, *troubles: Trouble, graph=GRAPH, told: bool = True) -> Crowd:
+    told_of = (troubles or (QUEUED,)) if told else ()
+    return room.decided(before, graph, observed or seen(r_1_debate=WAITS), told_of, "uid", later(now))
 
 
 def test_servers_go_once_no_debate_has_had_room_for_as_long() -> None:
@@ -99,7 +100,18 @@ def test_what_is_missing_is_room(reason: reasons.Reason) -> None:
 def test_two_that_wait_and_one_that_does_not() -> None:
     both = seen(r_1_debate=WAITS, r_0_evaluate=WAITS)
     assert look(BEGUN, 300, both, QUEUED, replace(QUEUED, child=OTHER)).times == 1
-    assert look(BEGUN, 300, both, QUEUED) == Crowd()
+    assert look(BEGUN, 300, both, QUEUED) == BEGUN  # nobody has looked at the other one yet
+
+
+def test_a_job_that_nobody_has_looked_at_says_nothing() -> None:
+    """Its pod is not made yet, or no scheduler has seen it: so it is at each beginning."""
+    assert look(BACK, 300, told=False) == BACK
+    assert look(replace(BEGUN, times=2), 300, told=False) == replace(BEGUN, times=2)
+
+
+def test_a_debate_that_finds_room_while_servers_are_to_go_ends_it() -> None:
+    assert look(replace(BACK, until=later(400)), 301, seen(r_1_debate=TaskState("running"))) == Crowd()
+    assert look(replace(BACK, until=later(400)), 301, seen()) == replace(BACK, until=later(400))
 
 
 def test_a_suspended_run_and_one_without_patience_give_nothing_back() -> None:
@@ -154,6 +166,11 @@ NO_ROOM = (done("r-0-prepare"), done("r-0-preflight"), job(DEBATE), unscheduled(
         (NO_ROOM, {"now": 10**6, "crowded": None}, False),
         ((*NO_ROOM[:3], SERVERS, pod(DEBATE, "Running", RUNNING)), {"now": 10**6}, False),
         ((*NO_ROOM[:2], job(DEBATE, suspend=True, queue="gpus"), SERVERS), {"now": 10**6}, False),  # queues may take for ever
+        ((*NO_ROOM[:4], deployment()), {"now": 10**6}, False),  # they come again
+        ((*NO_ROOM[:2], SERVERS), {"now": 10**6}, False),
+        ((*NO_ROOM[:2], done(DEBATE, ended=900), SERVERS), {"now": 10**6}, False),  # nobody looked while it had room
+        ((*NO_ROOM[:2], done(DEBATE, ended=900), job(OTHER), unscheduled(OTHER, "0/3"), SERVERS), {"now": 1900}, False),
+        ((*NO_ROOM[:2], done(DEBATE, ended=900), job(OTHER), unscheduled(OTHER, "0/3"), SERVERS), {"now": 1901}, True),
     ],
 )
 def test_a_stage_has_a_deadline(objects, more, fails: bool) -> None:
@@ -166,7 +183,13 @@ def test_a_stage_has_a_deadline(objects, more, fails: bool) -> None:
 # --- in the status ---
 
 
-@pytest.mark.parametrize("crowd", [Crowd(), BEGUN, BACK, Crowd(3, later(900), START, None, "x"), Crowd(1, None, later(-9), START)])
+YEAR_1 = datetime(1, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "crowd",
+    [Crowd(), BEGUN, BACK, Crowd(3, later(900), START, None, "x"), Crowd(1, None, later(-9), START), Crowd(1, since=YEAR_1)],
+)
 def test_the_record_in_the_status(crowd: Crowd) -> None:
     assert room.read(room.written(crowd), START) == crowd
 

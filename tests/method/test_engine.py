@@ -212,6 +212,8 @@ ENDING = {
     "deeper than anybody reads": web.Response(body=b'{"more": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"),
     "a gateway without a route": web.Response(status=404),
     "a router's words": web.Response(status=404, text="404 page not found"),
+    "a gateway's words": web.Response(status=403, text='{"message": "Forbidden"}', content_type="application/json"),
+    "a proxy's words": web.Response(status=404, text='{"error": "client closed"}', content_type="application/json"),
     "a page that is not there": web.Response(status=404, text="<html>nginx</html>", content_type="text/html"),
     "a proxy's own status": web.Response(status=520),
     "not implemented": web.Response(status=501, text='{"error": "no"}', content_type="application/json"),

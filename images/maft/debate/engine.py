@@ -272,13 +272,15 @@ class HttpEngine:
 
 
 def _is_refusal(status: int, data: bytes) -> bool:
-    """Whether the server itself will not have it: its words are JSON, those of gateways and other strangers are not."""
+    """Whether the server itself will not have it: in the words of vLLM or of FastAPI, which it is made with. Gateways and other
+    strangers have words of their own."""
     if not 400 <= status < 500 or status in _PASSING:
         return False
     try:
-        return isinstance(msgspec.json.decode(data), dict)
+        told = msgspec.json.decode(data)
     except _UNREADABLE:
         return False
+    return isinstance(told, dict) and (isinstance(told.get("error"), dict) or told.get("object") == "error" or "detail" in told)
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:

@@ -66,7 +66,7 @@ def seconds(thing: Any, *path: str, until: datetime) -> float:
 
 def stamp(moment: datetime) -> str:
     """Writes a time as metav1.Time: whole seconds, UTC."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"  # strftime writes no year of four digits
 
 
 def _at(thing: Any, path: tuple[str, ...]) -> Any:

@@ -91,12 +91,12 @@ def taken(job: Json, now: datetime) -> float:
 def troubles(task: Child, now: datetime) -> list[Trouble]:
     """Says of a Job that has not ended who does not let it end, what its newest pods wait for, what its last failed pod died of."""
     job = task.object
+    if lost := [why.lost(task.name, pod) for pod in task.pods if pods.is_lost(pod, now)]:
+        return lost[-1:]
     if is_true(job, "spec", "suspend"):
         queue = text(job, "metadata", "labels", QUEUE)
         message = f"waits in queue {queue}" if queue else "another than maft has suspended the Job"
         return [why.queued(task.name, message, _suspended_for(job, now))]
-    if lost := [why.lost(task.name, pod) for pod in task.pods if pods.is_lost(pod, now)]:
-        return lost[-1:]
     if waits := [_passing(t, pod) for pod in indexes.newest(task.pods) if (t := why.waiting(task.name, pod, now))]:
         return waits
     failed = indexes.by_themselves([pod for pod in task.pods if pods.has_failed(pod)])

@@ -3,7 +3,7 @@
 In: a run's children by kind and, for those that nothing else explains, Events. Nothing is remembered. pods.py reads single pods.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import chain
@@ -19,7 +19,7 @@ from maft_operator.cluster.placement import Places
 from maft_operator.cluster.pods import is_terminating
 from maft_operator.cluster.reasons import Trouble
 from maft_operator.plan.graph import Graph
-from maft_operator.plan.step import Observed, ServerState
+from maft_operator.plan.step import Observed, ServerState, TaskState
 from maft_operator.spec.schema import Json
 
 
@@ -74,9 +74,11 @@ def read(
     ended = {t.name: jobs.end(t, now) for t in tasks if jobs.has_failed(t, now)}
     states = {t.name: jobs.state(t, ended.get(t.name), now) for t in tasks}
     limit = _limit(graph)
-    alone = _alone(tasks, limit, now, crowded)
-    ends = {s.name: _overdue(s, tasks, limit, now, missing) or alone or _evicted(s, graph.backoff_limit) for s in servers}
-    over = {name: replace(end, child=name) for name, end in ends.items() if end}
+    ready = all(s.made and is_ready(s.made) for s in servers)
+    alone = ready and _alone(graph, tasks, states, now=now, since=crowded)
+
+    late = {s.name: _lonely(s, limit) if alone else _overdue(s, tasks, limit, now, missing) for s in servers}
+    over = {s.name: end for s in servers if (end := late[s.name] or _evicted(s, graph.backoff_limit))}
     server_states = {s.name: _server_state(s, over.get(s.name), graph.backoff_limit) for s in servers}
     running = [t for t in tasks if states[t.name].status == "running"]
     waiting = [*chain.from_iterable((*(jobs.troubles(t, now) for t in running), *(troubles_of_server(s, now) for s in servers)))]
@@ -151,14 +153,21 @@ def _overdue(server: Child, tasks: Iterable[Child], limit: int, now: datetime, m
     )
 
 
-def _alone(tasks: Collection[Child], limit: int, now: datetime, crowded: datetime | None) -> Trouble | None:
-    """Whether no debate has found room beside the servers for longer than a stage may take, and no queue holds it back: its Job is
-    made anew each time that they are."""
-    if not limit or crowded is None or (now - crowded).total_seconds() <= limit:
-        return None
-    if any(is_true(t.object, "spec", "suspend") or any(map(pods.has_node, t.pods)) for t in tasks):
-        return None
-    return Trouble("", reasons.DEADLINE_EXCEEDED, f"no debate found room beside it within spec.activeDeadlineSeconds ({limit} s)")
+def _alone(graph: Graph, tasks: Iterable[Child], states: Mapping[str, TaskState], *, now: datetime, since: datetime | None) -> bool:
+    """Whether a debate waits for room beside the servers now, as others have since then for longer than a stage may take, and no
+    queue holds it back: its Job is made anew each time that they are. Where the last one ended, one had room."""
+    limit, asking = _limit(graph), {task.name for task in graph.tasks if task.servers}
+    debates = [task for task in tasks if task.name in asking]
+    waiting = [task for task in debates if states[task.name].status == "running" and states[task.name].waits]
+    if not limit or since is None or not waiting or any(is_true(task.object, "spec", "suspend") for task in waiting):
+        return False
+    ends = [at for task in debates if (at := time(task.object, "status", "completionTime"))]
+    return (now - max([since, *ends])).total_seconds() > limit
+
+
+def _lonely(server: Child, limit: int) -> Trouble:
+    words = f"no debate found room beside it within spec.activeDeadlineSeconds ({limit} s)"
+    return Trouble(server.name, reasons.DEADLINE_EXCEEDED, words)
 
 
 def _evicted(server: Child, limit: int) -> Trouble | None:

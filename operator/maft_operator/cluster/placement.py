@@ -22,6 +22,7 @@ from maft_operator.spec.schema import Json
 
 FIRST, MOST = 30.0, 600.0  # seconds: the first pause, and the longest; each is half as long to half as long again
 _DOUBLED = 5  # times, after which a pause is as long as any
+_MOST_TIMES = 10**6  # in a status that somebody else wrote
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,9 @@ def read(status: Json, now: datetime) -> Pause:
     """Reads the record. An end later than any pause has counts as none: a clock that ran ahead wrote it, or somebody else."""
     until, since = (time(status, "servers", name) for name in ("until", "since"))
     ours = until is not None and (until - now).total_seconds() <= MOST * 1.5
-    return Pause(count(status, "servers", "givenBack"), until if ours else None, min(since, now) if since else None)
+    return Pause(
+        min(count(status, "servers", "givenBack"), _MOST_TIMES), until if ours else None, min(since, now) if since else None
+    )
 
 
 def written(pause: Pause) -> Json:

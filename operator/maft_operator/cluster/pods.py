@@ -161,7 +161,7 @@ def runs_on(pod: Json) -> list[str]:
 def has_settled(pod: Json, now: datetime) -> bool:
     """Tells whether our container ended so long ago that the others had the time to end as well."""
     end = part(ours(pod), "state", "terminated")
-    return time(end, "finishedAt") is None or seconds(end, "finishedAt", until=now) > PATIENCE
+    return time(end, "finishedAt") is None or abs(seconds(end, "finishedAt", until=now)) > PATIENCE  # its node's clock may be ahead
 
 
 # --- ends ---

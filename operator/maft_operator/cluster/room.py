@@ -23,6 +23,7 @@ from maft_operator.spec.schema import Json
 _LACKING = (reasons.UNSCHEDULABLE, reasons.QUOTA_EXCEEDED, reasons.QUEUED)
 _DOUBLED = 5  # times, after which it is not waited longer
 _WORDS = 300  # characters of a message that are kept
+_MOST_TIMES = 10**6  # in a status that somebody else wrote
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +55,24 @@ class Crowd:
 
 def decided(before: Crowd, graph: Graph, observed: Observed, troubles: Iterable[Trouble], run: str, now: datetime) -> Crowd:
     """Decides whether servers go back now. run: its uid, from which the length of the pause is drawn."""
-    if graph.suspended:
+    asking = {name: state for name, state in observed.tasks.items() if state.status == "running" and name in _askers(graph)}
+    told = {trouble.child: trouble for trouble in troubles if trouble.child in asking}
+    placed = any(not state.waits for state in asking.values())
+    if graph.suspended or placed or any(trouble.reason not in _LACKING for trouble in told.values()):
         return Crowd()
     if before.holds(now):
         return before
-    running = {name for name, state in observed.tasks.items() if state.status == "running"}
-    asking = [task.name for task in graph.tasks if task.servers and task.name in running]
-    lacking = {trouble.child: trouble.message for trouble in troubles if trouble.reason in _LACKING}
+    before = replace(before, until=None)
     if not asking:  # servers come again, or all that asked them is done
-        return replace(before, until=None, waits=None) if _asked_for(graph, observed) else Crowd()
-    if any(name not in lacking or not observed.tasks[name].waits for name in asking):
-        return Crowd()
-    return _waiting(replace(before, until=None, message=lacking[asking[0]][:_WORDS]), graph, observed, run, now)
+        return replace(before, waits=None) if _asked_for(graph, observed) else Crowd()
+    if len(told) < len(asking):  # nobody has looked at it yet
+        return before
+    first = next(iter(told.values()))
+    return _waiting(replace(before, message=first.message[:_WORDS]), graph, observed, run, now)
+
+
+def _askers(graph: Graph) -> set[str]:
+    return {task.name for task in graph.tasks if task.servers}
 
 
 def _asked_for(graph: Graph, observed: Observed) -> bool:
@@ -97,7 +104,7 @@ def read(status: Json, now: datetime) -> Crowd:
     ours = until is not None and (until - now).total_seconds() <= MOST * 1.5
     begun, waiting = (min(moment, now) if moment else None for moment in (since, waits))
     message = text(status, "room", "message")[:_WORDS]
-    return Crowd(max(0, count(status, "room", "givenBack")), until if ours else None, begun, waiting, message)
+    return Crowd(min(max(0, count(status, "room", "givenBack")), _MOST_TIMES), until if ours else None, begun, waiting, message)
 
 
 def written(crowd: Crowd) -> Json:
