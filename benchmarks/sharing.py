@@ -127,7 +127,7 @@ def markdown(kept: Json) -> str:
         lines.append(f"| {label} | {took:.0f} | " + " | ".join(f"{side['runs'][label]:.0f}" for side in sides) + " |")
     total = sum(kept["alone"].values())
     lines.append(f"| **all** | **{total:.0f}** | " + " | ".join(f"**{side['seconds']:.0f}**" for side in sides) + " |")
-    saved = " | ".join(f"{100 * (1 - side['seconds'] / total):.0f} %" for side in sides)
+    saved = " | ".join(f"{100 * (1 - side['seconds'] / total):.1f} %" for side in sides)
     lines.append(f"| saved (goal: 40 %) | | {saved} |")
     where = "vLLM {vllm}, {cores} cores".format(**kept["machine"])
     loads = ", ".join(kept["load"].values())
