@@ -5,6 +5,7 @@ Only safetensors and JSON are read; pickled weights are refused.
 
 import hashlib
 import os
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -110,6 +111,9 @@ def _fetch(source: str, folder: Path, wanted: tuple[str, ...], entries: Sequence
         with ThreadPoolExecutor(AT_A_TIME) as threads:
             for fetched in [threads.submit(_fetch_file, store, name, folder, sizes[name]) for name in missing]:
                 fetched.result()
+        if missing and _state(_listed(source)) != _state(entries):  # of equal size, a file that was written anew looks like the old
+            shutil.rmtree(folder)
+            raise OSError(f"model.source: {source} was written anew while it was fetched; it is fetched again")
 
 
 def _stored(store: Store) -> dict[str, int]:

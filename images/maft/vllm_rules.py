@@ -5,6 +5,7 @@ is installed and has its device; `askable` tells.
 """
 
 import contextlib
+import math
 import os
 import re
 import tempfile
@@ -74,9 +75,9 @@ def ask(folder: Path, rank: int, source: str, *, on_cpu: bool = False) -> list[s
         return [f"model.source: vLLM could not be asked about a small copy: {type(error).__name__}: {one_line(error, 200)}"]
 
 
-def check_flags(flags: Sequence[str]) -> None:
-    """Raises BadInput where the command line of `vllm serve` does not take one of them. Asks nobody where there are none, or no
-    vLLM of a release whose command line is known."""
+def check_flags(flags: Sequence[str], gpus: int | None = None) -> None:
+    """Raises BadInput where the command line of `vllm serve` does not take one of them, or they share the model among another
+    number of GPUs than it has. Asks nobody where there are none, or no vLLM of a release whose command line is known."""
     if not flags or not askable():
         return
     try:
@@ -97,11 +98,23 @@ def check_flags(flags: Sequence[str]) -> None:
         if getattr(parsed, name, None) != getattr(usual, name, None):
             why = f"from {_FIELDS[name]}; set that" if name in _FIELDS else "which asks the server by it; leave it out"
             raise BadInput(f"inference.extraArgs: --{name.replace('_', '-')} is set by maft, {why}")
+    _check_parallel(parsed, gpus or 0)  # left out: what is there, which vLLM says itself
+
+
+def _check_parallel(parsed: Any, gpus: int) -> None:
+    """Where a server has GPUs, each has its part."""
+    sizes = [int(getattr(parsed, f"{kind}_parallel_size", None) or 1) for kind in ("tensor", "pipeline", "data")]
+    if gpus and 1 < math.prod(sizes) != gpus:
+        product = " × ".join(map(str, sizes))
+        raise BadInput(
+            f"inference.extraArgs: tensor × pipeline × data parallel sizes are {product}, and inference.gpus is {gpus}; "
+            "set that to their product, or write all of them so that it is"
+        )
 
 
 def _nearest(message: str, parser: ArgumentParser) -> str:
     names = re.findall(r"--[a-z0-9-]+", message) if "unrecognized" in message else []
-    known = [name for action in parser._actions for name in action.option_strings]
+    known = [name for action in parser._actions for name in action.option_strings if name.startswith("--")]
     near = [other for name in names[:1] for other in get_close_matches(name, known, 1)]
     return f"; did you mean {near[0]}?" if near else ""
 

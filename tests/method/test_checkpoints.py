@@ -3,6 +3,7 @@
 import ctypes
 import dataclasses
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -272,12 +273,23 @@ def flipped(data: bytes) -> bytes:
     return data[:-3] + bytes([data[-3] ^ 1]) + data[-2:]
 
 
+def another_number(data: bytes) -> bytes:
+    assert data.count(b'\\"batchTokens\\":64') == 1
+    return data.replace(b'\\"batchTokens\\":64', b'\\"batchTokens\\":24')
+
+
+def another_name(data: bytes) -> bytes:
+    return data.replace(b'\\"batchTokens\\"', b'\\"batchTokenr\\"')
+
+
 def newer(data: bytes) -> bytes:
     assert data.count(b'\\"format\\":1') == 1
     return data.replace(b'\\"format\\":1', b'\\"format\\":9')
 
 
-@pytest.mark.parametrize("spoilt", [torn, flipped, newer, lambda data: b"", lambda data: b"\x02" + bytes(7) + b"{}"])
+@pytest.mark.parametrize(
+    "spoilt", [torn, flipped, another_number, another_name, newer, lambda data: b"", lambda data: b"\x02" + bytes(7) + b"{}"]
+)
 def test_a_checkpoint_that_cannot_be_read_is_left_in_one_line(base, tokens, tmp_path, capsys, spoilt):
     whole = trained(base, tokens, tmp_path / "whole")
     with pytest.raises(SystemExit):
@@ -302,6 +314,60 @@ def test_a_checkpoint_that_cannot_be_written_ends_no_training(base, tokens, tmp_
     whole = trained(base, tokens, tmp_path / "whole")
     assert trained(base, tokens, tmp_path / "x", Keeper(Full(tmp_path), KEY, DECIDED, 0.0)) == whole
     assert capsys.readouterr().out.splitlines()[0] == "no checkpoint after step 1: store: the disk is full"
+
+
+@dataclass
+class Refusing(Watching):
+    """A store that refuses once what it has."""
+
+    left: int = 1
+
+    def download(self, key, path):
+        self.left -= 1
+        if self.left >= 0:
+            raise BadInput("store: GetObject: access denied")
+        return super().download(key, path)
+
+
+def test_a_store_that_refuses_costs_no_checkpoint(base, tokens, tmp_path):
+    whole = trained(base, tokens, tmp_path / "whole")
+    with pytest.raises(SystemExit):
+        trained(base, tokens, tmp_path / "x", keeper(tmp_path), step_done=ended_at(2))
+    store = Refusing(tmp_path)
+    with pytest.raises(BadInput, match="access denied"):
+        trained(base, tokens, tmp_path / "y", Keeper(store, KEY, DECIDED, 0.0))
+    assert store.written == []
+    assert trained(base, tokens, tmp_path / "z", Keeper(store, KEY, DECIDED, NEVER)) == whole
+
+
+def test_a_checkpoint_that_was_not_written_is_written_at_the_end(base, tokens, tmp_path):
+    """Due at the first step, at which the store is away; told to end right after it."""
+
+    class Away(Watching):
+        def write(self, key, data):
+            super().write(key, data)
+            if len(self.written) == 1:
+                (self.folder / key).unlink()
+                raise OSError("the store is away")
+
+    away = Away(tmp_path)
+    with pytest.raises(SystemExit):
+        trained(base, tokens, tmp_path / "x", Keeper(away, KEY, DECIDED, 0.0, Clock()), step_done=ended_at(1))
+    assert len(away.written) == 2 and (tmp_path / KEY).exists()
+
+
+def test_a_disk_without_room_for_a_checkpoint_ends_no_training(base, tokens, tmp_path, capsys):
+    """Of a real limit, as safetensors says it."""
+    whole = trained(base, tokens, tmp_path / "whole")
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 * len(whole[1]), before[1]))  # a checkpoint is about three times an adapter
+    try:
+        again = trained(base, tokens, tmp_path / "x", keeper(tmp_path, every=0.0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert again == whole
+    assert capsys.readouterr().out.startswith("no checkpoint after step 1: ")
 
 
 def test_what_must_not_be_torn_is_done_before_the_end():

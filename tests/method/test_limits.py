@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maft import records
-from maft.debate.limits import MOST, RESERVED, connections, questions
+from maft.debate.limits import MOST, OF_WORKER, RESERVED, connections, questions
 from maft.errors import BadInput
 from maft.records import Problem
 from maft.spec import immutable_spec_json
@@ -27,14 +27,15 @@ RUN = "default/test"
 ASKED = 1500  # more than fit at once, three requests each
 
 
-@given(st.integers(0, 2**31), st.integers(1, 999))
-def test_the_window_fits_the_limit(files: int, agents: int) -> None:
-    if files < RESERVED + agents:
-        with pytest.raises(BadInput, match=f"open files: the limit is {files}, .* {RESERVED + agents} of them at least"):
-            connections(files, agents)
+@given(st.integers(0, 2**31), st.integers(1, 999), st.integers(0, 256))
+def test_the_window_fits_the_limit(files: int, agents: int, workers: int) -> None:
+    reserved = RESERVED + OF_WORKER * workers
+    if files < reserved + agents:
+        with pytest.raises(BadInput, match=f"open files: the limit is {files}, .* {reserved + agents} of them at least"):
+            connections(files, agents, workers=workers)
         return
-    allowed = connections(files, agents)
-    assert agents <= allowed <= min(MOST, files - RESERVED)
+    allowed = connections(files, agents, workers=workers)
+    assert agents <= allowed <= min(MOST, files - reserved)
     assert agents <= questions(allowed, agents) * agents <= allowed
 
 

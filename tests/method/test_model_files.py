@@ -242,6 +242,29 @@ def test_a_download_goes_on_file_by_file(sharded: Path, s3: S3Server, monkeypatc
 
 
 @pytest.mark.s3
+def test_a_model_that_is_written_over_while_it_is_fetched_is_not_kept(
+    stored: str, s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By bytes of the same size: a folder with the old one's name would have the new one's weights, for ever."""
+    before, fetch, written = models.stored_state(stored), S3Store.fetch, list[str]()
+    original = (tmp_path / "model" / SHARDS[1]).read_bytes()
+
+    def written_over(self: S3Store, key: str, path: Path) -> None:
+        if not written:
+            written.append(key)
+            s3.client().put_object(Bucket=s3.bucket, Key=f"{tmp_path.name}/{SHARDS[1]}", Body=original[:-1] + b"x")
+        fetch(self, key, path)
+
+    monkeypatch.setattr(S3Store, "fetch", written_over)
+    with pytest.raises(OSError, match="was written anew while it was fetched; it is fetched again"):
+        models.local(stored)
+    folder = Path(models.local(stored))
+    assert before not in folder.name and (folder / SHARDS[1]).read_bytes().endswith(b"x")
+    s3.client().put_object(Bucket=s3.bucket, Key=f"{tmp_path.name}/{SHARDS[1]}", Body=original)
+    assert (Path(models.local(stored)) / SHARDS[1]).read_bytes() == original
+
+
+@pytest.mark.s3
 @pytest.mark.parametrize("change", [remove(SHARDS[0]), weights(SHARDS[0], "cut"), write("config.json", b"{}")])
 def test_what_others_have_tidied_up_is_fetched_again(stored: str, change: Callable[[Path], object]) -> None:
     """Though it says that it is whole."""

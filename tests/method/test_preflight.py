@@ -12,7 +12,7 @@ from s3server import s3_fixture  # noqa: F401 - the fixture `s3`
 from small import a_spec
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from maft import lora, targets
+from maft import lora, targets, vllm_rules
 from maft.debate.society import training_rules
 from maft.errors import BadInput
 from maft.preflight import __main__ as preflight
@@ -292,6 +292,7 @@ def test_words_of_later_rounds_alone_that_leave_no_room_are_refused(tmp_path):
     [
         (["--gpu-memory-utilisation=0.8"], "unrecognized arguments: .*; did you mean --gpu-memory-utilization"),
         (["--nothing-like-it"], "unrecognized arguments: --nothing-like-it$"),
+        (["--help"], "unrecognized arguments: --help(; did you mean --|$)"),
         (["--block-size", "many"], "argument --block-size: invalid int value: 'many'"),
         (["--port=1"], "--port is set by maft, which asks the server by it; leave it out"),
         (["--served-model", "x"], "--served-model-name is set by maft"),
@@ -306,6 +307,26 @@ def test_flags_that_vllm_does_not_take_are_said_before_a_server_starts(flags, sa
     folder = write(config("llama"), tmp_path / "model")
     with pytest.raises(BadInput, match=rf"^inference\.extraArgs: (vLLM says: )?{says}"):
         tried(folder, tmp_path / "store", inference={"extraArgs": flags})
+
+
+@pytest.mark.parametrize(
+    ("gpus", "flags", "says"),
+    [
+        (1, ["--tensor-parallel-size=8"], "8 × 1 × 1, and inference.gpus is 1"),
+        (4, ["-tp", "2"], "2 × 1 × 1, and inference.gpus is 4"),
+        (4, ["--pipeline-parallel-size=2"], "1 × 2 × 1, and inference.gpus is 4"),
+        (4, ["--tensor-parallel-size=2", "--pipeline-parallel-size=2"], ""),
+        (2, ["--data-parallel-size=2"], ""),
+        (0, ["--tensor-parallel-size=2"], ""),  # of a processor's parts
+        (None, ["--tensor-parallel-size=2"], ""),
+    ],
+)
+def test_flags_share_a_model_among_as_many_gpus_as_it_has(gpus, flags, says):
+    if says:
+        with pytest.raises(BadInput, match="tensor × pipeline × data parallel sizes are " + says):
+            vllm_rules.check_flags(flags, gpus)
+    else:
+        vllm_rules.check_flags(flags, gpus)
 
 
 def test_flags_that_it_takes_pass(tmp_path):

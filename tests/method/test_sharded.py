@@ -34,6 +34,7 @@ from maft.train import __main__ as train
 from maft.train import sharded, workers
 from maft.train.dpo import Pair, Preferences
 from maft.train.examples import Examples
+from maft.train.objectives import NextToken
 from maft.train.sharded import Loaded, Team
 from maft.train.sharded_trainer import ShardedTrainer, dealt
 from maft.train.workers import Started, count_ranks
@@ -74,6 +75,29 @@ class OneOfTwo(Team):
 
     def sum(self, tensor):
         return tensor
+
+    def from_leader(self, data):
+        return data
+
+
+class Elsewhere(Team):
+    """The second rank of two, the first of which has gone on from step 3."""
+
+    def from_leader(self, data: bytes) -> bytes:
+        return b"[[0.3, 0.2, 0.1], 64]"
+
+    def agreed(self, value: bool) -> bool:
+        return value
+
+
+def test_ranks_that_read_different_checkpoints_do_not_train_together(tmp_path):
+    """Their gradients would be added up, and the adapter committed."""
+    spec = a_spec(training={"batchTokens": 64, "batchSize": 2})
+    base, team = lora.load_base(spec.model), Elsewhere(1, 2, torch.device("cpu"))
+    trainer = ShardedTrainer(base, spec.training, lambda loss: None, NextToken(), team)
+    with pytest.raises(OSError, match="ranks read different checkpoints, this one has 0 steps; all begin anew"):
+        trainer.train([tokens(20), tokens(21)], tmp_path, seed=0, previous=None)
+    assert not list(tmp_path.iterdir())
 
 
 def test_pairs_are_read_one_row_at_a_time(tmp_path):

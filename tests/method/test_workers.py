@@ -100,6 +100,16 @@ def test_each_worker_has_a_gpu_that_the_program_was_given(given, entries, name):
     assert [one[told] for one in made] == entries
 
 
+def test_several_variables_name_the_same_gpu():
+    """torch reads HIP's before CUDA's on ROCm, and `maft run` passes on all that it was given."""
+    both = {"CUDA_VISIBLE_DEVICES": "0,1", "HIP_VISIBLE_DEVICES": "2,3"}
+    assert [device(both, index) for index in (0, 1)] == [
+        {"CUDA_VISIBLE_DEVICES": "0", "HIP_VISIBLE_DEVICES": "2"},
+        {"CUDA_VISIBLE_DEVICES": "1", "HIP_VISIBLE_DEVICES": "3"},
+    ]
+    assert device({"ROCR_VISIBLE_DEVICES": "4,5", "HIP_VISIBLE_DEVICES": "0,1"}, 1) == {"HIP_VISIBLE_DEVICES": "1"}
+
+
 def test_workers_share_the_cores():
     assert [one["OMP_NUM_THREADS"] for one in environments({}, 3, gpus=False, cores=8)] == ["2", "2", "2"]
     assert environments({}, 3, gpus=False, cores=2)[0] == {"OMP_NUM_THREADS": "1"}

@@ -8,7 +8,8 @@ import resource
 
 from maft.errors import BadInput
 
-RESERVED = 100  # files that are no connections of requests: libraries, workers that grade, the store's own, pipes, metrics
+RESERVED = 100  # files that are no connections of requests: libraries, the store's own, pipes, metrics
+OF_WORKER = 2  # files of each process that grades
 MOST = 16384  # connections; there are 28,000 ports toward an address, and no servers that need as many
 
 
@@ -24,17 +25,18 @@ def open_files() -> int:
     return wanted
 
 
-def connections(files: int, agents: int, shards: int = 1) -> int:
-    """Computes how many connections that limit of open files allows, beside as many programs that ask the same servers; BadInput
-    where one question has too few of them."""
+def connections(files: int, agents: int, shards: int = 1, workers: int = 0) -> int:
+    """Computes how many connections that limit of open files allows, beside as many programs that ask the same servers, and as many
+    processes that grade; BadInput where one question has too few of them."""
+    reserved = RESERVED + OF_WORKER * workers
     part = MOST // shards
     if part < agents:
         most = f"{MOST} connections to the servers are {part} for each, and {agents} agents need {agents}"
         raise BadInput(f"debate.shards: of {shards} programs, {most}; set it to at most {MOST // agents}")
-    allowed = min(files - RESERVED, part)
+    allowed = min(files - reserved, part)
     if allowed < agents:
         raise BadInput(
-            f"open files: the limit is {files}, and {agents} agents need {RESERVED + agents} of them at least; raise it (ulimit -n)"
+            f"open files: the limit is {files}, and {agents} agents need {reserved + agents} of them at least; raise it (ulimit -n)"
         )
     return allowed
 

@@ -97,7 +97,8 @@ async def _with_servers(
     own = models.own_templates(spec, society.size)
     progress = DebateProgress(program.Progress(assignment.metrics))
     owner = assignment.run.partition("/")[2] if assignment.group else ""
-    connections = limits.connections(limits.open_files(), society.size, Share.assigned(assignment).of)
+    checker = Checker(rules.answer)
+    connections = limits.connections(limits.open_files(), society.size, Share.assigned(assignment).of, checker.workers)
     patience = PATIENCE + spec.inference.startup_seconds
     async with HttpEngine(assignment.servers, patience, owner, key=assignment.key, connections=connections) as server_engine:
         caching = _cache(server_engine, assignment, prefix, _own_bases(spec, society)) if assignment.group else None
@@ -105,7 +106,7 @@ async def _with_servers(
         contexts = {name: await engine.ready(name, society.on(name)) for name in dict.fromkeys(society.servers)}
         for each, agents in _written_alike(society, template, own):
             _room_for_questions(rules, each, min(contexts[society.servers[n]] for n in agents), problems)
-        with Checker(rules.answer) as checker, ThreadPoolExecutor(checker.workers) as judge:
+        with checker, ThreadPoolExecutor(checker.workers) as judge:
             alike = vectors.likeness(assignment, rules.answer)
             setup = Setup(rules, society, engine, template, checker, contexts, judge, own, alike)
             window = Window(engine.load, most=limits.questions(connections, society.size))

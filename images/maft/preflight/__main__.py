@@ -189,7 +189,7 @@ def _lengths(rules: Rules, spec: Spec, problem: Problem, template: ChatTemplate)
 
 def _tried(config: Any, spec: Spec, template: ChatTemplate, folder: Path) -> tuple[trial.Tried, list[str]]:
     """Trains on a small copy, and asks vLLM about its flags where it is installed."""
-    vllm_rules.check_flags(spec.inference.extra_args)
+    vllm_rules.check_flags(spec.inference.extra_args, spec.inference.gpus)
     question = training_rules(spec, 1).prompts.ask(PLAIN.question)
     examples = trial.dialogues(template, spec.training, question, spec.debate.system)
     tokens.check_vocabulary(_ids(examples), config.get_text_config().vocab_size, spec.model.source)

@@ -121,7 +121,8 @@ def main() -> None:
         os.environ |= environment(assignment, given.store, listening.folder, os.environ)
         platform = find()
         check_device(assignment, platform)
-        vllm_rules.check_flags(assignment.spec.inference.extra_args)  # where preflight saw no GPU it could not ask
+        inference = assignment.spec.inference
+        vllm_rules.check_flags(inference.extra_args, inference.gpus)  # where preflight saw no GPU it could not ask
         here = len(os.sched_getaffinity(0))
         os.environ |= {**threads(platform, here, pod.threads(here)), **os.environ}
         line = command(assignment, listening, platform, targets)

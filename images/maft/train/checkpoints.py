@@ -37,8 +37,6 @@ class Header(Formatted, frozen=True, kw_only=True):
     """That the training took so far."""
     numbers: dict[str, Any]
     """See State."""
-    sha256: str
-    """Of the tensors."""
 
 
 class Keeper:
@@ -77,27 +75,32 @@ class Keeper:
         """Writes a checkpoint. One that cannot be written is said in a line: the training is worth more."""
         if len(course.curve) == self._steps:
             return
-        self._steps = len(course.curve)
-        state = course.state()
-        header = Header(decided=self._decided, seconds=self.seconds, numbers=dict(state.numbers), sha256=_sha256(state.tensors))
         try:
-            with tempfile.TemporaryDirectory(prefix="maft-checkpoint-") as scratch:
-                path = Path(scratch) / "checkpoint"
-                save_file(dict(state.tensors), path, metadata={"header": records.encode(header).decode()})
-                self._store.write(self._key, path)
-        except (OSError, BadInput) as error:
+            self._write(course.state())
+            self._steps = len(course.curve)
+        except (OSError, BadInput, SafetensorError, MemoryError, torch.OutOfMemoryError) as error:
             _say(f"no checkpoint after step {len(course.curve)}: {one_line(error)}")
         self._saved = self._clock()
 
+    def _write(self, state: State) -> None:
+        header = records.encode(Header(decided=self._decided, seconds=self.seconds, numbers=dict(state.numbers)))
+        about = {"header": header.decode(), "sha256": _sha256(header, state.tensors)}
+        with tempfile.TemporaryDirectory(prefix="maft-checkpoint-") as scratch:
+            path = Path(scratch) / "checkpoint"
+            save_file(dict(state.tensors), path, metadata=about)
+            self._store.write(self._key, path)
+
     def restore(self, course: Course) -> None:
-        """Has the course go on from the checkpoint; from the start, with a line, if there is one of something else."""
+        """Has the course go on from the checkpoint; from the start, with a line, if there is one of something else. OSError and
+        BadInput of the store: hours of work may lie there."""
         with tempfile.TemporaryDirectory(prefix="maft-checkpoint-") as scratch:
             path = Path(scratch) / "checkpoint"
             try:
                 self._store.download(self._key, path)
-                header, tensors = _read(path)
             except Missing:
                 return
+            try:
+                header, tensors = _read(path)
             except (SafetensorError, BadInput, KeyError) as error:
                 return self._refuse(f"cannot be read ({one_line(error, 200)})")
         names = self._decided.keys() | header.decided.keys()
@@ -146,15 +149,16 @@ def kept(keeper: Keeper | None, course: Course) -> Iterator[Undisturbed]:
 
 def _read(path: Path) -> tuple[Header, dict[str, torch.Tensor]]:
     with safe_open(path, "pt") as opened:
-        header = records.decode((opened.metadata() or {})["header"].encode(), Header, "checkpoint")
+        about = opened.metadata() or {}
+        header = about["header"].encode()
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 # no mapping
-    if _sha256(tensors) != header.sha256:
+    if _sha256(header, tensors) != about["sha256"]:
         raise BadInput("damaged")
-    return header, tensors
+    return records.decode(header, Header, "checkpoint"), tensors
 
 
-def _sha256(tensors: Mapping[str, torch.Tensor]) -> str:
-    digest = hashlib.sha256()
+def _sha256(header: bytes, tensors: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256(header)
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}\n".encode())
         digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy())

@@ -72,7 +72,7 @@ def _keeper(assignment: Assignment, job: Job, device: str, *, reads_only: bool) 
 
 
 def decided(assignment: Assignment, job: Job, device: str) -> dict[str, str]:
-    """Lists what decides an adapter's weights, as its checkpoint names it. device: cuda or cpu."""
+    """Lists what decides an adapter's weights, as its checkpoint names it. device: its kind and the base's precision."""
     model, training = assignment.spec.model_of(job.agent), msgspec.to_builtins(assignment.spec.training_of(job.agent))
     kept = {name: value for name, value in training.items() if name not in TRAINING_PLACES}
     return {

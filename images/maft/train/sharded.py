@@ -28,6 +28,7 @@ from maft.train.workers import Place
 PATIENCE = timedelta(hours=2)  # of ranks that wait for the first one, which loads the base
 STEP = timedelta(minutes=20)  # of ranks that wait for each other from then on
 _GLOO = re.compile(r"gloo|Connection (closed|reset) by peer", re.IGNORECASE)
+_NO_INTERFACE = re.compile(r"Unable to find (?:address|interface) for: *(\S+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,9 @@ def joined(place: Place, *, cuda: bool) -> Iterator[Team]:
         dist.init_process_group(backend, store=meeting, rank=place.rank, world_size=place.ranks, timeout=PATIENCE)
         yield Team(place.rank, place.ranks, device)
     except RuntimeError as error:
+        if none := _NO_INTERFACE.search(str(error)):
+            why = "has no address here, or is no network interface of this pod; each name of the list has to be one"
+            raise BadInput(f"training.nccl.interface: {one_line(none[1], 40)} {why}") from error
         if gone := lost(error):
             raise gone from error
         raise

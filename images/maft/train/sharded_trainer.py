@@ -3,6 +3,7 @@
 All ranks go through the same steps and have the same weights after each, so that whatever one of them does to the base, all do.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from maft.packing import split_batch
 from maft.spec import TrainingSpec
 from maft.train import memory
 from maft.train.checkpoints import Keeper
+from maft.train.course import Course
 from maft.train.examples import lengths
 from maft.train.objectives import Objective
 from maft.train.sharded import Team
@@ -56,6 +58,12 @@ class ShardedTrainer(Trainer):
 
     def _agreed(self, value: bool) -> bool:
         return not self._team.agreed(not value)
+
+    def _begin_alike(self, course: Course) -> None:
+        """Each rank reads the checkpoint by itself, and gradients of different weights must not be added up."""
+        ours = json.dumps([course.curve, course.batch_tokens]).encode()
+        if not self._agreed(ours == self._team.from_leader(ours)):
+            raise OSError(f"ranks read different checkpoints, this one has {len(course.curve)} steps; all begin anew")
 
     def _save_memory(self, model: Any, examples: Sequence[Any]) -> None:
         super()._save_memory(model, examples)

@@ -106,10 +106,13 @@ class Trainer:
         """Tells what all who hold the base together go by."""
         return value
 
+    def _begin_alike(self, course: Course) -> None:
+        """OSError where others who hold the base have gone on from elsewhere."""
+
     @property
     def device(self) -> str:
-        """Names the kind of device that the base is on: cuda or cpu."""
-        return str(self._base.device.type)
+        """Names what the base is on: a kind of device, and its precision, such as `cuda, bfloat16`."""
+        return f"{self._base.device.type}, {str(self._base.dtype).removeprefix('torch.')}"
 
     def _save_memory(self, model: Any, examples: Sequence[Any]) -> None:
         """Computes activations anew in the backward pass where the largest row's would not fit."""
@@ -132,6 +135,7 @@ class Trainer:
         """Makes all steps, or those that are left of them; returns the loss of each."""
         course = Course(model, self._training, steps(len(examples), self._training), self.batch_tokens)
         with kept(keeper, course) as undisturbed:
+            self._begin_alike(course)
             self.batch_tokens = course.batch_tokens
             for loss in course.curve:
                 self._step_done(loss)
