@@ -49,7 +49,8 @@ def local(source: str) -> str:
     if is_stored(source):
         return str(_download(source))
     if is_path(source) and not _is_file(Path(source) / model_files.CONFIG) and not _is_file(Path(source) / model_files.ADAPTER):
-        raise BadInput(f"model.source: {source} is no model folder (it has no {model_files.CONFIG})")
+        seen = "" if Path(source).is_absolute() else f"; looked for from {Path.cwd()}"
+        raise BadInput(f"model.source: {source} is no model folder (it has no {model_files.CONFIG}){seen}")
     return source
 
 

@@ -131,7 +131,8 @@ def test_a_running_society_is_asked(tmp_path):
         keyless = maft("ask", "--url", url, QUESTION)
         assert keyless.returncode == 2 and "set MAFT_API_KEY" in keyless.stderr
     away = maft("ask", "--url", url, QUESTION)
-    assert away.returncode == 1 and away.stderr.startswith(f"error: {url} does not answer")
+    assert away.returncode == 1
+    assert away.stderr == f"error: {url} does not answer: Connection refused; start maft serve, or correct the address\n"
 
 
 def test_a_society_that_is_silent_is_not_waited_for_for_ever():

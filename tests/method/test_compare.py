@@ -233,7 +233,8 @@ def test_methods_are_chosen_in_the_order_of_the_table(text: str, expected: tuple
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("debates", "--methods debates: no such method; known are multiagent, base, "),
+        ("debates", "--methods debates: no such method; did you mean debate? Known are multiagent, base, "),
+        ("x", "--methods x: no such method; known are multiagent, base, "),
         ("base,all", "--methods all: no such method"),
         ("", "--methods: names no method; all, or some of multiagent, base"),
         (" , ", "--methods: names no method"),
@@ -401,6 +402,9 @@ def test_its_runs_are_served_exported_and_reported_as_any_other(
         assert ended.value.code == 0, capfd.readouterr().err
     with pytest.raises(BadInput, match=r"is a comparison; name one of its runs, such as cmp-multiagent-0"):
         served.chosen(store, "default/cmp", served.begun(store, "default/cmp"))
+    with pytest.raises(SystemExit) as ended:
+        main(["report", str(folder / "runs" / "default" / "cmp")])
+    assert ended.value.code == 2 and not (folder / "runs" / "default" / "cmp" / "report").exists()
 
 
 @pytest.mark.nightly
@@ -482,7 +486,7 @@ def test_kill_9_then_the_same_command_ends_with_the_same_table(
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (["--methods", "debates"], "--methods debates: no such method; known are"),
+        (["--methods", "debates"], "--methods debates: no such method; did you mean debate? Known are"),
         (["--seeds", "0"], "--seeds 0: expected at least 1"),
         (["--precision", "1"], "task.heldOut: 16 questions give a standard error of up to 12.5 points; for 1 ask for 2500"),
         (["--set", "debate.rounds=1", "--set", "debate.critics=false"], "is about debate, and debate.rounds is 1"),

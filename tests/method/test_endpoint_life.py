@@ -19,6 +19,7 @@ from societies import QUESTION, RUN, ask, endpoint, metrics, mock_server, post, 
 from maft import pod, records
 from maft.endpoint import served
 from maft.endpoint.keys import INTERVAL, Keys
+from maft.errors import BadInput
 from maft.prepare.tasks import load, of_task
 from maft.society_spec import SocietySpec
 from maft.spec import immutable_spec_json
@@ -320,6 +321,24 @@ def test_the_best_iteration_is_served(tmp_path):
         meta = {"validation": records.plain(Validation(accuracy=Score(0.5, 0.1), gain=gain))}
         publish(store, layout.validation(RUN, iteration), {}, meta=meta)
     assert served.chosen(store, RUN, spec) == 2
+
+
+def test_an_iteration_after_the_end_of_a_run_that_stopped_early_is_refused(tmp_path):
+    spec = trained(tmp_path / "store", iterations=3, evaluation={"validation": 4}, stopWhen={"patience": 1})
+    store = FileStore(tmp_path / "store")
+    for iteration, gain in {1: None, 2: Gain(-0.1, 0.1, 1)}.items():
+        meta = {"validation": records.plain(Validation(accuracy=Score(0.5, 0.1), gain=gain))}
+        publish(store, layout.validation(RUN, iteration), {}, meta=meta)
+    says = r"--iteration 3: the run stopped after iteration 2 \(stopWhen\); it has the iterations 1 to 2"
+    with pytest.raises(BadInput, match=says):
+        served.load(store, RUN, spec, 3, ["server"], SocietySpec())
+
+
+def test_a_folder_without_a_key_is_told(tmp_path, capsys):
+    """Starting before there is one is no mistake, and nobody is let in."""
+    keys = Keys(tmp_path)
+    assert capsys.readouterr().err == f"warning: --keys {tmp_path}: holds no key, so nobody may ask until one is there\n"
+    assert keys.name("Bearer ") is None and keys.name("") is None
 
 
 def test_the_last_whole_iteration_is_served(tmp_path):

@@ -277,10 +277,10 @@ def _is_refusal(status: int, data: bytes) -> bool:
     if not 400 <= status < 500 or status in _PASSING:
         return False
     try:
-        told = msgspec.json.decode(data)
+        body = msgspec.json.decode(data)
     except _UNREADABLE:
         return False
-    return isinstance(told, dict) and (isinstance(told.get("error"), dict) or told.get("object") == "error" or "detail" in told)
+    return isinstance(body, dict) and (isinstance(body.get("error"), dict) or body.get("object") == "error" or "detail" in body)
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:

@@ -51,6 +51,10 @@ class Keys:
         texts = {file.name: file.read_bytes().strip() for file in self._files()}
         for name in (name for name, text in texts.items() if not text):
             print(f"warning: --keys {self._folder}: {name} is empty, and opens nothing", file=sys.stderr, flush=True)
+        if not any(texts.values()):
+            print(
+                f"warning: --keys {self._folder}: holds no key, so nobody may ask until one is there", file=sys.stderr, flush=True
+            )
         return seen, {name: _digest(text) for name, text in texts.items() if text}
 
     def _files(self) -> list[Path]:

@@ -8,6 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from maft import adapters, records, stopping, validation
+from maft.committed_run import check_is_run
 from maft.debate import society
 from maft.debate.society import Rules, Society
 from maft.errors import BadInput
@@ -65,9 +66,7 @@ def chosen(store: Store, run: str, spec: Spec) -> int:
     for iteration in chain(best, range(spec.iterations, 0, -1)):
         if adapters.are_all_there(store, run, iteration):
             return iteration
-    if any(True for part in (layout.CALLS, layout.COMPARE) for _ in store.list(f"{run}/{part}")):
-        example = f"{run.rpartition('/')[2]}-multiagent-{spec.seed}"
-        raise BadInput(f"{store.url}/{run}: is a comparison; name one of its runs, such as {example}")
+    check_is_run(store, run, f"{run.rpartition('/')[2]}-multiagent-{spec.seed}")
     raise BadInput(
         f"{store.url}/{run}: no adapters yet; the training of iteration 1 has to finish first (`maft run` goes on with it)"
     )
@@ -75,8 +74,11 @@ def chosen(store: Store, run: str, spec: Spec) -> int:
 
 def load(store: Store, run: str, spec: Spec, iteration: int, servers: Sequence[str], asked: SocietySpec) -> Served:
     """Loads the society after that iteration; BadInput if its training has not finished, or trained nothing."""
-    if not 1 <= iteration <= spec.iterations:
-        raise BadInput(f"--iteration {iteration}: the run has the iterations 1 to {spec.iterations}")
+    decided = stopping.decision(spec, validation.known(store, run, stopping.validated(spec)))
+    last = decided.last if decided else spec.iterations
+    if not 1 <= iteration <= last:
+        early = f"stopped after iteration {last} (stopWhen); it " if last < spec.iterations else ""
+        raise BadInput(f"--iteration {iteration}: the run {early}has the iterations 1 to {last}")
     agents = spec.held_out_agents(iteration)
     if spec.bases_differ and len(servers) != agents:
         raise BadInput(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from maft import program, records
+from maft.committed_run import check_is_run
 from maft.program import Assignment
 from maft.report.cards import CATEGORIES, EMBEDDED, Card, fit
 from maft.report.page import page
@@ -84,6 +85,7 @@ def main(assignment: Assignment) -> ReportSummary:
     """Writes both files anew."""
     store = assignment.store
     run = read(store, assignment.run)
+    check_is_run(store, assignment.run, f"{assignment.run.rpartition('/')[2]}-multiagent-{run.seed}")
     shown = fit([stage.cards for stage in run.stages], EMBEDDED)
     prefix = f"{assignment.run}/{layout.REPORT}"
     numbers = records.plain(data(run, shown))

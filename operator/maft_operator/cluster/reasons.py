@@ -40,7 +40,10 @@ class Trouble:
 
 # --- Accepted ---
 ACCEPTED = Reason("Accepted")
-INVALID_SPEC = Reason("InvalidSpec", "delete the resource and apply a corrected one, or upgrade the operator")
+INVALID_SPEC = Reason(
+    "InvalidSpec",
+    "correct the field where it may change, else delete the resource and apply a corrected one, or upgrade the operator",
+)
 # --- Progressing: nothing is wrong; the reason is the phase ---
 WORKING = Reason("Working")
 WRONG_MAJORITY = Reason(
@@ -233,7 +236,7 @@ def sentence(reason: Reason, messages: Iterable[str]) -> str:
     """Writes what a condition says: what was found, then what to do."""
     facts = "; ".join(m.strip().rstrip(".;") for m in map(line, messages) if m.strip())
     hint = reason.hint[:1].upper() + reason.hint[1:]
-    return ". ".join(part for part in (facts[:MOST], hint) if part)
+    return (" " if facts[:MOST].endswith("?") else ". ").join(part for part in (facts[:MOST], hint) if part)
 
 
 def line(text: str, limit: int = MOST) -> str:

@@ -56,18 +56,18 @@ class Crowd:
 def decided(before: Crowd, graph: Graph, observed: Observed, troubles: Iterable[Trouble], run: str, now: datetime) -> Crowd:
     """Decides whether servers go back now. run: its uid, from which the length of the pause is drawn."""
     asking = {name: state for name, state in observed.tasks.items() if state.status == "running" and name in _askers(graph)}
-    told = {trouble.child: trouble for trouble in troubles if trouble.child in asking}
+    by_task = {trouble.child: trouble for trouble in troubles if trouble.child in asking}
     placed = any(not state.waits for state in asking.values())
-    if graph.suspended or placed or any(trouble.reason not in _LACKING for trouble in told.values()):
+    if graph.suspended or placed or any(trouble.reason not in _LACKING for trouble in by_task.values()):
         return Crowd()
     if before.holds(now):
         return before
     before = replace(before, until=None)
     if not asking:  # servers come again, or all that asked them is done
         return replace(before, waits=None) if _asked_for(graph, observed) else Crowd()
-    if len(told) < len(asking):  # nobody has looked at it yet
+    if len(by_task) < len(asking):  # nobody has looked at it yet
         return before
-    first = next(iter(told.values()))
+    first = next(iter(by_task.values()))
     return _waiting(replace(before, message=first.message[:_WORDS]), graph, observed, run, now)
 
 

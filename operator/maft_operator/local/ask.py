@@ -43,12 +43,24 @@ async def ask(
                     say(printable(turn(extra["turn"])))
                 text, vote = text + choice["delta"].get("content", ""), extra if "answer" in extra else vote
     except (aiohttp.ClientError, TimeoutError) as error:
-        raise Unanswered(f"{url} does not answer: {error or type(error).__name__}") from None
+        raise Unanswered(f"{url} does not answer: {_why(url, error)}") from None
     except (ValueError, HttpProcessingError) as error:  # half an event of a stream that was cut, or one without an end
         raise Unanswered(f"{url} answers what is no event of a society: {type(error).__name__}") from None
     say(printable(text))
     if vote is not None:
         _say_vote(vote, say)
+
+
+def _why(url: str, error: Exception) -> str:
+    """What a connection failed for, and what to do."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"{error.certificate_error}; set SSL_CERT_FILE to its certificate, or to that of whoever signed it"
+    if isinstance(error, aiohttp.ServerDisconnectedError) and url.startswith("http:"):
+        return "it ended the connection; if it speaks TLS, ask https://"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        why = os.strerror(error.os_error.errno) if error.os_error.errno else str(error.os_error)
+        return f"{why}; start maft serve, or correct the address"
+    return str(error) or type(error).__name__
 
 
 def _say_vote(vote: dict[str, Any], say: Callable[[str], None]) -> None:

@@ -81,11 +81,15 @@ class Display:
     ) -> None:
         state = observed.tasks.get(task.name)
         status = state.status if state else ""
-        self._follow(task.name, title(task), status == "running", done)
+        self._follow(task.name, self._title(task), status == "running", done)
         if status == "succeeded":
-            self._finished(task.name, title(task), sentence(summaries.get(task.name)))
+            self._finished(task.name, self._title(task), sentence(summaries.get(task.name)))
         else:
             self._failure(task.name, state)
+
+    def _title(self, task: Task) -> str:
+        """Names the run as well, where there are several."""
+        return f"{task.run.name}: {title(task)}" if self._graph.last.kind == "compare" and task.group else title(task)
 
     def _follow(self, name: str, text: str, active: bool, done: tuple[float, float] | None) -> None:
         if not active:
