@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from maft import records
 from maft.debate.limits import MOST, OF_WORKER, RESERVED, connections, questions
 from maft.errors import BadInput
+from maft.pod import processors
 from maft.records import Problem
 from maft.spec import immutable_spec_json
 from maft.store import layout
@@ -72,5 +73,6 @@ def test_a_thousand_open_files_are_enough(tmp_path: Path) -> None:
 def test_too_few_open_files_are_said_in_one_line(tmp_path: Path, mock_url: str) -> None:
     line = command(tmp_path / "store", mock_url)
     done = subprocess.run(line, preexec_fn=lambda: limited(64, 102), capture_output=True, text=True, timeout=120)
-    expected = "error: open files: the limit is 102, and 3 agents need 103 of them at least; raise it (ulimit -n)"
+    least = RESERVED + OF_WORKER * processors() + 3
+    expected = f"error: open files: the limit is 102, and 3 agents need {least} of them at least; raise it (ulimit -n)"
     assert (done.returncode, done.stderr.splitlines()[-1]) == (2, expected)
