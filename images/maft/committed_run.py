@@ -19,11 +19,11 @@ from maft.store.timing import read_seconds
 from maft.summaries import Validation
 
 
-def check_is_run(store: Store, run: str, example: str) -> None:
-    """Raises BadInput where only a comparison lies there: what its runs share is no run's. example: one of them."""
+def check_is_run(store: Store, run: str, seed: int) -> None:
+    """Raises BadInput where only a comparison lies there: what its runs share is no run's. seed: of the first of them."""
     of_run = any(True for _ in store.list(f"{run}/iterations/"))
     if not of_run and any(True for part in (layout.CALLS, layout.COMPARE) for _ in store.list(f"{run}/{part}")):
-        page = f"{layout.COMPARE}index.html"
+        example, page = f"{run.rpartition('/')[2]}-multiagent-{seed}", f"{layout.COMPARE}index.html"
         raise BadInput(f"{store.url}/{run}: is a comparison; name one of its runs, such as {example} (its own page is {page})")
 
 

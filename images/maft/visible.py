@@ -17,6 +17,13 @@ def given(environment: Mapping[str, str]) -> str | None:
     return next((f"{name}={environment[name]}" for name in VARIABLES if name in environment), None)
 
 
+def variables(environment: Mapping[str, str]) -> list[str]:
+    """Lists the variables in which a program is to be told its GPUs: those that are given, CUDA's where none is. ROCm's own is
+    looked at first; the others, by which GPUs are counted here, choose among what it leaves."""
+    names = [name for name in VARIABLES if name in environment] or [CUDA]
+    return [name for name in names if name != ROCR] if len(names) > 1 else names
+
+
 def entries(value: str) -> tuple[str, ...]:
     """Reads such a value as CUDA does: what stands behind an entry that is none does not count; doubles are none at all."""
     gpus: list[str] = []

@@ -61,20 +61,25 @@ def chosen(store: Store, run: str, spec: Spec) -> int:
     which every adapter is committed. BadInput if there is none."""
     if not spec.iterations:
         raise BadInput(f"{run}: iterations: 0, so the run trains no adapters; serve one that does")
-    decided = stopping.decision(spec, validation.known(store, run, stopping.validated(spec)))
+    decided = _decided(store, run, spec)
     best = (decided.best,) if decided else ()
     for iteration in chain(best, range(spec.iterations, 0, -1)):
         if adapters.are_all_there(store, run, iteration):
             return iteration
-    check_is_run(store, run, f"{run.rpartition('/')[2]}-multiagent-{spec.seed}")
+    check_is_run(store, run, spec.seed)
     raise BadInput(
         f"{store.url}/{run}: no adapters yet; the training of iteration 1 has to finish first (`maft run` goes on with it)"
     )
 
 
+def _decided(store: Store, run: str, spec: Spec) -> stopping.Decision | None:
+    """What validation questions have decided by now."""
+    return stopping.decision(spec, validation.known(store, run, stopping.validated(spec)))
+
+
 def load(store: Store, run: str, spec: Spec, iteration: int, servers: Sequence[str], asked: SocietySpec) -> Served:
     """Loads the society after that iteration; BadInput if its training has not finished, or trained nothing."""
-    decided = stopping.decision(spec, validation.known(store, run, stopping.validated(spec)))
+    decided = _decided(store, run, spec)
     last = decided.last if decided else spec.iterations
     if not 1 <= iteration <= last:
         early = f"stopped after iteration {last} (stopWhen); it " if last < spec.iterations else ""

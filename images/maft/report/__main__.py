@@ -85,7 +85,7 @@ def main(assignment: Assignment) -> ReportSummary:
     """Writes both files anew."""
     store = assignment.store
     run = read(store, assignment.run)
-    check_is_run(store, assignment.run, f"{assignment.run.rpartition('/')[2]}-multiagent-{run.seed}")
+    check_is_run(store, assignment.run, run.seed or 0)
     shown = fit([stage.cards for stage in run.stages], EMBEDDED)
     prefix = f"{assignment.run}/{layout.REPORT}"
     numbers = records.plain(data(run, shown))

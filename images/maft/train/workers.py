@@ -108,12 +108,9 @@ def dealt(tokens: Mapping[str, int], workers: int) -> list[tuple[str, ...]]:
 def device(environment: Mapping[str, str], index: int) -> dict[str, str]:
     """Names the GPU of a worker in the variables that the program itself was given, by its entry, which may be a UUID. Which one
     of several counts is the library's: on ROCm torch reads HIP's before CUDA's."""
-    names = [name for name in visible.VARIABLES if name in environment]
-    if not names:
+    if visible.given(environment) is None:
         return {visible.CUDA: str(index)}
-    if len(names) > 1:  # ROCm's own is looked at first; the others, by which GPUs are counted here, choose among what it leaves
-        names = [name for name in names if name != visible.ROCR]
-    several = {name: visible.entries(environment[name]) for name in names}
+    several = {name: visible.entries(environment[name]) for name in visible.variables(environment)}
     return {name: entries[index] if index < len(entries) else "" for name, entries in several.items()}
 
 

@@ -76,7 +76,6 @@ def read(
     limit = _limit(graph)
     ready = all(s.made and is_ready(s.made) for s in servers)
     alone = ready and _alone(graph, tasks, states, now=now, since=crowded)
-
     late = {s.name: _lonely(s, limit) if alone else _overdue(s, tasks, limit, now, missing) for s in servers}
     over = {s.name: end for s in servers if (end := late[s.name] or _evicted(s, graph.backoff_limit))}
     server_states = {s.name: _server_state(s, over.get(s.name), graph.backoff_limit) for s in servers}
@@ -156,8 +155,8 @@ def _overdue(server: Child, tasks: Iterable[Child], limit: int, now: datetime, m
 def _alone(graph: Graph, tasks: Iterable[Child], states: Mapping[str, TaskState], *, now: datetime, since: datetime | None) -> bool:
     """Whether a debate waits for room beside the servers now, as others have since then for longer than a stage may take, and no
     queue holds it back: its Job is made anew each time that they are. Where the last one ended, one had room."""
-    limit, asking = _limit(graph), {task.name for task in graph.tasks if task.servers}
-    debates = [task for task in tasks if task.name in asking]
+    limit, askers = _limit(graph), graph.askers
+    debates = [task for task in tasks if task.name in askers]
     waiting = [task for task in debates if states[task.name].status == "running" and states[task.name].waits]
     if not limit or since is None or not waiting or any(is_true(task.object, "spec", "suspend") for task in waiting):
         return False

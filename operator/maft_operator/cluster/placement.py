@@ -93,19 +93,23 @@ def pause(run: str, times: int) -> float:
 def _asked(graph: Graph, observed: Observed) -> bool:
     """Whether a debate is under way: it waits for a server that was lost, and the others have what it asked them."""
     running = {name for name, state in observed.tasks.items() if state.status == "running" and not state.waits}
-    return any(task.servers for task in graph.tasks if task.name in running)
+    return not graph.askers.isdisjoint(running)
 
 
 # --- in the status ---
 
 
+def given_back(status: Json, record: str, now: datetime) -> tuple[int, datetime | None]:
+    """Reads how often servers were given back in a row, and until when they stay away. An end later than any pause has counts as
+    none: a clock that ran ahead wrote it, or somebody else."""
+    times, until = min(count(status, record, "givenBack"), _MOST_TIMES), time(status, record, "until")
+    return times, until if until is not None and (until - now).total_seconds() <= MOST * 1.5 else None
+
+
 def read(status: Json, now: datetime) -> Pause:
-    """Reads the record. An end later than any pause has counts as none: a clock that ran ahead wrote it, or somebody else."""
-    until, since = (time(status, "servers", name) for name in ("until", "since"))
-    ours = until is not None and (until - now).total_seconds() <= MOST * 1.5
-    return Pause(
-        min(count(status, "servers", "givenBack"), _MOST_TIMES), until if ours else None, min(since, now) if since else None
-    )
+    """Reads the record."""
+    since = time(status, "servers", "since")
+    return Pause(*given_back(status, "servers", now), min(since, now) if since else None)
 
 
 def written(pause: Pause) -> Json:

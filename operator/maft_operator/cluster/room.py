@@ -12,18 +12,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from maft_operator.cluster import reasons
-from maft_operator.cluster.fields import count, stamp, text, time
-from maft_operator.cluster.placement import MOST, pause
+from maft_operator.cluster.fields import stamp, text, time
+from maft_operator.cluster.placement import given_back, pause
 from maft_operator.cluster.pods import SCALED
 from maft_operator.cluster.reasons import Trouble
 from maft_operator.plan.graph import Graph
-from maft_operator.plan.step import Observed, runnable
+from maft_operator.plan.step import Observed, pending, runnable
 from maft_operator.spec.schema import Json
 
 _LACKING = (reasons.UNSCHEDULABLE, reasons.QUOTA_EXCEEDED, reasons.QUEUED)
 _DOUBLED = 5  # times, after which it is not waited longer
 _WORDS = 300  # characters of a message that are kept
-_MOST_TIMES = 10**6  # in a status that somebody else wrote
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,8 @@ class Crowd:
 
 def decided(before: Crowd, graph: Graph, observed: Observed, troubles: Iterable[Trouble], run: str, now: datetime) -> Crowd:
     """Decides whether servers go back now. run: its uid, from which the length of the pause is drawn."""
-    asking = {name: state for name, state in observed.tasks.items() if state.status == "running" and name in _askers(graph)}
+    askers = graph.askers
+    asking = {name: state for name, state in observed.tasks.items() if state.status == "running" and name in askers}
     by_task = {trouble.child: trouble for trouble in troubles if trouble.child in asking}
     placed = any(not state.waits for state in asking.values())
     if graph.suspended or placed or any(trouble.reason not in _LACKING for trouble in by_task.values()):
@@ -71,12 +71,8 @@ def decided(before: Crowd, graph: Graph, observed: Observed, troubles: Iterable[
     return _waiting(replace(before, message=first.message[:_WORDS]), graph, observed, run, now)
 
 
-def _askers(graph: Graph) -> set[str]:
-    return {task.name for task in graph.tasks if task.servers}
-
-
 def _asked_for(graph: Graph, observed: Observed) -> bool:
-    return any(task.servers for task in runnable(graph, observed))
+    return any(task.servers for task in runnable(pending(graph, observed), observed))
 
 
 def _waiting(before: Crowd, graph: Graph, observed: Observed, run: str, now: datetime) -> Crowd:
@@ -99,12 +95,10 @@ def _patience(crowd: Crowd, graph: Graph) -> float:
 
 
 def read(status: Json, now: datetime) -> Crowd:
-    """Reads the record. A time that no pause has, or that is still to come, counts as none or as now, whoever wrote it."""
-    until, since, waits = (time(status, "room", name) for name in ("until", "since", "waits"))
-    ours = until is not None and (until - now).total_seconds() <= MOST * 1.5
-    begun, waiting = (min(moment, now) if moment else None for moment in (since, waits))
-    message = text(status, "room", "message")[:_WORDS]
-    return Crowd(min(max(0, count(status, "room", "givenBack")), _MOST_TIMES), until if ours else None, begun, waiting, message)
+    """Reads the record. What begins later than now began now, whoever wrote it."""
+    times, until = given_back(status, "room", now)
+    since, waits = (min(moment, now) if (moment := time(status, "room", name)) else None for name in ("since", "waits"))
+    return Crowd(max(0, times), until, since, waits, text(status, "room", "message")[:_WORDS])
 
 
 def written(crowd: Crowd) -> Json:

@@ -61,10 +61,7 @@ def environment(item: Task | Server, held: Sequence[str], inherited: Mapping[str
     """Makes what shows a program the GPUs that it holds, and no other; nothing where it is to find out by itself."""
     if not plan.on_a_device(item) or (item.gpus != 0 and not held):
         return {}
-    names = [name for name in visible.VARIABLES if name in inherited] or [visible.CUDA]
-    if len(names) > 1:  # ROCm's own is looked at first; the others, by which GPUs are counted here, choose among what it leaves
-        names = [name for name in names if name != visible.ROCR]
-    return dict.fromkeys(names, ",".join(held))
+    return dict.fromkeys(visible.variables(inherited), ",".join(held))
 
 
 def compiled(inherited: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -108,6 +108,11 @@ class Graph:
         """Returns the task that everything leads to: the report, or the table of a comparison."""
         return self.tasks[-1]
 
+    @property
+    def askers(self) -> frozenset[str]:
+        """Names the tasks that ask servers."""
+        return frozenset(task.name for task in self.tasks if task.servers)
+
 
 def graph(run: Run, store: str, *, suspended: bool = False, held: bool = False, spent: str = "") -> Graph:
     """Plans all tasks and servers of a run whose objects lie at `store`."""

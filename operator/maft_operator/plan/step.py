@@ -86,7 +86,7 @@ def step(graph: Graph, observed: Observed) -> Step:
         return Step(everything, (), "Suspended")
     if graph.spent and unfinished != (graph.last,):  # the report of what was paid for costs next to nothing
         return Step(everything, (), "Failed", message=graph.spent)
-    now = runnable(graph, observed)
+    now = runnable(unfinished, observed)
     if any(t.kind in CHECKS for t in now):
         # Nothing expensive before the input and the model are known to be good; what works already goes on.
         now = [t for t in now if t.kind in CHECKS or t.name in observed.tasks]
@@ -113,9 +113,9 @@ def pending(graph: Graph, observed: Observed) -> tuple[Task, ...]:
     return tuple(reversed(remaining))
 
 
-def runnable(graph: Graph, observed: Observed) -> list[Task]:
-    """Lists those of them that wait for no other one."""
-    return [t for t in pending(graph, observed) if _begun(observed, t) or all(_succeeded(observed, need) for need in t.needs)]
+def runnable(unfinished: Iterable[Task], observed: Observed) -> list[Task]:
+    """Lists those of them that wait for no other one. unfinished: what is pending."""
+    return [t for t in unfinished if _begun(observed, t) or all(_succeeded(observed, need) for need in t.needs)]
 
 
 def _begun(observed: Observed, task: Task) -> bool:
