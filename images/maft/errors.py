@@ -1,7 +1,9 @@
 """Errors that end a program with an exit code of their own, of which one is for the user to mend; and how errors are written."""
 
+import difflib
 import json
 import reprlib
+from collections.abc import Iterable
 
 
 class BadInput(Exception):
@@ -40,3 +42,10 @@ def shown(value: object, limit: int = 60) -> str:
     short = reprlib.Repr()
     short.maxstring = short.maxother = short.maxlong = limit
     return one_line(short.repr(value), 4 * limit)
+
+
+def meant(name: str, known: Iterable[str], otherwise: str = "", cutoff: float = 0.6) -> str:
+    """Asks whether the known name that is most like this one was meant; says something else where none is like it. cutoff: how much
+    alike, as difflib measures it, from 0 to 1."""
+    near = difflib.get_close_matches(name, list(known), 1, cutoff)
+    return f"did you mean {near[0]}?" if near else otherwise

@@ -6,13 +6,12 @@ because servers take adapters of experts for few models, and of the router for n
 
 import re
 from collections.abc import Iterator
-from difflib import get_close_matches
 from typing import Any
 
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from maft.errors import BadInput
+from maft.errors import BadInput, meant
 from maft.spec import LoraSpec
 
 ALL = ("all-linear",)
@@ -127,12 +126,11 @@ def _refuse_unknown(model: Any, modules: list[str]) -> None:
     known, layers = [name for name, _ in model.named_modules() if name], _linear(model)
     leaves = sorted({name.rpartition(".")[2] for name in layers})
     for name in (n for n in modules if not re.search(r"\d", n)):
-        meant = [one for one in known if one == name or one.endswith(f".{name}")]
-        if not meant:
-            near = get_close_matches(name, leaves, 1)
-            what = f"did you mean {near[0]}?" if near else f"there is {', '.join(leaves)}"
+        named = [one for one in known if one == name or one.endswith(f".{name}")]
+        if not named:
+            what = meant(name, leaves, f"there is {', '.join(leaves)}")
             raise BadInput(f"training.lora.targetModules: no layer of this model is named {name}; {what}")
-        inside = sorted({one.rpartition(".")[2] for one in layers if one.startswith(f"{meant[0]}.")})
+        inside = sorted({one.rpartition(".")[2] for one in layers if one.startswith(f"{named[0]}.")})
         if inside:
             raise BadInput(f"training.lora.targetModules: {name} is a block of layers; name those in it: {', '.join(inside)}")
 

@@ -1,13 +1,15 @@
 """Which GPUs a machine or pod shows, and which of them may be used: the variables that vendors have for it. Needs no library."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 CUDA = "CUDA_VISIBLE_DEVICES"  # torch and vLLM read it on ROCm, too
 ROCR = "ROCR_VISIBLE_DEVICES"
 VARIABLES = (CUDA, "HIP_VISIBLE_DEVICES", ROCR)
-_ENTRY = re.compile(r"\d+|(GPU|MIG)-[\w./-]+", re.ASCII)  # an index, or the UUID of a GPU or of a part of one
+_PART = "MIG-"
+_UUID = re.compile(r"(GPU|MIG)-[\w./-]+", re.ASCII)  # of a GPU, or of a part of one
+_INDEX = re.compile(r"\+?\d+", re.ASCII)  # CUDA reads "+1" and "1st" as 1
 _AMD = "sys/class/kfd/kfd/topology/nodes/*/gpu_id"  # 0: a processor
 _WITHOUT_FILES = ("usr/lib/wsl/lib/libcuda.so.1", "dev/nvhost-gpu")  # Windows' subsystem for Linux, Jetson: one GPU
 
@@ -28,10 +30,16 @@ def entries(value: str) -> tuple[str, ...]:
     """Reads such a value as CUDA does: what stands behind an entry that is none does not count; doubles are none at all."""
     gpus: list[str] = []
     for entry in (part.strip() for part in value.split(",")):
-        if not _ENTRY.fullmatch(entry):
+        index = _INDEX.match(entry)
+        if not index and not _UUID.fullmatch(entry):
             break
-        gpus.append(str(int(entry)) if entry.isdigit() else entry)
+        gpus.append(str(int(index[0])) if index else entry)
     return tuple(gpus) if len(set(gpus)) == len(gpus) else ()
+
+
+def parts(gpus: Iterable[str]) -> bool:
+    """Tells whether one of them is a part of a GPU (MIG). Of these a process of CUDA's opens one alone, the first."""
+    return any(gpu.startswith(_PART) for gpu in gpus)
 
 
 def usable(environment: Mapping[str, str], count: int) -> tuple[str, ...]:

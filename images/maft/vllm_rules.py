@@ -11,12 +11,11 @@ import re
 import tempfile
 from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
-from maft.errors import BadInput, one_line
+from maft.errors import BadInput, meant, one_line
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # vLLM's choices for --max-lora-rank
 
@@ -115,8 +114,8 @@ def _check_parallel(parsed: Any, gpus: int) -> None:
 def _nearest(message: str, parser: ArgumentParser) -> str:
     names = re.findall(r"--[a-z0-9-]+", message) if "unrecognized" in message else []
     known = [name for action in parser._actions for name in action.option_strings if name.startswith("--")]
-    near = [other for name in names[:1] for other in get_close_matches(name, known, 1)]
-    return f"; did you mean {near[0]}?" if near else ""
+    hint = meant(names[0], known) if names else ""
+    return hint and f"; {hint}"
 
 
 def check(folder: Path, rank: int, source: str, *, on_cpu: bool = False) -> list[str]:

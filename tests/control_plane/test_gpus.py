@@ -40,7 +40,9 @@ def of(total: int) -> Found:
         ({"CUDA_VISIBLE_DEVICES": "0,1"}, 0, ()),
         ({"HIP_VISIBLE_DEVICES": "1"}, 2, ("1",)),
         ({"ROCR_VISIBLE_DEVICES": "GPU-d3c0ffee"}, 2, ("GPU-d3c0ffee",)),
-        ({"CUDA_VISIBLE_DEVICES": "0\u0661"}, 2, ()),  # a digit, but not one of CUDA's
+        ({"CUDA_VISIBLE_DEVICES": "+1,0gpu"}, 2, ("1", "0")),  # CUDA reads the number at the beginning
+        ({"CUDA_VISIBLE_DEVICES": "0\u0661"}, 2, ("0",)),  # a digit, but not one of CUDA's
+        ({"CUDA_VISIBLE_DEVICES": "\u0661"}, 2, ()),
     ],
 )
 def test_which_gpus_may_be_used(environment, shown, usable) -> None:
@@ -110,6 +112,21 @@ def test_what_is_left_open_is_what_is_there_and_of_use(spec, total, server, trai
 def test_what_is_not_there_is_refused(spec, total, says) -> None:
     with pytest.raises(BadSpec, match=says):
         gpus.fits(gpus.dealt(graph(**spec), of(total)), of(total))
+
+
+PARTS = Found(("MIG-1", "MIG-2", "MIG-3"), "CUDA_VISIBLE_DEVICES=MIG-1,MIG-2,MIG-3")
+
+
+def test_a_process_uses_one_part_of_a_gpu() -> None:
+    dealt = gpus.dealt(graph(), PARTS)
+    gpus.fits(dealt, PARTS)
+    assert {task.gpus for task in dealt.tasks if task.kind == "train"} == {1}
+
+
+@pytest.mark.parametrize("field", ["training", "inference"])
+def test_several_parts_of_a_gpu_for_one_process_are_refused(field) -> None:
+    with pytest.raises(BadSpec, match=rf"{field}.gpus: 2 asked for, and a process uses one part of a GPU \(MIG\) of the 3 GPUs"):
+        gpus.fits(gpus.dealt(graph(**{field: {"gpus": 2}}), PARTS), PARTS)
 
 
 def test_a_refusal_names_the_variable_that_hides_gpus() -> None:

@@ -109,6 +109,7 @@ def test_a_clock_that_ran_ahead_takes_nothing_back() -> None:
         (BudgetSpec(seconds=1000), Spent(999, 0), "", None),  # suspended
         (BudgetSpec(gpu_hours=2), Spent(0, 7199, 0, NOW), "", None),
         (BudgetSpec(gpu_hours=2), Spent(0, 3600, 8, NOW), "", 450.0),
+        (BudgetSpec(gpu_hours=2), Spent(0, 3601, 8, NOW), "", 450.0),  # 449.875: seconds are whole
         (
             BudgetSpec(gpu_hours=1e7),
             Spent(0, 36 * 10**9),

@@ -86,8 +86,15 @@ def test_a_debate_is_that_of_a_run(tmp_path, mode):
         own = asyncio.run(debated(spec, tmp_path / "store", server))
         _, body, _ = post(url, ask(maft={"transcript": True}))
     answered = body["choices"][0]["maft"]["transcript"]
-    assert answered == records.plain(own)
+    assert answered == without_right(records.plain(own))
     assert body["usage"]["completion_tokens"] == sum(call.completion_tokens for call in own.calls())
+
+
+def without_right(value):
+    """A transcript, but for whether a turn is right: of a user's question nobody knows."""
+    if isinstance(value, dict):
+        return {name: without_right(part) for name, part in value.items() if name != "right"}
+    return [without_right(part) for part in value] if isinstance(value, list) else value
 
 
 async def debated(spec, store, server):
@@ -224,6 +231,7 @@ REFUSED = {
     "a penalty": ({"presence_penalty": 0.5}, "presence_penalty"),
     "an unknown field": ({"top_k": 4}, "top_k"),
     "an unknown field of ours": ({"maft": {"votes": 3}}, "maft.votes"),
+    "progress without a stream": ({"maft": {"progress": True}}, "maft.progress"),
     "our own field": ({"turns": []}, "turns"),
     "heat": ({"temperature": 2.5}, "temperature"),
     "no mass": ({"top_p": 0}, "top_p"),
@@ -259,10 +267,10 @@ def test_what_a_society_does_not_take_is_refused_by_its_field(case):
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"temperature": -1}, "temperature: -1; expected float >= 0.0"),
-        ({"max_tokens": "ten"}, "max_tokens: 'ten'; expected int | null"),
-        ({"maft": {"transcript": "yes"}}, "maft.transcript: 'yes'; expected bool"),
-        ({"stop": ["a", ""]}, "stop[1]: expected str of length >= 1"),
+        ({"temperature": -1}, "temperature: -1; expected a number >= 0.0"),
+        ({"max_tokens": "ten"}, "max_tokens: 'ten'; expected a whole number or null"),
+        ({"maft": {"transcript": "yes"}}, "maft.transcript: 'yes'; expected true or false"),
+        ({"stop": ["a", ""]}, "stop[1]: expected a text of length >= 1"),
         ({"maft": {"votes": 3}}, "maft.votes: no field that the society knows; leave it out"),
     ],
 )

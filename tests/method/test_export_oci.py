@@ -80,11 +80,7 @@ def test_every_byte_is_in_the_registry_and_is_sent_once(store, registry):
 def test_another_client_pulls_what_peft_loads(store, registry, tmp_path):
     put_run(store)
     hand_on(store, f"http://{registry}/pulled:v1", only=("critic-1",))
-    client = oras.client.OrasClient(insecure=True)
-    manifest = client.get_manifest(f"{registry}/pulled:v1")
-    for layer in manifest["layers"]:
-        path = tmp_path / "pulled" / layer["annotations"][oci.FILEPATH]
-        client.download_blob(f"{registry}/pulled:v1", layer["digest"], str(path))
+    oras.client.OrasClient(insecure=True).pull(f"{registry}/pulled:v1", outdir=str(tmp_path / "pulled"))
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(TINY), tmp_path / "pulled" / "critic-1")
     assert model.peft_config["default"].r == 4
 

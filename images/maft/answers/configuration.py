@@ -1,13 +1,12 @@
 """Configurations of generators, checked against the fields and types that reasoning-gym gives them. Runs in the worker."""
 
-import difflib
 import typing
 from typing import Any
 
 import msgspec
 
 from maft.answers.gym import library
-from maft.errors import BadInput, one_line
+from maft.errors import BadInput, meant, one_line
 
 OURS = {"seed": "task.seed", "size": "task.train and task.heldOut"}  # what the spec says elsewhere
 
@@ -19,8 +18,7 @@ def check(generator: str, config: dict[str, Any], where: str) -> None:
         if name in OURS:
             raise BadInput(f"{where}.{name}: leave it out and set {OURS[name]}")
         if name not in types:
-            near = difflib.get_close_matches(name, types, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"{generator} has {', '.join(sorted(types)) or 'none'}"
+            hint = meant(name, types, f"{generator} has {', '.join(sorted(types)) or 'none'}")
             raise BadInput(f"{where}.{name}: unknown argument; {hint}")
         try:
             _convert(value, types[name])

@@ -44,9 +44,9 @@ class Admission:
         if self.why_not:
             raise Refused(503, self.why_not, after=STARTING)
         if self._active >= self._spec.max_concurrent_debates:
-            raise self._too_many(f"{self._active} requests are under way", "maxConcurrentDebates")
+            raise self._too_many(_under_way(self._active, "request{s}"), "maxConcurrentDebates")
         if key and 0 < self._spec.max_concurrent_per_key <= self._by_key[key]:
-            raise self._too_many(f"{self._by_key[key]} requests of this API key are under way", "maxConcurrentPerKey")
+            raise self._too_many(_under_way(self._by_key[key], "request{s} of this API key"), "maxConcurrentPerKey")
         self._change(key, 1)
         try:
             yield
@@ -67,3 +67,7 @@ class Admission:
     async def idle(self) -> None:
         """Waits until nothing is under way."""
         await self._idle.wait()
+
+
+def _under_way(count: int, what: str) -> str:
+    return f"{count} {what.format(s='s' * (count != 1))} {'is' if count == 1 else 'are'} under way"

@@ -49,7 +49,7 @@ def of_debate(transcript: Transcript, minimum: int, ends: Sequence[str], *, whol
     if warning:
         debate["warning"] = warning
     if whole:
-        debate["transcript"] = _without_tokens(records.plain(transcript))
+        debate["transcript"] = _readable(records.plain(transcript))
     calls = list(transcript.calls())
     return Answer(
         text,
@@ -77,11 +77,11 @@ def turn(agent: int, spoken: Turn, round_: int) -> dict[str, Any]:
     return {"agent": agent + 1, "round": round_, "text": spoken.call.text, "answer": spoken.parsed}
 
 
-def _without_tokens(value: Any) -> Any:
-    """Leaves token ids out: they are longer than the texts."""
+def _readable(value: Any) -> Any:
+    """Leaves out token ids, which are longer than the texts, and whether a turn is right: nobody knows the answer."""
     if isinstance(value, dict):
-        return {name: _without_tokens(part) for name, part in value.items() if name != "ids"}
-    return [_without_tokens(part) for part in value] if isinstance(value, list) else value
+        return {name: _readable(part) for name, part in value.items() if name not in ("ids", "right")}
+    return [_readable(part) for part in value] if isinstance(value, list) else value
 
 
 # --- as OpenAI writes it ---

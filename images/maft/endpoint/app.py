@@ -57,6 +57,9 @@ class Endpoint:
         app.add_routes([web.get("/ready", self._ready), web.get("/metrics", self._metrics)])
         return app
 
+    def _refused(self, error: Exception) -> Refused:
+        return refused(error, self.spec.timeout_seconds)
+
     # --- middleware ---
 
     @web.middleware
@@ -68,7 +71,7 @@ class Endpoint:
             self._count(request, GONE)
             raise
         except Exception as error:
-            refusal = refused(error)
+            refusal = self._refused(error)
             response = web.json_response(refusal.body, status=refusal.status, headers=refusal.headers, dumps=_dumps)
         if self.admission.ending:  # clients that keep a connection go on elsewhere
             response.force_close()
@@ -157,7 +160,7 @@ class Endpoint:
         except Exception as error:
             if not events.begun:
                 raise
-            refusal = refused(error)
+            refusal = self._refused(error)
             http[_STATUS] = refusal.status
             await events.break_off(refusal.body)
         else:
@@ -215,8 +218,8 @@ class Endpoint:
         return web.Response(body=self.measured.text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
 
-def refused(error: Exception) -> Refused:
-    """Says what whoever asked is told of an error."""
+def refused(error: Exception, seconds: float) -> Refused:
+    """Says what whoever asked is told of an error. seconds: that an answer may take."""
     if isinstance(error, Refused):
         return error
     if isinstance(error, web.HTTPNotFound | web.HTTPMethodNotAllowed):
@@ -226,7 +229,7 @@ def refused(error: Exception) -> Refused:
     if isinstance(error, web.HTTPException):
         return Refused(error.status, one_line(error.text or error.reason))
     if isinstance(error, TimeoutError):
-        return Refused(408, "the answer took longer than timeoutSeconds allows", code="timeout")
+        return Refused(408, f"the answer took longer than the {seconds:g} s of timeoutSeconds; ask for less", code="timeout")
     if isinstance(error, OSError):  # of the servers: patience has ended
         return Refused(503, one_line(error), after=AGAIN)
     traceback.print_exception(error, file=sys.stderr)

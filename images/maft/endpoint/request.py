@@ -35,6 +35,16 @@ _UNABLE: dict[str, tuple[Any, ...]] = {
 }
 # What says nothing about the answer.
 _PASSED_OVER = ("user", "metadata", "service_tier", "parallel_tool_calls", "safety_identifier", "prompt_cache_key")
+# msgspec's names of types, as a reader of JSON calls them.
+_TYPES = {
+    "str": "a text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "an object",
+    "|": "or",
+}
 _FIELD = re.compile(r"field `(?P<name>[^`]+)`")
 Tokens = Annotated[int, Meta(ge=1, le=2**31)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -119,6 +129,8 @@ def read(body: bytes) -> Asked:
         asked = msgspec.convert(given, Asked)
     except msgspec.ValidationError as error:
         raise _explained(error, given) from None
+    if asked.maft.progress and not asked.stream:
+        raise Refused(400, "maft.progress: turns are told in a stream alone; set stream, or leave it out", param="maft.progress")
     return msgspec.structs.replace(asked, turns=chat.turns(asked.messages), messages=None)
 
 
@@ -135,8 +147,13 @@ def _explained(error: msgspec.ValidationError, given: dict[str, Any]) -> Refused
     if field:
         text = "missing; give it" if "missing" in text else "no field that the society knows; leave it out"
     else:
-        text = f"{_held(given, path)}{text.partition(', got ')[0].replace('`', '').replace('Expected', 'expected')}"
+        text = f"{_held(given, path)}{_in_words(text.partition(', got ')[0].replace('`', ''))}"
     return Refused(400, f"{path}: {text}" if path else text, param=path or None)
+
+
+def _in_words(expected: str) -> str:
+    """Turns `Expected float | null` into words."""
+    return " ".join(_TYPES.get(word, word) for word in expected.replace("Expected", "expected").split(" "))
 
 
 def _held(given: Any, path: str) -> str:

@@ -26,6 +26,7 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 ARTIFACT = "application/vnd.cncf.model.manifest.v1+json"
 CONFIG = "application/vnd.cncf.model.config.v1+json"
 FILEPATH = "org.cncf.model.filepath"
+TITLE = "org.opencontainers.image.title"
 _LAYERS = {".safetensors": "weight", ".json": "weight.config", ".md": "doc"}  # by the end of a file's name
 _REFERENCE = re.compile(r"(?P<name>[a-z0-9]+(?:[._/-]+[a-z0-9]+)*):(?P<tag>\w[\w.-]{0,127})", re.ASCII)
 _MAY_PASS = (408, 425, 429)
@@ -171,7 +172,8 @@ def _descriptor(path: Path, kind: str) -> dict[str, Any]:
 
 def _layer(path: Path, top: Path) -> dict[str, Any]:
     kind = f"application/vnd.cncf.model.{_LAYERS.get(path.suffix, 'weight.config')}.v1.raw"
-    return {**_descriptor(path, kind), "annotations": {FILEPATH: str(path.relative_to(top))}}
+    name = str(path.relative_to(top))
+    return {**_descriptor(path, kind), "annotations": {FILEPATH: name, TITLE: name}}  # ModelPack's clients read one, oras the other
 
 
 def _config(request: Request, layers: list[dict[str, Any]]) -> bytes:
@@ -192,6 +194,6 @@ def _config(request: Request, layers: list[dict[str, Any]]) -> bytes:
 
 
 def _manifest(request: Request, config: Mapping[str, Any], layers: list[dict[str, Any]]) -> bytes:
-    notes = {"org.opencontainers.image.title": request.name, "dev.maft.run": request.run.key}
+    notes = {TITLE: request.name, "dev.maft.run": request.run.key}
     whole = {"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": ARTIFACT, "config": config, "layers": layers}
     return json.dumps({**whole, "annotations": notes}, sort_keys=True).encode()

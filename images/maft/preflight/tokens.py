@@ -1,12 +1,11 @@
 """Whether a tokenizer gives back what it was given, and knows what a run tells it."""
 
-import difflib
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from maft.debate.society import Rules
-from maft.errors import BadInput
+from maft.errors import BadInput, meant
 
 SAMPLES = (
     "What is 12 + 3 * 45? Answer: 147",
@@ -86,8 +85,7 @@ def unused_thoughts(rules: Rules, *, thinks: bool) -> list[str]:
 
 
 def _nearest(name: str, known: frozenset[str]) -> str:
-    near = difflib.get_close_matches(name, sorted(known), 1)
-    return f"; did you mean {near[0]}?" if near else f"; it reads {', '.join(sorted(known)) or 'none'}"
+    return "; " + meant(name, sorted(known), f"it reads {', '.join(sorted(known)) or 'none'}")
 
 
 def check_vocabulary(ids: Sequence[int], size: int, source: str) -> None:

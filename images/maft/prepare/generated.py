@@ -3,7 +3,6 @@
 What would fail late is found here: names and arguments, answers without a canonical form, scorers that fail on their own answers.
 """
 
-import difflib
 from collections.abc import Iterator, Sequence
 from itertools import count
 
@@ -12,7 +11,7 @@ import msgspec
 from maft.answers.configuration import check
 from maft.answers.generators import GENERATORS, REFUSED
 from maft.answers.scorers import CHUNK, FULL_MARKS, MAKING, Hung, Scorers, dataset, made, score
-from maft.errors import BadInput, with_kind
+from maft.errors import BadInput, meant, with_kind
 from maft.prepare.formats import problem
 from maft.records import Entry, Problem
 from maft.spec import GeneratorSpec
@@ -76,8 +75,7 @@ def _usable(name: str, where: str) -> None:
         return
     if reason := REFUSED.get(name):
         raise BadInput(f"{where}.name: the answers of {name} cannot be voted on: {reason}; choose one of docs/tasks.md")
-    near = difflib.get_close_matches(name.lower().replace("-", "_"), [*GENERATORS, *REFUSED], n=1)
-    hint = f"did you mean {near[0]}?" if near else "docs/tasks.md lists them"
+    hint = meant(name.lower().replace("-", "_"), [*GENERATORS, *REFUSED], "docs/tasks.md lists them")
     raise BadInput(f"{where}.name: reasoning-gym has no generator {name!r}; {hint}")
 
 

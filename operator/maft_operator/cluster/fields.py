@@ -49,6 +49,12 @@ def condition(thing: Any, kind: str) -> Json:
     return next((c for c in parts(thing, "status", "conditions") if text(c, "type") == kind), {})
 
 
+def true_condition(thing: Any, kind: str) -> Json:
+    """Reads the condition of that kind where it is true; else it is empty."""
+    present = condition(thing, kind)
+    return present if text(present, "status") == "True" else {}
+
+
 def time(thing: Any, *path: str) -> datetime | None:
     """Reads a time; None where there is none. The API has the year 0, which Python lacks."""
     try:

@@ -6,33 +6,27 @@ from datetime import datetime
 from maft.summaries import BAD_INPUT
 from maft_operator.cluster import indexes, pods, reasons, why
 from maft_operator.cluster.children import Child
-from maft_operator.cluster.fields import count, is_true, part, parts, seconds, text, time
+from maft_operator.cluster.fields import count, is_true, part, seconds, text, time, true_condition
 from maft_operator.cluster.kueue import QUEUE
 from maft_operator.cluster.reasons import Trouble
 from maft_operator.plan.step import TaskState
 from maft_operator.spec.schema import Json
 
 
-def condition(thing: Json, kind: str) -> Json:
-    """Returns the condition of that kind, if it is true; else an empty one."""
-    conditions = parts(thing, "status", "conditions")
-    return next((c for c in conditions if text(c, "type") == kind and text(c, "status") == "True"), {})
-
-
 def state(task: Child, end: Trouble | None, now: datetime) -> TaskState:
     """Reads the state. end: why it failed, where it did."""
     job = task.object
-    if condition(job, "Complete") or condition(job, "SuccessCriteriaMet"):
+    if true_condition(job, "Complete") or true_condition(job, "SuccessCriteriaMet"):
         return TaskState("succeeded")
     if _has_done_its_work(task, now):
-        return TaskState("succeeded", lingers=not condition(job, "Failed"))
+        return TaskState("succeeded", lingers=not true_condition(job, "Failed"))
     failures = count(job, "status", "failed")
     if end is None:
         return TaskState("running", failures, waits=_waits(task))
     # A Job that Kubernetes calls failed has used up what spec.backoffLimit granted, or may not be tried again.
     limit = count(job, "spec", "backoffLimit")
     code = BAD_INPUT if end.reason in reasons.OF_INPUT else pods.exit_code(task.pods[-1]) if task.pods else 0
-    return TaskState("failed", max(failures, limit + 1), code, end.message, lingers=not condition(job, "Failed"))
+    return TaskState("failed", max(failures, limit + 1), code, end.message, lingers=not true_condition(job, "Failed"))
 
 
 def _waits(task: Child) -> bool:
@@ -60,7 +54,7 @@ def running_on(task: Child, now: datetime) -> Json | None:
 
 def has_failed(task: Child, now: datetime) -> bool:
     """Tells whether the Job has failed, or will as soon as what stands beside the program ends."""
-    if condition(task.object, "Failed"):
+    if true_condition(task.object, "Failed"):
         return True
     held = running_on(task, now)
     return held is not None and pods.exit_code(held) == BAD_INPUT
@@ -69,7 +63,7 @@ def has_failed(task: Child, now: datetime) -> bool:
 def end(task: Child, now: datetime) -> Trouble:
     """Says why a Job failed."""
     job = task.object
-    failed_with = condition(job, "Failed")
+    failed_with = true_condition(job, "Failed")
     if text(failed_with, "reason") == "DeadlineExceeded":
         limit = count(job, "spec", "activeDeadlineSeconds")
         return Trouble(task.name, reasons.DEADLINE_EXCEEDED, f"not done within spec.activeDeadlineSeconds ({limit} s)")
@@ -84,7 +78,7 @@ def end(task: Child, now: datetime) -> Trouble:
 
 def taken(job: Json, now: datetime) -> float:
     """Counts the seconds that it took, or has been running."""
-    end = time(job, "status", "completionTime") or time(condition(job, "Failed"), "lastTransitionTime") or now
+    end = time(job, "status", "completionTime") or time(true_condition(job, "Failed"), "lastTransitionTime") or now
     return max(0.0, seconds(job, "status", "startTime", until=end))
 
 
@@ -114,5 +108,5 @@ def stands_still(task: Child, now: datetime) -> bool:
 
 
 def _suspended_for(job: Json, now: datetime) -> float:
-    since = time(condition(job, "Suspended"), "lastTransitionTime") or time(job, "metadata", "creationTimestamp")
+    since = time(true_condition(job, "Suspended"), "lastTransitionTime") or time(job, "metadata", "creationTimestamp")
     return (now - since).total_seconds() if since else 0.0

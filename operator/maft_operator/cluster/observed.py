@@ -13,7 +13,7 @@ from maft_operator.cluster import exporting, indexes, jobs, placement, pods, rea
 from maft_operator.cluster.children import Child, servers_in, tasks_in
 from maft_operator.cluster.event_troubles import troubles_in
 from maft_operator.cluster.exporting import Export
-from maft_operator.cluster.fields import condition, count, is_true, part, seconds, text, time
+from maft_operator.cluster.fields import condition, count, is_true, part, seconds, text, time, true_condition
 from maft_operator.cluster.images import Pins
 from maft_operator.cluster.placement import Places
 from maft_operator.cluster.pods import is_terminating
@@ -201,7 +201,7 @@ def troubles_of_server(server: Child, now: datetime) -> list[Trouble]:
     lost = [why.lost(server.name, pod) for pod in server.pods if pods.is_lost(pod, now)][-1:]
     if server.made is None or is_ready(server.made):
         return [] if server.made else lost  # what is left of it goes
-    if refused := jobs.condition(server.made, "ReplicaFailure"):
+    if refused := true_condition(server.made, "ReplicaFailure"):
         message = text(refused, "message")
         return [Trouble(server.name, reasons.text_reason(message), message)]
     there = [pod for pod in server.pods if not is_terminating(pod)]

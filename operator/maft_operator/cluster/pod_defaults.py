@@ -4,7 +4,6 @@ each pod of each run.
 Its fields are those that the API's own client knows; what values mean is left to the API server.
 """
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from maft.errors import meant
 from maft_operator.cluster.pod_template import DEBATE, OWN, SERVE, TRAIN
 from maft_operator.cluster.quantities import amount
 from maft_operator.spec.schema import BadSpec, Json
@@ -130,10 +130,8 @@ def _check_fields(value: Json, kind: str, path: str) -> None:
         elif name in kinds:
             _check(item, kinds[name], place)
         else:
-            near = difflib.get_close_matches(str(name), kinds, n=1)
-            raise BadSpec(
-                f"{place}: unknown field; " + (f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(kinds))}")
-            )
+            known = f"known are {', '.join(sorted(kinds))}"
+            raise BadSpec(f"{place}: unknown field; {meant(str(name), kinds, known)}")
 
 
 def _check_directive(value: Json, place: str) -> None:

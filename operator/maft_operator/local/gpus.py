@@ -20,6 +20,11 @@ class Found:
     limit: str = ""
     """NAME=value that says so, where a variable does."""
 
+    @property
+    def for_one(self) -> int:
+        """Counts those that one process can use: of parts of a GPU (MIG) CUDA opens one alone."""
+        return min(1, len(self.gpus)) if visible.parts(self.gpus) else len(self.gpus)
+
     def __str__(self) -> str:
         how_many = f"{len(self.gpus)} GPU{'s' if len(self.gpus) > 1 else ''}" if self.gpus else "no GPU"
         return how_many + (f" ({self.limit})" if self.limit else "")
@@ -84,7 +89,7 @@ def dealt(graph: Graph, devices: Found) -> Graph:
         return graph
     servers = tuple(replace(s, gpus=1) if s.gpus is None else s for s in graph.servers)
     left = len(devices.gpus) - (0 if graph.servers_release_gpus else _held(servers))
-    tasks = tuple(replace(t, gpus=_of_use(t, graph, left)) if t.gpus is None else t for t in graph.tasks)
+    tasks = tuple(replace(t, gpus=min(_of_use(t, graph, left), devices.for_one)) if t.gpus is None else t for t in graph.tasks)
     return replace(graph, servers=servers, tasks=tasks)
 
 
@@ -107,6 +112,7 @@ def fits(graph: Graph, devices: Found) -> None:
     total = len(devices.gpus)
     servers, training = _held(graph.servers), max((t.gpus or 0 for t in graph.tasks), default=0)
     at_one_time = max(servers, training) if graph.servers_release_gpus else servers + training
+    _fits_parts(graph, devices)
     if not total and any(t.kind == "train" and t.run.spec.training.base == "nf4" for t in graph.tasks):
         raise BadSpec(f"training.base: nf4 needs a GPU, this machine has {devices}; set base to full")
     if at_one_time <= total:
@@ -126,6 +132,13 @@ def fits(graph: Graph, devices: Found) -> None:
     raise BadSpec(
         f"inference.lifetime: Run keeps {servers} GPUs while training needs {training}, this machine has {devices}; use Phase"
     )
+
+
+def _fits_parts(graph: Graph, devices: Found) -> None:
+    fields = [("inference.gpus", s.gpus or 0) for s in graph.servers] + [("training.gpus", t.gpus or 0) for t in graph.tasks]
+    field, asked = max(fields, key=lambda each: each[1], default=("", 0))
+    if devices.gpus and asked > devices.for_one and visible.parts(devices.gpus):
+        raise BadSpec(f"{field}: {asked} asked for, and a process uses one part of a GPU (MIG) of the {devices} here; set it to 1")
 
 
 def device_line(graph: Graph, devices: Found) -> str:

@@ -6,6 +6,7 @@ stands is the backend's: in the status on a cluster (cluster/spent.py), beside t
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from math import ceil
 
 from maft.spec import BudgetSpec
 
@@ -64,7 +65,7 @@ def next_look(budget: BudgetSpec, spent: Spent, now: datetime) -> float | None:
     left = [] if current.at is None or budget.seconds is None else [float(budget.seconds - current.seconds)]
     if current.at is not None and budget.gpu_hours is not None and current.gpus:
         left.append((budget.gpu_hours * HOUR - current.gpu_seconds) / current.gpus)
-    return max(0.0, min(left)) if left else None
+    return float(ceil(max(0.0, min(left)))) if left else None  # what is spent is counted by whole seconds
 
 
 def tokens_spent(budget: BudgetSpec, taken: int) -> str:

@@ -7,11 +7,11 @@ model said once is not asked again (`--group`), so methods that begin alike shar
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Any
 
 from msgspec import structs
 
+from maft.errors import meant
 from maft.spec import RunSpec
 from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Graph, Server, Task
@@ -29,9 +29,8 @@ def chosen(text: str) -> tuple[str, ...]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in METHODS:
-            near = get_close_matches(name, METHODS, 1)
-            meant = f"did you mean {near[0]}? Known" if near else "known"
-            raise BadSpec(f"--methods {name}: no such method; {meant} are {', '.join(METHODS)}")
+            hint = meant(name, METHODS)
+            raise BadSpec(f"--methods {name}: no such method; {f'{hint} Known' if hint else 'known'} are {', '.join(METHODS)}")
     if not names:
         raise BadSpec("--methods: names no method; all, or some of " + ", ".join(METHODS))
     return tuple(name for name in METHODS if name in names)

@@ -4,7 +4,6 @@ Order as there: unknown fields, defaults, types and bounds, then CEL. Rules abou
 """
 
 import copy
-import difflib
 import functools
 import json
 import math
@@ -19,6 +18,7 @@ from jsonschema import Draft4Validator
 from jsonschema.exceptions import ValidationError, relevance
 from jsonschema.validators import extend
 
+from maft.errors import meant
 from maft_operator.spec.scalars import HALF, HALF_FOUND
 
 GROUP, VERSION, KIND = "maft.dev", "v1alpha1", "MultiAgentFinetune"
@@ -128,10 +128,9 @@ def _no_json(value: Any) -> str:
 
 
 def _misspelt(path: str, name: str, properties: Json) -> str:
-    near = difflib.get_close_matches(name, properties, n=1, cutoff=0.6)
     folded = [known for known in properties if known.lower() == name.replace("_", "").replace("-", "").lower()]
-    hint = f"did you mean {(folded or near)[0]}?" if folded or near else f"known are {', '.join(sorted(properties))}"
-    return f"{path}: unknown field; {hint}"
+    known = f"known are {', '.join(sorted(properties))}"
+    return f"{path}: unknown field; {meant(name, folded, cutoff=0) or meant(name, properties, known)}"
 
 
 def _fill(value: Any, schema: Json) -> None:

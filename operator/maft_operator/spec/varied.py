@@ -1,7 +1,6 @@
 """Which fields of a run a comparison may vary, by path: what a grid and a search have in common. Pure."""
 
 import copy
-import difflib
 import functools
 import itertools
 import json
@@ -10,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from maft.errors import meant
 from maft_operator.spec.parse import Run
 from maft_operator.spec.schema import BadSpec, Json, openapi
 
@@ -35,8 +35,7 @@ def schema_of(path: str, where: str, what: str) -> Json:
         only = f"{what} changes {', '.join(VARIED)}: questions and model stay the same"
         raise BadSpec(f"{where}: not of {what}; {f'set spec.{lists[path]}' if path in lists else only}")
     if path not in _leaves():
-        near = difflib.get_close_matches(path, _leaves(), n=1, cutoff=0.5)
-        raise BadSpec(f"{where}: no field of a run; {f'did you mean {near[0]}?' if near else 'docs/resource.md lists them'}")
+        raise BadSpec(f"{where}: no field of a run; {meant(path, _leaves(), 'docs/resource.md lists them', cutoff=0.5)}")
     return _leaves()[path]
 
 
