@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import subprocess
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -13,10 +12,11 @@ from typing import Any
 
 import oras.client
 import pytest
+import registries
 from committed import RUN, adapter_files, put_iteration, put_run
-from conftest import free_port, serving
+from conftest import free_port
 from peft import PeftModel
-from small import ROOT, TINY
+from small import TINY
 from transformers import AutoModelForCausalLM
 
 from maft import committed_run
@@ -30,15 +30,8 @@ from maft.store.files import FileStore
 @pytest.fixture(scope="module", name="registry")
 def registry_fixture(tmp_path_factory) -> Iterator[str]:
     """HOST:PORT of an empty registry."""
-    built = subprocess.run([str(ROOT / "scripts" / "build-tool.sh"), "registry"], capture_output=True, text=True, timeout=580)
-    assert built.returncode == 0, built.stderr
-    folder, port = tmp_path_factory.mktemp("registry"), free_port()
-    storage = {"filesystem": {"rootdirectory": str(folder / "data")}}
-    config = folder / "config.yaml"
-    config.write_text(json.dumps({"version": "0.1", "storage": storage, "http": {"addr": f"127.0.0.1:{port}"}}))
-    line = [f"{built.stdout.strip()}/registry", "serve", str(config)]
-    with serving(line, port, folder / "log.txt", 60, health="/v2/"):
-        yield f"127.0.0.1:{port}"
+    with registries.serving(tmp_path_factory.mktemp("registry")) as where:
+        yield where
 
 
 @pytest.fixture

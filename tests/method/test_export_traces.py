@@ -1,18 +1,13 @@
 """The stages of a run as a trace, received as a collector does: by OTLP's own schema."""
 
-import base64
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from collectors import Collector, collecting
 from committed import RUN, put_iteration, put_run, put_validations
 from conftest import free_port
-from google.protobuf import json_format
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from maft import committed_run
 from maft.errors import BadInput
@@ -22,40 +17,11 @@ from maft.store.base import Store
 from maft.store.files import FileStore
 from maft.summaries import Gain, Score, Validation
 
-IDS = ("traceId", "spanId", "parentSpanId")
-
-
-class Collector(BaseHTTPRequestHandler):
-    """Takes traces: ids are hexadecimal in OTLP's JSON and base64 in protobuf's."""
-
-    spans: list[Any]
-    answer: tuple[int, bytes] = (200, b"{}")
-    seen: list[str]
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.seen.append(f"{self.path} {self.headers['Content-Type']} {self.headers.get('x-key', '')}")
-        for resource in body["resourceSpans"]:
-            for span in (span for scope in resource["scopeSpans"] for span in scope["spans"]):
-                span.update({key: base64.b64encode(bytes.fromhex(span[key])).decode() for key in IDS if key in span})
-        request = json_format.ParseDict(body, ExportTraceServiceRequest())
-        self.spans.extend(span for r in request.resource_spans for scope in r.scope_spans for span in scope.spans)
-        self.send_response(self.answer[0])
-        self.end_headers()
-        self.wfile.write(self.answer[1])
-
-    def log_message(self, *_: Any) -> None:
-        """Says nothing."""
-
 
 @pytest.fixture(name="collector")
 def collector_fixture() -> Iterator[tuple[str, type[Collector]]]:
-    handler = type("Handler", (Collector,), {"spans": [], "seen": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", handler
-    server.shutdown()
-    server.server_close()
+    with collecting() as collector:
+        yield collector
 
 
 @pytest.fixture
