@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import openai
 import pytest
 from societies import QUESTION, RUN, ask, metrics, mock_server, post, society, trained
@@ -88,6 +89,17 @@ def test_a_debate_is_that_of_a_run(tmp_path, mode):
     answered = body["choices"][0]["maft"]["transcript"]
     assert answered == without_right(records.plain(own))
     assert body["usage"]["completion_tokens"] == sum(call.completion_tokens for call in own.calls())
+
+
+def test_a_request_chooses_the_mode_of_its_debate(tmp_path):
+    spec = trained(tmp_path / "store", debate={"mode": "paper"})
+    fast = msgspec.structs.replace(spec, debate=msgspec.structs.replace(spec.debate, mode="fast"))
+    with society(tmp_path, spec) as url, mock_server(spec, tmp_path) as server:
+        own = asyncio.run(debated(fast, tmp_path / "store", server))
+        _, as_asked, _ = post(url, ask(maft={"transcript": True, "mode": "fast"}))
+        _, as_the_run, _ = post(url, ask(maft={"transcript": True}))
+    first, second = (body["choices"][0]["maft"]["transcript"] for body in (as_asked, as_the_run))
+    assert first == without_right(records.plain(own)) != second
 
 
 def without_right(value):
@@ -231,6 +243,8 @@ REFUSED = {
     "a penalty": ({"presence_penalty": 0.5}, "presence_penalty"),
     "an unknown field": ({"top_k": 4}, "top_k"),
     "an unknown field of ours": ({"maft": {"votes": 3}}, "maft.votes"),
+    "a mode that is none": ({"maft": {"mode": "slow"}}, "maft.mode"),
+    "no time": ({"maft": {"timeoutSeconds": 0}}, "maft.timeoutSeconds"),
     "progress without a stream": ({"maft": {"progress": True}}, "maft.progress"),
     "our own field": ({"turns": []}, "turns"),
     "heat": ({"temperature": 2.5}, "temperature"),

@@ -183,6 +183,15 @@ def test_a_request_has_its_time(tmp_path, spec):
         assert at_work(url) == 0
 
 
+def test_a_request_asks_for_less_time_than_the_society_allows(tmp_path, spec):
+    with held(tmp_path) as (hold, environment), society(tmp_path, spec, SocietySpec(timeout_seconds=300), **environment) as url:
+        hold.touch()
+        status, body, _ = post(url, ask(maft={"timeoutSeconds": 1}))
+        assert (status, body["error"]["message"]) == (408, "the answer took longer than the 1 s of timeoutSeconds; ask for less")
+        status, body, _ = post(url, ask(maft={"timeoutSeconds": 301}))
+        assert (status, body["error"]["param"]) == (400, "maft.timeoutSeconds")
+
+
 def test_at_the_end_what_is_under_way_is_answered(tmp_path, spec):
     """SIGTERM: no longer ready, what was asked is answered, what still comes is answered in the time of grace, then it ends."""
     port = free_port()

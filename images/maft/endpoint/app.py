@@ -32,6 +32,7 @@ _LONG = 10_000  # characters, whose tokens are counted within a few milliseconds
 _ROUTES = "POST /v1/chat/completions and GET /v1/models"
 GONE = 499  # the status, in metrics alone, of a request whose client went
 _KEY, _MODEL, _STATUS = web.RequestKey("key", str), web.RequestKey("model", str), web.RequestKey("status", int)
+_SECONDS = web.RequestKey("seconds", int)  # that the answer may take
 
 
 @dataclass(slots=True)
@@ -57,8 +58,8 @@ class Endpoint:
         app.add_routes([web.get("/ready", self._ready), web.get("/metrics", self._metrics)])
         return app
 
-    def _refused(self, error: Exception) -> Refused:
-        return refused(error, self.spec.timeout_seconds)
+    def _refused(self, request: web.Request, error: Exception) -> Refused:
+        return refused(error, request.get(_SECONDS, self.spec.timeout_seconds))
 
     # --- middleware ---
 
@@ -71,7 +72,7 @@ class Endpoint:
             self._count(request, GONE)
             raise
         except Exception as error:
-            refusal = self._refused(error)
+            refusal = self._refused(request, error)
             response = web.json_response(refusal.body, status=refusal.status, headers=refusal.headers, dumps=_dumps)
         if self.admission.ending:  # clients that keep a connection go on elsewhere
             response.force_close()
@@ -98,12 +99,21 @@ class Endpoint:
         asked = read(await http.read())
         if asked.model in self.models:
             http[_MODEL] = asked.model
+        http[_SECONDS] = self._seconds(asked)
         with self.admission.admitted(http.get(_KEY, "")):
             assert self.society is not None, "ready"
             one = self.society.is_of_one_agent(asked)
             prompt = await self._prompt(asked)  # what is refused is no stream
             alone = prompt if one else None
-            return await (self._streamed(http, asked, alone) if asked.stream else self._whole(asked, alone))
+            return await (self._streamed(http, asked, alone) if asked.stream else self._whole(http, asked, alone))
+
+    def _seconds(self, asked: Asked) -> int:
+        """Returns what the answer may take; Refused for more than the society allows."""
+        seconds, most = asked.maft.timeout_seconds, self.spec.timeout_seconds
+        if seconds is not None and seconds > most:
+            text = f"maft.timeoutSeconds: {seconds}; the society allows {most}, ask for no more"
+            raise Refused(400, text, param="maft.timeoutSeconds")
+        return seconds or most
 
     async def _prompt(self, asked: Asked) -> list[int]:
         """Makes the prompt. The tokens of a long one take seconds, in which others are answered; a short one is not worth a
@@ -113,9 +123,9 @@ class Endpoint:
             return self.society.prompt(asked)
         return await asyncio.to_thread(self.society.prompt, asked)
 
-    async def _whole(self, asked: Asked, alone: list[int] | None) -> web.Response:
+    async def _whole(self, http: web.Request, asked: Asked, alone: list[int] | None) -> web.Response:
         started = time.monotonic()
-        async with asyncio.timeout(self.spec.timeout_seconds):
+        async with asyncio.timeout(http[_SECONDS]):
             result = await (self._heard(asked, alone) if alone else self._debated(asked, None))
         self.measured.answered(asked.model, result, time.monotonic() - started)
         return web.json_response(_writing(asked).whole(result), dumps=_dumps)
@@ -149,7 +159,7 @@ class Endpoint:
         events = Events(http, writing.chunk({"role": "assistant", "content": ""}))
         alive = asyncio.create_task(events.keep_alive(self.keep_alive))
         try:
-            async with asyncio.timeout(self.spec.timeout_seconds):  # the sending too: who asked may not read
+            async with asyncio.timeout(http[_SECONDS]):  # the sending too: who asked may not read
                 if not alone:
                     await events.send()
                 result = await (self._speak(events, writing, asked, alone) if alone else self._show(events, writing, asked))
@@ -160,7 +170,7 @@ class Endpoint:
         except Exception as error:
             if not events.begun:
                 raise
-            refusal = self._refused(error)
+            refusal = self._refused(http, error)
             http[_STATUS] = refusal.status
             await events.break_off(refusal.body)
         else:
@@ -218,7 +228,7 @@ class Endpoint:
         return web.Response(body=self.measured.text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
 
-def refused(error: Exception, seconds: float) -> Refused:
+def refused(error: Exception, seconds: int) -> Refused:
     """Says what whoever asked is told of an error. seconds: that an answer may take."""
     if isinstance(error, Refused):
         return error
@@ -229,7 +239,7 @@ def refused(error: Exception, seconds: float) -> Refused:
     if isinstance(error, web.HTTPException):
         return Refused(error.status, one_line(error.text or error.reason))
     if isinstance(error, TimeoutError):
-        return Refused(408, f"the answer took longer than the {seconds:g} s of timeoutSeconds; ask for less", code="timeout")
+        return Refused(408, f"the answer took longer than the {seconds} s of timeoutSeconds; ask for less", code="timeout")
     if isinstance(error, OSError):  # of the servers: patience has ended
         return Refused(503, one_line(error), after=AGAIN)
     traceback.print_exception(error, file=sys.stderr)

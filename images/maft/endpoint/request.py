@@ -1,7 +1,7 @@
 """A chat request, decoded: what is asked, of whom, and how; a field that the society cannot honour is refused by its name. Pure."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -58,7 +58,7 @@ class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     include_obfuscation: bool = False
 
 
-class Extra(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Extra(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """What only a society is asked for."""
 
     transcript: bool = False
@@ -67,6 +67,10 @@ class Extra(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of a stream: turns are told as they come."""
     prompt: bool | None = None
     """The question is put in the words of the run's task; None: to the society yes, to one agent no."""
+    mode: Literal["paper", "fast"] | None = None
+    """Of the debate; None: the run's."""
+    timeout_seconds: Annotated[int, Meta(ge=1, le=2**31)] | None = None
+    """That the answer may take; None: as many as the society allows, which is the most."""
 
 
 class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
