@@ -25,6 +25,9 @@ from maft.records import Call, Message, Problem, Transcript
 from maft.spec import Spec
 
 _LONGEST = 16  # characters of a token, more than any text has on the average: longer chats are refused uncounted
+_BY_TEXT = (
+    "programs are compared by their text, since a question brings no inputs to run them on: two ways to write one are two answers"
+)
 _Way = tuple[ChatTemplate, int]  # by which an agent is asked, and the tokens that its context has
 
 
@@ -103,10 +106,17 @@ class Society:
 
     def answer(self, asked: Asked, transcript: Transcript) -> Answer:
         """Makes the answer of a debate."""
-        by_vectors = self.served.rules.answer == "semantic"
-        warning = drowned(len(transcript.problem.text.split())) if by_vectors else ""
         minimum, whole = self.spec.debate.min_agreement, asked.maft.transcript
-        return answer.of_debate(transcript, minimum, asked.ends, whole=whole, warning=warning)
+        return answer.of_debate(transcript, minimum, asked.ends, whole=whole, warning=self._warning(transcript))
+
+    def _warning(self, transcript: Transcript) -> str:
+        """Says why a vote says little, where it does."""
+        match self.served.rules.answer:
+            case "semantic":
+                return drowned(len(transcript.problem.text.split()))
+            case "code":
+                return _BY_TEXT
+        return ""
 
     async def one(self, asked: Asked, prompt: Sequence[int]) -> AsyncGenerator[Piece, None]:
         """Yields what one agent says, as it says it. prompt: as `prompt` made it."""
