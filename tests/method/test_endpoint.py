@@ -102,6 +102,13 @@ def test_a_request_chooses_the_mode_of_its_debate(tmp_path):
     assert first == without_right(records.plain(own)) != second
 
 
+def test_whoever_asks_for_a_program_hears_how_programs_are_compared(tmp_path):
+    spec = trained(tmp_path / "store", task={"answer": "code"})
+    with society(tmp_path, spec) as url:
+        _, body, _ = post(url, ask())
+    assert body["choices"][0]["maft"]["warning"].startswith("programs are compared by their text")
+
+
 def without_right(value):
     """A transcript, but for whether a turn is right: of a user's question nobody knows."""
     if isinstance(value, dict):

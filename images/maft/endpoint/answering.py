@@ -26,7 +26,7 @@ from maft.spec import Spec
 
 _LONGEST = 16  # characters of a token, more than any text has on the average: longer chats are refused uncounted
 _BY_TEXT = (
-    "programs are compared by their text, since a question brings no inputs to run them on: two ways to write one are two answers"
+    "programs are compared by their text, since questions bring no inputs to run them on: one written in two ways is two answers"
 )
 _Way = tuple[ChatTemplate, int]  # by which an agent is asked, and the tokens that its context has
 
