@@ -235,7 +235,6 @@ async def export(side: Side) -> Json:
         places = {
             "peft": f"{folder}/peft",
             "vllm": f"{folder}/vllm",
-            "kserve": f"{folder}/kserve",
             "otel": f"{collector}/own",
             "oci": f"http://{registry}/demo:v",
         }
