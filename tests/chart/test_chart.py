@@ -135,6 +135,7 @@ TWO = {"namespaces": ["maft-a", "maft-b"]}
 GROUPS = ("ServiceMonitor", "PodMonitor", "PrometheusRule")
 TERM = {"matchExpressions": [{"key": "gpu", "operator": "DoesNotExist"}]}
 AFFINITY = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [TERM]}}}
+AUTH = {"metrics": {"auth": True, "tls": {"secretName": "s"}}}
 MONITORING = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
 CLUSTERED = {"CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"}
 
@@ -268,7 +269,7 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         {"pods": {"inherit": {"labels": ["cost-center", "a.b/c"], "annotations": ["owner"]}}}, (),
         lambda o: {"--inherit-label=cost-center", "--inherit-label=a.b/c", "--inherit-annotation=owner"} <= set(o.args),
     ),
-    "metrics auth arg": ({"metrics": {"auth": True}}, (), lambda o: "--metrics-auth" in o.args),
+    "metrics auth arg": (AUTH, (), lambda o: "--metrics-auth" in o.args),
     "policies arg": (
         {"networkPolicy": {"workloads": True, "scrapeNamespaces": ["mon", "tor"]}}, (),
         lambda o: o.args[-3:] == ["--network-policies", "--scrape-namespace=mon", "--scrape-namespace=tor"],
@@ -393,12 +394,12 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         {"serverKeys": False}, (), lambda o: "--no-server-keys" in o.args and o.granted("ClusterRole") == WATCHED | ISOLATING
     ),
     "rights of reviews": (
-        {"metrics": {"auth": True}}, (),
+        AUTH, (),
         lambda o: o.granted("ClusterRole", "maft-operator-metrics-auth") == REVIEWING
         and o.one("ClusterRoleBinding", "maft-operator-metrics-auth"),
     ),
     "who reads metrics": (
-        {"metrics": {"auth": True}}, (),
+        AUTH, (),
         lambda o: o.one("ClusterRole", "maft-operator-metrics-reader")["rules"]
         == [{"nonResourceURLs": ["/metrics"], "verbs": ["get"]}],
     ),
@@ -454,7 +455,7 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         and m["spec"]["selector"]["matchLabels"].items() <= o.one("Service")["metadata"]["labels"].items(),
     ),
     "service monitor shows a token": (
-        {"metrics": {"auth": True}}, PROMETHEUS, lambda o: "bearerTokenFile" in o.one("ServiceMonitor")["spec"]["endpoints"][0]
+        AUTH, PROMETHEUS, lambda o: {"bearerTokenFile", "tlsConfig"} <= o.one("ServiceMonitor")["spec"]["endpoints"][0].keys()
     ),
     "metrics over tls": (
         {"metrics": {"tls": {"secretName": "s"}}}, PROMETHEUS,
@@ -573,12 +574,12 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         and {"name": "NAMESPACE", "value": "maft-a"} in o.test["spec"]["containers"][0]["env"],
     ),
     "helm test, metrics closed": (
-        {"metrics": {"auth": True}}, (), lambda o: {"name": "METRICS", "value": "401"} in o.test["spec"]["containers"][0]["env"]
+        AUTH, (), lambda o: {"name": "METRICS", "value": "401"} in o.test["spec"]["containers"][0]["env"]
     ),
     "helm test is a program": ({}, (), lambda o: compile(o.test["spec"]["containers"][0]["args"][0], "test.py", "exec")),
     # all variants
     "no wildcard, no secret that is read": (
-        {"metrics": {"auth": True}, "networkPolicy": {"workloads": True}}, PROMETHEUS,
+        {**AUTH, "networkPolicy": {"workloads": True}}, PROMETHEUS,
         lambda o: not [
             right
             for role in (*o.of("Role"), *o.of("ClusterRole"))
@@ -629,6 +630,10 @@ REFUSED = {
     "no place of images": ({"images": {"prefix": "/maft"}}, "at '/images/prefix': '/maft' does not match pattern"),
     "number for a tag": ({"images": {"tag": 1.1}}, "at '/images/tag': got number, want string"),
     "three states": ({"metrics": {"rules": {"enabled": "yes please"}}}, "value must be one of true, false, 'auto'"),
+    "tokens over plain HTTP": (
+        {"images": {"prefix": "x"}, "metrics": {"auth": True}},
+        "metrics.auth: true without metrics.tls.secretName: tokens would be read on their way; name a Secret with a certificate",
+    ),
     "text for a truth": ({"metrics": {"auth": "true"}}, "at '/metrics/auth': got string, want boolean"),
     "interval": ({"metrics": {"podMonitor": {"interval": "15"}}}, "at '/metrics/podMonitor/interval': '15' does not match pattern"),
     "label": ({"labels": {"a": 1}}, "at '/labels/a': got number, want string"),

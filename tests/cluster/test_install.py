@@ -5,6 +5,7 @@ The release of the whole session is upgraded and removed here, and installed aga
 
 import json
 import shutil
+import ssl
 import subprocess
 import urllib.error
 import urllib.request
@@ -32,6 +33,7 @@ CRD = "CustomResourceDefinition"
 API = "maft.dev/v1alpha1"
 RUNS_CRD = "multiagentfinetunes.maft.dev"
 LEFT = {f"going-1-{stage}" for stage in ("debate", "train", "evaluate", "report")}  # Jobs: those of iteration 0 have gone
+HOST = f"maft-operator.{SYSTEM}.svc"
 MONITORING = ("podmonitors", "prometheusrules", "servicemonitors")
 LABELLED = (
     "deployments,replicasets,pods,services,serviceaccounts,configmaps,roles,rolebindings,clusterroles,clusterrolebindings,"
@@ -235,11 +237,22 @@ def test_auto_found_the_prometheus_operator(maft):
     assert len(rules) == (helm.CHART / "files" / "alerts.yaml").exists()
 
 
-def test_metrics_for_those_who_may(maft, space):
+@pytest.fixture
+def served(maft: Installed, tmp_path: Path) -> Iterator[Path]:
+    """The Secret `served` with a certificate for the Service's name, as cert-manager makes one; the certificate's file."""
+    certificate, key = certified(tmp_path, HOST)
+    files = (f"--from-file=tls.crt={certificate}", f"--from-file=tls.key={key}", f"--from-file=ca.crt={certificate}")
+    kubectl(maft, "-n", SYSTEM, "create", "secret", "generic", "served", *files)
+    yield certificate
+    install(maft)
+    kubectl(maft, "-n", SYSTEM, "delete", "secret", "served")
+
+
+def test_metrics_for_those_who_may(maft, space, served):
     """No token: 401, one without the right: 403, one that is bound to the chart's role: 200. The rights for it are enough."""
-    install(maft, metrics={"auth": True}, networkPolicy={"workloads": True})
+    install(maft, metrics={"tls": {"secretName": "served"}, "auth": True}, networkPolicy={"workloads": True})
     address = maft.kube.get("Service", SYSTEM, "maft-operator")["spec"]["clusterIP"]
-    maft.kube.wait(lambda: scrape(address, "") == 401, 60)  # the Service may lead to the former pod for a moment
+    maft.kube.wait(lambda: scrape(address, served) == 401, 60)  # the Service may lead to the former pod for a moment
     for account in ("scraper", "stranger"):
         kubectl(maft, "-n", space, "create", "serviceaccount", account)
     flags = ["--clusterrole=maft-operator-metrics-reader", f"--serviceaccount={space}:scraper"]
@@ -247,18 +260,20 @@ def test_metrics_for_those_who_may(maft, space):
     try:
         tokens = [kubectl(maft, "-n", space, "create", "token", account).strip() for account in ("stranger", "scraper")]
         # The first question about a token goes on to the API server: a busy one may answer after a scraper has given up.
-        assert [maft.kube.wait(partial(scrape, address, token), 120) for token in tokens] == [403, 200]
+        assert [maft.kube.wait(partial(scrape, address, served, token), 120) for token in tokens] == [403, 200]
     finally:
         kubectl(maft, "delete", "clusterrolebinding", space)
     assert "Succeeded" in helm_here(maft, "test", "maft")
 
 
-def scrape(address: str, token: str) -> int:
+def scrape(address: str, authority: Path, token: str = "") -> int:
     """The status code; 0 without an answer."""
+    context = ssl.create_default_context(cafile=str(authority))
+    context.check_hostname = False  # the certificate has the Service's name, which this machine does not resolve
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    request = urllib.request.Request(f"http://{address}:8080/metrics", headers=headers)
+    request = urllib.request.Request(f"https://{address}:8080/metrics", headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=3) as response:
+        with urllib.request.urlopen(request, timeout=3, context=context) as response:
             return response.status
     except urllib.error.HTTPError as error:
         return error.code
@@ -267,12 +282,8 @@ def scrape(address: str, token: str) -> int:
 
 
 @pytest.mark.nightly
-def test_metrics_over_tls_are_read_as_the_service_monitor_says(maft, space, prometheus, tmp_path):
-    """With a certificate for the Service's name, as cert-manager makes one, and a token: by `helm test` and a real Prometheus."""
-    host = f"maft-operator.{SYSTEM}.svc"
-    certificate, key = certified(tmp_path, host)
-    files = (f"--from-file=tls.crt={certificate}", f"--from-file=tls.key={key}", f"--from-file=ca.crt={certificate}")
-    kubectl(maft, "-n", SYSTEM, "create", "secret", "generic", "served", *files)
+def test_metrics_over_tls_are_read_as_the_service_monitor_says(maft, space, prometheus, served, tmp_path):
+    """With a certificate and a token: by `helm test` and a real Prometheus."""
     kubectl(maft, "-n", space, "create", "serviceaccount", "scraper")
     flags = ["--clusterrole=maft-operator-metrics-reader", f"--serviceaccount={space}:scraper"]
     try:
@@ -281,10 +292,10 @@ def test_metrics_over_tls_are_read_as_the_service_monitor_says(maft, space, prom
         assert "Succeeded" in helm_here(maft, "test", "maft")
         monitor = json.loads(kubectl(maft, "-n", SYSTEM, "get", "servicemonitor", "maft-operator", "-o", "json"))
         [endpoint] = monitor["spec"]["endpoints"]
-        assert endpoint["tlsConfig"] == {"ca": {"secret": {"name": "served", "key": "ca.crt"}}, "serverName": host}
+        assert endpoint["tlsConfig"] == {"ca": {"secret": {"name": "served", "key": "ca.crt"}}, "serverName": HOST}
         asked = {
             "scheme": endpoint["scheme"],
-            "tls_config": {"ca_file": str(certificate), "server_name": endpoint["tlsConfig"]["serverName"]},
+            "tls_config": {"ca_file": str(served), "server_name": endpoint["tlsConfig"]["serverName"]},
             "authorization": {"credentials": kubectl(maft, "-n", space, "create", "token", "scraper").strip()},
         }
         with scraping(tmp_path, maft.kube, [], SYSTEM, **asked) as found:
@@ -292,8 +303,6 @@ def test_metrics_over_tls_are_read_as_the_service_monitor_says(maft, space, prom
             assert found.query('maft_leader{job="maft-operator"} == 1')
     finally:
         kubectl(maft, "delete", "clusterrolebinding", space, "--ignore-not-found")
-        install(maft)
-        kubectl(maft, "-n", SYSTEM, "delete", "secret", "served")
 
 
 def test_kubernetes_own_roles_reach_runs(maft, space):

@@ -34,7 +34,7 @@ def copied(registry: str, old: str, new: str, tag: str) -> None:
 def test_a_mirror_is_enough(maft: Installed, namespace: str, tmp_path: Path) -> None:
     """The operator and a run's first pods come from there, and nothing from elsewhere."""
     registry, _, folder = maft.images.partition("/")
-    for name in ("operator", "debate", "trainer"):
+    for name in ("operator", "debate", "trainer", "inference"):
         copied(registry, f"{folder}/{name}", f"mirror/maft/{name}", maft.tag)
     helm.run("package", str(CHART), "--destination", str(tmp_path))
     helm.run("push", str(tmp_path / f"maft-{__version__}.tgz"), f"oci://{registry}/mirror/charts", "--plain-http")

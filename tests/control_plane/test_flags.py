@@ -14,10 +14,14 @@ from maft_operator.spec.schema import BadSpec
 DIGEST = f"sha256:{64 * 'a'}"
 
 
-def images(*line: str) -> Images:
+def parsed(*line: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     flags.add(parser)
-    return flags.images(parser.parse_args(line))
+    return parser.parse_args(line)
+
+
+def images(*line: str) -> Images:
+    return flags.images(parsed(*line))
 
 
 def test_images_come_from_one_place_or_each_from_its_own() -> None:
@@ -61,6 +65,26 @@ def test_what_is_wrong_is_one_line(line: tuple[str, ...], words: str) -> None:
     with pytest.raises(BadSpec) as caught:
         images(*line)
     assert str(caught.value).startswith(words) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (("--metrics-tls-cert=c",), "--metrics-tls-cert, --metrics-tls-key: one without the other; give both"),
+        (("--metrics-tls-key=k", "--metrics-auth"), "--metrics-tls-cert, --metrics-tls-key: one without the other; give both"),
+        (("--metrics-auth",), "--metrics-auth: without --metrics-tls-cert and --metrics-tls-key tokens would be read on their way"),
+    ],
+)
+def test_tokens_are_asked_for_over_tls_alone(line: tuple[str, ...], words: str) -> None:
+    with pytest.raises(BadSpec) as caught:
+        flags.certificate(parsed(*line))
+    assert str(caught.value).startswith(words) and "\n" not in str(caught.value)
+
+
+def test_metrics_may_be_open_and_a_certificate_need_not_ask_for_tokens() -> None:
+    both = ("--metrics-tls-cert=c", "--metrics-tls-key=k")
+    assert flags.certificate(parsed()) is None
+    assert flags.certificate(parsed(*both)) == flags.certificate(parsed(*both, "--metrics-auth")) == (Path("c"), Path("k"))
 
 
 def test_settings_of_pods() -> None:

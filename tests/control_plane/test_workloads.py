@@ -1,7 +1,7 @@
 """Why a run waits in a queue, told from Kueue's Workloads; and what a cluster's webhooks say when nobody is behind them."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,11 +29,21 @@ AWAY = (
 )
 
 
-def workload(*conditions: tuple[str, str, str], created: str = "1", queue: str = "gpus") -> Json:
-    """conditions: type, status, message."""
+def workload(*conditions: tuple[str, str, str], created: str = "1", queue: str = "gpus", owners: Iterable[Json] = ()) -> Json:
+    """conditions: type, status, message. owners: references to what it belongs to."""
     made = [{"type": kind, "status": status, "reason": "Pending", "message": message} for kind, status, message in conditions]
-    about = {"name": "w", "namespace": "default", "creationTimestamp": created}
+    about = {"name": "w", "namespace": "default", "creationTimestamp": created, "ownerReferences": list(owners)}
     return {"kind": "Workload", "metadata": about, "spec": {"queueName": queue}, "status": {"conditions": made}}
+
+
+def of_job(uid: str) -> list[Json]:
+    """What Kueue writes into the Workload of a Job."""
+    return [{"apiVersion": "batch/v1", "kind": "Job", "name": TASK, "uid": uid, "controller": True, "blockOwnerDeletion": True}]
+
+
+def of_pods(*uids: str) -> list[Json]:
+    """What it writes into that of a group of pods, none of which controls it."""
+    return [{"apiVersion": "v1", "kind": "Pod", "name": f"p-{uid}", "uid": uid} for uid in uids]
 
 
 WAITS = ("QuotaReserved", "False", FULL)
@@ -108,7 +118,7 @@ def test_a_suspended_job_without_a_queue_is_somebody_elses_doing() -> None:
 class Queues(Server):
     """Answers lists of Workloads by selector."""
 
-    def __init__(self, *objects: Json, answers: Mapping[str, Json], refuses: dict[str, Refused] | None = None) -> None:
+    def __init__(self, *objects: Json, answers: Mapping[str, list[Json]], refuses: dict[str, Refused] | None = None) -> None:
         super().__init__(*objects, refuses=refuses)
         self.answers, self.selected = answers, list[str]()
 
@@ -118,7 +128,7 @@ class Queues(Server):
         await super().list(kind, namespace)
         [(_, selector)] = selectors.items()
         self.selected.append(selector)
-        return [self.answers[selector]] if selector in self.answers else []
+        return self.answers.get(selector, [])
 
 
 def look(server: Server) -> Any:
@@ -127,13 +137,41 @@ def look(server: Server) -> Any:
     )
 
 
+OF_JOB, OF_GROUP = f"kueue.x-k8s.io/job-uid=uid-{TASK}", f"metadata.name={GROUP}"
+UID = GATED["metadata"]["uid"]
+EVICTED = ("Evicted", "True", PREEMPTED)
+
+
+def queues(of_the_job: list[Json], of_the_group: list[Json]) -> Queues:
+    """A Job and a server's pod that are queued, and the Workloads that are listed for each."""
+    return Queues(stored(JOB), stored(deployment()), GATED, answers={OF_JOB: of_the_job, OF_GROUP: of_the_group})
+
+
+STRANGERS = {
+    "of nobody": [],
+    "of another Job": of_job("uid-of-another"),
+    "that the Job owns and does not control": [{**of_job(f"uid-{TASK}")[0], "controller": False}],
+    "of other pods": of_pods("uid-of-another"),
+}
+
+
+@pytest.mark.parametrize("case", STRANGERS)
+def test_a_workload_that_only_has_the_label_or_the_name_is_not_believed(case: str) -> None:
+    """It is newer than the real one, and says that no queue will ever have room."""
+    forged = workload(("QuotaReserved", "False", "LocalQueue x doesn't exist"), created="9", queue="x", owners=STRANGERS[case])
+    server = queues([workload(WAITS, owners=of_job(f"uid-{TASK}")), forged], [workload(EVICTED, owners=of_pods(UID)), forged])
+    troubles = look(server).troubles
+    assert [t.reason for t in troubles] == [reasons.QUEUED, reasons.QUEUED]
+    assert {t.message for t in troubles} == {f"waits in queue gpus: {FULL}", f"waits in queue gpus: {PREEMPTED}"}
+    alone = look(queues([forged], [forged])).troubles
+    assert alone == look(queues([], [])).troubles and [t.reason for t in alone] == [reasons.QUEUED, reasons.QUEUED]
+
+
 def test_only_what_is_queued_is_asked_for_and_all_servers_at_once() -> None:
-    of_job = f"kueue.x-k8s.io/job-uid=uid-{TASK}"
-    several = (stored(JOB), stored(deployment()), GATED)
-    server = Queues(*several, answers={of_job: workload(WAITS), f"metadata.name={GROUP}": workload(("Evicted", "True", PREEMPTED))})
+    server = queues([workload(WAITS, owners=of_job(f"uid-{TASK}"))], [workload(EVICTED, owners=of_pods("gone", UID))])
     messages = {t.child: t.message for t in look(server).troubles}
     assert messages == {TASK: f"waits in queue gpus: {FULL}", SERVER: f"waits in queue gpus: {PREEMPTED}"}
-    assert sorted(server.selected) == [of_job, f"metadata.name={GROUP}"]
+    assert sorted(server.selected) == [OF_JOB, OF_GROUP]
     idle = Queues(stored(job(TASK)), answers={})
     look(idle)
     assert idle.selected == []

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 
 import pytest
@@ -243,7 +244,8 @@ def test_an_agent_with_a_rate_of_its_own_trains_at_it(tmp_path):
     assert weights[0] == weights[1] != weights[2] and cards == [False, False, True]
 
 
-def test_committed_adapters_are_not_trained_again(tmp_path):
+def test_committed_adapters_are_not_trained_again(tmp_path, capsys):
+    """And each says once that it was trained, by which chaos on a cluster knows (disturbed.py)."""
     store = FileStore(tmp_path)
     datasets(store)
     train.main(assigned(store, critics=False))
@@ -252,6 +254,8 @@ def test_committed_adapters_are_not_trained_again(tmp_path):
     assert train.main(assigned(store)).trained == 2
     assert committed(store, layout.adapter("ns/run", 1, "generator", 0)) == before
     assert (tmp_path / layout.adapter("ns/run", 1, "generator", 0) / layout.TIMING).stat().st_mtime_ns == timing
+    adapters_trained = [layout.adapter("ns/run", 1, role, 0) for role in ("generator", "critic")]
+    assert re.findall(r"^(\S+): trained in [1-9]\d* steps$", capsys.readouterr().out, re.MULTILINE) == adapters_trained
 
 
 def test_an_agent_with_too_few_examples_keeps_what_it_had(tmp_path):

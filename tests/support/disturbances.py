@@ -241,3 +241,13 @@ ALL: tuple[Disturbance, ...] = (
 )
 OWN = tuple(each for each in ALL if not each.alone)
 """What tests beside others may do: it hits the run itself, and the operator for no longer than it needs to start."""
+FIRST: tuple[tuple[str, ...], ...] = (
+    ("operator: killed",),
+    ("server: pod deleted without grace", "server: program killed (SIGKILL)"),
+    ("task: pod deleted without grace", "task: program killed (SIGKILL)"),
+    ("task: pod evicted", "server: pod evicted"),
+    ("node: kubelet killed, away for a while", "node: containerd killed, away for a while"),
+    ("store: killed, away for a while",),
+    ("API server: killed, away for a while",),
+)
+"""What few runs are to meet whatever is drawn: a loss of each kind, of which any of these will do."""

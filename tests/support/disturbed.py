@@ -7,9 +7,11 @@ import base64
 import dataclasses
 import hashlib
 import math
+import re
 import threading
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
 from typing import Literal
@@ -21,6 +23,8 @@ from host import FAKETIME
 from installed import BUCKET, Installed, make_namespace
 from kube import Json, PatientKube
 from products import products
+
+from maft.store import layout
 
 Engine = Literal["mock", "vllm"]
 NAME = "chaos"
@@ -35,7 +39,10 @@ WRONG_CLOCK = "+2h"  # a store refuses what is signed a quarter of an hour off
 # What Python sleeps by (clock_nanosleep until a moment), that library refuses with EINVAL; it lets select be.
 _SLEEP = "import select, time\ntime.sleep = lambda seconds: select.select([], [], [], seconds) and None\n"
 _SMALL: Json = {"resources": {"requests": {"cpu": "20m", "memory": "256Mi"}}}  # one node has the pods of several runs
+_TRAINED = re.compile(r"^(\S+/adapters/\S+): trained in \d+ steps$", re.MULTILINE)  # as maft.train says it of what it has published
 _ALONE = threading.Lock()
+Plan = list[tuple[float, Disturbance]]
+"""What is to be done to a run, each with the seconds before it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +78,8 @@ def run_all(
             return None
         own = dataclasses.replace(maft, kube=PatientKube(maft.kube.kubeconfig))  # a client is not made for several threads
         target = Target(own, daemons, f"chaos-{seed}-{number}", NAME, Random(f"{seed}/{number}"))
-        outcome = _run(target, seed, number, engine, expected, among)
+        first = dealt(seed, number, runs) if engine == "vllm" else []
+        outcome = _run(target, seed, number, engine, expected, lambda random: planned(random, engine, among, first))
         clock, applied = outcome.clock or "right", ", ".join(outcome.disturbances)
         print(f"{outcome.number:3}: {outcome.end}, {outcome.seconds:.0f} s, clock {clock}: {applied}")
         return outcome
@@ -83,7 +91,7 @@ def run_all(
 
 
 def _run(
-    target: Target, seed: int, number: int, engine: Engine, expected: dict[str, str], among: tuple[Disturbance, ...]
+    target: Target, seed: int, number: int, engine: Engine, expected: dict[str, str], draw: Callable[[Random], Plan]
 ) -> Outcome:
     maft, kube, begun = target.maft, target.maft.kube, time.monotonic()
     kube.delete("Namespace", None, target.namespace)
@@ -92,7 +100,7 @@ def _run(
         for key in maft.keys(target.namespace, NAME):  # of an earlier run of this seed
             maft.objects.delete_object(Bucket=BUCKET, Key=key)
     make_namespace(maft, target.namespace)
-    clock, plan = target.random.choice(CLOCKS[engine]), planned(target.random, engine, among)
+    clock, plan = target.random.choice(CLOCKS[engine]), draw(target.random)
     kube.apply(*_clock_library(target.namespace, clock), resource(maft, target.namespace, engine, clock))
     done = disturb(target, plan)
     try:
@@ -104,12 +112,22 @@ def _run(
     return Outcome(seed, number, engine, clock, tuple(done), end, round(time.monotonic() - begun, 1), right)
 
 
-def planned(random: Random, engine: Engine, among: tuple[Disturbance, ...]) -> list[tuple[float, Disturbance]]:
-    """Draws what is to be done to a run, each with the seconds before it."""
-    return [(random.uniform(*GAPS[engine]), random.choice(among)) for _ in range(random.randint(*DISTURBED))]
+def planned(random: Random, engine: Engine, among: tuple[Disturbance, ...], first: Sequence[Disturbance] = ()) -> Plan:
+    """Draws what is to be done to a run. first: what comes before anything else, and counts as drawn."""
+    times = random.randint(*DISTURBED) - len(first)
+    drawn = [(random.uniform(*GAPS[engine]), random.choice(among)) for _ in range(times)]
+    return [*((random.uniform(*GAPS[engine]), each) for each in first), *drawn]
 
 
-def disturb(target: Target, plan: list[tuple[float, Disturbance]]) -> list[str]:
+def dealt(seed: int, number: int, runs: int) -> list[Disturbance]:
+    """Draws what a run of so many meets first: each of them a part of one loss of every kind, in an order of the seed's."""
+    random, named = Random(f"{seed}/first"), {each.name: each for each in disturbances.ALL}
+    losses = [named[random.choice(kind)] for kind in disturbances.FIRST]
+    random.shuffle(losses)
+    return losses[number::runs]
+
+
+def disturb(target: Target, plan: Plan) -> list[str]:
     """Disturbs the run until all is done or it has ended, each as soon as there is something to do it to; the names of what was
     done."""
     done: list[str] = []
@@ -176,8 +194,11 @@ def _end(target: Target, engine: Engine, clock: str, expected: dict[str, str], d
     with _ALONE:
         made = products(target.maft, target.namespace, target.name)
         damaged = _damaged(target, made)
+        twice = trained_twice(_logs(target)) if engine == "vllm" else []  # there is nothing to compare its products with
     if damaged:
         return f"complete, but damaged: {', '.join(damaged)}", False
+    if twice:
+        return f"complete, but trained twice: {', '.join(twice)}", False
     if engine == "mock":
         different = sorted(key for key in {*made, *expected} if made.get(key) != expected.get(key))
         return ("complete, equal", True) if not different else (f"complete, but different: {', '.join(different)}", False)
@@ -188,3 +209,15 @@ def _damaged(target: Target, made: dict[str, str]) -> list[str]:
     """Files whose bytes are not the committed ones."""
     top = f"runs/{target.namespace}/{target.name}/"
     return [key for key, wanted in made.items() if hashlib.sha256(target.maft.read(top + key)).hexdigest() != wanted]
+
+
+def _logs(target: Target) -> list[str]:
+    """What trainings have left of theirs in the bucket; one that was killed leaves none."""
+    top = f"runs/{target.namespace}/{target.name}/{layout.LOGS}train-"
+    return [target.maft.read(key).decode() for key in target.maft.keys(target.namespace, target.name) if key.startswith(top)]
+
+
+def trained_twice(logs: Iterable[str]) -> list[str]:
+    """Names the adapters that more than one training says it has published."""
+    times = Counter(adapter for log in logs for adapter in _TRAINED.findall(log))
+    return sorted(adapter for adapter, count in times.items() if count > 1)

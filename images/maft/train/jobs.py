@@ -57,6 +57,7 @@ def train_one(assignment: Assignment, data: Commit, job: Job, trainer: Trainer, 
         made = msgspec.structs.replace(made, batch_tokens=trainer.lowered_to)
         lora.tidy(folder, assignment.spec.model_of(job.agent), card(assignment, made, data.meta))
         prefix = _publish(assignment, data, made, {path.name: path for path in folder.iterdir()})
+    print(f"{prefix}: trained in {len(curve)} steps", flush=True)
     write_seconds(assignment.store, prefix, keeper.seconds if keeper else time.monotonic() - started)
     if keeper:
         keeper.remove()

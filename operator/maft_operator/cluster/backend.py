@@ -124,7 +124,7 @@ class ClusterBackend:
         except Refused:
             return {}
         listed = dict(zip(several, lists, strict=True))
-        return {child: listed[one] for child, one in asked.items()}
+        return {child: workloads.owned(listed[one], child, self._children) for child, one in asked.items()}
 
     def _pinned(self) -> Pins:
         """Settles which images the run uses, also for what is made after this look."""

@@ -53,7 +53,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=8080, help="of /healthz and /readyz [8080]")
     parser.add_argument("--metrics-tls-cert", type=Path, metavar="FILE", help="certificate of the port, read anew when it changes")
     parser.add_argument("--metrics-tls-key", type=Path, metavar="FILE", help="its key")
-    parser.add_argument("--metrics-auth", action="store_true", help="/metrics asks for a bearer token that may get that URL")
+    parser.add_argument("--metrics-auth", action="store_true", help="/metrics, over TLS, asks for a token that may get that URL")
     parser.add_argument("--network-policies", action="store_true", help="let only a run's own pods reach its pods; metrics also us")
     parser.add_argument(
         "--scrape-namespace", action="append", default=[], help="with it: and pods of this namespace; may be repeated"
@@ -92,17 +92,22 @@ def _operator(arguments: argparse.Namespace) -> int:
         log_format=arguments.log_format,
         verbose=arguments.verbose,
         metrics_auth=arguments.metrics_auth,
-        certificate=_certificate(arguments.metrics_tls_cert, arguments.metrics_tls_key),
+        certificate=certificate(arguments),
     )
     return app.operate(options)
 
 
-def _certificate(certificate: Path | None, key: Path | None) -> tuple[Path, Path] | None:
-    if certificate is None or key is None:
-        if (certificate, key) != (None, None):
-            raise BadSpec("--metrics-tls-cert, --metrics-tls-key: one without the other; give both")
+def certificate(arguments: argparse.Namespace) -> tuple[Path, Path] | None:
+    """Reads where the port's certificate and its key are; BadSpec for one alone, and for tokens that would go unencrypted."""
+    files = arguments.metrics_tls_cert, arguments.metrics_tls_key
+    if files == (None, None):
+        if arguments.metrics_auth:
+            both = "--metrics-tls-cert and --metrics-tls-key"
+            raise BadSpec(f"--metrics-auth: without {both} tokens would be read on their way; give both")
         return None
-    return certificate, key
+    if None in files:
+        raise BadSpec("--metrics-tls-cert, --metrics-tls-key: one without the other; give both")
+    return files
 
 
 def images(arguments: argparse.Namespace) -> Images:

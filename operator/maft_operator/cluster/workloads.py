@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from maft_operator.cluster import kinds, kueue, reasons
+from maft_operator.cluster.children import is_controlled_by, servers_in
+from maft_operator.cluster.fields import parts, text
 from maft_operator.cluster.manifests import Owner
 from maft_operator.cluster.observed import Snapshot
 from maft_operator.cluster.reasons import Trouble
@@ -23,9 +25,23 @@ _NEVER = re.compile(r"doesn't exist|is (inactive|stopped)|unavailable in Cluster
 def selectors(snapshot: Snapshot, children: Mapping[str, Sequence[Json]], owner: Owner) -> dict[str, Selector]:
     """Finds the Workloads to ask for, by child that is queued. The servers of a run share one."""
     queued = {trouble.child for trouble in snapshot.troubles if trouble.reason is reasons.QUEUED}
-    jobs = {job["metadata"]["name"]: job for job in children.get(kinds.JOB.name, ())}
+    jobs = _jobs(children)
     servers = ("field_selector", f"metadata.name={kueue.group(owner.run, owner.uid)}")
     return {c: ("label_selector", f"{_OF_JOB}={jobs[c]['metadata']['uid']}") if c in jobs else servers for c in sorted(queued)}
+
+
+def owned(workloads: Iterable[Json], child: str, children: Mapping[str, Sequence[Json]]) -> list[Json]:
+    """Leaves out what only has the label or the name. Of a Job it is what that Job controls; of servers, which are a group, what
+    one of their pods owns: all of them do, and none controls it."""
+    job = _jobs(children).get(child)
+    if job is not None:
+        return [w for w in workloads if is_controlled_by(w, text(job, "metadata", "uid"))]
+    members = {text(pod, "metadata", "uid") for server in servers_in(children, [child]) for pod in server.pods} - {""}
+    return [w for w in workloads if any(text(owner, "uid") in members for owner in parts(w, "metadata", "ownerReferences"))]
+
+
+def _jobs(children: Mapping[str, Sequence[Json]]) -> dict[str, Json]:
+    return {job["metadata"]["name"]: job for job in children.get(kinds.JOB.name, ())}
 
 
 def explained(snapshot: Snapshot, workloads: Mapping[str, Iterable[Json]]) -> Snapshot:
