@@ -41,6 +41,8 @@ class Job(msgspec.Struct, frozen=True):
     rate: float = 5e-4
     warm: bool = True
     """One step before the clock starts."""
+    predict: bool = False
+    """Predict its memory, too, which takes time of the process."""
     judge: bool = False
     """Measure the loss of what came out, over all examples."""
     median: tuple[int, int] = (120, 60)
@@ -66,7 +68,7 @@ class Result(msgspec.Struct, frozen=True):
     loss: float | None = None
     """After training, where it was asked for."""
     predicted: int = 0
-    """Bytes that maft.train.memory expects at most; 0: of another side."""
+    """Bytes that maft.train.memory expects at most, where it was asked for."""
 
 
 def training(job: Job) -> TrainingSpec:
@@ -162,7 +164,8 @@ def ours(job: Job, scratch: Path) -> Result:
     for n, each in enumerate(examples):
         Trainer(base, spec, steps.append).train(each, scratch / str(n), seed=n, previous=None)
     seconds, peak = synchronised() - begun, most()
-    expected, device, dtype = predicted(job, base, examples[0]), str(base.device), str(base.dtype)
+    device, dtype = str(base.device), str(base.dtype)
+    expected = predicted(job, base, examples[0]) if job.predict else 0
     loss = loss_of(PeftModel.from_pretrained(base, str(scratch / "0")), examples[0]) if job.judge else None
     tokens = sum(len(e.ids) for each in examples for e in each) * job.epochs
     return Result(seconds, len(steps), tokens, peak, loaded, device, dtype, loss, expected)

@@ -523,7 +523,6 @@ def test_training_takes_no_more_than_is_predicted_and_not_much_less(tmp_path):
     whole = sum(p.numel() for p in adapted.parameters()) - trained
     needs = Needs.of(base.config, base=whole, adapter=trained, tokens=16 * 200, targets=16 * 60)
     predicted, took = memory.peak(needs) - memory.PROGRAM["cpu"], found["most"] - found["before"]
-    assert found["before"] <= memory.PROGRAM["cpu"]
     assert took <= predicted <= 3 * took
 
 
