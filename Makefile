@@ -7,7 +7,11 @@ PREPARE := $(or $(PYTHON),python3) tests/support/prepare.py
 LINT := echo "== lint, types, layers" && $(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && .venv/bin/lint-imports
 # Two workers take group by group, in the order of conftest.py: what takes longest begins.
 PYTEST := $(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
-GPU_TRAINING := --model random:896x24x49152 --inside --batch 16 --lengths 600 300
+TRAINER := $(PY) benchmarks/trainer.py --write
+GPU := --inside --batch 16 --lengths 600 300
+# Row 14 is defined at a vocabulary of about 150,000, which is what makes all logits at once large.
+WIDE := 256x4x150016
+WIDE_GPU := 896x24x151936
 CHAOS := echo "== chaos" && $(PY) benchmarks/chaos.py
 TESTS := echo "== tests" && $(PYTEST)
 
@@ -48,12 +52,14 @@ unit: env ## the fast tests alone
 lint: env ## style, types, layers
 	@$(LINT)
 
-bench: env ## speed as ratios, into docs/performance.md (hours; PART=client or several: one part, at most a quarter of an hour each)
+bench: env ## speed as ratios, into docs/performance.md (hours; PART=client or several of bench.py: a quarter of an hour each at most)
 	@$(PY) benchmarks/bench.py --write $(PART:%=--part %)
+	@$(if $(PART),true,$(TRAINER) --part trl && $(TRAINER) --part adapters && $(TRAINER) --part memory --model random:$(WIDE))
 
 bench-gpu: env ## on a machine with a GPU: what training does there, beside TRL, and the rows on a server, into docs/performance.md
 	@$(PY) benchmarks/gpu_check.py
-	@for part in trl adapters memory; do $(PY) benchmarks/trainer.py --part $$part $(GPU_TRAINING) --write || exit 1; done
+	@for part in trl adapters; do $(TRAINER) --part $$part --model random:896x24x49152 $(GPU) || exit 1; done
+	@$(TRAINER) --part memory --model random:$(WIDE_GPU) $(GPU)
 	@$(PY) benchmarks/bench.py --part gpu --part warm-start-gpu --write
 
 bench-quick: env ## the same with small samples, in under three minutes: fails on gross loss alone

@@ -2,7 +2,8 @@
 
 Each part measures two sides on this machine in one run, alternating, and keeps its rows in benchmarks/bench.json with versions,
 machine and load. `--write` puts the table of all parts that were measured into the page. `--quick` looks with small samples, keeps
-nothing, and fails only where even the best pair misses half a goal.
+nothing, and fails only where even the best pair misses half a goal. Rows 8, 9 and 14 are kept by trainer.py, which `make bench`
+runs as well.
 """
 
 import argparse
@@ -24,7 +25,6 @@ import ratio
 from ratio import RUNS, Part, Ratio
 
 OUTPUT = Path(__file__).with_suffix(".json")
-LIMIT = 15  # minutes that a part may take on two cores
 Measure = Callable[..., list[Ratio]]
 
 
@@ -37,6 +37,8 @@ class Entry:
     rows: str
     quick: bool = True
     """It is a part of the quick look."""
+    kept: bool = True
+    """It is measured for the page; else the quick look's alone."""
     gpu: bool = False
     """It wants one, so it is measured where it is named alone."""
 
@@ -51,8 +53,10 @@ PARTS = {
     "barrier-simulated": Entry("simulated", "barrier", "5"),
     "growth": Entry("simulated", "growth", "13"),
     "client": Entry("client", "client", "3"),
-    "store": Entry("transfer", "store", "10"),
-    "grading": Entry("grading", "grading", "11", quick=False),  # its goal is missed by more than half, which is known
+    "training": Entry("trainer", "bare_steps", "9", kept=False),
+    # A look at these two would say nothing new: copies that are read back miss their goal by nature, grading by more than half.
+    "store": Entry("transfer", "store", "10", quick=False),
+    "grading": Entry("grading", "grading", "11", quick=False),
     "grading-real": Entry("grading", "grading_real", "11", quick=False),
     "throughput": Entry("served", "tiny_throughput", "1"),
     "throughput-real": Entry("served", "real_throughput", "1", quick=False),
@@ -60,7 +64,7 @@ PARTS = {
     "barrier": Entry("served", "barrier", "5", quick=False),
     "prefix": Entry("served", "prefix", "6", quick=False),
     "fast": Entry("served", "fast", "7", quick=False),
-    "gpu": Entry("served", "large", "1, 4, 5, 7", quick=False, gpu=True),
+    "gpu": Entry("served", "large", "1, 4, 5, 6, 7", quick=False, gpu=True),
     "warm-start": Entry("warm", "warm", "15", quick=False),
     "warm-start-gpu": Entry("warm", "warm_large", "15", quick=False, gpu=True),
     "iteration": Entry("iteration", "iteration", "12", quick=False),
@@ -113,14 +117,17 @@ def keep(part: Part) -> None:
 
 def text(kept: Sequence[Part]) -> str:
     """Makes the table of the page, and of the machine."""
-    machines = {tuple(sorted(part.machine.items())): part.machine for part in kept}
-    on = [", ".join(f"{name} {value}" for name, value in machine.items()) for machine in machines.values()]
-    return "\n\n".join([ratio.table(kept), "Measured with " + "; ".join(on) + ".", ratio.circumstances(kept)])
+    return "\n\n".join([ratio.table(kept), ratio.measured_with(kept), ratio.circumstances(kept)])
 
 
 def write() -> None:
     """Puts it into the page."""
     page.put("performance.md", "bench", text(list(read().values())))
+
+
+def asked(*, quick: bool) -> list[str]:
+    """Names the parts that are measured where none is named: of those that need no GPU, what a quick look has, or what is kept."""
+    return [name for name, entry in PARTS.items() if not entry.gpu and (entry.quick if quick else entry.kept)]
 
 
 def main() -> int:
@@ -134,14 +141,13 @@ def main() -> int:
     )
     parser.add_argument("--no-measure", action="store_true", help="with --write: measure nothing before")
     given = parser.parse_args()
-    asked = given.part or [n for n, entry in PARTS.items() if not entry.gpu and (entry.quick or not given.quick)]
     lost: list[Ratio] = []
-    for name in () if given.no_measure else asked:
+    for name in () if given.no_measure else given.part or asked(quick=given.quick):
         print(f"== bench: {name}", flush=True)
         part = measure(name, given.runs or (2 if given.quick else RUNS), quick=given.quick)
         print(ratio.table([part]), f"\n({part.seconds:.0f} s at a load of {part.load['most']} at most)\n", flush=True)
         lost += [row for row in part.rows if row.grossly_missed()]
-        if not given.quick:
+        if not given.quick and PARTS[name].kept:
             keep(part)
     if given.write:
         write()

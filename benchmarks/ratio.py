@@ -35,6 +35,13 @@ class Goal(msgspec.Struct, frozen=True):
         return f"{'≥' if self.is_ == 'at least' else '≤'} {number(self.value)}"
 
 
+class Condition(msgspec.Struct, frozen=True):
+    """What a goal asks for beside its ratio."""
+
+    text: str
+    holds: bool
+
+
 class Ratio(msgspec.Struct, frozen=True, omit_defaults=True):
     """One measured ratio: the first side's numbers over the second's, pair by pair."""
 
@@ -51,6 +58,8 @@ class Ratio(msgspec.Struct, frozen=True, omit_defaults=True):
     """How much was measured, and of what."""
     note: str = ""
     """What else was seen: equal results, errors of estimates, a smaller number of pairs and why."""
+    besides: Condition | None = None
+    """The other half of the goal, where it has one."""
 
     @property
     def ratios(self) -> tuple[float, ...]:
@@ -64,8 +73,8 @@ class Ratio(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def met(self) -> bool | None:
-        """Tells whether the median is as good as the goal; None without one."""
-        return self.goal.met(self.median) if self.goal else None
+        """Tells whether the median is as good as the goal, and what it asks for besides holds; None without one."""
+        return self.goal.met(self.median) and (self.besides is None or self.besides.holds) if self.goal else None
 
     def grossly_missed(self) -> bool:
         """Tells whether the best pair misses even half the goal: what bench-quick fails on."""
@@ -108,6 +117,11 @@ def alternate(first: Side, second: Side, runs: int = RUNS, *, warm_up: bool = Tr
     return Pairs(tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
 
 
+def fewer(pairs: int, why: str) -> str:
+    """Makes the note on fewer pairs than a kept measurement has; empty where there are enough."""
+    return f"Only {pairs}: {why}" if pairs < RUNS else ""
+
+
 def number(value: float) -> str:
     """Writes three digits that count."""
     if value == 0:
@@ -130,9 +144,29 @@ def table(parts: Sequence[Part]) -> str:
 
 def _line(row: Ratio) -> str:
     spread = f"**{number(row.median)}** ({number(min(row.ratios))} to {number(max(row.ratios))})"
-    reached = {True: "yes", False: "**no**", None: ""}[row.met]
     sample = f"{row.sample}; {len(row.ratios)} pairs" + (f". {row.note}" if row.note else "")
-    return f"| {row.row} | {row.name} | {row.goal.text() if row.goal else ''} | {spread} | {reached} | {sample} |"
+    return f"| {row.row} | {row.name} | {_goal(row)} | {spread} | {_reached(row)} | {sample} |"
+
+
+def _goal(row: Ratio) -> str:
+    return "; ".join([*([row.goal.text()] if row.goal else []), *([row.besides.text] if row.besides else [])])
+
+
+def _reached(row: Ratio) -> str:
+    if row.goal is None or row.met:
+        return "yes" if row.met else ""
+    return "**no**: the ratio alone" if row.goal.met(row.median) else "**no**"
+
+
+def measured_with(parts: Sequence[Part]) -> str:
+    """Says with which machine and versions; parts that had others stand apart."""
+    return "Measured with " + "; ".join(dict.fromkeys(_machine(part.machine) for part in parts)) + "."
+
+
+def _machine(machine: dict[str, Any]) -> str:
+    rest = {name: value for name, value in machine.items() if name not in ("gpu", "versions")} | machine.get("versions", {})
+    listed = ", ".join(f"{name} {value}" for name, value in rest.items())
+    return f"rows on a GPU with {machine['gpu']}, {listed}" if machine.get("gpu") else listed
 
 
 def circumstances(parts: Sequence[Part]) -> str:

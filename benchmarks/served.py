@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from debates import Held, Plan, WorldName, hold, hold_barred, share_right, world
-from ratio import RUNS, Goal, Ratio, alternate
+from msgspec import structs
+from ratio import RUNS, Condition, Goal, Ratio, alternate, fewer
 from servers import Server, running
 from vllm_side import vllm_rate
 
@@ -121,7 +122,8 @@ def one_at_a_time(bench: Bench, runs: int, few: int, goal: float) -> Ratio:
     pairs = alternate(lambda: bench.held().rate, lambda: bench.held(questions=few, serial=True).rate, runs, warm_up=False)
     sample = f"{bench.plan.questions} questions ÷ {few} of them one call after the other, three agents, two rounds"
     name = f"debate's tokens/s ÷ one prompt at a time on the same server, {MODELS[bench.plan.world.name]}"
-    return Ratio(4, name, "tokens a second", pairs.first, pairs.second, Goal("at least", goal), sample)
+    note = fewer(runs, "one prompt at a time takes long")
+    return Ratio(4, name, "tokens a second", pairs.first, pairs.second, Goal("at least", goal), sample, note)
 
 
 def serial(runs: int = RUNS, *, quick: bool = False) -> list[Ratio]:
@@ -152,21 +154,27 @@ def barrier(runs: int = RUNS, *, quick: bool = False) -> list[Ratio]:
 # --- row 6 ---
 
 
-def prefix(runs: int = RUNS, *, quick: bool = False) -> list[Ratio]:
+COUNTS = "counts of tokens by the server's counters, not times, hardly vary"
+
+
+def shared_prefixes(bench: Bench, runs: int) -> list[Ratio]:
     """Prompt tokens that were computed ÷ all of them: what a server without prefix cache computes. Load changes no count."""
-    questions = 4 if quick else 8
     base = {"generators": (), "critics": ()}
+    sample = f"{bench.plan.questions} questions, three agents, two rounds, a seed each"
     rows = []
-    with running(world("real")) as server:
-        bench = Bench.of("real", server, questions)
-        for models, named in ((base, "all roles the base, as in iteration 1"), ({}, "an adapter a role, as later")):
-            for mode, goal in (("paper", 0.7), ("fast", 0.52)):
-                pairs = [_prompt_tokens(bench, mode=mode, seed=seed, **models) for seed in range(runs)]
-                name = f"prompt tokens computed ÷ all of them, {mode} mode, {named}, {MODELS['real']}"
-                values = tuple(a for a, _ in pairs), tuple(b for _, b in pairs)
-                sample = f"{questions} questions, three agents, two rounds, a seed each"
-                rows.append(Ratio(6, name, "tokens", *values, Goal("at most", goal), sample))
+    for models, named in ((base, "all roles the base, as in iteration 1"), ({}, "an adapter a role, as later")):
+        for mode, goal in (("paper", 0.7), ("fast", 0.52)):
+            pairs = [_prompt_tokens(bench, mode=mode, seed=seed, **models) for seed in range(runs)]
+            name = f"prompt tokens computed ÷ all of them, {mode} mode, {named}, {MODELS[bench.plan.world.name]}"
+            values = tuple(a for a, _ in pairs), tuple(b for _, b in pairs)
+            rows.append(Ratio(6, name, "tokens", *values, Goal("at most", goal), sample, fewer(runs, COUNTS)))
     return rows
+
+
+def prefix(runs: int = RUNS, *, quick: bool = False) -> list[Ratio]:
+    """Row 6, pretrained."""
+    with running(world("real")) as server:
+        return shared_prefixes(Bench.of("real", server, 4 if quick else 8), runs)
 
 
 def _prompt_tokens(bench: Bench, **changes: Any) -> tuple[float, float]:
@@ -196,7 +204,8 @@ def modes(bench: Bench, runs: int) -> Ratio:
     note += f"{apart:.1f} standard errors of the difference apart"
     sample = f"{bench.plan.questions} questions, three agents, two rounds, the same seeds"
     name = f"paper mode ÷ fast mode, {MODELS[bench.plan.world.name]}"
-    return Ratio(7, name, "s", pairs.first, pairs.second, Goal("at least", 1.3), sample, note)
+    labels = Condition("labels within one standard error", apart <= 1)
+    return Ratio(7, name, "s", pairs.first, pairs.second, Goal("at least", 1.3), sample, note, labels)
 
 
 def fast(runs: int = RUNS, *, quick: bool = False) -> list[Ratio]:
@@ -223,13 +232,14 @@ class _Mode:
 
 
 def large(runs: int = RUNS, *, quick: bool = False) -> list[Ratio]:
-    """Rows 1, 4, 5 and 7 on one server of a model that keeps a GPU busy; its answers mean nothing, only their seconds do."""
+    """Rows 1 and 4 to 7 on one server of a model that keeps a GPU busy; its answers mean nothing, only their seconds and tokens."""
     with running(world("large")) as server:
         bench, small = (Bench.of("large", server, questions) for questions in (60, 12))
         return [
             throughput(bench, runs),
             barred(bench, runs, "full", 1.03),
             barred(small, runs, "small", 1.25),
-            replace(modes(bench, runs), note=""),
+            *shared_prefixes(small, min(runs, 3)),
+            structs.replace(modes(bench, runs), note="", besides=None),
             one_at_a_time(bench, min(runs, 3), 1, 20),
         ]

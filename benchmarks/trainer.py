@@ -2,7 +2,8 @@
 
 `python benchmarks/trainer.py --part trl|adapters|memory --model tiny|135m|random:HIDDENxLAYERSxVOCABULARY`. Every side is a process
 of its own, in turn with the others (trainer_sides.py says what each does); a ratio is of neighbours. `--write` puts the table into
-docs/performance.md; numbers lie in trainer.json beside this file. Needs of maft what a trainer needs, and TRL with datasets.
+docs/performance.md (with `--no-measure`: what was measured before); numbers lie in trainer.json beside this file. Needs of maft
+what a trainer needs, and TRL with datasets.
 """
 
 import argparse
@@ -23,7 +24,7 @@ import msgspec
 import torch
 import trainer_sides
 from page import put
-from ratio import RUNS, Goal, Part, Ratio, circumstances, table
+from ratio import RUNS, Condition, Goal, Part, Ratio, circumstances, fewer, measured_with, number, table
 from trainer_sides import ROOT, TINY, VARIANTS, Job, Result
 
 KEPT = Path(__file__).with_suffix(".json")
@@ -31,6 +32,7 @@ REAL = ROOT / ".cache" / "models" / "smollm2-135m-instruct"
 PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets")
 CUDA = torch.cuda.is_available()
 ADAPTERS = 6
+MEMORY = "memory hardly varies"
 Measured = dict[str, list[tuple[float, Result]]]  # by side: seconds of the whole process, and what it said
 
 
@@ -120,7 +122,8 @@ def against_trl(job: Job, name: str, runs: int) -> list[Ratio]:
         note = f"{side}; loss after training: ours {mine:.4f}, TRL's {loss:.4f} ({loss / mine - 1:+.2%})"
         seconds = [column(measured, which, lambda each: each[1].seconds) for which in (side, "ours")]
         title = f"training: seconds of TRL's {'defaults' if side == 'trl-default' else 'best'} ÷ ours ({name})"
-        rows.append(Ratio(8, title, "s", *seconds, Goal("at least", goal), sample(job, ours, name), note))
+        learned = Condition("loss at most 1 % apart", abs(loss / mine - 1) <= 0.01)
+        rows.append(Ratio(8, title, "s", *seconds, Goal("at least", goal), sample(job, ours, name), note, learned))
     return rows
 
 
@@ -162,17 +165,33 @@ def many_adapters(job: Job, name: str, runs: int) -> list[Ratio]:
     ]  # fmt: skip
 
 
+def bare_steps(runs: int, *, quick: bool = True) -> list[Ratio]:
+    """A quick look at row 9, in this process: the tiny model's training ÷ bare steps over the same rows, each on one thread, since
+    several wait for each other beside other work."""
+    job, threads = Job("ours", str(TINY), epochs=2, inside=True), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        measured = alternately({side: msgspec.structs.replace(job, side=side) for side in ("ours", "bare")}, runs)
+    finally:
+        torch.set_num_threads(threads)
+    seconds = [column(measured, side, lambda each: each[1].seconds) for side in ("ours", "bare")]
+    said = sample(job, measured["ours"][0][1], "tiny")
+    return [Ratio(9, "an adapter's training ÷ the bare steps (tiny)", "s", *seconds, Goal("at most", 1.05), said)]
+
+
 def memory(job: Job, name: str, runs: int) -> list[Ratio]:
     """Row 14."""
-    cold = msgspec.structs.replace(job, warm=False, examples=2 * job.batch)
+    cold = msgspec.structs.replace(job, warm=False, predict=True, examples=2 * job.batch)
     measured = alternately({side: msgspec.structs.replace(cold, side=side) for side in ("ours", "trl-full", "trl-default")}, runs)
-    rows = []
+    ours, rows = measured["ours"][0][1], []
     for side, goal in (("trl-full", 0.6), ("trl-default", 1.0)):
         title = f"most memory: ours ÷ TRL's {'full logits' if side == 'trl-full' else 'default'} ({name})"
         peaks = [column(measured, which, lambda each: each[1].peak / 2**20) for which in ("ours", side)]
         above = [column(measured, which, lambda each: (each[1].peak - each[1].loaded) / 2**20)[0] for which in ("ours", side)]
         note = f"above the loaded model: {above[0]:,.0f} ÷ {above[1]:,.0f} MiB"
-        rows.append(Ratio(14, title, "MiB", *peaks, Goal("at most", goal), sample(cold, measured["ours"][0][1], name), note))
+        predicted = f"predicted ÷ measured, ours: {number(ours.predicted / ours.peak)}"
+        note = ". ".join(filter(None, [note, predicted, fewer(runs, MEMORY)]))
+        rows.append(Ratio(14, title, "MiB", *peaks, Goal("at most", goal), sample(cold, ours, name), note))
     return rows
 
 
@@ -190,9 +209,14 @@ def kept_parts() -> list[Part]:
     return msgspec.json.decode(KEPT.read_bytes(), type=list[Part]) if KEPT.exists() else []
 
 
+def text(parts: Sequence[Part]) -> str:
+    """Makes the tables of the page, and of the machines."""
+    return "\n\n".join([table(parts), measured_with(parts), circumstances(parts)])
+
+
 def write(parts: Sequence[Part]) -> None:
-    """Puts the tables into the docs."""
-    put("performance.md", "trainer", f"{table(parts)}\n\n{circumstances(parts)}")
+    """Puts them into the page."""
+    put("performance.md", "trainer", text(parts))
 
 
 def parsed() -> argparse.Namespace:
@@ -208,12 +232,20 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--inside", action="store_true", help="all sides in this process, where memory is a GPU's")
     parser.add_argument("--output", type=Path, default=KEPT)
     parser.add_argument("--write", action="store_true", help="the table into docs/performance.md")
+    parser.add_argument("--no-measure", action="store_true", help="with --write: measure nothing before")
     return parser.parse_args()
 
 
 def main() -> None:
     """Measures the parts, keeps the numbers, prints the table."""
     given = parsed()
+    parts = kept_parts() if given.no_measure else measure(given)
+    if given.write:
+        write(parts)
+
+
+def measure(given: argparse.Namespace) -> list[Part]:
+    """Measures the parts that were asked for, and keeps each as soon as it is there; all parts."""
     parts = kept_parts()
     with tempfile.TemporaryDirectory(prefix="maft-bench-") as scratch:
         folder = model_folder(given.model, Path(scratch))
@@ -227,8 +259,7 @@ def main() -> None:
             parts = [each for each in parts if each.name != whole] + [part]
             print(f"\n## {whole}\n\n{table([part])}\n", flush=True)
             given.output.write_text(json.dumps(msgspec.to_builtins(parts), indent=1, ensure_ascii=False) + "\n")
-    if given.write:
-        write(parts)
+    return parts
 
 
 if __name__ == "__main__":

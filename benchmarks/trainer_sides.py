@@ -41,6 +41,8 @@ class Job(msgspec.Struct, frozen=True):
     rate: float = 5e-4
     warm: bool = True
     """One step before the clock starts."""
+    predict: bool = False
+    """Predict its memory, too, which takes time of the process."""
     judge: bool = False
     """Measure the loss of what came out, over all examples."""
     median: tuple[int, int] = (120, 60)
@@ -65,6 +67,8 @@ class Result(msgspec.Struct, frozen=True):
     dtype: str
     loss: float | None = None
     """After training, where it was asked for."""
+    predicted: int = 0
+    """Bytes that maft.train.memory expects at most, where it was asked for."""
 
 
 def training(job: Job) -> TrainingSpec:
@@ -160,9 +164,27 @@ def ours(job: Job, scratch: Path) -> Result:
     for n, each in enumerate(examples):
         Trainer(base, spec, steps.append).train(each, scratch / str(n), seed=n, previous=None)
     seconds, peak = synchronised() - begun, most()
+    device, dtype = str(base.device), str(base.dtype)
+    expected = predicted(job, base, examples[0]) if job.predict else 0
     loss = loss_of(PeftModel.from_pretrained(base, str(scratch / "0")), examples[0]) if job.judge else None
     tokens = sum(len(e.ids) for each in examples for e in each) * job.epochs
-    return Result(seconds, len(steps), tokens, peak, loaded, str(base.device), str(base.dtype), loss)
+    return Result(seconds, len(steps), tokens, peak, loaded, device, dtype, loss, expected)
+
+
+def predicted(job: Job, base: Any, examples: Sequence[Tokens]) -> int:
+    """Predicts the most bytes that training these examples has in use, as preflight does, of the largest row that they can make."""
+    from maft import lora
+    from maft.train import memory
+
+    adapted = lora.adapt(base, training(job).lora, None)
+    trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+    adapted.unload()
+    longest = sorted(examples, key=lambda e: len(e.ids), reverse=True)[: job.batch]
+    tokens = min(max(job.batch_tokens, len(longest[0].ids)), sum(len(e.ids) for e in longest))
+    targets = -(-tokens * sum(sum(e.completion) for e in longest) // sum(len(e.ids) for e in longest))
+    whole, bytes_ = sum(p.numel() for p in base.parameters()), base.dtype.itemsize
+    sizes = {"base": whole, "adapter": trained, "tokens": tokens, "targets": targets}
+    return memory.peak(memory.Needs.of(base.config, **sizes, value=bytes_, device=base.device.type))
 
 
 def bare(job: Job, scratch: Path) -> Result:

@@ -1,18 +1,19 @@
-"""Warm starts: from "train done" to the next debate's first token, with empty caches and with those of the start before.
+"""Warm starts: from a server's start to an adapter's first token, with empty caches and with those of the start before.
 
-With lifetime Phase a server starts when training has ended: that is its whole way, from the process to the first token of an
-adapter. What it finds again is what vLLM, Triton, Inductor and FlashInfer keep (`cacheClaim`, or the user's cache folder); the
-model is there on both sides.
+With lifetime Phase a server starts when training has ended, and a run waits for it: its whole way is measured, from the process to
+the first token of an adapter, and nothing else that lies between two stages. What it finds again is what vLLM, Triton, Inductor and
+FlashInfer keep (`cacheClaim`, or the user's cache folder); the model is there on both sides.
 """
 
 import asyncio
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 
 from debates import WorldName, world
-from ratio import RUNS, Ratio, alternate
+from ratio import RUNS, Ratio, alternate, fewer
 from served import MODELS, Bench
 from servers import running
 
@@ -34,9 +35,13 @@ def started(name: WorldName, runs: int) -> Ratio:
     with tempfile.TemporaryDirectory(prefix="maft-bench-") as scratch:
         _to_first_token(name, kept := Path(scratch) / "kept")
         pairs = alternate(_emptied(name, Path(scratch)), lambda: _to_first_token(name, kept), runs, warm_up=False)
-    sample = "a server's start with six adapters, until one of them has said a token"
-    what = f"training's end to the next debate's first token: empty caches ÷ those of the start before, {MODELS[name]}"
-    return Ratio(15, what, "s", pairs.first, pairs.second, None, sample)
+    what = f"a server's start to an adapter's first token: empty caches ÷ those of the start before, {MODELS[name]}"
+    note = ". ".join(filter(None, [f"{_seconds(pairs.first)} ÷ {_seconds(pairs.second)}", fewer(runs, "a start takes long")]))
+    return Ratio(15, what, "s", pairs.first, pairs.second, None, "a server with six adapters", note)
+
+
+def _seconds(side: Sequence[float]) -> str:
+    return f"{median(side):.1f} s ({min(side):.1f} to {max(side):.1f})"
 
 
 def _emptied(name: WorldName, scratch: Path) -> Callable[[], float]:

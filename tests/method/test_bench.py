@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ import forgetful
 import grading
 import simulated
 import timeline
+import trainer
 import virtual
 
 from maft.debate.engine import Request
@@ -177,7 +179,14 @@ def test_a_benchmark_can_empty_the_cache_of_a_server_that_is_closed():
 def test_every_part_is_there_and_every_row_has_a_part():
     assert all(callable(entry.measure()) for entry in bench.PARTS.values())
     rows = {row for entry in bench.PARTS.values() for row in entry.rows.split(", ")}
-    assert rows == {"1", "2", "3", "4", "5", "6", "7", "10", "11", "12", "13", "15"}
+    assert rows == {"1", "2", "3", "4", "5", "6", "7", "9", "10", "11", "12", "13", "15"}
+
+
+def test_a_quick_look_has_what_the_page_says_and_a_measurement_keeps_no_look():
+    page = (ROOT / "docs" / "performance.md").read_text().partition("`make bench-quick` looks")[2].partition("\n\n")[0]
+    assert set(bench.asked(quick=True)) == set(re.findall(r"`([a-z-]+)`", page)) & set(bench.PARTS)
+    assert "training" not in bench.asked(quick=False) and "store" in bench.asked(quick=False)
+    assert not any(bench.PARTS[name].gpu for name in [*bench.asked(quick=True), *bench.asked(quick=False)])
 
 
 def test_what_was_measured_stands_in_the_page():
@@ -188,8 +197,30 @@ def test_what_was_measured_stands_in_the_page():
     assert msgspec.json.decode(msgspec.json.encode(kept), type=dict[str, bench.Part]) == kept
 
 
+def test_what_was_measured_of_training_stands_in_the_page():
+    """`python benchmarks/trainer.py --write --no-measure` after a measurement."""
+    assert trainer.text(trainer.kept_parts()) in (ROOT / "docs" / "performance.md").read_text()
+
+
+KEPT_ROWS = [row for part in [*bench.read().values(), *trainer.kept_parts()] for row in part.rows]
+
+
+@pytest.mark.parametrize("row", KEPT_ROWS, ids=lambda row: f"{row.row}: {row.name}")
+def test_a_kept_row_has_five_pairs_or_says_why_not(row: bench.Ratio) -> None:
+    pairs = len(row.ratios)
+    assert pairs >= 5 or f"Only {pairs}: " in row.note
+
+
+def test_what_else_a_goal_asks_for_is_what_the_notes_measured():
+    """Of rows 7 and 8: labels within one standard error, losses within one percent."""
+    measured = {row: apart for row in KEPT_ROWS if (apart := re.search(r"([\d.]+) standard errors|\([+-]([\d.]+)%\)", row.note))}
+    assert {row.row for row in measured} == {7, 8}
+    for row, apart in measured.items():
+        assert row.besides and row.besides.holds is (float(apart[1] or apart[2]) <= 1), row.name
+
+
 @pytest.mark.run
-@pytest.mark.parametrize("part", ["schedule", "barrier-simulated", "growth", "client", SERVED])
+@pytest.mark.parametrize("part", ["schedule", "barrier-simulated", "growth", "client", "training", SERVED])
 def test_nothing_is_grossly_slower(part: str, tmp_path: Path) -> None:
     """The parts of `make bench-quick` that need no package of others; the one that starts a server is nightly's."""
     line = [sys.executable, str(ROOT / "benchmarks" / "bench.py"), "--quick", "--part", part]

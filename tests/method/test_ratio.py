@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import ratio
-from ratio import Goal, Part, Ratio
+from ratio import Condition, Goal, Part, Ratio
 
 LEAST, MOST = Goal("at least", 0.95), Goal("at most", 0.2)
 
@@ -30,6 +30,43 @@ def part(*rows: Ratio, name="some") -> Part:
 def test_a_goal_is_met_or_not(goal, value, met):
     assert goal.met(value) is met
     assert row(first=(value,), second=(1.0,), goal=goal).met is met
+
+
+@pytest.mark.parametrize(
+    ("value", "holds", "met", "reached"),
+    [
+        (0.96, True, True, "yes"),
+        (0.96, False, False, "**no**: the ratio alone"),
+        (0.94, True, False, "**no**"),
+        (0.94, False, False, "**no**"),
+    ],
+)
+def test_a_goal_of_two_halves_is_met_where_both_are(value, holds, met, reached):
+    both = row(first=(value,), second=(1.0,), goal=LEAST, besides=Condition("equal text", holds))
+    assert both.met is met
+    assert f"| ≥ 0.95; equal text | **{value}** ({value} to {value}) | {reached} |" in ratio.table([part(both)])
+    assert msgspec.json.decode(msgspec.json.encode(both), type=Ratio) == both
+    assert row(besides=Condition("equal text", holds)).met is None  # no goal
+
+
+def test_rows_of_before_have_one_half():
+    kept = b'{"row": 1, "name": "a", "unit": "s", "first": [1], "second": [1], "goal": {"is_": "at least", "value": 0.95}}'
+    assert msgspec.json.decode(kept, type=Ratio).met is True
+
+
+def test_fewer_pairs_say_why():
+    assert ratio.fewer(3, "counts hardly vary") == "Only 3: counts hardly vary"
+    assert ratio.fewer(ratio.RUNS, "counts hardly vary") == ""
+
+
+def test_machines_that_differ_stand_apart():
+    def on(name: str, **machine) -> Part:
+        return Part(name, "", 1.0, {}, machine, ())
+
+    plain = [on("a", cores=2, torch="2.13"), on("b", cores=2, torch="2.13")]
+    assert ratio.measured_with(plain) == "Measured with cores 2, torch 2.13."
+    parts = [on("a", cores=2, gpu="", versions={"torch": "2.13"}), on("b", cores=16, gpu="H200", versions={"torch": "2.11"})]
+    assert ratio.measured_with(parts) == "Measured with cores 2, torch 2.13; rows on a GPU with H200, cores 16, torch 2.11."
 
 
 def test_a_quick_look_fails_on_half_the_goal_only():

@@ -438,11 +438,15 @@ else:
 
 def limited(tmp_path, examples, room: int):
     """Trains in a process of its own, with so many bytes of address space beside what a first training took."""
+    return in_a_process(LIMITED, a_spec(training={"batchSize": 8, "epochs": 2, "lora": {"rank": 4}}), examples, tmp_path, room)
+
+
+def in_a_process(script: str, spec, examples, *more):
+    """Runs a script over a spec and examples; what its last line says, and what it said beside it."""
     from maft.spec import immutable_spec_json
 
-    spec = a_spec(training={"batchSize": 8, "epochs": 2, "lora": {"rank": 4}})
     given = json.dumps([[each.ids, each.completion] for each in examples])
-    line = [sys.executable, "-c", LIMITED, immutable_spec_json(spec), given, str(tmp_path), str(room)]
+    line = [sys.executable, "-c", script, immutable_spec_json(spec), given, *map(str, more)]
     env = {"PYTHONPATH": str(ROOT / "images"), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
     done = subprocess.run(line, check=False, timeout=120, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -503,6 +507,51 @@ def test_what_more_memory_is_predicted_for():
     fitting = memory.rows_that_fit(needs(), plain // 2)
     assert 0 < fitting < 4096 and memory.peak(needs(tokens=fitting, targets=fitting * 1000 // 4096)) <= plain // 2
     assert memory.rows_that_fit(needs(), 2**20) == 0 and memory.rows_that_fit(needs(), 2**50) == 4096
+
+
+MEASURED = """
+import gc, json, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from maft import lora
+from maft.chat_template import Tokens
+from maft.spec import decode_spec
+from maft.train.trainer import Trainer
+from msgspec.structs import replace
+
+def resident(name):
+    return int(next(line for line in open("/proc/self/status") if line.startswith(name)).split()[1]) * 1024
+
+def train(model, examples, name):
+    base = lora.load_base(model)
+    Trainer(base, spec.training, lambda loss: None).train(examples, Path(sys.argv[3]) / name, seed=0, previous=None)
+
+spec, examples = decode_spec(sys.argv[1]), json.loads(sys.argv[2])
+examples = [Tokens(tuple(ids), tuple(counts)) for ids, counts in examples]
+train(replace(spec.model, source=sys.argv[4]), [Tokens(examples[0].ids[-20:], examples[0].completion[-20:])], "first")
+gc.collect()
+before = resident("VmRSS")
+train(spec.model, examples, "made")
+print(json.dumps({"before": before, "most": resident("VmHWM")}))
+"""
+
+
+@pytest.mark.programs
+def test_training_takes_no_more_than_is_predicted_and_not_much_less(tmp_path):
+    """A model of 21 MiB and a row of 3,200 tokens, beside what a program has that trained the demo's model before."""
+    sizes = {"hidden_size": 256, "num_hidden_layers": 4, "intermediate_size": 704, "head_dim": 64, "vocab_size": 8000}
+    base = tiny_model(**sizes, num_key_value_heads=4, tie_word_embeddings=True)
+    base.save_pretrained(tmp_path / "model")
+    spec = a_spec(model={"source": str(tmp_path / "model")}, training={"batchSize": 16, "lora": {"rank": 16}})
+    examples = [example(200, 60, seed) for seed in range(16)]
+    found, _ = in_a_process(MEASURED, spec, examples, tmp_path, TINY)
+    adapted = lora.adapt(base, spec.training.lora, None)
+    trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+    whole = sum(p.numel() for p in adapted.parameters()) - trained
+    needs = Needs.of(base.config, base=whole, adapter=trained, tokens=16 * 200, targets=16 * 60)
+    predicted, took = memory.peak(needs) - memory.PROGRAM["cpu"], found["most"] - found["before"]
+    assert took <= predicted <= 3 * took
 
 
 def test_layers_that_differ_count_as_the_widest():

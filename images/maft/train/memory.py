@@ -1,7 +1,7 @@
 """Memory of training: predicted, what a shortage looks like, and what is done about one. The decisions are pure.
 
 Predicted is the most that is in use at once: weights, adapters with their optimizer, what forward keeps for backward, and the
-chunk of logits under way. benchmarks/trainer.py compares it with what was measured.
+chunk of logits under way. benchmarks/trainer.py puts it beside what was measured (row 14 of docs/performance.md).
 """
 
 import contextlib
