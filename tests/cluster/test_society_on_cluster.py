@@ -102,16 +102,16 @@ def client(maft: Installed, namespace: str) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"http://{address}/v1", api_key="none", max_retries=0, timeout=60)
 
 
-def voted(asking: openai.OpenAI, question: str, **more: bool) -> Json:
-    """What a debate over the question came to. more: fields of ours."""
+def voted(asking: openai.OpenAI, question: str, *, store: bool = True, **more: bool) -> Json:
+    """What a debate over the question came to. store: whether it may be kept; more: fields of ours."""
     message: Any = {**QUESTION, "content": question}
-    answer = asking.chat.completions.create(model="society", messages=[message], extra_body={"maft": more})
+    answer = asking.chat.completions.create(model="society", messages=[message], store=store, extra_body={"maft": more})
     return dict(answer.choices[0].maft)  # type: ignore[attr-defined]
 
 
 def speaking(asking: openai.OpenAI) -> set[str]:
     """Which iterations the adapters that answer are of, by their names."""
-    turns = voted(asking, QUESTION["content"], transcript=True)["transcript"]["turns"]
+    turns = voted(asking, QUESTION["content"], store=False, transcript=True)["transcript"]["turns"]
     return {turn["call"]["model"].split("-")[2] for agent in turns for turn in agent}
 
 
@@ -417,7 +417,7 @@ def kept(maft: Installed, namespace: str) -> dict[str, str]:
 
 @pytest.mark.nightly  # what is kept, and when: test_endpoint_kept.py
 def test_the_next_run_trains_on_what_users_asked(maft: Installed, stopped: str) -> None:
-    """Questions whose vote was decided, with that answer; the run's held-out questions come from where answers were checked."""
+    """Questions that may be kept and whose vote was decided, with that answer; held-out ones come from elsewhere."""
     asking, kube = client(maft, stopped), maft.kube
     with ThreadPoolExecutor(8) as pool:
         votes = dict(zip(USERS, pool.map(lambda question: voted(asking, question), USERS), strict=True))
