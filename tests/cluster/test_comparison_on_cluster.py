@@ -18,22 +18,30 @@ def compared_fixture(maft: Installed, namespace: str) -> Compared:
     return Compared(maft, namespace)
 
 
-@pytest.mark.parametrize(("methods", "seeds"), [(METHODS[:2], 1), pytest.param(METHODS, 2, marks=pytest.mark.nightly)])
-def test_methods_and_seeds_as_a_resource_equal_maft_compare(
-    compared: Compared, tmp_path: Path, methods: list[str], seeds: int
+GRID: Json = {"training.epochs": [1, 2]}  # which base and debate have nothing of
+PLACES = [*METHODS[:2], *(f"multiagent, training.epochs={epochs}" for epochs in GRID["training.epochs"])]
+
+
+@pytest.mark.parametrize(
+    ("methods", "seeds", "grid", "labels"),
+    [(METHODS[:2], 1, {}, METHODS[:2]), pytest.param(METHODS, 2, GRID, PLACES, marks=pytest.mark.nightly)],
+)
+def test_methods_seeds_and_a_grid_as_a_resource_equal_maft_compare(
+    compared: Compared, tmp_path: Path, methods: list[str], seeds: int, grid: Json, labels: list[str]
 ) -> None:
-    asked: Json = {"methods": methods, "seeds": seeds}
+    asked: Json = {"methods": methods, "seeds": seeds, "grid": grid}
     compared.apply(**asked)
     expected, printed = compared.made_here(tmp_path, **asked)
     ended = compared.completed()
-    assert compared.table() == expected
-    runs = len(methods) * seeds
+    assert compared.table() == expected and {row["method"] for row in expected} == {*labels}
+    runs = len(labels) * seeds
     assert [row["phase"] for row in ended["rows"]] == ["Complete"] * runs and ended["runs"]["text"] == f"{runs}/{runs}"
-    lines = [line.split()[:2] for line in ended["table"].splitlines()[1 : 1 + len(methods)]]
+    lines = [line.split()[:2] for line in ended["table"].splitlines()[1 : 1 + len(labels)]]
     assert all(any(other.split()[:2] == line for other in printed.splitlines()) for line in lines)
     page = compared.maft.read(ended["report"].removeprefix(f"s3://{BUCKET}/")).decode()
-    assert all(f'<td class="words">{method}</td>' in page for method in methods)
+    assert all(f'<td class="words">{label}</td>' in page for label in labels)
     nothing_was_asked_twice(compared, runs)
+    it_expires_with_its_runs(compared)
 
 
 def nothing_was_asked_twice(compared: Compared, runs: int) -> None:
@@ -45,6 +53,15 @@ def nothing_was_asked_twice(compared: Compared, runs: int) -> None:
     names = [run["metadata"]["name"] for run in compared.runs()]
     drawn = {maft.read(f"runs/{namespace}/{name}/problems/held-out.jsonl") for name in (*names, compared.name)}
     assert len(names) == runs and len(drawn) == 1
+
+
+def it_expires_with_its_runs(compared: Compared) -> None:
+    """Seconds count from its end, so that none are left: it goes at once. What lies in the bucket stays."""
+    kube, namespace = compared.maft.kube, compared.namespace
+    kube.merge(KIND, namespace, compared.name, {"spec": {"ttlSecondsAfterFinished": 0}})
+    kube.wait(lambda: kube.get(KIND, namespace, compared.name) is None, 60, compared.explained)
+    kube.wait(lambda: not compared.runs() and not kube.list("Job", namespace), 120, compared.explained)
+    assert compared.table()
 
 
 SEARCH: Json = {

@@ -1,8 +1,12 @@
-"""A Society on a real cluster: a run, its agents behind one URL, a real openai client, a rolling update under load, its end."""
+"""A Society on a real cluster: a run, its agents behind one URL, a real openai client, a rolling update under load, its end; the
+best iteration of a run that stops early, and a run that trains on what users asked."""
 
+import json
+import os
 import re
 import ssl
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -11,6 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import certified as certificates
 import entrance
@@ -19,7 +24,7 @@ import metering
 import openai
 import pytest
 import yaml
-from installed import Installed, make_namespace
+from installed import BUCKET, Installed, make_namespace
 from kube import Json
 from small import ROOT
 
@@ -31,16 +36,18 @@ QUESTION: Json = {"role": "user", "content": "What is 2+3?"}
 
 @pytest.fixture(scope="module", name="place")
 def place_fixture(maft: Installed) -> Iterator[str]:
-    """A namespace with a run that is over, and a Society of it that answers, on the deterministic engine."""
+    """A namespace with a run that is over, and a Society of its first iteration that answers, on the deterministic engine."""
     namespace = f"e2e-{uuid.uuid4().hex[:8]}"
     make_namespace(maft, namespace)
     kube = maft.kube
     try:
         kube.apply(a_society(namespace))  # before its run, as GitOps may
         kube.wait(lambda: reason(maft, namespace) == "RunMissing", 60, lambda: explain(maft, namespace))
-        kube.apply(maft.resource("r", namespace, agents=2, iterations=1, **maft.mocked()))
+        evaluated = {"baselines": [], "every": 2}
+        kube.apply(maft.resource("r", namespace, agents=2, iterations=2, evaluation=evaluated, **maft.mocked()))
         kube.wait(lambda: reason(maft, namespace) == "RunUnfinished", 60, lambda: explain(maft, namespace))
         assert not kube.list("Deployment", namespace, "maft.dev/society=s")
+        kube.merge("Society", namespace, "s", {"spec": {"iteration": 1}})  # which answers while the run goes on
         kube.wait_complete(namespace, "r", LIMIT)
         answering(maft, namespace)
         yield namespace
@@ -95,6 +102,19 @@ def client(maft: Installed, namespace: str) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"http://{address}/v1", api_key="none", max_retries=0, timeout=60)
 
 
+def voted(asking: openai.OpenAI, question: str, *, store: bool = True, **more: bool) -> Json:
+    """What a debate over the question came to. store: whether it may be kept; more: fields of ours."""
+    message: Any = {**QUESTION, "content": question}
+    answer = asking.chat.completions.create(model="society", messages=[message], store=store, extra_body={"maft": more})
+    return dict(answer.choices[0].maft)  # type: ignore[attr-defined]
+
+
+def speaking(asking: openai.OpenAI) -> set[str]:
+    """Which iterations the adapters that answer are of, by their names."""
+    turns = voted(asking, QUESTION["content"], store=False, transcript=True)["transcript"]["turns"]
+    return {turn["call"]["model"].split("-")[2] for agent in turns for turn in agent}
+
+
 def kubectl(maft: Installed, *arguments: str) -> str:
     command = [maft.cluster.kubectl, "--kubeconfig", str(maft.kube.kubeconfig), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -140,14 +160,15 @@ class Load:
                 self.failures.append(f"{time.strftime('%H:%M:%S')} {type(error).__name__}: {error}")
 
 
-def test_a_rolling_update_under_load_drops_no_request(maft: Installed, place: str) -> None:
+def test_a_newer_runs_adapters_are_taken_up_under_load_without_a_request_dropped(maft: Installed, place: str) -> None:
     before, load = pods(maft, place), Load(client(maft, place))
+    assert (society(maft, place)["status"]["iteration"], speaking(load.client)) == (1, {"1"})
     with ThreadPoolExecutor(4) as pool:
         for model in ("society", "society/majority", "society/generator-1", "society/critic-1"):
             pool.submit(load.ask, model)
         try:
             maft.kube.wait(lambda: load.answers > 4, 60, lambda: str(load.failures))
-            maft.kube.merge("Society", place, "s", {"spec": {"timeoutSeconds": 120}})
+            maft.kube.merge("Society", place, "s", {"spec": {"iteration": 2}})
             maft.kube.wait(lambda: not before & pods(maft, place), LIMIT, lambda: explain(maft, place))
             answering(maft, place)
             answers = load.answers
@@ -155,6 +176,19 @@ def test_a_rolling_update_under_load_drops_no_request(maft: Installed, place: st
         finally:
             load.stop.set()
     assert load.failures == []
+    assert (society(maft, place)["status"]["iteration"], speaking(load.client)) == (2, {"2"})
+
+
+@pytest.mark.nightly  # what it shows and refuses: test_kubectl_ask.py
+def test_kubectl_maft_ask_reaches_it_by_a_real_port_forward(maft: Installed, place: str) -> None:
+    path = os.pathsep.join([str(Path(maft.cluster.kubectl).parent), os.environ["PATH"]])
+    variables = {**os.environ, "KUBECONFIG": str(maft.kube.kubeconfig), "PATH": path}
+    line = [sys.executable, "-m", "maft_operator.kubectl", "-n", place, "ask", "s", QUESTION["content"]]
+    done = subprocess.run(line, env=variables, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    first, *_, last = done.stdout.splitlines()
+    vote = voted(client(maft, place), QUESTION["content"])
+    assert first.startswith("round 1, agent ") and str(vote["answer"]) in last
 
 
 def certified(maft: Installed, namespace: str, secret: str, host: str) -> str:
@@ -316,3 +350,87 @@ def test_pods_go_on_where_the_run_is_deleted_and_go_with_the_society(maft: Insta
     kube.delete("Society", place, "s")
     for kind in ("Deployment", "Service", "NetworkPolicy", "Pod"):
         kube.wait(lambda kind=kind: not kube.list(kind, place, "maft.dev/society=s"), LIMIT, lambda kind=kind: kind)
+
+
+# --- the best iteration, and what users ask ---
+
+STOPS: Json = {"iterations": 3, "evaluation": {"validation": 12}, "stopWhen": {"patience": 1, "minGain": 10}}
+USERS = [f"What is {a}+{b}?" for a in range(11, 17) for b in range(21, 27)]  # none of them is among the run's own
+
+
+@pytest.fixture(scope="module", name="stopped")
+def stopped_fixture(maft: Installed) -> Iterator[str]:
+    """A namespace with a run that stopped after its second iteration, for none gains so much, and a Society of it that keeps
+    questions."""
+    namespace = f"e2e-{uuid.uuid4().hex[:8]}"
+    make_namespace(maft, namespace)
+    try:
+        maft.kube.apply(a_society(namespace, keepQuestions=True))
+        maft.kube.apply(maft.resource("r", namespace, agents=2, **STOPS, **maft.mocked()))
+        maft.kube.wait_complete(namespace, "r", LIMIT)
+        answering(maft, namespace)
+        yield namespace
+    finally:
+        maft.kube.delete("Namespace", None, namespace)
+
+
+def lines(maft: Installed, key: str) -> list[Json]:
+    return [json.loads(line) for line in maft.read(key).decode().splitlines()]
+
+
+def best_of(maft: Installed, top: str) -> int:
+    """The iteration with most validation questions right, of equals the first, by what the debates left in the bucket."""
+    debates = {i: lines(maft, f"{top}/iterations/{i}/validation/part-0.jsonl") for i in (1, 2)}
+    right = {i: sum(debate["votes"][-1]["right"] for debate in several) for i, several in debates.items()}
+    assert {len(several) for several in debates.values()} == {STOPS["evaluation"]["validation"]}
+    return max(right, key=lambda i: right[i])
+
+
+def jobs_made(maft: Installed, namespace: str) -> set[str]:
+    """Jobs of an iteration that is over are deleted; the events about them stay."""
+    return {e["involvedObject"]["name"] for e in maft.kube.list("Event", namespace) if e["involvedObject"]["kind"] == "Job"}
+
+
+@pytest.mark.nightly  # what decides: test_best.py
+def test_a_run_stops_without_gain_and_its_society_answers_with_the_best_iteration(maft: Installed, stopped: str) -> None:
+    top, status = f"runs/{stopped}/r", maft.kube.status(stopped, "r")
+    best = best_of(maft, top)
+    assert status["best"]["iteration"] == best
+    assert status["artifacts"]["adapters"] == f"s3://{BUCKET}/{top}/iterations/{best}/adapters/"
+    assert maft.kube.condition(stopped, "r", "Complete")["message"] == (
+        f"iteration {best} is the best on the validation questions; stopped after iteration 2 of 3: 1 iteration without gain"
+        " of more than 10 standard errors (stopWhen)"
+    )
+    made, keys = jobs_made(maft, stopped), maft.keys(stopped, "r")
+    assert made >= {"r-2-debate", "r-2-validate", f"r-{best}-evaluate"}
+    assert {name for name in made if name.startswith("r-3-")} == {"r-3-report"}  # of the whole run
+    evaluated = {key.split("/")[4] for key in keys if key.endswith("/evaluation/_COMMIT.json")}
+    assert evaluated == {"0", str(best)} and not [key for key in keys if key.startswith(f"{top}/iterations/3/")]
+    assert (society(maft, stopped)["status"]["iteration"], speaking(client(maft, stopped))) == (best, {str(best)})
+
+
+def kept(maft: Installed, namespace: str) -> dict[str, str]:
+    """Questions that lie in the bucket, with their answers."""
+    keys = [key for key in maft.keys(namespace, "r") if key.startswith(f"runs/{namespace}/r/asked/")]
+    return {row["question"]: row["answer"] for key in keys for row in lines(maft, key)}
+
+
+@pytest.mark.nightly  # what is kept, and when: test_endpoint_kept.py
+def test_the_next_run_trains_on_what_users_asked(maft: Installed, stopped: str) -> None:
+    """Questions that may be kept and whose vote was decided, with that answer; held-out ones come from elsewhere."""
+    asking, kube = client(maft, stopped), maft.kube
+    with ThreadPoolExecutor(8) as pool:
+        votes = dict(zip(USERS, pool.map(lambda question: voted(asking, question), USERS), strict=True))
+    decided = {question: vote["answer"] for question, vote in votes.items() if not vote["abstained"]}
+    assert 12 <= len(decided) < len(USERS)
+    kube.wait(lambda: len(kept(maft, stopped)) >= len(decided), 120, lambda: explain(maft, stopped))
+    assert kept(maft, stopped) == decided
+    task = {"source": maft.url(f"runs/{stopped}/r/asked/"), "train": len(decided), "heldOut": 8}
+    task |= {"heldOutSource": maft.url("tiny/questions.jsonl")}
+    kube.apply(maft.resource("asked", stopped, agents=2, iterations=1, task=task, evaluation={"baselines": []}, **maft.mocked()))
+    status = kube.wait_complete(stopped, "asked", LIMIT)
+    assert status["iterations"][-1]["trained"] > 0
+    top = f"runs/{stopped}/asked"
+    debated = {debate["problem"]["question"] for debate in lines(maft, f"{top}/iterations/1/debate/part-0.jsonl")}
+    held_out = {debate["problem"]["question"] for debate in lines(maft, f"{top}/iterations/1/evaluation/part-0.jsonl")}
+    assert debated == {*decided} and len(held_out) == 8 and not held_out & {*USERS}
