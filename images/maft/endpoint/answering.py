@@ -78,9 +78,8 @@ class Society:
         """Makes the rules of a request: the run's, where it says nothing."""
         rules, one = self.served.rules, asked.model in self.served.agents
         limit = {} if asked.most is None else {"max_tokens": asked.most, "thinking_tokens": 0}
-        limit |= {} if asked.maft.mode is None else {"mode": asked.maft.mode}
         sampling = {"temperature": asked.temperature, "top_p": asked.top_p}
-        given = {name: value for name, value in {**sampling, **limit}.items() if value is not None}
+        given = {name: value for name, value in {**sampling, **limit, "mode": asked.maft.mode}.items() if value is not None}
         debate = replace(rules.debate, **given)
         # What a request says is for all agents.
         overrides = tuple(replace(each, **dict.fromkeys(sampling.keys() & given.keys())) for each in rules.overrides)
