@@ -17,7 +17,7 @@ from maft.chat_template import ChatTemplate, load_chat_template
 from maft.errors import BadInput, one_line, passing
 from maft.spec import ModelSpec, Spec, Thinking
 from maft.store import unfinished
-from maft.store.base import Entry, Store, explained
+from maft.store.base import Damaged, Entry, Store, explained
 from maft.store.uploads import is_plain_name
 from maft.store.urls import open_store
 from maft.template_facts import Options
@@ -124,7 +124,10 @@ def _stored(store: Store) -> dict[str, int]:
 
 def _fetch_file(store: Store, name: str, folder: Path, size: int) -> None:
     with unfinished.appearing(folder / name) as part:
-        store.fetch(name, part)
+        try:
+            store.fetch(name, part)
+        except Damaged as error:
+            raise BadInput(f"model.source: {error}") from None
         if (received := _size(part)) != size:
             raise OSError(f"store {store.url}: {name} has {size} bytes in the listing, and {received} came; is it written anew?")
 

@@ -7,8 +7,8 @@ from conftest import resource
 from kube_objects import STORAGE, a_run, made
 from test_resources import number, of
 
-from maft_operator.cluster.resources import GIB
 from maft_operator.plan import comparison as plan
+from maft_operator.plan.disk import GIB
 from maft_operator.spec import comparison
 from maft_operator.spec.parse import Run
 

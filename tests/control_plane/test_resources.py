@@ -21,8 +21,8 @@ from maft_operator.cluster import manifests, resources
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.pod_settings import PodSettings
 from maft_operator.cluster.quantities import amount, of_bytes, of_thousandths
-from maft_operator.cluster.resources import GIB, MIB
-from maft_operator.plan import exports
+from maft_operator.plan import disk, exports
+from maft_operator.plan.disk import GIB, MIB
 from maft_operator.spec.parse import Run, parse
 from maft_operator.spec.schema import Json
 
@@ -205,7 +205,7 @@ def test_a_model_that_is_mounted_is_not_fetched(name: str) -> None:
 
 @pytest.mark.parametrize("source", ["/models/a", "./a", "../a", "org/a", "a", "s3://bucket/a", "https://a/b"])
 def test_what_is_mounted_is_what_the_programs_take_for_a_folder(source: str) -> None:
-    assert resources.mounted(source) == models.is_path(source)
+    assert disk.mounted(source) == models.is_path(source)
 
 
 def test_adapters_that_a_server_keeps_have_room() -> None:
@@ -254,7 +254,22 @@ def test_many_validation_questions_have_room_for_theirs() -> None:
 
 
 def test_a_token_takes_as_much_disk_as_room_in_the_store() -> None:
-    assert resources.TOKEN == cost.TOKEN
+    assert disk.TOKEN == cost.TOKEN
+
+
+@pytest.mark.parametrize(
+    "model", [{}, {"cacheClaim": "models"}, {"source": "/models/large"}], ids=["fetched", "claimed", "mounted"]
+)
+def test_a_plan_says_beforehand_what_pods_ask_of_their_nodes_disk(model: Json) -> None:
+    run, beside = a_run(model=model), " beside model.cacheClaim" if "cacheClaim" in model else ""
+    asked_for = [of(run, name, 131 * GIB) for name in ("r-server", "r-1-train")]
+    server, trainer = (
+        " to ".join(f"{number(section[part], 'ephemeral-storage') / GIB:.1f}" for part in ("requests", "limits"))
+        for section in asked_for
+    )
+    line = disk.disk_line(planned(run), 131 * GIB)
+    assert line == (f"disk of a node, at least and at most: a server {server} GiB{beside}, a training task {trainer} GiB{beside}")
+    assert disk.disk_line(planned(run), 0) == ""
 
 
 def test_a_report_keeps_one_file_at_a_time_however_many_there_are() -> None:
@@ -291,8 +306,8 @@ def test_requests_never_exceed_limits(model_bytes: int, gpus: int | None, shared
         ({"model": {"bytes": "5"}}, (7,), 7),
         ({"model": None}, (0,), 0),
         ({"model": {"bytes": -5}}, (), 0),
-        ({"model": {"bytes": 2**60}}, (), resources.LARGEST),
-        ({}, (2**62,), resources.LARGEST),
+        ({"model": {"bytes": 2**60}}, (), disk.LARGEST),
+        ({}, (2**62,), disk.LARGEST),
     ],
 )
 def test_whose_word_counts_about_the_size(status: Json, reported: tuple[int, ...], size: int) -> None:

@@ -497,7 +497,7 @@ def test_a_plan_with_preflight_says_what_the_run_will_take(whole, tmp_path):
     """Requests to the servers as they were made; bytes in the store as they were kept, within a factor of two."""
     file = str(write(tmp_path / "run.yaml", resource(iterations=2)))
     done = subprocess.run([*MAFT, "plan", file, "--preflight"], capture_output=True, text=True, timeout=LIMIT, cwd=tmp_path)
-    first, second, third = done.stdout.splitlines()[:3]
+    first, second, third, fourth = done.stdout.splitlines()[:4]
     assert first == "# prepare: checks and questions: 24 training and 16 held-out questions"
     numbers = re.search(r"training needs about \S+ GiB; at most (\S+) requests, (\S+) tokens written, (\S+) GiB kept", second)
     summaries = [json.loads(file.read_text()) for file in (whole[0] / "runs" / "default" / "test" / "local").glob("*/summary.json")]
@@ -506,7 +506,8 @@ def test_a_plan_with_preflight_says_what_the_run_will_take(whole, tmp_path):
     assert int(numbers[2].replace(",", "")) >= sum(usage["completionTokens"] for usage in spent)
     kept = sum(f.stat().st_size for f in (whole[0] / "runs").rglob("*") if f.is_file() and "iterations" in f.parts)
     assert kept / 2 < float(numbers[3]) * 2**30 < kept * 2
-    assert third.startswith("# default/test: ") and list(tmp_path.iterdir()) == [tmp_path / "run.yaml"]
+    assert third == "# disk of a node, at least and at most: a server 0.1 to 15.8 GiB, a training task 0.1 to 15.1 GiB"
+    assert fourth.startswith("# default/test: ") and list(tmp_path.iterdir()) == [tmp_path / "run.yaml"]
 
 
 def test_a_plan_with_preflight_ends_with_what_cannot_work(tmp_path):

@@ -1,5 +1,6 @@
 """What a model folder names is there and whole: in a folder, and in a bucket before anything is downloaded."""
 
+import hashlib
 import json
 import os
 import re
@@ -10,11 +11,13 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
-from s3server import S3Server, s3_fixture  # noqa: F401 - the fixture `s3`
+from s3server import S3Server, running, s3_fixture  # noqa: F401 - the fixture `s3`
 from small import TINY
 from test_bad_input import CONFIGS, changed
+from unreliable import Request, unreliable
 
 from maft import model_files, models
 from maft.errors import BadInput
@@ -262,6 +265,60 @@ def test_a_model_that_is_written_over_while_it_is_fetched_is_not_kept(
     assert before not in folder.name and (folder / SHARDS[1]).read_bytes().endswith(b"x")
     s3.client().put_object(Bucket=s3.bucket, Key=f"{tmp_path.name}/{SHARDS[1]}", Body=original)
     assert (Path(models.local(stored)) / SHARDS[1]).read_bytes() == original
+
+
+def weights_that_come(request: Request) -> bool:
+    """Whole, and not the first byte that is asked for to see how many there are."""
+    return request.line.startswith("GET ") and SHARDS[1] in request.line and request.headers.get("range") != "bytes=0-0"
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_bit_that_flips_on_the_way_is_seen(
+    times: int, stored: str, sharded: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Once: the file is fetched anew. Again: nobody knows what lies there, and the task is tried again."""
+    flipped = list[Request]()
+
+    def fault(request: Request) -> str:
+        if not weights_that_come(request) or len(flipped) == times:
+            return ""
+        flipped.append(request)
+        return "flipped"
+
+    with unreliable(s3.endpoint) as proxy:
+        monkeypatch.setattr(proxy, "fault", fault)
+        source = stored.replace(quote(s3.endpoint, safe=""), quote(proxy.endpoint, safe=""))
+        if times > 1:
+            with pytest.raises(OSError, match=rf"{SHARDS[1]}: fetched twice with different content"):
+                models.local(source)
+            assert not list((tmp_path / "cache").rglob(f"*{SHARDS[1]}*"))
+        assert content(Path(models.local(source))) == {**content(sharded), ".complete": b""}
+    assert len(flipped) == times
+
+
+@pytest.mark.s3
+def test_a_byte_that_was_changed_where_it_lies_is_named(sharded: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of equal size, on the disk of the server, which goes on giving the ETag of what was uploaded."""
+    with running(tmp_path / "objects") as s3:
+        for name, value in {**s3.environment(), "MAFT_CACHE": str(tmp_path / "cache")}.items():
+            monkeypatch.setenv(name, value)
+        for path in sharded.iterdir():
+            s3.client().upload_file(str(path), s3.bucket, f"m/{path.name}")
+        with (tmp_path / "objects" / s3.bucket / "m" / SHARDS[1]).open("r+b") as lying:
+            lying.seek(-1, os.SEEK_END)
+            lying.write(b"x")
+        with pytest.raises(BadInput) as caught:
+            models.local(s3.url("m"))
+        digest = hashlib.md5((sharded / SHARDS[1]).read_bytes()).hexdigest()
+        assert re.fullmatch(
+            rf"model\.source: store s3://maft/m: {SHARDS[1]}: what lies there has the MD5 \w{{32}}, and its ETag is {digest}: "
+            "it was damaged after it was written; upload it again",
+            str(caught.value),
+        )
+        assert not list((tmp_path / "cache").rglob(f"*{SHARDS[1]}*"))
+        s3.client().upload_file(str(sharded / SHARDS[1]), s3.bucket, f"m/{SHARDS[1]}")
+        assert content(Path(models.local(s3.url("m")))) == {**content(sharded), ".complete": b""}
 
 
 @pytest.mark.s3

@@ -23,7 +23,7 @@ from unreliable import AS_OFTEN_AS_SEEN, Faults, Request, Unreliable, unreliable
 
 from maft.errors import BadInput
 from maft.spec import immutable_spec_json
-from maft.store.base import Missing, Passing, Store
+from maft.store.base import Damaged, Missing, Passing, Store
 from maft.store.check import PATIENCE, check
 from maft.store.commits import COMMIT, committed, fetch, fetch_folder, publish, required
 from maft.store.patience import FIRST, LONGEST, Patience
@@ -560,6 +560,43 @@ def test_a_store_without_ranges_gives_files_as_wholes(answers: Answers, answered
     answers.answers = {"": [whole]}
     answered.fetch("x", tmp_path / "x")
     assert (tmp_path / "x").read_bytes() == b"maft"
+
+
+def tagged(tag: str, *headers: str) -> bytes:
+    """An object whose ETag is not the MD5 of what comes."""
+    return answer("200 OK", b"maft", *headers).replace(hashlib.md5(b"maft").hexdigest().encode(), tag.encode())
+
+
+@pytest.mark.parametrize(
+    ("object_", "beside"),
+    [
+        (tagged("0" * 32), tagged("0" * 32)),  # no MD5s in this store
+        (tagged("0" * 32, "x-amz-server-side-encryption: aws:kms"), answer("200 OK", b"maft")),
+        (tagged("0" * 32, "x-amz-server-side-encryption-customer-algorithm: AES256"), answer("200 OK", b"maft")),
+        (tagged("0" * 32 + "-2"), answer("200 OK", b"maft")),  # nobody can tell how large the parts were
+        (tagged("0x8DC"), answer("200 OK", b"maft")),
+    ],
+    ids=["of the store", "KMS", "the customer's key", "parts", "no hash"],
+)
+def test_an_etag_that_is_no_md5_proves_nothing(
+    answers: Answers, answered: S3Store, tmp_path: Path, object_: bytes, beside: bytes
+) -> None:
+    answers.answers = {
+        "GET /bucket?": [listing("false", entries=LISTED.replace(b"x", b"y"))],
+        "GET /bucket/y": [beside],
+        "": [object_],
+    }
+    answered.fetch("x", tmp_path / "x")
+    assert (tmp_path / "x").read_bytes() == b"maft"
+
+
+def test_an_etag_that_is_an_md5_is_believed_where_others_beside_it_are(answers: Answers, answered: S3Store, tmp_path: Path) -> None:
+    listed, whole = listing("false", entries=LISTED.replace(b"x", b"y")), answer("200 OK", b"maft")
+    answers.answers = {"GET /bucket?": [listed], "GET /bucket/y": [whole], "": [tagged("0" * 32)]}
+    with pytest.raises(Damaged, match=rf"^store s3://bucket: x: what lies there has the MD5 \w+, and its ETag is {'0' * 32}: "):
+        answered.fetch("x", tmp_path / "x")
+    answers.answers = {"": [tagged("0" * 32), tagged("0" * 32), whole]}  # the first time alone
+    answered.fetch("x", tmp_path / "x")
 
 
 def test_an_upload_in_parts_is_looked_for_when_it_has_ended(answers: Answers, answered: S3Store, tmp_path: Path) -> None:

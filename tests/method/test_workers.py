@@ -12,18 +12,24 @@ import psutil
 import pytest
 import torch
 from msgspec.structs import replace
-from small import a_spec
+from small import a_spec, resource
 from test_checkpoints import listed
-from test_train import datasets
+from test_train import datasets, dialogue
 
+from maft import adapters, records
 from maft.errors import BadInput
 from maft.program import Assignment
+from maft.records import Example
 from maft.spec import immutable_spec_json
+from maft.store import layout
+from maft.store.commits import publish, required
 from maft.store.files import FileStore
 from maft.summaries import TrainSummary, decode_summary
 from maft.train import __main__ as train
 from maft.train import processes, workers
 from maft.train.workers import PLACE, Started, count, dealt, device, environments
+from maft_operator.plan import graph as plan
+from maft_operator.spec.parse import parse
 
 OURS = {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
 
@@ -151,6 +157,37 @@ def test_two_workers_make_the_bytes_of_one(tmp_path: Path) -> None:
     assert listed(tmp_path / "one") == listed(tmp_path / "two")
     said = decode_summary((tmp_path / "summary.json").read_bytes())
     assert isinstance(said, TrainSummary) and replace(said, version="") == alone
+
+
+def trained_by(folder: Path, topology: str) -> dict[str, str]:
+    """The adapters of two agents, each file with its sha256: of the programs that the topology has, side by side."""
+    files = {f"{role}-{n}.jsonl": lines(6 + 3 * n, turns) for n in (0, 1) for turns, role in ((1, "generator"), (2, "critic"))}
+    publish(FileStore(folder), layout.datasets("default/test", 1), files)
+    lora = {"rank": 4, "dropout": 0.2}
+    training = {"topology": topology, "gpus": 0, "minExamples": 3, "lossOn": "last", "batchSize": 4, "lora": lora}
+    planned = plan.graph(parse(resource(agents=2, training=training)), str(folder))
+    tasks = [task for task in planned.tasks if task.kind == "train"]
+    assert [task.agents for task in tasks] == ([(0,), (1,)] if topology == "PerAgent" else [(0, 1)])
+    called = [[sys.executable, *plan.command(task, {})] for task in tasks]
+    programs = [subprocess.Popen(line, env=OURS, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for line in called]
+    ended = [(program.communicate(timeout=120)[1], program.returncode) for program in programs]
+    assert not any(code for _, code in ended), ended
+    prefixes = [layout.adapter("default/test", 1, role, n) for role in records.ROLES for n in (0, 1)]
+    commits = [required(FileStore(folder), prefix, "training") for prefix in prefixes]
+    return {f"{commit.prefix}{file.name}": file.sha256 for commit in commits for file in commit.files}
+
+
+def lines(count: int, turns: int) -> bytes:
+    return records.encode_lines(Example(str(i), dialogue(i, turns)) for i in range(count))
+
+
+@pytest.mark.programs
+def test_agents_dealt_over_pods_have_the_bytes_of_one_program(tmp_path: Path) -> None:
+    """`topology: PerAgent`, a program for each agent, against `Shared`, one for both: the same run's adapters."""
+    apart, together = trained_by(tmp_path / "apart", "PerAgent"), trained_by(tmp_path / "together", "Shared")
+    assert apart == together
+    weights = [digest for name, digest in apart.items() if name.endswith(adapters.WEIGHTS)]
+    assert len(set(weights)) == len(weights) == 4  # and they are no adapter of another
 
 
 def started(folder: Path, report: workers.Report, **training) -> Started:

@@ -55,3 +55,19 @@ def test_a_release_is_made_with_the_versions_that_were_tried(module):
     release = (ROOT / ".github" / "workflows" / "release.yaml").read_text()
     used = {"helm": r"\bversion: (v\S+)", "cosign": r"cosign-release: (v\S+)"}[name]
     assert required and set(re.findall(used, release)) == {required[1]}
+
+
+def test_with_cuda_trainer_and_inference_are_one_image(monkeypatch):
+    """Which a node fetches once: built here by the same file, target and arguments, in a release once under two names."""
+    monkeypatch.syspath_prepend(ROOT / "tests" / "support" / "cluster")
+    import images
+
+    def built(inference):
+        return {b.name: (b.file, b.target, b.arguments) for b in images.builds("p", "1", "python:3.11", inference)}
+
+    assert built("cuda")["p/trainer:1"] == built("cuda")["p/inference:1"]
+    assert built("cpu")["p/trainer:1"] != built("cpu")["p/inference:1"]
+    release = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yaml").read_text())
+    made = {one["name"]: one for one in release["jobs"]["images"]["strategy"]["matrix"]["include"]}
+    assert made["inference"] == {"name": "inference", "file": built("cuda")["p/trainer:1"][0], "also": "trainer"}
+    assert set(images.NAMES) == {*made, made["inference"]["also"]} and "trainer" not in made

@@ -19,6 +19,10 @@ class Missing(Exception):
     """No object of that key."""
 
 
+class Damaged(BadInput):
+    """The object is not what was written; the message says where it lies and what to do."""
+
+
 class Passing(OSError):
     """A fault that may pass: the store is away or busy, an answer broke off or came damaged. Worth another try."""
 
@@ -66,7 +70,8 @@ class Store(Protocol):
         """Reads so many bytes of the object from `start` on, fewer where it ends before; Missing if there is none."""
 
     def fetch(self, key: str, path: Path) -> None:
-        """Writes a large object to `path`, several ranges at a time where the store has them; Missing if there is none."""
+        """Writes a large object to `path`, several ranges at a time where the store has them; Missing if there is none, Damaged if
+        the store has a hash of what was written, and it is not that."""
 
     def delete(self, keys: Sequence[str]) -> None:
         """Removes the objects; those that are not there are no error."""

@@ -1,7 +1,8 @@
 """Objects in an S3 bucket, by boto3. Credentials come only from where boto3 looks for them (environment, files, roles).
 
 What may pass is tried again for `PATIENCE` (and each request a few times at once, by boto3): a server that restarts, one that
-is too busy, an answer that breaks off. What is read is compared with its ETag, or read twice.
+is too busy, an answer that breaks off. What is read is compared with its ETag, or read twice; what is fetched, with its ETag where
+that is an MD5.
 """
 
 import contextlib
@@ -19,13 +20,15 @@ from botocore.exceptions import ClientError
 
 from maft.errors import BadInput
 from maft.store import s3_client
-from maft.store.base import ATTEMPTS, LARGEST, Entry, Passing, Store, copy_hashed, relative
+from maft.store.base import ATTEMPTS, LARGEST, Damaged, Entry, Passing, Store, copy_hashed, relative
 from maft.store.patience import Patience
 from maft.store.s3_faults import DISTURBED, code, explained, is_lacking, is_there, may_pass
 
 PATIENCE = Patience(30.0)
 PARTS = TransferConfig(multipart_threshold=1 << 26, multipart_chunksize=1 << 25)  # bytes; ten at a time
 PAGE = 1000  # entries of a full page of a list
+SMALL = 1 << 20  # bytes of an object that is read to see what ETags are
+_MD5 = re.compile("[0-9a-f]{32}")  # that of an upload in parts has their number behind it
 _FIRST_BYTE = re.compile(r"bytes 0-0/(\d{1,18})")
 T = TypeVar("T")
 
@@ -59,7 +62,7 @@ class S3Store:
     def read(self, key: str) -> bytes:
         def checked() -> bytes:
             body, tag = self._body(key)
-            same = tag == hashlib.md5(body, usedforsecurity=False).hexdigest()  # other servers, and encryption, have other tags
+            same = tag == _md5(body)  # other servers, and encryption, have other tags
             if not same and self._body(key)[0] != body:
                 raise Passing(f"store {self.url}: {key}: read twice with different content")
             return body
@@ -124,13 +127,17 @@ class S3Store:
         return self._try(key, part)
 
     def fetch(self, key: str, path: Path) -> None:
-        def whole() -> None:
-            if self._size(key) is None:  # boto3 would wait for ever for a part whose answer does not say which it is
-                self._save(key, path)
-            else:
-                self._client.download_file(self._bucket, self._key(key), str(path), Config=PARTS)
-
-        self._try(key, whole)
+        seen: list[str] = []
+        for _ in range(2):
+            tag = self._try(key, lambda: self._fetch(key, path))
+            if not _MD5.fullmatch(tag) or (digest := _md5_of(path)) == tag:
+                return
+            seen.append(digest)
+        if seen[0] != seen[1]:
+            raise OSError(f"store {self.url}: {key}: fetched twice with different content")
+        if self._has_md5_tags(key):
+            what = f"what lies there has the MD5 {seen[1]}, and its ETag is {tag}"
+            raise Damaged(f"store {self.url}: {key}: {what}: it was damaged after it was written; upload it again")
 
     def delete(self, keys: Sequence[str]) -> None:
         for start in range(0, len(keys), 1000):  # the API's limit
@@ -163,17 +170,41 @@ class S3Store:
         more = page["IsTruncated"] or len(entries) >= PAGE  # some write it in a way of their own: True
         return entries, token if more else ""
 
+    def _fetch(self, key: str, path: Path) -> str:
+        """Writes an object to a file, in ranges where the store has them; its ETag, if that may be the MD5."""
+        size, tag = self._first(key)
+        if size is None:  # boto3 would wait for ever for a part whose answer does not say which it is
+            self._save(key, path)
+        else:
+            self._client.download_file(self._bucket, self._key(key), str(path), Config=PARTS)
+        return tag
+
+    def _has_md5_tags(self, key: str) -> bool:
+        """Whether the ETags of this store are MD5s: that of the smallest object in the same folder says so. Alone, none does."""
+        folder = key[: key.rfind("/") + 1]
+        beside = [(entry.size, entry.key) for entry in self.entries(folder) if entry.key != key and 0 < entry.size <= SMALL]
+        if not beside:
+            return False
+        body, tag = self._try(key, lambda: self._body(min(beside)[1]))
+        return tag == _md5(body)
+
     def _size(self, key: str) -> int | None:
         """The size of an object; None where the store gives it as a whole alone."""
+        return self._first(key)[0]
+
+    def _first(self, key: str) -> tuple[int | None, str]:
+        """The size of an object, None where the store gives it as a whole alone; and its ETag, empty where it is encrypted in a way
+        that makes that no MD5."""
         try:
             answer = self._get(key, Range="bytes=0-0")
         except ClientError as error:
             if code(error) == "InvalidRange":  # it is empty
-                return None
+                return None, ""
             raise
         answer["Body"].close()
         whole = _FIRST_BYTE.fullmatch(str(answer.get("ContentRange", "")))
-        return int(whole[1]) if whole else None
+        hidden = "SSECustomerAlgorithm" in answer or str(answer.get("ServerSideEncryption", "")).startswith("aws:kms")
+        return int(whole[1]) if whole else None, "" if hidden else str(answer.get("ETag", "")).strip('"')
 
     def _get(self, key: str, **more: str) -> Any:
         answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key), **more)
@@ -269,3 +300,12 @@ class S3Store:
         except ClientError as error:
             if code(error) != "NoSuchUpload":  # it ended meanwhile
                 raise
+
+
+def _md5(body: bytes) -> str:
+    return hashlib.md5(body, usedforsecurity=False).hexdigest()
+
+
+def _md5_of(path: Path) -> str:
+    with path.open("rb") as source:
+        return hashlib.file_digest(source, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -15,7 +15,7 @@ from maft_operator import __version__
 from maft_operator.cluster import fields, kinds, server_key
 from maft_operator.cluster.pod_settings import PodSettings
 from maft_operator.cluster.pod_template import DEBATE, SERVE, TRAIN
-from maft_operator.cluster.resources import LARGEST
+from maft_operator.plan.disk import LARGEST
 from maft_operator.spec.schema import Json
 from maft_operator.spec.skew import OPERATOR
 

@@ -15,27 +15,26 @@ from maft.spec import RunSpec
 from maft.summaries import AnySummary, PrepareSummary
 from maft_operator.cluster.fields import count
 from maft_operator.cluster.quantities import amount, of_bytes, of_thousandths
+from maft_operator.plan.disk import (
+    GIB,
+    LARGEST,
+    MIB,
+    Range,
+    adapter_of,
+    cache_of,
+    rounded,
+    scratch_of,
+    scratch_of_answers,
+    storage,
+)
 from maft_operator.plan.graph import ProgramName, Server, Task, adapters_of, on_a_device
 from maft_operator.spec.schema import Json
 
-MIB, GIB = 2**20, 2**30
-LARGEST = 2**50  # bytes of a model; what is told beyond it is nonsense
 # Taken for a model whose size nobody told. It asks for little, and is not killed for being what a large one is: on processors eight
 # billion weights of two bytes, on each GPU half of what the largest ones hold, for twice the model is allowed.
 ON_CPU, AT_MOST_ON_CPU, AT_MOST_ON_A_GPU = GIB // 2, 16 * GIB, 96 * GIB
 _QUESTION = 8 * 2**10  # bytes of memory for a question, its source and the splits
 _SHARED = 256 * MIB  # /dev/shm of programs that load no model
-_STEP = 64 * MIB  # to which figures that follow from the model are rounded up
-TOKEN = 32  # bytes of a transcript for a token written; maft.preflight.cost has the same figure
-_COPIES = 3  # of it in a stage's scratch: of its request, of the debate, of a dataset
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """Of one resource."""
-
-    request: int
-    limit: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +77,19 @@ def needs(item: Task | Server, model_bytes: int) -> Needs:
 
 def _of_program(item: Task | Server, model_bytes: int) -> Needs:
     assert isinstance(item, Task)
-    spec, memory = item.run.spec, _PROGRAMS[item.kind]
+    spec, memory, answers = item.run.spec, _PROGRAMS[item.kind], scratch_of_answers(item.run.spec)
     if item.kind == "preflight" and spec.training.gpus == 0:  # it reads its own limit for the trainer's
         memory = Range(memory.request, max(memory.limit, _of_training_on_cpu(_sizes(model_bytes, 0)).limit))
     if item.kind == "prepare":
         source = 12 * GIB if _reads_a_source(spec) else 0
-        memory = Range(memory.request, memory.limit + source + _rounded(_questions(spec) * _QUESTION))
+        memory = Range(memory.request, memory.limit + source + rounded(_questions(spec) * _QUESTION))
     reads = item.kind in ("report", "compare")  # files of 64 MB (store/lines.py), one at a time; those of 0.1 are larger
     handed_on = adapters_of(item.run, tuple(spec.trained_agents)) if item.kind == "export" else 0  # by way of /tmp
     return Needs(
         cpu=Range(100, 2000),  # one thread, and those that talk to the store
         memory=Range(memory.request, memory.limit + _SHARED),
         cache=Range(0, 8 * GIB),  # questions, tokenizers, configurations
-        scratch=GIB + (min(_written(spec), 4 * GIB) if reads else _written(spec)) + handed_on * _adapter(spec, model_bytes),
+        scratch=GIB + (min(answers, 4 * GIB) if reads else answers) + handed_on * adapter_of(spec, model_bytes),
         shared=of_bytes(_SHARED),
         bounded=not handed_on or model_bytes > 0,
     )
@@ -102,13 +101,12 @@ def _of_model(item: Task | Server, model_bytes: int) -> Needs:
     section = spec.inference if isinstance(item, Server) else spec.training
     shared = section.shared_memory or of_bytes(GIB + gpus * 2 * GIB)  # several GPUs talk through it
     memory = _on_gpus(gpus, size) if gpus else _serving(size) if isinstance(item, Server) else _of_training_on_cpu(size)
-    loaded = 2 * item.adapters * _adapter(spec, size.limit) if isinstance(item, Server) else 0  # as --max-cpu-loras says
+    loaded = 2 * item.adapters * adapter_of(spec, size.limit) if isinstance(item, Server) else 0  # as --max-cpu-loras says
     return Needs(
         cpu=Range(1000 * gpus, 8000 * gpus) if gpus else Range(250, 4000),
         memory=Range(memory.request, memory.limit + int(amount(shared) or 0) + loaded),
-        cache=_cached(item, _rounded(model_bytes)),
-        # A checkpoint is smaller than the model.
-        scratch=4 * GIB + _rounded(model_bytes) + (0 if isinstance(item, Server) else _written(spec)),
+        cache=cache_of(item, model_bytes),
+        scratch=scratch_of(item, model_bytes),
         shared=shared,
         bounded=model_bytes > 0,
     )
@@ -136,7 +134,7 @@ def together(servers: Sequence[Needs], program: Needs) -> Needs:
 
 def _sizes(model_bytes: int, gpus: int) -> Range:
     """How large the model is taken to be where memory is asked for, and where it is limited."""
-    known = _rounded(model_bytes)
+    known = rounded(model_bytes)
     return Range(known, known) if known else Range(ON_CPU, AT_MOST_ON_A_GPU * gpus or AT_MOST_ON_CPU)
 
 
@@ -155,36 +153,6 @@ def _of_training_on_cpu(size: Range) -> Range:
     return Range(GIB + 3 * size.request, 6 * GIB + 12 * size.limit)
 
 
-def _cached(item: Task | Server, size: int) -> Range:
-    """The models, another file of the same weights, what is compiled; adapters. Of a model that is mounted nothing is fetched."""
-    model = size * sum(not mounted(source) for source in _loaded(item))
-    return Range(model, 2 * model + 10 * GIB + (_fetched(item, size) if isinstance(item, Server) else 0))
-
-
-def _loaded(item: Task | Server) -> set[str]:
-    """The sources of the base models that it loads: of a server one, of a task those of its agents."""
-    spec = item.run.spec
-    if isinstance(item, Server):
-        return {spec.model.source if item.agent is None else spec.model_of(item.agent).source}
-    return {spec.model_of(agent).source for agent in item.agents or range(spec.agents)}
-
-
-def mounted(source: str) -> bool:
-    """Tells whether the model is read where it lies, as the programs decide it: from a folder."""
-    return source.startswith(("/", "./", "../"))
-
-
-def _fetched(server: Server, size: int) -> int:
-    """Bytes of the adapters that a server keeps: those of the iteration before and of this one, and of all where it stays up."""
-    spec = server.run.spec
-    return server.adapters * _adapter(spec, size) * (spec.iterations if spec.inference.lifetime == "Run" else 2)
-
-
-def _adapter(spec: RunSpec, size: int) -> int:
-    """Bytes that one is smaller than: its rank's share of the model."""
-    return _rounded(size * spec.largest_rank // 256)
-
-
 def _reads_a_source(spec: RunSpec) -> bool:
     """Whether questions come from a file or a hub: it is read as a whole, however few are asked for, and nobody knows its size."""
     return any(task.kind not in ("arithmetic", "reasoning-gym") for task in (spec.task, spec.held_out_task))  # which are made
@@ -192,17 +160,6 @@ def _reads_a_source(spec: RunSpec) -> bool:
 
 def _questions(spec: RunSpec) -> int:
     return spec.task.train + spec.task.probe + spec.held_out_task.held_out + spec.evaluation.validation
-
-
-def _written(spec: RunSpec) -> int:
-    """Bytes of scratch that a debate may need, when every answer has as many tokens as it may have."""
-    questions = max(spec.task.train + spec.task.probe, spec.held_out_task.held_out, spec.evaluation.validation)
-    requests = questions * spec.agents * spec.debate.rounds * 2  # answers, and summaries or hints
-    return _rounded(requests * (spec.debate.max_tokens + spec.debate.thinking_tokens) * TOKEN * _COPIES)
-
-
-def _rounded(count: int) -> int:
-    return -(-min(count, LARGEST) // _STEP) * _STEP
 
 
 def model_bytes(status: Json, summaries: Iterable[AnySummary]) -> int:
@@ -215,15 +172,9 @@ def model_bytes(status: Json, summaries: Iterable[AnySummary]) -> int:
 # --- as pods have them ---
 
 
-def storage(needs: Needs, *, cached: bool) -> Range:
-    """Adds up what lies on the node's disk, the container's log with it. cached: the cache does, as an emptyDir."""
-    cache = needs.cache if cached else Range(0, 0)
-    return Range(128 * MIB + cache.request, GIB + needs.scratch + cache.limit)
-
-
 def written(needs: Needs, *, cached: bool, cpu_limits: bool = True, disk: bool = True) -> Json:
     """Writes them as `resources` of a container. cpu_limits, disk: whether a limit of processors, and the disk, are named."""
-    kept = storage(needs, cached=cached)
+    kept = storage(needs.cache, needs.scratch, cached=cached)
     requests = {"cpu": of_thousandths(needs.cpu.request), "memory": of_bytes(needs.memory.request)}
     limits = {"cpu": of_thousandths(needs.cpu.limit)} if cpu_limits else {}
     limits["memory"] = of_bytes(needs.memory.limit)
