@@ -37,7 +37,7 @@ def measured(part: str, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return few, many
 
 
-@pytest.mark.programs
+@pytest.mark.nightly
 def test_a_debates_client_does_not_grow_with_its_questions(tmp_path: Path) -> None:
     """From the questions to transcripts and datasets, with an engine in the same process."""
     few, many = measured("memory", tmp_path)
@@ -45,7 +45,7 @@ def test_a_debates_client_does_not_grow_with_its_questions(tmp_path: Path) -> No
     assert many["peak"] < few["peak"] + MOST
 
 
-@pytest.mark.programs
+@pytest.mark.nightly
 def test_a_trainers_examples_do_not_grow_with_their_number(tmp_path: Path) -> None:
     """Of 256 tokens each: ids and what counts, as objects, would be some ten kilobytes for an example."""
     few, many = measured("examples", tmp_path)

@@ -181,7 +181,7 @@ def lines(count: int, turns: int) -> bytes:
     return records.encode_lines(Example(str(i), dialogue(i, turns)) for i in range(count))
 
 
-@pytest.mark.programs
+@pytest.mark.nightly
 def test_agents_dealt_over_pods_have_the_bytes_of_one_program(tmp_path: Path) -> None:
     """`topology: PerAgent`, a program for each agent, against `Shared`, one for both: the same run's adapters."""
     apart, together = trained_by(tmp_path / "apart", "PerAgent"), trained_by(tmp_path / "together", "Shared")
