@@ -49,6 +49,7 @@ class Collector(BaseHTTPRequestHandler):
         """Says nothing."""
 
 
+@pytest.mark.nightly
 def test_a_target_that_was_away_has_all_in_the_end(tmp_path):
     handler = type("Handler", (Collector,), {"requests": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)

@@ -14,7 +14,7 @@ from maft.spec import immutable_spec_json
 from maft_operator.spec import files
 from maft_operator.spec.parse import parse
 
-pytestmark = [pytest.mark.engine, pytest.mark.pretrained]
+pytestmark = [pytest.mark.engine, pytest.mark.pretrained, pytest.mark.nightly]
 EXAMPLE = ROOT / "examples" / "real.yaml"
 SMALL = ("task.train=8", "task.heldOut=6", "training.batchSize=2", "training.minExamples=2")
 
