@@ -144,34 +144,6 @@ def test_what_a_model_allows_is_tried_with_few_logits_however_long_answers_are()
     assert way.packs and way.head is not None and 0 < max(most) <= 2 * forward.TRIED
 
 
-def test_what_longer_examples_were_given_is_not_tried_again_with_shorter_ones():
-    base, passes = tiny_model(), []
-    base.model.register_forward_hook(lambda *_: passes.append(1))
-    ways, short, long = forward.Ways(), [example(40, 25, 1), example(30, 20, 2)], [example(80, 40, 3), example(60, 30, 4)]
-
-    def tried(examples) -> int:
-        before = len(passes)
-        assert ways.of(base, examples, bool) == forward.fitting(base, examples)
-        return len(passes) - before
-
-    again = tried(long) // 2  # `fitting` itself makes as many
-    assert again > 0
-    assert [tried(each) for each in (short, long)] == [again, again]
-    assert tried([example(81, 40, 3), example(60, 30, 4)]) == 2 * again
-
-
-def test_a_model_that_does_not_allow_all_is_tried_each_time():
-    base, passes = tiny_model(), []
-    base.lm_head = OwnHead(64, 320, bias=False).requires_grad_(False)
-    base.model.register_forward_hook(lambda *_: passes.append(1))
-    ways, counts = forward.Ways(), []
-    for _ in range(2):
-        before = len(passes)
-        assert ways.of(base, EXAMPLES, bool).head is None
-        counts.append(len(passes) - before)
-    assert counts[0] == counts[1] > 0
-
-
 def test_an_example_in_parts_counts_each_target_once():
     whole = example(40, 25, 3)
     parts = list(in_parts(whole, 10))

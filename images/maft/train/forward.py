@@ -7,7 +7,7 @@ mask (attention.py), and whether its head is all that makes its logits (loss.py)
 import contextlib
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -61,29 +61,10 @@ def hidden(model: Any, row: PackedRow, *, by_example: bool) -> torch.Tensor:
     return at_targets
 
 
-class Ways:
-    """Finds the way of one adapter after the other. Trying takes as long as training on an example or two, so a way that leaves
-    nothing to wish for is tried again only with longer examples: what it gave these, it gives shorter ones."""
-
-    def __init__(self) -> None:
-        self._way, self._tokens = Forward(packs=False), 0
-
-    def of(self, base: Any, examples: Sequence[Tokens], agree: Callable[[bool], bool]) -> Forward:
-        """Returns the way for these examples; the base is the same each time."""
-        tokens = sum(len(part.ids) for part in _pair(examples))
-        if tokens > self._tokens or not self._is_best(base):
-            self._way, self._tokens = fitting(base, examples, agree), tokens
-        return replace(self._way, head=self._way.head and head_of(base))
-
-    def _is_best(self, base: Any) -> bool:
-        way = self._way
-        return way.packs and way.head is not None and (way.by_example or not attention.suits(base))
-
-
 def fitting(base: Any, examples: Sequence[Tokens], agree: Callable[[bool], bool] = bool) -> Forward:
     """Finds the way that the base allows, by trying the first targets of the first and the last example: where one example runs
     into the next, they are the nearest. agree: has ranks that hold the base together go the same way at each turn."""
-    pair = _pair(examples)
+    pair = [next(in_parts(example, TRIED), example) for example in (examples[0], examples[-1])]
     with torch.no_grad():
         alone = lora.logits_alone(base, pair)
         by_example = agree(attention.suits(base)) and agree(_agrees(base, pair, alone, None, by_example=True))
@@ -94,10 +75,6 @@ def fitting(base: Any, examples: Sequence[Tokens], agree: Callable[[bool], bool]
     if head is None:
         print("the loss is computed from all logits at once: more memory, this model's are not its head's alone", file=sys.stderr)
     return Forward(packs, by_example, head)
-
-
-def _pair(examples: Sequence[Tokens]) -> list[Tokens]:
-    return [next(in_parts(example, TRIED), example) for example in (examples[0], examples[-1])]
 
 
 def _agrees(base: Any, examples: Sequence[Tokens], expected: torch.Tensor, head: Head | None, *, by_example: bool) -> bool:

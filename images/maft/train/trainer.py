@@ -60,7 +60,6 @@ class Trainer:
         self._step_done = step_done
         self._objective = objective or NextToken()
         self._saves_memory = False
-        self._ways = forward.Ways()
         self.batch_tokens = training.batch_tokens
         """Tokens of a forward pass: fewer than the spec's after memory ran out, lora.ALONE where each example has its own."""
 
@@ -86,7 +85,7 @@ class Trainer:
     def _train(self, examples: Sequence[Any], folder: Path, seed: int, previous: Path | None, keeper: Keeper | None) -> list[float]:
         torch.manual_seed(seed)
         with self._autocast():
-            self._forward = self._ways.of(self._base, self._objective.sequences([examples[0], examples[-1]]), self._agreed)
+            self._forward = forward.fitting(self._base, self._objective.sequences([examples[0], examples[-1]]), self._agreed)
         self.batch_tokens = self._training.batch_tokens if self._forward.packs else lora.ALONE
         model = lora.adapt(self._base, self._training.lora, previous)
         try:

@@ -137,7 +137,7 @@ def fits(graph: Graph, devices: Found) -> None:
 def _fits_parts(graph: Graph, devices: Found) -> None:
     fields = [("inference.gpus", s.gpus or 0) for s in graph.servers] + [("training.gpus", t.gpus or 0) for t in graph.tasks]
     field, asked = max(fields, key=lambda each: each[1], default=("", 0))
-    if devices.gpus and asked > devices.for_one and visible.parts(devices.gpus):
+    if asked > devices.for_one and visible.parts(devices.gpus):
         raise BadSpec(f"{field}: {asked} asked for, and a process uses one part of a GPU (MIG) of the {devices} here; set it to 1")
 
 
