@@ -16,12 +16,17 @@ from pathlib import Path
 
 import helm
 import pytest
+import queueing
 import yaml
 from certified import certified
 from comparisons import Compared
 from installed import RESTRICTED, SYSTEM, Installed, helm_here, install, make_namespace
 from kube import Json, holds
+from test_bundle import opened
+from test_bundle_of_run import bundled
 from test_chart import TABLE, TWO
+from test_kueue import waits_for
+from test_quotas import quota
 from watching import prometheus as scraping
 
 from maft_operator.cluster import images
@@ -399,6 +404,36 @@ def test_societies_comparisons_and_the_page_in_one_namespace(maft):
         kube.wait(lambda: holds(kube.get("Society", served, "s"), "Ready"), LIMIT, lambda: str(kube.get("Society", served, "s")))
         page = maft.kube.wait(lambda: shown(maft, home, f"{release}-maft-operator-page"), 60)
         assert all(f"{served}/</span>{name}<" in page for name in (run, compared.name, "s")), page[:4000]
+    finally:
+        helm_here(maft, "uninstall", release, "--wait", namespace=home)
+        for name in (served, home):
+            kube.delete("Namespace", None, name)
+
+
+@pytest.mark.nightly
+def test_queues_quotas_and_a_bundle_in_one_namespace(maft, tmp_path):
+    """The operator of a team reads Workloads and Events by a Role: it tells why a run waits, as one of the whole cluster does."""
+    kube = maft.kube
+    release, served, home = a_team(maft, "a")
+    values = of_a_team(maft, served)
+    helm_here(maft, "install", release, str(helm.CHART), "--wait", "--timeout", "120s", namespace=home, values=values)
+    try:
+        with queueing.kueue(maft.cluster, kube):
+            kube.merge("Namespace", None, served, {"metadata": {"labels": queueing.CHOSEN}})
+            queueing.queue(kube, served, "default", cpu="0")
+            quota(maft, served, **{"limits.memory": "2Gi"})
+            kube.apply(maft.resource("run", served, **{**SMALL, **maft.mocked()}))
+            waits_for(kube, served, "run", "QueueUnusable", "> maximum capacity")
+            queueing.queue(kube, served, "default", cpu="8")
+            waits_for(kube, served, "run", "QuotaExceeded", "limits.memory")
+            archive = bundled(Path(kube.kubeconfig), tmp_path / "run.tar.gz", "run", "-n", served)
+            assert archive.returncode == 0, archive.stderr
+            quota(maft, served)
+            kube.wait_complete(served, "run", LIMIT)
+        files = opened(tmp_path / "run.tar.gz")
+        assert json.loads(files["run.json"])["metadata"]["name"] == "run"
+        logs = [name for name, content in files.items() if name.startswith(f"maft-operator/logs/{release}-maft-operator-") and content]
+        assert logs, [*files]
     finally:
         helm_here(maft, "uninstall", release, "--wait", namespace=home)
         for name in (served, home):
