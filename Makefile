@@ -60,7 +60,8 @@ bench-gpu: env ## on a machine with a GPU: what training does there, beside TRL,
 	@$(PY) benchmarks/gpu_check.py
 	@for part in trl adapters; do $(TRAINER) --part $$part --model random:896x24x49152 $(GPU) || exit 1; done
 	@$(TRAINER) --part memory --model random:$(WIDE_GPU) $(GPU)
-	@$(PY) benchmarks/bench.py --part gpu --part warm-start-gpu --write
+	@$(PY) scripts/real_model.py
+	@$(PY) benchmarks/bench.py --part gpu --part warm-start-gpu --part iteration-gpu --write
 
 bench-quick: env ## the same with small samples, in under three minutes: fails on gross loss alone
 	@$(PY) benchmarks/bench.py --quick $(PART:%=--part %)

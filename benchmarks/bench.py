@@ -68,6 +68,7 @@ PARTS = {
     "warm-start": Entry("warm", "warm", "15", quick=False),
     "warm-start-gpu": Entry("warm", "warm_large", "15", quick=False, gpu=True),
     "iteration": Entry("iteration", "iteration", "12", quick=False),
+    "iteration-gpu": Entry("iteration", "iteration_gpu", "12", quick=False, gpu=True),
     "iterations": Entry("iteration", "iterations", "13", quick=False),
 }
 

@@ -24,7 +24,7 @@ def main(settings: dict[str, Any]) -> None:
         num_train_epochs=settings["epochs"],
         learning_rate=settings["learningRate"],
         per_device_train_batch_size=settings["batchSize"],
-        bf16=False,
+        bf16=False if settings["cpu"] else None,  # None: its default
         use_cpu=settings["cpu"],
         gradient_checkpointing=False,  # on by default, which only costs time where memory is enough
         report_to="none",

@@ -62,6 +62,8 @@ class Device:
     """Of the base model."""
     log_line: str
     """What was chosen, in a line for the log."""
+    amd: bool = False
+    """Whether it is reached by ROCm."""
 
 
 def choose(asked: int | None, facts: Facts, field: str = "training.gpus") -> Device:
@@ -81,7 +83,7 @@ def choose(asked: int | None, facts: Facts, field: str = "training.gpus") -> Dev
     count = facts.usable if asked is None else asked
     dtype: Literal["bfloat16", "float16"] = "bfloat16" if facts.bf16 else "float16"
     log_line = f"device: {count} of {facts.usable} GPUs ({facts.name}; {versions(facts)}), base in {dtype}"
-    return Device("cuda", count, dtype, log_line)
+    return Device("cuda", count, dtype, log_line, amd=bool(facts.hip))
 
 
 def _cpu(why: str) -> Device:
@@ -150,8 +152,8 @@ def read() -> Facts:
         cuda=torch.version.cuda,
         hip=torch.version.hip,
         driver=driver_version(visible.text(Path("/proc/driver/nvidia/version"))),
-        present=visible.shown(),
-        visible=visible.given(os.environ),
+        present=visible.shown().count,
+        visible=visible.given(os.environ, amd=bool(torch.version.hip)),
         usable=usable,
         error=error,
         bf16=bool(usable) and torch.cuda.is_bf16_supported(including_emulation=False),

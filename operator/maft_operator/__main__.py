@@ -157,6 +157,11 @@ def _run(arguments: argparse.Namespace) -> int:
     return asyncio.run(run_locally(run, store, arguments.dir, Console(), serve=serve, export=targets))
 
 
+def _warnings(run: Run) -> list[str]:
+    """Lists what the resource says and nothing of the run uses."""
+    return [f"warning: {line}" for line in [plan.idle_gpus(plan.graph(run, ""), run)] if line]
+
+
 def _plan(arguments: argparse.Namespace) -> int:
     resource = files.load(arguments.file, arguments.set, (KIND, COMPARISON))
     if resource.get("kind") == COMPARISON:
@@ -168,6 +173,8 @@ def _plan(arguments: argparse.Namespace) -> int:
 
         for line in tried(run):
             print(f"# {line}", flush=True)
+    for line in _warnings(run):
+        print(f"# {line}")
     graph = plan.graph(run, store)
     print(described(run, graph if run.spec.storage else shards.spread(graph)), end="")
     return 0
@@ -238,6 +245,8 @@ def _validate(arguments: argparse.Namespace) -> int:
         return 0
     run = parse(resource)
     print(f"{arguments.file}: {run.key} is valid")
+    for line in _warnings(run):
+        print(line)
     return 0
 
 

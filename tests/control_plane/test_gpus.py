@@ -6,6 +6,7 @@ import pytest
 from small import resource
 
 from maft import visible
+from maft.visible import Shown
 from maft_operator.local import gpus
 from maft_operator.local.gpus import Found
 from maft_operator.plan import graph as plan
@@ -38,15 +39,34 @@ def of(total: int) -> Found:
         ({"CUDA_VISIBLE_DEVICES": "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"}, 2, ("GPU-8932f937-d72c-4106-c12f-20bd9faed9f6",)),
         ({"CUDA_VISIBLE_DEVICES": "MIG-GPU-8932f937/7/0,MIG-4f5a2c1e"}, 1, ("MIG-GPU-8932f937/7/0", "MIG-4f5a2c1e")),
         ({"CUDA_VISIBLE_DEVICES": "0,1"}, 0, ()),
-        ({"HIP_VISIBLE_DEVICES": "1"}, 2, ("1",)),
-        ({"ROCR_VISIBLE_DEVICES": "GPU-d3c0ffee"}, 2, ("GPU-d3c0ffee",)),
+        ({"HIP_VISIBLE_DEVICES": "1", "ROCR_VISIBLE_DEVICES": "0"}, 2, ("0", "1")),  # AMD's alone
         ({"CUDA_VISIBLE_DEVICES": "+1,0gpu"}, 2, ("1", "0")),  # CUDA reads the number at the beginning
         ({"CUDA_VISIBLE_DEVICES": "0\u0661"}, 2, ("0",)),  # a digit, but not one of CUDA's
         ({"CUDA_VISIBLE_DEVICES": "\u0661"}, 2, ()),
     ],
 )
 def test_which_gpus_may_be_used(environment, shown, usable) -> None:
-    assert visible.usable(environment, shown) == usable
+    assert visible.usable(environment, Shown(shown)) == usable
+
+
+@pytest.mark.parametrize(
+    ("environment", "usable", "limit"),
+    [
+        ({}, ("0", "1", "2", "3"), ""),
+        ({"HIP_VISIBLE_DEVICES": "1"}, ("1",), "HIP_VISIBLE_DEVICES=1"),
+        ({"CUDA_VISIBLE_DEVICES": "2"}, ("2",), "CUDA_VISIBLE_DEVICES=2"),
+        ({"ROCR_VISIBLE_DEVICES": "GPU-d3c0ffee"}, ("GPU-d3c0ffee",), "ROCR_VISIBLE_DEVICES=GPU-d3c0ffee"),
+        ({"CUDA_VISIBLE_DEVICES": "0,1", "HIP_VISIBLE_DEVICES": "3"}, ("3",), "HIP_VISIBLE_DEVICES=3"),
+        ({"CUDA_VISIBLE_DEVICES": "0", "HIP_VISIBLE_DEVICES": ""}, (), "HIP_VISIBLE_DEVICES="),
+        # indices count among what ROCm's own leaves
+        ({"ROCR_VISIBLE_DEVICES": "2,3", "HIP_VISIBLE_DEVICES": "1"}, ("1",), "HIP_VISIBLE_DEVICES=1"),
+        ({"ROCR_VISIBLE_DEVICES": "2,3", "HIP_VISIBLE_DEVICES": "1,2"}, ("1",), "HIP_VISIBLE_DEVICES=1,2"),
+        ({"ROCR_VISIBLE_DEVICES": "2,3", "CUDA_VISIBLE_DEVICES": "2,3"}, (), "CUDA_VISIBLE_DEVICES=2,3"),
+        ({"ROCR_VISIBLE_DEVICES": "2,7", "CUDA_VISIBLE_DEVICES": "0,1"}, ("0",), "CUDA_VISIBLE_DEVICES=0,1"),
+    ],
+)
+def test_gpus_of_amd_are_read_as_rocm_does(environment, usable, limit) -> None:
+    assert gpus.find(environment, Shown(4, amd=True)) == Found(usable, limit)
 
 
 def made(root: Path, *names: str, **contents: str) -> Path:
@@ -58,12 +78,13 @@ def made(root: Path, *names: str, **contents: str) -> Path:
 
 def test_gpus_are_counted_by_their_files(tmp_path) -> None:
     nodes = "sys/class/kfd/kfd/topology/nodes"
-    assert visible.shown(made(tmp_path / "none", "dev/nvidiactl", "dev/nvidia-uvm")) == 0
-    assert visible.shown(made(tmp_path / "two", "dev/nvidiactl", "dev/nvidia0", "dev/nvidia10", "dev/nvidia-caps0")) == 2
+    assert visible.shown(made(tmp_path / "none", "dev/nvidiactl", "dev/nvidia-uvm")) == Shown()
+    assert visible.shown(made(tmp_path / "two", "dev/nvidiactl", "dev/nvidia0", "dev/nvidia10", "dev/nvidia-caps0")) == Shown(2)
     amd = {f"{nodes}/0/gpu_id": "0\n", f"{nodes}/1/gpu_id": "51110\n", f"{nodes}/2/gpu_id": "7\n"}
-    assert visible.shown(made(tmp_path / "amd", "dev/kfd", **amd)) == 2
-    assert visible.shown(made(tmp_path / "no-access", **amd)) == 0
-    assert visible.shown(made(tmp_path / "wsl", "usr/lib/wsl/lib/libcuda.so.1")) == 1
+    assert visible.shown(made(tmp_path / "amd", "dev/kfd", **amd)) == Shown(2, amd=True)
+    assert visible.shown(made(tmp_path / "both", "dev/kfd", "dev/nvidia0", **amd)) == Shown(1)
+    assert visible.shown(made(tmp_path / "no-access", **amd)) == Shown()
+    assert visible.shown(made(tmp_path / "wsl", "usr/lib/wsl/lib/libcuda.so.1")) == Shown(1)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +96,8 @@ def test_gpus_are_counted_by_their_files(tmp_path) -> None:
         ({"inference": {"lifetime": "Phase"}}, 4, 1, 4),
         ({"inference": {"lifetime": "Run"}}, 4, 1, 3),
         ({"inference": {"lifetime": "Phase"}}, 8, 1, 6),  # three agents have six adapters
+        ({"inference": {"lifetime": "Phase", "replicas": 8}, "agents": 4}, 8, 1, 8),
+        ({"inference": {"lifetime": "Phase", "gpus": 4, "replicas": 2}}, 8, 4, 6),
         ({"inference": {"lifetime": "Phase"}, "debate": {"critics": False}}, 8, 1, 3),
         ({"inference": {"lifetime": "Phase"}, "training": {"topology": "PerAgent"}}, 8, 1, 2),
         ({"inference": {"lifetime": "Phase"}, "training": {"topology": "PerAgent"}}, 2, 1, 1),
@@ -159,11 +182,24 @@ def test_a_program_sees_the_gpus_that_it_holds_and_no_other() -> None:
     assert gpus.environment(server, ("MIG-1", "MIG-2"), {}) == {"CUDA_VISIBLE_DEVICES": "MIG-1,MIG-2"}
     assert gpus.environment(train, (), {"CUDA_VISIBLE_DEVICES": "0,1"}) == {"CUDA_VISIBLE_DEVICES": ""}
     assert gpus.environment(debate, (), {}) == {}
-    assert gpus.environment(server, ("1",), {"HIP_VISIBLE_DEVICES": "1,2"}) == {"HIP_VISIBLE_DEVICES": "1"}
-    both = {"ROCR_VISIBLE_DEVICES": "2,3", "HIP_VISIBLE_DEVICES": "0,1"}  # as Slurm sets them: the second counts in the first
-    assert gpus.environment(server, ("1",), both) == {"HIP_VISIBLE_DEVICES": "1"}
     [open_] = graph().servers
     assert gpus.environment(open_, (), {"CUDA_VISIBLE_DEVICES": "7"}) == {}
+
+
+@pytest.mark.parametrize(
+    ("inherited", "amd", "names"),
+    [
+        ({}, True, ["CUDA_VISIBLE_DEVICES"]),
+        ({"HIP_VISIBLE_DEVICES": "1,2"}, True, ["HIP_VISIBLE_DEVICES"]),
+        ({"HIP_VISIBLE_DEVICES": "1", "CUDA_VISIBLE_DEVICES": "2"}, True, ["CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"]),
+        ({"ROCR_VISIBLE_DEVICES": "1,2"}, True, ["ROCR_VISIBLE_DEVICES"]),
+        ({"ROCR_VISIBLE_DEVICES": "2,3", "HIP_VISIBLE_DEVICES": "0,1"}, True, ["HIP_VISIBLE_DEVICES"]),
+        ({"ROCR_VISIBLE_DEVICES": "1", "HIP_VISIBLE_DEVICES": "1"}, False, ["CUDA_VISIBLE_DEVICES"]),
+    ],
+)
+def test_a_program_is_told_its_gpus_by_the_variables_that_count(inherited, amd, names) -> None:
+    [server] = gpus.dealt(graph(), of(2)).servers
+    assert gpus.environment(server, ("1",), inherited, Shown(4, amd)) == dict.fromkeys(names, "1")
 
 
 def test_what_is_compiled_is_kept_for_the_next_start() -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ from maft.program import Assignment
 from maft.serve import __main__ as serve
 from maft.serve.platform import Platform
 from maft.spec import Spec
+from maft_operator.__main__ import main
 from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Graph, Server, Task, command, graph
 from maft_operator.plan.shards import spread
@@ -49,6 +51,38 @@ def run(**spec: Any) -> Run:
 
 def planned(**spec: Any) -> Graph:
     return graph(run(**spec), "file:///store")
+
+
+DIVERSE = {"evaluation": {"diversity": 4}}  # which is measured on one GPU
+IDLE = "spec.training.gpus: {}, and no task of method {} uses {}; {}"
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ({"training": {"gpus": 2}}, ""),
+        ({"method": "debate"}, ""),
+        ({"method": "base", "training": {"gpus": 0}}, ""),
+        ({"method": "debate", "training": {"gpus": 1}, **DIVERSE}, ""),
+        ({"method": "debate", "training": {"gpus": 2}, **DIVERSE}, IDLE.format(2, "debate", "more than 1", "set it to 1")),
+        ({"method": "debate", "training": {"gpus": 2}}, IDLE.format(2, "debate", "one", "leave it out")),
+        ({"method": "star", "training": {"gpus": 2}}, IDLE.format(2, "star", "more than 1", "set it to 1")),
+        ({"method": "star", "training": {"gpus": 2, "parallelism": "Sharded"}}, ""),
+    ],
+)
+def test_gpus_that_no_task_uses_are_a_line(spec: dict[str, Any], says: str) -> None:
+    assert plan.idle_gpus(planned(**spec), run(**spec)) == says
+
+
+def test_validate_and_plan_warn_of_gpus_that_no_task_uses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = merged(copy.deepcopy(BASE), {"spec": {"method": "base", "training": {"gpus": 2}}})
+    (tmp_path / "r.yaml").write_text(json.dumps(whole))
+    warning = "warning: " + IDLE.format(2, "base", "one", "leave it out")
+    for name, line in (("validate", warning), ("plan", f"# {warning}")):
+        for more, there in ((), True), (("--set", "training.gpus=0"), False):
+            with pytest.raises(SystemExit) as ended:
+                main([name, str(tmp_path / "r.yaml"), *more])
+            assert (ended.value.code, line in capsys.readouterr().out.splitlines()) == (0, there)
 
 
 # --- the graph ---

@@ -1,6 +1,7 @@
 """The benchmarks' own parts: virtual time, barriers, answers in many spellings, time-lines; and a quick look at speed itself."""
 
 import asyncio
+import json
 import random
 import re
 import subprocess
@@ -18,6 +19,7 @@ import bench
 import debates
 import forgetful
 import grading
+import iteration
 import simulated
 import timeline
 import trainer
@@ -180,6 +182,27 @@ def test_every_part_is_there_and_every_row_has_a_part():
     assert all(callable(entry.measure()) for entry in bench.PARTS.values())
     rows = {row for entry in bench.PARTS.values() for row in entry.rows.split(", ")}
     assert rows == {"1", "2", "3", "4", "5", "6", "7", "9", "10", "11", "12", "13", "15"}
+
+
+def test_each_row_that_waits_for_a_gpu_has_a_command_and_make_runs_it():
+    """Of bench.py by the names of its parts; rows of training are trainer.py's."""
+    page = (ROOT / "docs" / "gpus.md").read_text().partition("## Rows of the benchmarks")[2].partition("\n## ")[0]
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| ")][1:]
+    assert all(waits.startswith(("`benchmarks/", "the same with `--part ", "nothing")) for _, _, waits in lines)
+    commands = {part: rows for rows, _, waits in lines for part in re.findall(r"bench\.py --part ([a-z-]+)", waits)}
+    assert commands == {name: entry.rows for name, entry in bench.PARTS.items() if entry.gpu}
+    recipe = (ROOT / "Makefile").read_text().partition("\nbench-gpu:")[2].partition("\n\n")[0]
+    assert set(re.findall(r"--part ([a-z-]+)", recipe.partition("bench.py")[2])) == set(commands)
+
+
+@pytest.mark.pretrained
+def test_an_iteration_on_a_gpu_has_sums_that_it_is_not_asked_later(tmp_path):
+    asked = iteration.sums(tmp_path, 150)
+    files = [Path(asked.spec.task.source), Path(asked.spec.task.held_out_source)]
+    training, held_out = ([json.loads(line)["question"] for line in file.read_text().splitlines()] for file in files)
+    assert (len(set(training)), len(set(held_out))) == (asked.spec.task.train, asked.spec.task.held_out) == (150, 16)
+    assert not set(training) & set(held_out) and [problem.question for problem in asked.problems] == training
+    assert all(sum(map(int, re.findall(r"\d+", each.question))) == int(each.answer) for each in asked.problems)
 
 
 def test_a_quick_look_has_what_the_page_says_and_a_measurement_keeps_no_look():

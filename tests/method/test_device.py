@@ -102,6 +102,18 @@ def test_this_machine_has_a_device():
     assert found.kind in ("cuda", "cpu") and (found.count > 0) == (found.kind == "cuda")
 
 
+@pytest.mark.parametrize(("hip", "limit"), [(None, "CUDA_VISIBLE_DEVICES=0"), ("7.1", "HIP_VISIBLE_DEVICES=1")])
+def test_the_limit_is_that_of_the_gpus_that_torch_was_built_for(hip, limit, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setenv("HIP_VISIBLE_DEVICES", "1")
+    monkeypatch.setattr("torch.version.hip", hip)
+    assert device.read().visible == limit
+
+
+def test_what_rocm_reaches_is_amds():
+    assert choose(1, replace(H100, cuda=None, hip="7.1")).amd and not choose(1, H100).amd
+
+
 def test_a_number_that_binds_comes_as_a_flag():
     from maft import program
     from maft.train.__main__ import PARSER

@@ -98,22 +98,23 @@ def test_every_adapter_is_dealt_once(many):
 )
 @pytest.mark.parametrize("name", ["CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"])
 def test_each_worker_has_a_gpu_that_the_program_was_given(given, entries, name):
-    """In the variable that it was given: on ROCm torch takes another one before CUDA's."""
+    """In the variable that it was given."""
     environment = {} if given is None else {name: given}
     told = "CUDA_VISIBLE_DEVICES" if given is None else name
-    assert [device(environment, index) for index in (0, 1)] == [{told: entry} for entry in entries]
-    made = environments(environment, 2, gpus=True, cores=16)
+    amd = name != "CUDA_VISIBLE_DEVICES"
+    assert [device(environment, index, amd=amd) for index in (0, 1)] == [{told: entry} for entry in entries]
+    made = environments(environment, 2, gpus=True, cores=16, amd=amd)
     assert [one[told] for one in made] == entries
 
 
-def test_several_variables_name_the_same_gpu():
-    """torch reads HIP's before CUDA's on ROCm, and `maft run` passes on all that it was given."""
+def test_of_several_variables_the_one_that_counts_names_the_gpu():
+    """On ROCm HIP's counts before CUDA's; on NVIDIA's GPUs CUDA's alone does."""
     both = {"CUDA_VISIBLE_DEVICES": "0,1", "HIP_VISIBLE_DEVICES": "2,3"}
-    assert [device(both, index) for index in (0, 1)] == [
-        {"CUDA_VISIBLE_DEVICES": "0", "HIP_VISIBLE_DEVICES": "2"},
-        {"CUDA_VISIBLE_DEVICES": "1", "HIP_VISIBLE_DEVICES": "3"},
-    ]
-    assert device({"ROCR_VISIBLE_DEVICES": "4,5", "HIP_VISIBLE_DEVICES": "0,1"}, 1) == {"HIP_VISIBLE_DEVICES": "1"}
+    assert [device(both, index, amd=True) for index in (0, 1)] == [dict.fromkeys(both, "2"), dict.fromkeys(both, "3")]
+    assert device(both, 1, amd=False) == {"CUDA_VISIBLE_DEVICES": "1"}
+    assert device({"HIP_VISIBLE_DEVICES": "2,3"}, 1, amd=False) == {"CUDA_VISIBLE_DEVICES": "1"}
+    assert device({"ROCR_VISIBLE_DEVICES": "4,5", "HIP_VISIBLE_DEVICES": "0,1"}, 1, amd=True) == {"HIP_VISIBLE_DEVICES": "1"}
+    assert device({"ROCR_VISIBLE_DEVICES": "4,5"}, 1, amd=True) == {"ROCR_VISIBLE_DEVICES": "5"}
 
 
 def test_workers_share_the_cores():

@@ -133,7 +133,7 @@ def _fetch(assignment: Assignment, jobs: Sequence[Job]) -> None:
 def _deal(jobs: Sequence[Job], started: Started, several: int, used: Device, step_done: Report) -> None:
     """Has one worker per GPU train its share of the adapters."""
     places = [Place(share) for share in workers.dealt({job.name: job.tokens for job in jobs}, several)]
-    environments = workers.environments(started.environment, len(places), gpus=used.count > 0, cores=processors())
+    environments = workers.environments(started.environment, len(places), gpus=used.count > 0, cores=processors(), amd=used.amd)
     processes.run(started.command, places, environments, step_done)
 
 

@@ -105,16 +105,18 @@ def dealt(tokens: Mapping[str, int], workers: int) -> list[tuple[str, ...]]:
     return [tuple(share) for share in shares]
 
 
-def device(environment: Mapping[str, str], index: int) -> dict[str, str]:
-    """Names the GPU of a worker in the variables that the program itself was given, by its entry, which may be a UUID. Which one
-    of several counts is the library's: on ROCm torch reads HIP's before CUDA's."""
-    if visible.given(environment) is None:
-        return {visible.CUDA: str(index)}
-    several = {name: visible.entries(environment[name]) for name in visible.variables(environment)}
-    return {name: entries[index] if index < len(entries) else "" for name, entries in several.items()}
+def device(environment: Mapping[str, str], index: int, *, amd: bool = False) -> dict[str, str]:
+    """Names the GPU of a worker as the program itself was given it: by its entry, which may be a UUID."""
+    entry, setting = str(index), visible.given(environment, amd=amd)
+    if setting is not None:
+        entries = visible.entries(setting.partition("=")[2])
+        entry = entries[index] if index < len(entries) else ""
+    return dict.fromkeys(visible.variables(environment, amd=amd), entry)
 
 
-def environments(environment: Mapping[str, str], workers: int, *, gpus: bool, cores: int) -> list[dict[str, str]]:
+def environments(
+    environment: Mapping[str, str], workers: int, *, gpus: bool, cores: int, amd: bool = False
+) -> list[dict[str, str]]:
     """Writes what each worker finds in its environment: a GPU of its own, and its part of the cores unless it is set already."""
-    threads = environment.get("OMP_NUM_THREADS") or str(max(1, cores // workers))
-    return [{**environment, "OMP_NUM_THREADS": threads, **(device(environment, index) if gpus else {})} for index in range(workers)]
+    common = {**environment, "OMP_NUM_THREADS": environment.get("OMP_NUM_THREADS") or str(max(1, cores // workers))}
+    return [{**common, **(device(environment, index, amd=amd) if gpus else {})} for index in range(workers)]

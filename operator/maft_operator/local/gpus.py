@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from maft import visible
+from maft.visible import Shown
 from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Graph, Server, Task, adapters_of
 from maft_operator.spec.schema import BadSpec
@@ -16,7 +17,7 @@ class Found:
     """What may be used here."""
 
     gpus: tuple[str, ...]
-    """As CUDA_VISIBLE_DEVICES names them: indices, UUIDs, parts of a GPU."""
+    """As the variable names them: indices, UUIDs, parts of a GPU."""
     limit: str = ""
     """NAME=value that says so, where a variable does."""
 
@@ -30,9 +31,10 @@ class Found:
         return how_many + (f" ({self.limit})" if self.limit else "")
 
 
-def find(environment: Mapping[str, str] = os.environ) -> Found:
+def find(environment: Mapping[str, str] = os.environ, shown: Shown | None = None) -> Found:
     """Finds the GPUs of this machine that the environment lets be used."""
-    return Found(visible.usable(environment, visible.shown()), visible.given(environment) or "")
+    there = visible.shown() if shown is None else shown
+    return Found(visible.usable(environment, there), visible.given(environment, amd=there.amd) or "")
 
 
 class Slots:
@@ -62,11 +64,14 @@ class Slots:
         self._held.pop(holder, None)
 
 
-def environment(item: Task | Server, held: Sequence[str], inherited: Mapping[str, str] = os.environ) -> dict[str, str]:
+def environment(
+    item: Task | Server, held: Sequence[str], inherited: Mapping[str, str] = os.environ, shown: Shown | None = None
+) -> dict[str, str]:
     """Makes what shows a program the GPUs that it holds, and no other; nothing where it is to find out by itself."""
     if not plan.on_a_device(item) or (item.gpus != 0 and not held):
         return {}
-    return dict.fromkeys(visible.variables(inherited), ",".join(held))
+    amd = (visible.shown() if shown is None else shown).amd
+    return dict.fromkeys(visible.variables(inherited, amd=amd), ",".join(held))
 
 
 def compiled(inherited: Mapping[str, str] = os.environ) -> dict[str, str]:

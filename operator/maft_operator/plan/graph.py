@@ -226,6 +226,15 @@ def _training_gpus(run: Run, agents: tuple[int, ...]) -> int | None:
     return asked if asked is None or together else min(asked, adapters_of(run, agents))
 
 
+def idle_gpus(graph: Graph, run: Run) -> str:
+    """Writes in a line that no task of the run uses as many GPUs as training.gpus says; empty where one does."""
+    asked, used = run.spec.training.gpus or 0, max((task.gpus or 0 for task in graph.tasks), default=0)
+    if used >= asked:
+        return ""
+    how_many, instead = (f"more than {used}", f"set it to {used}") if used else ("one", "leave it out")
+    return f"spec.training.gpus: {asked}, and no task of method {run.spec.method} uses {how_many}; {instead}"
+
+
 def adapters_of(run: Run, agents: tuple[int, ...]) -> int:
     """Counts the adapters of those agents."""
     return len(agents) * (2 if run.spec.debate.critics else 1)
