@@ -123,8 +123,7 @@ class ClusterBackend:
             lists = await asyncio.gather(*(self._api.list(kinds.WORKLOAD, namespace, **dict([one])) for one in several))
         except Refused:
             return {}
-        listed = dict(zip(several, lists, strict=True))
-        return {child: workloads.owned(listed[one], child, self._children) for child, one in asked.items()}
+        return workloads.owned(dict(zip(several, lists, strict=True)), asked, self._children)
 
     def _pinned(self) -> Pins:
         """Settles which images the run uses, also for what is made after this look."""

@@ -30,14 +30,21 @@ def selectors(snapshot: Snapshot, children: Mapping[str, Sequence[Json]], owner:
     return {c: ("label_selector", f"{_OF_JOB}={jobs[c]['metadata']['uid']}") if c in jobs else servers for c in sorted(queued)}
 
 
-def owned(workloads: Iterable[Json], child: str, children: Mapping[str, Sequence[Json]]) -> list[Json]:
-    """Leaves out what only has the label or the name. Of a Job it is what that Job controls; of servers, which are a group, what
-    one of their pods owns: all of them do, and none controls it."""
-    job = _jobs(children).get(child)
-    if job is not None:
-        return [w for w in workloads if is_controlled_by(w, text(job, "metadata", "uid"))]
-    members = {text(pod, "metadata", "uid") for server in servers_in(children, [child]) for pod in server.pods} - {""}
-    return [w for w in workloads if any(text(owner, "uid") in members for owner in parts(w, "metadata", "ownerReferences"))]
+def owned(
+    listed: Mapping[Selector, Sequence[Json]], asked: Mapping[str, Selector], children: Mapping[str, Sequence[Json]]
+) -> dict[str, list[Json]]:
+    """Sorts Workloads by queued child, without what only has the label or the name. Of a Job it is what that Job controls; of
+    servers, which are a group, what one of their pods owns: all of them do, and none controls it. asked: selectors by child."""
+    jobs = _jobs(children)
+    servers = servers_in(children, [child for child in asked if child not in jobs])
+    members = {server.name: {text(pod, "metadata", "uid") for pod in server.pods} - {""} for server in servers}
+
+    def is_own(workload: Json, child: str) -> bool:
+        if child in jobs:
+            return is_controlled_by(workload, text(jobs[child], "metadata", "uid"))
+        return any(text(owner, "uid") in members.get(child, ()) for owner in parts(workload, "metadata", "ownerReferences"))
+
+    return {child: [w for w in listed[selector] if is_own(w, child)] for child, selector in asked.items()}
 
 
 def _jobs(children: Mapping[str, Sequence[Json]]) -> dict[str, Json]:
