@@ -180,9 +180,6 @@ class LocalClient(Client):
         except Missing:
             return False
 
-    def _is_committed(self, prefix: str) -> bool:
-        return commits.committed(self._store, prefix) is not None
-
     def _is_reported(self, run: str) -> bool:
         """Tells whether there is a report of a finished run: one of an unfinished run says that it is one."""
         try:
