@@ -434,7 +434,7 @@ def test_untrained_only(store: Store) -> None:
 def test_only_the_reference_rows_that_the_spec_names() -> None:
     spec = replace(SPEC, evaluation=replace(SPEC.evaluation, baselines=("debate",)))
     nothing = report_read.TrainedIteration()
-    run = report_read.CommittedRun(RUN, {}, spec, {}, (report_read.Iteration(0, None, nothing, None, numbers(0)),))
+    run = report_read.ReportedRun(RUN, {}, spec, {}, (report_read.Iteration(0, None, nothing, None, numbers(0)),))
     assert [row.name for row in sentences.rows(run)] == ["debate (untrained)"]
 
 
@@ -443,7 +443,7 @@ def test_only_the_reference_rows_that_the_spec_names() -> None:
 NOTHING = report_read.TrainedIteration()
 
 
-def of(method: str, agents: int, rounds: int, *, iterations: int = 0, baselines: tuple[str, ...] = ()) -> report_read.CommittedRun:
+def of(method: str, agents: int, rounds: int, *, iterations: int = 0, baselines: tuple[str, ...] = ()) -> report_read.ReportedRun:
     """A run of that method whose evaluations had so many agents and rounds, the last two of them if it trains."""
 
     def shaped(n: int) -> Evaluation:
@@ -452,7 +452,7 @@ def of(method: str, agents: int, rounds: int, *, iterations: int = 0, baselines:
 
     evaluation = replace(SPEC.evaluation, baselines=baselines)
     spec = replace(SPEC, method=method, iterations=iterations, evaluation=evaluation)
-    return report_read.CommittedRun(
+    return report_read.ReportedRun(
         RUN, {}, spec, {}, tuple(report_read.Iteration(n, None, NOTHING, None, shaped(n)) for n in range(iterations + 1))
     )
 
@@ -475,9 +475,9 @@ ALL = ("base", "majority", "debate")
         (of("multiagent", 2, 2, iterations=1), ["multiagent finetuning, iteration 1"]),
         (of("", 2, 2, iterations=1, baselines=("debate",)), ["debate (untrained)", "finetuned, iteration 1"]),
     ],
-    ids=lambda value: value.method if isinstance(value, report_read.CommittedRun) else "",
+    ids=lambda value: value.method if isinstance(value, report_read.ReportedRun) else "",
 )
-def test_every_method_has_rows_of_its_own_name(run: report_read.CommittedRun, expected: list[str]) -> None:
+def test_every_method_has_rows_of_its_own_name(run: report_read.ReportedRun, expected: list[str]) -> None:
     assert [row.name for row in sentences.rows(run)] == expected
     assert sentences.facts(run).get("Method", "") == run.method
 
@@ -499,9 +499,9 @@ def test_every_method_has_rows_of_its_own_name(run: report_read.CommittedRun, ex
             "Held-out accuracy of the majority went from 20.0 ± 3.0 % (untrained) to 55.7 ± 3.0 % after 1 iteration of finetuning.",
         ),
     ],
-    ids=lambda value: value.method if isinstance(value, report_read.CommittedRun) else "",
+    ids=lambda value: value.method if isinstance(value, report_read.ReportedRun) else "",
 )
-def test_the_headline_says_whose_accuracy_it_is(run: report_read.CommittedRun, expected: str) -> None:
+def test_the_headline_says_whose_accuracy_it_is(run: report_read.ReportedRun, expected: str) -> None:
     assert sentences.headline(run) == expected
     assert "the debate turned" not in sentences.details(run)
 
@@ -588,7 +588,7 @@ def test_made_again_it_is_the_same(finished_store: Store, finished: Made) -> Non
 def test_summary_of_a_long_run_fits(store: Store, tmp_path: Path) -> None:
     nothing = report_read.TrainedIteration()
     iterations = tuple(report_read.Iteration(i, None, nothing, None, replace(numbers(0), iteration=i)) for i in range(101))
-    rows = report.summary_rows(report_read.CommittedRun(RUN, {}, SPEC, {}, iterations))
+    rows = report.summary_rows(report_read.ReportedRun(RUN, {}, SPEC, {}, iterations))
     assert rows[0].name == "base (one answer)"
     assert rows[-1].name == "multiagent finetuning, iteration 100"
     summary = ReportSummary(report="x" * 1024, results=rows, debates=10**6, in_page=10**6)

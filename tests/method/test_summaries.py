@@ -210,11 +210,11 @@ def test_the_largest_measure_of_diversity() -> None:
     kept_as_message(said)
 
 
-def reported(iterations: Sequence[int], method: str) -> report_read.CommittedRun:
+def reported(iterations: Sequence[int], method: str) -> report_read.ReportedRun:
     """What the table needs of a run that has evaluated these iterations."""
     spec = a_spec(agents=AGENTS, iterations=ITERATIONS, method=method, evaluation={"baselines": ["base", "majority", "debate"]})
     rows = (report_read.Iteration(n, None, report_read.TrainedIteration(), None, numbers(n)) for n in iterations)
-    return report_read.CommittedRun("ns/run", {}, spec, {}, tuple(rows))
+    return report_read.ReportedRun("ns/run", {}, spec, {}, tuple(rows))
 
 
 def test_the_largest_report() -> None:
@@ -225,7 +225,7 @@ def test_the_largest_report() -> None:
     kept_as_message(ReportSummary(report=f"{PLACE}/report/index.html", results=rows, debates=QUESTIONS * 201, in_page=QUESTIONS))
 
 
-def long_run() -> report_read.CommittedRun:
+def long_run() -> report_read.ReportedRun:
     """A run of all iterations."""
     return reported(range(ITERATIONS + 1), "multiagent")
 

@@ -12,7 +12,7 @@ from maft.committed_run import check_is_run
 from maft.program import Assignment
 from maft.report.cards import CATEGORIES, EMBEDDED, Card, fit
 from maft.report.page import page
-from maft.report.read import CommittedRun, Stage, read
+from maft.report.read import ReportedRun, Stage, read
 from maft.report.remarks import cut, remarks, untrained
 from maft.report.sentences import AccuracyRow, chosen, details, facts, gain, headline, probed, rows, unfinished, warning
 from maft.scores import rounded
@@ -23,7 +23,7 @@ from maft.summaries import ReportSummary, ResultRow, first_that_fits
 SUMMARY_ROWS, FEWEST_ROWS = 18, 6  # of the table in the summary, which holds 4 KiB
 
 
-def data(run: CommittedRun, shown: Sequence[Sequence[Card]]) -> dict[str, Any]:
+def data(run: ReportedRun, shown: Sequence[Sequence[Card]]) -> dict[str, Any]:
     """Collects the numbers of the page, for other programs."""
     train = layout.questions("train")
     parts = {"train": train, "heldOut": layout.HELD_OUT, "probe": layout.PROBE, "validation": layout.VALIDATION}
@@ -58,7 +58,7 @@ def data(run: CommittedRun, shown: Sequence[Sequence[Card]]) -> dict[str, Any]:
     }
 
 
-def _validation(run: CommittedRun) -> dict[str, Any]:
+def _validation(run: ReportedRun) -> dict[str, Any]:
     """The curve by which the best iteration was chosen; nothing where none is chosen."""
     if not run.validations:
         return {}
@@ -94,7 +94,7 @@ def main(assignment: Assignment) -> ReportSummary:
     return summary(run, store.url, sum(len(cards) for cards in shown))
 
 
-def summary(run: CommittedRun, store: str, in_page: int) -> ReportSummary:
+def summary(run: ReportedRun, store: str, in_page: int) -> ReportSummary:
     """Picks what status and tables show. Where the store's URL takes the room, with fewer rows; then with the page's key alone,
     in the end without remarks."""
     key, debates = f"{run.key}/{layout.REPORT}index.html", sum(stage.questions for stage in run.stages)
@@ -105,7 +105,7 @@ def summary(run: CommittedRun, store: str, in_page: int) -> ReportSummary:
     )
 
 
-def summary_rows(run: CommittedRun, most: int = SUMMARY_ROWS) -> tuple[ResultRow, ...]:
+def summary_rows(run: ReportedRun, most: int = SUMMARY_ROWS) -> tuple[ResultRow, ...]:
     """Makes the paper's table; of a long run the reference rows and the last iterations."""
     table = tuple(_summary_row(row) for row in rows(run))
     return table if len(table) <= most else table[:3] + table[3 - most :]

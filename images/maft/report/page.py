@@ -17,7 +17,7 @@ from markupsafe import Markup
 from maft import __version__, charts, records
 from maft.records import BASE, ROLES
 from maft.report.cards import CATEGORIES, Card, embeddable
-from maft.report.read import CommittedRun, Stage
+from maft.report.read import ReportedRun, Stage
 from maft.report.remarks import alike, cut, untrained
 from maft.report.sentences import NAMES, details, facts, headline, method, rows, tight, unfinished, warning
 from maft.shortage import words
@@ -41,7 +41,7 @@ class Cost:
         return f"{self.usage.completion_tokens / self.seconds:,.0f}" if self.usage and self.seconds else ""
 
 
-def costs(run: CommittedRun) -> list[Cost]:
+def costs(run: ReportedRun) -> list[Cost]:
     """Lists the stages in the order in which they ran."""
     lines: list[Cost] = []
     for i in run.iterations:
@@ -57,7 +57,7 @@ def costs(run: CommittedRun) -> list[Cost]:
     return lines
 
 
-def drawings(run: CommittedRun) -> list[Markup]:
+def drawings(run: ReportedRun) -> list[Markup]:
     """Draws the charts as SVG elements; those without data are left out."""
     debates = {i.number: i.debate for i in run.iterations if i.debate}
     held_out = {i.number: i.evaluation for i in run.iterations if i.evaluation}
@@ -97,7 +97,7 @@ def label(stage: Stage) -> str:
     return f"Training questions of iteration {stage.iteration}, {agents}"
 
 
-def _stages(run: CommittedRun) -> list[dict[str, Any]]:
+def _stages(run: ReportedRun) -> list[dict[str, Any]]:
     """What the page's script gets besides the cards."""
     first = next((s for s in reversed(run.stages) if s.part == "held-out"), run.stages[-1] if run.stages else None)
     return [
@@ -112,7 +112,7 @@ def _stages(run: CommittedRun) -> list[dict[str, Any]]:
     ]
 
 
-def page(run: CommittedRun, shown: Sequence[Sequence[Card]]) -> str:
+def page(run: ReportedRun, shown: Sequence[Sequence[Card]]) -> str:
     """Renders the whole HTML page, with nothing outside of it."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"bare": attrgetter("percent"), "tight": tight, "clock": clock, "number": "{:,}".format, "hash": _hash}

@@ -50,7 +50,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Iteration:
-    """Whatever is there of an iteration; 0 has nothing but an evaluation."""
+    """The same of an iteration; 0 has nothing but an evaluation."""
 
     number: int
     debate: Stage | None
@@ -63,8 +63,8 @@ class Iteration:
 
 
 @dataclass(frozen=True, slots=True)
-class CommittedRun:
-    """Whatever a run has committed."""
+class ReportedRun:
+    """What a run has committed (committed_run.RunCommits), with its debates read."""
 
     key: str  # NAMESPACE/NAME
     meta: Mapping[str, Any]  # of the problems' commit
@@ -151,14 +151,14 @@ class CommittedRun:
         return self.spec.evaluation.baselines if self.spec else ("base", "majority", "debate")
 
 
-def read(store: Store, run: str) -> CommittedRun:
+def read(store: Store, run: str) -> ReportedRun:
     """Reads everything committed; BadInput if that is nothing."""
     there = committed_run.read(store, run)
     problems = there.problems
     names = [entry.name for entry in problems.files] if problems else []
     questions = {name: len(fetch(store, problems, name).splitlines()) for name in names} if problems else {}
     iterations = tuple(_with_debates(store, iteration) for iteration in there.iterations)
-    return CommittedRun(run, there.meta, there.spec, questions, iterations)
+    return ReportedRun(run, there.meta, there.spec, questions, iterations)
 
 
 def _with_debates(store: Store, iteration: IterationCommits) -> Iteration:

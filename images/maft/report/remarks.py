@@ -6,7 +6,7 @@ import msgspec
 
 from maft import stopping
 from maft.answers.likeness import META
-from maft.report.read import CommittedRun, Iteration, Stage
+from maft.report.read import Iteration, ReportedRun, Stage
 from maft.scores import left_out
 from maft.shortage import MORE_TOKENS, Shortage, shortage
 from maft.summaries import Threshold
@@ -14,7 +14,7 @@ from maft.summaries import Threshold
 NAMED = 3  # iterations or debates in a sentence
 
 
-def untrained(run: CommittedRun) -> str:
+def untrained(run: ReportedRun) -> str:
     """Says which iterations trained nothing, why, and what to change; empty if all trained something."""
     none = [i for i in run.iterations if i.training.untrained]
     if not none:
@@ -25,7 +25,7 @@ def untrained(run: CommittedRun) -> str:
     return f"Nothing was trained in {which}{still}: {why}. To change that, {change}."
 
 
-def partly(run: CommittedRun) -> str:
+def partly(run: ReportedRun) -> str:
     """Says how many adapters were trained in iterations that trained some and not all; empty if there are none."""
     some = [i for i in run.iterations if i.training.complete and 0 < i.training.trained < len(i.training.adapters)]
     if not some:
@@ -34,7 +34,7 @@ def partly(run: CommittedRun) -> str:
     return f"Not all adapters were trained ({_listed(shares)}); for the others there were {_shortage(run, some[-1]).why}."
 
 
-def cut(run: CommittedRun) -> str:
+def cut(run: ReportedRun) -> str:
     """Warns of debates in which too many answers were cut off; empty if there are none."""
     many = [stage for stage in run.stages if stage.whole.too_many_cut]
     if not many:
@@ -43,12 +43,12 @@ def cut(run: CommittedRun) -> str:
     return f"Many answers were cut off, and such answers never train: {_listed(shares)}. To change that, {MORE_TOKENS}."
 
 
-def remarks(run: CommittedRun) -> tuple[str, ...]:
+def remarks(run: ReportedRun) -> tuple[str, ...]:
     """Lists what stands below the table in a terminal."""
     return tuple(remark for remark in (untrained(run), cut(run), _choice(run), alike(run)) if remark)
 
 
-def alike(run: CommittedRun) -> str:
+def alike(run: ReportedRun) -> str:
     """Says from which cosine on answers count as the same; empty where they are compared otherwise."""
     if META not in run.meta:
         return ""
@@ -56,13 +56,13 @@ def alike(run: CommittedRun) -> str:
     return f"Votes and accuracies are the encoder's opinion: {text}."
 
 
-def _choice(run: CommittedRun) -> str:
+def _choice(run: ReportedRun) -> str:
     """What validation questions have decided."""
     words = stopping.words(run.spec, run.decision) if run.spec and run.decision else ""
     return f"{words[:1].upper()}{words[1:]}." if words else ""
 
 
-def _shortage(run: CommittedRun, iteration: Iteration) -> Shortage:
+def _shortage(run: ReportedRun, iteration: Iteration) -> Shortage:
     """Of the datasets of agents that were not trained."""
     trained = {(a.role, a.agent) for a in iteration.training.adapters if a.trained}
     small = [c for c in iteration.training.counts if (c.role, c.agent) not in trained]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from maft import stopping
 from maft.records import Evaluation
-from maft.report.read import CommittedRun, Stage
+from maft.report.read import ReportedRun, Stage
 from maft.report.remarks import partly
 from maft.scores import score
 from maft.spec import TaskSpec
@@ -24,7 +24,7 @@ class AccuracyRow:
     numbers: Evaluation | None  # of the debate behind it; None for what is only a part of another row's
 
 
-def rows(run: CommittedRun) -> list[AccuracyRow]:
+def rows(run: ReportedRun) -> list[AccuracyRow]:
     """Makes the paper's table: reference rows of the untrained society, then one row per evaluated iteration."""
     table: list[AccuracyRow] = []
     for e in run.evaluations:
@@ -35,7 +35,7 @@ def rows(run: CommittedRun) -> list[AccuracyRow]:
     return table
 
 
-def _name(run: CommittedRun, e: Evaluation) -> str:
+def _name(run: ReportedRun, e: Evaluation) -> str:
     """Agents that nothing was trained of are the base model, whatever the method."""
     if run.still_base(e.iteration):
         return f"{who(e).removeprefix('the ')}, nothing was trained, iteration {e.iteration}"
@@ -44,7 +44,7 @@ def _name(run: CommittedRun, e: Evaluation) -> str:
     return f"{method(run)}, iteration {e.iteration}{chosen}{' (nothing new was trained)' if idle else ''}"
 
 
-def _untrained(run: CommittedRun, e: Evaluation) -> list[AccuracyRow]:
+def _untrained(run: ReportedRun, e: Evaluation) -> list[AccuracyRow]:
     """What the spec asks for, as far as there is a majority or a debate, and the method itself where it trains nothing."""
     reference = {"base": AccuracyRow("base (one answer)", e.answers[0], None)}
     if len(e.agents) > 1:
@@ -57,7 +57,7 @@ def _untrained(run: CommittedRun, e: Evaluation) -> list[AccuracyRow]:
     return shown if trained or itself in reference else [*shown, AccuracyRow(itself, e.votes[-1], e)]
 
 
-def method(run: CommittedRun) -> str:
+def method(run: ReportedRun) -> str:
     """Names the method as the tables do."""
     return NAMES.get(run.method, run.method)
 
@@ -69,7 +69,7 @@ def who(e: Evaluation) -> str:
     return "the debate" if len(e.votes) > 1 else "the majority"
 
 
-def gain(run: CommittedRun) -> Score | None:
+def gain(run: ReportedRun) -> Score | None:
     """Measures by how much the last evaluated iteration is more accurate than the untrained debate, over the questions that both
     answered."""
     stages = [i.evaluation for i in run.iterations if i.evaluation]
@@ -80,7 +80,7 @@ def gain(run: CommittedRun) -> Score | None:
     return score(changes) if changes else None
 
 
-def facts(run: CommittedRun) -> dict[str, str]:
+def facts(run: ReportedRun) -> dict[str, str]:
     """Lists what the head of the page shows, by its label."""
     train, held_out, validation = (run.questions.get(layout.questions(part)) for part in ("train", "held-out", "validation"))
     chosen_by = f", {validation:,} for validation" if validation else ""
@@ -109,7 +109,7 @@ def _task(task: TaskSpec) -> str:
     return ", ".join(part for part in (task.kind, task.source) if part)
 
 
-def headline(run: CommittedRun) -> str:
+def headline(run: ReportedRun) -> str:
     """Says what happened, in one sentence."""
     first = next((e for e in run.evaluations if e.iteration == 0), None)
     last = next((e for e in reversed(run.evaluations) if e.iteration), None)
@@ -153,7 +153,7 @@ def _iterations_of(number: int) -> str:
     return "1 iteration" if number == 1 else f"{number} iterations"
 
 
-def details(run: CommittedRun) -> str:
+def details(run: ReportedRun) -> str:
     """Writes the sentences after the headline."""
     sentences: list[str] = []
     if change := gain(run):
@@ -173,7 +173,7 @@ def details(run: CommittedRun) -> str:
     return " ".join(sentences)
 
 
-def chosen(run: CommittedRun) -> str:
+def chosen(run: ReportedRun) -> str:
     """Says which iteration the validation questions have chosen; empty without them."""
     known, decided = run.validations, run.decision
     if not (run.spec and decided) or decided.best not in known:
@@ -192,12 +192,12 @@ def _flips(last: Evaluation) -> str:
     )
 
 
-def probed(run: CommittedRun) -> list[tuple[Stage, Score]]:
+def probed(run: ReportedRun) -> list[tuple[Stage, Score]]:
     """Lists the debates of training questions that had a probe beside them, with its score."""
     return [(stage, stage.probe) for stage in run.stages if stage.probe]
 
 
-def warning(run: CommittedRun) -> str:
+def warning(run: ReportedRun) -> str:
     """Warns of iterations whose labels are mostly wrong; empty if there are none."""
     harmful = [f"{percent(probe)} (iteration {stage.iteration})" for stage, probe in probed(run) if probe.mean < HARMFUL]
     if not harmful:
@@ -205,7 +205,7 @@ def warning(run: CommittedRun) -> str:
     return f"Training reinforces wrong answers: the majority was right on {', '.join(harmful)} of the probe questions."
 
 
-def unfinished(run: CommittedRun) -> str:
+def unfinished(run: ReportedRun) -> str:
     """Says what is still missing; empty if nothing is."""
     planned = run.decision.last if run.decision else run.planned
     if not run.iterations or run.trained < planned:
