@@ -174,13 +174,14 @@ def ours(job: Job, scratch: Path) -> Result:
 def predicted(job: Job, base: Any, examples: Sequence[Tokens]) -> int:
     """Predicts the most bytes that training these examples has in use, as preflight does, of the largest row that they can make."""
     from maft import lora
+    from maft.packing import largest_row
     from maft.train import memory
 
     adapted = lora.adapt(base, training(job).lora, None)
     trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
     adapted.unload()
     longest = sorted(examples, key=lambda e: len(e.ids), reverse=True)[: job.batch]
-    tokens = min(max(job.batch_tokens, len(longest[0].ids)), sum(len(e.ids) for e in longest))
+    tokens = largest_row([len(e.ids) for e in longest], job.batch_tokens)
     targets = -(-tokens * sum(sum(e.completion) for e in longest) // sum(len(e.ids) for e in longest))
     whole, bytes_ = sum(p.numel() for p in base.parameters()), base.dtype.itemsize
     sizes = {"base": whole, "adapter": trained, "tokens": tokens, "targets": targets}

@@ -88,3 +88,8 @@ def split_batch(batch: Sequence[Any], max_tokens: int, tokens: Callable[[Any], i
             part = []
         part.append(example)
     yield part
+
+
+def largest_row(batch: Sequence[int], max_tokens: int) -> int:
+    """Bounds the tokens of the rows that `split_batch` makes of a batch, in whatever order. batch: tokens of each example."""
+    return min(max(max_tokens, *batch), sum(batch))

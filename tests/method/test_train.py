@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from maft import adapters, lora, records
 from maft.chat_template import load_chat_template
 from maft.errors import BadInput
-from maft.packing import pack, split_batch
+from maft.packing import largest_row, pack, split_batch
 from maft.program import Assignment
 from maft.records import BASE, Example, Message
 from maft.store import layout
@@ -196,6 +196,13 @@ def test_rows_keep_the_limit(examples):
     parts = list(split_batch(examples, 100))
     assert [e for part in parts for e in part] == examples
     assert all(len(part) == 1 or sum(len(e.ids) for e in part) <= 100 for part in parts)
+
+
+@pytest.mark.parametrize(("limit", "largest"), [(1, 7), (9, 9), (16, 15)], ids=["one that is longer", "several", "all of them"])
+def test_no_row_is_larger_than_is_reckoned_with(limit, largest):
+    batch = [5, 7, 3]
+    assert largest_row(batch, limit) == largest
+    assert all(sum(part) <= largest for part in split_batch(batch, limit, int))
 
 
 # --- the program ---

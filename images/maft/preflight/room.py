@@ -13,6 +13,7 @@ import torch
 from maft import pod, quantised
 from maft.debate.society import training_rules
 from maft.errors import BadInput, with_kind
+from maft.packing import largest_row
 from maft.preflight.trial import without_weights
 from maft.spec import Spec
 from maft.train import memory
@@ -55,7 +56,7 @@ def expected(config: Any, spec: Spec, counts: tuple[int, int], each: int, *, pac
     base, adapter = counts
     training, answer = spec.training, min(longest_answer(spec), each)
     examples = (2 if training.method == "dpo" else 1) * training.batch_size
-    tokens = min(max(training.batch_tokens, each), examples * each) if packs else each
+    tokens = largest_row([each] * examples, training.batch_tokens) if packs else each
     on_gpu = _on_gpu(spec)
     ranks = (training.gpus or 1) * training.nodes if training.parallelism == "Sharded" else 1
     return Needs.of(

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from maft import lora
 from maft.adapters import WEIGHTS
 from maft.errors import BadInput, one_line
-from maft.packing import split_batch
+from maft.packing import largest_row, split_batch
 from maft.spec import TrainingSpec
 from maft.train import forward, memory
 from maft.train.checkpoints import Keeper, kept
@@ -116,8 +116,7 @@ class Trainer:
 
     def _save_memory(self, model: Any, examples: Sequence[Any]) -> None:
         """Computes activations anew in the backward pass where the largest row's would not fit."""
-        longest = nlargest(self._training.batch_size, lengths(examples))
-        largest = min(max(self.batch_tokens, longest[0]), sum(longest))
+        largest = largest_row(nlargest(self._training.batch_size, lengths(examples)), self.batch_tokens)
         device, value = self._base.device, self._base.dtype.itemsize
         needs = Needs.of(self._base.config, base=0, adapter=0, tokens=largest, targets=largest, value=value, device=device.type)
         if memory.needs_checkpointing(needs, memory.free(device)):
