@@ -30,6 +30,7 @@ from maft.store.files import FileStore
 from maft.train import __main__ as train
 from maft.train.dpo import Pair, Preferences
 from maft.train.forward import Forward
+from maft.train.objectives import prepare
 from maft.train.trainer import Trainer, steps
 
 MODEL = a_spec().model
@@ -109,7 +110,7 @@ def test_the_loss_is_that_of_the_paper_computed_plainly(base, pairs):
 
 
 def test_the_reference_is_the_margin_before_training(base, pairs):
-    prepared = Preferences(BETA).prepare(base, list(pairs), TOGETHER, 4096)
+    prepared = prepare(Preferences(BETA), base, list(pairs), TOGETHER, 4096)
     assert [pair.reference_margin for pair in prepared] == pytest.approx([margin(base, pair) for pair in pairs], rel=1e-3, abs=1e-3)
     assert [(p.chosen, p.rejected) for p in prepared] == [(p.chosen, p.rejected) for p in pairs]
     assert loss(base, prepared) == pytest.approx(math.log(2), rel=1e-4)  # where training starts, policy and reference agree
@@ -119,7 +120,7 @@ def test_the_reference_is_the_margin_before_training(base, pairs):
 def test_how_pairs_are_packed_does_not_change_loss_or_reference(base, pairs, limit):
     given = [dataclasses.replace(pair, reference_margin=float(i)) for i, pair in enumerate(pairs)]
     assert loss(base, given, limit) == pytest.approx(loss(base, given), rel=1e-4)
-    apart, together = (Preferences(BETA).prepare(base, list(pairs), TOGETHER, n) for n in (limit, 4096))
+    apart, together = (prepare(Preferences(BETA), base, list(pairs), TOGETHER, n) for n in (limit, 4096))
     assert [p.reference_margin for p in apart] == pytest.approx([p.reference_margin for p in together], rel=1e-3, abs=1e-3)
 
 
@@ -143,7 +144,7 @@ def test_a_model_that_mixes_neighbours_gets_each_answer_alone(pairs):
     with torch.no_grad():
         assert not lora.supports_packing(model, sequences, lora.logits_alone(model, sequences))
     margins = [margin(model, pair) for pair in pairs]
-    apart = Preferences(BETA).prepare(model, list(pairs), ALONE, 1)
+    apart = prepare(Preferences(BETA), model, list(pairs), ALONE, 1)
     assert [pair.reference_margin for pair in apart] == pytest.approx(margins, rel=1e-3, abs=1e-3)
     assert loss(model, pairs, 1, ALONE) == pytest.approx(by_hand(margins, [0.0] * len(pairs)), rel=1e-4)
     assert loss(model, pairs) != pytest.approx(loss(model, pairs, 1, ALONE), rel=1e-3)
@@ -168,7 +169,7 @@ def test_beta_weighs_the_gradient(base, pairs):
     def gradient(beta: float) -> torch.Tensor:
         model = base.requires_grad_(True)
         objective = Preferences(beta)
-        prepared = objective.prepare(model, list(pairs), TOGETHER, 4096)
+        prepared = prepare(objective, model, list(pairs), TOGETHER, 4096)
         row, each = TOGETHER.log_probabilities(model, objective.sequences(prepared))
         model.zero_grad()
         objective.loss(each, row, prepared, prepared).backward()
@@ -217,7 +218,7 @@ def test_the_previous_adapter_is_the_reference_of_the_next_iteration(base, pairs
 def test_dropout_does_not_blur_the_reference(base, pairs, tmp_path):
     trained(base, pairs, tmp_path / "a", training=replace(TRAINING, epochs=4, lora=replace(TRAINING.lora, dropout=0.5)))
     model = PeftModel.from_pretrained(base, tmp_path / "a", is_trainable=True).train()
-    one, two = (Preferences(BETA).prepare(model, list(pairs), TOGETHER, 4096) for _ in range(2))
+    one, two = (prepare(Preferences(BETA), model, list(pairs), TOGETHER, 4096) for _ in range(2))
     assert one == two
 
 

@@ -27,6 +27,7 @@ from maft.store.files import FileStore
 from maft.train import __main__ as train
 from maft.train.forward import Forward
 from maft.train.kto import Graded, Grades, balanced
+from maft.train.objectives import prepare
 from maft.train.samples import samples
 from maft.train.trainer import Trainer, steps
 
@@ -105,7 +106,7 @@ def test_the_loss_is_that_of_the_paper_computed_plainly(base, graded, shift, lim
 
 
 def test_where_training_starts_policy_and_reference_agree(base, graded):
-    prepared = Grades(BETA).prepare(base, graded, TOGETHER, 60)
+    prepared = prepare(Grades(BETA), base, graded, TOGETHER, 60)
     assert [e.reference for e in prepared] == pytest.approx([plain(base, e.answer) for e in graded], abs=1e-3)
     assert [e.stranger_reference for e in prepared] == pytest.approx([plain(base, e.stranger) for e in graded], abs=1e-3)
     assert [e.weight for e in prepared] == [1.0 if e.desirable else 2.0 for e in graded]

@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from maft.chat_template import Tokens
-from maft.packing import PackedRow, split_batch
+from maft.packing import PackedRow
 from maft.train.examples import Examples
 from maft.train.forward import Forward
 
@@ -44,19 +44,9 @@ class Preferences:
 
     prepares, follows = True, False
 
-    def prepare(self, model: Any, examples: Sequence[Any], forward: Forward, max_tokens: int) -> Examples:
-        """Adds to the pairs the margins that the model gives them before it learns: those of the reference."""
-        return self.knowing(examples, self.known(model, examples, forward, max_tokens))
-
-    def known(self, model: Any, examples: Sequence[Any], forward: Forward, max_tokens: int) -> torch.Tensor:
-        """Computes those margins, in nats: [pairs, 1]."""
-        model.eval()
-        with torch.no_grad():
-            rows = [
-                self._margins(*forward.log_probabilities(model, self.sequences(part)), part)
-                for part in split_batch(examples, max_tokens)
-            ]
-        return torch.cat(rows).double().cpu()[:, None]
+    def known(self, model: Any, part: Sequence[Any], forward: Forward) -> torch.Tensor:
+        """Computes the margins that the model gives pairs before it learns, those of the reference: [part, 1], in nats."""
+        return self._margins(*forward.log_probabilities(model, self.sequences(part)), part)[:, None]
 
     def knowing(self, examples: Sequence[Any], known: torch.Tensor) -> Examples:
         """Adds such margins to the pairs, one after the other."""

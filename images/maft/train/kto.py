@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from maft.chat_template import Tokens
-from maft.packing import PackedRow, split_batch
+from maft.packing import PackedRow
 from maft.train.examples import Examples
 from maft.train.forward import Forward
 
@@ -52,19 +52,10 @@ class Grades:
 
     prepares = follows = True
 
-    def prepare(self, model: Any, examples: Sequence[Any], forward: Forward, max_tokens: int) -> Examples:
-        """Adds what the model makes of them before it learns (the reference), and weights."""
-        return self.knowing(examples, self.known(model, examples, forward, max_tokens))
-
-    def known(self, model: Any, examples: Sequence[Any], forward: Forward, max_tokens: int) -> torch.Tensor:
-        """Computes log-probabilities of answers and of strangers: [examples, 2], in nats."""
-        model.eval()
-        with torch.no_grad():
-            rows = [
-                torch.stack([_sums(model, [e.answer for e in part], forward), _sums(model, [e.stranger for e in part], forward)], 1)
-                for part in split_batch(examples, max_tokens)
-            ]
-        return torch.cat(rows).double().cpu()
+    def known(self, model: Any, part: Sequence[Any], forward: Forward) -> torch.Tensor:
+        """Computes log-probabilities of answers and of strangers before the model learns (the reference): [part, 2], in nats."""
+        answers, strangers = [e.answer for e in part], [e.stranger for e in part]
+        return torch.stack([_sums(model, answers, forward), _sums(model, strangers, forward)], 1)
 
     def knowing(self, examples: Sequence[Any], known: torch.Tensor) -> Examples:
         """Adds them, and weights by which desirable and other answers count as much, however many there are of each."""

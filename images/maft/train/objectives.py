@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import torch
 
 from maft.chat_template import Tokens
-from maft.packing import PackedRow
+from maft.packing import PackedRow, split_batch
 from maft.spec import TrainingSpec
 from maft.train.dpo import Preferences
 from maft.train.forward import Forward
@@ -17,18 +17,15 @@ class Objective(Protocol):
     """What training minimises. Its examples have `ids`, by which tokens are counted."""
 
     prepares: bool
-    """Whether `prepare` changes anything."""
+    """Whether anything has to be known of the examples before the model learns: `known`, `knowing`."""
     follows: bool
     """Whether each step has to know how far the model has come: `followed`, `following`."""
 
-    def prepare(self, model: Any, examples: Sequence[Any], forward: Forward, max_tokens: int) -> Sequence[Any]:
-        """Adds to the examples what has to be known before the model learns."""
-
-    def known(self, model: Any, examples: Sequence[Any], forward: Forward, max_tokens: int) -> torch.Tensor:
-        """Computes that alone: [examples, numbers]."""
+    def known(self, model: Any, part: Sequence[Any], forward: Forward) -> torch.Tensor:
+        """Computes of each example of a row what has to be known before the model learns: [part, numbers]."""
 
     def knowing(self, examples: Sequence[Any], known: torch.Tensor) -> Sequence[Any]:
-        """Adds it to the examples."""
+        """Adds it to the examples. known: [examples, numbers]."""
 
     def followed(self, model: Any, part: Sequence[Any], forward: Forward) -> torch.Tensor:
         """Computes of each example of a row how far the model has come: [part]."""
@@ -49,13 +46,9 @@ class NextToken:
     prepares = False
     follows = False
 
-    def prepare(self, model: Any, examples: Sequence[Any], forward: Forward, max_tokens: int) -> Sequence[Any]:
-        """Changes nothing."""
-        return examples
-
-    def known(self, model: Any, examples: Sequence[Any], forward: Forward, max_tokens: int) -> torch.Tensor:
+    def known(self, model: Any, part: Sequence[Any], forward: Forward) -> torch.Tensor:
         """Computes nothing."""
-        return torch.zeros(len(examples), 0)
+        return torch.zeros(len(part), 0)
 
     def knowing(self, examples: Sequence[Any], known: torch.Tensor) -> Sequence[Any]:
         """Adds nothing."""
@@ -77,6 +70,21 @@ class NextToken:
         """Computes the part's share of the batch's loss, in nats per token. each: [k], log-probabilities of the targets."""
         counted = sum(sum(e.completion) for e in batch)
         return -each.sum() / counted
+
+
+def known(objective: Objective, model: Any, examples: Sequence[Any], forward: Forward, max_tokens: int) -> torch.Tensor:
+    """Computes what the objective has to know of the examples before the model learns: [examples, numbers]."""
+    model.eval()
+    with torch.no_grad():
+        rows = [objective.known(model, part, forward) for part in split_batch(examples, max_tokens)]
+    return torch.cat(rows).double().cpu()
+
+
+def prepare(objective: Objective, model: Any, examples: Sequence[Any], forward: Forward, max_tokens: int) -> Sequence[Any]:
+    """Adds it to the examples."""
+    if not objective.prepares:
+        return examples
+    return objective.knowing(examples, known(objective, model, examples, forward, max_tokens))
 
 
 def objective_of(training: TrainingSpec) -> Objective:

@@ -18,7 +18,7 @@ from maft.train import memory
 from maft.train.checkpoints import Keeper
 from maft.train.course import Course
 from maft.train.examples import lengths
-from maft.train.objectives import Objective
+from maft.train.objectives import Objective, known
 from maft.train.sharded import Team
 from maft.train.trainer import Trainer
 
@@ -74,19 +74,19 @@ class ShardedTrainer(Trainer):
         """Has each rank compute what has to be known of its part of the examples, and tells all of it to all."""
         if not self._objective.prepares:
             return examples
-        known: torch.Tensor | None = None
+        seen: torch.Tensor | None = None
         for own in self._dealt(examples):
             row = [examples[number] for number in own or [0]]
             with self._autocast():
                 numbers = self._fitted(model, row, partial(self._known, model, row))
-            if known is None:
-                known = torch.zeros(len(examples), numbers.shape[1], dtype=torch.float64)
-            known[own] = numbers[: len(own)]  # an empty row has one example all the same
-        assert known is not None, "no rank is dealt nothing"
-        return self._objective.knowing(examples, self._team.sum(known.to(self._team.device)).cpu())
+            if seen is None:
+                seen = torch.zeros(len(examples), numbers.shape[1], dtype=torch.float64)
+            seen[own] = numbers[: len(own)]  # an empty row has one example all the same
+        assert seen is not None, "no rank is dealt nothing"
+        return self._objective.knowing(examples, self._team.sum(seen.to(self._team.device)).cpu())
 
     def _known(self, model: Any, row: list[Any]) -> torch.Tensor:
-        return self._objective.known(model, row, self._forward, self.batch_tokens)
+        return known(self._objective, model, row, self._forward, self.batch_tokens)
 
     def _dealt(self, examples: Sequence[Any]) -> list[list[int]]:
         return dealt(lengths(examples), self._team.ranks, self.batch_tokens)[self._team.rank]

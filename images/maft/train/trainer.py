@@ -30,7 +30,7 @@ from maft.train.checkpoints import Keeper, kept
 from maft.train.course import Course, random_states, set_random_states
 from maft.train.examples import lengths
 from maft.train.memory import Needs
-from maft.train.objectives import NextToken, Objective
+from maft.train.objectives import NextToken, Objective, prepare
 
 T = TypeVar("T")
 
@@ -128,7 +128,9 @@ class Trainer:
 
     def _prepare(self, model: Any, examples: Sequence[Any]) -> Sequence[Any]:
         with self._autocast():
-            return self._fitted(model, examples, lambda: self._objective.prepare(model, examples, self._forward, self.batch_tokens))
+            return self._fitted(
+                model, examples, lambda: prepare(self._objective, model, examples, self._forward, self.batch_tokens)
+            )
 
     def _run(self, model: Any, examples: Sequence[Any], order: random.Random, keeper: Keeper | None) -> list[float]:
         """Makes all steps, or those that are left of them; returns the loss of each."""
