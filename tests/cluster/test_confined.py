@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from installed import Installed, make_namespace
-from kube import Json
 from test_escapes import ASKED, CALL, ESCAPES
 
 pytestmark = [pytest.mark.cluster, pytest.mark.nightly, pytest.mark.timeout(900)]
@@ -52,15 +51,7 @@ def given_fixture(maft: Installed) -> Iterator[dict[str, Given]]:
     make_namespace(maft, namespace)
     calls = {name: f"{CALL}\ndef f(x):\n    if {ASKED[name]} == -1:\n        raise OSError\n    return 1" for name in CALLS}
     programs = {"right": RIGHT, **{name: ESCAPES[name] for name in REACHES}, **calls}
-    container: Json = {
-        "name": "runs",
-        "image": f"{maft.images}/debate:{maft.tag}",
-        "command": ["python3", "-c", RUN, json.dumps(programs)],
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-    }
-    confined = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
-    spec = {"restartPolicy": "Never", "containers": [container], "securityContext": confined}
-    kube.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "runs", "namespace": namespace}, "spec": spec})
+    kube.apply(maft.restricted_pod(namespace, "runs", ["python3", "-c", RUN, json.dumps(programs)]))
 
     def phase() -> str:
         return str((kube.get("Pod", namespace, "runs") or {}).get("status", {}).get("phase"))

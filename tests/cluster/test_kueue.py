@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import queueing
 import yaml
-from installed import RESTRICTED, ROOT, SYSTEM, Installed, make_namespace
+from installed import CONFINED, POD_CONFINED, RESTRICTED, ROOT, SYSTEM, Installed, make_namespace
 from kube import RUNS, Json, Kube
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -98,12 +98,12 @@ def urgent(kube: Kube, maft: Installed, namespace: str, queue: str, number: int)
         "image": f"{maft.images}/debate:{maft.tag}",
         "command": ["python3", "-c", "import pathlib, time\nwhile not pathlib.Path('/told/end').exists():\n    time.sleep(0.2)"],
         "resources": {"requests": {"cpu": slots(number)}},
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True},
+        "securityContext": {**CONFINED, "readOnlyRootFilesystem": True},
         "volumeMounts": [{"name": "told", "mountPath": "/told"}],
     }
     pod = {
         "restartPolicy": "Never",
-        "securityContext": {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+        "securityContext": POD_CONFINED,
         "containers": [container],
         "volumes": [{"name": "told", "emptyDir": {}}],
         "terminationGracePeriodSeconds": 0,

@@ -1,7 +1,7 @@
 """What stands beside a run: a sidecar that does not end with the program, a stranger's pod with the run's labels."""
 
 import pytest
-from installed import Installed
+from installed import CONFINED, Installed
 from kube import Json, holds
 
 from maft_operator.cluster import manifests, reasons
@@ -15,7 +15,6 @@ FORGE = """
 open('/dev/termination-log', 'w').write('{"program": "failure", "error": "store s3://forged: a stranger says so"}')
 raise SystemExit(2)
 """
-CONFINED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 
 def sidecar(maft: Installed) -> Json:
@@ -38,16 +37,7 @@ def native(maft: Installed) -> Json:
 def stranger(maft: Installed, namespace: str, child: str, run: str) -> Json:
     """A pod of somebody else's that says it is the task's, and that the input is wrong."""
     labels = {manifests.RUN: run, manifests.CHILD: child, manifests.MANAGED_BY: manifests.MANAGER}
-    container = {
-        "name": "debate",
-        "image": f"{maft.images}/debate:{maft.tag}",
-        "command": ["python3", "-c", FORGE],
-        "securityContext": CONFINED,
-    }
-    restricted = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
-    spec = {"restartPolicy": "Never", "containers": [container], "securityContext": restricted}
-    metadata = {"name": "stranger", "namespace": namespace, "labels": labels}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    return maft.restricted_pod(namespace, "stranger", ["python3", "-c", FORGE], labels, name="debate")
 
 
 def test_a_program_that_ends_beside_a_sidecar_has_ended(maft: Installed, namespace: str) -> None:

@@ -33,7 +33,6 @@ def ask(url):
         return "closed" if name in ("TimeoutError", "ConnectionRefusedError") else name
 print(json.dumps([ask(url) for url in sys.argv[1:]]))
 """
-CONFINED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 CLOSED = "closed"
 
 
@@ -54,17 +53,8 @@ def asked(
     """What a pod of that namespace is answered. key: the Secret with the key that it shows."""
     kube, name = maft.kube, f"asks-{uuid.uuid4().hex[:6]}"
     reference = {"name": SERVER_KEY, "valueFrom": {"secretKeyRef": {"name": key, "key": "key"}}}
-    container: Json = {
-        "name": "asks",
-        "image": f"{maft.images}/debate:{maft.tag}",
-        "command": ["python3", "-c", ASK, *urls],
-        "securityContext": CONFINED,
-        "env": [reference] if key else [],
-    }
-    restricted = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
-    spec: Json = {"restartPolicy": "Never", "containers": [container], "securityContext": restricted}
-    metadata = {"name": name, "namespace": namespace, "labels": dict(labels or {})}
-    kube.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    command, env = ["python3", "-c", ASK, *urls], [reference] if key else []
+    kube.apply(maft.restricted_pod(namespace, name, command, dict(labels or {}), env=env))
     kube.wait(lambda: (kube.get("Pod", namespace, name) or {}).get("status", {}).get("phase") == "Succeeded", LIMIT)
     found: list[int | str] = json.loads(kube.log(namespace, name))
     kube.delete("Pod", namespace, name, grace=0)

@@ -243,16 +243,9 @@ def test_preemption_does_not_count(maft, runs, slot):
         return [p["metadata"]["name"] for p in pods if p["status"]["phase"] == "Running" and p["metadata"]["name"] != name]
 
     (first,) = kube.wait(running, LIMIT + STARTUP, lambda: kube.explain(runs, "preempted"))
-    container = {
-        "name": "urgent",
-        "image": f"{maft.images}/debate:{maft.tag}",
-        "command": SLEEP,
-        "resources": {"limits": {SLOT: "1"}},
-    }
-    container["securityContext"] = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-    restricted = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
-    spec = {"priorityClassName": "e2e-urgent", "containers": [container], "securityContext": restricted}
-    kube.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "urgent", "namespace": runs}, "spec": spec})
+    pod = maft.restricted_pod(runs, "urgent", SLEEP, resources={"limits": {SLOT: "1"}})
+    pod["spec"]["priorityClassName"] = "e2e-urgent"
+    kube.apply(pod)
     expect(maft, runs, "preempted", "Progressing", reasons.UNSCHEDULABLE, SLOT, LIMIT + 60)
     assert kube.get("Pod", runs, "urgent")["spec"]["nodeName"], "the pod that took the place has none"
     kube.delete("Pod", runs, "urgent", grace=0)

@@ -24,6 +24,8 @@ from small import MOCK, ROOT, TINY
 SYSTEM = "maft-system"
 BUCKET = "maft-tests"
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+CONFINED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}  # what that level asks of a container
+POD_CONFINED = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}  # and of a pod
 MODEL_FILES = [p for p in TINY.iterdir() if p.suffix in (".json", ".jinja", ".safetensors", ".jsonl")]
 
 
@@ -87,6 +89,16 @@ class Installed:
             "inference": {"image": f"{self.images}/debate:{self.tag}"},
             "podTemplate": {"spec": {"containers": [container], "volumes": [volume]}},
         }
+
+    def restricted_pod(
+        self, namespace: str, name: str, command: list[str], labels: Json | None = None, /, **container: Any
+    ) -> Json:
+        """A pod of somebody's own that the level `restricted` lets in, of the image of debates. container: fields of it."""
+        image = f"{self.images}/debate:{self.tag}"
+        one = {"name": name, "image": image, "command": command, "securityContext": CONFINED, **container}
+        spec = {"restartPolicy": "Never", "containers": [one], "securityContext": POD_CONFINED}
+        metadata = {"name": name, "namespace": namespace, "labels": labels or {}}
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
     def operator_pods(self) -> list[Json]:
         return [p for p in self.kube.list("Pod", SYSTEM, "app.kubernetes.io/name=maft-operator") if not gone(p)]
