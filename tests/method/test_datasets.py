@@ -14,7 +14,7 @@ from small import a_spec
 
 from maft import records
 from maft.answers.voting import vote
-from maft.debate.datasets import Dataset, build, critic_set, generator_set, write
+from maft.debate.datasets import Dataset, Pupil, build, taught, write
 from maft.debate.mixing import mix
 from maft.records import Call, Commit, DatasetCounts, Example, Message, Problem, Transcript, Turn
 from maft.shortage import (
@@ -82,6 +82,14 @@ def rules(minimum: int, share: float, seed: int, *, critics: bool, examples: str
 
 
 STRICT = rules(0, 0.5, 7, critics=True)
+
+
+def generator_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Dataset:
+    return taught(transcripts, [Pupil("generator", agent, spec)])[0]
+
+
+def critic_set(transcripts: Sequence[Transcript], agent: int, spec: Spec) -> Dataset:
+    return taught(transcripts, [Pupil("critic", agent, spec)])[0]
 
 
 def names(examples: Sequence[Example]) -> str:

@@ -72,17 +72,8 @@ class Pupil:
         return _dataset(self._role, self._agent, self._examples.chosen(p.number for p in chosen), self._left_out)
 
 
-def generator_set(transcripts: Iterable[Transcript], agent: int, spec: Spec) -> Dataset:
-    """Makes a generator's dataset."""
-    return _taught(transcripts, [Pupil("generator", agent, spec)])[0]
-
-
-def critic_set(transcripts: Iterable[Transcript], agent: int, spec: Spec) -> Dataset:
-    """Makes a critic's dataset."""
-    return _taught(transcripts, [Pupil("critic", agent, spec)])[0]
-
-
-def _taught(transcripts: Iterable[Transcript], pupils: Sequence[Pupil]) -> list[Dataset]:
+def taught(transcripts: Iterable[Transcript], pupils: Sequence[Pupil]) -> list[Dataset]:
+    """Has each pupil hear all debates, which are read once; returns their datasets."""
     for transcript in transcripts:
         for pupil in pupils:
             pupil.hear(transcript)
@@ -96,7 +87,7 @@ def _dataset(role: Role, agent: int, kept: Lines[Example], left_out: Counter[str
 def build(transcripts: Sequence[Transcript], spec: Spec) -> list[Dataset]:
     """Makes all datasets of an iteration, generators first; no critic sets where no critic is trained. Reads debates once."""
     agents, roles = range(len(transcripts[0].turns)), trained_roles(spec.debate)
-    sets = _taught(transcripts, [Pupil(role, agent, spec) for role in roles for agent in agents])
+    sets = taught(transcripts, [Pupil(role, agent, spec) for role in roles for agent in agents])
     if spec.recipe.one_model:
         sets = [pool([one for one in sets if one.counts.role == role]) for role in roles]
     return [without_wrong_alone(one) for one in sets]
