@@ -37,12 +37,7 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: Any, source: str, options: Options | None = None) -> None:
         """Finds out what the template does; BadInput where it is missing, fails, or cannot do what the options ask for."""
-        if not getattr(tokenizer, "chat_template", None):
-            raise BadInput(f"model.source: {source} has no chat template; use an instruction-tuned model or add a template to it")
-        if tokenizer.eos_token_id is None:
-            raise BadInput(
-                f"model.source: the tokenizer of {source} names no end token; set eos_token in its tokenizer_config.json"
-            )
+        _check_has_template(tokenizer, source)
         options = options or Options()
         self._tokenizer = tokenizer
         self._source = source
@@ -236,6 +231,13 @@ class ChatTemplate:
                 f"model.source: the chat templates of {self._source} are named {names}, and none is the default; "
                 "name the one to use `default` in tokenizer_config.json"
             ) from error
+
+
+def _check_has_template(tokenizer: Any, source: str) -> None:
+    if not getattr(tokenizer, "chat_template", None):
+        raise BadInput(f"model.source: {source} has no chat template; use an instruction-tuned model or add a template to it")
+    if tokenizer.eos_token_id is None:
+        raise BadInput(f"model.source: the tokenizer of {source} names no end token; set eos_token in its tokenizer_config.json")
 
 
 def _day(text: str) -> date:

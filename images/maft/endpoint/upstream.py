@@ -75,15 +75,18 @@ class Upstream:
 
     async def healthy(self) -> bool:
         """Tells whether every server says that it is well."""
+        for url in (url for urls in self._urls.values() for url in urls):
+            if not await self._is_healthy(url):
+                return False
+        return True
+
+    async def _is_healthy(self, url: str) -> bool:
         assert self._session is not None, "use `async with`"
         try:
-            for url in (url for urls in self._urls.values() for url in urls):
-                async with self._session.get(f"{url.rstrip('/')}/health", timeout=aiohttp.ClientTimeout(total=5)) as response:
-                    if response.status != 200:
-                        return False
+            async with self._session.get(f"{url.rstrip('/')}/health", timeout=aiohttp.ClientTimeout(total=5)) as response:
+                return response.status == 200
         except (aiohttp.ClientError, TimeoutError, ConnectionError):
             return False
-        return True
 
     async def stream(self, server: str, request: Request, ends: Sequence[str]) -> AsyncGenerator[Piece, None]:
         """Yields the answer piece by piece; Refused where the server is away or says that it will not."""

@@ -22,7 +22,6 @@ def send(request: Request) -> Sent:
     """Logs what the project does not have yet."""
     project = request.to
     check(project)
-    import trackio
     from trackio.utils import TRACKIO_DIR
 
     ledger = Ledger(request.store, request.run.key, "trackio", f"{TRACKIO_DIR}/{project}")
@@ -30,18 +29,24 @@ def send(request: Request) -> Sent:
     missing = ledger.missing(parts)
     if missing:
         with contextlib.redirect_stdout(io.StringIO()):  # it greets
-            run = trackio.init(
-                project=project,
-                name=request.run.key,
-                group=request.group or None,
-                config=dict(numbers.parameters(request.run)),
-                resume="allow",
-                embed=False,
-                auto_log_gpu=False,
-                auto_log_cpu=False,
-            )
-            for step, values in numbers.by_step(request.run, missing).items():
-                run.log(values, step=step)
-            trackio.finish()
+            _log(request, project, missing)
         ledger.arrived(request.run.key, {part: parts[part] for part in missing})
     return Sent(f"{TRACKIO_DIR} project {project} run {request.run.key}", len(missing), (f"trackio show --project {project}",))
+
+
+def _log(request: Request, project: str, parts: list[str]) -> None:
+    import trackio
+
+    run = trackio.init(
+        project=project,
+        name=request.run.key,
+        group=request.group or None,
+        config=dict(numbers.parameters(request.run)),
+        resume="allow",
+        embed=False,
+        auto_log_gpu=False,
+        auto_log_cpu=False,
+    )
+    for step, values in numbers.by_step(request.run, parts).items():
+        run.log(values, step=step)
+    trackio.finish()

@@ -138,10 +138,7 @@ def _look(assignment: Assignment, variant: Variant, folder: Path) -> Look:
     lora.check_fit(config, model)
     tried, more = _tried(config, spec, template, folder)
     longest_prompt = max(each.longest for _, _, each in lengths)
-    counts = None if tried.untried else room.parameters(config, spec)
-    example = min(longest_prompt + room.longest_answer(spec), context or sys.maxsize)
-    needs = room.expected(config, spec, counts, example, packs=tried.packs) if counts else None
-    more += room.check(needs, room.found(spec), example) if needs else []
+    bytes_, adapter, lines = _memory(config, spec, tried, min(longest_prompt + room.longest_answer(spec), context or sys.maxsize))
     return Look(
         variant,
         folder,
@@ -149,10 +146,20 @@ def _look(assignment: Assignment, variant: Variant, folder: Path) -> Look:
         context=context,
         longest_prompt=longest_prompt,
         thinks=template.thinks,
-        training_bytes=memory.peak(needs) if needs else 0,
-        adapter=counts[1] if counts else 0,
-        warnings=[*warnings, *more],
+        training_bytes=bytes_,
+        adapter=adapter,
+        warnings=[*warnings, *more, *lines],
     )
+
+
+def _memory(config: Any, spec: Spec, tried: trial.Tried, example: int) -> tuple[int, int, list[str]]:
+    """Bytes of training, parameters of an adapter, and what people should hear of them; 0 of what is not known. example: tokens of
+    the longest."""
+    counts = None if tried.untried else room.parameters(config, spec)
+    if counts is None:
+        return 0, 0, []
+    needs = room.expected(config, spec, counts, example, packs=tried.packs)
+    return memory.peak(needs), counts[1], room.check(needs, room.found(spec), example)
 
 
 def _asked(assignment: Assignment, template: ChatTemplate) -> Parts:

@@ -27,8 +27,7 @@ async def ask(
 
     anybody: whose certificate it shows does not matter: whoever calls knows the other end."""
     body = {"model": model, "messages": [{"role": "user", "content": question}], "stream": True, "maft": {"progress": True}}
-    headers = _key()
-    text, vote, timeout = "", None, aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=silence)
+    headers, timeout = _key(), aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=silence)
     try:
         async with (
             aiohttp.ClientSession(headers=headers, timeout=timeout, read_bufsize=LINE) as session,
@@ -36,12 +35,7 @@ async def ask(
         ):
             if response.status != 200:
                 raise _refused(response.status, await response.read())
-            async for event in _events(response.content):
-                choice = event["choices"][0]
-                extra = choice.get("maft", {})
-                if "turn" in extra:
-                    say(printable(turn(extra["turn"])))
-                text, vote = text + choice["delta"].get("content", ""), extra if "answer" in extra else vote
+            text, vote = await _heard(response.content, say)
     except (aiohttp.ClientError, TimeoutError) as error:
         raise Unanswered(f"{url} does not answer: {_why(url, error)}") from None
     except (ValueError, HttpProcessingError) as error:  # half an event of a stream that was cut, or one without an end
@@ -49,6 +43,18 @@ async def ask(
     say(printable(text))
     if vote is not None:
         _say_vote(vote, say)
+
+
+async def _heard(lines: Any, say: Callable[[str], None]) -> tuple[str, dict[str, Any] | None]:
+    """Says each turn; the answer's text, and the vote where there is one."""
+    text, vote = "", None
+    async for event in _events(lines):
+        choice = event["choices"][0]
+        extra = choice.get("maft", {})
+        if "turn" in extra:
+            say(printable(turn(extra["turn"])))
+        text, vote = text + choice["delta"].get("content", ""), extra if "answer" in extra else vote
+    return text, vote
 
 
 def _why(url: str, error: Exception) -> str:

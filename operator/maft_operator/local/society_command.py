@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -18,6 +18,9 @@ from maft.society_spec import SocietySpec
 from maft_operator.local.place import HELP, parse
 from maft_operator.spec import files
 from maft_operator.spec.schema import GROUP, SOCIETY, VERSION, BadSpec, checked
+
+if TYPE_CHECKING:  # what this imports is an extra, and `maft -h` has to do without it
+    from maft_operator.local.society import Wanted
 
 _SERVE = """Serves the finetuned agents of a run behind one OpenAI-compatible URL on this machine, until Ctrl-C. Models: society
 (they debate, and vote), society/majority (they vote), society/generator-1 and so on (one agent).
@@ -67,7 +70,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     if bool(arguments.tls_cert) != bool(arguments.tls_key):
         raise BadSpec("--tls-cert, --tls-key: one without the other; give both")
     tls = (arguments.tls_cert, arguments.tls_key) if arguments.tls_cert else None
-    return _with_society(arguments, hold, arguments.host, arguments.port, arguments.keys, tls)
+    return _with_society(_wanted(arguments, arguments.host, arguments.port, arguments.keys, tls), hold)
 
 
 def _ask(arguments: argparse.Namespace) -> int:
@@ -87,7 +90,7 @@ def _ask(arguments: argparse.Namespace) -> int:
     _one_place(arguments)
     try:
         if not arguments.url:
-            return _with_society(arguments, asked)
+            return _with_society(_wanted(arguments), asked)
         return _until_interrupted(once(arguments.url))
     except Unanswered as error:
         print(f"error: {error}", file=sys.stderr)
@@ -118,21 +121,16 @@ def _one_place(arguments: argparse.Namespace) -> None:
         raise BadSpec("QUESTION: is empty; ask something")
 
 
-def _with_society(
-    arguments: argparse.Namespace,
-    use: Callable[[Any], Coroutine[Any, Any, None]],
-    host: str = "127.0.0.1",
-    port: int = 0,
-    keys: str = "",
-    tls: tuple[str, str] | None = None,
-) -> int:
-    """Starts the society, uses it, and ends it."""
+def _wanted(
+    arguments: argparse.Namespace, host: str = "127.0.0.1", port: int = 0, keys: str = "", tls: tuple[str, str] | None = None
+) -> "Wanted":
+    """Reads what is to be started."""
     from maft_operator.local import society
 
     _within("port", port, 65535)
     _within("gpus", arguments.gpus or 0, MOST_GPUS)
     place = parse(arguments.run)
-    wanted = society.Wanted(
+    return society.Wanted(
         place,
         arguments.iteration,
         fields(arguments.set),
@@ -144,6 +142,12 @@ def _with_society(
         arguments.gpus,
         shlex.split(arguments.serve),
     )
+
+
+def _with_society(wanted: "Wanted", use: Callable[[Any], Coroutine[Any, Any, None]]) -> int:
+    """Starts the society, uses it, and ends it."""
+    from maft_operator.local import society
+
     known = society.facts(wanted)
 
     async def all_() -> None:
