@@ -1042,7 +1042,91 @@ RETRACTED: list[Row] = [
 ]
 
 
-@pytest.mark.parametrize(("text", "kind", "expected"), [*A1, *A2, *A3, *A4, *A5, *A7, *LATER, *RETRACTED, *PLAIN, *NEAR])
+# The same kinds in other forms.
+OTHERS: list[Row] = [
+    # A box that is a part of what stands around it: a sign, a factor, the first of two units; a blank that is filled in is not.
+    ("$-\\boxed{5}$", "number", "-5"),
+    ("So $x = -\\boxed{5}$.", "number", "-5"),
+    ("$-\\boxed{5}$", "math", "-5"),
+    ("- \\boxed{5}", "number", "5"),
+    ("$7 - \\boxed{5} = 2$", "number", "5"),
+    ("$3 + \\boxed{5} = 8$", "number", "5"),
+    ("\\boxed{5}\\sqrt{2}", "number", None),
+    ("\\boxed{5}\\sqrt{2}", "math", None),
+    ("$\\boxed{2}^{10}$", "number", None),
+    ("$\\boxed{42}^\\circ$", "number", "42"),
+    ("\\boxed{3}/4", "number", None),
+    ("\\boxed{5}x", "number", None),
+    ("$\\boxed{5}$ hours 30 minutes", "number", None),
+    ("\\boxed{3} and a half", "number", None),
+    ("\\boxed{12} (3 x 4)", "number", "12"),
+    ("\\boxed{12}! Great.", "number", "12"),
+    ("\\boxed{12} apples in 3 days", "number", "12"),
+    ("\\boxed{A}\\text{ and }\\boxed{B}", "choice", None),
+    ("$\\boxed{5}\\text{ or }\\boxed{6}$", "number", None),
+    # Signs in front of brackets.
+    ("The answer is -(5).", "number", "-5"),
+    ("The answer is -(-5).", "number", "5"),
+    ("Answer: -\\left(3/4\\right)", "number", "-3/4"),
+    ("- (5) apples", "number", "5"),
+    ("That leaves 20-(5)", "number", None),
+    ("Answer: (5)", "number", "5"),
+    # Bounds, intervals and what a number is not, in signs and in words.
+    ("Answer: 5 \\le x", "number", None),
+    ("Answer: 5 < x < 6", "number", None),
+    ("Answer: x <= 5", "number", None),
+    ("Answer: x \\ne 5", "number", None),
+    ("Answer: x ≠ 5. It is 6.", "number", None),
+    ("Answer: [5, \\infty)", "number", None),
+    ("Answer: (-∞, 5)", "number", None),
+    ("Answer: $5\\text{ or }6$", "number", None),
+    ("Answer: 5 or more", "number", None),
+    ("Answer: 5 people or fewer", "number", None),
+    ("Answer: 5 at most", "number", None),
+    ("Answer: 5 < 7", "number", "5"),
+    ("Answer: 5<br>That took 3 steps.", "number", "5"),
+    ("5!=120", "number", "120"),
+    ("The limit is 5 as n → ∞.", "number", "5"),
+    # Parts of what remains to be computed.
+    ("Answer: f(2)", "number", None),
+    ("Answer: f(2) = 5", "number", "5"),
+    ("Answer: \\lfloor 4.5 \\rfloor", "number", None),
+    ("Answer: \\lfloor 4.5 \\rfloor = 4", "number", "4"),
+    ("Answer: \\sum_{i=1}^{3} i", "number", None),
+    ("Answer: 0.333\\ldots", "number", None),
+    # Numbers that are found and rejected.
+    ("So x = 42 (rejecting x = -3).", "number", "42"),
+    ("So x = 42, and -3 is rejected.", "number", "42"),
+    ("x = 42 or x = -3. We discard x = -3.", "number", None),
+    ("There are 12 eggs, excluding 3 broken ones.", "number", "12"),
+    ("He rejects 3.", "number", "3"),
+    ("We exclude 3, leaving 9", "number", "9"),
+    ("Option B fits best. Option C does not fit.", "choice", "B"),
+    ("I choose A. B has an error.", "choice", "A"),
+    # The announcement behind the answer.
+    ("So 42 is the answer. I used 3 steps.", "number", "42"),
+    ("So **42** is my final answer, in 3 steps.", "number", "42"),
+    ("C is the answer. A would need more.", "choice", "C"),
+    ("42 is the answer to the first part. So 50", "number", "50"),
+    ("If 42 is the answer, then 3 are left. So it is 6", "number", "6"),
+    ("Agent 1 thinks that 42 is the answer. I get 6", "number", "6"),
+    ("42 is not the answer. It is 6", "number", "6"),
+    ("Is 42 the answer? No, 43", "number", "43"),
+    # Other tags, other signs.
+    ("<final_answer>42</final_answer> 3", "number", "42"),
+    ("Well. <final_answer>Paris</final_answer> Done.", "text", "paris"),
+    ("[ANSWER]42[/ANSWER] 3", "number", "42"),
+    ("Answer: \U0001d401", "choice", "B"),
+    ("Answer: \U0001d7d2\U0001d7d0", "number", "42"),
+    ("Answer: Tom &amp; Jerry", "text", "tom & jerry"),
+    ("Answer: AT&T", "text", "at&t"),
+    ("Answer: Paris<br>It is large.", "text", "paris"),
+    ("Answer: $0.333...$", "math", "0.333\\ldots"),
+    ("The answer is 12...", "math", "12"),
+]
+
+
+@pytest.mark.parametrize(("text", "kind", "expected"), [*A1, *A2, *A3, *A4, *A5, *A7, *LATER, *RETRACTED, *OTHERS, *PLAIN, *NEAR])
 def test_a_careful_reader(text: str, kind: AnswerKind, expected: str | None) -> None:
     assert extract(text, kind) == expected
 
@@ -1198,6 +1282,13 @@ HOSTILE = {
     "counts": "2 of the 3 of all 3 students " * 6_000,
     "remainders": "Answer: 7" + " (rem" * 20_000,
     "bases": "Answer: 7 (base " * 8_000,
+    "announcements behind": "so 5 is the answer " * 6_000,
+    "numbers before them": "5 5 is 5 is the " * 8_000,
+    "rejections": "We reject the negative root x = 5, " * 4_000,
+    "signs before brackets": "-(-5" * 20_000,
+    "names of signs": "&amp" * 20_000,
+    "boxes with signs": "-\\boxed{5}-" * 6_000,
+    "what goes on": "0.5..." * 10_000,
     "what it was before": "Earlier I wrote: Answer: 7. " * 6_000,
 }
 

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -255,16 +256,25 @@ def test_references_that_only_a_quotation_meets_are_counted(tmp_path: Path) -> N
     assert "'life or death' of the question '0?'" in line or "'either/or' of the question '2?'" in line
 
 
-NOWHERE = ["a\0b.jsonl", "q.jsonl/x.jsonl", "x" * 300 + ".jsonl", "loop.jsonl", "nothing.jsonl"]
+NOWHERE = ["a\0b.jsonl", "q.jsonl/x.jsonl", "x" * 300 + ".jsonl", "loop.jsonl", "nothing.jsonl", "pipe.jsonl", "socket.jsonl"]
 
 
 @pytest.mark.parametrize("name", NOWHERE)
 def test_a_source_that_is_no_file(tmp_path: Path, name: str) -> None:
     (tmp_path / "q.jsonl").touch()
     (tmp_path / "loop.jsonl").symlink_to(tmp_path / "loop.jsonl")
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    os.mknod(tmp_path / "socket.jsonl", stat.S_IFSOCK | 0o600)
     said = prepared(tmp_path, task={"source": f"{tmp_path}/{name}"})
     assert said.startswith(f"task.source: {tmp_path}/{name}: ")
     assert said.endswith("; give a jsonl file or an s3:// URL that can be read")
+
+
+def test_a_pipe_by_its_url_is_no_object_and_in_a_folder_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    line = prepared(tmp_path, task={"source": f"file://{tmp_path}/pipe.jsonl"})
+    assert line.startswith(f"task.source: file://{tmp_path}/pipe.jsonl: No such object; ")
+    assert prepared(tmp_path, task={"source": str(tmp_path)}).endswith("give a jsonl file or a folder of them")
 
 
 def test_a_folder_without_files_of_questions(tmp_path: Path) -> None:

@@ -40,14 +40,24 @@ _NEWLINE = r"(?P<newline>[*_ \t]*+ \n)"  # **Answer** alone on its line
 _ABROAD = r"""(?P<abroad>
     (?: (?<![^\W_])(?:Antwort|Lösung|réponse|respuesta|resposta|risposta|ответ)(?![^\W_]) | 答案 | 答え | 정답 )
     [\s*_]*+ (?: : | (?:ist|lautet|est|es|é|è)(?![^\W_])(?>(?:\s*+:)?) | 是 | は | は、 | 은 ) )"""
+# <final_answer>12</final_answer>  [ANSWER]12[/ANSWER]
+_TAG = r"(?:<(?:final[_\ ]?)?answer>|\[(?:final[_\ ]?)?answer\](?=.{0,400}\[/))"
 _MARKER = re.compile(
-    rf"<answer>\s*+ | {_HASHES} | {_ABROAD}[\s*_]*+ | {_SUBJECT} {_PART} (?: {_COLON} | {_VERB} | {_NEWLINE} ) [\s*_]*+",
+    rf"{_TAG}\s*+ | {_HASHES} | {_ABROAD}[\s*_]*+ | {_SUBJECT} {_PART} (?: {_COLON} | {_VERB} | {_NEWLINE} ) [\s*_]*+",
     re.VERBOSE | re.IGNORECASE,
 )
-_TAG_END = re.compile(r"</answer>", re.IGNORECASE)
+_TAG_END = re.compile(r"</(?:final[_ ]?)?answer>|\[/(?:final[_ ]?)?answer\]", re.IGNORECASE)
 
 SETTLED = re.compile(r"answer|\\boxed|####", re.IGNORECASE)
 """Tells that an answer may stand before what follows."""
+# 42 is the answer.  So (C) is the correct choice.
+_REVERSED = re.compile(
+    r"""(?P<before>(?:^|[.!?:;,]\s|\n|(?<![^\W_])(?:so|thus|hence|therefore|that|means|conclude|think)\s)[\s*_]{0,4})
+        (?P<what>(?:option\s|choice\s)?[$(*\\\[]{0,4}(?:[-−]?\d[\d.,/]{0,20}(?<![.,])|[A-J])[)$*\]\\]{0,4}(?:\s[a-z]{1,12})?)
+        \s(?:is|must\sbe)\s(?:the|my|our)\s(?:(?:final|correct|right|best)\s)?(?:answer|choice|option)(?![^\W_])
+        (?!\s?\?|\s(?:to|of|for|in|from|if|when|by|that|we|is)(?![^\W_]))""",
+    re.IGNORECASE | re.VERBOSE,
+)
 _SOMETHING = re.compile(r"[^\W_]|[½⅓⅔¼¾⅕-⅞⅐-⅒]")
 
 # --- what an announcement denies, and what it puts in its place ---
@@ -120,6 +130,11 @@ class Statement:
     """It is what the reply once answered ("Earlier I wrote: Answer: 7")."""
 
 
+def in_order(reply: str) -> str:
+    """Writes "42 is the answer" as "The answer is 42"."""
+    return _REVERSED.sub(r"\g<before>The answer is \g<what>", reply)
+
+
 def statements(reply: str, masked: str) -> Iterator[Statement]:
     """Finds the reply's own announcements, last one first. masked: the same without its asides, where what is announced may lie."""
     end = len(reply)
@@ -148,7 +163,7 @@ def _statement(marker: re.Match[str], text: str) -> Statement:
         lines = lines[1:]
     goes_on = len(lines) > 1 and (_OFFERED.match(lines[1]) or lines[0].rstrip().endswith((" or", " nor", " but")))
     line = f"{lines[0]} {lines[1]}" if goes_on else lines[0]
-    colon = bool(marker["colon"] or marker["newline"] or marker["abroad"]) or marker[0].startswith(("#", "<"))
+    colon = bool(marker["colon"] or marker["newline"] or marker["abroad"]) or marker[0].startswith(("#", "<", "["))
     not_ = _NOT.match(line)
     past = bool(_WAS.search(marker[0]) and _SINCE.search(line[:400]))
     denied = bool(marker["denial"] or not_ or past or _WRONG.match(line))

@@ -17,7 +17,10 @@ _DENIED = re.compile(
     r"\}?[$\\)\]\s*]{0,6}(?:is|was|seems|looks)\s(?:\w+ly\s)?(?:not\s(?:right|correct)|wrong|incorrect|mistaken)(?![^\W_])",
     re.IGNORECASE,
 )
-_OR = re.compile(r"[$\\)\]\s]*,?\s*(?:or|and|nor|or\s(?:maybe|perhaps|possibly|even))[$\\(\[\s]*", re.IGNORECASE)
+_OR = re.compile(
+    r"[$\\)\]\s]*,?\s*(?:\\(?:text|mathrm|mbox|quad)\s?\{?\s*)?(?:or|and|nor|or\s(?:maybe|perhaps|possibly|even))\s*\}?(?:\\quad)?[$\\(\[\s]*",
+    re.IGNORECASE,
+)
 
 FEW = 8  # boxes of a reply that are looked at, from its end
 
@@ -27,6 +30,7 @@ class Box:
     """One box."""
 
     inside: str
+    start: int
     end: int
     beside: str | None
     """The inside of another one that is offered with it: $\\boxed{5}$ or $\\boxed{6}$."""
@@ -48,7 +52,7 @@ def boxes(text: str) -> Iterator[Box]:
             offered = 0 <= until < start and bool(_OR.fullmatch(text[until:start].removeprefix("}")[:60]))
             whose = owner(text, start)
             upheld = not whose or is_upheld(text, whose, end, spans[i + 1][0] if i + 1 < len(spans) else len(text))
-            yield Box(text[begin:end], end, text[before:until] if offered else None, not whose, upheld)
+            yield Box(text[begin:end], start, end, text[before:until] if offered else None, not whose, upheld)
 
 
 def last_boxed(text: str) -> str | None:

@@ -42,14 +42,15 @@ _DENIED_BEFORE = re.compile(
     re.IGNORECASE,
 )
 _DENIED_AFTER = re.compile(
-    r"[)\]$*_}]*+\s(?:is|are|was|seems|looks|would\sbe|can|could)\s?(?:n['’]t|not|wrong|incorrect|false|out|impossible|eliminated|excluded|clearly\swrong)(?![^\W_])",
+    r"[)\]$*_}]*+\s(?:(?:does|do|did|has|would|will|should)\s?(?:n['’]t|not)|has\san?\s(?:\w{1,12}\s)?(?:error|mistake|flaw)"
+    r"|(?:is|are|was|seems|looks|would\sbe|can|could)\s?(?:n['’]t|not|wrong|incorrect|false|out|impossible|eliminated|excluded|clearly\swrong))(?![^\W_])",
     re.IGNORECASE,
 )
 # A line that is a choice and nothing else: **B**  (b)  Option B.
 _ALONE = re.compile(r"[\s*_$`(\"']*+(?:(?:option|choice)\s)?\(?(?P<letter>[A-Ja-j])[\s*_$`).:!\"']*+", re.IGNORECASE)
 # A text that begins with its verdict: B is the correct answer because ...  B. Because ...  (B) - since ...
 _VERDICT = re.compile(
-    r"[\s*_]*+(?:the\s)?(?:(?:option|choice)\s)?\(?(?P<letter>[A-J])(?:[)*_]*+\s(?:is|must\sbe)\s(?:the\s)?(?:only\s)?(?:correct|right|best)"
+    r"[\s*_]*+(?:the\s)?(?:(?:option|choice)\s)?\(?(?P<letter>[A-J])(?:[)*_]*+\s(?:is|must\sbe)\s(?:the\s)?(?:only\s)?(?:correct|right|best|answer)"
     r"|[).:,*_]*+\s(?:[-–—]\s)?(?:because|since|given\sthat|due\sto))(?![^\W_])",
     re.IGNORECASE,
 )

@@ -13,11 +13,11 @@ import re
 from collections.abc import Iterable
 
 from maft.answers import multiples, retracted
-from maft.answers.announced import SETTLED, Statement, mask, statements
+from maft.answers.announced import SETTLED, Statement, in_order, mask, statements
 from maft.answers.blocks import program
 from maft.answers.boxes import Box, boxes
 from maft.answers.choices import choice_of, last_choice
-from maft.answers.numbers import exact, last_number, number_of, without_names
+from maft.answers.numbers import exact, is_whole, last_number, number_of, without_names
 from maft.answers.spelling import plain, without_struck
 from maft.answers.texts import math_of, math_said, text_of, text_said
 from maft.answers.thoughts import split
@@ -36,6 +36,8 @@ _NONE = re.compile(
     r"[\s*_]*(?:none|no\ssuch|there\s(?:is|are)\sno|undefined|impossible|(?:cannot|can['’]t)\sbe)(?![^\W_])", re.IGNORECASE
 )
 # Another question: Question: ...  Q2:  Human: ...
+_MINUS = re.compile(r"(?:\A|\n|[=$(\[{:]\s?|\\[(\[])[-−]$")  # -\boxed{5}
+_CLOSED = re.compile(r"\A\}?(?:\s?(?:\$+|\\\)|\\\]))?")
 _NEXT = re.compile(r"\n\s*[*_#]{0,4}(?:Question|Q|Human|User|Problem)[*_ ]{0,3}\d{0,3}[*_ ]{0,3}:|<\|endoftext\|>")
 
 
@@ -57,6 +59,7 @@ def extract(text: str, kind: AnswerKind, *, complete: bool = True) -> str | None
         return (split(text).reply or None) if complete else None
     parts = split(text)
     reply = _without_next(without_struck(plain(parts.reply)))
+    reply = in_order(reply) if kind in ("number", "choice") else reply
     if parts.answer and "\n" not in reply:
         reply = f"<answer>{reply}</answer>"
     masks = _masks(reply)
@@ -127,15 +130,20 @@ def _announced(reply: str, masked: str, kind: AnswerKind) -> tuple[str | None, i
 
 def _in_box(box: Box, masked: str, kind: AnswerKind) -> str | None:
     """What a box gives; empty where it offers another one beside it."""
-    answer = _boxed(_multiplied(box, masked, kind), kind)
+    inside = _whole(box, masked, kind)
+    answer = _boxed(inside, kind) if inside is not None else ""
     other = None if box.beside is None or answer is None else _boxed(box.beside, kind)
     return "" if other not in (None, answer) else answer
 
 
-def _multiplied(box: Box, text: str, kind: AnswerKind) -> str:
-    """What a box holds, and what multiplies the number in it: \\boxed{5} million."""
-    counts = kind in ("number", "math") and exact(box.inside) is not None
-    return box.inside + (multiples.beside(text, box.end) if counts else "")
+def _whole(box: Box, text: str, kind: AnswerKind) -> str | None:
+    """What a box holds, with the sign before a number in it and what multiplies it: -\\boxed{5} million; None where it is a part:
+    \\boxed{5}\\sqrt{2}."""
+    if not (kind in ("number", "math") and exact(box.inside) is not None):
+        return box.inside
+    signed = ("-" if _MINUS.search(text[max(0, box.start - 8) : box.start]) else "") + box.inside.strip(" $")
+    behind = _CLOSED.sub("", text[box.end : box.end + 60].partition("\n")[0])
+    return signed + multiples.beside(text, box.end) if is_whole(signed, behind) else None
 
 
 def _boxed(inside: str, kind: AnswerKind) -> str | None:

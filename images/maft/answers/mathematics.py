@@ -36,9 +36,24 @@ _UNIT = r"\\(?:text|mathrm|mbox)\s*\{\s*(?P<%s>[A-Za-z]+)[\s.]*(?:and\s*)?\}"
 # 4\text{ feet } 3\text{ inches}, but 4\text{ cm and } 3\text{ cm} are two lengths
 _AND = r"(?:\\text\s*\{\s*and\s*\}\s*)?"
 _TWO_UNITS = re.compile(rf"\d{_SPACE}{_UNIT % 'large'}{_SPACE}{_AND}\d++(?:\.\d++)?{_SPACE}{_UNIT % 'small'}")
+# What math-verify leaves out, which takes A' for A then: 1,2,\ldots  0.3\ldots  f'(x)  A^T  z^*  2 \pmod 7
+_LEFT_OUT = re.compile(
+    r"\\ldots(?![A-Za-z])|\\pmod(?![A-Za-z])|(?:(?<![A-Za-z])[A-Za-z]|\\[A-Za-z]+|[})\]])'(?![A-Za-z])"
+    r"|\^\s*(?:\{\s*)?(?:T(?![A-Za-z])|\*|\\(?:top|prime|dagger|ast|perp)(?![A-Za-z]))"
+)
+_DERIVATIVE = re.compile(r"\s*[A-Za-z]'{1,3}\(\w\)\s*=(?=[^=']+$)")  # f'(x) = 2x
+_BRACED = re.compile(r"\{([\w*])\}")
 _EMPTY = re.compile(r"\\(?:emptyset|varnothing)(?![A-Za-z])|\\\{\s*\\\}|∅")
 _LOG_BASE = r"(?:(?P<short>\d)|\{\s*(?P<base>\d{1,4})\s*\})"
 _LOGARITHM = re.compile(rf"\\log\s*_\s*{_LOG_BASE}\s*[({{]?\s*(?P<of>\d{{1,9}})\s*[)}}]?(?!\s*[\d.,^!/A-Za-z\\({{])")  # \log_2 8
+
+_DEGREES = re.compile(  # \sin 30^\circ
+    r"(?P<function>\\(?:sin|cos|tan|cot|sec|csc)(?:\^\{?\d\}?)?)\s*[({]?\s*(?P<degrees>\d{1,6})\s*\^\s*\{?\s*\\circ(?![A-Za-z])\s*\}?\s*[)}]?"
+)
+
+# math-verify reads A as a: where one answer has a letter in both cases they are two
+_LETTER = re.compile(r"\\(?:text\w*|math\w+|mbox|operatorname)\s*\{[^{}]*\}|\\[A-Za-z]+|(?P<letter>[A-Za-z])")
+_NAMES = "qwvuzkmnphgrstabcjl"
 
 # A few forms of answers. The parser learns a grammar from what it reads: the first of a form takes a hundred times as long.
 FORMS = (
@@ -70,7 +85,10 @@ def verify(a: str, b: str) -> bool:
     same = a == b or _words(a, b)
     if same is not None and (same or a != b):
         return same
-    return not (_is_apart(a) or _is_apart(b)) and _verify(_with_fractions(a), _with_fractions(b))
+    if _is_apart(a) or _is_apart(b):
+        return False
+    a, b = _with_names(a, b)
+    return _verify(_with_fractions(a), _with_fractions(b))
 
 
 def warm() -> None:
@@ -80,8 +98,10 @@ def warm() -> None:
 
 
 def _value(text: str) -> str:
+    text = _DERIVATIVE.sub("", text)
     assigned = _ASSIGNED.fullmatch(text)
     text = assigned["value"].strip() if assigned else text
+    text = _DEGREES.sub(r"\g<function>(\\frac{\g<degrees>\\pi}{180})", text)
     return _LOGARITHM.sub(_logarithm, _EMPTY.sub(r"\\emptyset", _OF_BASE.sub(_of_base, text)))
 
 
@@ -95,14 +115,15 @@ def _logarithm(log: re.Match[str]) -> str:
 
 
 def _is_literal(text: str) -> bool:
-    """Whether math-verify would drop a part of it: the base of digits, the second of two quantities."""
+    """Whether math-verify would drop a part of it: the base of digits, the second of two quantities, a prime."""
     units = _TWO_UNITS.search(text)
-    return bool(_OF_BASE.search(text) or (units and not {"and", "or"} & set(units.groups()) and units["large"] != units["small"]))
+    two = units and not {"and", "or"} & set(units.groups()) and units["large"] != units["small"]
+    return bool(two or _LEFT_OUT.search(text) or _OF_BASE.search(text))
 
 
 def _spelled(text: str) -> str:
-    """Its one spelling, without spaces."""
-    return re.sub(r"\s|\\[,;: ]", "", text)
+    """Its one spelling, without spaces and the braces of single signs."""
+    return _BRACED.sub(r"\1", re.sub(r"\s|\\[,;: ]", "", text))
 
 
 def _of_base(number: re.Match[str]) -> str:
@@ -122,6 +143,16 @@ def _words(a: str, b: str) -> bool | None:
 
 def _is_apart(text: str) -> bool:
     return exact(text) is None and bool(_APART.search(text))
+
+
+def _with_names(a: str, b: str) -> tuple[str, str]:
+    """Gives capitals another letter, where one of the two has the small one, too."""
+    used = [{letter["letter"] for letter in _LETTER.finditer(text)} - {None} for text in (a, b)]
+    capitals = sorted({letter for letters in used for letter in letters if letter.isupper() and letter.lower() in letters})
+    unused = (name for name in _NAMES if not {name, name.upper()} & (used[0] | used[1]))
+    names = dict(zip(capitals, unused, strict=False))
+    one, other = (_LETTER.sub(lambda letter: names.get(letter["letter"], letter[0]), text) for text in (a, b))
+    return one, other
 
 
 def _with_fractions(text: str) -> str:
@@ -161,7 +192,9 @@ def _verify(a: str, b: str) -> bool:
 def _parsed(text: str) -> tuple[Any, ...]:
     import math_verify
 
-    return tuple(_alike(part) for part in math_verify.parse(f"${text}$", parsing_timeout=None))
+    # As LaTeX or not at all: of what it cannot read it would take a number for the whole, 3 for 5 \bmod 3.
+    latex = [math_verify.LatexExtractionConfig()]
+    return tuple(_alike(part) for part in math_verify.parse(f"${text}$", latex, parsing_timeout=None))
 
 
 def _are_comparable(one: Any, other: Any) -> bool:
@@ -179,11 +212,19 @@ def _alike(part: Any) -> Any:
 
     relations = getattr(part, "_unsorted_args", part.args) if isinstance(part, And) else (part,)
     if not all(isinstance(each, Relational) for each in relations):
-        return part
+        return _complex(part)
     if all(isinstance(each, Eq) for each in relations):
         left, right = relations[0].lhs, relations[-1].rhs
         return right if isinstance(right, Set) else _given(left, right)
     return part.as_set() if len(part.free_symbols) == 1 else part
+
+
+def _complex(part: Any) -> Any:
+    r"""With the imaginary unit in the place of i, where that is the only letter: \frac{1}{i} is -i."""
+    from sympy import I
+
+    symbols = getattr(part, "free_symbols", ())
+    return part.subs(dict.fromkeys(symbols, I)) if {symbol.name for symbol in symbols} == {"i"} else part
 
 
 def _given(left: Any, right: Any) -> Any:

@@ -35,7 +35,7 @@ _FRACTION = rf"""
 """
 _MIXED = r"(?P<mixed>\d++)\s(?P<over>\d++)\s?/\s?(?P<under>\d++)"  # 2 1/2
 
-_LONGER = r"(?!\.\.|…)"  # 0.333...
+_LONGER = r"(?!\.\.|…|\s?\\[cld]?dots)"  # 0.333...
 _WHOLE = rf"(?P<whole>\d++(?>(?:\.\d++{_LONGER})?)|\.\d++{_LONGER})"  # 1234.5  .5
 _EXPONENT = r"(?>(?P<exponent>[eE][+-]?+\d{1,3}+(?!\w))?)"  # 1e6
 _POWER = r"\^(?:\{\s?(?P<power>[-+]?\d{1,3})\s?\}|(?P<power1>-?\d{1,3}+(?!\d)))"  # ^{-3}  ^6
@@ -50,6 +50,7 @@ _SMALL = r"""(?:hours?|hrs?|minutes?|mins?|seconds?|secs?|days?|weeks?|months?|i
 _FUNCTION = r"(?:sqrt|root|ln|log|lg|exp|sin|cos|tan|cot|arc[a-z]{3})"
 
 _BASE = r"(?!10(?!\d))\d|two|three|four|five|six|seven|eight|nine|twelve|sixteen"
+_BEYOND = r"(?:more|fewer|less|greater|higher|above|up)"  # 5 or more
 # What does not follow a number, because the number would be a part of it.
 _AFTER = rf"""
     (?! [.,:;(]\d | \{{[,\s]\}}\s?\d          # dates, versions, times: 1.2.3  12:30  1{{,}}00
@@ -75,7 +76,10 @@ _AFTER = rf"""
       | \s(?:squared|cubed|factorial|to\sthe\spower|to\sthe\s\d)(?![^\W_])
       | \s(?:in|per|over|out\sof)\s\d++(?!\s?[A-Za-z%.,]\w)  # 1 in 6
       | ['’′″"]\d | [€£¥₹]\d              # 5'3"
-      | \s*+\}}\s?\{{                     # the first argument of a command
+      | \s*+\}}\s?(?:\{{|[_^](?!\s?\{{?\s?\\circ))  # the first argument of a command, or where a sum begins
+      | \s?(?:[≤≥≠]|\\(?:leq?|geq?|lt|gt|neq?)(?![a-z]))\s?[A-Za-z\\]  # 5 \le x: a bound is no value
+      | \s?[<>]=?\s?[A-Za-z](?![A-Za-z>])  # 5 < x, but no tag
+      | (?:\s[A-Za-z]{{1,12}})?\s(?:(?:or|and)\s{_BEYOND}|at\s(?:the\s)?(?:least|most))(?![^\W_])(?!\s(?:than|[a-z]+ly)(?![^\W_]))
       | \s{_LARGE},?\s(?:and\s)?(?!an?\s){multiples.NUMERAL}\s{_SMALL}  # 3 weeks and two days
       | \s?{_LARGE}(?:\s|\sand\s)\s?\d | \s?[h°'′]\d
       | \s?{_LARGE},\s(?:and\s)?\d++(?>(?:\.\d++)?)\s?{_SMALL}
@@ -103,6 +107,9 @@ _PART_OF = re.compile(
       | (?:(?<![^\W_])(?:not|never|rather\sthan|instead\sof)|n['’]t)\s(?:be\s|equal\s(?:to\s)?)?[$(]?
       | (?<![^\W_])(?:half|twice|double|triple)\s(?:of\s)?[$(]? # twice 6
       | [π√∛]\s?[/(]? | (?:[±∓]|\\pm|\\mp|\+/-)\s?
+      | (?:≠|\\neq?(?![a-z])|\\not\s?=|(?<!\d)!=)\s?[$(]?  # x \ne 5
+      | (?:∞|\\infty)[)\]]?\s?(?:[,;]|or|and|to|\\cup|∪)\s?[$([]?  # -\infty, 5
+      | (?<![^\W_])(?<!\\)[A-Za-z]\(\s? | (?:[⌊⌈]|\\l(?:floor|ceil))\s?  # f(2)  \lfloor 4.5 \rfloor
     )$""",
     re.VERBOSE,
 )
@@ -115,13 +122,27 @@ _NOT_THIS = re.compile(
     rf"(?<=\d)(?P<unit>[^\d\n.]{{0,20}}),?\s(?:and\s|but\s)?(?:not|rather\sthan|instead\sof)\s[$(]?-?\d[\d.,/]*+{multiples.FOLLOWING}",
     re.IGNORECASE,
 )
+# The same of one that was found and is not taken: 42 (rejecting x = -3)  -3 is extraneous
+_NAMED = r"(?:(?:the|negative|other|extraneous|second|first|root|solution|value|case|answer|of)\s){0,4}(?:[A-Za-z]\s?=\s?)?[$(]?"
+_VALUE = r"[-−]?\d[\d.,/]{0,20}(?<![.,])"
+_REJECTED = re.compile(
+    rf"""(?:(?<=[(,;–—])\s?|(?<=[(,;–—]\s)|(?<=\s)(?=excluding)|(?<![^\W_])(?:I|we)\s(?:can\s|must\s|may\s)?)
+        (?:reject|discard|dismiss|ignor|exclud|eliminat)(?:e|ing)?\s{_NAMED}(?P<value>{_VALUE})(?:\s[a-z]{{1,12}}){{0,3}}
+      | (?<![^\W_])(?:[A-Za-z]\s?=\s?)?[$(]?(?P<other>{_VALUE})[$)]?\s(?:is|was)\s(?:\w{{1,12}}ly\s)?(?:then\s)?
+        (?:rejected|discarded|dismissed|extraneous|invalid|inadmissible|ruled\sout|not\s(?:valid|admissible|allowed|possible|a\ssolution))""",
+    re.IGNORECASE | re.VERBOSE,
+)
+# -(5)  -(-5), but not 20-(5)
+_SIGNED = re.compile(
+    r"(?<![\w)\]}%!])(?<![\w)\]}%!]\s)(?P<sign>[-−])\((?P<inner>[-−])?\s?(?P<number>\d[\d.,/]{0,99}+)\)(?!\s?[(!^\d])"
+)
 _BOUND = re.compile(  # x > 3, at least 3: a bound is no value
-    r"(?:[<>≤≥]|\\(?:leq?|geq?|lt|gt)(?![a-z])|(?:less|more|fewer|greater|larger|smaller)\sthan|at\s(?:least|most)|up\sto)[\s$({]*+$",
+    r"(?:[<>]=?|[≤≥]|\\(?:leq?|geq?|lt|gt)(?![a-z])|(?:less|more|fewer|greater|larger|smaller)\sthan|at\s(?:least|most)|up\sto)[\s$({]*+$",
     re.IGNORECASE,
 )
 _TERM = re.compile(r"(?<![A-Za-z])(?:\d|(?<![^\W\d_])[A-Za-z])\)?\s?[-+*/×·^]\s?$")  # x + | 3
 # What makes a number an operand of what nobody has worked out: 1 + | 7, x + | 3. A line's own sign begins an item of a list.
-_OPERAND = re.compile(r"(?:\d[%)$°]{0,3}[^\S\n]?(?:[-+−–]|plus|minus)|(?<![^\W_])[A-Za-z]\)?[^\S\n]?\+)[^\S\n]?[-−]?$")
+_OPERAND = re.compile(r"(?:\d[%)$°]{0,3}[^\S\n]?(?:[-+−–]|plus|minus)|(?<![^\W_])[A-Za-z]\)?[^\S\n]?\+)[^\S\n]?[-−(]?$")
 _WORKED_OUT = re.compile(  # 2 + 9, which is | 11
     r"(?P<term>\d[)$]?\s?[-+−×*·÷/]\s?[$(]?\d[\d.,]*+\)?),?\swhich\s(?:is|equals|makes|gives)\s(?=[-$]?\d)"
 )
@@ -151,7 +172,7 @@ _ABOUT = r"(?:about|approximately|roughly)"
 _ROUNDED = re.compile(
     rf"(?<=[\d}}])\s?\$?(?:\s?(?:≈|\\approx(?![A-Za-z]))|\s\((?:{_ABOUT}|≈)|,?\sor\s{_ABOUT})\s?\$?\d[\d.,]*+\\?%?\)?"
 )
-_EQUALS = re.compile(r"=|≈|\\approx(?![A-Za-z])")
+_EQUALS = re.compile(r"(?<![<>])(?<![^\d)]!)=|≈|\\approx(?![A-Za-z])")  # no bound: x <= 5
 # 42\n\nExplanation: 40 and 2 are added, which takes 1 step.
 _EXPLAINED = re.compile(
     r"[\s*_`]*+(?P<number>[-−$]?[\d][^\n*_`]{0,40}?)[*_`.]*+[ \t]*+\n\W{0,20}"
@@ -165,10 +186,11 @@ _COMPUTED = re.compile(
 _ASSIGNMENT = re.compile(r"[^\W\d_]\s?=")  # x = 3; two of them are two answers
 _FILLER = r"(?:maybe|perhaps|possibly|probably|alternatively|even|either|else|about)"
 _WORD = r"(?:or|nor|and|to|through|till|until|vs\.?|versus|by|x|times|plus|minus|mod|choose|(?:divided|multiplied)\sby)"
+_TEX = r"(?:\\(?:times|cdot|div|pm|mp|l?dots|over|sim|lor|vee)|\\(?:text|mathrm|mbox)\s?\{\s?(?:or|and|to)\s?\})"
 _THAN = r"(?:more|less|fewer|greater)\sthan"
-_OPERATOR = rf"(?:[-+−–—*×⋅∙·÷/^,&±:→]|\.\.|…|\\(?:times|cdot|div|pm|mp|l?dots|over|sim)|{_WORD}|{_THAN}|{_FILLER}|(?<=\s))"
+_OPERATOR = rf"(?:[-+−–—*×⋅∙·÷/^,&±:→]|\.\.|…|{_TEX}|{_WORD}|{_THAN}|{_FILLER}|(?<=\s))"
 _GOES_ON = re.compile(  # after a number: 3 + 4  5 or 6  5 6  5 cm or 6 cm
-    rf"(?:[%$()\s]*+{_OPERATOR}){{1,4}}?[$(\s]*+(?:\d|\\[dtc]?frac)"
+    rf"(?:[%$()\s]*+{_OPERATOR}){{1,4}}?[$(\s]*+(?:\d|\\[dtc]?frac|[-+−]?\s?(?:∞|\\infty))"
     rf"|(?:\s?[A-Za-z°%$]{{1,12}}){{1,2}}?,?\s(?:or|nor|and|to|by|x|×)\s(?:{_FILLER}\s)?[$(]?\d",
     re.IGNORECASE,
 )
@@ -177,7 +199,8 @@ _GOES_ON = re.compile(  # after a number: 3 + 4  5 or 6  5 6  5 cm or 6 cm
 def without_names(text: str) -> str:
     """Puts numbers into one spelling, and removes the numbers that agents and steps have for names."""
     text = without_separators(arithmetic(text.replace("\\$", "$").replace("\\%", "%")))
-    return _WORKED_OUT.sub(r"\g<term> = ", _NAME.sub("", without_layout(text)))
+    text = _SIGNED.sub(lambda signed: ("" if signed["inner"] else signed["sign"]) + signed["number"], without_layout(text))
+    return _WORKED_OUT.sub(r"\g<term> = ", _NAME.sub("", text))
 
 
 def last_number(text: str) -> str | None:
@@ -185,11 +208,19 @@ def last_number(text: str) -> str | None:
     last one is a part of something else."""
     if (above := _EXPLAINED.match(text)) and (value := exact(above["number"])) is not None:
         return str(value)
-    text = _NOT_THIS.sub(lambda taken: taken["unit"], _ROUNDED.sub("", without_names(text)))
+    text, rejected = _without_rejected(_NOT_THIS.sub(lambda taken: taken["unit"], _ROUNDED.sub("", without_names(text))))
     last = deque(_NUMBER.finditer(text), maxlen=1)
-    if not last or _REST.search(text, last[0].end()) or _is_part(last[0]) or _OPERAND.search(_before(last[0])):
+    if not last or _value(last[0]) in rejected:
+        return None
+    if _REST.search(text, last[0].end()) or _is_part(last[0]) or _OPERAND.search(_before(last[0])):
         return None
     return _value(last[0])
+
+
+def _without_rejected(text: str) -> tuple[str, set[str]]:
+    """The text without the numbers that it rejects; and those."""
+    rejected = {str(exact(number["value"] or number["other"])) for number in _REJECTED.finditer(text)}
+    return _REJECTED.sub("", text) if rejected else text, rejected
 
 
 def number_of(phrase: str, *, alone: bool) -> str | None:
@@ -220,6 +251,13 @@ def exact(phrase: str) -> Fraction | None:
     number = _NUMBER.fullmatch(phrase)
     value = _value(number) if number else None
     return None if value is None else Fraction(value)
+
+
+def is_whole(number: str, behind: str) -> bool:
+    """Tells whether a number is no part of what stands behind it: not 5 of 5\\sqrt{2}, 3 of 3/4, 5 of 5 hours 30 minutes."""
+    written = without_names(number)
+    match = _NUMBER.match(without_names(number + behind))
+    return bool(match) and len(written) in (match.end(), match.start("times"))
 
 
 def _only(side: str, *, alone: bool) -> str | None:

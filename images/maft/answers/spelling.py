@@ -3,6 +3,7 @@ r"""One spelling for what can be written in several: full-width letters, vulgar 
 Numbers, choices, texts and mathematics are read in this spelling, so that what one kind knows all of them do.
 """
 
+import html
 import re
 import unicodedata
 from fractions import Fraction
@@ -19,8 +20,9 @@ _FULL_WIDTH: dict[int, int | str] = {
 _CIRCLED = {0x24B6 + n: f"({letter})" for n, letter in enumerate("ABCDEFGHIJ")} | {
     0x24D0 + n: f"({letter})" for n, letter in enumerate("abcdefghij")
 }
+_STYLES = {code: unicodedata.normalize("NFKC", chr(code)) for code in range(0x1D400, 0x1D800)}  # of mathematics: 𝐁 𝟒𝟐
 _LIKE = {ord(sign): like for sign, like in zip("∕⧸∶✕⨯∗∙", "//:××*·", strict=True)}
-_PLAIN: dict[int, int | str | None] = {**dict.fromkeys(_UNSEEN), **_FULL_WIDTH, **_CIRCLED, **_LIKE}
+_PLAIN: dict[int, int | str | None] = {**dict.fromkeys(_UNSEEN), **_FULL_WIDTH, **_CIRCLED, **_STYLES, **_LIKE}
 
 _RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻"
 _LOWERED = "₀₁₂₃₄₅₆₇₈₉"
@@ -64,13 +66,19 @@ def _grouped(separator: str) -> re.Pattern[str]:
 
 _THOUSANDS, _IN_LISTS = _grouped(_ANY), _grouped(_TEX)
 _STYLED = re.compile(r"<(b|strong|i|em|u)>([^<>\n]{0,200})</\1>", re.IGNORECASE)  # <b>7</b>
+_BREAK = re.compile(r"<br\s?/?>", re.IGNORECASE)
+_ENTITY = re.compile(
+    r"&(?:amp|lt|gt|quot|apos|nbsp|minus|times|divide|deg|frac\d\d|#\d{1,6}|#[xX][0-9a-fA-F]{1,5});"
+)  # Tom &amp; Jerry
 _STRUCK = re.compile(r"(?<!~)~~(?!~)[^~\n]{1,200}~~(?!~)")  # ~~5~~ 6
 _SPACES = re.compile(rf"(?<!\\){_TEX_SPACE}")
 _FENCE = re.compile(r"\\(?:left|right)(?![A-Za-z])")  # \left( \right)
 
 
 def plain(text: str) -> str:
-    """Replaces full-width and circled signs, and removes those that nobody sees, and HTML's around what is emphasised."""
+    """Replaces full-width and circled signs and HTML's names of signs, and removes those that nobody sees, and HTML's around what
+    is emphasised."""
+    text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), _BREAK.sub("\n", text))
     return _STYLED.sub(r"\2", text.translate(_PLAIN))
 
 

@@ -21,6 +21,8 @@ _TYPED = re.compile(r"(?<![\\A-Za-z])(?:pi|infty)(?![A-Za-z])")
 _RAISED = re.compile(r"(?<=[\w)\]])\*\*(?=[\d({-])")  # x**2, but no bold type
 _AS_LATEX = {"∞": "\\infty", "π": "\\pi", "·": "\\cdot", "×": "\\times"}
 _SIGN = re.compile(r"([∞π·×])(?P<more>(?=[A-Za-z]))?")  # 2πr: a command ends before a letter
+# What goes on: 1, 2, ...  0.333...  1 + 2 + \cdots, but a reply that ends in "12..." has ended
+_DOTS = re.compile(r"\\[cdl]?dots[bcimo]?(?![A-Za-z])|(?P<kept>[,+]\s{0,3}|\.\d{1,40}+)(?:\.{3,}|…)")
 _POWER = re.compile(r"\^\{([-+]?\d++)\}")
 
 # What ends a text: a reason, a remark, another one that it is not.
@@ -83,6 +85,7 @@ def math_of(answer: str) -> str | None:
 
 def _in_latex(answer: str) -> str:
     """Writes what people type in place of LaTeX as LaTeX: √2, [0,∞), pi/2, sqrt(2), x**2."""
+    answer = _DOTS.sub(lambda dots: (dots["kept"] or "") + "\\ldots ", answer)
     answer = _ROOT.sub(lambda root: "\\sqrt{" + (root["of"] or root["number"]) + "}", answer)
     answer = _TYPED.sub(lambda typed: f"\\{typed[0]}", answer)
     answer = _SIGN.sub(lambda sign: _AS_LATEX[sign[1]] + (" " if sign["more"] is not None else ""), answer)

@@ -5,6 +5,7 @@ word of it may have been heard.
 """
 
 import asyncio
+import codecs
 import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -14,6 +15,7 @@ from typing import Any, Self
 
 import aiohttp
 import msgspec
+from aiohttp.http_exceptions import LineTooLong
 
 from maft.debate.engine import UNFINISHED, Request
 from maft.debate.replica import keeps_alive
@@ -22,6 +24,8 @@ from maft.errors import one_line
 from maft.spec import UNREADABLE
 
 _JSON = {"Content-Type": "application/json"}
+_PLAIN = {"Accept-Encoding": "identity"}  # compressed, a few kilobytes of a stranger's would be gigabytes here
+MOST = 64 << 10  # bytes of a refusal
 LINE = 1 << 20  # bytes of an event
 REST = 1.0  # seconds in which a stream has to end once all is said
 AGAIN = 2  # seconds after which a server that is away may be there
@@ -49,6 +53,8 @@ class _Usage(msgspec.Struct):
 class _Chunk(msgspec.Struct):
     choices: tuple[_Choice, ...] = ()
     usage: _Usage | None = None
+    error: Any = None
+    """What broke off the answer."""
 
 
 _CHUNK = msgspec.json.Decoder(_Chunk)
@@ -66,7 +72,9 @@ class Upstream:
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=60, socket_factory=keeps_alive)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)  # the request has a limit of its own
-        self._session = aiohttp.ClientSession(timeout=timeout, connector=connector, headers=self._headers, read_bufsize=LINE)
+        self._session = aiohttp.ClientSession(
+            timeout=timeout, connector=connector, headers={**_PLAIN, **self._headers}, read_bufsize=LINE, auto_decompress=False
+        )
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -83,7 +91,8 @@ class Upstream:
     async def _is_healthy(self, url: str) -> bool:
         assert self._session is not None, "use `async with`"
         try:
-            async with self._session.get(f"{url.rstrip('/')}/health", timeout=aiohttp.ClientTimeout(total=5)) as response:
+            limit = aiohttp.ClientTimeout(total=5)
+            async with self._session.get(f"{url.rstrip('/')}/health", timeout=limit, allow_redirects=False) as response:
                 return response.status == 200
         except (aiohttp.ClientError, TimeoutError, ConnectionError):
             return False
@@ -97,14 +106,16 @@ class Upstream:
         body |= {"stop": list(ends)} if ends else {}
         try:
             async with self._session.post(
-                f"{urls[0].rstrip('/')}/v1/completions", data=msgspec.json.encode(body), headers=_JSON
+                f"{urls[0].rstrip('/')}/v1/completions", data=msgspec.json.encode(body), headers=_JSON, allow_redirects=False
             ) as response:
                 if response.status != 200:
-                    raise _refused(response.status, await response.read())
+                    raise _refused(response.status, await response.content.read(MOST))
                 async with aclosing(_pieces(response.content)) as pieces:
                     async for piece in pieces:
                         yield piece
                 await _read_out(response)
+        except LineTooLong:
+            raise _broken(f"an event of more than {LINE >> 20} MiB") from None
         except (aiohttp.ClientError, ConnectionError) as error:
             raise Refused(503, f"the server of the agents is away: {one_line(error)}", after=AGAIN) from None
 
@@ -116,6 +127,10 @@ def _refused(status: int, data: bytes) -> Refused:
     )
 
 
+def _broken(reason: Any) -> Refused:
+    return Refused(502, f"the server of the agents broke off: {one_line(reason, 300)}")
+
+
 async def _read_out(response: aiohttp.ClientResponse) -> None:
     """Reads what is left after the answer: only a connection that was read to its end is used again."""
     with contextlib.suppress(aiohttp.ClientError, TimeoutError, ConnectionError):  # the answer is there already
@@ -125,23 +140,34 @@ async def _read_out(response: aiohttp.ClientResponse) -> None:
 
 
 async def _pieces(lines: Any) -> AsyncGenerator[Piece, None]:
-    """Reads the events. The chunk about tokens comes last, so the end is told with it."""
-    finish: str | None = None
-    async for line in lines:
-        event, _, data = line.strip().partition(b": ")
-        if event != b"data" or data == b"[DONE]":
-            continue
-        try:
-            chunk = _CHUNK.decode(data)
-        except UNREADABLE:
-            raise Refused(502, f"the server of the agents broke off: {one_line(data.decode(errors='replace'), 300)}") from None
+    """Reads the answer. The chunk about tokens comes last, or is the last of the text; so the end is told with it."""
+    finish, tokens = None, None
+    async for chunk in _chunks(lines):
         for choice in chunk.choices:
             finish = choice.finish_reason or finish
             if finish in UNFINISHED:
                 raise Refused(503, "the server of the agents ended in the middle of an answer", after=AGAIN)
             if choice.text:
                 yield Piece(choice.text)
-        if chunk.usage and not chunk.choices:
-            yield Piece("", finish or "stop", (chunk.usage.prompt_tokens, chunk.usage.completion_tokens))
+        tokens = (chunk.usage.prompt_tokens, chunk.usage.completion_tokens) if chunk.usage else tokens
+        if finish and tokens:
+            yield Piece("", finish, tokens)
             return
+    if finish:
+        raise Refused(502, "the server of the agents does not say how many tokens it read and wrote (usage)")
     raise Refused(503, "the server of the agents went away in the middle of an answer", after=AGAIN)
+
+
+async def _chunks(lines: Any) -> AsyncGenerator[_Chunk, None]:
+    """Reads the events; comments and names of events are passed over."""
+    async for line in lines:
+        event, _, data = line.strip().removeprefix(codecs.BOM_UTF8).partition(b":")
+        if event != b"data" or (data := data.lstrip()) == b"[DONE]":
+            continue
+        try:
+            chunk = _CHUNK.decode(data)
+        except UNREADABLE:
+            raise _broken(data.decode(errors="replace")) from None
+        if chunk.error:
+            raise _broken(chunk.error)
+        yield chunk

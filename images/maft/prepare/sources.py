@@ -100,7 +100,11 @@ def _is_folder(source: str) -> bool:
 def _files(place: Place) -> list[Place]:
     """The jsonl files of a folder or below a prefix, such as questions that a society kept."""
     address, mark, query = place.source.partition("?")
-    names = [name for name in _store(place.source, place).list("") if name.endswith(".jsonl") and not _HIDDEN.search(name)]
+    try:
+        keys = list(_store(place.source, place).list(""))
+    except OSError as error:
+        raise _unread(place, error) from None
+    names = [name for name in keys if name.endswith(".jsonl") and not _HIDDEN.search(name)]
     if not names:
         raise BadInput(f"{place.field}: {place.source}: no file in it ends with .jsonl; give a jsonl file or a folder of them")
     top = address if address.endswith("/") else f"{address}/"
@@ -189,10 +193,7 @@ def _read(place: Place) -> str:
     try:
         data = _bytes(place)
     except (Missing, OSError, ValueError) as error:  # ValueError: a zero byte or half a character in the name
-        if isinstance(error, OSError) and error.errno not in _NO_FILE:
-            raise
-        reason = getattr(error, "strerror", None) or ("No such object" if isinstance(error, Missing) else one_line(error, 100))
-        raise BadInput(f"{place.field}: {place.source}: {reason}; give a jsonl file or an s3:// URL that can be read") from None
+        raise _unread(place, error) from None
     for begins, (what, instead) in _FORMATS.items():
         if data.startswith(begins):
             raise BadInput(f"{place.field}: {place.source} is {what} and no jsonl; {instead}")
@@ -208,9 +209,20 @@ def _read(place: Place) -> str:
         raise BadInput(f"{place.field}: {place.source} {fault}; save it as UTF-8") from None
 
 
+def _unread(place: Place, error: Exception) -> Exception:
+    """BadInput for a path or an object that cannot be read; the error itself where it may pass."""
+    if isinstance(error, OSError) and error.errno not in _NO_FILE:
+        return error
+    reason = getattr(error, "strerror", None) or ("No such object" if isinstance(error, Missing) else one_line(error, 100))
+    return BadInput(f"{place.field}: {place.source}: {reason}; give a jsonl file or an s3:// URL that can be read")
+
+
 def _bytes(place: Place) -> bytes:
     if "://" not in place.source:
-        return Path(place.source).read_bytes()
+        path = Path(place.source)
+        if path.exists() and not path.is_file():  # a pipe or a device has no end
+            raise FileNotFoundError(errno.ENOENT, "No file but a pipe, a socket or a device")
+        return path.read_bytes()
     address, _, query = place.source.partition("?")
     folder, _, name = address.rpartition("/")
     return _store(f"{folder}/?{query}" if query else f"{folder}/", place).read(unquote(name))

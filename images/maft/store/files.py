@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -74,8 +75,11 @@ class FileStore:
 
     def _opened(self, key: str) -> BinaryIO:
         with self._explained():
+            path = self._path(key)
             try:
-                return self._path(key).open("rb")
+                if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+                    raise Missing(key)
+                return path.open("rb")
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 raise Missing(key) from None
 
