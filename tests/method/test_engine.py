@@ -209,6 +209,7 @@ ENDING = {
     "another choice": {"choices": [{"text": "x", "index": 1, "finish_reason": "stop"}], "usage": answer()["usage"]},
     "a token that is none": {"choices": [{"text": "x", "token_ids": [-1]}], "usage": answer()["usage"]},
     "fewer tokens than none": answer() | {"usage": {"prompt_tokens": -1, "completion_tokens": 1}},
+    "more tokens than there are": answer() | {"usage": {"prompt_tokens": 2**70, "completion_tokens": 1}},
     "deeper than anybody reads": web.Response(body=b'{"more": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"),
     "a gateway without a route": web.Response(status=404),
     "a router's words": web.Response(status=404, text="404 page not found"),

@@ -206,6 +206,22 @@ def test_programs_leave_the_pod_its_memory(processors: int, memory: int, count: 
     assert at_once(processors, memory) == count
 
 
+PRINTING = (
+    "sys.stdout.writelines(['a', 'b'])",
+    "sys.stdout.buffer.write(b'a')",
+    "sys.stdout.reconfigure(encoding='utf-8'); print('é')",
+    "print('\\ud83d')",
+    "print(1, file=sys.__stdout__)",
+    "sys.stdout.close()",
+    "__import__('logging').warning('a')",
+)
+
+
+@pytest.mark.parametrize("words", PRINTING)
+def test_a_program_may_print_in_any_way(words: str) -> None:
+    assert outputs(f"import sys\ndef f(x):\n    {words}\n    return x") == ("7",)
+
+
 def test_printing_and_asking_for_input_disturb_nothing() -> None:
     code = "print('hello')\nimport sys\nsys.stderr.write('x')\ndef f(x):\n    print(x, flush=True)\n    return x"
     assert outputs(code) == ("7",)

@@ -88,6 +88,7 @@ def test_streams_as_servers_and_proxies_write_them(events: tuple[dict | bytes, .
         ((b"data: " + b"[" * 100_000 + b"\n\n",), 502, "broke off"),
         ((b'data: {"choices": [{"text": "\\ud83d"}]}\n\n',), 502, "broke off"),
         ((b'data: {"choices": [{"text": "\xc3',), 502, "broke off"),
+        ((chunk("seven", "stop"), {"usage": {"prompt_tokens": 2**70}}), 502, "broke off"),
         ((chunk("seven", 5),), 502, "broke off"),  # type: ignore[arg-type]
     ],
 )

@@ -31,7 +31,7 @@ UNFINISHED = {"abort", "error"}  # a server that ends says so, with the half of 
 _PLAIN = {"Accept-Encoding": "identity"}  # compressed, a few kilobytes of a stranger's would be gigabytes here
 _JSON = {"Content-Type": "application/json", **_PLAIN}
 _Token = Annotated[int, Meta(ge=0, lt=2**31)]
-_Count = Annotated[int, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=0, lt=2**53)]
 _UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 T = TypeVar("T")
 
@@ -72,8 +72,8 @@ class _Choice(msgspec.Struct):
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: _Count
-    completion_tokens: _Count
+    prompt_tokens: Count
+    completion_tokens: Count
 
 
 class _Completion(msgspec.Struct):

@@ -17,7 +17,7 @@ import aiohttp
 import msgspec
 from aiohttp.http_exceptions import LineTooLong
 
-from maft.debate.engine import UNFINISHED, Request
+from maft.debate.engine import UNFINISHED, Count, Request
 from maft.debate.replica import keeps_alive
 from maft.endpoint.refused import Refused
 from maft.errors import one_line
@@ -46,8 +46,8 @@ class _Choice(msgspec.Struct):
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int
-    completion_tokens: int = 0
+    prompt_tokens: Count
+    completion_tokens: Count = 0
 
 
 class _Chunk(msgspec.Struct):

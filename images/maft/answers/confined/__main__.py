@@ -4,6 +4,7 @@ In: one JSON object on standard input. Out: the line `ready` once nothing can be
 with the outputs, or with what went wrong. What comes after `ready` is the program's word, and believed as little.
 """
 
+import io
 import json
 import os
 import sys
@@ -13,21 +14,16 @@ from maft.answers.confined import values
 from maft.answers.confined.lockdown import Unavailable, confine
 
 
-class _Nowhere:
+class _Nowhere(io.RawIOBase):
     """Takes what the program prints."""
 
-    encoding, errors, closed = "utf-8", "strict", False
+    def writable(self) -> bool:
+        """Tells that it may."""
+        return True
 
-    def write(self, text: str) -> int:
-        """Passes over the text."""
-        return len(text)
-
-    def flush(self) -> None:
-        """Has nothing to do."""
-
-    def isatty(self) -> bool:
-        """Tells that nobody watches."""
-        return False
+    def write(self, data: Any) -> int:
+        """Passes over the bytes."""
+        return len(data)
 
 
 def main() -> None:
@@ -37,7 +33,7 @@ def main() -> None:
     os.dup2(2, 1)
     sys.path.remove(os.environ["PYTHONPATH"])
     os.environ.clear()
-    sys.stdout = sys.stderr = _Nowhere()
+    sys.stdout = sys.stderr = io.TextIOWrapper(io.BufferedWriter(_Nowhere()), "utf-8", "backslashreplace")
     try:
         confine(request["parent"])
     except (Unavailable, OSError) as error:
