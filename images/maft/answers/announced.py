@@ -38,8 +38,12 @@ _VERB = rf"\s++ (?:{_DENIAL}|{_IS})(?![^\W_]) (?>(?:\s*+:)?)"  # the answer is 1
 _NEWLINE = r"(?P<newline>[*_ \t]*+ \n)"  # **Answer** alone on its line
 # The same in other languages: Antwort: 12  La réponse est 12  答案是12
 _ABROAD = r"""(?P<abroad>
-    (?: (?<![^\W_])(?:Antwort|Lösung|réponse|respuesta|resposta|risposta|ответ)(?![^\W_]) | 答案 | 答え | 정답 )
-    [\s*_]*+ (?: : | (?:ist|lautet|est|es|é|è)(?![^\W_])(?>(?:\s*+:)?) | 是 | は | は、 | 은 ) )"""
+    (?: (?<![^\W_])(?:Antwort|Lösung|réponse|respuesta|resposta|risposta|ответ|antwoord|odpowiedź|odpověď|svar(?:et)?|vastaus|cevap
+          |yanıt|jawaban(?:nya)?|đáp\ án|câu\ trả\ lời|răspuns(?:ul)?|відповідь|απάντηση)(?![^\W_])
+        (?:\s(?:finale?|correcta?|correcte|corretta|exacte|definitiva|akhir|cuối\ cùng)(?![^\W_]))?
+      | الجواب | الإجابة | תשובה | उत्तर | คำตอบ | 答案 | 答え | 정답 )
+    [\s*_]*+ (?: : | (?:ist|lautet|est|es|é|è|is|jest|to|brzmi|je|är|er|on|adalah|là|este|є|είναι|равен|равно|هو|هي|היא)(?![^\W_])
+      (?>(?:\s*+:)?) | คือ | (?:应该|應該)?[是为為] | 就是 | 等于 | 等於 | は、? | 은 ) )"""
 # <final_answer>12</final_answer>  [ANSWER]12[/ANSWER]
 _TAG = r"(?:<(?:final[_\ ]?)?answer>|\[(?:final[_\ ]?)?answer\](?=.{0,400}\[/))"
 _MARKER = re.compile(
@@ -64,12 +68,12 @@ _SOMETHING = re.compile(r"[^\W_]|[½⅓⅔¼¾⅕-⅞⅐-⅒]")
 
 _REMOTE = r"(?:hardly|far from|nowhere near)(?=\s[$\\(*]*(?:[-\d]|[A-J]\b))"  # hardly 5, but "far from home" is a text
 _NOT = re.compile(
-    rf"[\s*_]*+(?:\w+ly\s)?(?P<word>not|never|neither|nor|no longer|anything but|unlikely to be|{_REMOTE})"
+    rf"[\s*_]*+(?:\w+ly\s)?(?P<word>not|never|neither|nor|no longer|anything but|unlikely to be|nicht|{_REMOTE})"
     r"(?![^\W_])(?P<only>\s(?:only|just|merely))?",
     re.IGNORECASE,
 )
 _INSTEAD = re.compile(
-    r"(?<![^\W_])(?:but(?:\s(?:rather|instead))?|rather|instead|(?:it|that|this)(?:['’]s|\s(?:is|was|equals|must\sbe|should\sbe|would\sbe)))"
+    r"(?<![^\W_])(?:sondern|but(?:\s(?:rather|instead))?|rather|instead|(?:it|that|this)(?:['’]s|\s(?:is|was|equals|must\sbe|should\sbe|would\sbe)))"
     r"(?![^\W_])[,:]?+\s++(?!not\b|that\b|than\b|of\b)",
     re.IGNORECASE,
 )

@@ -10,7 +10,7 @@ from collections import deque
 from fractions import Fraction
 
 from maft.answers import multiples
-from maft.answers.spelling import CJK, arithmetic, without_layout, without_separators
+from maft.answers.spelling import CJK, OR, OR_CJK, arithmetic, without_layout, without_separators
 
 # --- one number ---
 
@@ -95,12 +95,13 @@ _NUMBER = re.compile(
     re.VERBOSE,
 )
 
+_EITHER = rf"(?:\s(?i:or|nor|to|through|o|{OR})\s|\s?(?:{OR_CJK})\s?)"  # 5 or | 6
 # What stands before a number of which it is a part: 3 x | 4, 1 hour | 30 minutes, 5 or | 6, 2020-01-| 15, \ln | 2, \pm | 3.
 _PART_OF = re.compile(
     rf"""(?: \d!?[$)]*+\s?(?:x|X|[×*·⋅÷∙]|\\times|\\cdot|\\div|times|by|vs\.?|versus)\s?[$(]?
       | \d\s?{_LARGE}(?:,?\s(?:and\s)?)
       | (?<![^\W_]){multiples.NUMERAL}\s{_LARGE},?\sand\s | {multiples.BEFORE}
-      | \d\S{{0,3}}(?:\s[A-Za-z]{{1,12}})?\s(?i:or|nor|to|through)\s(?:(?:maybe|perhaps|possibly|even|about|(?:is|was)\sit)\s)?[$(]?
+      | \d\S{{0,3}}(?:\s[A-Za-z]{{1,12}})?{_EITHER}(?:(?:maybe|perhaps|possibly|even|about|(?:is|was)\sit)\s)?[$(]?
       | \d[-–/.]\d{{1,4}}[-–/.] | \d– | \d!\s?[-+/]\s? | \d[a-z]\s?[-+*/×·]?\s?
       | (?<![^\W_])\\?{_FUNCTION}(?:_\{{?\w{{1,4}}\}}?)?\s?[({{$]?
       | (?<![^\W_])(?:could|might|may)\s(?:also|equally|just\sas\swell|even)\sbe\s[$(]?  # could be 5, but could also be | 6
@@ -185,7 +186,8 @@ _COMPUTED = re.compile(
 )  # 12 + 5
 _ASSIGNMENT = re.compile(r"[^\W\d_]\s?=")  # x = 3; two of them are two answers
 _FILLER = r"(?:maybe|perhaps|possibly|probably|alternatively|even|either|else|about)"
-_WORD = r"(?:or|nor|and|to|through|till|until|vs\.?|versus|by|x|times|plus|minus|mod|choose|(?:divided|multiplied)\sby)"
+_ALSO = rf"or|nor|o|{OR}|{OR_CJK}|、|and"
+_WORD = rf"(?:{_ALSO}|to|through|till|until|vs\.?|versus|by|x|times|plus|minus|mod|choose|(?:divided|multiplied)\sby)"
 _TEX = r"(?:\\(?:times|cdot|div|pm|mp|l?dots|over|sim|lor|vee)|\\(?:text|mathrm|mbox)\s?\{\s?(?:or|and|to)\s?\})"
 _THAN = r"(?:more|less|fewer|greater)\sthan"
 _OPERATOR = rf"(?:[-+−–—*×⋅∙·÷/^,&±:→]|\.\.|…|{_TEX}|{_WORD}|{_THAN}|{_FILLER}|(?<=\s))"

@@ -11,6 +11,10 @@ from fractions import Fraction
 # Of scripts that write no spaces between words: 一共有42个
 CJK = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 
+# Between two that are offered together, in other languages: 5 oder 6  5或6
+OR = "oder|ou|oppure|или|або|eller|lub|albo|nebo|alebo|veya|atau|hoặc|tai|أو"
+OR_CJK = "或者|或|または|もしくは|또는"
+
 # Read by nobody: zero-width space, joiner and byte order mark, soft hyphen, marks of direction, variation selectors.
 _UNSEEN = [0x200B, 0x2060, 0xFEFF, 0xAD, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFE0E, 0xFE0F]
 _FULL_WIDTH: dict[int, int | str] = {
@@ -66,6 +70,7 @@ def _grouped(separator: str) -> re.Pattern[str]:
 
 _THOUSANDS, _IN_LISTS = _grouped(_ANY), _grouped(_TEX)
 _STYLED = re.compile(r"<(b|strong|i|em|u)>([^<>\n]{0,200})</\1>", re.IGNORECASE)  # <b>7</b>
+_COMMENT = re.compile(r"<!--(?:(?!-->)[\s\S]){0,500}-->")  # nobody sees it
 _BREAK = re.compile(r"<br\s?/?>", re.IGNORECASE)
 _ENTITY = re.compile(
     r"&(?:amp|lt|gt|quot|apos|nbsp|minus|times|divide|deg|frac\d\d|#\d{1,6}|#[xX][0-9a-fA-F]{1,5});"
@@ -78,7 +83,7 @@ _FENCE = re.compile(r"\\(?:left|right)(?![A-Za-z])")  # \left( \right)
 def plain(text: str) -> str:
     """Replaces full-width and circled signs and HTML's names of signs, and removes those that nobody sees, and HTML's around what
     is emphasised."""
-    text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), _BREAK.sub("\n", text))
+    text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), _BREAK.sub("\n", _COMMENT.sub("", text)))
     return _STYLED.sub(r"\2", text.translate(_PLAIN))
 
 
