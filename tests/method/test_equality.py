@@ -143,6 +143,12 @@ PAIRS = [
     ("\\sin 30^\\circ", "\\frac{1}{2}", True),
     ("\\sin 30^\\circ", "\\sin 30", False),
     ("90^\\circ", "90", True),
+    ("12\\text{ a.m.}", "12\\text{ p.m.}", False),
+    ("12\\text{ AM}", "12\\text{ a.m.}", True),
+    ("100\\text{ BC}", "100\\text{ AD}", False),
+    ("5\\text{ north}", "5\\text{ south}", False),
+    ("f^{(2)}(x)", "f^2(x)", False),
+    ("\\vec{a}\\cdot\\vec{b}", "\\vec{a}\\times\\vec{b}", False),
     ("\ud800", "1", False),
 ]
 

@@ -40,8 +40,12 @@ _TWO_UNITS = re.compile(rf"\d{_SPACE}{_UNIT % 'large'}{_SPACE}{_AND}\d++(?:\.\d+
 _LEFT_OUT = re.compile(
     r"\\ldots(?![A-Za-z])|\\pmod(?![A-Za-z])|(?:(?<![A-Za-z])[A-Za-z]|\\[A-Za-z]+|[})\]])'(?![A-Za-z])"
     r"|\^\s*(?:\{\s*)?(?:T(?![A-Za-z])|\*|\\(?:top|prime|dagger|ast|perp)(?![A-Za-z]))"
+    # f^{(2)}(x)  \vec{a}\times\vec{b}  12\text{ p.m.}  100\text{ BC}
+    r"|(?<![A-Za-z])[A-Za-z]\s*\^\s*\{\s*\(\s*\w+\s*\)\s*\}|\\(?:vec|mathbf|hat)\s*\{\s*[A-Za-z]\s*\}\s*\\times"
+    r"|\\(?:text|mathrm|mbox)\s*\{\s*(?:[AaPp]\.?[Mm]\.?|BCE?|AD|CE|north|south|east|west)\s*\}"
 )
 _DERIVATIVE = re.compile(r"\s*[A-Za-z]'{1,3}\(\w\)\s*=(?=[^=']+$)")  # f'(x) = 2x
+_TEXT = re.compile(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}")
 _BRACED = re.compile(r"\{([\w*])\}")
 _EMPTY = re.compile(r"\\(?:emptyset|varnothing)(?![A-Za-z])|\\\{\s*\\\}|∅")
 _LOG_BASE = r"(?:(?P<short>\d)|\{\s*(?P<base>\d{1,4})\s*\})"
@@ -122,7 +126,8 @@ def _is_literal(text: str) -> bool:
 
 
 def _spelled(text: str) -> str:
-    """Its one spelling, without spaces and the braces of single signs."""
+    """Its one spelling, without spaces, the braces of single signs and the case and full stops of words."""
+    text = _TEXT.sub(lambda word: rf"\text{{{word[1].replace('.', '').lower()}}}", text)
     return _BRACED.sub(r"\1", re.sub(r"\s|\\[,;: ]", "", text))
 
 

@@ -259,7 +259,7 @@ def is_whole(number: str, behind: str) -> bool:
     """Tells whether a number is no part of what stands behind it: not 5 of 5\\sqrt{2}, 3 of 3/4, 5 of 5 hours 30 minutes."""
     written = without_names(number)
     match = _NUMBER.match(without_names(number + behind))
-    return bool(match) and len(written) in (match.end(), match.start("times"))
+    return match is not None and len(written) in (match.end(), match.start("times"))
 
 
 def _only(side: str, *, alone: bool) -> str | None:
