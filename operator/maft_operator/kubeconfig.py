@@ -29,7 +29,10 @@ def read(path: Path) -> Any:
 
 @functools.lru_cache(maxsize=16)
 def _read(path: Path, _state: tuple[int, ...]) -> Any:
-    return yaml.safe_load(path.read_text())
+    try:
+        return yaml.safe_load(path.read_text())
+    except RecursionError:
+        raise ValueError(f"{path} nests too deep to be read") from None
 
 
 def present() -> str:
@@ -51,7 +54,8 @@ def namespace(context: str = "") -> str:
 def _contexts() -> Iterator[tuple[str, str]]:
     """The name of each context, with its namespace."""
     for file in _files():
-        for entry in file.get("contexts") or ():
+        entries = file.get("contexts")
+        for entry in entries if isinstance(entries, list) else ():
             if isinstance(entry, dict) and (name := _text(entry.get("name"))):
                 inner = entry.get("context")
                 yield name, _text(inner.get("namespace")) if isinstance(inner, dict) else ""

@@ -46,10 +46,16 @@ def config(path: Path, present: str, **namespaces: str) -> str:
     return str(path)
 
 
-def test_of_several_files_the_first_that_names_a_context_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+WRONG = ["contexts: [", "contexts: 5", "contexts: {a: b}", "contexts: [[1], {name: 5}]", "[" * 5000, "{a: " * 5000, "\0", "!!x y"]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong[:12])
+def test_of_several_files_the_first_that_names_a_context_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
     """As kubectl takes them; what is missing, broken or of another form is passed over here, and told when a client is made."""
     broken, other = tmp_path / "broken", tmp_path / "list"
-    broken.write_text("contexts: [")
+    broken.write_text(wrong)
     other.write_text("[]")
     one = config(tmp_path / "one", "", a="of-a")
     two, three = config(tmp_path / "two", "b", b="of-b"), config(tmp_path / "three", "c", c="", a="again")

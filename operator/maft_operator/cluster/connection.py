@@ -12,7 +12,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 
 from maft_operator import kubeconfig
 
-_UNREADABLE = (config.ConfigException, OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError)
+_UNREADABLE = (config.ConfigException, OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError, RecursionError)
 
 
 class NoCluster(Exception):
@@ -34,7 +34,8 @@ async def connected(*, in_cluster: bool, context: str = "") -> AsyncIterator[Api
                 await config.load_kube_config(context=context or kubeconfig.present() or None, client_configuration=settings)
     except _UNREADABLE as error:
         why = " ".join(str(error).split()) or type(error).__name__
-        raise NoCluster(f"no cluster: {why}; run this in a pod, or set KUBECONFIG") from None
+        where = "" if in_cluster else f"kubeconfig {os.pathsep.join(map(str, kubeconfig.paths()))}: "
+        raise NoCluster(f"no cluster: {where}{why}; run this in a pod, or set KUBECONFIG") from None
     # Where no proxy is set there is nothing to look for in the environment; aiohttp would read ~/.netrc at each request.
     settings.client_session_kwargs = {"trust_env": bool(getproxies_environment())}
     async with ApiClient(settings) as client:
