@@ -17,9 +17,18 @@ _FACTORS = {
     "billion": 10**9,
     "trillion": 10**12,
     "quadrillion": 10**15,
+    # In other languages; billions of some of them are trillions, and are not read.
+    "docenas?|douzaines?|dutzend|dozijn": 12,
+    "tausend|mille|duizend|тысяч[аи]?": 10**3,
+    "millionen|mill[oó]n(?:es)?|mili?ón|milhão|milhões|milion[iey]|miljoen|миллион(?:а|ов)?": 10**6,
+    "milliarden?|milliards?|miliardi?|miljard|миллиард(?:а|ов)?": 10**9,
+    "百|백": 10**2,
+    "千(?![克米瓦卡赫字升])|천": 10**3,
+    "万|萬|만": 10**4,
+    "亿|億|억": 10**8,
 }
 _WORD = rf"(?i:{'|'.join(_FACTORS)})"
-_WORDS = rf"{_WORD}s?+(?![A-Za-z])"
+_WORDS = rf"(?:{_WORD}s?+(?![A-Za-zа-я]))"
 _ONES = "a|an|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen"
 NUMERAL = rf"(?i:{_ONES}|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety)"
 _PARTS = "four|fif|six|seven|eigh|nin|ten|hundred|thousand|million|billion"
@@ -31,7 +40,7 @@ TIMES = rf"(?>(?P<times>(?>(?:{_END}(?:[^\S\n]|[~-]){{0,3}}\*{{0,2}}+{_TEX}{_WOR
 
 # What does not follow a number, because the number would be a part of it.
 AFTER = rf"""
-    (?(times)(?:,?\s(?:and\s)?[$(]?(?:\d|(?:{NUMERAL}|half)(?![A-Za-z])) | -[A-Za-z]) | (?!))  # 5 million 200  4 hundred-dollar
+    (?(times)(?:\d|,?\s(?:and\s)?[$(]?(?:\d|(?:{NUMERAL}|half)(?![A-Za-z])) | -[A-Za-z]) | (?!))  # 5 million 200  4 hundred-dollar
   | [\s-]{{1,2}}(?i:(?:{_PARTS})ths|halves|thirds)(?![A-Za-z])  # 3 tenths
   | (?<=1)(?<!\d1)[\s-]{{1,2}}(?i:half|third|(?:{_PARTS})th)(?![A-Za-z])  # 1 half
   | [\s-]{{1,2}}(?i:quarters|fourths)\sof\s(?i:an?|the|one|\d)  # 3 quarters of an hour, but coins are quarters, too
@@ -50,13 +59,13 @@ _BESIDE = re.compile(rf"\}}?+{TIMES}", re.VERBOSE)
 def beside(text: str, end: int) -> str:
     """Writes as LaTeX what multiplies the mathematics that ends there, $5$ million; empty where nothing does."""
     match = _BESIDE.match(text, end)
-    words = re.findall(_WORD, match["times"]) if match and match["times"] else []
+    words = re.findall(_WORDS, match["times"]) if match and match["times"] else []
     return f"\\text{{ {' '.join(words)}}}" if words else ""
 
 
 def factor(words: str | None) -> int:
     """Multiplies what the words of a match of TIMES say."""
     product = 1
-    for word in re.findall(_WORD, words or ""):
-        product *= _FACTORS[word.lower()]
+    for word in re.findall(_WORDS, words or ""):
+        product *= next(factor for form, factor in _FACTORS.items() if re.fullmatch(f"(?:{form})s?", word, re.IGNORECASE))
     return product

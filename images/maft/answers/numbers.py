@@ -44,9 +44,13 @@ _DIVISOR = r"(?>(?:\s?/\s?(?P<divisor>\d++))?)"  # 3/4
 
 # Units that another quantity follows: 1 hour 30 minutes, 5 ft 3 in.
 _LARGE = r"""(?:hours?|hrs?|h|minutes?|mins?|m|days?|weeks?|months?|years?|yrs?|feet|foot|ft|yards?|yd|pounds?|lbs?|stone|gallons?
-    |quarts?|lit(?:er|re)s?|L|tonnes?|tons?|t|[KkMGT]B|(?:kilo|mega|giga|tera)bytes?|dollars?|euros?|degrees?|km|kg|miles?|°|'|′|\^\{?\\circ\}?)"""
+    |quarts?|lit(?:er|re)s?|L|tonnes?|tons?|t|[KkMGT]B|(?:kilo|mega|giga|tera)bytes?|dollars?|euros?|degrees?|km|kg|miles?
+    |Stunden?|heures?|horas?|uur|час(?:а|ов)?|Minuten|minutos?|минуты?|Tage?|jours?|d[ií]as?|Wochen?|semaines?|semanas?|°|'|′|\^\{?\\circ\}?)"""
 _SMALL = r"""(?:hours?|hrs?|minutes?|mins?|seconds?|secs?|days?|weeks?|months?|inch(?:es)?|in|ounces?|oz|pence|cents?|grams?|g|kg
     |m[lL]|c[lL]|millilit(?:er|re)s?|[KkMG]B|cm|mm|m|s|h|feet|ft|'|"|′|″)(?![^\W_])"""
+_LARGE_CJK = r"(?:元|角|小时|小時|时|時間?|分钟|分鐘|分之?|天|日|米|厘米|公里|千?克|点|點|年|月|시간|분|일|원|円)"  # 3元5角
+_AND = "and|und|et|e|y|и|і|og|och|en|ja|ve|dan|và"
+_HALF = r"(?:y\smedi[ao]|et\sdemie?|e\smezz[ao]|e\smei[ao]|с\sполовиной|und\sein(?:e|\s)?\s?halb)"  # 3 y medio
 _FUNCTION = r"(?:sqrt|root|ln|log|lg|exp|sin|cos|tan|cot|arc[a-z]{3})"
 
 _BASE = r"(?!10(?!\d))\d|two|three|four|five|six|seven|eight|nine|twelve|sixteen"
@@ -68,12 +72,13 @@ _AFTER = rf"""
       | (?:M|Bn?|bn)(?![A-Za-z])          # $5M
       | \s*+!(?:\s?(?!\*\*(?:[\s.,]|$))[-+*/×·^)(\d.,;:?=<>$\\}}%]|\s[a-z]) # 5! ways  5!. but an exclamation ends a sentence: 5!
       | (?:,?\swith\sa?\s?|,\s|\s\(|\s)?(?:R|[Rr]em(?:\.|ainder)?)(?:\sof|\sis|:)?\s?(?!0(?!\d))\d # 3 R 2  7 (remainder 2)
+      | \s?{_LARGE_CJK}\d | [{CJK}]?半 | (?:\s[^\W\d_]{{1,12}})?\s{_HALF}(?![^\W_])
       | (?:\s[A-Za-z]{{1,12}}){{1,2}}\sand\s(?:a|one)[\s-](?:half|quarter|third)(?![^\W_])  # 3 hours and a half
       | \s\(?(?:in\s)?base[\s-]?(?:{_BASE})  # 101 base 2
       | \s(?:\(|\(?(?:in|as)\s)(?:binary|octal|hex(?:adecimal)?)(?![^\W_]) | _\{{?\\text
       | \s?(?:\\?%|percent)\sof\s[$(]?\d   # 5% of 200
       | \s?/\s?[exyπ](?![A-Za-z])         # 2/x
-      | \s(?:squared|cubed|factorial|to\sthe\spower|to\sthe\s\d)(?![^\W_])
+      | \s(?:squared|cubed|factorial|to\sthe\s(?:power|\d\w*|\w{{1,12}}\spower))(?![^\W_])
       | \s(?:in|per|over|out\sof)\s\d++(?!\s?[A-Za-z%.,]\w)  # 1 in 6
       | ['’′″"]\d | [€£¥₹]\d              # 5'3"
       | \s*+\}}\s?(?:\{{|[_^](?!\s?\{{?\s?\\circ))  # the first argument of a command, or where a sum begins
@@ -81,7 +86,7 @@ _AFTER = rf"""
       | \s?[<>]=?\s?[A-Za-z](?![A-Za-z>])  # 5 < x, but no tag
       | (?:\s[A-Za-z]{{1,12}})?\s(?:(?:or|and)\s{_BEYOND}|at\s(?:the\s)?(?:least|most))(?![^\W_])(?!\s(?:than|[a-z]+ly)(?![^\W_]))
       | \s{_LARGE},?\s(?:and\s)?(?!an?\s){multiples.NUMERAL}\s{_SMALL}  # 3 weeks and two days
-      | \s?{_LARGE}(?:\s|\sand\s)\s?\d | \s?[h°'′]\d
+      | \s?{_LARGE}(?:\s|\s(?:{_AND})\s)\s?\d | \s?[h°'′]\d
       | \s?{_LARGE},\s(?:and\s)?\d++(?>(?:\.\d++)?)\s?{_SMALL}
       | \^(?!\s*+\{{?+\\circ)            # 2^n, though not 90^\circ
       | {multiples.AFTER} )
@@ -186,14 +191,17 @@ _COMPUTED = re.compile(
 )  # 12 + 5
 _ASSIGNMENT = re.compile(r"[^\W\d_]\s?=")  # x = 3; two of them are two answers
 _FILLER = r"(?:maybe|perhaps|possibly|probably|alternatively|even|either|else|about)"
-_ALSO = rf"or|nor|o|{OR}|{OR_CJK}|、|and"
+_TO = "bis|à|a|hasta|до|tot|til|till|do"  # 3 bis 4
+_CJK_AND = f"{OR_CJK}|、|和|与|與|及|到|至|から|と|와|과|부터"
+_ALSO = rf"or|nor|o|{OR}|{_AND}|{_TO}|{_CJK_AND}"
 _WORD = rf"(?:{_ALSO}|to|through|till|until|vs\.?|versus|by|x|times|plus|minus|mod|choose|(?:divided|multiplied)\sby)"
 _TEX = r"(?:\\(?:times|cdot|div|pm|mp|l?dots|over|sim|lor|vee)|\\(?:text|mathrm|mbox)\s?\{\s?(?:or|and|to)\s?\})"
 _THAN = r"(?:more|less|fewer|greater)\sthan"
 _OPERATOR = rf"(?:[-+−–—*×⋅∙·÷/^,&±:→]|\.\.|…|{_TEX}|{_WORD}|{_THAN}|{_FILLER}|(?<=\s))"
 _GOES_ON = re.compile(  # after a number: 3 + 4  5 or 6  5 6  5 cm or 6 cm
     rf"(?:[%$()\s]*+{_OPERATOR}){{1,4}}?[$(\s]*+(?:\d|\\[dtc]?frac|[-+−]?\s?(?:∞|\\infty))"
-    rf"|(?:\s?[A-Za-z°%$]{{1,12}}){{1,2}}?,?\s(?:or|nor|and|to|by|x|×)\s(?:{_FILLER}\s)?[$(]?\d",
+    rf"|(?:\s?[^\W\d_]{{1,12}}|\s?[°%$]{{1,3}}){{1,2}}?,?\s(?:{_ALSO}|to|by|x|×)\s(?:{_FILLER}\s)?[$(]?\d"
+    rf"|[{CJK}]{{1,3}}?(?:{_CJK_AND})\s?\d",
     re.IGNORECASE,
 )
 

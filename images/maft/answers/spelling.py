@@ -16,7 +16,7 @@ OR = "oder|ou|oppure|или|або|eller|lub|albo|nebo|alebo|veya|atau|hoặc|ta
 OR_CJK = "或者|或|または|もしくは|또는"
 
 # Read by nobody: zero-width space, joiner and byte order mark, soft hyphen, marks of direction, variation selectors.
-_UNSEEN = [0x200B, 0x2060, 0xFEFF, 0xAD, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFE0E, 0xFE0F]
+_UNSEEN = [0x20E3, 0x200B, 0x2060, 0xFEFF, 0xAD, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFE0E, 0xFE0F]
 _FULL_WIDTH: dict[int, int | str] = {
     **{0xFEE0 + code: code for code in range(0x21, 0x7F)},
     **{0x3000: " ", 0x3002: ". ", 0x066B: ".", 0x066C: ","},
@@ -25,7 +25,7 @@ _CIRCLED = {0x24B6 + n: f"({letter})" for n, letter in enumerate("ABCDEFGHIJ")} 
     0x24D0 + n: f"({letter})" for n, letter in enumerate("abcdefghij")
 }
 _STYLES = {code: unicodedata.normalize("NFKC", chr(code)) for code in range(0x1D400, 0x1D800)}  # of mathematics: 𝐁 𝟒𝟐
-_LIKE = {ord(sign): like for sign, like in zip("∕⧸∶✕⨯∗∙", "//:××*·", strict=True)}
+_LIKE = {ord(sign): like for sign, like in zip("∕⧸∶✕⨯∗∙﹣➖﹢➕", "//:××*·--++", strict=True)}
 _PLAIN: dict[int, int | str | None] = {**dict.fromkeys(_UNSEEN), **_FULL_WIDTH, **_CIRCLED, **_STYLES, **_LIKE}
 
 _RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻"
@@ -34,6 +34,7 @@ _DIGITS = str.maketrans(_RAISED + _LOWERED + "⁄", "0123456789+-0123456789/")
 _VULGAR = re.compile(r"(?P<after>(?<=\d)\s?)?(?P<sign>[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒])")  # 3½  ⅔
 _SET = re.compile(rf"(?<![{_RAISED[:10]}])(?P<after>(?<=\d))?(?P<sign>[{_RAISED[:10]}]++⁄[{_LOWERED}]++)")  # 3¹⁄₂
 _POWER = re.compile(rf"[{_RAISED}]++")  # 10⁻³
+_RAISED_SIGN = re.compile(rf"(?<![{_RAISED}\w)\]}}])⁻(?=\d)")
 _AGAIN = r"\\(?:overline|bar|dot)\s?\{(?P<again>\d{1,9})\}|\((?P<again2>\d{1,9})\)"
 _REPEATING = re.compile(rf"(?<![\d.])(?P<whole>\d{{0,9}})\.(?P<fixed>\d{{0,9}})(?:{_AGAIN})(?!\d)")  # 0.1\overline{{6}}  0.(3)
 _TOPS = {"a": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9}
@@ -95,6 +96,7 @@ def without_struck(text: str) -> str:
 def arithmetic(text: str) -> str:
     """Writes fractions and powers on the line: 3½ as 3 1/2, 10² as 10^{2}, 0.\\overline{3} as 1/3."""
     text = _SET.sub(_fraction, _VULGAR.sub(_fraction, text)).replace("⁄", "/")
+    text = _RAISED_SIGN.sub("-", text)  # ⁻7
     text = _POWER.sub(lambda power: "^{" + power[0].translate(_DIGITS) + "}", text)
     text = _REPEATING.sub(_repeating, text)
     return _SAID.sub(_in_words, text)
