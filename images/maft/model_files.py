@@ -9,12 +9,13 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from maft.errors import BadInput, one_line
+from maft.errors import BadInput, one_line, shown
 
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 _OBJECTS = (CONFIG, "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json")
+_SECTIONS = ("quantization_config", "rope_parameters", "rope_scaling", "text_config")  # of config.json, where they are there
 # Any of these is a tokenizer; what its class wants besides, transformers says.
 _TOKENIZERS = re.compile(r"tokenizer\.json|vocab\.txt|vocab\.json|tekken\.json|tokenization_\w+\.py|.*\.model|.*\.tiktoken")
 _POINTER = b"version https://git-lfs"
@@ -30,10 +31,20 @@ def check_texts(folder: Path, *, own_code: bool) -> None:
     _check_model(names, read, str(folder))
     for name in sorted(names.intersection(_OBJECTS)):
         content = _object(read(name), f"{folder}/{name}")
+        if name == CONFIG:
+            _check_sections(content, f"{folder}/{name}")
         if own_code:
             _check_code(content, names, f"{folder}/{name}")
     for name in sorted(name for name in names if name.endswith(".jinja")):
         _text(read(name), f"{folder}/{name}")
+
+
+def _check_sections(config: Mapping[str, Any], where: str) -> None:
+    """transformers would name neither the file nor the field."""
+    for field in _SECTIONS:
+        section = config.get(field)
+        if section is not None and not isinstance(section, dict):
+            raise BadInput(f"model.source: {where}: {field} is {shown(section)}; expected an object")
 
 
 def check_weights(folder: Path) -> None:

@@ -354,6 +354,13 @@ def with_fields(model: Path, name: str, values: Callable[[int], list[Any]]) -> i
 REFUSED = {"config.json": 5, "generation_config.json": 0, "tokenizer.json": 5, "tokenizer_config.json": 3}
 
 
+@pytest.mark.parametrize("field", ["quantization_config", "rope_scaling", "rope_parameters", "text_config"])
+@pytest.mark.parametrize(("value", "shown"), [("awq", "'awq'"), ([1], "[1]"), (True, "true")])
+def test_a_section_that_is_none_is_named(model: Path, field: str, value: Any, shown: str) -> None:
+    changed("config.json", **{field: value})(model)
+    assert with_model(model) == f"model.source: {model}/config.json: {field} is {shown}; expected an object"
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_fields_of_another_type(model: Path, name: str) -> None:
     assert with_fields(model, name, lambda number: [VALUES[number % len(VALUES)]]) >= REFUSED[name]
