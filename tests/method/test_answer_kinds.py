@@ -1157,6 +1157,8 @@ OTHERS: list[Row] = [
     ("Ответ: 5 или 6", "number", None),
     ("Die Antwort ist A oder B.", "choice", None),
     ("答案是A或B", "choice", None),
+    ("Antwort: $5$ oder $6$", "math", None),
+    ("答案是$5$或$6$", "math", None),
     ("Die Antwort ist nicht 5, sondern 6.", "number", "6"),
     ("Die Antwort ist nicht Rom, sondern Paris.", "text", "paris"),
     ("Antwort: Oder", "text", "oder"),

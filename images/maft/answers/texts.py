@@ -5,7 +5,7 @@ import unicodedata
 
 from maft.answers import multiples
 from maft.answers.numbers import exact
-from maft.answers.spelling import arithmetic, plain, without_layout, without_separators
+from maft.answers.spelling import OR, OR_CJK, arithmetic, plain, without_layout, without_separators
 
 _WRAPPED = re.compile(r"\\(?:text\w*+|math\w++|mbox|emph|operatorname)\s?\{([^{}]*+)\}")  # \text{B}  \mathrm{B}
 _ESCAPED = re.compile(r"\\([%&_$#])")  # 50\%
@@ -47,9 +47,8 @@ _DOLLARS = r"(?<!\\)\$\$?+\s*+((?>(?:[^$\\]++|\\.)+))\$\$?"  # $x+1$  $$x+1$
 _PARENTHESES = r"\\\(((?>(?:[^\\]++|\\[^()])+))\\\)"  # \(x+1\)
 _BRACKETS = r"\\\[((?>(?:[^\\]++|\\[^\[\]])+))\\\]"  # \[x+1\]
 _MATH = re.compile(f"{_DOLLARS}|{_PARENTHESES}|{_BRACKETS}")
-_MORE = re.compile(
-    r"\s*+\??+\s*+(?P<comma>,)?\s*(?P<word>(?:or|and|nor|to|/|vs\.?)(?![^\W_])\s*)?(?:(?:maybe|perhaps|possibly|even)\s*)?", re.I
-)
+_JOINED = rf"(?:(?:or|and|nor|to|/|vs\.?|o|{OR})(?![^\W_])|{OR_CJK})"
+_MORE = re.compile(rf"\s*+\??+\s*+(?P<comma>,)?\s*(?P<word>{_JOINED}\s*)?(?:(?:maybe|perhaps|possibly|even)\s*)?", re.IGNORECASE)
 _GOES_ON = re.compile(r"\s(?:is|are|was|has|means|stands)(?![^\W_])")  # $5$, and $x$ is 3
 
 
