@@ -83,7 +83,9 @@ _LABEL = re.compile(r"thought\s*\n")  # of Gemma's channel
 _AROUND = re.compile(_any(WRAPPERS), re.IGNORECASE)
 _AROUND_REPLIES = re.compile(_any([tag for tag in WRAPPERS if "answer" not in tag]), re.IGNORECASE)
 
-_END = re.compile(rf"(?<![`\"'“‘])(?:{'|'.join(map(re.escape, ENDS))})")
+# </s> may be HTML's: it ends a turn where nothing follows, or another one begins
+_ENDED = "|".join(re.escape(end) + (r"(?=\s*(?:\Z|<|\[|[A-Z][a-z]{1,20}:))" if end == "</s>" else "") for end in ENDS)
+_END = re.compile(rf"(?<![`\"'“‘])(?:{_ENDED})")
 _ENDS = re.compile(rf"\A(?:\s*(?:{'|'.join(map(re.escape, ENDS))}))+")
 
 # --- harmony ---
