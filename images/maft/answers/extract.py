@@ -20,7 +20,7 @@ from maft.answers.choices import choice_of, last_choice
 from maft.answers.numbers import exact, is_whole, last_number, number_of, without_names
 from maft.answers.spelling import plain, without_struck
 from maft.answers.texts import math_of, math_said, text_of, text_said
-from maft.answers.thoughts import split
+from maft.answers.thoughts import ENDS, split
 from maft.spec import AnswerKind
 
 _SENTENCE = re.compile(r"(?<!!)\.(?=[\s*_\"')]|$)")  # leaves "3.5" whole, and "5!." which is a factorial: no sentence ends twice
@@ -39,6 +39,11 @@ _NONE = re.compile(
 _MINUS = re.compile(r"(?:\A|\n|[=$(\[{:]\s?|\\[(\[])[-−]$")  # -\boxed{5}
 _CLOSED = re.compile(r"\A\}?(?:\s?(?:\$+|\\\)|\\\]))?")
 _NEXT = re.compile(r"\n\s*[*_#]{0,4}(?:Question|Q|Human|User|Problem)[*_ ]{0,3}\d{0,3}[*_ ]{0,3}:|<\|endoftext\|>")
+
+
+# The end of a turn: what a model writes behind it are others' turns. </s> may be HTML's, and <s>5</s> is struck out
+_ENDED = "|".join(re.escape(end) + (r"(?=\s*(?:\Z|<|\[|[A-Z][a-z]{1,20}:))" if end == "</s>" else "") for end in ENDS)
+_END = re.compile(rf"(?<![`\"'“‘])(?:{_ENDED})")
 
 
 # Kinds whose answer is the whole reply; debate/meaning.py says which mean the same.
@@ -86,10 +91,18 @@ def _searched(reply: str, masks: Iterable[str], kind: AnswerKind, complete: bool
 
 
 def _without_next(reply: str) -> str:
-    """Cuts off the next question that small models go on with behind their answer, as worked examples had it."""
+    """Cuts off the next question that small models go on with behind their answer, as worked examples had it, and what they write
+    behind the end of their turn."""
+    end = next((end for end in _END.finditer(reply) if _ends(reply, end)), None)
+    reply = reply[: end.start()] if end else reply
     settled = SETTLED.search(reply)
     turn = _NEXT.search(reply, settled.end()) if settled else None
     return reply[: turn.start()] if turn else reply
+
+
+def _ends(reply: str, end: re.Match[str]) -> bool:
+    """Whether a turn ends there: something was said, and nothing is struck out."""
+    return bool(reply[: end.start()].strip()) and not (end[0] == "</s>" and "<s>" in reply[: end.start()])
 
 
 def canonical(answer: str, kind: AnswerKind) -> str | None:

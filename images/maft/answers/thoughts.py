@@ -83,11 +83,6 @@ _LABEL = re.compile(r"thought\s*\n")  # of Gemma's channel
 _AROUND = re.compile(_any(WRAPPERS), re.IGNORECASE)
 _AROUND_REPLIES = re.compile(_any([tag for tag in WRAPPERS if "answer" not in tag]), re.IGNORECASE)
 
-# </s> may be HTML's: it ends a turn where nothing follows, or another one begins
-_ENDED = "|".join(re.escape(end) + (r"(?=\s*(?:\Z|<|\[|[A-Z][a-z]{1,20}:))" if end == "</s>" else "") for end in ENDS)
-_END = re.compile(rf"(?<![`\"'“‘])(?:{_ENDED})")
-_ENDS = re.compile(rf"\A(?:\s*(?:{'|'.join(map(re.escape, ENDS))}))+")
-
 # --- harmony ---
 
 _HEADER = re.compile(r"(?>(?:<\|(?:start|channel|constrain)\|>[^<]{0,99}+){1,4})<\|message\|>|\A\s*+to=[^\s<]{1,99}+<\|message\|>")
@@ -138,10 +133,10 @@ def _unwrapped(reply: str) -> tuple[str, bool]:
 
 
 def _without_ends(reply: str) -> str:
-    """The reply up to the end of its turn: what a model writes behind it are others' turns. </s> ends what <s> strikes out, too."""
-    reply = _ENDS.sub("", reply, count=4) if _ENDS.match(reply) else reply
-    end = next((end for end in _END.finditer(reply) if end[0] != "</s>" or "<s>" not in reply[: end.start()]), None)
-    return (reply[: end.start()] if end else reply).strip()
+    for _ in range(4):  # more than there are in a row
+        for end in ENDS:
+            reply = reply.strip().removesuffix(end)
+    return reply.strip()
 
 
 def _channels(text: str, headers: list[re.Match[str]]) -> Said:
