@@ -168,10 +168,11 @@ class Cluster:
         await self.create("Pod", _pod(job))
         await self.set_status("Job", name, {"active": 1, "startTime": _now()})
 
-    async def finish(self, job: Json) -> float:
-        """Ends a Job well; the moment at which it was said."""
+    async def finish(self, job: Json, summary: ProgramSummary | None = None) -> float:
+        """Ends a Job well, whose program says that, or what it usually says; the moment at which it was said."""
         name, stage = job["metadata"]["name"], job["metadata"]["labels"]["app.kubernetes.io/component"]
-        await self.set_status("Pod", f"{name}-x", _succeeded(job["spec"]["template"]["spec"]["containers"][0], stage))
+        container, said = job["spec"]["template"]["spec"]["containers"][0], summary or _SUMMARIES[stage]
+        await self.set_status("Pod", f"{name}-x", _ended(container, encode_summary(said).decode(), 0))
         moment = time.perf_counter()
         await self.set_status("Job", name, _complete())
         return moment
@@ -251,10 +252,6 @@ def _pod(job: Json) -> Json:
     owner = {"apiVersion": "batch/v1", "kind": "Job", "name": metadata["name"], "uid": metadata["uid"], "controller": True}
     about = {"name": f"{metadata['name']}-x", "labels": template["metadata"]["labels"], "ownerReferences": [owner]}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": template["spec"]}
-
-
-def _succeeded(container: Json, stage: str) -> Json:
-    return _ended(container, encode_summary(_SUMMARIES[stage]).decode(), 0)
 
 
 def _ended(container: Json, message: str, code: int) -> Json:

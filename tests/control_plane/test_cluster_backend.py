@@ -32,7 +32,7 @@ from statuses import ALL, PREPARED, state, summarized
 from test_upgrade import NEW, OLD
 
 from maft.summaries import PrepareSummary
-from maft_operator.cluster import images, kinds, manifests, reasons
+from maft_operator.cluster import explaining, images, kinds, manifests, reasons
 from maft_operator.cluster.api import Refused
 from maft_operator.cluster.backend import ClusterBackend
 from maft_operator.cluster.controller import Controller
@@ -274,6 +274,23 @@ def test_events_explain_what_nothing_else_does_and_may_be_forbidden() -> None:
     assert [trouble.message for trouble in snapshot.troubles] == ["exceeded quota: small"]
     forbidden = asyncio.run(backend(Server(waits, refuses={"Event": Refused(403, "events is forbidden")})).observe())
     assert (forbidden.troubles, forbidden.observed) == ((), snapshot.observed)
+
+
+def test_a_run_that_waits_for_what_may_not_be_read_goes_on_and_the_right_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Its Job makes no pod, for a quota or a webhook does not let it; the Event that says so is forbidden, as are our own ones."""
+    explaining.say_unread.cache_clear()
+    why = 'events is forbidden: User "system:serviceaccount:maft-system:x" cannot list resource "events" in API group ""'
+    waits = stored(job("r-0-prepare"))
+    waits["metadata"]["ownerReferences"] = [{"uid": "u", "controller": True}]  # of `resource`
+    server = Server(resource(state(job("r-0-prepare"))), waits, refuses={"Event": Refused(403, why)})
+    for _ in range(3):
+        again, *_ = look(server)
+        assert again is not None  # by itself, and not by the back-off of a look that failed
+    assert ("list", "Event", "") in server.asked
+    [run] = server.objects["MultiAgentFinetune"]
+    assert {(c["type"], c["reason"]) for c in run["status"]["conditions"]} >= {("Progressing", "Working")}
+    [line] = [record.getMessage() for record in caplog.records if "cannot be read" in record.getMessage()]
+    assert line.startswith(f"events in namespace default cannot be read, so it is not told why pods there wait: {why}; add the")
 
 
 def test_children_of_a_namesake_are_not_ours() -> None:

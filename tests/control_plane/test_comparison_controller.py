@@ -301,6 +301,29 @@ def test_fields_of_a_newer_definition_are_passed_over_in_what_is_searched_too() 
     assert server.runs and f"search.parameters.{path}.step" in server.status["warnings"][0]
 
 
+def test_it_is_read_once_for_each_spec_and_nothing_is_kept_of_one_that_is_gone() -> None:
+    """As with a run: also where only a watch tells of its end, and no look."""
+    server = Server()
+
+    def reading() -> Any:
+        looked(server)
+        known = server.keys.state(KEY).read
+        return known.reading if known else None
+
+    first = reading()
+    assert first is not None and reading() is first
+    server.change(maxParallel=3)
+    assert reading() is not first
+    watched = Watched(server.keys, Metrics())
+    watched.parent(kinds.COMPARISON, "DELETED", server.objects[COMPARISON]["arithmetic"])
+    assert server.keys.state(KEY).read is None
+    looked(server)
+    for name in server.runs:
+        server.end(name, "Failed")
+    looked(server)
+    assert server.status["phase"] == "Failed" and reading() is None
+
+
 def test_it_expires_with_its_runs() -> None:
     server = Server(methods=["base"], seeds=1, ttlSecondsAfterFinished=0)
     looked(server)

@@ -5,6 +5,7 @@ A real S3 server behind a proxy that does to requests what networks do; and answ
 
 import hashlib
 import os
+import re
 import socket
 import socketserver
 import subprocess
@@ -22,12 +23,17 @@ from small import ROOT, a_spec
 from unreliable import AS_OFTEN_AS_SEEN, Faults, Request, Unreliable, unreliable
 
 from maft.errors import BadInput
+from maft.prepare import earlier
+from maft.program import Assignment
 from maft.spec import immutable_spec_json
+from maft.store import layout
 from maft.store.base import Damaged, Missing, Passing, Store
 from maft.store.check import PATIENCE, check
 from maft.store.commits import COMMIT, committed, fetch, fetch_folder, publish, required
+from maft.store.pace import Pace, Paced, TooSlow
 from maft.store.patience import FIRST, LONGEST, Patience
 from maft.store.s3 import PARTS, S3Store
+from maft.store.s3 import PATIENCE as S3_PATIENCE
 from maft.store.s3_client import ONCE, Requests
 from maft.store.urls import open_store
 from maft.summaries import BAD_INPUT
@@ -159,6 +165,106 @@ def test_flipped_bits_are_never_believed(store: Store, direct: Store, proxy: Unr
         for name, data in files.items():
             assert store.read(f"{prefix}{name}") == data
     assert proxy.met["flipped"] > 10
+
+
+def hidden(*names: str) -> Callable[[Request, bytes], bytes]:
+    """The lists of a store leave out objects that are called so."""
+    key = rb"<Key>[^<]*(?:%s)</Key>" % "|".join(names).encode()
+    entry = re.compile(rb"<Contents>(?:(?!</Contents>).)*%s.*?</Contents>" % key, re.DOTALL)
+    return lambda request, body: entry.sub(b"", body) if "list-type=2" in request.line else body
+
+
+def test_a_commit_that_a_list_leaves_out_is_there(store: Store, direct: Store, proxy: Unreliable, tmp_path: Path) -> None:
+    """What is committed is read by its name; whoever does the work again with another result is told, and overwrites nothing."""
+    commit = publish(direct, "x/", {"a": b"1", "b": b"2"})
+    proxy.edited = hidden(COMMIT, "a")
+    assert list(store.list("x/")) == ["x/b"]
+    assert committed(store, "x/") == commit
+    assert fetch_folder(store, commit, tmp_path / "made").joinpath("a").read_bytes() == b"1"
+    assert publish(store, "x/", {"a": b"1", "b": b"2"}) == commit
+    refusal(lambda: publish(store, "x/", {"a": b"other", "b": b"2"}), "x/: other content is committed there")
+    assert fetch(direct, commit, "a") == b"1" and sorted(direct.list("x/")) == [f"x/{COMMIT}", "x/a", "x/b"]
+
+
+def test_a_stage_whose_commit_a_list_leaves_out_is_done_again(store: Store, direct: Store, proxy: Unreliable) -> None:
+    for iteration in (1, 2):
+        publish(direct, layout.datasets("ns/run", iteration), {"generator-0.jsonl": b"{}"})
+    assignment = Assignment(store=store, run="ns/run", given_spec=a_spec(iterations=3))
+    assert earlier.found(assignment).debates == "1-2"
+    proxy.edited = hidden(f"2/datasets/{COMMIT}")
+    assert earlier.found(assignment).debates == "1"
+
+
+def slowly(s3: S3Server, proxy: Unreliable, tmp_path: Path, clock: Clock, seconds: float) -> Store:
+    """Through the proxy: a body has to come at ten thousand bytes a second."""
+    place = (s3.bucket, f"faults/{tmp_path.name}", proxy.endpoint, "us-east-1")
+    return S3Store(*place, patience=clock.patience(seconds), requests=replace(ONCE, pace=Pace(10_000.0, 0.1)))
+
+
+def test_a_body_that_trickles_is_given_up(
+    s3: S3Server, keys: None, direct: Store, proxy: Unreliable, clock: Clock, tmp_path: Path
+) -> None:
+    """Each byte comes in time for the socket, and all of them would take minutes."""
+    direct.write("x", bytes(5_000))
+    store = slowly(s3, proxy, tmp_path, clock, 0.0)
+    proxy.faults = Faults(trickled=100, trickled_seconds=0.03)
+    began = time.monotonic()
+    for call in (
+        lambda: store.read("x"),
+        lambda: store.read_part("x", 10, 4_000),
+        lambda: store.download("x", tmp_path / "x"),
+        lambda: store.fetch("x", tmp_path / "x"),
+    ):
+        with pytest.raises(Passing, match=r"^store s3://[^\n]* bytes came within [^\n]*, 10000 a second are the least$"):
+            call()
+    assert time.monotonic() - began < 30.0
+    assert proxy.met["trickled"] >= 4
+
+
+def test_a_body_that_trickled_is_asked_for_again(
+    s3: S3Server, keys: None, direct: Store, proxy: Unreliable, clock: Clock, tmp_path: Path
+) -> None:
+    body = os.urandom(5_000)
+    direct.write("x", body)
+    store = slowly(s3, proxy, tmp_path, clock, 600.0)
+    proxy.faults = Faults(trickled=60, trickled_seconds=0.03)
+    for _ in range(4):
+        assert store.read("x") == body
+        assert store.download("x", tmp_path / "x") == hashlib.sha256(body).hexdigest()
+        store.fetch("x", tmp_path / "x")
+        assert (tmp_path / "x").read_bytes() == body
+    assert proxy.met["trickled"] > 4
+
+
+class Pieces:
+    """A stream whose pieces take seconds to come, and some to be used."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *pieces: tuple[int, float]) -> None:
+        self.now = 0.0
+        self._pieces = iter(pieces)
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+
+    def read1(self, most: int) -> bytes:
+        size, seconds = next(self._pieces, (0, 0.0))
+        assert size <= most
+        self.now += seconds
+        return bytes(size)
+
+
+def test_a_pace_is_the_mean_of_what_the_store_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces = [(20_000, 19.0), (1_000, 0.5), (60_000, 45.0), (1, 19.0)]  # a silence, and what it held back at its end; the last ones
+    stream = Pieces(monkeypatch, *pieces)
+    body = Paced(stream, Pace())
+    while piece := body.read(100_000 if stream.now else 20_000):
+        assert len(piece) in (20_000, 61_001)
+        stream.now += 1000.0  # a slow disk
+    stream = Pieces(monkeypatch, (20_000, 19.0), (479, 1.0))
+    with pytest.raises(TooSlow, match=r"^20479 bytes came within 20 s, 1024 a second are the least$"):
+        Paced(stream, Pace()).read()
+
+
+def test_a_slow_body_is_asked_for_again_in_time() -> None:
+    assert Pace().seconds < S3_PATIENCE.seconds
 
 
 def test_an_outage_at_each_step_of_a_publication_costs_nothing(
@@ -527,12 +633,13 @@ def listing(truncated: str, token: str = "", entries: bytes = LISTED) -> bytes:
 @pytest.mark.parametrize(
     ("reply", "error", "words"),
     [
-        (listing("true", "same"), BadInput, ["ListObjectsV2", "every page is the first one"]),
+        (listing("true", "same"), BadInput, ["ListObjectsV2", "the same pages come again"]),
+        (listing("true", "same", b""), BadInput, ["ListObjectsV2", "the same pages come again"]),
         (listing("true"), Passing, ["ListObjectsV2", "does not say how"]),
         (listing("false", entries=LISTED.replace(b"<Size>4</Size>", b"")), Passing, ["none of an S3 server", "Size"]),
         (listing("false", entries=LISTED.replace(b"2026-01-01T00:00:00.000Z", b"soon")), Passing, ["none of an S3 server"]),
     ],
-    ids=["the same page for ever", "no token", "no size", "no date"],
+    ids=["the same page for ever", "an empty page for ever", "no token", "no size", "no date"],
 )
 def test_a_list_that_is_none_is_told(
     answers: Answers, answered: S3Store, reply: bytes, error: type[Exception], words: list[str]
@@ -541,6 +648,22 @@ def test_a_list_that_is_none_is_told(
     with pytest.raises(error) as caught:
         list(answered.list(""))
     assert [word for word in ["s3://bucket", *words] if word not in str(caught.value)] == []
+
+
+def test_a_list_that_goes_round_in_circles_ends_after_the_first(answers: Answers, answered: S3Store) -> None:
+    pages = [listing("true", f"to-{next_}", LISTED.replace(b"x", key)) for key, next_ in ((b"a", "b"), (b"b", "c"), (b"c", "a"))]
+    answers.answers = {"": pages * 10}
+    several = answered.list("run/")
+    assert [next(several) for _ in range(3)] == ["a", "b", "c"]
+    with pytest.raises(BadInput, match=r"^store s3://bucket: run/: ListObjectsV2: the same pages come again and again; [^\n]*$"):
+        next(several)
+
+
+def test_pages_without_a_key_are_no_circle_as_long_as_they_lead_on(answers: Answers, answered: S3Store) -> None:
+    """Of a store that has many deleted objects to pass over."""
+    empty = [listing("true", f"to-{number}", b"") for number in range(5)]
+    answers.answers = {"": [*empty, listing("true", "rest"), listing("false", "", LISTED.replace(b"x", b"y"))]}
+    assert list(answered.list("run/")) == ["x", "y"]
 
 
 def test_a_full_page_goes_on_also_where_that_is_said_oddly(answers: Answers, answered: S3Store) -> None:

@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 PAGE = b"<!DOCTYPE html><html><body><h1>502</h1><br>nobody is <b>here</body></html>"
 END = (http.client.HTTPException, OSError)
-KINDS = ("slow_down", "page", "reset", "late", "lost", "cut", "flipped")
+KINDS = ("slow_down", "page", "reset", "late", "lost", "cut", "flipped", "trickled")
+OF_READS = ("cut", "flipped", "trickled")
 REFUSALS = ("slow_down", "page", "reset", "down")  # the server does not see the request
 HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "expect"}
 
@@ -41,6 +42,10 @@ class Faults:
     """One bit of a body that is read."""
     lost: float = 0
     """Of conditional writes: done, but the answer does not come."""
+    trickled: float = 0
+    """A body that is read comes byte by byte."""
+    trickled_seconds: float = 0.02
+    """Between two of them."""
 
     def names(self) -> set[str]:
         """Returns those that requests are to meet."""
@@ -83,6 +88,8 @@ class Unreliable(socketserver.ThreadingTCPServer):
         """Asked at each request: is the store away?"""
         self.before: Callable[[], None] = lambda: None
         """Called before a request is passed on."""
+        self.edited: Callable[[Request, bytes], bytes] = lambda _, body: body
+        """What is made of the body of an answer."""
         self.met: Counter[str] = Counter()
         self._random = random.Random(seed)
         self._lock = threading.Lock()
@@ -108,7 +115,7 @@ class Unreliable(socketserver.ThreadingTCPServer):
         return {name for name in self.faults.names() if not self.met[name]}
 
     def _chosen(self, request: Request, chosen: float) -> str:
-        impossible = {"lost": not request.conditional, "cut": not request.reads, "flipped": not request.reads}
+        impossible = {"lost": not request.conditional, **dict.fromkeys(OF_READS, not request.reads)}
         for name in (name for name in KINDS if not impossible.get(name)):
             chosen -= getattr(self.faults, name)
             if chosen < 0:
@@ -147,7 +154,8 @@ class _Connection(socketserver.StreamRequestHandler):
             self.server.count(fault)
             return self._refuse(fault)
         status, headers, body = self._forward(request)
-        if fault in ("cut", "flipped") and not body:
+        body = self.server.edited(request, body)
+        if fault in OF_READS and not body:
             fault = ""
         self.server.count(fault)
         if fault == "lost":
@@ -156,6 +164,8 @@ class _Connection(socketserver.StreamRequestHandler):
             threading.Event().wait(self.server.faults.late_seconds)
         if fault == "flipped":
             body = self._flipped(body)
+        if fault == "trickled":
+            return self._answer(status, headers, b"", length=len(body)) and self._trickle(body)
         return self._answer(status, headers, body, cut=fault == "cut", head=request.line.startswith("HEAD "))
 
     def _refuse(self, fault: str) -> bool:
@@ -166,6 +176,12 @@ class _Connection(socketserver.StreamRequestHandler):
     def _flipped(self, body: bytes) -> bytes:
         at = int(self.server.share() * len(body))
         return body[:at] + bytes([body[at] ^ 1 << int(self.server.share() * 8)]) + body[at + 1 :]
+
+    def _trickle(self, body: bytes) -> bool:
+        for at in range(len(body)):
+            self.wfile.write(body[at : at + 1])
+            threading.Event().wait(self.server.faults.trickled_seconds)
+        return True
 
     def _forward(self, request: Request) -> tuple[int, dict[str, str], bytes]:
         self.server.before()
@@ -181,11 +197,14 @@ class _Connection(socketserver.StreamRequestHandler):
             headers = {name.lower(): value for name, value in answer.getheaders()}
             return answer.status, headers, answer.read()
 
-    def _answer(self, status: int, headers: dict[str, str], body: bytes, *, cut: bool = False, head: bool = False) -> bool:
+    def _answer(
+        self, status: int, headers: dict[str, str], body: bytes, *, cut: bool = False, head: bool = False, length: int | None = None
+    ) -> bool:
+        """length: of a body that comes later."""
         kept = {name: value for name, value in headers.items() if name not in HOP}
-        length = headers.get("content-length", "0") if head else str(len(body))
+        size = str(len(body) if length is None else length)
         if status != 204:
-            kept["content-length"] = length
+            kept["content-length"] = headers.get("content-length", "0") if head else size
         lines = [f"HTTP/1.1 {status} {http.client.responses.get(status, '')}", *(f"{n}: {v}" for n, v in kept.items())]
         self.wfile.write("\r\n".join([*lines, "", ""]).encode("latin-1") + (body[: len(body) // 2] if cut else body))
         return not cut

@@ -99,15 +99,17 @@ class S3Store:
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         asked: dict[str, str] = {"Bucket": self._bucket, "Prefix": self._key(prefix)}
-        before: Sequence[Entry] = ()
+        pages: set[tuple[bool, str]] = set()  # by their first key, or the way on from those that have none
         while True:
             page, token = self._try(prefix, lambda: self._page(prefix, asked))
-            if page and page == before:
-                raise BadInput(f"store {self.url}: {prefix}: ListObjectsV2: every page is the first one; use another store")
+            which = (bool(page), page[0].key if page else token)
+            if which in pages:
+                raise BadInput(f"store {self.url}: {prefix}: ListObjectsV2: the same pages come again and again; use another store")
             yield from page
             if not token:
                 return
-            asked["ContinuationToken"], before = token, page
+            pages.add(which)
+            asked["ContinuationToken"] = token
 
     def _entry(self, listed: Any) -> Entry:
         key = listed["Key"].removeprefix(self._prefix)

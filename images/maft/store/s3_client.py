@@ -9,6 +9,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from maft.errors import BadInput, one_line
+from maft.store.pace import PACE, Pace, Paced
 
 CONNECT = 4.0  # seconds until an address has to accept
 
@@ -21,6 +22,8 @@ class Requests:
     """How often, in a row."""
     silence: float
     """Seconds without a byte after which an attempt has failed."""
+    pace: Pace = PACE
+    """At which an object's bytes have to come."""
 
 
 PATIENT = Requests(3, 60.0)  # putting the parts of a large object together takes some time
@@ -36,6 +39,7 @@ def client(url: str, endpoint: str | None, region: str | None, requests: Request
         raise BadInput(f"store {url}: {one_line(error)}; check the storage settings and the AWS configuration") from error
     if endpoint:  # AWS itself redirects to other regions, and boto3 knows what to do then
         made.meta.events.register("before-parse.s3", _Redirects(url))
+    made.meta.events.register("before-parse.s3.GetObject", _Pacing(requests.pace))
     return made
 
 
@@ -53,6 +57,18 @@ class _Redirects:
             raise BadInput(f"store {self._url}: the bucket is in the region {one_line(region, 60)}; correct storage.region")
         where = _place(str(headers.get("location") or ""))
         raise BadInput(f"store {self._url}: the endpoint redirects to {where or 'another place'}; correct storage.endpoint")
+
+
+class _Pacing:
+    """Has objects come at a pace, those too that boto3 fetches in parts of its own."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+
+    def __call__(self, response_dict: dict[str, Any], **_: Any) -> None:
+        body = response_dict["body"]
+        if response_dict["status_code"] < 300:  # else it is the text of a fault
+            body._raw_stream = Paced(body._raw_stream, self._pace)  # boto3 has no other place for it
 
 
 def _place(location: str) -> str:

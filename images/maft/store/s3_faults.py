@@ -25,6 +25,7 @@ from urllib3.exceptions import HTTPError
 
 from maft.errors import BadInput, one_line, with_kind
 from maft.store.base import Missing, Passing
+from maft.store.pace import TooSlow
 
 # Another conditional write is under way, or another process has cleaned up: write again.
 DISTURBED = {"ConditionalRequestConflict", "OperationAborted", "409", "NoSuchUpload", "InvalidPart"}
@@ -138,8 +139,8 @@ def explained(url: str, key: str, *, conditional: bool = False) -> Iterator[None
         raise Passing(f"store {url}: unreachable: {one_line(error)}") from error
     except (IncompleteReadError, ChecksumError, FlexibleChecksumError, HTTPError) as error:
         raise Passing(f"store {url}: {key}: the answer broke off or came damaged: {with_kind(error)}") from error
-    except Boto3Error as error:  # a transfer in parts that was tried several times
-        raise Passing(f"store {url}: {key}: {one_line(error)}") from error
+    except (TooSlow, Boto3Error) as error:  # or a transfer in parts that was tried several times
+        raise Passing(f"store {url}: {key}: {one_line(getattr(error, 'last_exception', None) or error)}") from error
     except BotoCoreError as error:
         raise BadInput(f"store {url}: {one_line(error)}; check the storage settings and the AWS credentials") from error
     except (ResponseParserError, KeyError, ValueError) as error:  # boto3 reads what is not there, and dates that are none

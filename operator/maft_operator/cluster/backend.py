@@ -121,7 +121,8 @@ class ClusterBackend:
         several, namespace = list(dict.fromkeys(asked.values())), self._owner.run.namespace
         try:
             lists = await asyncio.gather(*(self._api.list(kinds.WORKLOAD, namespace, **dict([one])) for one in several))
-        except Refused:
+        except Refused as error:
+            explaining.say_unread(kinds.WORKLOAD, namespace, str(error))
             return {}
         return workloads.owned(dict(zip(several, lists, strict=True)), asked, self._children)
 

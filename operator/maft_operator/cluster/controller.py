@@ -14,7 +14,7 @@ from maft_operator.cluster.backend import ClusterBackend
 from maft_operator.cluster.fields import parts
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.indexes import added_up
-from maft_operator.cluster.keys import Keys, KeyState, Read, Seen
+from maft_operator.cluster.keys import Keys, KeyState, Seen
 from maft_operator.cluster.looks import sooner
 from maft_operator.cluster.manifests import Owner
 from maft_operator.cluster.measured import measure
@@ -171,10 +171,8 @@ class Controller:
 
 
 def _parsed(resource: Json, state: KeyState) -> Reading:
-    begun, spec = has_begun(own_status(resource)), resource.get("spec", {})
-    if state.read is None or not state.read.is_of(spec, begun=begun):
-        state.read = Read(spec, begun, _read(resource, begun=begun))
-    return state.read.reading
+    begun = has_begun(own_status(resource))
+    return state.reading(resource.get("spec", {}), lambda: _read(resource, begun=begun), begun=begun)
 
 
 def _read(resource: Json, *, begun: bool) -> Reading:

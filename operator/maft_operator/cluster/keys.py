@@ -5,14 +5,17 @@ Watches (handlers.py) and the resync (health.py) wake runs through it; the contr
 
 import asyncio
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from maft_operator.cluster.drift import Sent
 from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.queue import Queue
 from maft_operator.cluster.status import Reconciled
 from maft_operator.spec.schema import Json
-from maft_operator.spec.skew import Reading
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +32,12 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A run's spec, and what was read from it: all rules of the definition take a third of a look's processor time."""
+    """A spec, and what was read from it: all rules of the definition take a third of a look's processor time, and the hundreds of
+    runs of a comparison seconds."""
 
     spec: Json
     begun: bool
-    reading: Reading
+    reading: Any
 
     def is_of(self, spec: Json, *, begun: bool) -> bool:
         """Tells whether reading that spec again would give the same: one that had not begun was read more strictly."""
@@ -53,7 +57,7 @@ class KeyState:
     seen: Seen | None = None
     """The last look, where glances will do after it."""
     read: Read | None = None
-    """The spec as it was read last, while the run is under way."""
+    """The spec as it was read last, while it is worked at."""
     rests: float = float("-inf")
     """Until when nothing that belongs to it makes it due, on the event loop's clock: a look at it lists hundreds of objects."""
     failures: int = 0
@@ -62,6 +66,13 @@ class KeyState:
     """By uid of a child: what was sent last and what became of it (backend.py)."""
     resting: dict[str, float] = field(default_factory=dict)
     """By URL of metrics that nobody answered at: until when they are not asked for, on the event loop's clock (measured.py)."""
+
+    def reading(self, spec: Json, read: Callable[[], T], *, begun: bool = False) -> T:
+        """Returns what was read from that spec; `read` does it where that has not been done. begun: whether it is lenient."""
+        if self.read is None or not self.read.is_of(spec, begun=begun):
+            self.read = Read(spec, begun, read())
+        reading: T = self.read.reading
+        return reading
 
 
 class Keys:

@@ -37,14 +37,14 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """What became of servers that were given back."""
+    """What became of servers that were given back, and of debates that found no room beside them (room.py)."""
 
     times: int = 0
-    """In a row, since all of them were ready."""
+    """In a row, since all of them were ready, or a debate had room."""
     until: datetime | None = None
     """When they come again; None: they may be there."""
     since: datetime | None = None
-    """Since when nodes are missing: new Deployments and pods know nothing of it."""
+    """Since when nodes or room are missing: new Deployments, Jobs and pods know nothing of it."""
 
     def holds(self, now: datetime) -> bool:
         """Tells whether servers stay away."""

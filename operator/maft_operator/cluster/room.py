@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from maft_operator.cluster import reasons
 from maft_operator.cluster.fields import stamp, text, time
-from maft_operator.cluster.placement import given_back, pause
+from maft_operator.cluster.placement import Pause, given_back, pause
 from maft_operator.cluster.pods import SCALED
 from maft_operator.cluster.reasons import Trouble
 from maft_operator.plan.graph import Graph
@@ -26,28 +26,18 @@ _WORDS = 300  # characters of a message that are kept
 
 
 @dataclass(frozen=True, slots=True)
-class Crowd:
-    """What became of debates that found no room."""
+class Crowd(Pause):
+    """What became of debates that found no room. since: None where one has, or there is none."""
 
-    times: int = 0
-    """Servers were given back, in a row, since a debate had room."""
-    until: datetime | None = None
-    """When they come again; None: they may be there."""
-    since: datetime | None = None
-    """Since when no debate has had room; None: one has, or there is none."""
     waits: datetime | None = None
     """Since when one has waited beside servers that are ready."""
     message: str = ""
     """What the last one that waited was told."""
 
-    def holds(self, now: datetime) -> bool:
-        """Tells whether servers stay away."""
-        return self.until is not None and now < self.until
-
     def next_look(self, graph: Graph, now: datetime) -> float | None:
         """Counts the seconds until servers are to go, at once where that is decided, or to come again; None: never."""
-        if self.until is not None and self.holds(now):
-            return (self.until - now).total_seconds() if graph.held else 0.0
+        if self.holds(now):
+            return Pause.next_look(self, graph, now)  # a dataclass with slots is made anew, which super() does not hear of
         patience = _patience(self, graph)
         return max(0.0, patience - (now - self.waits).total_seconds()) if self.waits and patience else None
 

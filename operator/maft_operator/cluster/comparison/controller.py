@@ -1,7 +1,6 @@
 """The reconciler of comparisons (workers.py): fetch, return if finished, list its runs, decide, act, one status write.
 
-What is decided is plan/comparison.py's, as its first lines tell. Kept in memory is what was read of each one, for its generation:
-hundreds of runs are checked once and not at every look.
+What is decided is plan/comparison.py's, as its first lines tell.
 """
 
 import asyncio
@@ -43,7 +42,6 @@ class Comparisons:
         self._images = images
         self._keys = keys
         self._writer = writer
-        self._read: dict[str, Reading] = {}  # by key
 
     async def look(self, key: str, state: KeyState) -> float | None:
         """Looks at one comparison and takes its next step; returns seconds until the next look, or None where events will tell."""
@@ -51,14 +49,14 @@ class Comparisons:
         _, namespace, name = kinds.addressed(key)
         resource = await self._api.get(kinds.COMPARISON, namespace, name)
         if resource is None or "deletionTimestamp" in resource["metadata"]:
-            self._read.pop(key, None)
             self._keys.forget(key, again=state.woken)
             return None
         if conditions.finished(own_status(resource)):
-            self._read.pop(key, None)
+            state.read = None
             return await self._finished(resource, state)
         try:
-            reading = await asyncio.to_thread(self._reading, key, resource)  # to check hundreds of runs takes seconds
+            # To check hundreds of runs takes seconds.
+            reading = await asyncio.to_thread(state.reading, resource.get("spec", {}), lambda: _read(resource))
         except BadSpec as error:
             await self._writer.refuse(resource, str(error), state, begun=reasons.INVALID_SPEC)
             return None
@@ -67,13 +65,6 @@ class Comparisons:
         except Refused as error:
             await self._writer.block(resource, refusal_reason(str(error)), str(error), state)
             raise
-
-    def _reading(self, key: str, resource: Json) -> "Reading":
-        metadata = resource["metadata"]
-        before, version = self._read.get(key), (metadata["uid"], metadata.get("generation", 0))
-        if before is None or before.version != version:
-            self._read[key] = before = _read(resource, version)
-        return before
 
     async def _step(self, resource: Json, reading: "Reading", state: KeyState) -> float | None:
         one, growing = reading.growing.alone, reading.growing
@@ -182,17 +173,16 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A comparison as it was read. version: uid and generation of its resource."""
+    """A comparison as it was read."""
 
-    version: tuple[str, int]
     growing: Growing
     notices: tuple[str, ...] = ()
 
 
-def _read(resource: Json, version: tuple[str, int]) -> Reading:
+def _read(resource: Json) -> Reading:
     """Reads it without what a newer definition has, and what is not known here; BadSpec where it cannot be run."""
     known, unknown = skew.pruned(resource, COMPARISON)
     one = spec.read(known)
     if one.template.spec.storage is None:
         raise BadSpec("spec.template.storage: missing; runs on a cluster need an S3 bucket that their pods can reach")
-    return Reading(version, Growing(one), tuple(skew.TOLD.format(path) for path in unknown[: skew.SHOWN]))
+    return Reading(Growing(one), tuple(skew.TOLD.format(path) for path in unknown[: skew.SHOWN]))
