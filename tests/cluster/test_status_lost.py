@@ -5,15 +5,16 @@ The server is one of our own, without controllers and nodes: Jobs end when the t
 
 import asyncio
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
 from test_export_api import RUNS, Scene, a_run, play
-from test_export_api import plane as plane_fixture  # noqa: F401 - the fixture `plane`
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
-from control_plane import ControlPlane
+from control_plane import ControlPlane, control_plane
 from stand_in import NAMESPACE
 
 from maft.summaries import Earlier, PrepareSummary
@@ -33,6 +34,13 @@ TRAINED = {"0-preflight", "0-evaluate", "1-debate", "1-train"}
 FOUND = Earlier(debates="1", evaluations="0", adapters={"1": "0-1"}, scores={"0": (0.5, 0.03)})
 
 
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    folder: Path = tmp_path_factory.mktemp("plane")
+    with control_plane(folder) as started:
+        yield started
+
+
 @dataclass
 class Restored:
     """A run, and what is made for it after the loss: names of Jobs, without the run's, by uid."""
@@ -49,7 +57,7 @@ class Restored:
             for thing in await self.stage.cluster.labelled(kind, self.name):
                 await self.remove(kind, thing)
         await self.stage.cluster.ask("PATCH", f"{RUNS}/{self.name}/status", {"status": None}, MERGE)
-        assert "status" not in await self.stage.run(self.name)
+        assert (await self.stage.run(self.name)).get("status", {}) == {}
 
     async def remove(self, kind: str, thing: Json) -> None:
         about = thing["metadata"]
