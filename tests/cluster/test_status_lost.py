@@ -57,7 +57,7 @@ class Restored:
             for thing in await self.stage.cluster.labelled(kind, self.name):
                 await self.remove(kind, thing)
         await self.stage.cluster.ask("PATCH", f"{RUNS}/{self.name}/status", {"status": None}, MERGE)
-        assert (await self.stage.run(self.name)).get("status", {}) == {}
+        assert (await self.stage.run(self.name))["status"] == {"observedGeneration": -1}  # as of one that nobody has looked at
 
     async def remove(self, kind: str, thing: Json) -> None:
         about = thing["metadata"]
@@ -113,7 +113,7 @@ def test_a_run_whose_status_is_lost_is_taken_up_again(
         status = await restored.carry_on()
         again = sorted(restored.made.values())
         assert len(again) == len(set(again)) and never_again.isdisjoint(again), again
-        assert {"2-debate", "2-train", "2-evaluate", "2-report"} <= {*again}
+        assert {"2-train", "2-evaluate", "2-report"} <= {*again}
         assert ("0-prepare" in again) is (report != Earlier())  # which looks what there is
         assert status["done"] == {"debate": "1-2", "evaluate": "0-2", "train": "1-2"}
         assert [row["iteration"] for row in status["iterations"]] == [0, 1, 2]
