@@ -109,8 +109,14 @@ def spec(run: dict[str, Any]) -> dict[str, Any]:
                 "minItems": 1,
                 "maxItems": len(methods),
                 "x-kubernetes-list-type": "set",
-                "items": {"type": "string", "enum": methods},
-                "description": "Methods and baselines, in the order in which their runs are made (docs/methods.md).",
+                "x-kubernetes-validations": [
+                    {
+                        "rule": "size(self) == 1 || !('all' in self)",
+                        "message": "methods: all stands alone; leave the others out",
+                    }
+                ],
+                "items": {"type": "string", "enum": ["all", *methods]},
+                "description": "Methods and baselines, in the order in which their runs are made, or all (docs/methods.md).",
             },
             "seeds": {
                 "type": "integer",
@@ -248,6 +254,10 @@ def status(conditions: dict[str, Any]) -> dict[str, Any]:
                         "seed": {"type": "integer", "format": "int64", "description": "Seed of the run."},
                         "run": {"type": "string", "description": "Name of its resource."},
                         "phase": {"type": "string", "description": "Of the run; Waiting before it is made."},
+                        "reason": {
+                            "type": "string",
+                            "description": "Why it is not made, waits or failed.",
+                        },
                         "trial": {"type": "integer", "description": "Its number in a search, from 0."},
                         "validated": {"type": "number", "description": "Accuracy on the validation questions, of a trial."},
                         "accuracy": {**SCORE, "description": "On the held-out questions, in the end."},

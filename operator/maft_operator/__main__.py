@@ -112,7 +112,7 @@ def _plan_command(parser: argparse.ArgumentParser) -> None:
 
 def _compare_command(parser: argparse.ArgumentParser) -> None:
     _run_command(parser)
-    parser.add_argument("--methods", metavar="NAMES", help="all, or some with commas between; docs/methods.md [all]")
+    parser.add_argument("--methods", metavar="NAMES", help="some with commas between, or all; docs/methods.md [all]")
     parser.add_argument("--seeds", type=int, help="runs of each method [3]")
     parser.add_argument(
         "--precision", type=float, metavar="POINTS", help="refuse too few held-out questions for this standard error"

@@ -2,9 +2,12 @@
 
 import copy
 import itertools
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
@@ -12,12 +15,14 @@ from msgspec import structs
 from maft_operator.plan import compare, comparison
 from maft_operator.plan.comparison import ComparisonStep, RunState, asked, step
 from maft_operator.spec import comparison as spec
+from maft_operator.spec import files
 from maft_operator.spec.comparison import Child, Comparison
 from maft_operator.spec.methods import METHODS
 from maft_operator.spec.parse import parse
-from maft_operator.spec.schema import BadSpec
+from maft_operator.spec.schema import COMPARISON, BadSpec
 
 TEMPLATE: dict[str, Any] = {"model": {"source": "org/model"}, "task": {"kind": "arithmetic"}}
+UNCORRECTED: dict[str, Any] = {"template": {**TEMPLATE, "debate": {"critics": False}}}
 ALONE = {**TEMPLATE, "debate": {"rounds": 1, "critics": False}}
 
 
@@ -106,6 +111,16 @@ def test_maft_compare_has_the_same_runs_of_a_run_with_these_methods() -> None:
         assert structs.replace(one.spec, group="") == theirs[row].spec
 
 
+def test_all_is_every_method_as_of_maft_compare(tmp_path: Path) -> None:
+    """What a flag beside such a file says to set is taken."""
+    with pytest.raises(BadSpec, match=r"spec\.methods; change it there, or with --set") as caught:
+        compare.read(resource(), "all", None)
+    [change] = re.findall("--set '(.*)'", str(caught.value))
+    (tmp_path / "comparison.yaml").write_text(yaml.safe_dump(resource(seeds=1)))
+    one = spec.read(files.load(tmp_path / "comparison.yaml", [change], (COMPARISON,)))
+    assert [child.method for child in one.children] == list(METHODS) == list(compare.chosen("all"))
+
+
 def test_names_are_short_and_no_two_are_alike() -> None:
     """Also of two comparisons whose words run together in the same way."""
     several = [spec.name(*one, {}) for one in (("a", "equal-sample-majority", 0), ("a-equal-sample", "majority", 0))]
@@ -142,9 +157,23 @@ def test_every_name_is_one_that_a_run_may_have(several: list[tuple[str, str, int
         ({"grid": {"debate.rounds": [2, 3, 2]}}, "spec.grid[debate.rounds]: 2 is there twice"),
         ({"grid": {"debate.rounds": []}}, "spec.grid.debate.rounds: has 0 items; expected at least 1"),
         ({"grid": {"debate.rounds": 2}}, "spec.grid.debate.rounds: is 2; expected an array"),
-        ({"grid": {"debate.rounds": ["two"]}}, "run base, debate.rounds=two: debate.rounds: is the text 'two'; expected"),
-        ({"grid": {"training.learningRate": [0.1, 7]}}, "run base, training.learningRate=7: training.learningRate: 7; "),
-        ({"methods": ["bass"]}, "spec.methods[0]: 'bass'; expected one of multiagent, base,"),
+        ({"grid": {"debate.rounds": ["two"]}}, "spec.grid[debate.rounds][0]: is the text 'two'; expected an integer"),
+        ({"grid": {"training.learningRate": [0.1, 7]}}, "spec.grid[training.learningRate][1]: 7; expected at most 1"),
+        ({"grid": {"debate.mode": ["slow"]}}, "spec.grid[debate.mode][0]: 'slow'; expected one of paper, fast"),
+        (
+            {"grid": {"training.lora.targetModules": [["q_proj", 1]]}},
+            "spec.grid[training.lora.targetModules][0][1]: is 1; expected a string",
+        ),
+        (
+            {**UNCORRECTED, "methods": ["debate"], "grid": {"agents": [2, 3], "debate.rounds": [2, 1]}},
+            "spec.grid[debate.rounds]: run debate, agents=2, debate.rounds=1: method: debate is about debate",
+        ),
+        (
+            {"methods": ["multiagent"], "grid": {"agents": [3, 2], "debate.minAgreement": [3]}},
+            "spec.grid: run multiagent, agents=2, debate.minAgreement=3: debate.minAgreement: more agents than there are",
+        ),
+        ({"methods": ["bass"]}, "spec.methods[0]: 'bass'; expected one of all, multiagent,"),
+        ({"methods": ["base", "all"]}, "methods: all stands alone; leave the others out"),
         ({"methods": ["base", "base"]}, "spec.methods[1]: 'base' is there twice"),
         ({"methods": []}, "spec.methods: has 0 items; expected at least 1"),
         ({"seeds": 0}, "spec.seeds: 0; expected at least 1"),
@@ -160,6 +189,10 @@ def test_every_name_is_one_that_a_run_may_have(several: list[tuple[str, str, int
         ({"template": {**TEMPLATE, "agent": 3}}, "spec.template.agent: unknown field; did you mean agents?"),
         ({"template": {"task": {"kind": "arithmetic"}}}, "spec.template.model: missing"),
         ({"template": ALONE, "methods": ["debate"]}, "run debate: method: debate is about debate"),
+        (
+            {"template": ALONE, "methods": ["debate"], "grid": {"debate.temperature": [0.5]}},
+            "run debate: method: debate is about debate",
+        ),
         ({"template": {**TEMPLATE, "seed": 2**31 - 1}}, "run base: seed: 2147483648; expected at most 2147483647"),
         ({"seeds": 100, "grid": {"agents": list(range(2, 22))}}, "spec.methods, seeds and grid: 6000 runs; one table holds 800"),
     ],

@@ -251,6 +251,29 @@ def test_a_run_that_is_refused_is_told_and_does_not_stop_the_others() -> None:
     assert len(server.runs) == 1 and first not in server.runs
     assert server.condition("Progressing")["reason"] == "QuotaExceeded" and first in server.condition("Progressing")["message"]
     assert server.condition("Stalled")["status"] == "True"
+    assert {row["run"]: row.get("reason") for row in server.status["rows"]} == {
+        first: "QuotaExceeded",
+        next(iter(server.runs)): None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("phase", "condition", "reason"),
+    [
+        ("Preparing", {"type": "Progressing", "status": "False", "reason": "Unschedulable"}, "Unschedulable"),
+        ("Debating", {"type": "Progressing", "status": "True", "reason": "Working"}, None),
+        ("Failed", {"type": "Failed", "status": "True", "reason": "StoreUnusable"}, "StoreUnusable"),
+        ("Complete", {"type": "Progressing", "status": "False", "reason": "AllIterationsDone"}, None),
+    ],
+)
+def test_a_row_says_why_its_run_waits_or_failed(phase: str, condition: Json, reason: str | None) -> None:
+    server = Server(methods=["base"], seeds=1)
+    looked(server)
+    [run] = server.runs.values()
+    run["status"] = {"phase": phase, "conditions": [condition]}
+    looked(server)
+    [row] = server.status["rows"]
+    assert (row["phase"], row.get("reason")) == (phase, reason)
 
 
 def test_a_name_that_somebody_elses_run_has_is_not_taken_over() -> None:

@@ -230,7 +230,7 @@ def test_two_trials_of_one_point_are_one_run() -> None:
         ),
         (
             {"search": {"parameters": {"training.learningRate": {"low": 0.1, "high": 7}}}},
-            "run multiagent, training.learningRate=7.0: training.learningRate: 7",
+            "spec.search.parameters[training.learningRate].high: 7; expected at most 1",
         ),
         (
             {"methods": ["union"], "search": {"parameters": {"training.topology": {"values": ["PerAgent", "Shared"]}}}},
@@ -238,12 +238,16 @@ def test_two_trials_of_one_point_are_one_run() -> None:
         ),
         (
             {"search": {"parameters": {"iterations": {"low": 0, "high": 2}}}},
-            "run multiagent, iterations=0: iterations: 0; expected at least 1",
+            "spec.search.parameters[iterations].low: 0; expected at least 1",
+        ),
+        (
+            {"search": {"parameters": {"training.lora.rank": {"values": [8, "16"]}}}},
+            "spec.search.parameters[training.lora.rank].values[1]: is the text '16'; expected an integer",
         ),
         ({"search": {"parameters": RATE, "trial": 3}}, "spec.search.trial: unknown field; did you mean trials?"),
         (
             {"template": ALONE, "search": {"parameters": SIZES}},
-            "run multiagent, agents=1, debate.rounds=2: debate.rounds: one agent has nobody to debate with",
+            "spec.search.parameters[agents]: run multiagent, agents=1, debate.rounds=2: debate.rounds: one agent has nobody",
         ),
     ],
 )

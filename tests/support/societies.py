@@ -24,22 +24,24 @@ RUN = "ns/run"
 QUESTION = "What is 7+3*4?"
 
 
-def trained(folder: Path, *, iterations: int = 1, unfinished: int = 0, untrained: bool = False, **spec: Any) -> Spec:
+def trained(
+    folder: Path, *, iterations: int = 1, unfinished: int = 0, untrained: bool = False, run: str = RUN, **spec: Any
+) -> Spec:
     """Lays a run's spec and adapters into the folder. unfinished: an iteration whose training is under way; untrained: no agent had
     enough examples."""
     asked = a_spec(iterations=max(iterations, unfinished), **spec)
     store = FileStore(folder)
     fixed = json.loads(immutable_spec_json(asked))
-    store.write(f"{RUN}/{layout.RUN}", records.encode({"format": FORMAT, "spec": fixed}))
+    store.write(f"{run}/{layout.RUN}", records.encode({"format": FORMAT, "spec": fixed}))
     for iteration in range(1, max(iterations, unfinished) + 1):
         of = [(role, agent) for agent in asked.trained_agents for role in trained_roles(asked.debate)]
         counts = [DatasetCounts(role, agent, 9, {}) for role, agent in of]
-        publish(store, layout.datasets(RUN, iteration), {}, meta={"counts": records.plain(counts)})
+        publish(store, layout.datasets(run, iteration), {}, meta={"counts": records.plain(counts)})
         for role, agent in of if iteration != unfinished else of[:1]:
             digest = f"{iteration}{agent}{ROLES.index(role)}".ljust(64, "a")
             name = "base" if untrained else adapters.name(role, agent, iteration, digest)
             made = Adapter(role, agent, iteration, name, not untrained, 9, 3, 1.0, 0.5)
-            publish(store, layout.adapter(RUN, iteration, role, agent), {}, meta={"adapter": records.plain(made)})
+            publish(store, layout.adapter(run, iteration, role, agent), {}, meta={"adapter": records.plain(made)})
     return asked
 
 

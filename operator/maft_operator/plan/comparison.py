@@ -44,6 +44,8 @@ class RunState:
     done: Mapping[str, str] = field(default_factory=dict)
     """Iterations by stage, as its status has them."""
     accuracy: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    """Why it waits or failed, as its conditions say."""
     terminating: bool = False
     """It is being deleted."""
     validated: float | None = None

@@ -16,6 +16,7 @@ import msgspec
 
 from maft.spec import Compared
 from maft_operator.spec import search as searched
+from maft_operator.spec.methods import METHODS
 from maft_operator.spec.parse import ARGUMENT_BYTES, Run, parse
 from maft_operator.spec.schema import COMPARISON, GROUP, KIND, VERSION, BadSpec, Json, checked
 from maft_operator.spec.search import Search
@@ -86,6 +87,8 @@ def read(resource: Mapping[str, Any]) -> Comparison:
     """Reads the resource; BadSpec with one line about the first thing wrong, in it or in one of its runs."""
     whole = checked(resource, COMPARISON)
     spec, metadata = whole["spec"], whole["metadata"]
+    if spec["methods"] == ["all"]:
+        spec["methods"] = list(METHODS)
     template = spec["template"]
     _only_here(template)
     base = {
@@ -120,7 +123,7 @@ def _origin(spec: Json, base: Json, seeds: Sequence[int]) -> Origin | None:
 
 
 def _corner(base: Json, template: Json, method: str, point: Point, seed: int) -> Run:
-    run = _made(base, template, method, point, seed).run
+    run = _fitting(base, template, method, point, seed, "spec.search.parameters").run
     for path, value in point.items():
         if not counts(run, path, value):
             raise BadSpec(f"spec.search.parameters[{path}]: {method} sets it itself; leave it out, or the method")
@@ -192,9 +195,28 @@ def name(comparison: str, method: str, seed: int, point: Point) -> str:
 
 
 def _child(base: Json, template: Json, method: str, point: Point, seed: int) -> Child:
-    made = _made(base, template, method, point, seed)
+    made = _fitting(base, template, method, point, seed, "spec.grid")
     kept = {path: value for path, value in point.items() if counts(made.run, path, value)}
     return made if kept == point else _made(base, template, method, kept, seed)
+
+
+def _fitting(base: Json, template: Json, method: str, point: Point, seed: int, field: str) -> Child:
+    """Makes a run; BadSpec that names the field of the comparison whose values do not fit, where the method fits without them."""
+    try:
+        return _made(base, template, method, point, seed)
+    except BadSpec as error:
+        _made(base, template, method, {}, seed)  # what is wrong without these values is not theirs
+        alone = next((path for path in point if not _is_one(base, template, method, {path: point[path]}, seed)), None)
+        where = field if alone is None else f"{field}[{alone}]"
+        raise BadSpec(f"{where}: {error}") from None
+
+
+def _is_one(base: Json, template: Json, method: str, point: Point, seed: int) -> bool:
+    try:
+        _made(base, template, method, point, seed)
+    except BadSpec:
+        return False
+    return True
 
 
 def _made(base: Json, template: Json, method: str, point: Point, seed: int) -> Child:

@@ -54,6 +54,14 @@ def checked(resource: Mapping[str, Any], kind: str = KIND) -> Json:
     return whole
 
 
+def fit(value: Any, schema: Json, where: str) -> None:
+    """Checks the value of one field by its schema, but for rules; BadSpec that calls it `where`."""
+    _known(value, schema, where)
+    if error := next(iter(sorted(_validator()(schema).iter_errors(_whole(value, schema)), key=relevance)), None):
+        error.path.appendleft(where)
+        raise BadSpec(_explain(error))
+
+
 def filled(resource: Json, kind: str = KIND) -> Json:
     """Fills defaults in, in place, and checks nothing. A status is the operator's to give."""
     whole = openapi(kind)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from maft_operator.spec.schema import BadSpec, Json
+from maft_operator.spec.schema import BadSpec, Json, fit
 from maft_operator.spec.varied import Point, schema_of, text
 
 DIGITS = 3  # significant ones of a number that is drawn: names of rows stay short
@@ -99,10 +99,16 @@ def read(spec: Json) -> Search | None:
 def _parameter(path: str, section: Mapping[str, Any]) -> Parameter:
     where = f"spec.search.parameters[{path}]"
     schema = schema_of(path, where, "a search")
-    if "values" in section:
-        if others := [name for name in ("low", "high", "log") if section.get(name)]:
-            raise BadSpec(f"{where}: {' and '.join(others)} beside values; set values, or low and high")
-        return Parameter(path, values=tuple(_apart(where, section["values"])))
+    if "values" not in section:
+        return _range(path, section, schema, where)
+    if others := [name for name in ("low", "high", "log") if section.get(name)]:
+        raise BadSpec(f"{where}: {' and '.join(others)} beside values; set values, or low and high")
+    for i, value in enumerate(section["values"]):
+        fit(value, schema, f"{where}.values[{i}]")
+    return Parameter(path, values=tuple(_apart(where, section["values"])))
+
+
+def _range(path: str, section: Mapping[str, Any], schema: Json, where: str) -> Parameter:
     if missing := [name for name in ("low", "high") if name not in section]:
         raise BadSpec(f"{where}: {' and '.join(missing)} missing; set values, or low and high")
     low, high, log, whole = section["low"], section["high"], section.get("log", False), schema.get("type") == "integer"
@@ -114,6 +120,8 @@ def _parameter(path: str, section: Mapping[str, Any]) -> Parameter:
         raise BadSpec(f"{where}: {low} to {high}; expected low below high")
     if log and low <= 0:
         raise BadSpec(f"{where}: log from {low}; expected more than 0")
+    for name in ("low", "high"):
+        fit(section[name], schema, f"{where}.{name}")
     return Parameter(path, float(low), float(high), log, whole)
 
 

@@ -11,16 +11,18 @@ import msgspec
 
 from maft.errors import meant
 from maft_operator.spec.parse import Run
-from maft_operator.spec.schema import BadSpec, Json, openapi
+from maft_operator.spec.schema import BadSpec, Json, fit, openapi
 
 VARIED = ("agents", "iterations", "debate", "training")  # questions and model stay the same
 Point = Mapping[str, Any]  # values by the path of their field
 
 
 def points(grid: Mapping[str, Sequence[Any]]) -> Iterator[Point]:
-    """Lists every place of the grid; BadSpec for a path that is no field, and for a value that is there twice."""
+    """Lists every place of the grid; BadSpec for a path that is no field, and for a value that does not fit or is there twice."""
     for path, values in grid.items():
-        schema_of(path, f"spec.grid[{path}]", "a grid")
+        schema = schema_of(path, f"spec.grid[{path}]", "a grid")
+        for i, value in enumerate(values):
+            fit(value, schema, f"spec.grid[{path}][{i}]")
         if twice := [value for i, value in enumerate(values) if value in values[:i]]:
             raise BadSpec(f"spec.grid[{path}]: {text(twice[0])} is there twice")
     for values in itertools.product(*grid.values()):

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from maft_operator.cluster import kinds, manifests
-from maft_operator.cluster.fields import is_true, part, text
+from maft_operator.cluster.fields import condition, is_true, part, text, true_condition
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.manifests import CHILD, MANAGED_BY, MANAGER, RUN, Owner
 from maft_operator.plan import search
@@ -80,10 +80,20 @@ def _state(made: Json) -> RunState:
         suspended=is_true(made, "spec", "suspend"),
         done={stage: value for stage, value in part(made, "status", "done").items() if isinstance(value, str)},
         accuracy=_accuracy(part(made, "status", "accuracy")),
+        reason=_reason(made),
         terminating="deletionTimestamp" in made["metadata"],
         validated=_accuracy(part(made, "status", "best", "accuracy")).get("mean"),
         trial=text(made, "metadata", "annotations", TRIAL),
     )
+
+
+def _reason(made: Json) -> str:
+    """Of a run that does not go on. Of a complete one there is nothing to say."""
+    if text(made, "status", "phase") == "Complete":
+        return ""
+    progressing = condition(made, "Progressing")
+    waits = progressing if progressing.get("status") == "False" else {}
+    return text(true_condition(made, "Failed") or waits, "reason")
 
 
 def _accuracy(score: Mapping[str, Any]) -> Json:

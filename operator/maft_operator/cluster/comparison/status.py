@@ -66,13 +66,15 @@ def status(work: Compared, old: Json, generation: int, now: datetime) -> Json:
 def rows(work: Compared) -> list[Json]:
     """Makes a row for each run, in their order."""
     made = []
+    refused = {trouble.child: trouble.reason.name for trouble in work.troubles}
     for child in work.comparison.children:
         state = work.runs.get(child.run.name)
         phase = WAITING if state is None else state.phase or PENDING
         accuracy = {"accuracy": dict(state.accuracy)} if state and state.accuracy else {}
         trial = {} if child.trial is None else {"trial": child.trial}
         validated = {"validated": state.validated} if trial and state and state.validated is not None else {}
-        own = {**trial, **validated, **accuracy}
+        reason = refused.get(child.run.name) or (state.reason if state else "")
+        own = {**({"reason": reason} if reason else {}), **trial, **validated, **accuracy}
         made.append({"method": child.label, "seed": child.seed, "run": child.run.name, "phase": phase, **own})
     return made
 
