@@ -27,13 +27,15 @@ from maft_operator.spec.schema import COMPARISON, KIND, SOCIETY, BadSpec, checke
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs one subcommand and exits with its code; wrong input is one line and exit code 2."""
+    """Runs one subcommand and exits with its code; wrong input is one line and exit code 2, Ctrl-C is 130."""
     arguments = _parser().parse_args(argv)
     try:
         code = arguments.call(arguments)
     except BadSpec as error:
         print(f"error: {error}", file=sys.stderr)
         code = BAD_INPUT
+    except KeyboardInterrupt:  # before there was something to end
+        code = society_command.INTERRUPTED
     raise SystemExit(code)
 
 

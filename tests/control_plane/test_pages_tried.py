@@ -108,7 +108,7 @@ def port_fixture() -> Iterator[None]:
 
 
 def is_ready(going: Going) -> None:
-    wait_until(lambda: going.process.poll() is not None or "Ready: " in going.log.read_text(), 240, going.log.read_text)
+    wait_until(lambda: going.process.poll() is not None or "Ready: " in going.log.read_text(), 600, going.log.read_text)
 
 
 def is_a_debate(lines: list[str]) -> bool:
@@ -122,7 +122,7 @@ def is_a_debate(lines: list[str]) -> bool:
 
 
 @programs
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_a_question_is_debated_as_the_page_shows(terminal: Terminal, port: None) -> None:
     """And again by the society that is kept running, with the same words, by curl and the openai client, too."""
     section = "In two minutes"

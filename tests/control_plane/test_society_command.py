@@ -63,6 +63,22 @@ def test_a_run_is_served_until_it_is_interrupted(tmp_path):
 
 
 @programs
+def test_it_is_interrupted_while_it_reads_the_run(tmp_path):
+    """A store that does not answer: here a pipe that nobody writes to."""
+    (tmp_path / "store" / RUN).mkdir(parents=True)
+    os.mkfifo(tmp_path / "store" / RUN / "run.json")
+    command = [*MAFT, "serve", str(tmp_path / "store" / RUN), f"--port={free_port()}", *SERVE]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
+    try:
+        wait_until(lambda: process.poll() is not None or started_by(psutil.Process(process.pid)), 90)
+        process.send_signal(signal.SIGINT)
+        assert (process.wait(60), process.stderr.read()) == (130, b"")
+    finally:
+        process.kill()
+        process.wait()
+
+
+@programs
 def test_a_port_on_which_another_society_answers_is_refused_before_anything_starts(tmp_path):
     """Whoever waits for `Ready` would ask the other one."""
     spec = trained(tmp_path / "store")

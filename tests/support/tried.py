@@ -20,6 +20,7 @@ from small import ROOT
 SERVING, COMPARING = (ROOT / "docs" / f"{name}.md" for name in ("serving", "comparing"))
 EXAMPLE = "# for example"
 _PROGRAMS = {"maft": "maft_operator", "kubectl-maft": "maft_operator.kubectl"}
+_WITH_US = ("setpriv", "--pdeathsig", "INT", "--")  # it ends where the tests are ended
 _FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -84,7 +85,7 @@ class Terminal:
     folder: Path
     variables: Mapping[str, str]
 
-    def run(self, line: str, limit: float = 300) -> str:
+    def run(self, line: str, limit: float = 600) -> str:
         """What the command prints; fails where it does."""
         done = subprocess.run(**self._call(line), capture_output=True, text=True, timeout=limit)
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
@@ -95,16 +96,16 @@ class Terminal:
         """The command in a terminal of its own, which gets Ctrl-C at the end."""
         log = self.folder / f"{line.split(maxsplit=1)[0].rpartition('/')[2]}.txt"
         with log.open("w") as output:
-            process = subprocess.Popen(**self._call(line), stdout=output, stderr=output, start_new_session=True)
+            process = subprocess.Popen(**self._call(line, *_WITH_US), stdout=output, stderr=output, start_new_session=True)
         going = Going(process, log)
         try:
             yield going
         finally:
             going.interrupt()
 
-    def _call(self, line: str) -> dict[str, object]:
+    def _call(self, line: str, *before: str) -> dict[str, object]:
         path = os.pathsep.join([str(self.folder / ".venv" / "bin"), os.environ["PATH"]])
-        return {"args": ["bash", "-c", line], "cwd": self.folder, "env": {**os.environ, "PATH": path, **self.variables}}
+        return {"args": [*before, "bash", "-c", line], "cwd": self.folder, "env": {**os.environ, "PATH": path, **self.variables}}
 
 
 @dataclass(frozen=True)
@@ -116,10 +117,10 @@ class Going:
 
     def interrupt(self) -> int:
         """Ctrl-C; its exit code."""
-        with contextlib.suppress(ProcessLookupError):
+        if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGINT)
         try:
-            return self.process.wait(60)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+            return self.process.wait(120)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            raise
