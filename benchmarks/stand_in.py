@@ -171,8 +171,8 @@ class Cluster:
     async def finish(self, job: Json, summary: ProgramSummary | None = None) -> float:
         """Ends a Job well, whose program says that, or what it usually says; the moment at which it was said."""
         name, stage = job["metadata"]["name"], job["metadata"]["labels"]["app.kubernetes.io/component"]
-        container, said = job["spec"]["template"]["spec"]["containers"][0], summary or _SUMMARIES[stage]
-        await self.set_status("Pod", f"{name}-x", _ended(container, encode_summary(said).decode(), 0))
+        container, result = job["spec"]["template"]["spec"]["containers"][0], summary or _SUMMARIES[stage]
+        await self.set_status("Pod", f"{name}-x", _ended(container, encode_summary(result).decode(), 0))
         moment = time.perf_counter()
         await self.set_status("Job", name, _complete())
         return moment

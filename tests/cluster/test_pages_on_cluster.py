@@ -79,9 +79,9 @@ def test_a_society_is_applied_asked_and_given_a_certificate_as_the_page_says(
     maft.kube.wait_complete(namespace, "arithmetic", LIMIT)
     served, keys, encrypted = of(SERVING, "On a cluster")
     *before, ask = served.commands
-    said = [terminal.run(command, LIMIT) for command in before]
-    assert said[0] == "society.maft.dev/arithmetic created\n" and said[1].endswith("condition met\n")
-    assert said[2].splitlines()[1].split()[:5] == ["arithmetic", "Ready", "arithmetic", "1", "1/1"]
+    printed = [terminal.run(command, LIMIT) for command in before]
+    assert printed[0] == "society.maft.dev/arithmetic created\n" and printed[1].endswith("condition met\n")
+    assert printed[2].splitlines()[1].split()[:5] == ["arithmetic", "Ready", "arithmetic", "1", "1/1"]
     debate = terminal.run(ask).splitlines()
     assert re.fullmatch(r"answer (-?\d+), margin \d of 3; agents? .+ agrees?", debate[-1])
     assert [terminal.run(command) for command in keys.commands] == ["secret/keys created\n"]

@@ -89,8 +89,8 @@ class Restored:
     async def end(self, name: str, job: Json) -> None:
         if not [pod for pod in await self.stage.cluster.labelled("Pod", self.name) if pod["metadata"]["name"] == f"{name}-x"]:
             await self.stage.cluster.start_pod(job)
-        found = PrepareSummary(train=500, held_out=500, earlier=self.report) if name.endswith("-0-prepare") else None
-        await self.stage.cluster.finish(job, found)
+        prepared = PrepareSummary(train=500, held_out=500, earlier=self.report) if name.endswith("-0-prepare") else None
+        await self.stage.cluster.finish(job, prepared)
 
 
 @pytest.mark.parametrize(

@@ -1047,6 +1047,8 @@ OTHERS: list[Row] = [
     # A box that is a part of what stands around it: a sign, a factor, the first of two units; a blank that is filled in is not.
     ("$-\\boxed{5}$", "number", "-5"),
     ("So $x = -\\boxed{5}$.", "number", "-5"),
+    ("The answer is -\\boxed{5}.", "number", "-5"),
+    ("So x = - \\boxed{5}", "number", "-5"),
     ("$-\\boxed{5}$", "math", "-5"),
     ("- \\boxed{5}", "number", "5"),
     ("$7 - \\boxed{5} = 2$", "number", "5"),
@@ -1083,6 +1085,8 @@ OTHERS: list[Row] = [
     ("Answer: 5 or more", "number", None),
     ("Answer: 5 people or fewer", "number", None),
     ("Answer: 5 at most", "number", None),
+    ("She ends up with 12 apples and more friends.", "number", "12"),
+    ("There were \\boxed{500} in 2020.", "number", "500"),
     ("Answer: 5 < 7", "number", "5"),
     ("Answer: 5<br>That took 3 steps.", "number", "5"),
     ("5!=120", "number", "120"),
@@ -1098,15 +1102,25 @@ OTHERS: list[Row] = [
     ("So x = 42 (rejecting x = -3).", "number", "42"),
     ("So x = 42, and -3 is rejected.", "number", "42"),
     ("x = 42 or x = -3. We discard x = -3.", "number", None),
+    ("We discard 5 of the 10 cards: 10 - 5 = 5", "number", "5"),
     ("There are 12 eggs, excluding 3 broken ones.", "number", "12"),
     ("He rejects 3.", "number", "3"),
     ("We exclude 3, leaving 9", "number", "9"),
     ("Option B fits best. Option C does not fit.", "choice", "B"),
     ("I choose A. B has an error.", "choice", "A"),
+    ("(A) is too small.\n\n(D) does not exist", "choice", "D"),
     # The announcement behind the answer.
     ("So 42 is the answer. I used 3 steps.", "number", "42"),
     ("So **42** is my final answer, in 3 steps.", "number", "42"),
     ("C is the answer. A would need more.", "choice", "C"),
+    ("The answer is 7. 5 is the answer without tax.", "number", "7"),
+    ("Answer: 7\n\nNote: 5 is the answer given by Agent 2.", "number", "7"),
+    ("The answer is 7.\n5 is the answer which ignores the tax.", "number", "7"),
+    ("I'm not sure that 5 is the answer. The total is 7.", "number", "7"),
+    ("Many conclude 5 is the answer. The total is 7.", "number", "7"),
+    ("The answer is B. C is the best choice only if x > 0.", "choice", "B"),
+    ("So 42 is the answer, not 41.", "number", "42"),
+    ("Yes, 42 is the answer because 40 + 2 = 42. It took 3 steps.", "number", "42"),
     ("42 is the answer to the first part. So 50", "number", "50"),
     ("If 42 is the answer, then 3 are left. So it is 6", "number", "6"),
     ("Agent 1 thinks that 42 is the answer. I get 6", "number", "6"),
@@ -1116,6 +1130,8 @@ OTHERS: list[Row] = [
     ("<final_answer>42</final_answer> 3", "number", "42"),
     ("Well. <final_answer>Paris</final_answer> Done.", "text", "paris"),
     ("[ANSWER]42[/ANSWER] 3", "number", "42"),
+    ("[ANSWER]\n42\n[/ANSWER]\nThat took 3 steps.", "number", "42"),
+    ("The [answer] is in 3 books [/quote]. It is 7", "number", "7"),
     ("Answer: \U0001d401", "choice", "B"),
     ("Answer: \U0001d7d2\U0001d7d0", "number", "42"),
     ("Answer: Tom &amp; Jerry", "text", "tom & jerry"),
@@ -1128,6 +1144,7 @@ OTHERS: list[Row] = [
     ("It is 8<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n9?", "number", "8"),
     ("It is 8<end_of_turn>\n<start_of_turn>user\n9?", "number", "8"),
     ("It is 8</s><s>[INST] 9? [/INST]", "number", "8"),
+    ("It is 8<｜end▁of▁sentence｜><｜User｜>What is 9?", "number", "8"),
     ("It is <s>5</s> 6", "number", "6"),
     ("The tag is </s> and there are 3", "number", "3"),
     ("<|im_end|>\nIt is 8", "number", "8"),
@@ -1172,6 +1189,8 @@ OTHERS: list[Row] = [
     ("답: 3만", "number", "30000"),
     ("答案：3万5千", "number", None),
     ("答案：5千克", "number", "5"),
+    ("答案：5千帕", "number", "5"),
+    ("答案：20百分点", "number", "20"),
     ("答案：3元5角", "number", None),
     ("答案：3小时20分钟", "number", None),
     ("答案：3分之2", "number", None),
@@ -1183,6 +1202,9 @@ OTHERS: list[Row] = [
     ("Antwort: 3 bis 4", "number", None),
     ("Réponse : 3 et 4", "number", None),
     ("Respuesta: 3 a 4", "number", None),
+    ("The answer is 17, a 2-digit number.", "number", "17"),
+    ("The answer is 17 - a 2-digit prime.", "number", "17"),
+    ("The answer is $5 a 12-pack.", "number", "5"),
     ("Antwort: 3 Äpfel und 4 Birnen", "number", None),
     ("答案：3和4", "number", None),
     ("答え：3から4", "number", None),
@@ -1193,6 +1215,8 @@ OTHERS: list[Row] = [
     ("Answer: ﹣7", "number", "-7"),
     ("Answer: ➖7", "number", "-7"),
     ("Answer: ⁻7", "number", "-7"),
+    ("The rate is 2^{-3}.", "number", None),
+    ("It is 2⁻³ of it", "number", None),
     ("Answer: 4️⃣2️⃣", "number", "42"),
 ]
 
@@ -1371,7 +1395,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_text_is_read_in_linear_time(name: str) -> None:
-    with within(3):  # the slowest takes 0.5 s; quadratic ones take minutes
+    with within(6):  # the slowest takes 0.5 s; quadratic ones take minutes
         for kind in ("number", "choice", "text", "math"):
             extract(HOSTILE[name], kind)
             canonical(HOSTILE[name], kind)

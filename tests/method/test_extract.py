@@ -415,7 +415,7 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_text_takes_linear_time(name: str) -> None:
     text = HOSTILE[name]
-    with within(1.5):  # the slowest takes 0.3 s; quadratic ones take minutes
+    with within(4):  # the slowest takes 0.3 s; quadratic ones take minutes
         for kind in KINDS:
             extract(text, kind)
             canonical(text, kind)

@@ -45,7 +45,7 @@ _ABROAD = r"""(?P<abroad>
     [\s*_]*+ (?: : | (?:ist|lautet|est|es|é|è|is|jest|to|brzmi|je|är|er|on|adalah|là|este|є|είναι|равен|равно|هو|هي|היא)(?![^\W_])
       (?>(?:\s*+:)?) | คือ | (?:应该|應該)?[是为為] | 就是 | 等于 | 等於 | は、? | 은 ) )"""
 # <final_answer>12</final_answer>  [ANSWER]12[/ANSWER]
-_TAG = r"(?:<(?:final[_\ ]?)?answer>|\[(?:final[_\ ]?)?answer\](?=.{0,400}\[/))"
+_TAG = r"(?:<(?:final[_\ ]?)?answer>|\[(?:final[_\ ]?)?answer\](?=[\s\S]{0,400}?\[/(?:final[_\ ]?)?answer\]))"
 _MARKER = re.compile(
     rf"{_TAG}\s*+ | {_HASHES} | {_ABROAD}[\s*_]*+ | {_SUBJECT} {_PART} (?: {_COLON} | {_VERB} | {_NEWLINE} ) [\s*_]*+",
     re.VERBOSE | re.IGNORECASE,
@@ -59,8 +59,13 @@ _REVERSED = re.compile(
     r"""(?P<before>(?:^|[.!?:;,]\s|\n|(?<![^\W_])(?:so|thus|hence|therefore|that|means|conclude|think)\s)[\s*_]{0,4})
         (?P<what>(?:option\s|choice\s)?[$(*\\\[]{0,4}(?:[-−]?\d[\d.,/]{0,20}(?<![.,])|[A-J])[)$*\]\\]{0,4}(?:\s[a-z]{1,12})?)
         \s(?:is|must\sbe)\s(?:the|my|our)\s(?:(?:final|correct|right|best)\s)?(?:answer|choice|option)(?![^\W_])
-        (?!\s?\?|\s(?:to|of|for|in|from|if|when|by|that|we|is)(?![^\W_]))""",
+        (?=[$*_)"'”’\]\\]{0,4}\s?(?:$|[.,;:!(–—\n]|(?<=\s)(?:-|(?:because|since|and|but|not|so|here|then)(?![^\W_]))))""",
     re.IGNORECASE | re.VERBOSE,
+)
+_UNSURE = re.compile(
+    r"(?:n['’]t|(?<![^\W_])(?:not|cannot|never|unlikely|doubt|might|may|many|some))(?![^\W_])"
+    r".{0,60}(?:that|means?|conclude|think)\s\W*$",
+    re.IGNORECASE,
 )
 _SOMETHING = re.compile(r"[^\W_]|[½⅓⅔¼¾⅕-⅞⅐-⅒]")
 
@@ -135,8 +140,13 @@ class Statement:
 
 
 def in_order(reply: str) -> str:
-    """Writes "42 is the answer" as "The answer is 42"."""
-    return _REVERSED.sub(r"\g<before>The answer is \g<what>", reply)
+    """Writes "42 is the answer" as "The answer is 42", but not where a sentence doubts it."""
+    return _REVERSED.sub(_turned, reply)
+
+
+def _turned(behind: re.Match[str]) -> str:
+    sentence = _SENTENCE.split(behind.string[max(0, behind.start() - 80) : behind.start("what")])[-1]
+    return behind[0] if _UNSURE.search(sentence) else f"{behind['before']}The answer is {behind['what']}"
 
 
 def statements(reply: str, masked: str) -> Iterator[Statement]:

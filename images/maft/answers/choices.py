@@ -42,7 +42,7 @@ _DENIED_BEFORE = re.compile(
     re.IGNORECASE,
 )
 _DENIED_AFTER = re.compile(
-    r"[)\]$*_}]*+\s(?:(?:does|do|did|has|would|will|should)\s?(?:n['’]t|not)|has\san?\s(?:\w{1,12}\s)?(?:error|mistake|flaw)"
+    r"[)\]$*_}]*+\s(?:(?:does|do|did|has|would|will|should)\s?(?:n['’]t|not)(?!\s(?:exist|change|depend|have|affect|contradict)(?![^\W_]))|has\san?\s(?:\w{1,12}\s)?(?:error|mistake|flaw)"
     r"|(?:is|are|was|seems|looks|would\sbe|can|could)\s?(?:n['’]t|not|wrong|incorrect|false|out|impossible|eliminated|excluded|clearly\swrong))(?![^\W_])",
     re.IGNORECASE,
 )

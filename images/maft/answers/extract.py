@@ -35,14 +35,12 @@ _REMARK = re.compile(rf"{_REASON}|(?<=[\w$%}}*])\s\((?!{_HEDGED}|{_PARTED}|[A-J]
 _NONE = re.compile(
     r"[\s*_]*(?:none|no\ssuch|there\s(?:is|are)\sno|undefined|impossible|(?:cannot|can['’]t)\sbe)(?![^\W_])", re.IGNORECASE
 )
-# Another question: Question: ...  Q2:  Human: ...
-_MINUS = re.compile(r"(?:\A|\n|[=$(\[{:]\s?|\\[(\[])[-−]$")  # -\boxed{5}
+_MINUS = re.compile(r"(?:(?:\A|\n|[=$(\[{:]\s?|\\[(\[]|[A-Za-z]{2}\s|\*\*)[-−]|=\s?[-−]\s)$")  # -\boxed{5}
 _CLOSED = re.compile(r"\A\}?(?:\s?(?:\$+|\\\)|\\\]))?")
+# Another question: Question: ...  Q2:  Human: ...
 _NEXT = re.compile(r"\n\s*[*_#]{0,4}(?:Question|Q|Human|User|Problem)[*_ ]{0,3}\d{0,3}[*_ ]{0,3}:|<\|endoftext\|>")
-
-
 # The end of a turn: what a model writes behind it are others' turns. </s> may be HTML's, and <s>5</s> is struck out
-_ENDED = "|".join(re.escape(end) + (r"(?=\s*(?:\Z|<|\[|[A-Z][a-z]{1,20}:))" if end == "</s>" else "") for end in ENDS)
+_ENDED = "|".join(re.escape(plain(end)) + (r"(?=\s*(?:\Z|<|\[|[A-Z][a-z]{1,20}:))" if end == "</s>" else "") for end in ENDS)
 _END = re.compile(rf"(?<![`\"'“‘])(?:{_ENDED})")
 
 

@@ -39,12 +39,12 @@ _TWO_UNITS = re.compile(rf"\d{_SPACE}{_UNIT % 'large'}{_SPACE}{_AND}\d++(?:\.\d+
 # What math-verify leaves out, which takes A' for A then: 1,2,\ldots  0.3\ldots  f'(x)  A^T  z^*  2 \pmod 7
 _LEFT_OUT = re.compile(
     r"\\ldots(?![A-Za-z])|\\pmod(?![A-Za-z])|(?:(?<![A-Za-z])[A-Za-z]|\\[A-Za-z]+|[})\]])'(?![A-Za-z])"
-    r"|\^\s*(?:\{\s*)?(?:T(?![A-Za-z])|\*|\\(?:top|prime|dagger|ast|perp)(?![A-Za-z]))"
+    r"|(?<!\d)\^\s*(?:T(?![A-Za-z])|\{\s*T\s*\}|(?:\{\s*)?(?:\*|\\(?:top|prime|dagger|ast|perp)(?![A-Za-z])))"
     # f^{(2)}(x)  \vec{a}\times\vec{b}  12\text{ p.m.}  100\text{ BC}
     r"|(?<![A-Za-z])[A-Za-z]\s*\^\s*\{\s*\(\s*\w+\s*\)\s*\}|\\(?:vec|mathbf|hat)\s*\{\s*[A-Za-z]\s*\}\s*\\times"
     r"|\\(?:text|mathrm|mbox)\s*\{\s*(?:[AaPp]\.?[Mm]\.?|BCE?|AD|CE|north|south|east|west)\s*\}"
 )
-_DERIVATIVE = re.compile(r"\s*[A-Za-z]'{1,3}\(\w\)\s*=(?=[^=']+$)")  # f'(x) = 2x
+_DERIVATIVE = re.compile(r"\s*[A-Za-z]'{1,3}(?:\(\w\))?\s*=(?=[^=']+$)")  # f'(x) = 2x  y' = 2x
 _TEXT = re.compile(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}")
 _BRACED = re.compile(r"\{([\w*])\}")
 _EMPTY = re.compile(r"\\(?:emptyset|varnothing)(?![A-Za-z])|\\\{\s*\\\}|∅")
@@ -52,7 +52,8 @@ _LOG_BASE = r"(?:(?P<short>\d)|\{\s*(?P<base>\d{1,4})\s*\})"
 _LOGARITHM = re.compile(rf"\\log\s*_\s*{_LOG_BASE}\s*[({{]?\s*(?P<of>\d{{1,9}})\s*[)}}]?(?!\s*[\d.,^!/A-Za-z\\({{])")  # \log_2 8
 
 _DEGREES = re.compile(  # \sin 30^\circ
-    r"(?P<function>\\(?:sin|cos|tan|cot|sec|csc)(?:\^\{?\d\}?)?)\s*[({]?\s*(?P<degrees>\d{1,6})\s*\^\s*\{?\s*\\circ(?![A-Za-z])\s*\}?\s*[)}]?"
+    r"(?P<function>\\(?:sin|cos|tan|cot|sec|csc)(?:\^\{?\d\}?)?)\s*(?P<open>[({])?\s*(?P<degrees>\d{1,6})"
+    r"\s*\^\s*(?:\\circ(?![A-Za-z])|\{\s*\\circ\s*\})(?(open)\s*[)}])"
 )
 
 # math-verify reads A as a: where one answer has a letter in both cases they are two
@@ -84,11 +85,11 @@ def verify(a: str, b: str) -> bool:
     one, other = exact(a), exact(b)
     if one is not None and other is not None:
         return one == other
-    if a != b and (_is_literal(a) or _is_literal(b)):
-        return _spelled(a) == _spelled(b)
     same = a == b or _words(a, b)
-    if same is not None and (same or a != b):
+    if same is not None:
         return same
+    if _is_literal(a) or _is_literal(b):
+        return _spelled(a) == _spelled(b)
     if _is_apart(a) or _is_apart(b):
         return False
     a, b = _with_names(a, b)
@@ -220,7 +221,8 @@ def _alike(part: Any) -> Any:
         return _complex(part)
     if all(isinstance(each, Eq) for each in relations):
         left, right = relations[0].lhs, relations[-1].rhs
-        return right if isinstance(right, Set) else _given(left, right)
+        given = right if isinstance(right, Set) else _given(left, right)
+        return given if isinstance(given, Eq) else _complex(given)
     return part.as_set() if len(part.free_symbols) == 1 else part
 
 

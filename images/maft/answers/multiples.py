@@ -22,8 +22,8 @@ _FACTORS = {
     "tausend|mille|duizend|тысяч[аи]?": 10**3,
     "millionen|mill[oó]n(?:es)?|mili?ón|milhão|milhões|milion[iey]|miljoen|миллион(?:а|ов)?": 10**6,
     "milliarden?|milliards?|miliardi?|miljard|миллиард(?:а|ов)?": 10**9,
-    "百|백": 10**2,
-    "千(?![克米瓦卡赫字升])|천": 10**3,
+    "百(?![分帕])|백": 10**2,
+    "千(?![克米瓦卡赫字升帕焦牛伏安欧])|천": 10**3,
     "万|萬|만": 10**4,
     "亿|億|억": 10**8,
 }

@@ -23,6 +23,7 @@ _BEFORE = rf"""
     (?<![.^√∛±∓])        # decimals: 3.5, exponents: 2^3
     (?<!\d[,:/'’])       # lists, times, quotients: 1,2  12:30  1/2  5'3"
     (?<!\^\{{)(?<!_\{{)(?<!\}}\{{)(?<!\]\{{)  # LaTeX's arguments: 2^{{3}}  \binom{{5}}{{2}}
+    (?<!\^-)(?<!\^\{{-)                       # 10^{{-3}}
     (?<!frac\{{)(?<!sqrt\{{)(?<!sqrt\[)
 """
 _SIGN = r"(?>(?P<sign>[-+−–‐‑‒－]\s?+|(?:minus|negative)\s)?)"  # -5  - 5  minus 5
@@ -79,12 +80,13 @@ _AFTER = rf"""
       | \s?(?:\\?%|percent)\sof\s[$(]?\d   # 5% of 200
       | \s?/\s?[exyπ](?![A-Za-z])         # 2/x
       | \s(?:squared|cubed|factorial|to\sthe\s(?:power|\d\w*|\w{{1,12}}\spower))(?![^\W_])
-      | \s(?:in|per|over|out\sof)\s\d++(?!\s?[A-Za-z%.,]\w)  # 1 in 6
+      | \s(?:in|per|over|out\sof)\s(?!(?:1[5-9]|20)\d\d(?!\d))\d++(?!\s?[A-Za-z%.,]\w)  # 1 in 6, but 500 in 2020
       | ['’′″"]\d | [€£¥₹]\d              # 5'3"
       | \s*+\}}\s?(?:\{{|[_^](?!\s?\{{?\s?\\circ))  # the first argument of a command, or where a sum begins
       | \s?(?:[≤≥≠]|\\(?:leq?|geq?|lt|gt|neq?)(?![a-z]))\s?[A-Za-z\\]  # 5 \le x: a bound is no value
       | \s?[<>]=?\s?[A-Za-z](?![A-Za-z>])  # 5 < x, but no tag
-      | (?:\s[A-Za-z]{{1,12}})?\s(?:(?:or|and)\s{_BEYOND}|at\s(?:the\s)?(?:least|most))(?![^\W_])(?!\s(?:than|[a-z]+ly)(?![^\W_]))
+      | (?:\s[A-Za-z]{{1,12}})?\s(?:or\s{_BEYOND}|at\s(?:least|most))(?![^\W_])(?!\s(?:than|[a-z]+ly)(?![^\W_]))
+      | (?:\s[A-Za-z]{{1,12}})?\s(?:and\s{_BEYOND}|at\sthe\s(?:least|most))(?![^\W_])(?!\s[A-Za-z])  # but 5 apples and more pears
       | \s{_LARGE},?\s(?:and\s)?(?!an?\s){multiples.NUMERAL}\s{_SMALL}  # 3 weeks and two days
       | \s?{_LARGE}(?:\s|\s(?:{_AND})\s)\s?\d | \s?[h°'′]\d
       | \s?{_LARGE},\s(?:and\s)?\d++(?>(?:\.\d++)?)\s?{_SMALL}
@@ -191,7 +193,7 @@ _COMPUTED = re.compile(
 )  # 12 + 5
 _ASSIGNMENT = re.compile(r"[^\W\d_]\s?=")  # x = 3; two of them are two answers
 _FILLER = r"(?:maybe|perhaps|possibly|probably|alternatively|even|either|else|about)"
-_TO = "bis|à|a|hasta|до|tot|til|till|do"  # 3 bis 4
+_TO = r"bis|à|(?<![,;:–—-]\s)a(?=\s\d++(?!-))|hasta|до|tot|til|till|do"  # 3 bis 4  3 a 4, but not 17, a 2-digit number
 _CJK_AND = f"{OR_CJK}|、|和|与|與|及|到|至|から|と|와|과|부터"
 _ALSO = rf"or|nor|o|{OR}|{_AND}|{_TO}|{_CJK_AND}"
 _WORD = rf"(?:{_ALSO}|to|through|till|until|vs\.?|versus|by|x|times|plus|minus|mod|choose|(?:divided|multiplied)\sby)"
@@ -228,9 +230,13 @@ def last_number(text: str) -> str | None:
 
 
 def _without_rejected(text: str) -> tuple[str, set[str]]:
-    """The text without the numbers that it rejects; and those."""
-    rejected = {str(exact(number["value"] or number["other"])) for number in _REJECTED.finditer(text)}
-    return _REJECTED.sub("", text) if rejected else text, rejected
+    """The text without the numbers that it rejects; and those, unless it goes on with a number: exclude 5 of 10, which leaves 5."""
+    rejections = list(_REJECTED.finditer(text))
+    if not rejections:
+        return text, set()
+    goes_on = _NUMBER.search(text, rejections[-1].end())
+    rejected = set[str]() if goes_on else {str(exact(one["value"] or one["other"])) for one in rejections}
+    return _REJECTED.sub("", text), rejected
 
 
 def number_of(phrase: str, *, alone: bool) -> str | None:

@@ -114,10 +114,10 @@ class Upstream:
                     async for piece in pieces:
                         yield piece
                 await _read_out(response)
-        except LineTooLong:
-            raise _broken(f"an event of more than {LINE >> 20} MiB") from None
         except (aiohttp.ClientError, ConnectionError) as error:
             raise Refused(503, f"the server of the agents is away: {one_line(error)}", after=AGAIN) from None
+        except (LineTooLong, ValueError):  # the latter before aiohttp 3.14
+            raise _broken(f"an event of more than {LINE >> 20} MiB") from None
 
 
 def _refused(status: int, data: bytes) -> Refused:

@@ -122,7 +122,7 @@ class ClusterBackend:
         try:
             lists = await asyncio.gather(*(self._api.list(kinds.WORKLOAD, namespace, **dict([one])) for one in several))
         except Refused as error:
-            explaining.say_unread(kinds.WORKLOAD, namespace, str(error))
+            explaining.unread(kinds.WORKLOAD, namespace, error)
             return {}
         return workloads.owned(dict(zip(several, lists, strict=True)), asked, self._children)
 

@@ -22,14 +22,20 @@ async def events(api: Api, namespace: str, unexplained: Mapping[str, str]) -> li
     try:
         lists = await asyncio.gather(*(api.list(kinds.EVENT, namespace, field_selector=s, limit=_EVENTS) for s in selectors))
     except Refused as error:
-        say_unread(kinds.EVENT, namespace, str(error))
+        unread(kinds.EVENT, namespace, error)
         return []
     return [event for events in lists for event in events]
 
 
+def unread(kind: Kind, namespace: str, error: Refused) -> None:
+    """Logs, once for a namespace, a missing right to what would explain a wait there."""
+    if error.code == 403:
+        say_unread(kind, namespace, str(error))
+
+
 @functools.cache  # each look would say it again
 def say_unread(kind: Kind, namespace: str, why: str) -> None:
-    """Logs, once for a namespace, that what would explain a wait there cannot be read."""
+    """Logs that what would explain a wait cannot be read."""
     name = f"{kind.plural}.{kind.group}" if kind.group else kind.plural
     hint = "add the verb list to the Role or ClusterRole of the operator's service account"
     log.warning("%s in namespace %s cannot be read, so it is not told why pods there wait: %s; %s", name, namespace, why, hint)
