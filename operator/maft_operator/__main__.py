@@ -159,9 +159,9 @@ def _run(arguments: argparse.Namespace) -> int:
     return asyncio.run(run_locally(run, store, arguments.dir, Console(), serve=serve, export=targets))
 
 
-def _warnings(run: Run) -> list[str]:
+def _warnings(run: Run, graph: plan.Graph) -> list[str]:
     """Lists what the resource says and nothing of the run uses."""
-    return [f"warning: {line}" for line in [plan.idle_gpus(plan.graph(run, ""), run)] if line]
+    return [f"warning: {line}" for line in [plan.idle_gpus(graph, run)] if line]
 
 
 def _plan(arguments: argparse.Namespace) -> int:
@@ -175,9 +175,9 @@ def _plan(arguments: argparse.Namespace) -> int:
 
         for line in tried(run):
             print(f"# {line}", flush=True)
-    for line in _warnings(run):
-        print(f"# {line}")
     graph = plan.graph(run, store)
+    for line in _warnings(run, graph):
+        print(f"# {line}")
     print(described(run, graph if run.spec.storage else shards.spread(graph)), end="")
     return 0
 
@@ -247,7 +247,7 @@ def _validate(arguments: argparse.Namespace) -> int:
         return 0
     run = parse(resource)
     print(f"{arguments.file}: {run.key} is valid")
-    for line in _warnings(run):
+    for line in _warnings(run, plan.graph(run, "")):
         print(line)
     return 0
 

@@ -9,12 +9,12 @@ from maft.answers.texts import unwrapped, without_commands
 _IN_PARENTHESES = r"\((?P<enclosed>[A-Ja-j])\)"  # (b)
 _BARE = rf"(?P<bare>[A-J])(?![^\W_{CJK}]|['’])"  # B, but not "Bob" or "I'm"
 _NO_PRONOUN = r"(?!(?<=I)\s[a-z])"  # I think
-_PREDICATE = rf"(?:is|was|and|or|nor|o|{OR}|to|through|vs|as|but|because|since|would|must|should|seems|not|rather)"
+_PREDICATE = rf"(?:is|was|and|or|nor|{OR}|to|through|vs|as|but|because|since|would|must|should|seems|not|rather)"
 _NO_ARTICLE = rf"(?!(?<=A)\s(?!{_PREDICATE}\b)[a-z])"  # A train, but "A is right" is a choice
 _CHOICE = re.compile(rf"(?<![^\W_{CJK}])(?:{_IN_PARENTHESES}|{_BARE}{_NO_PRONOUN}{_NO_ARTICLE})")
 
 _NAMED = r"(?:(?:the\s)?(?:option|choice|answer|letter)\s)?"
-_OR = rf"(?:or|nor|and|and/or|vs\.?|to|through|o|{OR})"
+_OR = rf"(?:or|nor|and|and/or|vs\.?|to|through|{OR})"
 _HEDGE = r"(?:maybe|perhaps|possibly|probably|alternatively|even|also|either|else)"
 # Between two choices that are offered together: A or C  A/C  (A) and (C)  A, maybe C  (A) 5 or (C) 7
 _TOGETHER = re.compile(

@@ -102,7 +102,7 @@ _NUMBER = re.compile(
     re.VERBOSE,
 )
 
-_EITHER = rf"(?:\s(?i:or|nor|to|through|o|{OR})\s|\s?(?:{OR_CJK})\s?)"  # 5 or | 6
+_EITHER = rf"(?:\s(?i:or|nor|to|through|{OR})\s|\s?(?:{OR_CJK})\s?)"  # 5 or | 6
 # What stands before a number of which it is a part: 3 x | 4, 1 hour | 30 minutes, 5 or | 6, 2020-01-| 15, \ln | 2, \pm | 3.
 _PART_OF = re.compile(
     rf"""(?: \d!?[$)]*+\s?(?:x|X|[×*·⋅÷∙]|\\times|\\cdot|\\div|times|by|vs\.?|versus)\s?[$(]?
@@ -195,7 +195,7 @@ _ASSIGNMENT = re.compile(r"[^\W\d_]\s?=")  # x = 3; two of them are two answers
 _FILLER = r"(?:maybe|perhaps|possibly|probably|alternatively|even|either|else|about)"
 _TO = r"bis|à|(?<![,;:–—-]\s)a(?=\s\d++(?!-))|hasta|до|tot|til|till|do"  # 3 bis 4  3 a 4, but not 17, a 2-digit number
 _CJK_AND = f"{OR_CJK}|、|和|与|與|及|到|至|から|と|와|과|부터"
-_ALSO = rf"or|nor|o|{OR}|{_AND}|{_TO}|{_CJK_AND}"
+_ALSO = rf"or|nor|{OR}|{_AND}|{_TO}|{_CJK_AND}"
 _WORD = rf"(?:{_ALSO}|to|through|till|until|vs\.?|versus|by|x|times|plus|minus|mod|choose|(?:divided|multiplied)\sby)"
 _TEX = r"(?:\\(?:times|cdot|div|pm|mp|l?dots|over|sim|lor|vee)|\\(?:text|mathrm|mbox)\s?\{\s?(?:or|and|to)\s?\})"
 _THAN = r"(?:more|less|fewer|greater)\sthan"

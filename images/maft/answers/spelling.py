@@ -12,7 +12,7 @@ from fractions import Fraction
 CJK = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 
 # Between two that are offered together, in other languages: 5 oder 6  5或6
-OR = "oder|ou|oppure|или|або|eller|lub|albo|nebo|alebo|veya|atau|hoặc|tai|أو"
+OR = "o|oder|ou|oppure|или|або|eller|lub|albo|nebo|alebo|veya|atau|hoặc|tai|أو"
 OR_CJK = "或者|或|または|もしくは|또는"
 
 # Read by nobody: zero-width space, joiner and byte order mark, soft hyphen, marks of direction, variation selectors.

@@ -47,7 +47,7 @@ _DOLLARS = r"(?<!\\)\$\$?+\s*+((?>(?:[^$\\]++|\\.)+))\$\$?"  # $x+1$  $$x+1$
 _PARENTHESES = r"\\\(((?>(?:[^\\]++|\\[^()])+))\\\)"  # \(x+1\)
 _BRACKETS = r"\\\[((?>(?:[^\\]++|\\[^\[\]])+))\\\]"  # \[x+1\]
 _MATH = re.compile(f"{_DOLLARS}|{_PARENTHESES}|{_BRACKETS}")
-_JOINED = rf"(?:(?:or|and|nor|to|/|vs\.?|o|{OR})(?![^\W_])|{OR_CJK})"
+_JOINED = rf"(?:(?:or|and|nor|to|/|vs\.?|{OR})(?![^\W_])|{OR_CJK})"
 _MORE = re.compile(rf"\s*+\??+\s*+(?P<comma>,)?\s*(?P<word>{_JOINED}\s*)?(?:(?:maybe|perhaps|possibly|even)\s*)?", re.IGNORECASE)
 _GOES_ON = re.compile(r"\s(?:is|are|was|has|means|stands)(?![^\W_])")  # $5$, and $x$ is 3
 

@@ -28,8 +28,8 @@ _PASSING = {408, 409, 425, 429}  # what the server itself may answer, and otherw
 _KEYLESS = 401
 MOST = 64 << 20  # bytes of an answer: a hundred thousand tokens with their ids are one or two million
 UNFINISHED = {"abort", "error"}  # a server that ends says so, with the half of an answer
-_PLAIN = {"Accept-Encoding": "identity"}  # compressed, a few kilobytes of a stranger's would be gigabytes here
-_JSON = {"Content-Type": "application/json", **_PLAIN}
+PLAIN = {"Accept-Encoding": "identity"}  # compressed, a few kilobytes of a stranger's would be gigabytes here
+_JSON = {"Content-Type": "application/json", **PLAIN}
 _Token = Annotated[int, Meta(ge=0, lt=2**31)]
 Count = Annotated[int, Meta(ge=0, lt=2**53)]
 _UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
@@ -145,7 +145,7 @@ class HttpEngine:
         )
         looking = aiohttp.TCPConnector(limit=0, limit_per_host=1, keepalive_timeout=60)
         self._looks = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=LOOK), connector=looking, headers=_PLAIN, auto_decompress=False
+            timeout=aiohttp.ClientTimeout(total=LOOK), connector=looking, headers=PLAIN, auto_decompress=False
         )
         return self
 

@@ -17,14 +17,13 @@ import aiohttp
 import msgspec
 from aiohttp.http_exceptions import LineTooLong
 
-from maft.debate.engine import UNFINISHED, Count, Request
+from maft.debate.engine import PLAIN, UNFINISHED, Count, Request
 from maft.debate.replica import keeps_alive
 from maft.endpoint.refused import Refused
 from maft.errors import one_line
 from maft.spec import UNREADABLE
 
 _JSON = {"Content-Type": "application/json"}
-_PLAIN = {"Accept-Encoding": "identity"}  # compressed, a few kilobytes of a stranger's would be gigabytes here
 MOST = 64 << 10  # bytes of a refusal
 LINE = 1 << 20  # bytes of an event
 REST = 1.0  # seconds in which a stream has to end once all is said
@@ -73,7 +72,7 @@ class Upstream:
         connector = aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=60, socket_factory=keeps_alive)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)  # the request has a limit of its own
         self._session = aiohttp.ClientSession(
-            timeout=timeout, connector=connector, headers={**_PLAIN, **self._headers}, read_bufsize=LINE, auto_decompress=False
+            timeout=timeout, connector=connector, headers={**PLAIN, **self._headers}, read_bufsize=LINE, auto_decompress=False
         )
         return self
 
