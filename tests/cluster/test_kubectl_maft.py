@@ -307,7 +307,7 @@ COMPARED: Json = {
 
 
 def test_comparisons_and_societies_are_listed_as_kubectl_lists_them(scene: Scene) -> None:
-    """And a watch of one comparison ends with its table."""
+    """And a watch of one comparison says which of its runs wait, each once, and ends with its table."""
     scene.comparison("methods", {"phase": "Running", "runs": {"text": "1/2"}})
     society = {"apiVersion": "maft.dev/v1alpha1", "kind": "Society", "metadata": {"name": "asked", "namespace": "default"}}
     scene.kube.apply({**society, "spec": {"run": "one"}})
@@ -320,10 +320,15 @@ def test_comparisons_and_societies_are_listed_as_kubectl_lists_them(scene: Scene
             assert scene.call("list", "--kind", kind, "-o", "name").stdout == f"{plural}/{name}\n"
         with Watching(scene, "methods", "--kind", "comparisons") as watching:
             watching.until("1/2")
+            for reason in ("Queued", "Queued", "ServersCrash"):
+                rows = [{"run": "methods-vote-0"}, {"run": "methods-debate-0", "reason": reason}]
+                scene.kube.merge_status(COMPARISON, "default", "methods", {"status": {"rows": rows}})
+                watching.until(f"  methods-debate-0: {reason}")
             scene.kube.merge_status(COMPARISON, "default", "methods", {"status": COMPARED})
             assert watching.process.wait(30) == 0
             watching.until("Report: s3://bucket/runs/default/methods/compare/index.html")
         assert any("base" in line and "41.0" in line for line in watching.lines)
+        assert sum("methods-debate-0: Queued" in line for line in watching.lines) == 1
         assert not any("\x1b" in line for line in watching.lines)
         missing = scene.call("watch", "none", "--kind", "comparisons")
         hint = "there is none of that name; `kubectl maft list -A --kind comparisons` shows all"

@@ -3,9 +3,11 @@
 import asyncio
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from kube_objects import IMAGES, RUNNING, SERVER, condition, deployment, done, job, planned, pod, snapshot, terminating, writer
 from statuses import RUN, WRONG
@@ -133,11 +135,68 @@ def test_a_glance_reads_nothing_of_the_api_server() -> None:
     assert reads(again) == reads(first)  # something was told of the run, so it is looked at
 
 
-def test_a_run_that_waits_is_looked_at_each_time() -> None:
+def waiting(message: str = "") -> Server:
+    """The same, and its pod does not start. message: what an Event says of it."""
     server = on_the_cluster()
     server.objects["Pod"][0]["status"] = {"phase": "Pending"}
-    first, second = asked_by(server, woken, due)
-    assert reads(second)[:6] == reads(first)[:6] and len(reads(second)) >= 6
+    server.objects["Event"] = [warning(server, message)] if message else []
+    return server
+
+
+def warning(server: Server, message: str) -> Json:
+    uid = server.objects["Pod"][0]["metadata"]["uid"]
+    return {
+        "metadata": {"name": f"e-{message}"},
+        "involvedObject": {"uid": uid},
+        "type": "Warning",
+        "reason": "FailedMount",
+        "message": message,
+    }
+
+
+@pytest.mark.parametrize("message", ["", "no such volume"])
+def test_of_a_run_that_waits_a_glance_reads_events_alone(message: str) -> None:
+    server = waiting(message)
+    first, glance, again = asked_by(server, woken, due, woken)
+    assert [one[1] for one in reads(glance)] == ["Event"]
+    assert len(reads(first)) == 7 and reads(again) == reads(first)
+    [progressing] = [c for c in server.objects["MultiAgentFinetune"][0]["status"]["conditions"] if c["type"] == "Progressing"]
+    assert message in progressing["message"] and (not message or progressing["status"] == "False")
+
+
+def test_an_event_that_says_something_else_is_looked_into_at_once() -> None:
+    server = waiting()
+
+    def told(_: Keys, queue: Queue) -> None:
+        server.objects["Event"] = [warning(server, "no such volume")]
+        queue.add(KEY)
+
+    *_, glance = asked_by(server, woken, told)
+    assert len(reads(glance)) == 1 + 7
+    [progressing] = [c for c in server.objects["MultiAgentFinetune"][0]["status"]["conditions"] if c["type"] == "Progressing"]
+    assert (progressing["status"], progressing["reason"]) == ("False", "VolumeMissing") and "no such volume" in progressing[
+        "message"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("objects", "told"),
+    [
+        ([job(PREPARE)], True),  # no pod yet
+        ([job(PREPARE), pod(PREPARE, "Pending")], True),
+        ([job(PREPARE), working(PREPARE)], False),  # nothing waits
+        ([job(PREPARE, condition("Suspended"), suspend=True)], False),  # a queue tells by its Workload
+        ([*DEBATES[:3], job("r-1-debate"), *DEBATES[4:]], False),  # and a server that has lost its pod is to be made anew
+        ([], False),
+    ],
+)
+def test_where_only_what_waits_is_told_of_glances_will_do(objects: list[Json], told: bool) -> None:
+    seen = snapshot(RUN, *objects)
+    outcome = Outcome(step(planned(RUN), seen.observed), seen, (), planned(RUN))
+    assert looks.is_told(outcome) is told
+    assert not looks.is_told(Outcome(outcome.step, seen, (Refusal(PREPARE, "no"),), outcome.graph))
+    limited = planned(replace(RUN, spec=msgspec.structs.replace(RUN.spec, active_deadline_seconds=60)))
+    assert not looks.is_told(Outcome(outcome.step, seen, (), limited))
 
 
 def test_a_look_that_failed_is_followed_by_a_look() -> None:

@@ -325,6 +325,14 @@ def test_comparisons_and_societies_have_their_own_tables() -> None:
     assert link["href"] == "http://s3.example:9000/bucket/runs/team/methods/compare/index.html"
 
 
+def test_a_comparison_says_which_of_its_runs_wait_and_why() -> None:
+    rows = [{"run": "methods-a-0"}, {"run": "methods-a-1", "reason": "Queued"}, {"method": "b", "seed": 3, "reason": "NameTaken"}]
+    text = view.page([], "", NOW, [others.comparison({"status": {"rows": rows}})])
+    assert [small for small in re.findall("<small>(.*?)</small>", text) if small] == ["methods-a-1: Queued", "b, seed 3: NameTaken"]
+    many = others.comparison({"status": {"rows": [{"run": f"r-{i}", "reason": "Queued"} for i in range(others.HELD + 7)]}})
+    assert many.held[-2:] == (f"r-{others.HELD - 1}: Queued", "and 7 more")
+
+
 @pytest.mark.parametrize("code", [403, 404])
 def test_kinds_that_the_cluster_does_not_know_or_show_are_left_out(code: int) -> None:
     world = World(WORKING)

@@ -8,9 +8,10 @@ import math
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from maft_operator.cluster import conditions, exporting, exports, kinds, looks, placement, reasons, room, spent, upgrade
+from maft_operator.cluster import conditions, explaining, exporting, exports, kinds, looks, placement, reasons, room, spent, upgrade
 from maft_operator.cluster.api import Api, Refused
 from maft_operator.cluster.backend import ClusterBackend
+from maft_operator.cluster.event_troubles import troubles_in
 from maft_operator.cluster.fields import parts
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.indexes import added_up
@@ -120,24 +121,27 @@ class Controller:
 
     def _calm(self, resource: Json, work: Reconciled, again: float | None) -> Seen | None:
         """Remembers a look after which glances will do. again: seconds until another one is due, whatever happens."""
-        if not looks.is_calm(work.outcome) or work.pause.times or work.crowd.since:
+        if not (looks.is_calm(work.outcome) or looks.is_told(work.outcome)) or work.pause.times or work.crowd.since:
             return None
         clock = asyncio.get_running_loop().time()
         until = clock + min(looks.trusted(self._keys.at_work), again if again is not None else math.inf)
         return Seen(slim(resource), work, clock, until)
 
     async def _glance(self, seen: Seen, clock: float, state: KeyState) -> float | None:
-        """Asks running tasks how far they are, and writes it."""
+        """Asks running tasks how far they are, and writes it; where Events say of what waits what they did not say, looks at once."""
         now, old, work = _now(), own_status(seen.resource), seen.work.later(clock - seen.at)
         measured = await measure(work.snapshot.metrics, state.resting)
-        if measured.troubles:
+        unexplained = work.snapshot.unexplained
+        events = await explaining.events(self._api, seen.resource["metadata"]["namespace"], unexplained)
+        if measured.troubles or not set(troubles_in(events, unexplained)) <= set(work.snapshot.troubles):
             state.seen = None
             return 0.0
         done = added_up(measured.done, work.graph, work.snapshot.summaries)
         work = replace(work, done=done, spent=spent.read(old, now))
         new = status(work, old, seen.resource["metadata"]["generation"], now)
         delay = await self._writer.write(seen.resource, new, state)
-        return sooner(delay, looks.glances(self._keys.at_work), max(0.0, seen.until - clock))
+        between = looks.looks if unexplained else looks.glances
+        return sooner(delay, between(self._keys.at_work), max(0.0, seen.until - clock))
 
     def _is_fresh(self, resource: Json, state: KeyState) -> bool:
         """Whether nothing can have been made for the run: it is younger than this process, which has written nothing about it. A

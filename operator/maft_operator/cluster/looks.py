@@ -1,7 +1,8 @@
 """When a run is looked at again: seconds, or None where an event will tell. Pure.
 
-A look lists all that belongs to a run. A glance asks running tasks how far they are, and nobody else: it is enough where nothing
-waits, since the watches tell of every change. The more runs there are, the longer between two, so that requests stay few.
+A look lists all that belongs to a run. A glance asks running tasks how far they are, and for Events about what waits, and nobody
+else: it is enough where watches and Events tell of every change. The more runs there are, the longer between two, so that requests
+stay few.
 """
 
 from datetime import datetime
@@ -46,6 +47,20 @@ def is_calm(outcome: Outcome[Snapshot]) -> bool:
     waits = step.create or step.delete or outcome.refusals or snapshot.troubles or snapshot.unexplained or snapshot.passing
     known = {name.partition("/")[0] for name in snapshot.metrics}
     return bool(running) and running <= known and not waits and all(server.ready for server in seen.servers.values())
+
+
+def is_told(outcome: Outcome[Snapshot]) -> bool:
+    """Tells whether what waits of a run does so for what pods, Jobs or Events tell, and the rest works: then glances will do, too.
+    Not where a stage may take so many seconds only: nobody tells that a server's are over."""
+    step, snapshot, seen = outcome.step, outcome.snapshot, outcome.snapshot.observed
+    waiting = set(snapshot.unexplained.values())
+    known = waiting | {name.partition("/")[0] for name in snapshot.metrics}
+    working = {name for name, state in seen.tasks.items() if state.status == "running"}
+    working |= {name for name, server in seen.servers.items() if not server.ready}
+    changing = (
+        step.create or step.delete or outcome.refusals or snapshot.passing or outcome.graph.last.run.spec.active_deadline_seconds
+    )
+    return bool(waiting) and working <= known and {trouble.child for trouble in snapshot.troubles} <= waiting and not changing
 
 
 def next_look(outcome: Outcome[Snapshot], new: Json, run: Run, now: datetime, runs: int = 1) -> float | None:

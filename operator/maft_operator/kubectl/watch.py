@@ -3,12 +3,13 @@
 import sys
 
 from maft_operator.cluster import kinds
+from maft_operator.cluster.comparison.held import held
 from maft_operator.cluster.fields import part, text
 from maft_operator.ended import is_over
 from maft_operator.kubectl import tables
 from maft_operator.kubectl.asked import Where, failure
 from maft_operator.kubectl.tables import Printed, Row, Table
-from maft_operator.printable import printable
+from maft_operator.printable import on_one_line, printable
 from maft_operator.spec.schema import BadSpec, Json
 
 FAILED = 2  # exit code, as of `maft run`
@@ -40,6 +41,7 @@ async def follow(where: Where, name: str, *, wide: bool, selector: str) -> int:
     query |= {"fieldSelector": f"metadata.name={name}"} if name else {"labelSelector": selector} if selector else {}
     printed = Printed(wide, not where.namespace)
     last: dict[str, tuple[str, ...]] = {}
+    told: set[str] = set()
     async for kind, answer in where.changes(query):
         table = tables.read(answer)
         if kind == "DELETED" and name:
@@ -47,6 +49,8 @@ async def follow(where: Where, name: str, *, wide: bool, selector: str) -> int:
         fresh = tuple(row for row in table.rows if kind == "DELETED" or _news(row, last))
         for line in printed.lines(Table(table.columns, fresh)) if fresh else ():
             print(line, flush=True)
+        for line in _fresh_reasons(table, told) if name else ():
+            print(f"  {line}", flush=True)
         if name and (over := next((row.thing for row in table.rows if is_over(row.thing)), None)):
             return _ending(over)
     return 0
@@ -57,6 +61,15 @@ def _news(row: Row, last: dict[str, tuple[str, ...]]) -> bool:
     key, now = f"{row.namespace}/{row.name}", row.cells[:-1]
     before, last[key] = last.get(key), now
     return now != before
+
+
+def _fresh_reasons(table: Table, told: set[str]) -> list[str]:
+    """Lists which runs of a comparison wait or failed, each once; one that went on and waits again is told again."""
+    lines = [on_one_line(line) for row in table.rows for line in held(row.thing)]
+    fresh = [line for line in lines if line not in told]
+    told.clear()
+    told.update(lines)
+    return fresh
 
 
 def _ending(run: Json) -> int:

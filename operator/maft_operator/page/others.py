@@ -2,23 +2,26 @@
 
 from dataclasses import dataclass
 
+from maft_operator.cluster.comparison.held import held
 from maft_operator.cluster.fields import count, part, parts, text
 from maft_operator.page.shown import LONGEST, SHORT, report_link
 from maft_operator.spec.schema import Json
 
+HELD = 20  # runs of a comparison that wait or failed
 TABLE = 8000  # characters: a row for each method, and as many columns as the paper has
 _WHY_NOT = (("Accepted", "False"), ("Failed", "True"), ("Stalled", "True"), ("Suspended", "True"), ("Ready", "False"))
 
 
 @dataclass(frozen=True, slots=True)
 class ShownComparison:
-    """One comparison. table: the paper's, as lines; report and link as of a run."""
+    """One comparison. held: its runs that wait or failed, each with why; table: the paper's, as lines; report and link as of a run."""
 
     namespace: str
     name: str
     phase: str
     message: str
     runs: str
+    held: tuple[str, ...]
     best: str
     table: str
     report: str
@@ -48,11 +51,18 @@ def comparison(thing: Json) -> ShownComparison:
         text(status, "phase")[:SHORT] or "Pending",
         _why_not(status),
         text(status, "runs", "text")[:SHORT],
+        _held(thing),
         text(status, "best", "text")[:LONGEST],
         text(status, "table")[:TABLE].rstrip(),
         report,
         report_link(report, text(thing, "spec", "template", "storage", "endpoint")),
     )
+
+
+def _held(thing: Json) -> tuple[str, ...]:
+    """Of many the first, and how many more."""
+    lines = [line[:LONGEST] for line in held(thing)]
+    return (*lines[:HELD], f"and {len(lines) - HELD} more") if len(lines) > HELD else tuple(lines)
 
 
 def society(thing: Json) -> ShownSociety:

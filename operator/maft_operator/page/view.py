@@ -97,7 +97,7 @@ def _comparison(one: ShownComparison) -> Markup:
     return tag(
         "tr",
         *_named(one),
-        tag("td", one.runs),
+        tag("td", one.runs, *map(_small, one.held)),
         tag("td", one.best),
         tag("td", tag("pre", *_lines(one.table)) if one.table else None),
         tag("td", _report(one.report, one.link)),
