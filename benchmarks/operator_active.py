@@ -71,7 +71,7 @@ class Active(scale.Benchmark):
     """Runs at work, all in their first Job."""
 
     def __init__(self, plane: ControlPlane, options: argparse.Namespace, logs: Path) -> None:
-        super().__init__(plane, scale.Options(options.runs, 0, 0, 0, 0, 0, 0), logs)
+        super().__init__(plane, scale.Options(options.runs, 0, 0, 0, 0, 0, 0, plain=False), logs)
         self._asked = options
 
     async def run(self) -> Json:

@@ -31,6 +31,7 @@ def begin(maft: Installed, namespace: str, name: str, latency: float = 0.0, **sp
     maft.kube.apply(maft.resource(name, namespace, **{**SPEC, **maft.mocked(latency), **spec}))
 
 
+@pytest.mark.nightly  # test_chaos.py compares whole runs, and test_comparison_on_cluster.py the cluster with one machine
 def test_a_run_on_the_cluster_equals_the_same_file_on_one_machine(maft, namespace, request):
     begin(maft, namespace, "same")
     reference = request.getfixturevalue("reference")  # made while the other runs

@@ -128,6 +128,7 @@ def test_stopped_and_gone_on_with(home: Path) -> None:
         Client.local("runs").stop(run)
 
 
+@pytest.mark.nightly
 @pytest.mark.s3
 @pytest.mark.run
 def test_in_a_bucket(home: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:

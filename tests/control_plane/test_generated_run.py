@@ -31,6 +31,7 @@ def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.nightly
 def test_a_run_on_generated_questions_ends_with_its_table(tmp_path):
     done = run(tmp_path, resource(task=TASK, evaluation={"task": HARDER}))
     assert done.returncode == 0, done.stdout + done.stderr

@@ -338,6 +338,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, list[
     return folder, out, result(folder)
 
 
+@pytest.mark.nightly  # test_comparison_on_cluster.py makes one of two methods here and there, and a page
 @pytest.mark.run
 @pytest.mark.timeout(900)
 def test_a_comparison_prints_its_table_and_makes_a_page(finished: tuple[Path, str, list[dict[str, Any]]]) -> None:
@@ -353,6 +354,7 @@ def test_a_comparison_prints_its_table_and_makes_a_page(finished: tuple[Path, st
     assert adapters_ == {"base": 0, "multiagent": 6, "dpo": 3, "distill": 1}
 
 
+@pytest.mark.nightly
 @pytest.mark.run
 @pytest.mark.timeout(900)
 def test_it_asks_at_least_40_percent_less_than_the_methods_one_by_one(finished: tuple[Path, str, list[dict[str, Any]]]) -> None:
@@ -372,6 +374,7 @@ def test_it_asks_at_least_40_percent_less_than_the_methods_one_by_one(finished: 
     assert alone.total() == 2 * calls + reworked
 
 
+@pytest.mark.nightly
 @pytest.mark.run
 @pytest.mark.timeout(900)
 def test_again_with_other_methods_makes_another_table_and_nothing_else(finished: tuple[Path, str, list[dict[str, Any]]]) -> None:
@@ -384,6 +387,7 @@ def test_again_with_other_methods_makes_another_table_and_nothing_else(finished:
     assert whole_compare(folder, CHOSEN) and result(folder) == rows
 
 
+@pytest.mark.nightly
 @pytest.mark.run
 @pytest.mark.timeout(900)
 def test_its_runs_are_served_exported_and_reported_as_any_other(

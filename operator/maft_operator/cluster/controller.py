@@ -128,7 +128,7 @@ class Controller:
         return Seen(slim(resource), work, clock, until)
 
     async def _glance(self, seen: Seen, clock: float, state: KeyState) -> float | None:
-        """Asks running tasks how far they are, and writes it; where Events say of what waits what they did not say, looks at once."""
+        """Asks running tasks how far they are, and writes it; looks at once where Events say something new of what waits."""
         now, old, work = _now(), own_status(seen.resource), seen.work.later(clock - seen.at)
         measured = await measure(work.snapshot.metrics, state.resting)
         unexplained = work.snapshot.unexplained

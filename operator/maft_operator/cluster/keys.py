@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A run of which watches and Events tell every change, as a look found it (looks.py). Times are those of the event loop's clock."""
+    """A run of which watches and Events tell all changes, as a look found it (looks.py). Times are of the event loop's clock."""
 
     resource: Json
     """With the status as it was written last."""

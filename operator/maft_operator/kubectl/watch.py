@@ -41,7 +41,7 @@ async def follow(where: Where, name: str, *, wide: bool, selector: str) -> int:
     query |= {"fieldSelector": f"metadata.name={name}"} if name else {"labelSelector": selector} if selector else {}
     printed = Printed(wide, not where.namespace)
     last: dict[str, tuple[str, ...]] = {}
-    told: set[str] = set()
+    printed_reasons: set[str] = set()
     async for kind, answer in where.changes(query):
         table = tables.read(answer)
         if kind == "DELETED" and name:
@@ -49,7 +49,7 @@ async def follow(where: Where, name: str, *, wide: bool, selector: str) -> int:
         fresh = tuple(row for row in table.rows if kind == "DELETED" or _news(row, last))
         for line in printed.lines(Table(table.columns, fresh)) if fresh else ():
             print(line, flush=True)
-        for line in _fresh_reasons(table, told) if name else ():
+        for line in _fresh_reasons(table, printed_reasons) if name else ():
             print(f"  {line}", flush=True)
         if name and (over := next((row.thing for row in table.rows if is_over(row.thing)), None)):
             return _ending(over)
@@ -63,12 +63,12 @@ def _news(row: Row, last: dict[str, tuple[str, ...]]) -> bool:
     return now != before
 
 
-def _fresh_reasons(table: Table, told: set[str]) -> list[str]:
+def _fresh_reasons(table: Table, before: set[str]) -> list[str]:
     """Lists which runs of a comparison wait or failed, each once; one that went on and waits again is told again."""
     lines = [on_one_line(line) for row in table.rows for line in held(row.thing)]
-    fresh = [line for line in lines if line not in told]
-    told.clear()
-    told.update(lines)
+    fresh = [line for line in lines if line not in before]
+    before.clear()
+    before.update(lines)
     return fresh
 
 

@@ -14,7 +14,7 @@ _WHY_NOT = (("Accepted", "False"), ("Failed", "True"), ("Stalled", "True"), ("Su
 
 @dataclass(frozen=True, slots=True)
 class ShownComparison:
-    """One comparison. held: its runs that wait or failed, each with why; table: the paper's, as lines; report and link as of a run."""
+    """One comparison. held: its runs that wait or failed, with why; table: the paper's, as lines; report and link as of a run."""
 
     namespace: str
     name: str
