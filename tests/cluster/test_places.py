@@ -57,3 +57,18 @@ def test_two_runs_that_hold_half_of_the_slots_each_both_finish(maft: Installed, 
         begin(maft, namespace, name, 3, placementSeconds=5)
     for name in ("one", "two"):
         maft.kube.wait_complete(namespace, name, LIMIT)
+
+
+@pytest.mark.nightly
+def test_two_runs_whose_servers_a_quota_lets_in_by_half_both_finish(maft: Installed, node: str, namespace: str) -> None:
+    """Three servers each, four in the quota for both: a pod that it refuses is never there."""
+    kube = maft.kube
+    has(maft, node, 8)
+    about = {"name": "shared", "namespace": namespace}
+    hard = {f"requests.{PLACE}": "4"}
+    kube.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": about, "spec": {"hard": hard}})
+    kube.wait(lambda: (kube.get("ResourceQuota", namespace, "shared") or {}).get("status", {}).get("used"), 30)
+    for name in ("one", "two"):
+        begin(maft, namespace, name, 3, placementSeconds=5)
+    for name in ("one", "two"):
+        kube.wait_complete(namespace, name, LIMIT)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import pytest
-from kube_objects import START, a_run, at, condition, pod
+from kube_objects import START, a_run, at, condition, deployment, pod, snapshot
 
 from maft_operator.cluster import placement
 from maft_operator.cluster.placement import Pause, Places
@@ -26,8 +26,8 @@ def waiting(child: str, since: int, *, reason: str = "Unschedulable"):
     return pod(child, "Pending", conditions=[condition("PodScheduled", "False", reason=reason, seconds=since)])
 
 
-def placed(child: str, phase: str = "Running"):
-    made = pod(child, phase)
+def placed(child: str, phase: str = "Running", *, container: str = "debate"):
+    made = pod(child, phase, container=container)
     return {**made, "spec": {**made["spec"], "nodeName": "n"}}
 
 
@@ -44,6 +44,35 @@ def placed(child: str, phase: str = "Running"):
 )
 def test_who_has_a_node(pods, expected) -> None:
     assert placement.places(pods, later(100)) == expected
+
+
+OVER = 'pods "b-7" is forbidden: exceeded quota: shared, requested: pods=1, used: pods=4, limited: pods=4'
+
+
+def refused(message: str = OVER, status: str = "True"):
+    return deployment(condition("ReplicaFailure", status, reason="FailedCreate", message=message, seconds=40))
+
+
+@pytest.mark.parametrize(
+    ("made", "waited"),
+    [
+        (refused(), 60),
+        (refused(status="False"), 0),
+        (refused('pods "b-7" is forbidden: violates PodSecurity "restricted:latest"'), 0),  # that others go would not help
+        (deployment(), 0),
+    ],
+)
+def test_pods_that_a_quota_refuses_wait_too(made, waited: float) -> None:
+    assert placement.places([placed("a")], later(100), [made]) == Places(1, waited)
+
+
+def test_a_run_that_a_quota_lets_in_by_half_gives_back_what_it_holds() -> None:
+    """Only while the server lacks pods: a refused one more beside those that are wanted is nothing to wait for."""
+    half = snapshot(a_run(), {**refused(), "spec": {"replicas": 2}}, placed(SERVER, container="inference"), now=400)
+    assert half.places == Places(1, 360)
+    assert placement.decided(Pause(), GRAPH, half.observed, half.places, "uid", later(400)).holds(later(400))
+    ready = deployment(*refused()["status"]["conditions"], ready=1)
+    assert snapshot(a_run(), ready, placed(SERVER, container="inference"), now=400).places == Places(1, 0)
 
 
 def test_pods_that_go_hold_nothing() -> None:

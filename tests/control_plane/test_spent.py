@@ -10,6 +10,7 @@ from statuses import DEBATING, state
 
 from maft.spec import BudgetSpec
 from maft_operator.cluster import reasons, spent
+from maft_operator.cluster.children import tasks_in
 from maft_operator.local.gpus import Slots
 from maft_operator.local.meter import PERIOD, Meter
 from maft_operator.plan import budget as plan
@@ -50,6 +51,19 @@ def placed(child: str, phase: str = "Running", *, container: str = "trainer", nu
 )
 def test_which_gpus_are_held(objects, gpus: int) -> None:
     assert snapshot(RUN, *objects).gpus == gpus
+
+
+INTEL = "gpu.intel.com/i915"
+
+
+@pytest.mark.parametrize(
+    ("runs", "operators", "gpus"),
+    [(INTEL, "", 8), (INTEL, "nvidia.com/gpu", 8), ("", INTEL, 8), ("", "nvidia.com/gpu", 2), ("gpu.intel.com/xe", INTEL, 2)],
+)
+def test_gpus_are_called_as_the_run_says_else_the_operator(runs: str, operators: str, gpus: int) -> None:
+    run = a_run(training={"gpus": 2}, gpuResource=runs)
+    children = tasks_in({"Job": [job("r-1-train")], "Pod": [placed("r-1-train", limits={INTEL: "8", "cpu": "9"})]})
+    assert spent.held(planned(run), children, operators) == gpus
 
 
 def test_it_is_counted_from_look_to_look() -> None:

@@ -92,6 +92,40 @@ def test_a_queue_that_will_never_admit_it_is_told_apart(message: str) -> None:
     assert message in trouble.message
 
 
+def checked(*checks: Json) -> Json:
+    made = workload(("QuotaReserved", "True", "Quota reserved in ClusterQueue q"))
+    return {**made, "status": {**made["status"], "admissionChecks": list(checks)}}
+
+
+def test_each_admission_check_that_is_not_ready_is_told() -> None:
+    started = {"name": "nodes", "state": "Pending", "message": "Waiting for resources. Node type x not found yet."}
+    trouble = told(checked(started, {"name": "budget", "state": "Ready", "message": "paid"}, {"name": "far", "state": "Retry"}))
+    assert trouble.message == (
+        "waits in queue gpus: admission check nodes is Pending: Waiting for resources. Node type x not found yet;"
+        " admission check far is Retry"
+    )
+    assert trouble.reason is reasons.QUEUED and not trouble.blocking
+    assert told(checked("nodes", None)).reason is reasons.QUEUED  # type: ignore[arg-type] # anybody may write there
+
+
+DEACTIVATED = ("Evicted", "True", "The workload is deactivated due to exceeding the maximum number of re-queuing retries")
+
+
+def test_a_deactivated_workload_never_comes_back_of_itself() -> None:
+    made = workload(DEACTIVATED)
+    trouble = told({**made, "spec": {**made["spec"], "active": False}})
+    assert (trouble.reason, trouble.blocking) == (reasons.QUEUE_UNUSABLE, True)
+    command = 'kubectl patch workload w --type=merge -p \'{"spec":{"active":true}}\''
+    assert trouble.message == f"waits in queue gpus: {DEACTIVATED[2]}; deactivated until {command}"
+
+
+def test_one_that_is_active_again_waits_as_others_do() -> None:
+    """Its eviction stands there until quota is reserved."""
+    made = workload(DEACTIVATED, WAITS)
+    trouble = told({**made, "spec": {**made["spec"], "active": True}})
+    assert (trouble.reason, trouble.blocking) == (reasons.QUEUED, False)
+
+
 def test_servers_that_wait_in_a_queue_are_seen_as_such() -> None:
     def server(*objects: Json) -> bool:
         return snapshot(RUN, deployment(ready=1 if len(objects) > 1 else 0), *objects).observed.servers[SERVER].queued

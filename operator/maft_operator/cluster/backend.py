@@ -75,7 +75,8 @@ class ClusterBackend:
         lists = await asyncio.gather(*(self._listed(kind) for kind in wanted))
         self._children = {kind.name: items for kind, items in zip(wanted, lists, strict=True)}
         missing, crowded = (record.read(self._status, self._now).since for record in (placement, room))
-        snapshot = observed.read(self._graph, self._children, self._now, missing, crowded)
+        gpu_resource = self._images.pods.gpu_resource
+        snapshot = observed.read(self._graph, self._children, self._now, missing, crowded, gpu_resource)
         done = plan.recorded(self._graph, self._status.get("done", {})) | plan.found(self._graph, snapshot.summaries.values())
         size = resources.model_bytes(self._status, snapshot.summaries.values())
         snapshot = replace(snapshot, pins=self._pinned(), model_bytes=size, observed=replace(snapshot.observed, done=done))

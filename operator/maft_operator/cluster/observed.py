@@ -66,9 +66,10 @@ def read(
     now: datetime,
     missing: datetime | None = None,
     crowded: datetime | None = None,
+    gpu_resource: str = "",
 ) -> Snapshot:
     """Reads a run from its objects by kind, Pods included. missing: since when servers that were given back lack nodes; crowded:
-    since when debates lack room beside them."""
+    since when debates lack room beside them. gpu_resource: what GPUs are called where the run does not say."""
     tasks, beside = exporting.apart(tasks_in(children), graph)
     servers = servers_in(children, (server.name for server in graph.servers))
     ended = {t.name: jobs.end(t, now) for t in tasks if jobs.has_failed(t, now)}
@@ -89,8 +90,10 @@ def read(
         seconds={t.name: jobs.taken(t.object, now) for t in tasks if time(t.object, "status", "startTime")},
         metrics={name: url for t in running for name, url in indexes.metrics_urls(t.name, t.pods).items()},
         unexplained=unexplained(running, servers, waiting, now),
-        places=placement.places((pod for server in servers for pod in server.pods), now),
-        gpus=spent.held(graph, (*tasks, *servers)),
+        places=placement.places(
+            (pod for s in servers for pod in s.pods), now, (s.made for s in servers if s.made and not is_ready(s.made))
+        ),
+        gpus=spent.held(graph, (*tasks, *servers), gpu_resource),
         exports=exporting.read(beside, now),
         passing=any(is_terminating(pod) or pods.runs_on(pod) for child in (*tasks, *servers) for pod in child.pods),
     )

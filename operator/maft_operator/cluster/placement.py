@@ -1,7 +1,8 @@
 """Servers that do not all find a node are given back, so that two runs never hold half of what each needs for ever. Pure.
 
 A run's servers are of use together alone. Where some have a node and others have waited for one longer than
-inference.placementSeconds, all of them go, and come again after a pause that grows, and differs from run to run. The record of it
+inference.placementSeconds, or are refused their pods by a quota for as long, all of them go, and come again after a pause that
+grows, and differs from run to run. The record of it
 stands in the status. Where a queue admits servers together (kueue.py) there is nothing to do: what waits has no node at all.
 room.py does the same where it is debates that wait.
 """
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from maft_operator.cluster import reasons
-from maft_operator.cluster.fields import count, seconds, stamp, text, time
+from maft_operator.cluster.fields import count, seconds, stamp, text, time, true_condition
 from maft_operator.cluster.pods import SCALED, is_active, is_terminating, unscheduled
 from maft_operator.cluster.reasons import Trouble
 from maft_operator.plan.graph import Graph
@@ -32,7 +33,7 @@ class Places:
     held: int = 0
     """Pods that have one."""
     waited: float = 0.0
-    """Seconds that the one that has waited longest for one has."""
+    """Seconds that the one that has waited longest for one, or that a quota has refused for longest, has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +58,26 @@ class Pause:
         return (self.until - now).total_seconds() if graph.held else 0.0
 
 
-def places(pods: Iterable[Json], now: datetime) -> Places:
-    """Counts the pods of servers by whether a scheduler has found a node."""
+def places(pods: Iterable[Json], now: datetime, deployments: Iterable[Json] = ()) -> Places:
+    """Counts the pods of servers by whether a scheduler has found a node. deployments: of servers that are not ready; pods that a
+    quota refuses stand in their conditions alone."""
     there = [pod for pod in pods if not is_terminating(pod) and is_active(pod)]
     held = sum(bool(text(pod, "spec", "nodeName")) for pod in there)
-    return Places(held, max((_waited(pod, now) for pod in there), default=0.0))
+    waited = [*(_waited(pod, now) for pod in there), *(_refused(deployment, now) for deployment in deployments)]
+    return Places(held, max(waited, default=0.0))
 
 
 def _waited(pod: Json, now: datetime) -> float:
     """Not those that a queue holds back: they have been promised nothing yet."""
     condition = unscheduled(pod)
     return max(0.0, seconds(condition, "lastTransitionTime", until=now)) if text(condition, "reason") == "Unschedulable" else 0.0
+
+
+def _refused(deployment: Json, now: datetime) -> float:
+    """A quota alone: what else refuses a pod does not let it in when others go."""
+    condition = true_condition(deployment, "ReplicaFailure")
+    over_quota = reasons.text_reason(text(condition, "message")) is reasons.QUOTA_EXCEEDED
+    return max(0.0, seconds(condition, "lastTransitionTime", until=now)) if over_quota else 0.0
 
 
 def decided(before: Pause, graph: Graph, observed: Observed, places: Places, run: str, now: datetime) -> Pause:
@@ -125,6 +135,6 @@ def troubles(pause: Pause, graph: Graph, now: datetime) -> tuple[Trouble, ...]:
     if not pause.times:
         return ()
     again = f"; they come again at {pause.until:%H:%M:%S} UTC" if pause.holds(now) else "; they are tried again"
-    message = f"not all servers found a node within {graph.patience} s, {pause.times} times in a row{again}"
+    message = f"not all servers found a node, or quota, within {graph.patience} s, {pause.times} times in a row{again}"
     for_long = pause.since is not None and (now - pause.since).total_seconds() > SCALED
     return (Trouble("", reasons.SERVERS_GIVEN_BACK, message, blocking=pause.times > 1 and for_long),)

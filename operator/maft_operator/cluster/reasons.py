@@ -60,7 +60,7 @@ METRICS_UNREADABLE = Reason(
 )
 SERVERS_GIVEN_BACK = Reason(
     "ServersGivenBack",
-    "add nodes, let a queue admit servers together (docs/kueue.md), or, where nodes take longer, "
+    "add nodes or quota, let a queue admit servers together (docs/kueue.md), or, where nodes take longer, "
     "raise inference.placementSeconds in a resource with another name",
 )
 DEBATES_LACK_ROOM = Reason(

@@ -18,17 +18,19 @@ from maft_operator.spec.schema import Json
 _GPU = re.compile(r"/(gpu|mig-)")  # nvidia.com/gpu, amd.com/gpu, nvidia.com/gpu.shared, nvidia.com/mig-1g.10gb
 
 
-def held(graph: Graph, children: Iterable[Child]) -> int:
-    """Counts the GPUs of pods that have a node, also while they start or end."""
+def held(graph: Graph, children: Iterable[Child], gpu_resource: str = "") -> int:
+    """Counts the GPUs of pods that have a node, also while they start or end. gpu_resource: the operator's, where the run names
+    none; other vendors call theirs as they like."""
     each = {task.name: on_cluster(task).gpus or 0 for task in graph.tasks}
     each |= {server.name: on_cluster(server).gpus or 0 for server in graph.servers}
-    return sum(max(each.get(child.name, 0), _named(pod)) for child in children for pod in child.pods if _holds(pod))
+    own = graph.tasks[0].run.spec.gpu_resource or gpu_resource
+    return sum(max(each.get(child.name, 0), _named(pod, own)) for child in children for pod in child.pods if _holds(pod))
 
 
-def _named(pod: Json) -> int:
-    """GPUs that its containers name: podTemplates and webhooks may ask for more than the spec does."""
+def _named(pod: Json, own: str) -> int:
+    """GPUs that its containers name: podTemplates and webhooks may ask for more than the spec does. own: as the run calls them."""
     limits = [part(container, "resources", "limits") for container in parts(pod, "spec", "containers")]
-    return sum(int(amount(value) or 0) for each in limits for name, value in each.items() if _GPU.search(name))
+    return sum(int(amount(value) or 0) for each in limits for name, value in each.items() if name == own or _GPU.search(name))
 
 
 def _holds(pod: Json) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from maft_operator.cluster import kinds, kueue, reasons
 from maft_operator.cluster.children import is_controlled_by, servers_in
-from maft_operator.cluster.fields import parts, text
+from maft_operator.cluster.fields import part, parts, text
 from maft_operator.cluster.manifests import Owner
 from maft_operator.cluster.observed import Snapshot
 from maft_operator.cluster.reasons import Trouble
@@ -62,15 +62,34 @@ def _told(trouble: Trouble, workloads: Iterable[Json]) -> Trouble:
     if newest is None:
         return trouble
     queue = (newest.get("spec") or {}).get("queueName") or "?"
+    off = _is_deactivated(newest)
     why = _why((newest.get("status") or {}).get("conditions") or [])
-    queued = replace(trouble, message=f"waits in queue {queue}{': ' if why else ''}{why}")
-    return replace(queued, reason=reasons.QUEUE_UNUSABLE, blocking=True) if _NEVER.search(why) else queued
+    all_of_it = "; ".join(line for line in (why, *_checks(newest), _brings_back(newest) if off else "") if line)
+    queued = replace(trouble, message=f"waits in queue {queue}{': ' if all_of_it else ''}{all_of_it}")
+    return replace(queued, reason=reasons.QUEUE_UNUSABLE, blocking=True) if off or _NEVER.search(why) else queued
+
+
+def _is_deactivated(workload: Json) -> bool:
+    """Not by the message of its eviction, which outlasts that it is active again."""
+    return part(workload, "spec").get("active") is False
+
+
+def _brings_back(workload: Json) -> str:
+    name = text(workload, "metadata", "name")
+    return f'deactivated until kubectl patch workload {name} --type=merge -p \'{{"spec":{{"active":true}}}}\''
+
+
+def _checks(workload: Json) -> list[str]:
+    """What else than quota it waits for, as a node that is to be started: each admission check that is not Ready."""
+    checks = [check for check in parts(workload, "status", "admissionChecks") if text(check, "state") != "Ready"]
+    lines = [(f"admission check {text(c, 'name')} is {text(c, 'state')}", text(c, "message").rstrip(". ")) for c in checks]
+    return [f"{line}: {message}" if message else line for line, message in lines]
 
 
 def _why(conditions: Iterable[Json]) -> str:
     """That it was evicted, and what it lacks now. Neither where nobody has looked at it yet."""
     by_type = {c.get("type"): c for c in conditions}
     evicted, reserved = by_type.get("Evicted", {}), by_type.get("QuotaReserved", {})
-    parts = [evicted.get("message")] if evicted.get("status") == "True" else []
-    parts += [reserved.get("message")] if reserved.get("status") == "False" else []
-    return "; ".join(str(part).rstrip(". ") for part in parts if part)
+    messages = [evicted.get("message")] if evicted.get("status") == "True" else []
+    messages += [reserved.get("message")] if reserved.get("status") == "False" else []
+    return "; ".join(str(message).rstrip(". ") for message in messages if message)
