@@ -136,6 +136,7 @@ GROUPS = ("ServiceMonitor", "PodMonitor", "PrometheusRule")
 TERM = {"matchExpressions": [{"key": "gpu", "operator": "DoesNotExist"}]}
 AFFINITY = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [TERM]}}}
 AUTH = {"metrics": {"auth": True, "tls": {"secretName": "s"}}}
+TOKEN = {"type": "Bearer", "credentials": {"name": "scraper", "key": "token"}}
 MONITORING = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
 CLUSTERED = {"CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"}
 
@@ -457,6 +458,14 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
     "service monitor shows a token": (
         AUTH, PROMETHEUS, lambda o: {"bearerTokenFile", "tlsConfig"} <= o.one("ServiceMonitor")["spec"]["endpoints"][0].keys()
     ),
+    "service monitor shows a token of a Secret": (
+        {"metrics": {**AUTH["metrics"], "serviceMonitor": {"authorization": TOKEN}}}, PROMETHEUS,
+        lambda o: (e := o.one("ServiceMonitor")["spec"]["endpoints"][0])["authorization"] == TOKEN and "bearerTokenFile" not in e,
+    ),
+    "no token without auth": (
+        {"metrics": {"serviceMonitor": {"authorization": TOKEN}}}, PROMETHEUS,
+        lambda o: "authorization" not in o.one("ServiceMonitor")["spec"]["endpoints"][0],
+    ),
     "metrics over tls": (
         {"metrics": {"tls": {"secretName": "s"}}}, PROMETHEUS,
         lambda o: {"--metrics-tls-cert=/etc/maft-tls/tls.crt", "--metrics-tls-key=/etc/maft-tls/tls.key"} <= set(o.args)
@@ -616,6 +625,10 @@ REFUSED = {
         {"metrics": {"serviceMonitors": {}}},
         "at '/metrics': additional properties 'serviceMonitors' not allowed",
     ),
+    "a Secret without its key": (
+        {"metrics": {"serviceMonitor": {"authorization": {"credentials": {"name": "s"}}}}},
+        "at '/metrics/serviceMonitor/authorization/credentials': missing property 'key'",
+    ),
     "unknown image key": ({"images": {"repository": "x"}}, "at '/images': additional properties 'repository' not allowed"),
     "too many": ({"replicas": 3}, "at '/replicas': maximum: got 3, want 2"),
     "none": ({"replicas": 0}, "at '/replicas': minimum: got 0, want 1"),
@@ -733,6 +746,14 @@ def test_the_resource_has_one_source():
     several = {path.name: path.read_bytes() for path in (ROOT / "crds").glob("*.yaml")}
     assert several == {path.name: path.read_bytes() for path in (CHART / "files" / "crds").iterdir()}
     assert several.keys() == {f"{kind.plural}.yaml" for kind in parents.PARENTS}
+
+
+def test_the_page_about_security_lists_what_the_operator_may():
+    _, page = (ROOT / "SECURITY.md").read_text().split("**The operator** may")
+    rows = re.findall(r"^\| (`.+`) \| ([a-z, ]+) \|$", page, re.MULTILINE)
+    listed = {(name, verb) for names, verbs in rows for name in re.findall(r"`(.+?)`", names) for verb in verbs.split(", ")}
+    assert listed == {(resource, verb) for _, resource, verb in WATCHED | ISOLATING | KEYING}
+    assert yaml.safe_load((CHART / "values.yaml").read_text())["namespaces"] == []  # all of them, as the page says
 
 
 def test_the_readme_is_made_from_the_values():

@@ -287,7 +287,7 @@ def scrape(address: str, authority: Path, token: str = "") -> int:
 
 
 @pytest.mark.nightly
-def test_metrics_over_tls_are_read_as_the_service_monitor_says(maft, space, prometheus, served, tmp_path):
+def test_metrics_over_tls_are_read_with_a_token(maft, space, prometheus, served, tmp_path):
     """With a certificate and a token: by `helm test` and a real Prometheus."""
     kubectl(maft, "-n", space, "create", "serviceaccount", "scraper")
     flags = ["--clusterrole=maft-operator-metrics-reader", f"--serviceaccount={space}:scraper"]

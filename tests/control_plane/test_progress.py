@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import gzip
+import socket
+import struct
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
 
@@ -70,6 +72,36 @@ def test_nobody_is_there() -> None:
         async with answering(b"") as (url, _):
             pass
         assert await progress.read(url) is None
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("end", ["abort", "close"])
+def test_who_ends_the_connection_without_an_answer_is_no_trouble(end: str) -> None:
+    """As a mesh does with mTLS STRICT that plain HTTP reaches: a reset, or a close without a byte. docs/operations.md says so."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if end == "abort":  # with linger of 0 s: the other side reads ECONNRESET
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+        writer.close()
+
+    async def scenario() -> None:
+        async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            assert await raw(port) == {"abort": ConnectionResetError, "close": b""}[end]
+            assert await progress.read(f"http://127.0.0.1:{port}/metrics") is None
+
+    async def raw(port: int) -> bytes | type[OSError]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
+        try:
+            return await reader.read()
+        except ConnectionResetError:
+            return ConnectionResetError
+        finally:
+            writer.close()
 
     asyncio.run(scenario())
 
