@@ -52,9 +52,13 @@ unit: env ## the fast tests alone
 lint: env ## style, types, layers
 	@$(LINT)
 
-bench: env ## speed as ratios, into docs/performance.md (hours; PART=client or several of bench.py: a quarter of an hour each at most)
-	@$(PY) benchmarks/bench.py --write $(PART:%=--part %)
-	@$(if $(PART),true,$(TRAINER) --part trl && $(TRAINER) --part adapters && $(TRAINER) --part memory --model random:$(WIDE))
+OF_TRAINER := trl adapters memory
+
+bench: env ## speed as ratios, into docs/performance.md (hours; PART=client or others of bench.py; of trainer.py trl, adapters, memory)
+	@$(if $(if $(PART),$(filter-out $(OF_TRAINER),$(PART)),all),$(PY) benchmarks/bench.py --write $(addprefix --part ,$(filter-out $(OF_TRAINER),$(PART))))
+	@$(if $(filter trl,$(or $(PART),trl)),$(TRAINER) --part trl)
+	@$(if $(filter adapters,$(or $(PART),adapters)),$(TRAINER) --part adapters)
+	@$(if $(filter memory,$(or $(PART),memory)),$(TRAINER) --part memory --model random:$(WIDE))
 
 bench-gpu: env ## on a machine with a GPU: what training does there, beside TRL, and the rows on a server, into docs/performance.md
 	@$(PY) benchmarks/gpu_check.py

@@ -25,7 +25,6 @@ METHODS = {
     "mxfp4": Method(dequantised="Mxfp4Config"),
     "fp8": Method(dequantised="FineGrainedFP8Config"),
     "compressed-tensors": Method(("compressed_tensors",), "CompressedTensorsConfig"),
-    "bitsandbytes": Method(("bitsandbytes",)),
     "awq": Method(("gptqmodel",)),
     "gptq": Method(("gptqmodel", "optimum")),
 }
@@ -72,7 +71,7 @@ def method(config: Any) -> str:
 def trains_in_four_bits(config: Any) -> bool:
     """Tells whether the base stays in 4 bits while adapters are trained on it."""
     settings, name = given(config), method(config)
-    of_four = settings.get("load_in_4bit") or settings.get("bits") == 4 or settings.get("w_bit") == 4
+    of_four = settings.get("bits") == 4 or settings.get("w_bit") == 4
     return bool(of_four and name in METHODS and not METHODS[name].dequantised)
 
 
@@ -80,7 +79,12 @@ def check(config: Any, source: str) -> None:
     """Raises BadInput for a model whose kind of quantisation does not train."""
     if {} in _settings(config):
         raise BadInput(f"model.source: {source}: the quantization_config of its config.json is empty; take it out of the file")
-    if (name := method(config)) and name not in METHODS:
+    if (name := method(config)) == "bitsandbytes":
+        raise BadInput(
+            f"model.source: {source} is quantised with bitsandbytes, which vLLM does not serve; use one that is not quantised, and"
+            " training.base nf4 to train it in 4 bits"
+        )
+    if name and name not in METHODS:
         raise BadInput(f"model.source: {source} is quantised with {name}, which does not train; use one that is not quantised")
 
 

@@ -111,6 +111,21 @@ def _check_parallel(parsed: Any, gpus: int) -> None:
         )
 
 
+def tensor_size(flags: Sequence[str], gpus: int) -> int:
+    """Tells among how many of a server's GPUs a layer is split: as the user's flags say; all, where they share it out in no way."""
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    for kind, short in (("tensor", "-tp"), ("pipeline", "-pp"), ("data", "-dp")):
+        parser.add_argument(f"--{kind}-parallel-size", short, dest=kind, nargs="?")
+    known, _ = parser.parse_known_args([_with_dashes(word) for word in flags])
+    tensor, *others = (int(text) if (text or "").isdecimal() else 0 for text in (known.tensor, known.pipeline, known.data))
+    return tensor or (1 if max(others) > 1 else gpus)
+
+
+def _with_dashes(word: str) -> str:
+    name, equals, value = word.partition("=")
+    return name.replace("_", "-") + equals + value
+
+
 def _nearest(message: str, parser: ArgumentParser) -> str:
     names = re.findall(r"--[a-z0-9-]+", message) if "unrecognized" in message else []
     known = [name for action in parser._actions for name in action.option_strings if name.startswith("--")]

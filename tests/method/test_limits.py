@@ -40,8 +40,9 @@ def test_the_window_fits_the_limit(files: int, agents: int, workers: int) -> Non
     assert agents <= questions(allowed, agents) * agents <= allowed
 
 
-def limited(soft: int, hard: int) -> None:
+def limited(soft: int, hard: int, memory: int = resource.RLIM_INFINITY) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
 
 def command(folder: Path, url: str) -> list[str]:
@@ -54,13 +55,14 @@ def command(folder: Path, url: str) -> list[str]:
     return [sys.executable, "-m", *plan.command(task, {server.name: [url] for server in graph.servers})[1:]]
 
 
-def test_a_thousand_open_files_are_enough(tmp_path: Path) -> None:
-    """The soft limit is raised as far as it goes, and no more requests are under way than it allows."""
+def test_a_thousand_open_files_and_a_gigabyte_are_enough(tmp_path: Path) -> None:
+    """The soft limit is raised as far as it goes, and no more requests are under way than it allows. The gigabyte bounds the
+    address space of each process, which is more than it holds."""
     port, summary = free_port(), tmp_path / "summary.json"
     server = [sys.executable, str(MOCK), "--port", str(port), f"--spec={immutable_spec_json(a_spec())}"]
     with serving(server, port, tmp_path / "log.txt", 60, MOCK_LATENCY="0.8") as url:
         line = [*command(tmp_path / "store", url), f"--summary={summary}"]
-        done = subprocess.run(line, preexec_fn=lambda: limited(256, 1024), capture_output=True, text=True, timeout=120)
+        done = subprocess.run(line, preexec_fn=lambda: limited(256, 1024, 10**9), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
     said = decode_summary(summary.read_bytes())
     assert isinstance(said, DebateSummary)

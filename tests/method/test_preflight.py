@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -196,7 +197,7 @@ BNB = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_typ
     [
         (AWQ, "is quantised with awq; training it needs gptqmodel, not installed here"),
         (GPTQ, "is quantised with gptq; training it needs gptqmodel and optimum"),
-        (BNB, "is quantised with bitsandbytes; training it needs bitsandbytes"),
+        (BNB, "is quantised with bitsandbytes, which vLLM does not serve; use one that is not quantised"),
         ({"load_in_8bit": True}, "is quantised with bitsandbytes"),
         ({"quant_method": "aqlm"}, "is quantised with aqlm, which does not train"),
         ({"quant_method": "of-tomorrow"}, "is quantised with of-tomorrow, which does not train"),
@@ -333,6 +334,36 @@ def test_flags_that_it_takes_pass(tmp_path):
     folder = write(config("llama"), tmp_path / "model")
     flags = ["--max-num-seqs=12", "--enable-prefix-caching", "--gpu_memory_utilization=0.7", "--max-num-batched-tokens", "1k"]
     assert tried(folder, tmp_path / "store", inference={"extraArgs": flags}).architecture == "LlamaForCausalLM"
+
+
+@pytest.mark.parametrize(
+    "given", [[], ["--data-parallel-size=2"], ["-dp", "4"], ["--pipeline_parallel_size", "4"], ["-tp=2", "-pp=2"]]
+)
+def test_a_servers_whole_line_shares_it_among_as_many_gpus_as_it_has(given):
+    pytest.importorskip("vllm")
+    own = vllm_rules.tensor_size(given, 4)
+    line = [*given, f"--tensor-parallel-size={own}"]
+    if given == ["--data-parallel-size=2"]:  # refused as it was written, not made into one of eight
+        with pytest.raises(BadInput, match=r"1 × 1 × 2, and inference\.gpus is 4"):
+            vllm_rules.check_flags(line, 4)
+    else:
+        vllm_rules.check_flags(line, 4)
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ([], "inference.gpus: 3 does not divide the 32"),
+        (["--tensor-parallel-size", "3"], "inference.gpus: 3 does not divide the 32"),
+        (["--tensor_parallel_size=5"], "inference.extraArgs: --tensor-parallel-size: 5 does not divide the 32"),
+        (["--data-parallel-size=3"], ""),
+        (["-pp", "3"], ""),
+    ],
+)
+def test_heads_are_shared_among_the_gpus_of_a_layer(flags, says):
+    made, spec = config("llama", num_attention_heads=32), a_spec(inference={"gpus": 3, "extraArgs": flags})
+    with pytest.raises(BadInput, match=f"^{says}") if says else nullcontext():
+        facts.check(made, spec)
 
 
 @pytest.mark.parametrize(("gpus", "refused"), [(0, True), (None, False), (2, False)])

@@ -153,6 +153,8 @@ WHOLE = ["--enforce-eager", "--dtype", "float32", "--no-enable-chunked-prefill"]
         (None, CUDA, PLAIN, (), []),  # its own precision, and its own blocks
         (1, ROCM, HYBRID, (), []),
         (4, ROCM, PLAIN, (), ["--tensor-parallel-size=4"]),
+        (4, ROCM, PLAIN, ("--data-parallel-size=4",), []),
+        (4, ROCM, PLAIN, ("-tp", "2", "-pp", "2"), ["--tensor-parallel-size=2"]),
         (None, CPU, PLAIN, (), [*WHOLE, "--block-size", "32"]),
         (0, CPU, PLAIN, ("--max-num-seqs=8",), [*WHOLE, "--block-size", "32"]),
         (0, CPU, PLAIN, ("--block-size=64",), WHOLE),

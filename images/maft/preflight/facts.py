@@ -29,19 +29,19 @@ def _check_writes(config: Any, source: str) -> None:
 
 
 def _check_heads(config: Any, spec: Spec) -> None:
-    """Raises BadInput where a server's GPUs cannot share out the attention heads."""
-    text, gpus = config.get_text_config(), spec.inference.gpus
+    """Raises BadInput where the GPUs among which a server splits a layer cannot share out the attention heads."""
+    text, asked = config.get_text_config(), spec.inference.gpus
+    gpus = vllm_rules.tensor_size(spec.inference.extra_args, asked) if asked else 0
+    field = "inference.gpus" if gpus == asked else "inference.extraArgs: --tensor-parallel-size"
     heads = int(getattr(text, "num_attention_heads", None) or 0)
     if heads and gpus and heads % gpus:  # 0: a CPU, which shards nothing
         possible = ", ".join(str(n) for n in range(1, gpus + 1) if heads % n == 0)
-        raise BadInput(
-            f"inference.gpus: {gpus} does not divide the {heads} attention heads of {spec.model.source}; set one of {possible}"
-        )
+        raise BadInput(f"{field}: {gpus} does not divide the {heads} attention heads of {spec.model.source}; set one of {possible}")
     keys = int(getattr(text, "num_key_value_heads", None) or 0)
     if keys and gpus and keys % gpus and gpus % keys:  # vLLM gives each GPU some of them, or several the same one
         possible = ", ".join(str(n) for n in range(1, gpus) if heads % n == 0 and (keys % n == 0 or n % keys == 0))
         raise BadInput(
-            f"inference.gpus: {gpus} GPUs cannot share the {keys} key-value heads of {spec.model.source}; set one of {possible}"
+            f"{field}: {gpus} GPUs cannot share the {keys} key-value heads of {spec.model.source}; set one of {possible}"
         )
 
 

@@ -67,7 +67,8 @@ def check(asked: int | None, platform: Platform) -> None:
 def flags(asked: int | None, platform: Platform, parts: Parts, given: Sequence[str]) -> list[str]:
     """Lists what vLLM is told on this platform; in whose precision and blocks: its own, but on a CPU. given: the user's flags."""
     if not platform.on_cpu:
-        return [f"--tensor-parallel-size={asked}"] if asked and asked > 1 else []
+        size = vllm_rules.tensor_size(given, asked or 1)
+        return [f"--tensor-parallel-size={size}"] if size > 1 else []
     line = list(_ON_CPU)
     if parts.hybrid:  # its states have no blocks that a prefix could be found by; vLLM ends with an assertion otherwise
         return [*line, *([] if names(given, "--enable-prefix-caching") else ["--no-enable-prefix-caching"])]
