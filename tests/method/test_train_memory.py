@@ -414,8 +414,8 @@ def limited(tmp_path, examples, room: int):
 
 
 def in_a_process(script: str, spec, examples, *more, kept: bool = False):
-    """Runs a script over a spec and examples; what its last line says, and what it said beside it. kept: the allocator may keep what
-    is freed, as it does for users; else what goes back at once is what is in use, which is the same in each run."""
+    """Runs a script over a spec and examples; what its last line says, and what it said beside it. kept: the allocator keeps what
+    is freed, as for users; else what goes back at once is what is in use, which is the same in each run."""
     from maft.spec import immutable_spec_json
 
     given = json.dumps([[each.ids, each.completion] for each in examples])
