@@ -128,8 +128,10 @@ def _refusing(message: str) -> Iterator[None]:
     """What goes wrong in a model's own code, or in a library over its files, may raise anything."""
     try:
         yield
-    except (BadInput, MemoryError, torch.OutOfMemoryError, torch.AcceleratorError):  # another try may find the device free, or well
+    except (BadInput, torch.AcceleratorError):  # another try may find the device well
         raise
+    except (MemoryError, torch.OutOfMemoryError) as error:  # or free
+        raise MemoryError(f"{message}: memory ran out, which others may use as well: {one_line(error, 300)}") from error
     except Exception as error:
         if passing(error):
             raise OSError(f"{message}: {one_line(error, 300)}") from error

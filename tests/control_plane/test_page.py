@@ -381,7 +381,7 @@ THEMES = {"light": 1, "dark": 0}
 
 
 def look(folder: Path, theme: str, *runs: Json) -> tuple[Path, str, str]:
-    """A picture of the page in Chromium, the document after it was loaded, and what the browser complained of."""
+    """A picture of the page, a comparison and a society on it, in Chromium; the document after it was loaded, and complaints."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no Chromium on this machine")
@@ -401,7 +401,11 @@ def look(folder: Path, theme: str, *runs: Json) -> tuple[Path, str, str]:
     ]
 
     async def scenario() -> tuple[str, str]:
-        async with served(World(*runs)) as url:
+        world = World(*runs)
+        held = [{"run": "methods-debate-0", "reason": "Queued"}]
+        compared = {**COMPARISON, "status": {**COMPARISON["status"], "rows": held}}
+        world.others = {kinds.COMPARISON.plural: [compared], kinds.SOCIETY.plural: [SOCIETY]}
+        async with served(world) as url:
             shot = await asyncio.to_thread(
                 subprocess.run, [browser, *flags, f"--screenshot={picture}", url], capture_output=True, text=True, timeout=120
             )
@@ -417,6 +421,7 @@ def look(folder: Path, theme: str, *runs: Json) -> tuple[Path, str, str]:
 @pytest.mark.parametrize("theme", THEMES)
 def test_in_chromium(theme: str, tmp_path: Path) -> None:
     picture, document, complaints = look(tmp_path, theme, WORKING, COMPLETE, FAILED)
+    assert "methods-debate-0: Queued" in document and "multiagent   91.0 ± 1.7" in document and "RunUnfinished" in document
     assert "<title>maft: 3 runs</title>" in document and "</line><path" in document and "</line></line>" not in document
     assert "Content Security Policy" not in complaints and "Refused to" not in complaints
     with Image.open(picture) as image:

@@ -758,6 +758,22 @@ def test_another_release_of_the_operator_replaces_no_pod_until_the_spec_changes(
     ]
 
 
+def test_another_run_is_taken_up_with_its_bucket_keys_and_base() -> None:
+    storage = {**STORAGE, "bucket": "other", "credentialsSecret": {"name": "keys-2"}}
+    newer = a_run(storage=storage, model={"source": "org/other"})
+    newer["metadata"] |= {"name": "r2", "uid": "uid-r2"}
+    server = Server(a_society(), a_run(), newer)
+    looked(server, Server.available)
+    before = server.objects["Deployment", "s"]["spec"]["template"]
+    looked(server, lambda s: spec(s, run="r2"))
+    after = server.objects["Deployment", "s"]["spec"]["template"]
+    assert server.states[-1]["models"] == list(wish().models) and server.states[-1]["iteration"] == 2
+    of_old, of_new = (msgspec.json.encode(template["spec"]).decode() for template in (before, after))
+    for words in ("s3://other/", "keys-2", "org/other", "default/r2"):
+        assert words in of_new and words not in of_old, words
+    assert "s3://bucket/" in of_old and "s3://bucket/" not in of_new and '"keys"' not in of_new
+
+
 def gone(server: Server) -> None:
     del server.objects["MultiAgentFinetune", "r"]
 

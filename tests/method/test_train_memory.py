@@ -34,6 +34,7 @@ from maft.train.objectives import NextToken
 from maft.train.trainer import Trainer
 
 SPEC = a_spec(training={"batchSize": 8})
+CPU, HALF = Device("cpu", 0, "float32", ""), Device("cuda", 1, "bfloat16", "")
 # Of models whose attention is not torch's own, or that mix a row's examples: by a mask, or one by one.
 BY_MASK = {"gpt_oss", "llama4", "qwen3_5", "qwen3_5_moe"}
 ALL_LOGITS = {"llama4"}  # its inner model says nothing but logits
@@ -530,6 +531,21 @@ def test_training_takes_no_more_than_is_predicted_and_not_much_less(tmp_path):
     assert most <= predicted <= 3 * in_use
 
 
+@pytest.mark.parametrize(("base", "device", "value"), [("full", CPU, 4), ("full", HALF, 2), ("nf4", HALF, 0.53)])
+def test_weights_that_no_device_holds_are_refused_before_they_are_loaded(base: str, device: Device, value: float, tmp_path):
+    """Of the layers; in 4 bits embeddings and head stay as they are."""
+    model = tiny_model(hidden_size=256, intermediate_size=1024, num_hidden_layers=4)
+    model.save_pretrained(tmp_path)
+    spec = replace(SPEC.model, source=str(tmp_path))
+    sizes = {name: p.numel() for name, p in model.named_parameters()}
+    layers = sum(n for name, n in sizes.items() if "proj" in name)
+    needed = layers * value + (sum(sizes.values()) - layers) * (4 if device is CPU else 2)
+    memory.check_base(model.config, spec, device, base, lambda _: (int(needed * 1.01), "the GPU"))
+    with pytest.raises(BadInput, match=rf"^model\.source: the weights of {tmp_path} take about .* GiB, the GPU has .*Sharded"):
+        memory.check_base(model.config, spec, device, base, lambda _: (int(needed * 0.99), "the GPU"))
+    memory.check_base(model.config, spec, CPU, "full")  # this machine
+
+
 def test_layers_that_differ_count_as_the_widest():
     """Gemma 4's heads are larger in every sixth layer; its configuration refuses to tell one size for all."""
     config = CONFIG_MAPPING["gemma4_text"]()
@@ -586,6 +602,15 @@ def test_of_a_base_held_in_parts_embeddings_head_and_adapter_are_whole():
         assert found.base == min(alone.base, whole + layers // ranks + 2 * layers // alone.layers)
     big = SimpleNamespace(vocab_size=128256, hidden_size=8192, num_hidden_layers=80, tie_word_embeddings=False)
     assert room._part(big, 70_553_706_496, 16) == pytest.approx(2.1e9 + 68.4e9 / 16 + 2 * 68.4e9 / 80, rel=0.01)
+
+
+def test_four_bits_of_a_mixture_whose_experts_are_one_tensor_are_refused():
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 16, "num_key_value_heads": 2}
+    config = CONFIG_MAPPING["qwen3_moe"](**sizes, vocab_size=320, num_experts=8, moe_intermediate_size=64)
+    spec = a_spec(training={"base": "nf4"})
+    with pytest.raises(BadInput, match=r"^training\.base: nf4 leaves \d\d% of .* the experts of its mixture; set base to full"):
+        room.parameters(config, spec)
+    assert room.parameters(config, a_spec(training={"gpus": 1})) and room.parameters(AutoConfig.from_pretrained(TINY), spec)
 
 
 def test_what_does_not_fit_is_said_or_refused():

@@ -35,14 +35,22 @@ class Limit:
 
 
 def parameters(config: Any, spec: Spec) -> tuple[int, int] | None:
-    """Counts those of the base and those of an adapter; None where the model cannot be laid out without its weights."""
+    """Counts those of the base and those of an adapter; None where the model cannot be laid out without its weights. BadInput for
+    4 bits of a mixture whose experts are one tensor each: bitsandbytes packs layers, and would leave nearly all as it is."""
     try:
         adapted = without_weights(config, spec)
     except Exception as error:  # a model's own code, of which training may still work
         print(f"memory of training is not predicted: {with_kind(error, 200)}", flush=True)
         return None
     trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
-    return sum(p.numel() for p in adapted.parameters()) - trained, trained
+    base = sum(p.numel() for p in adapted.parameters()) - trained
+    fused = sum(p.numel() for p in adapted.parameters() if p.ndim == 3)
+    if spec.training.base == "nf4" and 2 * fused > base:
+        raise BadInput(
+            f"training.base: nf4 leaves {fused / base:.0%} of {spec.model.source} as they are, the experts of its mixture; set base"
+            " to full, and training.parallelism to Sharded if one GPU does not hold it"
+        )
+    return base, trained
 
 
 def longest_answer(spec: Spec) -> int:

@@ -25,7 +25,7 @@ from maft.store import layout
 from maft.store.commits import committed, required
 from maft.store.lines import iterate_lines
 from maft.summaries import TrainSummary
-from maft.train import nodes, processes, sharded, workers
+from maft.train import memory, nodes, processes, sharded, workers
 from maft.train.examples import Examples
 from maft.train.jobs import Job, keep, train_one
 from maft.train.links import Assigned, Link
@@ -198,6 +198,7 @@ def _train_here(assignment: Assignment, data: Commit, jobs: Sequence[Job], used:
 
 def _train_on(model: ModelSpec, assignment: Assignment, data: Commit, jobs: Sequence[Job], used: Device, step_done: Report) -> None:
     objective = objective_of(assignment.spec.training)
+    memory.check_base(models.config(model), model, used, assignment.spec.training.base)
     base = lora.load_base(model, used, assignment.spec.training.base)
     for job in jobs:
         train_one(assignment, data, job, Trainer(base, assignment.spec.training_of(job.agent), step_done, objective))

@@ -7,15 +7,18 @@ chunk of logits under way. benchmarks/trainer.py puts it beside what was measure
 import contextlib
 import ctypes
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import psutil
 import torch
 
-from maft import pod
+from maft import models, pod, quantised
+from maft.device import Device
 from maft.errors import BadInput
+from maft.lora import precision
+from maft.spec import ModelSpec
 from maft.train.loss import CHUNK, LEAST
 
 # What torch and the libraries below it say on a CPU; on CUDA there is an error of its own.
@@ -155,6 +158,33 @@ def free(device: torch.device) -> int:
     limit, used = pod.memory()
     available = int(psutil.virtual_memory().available)
     return min(available, limit - used) if limit else available
+
+
+def whole(used: Device) -> tuple[int, str]:
+    """Reads how much memory the device has in all, in bytes, and whose it is."""
+    if used.kind == "cuda":
+        return int(torch.cuda.get_device_properties(0).total_memory), "the GPU"
+    limit, machine = pod.memory()[0], int(psutil.virtual_memory().total)
+    return (limit, "this pod") if 0 < limit < machine else (machine, "this machine")
+
+
+def check_base(config: Any, spec: ModelSpec, used: Device, base: str, room: Callable[[Device], tuple[int, str]] = whole) -> None:
+    """Raises BadInput where the weights alone are more than the device has in all, before they are loaded: another try would fail,
+    too. Not for what is quantised already. base: of the spec's training; room: how much memory it has, in bytes, and whose."""
+    shapes = {} if quantised.method(config) else models.shapes(spec)
+    total, where = room(used)
+    needed = sum(math.prod(shape) * _value(shape, config, used, base) for shape in shapes.values())
+    if needed > total:
+        raise BadInput(
+            f"model.source: the weights of {spec.source} take about {needed / 2**30:.1f} GiB, {where} has {total / 2**30:.1f} GiB;"
+            " set training.base to nf4 (on a GPU), or training.parallelism to Sharded with more GPUs, or use a smaller model"
+        )
+
+
+def _value(shape: Sequence[int], config: Any, used: Device, base: str) -> float:
+    """Bytes of a number of that tensor: bitsandbytes packs layers, but neither embeddings nor the head."""
+    packed = base == "nf4" and len(shape) == 2 and config.get_text_config().vocab_size not in shape
+    return NF4 if packed else torch.finfo(getattr(torch, precision(config, used))).bits / 8
 
 
 # --- a shortage ---
