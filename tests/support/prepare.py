@@ -107,6 +107,8 @@ def downloads(needs: set[str]) -> list[Step]:
     packages = [kind for kind, need in _PACKAGES.items() if need in needs]
     if "cluster" in needs or ("tools" in needs and host.can_install()):
         packages.append("prometheus")
+    if "tools" in needs and host.can_install():
+        packages.append("browser")
     if packages:
         steps.append(Step("packages", (sys.executable, str(CLUSTER / "host.py"), *packages)))
     if "environment" in needs:

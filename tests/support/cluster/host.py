@@ -1,6 +1,7 @@
 """What the machine must have and allow: Debian's packages are installed where they are missing, if that is possible.
 
-`host.py KIND...` installs what is missing of chaos, cluster, images, prometheus. It runs before the project's environment is there.
+`host.py KIND...` installs what is missing of browser, chaos, cluster, images, prometheus. It runs before there is the project's
+environment.
 """
 
 import contextlib
@@ -31,7 +32,8 @@ CLUSTER = {
 IMAGES = {"buildah": "buildah", "debootstrap": "debootstrap"}
 PROMETHEUS = {"prometheus": "prometheus", "promtool": "prometheus"}
 CHAOS = {str(FAKETIME): "libfaketime"}
-KINDS = {"chaos": CHAOS, "cluster": CLUSTER, "images": IMAGES, "prometheus": PROMETHEUS}
+BROWSER = {"chromium": "chromium", "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf": "fonts-dejavu-core"}
+KINDS = {"browser": BROWSER, "chaos": CHAOS, "cluster": CLUSTER, "images": IMAGES, "prometheus": PROMETHEUS}
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}  # bits of CapEff
 LOCK_SECONDS = 600  # how long another program of the machine may hold the package manager
 _HELD = "Could not get lock"
