@@ -14,6 +14,10 @@ class PeerLost(OSError):
     """Another pod of the same task is gone. This program did nothing wrong; the work goes on when both are there again."""
 
 
+class PeersMissing(OSError):
+    """Pods of the same task did not all come in time. Nothing was begun; they are tried again, and want places at one time."""
+
+
 def passing(error: BaseException | None) -> bool:
     """Tells whether a server that was busy or unwell (429, 5xx) is behind an error: the same request may do later."""
     while error is not None:

@@ -22,11 +22,11 @@ import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
 from maft import __version__, logs, pod, revision
-from maft.errors import BadInput, PeerLost, one_line, with_kind
+from maft.errors import BadInput, PeerLost, PeersMissing, one_line, with_kind
 from maft.spec import SERVER_KEY, UNREADABLE, Compared, Spec, decode_spec
 from maft.store.base import Store
 from maft.store.urls import open_store
-from maft.summaries import BAD_INPUT, PEER_LOST, Failure, ProgramSummary, encode_summary
+from maft.summaries import BAD_INPUT, PEER_LOST, PEERS_MISSING, Failure, ProgramSummary, encode_summary
 
 Takes = Literal["spec", "iteration", "agents", "servers", "group", "compared", "gpus", "shard", "part"]
 Part = Literal["held-out", "validation"]
@@ -320,6 +320,8 @@ def _ended(main: Callable[[], ProgramSummary], summary: str | None) -> NoReturn:
         fail(summary, error, BAD_INPUT)
     except PeerLost as error:
         fail(summary, error, PEER_LOST)
+    except PeersMissing as error:
+        fail(summary, error, PEERS_MISSING)
     except (OSError, MemoryError) as error:
         fail(summary, error, 1)
     except Exception as error:  # nobody foresaw it: whoever looks at the run gets a line, whoever mends it the traceback

@@ -28,7 +28,17 @@ from kube_objects import (
     snapshot as observed,
 )
 
-from maft.summaries import PEER_LOST, DebateSummary, Failure, ProgramSummary, ShardSummary, TrainSummary, Usage, encode_summary
+from maft.summaries import (
+    PEER_LOST,
+    PEERS_MISSING,
+    DebateSummary,
+    Failure,
+    ProgramSummary,
+    ShardSummary,
+    TrainSummary,
+    Usage,
+    encode_summary,
+)
 from maft_operator.cluster import indexes, reasons
 from maft_operator.cluster.event_troubles import troubles_in
 from maft_operator.cluster.manifests import Json
@@ -1004,6 +1014,36 @@ def test_a_node_that_finds_no_room_is_told_while_others_wait_for_it() -> None:
     others = [of_index(0, "Running", RUNNING, 1), of_index(2, "Running", RUNNING, 2)]
     [trouble] = observed(TOGETHER, job(TRAIN), held, *others).troubles
     is_like(trouble, TRAIN, (reasons.UNSCHEDULABLE, True, "Insufficient"))
+
+
+ALONE = ended(PEERS_MISSING, error("training.nodes: 1 of 3 pods came within 1800 seconds"))
+
+
+def test_pods_that_did_not_all_come_lack_places_and_no_program_failed() -> None:
+    """Until all of them are there; what one of them died of before counts again then."""
+    crashed = of_index(2, "Failed", ended(1, error("no space left")), 0)
+    gave_up = of_index(0, "Failed", ALONE, 1)
+    again = [of_index(index, "Running", RUNNING, 2 + index) for index in range(3)]
+    lacks = (reasons.PEERS_MISSING, True, "1 of 3 pods came within 1800 seconds")
+    for there in ([], again[:2]):
+        snapshot = observed(TOGETHER, job(TRAIN, failed=1, completions=3), crashed, gave_up, *there)
+        [trouble] = snapshot.troubles
+        is_like(trouble, TRAIN, lacks)
+        assert snapshot.observed.tasks[TRAIN].status == "running"
+    assert observed(TOGETHER, job(TRAIN, completions=3), gave_up, *again).troubles == ()
+    [trouble] = observed(TOGETHER, job(TRAIN, failed=1, completions=3), crashed, gave_up, *again).troubles
+    is_like(trouble, TRAIN, (reasons.RETRYING, False, "no space left"))
+
+
+def test_that_pods_did_not_all_come_is_not_why_a_training_failed() -> None:
+    ends = [of_index(2, "Failed", ended(1, error("no space left")), 0), of_index(0, "Failed", ALONE, 1)]
+    is_like(observed(TOGETHER, failed(TRAIN), *ends).ended[TRAIN], TRAIN, (reasons.ATTEMPTS_EXHAUSTED, False, "no space left"))
+
+
+def test_another_programs_exit_code_says_nothing_of_peers() -> None:
+    """The debate's pod has no index, so there is nobody whom it could miss."""
+    [trouble] = observed(a_run(), job(TASK, failed=1), pod(TASK, "Failed", ALONE)).troubles
+    assert trouble.reason == reasons.RETRYING
 
 
 # --- shards: several programs that each debate a part of the questions ---

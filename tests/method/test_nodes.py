@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from conftest import free_port
 
-from maft.errors import BadInput, PeerLost
+from maft.errors import BadInput, PeerLost, PeersMissing
 from maft.store.files import FileStore
 from maft.train.links import Assigned, Hello, Link
 from maft.train.nodes import INDEX, MEETING, Node, found, gathered, joined, made_secret, read_secret
@@ -227,9 +227,9 @@ def raw(first: Node) -> Link:
 def test_the_wait_for_others_ends_with_a_line(first):
     alone = replace(first, patience=0.01)
     error = r"^training\.nodes: 1 of 3 pods came within 0 seconds; ask for no more nodes than"
-    with pytest.raises(OSError, match=error), gathered(alone, TASK, SECRET, TOLD):
+    with pytest.raises(PeersMissing, match=error), gathered(alone, TASK, SECRET, TOLD):
         pass
-    with pytest.raises(OSError, match=r"^training\.nodes: node 0 at localhost:\d+ did not gather all 3 pods within 0 seconds"):
+    with pytest.raises(PeersMissing, match=r"^training\.nodes: node 0 at localhost:\d+ did not gather all 3 pods within 0 seconds"):
         joined(replace(first, index=1, patience=0.01), TASK, told_secret, never)
 
 

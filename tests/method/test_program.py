@@ -10,7 +10,7 @@ import pytest
 from small import a_spec
 
 from maft import __version__, program
-from maft.errors import BadInput
+from maft.errors import BadInput, PeerLost, PeersMissing
 from maft.program import Assignment
 from maft.serve import __main__ as serve
 from maft.spec import Compared, Spec, immutable_spec_json
@@ -210,6 +210,8 @@ def ended(
     [
         (BadInput("model.source: wrong"), 2, "model.source: wrong"),
         (OSError("store s3://b: unreachable"), 1, "store s3://b: unreachable"),
+        (PeerLost("node 1 is lost"), 75, "node 1 is lost"),
+        (PeersMissing("training.nodes: 1 of 2 pods came"), 69, "training.nodes: 1 of 2 pods came"),
         (MemoryError(), 1, "MemoryError"),
         (TypeError("'a' is\nno number"), 1, "TypeError: 'a' is no number"),
         (UnicodeEncodeError("utf-8", "\ud83d", 0, 1, "no"), 1, "UnicodeEncodeError: 'utf-8' codec can't encode character"),

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from maft.errors import BadInput, PeerLost
+from maft.errors import BadInput, PeerLost, PeersMissing
 from maft.program import INDEX, number
 from maft.store.base import Missing, Store
 from maft.train.links import ASK, Assigned, Hello, Link
@@ -82,8 +82,8 @@ def read_secret(store: Store, key: str) -> str | None:
 
 @contextlib.contextmanager
 def gathered(node: Node, task: str, secret: str, message: Assigned) -> Iterator[Sequence[Link]]:
-    """Waits for all others and tells them what is trained; at the end of the block, that all is done. OSError where some do not
-    come."""
+    """Waits for all others and tells them what is trained; at the end of the block, that all is done. PeersMissing where some do
+    not come."""
     there: dict[int, Link] = {}
     try:
         _gather(node, Hello(task, node.index, secret), there)
@@ -106,7 +106,7 @@ def _gather(node: Node, own: Hello, there: dict[int, Link]) -> None:
             watched: list[socket.socket | Link] = [door, *waiting, *there.values()]
             readable = select.select(watched, [], [], max(0.0, min([until, *waiting.values()]) - time.monotonic()))[0]
             if time.monotonic() >= until:
-                raise OSError(_too_few(node, len(there) + 1))
+                raise PeersMissing(_too_few(node, len(there) + 1))
             for index in [index for index, link in there.items() if link in readable]:
                 there.pop(index).close()  # nobody has anything to say yet: it has ended
             for link in list(waiting):
@@ -175,9 +175,9 @@ def _too_few(node: Node, there: int) -> str:
 
 
 def joined(node: Node, task: str, secret: Callable[[], str | None], all_done: Callable[[], bool]) -> tuple[Link, Assigned] | None:
-    """Goes to the first pod and waits until all are there; None where there is nothing left to train. OSError where they do not
-    come. secret: reads it, once it is there. all_done: whether everything is committed, as it is when this pod was lost at the very
-    end."""
+    """Goes to the first pod and waits until all are there; None where there is nothing left to train. PeersMissing where they do
+    not come. secret: reads it, once it is there. all_done: whether everything is committed, as it is when this pod was lost at the
+    very end."""
     until = time.monotonic() + node.patience
     while time.monotonic() < until:
         if all_done():
@@ -189,7 +189,7 @@ def joined(node: Node, task: str, secret: Callable[[], str | None], all_done: Ca
                 return link, message
             link.close()
         time.sleep(AGAIN)
-    raise OSError(
+    raise PeersMissing(
         f"training.nodes: node 0 at {node.host}:{node.port} did not gather all {node.nodes} pods within"
         f" {node.patience:.0f} seconds; ask for no more nodes than can be had at one time"
     )

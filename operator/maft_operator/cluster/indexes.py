@@ -3,7 +3,7 @@ failed by itself. Pure."""
 
 from collections.abc import Mapping, Sequence
 
-from maft.summaries import PEER_LOST, AnySummary, ShardSummary
+from maft.summaries import PEER_LOST, PEERS_MISSING, AnySummary, ShardSummary
 from maft_operator.cluster import pods
 from maft_operator.cluster.fields import text
 from maft_operator.cluster.manifests import COMPONENT
@@ -37,6 +37,11 @@ def newest(several: Sequence[Json]) -> list[Json]:
 def by_themselves(failed: Sequence[Json]) -> list[Json]:
     """Picks the failed pods that say why; others ended because those did. All, where nobody says it."""
     return [pod for pod in failed if pods.exit_code(pod) != PEER_LOST] or list(failed)
+
+
+def lacked_peers(pod: Json) -> bool:
+    """Tells whether it waited in vain for the others that it trains with."""
+    return bool(index(pod)) and pods.exit_code(pod) == PEERS_MISSING
 
 
 # --- of programs that debate a part of the questions each ---

@@ -68,6 +68,11 @@ DEBATES_LACK_ROOM = Reason(
     "leave room for debates beside the servers that they ask, more quota or nodes: the run goes on by itself. Where waiting is "
     "usual, raise inference.placementSeconds in a resource with another name (docs/kueue.md)",
 )
+PEERS_MISSING = Reason(
+    "PeersMissing",
+    "add nodes or quota, or let a queue admit the pods of a training together (docs/kueue.md): they are tried again, which costs "
+    "no attempt. Where all of them run and do not meet, let them reach each other (docs/gpus.md)",
+)
 RETRYING = Reason("Retrying", "it is tried again within spec.backoffLimit; `kubectl logs` of the failed pod says more")
 DISRUPTED = Reason("Disrupted", "another pod goes on where it was; such an end does not count against spec.backoffLimit")
 # --- Progressing: something outside the run has to change first ---
@@ -161,6 +166,7 @@ WAITING = (
     NEWER_SPEC,
     SERVERS_GIVEN_BACK,
     DEBATES_LACK_ROOM,
+    PEERS_MISSING,
     QUEUED,
     QUEUE_UNUSABLE,
     WEBHOOK_AWAY,
