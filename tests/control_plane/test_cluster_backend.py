@@ -78,6 +78,9 @@ class Server:
         self._ask("list", kind.name)
         return self.objects.get(kind.name, [])
 
+    async def list_served(self, kind: Kind, namespace: str | None, **selectors: str) -> Sequence[Json] | None:
+        return await self.list(kind, namespace, **selectors)
+
     async def apply(self, body: Json) -> Json:
         self._ask("apply", body["kind"], body["metadata"]["name"])
         return {**body, "metadata": {**body["metadata"], "uid": "new", "generation": 1}}

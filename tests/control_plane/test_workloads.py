@@ -1,6 +1,7 @@
 """Why a run waits in a queue, told from Kueue's Workloads; and what a cluster's webhooks say when nobody is behind them."""
 
 import asyncio
+import logging
 from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from kube_objects import IMAGES, SERVER, START, a_run, deployment, event, job, owner, planned, snapshot, unscheduled
 from test_cluster_backend import Server, stored
 
-from maft_operator.cluster import api, kinds, reasons, workloads
+from maft_operator.cluster import api, explaining, kinds, kueue, reasons, workloads
 from maft_operator.cluster.api import Refused
 from maft_operator.cluster.backend import ClusterBackend
 from maft_operator.cluster.kinds import Kind
@@ -214,6 +215,34 @@ def test_only_what_is_queued_is_asked_for_and_all_servers_at_once() -> None:
 def test_without_the_right_to_workloads_less_is_told() -> None:
     server = Queues(stored(JOB), answers={}, refuses={"Workload": Refused(403, "workloads is forbidden")})
     assert [t.message for t in look(server).troubles] == ["waits in queue gpus"]
+
+
+class OldQueues(Server):
+    """Of a cluster that has no Workloads in our version."""
+
+    async def list_served(self, kind: Kind, namespace: str | None, **selectors: str) -> Any:
+        return None if kind is kinds.WORKLOAD else await super().list_served(kind, namespace, **selectors)
+
+
+UNSERVED = "(why is not known: the cluster serves no Workloads as kueue.x-k8s.io/v1beta2, as Kueue does from 0.15 on)"
+LATER = {**GATED, "metadata": {**GATED["metadata"], "labels": {**GATED["metadata"]["labels"], kueue.QUEUE: "gpus"}}}
+
+
+def test_a_kueue_that_serves_another_version_is_told_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    explaining.say_unserved.cache_clear()
+    server = OldQueues(stored(JOB), stored(deployment()), LATER)
+    with caplog.at_level(logging.WARNING, "maft"):
+        messages = {t.child: t.message for t in (*look(server).troubles, *look(server).troubles)}
+    assert messages[TASK] == f"waits in queue gpus {UNSERVED}" and messages[SERVER].endswith(f"scheduling gates {UNSERVED}")
+    [line] = caplog.messages
+    assert line.startswith("the cluster serves no workloads.kueue.x-k8s.io as v1beta2")
+
+
+def test_what_others_than_kueue_hold_back_says_nothing_of_kueue(caplog: pytest.LogCaptureFixture) -> None:
+    explaining.say_unserved.cache_clear()
+    held = OldQueues(stored(job(TASK, start=None, suspend=True)), stored(deployment()), GATED)
+    assert not any("Workloads" in trouble.message for trouble in look(held).troubles)
+    assert caplog.messages == []
 
 
 # --- webhooks ---

@@ -51,9 +51,12 @@ class Api:
 
     async def list(self, kind: Kind, namespace: str | None, **selectors: str) -> list[Json]:
         """Lists objects; items of a list lack their kind."""
-        answer = await self._ask("get", kind.name, namespace=namespace, **selectors) or {}
-        items: list[Json] = answer.get("items") or []
-        return items
+        return [*(await self.list_served(kind, namespace, **selectors) or ())]
+
+    async def list_served(self, kind: Kind, namespace: str | None, **selectors: str) -> Sequence[Json] | None:
+        """Lists objects; None where the API server does not serve that kind in that version."""
+        answer = await self._ask("get", kind.name, namespace=namespace, **selectors)
+        return None if answer is None else answer.get("items") or []
 
     async def list_all(self, kind: Kind, namespace: str, page: int = 100, **selectors: str) -> Sequence[Json]:
         """Lists objects that may be many and large, so many to a request."""

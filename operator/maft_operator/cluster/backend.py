@@ -83,7 +83,7 @@ class ClusterBackend:
         snapshot = earlier.measured(self._owner.run, self._graph, snapshot, self._status.get("iterations", ()))
         self._images = replace(self._images, model_bytes=size)
         snapshot = observed.explained(snapshot, await explaining.events(self._api, self._owner.run.namespace, snapshot.unexplained))
-        return self._with_key(workloads.explained(snapshot, await self._workloads(snapshot)))
+        return self._with_key(await self._told_by_queues(snapshot))
 
     async def create(self, item: Task | Server) -> tuple[Refusal, ...]:
         """Makes the objects of a task or server."""
@@ -116,16 +116,21 @@ class ClusterBackend:
         run = self._owner.run
         return self._applier.ours(kind, await self._api.list(kind, run.namespace, label_selector=f"{RUN}={run.name}"))
 
-    async def _workloads(self, snapshot: Snapshot) -> dict[str, list[Json]]:
-        """Lists Workloads by child that is queued; none without the right to, which is an optional one."""
+    async def _told_by_queues(self, snapshot: Snapshot) -> Snapshot:
+        """Adds what Workloads say of what is queued; nothing without the right to read them, which is an optional one."""
         asked = dict(list(workloads.selectors(snapshot, self._children, self._owner).items())[:ASKED])
         several, namespace = list(dict.fromkeys(asked.values())), self._owner.run.namespace
         try:
-            lists = await asyncio.gather(*(self._api.list(kinds.WORKLOAD, namespace, **dict([one])) for one in several))
+            lists = await asyncio.gather(*(self._api.list_served(kinds.WORKLOAD, namespace, **dict([one])) for one in several))
         except Refused as error:
             explaining.unread(kinds.WORKLOAD, namespace, error)
-            return {}
-        return workloads.owned(dict(zip(several, lists, strict=True)), asked, self._children)
+            return snapshot
+        listed = {selector: items for selector, items in zip(several, lists, strict=True) if items is not None}
+        if len(listed) == len(several):
+            return workloads.explained(snapshot, workloads.owned(listed, asked, self._children))
+        if queued := workloads.of_kueue(asked, self._children):
+            explaining.say_unserved(kinds.WORKLOAD)
+        return workloads.unserved(snapshot, queued)
 
     def _pinned(self) -> Pins:
         """Settles which images the run uses, also for what is made after this look."""

@@ -34,6 +34,13 @@ def unread(kind: Kind, namespace: str, error: Refused) -> None:
 
 
 @functools.cache  # each look would say it again
+def say_unserved(kind: Kind) -> None:
+    """Logs that what would explain a wait is not served in the version that is read here."""
+    name = f"{kind.plural}.{kind.group}"
+    log.warning("the cluster serves no %s as %s, so it is not told why runs wait in queues; upgrade Kueue", name, kind.version)
+
+
+@functools.cache  # each look would say it again
 def say_unread(kind: Kind, namespace: str, why: str) -> None:
     """Logs that what would explain a wait cannot be read."""
     name = f"{kind.plural}.{kind.group}" if kind.group else kind.plural

@@ -4,13 +4,13 @@ backend.py asks for the Workloads of what a Snapshot shows as queued, and for no
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from maft_operator.cluster import kinds, kueue, reasons
 from maft_operator.cluster.children import is_controlled_by, servers_in
 from maft_operator.cluster.fields import part, parts, text
-from maft_operator.cluster.manifests import Owner
+from maft_operator.cluster.manifests import CHILD, Owner
 from maft_operator.cluster.observed import Snapshot
 from maft_operator.cluster.reasons import Trouble
 from maft_operator.spec.schema import Json
@@ -54,6 +54,23 @@ def _jobs(children: Mapping[str, Sequence[Json]]) -> dict[str, Json]:
 def explained(snapshot: Snapshot, workloads: Mapping[str, Iterable[Json]]) -> Snapshot:
     """Says of what is queued what its Workload says. workloads: by child."""
     troubles = [_told(t, workloads.get(t.child, ())) if t.reason is reasons.QUEUED else t for t in snapshot.troubles]
+    return replace(snapshot, troubles=tuple(troubles))
+
+
+def of_kueue(queued: Iterable[str], children: Mapping[str, Sequence[Json]]) -> frozenset[str]:
+    """Finds which of these children wait for Kueue: its label names the queue, on the Job or on pods of a server."""
+    objects = [*children.get(kinds.JOB.name, ()), *children.get(kinds.POD.name, ())]
+    marked = {text(thing, "metadata", "labels", CHILD) for thing in objects if text(thing, "metadata", "labels", kueue.QUEUE)}
+    return frozenset(queued) & marked
+
+
+def unserved(snapshot: Snapshot, queued: Collection[str]) -> Snapshot:
+    """Says of what waits for Kueue why nobody knows more. queued: its names."""
+    line = f"(why is not known: the cluster serves no Workloads as {kinds.WORKLOAD.api_version}, as Kueue does from 0.15 on)"
+    troubles = [
+        replace(t, message=f"{t.message} {line}") if t.reason is reasons.QUEUED and t.child in queued else t
+        for t in snapshot.troubles
+    ]
     return replace(snapshot, troubles=tuple(troubles))
 
 
