@@ -26,6 +26,8 @@ from test_bundle import opened
 from test_bundle_of_run import bundled
 from test_chart import TABLE, TWO
 from test_kueue import waits_for
+from test_older_operator import FIELD
+from test_older_operator import newer as with_fields
 from test_quotas import quota
 from watching import prometheus as scraping
 
@@ -204,6 +206,70 @@ def test_a_run_keeps_its_images_through_upgrade_and_rollback(maft, space, later)
     assert used and not [image for image in used if image.endswith(later)]
     digests = {role: pin["digest"] for role, pin in status["images"].items()}
     assert f"{maft.images}/trainer@{digests['trainer']}" in used  # by digest, once preflight's pod had told it
+
+
+@pytest.fixture
+def wider(maft: Installed, tmp_path: Path) -> Iterator[Path]:
+    """A later release of the chart, whose runs have fields more; afterwards the definition is as it was."""
+    shutil.copytree(helm.CHART, tmp_path / "maft")
+    file = tmp_path / "maft" / "files" / "crds" / "multiagentfinetunes.yaml"
+    definition = yaml.safe_load(file.read_text())
+    definition["spec"]["versions"] = with_fields(definition)
+    file.write_text(yaml.safe_dump(definition, sort_keys=False))
+    yield tmp_path / "maft"
+    install(maft)
+
+
+def revision(maft: Installed) -> str:
+    """The release's, as `helm rollback` takes it."""
+    [release] = json.loads(helm_here(maft, "list", "--filter", "^maft$", "--output", "json"))
+    return str(release["revision"])
+
+
+def has_field(maft: Installed) -> bool:
+    [version] = maft.kube.get(CRD, None, RUNS_CRD)["spec"]["versions"]
+    return FIELD in version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+
+
+def there(maft: Installed, space: str) -> set[str]:
+    """The pods that work, by uid."""
+    pods = [pod for pod in maft.kube.list("Pod", space) if "deletionTimestamp" not in pod["metadata"]]
+    return {pod["metadata"]["uid"] for pod in pods if pod["status"]["phase"] in ("Pending", "Running")}
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("own", [True, False], ids=["definition of the release", "definition beside it"])
+def test_a_rollback_in_mid_run(maft, space, later, wider, own):
+    """The older operator finishes the run that the newer one began: no pod is replaced. A definition that is the release's goes
+    back with it, fields that only the newer one had are dropped; one that is not stays, and they with it."""
+    kube, values = maft.kube, {"crds": {"install": own}}
+    install(maft, **values)
+    before = revision(maft)
+    if not own:
+        [definition] = yaml.safe_load_all((wider / "files" / "crds" / "multiagentfinetunes.yaml").read_text())
+        kube.merge(CRD, None, RUNS_CRD, {"spec": {"versions": definition["spec"]["versions"]}})
+    install(maft, wider, **values, images={"prefix": maft.images, "tag": later})
+    kube.wait(lambda: has_field(maft), 30)
+    run = maft.resource("back", space, **{**SMALL, **maft.mocked(0.4, slots=2)})
+    run["spec"][FIELD] = {"days": 7}
+    kube.apply(run)
+    explain = partial(kube.explain, space, "back")
+    kube.wait(lambda: kube.status(space, "back").get("phase") == "Debating", LIMIT, explain)
+    working, failed = there(maft, space), failures(maft, space)
+    helm_here(maft, "rollback", "maft", before, "--wait", "--timeout", "120s")
+    kube.wait(lambda: maft._ready() == 1, 90, maft.operator_log)
+    assert maft.operator_pods()[0]["spec"]["containers"][0]["image"].endswith(f":{maft.tag}")
+    assert not kube.is_true(space, "back", "Complete"), "the run was over too soon for this test"
+    assert working and working <= there(maft, space), explain()
+    kube.wait(lambda: has_field(maft) is not own, 30)
+    status = kube.wait_complete(space, "back", LIMIT)
+    assert kube.get("MultiAgentFinetune", space, "back")["spec"].get(FIELD, {}).get("days") == (None if own else 7)
+    assert failures(maft, space) == failed, explain()
+    children = [pod["metadata"]["labels"]["maft.dev/child"] for pod in kube.list("Pod", space)]
+    assert len(children) == len(set(children))
+    assert {role: status["images"][role]["image"].rpartition(":")[2] for role in ("debate", "trainer")} == dict.fromkeys(
+        ("debate", "trainer"), later
+    )
 
 
 def serving(maft: Installed, space: str) -> list[str]:

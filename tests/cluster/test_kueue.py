@@ -15,6 +15,7 @@ import queueing
 import yaml
 from installed import CONFINED, POD_CONFINED, RESTRICTED, ROOT, SYSTEM, Installed, make_namespace
 from kube import RUNS, Json, Kube
+from tried import KUEUE, of, on_cluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 LIMIT = 300.0  # seconds for a small run, on two busy cores
@@ -266,6 +267,23 @@ def test_a_suspended_run_changes_its_queue(maft: Installed, namespace: str) -> N
     kube.merge(RUNS, namespace, "moves", {"spec": {"queueName": "free"}})
     kube.merge(RUNS, namespace, "moves", {"spec": {"suspend": False}})
     kube.wait_complete(namespace, "moves", LIMIT)
+
+
+@pytest.mark.nightly
+def test_a_run_is_moved_to_another_queue_with_the_commands_of_the_page(maft: Installed, namespace: str, tmp_path: Path) -> None:
+    """In mid-debate: what it began goes on in the other queue, to its end."""
+    kube = maft.kube
+    for name in ("gpus", "other"):
+        queueing.queue(kube, namespace, name, cpu=slots(3))
+    begin(maft, namespace, "moved", 0.5, queueName="gpus")
+    kube.wait(lambda: is_debating(kube, namespace, "moved"), LIMIT, lambda: kube.explain(namespace, "moved"))
+    terminal = on_cluster(kube.kubeconfig, maft.cluster.kubectl, namespace, tmp_path)
+    [block] = of(KUEUE, "A queue for a run")
+    printed = [terminal.run(command.replace("RUN", "moved")) for command in block.commands]
+    assert [line.split()[-1] for line in printed] == ["patched", "met", "patched", "patched"]
+    kube.wait(lambda: used(kube, namespace, "other") not in ("", "0"), LIMIT, lambda: kube.explain(namespace, "moved"))
+    kube.wait(lambda: used(kube, namespace, "gpus") in ("", "0"), 30, lambda: used(kube, namespace, "gpus"))
+    kube.wait_complete(namespace, "moved", LIMIT)
 
 
 @pytest.mark.nightly

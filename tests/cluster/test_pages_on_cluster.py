@@ -12,21 +12,14 @@ import yaml
 from comparisons import KIND, LIMIT
 from installed import BUCKET, Installed
 from kube import Json
-from tried import COMPARING, SERVING, Terminal, checkout, of
+from tried import COMPARING, SERVING, Terminal, of, on_cluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.nightly, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(name="terminal")
 def terminal_fixture(maft: Installed, namespace: str, tmp_path: Path) -> Terminal:
-    """In a checkout, with kubectl and a context of the namespace."""
-    config = yaml.safe_load(Path(maft.kube.kubeconfig).read_text())
-    for one in config["contexts"]:
-        one["context"]["namespace"] = namespace
-    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
-    checkout(tmp_path)
-    (tmp_path / ".venv" / "bin" / "kubectl").symlink_to(maft.cluster.kubectl)
-    return Terminal(tmp_path, {"KUBECONFIG": str(tmp_path / "kubeconfig")})
+    return on_cluster(maft.kube.kubeconfig, maft.cluster.kubectl, namespace, tmp_path)
 
 
 def filled_in(maft: Installed, file: Path) -> None:

@@ -15,9 +15,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from small import ROOT
 
-SERVING, COMPARING = (ROOT / "docs" / f"{name}.md" for name in ("serving", "comparing"))
+SERVING, COMPARING, KUEUE = (ROOT / "docs" / f"{name}.md" for name in ("serving", "comparing", "kueue"))
 EXAMPLE = "# for example"
 _PROGRAMS = {"maft": "maft_operator", "kubectl-maft": "maft_operator.kubectl"}
 _WITH_US = ("setpriv", "--pdeathsig", "INT", "--")  # it ends where the tests are ended
@@ -76,6 +77,17 @@ def checkout(folder: Path) -> Path:
         (programs / name).write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m {module} "$@"\n')
         (programs / name).chmod(0o755)
     return folder
+
+
+def on_cluster(kubeconfig: Path, kubectl: str, namespace: str, folder: Path) -> "Terminal":
+    """A terminal in a checkout, with kubectl and a context of the namespace."""
+    config = yaml.safe_load(kubeconfig.read_text())
+    for one in config["contexts"]:
+        one["context"]["namespace"] = namespace
+    (folder / "kubeconfig").write_text(yaml.safe_dump(config))
+    checkout(folder)
+    (folder / ".venv" / "bin" / "kubectl").symlink_to(kubectl)
+    return Terminal(folder, {"KUBECONFIG": str(folder / "kubeconfig")})
 
 
 @dataclass(frozen=True)
