@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -37,11 +38,11 @@ ROUNDS, WRITERS = 200, 8
 ACCEPTED, FAIR = "accepted", f"{ROUNDS} of {ROUNDS}"
 SIZES = (1, 1 << 20)  # bytes
 TEST_SECONDS = 150
-COLUMNS = {"contract": "contract", "probe": "probe", "races": "races", "how": "had by"}
+COLUMNS = {"date": "tried on", "contract": "contract", "probe": "probe", "races": "races", "how": "had by"}
 
 
 def tried(had: s3kinds.Had) -> dict[str, str | list[str]]:
-    """What the server does, in words."""
+    """What the server does, in words, and on which day it did."""
     had.have()
     with tempfile.TemporaryDirectory(prefix="maft-stores-") as scratch, running(Path(scratch) / "objects", had.kind) as server:
         os.environ.update(server.environment())
@@ -49,7 +50,9 @@ def tried(had: s3kinds.Had) -> dict[str, str | list[str]]:
         probe, races = _probed(store), _raced(store)
         count, failed = _contract(server, Path(scratch) / "suite.xml") if probe == ACCEPTED else (0, [])
     kept = f"{count - len(failed)} of {count}" if count else "not tried"
-    return {"version": had.version, "how": had.how, "probe": probe, "races": races, "contract": kept, "failed": failed}
+    today = datetime.now(UTC).date().isoformat()
+    found = {"version": had.version, "date": today, "how": had.how, "probe": probe, "races": races}
+    return {**found, "contract": kept, "failed": failed}
 
 
 def _probed(store: S3Store) -> str:
