@@ -188,3 +188,12 @@ def test_values_are_named_for_what_they_hold(package):
         or (isinstance(node, ast.arg) and node.arg in EMPTY_WORDS)
     ]
     assert named == []
+
+
+def test_what_a_decision_says_of_speed_is_what_the_page_about_it_says() -> None:
+    decision, page = ((ROOT / "docs" / name).read_text() for name in ("decisions/kopf-only-watches.md", "performance.md"))
+    said = [*re.findall(r"- As it is now.*?(?=\n- )", decision, re.DOTALL), *re.findall(r"take \d+ requests a second", decision)]
+    figures = re.findall(r"\b\d+(?:\.\d+)?(?= (?:s\b|%|MiB|requests))", " ".join(said))
+    assert len(figures) > 8
+    table = page[page.index("<!-- operator_scale: begin") : page.index("<!-- operator_active: end")]
+    assert [figure for figure in figures if not re.search(rf"(?<![\d.]){re.escape(figure)}(?![\d.])", table)] == []
