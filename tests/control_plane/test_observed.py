@@ -1016,6 +1016,32 @@ def test_a_node_that_finds_no_room_is_told_while_others_wait_for_it() -> None:
     is_like(trouble, TRAIN, (reasons.UNSCHEDULABLE, True, "Insufficient"))
 
 
+TOO_MUCH = (
+    'Error creating: pods "r-1-train-1-x" is forbidden: exceeded quota: small, requested: pods=1, used: pods=2, limited: pods=2'
+)
+
+
+@pytest.mark.parametrize("others", [[0, 2], []])
+def test_a_node_that_no_quota_lets_in_is_told_by_its_jobs_events_while_others_wait_for_it(others: list[int]) -> None:
+    together = job(TRAIN, completions=3)
+    together["metadata"]["labels"]["app.kubernetes.io/component"] = "train"
+    refused = event(f"uid-{TRAIN}", "FailedCreate", TOO_MUCH)
+    waits = [of_index(index, "Running", RUNNING, index) for index in others]
+    for ends in ([], [of_index(0, "Failed", ALONE, 0)]):
+        snapshot = observed(TOGETHER, together, *ends, *waits)
+        assert snapshot.unexplained == {f"uid-{TRAIN}": TRAIN}
+        is_like(explained(snapshot, [refused]).troubles[0], TRAIN, (reasons.QUOTA_EXCEEDED, True, "exceeded quota: small"))
+    assert (
+        observed(TOGETHER, together, *waits, *(of_index(i, "Running", RUNNING, i) for i in {0, 1, 2} - {*others})).unexplained == {}
+    )
+
+
+def test_shards_that_are_at_work_wait_for_no_other_one() -> None:
+    several = job(TASK, completions=3)
+    several["metadata"]["labels"]["app.kubernetes.io/component"] = "debate"
+    assert observed(SHARDS, several, of_shard(0, "Running", RUNNING, 0)).unexplained == {}
+
+
 ALONE = ended(PEERS_MISSING, error("training.nodes: 1 of 3 pods came within 1800 seconds"))
 
 

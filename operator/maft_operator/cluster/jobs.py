@@ -8,6 +8,7 @@ from maft_operator.cluster import indexes, pods, reasons, why
 from maft_operator.cluster.children import Child
 from maft_operator.cluster.fields import count, is_true, part, seconds, text, time, true_condition
 from maft_operator.cluster.kueue import QUEUE
+from maft_operator.cluster.manifests import COMPONENT
 from maft_operator.cluster.reasons import Trouble
 from maft_operator.plan.step import TaskState
 from maft_operator.spec.schema import Json
@@ -114,6 +115,13 @@ def _passing(trouble: Trouble, pod: Json) -> Trouble:
 def stands_still(task: Child, now: datetime) -> bool:
     """Tells whether no program of it is at work, nor could be: a pod of which nobody hears may be."""
     return not any(pods.phase(pod) in ("Running", "Succeeded", "Unknown") or pods.is_lost(pod, now) for pod in task.pods)
+
+
+def lacks_pods(task: Child) -> bool:
+    """Tells whether it should have a pod and has none; of those that train together, whether any is missing."""
+    there = indexes.distinct([pod for pod in task.pods if pods.is_active(pod) or pods.phase(pod) == "Succeeded"])
+    trains = text(task.object, "metadata", "labels", COMPONENT) == "train"
+    return not any(map(pods.is_active, task.pods)) or (trains and len(there) < count(task.object, "spec", "completions"))
 
 
 def _suspended_for(job: Json, now: datetime) -> float:

@@ -219,10 +219,10 @@ def troubles_of_server(server: Child, now: datetime) -> list[Trouble]:
 
 
 def unexplained(running: Sequence[Child], servers: Sequence[Child], troubles: Iterable[Trouble], now: datetime) -> dict[str, str]:
-    """Lists Jobs and Deployments that should have a pod and have none, and pods that should have started; only where nothing else
-    says why."""
-    troubled = {t.child for t in troubles if t.blocking or t.reason in (reasons.UNSCHEDULABLE, reasons.QUEUED)}
-    made = [(t.object, t) for t in running if not is_true(t.object, "spec", "suspend") and not any(map(pods.is_active, t.pods))]
+    """Lists Jobs and Deployments that lack a pod, and pods that should have started; only where nothing else says why."""
+    clear = (t for t in troubles if t.reason is not reasons.PEERS_MISSING)  # an Event may say what keeps them away
+    troubled = {t.child for t in clear if t.blocking or t.reason in (reasons.UNSCHEDULABLE, reasons.QUEUED)}
+    made = [(t.object, t) for t in running if not is_true(t.object, "spec", "suspend") and jobs.lacks_pods(t)]
     made += [(s.made, s) for s in servers if s.made and not s.pods and _is_old(s.made, now)]
     made += [(pod, c) for c in (*running, *servers) for pod in c.pods if pods.is_unexplained(pod, now) and not is_terminating(pod)]
     return {uid: child.name for thing, child in made if child.name not in troubled and (uid := text(thing, "metadata", "uid"))}
