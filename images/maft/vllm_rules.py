@@ -121,6 +121,20 @@ def tensor_size(flags: Sequence[str], gpus: int) -> int:
     return tensor or (1 if max(others) > 1 else gpus)
 
 
+def memory_share(flags: Sequence[str], usual: float) -> float:
+    """Tells which part of a device's memory vLLM may take, as the user's flags say; all, where they say the cache's bytes. usual:
+    vLLM's own part."""
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--gpu-memory-utilization", "--device-memory-utilization", dest="share", nargs="?")
+    parser.add_argument("--kv-cache-memory-bytes", dest="cache", nargs="?")
+    known, _ = parser.parse_known_args([_with_dashes(word) for word in flags])
+    try:
+        asked = float(known.share or usual)
+    except ValueError:  # vLLM says what is wrong with it
+        asked = usual
+    return 1.0 if known.cache else asked if 0 < asked <= 1 else usual
+
+
 def _with_dashes(word: str) -> str:
     name, equals, value = word.partition("=")
     return name.replace("_", "-") + equals + value

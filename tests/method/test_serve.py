@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import re
 import socket
 import subprocess
@@ -10,16 +11,17 @@ from pathlib import Path
 
 import pytest
 from conftest import free_port, serve_command, serving
-from families import config, write
+from families import config, write, write_weights
 from safetensors.torch import load_file, save_file
 from small import a_spec
 
 from maft.debate.engine import HttpEngine
 from maft.errors import BadInput
+from maft.model_files import folder_shapes
 from maft.preflight import __main__ as preflight
 from maft.program import Assignment
 from maft.serve import __main__ as serve
-from maft.serve import resolver, tried
+from maft.serve import resolver, tried, weights
 from maft.serve.__main__ import Listening
 from maft.serve.parts import Parts
 from maft.serve.platform import Platform, check, flags, said
@@ -237,6 +239,70 @@ def test_what_vllm_does_not_serve_without_a_gpu_is_refused(tmp_path):
     serve.check_device(assigned(), CPU)
     with pytest.raises(BadInput, match=r"inference\.gpus: 2 asked for"):
         serve.check_device(assigned(2), CPU)
+
+
+# --- weights beside the memory of GPUs ---
+
+
+def seen(weights: int, of_them: float, share: float = 1.0) -> Platform:
+    """Four GPUs, of each of which vLLM takes that part, and in all so many times the weights' bytes on one."""
+    return Platform("cuda", devices=4, memory=int(weights * of_them / share), share=share)
+
+
+def llama(folder: Path) -> int:
+    """Writes a small model; its bytes in half precision."""
+    write_weights("llama", folder, a_spec().model)
+    return 2 * sum(weight.numel() for weight in load_file(folder / "model.safetensors").values())
+
+
+@pytest.mark.parametrize(
+    ("gpus", "given", "room", "refused"),
+    [
+        (None, (), 1.02, ""),
+        (None, (), 0.98, r"may use .* \(1 of .* GiB, --gpu-memory-utilization 0\.9\); set 2 or more, or use a smaller"),
+        (2, (), 0.51, ""),
+        (2, (), 0.3, r"\(2 of .*; set 4 or more"),
+        (1, ("--gpu_memory_utilization", "0.45"), 1.9, r"utilization 0\.45\); set 2"),
+        (1, ("--gpu-memory-utilization=0.99",), 0.92, ""),
+        (1, ("--device-memory-utilization=0.45",), 1.9, r"utilization 0\.45"),
+        (1, ("--gpu-memory-utilization=much",), 0.98, r"utilization 0\.9\)"),  # vLLM itself refuses the word
+        (1, ("--kv-cache-memory-bytes=1000",), 0.91, ""),  # vLLM asks for no part then
+        (1, ("--quantization=fp8",), 0.5, ""),
+        (1, ("-q", "fp8"), 0.5, ""),
+        (1, ("--cpu_offload_gb=10",), 0.5, ""),
+        (1, ("--load-format=dummy",), 0.5, ""),
+        (1, ("--max-num-seqs=2",), 0.45, "set 3 or more"),
+    ],
+)
+def test_weights_that_the_gpus_do_not_hold_are_refused_before_vllm_loads_them(gpus, given, room, refused, tmp_path):
+    platform = seen(llama(tmp_path), room, 0.9)
+    spec = {"model": {"source": str(tmp_path)}, "inference": {"extraArgs": list(given)}}
+    if refused:
+        with pytest.raises(BadInput, match=rf"^inference\.gpus: the weights of {tmp_path} take about .*{refused}"):
+            serve.check_room(assigned(gpus, **spec), platform)
+    else:
+        serve.check_room(assigned(gpus, **spec), platform)
+
+
+def test_of_weights_that_shapes_do_not_tell_nothing_is_refused(tmp_path):
+    """Of a model on the hub, of one that is quantised, on processors, and of a GPU whose memory nobody says."""
+    here, small = assigned(model={"source": str(tmp_path)}), seen(llama(tmp_path), 0.5)
+    serve.check_room(assigned(model={"source": "org/model"}), small)
+    serve.check_room(here, Platform("cpu", memory=1))
+    serve.check_room(here, Platform("cuda", devices=1))
+    with pytest.raises(BadInput):
+        serve.check_room(here, small)
+    content = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**content, "quantization_config": {"quant_method": "fp8"}}))
+    serve.check_room(here, small)
+
+
+def test_towers_and_layers_that_guess_ahead_are_not_served(tmp_path):
+    write_weights("gemma3", tmp_path, a_spec().model)
+    shapes, parts = folder_shapes(tmp_path), Parts.of(str(tmp_path))
+    text = sum(math.prod(shape) for name, shape in shapes.items() if "vision" not in name and "projector" not in name)
+    assert parts.towers and weights.needed(shapes, parts) == 2 * text < weights.needed(shapes, Parts())
+    assert weights.needed({"model.norm.weight": (3, 5), "mtp.norm.weight": (7,)}, Parts()) == 30
 
 
 def left_by_preflight(store, spec, *, vllm, drop=""):

@@ -10,7 +10,7 @@ from maft import models, pod, program, vllm_rules
 from maft.errors import BadInput, with_kind
 from maft.program import Assignment
 from maft.records import BASE
-from maft.serve import launch, resolver, room, tried
+from maft.serve import launch, resolver, room, tried, weights
 from maft.serve.parts import Parts
 from maft.serve.platform import Platform, check, check_model, find, flags, names, said, threads
 
@@ -59,6 +59,15 @@ def check_device(assignment: Assignment, platform: Platform) -> None:
     check(assignment.gpus, platform)
     model = assignment.spec.model
     check_model(platform, Parts.of(models.folder_of_config(models.described(model.source), model.revision)), model.source)
+
+
+def check_room(assignment: Assignment, platform: Platform) -> None:
+    """Raises BadInput where the weights, as far as they are at hand, are more than the GPUs hold. Their headers are read."""
+    model, given = assignment.spec.model, assignment.spec.inference.extra_args
+    parts = Parts.of(models.folder_of_config(models.described(model.source), model.revision))
+    if not platform.on_cpu and platform.memory and weights.are_told(parts, given):  # of processors vLLM tells one node's memory
+        needed = weights.needed(models.shapes(model), parts)
+        weights.check(needed, platform, assignment.gpus, given, model.source)
 
 
 def environment(assignment: Assignment, store: str, folder: str, inherited: Mapping[str, str]) -> dict[str, str]:
@@ -123,6 +132,7 @@ def main() -> None:
         check_device(assignment, platform)
         inference = assignment.spec.inference
         vllm_rules.check_flags(inference.extra_args, inference.gpus)  # where preflight saw no GPU it could not ask
+        check_room(assignment, platform)
         here = len(os.sched_getaffinity(0))
         os.environ |= {**threads(platform, here, pod.threads(here)), **os.environ}
         line = command(assignment, listening, platform, targets)

@@ -11,6 +11,7 @@ from maft.serve.room import Sizes
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 _LAYERS = ("layer_types", "layers_block_type", "block_types")
 _RECURRENT = {"linear_attention", "mamba", "mamba2", "conv", "short_conv", "recurrent", "hybrid"}
+_QUANTISED = ("quantization_config", "compression_config", "quantization")
 _STATES = ("mamba_", "ssm_", "state_size", "hybrid_override_pattern")  # how names of settings begin
 
 
@@ -24,6 +25,8 @@ class Parts:
     """Its layers are mixtures of experts."""
     hybrid: bool = False
     """Some layers keep a state in place of keys and values."""
+    packed: bool = False
+    """Its weights are quantised: their shapes do not tell their bytes."""
     sizes: Sizes | None = None
 
     @classmethod
@@ -36,7 +39,8 @@ class Parts:
             content = None
         config = content if isinstance(content, dict) else {}
         parts = [part for part in (config, config.get("text_config")) if isinstance(part, dict)]
-        return cls(len(parts) > 1, any(map(_has_experts, parts)), any(map(_is_hybrid, parts)), _sizes(parts[-1]))
+        experts, hybrid, packed = (any(map(has, parts)) for has in (_has_experts, _is_hybrid, _is_packed))
+        return cls(len(parts) > 1, experts, hybrid, packed, _sizes(parts[-1]))
 
 
 def _has_experts(config: Mapping[str, Any]) -> bool:
@@ -47,6 +51,10 @@ def _is_hybrid(config: Mapping[str, Any]) -> bool:
     kinds = [kind for name in _LAYERS if isinstance(listed := config.get(name), list) for kind in listed]
     stated = any(name.startswith(_STATES) and config[name] for name in config)
     return stated or any(isinstance(kind, str) and kind in _RECURRENT for kind in kinds)
+
+
+def _is_packed(config: Mapping[str, Any]) -> bool:
+    return any(config.get(name) for name in _QUANTISED)
 
 
 def _sizes(config: Mapping[str, Any]) -> Sizes | None:

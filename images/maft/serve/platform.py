@@ -39,6 +39,8 @@ class Platform:
     """Of driver, torch and vLLM, for whoever has to mend it."""
     present: int = 0
     """GPUs that this machine or pod shows and that may be used."""
+    share: float = 1.0
+    """Part of a device's memory that vLLM takes at most, where no flag says another."""
 
     @property
     def on_cpu(self) -> bool:
@@ -103,6 +105,7 @@ def find() -> Platform:
     """Asks vLLM. Imports it, which takes seconds, and which whoever becomes a server has to do anyhow."""
     import torch
     import vllm
+    from vllm.config import CacheConfig
     from vllm.platforms import current_platform as current
 
     kind = "" if current.is_unspecified() else current.device_type if current.is_out_of_tree() else current._enum.name.lower()
@@ -115,6 +118,7 @@ def find() -> Platform:
         problem=_problem(facts) if kind == "cuda" else "",
         versions=f"vLLM {vllm.__version__}, {device.versions(facts)}",
         present=len(visible.usable(os.environ, visible.shown())),
+        share=CacheConfig.gpu_memory_utilization,
     )
 
 

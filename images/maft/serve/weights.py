@@ -1,0 +1,42 @@
+"""Whether a model's weights are more than vLLM may take of its GPUs: counted by their shapes, before any is loaded. Pure."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from maft import vllm_rules
+from maft.errors import BadInput
+from maft.serve.parts import Parts
+from maft.serve.platform import Platform
+
+GIB = 2**30
+HALF = 2  # bytes; vLLM takes no more than half precision where nobody tells it to
+# With these flags fewer bytes lie on a GPU than shapes say, or other weights than those of the folder.
+_OTHERWISE = {"--config", "--hf-overrides", "--load-format"}
+_SMALLER = ("offload", "quantization")  # in their names
+_AHEAD = "mtp."  # how names begin of layers that guess tokens ahead, which vLLM loads only where it is told to guess
+
+
+def are_told(parts: Parts, given: Sequence[str]) -> bool:
+    """Tells whether shapes say how many bytes are loaded. given: the user's flags."""
+    flags = {word.partition("=")[0].replace("_", "-") for word in given}
+    smaller = any(word.startswith("-q") or part in word for word in flags for part in _SMALLER)
+    return not parts.packed and not smaller and not flags & _OTHERWISE
+
+
+def needed(shapes: Mapping[str, Sequence[int]], parts: Parts) -> int:
+    """Counts the bytes of what is served, at least: of a model of several parts what its names say to be the text part. shapes: of
+    its tensors, by name."""
+    served = [name for name in shapes if not name.startswith(_AHEAD) and (not parts.towers or "language_model" in name)]
+    return HALF * sum(math.prod(shapes[name]) for name in served)
+
+
+def check(needed: int, platform: Platform, asked: int | None, given: Sequence[str], source: str) -> None:
+    """Raises BadInput where so many bytes of weights are more than vLLM may take in all. asked: GPUs; None: one."""
+    share, gpus = vllm_rules.memory_share(given, platform.share), asked or 1
+    each = platform.memory * share
+    if needed > gpus * each:
+        taken = f"{gpus * each / GIB:.1f} ({gpus} of {platform.memory / GIB:.1f} GiB, --gpu-memory-utilization {share:g})"
+        raise BadInput(
+            f"inference.gpus: the weights of {source} take about {needed / GIB:.1f} GiB, and vLLM may use {taken};"
+            f" set {math.ceil(needed / each)} or more, or use a smaller model.source"
+        )
