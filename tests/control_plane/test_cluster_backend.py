@@ -3,6 +3,7 @@
 import asyncio
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -44,6 +45,7 @@ from maft_operator.cluster.kinds import Kind
 from maft_operator.cluster.looks import expiry, sooner
 from maft_operator.cluster.manifests import Json
 from maft_operator.cluster.metrics import Metrics
+from maft_operator.cluster.pod_settings import PodSettings
 from maft_operator.cluster.queue import Queue
 from maft_operator.cluster.recorder import Recorder
 from maft_operator.cluster.writing import Writer
@@ -396,14 +398,14 @@ def resource(status: Json | None, **spec: Any) -> Json:
     return {**made, "metadata": metadata, **({} if status is None else {"status": status})}
 
 
-def look(server: Server) -> tuple[float | None, Keys, Watched]:
+def look(server: Server, images: Images = IMAGES) -> tuple[float | None, Keys, Watched]:
     """One reconcile: the delay until the next one, and what is remembered."""
 
     async def scenario() -> tuple[float | None, Keys, Watched]:
         queue, metrics = Queue(), Metrics()
         keys = Keys(queue, metrics)
         recorder = Recorder(server)  # type: ignore[arg-type]
-        made = Controller(server, IMAGES, keys=keys, writer=Writer(server, metrics, recorder))  # type: ignore[arg-type]
+        made = Controller(server, images, keys=keys, writer=Writer(server, metrics, recorder))  # type: ignore[arg-type]
         again = await made.reconcile(KEY, keys.state(KEY))
         await recorder.send()
         return again, keys, Watched(keys, metrics)
@@ -463,6 +465,22 @@ def test_a_run_that_cannot_be_read_keeps_what_it_had_in_the_new_shape() -> None:
     assert (run["status"]["phase"], run["status"]["iterations"]) == ("Training", NEW["iterations"])
     assert {(c["type"], c["status"], c["reason"]) for c in run["status"]["conditions"]} >= {("Progressing", "False", "NewerSpec")}
     assert {kind for _, kind, _ in server.wrote()} == {"status", "Event"}
+
+
+@pytest.mark.parametrize(
+    ("status", "training", "phase"),
+    [(None, {}, "Rejected"), (None, {"gpus": 0}, "Preparing"), (state(PREPARED), {}, "Preparing")],
+)
+def test_where_the_clusters_gpus_serve_alone_a_run_that_trains_does_not_begin(
+    status: Json | None, training: Json, phase: str
+) -> None:
+    """One that has begun goes on."""
+    server = Server(resource(status, training=training))
+    look(server, replace(IMAGES, pods=PodSettings(gpu_resource="gpu.intel.com/xe")))
+    [run] = server.objects["MultiAgentFinetune"]
+    assert run["status"]["phase"] == phase
+    refusal = "gpuResource: gpu.intel.com/xe, as the operator has it; training needs CUDA or ROCm"
+    assert (refusal in str(run["status"]["conditions"])) is (phase == "Rejected")
 
 
 def test_a_run_that_never_began_is_rejected() -> None:

@@ -473,7 +473,7 @@ def test_where_the_number_of_gpus_is_left_open_one_is_asked_for_and_the_program_
         ("nvidia.com/gpu", "", "nvidia.com/gpu"),
         ("amd.com/gpu", "", "amd.com/gpu"),
         ("amd.com/gpu", "nvidia.com/mig-3g.40gb", "nvidia.com/mig-3g.40gb"),
-        ("nvidia.com/gpu", "gpu.intel.com/xe", "gpu.intel.com/xe"),
+        ("nvidia.com/gpu", "example.com/gpu", "example.com/gpu"),
     ],
 )
 def test_a_gpu_is_what_the_run_or_else_the_cluster_calls_it(cluster: str, asked: str, name: str) -> None:

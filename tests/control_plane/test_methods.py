@@ -34,6 +34,7 @@ from maft.store.commits import publish
 from maft.store.files import FileStore
 from maft_operator.plan.graph import Graph, ProgramName, Task, command, graph
 from maft_operator.plan.step import Observed, step
+from maft_operator.spec import accelerators
 from maft_operator.spec.methods import METHODS
 from maft_operator.spec.parse import Run, parse
 from maft_operator.spec.schema import BadSpec, openapi
@@ -150,6 +151,40 @@ TABLE: dict[str, dict[str, Any]] = {
 def test_the_table_the_schema_and_the_code_have_the_same_methods() -> None:
     spec = openapi()["properties"]["spec"]["properties"]
     assert list(TABLE) == list(METHODS) == spec["method"]["enum"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "refused"),
+    [
+        ({}, True),  # a cluster gives training one
+        ({"training": {"gpus": 2}}, True),
+        ({"training": {"gpus": 0}}, False),
+        ({"method": "base"}, False),
+        ({"method": "majority", "evaluation": {"diversity": 4}}, True),  # measured as training computes
+        ({"method": "base", "evaluation": {"diversity": 4}}, False),  # of one agent nothing is
+        ({"method": "single-agent"}, True),
+    ],
+)
+@pytest.mark.parametrize("name", ["gpu.intel.com/xe", "gpu.intel.com/i915", "habana.ai/gaudi"])
+def test_what_serves_alone_is_not_trained_on(name: str, spec: dict[str, Any], refused: bool) -> None:
+    for usual in ("", name):  # of the run, or of the operator
+        made = run(**spec)
+        if not refused:
+            accelerators.check(made.spec, usual)
+            run(gpuResource="" if usual else name, **spec)
+        elif usual:
+            with pytest.raises(BadSpec, match=rf"^gpuResource: {name}, as the operator has it; training needs .* to 0,"):
+                accelerators.check(made.spec, usual)
+        else:
+            with pytest.raises(BadSpec, match=rf"^gpuResource: {name}; training needs CUDA or ROCm, so set training\.gpus to 0,"):
+                run(gpuResource=name, **spec)
+
+
+@pytest.mark.parametrize(
+    "name", ["nvidia.com/gpu", "nvidia.com/mig-3g.40gb", "amd.com/gpu", "example.com/gpu", "gpu.intel.com.example.com/gpu"]
+)
+def test_other_gpus_train_under_any_name(name: str) -> None:
+    accelerators.check(run(gpuResource=name, training={"gpus": 2}).spec, "gpu.intel.com/xe")
 
 
 @pytest.mark.parametrize("method", TABLE)

@@ -29,7 +29,7 @@ from maft_operator.plan.best import settled
 from maft_operator.plan.done import left_over
 from maft_operator.plan.graph import Graph
 from maft_operator.plan.reconcile import Outcome, reconcile
-from maft_operator.spec import skew
+from maft_operator.spec import accelerators, skew
 from maft_operator.spec.parse import store_url
 from maft_operator.spec.schema import BadSpec, Json
 from maft_operator.spec.skew import Reading
@@ -65,7 +65,7 @@ class Controller:
         if conditions.finished(own_status(resource)):
             return await self._finished(resource, state)
         try:
-            reading = _parsed(resource, state)
+            reading = _parsed(resource, state, self._images.pods.gpu_resource)
         except BadSpec as error:
             await self._writer.refuse(resource, str(error), state, begun=reasons.NEWER_SPEC)
             return None
@@ -174,13 +174,15 @@ class Controller:
         return await exports.advance(backend, settled(graph, snapshot.observed), snapshot, old, now, over=over)
 
 
-def _parsed(resource: Json, state: KeyState) -> Reading:
+def _parsed(resource: Json, state: KeyState, gpu_resource: str) -> Reading:
     begun = has_begun(own_status(resource))
-    return state.reading(resource.get("spec", {}), lambda: _read(resource, begun=begun), begun=begun)
+    return state.reading(resource.get("spec", {}), lambda: _read(resource, gpu_resource, begun=begun), begun=begun)
 
 
-def _read(resource: Json, *, begun: bool) -> Reading:
+def _read(resource: Json, gpu_resource: str, *, begun: bool) -> Reading:
     reading = skew.read(resource, begun=begun)
+    if not begun:
+        accelerators.check(reading.run.spec, gpu_resource)
     if reading.run.spec.storage is None:
         raise BadSpec("spec.storage: missing; a run on a cluster needs an S3 bucket that its pods can reach")
     return reading

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from maft.spec import RunSpec, StorageSpec, immutable_spec_json
+from maft_operator.spec import accelerators
 from maft_operator.spec.methods import applied
 from maft_operator.spec.schema import BadSpec, checked
 
@@ -39,7 +40,9 @@ class Run:
 
 def parse(resource: Mapping[str, Any]) -> Run:
     """Reads the resource; BadSpec with one line about the first thing wrong."""
-    return converted(checked(resource))
+    run = converted(checked(resource))
+    accelerators.check(run.spec)
+    return run
 
 
 def converted(whole: Mapping[str, Any]) -> Run:
