@@ -21,11 +21,12 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
 
 from maft import lora, pod
 from maft.chat_template import Tokens
-from maft.device import Device
+from maft.device import Device, Facts
 from maft.errors import BadInput
 from maft.packing import in_parts, pack
 from maft.preflight import room
 from maft.preflight.room import Limit
+from maft.spec import Spec
 from maft.train import attention, forward, memory
 from maft.train.forward import Forward
 from maft.train.loss import Head, log_probabilities
@@ -573,12 +574,51 @@ def test_the_limit_of_a_pod_is_read(files, expected, tmp_path):
 # --- before anything is paid for ---
 
 
-def needed(**training) -> tuple[Needs, object]:
+CPUS = Facts("2.13.0+cpu")
+NEW = Facts("2.13.0+cu130", cuda="13.0", driver="580.65", present=1, usable=1, bf16=True)
+OLD = dataclasses.replace(NEW, bf16=False)  # before Ampere
+
+
+def needed(facts: Facts = CPUS, config: Any = None, **training) -> tuple[Needs, Spec]:
     spec = a_spec(training={"batchSize": 64, **training})
-    config = AutoConfig.from_pretrained(TINY)
+    config = config or AutoConfig.from_pretrained(TINY)
     counts = room.parameters(config, spec)
     assert counts
-    return room.expected(config, spec, counts, 5000 + room.longest_answer(spec), packs=True), spec
+    used = room.computing(spec, facts)
+    return room.expected(config, spec, counts, 5000 + room.longest_answer(spec), used, packs=True), spec
+
+
+@pytest.mark.parametrize(
+    ("kind", "facts", "gpus", "device", "precision"),
+    [
+        ("llama", NEW, 1, "cuda", "bfloat16"),
+        ("llama", OLD, 1, "cuda", "float16"),
+        ("llama", OLD, None, "cuda", "float16"),
+        ("llama", OLD, 0, "cpu", "float32"),  # as the spec says
+        ("llama", CPUS, None, "cpu", "float32"),
+        ("llama", CPUS, 1, "cuda", "bfloat16"),  # a GPU that is not seen from here
+        ("gemma3_text", NEW, 1, "cuda", "bfloat16"),
+        ("gemma3_text", OLD, 1, "cuda", "float32"),
+        ("gemma2", OLD, None, "cuda", "float32"),
+        ("glm4", OLD, 1, "cuda", "float32"),
+        ("glm4", CPUS, 1, "cuda", "bfloat16"),
+    ],
+)
+def test_memory_is_predicted_in_the_precision_that_training_takes(kind, facts, gpus, device, precision):
+    config = small(kind)
+    predicted, spec = needed(facts, config, **({} if gpus is None else {"gpus": gpus}))
+    assert lora.precision(config, room.computing(spec, facts)) == precision
+    assert (predicted.device, predicted.value) == (device, 4 if precision == "float32" else 2)
+
+
+def test_what_float16_does_not_hold_takes_more_memory_on_a_gpu_without_bfloat16():
+    old, new = (memory.peak(needed(facts, small("gemma2"), gpus=1)[0]) for facts in (OLD, NEW))
+    assert 1.5 * new < old < 2 * new
+
+
+def small(kind: str) -> Any:
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 16}
+    return CONFIG_MAPPING[kind](**sizes, num_key_value_heads=2, vocab_size=320, pad_token_id=None)
 
 
 def test_the_whole_model_is_counted_without_its_weights():
@@ -615,7 +655,6 @@ def test_four_bits_of_a_mixture_whose_experts_are_one_tensor_are_refused():
 
 def test_what_does_not_fit_is_said_or_refused():
     found, _ = needed(gpus=0)
-    found = dataclasses.replace(found, device="cpu", value=4)
     most = memory.peak(found)
     assert room.check(found, Limit(most, "this pod", binding=True), 5080) == []
     assert room.check(found, Limit(0, "a GPU that is not here", binding=False), 5080) == []
@@ -635,9 +674,9 @@ def test_what_does_not_fit_is_said_or_refused():
 
 def test_a_pods_limit_counts_and_else_the_machines():
     spec = needed(gpus=0)[1]
-    assert room.found(spec, lambda: (2**29, 2**28)) == Limit(2**29, "this pod", binding=True)
-    whole = room.found(spec, lambda: (0, 0))
+    assert room.found(spec, CPU, lambda: (2**29, 2**28)) == Limit(2**29, "this pod", binding=True)
+    whole = room.found(spec, CPU, lambda: (0, 0))
     assert whole.of == "this machine" and whole.total > 2**30
-    assert room.found(spec, lambda: (2**50, 2**30)) == whole  # more than the node has
+    assert room.found(spec, CPU, lambda: (2**50, 2**30)) == whole  # more than the node has
     if not torch.cuda.is_available():
-        assert not room.found(needed(gpus=2)[1]).total
+        assert not room.found(needed(gpus=2)[1], HALF).total

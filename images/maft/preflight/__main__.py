@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from maft import lora, models, program, quantised, records, vllm_rules
+from maft import device, lora, models, program, quantised, records, vllm_rules
 from maft.chat_template import ChatTemplate
 from maft.debate import prompts
 from maft.debate.society import Rules, held_out_rules, training_rules, validation_rules
@@ -158,8 +158,9 @@ def _memory(config: Any, spec: Spec, tried: trial.Tried, example: int) -> tuple[
     counts = None if tried.untried else room.parameters(config, spec)
     if counts is None:
         return 0, 0, []
-    needs = room.expected(config, spec, counts, example, packs=tried.packs)
-    return memory.peak(needs), counts[1], room.check(needs, room.found(spec), example)
+    used = room.computing(spec, device.read())
+    needs = room.expected(config, spec, counts, example, used, packs=tried.packs)
+    return memory.peak(needs), counts[1], room.check(needs, room.found(spec, used), example)
 
 
 def _asked(assignment: Assignment, template: ChatTemplate) -> Parts:

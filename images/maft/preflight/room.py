@@ -10,9 +10,11 @@ from typing import Any
 import psutil
 import torch
 
-from maft import pod, quantised
+from maft import device, pod, quantised
 from maft.debate.society import training_rules
+from maft.device import Device, Facts
 from maft.errors import BadInput, with_kind
+from maft.lora import precision
 from maft.packing import largest_row
 from maft.preflight.trial import without_weights
 from maft.spec import Spec
@@ -20,6 +22,7 @@ from maft.train import memory
 from maft.train.memory import Needs
 
 GIB = 2**30
+_CPU = Device("cpu", 0, "float32", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +61,13 @@ def longest_answer(spec: Spec) -> int:
     return training_rules(spec, 1).new_tokens if spec.training.train_thoughts else spec.debate.max_tokens
 
 
-def expected(config: Any, spec: Spec, counts: tuple[int, int], each: int, *, packs: bool) -> Needs:
+def expected(config: Any, spec: Spec, counts: tuple[int, int], each: int, used: Device, *, packs: bool) -> Needs:
     """Reads off what the largest row of the training will need. counts: parameters of the base and of an adapter; each: tokens of
-    the longest example."""
+    the longest example; used: where it will compute."""
     base, adapter = counts
     training, answer = spec.training, min(longest_answer(spec), each)
     examples = (2 if training.method == "dpo" else 1) * training.batch_size
     tokens = largest_row([each] * examples, training.batch_tokens) if packs else each
-    on_gpu = _on_gpu(spec)
     ranks = (training.gpus or 1) * training.nodes if training.parallelism == "Sharded" else 1
     return Needs.of(
         config,
@@ -73,8 +75,8 @@ def expected(config: Any, spec: Spec, counts: tuple[int, int], each: int, *, pac
         adapter=adapter,
         tokens=tokens,
         targets=-(-tokens * answer // each),
-        value=2 if on_gpu else 4,
-        device="cuda" if on_gpu else "cpu",
+        value=torch.finfo(getattr(torch, precision(config, used))).bits // 8,
+        device=used.kind,
         nf4=training.base == "nf4" or quantised.trains_in_four_bits(config),
     )
 
@@ -87,15 +89,18 @@ def _part(config: Any, base: int, ranks: int) -> int:
     return int(min(base, whole + layers // ranks + 2 * layers // config.num_hidden_layers))
 
 
-def _on_gpu(spec: Spec) -> bool:
-    """Where nothing was asked for: on a cluster, which has a bucket, training is given a GPU; else it takes what is there."""
+def computing(spec: Spec, facts: Facts) -> Device:
+    """Decides where training will compute, as far as it is seen from here: a GPU that is not here has bfloat16. Where nothing was
+    asked for, a cluster, which has a bucket, gives training a GPU; else it takes what is there."""
     asked: int | None = spec.training.gpus
-    return spec.storage is not None or torch.cuda.is_available() if asked is None else asked > 0
+    on_gpu = spec.storage is not None or facts.usable > 0 if asked is None else asked > 0
+    return device.choose(None, facts) if on_gpu and facts.usable else Device("cuda", 1, "bfloat16", "") if on_gpu else _CPU
 
 
-def found(spec: Spec, limits: Callable[[], tuple[int, int]] = pod.memory) -> Limit:
-    """Reads the limit: a GPU's where one is seen, this pod's or machine's where training is told to use the CPU."""
-    if torch.cuda.is_available() and _on_gpu(spec):
+def found(spec: Spec, used: Device, limits: Callable[[], tuple[int, int]] = pod.memory) -> Limit:
+    """Reads the limit: a GPU's where one is seen, this pod's or machine's where training is told to use the CPU. used: where it
+    will compute."""
+    if used.kind == "cuda" and torch.cuda.is_available():
         return Limit(torch.cuda.get_device_properties(0).total_memory, "the GPU", binding=True)
     if spec.training.gpus != 0:  # a cluster gives training a GPU, and preflight none
         return Limit(0, "a GPU that is not here", binding=False)
