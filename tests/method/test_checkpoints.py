@@ -2,7 +2,9 @@
 
 import ctypes
 import dataclasses
+import math
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -22,16 +24,19 @@ from test_train import assigned, datasets, dialogue
 from maft import adapters, lora
 from maft.chat_template import load_chat_template
 from maft.errors import BadInput
+from maft.records import Adapter
 from maft.store import layout
+from maft.store.commits import required
 from maft.store.files import FileStore
 from maft.train import __main__ as train
 from maft.train.checkpoints import Keeper
 from maft.train.dpo import Pair, Preferences
 from maft.train.examples import Examples
 from maft.train.interruption import Interruption
-from maft.train.jobs import Job, decided
+from maft.train.jobs import Job, decided, train_one
 from maft.train.kto import Graded, Grades
 from maft.train.objectives import NextToken
+from maft.train.shown import summary
 from maft.train.trainer import Trainer, steps
 from maft.train.workers import Started
 
@@ -404,6 +409,53 @@ def test_the_rescue_does_not_wait_for_a_call_of_a_library():
     assert byte.raw == b"x" or not waited  # the signal may have come before the call
     os.close(reading)
     os.close(writing)
+
+
+class Cramped(NextToken):
+    """Has no memory for rows of more tokens than these; notes the rows that it was asked for."""
+
+    def __init__(self, most: float) -> None:
+        self._most = most
+        self.rows: list[int] = []
+
+    def loss(self, each, row, part, batch):
+        self.rows.append(sum(len(example.ids) for example in part))
+        if self.rows[-1] > self._most:
+            raise MemoryError("none left")
+        return super().loss(each, row, part, batch)
+
+
+@pytest.mark.parametrize("batch_tokens", [16384, 200])
+def test_what_a_shortage_lowered_is_what_goes_on_and_is_told(base, template, tmp_path, capsys, batch_tokens):
+    """Memory runs out in the first process and is free again in the second: the row is the checkpoint's, as are bytes, commit and
+    summary those of one process that was short of memory."""
+    tokens = [template.tokens(dialogue(i, 1 + i % 2), every_turn=False) for i in range(8)]
+    room = max(len(each.ids) for each in tokens) + 5
+
+    def begun(folder: Path, objective: NextToken, step_done: Callable[[float], None] = lambda loss: None) -> Adapter:
+        store = FileStore(folder)
+        given = assigned(store, critics=False)
+        training = replace(given.spec.training, batch_tokens=batch_tokens, min_examples=1)
+        given = dataclasses.replace(given, given_spec=replace(given.spec, training=training))
+        if not folder.exists():
+            datasets(store)
+        data = required(store, layout.datasets("ns/run", 1), "the debate")
+        job = Job("generator", 0, Examples(tokens), adapters.current(store, "ns/run", 0, "generator", 0))
+        train_one(given, data, job, Trainer(base, training, step_done, objective))
+        return adapters.current(store, "ns/run", 1, "generator", 0)
+
+    whole = begun(tmp_path / "whole", Cramped(room))
+    lowered = int(re.findall(r"training\.batchTokens is ([\d,]+) from here on", capsys.readouterr().err)[-1].replace(",", ""))
+    assert lowered < batch_tokens and whole.batch_tokens == lowered
+    with pytest.raises(SystemExit):
+        begun(tmp_path / "two", Cramped(room), ended_at(1))
+    capsys.readouterr()
+    free = Cramped(math.inf)
+    resumed = begun(tmp_path / "two", free)
+    assert "memory ran out" not in capsys.readouterr().err
+    assert free.rows and all(row <= max(lowered, room - 5) for row in free.rows)
+    assert resumed == whole  # by its name also the weights
+    assert summary([resumed]).batch_tokens == lowered
 
 
 # --- the program ---
