@@ -52,13 +52,12 @@ unit: env ## the fast tests alone
 lint: env ## style, types, layers
 	@$(LINT)
 
-OF_TRAINER := trl adapters memory
+OF_TRAINER := trl adapters memory trl-defaults trl-best adapters-processes adapters-steps
+MODEL_OF = $(if $(filter memory,$(1)),--model random:$(WIDE),$(MODEL:%=--model %))
 
-bench: env ## speed as ratios, into docs/performance.md (hours; PART=client or others of bench.py; of trainer.py trl, adapters, memory)
+bench: env ## speed as ratios, into docs/performance.md (hours; PART=client or others of bench.py and of trainer.py; there MODEL=135m)
 	@$(if $(if $(PART),$(filter-out $(OF_TRAINER),$(PART)),all),$(PY) benchmarks/bench.py --write $(addprefix --part ,$(filter-out $(OF_TRAINER),$(PART))))
-	@$(if $(filter trl,$(or $(PART),trl)),$(TRAINER) --part trl)
-	@$(if $(filter adapters,$(or $(PART),adapters)),$(TRAINER) --part adapters)
-	@$(if $(filter memory,$(or $(PART),memory)),$(TRAINER) --part memory --model random:$(WIDE))
+	@$(foreach part,$(if $(PART),$(filter $(OF_TRAINER),$(PART)),trl adapters memory),$(TRAINER) --part $(part) $(call MODEL_OF,$(part)) &&) true
 
 bench-gpu: env ## on a machine with a GPU: what training does there, beside TRL, and the rows on a server, into docs/performance.md
 	@$(PY) benchmarks/gpu_check.py

@@ -1,9 +1,10 @@
 """Training measured: ÷ TRL's SFTTrainer (row 8), six adapters in one process (row 9), memory (row 14).
 
-`python benchmarks/trainer.py --part trl|adapters|memory --model tiny|135m|random:HIDDENxLAYERSxVOCABULARY`. Every side is a process
-of its own, in turn with the others (trainer_sides.py says what each does); a ratio is of neighbours. `--write` puts the table into
-docs/performance.md (with `--no-measure`: what was measured before); numbers lie in trainer.json beside this file. Needs of maft
-what a trainer needs, and TRL with datasets.
+`python benchmarks/trainer.py --part trl|adapters|memory --model tiny|135m|random:HIDDENxLAYERSxVOCABULARY`; trl and adapters have
+two halves each (trl-defaults, trl-best; adapters-processes, adapters-steps), and pairs may be added to those kept (`--add`). Every
+side is a process of its own, in turn with the others (trainer_sides.py says what each does); a ratio is of neighbours. `--write`
+puts the table into docs/performance.md (with `--no-measure`: what was measured before); numbers lie in trainer.json beside this
+file. Needs of maft what a trainer needs, and TRL with datasets.
 """
 
 import argparse
@@ -107,24 +108,28 @@ def sample(job: Job, result: Result, name: str) -> str:
     return f"{name}, {job.examples} examples, {result.tokens:,} tokens, {result.steps} steps of {job.batch}, {result.device}"
 
 
-def against_trl(job: Job, name: str, runs: int) -> list[Ratio]:
-    """Row 8."""
-    variants = VARIANTS if CUDA else VARIANTS[:-1]
-    tuned = {f"trl-{variant}": _or_nothing(msgspec.structs.replace(job, side=f"trl-{variant}", judge=True)) for variant in variants}
-    best = min((side for side, found in tuned.items() if found), key=lambda side: tuned[side].seconds)  # type: ignore[union-attr]
-    sides = {side: msgspec.structs.replace(job, side=side, judge=True) for side in ("ours", "trl-default", best)}
-    measured = alternately(sides, runs)
-    ours = measured["ours"][0][1]
-    goal = 1.3 if CUDA else 2.2 if name == "tiny" else 1.8
-    rows = []
-    for side in ("trl-default", best):
-        mine, loss = judged(ours), judged(measured[side][0][1])
-        note = f"{side}; loss after training: ours {mine:.4f}, TRL's {loss:.4f} ({loss / mine - 1:+.2%})"
-        seconds = [column(measured, which, lambda each: each[1].seconds) for which in (side, "ours")]
-        title = f"training: seconds of TRL's {'defaults' if side == 'trl-default' else 'best'} ÷ ours ({name})"
-        learned = Condition("loss at most 1 % apart", abs(loss / mine - 1) <= 0.01)
-        rows.append(Ratio(8, title, "s", *seconds, Goal("at least", goal), sample(job, ours, name), note, learned))
-    return rows
+def against_defaults(job: Job, name: str, runs: int) -> list[Ratio]:
+    """Row 8, beside TRL as it comes."""
+    return [_against(job, name, runs, "trl-default")]
+
+
+def against_best(job: Job, name: str, runs: int) -> list[Ratio]:
+    """Row 8, beside the fastest of the ways to tune TRL: each is tried once, with half the examples."""
+    few = msgspec.structs.replace(job, examples=max(job.batch, job.examples // 2))
+    sides = [f"trl-{variant}" for variant in (VARIANTS if CUDA else VARIANTS[:-1])]
+    tried = {side: result for side in sides if (result := _or_nothing(msgspec.structs.replace(few, side=side)))}
+    return [_against(job, name, runs, min(tried, key=lambda side: tried[side].seconds))]
+
+
+def _against(job: Job, name: str, runs: int, side: str) -> Ratio:
+    measured = alternately({each: msgspec.structs.replace(job, side=each, judge=True) for each in ("ours", side)}, runs)
+    ours, goal = measured["ours"][0][1], 1.3 if CUDA else 2.2 if name == "tiny" else 1.8
+    mine, loss = judged(ours), judged(measured[side][0][1])
+    note = f"{side}; loss after training: ours {mine:.4f}, TRL's {loss:.4f} ({loss / mine - 1:+.2%})"
+    seconds = [column(measured, which, lambda each: each[1].seconds) for which in (side, "ours")]
+    title = f"training: seconds of TRL's {'defaults' if side == 'trl-default' else 'best'} ÷ ours ({name})"
+    learned = Condition("loss at most 1 % apart", abs(loss / mine - 1) <= 0.01)
+    return Ratio(8, title, "s", *seconds, Goal("at least", goal), sample(job, ours, name), note, learned)
 
 
 def _or_nothing(job: Job) -> Result | None:
@@ -136,33 +141,30 @@ def _or_nothing(job: Job) -> Result | None:
         return None
 
 
-def many_adapters(job: Job, name: str, runs: int) -> list[Ratio]:
-    """Row 9. `warm` is off where whole processes are compared."""
+def beside_processes(job: Job, name: str, runs: int) -> list[Ratio]:
+    """Row 9, of whole processes: `warm` is off."""
     cold = msgspec.structs.replace(job, warm=False, inside=False)
     six = msgspec.structs.replace(cold, adapters=ADAPTERS)
-    inside = msgspec.structs.replace(job, adapters=ADAPTERS)
-    together, apart, trained, bare = [], [], [], []
+    together, apart, result = [], [], None
     for turn in range(runs):
         for which in ("six", "one") if turn % 2 == 0 else ("one", "six"):
             if which == "six":
-                together.append(run(six)[0])
+                seconds, result = run(six)
+                together.append(seconds)
             else:
                 apart.append(sum(run(cold)[0] for _ in range(ADAPTERS)))
-        for which in ("bare", "ours") if turn % 2 == 0 else ("ours", "bare"):
-            result = run(
-                msgspec.structs.replace(inside, side=which) if which == "ours" else msgspec.structs.replace(job, side="bare")
-            )
-            (trained if which == "ours" else bare).append(result[1])
-    goals = (0.5, 1.03) if CUDA else (0.7, 1.05)
-    said = sample(job, trained[0], name)
-    # Adapters have examples of their own: what is compared is the time of a token.
-    each = [tuple(r.seconds / r.tokens * 1e6 for r in side) for side in (trained, bare)]
-    return [
-        Ratio(9, f"six adapters in one process ÷ six processes ({name})", "s", tuple(together), tuple(apart),
-              Goal("at most", goals[0]), said),
-        Ratio(9, f"six adapters in one process ÷ six times the bare steps ({name})", "µs a token", *each,
-              Goal("at most", goals[1]), said),
-    ]  # fmt: skip
+    assert result
+    title, goal = f"six adapters in one process ÷ six processes ({name})", Goal("at most", 0.5 if CUDA else 0.7)
+    return [Ratio(9, title, "s", tuple(together), tuple(apart), goal, sample(job, result, name))]
+
+
+def beside_steps(job: Job, name: str, runs: int) -> list[Ratio]:
+    """Row 9, of steps. Adapters have examples of their own: what is compared is the time of a token."""
+    sides = {"ours": msgspec.structs.replace(job, adapters=ADAPTERS), "bare": msgspec.structs.replace(job, side="bare")}
+    measured = alternately(sides, runs)
+    each = [column(measured, side, lambda one: one[1].seconds / one[1].tokens * 1e6) for side in sides]
+    title, goal = f"six adapters in one process ÷ six times the bare steps ({name})", Goal("at most", 1.03 if CUDA else 1.05)
+    return [Ratio(9, title, "µs a token", *each, goal, sample(job, measured["ours"][0][1], name))]
 
 
 def bare_steps(runs: int, *, quick: bool = True) -> list[Ratio]:
@@ -195,7 +197,14 @@ def memory(job: Job, name: str, runs: int) -> list[Ratio]:
     return rows
 
 
-PARTS = {"trl": against_trl, "adapters": many_adapters, "memory": memory}
+PARTS = {
+    "trl-defaults": against_defaults,
+    "trl-best": against_best,
+    "adapters-processes": beside_processes,
+    "adapters-steps": beside_steps,
+    "memory": memory,
+}
+GROUPS = {group: [name for name in PARTS if group in ("all", name.partition("-")[0])] for group in ("all", "trl", "adapters")}
 
 
 def machine() -> dict[str, Any]:
@@ -222,10 +231,11 @@ def write(parts: Sequence[Part]) -> None:
 def parsed() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=[*PARTS, "all"], default="all")
+    parser.add_argument("--part", choices=[*PARTS, *GROUPS], default="all")
     parser.add_argument("--model", default="tiny", help="tiny, 135m or random:HIDDENxLAYERSxVOCABULARY")
     parser.add_argument("--device", choices=["auto"], default="auto", help="auto: a GPU where there is one")
     parser.add_argument("--runs", type=int, default=RUNS, help="of every side")
+    parser.add_argument("--add", action="store_true", help="to the pairs that are kept of the part, where one sitting is too short")
     parser.add_argument("--examples", type=int, default=32, help="of an adapter")
     parser.add_argument("--batch", type=int, default=8, help="examples of a step")
     parser.add_argument("--lengths", type=int, nargs=2, default=(120, 60), help="tokens of a prompt and of a completion, median")
@@ -250,16 +260,38 @@ def measure(given: argparse.Namespace) -> list[Part]:
     with tempfile.TemporaryDirectory(prefix="maft-bench-") as scratch:
         folder = model_folder(given.model, Path(scratch))
         job = Job("ours", folder, examples=given.examples, batch=given.batch, median=tuple(given.lengths), inside=given.inside)
-        for name in PARTS if given.part == "all" else [given.part]:
+        for name in GROUPS.get(given.part, [given.part]):
             begun, since, load = datetime.now(UTC), time.monotonic(), os.getloadavg()[0]
             rows = PARTS[name](job, given.model, given.runs)
             loads = {"begin": load, "end": os.getloadavg()[0], "most": max(load, os.getloadavg()[0])}
             whole = f"{name} {given.model}{' on a GPU' if CUDA else ''}"
             part = Part(whole, f"{begun:%Y-%m-%d %H:%M}", time.monotonic() - since, loads, machine(), tuple(rows))
-            parts = [each for each in parts if each.name != whole] + [part]
+            parts = kept_with(parts, part, add=given.add)
             print(f"\n## {whole}\n\n{table([part])}\n", flush=True)
             given.output.write_text(json.dumps(msgspec.to_builtins(parts), indent=1, ensure_ascii=False) + "\n")
     return parts
+
+
+def kept_with(parts: Sequence[Part], new: Part, *, add: bool) -> list[Part]:
+    """Puts the part's rows in place of those of the same names, wherever they were; or adds its pairs to them."""
+    if add:
+        new = added(next((each for each in parts if each.name == new.name), None), new)
+    names = {row.name for row in new.rows}
+    others = [msgspec.structs.replace(each, rows=tuple(row for row in each.rows if row.name not in names)) for each in parts]
+    return [each for each in others if each.rows] + [new]
+
+
+def added(old: Part | None, new: Part) -> Part:
+    """Puts pairs of two sittings together, which have to be of the same machine, versions and sample."""
+    samples = [[(row.name, row.sample) for row in part.rows] for part in (old, new) if part]
+    if old is None or old.machine != new.machine or samples[0] != samples[1]:
+        raise SystemExit(f"{new.name}: other samples, versions or another machine than what is kept; measure it without --add")
+    rows = tuple(
+        msgspec.structs.replace(was, first=was.first + row.first, second=was.second + row.second)
+        for was, row in zip(old.rows, new.rows, strict=True)
+    )
+    load = {"begin": old.load["begin"], "end": new.load["end"], "most": max(old.load["most"], new.load["most"])}
+    return msgspec.structs.replace(old, seconds=old.seconds + new.seconds, load=load, rows=rows)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Warm starts: from a server's start to an adapter's first token, with empty caches and with those of the start before.
+"""Warm starts: from "train done" to the next debate's first token, with empty caches and with those of the start before.
 
 With lifetime Phase a server starts when training has ended, and a run waits for it: its whole way is measured, from the process to
-the first token of an adapter, and nothing else that lies between two stages. What it finds again is what vLLM, Triton, Inductor and
-FlashInfer keep (`cacheClaim`, or the user's cache folder); the model is there on both sides.
+the first token of an adapter that it fetches, and nothing else that lies between two stages, which is the same on both sides. What
+it finds again is what vLLM, Triton, Inductor and FlashInfer keep (`cacheClaim`, or the user's cache folder); the model is there on
+both sides.
 """
 
 import asyncio
@@ -35,7 +36,7 @@ def started(name: WorldName, runs: int) -> Ratio:
     with tempfile.TemporaryDirectory(prefix="maft-bench-") as scratch:
         _to_first_token(name, kept := Path(scratch) / "kept")
         pairs = alternate(_emptied(name, Path(scratch)), lambda: _to_first_token(name, kept), runs, warm_up=False)
-    what = f"a server's start to an adapter's first token: empty caches ÷ those of the start before, {MODELS[name]}"
+    what = f"train done → next debate's first token, by the server's start: empty caches ÷ those of before, {MODELS[name]}"
     note = ". ".join(filter(None, [f"{_seconds(pairs.first)} ÷ {_seconds(pairs.second)}", fewer(runs, "a start takes long")]))
     return Ratio(15, what, "s", pairs.first, pairs.second, None, "a server with six adapters", note)
 

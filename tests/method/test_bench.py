@@ -20,6 +20,7 @@ import debates
 import forgetful
 import grading
 import iteration
+import ratio
 import simulated
 import timeline
 import trainer
@@ -223,6 +224,47 @@ def test_what_was_measured_stands_in_the_page():
 def test_what_was_measured_of_training_stands_in_the_page():
     """`python benchmarks/trainer.py --write --no-measure` after a measurement."""
     assert trainer.text(trainer.kept_parts()) in (ROOT / "docs" / "performance.md").read_text()
+
+
+def measured(name: str, *rows: str, pairs: int = 3, machine: str = "a", sample: str = "s", seconds: float = 60.0) -> ratio.Part:
+    numbers = tuple(float(i) for i in range(1, pairs + 1))
+    made = tuple(ratio.Ratio(9, row, "s", numbers, numbers, sample=sample) for row in rows)
+    return ratio.Part(name, "2026-11-28 12:00", seconds, {"begin": 1.0, "end": 2.0, "most": 2.0}, {"cores": machine}, made)
+
+
+def test_a_half_of_a_part_of_training_takes_the_place_of_its_rows_alone():
+    before = [measured("trl tiny", "defaults", "best"), measured("memory tiny", "most")]
+    kept = trainer.kept_with(before, measured("trl-best tiny", "best", pairs=5), add=False)
+    assert [(part.name, [row.name for row in part.rows]) for part in kept] == [
+        ("trl tiny", ["defaults"]),
+        ("memory tiny", ["most"]),
+        ("trl-best tiny", ["best"]),
+    ]
+    kept = trainer.kept_with(kept, measured("trl-defaults tiny", "defaults"), add=False)
+    assert [part.name for part in kept] == ["memory tiny", "trl-best tiny", "trl-defaults tiny"]
+
+
+def test_pairs_of_two_sittings_are_put_together():
+    before = [measured("x", "a", "b", pairs=3), measured("y", "c")]
+    *others, sum_ = trainer.kept_with(before, measured("x", "a", "b", pairs=2, seconds=30.0), add=True)
+    assert others == before[1:] and sum_.seconds == 90.0
+    assert all(row.first == (1.0, 2.0, 3.0, 1.0, 2.0) and len(row.ratios) == 5 for row in sum_.rows)
+
+
+@pytest.mark.parametrize(
+    "new", [measured("x", "a", machine="b"), measured("x", "a", sample="t"), measured("x", "other"), measured("z", "a")]
+)
+def test_pairs_of_something_else_are_not_added(new):
+    with pytest.raises(SystemExit, match="other samples, versions or another machine"):
+        trainer.kept_with([measured("x", "a")], new, add=True)
+
+
+def test_make_bench_knows_each_part_of_training():
+    [line] = re.findall(r"^OF_TRAINER := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    groups = {name: parts for name, parts in trainer.GROUPS.items() if name != "all"}
+    assert set(line.split()) == {*trainer.PARTS, *groups}
+    assert groups == {"trl": ["trl-defaults", "trl-best"], "adapters": ["adapters-processes", "adapters-steps"]}
+    assert trainer.GROUPS["all"] == list(trainer.PARTS)
 
 
 KEPT_ROWS = [row for part in [*bench.read().values(), *trainer.kept_parts()] for row in part.rows]
