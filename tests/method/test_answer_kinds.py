@@ -950,7 +950,7 @@ NEAR: list[Row] = [
     ("The correct answer is a) because it fits.", "choice", "A"),
     ("The answer is a.", "choice", "A"),
     ("Answer: A is right since B fails", "choice", "A"),
-    ("Answer:\n1) 12", "number", None),
+    ("Answer:\n1) 12", "number", "12"),
     ("Answer:\n- 3 + 4", "number", None),
     ("Answer:\n-x + 3", "math", "-x + 3"),
     ("Answer:\n* Paris *", "text", "paris"),
@@ -1039,6 +1039,65 @@ RETRACTED: list[Row] = [
     ("(A), given that D needs light.", "choice", "A"),
     ("The final result is 42, after 3 steps.", "number", "42"),
     ("The final result is $x + 1$.", "math", "x + 1"),
+]
+
+
+# Several answers under each other, or in one line; and what only looks like several.
+SEVERAL: list[Row] = [
+    ("Answer:\n1. 7\n2. 8", "number", None),
+    ("**Answer:**\n\n1. 7\n\n2. 8\n", "number", None),
+    ("Answer:\n1) 7\n2) 8", "number", None),
+    ("I have two. Answer: 1. 7\n2. 8", "number", None),
+    ("Answer:\n1. First I add 3 and 4.\n2. So it is 7.", "number", None),
+    ("Answer:\n1. B\n2. C", "choice", None),
+    ("Answer:\n1. Paris\n2. Rome", "text", None),
+    ("Answer:\n1. $x$\n2. $y$", "math", None),
+    ("Answer:\n- 7\n- 8", "number", None),
+    ("Answer:\n* 7\n* 8", "number", None),
+    ("Answer: 7; 8", "number", None),
+    ("The answer is 7; 8.", "number", None),
+    ("Answer: $7$; $8$", "number", None),
+    ("Answer: 7; 8; 9", "number", None),
+    ("Answer: 7; and 8", "number", None),
+    ("Answer: 7 km; 8 km", "number", None),
+    ("Answer: 7 km; 3 remain", "number", "7"),
+    ("The answer is 7; 3 remain.", "number", "7"),
+    ("The answer is 7; 8 would be too much.", "number", "7"),
+    ("The answer is 7; done in 2 steps.", "number", "7"),
+    ("The answer is 1/2; 0.5", "number", "1/2"),
+    ("Answer:\n1. 7", "number", "7"),
+    ("Answer:\n1. **7**", "number", "7"),
+    ("Answer:\n1. 7\n2.", "number", None),
+    ("Answer:\n**7**\n* 3 + 4 is 7\n* 8 is too much", "number", "7"),
+    ("Answer:\n- 7\n- 7", "number", "7"),
+    ("Answer:\n- 7\n- which is 3 + 4", "number", "7"),
+    ("Answer:\n7\n\n1. 3 + 4 is 7\n2. so I am done", "number", "7"),
+    ("The answer is 1. 7 is too large.", "number", "1"),
+    ("The answer is 1.\n2. What is 3 + 4?", "number", "1"),
+    ("1. Answer: 7\n2. I checked it", "number", "7"),
+    ("1. First add 3 and 4.\n2. Answer: 7", "number", "7"),
+]
+
+# Bars take a sign away, in a row of a table they do not; nights are no part of days.
+BARS: list[Row] = [
+    ("Answer: |-4|", "number", None),
+    ("Answer: |−4|", "number", None),
+    ("So \\boxed{|-4|}", "number", None),
+    ("The answer is $\\left|-4\\right|$.", "number", None),
+    ("The answer is $\\lvert -4 \\rvert$.", "number", None),
+    ("So it is |-4|", "number", None),
+    ("Answer: |-4| = 4", "number", "4"),
+    ("Answer: |-4|", "math", "|-4|"),
+    ("|Total|-4|", "number", "-4"),
+    ("| Answer | -4 |", "number", "-4"),
+    ("\\boxed{5} days and 4 nights", "number", "5"),
+    ("The tour takes \\boxed{5} days and 4 nights.", "number", "5"),
+    ("\\boxed{5} days and 4 hours", "number", None),
+    ("\\boxed{5} days 4 hours", "number", None),
+    ("The answer is 5 days and 4 nights.", "number", None),
+    # What programs write for "not equal" is no factorial.
+    ("Answer: n!=120", "number", None),
+    ("Answer: n! = 120", "number", "120"),
 ]
 
 
@@ -1221,7 +1280,9 @@ OTHERS: list[Row] = [
 ]
 
 
-@pytest.mark.parametrize(("text", "kind", "expected"), [*A1, *A2, *A3, *A4, *A5, *A7, *LATER, *RETRACTED, *OTHERS, *PLAIN, *NEAR])
+@pytest.mark.parametrize(
+    ("text", "kind", "expected"), [*A1, *A2, *A3, *A4, *A5, *A7, *LATER, *RETRACTED, *SEVERAL, *BARS, *OTHERS, *PLAIN, *NEAR]
+)
 def test_a_careful_reader(text: str, kind: AnswerKind, expected: str | None) -> None:
     assert extract(text, kind) == expected
 
@@ -1389,6 +1450,9 @@ HOSTILE = {
     "units of other languages": "Antwort: " + "3 Stunden " * 10_000,
     "boxes with signs": "-\\boxed{5}-" * 6_000,
     "what goes on": "0.5..." * 10_000,
+    "several": "Answer: " + "7; 8 km" * 10_000,
+    "lists": "Answer:\n" + "1. 7\n" * 20_000,
+    "bars": "|-4" * 20_000,
     "what it was before": "Earlier I wrote: Answer: 7. " * 6_000,
 }
 

@@ -88,7 +88,7 @@ _AFTER = rf"""
       | (?:\s[A-Za-z]{{1,12}})?\s(?:or\s{_BEYOND}|at\s(?:least|most))(?![^\W_])(?!\s(?:than|[a-z]+ly)(?![^\W_]))
       | (?:\s[A-Za-z]{{1,12}})?\s(?:and\s{_BEYOND}|at\sthe\s(?:least|most))(?![^\W_])(?!\s[A-Za-z])  # but 5 apples and more pears
       | \s{_LARGE},?\s(?:and\s)?(?!an?\s){multiples.NUMERAL}\s{_SMALL}  # 3 weeks and two days
-      | \s?{_LARGE}(?:\s|\s(?:{_AND})\s)\s?\d | \s?[h°'′]\d
+      | \s?{_LARGE}(?:\s|\s(?:{_AND})\s)\s?\d++(?!\snights?(?![^\W_])) | \s?[h°'′]\d  # but 5 days and 4 nights
       | \s?{_LARGE},\s(?:and\s)?\d++(?>(?:\.\d++)?)\s?{_SMALL}
       | \^(?!\s*+\{{?+\\circ)            # 2^n, though not 90^\circ
       | {multiples.AFTER} )
@@ -118,13 +118,14 @@ _PART_OF = re.compile(
       | (?:≠|\\neq?(?![a-z])|\\not\s?=|(?<!\d)!=)\s?[$(]?  # x \ne 5
       | (?:∞|\\infty)[)\]]?\s?(?:[,;]|or|and|to|\\cup|∪)\s?[$([]?  # -\infty, 5
       | (?<![^\W_])(?<!\\)[A-Za-z]\(\s? | (?:[⌊⌈]|\\l(?:floor|ceil))\s?  # f(2)  \lfloor 4.5 \rfloor
+      | \\l?[vV]ert(?![a-z])\s?  # \lvert -4 \rvert
     )$""",
     re.VERBOSE,
 )
 # The same in words, and what follows then: one hour | 30 minutes, but not "in one hour | 30 pears".
 _LARGE_UNIT = re.compile(rf"(?<![^\W_]){multiples.NUMERAL}\s{_LARGE},?\s$", re.VERBOSE | re.IGNORECASE)
 _SMALL_UNIT = re.compile(rf"\s?+(?:{_SMALL}|[.,;!?)]|$)", re.VERBOSE | re.IGNORECASE)
-_OR_EQUALLY = re.compile(r"[\s,()$]*or(?:\s[a-z]{1,12}ly)?[\s,()$]*")  # 1/2 or 0.5, or equivalently 0.5
+_OR_EQUALLY = re.compile(r"[\s,()$]*(?:or(?:\s[a-z]{1,12}ly)?|;)[\s,()$]*")  # 1/2 or 0.5, or equivalently 0.5  1/2; 0.5
 # What takes a number back that another one stands before: 6, not 5.
 _NOT_THIS = re.compile(
     rf"(?<=\d)(?P<unit>[^\d\n.]{{0,20}}),?\s(?:and\s|but\s)?(?:not|rather\sthan|instead\sof)\s[$(]?-?\d[\d.,/]*+{multiples.FOLLOWING}",
@@ -203,7 +204,10 @@ _OPERATOR = rf"(?:[-+−–—*×⋅∙·÷/^,&±:→]|\.\.|…|{_TEX}|{_WORD}|{
 _GOES_ON = re.compile(  # after a number: 3 + 4  5 or 6  5 6  5 cm or 6 cm
     rf"(?:[%$()\s]*+{_OPERATOR}){{1,4}}?[$(\s]*+(?:\d|\\[dtc]?frac|[-+−]?\s?(?:∞|\\infty))"
     rf"|(?:\s?[^\W\d_]{{1,12}}|\s?[°%$]{{1,3}}){{1,2}}?,?\s(?:{_ALSO}|to|by|x|×)\s(?:{_FILLER}\s)?[$(]?\d"
-    rf"|[{CJK}]{{1,3}}?(?:{_CJK_AND})\s?\d",
+    rf"|[{CJK}]{{1,3}}?(?:{_CJK_AND})\s?\d"
+    # 7; 8  7 km; 8 km, but not "7; 8 would be too much"
+    rf"|(?:\s?(?P<unit>[^\W\d_]{{1,12}}))?(?:[\s$)%°]{{0,4}};\s?(?:(?:{_ALSO})\s)?[$(]{{0,3}}{_VALUE}(?(unit)\s?(?P=unit))){{1,9}}"
+    r"[$)%°]{0,4}\s?\.?[\s$*_]{0,9}$",
     re.IGNORECASE,
 )
 
@@ -316,7 +320,15 @@ def _are_one(numbers: list[re.Match[str]]) -> bool:
 
 def _is_part(number: re.Match[str]) -> bool:
     before = number.string[max(0, number.start() - 40) : number.start()]
-    return bool(_PART_OF.search(before) or (_LARGE_UNIT.search(before) and _SMALL_UNIT.match(number.string, number.end())))
+    of_units = _LARGE_UNIT.search(before) and _SMALL_UNIT.match(number.string, number.end())
+    return bool(_PART_OF.search(before) or of_units or _is_between_bars(number))
+
+
+def _is_between_bars(number: re.Match[str]) -> bool:
+    """Whether bars take its sign away: |-4|. In a row of a table there are more of them."""
+    text, start, end = number.string, number.start(), number.end()
+    signed = number["sign"] and text[max(0, start - 1) : start] == "|" and text.startswith("|", end)
+    return bool(signed) and text[text.rfind("\n", 0, start) + 1 :].partition("\n")[0].count("|") == 2
 
 
 def _value(number: re.Match[str]) -> str | None:
