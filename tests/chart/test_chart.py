@@ -31,10 +31,17 @@ REVIEWING = {(r.group, r.resource, v) for r in rbac.REVIEWING for v in r.verbs}
 PAGE = "maft-operator-page"
 
 
-def page_of(objects: "Objects") -> Json:
-    """The container of the live page."""
-    (container,) = objects.one("Deployment", PAGE)["spec"]["template"]["spec"]["containers"]
-    return container
+def page_of(objects: "Objects", name: str = "page") -> Json:
+    """A container of the live page's pod, which has no others than these two."""
+    containers = {c["name"]: c for c in objects.one("Deployment", PAGE)["spec"]["template"]["spec"]["containers"]}
+    assert list(containers) in (["page"], ["page", "reports"])
+    return containers[name]
+
+
+REPORTS = {"page": {"enabled": True, "reports": {
+    "read": ["bucket/runs", "other"], "secretName": "page-key", "endpoint": "http://s3.example:9000", "region": "r1",
+}}}  # fmt: skip
+READ = ["--read=bucket/runs", "--read=other"]
 
 
 SET = ("--set", f"images.prefix={IMAGES}")
@@ -546,6 +553,33 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         {"page": {"enabled": True}}, (),
         lambda o: page_of(o)["securityContext"] == o.container["securityContext"] and page_of(o)["image"] == o.container["image"],
     ),
+    "a page that reads no bucket": (
+        {"page": {"enabled": True}}, (),
+        lambda o: not [a for a in page_of(o)["args"] if a.startswith(("--read", "--endpoint"))]
+        and len((pod := o.one("Deployment", PAGE)["spec"]["template"]["spec"])["containers"]) == 1
+        and "automountServiceAccountToken" not in pod and "env" not in page_of(o),
+    ),
+    "a page with reports": (
+        REPORTS, (),
+        lambda o: page_of(o)["args"][-4:] == ["--reader=/reader/socket", "--endpoint=http://s3.example:9000", *READ]
+        and page_of(o, "reports")["args"]
+        == ["--socket=/reader/socket", "--endpoint=http://s3.example:9000", "--region=r1", *READ]
+        and page_of(o, "reports")["image"] == f"{IMAGES}/debate:{__version__}"
+        and page_of(o, "reports")["securityContext"] == o.container["securityContext"],
+    ),
+    "a page whose key and account lie in two containers": (
+        REPORTS, (),
+        lambda o: {v["valueFrom"]["secretKeyRef"]["name"] for v in page_of(o, "reports")["env"]} == {"page-key"}
+        and [v["name"] for v in page_of(o, "reports")["env"] if not v["valueFrom"]["secretKeyRef"].get("optional")]
+        == ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
+        and "env" not in page_of(o) and "ports" not in page_of(o, "reports")
+        and [m["name"] for m in page_of(o, "reports")["volumeMounts"]] == ["reader"]
+        and "account" in [m["name"] for m in page_of(o)["volumeMounts"]]
+        and o.one("Deployment", PAGE)["spec"]["template"]["spec"]["automountServiceAccountToken"] is False,
+    ),
+    "reports of no page": (
+        {"page": {**REPORTS["page"], "enabled": False}}, (), lambda o: not [name for _, name in o.names if name.endswith("-page")],
+    ),
     # admission
     "no admission": ({}, (), lacks("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")),
     "admission": (
@@ -646,6 +680,18 @@ REFUSED = {
     "tokens over plain HTTP": (
         {"images": {"prefix": "x"}, "metrics": {"auth": True}},
         "metrics.auth: true without metrics.tls.secretName: tokens would be read on their way; name a Secret with a certificate",
+    ),
+    "reports without a key": (
+        {"images": {"prefix": "x"}, "page": {"enabled": True, "reports": {"read": ["bucket"]}}},
+        "page.reports.read: without page.reports.secretName; name a Secret with a key that may read these buckets",
+    ),
+    "reports of no bucket": (
+        {"page": {"reports": {"read": ["s3://bucket"]}}},
+        "at '/page/reports/read/0': 's3://bucket' does not match pattern",
+    ),
+    "reports of an endpoint with a path": (
+        {"page": {"reports": {"endpoint": "http://s3.example/x"}}},
+        "at '/page/reports/endpoint': 'http://s3.example/x' does not match pattern",
     ),
     "text for a truth": ({"metrics": {"auth": "true"}}, "at '/metrics/auth': got string, want boolean"),
     "interval": ({"metrics": {"podMonitor": {"interval": "15"}}}, "at '/metrics/podMonitor/interval': '15' does not match pattern"),

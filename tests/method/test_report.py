@@ -16,6 +16,7 @@ from maft import charts, program, records
 from maft.debate import datasets, lessons
 from maft.errors import BadInput
 from maft.program import Assignment
+from maft.readable import FILES, OF_A_RUN
 from maft.records import (
     BASE,
     ROLES,
@@ -35,6 +36,7 @@ from maft.report import __main__ as report
 from maft.report import cards, sentences
 from maft.report import page as report_page
 from maft.report import read as report_read
+from maft.report.scripts import sha256
 from maft.shortage import LEFT_OUT
 from maft.spec import FORMAT, StopSpec, immutable_spec_json
 from maft.store import layout
@@ -288,7 +290,7 @@ def test_only_the_scripts_of_the_page_may_run(finished: Made) -> None:
     assert len(scripts) == 2
     assert policy
     assert policy.startswith("default-src 'none'")
-    assert all(f"'{report_page._hash(script)}'" in policy for script in scripts)
+    assert all(f"'{sha256(script)}'" in policy for script in scripts)
     assert "innerHTML" not in page
 
 
@@ -583,6 +585,11 @@ def test_nothing_committed_is_bad_input(store: Store) -> None:
 
 def test_made_again_it_is_the_same(finished_store: Store, finished: Made) -> None:
     assert make(finished_store) == finished
+
+
+def test_the_live_page_may_show_all_that_it_writes(finished_store: Store, finished: Made) -> None:
+    prefix = f"{RUN}/report/"
+    assert {key.removeprefix(prefix) for key in finished_store.list(prefix)} == set(FILES[OF_A_RUN])
 
 
 def test_summary_of_a_long_run_fits(store: Store, tmp_path: Path) -> None:

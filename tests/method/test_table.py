@@ -22,6 +22,7 @@ from maft.compare.__main__ import CHOSEN
 from maft.compare.read import RunResult, read
 from maft.errors import BadInput
 from maft.program import Assignment
+from maft.readable import FILES, OF_A_COMPARISON
 from maft.records import Adapter, Call, DatasetCounts, Diversity, Evaluation, Problem, Timing, Transcript, Turn, Vote
 from maft.shortage import MORE_TOKENS
 from maft.spec import Compared
@@ -299,6 +300,7 @@ def test_the_program_reads_runs_and_writes_five_forms(tmp_path: Path) -> None:
     outputs = {
         name: (tmp_path / "ns/g/compare" / name).read_text() for name in ("table.txt", "table.md", "table.csv", "index.html")
     }
+    assert {path.name for path in (tmp_path / "ns/g/compare").iterdir()} == set(FILES[OF_A_COMPARISON])  # of the live page
     comparison = json.loads((tmp_path / "ns/g/compare/compare.json").read_text())
     assert comparison["origin"] == {
         "group": "ns/g",

@@ -3,8 +3,6 @@
 What models wrote is not trusted: it reaches the page as JSON, and a script puts it there as text.
 """
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -19,6 +17,7 @@ from maft.records import BASE, ROLES
 from maft.report.cards import CATEGORIES, Card, embeddable
 from maft.report.read import ReportedRun, Stage
 from maft.report.remarks import alike, cut, untrained
+from maft.report.scripts import DEBATES, THEME, script, sha256
 from maft.report.sentences import NAMES, details, facts, headline, method, rows, tight, unfinished, warning
 from maft.shortage import words
 from maft.summaries import Usage
@@ -115,13 +114,13 @@ def _stages(run: ReportedRun) -> list[dict[str, Any]]:
 def page(run: ReportedRun, shown: Sequence[Sequence[Card]]) -> str:
     """Renders the whole HTML page, with nothing outside of it."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"bare": attrgetter("percent"), "tight": tight, "clock": clock, "number": "{:,}".format, "hash": _hash}
+    environment.filters |= {"bare": attrgetter("percent"), "tight": tight, "clock": clock, "number": "{:,}".format, "hash": sha256}
     template = environment.from_string(_file("page.html.j2"))
     counts = [(i.number, c) for i in run.iterations for c in i.training.counts]
     return template.render(
         style=Markup(_file("style.css")),
-        theme=Markup(_file("theme.js")),
-        script=Markup(_file("script.js")),
+        theme=Markup(script(THEME)),
+        script=Markup(script(DEBATES)),
         run=run,
         facts=facts(run),
         headline=headline(run),
@@ -150,11 +149,6 @@ def page(run: ReportedRun, shown: Sequence[Sequence[Card]]) -> str:
 def _file(name: str) -> str:
     """The text of a file beside this one."""
     return resources.files("maft.report").joinpath(name).read_text("utf-8")
-
-
-def _hash(script: str) -> str:
-    """The name of a script in a content security policy: only what is named there may run."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def clock(seconds: float | None) -> str:

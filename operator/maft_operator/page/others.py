@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+from maft.readable import OF_A_COMPARISON, Readable
 from maft_operator.cluster.comparison.held import held
 from maft_operator.cluster.fields import count, part, parts, text
-from maft_operator.page.shown import LONGEST, SHORT, report_link
+from maft_operator.page.shown import LONGEST, SHORT, report_folder, report_link
 from maft_operator.spec.schema import Json
 
 HELD = 20  # runs of a comparison that wait or failed
@@ -14,7 +15,8 @@ _WHY_NOT = (("Accepted", "False"), ("Failed", "True"), ("Stalled", "True"), ("Su
 
 @dataclass(frozen=True, slots=True)
 class ShownComparison:
-    """One comparison. held: its runs that wait or failed, with why; table: the paper's, as lines; report and link as of a run."""
+    """One comparison. held: its runs that wait or failed, with why; table: the paper's, as lines; report, link
+    and folder as of a run."""
 
     namespace: str
     name: str
@@ -26,6 +28,7 @@ class ShownComparison:
     table: str
     report: str
     link: str
+    folder: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +45,10 @@ class ShownSociety:
     url: str
 
 
-def comparison(thing: Json) -> ShownComparison:
-    """Reads what the page shows of a comparison."""
+def comparison(thing: Json, readable: Readable | None = None) -> ShownComparison:
+    """Reads what the page shows of a comparison. readable: reports that the page may read; None: none."""
     status, report = part(thing, "status"), text(thing, "status", "report")
+    storage = part(thing, "spec", "template", "storage")
     return ShownComparison(
         text(thing, "metadata", "namespace"),
         text(thing, "metadata", "name"),
@@ -55,7 +59,8 @@ def comparison(thing: Json) -> ShownComparison:
         text(status, "best", "text")[:LONGEST],
         text(status, "table")[:TABLE].rstrip(),
         report,
-        report_link(report, text(thing, "spec", "template", "storage", "endpoint")),
+        report_link(report, text(storage, "endpoint")),
+        report_folder(thing, storage, OF_A_COMPARISON, readable) if report else "",
     )
 
 

@@ -7,9 +7,10 @@ else's may point one at the loopback address.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
 from aiohttp import web
@@ -19,8 +20,9 @@ from maft_operator.cluster.fields import parts, text
 from maft_operator.cluster.user_api import Unanswered, UserApi, place
 from maft_operator.page import others
 from maft_operator.page.others import ShownComparison, ShownSociety
+from maft_operator.page.reports import Reader, passed_on
 from maft_operator.page.shown import Shown, shown
-from maft_operator.page.view import HEADERS, page
+from maft_operator.page.view import COMPARISONS, HEADERS, RUNS, page
 from maft_operator.spec.schema import Json
 
 LOOPBACK = "127.0.0.1"
@@ -34,8 +36,16 @@ _HOSTS = ("localhost", "127.0.0.1", "[::1]")
 class Looked:
     """What lies in some namespaces, or in all, as it was at the last look. fault: why there was none since."""
 
-    def __init__(self, api: UserApi, namespaces: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
-        self._api, self._clock = api, clock
+    def __init__(
+        self,
+        api: UserApi,
+        namespaces: Sequence[str],
+        clock: Callable[[], float] = time.monotonic,
+        reader: Reader | None = None,
+    ) -> None:
+        """reader: of reports that the page shows itself; None: it shows none."""
+        self._api, self._clock, self.reader = api, clock, reader
+        self._readable = reader.readable if reader else None
         self._namespaces = namespaces or ("",)
         self._lock = asyncio.Lock()
         self._looked: float | None = None
@@ -50,8 +60,8 @@ class Looked:
             if self._looked is not None and self._clock() - self._looked < FRESH:
                 return
             try:
-                self.runs = await self._all(kinds.RUN, shown)
-                self.comparisons = await self._known(kinds.COMPARISON, others.comparison)
+                self.runs = await self._all(kinds.RUN, partial(shown, readable=self._readable))
+                self.comparisons = await self._known(kinds.COMPARISON, partial(others.comparison, readable=self._readable))
                 self.societies = await self._known(kinds.SOCIETY, others.society)
                 self.fault = ""
             except Unanswered as error:
@@ -81,20 +91,43 @@ class Looked:
             query = {"limit": str(PAGE), "continue": token}
 
 
-def app(looked: Looked) -> web.Application:
-    """Makes the server of the page: this one document, and nothing else."""
+@web.middleware
+async def _from_here(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
+    if request.host.rpartition(":")[0] not in _HOSTS and request.host not in _HOSTS:
+        return web.Response(status=403, text="this page is for localhost, by kubectl port-forward\n", headers=HEADERS)
+    return await handler(request)
 
-    async def document(request: web.Request) -> web.Response:
-        if request.host.rpartition(":")[0] not in _HOSTS and request.host not in _HOSTS:
-            return web.Response(status=403, text="this page is for localhost, by kubectl port-forward\n", headers=HEADERS)
+
+def app(looked: Looked) -> web.Application:
+    """Makes the server of the page: this one document, files of reports that it may read, and nothing else."""
+
+    async def document(_: web.Request) -> web.Response:
         await looked.look()
         status = 502 if looked.fault and not looked.runs else 200
         body = page(looked.runs, looked.fault, datetime.now(UTC), looked.comparisons, looked.societies)
         return web.Response(status=status, text=body, content_type="text/html", headers=HEADERS)
 
-    made = web.Application()
-    made.add_routes([web.get("/", document)])
+    async def of_a_run(request: web.Request) -> web.StreamResponse:
+        await looked.look()
+        return await _file(looked.reader, looked.runs, request)
+
+    async def of_a_comparison(request: web.Request) -> web.StreamResponse:
+        await looked.look()
+        return await _file(looked.reader, looked.comparisons, request)
+
+    made = web.Application(middlewares=[_from_here])
+    name = "/{namespace}/{name}/{file:[a-z.]+}"
+    made.add_routes([web.get("/", document), web.get(RUNS + name, of_a_run), web.get(COMPARISONS + name, of_a_comparison)])
     return made
+
+
+async def _file(reader: Reader | None, things: Sequence[Shown | ShownComparison], request: web.Request) -> web.StreamResponse:
+    asked = request.match_info
+    folders = (one.folder for one in things if (one.namespace, one.name) == (asked["namespace"], asked["name"]))
+    path = next(folders, "") + asked["file"]
+    if reader is None or not reader.readable.allows(path):
+        return web.Response(status=404, text="no file of a report that this page may read\n", headers=HEADERS)
+    return await passed_on(reader, path, request)
 
 
 def health() -> web.Application:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from maft.readable import OF_A_RUN, Readable
 from maft_operator.cluster.fields import count, part, parts, text
 from maft_operator.page.curve import Point
 from maft_operator.spec.schema import Json
@@ -16,7 +17,8 @@ LONGEST, SHORT = 400, 60  # characters of a message, and of what stands in a col
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One run. report: where it lies; link: the same as a browser takes it, empty where it does not."""
+    """One run. report: where it lies; link: the same as a browser takes it, empty where it does not; folder: BUCKET/…/ of the
+    report, empty where the page may not read it."""
 
     namespace: str
     name: str
@@ -33,6 +35,7 @@ class Shown:
     message: str
     report: str
     link: str
+    folder: str
     created: str
     ended: str
 
@@ -42,11 +45,12 @@ class Shown:
         return not self.ended, self.ended or self.created, f"{self.namespace}/{self.name}"
 
 
-def shown(run: Json) -> Shown:
-    """Reads what the page shows of it."""
+def shown(run: Json, readable: Readable | None = None) -> Shown:
+    """Reads what the page shows of it. readable: reports that the page may read; None: none."""
     status = part(run, "status")
     rows = parts(status, "iterations")
     report = text(status, "artifacts", "report")
+    ended, storage = text(status, "completionTime"), part(run, "spec", "storage")
     return Shown(
         text(run, "metadata", "namespace"),
         text(run, "metadata", "name"),
@@ -62,9 +66,10 @@ def shown(run: Json) -> Shown:
         sum(count(row, kind) for row in rows for kind in ("promptTokens", "completionTokens")),
         _message(status),
         report,
-        report_link(report, text(run, "spec", "storage", "endpoint")) if text(status, "completionTime") else "",
+        report_link(report, text(storage, "endpoint")) if ended else "",
+        report_folder(run, storage, OF_A_RUN, readable) if ended and report else "",
         text(run, "metadata", "creationTimestamp"),
-        text(status, "completionTime"),
+        ended,
     )
 
 
@@ -95,3 +100,12 @@ def report_link(report: str, endpoint: str) -> str:
     if not (_ENDPOINT.fullmatch(endpoint) and _BUCKET.fullmatch(report)):
         return ""
     return f"{endpoint.rstrip('/')}/{report.removeprefix('s3://')}"
+
+
+def report_folder(thing: Json, storage: Json, kind: str, readable: Readable | None) -> str:
+    """Returns BUCKET/…/ of a report by the spec alone, for a status may say anything; empty where the page may not read it."""
+    if readable is None:
+        return ""
+    key = f"{text(thing, 'metadata', 'namespace')}/{text(thing, 'metadata', 'name')}"
+    endpoint, bucket, prefix = (text(storage, field) for field in ("endpoint", "bucket", "prefix"))
+    return readable.folder(endpoint, bucket, prefix, key, kind)

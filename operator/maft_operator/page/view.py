@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from importlib.resources import files
 
+from maft.readable import INDEX
 from maft_operator.page.curve import curve
 from maft_operator.page.markup import Markup, joined, tag
 from maft_operator.page.others import ShownComparison, ShownSociety
@@ -27,6 +28,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+RUNS, COMPARISONS = "/reports", "/comparisons"  # what addresses of their reports begin with
 COLUMNS = ("Run", "Phase", "Iteration", "Progress", "Accuracy by iteration", "Accuracy", "Base", "Cost", "Report")
 OF_COMPARISONS = ("Comparison", "Phase", "Runs", "Best", "Table", "Report")
 OF_SOCIETIES = ("Society", "Phase", "Run", "Iteration", "Ready", "URL")
@@ -89,7 +91,7 @@ def _row(run: Shown) -> Markup:
         tag("td", run.accuracy, class_="number"),
         tag("td", run.base, class_="number"),
         tag("td", run.spent, _small(tokens)),
-        tag("td", _report(run.report, run.link) if run.ended else None),
+        tag("td", _report(run, RUNS) if run.ended else None),
     )
 
 
@@ -100,7 +102,7 @@ def _comparison(one: ShownComparison) -> Markup:
         tag("td", one.runs, *map(_small, one.held)),
         tag("td", one.best),
         tag("td", tag("pre", *_lines(one.table)) if one.table else None),
-        tag("td", _report(one.report, one.link)),
+        tag("td", _report(one, COMPARISONS)),
     )
 
 
@@ -127,7 +129,9 @@ def _small(words: str) -> Markup | None:
     return tag("small", words) if words else None
 
 
-def _report(report: str, link: str) -> Markup | None:
+def _report(of: Shown | ShownComparison, route: str) -> Markup | None:
+    """Links to the page's own copy where it may read the report, else to the S3 server."""
+    link = f"{route}/{of.namespace}/{of.name}/{INDEX}" if of.folder else of.link
     if link:
-        return tag("a", link, href=link, rel="noreferrer noopener", target="_blank")
-    return tag("code", report) if report else None
+        return tag("a", of.report if of.folder else link, href=link, rel="noreferrer noopener", target="_blank")
+    return tag("code", of.report) if of.report else None
