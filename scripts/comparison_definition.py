@@ -296,6 +296,10 @@ def status(conditions: dict[str, Any]) -> dict[str, Any]:
             },
             "table": {"type": "string", "description": "The paper's table with paired p, as text."},
             "report": {"type": "string", "description": "URL of its page in the bucket."},
+            "accuracy": {
+                **copy.deepcopy(SCORE),
+                "description": "Of the table's best method, over questions, each the mean over seeds.",
+            },
         },
     }
 

@@ -60,7 +60,7 @@ class Status:
     progress: str = ""
     """Percent, with the time left where that is known."""
     accuracy: Score | None = None
-    """Held-out accuracy of the debate in the last evaluated iteration."""
+    """Held-out accuracy of the debate in the last evaluated iteration; of a comparison, of its table's best method."""
     base: Score | None = None
     """The same of one answer of the untrained model."""
     reason: str = ""

@@ -319,6 +319,8 @@ class CompareSummary(ProgramSummary, frozen=True, kw_only=True, tag="compare"):
     """The URL of its page."""
     methods: int
     """How many were compared."""
+    accuracy: Score | None = None
+    """Of the best, over questions, each the mean over seeds."""
 
 
 class Exported(Numbers, frozen=True, kw_only=True):

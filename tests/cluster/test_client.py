@@ -80,9 +80,11 @@ def test_a_comparison_submitted_followed_and_read(scene: Scene, client: Client) 
     assert list(frame["method"]) == ["base", "multiagent"] and frame.loc[0, "accuracyStderr"] == 0.05
     client.comparisons.stop(name)
     assert scene.kube.get(COMPARISON, "default", "compared")["spec"]["suspend"] is True
+    accuracy = {"mean": 0.25, "stderr": 0.05, "text": "25.0 ± 5.0"}
     over = {"phase": "Complete", "completionTime": "2026-01-01T00:00:00Z", "report": "s3://b/compare/index.html"}
-    scene.kube.merge_status(COMPARISON, "default", "compared", {"status": over})
-    assert client.comparisons.wait(name, timeout=30).report == "s3://b/compare/index.html"
+    scene.kube.merge_status(COMPARISON, "default", "compared", {"status": {**over, "accuracy": accuracy}})
+    ended = client.comparisons.wait(name, timeout=30)
+    assert (ended.report, str(ended.accuracy)) == ("s3://b/compare/index.html", "25.0 ± 5.0")
     with pytest.raises(NoSuchRun):
         client.status("compared")  # no run is called so
 

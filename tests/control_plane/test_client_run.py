@@ -16,12 +16,14 @@ import maft
 import maft_client
 from maft import records
 from maft.records import DatasetCounts
+from maft.spec import FORMAT, Compared
 from maft.store import layout
 from maft.store.commits import publish
 from maft.store.files import FileStore
 from maft.summaries import Gain, Score, Validation
 from maft_client import Client, MaftError, NoSuchRun, Refused, RunFailed, Status, Unreachable
 from maft_client.results import flat
+from maft_operator.spec import comparison
 
 LIMIT = 240.0
 MAFT = (sys.executable, "-m", "maft_operator")
@@ -99,6 +101,74 @@ def test_a_comparison_from_the_first_line_to_the_last(home: Path) -> None:
     frame = Client.local("runs").comparisons.results("methods").frame()
     assert list(frame["method"]) == ["base", "majority"] and set(frame["phase"]) == {"Complete"}
     assert list(frame["accuracy"]) == [row["accuracy"] for row in map(_evaluated, frame["run"])]
+
+
+COMPARED = (
+    Compared(method="base", seed=0, run="methods-base-0", iteration=0),
+    Compared(method="majority", seed=0, run="methods-majority-0", iteration=1),
+    Compared(method="majority", seed=1, run="methods-majority-1", iteration=1),
+)
+
+
+def begun(home: Path, *runs: Compared) -> FileStore:
+    """What `maft compare` leaves as it begins, and the base run, which is over."""
+    local = home / "runs/default/methods/local"
+    local.mkdir(parents=True, exist_ok=True)
+    (local / comparison.NOTE).write_bytes(comparison.noted(runs))
+    store = FileStore(home / "runs")
+    put_run(store, run="default/methods-base-0", iterations=0, trained=False)
+    return store
+
+
+def tabled(store: FileStore, *runs: Compared) -> None:
+    """The table of some of them."""
+    rows = [{"method": "majority", "accuracy": {"mean": 0.75, "stderr": 0.05}}, {"accuracy": {"mean": 0.5, "stderr": 0.1}}]
+    made = {"format": FORMAT, "rows": rows[: len(runs)], "runs": records.plain(list(runs)), "origin": {}}
+    store.write(f"default/methods/{layout.COMPARE}compare.json", json.dumps(made).encode())
+
+
+def test_a_comparison_that_was_stopped_says_what_is_there(home: Path) -> None:
+    store = begun(home, *COMPARED)
+    put_run(store, run="default/methods-majority-0", iterations=0)  # its first debate alone
+    client = Client.local("runs").comparisons
+    status, rows = client.status("methods"), client.results("methods").records
+    assert (status.phase, status.over, status.accuracy, status.report) == ("Stopped", True, None, "")
+    assert [(row["run"], row["phase"]) for row in rows] == [
+        ("methods-base-0", "Complete"), ("methods-majority-0", "Stopped"), ("methods-majority-1", "Waiting"),
+    ]  # fmt: skip
+    assert rows[0]["accuracy"] == _evaluated("methods-base-0")["accuracy"] and "accuracy" not in rows[1]
+
+
+def test_a_table_of_fewer_runs_than_were_asked_for_last_is_not_the_end(home: Path) -> None:
+    client = Client.local("runs").comparisons
+    store = begun(home, COMPARED[0])
+    tabled(store, COMPARED[0])
+    assert client.status("methods").phase == "Complete"
+    begun(home, *COMPARED)  # more seeds and methods, and then Ctrl-C
+    status = client.status("methods")
+    assert (status.phase, str(status.accuracy)) == ("Stopped", "75.0 ± 5.0")  # the table of before is there
+    assert [row["phase"] for row in client.results("methods")] == ["Complete", "Waiting", "Waiting"]
+
+
+def test_a_table_that_was_made_elsewhere_is_whole(home: Path) -> None:
+    """In a bucket: whoever reads it has no folder of logs."""
+    store = begun(home, *COMPARED)
+    tabled(store, COMPARED[0])
+    client = Client.local(home / "runs", folder=home / "nothing").comparisons
+    assert client.status("methods").phase == "Complete" and [row["run"] for row in client.results("methods")] == ["methods-base-0"]
+
+
+@pytest.mark.parametrize(
+    ("note", "words"),
+    [(b"{", "is damaged"), (b'{"format": 99, "runs": []}', "is of format 99"), (b'{"format": 1, "runs": [1]}', "is damaged")],
+)
+def test_a_note_that_cannot_be_read_is_one_line(note: bytes, words: str, home: Path) -> None:
+    begun(home, *COMPARED)
+    (home / "runs/default/methods/local" / comparison.NOTE).write_bytes(note)
+    tabled(FileStore(home / "runs"), COMPARED[0])
+    with pytest.raises(MaftError, match=words) as error:
+        Client.local("runs").comparisons.status("methods")
+    assert "\n" not in str(error.value) and "start the comparison again" in str(error.value)
 
 
 def _evaluated(run: str) -> dict:

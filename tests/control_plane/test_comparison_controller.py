@@ -12,7 +12,7 @@ import pytest
 from kube_objects import IMAGES, STORAGE, writer
 from test_comparison import resource
 
-from maft.summaries import CompareSummary, encode_summary
+from maft.summaries import CompareSummary, Score, encode_summary
 from maft_operator.cluster import kinds
 from maft_operator.cluster.api import Refused
 from maft_operator.cluster.comparison.controller import Comparisons
@@ -170,8 +170,10 @@ def test_from_the_first_run_to_the_table() -> None:
     [container] = job["spec"]["template"]["spec"]["containers"]
     line = " ".join(container["args"] if "args" in container else container["command"])
     assert [name in line for name in order] == [True, True, False]
-    server.finish_job(CompareSummary(table="method  accuracy\nmajority  50.0\n", report="there", methods=2))
+    best = Score(0.5, 0.05)
+    server.finish_job(CompareSummary(table="method  accuracy\nmajority  50.0\n", report="there", methods=2, accuracy=best))
     assert looked(server) is None
+    assert server.status["accuracy"] == {"mean": 0.5, "stderr": 0.05, "text": "50.0 ± 5.0"}
     assert server.status["phase"] == "Complete" and server.status["table"].startswith("method  accuracy")
     assert server.status["report"].startswith("s3://") and server.status["report"].endswith("ns/arithmetic/compare/index.html")
     assert server.status["best"] == {"method": "majority", "mean": 0.5, "text": "majority 50.0"}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from scipy.stats import binomtest
 
-from maft import __version__, charts, program, records
+from maft import __version__, charts, program, records, scores
 from maft.compare import __main__ as compare
 from maft.compare import table
 from maft.compare.__main__ import CHOSEN
@@ -291,17 +291,22 @@ BASE_RUN = Compared(method="base", seed=0, run="g-base-0", iteration=0)
 UNION_RUN = Compared(method="union", seed=0, run="g-union-0", iteration=2)
 
 
+def comparison_of(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "ns/g/compare/compare.json").read_text()))
+
+
 def test_the_program_reads_runs_and_writes_five_forms(tmp_path: Path) -> None:
     store = FileStore(tmp_path)
     committed_run(store, "g-base-0", ["r", "x", "x", "x"])
     committed_run(store, "g-union-0", ["rrr", "xrr", "xyr", "xyx"], iteration=2)
     summary = compared(store, BASE_RUN, UNION_RUN)
+    assert summary.accuracy == scores.rounded(Score(**comparison_of(tmp_path)["rows"][0]["accuracy"]))
     assert summary.methods == 2 and summary.report.endswith("/ns/g/compare/index.html")
     outputs = {
         name: (tmp_path / "ns/g/compare" / name).read_text() for name in ("table.txt", "table.md", "table.csv", "index.html")
     }
     assert {path.name for path in (tmp_path / "ns/g/compare").iterdir()} == set(FILES[OF_A_COMPARISON])  # of the live page
-    comparison = json.loads((tmp_path / "ns/g/compare/compare.json").read_text())
+    comparison = comparison_of(tmp_path)
     assert comparison["origin"] == {
         "group": "ns/g",
         "model": "",

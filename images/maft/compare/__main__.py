@@ -3,13 +3,14 @@
 In: the evaluation commits of the runs. Out: below `compare/` of the group a table as text, Markdown, CSV, JSON, a chart, a page.
 """
 
+import itertools
 import json
 from collections.abc import Iterable, Sequence
 from importlib import resources
 
 from msgspec.structs import replace
 
-from maft import __version__, begun, program, records
+from maft import __version__, begun, program, records, scores
 from maft.compare.read import RunResult, read
 from maft.compare.table import EXPLAINED, WORDS, MethodRow, Origin, as_csv, grid, markdown, notes, rows, text
 from maft.program import Assignment
@@ -53,12 +54,15 @@ def _named(store: Store, group: str) -> None:
 
 
 def summary(methods: Sequence[MethodRow], store: str, key: str) -> CompareSummary:
-    """Picks what a terminal shows. Where the store's URL takes the table's room, the page's key alone; in the end without notes."""
-    table, footnotes = text(methods), f"\n{notes(methods)}".rstrip("\n")
+    """Picks what a terminal shows. Where the store's URL takes the table's room, the page's key alone; then without notes, then
+    without the accuracy beside it."""
+    table, footnotes, best = text(methods), f"\n{notes(methods)}".rstrip("\n"), scores.rounded(methods[0].accuracy)
     shown = [(table + footnotes, f"{store}/{key}"), (table + footnotes, key), (table, f"{store}/{key}"), (table, key)]
+    made = [CompareSummary(table=whole, report=place, methods=len(methods), accuracy=best) for whole, place in shown]
     # Of a large grid the best rows alone: the page and the files have all of them.
-    shown += [(f"{text(methods[:most])}… and {len(methods) - most} more\n", key) for most in range(len(methods) - 1, 0, -1)]
-    return first_that_fits(CompareSummary(table=whole, report=place, methods=len(methods)) for whole, place in shown)
+    tops = (f"{text(methods[:most])}… and {len(methods) - most} more\n" for most in range(len(methods) - 1, 0, -1))
+    most_of_it = (replace(made[-1], table=top) for top in tops)
+    return first_that_fits(itertools.chain(made, [replace(made[-1], accuracy=None)], most_of_it))
 
 
 def _origin(store: Store, group: str, compared: Sequence[Compared], results: Iterable[RunResult]) -> Origin:

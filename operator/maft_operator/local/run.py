@@ -32,6 +32,7 @@ from maft_operator.plan.graph import Graph
 from maft_operator.plan.reconcile import reconcile
 from maft_operator.plan.step import Observed, Step
 from maft_operator.plan.trials import Trials
+from maft_operator.spec.comparison import NOTE, noted
 from maft_operator.spec.parse import Run
 from maft_operator.spec.schema import BadSpec
 
@@ -65,6 +66,7 @@ async def run_locally(
     with exclusive(local, run, store):
         if graph.last.kind == "compare":  # the table is made anew: other methods or seeds may be asked for than before
             (local / graph.last.name / "summary.json").unlink(missing_ok=True)
+            growth.note(local / NOTE)
         console.print(gpus.device_line(graph, devices), highlight=False, markup=False, soft_wrap=True)
         slots = gpus.Slots(devices.gpus)
         async with LocalBackend(local, slots, serve) as backend:
@@ -85,13 +87,26 @@ class Growth:
 
     def __init__(self, graph: Graph, trials: Trials | None, devices: gpus.Found) -> None:
         self._planned, self._trials, self._devices = graph, trials, devices
+        self._note: Path | None = None
         self.graph = self._dealt(graph)
+
+    def note(self, path: Path) -> None:
+        """Writes there from now on which runs the table is to have, for whoever asks how far it is (`maft.Client`)."""
+        self._note = path
+        self._write()
 
     def look(self, observed: Observed) -> None:
         """Adds what is to be done by now."""
         planned = self._trials.graph(observed) if self._trials else self._planned
         if planned is not self._planned:
             self._planned, self.graph = planned, self._dealt(planned)
+            self._write()
+
+    def _write(self) -> None:
+        if self._note:
+            temporary = self._note.with_suffix(".tmp")  # a reader finds the whole of it
+            temporary.write_bytes(noted(self.graph.last.compared))
+            temporary.replace(self._note)
 
     def _dealt(self, graph: Graph) -> Graph:
         return gpus.dealt(graph if self._trials else shards.spread(graph), self._devices)

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from maft.spec import Compared
+from maft.spec import FORMAT, Compared, Head, foreign_format
 from maft_operator.spec import search as searched
 from maft_operator.spec.methods import METHODS
 from maft_operator.spec.parse import ARGUMENT_BYTES, Run, parse
@@ -24,6 +24,7 @@ from maft_operator.spec.varied import Point, counts, placed, points, text, worde
 
 MOST_RUNS = 800  # of one table: with the longest names an argument of its program holds them
 NAME = 40  # characters of a run's name, as in its schema
+NOTE = "compared.json"  # which runs are compared, in the folder of logs of `maft compare`
 _ONE_PLACE = ("hub", "oci")  # targets whose address is that of one run's adapters
 
 
@@ -81,6 +82,13 @@ class Origin:
     def trial(self, method: str, number: int, point: Point) -> tuple[Child, ...]:
         """Makes the runs of one trial, one for each seed."""
         return tuple(replace(_made(self.base, self.template, method, point, seed), trial=number) for seed in self.seeds)
+
+
+class _Note(msgspec.Struct, frozen=True):
+    """What lies in that file."""
+
+    format: int
+    runs: tuple[Compared, ...]
 
 
 def read(resource: Mapping[str, Any]) -> Comparison:
@@ -184,6 +192,22 @@ def rows(compared: Mapping[tuple[str, int], Run]) -> tuple[Compared, ...]:
     """Makes what the table's program is told of the runs."""
     made = compared.items()
     return tuple(Compared(method=row, seed=seed, run=run.name, iteration=run.spec.iterations) for (row, seed), run in made)
+
+
+def noted(runs: Sequence[Compared]) -> bytes:
+    """Writes which runs a table is to have, as `maft compare` leaves it in its folder (`NOTE`)."""
+    return msgspec.json.encode(_Note(FORMAT, tuple(runs)))
+
+
+def in_note(data: bytes) -> tuple[Compared, ...]:
+    """Reads that again; BadSpec if another release wrote it, or nobody did."""
+    try:
+        foreign = foreign_format(msgspec.json.decode(data, type=Head).format)
+        if not foreign:
+            return msgspec.json.decode(data, type=_Note).runs
+    except ValueError as error:
+        raise BadSpec(f"{NOTE}: is damaged: {error}; start the comparison again") from None
+    raise BadSpec(f"{NOTE}: {foreign}; start the comparison again")
 
 
 def name(comparison: str, method: str, seed: int, point: Point) -> str:

@@ -5,11 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import msgspec
+
 from maft.summaries import CompareSummary
 from maft_operator.cluster import conditions, reasons
 from maft_operator.cluster.conditions import Wanted
 from maft_operator.cluster.fields import stamp
 from maft_operator.cluster.reasons import Reason, Trouble, sentence
+from maft_operator.cluster.results import worded
 from maft_operator.plan.comparison import ComparisonStep, RunState
 from maft_operator.plan.search import Trial, chosen
 from maft_operator.spec.comparison import Comparison
@@ -47,7 +50,7 @@ def status(work: Compared, old: Json, generation: int, now: datetime) -> Json:
     over = work.phase in ("Complete", "Failed")
     made = rows(work)
     best = _best(work, made)
-    table = {"table": work.table.table, "report": _report(work)} if work.table else _kept(old, "table", "report")
+    table = _table(work, work.table) if work.table else _kept(old, "table", "report", "accuracy")
     return {
         "observedGeneration": generation,
         "phase": work.phase,
@@ -122,6 +125,12 @@ def _best(work: Compared, made: Sequence[Json]) -> Json | None:
 
 def _kept(old: Json, *names: str) -> Json:
     return {name: old[name] for name in names if name in old}
+
+
+def _table(work: Compared, table: CompareSummary) -> Json:
+    """Makes what the status says of the table."""
+    accuracy = {"accuracy": worded(msgspec.to_builtins(table.accuracy))} if table.accuracy else {}
+    return {"table": table.table, "report": _report(work), **accuracy}
 
 
 def _report(work: Compared) -> str:
