@@ -380,25 +380,28 @@ def test_the_page_for_probes_says_nothing_of_runs() -> None:
 THEMES = {"light": 1, "dark": 0}
 
 
-def look(folder: Path, theme: str, *runs: Json) -> tuple[Path, str, str]:
-    """A picture of the page, a comparison and a society on it, in Chromium; the document after it was loaded, and complaints."""
+def chromium(folder: Path, theme: str = "light") -> list[str]:
+    """The browser with its flags and a folder of its own."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no Chromium on this machine")
-    picture = folder / f"{theme}.png"
-    flags = [
+    return [
+        browser,
         "--headless",
         "--no-sandbox",
         "--disable-gpu",
         "--hide-scrollbars",
         "--enable-logging=stderr",
         "--window-size=1400,700",
-    ]
-    flags += [
         f"--user-data-dir={folder / theme}",
         f"--blink-settings=preferredColorScheme={THEMES[theme]}",
         "--virtual-time-budget=2000",
     ]
+
+
+def look(folder: Path, theme: str, *runs: Json) -> tuple[Path, str, str]:
+    """A picture of the page, a comparison and a society on it, in Chromium; the document after it was loaded, and complaints."""
+    browser, picture = chromium(folder, theme), folder / f"{theme}.png"
 
     async def scenario() -> tuple[str, str]:
         world = World(*runs)
@@ -407,10 +410,10 @@ def look(folder: Path, theme: str, *runs: Json) -> tuple[Path, str, str]:
         world.others = {kinds.COMPARISON.plural: [compared], kinds.SOCIETY.plural: [SOCIETY]}
         async with served(world) as url:
             shot = await asyncio.to_thread(
-                subprocess.run, [browser, *flags, f"--screenshot={picture}", url], capture_output=True, text=True, timeout=120
+                subprocess.run, [*browser, f"--screenshot={picture}", url], capture_output=True, text=True, timeout=120
             )
             document = await asyncio.to_thread(
-                subprocess.run, [browser, *flags, "--dump-dom", url], capture_output=True, text=True, timeout=120
+                subprocess.run, [*browser, "--dump-dom", url], capture_output=True, text=True, timeout=120
             )
             return document.stdout, shot.stderr
 

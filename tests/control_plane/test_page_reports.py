@@ -11,16 +11,18 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+import test_report
 from aiohttp import web
 from conftest import free_port
 from kubernetes.aio.client import ApiClient, Configuration
 from s3server import S3Server, s3_fixture  # noqa: F401 - the fixture `s3`
-from test_page import COMPARISON, NOW, Read, World
+from test_page import COMPARISON, NOW, Read, World, chromium
 from yarl import URL
 
 from maft.readable import FILES, Readable, is_place
 from maft.report import reader
 from maft.report.scripts import DEBATES, THEME, script, sha256
+from maft.store.files import FileStore
 from maft_operator.cluster import kinds
 from maft_operator.cluster.user_api import UserApi
 from maft_operator.page import others, server, view
@@ -276,6 +278,29 @@ def test_a_key_that_does_not_reach_it_is_said_in_the_log(
     ((status, body, _),) = fetched(World(run_of(bucket)), place(bucket), tmp_path / "socket", "/reports/default/one/index.html")
     assert status == 502 and b"the log of its container" in body and b"AWS" not in body
     assert "the secret key is wrong" in capfd.readouterr().err
+
+
+@pytest.mark.tools
+@pytest.mark.s3
+def test_in_chromium_a_report_runs_its_own_scripts_alone(bucket: S3Server, tmp_path: Path) -> None:
+    """Those of this release show the debates; what a tenant has put beside them does nothing."""
+    browser = chromium(tmp_path)
+    store = FileStore(tmp_path / "store")
+    test_report.put_run(store)
+    _, made, _ = test_report.make(store)
+    stranger = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"></body>"
+    key = "page/runs/default/one/report/index.html"
+    bucket.client().put_object(Bucket=bucket.bucket, Key=key, Body=made.replace("</body>", stranger).encode())
+
+    async def scenario() -> str:
+        async with page(World(run_of(bucket)), place(bucket), tmp_path / "socket") as url:
+            line = [*browser, "--dump-dom", f"{url}/reports/default/one/index.html"]
+            return (await asyncio.to_thread(subprocess.run, line, capture_output=True, text=True, timeout=120)).stdout
+
+    document = asyncio.run(scenario())
+    assert f"<title>{test_report.RUN} " in document and "<title>owned" not in document and "onerror=" in document
+    assert '<button id="theme" type="button">Dark theme</button>' in document  # theme.js has run, and named it
+    assert '<div id="cards"></div>' in made and '<div id="cards"></div>' not in document  # script.js has put the debates there
 
 
 def test_a_reader_that_is_away_is_said(tmp_path: Path) -> None:
