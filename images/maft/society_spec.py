@@ -29,6 +29,13 @@ class SocietySpec(Section, frozen=True, kw_only=True):
     """How long kept questions stay; 0: until somebody deletes them."""
 
 
+def idle_limit(spec: SocietySpec, *, keys: bool) -> str:
+    """Says that a limit for each API key limits nobody where there are none; nothing otherwise. keys: there are some."""
+    if keys or not spec.max_concurrent_per_key:
+        return ""
+    return f"maxConcurrentPerKey: {spec.max_concurrent_per_key}, and without API keys it limits nobody; maxConcurrentDebates does"
+
+
 def decode_society(text: str | bytes) -> SocietySpec:
     """Reads the record from JSON; one of `maft.spec.UNREADABLE` names what is wrong with it."""
     return msgspec.json.decode(text, type=SocietySpec)

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
+from maft.society_spec import SocietySpec, idle_limit
 from maft.spec import immutable_spec_json
 from maft.summaries import BAD_INPUT
 from maft_operator import __version__, completion
@@ -23,7 +24,7 @@ from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Graph, Server, Task
 from maft_operator.spec import comparison, files
 from maft_operator.spec.parse import ARGUMENT_BYTES, Run, parse, store_url
-from maft_operator.spec.schema import COMPARISON, KIND, SOCIETY, BadSpec, checked
+from maft_operator.spec.schema import COMPARISON, KIND, SOCIETY, BadSpec, Json, checked
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -238,9 +239,7 @@ def _shown(command: Sequence[str]) -> str:
 def _validate(arguments: argparse.Namespace) -> int:
     resource = files.load(arguments.file, arguments.set, (KIND, COMPARISON, SOCIETY))
     if resource.get("kind") == SOCIETY:
-        metadata = checked(resource, SOCIETY)["metadata"]
-        print(f"{arguments.file}: {metadata.get('namespace') or 'default'}/{metadata['name']}, a society, is valid")
-        return 0
+        return _validated_society(arguments.file, checked(resource, SOCIETY))
     if resource.get("kind") == COMPARISON:
         one = comparison.read(resource)
         print(f"{arguments.file}: {one.template.key}, a comparison of {comparison.number(one)}, is valid")
@@ -249,6 +248,14 @@ def _validate(arguments: argparse.Namespace) -> int:
     print(f"{arguments.file}: {run.key} is valid")
     for line in _warnings(run, plan.graph(run, "")):
         print(line)
+    return 0
+
+
+def _validated_society(file: Path, resource: Json) -> int:
+    metadata, spec = resource["metadata"], resource["spec"]
+    print(f"{file}: {metadata.get('namespace') or 'default'}/{metadata['name']}, a society, is valid")
+    if idle := idle_limit(msgspec.convert(spec, SocietySpec), keys="apiKeysSecret" in spec):
+        print(f"warning: spec.{idle} (spec.apiKeysSecret names keys)")
     return 0
 
 

@@ -252,6 +252,28 @@ def test_validate_takes_a_society(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert (ended.value.code, says in output.out + output.err) == (code, True)
 
 
+@pytest.mark.parametrize(
+    ("settings", "warned"),
+    [
+        ([], False),
+        (["maxConcurrentPerKey=2"], True),
+        (["maxConcurrentPerKey=2", "apiKeysSecret.name=keys"], False),
+        (["maxConcurrentPerKey=0"], False),
+        (["maxConcurrentDebates=2"], False),
+    ],
+)
+def test_validate_says_that_a_limit_for_each_key_limits_nobody_without_keys(
+    settings: list[str], warned: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "s.yaml").write_text("apiVersion: maft.dev/v1alpha1\nkind: Society\nmetadata: {name: s}\nspec: {run: r}")
+    with pytest.raises(SystemExit) as ended:
+        main(["validate", str(tmp_path / "s.yaml"), *(word for setting in settings for word in ("--set", setting))])
+    lines = capsys.readouterr().out.splitlines()
+    assert ended.value.code == 0 and "is valid" in lines[0]
+    warning = "warning: spec.maxConcurrentPerKey: 2, and without API keys it limits nobody; maxConcurrentDebates does"
+    assert lines[1:] == ([f"{warning} (spec.apiKeysSecret names keys)"] if warned else [])
+
+
 # --- a run ---
 
 HEAD = "apiVersion: maft.dev/v1alpha1\nkind: MultiAgentFinetune\nmetadata: {name: r}\nspec:\n  model: {source: org/model}\n"

@@ -542,6 +542,13 @@ SOON = replace(NO_NODE, blocking=False)
 ALL_WELL = {"Ready": ("True", "Serving"), "Reconciling": ("False", "Serving"), "Stalled": ("False", "NotStalled")}
 
 
+@pytest.mark.parametrize(("keys", "idle"), [({}, True), ({"apiKeysSecret": {"name": "k"}}, False)])
+def test_a_limit_for_each_key_that_limits_nobody_is_said(keys: Json, idle: bool) -> None:
+    spec = {"maxConcurrentPerKey": 4, **keys}
+    message = by_type(told(wish(**spec), a_deployment(1), **spec)["conditions"])["Ready"]["message"]
+    assert message.startswith("1 of 1 pod answers") and ("spec.maxConcurrentPerKey: 4, and without API keys" in message) is idle
+
+
 def test_the_definition_lists_the_phases() -> None:
     words = openapi("Society")["properties"]["status"]["properties"]["phase"]["description"]
     phases = [told(AWAY), told(wish(), a_deployment(0)), told(wish(), a_deployment(1))]

@@ -41,12 +41,23 @@ def test_a_run_is_served_until_it_is_interrupted(tmp_path):
     trained(tmp_path / "store")
     port, log = free_port(), tmp_path / "log.txt"
     with log.open("wb") as output:
-        command = [*MAFT, "serve", str(tmp_path / "store" / RUN), f"--port={port}", "--set", "mode=fast", *SERVE]
+        command = [
+            *MAFT,
+            "serve",
+            str(tmp_path / "store" / RUN),
+            f"--port={port}",
+            "--set",
+            "mode=fast",
+            "--set",
+            "maxConcurrentPerKey=2",
+            *SERVE,
+        ]
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
     children: list[psutil.Process] = []
     try:
         wait_until(lambda: process.poll() is not None or "Ready: " in log.read_text(), 90, log.read_text)
         assert f"Ready: http://127.0.0.1:{port}/v1  (models: society, society/majority, society/generator-1" in log.read_text()
+        assert "warning: --set maxConcurrentPerKey: 2, and without API keys it limits nobody" in log.read_text()
         client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="any", max_retries=0)
         answer = client.chat.completions.create(model="society", messages=[{"role": "user", "content": QUESTION}])
         assert answer.choices[0].model_extra["maft"]["answer"]

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from maft.society_spec import SocietySpec
+from maft.society_spec import SocietySpec, idle_limit
 from maft_operator.local.place import HELP, parse
 from maft_operator.spec import files
 from maft_operator.spec.schema import GROUP, SOCIETY, VERSION, BadSpec, checked
@@ -70,7 +70,10 @@ def _serve(arguments: argparse.Namespace) -> int:
     if bool(arguments.tls_cert) != bool(arguments.tls_key):
         raise BadSpec("--tls-cert, --tls-key: one without the other; give both")
     tls = (arguments.tls_cert, arguments.tls_key) if arguments.tls_cert else None
-    return _with_society(_wanted(arguments, arguments.host, arguments.port, arguments.keys, tls), hold)
+    wanted = _wanted(arguments, arguments.host, arguments.port, arguments.keys, tls)
+    if idle := idle_limit(wanted.society, keys=bool(wanted.keys)):
+        print(f"warning: --set {idle} (--keys names them)", file=sys.stderr, flush=True)
+    return _with_society(wanted, hold)
 
 
 def _ask(arguments: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from maft.society_spec import idle_limit
 from maft_operator.cluster import conditions, reasons
 from maft_operator.cluster.children import Child
 from maft_operator.cluster.conditions import Wanted
@@ -115,8 +116,9 @@ def _replaced(asked: Asked, seen: Seen) -> str:
 
 
 def _answering(asked: Asked, made: Json) -> str:
-    number = asked.served.replicas
-    return f"{count(made, 'status', 'availableReplicas')} of {number} pod{'s' * (number != 1)} answer{'s' * (number == 1)}"
+    number, idle = asked.served.replicas, idle_limit(asked.answers, keys=asked.served.api_keys_secret is not None)
+    answering = f"{count(made, 'status', 'availableReplicas')} of {number} pod{'s' * (number != 1)} answer{'s' * (number == 1)}"
+    return f"{answering}; spec.{idle}" if idle else answering
 
 
 def _cause(obstacle: Obstacle) -> _Cause:
