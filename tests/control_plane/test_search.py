@@ -4,6 +4,7 @@ import copy
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from test_comparison import TEMPLATE, resource
 
 from maft.summaries import Score, Validation
+from maft_operator.local import gpus
+from maft_operator.local.run import Growth
 from maft_operator.plan.comparison import RunState, step
 from maft_operator.plan.search import Growing, Trial, chosen, note
 from maft_operator.plan.step import Observed, TaskState
@@ -308,6 +311,21 @@ def test_one_machine_makes_the_trials_that_a_cluster_makes() -> None:
         f"→ multiagent, trial {best.trial}: {best.label.removeprefix('multiagent, ')}: "
         f"{100 * worth(best):.1f} on validation questions"
     ]
+
+
+def test_the_note_names_what_the_table_is_to_have_as_trials_come_and_are_chosen(tmp_path: Path) -> None:
+    """Whoever asks how far it is: runs made so far, in the end those of the table."""
+    one, path = read(maxParallel=2), tmp_path / spec.NOTE
+    trials, observed = Trials(one, "file:///runs"), Observed()
+    growth = Growth(trials.graph(observed), trials, gpus.find({}))
+    growth.note(path)
+    numbers = [len(spec.in_note(path.read_bytes()))]
+    for _ in range(4):
+        observed = done(trials, observed, near)
+        growth.look(observed)
+        numbers.append(len(spec.in_note(path.read_bytes())))
+    assert 2 <= numbers[0] < max(numbers) and spec.in_note(path.read_bytes()) == trials.graph(observed).last.compared
+    assert numbers[-1] == 2 and [file.name for file in tmp_path.iterdir()] == [spec.NOTE]
 
 
 def test_a_machine_that_starts_again_has_the_same_graph_at_once() -> None:
