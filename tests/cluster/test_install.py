@@ -20,7 +20,7 @@ import queueing
 import yaml
 from certified import certified
 from comparisons import Compared
-from installed import RESTRICTED, SYSTEM, Installed, helm_here, install, make_namespace
+from installed import BUCKET, RESTRICTED, SYSTEM, Installed, helm_here, install, make_namespace
 from kube import Json, holds
 from test_bundle import opened
 from test_bundle_of_run import bundled
@@ -456,7 +456,8 @@ def test_societies_comparisons_and_the_page_in_one_namespace(maft):
     """What a team has without any right in the whole cluster: all kinds of resources, and the page of its own runs."""
     kube = maft.kube
     release, served, home = a_team(maft, "a")
-    values = of_a_team(maft, served) | {"page": {"enabled": True}}
+    reports = {"read": [f"{BUCKET}/runs"], "secretName": "s3", "endpoint": maft.cluster.s3_endpoint, "region": "us-east-1"}
+    values = of_a_team(maft, served) | {"page": {"enabled": True, "reports": reports}}
     helm_here(maft, "install", release, str(helm.CHART), "--wait", "--timeout", "120s", namespace=home, values=values)
     try:
         mine = f"app.kubernetes.io/instance={release}"
@@ -470,6 +471,9 @@ def test_societies_comparisons_and_the_page_in_one_namespace(maft):
         kube.wait(lambda: holds(kube.get("Society", served, "s"), "Ready"), LIMIT, lambda: str(kube.get("Society", served, "s")))
         page = maft.kube.wait(lambda: shown(maft, home, f"{release}-maft-operator-page"), 60)
         assert all(f"{served}/</span>{name}<" in page for name in (run, compared.name, "s")), page[:4000]
+        for path in (f"reports/{served}/{run}/", f"comparisons/{served}/{compared.name}/"):
+            assert f'href="/{path}index.html"' in page
+            assert "<html" in shown(maft, home, f"{release}-maft-operator-page", f"{path}index.html")
     finally:
         helm_here(maft, "uninstall", release, "--wait", namespace=home)
         for name in (served, home):
@@ -506,8 +510,8 @@ def test_queues_quotas_and_a_bundle_in_one_namespace(maft, tmp_path):
             kube.delete("Namespace", None, name)
 
 
-def shown(maft: Installed, namespace: str, deployment: str) -> str:
+def shown(maft: Installed, namespace: str, deployment: str, path: str = "") -> str:
     """What the page says to its own pod; empty while it does not answer."""
-    ask = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8090/', timeout=10).read().decode())"
+    ask = f"import urllib.request as u; print(u.urlopen('http://127.0.0.1:8090/{path}', timeout=10).read().decode())"
     command = [maft.cluster.kubectl, "--kubeconfig", str(maft.kube.kubeconfig), "-n", namespace, "exec", f"deploy/{deployment}"]
     return subprocess.run([*command, "--", "python3", "-c", ask], capture_output=True, text=True, timeout=60).stdout
