@@ -183,8 +183,9 @@ def wrapped(text: str) -> str:
 
 
 def row_key(metric: Mapping[str, str]) -> str:
-    """What a row is about."""
-    return "/".join(metric.get(name, "") for name in ("alertname", "run", "pod"))
+    """What a row is about. A society's run is one of its facts."""
+    names = ("society",) if "society" in metric else ("alertname", "comparison", "run", "pod")
+    return "/".join(metric.get(name, "") for name in names)
 
 
 KINDS: Mapping[str, Callable[[Any, Json, Sequence[Sequence[Json]], str], None]] = {
