@@ -252,6 +252,21 @@ def test_the_reader_itself_reads_nothing_else(bucket: S3Server, tmp_path: Path) 
 
 
 @pytest.mark.s3
+def test_to_head_a_report_says_nothing_of_itself(bucket: S3Server, tmp_path: Path) -> None:
+    """A body behind the headers would be read as the next answer of the connection."""
+
+    async def scenario() -> list[int]:
+        async with page(World(run_of(bucket)), place(bucket), tmp_path / "socket") as url, aiohttp.ClientSession() as session:
+            codes = []
+            for path, ask in (("/reports/default/one/index.html", session.head), ("/", session.head), ("/", session.get)):
+                async with ask(f"{url}{path}", headers={"Host": "localhost"}) as response:
+                    codes.append(response.status)
+            return codes
+
+    assert asyncio.run(scenario()) == [405, 200, 200]
+
+
+@pytest.mark.s3
 def test_names_of_other_hosts_get_no_report(bucket: S3Server, tmp_path: Path) -> None:
     ((status, body, _),) = fetched(
         World(run_of(bucket)), place(bucket), tmp_path / "socket", "/reports/default/one/index.html", host="evil.example"

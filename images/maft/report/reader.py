@@ -24,7 +24,7 @@ from maft.store.urls import open_store
 from maft.summaries import BAD_INPUT
 
 LARGEST = 32 << 20  # bytes of a file: debates in a page are cut off at 8 MB, charts and tables come beside them
-AT_A_TIME = 2  # files that are read, each of which is held as a whole
+AT_A_TIME = 2  # files, each of which is held as a whole until the last of it is sent
 _TYPES = {"html": "text/html", "json": "application/json", "csv": "text/csv", "md": "text/plain", "txt": "text/plain"}
 _SCRIPTS = " ".join(f"'{sha256(script(name))}'" for name in (THEME, DEBATES))
 POLICY = (
@@ -70,7 +70,7 @@ async def _serve(made: web.Application, socket: str) -> None:
 
 def app(readable: Readable, region: str) -> web.Application:
     """Makes the server: files of reports, and nothing else."""
-    pool = ThreadPoolExecutor(AT_A_TIME)
+    pool, room = ThreadPoolExecutor(AT_A_TIME), asyncio.Semaphore(AT_A_TIME)
 
     @functools.cache
     def bucket(name: str) -> Store:
@@ -81,10 +81,14 @@ def app(readable: Readable, region: str) -> web.Application:
         path = request.match_info["path"]
         if not readable.allows(path):
             return _refused(404, "no file of a report that may be read")
-        return await asyncio.get_running_loop().run_in_executor(pool, answer, path, bucket)
+        async with room:
+            made = await asyncio.get_running_loop().run_in_executor(pool, answer, path, bucket)
+            await made.prepare(request)
+            await made.write_eof()
+            return made
 
     made = web.Application()
-    made.add_routes([web.get("/{path:.+}", file)])
+    made.add_routes([web.get("/{path:.+}", file, allow_head=False)])
     return made
 
 

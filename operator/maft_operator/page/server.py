@@ -117,7 +117,9 @@ def app(looked: Looked) -> web.Application:
 
     made = web.Application(middlewares=[_from_here])
     name = "/{namespace}/{name}/{file:[a-z.]+}"
-    made.add_routes([web.get("/", document), web.get(RUNS + name, of_a_run), web.get(COMPARISONS + name, of_a_comparison)])
+    made.router.add_get("/", document)
+    for begin, of in ((RUNS, of_a_run), (COMPARISONS, of_a_comparison)):
+        made.router.add_get(begin + name, of, allow_head=False)  # what is passed on has a body, which an answer to HEAD may not
     return made
 
 
