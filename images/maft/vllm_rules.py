@@ -113,12 +113,24 @@ def _check_parallel(parsed: Any, gpus: int) -> None:
 
 def tensor_size(flags: Sequence[str], gpus: int) -> int:
     """Tells among how many of a server's GPUs a layer is split: as the user's flags say; all, where they share it out in no way."""
+    tensor, *others = _parallel_sizes(flags)
+    return tensor or (1 if max(others) > 1 else gpus)
+
+
+def gpus_of(flags: Sequence[str]) -> int:
+    """Counts the GPUs that the user's flags share the model out among, copies of it included, whose experts may be split; 1, where
+    they do not."""
+    return math.prod(max(1, size) for size in _parallel_sizes(flags))
+
+
+def _parallel_sizes(flags: Sequence[str]) -> tuple[int, int, int]:
+    """Tensor, pipeline and data parallel sizes; 0 where the flags say none, or no number."""
     parser = ArgumentParser(add_help=False, allow_abbrev=False)
     for kind, short in (("tensor", "-tp"), ("pipeline", "-pp"), ("data", "-dp")):
         parser.add_argument(f"--{kind}-parallel-size", short, dest=kind, nargs="?")
     known, _ = parser.parse_known_args([_with_dashes(word) for word in flags])
-    tensor, *others = (int(text) if (text or "").isdecimal() else 0 for text in (known.tensor, known.pipeline, known.data))
-    return tensor or (1 if max(others) > 1 else gpus)
+    tensor, pipeline, data = (int(text) if (text or "").isdecimal() else 0 for text in (known.tensor, known.pipeline, known.data))
+    return tensor, pipeline, data
 
 
 def memory_share(flags: Sequence[str], usual: float) -> float:

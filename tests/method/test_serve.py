@@ -272,6 +272,11 @@ def llama(folder: Path) -> int:
         (1, ("--cpu_offload_gb=10",), 0.5, ""),
         (1, ("--load-format=dummy",), 0.5, ""),
         (1, ("--max-num-seqs=2",), 0.45, "set 3 or more"),
+        (None, ("--tensor-parallel-size=4",), 0.26, ""),
+        (None, ("-tp", "2", "--pipeline_parallel_size=2"), 0.26, ""),
+        (None, ("--tensor-parallel-size=4",), 0.24, r"\(4 of .*set 5 or more"),
+        (None, ("--data-parallel-size=2",), 0.51, ""),  # of a mixture each has a part of the experts
+        (None, ("--tensor-parallel-size=many",), 0.98, r"\(1 of "),  # vLLM itself refuses the word
     ],
 )
 def test_weights_that_the_gpus_do_not_hold_are_refused_before_vllm_loads_them(gpus, given, room, refused, tmp_path):
