@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import free_port, serve_command, serving
 from families import config, write, write_weights
 from safetensors.torch import load_file, save_file
@@ -271,6 +272,7 @@ def llama(folder: Path) -> int:
         (1, ("-q", "fp8"), 0.5, ""),
         (1, ("--cpu_offload_gb=10",), 0.5, ""),
         (1, ("--load-format=dummy",), 0.5, ""),
+        (1, ("--hf-overrides.num_hidden_layers=1",), 0.5, ""),
         (1, ("--max-num-seqs=2",), 0.45, "set 3 or more"),
         (None, ("--tensor-parallel-size=4",), 0.26, ""),
         (None, ("-tp", "2", "--pipeline_parallel_size=2"), 0.26, ""),
@@ -302,12 +304,25 @@ def test_of_weights_that_shapes_do_not_tell_nothing_is_refused(tmp_path):
     serve.check_room(here, small)
 
 
-def test_towers_and_layers_that_guess_ahead_are_not_served(tmp_path):
+def test_towers_are_not_served(tmp_path):
     write_weights("gemma3", tmp_path, a_spec().model)
     shapes, parts = folder_shapes(tmp_path), Parts.of(str(tmp_path))
     text = sum(math.prod(shape) for name, shape in shapes.items() if "vision" not in name and "projector" not in name)
     assert parts.towers and weights.needed(shapes, parts) == 2 * text < weights.needed(shapes, Parts())
-    assert weights.needed({"model.norm.weight": (3, 5), "mtp.norm.weight": (7,)}, Parts()) == 30
+
+
+def test_layers_that_guess_ahead_are_not_served(tmp_path):
+    """Those of a name of their own, and those that are numbered on."""
+    needed = llama(tmp_path)
+    stored = load_file(tmp_path / "model.safetensors")
+    layers = json.loads((tmp_path / "config.json").read_text())["num_hidden_layers"]
+    names = [f"{above}.proj.weight" for above in ("mtp", "model.layers.0.mtp_block", f"model.layers.{layers}")]
+    more = {name: torch.zeros(needed) for name in names}
+    save_file({**stored, **more}, tmp_path / "model.safetensors", {"format": "pt"})
+    here = assigned(model={"source": str(tmp_path)})
+    serve.check_room(here, seen(needed, 1.02))
+    with pytest.raises(BadInput):
+        serve.check_room(here, seen(needed, 0.98))
 
 
 def left_by_preflight(store, spec, *, vllm, drop=""):

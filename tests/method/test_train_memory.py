@@ -7,22 +7,26 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from conftest import ROOT, TINY
 from families import FAMILIES, write_weights
 from msgspec.structs import replace
+from safetensors.torch import load_file, save_file
 from small import a_spec
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
 
-from maft import lora, pod
+from maft import lora, pod, tensors
 from maft.chat_template import Tokens
 from maft.device import Device, Facts
 from maft.errors import BadInput
+from maft.model_files import folder_shapes
 from maft.packing import in_parts, pack
 from maft.preflight import room
 from maft.preflight.room import Limit
@@ -533,7 +537,7 @@ def test_training_takes_no_more_than_is_predicted_and_not_much_less(tmp_path):
 
 
 @pytest.mark.parametrize(("base", "device", "value"), [("full", CPU, 4), ("full", HALF, 2), ("nf4", HALF, 0.53)])
-def test_weights_that_no_device_holds_are_refused_before_they_are_loaded(base: str, device: Device, value: float, tmp_path):
+def test_weights_that_no_device_holds_are_refused_before_they_are_loaded(base, device: Device, value: float, tmp_path):
     """Of the layers; in 4 bits embeddings and head stay as they are."""
     model = tiny_model(hidden_size=256, intermediate_size=1024, num_hidden_layers=4)
     model.save_pretrained(tmp_path)
@@ -541,10 +545,70 @@ def test_weights_that_no_device_holds_are_refused_before_they_are_loaded(base: s
     sizes = {name: p.numel() for name, p in model.named_parameters()}
     layers = sum(n for name, n in sizes.items() if "proj" in name)
     needed = layers * value + (sum(sizes.values()) - layers) * (4 if device is CPU else 2)
-    memory.check_base(model.config, spec, device, base, lambda _: (int(needed * 1.01), "the GPU"))
+    check = partial(memory.check_base, model.config, spec, device, base)
+    check(alike=True, total_of=lambda _: (int(needed * 1.01), "the GPU"))
     with pytest.raises(BadInput, match=rf"^model\.source: the weights of {tmp_path} take about .* GiB, the GPU has .*Sharded"):
-        memory.check_base(model.config, spec, device, base, lambda _: (int(needed * 0.99), "the GPU"))
-    memory.check_base(model.config, spec, CPU, "full")  # this machine
+        check(alike=True, total_of=lambda _: (int(needed * 0.99), "the GPU"))
+    with pytest.raises(MemoryError, match=r"^model\.source: the weights of .*, or use a smaller model$"):  # on another node, maybe
+        check(alike=False, total_of=lambda _: (int(needed * 0.99), "the GPU"))
+    memory.check_base(model.config, spec, CPU, "full", alike=True)  # this machine
+
+
+@pytest.mark.parametrize(
+    ("base", "device", "where", "advised"),
+    [
+        ("full", HALF, "the GPU", "set training.base to nf4, or training.parallelism to Sharded with more GPUs, or use"),
+        ("nf4", HALF, "the GPU", "set training.parallelism to Sharded with more GPUs, and training.base to full, or use"),
+        ("full", CPU, "this pod", "raise resources.limits.memory of the container trainer, or use"),
+        ("full", CPU, "this machine", "take a machine with more memory, or use"),
+    ],
+)
+def test_what_helps_where_the_weights_do_not_fit_is_what_can_be_done(base, device: Device, where, advised, tmp_path):
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    with pytest.raises(BadInput) as refused:
+        spec = replace(SPEC.model, source=str(tmp_path))
+        memory.check_base(model.config, spec, device, base, alike=True, total_of=lambda _: (1, where))
+    assert f" {where} has 0.0 GiB; {advised} a smaller model" in str(refused.value)
+
+
+def test_memory_in_all_is_no_more_than_this_machine_has():
+    total, where = memory.total_memory(CPU)
+    assert 0 < total <= psutil.virtual_memory().total and where in ("this pod", "this machine")
+
+
+@pytest.mark.parametrize(
+    ("family", "more", "kept"),
+    [
+        ("llama", ("mtp.layers.0.mlp.up_proj.weight", "model.mtp_layers.0.norm.weight", "lm_head.weight"), ("lm_head.weight",)),
+        ("qwen3_5", ("mtp.norm.weight", "model.language_model.layers.{}.norm.weight"), ()),
+        ("deepseek_v3", ("model.layers.{}.eh_proj.weight", "model.layers.{}.shared_head.head.weight"), ()),
+        ("gemma3", ("lm_head.weight", "language_model.lm_head.weight"), ()),
+        ("gemma3", ("model.vision_tower.vision_model.encoder.layers.{}.norm.weight",) * 2, None),
+    ],
+)
+def test_tensors_that_nobody_loads_do_not_count(family, more, kept):
+    """None: all of them. The last layers of a text part have the highest numbers that count."""
+    config = CONFIG_MAPPING[family]()
+    layers = config.get_text_config().num_hidden_layers
+    names = [name.format(layers) for name in more]
+    own = [f"model.layers.{layers - 1}.norm.weight", f"model.language_model.layers.{layers - 1}.norm.weight", "model.norm.weight"]
+    assert set(tensors.loaded(dict.fromkeys([*own, *names], (3,)), config)) == {*own, *(names if kept is None else kept)}
+
+
+@pytest.mark.parametrize("family", ["gemma3_text", "deepseek_v3"])
+def test_what_is_counted_is_what_transformers_loads(family, tmp_path):
+    """Of layers that are numbered on, and of a head that is stored beside embeddings that are the same."""
+    folder = write_weights(family, tmp_path, SPEC.model)
+    stored, config = load_file(folder / "model.safetensors"), AutoConfig.from_pretrained(folder)
+    more = {name.replace(".0.", f".{config.num_hidden_layers}."): w.clone() for name, w in stored.items() if ".layers.0." in name}
+    if config.tie_word_embeddings:
+        more["lm_head.weight"] = stored["model.embed_tokens.weight"].clone()
+    save_file({**stored, **more, "mtp.norm.weight": torch.zeros(4)}, folder / "model.safetensors", {"format": "pt"})
+    counted = tensors.loaded(folder_shapes(folder), config)
+    assert more and counted.keys() == stored.keys()
+    weights = AutoModelForCausalLM.from_pretrained(folder).state_dict().values()
+    assert sum(map(math.prod, counted.values())) == sum({weight.data_ptr(): weight.numel() for weight in weights}.values())
 
 
 def test_layers_that_differ_count_as_the_widest():

@@ -18,10 +18,10 @@ from maft.lora import precision
 from maft.packing import largest_row
 from maft.preflight.trial import without_weights
 from maft.spec import Spec
+from maft.tensors import GIB
 from maft.train import memory
 from maft.train.memory import Needs
 
-GIB = 2**30
 _CPU = Device("cpu", 0, "float32", "")
 
 

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from maft import models, pod, program, vllm_rules
+from maft import models, pod, program, tensors, vllm_rules
 from maft.errors import BadInput, with_kind
 from maft.program import Assignment
 from maft.records import BASE
@@ -66,7 +66,8 @@ def check_room(assignment: Assignment, platform: Platform) -> None:
     model, given = assignment.spec.model, assignment.spec.inference.extra_args
     parts = Parts.of(models.folder_of_config(models.described(model.source), model.revision))
     if not platform.on_cpu and platform.memory and weights.are_told(parts, given):  # of processors vLLM tells one node's memory
-        needed = weights.needed(models.shapes(model), parts)
+        shapes = models.shapes(model)
+        needed = weights.needed(tensors.loaded(shapes, models.config(model)), parts) if shapes else 0
         weights.check(needed, platform, assignment.gpus, given, model.source)
 
 

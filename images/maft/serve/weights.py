@@ -7,26 +7,25 @@ from maft import vllm_rules
 from maft.errors import BadInput
 from maft.serve.parts import Parts
 from maft.serve.platform import Platform
+from maft.tensors import GIB
 
-GIB = 2**30
 HALF = 2  # bytes; vLLM takes no more than half precision where nobody tells it to
 # With these flags fewer bytes lie on a GPU than shapes say, or other weights than those of the folder.
 _OTHERWISE = {"--config", "--hf-overrides", "--load-format"}
 _SMALLER = ("offload", "quantization")  # in their names
-_AHEAD = "mtp."  # how names begin of layers that guess tokens ahead, which vLLM loads only where it is told to guess
 
 
 def are_told(parts: Parts, given: Sequence[str]) -> bool:
     """Tells whether shapes say how many bytes are loaded. given: the user's flags."""
-    flags = {word.partition("=")[0].replace("_", "-") for word in given}
+    flags = {word.partition("=")[0].partition(".")[0].replace("_", "-") for word in given}  # --hf-overrides.num_hidden_layers=4
     smaller = any(word.startswith("-q") or part in word for word in flags for part in _SMALLER)
     return not parts.packed and not smaller and not flags & _OTHERWISE
 
 
 def needed(shapes: Mapping[str, Sequence[int]], parts: Parts) -> int:
     """Counts the bytes of what is served, at least: of a model of several parts what its names say to be the text part. shapes: of
-    its tensors, by name."""
-    served = [name for name in shapes if not name.startswith(_AHEAD) and (not parts.towers or "language_model" in name)]
+    the tensors that are loaded, by name."""
+    served = [name for name in shapes if not parts.towers or "language_model" in name]
     return HALF * sum(math.prod(shapes[name]) for name in served)
 
 

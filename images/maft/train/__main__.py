@@ -198,7 +198,8 @@ def _train_here(assignment: Assignment, data: Commit, jobs: Sequence[Job], used:
 
 def _train_on(model: ModelSpec, assignment: Assignment, data: Commit, jobs: Sequence[Job], used: Device, step_done: Report) -> None:
     objective = objective_of(assignment.spec.training)
-    memory.check_base(models.config(model), model, used, assignment.spec.training.base)
+    alike = "MAFT_WATCHED" in os.environ  # `maft run` tries again on this machine, a cluster maybe on another node
+    memory.check_base(models.config(model), model, used, assignment.spec.training.base, alike=alike)
     base = lora.load_base(model, used, assignment.spec.training.base)
     for job in jobs:
         train_one(assignment, data, job, Trainer(base, assignment.spec.training_of(job.agent), step_done, objective))

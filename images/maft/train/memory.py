@@ -9,16 +9,17 @@ import ctypes
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import psutil
 import torch
 
-from maft import models, pod, quantised
+from maft import models, pod, quantised, tensors
 from maft.device import Device
 from maft.errors import BadInput
 from maft.lora import precision
 from maft.spec import ModelSpec
+from maft.tensors import GIB
 from maft.train.loss import CHUNK, LEAST
 
 # What torch and the libraries below it say on a CPU; on CUDA there is an error of its own.
@@ -34,6 +35,7 @@ SHORTAGES = (
 )
 PROGRAM = {"cpu": 850 * 2**20, "cuda": 0}  # Python with torch, transformers and PEFT; CUDA's own is not torch's to count
 HEAP = {"cpu": 2.4, "cuda": 1.0}  # glibc keeps what is freed between tensors that stay: measured, unless `return_freed`
+GPU, POD = "the GPU", "this pod"  # whose memory it is
 M_MMAP_THRESHOLD, RETURNED = -3, 2**20  # malloc.h; bytes from which a block goes back when it is freed
 NF4 = 0.5 + 4 / 64 / 4 + 0.016  # bytes of a weight, with its share of doubly quantised scales (QLoRA, arXiv 2305.14314)
 
@@ -160,25 +162,43 @@ def free(device: torch.device) -> int:
     return min(available, limit - used) if limit else available
 
 
-def whole(used: Device) -> tuple[int, str]:
+def total_memory(used: Device) -> tuple[int, str]:
     """Reads how much memory the device has in all, in bytes, and whose it is."""
     if used.kind == "cuda":
-        return int(torch.cuda.get_device_properties(0).total_memory), "the GPU"
+        return int(torch.cuda.get_device_properties(0).total_memory), GPU
     limit, machine = pod.memory()[0], int(psutil.virtual_memory().total)
-    return (limit, "this pod") if 0 < limit < machine else (machine, "this machine")
+    return (limit, POD) if 0 < limit < machine else (machine, "this machine")
 
 
-def check_base(config: Any, spec: ModelSpec, used: Device, base: str, room: Callable[[Device], tuple[int, str]] = whole) -> None:
-    """Raises BadInput where the weights alone are more than the device has in all, before they are loaded: another try would fail,
-    too. Not for what is quantised already. base: of the spec's training; room: how much memory it has, in bytes, and whose."""
-    shapes = {} if quantised.method(config) else models.shapes(spec)
-    total, where = room(used)
+def check_base(
+    config: Any,
+    spec: ModelSpec,
+    used: Device,
+    base: Literal["full", "nf4"],
+    *,
+    alike: bool,
+    total_of: Callable[[Device], tuple[int, str]] = total_memory,
+) -> None:
+    """Raises an error where the weights alone are more than the device has in all, before they are loaded: BadInput where another
+    try would have the same device; else MemoryError, for it may come to a larger one. Not for what is quantised already.
+
+    base: of the spec's training; alike: whether all tries have that device; total_of: its memory, in bytes, and whose it is."""
+    shapes = {} if quantised.method(config) else tensors.loaded(models.shapes(spec), config)
+    total, where = total_of(used)
     needed = sum(math.prod(shape) * _value(shape, config, used, base) for shape in shapes.values())
     if needed > total:
-        raise BadInput(
-            f"model.source: the weights of {spec.source} take about {needed / 2**30:.1f} GiB, {where} has {total / 2**30:.1f} GiB;"
-            " set training.base to nf4 (on a GPU), or training.parallelism to Sharded with more GPUs, or use a smaller model"
-        )
+        taken = f"the weights of {spec.source} take about {needed / GIB:.1f} GiB, {where} has {total / GIB:.1f} GiB"
+        raise (BadInput if alike else MemoryError)(f"model.source: {taken}; {_larger(where, base)}, or use a smaller model")
+
+
+def _larger(where: str, base: Literal["full", "nf4"]) -> str:
+    """Says what gives the weights room. A base in 4 bits is not sharded."""
+    if where == GPU:
+        sharded = "training.parallelism to Sharded with more GPUs"
+        return f"set {sharded}, and training.base to full" if base == "nf4" else f"set training.base to nf4, or {sharded}"
+    if where == POD:
+        return "raise resources.limits.memory of the container trainer"
+    return "take a machine with more memory"
 
 
 def _value(shape: Sequence[int], config: Any, used: Device, base: str) -> float:
