@@ -19,7 +19,7 @@ from maft_operator.bundle import command as bundle
 from maft_operator.clean import command as clean
 from maft_operator.cluster import flags
 from maft_operator.local import society_command, stored_run
-from maft_operator.plan import best, exports, shards
+from maft_operator.plan import accelerators, best, exports, shards
 from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Graph, Server, Task
 from maft_operator.spec import comparison, files
@@ -168,9 +168,12 @@ def _warnings(run: Run, graph: plan.Graph) -> list[str]:
 def _plan(arguments: argparse.Namespace) -> int:
     resource = files.load(arguments.file, arguments.set, (KIND, COMPARISON))
     if resource.get("kind") == COMPARISON:
-        print("\n".join(comparison.listed(comparison.read(resource))))
+        one = comparison.read(resource)
+        accelerators.check_all(one)
+        print("\n".join(comparison.listed(one)))
         return 0
     run, store = _load(arguments)
+    accelerators.check(run)
     if arguments.preflight:
         from maft_operator.local.preflight import tried
 
@@ -242,9 +245,11 @@ def _validate(arguments: argparse.Namespace) -> int:
         return _validated_society(arguments.file, checked(resource, SOCIETY))
     if resource.get("kind") == COMPARISON:
         one = comparison.read(resource)
+        accelerators.check_all(one)
         print(f"{arguments.file}: {one.template.key}, a comparison of {comparison.number(one)}, is valid")
         return 0
     run = parse(resource)
+    accelerators.check(run)
     print(f"{arguments.file}: {run.key} is valid")
     for line in _warnings(run, plan.graph(run, "")):
         print(line)

@@ -313,6 +313,35 @@ def test_one_that_has_begun_keeps_its_runs_when_it_can_no_longer_be_read() -> No
     assert len(server.runs) == 1 and server.condition("Progressing")["reason"] == "InvalidSpec"
 
 
+ON_INTEL = {"template": {**TEMPLATE, "gpuResource": "gpu.intel.com/xe"}, "seeds": 1}
+
+
+def test_methods_that_do_not_train_are_compared_on_gpus_that_serve_alone() -> None:
+    """Whatever the template would do by itself."""
+    server = Server(**ON_INTEL, methods=["base", "majority", "debate"], maxParallel=3)
+    looked(server)
+    assert server.status["runs"]["total"] == 3 and server.condition("Accepted")["status"] == "True"
+
+
+def test_one_that_would_train_on_gpus_that_serve_alone_does_not_begin_and_one_that_has_begun_goes_on() -> None:
+    server = Server(**ON_INTEL, methods=["base", "multiagent"], maxParallel=2)
+    looked(server)
+    refusal = "run multiagent: gpuResource: gpu.intel.com/xe; training needs CUDA or ROCm"
+    assert server.status["phase"] == "Rejected" and not server.runs
+    assert refusal in server.condition("Accepted")["message"]
+    begun = Server(methods=["base"], seeds=1)
+    looked(begun)
+    begun.change(**ON_INTEL, methods=["base", "multiagent"], maxParallel=2)
+    looked(begun)
+    assert len(begun.runs) == 2 and begun.condition("Accepted")["status"] == "True"
+
+
+def test_trials_of_a_search_would_train_as_well() -> None:
+    server = Server(**{**SEARCHED, "template": {**SEARCHED["template"], "gpuResource": "gpu.intel.com/xe"}})
+    looked(server)
+    assert server.status["phase"] == "Rejected" and "training needs CUDA or ROCm" in server.condition("Accepted")["message"]
+
+
 def test_fields_of_a_newer_definition_are_passed_over_and_told() -> None:
     server = Server(methods=["base"], seeds=1, template={**TEMPLATE, "novelty": 1})
     looked(server)

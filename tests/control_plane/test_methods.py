@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import copy
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -32,9 +33,9 @@ from maft.spec import PREFERENCES, decode_spec, immutable_spec_json
 from maft.store import layout
 from maft.store.commits import publish
 from maft.store.files import FileStore
+from maft_operator.plan import accelerators
 from maft_operator.plan.graph import Graph, ProgramName, Task, command, graph
 from maft_operator.plan.step import Observed, step
-from maft_operator.spec import accelerators
 from maft_operator.spec.methods import METHODS
 from maft_operator.spec.parse import Run, parse
 from maft_operator.spec.schema import BadSpec, openapi
@@ -168,23 +169,46 @@ def test_the_table_the_schema_and_the_code_have_the_same_methods() -> None:
 @pytest.mark.parametrize("name", ["gpu.intel.com/xe", "gpu.intel.com/i915", "habana.ai/gaudi"])
 def test_what_serves_alone_is_not_trained_on(name: str, spec: dict[str, Any], refused: bool) -> None:
     for usual in ("", name):  # of the run, or of the operator
-        made = run(**spec)
-        if not refused:
-            accelerators.check(made.spec, usual)
-            run(gpuResource="" if usual else name, **spec)
-        elif usual:
-            with pytest.raises(BadSpec, match=rf"^gpuResource: {name}, as the operator has it; training needs .* to 0,"):
-                accelerators.check(made.spec, usual)
-        else:
-            with pytest.raises(BadSpec, match=rf"^gpuResource: {name}; training needs CUDA or ROCm, so set training\.gpus to 0,"):
-                run(gpuResource=name, **spec)
+        made = run(gpuResource="" if usual else name, **spec)
+        whose = ", as the operator has it" if usual else ""
+        line = rf"^gpuResource: {name}{whose}; training needs CUDA or ROCm, so set training\.gpus to 0,"
+        with pytest.raises(BadSpec, match=line) if refused else contextlib.nullcontext():
+            accelerators.check(made, usual)
 
 
 @pytest.mark.parametrize(
     "name", ["nvidia.com/gpu", "nvidia.com/mig-3g.40gb", "amd.com/gpu", "example.com/gpu", "gpu.intel.com.example.com/gpu"]
 )
 def test_other_gpus_train_under_any_name(name: str) -> None:
-    accelerators.check(run(gpuResource=name, training={"gpus": 2}).spec, "gpu.intel.com/xe")
+    accelerators.check(run(gpuResource=name, training={"gpus": 2}), "gpu.intel.com/xe")
+
+
+def pods(limits: Any, name: str = "trainer") -> dict[str, Any]:
+    return {"spec": {"containers": [{"name": "debate"}, {"name": name, "resources": {"limits": limits}}]}}
+
+
+def test_a_pod_template_may_give_trainers_other_gpus_than_servers() -> None:
+    theirs = pods({"nvidia.com/gpu": 1, "gpu.intel.com/xe": 0})
+    accelerators.check(run(gpuResource="gpu.intel.com/xe", podTemplate=theirs))
+    accelerators.check(run(gpuResource="gpu.intel.com/xe"), defaults=theirs)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        pods({"nvidia.com/gpu": 1}, "inference"),
+        pods({"nvidia.com/gpu": 0}),
+        pods({"nvidia.com/gpu": None}),
+        pods({"gpu.intel.com/gpu": 1}),
+        pods({"memory": "8Gi"}),
+        pods([]),
+        {"spec": {"containers": {}}},
+    ],
+    ids=str,
+)
+def test_other_pod_templates_give_trainers_no_gpus_to_train_on(template: dict[str, Any]) -> None:
+    with pytest.raises(BadSpec, match=r"^gpuResource: gpu.intel.com/xe; training needs"):
+        accelerators.check(run(gpuResource="gpu.intel.com/xe", podTemplate=template))
 
 
 @pytest.mark.parametrize("method", TABLE)

@@ -85,6 +85,23 @@ def test_validate_and_plan_warn_of_gpus_that_no_task_uses(tmp_path: Path, capsys
             assert (ended.value.code, line in capsys.readouterr().out.splitlines()) == (0, there)
 
 
+@pytest.mark.parametrize("spec", [{}, {"method": "base"}], ids=["trains", "does not"])
+def test_validate_and_plan_refuse_to_train_on_what_serves_alone(
+    spec: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the operator does, which compares with them what does not train."""
+    whole = merged(copy.deepcopy(BASE), {"spec": {"gpuResource": "gpu.intel.com/xe"} | spec})
+    methods = ["debate", spec.get("method", "multiagent")]
+    compared = {**whole, "kind": "MultiAgentComparison", "spec": {"template": whole["spec"], "methods": methods, "seeds": 1}}
+    for resource, where in (whole, ""), (compared, "run multiagent: "):
+        (tmp_path / "r.yaml").write_text(json.dumps(resource))
+        for name in ("validate", "plan"):
+            with pytest.raises(SystemExit) as ended:
+                main([name, str(tmp_path / "r.yaml")])
+            assert ended.value.code == (0 if spec else 2)
+            assert capsys.readouterr().err.startswith("" if spec else f"error: {where}gpuResource: gpu.intel.com/xe; training")
+
+
 # --- the graph ---
 
 CHECKS = ("r-0-prepare", "r-0-preflight")

@@ -54,6 +54,11 @@ def test_a_run_per_method_and_seed_with_the_same_questions() -> None:
     assert not [t for t in made.tasks if t.kind == "report"]
 
 
+def test_on_one_machine_it_does_not_matter_what_a_cluster_calls_gpus() -> None:
+    _, runs = compared("base,multiagent", 1, gpuResource="gpu.intel.com/xe")
+    assert {*runs} == {("base", 0), ("multiagent", 0)}
+
+
 def test_the_table_names_every_run_and_waits_for_its_numbers() -> None:
     made, runs = compared(iterations=2)
     last = made.tasks[-1]

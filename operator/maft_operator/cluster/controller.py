@@ -20,16 +20,17 @@ from maft_operator.cluster.looks import sooner
 from maft_operator.cluster.manifests import Owner
 from maft_operator.cluster.measured import measure
 from maft_operator.cluster.observed import Snapshot
+from maft_operator.cluster.pod_settings import PodSettings
 from maft_operator.cluster.status import Reconciled, status
 from maft_operator.cluster.writing import Writer, has_begun, own_status, slim
-from maft_operator.plan import budget
+from maft_operator.plan import accelerators, budget
 from maft_operator.plan import exports as plan_exports
 from maft_operator.plan import graph as plan
 from maft_operator.plan.best import settled
 from maft_operator.plan.done import left_over
 from maft_operator.plan.graph import Graph
 from maft_operator.plan.reconcile import Outcome, reconcile
-from maft_operator.spec import accelerators, skew
+from maft_operator.spec import skew
 from maft_operator.spec.parse import store_url
 from maft_operator.spec.schema import BadSpec, Json
 from maft_operator.spec.skew import Reading
@@ -65,7 +66,7 @@ class Controller:
         if conditions.finished(own_status(resource)):
             return await self._finished(resource, state)
         try:
-            reading = _parsed(resource, state, self._images.pods.gpu_resource)
+            reading = _parsed(resource, state, self._images.pods)
         except BadSpec as error:
             await self._writer.refuse(resource, str(error), state, begun=reasons.NEWER_SPEC)
             return None
@@ -174,15 +175,15 @@ class Controller:
         return await exports.advance(backend, settled(graph, snapshot.observed), snapshot, old, now, over=over)
 
 
-def _parsed(resource: Json, state: KeyState, gpu_resource: str) -> Reading:
+def _parsed(resource: Json, state: KeyState, pods: PodSettings) -> Reading:
     begun = has_begun(own_status(resource))
-    return state.reading(resource.get("spec", {}), lambda: _read(resource, gpu_resource, begun=begun), begun=begun)
+    return state.reading(resource.get("spec", {}), lambda: _read(resource, pods, begun=begun), begun=begun)
 
 
-def _read(resource: Json, gpu_resource: str, *, begun: bool) -> Reading:
+def _read(resource: Json, pods: PodSettings, *, begun: bool) -> Reading:
     reading = skew.read(resource, begun=begun)
     if not begun:
-        accelerators.check(reading.run.spec, gpu_resource)
+        accelerators.check(reading.run, pods.gpu_resource, pods.defaults)
     if reading.run.spec.storage is None:
         raise BadSpec("spec.storage: missing; a run on a cluster needs an S3 bucket that its pods can reach")
     return reading

@@ -3,7 +3,6 @@
 It is written anew where the number of GPUs changes; whoever looks next counts on from there, also an operator that has just begun.
 """
 
-import re
 from collections.abc import Iterable
 from datetime import datetime
 
@@ -11,11 +10,10 @@ from maft_operator.cluster.children import Child
 from maft_operator.cluster.fields import count, part, parts, stamp, text, time
 from maft_operator.cluster.pods import is_active
 from maft_operator.cluster.quantities import amount
+from maft_operator.plan.accelerators import GPU
 from maft_operator.plan.budget import Spent, worded
 from maft_operator.plan.graph import Graph, on_cluster
 from maft_operator.spec.schema import Json
-
-_GPU = re.compile(r"/(gpu|mig-)")  # nvidia.com/gpu, amd.com/gpu, nvidia.com/gpu.shared, nvidia.com/mig-1g.10gb
 
 
 def held(graph: Graph, children: Iterable[Child], gpu_resource: str = "") -> int:
@@ -30,7 +28,7 @@ def held(graph: Graph, children: Iterable[Child], gpu_resource: str = "") -> int
 def _named(pod: Json, own: str) -> int:
     """GPUs that its containers name: podTemplates and webhooks may ask for more than the spec does. own: as the run calls them."""
     limits = [part(container, "resources", "limits") for container in parts(pod, "spec", "containers")]
-    return sum(int(amount(value) or 0) for each in limits for name, value in each.items() if name == own or _GPU.search(name))
+    return sum(int(amount(value) or 0) for each in limits for name, value in each.items() if name == own or GPU.search(name))
 
 
 def _holds(pod: Json) -> bool:

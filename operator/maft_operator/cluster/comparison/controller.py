@@ -19,8 +19,10 @@ from maft_operator.cluster.images import Images
 from maft_operator.cluster.keys import Keys, KeyState
 from maft_operator.cluster.kinds import Kind
 from maft_operator.cluster.looks import CALM, expiry, rest
+from maft_operator.cluster.pod_settings import PodSettings
 from maft_operator.cluster.reasons import Trouble, refusal_reason
-from maft_operator.cluster.writing import Writer, own_status
+from maft_operator.cluster.writing import Writer, has_begun, own_status
+from maft_operator.plan import accelerators
 from maft_operator.plan import step as plan
 from maft_operator.plan.comparison import ComparisonStep, RunState, step, table_graph
 from maft_operator.plan.graph import Task
@@ -56,7 +58,7 @@ class Comparisons:
             return await self._finished(resource, state)
         try:
             # To check hundreds of runs takes seconds.
-            reading = await asyncio.to_thread(state.reading, resource.get("spec", {}), lambda: _read(resource))
+            reading = await asyncio.to_thread(_parsed, resource, state, self._images.pods)
         except BadSpec as error:
             await self._writer.refuse(resource, str(error), state, begun=reasons.INVALID_SPEC)
             return None
@@ -179,10 +181,17 @@ class Reading:
     notices: tuple[str, ...] = ()
 
 
-def _read(resource: Json) -> Reading:
+def _parsed(resource: Json, state: KeyState, pods: PodSettings) -> Reading:
+    begun = has_begun(own_status(resource))
+    return state.reading(resource.get("spec", {}), lambda: _read(resource, pods, begun=begun), begun=begun)
+
+
+def _read(resource: Json, pods: PodSettings, *, begun: bool) -> Reading:
     """Reads it without what a newer definition has, and what is not known here; BadSpec where it cannot be run."""
     known, unknown = skew.pruned(resource, COMPARISON)
     one = spec.read(known)
+    if not begun:
+        accelerators.check_all(one, pods.gpu_resource, pods.defaults)
     if one.template.spec.storage is None:
         raise BadSpec("spec.template.storage: missing; runs on a cluster need an S3 bucket that their pods can reach")
     return Reading(Growing(one), tuple(skew.TOLD.format(path) for path in unknown[: skew.SHOWN]))
