@@ -15,7 +15,7 @@ class PeerLost(OSError):
 
 
 class PeersMissing(OSError):
-    """Pods of the same task did not all come in time. Nothing was begun; they are tried again, and want places at one time."""
+    """Pods of the same task did not all come to the first one in time. Nothing was begun; they want places at one time."""
 
 
 def passing(error: BaseException | None) -> bool:

@@ -17,7 +17,7 @@ LIMIT = 4096  # bytes that the kubelet keeps of a termination message
 # Exit codes beside 0. Another one is a fault that may pass.
 BAD_INPUT = 2  # of a program that will fail again
 PEER_LOST = 75  # of one that ends because another pod of its task is gone, and begins again with it
-PEERS_MISSING = 69  # of one that waited in vain for other pods of its task, which found no place
+PEERS_MISSING = 69  # of the first pod of a task that waited in vain for the others
 _MOST = 1000  # numbers that are read of a text, the greatest is one less: iterations and agents are far fewer
 
 

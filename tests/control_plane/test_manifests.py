@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kube_objects import IMAGES, a_run, made, owner, planned
 
 from maft.spec import decode_spec
-from maft.summaries import BAD_INPUT, PEER_LOST, PEERS_MISSING
+from maft.summaries import BAD_INPUT, PEER_LOST
 from maft_operator.cluster import kueue, manifests
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.manifests import Json
@@ -266,8 +266,8 @@ def test_nodes_are_the_pods_of_one_job_that_begin_and_end_together() -> None:
         assert (spec["parallelism"], spec["completions"], spec["backoffLimit"]) == (3, 3, run.spec.backoff_limit)
         assert spec["podReplacementPolicy"] == "Failed"
         *_, lost = spec["podFailurePolicy"]["rules"]
-        # One that ends because another one did, or because it did not come, costs no attempt.
-        ignored = {"containerName": "trainer", "operator": "In", "values": sorted([PEER_LOST, PEERS_MISSING])}
+        # One that ends because another one did costs no attempt.
+        ignored = {"containerName": "trainer", "operator": "In", "values": [PEER_LOST]}
         assert lost == {"action": "Ignore", "onExitCodes": ignored}
         [container] = spec["template"]["spec"]["containers"]
         assert accelerators(container) == {"nvidia.com/gpu": "2"} and "--gpus=2" in container["args"]

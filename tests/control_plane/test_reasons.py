@@ -73,7 +73,7 @@ PRODUCED = {
     "WebhookUnavailable": "test_workloads.py test_a_webhook_that_is_away_is_told",
     "MetricsUnreadable": "test_measured.py test_what_metrics_say",
     "DebatesLackRoom": "test_kueue.py test_servers_make_room_where_no_debate_finds_any_beside_them",
-    "PeersMissing": "test_observed.py test_pods_that_did_not_all_come_lack_places_and_no_program_failed",
+    "PeersMissing": "test_observed.py test_pods_that_did_not_all_come_lack_places_until_all_are_there",
     "ServersGivenBack": "test_places.py test_two_runs_that_hold_half_of_the_slots_each_both_finish",
     "NameTaken": "test_cluster_backend.py test_what_is_somebody_elses_is_not_taken_over",
     "TooManyObjects": "test_api.py test_a_list_without_an_end_is_refused",

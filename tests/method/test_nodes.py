@@ -229,7 +229,7 @@ def test_the_wait_for_others_ends_with_a_line(first):
     error = r"^training\.nodes: 1 of 3 pods came within 0 seconds; ask for no more nodes than"
     with pytest.raises(PeersMissing, match=error), gathered(alone, TASK, SECRET, TOLD):
         pass
-    with pytest.raises(PeersMissing, match=r"^training\.nodes: node 0 at localhost:\d+ did not gather all 3 pods within 0 seconds"):
+    with pytest.raises(PeerLost, match=r"^training\.nodes: node 0 at localhost:\d+ did not gather all 3 pods within 0 seconds"):
         joined(replace(first, index=1, patience=0.01), TASK, told_secret, never)
 
 

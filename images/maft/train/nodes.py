@@ -175,9 +175,9 @@ def _too_few(node: Node, there: int) -> str:
 
 
 def joined(node: Node, task: str, secret: Callable[[], str | None], all_done: Callable[[], bool]) -> tuple[Link, Assigned] | None:
-    """Goes to the first pod and waits until all are there; None where there is nothing left to train. PeersMissing where they do
-    not come. secret: reads it, once it is there. all_done: whether everything is committed, as it is when this pod was lost at the
-    very end."""
+    """Goes to the first pod and waits until all are there; None where there is nothing left to train. PeerLost where they do
+    not come: that is the first pod's end, and counts once. secret: reads it, once it is there. all_done: whether everything is
+    committed, as it is when this pod was lost at the very end."""
     until = time.monotonic() + node.patience
     while time.monotonic() < until:
         if all_done():
@@ -189,7 +189,7 @@ def joined(node: Node, task: str, secret: Callable[[], str | None], all_done: Ca
                 return link, message
             link.close()
         time.sleep(AGAIN)
-    raise PeersMissing(
+    raise PeerLost(
         f"training.nodes: node 0 at {node.host}:{node.port} did not gather all {node.nodes} pods within"
         f" {node.patience:.0f} seconds; ask for no more nodes than can be had at one time"
     )

@@ -71,7 +71,7 @@ def end(task: Child, now: datetime) -> Trouble:
     failed = indexes.by_themselves([pod for pod in task.pods if pods.has_failed(pod) or _is_held(pod, now)])
     if not failed:
         return Trouble(task.name, reasons.ATTEMPTS_EXHAUSTED, text(failed_with, "message") or "its pods are gone")
-    own = [pod for pod in failed if not (pods.disruption(pod) or indexes.lacked_peers(pod))]  # what counted, if any did
+    own = [pod for pod in failed if not pods.disruption(pod)]  # what counted, if any did
     if not own:
         return replace(why.failure(task.name, failed[-1], reasons.ATTEMPTS_EXHAUSTED), reason=reasons.ATTEMPTS_EXHAUSTED)
     return why.failure(task.name, own[-1], reasons.exhausted(pods.last_words(own[-1])))
@@ -98,12 +98,11 @@ def troubles(task: Child, now: datetime) -> list[Trouble]:
 
 
 def _tried_again(task: Child) -> list[Trouble]:
-    """Says what its last failed pod died of. That pods did not all come is over once all of them are there."""
-    failed = [pod for pod in task.pods if pods.has_failed(pod)]
+    """Says what its last failed pod died of. That pods did not all come is a wait until all of them are there."""
+    failed = indexes.by_themselves([pod for pod in task.pods if pods.has_failed(pod)])
     there = indexes.distinct([pod for pod in task.pods if pods.phase(pod) in ("Running", "Succeeded")])
     if failed and indexes.lacked_peers(failed[-1]) and len(there) < count(task.object, "spec", "completions"):
         return [replace(why.failure(task.name, failed[-1], reasons.PEERS_MISSING), blocking=True)]
-    failed = indexes.by_themselves([pod for pod in failed if not indexes.lacked_peers(pod)])
     return [why.failure(task.name, failed[-1], reasons.RETRYING)] if failed else []
 
 

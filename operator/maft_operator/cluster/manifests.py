@@ -6,7 +6,7 @@ What their pods have in common is pod_template.py's.
 from dataclasses import dataclass, field
 
 from maft.spec import TrainingSpec
-from maft.summaries import BAD_INPUT, PEER_LOST, PEERS_MISSING
+from maft.summaries import BAD_INPUT, PEER_LOST
 from maft_operator.cluster import export_pod, kinds, kueue, policies, resources, server_key
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.kinds import Kind
@@ -132,11 +132,10 @@ def _of_ranks(training: TrainingSpec) -> list[Json]:
 
 
 def _failure_rules(container: str, nodes: int) -> list[Json]:
-    """Of several pods that end with one, only that one counts; of those that did not find each other none does: no program failed,
-    and a pod alone may wait for a node without end, too. What limits both is spec.activeDeadlineSeconds, and spec.budget."""
+    """Of several pods that end with one, only that one counts: the first, where it waited in vain for the others."""
     bad_input = {"containerName": container, "operator": "In", "values": [BAD_INPUT]}
     disruption = {"type": "DisruptionTarget", "status": "True"}
-    lost = {"containerName": container, "operator": "In", "values": [PEERS_MISSING, PEER_LOST]}  # the API wants them in order
+    lost = {"containerName": container, "operator": "In", "values": [PEER_LOST]}
     ours: list[Json] = [{"action": "FailJob", "onExitCodes": bad_input}, {"action": "Ignore", "onPodConditions": [disruption]}]
     return [*ours, {"action": "Ignore", "onExitCodes": lost}] if nodes > 1 else ours
 

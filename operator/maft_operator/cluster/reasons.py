@@ -70,8 +70,8 @@ DEBATES_LACK_ROOM = Reason(
 )
 PEERS_MISSING = Reason(
     "PeersMissing",
-    "add nodes or quota, or let a queue admit the pods of a training together (docs/kueue.md): they are tried again, which costs "
-    "no attempt. Where all of them run and do not meet, let them reach each other (docs/gpus.md)",
+    "add nodes or quota, or let a queue admit the pods of a training together (docs/kueue.md): they are tried again within "
+    "spec.backoffLimit. Where all of them run and do not meet, let them reach each other (docs/gpus.md)",
 )
 RETRYING = Reason("Retrying", "it is tried again within spec.backoffLimit; `kubectl logs` of the failed pod says more")
 DISRUPTED = Reason("Disrupted", "another pod goes on where it was; such an end does not count against spec.backoffLimit")
