@@ -10,16 +10,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import locked_tool
 import pytest
-from committed import RUN, adapter_files, evaluation, put_iteration, put_run, put_validations
-from conftest import free_port, serving
+import trackers
+from committed import RUN, adapter_files, evaluation, put_iteration, put_report, put_run, put_validations
+from conftest import free_port
 
 from maft import committed_run
 from maft.errors import BadInput
 from maft.export import numbers, targets
 from maft.export.target import Request, Sent
 from maft.store.base import Store
+from maft.store.commits import publish
 from maft.store.files import FileStore
 from maft.summaries import Gain, Score, Validation
 
@@ -40,17 +41,12 @@ print(json.dumps([described(run) for run in client.search_runs([experiment.exper
 
 @pytest.fixture(scope="module", name="packages")
 def packages_fixture() -> dict[str, str]:
-    """The environment in which MLflow's packages come first."""
-    locked_tool.install("mlflow")
-    return {"PYTHONPATH": str(locked_tool.folder("mlflow"))}
+    return trackers.packages("mlflow")
 
 
 @pytest.fixture(scope="module", name="url")
-def url_fixture(tmp_path_factory, packages) -> Iterator[str]:
-    folder, port = tmp_path_factory.mktemp("mlflow"), free_port()
-    line = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"]
-    line += [f"--backend-store-uri=sqlite:///{folder}/db.sqlite", f"--artifacts-destination={folder}/artifacts"]
-    with serving(line, port, folder / "log.txt", 300, MLFLOW_DISABLE_TELEMETRY="true", **packages) as url:
+def url_fixture(tmp_path_factory) -> Iterator[str]:
+    with trackers.mlflow(tmp_path_factory.mktemp("mlflow")) as url:
         yield url
 
 
@@ -80,8 +76,7 @@ def test_a_run_grows_by_what_is_new_and_is_there_once(store, url, packages):
     assert first.new == len(["spec", "evaluation/0", "evaluation/1", "training/1", "adapters"])
     assert hand_on(store, f"{url}#grown").new == 0
     put_iteration(store, 2)
-    store.write(f"{RUN}/report/index.html", b"<p>report</p>")
-    store.write(f"{RUN}/report/report.json", b"{}")
+    put_report(store)
     assert hand_on(store, f"{url}#grown").new == len(["evaluation/2", "training/2", "adapters", "report"])
 
     run = read_back(url, "grown", packages)["demo"]
@@ -99,14 +94,14 @@ def test_a_run_grows_by_what_is_new_and_is_there_once(store, url, packages):
 def test_a_marker_that_was_lost_makes_no_second_run(store, url, packages):
     put_run(store)
     hand_on(store, f"{url}#lost")
-    store.delete(list(store.list(f"{RUN}/export/")))
+    store.delete(list(store.list(f"{RUN}/export/mlflow-")))
     assert hand_on(store, f"{url}#lost").new == 5
     run = read_back(url, "lost", packages)["demo"]
     assert {step for step, _ in run["metrics"]["accuracy/debate"]} == {0, 1}
 
 
 def test_another_run_of_that_name_is_another_run(tmp_path, faulty):
-    """In another bucket, or made anew with other questions: its numbers do not come between the first one's."""
+    """In another store, or made anew with other questions: its numbers do not come between the first one's."""
     filters: list[str] = []
 
     def answers(count: int, path: str) -> tuple[int, bytes]:
@@ -118,6 +113,19 @@ def test_another_run_of_that_name_is_another_run(tmp_path, faulty):
         hand_on(store, url)
         filters += [json.loads(body)["filter"] for _, path, body in asked if path.endswith("runs/search")]
     assert len(set(filters)) == len(filters) == 3
+
+
+def test_another_comparison_of_that_name_is_another_parent(tmp_path, faulty):
+    origins = set()
+    for folder in ("a", "b"):
+        store, (url, asked) = FileStore(tmp_path / folder), faulty(lambda count, path: (200, json.dumps(RUNS).encode()))
+        put_run(store, trained=False)
+        publish(store, "default/cmp/problems/", {"train.jsonl": b""})
+        hand_on(store, url, group="default/cmp")
+        searched = [json.loads(body)["filter"] for _, path, body in asked if path.endswith("runs/search")]
+        [parent] = [one for one in searched if "tags.`maft.run` = 'default/cmp'" in one]
+        origins.add(parent)
+    assert len(origins) == 2 and all("maft.origin" in one for one in origins)
 
 
 def test_a_best_iteration_that_is_the_base_model_has_no_adapters(store, faulty):

@@ -13,7 +13,7 @@ from typing import Any
 import oras.client
 import pytest
 import registries
-from committed import RUN, adapter_files, put_iteration, put_run
+from committed import RUN, adapter_files, put_iteration, put_report, put_run
 from conftest import free_port
 from peft import PeftModel
 from small import TINY
@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM
 
 from maft import committed_run
 from maft.errors import BadInput
-from maft.export import oci, targets
+from maft.export import artifacts, oci, targets
 from maft.export.target import Request, Sent
 from maft.store.base import Store
 from maft.store.files import FileStore
@@ -52,11 +52,11 @@ def get(registry: str, path: str, accept: str = "*/*") -> bytes:
 def test_every_byte_is_in_the_registry_and_is_sent_once(store, registry):
     put_run(store)
     sent = hand_on(store, f"http://{registry}/team/demo:v1", license="apache-2.0")
-    raw = get(registry, "team/demo/manifests/v1", oci.MANIFEST)
+    raw = get(registry, "team/demo/manifests/v1", artifacts.MANIFEST)
     manifest = json.loads(raw)
     assert sent.place == f"{registry}/team/demo:v1@sha256:{hashlib.sha256(raw).hexdigest()}"
-    assert (manifest["artifactType"], manifest["config"]["mediaType"]) == (oci.ARTIFACT, oci.CONFIG)
-    layers = {layer["annotations"][oci.FILEPATH]: layer for layer in manifest["layers"]}
+    assert (manifest["artifactType"], manifest["config"]["mediaType"]) == (artifacts.MODEL, artifacts.CONFIG)
+    layers = {layer["annotations"][artifacts.FILEPATH]: layer for layer in manifest["layers"]}
     weights = layers["generator-1/adapter_model.safetensors"]
     assert weights["mediaType"] == "application/vnd.cncf.model.weight.v1.raw"
     assert get(registry, f"team/demo/blobs/{weights['digest']}") == adapter_files(100)["adapter_model.safetensors"]
@@ -73,7 +73,7 @@ def test_every_byte_is_in_the_registry_and_is_sent_once(store, registry):
 def test_another_client_pulls_what_peft_loads(store, registry, tmp_path):
     put_run(store)
     hand_on(store, f"http://{registry}/pulled:v1", only=("critic-1",))
-    oras.client.OrasClient(insecure=True).pull(f"{registry}/pulled:v1", outdir=str(tmp_path / "pulled"))
+    pulled(f"{registry}/pulled:v1", tmp_path / "pulled")
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(TINY), tmp_path / "pulled" / "critic-1")
     assert model.peft_config["default"].r == 4
 
@@ -85,8 +85,57 @@ def test_a_newer_iteration_moves_the_tag_and_the_older_stays_by_its_digest(store
     put_iteration(store, 2)
     second = hand_on(store, f"http://{registry}/moved:latest").place.partition("@")[2]
     assert first != second
-    assert json.loads(get(registry, f"moved/manifests/{first}", oci.MANIFEST))["artifactType"] == oci.ARTIFACT
-    assert f"sha256:{hashlib.sha256(get(registry, 'moved/manifests/latest', oci.MANIFEST)).hexdigest()}" == second
+    assert json.loads(get(registry, f"moved/manifests/{first}", artifacts.MANIFEST))["artifactType"] == artifacts.MODEL
+    assert f"sha256:{hashlib.sha256(get(registry, 'moved/manifests/latest', artifacts.MANIFEST)).hexdigest()}" == second
+
+
+@pytest.mark.tools
+def test_the_report_is_an_artifact_of_its_own_and_is_sent_once(store, registry, tmp_path):
+    put_run(store)
+    to = f"http://{registry}/reported:v1"
+    before = hand_on(store, to)
+    files = put_report(store)
+    sent = hand_on(store, to)
+    assert (sent.place, sent.new) == (before.place, len(files))  # the adapters were there
+    raw = get(registry, "reported/manifests/v1-report", artifacts.MANIFEST)
+    manifest = json.loads(raw)
+    assert (manifest["artifactType"], manifest["config"]["mediaType"]) == (artifacts.REPORT, artifacts.EMPTY)
+    assert sent.lines == (f"oras pull {registry}/reported:v1-report@sha256:{hashlib.sha256(raw).hexdigest()}",)
+    assert sent_to_registry(store) == {"v1": sent.place.partition("@")[2], "v1-report": sent.lines[0].partition("@")[2]}
+    assert hand_on(store, to).new == 0
+    pulled(f"{registry}/reported:v1-report", tmp_path / "pulled")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "pulled" / "report").iterdir()} == files
+
+
+@pytest.mark.tools
+def test_a_newer_report_moves_its_tag_alone(store, registry):
+    put_run(store)
+    to = f"http://{registry}/renewed:v1"
+    reports = []
+    for text in ("first", "second"):
+        put_report(store, text=text)
+        reports.append(hand_on(store, to))
+    assert [sent.new for sent in reports] == [reports[0].new, 2]
+    assert reports[0].place == reports[1].place
+    assert reports[0].lines != reports[1].lines
+    store.delete(list(store.list(f"{RUN}/export/")))  # the registry knows what it has
+    assert hand_on(store, to).new == 0
+    assert set(sent_to_registry(store)) == {"v1", "v1-report"}
+
+
+def test_the_tag_of_a_report_is_one_that_registries_take():
+    assert oci.report_tag("v1") == "v1-report"
+    assert len(oci.report_tag("v" * 128)) == 128
+
+
+def sent_to_registry(store: Store) -> dict[str, str]:
+    """What the run's ledger says."""
+    [key] = store.list(f"{RUN}/export/oci-")
+    return json.loads(store.read(key))["sent"]
+
+
+def pulled(reference: str, into: Path) -> None:
+    oras.client.OrasClient(insecure=True).pull(reference, outdir=str(into))
 
 
 @pytest.mark.parametrize(

@@ -76,10 +76,20 @@ def test_a_marker_that_was_lost_gives_the_same_ids(store, collector):
     url, handler = collector
     put_run(store)
     hand_on(store, url)
-    store.delete(list(store.list(f"{RUN}/export/")))
+    store.delete(list(store.list(f"{RUN}/export/otel-")))
     hand_on(store, url)
     ids = [(span.trace_id, span.span_id) for span in handler.spans]
     assert len(ids) == 2 * len(set(ids))
+
+
+def test_a_run_of_the_same_name_and_questions_in_another_store_is_another_trace(tmp_path, collector):
+    url, handler = collector
+    for folder in ("a", "b"):
+        put_run(FileStore(tmp_path / folder))
+        hand_on(FileStore(tmp_path / folder), url)
+    ids = [(span.trace_id, span.span_id) for span in handler.spans]
+    assert len(ids) == len(set(ids)) == 2 * 8
+    assert len({trace for trace, _ in ids}) == 2
 
 
 def test_what_was_refused_is_sent_again(store, collector):

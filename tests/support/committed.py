@@ -99,6 +99,14 @@ def adapter_files(seed: int, base: Path = TINY) -> dict[str, bytes]:
     return {**made, "README.md": CARD.encode()}
 
 
+def put_report(store: Store, run: str = RUN, text: str = "report") -> dict[str, bytes]:
+    """Writes what the program of that name would have; returns its files."""
+    files = {"index.html": f"<!doctype html><p>{text}</p>".encode(), "report.json": json.dumps({"run": run, "text": text}).encode()}
+    for name, data in files.items():
+        store.write(f"{run}/{layout.REPORT}{name}", data)
+    return files
+
+
 def put_evaluation(store: Store, iteration: int, run: str = RUN) -> None:
     """Commits what the held-out debate has given."""
     prefix = layout.evaluation(run, iteration)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import yaml
 
-from maft.export import society
+from maft.export import reports, society
 from maft.export.society import Agent
 from maft.export.target import Request
 from maft.records import Evaluation
@@ -20,6 +20,9 @@ _WHOLE: Mapping[Relation, str] = {
     "merged": "A whole model: the base with this adapter added to its weights. It loads as any other, without PEFT.",
     "gguf": "A whole model as one GGUF file, for llama.cpp and programs built on it: the base with this adapter added up.",
 }
+_REPORT = f"""All numbers, and debates to read: `{reports.REPORT}/{reports.PAGE}`, a page for any browser once it is downloaded;
+`{reports.REPORT}/{reports.NUMBERS}` has the numbers for programs.
+"""
 TAGS = ["lora", "maft", "multiagent-finetuning"]
 
 
@@ -31,8 +34,8 @@ def card(request: Request, agent: Agent, relation: Relation = "adapter") -> str:
     return f"---\n{_head(request, relation, source)}---\n" + "\n".join(part for part in parts if part)
 
 
-def overview(request: Request, agents: Sequence[Agent]) -> str:
-    """Writes the card of a place that holds all of them."""
+def overview(request: Request, agents: Sequence[Agent], *, report: bool = False) -> str:
+    """Writes the card of a place that holds all of them. report: it has the run's report, too."""
     spec = society.spec(request.run)
     sources = society.sources(spec)
     rows = [f"| `{a.name}` | iteration {a.adapter.iteration} | {a.adapter.examples} | {a.commit.prefix} |" for a in agents]
@@ -49,6 +52,7 @@ Adapters of `{"`, `".join(sources)}`, made by multiagent finetuning (arXiv 2501.
             *table,
             "",
             scores(request),
+            *([_REPORT] if report else []),
             _data(request),
             _license(request),
         ]

@@ -1,6 +1,6 @@
-"""Adapters as folders on this machine. What is there already, byte by byte, is not written again."""
+"""Adapters, and other files, as folders on this machine. What is there already, byte by byte, is not written again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from maft.errors import BadInput
@@ -39,6 +39,12 @@ def put_adapter(request: Request, agent: Agent, into: Path) -> int:
             fetch_file(request.store, agent.commit, entry.name, part)
         new += 1
     return new
+
+
+def put_files(files: Mapping[str, bytes], into: Path) -> None:
+    """Writes files of these names into a folder."""
+    for name, data in files.items():
+        write(into / name, data)
 
 
 def write(path: Path, data: bytes) -> int:

@@ -1,4 +1,5 @@
-"""`--to hub`: the adapters as one model repository of the Hugging Face hub: a folder each, a card above, a commit an iteration.
+"""`--to hub`: the adapters as one model repository of the Hugging Face hub: a folder each, the report beside them, a card above; a
+commit for each export that has news.
 
 A repository that is made is private: who wants it public says so there. The token is that of the hub's own library (`HF_TOKEN`,
 `hf auth login`), the hub that of `HF_ENDPOINT`.
@@ -7,19 +8,20 @@ A repository that is made is private: who wants it public says so there. The tok
 import contextlib
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from maft.errors import BadInput, one_line
-from maft.export import folders
+from maft.export import folders, reports
 from maft.export.cards import CARD, overview
 from maft.export.ledger import Ledger, digest
-from maft.export.reports import files_digest
+from maft.export.society import Agent
 from maft.export.target import Request, Sent
 from maft.export.web import may_pass
 
+ADAPTERS = "adapters"  # part of the ledger, the card above them included
 _PART = r"[A-Za-z0-9](?:[\w.-]{0,94}\w)?"
 _NAME = re.compile(rf"(?!.*(?:--|\.\.)){_PART}/{_PART}(?<!\.git)", re.ASCII)  # as the hub has it
 
@@ -34,21 +36,27 @@ def check(where: str) -> str:
 def send(request: Request) -> Sent:
     """Uploads what is not there as it is now."""
     repository = check(request.to)
-    agents = request.agents()
-    card = overview(request, agents).encode()
-    parts = {"adapters": digest(*(agent.commit for agent in agents)) + files_digest({CARD: card})}
+    agents, report = request.agents(), reports.report_files(request.store, request.run.key)
+    card = overview(request, agents, report=bool(report)).encode()
+    parts = {ADAPTERS: digest(*(agent.commit for agent in agents)) + reports.files_digest({CARD: card}), **reports.part(report)}
     from huggingface_hub import HfApi
 
     api = HfApi(library_name="maft")
     ledger = Ledger(request.store, request.run.key, "hub", f"{api.endpoint}/{repository}")
-    missing = ledger.missing(parts)
-    for part in missing:
+    if missing := ledger.missing(parts):
         with TemporaryDirectory() as scratch, explained(repository):
-            folders.put_adapters(request, agents, Path(scratch))
-            folders.write(Path(scratch) / CARD, card)
-            _upload(api, repository, scratch, f"{request.run.key}, iteration {agents[0].adapter.iteration}")
-        ledger.note(part, parts[part])
+            if ADAPTERS in missing:
+                folders.put_adapters(request, agents, Path(scratch))
+                folders.write(Path(scratch) / CARD, card)
+            if reports.REPORT in missing:
+                folders.put_files(report, Path(scratch) / reports.REPORT)
+            _upload(api, repository, scratch, f"{request.run.key}, {_news(missing, agents)}")
+        ledger.arrived(repository, parts)
     return Sent(f"{api.endpoint}/{repository}", len(missing))
+
+
+def _news(missing: Sequence[str], agents: Sequence[Agent]) -> str:
+    return f"iteration {agents[0].adapter.iteration}" if ADAPTERS in missing else "report"
 
 
 def _upload(api: Any, repository: str, folder: str, message: str) -> None:

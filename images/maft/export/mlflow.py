@@ -4,7 +4,6 @@ Without MLflow's own client: it takes seconds to import and asks for versions of
 are children of one that has its name. Source: MLflow's REST API reference.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,14 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from maft.export import folders, numbers, society
+from maft.export import folders, numbers, reports, society
+from maft.export.identity import identity
 from maft.export.ledger import Ledger, digest, stages
-from maft.export.reports import files_digest, report_files
 from maft.export.target import Request, Sent
 from maft.export.times import committed_at
 from maft.export.web import Client, authorization, server
+from maft.store import layout
+from maft.store.commits import committed
 
 DEFAULT = "maft"  # the experiment where none is named
 RUN, ORIGIN, PARENT = "maft.run", "maft.origin", "mlflow.parentRunId"  # tags
@@ -61,7 +62,7 @@ class Tracker:
 
     def run(self, experiment: str, key: str, began: float, parent: str = "", origin: str = "") -> str:
         """Returns the id of the MLflow run of that run of maft, made where there is none. began: in seconds since 1970; origin:
-        what tells it from another one of its name, such as one in another bucket."""
+        what tells it from every other, of one name, too."""
         if there := self._run(experiment, key, origin):
             return there
         pairs = {RUN: key, ORIGIN: origin, "mlflow.runName": key.rpartition("/")[2], PARENT: parent}
@@ -102,10 +103,9 @@ def send(request: Request) -> Sent:
     if missing:
         tracker = Tracker(url, Client("mlflow", headers))
         number = tracker.experiment(experiment)
-        began = committed_at(request.store, f"{request.run.key}/problems/") or 0.0
-        parent = tracker.run(number, request.group, began) if request.group else ""
-        origin = hashlib.sha256(f"{request.store.url} {digest(request.run.problems)}".encode()).hexdigest()[:16]
-        ledger.known_as(tracker.run(number, request.run.key, began, parent, origin))
+        began = committed_at(request.store, f"{request.run.key}/{layout.PROBLEMS}") or 0.0
+        parent = tracker.run(number, request.group, began, origin=_origin(request)) if request.group else ""
+        ledger.known_as(tracker.run(number, request.run.key, began, parent, request.identity()))
         if parent:  # another one than the run was made with counts where several were made at a time
             tracker.post("runs/set-tag", run_id=ledger.remote, key=PARENT, value=parent)
         missing = ledger.missing(parts)
@@ -116,10 +116,15 @@ def send(request: Request) -> Sent:
     return Sent(f"{url} experiment {experiment} run {ledger.remote}", len(missing))
 
 
+def _origin(request: Request) -> str:
+    """What tells the comparison from every other, where it has questions that its runs share."""
+    questions = committed(request.store, f"{request.group}/{layout.PROBLEMS}")
+    return identity(request.store, request.group, questions) if questions else ""
+
+
 def _files(request: Request) -> dict[str, str]:
     """Parts that are files: the report, and the adapters that count if they are no longer the base model."""
-    report = report_files(request.store, request.run.key)
-    parts = {f"{ARTIFACTS}/report": files_digest(report)} if report else {}
+    parts = reports.part(reports.report_files(request.store, request.run.key), f"{ARTIFACTS}/{reports.REPORT}")
     trained = any(i.training.complete for i in request.run.iterations)
     if trained and not society.iteration(request.run, request.iteration).training.all_base:
         agents = request.agents()
@@ -157,9 +162,9 @@ def _upload(tracker: Tracker, request: Request, run: str, part: str) -> None:
         return
     with TemporaryDirectory() as scratch:
         top = Path(scratch)
-        for name, data in (report_files(request.store, request.run.key) if part.endswith("/report") else {}).items():
-            folders.write(top / "report" / name, data)
-        if not part.endswith("/report"):
+        if part == f"{ARTIFACTS}/{reports.REPORT}":
+            folders.put_files(reports.report_files(request.store, request.run.key), top / reports.REPORT)
+        else:
             folders.put_adapters(request, request.agents(), top / part.removeprefix(f"{ARTIFACTS}/"))
         for path in _all(top):
             tracker.client.ask("PUT", f"{base}/{quote(str(path.relative_to(top)))}", path, Content_Type="application/octet-stream")

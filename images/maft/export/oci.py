@@ -1,11 +1,9 @@
-"""`--to oci`: the adapters as one ModelPack artifact of an OCI registry: a file is a layer, and nothing is packed.
+"""`--to oci`: the adapters as one ModelPack artifact of an OCI registry, and the report as one of its own.
 
 Equal commits give the manifest of equal digest: what is there is not sent again, and files that several artifacts share lie there
-once. Credentials are those of docker's configuration. Source: OCI distribution and image specifications, CNCF's model-spec.
+once. Credentials are those of docker's configuration. Source: the OCI distribution specification.
 """
 
-import hashlib
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -16,18 +14,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from maft.errors import BadInput, one_line
-from maft.export import folders, society
+from maft.export import artifacts, reports
+from maft.export.artifacts import MANIFEST, Artifact
 from maft.export.ledger import Ledger
 from maft.export.target import Request, Sent
-from maft.store.uploads import measured
 
 LIMIT = 60.0  # seconds that an answer may let us wait
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-ARTIFACT = "application/vnd.cncf.model.manifest.v1+json"
-CONFIG = "application/vnd.cncf.model.config.v1+json"
-FILEPATH = "org.cncf.model.filepath"
-TITLE = "org.opencontainers.image.title"
-_LAYERS = {".safetensors": "weight", ".json": "weight.config", ".md": "doc"}  # by the end of a file's name
+_REPORT = "-report"  # how the report's tag ends
 _REFERENCE = re.compile(r"(?P<name>[a-z0-9]+(?:[._/-]+[a-z0-9]+)*):(?P<tag>\w[\w.-]{0,127})", re.ASCII)
 _MAY_PASS = (408, 425, 429)
 
@@ -74,9 +67,9 @@ class Registry:
         folder = os.environ.get("DOCKER_CONFIG")
         self._client.auth.load_configs(self._client.get_container(where.reference), [f"{folder}/config.json"] if folder else None)
 
-    def digest(self) -> str:
-        """Returns the digest of the manifest under the tag; empty where there is none."""
-        answer = self._ask("HEAD", f"manifests/{self._where.tag}", accept=(404,), headers={"Accept": MANIFEST})
+    def digest(self, tag: str) -> str:
+        """Returns the digest of the manifest under a tag; empty where there is none."""
+        answer = self._ask("HEAD", f"manifests/{tag}", accept=(404,), headers={"Accept": MANIFEST})
         return str(answer.headers.get("Docker-Content-Digest", "")) if answer.status_code == 200 else ""
 
     def blob(self, path: Path, digest: str) -> bool:
@@ -92,9 +85,9 @@ class Registry:
             self._ask("PUT", f"{target}{'&' if '?' in target else '?'}digest={digest}", data=opened, headers=headers)
         return True
 
-    def manifest(self, data: bytes) -> None:
-        """Puts the manifest under the tag."""
-        self._ask("PUT", f"manifests/{self._where.tag}", data=data, headers={"Content-Type": MANIFEST})
+    def manifest(self, tag: str, data: bytes) -> None:
+        """Puts a manifest under a tag."""
+        self._ask("PUT", f"manifests/{tag}", data=data, headers={"Content-Type": MANIFEST})
 
     def _ask(self, method: str, path: str, accept: tuple[int, ...] = (), **more: Any) -> Any:
         """Sends one request: BadInput where it is refused, OSError where the registry is away or busy."""
@@ -143,57 +136,32 @@ def _reason(error: OSError) -> str:
 
 
 def send(request: Request) -> Sent:
-    """Pushes the artifact unless the registry has it."""
+    """Pushes what the registry does not have: the adapters under the tag, the report under one of its own."""
     where = check(request.to)
     ledger = Ledger(request.store, request.run.key, "oci", where.reference)
-    registry = Registry(where)
+    registry, files = Registry(where), reports.report_files(request.store, request.run.key)
     with TemporaryDirectory() as scratch:
-        top = Path(scratch)
-        folders.put_adapters(request, request.agents(), top)
-        config = top / "config"
-        layers = [_layer(path, top) for path in sorted(top.rglob("*")) if path.is_file()]
-        config.write_bytes(_config(request, layers))
-        manifest = _manifest(request, _descriptor(config, CONFIG), layers)
-        digest = f"sha256:{hashlib.sha256(manifest).hexdigest()}"
-        if registry.digest() == digest:
-            return Sent(f"{where.reference}@{digest}", 0)
-        for layer in layers:
-            registry.blob(top / layer["annotations"][FILEPATH], layer["digest"])
-        registry.blob(config, _descriptor(config, CONFIG)["digest"])
-        registry.manifest(manifest)
-    ledger.known_as(digest)
-    return Sent(f"{where.reference}@{digest}", len(layers))
+        made = {where.tag: artifacts.adapters(request, Path(scratch))}
+        if files:
+            made[report_tag(where.tag)] = artifacts.report(request, files, Path(scratch))
+        new = sum(_push(registry, tag, artifact) for tag, artifact in made.items())
+    digests = {tag: artifact.digest for tag, artifact in made.items()}
+    if ledger.missing(digests):
+        ledger.arrived(digests[where.tag], digests)
+    places = [f"{where.host}/{where.name}:{tag}@{digest}" for tag, digest in digests.items()]
+    return Sent(places[0], new, tuple(f"oras pull {place}" for place in places[1:]))
 
 
-def _descriptor(path: Path, kind: str) -> dict[str, Any]:
-    size, sha256 = measured(path)
-    return {"mediaType": kind, "digest": f"sha256:{sha256}", "size": size}
+def report_tag(tag: str) -> str:
+    """Names the report of what lies under a tag; no tag has more than 128 characters."""
+    return f"{tag[: 128 - len(_REPORT)]}{_REPORT}"
 
 
-def _layer(path: Path, top: Path) -> dict[str, Any]:
-    kind = f"application/vnd.cncf.model.{_LAYERS.get(path.suffix, 'weight.config')}.v1.raw"
-    name = str(path.relative_to(top))
-    return {**_descriptor(path, kind), "annotations": {FILEPATH: name, TITLE: name}}  # ModelPack's clients read one, oras the other
-
-
-def _config(request: Request, layers: list[dict[str, Any]]) -> bytes:
-    """What ModelPack says of a model. No times: equal commits give equal bytes."""
-    licenses = {"licenses": [request.license]} if request.license else {}
-    sources = ", ".join(society.sources(society.spec(request.run)))
-    facts: Mapping[str, Any] = {
-        "descriptor": {
-            "name": request.name,
-            "title": f"Adapters of {sources}",
-            "baseModel": sources,
-            **licenses,
-        },
-        "modelfs": {"type": "layers", "diffIds": [layer["digest"] for layer in layers]},
-        "config": {"format": "safetensors"},
-    }
-    return json.dumps(facts, sort_keys=True).encode()
-
-
-def _manifest(request: Request, config: Mapping[str, Any], layers: list[dict[str, Any]]) -> bytes:
-    notes = {TITLE: request.name, "dev.maft.run": request.run.key}
-    whole = {"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": ARTIFACT, "config": config, "layers": layers}
-    return json.dumps({**whole, "annotations": notes}, sort_keys=True).encode()
+def _push(registry: Registry, tag: str, artifact: Artifact) -> int:
+    """Uploads files first, then the manifest that names them; returns how many layers the tag got, 0 if it has them."""
+    if registry.digest(tag) == artifact.digest:
+        return 0
+    for digest, path in (*artifact.layers, artifact.config):
+        registry.blob(path, digest)
+    registry.manifest(tag, artifact.manifest)
+    return len(artifact.layers)

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from maft.store import layout
 from maft.store.base import Missing, Store
 
-FILES = ("index.html", "report.json")
+REPORT = "report"  # a part of ledgers; the folder in which others have the files
+PAGE, NUMBERS = "index.html", "report.json"
+FILES = (PAGE, NUMBERS)
 
 
 def report_files(store: Store, run: str) -> dict[str, bytes]:
@@ -15,6 +17,11 @@ def report_files(store: Store, run: str) -> dict[str, bytes]:
         return {name: store.read(f"{run}/{layout.REPORT}{name}") for name in FILES}
     except Missing:
         return {}
+
+
+def part(files: Mapping[str, bytes], name: str = REPORT) -> dict[str, str]:
+    """Makes a part for a ledger of the files; none where there is no report."""
+    return {name: files_digest(files)} if files else {}
 
 
 def files_digest(files: Mapping[str, bytes]) -> str:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from maft.committed_run import RunCommits
 from maft.export import society
+from maft.export.identity import identity
 from maft.export.society import Agent
 from maft.store.base import Store
 
@@ -34,6 +35,10 @@ class Request:
     def agents(self) -> tuple[Agent, ...]:
         """Lists the adapters that are wanted."""
         return society.agents(self.store, self.run, self.iteration, self.only)
+
+    def identity(self) -> str:
+        """Returns what tells the run from every other, as 32 hexadecimal digits."""
+        return identity(self.store, self.run.key, self.run.problems)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """`--to otel`: the stages of a run as one OpenTelemetry trace, OTLP over HTTP in JSON, from what the store says of their times.
 
-Ids are hashes of the run's questions and the stage, so that what is sent twice is one span. A stage ended when it was committed,
-and began so many seconds before as it says itself. Source: the OTLP specification.
+The trace's id is the run's identity, a span's a hash of it and the stage: what is sent twice is one span. A stage ended when it
+was committed, and began so many seconds before as it says itself. Source: the OTLP specification.
 """
 
 import hashlib
@@ -78,8 +78,8 @@ def send(request: Request) -> Sent:
         parts[RUN] = digest(*(stage.commit for stage in spans.values()))
     ledger = Ledger(request.store, request.run.key, "otel", url)
     if missing := ledger.missing(parts):
-        trace = _hash(request.run, "")[:32]
-        body = [_whole(request, trace, list(spans.values())) if p == RUN else _span(request, trace, spans[p]) for p in missing]
+        trace = request.identity()
+        body = [_whole(request, trace, list(spans.values())) if p == RUN else _span(trace, spans[p]) for p in missing]
         _post(url, request, body)
         ledger.arrived(trace, {part: parts[part] for part in missing})
     return Sent(f"{url} trace {ledger.remote}", len(missing))
@@ -108,14 +108,14 @@ def headers(text: str) -> dict[str, str]:
     return made
 
 
-def _span(request: Request, trace: str, stage: Stage) -> dict[str, Any]:
-    ids = {"traceId": trace, "spanId": _hash(request.run, stage.part)[:16], "parentSpanId": _hash(request.run, RUN)[:16]}
+def _span(trace: str, stage: Stage) -> dict[str, Any]:
+    ids = {"traceId": trace, "spanId": _id(trace, stage.part), "parentSpanId": _id(trace, RUN)}
     return {**ids, **_described(stage.name, stage.begin, stage.end, {**stage.facts, "maft.prefix": stage.commit.prefix})}
 
 
 def _whole(request: Request, trace: str, every: list[Stage]) -> dict[str, Any]:
     begin, end = min(stage.begin for stage in every), max(stage.end for stage in every)
-    ids = {"traceId": trace, "spanId": _hash(request.run, RUN)[:16]}
+    ids = {"traceId": trace, "spanId": _id(trace, RUN)}
     return {**ids, **_described(f"maft run {request.run.key}", begin, end, numbers.parameters(request.run))}
 
 
@@ -128,5 +128,5 @@ def _attributes(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"key": k, "value": {"stringValue": v} if isinstance(v, str) else {"doubleValue": v}} for k, v in facts.items()]
 
 
-def _hash(run: RunCommits, part: str) -> str:
-    return hashlib.sha256(f"{run.key}\n{digest(run.problems)}\n{part}".encode()).hexdigest()
+def _id(trace: str, part: str) -> str:
+    return hashlib.sha256(f"{trace}\n{part}".encode()).hexdigest()[:16]

@@ -2,13 +2,16 @@
 
 import contextlib
 import io
+import os
 import re
 
 from maft.errors import BadInput
 from maft.export import numbers
 from maft.export.ledger import Ledger, stages
 from maft.export.target import Request, Sent
+from maft.export.web import public
 
+SHOWN = 8  # characters of the identity: trackio knows runs by their names
 _PROJECT = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 
 
@@ -22,24 +25,34 @@ def send(request: Request) -> Sent:
     """Logs what the project does not have yet."""
     project = request.to
     check(project)
-    from trackio.utils import TRACKIO_DIR
-
-    ledger = Ledger(request.store, request.run.key, "trackio", f"{TRACKIO_DIR}/{project}")
-    parts = stages(request.run)
+    place = where()
+    ledger = Ledger(request.store, request.run.key, "trackio", f"{place}/{project}")
+    parts, name = stages(request.run), f"{request.run.key}-{request.identity()[:SHOWN]}"
     missing = ledger.missing(parts)
     if missing:
         with contextlib.redirect_stdout(io.StringIO()):  # it greets
-            _log(request, project, missing)
-        ledger.arrived(request.run.key, {part: parts[part] for part in missing})
-    return Sent(f"{TRACKIO_DIR} project {project} run {request.run.key}", len(missing), (f"trackio show --project {project}",))
+            _log(request, project, name, missing)
+        ledger.arrived(name, {part: parts[part] for part in missing})
+    return Sent(f"{place} project {project} run {name}", len(missing), (f"trackio show --project {project}",))
 
 
-def _log(request: Request, project: str, parts: list[str]) -> None:
+def where() -> str:
+    """Returns the server that trackio's variables name, without its token; the folder of this machine where they name none."""
+    if space := os.environ.get("TRACKIO_SPACE_ID"):
+        return space
+    if server := os.environ.get("TRACKIO_SERVER_URL"):
+        return public(server).rstrip("/")
+    from trackio.utils import TRACKIO_DIR
+
+    return str(TRACKIO_DIR)
+
+
+def _log(request: Request, project: str, name: str, parts: list[str]) -> None:
     import trackio
 
     run = trackio.init(
         project=project,
-        name=request.run.key,
+        name=name,
         group=request.group or None,
         config=dict(numbers.parameters(request.run)),
         resume="allow",
