@@ -2,8 +2,8 @@
 
 clients: 200 clients ask for two minutes without a pause: errors, answers, memory of the society's process. overhead: questions to
 the society ÷ the same debates by the code of a run, equally many at a time. first-token: of one agent through the society ÷ by
-vLLM itself. export: the program that hands a run on. Without --run the stand-in for vLLM answers, after a time of its own;
-first-token needs a run, and with it vLLM. Numbers are kept in benchmarks/society.json; `--write` puts them into
+vLLM itself. export: the program that hands a run on (exports.py). Without --run the stand-in for vLLM answers, after a time of its
+own; first-token needs a run, and with it vLLM. Numbers are kept in benchmarks/society.json; `--write` puts them into
 docs/performance.md.
 """
 
@@ -16,7 +16,6 @@ import statistics
 import sys
 import tempfile
 import time
-from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -25,14 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import exports
 import page
 import psutil
-import registries
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "support")]
-from collectors import collecting  # noqa: E402
-from committed import put_run  # noqa: E402
 from conftest import MOCK, free_port, serving  # noqa: E402
 from societies import RUN, trained  # noqa: E402
 
@@ -46,14 +43,12 @@ from maft.debate.setup import Setup  # noqa: E402
 from maft.records import Problem  # noqa: E402
 from maft.society_spec import SocietySpec  # noqa: E402
 from maft.spec import SERVER_KEY, Spec, decode_spec  # noqa: E402
-from maft.store.files import FileStore  # noqa: E402
 from maft.store.urls import open_store  # noqa: E402
 from maft_operator.local import place, society  # noqa: E402
 
 Json = dict[str, Any]
 OUTPUT = Path(__file__).with_suffix(".json")
 CLIENTS, SECONDS = 200, 120
-EXPORTS = 9
 AT_ONCE, QUESTIONS, PAIRS = 16, 64, 5
 LATENCY = 0.3  # seconds of the stand-in for an answer
 _ONE = "society/generator-1"
@@ -228,30 +223,8 @@ async def first_token(side: Side) -> Json:
 
 
 async def export(side: Side) -> Json:
-    """A run of the tests, handed on to each kind of target that can be had here without an account: small adapters, so that it is
-    the program's start that takes its time."""
-    with tempfile.TemporaryDirectory() as folder, registries.serving(Path(folder)) as registry, collecting() as (collector, _):
-        put_run(FileStore(Path(folder) / "store"))
-        places = {
-            "peft": f"{folder}/peft",
-            "vllm": f"{folder}/vllm",
-            "otel": f"{collector}/own",
-            "oci": f"http://{registry}/demo:v",
-        }
-        each = {kind: [await _exported(folder, f"{kind}={where}{n}") for n in range(EXPORTS)] for kind, where in places.items()}
-    return {
-        "exports": EXPORTS,
-        "kinds": {kind: {"median": statistics.median(seconds), "most": max(seconds)} for kind, seconds in each.items()},
-    }
-
-
-async def _exported(folder: str, to: str) -> float:
-    """Counts the seconds of the program."""
-    line = [f"--store=file://{folder}/store", "--run=default/demo", f"--to={to}"]
-    began = time.perf_counter()
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "maft.export", *line, stdout=DEVNULL)
-    assert await process.wait() == 0, to
-    return round(time.perf_counter() - began, 2)
+    """The program that hands a run on, to each kind of target; it asks no society."""
+    return await exports.measured()
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,8 +293,7 @@ def markdown(results: Json) -> str:
             words = f"{m['answers']} answers, {m['errors']} errors; {memory}", "no error, memory flat"
             rows.append(f"| {m['clients']} clients for {m['seconds']} s | {engine} | {words[0]} | {words[1]} |")
         elif part == "export":
-            several = ", ".join(f"{kind} {one['median']:.1f} ({one['most']:.1f} at most)" for kind, one in m["kinds"].items())
-            rows.append(f"| seconds of an export, from the program's start | none | {several} | ≤ 2 |")
+            rows += exports.rows(m)
         elif part == "overhead":
             several = f"{m['median']:.3f} ({min(m['ratios']):.3f} to {max(m['ratios']):.3f})"
             rows.append(f"| seconds of the society ÷ of a run's debates, {m['atOnce']} at a time | {engine} | {several} | ≤ 1.05 |")
