@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 from committed import RUN, put_run
+from s3server import S3Server, s3_fixture  # noqa: F401 - the fixture `s3`
 
 from maft import committed_run
 from maft.errors import BadInput
 from maft.export.target import Request
+from maft.store.base import Store
 from maft.store.files import FileStore
+from maft.store.urls import open_store
 
 
 def begun(folder: Path, **spec: object) -> FileStore:
@@ -19,7 +22,7 @@ def begun(folder: Path, **spec: object) -> FileStore:
     return store
 
 
-def identity(store: FileStore) -> str:
+def identity(store: Store) -> str:
     return Request(store, committed_run.read(store, RUN), "").identity()
 
 
@@ -33,6 +36,17 @@ def test_it_goes_with_the_run_and_not_with_its_path(tmp_path):
 
 def test_runs_of_one_name_and_one_spec_in_two_stores_are_two(tmp_path):
     assert identity(begun(tmp_path / "a")) != identity(begun(tmp_path / "b"))
+
+
+@pytest.mark.s3
+def test_a_bucket_has_one_for_each_prefix_whoever_asks(s3: S3Server, monkeypatch):
+    for name, value in s3.environment().items():
+        monkeypatch.setenv(name, value)
+    for prefix in ("identity-a", "identity-b"):
+        put_run(open_store(s3.url(prefix)), iterations=0)
+    outside = s3.url("identity-a").replace("127.0.0.1", "localhost")  # as a cluster's endpoint has another name outside
+    asked = [identity(open_store(url)) for url in (s3.url("identity-a"), outside, s3.url("identity-b"))]
+    assert asked[0] == asked[1] != asked[2]
 
 
 def test_a_run_that_is_made_anew_is_another_one(tmp_path):
