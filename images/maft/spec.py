@@ -324,6 +324,8 @@ class ExportSpec(Section, frozen=True, kw_only=True):
     to: Literal["mlflow", "otel", "hub", "oci"]
     address: str
     license: str
+    report: bool = True
+    """Whether it gets the report, which holds questions and debates."""
     token_secret: SecretKey | None = None
 
     @property

@@ -19,11 +19,13 @@ from rich.console import Console
 
 from maft.store.files import FileStore
 from maft_operator.__main__ import main
-from maft_operator.local.exports import Exports
+from maft_operator.local.exports import Exports, flags, wanted
 from maft_operator.plan import graph as plan
 from maft_operator.spec.parse import parse
 
 pytestmark = pytest.mark.run
+HUB, OTEL = {"to": "hub", "address": "a/b"}, {"to": "otel", "address": "http://h"}  # a collector gets no report anyway
+NO_REPORT = ["--no-report"]
 LIMIT = 300.0  # seconds for a whole small run on two busy cores
 
 
@@ -65,6 +67,16 @@ def test_a_target_that_was_away_has_all_in_the_end(tmp_path):
     assert len(names) == len(set(names))
     assert {"evaluation, iteration 0", "evaluation, iteration 2", "maft run default/test", *first} <= set(names)
     assert (tmp_path / "adapters" / "generator-1" / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("reported", "flag"),
+    [((), []), ((True, True), []), ((False, False), NO_REPORT), ((True, False), []), ((False, True), NO_REPORT)],
+)
+def test_the_report_goes_to_no_target_where_the_spec_says_so(reported, flag):
+    run = parse(resource(export=[{**to, "report": report} for to, report in zip((HUB, OTEL), reported, strict=False)]))
+    line = flags(wanted(["peft"], run), "runs", run)
+    assert [word for word in line if "report" in word] == flag
 
 
 def finished(folder: Path, target: str, *, interrupted: bool = False) -> str:
@@ -130,6 +142,11 @@ def test_a_target_that_there_is_not_is_refused_before_the_run(tmp_path, target, 
         (
             [{"to": "hub", "address": "a/b", "license": "MIT"}, {"to": "hub", "address": "a/c", "license": "Apache-2.0"}],
             "error: spec.export[].license: Apache-2.0 and MIT; on one machine all targets get the same: name one",
+        ),
+        (
+            [{"to": "mlflow", "address": "http://h"}, {"to": "hub", "address": "a/b", "report": False}],
+            "error: spec.export[].report: true for mlflow=http://h, false for hub=a/b; on one machine all targets get the same:"
+            " write the same, or leave one to `maft export`",
         ),
     ],
 )

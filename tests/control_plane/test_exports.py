@@ -266,6 +266,16 @@ def test_the_program_takes_what_the_plan_writes(target: Json) -> None:
     assert given.store == "s3://bucket/runs?endpoint=http%3A%2F%2Fs3%3A9000"
 
 
+@pytest.mark.parametrize("target", [MLFLOW, HUB, OTEL, OCI], ids=lambda target: target["to"])
+def test_a_target_that_gets_no_report_is_sent_so_and_every_other_as_before_there_was_the_field(target: Json) -> None:
+    plain, stated, without = (made({**target, **field}) for field in ({}, {"report": True}, {"report": False}))
+    assert plain == stated and "--no-report" not in container(plain)["args"]
+    assert container(without)["args"] == [*container(plain)["args"], "--no-report"]
+    assert without["metadata"]["name"] == plain["metadata"]["name"]
+    given = [program.parser().parse_args(container(job)["args"][2:]) for job in (plain, without)]
+    assert [one.report for one in given] == [True, False]
+
+
 def test_each_target_gets_its_secret_as_its_own_clients_read_it() -> None:
     model = {"model": {"source": "org/model", "tokenSecret": {"name": "model"}}}
     assert variables(made(HUB, **model))["HF_TOKEN"] == {"name": "hub", "key": "token"}

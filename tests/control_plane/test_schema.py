@@ -200,7 +200,11 @@ specs = st.fixed_dictionaries(
         "export": st.lists(
             st.fixed_dictionaries(
                 {"to": st.just("hub"), "address": st.from_regex("[a-z]{1,9}/[a-z]{1,9}", fullmatch=True)},
-                optional={"license": st.sampled_from(["", "Apache-2.0"]), "tokenSecret": st.just({"name": "s"})},
+                optional={
+                    "license": st.sampled_from(["", "Apache-2.0"]),
+                    "report": st.booleans(),
+                    "tokenSecret": st.just({"name": "s"}),
+                },
             ),
             max_size=3,
             unique_by=lambda target: target["address"],

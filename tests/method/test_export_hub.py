@@ -25,10 +25,18 @@ def hub_fixture() -> Iterator[tuple[str, type[hubs.Hub]]]:
         yield served
 
 
-def export(tmp_path: Path, url: str, to: str = "team/demo", token: str = hubs.TOKEN) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "maft.export", "--store", str(tmp_path / "runs"), "--run", RUN, f"--to=hub={to}"]
+def export(
+    tmp_path: Path, url: str, *more: str, to: str = "team/demo", token: str = hubs.TOKEN
+) -> subprocess.CompletedProcess[str]:
+    return started(
+        tmp_path, url, "maft.export", "--store", str(tmp_path / "runs"), "--run", RUN, f"--to=hub={to}", *more, token=token
+    )
+
+
+def started(tmp_path: Path, url: str, *line: str, token: str = hubs.TOKEN) -> subprocess.CompletedProcess[str]:
     variables = hubs.environment(url, tmp_path / "hf", token)
-    return subprocess.run(line, env={**os.environ, **variables}, capture_output=True, text=True, timeout=120)
+    whole = [sys.executable, "-m", *line]
+    return subprocess.run(whole, env={**os.environ, **variables}, capture_output=True, text=True, timeout=120)
 
 
 def test_every_file_arrives_whole_once_and_again_when_it_is_newer(tmp_path, hub):
@@ -68,6 +76,23 @@ def test_the_report_lies_beside_the_adapters_and_follows_what_is_newer(tmp_path,
     assert handler.files["report/index.html"] == newer["index.html"]
     assert export(tmp_path, url).stdout == f"hub: {url}/team/demo (all there before)\n"
     assert handler.commits == [f"{RUN}, iteration 1"] * 2 + [f"{RUN}, report"]
+
+
+def test_who_wants_no_report_there_says_so_and_what_is_there_stays(tmp_path, hub):
+    url, handler = hub
+    store = FileStore(tmp_path / "runs")
+    put_run(store)
+    files = put_report(store)
+    command = ("maft_operator", "export", str(tmp_path / "runs" / RUN), "--to=hub=team/demo", "--no-report")
+    assert started(tmp_path, url, *command).stdout == f"hub: {url}/team/demo (1 new)\n"
+    assert "generator-1/adapter_model.safetensors" in handler.files
+    assert [name for name in handler.files if "report" in name] == []
+    assert "report" not in handler.files["README.md"].decode()
+    assert export(tmp_path, url, "--no-report").stdout == f"hub: {url}/team/demo (all there before)\n"
+    assert export(tmp_path, url).stdout == f"hub: {url}/team/demo (2 new)\n"  # the card names it
+    put_report(store, text="newer")
+    assert export(tmp_path, url, "--no-report").stdout == f"hub: {url}/team/demo (1 new)\n"  # the card, which names none
+    assert handler.files["report/index.html"] == files["index.html"]
 
 
 def test_a_hub_that_refuses_or_is_away_is_one_line(tmp_path, hub):

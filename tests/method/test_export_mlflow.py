@@ -91,6 +91,18 @@ def test_a_run_grows_by_what_is_new_and_is_there_once(store, url, packages):
 
 
 @pytest.mark.tools
+def test_who_wants_no_report_there_says_so(store, url, packages):
+    put_run(store)
+    put_report(store)
+    assert hand_on(store, f"{url}#unreported", report=False).new == len(
+        ["spec", "evaluation/0", "evaluation/1", "training/1", "adapters"]
+    )
+    files = read_back(url, "unreported", packages)["demo"]["files"]
+    assert files and all(name.startswith("adapters/") for name in files)
+    assert hand_on(store, f"{url}#unreported").new == len(["report"])
+
+
+@pytest.mark.tools
 def test_a_marker_that_was_lost_makes_no_second_run(store, url, packages):
     put_run(store)
     hand_on(store, f"{url}#lost")

@@ -108,6 +108,19 @@ def test_the_report_is_an_artifact_of_its_own_and_is_sent_once(store, registry, 
 
 
 @pytest.mark.tools
+def test_who_wants_no_report_there_says_so(store, registry):
+    put_run(store)
+    to = f"http://{registry}/unreported:v1"
+    put_report(store)
+    alone = hand_on(store, to, report=False)
+    assert (alone.lines, set(sent_to_registry(store))) == ((), {"v1"})
+    assert json.loads(get(registry, "unreported/tags/list"))["tags"] == ["v1"]
+    assert hand_on(store, to, report=False).new == 0
+    both = hand_on(store, to)
+    assert (both.place, len(both.lines)) == (alone.place, 1)
+
+
+@pytest.mark.tools
 def test_a_newer_report_moves_its_tag_alone(store, registry):
     put_run(store)
     to = f"http://{registry}/renewed:v1"

@@ -58,8 +58,8 @@ def python(packages: dict[str, str], *line: str, cwd: Path, **variables: str) ->
     return subprocess.run([sys.executable, *line], env=environment, capture_output=True, text=True, timeout=180, cwd=cwd)
 
 
-def export(packages: dict[str, str], folder: Path, to: str, runs: str = "runs", **variables: str) -> str:
-    line = ["-m", "maft.export", "--store", str(folder / runs), "--run", RUN, f"--to={to}"]
+def export(packages: dict[str, str], folder: Path, to: str, *more: str, runs: str = "runs", **variables: str) -> str:
+    line = ["-m", "maft.export", "--store", str(folder / runs), "--run", RUN, f"--to={to}", *more]
     done = python(packages, *line, cwd=folder, **variables)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[0]
@@ -135,6 +135,16 @@ def test_wandb_has_the_report_as_an_artifact_whose_files_lie_in_the_folder(tmp_p
         assert {name: path.read_bytes() for name, path in entries.items()} == wanted
         assert all(into in path.parents for path in entries.values())
     assert [path for path in home.rglob("*") if path.is_file() and b"<!doctype" in path.read_bytes()] == []
+
+
+def test_who_wants_no_report_in_wandb_says_so(tmp_path, packages):
+    store, into = FileStore(tmp_path / "runs"), tmp_path / "out"
+    put_run(store)
+    put_report(store)
+    assert export(packages, tmp_path, f"wandb={into}", "--no-report").endswith("(4 new)")
+    assert not any("artifact" in record for record in read_back(packages, tmp_path, into))
+    assert [path for path in into.rglob("*") if path.is_file() and b"<!doctype" in path.read_bytes()] == []
+    assert export(packages, tmp_path, f"wandb={into}").endswith("(1 new)")
 
 
 def read_back(packages: dict[str, str], folder: Path, into: Path) -> list[dict[str, Any]]:

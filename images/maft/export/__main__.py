@@ -29,7 +29,16 @@ def main(assignment: Assignment, given: argparse.Namespace) -> ExportSummary:
             targets.check_installed(kind)
         return ExportSummary(targets=())
     run = committed_run.read(assignment.store, assignment.run)
-    request = Request(assignment.store, run, "", assignment.iteration or None, tuple(given.only), given.license, assignment.group)
+    request = Request(
+        assignment.store,
+        run,
+        "",
+        iteration=assignment.iteration or None,
+        only=tuple(given.only),
+        license=given.license,
+        report=given.report,
+        group=assignment.group,
+    )
     sent, failures = [], []
     for kind, where in asked:
         try:
@@ -84,6 +93,9 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--only", action="append", default=[], metavar="NAME", help="an adapter, such as generator-1 [all]")
     flags.add_argument("--check", action="store_true", help="refuse targets that there are not, and do nothing else")
     flags.add_argument("--license", default="", metavar="SPDX", help="of the adapters, for their cards [none is stated]")
+    flags.add_argument(
+        "--no-report", dest="report", action="store_false", help="leave out the report: it holds questions and debates"
+    )
     return flags
 
 

@@ -36,7 +36,7 @@ def check(where: str) -> str:
 def send(request: Request) -> Sent:
     """Uploads what is not there as it is now."""
     repository = check(request.to)
-    agents, report = request.agents(), reports.report_files(request.store, request.run.key)
+    agents, report = request.agents(), request.report_files()
     card = overview(request, agents, report=bool(report)).encode()
     parts = {ADAPTERS: digest(*(agent.commit for agent in agents)) + reports.files_digest({CARD: card}), **reports.part(report)}
     from huggingface_hub import HfApi

@@ -124,7 +124,7 @@ def _origin(request: Request) -> str:
 
 def _files(request: Request) -> dict[str, str]:
     """Parts that are files: the report, and the adapters that count if they are no longer the base model."""
-    parts = reports.part(reports.report_files(request.store, request.run.key), f"{ARTIFACTS}/{reports.REPORT}")
+    parts = reports.part(request.report_files(), f"{ARTIFACTS}/{reports.REPORT}")
     trained = any(i.training.complete for i in request.run.iterations)
     if trained and not society.iteration(request.run, request.iteration).training.all_base:
         agents = request.agents()
@@ -163,7 +163,7 @@ def _upload(tracker: Tracker, request: Request, run: str, part: str) -> None:
     with TemporaryDirectory() as scratch:
         top = Path(scratch)
         if part == f"{ARTIFACTS}/{reports.REPORT}":
-            folders.put_files(reports.report_files(request.store, request.run.key), top / reports.REPORT)
+            folders.put_files(request.report_files(), top / reports.REPORT)
         else:
             folders.put_adapters(request, request.agents(), top / part.removeprefix(f"{ARTIFACTS}/"))
         for path in _all(top):

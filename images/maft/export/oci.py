@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from maft.errors import BadInput, one_line
-from maft.export import artifacts, reports
+from maft.export import artifacts
 from maft.export.artifacts import MANIFEST, Artifact
 from maft.export.ledger import Ledger
 from maft.export.target import Request, Sent
@@ -139,7 +139,7 @@ def send(request: Request) -> Sent:
     """Pushes what the registry does not have: the adapters under the tag, the report under one of its own."""
     where = check(request.to)
     ledger = Ledger(request.store, request.run.key, "oci", where.reference)
-    registry, files = Registry(where), reports.report_files(request.store, request.run.key)
+    registry, files = Registry(where), request.report_files()
     with TemporaryDirectory() as scratch:
         made = {where.tag: artifacts.adapters(request, Path(scratch))}
         if files:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from maft.committed_run import RunCommits
-from maft.export import society
+from maft.export import reports, society
 from maft.export.identity import identity
 from maft.export.society import Agent
 from maft.store.base import Store
@@ -24,6 +24,9 @@ class Request:
     license: str = ""
     """Of the adapters, as an SPDX name; empty: nobody said."""
 
+    report: bool = True
+    """Whether the report, which holds questions and debates, goes along."""
+
     group: str = ""
     """NAMESPACE/NAME of the comparison that the run belongs to; empty: none."""
 
@@ -35,6 +38,10 @@ class Request:
     def agents(self) -> tuple[Agent, ...]:
         """Lists the adapters that are wanted."""
         return society.agents(self.store, self.run, self.iteration, self.only)
+
+    def report_files(self) -> dict[str, bytes]:
+        """Reads the run's report; empty where there is none yet, or it is not to go along."""
+        return reports.report_files(self.store, self.run.key) if self.report else {}
 
     def identity(self) -> str:
         """Returns what tells the run from every other, as 32 hexadecimal digits."""

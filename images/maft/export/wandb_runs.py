@@ -20,7 +20,7 @@ def send(request: Request) -> Sent:
     """Writes what is not in the folder yet."""
     into = folders.folder(request, "wandb")
     ledger = Ledger(request.store, request.run.key, "wandb", str(into))
-    report = reports.report_files(request.store, request.run.key)
+    report = request.report_files()
     parts = {**stages(request.run), **reports.part(report)}
     if not into.is_dir():  # somebody has taken it away
         ledger.known_as("")

@@ -310,7 +310,8 @@ def serve_flags(server: Server, *where: str, spec: str | None = None) -> Flags:
 
 
 def _target(export: ExportSpec) -> list[str]:
-    return [f"--to={export.target}", *([f"--license={export.license}"] if export.license else [])]
+    license_ = [f"--license={export.license}"] if export.license else []
+    return [f"--to={export.target}", *license_, *([] if export.report else ["--no-report"])]
 
 
 def _gpus(item: Task | Server) -> list[str]:
