@@ -99,7 +99,7 @@ async def measured() -> Json:
 
 async def _exported(kind: str, place: Place, number: int) -> float:
     """Counts the seconds of the program."""
-    line = [f"--store={place.store}", f"--run={RUN}", f"--to={kind}={place.to}{number}"]
+    line = [f"--store={place.store}", f"--run={RUN}", f"--to={kind}={place.to}{number}", "--report"]
     began = time.perf_counter()
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "maft.export", *line, stdout=DEVNULL, env={**os.environ, **place.environment}

@@ -5,7 +5,7 @@ Names are those of the CustomResourceDefinition in snake case; defaults, bounds 
 that is newer than the first release with this format has its default here as well: what a run that began before it ran with.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Self, TypeVar
 
 import msgspec
@@ -22,6 +22,9 @@ TaskKind = Literal["arithmetic", "jsonl", "gsm8k", "math", "mmlu", "reasoning-gy
 ANSWERS: dict[TaskKind, AnswerKind] = {"math": "math", "mmlu": "choice", "reasoning-gym": "text"}
 Thinking = Literal["Auto", "Enabled", "Disabled"]
 Topology = Literal["PerAgent", "Shared"]
+# Kinds of targets with room for the report, which holds questions and debates, and whether they get it where nobody says so:
+# trackers do, and what others may read does not.
+REPORTS: Mapping[str, bool] = {"mlflow": True, "wandb": True, "hub": False, "oci": False}
 PREFERENCES = ("dpo", "kto")  # ways of training that learn what is better than something else, at a lower rate
 # Of `training`: where it runs, no matter what comes out.
 TRAINING_PLACES = ("gpus", "nodes", "topology", "parallelism", "checkpointMinutes", "sharedMemory", "nccl")
@@ -324,8 +327,8 @@ class ExportSpec(Section, frozen=True, kw_only=True):
     to: Literal["mlflow", "otel", "hub", "oci"]
     address: str
     license: str
-    report: bool = True
-    """Whether it gets the report, which holds questions and debates."""
+    report: bool | None = None
+    """Whether it gets the report; None: as its kind does (REPORTS)."""
     token_secret: SecretKey | None = None
 
     @property

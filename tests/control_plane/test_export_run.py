@@ -22,10 +22,12 @@ from maft_operator.__main__ import main
 from maft_operator.local.exports import Exports, flags, wanted
 from maft_operator.plan import graph as plan
 from maft_operator.spec.parse import parse
+from maft_operator.spec.schema import BadSpec
 
 pytestmark = pytest.mark.run
-HUB, OTEL = {"to": "hub", "address": "a/b"}, {"to": "otel", "address": "http://h"}  # a collector gets no report anyway
-NO_REPORT = ["--no-report"]
+MLFLOW, OTEL = {"to": "mlflow", "address": "http://h"}, {"to": "otel", "address": "http://h"}  # a collector gets no report anyway
+HUB, OCI = {"to": "hub", "address": "a/b"}, {"to": "oci", "address": "h/a:v"}
+YES, NO = {"report": True}, {"report": False}
 LIMIT = 300.0  # seconds for a whole small run on two busy cores
 
 
@@ -70,13 +72,26 @@ def test_a_target_that_was_away_has_all_in_the_end(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("reported", "flag"),
-    [((), []), ((True, True), []), ((False, False), NO_REPORT), ((True, False), []), ((False, True), NO_REPORT)],
+    ("targets", "flag"),
+    [
+        ([], []),
+        ([MLFLOW, HUB, OCI, OTEL], []),
+        ([{**MLFLOW, **YES}, {**HUB, **NO}, OCI], []),  # as their kinds have it
+        ([MLFLOW, {**HUB, **YES}, OTEL], ["--report"]),
+        ([{**MLFLOW, **NO}, HUB, {**OTEL, **YES}], ["--no-report"]),
+    ],
 )
-def test_the_report_goes_to_no_target_where_the_spec_says_so(reported, flag):
-    run = parse(resource(export=[{**to, "report": report} for to, report in zip((HUB, OTEL), reported, strict=False)]))
+def test_each_target_gets_the_report_or_not_as_it_would_alone(targets, flag):
+    run = parse(resource(export=targets))
     line = flags(wanted(["peft"], run), "runs", run)
     assert [word for word in line if "report" in word] == flag
+
+
+def test_a_target_of_the_command_line_gets_no_report_because_one_of_the_spec_does():
+    run = parse(resource(export=[{**HUB, **YES}]))
+    assert wanted(["hub=a/b"], run) == ["hub=a/b"]
+    with pytest.raises(BadSpec, match=r"^spec\.export\[\]\.report: the report would go to hub=a/b and not to oci=h/a:v; "):
+        wanted(["oci=h/a:v"], run)
 
 
 def finished(folder: Path, target: str, *, interrupted: bool = False) -> str:
@@ -144,9 +159,9 @@ def test_a_target_that_there_is_not_is_refused_before_the_run(tmp_path, target, 
             "error: spec.export[].license: Apache-2.0 and MIT; on one machine all targets get the same: name one",
         ),
         (
-            [{"to": "mlflow", "address": "http://h"}, {"to": "hub", "address": "a/b", "report": False}],
-            "error: spec.export[].report: true for mlflow=http://h, false for hub=a/b; on one machine all targets get the same:"
-            " write the same, or leave one to `maft export`",
+            [{**MLFLOW, **NO}, {**HUB, **YES}],
+            "error: spec.export[].report: the report would go to hub=a/b and not to mlflow=http://h; on one machine one command"
+            " sends to both: write the same for both, or leave one to `maft export`",
         ),
     ],
 )

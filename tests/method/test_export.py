@@ -361,7 +361,7 @@ def test_a_merged_model_says_what_base_and_adapter_say(store, tmp_path):
 def test_one_target_that_fails_keeps_no_other_from_its_part(store, tmp_path, capsys):
     put_run(store)
     given = argparse.Namespace(
-        to=[f"kserve={tmp_path}/x.yaml", f"peft={tmp_path}/out"], only=[], license="", report=True, check=False
+        to=[f"kserve={tmp_path}/x.yaml", f"peft={tmp_path}/out"], only=[], license="", report=None, check=False
     )
     with pytest.raises(BadInput, match=r"^kserve: model\.source"):
         export.main(Assignment(store, RUN), given)
@@ -375,7 +375,7 @@ def test_folders_have_no_report_whether_one_is_wanted_or_not(store, tmp_path, ki
     put_report(store)
     hand_on(store, kind, tmp_path / "out")
     assert list(tmp_path.glob("out/**/*report*")) == []
-    assert hand_on(store, kind, tmp_path / "out", report=False).new == 0
+    assert [hand_on(store, kind, tmp_path / "out", report=report).new for report in (True, False)] == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -383,7 +383,7 @@ def test_folders_have_no_report_whether_one_is_wanted_or_not(store, tmp_path, ki
 )
 def test_a_license_is_an_spdx_name(store, tmp_path, text, fine):
     put_run(store)
-    given = argparse.Namespace(to=[f"peft={tmp_path}/out"], only=[], license=text, report=True, check=False)
+    given = argparse.Namespace(to=[f"peft={tmp_path}/out"], only=[], license=text, report=None, check=False)
     with contextlib.nullcontext() if fine else pytest.raises(BadInput, match=r"^--license 'Apache 2\.0': expected an SPDX name"):
         export.main(Assignment(store, RUN), given)
     assert (tmp_path / "out").is_dir() == fine

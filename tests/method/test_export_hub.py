@@ -65,33 +65,34 @@ def test_the_report_lies_beside_the_adapters_and_follows_what_is_newer(tmp_path,
     url, handler = hub
     store = FileStore(tmp_path / "runs")
     put_run(store)
-    assert export(tmp_path, url).returncode == 0
+    assert export(tmp_path, url, "--report").returncode == 0
     assert "report/index.html" not in handler.files["README.md"].decode()
     files = put_report(store)
-    assert export(tmp_path, url).stdout == f"hub: {url}/team/demo (2 new)\n"  # the card names it
+    assert export(tmp_path, url, "--report").stdout == f"hub: {url}/team/demo (2 new)\n"  # the card names it
     assert {name: handler.files[f"report/{name}"] for name in files} == files
     assert "`report/index.html`" in handler.files["README.md"].decode()
     newer = put_report(store, text="newer")
-    assert export(tmp_path, url).stdout == f"hub: {url}/team/demo (1 new)\n"
+    assert export(tmp_path, url, "--report").stdout == f"hub: {url}/team/demo (1 new)\n"
     assert handler.files["report/index.html"] == newer["index.html"]
-    assert export(tmp_path, url).stdout == f"hub: {url}/team/demo (all there before)\n"
+    assert export(tmp_path, url, "--report").stdout == f"hub: {url}/team/demo (all there before)\n"
     assert handler.commits == [f"{RUN}, iteration 1"] * 2 + [f"{RUN}, report"]
 
 
-def test_who_wants_no_report_there_says_so_and_what_is_there_stays(tmp_path, hub):
+@pytest.mark.parametrize("flag", [(), ("--no-report",)], ids=["unasked", "refused"])
+def test_the_report_goes_there_where_it_is_asked_for_and_what_is_there_stays(tmp_path, hub, flag):
     url, handler = hub
     store = FileStore(tmp_path / "runs")
     put_run(store)
     files = put_report(store)
-    command = ("maft_operator", "export", str(tmp_path / "runs" / RUN), "--to=hub=team/demo", "--no-report")
-    assert started(tmp_path, url, *command).stdout == f"hub: {url}/team/demo (1 new)\n"
+    command = ("maft_operator", "export", str(tmp_path / "runs" / RUN), "--to=hub=team/demo")
+    assert started(tmp_path, url, *command, *flag).stdout == f"hub: {url}/team/demo (1 new)\n"
     assert "generator-1/adapter_model.safetensors" in handler.files
     assert [name for name in handler.files if "report" in name] == []
     assert "report" not in handler.files["README.md"].decode()
-    assert export(tmp_path, url, "--no-report").stdout == f"hub: {url}/team/demo (all there before)\n"
-    assert export(tmp_path, url).stdout == f"hub: {url}/team/demo (2 new)\n"  # the card names it
+    assert export(tmp_path, url, *flag).stdout == f"hub: {url}/team/demo (all there before)\n"
+    assert started(tmp_path, url, *command, "--report").stdout == f"hub: {url}/team/demo (2 new)\n"  # the card names it
     put_report(store, text="newer")
-    assert export(tmp_path, url, "--no-report").stdout == f"hub: {url}/team/demo (1 new)\n"  # the card, which names none
+    assert export(tmp_path, url, *flag).stdout == f"hub: {url}/team/demo (1 new)\n"  # the card, which names none
     assert handler.files["report/index.html"] == files["index.html"]
 
 

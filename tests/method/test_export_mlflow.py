@@ -99,7 +99,8 @@ def test_who_wants_no_report_there_says_so(store, url, packages):
     )
     files = read_back(url, "unreported", packages)["demo"]["files"]
     assert files and all(name.startswith("adapters/") for name in files)
-    assert hand_on(store, f"{url}#unreported").new == len(["report"])
+    assert hand_on(store, f"{url}#unreported").new == len(["report"])  # nobody says it there, as ever
+    assert hand_on(store, f"{url}#unreported", report=True).new == 0
 
 
 @pytest.mark.tools

@@ -95,28 +95,30 @@ def test_the_report_is_an_artifact_of_its_own_and_is_sent_once(store, registry, 
     to = f"http://{registry}/reported:v1"
     before = hand_on(store, to)
     files = put_report(store)
-    sent = hand_on(store, to)
+    sent = hand_on(store, to, report=True)
     assert (sent.place, sent.new) == (before.place, len(files))  # the adapters were there
     raw = get(registry, "reported/manifests/v1-report", artifacts.MANIFEST)
     manifest = json.loads(raw)
     assert (manifest["artifactType"], manifest["config"]["mediaType"]) == (artifacts.REPORT, artifacts.EMPTY)
     assert sent.lines == (f"oras pull {registry}/reported:v1-report@sha256:{hashlib.sha256(raw).hexdigest()}",)
     assert sent_to_registry(store) == {"v1": sent.place.partition("@")[2], "v1-report": sent.lines[0].partition("@")[2]}
-    assert hand_on(store, to).new == 0
+    assert hand_on(store, to, report=True).new == 0
     pulled(f"{registry}/reported:v1-report", tmp_path / "pulled")
     assert {path.name: path.read_bytes() for path in (tmp_path / "pulled" / "report").iterdir()} == files
 
 
 @pytest.mark.tools
-def test_who_wants_no_report_there_says_so(store, registry):
+@pytest.mark.parametrize("report", [None, False], ids=["unasked", "refused"])
+def test_the_report_goes_there_where_it_is_asked_for(store, registry, report):
     put_run(store)
-    to = f"http://{registry}/unreported:v1"
+    name = f"unreported-{report}".lower()
+    to = f"http://{registry}/{name}:v1"
     put_report(store)
-    alone = hand_on(store, to, report=False)
+    alone = hand_on(store, to, report=report)
     assert (alone.lines, set(sent_to_registry(store))) == ((), {"v1"})
-    assert json.loads(get(registry, "unreported/tags/list"))["tags"] == ["v1"]
-    assert hand_on(store, to, report=False).new == 0
-    both = hand_on(store, to)
+    assert json.loads(get(registry, f"{name}/tags/list"))["tags"] == ["v1"]
+    assert hand_on(store, to, report=report).new == 0
+    both = hand_on(store, to, report=True)
     assert (both.place, len(both.lines)) == (alone.place, 1)
 
 
@@ -127,12 +129,12 @@ def test_a_newer_report_moves_its_tag_alone(store, registry):
     reports = []
     for text in ("first", "second"):
         put_report(store, text=text)
-        reports.append(hand_on(store, to))
+        reports.append(hand_on(store, to, report=True))
     assert [sent.new for sent in reports] == [reports[0].new, 2]
     assert reports[0].place == reports[1].place
     assert reports[0].lines != reports[1].lines
     store.delete(list(store.list(f"{RUN}/export/")))  # the registry knows what it has
-    assert hand_on(store, to).new == 0
+    assert hand_on(store, to, report=True).new == 0
     assert set(sent_to_registry(store)) == {"v1", "v1-report"}
 
 

@@ -145,6 +145,7 @@ def test_who_wants_no_report_in_wandb_says_so(tmp_path, packages):
     assert not any("artifact" in record for record in read_back(packages, tmp_path, into))
     assert [path for path in into.rglob("*") if path.is_file() and b"<!doctype" in path.read_bytes()] == []
     assert export(packages, tmp_path, f"wandb={into}").endswith("(1 new)")
+    assert export(packages, tmp_path, f"wandb={into}", "--report").endswith("(all there before)")
 
 
 def read_back(packages: dict[str, str], folder: Path, into: Path) -> list[dict[str, Any]]:

@@ -93,9 +93,8 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--only", action="append", default=[], metavar="NAME", help="an adapter, such as generator-1 [all]")
     flags.add_argument("--check", action="store_true", help="refuse targets that there are not, and do nothing else")
     flags.add_argument("--license", default="", metavar="SPDX", help="of the adapters, for their cards [none is stated]")
-    flags.add_argument(
-        "--no-report", dest="report", action="store_false", help="leave out the report: it holds questions and debates"
-    )
+    whether = "whether the report, which holds questions and debates, goes along [to mlflow and wandb, not to hub and oci]"
+    flags.add_argument("--report", action=argparse.BooleanOptionalAction, help=whether)
     return flags
 
 

@@ -24,8 +24,8 @@ class Request:
     license: str = ""
     """Of the adapters, as an SPDX name; empty: nobody said."""
 
-    report: bool = True
-    """Whether the report, which holds questions and debates, goes along."""
+    report: bool | None = None
+    """Whether the report, which holds questions and debates, goes along; None: nobody said, which the kind of target decides."""
 
     group: str = ""
     """NAMESPACE/NAME of the comparison that the run belongs to; empty: none."""

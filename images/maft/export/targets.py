@@ -1,11 +1,13 @@
 """The table of targets. A target's module is imported when it is used: a tracker's library may take seconds."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 
 from maft.errors import BadInput
 from maft.export.target import Request, Sent, Target
+from maft.spec import REPORTS
 
 TARGETS: Mapping[str, Target] = {
     "peft": Target("[FOLDER]", "adapters as PEFT folders, each with a card", "folders"),
@@ -15,8 +17,16 @@ TARGETS: Mapping[str, Target] = {
     "wandb": Target("[FOLDER]", "a run of Weights & Biases in offline mode, with the report", "wandb_runs", "wandb", ("wandb",)),
     "trackio": Target("PROJECT", "a run of a trackio project", "trackio_runs", "trackio", ("trackio",)),
     "otel": Target("URL", "the stages as one OpenTelemetry trace (OTLP over HTTP)", "traces"),
-    "hub": Target("OWNER/NAME", "adapters and report as a model repository of the hub", "hub", "export", ("huggingface_hub",)),
-    "oci": Target("HOST/NAME:TAG", "adapters as a ModelPack artifact of a registry, the report as another", "oci", "export"),
+    "hub": Target(
+        "OWNER/NAME",
+        "adapters, and with --report the report, as a model repository of the hub",
+        "hub",
+        "export",
+        ("huggingface_hub",),
+    ),
+    "oci": Target(
+        "HOST/NAME:TAG", "adapters as a ModelPack artifact of a registry, with --report the report as another", "oci", "export"
+    ),
     "merged": Target("[FOLDER]", "whole models, one for each adapter", "merged", "train", ("torch", "peft")),
     "gguf": Target("[FOLDER]", "the same as GGUF files, for llama.cpp, Ollama and LM Studio", "gguf_files", "gguf", ("gguf",)),
 }
@@ -55,8 +65,9 @@ def _asked(takes: str) -> str:
 
 def send(kind: str, request: Request) -> Sent:
     """Hands the run on to a target of that kind; BadInput where a package for it is missing."""
+    report = REPORTS.get(kind, False) if request.report is None else request.report
     try:
-        made: Sent = import_module(f"maft.export.{TARGETS[kind].module}").send(request)
+        made: Sent = import_module(f"maft.export.{TARGETS[kind].module}").send(replace(request, report=report))
     except ModuleNotFoundError as error:
         raise _lacking(kind, str(error.name)) from None
     return made

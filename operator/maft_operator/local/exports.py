@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from maft.spec import ExportSpec
+from maft.spec import REPORTS
 from maft_operator.local.processes import Child, start
 from maft_operator.plan.exports import evaluated
 from maft_operator.plan.graph import Graph
@@ -20,36 +20,42 @@ from maft_operator.plan.step import Observed
 from maft_operator.spec.parse import Run
 from maft_operator.spec.schema import BadSpec
 
-_NUMBERS_ALONE = ("otel",)  # kinds of targets that get no report anyway
 LOOK = 0.1  # seconds between two looks at an export that is waited for
 
 
 def wanted(targets: Sequence[str], run: Run) -> list[str]:
     """Lists the targets of the command line and of the run's spec, each once; BadSpec where those of the spec get several licenses,
-    or only some the report: one program sends to all."""
+    or one flag cannot say which of all get the report: one program sends to all."""
     licenses = sorted({target.license for target in run.spec.export if target.license})
     if len(licenses) > 1:
         raise BadSpec(f"spec.export[].license: {' and '.join(licenses)}; on one machine all targets get the same: name one")
-    reported = {target.report: target.target for target in _shown(run)}
-    if len(reported) > 1:
-        raise BadSpec(
-            f"spec.export[].report: true for {reported[True]}, false for {reported[False]}; on one machine all targets get"
-            " the same: write the same, or leave one to `maft export`"
-        )
-    return list(dict.fromkeys([*targets, *(target.target for target in run.spec.export)]))
+    every = list(dict.fromkeys([*targets, *(target.target for target in run.spec.export)]))
+    _report(every, run)
+    return every
 
 
 def flags(targets: Sequence[str], store: str, run: Run) -> list[str]:
     """Writes the command that hands that run on."""
     command = [sys.executable, "-m", "maft.export", "--store", store, "--run", run.key]
     licenses = {f"--license={target.license}" for target in run.spec.export if target.license}
-    unreported = [] if all(target.report for target in _shown(run)) else ["--no-report"]
-    return [*command, *(f"--to={target}" for target in targets), *licenses, *unreported]
+    return [*command, *(f"--to={target}" for target in targets), *licenses, *_report(targets, run)]
 
 
-def _shown(run: Run) -> list[ExportSpec]:
-    """Lists the targets of the spec that have room for a report."""
-    return [target for target in run.spec.export if target.to not in _NUMBERS_ALONE]
+def _report(targets: Sequence[str], run: Run) -> list[str]:
+    """Writes the flag by which each target gets the report or not, as its field or its kind has it."""
+    stated = {target.target: target.report for target in run.spec.export if target.report is not None}
+    kinds = {target: target.partition("=")[0] for target in targets}
+    usual = {target: REPORTS[kind] for target, kind in kinds.items() if kind in REPORTS}
+    wanted = {target: stated.get(target, gets) for target, gets in usual.items()}
+    if wanted == usual:
+        return []
+    shown = {gets: target for target, gets in wanted.items()}
+    if len(shown) > 1:
+        raise BadSpec(
+            f"spec.export[].report: the report would go to {shown[True]} and not to {shown[False]}; on one machine one command"
+            " sends to both: write the same for both, or leave one to `maft export`"
+        )
+    return ["--report" if True in shown else "--no-report"]
 
 
 def refused(targets: Sequence[str], store: str, run: Run) -> bool:

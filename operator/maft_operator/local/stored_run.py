@@ -29,7 +29,8 @@ def add(commands: Any) -> None:
     export.add_argument("--iteration", metavar="N", help="whose adapters [the best, or the last that has all]")
     export.add_argument("--only", action="append", default=[], metavar="NAME", help="an adapter, such as generator-1 [all]")
     export.add_argument("--license", metavar="SPDX", help="of the adapters, for their cards [none is stated]")
-    export.add_argument("--no-report", action="store_true", help="leave out the report: it holds questions and debates")
+    whether = "whether the report, which holds questions and debates, goes along [to mlflow and wandb, not to hub and oci]"
+    export.add_argument("--report", action=argparse.BooleanOptionalAction, help=whether)
     export.add_argument("--group", metavar="NAMESPACE/NAME", help="the comparison that the run belongs to [none]")
     export.set_defaults(call=_export)
 
@@ -58,6 +59,6 @@ def _export(arguments: argparse.Namespace) -> int:
     flags = [f"--to={target}" for target in arguments.to] + [f"--only={name}" for name in arguments.only]
     flags += [] if arguments.iteration is None else [f"--iteration={arguments.iteration}"]
     flags += [] if arguments.license is None else [f"--license={arguments.license}"]
-    flags += ["--no-report"] if arguments.no_report else []
+    flags += [] if arguments.report is None else ["--report" if arguments.report else "--no-report"]
     flags += [] if arguments.group is None else [f"--group={arguments.group}"]
     return program("export", arguments.run, *flags)

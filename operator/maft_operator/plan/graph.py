@@ -311,7 +311,8 @@ def serve_flags(server: Server, *where: str, spec: str | None = None) -> Flags:
 
 def _target(export: ExportSpec) -> list[str]:
     license_ = [f"--license={export.license}"] if export.license else []
-    return [f"--to={export.target}", *license_, *([] if export.report else ["--no-report"])]
+    report = [] if export.report is None else ["--report" if export.report else "--no-report"]
+    return [f"--to={export.target}", *license_, *report]
 
 
 def _gpus(item: Task | Server) -> list[str]:
