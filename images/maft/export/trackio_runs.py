@@ -27,7 +27,8 @@ def send(request: Request) -> Sent:
     check(project)
     place = where()
     ledger = Ledger(request.store, request.run.key, "trackio", f"{place}/{project}")
-    parts, name = stages(request.run), f"{request.run.key}-{request.identity()[:SHOWN]}"
+    parts = stages(request.run)
+    name = ledger.called(lambda: f"{request.run.key}-{request.identity()[:SHOWN]}", request.run.key)
     missing = ledger.missing(parts)
     if missing:
         with contextlib.redirect_stdout(io.StringIO()):  # it greets
