@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM
 
 from maft import committed_run
 from maft.errors import BadInput
-from maft.export import artifacts, oci, targets
+from maft.export import artifacts, targets
 from maft.export.target import Request, Sent
 from maft.store.base import Store
 from maft.store.files import FileStore
@@ -138,9 +138,14 @@ def test_a_newer_report_moves_its_tag_alone(store, registry):
     assert set(sent_to_registry(store)) == {"v1", "v1-report"}
 
 
-def test_the_tag_of_a_report_is_one_that_registries_take():
-    assert oci.report_tag("v1") == "v1-report"
-    assert len(oci.report_tag("v" * 128)) == 128
+def test_a_tag_that_leaves_no_room_for_that_of_the_report_is_refused_where_one_is_wanted(store):
+    put_run(store)
+    to = f"127.0.0.1:{free_port()}/demo:{'v' * 121}"
+    with pytest.raises(BadInput, match=r"v: a tag of 122 characters; with the report at most 121: its own ends with -report$"):
+        hand_on(store, f"{to}v", report=True)
+    for name, report in ((to, True), (f"{to}v", None)):  # both go on to the registry, which is away
+        with pytest.raises(OSError, match="is away"):
+            hand_on(store, name, report=report)
 
 
 def sent_to_registry(store: Store) -> dict[str, str]:

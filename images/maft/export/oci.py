@@ -21,6 +21,7 @@ from maft.export.target import Request, Sent
 
 LIMIT = 60.0  # seconds that an answer may let us wait
 _REPORT = "-report"  # how the report's tag ends
+LONGEST = 128 - len(_REPORT)  # characters of a tag that has a report
 _REFERENCE = re.compile(r"(?P<name>[a-z0-9]+(?:[._/-]+[a-z0-9]+)*):(?P<tag>\w[\w.-]{0,127})", re.ASCII)
 _MAY_PASS = (408, 425, 429)
 
@@ -138,23 +139,23 @@ def _reason(error: OSError) -> str:
 def send(request: Request) -> Sent:
     """Pushes what the registry does not have: the adapters under the tag, the report under one of its own."""
     where = check(request.to)
+    if request.report and len(where.tag) > LONGEST:
+        raise BadInput(
+            f"--to oci={request.to}: a tag of {len(where.tag)} characters; with the report at most {LONGEST}:"
+            f" its own ends with {_REPORT}"
+        )
     ledger = Ledger(request.store, request.run.key, "oci", where.reference)
     registry, files = Registry(where), request.report_files()
     with TemporaryDirectory() as scratch:
         made = {where.tag: artifacts.adapters(request, Path(scratch))}
         if files:
-            made[report_tag(where.tag)] = artifacts.report(request, files, Path(scratch))
+            made[where.tag + _REPORT] = artifacts.report(request, files, Path(scratch))
         new = sum(_push(registry, tag, artifact) for tag, artifact in made.items())
     digests = {tag: artifact.digest for tag, artifact in made.items()}
     if ledger.missing(digests):
         ledger.arrived(digests[where.tag], digests)
     places = [f"{where.host}/{where.name}:{tag}@{digest}" for tag, digest in digests.items()]
     return Sent(places[0], new, tuple(f"oras pull {place}" for place in places[1:]))
-
-
-def report_tag(tag: str) -> str:
-    """Names the report of what lies under a tag; no tag has more than 128 characters."""
-    return f"{tag[: 128 - len(_REPORT)]}{_REPORT}"
 
 
 def _push(registry: Registry, tag: str, artifact: Artifact) -> int:
