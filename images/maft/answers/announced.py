@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from maft.answers.listed import Listed, listed
 from maft.answers.whose import is_of_before, is_of_others, is_upheld
 
 # --- announcements ---
@@ -114,10 +115,9 @@ _AHEAD = re.compile(r"[\s*_]*(?:as follows|the following|below|here|this|given b
 _OFFERED = re.compile(r"[\s*_$(]*(?:or|nor)(?![^\W_])", re.IGNORECASE)  # begins a line that belongs to the one before it
 _SENTENCE = re.compile(r"[.!?;](?=\s|$)|\n")
 _ITEM = re.compile(r"^\s{0,8}[-*+•]\s{1,4}(?=\S)")  # "- 12 apples" of a list; "-12" is a number
-# "1. 7" and "2. 8" under each other, or two numbers in a list: several answers. A mark before a single number is none of it.
-_LISTED = re.compile(r"[\s*_]{0,8}(?:(?P<number>\d{1,2})[.)]|[-*+•])[*_]{0,2}(?:\s{1,4}(?P<what>\S[^\n]*))?")
-_BARE = re.compile(r"[$(*_\\]{0,4}[-−]?\d[\d.,/]{0,40}[$)*_\\]{0,4}[.;,]?\s*")
-_NUMBERED = re.compile(rf"^\s{{0,8}}\d[.)]\s{{1,4}}(?={_BARE.pattern}$)")
+# The mark before a single number is none of it: "1. 7", "1. **18 dollars**"
+_BARE = r"[$(*_\\]{0,4}[-−]?\d[\d.,/]{0,40}[$)*_\\%°]{0,4}(?:\s[^\W\d_]{1,15})?[*_]{0,3}[.;,]?[*_]{0,3}\s*"
+_NUMBERED = re.compile(rf"^\s{{0,8}}\d[.)][*_]{{0,2}}\s{{1,4}}(?={_BARE}$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,9 @@ class Statement:
     doubted: bool
     """It asks ("The answer is 5?"), or announces nothing ("The answer is clear")."""
     only: bool
-    """There are several: it says "not only", or lists them."""
+    """It says "not only": there are several."""
+    listed: Listed | None
+    """The list with which it begins, and ends there in the reply."""
     corrections: tuple[str, ...]
     """What it says the answer is instead; where it denies nothing: what takes its line back."""
     end: int
@@ -176,6 +178,8 @@ def _statement(marker: re.Match[str], text: str) -> Statement:
     first, *others = _DISPLAYED.sub(lambda shown: shown[0].replace("\n", " "), text, count=1).split("\n")
     if "\n" in marker[0].rstrip(" *_"):
         first = _unmarked(first)
+    elif marker["colon"] and first.startswith("1"):
+        first = _NUMBERED.sub("", first)
     lines = [part for part in (first, *map(_unmarked, others)) if _SOMETHING.search(part)] or [""]
     if len(lines) > 1 and _AHEAD.fullmatch(lines[0]):
         lines = lines[1:]
@@ -190,25 +194,17 @@ def _statement(marker: re.Match[str], text: str) -> Statement:
     parts = tuple(head[correction.end() :].partition("\n")[0] for correction in pattern.finditer(head))
     sentence = _SENTENCE.search(text)
     end = marker.end() + (sentence.end() if sentence else len(text))
-    titled, only = (
-        bool(not_ and not_["word"].istitle()),
-        bool(not_ and not_["only"]) or _lists_several(marker[0].partition("\n")[2] + text),
-    )
+    titled, only = bool(not_ and not_["word"].istitle()), bool(not_ and not_["only"])
     asks = bool(sentence and sentence[0] == "?" and not parts)
     doubted = asks or (not colon and bool(_EMPTY.fullmatch(line.strip(" .:*"))))
-    return Statement(line, colon, denied, titled, doubted, only, () if only else parts[:4], end)
+    return Statement(line, colon, denied, titled, doubted, only, _list(marker, text, colon=colon), () if only else parts[:4], end)
 
 
-def _lists_several(text: str) -> bool:
-    """Whether what is announced begins with two items of a list: numbered ones, or numbers that differ."""
-    lines = [line.rstrip() for line in text[:800].split("\n") if line.strip(" *_")][:2]
-    one, other = (*map(_LISTED.fullmatch, lines), None, None)[:2]
-    if not (one and other and one["what"]):
-        return False
-    if one["number"] or other["number"]:
-        return (one["number"], other["number"]) == ("1", "2")
-    values = [item["what"].strip(" .;,*_") for item in (one, other) if item["what"] and _BARE.fullmatch(item["what"])]
-    return len(set(values)) == 2
+def _list(marker: re.Match[str], text: str, *, colon: bool) -> Listed | None:
+    """The list with which begins what is announced on the next line, or behind a colon."""
+    _, next_line, begun = marker[0].partition("\n")
+    its = listed(begun + text) if next_line or colon else None
+    return its and replace(its, end=marker.end() - len(begun) + its.end)
 
 
 def _unmarked(line: str) -> str:

@@ -42,7 +42,8 @@ _DENIED_BEFORE = re.compile(
     re.IGNORECASE,
 )
 _DENIED_AFTER = re.compile(
-    r"[)\]$*_}]*+\s(?:(?:does|do|did|has|would|will|should)\s?(?:n['’]t|not)(?!\s(?:exist|change|depend|have|affect|contradict)(?![^\W_]))|has\san?\s(?:\w{1,12}\s)?(?:error|mistake|flaw)"
+    r"[)\]$*_}]*+(?:(?:,\s\(?[A-J]\)?){0,8},?\s(?:and|or)\s\(?[A-J](?![^\W_])[)\]$*_}]{0,3})?"  # A and B are wrong
+    r"\s(?:(?:does|do|did|has|would|will|should)\s?(?:n['’]t|not)(?!\s(?:exist|change|depend|have|affect|contradict)(?![^\W_]))|has\san?\s(?:\w{1,12}\s)?(?:error|mistake|flaw)"
     r"|(?:is|are|was|seems|looks|would\sbe|can|could)\s?(?:n['’]t|not|wrong|incorrect|false|out|impossible|eliminated|excluded|clearly\swrong))(?![^\W_])",
     re.IGNORECASE,
 )
@@ -88,13 +89,19 @@ def last_choice(text: str) -> str | None:
     return None if hedged or (len(taken) == 2 and _are_together(*taken)) else _letter(taken[-1])
 
 
+def letter_alone(line: str) -> str | None:
+    """The letter of a line that is a choice and nothing else."""
+    alone = _ALONE.fullmatch(line)
+    return alone["letter"].upper() if alone else None
+
+
 def _first_line(text: str) -> str | None:
     """The letter that a text begins with, alone on its line, where no other line is one, or as its verdict: what follows explains
     it."""
     first, *others = text.strip().split("\n")
-    alone = _ALONE.fullmatch(first)
-    if alone and not any(map(_ALONE.fullmatch, others)):
-        return alone["letter"].upper()
+    alone = letter_alone(first)
+    if alone and not any(map(letter_alone, others)):
+        return alone
     verdict = _VERDICT.match(first)
     return verdict["letter"].upper() if verdict else None
 

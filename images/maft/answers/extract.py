@@ -17,6 +17,7 @@ from maft.answers.announced import SETTLED, Statement, in_order, mask, statement
 from maft.answers.blocks import program
 from maft.answers.boxes import Box, boxes
 from maft.answers.choices import choice_of, last_choice
+from maft.answers.listed import sense
 from maft.answers.numbers import exact, is_whole, last_number, number_of, without_names
 from maft.answers.spelling import plain, without_struck
 from maft.answers.texts import math_of, math_said, text_of, text_said
@@ -135,8 +136,15 @@ def _announced(reply: str, masked: str, kind: AnswerKind) -> tuple[str | None, i
         if answer is not None and not statement.doubted:
             return answer, 0
         weak = weak or (answer if kind in ("text", "math") else None)
-        after = max(after, statement.end) if statement.denied else after
+        after = max(after, _passed(statement, kind))
     return weak if once is None else once, after
+
+
+def _passed(statement: Statement, kind: AnswerKind) -> int:
+    """Up to where nothing is the last number or choice: behind what an announcement denies, and behind the steps that it lists."""
+    if statement.listed and sense(statement.listed, kind) == "steps":
+        return statement.listed.end
+    return statement.end if statement.denied else 0
 
 
 def _in_box(box: Box, masked: str, kind: AnswerKind) -> str | None:
@@ -171,8 +179,11 @@ def _boxed(inside: str, kind: AnswerKind) -> str | None:
 def _stated(statement: Statement, kind: AnswerKind) -> str | None:
     """What an announcement gives; what it takes back or denies is not that."""
     literal = kind == "text" and not statement.corrections and (statement.colon or statement.titled)
-    if statement.only:
+    listed = sense(statement.listed, kind)
+    if statement.only or listed == "several":
         return ""
+    if statement.listed and listed in ("first", "steps"):
+        return _read(statement.listed.items[0], kind) if listed == "first" else None
     lines = statement.corrections
     if literal or not statement.denied:
         lines = (*reversed(lines), statement.line)

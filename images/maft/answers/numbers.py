@@ -8,6 +8,7 @@ quantifiers), so that a hostile text costs linear time.
 import re
 from collections import deque
 from fractions import Fraction
+from itertools import takewhile
 
 from maft.answers import multiples
 from maft.answers.spelling import CJK, OR, OR_CJK, arithmetic, without_layout, without_separators
@@ -103,6 +104,7 @@ _NUMBER = re.compile(
 )
 
 _EITHER = rf"(?:\s(?i:or|nor|to|through|{OR})\s|\s?(?:{OR_CJK})\s?)"  # 5 or | 6
+_RULE = re.compile(r"[\s:|-]*(?:--|:-|-:)[\s:|-]*")  # under the head of a table
 # What stands before a number of which it is a part: 3 x | 4, 1 hour | 30 minutes, 5 or | 6, 2020-01-| 15, \ln | 2, \pm | 3.
 _PART_OF = re.compile(
     rf"""(?: \d!?[$)]*+\s?(?:x|X|[×*·⋅÷∙]|\\times|\\cdot|\\div|times|by|vs\.?|versus)\s?[$(]?
@@ -204,10 +206,12 @@ _OPERATOR = rf"(?:[-+−–—*×⋅∙·÷/^,&±:→]|\.\.|…|{_TEX}|{_WORD}|{
 _GOES_ON = re.compile(  # after a number: 3 + 4  5 or 6  5 6  5 cm or 6 cm
     rf"(?:[%$()\s]*+{_OPERATOR}){{1,4}}?[$(\s]*+(?:\d|\\[dtc]?frac|[-+−]?\s?(?:∞|\\infty))"
     rf"|(?:\s?[^\W\d_]{{1,12}}|\s?[°%$]{{1,3}}){{1,2}}?,?\s(?:{_ALSO}|to|by|x|×)\s(?:{_FILLER}\s)?[$(]?\d"
-    rf"|[{CJK}]{{1,3}}?(?:{_CJK_AND})\s?\d"
-    # 7; 8  7 km; 8 km, but not "7; 8 would be too much"
-    rf"|(?:\s?(?P<unit>[^\W\d_]{{1,12}}))?(?:[\s$)%°]{{0,4}};\s?(?:(?:{_ALSO})\s)?[$(]{{0,3}}{_VALUE}(?(unit)\s?(?P=unit))){{1,9}}"
-    r"[$)%°]{0,4}\s?\.?[\s$*_]{0,9}$",
+    rf"|[{CJK}]{{1,3}}?(?:{_CJK_AND})\s?\d",
+    re.IGNORECASE,
+)
+# One value between semicolons: 7  and 8 km
+_PARTED = re.compile(
+    rf"[\s$(*]{{0,4}}(?:(?:{_ALSO})\s)?[$(]{{0,3}}(?P<value>{_VALUE})[)$%°]{{0,4}}(?:\s?(?P<unit>[^\W\d_]{{1,12}}))?[)$]{{0,2}}\s?\.?[\s$*_]{{0,9}}",
     re.IGNORECASE,
 )
 
@@ -249,12 +253,25 @@ def number_of(phrase: str, *, alone: bool) -> str | None:
     phrase = _ROUNDED.sub("", without_names(phrase))
     if alone and _FACTORIAL.search(phrase):
         return None
+    if not alone and ";" in phrase:
+        phrase = _first_clause(phrase)
     if len(_ASSIGNMENT.findall(phrase)) > 1:
         return None
     sides = [side for side in _EQUALS.split(phrase) if _REST.search(side)]
     if not sides:
         return None
     return _only(sides[-1], alone=alone) or _first_side(sides)
+
+
+def _first_clause(phrase: str) -> str:
+    """What stands before the first semicolon, where that is one value: what follows explains it. Empty where others of its unit
+    follow: 7; 8  7 km; 8 km"""
+    first, *others = phrase.split(";")
+    one = _PARTED.fullmatch(first)
+    if one is None:
+        return phrase
+    more = takewhile(lambda part: part and part["unit"] == one["unit"], map(_PARTED.fullmatch, others))
+    return first if {exact(part["value"]) for part in more if part} <= {exact(one["value"])} else ""
 
 
 def _first_side(sides: list[str]) -> str | None:
@@ -325,10 +342,14 @@ def _is_part(number: re.Match[str]) -> bool:
 
 
 def _is_between_bars(number: re.Match[str]) -> bool:
-    """Whether bars take its sign away: |-4|. In a row of a table there are more of them."""
+    """Whether bars take its sign away: |-4|, but not in a row of a table, which has more of them, a word, or a rule above it."""
     text, start, end = number.string, number.start(), number.end()
-    signed = number["sign"] and text[max(0, start - 1) : start] == "|" and text.startswith("|", end)
-    return bool(signed) and text[text.rfind("\n", 0, start) + 1 :].partition("\n")[0].count("|") == 2
+    if not (number["sign"] and text[max(0, start - 1) : start] == "|" and text.startswith("|", end)):
+        return False
+    begin = text.rfind("\n", 0, start) + 1
+    is_row = text[begin:].partition("\n")[0].count("|") != 2 or text[begin : start - 1][-1:].isalpha()
+    above = takewhile(lambda line: "|" in line, reversed(text[max(0, begin - 400) : begin].split("\n")[:-1]))
+    return not (is_row or any(map(_RULE.fullmatch, above)))
 
 
 def _value(number: re.Match[str]) -> str | None:

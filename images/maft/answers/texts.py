@@ -108,6 +108,11 @@ def math_said(line: str) -> str | None:
     return "" if _several(line, first) else math_of(inside + times)
 
 
+def is_mathematics(text: str) -> bool:
+    """Whether a text is mathematics and nothing else: $x$"""
+    return bool(_MATH.fullmatch(text.strip(" .,;*_")))
+
+
 def _several(line: str, first: re.Match[str]) -> bool:
     """Whether a list of mathematics begins: $1$ or $2$, and $1$, $2$, but not "$5$, $x$ being 3"."""
     end, number, joined = first.end(), 1, False
