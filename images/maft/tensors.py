@@ -21,7 +21,7 @@ def loaded(shapes: Shapes, config: Any) -> dict[str, tuple[int, ...]]:
 
     def left_out(name: str) -> bool:
         number = _LAYER.match(name)
-        beyond = number is not None and layers is not None and int(number[3]) >= layers
+        beyond = number is not None and isinstance(layers, int) and int(number[3]) >= layers
         return beyond or bool(_AHEAD.search(name)) or (tied and bool(_HEAD.search(name)))
 
     return {name: shape for name, shape in shapes.items() if not left_out(name)}

@@ -159,19 +159,6 @@ def test_runs_of_a_comparison_have_one_parent(store, url, packages):
     assert {runs[name]["tags"]["mlflow.parentRunId"] for name in "ab"} == {runs["cmp"]["id"]}
 
 
-@pytest.mark.tools
-def test_a_parent_that_was_made_before_they_had_an_origin_is_the_parent_still(store, url, packages):
-    put_run(store, run="default/a", trained=False)
-    hand_on(store, f"{url}#former", run="default/a", group="default/cmp")  # no questions are shared, so there is no origin
-    publish(store, "default/cmp/problems/", {"train.jsonl": b""})
-    put_run(store, run="default/b", trained=False)
-    hand_on(store, f"{url}#former", run="default/b", group="default/cmp")
-    runs = read_back(url, "former", packages)
-    assert set(runs) == {"a", "b", "cmp"}
-    assert {runs[name]["tags"]["mlflow.parentRunId"] for name in "ab"} == {runs["cmp"]["id"]}
-    assert "maft.origin" in runs["cmp"]["tags"]  # no other comparison of that name takes it from here on
-
-
 class Server(BaseHTTPRequestHandler):
     """Answers what `answers` says, and keeps what it was asked."""
 

@@ -1,6 +1,5 @@
 """The stages of a run as a trace, received as a collector does: by OTLP's own schema."""
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from conftest import free_port
 from maft import committed_run
 from maft.errors import BadInput
 from maft.export import targets, traces
-from maft.export.ledger import Ledger, digest
 from maft.export.target import Request, Sent
 from maft.store.base import Store
 from maft.store.files import FileStore
@@ -94,18 +92,6 @@ def test_a_run_whose_id_is_another_one_now_is_a_whole_trace_of_its_own(store, co
     assert hand_on(store, url).new == first + 6
     assert {span.trace_id for span in handler.spans[:first]}.isdisjoint({span.trace_id for span in handler.spans[first:]})
     assert len({span.trace_id for span in handler.spans[first:]}) == 1
-
-
-def test_a_trace_that_was_begun_before_runs_had_an_id_goes_on_with_its_own_ids(store, collector):
-    url, handler = collector
-    put_run(store, iterations=1)
-    run = committed_run.read(store, RUN)
-    seed = f"{RUN}\n{digest(run.problems)}\n"
-    before, root = (hashlib.sha256(f"{seed}{part}".encode()).hexdigest() for part in ("", "run"))
-    Ledger(store, RUN, "otel", url).arrived(before[:32], {"evaluation/0": digest(run.iterations[0].evaluation)})
-    assert hand_on(store, url).new == len(handler.spans) == 7
-    assert {span.trace_id.hex() for span in handler.spans} == {before[:32]}
-    assert {span.parent_span_id.hex() or span.span_id.hex() for span in handler.spans} == {root[:16]}
 
 
 def test_a_run_of_the_same_name_and_questions_in_another_store_is_another_trace(tmp_path, collector):

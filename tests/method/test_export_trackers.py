@@ -1,6 +1,5 @@
 """A run in W&B's offline folders and in trackio, by their own packages and read back: everything is there once."""
 
-import hashlib
 import json
 import os
 import subprocess
@@ -15,7 +14,6 @@ from committed import RUN, evaluation, put_iteration, put_report, put_run
 from maft import committed_run
 from maft.export import trackio_runs
 from maft.export.identity import identity
-from maft.export.ledger import Ledger, digest, stages
 from maft.store.files import FileStore
 
 pytestmark = pytest.mark.tools
@@ -114,24 +112,6 @@ def test_a_run_whose_id_is_another_one_now_is_there_whole(tmp_path, packages, ki
     put_iteration(store, 2)
     assert export(packages, tmp_path, to, **place).endswith("(6 new)")
     assert export(packages, tmp_path, to, **place).endswith("(all there before)")
-
-
-@pytest.mark.parametrize("kind", ["trackio", "wandb"])
-def test_a_run_that_was_begun_before_runs_had_an_id_goes_on_as_it_was_called(tmp_path, packages, kind):
-    store, into = FileStore(tmp_path / "runs"), tmp_path / "out"
-    put_run(store)
-    into.mkdir()
-    run = committed_run.read(store, RUN)
-    place = {"trackio": f"{tmp_path / 'trackio'}/demo", "wandb": str(into)}[kind]
-    called = {"trackio": RUN, "wandb": hashlib.sha256(f"{RUN} {digest(run.problems)}".encode()).hexdigest()[:16]}[kind]
-    Ledger(store, RUN, kind, place).arrived(called, {part: stages(run)[part] for part in ("spec", "evaluation/0")})
-    to = {"trackio": "trackio=demo", "wandb": f"wandb={into}"}[kind]
-    assert export(packages, tmp_path, to, TRACKIO_DIR=str(tmp_path / "trackio")).endswith("(2 new)")
-    assert Ledger(store, RUN, kind, place).remote == called
-    if kind == "trackio":
-        assert set(trackio(packages, tmp_path, TRACKIO_DIR=str(tmp_path / "trackio"))) == {RUN}
-    else:
-        assert [path.name for path in into.rglob("*.wandb")] == [f"run-{called}.wandb"]
 
 
 def test_wandb_has_each_iteration_once_and_nothing_of_this_machine(tmp_path, packages):

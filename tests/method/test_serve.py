@@ -275,6 +275,7 @@ def llama(folder: Path) -> int:
         (1, ("--hf-overrides.num_hidden_layers=1",), 0.5, ""),
         (1, ("--max-num-seqs=2",), 0.45, "set 3 or more"),
         (None, ("--tensor-parallel-size=4",), 0.26, ""),
+        (1, ("--tensor-parallel-size=4",), 0.26, ""),  # what a cluster asks for where nobody says how many
         (None, ("-tp", "2", "--pipeline_parallel_size=2"), 0.26, ""),
         (None, ("--tensor-parallel-size=4",), 0.24, r"\(4 of .*set 5 or more"),
         (None, ("--data-parallel-size=2",), 0.51, ""),  # of a mixture each has a part of the experts
@@ -292,7 +293,8 @@ def test_weights_that_the_gpus_do_not_hold_are_refused_before_vllm_loads_them(gp
 
 
 def test_of_weights_that_shapes_do_not_tell_nothing_is_refused(tmp_path):
-    """Of a model on the hub, of one that is quantised, on processors, and of a GPU whose memory nobody says."""
+    """Of a model on the hub, of one that is quantised, or that transformers does not know, on processors, and of a GPU whose memory
+    nobody says."""
     here, small = assigned(model={"source": str(tmp_path)}), seen(llama(tmp_path), 0.5)
     serve.check_room(assigned(model={"source": "org/model"}), small)
     serve.check_room(here, Platform("cpu", memory=1))
@@ -301,6 +303,8 @@ def test_of_weights_that_shapes_do_not_tell_nothing_is_refused(tmp_path):
         serve.check_room(here, small)
     content = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**content, "quantization_config": {"quant_method": "fp8"}}))
+    serve.check_room(here, small)
+    (tmp_path / "config.json").write_text(json.dumps({**content, "model_type": "of_vllm_alone"}))
     serve.check_room(here, small)
 
 

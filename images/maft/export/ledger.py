@@ -5,7 +5,7 @@ together.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 from msgspec.structs import replace
@@ -52,13 +52,6 @@ class Ledger:
         """Keeps what the target calls the run; what was sent to another one was not sent to this."""
         if remote != self._marker.remote:
             self._write(replace(self._marker, remote=remote, sent={}))
-
-    def called(self, identity: Callable[[], str], before: str) -> str:
-        """Returns what the target is to call the run, and keeps it. before: what it called it until runs had an identity, by which
-        a run goes on there that was begun then."""
-        name = before if self.remote == before else identity()
-        self.known_as(name)
-        return name
 
     def missing(self, parts: Mapping[str, str]) -> list[str]:
         """Lists the parts that were not sent, or not as they are now."""

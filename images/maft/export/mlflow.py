@@ -72,26 +72,12 @@ class Tracker:
         )
         return self._run(experiment, key, origin) or str(made["run"]["info"]["run_id"])
 
-    def parent(self, experiment: str, key: str, began: float, origin: str) -> str:
-        """Returns the id of a comparison's run. One that was made before they had an origin is taken, and given it, where it is the
-        only one of that name without."""
-        if there := self._run(experiment, key, origin):
-            return there
-        if origin:
-            plain = [run for run in self._runs(experiment, f"tags.`{RUN}` = '{key}'") if ORIGIN not in _tags(run)]
-            if len(plain) == 1:
-                self.post("runs/set-tag", run_id=plain[0]["info"]["run_id"], key=ORIGIN, value=origin)
-        return self.run(experiment, key, began, origin=origin)
-
     def _run(self, experiment: str, key: str, origin: str) -> str:
         """The id of the run that counts, of several that were made at a time; empty where there is none."""
         same = f" AND tags.`{ORIGIN}` = '{origin}'" if origin else ""
         query = f"tags.`{RUN}` = '{key}'{same}"
-        return min((str(run["info"]["run_id"]) for run in self._runs(experiment, query)), default="")
-
-    def _runs(self, experiment: str, query: str) -> list[Any]:
-        answer = self.post("runs/search", experiment_ids=[experiment], filter=query, max_results=SEVERAL)
-        return list(answer.get("runs", []))
+        there = self.post("runs/search", experiment_ids=[experiment], filter=query, max_results=SEVERAL).get("runs", [])
+        return min((str(run["info"]["run_id"]) for run in there), default="")
 
     def artifacts(self, run: str) -> str:
         """Returns the URL below which the run's artifacts are put; empty where the server does not take them itself."""
@@ -118,7 +104,7 @@ def send(request: Request) -> Sent:
         tracker = Tracker(url, Client("mlflow", headers))
         number = tracker.experiment(experiment)
         began = committed_at(request.store, f"{request.run.key}/{layout.PROBLEMS}") or 0.0
-        parent = tracker.parent(number, request.group, began, _origin(request)) if request.group else ""
+        parent = tracker.run(number, request.group, began, origin=_origin(request)) if request.group else ""
         ledger.known_as(tracker.run(number, request.run.key, began, parent, request.identity()))
         if parent:  # another one than the run was made with counts where several were made at a time
             tracker.post("runs/set-tag", run_id=ledger.remote, key=PARENT, value=parent)
@@ -193,10 +179,6 @@ def _finish(tracker: Tracker, request: Request, run: str) -> None:
     if final := request.run.final:
         when = committed_at(request.store, final.prefix)
         tracker.post("runs/update", run_id=run, status="FINISHED", end_time=_ms(when or 0.0))
-
-
-def _tags(run: Any) -> set[str]:
-    return {tag["key"] for tag in run.get("data", {}).get("tags", [])}
 
 
 def _pairs(facts: Mapping[str, str]) -> list[dict[str, str]]:

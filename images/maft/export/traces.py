@@ -41,19 +41,6 @@ class Stage:
     end: float
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """What the ids of one trace are."""
-
-    id: str
-    seed: str
-    """Of which, with their parts, its spans' are hashes."""
-
-    def span(self, part: str) -> str:
-        """Returns the id of a part's span."""
-        return hashlib.sha256(f"{self.seed}\n{part}".encode()).hexdigest()[:16]
-
-
 def stages(store: Store, run: RunCommits) -> Iterator[Stage]:
     """Lists what was committed with a time, in order of iterations."""
     for i in run.iterations:
@@ -90,20 +77,13 @@ def send(request: Request) -> Sent:
     if spans and request.run.final:
         parts[RUN] = digest(*(stage.commit for stage in spans.values()))
     ledger = Ledger(request.store, request.run.key, "otel", url)
-    trace = _trace(request, ledger)
+    trace = request.identity()
+    ledger.known_as(trace)
     if missing := ledger.missing(parts):
         body = [_whole(request, trace, list(spans.values())) if p == RUN else _span(trace, spans[p]) for p in missing]
         _post(url, request, body)
-        ledger.arrived(trace.id, {part: parts[part] for part in missing})
-    return Sent(f"{url} trace {trace.id}", len(missing))
-
-
-def _trace(request: Request, ledger: Ledger) -> Trace:
-    """The run's; one that was begun before runs had an identity goes on with the ids that it began with."""
-    seed = f"{request.run.key}\n{digest(request.run.problems)}"
-    before = hashlib.sha256(f"{seed}\n".encode()).hexdigest()[:32]
-    name = ledger.called(request.identity, before)
-    return Trace(name, seed if name == before else name)
+        ledger.arrived(trace, {part: parts[part] for part in missing})
+    return Sent(f"{url} trace {trace}", len(missing))
 
 
 def _post(url: str, request: Request, spans: list[dict[str, Any]]) -> None:
@@ -129,14 +109,14 @@ def headers(text: str) -> dict[str, str]:
     return made
 
 
-def _span(trace: Trace, stage: Stage) -> dict[str, Any]:
-    ids = {"traceId": trace.id, "spanId": trace.span(stage.part), "parentSpanId": trace.span(RUN)}
+def _span(trace: str, stage: Stage) -> dict[str, Any]:
+    ids = {"traceId": trace, "spanId": _id(trace, stage.part), "parentSpanId": _id(trace, RUN)}
     return {**ids, **_described(stage.name, stage.begin, stage.end, {**stage.facts, "maft.prefix": stage.commit.prefix})}
 
 
-def _whole(request: Request, trace: Trace, every: list[Stage]) -> dict[str, Any]:
+def _whole(request: Request, trace: str, every: list[Stage]) -> dict[str, Any]:
     begin, end = min(stage.begin for stage in every), max(stage.end for stage in every)
-    ids = {"traceId": trace.id, "spanId": trace.span(RUN)}
+    ids = {"traceId": trace, "spanId": _id(trace, RUN)}
     return {**ids, **_described(f"maft run {request.run.key}", begin, end, numbers.parameters(request.run))}
 
 
@@ -147,3 +127,7 @@ def _described(name: str, begin: float, end: float, facts: Mapping[str, Any]) ->
 
 def _attributes(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"key": k, "value": {"stringValue": v} if isinstance(v, str) else {"doubleValue": v}} for k, v in facts.items()]
+
+
+def _id(trace: str, part: str) -> str:
+    return hashlib.sha256(f"{trace}\n{part}".encode()).hexdigest()[:16]

@@ -28,7 +28,8 @@ def send(request: Request) -> Sent:
     place = where()
     ledger = Ledger(request.store, request.run.key, "trackio", f"{place}/{project}")
     parts = stages(request.run)
-    name = ledger.called(lambda: f"{request.run.key}-{request.identity()[:SHOWN]}", request.run.key)
+    name = f"{request.run.key}-{request.identity()[:SHOWN]}"
+    ledger.known_as(name)
     missing = ledger.missing(parts)
     if missing:
         with contextlib.redirect_stdout(io.StringIO()):  # it greets

@@ -13,6 +13,7 @@ from maft.records import BASE
 from maft.serve import launch, resolver, room, tried, weights
 from maft.serve.parts import Parts
 from maft.serve.platform import Platform, check, check_model, find, flags, names, said, threads
+from maft.spec import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +67,16 @@ def check_room(assignment: Assignment, platform: Platform) -> None:
     model, given = assignment.spec.model, assignment.spec.inference.extra_args
     parts = Parts.of(models.folder_of_config(models.described(model.source), model.revision))
     if not platform.on_cpu and platform.memory and weights.are_told(parts, given):  # of processors vLLM tells one node's memory
-        shapes = models.shapes(model)
-        needed = weights.needed(tensors.loaded(shapes, models.config(model)), parts) if shapes else 0
-        weights.check(needed, platform, assignment.gpus, given, model.source)
+        weights.check(weights.needed(_loaded(model), parts), platform, assignment.gpus, given, model.source)
+
+
+def _loaded(model: ModelSpec) -> tensors.Shapes:
+    """Reads the shapes of what vLLM will load; none where transformers knows no such model, for vLLM may."""
+    shapes = models.shapes(model)
+    try:
+        return tensors.loaded(shapes, models.config(model)) if shapes else {}
+    except BadInput:
+        return {}
 
 
 def environment(assignment: Assignment, store: str, folder: str, inherited: Mapping[str, str]) -> dict[str, str]:

@@ -30,9 +30,9 @@ def needed(shapes: Mapping[str, Sequence[int]], parts: Parts) -> int:
 
 
 def check(needed: int, platform: Platform, asked: int | None, given: Sequence[str], source: str) -> None:
-    """Raises BadInput where so many bytes of weights are more than vLLM may take in all. asked: GPUs; None: as many as the
-    user's flags share the model out among."""
-    share, gpus = vllm_rules.memory_share(given, platform.share), asked or vllm_rules.gpus_of(given)
+    """Raises BadInput where so many bytes of weights are more than vLLM may take in all. asked: GPUs, where those that
+    the user's flags share the model out among are not more: on a cluster one is asked for where nobody says how many."""
+    share, gpus = vllm_rules.memory_share(given, platform.share), max(asked or 1, vllm_rules.gpus_of(given))
     each = platform.memory * share
     if needed > gpus * each:
         taken = f"{gpus * each / GIB:.1f} ({gpus} of {platform.memory / GIB:.1f} GiB, --gpu-memory-utilization {share:g})"

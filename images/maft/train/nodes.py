@@ -176,20 +176,22 @@ def _too_few(node: Node, there: int) -> str:
 
 def joined(node: Node, task: str, secret: Callable[[], str | None], all_done: Callable[[], bool]) -> tuple[Link, Assigned] | None:
     """Goes to the first pod and waits until all are there; None where there is nothing left to train. PeerLost where they do
-    not come: that is the first pod's end, and counts once. secret: reads it, once it is there. all_done: whether everything is
-    committed, as it is when this pod was lost at the very end."""
-    until = time.monotonic() + node.patience
+    not come: that is the first pod's end, and counts once; where that one did not come either, PeersMissing in the second. secret:
+    reads it, once it is there. all_done: whether everything is committed, as it is when this pod was lost at the very end."""
+    until, met = time.monotonic() + node.patience, False
     while time.monotonic() < until:
         if all_done():
             return None
         shared_secret = secret()
         if shared_secret and (link := _connected(node, Hello(task, node.index, shared_secret))):
+            met = True
             if message := _assigned(node, link, until, all_done):
                 print(f"nodes: this is {node.index}, all {node.nodes} are here", flush=True)
                 return link, message
             link.close()
         time.sleep(AGAIN)
-    raise PeerLost(
+    counts = node.index == 1 and not met
+    raise (PeersMissing if counts else PeerLost)(
         f"training.nodes: node 0 at {node.host}:{node.port} did not gather all {node.nodes} pods within"
         f" {node.patience:.0f} seconds; ask for no more nodes than can be had at one time"
     )
