@@ -41,10 +41,12 @@ _DENIED_BEFORE = re.compile(
     rf"|n['’]t)\s(?:be\s|choose\s|pick\s)?{_NAMED}[$*_(]*$",
     re.IGNORECASE,
 )
-_DENIED_AFTER = re.compile(
-    r"[)\]$*_}]*+(?:(?:,\s\(?[A-J]\)?){0,8},?\s(?:and|or)\s\(?[A-J](?![^\W_])[)\]$*_}]{0,3})?"  # A and B are wrong
-    r"\s(?:(?:does|do|did|has|would|will|should)\s?(?:n['’]t|not)(?!\s(?:exist|change|depend|have|affect|contradict)(?![^\W_]))|has\san?\s(?:\w{1,12}\s)?(?:error|mistake|flaw)"
-    r"|(?:is|are|was|seems|looks|would\sbe|can|could)\s?(?:n['’]t|not|wrong|incorrect|false|out|impossible|eliminated|excluded|clearly\swrong))(?![^\W_])",
+_WRONG = r"(?:n['’]t|not|wrong|incorrect|false|out|impossible|eliminated|excluded|clearly\swrong)"
+_DENIED_AFTER = re.compile(  # A is wrong
+    r"[)\]$*_}]*+(?:\s(?:(?:does|do|did|has|would|will|should)\s?(?:n['’]t|not)(?!\s(?:exist|change|depend|have|affect|contradict)(?![^\W_]))|has\san?\s(?:\w{1,12}\s)?(?:error|mistake|flaw)"
+    rf"|(?:is|are|was|were|seems|looks|would\sbe|can|could)\s?{_WRONG})"
+    # A and B are wrong, but not "A, and B is wrong", which denies B alone
+    rf"|(?:,\s\(?[A-J]\)?){{0,8}},?\s(?:and|or)\s\(?[A-J](?![^\W_])[)\]$*_}}]{{0,3}}\s(?:do\s?(?:n['’]t|not)|(?:are|were)\s?{_WRONG}))(?![^\W_])",
     re.IGNORECASE,
 )
 # A line that is a choice and nothing else: **B**  (b)  Option B.

@@ -25,6 +25,9 @@ _PROSE = re.compile(
     re.IGNORECASE,
 )
 _REASON = re.compile(r"[\s*_]*(?:because|since|as|which|for|due)(?![^\W_])", re.IGNORECASE)
+_BECAUSE = re.compile(r",?\s(?:because|since)\s.*")  # B, because it has cells
+_NOTE = re.compile(r"\A\(|:(?!\d)")  # Confidence: high  (capital of France)
+_GIVES = re.compile(r"(?:(?:[Oo]ption|[Cc]hoice)\s)?\(?[A-J]\)?:?\s(?:gives|yields|makes|equals|means)(?![^\W_])")  # (A) gives 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,27 +74,36 @@ def sense(of: Listed | None, kind: AnswerKind) -> Sense:
     bare = tuple(takewhile(lambda item: _is_bare(item, kind, of.mark), of.items))
     if any(_differ(first, item, kind) for item in bare[1:]) or (bare and of.mark == "number" and not second):
         return "several"
-    if of.mark != "number" or kind not in ("number", "text"):
+    if of.mark != "number":
         return ""
-    is_said = bare and (len(bare) > 1 or _REASON.match(second) or not any(map(str.isdigit, second)))
-    return "first" if is_said else "steps"
+    if kind == "choice":
+        return "first" if bare else ("steps" if _GIVES.match(first) and _GIVES.match(second) else "")
+    with_number = any(map(str.isdigit, second)) or (kind == "math" and "$" in second)
+    if bare and (len(bare) > 1 or _REASON.match(second) or not with_number):
+        return "first"
+    return "steps" if kind != "math" or with_number else ""
 
 
 def _is_bare(item: str, kind: AnswerKind, mark: str) -> bool:
     """Whether an item is a value and nothing else. Bullets are also before what is said of one value, with its unit."""
     if kind == "choice":
-        return letter_alone(item) is not None
+        return _letter(item) is not None
     if kind == "text":
-        return bool(item) and len(item.split()) < 5 and not _PROSE.search(item)
+        is_note = mark == "bullet" and _NOTE.search(item)
+        return bool(item) and len(item.split()) < 5 and not (_PROSE.search(item) or is_note)
     if kind == "math":
         return is_mathematics(item)
     number = _BARE.fullmatch(item)
     return number is not None and not (mark == "bullet" and (number["unit"] or number["unknown"]))
 
 
+def _letter(item: str) -> str | None:
+    return letter_alone(_BECAUSE.sub("", item, count=1))
+
+
 def _differ(one: str, other: str, kind: AnswerKind) -> bool:
     if kind == "choice":
-        return letter_alone(one) != letter_alone(other)
+        return _letter(one) != _letter(other)
     if kind == "text":
         return text_of(one) != text_of(other)
     if kind == "math":

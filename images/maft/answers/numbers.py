@@ -104,6 +104,7 @@ _NUMBER = re.compile(
 )
 
 _EITHER = rf"(?:\s(?i:or|nor|to|through|{OR})\s|\s?(?:{OR_CJK})\s?)"  # 5 or | 6
+_ENDS_WITH_WORD = re.compile(rf"(?:[^\W\d_]{{2}}|[{CJK}])\Z")  # Total|-9|, but not x|-4|
 _RULE = re.compile(r"[\s:|-]*(?:--|:-|-:)[\s:|-]*")  # under the head of a table
 # What stands before a number of which it is a part: 3 x | 4, 1 hour | 30 minutes, 5 or | 6, 2020-01-| 15, \ln | 2, \pm | 3.
 _PART_OF = re.compile(
@@ -210,10 +211,12 @@ _GOES_ON = re.compile(  # after a number: 3 + 4  5 or 6  5 6  5 cm or 6 cm
     re.IGNORECASE,
 )
 # One value between semicolons: 7  and 8 km
-_PARTED = re.compile(
-    rf"[\s$(*]{{0,4}}(?:(?:{_ALSO})\s)?[$(]{{0,3}}(?P<value>{_VALUE})[)$%°]{{0,4}}(?:\s?(?P<unit>[^\W\d_]{{1,12}}))?[)$]{{0,2}}\s?\.?[\s$*_]{{0,9}}",
-    re.IGNORECASE,
+_ONE = (
+    rf"[\s$(*]{{0,4}}(?:(?:{_ALSO})\s)?[$(]{{0,3}}(?P<value>{_VALUE})[)$%°]{{0,4}}"
+    r"(?:\s?(?P<unit>[^\W\d_]{1,12}))?[)$]{0,2}\s?\.?[\s$*_]{0,9}"
 )
+_PARTED = re.compile(_ONE, re.IGNORECASE)
+_ENDS_WITH_ONE = re.compile(rf"(?<![\w.,/]){_ONE}\Z", re.IGNORECASE)  # x = 2  the numbers are 3
 
 
 def without_names(text: str) -> str:
@@ -265,13 +268,15 @@ def number_of(phrase: str, *, alone: bool) -> str | None:
 
 def _first_clause(phrase: str) -> str:
     """What stands before the first semicolon, where that is one value: what follows explains it. Empty where others of its unit
-    follow: 7; 8  7 km; 8 km"""
+    follow: 7; 8  7 km; 8 km  x = 7; 8"""
     first, *others = phrase.split(";")
-    one = _PARTED.fullmatch(first)
+    one = _ENDS_WITH_ONE.search(first)
     if one is None:
         return phrase
     more = takewhile(lambda part: part and part["unit"] == one["unit"], map(_PARTED.fullmatch, others))
-    return first if {exact(part["value"]) for part in more if part} <= {exact(one["value"])} else ""
+    if not {exact(part["value"]) for part in more if part} <= {exact(one["value"])}:
+        return ""
+    return first if one.start() == 0 else phrase
 
 
 def _first_side(sides: list[str]) -> str | None:
@@ -342,12 +347,13 @@ def _is_part(number: re.Match[str]) -> bool:
 
 
 def _is_between_bars(number: re.Match[str]) -> bool:
-    """Whether bars take its sign away: |-4|, but not in a row of a table, which has more of them, a word, or a rule above it."""
+    """Whether bars take its sign away: |-4|, but not in a row of a table, which has more of them, a word of two letters or
+    more, or a rule above it."""
     text, start, end = number.string, number.start(), number.end()
     if not (number["sign"] and text[max(0, start - 1) : start] == "|" and text.startswith("|", end)):
         return False
     begin = text.rfind("\n", 0, start) + 1
-    is_row = text[begin:].partition("\n")[0].count("|") != 2 or text[begin : start - 1][-1:].isalpha()
+    is_row = text[begin:].partition("\n")[0].count("|") != 2 or _ENDS_WITH_WORD.search(text[begin : start - 1][-2:])
     above = takewhile(lambda line: "|" in line, reversed(text[max(0, begin - 400) : begin].split("\n")[:-1]))
     return not (is_row or any(map(_RULE.fullmatch, above)))
 
