@@ -193,7 +193,8 @@ def test_hybrids_are_known_by_their_configuration(content, hybrid, tmp_path):
 @pytest.mark.models
 def test_vllm_itself_says_what_it_runs_on():
     """In a process of its own, as a server asks; the answer is that of the build that is installed."""
-    code = "from maft.serve.platform import find; p = find(); print(p.kind, p.memory > 0 and 0 < p.share < 1, p.versions)"
+    asks = "p = find(); print(p.kind, p.memory > 0 and 0 < usual_share() < 1, p.versions)"
+    code = f"from maft.serve.platform import find, usual_share; {asks}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=True)
     kind, memory, versions = done.stdout.strip().splitlines()[-1].split(" ", 2)
     assert kind in ("cpu", "cuda", "rocm", "xpu") and memory == "True" and versions.startswith("vLLM ")

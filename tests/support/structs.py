@@ -1,7 +1,7 @@
 """Values of any record for property tests, by the types of its fields."""
 
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from hypothesis import strategies as st
@@ -27,9 +27,12 @@ def values(kind: Any, **fixed: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]
     if kind in PLAIN:
         return PLAIN[kind]
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        hints = get_type_hints(kind)
+        hints = get_type_hints(kind, include_extras=True)
         return st.builds(kind, **{name: values(hints[name]) for name in kind.__struct_fields__ if name not in fixed}, **fixed)
     arguments = get_args(kind)
+    if get_origin(kind) is Annotated:
+        pattern = next((meta.pattern for meta in arguments[1:] if isinstance(meta, msgspec.Meta) and meta.pattern), None)
+        return st.from_regex(pattern, fullmatch=True) if pattern else values(arguments[0])
     if get_origin(kind) is Literal:
         return st.sampled_from(arguments)
     if get_origin(kind) in (Union, UnionType):

@@ -101,11 +101,17 @@ def names(given: Sequence[str], flag: str) -> bool:
     return bool(written & {flag, flag.replace("--", "--no-", 1)})
 
 
+def usual_share() -> float:
+    """Asks vLLM which part of a device's memory it takes where no flag says another."""
+    from vllm.config import CacheConfig  # which looks for Triton, and says on a CPU that there is none
+
+    return float(CacheConfig.gpu_memory_utilization)
+
+
 def find() -> Platform:
     """Asks vLLM. Imports it, which takes seconds, and which whoever becomes a server has to do anyhow."""
     import torch
     import vllm
-    from vllm.config import CacheConfig
     from vllm.platforms import current_platform as current
 
     kind = "" if current.is_unspecified() else current.device_type if current.is_out_of_tree() else current._enum.name.lower()
@@ -118,7 +124,7 @@ def find() -> Platform:
         problem=_problem(facts) if kind == "cuda" else "",
         versions=f"vLLM {vllm.__version__}, {device.versions(facts)}",
         present=len(visible.usable(os.environ, visible.shown())),
-        share=CacheConfig.gpu_memory_utilization,
+        share=1.0 if kind == CPU else usual_share(),
     )
 
 
