@@ -21,7 +21,7 @@ from yarl import URL
 
 from maft.readable import FILES, Readable, is_place
 from maft.report import reader
-from maft.report.scripts import DEBATES, THEME, script, sha256
+from maft.report.scripts import DEBATES, THEME, packaged, sha256
 from maft.store.files import FileStore
 from maft_operator.cluster import kinds
 from maft_operator.cluster.user_api import UserApi
@@ -206,7 +206,7 @@ def test_reports_are_passed_on_for_a_browser_that_runs_no_script_of_theirs(bucke
         assert (status, body, headers["Content-Type"]) == (200, HTML, "text/html; charset=utf-8")
         policy = dict(part.strip().partition(" ")[::2] for part in headers["Content-Security-Policy"].split(";"))
         assert policy["sandbox"] == "allow-scripts" and policy["default-src"] == "'none'"  # no allow-same-origin
-        assert policy["script-src"].split() == [f"'{sha256(script(name))}'" for name in (THEME, DEBATES)]
+        assert policy["script-src"].split() == [f"'{sha256(packaged(name))}'" for name in (THEME, DEBATES)]
         assert headers["X-Content-Type-Options"] == "nosniff" and headers["Cache-Control"] == "no-store"
         assert "Cross-Origin-Opener-Policy" not in headers  # with a sandbox, browsers refuse the document
 

@@ -6,14 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import openai
 import psutil
 import pytest
 from conftest import MOCK, free_port, wait_until
+from handled import handled
 from societies import QUESTION, RUN, society, trained
 from yarl import URL
 
@@ -279,14 +279,9 @@ class Answers(BaseHTTPRequestHandler):
 
 def asked(body: bytes, status: int = 200) -> list[str]:
     """What is shown of such an answer."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Answers,), {"body": body, "status": status}))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     lines: list[str] = []
-    try:
-        asyncio.run(ask.ask(f"http://127.0.0.1:{server.server_port}", QUESTION, "society", lines.append))
-    finally:
-        server.shutdown()
-        server.server_close()
+    with handled(type("Handler", (Answers,), {"body": body, "status": status})) as url:
+        asyncio.run(ask.ask(url, QUESTION, "society", lines.append))
     return lines
 
 

@@ -3,10 +3,9 @@
 import base64
 import hashlib
 import json
-import threading
 import urllib.request
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 import registries
 from committed import RUN, adapter_files, put_iteration, put_report, put_run
 from conftest import free_port
+from handled import handled
 from peft import PeftModel
 from small import TINY
 from transformers import AutoModelForCausalLM
@@ -218,14 +218,9 @@ class Refusing(BaseHTTPRequestHandler):
 )
 def test_a_registry_that_refuses_is_one_line(store, status, headers, kind, line):
     put_run(store)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Refusing,), {"status": status, "headers_more": headers}))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        with pytest.raises(kind, match=line) as error:
-            hand_on(store, f"http://127.0.0.1:{server.server_port}/demo:v1")
-    finally:
-        server.shutdown()
-        server.server_close()
+    refusing = type("Handler", (Refusing,), {"status": status, "headers_more": headers})
+    with handled(refusing) as url, pytest.raises(kind, match=line) as error:
+        hand_on(store, f"{url}/demo:v1")
     assert "\n" not in str(error.value)
 
 
@@ -272,16 +267,10 @@ LOGIN = base64.b64encode(b"somebody:hunter2").decode()
 def test_the_login_is_that_of_docker(store, tmp_path, monkeypatch, scheme):
     put_run(store)
     taken: dict[str, bytes] = {}
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Guarded,), {"scheme": scheme, "taken": taken}))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    host = f"127.0.0.1:{server.server_port}"
-    (tmp_path / "config.json").write_text(json.dumps({"auths": {host: {"auth": LOGIN}}}))
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    try:
-        sent = hand_on(store, f"http://{host}/demo:v1")
-    finally:
-        server.shutdown()
-        server.server_close()
+    with handled(type("Handler", (Guarded,), {"scheme": scheme, "taken": taken})) as url:
+        (tmp_path / "config.json").write_text(json.dumps({"auths": {url.removeprefix("http://"): {"auth": LOGIN}}}))
+        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+        sent = hand_on(store, f"{url}/demo:v1")
     for path, data in taken.items():
         assert path == "/v2/demo/manifests/v1" or path.endswith(f"digest=sha256:{hashlib.sha256(data).hexdigest()}")
     manifest = json.loads(taken["/v2/demo/manifests/v1"])

@@ -3,12 +3,12 @@
 import base64
 import contextlib
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from google.protobuf import json_format
+from handled import handled
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 _IDS = ("traceId", "spanId", "parentSpanId")
@@ -41,10 +41,5 @@ class Collector(BaseHTTPRequestHandler):
 def collecting() -> Iterator[tuple[str, type[Collector]]]:
     """Serves one; its URL, and what it has seen."""
     handler = type("Handler", (Collector,), {"spans": [], "seen": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", handler
-    finally:
-        server.shutdown()
-        server.server_close()
+    with handled(handler) as url:
+        yield url, handler

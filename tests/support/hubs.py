@@ -3,11 +3,12 @@
 import base64
 import contextlib
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+
+from handled import handled
 
 TOKEN = "hf_secret"
 
@@ -81,13 +82,8 @@ class Hub(BaseHTTPRequestHandler):
 def hub() -> Iterator[tuple[str, type[Hub]]]:
     """Serves one; its URL, and what it has seen."""
     handler = type("Handler", (Hub,), {"files": {}, "large": {}, "made": [], "commits": [], "refuse": {}})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", handler
-    finally:
-        server.shutdown()
-        server.server_close()
+    with handled(handler) as url:
+        yield url, handler
 
 
 def environment(url: str, home: Path, token: str = TOKEN) -> dict[str, str]:

@@ -5,7 +5,6 @@ What models wrote is not trusted: it reaches the page as JSON, and a script puts
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -17,7 +16,7 @@ from maft.records import BASE, ROLES
 from maft.report.cards import CATEGORIES, Card, embeddable
 from maft.report.read import ReportedRun, Stage
 from maft.report.remarks import alike, cut, untrained
-from maft.report.scripts import DEBATES, THEME, script, sha256
+from maft.report.scripts import DEBATES, THEME, packaged, sha256
 from maft.report.sentences import NAMES, details, facts, headline, method, rows, tight, unfinished, warning
 from maft.shortage import words
 from maft.summaries import Usage
@@ -115,12 +114,12 @@ def page(run: ReportedRun, shown: Sequence[Sequence[Card]]) -> str:
     """Renders the whole HTML page, with nothing outside of it."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"bare": attrgetter("percent"), "tight": tight, "clock": clock, "number": "{:,}".format, "hash": sha256}
-    template = environment.from_string(_file("page.html.j2"))
+    template = environment.from_string(packaged("page.html.j2"))
     counts = [(i.number, c) for i in run.iterations for c in i.training.counts]
     return template.render(
-        style=Markup(_file("style.css")),
-        theme=Markup(script(THEME)),
-        script=Markup(script(DEBATES)),
+        style=Markup(packaged("style.css")),
+        theme=Markup(packaged(THEME)),
+        script=Markup(packaged(DEBATES)),
         run=run,
         facts=facts(run),
         headline=headline(run),
@@ -144,11 +143,6 @@ def page(run: ReportedRun, shown: Sequence[Sequence[Card]]) -> str:
         labels=run.method == "star",
         version=__version__,
     )
-
-
-def _file(name: str) -> str:
-    """The text of a file beside this one."""
-    return resources.files("maft.report").joinpath(name).read_text("utf-8")
 
 
 def clock(seconds: float | None) -> str:

@@ -10,7 +10,6 @@ import functools
 import signal
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from urllib.parse import urlencode
 
@@ -18,7 +17,7 @@ from aiohttp import web
 
 from maft.errors import BadInput, one_line
 from maft.readable import Readable, is_place
-from maft.report.scripts import DEBATES, THEME, script, sha256
+from maft.report.scripts import DEBATES, THEME, packaged, sha256
 from maft.store.base import Missing, Store
 from maft.store.urls import open_store
 from maft.summaries import BAD_INPUT
@@ -26,7 +25,7 @@ from maft.summaries import BAD_INPUT
 LARGEST = 32 << 20  # bytes of a file: debates in a page are cut off at 8 MB, charts and tables come beside them
 AT_A_TIME = 2  # files, each of which is held as a whole until the last of it is sent
 _TYPES = {"html": "text/html", "json": "application/json", "csv": "text/csv", "md": "text/plain", "txt": "text/plain"}
-_SCRIPTS = " ".join(f"'{sha256(script(name))}'" for name in (THEME, DEBATES))
+_SCRIPTS = " ".join(f"'{sha256(packaged(name))}'" for name in (THEME, DEBATES))
 POLICY = (
     "sandbox allow-scripts; default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
     f"frame-ancestors 'none'; script-src {_SCRIPTS}"
@@ -70,7 +69,7 @@ async def _serve(made: web.Application, socket: str) -> None:
 
 def app(readable: Readable, region: str) -> web.Application:
     """Makes the server: files of reports, and nothing else."""
-    pool, room = ThreadPoolExecutor(AT_A_TIME), asyncio.Semaphore(AT_A_TIME)
+    room = asyncio.Semaphore(AT_A_TIME)
 
     @functools.cache
     def bucket(name: str) -> Store:
@@ -82,7 +81,7 @@ def app(readable: Readable, region: str) -> web.Application:
         if not readable.allows(path):
             return _refused(404, "no file of a report that may be read")
         async with room:
-            made = await asyncio.get_running_loop().run_in_executor(pool, answer, path, bucket)
+            made = await asyncio.to_thread(answer, path, bucket)
             await made.prepare(request)
             await made.write_eof()
             return made

@@ -1,4 +1,4 @@
-"""The page's two scripts, and their names in a content security policy: only what is named there may run."""
+"""Files beside this one: the page's two scripts, and their names in a content security policy: only what is named there may run."""
 
 import base64
 import hashlib
@@ -7,8 +7,8 @@ from importlib import resources
 THEME, DEBATES = "theme.js", "script.js"
 
 
-def script(name: str) -> str:
-    """Reads one of them."""
+def packaged(name: str) -> str:
+    """Reads one of them, or another file that lies beside this one."""
     return resources.files("maft.report").joinpath(name).read_text("utf-8")
 
 

@@ -107,18 +107,15 @@ def app(looked: Looked) -> web.Application:
         body = page(looked.runs, looked.fault, datetime.now(UTC), looked.comparisons, looked.societies)
         return web.Response(status=status, text=body, content_type="text/html", headers=HEADERS)
 
-    async def of_a_run(request: web.Request) -> web.StreamResponse:
+    async def report(things: Callable[[], Sequence[Shown | ShownComparison]], request: web.Request) -> web.StreamResponse:
         await looked.look()
-        return await _file(looked.reader, looked.runs, request)
-
-    async def of_a_comparison(request: web.Request) -> web.StreamResponse:
-        await looked.look()
-        return await _file(looked.reader, looked.comparisons, request)
+        return await _file(looked.reader, things(), request)
 
     made = web.Application(middlewares=[_from_here])
     name = "/{namespace}/{name}/{file:[a-z.]+}"
     made.router.add_get("/", document)
-    for begin, of in ((RUNS, of_a_run), (COMPARISONS, of_a_comparison)):
+    of_runs, of_comparisons = partial(report, lambda: looked.runs), partial(report, lambda: looked.comparisons)
+    for begin, of in ((RUNS, of_runs), (COMPARISONS, of_comparisons)):
         made.router.add_get(begin + name, of, allow_head=False)  # what is passed on has a body, which an answer to HEAD may not
     return made
 
