@@ -50,7 +50,8 @@ def places() -> Iterator[dict[str, Place]]:
     """Starts what the targets need, over a folder that goes with it."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        store, clients = f"file://{_filled(FileStore(folder / 'runs'), folder / 'runs')}", trackers.packages("trackers")
+        _fill(FileStore(folder / "runs"))
+        store, clients = f"file://{folder / 'runs'}", trackers.packages("trackers")
         for name in ("registry", "mlflow"):
             (folder / name).mkdir()
         registry = stack.enter_context(registries.serving(folder / "registry"))
@@ -73,18 +74,16 @@ def places() -> Iterator[dict[str, Place]]:
         }
 
 
-def _filled(store: Store, where: object, **spec: Any) -> object:
-    """Lays the run there; returns where it is."""
+def _fill(store: Store, **spec: Any) -> None:
     put_run(store, **spec)
     put_report(store)
-    return where
 
 
 def _in(server: s3server.S3Server) -> str:
     """A store that pods of KServe could reach, with a base model that they could."""
     os.environ.update(server.environment())
-    store = S3Store(server.bucket, "runs", server.endpoint, "us-east-1")
-    return str(_filled(store, server.url("runs"), model={"source": "org/model"}))
+    _fill(S3Store(server.bucket, "runs", server.endpoint, "us-east-1"), model={"source": "org/model"})
+    return server.url("runs")
 
 
 async def measured() -> Json:

@@ -72,6 +72,12 @@ def unheard(host: str, port: int, error: OSError) -> str:
     return f"--port {port}: {error.strerror}; choose another port or stop what listens there"
 
 
+def is_watched() -> bool:
+    """Tells whether `maft run` started this program: somebody waits who can start it again, on this machine; a cluster starts it
+    again by itself, maybe elsewhere."""
+    return "MAFT_WATCHED" in os.environ
+
+
 def die_with_parent() -> None:
     """Has the kernel kill this process when its parent goes, however that goes (prctl(2), PR_SET_PDEATHSIG)."""
     ctypes.CDLL(None, use_errno=True).prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -337,6 +337,11 @@ class ExportSpec(Section, frozen=True, kw_only=True):
         return f"{self.to}={self.address}"
 
 
+def report_flags(wanted: bool | None) -> list[str]:
+    """Writes how `maft.export` is told whether targets get the report; None: as their kinds do."""
+    return [] if wanted is None else ["--report" if wanted else "--no-report"]
+
+
 class StopSpec(Section, frozen=True, kw_only=True):
     """When the run ends before its last iteration."""
 

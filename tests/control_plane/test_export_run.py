@@ -6,8 +6,7 @@ import io
 import json
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 from committed import AGENTS, put_run
 from conftest import MOCK, resource, write
+from handled import handled
 from rich.console import Console
 
 from maft.store.files import FileStore
@@ -56,12 +56,8 @@ class Collector(BaseHTTPRequestHandler):
 @pytest.mark.nightly
 def test_a_target_that_was_away_has_all_in_the_end(tmp_path):
     handler = type("Handler", (Collector,), {"requests": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}"
-    done = run(tmp_path, "--export=peft=adapters", export=[{"to": "otel", "address": url}])
-    server.shutdown()
-    server.server_close()
+    with handled(handler) as url:
+        done = run(tmp_path, "--export=peft=adapters", export=[{"to": "otel", "address": url}])
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"Exported: peft=adapters, otel={url}" in done.stdout
     first, *later = handler.requests

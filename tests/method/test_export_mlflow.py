@@ -1,12 +1,12 @@
 """A run in MLflow: on a real server, read back by MLflow's own client; nothing is there twice, nothing is missing."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 import trackers
 from committed import RUN, adapter_files, evaluation, put_iteration, put_report, put_run, put_validations
 from conftest import free_port
+from handled import handled
 
 from maft import committed_run
 from maft.errors import BadInput
@@ -184,19 +185,15 @@ class Server(BaseHTTPRequestHandler):
 @pytest.fixture(name="faulty")
 def faulty_fixture() -> Iterator[Any]:
     """Starts a server that answers as it is told: its URL, and what it was asked."""
-    servers: list[ThreadingHTTPServer] = []
+    servers = contextlib.ExitStack()
 
     def start(answers: Any) -> tuple[str, list[tuple[str, str, str]]]:
         asked: list[tuple[str, str, str]] = []
         handler = type("Handler", (Server,), {"answers": staticmethod(answers), "asked": asked})
-        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), handler))
-        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
-        return f"http://127.0.0.1:{servers[-1].server_port}", asked
+        return servers.enter_context(handled(handler)), asked
 
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    with servers:
+        yield start
 
 
 RUNS = {"experiment": {"experiment_id": "1"}, "runs": [{"info": {"run_id": "r"}}], "run": {"info": {"artifact_uri": "s3://x"}}}

@@ -3,12 +3,13 @@
 import hashlib
 from collections.abc import Mapping
 
+from maft import readable
 from maft.store import layout
 from maft.store.base import Missing, Store
 
 REPORT = "report"  # a part of ledgers; the folder in which others have the files
-PAGE, NUMBERS = "index.html", "report.json"
-FILES = (PAGE, NUMBERS)
+FILES = readable.FILES[readable.OF_A_RUN]
+PAGE, NUMBERS = FILES
 
 
 def report_files(store: Store, run: str) -> dict[str, bytes]:

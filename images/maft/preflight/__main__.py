@@ -5,7 +5,6 @@ read.
 """
 
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from maft import device, lora, models, program, quantised, records, vllm_rules
+from maft import device, lora, models, pod, program, quantised, records, vllm_rules
 from maft.chat_template import ChatTemplate
 from maft.debate import prompts
 from maft.debate.society import Rules, held_out_rules, training_rules, validation_rules
@@ -112,7 +111,7 @@ def _named(assignment: Assignment, variant: Variant, folder: Path) -> Look:
 def _judged(assignment: Assignment, look: Look) -> Look:
     """Asks vLLM about the model and its adapter, where it is installed."""
     spec = look.variant.spec
-    on_cpu = spec.inference.gpus == 0 or "MAFT_WATCHED" in os.environ  # `maft run` starts servers where it starts us
+    on_cpu = spec.inference.gpus == 0 or pod.is_watched()  # `maft run` starts servers where it starts us
     with named(assignment.spec, look.variant):
         lines = vllm_rules.ask(look.folder, spec.training.lora.rank, spec.model.source, on_cpu=on_cpu)
     return replace(look, warnings=[*look.warnings, *lines])

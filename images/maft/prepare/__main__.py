@@ -5,14 +5,13 @@ template, that the source holds enough questions; then publishes `problems/` and
 """
 
 import contextlib
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 
-from maft import __version__, begun, models, program, records, revision
+from maft import __version__, begun, models, pod, program, records, revision
 from maft.errors import BadInput
 from maft.prepare import alike, apart, code, earlier, group, references, same, sizes, tasks
 from maft.program import Assignment
@@ -105,7 +104,7 @@ def _probe(store: Store, prefix: str) -> None:
     try:
         check(store, prefix)
     except Passing as error:
-        if "MAFT_WATCHED" in os.environ:
+        if pod.is_watched():
             raise BadInput(str(error)) from error
         raise
 

@@ -17,7 +17,7 @@ from torch.distributed import TCPStore
 from maft import adapters, device, lora, models, program
 from maft.chat_template import ChatTemplate
 from maft.device import Device
-from maft.pod import processors
+from maft.pod import is_watched, processors
 from maft.program import Assignment
 from maft.records import Commit, Example, Role, trained_roles
 from maft.spec import ModelSpec
@@ -198,8 +198,7 @@ def _train_here(assignment: Assignment, data: Commit, jobs: Sequence[Job], used:
 
 def _train_on(model: ModelSpec, assignment: Assignment, data: Commit, jobs: Sequence[Job], used: Device, step_done: Report) -> None:
     objective = objective_of(assignment.spec.training)
-    alike = "MAFT_WATCHED" in os.environ  # `maft run` tries again on this machine, a cluster maybe on another node
-    memory.check_base(models.config(model), model, used, assignment.spec.training.base, alike=alike)
+    memory.check_base(models.config(model), model, used, assignment.spec.training.base, alike=is_watched())
     base = lora.load_base(model, used, assignment.spec.training.base)
     for job in jobs:
         train_one(assignment, data, job, Trainer(base, assignment.spec.training_of(job.agent), step_done, objective))

@@ -141,7 +141,7 @@ class LocalBackend:
             "MAFT_SUMMARY": str(folder / "summary.json"),
             "MAFT_METRICS_PORT": str(attempts.port),
             "MAFT_METRICS_HOST": HOST,
-            "MAFT_WATCHED": "1",  # somebody waits for us, and can start us again
+            "MAFT_WATCHED": "1",  # maft.pod
             # Threads that wait must sleep: spinning beside a server on the same cores makes training ten times slower.
             "OMP_WAIT_POLICY": "PASSIVE",
             **(self.key if task.servers else {}),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from maft.spec import REPORTS
+from maft.spec import REPORTS, report_flags
 from maft_operator.local.processes import Child, start
 from maft_operator.plan.exports import evaluated
 from maft_operator.plan.graph import Graph
@@ -55,7 +55,7 @@ def _report(targets: Sequence[str], run: Run) -> list[str]:
             f"spec.export[].report: the report would go to {shown[True]} and not to {shown[False]}; on one machine one command"
             " sends to both: write the same for both, or leave one to `maft export`"
         )
-    return ["--report" if True in shown else "--no-report"]
+    return report_flags(True in shown)
 
 
 def refused(targets: Sequence[str], store: str, run: Run) -> bool:

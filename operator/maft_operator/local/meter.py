@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from maft_operator.local import whole_file
 from maft_operator.plan.budget import Spent
 
 PERIOD = 5.0  # seconds between two records: so much is not counted where the program is killed
@@ -38,10 +39,8 @@ class Meter:
 
     def keep(self) -> None:
         """Writes the record, whole or not at all. A full disk ends no run: programs that have to write say so themselves."""
-        temporary = self._file.with_suffix(".tmp")
         with contextlib.suppress(OSError):
-            temporary.write_bytes(msgspec.json.encode(self._record))
-            temporary.replace(self._file)
+            whole_file.write(self._file, msgspec.json.encode(self._record))
         self._kept = self._at
 
 

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from maft.spec import FORMAT, Head, foreign_format, immutable_spec_json
 from maft.summaries import BAD_INPUT, AnySummary, CompareSummary, Failure, ReportSummary
-from maft_operator.local import gpus
+from maft_operator.local import gpus, whole_file
 from maft_operator.local.backend import LocalBackend, read_summary
 from maft_operator.local.display import Display, results
 from maft_operator.local.exports import Exports
@@ -104,9 +104,7 @@ class Growth:
 
     def _write(self) -> None:
         if self._note:
-            temporary = self._note.with_suffix(".tmp")  # a reader finds the whole of it
-            temporary.write_bytes(noted(self.graph.last.compared))
-            temporary.replace(self._note)
+            whole_file.write(self._note, noted(self.graph.last.compared))
 
     def _dealt(self, graph: Graph) -> Graph:
         return gpus.dealt(graph if self._trials else shards.spread(graph), self._devices)
@@ -224,9 +222,7 @@ def _same_as_before(path: Path, now: dict[str, Any]) -> None:
             raise BadSpec(f"{different}; a run keeps its spec: set metadata.name=another, or remove {path.parent.parent}")
         if not different:
             return
-    temporary = path.with_suffix(".tmp")  # a kill in between leaves no half of it
-    temporary.write_text(json.dumps(now, indent=1, sort_keys=True))
-    temporary.replace(path)
+    whole_file.write(path, json.dumps(now, indent=1, sort_keys=True).encode())
 
 
 def _placed(began: dict[str, Any]) -> dict[str, Any]:

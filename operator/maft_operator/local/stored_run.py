@@ -5,6 +5,7 @@ import subprocess
 import sys
 from typing import Any
 
+from maft.spec import report_flags
 from maft_operator.local import place
 
 _REPORT_HELP = """Reads what a run has committed so far, also while it is unfinished, and writes report/index.html and report.json
@@ -59,6 +60,6 @@ def _export(arguments: argparse.Namespace) -> int:
     flags = [f"--to={target}" for target in arguments.to] + [f"--only={name}" for name in arguments.only]
     flags += [] if arguments.iteration is None else [f"--iteration={arguments.iteration}"]
     flags += [] if arguments.license is None else [f"--license={arguments.license}"]
-    flags += [] if arguments.report is None else ["--report" if arguments.report else "--no-report"]
+    flags += report_flags(arguments.report)
     flags += [] if arguments.group is None else [f"--group={arguments.group}"]
     return program("export", arguments.run, *flags)

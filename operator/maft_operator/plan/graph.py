@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from maft.spec import Compared, ExportSpec, RunSpec, immutable_spec_json
+from maft.spec import Compared, ExportSpec, RunSpec, immutable_spec_json, report_flags
 from maft.stopping import Decision
 from maft_operator.spec.parse import Run
 
@@ -311,8 +311,7 @@ def serve_flags(server: Server, *where: str, spec: str | None = None) -> Flags:
 
 def _target(export: ExportSpec) -> list[str]:
     license_ = [f"--license={export.license}"] if export.license else []
-    report = [] if export.report is None else ["--report" if export.report else "--no-report"]
-    return [f"--to={export.target}", *license_, *report]
+    return [f"--to={export.target}", *license_, *report_flags(export.report)]
 
 
 def _gpus(item: Task | Server) -> list[str]:
