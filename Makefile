@@ -60,11 +60,13 @@ bench: env ## speed as ratios, into docs/performance.md (hours; PART=client or o
 	@$(foreach part,$(if $(PART),$(filter $(OF_TRAINER),$(PART)),trl adapters memory),$(TRAINER) --part $(part) $(call MODEL_OF,$(part)) &&) true
 
 bench-gpu: env ## on a machine with a GPU: what training does there, beside TRL, and the rows on a server, into docs/performance.md
-	@$(PY) benchmarks/gpu_check.py
-	@for part in trl adapters; do $(TRAINER) --part $$part --model random:896x24x49152 $(GPU) || exit 1; done
-	@$(TRAINER) --part memory --model random:$(WIDE_GPU) $(GPU)
-	@$(PY) scripts/real_model.py
-	@$(PY) benchmarks/bench.py --part gpu --part warm-start-gpu --part iteration-gpu --write
+	@failed=0; $(PY) benchmarks/gpu_check.py || failed=1; \
+	for part in trl adapters; do $(TRAINER) --part $$part --model random:896x24x49152 $(GPU) || failed=1; done; \
+	$(TRAINER) --part memory --model random:$(WIDE_GPU) $(GPU) || failed=1; \
+	$(PY) scripts/real_model.py || failed=1; \
+	$(PY) benchmarks/bench.py --part gpu --write || failed=1; \
+	$(PY) benchmarks/bench.py --part warm-start-gpu --write || failed=1; \
+	$(PY) benchmarks/bench.py --part iteration-gpu --write || failed=1; exit $$failed
 
 bench-quick: env ## the same with small samples, in under three minutes: fails on gross loss alone
 	@$(PY) benchmarks/bench.py --quick $(PART:%=--part %)

@@ -100,8 +100,8 @@ def measure(name: str, runs: int, *, quick: bool) -> Part:
     with watched_load() as load:
         rows = PARTS[name].measure()(runs, quick=quick)
     took = time.monotonic() - started
-    rounded = {key: round(value, 1) for key, value in load.items()}
-    return Part(name, begun.isoformat(timespec="minutes")[:16], round(took, 1), rounded, peers.machine(), tuple(rows))
+    rounded, machine = {key: round(value, 1) for key, value in load.items()}, peers.machine(gpu=PARTS[name].gpu)
+    return Part(name, begun.isoformat(timespec="minutes")[:16], round(took, 1), rounded, machine, tuple(rows))
 
 
 def read() -> dict[str, Part]:

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch.distributed import TCPStore
 from trainer_sides import Job, made_examples, model_spec, training
 
-from maft import adapters, lora
+from maft import adapters, lora, visible
 from maft.chat_template import Tokens
 from maft.device import choose, read
 from maft.errors import BadInput, with_kind
@@ -115,7 +115,7 @@ def device(scratch: Path) -> str:
         query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
         driver = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
     text = f"{base.device}, {base.dtype}, torch {torch.__version__}, CUDA {torch.version.cuda}, {driver}"
-    return require(base.device.type == "cpu" or base.dtype == torch.bfloat16, text)
+    return require(base.dtype == getattr(torch, choose(None, read()).dtype), text)
 
 
 def same_gradients(kind: str, dtype: torch.dtype, **changes: Any) -> Check:
@@ -230,10 +230,15 @@ def by_the_program(folder: Path, processes: int, **training: Any) -> tuple[list[
     publish(store, layout.datasets(run, 1), {"generator-0.jsonl": dialogues(1), "critic-0.jsonl": dialogues(2)})
     spec = a_spec(training={"batchSize": 8, "epochs": 2, "lora": {"rank": 8, "dropout": 0}, **training})
     line = (f"--store={store.url}", f"--run={run}", f"--spec={immutable_spec_json(spec)}", "--iteration=1", "--agent=0")
+    gpus = training["gpus"] if torch.cuda.is_available() else None
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     environment |= {} if torch.cuda.is_available() else {WORKERS: str(processes)}
-    started = Started((sys.executable, "-m", "maft.train", *line), environment, report=losses.append)
-    program.main(Assignment(store=store, run=run, given_spec=spec, iteration=1, agents=(0,)), started)
+    started = Started(
+        (sys.executable, "-m", "maft.train", *line, *(() if gpus is None else (f"--gpus={gpus}",))),
+        environment,
+        report=losses.append,
+    )
+    program.main(Assignment(store=store, run=run, given_spec=spec, iteration=1, agents=(0,), gpus=gpus), started)
     paths = [folder / layout.adapter(run, 1, role, 0) / adapters.WEIGHTS for role in ("generator", "critic")]
     return losses, torch.cat([weight.flatten().float() for path in paths for _, weight in sorted(load_file(path).items())])
 
@@ -392,11 +397,14 @@ def main() -> None:
     parser.add_argument("--device", choices=["auto", "cpu"], default="auto")
     parser.add_argument("--only", default="", help="checks whose names have one of these parts, separated by commas")
     given = parser.parse_args()
-    on_cuda = torch.cuda.is_available() and given.device == "auto"
+    if given.device == "cpu":
+        os.environ |= dict.fromkeys(visible.variables(os.environ, amd=visible.shown().amd), "")
+    on_cuda, facts = torch.cuda.is_available(), read()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     failed = 0
     checks = {**CHECKS, **(ON_CUDA if on_cuda else {}), **(TOGETHER if torch.cuda.device_count() != 1 else {})}
-    for name, check in ((n, c) for n, c in checks.items() if any(part in n for part in given.only.split(","))):
+    chosen = {n: c for n, c in checks.items() if any(part in n for part in given.only.split(","))}
+    for name, check in ((n, c) for n, c in chosen.items() if facts.bf16 or "bfloat16" not in n):
         try:
             with tempfile.TemporaryDirectory(prefix="maft-check-") as scratch:
                 said, holds = check(Path(scratch)), True

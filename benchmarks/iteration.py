@@ -18,6 +18,7 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
+import one_gpu
 import yaml
 from debates import Json, Plan, World, hold, world
 from msgspec import structs
@@ -33,7 +34,6 @@ from maft.spec import RunSpec, immutable_spec_json
 from maft.store import layout
 from maft.store.commits import publish
 from maft.store.files import FileStore
-from maft.train import workers
 
 ROOT = Path(__file__).parents[1]
 HERE = Path(__file__).parent
@@ -103,8 +103,7 @@ class Iteration:
 def _quietly(line: list[str]) -> None:
     """Runs a program to its end; RuntimeError with what it said if it fails."""
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "TRANSFORMERS_VERBOSITY": "error"}
-    if (shown := visible.shown()).count:  # of several TRL would take all, by copies of the model
-        environment |= workers.device(os.environ, 0, amd=shown.amd)
+    environment |= one_gpu.environment()
     done = subprocess.run(line, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(line[:4])} ended with {done.returncode}: {done.stderr[-2000:]}")

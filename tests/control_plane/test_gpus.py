@@ -95,6 +95,8 @@ def test_gpus_are_counted_by_their_files(tmp_path) -> None:
         ({"inference": {"lifetime": "Phase"}}, 1, 1, 1),
         ({"inference": {"lifetime": "Phase"}}, 4, 1, 4),
         ({"inference": {"lifetime": "Run"}}, 4, 1, 3),
+        ({"inference": {"lifetime": "Run"}}, 1, 1, 1),  # one after the other
+        ({"inference": {"lifetime": "Run", "gpus": 2}}, 2, 2, 2),
         ({"inference": {"lifetime": "Phase"}}, 8, 1, 6),  # three agents have six adapters
         ({"inference": {"lifetime": "Phase", "replicas": 8}, "agents": 4}, 8, 1, 8),
         ({"inference": {"lifetime": "Phase", "gpus": 4, "replicas": 2}}, 8, 4, 6),
@@ -118,7 +120,7 @@ def test_what_is_left_open_is_what_is_there_and_of_use(spec, total, server, trai
 @pytest.mark.parametrize(
     ("spec", "total", "says"),
     [
-        ({"inference": {"lifetime": "Run"}}, 1, "inference.lifetime: Run keeps 1 GPUs while training needs 1"),
+        ({"inference": {"lifetime": "Run"}, "training": {"gpus": 1}}, 1, "lifetime: Run keeps 1 GPUs while training needs 1"),
         ({"inference": {"topology": "PerAgent", "lifetime": "Phase"}}, 2, "inference.topology: the servers need 3 GPUs"),
         ({"inference": {"lifetime": "Phase"}, "training": {"gpus": 4}}, 2, "training.gpus: 4 asked for, this machine has 2 GPUs$"),
         ({"training": {"gpus": 1}}, 0, "training.gpus: 1 asked for, this machine has no GPU; leave it out to use the CPU"),
@@ -168,6 +170,12 @@ CPUS = "a server uses the CPU, a training process uses the CPU"
         ({}, 4, "Devices: 4 GPUs here; a server uses 1 GPU, a training process uses 3 GPUs"),
         ({"inference": {"gpus": 0}, "training": {"gpus": 0}}, 1, f"Devices: 1 GPU here; {CPUS}"),
         ({"method": "debate"}, 1, "Devices: 1 GPU here; a server uses 1 GPU"),
+        (
+            {"inference": {"lifetime": "Run"}},
+            1,
+            "Devices: 1 GPU here; a server uses 1 GPU, a training process uses 1 GPU, one after the other (inference.lifetime: Run"
+            " would leave training none)",
+        ),
     ],
 )
 def test_one_line_says_what_is_used(spec, total, says) -> None:
@@ -206,8 +214,10 @@ def test_what_is_compiled_is_kept_for_the_next_start() -> None:
     assert gpus.compiled({"HOME": "/h", "TRITON_CACHE_DIR": "/fast"}) == {
         "VLLM_CACHE_ROOT": "/h/.cache/vllm",
         "TORCHINDUCTOR_CACHE_DIR": "/h/.cache/inductor",
+        "FLASHINFER_WORKSPACE_BASE": "/h",  # of .cache/flashinfer
     }
-    assert gpus.compiled({"MAFT_CACHE": "/c"})["VLLM_CACHE_ROOT"] == "/c/vllm"
+    elsewhere = gpus.compiled({"MAFT_CACHE": "/c"})
+    assert (elsewhere["VLLM_CACHE_ROOT"], elsewhere["FLASHINFER_WORKSPACE_BASE"]) == ("/c/vllm", "/c")
 
 
 def test_programs_are_told_a_number_that_binds() -> None:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from small import a_spec
 from test_checkpoints import ended_at, listed
 from test_train import datasets
+from torch.distributed import TCPStore, distributed_c10d
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaModel
 
@@ -309,3 +310,10 @@ def test_what_all_ranks_refuse_is_one_line(tmp_path: Path) -> None:
     refused = assigned(tmp_path, parallelism="Sharded", gpus=2, lora={"targetModules": ["no_such"]})
     with pytest.raises(BadInput, match=r"training\.lora\.targetModules: "):
         train.main(refused, started(refused, 2, lambda loss: None))
+
+
+def test_ranks_wait_for_each_other_for_as_long_as_a_base_takes_to_load():
+    """NCCL meets at the store once the first rank has loaded it; torch's own patience there is five minutes."""
+    meeting = TCPStore(workers.HOST, 0, is_master=True, wait_for_workers=False)
+    with sharded.joined(workers.Place(("generator-0",), ranks=1, port=meeting.port), cuda=False):
+        assert distributed_c10d._get_default_store().timeout == sharded.PATIENCE

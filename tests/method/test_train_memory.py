@@ -484,6 +484,8 @@ def test_what_more_memory_is_predicted_for():
     assert memory.peak(needs(checkpointing=True)) < 0.5 * plain
     assert memory.peak(needs(value=2, device="cuda")) < plain
     assert memory.weights(needs(value=2, nf4=True)) < 0.5 * memory.weights(needs(value=2))
+    tied = memory.weights(needs(value=2, nf4=True, tied=True))  # what is no layer stays in half precision: a head of its own, too
+    assert memory.weights(needs(value=2, nf4=True)) - tied == pytest.approx(32_000 * 4096 * (2 - memory.NF4), abs=1)
     fitting = memory.rows_that_fit(needs(), plain // 2)
     assert 0 < fitting < 4096 and memory.peak(needs(tokens=fitting, targets=fitting * 1000 // 4096)) <= plain // 2
     assert memory.rows_that_fit(needs(), 2**20) == 0 and memory.rows_that_fit(needs(), 2**50) == 4096

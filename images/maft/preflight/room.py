@@ -18,7 +18,7 @@ from maft.lora import precision
 from maft.packing import largest_row
 from maft.preflight.trial import without_weights
 from maft.spec import Spec
-from maft.tensors import GIB
+from maft.tensors import GIB, is_tied
 from maft.train import memory
 from maft.train.memory import Needs
 
@@ -71,7 +71,7 @@ def expected(config: Any, spec: Spec, counts: tuple[int, int], each: int, used: 
     ranks = (training.gpus or 1) * training.nodes if training.parallelism == "Sharded" else 1
     return Needs.of(
         config,
-        base=base if ranks == 1 else _part(config.get_text_config(), base, ranks),
+        base=base if ranks == 1 else _part(config, base, ranks),
         adapter=adapter,
         tokens=tokens,
         targets=-(-tokens * answer // each),
@@ -84,9 +84,10 @@ def expected(config: Any, spec: Spec, counts: tuple[int, int], each: int, used: 
 def _part(config: Any, base: int, ranks: int) -> int:
     """Counts the parameters that each of several ranks holds at most: embeddings and head as a whole, its share of the layers, and
     those of the layer under way and of the next one, which are put together for it."""
-    whole = config.vocab_size * config.hidden_size * (1 if config.tie_word_embeddings else 2)
+    text = config.get_text_config()
+    whole = text.vocab_size * text.hidden_size * (1 if is_tied(config) else 2)
     layers = max(0, base - whole)
-    return int(min(base, whole + layers // ranks + 2 * layers // config.num_hidden_layers))
+    return int(min(base, whole + layers // ranks + 2 * layers // text.num_hidden_layers))
 
 
 def computing(spec: Spec, facts: Facts) -> Device:

@@ -116,6 +116,7 @@ def _train_all(
     if started.place and started.place.ranks > 1:
         _train_together(assignment, data, enough, used, step_done, started.place)
     elif training.parallelism == "Sharded":
+        _fetch(assignment, enough)
         _lead(assignment, tuple(job.name for job in enough), started, several, step_done, node)
     elif several > 1 and len(enough) > 1:
         _fetch(assignment, enough)
@@ -125,7 +126,7 @@ def _train_all(
 
 
 def _fetch(assignment: Assignment, jobs: Sequence[Job]) -> None:
-    """Has each base here before workers look for it: fetched once, and not once by each."""
+    """Has each base here before workers look for it: fetched once, and while nobody waits for it."""
     for source in dict.fromkeys(assignment.spec.model_of(job.agent).source for job in jobs):
         models.local(source)
 

@@ -64,6 +64,8 @@ class Needs:
     value: int = 4
     """Bytes of a number of the base and of what is computed with it."""
     device: str = "cpu"
+    tied: bool = True
+    """The head is the embeddings once more."""
     nf4: bool = False
     checkpointing: bool = False
 
@@ -91,7 +93,7 @@ class Needs:
             vocabulary=text.vocab_size,
             tokens=tokens,
             targets=targets,
-            **more,
+            **{"tied": tensors.is_tied(config), **more},
         )
 
 
@@ -102,8 +104,8 @@ def _most(layers: list[Any], name: str) -> int:
 
 def weights(needs: Needs) -> int:
     """Counts the bytes of the base, and of adapters, their gradients and Adam's two moments in single precision."""
-    head = needs.vocabulary * needs.hidden
-    base = int((needs.base - head) * NF4) + head * needs.value if needs.nf4 else needs.base * needs.value
+    ends = needs.vocabulary * needs.hidden * (1 if needs.tied else 2)  # bitsandbytes packs neither embeddings nor the head
+    base = int((needs.base - ends) * NF4) + ends * needs.value if needs.nf4 else needs.base * needs.value
     return base + needs.adapter * 16
 
 

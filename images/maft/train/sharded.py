@@ -93,6 +93,8 @@ def joined(place: Place, *, cuda: bool) -> Iterator[Team]:
         meeting = dist.TCPStore(place.host, place.port, is_master=False)
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
         dist.init_process_group(backend, store=meeting, rank=place.rank, world_size=place.ranks, timeout=PATIENCE)
+        # NCCL meets here at its first collective, which the first rank reaches once it has loaded the base.
+        meeting.set_timeout(PATIENCE)
         yield Team(place.rank, place.ranks, device)
     except RuntimeError as error:
         if none := _NO_INTERFACE.search(str(error)):

@@ -77,25 +77,30 @@ def environment(
 def compiled(inherited: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Makes what tells libraries where to keep what they compile: below the user's cache, so that the next start finds it."""
     home = inherited.get("HOME") or str(Path.home())
-    folder = Path(inherited.get("MAFT_CACHE") or inherited.get("XDG_CACHE_HOME") or f"{home}/.cache")
+    given = inherited.get("MAFT_CACHE") or inherited.get("XDG_CACHE_HOME")
+    folder = Path(given or f"{home}/.cache")
     places = {
         "VLLM_CACHE_ROOT": folder / "vllm",
         "TRITON_CACHE_DIR": folder / "triton",
         "TORCHINDUCTOR_CACHE_DIR": folder / "inductor",  # by itself below /tmp
+        "FLASHINFER_WORKSPACE_BASE": given or home,  # it goes on with .cache/flashinfer
     }
     return {name: str(place) for name, place in places.items() if not inherited.get(name)}
 
 
 def dealt(graph: Graph, devices: Found) -> Graph:
-    """Decides what the spec leaves open: a GPU for a server, and for training as many as there are and it has use for.
+    """Decides what the spec leaves open: a GPU for a server, and for training as many as there are and it has use for. Servers that
+    would stay and leave none for it make room: a number that was given is refused by `fits` then.
 
     Where no GPU is seen, that stays open: programs look for themselves, and take the CPU."""
     if not devices.gpus:
         return graph
     servers = tuple(replace(s, gpus=1) if s.gpus is None else s for s in graph.servers)
-    left = len(devices.gpus) - (0 if graph.servers_release_gpus else _held(servers))
-    tasks = tuple(replace(t, gpus=min(_of_use(t, graph, left), devices.for_one)) if t.gpus is None else t for t in graph.tasks)
-    return replace(graph, servers=servers, tasks=tasks)
+    left, is_open = len(devices.gpus) - _held(servers), any(t.kind == "train" and t.gpus is None for t in graph.tasks)
+    releases = graph.servers_release_gpus or (is_open and left < 1)
+    free = len(devices.gpus) if releases else left
+    tasks = tuple(replace(t, gpus=min(_of_use(t, graph, free), devices.for_one)) if t.gpus is None else t for t in graph.tasks)
+    return replace(graph, servers=servers, tasks=tasks, servers_release_gpus=releases)
 
 
 def _held(servers: Sequence[Server]) -> int:
@@ -151,7 +156,9 @@ def device_line(graph: Graph, devices: Found) -> str:
     server = next(iter(graph.servers), None)
     training = max((t for t in graph.tasks if t.kind == "train"), key=lambda t: t.gpus or 0, default=None)
     users = [("a server", server), ("a training process", training)]
-    return f"Devices: {devices} here; " + ", ".join(f"{who} uses {_uses(item)}" for who, item in users if item)
+    in_turn = graph.servers_release_gpus and graph.last.run.spec.inference.lifetime == "Run"
+    instead = ", one after the other (inference.lifetime: Run would leave training none)" if in_turn else ""
+    return f"Devices: {devices} here; " + ", ".join(f"{who} uses {_uses(item)}" for who, item in users if item) + instead
 
 
 def _uses(item: Task | Server) -> str:
