@@ -11,10 +11,11 @@ import pytest
 from aiohttp.test_utils import TestServer
 from societies import ask
 
+from maft.answers import thoughts
 from maft.endpoint.admission import Admission
 from maft.endpoint.answer import Answer
-from maft.endpoint.answering import Hearing
 from maft.endpoint.app import Endpoint
+from maft.endpoint.hearing import Hearing
 from maft.endpoint.measured import Measured
 from maft.endpoint.refused import Refused
 from maft.endpoint.upstream import Piece
@@ -74,10 +75,21 @@ def test_who_does_not_read_holds_its_place_no_longer_than_a_request_may_take(rea
     assert f'maft_society_requests_total{{model="{MODEL}",status="{200 if reads else 408}"}} 1.0' in metrics
 
 
+class Template:
+    """Splits as real ones do, and counts the characters that it read."""
+
+    def __init__(self, *, thinks: bool, opened: bool = False) -> None:
+        self.thinks, self._opened, self.read = thinks, opened, 0
+
+    def split(self, text: str) -> thoughts.Said:
+        self.read += len(text)
+        return thoughts.split(text, opened=self._opened)
+
+
 class Thinker(Debaters):
     """An agent that says nothing until somebody has heard that it is there."""
 
-    setup = SimpleNamespace(template=SimpleNamespace(thinks=False))
+    setup = SimpleNamespace(template=Template(thinks=False))
 
     def __init__(self) -> None:
         self.heard = asyncio.Event()
@@ -214,14 +226,10 @@ def test_a_question_without_a_majority_is_not_kept(abstained) -> None:
     assert asyncio.run(scenario()) == ([] if abstained else ["the debate"])
 
 
-class Thinking:
-    """A template that opens a thought."""
-
-    thinks = True
-
-    def split(self, text: str) -> SimpleNamespace:
-        thought, closed, reply = text.partition("</think>")
-        return SimpleNamespace(thought=thought, reply=reply if closed else "")
+def streamed(hearing: Hearing, text: str, size: int) -> list[str]:
+    """What was told with each piece, and at the end."""
+    pieces = [Piece(text[at : at + size]) for at in range(0, len(text), size)]
+    return [hearing.hear(piece) for piece in [*pieces, Piece("", "stop", (1, 9))]]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
@@ -230,7 +238,67 @@ class Thinking:
 )
 def test_a_text_that_ends_the_answer_ends_no_thought(size, ends, expected) -> None:
     """A thought has paragraphs of its own; pieces are as the server sends them."""
-    text, hearing = "First this.\n\nI see.</think>It is 12. Answer: 12\n\nQ", Hearing(Thinking(), ends)
-    pieces = [Piece(text[at : at + size]) for at in range(0, len(text), size)]
-    streamed = "".join(hearing.hear(piece) for piece in [*pieces, Piece("", "stop", (1, 9))])
-    assert (streamed, hearing.answer().text) == (expected, expected)
+    text = "First this.\n\nI see.</think>It is 12. Answer: 12\n\nQ"
+    hearing = Hearing(Template(thinks=True, opened=True), ends)
+    assert ("".join(streamed(hearing, text, size)), hearing.answer().text) == (expected, expected)
+
+
+REPLIES = [
+    ("It is 19.", "It is 19."),
+    ("\n\n It is\n\n 19.  \n", "It is\n\n 19."),
+    ("\n\n<answer>19</answer>", "19"),
+    ("< answer >19</ answer >\n", "19"),
+    ("The sum is 19.\n\n<answer>19</answer>", "The sum is 19.\n\n<answer>19</answer>"),
+    ("<response>It is 19.</response>", "It is 19."),
+    ("So.\n<think>more</think>Answer: 19", "So.\nAnswer: 19"),
+    ("Answer: 19</s>", "Answer: 19"),
+    ("Answer: 19<|im_end|><|im_end|>\n", "Answer: 19"),
+    ("Use a <b> tag, [x], H, T... 3 < 4 <", "Use a <b> tag, [x], H, T... 3 < 4 <"),
+    ("an analysis of it", "an analysis of it"),
+    ("It" + "\n" * 3000 + "is 19.", "It" + "\n" * 3000 + "is 19."),
+    ("So:\n```\n<think>\n```\nAnswer: 19", "So:\n```\n<think>\n```\nAnswer: 19"),
+    ("Wait. ◁think▷9◁/think▷ It is 19.", "Wait.\nIt is 19."),
+    ("", ""),
+]
+THOUGHTS = {"opened": "I see.\n</think>", "own": "<think>\nI see.\n</think>\n", "empty": "<think>\n\n</think>\n\n", "none": ""}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
+@pytest.mark.parametrize("thought", THOUGHTS)
+@pytest.mark.parametrize(("reply", "expected"), REPLIES)
+def test_a_stream_is_in_the_end_what_is_answered_at_once(reply, expected, thought, size) -> None:
+    hearing = Hearing(Template(thinks=thought != "none", opened=thought == "opened"))
+    told = streamed(hearing, THOUGHTS[thought] + reply, size)
+    assert ("".join(told), hearing.answer().text) == (expected, expected)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "analysisWe add.assistantfinalIt is 19.",
+        "<|channel|>analysis<|message|>We add.<|end|><|start|>assistant<|channel|>final<|message|>It is 19.<|return|>",
+    ],
+)
+@pytest.mark.parametrize("thinks", [False, True])
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
+def test_a_stream_of_channels(text, thinks, size) -> None:
+    assert "".join(streamed(Hearing(Template(thinks=thinks)), text, size)) == "It is 19."
+
+
+@pytest.mark.parametrize("thought", THOUGHTS)
+def test_plain_words_are_told_as_they_come(thought) -> None:
+    hearing = Hearing(Template(thinks=thought != "none", opened=thought == "opened"))
+    told = streamed(hearing, THOUGHTS[thought] + "It is nineteen. " * 9, 4)
+    assert sum(bool(piece) for piece in told[-37:]) > 30
+
+
+def test_words_that_turn_out_to_be_a_thought_are_followed_by_the_whole_answer() -> None:
+    assert "".join(streamed(Hearing(Template(thinks=False)), "I see.</think>It is 19.", 3)) == "I see.\n\nIt is 19."
+
+
+@pytest.mark.parametrize("many", ["so ", "</think> ", "<answer>", "` ", "\n"])
+def test_work_grows_as_the_text_does(many) -> None:
+    template = Template(thinks=True, opened=True)
+    text = many * 2000 + "</think>" + many * 2000
+    streamed(Hearing(template), text, 4)
+    assert template.read < 20 * len(text)

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from dataclasses import replace as changed
 
 from msgspec.structs import replace
@@ -16,12 +16,13 @@ from maft.debate.setup import Setup
 from maft.debate.society import Rules
 from maft.endpoint import answer
 from maft.endpoint.answer import Answer
+from maft.endpoint.hearing import Hearing
 from maft.endpoint.refused import Refused
 from maft.endpoint.request import Asked
 from maft.endpoint.served import MAJORITY, Served
 from maft.endpoint.upstream import Piece, Upstream
 from maft.errors import BadInput, shown
-from maft.records import Call, Message, Problem, Transcript
+from maft.records import Message, Problem, Transcript
 from maft.spec import Spec
 
 _LONGEST = 16  # characters of a token, more than any text has on the average: longer chats are refused uncounted
@@ -70,7 +71,7 @@ class Society:
         ways = [(self.setup.template_of(n), self.setup.contexts[players.servers[n]]) for n in agents]
         return list({(id(template), context): (template, context) for template, context in ways}.values())
 
-    def hearing(self, asked: Asked) -> "Hearing":
+    def hearing(self, asked: Asked) -> Hearing:
         """Makes the ears for the one agent that is asked."""
         return Hearing(self._ways(asked)[0][0], asked.ends)
 
@@ -168,48 +169,3 @@ def unknown(model: str, models: Sequence[str]) -> Refused:
 def _too_long(tokens: str, context: int, what: str = "the prompt") -> Refused:
     text = f"messages: {what} has {tokens} tokens, and the context has {context}; ask with less"
     return Refused(400, text, param="messages", code="context_length_exceeded")
-
-
-@dataclass(slots=True)
-class Hearing:
-    """What one agent has said so far, as whoever asked hears it: the reply, once what it thinks first has ended, up to a text of
-    `ends`."""
-
-    template: ChatTemplate
-    ends: Sequence[str] = ()
-    _text: str = ""
-    _told: str = ""
-    _end: Piece = field(default_factory=lambda: Piece(""))
-
-    def hear(self, piece: Piece) -> str:
-        """Takes in a piece; returns what is new for those who listen."""
-        self._text += piece.text
-        if piece.tokens is not None:
-            self._end = piece
-        if not self.template.thinks:
-            return piece.text
-        reply = self._heard() if self._is_reply else ""
-        new = reply[len(self._told) :] if reply.startswith(self._told) else ""
-        self._told += new
-        return new
-
-    def _heard(self) -> str:
-        """The reply up to an end; what may become one waits for the next piece."""
-        reply, cut = answer.ended(self.template.split(self._text).reply, self.ends)
-        if cut or self._end.tokens is not None:
-            return reply
-        starts = [end[:length] for end in self.ends for length in range(1, len(end))]
-        return reply[: len(reply) - max((len(start) for start in starts if reply.endswith(start)), default=0)]
-
-    @property
-    def _is_reply(self) -> bool:
-        """A thought that has ended, or none at the end: before that, words may turn out to be a thought."""
-        parts = self.template.split(self._text)
-        return bool(parts.reply) and (bool(parts.thought) or self._end.tokens is not None)
-
-    def answer(self) -> Answer:
-        """Makes the answer of all that was heard."""
-        prompt, completion = self._end.tokens or (0, 0)
-        parts = self.template.split(self._text)
-        call = Call("", 0, prompt, completion, self._end.finish_reason or "stop", parts.reply, parts.thought)
-        return answer.of_call(call, self.ends if self.template.thinks else ())
