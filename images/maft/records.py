@@ -17,6 +17,7 @@ T = TypeVar("T")
 
 Role = Literal["generator", "critic"]
 ROLES: tuple[Role, ...] = ("generator", "critic")
+VOTE = "vote"  # a column of rows whose answer a society gave, and nobody has checked
 BASE = "base"  # the name under which every server serves the base model
 
 

@@ -1,6 +1,7 @@
 """The society as its users have it: real clients ask a real program, with the stand-in for vLLM behind it."""
 
 import asyncio
+import inspect
 import json
 import shutil
 import subprocess
@@ -380,7 +381,15 @@ def test_other_paths_and_bodies(url):
     assert encoded(url, b"no gzip", "gzip") == 400
     status, body, _ = post(url, b"x" * (5 << 20))
     assert status == 413 and body["error"]["type"] == "invalid_request_error"
+    assert body["error"]["message"] == "the request has more than 4,194,304 bytes; send a shorter chat"
     assert post(url, b"{")[0] == 400
+
+
+def test_every_field_of_openais_client_is_taken_passed_over_or_refused_by_name():
+    of_the_transport = {"self", "extra_headers", "extra_query", "extra_body", "timeout"}
+    fields = set(inspect.signature(openai.resources.chat.completions.Completions.create).parameters) - of_the_transport
+    assert fields <= {*request.Asked.__struct_fields__, *request._PASSED_OVER, *request._UNABLE}
+    assert request.read(json.dumps({**ask(), **dict.fromkeys(request._PASSED_OVER, "x")}).encode()).model == ask()["model"]
 
 
 def test_requests_are_measured(url):

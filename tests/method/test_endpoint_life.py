@@ -258,7 +258,7 @@ def test_questions_are_kept_for_the_next_run(tmp_path, spec):
     (kept,) = old.parent.glob("*.jsonl")
     rows = [json.loads(line) for line in kept.read_text().splitlines()]
     assert 4 < len(decided) < 9, "some have a majority, and some have none"
-    assert [row["question"] for row in rows] == [*decided, chat]
+    assert [row["question"] for row in rows] == [*decided, chat] and all(row["vote"] for row in rows)
     again = trained(tmp_path / "again", task={"source": str(kept.parent), "train": len(decided) - 1, "heldOut": 2})
     split = load(of_task(again.task))
     assert {p.question for p in (*split.train, *split.held_out)} == {*decided, QUESTION}

@@ -274,6 +274,16 @@ def test_decimals_keep_all_their_digits(tmp_path: Path, kind: AnswerKind) -> Non
     assert answers["r"] == ("5/2" if kind == "number" else "2.5")
 
 
+def test_of_the_votes_on_a_question_most_count_and_the_last_of_as_many(tmp_path: Path) -> None:
+    """As a society keeps them; an answer that somebody checked goes before them."""
+    votes = {"Most?": "3 4 3", "many?": "1 2", "CHECKED?": "5 5", "Once?": "6"}
+    rows = [{"question": q, "answer": a, "vote": True} for q, several in votes.items() for a in several.split()]
+    rows += [{"question": "checked?", "answer": "7", "vote": False}, {"question": "most?", "answer": "4", "vote": True}]
+    split = load(replace(JSONL, source=write(tmp_path / "q.jsonl", rows), train=4, held_out=0))
+    answers = {problem.question.lower(): problem.answer for problem in split.train}
+    assert answers == {"most?": "4", "many?": "2", "checked?": "7", "once?": "6"}
+
+
 def test_answers_that_differ_in_writing_are_no_contradiction(tmp_path: Path) -> None:
     rows = [{"question": "q", "answer": "0.5"}, {"question": "Q", "answer": "1/2"}, {"question": "r", "answer": "3"}]
     assert len(load(replace(JSONL, source=write(tmp_path / "q.jsonl", rows), train=2, held_out=0)).train) == 2

@@ -236,6 +236,8 @@ def refused(error: Exception, seconds: int) -> Refused:
         return Refused(error.status, f"no such route ({error.reason}); there are {_ROUTES}")
     if isinstance(error, web.RequestPayloadError):
         return Refused(400, f"the body of the request cannot be read: {one_line(error)}")
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return Refused(error.status, f"the request has more than {BODY:,} bytes; send a shorter chat")
     if isinstance(error, web.HTTPException):
         return Refused(error.status, one_line(error.text or error.reason))
     if isinstance(error, TimeoutError):

@@ -66,7 +66,7 @@ class Hearing:
     ends: Sequence[str] = ()
     """Of an agent that thinks; others are cut by their server."""
     _pieces: list[str] = field(default_factory=list)
-    _told: list[str] = field(default_factory=list)
+    _sent: list[str] = field(default_factory=list)
     _words: _Words | None = None
     """Once the reply has begun."""
     _recent: str = ""
@@ -84,7 +84,7 @@ class Hearing:
         else:
             self._end = piece
             new = self._rest()
-        self._told.append(new)
+        self._sent.append(new)
         return new
 
     def answer(self) -> Answer:
@@ -123,5 +123,5 @@ class Hearing:
 
     def _rest(self) -> str:
         """What is left at the end. Where what was told turns out to be a thought, it is all of the answer, as a paragraph."""
-        whole, told = self.answer().text, "".join(self._told)
-        return whole[len(told) :] if whole.startswith(told) else f"\n\n{whole}" if whole else ""
+        whole, sent = self.answer().text, "".join(self._sent)
+        return whole[len(sent) :] if whole.startswith(sent) else f"\n\n{whole}" if whole else ""

@@ -15,7 +15,7 @@ import msgspec
 
 from maft.endpoint.measured import Measured
 from maft.errors import BadInput, one_line
-from maft.records import Transcript
+from maft.records import VOTE, Transcript
 from maft.society_spec import SocietySpec
 from maft.store import layout
 from maft.store.base import Store
@@ -105,7 +105,8 @@ def _batch() -> str:
 
 
 def row(transcript: Transcript) -> dict[str, Any]:
-    """Makes the row: the question as it was asked, a text or a chat, and the answer of the vote, which nobody has checked."""
+    """Makes the row: the question as it was asked, a text or a chat, and the answer of the vote, which nobody has checked: another
+    debate of it may vote otherwise."""
     problem = transcript.problem
     chat = [{"role": m.role, "content": m.content} for m in problem.history] + [{"role": "user", "content": problem.question}]
-    return {"question": chat if problem.history else problem.question, "answer": transcript.vote.answer}
+    return {"question": chat if problem.history else problem.question, "answer": transcript.vote.answer, VOTE: True}

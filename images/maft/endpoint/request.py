@@ -23,6 +23,7 @@ _UNABLE: dict[str, tuple[Any, ...]] = {
     "logprobs": (False,),
     "top_logprobs": (0,),
     "logit_bias": ({},),
+    "moderation": (),
     "response_format": ({"type": "text"},),
     "modalities": (["text"],),
     "audio": (),
@@ -34,7 +35,10 @@ _UNABLE: dict[str, tuple[Any, ...]] = {
     "presence_penalty": (0, 0.0),
 }
 # What says nothing about the answer.
-_PASSED_OVER = ("user", "metadata", "service_tier", "parallel_tool_calls", "safety_identifier", "prompt_cache_key")
+_PASSED_OVER = (
+    *("user", "metadata", "service_tier", "parallel_tool_calls", "safety_identifier"),
+    *("prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"),
+)
 # msgspec's names of types, as a reader of JSON calls them.
 _TYPES = {
     "str": "a text",

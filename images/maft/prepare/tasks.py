@@ -5,6 +5,7 @@ after that is shared.
 """
 
 import random
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -15,7 +16,7 @@ import msgspec
 from maft.errors import BadInput, shown
 from maft.prepare import generated, sources
 from maft.prepare.formats import FORMATS, problem
-from maft.records import Problem
+from maft.records import VOTE, Problem
 from maft.spec import AnswerKind, ArithmeticSpec, EvaluationTaskSpec, QuestionsSpec, TaskSpec
 
 OPERATORS = "+*+-*"  # a+b*c+d-e*f as in the paper; longer expressions go round again
@@ -218,9 +219,25 @@ def _pool(draw: Draw, source: str, part: int) -> Pool:
     if unknown := [subject for subject in draw.questions.subjects if subject not in known]:
         raise BadInput(f"{draw.section}.subjects: {source} has no {unknown[0]!r}; it has {', '.join(sorted(known))[:1000]}")
     read = [(where, *made) for where, row in rows if (made := form.read(row, where, draw.questions))]
-    if draw.questions.kind == "jsonl":
-        _one_answer_each(((where, made) for where, made, _ in read), draw.questions.answer_kind)
-    return {made: full for _, made, full in read}
+    if draw.questions.kind != "jsonl":
+        return {made: full for _, made, full in read}
+    votes = {where for where, row in rows if row.get(VOTE) is True}
+    _one_answer_each(((where, made) for where, made, _ in read if where not in votes), draw.questions.answer_kind)
+    return _settled(read, votes)
+
+
+def _settled(read: Sequence[tuple[str, Problem, str]], votes: Collection[str]) -> Pool:
+    """Takes of the votes on a question (rows that a society kept) the answer that most of them gave, of as many the last one's;
+    none where another row answers it."""
+    checked = {made.id for where, made, _ in read if where not in votes}
+    voted = [(made, full) for where, made, full in read if where in votes and made.id not in checked]
+    counts = Counter((made.id, made.answer) for made, _ in voted)
+    chosen: dict[str, tuple[Problem, str]] = {}
+    for made, full in voted:
+        best, _ = chosen.get(made.id, (made, full))
+        if counts[made.id, made.answer] >= counts[best.id, best.answer]:
+            chosen[made.id] = (made, full)
+    return {made: full for where, made, full in read if where not in votes} | dict(chosen.values())
 
 
 def _one_answer_each(rows: Iterable[tuple[str, Problem]], kind: AnswerKind) -> None:
