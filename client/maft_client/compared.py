@@ -14,6 +14,7 @@ from maft_client.client import Client, key
 from maft_client.local import NAMESPACE, LocalClient, explained
 from maft_client.results import COMPLETE, FAILED, RUNNING, STOPPED, Json, MaftError, NoSuchRun, Results, Score, Status
 from maft_operator.spec import comparison
+from maft_operator.spec.parse import Run
 from maft_operator.spec.schema import COMPARISON, BadSpec
 
 WAITING = "Waiting"  # of a run of which nothing is committed, as in a comparison's status
@@ -42,8 +43,8 @@ class LocalComparisons(LocalClient):
         """Returns this client."""
         return self
 
-    def _checked(self, whole: Json) -> str:
-        return comparison.read(whole).template.key
+    def _checked(self, whole: Json) -> Run:
+        return comparison.read(whole).template
 
     @explained()
     def status(self, run: str) -> Status:

@@ -33,8 +33,9 @@ from maft_client.results import (
     Results,
     Status,
 )
+from maft_operator import run_folder
 from maft_operator.spec import files
-from maft_operator.spec.parse import parse
+from maft_operator.spec.parse import Run, parse, store_url
 from maft_operator.spec.schema import KIND, BadSpec
 
 NAMESPACE = "default"
@@ -75,10 +76,11 @@ class LocalClient(Client):
 
     def submit(self, resource: Mapping[str, Any] | str | Path) -> str:
         """Starts `maft run` or `maft compare`, a process that goes on when this one ends; what it says lies in the run's folder."""
-        run = self._read(resource)
-        local = self._local(run)
+        asked = self._read(resource)
+        run, local = asked.key, self._local(asked.key)
         if self._is_running(run):
             raise Refused(f"{run}: is running already; wait for it, or give another metadata.name")
+        self._check_unchanged(asked)
         try:
             local.mkdir(parents=True, exist_ok=True)
             file = _written(local, resource) if isinstance(resource, Mapping) else Path(resource)
@@ -105,11 +107,11 @@ class LocalClient(Client):
         run = "/".join(key(run, NAMESPACE))
         numbers, runs_on = self._iterations(run), self._is_running(run)
         rows = self._rows(run, numbers)
-        complete = not runs_on and self._is_reported(run)
+        message = "" if runs_on else self._failure(run)  # of the last start, whatever report there is of those before
+        complete = not (runs_on or message) and self._is_reported(run)
         if not (rows or runs_on or complete or self._local(run).is_dir() or self._has(f"{run}/{layout.RUN}")):
             also = f", nor has {self._folder}" if "://" in self._url else ""
             raise NoSuchRun(f"{run}: {self._store.url} has no run of that name{also}")
-        message = "" if runs_on or complete else self._failure(run)
         phase = RUNNING if runs_on else COMPLETE if complete else FAILED if message else STOPPED
         adapters = self._adapters(run, numbers)
         return Status(
@@ -150,20 +152,29 @@ class LocalClient(Client):
         except subprocess.TimeoutExpired:
             raise MaftError(f"{run}: is still ending after {_ENDING:g} seconds; wait, or end process {process.pid}") from None
 
-    def _read(self, resource: Mapping[str, Any] | str | Path) -> str:
-        """Reads and checks it, as `maft validate` does; returns NAMESPACE/NAME."""
+    def _read(self, resource: Mapping[str, Any] | str | Path) -> Run:
+        """Reads and checks it, as `maft validate` does."""
         try:
-            whole = (
-                json.loads(json.dumps(resource))
-                if isinstance(resource, Mapping)
-                else files.load(Path(resource), kinds=(self.kind,))
-            )
+            if isinstance(resource, Mapping):
+                whole = json.loads(json.dumps(resource))
+                files.relocate(whole, Path.cwd())  # named as `maft run` will
+            else:
+                whole = files.load(Path(resource), kinds=(self.kind,))
             return self._checked(whole)
         except (BadSpec, ValueError, TypeError, RecursionError) as error:
             raise Refused(one_line(error)) from None
 
-    def _checked(self, whole: Json) -> str:
-        return parse(whole).key
+    def _checked(self, whole: Json) -> Run:
+        return parse(whole)
+
+    @explained()
+    def _check_unchanged(self, run: Run) -> None:
+        """Refused where `maft run` would refuse it, for the run began with something else."""
+        store = self._url if "://" in self._url else store_url(run.spec.storage) or str(self._folder)
+        try:
+            run_folder.is_unchanged(self._local(run.key), run_folder.beginning(run, store))
+        except BadSpec as error:
+            raise Refused(one_line(error)) from None
 
     # --- what lies there ---
 
@@ -208,9 +219,11 @@ class LocalClient(Client):
         return (process is not None and process.poll() is None) or _is_locked(self._local(run))
 
     def _failure(self, run: str) -> str:
-        """Why it ended: the last line of what it said, where it ended with an error."""
+        """Why the last start ended: the last line of what it said, where it ended with an error. Nothing where `maft run` was
+        started since by somebody else, whose words are not here."""
         lines = self._log(run)
-        return lines[-1].removeprefix("error: ") if lines and lines[-1].startswith("error: ") else ""
+        failed = bool(lines) and lines[-1].startswith("error: ")
+        return lines[-1].removeprefix("error: ") if failed and not _is_older(self._local(run)) else ""
 
     def _log(self, run: str) -> list[str]:
         try:
@@ -227,10 +240,18 @@ def _written(local: Path, resource: Mapping[str, Any]) -> Path:
     return file
 
 
+def _is_older(local: Path) -> bool:
+    """Tells whether what was written last by a client's start is older than a start: each opens the lock anew."""
+    try:
+        return (local / LOG).stat().st_mtime_ns < (local / run_folder.LOCK).stat().st_mtime_ns
+    except OSError:
+        return False
+
+
 def _is_locked(local: Path) -> bool:
     """Tells whether `maft run` holds the run."""
     try:
-        lock = os.open(local / "lock", os.O_RDONLY)
+        lock = os.open(local / run_folder.LOCK, os.O_RDONLY)
     except OSError:
         return False
     try:

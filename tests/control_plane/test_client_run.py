@@ -20,10 +20,12 @@ from maft.spec import FORMAT, Compared
 from maft.store import layout
 from maft.store.commits import publish
 from maft.store.files import FileStore
-from maft.summaries import Gain, Score, Validation
+from maft.summaries import Gain, PrepareSummary, Score, Validation, encode_summary
 from maft_client import Client, MaftError, NoSuchRun, Refused, RunFailed, Status, Unreachable
 from maft_client.results import flat
+from maft_operator.local.run import exclusive
 from maft_operator.spec import comparison
+from maft_operator.spec.parse import parse
 
 LIMIT = 240.0
 MAFT = (sys.executable, "-m", "maft_operator")
@@ -80,6 +82,10 @@ def test_a_run_from_the_first_line_to_the_last(home: Path) -> None:
     again.submit(small(task={"source": "own.jsonl"}))
     assert again.wait("test", timeout=LIMIT).accuracy == status.accuracy
     assert any("[from before]" in event.message for event in again.events("test"))
+
+    with pytest.raises(Refused, match=r"spec\.iterations: was 1 when this run began, is 3; a run keeps its spec"):
+        again.submit(small(task={"source": "own.jsonl"}, iterations=3))
+    assert again.status("test").phase == "Complete"
 
 
 @pytest.mark.run
@@ -233,6 +239,66 @@ def test_adapters_are_those_of_an_iteration_that_has_them_all(home: Path) -> Non
 
 
 # --- what is wrong ---
+
+
+def finished(home: Path, whole: dict) -> Path:
+    """A run of that resource which `maft run` has brought to its end; its folder of logs."""
+    run = parse(whole)
+    local = home / "runs" / run.key / "local"
+    with exclusive(local, run, "runs"):
+        summary = local / "prepare" / "summary.json"
+        summary.parent.mkdir()
+        summary.write_bytes(encode_summary(PrepareSummary(train=1, held_out=1)))
+    made = FileStore(home / "runs")
+    put_run(made, run=run.key, iterations=1)
+    made.write(f"{run.key}/{layout.REPORT}report.json", b"{}")
+    return local
+
+
+CHANGES = [
+    (small(iterations=3), r"spec\.iterations: was 1 when this run began, is 3; a run keeps its spec: set metadata\.name=another"),
+    (small(model={"source": "org/other"}), r"spec\.model\.source: was '.*' when this run began, is 'org/other'"),
+]
+
+
+@pytest.mark.parametrize(("changed", "words"), CHANGES)
+def test_a_changed_spec_of_a_run_that_began_is_refused_and_the_run_is_what_it_was(changed: dict, words: str, home: Path) -> None:
+    finished(home, small())
+    client = Client.local("runs")
+    before = client.status("test")
+    for given in (changed, write(home / "changed.yaml", changed)):
+        with pytest.raises(Refused, match=words) as error:
+            client.submit(given)
+        assert "\n" not in str(error.value)
+    assert before.phase == "Complete" and client.status("test") == before and client.events("test") == []
+
+
+def test_another_store_or_a_changed_comparison_of_a_run_that_began_is_refused(home: Path) -> None:
+    finished(home, small())
+    with pytest.raises(Refused, match=r"store: was '.*/runs' when this run began, is '.*/elsewhere'"):
+        Client.local((home / "elsewhere").as_uri(), folder=home / "runs").submit(small())
+    spec = {"template": small(iterations=2)["spec"], "methods": ["base"], "seeds": 1}
+    with pytest.raises(Refused, match=r"spec\.iterations: was 1 when this run began, is 2"):
+        Client.local("runs").comparisons.submit({**small(), "kind": "MultiAgentComparison", "spec": spec})
+
+
+def test_what_began_and_cannot_be_read_refuses_a_submission(home: Path) -> None:
+    (finished(home, small()) / "run.json").write_text("{")
+    with pytest.raises(Refused, match=r"run\.json: is damaged: .*; set metadata\.name=another, or remove it"):
+        Client.local("runs").submit(small())
+
+
+def test_a_run_whose_last_start_failed_is_failed_whatever_was_reported_before(home: Path) -> None:
+    local, client = finished(home, small()), Client.local("runs")
+    assert client.status("test").phase == "Complete"
+    (local / "client.log").write_text("Using the CPU.\nerror: --serve: no such program\n")
+    status = client.status("test")
+    assert (status.phase, status.message, status.report) == ("Failed", "--serve: no such program", "")
+    with pytest.raises(RunFailed, match="default/test: --serve: no such program"):
+        client.wait("test")
+    with exclusive(local, parse(small()), "runs"):  # `maft run`, by hand
+        assert client.status("test").phase == "Running"
+    assert client.status("test").phase == "Complete"
 
 
 def test_what_lies_there_and_cannot_be_read_is_one_line(home: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Self
 import aiohttp
 
 from maft.spec import SERVER_KEY
-from maft.summaries import BAD_INPUT, AnySummary, Failure, decode_summary
+from maft.summaries import BAD_INPUT, AnySummary, Failure
 from maft_operator import progress
 from maft_operator.local import gpus as devices
 from maft_operator.local.gpus import Slots
@@ -28,6 +28,7 @@ from maft_operator.plan import graph as plan
 from maft_operator.plan.graph import Server, Task
 from maft_operator.plan.reconcile import Refusal
 from maft_operator.plan.step import Observed, ServerState, TaskState
+from maft_operator.run_folder import read_summary
 
 HANG_LIMIT = 60.0  # seconds without an answer after which a server that was ready counts as hung
 BACKOFF = (1.0, 5.0, 15.0, 30.0)  # seconds before the next attempt
@@ -263,14 +264,6 @@ def _environment(item: Task | Server, gpus: tuple[str, ...]) -> dict[str, str]:
 def _ended(what: str, code: int, child: Child) -> str:
     how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
     return "\n".join([f"{what} {how}; the last lines of {child.log}:", *(f"  {line}" for line in child.tail())])
-
-
-def read_summary(path: Path) -> AnySummary | None:
-    """Reads what a program wrote at its end; None where there is nothing of this release."""
-    try:
-        return decode_summary(path.read_bytes())
-    except OSError:
-        return None
 
 
 def _now() -> float:

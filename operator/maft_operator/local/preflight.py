@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from maft.summaries import AnySummary, Failure, PrepareSummary
-from maft_operator.local.backend import read_summary
 from maft_operator.plan import graph as plan
 from maft_operator.plan.disk import disk_line
 from maft_operator.plan.graph import Task
 from maft_operator.plan.summaries import sentence, title
+from maft_operator.run_folder import read_summary
 from maft_operator.spec.parse import Run
 from maft_operator.spec.schema import BadSpec
 

@@ -4,24 +4,20 @@ import asyncio
 import contextlib
 import fcntl
 import json
-import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote
 
-import msgspec
 import psutil
 from rich.console import Console
 
-from maft.spec import FORMAT, Head, foreign_format, immutable_spec_json
-from maft.summaries import BAD_INPUT, AnySummary, CompareSummary, Failure, ReportSummary
+from maft.summaries import BAD_INPUT, AnySummary, CompareSummary, ReportSummary
+from maft_operator import run_folder
 from maft_operator.local import gpus, whole_file
-from maft_operator.local.backend import LocalBackend, read_summary
+from maft_operator.local.backend import LocalBackend
 from maft_operator.local.display import Display, results
 from maft_operator.local.exports import Exports
 from maft_operator.local.meter import Meter
@@ -193,7 +189,7 @@ def exclusive(local: Path, run: Run, store: str) -> Iterator[None]:
     """Holds the run: one `maft run` at a time, and always the same spec and store, for half-made things must stay comparable."""
     try:
         local.mkdir(parents=True, exist_ok=True)
-        opened = (local / "lock").open("w")
+        opened = (local / run_folder.LOCK).open("w")
     except OSError as error:
         raise BadSpec(f"--dir {local}: {error.strerror}; choose a folder that can be written") from None
     with opened as lock:
@@ -201,63 +197,10 @@ def exclusive(local: Path, run: Run, store: str) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BadSpec(f"metadata.name: {run.key} is running already; wait for it, or use another name") from None
-        now = {"format": FORMAT, "spec": json.loads(immutable_spec_json(run.spec)), "store": store}
-        _same_as_before(local / "run.json", now)
+        now = run_folder.beginning(run, store)
+        if not run_folder.is_unchanged(local, now):
+            whole_file.write(local / run_folder.BEGAN, json.dumps(now, indent=1, sort_keys=True).encode())
         yield
-
-
-class _Began(msgspec.Struct, frozen=True):
-    """What `run.json` says of the time when the run began here."""
-
-    spec: dict[str, Any]
-    store: str
-
-
-def _same_as_before(path: Path, now: dict[str, Any]) -> None:
-    """A run keeps what it began with, once anything of it is done: what was refused at once may be corrected."""
-    if path.exists():
-        before = msgspec.to_builtins(_read(path))
-        different = _difference(_placed(before), _placed({name: now[name] for name in before}))
-        if different and _is_begun(path.parent):
-            raise BadSpec(f"{different}; a run keeps its spec: set metadata.name=another, or remove {path.parent.parent}")
-        if not different:
-            return
-    whole_file.write(path, json.dumps(now, indent=1, sort_keys=True).encode())
-
-
-def _placed(began: dict[str, Any]) -> dict[str, Any]:
-    """Names a folder in one way: `runs`, `./runs` and the whole path are one store."""
-    store = str(began["store"])
-    if store.startswith("s3://"):
-        return began
-    path = unquote(store.removeprefix("file://")) if store.startswith("file://") else store
-    return {**began, "store": os.path.realpath(path)}
-
-
-def _is_begun(local: Path) -> bool:
-    return any(summary and not isinstance(summary, Failure) for summary in map(read_summary, local.glob("*/summary.json")))
-
-
-def _read(path: Path) -> _Began:
-    """Reads `run.json`; BadSpec if another release wrote it, or nobody did."""
-    try:
-        whole = json.loads(path.read_bytes())
-        foreign = foreign_format(msgspec.convert(whole, Head).format)
-        if not foreign:
-            return msgspec.convert(whole, _Began)
-    except OSError as error:
-        raise BadSpec(f"{path}: {error.strerror}; set metadata.name=another, or remove it") from None
-    except (ValueError, RecursionError, msgspec.ValidationError) as error:
-        raise BadSpec(f"{path}: is damaged: {error}; set metadata.name=another, or remove it") from None
-    raise BadSpec(f"{path}: {foreign}; set metadata.name=another for a run of its own")
-
-
-def _difference(before: Any, now: Any, path: str = "") -> str:
-    if isinstance(before, dict) and isinstance(now, dict):
-        # A release that is newer or older has other fields; how many GPUs there are decides nothing that is computed.
-        keys = sorted(name for name in before if name in now and name != "gpus")
-        return next((d for k in keys if (d := _difference(before[k], now[k], f"{path}.{k}".lstrip(".")))), "")
-    return "" if before == now else f"{path}: was {before!r} when this run began, is {now!r}"
 
 
 class PeakMemory:
