@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from maft_operator import completion
 from maft_operator.__main__ import _parser
-from maft_operator.kubectl.__main__ import TASKS
+from maft_operator.kubectl.__main__ import COMPARED, TASKS
 from maft_operator.kubectl.__main__ import parser as of_kubectl
 from maft_operator.kubectl.complete import FILES, NO_FILES, candidates
 from maft_operator.plan.graph import ProgramName
@@ -128,6 +128,9 @@ def offered(*words: str) -> set[str]:
         (("logs", "--ta"), {"--task", "--tail"}),
         (("logs", "one", "--task", "pre"), {"prepare", "preflight"}),
         (("logs", "one", "--task", "ex"), {"export"}),
+        (("logs", "one", "--task", "co"), set()),
+        (("logs", "one", "--kind", "comparisons", "--task", ""), {"compare"}),
+        (("report", "--kind", ""), {"runs", "comparisons"}),
         (("logs", ""), {"present-one", "two"}),
         (("logs", "-n", "team", ""), {"team-one", "two"}),
         (("--namespace=team", "watch", "te"), {"team-one"}),
@@ -143,7 +146,7 @@ def test_what_may_follow(words: tuple[str, ...], expected: set[str]) -> None:
 
 
 def test_the_logs_of_every_program_can_be_asked_for() -> None:
-    assert {*get_args(ProgramName)} == {*TASKS} - {"serve"}
+    assert {*get_args(ProgramName)} == {*TASKS, *COMPARED} - {"serve"}
 
 
 @pytest.mark.parametrize(
@@ -151,6 +154,7 @@ def test_the_logs_of_every_program_can_be_asked_for() -> None:
     [
         (("logs", ""), "runs"),
         (("watch", "--kind", "comparisons", ""), "comparisons"),
+        (("report", "--kind", "comparisons", ""), "comparisons"),
         (("watch", "--kind=societies", ""), "societies"),
         (("ask", ""), "societies"),
     ],

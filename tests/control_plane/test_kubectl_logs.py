@@ -16,18 +16,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from s3server import S3Server, s3_fixture  # noqa: F401 - the fixture `s3`
 from test_bundle import NS, kubeconfig
+from test_comparison import resource as comparison_resource
 
 from maft.store.urls import open_store
+from maft_operator.cluster.comparison.objects import table_job
+from maft_operator.cluster.images import Images
 from maft_operator.cluster.manifests import CHILD, COMPONENT, ITERATION
 from maft_operator.cluster.manifests import RUN as LABEL
 from maft_operator.ended import is_over
 from maft_operator.kubectl import asked, tables
 from maft_operator.kubectl.__main__ import main
 from maft_operator.kubectl.logs import Wanted
+from maft_operator.plan.comparison import table_graph
+from maft_operator.spec import comparison
 from maft_operator.spec.schema import Json
 
 UID = "u-run"
 RUNS, JOBS = f"/apis/maft.dev/v1alpha1/namespaces/{NS}/multiagentfinetunes", f"/apis/batch/v1/namespaces/{NS}/jobs"
+COMPARISONS = f"/apis/maft.dev/v1alpha1/namespaces/{NS}/multiagentcomparisons"
 PODS, DEPLOYMENTS = f"/api/v1/namespaces/{NS}/pods", f"/apis/apps/v1/namespaces/{NS}/deployments"
 SECRETS = f"/api/v1/namespaces/{NS}/secrets"
 RUNNING, WAITING = {"state": {"running": {}}}, {"state": {"waiting": {}}}
@@ -63,11 +69,12 @@ class World:
     logs: Mapping[tuple[str, str, bool], bytes] = field(default_factory=dict)
     later: Callable[["World"], None] = lambda world: None
     looks: int = 0
+    place: str = RUNS
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.asked.append((request.path, dict(request.query)))
-        if request.path == f"{RUNS}/r":
+        if request.path == f"{self.place}/r":
             self.looks += 1
             self.later(self)
             return web.json_response(self.run)
@@ -122,6 +129,67 @@ def world() -> World:
         ("r-1-evaluate-x", "debate", False): b"another's\n",
     }
     return World(run(), jobs, pods, logs=logs)
+
+
+def compared(**storage: Json) -> World:
+    """A comparison that has made its table, and one of its runs, which carries its label as well."""
+    whole = comparison_resource()
+    whole["metadata"] = {"name": "r", "namespace": NS, "uid": UID}
+    whole["spec"]["template"]["storage"] = {"bucket": "bucket", "prefix": "", "region": "", **storage}
+    one = comparison.read(whole)
+    [task] = table_graph(one, [child.run.name for child in one.children]).tasks
+    made = table_job(task, one, UID, Images("registry/maft", "1"))
+    name = made["metadata"]["name"]
+    made["metadata"]["uid"] = f"u-{name}"
+    owners = [{"kind": "Job", "uid": f"u-{name}", "controller": True}]
+    metadata = {**made["spec"]["template"]["metadata"], "name": f"{name}-x", "namespace": NS, "ownerReferences": owners}
+    tabled = {"metadata": metadata, "status": {"containerStatuses": [{"name": "debate", **RUNNING}]}}
+    theirs = job("debate", "1", uid="u-of-a-run")
+    theirs["metadata"]["labels"]["maft.dev/comparison"] = "r"
+    logs = {(f"{name}-x", "debate", False): b"4 methods\n"}
+    return World(whole, [theirs, made], [pod("debate", "1"), tabled], logs=logs, place=COMPARISONS)
+
+
+OF_COMPARISONS = ("--kind", "comparisons")
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--task", "compare"), "error: --task compare: no task of runs; name one with --kind comparisons\n"),
+        (
+            ("--task", "debate", *OF_COMPARISONS),
+            "error: --task debate: no task of comparisons; leave --kind out and name one of its runs\n",
+        ),
+        (("--kind", "societies"), "argument --kind: invalid choice: 'societies'"),
+    ],
+)
+def test_a_task_that_such_a_thing_never_has_is_refused_before_the_cluster_is_asked(
+    flags: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["logs", "r", *flags])
+    assert ended.value.code == 2 and says in capsys.readouterr().err
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("flags", [(), ("--task", "compare")])
+def test_of_a_comparison_the_tables_own(flags: tuple[str, ...], tmp_path: Path) -> None:
+    done = called(compared(), tmp_path, "logs", "r", *OF_COMPARISONS, *flags)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"4 methods\n", b"")
+
+
+@pytest.mark.programs
+def test_where_a_comparisons_report_lies(tmp_path: Path) -> None:
+    there = compared()
+    flags = ("report", "r", *OF_COMPARISONS)
+    assert called(there, tmp_path, *flags).stdout == f"s3://bucket/{NS}/r/compare/index.html\n".encode()
+    there.run["status"] = {"report": "s3://said/by/its/status.html"}
+    assert called(there, tmp_path, *flags).stdout == b"s3://said/by/its/status.html\n"
+    del there.run["spec"]["template"]["storage"]
+    bare = called(there, tmp_path, *flags, "--to", str(tmp_path))
+    assert bare.returncode == 2 and bare.stderr.startswith(b"error: spec.template.storage: ") and bare.stderr.count(b"\n") == 1
+    assert bare.stderr.endswith(b"; the comparison has no bucket to look into\n")
 
 
 @pytest.mark.parametrize(
@@ -259,6 +327,8 @@ def bucket_fixture(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for name in ("index.html", "report.json", "_COMMIT.json"):
         store.write(f"{NS}/r/report/{name}", name.encode())
     store.write(f"{NS}/r2/report/index.html", b"another's")
+    store.write(f"{NS}/r/compare/table.md", b"| base |")
+    store.write(f"{NS}/r/logs/compare-20260101T000400Z-r-compare-x-1.log", b"4 methods\n")
     return {"bucket": s3.bucket, "prefix": prefix, "endpoint": s3.endpoint, "region": "us-east-1"}
 
 
@@ -270,7 +340,7 @@ def bucket_fixture(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (("--task", "debate", "--iteration", "2"), ("round 9\n",)),
         (("--task", "debate"), ("round 1\nround 2\n", "round 9\n")),
         (("--iteration", "2"), ("round 9\n", "right\n")),
-        (("--tail", "1"), ("40 questions\n", "round 2\n", "round 9\n", "right\n")),
+        (("--tail", "1"), ("40 questions\n", "round 2\n", "round 9\n", "right\n", "4 methods\n")),
         (("--kept", "--task", "prepare"), ("40 questions\n",)),
     ],
 )
@@ -304,6 +374,21 @@ def test_a_report_is_fetched(bucket: Json, tmp_path: Path) -> None:
 
 @pytest.mark.s3
 @pytest.mark.programs
+def test_a_comparisons_report_and_logs_are_fetched_with_the_keys_of_its_runs(bucket: Json, s3: S3Server, tmp_path: Path) -> None:
+    keys = {"AWS_ACCESS_KEY_ID": s3.access_key, "AWS_SECRET_ACCESS_KEY": s3.secret_key}
+    there = compared(**bucket, credentialsSecret={"name": "keys"})
+    there.secret = {"data": {key: base64.b64encode(value.encode()).decode() for key, value in keys.items()}}
+    nothing = {"AWS_ACCESS_KEY_ID": "wrong", "AWS_SECRET_ACCESS_KEY": "wrong"}
+    flags = ("r", *OF_COMPARISONS, "--secret")
+    done = called(there, tmp_path, "report", *flags, "--to", str(tmp_path / "here"), **nothing)
+    assert done.returncode == 0, done.stderr
+    assert [p.name for p in (tmp_path / "here").iterdir()] == ["table.md"]
+    kept = called(there, tmp_path, "logs", *flags, "--kept", "--task", "compare", **nothing)
+    assert (kept.returncode, kept.stdout) == (0, b"4 methods\n"), kept.stderr
+
+
+@pytest.mark.s3
+@pytest.mark.programs
 def test_with_the_keys_of_the_runs_own_secret(bucket: Json, s3: S3Server, tmp_path: Path) -> None:
     """They are used where the user says so, and one who may not read the Secret is told."""
     keys = {"AWS_ACCESS_KEY_ID": s3.access_key, "AWS_SECRET_ACCESS_KEY": s3.secret_key}
@@ -330,7 +415,7 @@ def test_a_run_without_a_bucket_has_nothing_kept(tmp_path: Path) -> None:
 
 def test_which_names_a_pattern_means() -> None:
     assert Wanted("r", "debate", 2).kept == "debate-2-[0-9]*T[0-9]*Z-*"
-    assert Wanted("r").selector == f"{LABEL}=r" and Wanted("r", iteration=0).selector == f"{LABEL}=r,{ITERATION}=0"
+    assert Wanted("r").selector(LABEL) == f"{LABEL}=r" and Wanted("r", iteration=0).selector("l") == f"l=r,{ITERATION}=0"
 
 
 JSON = st.recursive(

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 _HELP = """Runs of multiagent finetuning on the cluster of your kubeconfig, with your rights. Reads KUBECONFIG, contexts and their
 namespaces as kubectl does; flags may stand before the command or after it."""
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")  # of a run or a namespace: it becomes a part of a path
-TASKS = ("prepare", "preflight", "debate", "train", "evaluate", "diversity", "report", "compare", "export", "serve")
+TASKS = ("prepare", "preflight", "debate", "train", "evaluate", "diversity", "report", "export", "serve")  # of a run
+COMPARED = ("compare",)  # of a comparison; all else is done by its runs
 FAULT, INTERRUPTED = 1, 130
 
 
@@ -77,6 +78,11 @@ def _several(command: argparse.ArgumentParser) -> None:
     command.add_argument("--kind", default="runs", choices=("runs", "comparisons", "societies"), help="what to list [runs]")
 
 
+def _one(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", metavar="RUN", help="name of the run, or of the comparison")
+    command.add_argument("--kind", default="runs", choices=("runs", "comparisons"), help="what the name is of [runs]")
+
+
 def _list(command: argparse.ArgumentParser) -> None:
     """The table is the API server's, as that of `kubectl get maft`."""
     _several(command)
@@ -98,10 +104,9 @@ def _count(text: str) -> int:
 
 def _logs(command: argparse.ArgumentParser) -> None:
     """Of the pods there are, oldest first; where none is left, what the bucket keeps, with your keys (the usual AWS places)."""
-    command.add_argument("run", metavar="RUN", help="name of the run")
-    command.add_argument(
-        "--task", default="", choices=TASKS, metavar="TASK", help=f"{', '.join(TASKS)} [all tasks; serve: servers]"
-    )
+    _one(command)
+    text = f"{', '.join(TASKS)}; of a comparison {', '.join(COMPARED)} [all tasks; serve: servers]"
+    command.add_argument("--task", default="", choices=(*TASKS, *COMPARED), metavar="TASK", help=text)
     command.add_argument("--iteration", type=_count, metavar="N", help="of this iteration only")
     command.add_argument(
         "-f", "--follow", action="store_true", help="go on until the run has ended, each line after its pod's name"
@@ -114,8 +119,9 @@ def _logs(command: argparse.ArgumentParser) -> None:
 
 
 def _report(command: argparse.ArgumentParser) -> None:
-    """The report is made at the end; `maft report` with the store's URL makes one of an unfinished run."""
-    command.add_argument("run", metavar="RUN", help="name of the run")
+    """It is made at the end, of a comparison as its table's page; `maft report` with the store's URL makes one of an unfinished
+    run."""
+    _one(command)
     command.add_argument(
         "--to", type=Path, metavar="FOLDER", help="fetch it into this folder, with your keys (the usual AWS places)"
     )
@@ -171,6 +177,15 @@ def _checked(arguments: argparse.Namespace) -> None:
             raise BadSpec(f"{flag} {name!r}: no name; expected small letters, digits and -")
     if run and getattr(arguments, "all_namespaces", False):
         raise BadSpec("-A: a run of a name is in one namespace; give it with -n")
+    task, kind = getattr(arguments, "task", ""), getattr(arguments, "kind", "runs")
+    if task and task not in tasks(kind):
+        hint = "leave --kind out and name one of its runs" if kind == "comparisons" else "name one with --kind comparisons"
+        raise BadSpec(f"--task {task}: no task of {kind}; {hint}")
+
+
+def tasks(kind: str) -> Sequence[str]:
+    """Lists the tasks that one of that kind has, as `--kind` calls it."""
+    return COMPARED if kind == "comparisons" else TASKS
 
 
 async def _show(where: "Where", arguments: argparse.Namespace) -> int:
@@ -198,23 +213,22 @@ async def _copy_logs(where: "Where", arguments: argparse.Namespace) -> int:
     if not a.kept and (there := await logs.logs_of(where, run, wanted)):
         await logs.copy(where, there, wanted)
         return 0
-    place = f"{stored.prefix(run)}/logs/"
-    flags = ["--store", stored.store(run), "--prefix", place, "--name", wanted.kept]
+    place, store = f"{stored.prefix(run)}/logs/", stored.store(where, run)
+    flags = ["--store", store, "--prefix", place, "--name", wanted.kept]
     flags += [] if a.tail is None else ["--tail", str(a.tail)]
-    print(f"no pod is left of it; from {stored.store(run).partition('?')[0]}/{place}:", file=sys.stderr, flush=True)
+    print(f"no pod is left of it; from {store.partition('?')[0]}/{place}:", file=sys.stderr, flush=True)
     return stored.fetch(flags, await stored.credentials(where, run) if a.secret else {})
 
 
 async def _show_report(where: "Where", arguments: argparse.Namespace) -> int:
-    from maft_operator.cluster.fields import text
     from maft_operator.kubectl import stored
 
     run = await where.run(arguments.run)
-    url = text(run, "status", "artifacts", "report")
+    prefix = stored.report(where, run)
     if not arguments.to:
-        print(url or f"{stored.store(run).partition('?')[0]}/{stored.prefix(run)}/report/index.html")
+        print(stored.reported(run) or f"{stored.store(where, run).partition('?')[0]}/{prefix}index.html")
         return 0
-    flags = ["--store", stored.store(run), "--prefix", f"{stored.prefix(run)}/report/", "--to", str(arguments.to)]
+    flags = ["--store", stored.store(where, run), "--prefix", prefix, "--to", str(arguments.to)]
     return stored.fetch(flags, await stored.credentials(where, run) if arguments.secret else {})
 
 
@@ -238,8 +252,8 @@ async def _serve_page(where: "Where", arguments: argparse.Namespace) -> int:
 _COMMANDS: tuple[tuple[str, Any, Any, str], ...] = (
     ("list", _list, _show, "list runs, comparisons or societies: phase, progress, accuracy"),
     ("watch", _watch, _follow, "list runs, comparisons or societies and go on with every change"),
-    ("logs", _logs, _copy_logs, "print the logs of a run's tasks"),
-    ("report", _report, _show_report, "say where a run's report lies, or fetch it"),
+    ("logs", _logs, _copy_logs, "print the logs of a run's tasks, or of a comparison's"),
+    ("report", _report, _show_report, "say where the report of a run or comparison lies, or fetch it"),
     ("ask", _ask, _ask_society, "ask a society a question"),
     ("page", _page, _serve_page, "show runs in a browser, with their curves and costs"),
 )

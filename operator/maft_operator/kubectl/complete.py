@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from maft_operator import kubeconfig
 from maft_operator.completion import subcommands
-from maft_operator.kubectl.__main__ import parser
+from maft_operator.kubectl.__main__ import parser, tasks
 
 NO_FILES, FILES = 4, 0  # how kubectl goes on where none of them fits
 PATIENCE = 3.0  # seconds that the cluster may take to name its runs
@@ -31,7 +31,8 @@ def candidates(whole: argparse.ArgumentParser, words: Sequence[str], runs: Names
     *before, last = words or [""]
     command, given, waiting = _walked(whole, before)
     if waiting:
-        return _fitting(((str(choice), "") for choice in waiting.choices or ()), last), FILES if waiting.dest == "to" else NO_FILES
+        choices = tasks(given.kind) if waiting.dest == "task" else waiting.choices or ()
+        return _fitting(((str(choice), "") for choice in choices), last), FILES if waiting.dest == "to" else NO_FILES
     if last.startswith("-"):
         return _fitting(_flags(command), last), NO_FILES
     offered = [pair for action in command._actions for pair in _commands(action)]

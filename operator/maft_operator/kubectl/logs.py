@@ -1,4 +1,4 @@
-"""`kubectl maft logs`: of the pods of a run's tasks, which are found as the operator finds them."""
+"""`kubectl maft logs`: of the pods of a run's tasks or of a comparison's, which are found as the operator finds them."""
 
 import asyncio
 import sys
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from maft_operator.cluster import kinds
 from maft_operator.cluster.children import is_controlled_by, servers_in, tasks_in
 from maft_operator.cluster.fields import count, part, text
-from maft_operator.cluster.manifests import COMPONENT, ITERATION, RUN
+from maft_operator.cluster.manifests import COMPONENT, ITERATION
 from maft_operator.cluster.pod_template import DEBATE, SERVE, TRAIN
 from maft_operator.cluster.pods import containers
 from maft_operator.cluster.user_api import Unanswered, place
@@ -23,7 +23,7 @@ _OURS = (DEBATE, TRAIN, SERVE)
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which logs of a run."""
+    """Which logs of a run or of a comparison."""
 
     run: str
     task: str = ""
@@ -36,12 +36,11 @@ class Wanted:
     previous: bool = False
     """Of the start before."""
 
-    @property
-    def selector(self) -> str:
-        """Returns what the pods' labels are."""
+    def selector(self, label: str) -> str:
+        """Returns what the pods' labels are. label: that which names what they belong to."""
         task = {COMPONENT: self.task} if self.task else {}
         iteration = {} if self.iteration is None else {ITERATION: str(self.iteration)}
-        return ",".join(f"{key}={value}" for key, value in {RUN: self.run, **task, **iteration}.items())
+        return ",".join(f"{key}={value}" for key, value in {label: self.run, **task, **iteration}.items())
 
     @property
     def kept(self) -> str:
@@ -62,8 +61,8 @@ async def logs_of(where: Where, run: Json, wanted: Wanted) -> list[Log]:
     """Lists the logs there are, those of the oldest pod first. Pods that only carry the labels are left out."""
     kind = kinds.DEPLOYMENT if wanted.task == SERVERS else kinds.JOB
     uid = text(run, "metadata", "uid")
-    made = [thing for thing in await where.children(kind, f"{RUN}={wanted.run}") if is_controlled_by(thing, uid)]
-    children = {kind.name: made, kinds.POD.name: await where.children(kinds.POD, wanted.selector)}
+    made = [thing for thing in await where.children(kind, f"{where.kind.label}={wanted.run}") if is_controlled_by(thing, uid)]
+    children = {kind.name: made, kinds.POD.name: await where.children(kinds.POD, wanted.selector(where.kind.label))}
     names = [text(thing, "metadata", "name") for thing in made]
     owners = servers_in(children, names) if kind == kinds.DEPLOYMENT else tasks_in(children)
     pods = sorted((pod for owner in owners for pod in owner.pods), key=lambda pod: text(pod, "metadata", "creationTimestamp"))

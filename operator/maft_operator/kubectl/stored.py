@@ -1,4 +1,4 @@
-"""What a run keeps in its bucket, for whoever has a key to it: fetched by a program of `maft`, which knows stores."""
+"""What a run or comparison keeps in its bucket, for whoever has a key to it: fetched by a program of `maft`, which knows stores."""
 
 import base64
 import os
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from maft.spec import StorageSpec
+from maft_operator.cluster import kinds
 from maft_operator.cluster.fields import part, text
 from maft_operator.kubectl.asked import Where
 from maft_operator.spec.parse import store_url
@@ -17,12 +18,18 @@ from maft_operator.spec.schema import BadSpec, Json
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
-def store(run: Json) -> str:
+def _storage(where: Where) -> tuple[str, ...]:
+    """Names the field that says where such objects have their store."""
+    return ("spec", "template", "storage") if where.kind == kinds.COMPARISON else ("spec", "storage")
+
+
+def store(where: Where, run: Json) -> str:
     """Returns the URL of the run's store, as programs take it; BadSpec where the resource names none."""
+    field = _storage(where)
     try:
-        return store_url(msgspec.convert(part(run, "spec", "storage"), StorageSpec))
+        return store_url(msgspec.convert(part(run, *field), StorageSpec))
     except msgspec.ValidationError as error:
-        raise BadSpec(f"spec.storage: {error}; the run has no bucket to look into") from None
+        raise BadSpec(f"{'.'.join(field)}: {error}; the {where.word} has no bucket to look into") from None
 
 
 def prefix(run: Json) -> str:
@@ -30,11 +37,22 @@ def prefix(run: Json) -> str:
     return f"{text(run, 'metadata', 'namespace')}/{text(run, 'metadata', 'name')}"
 
 
+def report(where: Where, run: Json) -> str:
+    """Returns the prefix of the run's report; of a comparison that is its table's."""
+    return f"{prefix(run)}/{'compare' if where.kind == kinds.COMPARISON else 'report'}/"
+
+
+def reported(run: Json) -> str:
+    """Returns the URL of the report that the status names; empty where there is none yet."""
+    return text(run, "status", "artifacts", "report") or text(run, "status", "report")
+
+
 async def credentials(where: Where, run: Json) -> Mapping[str, str]:
     """Reads the keys of the Secret that the run's pods have (`spec.storage.credentialsSecret`), as variables."""
-    name = text(run, "spec", "storage", "credentialsSecret", "name")
+    field = (*_storage(where), "credentialsSecret")
+    name = text(run, *field, "name")
     if not name:
-        raise BadSpec("--secret: the run names no spec.storage.credentialsSecret; leave it out and use your own keys")
+        raise BadSpec(f"--secret: the {where.word} names no {'.'.join(field)}; leave it out and use your own keys")
     secret = await where.api.json(f"/api/v1/namespaces/{where.namespace}/secrets/{name}")
     return {key: base64.b64decode(value).decode() for key in _KEYS if (value := text(secret, "data", key))}
 

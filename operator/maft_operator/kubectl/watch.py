@@ -4,9 +4,9 @@ import sys
 
 from maft_operator.cluster import kinds
 from maft_operator.cluster.comparison.held import held
-from maft_operator.cluster.fields import part, text
+from maft_operator.cluster.fields import text
 from maft_operator.ended import is_over
-from maft_operator.kubectl import tables
+from maft_operator.kubectl import stored, tables
 from maft_operator.kubectl.asked import Where, failure
 from maft_operator.kubectl.tables import Printed, Row, Table
 from maft_operator.printable import on_one_line, printable
@@ -78,6 +78,6 @@ def _ending(run: Json) -> int:
         return FAILED
     if table := text(run, "status", "table"):  # of a comparison
         print(printable(table))
-    if report := text(part(run, "status", "artifacts"), "report") or text(run, "status", "report"):
+    if report := stored.reported(run):
         print(f"Report: {report}")
     return 0
