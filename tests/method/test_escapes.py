@@ -37,6 +37,7 @@ ESCAPES = {
     "its memory": "def f(x):\n    return open('/proc/PARENT/mem', 'rb').read(1) and 1",
     "its descriptors": "import os\ndef f(x):\n    return os.listdir('/proc/PARENT/fd')",
     "a descriptor of it": "import os\ndef f(x):\n    return os.read(os.open('/proc/PARENT/fd/0', os.O_RDONLY), 1) and 1",
+    "the target of a link": "import os\ndef f(x):\n    return os.readlink('/proc/self')",
     "the folder": "import os\ndef f(x):\n    return os.listdir('/')",
     "the package": "import sys\nsys.path.append('ROOT')\nimport maft.spec\ndef f(x):\n    return 1",
     "writing": "def f(x):\n    return open('FOLDER/new', 'w').write('x')",
@@ -66,7 +67,8 @@ ESCAPES = {
     "memory, bit by bit": "def f(x):\n    kept = []\n    while True:\n        kept.append(bytearray(1 << 20))",
     "recursion": "def f(x):\n    return f(x)",
     "deep value": "def f(x):\n    a = []\n    for _ in range(10 ** 5):\n        a = [a]\n    return a",
-    "a long number": "def f(x):\n    return 10 ** 10000",
+    "a number without an end": "def f(x):\n    return 1 << (1 << 30)",
+    "a number that takes too long to write": "def f(x):\n    return 7 ** 10 ** 6",
     "an error that cannot be written": "class E(Exception):\n    def __str__(self):\n        raise E\ndef f(x):\n    raise E",
 }
 ASKED = {
@@ -135,6 +137,13 @@ def f(x):
     return told
 """
     assert {name: json.loads(outputs(place(code))[0])[name] for name in ASKED} == {name: [-1, 1] for name in ASKED}  # EPERM
+
+
+def test_of_files_it_sees_what_they_are_and_not_what_they_hold(place) -> None:
+    """Landlock does not cover `stat`, without which nothing is imported: docs/answers.md says so."""
+    seen = "os.stat('SECRET').st_size, os.path.exists('FOLDER/none'), os.path.exists('/proc/PARENT')"
+    assert outputs(place(f"import os\ndef f(x):\n    return [{seen}]")) == ("[6, false, true]",)
+    assert "PermissionError" in fault(place("def f(x):\n    return open('SECRET').read()"))
 
 
 def test_the_environment_is_empty() -> None:

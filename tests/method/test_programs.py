@@ -96,6 +96,10 @@ SAME = [
     ({3, 1}, frozenset([1, 3])),
     (-0.0, 0),
     (1548008755920.0, 1548008755920),  # of more digits than count of others
+    (10**18 / 2, 10**18 // 2),
+    (2.0**60, 2**60),
+    (-1e300, -int(1e300)),
+    (1234567890123456.5, 1234567890000000),  # no whole number
     (float("nan"), float("nan")),
 ]
 OTHERS = [1, True, "1", None, [1], [], "", {1}, {"1": 1}, 1.5, float("inf"), "[1]", {"set": [2]}, 10**400, "Genève", [[1], []]]
@@ -194,6 +198,15 @@ def test_order_hashes_and_chance_are_the_same_in_every_process() -> None:
         "import random\ndef f(x):\n    return [list({'a', 'b', 'c', 'd'}), hash('a'), random.random(), random.sample(range(99), 5)]"
     )
     assert outputs(code) and outputs(code) == outputs(code)
+
+
+@pytest.mark.parametrize("digits", [5736, 60_000])
+def test_a_whole_number_has_any_number_of_digits(digits: int) -> None:
+    assert [len(output) for output in outputs(f"def f(x):\n    return 10 ** {digits - 1}")] == [digits]
+
+
+def test_an_error_that_holds_half_a_character_is_told_by_its_words() -> None:
+    assert fault("def f(x):\n    raise ValueError('a\\ud800b')") == "input 1: ValueError: a\\ud800b"
 
 
 def test_long_outputs_are_told_apart_by_their_hashes() -> None:

@@ -1,8 +1,8 @@
 """Programs as answers: what a program gives on the inputs of its question, each program in a process that reaches nothing.
 
-The process is `maft.answers.confined`. It has no environment, no network, no file but the standard library's, no other process,
-little time and memory; it is killed with its group when it has answered or its time is over. Where the kernel cannot confine it,
-nothing runs: BadInput says what is missing.
+The process is `maft.answers.confined`. It has no environment, no network, no file to read but the standard library's, no other
+process, little time and memory; it is killed with its group when it has answered or its time is over. Where the kernel cannot
+confine it, nothing runs: BadInput says what is missing.
 """
 
 import contextlib
@@ -187,7 +187,7 @@ def _read(data: bytes | None, inputs: int) -> Result:
     try:
         result = msgspec.json.decode(data, type=Result)
         for output in result.outputs:
-            json.loads(output)
+            json.loads(output, parse_int=str)  # as a number it may take more time than it took the program
     except (*UNREADABLE, ValueError):
         return Result(fault="the program ended without outputs: its time or memory ran out, or it ended itself")
     if result.fault or len(result.outputs) != inputs:

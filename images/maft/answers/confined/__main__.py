@@ -28,6 +28,7 @@ class _Nowhere(io.RawIOBase):
 
 def main() -> None:
     """Runs the program that standard input brings."""
+    sys.set_int_max_str_digits(0)  # an output may have any number of digits: the limit of time holds here
     request = json.loads(sys.stdin.buffer.read())
     channel = os.dup(1)
     os.dup2(2, 1)
@@ -60,7 +61,7 @@ def _answered(request: dict[str, Any]) -> dict[str, Any]:
 
 def _words(error: BaseException) -> str:
     try:
-        return f": {error!s:.200}"
+        return f": {error!s:.200}".encode(errors="backslashreplace").decode()  # half a character has no bytes
     except BaseException:  # a program's own error may not even be written
         return ""
 

@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 DIGITS = 10  # of a float that count: sums in another order differ in later ones; rounding keeps equality transitive
-_EXACT = 10**15  # up to here a float that is a whole number is written as one
 
 
 class NoValue(TypeError):
@@ -42,7 +41,5 @@ def _text(value: str) -> str:
 def _number(value: float) -> str:
     if value != value or value in (float("inf"), float("-inf")):
         return f'{{"float": "{value}"}}'
-    if value.is_integer() and abs(value) < _EXACT:
-        return str(int(value))
-    rounded = float(format(value, f".{DIGITS}g"))
-    return str(int(rounded)) if rounded.is_integer() and abs(rounded) < _EXACT else repr(rounded)
+    exact = value if value.is_integer() else float(format(value, f".{DIGITS}g"))
+    return str(int(exact)) if exact.is_integer() else repr(exact)
