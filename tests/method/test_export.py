@@ -237,6 +237,17 @@ def test_a_target_whose_package_is_missing_is_refused_before_a_run(monkeypatch):
         targets.check_installed("wandb")
 
 
+@pytest.mark.parametrize("kind", ["wandb", "merged"])
+def test_a_target_whose_package_is_missing_leaves_nothing_behind(kind, store, tmp_path, monkeypatch):
+    put_run(store)
+    before, into = sorted(store.list("")), tmp_path / "out"
+    lacking = replace(targets.TARGETS[kind], packages=("no_such_package",))
+    monkeypatch.setattr(targets, "TARGETS", {**targets.TARGETS, kind: lacking})
+    with pytest.raises(BadInput, match=rf"^--to {kind}: needs the package no_such_package; pip install 'maft"):
+        hand_on(store, kind, into)
+    assert sorted(store.list("")) == before and not into.exists()
+
+
 def test_the_help_names_every_target():
     assert tuple(targets.TARGETS) == stored_run.KINDS
 

@@ -64,7 +64,8 @@ def _asked(takes: str) -> str:
 
 
 def send(kind: str, request: Request) -> Sent:
-    """Hands the run on to a target of that kind; BadInput where a package for it is missing."""
+    """Hands the run on to a target of that kind; BadInput where a package for it is missing, before anything is written."""
+    check_installed(kind)
     report = REPORTS.get(kind, False) if request.report is None else request.report
     try:
         made: Sent = import_module(f"maft.export.{TARGETS[kind].module}").send(replace(request, report=report))
