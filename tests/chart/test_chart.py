@@ -592,7 +592,7 @@ TABLE: dict[str, tuple[Json, tuple[str, ...], Callable[[Objects], Any]]] = {
         {**TWO, "admission": {"enabled": True, "exemptNamespaces": ["x"]}}, (),
         lambda o: [
             (e["operator"], e["values"])
-            for where in o.one("ValidatingAdmissionPolicyBinding", RUNS_POLICY)["spec"]["matchResources"].values()
+            for where in o.one("ValidatingAdmissionPolicyBinding", f"{RUNS_POLICY}.maft-system")["spec"]["matchResources"].values()
             for e in where["matchExpressions"]
         ]
         == [("In", TWO["namespaces"]), ("NotIn", ["x"])],
@@ -651,6 +651,61 @@ def test_names_after_the_release(release, name):
 
 def test_names_of_long_releases_fit():
     assert all(len(o["metadata"]["name"]) <= 63 for o in render({"replicas": 2}, release="a" * 53))
+
+
+EVERYTHING = {
+    "replicas": 2, "rbac": {"userRoles": True}, "admission": {"enabled": True}, "podDefaults": POD_DEFAULTS, **REPORTS,
+    "networkPolicy": {"operator": True, "from": MONITORING},
+    "metrics": {**AUTH["metrics"], "dashboards": {"namespace": "grafana"}},
+}  # fmt: skip
+
+
+def made_for(team: str) -> set[tuple[str, str, str]]:
+    """What a release called maft in a team's namespace makes for that namespace."""
+    objects = render({**EVERYTHING, "namespaces": [team]}, *PROMETHEUS, namespace=team)
+    wheres = [(o["kind"], o["metadata"].get("namespace", ""), o["metadata"]["name"]) for o in objects]
+    return {where for where in wheres if where[0] != "CustomResourceDefinition"}
+
+
+def test_releases_of_one_name_share_no_object():
+    """Helm refuses to install what belongs to another release."""
+    one, other = made_for("team-a"), made_for("team-b")
+    assert not one & other and len(one) == len(other)
+    shared = {"ClusterRole", "ClusterRoleBinding", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "ConfigMap"}
+    assert {kind for kind, where, name in one if name.endswith(".team-a")} == shared
+
+
+def test_what_names_an_object_of_the_whole_cluster_names_it_whole():
+    objects = render({**EVERYTHING, "namespaces": ["team-a"]}, namespace="team-a")
+    bindings = objects.of("ValidatingAdmissionPolicyBinding")
+    assert {b["spec"]["policyName"] for b in bindings} == {p["metadata"]["name"] for p in objects.of("ValidatingAdmissionPolicy")}
+    assert objects.of("ClusterRole", objects.of("ClusterRoleBinding")[0]["roleRef"]["name"])
+
+
+def kinds_of_values(value: Any) -> Any:
+    """The same tree, with the type in each value's place."""
+    if isinstance(value, dict):
+        return {key: kinds_of_values(item) for key, item in value.items()}
+    return [kinds_of_values(item) for item in value] if isinstance(value, list) else type(value)
+
+
+def named_by(words: list[str]) -> list[Json]:
+    """Everything of a release whose names are these: of the release, its namespace, a namespace that it serves, and others."""
+    release, namespace, served, other, shape = words
+    values = {
+        **EVERYTHING, "namespaces": [served], "fullnameOverride": other, "priorityClassName": other, "images": {"tag": other},
+        "serviceAccount": {"name": shape}, "pods": {"inherit": {"labels": [f"{other}:"]}}, "imagePullSecrets": [{"name": other}],
+        "page": {"enabled": True, "reports": {"read": [f"{served}/a: b"], "secretName": other, "region": f"{shape}: #"}},
+    }  # fmt: skip
+    values["metrics"] = {**EVERYTHING["metrics"], "tls": {"secretName": other}}
+    return render(values, *PROMETHEUS, release=release, namespace=namespace)
+
+
+def test_texts_that_look_like_something_else_stay_texts():
+    """Kubernetes takes neither a number nor a truth for a name."""
+    looking, plain = named_by(["7", "2024", "0123", "123", "true"]), named_by(["aoperator", "b", "eee", "d", "f"])
+    assert kinds_of_values(looking) == kinds_of_values(plain)
+    assert {o["metadata"]["labels"]["app.kubernetes.io/instance"] for o in looking if "labels" in o["metadata"]} == {"7"}
 
 
 REFUSED = {

@@ -98,7 +98,7 @@ kind: ValidatingAdmissionPolicyBinding
 metadata:
   {{- include "maft.metadata" (dict "root" .root "cluster" true "suffix" .suffix) | nindent 2 }}
 spec:
-  policyName: {{ include "maft.name" .root }}-{{ .suffix }}
+  policyName: {{ include "maft.object" (dict "root" .root "cluster" true "suffix" .suffix) | quote }}
   validationActions: [Deny]
   {{- $label := "kubernetes.io/metadata.name" }}
   {{- if or .root.Values.namespaces .root.Values.admission.exemptNamespaces }}

@@ -11,6 +11,13 @@
 {{- end -}}
 {{- end }}
 
+{{/* Of one of them. Where `namespaces` leaves room for a second release, what stands where that one's could (`shared`) ends with our
+namespace, which has no dot. Takes root; optional: suffix, cluster or shared. */}}
+{{- define "maft.object" -}}
+{{- include "maft.name" .root }}{{ with .suffix }}-{{ . }}{{ end }}
+{{- if and .root.Values.namespaces (or .cluster .shared) }}.{{ .root.Release.Namespace }}{{ end -}}
+{{- end }}
+
 {{/* NAMESPACE/RELEASE that a CustomResourceDefinition belongs to, `kubectl` where it is nobody's of Helm, or nothing where it is ours or
 not there. `helm template` sees none. Takes root and name. */}}
 {{- define "maft.crd-owner" -}}
@@ -75,7 +82,7 @@ kubectl
 {{/* What finds the operator's pods. */}}
 {{- define "maft.selector" -}}
 app.kubernetes.io/name: maft-operator
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{/* Of every object; nobody's labels replace what finds things. Takes root; optional: labels. */}}
@@ -88,11 +95,11 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- merge $fixed (.labels | default dict) .root.Values.labels | toYaml }}
 {{- end }}
 
-{{/* Name, namespace and labels. Takes root; optional: suffix, cluster (no namespace), namespace, labels. */}}
+{{/* Name, namespace and labels. Takes root; optional: suffix, cluster (no namespace), shared (maft.object), namespace, labels. */}}
 {{- define "maft.metadata" -}}
-name: {{ include "maft.name" .root }}{{ with .suffix }}-{{ . }}{{ end }}
+name: {{ include "maft.object" . | quote }}
 {{- if not .cluster }}
-namespace: {{ .namespace | default .root.Release.Namespace }}
+namespace: {{ .namespace | default .root.Release.Namespace | quote }}
 {{- end }}
 labels:
   {{- include "maft.labels" . | nindent 2 }}
@@ -165,9 +172,9 @@ true
 roleRef:
   apiGroup: rbac.authorization.k8s.io
   kind: {{ .kind }}
-  name: {{ .role }}
+  name: {{ .role | quote }}
 subjects:
   - kind: ServiceAccount
-    name: {{ include "maft.account" .root }}
-    namespace: {{ .root.Release.Namespace }}
+    name: {{ include "maft.account" .root | quote }}
+    namespace: {{ .root.Release.Namespace | quote }}
 {{- end }}
