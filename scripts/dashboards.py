@@ -200,7 +200,7 @@ OPERATOR = Page(
                 ),
                 Panel(
                     "bars", "Requests that were not granted, since the leader started",
-                    "403: a right is missing. 404: not there, often just an answer. 409: somebody was faster. 422, 500: an object that a policy or the schema refuses. A word: the network.",
+                    "403: a right is missing. 404: not there, often just an answer. 409: somebody was faster. 422, 500: an object that the schema refuses. A word: why a quota, a policy or a webhook refuses it, or the network.",
                     one(
                         f'sort_desc(sum by (code, verb, kind) (maft_api_requests_total{{{OWN}, code!~"2.."}} and on (cluster, namespace, pod) maft_leader == 1))',
                         "{{code}} {{verb}} {{kind}}",

@@ -20,13 +20,15 @@ HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\
 
 
 @contextlib.asynccontextmanager
-async def served(answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[Api]:
+async def served(
+    answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], metrics: Metrics | None = None
+) -> AsyncIterator[Api]:
     """Requests to a server that answers like this."""
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     try:
         host = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         async with ApiClient(Configuration(host=host)) as client:
-            yield Api(client, Metrics())
+            yield Api(client, metrics or Metrics())
     finally:
         server.close()
 
@@ -66,6 +68,36 @@ def test_a_list_without_an_end_is_refused() -> None:
     finally:
         tracemalloc.stop()
     assert reasons.refusal_reason(str(error.value)) == reasons.TOO_MANY_OBJECTS
+
+
+USER = 'User "system:serviceaccount:maft-system:maft-operator" cannot patch resource "jobs" in API group "batch"'
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "code"),
+    [
+        (403, f'jobs.batch "r-0" is forbidden: {USER} in the namespace "a"', "403"),
+        (403, 'jobs.batch "r-0" is forbidden: exceeded quota: q, requested: count/jobs.batch=1', "QuotaExceeded"),
+        (403, 'admission webhook "policy.example.org" denied the request: no', "PodRefused"),
+        (422, 'admission webhook "policy.example.org" denied the request: no', "422"),
+    ],
+)
+def test_a_refusal_for_another_reason_counts_as_no_missing_right(status: int, message: str, code: str) -> None:
+    """MaftApiDenied counts 403, and says that the operator may not."""
+    body, metrics = json.dumps({"message": message}).encode(), Metrics()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(HEAD.replace(b"200 OK", str(status).encode() + b" No") + body)
+        writer.close()
+
+    async def scenario() -> None:
+        async with served(answer, metrics) as api:
+            await api.list(kinds.JOB, "a")
+
+    with pytest.raises(Refused, match="r-0|denied"):
+        asyncio.run(scenario())
+    assert metrics.registry.get_sample_value("maft_api_requests_total", {"verb": "get", "kind": "Job", "code": code}) == 1
 
 
 def test_lists_that_are_read_at_once_take_the_memory_of_one() -> None:

@@ -13,7 +13,7 @@ from kubernetes.aio.dynamic import DynamicClient
 from kubernetes.aio.dynamic.exceptions import DynamicApiError
 from kubernetes.aio.dynamic.resource import Resource
 
-from maft_operator.cluster import kinds
+from maft_operator.cluster import kinds, reasons
 from maft_operator.cluster.kinds import Kind
 from maft_operator.cluster.manifests import MANAGER
 from maft_operator.cluster.metrics import Metrics
@@ -144,7 +144,7 @@ class Api:
             self._requests.labels(verb, kind, type(error).__name__).inc()
             raise
         except (ApiException, DynamicApiError) as error:
-            self._requests.labels(verb, kind, str(error.status)).inc()
+            self._requests.labels(verb, kind, _code(error)).inc()
             if error.status == 404:
                 return None
             raise _raised(error) from error
@@ -189,6 +189,12 @@ def _raised(error: Any) -> Exception:
     ):
         return Refused(error.status, message)
     return OSError(f"the API server answered {error.status}: {message}")
+
+
+def _code(error: Any) -> str:
+    """What a request counts under: a quota, a policy or a webhook answers 403, too, and goes by the reason that the run is told."""
+    reason = reasons.refusal_reason(_message(error))
+    return str(error.status) if error.status != 403 or reason is reasons.FORBIDDEN else reason.name
 
 
 def _message(error: Any) -> str:

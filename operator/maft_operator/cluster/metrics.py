@@ -70,7 +70,8 @@ class Metrics:
         for kind in _FAULTS:  # at zero from the start, so that rates see the first one
             self.errors.labels(kind)
         self.transitions = Counter("maft_run_transitions", "Changes of runs' conditions", ["condition", "status", "reason"], **own)
-        self.requests = Counter("maft_api_requests", "Requests to the API server", ["verb", "kind", "code"], **own)
+        codes = "code: 403 is a right that is missing, another 403 has its reason, an error on the way its name"
+        self.requests = Counter("maft_api_requests", f"Requests to the API server; {codes}", ["verb", "kind", "code"], **own)
         self.leader = Gauge("maft_leader", "1 if this replica works, 0 if it stands by", **own)
         self.since = Gauge("maft_leader_since_timestamp_seconds", "When this process took the lease; 0 while it stands by", **own)
         self.depth = Gauge("maft_queue_depth", "Runs that are due or will be", **own)
