@@ -104,7 +104,12 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
         re.compile(rf"(?<![\w.%+@:-])[\w.%+-]{{1,64}}:(?!//)(?=[^\s\"'/<>\[]{{1,256}}@)[^\s\"'<>\[]{{1,256}}{_HOST}(?=@[\w\[])"),
         REMOVED,
     ),
-    (re.compile(r"(?<![\w-])((?:-u|--user|--proxy-user)[ =])(?!\d+:\d+\b)[^\s:\"']{1,64}:[^\s\"']{1,256}"), rf"\1{REMOVED}"),
+    (
+        re.compile(
+            r"(?<![\w-])((?:-u|--user|--proxy-user)(?:[ =]|\\*[\"'],\s*\\*[\"']))(?!\d+:\d+\b)[^\s:\"']{1,64}:[^\s\"']{1,256}"
+        ),
+        rf"\1{REMOVED}",
+    ),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), rf"\1 {REMOVED}"),
     (re.compile(r"(?<![\w-])((?:[\w-]{0,40}?-)?)eyJ[\w-]{8,}+\.[\w-]{4,}+(?>(?:\.[\w-]*+)*)"), rf"\1{REMOVED}"),
     (
@@ -136,6 +141,9 @@ _VALUE = re.compile(
     rf"|(?>(?:(?:token|basic|bearer|digest|apikey|key)[ \t]++)?)(?>(?:{_END}+|\\(?!\\{{0,8}}[\"']))+)",
     re.IGNORECASE,
 )
+# YAML's text in lines, `password: |`, also where it stands in a string of JSON, in which \n or \\n ends a line.
+_BLOCK = re.compile(r"[|>][-+1-9]{0,2}[ \t]*+(?:#[^\n\\]*+)?(?=(?P<end>(?:\r?\n|(?P<signs>\\++)(?:r(?P=signs))?n)))")
+_BEFORE = re.compile(r"[ \t]*(?:- +)*")  # in its line, a name of YAML
 _HEADER = re.compile(r"authorization|cookie", re.IGNORECASE)  # goes on to the end of its line
 _LINE = re.compile(r"(?>(?:[^\r\n\"'\\]++|(?<==)\"[^\"\r\n]*+\")+)")
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*=")  # of a shell or `env`: no separator ends its value
@@ -165,6 +173,8 @@ def _name(value: str, match: re.Match[str]) -> str:
 def _secret(value: str, match: re.Match[str]) -> tuple[int, int]:
     """From where to where the value of that name goes: an empty stretch where there is none to be removed."""
     begin = match.end()
+    if block := match[0].rstrip().endswith(":") and _BLOCK.match(value, begin):
+        return begin, _end_of_block(value, match.start(), block)
     folder = match["name"] in ("PWD", "OLDPWD") and value.startswith("/", begin)
     part = None if folder else _VALUE.match(value, begin)
     if not part or part["none"]:
@@ -174,3 +184,23 @@ def _secret(value: str, match: re.Match[str]) -> tuple[int, int]:
     whole = _LINE if _HEADER.search(match["name"]) else _WORD if _VARIABLE.fullmatch(match[0]) else None
     longer = whole.match(value, begin) if whole else None
     return begin, max(part.end(), longer.end() if longer else 0)
+
+
+def _end_of_block(value: str, name: int, block: re.Match[str]) -> int:
+    """Where the last line ends that stands deeper than the name."""
+    above = re.split(r"\n|\\n", value[max(0, name - 200) : name])[-1]
+    depth = len(above) - len(_BEFORE.sub("", above, count=1))
+    line, look, end = _line(block["end"], len(block["signs"] or "")), block.end(), block.end()
+    while (part := line.match(value, look)) and (len(part["space"]) > depth or not part["text"].strip()):
+        look = part.end()
+        end = look if part["text"].strip() else end
+    return end
+
+
+@lru_cache
+def _line(end: str, signs: int) -> re.Pattern[str]:
+    """A line below `password: |`. signs: before the n of a line's end; a quote after fewer of them ends the text."""
+    if not signs:
+        return re.compile(r"\r?\n(?P<space>[ \t]*+)(?P<text>[^\n]*+)")
+    end = rf"(?<!\\){re.escape(end)}"
+    return re.compile(rf"{end}(?P<space>[ \t]*+)(?P<text>(?>(?:(?!{end}|(?<!\\)\\{{0,{signs - 1}}}\")[^\n])*))")

@@ -95,7 +95,7 @@ def test_a_refusal_for_another_reason_counts_as_no_missing_right(status: int, me
         async with served(answer, metrics) as api:
             await api.list(kinds.JOB, "a")
 
-    with pytest.raises(Refused, match="r-0|denied"):
+    with pytest.raises(Refused, match=r"r-0|denied"):
         asyncio.run(scenario())
     assert metrics.registry.get_sample_value("maft_api_requests_total", {"verb": "get", "kind": "Job", "code": code}) == 1
 

@@ -101,6 +101,13 @@ REMOVED_FROM = {
     "a quote that is cut off": {"message": f'password="{SECRET}'},
     "arguments in text": {"message": f"['--api-key', '{SECRET}']"},
     "curl": {"message": f"curl -u me:{SECRET} host"},
+    "arguments of curl": {"args": ["curl", "-u", f"me:{SECRET}", "host"]},
+    "the same in text": {"message": f"['curl', '--user', 'me:{SECRET}']"},
+    "lines of YAML": {"message": f"password: |\n  hunter2\n\n  {SECRET}"},
+    "lines of YAML, folded": {"message": f"- client_secret: >-  # ours\n    hunter2\n     {SECRET}\n  name: x"},
+    "lines of YAML after a quote": {"message": f'  "token": |2+\r\n      hunter2\r\n   {SECRET}\r\n'},
+    "lines of YAML in JSON": {"message": json.dumps({"file": f'a: 1\npassword: |\n  hunter2"\n  {SECRET}\n'})},
+    "lines of YAML in JSON in JSON": {"message": json.dumps(json.dumps({"file": f"token: |-\n  hun\\ter2\n  {SECRET}\n"}))},
     "XML": {"message": f"<Password>{SECRET}</Password>"},
     "separators of a shell": {"message": f"DB_PASSWORD=a;b&{SECRET} run"},
     "after an escaped line break": {"message": f"one\\ntoken={SECRET}"},
@@ -144,6 +151,15 @@ def test_lines_that_no_key_ends_stay() -> None:
     assert redaction.text(BODY + "-----END CERTIFICATE-----\n") == BODY + "-----END CERTIFICATE-----\n"
 
 
+@pytest.mark.parametrize("around", [str, json.dumps, lambda text: json.dumps(json.dumps(text))])
+@pytest.mark.parametrize("before", ["", "a: 1\n", "- ", "a:\n- b: 1\n  "])
+@pytest.mark.parametrize("rest", ["", "\n", '\n\n"x": 2\n'])
+def test_below_a_name_of_yaml_deeper_lines_alone_are_taken_out(around, before: str, rest: str) -> None:
+    space = " " * len(before.rpartition("\n")[2])
+    lines = f"{before}password: |-\n{space}  hunter2\n\n{space}   horse{rest}"
+    assert redaction.text(around(lines)) == around(f"{before}password: {REMOVED}{rest}")
+
+
 SHOWN = (
     {"env": [{"name": "NCCL_DEBUG", "value": "WARN"}, {"name": "VLLM_CPU_KVCACHE_SPACE", "value": "1"}]},
     {"env": [{"name": "AWS_SECRET_ACCESS_KEY", "valueFrom": {"secretKeyRef": {"name": "s3", "key": "AWS_SECRET_ACCESS_KEY"}}}]},
@@ -172,6 +188,7 @@ SHOWN = (
     {"message": "time_per_output_token: 3, prompt tokens: 7, bypass: 1, PWD=/home/x, authMode=none, tokenType: x"},
     {"args": ["--api-key=$(VLLM_API_KEY)", "--password=${PASSWORD}", "--user=1000:1000"]},
     {"message": "password: null, token=None, secret: true"},
+    {"message": "token: {}\nname: |\n  a\n  b\n", "args": ["-u", "1000:1000", "-v", "a:b", "--x", "a"]},
     {
         "env": [
             {"name": "AWS_WEB_IDENTITY_TOKEN_FILE", "value": "/var/run/token"},
@@ -242,6 +259,7 @@ BEGINNINGS = (
     "-eyJabcd", "eyJabcdefgh-", "_eyJ", "-eyJabcdefgh.ab", "PWD=/", "-PWD=/", "//OLDPWD=/", "x:a@/", ",x:@", "://a@b:",
     "-Bearer ", "-sk-a", "-hf_", "-AIza", "-u ", "--user=a", "-proxy=", "proxy ", "hooks.slack.com/services/", "<key>",
     "-----BEGIN A", "-----END PRIVATE KEY-----", "A" * 64 + "\n", "A\n", '"name":"x","value":"', '"value":\\"', '"name":',
+    "token: |\n", "token: |\n ", "token: |\n\n\n", "token: |\\n", "token: |\\n ", "token: |\\n x ", "token: |\\\\n\\",
     "token=[ ", "token={", "token=${", "token=null", 'token="" ', "token]=", '--token "', "api ", "key=Authorization: a=",
 )  # fmt: skip
 

@@ -41,6 +41,7 @@ _REFERENCE = frozenset(
         "expirationSeconds",
     }
 )
+_USER = frozenset({"-u", "--user", "--proxy-user"})  # of curl: a password may follow
 _NAMES_A_SECRET = frozenset({server_key.STATUS, server_key.NOTE})  # of a run's status, and of its children
 
 
@@ -97,10 +98,13 @@ def _says_where(key: str, reference: Mapping[str, Any]) -> bool:
 
 
 def _sequence(value: Sequence[Any]) -> list[Any]:
-    """An argument that follows `--api-key` is its value."""
+    """An argument that follows `--api-key` is its value, one after curl's `-u` a user with a password."""
     items = [thing(item) for item in value]
     for before, (place, item) in zip(value, list(enumerate(items))[1:], strict=False):
-        flag = isinstance(before, str) and before.startswith("-") and "=" not in before and is_secret(before)
-        if flag and isinstance(item, str) and not re.match("--|-.{,7}$", item):
+        if not isinstance(before, str) or not isinstance(item, str):
+            continue
+        if before in _USER:
+            items[place] = text(f"{before} {item}").removeprefix(f"{before} ")
+        elif before.startswith("-") and "=" not in before and is_secret(before) and not re.match("--|-.{,7}$", item):
             items[place] = REMOVED
     return items
