@@ -95,6 +95,14 @@ def test_with_other_values_other_things_pass() -> None:
     assert refusals(policy(False), of(**pod(volumes=[volume], containers=[{"name": "proxy", "image": "x"}]))) == []
 
 
+@pytest.mark.parametrize("empty", ["volumes", "initContainers", "containers"])
+def test_a_heading_with_nothing_below_it_asks_for_nothing(empty: str) -> None:
+    image = {"containers": [{"name": "proxy", "image": None}]}
+    for over, asking in (("runs", of), ("comparisons", compared), ("societies", society)):
+        assert refusals(policy(False, over), asking(**pod(**{**image, empty: None}))) == []
+        assert refusals(policy(False, over), asking(**pod(**{**image, empty: [None]}))) == []
+
+
 @pytest.mark.parametrize("over", OVER)
 @pytest.mark.parametrize("changed", [{"gpuResource": "r.io/kvm"}, {"model": {"cacheClaim": "payroll"}}, container(command=["sh"])])
 def test_a_change_is_looked_at_and_what_was_there_stays(changed: Json, over: str) -> None:

@@ -167,6 +167,7 @@ def test_a_society_that_was_there_can_be_scaled_and_not_opened(server: Server) -
 def test_of_another_release_in_its_namespaces_other_things_are_allowed(server: Server) -> None:
     volume = {"name": "v", "emptyDir": {}}
     assert server.create("own", **pod(volumes=[volume], containers=[{"name": "proxy", "image": "x"}])) == ""
+    assert server.create("own", **pod(volumes=None, initContainers=[None], containers=[{"name": "proxy", "image": None}])) == ""
     assert server.create("own", model={"trustRemoteCode": True}, inference={"extraArgs": ["--trust-remote-code"]}) == ""
     assert server.create("own", storage={**STORAGE, "endpoint": "http://evil"}) == ""
     said = server.create("own", **pod(volumes=[volume, {"name": "root", "hostPath": {"path": "/"}}]))

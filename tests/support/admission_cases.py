@@ -64,6 +64,11 @@ ALLOWED: dict[str, Json] = {
     "resources and variables": container(
         resources={"requests": {"cpu": "1"}, "limits": {"amd.com/gpu": 1, "memory": "1Gi"}}, env=ENV
     ),
+    "no containers": pod(containers=None),
+    "nothing below": container(env=None, resources=None),
+    "nothing of resources": container(resources={"requests": None, "limits": {"cpu": None}}),
+    "a variable from nowhere": container(env=[{**ENV[0], "valueFrom": None}]),
+    "nothing in lists": pod(containers=[None, {"name": "trainer", "env": [None]}]),
     "a GPU of another name": {"gpuResource": "amd.com/gpu"},
     "a claim": {"model": {"cacheClaim": "models"}},
     "a token": {"model": {"tokenSecret": {"name": "hub", "key": "token"}}},
@@ -149,6 +154,12 @@ REFUSED: dict[str, tuple[Json, str]] = {
         f"the variable {', '.join(LIBRARIES)} may not be set here",
     ),
     "a sidecar": (container("proxy"), "the container proxy is none of debate, trainer, inference; leave it out"),
+    "a sidecar without a name": (
+        pod(containers=[{"env": ENV}]),
+        "the container without a name is none of debate, trainer, inference",
+    ),
+    "a variable without a name": (container(env=[{"value": "x"}]), "the variable without a name may not be set here"),
+    "our privileges gone": (container(securityContext=None), "securityContext may not be set of a container here"),
     "privileges": (container(securityContext={"privileged": True}), "securityContext may not be set of a container here"),
     "a command": (container(command=["sh"], args=["-c"]), "may not be set of a container here"),
     "a variable from a Secret": (

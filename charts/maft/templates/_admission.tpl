@@ -12,10 +12,12 @@ leave it out, or ask who installed maft
   expression: "has(variables.template.metadata) && variables.template.metadata != null ? dyn(variables.template.metadata) : dyn({})"
 - name: pod
   expression: "has(variables.template.spec) && variables.template.spec != null ? dyn(variables.template.spec) : dyn({})"
-- name: containers
+- name: containers # null is a heading with nothing below it
   expression: >-
-    (has(variables.pod.containers) ? dyn(variables.pod.containers) : dyn([]))
-    + (has(variables.pod.initContainers) ? dyn(variables.pod.initContainers) : dyn([]))
+    ((has(variables.pod.containers) && variables.pod.containers != null ? dyn(variables.pod.containers) : dyn([]))
+    + (has(variables.pod.initContainers) && variables.pod.initContainers != null ? dyn(variables.pod.initContainers) : dyn([]))).filter(c, c != null)
+- name: names
+  expression: "variables.containers.map(c, has(c.name) && c.name != null ? string(c.name) : 'without a name')"
 - name: ours
   expression: "['debate', 'trainer', 'inference']"
 - name: otherFields
@@ -34,15 +36,19 @@ leave it out, or ask who installed maft
     variables.containers.map(c, c.filter(k, !(k in {{ $template.containerFields | toJson }})).map(k, string(k))).filter(l, size(l) > 0)
 - name: environment
   expression: >-
-    variables.containers.filter(c, has(c.env)).map(c, c.env.filter(e, has(e.valueFrom) || !(e.name in {{ $template.environment | toJson }})).map(e, string(e.name))).filter(l, size(l) > 0)
+    variables.containers.filter(c, has(c.env) && c.env != null).map(c, c.env.filter(e, e != null && ((has(e.valueFrom) && e.valueFrom != null)
+    || !(has(e.name) && e.name in {{ $template.environment | toJson }}))).map(e, has(e.name) && e.name != null ? string(e.name) : 'without a name')).filter(l,
+    size(l) > 0)
 - name: resources
   expression: >-
-    variables.containers.filter(c, has(c.resources)).map(c, ['requests', 'limits'].filter(p, p in c.resources).map(p,
+    variables.containers.filter(c, has(c.resources) && c.resources != null).map(c, ['requests', 'limits'].filter(p,
+    p in c.resources && c.resources[p] != null).map(p,
     c.resources[p].filter(k, !(k in {{ concat (list "cpu" "memory" "ephemeral-storage") .gpus | toJson }})).map(k, string(k))).filter(l,
     size(l) > 0)).filter(l, size(l) > 0)
 - name: volumes
   expression: >-
-    (has(variables.pod.volumes) ? dyn(variables.pod.volumes) : dyn([])).filter(v, !v.all(k, k == 'name' || k in {{ $template.volumeTypes | toJson }})).map(v, string(v.name))
+    (has(variables.pod.volumes) && variables.pod.volumes != null ? dyn(variables.pod.volumes) : dyn([])).filter(v, v != null
+    && !v.all(k, k == 'name' || k in {{ $template.volumeTypes | toJson }})).map(v, has(v.name) && v.name != null ? string(v.name) : 'without a name')
 {{- end }}
 
 {{- define "maft.admission.validations" -}}
@@ -51,9 +57,9 @@ leave it out, or ask who installed maft
   messageExpression: >-
     '{{ $.at }}.podTemplate: ' + variables.otherFields.join(', ') + ' may not be set here; {{ include "maft.admission.ask" . }} (admission.podTemplate.specFields)'
 {{- if not $template.sidecars }}
-- expression: variables.containers.all(c, c.name in variables.ours)
+- expression: variables.names.all(n, n in variables.ours)
   messageExpression: >-
-    '{{ $.at }}.podTemplate: the container ' + variables.containers.filter(c, !(c.name in variables.ours)).map(c, string(c.name)).join(', ')
+    '{{ $.at }}.podTemplate: the container ' + variables.names.filter(n, !(n in variables.ours)).join(', ')
     + ' is none of ' + variables.ours.join(', ') + '; {{ include "maft.admission.ask" . }} (admission.podTemplate.sidecars)'
 {{- end }}
 {{- range $part := list "labels" "annotations" }}

@@ -29,7 +29,7 @@ spec:
     - name: images
       expression: >-
         (object.{{ $at }}.inference.image == '' ? [] : [object.{{ $at }}.inference.image])
-        + variables.containers.filter(c, has(c.image)).map(c, string(c.image))
+        + variables.containers.filter(c, has(c.image) && c.image != null).map(c, string(c.image))
     - name: models # that agents have of their own; they never change
       expression: object.{{ $at }}.?agentOverrides.orValue([]).filter(o, has(o.model)).map(o, o.model)
     - name: sources
