@@ -155,7 +155,9 @@ def read(tmp_path: Path, text: str) -> Json:
     return pod_defaults.read(file)
 
 
-@pytest.mark.parametrize("text", ["metadata:", "metadata: {labels: }", "spec:", "spec: {containers: }", "spec: {volumes: }"])
+@pytest.mark.parametrize(
+    "text", ["metadata:", "metadata: {labels: }", "spec:", "spec: {containers: }", "spec: {volumes: }", "spec: {restartPolicy: }"]
+)
 def test_a_heading_with_nothing_below_it_takes_nothing_away(tmp_path: Path, text: str) -> None:
     assert of(a_run(), read(tmp_path, text)) == of(a_run(), {})
 
@@ -230,6 +232,10 @@ def test_whatever_the_api_has_may_be_said() -> None:
             "spec: {volumes: [{name: tmp, emptyDir: {sizeLimit: big}}]}",
             "spec.volumes[tmp].emptyDir.sizeLimit: 'big'; expected an amount",
         ),
+        ("spec: {restartPolicy: Never}", "spec.restartPolicy: 'Never'; servers need Always, tasks Never; leave it out"),
+        ("spec: {restartPolicy: Always}", "spec.restartPolicy: 'Always'; servers need Always, tasks Never; leave it out"),
+        ("spec: {activeDeadlineSeconds: 60}", "spec.activeDeadlineSeconds: 60; servers cannot have one; leave it out"),
+        ("spec: {ephemeralContainers: []}", "spec.ephemeralContainers: []; no pod is made with one; leave it out"),
         ("metadata: {name: x}", "metadata.name: pods of all runs cannot share it; labels and annotations can be set"),
         ("metadata: {annotations: {maft.dev/server-key: x}}", "metadata.annotations.maft.dev/server-key: is the operator's own"),
         ("metadata: {labels: {maft.dev/run: x}}", "metadata.labels.maft.dev/run: is the operator's own, by which it finds pods"),

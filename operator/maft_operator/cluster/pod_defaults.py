@@ -19,7 +19,13 @@ from maft_operator.spec.schema import BadSpec, Json
 FLAG = "--pod-defaults"
 _NAME = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _AMOUNTS = ("limits", "requests", "overhead")  # objects of amounts
-_NEEDED: dict[str, Any] = {"metadata": {"labels": {}}, "spec": {"containers": {}, "volumes": {}}}  # no pod of a run is without
+# No pod of a run is without.
+_NEEDED: dict[str, Any] = {"metadata": {"labels": {}}, "spec": {"containers": {}, "volumes": {}, "restartPolicy": {}}}
+_NOT_SHARED = {  # Deployments or Jobs, or both, are refused with these
+    "restartPolicy": "servers need Always, tasks Never; leave it out, the operator sets it",
+    "activeDeadlineSeconds": "servers cannot have one; leave it out, and set spec.activeDeadlineSeconds of a run for its tasks",
+    "ephemeralContainers": "no pod is made with one; leave it out, or name it in containers or initContainers",
+}
 _SCALARS: dict[str, tuple[type, str]] = {"str": (str, "a text; put it into quotes"), "bool": (bool, "true or false")}
 _SCALARS |= {"int": (int, "a whole number"), "float": (int | float, "a number")}  # type: ignore[dict-item]
 
@@ -68,7 +74,11 @@ def checked(defaults: Any) -> Json:
     _check(defaults, "V1PodTemplateSpec", "")
     defaults = _without_nulls(defaults)
     _check_metadata(defaults.get("metadata") or {})
-    for container in (defaults.get("spec") or {}).get("containers") or ():
+    spec = defaults.get("spec") or {}
+    for name, words in _NOT_SHARED.items():
+        if spec.get(name) is not None:
+            raise BadSpec(f"spec.{name}: {spec[name]!r}; {words}")
+    for container in spec.get("containers") or ():
         _check_container(container)
     return dict(defaults)
 
