@@ -1,5 +1,6 @@
 """Readers of pods, Jobs, Deployments and Events are given anything: they find a state, a trouble or nothing, and never end."""
 
+import asyncio
 import copy
 import json
 from dataclasses import replace
@@ -7,6 +8,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import test_cluster_backend as runs
+import test_comparison_controller as comparisons
+import test_society as society
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft4Validator
@@ -15,6 +19,7 @@ from kube_objects import (
     SERVER,
     START,
     a_run,
+    at,
     condition,
     deployment,
     done,
@@ -29,7 +34,10 @@ from kube_objects import (
     unscheduled,
     waiting,
 )
-from statuses import KEPT, MEASURED, evaluated, preflight, usage
+from prometheus_client.exposition import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from statuses import DEBATING, KEPT, MEASURED, evaluated, preflight, state, usage
+from test_cluster_backend import resource
 
 from maft.summaries import (
     LIMIT,
@@ -42,10 +50,12 @@ from maft.summaries import (
     encode_summary,
     numbers_in,
 )
-from maft_operator.cluster import kinds, observed
+from maft_operator.cluster import conditions, kinds, observed, rows
+from maft_operator.cluster.handlers import Watched
 from maft_operator.cluster.manifests import Json
+from maft_operator.cluster.metrics import Metrics
 from maft_operator.cluster.observed import Snapshot
-from maft_operator.cluster.reasons import ALL
+from maft_operator.cluster.reasons import ALL, FORBIDDEN
 from maft_operator.cluster.status import Reconciled, status
 from maft_operator.plan.done import found
 from maft_operator.plan.reconcile import Outcome
@@ -198,3 +208,100 @@ def test_objects_without_anything(thing: Any) -> None:
     snapshot = observed.read(GRAPH, {"Job": [thing], "Pod": [thing, thing], "Deployment": [thing]}, NOW)
     assert snapshot.observed.servers == {}
     assert observed.explained(snapshot, [thing]).troubles == snapshot.troubles
+
+
+# --- statuses, as whoever may write them left them ---
+
+SCORE = {"mean": 0.5, "stderr": 0.1}
+ROW: Json = {
+    **dict.fromkeys(("accuracy", "majority", "answer", "consensus"), SCORE),
+    **{"iteration": 1, "agreement": 0.5, "nll": 0.1, "kl": 0.1, "dissimilarity": 0.1, "abstained": 2},
+    **{"wrongToRight": 7, "rightToWrong": 3, "trained": 0, "untrained": 2, "turnsLeftOut": 1},
+    **{"seconds": 60, "gpuSeconds": 60, "promptTokens": 9, "completionTokens": 9},
+    "validation": {**SCORE, "gain": {"over": 0, **SCORE}},
+    "probe": {"mean": 0.4, "stderr": 0.1, "questions": 9},
+    "kept": {"generator": {"fewest": 1, "most": 3, "counts": [1, 3]}},
+    "leftOut": {"cut": 3},
+    "answers": {"asked": 9, "cut": 4, "clipped": 1},
+}
+STATED: Json = {
+    **state(*DEBATING),
+    **{name: {**SCORE, "text": "50.0 ± 10.0"} for name in ("accuracy", "baseAccuracy")},
+    "best": {"iteration": 1, "accuracy": {**SCORE, "text": "50.0 ± 10.0"}},
+    "completionTime": at(900),
+    "warnings": ["the template drops thoughts"],
+    "done": {"debate": "0-1", "train": "1"},
+    "spent": {"seconds": 9, "gpuSeconds": 9, "text": "x", "gpus": 1, "at": at(900)},
+    "servers": {"givenBack": 1, "until": at(1100), "since": at(900)},
+    "room": {"givenBack": 1, "until": at(1100), "since": at(900), "waits": at(900), "message": "x"},
+    "model": {"bytes": 9},
+    "images": {"debate": {"image": "registry/maft/debate:1", "digest": "sha256:0"}},
+    "serverKey": "r-key",
+    "exports": [{"to": "s3", "address": "a", "phase": "Sent", "iteration": 1, "last": True, "message": "x", "time": at(900)}],
+    "iterations": [{"iteration": 0, "accuracy": SCORE}, ROW],
+}
+OF_0_1: Json = {"iteration": "1/2", "accuracy": "50.0 ± 1.0", "iterations": [{"iteration": 1, "kept": {"generator": "1 to 3"}}]}
+STATUSES = any_of([STATED]).map(lambda drawn: drawn[0]) | any_of([{**STATED, **OF_0_1}]).map(lambda drawn: drawn[0])
+ENDED = [{**condition(kind), "reason": "x", "message": "x"} for kind in ("Complete", "Failed")]
+READS = settings(FUZZ, max_examples=60)
+
+
+def test_the_status_that_is_spoilt_has_all_fields_of_the_definition() -> None:
+    properties = openapi()["properties"]["status"]["properties"]
+    assert STATED.keys() == properties.keys() and ROW.keys() == properties["iterations"]["items"]["properties"].keys()
+    assert ROW.keys() == rows.FIELDS.keys() and rows.read(STATED) == STATED["iterations"]
+    SCHEMA.validate(STATED)
+
+
+@FUZZ
+@given(STATUSES)
+def test_whatever_the_status_was_another_one_comes_of_it(old: Json) -> None:
+    made = state(*DEBATING, old=old)
+    SCHEMA.validate(json.loads(json.dumps(made, allow_nan=False)))
+    assert state(*DEBATING, old=made) == made
+    for after in (made, old):
+        conditions.transitions(old, after), conditions.warned(old, after), conditions.important(old, after)
+    conditions.blocked(FORBIDDEN, "x", old, 1, NOW)
+    conditions.rejected(FORBIDDEN, "x", old, 1, NOW)
+    conditions.summed(old, NOW)
+
+
+@FUZZ
+@given(STATUSES)
+def test_whatever_the_status_says_a_scrape_can_be_read(old: Json) -> None:
+    metrics = Metrics()
+    metrics.seen("default/r", resource(old))
+    families = text_string_to_metric_families(metrics.encoded(generate_latest).decode())
+    several = [(sample.name, *sorted(sample.labels.items())) for family in families for sample in family.samples]
+    assert len(several) == len({*several}) and 0 < sum(("run", "r") in each for each in several) <= 61
+
+
+async def delivered(watched: Watched, run: Json) -> None:
+    watched.run(None, run)
+
+
+@READS
+@given(STATUSES, st.sampled_from([[], ENDED[:1], ENDED[1:]]))
+def test_whatever_the_status_says_its_run_is_looked_at(old: Json, ended: list[Json]) -> None:
+    """By the watches, by the run's own reconciler, by that of its comparison and of a society."""
+    status = {**old, "conditions": ended} if ended else old
+    server = runs.Server(runs.resource(status, export=[{"to": "s3", "address": "s3://b/x"}]))
+    _, _, watched = runs.look(server)
+    [run] = server.objects["MultiAgentFinetune"]
+    asyncio.run(delivered(watched, run))
+    assert watched.versions == {runs.KEY: run["metadata"]["resourceVersion"]}
+    assert society.looked(society.Server(society.a_society(), {**society.a_run(), "status": status}))
+    compared = comparisons.Server()
+    comparisons.looked(compared)
+    for made in compared.runs.values():
+        made["status"] = copy.deepcopy(status)
+    comparisons.looked(compared)
+
+
+@READS
+@given(STATUSES)
+def test_whatever_their_own_status_says_others_are_looked_at(old: Json) -> None:
+    society.looked(society.Server({**society.a_society(), "status": old}, society.a_run()))
+    compared = comparisons.Server()
+    compared.objects["MultiAgentComparison"]["arithmetic"]["status"] = old
+    asyncio.run(compared.comparisons.look(comparisons.KEY, compared.keys.state(comparisons.KEY)))

@@ -7,7 +7,8 @@ import subprocess
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
 
 import aiohttp
 import pytest
@@ -65,6 +66,29 @@ def test_a_watch_that_has_what_is_listed_is_not_stale():
 def test_a_watch_that_does_not_deliver_a_version_is_stale():
     stale, _, _ = look(Lists({"a/x": "6", "a/y": "1"}), {"a/x": "5", "a/y": "1"})
     assert stale == "the watch has not delivered a/x and 0 others"
+
+
+class Faulty(Metrics):
+    """Cannot make series of what it is shown."""
+
+    def seen(self, key: str, resource: Mapping[str, Any]) -> None:
+        raise KeyError("mean")
+
+
+def test_a_run_of_which_no_series_can_be_made_is_delivered_all_the_same(caplog: pytest.LogCaptureFixture):
+    """Else the whole operator would be started again for it, without end."""
+
+    async def scenario():
+        queue, metrics = Queue(), Faulty()
+        keys = Keys(queue, metrics)
+        watched = Watched(keys, metrics)
+        watched.run(None, {"metadata": {"namespace": "a", "name": "x", "resourceVersion": "5"}})
+        check = health.WatchCheck(Lists({"a/x": "5"}), keys, watched, [], grace=0.0)  # type: ignore[arg-type]
+        await check.look()
+        return check.stale, len(queue)
+
+    assert asyncio.run(scenario()) == ("", 1)
+    assert caplog.messages == ["a/x: it has no series, for its status could not be read"]
 
 
 def test_what_changes_between_two_lists_is_not_held_against_the_watch():

@@ -38,7 +38,7 @@ from maft.summaries import (
     Validation,
     encode_summary,
 )
-from maft_operator.cluster import earlier, reasons, spent
+from maft_operator.cluster import earlier, reasons, rows, spent
 from maft_operator.cluster.manifests import Json
 from maft_operator.cluster.status import Reconciled, status
 from maft_operator.plan.best import settled
@@ -69,7 +69,7 @@ def state(
 ) -> Json:
     """The status that a reconcile would write, `now` seconds after START."""
     whole, seen = planned(run), snapshot(run, *objects, now=now)
-    seen = earlier.measured(run, whole, seen, (old or {}).get("iterations", ()))
+    seen = earlier.measured(run, whole, seen, rows.read(old or {}))
     graph = settled(whole, seen.observed)
     outcome = Outcome(step(graph, seen.observed), seen, refusals, graph)
     moment = START + timedelta(seconds=now)

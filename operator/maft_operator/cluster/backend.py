@@ -17,6 +17,7 @@ from maft_operator.cluster import (
     placement,
     resources,
     room,
+    rows,
     server_key,
     workloads,
 )
@@ -25,6 +26,7 @@ from maft_operator.cluster.applying import Applier, listed, passes
 from maft_operator.cluster.children import pods_in, tasks_in
 from maft_operator.cluster.drift import Sent
 from maft_operator.cluster.explaining import ASKED
+from maft_operator.cluster.fields import part, texts
 from maft_operator.cluster.images import Images, Pins
 from maft_operator.cluster.kinds import Kind
 from maft_operator.cluster.manifests import RUN, Owner
@@ -77,10 +79,10 @@ class ClusterBackend:
         missing, crowded = (record.read(self._status, self._now).since for record in (placement, room))
         gpu_resource = self._images.pods.gpu_resource
         snapshot = observed.read(self._graph, self._children, self._now, missing, crowded, gpu_resource)
-        done = plan.recorded(self._graph, self._status.get("done", {})) | plan.found(self._graph, snapshot.summaries.values())
+        done = plan.recorded(self._graph, texts(self._status, "done")) | plan.found(self._graph, snapshot.summaries.values())
         size = resources.model_bytes(self._status, snapshot.summaries.values())
         snapshot = replace(snapshot, pins=self._pinned(), model_bytes=size, observed=replace(snapshot.observed, done=done))
-        snapshot = earlier.measured(self._owner.run, self._graph, snapshot, self._status.get("iterations", ()))
+        snapshot = earlier.measured(self._owner.run, self._graph, snapshot, rows.read(self._status))
         self._images = replace(self._images, model_bytes=size)
         snapshot = observed.explained(snapshot, await explaining.events(self._api, self._owner.run.namespace, snapshot.unexplained))
         return self._with_key(await self._told_by_queues(snapshot))
@@ -138,7 +140,7 @@ class ClusterBackend:
         own = pods_in(self._children, (server.name for server in self._graph.servers))
         of_run = [job for job in self._children.get(kinds.JOB.name, ()) if not exporting.is_of_one(job)]
         made = {**self._children, kinds.POD.name: own, kinds.JOB.name: of_run}
-        pins = images.pins(self._images, asked, self._status.get("images", {}), made)
+        pins = images.pins(self._images, asked, part(self._status, "images"), made)
         self._images = pins.used_by(self._images)
         return pins
 

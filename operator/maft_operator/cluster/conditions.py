@@ -3,14 +3,16 @@
 Scripts and alerts read conditions, never the phase. `finished` and `settled` decide what the operator still looks at.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+
+import msgspec
 
 from maft import stopping
 from maft.shortage import shortage
 from maft.summaries import HARMFUL, Answers, Score
 from maft_operator.cluster import exporting, reasons, upgrade
-from maft_operator.cluster.fields import stamp
+from maft_operator.cluster.fields import count, lines, part, parts, stamp, text
 from maft_operator.cluster.observed import Snapshot
 from maft_operator.cluster.reasons import Condition, Reason, Trouble, refusal_reason, sentence
 from maft_operator.plan.reconcile import Outcome
@@ -19,10 +21,14 @@ from maft_operator.spec.schema import Json
 Wanted = Mapping[Condition, tuple[bool, Reason, str]]  # status, reason and message
 
 
-def conditions(wanted: Wanted, before: Iterable[Json], generation: int, now: datetime) -> list[Json]:
-    """Makes the conditions; lastTransitionTime moves with the status alone."""
-    old = {c["type"]: c for c in before}
-    return [_condition(kind, *value, old.get(kind, {}), generation, now) for kind, value in wanted.items()]
+def conditions(wanted: Wanted, old: Json, generation: int, now: datetime) -> list[Json]:
+    """Makes the conditions; lastTransitionTime moves with the status alone. old: the whole status before."""
+    before = _stated(old)
+    return [_condition(kind, *value, before.get(kind, {}), generation, now) for kind, value in wanted.items()]
+
+
+def _stated(status: Json) -> dict[str, Json]:
+    return {text(c, "type"): c for c in parts(status, "conditions")}
 
 
 def _condition(kind: Condition, true: bool, reason: Reason, message: str, old: Json, generation: int, now: datetime) -> Json:
@@ -33,19 +39,19 @@ def _condition(kind: Condition, true: bool, reason: Reason, message: str, old: J
         "reason": reason.name,
         "message": message,
         "observedGeneration": generation,
-        "lastTransitionTime": old["lastTransitionTime"] if old.get("status") == status else stamp(now),
+        "lastTransitionTime": (text(old, "lastTransitionTime") if old.get("status") == status else "") or stamp(now),
     }
 
 
 def summed(status: Json, now: datetime) -> Json:
     """Adds to the status of a run that is over what releases before 0.2 did not write: Reconciling and Stalled."""
-    by_type = {c["type"]: c for c in status["conditions"]}
+    by_type = _stated(status)
     if by_type.keys() >= {*reasons.SUMMARIES} or "Progressing" not in by_type:
         return status
     last, complete = by_type["Progressing"], by_type.get("Complete", {}).get("status") == "True"
-    made = summaries((False, Reason(last["reason"]), last["message"]), over=complete)
-    added = conditions(made, (), last.get("observedGeneration", 0), now)
-    return {**status, "conditions": [*status["conditions"], *added]}
+    made = summaries((False, Reason(text(last, "reason")), text(last, "message")), over=complete)
+    added = conditions(made, {}, count(last, "observedGeneration"), now)
+    return {**status, "conditions": [*by_type.values(), *added]}
 
 
 # --- which conditions a run should have ---
@@ -111,7 +117,7 @@ def _warnings(rows: Iterable[Json]) -> list[Trouble]:
     return [
         *(_nothing_trained(row) for row in _untrained(rows)[-1:] if row is _trained(rows)[-1]),
         *(_wrong_majority(row) for row in probed if row["probe"]["mean"] < HARMFUL),
-        *(_answers_cut(row) for row in answered if Answers(**row["answers"]).too_many_cut),
+        *(_answers_cut(row) for row in answered if _answers(row).too_many_cut),
     ]
 
 
@@ -131,8 +137,12 @@ def _nothing_trained(row: Json) -> Trouble:
     return Trouble("", reasons.NOTHING_TRAINED, message, blocking=False)
 
 
+def _answers(row: Json) -> Answers:
+    return msgspec.convert(row["answers"], Answers)
+
+
 def _answers_cut(row: Json) -> Trouble:
-    message = f"iteration {row['iteration']}: {Answers(**row['answers']).text}"
+    message = f"iteration {row['iteration']}: {_answers(row).text}"
     return Trouble("", reasons.ANSWERS_CUT, message, blocking=False)
 
 
@@ -169,19 +179,20 @@ def rejected(reason: Reason, message: str, old: Json, generation: int, now: date
     refused = False, reason, sentence(reason, [message])
     accepted: Wanted = {"Accepted": refused, **summaries(refused)}
     kept = {key: value for key, value in old.items() if key not in ("conditions", "phase", "observedGeneration")}
-    made = conditions(accepted, old.get("conditions", ()), generation, now)
+    made = conditions(accepted, old, generation, now)
     return {**kept, "observedGeneration": generation, "phase": "Rejected", "conditions": made}
 
 
 def blocked(reason: Reason, message: str, old: Json, generation: int, now: datetime) -> Json:
     """Makes the old status with Progressing False, for a reason that is the operator's own."""
-    before: Sequence[Json] = old.get("conditions", ())
     held = False, reason, sentence(reason, [message])
     progressing: Wanted = {"Progressing": held, **summaries(held)}
-    others = [c for c in before if c["type"] in reasons.CONDITIONS and c["type"] not in progressing]  # whoever else wrote there
-    made = [*others, *conditions(progressing, before, generation, now)]
+    others = [
+        c for kind, c in _stated(old).items() if kind in reasons.CONDITIONS and kind not in progressing
+    ]  # whoever else wrote there
+    made = [*others, *conditions(progressing, old, generation, now)]
     ordered = sorted(made, key=lambda c: reasons.CONDITIONS.index(c["type"]))
-    return {**old, "phase": old.get("phase") or "Pending", "conditions": ordered}
+    return {**old, "phase": text(old, "phase") or "Pending", "conditions": ordered}
 
 
 # --- what conditions say ---
@@ -189,34 +200,34 @@ def blocked(reason: Reason, message: str, old: Json, generation: int, now: datet
 
 def finished(status: Json) -> bool:
     """Tells whether the run is Complete or Failed. Both are for good."""
-    return any(c["type"] in ("Complete", "Failed") and c["status"] == "True" for c in status.get("conditions", ()))
+    return any(text(c, "status") == "True" for kind, c in _stated(status).items() if kind in ("Complete", "Failed"))
 
 
 def settled(resource: Mapping[str, Json]) -> bool:
     """Tells whether there is nothing left to do about the run: finished, of this spec, kept for ever and written as today."""
-    status, spec = resource.get("status") or {}, resource.get("spec") or {}
+    status, spec = part(dict(resource), "status"), part(dict(resource), "spec")
     current = status.get("observedGeneration") == resource["metadata"].get("generation")
-    whole = {c["type"] for c in status.get("conditions", ())} >= {*reasons.SUMMARIES}
+    whole = _stated(status).keys() >= {*reasons.SUMMARIES}
     rests = "ttlSecondsAfterFinished" not in spec and not upgrade.is_old(status) and not exporting.is_pending(resource)
     return finished(status) and current and whole and rests
 
 
 def transitions(old: Json, new: Json) -> list[Json]:
     """Lists conditions whose status or reason changed: each is one Event. Summaries say nothing that another one does not."""
-    before = {c["type"]: (c["status"], c["reason"]) for c in old.get("conditions", ())}
-    own = [c for c in new.get("conditions", ()) if c["type"] not in reasons.SUMMARIES]
-    return [c for c in own if before.get(c["type"], _at_first(c)) != (c["status"], c["reason"])]
+    before, own = ({kind: (text(c, "status"), text(c, "reason")) for kind, c in _stated(status).items()} for status in (old, new))
+    changed = {kind for kind, value in own.items() if before.get(kind, _at_first(kind, value)) != value}
+    return [c for kind, c in _stated(new).items() if kind in changed - {*reasons.SUMMARIES}]
 
 
 def warned(old: Json, new: Json) -> list[str]:
     """Lists warnings that were not there before: each is one Event."""
-    before = old.get("warnings", ())
-    return [line for line in new.get("warnings", ()) if line not in before]
+    before = lines(old, "warnings")
+    return [line for line in lines(new, "warnings") if line not in before]
 
 
-def _at_first(condition: Json) -> tuple[str, str] | None:
+def _at_first(kind: str, value: tuple[str, str]) -> tuple[str, str] | None:
     """What goes without saying: that a new run is not suspended, not complete and has not failed."""
-    return ("False", condition["reason"]) if condition["type"] in ("Suspended", "Complete", "Failed") else None
+    return ("False", value[1]) if kind in ("Suspended", "Complete", "Failed") else None
 
 
 def important(old: Json, new: Json) -> bool:
@@ -225,5 +236,6 @@ def important(old: Json, new: Json) -> bool:
 
 
 def _essence(status: Json) -> Json:
-    kept = [(c["type"], c["status"], c["reason"], c.get("observedGeneration")) for c in status.get("conditions", ())]
+    names = ("type", "status", "reason", "observedGeneration")
+    kept = [tuple(c.get(name) for name in names) for c in parts(status, "conditions")]
     return {**{k: v for k, v in status.items() if k not in ("progress", "spent", "conditions")}, "conditions": kept}

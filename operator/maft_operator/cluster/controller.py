@@ -12,7 +12,7 @@ from maft_operator.cluster import conditions, explaining, exporting, exports, ki
 from maft_operator.cluster.api import Api, Refused
 from maft_operator.cluster.backend import ClusterBackend
 from maft_operator.cluster.event_troubles import troubles_in
-from maft_operator.cluster.fields import parts
+from maft_operator.cluster.fields import parts, texts
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.indexes import added_up
 from maft_operator.cluster.keys import Keys, KeyState, Seen
@@ -110,7 +110,7 @@ class Controller:
         again = sooner(pause.next_look(graph, now), crowd.next_look(graph, now), over_at)
         state.seen = self._calm(resource, work, again)
         delay = await self._writer.write(resource, new, state)
-        for name in left_over(graph, outcome.snapshot.observed, old.get("done", {})):
+        for name in left_over(graph, outcome.snapshot.observed, texts(old, "done")):
             await backend.delete(name)
         sends = conditions.finished(new) and exporting.is_pending({**resource, "status": new})  # it does not expire before
         return sooner(delay, looks.CALM if sends else looks.next_look(outcome, new, run, now, self._keys.at_work), again)

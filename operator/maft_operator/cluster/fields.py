@@ -28,6 +28,17 @@ def text(thing: Any, *path: str) -> str:
     return value if isinstance(value, str) else ""
 
 
+def texts(thing: Any, *path: str) -> dict[str, str]:
+    """Reads the texts of an object by name; empty where there is none."""
+    return {name: value for name, value in part(thing, *path).items() if isinstance(value, str)}
+
+
+def lines(thing: Any, *path: str) -> list[str]:
+    """Reads a list of texts; empty where there is none."""
+    value = _at(thing, path)
+    return [line for line in value if isinstance(line, str)] if isinstance(value, list | tuple) else []
+
+
 def count(thing: Any, *path: str) -> int:
     """Reads a whole number; 0 where there is none."""
     value = _at(thing, path)

@@ -12,12 +12,15 @@ import kopf
 
 from maft_operator.cluster import kinds
 from maft_operator.cluster.conditions import settled
+from maft_operator.cluster.fields import part, text
 from maft_operator.cluster.following import Following
 from maft_operator.cluster.keys import Keys
 from maft_operator.cluster.kinds import Kind
+from maft_operator.cluster.logged import about
 from maft_operator.cluster.manifests import MANAGED_BY, MANAGER
 from maft_operator.cluster.metrics import Metrics
 
+log = logging.getLogger("maft")
 _AT_REST = ("Suspended", "Complete", "Failed", "Rejected")  # phases in which nothing is looked at again but for an event
 
 
@@ -45,9 +48,9 @@ class Watched:
         """Takes in an event of a MultiAgentFinetune. kind None: it was there when the watch began."""
         key = kinds.key(kinds.RUN, body["metadata"]["namespace"], body["metadata"]["name"])
         if kind != "DELETED":
-            self._keys.note(key, at_work=(body.get("status") or {}).get("phase") not in _AT_REST)
+            self._keys.note(key, at_work=text(dict(body), "status", "phase") not in _AT_REST)
         self.parent(kinds.RUN, kind, body)
-        compared = kinds.COMPARISON.label in (body["metadata"].get("labels") or {})
+        compared = kinds.COMPARISON.label in part(dict(body), "metadata", "labels")
         if compared and self._following.tells(key, body, gone=kind == "DELETED"):
             self.child(body["metadata"])
         for follower in self._following.woken(key, None if kind == "DELETED" else body):
@@ -61,15 +64,26 @@ class Watched:
         if kind == "DELETED":
             self.gone(key)
             return
-        self._metrics.seen(key, body)
-        self.versions[key] = metadata["resourceVersion"]
+        self.versions[key] = metadata["resourceVersion"]  # first of all: a watch that does not deliver ends the process
         self._following.note(of, key, body)
+        self._wake(of, key, body)
+        self._measure(key, body)
+
+    def _wake(self, of: Kind, key: str, body: Mapping[str, Any]) -> None:
         if of.name in _SETTLED and _SETTLED[of.name](body):
             self.settled.add(key)
             return
         self.settled.discard(key)
-        if not self._keys.is_echo(key, metadata["resourceVersion"]):
+        if not self._keys.is_echo(key, body["metadata"]["resourceVersion"]):
             self._keys.wake(key)
+
+    def _measure(self, key: str, body: Mapping[str, Any]) -> None:
+        """Hands it to the metrics. A fault there costs the series of this object and nothing else: all namespaces hang by it."""
+        try:
+            self._metrics.seen(key, body)
+        except Exception:
+            self._metrics.gone(key)
+            log.exception("%s: it has no series, for its status could not be read", key, extra=about(key))
 
     def child(self, metadata: Mapping[str, Any]) -> None:
         """Takes in an event of something that belongs to an object of a parent kind, which may be one itself."""

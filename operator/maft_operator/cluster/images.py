@@ -115,9 +115,13 @@ def pins(images: Images, asked: Mapping[str, str], entries: Mapping[str, Json], 
     """Finds the images of a run. asked: what its spec names, by role; entries: what its status has, by role; children: by
     kind, of pods only those that its own Jobs and Deployments made: anybody may label one."""
     made = [child for kind in (kinds.DEPLOYMENT, kinds.JOB) for child in children.get(kind.name, ())]
-    known = {**_of_templates(made), **_noted(made), **{role: str(pin["image"]) for role, pin in entries.items() if "image" in pin}}
+    known = {
+        **_of_templates(made),
+        **_noted(made),
+        **{role: name for role, pin in entries.items() if (name := fields.text(pin, "image"))},
+    }
     names = {role: known.get(role) or images.of(role, asked.get(role, "")) for role in ROLES}
-    digests = {role: str(pin.get("digest") or "") for role, pin in entries.items()}
+    digests = {role: fields.text(pin, "digest") for role, pin in entries.items()}
     pods = children.get(kinds.POD.name, ())
     whole = {role: Pin(image, digests.get(role) or _told_by(pods, role, image)) for role, image in names.items()}
     return Pins(whole, tuple(role for role in ROLES if role not in known) if made or entries else ())

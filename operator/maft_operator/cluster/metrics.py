@@ -6,16 +6,20 @@ docs/metrics.md is generated from here.
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
-from maft_operator.cluster import other_metrics, series
+from maft_operator.cluster import other_metrics, rows, series
+from maft_operator.cluster.fields import count, part, parts, text
+from maft_operator.cluster.fields import time as moment
 from maft_operator.cluster.series import Family, Sample, Seen
 from maft_operator.cluster.upgrade import upgraded
+from maft_operator.spec.schema import Json
 
 SHOWN = 7  # iterations of a run that have series of their own: the first, which is untrained, the best and the last ones
+LONGEST = 64  # characters of a label: phases and reasons are words
+_ROLES = ("generator", "critic")
 _END = b"# EOF\n"  # of OpenMetrics, after the last series
 _FAULTS = ("refused", "unreachable", "fault")  # of a reconcile
 _IF_TRUE, _ELSE = ("Failed", "Complete", "Suspended"), ("Progressing", "Accepted")  # conditions, the one that counts first
@@ -91,7 +95,7 @@ class Metrics:
         if others := other_metrics.samples(key, resource):
             self._others[key] = others
             return
-        ended = str((resource.get("status") or {}).get("completionTime") or "")
+        ended = text(dict(resource), "status", "completionTime")
         self._runs[key] = series.seen(key, samples(resource), ended)
 
     def gone(self, key: str) -> None:
@@ -108,45 +112,50 @@ class Metrics:
 
 def samples(resource: Mapping[str, Any]) -> Iterator[Sample]:
     """Makes a run's series; at most 61, whatever it has been through."""
-    state, spec = upgraded(resource.get("status") or {}), resource.get("spec") or {}
-    yield Sample("maft_run_info", 1, {"phase": state.get("phase") or "Pending", "reason": reason(state.get("conditions", ()))})
-    created = datetime.fromisoformat(resource["metadata"]["creationTimestamp"])
-    yield Sample("maft_run_created_timestamp_seconds", created.timestamp())
-    if times := [datetime.fromisoformat(c["lastTransitionTime"]) for c in state.get("conditions", ())]:
+    whole = dict(resource)
+    state, spec = upgraded(part(whole, "status")), part(whole, "spec")
+    why = reason(parts(state, "conditions"))
+    yield Sample("maft_run_info", 1, {"phase": text(state, "phase")[:LONGEST] or "Pending", "reason": why[:LONGEST]})
+    if created := moment(whole, "metadata", "creationTimestamp"):
+        yield Sample("maft_run_created_timestamp_seconds", created.timestamp())
+    if times := [since for c in parts(state, "conditions") if (since := moment(c, "lastTransitionTime"))]:
         yield Sample("maft_run_last_transition_timestamp_seconds", max(times).timestamp())
-    yield Sample("maft_run_iterations", float(spec.get("iterations") or 1))
-    yield Sample("maft_run_iteration", state.get("iteration", {}).get("current", 0))
-    yield Sample("maft_run_progress_ratio", state.get("progress", {}).get("percent", 0) / 100)
-    rows: Sequence[Mapping[str, Any]] = state.get("iterations", ())
-    best = state.get("best", {}).get("iteration")
-    if best is not None:
-        yield Sample("maft_run_best_iteration", best)
-    yield from _scores(_with_scores(rows, best))
-    yield from _last(rows)
-    yield from _whole(rows)
-    yield from _sums(rows)
-    yield Sample("maft_run_spent_gpu_seconds", float(state.get("spent", {}).get("gpuSeconds", 0)))
+    yield Sample("maft_run_iterations", float(count(spec, "iterations") or 1))
+    yield Sample("maft_run_iteration", count(state, "iteration", "current"))
+    yield Sample("maft_run_progress_ratio", count(state, "progress", "percent") / 100)
+    yield from _of_rows(rows.read(state), count(state, "best", "iteration") if "iteration" in part(state, "best") else None)
+    yield Sample("maft_run_spent_gpu_seconds", float(count(state, "spent", "gpuSeconds")))
     for component, section in (("serve", "inference"), ("train", "training")):
-        gpus = spec[section].get("gpus", 1) if section in spec else 0  # left out: one is asked for
+        asked = part(spec, section)
+        gpus = (count(asked, "gpus") if "gpus" in asked else 1) if section in spec else 0  # left out: one is asked for
         yield Sample("maft_run_pod_gpus", float(gpus), {"component": component})
 
 
-def reason(conditions: Iterable[Mapping[str, Any]]) -> str:
+def reason(conditions: Iterable[Json]) -> str:
     """Finds the reason that counts: of Failed, Complete, Suspended where one is true, else of Progressing, else of Accepted."""
-    by_type = {c["type"]: c for c in conditions}
-    true = [by_type[t] for t in _IF_TRUE if by_type.get(t, {}).get("status") == "True"]
+    by_type = {text(c, "type"): c for c in conditions}
+    true = [by_type[t] for t in _IF_TRUE if text(by_type.get(t), "status") == "True"]
     rest = [by_type[t] for t in _ELSE if t in by_type]
-    return str(next((c["reason"] for c in (*true, *rest)), "Pending"))
+    return next((text(c, "reason") for c in (*true, *rest)), "") or "Pending"
 
 
-def _with_scores(rows: Sequence[Mapping[str, Any]], best: int | None) -> list[Mapping[str, Any]]:
+def _of_rows(several: Sequence[Json], best: int | None) -> Iterator[Sample]:
+    if best is not None:
+        yield Sample("maft_run_best_iteration", best)
+    yield from _scores(_with_scores(several, best))
+    yield from _last(several)
+    yield from _whole(several)
+    yield from _sums(several)
+
+
+def _with_scores(rows: Sequence[Json], best: int | None) -> list[Json]:
     """The first row, the last ones, and the best iteration's, which alone may have the held-out accuracy."""
     last = rows[1:][1 - SHOWN :]
     chosen = [row for row in rows[1:] if row["iteration"] == best and row not in last]
     return [*rows[:1], *chosen, *last[len(chosen) :]]
 
 
-def _scores(rows: Iterable[Mapping[str, Any]]) -> Iterator[Sample]:
+def _scores(rows: Iterable[Json]) -> Iterator[Sample]:
     names = {
         "accuracy": "maft_run_accuracy_ratio",
         "majority": "maft_run_majority_accuracy_ratio",
@@ -162,7 +171,7 @@ def _scores(rows: Iterable[Mapping[str, Any]]) -> Iterator[Sample]:
             yield Sample("maft_run_accuracy_stderr_ratio", row["accuracy"]["stderr"], {"iteration": str(row["iteration"])})
 
 
-def _last(rows: Sequence[Mapping[str, Any]]) -> Iterator[Sample]:
+def _last(rows: Sequence[Json]) -> Iterator[Sample]:
     debated = [row for row in rows if "agreement" in row][-1:]
     for row in debated:
         yield Sample("maft_run_agreement_ratio", row["agreement"])
@@ -170,23 +179,23 @@ def _last(rows: Sequence[Mapping[str, Any]]) -> Iterator[Sample]:
             yield Sample("maft_run_probe_accuracy_ratio", row["probe"]["mean"])
         if "abstained" in row:
             yield Sample("maft_run_abstained_questions", row["abstained"])
-        for role, counts in row.get("kept", {}).items():
+        for role in [role for role in _ROLES if role in row.get("kept", {})]:
             for agent in ("fewest", "most"):
-                yield Sample("maft_run_kept_examples", counts[agent], {"role": role, "agent": agent})
+                yield Sample("maft_run_kept_examples", row["kept"][role][agent], {"role": role, "agent": agent})
     for row in [row for row in rows if "nll" in row][-1:]:
         yield Sample("maft_run_diversity_nats", row["nll"])
-    for row in [row for row in rows if "wrongToRight" in row][-1:]:
+    for row in [row for row in rows if {"wrongToRight", "rightToWrong"} <= row.keys()][-1:]:
         yield Sample("maft_run_flips", row["wrongToRight"], {"direction": "wrong_to_right"})
         yield Sample("maft_run_flips", row["rightToWrong"], {"direction": "right_to_wrong"})
 
 
-def _whole(rows: Sequence[Mapping[str, Any]]) -> Iterator[Sample]:
+def _whole(rows: Sequence[Json]) -> Iterator[Sample]:
     for row in [row for row in rows if "answers" in row][-1:]:
         for kind in ("cut", "clipped"):
             yield Sample(f"maft_run_{kind}_ratio", row["answers"][kind] / row["answers"]["asked"])
 
 
-def _sums(rows: Sequence[Mapping[str, Any]]) -> Iterator[Sample]:
+def _sums(rows: Sequence[Json]) -> Iterator[Sample]:
     def total(field: str) -> float:
         return float(sum(row.get(field, 0) for row in rows))
 

@@ -41,7 +41,7 @@ _STAGES = ("debate", "train", "evaluate", "diversity")  # of an iteration
 
 
 def rows(graph: Graph, snapshot: Snapshot, old: Iterable[Json]) -> list[Json]:
-    """Makes a row for each iteration that has something to say. old: the rows before."""
+    """Makes a row for each iteration that has something to say. old: the rows before, as rows.py reads them."""
     made: dict[int, Json] = {row["iteration"]: row for row in old}
     tasks = [task for task in graph.tasks if task.kind in _STAGES]
     for iteration in sorted({task.iteration for task in tasks}):

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from maft_operator.cluster import conditions, earlier, placement, results, room, server_key, spent
-from maft_operator.cluster.fields import stamp
+from maft_operator.cluster.fields import count, lines, stamp, text, texts
 from maft_operator.cluster.images import PRESUMED
 from maft_operator.cluster.observed import Snapshot
 from maft_operator.cluster.placement import Pause
 from maft_operator.cluster.room import Crowd
+from maft_operator.cluster.rows import read as read_rows
 from maft_operator.plan import budget
 from maft_operator.plan import done as plan
 from maft_operator.plan.budget import Spent
@@ -81,21 +82,21 @@ class Reconciled:
 
 def status(work: Reconciled, old: Json, generation: int, now: datetime) -> Json:
     """Makes the whole status. old: the one before, whose times and results are kept."""
-    measured = results.rows(work.graph, work.snapshot, old.get("iterations", ()))
+    measured = results.rows(work.graph, work.snapshot, read_rows(old))
     rows = earlier.completed(measured, work.snapshot.summaries.values(), work.graph)
-    done = plan.record(work.graph, _done(work), old.get("done", {}))
+    done = plan.record(work.graph, _done(work), texts(old, "done"))
     wanted = conditions.wanted(work.outcome, rows, _stage(work))
-    warnings = _warnings(work, old.get("warnings", ()))
+    warnings = _warnings(work, lines(old, "warnings"))
     over = work.step.phase in ("Complete", "Failed")
     taken = budget.counted(work.spent, work.snapshot.gpus, now, counts=not over and work.step.phase != "Suspended")
     return {
         "observedGeneration": generation,
         "phase": work.step.phase,
         "iteration": _iteration(work),
-        "progress": _progress(work, old.get("progress", {}).get("percent", 0), now),
-        "startTime": old.get("startTime") or stamp(now),
-        **({"completionTime": old.get("completionTime") or stamp(now)} if over else {}),
-        "conditions": conditions.conditions(wanted, old.get("conditions", ()), generation, now),
+        "progress": _progress(work, count(old, "progress", "percent"), now),
+        "startTime": text(old, "startTime") or stamp(now),
+        **({"completionTime": text(old, "completionTime") or stamp(now)} if over else {}),
+        "conditions": conditions.conditions(wanted, old, generation, now),
         **({"warnings": warnings} if warnings else {}),
         **({"done": done} if done else {}),
         "spent": spent.written(taken),
@@ -141,7 +142,7 @@ def _progress(work: Reconciled, before: int, now: datetime) -> Json:
     if work.step.phase == "Complete":
         return {"percent": 100, "text": "100 %"}
     share, seconds = _work_done(work)
-    share = max(share, before / 100)
+    share = max(share, min(before / 100, 1.0))
     percent = int(100 * share)
     made: Json = {"percent": percent, "text": f"{percent} %"}
     if stage := _stage(work):

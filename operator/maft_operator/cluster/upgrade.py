@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from maft.summaries import Score
+from maft_operator.cluster.fields import part, parts
 from maft_operator.spec.schema import Json
 
 _SCORE = re.compile(r"([0-9.]+) ± ([0-9.]+)")
+_WHOLE = re.compile("[0-9]{1,18}")
 _SCORES = ("accuracy", "majority", "answer", "consensus", "probe")  # of an iteration
 _NUMBERS = ("nll", "kl", "dissimilarity")
 _TEXTS = (*_SCORES, *_NUMBERS, "agreement")
@@ -26,7 +28,7 @@ between, the next look would make them again."""
 def is_old(status: Mapping[str, Any]) -> bool:
     """Tells whether 0.1 wrote it."""
     whole = any(isinstance(status.get(name), str) for name in ("iteration", "accuracy", "baseAccuracy"))
-    return whole or any(_is_old_row(row) for row in status.get("iterations", ()))
+    return whole or any(_is_old_row(row) for row in parts(dict(status), "iterations"))
 
 
 def upgraded(status: Mapping[str, Any]) -> Json:
@@ -44,12 +46,12 @@ def merge_patch(status: Mapping[str, Any]) -> Json:
 
 
 def _is_old_row(row: Mapping[str, Any]) -> bool:
-    return any(isinstance(value, str) for value in (*(row.get(name) for name in _TEXTS), *row.get("kept", {}).values()))
+    return any(isinstance(value, str) for value in (*(row.get(name) for name in _TEXTS), *part(dict(row), "kept").values()))
 
 
 def _upgraded(key: str, value: Any) -> Any:
     if key == "iterations":
-        return [_row(row) for row in value]
+        return [_row(row) for row in parts(value)]
     if not isinstance(value, str):
         return value
     if key == "iteration":
@@ -64,7 +66,7 @@ def _row(row: Mapping[str, Any]) -> Json:
 
 def _field(key: str, value: Any) -> Any:
     if key == "kept":
-        return {role: counts for role, text in value.items() if (counts := _kept(text))}
+        return {role: counts for role, text in part(value).items() if (counts := _kept(text))}
     if not isinstance(value, str):
         return value
     if key in _SCORES:
@@ -74,10 +76,10 @@ def _field(key: str, value: Any) -> Any:
 
 
 def _iteration(text: str) -> Json | None:
-    parts = text.split("/")
-    if len(parts) != 2 or not all(part.isdecimal() for part in parts):
+    numbers = text.split("/")
+    if len(numbers) != 2 or not all(map(_WHOLE.fullmatch, numbers)):
         return None
-    return {"current": int(parts[0]), "total": int(parts[1]), "text": text}
+    return {"current": int(numbers[0]), "total": int(numbers[1]), "text": text}
 
 
 def _worded(text: str) -> Json | None:
@@ -94,7 +96,7 @@ def _score(text: str) -> Json | None:
 def _kept(text: Any) -> Any:
     if not isinstance(text, str):
         return text
-    counts = [int(count) for count in re.findall(r"\d+", text)]
+    counts = [int(count) for count in re.findall(_WHOLE, text)]
     if not counts:
         return None
     each = {} if " to " in text else {"counts": counts}

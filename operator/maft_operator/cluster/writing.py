@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from maft_operator.cluster import conditions, kinds, reasons
 from maft_operator.cluster.api import Api
 from maft_operator.cluster.events import event, warning
+from maft_operator.cluster.fields import part
 from maft_operator.cluster.keys import KeyState
 from maft_operator.cluster.logged import about
 from maft_operator.cluster.looks import expiry
@@ -105,7 +106,7 @@ def has_begun(old: Json) -> bool:
 
 def own_status(resource: Json) -> Json:
     """Reads the status; empty where no operator has written one yet."""
-    status = resource.get("status") or {}
+    status = part(resource, "status")
     return {} if status == _UNSEEN else status
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from maft_operator.cluster import kinds, manifests
-from maft_operator.cluster.fields import condition, is_true, part, text, true_condition
+from maft_operator.cluster.fields import condition, is_true, part, text, texts, true_condition
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.manifests import CHILD, MANAGED_BY, MANAGER, RUN, Owner
 from maft_operator.plan import search
@@ -78,7 +78,7 @@ def _state(made: Json) -> RunState:
     return RunState(
         phase=text(made, "status", "phase"),
         suspended=is_true(made, "spec", "suspend"),
-        done={stage: value for stage, value in part(made, "status", "done").items() if isinstance(value, str)},
+        done=texts(made, "status", "done"),
         accuracy=_accuracy(part(made, "status", "accuracy")),
         reason=_reason(made),
         terminating="deletionTimestamp" in made["metadata"],

@@ -10,7 +10,7 @@ import msgspec
 from maft.summaries import CompareSummary
 from maft_operator.cluster import conditions, reasons
 from maft_operator.cluster.conditions import Wanted
-from maft_operator.cluster.fields import stamp
+from maft_operator.cluster.fields import stamp, text
 from maft_operator.cluster.reasons import Reason, Trouble, sentence
 from maft_operator.cluster.results import worded
 from maft_operator.plan.comparison import ComparisonStep, RunState
@@ -54,9 +54,9 @@ def status(work: Compared, old: Json, generation: int, now: datetime) -> Json:
     return {
         "observedGeneration": generation,
         "phase": work.phase,
-        "startTime": old.get("startTime") or stamp(now),
-        **({"completionTime": old.get("completionTime") or stamp(now)} if over else {}),
-        "conditions": conditions.conditions(_wanted(work), old.get("conditions", ()), generation, now),
+        "startTime": text(old, "startTime") or stamp(now),
+        **({"completionTime": text(old, "completionTime") or stamp(now)} if over else {}),
+        "conditions": conditions.conditions(_wanted(work), old, generation, now),
         "runs": counts(work),
         "rows": made,
         **({"best": best} if best else {}),

@@ -14,7 +14,7 @@ from msgspec import Meta
 from maft.society_spec import SocietySpec
 from maft.spec import SecretName, Section
 from maft_operator.cluster import conditions, kinds, reasons
-from maft_operator.cluster.fields import count, part, parts, text
+from maft_operator.cluster.fields import count, part, parts, text, texts
 from maft_operator.cluster.reasons import Reason
 from maft_operator.plan import done
 from maft_operator.spec import skew
@@ -147,10 +147,9 @@ def _iteration(served: Served, run: Run, status: Json) -> int | Obstacle:
 def _trained(run: Run, status: Json) -> frozenset[int]:
     """Iterations of which all adapters are committed, as the run's status records them; not those before the first that trained
     anything."""
-    record = {stage: text(status, "done", stage) for stage in part(status, "done")}
     rows = [row for row in parts(status, "iterations") if "trained" in row]
     first = min((count(row, "iteration") for row in rows if count(row, "trained")), default=len(rows) + 1 if rows else 0)
-    return frozenset(number for number in done.trained(run, record) if number >= first)
+    return frozenset(number for number in done.trained(run, texts(status, "done")) if number >= first)
 
 
 def _untrained(wanted: int, run: Run, trained: frozenset[int], status: Json) -> Obstacle:

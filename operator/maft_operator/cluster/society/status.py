@@ -47,7 +47,7 @@ def status(asked: Asked, wished: Wish | Obstacle, seen: Seen, old: Json, generat
     return {
         "observedGeneration": generation,
         "phase": _phase(wanted, replicas, made=bool(made) or isinstance(wished, Wish)),
-        "conditions": conditions.conditions(wanted, old.get("conditions", ()), generation, now),
+        "conditions": conditions.conditions(wanted, old, generation, now),
         "replicas": count(made, "status", "replicas"),
         "readyReplicas": answering,
         "ready": f"{answering}/{replicas}",
@@ -59,8 +59,8 @@ def status(asked: Asked, wished: Wish | Obstacle, seen: Seen, old: Json, generat
 def refused(obstacle: Obstacle, old: Json, generation: int, now: datetime) -> Json:
     """Makes the status of a Society that cannot be read; what it had stays."""
     wanted = _conditions(_cause(obstacle), None, _cause(obstacle))
-    made = conditions.conditions(wanted, old.get("conditions", ()), generation, now)
-    return {**old, "observedGeneration": generation, "phase": old.get("phase", "Waiting"), "conditions": made}
+    made = conditions.conditions(wanted, old, generation, now)
+    return {**old, "observedGeneration": generation, "phase": text(old, "phase") or "Waiting", "conditions": made}
 
 
 def _about(wish: Wish, seen: Seen) -> Json:
