@@ -21,7 +21,7 @@ from kube_objects import (
 )
 
 from maft_operator.cluster import observed as observing
-from maft_operator.cluster import placement, reasons, room
+from maft_operator.cluster import placement, reasons, room, workloads
 from maft_operator.cluster.reasons import Trouble
 from maft_operator.cluster.room import Crowd
 from maft_operator.plan.graph import graph
@@ -95,6 +95,16 @@ def test_when_nobody_waits_for_room(observed: Observed, troubles: tuple[Trouble,
 @pytest.mark.parametrize("reason", [reasons.UNSCHEDULABLE, reasons.QUOTA_EXCEEDED, reasons.QUEUED])
 def test_what_is_missing_is_room(reason: reasons.Reason) -> None:
     assert look(BEGUN, 300, None, Trouble(DEBATE, reason, "no")).message == "no"
+
+
+def test_debates_wait_for_room_in_a_queue_of_which_one_flavor_is_too_small() -> None:
+    lacks = "insufficient quota for cpu in flavor spot, requests (0) + current podset request (2) > maximum capacity (1)"
+    busy = "insufficient unused quota for cpu in flavor on-demand, 2 more needed"
+    condition = {"type": "QuotaReserved", "status": "False", "message": f"{lacks}, {busy}"}
+    queued = {"metadata": {"name": "w"}, "spec": {"queueName": "gpus"}, "status": {"conditions": [condition]}}
+    waits = snapshot(a_run(), job(DEBATE, start=None, suspend=True, queue="gpus"))
+    [trouble] = workloads.explained(waits, {DEBATE: [queued]}).troubles
+    assert look(BEGUN, 300, None, trouble).times == 1
 
 
 def test_two_that_wait_and_one_that_does_not() -> None:

@@ -23,6 +23,9 @@ GROUP = "r-servers-uid-of-r"
 JOB = job(TASK, start=None, queue="gpus", suspend=True)
 GATED = unscheduled(SERVER, "Scheduling is blocked due to non-empty scheduling gates", "SchedulingGated")
 FULL = "couldn't assign flavors to pod set main: insufficient unused quota for cpu in flavor f, 1 more needed"
+SMALL = "insufficient quota for cpu in flavor spot, previously considered podsets requests (0) + current podset request (2)"
+MIXED = f"couldn't assign flavors to pod set main: {SMALL} > maximum capacity (1)"  # of the first flavor; the next one is busy
+MIXED += ", insufficient unused quota for cpu in flavor on-demand, 2 more needed"
 PREEMPTED = "Preempted to accommodate a workload (UID: 1, JobUID: 2) due to prioritization in the ClusterQueue"
 AWAY = (
     'Internal error occurred: failed calling webhook "mjob.kb.io": failed to call webhook: Post'
@@ -48,6 +51,7 @@ def of_pods(*uids: str) -> list[Json]:
 
 
 WAITS = ("QuotaReserved", "False", FULL)
+STOPPED = ("Evicted", "True", "The ClusterQueue is stopped")
 
 
 def told(*items: Json) -> Trouble:
@@ -65,6 +69,8 @@ def told(*items: Json) -> Trouble:
         ([{"metadata": {}, "status": None}], "waits in queue ?"),
         ([workload(WAITS)], f"waits in queue gpus: {FULL}"),
         ([workload(("Evicted", "True", f"{PREEMPTED}."), WAITS)], f"waits in queue gpus: {PREEMPTED}; {FULL}"),
+        ([workload(("QuotaReserved", "False", MIXED))], f"waits in queue gpus: {MIXED}"),
+        ([workload(STOPPED, WAITS)], f"waits in queue gpus: {STOPPED[2]}; {FULL}"),  # it works again, and is full
         ([workload(("Evicted", "False", "earlier"), WAITS)], f"waits in queue gpus: {FULL}"),
         ([workload(("QuotaReserved", "True", "reserved"))], "waits in queue gpus"),
         ([workload(("QuotaReserved", "True", "old"), created="1"), workload(WAITS, created="2")], f"waits in queue gpus: {FULL}"),
@@ -85,6 +91,7 @@ def test_a_workload_says_why_it_waits(items: list[Json], message: str) -> None:
         "ClusterQueue q is inactive",
         "couldn't assign flavors to pod set main: insufficient quota for cpu in flavor f, previously considered podsets requests"
         " (0) + current podset request (2) > maximum capacity (1)",
+        f"{MIXED}, {SMALL.replace('spot', 'on-demand')} > maximum capacity (1)",  # of another resource of that flavor
     ],
 )
 def test_a_queue_that_will_never_admit_it_is_told_apart(message: str) -> None:
@@ -116,7 +123,7 @@ def test_a_deactivated_workload_never_comes_back_of_itself() -> None:
     made = workload(DEACTIVATED)
     trouble = told({**made, "spec": {**made["spec"], "active": False}})
     assert (trouble.reason, trouble.blocking) == (reasons.QUEUE_UNUSABLE, True)
-    command = 'kubectl patch workload w --type=merge -p \'{"spec":{"active":true}}\''
+    command = 'kubectl patch workload w -n default --type=merge -p \'{"spec":{"active":true}}\''
     assert trouble.message == f"waits in queue gpus: {DEACTIVATED[2]}; deactivated until {command}"
 
 

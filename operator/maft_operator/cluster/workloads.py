@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from maft_operator.cluster import kinds, kueue, reasons
 from maft_operator.cluster.children import is_controlled_by, servers_in
-from maft_operator.cluster.fields import part, parts, text
+from maft_operator.cluster.fields import condition, part, parts, text
 from maft_operator.cluster.manifests import CHILD, Owner
 from maft_operator.cluster.observed import Snapshot
 from maft_operator.cluster.reasons import Trouble
@@ -20,6 +20,9 @@ Selector = tuple[str, str]
 _OF_JOB = "kueue.x-k8s.io/job-uid"
 # No room will ever come of itself: the queue is not there or stopped, has no such resource, or less of it than is asked for.
 _NEVER = re.compile(r"doesn't exist|is (inactive|stopped)|unavailable in ClusterQueue|> maximum capacity|not found", re.IGNORECASE)
+# A message has what is wrong with each flavor: the quota of one is used by others, that of another is too small.
+_USED = re.compile(r"insufficient unused quota[^,]* in flavor ([^,\s]+)")
+_TOO_SMALL = re.compile(r"insufficient quota[^,]* in flavor ([^,\s]+),[^,]*> maximum capacity")
 
 
 def selectors(snapshot: Snapshot, children: Mapping[str, Sequence[Json]], owner: Owner) -> dict[str, Selector]:
@@ -80,10 +83,16 @@ def _told(trouble: Trouble, workloads: Iterable[Json]) -> Trouble:
         return trouble
     queue = (newest.get("spec") or {}).get("queueName") or "?"
     off = _is_deactivated(newest)
-    why = _why((newest.get("status") or {}).get("conditions") or [])
-    all_of_it = "; ".join(line for line in (why, *_checks(newest), _brings_back(newest) if off else "") if line)
+    evicted, lacks = _message(newest, "Evicted", "True"), _message(newest, "QuotaReserved", "False")
+    all_of_it = "; ".join(line for line in (evicted, lacks, *_checks(newest), _brings_back(newest) if off else "") if line)
     queued = replace(trouble, message=f"waits in queue {queue}{': ' if all_of_it else ''}{all_of_it}")
-    return replace(queued, reason=reasons.QUEUE_UNUSABLE, blocking=True) if off or _NEVER.search(why) else queued
+    return replace(queued, reason=reasons.QUEUE_UNUSABLE, blocking=True) if off or _is_never(lacks) else queued
+
+
+def _is_never(lacks: str) -> bool:
+    """Tells whether it lacks what will not come, in whichever flavor. Its eviction says nothing of that: it outlasts its cause."""
+    comes = {*_USED.findall(lacks)} - {*_TOO_SMALL.findall(lacks)}
+    return bool(_NEVER.search(lacks)) and not comes
 
 
 def _is_deactivated(workload: Json) -> bool:
@@ -92,8 +101,8 @@ def _is_deactivated(workload: Json) -> bool:
 
 
 def _brings_back(workload: Json) -> str:
-    name = text(workload, "metadata", "name")
-    return f'deactivated until kubectl patch workload {name} --type=merge -p \'{{"spec":{{"active":true}}}}\''
+    namespace, name = (text(workload, "metadata", field) for field in ("namespace", "name"))
+    return f'deactivated until kubectl patch workload {name} -n {namespace} --type=merge -p \'{{"spec":{{"active":true}}}}\''
 
 
 def _checks(workload: Json) -> list[str]:
@@ -103,10 +112,7 @@ def _checks(workload: Json) -> list[str]:
     return [f"{line}: {message}" if message else line for line, message in lines]
 
 
-def _why(conditions: Iterable[Json]) -> str:
-    """That it was evicted, and what it lacks now. Neither where nobody has looked at it yet."""
-    by_type = {c.get("type"): c for c in conditions}
-    evicted, reserved = by_type.get("Evicted", {}), by_type.get("QuotaReserved", {})
-    messages = [evicted.get("message")] if evicted.get("status") == "True" else []
-    messages += [reserved.get("message")] if reserved.get("status") == "False" else []
-    return "; ".join(str(message).rstrip(". ") for message in messages if message)
+def _message(workload: Json, kind: str, status: str) -> str:
+    """What the condition says where it has that status; nothing where nobody has looked at it yet."""
+    present = condition(workload, kind)
+    return text(present, "message").rstrip(". ") if text(present, "status") == status else ""
