@@ -156,7 +156,8 @@ def spec(run: dict[str, Any]) -> dict[str, Any]:
                 "type": "integer",
                 "minimum": 0,
                 "maximum": 315360000,
-                "description": "Seconds after the end until the comparison and its runs are deleted; the bucket stays.",
+                "description": "Seconds after the end until the comparison and its runs are deleted, but for one of which a run"
+                " failed with BudgetSpent or DeadlineExceeded; the bucket stays.",
             },
         },
     }

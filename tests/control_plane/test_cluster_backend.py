@@ -29,7 +29,7 @@ from kube_objects import (
     unscheduled,
     waiting,
 )
-from statuses import ALL, PREPARED, state, summarized
+from statuses import ALL, PREPARED, WRONG, state, summarized
 from test_upgrade import NEW, OLD
 
 from maft.summaries import PrepareSummary
@@ -568,6 +568,24 @@ def test_a_child_wakes_its_run_unless_that_is_settled(status: Json | None, due: 
 def test_when_a_finished_run_expires(ended: str, ttl: int | None, left: float | None) -> None:
     remaining = expiry({"completionTime": ended}, ttl, START)
     assert remaining == left or (left is not None and remaining is not None and remaining > left > 1e9)
+
+
+@pytest.mark.parametrize("reason", reasons.ALL)
+def test_what_took_all_that_it_may_does_not_expire(reason: reasons.Reason) -> None:
+    """A tool that applies it anew would have it begin anew, with a whole budget and all its time, again and again."""
+    stays = reason in (reasons.BUDGET_SPENT, reasons.DEADLINE_EXCEEDED)
+    wrong = state(*WRONG)
+    failed_for = {**wrong, "conditions": [{**c, "reason": reason.name} for c in wrong["conditions"]]}
+    compared = {"completionTime": at(0), "rows": [{"phase": "Complete"}, {"phase": "Failed", "reason": reason.name}]}
+    for status in (failed_for, compared):
+        assert (expiry(status, 60, START + timedelta(days=1)) is None) == stays
+    server = Server(resource(failed_for, ttlSecondsAfterFinished=0))
+    delay, _, watched = look(server)
+    assert (("delete", "MultiAgentFinetune", "r") not in server.asked) == stays and delay is None
+    [run] = server.objects["MultiAgentFinetune"]
+    if stays:
+        watched.run("MODIFIED", run)
+        assert watched.settled == {KEY}
 
 
 def test_the_models_size_is_kept_when_the_pod_that_told_it_has_gone() -> None:

@@ -208,7 +208,8 @@ def settled(resource: Mapping[str, Json]) -> bool:
     status, spec = part(dict(resource), "status"), part(dict(resource), "spec")
     current = status.get("observedGeneration") == resource["metadata"].get("generation")
     whole = _stated(status).keys() >= {*reasons.SUMMARIES}
-    rests = "ttlSecondsAfterFinished" not in spec and not upgrade.is_old(status) and not exporting.is_pending(resource)
+    stays = "ttlSecondsAfterFinished" not in spec or reasons.is_at_limit(status)
+    rests = stays and not upgrade.is_old(status) and not exporting.is_pending(resource)
     return finished(status) and current and whole and rests
 
 

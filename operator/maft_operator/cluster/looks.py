@@ -10,6 +10,7 @@ from typing import Any
 
 from maft_operator.cluster.fields import time
 from maft_operator.cluster.observed import Snapshot
+from maft_operator.cluster.reasons import is_at_limit
 from maft_operator.plan.reconcile import Outcome
 from maft_operator.spec.parse import Run
 from maft_operator.spec.schema import Json
@@ -81,8 +82,9 @@ def sooner(*delays: float | None) -> float | None:
 
 
 def expiry(state: Json, ttl: Any, now: datetime) -> float | None:
-    """Counts the seconds until a finished run is to be removed; None: never."""
+    """Counts the seconds until a finished run is to be removed; None: never, as where it took all that it may: a GitOps tool that
+    makes it anew would have it taken again and again."""
     ended = time(state, "completionTime")
-    if not isinstance(ttl, int) or not ended:
+    if not isinstance(ttl, int) or not ended or is_at_limit(state):
         return None
     return ttl - (now - ended).total_seconds()

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from maft.shortage import MORE_TOKENS
+from maft_operator.cluster import fields
+from maft_operator.spec.schema import Json
 
 Condition = Literal["Accepted", "Progressing", "Suspended", "Complete", "Failed", "Ready", "Reconciling", "Stalled"]
 CONDITIONS: tuple[Condition, ...] = ("Accepted", "Progressing", "Suspended", "Complete", "Failed", "Reconciling", "Stalled")
@@ -184,6 +186,9 @@ WARNINGS = (NOTHING_TRAINED, WRONG_MAJORITY, ANSWERS_CUT, METRICS_UNREADABLE, SI
 OF_INPUT = (INPUT_INVALID, STORE_UNUSABLE, MODEL_GATED, MODEL_UNUSABLE, ADAPTER_UNUSABLE)
 """Reasons of programs that will fail again."""
 
+OF_LIMITS = (DEADLINE_EXCEEDED, BUDGET_SPENT)
+"""Reasons of runs that took all that they may. One that is made anew may take it again, so whoever wants that deletes them."""
+
 # Programs begin an error with the field or object that it is about (docs/errors.md): that decides the reason.
 _BY_ERROR: tuple[tuple[re.Pattern[str], Reason], ...] = (
     (re.compile(r"^(task|debate|training|inference|evaluation)\."), INPUT_INVALID),  # whatever else the line is about
@@ -243,6 +248,13 @@ def sentence(reason: Reason, messages: Iterable[str]) -> str:
     facts = "; ".join(m.strip().rstrip(".;") for m in map(line, messages) if m.strip())
     hint = reason.hint[:1].upper() + reason.hint[1:]
     return (" " if facts[:MOST].endswith("?") else ". ").join(part for part in (facts[:MOST], hint) if part)
+
+
+def is_at_limit(status: Json) -> bool:
+    """Tells whether a run has failed because it took all that it may, or one of a comparison's."""
+    of_rows = (fields.text(row, "reason") for row in fields.parts(status, "rows"))
+    ended = {fields.text(fields.true_condition({"status": status}, "Failed"), "reason"), *of_rows}
+    return any(reason.name in ended for reason in OF_LIMITS)
 
 
 def line(text: str, limit: int = MOST) -> str:
