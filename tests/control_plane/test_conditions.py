@@ -178,8 +178,10 @@ def test_the_expressions_for_flux_in_the_docs_know_the_end_of_a_run(name: str) -
 
 def test_a_rejected_run_and_one_that_may_not_be_worked_at_have_stalled() -> None:
     assert kstatus(decide.rejected(reasons.INVALID_SPEC, "x", {}, 1, START)) == "Failed"
-    blocked = decide.blocked(reasons.FORBIDDEN, "x", state(PREPARED), 1, START)
-    assert kstatus({**blocked, "observedGeneration": 1}) == "Failed"
+    default = schema.openapi()["properties"]["status"]["default"]
+    for before in (state(PREPARED), {}):
+        blocked = decide.blocked(reasons.FORBIDDEN, "x", before, 2, START)
+        assert kstatus({**default, **blocked}, generation=2) == "Failed"
 
 
 def test_a_finished_run_of_an_older_release_gets_them() -> None:

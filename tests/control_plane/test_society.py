@@ -638,15 +638,15 @@ class Server:
         self.refuses = refuses or {}
         self.written: list[str] = []
         self.states: list[Json] = []
-        self.unlisted = ""
-        """A kind that may not be listed."""
+        self.unlisted: dict[str, Refused] = {}
+        """Kinds that may not be listed, and what the API server says."""
 
     async def get(self, kind: kinds.Kind, namespace: str, name: str) -> Json | None:
         return copy.deepcopy(self.objects.get((kind.name, name)))
 
     async def list(self, kind: kinds.Kind, namespace: str | None, **selectors: str) -> list[Json]:
-        if kind.name == self.unlisted:
-            raise Refused(403, f"{kind.plural} is forbidden")
+        if kind.name in self.unlisted:
+            raise self.unlisted[kind.name]
         items = [o for (k, _), o in self.objects.items() if k == kind.name]
         if "label_selector" in selectors:
             label, _, value = selectors["label_selector"].partition("=")
@@ -821,9 +821,41 @@ def test_an_ingress_changes_with_its_field_and_goes_with_it() -> None:
     assert server.states[-1]["url"] == "http://s.default.svc/v1"
 
 
+@pytest.mark.parametrize(
+    ("refusal", "reason"),
+    [
+        (Refused(403, 'User "maft" cannot list resource "services"'), "OperatorForbidden"),
+        (Refused(413, "Service objects with its label take more than 64 MiB"), "TooManyObjects"),
+    ],
+)
+def test_one_that_cannot_be_looked_at_says_why(refusal: Refused, reason: str) -> None:
+    def look_in_vain(server: Server) -> None:
+        server.unlisted = {"Service": refusal}
+        with pytest.raises(Refused):
+            looked(server)
+
+    fresh, served = Server(a_society(), a_run()), Server(a_society(), a_run())
+    look_in_vain(fresh)
+    assert conditions(fresh.states[-1]) == {
+        "Ready": ("False", reason),
+        "Reconciling": ("False", reason),
+        "Stalled": ("True", reason),
+    }
+    looked(served, Server.available)
+    served.objects["Society", "s"]["metadata"]["generation"] = 2
+    look_in_vain(served)
+    whole = served.states[-1]
+    assert conditions(whole) == {"Ready": ("True", "Serving"), "Reconciling": ("False", reason), "Stalled": ("True", reason)}
+    assert (whole["phase"], whole["observedGeneration"], whole["url"]) == ("Ready", 2, "http://s.default.svc/v1")
+    assert str(refusal) in by_type(whole["conditions"])["Stalled"]["message"]
+    served.unlisted = {}
+    looked(served)
+    assert conditions(served.states[-1])["Stalled"] == ("False", "NotStalled")
+
+
 def test_an_operator_that_may_not_list_ingresses_serves_societies_all_the_same() -> None:
     server = Server(a_society(), a_run())
-    server.unlisted = kinds.INGRESS.name
+    server.unlisted = {"Ingress": Refused(403, "ingresses is forbidden")}
     looked(server, Server.available)
     assert server.written == ["NetworkPolicy", "Service", "Deployment"] and server.states[-1]["phase"] == "Ready"
 

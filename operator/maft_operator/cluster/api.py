@@ -162,7 +162,7 @@ class Api:
                 if len(data) - len(chunk) <= FREE < len(data):
                     await turn.enter_async_context(self._large)
                 if len(data) > MOST:
-                    raise Refused(413, f"{kind} objects with the run's label take more than {MOST // 1024**2} MiB")
+                    raise Refused(413, f"{kind} objects with its label take more than {MOST // 1024**2} MiB")
             answer: Json = json.loads(data)
         return answer
 

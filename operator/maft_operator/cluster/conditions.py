@@ -192,7 +192,7 @@ def blocked(reason: Reason, message: str, old: Json, generation: int, now: datet
     ]  # whoever else wrote there
     made = [*others, *conditions(progressing, old, generation, now)]
     ordered = sorted(made, key=lambda c: reasons.CONDITIONS.index(c["type"]))
-    return {**old, "phase": text(old, "phase") or "Pending", "conditions": ordered}
+    return {**old, "observedGeneration": generation, "phase": text(old, "phase") or "Pending", "conditions": ordered}
 
 
 # --- what conditions say ---

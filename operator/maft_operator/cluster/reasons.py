@@ -96,7 +96,10 @@ WEBHOOK_AWAY = Reason(
     "WebhookUnavailable", "start the controller again that the webhook belongs to, such as Kueue's; the run goes on by itself"
 )
 NAME_TAKEN = Reason("NameTaken", "delete or rename that object, or apply the run with another name")
-TOO_MANY_OBJECTS = Reason("TooManyObjects", "delete the objects that carry the run's label maft.dev/run and are not its own")
+TOO_MANY_OBJECTS = Reason(
+    "TooManyObjects",
+    "delete the objects that carry its label (maft.dev/run, maft.dev/society or maft.dev/comparison) and are not its own",
+)
 NODE_LOST = Reason(
     "NodeLost",
     "start the node again, or delete its Node object; only then another pod takes the place, so that never two work at once",
@@ -203,7 +206,7 @@ _GONE = "not found|non-?existent|does(?: not|n't) exist|no such"  # not one that
 _BY_TEXT: tuple[tuple[re.Pattern[str], Reason], ...] = (  # the first that matches
     (re.compile(r"failed calling webhook"), WEBHOOK_AWAY),
     (re.compile(r"exists and is not the \w+'s"), NAME_TAKEN),
-    (re.compile(r"objects with the run's label take more than"), TOO_MANY_OBJECTS),
+    (re.compile(r"objects with its label take more than"), TOO_MANY_OBJECTS),
     (re.compile(r"violates PodSecurity|is invalid:|denied (?:the )?request|security context constraint"), POD_REFUSED),
     (re.compile(r"(exceeded|failed) quota"), QUOTA_EXCEEDED),  # failed: it counts what a pod does not name
     (re.compile(r"couldn't find key"), SECRET_KEY_MISSING),

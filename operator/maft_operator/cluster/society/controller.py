@@ -12,13 +12,14 @@ from maft_operator.cluster.api import Api, Refused
 from maft_operator.cluster.applying import Applier, listed, passes
 from maft_operator.cluster.children import pods_in, servers_in
 from maft_operator.cluster.event_troubles import troubles_in
+from maft_operator.cluster.fields import count
 from maft_operator.cluster.images import Images
 from maft_operator.cluster.keys import Keys, KeyState
 from maft_operator.cluster.kinds import Kind
 from maft_operator.cluster.reasons import Trouble, refusal_reason
 from maft_operator.cluster.society import objects, reading
 from maft_operator.cluster.society.reading import Asked, Obstacle, Wish
-from maft_operator.cluster.society.status import Seen, refused, status
+from maft_operator.cluster.society.status import Seen, blocked, refused, status
 from maft_operator.cluster.writing import Writer, own_status
 from maft_operator.spec.schema import Json
 
@@ -42,7 +43,15 @@ class Societies:
         if resource is None or "deletionTimestamp" in resource["metadata"]:
             self._keys.forget(key, again=state.woken)
             return None
-        asked, generation = reading.asked(resource), resource["metadata"].get("generation", 0)
+        try:
+            return await self._step(resource, state)
+        except Refused as error:
+            new = blocked(refusal_reason(str(error)), str(error), own_status(resource), _generation(resource), _now())
+            await self._writer.write(resource, new, state)
+            raise
+
+    async def _step(self, resource: Json, state: KeyState) -> float | None:
+        asked, generation, namespace = reading.asked(resource), _generation(resource), resource["metadata"]["namespace"]
         if isinstance(asked, Obstacle):
             return await self._writer.write(resource, refused(asked, own_status(resource), generation, _now()), state)
         wished = reading.wished(asked, await self._api.get(kinds.RUN, namespace, asked.served.run))
@@ -111,6 +120,10 @@ class Societies:
 def _with(children: list[Json], now: Json | None) -> list[Json]:
     """Replaces the object that was listed; one that was missing is seen at the next look, with what became of it."""
     return [now if now and now["metadata"]["uid"] == child["metadata"]["uid"] else child for child in children]
+
+
+def _generation(resource: Json) -> int:
+    return count(resource, "metadata", "generation")
 
 
 def _now() -> datetime:

@@ -63,6 +63,15 @@ def refused(obstacle: Obstacle, old: Json, generation: int, now: datetime) -> Js
     return {**old, "observedGeneration": generation, "phase": text(old, "phase") or "Waiting", "conditions": made}
 
 
+def blocked(reason: Reason, message: str, old: Json, generation: int, now: datetime) -> Json:
+    """Makes the status of a Society that cannot be looked at. What it had stays, Ready too: nobody knows more, and pods go on."""
+    cause = reason, sentence(reason, [message])
+    ready = [c for c in parts(old, "conditions") if text(c, "type") == "Ready"]
+    wanted = {kind: value for kind, value in _conditions(cause, None, cause).items() if kind != "Ready" or not ready}
+    made = [*ready, *conditions.conditions(wanted, old, generation, now)]
+    return {**old, "observedGeneration": generation, "phase": text(old, "phase") or "Waiting", "conditions": made}
+
+
 def _about(wish: Wish, seen: Seen) -> Json:
     pods = parts(seen.deployment, "spec", "template", "spec", "containers")
     used = {text(c, "name"): {"image": text(c, "image")} for c in pods if text(c, "name") in (DEBATE, SERVE)}
