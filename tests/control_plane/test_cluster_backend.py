@@ -456,10 +456,11 @@ def test_a_status_of_today_is_not_patched() -> None:
     assert server.wrote() == []
 
 
-def test_a_run_that_cannot_be_read_keeps_what_it_had_in_the_new_shape() -> None:
+@pytest.mark.parametrize("spec", [{"storage": None}, {"agents": 10**5}])
+def test_a_run_that_cannot_be_read_keeps_what_it_had_in_the_new_shape(spec: Json) -> None:
     """It had begun, so it waits for a release that can read it, and what it has stays as it is."""
     under_way = {**OLD, "phase": "Training", "conditions": []}
-    server = Server(resource(under_way, storage=None), *map(stored, wanted("Deployment")))
+    server = Server(resource(under_way, **spec), *map(stored, wanted("Deployment")))
     look(server)
     [run] = server.objects["MultiAgentFinetune"]
     assert (run["status"]["phase"], run["status"]["iterations"]) == ("Training", NEW["iterations"])

@@ -99,12 +99,12 @@ def test_a_resource_without_the_fields_that_are_newer_is_read_by_their_defaults(
 
 
 OUTSIDE: dict[str, Any] = {  # values that a newer release may allow, and this one does not
-    "agents": 10_000,
     "debate.rounds": 1000,
     "training.lora.rank": 3000,
-    "iterations": 100_000,
+    "inference.replicas": 10_000,
     "task.train": 10**9,
 }
+BEYOND: dict[str, int] = {"agents": 10**9, "iterations": 100_000, "evaluation.every": 0}  # of which a plan would have no end
 
 
 @pytest.mark.parametrize("path", OUTSIDE)
@@ -115,6 +115,28 @@ def test_a_run_that_has_begun_goes_on_with_what_this_release_would_refuse(path: 
     reading = read(newer, begun=True)
     assert reading.warnings == (f"{OPERATOR}{refused.value}; the run was accepted when it began, so it goes on",)
     assert path.rsplit(".", maxsplit=1)[-1] in refused.value.args[0]
+
+
+@pytest.mark.parametrize("path", BEYOND)
+def test_a_run_that_has_begun_waits_where_this_release_cannot_plan_for_its_numbers(path: str) -> None:
+    with pytest.raises(BadSpec, match=rf"^spec\.{path}: {BEYOND[path]}; expected at (most|least)"):
+        read(with_fields({path: BEYOND[path]}), begun=True)
+
+
+def numbers(schema: Mapping[str, Any], path: str = "") -> list[str]:
+    """Paths of all whole numbers of the spec, but for those of lists."""
+    if schema.get("type") == "integer":
+        return [path]
+    return [p for name, child in schema.get("properties", {}).items() for p in numbers(child, f"{path}.{name}".lstrip("."))]
+
+
+@pytest.mark.parametrize("path", [p for p in numbers(openapi()["properties"]["spec"]) if p not in BEYOND])
+def test_by_no_other_number_does_a_plan_grow(path: str) -> None:
+    try:
+        reading = read(with_fields({path: 10**15}), begun=True)
+    except BadSpec:
+        return
+    assert len(planned(reading.run).tasks) <= 10 and len(json.dumps(commands(reading.run))) < 40_000
 
 
 UNREADABLE: dict[str, Any] = {

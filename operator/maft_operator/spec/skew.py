@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from maft_operator.spec.parse import Run, converted, parse
-from maft_operator.spec.schema import KIND, BadSpec, Json, filled, openapi, properties_of
+from maft_operator.spec.schema import KIND, BadSpec, Json, filled, fit, openapi, properties_of
 
 OPERATOR = "operator: "  # how lines begin that are about its release, and not about the run
 TOLD = OPERATOR + "it does not know spec.{}, which a newer release has, and passes over it; upgrade it if the run needs that"
 BEGUN = OPERATOR + "{}; the run was accepted when it began, so it goes on"
 SHOWN = 5  # fields that are not known
+PLANNED = ("agents", "iterations", "evaluation.every")  # numbers by which a plan grows: beyond their bounds it fits nowhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Reading:
 
 def read(resource: Mapping[str, Any], *, begun: bool) -> Reading:
     """Reads the resource without what is not known here. BadSpec if it is wrong; of a run that has begun, only if it has not the
-    shape of one."""
+    shape of one, or there would be no end to its plan."""
     known, unknown = pruned(resource)
     warnings = tuple(TOLD.format(path) for path in unknown[:SHOWN])
     try:
@@ -37,7 +38,19 @@ def read(resource: Mapping[str, Any], *, begun: bool) -> Reading:
     except BadSpec as error:
         if not begun:
             raise
-        return Reading(converted(filled(known)), (*warnings, BEGUN.format(error)))
+        whole = filled(known)
+        _bounded(whole["spec"])
+        return Reading(converted(whole), (*warnings, BEGUN.format(error)))
+
+
+def _bounded(spec: Any) -> None:
+    """BadSpec where a number by which the plan grows is none that this release plans with: all other runs would wait for it."""
+    for path in PLANNED:
+        value, schema = spec, openapi()["properties"]["spec"]
+        for name in path.split("."):
+            value, schema = value.get(name) if isinstance(value, dict) else None, schema["properties"][name]
+        if value is not None:
+            fit(value, schema, f"spec.{path}")
 
 
 def pruned(resource: Mapping[str, Any], kind: str = KIND) -> tuple[Json, list[str]]:
