@@ -259,6 +259,22 @@ def test_a_run_that_is_refused_is_told_and_does_not_stop_the_others() -> None:
     }
 
 
+class Unlisted(Server):
+    """Runs may not be listed."""
+
+    async def list_all(self, kind: Kind, namespace: str | None, *, label_selector: str) -> Sequence[Json]:
+        raise Refused(403, 'User "maft" cannot list resource "multiagentfinetunes"')
+
+
+def test_one_whose_runs_may_not_be_listed_has_stalled_in_its_generation() -> None:
+    server = Unlisted()
+    server.change(maxParallel=2)
+    with pytest.raises(Refused):
+        looked(server)
+    stalled = server.condition("Stalled")
+    assert (stalled["status"], stalled["reason"], server.status["observedGeneration"]) == ("True", "OperatorForbidden", 2)
+
+
 @pytest.mark.parametrize(
     ("phase", "condition", "reason"),
     [

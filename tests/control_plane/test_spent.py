@@ -108,6 +108,12 @@ def test_whatever_stands_there_counts_nothing(status) -> None:
     assert spent.read(status, NOW) == Spent()
 
 
+def test_what_somebody_else_wrote_never_grows_over_what_the_api_server_takes() -> None:
+    written = {"spent": {"seconds": 2**63 - 1, "gpuSeconds": 2**63 - 1, "gpus": 2**62, "at": "0001-01-01T00:00:00Z"}}
+    counted = spent.written(plan.counted(spent.read(written, NOW), 0, NOW, counts=True))
+    assert all(0 < counted[name] < 2**63 for name in ("seconds", "gpuSeconds"))
+
+
 def test_a_clock_that_ran_ahead_takes_nothing_back() -> None:
     ahead = spent.read({"spent": spent.written(Spent(50, 60, 2, later(99_999)))}, NOW)
     assert ahead == Spent(50, 60, 2, NOW)

@@ -15,6 +15,9 @@ from maft_operator.plan.budget import Spent, worded
 from maft_operator.plan.graph import Graph, on_cluster
 from maft_operator.spec.schema import Json
 
+_MOST = 2**53  # seconds in a status that somebody else wrote: the API server refuses sums over 2**63
+_MOST_GPUS = 10**6
+
 
 def held(graph: Graph, children: Iterable[Child], gpu_resource: str = "") -> int:
     """Counts the GPUs of pods that have a node, also while they start or end. gpu_resource: the operator's, where the run names
@@ -41,7 +44,8 @@ def _holds(pod: Json) -> bool:
 def read(status: Json, now: datetime) -> Spent:
     """Reads the record. A time that is still to come counts as now: a clock that ran ahead wrote it, or somebody else."""
     at = time(status, "spent", "at")
-    seconds, gpu_seconds, gpus = (max(0, count(status, "spent", name)) for name in ("seconds", "gpuSeconds", "gpus"))
+    most = {"seconds": _MOST, "gpuSeconds": _MOST, "gpus": _MOST_GPUS}
+    seconds, gpu_seconds, gpus = (min(max(0, count(status, "spent", name)), limit) for name, limit in most.items())
     return Spent(seconds, gpu_seconds, gpus if at else 0, min(at, now.replace(microsecond=0)) if at else None)
 
 
