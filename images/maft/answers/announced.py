@@ -1,15 +1,15 @@
-r"""Where a reply announces its answer: "the answer is ...", "Answer: ...", "#### ...", and where it speaks of something else.
-
-Quotations and code are asides: what others said, and scratch work. An aside is not searched for announcements while the reply has
-one elsewhere; a quotation that ends the reply may be its answer.
-"""
+"""Where a reply announces its answer: "the answer is ...", "Answer: ...", "#### ...", and where it speaks of something else."""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from maft.answers.abroad import ANNOUNCED, NOT_THIS
+from maft.answers.asides import BLOCK
 from maft.answers.listed import Listed, listed
-from maft.answers.whose import is_of_before, is_of_others, is_upheld
+from maft.answers.spelling import BUT
+from maft.answers.values import CLEFT, IT_IS, NAME, SAYS, VALUE
+from maft.answers.whose import begins_sentence, is_of_before, is_of_others, is_upheld, supposed_from
 
 # --- announcements ---
 
@@ -19,39 +19,41 @@ _HASHES = r"""
     (?! \# | \d++[.):]\s )
     (?= [^\s\w]{0,9}+[\d½⅓⅔¼¾⅕-⅞⅐-⅒] | \S{1,60}+[ \t]*+(?:\n|$) )
 """
-_SUBJECT = r"(?<![^\W_])(?:answer|correct\s(?:choice|option)|final\sresult)(?![^\W_])"
+_SUBJECT = r"(?<![^\W_])(?:answer|(?-i:ANS|Ans)(?=\.?[*_]{0,2}\s?:)\.?|correct\s(?:choice|option)|final\sresult)(?![^\W_])"
 _QUESTION = r"""[^\n.:="“]{0,30}+["“][^\n"“”]{0,300}+["”]"""  # the answer to the question "What is 9 + 5?"
 _GIVEN = r"[^\n.:=]{0,40}?\w\s?=\s?-?\d[\d.,/]{0,12}+(?=\s(?:is|was|equals)\s)"  # the answer for x = 3 is 7
-_PART = (
-    rf"(?:\s(?:to|of|for|in)\s(?:{_QUESTION}|{_GIVEN}|[^\n.:=]{{0,60}}?)|\s(?:when|if|at|with)\s{_GIVEN})?"  # to the second part
+_FOUND = r"(?:that\s)?(?:I|we)(?:['’]ve)?\s(?:get|got|find|found|obtain(?:ed)?|have|reach(?:ed)?|computed?|arrive\sat|c[oa]me\sto)"
+_PART = (  # to the second part  I get  (in cm)
+    rf"(?:\s(?:to|of|for|in|by|from)\s(?:{_QUESTION}|{_GIVEN}|(?:[^\n.:=()]|\([^()\n.:=]{{0,30}}\)){{0,60}}?)|\s(?:when|if|at|with)\s{_GIVEN}"
+    rf"|\s{_FOUND}|\s\((?![A-J]\))[^()\n.:=]{{1,30}}\)|,\s(?:in|to|for|rounded)\s[^\n,.:=()]{{1,30}},)?"
 )
-_COLON = r"""(?P<colon>[\s*_"']*+ [:=])"""  # Answer: 12  **Answer**: 12  answer = 12
+_BESIDE = r"(?>(?:[*_]{0,2}\s\((?![A-J]\))[^()\n]{1,30}\))?)"  # Answer (in cm): 12
+_COLON = rf"""(?P<colon>{_BESIDE}[\s*_"']*+ (?:[:=]>?|→|⇒|->))"""  # Answer: 12  **Answer**: 12  answer = 12
 _MODAL = r"(?:does|would|will|should|must|can|could)"
 _DENIAL = rf"""(?P<denial>(?:(?:is|was|wo|ca|{_MODAL})n['’]t | {_MODAL}\s?(?:not|never))(?:\s(?:be|equal))?)"""  # cannot be 12
 _NO_RULE = r"(?!\s(?:\w+(?:ed|en)\s|(?:between|within|in|an?|at|less|more|greater)(?![^\W_])))"  # needs to be rounded to 2 digits
 _OUGHT = rf"(?:(?:has|had|needs)\s(?:got\s)?to|ought\sto|can\sonly)\sbe{_NO_RULE}"  # has to be 12
-_BE = rf"(?:(?:would|will|should|must)\sbe|{_OUGHT})"
+_BE = rf"(?:(?:would|will|should|must)\s(?:be|equal)|{_OUGHT})"
 _COMES = (
     r"(?:(?:comes|came)(?:\sout)?\s(?:to|as|at)|(?:turns|turned|works|worked)\sout\s(?:to\sbe|to|as|at)|ends\sup\s(?:being|as|at))"
 )
 _IS = rf"(?:is|was|remains|stays|{_BE}|equals|becomes|{_COMES}|amounts\sto|evaluates\sto)"
-_VERB = rf"\s++ (?:{_DENIAL}|{_IS})(?![^\W_]) (?>(?:\s*+:)?)"  # the answer is 12  the answer would be: 12
+_VERB = rf"\s++ (?:{_DENIAL}|{_IS})(?![^\W_]) (?>(?:\s*+(?::|\.{{3}}|…))?)"  # the answer is 12  the answer would be: 12
 _NEWLINE = r"(?P<newline>[*_ \t]*+ \n)"  # **Answer** alone on its line
-# The same in other languages: Antwort: 12  La réponse est 12  答案是12
-_ABROAD = r"""(?P<abroad>
-    (?: (?<![^\W_])(?:Antwort|Lösung|réponse|respuesta|resposta|risposta|ответ|antwoord|odpowiedź|odpověď|svar(?:et)?|vastaus|cevap
-          |yanıt|jawaban(?:nya)?|đáp\ án|câu\ trả\ lời|răspuns(?:ul)?|відповідь|απάντηση)(?![^\W_])
-        (?:\s(?:finale?|correcta?|correcte|corretta|exacte|definitiva|akhir|cuối\ cùng)(?![^\W_]))?
-      | الجواب | الإجابة | תשובה | उत्तर | คำตอบ | 答案 | 答え | 정답 )
-    [\s*_]*+ (?: : | (?:ist|lautet|est|es|é|è|is|jest|to|brzmi|je|är|er|on|adalah|là|este|є|είναι|равен|равно|هو|هي|היא)(?![^\W_])
-      (?>(?:\s*+:)?) | คือ | (?:应该|應該)?[是为為] | 就是 | 等于 | 等於 | は、? | 은 ) )"""
 # <final_answer>12</final_answer>  [ANSWER]12[/ANSWER]
-_TAG = r"(?:<(?:final[_\ ]?)?answer>|\[(?:final[_\ ]?)?answer\](?=[\s\S]{0,400}?\[/(?:final[_\ ]?)?answer\]))"
+_TAG = r"""(?:<(?:(?:final[_\ ]?)?answer|solution(?=>(?:[^<.\n]|\.\d){1,40}</))>
+    | \[(?:final[_\ ]?)?answer\](?=[\s\S]{0,400}?\[/(?:final[_\ ]?)?answer\]))"""
+# Answer: 5\nCorrected: 6  I change my answer to 9
+_CORRECTING = rf"""(?<=\n)[\s*_]{{0,4}}(?:edit|updated?|correct(?:ed|ion)|revised)[*_]{{0,2}}(?P<corrected>:)[\s*_]++
+    (?:{IT_IS}\s)?(?={VALUE}|{NAME})"""
+_CHANGED = rf"""(?<![^\W_])(?:chang|revis|updat|correct)(?:e|ed|ing)\s(?:my|our|the)\s(?:\w+\s)?answer\s
+    (?:from\s\S{{1,20}}\s)?to:?\s(?={VALUE}|{NAME})"""
 _MARKER = re.compile(
-    rf"{_TAG}\s*+ | {_HASHES} | {_ABROAD}[\s*_]*+ | {_SUBJECT} {_PART} (?: {_COLON} | {_VERB} | {_NEWLINE} ) [\s*_]*+",
+    rf"{_TAG}\s*+ | {_HASHES} | {_CORRECTING} | {_CHANGED} | {ANNOUNCED}[\s*_]*+"
+    rf"| {_SUBJECT} {_PART} (?: {_COLON} | {_VERB} | {_NEWLINE} ) [\s*_]*+",
     re.VERBOSE | re.IGNORECASE,
 )
-_TAG_END = re.compile(r"</(?:final[_ ]?)?answer>|\[/(?:final[_ ]?)?answer\]", re.IGNORECASE)
+_TAG_END = re.compile(r"</(?:(?:final[_ ]?)?answer|solution)>|\[/(?:final[_ ]?)?answer\]", re.IGNORECASE)
 
 SETTLED = re.compile(r"answer|\\boxed|####", re.IGNORECASE)
 """Tells that an answer may stand before what follows."""
@@ -73,22 +75,31 @@ _SOMETHING = re.compile(r"[^\W_]|[½⅓⅔¼¾⅕-⅞⅐-⅒]")
 # --- what an announcement denies, and what it puts in its place ---
 
 _REMOTE = r"(?:hardly|far from|nowhere near)(?=\s[$\\(*]*(?:[-\d]|[A-J]\b))"  # hardly 5, but "far from home" is a text
+_ALL_BUT = r"(?:anything|all|everything)\s(?:but|except)"
 _NOT = re.compile(
-    rf"[\s*_]*+(?:\w+ly\s)?(?P<word>not|never|neither|nor|no longer|anything but|unlikely to be|nicht|{_REMOTE})"
+    rf"[\s*_]*+(?:\w+ly\s)?(?P<word>not|never|neither|nor|no longer|{_ALL_BUT}|unlikely to be|nicht|{NOT_THIS}|{_REMOTE})"
     r"(?![^\W_])(?P<only>\s(?:only|just|merely))?",
     re.IGNORECASE,
 )
+_AS_TEXT = re.compile(r"all|everything", re.IGNORECASE)  # everything but water
 _INSTEAD = re.compile(
-    r"(?<![^\W_])(?:sondern|but(?:\s(?:rather|instead))?|rather|instead|(?:it|that|this)(?:['’]s|\s(?:is|was|equals|must\sbe|should\sbe|would\sbe)))"
-    r"(?![^\W_])[,:]?+\s++(?!not\b|that\b|than\b|of\b)",
+    rf"(?<![^\W_])(?:{BUT}|but(?:\s(?:rather|instead))?|rather|instead|(?:it|that|this)(?:['’]s|\s(?:is|was|equals|must\sbe|should\sbe|would\sbe)))"
+    rf"(?![^\W_])[,:]?+\s++(?!not\b|that\b|than\b|of\b)",
     re.IGNORECASE,
 )
 # "5. No, 6": the first is taken back. "5 is wrong": so is this.
+_NO = r"(?:no|wait|oops|correction|scratch\sthat|hold\son|on\ssecond\sthought|let\sme\scorrect\sthat)"
+_SORRY = (
+    r"(?:sorry|actually|(?:my\s)?apologies|my\s(?:mistake|bad)|(?:up)?on\s(?:further\s)?reflection|(?:no|wait|sorry),\sactually)"
+)
 _TAKEN_BACK = re.compile(
-    r"(?:[.?!,;:…–—-]|\s)\s*+(?:(?:(?:oh|ah|hmm+),?\s)?(?:no|wait|sorry|oops|correction|scratch\sthat|actually"
-    r"|hold\son|on\ssecond\sthought|let\sme\scorrect\sthat)[,.;:!…–—-]+(?:\sno[,.;:])?"
-    r"|I\smean|make\sthat|or\srather)\s++",
-    re.IGNORECASE,
+    rf"""(?:[.?!,;:…–—(-]|\s)\s*+(?:(?:oh|ah|hmm+|but),?\s)?(?:
+        (?:{_NO}[,.;:!…–—-]+\s++){{1,2}}
+      | (?:{_NO}|{_SORRY})[,.;:!…–—-]*+\s++
+        (?:{IT_IS}\s(?=(?!{CLEFT}){VALUE}|{NAME}) | (?={VALUE}(?!{SAYS}) | (?-i:[A-Z][^\s.]*[.!)]?\s*$)))
+      | (?:edit|updated?|corrected|revised):\s++(?={VALUE}|{NAME}) | (?:I\smean|make\sthat|or\srather)\s++ )
+      | (?<=\d)\s?->\s?(?=[-−]?\d)  # 7 -> 8""",
+    re.IGNORECASE | re.VERBOSE,
 )
 # Of an answer that was: "5 but is now 6", "5, now I get 6", "5. It has become 6".
 _WAS = re.compile(r"\swas\b", re.IGNORECASE)
@@ -130,7 +141,7 @@ class Statement:
     denied: bool
     """It says what the answer is not."""
     titled: bool
-    """It begins with "Not", and may be a text that does."""
+    """It begins with "Not", or "everything but", and may be a text that does."""
     doubted: bool
     """It asks ("The answer is 5?"), or announces nothing ("The answer is clear")."""
     only: bool
@@ -142,7 +153,7 @@ class Statement:
     end: int
     """Where its first sentence ends, in the reply."""
     before: bool = False
-    """It is what the reply once answered ("Earlier I wrote: Answer: 7")."""
+    """It is what the reply once answered ("Earlier I wrote: Answer: 7"), or would if something else were so."""
 
 
 def in_order(reply: str) -> str:
@@ -158,13 +169,17 @@ def _turned(behind: re.Match[str]) -> str:
 def statements(reply: str, masked: str) -> Iterator[Statement]:
     """Finds the reply's own announcements, last one first. masked: the same without its asides, where what is announced may lie."""
     end = len(reply)
-    for marker in reversed(list(_MARKER.finditer(masked))):
-        before = is_of_before(masked, marker.start())
-        if before or not is_of_others(masked, marker.start()):
+    markers = list(_MARKER.finditer(masked))
+    for n, marker in reversed(list(enumerate(markers))):
+        supposed = supposed_from(masked, marker)
+        before = supposed is not None or is_of_before(masked, marker.start())
+        others = not before and is_of_others(masked, marker)
+        if not others:
             statement = _statement(marker, _TAG_END.split(reply[marker.end() : end], maxsplit=1)[0])
             if not before or statement.denied or is_upheld(masked, "before", marker.end(), end):
                 yield replace(statement, before=before and not statement.denied)
-        end = marker.start()
+        begins = supposed if supposed is not None else begins_sentence(masked, marker.start()) if others else 0
+        end = begins if n and begins >= markers[n - 1].end() else marker.start()
 
 
 # Mathematics over several lines, with which an announcement begins: $$...$$  \[...\]  \begin{pmatrix}...\end{pmatrix}
@@ -185,19 +200,26 @@ def _statement(marker: re.Match[str], text: str) -> Statement:
         lines = lines[1:]
     goes_on = len(lines) > 1 and (_OFFERED.match(lines[1]) or lines[0].rstrip().endswith((" or", " nor", " but")))
     line = f"{lines[0]} {lines[1]}" if goes_on else lines[0]
-    colon = bool(marker["colon"] or marker["newline"] or marker["abroad"]) or marker[0].startswith(("#", "<", "["))
+    colon = bool(marker["colon"] or marker["newline"] or marker["corrected"] or marker["abroad"]) or marker[0].startswith(
+        ("#", "<", "[")
+    )
     not_ = _NOT.match(line)
     past = bool(_WAS.search(marker[0]) and _SINCE.search(line[:400]))
     denied = bool(marker["denial"] or not_ or past or _WRONG.match(line))
     pattern = _SINCE if past else _INSTEAD if denied else _TAKEN_BACK
     head = text[:400] if denied else line[:400]
-    parts = tuple(head[correction.end() :].partition("\n")[0] for correction in pattern.finditer(head))
+    parts = tuple(_tail(head, correction) for correction in pattern.finditer(head, not_.end() if not_ else 0))
     sentence = _SENTENCE.search(text)
     end = marker.end() + (sentence.end() if sentence else len(text))
-    titled, only = bool(not_ and not_["word"].istitle()), bool(not_ and not_["only"])
+    titled, only = bool(not_ and (not_["word"].istitle() or _AS_TEXT.match(not_["word"]))), bool(not_ and not_["only"])
     asks = bool(sentence and sentence[0] == "?" and not parts)
     doubted = asks or (not colon and bool(_EMPTY.fullmatch(line.strip(" .:*"))))
     return Statement(line, colon, denied, titled, doubted, only, _list(marker, text, colon=colon), () if only else parts[:4], end)
+
+
+def _tail(head: str, correction: re.Match[str]) -> str:
+    """What it corrects to: up to the end of its line, or of its brackets (sorry, 8)."""
+    return head[correction.end() :].partition("\n")[0].partition(")" if correction[0].lstrip().startswith("(") else "\n")[0]
 
 
 def _list(marker: re.Match[str], text: str, *, colon: bool) -> Listed | None:
@@ -209,42 +231,5 @@ def _list(marker: re.Match[str], text: str, *, colon: bool) -> Listed | None:
 
 def _unmarked(line: str) -> str:
     """A line without the mark of a quotation or of a list's item; empty for the fence of a block."""
-    line = "" if _BLOCK.match(line) else line.lstrip("> ") if line.lstrip().startswith(">") else line
+    line = "" if BLOCK.match(line) else line.lstrip("> ") if line.lstrip().startswith(">") else line
     return _NUMBERED.sub("", _ITEM.sub("", line, count=1), count=1)
-
-
-# --- asides ---
-
-_BLOCK = re.compile(r"\s*+(?P<fence>`{3,}+|~{3,}+)[ \t]*+(?P<language>\w*+)")
-# Languages of blocks that are no code, so they may show the answer.
-_SHOWN = ("", "text", "txt", "plaintext", "markdown", "md", "latex", "tex", "math", "json", "yaml", "xml")
-
-
-def mask(reply: str, *, ending: bool) -> str:
-    """Replaces quotations and blocks by signs that say nothing, of the same length. ending: also the one that ends the reply, if
-    it is no program."""
-    lines = reply.split("\n")
-    kinds = _kinds(lines)
-    tail = len(lines)
-    while not ending and tail and (kinds[tail - 1] == "shown" or not lines[tail - 1].strip()):
-        tail -= 1
-    return "\n".join(
-        "\x1a" * len(line) if kind and n < tail else line for n, (line, kind) in enumerate(zip(lines, kinds, strict=True))
-    )
-
-
-def _kinds(lines: list[str]) -> list[str]:
-    """Of each line: `shown` for a quotation or a block, `code` for a program, empty for the reply's own words."""
-    kinds, fence, kind = list[str](), "", ""
-    for line in lines:
-        block = _BLOCK.match(line)
-        if fence:
-            kinds.append(kind)
-            if block and block["fence"].startswith(fence):
-                fence = ""
-        elif block:
-            fence, kind = block["fence"], "shown" if block["language"].lower() in _SHOWN else "code"
-            kinds.append(kind)
-        else:
-            kinds.append("shown" if line.lstrip().startswith(">") and len(line.strip()) > 1 else "")
-    return kinds

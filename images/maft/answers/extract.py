@@ -13,23 +13,28 @@ import re
 from collections.abc import Iterable
 
 from maft.answers import multiples, retracted
-from maft.answers.announced import SETTLED, Statement, in_order, mask, statements
+from maft.answers.announced import SETTLED, Statement, in_order, statements
+from maft.answers.asides import mask
+from maft.answers.attributed import own_words
 from maft.answers.blocks import program
 from maft.answers.boxes import Box, boxes
 from maft.answers.choices import choice_of, last_choice
 from maft.answers.listed import sense
 from maft.answers.numbers import exact, is_whole, last_number, number_of, without_names
-from maft.answers.spelling import plain, without_struck
+from maft.answers.spelling import CJK, plain, without_struck
 from maft.answers.texts import math_of, math_said, text_of, text_said
 from maft.answers.thoughts import ENDS, split
 from maft.spec import AnswerKind
 
-_SENTENCE = re.compile(r"(?<!!)\.(?=[\s*_\"')]|$)")  # leaves "3.5" whole, and "5!." which is a factorial: no sentence ends twice
+_SMALLER = r"(?<=[a-z]\.)\s\d{1,3}\s?(?:mins?|secs?|in|oz|s|pts?|qts?)(?:\.|\s*$)"  # 2 hrs. 30 min.
+# Leaves "3.5" whole, and "5!." which is a factorial: no sentence ends twice
+_SENTENCE = re.compile(rf"(?<!!)\.(?=[\s*_\"')]|$)(?!{_SMALLER})")
 # What follows explains the answer: "12 because ...", "12 (see above)"; after "not" stands what is not the answer.
 _REASON = r"(?<![^\W_])(?:because|since|where|which|given|when|if|not|rather|instead)(?![^\W_])"
 _HEDGED = r"\(?(?:or|maybe|perhaps|possibly|alternatively)(?![^\W_])"  # 12 (or 13) is no remark
-_PARTED = r"(?:with\s|a\s){0,2}rem(?:ainder|\.)|(?:in\s)?(?:base|binary|octal|hex)"  # nor is 7 (remainder 2), or 101 (base 2)
-_REMARK = re.compile(rf"{_REASON}|(?<=[\w$%}}*])\s\((?!{_HEDGED}|{_PARTED}|[A-J]\))", re.IGNORECASE)
+# Nor is 7 (remainder 2), or 101 (base 2)
+_PARTED = r"(?:with\s|a\s){0,2}rem(?:ainder|\.)|mod(?:ulo)?\s|repeating|recurring|(?:in\s)?(?:base|binary|octal|hex)"
+_REMARK = re.compile(rf"{_REASON}|(?:(?<=[\w$%}}*])\s|(?<=\d)(?=\(\d*[{CJK}]))\((?!{_HEDGED}|{_PARTED}|[A-J]\))", re.IGNORECASE)
 
 
 # An answer that is none, and no number of what explains it: none, because 5 is odd
@@ -67,10 +72,10 @@ def extract(text: str, kind: AnswerKind, *, complete: bool = True) -> str | None
     if parts.answer and "\n" not in reply:
         reply = f"<answer>{reply}</answer>"
     masks = _masks(reply)
-    back = retracted.place(masks[0])
+    back = retracted.retraction(masks[0])
     if back is None:
         return _searched(reply, masks, kind, complete) or None
-    rest = retracted.in_its_place(reply[back:])
+    rest = retracted.in_its_place(reply, back)
     instead = _searched(rest, _masks(rest), kind, complete)
     return (_searched(reply, masks, kind, complete) if instead is None and retracted.is_held(rest) else instead) or None
 
@@ -207,5 +212,5 @@ def _read(line: str, kind: AnswerKind) -> str | None:
 
 def _last(text: str, kind: AnswerKind) -> str | None:
     if kind == "number":
-        return last_number(text)
-    return last_choice(text) if kind == "choice" else None
+        return last_number(own_words(text))
+    return last_choice(own_words(text)) if kind == "choice" else None

@@ -10,8 +10,22 @@ from collections import deque
 from fractions import Fraction
 from itertools import takewhile
 
-from maft.answers import multiples
-from maft.answers.spelling import CJK, OR, OR_CJK, arithmetic, without_layout, without_separators
+from maft.answers import multiples, partial
+from maft.answers.spelling import (
+    AND,
+    AND_CJK,
+    CJK,
+    MINUS,
+    NOT,
+    NOT_BUT_CJK,
+    NOT_CJK,
+    OR,
+    OR_CJK,
+    arithmetic,
+    without_layout,
+    without_separators,
+)
+from maft.answers.together import is_of_several
 
 # --- one number ---
 
@@ -27,7 +41,9 @@ _BEFORE = rf"""
     (?<!\^-)(?<!\^\{{-)                       # 10^{{-3}}
     (?<!frac\{{)(?<!sqrt\{{)(?<!sqrt\[)
 """
-_SIGN = r"(?>(?P<sign>[-+−–‐‑‒－]\s?+|(?:minus|negative)\s)?)"  # -5  - 5  minus 5
+# In other languages where a phrase begins: "5 moins 3" is a difference, and "au moins 5" a bound
+_MINUS = rf"(?:(?<![^=:(])|(?<=[=:(]\s)|(?<=\sest\s)|(?<=\ses\s)|(?<=\sé\s)|(?<=\sè\s))(?:{MINUS})\s?"
+_SIGN = rf"(?>(?P<sign>[-+−–‐‑‒－]\s?+|(?:minus|negative)\s|{_MINUS})?)"  # -5  - 5  minus 5  moins 5
 _MONEY = r"(?>(?P<money>[$€£¥₹]\s?+(?>(?P<inner>[-−])?))?)"  # $5  $-5
 
 _FRACTION = rf"""
@@ -45,13 +61,14 @@ _TEN_TO_THE = rf"(?>(?:\s?(?:\\times|\\cdot|[×·⋅*x])\s?10\s?{_POWER})?)"  # 
 _DIVISOR = r"(?>(?:\s?/\s?(?P<divisor>\d++))?)"  # 3/4
 
 # Units that another quantity follows: 1 hour 30 minutes, 5 ft 3 in.
-_LARGE = r"""(?:hours?|hrs?|h|minutes?|mins?|m|days?|weeks?|months?|years?|yrs?|feet|foot|ft|yards?|yd|pounds?|lbs?|stone|gallons?
-    |quarts?|lit(?:er|re)s?|L|tonnes?|tons?|t|[KkMGT]B|(?:kilo|mega|giga|tera)bytes?|dollars?|euros?|degrees?|km|kg|miles?
-    |Stunden?|heures?|horas?|uur|час(?:а|ов)?|Minuten|minutos?|минуты?|Tage?|jours?|d[ií]as?|Wochen?|semaines?|semanas?|°|'|′|\^\{?\\circ\}?)"""
-_SMALL = r"""(?:hours?|hrs?|minutes?|mins?|seconds?|secs?|days?|weeks?|months?|inch(?:es)?|in|ounces?|oz|pence|cents?|grams?|g|kg
-    |m[lL]|c[lL]|millilit(?:er|re)s?|[KkMG]B|cm|mm|m|s|h|feet|ft|'|"|′|″)(?![^\W_])"""
+_LARGE = rf"""(?:{partial.LARGE}
+    |hours?|hrs?|h|minutes?|mins?|m|days?|weeks?|months?|years?|yrs?|feet|foot|ft|yards?|yd|pounds?|lbs?|stone
+    |gallons?|quarts?|lit(?:er|re)s?|L|tonnes?|tons?|t|[KkMGT]B|(?:kilo|mega|giga|tera)bytes?|dollars?|euros?|degrees?|km|kg|miles?
+    |Stunden?|heures?|horas?|uur|час(?:а|ов)?|Minuten|minutos?|минуты?|Tage?|jours?|d[ií]as?|Wochen?|semaines?|semanas?|°|'|′|\^\{{?\\circ\}}?)"""
+_SMALL = rf"""(?:{partial.SMALL}
+    |hours?|hrs?|minutes?|mins?|seconds?|secs?|days?|weeks?|months?|inch(?:es)?|in|ounces?|oz|pence|cents?|grams?|g
+    |kg|m[lL]|c[lL]|millilit(?:er|re)s?|[KkMG]B|cm|mm|m|s|h|feet|ft|'|"|′|″)(?![^\W_])"""
 _LARGE_CJK = r"(?:元|角|小时|小時|时|時間?|分钟|分鐘|分之?|天|日|米|厘米|公里|千?克|点|點|年|月|시간|분|일|원|円)"  # 3元5角
-_AND = "and|und|et|e|y|и|і|og|och|en|ja|ve|dan|và"
 _HALF = r"(?:y\smedi[ao]|et\sdemie?|e\smezz[ao]|e\smei[ao]|с\sполовиной|und\sein(?:e|\s)?\s?halb)"  # 3 y medio
 _FUNCTION = r"(?:sqrt|root|ln|log|lg|exp|sin|cos|tan|cot|arc[a-z]{3})"
 
@@ -89,10 +106,10 @@ _AFTER = rf"""
       | (?:\s[A-Za-z]{{1,12}})?\s(?:or\s{_BEYOND}|at\s(?:least|most))(?![^\W_])(?!\s(?:than|[a-z]+ly)(?![^\W_]))
       | (?:\s[A-Za-z]{{1,12}})?\s(?:and\s{_BEYOND}|at\sthe\s(?:least|most))(?![^\W_])(?!\s[A-Za-z])  # but 5 apples and more pears
       | \s{_LARGE},?\s(?:and\s)?(?!an?\s){multiples.NUMERAL}\s{_SMALL}  # 3 weeks and two days
-      | \s?{_LARGE}(?:\s|\s(?:{_AND})\s)\s?\d++(?!\snights?(?![^\W_])) | \s?[h°'′]\d  # but 5 days and 4 nights
+      | \s?{_LARGE}(?:\s|\s(?:{AND})\s)\s?\d++(?!\snights?(?![^\W_])) | \s?[h°'′]\d  # but 5 days and 4 nights
       | \s?{_LARGE},\s(?:and\s)?\d++(?>(?:\.\d++)?)\s?{_SMALL}
       | \^(?!\s*+\{{?+\\circ)            # 2^n, though not 90^\circ
-      | {multiples.AFTER} )
+      | {partial.AFTER} | {multiples.AFTER} )
 """
 _NUMBER = re.compile(
     rf"""{_BEFORE} {_SIGN} {_MONEY}
@@ -115,13 +132,14 @@ _PART_OF = re.compile(
       | \d[-–/.]\d{{1,4}}[-–/.] | \d– | \d!\s?[-+/]\s? | \d[a-z]\s?[-+*/×·]?\s?
       | (?<![^\W_])\\?{_FUNCTION}(?:_\{{?\w{{1,4}}\}}?)?\s?[({{$]?
       | (?<![^\W_])(?:could|might|may)\s(?:also|equally|just\sas\swell|even)\sbe\s[$(]?  # could be 5, but could also be | 6
-      | (?:(?<![^\W_])(?:not|never|rather\sthan|instead\sof)|n['’]t)\s(?:be\s|equal\s(?:to\s)?)?[$(]?
+      | (?:(?<![^\W_])(?:not|never|rather\sthan|instead\sof|{NOT})|n['’]t)\s(?:be\s|equal\s(?:to\s)?)?[$(]? | (?:{NOT_CJK})\s?
       | (?<![^\W_])(?:half|twice|double|triple)\s(?:of\s)?[$(]? # twice 6
       | [π√∛]\s?[/(]? | (?:[±∓]|\\pm|\\mp|\+/-)\s?
       | (?:≠|\\neq?(?![a-z])|\\not\s?=|(?<!\d)!=)\s?[$(]?  # x \ne 5
       | (?:∞|\\infty)[)\]]?\s?(?:[,;]|or|and|to|\\cup|∪)\s?[$([]?  # -\infty, 5
       | (?<![^\W_])(?<!\\)[A-Za-z]\(\s? | (?:[⌊⌈]|\\l(?:floor|ceil))\s?  # f(2)  \lfloor 4.5 \rfloor
       | \\l?[vV]ert(?![a-z])\s?  # \lvert -4 \rvert
+      | {partial.BEFORE}
     )$""",
     re.VERBOSE,
 )
@@ -131,34 +149,42 @@ _SMALL_UNIT = re.compile(rf"\s?+(?:{_SMALL}|[.,;!?)]|$)", re.VERBOSE | re.IGNORE
 _OR_EQUALLY = re.compile(r"[\s,()$]*(?:or(?:\s[a-z]{1,12}ly)?|;)[\s,()$]*")  # 1/2 or 0.5, or equivalently 0.5  1/2; 0.5
 # What takes a number back that another one stands before: 6, not 5.
 _NOT_THIS = re.compile(
-    rf"(?<=\d)(?P<unit>[^\d\n.]{{0,20}}),?\s(?:and\s|but\s)?(?:not|rather\sthan|instead\sof)\s[$(]?-?\d[\d.,/]*+{multiples.FOLLOWING}",
+    rf"(?<=\d)(?P<unit>[^\d\n.]{{0,20}}),?\s(?:(?:but|{AND})\s)?(?:not|rather\sthan|instead\sof|{NOT})\s[$(]?-?\d[\d.,/]*+{multiples.FOLLOWING}",
     re.IGNORECASE,
 )
 # The same of one that was found and is not taken: 42 (rejecting x = -3)  -3 is extraneous
 _NAMED = r"(?:(?:the|negative|other|extraneous|second|first|root|solution|value|case|answer|of)\s){0,4}(?:[A-Za-z]\s?=\s?)?[$(]?"
 _VALUE = r"[-−]?\d[\d.,/]{0,20}(?<![.,])"
+_IS_NOT = r"""(?: (?:['’]s|\s(?:is|was|seems|looks|must\sbe))\s(?:\w{1,12}ly\s)?(?:then\s)?
+        (?:wrong|incorrect|false|impossible|mistaken|a\smistake|rejected|discarded|dismissed|extraneous|invalid|inadmissible|ruled\sout
+          |not\s(?:right|correct|true|valid|admissible|allowed|possible|a\ssolution))
+      | \s(?:(?:is|was|ca)n['’]t|cannot)\s(?:be\s)?(?:right|correct|true) )(?![^\W_])"""
 _REJECTED = re.compile(
     rf"""(?:(?<=[(,;–—])\s?|(?<=[(,;–—]\s)|(?<=\s)(?=excluding)|(?<![^\W_])(?:I|we)\s(?:can\s|must\s|may\s)?)
         (?:reject|discard|dismiss|ignor|exclud|eliminat)(?:e|ing)?\s{_NAMED}(?P<value>{_VALUE})(?:\s[a-z]{{1,12}}){{0,3}}
-      | (?<![^\W_])(?:[A-Za-z]\s?=\s?)?[$(]?(?P<other>{_VALUE})[$)]?\s(?:is|was)\s(?:\w{{1,12}}ly\s)?(?:then\s)?
-        (?:rejected|discarded|dismissed|extraneous|invalid|inadmissible|ruled\sout|not\s(?:valid|admissible|allowed|possible|a\ssolution))""",
+      | (?<![^\W_])(?:[A-Za-z]\s?=\s?)?[$(]?(?P<other>{_VALUE})[$)]?{_IS_NOT}""",
     re.IGNORECASE | re.VERBOSE,
 )
 # -(5)  -(-5), but not 20-(5)
 _SIGNED = re.compile(
     r"(?<![\w)\]}%!])(?<![\w)\]}%!]\s)(?P<sign>[-−])\((?P<inner>[-−])?\s?(?P<number>\d[\d.,/]{0,99}+)\)(?!\s?[(!^\d])"
 )
+_BOUND_ABROAD = r"""(?:au|du)\s(?:moins|plus)|al\smen(?:os|o)|almeno|(?:pelo|a\slo)\smen?os|(?:como|no)\smáximo
+    |(?:mindesten|höchsten)s|minstens|не\s(?:менее|более)|至少|至多|最多|最少"""  # au moins 5
 _BOUND = re.compile(  # x > 3, at least 3: a bound is no value
-    r"(?:[<>]=?|[≤≥]|\\(?:leq?|geq?|lt|gt)(?![a-z])|(?:less|more|fewer|greater|larger|smaller)\sthan|at\s(?:least|most)|up\sto)[\s$({]*+$",
-    re.IGNORECASE,
+    rf"""(?:[<>]=?|[≤≥]|\\(?:leq?|geq?|lt|gt)(?![a-z])|(?:less|more|fewer|greater|larger|smaller)\sthan|at\s(?:least|most)|up\sto
+    |{_BOUND_ABROAD})[\s$({{]*+$""",
+    re.IGNORECASE | re.VERBOSE,
 )
 _TERM = re.compile(r"(?<![A-Za-z])(?:\d|(?<![^\W\d_])[A-Za-z])\)?\s?[-+*/×·^]\s?$")  # x + | 3
 # What makes a number an operand of what nobody has worked out: 1 + | 7, x + | 3. A line's own sign begins an item of a list.
-_OPERAND = re.compile(r"(?:\d[%)$°]{0,3}[^\S\n]?(?:[-+−–]|plus|minus)|(?<![^\W_])[A-Za-z]\)?[^\S\n]?\+)[^\S\n]?[-−(]?$")
+_OPERAND = re.compile(rf"(?:\d[%)$°]{{0,3}}[^\S\n]?(?:[-+−–]|plus|minus|{MINUS})|(?<![^\W_])[A-Za-z]\)?[^\S\n]?\+)[^\S\n]?[-−(]?$")
 _WORKED_OUT = re.compile(  # 2 + 9, which is | 11
     r"(?P<term>\d[)$]?\s?[-+−×*·÷/]\s?[$(]?\d[\d.,]*+\)?),?\swhich\s(?:is|equals|makes|gives)\s(?=[-$]?\d)"
 )
-_REST = re.compile(r"(?<![^\W_])(?<!\^)(?<!\^\{)(?<!\^-)(?<!\^\{-)\d|\\(?:[dtc]?frac|sqrt|binom)(?![A-Za-z])")  # a number left over
+_REST = re.compile(
+    rf"(?<![^\W_{CJK}])(?<!\^)(?<!\^\{{)(?<!\^-)(?<!\^\{{-)\d|\\(?:[dtc]?frac|sqrt|binom)(?![A-Za-z])"
+)  # a number left over
 
 # --- what stands around numbers ---
 
@@ -198,12 +224,14 @@ _COMPUTED = re.compile(
 _ASSIGNMENT = re.compile(r"[^\W\d_]\s?=")  # x = 3; two of them are two answers
 _FILLER = r"(?:maybe|perhaps|possibly|probably|alternatively|even|either|else|about)"
 _TO = r"bis|à|(?<![,;:–—-]\s)a(?=\s\d++(?!-))|hasta|до|tot|til|till|do"  # 3 bis 4  3 a 4, but not 17, a 2-digit number
-_CJK_AND = f"{OR_CJK}|、|和|与|與|及|到|至|から|と|와|과|부터"
-_ALSO = rf"or|nor|{OR}|{_AND}|{_TO}|{_CJK_AND}"
-_WORD = rf"(?:{_ALSO}|to|through|till|until|vs\.?|versus|by|x|times|plus|minus|mod|choose|(?:divided|multiplied)\sby)"
+_CJK_AND = f"{OR_CJK}|{AND_CJK}|到|至|から|부터"
+_ALSO = rf"or|nor|as\swell\sas|along\swith|together\swith|{OR}|{AND}|{_TO}|{_CJK_AND}"
+_WORD = (
+    rf"(?:{_ALSO}|to|through|till|until|vs\.?|versus|against|by|x|times|plus|minus|{MINUS}|mod|choose|(?:divided|multiplied)\sby)"
+)
 _TEX = r"(?:\\(?:times|cdot|div|pm|mp|l?dots|over|sim|lor|vee)|\\(?:text|mathrm|mbox)\s?\{\s?(?:or|and|to)\s?\})"
 _THAN = r"(?:more|less|fewer|greater)\sthan"
-_OPERATOR = rf"(?:[-+−–—*×⋅∙·÷/^,&±:→]|\.\.|…|{_TEX}|{_WORD}|{_THAN}|{_FILLER}|(?<=\s))"
+_OPERATOR = rf"(?:[-+−–—*×⋅∙·÷/^,&±:→⇒]|\.\.|…|{_TEX}|{_WORD}|{_THAN}|{_FILLER}|(?<=\s))"
 _GOES_ON = re.compile(  # after a number: 3 + 4  5 or 6  5 6  5 cm or 6 cm
     rf"(?:[%$()\s]*+{_OPERATOR}){{1,4}}?[$(\s]*+(?:\d|\\[dtc]?frac|[-+−]?\s?(?:∞|\\infty))"
     rf"|(?:\s?[^\W\d_]{{1,12}}|\s?[°%$]{{1,3}}){{1,2}}?,?\s(?:{_ALSO}|to|by|x|×)\s(?:{_FILLER}\s)?[$(]?\d"
@@ -219,16 +247,19 @@ _PARTED = re.compile(_ONE, re.IGNORECASE)
 _ENDS_WITH_ONE = re.compile(rf"(?<![\w.,/]){_ONE}\Z", re.IGNORECASE)  # x = 2  the numbers are 3
 
 
+_NOT_BUT = re.compile(rf"{_VALUE}(?:{NOT_BUT_CJK}|\s(?:değil|emas)(?![^\W_]))[,、]?")  # 5ではなく6
+
+
 def without_names(text: str) -> str:
     """Puts numbers into one spelling, and removes the numbers that agents and steps have for names."""
     text = without_separators(arithmetic(text.replace("\\$", "$").replace("\\%", "%")))
     text = _SIGNED.sub(lambda signed: ("" if signed["inner"] else signed["sign"]) + signed["number"], without_layout(text))
-    return _WORKED_OUT.sub(r"\g<term> = ", _NAME.sub("", text))
+    return _WORKED_OUT.sub(r"\g<term> = ", _NOT_BUT.sub("", _NAME.sub("", text)))
 
 
 def last_number(text: str) -> str | None:
     """Finds the last number of a text, whatever it is there for, or the one that stands alone above what explains it; None if the
-    last one is a part of something else."""
+    last one is a part of something else, or one of several."""
     if (above := _EXPLAINED.match(text)) and (value := exact(above["number"])) is not None:
         return str(value)
     text, rejected = _without_rejected(_NOT_THIS.sub(lambda taken: taken["unit"], _ROUNDED.sub("", without_names(text))))
@@ -236,6 +267,8 @@ def last_number(text: str) -> str | None:
     if not last or _value(last[0]) in rejected:
         return None
     if _REST.search(text, last[0].end()) or _is_part(last[0]) or _OPERAND.search(_before(last[0])):
+        return None
+    if is_of_several(text, *last[0].span()):
         return None
     return _value(last[0])
 
@@ -359,23 +392,25 @@ def _is_between_bars(number: re.Match[str]) -> bool:
 
 
 def _value(number: re.Match[str]) -> str | None:
-    parts = {name: re.sub(r"[^-\d.eE+]", "", text) for name, text in number.groupdict().items() if text}
+    groups = {name: re.sub(r"[^-\d.eE+]", "", text) for name, text in number.groupdict().items() if text}
+    if "divisor" in groups and partial.is_season(groups["whole"], groups["divisor"]):
+        return None
     try:
-        size = _size(parts) * multiples.factor(number["times"])
+        size = _size(groups) * multiples.factor(number["times"])
         return str(-size if _is_negative(number) else size)
     except (ZeroDivisionError, ValueError):  # ValueError: more digits than Python converts
         return None
 
 
-def _size(parts: dict[str, str]) -> Fraction:
-    """The number without its sign. parts: the groups of the pattern that matched, digits alone."""
-    if "mixed" in parts:
-        return int(parts["mixed"]) + Fraction(int(parts["over"]), int(parts["under"]))
-    if "whole" in parts:
-        power = int(parts.get("power") or parts.get("power1") or "0")
-        return Fraction(parts["whole"] + parts.get("exponent", "")) * Fraction(10) ** power / int(parts.get("divisor", 1))
-    top, bottom = parts.get("top") or parts["top1"], parts.get("bottom") or parts["bottom1"]
-    return int(parts.get("ones", 0)) + Fraction(top) / Fraction(bottom)
+def _size(groups: dict[str, str]) -> Fraction:
+    """The number without its sign. groups: the groups of the pattern that matched, digits alone."""
+    if "mixed" in groups:
+        return int(groups["mixed"]) + Fraction(int(groups["over"]), int(groups["under"]))
+    if "whole" in groups:
+        power = int(groups.get("power") or groups.get("power1") or "0")
+        return Fraction(groups["whole"] + groups.get("exponent", "")) * Fraction(10) ** power / int(groups.get("divisor", 1))
+    top, bottom = groups.get("top") or groups["top1"], groups.get("bottom") or groups["bottom1"]
+    return int(groups.get("ones", 0)) + Fraction(top) / Fraction(bottom)
 
 
 def _is_negative(number: re.Match[str]) -> bool:

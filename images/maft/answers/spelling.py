@@ -14,6 +14,16 @@ CJK = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 # Between two that are offered together, in other languages: 5 oder 6  5或6
 OR = "o|oder|ou|oppure|или|або|eller|lub|albo|nebo|alebo|veya|atau|hoặc|tai|أو"
 OR_CJK = "或者|或|または|もしくは|또는"
+# ... and between two that belong together: 5 und 6  5和6
+AND = r"and|und|et|e|y|и|і|og|och|(?<!,\s)en|ja|ve|dan|và|oraz|i|та|sowie"
+AND_CJK = "、|和|与|與|及|と|와|과"
+# Before what is denied, and before what stands in its place: nicht 5, sondern 6  不是5，而是6
+NOT = r"nicht|keine?|niet|pas|non|não|nie|inte|ikke|ei|не|değil|bukan|không\s(?:phải|chọn)(?:\slà)?"
+NOT_CJK = "(?:而|并)?不(?:是|选|選)|(?:而|并)非"
+NOT_BUT_CJK = r"(?:では|じゃ|で)なく|(?:이|가)?\s?아니라"  # behind it: 5ではなく6
+BUT = "sondern|maar|mais|sino|ma|bensì|mas|sed|utan|men|lecz|tylko|ale|а|но|mà|tapi|melainkan|而是"
+# Before a number below zero: moins 42
+MINUS = "moins|menos|meno|минус|мінус|負|负|マイナス|마이너스"
 
 # Read by nobody: zero-width space, joiner and byte order mark, soft hyphen, marks of direction, variation selectors.
 _UNSEEN = [0x20E3, 0x200B, 0x2060, 0xFEFF, 0xAD, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFE0E, 0xFE0F]
