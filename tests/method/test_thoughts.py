@@ -72,6 +72,11 @@ def test_every_pair_of_tags(opening: str, closing: str) -> None:
         (" to=self<|message|>a<|eom|><|start|>assistant to=user<|message|>It is 8.<|eot|>", "a", "It is 8."),
         ("analysisWe need 7.assistantfinalIt is 8.", "We need 7.", "It is 8."),
         ("analysis of it: 8", "", "analysis of it: 8"),
+        ("Here are my reasoning steps:\na\n[BEGIN FINAL RESPONSE]\nIt is 8.\n[END FINAL RESPONSE]", "a", "It is 8."),
+        ("Here are my reasoning steps:\nIt is 8.", "", "Here are my reasoning steps:\nIt is 8."),
+        (f"{FINAL}8<|end|><|start|>user<|message|>What is 9?", "", "8"),
+        (f"{FINAL}8<|end|><|start|>user<|message|>9?<|end|>{FINAL}9", "", "8"),
+        (f"<|start|>user<|message|>What is 8?<|end|>{FINAL}8", "What is 8?", "8"),
     ],
 )
 def test_thoughts_and_replies(text: str, thought: str, reply: str) -> None:

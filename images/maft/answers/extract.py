@@ -12,16 +12,16 @@ that a hostile text costs linear time.
 import re
 from collections.abc import Iterable
 
-from maft.answers import multiples, retracted
+from maft.answers import multiples, parts, retracted
 from maft.answers.announced import SETTLED, Statement, in_order, statements
 from maft.answers.asides import mask
 from maft.answers.attributed import own_words
 from maft.answers.blocks import program
-from maft.answers.boxes import Box, boxes
+from maft.answers.boxes import Box, boxes, written
 from maft.answers.choices import choice_of, last_choice
 from maft.answers.listed import sense
 from maft.answers.numbers import exact, is_whole, last_number, number_of, without_names
-from maft.answers.spelling import CJK, plain, without_struck
+from maft.answers.spelling import CJK, plain, without_folded, without_struck
 from maft.answers.texts import math_of, math_said, text_of, text_said
 from maft.answers.thoughts import ENDS, split
 from maft.spec import AnswerKind
@@ -41,8 +41,9 @@ _REMARK = re.compile(rf"{_REASON}|(?:(?<=[\w$%}}*])\s|(?<=\d)(?=\(\d*[{CJK}]))\(
 _NONE = re.compile(
     r"[\s*_]*(?:none|no\ssuch|there\s(?:is|are)\sno|undefined|impossible|(?:cannot|can['’]t)\sbe)(?![^\W_])", re.IGNORECASE
 )
-_MINUS = re.compile(r"(?:(?:\A|\n|[=$(\[{:]\s?|\\[(\[]|[A-Za-z]{2}\s|\*\*)[-−]|=\s?[-−]\s)$")  # -\boxed{5}
+_WORDS = re.compile(r"\s*[A-Za-z]{2}")  # 8 or eight
 _CLOSED = re.compile(r"\A\}?(?:\s?(?:\$+|\\\)|\\\]))?")
+_BROKEN = re.compile(r"(?<=\d),\n(?=\d{3}(?!\d))")  # a number, or a list, over two lines
 # Another question: Question: ...  Q2:  Human: ...
 _NEXT = re.compile(r"\n\s*[*_#]{0,4}(?:Question|Q|Human|User|Problem)[*_ ]{0,3}\d{0,3}[*_ ]{0,3}:|<\|endoftext\|>")
 # The end of a turn: what a model writes behind it are others' turns. </s> may be HTML's, and <s>5</s> is struck out
@@ -66,18 +67,25 @@ def extract(text: str, kind: AnswerKind, *, complete: bool = True) -> str | None
         return program(text, "", complete=complete)
     if kind in FREE:
         return (split(text).reply or None) if complete else None
-    parts = split(text)
-    reply = _without_next(without_struck(plain(parts.reply)))
+    spoken = split(text)
+    reply = _without_next(without_struck(written(_BROKEN.sub(":" if kind == "number" else ", ", plain(spoken.reply)))))
     reply = in_order(reply) if kind in ("number", "choice") else reply
-    if parts.answer and "\n" not in reply:
+    if spoken.answer and "\n" not in reply:
         reply = f"<answer>{reply}</answer>"
+    shown = without_folded(reply)
+    answer = None if shown == reply else _given(shown, kind, complete)
+    return (_given(reply, kind, complete) if answer is None else answer) or None
+
+
+def _given(reply: str, kind: AnswerKind, complete: bool) -> str | None:
+    """The answer that a reply gives, or what it puts in the place of one that it takes back; empty where it gives no single one."""
     masks = _masks(reply)
     back = retracted.retraction(masks[0])
     if back is None:
-        return _searched(reply, masks, kind, complete) or None
+        return _searched(reply, masks, kind, complete)
     rest = retracted.in_its_place(reply, back)
     instead = _searched(rest, _masks(rest), kind, complete)
-    return (_searched(reply, masks, kind, complete) if instead is None and retracted.is_held(rest) else instead) or None
+    return _searched(reply, masks, kind, complete) if instead is None and retracted.is_held(rest) else instead
 
 
 def _masks(reply: str) -> tuple[str, str]:
@@ -106,7 +114,8 @@ def _without_next(reply: str) -> str:
 
 def _ends(reply: str, end: re.Match[str]) -> bool:
     """Whether a turn ends there: something was said, and nothing is struck out."""
-    return bool(reply[: end.start()].strip()) and not (end[0] == "</s>" and "<s>" in reply[: end.start()])
+    before = reply[: end.start()].strip().removeprefix("<s>")
+    return bool(before) and not (end[0] == "</s>" and "<s>" in before)
 
 
 def canonical(answer: str, kind: AnswerKind) -> str | None:
@@ -156,16 +165,30 @@ def _in_box(box: Box, masked: str, kind: AnswerKind) -> str | None:
     """What a box gives; empty where it offers another one beside it."""
     inside = _whole(box, masked, kind)
     answer = _boxed(inside, kind) if inside is not None else ""
-    other = None if box.beside is None or answer is None else _boxed(box.beside, kind)
-    return "" if other not in (None, answer) else answer
+    if not answer:
+        return answer
+    others = [(_read(other, kind), other) for other in box.others if kind != "math" or not _WORDS.match(other)]
+    if box.beside is not None:
+        others.append((_boxed(box.beside, kind), box.beside))
+    return answer if all(other is None or _is_same(other, written, answer, kind) for other, written in others) else ""
+
+
+def _is_same(other: str, written: str, answer: str, kind: AnswerKind) -> bool:
+    """Whether what is offered beside an answer is the same one: 1/2 or 0.5, 0.42 or 42%."""
+    one, value = (exact(text) if kind in ("number", "math") else None for text in (other, answer))
+    return other == answer or (value is not None and one is not None and one in (value, 100 * value if "%" in written else value))
 
 
 def _whole(box: Box, text: str, kind: AnswerKind) -> str | None:
-    """What a box holds, with the sign before a number in it and what multiplies it: -\\boxed{5} million; None where it is a part:
+    """What a box holds, with the sign before it and what multiplies a number in it: -\\boxed{5} million; None where it is a part:
     \\boxed{5}\\sqrt{2}."""
-    if not (kind in ("number", "math") and exact(box.inside) is not None):
+    if kind not in ("number", "math"):
         return box.inside
-    signed = ("-" if _MINUS.search(text[max(0, box.start - 8) : box.start]) else "") + box.inside.strip(" $")
+    number = exact(box.inside) is not None
+    sign = parts.sign_before(text, box.start, box.end + text.startswith("}", box.end), number=number)
+    if sign is None or not number:
+        return sign if sign is None else parts.signed(sign, box.inside)
+    signed = sign + box.inside.strip(" $")
     behind = _CLOSED.sub("", text[box.end : box.end + 60].partition("\n")[0])
     return signed + multiples.beside(text, box.end) if is_whole(signed, behind) else None
 

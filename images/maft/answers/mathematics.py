@@ -6,14 +6,18 @@ x = 1 is 1, an inequality of one variable is its interval, a pair (1,2) is no li
 """
 
 import re
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 from maft.answers.numbers import exact
 from maft.answers.texts import text_of, unwrapped
+from maft.answers.units import without_units
 
-# x = 5  f(2) = 5: a name for a value without variables, LaTeX's commands apart
-_ASSIGNED = re.compile(r"\s*[A-Za-z](?:_\{?\w+\}?)?(?:\(\w\))?\s*=\s*(?P<value>(?:\\[A-Za-z]+|[^=<>A-Za-z\\])+)")
+# x = 5  f(2) = 5  m\angle ABC = 5: a name for a value without variables, LaTeX's commands apart
+_ASSIGNED = re.compile(
+    r"\s*(?:[A-Za-z](?:_\{?\w+\}?)?(?:\(\w\))?|m?\s*\\angle\s*\{?[A-Z]{1,3}\}?)\s*=\s*(?P<value>(?:\\[A-Za-z]+|[^=<>A-Za-z\\])+)"
+)
 # In a list, too: (1,0.5). Not in 1,234.5 and 1.234,5, which are numbers to some and lists to others.
 _DECIMAL = re.compile(
     r"(?<![\d.\w^])(?:(?<!\d,)|(?!\d{3}\.))(?![1-9]\d{0,2}\.\d{3},\d)(?P<digits>\d*\.\d+)(?P<power>\s*\^)?(?![\d.])"
@@ -43,10 +47,13 @@ _LEFT_OUT = re.compile(
     # f^{(2)}(x)  \vec{a}\times\vec{b}  12\text{ p.m.}  100\text{ BC}
     r"|(?<![A-Za-z])[A-Za-z]\s*\^\s*\{\s*\(\s*\w+\s*\)\s*\}|\\(?:vec|mathbf|hat)\s*\{\s*[A-Za-z]\s*\}\s*\\times"
     r"|\\(?:text|mathrm|mbox)\s*\{\s*(?:[AaPp]\.?[Mm]\.?|BCE?|AD|CE|north|south|east|west)\s*\}"
+    r"|\\(?:measured|spherical)?angle(?![A-Za-z])"  # \angle ABC is no product
 )
 _DERIVATIVE = re.compile(r"\s*[A-Za-z]'{1,3}(?:\(\w\))?\s*=(?=[^=']+$)")  # f'(x) = 2x  y' = 2x
 _TEXT = re.compile(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}")
 _BRACED = re.compile(r"\{([\w*])\}")
+_ANGLE = re.compile(r"(?<=angle)\{?([A-Z])([A-Z])([A-Z])\}?")
+_UPRIGHT = re.compile(r"\\mathrm\s*\{\s*([ei])\s*\}")  # 3+2\mathrm{i}
 _EMPTY = re.compile(r"\\(?:emptyset|varnothing)(?![A-Za-z])|\\\{\s*\\\}|∅")
 _LOG_BASE = r"(?:(?P<short>\d)|\{\s*(?P<base>\d{1,4})\s*\})"
 _LOGARITHM = re.compile(rf"\\log\s*_\s*{_LOG_BASE}\s*[({{]?\s*(?P<of>\d{{1,9}})\s*[)}}]?(?!\s*[\d.,^!/A-Za-z\\({{])")  # \log_2 8
@@ -92,7 +99,7 @@ def verify(a: str, b: str) -> bool:
         return _spelled(a) == _spelled(b)
     if _is_apart(a) or _is_apart(b):
         return False
-    a, b = _with_names(a, b)
+    a, b = _with_names(without_units(a), without_units(b))
     return _verify(_with_fractions(a), _with_fractions(b))
 
 
@@ -103,7 +110,7 @@ def warm() -> None:
 
 
 def _value(text: str) -> str:
-    text = _DERIVATIVE.sub("", text)
+    text = _DERIVATIVE.sub("", _UPRIGHT.sub(r"\1", text))
     assigned = _ASSIGNED.fullmatch(text)
     text = assigned["value"].strip() if assigned else text
     text = _DEGREES.sub(r"\g<function>(\\frac{\g<degrees>\\pi}{180})", text)
@@ -127,9 +134,11 @@ def _is_literal(text: str) -> bool:
 
 
 def _spelled(text: str) -> str:
-    """Its one spelling, without spaces, the braces of single signs and the case and full stops of words."""
+    """Its one spelling, without spaces, the braces of single signs and the case and full stops of words; CBA as ABC in
+    an angle."""
     text = _TEXT.sub(lambda word: rf"\text{{{word[1].replace('.', '').lower()}}}", text)
-    return _BRACED.sub(r"\1", re.sub(r"\s|\\[,;: ]", "", text))
+    text = _BRACED.sub(r"\1", re.sub(r"\s|\\[,;: ]", "", text))
+    return _ANGLE.sub(lambda angle: min(angle[1], angle[3]) + angle[2] + max(angle[1], angle[3]), text)
 
 
 def _of_base(number: re.Match[str]) -> str:
@@ -198,9 +207,11 @@ def _verify(a: str, b: str) -> bool:
 def _parsed(text: str) -> tuple[Any, ...]:
     import math_verify
 
-    # As LaTeX or not at all: of what it cannot read it would take a number for the whole, 3 for 5 \bmod 3.
-    latex = [math_verify.LatexExtractionConfig()]
-    return tuple(_alike(part) for part in math_verify.parse(f"${text}$", latex, parsing_timeout=None))
+    # As LaTeX or not at all: of what it cannot read it would take a number for the whole, 3 for 5 \bmod 3. Not without its units,
+    # for it takes letters of \pi r^2 h and 2ab for some.
+    usual = math_verify.LatexExtractionConfig()
+    latex = replace(usual, normalization_config=replace(usual.normalization_config, units=False))
+    return tuple(_alike(part) for part in math_verify.parse(f"${text}$", [latex], parsing_timeout=None))
 
 
 def _are_comparable(one: Any, other: Any) -> bool:

@@ -69,10 +69,18 @@ _SAID = re.compile(
 
 # 1,000  1{,}000  1'000  1_000, the spaces that are not as wide as one, and LaTeX's, with or without a comma: 1\,000  1,\! 000
 _NARROW = r"[\u00a0\u2002-\u200a\u202f\u205f]"
-_TEX_SPACE = r"(?:\\[,!;:>\ ]|\\thinspace(?![A-Za-z])|~)"
-_BRACED = rf"(?>(?:\\(?:text|mathrm|mbox))?)\{{(?:,|{_TEX_SPACE})\}}"  # {{,}}  \text{{,}}
-_TEX = rf"{_BRACED}\ ?+(?>{_TEX_SPACE}?)\ ?+|,?+(?>(?:\\[!]\ ?+)+)|(?>(?:{_TEX_SPACE}\ ?+){{1,3}})|{_NARROW}"  # no comma of a list
-_ANY = rf",?+(?>(?:{_TEX_SPACE}\ ?+){{1,3}})|{_TEX}|[,'’ʼ_]"
+_THIN = r"-?(?:0?\.\d{1,3}\s?(?:em|ex|cm|in)|[1-9](?:\.\d{1,3})?\s?(?:mu|pt|sp|px))"  # a space of another width parts two numbers
+_KERN = r"\\(?:m?kern|[mh]skip)\s?"
+_TEX_SPACE = rf"(?:\\[,!;:>\ ]|\\(?:neg)?(?:thin|med|thick)space(?![A-Za-z])|\\hspace\*?\s?\{{{_THIN}\}}|{_KERN}{_THIN}|~)"
+_WIDE = rf"(?:{_TEX_SPACE}|(?:\\[hv]space\*?\s?\{{|{_KERN})-?[\d.]{{1,5}}\s?(?:em|ex|mu|pt|mm|cm|in|px|sp)\}}?)"
+# {,}  {{,}}  \text{,}  \mathord{,}  ,{}
+_COMMA = rf"(?>(?:\\(?:text|mathrm|mbox|math(?:ord|punct|bin|rel|op|inner|close)))?)\{{(?:,|{_TEX_SPACE}|\{{,\}})\}}"
+_BRACED = rf"(?>(?:{_COMMA}|,\{{\}}|\{{\}},)(?:\{{\}})?)"
+_BACK = r",?+(?>(?:\\(?:!|negthinspace(?![A-Za-z]))\ ?+)+),?"
+_TEX = (  # no comma of a list
+    rf"(?>(?:{_TEX_SPACE}\ ?)?){_BRACED}\ ?+(?>{_TEX_SPACE}?)\ ?+|{_BACK}|(?>(?:{_TEX_SPACE}\ ?+){{1,3}})|{_NARROW}"
+)
+_ANY = rf",?+(?>(?:{_TEX_SPACE}\ ?+){{1,3}})|{_TEX}|[,'’ʼ´`،_]"
 
 
 def _grouped(separator: str) -> re.Pattern[str]:
@@ -80,27 +88,55 @@ def _grouped(separator: str) -> re.Pattern[str]:
 
 
 _THOUSANDS, _IN_LISTS = _grouped(_ANY), _grouped(_TEX)
-_STYLED = re.compile(r"<(b|strong|i|em|u)>([^<>\n]{0,200})</\1>", re.IGNORECASE)  # <b>7</b>
+# What may separate thousands or numbers: 1\phantom{,}234  1&234  1 234 567  1, 234, 567. Neither side of it is a number of its own.
+_OPERATOR = (
+    r"(?:times|cdot|div|pm|mp|over|choose|[bp]?mod|leq?|geq?|lt|gt|neq?|approx|sim|equiv|to|cup|cap|in|land|lor|vee|wedge|quad|qquad|text"
+    r"|mathrm|mbox|[lc]?dots|implies|[dtc]?frac|sqrt|binom|begin|end|left|right|circ|degree|iff|pi|ln|log|item|newline)(?![A-Za-z])"
+)
+_COMMAND = rf"\\(?!{_OPERATOR})[A-Za-z]{{2,20}}\*?\s?"
+_LEFT = rf"{_COMMAND}\{{[^{{}}\d]{{0,8}}\}}\s?|\{{[^{{}}\d]{{0,6}}\}}|{_WIDE}?\ ?{_BRACED}{_WIDE}?\ ?|{_BACK}\ ?|{_WIDE}|[´`،]"
+_UNKNOWN = re.compile(rf"(?<=\d)(?:(?:{_LEFT})(?=\d)|(?:{_COMMAND}(?:\{{[^{{}}]{{0,8}}\}}\s?)?|&|,\n)(?=\d{{3}}(?!\d)))")
+_SPACED = re.compile(r"(?<![\d.,])(?<!\d[ ])(?<!\d, )[1-9]\d{0,2}(?:(?: \d{3}){2,9}|(?:, \d{3}){2,9})(?![\d.]\d|\d| \d|, \d)")
+_INLINE = "b|strong|i|em|u|span|font|mark|big|small|ins|a|code|kbd|var|tt"
+_STYLED = re.compile(rf"<({_INLINE})(?:\s[^<>\n]{{0,200}})?>([^<>\n]{{0,200}})</\1>", re.IGNORECASE)  # <b>7</b>
+_LINK = re.compile(r"(?<!!)\[([^\[\]\n]{1,200})\]\((?:https?://|www\.|mailto:|[#/])[^()\s]{0,300}\)")  # [7](https://a.b/3)
 _COMMENT = re.compile(r"<!--(?:(?!-->)[\s\S]){0,500}-->")  # nobody sees it
 _BREAK = re.compile(r"<br\s?/?>", re.IGNORECASE)
 _ENTITY = re.compile(
-    r"&(?:amp|lt|gt|quot|apos|nbsp|minus|times|divide|deg|frac\d\d|#\d{1,6}|#[xX][0-9a-fA-F]{1,5});"
+    r"&(?:amp|lt|gt|quot|apos|nbsp|thinsp|hairsp|numsp|puncsp|ensp|comma|period|minus|times|divide|deg|frac\d\d|#\d{1,6}|#[xX][0-9a-fA-F]{1,5});"
 )  # Tom &amp; Jerry
-_STRUCK = re.compile(r"(?<!~)~~(?!~)[^~\n]{1,200}~~(?!~)")  # ~~5~~ 6
-_SPACES = re.compile(rf"(?<!\\){_TEX_SPACE}")
+# ~~5~~ 6  <del>5</del> 6  \cancel{5} 6, but <s> that begins a reply begins a turn
+_STRUCK = re.compile(
+    r"(?<!~)~~(?!~)[^~\n]{1,200}~~(?!~)|<(?P<tag>del|strike|(?<=\S.)s|(?<=\S..)s)>[^<>\n]{1,200}</(?P=tag)>"
+    r"|\\(?:[bx]?cancel|sout|st)\s?\{[^{}\n]{1,100}\}",
+    re.IGNORECASE,
+)
+# What is folded away, unless it is said to be the answer
+_FOLDED = re.compile(
+    r"<details(?:\s[^<>\n]{0,80})?>(?!\s*<summary>[^<\n]{0,80}(?:answer|solution|result|conclusion|response))[\s\S]{0,20000}?</details>",
+    re.IGNORECASE,
+)
+_SPACES = re.compile(rf"(?<!\\){_WIDE}")
 _FENCE = re.compile(r"\\(?:left|right)(?![A-Za-z])")  # \left( \right)
 
 
 def plain(text: str) -> str:
     """Replaces full-width and circled signs and HTML's names of signs, and removes those that nobody sees, and HTML's around what
-    is emphasised."""
-    text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), _BREAK.sub("\n", _COMMENT.sub("", text)))
-    return _STYLED.sub(r"\2", text.translate(_PLAIN))
+    is emphasised, and where links lead."""
+    text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), _BREAK.sub("\n", _COMMENT.sub("", text))).translate(_PLAIN)
+    for _ in range(3):  # one in another
+        text = _STYLED.sub(r"\2", text)
+    return _LINK.sub(r"\1", text)
 
 
 def without_struck(text: str) -> str:
-    """Removes what Markdown shows as struck out."""
+    """Removes what Markdown, HTML and LaTeX show as struck out."""
     return _STRUCK.sub("", text)
+
+
+def without_folded(text: str) -> str:
+    """Removes what HTML folds away: <details>...</details>, where a reply has its scratch work."""
+    return _FOLDED.sub("\n", text) if "</details>" in text.lower() else text
 
 
 def arithmetic(text: str) -> str:
@@ -114,8 +150,14 @@ def arithmetic(text: str) -> str:
 
 def without_separators(text: str, *, lists: bool = False) -> str:
     """Removes separators of thousands; 1,2 and 12,34,567 and 1.234 keep theirs, which may be others. lists: so do (1,234) and
-    1_234, which may be a pair and an index."""
-    return (_IN_LISTS if lists else _THOUSANDS).sub(lambda number: re.sub(r"\D", "", number[0]), text)
+    1_234, which may be a pair and an index. What may separate and is not known becomes a colon, so that nobody reads a part."""
+    if lists:
+        return _IN_LISTS.sub(_digits, text)
+    return _SPACED.sub(lambda number: re.sub(r",? ", ":", number[0]), _UNKNOWN.sub(":", _THOUSANDS.sub(_digits, text)))
+
+
+def _digits(number: re.Match[str]) -> str:
+    return re.sub(r"\D", "", re.sub(_TEX_SPACE, "", number[0]))
 
 
 def without_layout(text: str) -> str:

@@ -18,14 +18,21 @@ _NAMES = (
     *("thought_process", "thinking_process", "reason", "cot", "scratch_pad", "inner_monologue", "internal_monologue"),
     *("rationale", "deliberation", "chain_of_thought"),
 )
-# May be headings of a reply: a thought only where the closing one follows. The last one is Ollama's.
+_STARTED = ("think", "thinking", "thought", "reasoning")  # <think_start>
+# May be headings of a reply: a thought only where the closing one follows. The one with dots is Ollama's.
 HEADINGS = (
     *((f"[{name}]", f"[/{name}]") for name in ("thinking", "thought", "thoughts", "reasoning")),
     ("Thinking...", "...done thinking."),
+    ("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),  # Apriel
 )
 PAIRS: tuple[tuple[str, str], ...] = (
     *((f"<{name}>", f"</{name}>") for name in _NAMES),  # DeepSeek, Qwen, GLM, Granite, Phi-4, Nemotron and many others
     *((f"<|{name}|>", f"<|/{name}|>") for name in _NAMES),
+    *((f"<{name}_start>", f"<{name}_end>") for name in _STARTED),
+    *((f"<|{name}_start|>", f"<|{name}_end|>") for name in _STARTED),
+    *((f"<｜{name}｜>", f"<｜/{name}｜>") for name in _STARTED),
+    *((f"[BEGIN_{name}]", f"[END_{name}]") for name in map(str.upper, _STARTED)),
+    ("<longcat_think>", "</longcat_think>"),  # LongCat
     ("<seed:think>", "</seed:think>"),  # Seed-OSS
     ("<mm:think>", "</mm:think>"),  # MiniMax
     ("<think:opensource>", "</think:opensource>"),  # Hunyuan
@@ -47,7 +54,7 @@ PAIRS: tuple[tuple[str, str], ...] = (
 WRAPPERS = (
     *("<response>", "</response>", "<answer>", "</answer>", "<|START_RESPONSE|>", "<|END_RESPONSE|>"),
     *("<|begin_of_solution|>", "<|end_of_solution|>", "<|open|>response<|sep|>", "<|close|>response<|sep|>"),
-    *("<|close|>message<|sep|>", "<|START_TEXT|>", "<|END_TEXT|>"),
+    *("<|close|>message<|sep|>", "<|START_TEXT|>", "<|END_TEXT|>", "[BEGIN FINAL RESPONSE]", "[END FINAL RESPONSE]"),
 )
 # Ends of turns, where a server leaves them in the text.
 ENDS = (
@@ -87,6 +94,7 @@ _AROUND_REPLIES = re.compile(_any([tag for tag in WRAPPERS if "answer" not in ta
 
 _HEADER = re.compile(r"(?>(?:<\|(?:start|channel|constrain)\|>[^<]{0,99}+){1,4})<\|message\|>|\A\s*+to=[^\s<]{1,99}+<\|message\|>")
 _STOP = re.compile(r"<\|(?:end|return|call|eom|eot|start|channel)\|>")
+_ASKED = re.compile(r"<\|start\|>\s*(?:user|system|developer)\b")  # the next turn, which a model goes on with
 _SPOKEN = re.compile(r"<\|channel\|>\s*final\b|to=user\b|<\|start\|>assistant\s*<\|message\|>")
 # The same without its special tokens: analysisWe need ...assistantfinalIt is 8.
 _RUN_TOGETHER = re.compile(r"\s*analysis(?=[A-Z\d\"'“(\\$])")
@@ -144,6 +152,8 @@ def _channels(text: str, headers: list[re.Match[str]]) -> Said:
     first = _STOP.search(text)
     thoughts, replies, open_ = [text[: min(headers[0].start(), first.start() if first else len(text))]], list[str](), False
     for header in headers:
+        if replies and _ASKED.match(header[0]):
+            break
         stop = _STOP.search(text, header.end())
         message = text[header.end() : stop.start() if stop else len(text)]
         spoken = bool(_SPOKEN.search(header[0]))
