@@ -112,6 +112,10 @@ def switched(known: frozenset[str], options: Options) -> tuple[dict[str, Any], O
     return dict(options.arguments), options if given else replace(options, thinking="Disabled")
 
 
+# A part as Python or JSON writes it: the template cuts texts, and takes a part for a sign of one
+_WRITTEN_OUT = re.compile(rf"""["']text["']:\s?["']{PROBE}""")
+
+
 def takes_parts(render: Render) -> bool:
     """Tells whether a turn's text has to come as a list of parts, as for models that see; BadInput where it arrives neither way."""
     if _arrives(render, _ASKED_TWICE):
@@ -128,7 +132,7 @@ def _arrives(render: Render, chat: Chat) -> bool:
         prompt = render(chat, True)
     except BadInput:
         return False
-    return PROBE in prompt and NEXT in prompt.rpartition(PROBE)[2]
+    return PROBE in prompt and NEXT in prompt.rpartition(PROBE)[2] and not _WRITTEN_OUT.search(prompt)
 
 
 def facts(template: str, known: frozenset[str], render: Render, options: Options, source: str) -> Facts:

@@ -129,6 +129,7 @@ FILES: list[tuple[str, list[Any]]] = [
         "kind: List\napiVersion: v1\nitems:\n- {kind: A, apiVersion: b}\n- {kind: B, apiVersion: b}\n",
         [{"kind": "A", "apiVersion": "b"}, {"kind": "B", "apiVersion": "b"}],
     ),
+    ("kind: List\napiVersion: v1\nitems: null\n---\nkind: A\n", [{"kind": "A"}]),
     ("kind: A\na: &x {b: 1}\nc:\n  <<: *x\n  d: 2\n", [{"kind": "A", "a": {"b": 1}, "c": {"b": 1, "d": 2}}]),
     ("\ufeffkind: A\n---\n\ufeffkind: B\n", [{"kind": "A"}, {"kind": "B"}]),
 ]

@@ -90,6 +90,7 @@ OTHERS = {
     "mark and CR LF": TEXT.replace("\n", "\r\n").encode("utf-8-sig"),
     "files that were joined": b"".join(line.encode("utf-8-sig") for line in TEXT.splitlines(keepends=True)),
     "the end of a file of DOS": TEXT.replace("\n", "\r\n").encode() + b"\x1a",
+    "a line end behind it": TEXT.replace("\n", "\r\n").encode() + b"\x1a\r\n",
     "no last line end": TEXT.rstrip().encode(),
     "a line separator in a text": TEXT.replace("1+1?", "1+1\u2028?").encode(),
 }

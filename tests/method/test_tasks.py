@@ -200,6 +200,7 @@ def test_blank_lines_carriage_returns_and_further_fields(tmp_path: Path) -> None
         ('{"question": "q", "answer": ""}', "answer is ''; expected a text"),
         ('{"question": "q", "answer": " "}', "answer is ' '; expected a text"),
         ('{"question": "\\t", "answer": "1"}', "question is '\\t'; expected a text"),
+        ('{"question": "\u200b", "answer": "1"}', "question is '\\u200b'; expected a text"),
         ('{"question": "q", "answer": ["1"]}', "answer is ['1']; expected a text"),
         ('{"question": "q", "answer": null}', "answer is null; expected a text"),
         ('{"question": "q", "answer": "Paris"}', "answer 'Paris' is no number; correct it or set task.answer"),
@@ -881,6 +882,7 @@ def test_equal_chats_count_once_and_fall_on_one_side(tmp_path: Path) -> None:
         (["a"], "question[0]: 'a'; expected an object with role (system, user or assistant) and content"),
         ([{"role": "user"}], "question[0]: content is None; expected a text that is not empty"),
         ([{"role": "user", "content": [{"type": "image"}]}], "question[0]: content is [{'type': 'image'}]; expected a text"),
+        (chat(("user", "\u200b")), "question[0]: content is '\\u200b'; expected a text that is not empty"),
         (chat(("user", " ")), "question[0]: content is ' '; expected a text that is not empty"),
     ],
 )

@@ -280,9 +280,10 @@ def of(text: str, key: str = "lfm2") -> ChatTemplate:
     return ChatTemplate(made, "org/model")
 
 
-def test_a_template_that_drops_what_users_say() -> None:
+@pytest.mark.parametrize("content", ["", "{{ m.content[:3] }}", "{{ m.content[:3] | tojson }}"], ids=["all", "its end", "as JSON"])
+def test_a_template_that_drops_what_users_say(content: str) -> None:
     with pytest.raises(BadInput, match=r"^model\.source: the chat template drops what users say; use an instruction-tuned model$"):
-        of("{% for m in messages %}<|im_start|>{{ m.role }}<|im_end|>{% endfor %}")
+        of("{% for m in messages %}<|im_start|>{{ m.role }}" + content + "<|im_end|>{% endfor %}")
 
 
 @pytest.mark.parametrize(("opening", "closing"), [("<reasoning>", "</reasoning>"), ("[THINK]", "[/THINK]"), ("<cot>", "</cot>")])

@@ -15,6 +15,7 @@ import msgspec
 from maft.answers.blocks import program
 from maft.answers.boxes import last_boxed
 from maft.answers.programs import expected
+from maft.answers.spelling import plain
 from maft.asked import chat_text, question_id
 from maft.errors import BadInput, one_line, shown
 from maft.prepare.labels import labelled
@@ -44,7 +45,7 @@ def _text(row: RawRow, field: str, where: str) -> str:
         raise BadInput(f"{where}: {field} is {value}: no value (Python writes a missing one as NaN); give one, or remove the row")
     if field not in row:
         raise BadInput(f"{where}: {field} is missing; expected a text that is not empty; there is {_names(row)}")
-    if not isinstance(value, str | int | float) or not str(value).strip():
+    if not isinstance(value, str | int | float) or not plain(str(value)).strip():
         raise BadInput(f"{where}: {field} is {shown(value)}; expected a text that is not empty")
     return str(value)
 
@@ -95,7 +96,7 @@ def _turn(turn: Any, where: str) -> Message:
     role, content = (turn.get("role"), turn.get("content")) if isinstance(turn, dict) else (None, None)
     if role not in ("system", "user", "assistant"):
         raise BadInput(f"{where}: {turn!r:.60}; expected an object with role (system, user or assistant) and content")
-    if not isinstance(content, str) or not content.strip():
+    if not isinstance(content, str) or not plain(content).strip():
         raise BadInput(f"{where}: content is {content!r:.60}; expected a text that is not empty")
     return Message(role, content)
 

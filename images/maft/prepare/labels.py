@@ -2,6 +2,7 @@
 
 import msgspec
 
+from maft.answers.spelling import plain
 from maft.answers.texts import text_of
 from maft.errors import BadInput, shown
 from maft.prepare.sources import RawRow
@@ -27,6 +28,8 @@ def labelled(problem: Problem, row: RawRow, where: str, questions: QuestionsSpec
 def _texts(row: RawRow, name: str, where: str) -> tuple[str, ...]:
     value = row.get(name) or []
     texts = [value] if isinstance(value, str) else value
-    if not (isinstance(texts, list) and len(texts) <= MOST and all(isinstance(text, str) and text.strip() for text in texts)):
+    if not (
+        isinstance(texts, list) and len(texts) <= MOST and all(isinstance(text, str) and plain(text).strip() for text in texts)
+    ):
         raise BadInput(f"{where}: {name} is {shown(value)}; expected at most {MOST} texts, none of them empty")
     return tuple(text.strip() for text in texts)

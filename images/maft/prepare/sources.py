@@ -183,7 +183,7 @@ def _written(value: Any, where: str) -> str:
 def _lines(place: Place) -> list[str]:
     """The lines of a file of any system: with a byte order mark (also between files that were joined), with an end-of-file sign of
     DOS, ended by CR, LF or both."""
-    text = _read(place).rstrip("\x1a")
+    text = _read(place).rstrip("\x1a \t\r\n")
     if "\0" in text:
         raise BadInput(f"{place.field}: {place.source} holds zero bytes, as UTF-16 without a byte order mark; save it as UTF-8")
     return [line.lstrip("\ufeff") for line in _ENDS.split(text)]

@@ -50,8 +50,8 @@ def value(text: str) -> Any:
 
 
 def _items(document: Any) -> list[Any]:
-    listed = isinstance(document, dict) and document.get("kind") == "List" and isinstance(document.get("items"), list)
-    return [item for one in document["items"] for item in _items(one)] if listed else [document]
+    listed = isinstance(document, dict) and document.get("kind") == "List" and isinstance(document.get("items", ""), list | None)
+    return [item for one in document["items"] or () for item in _items(one)] if listed else [document]
 
 
 # --- JSON ---
