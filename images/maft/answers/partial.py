@@ -12,15 +12,10 @@ LARGE = r"d|wks?|mos?|gals?|qts?|pts?|tbsp|mi|yds"
 SMALL = r"qts?|pts?|tbsp|tsp|fl\soz|yds?|ft"
 _DOTTED = r"(?:hrs?|mins?|ft|lbs?|yds?|gals?|wks?|qts?)\."
 
-# Between groups of digits, and known to nobody as a separator of thousands.
-_SPACING = r"\\(?:kern|[mh]skip)[\d.]{1,6}(?:pt|mu|em|ex)|\\[A-Za-z]{1,12}(?:\{[^{}\n]{0,12}\})?"
-UNKNOWN = rf"(?:(?:{_SPACING}|\\[{{}}]|\{{{{1,2}},?\}}{{1,2}}|,\{{\}}|&[a-z]{{1,8}};|[´`˙′،]|,\n),?){{1,3}}"
-
 # What does not follow a number. It takes part in a pattern with the groups divisor, top (of fractions) and money.
 AFTER = rf"""
     \s\(?(?:repeating|recurring)(?![^\W_])   # 0.33 repeating
   | (?<=\.\d\d)\s?[ap]\.?m(?![^\W_]) | \s(?:minutes\s)?past\s\d  # 7.30pm  10 past 7
-  | {UNKNOWN}\d{{3}}(?!\d)                   # 1\hspace{{0.1em}}234
   | \+(?=\s*(?:[.,;)}}\]]|\Z)) | \sk(?![^\W_]) | (?(money)(?:mm|b)(?![A-Za-z])|(?!))  # 3+  5 k  $5mm
   | \sraised\sto\s | (?:st|nd|rd|th)\s(?:power|root)\sof\s | 十
   | -and-an?-[a-z] | -and-(?:one|two|three)-[a-z]  # 5-and-a-half

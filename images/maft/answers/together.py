@@ -6,7 +6,6 @@ the number and look no further than a bound, so that time stays linear.
 
 import re
 
-from maft.answers.partial import UNKNOWN
 from maft.answers.spelling import AND, OR
 
 _VALUE = r"[-−]?\d[\d.,/]{0,20}(?<![.,])"
@@ -32,7 +31,7 @@ _BEFORE = re.compile(
     )\Z""",
     re.VERBOSE | re.IGNORECASE,
 )
-_SEPARATOR = rf"(?:{UNKNOWN}|(?:\\[!,;:])?[ ]?,|[ ]|、)"
+_SEPARATOR = r"(?:(?:\\[!,;:])?[ ]?,|[ ]|、)"
 _GROUPS = re.compile(rf"(?<![\w.,])\d{{1,3}}(?:{_SEPARATOR}\d{{3}}){{0,3}}{_SEPARATOR}\Z")  # 12 345
 _TAG = re.compile(r"</?[A-Za-z][^<>\n]{0,60}>[ ]?\Z")  # <b>5
 # ... and of the last one of several of a kind, where nothing more is said of it: 5 and 6.  5 cm and 6 cm  1, 2
