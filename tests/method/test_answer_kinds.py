@@ -1471,6 +1471,10 @@ OTHERS: list[Row] = [
     ("The rate is 2^{-3}.", "number", None),
     ("It is 2⁻³ of it", "number", None),
     ("Answer: 4️⃣2️⃣", "number", "42"),
+    ("It is 3.\n\n#### -x**9 + 7*x**7 + C", "math", "-x^9 + 7*x^7 + C"),
+    ("#### x + \\frac{1}{2}", "math", "x + \\frac{1}{2}"),
+    ("#### Now we add\n\nIt is $3$.", "math", None),
+    ("Answer: B\n\n#### Why is it B", "choice", "B"),
 ]
 
 # A value that a clause gives to another agent, to before or to what is wrong is not the last one; one that is supposed is not
