@@ -216,7 +216,7 @@ def test_the_debate_is_shown_as_it_goes(client):
 def test_one_agent_is_streamed_as_it_speaks(client):
     chunks = list(client.chat.completions.create(model="society/critic-1", messages=said(), stream=True))
     words = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices[0].delta.content]
-    assert words[:4] == ["I ", "work ", "it ", "out. "] and chunks[-1].choices[0].finish_reason == "stop"
+    assert words[:4] == ["I", " work", " it", " out."] and chunks[-1].choices[0].finish_reason == "stop"
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl")

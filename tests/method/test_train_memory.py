@@ -9,7 +9,6 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -706,7 +705,7 @@ def test_of_a_base_held_in_parts_embeddings_head_and_adapter_are_whole():
         found, _ = needed(parallelism="Sharded", **told)
         assert found.adapter == alone.adapter  # with gradients and moments on every rank
         assert found.base == min(alone.base, whole + layers // ranks + 2 * layers // alone.layers)
-    big = SimpleNamespace(vocab_size=128256, hidden_size=8192, num_hidden_layers=80, tie_word_embeddings=False)
+    big = CONFIG_MAPPING["llama"](vocab_size=128256, hidden_size=8192, num_hidden_layers=80, tie_word_embeddings=False)
     assert room._part(big, 70_553_706_496, 16) == pytest.approx(2.1e9 + 68.4e9 / 16 + 2 * 68.4e9 / 80, rel=0.01)
 
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
-from maft.summaries import Score
+from maft.summaries import Gain, Score
 from maft_operator.cluster.fields import parts
 from maft_operator.spec.schema import Json
 
@@ -33,13 +33,27 @@ class Asked(msgspec.Struct, frozen=True):
     clipped: Count
 
 
-_SCORES = ("accuracy", "majority", "answer", "consensus", "probe", "validation")
+class Probed(Score, frozen=True):
+    """With how many questions that was."""
+
+    questions: Count | UnsetType = UNSET
+
+
+class Validated(Score, frozen=True):
+    """With what it gained, where there was one before."""
+
+    gain: Gain | UnsetType = UNSET
+
+
+_SCORES = ("accuracy", "majority", "answer", "consensus")
 _NUMBERS = ("agreement", "nll", "kl", "dissimilarity")
 _COUNTS = ("abstained", "wrongToRight", "rightToWrong", "trained", "untrained", "turnsLeftOut")
 _SUMS = ("promptTokens", "completionTokens", "seconds", "gpuSeconds")
 FIELDS: Mapping[str, Any] = {  # by name: what it is where it is whole
     "iteration": Count,
     **dict.fromkeys(_SCORES, Score),
+    "probe": Probed,
+    "validation": Validated,
     **dict.fromkeys(_NUMBERS, float),
     **dict.fromkeys((*_COUNTS, *_SUMS), Count),
     "kept": dict[str, Kept],
