@@ -18,7 +18,7 @@ _HASHES = r"""
     (?<!\#)\#{4}\s*+
     (?! \# | \d++[.):]\s )
     (?= [^\s\w]{0,9}+[\d½⅓⅔¼¾⅕-⅞⅐-⅒] | \S{1,60}+[ \t]*+(?:\n|$)
-      | (?:\\[A-Za-z]{1,12} | [^\W\d_](?![^\W\d_]) | [^\w\n\\] | [\d_]){1,120}+(?:\n|$) )  # -x**2 + x, without words
+      | (?>(?:\\[A-Za-z]{1,12} | [^\W\d_](?![^\W\d_]) | [^\w\n\\] | [\d_]){1,120})(?:\n|$) )  # -x**2 + x, without words
 """
 _SUBJECT = r"(?<![^\W_])(?:answer|(?-i:ANS|Ans)(?=\.?[*_]{0,2}\s?:)\.?|correct\s(?:choice|option)|final\sresult)(?![^\W_])"
 _QUESTION = r"""[^\n.:="“]{0,30}+["“][^\n"“”]{0,300}+["”]"""  # the answer to the question "What is 9 + 5?"
