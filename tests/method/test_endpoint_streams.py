@@ -260,7 +260,13 @@ REPLIES = [
     ("Wait. ◁think▷9◁/think▷ It is 19.", "Wait.\nIt is 19."),
     ("", ""),
 ]
-THOUGHTS = {"opened": "I see.\n</think>", "own": "<think>\nI see.\n</think>\n", "empty": "<think>\n\n</think>\n\n", "none": ""}
+THOUGHTS = {
+    "opened": "I see.\n</think>",
+    "own": "<think>\nI see.\n</think>\n",
+    "empty": "<think>\n\n</think>\n\n",
+    "spaced": "<think >I see.< /think >",
+    "none": "",
+}
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 100])

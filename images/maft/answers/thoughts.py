@@ -66,7 +66,8 @@ _CLOSING = {opening.lower(): closing.lower() for opening, closing in PAIRS}
 _CLOSED = {opening.lower() for opening, _ in HEADINGS}
 
 
-def _any(words: Iterable[str]) -> str:
+def any_of(words: Iterable[str]) -> str:
+    """Writes a pattern of any of them, the longest first."""
     return "|".join(map(_spaced, sorted(words, key=len, reverse=True)))
 
 
@@ -76,19 +77,19 @@ def _spaced(word: str) -> str:
     return rf"<\s?{inside[1]}\s?{re.escape(inside[2])}\s?>" if inside else re.escape(word)
 
 
-def _tag(written: str) -> str:
-    """A tag as the tables have it."""
+def tag(written: str) -> str:
+    """Returns a tag, or the beginning of one, as the tables have it."""
     return re.sub(r"\s", "", written).lower() if written.startswith("<") else written.lower()
 
 
-_OPEN, _CLOSE = _any(opening for opening, _ in PAIRS), _any(closing for _, closing in PAIRS)
+_OPEN, _CLOSE = any_of(opening for opening, _ in PAIRS), any_of(closing for _, closing in PAIRS)
 _TAG = f"(?:{_OPEN}|{_CLOSE})"
 _QUOTED = rf"(?<![\w.,!?])[`\"'“‘]{_TAG}(?>(?:[^`\"'“”‘’\n]{{0,200}}?{_TAG})?)[`\"'”’]"  # `<think>`  "<think>...</think>"
 _FENCE = r"^[ \t]*+(?P<fence>`{3,}+|~{3,}+)(?P<info>(?>(?:[^\n`<]++|<(?!/))*))(?=$|</)"
 _TOKEN = re.compile(f"{_QUOTED}|{_FENCE}|(?P<open>{_OPEN})|(?P<close>{_CLOSE})", re.IGNORECASE | re.MULTILINE | re.ASCII)
 _LABEL = re.compile(r"thought\s*\n")  # of Gemma's channel
-_AROUND = re.compile(_any(WRAPPERS), re.IGNORECASE)
-_AROUND_REPLIES = re.compile(_any([tag for tag in WRAPPERS if "answer" not in tag]), re.IGNORECASE)
+_AROUND = re.compile(any_of(WRAPPERS), re.IGNORECASE)
+_AROUND_REPLIES = re.compile(any_of([each for each in WRAPPERS if "answer" not in each]), re.IGNORECASE)
 
 # --- harmony ---
 
@@ -183,7 +184,7 @@ class _Reader:
     def read(self) -> Said:
         """Splits the text."""
         tokens = [token for token in _TOKEN.finditer(self.text) if token.lastgroup]
-        last = {_tag(token["close"]): i for i, token in enumerate(tokens) if token["close"]}
+        last = {tag(token["close"]): i for i, token in enumerate(tokens) if token["close"]}
         i = 0
         while i < len(tokens):
             i = self._step(tokens, i, last)
@@ -202,15 +203,15 @@ class _Reader:
         """Reads a token, and returns the next one's index."""
         token = tokens[i]
         if self.closing is not None:
-            if token["close"] and self.closing in ("*", _tag(token["close"])):
+            if token["close"] and self.closing in ("*", tag(token["close"])):
                 self._end(token)
             elif token["open"] and self.closing == "*" and i == 0 and not self.text[: token.start()].strip():
-                self.closing, self.start = _CLOSING[_tag(token["open"])], token.end()
+                self.closing, self.start = _CLOSING[tag(token["open"])], token.end()
         elif token["close"]:
             self._end(token)
             self.unopened = len(self.parts)
         elif token["open"]:
-            opening = _tag(token["open"])
+            opening = tag(token["open"])
             closing = _CLOSING[opening]
             begins, follows = self._begins_line(token.start()), last.get(closing, -1) > i
             if (begins and follows) if opening in _CLOSED else (begins or follows):

@@ -187,9 +187,7 @@ def blocked(reason: Reason, message: str, old: Json, generation: int, now: datet
     """Makes the old status with Progressing False, for a reason that is the operator's own."""
     held = False, reason, sentence(reason, [message])
     progressing: Wanted = {"Progressing": held, **summaries(held)}
-    others = [
-        c for kind, c in _stated(old).items() if kind in reasons.CONDITIONS and kind not in progressing
-    ]  # whoever else wrote there
+    others = [c for kind, c in _stated(old).items() if kind in {*reasons.CONDITIONS} - progressing.keys()]  # none of another writer
     made = [*others, *conditions(progressing, old, generation, now)]
     ordered = sorted(made, key=lambda c: reasons.CONDITIONS.index(c["type"]))
     return {**old, "observedGeneration": generation, "phase": text(old, "phase") or "Pending", "conditions": ordered}

@@ -81,7 +81,7 @@ class Watched:
         """Hands it to the metrics. A fault there costs the series of this object and nothing else: all namespaces hang by it."""
         try:
             self._metrics.seen(key, body)
-        except Exception:
+        except Exception:  # of whatever somebody wrote into a status
             self._metrics.gone(key)
             log.exception("%s: it has no series, for its status could not be read", key, extra=about(key))
 

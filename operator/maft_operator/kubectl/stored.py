@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from maft.readable import OF_A_COMPARISON, OF_A_RUN
 from maft.spec import StorageSpec
 from maft_operator.cluster import kinds
 from maft_operator.cluster.fields import part, text
@@ -39,7 +40,7 @@ def prefix(run: Json) -> str:
 
 def report(where: Where, run: Json) -> str:
     """Returns the prefix of the run's report; of a comparison that is its table's."""
-    return f"{prefix(run)}/{'compare' if where.kind == kinds.COMPARISON else 'report'}/"
+    return f"{prefix(run)}/{OF_A_COMPARISON if where.kind == kinds.COMPARISON else OF_A_RUN}/"
 
 
 def reported(run: Json) -> str:
